@@ -1,0 +1,353 @@
+// Package model is the linked meaning of all intent: services, routes,
+// identities, grants, gateways and proxy classes.
+//
+// In: what resolve linked. Out: plain data in a total order, with final names.
+// It knows no CUE, no protobuf and no Kubernetes type. A Mesh is built once and
+// then only read; its canonical JSON is the release's mesh.json.
+package model
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/compiler/release"
+)
+
+// Capture says how traffic reaches a sidecar.
+type Capture string
+
+// The two ways of capture.
+const (
+	// Explicit: applications call written loopback ports (plain hosts).
+	Explicit Capture = "explicit"
+	// Transparent: redirection in the kernel (pods).
+	Transparent Capture = "transparent"
+)
+
+// Protocol is what a port speaks.
+type Protocol string
+
+// The protocols of this language. HTTP means HTTP/1.1 to the application.
+const (
+	HTTP  Protocol = "http"
+	HTTP2 Protocol = "http2"
+	GRPC  Protocol = "grpc"
+	TCP   Protocol = "tcp"
+)
+
+// IsHTTP reports whether requests (not bytes) are routed.
+func (p Protocol) IsHTTP() bool { return p != TCP }
+
+// MTLS is a port's mutual-TLS mode.
+type MTLS string
+
+// The modes.
+const (
+	Strict     MTLS = "strict"
+	Permissive MTLS = "permissive"
+	Disable    MTLS = "disable"
+)
+
+// Mesh is the whole. Every slice is sorted by ID, except routes, which are in
+// the order in which they are tried.
+type Mesh struct {
+	TrustDomain string      `json:"trust_domain"`
+	Environment string      `json:"environment"`
+	Capture     Capture     `json:"capture"`
+	Services    []*Service  `json:"services,omitempty"`
+	Gateways    []*Gateway  `json:"gateways,omitempty"`
+	Externals   []*External `json:"externals,omitempty"`
+	// Index, built by Mesh.Build.
+	services  map[string]*Service
+	externals map[string]*External
+	gateways  map[string]*Gateway
+}
+
+// Service is a destination inside the mesh. ID is "namespace/name".
+type Service struct {
+	ID        string    `json:"id"`
+	Namespace string    `json:"namespace"`
+	Name      string    `json:"name"`
+	Owner     string    `json:"owner"`
+	Ports     []Port    `json:"ports"`
+	Versions  []Version `json:"versions"`
+	Calls     []Call    `json:"calls,omitempty"`
+	// Routes is in the order of trial and ends the decision: no match is 404. A
+	// service without routes in intent has one that sends to all versions alike.
+	Routes []Route   `json:"routes,omitempty"`
+	Grants []Grant   `json:"grants,omitempty"`
+	Traits trait.Set `json:"traits,omitzero"`
+}
+
+// Port is a service's port.
+type Port struct {
+	Name     string   `json:"name"`
+	Number   uint32   `json:"number"`
+	Protocol Protocol `json:"protocol"`
+	MTLS     MTLS     `json:"mtls"`
+}
+
+// Version is a set of instances of one service that share labels and an account.
+type Version struct {
+	Name string `json:"name"`
+	// Account is the service account's name, in the service's namespace.
+	Account string            `json:"account"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	// Host and Port are the address of this version's proxy, written in intent
+	// (explicit capture). Port 0 means each port's own number. Host "" means
+	// that Endpoints say where it is.
+	Host string `json:"host,omitempty"`
+	Port uint32 `json:"port,omitempty"`
+	// AppPort is where the application listens on its loopback; 0 means the port's number.
+	AppPort uint32 `json:"app_port,omitempty"`
+	// Endpoints is where instances are if Host is empty.
+	Endpoints Endpoints `json:"endpoints,omitzero"`
+	// Locals maps the called service's ID to this version's local port, where it differs from the call's.
+	Locals map[string]uint32 `json:"locals,omitempty"`
+}
+
+// Endpoints says where instances are: exactly one field is set, or none if they
+// are to be discovered by the service's name.
+type Endpoints struct {
+	// Static are "host:port" addresses (IP literals).
+	Static []string `json:"static,omitempty"`
+	// DNS is "host:port", resolved by the server.
+	DNS string `json:"dns,omitempty"`
+	// File names an endpoint file in the server's endpoint folder.
+	File string `json:"file,omitempty"`
+}
+
+// Call says that a service sends requests to another (service or external).
+type Call struct {
+	// To is the callee's ID.
+	To string `json:"to"`
+	// Local is the port on the caller's loopback (explicit capture). 0 means none.
+	Local uint32 `json:"local,omitempty"`
+	// Port is the callee port's name.
+	Port string `json:"port"`
+}
+
+// PathKind says how a path is compared.
+type PathKind string
+
+// The kinds of path match. PathPrefix goes by segment; PathBelow is what a
+// grant's "/a/*" means: "/a/" and all below it.
+const (
+	PathExact    PathKind = "exact"
+	PathPrefix   PathKind = "prefix"
+	PathTemplate PathKind = "template"
+	PathBelow    PathKind = "below"
+)
+
+// Path is a condition on the normalised path. The zero Path is no condition.
+type Path struct {
+	Kind PathKind `json:"kind,omitempty"`
+	// Value starts with "/". A PathPrefix has no trailing slash unless it is "/"; a
+	// PathBelow ends in "/".
+	Value string `json:"value,omitempty"`
+}
+
+// IsZero reports whether p is no condition.
+func (p Path) IsZero() bool { return p.Kind == "" }
+
+// HeaderMatch is a condition on one header; exactly one of Exact, Prefix,
+// Suffix, Present is meant, by Kind ("exact", "prefix", "suffix", "present").
+type HeaderMatch struct {
+	Name  string `json:"name"`
+	Kind  string `json:"kind"`
+	Value string `json:"value,omitempty"`
+	// Not is the complement, absence included.
+	Not bool `json:"not,omitempty"`
+}
+
+// Match is a conjunction. The zero Match takes everything.
+type Match struct {
+	Path    Path          `json:"path,omitzero"`
+	Methods []string      `json:"methods,omitempty"` // sorted; empty: any
+	Headers []HeaderMatch `json:"headers,omitempty"` // sorted by name
+}
+
+// Route is one rule of a service or of a gateway's host.
+type Route struct {
+	Name     string `json:"name"`
+	Priority int    `json:"priority,omitempty"`
+	Match    Match  `json:"match,omitzero"`
+	// To is where requests go. A service's route names its own versions; a gateway's
+	// or an external's route names services. Empty if a trait answers (redirect).
+	To     []Target  `json:"to,omitempty"`
+	Traits trait.Set `json:"traits,omitzero"`
+}
+
+// Target is a weighted destination.
+type Target struct {
+	// Service is the ID of the service ("" inside a service's own route) and Port its port's name.
+	Service string `json:"service,omitempty"`
+	Port    string `json:"port,omitempty"`
+	// Version is a version's name; "" in a gateway's route: the service's own routes decide.
+	Version string `json:"version,omitempty"`
+	// Weight is a share of 100.
+	Weight int `json:"weight"`
+}
+
+// Grant lets callers through. The who-fields are a union; methods, paths and
+// ports hold together.
+type Grant struct {
+	Name string `json:"name"`
+	// Accounts are callers by identity, "namespace/account", sorted.
+	Accounts []string `json:"accounts,omitempty"`
+	// Namespaces are callers by namespace.
+	Namespaces []string `json:"namespaces,omitempty"`
+	// Mesh admits every identity of the trust domain, Anyone also callers without one.
+	Mesh   bool `json:"mesh,omitempty"`
+	Anyone bool `json:"anyone,omitempty"`
+	// Methods and Paths: nil does not restrict; resolve refuses empty lists that mean nobody.
+	Methods []string `json:"methods,omitempty"`
+	Paths   []Path   `json:"paths,omitempty"`
+	// Ports are port names; nil does not restrict.
+	Ports []string `json:"ports,omitempty"`
+}
+
+// Gateway is an ingress proxy. ID is "namespace/name".
+type Gateway struct {
+	ID        string `json:"id"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Owner     string `json:"owner"`
+	Account   string `json:"account"`
+	// Host is the IP that the listener binds ("0.0.0.0" if intent names none).
+	Host  string `json:"host"`
+	Port  uint32 `json:"port"`
+	Hosts []Host `json:"hosts"`
+}
+
+// Host is a virtual host of a gateway. Name is a DNS name, "*.suffix" or "*".
+type Host struct {
+	Name   string  `json:"name"`
+	Routes []Route `json:"routes"`
+}
+
+// External is a destination outside the mesh, without identity. ID is "namespace/name".
+type External struct {
+	ID        string    `json:"id"`
+	Namespace string    `json:"namespace"`
+	Name      string    `json:"name"`
+	Owner     string    `json:"owner"`
+	Ports     []Port    `json:"ports"` // MTLS is Disable
+	Endpoints Endpoints `json:"endpoints"`
+	Hosts     []string  `json:"hosts,omitempty"`
+}
+
+// Build indexes the mesh. Call it once, after the slices are final.
+func (m *Mesh) Build() *Mesh {
+	m.services = make(map[string]*Service, len(m.Services))
+	m.externals = make(map[string]*External, len(m.Externals))
+	m.gateways = make(map[string]*Gateway, len(m.Gateways))
+	for _, s := range m.Services {
+		m.services[s.ID] = s
+	}
+	for _, e := range m.Externals {
+		m.externals[e.ID] = e
+	}
+	for _, g := range m.Gateways {
+		m.gateways[g.ID] = g
+	}
+	return m
+}
+
+// Service returns the service with that ID, nil if there is none.
+func (m *Mesh) Service(id string) *Service { return m.services[id] }
+
+// External returns the external with that ID, nil if there is none.
+func (m *Mesh) External(id string) *External { return m.externals[id] }
+
+// Gateway returns the gateway with that ID, nil if there is none.
+func (m *Mesh) Gateway(id string) *Gateway { return m.gateways[id] }
+
+// Port returns the port of that name.
+func (s *Service) Port(name string) (Port, bool) { return findPort(s.Ports, name) }
+
+// Port returns the port of that name.
+func (e *External) Port(name string) (Port, bool) { return findPort(e.Ports, name) }
+
+func findPort(ps []Port, name string) (Port, bool) {
+	for _, p := range ps {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return Port{}, false
+}
+
+// Version returns the version of that name.
+func (s *Service) Version(name string) (Version, bool) {
+	for _, v := range s.Versions {
+		if v.Name == name {
+			return v, true
+		}
+	}
+	return Version{}, false
+}
+
+// Class is the proxy class of a version's instances.
+func (s *Service) Class(v Version) release.Class {
+	return release.Class{Role: release.Sidecar, Namespace: s.Namespace, Account: v.Account}
+}
+
+// Class is the gateway's proxy class.
+func (g *Gateway) Class() release.Class {
+	return release.Class{Role: release.Gateway, Namespace: g.Namespace, Account: g.Account}
+}
+
+// ListenPort is where the proxy of version v listens for port p.
+func (v Version) ListenPort(p Port) uint32 {
+	if v.Port != 0 {
+		return v.Port
+	}
+	return p.Number
+}
+
+// AppListenPort is where the application of version v listens for port p.
+func (v Version) AppListenPort(p Port) uint32 {
+	if v.AppPort != 0 {
+		return v.AppPort
+	}
+	return p.Number
+}
+
+// Local is the port on the loopback of version v's host for call c.
+func (v Version) Local(c Call) uint32 {
+	if l, ok := v.Locals[c.To]; ok {
+		return l
+	}
+	return c.Local
+}
+
+// Decode reads mesh.json with the codecs of all features.
+func Decode(raw []byte, codecs map[string]trait.Codec) (*Mesh, error) {
+	var m Mesh
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return nil, fmt.Errorf("reading mesh.json: %w", err)
+	}
+	decode := func(s *trait.Set) (err error) { *s, err = s.Decoded(codecs); return err }
+	for _, s := range m.Services {
+		if err := decode(&s.Traits); err != nil {
+			return nil, fmt.Errorf("reading mesh.json: service %q: %w", s.ID, err)
+		}
+		for i := range s.Routes {
+			if err := decode(&s.Routes[i].Traits); err != nil {
+				return nil, fmt.Errorf("reading mesh.json: service %q: %w", s.ID, err)
+			}
+		}
+	}
+	for _, g := range m.Gateways {
+		for i := range g.Hosts {
+			for j := range g.Hosts[i].Routes {
+				if err := decode(&g.Hosts[i].Routes[j].Traits); err != nil {
+					return nil, fmt.Errorf("reading mesh.json: gateway %q: %w", g.ID, err)
+				}
+			}
+		}
+	}
+	return m.Build(), nil
+}

@@ -1,0 +1,49 @@
+package model
+
+// Names of things in every target. Targets must not invent any.
+
+// ClusterName is the name of the upstream for one version's port.
+func ClusterName(service, port, version string) string {
+	return service + "/" + port + "/" + version
+}
+
+// ExternalClusterName is the name of the upstream for an external's port.
+func ExternalClusterName(external, port string) string { return "external/" + external + "/" + port }
+
+// LocalClusterName is the application behind a sidecar.
+func LocalClusterName(service, port, version string) string {
+	return "app/" + ClusterName(service, port, version)
+}
+
+// OutboundName is the RouteConfiguration for requests to a service's port.
+func OutboundName(service, port string) string { return "outbound/" + service + "/" + port }
+
+// InboundName is the RouteConfiguration for requests that arrive at a version's port.
+func InboundName(service, port, version string) string {
+	return "inbound/" + ClusterName(service, port, version)
+}
+
+// GatewayName is the RouteConfiguration and the listener of a gateway.
+func GatewayName(gateway string) string { return "gateway/" + gateway }
+
+// Mesh paths: the keys of provenance and the origins of rules.
+
+// ServicePath is the mesh path of a service.
+func ServicePath(id string) string { return "service/" + id }
+
+// RoutePath is the mesh path of a service's route.
+func RoutePath(id, route string) string { return ServicePath(id) + "/route/" + route }
+
+// GrantPath is the mesh path of a service's grant.
+func GrantPath(id, grant string) string { return ServicePath(id) + "/grant/" + grant }
+
+// GatewayPath is the mesh path of a gateway.
+func GatewayPath(id string) string { return "gateway/" + id }
+
+// GatewayRoutePath is the mesh path of a route of a gateway's host.
+func GatewayRoutePath(id, host, route string) string {
+	return GatewayPath(id) + "/host/" + host + "/route/" + route
+}
+
+// ExternalPath is the mesh path of an external service.
+func ExternalPath(id string) string { return "external/" + id }

@@ -1,0 +1,244 @@
+// Package space says what a request is, what a condition on it is, and what
+// comes out: data only, canonical, comparable.
+//
+// The same values are interpreted by eval, compared for all requests by prove,
+// and put into words by plan. No value here holds a function: one closure in a
+// match would make a proof impossible.
+//
+//   - Request: one HTTP request (or TCP connection) as a proxy sees it, after
+//     path normalisation.
+//   - Test: a condition on one dimension; Rule: a conjunction of tests and an
+//     outcome; List: rules of which the first match decides.
+//   - Decision: everything that is decided for one destination (a Scope).
+package space
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Kind says how a Pattern's text is compared.
+type Kind string
+
+// The kinds of pattern. Template and Segment are for paths only.
+const (
+	Exact    Kind = "exact"    // equal
+	Prefix   Kind = "prefix"   // string prefix; "" matches every present value
+	Segment  Kind = "segment"  // path prefix by segment: "/a" takes /a, /a/, /a/b, not /ab; "/" takes all
+	Suffix   Kind = "suffix"   // string suffix
+	Template Kind = "template" // "/t/{x}/y": each {…} is one non-empty segment; no trailing slash
+	Regex    Kind = "regex"    // RE2, the whole value
+)
+
+// Pattern is a set of strings.
+type Pattern struct {
+	Kind Kind   `json:"kind"`
+	Text string `json:"text"`
+}
+
+// Dim is a dimension of the request: PathDim, MethodDim, HostDim, IdentityDim,
+// or HeaderDim(name).
+type Dim string
+
+// The single-valued dimensions. An identity is a SPIFFE ID
+// ("spiffe://trust-domain/ns/namespace/sa/account"), "" if the caller has none.
+const (
+	PathDim     Dim = "path"
+	MethodDim   Dim = "method"
+	HostDim     Dim = "host"
+	IdentityDim Dim = "identity"
+)
+
+const headerPrefix = "header:"
+
+// HeaderDim is the dimension of a header. It is multi-valued: the set of the
+// header's lines, empty if absent. name is compared in lower case.
+func HeaderDim(name string) Dim { return Dim(headerPrefix + strings.ToLower(name)) }
+
+// Header returns the header's name if d is a header dimension.
+func (d Dim) Header() (name string, ok bool) { return strings.CutPrefix(string(d), headerPrefix) }
+
+// Test is a condition on one dimension: the value is in one of Any (for a
+// header: some line is in one of Any). An empty Any means "present" (for a
+// header: at least one line; any other dimension is always present). Not is the
+// complement, absence included.
+type Test struct {
+	Dim Dim       `json:"dim"`
+	Any []Pattern `json:"any,omitempty"`
+	Not bool      `json:"not,omitempty"`
+}
+
+// Origin is a mesh path ("service/bookinfo/reviews/route/default"), the key of
+// provenance. It is no part of a rule's identity or digest.
+type Origin string
+
+// Rule is a conjunction of tests and what follows. No tests match everything.
+type Rule struct {
+	When []Test  `json:"when,omitempty"`
+	Then Outcome `json:"then"`
+	// From names the deciding pieces of the mesh, in the order in which a
+	// request meets them (route, then grant).
+	From []Origin `json:"from,omitempty"`
+}
+
+// List is an ordered list: the first rule that matches decides. The zero List
+// matches nothing.
+type List []Rule
+
+// Verdict is what becomes of a request.
+type Verdict string
+
+// The verdicts, with the status that the caller sees where a proxy of the mesh answers.
+const (
+	Forward  Verdict = "forward"  // reaches a destination
+	Denied   Verdict = "denied"   // 403 (HTTP), connection closed (TCP)
+	NotFound Verdict = "notFound" // 404: no route matches
+	Redirect Verdict = "redirect" // the caller's own proxy answers with a 3xx
+)
+
+// Share is a destination and its share of the requests.
+type Share struct {
+	// Target is "namespace/service/port/version".
+	Target string `json:"target"`
+	// Weight is relative; Outcome.Canonical reduces all by their common divisor.
+	Weight int `json:"weight"`
+}
+
+// Field is one named effect of a feature on the requests that a rule takes
+// ("timeouts", "request", "5s"). An opaque effect has a digest as its value.
+type Field struct {
+	Feature string `json:"feature"`
+	Name    string `json:"name"`
+	Value   string `json:"value"`
+}
+
+// Outcome is what follows for a request; two outcomes are the same behaviour
+// exactly if their Keys are equal.
+type Outcome struct {
+	Verdict Verdict `json:"verdict"`
+	Shares  []Share `json:"shares,omitempty"`
+	Fields  []Field `json:"fields,omitempty"`
+}
+
+// Canonical returns o with shares merged, sorted and reduced, zero shares left
+// out, and fields sorted.
+func (o Outcome) Canonical() Outcome {
+	byTarget := map[string]int{}
+	for _, s := range o.Shares {
+		byTarget[s.Target] += s.Weight
+	}
+	g := 0
+	var shares []Share
+	for t, w := range byTarget {
+		if w > 0 {
+			shares = append(shares, Share{t, w})
+			g = gcd(g, w)
+		}
+	}
+	for i := range shares {
+		shares[i].Weight /= g
+	}
+	slices.SortFunc(shares, func(a, b Share) int { return cmp.Compare(a.Target, b.Target) })
+	fields := slices.Clone(o.Fields)
+	slices.SortFunc(fields, func(a, b Field) int {
+		return cmp.Or(cmp.Compare(a.Feature, b.Feature), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Value, b.Value))
+	})
+	return Outcome{Verdict: o.Verdict, Shares: shares, Fields: fields}
+}
+
+// Key is the canonical text of o.
+func (o Outcome) Key() string {
+	c := o.Canonical()
+	var b strings.Builder
+	b.WriteString(string(c.Verdict))
+	for _, s := range c.Shares {
+		b.WriteString("|" + strconv.Quote(s.Target) + "=" + strconv.Itoa(s.Weight))
+	}
+	for _, f := range c.Fields {
+		b.WriteString("|" + f.Feature + "." + f.Name + "=" + strconv.Quote(f.Value))
+	}
+	return b.String()
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// Key is the canonical text of a test: equal tests have equal keys.
+func (t Test) Key() string {
+	pats := make([]string, 0, len(t.Any))
+	for _, p := range t.Any {
+		pats = append(pats, string(p.Kind)+":"+strconv.Quote(p.Text))
+	}
+	slices.Sort(pats)
+	not := ""
+	if t.Not {
+		not = "!"
+	}
+	return not + string(t.Dim) + "(" + strings.Join(slices.Compact(pats), ",") + ")"
+}
+
+// Key is the canonical text of a rule's conditions and outcome, without origin.
+func (r Rule) Key() string {
+	tests := make([]string, 0, len(r.When))
+	for _, t := range r.When {
+		tests = append(tests, t.Key())
+	}
+	slices.Sort(tests)
+	return strings.Join(slices.Compact(tests), "&") + "=>" + r.Then.Key()
+}
+
+// Header is one header line. Name is lower case.
+type Header struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Request is one request. Path is normalised and without query. From is the
+// caller's SPIFFE ID, "" if it has none. A header may stand on several lines.
+type Request struct {
+	From    string   `json:"from"`
+	Host    string   `json:"host,omitempty"`
+	Method  string   `json:"method"`
+	Path    string   `json:"path"`
+	Headers []Header `json:"headers,omitempty"`
+}
+
+// Scope names what a decision is about.
+type Scope struct {
+	// Kind is "service" or "gateway".
+	Kind string `json:"kind"`
+	// ID is "namespace/name".
+	ID string `json:"id"`
+	// Port is the port's name.
+	Port string `json:"port"`
+	// Protocol is "http", "http2", "grpc" or "tcp".
+	Protocol string `json:"protocol"`
+}
+
+// String gives kind/id/port.
+func (s Scope) String() string { return s.Kind + "/" + s.ID + "/" + s.Port }
+
+// Decision is everything that is decided for the requests to one scope.
+type Decision struct {
+	Scope Scope `json:"scope"`
+	// Access is who may do what to a service: allowances, then deny. Outcomes
+	// carry only Forward or Denied. Empty for a gateway.
+	Access List `json:"access,omitempty"`
+	// Routes is where requests go and what happens to them on the way.
+	Routes List `json:"routes,omitempty"`
+	// Effective composes both as they take effect: a route that does not match
+	// hides a denial, a redirect comes before one. Its last rule matches all.
+	Effective List `json:"effective"`
+}
+
+// Answer is the outcome for one request and what decided it.
+type Answer struct {
+	Outcome Outcome  `json:"outcome"`
+	From    []Origin `json:"from,omitempty"`
+}

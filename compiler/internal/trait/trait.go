@@ -1,0 +1,117 @@
+// Package trait holds settled feature values attached to an object.
+//
+// In: typed values, each with the name of the feature that owns it. Out: an
+// ordered set, equal for equal values whatever the order of insertion. A Set is
+// built once and then only read.
+package trait
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Value is a feature's settled value: a struct of plain data (no functions, no
+// pointers that are shared), encodable as JSON. TraitName is the row's name in
+// the matrix and the key in mesh.json.
+type Value interface{ TraitName() string }
+
+// Codec decodes a value from its form in mesh.json. Encoding is plain JSON.
+type Codec func(raw []byte) (Value, error)
+
+// JSON is the codec of a trait whose JSON form is its own. Unknown fields are
+// refused: a mesh.json of a newer compiler must not be half-read.
+func JSON[T Value](raw []byte) (Value, error) {
+	var v T
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&v); err != nil {
+		return nil, fmt.Errorf("reading trait %q: %w", v.TraitName(), err)
+	}
+	return v, nil
+}
+
+// Set is an immutable set of traits, at most one of a name. The zero Set is
+// empty. Its JSON form is an object from name to value. A Set that was read from
+// JSON holds raw values until Decoded gave them their types.
+type Set struct {
+	m   map[string]Value
+	raw map[string]json.RawMessage
+}
+
+// Of makes a set. A later value of the same name replaces an earlier one.
+func Of(vs ...Value) Set {
+	m := make(map[string]Value, len(vs))
+	for _, v := range vs {
+		m[v.TraitName()] = v
+	}
+	return Set{m: m}
+}
+
+// With returns s and v.
+func (s Set) With(v Value) Set {
+	m := maps.Clone(s.m)
+	if m == nil {
+		m = map[string]Value{}
+	}
+	m[v.TraitName()] = v
+	return Set{m: m}
+}
+
+// Names returns the names in s, sorted.
+func (s Set) Names() []string { return slices.Sorted(maps.Keys(s.m)) }
+
+// Lookup returns the value of that name.
+func (s Set) Lookup(name string) (Value, bool) { v, ok := s.m[name]; return v, ok }
+
+// Len is the number of traits in s.
+func (s Set) Len() int { return len(s.m) }
+
+// Get returns the trait of type T, if s has one.
+func Get[T Value](s Set) (T, bool) {
+	var zero T
+	v, ok := s.m[zero.TraitName()]
+	if !ok {
+		return zero, false
+	}
+	t, ok := v.(T)
+	return t, ok
+}
+
+// MarshalJSON gives an object from name to value.
+func (s Set) MarshalJSON() ([]byte, error) { return json.Marshal(s.m) }
+
+// IsZero lets encoding/json leave out an empty set (omitzero).
+func (s Set) IsZero() bool { return len(s.m) == 0 }
+
+// UnmarshalJSON keeps the raw values; the codecs are applied by Decoded.
+func (s *Set) UnmarshalJSON(b []byte) error {
+	s.m = nil
+	if err := json.Unmarshal(b, &s.raw); err != nil {
+		return fmt.Errorf("reading traits: %w", err)
+	}
+	return nil
+}
+
+// Decoded gives the values of a set that was read from JSON their types. A name
+// without a codec is an error: nothing is dropped.
+func (s Set) Decoded(codecs map[string]Codec) (Set, error) {
+	if len(s.raw) == 0 {
+		return s, nil
+	}
+	out := make(map[string]Value, len(s.raw))
+	for _, name := range slices.Sorted(maps.Keys(s.raw)) {
+		c, ok := codecs[name]
+		if !ok {
+			return Set{}, fmt.Errorf("reading traits: unknown feature %q (the release was made by another compiler)", name)
+		}
+		v, err := c(s.raw[name])
+		if err != nil {
+			return Set{}, err
+		}
+		out[name] = v
+	}
+	return Set{m: out}, nil
+}

@@ -1,0 +1,237 @@
+// Package release is the format of a compiled mesh: named artifacts as
+// canonical bytes, a manifest of their digests, and provenance beside them.
+//
+// A release is files, not Go objects. The digest over the manifest's artifact
+// list is its name. Neither a commit, nor a line number, nor a time stands in
+// an artifact, so a changed comment gives the same release.
+package release
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// FormatVersion is the manifest's format. A reader refuses what it does not know.
+const FormatVersion = "meshc.dev/release/v1"
+
+// Artifact is one file of a release. Path is relative and slash-separated.
+type Artifact struct {
+	Path  string
+	Bytes []byte
+}
+
+// Inputs notes what a release was made from. It is beside the artifacts, no
+// part of their digest.
+type Inputs struct {
+	Environment string `json:"environment"`
+	// Tree is the digest of the input files.
+	Tree string `json:"tree"`
+	// Compiler, Schema and Policy name the tool: version and digests.
+	Compiler string `json:"compiler"`
+	Schema   string `json:"schema"`
+	Policy   string `json:"policy"`
+	// At is the compile date (RFC 3339): what had expired by then is left out.
+	At string `json:"at"`
+}
+
+// Manifest lists the artifacts.
+type Manifest struct {
+	Format string `json:"format"`
+	// Digest is the release's name: SHA-256 (hex) over the sorted lines
+	// "path SP digest LF" of Artifacts.
+	Digest string `json:"digest"`
+	// Artifacts maps path to SHA-256 (hex).
+	Artifacts map[string]string `json:"artifacts"`
+	Inputs    Inputs            `json:"inputs"`
+}
+
+// Provenance maps an artifact path or a mesh path
+// ("service/bookinfo/reviews/route/default") to the user's line.
+type Provenance map[string]diag.Pos
+
+// Release is an immutable, sealed set of artifacts. Only Seal and ReadDir make one.
+type Release struct {
+	manifest   Manifest
+	artifacts  map[string][]byte
+	provenance Provenance
+}
+
+// Digest is the release's name, "" for the zero Release.
+func (r Release) Digest() string { return r.manifest.Digest }
+
+// Manifest returns the manifest.
+func (r Release) Manifest() Manifest {
+	m := r.manifest
+	m.Artifacts = maps.Clone(m.Artifacts)
+	return m
+}
+
+// Provenance returns where each artifact and mesh path comes from. Read only.
+func (r Release) Provenance() Provenance { return r.provenance }
+
+// Paths returns all artifact paths, sorted.
+func (r Release) Paths() []string { return slices.Sorted(maps.Keys(r.artifacts)) }
+
+// Artifact returns the bytes at path. Read only.
+func (r Release) Artifact(p string) ([]byte, bool) { b, ok := r.artifacts[p]; return b, ok }
+
+// Seal checks and freezes artifacts. Two artifacts with one path must have the
+// same bytes; a path must be clean, relative and slash-separated.
+func Seal(arts []Artifact, in Inputs, prov Provenance) (Release, error) {
+	r := Release{artifacts: make(map[string][]byte, len(arts)), provenance: prov}
+	digests := make(map[string]string, len(arts))
+	for _, a := range arts {
+		if err := checkPath(a.Path); err != nil {
+			return Release{}, err
+		}
+		d := canon.Digest(a.Bytes)
+		if old, ok := digests[a.Path]; ok && old != d {
+			return Release{}, fmt.Errorf("sealing release: two different artifacts at %q", a.Path)
+		}
+		digests[a.Path], r.artifacts[a.Path] = d, a.Bytes
+	}
+	r.manifest = Manifest{Format: FormatVersion, Digest: digestOf(digests), Artifacts: digests, Inputs: in}
+	return r, nil
+}
+
+func checkPath(p string) error {
+	if p == "" || path.Clean(p) != p || path.IsAbs(p) || p == ".." || strings.HasPrefix(p, "../") || strings.Contains(p, "\\") {
+		return fmt.Errorf("artifact path %q is not clean and relative", p)
+	}
+	return nil
+}
+
+func digestOf(digests map[string]string) string {
+	var b strings.Builder
+	for _, p := range slices.Sorted(maps.Keys(digests)) {
+		b.WriteString(p + " " + digests[p] + "\n")
+	}
+	return canon.Digest([]byte(b.String()))
+}
+
+// Role is what a proxy does.
+type Role string
+
+// The roles of a proxy.
+const (
+	Sidecar Role = "sidecar"
+	Gateway Role = "gateway"
+)
+
+// Class is a proxy class: role × identity, the only key of a snapshot.
+type Class struct {
+	Role      Role   `json:"role"`
+	Namespace string `json:"namespace"`
+	Account   string `json:"account"`
+}
+
+// String gives "role/namespace/account".
+func (c Class) String() string { return string(c.Role) + "/" + c.Namespace + "/" + c.Account }
+
+// SPIFFEID gives "spiffe://trustDomain/ns/namespace/sa/account".
+func (c Class) SPIFFEID(trustDomain string) string {
+	return "spiffe://" + trustDomain + "/ns/" + c.Namespace + "/sa/" + c.Account
+}
+
+// ParseClass reads the form of String.
+func ParseClass(s string) (Class, error) {
+	p := strings.Split(s, "/")
+	if len(p) != 3 || (Role(p[0]) != Sidecar && Role(p[0]) != Gateway) || p[1] == "" || p[2] == "" {
+		return Class{}, fmt.Errorf("proxy class %q is not role/namespace/account with role sidecar or gateway", s)
+	}
+	return Class{Role(p[0]), p[1], p[2]}, nil
+}
+
+// TypeURL is an xDS resource type.
+type TypeURL = string
+
+// The resource types of a snapshot, in delivery order.
+const (
+	ClusterType  TypeURL = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+	EndpointType TypeURL = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+	ListenerType TypeURL = "type.googleapis.com/envoy.config.listener.v3.Listener"
+	RouteType    TypeURL = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+)
+
+// Types lists the types of a snapshot in delivery order.
+func Types() []TypeURL { return []TypeURL{ClusterType, EndpointType, ListenerType, RouteType} }
+
+// Resource is one line of a class file: a resource's name and the digest of its
+// canonical JSON, which is at BlobPath(digest).
+type Resource struct {
+	Name   string `json:"name"`
+	Digest string `json:"digest"`
+}
+
+// Endpoints says where the live addresses of an EDS cluster come from.
+type Endpoints struct {
+	// Cluster is the EDS cluster's name.
+	Cluster string `json:"cluster"`
+	// File names an endpoint file of the server's endpoint folder; DNS is
+	// "host:port". Exactly one is set.
+	File string `json:"file,omitempty"`
+	DNS  string `json:"dns,omitempty"`
+}
+
+// Snapshot is the content of envoy/<class>.json: a class's resources by type.
+type Snapshot struct {
+	Class       Class                  `json:"class"`
+	TrustDomain string                 `json:"trust_domain"`
+	Resources   map[TypeURL][]Resource `json:"resources"`
+	// Endpoints lists the live clusters of the class, sorted by cluster.
+	Endpoints []Endpoints `json:"endpoints,omitempty"`
+}
+
+// SnapshotPath is the artifact path of a class's snapshot.
+func SnapshotPath(c Class) string { return "envoy/" + c.String() + ".json" }
+
+// BlobPath is the artifact path of the resource with that digest.
+func BlobPath(digest string) string { return "envoy/blobs/" + digest }
+
+// Classes returns all classes of the release, sorted by name.
+func (r Release) Classes() []Class {
+	var out []Class
+	for p := range r.artifacts {
+		rest, ok := strings.CutPrefix(p, "envoy/")
+		if !ok || strings.HasPrefix(rest, "blobs/") {
+			continue
+		}
+		if c, err := ParseClass(strings.TrimSuffix(rest, ".json")); err == nil {
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b Class) int { return cmp.Compare(a.String(), b.String()) })
+	return out
+}
+
+// Snapshot reads the snapshot of a class.
+func (r Release) Snapshot(c Class) (Snapshot, error) {
+	b, ok := r.artifacts[SnapshotPath(c)]
+	if !ok {
+		return Snapshot{}, fmt.Errorf("release %s has no proxy class %q", short(r.Digest()), c)
+	}
+	var s Snapshot
+	if err := json.Unmarshal(b, &s); err != nil {
+		return Snapshot{}, fmt.Errorf("reading snapshot %q: %w", c, err)
+	}
+	return s, nil
+}
+
+// Blob returns the canonical JSON of the resource with that digest.
+func (r Release) Blob(digest string) ([]byte, error) {
+	b, ok := r.artifacts[BlobPath(digest)]
+	if !ok {
+		return nil, fmt.Errorf("release %s has no resource %s", short(r.Digest()), short(digest))
+	}
+	return b, nil
+}
+
+func short(d string) string { return d[:min(12, len(d))] }
