@@ -1,0 +1,263 @@
+package model
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"slices"
+
+	"meshc.dev/meshc/compiler/internal/trait"
+)
+
+// EffectiveRoute is one rule of a gateway's host as a request meets it: the
+// gateway's own route joined with one route of the service behind it.
+type EffectiveRoute struct {
+	// Gateway is the gateway's route as written.
+	Gateway Route
+	// Service is the service behind it, nil if the gateway route answers itself, goes
+	// to an external, or spreads over several destinations.
+	Service *Service
+	// External is the external behind it, nil otherwise.
+	External *External
+	// Port is the name of the destination's port ("" if there are several or none).
+	Port string
+	// Inner is the service's route, the zero Route if there is none.
+	Inner Route
+	// Match is the conjunction of both routes' conditions.
+	Match Match
+	// Traits are those of both; where both set one, the gateway's value stands.
+	Traits trait.Set
+	// To is where requests go, with service or external ID, port and (for a
+	// service) version set. Weights are relative and positive. Empty if a trait
+	// answers, or if NotFound.
+	To []Target
+	// NotFound says that the gateway route took the request and no route of the
+	// service does: the answer is 404, not the gateway's next route.
+	NotFound bool
+	// Lost names the traits that could not be kept because several destinations
+	// differ in them. Resolve refuses such a mesh; a target must not drop them silently.
+	Lost []string
+}
+
+// GatewayRoutes expands the routes of one host of a gateway in the order of
+// trial: each gateway route to a service becomes gateway route × the service's
+// routes. Combinations that no request can meet are left out. Eval and every
+// target share this expansion, so that they cannot disagree about it.
+func (m *Mesh) GatewayRoutes(_ *Gateway, h Host) []EffectiveRoute {
+	out := make([]EffectiveRoute, 0, len(h.Routes))
+	for _, r := range h.Routes {
+		targets := slices.DeleteFunc(slices.Clone(r.To), func(t Target) bool { return t.Weight <= 0 })
+		switch len(targets) {
+		case 0:
+			out = append(out, EffectiveRoute{Gateway: r, Match: r.Match, Traits: r.Traits})
+		case 1:
+			out = append(out, m.expandOne(r, targets[0])...)
+		default:
+			out = append(out, m.expandSplit(r, targets))
+		}
+	}
+	return out
+}
+
+func (m *Mesh) expandOne(r Route, t Target) []EffectiveRoute {
+	base := EffectiveRoute{Gateway: r, Port: t.Port, Match: r.Match, Traits: r.Traits}
+	svc := m.Service(t.Service)
+	if svc == nil || t.Version != "" {
+		base.Service, base.External = svc, m.External(t.Service)
+		t.Weight = 1
+		base.To = []Target{t}
+		return []EffectiveRoute{base}
+	}
+	base.Service = svc
+	var out []EffectiveRoute
+	for _, inner := range svc.Routes {
+		match, ok := IntersectMatches(r.Match, inner.Match)
+		if !ok {
+			continue
+		}
+		e := base
+		e.Inner, e.Match = inner, match
+		e.Traits = overlay(inner.Traits, r.Traits)
+		e.To = svc.innerTargets(t.Port, inner)
+		out = append(out, e)
+		if inner.Match.IsZero() {
+			return out // nothing behind a route without conditions is ever tried
+		}
+	}
+	base.NotFound = true
+	return append(out, base)
+}
+
+// innerTargets are the destinations of a service's own route, with weights
+// reduced and zero shares left out.
+func (s *Service) innerTargets(port string, r Route) []Target {
+	var out []Target
+	for _, t := range r.To {
+		if t.Weight > 0 {
+			out = append(out, Target{Service: s.ID, Port: port, Version: t.Version, Weight: t.Weight})
+		}
+	}
+	return reduceWeights(out)
+}
+
+// expandSplit keeps a gateway route to several destinations one weighted route.
+func (m *Mesh) expandSplit(r Route, targets []Target) EffectiveRoute {
+	e := EffectiveRoute{Gateway: r, Match: r.Match, Traits: r.Traits}
+	shares := make([][]Target, len(targets))
+	sums := make([]int, len(targets))
+	scale := 1
+	var inner []trait.Set
+	for i, t := range targets {
+		shares[i] = []Target{{Service: t.Service, Port: t.Port, Version: t.Version, Weight: 1}}
+		if svc := m.Service(t.Service); svc != nil && t.Version == "" {
+			shares[i] = nil
+			if k := slices.IndexFunc(svc.Routes, func(x Route) bool { return x.Match.IsZero() }); k >= 0 {
+				shares[i] = svc.innerTargets(t.Port, svc.Routes[k])
+				inner = append(inner, svc.Routes[k].Traits)
+			}
+		} else {
+			inner = append(inner, trait.Set{})
+		}
+		for _, s := range shares[i] {
+			sums[i] += s.Weight
+		}
+		scale = lcm(scale, max(1, sums[i]))
+	}
+	for i, t := range targets {
+		for _, s := range shares[i] {
+			s.Weight *= t.Weight * scale / sums[i]
+			e.To = append(e.To, s)
+		}
+	}
+	e.To = reduceWeights(e.To)
+	common, lost := commonTraits(inner)
+	e.Traits = overlay(common, r.Traits)
+	for _, name := range lost {
+		if _, ok := r.Traits.Lookup(name); !ok {
+			e.Lost = append(e.Lost, name)
+		}
+	}
+	return e
+}
+
+// IsZero reports whether x takes everything.
+func (x Match) IsZero() bool {
+	return x.Path.IsZero() && len(x.Methods) == 0 && len(x.Headers) == 0
+}
+
+// IntersectMatches returns the conjunction of a and b, and whether a request can
+// meet it. Only plain contradictions are recognised; a combination that is
+// impossible for a subtler reason stays, and simply never matches.
+func IntersectMatches(a, b Match) (Match, bool) {
+	path, ok := IntersectPaths(a.Path, b.Path)
+	if !ok {
+		return Match{}, false
+	}
+	methods := a.Methods
+	switch {
+	case len(a.Methods) == 0:
+		methods = b.Methods
+	case len(b.Methods) > 0:
+		methods = slices.DeleteFunc(slices.Clone(a.Methods), func(x string) bool { return !slices.Contains(b.Methods, x) })
+		if len(methods) == 0 {
+			return Match{}, false
+		}
+	}
+	headers, ok := joinHeaders(a.Headers, b.Headers)
+	return Match{Path: path, Methods: methods, Headers: headers}, ok
+}
+
+func joinHeaders(a, b []HeaderMatch) ([]HeaderMatch, bool) {
+	if len(a) == 0 || len(b) == 0 {
+		return append(slices.Clip(a), b...), true
+	}
+	all := append(slices.Clone(a), b...)
+	slices.SortFunc(all, compareHeaders)
+	all = slices.Compact(all)
+	for _, h := range all {
+		opposite := h
+		opposite.Not = !h.Not
+		absent := HeaderMatch{Name: h.Name, Kind: "present", Not: true}
+		// A header may stand on several lines, so two different exact values do not
+		// contradict each other; a condition and its complement do.
+		if slices.Contains(all, opposite) || (!h.Not && slices.Contains(all, absent)) {
+			return nil, false
+		}
+	}
+	return all, true
+}
+
+func compareHeaders(a, b HeaderMatch) int {
+	c := cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Value, b.Value))
+	if c != 0 || a.Not == b.Not {
+		return c
+	}
+	if b.Not {
+		return -1
+	}
+	return 1
+}
+
+// overlay returns base with every trait of top replacing its namesake.
+func overlay(base, top trait.Set) trait.Set {
+	if top.Len() == 0 {
+		return base
+	}
+	out := base
+	for _, n := range top.Names() {
+		v, _ := top.Lookup(n)
+		out = out.With(v)
+	}
+	return out
+}
+
+// commonTraits splits traits into those that all sets share with equal value
+// and the names of those that they do not.
+func commonTraits(sets []trait.Set) (same trait.Set, differing []string) {
+	names := map[string]bool{}
+	for _, s := range sets {
+		for _, n := range s.Names() {
+			names[n] = true
+		}
+	}
+	for n := range names {
+		v, ok := sets[0].Lookup(n)
+		for _, s := range sets[1:] {
+			w, has := s.Lookup(n)
+			ok = ok && has && equalJSON(v, w)
+		}
+		if ok {
+			same = same.With(v)
+		} else {
+			differing = append(differing, n)
+		}
+	}
+	slices.Sort(differing)
+	return same, differing
+}
+
+func equalJSON(a, b any) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+func reduceWeights(ts []Target) []Target {
+	g := 0
+	for _, t := range ts {
+		g = gcd(g, t.Weight)
+	}
+	for i := range ts {
+		ts[i].Weight /= g
+	}
+	return ts
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+func lcm(a, b int) int { return a / gcd(a, b) * b }

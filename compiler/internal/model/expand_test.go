@@ -1,0 +1,164 @@
+package model
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"meshc.dev/meshc/compiler/internal/trait"
+)
+
+type note struct {
+	Text string `json:"text"`
+}
+
+func (note) TraitName() string { return "note" }
+
+type mark struct {
+	N int `json:"n"`
+}
+
+func (mark) TraitName() string { return "mark" }
+
+func TestIntersectPaths(t *testing.T) {
+	exact := func(v string) Path { return Path{PathExact, v} }
+	prefix := func(v string) Path { return Path{PathPrefix, v} }
+	template := func(v string) Path { return Path{PathTemplate, v} }
+	for _, c := range []struct {
+		a, b, want Path
+		ok         bool
+	}{
+		{Path{}, Path{}, Path{}, true},
+		{Path{}, exact("/a"), exact("/a"), true},
+		{exact("/a"), exact("/a"), exact("/a"), true},
+		{exact("/a"), exact("/b"), Path{}, false},
+		{exact("/a/"), prefix("/a"), exact("/a/"), true},
+		{exact("/ab"), prefix("/a"), Path{}, false},
+		{prefix("/a"), prefix("/a/b"), prefix("/a/b"), true},
+		{prefix("/a/b"), prefix("/"), prefix("/a/b"), true},
+		{prefix("/a"), prefix("/ab"), Path{}, false},
+		{template("/t/{x}"), exact("/t/1"), exact("/t/1"), true},
+		{template("/t/{x}"), exact("/t/"), Path{}, false},
+		{template("/t/{x}"), prefix("/t"), template("/t/{x}"), true},
+		{template("/t/{x}"), prefix("/"), template("/t/{x}"), true},
+		{template("/t/{x}"), prefix("/t/1"), exact("/t/1"), true},
+		{template("/t/{x}"), prefix("/t/1/2"), Path{}, false},
+		{template("/{a}/x"), template("/y/{b}"), exact("/y/x"), true},
+		{template("/{a}/{b}"), template("/{b}/z"), template("/{a}/z"), true},
+		{template("/{a}"), template("/{a}/{b}"), Path{}, false},
+	} {
+		for _, pair := range [][2]Path{{c.a, c.b}, {c.b, c.a}} {
+			got, ok := IntersectPaths(pair[0], pair[1])
+			if ok != c.ok {
+				t.Errorf("%v with %v: possible = %v, want %v", pair[0], pair[1], ok, c.ok)
+			} else if ok && got != c.want && !(got.Kind == PathTemplate && c.want.Kind == PathTemplate) {
+				t.Errorf("%v with %v = %v, want %v", pair[0], pair[1], got, c.want)
+			}
+		}
+	}
+}
+
+// The intersection takes a path exactly if both sides take it.
+func TestIntersectPathsIsConjunction(t *testing.T) {
+	seg := rapid.SampledFrom([]string{"a", "b", "ab", "{x}", "{y}"})
+	path := rapid.Custom(func(t *rapid.T) Path {
+		parts := rapid.SliceOfNDistinct(seg, 0, 3, rapid.ID[string]).Draw(t, "parts")
+		v := "/" + strings.Join(parts, "/")
+		if strings.Contains(v, "{") {
+			return Path{PathTemplate, v}
+		}
+		return Path{rapid.SampledFrom([]PathKind{PathExact, PathPrefix}).Draw(t, "kind"), v}
+	})
+	probe := rapid.Custom(func(t *rapid.T) string {
+		return "/" + strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "ab", "", "c"}), 0, 4).Draw(t, "probe"), "/")
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		a, b, p := path.Draw(t, "a"), path.Draw(t, "b"), probe.Draw(t, "p")
+		got, ok := IntersectPaths(a, b)
+		if both := a.Takes(p) && b.Takes(p); both != (ok && got.Takes(p)) {
+			t.Fatalf("%v and %v on %q: both %v, intersection %v (%v)", a, b, p, both, got, ok)
+		}
+	})
+}
+
+func TestIntersectMatches(t *testing.T) {
+	x := HeaderMatch{Name: "x", Kind: "exact", Value: "1"}
+	notX := x
+	notX.Not = true
+	if _, ok := IntersectMatches(Match{Headers: []HeaderMatch{x}}, Match{Headers: []HeaderMatch{notX}}); ok {
+		t.Error("a condition and its complement count as possible")
+	}
+	if _, ok := IntersectMatches(Match{Headers: []HeaderMatch{x}}, Match{Headers: []HeaderMatch{{Name: "x", Kind: "present", Not: true}}}); ok {
+		t.Error("a value and an absent header count as possible")
+	}
+	y := HeaderMatch{Name: "x", Kind: "exact", Value: "2"}
+	if m, ok := IntersectMatches(Match{Headers: []HeaderMatch{x}}, Match{Headers: []HeaderMatch{y}}); !ok || len(m.Headers) != 2 {
+		t.Error("two lines of one header are possible")
+	}
+	if _, ok := IntersectMatches(Match{Methods: []string{"GET"}}, Match{Methods: []string{"POST"}}); ok {
+		t.Error("disjoint methods count as possible")
+	}
+}
+
+func expandMesh() *Mesh {
+	uncond := func(name string, traits trait.Set, to ...Target) Route { return Route{Name: name, To: to, Traits: traits} }
+	return (&Mesh{
+		Services: []*Service{
+			{ID: "shop/cond", Name: "cond", Versions: []Version{{Name: "v1"}, {Name: "v2"}}, Routes: []Route{
+				{Name: "testers", Match: Match{Headers: []HeaderMatch{{Name: "u", Kind: "exact", Value: "t"}}}, To: []Target{{Version: "v2", Weight: 100}}},
+				{Name: "api", Match: Match{Path: Path{PathPrefix, "/other"}}, To: []Target{{Version: "v1", Weight: 100}}},
+			}},
+			{ID: "shop/one", Name: "one", Routes: []Route{uncond("default", trait.Of(note{"inner"}, mark{1}), Target{Version: "a", Weight: 34}, Target{Version: "b", Weight: 33}, Target{Version: "c", Weight: 33})}},
+			{ID: "shop/two", Name: "two", Routes: []Route{uncond("default", trait.Of(note{"inner"}), Target{Version: "v", Weight: 100}, Target{Version: "w", Weight: 0})}},
+		},
+		Externals: []*External{{ID: "shop/ext", Name: "ext"}},
+	}).Build()
+}
+
+func describe(es []EffectiveRoute) []string {
+	var out []string
+	for _, e := range es {
+		s := e.Gateway.Name + ">" + e.Inner.Name + " " + e.Match.Path.Value
+		for _, t := range e.To {
+			s += fmt.Sprintf(" %s@%s=%d", t.Service, t.Version, t.Weight)
+		}
+		if e.NotFound {
+			s += " 404"
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func TestGatewayRoutes(t *testing.T) {
+	m := expandMesh()
+	h := Host{Name: "*", Routes: []Route{
+		{Name: "cond", Match: Match{Path: Path{PathPrefix, "/c"}}, To: []Target{{Service: "shop/cond", Port: "http", Weight: 100}}},
+		{Name: "split", Match: Match{Path: Path{PathPrefix, "/s"}}, Traits: trait.Of(note{"outer"}), To: []Target{
+			{Service: "shop/one", Port: "http", Weight: 50}, {Service: "shop/two", Port: "http", Weight: 50},
+		}},
+		{Name: "ext", To: []Target{{Service: "shop/ext", Port: "http", Weight: 100}}},
+	}}
+	got := m.GatewayRoutes(nil, h)
+	want := []string{
+		"cond>testers /c shop/cond@v2=1",
+		"cond> /c 404",
+		"split> /s shop/one@a=34 shop/one@b=33 shop/one@c=33 shop/two@v=100",
+		"ext>  shop/ext@=1",
+	}
+	if g := describe(got); !slices.Equal(g, want) {
+		t.Errorf("got  %q\nwant %q", g, want)
+	}
+	if v, _ := trait.Get[note](got[2].Traits); v.Text != "outer" {
+		t.Errorf("the gateway's value gave way to the service's: %q", v.Text)
+	}
+	if !slices.Equal(got[2].Lost, []string{"mark"}) {
+		t.Errorf("lost = %q, want the trait in which the destinations differ", got[2].Lost)
+	}
+	if got[3].External == nil {
+		t.Error("external destination is not told")
+	}
+}
