@@ -1,0 +1,144 @@
+package ca
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/asn1"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"meshc.dev/meshc/internal/diag"
+)
+
+// maxCSR bounds a request in bytes; a P-256 request with one name has about 300.
+const maxCSR = 8 << 10
+
+// Extensions that a request may carry. Anything else is refused, not ignored:
+// who asks for more than an SVID has made a mistake or tries something.
+var (
+	oidSAN              = asn1.ObjectIdentifier{2, 5, 29, 17}
+	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
+	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
+	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
+)
+
+// Sign makes an X.509-SVID for id from a certificate request in DER form. The
+// chain is the leaf alone: roots sign directly. ttl is in (0, Options.TTL];
+// the certificate never outlives its root. Problem: CodeRequestRefused.
+func (a *Authority) Sign(csr []byte, id spiffeid.ID, ttl time.Duration) ([]*x509.Certificate, error) {
+	if ttl <= 0 || ttl > a.life.leaf {
+		return nil, refused("a lifetime of %v is not in (0, %v]", ttl, a.life.leaf)
+	}
+	req, err := checkRequest(csr, id)
+	if err != nil {
+		return nil, err
+	}
+	if !id.MemberOf(a.td) {
+		return nil, refused("%q is not in trust domain %q", id, a.td.Name())
+	}
+	return a.issue(req.PublicKey, id, ttl)
+}
+
+// issue signs without a request: for Sign, and for the server's own key.
+func (a *Authority) issue(pub crypto.PublicKey, id spiffeid.ID, ttl time.Duration) ([]*x509.Certificate, error) {
+	now := a.clock()
+	by, ok := a.ring.Load().signer(now)
+	if !ok {
+		return nil, problem(diag.New(diag.CodeAuthorityState, diag.Pos{}, "every root of %q has ended", a.td.Name()).
+			WithFix("start `meshc serve`: it makes a new root; then let every agent join with a new token"))
+	}
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
+	}
+	end := now.Add(ttl)
+	if by.cert.NotAfter.Before(end) {
+		end = by.cert.NotAfter
+	}
+	// No subject: the URI is the only name, and x509 marks it critical then.
+	tmpl := &x509.Certificate{
+		SerialNumber: serial, URIs: []*url.URL{id.URL()},
+		NotBefore: now.Add(-backdate(ttl)), NotAfter: end,
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, by.cert, pub, by.key)
+	if err != nil {
+		return nil, fmt.Errorf("signing the certificate of %q: %w", id, err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("reading back the certificate of %q: %w", id, err)
+	}
+	return []*x509.Certificate{leaf}, nil
+}
+
+func refused(format string, args ...any) error {
+	return problem(diag.New(diag.CodeRequestRefused, diag.Pos{}, "certificate request refused: "+format, args...).
+		WithFix("ask for one SPIFFE URI, an ECDSA P-256 or P-384 key, no other names and no extensions"))
+}
+
+// checkRequest reads a request and demands that it asks for id and nothing else.
+func checkRequest(csr []byte, id spiffeid.ID) (*x509.CertificateRequest, error) {
+	if len(csr) > maxCSR {
+		return nil, refused("%d bytes, at most %d", len(csr), maxCSR)
+	}
+	req, err := x509.ParseCertificateRequest(csr)
+	if err != nil {
+		return nil, refused("not readable: %v", err)
+	}
+	if err := req.CheckSignature(); err != nil {
+		return nil, refused("its signature is wrong: %v", err)
+	}
+	key, ok := req.PublicKey.(*ecdsa.PublicKey)
+	if !ok || key.Curve != elliptic.P256() && key.Curve != elliptic.P384() {
+		return nil, refused("a key of type %v", req.PublicKeyAlgorithm)
+	}
+	if len(req.URIs) != 1 || len(req.DNSNames)+len(req.IPAddresses)+len(req.EmailAddresses) > 0 {
+		return nil, refused("it must have exactly one name, a URI; it has %d URIs and %d others",
+			len(req.URIs), len(req.DNSNames)+len(req.IPAddresses)+len(req.EmailAddresses))
+	}
+	if asked := req.URIs[0].String(); asked != id.String() {
+		return nil, problem(diag.New(diag.CodeIdentityMismatch, diag.Pos{}, "certificate request for %q by %q", asked, id).
+			WithFix("use a token made for that identity: meshc token create --identity namespace/account"))
+	}
+	return req, checkExtensions(req)
+}
+
+func checkExtensions(req *x509.CertificateRequest) error {
+	for _, e := range req.Extensions {
+		switch {
+		case e.Id.Equal(oidSAN):
+		case e.Id.Equal(oidKeyUsage):
+			var bits asn1.BitString
+			if rest, err := asn1.Unmarshal(e.Value, &bits); err != nil || len(rest) > 0 {
+				return refused("a key usage that is not readable")
+			}
+			// Bit 0 is digitalSignature, 2 keyEncipherment, 4 keyAgreement (RFC 5280, 4.2.1.3).
+			for i := range bits.BitLength {
+				if bits.At(i) == 1 && i != 0 && i != 2 && i != 4 {
+					return refused("key usage bit %d", i)
+				}
+			}
+		case e.Id.Equal(oidExtKeyUsage): // what is granted is fixed
+		case e.Id.Equal(oidBasicConstraints):
+			var bc struct {
+				IsCA       bool `asn1:"optional"`
+				MaxPathLen int  `asn1:"optional,default:-1"`
+			}
+			if rest, err := asn1.Unmarshal(e.Value, &bc); err != nil || len(rest) > 0 || bc.IsCA {
+				return refused("it asks to be a CA")
+			}
+		default:
+			return refused("extension %v", e.Id)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+package ca
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"sync"
+
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+)
+
+// ClientCert says what a TLS server wants of its clients.
+type ClientCert int
+
+const (
+	// Demanded: no handshake without a valid SVID. For ADS on a port of its own.
+	Demanded ClientCert = iota
+	// Requested: a certificate is verified if given, but a client may have
+	// none. For a port that also serves Join; every other method there must
+	// call PeerFromContext.
+	Requested
+)
+
+// TLSConfig is the server's side of mutual TLS 1.3: its own SVID (ServerID),
+// made and renewed in memory, and the present bundle for clients. Follows root
+// rotation without a restart. The chain shown includes the root, so that a
+// joining agent can compare it with its fingerprint.
+func (a *Authority) TLSConfig(c ClientCert) *tls.Config {
+	s := &serverTLS{a: a, auth: tls.RequireAndVerifyClientCert}
+	if c == Requested {
+		s.auth = tls.VerifyClientCertIfGiven
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{"h2"},
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return s.config()
+		},
+	}
+}
+
+// serverTLS holds the settings of the last handshake until its certificate is
+// half through its life or the roots change.
+type serverTLS struct {
+	a    *Authority
+	auth tls.ClientAuthType
+
+	mu   sync.Mutex
+	ring *ring
+	last *tls.Config
+	leaf *x509.Certificate
+}
+
+func (s *serverTLS) config() (*tls.Config, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, cur := s.a.clock(), s.a.ring.Load()
+	if s.last != nil && s.ring == cur && now.Before(s.leaf.NotBefore.Add(s.leaf.NotAfter.Sub(s.leaf.NotBefore)/2)) {
+		return s.last, nil
+	}
+	cert, err := s.a.serverCertificate()
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	for _, c := range cur.roots {
+		pool.AddCert(c.cert)
+	}
+	s.ring, s.leaf = cur, cert.Leaf
+	s.last = &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		NextProtos:   []string{"h2"},
+		Certificates: []tls.Certificate{cert},
+		ClientAuth:   s.auth,
+		ClientCAs:    pool,
+		Time:         s.a.clock,
+		// A resumed session would carry an old answer to "is it valid?".
+		SessionTicketsDisabled: true,
+		VerifyConnection:       s.verifyClient,
+	}
+	return s.last, nil
+}
+
+// verifyClient adds the SPIFFE rules to what crypto/tls has verified.
+func (s *serverTLS) verifyClient(c tls.ConnectionState) error {
+	if len(c.PeerCertificates) == 0 {
+		return nil // Requested only: crypto/tls ends the handshake otherwise
+	}
+	id, _, err := x509svid.Verify(c.PeerCertificates, s.a.Bundle(), x509svid.WithTime(s.a.clock()))
+	if err != nil {
+		return fmt.Errorf("verifying the client: %w", err)
+	}
+	if !id.MemberOf(s.a.td) {
+		return fmt.Errorf("verifying the client: %q is not in trust domain %q", id, s.a.td.Name())
+	}
+	return nil
+}
+
+// serverCertificate makes a new key and certificate for the xDS server.
+func (a *Authority) serverCertificate() (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("making the server's key: %w", err)
+	}
+	chain, err := a.issue(key.Public(), ServerID(a.td), a.life.leaf)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	out := tls.Certificate{Certificate: [][]byte{chain[0].Raw}, PrivateKey: key, Leaf: chain[0]}
+	for _, r := range a.ring.Load().roots {
+		if chain[0].CheckSignatureFrom(r.cert) == nil {
+			out.Certificate = append(out.Certificate, r.cert.Raw)
+		}
+	}
+	return out, nil
+}
