@@ -1,0 +1,217 @@
+package resolve
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// checkMesh runs the rules across objects.
+func (l *linker) checkMesh() {
+	l.checkRoles()
+	l.checkPlain()
+	l.checkUnreachable()
+	l.checkCycles()
+	l.checkTCP()
+	if l.mesh.Capture == model.Explicit {
+		l.checkExplicit()
+	}
+}
+
+// checkRoles: an identity has one role; two services on one account share their access.
+func (l *linker) checkRoles() {
+	gateways, services := map[string]*model.Gateway{}, map[string]string{}
+	for _, g := range l.mesh.Gateways {
+		acct := g.Namespace + "/" + g.Account
+		if other, ok := gateways[acct]; ok {
+			l.add(diag.New(diag.CodeRole, l.pos[model.GatewayPath(g.ID)], "gateways %q and %q share account %q", other.ID, g.ID, acct).
+				WithRelated(l.pos[model.GatewayPath(other.ID)], "the other gateway").WithFix("give each a `serviceAccount` of its own"))
+		}
+		gateways[acct] = g
+	}
+	for _, s := range l.mesh.Services {
+		for _, acct := range l.accounts[s.ID] {
+			if g, ok := gateways[acct]; ok {
+				l.add(diag.New(diag.CodeRole, l.pos[model.ServicePath(s.ID)], "account %q is a sidecar's (service %q) and a gateway's (%q)", acct, s.ID, g.ID).
+					WithRelated(l.pos[model.GatewayPath(g.ID)], "the gateway").WithFix("give one of them another `serviceAccount`"))
+			}
+			if other, ok := services[acct]; ok && other != s.ID {
+				l.add(diag.Warn(diag.CodeSharedAccount, l.pos[model.ServicePath(s.ID)], "services %q and %q share account %q: what is granted to one is granted to both", other, s.ID, acct).
+					WithRelated(l.pos[model.ServicePath(other)], "the other service").WithFix("give each a `serviceAccount` of its own"))
+			}
+			services[acct] = s.ID
+		}
+	}
+}
+
+func (l *linker) checkPlain() {
+	for _, w := range l.plain {
+		s := l.mesh.Service(w.service)
+		if s != nil && (len(s.Routes) != 1 || !s.Routes[0].Match.IsZero() || len(s.Routes[0].To) == 0) {
+			l.add(diag.New(diag.CodeRouteConflict, w.at, "%s shares requests among services, but %q has routes with conditions", w.route, w.service).
+				WithRelated(l.pos[model.ServicePath(w.service)], "the service").WithFix("send to one service, or let %q have a single route without match", w.service))
+		}
+	}
+}
+
+// checkUnreachable finds routes behind one that takes all they match.
+func (l *linker) checkUnreachable() {
+	dead := func(rs []model.Route, path func(string) string) {
+		for i, b := range rs {
+			for _, a := range rs[:i] {
+				if both, ok := model.IntersectMatches(a.Match, b.Match); ok && covers(a.Match, b.Match, both) {
+					l.add(diag.New(diag.CodeNever, l.pos[path(b.Name)], "route %q is never reached: %q comes before it and takes everything it matches", b.Name, a.Name).
+						WithRelated(l.pos[path(a.Name)], "the route before it").WithFix("delete it, or give it a higher `priority`"))
+					break
+				}
+			}
+		}
+	}
+	for _, s := range l.mesh.Services {
+		dead(s.Routes, func(n string) string { return model.RoutePath(s.ID, n) })
+	}
+	for _, g := range l.mesh.Gateways {
+		for _, h := range g.Hosts {
+			dead(h.Routes, func(n string) string { return model.GatewayRoutePath(g.ID, h.Name, n) })
+		}
+	}
+}
+
+// covers reports whether a takes everything that b takes: their conjunction is b.
+func covers(a, b, both model.Match) bool {
+	if a.Path.Kind == model.PathTemplate && b.Path.Kind == model.PathTemplate && both.Path != b.Path {
+		both.Path = b.Path // names of segments may differ: compare below by what is taken
+		if back, ok := model.IntersectPaths(a.Path, b.Path); !ok || strings.Count(back.Value, "{") != strings.Count(b.Path.Value, "{") {
+			return false
+		}
+	}
+	return both.Path == b.Path && slices.Equal(both.Methods, b.Methods) && slices.Equal(both.Headers, b.Headers)
+}
+
+// checkTCP refuses conditions and several rules where only bytes are routed.
+func (l *linker) checkTCP() {
+	for _, s := range l.mesh.Services {
+		tcp := slices.ContainsFunc(s.Ports, func(p model.Port) bool { return !p.Protocol.IsHTTP() })
+		if !tcp {
+			continue
+		}
+		if last := s.Routes[len(s.Routes)-1]; !last.Match.IsZero() || len(last.To) == 0 {
+			l.add(diag.New(diag.CodeProtocol, l.pos[model.RoutePath(s.ID, last.Name)], "service %q has a tcp port, but no route without conditions for it", s.ID).
+				WithFix("add: route: default: to: <version>: 100"))
+		}
+	}
+}
+
+// checkCycles tells rings of calls: retries in a ring have no bound.
+func (l *linker) checkCycles() {
+	state := map[string]int{} // 1: on the path, 2: done
+	var path []string
+	var visit func(id string)
+	visit = func(id string) {
+		state[id] = 1
+		path = append(path, id)
+		for _, c := range l.mesh.Service(id).Calls {
+			switch {
+			case l.mesh.Service(c.To) == nil || state[c.To] == 2:
+			case state[c.To] == 1:
+				ring := append(slices.Clone(path[slices.Index(path, c.To):]), c.To)
+				l.add(diag.Warn(diag.CodeCycle, l.pos[model.ServicePath(id)+"/calls/"+c.To], "services call each other in a ring: %s", strings.Join(ring, " → ")).
+					WithFix("break the ring, or keep retries off inside it: their product has no bound"))
+			default:
+				visit(c.To)
+			}
+		}
+		path = path[:len(path)-1]
+		state[id] = 2
+	}
+	for _, s := range l.mesh.Services {
+		if state[s.ID] == 0 {
+			visit(s.ID)
+		}
+	}
+}
+
+// socket is an address that a proxy or an application listens on.
+type socket struct {
+	host string
+	port uint32
+}
+
+// checkExplicit demands that every address is written, once on each host.
+func (l *linker) checkExplicit() {
+	taken := map[socket]string{}
+	claim := func(host string, port uint32, who string, at diag.Pos) {
+		if port == 0 {
+			return
+		}
+		k := socket{hostKey(host), port}
+		if other, ok := taken[k]; ok && other != who {
+			l.add(diag.New(diag.CodeListen, at, "%s and %s both listen on %s:%d", who, other, host, port).WithFix("choose another port for one of them"))
+			return
+		}
+		taken[k] = who
+	}
+	for _, g := range l.mesh.Gateways {
+		claim(g.Host, g.Port, fmt.Sprintf("gateway %q", g.ID), l.pos[model.GatewayPath(g.ID)])
+	}
+	for _, s := range l.mesh.Services {
+		hosts := map[string]map[string]bool{}
+		for _, v := range s.Versions {
+			at := l.pos[model.ServicePath(s.ID)+"/version/"+v.Name]
+			if v.Host == "" {
+				l.add(diag.New(diag.CodeListen, at, "version %q of service %q has no address, and capture is explicit", v.Name, s.ID).
+					WithFix("in environments/%s: service: %s: version: %s: address: \"127.0.0.1:15001\"", l.mesh.Environment, s.Name, v.Name))
+				continue
+			}
+			if hosts[v.Account] == nil {
+				hosts[v.Account] = map[string]bool{}
+			}
+			hosts[v.Account][v.Host] = true
+			for _, p := range s.Ports {
+				claim(v.Host, v.ListenPort(p), fmt.Sprintf("the proxy of %s version %q", s.ID, v.Name), at)
+				claim("127.0.0.1@"+hostKey(v.Host), v.AppListenPort(p), fmt.Sprintf("the application of %s version %q", s.ID, v.Name), at)
+			}
+			l.checkLocals(s, v, claim)
+		}
+		for _, account := range slices.Sorted(maps.Keys(hosts)) {
+			if len(hosts[account]) > 1 {
+				l.add(diag.New(diag.CodeListen, l.pos[model.ServicePath(s.ID)], "versions of %q on different hosts share account %q, hence one proxy configuration", s.ID, account).
+					WithFix("give each version a `serviceAccount` of its own"))
+			}
+		}
+	}
+}
+
+func (l *linker) checkLocals(s *model.Service, v model.Version, claim func(string, uint32, string, diag.Pos)) {
+	for _, c := range s.Calls {
+		at := l.pos[model.ServicePath(s.ID)+"/calls/"+c.To]
+		if v.Local(c) == 0 {
+			l.add(diag.New(diag.CodeListen, at, "the call from %q (version %q) to %q has no local port, and capture is explicit", s.ID, v.Name, c.To).
+				WithFix("in environments/%s: service: %s: calls: %q: local: 15101", l.mesh.Environment, s.Name, c.To))
+			continue
+		}
+		claim("127.0.0.1@"+hostKey(v.Host), v.Local(c), fmt.Sprintf("the call from %s/%s to %s", s.Namespace, v.Account, c.To), at)
+	}
+}
+
+// hostKey names the machine behind an address: every loopback address is one
+// machine, and so is what listens on all addresses of it.
+func hostKey(host string) string {
+	base, rest, _ := strings.Cut(host, "@")
+	ip, err := netip.ParseAddr(base)
+	if err != nil {
+		return host
+	}
+	if rest != "" && rest != "loopback" {
+		return rest + "/loopback"
+	}
+	if ip.IsLoopback() || ip.IsUnspecified() {
+		return "loopback"
+	}
+	return ip.String()
+}

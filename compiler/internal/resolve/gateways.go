@@ -1,0 +1,97 @@
+package resolve
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/internal/diag"
+)
+
+func (l *linker) gateway(p *pkg, e intent.Entry) {
+	n := e.Node
+	g := &model.Gateway{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name, Owner: n.Field("owner").Str(),
+		Account: gatewayAccount(e), Host: "0.0.0.0", Port: uint32(n.Field("port").Int())}
+	if g.Owner == "" {
+		g.Owner = p.owner
+	}
+	if a := n.Field("address"); a.Exists() {
+		ip, err := netip.ParseAddr(a.Str())
+		if err != nil {
+			l.add(diag.New(diag.CodeListen, a.Pos(), "address %q of gateway %q is not an IP address", a.Str(), g.ID).WithFix(`write "0.0.0.0" or the address to bind`))
+		} else {
+			g.Host = ip.String()
+		}
+	}
+	for _, h := range n.Field("host").Fields() {
+		g.Hosts = append(g.Hosts, l.host(p, g, h))
+	}
+	slices.SortFunc(g.Hosts, func(a, b model.Host) int { return strings.Compare(a.Name, b.Name) })
+	l.mesh.Gateways = append(l.mesh.Gateways, g)
+}
+
+func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
+	h := model.Host{Name: strings.ToLower(e.Name), Owner: e.Node.Field("owner").Str()}
+	path := model.GatewayPath(g.ID) + "/host/" + h.Name
+	if first, ok := l.pos[path]; ok {
+		l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "host %q of gateway %q is declared twice (hosts ignore case)", e.Name, g.ID).WithRelated(first, "first declared here").
+			WithFix("keep one of them"))
+	}
+	l.place(path, e.Node.Pos())
+	l.claimHost(p, h.Name, e.Node.Pos())
+	x := &Place{Gateway: true, l: l, pkg: p, self: g.ID}
+	for _, re := range e.Node.Field("route").Fields() {
+		r := l.route(re, x)
+		r.To = l.serviceTargets(p, re.Node, r)
+		l.place(model.GatewayRoutePath(g.ID, h.Name, re.Name), re.Node.Pos())
+		h.Routes = append(h.Routes, r)
+	}
+	if len(h.Routes) == 0 {
+		l.add(diag.New(diag.CodeOneOf, e.Node.Pos(), "host %q has no route", e.Name).WithFix("add: route: default: to: <service>: 100"))
+	}
+	l.rank(h.Routes, func(name string) string { return model.GatewayRoutePath(g.ID, h.Name, name) })
+	return h
+}
+
+// claimHost keeps a host name with the package that declared it first.
+func (l *linker) claimHost(p *pkg, host string, at diag.Pos) {
+	key := "host/" + host
+	first, ok := l.pos[key]
+	if !ok {
+		l.pos[key] = at
+		l.hostOwner[host] = p.dir
+		return
+	}
+	if l.hostOwner[host] != p.dir {
+		l.add(diag.New(diag.CodeDuplicate, at, "host %q belongs to package %q", host, l.hostOwner[host]).WithRelated(first, "declared here").
+			WithFix("choose another host, or move the route into that package"))
+	}
+}
+
+// serviceTargets reads the weights of a gateway route's services.
+func (l *linker) serviceTargets(p *pkg, n intent.Node, r model.Route) []model.Target {
+	to := l.targetsOf(n, r, func(e intent.Entry) (model.Target, bool) {
+		id, _, ok := l.destination(p, e.Name, e.Node.Pos())
+		return model.Target{Service: id, Port: l.firstPort[id]}, ok
+	})
+	if len(to) > 1 {
+		l.needPlain(n, to)
+	}
+	return to
+}
+
+// needPlain notes a weighted gateway route, to be checked once all services are linked.
+func (l *linker) needPlain(n intent.Node, to []model.Target) {
+	for _, t := range to {
+		l.plain = append(l.plain, plainWish{service: t.Service, at: n.Pos(), route: n.Path()})
+	}
+}
+
+// plainWish is a demand that a service has one route without conditions: a
+// share of requests cannot be followed by conditions of one of its takers.
+type plainWish struct {
+	service, route string
+	at             diag.Pos
+}

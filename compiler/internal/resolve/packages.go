@@ -1,0 +1,219 @@
+package resolve
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// rootFields may stand only in the root package.
+var rootFields = []string{"trustDomain", "environment", "targets"}
+
+// packages settles the frame of every package: namespace, owner, mTLS.
+func (l *linker) packages(in *intent.Intent) []*pkg {
+	var out []*pkg
+	meshMode := model.Strict
+	for _, ip := range in.Packages {
+		if ip.Dir == "." {
+			meshMode = l.root(ip.Mesh, in.Environment)
+		}
+	}
+	for _, ip := range in.Packages {
+		p := &pkg{dir: ip.Dir, root: ip.Dir == ".", node: ip.Mesh, namespace: ip.Mesh.Field("namespace").Str(), owner: ip.Mesh.Field("owner").Str(), mtls: meshMode}
+		if p.owner == "" {
+			p.owner = ip.Dir
+		}
+		if !p.root {
+			for _, f := range rootFields {
+				if n := ip.Mesh.Field(f); n.Exists() {
+					l.add(diag.New(diag.CodeRootOnly, n.Pos(), "%s is set in package %q", f, ip.Dir).
+						WithFix("move it to the package in the repository's top folder"))
+				}
+			}
+			p.mtls = l.mode(ip.Mesh.Field("mtls"), meshMode, "namespace/"+p.namespace, p.owner)
+		}
+		out = append(out, p)
+	}
+	if len(out) == 0 {
+		l.add(diag.New(diag.CodeEmpty, diag.Pos{}, "no package of intent was found").WithFix("run `meshc init` to make a first one"))
+	}
+	return out
+}
+
+// root reads what holds for the whole mesh and returns its mTLS mode.
+func (l *linker) root(n intent.Node, env string) model.MTLS {
+	if td := n.Field("trustDomain"); td.Exists() {
+		l.mesh.TrustDomain = td.Str()
+	}
+	if c := n.Field("environment").Field(env).Field("capture"); c.Exists() {
+		l.mesh.Capture = model.Capture(c.Str())
+	}
+	for _, t := range n.Field("targets").Fields() {
+		if t.Name != "envoy" {
+			l.targets = append(l.targets, t.Name)
+		}
+	}
+	return l.mode(n.Field("mtls"), model.Strict, "mesh", n.Field("owner").Str())
+}
+
+// mode reads an mTLS block. Without one, or after its end, above holds. A mode
+// weaker than strict is an exception that policies see.
+func (l *linker) mode(n intent.Node, above model.MTLS, path, owner string) model.MTLS {
+	if !n.Exists() || l.expired(n) {
+		return above
+	}
+	m := model.MTLS(n.Field("mode").Str())
+	if o := n.Field("owner").Str(); o != "" {
+		owner = o
+	}
+	if m != model.Strict {
+		l.exceptions = append(l.exceptions, Exception{Path: path, Kind: "mtls", Mode: string(m), Owner: owner,
+			Reason: n.Field("reason").Str(), Until: n.Field("until").Str()})
+		l.place(path, n.Pos())
+	}
+	return m
+}
+
+// expired reads n.until: the instant is the last one in force. A block in force
+// notes the instant, a block that has ended is told and left out.
+func (l *linker) expired(n intent.Node) bool {
+	u := n.Field("until")
+	if !u.Exists() {
+		return false
+	}
+	t, err := time.Parse(time.RFC3339, u.Str())
+	if err != nil {
+		l.add(diag.New(diag.CodeUntil, u.Pos(), "until is %q, not an instant", u.Str()).
+			WithFix(`write RFC 3339, such as "2027-01-31T18:00:00Z"`))
+		return false
+	}
+	t = t.UTC()
+	if l.at.After(t) {
+		l.add(diag.Warn(diag.CodeExpired, u.Pos(), "%s ended at %s and is left out", n.Path(), t.Format(time.RFC3339)).
+			WithFix("delete it, or set a later `until` with a reason"))
+		return true
+	}
+	l.expiries[t] = true
+	return false
+}
+
+// place notes where a mesh path was written; the first one stays.
+func (l *linker) place(path string, p diag.Pos) {
+	if _, ok := l.pos[path]; !ok {
+		l.pos[path] = p
+	}
+}
+
+// declare enters the names of a package into the tables.
+func (l *linker) declare(p *pkg) {
+	services, externals, gateways := p.node.Field("service").Fields(), p.node.Field("external").Fields(), p.node.Field("gateway").Fields()
+	if p.namespace == "" && len(services)+len(externals)+len(gateways) > 0 {
+		l.add(diag.New(diag.CodeNamespace, p.node.Pos(), "package %q declares services or gateways but has no namespace", p.dir).
+			WithFix(`add: mesh: namespace: "…"`))
+	}
+	for _, e := range services {
+		l.declareService(p, e)
+	}
+	for _, e := range externals {
+		id := p.namespace + "/" + e.Name
+		if l.claim(model.ExternalPath(id), "external", id, e.Node.Pos()) {
+			l.declarePorts(id, e.Node)
+		}
+	}
+	for _, e := range gateways {
+		id := p.namespace + "/" + e.Name
+		if !l.free(model.GatewayPath(id), "gateway", id, e.Node.Pos()) {
+			continue
+		}
+		l.gateways[id] = id
+		l.accounts[gatewayPrefix+id] = []string{p.namespace + "/" + gatewayAccount(e)}
+		if _, ok := l.gateways[e.Name]; ok {
+			l.gateways[e.Name] = ""
+		} else {
+			l.gateways[e.Name] = id
+		}
+	}
+}
+
+// gatewayAccount is the gateway's service account: its own name if it names none.
+func gatewayAccount(e intent.Entry) string {
+	if a := e.Node.Field("serviceAccount").Str(); a != "" {
+		return a
+	}
+	return e.Name
+}
+
+func (l *linker) declareService(p *pkg, e intent.Entry) {
+	id := p.namespace + "/" + e.Name
+	if !l.claim(model.ServicePath(id), "service", id, e.Node.Pos()) {
+		return
+	}
+	l.declarePorts(id, e.Node)
+	account := e.Node.Field("serviceAccount").Str()
+	if account == "" {
+		account = e.Name
+	}
+	versions := e.Node.Field("version").Fields()
+	if len(versions) == 0 {
+		l.versions[id] = []string{"default"}
+		l.accounts[id] = []string{p.namespace + "/" + account}
+		return
+	}
+	for _, v := range versions {
+		a := v.Node.Field("serviceAccount").Str()
+		if a == "" {
+			a = account
+		}
+		l.versions[id] = append(l.versions[id], v.Name)
+		l.accounts[id] = append(l.accounts[id], p.namespace+"/"+a)
+	}
+	slices.Sort(l.accounts[id])
+	l.accounts[id] = slices.Compact(l.accounts[id])
+}
+
+func (l *linker) declarePorts(id string, n intent.Node) {
+	for _, port := range n.Field("port").Fields() {
+		l.ports[id] = append(l.ports[id], port.Name)
+	}
+	if len(l.ports[id]) > 0 {
+		l.firstPort[id] = l.ports[id][0]
+	}
+}
+
+// claim enters an ID that services and externals share.
+func (l *linker) claim(path, kind, id string, at diag.Pos) bool {
+	if other, ok := l.kinds[id]; ok {
+		where := l.pos[model.ServicePath(id)]
+		if other == "external" {
+			where = l.pos[model.ExternalPath(id)]
+		}
+		l.add(diag.New(diag.CodeDuplicate, at, "%s %q is declared twice", kind, id).WithRelated(where, "first declared here, as %s", other).
+			WithFix("rename one of them, or join the two declarations in one package"))
+		return false
+	}
+	l.kinds[id] = kind
+	l.place(path, at)
+	return true
+}
+
+func (l *linker) free(path, kind, id string, at diag.Pos) bool {
+	if first, ok := l.pos[path]; ok {
+		l.add(diag.New(diag.CodeDuplicate, at, "%s %q is declared twice", kind, id).WithRelated(first, "first declared here").
+			WithFix("rename one of them"))
+		return false
+	}
+	l.place(path, at)
+	return true
+}
+
+// qualify gives a reference its namespace.
+func (p *pkg) qualify(ref string) string {
+	if strings.Contains(ref, "/") {
+		return ref
+	}
+	return p.namespace + "/" + ref
+}

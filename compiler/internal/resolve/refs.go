@@ -1,0 +1,141 @@
+package resolve
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// gatewayPrefix marks a gateway in a place where callers are named.
+const gatewayPrefix = "gateway/"
+
+// service resolves a reference to a service inside the mesh.
+func (l *linker) service(p *pkg, n intent.Node) (string, bool) {
+	id, kind, ok := l.destination(p, n.Str(), n.Pos())
+	if ok && kind != "service" {
+		l.add(diag.New(diag.CodeUnknown, n.Pos(), "%q is an external service; a service of the mesh is needed here", id).
+			WithFix("name a service of the mesh"))
+		return "", false
+	}
+	return id, ok
+}
+
+// destination resolves a reference to a service or an external.
+func (l *linker) destination(p *pkg, ref string, at diag.Pos) (id, kind string, ok bool) {
+	id = p.qualify(ref)
+	kind, ok = l.kinds[id]
+	if !ok {
+		l.add(l.unknown(at, "service", ref, l.known(p)))
+	}
+	return id, kind, ok
+}
+
+// known lists what may be referred to, as a package would write it.
+func (l *linker) known(p *pkg) []string {
+	var out []string
+	for id := range maps.Keys(l.kinds) {
+		out = append(out, strings.TrimPrefix(id, p.namespace+"/"))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (l *linker) version(id string, n intent.Node) bool {
+	if slices.Contains(l.versions[id], n.Str()) {
+		return true
+	}
+	l.add(l.unknown(n.Pos(), "version", n.Str(), l.versions[id]).WithRelated(l.pos["service/"+id], "service %q", id))
+	return false
+}
+
+// unknown words a name that refers to nothing, with the nearest known one.
+func (l *linker) unknown(at diag.Pos, what, name string, known []string) diag.Diagnostic {
+	d := diag.New(diag.CodeUnknown, at, "unknown %s %q", what, name)
+	if near := nearest(name, known); near != "" {
+		return d.WithFix("did you mean %q?", near)
+	}
+	if len(known) == 0 {
+		return d.WithFix("declare it; there is no %s yet", what)
+	}
+	const shown = 8
+	list := strings.Join(known[:min(shown, len(known))], ", ")
+	if len(known) > shown {
+		list += ", …"
+	}
+	return d.WithFix("declare it, or use one of: %s", list)
+}
+
+// nearest returns the known name at the smallest edit distance, if it is at most a third of the name's length.
+func nearest(name string, known []string) string {
+	best, bestD := "", len(name)/3+1
+	for _, k := range known {
+		if d := distance(name, k); d < bestD || d == bestD && best == "" && d <= 2 {
+			best, bestD = k, d
+		}
+	}
+	return best
+}
+
+// distance is the number of edits between two names; a swap of neighbours is one edit.
+func distance(a, b string) int {
+	prev2, prev := make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range prev {
+		prev[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		cur := make([]int, len(b)+1)
+		cur[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				cur[j] = min(cur[j], prev2[j-2]+1)
+			}
+		}
+		prev2, prev = prev, cur
+	}
+	return prev[len(b)]
+}
+
+// caller resolves who a grant or a test names: the accounts of a service or a gateway.
+func (l *linker) caller(p *pkg, n intent.Node) []string {
+	ref := n.Str()
+	if name, ok := strings.CutPrefix(ref, gatewayPrefix); ok {
+		if id := l.gatewayID(p, name, n.Pos()); id != "" {
+			return l.accounts[gatewayPrefix+id]
+		}
+		return nil
+	}
+	id, ok := l.service(p, n)
+	if !ok {
+		return nil
+	}
+	return l.accounts[id]
+}
+
+// gatewayID resolves a gateway's name: the package's own first, then the only one of that name.
+func (l *linker) gatewayID(p *pkg, name string, at diag.Pos) string {
+	if id, ok := l.gateways[p.qualify(name)]; ok {
+		return id
+	}
+	id, ok := l.gateways[name]
+	if !ok {
+		var known []string
+		for k := range l.gateways {
+			known = append(known, k)
+		}
+		slices.Sort(known)
+		l.add(l.unknown(at, "gateway", name, known))
+		return ""
+	}
+	if id == "" {
+		l.add(diag.New(diag.CodeUnknown, at, "several gateways are called %q", name).WithFix("write gateway/namespace/name"))
+	}
+	return id
+}

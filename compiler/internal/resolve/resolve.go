@@ -1,0 +1,152 @@
+// Package resolve turns what was said into what it means.
+//
+// In: intent and the rules of all features. Out: a linked mesh in total order
+// with final names, the positions of its parts, the instants at which something
+// ends, and the tests. It goes on after a problem, so that all are told at once;
+// the mesh is usable only if no problem is an error.
+package resolve
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// DefaultTrustDomain is used if the root package names none.
+const DefaultTrustDomain = "mesh.local"
+
+// pkg is one package of intent and its settled frame.
+type pkg struct {
+	dir       string
+	root      bool
+	node      intent.Node
+	namespace string
+	owner     string
+	// mtls is the nearest mode above the package's services.
+	mtls model.MTLS
+}
+
+// linker carries the tables of one run.
+type linker struct {
+	rules []Rule
+	at    time.Time
+	diags diag.List
+
+	mesh *model.Mesh
+	pos  map[string]diag.Pos
+
+	kinds     map[string]string   // ID → "service", "external"
+	gateways  map[string]string   // gateway name or ID → ID ("" if ambiguous)
+	accounts  map[string][]string // service ID → "ns/account", sorted
+	versions  map[string][]string // service ID → version names, sorted
+	firstPort map[string]string   // service or external ID → port name
+	ports     map[string][]string // service or external ID → port names
+	hostOwner map[string]string   // gateway host → package
+	plain     []plainWish
+
+	expiries   map[time.Time]bool
+	exceptions []Exception
+	tests      []Test
+	targets    []string
+}
+
+// Mesh links the intent as of the compile date at.
+func Mesh(in *intent.Intent, rules []Rule, at time.Time) (*Result, diag.List) {
+	l := &linker{
+		rules: rules, at: at, mesh: &model.Mesh{Environment: in.Environment, TrustDomain: DefaultTrustDomain, Capture: model.Transparent},
+		pos: map[string]diag.Pos{}, kinds: map[string]string{}, gateways: map[string]string{}, accounts: map[string][]string{},
+		versions: map[string][]string{}, firstPort: map[string]string{}, ports: map[string][]string{}, expiries: map[time.Time]bool{},
+		hostOwner: map[string]string{},
+	}
+	pkgs := l.packages(in)
+	for _, p := range pkgs {
+		l.declare(p)
+	}
+	for _, p := range pkgs {
+		l.link(p)
+	}
+	l.order()
+	l.mesh.Build()
+	l.checkMesh()
+	for _, p := range pkgs {
+		l.readTests(p)
+	}
+	return l.result(), l.diags.Sorted()
+}
+
+func (l *linker) result() *Result {
+	r := &Result{Mesh: l.mesh, Positions: l.pos, Exceptions: l.exceptions, Tests: l.tests, Targets: l.targets}
+	for t := range l.expiries {
+		r.Expiries = append(r.Expiries, t)
+	}
+	slices.SortFunc(r.Expiries, time.Time.Compare)
+	slices.SortFunc(r.Exceptions, func(a, b Exception) int { return strings.Compare(a.Path+a.Kind, b.Path+b.Kind) })
+	return r
+}
+
+func (l *linker) add(d diag.Diagnostic) { l.diags = append(l.diags, d) }
+
+// link resolves everything that a package declares.
+func (l *linker) link(p *pkg) {
+	for _, e := range p.node.Field("external").Fields() {
+		l.external(p, e)
+	}
+	for _, e := range p.node.Field("service").Fields() {
+		l.mesh.Services = append(l.mesh.Services, l.serviceOf(p, e))
+	}
+	for _, e := range p.node.Field("gateway").Fields() {
+		l.gateway(p, e)
+	}
+}
+
+// traits settles the features of one carrier.
+func (l *linker) traits(on On, n intent.Node, x *Place) trait.Set {
+	set := trait.Set{}
+	for _, r := range l.rules {
+		if r.On != on || r.Read == nil {
+			continue
+		}
+		if v := r.Read(n.Field(r.Field), x); v != nil {
+			set = set.With(v)
+		}
+	}
+	return set
+}
+
+// answered reports whether a feature of the set answers requests itself.
+func (l *linker) answered(s trait.Set) bool {
+	return slices.ContainsFunc(l.rules, func(r Rule) bool {
+		_, ok := s.Lookup(r.Name)
+		return r.Answers && ok
+	})
+}
+
+// lift derives service traits from those of the routes.
+func (l *linker) lift(s *model.Service) {
+	for _, r := range l.rules {
+		if r.Lift == nil {
+			continue
+		}
+		var vs []trait.Value
+		for _, rt := range s.Routes {
+			if v, ok := rt.Traits.Lookup(r.Name); ok {
+				vs = append(vs, v)
+			}
+		}
+		if v := r.Lift(vs); v != nil {
+			s.Traits = s.Traits.With(v)
+		}
+	}
+}
+
+// order gives every slice its total order.
+func (l *linker) order() {
+	slices.SortFunc(l.mesh.Services, func(a, b *model.Service) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(l.mesh.Externals, func(a, b *model.External) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(l.mesh.Gateways, func(a, b *model.Gateway) int { return strings.Compare(a.ID, b.ID) })
+}

@@ -1,0 +1,61 @@
+package resolve
+
+import (
+	"time"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Result is a linked mesh and what was noted on the way.
+type Result struct {
+	Mesh *model.Mesh
+	// Positions maps mesh paths to the user's lines.
+	Positions map[string]diag.Pos
+	// Expiries are the instants after the compile date at which something of the
+	// intent ends, sorted, each once.
+	Expiries []time.Time
+	// Exceptions are the temporary weakenings in force.
+	Exceptions []Exception
+	Tests      []Test
+	// Targets are the output forms that the root package asks for, beside envoy.
+	Targets []string
+}
+
+// Exception is a temporary deviation with somebody who answers for it.
+type Exception struct {
+	// Path is the mesh path of what it weakens ("mesh", "namespace/shop", a service's path, or that and "/port/http").
+	Path string `json:"path"`
+	// Kind is "mtls" or a feature's name.
+	Kind   string `json:"kind"`
+	Mode   string `json:"mode,omitempty"`
+	Owner  string `json:"owner,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	// Until is RFC 3339, "" if it never ends.
+	Until string `json:"until,omitempty"`
+}
+
+// Test is a `test:` block: a request and what is expected of it.
+type Test struct {
+	Name string
+	Pos  diag.Pos
+	// From is the caller's SPIFFE ID, "" for none. FromClass is its proxy class's text.
+	From string
+	// Gateway is set if the request enters at a gateway; To is the ID of the service or gateway.
+	Gateway bool
+	To      string
+	Port    string
+	Host    string
+	Method  string
+	Path    string
+	Headers map[string]string
+	Expect  Expect
+}
+
+// Expect is what a test demands; nil or "" demands nothing.
+type Expect struct {
+	Allowed *bool
+	Status  int
+	// To is a service's ID, Version a version's name.
+	To, Version string
+}

@@ -1,0 +1,237 @@
+package resolve
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// serviceRoutes links a service's routes. Without any, all versions share alike.
+func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.Route {
+	x := &Place{l: l, pkg: p, self: s.ID}
+	entries := n.Field("route").Fields()
+	if len(entries) == 0 {
+		def := model.Route{Name: "default", To: evenly(s.Versions), Traits: l.traits(OnRoute, n.Field("route").Field("default"), x)}
+		l.place(model.RoutePath(s.ID, "default"), n.Pos())
+		return []model.Route{def}
+	}
+	var out []model.Route
+	for _, e := range entries {
+		r := l.route(e, x)
+		r.To = l.versionTargets(s, e.Node, r)
+		l.place(model.RoutePath(s.ID, e.Name), e.Node.Pos())
+		out = append(out, r)
+	}
+	l.rank(out, func(name string) string { return model.RoutePath(s.ID, name) })
+	return out
+}
+
+// evenly shares 100 among versions; the first ones take the rest of the division.
+func evenly(vs []model.Version) []model.Target {
+	out := make([]model.Target, len(vs))
+	for i, v := range vs {
+		out[i] = model.Target{Version: v.Name, Weight: 100 / len(vs)}
+		if i < 100%len(vs) {
+			out[i].Weight++
+		}
+	}
+	return out
+}
+
+// route reads what service and gateway routes share.
+func (l *linker) route(e intent.Entry, x *Place) model.Route {
+	return model.Route{Name: e.Name, Priority: int(e.Node.Field("priority").Int()), Match: l.match(e.Node.Field("match")), Traits: l.traits(OnRoute, e.Node, x)}
+}
+
+func (l *linker) match(n intent.Node) model.Match {
+	m := model.Match{Path: l.path(n.Field("path"))}
+	for _, v := range n.Field("methods").List() {
+		m.Methods = append(m.Methods, v.Str())
+	}
+	slices.Sort(m.Methods)
+	m.Methods = slices.Compact(m.Methods)
+	if ms := n.Field("methods"); ms.Exists() && len(m.Methods) == 0 {
+		l.add(diag.New(diag.CodeNever, ms.Pos(), "an empty list of methods takes no request").WithFix("leave `methods` out to take all methods"))
+	}
+	for _, e := range n.Field("headers").Fields() {
+		h := model.HeaderMatch{Name: strings.ToLower(e.Name), Not: e.Node.Field("not").Bool()}
+		h.Kind = l.oneOf(e.Node, "exact", "prefix", "suffix", "present")
+		if h.Kind != "present" {
+			h.Value = e.Node.Field(h.Kind).Str()
+		} else if !e.Node.Field("present").Bool() {
+			h.Not = !h.Not
+		}
+		if h.Value == "" && (h.Kind == "prefix" || h.Kind == "suffix") {
+			h.Kind = "present"
+		}
+		m.Headers = append(m.Headers, h)
+	}
+	slices.SortFunc(m.Headers, func(a, b model.HeaderMatch) int { return strings.Compare(a.Name, b.Name) })
+	return m
+}
+
+// path reads a route's path condition.
+func (l *linker) path(n intent.Node) model.Path {
+	if !n.Exists() {
+		return model.Path{}
+	}
+	kind := l.oneOf(n, "exact", "prefix", "template")
+	if kind == "" {
+		return model.Path{}
+	}
+	v := n.Field(kind)
+	p := model.Path{Kind: model.PathKind(kind), Value: v.Str()}
+	if why := badPath(p.Value); why != "" {
+		l.add(diag.New(diag.CodePath, v.Pos(), "path %q %s", p.Value, why).WithFix("write the path as it is after normalisation, such as \"/reviews/0\""))
+		return model.Path{}
+	}
+	if p.Kind == model.PathPrefix && p.Value != "/" {
+		p.Value = strings.TrimSuffix(p.Value, "/")
+	}
+	if p.Kind == model.PathTemplate && !goodTemplate(p.Value) {
+		l.add(diag.New(diag.CodePath, v.Pos(), "template %q is malformed", p.Value).
+			WithFix(`each segment is a literal or one {name}; no two names alike, such as "/users/{id}/orders"`))
+		return model.Path{}
+	}
+	return p
+}
+
+// badPath says why a path can never be a normalised one.
+func badPath(p string) string {
+	if !strings.HasPrefix(p, "/") {
+		return `does not start with "/"`
+	}
+	if strings.Contains(p, "//") {
+		return `has an empty segment`
+	}
+	if i := strings.IndexFunc(p, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`?#\*`, r) }); i >= 0 {
+		return "has " + strconv.QuoteRune(rune(p[i])) + ", which no normalised path holds"
+	}
+	for seg := range strings.SplitSeq(p, "/") {
+		if seg == "." || seg == ".." {
+			return "has a dot segment"
+		}
+	}
+	return ""
+}
+
+// goodTemplate checks that braces enclose whole segments with distinct names.
+func goodTemplate(t string) bool {
+	seen := map[string]bool{}
+	for seg := range strings.SplitSeq(strings.TrimPrefix(t, "/"), "/") {
+		if !strings.ContainsAny(seg, "{}") {
+			if seg == "" {
+				return false
+			}
+			continue
+		}
+		name := strings.TrimSuffix(strings.TrimPrefix(seg, "{"), "}")
+		if len(seg) != len(name)+2 || name == "" || strings.ContainsAny(name, "{}=*") || seen[name] {
+			return false
+		}
+		seen[name] = true
+	}
+	return true
+}
+
+// versionTargets reads the weights of a service's own versions.
+func (l *linker) versionTargets(s *model.Service, n intent.Node, r model.Route) []model.Target {
+	return l.targetsOf(n, r, func(e intent.Entry) (model.Target, bool) {
+		if !slices.Contains(l.versions[s.ID], e.Name) {
+			l.add(l.unknown(e.Node.Pos(), "version", e.Name, l.versions[s.ID]))
+			return model.Target{}, false
+		}
+		return model.Target{Version: e.Name}, true
+	})
+}
+
+// targetsOf reads `to`: known names, whole weights, a sum of 100.
+func (l *linker) targetsOf(n intent.Node, r model.Route, name func(intent.Entry) (model.Target, bool)) []model.Target {
+	to := n.Field("to")
+	if l.answered(r.Traits) {
+		if to.Exists() {
+			l.add(diag.New(diag.CodeOneOf, to.Pos(), "%s both answers by itself and has `to`", n.Path()).WithFix("keep one of them"))
+		}
+		return nil
+	}
+	if !to.Exists() || len(to.Fields()) == 0 {
+		l.add(diag.New(diag.CodeOneOf, n.Pos(), "%s does not say where requests go", n.Path()).WithFix("add: to: <name>: 100"))
+		return nil
+	}
+	var out []model.Target
+	sum, complete := 0, true
+	for _, e := range to.Fields() {
+		t, ok := name(e)
+		complete = complete && ok
+		t.Weight = int(e.Node.Int())
+		sum += t.Weight
+		if ok && t.Weight > 0 {
+			out = append(out, t)
+		}
+	}
+	if sum != 100 {
+		l.add(diag.New(diag.CodeWeights, to.Pos(), "the weights of %s sum to %d, not 100", n.Path(), sum).WithFix("change them so that they sum to 100"))
+	}
+	return out
+}
+
+// rank sorts routes into the order of trial and reports pairs without an order.
+func (l *linker) rank(rs []model.Route, path func(string) string) {
+	slices.SortFunc(rs, func(a, b model.Route) int {
+		return cmp.Or(compareRank(a, b), compareHeaders(a.Match, b.Match), strings.Compare(a.Name, b.Name))
+	})
+	for i, a := range rs {
+		for _, b := range rs[i+1:] {
+			if compareRank(a, b) != 0 {
+				break // sorted by rank: nothing equal follows
+			}
+			if !a.Match.Meets(b.Match) {
+				continue
+			}
+			at, other := l.pos[path(b.Name)], l.pos[path(a.Name)]
+			l.add(diag.New(diag.CodeRouteConflict, at, "routes %q and %q take the same requests with equal rank", b.Name, a.Name).
+				WithRelated(other, "the other route").WithFix("give one of them a higher `priority`, or make one match more specific"))
+		}
+	}
+}
+
+// compareRank orders by priority, then by how specific the match is: path exact,
+// template, prefix (longer first), none; then method, then more headers.
+func compareRank(a, b model.Route) int {
+	return cmp.Or(
+		cmp.Compare(b.Priority, a.Priority),
+		cmp.Compare(pathRank(a.Match.Path), pathRank(b.Match.Path)),
+		cmp.Compare(prefixLen(b.Match.Path), prefixLen(a.Match.Path)),
+		cmp.Compare(rankIf(len(a.Match.Methods) > 0), rankIf(len(b.Match.Methods) > 0)),
+		cmp.Compare(len(b.Match.Headers), len(a.Match.Headers)),
+	)
+}
+
+func rankIf(specific bool) int {
+	if specific {
+		return 0
+	}
+	return 1
+}
+
+func pathRank(p model.Path) int {
+	return slices.Index([]model.PathKind{model.PathExact, model.PathTemplate, model.PathPrefix, ""}, p.Kind)
+}
+
+func prefixLen(p model.Path) int {
+	if p.Kind == model.PathPrefix {
+		return len(p.Value)
+	}
+	return 0
+}
+
+func compareHeaders(a, b model.Match) int {
+	return slices.CompareFunc(a.Headers, b.Headers, func(x, y model.HeaderMatch) int {
+		return cmp.Or(strings.Compare(x.Name, y.Name), strings.Compare(x.Kind, y.Kind), strings.Compare(x.Value, y.Value))
+	})
+}

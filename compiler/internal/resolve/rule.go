@@ -1,0 +1,99 @@
+package resolve
+
+import (
+	"time"
+
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// On says which object of the intent carries a feature's field.
+type On string
+
+// The carriers. OnRoute is a service's route and a gateway's route alike.
+const (
+	OnRoute   On = "route"
+	OnService On = "service"
+)
+
+// Default is one row of the table of defaults, which resolve fills and the
+// documentation and `meshc plan --defaults` print.
+type Default struct {
+	// Field is the place in intent ("route.timeout"), Value its default, Why the reason.
+	Field, Value, Why string
+}
+
+// Rule is what resolve needs to know of one feature.
+type Rule struct {
+	// Name is the trait's name and the row's name in the matrix.
+	Name string
+	// Field is the CUE field on the carrier.
+	Field string
+	On    On
+	// Answers says that the feature answers requests itself, so that its route has no `to`.
+	Answers  bool
+	Defaults []Default
+	// Read settles the feature's value. n may not exist: then Read returns the
+	// default, or nil for none.
+	Read func(n intent.Node, x *Place) trait.Value
+	// Uses names the services that the value sends requests to; nil for none.
+	Uses func(v trait.Value) []string
+	// Lift derives the value of a service's trait from the values of the feature
+	// Name on its routes; nil for features that only read.
+	Lift func(onRoutes []trait.Value) trait.Value
+}
+
+// Place is where a feature's value is being read: it resolves names, notes
+// problems and expiries.
+type Place struct {
+	// Gateway is set on a gateway's route, whose unset features leave the service's own in force.
+	Gateway bool
+	l       *linker
+	pkg     *pkg
+	// self is the ID of the service or gateway that carries the field.
+	self string
+}
+
+// Problem notes a problem.
+func (x *Place) Problem(d diag.Diagnostic) { x.l.add(d) }
+
+// Self is the ID of the carrier.
+func (x *Place) Self() string { return x.self }
+
+// Service resolves a reference to a service inside the mesh and its version ("" for any).
+// An unknown name is noted as a problem.
+func (x *Place) Service(ref, version intent.Node) (id string, ok bool) {
+	id, ok = x.l.service(x.pkg, ref)
+	if !ok || !version.Exists() {
+		return id, ok
+	}
+	return id, x.l.version(id, version)
+}
+
+// FirstPort is the name of a service's first port by name: the default wherever a port may be left out.
+func (x *Place) FirstPort(id string) string { return x.l.firstPort[id] }
+
+// Versions returns the names of a service's versions, sorted.
+func (x *Place) Versions(id string) []string { return x.l.versions[id] }
+
+// Duration reads a duration. The schema has checked its form; a missing one is def.
+func (x *Place) Duration(n intent.Node, def time.Duration) trait.Duration {
+	if !n.Exists() {
+		return trait.Duration(def)
+	}
+	d, err := time.ParseDuration(n.Str())
+	if err != nil || d <= 0 || d > maxDuration {
+		x.Problem(diag.New(diag.CodeRange, n.Pos(), "%s is %q, out of range", n.Path(), n.Str()).
+			WithFix("write a duration above 0 and up to %s", maxDuration))
+		return trait.Duration(def)
+	}
+	return trait.Duration(d)
+}
+
+// maxDuration bounds every duration of the language: more is a mistake of unit.
+const maxDuration = 24 * time.Hour
+
+// Expired reads n.until and reports whether it has passed at the compile date.
+// An instant in force is noted, so that the commit gets a step for it.
+func (x *Place) Expired(n intent.Node) bool { return x.l.expired(n) }

@@ -1,0 +1,221 @@
+package resolve
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// serviceOf links one service.
+func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
+	n := e.Node
+	s := &model.Service{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name, Owner: n.Field("owner").Str()}
+	if s.Owner == "" {
+		s.Owner = p.owner
+	}
+	mode := l.mode(n.Field("mtls"), p.mtls, model.ServicePath(s.ID), s.Owner)
+	s.Ports = l.portsOf(s, n, mode)
+	s.Versions = l.versionsOf(p, s, n)
+	s.Calls = l.callsOf(p, s, n)
+	s.Traits = l.traits(OnService, n, &Place{l: l, pkg: p, self: s.ID})
+	s.Routes = l.serviceRoutes(p, s, n)
+	s.Grants = l.grantsOf(p, s, n)
+	l.lift(s)
+	return s
+}
+
+func (l *linker) portsOf(s *model.Service, n intent.Node, mode model.MTLS) []model.Port {
+	var out []model.Port
+	numbers := map[uint32]string{}
+	for _, e := range n.Field("port").Fields() {
+		port := model.Port{Name: e.Name, Number: uint32(e.Node.Field("number").Int()), Protocol: model.HTTP}
+		if v := e.Node.Field("protocol"); v.Exists() {
+			port.Protocol = model.Protocol(v.Str())
+		}
+		port.MTLS = l.mode(e.Node.Field("mtls"), mode, model.ServicePath(s.ID)+"/port/"+e.Name, s.Owner)
+		if other, ok := numbers[port.Number]; ok {
+			l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "ports %q and %q of service %q have the same number %d", other, e.Name, s.ID, port.Number).
+				WithFix("give each port a number of its own"))
+		}
+		numbers[port.Number] = e.Name
+		out = append(out, port)
+	}
+	if len(out) == 0 {
+		l.add(diag.New(diag.CodeRange, n.Pos(), "service %q has no port", s.ID).WithFix("add: port: http: number: 8080"))
+	}
+	return out
+}
+
+func (l *linker) versionsOf(p *pkg, s *model.Service, n intent.Node) []model.Version {
+	account := n.Field("serviceAccount").Str()
+	if account == "" {
+		account = s.Name
+	}
+	base := l.endpoints(n.Field("endpoints"))
+	entries := n.Field("version").Fields()
+	if len(entries) == 0 {
+		entries = []intent.Entry{{Name: "default", Node: n.Field("version").Field("default")}}
+	}
+	var out []model.Version
+	for _, e := range entries {
+		v := model.Version{Name: e.Name, Account: account, Endpoints: base, AppPort: uint32(e.Node.Field("appPort").Int())}
+		if a := e.Node.Field("serviceAccount").Str(); a != "" {
+			v.Account = a
+		}
+		if ep := e.Node.Field("endpoints"); ep.Exists() {
+			v.Endpoints = l.endpoints(ep)
+		}
+		v.Labels = map[string]string{"version": e.Name}
+		for _, lb := range e.Node.Field("labels").Fields() {
+			v.Labels[lb.Name] = lb.Node.Str()
+		}
+		l.address(s, &v, e.Node)
+		v.Locals = l.locals(p, e.Node)
+		l.place(model.ServicePath(s.ID)+"/version/"+e.Name, e.Node.Pos())
+		out = append(out, v)
+	}
+	return out
+}
+
+// address reads where a version's proxy listens ("ip" or "ip:port").
+func (l *linker) address(s *model.Service, v *model.Version, n intent.Node) {
+	a := n.Field("address")
+	single := len(s.Ports) == 1
+	if ap := n.Field("appPort"); ap.Exists() && !single {
+		l.add(diag.New(diag.CodeListen, ap.Pos(), "appPort is set, but service %q has %d ports", s.ID, len(s.Ports)).
+			WithFix("let the application listen on the ports' own numbers, or split the service"))
+	}
+	if !a.Exists() {
+		return
+	}
+	if ip, err := netip.ParseAddr(a.Str()); err == nil {
+		v.Host = ip.String()
+		return
+	}
+	ap, err := netip.ParseAddrPort(a.Str())
+	if err != nil || ap.Port() == 0 {
+		l.add(diag.New(diag.CodeListen, a.Pos(), "address %q is neither an IP address nor IP:port", a.Str()).
+			WithFix(`write "127.0.0.1:15001" or "10.0.0.5"`))
+		return
+	}
+	if !single {
+		l.add(diag.New(diag.CodeListen, a.Pos(), "address %q has a port, but service %q has %d ports", a.Str(), s.ID, len(s.Ports)).
+			WithFix("write the IP address alone; each port then listens on its own number"))
+	}
+	v.Host, v.Port = ap.Addr().String(), uint32(ap.Port())
+}
+
+// endpoints reads where instances are.
+func (l *linker) endpoints(n intent.Node) model.Endpoints {
+	var ep model.Endpoints
+	if !n.Exists() {
+		return ep
+	}
+	if l.oneOf(n, "static", "dns", "file") == "" {
+		return ep
+	}
+	for _, s := range n.Field("static").List() {
+		ap, err := netip.ParseAddrPort(s.Str())
+		if err != nil || ap.Port() == 0 {
+			l.add(diag.New(diag.CodeListen, s.Pos(), "endpoint %q is not IP:port", s.Str()).WithFix(`write "10.0.0.5:8080"; for names use dns`))
+			continue
+		}
+		ep.Static = append(ep.Static, ap.String())
+	}
+	slices.Sort(ep.Static)
+	ep.Static = slices.Compact(ep.Static)
+	ep.DNS, ep.File = n.Field("dns").Str(), n.Field("file").Str()
+	if ep.DNS != "" {
+		host, port, ok := strings.Cut(ep.DNS, ":")
+		if num, err := strconv.ParseUint(port, 10, 16); !ok || host == "" || err != nil || num == 0 {
+			l.add(diag.New(diag.CodeListen, n.Field("dns").Pos(), "dns endpoint %q is not host:port", ep.DNS).WithFix(`write "example.com:443"`))
+		}
+	}
+	return ep
+}
+
+// oneOf returns the only field of n that exists; none or several is a problem.
+func (l *linker) oneOf(n intent.Node, fields ...string) string {
+	var found []string
+	for _, f := range fields {
+		if n.Field(f).Exists() {
+			found = append(found, f)
+		}
+	}
+	if len(found) == 1 {
+		return found[0]
+	}
+	text := "none"
+	if len(found) > 1 {
+		text = strings.Join(found, " and ")
+	}
+	l.add(diag.New(diag.CodeOneOf, n.Pos(), "%s needs exactly one of %s, it has %s", n.Path(), strings.Join(fields, ", "), text).
+		WithFix("keep one of them"))
+	return ""
+}
+
+func (l *linker) callsOf(p *pkg, s *model.Service, n intent.Node) []model.Call {
+	var out []model.Call
+	for _, e := range n.Field("calls").Fields() {
+		id, _, ok := l.destination(p, e.Name, e.Node.Pos())
+		if !ok {
+			continue
+		}
+		c := model.Call{To: id, Local: uint32(e.Node.Field("local").Int()), Port: l.firstPort[id]}
+		if port := e.Node.Field("port"); port.Exists() {
+			if !slices.Contains(l.ports[id], port.Str()) {
+				l.add(l.unknown(port.Pos(), "port", port.Str(), l.ports[id]))
+				continue
+			}
+			c.Port = port.Str()
+		}
+		l.place(model.ServicePath(s.ID)+"/calls/"+id, e.Node.Pos())
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b model.Call) int { return strings.Compare(a.To, b.To) })
+	return out
+}
+
+// locals reads a version's own local ports.
+func (l *linker) locals(p *pkg, n intent.Node) map[string]uint32 {
+	var out map[string]uint32
+	for _, e := range n.Field("calls").Fields() {
+		id, _, ok := l.destination(p, e.Name, e.Node.Pos())
+		if !ok || !e.Node.Field("local").Exists() {
+			continue
+		}
+		if out == nil {
+			out = map[string]uint32{}
+		}
+		out[id] = uint32(e.Node.Field("local").Int())
+	}
+	return out
+}
+
+func (l *linker) external(p *pkg, e intent.Entry) {
+	x := &model.External{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name, Owner: e.Node.Field("owner").Str()}
+	if x.Owner == "" {
+		x.Owner = p.owner
+	}
+	for _, pe := range e.Node.Field("port").Fields() {
+		port := model.Port{Name: pe.Name, Number: uint32(pe.Node.Field("number").Int()), Protocol: model.HTTP, MTLS: model.Disable}
+		if v := pe.Node.Field("protocol"); v.Exists() {
+			port.Protocol = model.Protocol(v.Str())
+		}
+		x.Ports = append(x.Ports, port)
+	}
+	if x.Endpoints = l.endpoints(e.Node.Field("endpoints")); !e.Node.Field("endpoints").Exists() {
+		l.add(diag.New(diag.CodeOneOf, e.Node.Pos(), "external service %q has no endpoints", x.ID).
+			WithFix(`add: endpoints: dns: "example.com:443"`))
+	}
+	for _, h := range e.Node.Field("hosts").List() {
+		x.Hosts = append(x.Hosts, strings.ToLower(h.Str()))
+	}
+	slices.Sort(x.Hosts)
+	l.mesh.Externals = append(l.mesh.Externals, x)
+}

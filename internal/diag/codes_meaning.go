@@ -1,0 +1,65 @@
+package diag
+
+// Codes of the linker (02xx): what was said has no meaning.
+const (
+	// CodeRootOnly is a field that only the root package may set.
+	// Example: `trustDomain` in a package other than the top folder's.
+	CodeRootOnly Code = "MESH0201"
+	// CodeNamespace is a package that declares things without a namespace.
+	// Example: `mesh: service: web: …` in a package without `mesh: namespace`.
+	CodeNamespace Code = "MESH0202"
+	// CodeDuplicate is one name declared twice.
+	// Example: two packages of namespace "shop" both declare service "web".
+	CodeDuplicate Code = "MESH0203"
+	// CodeUnknown is a name that refers to nothing.
+	// Example: `to: wbe: 100` where the version or service is called "web".
+	CodeUnknown Code = "MESH0204"
+	// CodeWeights is a set of weights that does not sum to 100.
+	// Example: `to: {v1: 90, v2: 20}`.
+	CodeWeights Code = "MESH0205"
+	// CodeOneOf is a choice with none or several of its fields.
+	// Example: `path: {exact: "/a", prefix: "/b"}`.
+	CodeOneOf Code = "MESH0206"
+	// CodeRouteConflict is two routes that take the same requests with equal rank.
+	// Example: routes "a" and "b" that both match prefix "/x" with priority 0.
+	CodeRouteConflict Code = "MESH0207"
+	// CodeRange is a value outside its bounds.
+	// Example: `timeout: "0s"`.
+	CodeRange Code = "MESH0208"
+	// CodeRole is one identity with two roles.
+	// Example: a gateway and a service that both use service account "edge".
+	CodeRole Code = "MESH0209"
+	// CodeSharedAccount is two services on one account: access goes by account (warning).
+	// Example: services "a" and "b" that both say `serviceAccount: "shared"`.
+	CodeSharedAccount Code = "MESH0210"
+	// CodeListen is an address that is missing, malformed or taken.
+	// Example: explicit capture and a version without `address`.
+	CodeListen Code = "MESH0211"
+	// CodeWho is a grant that does not say who.
+	// Example: `grant: all: methods: ["GET"]`.
+	CodeWho Code = "MESH0212"
+	// CodePath is a path pattern that means nothing.
+	// Example: `paths: ["/a/*/b"]`.
+	CodePath Code = "MESH0213"
+	// CodeNotIdempotent is a retry of what the callee may have begun without `idempotent: true`.
+	// Example: `retry: {attempts: 2, on: ["gateway-error"]}`.
+	CodeNotIdempotent Code = "MESH0214"
+	// CodeUntil is a temporary thing without a usable end.
+	// Example: `fault: {…, until: "soon"}`.
+	CodeUntil Code = "MESH0215"
+	// CodeExpired is a temporary thing that has ended and is left out (warning).
+	// Example: `until: "2020-01-01T00:00:00Z"`.
+	CodeExpired Code = "MESH0216"
+	// CodeCycle is services that call each other in a ring (warning), or mirror to themselves.
+	// Example: a calls b and b calls a.
+	CodeCycle Code = "MESH0217"
+	// CodeNever is a route that no request can reach.
+	// Example: a route behind another that takes everything it matches.
+	CodeNever Code = "MESH0218"
+	// CodeProtocol is a feature on a port whose protocol cannot have it.
+	// Example: a route with a header match on a service whose ports are all tcp.
+	CodeProtocol Code = "MESH0219"
+	// CodeEmpty is a repository without intent.
+	// Example: a folder without any CUE package.
+	CodeEmpty Code = "MESH0220"
+)
