@@ -1,0 +1,79 @@
+package eval
+
+import (
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// FindService returns the decision for a service's port.
+func FindService(ds []space.Decision, id, port string) (space.Decision, bool) {
+	for _, d := range ds {
+		if d.Scope.Kind == "service" && d.Scope.ID == id && d.Scope.Port == port {
+			return d, true
+		}
+	}
+	return space.Decision{}, false
+}
+
+// FindGateway returns the decision for requests to host at a gateway: the exact
+// name, else the longest wildcard that covers it. Without one the gateway knows
+// no such host, and the answer is UnknownHost.
+func FindGateway(ds []space.Decision, id, host string) (space.Decision, bool) {
+	host = CleanHost(host)
+	best, found := space.Decision{}, false
+	for _, d := range ds {
+		if d.Scope.Kind != "gateway" || d.Scope.ID != id || !HostCovers(d.Scope.Port, host) {
+			continue
+		}
+		if !found || moreSpecific(d.Scope.Port, best.Scope.Port) {
+			best, found = d, true
+		}
+	}
+	return best, found
+}
+
+// Find returns the decision of a scope kind ("service" or "gateway"): port is
+// the port's name, or for a gateway the requested host.
+func Find(ds []space.Decision, kind, id, portOrHost string) (space.Decision, bool) {
+	if kind == "gateway" {
+		return FindGateway(ds, id, portOrHost)
+	}
+	return FindService(ds, id, portOrHost)
+}
+
+// UnknownHost is a gateway's answer to a host that none of its hosts covers.
+func UnknownHost() space.Answer {
+	return space.Answer{Outcome: space.Outcome{Verdict: space.NotFound}}
+}
+
+// CleanHost is a request's host as Envoy compares it here: lower case, without
+// port (strip_any_host_port) and without trailing dot (strip_trailing_host_dot).
+func CleanHost(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		host = host[:i]
+	}
+	return strings.TrimSuffix(strings.ToLower(host), ".")
+}
+
+// HostCovers reports whether a host's name ("a.b", "*.b", "*") takes host, which
+// may itself be a wildcard: then all that it covers must be taken. "*.b" takes
+// neither "b" nor ".b".
+func HostCovers(name, host string) bool {
+	name = strings.ToLower(name)
+	if name == "*" || name == host {
+		return true
+	}
+	suffix, ok := strings.CutPrefix(name, "*")
+	return ok && host != "*" && strings.HasSuffix(host, suffix) && len(host) > len(suffix)
+}
+
+// moreSpecific orders names that cover the same host: exact first, then the
+// longer wildcard.
+func moreSpecific(a, b string) bool {
+	wildA, wildB := strings.HasPrefix(a, "*"), strings.HasPrefix(b, "*")
+	if wildA != wildB {
+		return wildB
+	}
+	return len(a) > len(b)
+}

@@ -1,0 +1,25 @@
+package eval_test
+
+import (
+	"testing"
+
+	"meshc.dev/meshc/compiler/internal/eval"
+)
+
+// Each line was the answer of an Envoy 1.40.0 with the same settings.
+func TestNormalise(t *testing.T) {
+	for raw, want := range map[string]string{
+		"/a": "/a", "/a?x=/../b": "/a", "//a": "/a", "/%61": "/a", "/c/../a": "/a", "/c/%2e%2e/a": "/a", `/c\..\a`: "/a",
+		"/c/..;/a": "/c/..;/a", "/a/": "/a/", "/a//": "/a/", "/a/.": "/a/", "/a/b/..": "/a/", "/../a": "/a", "/%7Eu": "/~u",
+		"/u%c3%a9": "/u%c3%a9", "/u%C3%A9": "/u%C3%A9", "/a%zz": "/a%zz",
+	} {
+		if got, ok := eval.Normalise(raw); !ok || got != want {
+			t.Errorf("%s: %q %v, want %q", raw, got, ok, want)
+		}
+	}
+	for _, raw := range []string{"/a%2Fb", "/a%2fb", "/a%5Cb", "/a%00", "/a#b", "/\u00e9", "a", ""} {
+		if got, ok := eval.Normalise(raw); ok {
+			t.Errorf("%s: accepted as %q", raw, got)
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package eval
+
+import (
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// identityPrefix is what every identity of the trust domain starts with.
+func identityPrefix(trustDomain string) string { return "spiffe://" + trustDomain + "/" }
+
+// accessList is who may do what to a port: first what mTLS refuses, then the
+// grants, then the denial of the rest.
+//
+//   - strict: only identities of the trust domain get as far as the grants.
+//   - permissive: these, and callers without any identity.
+//   - disable: nobody has an identity, so only grants to anyone can apply;
+//     the others are left out, because they can never match.
+func accessList(m *model.Mesh, s *model.Service, p model.Port) space.List {
+	var l space.List
+	self := []space.Origin{space.Origin(model.ServicePath(s.ID))}
+	if p.MTLS != model.Disable {
+		known := []space.Pattern{{Kind: space.Prefix, Text: identityPrefix(m.TrustDomain)}}
+		if p.MTLS == model.Permissive {
+			known = append(known, space.Pattern{Kind: space.Exact, Text: ""})
+		}
+		l = append(l, space.Rule{
+			When: []space.Test{{Dim: space.IdentityDim, Any: known, Not: true}},
+			Then: space.Outcome{Verdict: space.Denied},
+			From: self,
+		})
+	}
+	for _, g := range s.Grants {
+		if when, ok := grantTests(m.TrustDomain, p, g); ok {
+			l = append(l, space.Rule{
+				When: when,
+				Then: space.Outcome{Verdict: space.Forward},
+				From: []space.Origin{space.Origin(model.GrantPath(s.ID, g.Name))},
+			})
+		}
+	}
+	return append(l, space.Rule{Then: space.Outcome{Verdict: space.Denied}, From: self})
+}
+
+// grantTests returns the conditions of g on port p; false if it can match
+// nothing there.
+func grantTests(trustDomain string, p model.Port, g model.Grant) ([]space.Test, bool) {
+	if g.Ports != nil && !contains(g.Ports, p.Name) {
+		return nil, false
+	}
+	// A connection has neither method nor path: a grant that asks for one cannot hold.
+	if !p.Protocol.IsHTTP() && (g.Methods != nil || g.Paths != nil) {
+		return nil, false
+	}
+	var when []space.Test
+	if !g.Anyone {
+		who := grantIdentities(trustDomain, g)
+		if len(who) == 0 || p.MTLS == model.Disable {
+			return nil, false
+		}
+		when = append(when, space.Test{Dim: space.IdentityDim, Any: who})
+	}
+	if g.Methods != nil {
+		if len(g.Methods) == 0 {
+			return nil, false // an empty list matches nobody
+		}
+		when = append(when, exactTest(space.MethodDim, g.Methods))
+	}
+	if g.Paths != nil {
+		if len(g.Paths) == 0 {
+			return nil, false
+		}
+		t := space.Test{Dim: space.PathDim}
+		for _, path := range g.Paths {
+			t.Any = append(t.Any, pathPattern(path))
+		}
+		when = append(when, t)
+	}
+	return when, true
+}
+
+// grantIdentities is the union of the who-fields of g, without Anyone.
+func grantIdentities(trustDomain string, g model.Grant) []space.Pattern {
+	var who []space.Pattern
+	if g.Mesh {
+		who = append(who, space.Pattern{Kind: space.Prefix, Text: identityPrefix(trustDomain)})
+	}
+	for _, ns := range g.Namespaces {
+		who = append(who, space.Pattern{Kind: space.Prefix, Text: identityPrefix(trustDomain) + "ns/" + ns + "/"})
+	}
+	for _, a := range g.Accounts {
+		who = append(who, space.Pattern{Kind: space.Exact, Text: Identity(trustDomain, a)})
+	}
+	return who
+}
+
+// Identity is the SPIFFE ID of an account "namespace/account".
+func Identity(trustDomain, account string) string {
+	for i := range len(account) {
+		if account[i] == '/' {
+			return identityPrefix(trustDomain) + "ns/" + account[:i] + "/sa/" + account[i+1:]
+		}
+	}
+	return identityPrefix(trustDomain) + "ns//sa/" + account
+}
+
+// routeList is where the requests to port p go, in the mesh's order, then 404.
+// A TCP port has connections, which only a route without conditions can take.
+func routeList(s *model.Service, p model.Port, c Column) space.List {
+	var l space.List
+	for _, r := range s.Routes {
+		if !p.Protocol.IsHTTP() && !matchesAll(r.Match) {
+			continue
+		}
+		o := space.Outcome{Verdict: space.Forward, Fields: c.Fields(r.Traits)}
+		if _, ok := r.Traits.Lookup(RedirectTrait); ok {
+			o.Verdict = space.Redirect
+		} else {
+			o.Shares = serviceShares(s.ID, p.Name, r.To)
+		}
+		l = append(l, space.Rule{
+			When: MatchTests(r.Match),
+			Then: o,
+			From: []space.Origin{space.Origin(model.RoutePath(s.ID, r.Name))},
+		})
+	}
+	return append(l, notFound(model.ServicePath(s.ID)))
+}
+
+func notFound(origin string) space.Rule {
+	return space.Rule{Then: space.Outcome{Verdict: space.NotFound}, From: []space.Origin{space.Origin(origin)}}
+}
+
+func serviceShares(service, port string, to []model.Target) []space.Share {
+	out := make([]space.Share, 0, len(to))
+	for _, t := range to {
+		out = append(out, space.Share{Target: model.ClusterName(service, port, t.Version), Weight: t.Weight})
+	}
+	return space.Outcome{Shares: out}.Canonical().Shares
+}
+
+func matchesAll(m model.Match) bool {
+	return m.Path.IsZero() && len(m.Methods) == 0 && len(m.Headers) == 0
+}
+
+// MatchTests is a route's match as tests.
+func MatchTests(m model.Match) []space.Test {
+	var when []space.Test
+	if !m.Path.IsZero() {
+		when = append(when, space.Test{Dim: space.PathDim, Any: []space.Pattern{pathPattern(m.Path)}})
+	}
+	if len(m.Methods) > 0 {
+		when = append(when, exactTest(space.MethodDim, m.Methods))
+	}
+	for _, h := range m.Headers {
+		t := space.Test{Dim: space.HeaderDim(h.Name), Not: h.Not}
+		if h.Kind != "present" {
+			t.Any = []space.Pattern{{Kind: space.Kind(h.Kind), Text: h.Value}}
+		}
+		when = append(when, t)
+	}
+	return when
+}
+
+func exactTest(d space.Dim, values []string) space.Test {
+	t := space.Test{Dim: d}
+	for _, v := range values {
+		t.Any = append(t.Any, space.Pattern{Kind: space.Exact, Text: v})
+	}
+	return t
+}
+
+func pathPattern(p model.Path) space.Pattern {
+	switch p.Kind {
+	case model.PathPrefix:
+		return space.Pattern{Kind: space.Segment, Text: p.Value}
+	case model.PathBelow:
+		return space.Pattern{Kind: space.Prefix, Text: p.Value}
+	case model.PathTemplate:
+		return space.Pattern{Kind: space.Template, Text: p.Value}
+	}
+	return space.Pattern{Kind: space.Exact, Text: p.Value}
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
