@@ -1,6 +1,9 @@
 package eval
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // Normalise turns the path of a request line (with or without query) into the
 // path that routes and grants see. It follows Envoy with normalize_path,
@@ -11,9 +14,11 @@ import "strings"
 //   - %2F, %5C and %00 are refused, in either case of the digits
 //   - %XX of an unreserved character (letter, digit, - . _ ~) is decoded; other
 //     escapes stay as they were written, and so does a % without two digits
-//   - a backslash is a slash
+//   - a backslash is a slash (but the first byte must be a slash)
+//   - the characters " < > ^ ` { | } are escaped, in upper case
 //   - segments . and .. are resolved; .. at the top is dropped
-//   - then runs of slashes become one
+//   - then runs of slashes become one, except that "//" and longer, with nothing
+//     else, become "//"
 func Normalise(rawPath string) (path string, ok bool) {
 	if strings.ContainsRune(rawPath, '#') {
 		return "", false
@@ -51,6 +56,8 @@ func unescape(raw string) (string, bool) {
 				b.WriteString(raw[i : i+3])
 			}
 			i += 2
+		case strings.IndexByte("\"<>^`{|}", c) >= 0:
+			fmt.Fprintf(&b, "%%%02X", c)
 		default:
 			b.WriteByte(c)
 		}
@@ -81,10 +88,14 @@ func resolveDots(path string) string {
 }
 
 func mergeSlashes(path string) string {
-	for strings.Contains(path, "//") {
-		path = strings.ReplaceAll(path, "//", "/")
+	if !strings.Contains(path, "//") {
+		return path
 	}
-	return path
+	out := "/" + strings.Join(strings.FieldsFunc(path, func(r rune) bool { return r == '/' }), "/")
+	if strings.HasSuffix(path, "/") {
+		out += "/"
+	}
+	return out
 }
 
 func isHex(c byte) bool {
