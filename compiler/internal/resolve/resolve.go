@@ -126,24 +126,6 @@ func (l *linker) answered(s trait.Set) bool {
 	})
 }
 
-// lift derives service traits from those of the routes.
-func (l *linker) lift(s *model.Service) {
-	for _, r := range l.rules {
-		if r.Lift == nil {
-			continue
-		}
-		var vs []trait.Value
-		for _, rt := range s.Routes {
-			if v, ok := rt.Traits.Lookup(r.Name); ok {
-				vs = append(vs, v)
-			}
-		}
-		if v := r.Lift(vs); v != nil {
-			s.Traits = s.Traits.With(v)
-		}
-	}
-}
-
 // order gives every slice its total order.
 func (l *linker) order() {
 	slices.SortFunc(l.mesh.Services, func(a, b *model.Service) int { return strings.Compare(a.ID, b.ID) })

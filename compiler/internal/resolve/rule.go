@@ -39,9 +39,6 @@ type Rule struct {
 	Read func(n intent.Node, x *Place) trait.Value
 	// Uses names the services that the value sends requests to; nil for none.
 	Uses func(v trait.Value) []string
-	// Lift derives the value of a service's trait from the values of the feature
-	// Name on its routes; nil for features that only read.
-	Lift func(onRoutes []trait.Value) trait.Value
 }
 
 // Place is where a feature's value is being read: it resolves names, notes

@@ -25,7 +25,6 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 	s.Traits = l.traits(OnService, n, &Place{l: l, pkg: p, self: s.ID})
 	s.Routes = l.serviceRoutes(p, s, n)
 	s.Grants = l.grantsOf(p, s, n)
-	l.lift(s)
 	return s
 }
 

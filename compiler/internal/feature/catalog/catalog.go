@@ -1,0 +1,92 @@
+// Package catalog is the ordered list of all features. It cuts the matrix into
+// the columns that the stages of the compiler consume.
+package catalog
+
+import (
+	"meshc.dev/meshc/compiler/internal/eval"
+	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/feature/circuitbreaker"
+	"meshc.dev/meshc/compiler/internal/feature/faults"
+	"meshc.dev/meshc/compiler/internal/feature/headers"
+	"meshc.dev/meshc/compiler/internal/feature/mirror"
+	"meshc.dev/meshc/compiler/internal/feature/outlier"
+	"meshc.dev/meshc/compiler/internal/feature/ratelimit"
+	"meshc.dev/meshc/compiler/internal/feature/redirect"
+	"meshc.dev/meshc/compiler/internal/feature/retries"
+	"meshc.dev/meshc/compiler/internal/feature/timeouts"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/trait"
+)
+
+// All returns the rows in the order of the documentation.
+func All() []feature.Feature {
+	return []feature.Feature{
+		timeouts.Feature,
+		retries.Feature,
+		headers.Request,
+		headers.Response,
+		mirror.Feature,
+		redirect.Feature,
+		faults.Feature,
+		outlier.Feature,
+		circuitbreaker.Feature,
+		ratelimit.Feature,
+	}
+}
+
+// Rules is the column that resolve reads.
+func Rules() []resolve.Rule {
+	var out []resolve.Rule
+	for _, f := range All() {
+		out = append(out, f.Rule)
+	}
+	return out
+}
+
+// Codecs is the column that reads mesh.json.
+func Codecs() map[string]trait.Codec {
+	out := map[string]trait.Codec{}
+	for _, f := range All() {
+		out[f.Name] = f.Codec
+	}
+	return out
+}
+
+// Meaning is the column that eval reads.
+func Meaning() eval.Column {
+	out := eval.Column{}
+	for _, f := range All() {
+		out[f.Name] = f.Meaning
+	}
+	return out
+}
+
+// Words is the column that plan reads.
+func Words() plan.Words {
+	out := plan.Words{}
+	for _, f := range All() {
+		out[f.Name] = f.Change
+	}
+	return out
+}
+
+// Envoy is the column of the target envoy.
+func Envoy() envoy.Column {
+	out := envoy.Column{}
+	for _, f := range All() {
+		out[f.Name] = envoy.Cell{Lowering: f.Envoy, Uses: f.Uses}
+	}
+	return out
+}
+
+// GatewayAPI is the column of the target gateway-api.
+func GatewayAPI() gatewayapi.Column {
+	out := gatewayapi.Column{}
+	for _, f := range All() {
+		out[f.Name] = f.GatewayAPI
+	}
+	return out
+}

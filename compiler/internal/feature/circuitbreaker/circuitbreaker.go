@@ -1,0 +1,92 @@
+// Package circuitbreaker is the feature `service.circuitBreaker`: bounds of what
+// one caller's proxy may have open towards a service.
+package circuitbreaker
+
+import (
+	"strconv"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/diag"
+)
+
+const name = "circuit-breaker"
+
+// Breaker holds the bounds; 0 leaves Envoy's default (1,024; retries: the budget).
+type Breaker struct {
+	MaxConnections     int `json:"max_connections,omitempty"`
+	MaxPendingRequests int `json:"max_pending_requests,omitempty"`
+	MaxRequests        int `json:"max_requests,omitempty"`
+	MaxRetries         int `json:"max_retries,omitempty"`
+}
+
+// TraitName is "circuit-breaker".
+func (Breaker) TraitName() string { return name }
+
+// Feature is the row.
+var Feature = feature.Feature{
+	Rule:       resolve.Rule{Name: name, Field: "circuitBreaker", On: resolve.OnService, Answers: false, Defaults: nil, Read: read, Uses: nil},
+	Codec:      trait.JSON[Breaker],
+	Meaning:    meaning,
+	Change:     change,
+	Envoy:      envoy.OnCluster(lower),
+	GatewayAPI: gatewayapi.Refuse("Gateway API has no circuit breakers"),
+}
+
+// lower sets Cluster.circuit_breakers of the default priority.
+func lower(c *clusterv3.Cluster, v Breaker, _ *envoy.Ctx) {
+	t := envoy.DefaultThresholds(c)
+	t.MaxConnections, t.MaxPendingRequests = bound(v.MaxConnections), bound(v.MaxPendingRequests)
+	t.MaxRequests, t.MaxRetries = bound(v.MaxRequests), bound(v.MaxRetries)
+}
+
+func bound(n int) *wrapperspb.UInt32Value {
+	if n == 0 {
+		return nil
+	}
+	return envoy.UInt32(uint32(n))
+}
+
+func read(n intent.Node, x *resolve.Place) trait.Value {
+	if !n.Exists() {
+		return nil
+	}
+	get := func(f string) int { return int(n.Field(f).Int()) }
+	b := Breaker{get("maxConnections"), get("maxPendingRequests"), get("maxRequests"), get("maxRetries")}
+	if b == (Breaker{}) {
+		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "the circuit breaker bounds nothing").WithFix("set maxConnections, maxPendingRequests, maxRequests or maxRetries"))
+		return nil
+	}
+	return b
+}
+
+func meaning(v trait.Value) []space.Field {
+	b := v.(Breaker)
+	var out []space.Field
+	for _, f := range []struct {
+		n string
+		v int
+	}{{"max connections", b.MaxConnections}, {"max pending requests", b.MaxPendingRequests}, {"max requests", b.MaxRequests}, {"max retries", b.MaxRetries}} {
+		if f.v != 0 {
+			out = append(out, space.Field{Feature: name, Name: f.n, Value: strconv.Itoa(f.v)})
+		}
+	}
+	return out
+}
+
+// change: bounds that appear are neutral; bounds that go or move may protect less.
+func change(before, after []space.Field) (plan.Class, string) {
+	if len(before) == 0 {
+		return plan.Neutral, plan.Arrow("circuit breaker", before, after)
+	}
+	return plan.Weakening, plan.Arrow("circuit breaker", before, after)
+}

@@ -1,0 +1,135 @@
+// Package retries is the feature `route.retry`: whether and when a failed request
+// is tried again.
+package retries
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/diag"
+)
+
+const name = "retry"
+
+// The default budget is Envoy's: a fifth of what is under way, and three in any case.
+const (
+	budgetPercent       = 20
+	budgetMinConcurrent = 3
+)
+
+// notBegun are the failures that the callee cannot have begun to work on.
+var notBegun = []string{"connect-failure", "refused-stream"}
+
+// Retry says when a request is tried again.
+type Retry struct {
+	// Attempts is how many more tries there are after the first, 1 to 10.
+	Attempts int `json:"attempts"`
+	// PerTry bounds one try; 0 means the route's timeout.
+	PerTry trait.Duration `json:"per_try,omitempty"`
+	// On names the failures, sorted, in Envoy's words.
+	On []string `json:"on"`
+	// Percent of the requests under way may be retries; MinConcurrent are allowed in any case.
+	Percent       int `json:"budget_percent"`
+	MinConcurrent int `json:"budget_min_concurrent"`
+}
+
+// TraitName is "retry".
+func (Retry) TraitName() string { return name }
+
+// Feature is the row.
+var Feature = feature.Feature{
+	Rule: resolve.Rule{
+		Name: name, Field: "retry", On: resolve.OnRoute, Answers: false,
+		Defaults: []resolve.Default{
+			{Field: "route.retry.on", Value: strings.Join(notBegun, ", "), Why: "only what the callee cannot have begun is safe to send twice"},
+			{Field: "route.retry.budget.percent", Value: strconv.Itoa(budgetPercent), Why: "a failing service is not buried under retries"},
+			{Field: "route.retry.budget.minConcurrent", Value: strconv.Itoa(budgetMinConcurrent), Why: "a quiet service can still be retried"},
+		},
+		Read: read, Uses: nil,
+	},
+	Codec:      trait.JSON[Retry],
+	Meaning:    meaning,
+	Change:     change,
+	Envoy:      onEnvoy,
+	GatewayAPI: onGatewayAPI,
+}
+
+func read(n intent.Node, x *resolve.Place) trait.Value {
+	if !n.Exists() {
+		return nil
+	}
+	r := Retry{Attempts: int(n.Field("attempts").Int()), On: notBegun, Percent: budgetPercent, MinConcurrent: budgetMinConcurrent}
+	if p := n.Field("perTry"); p.Exists() {
+		r.PerTry = x.Duration(p, 0)
+	}
+	if on := n.Field("on"); on.Exists() {
+		r.On = conditions(on, n.Field("idempotent").Bool(), x)
+	}
+	b := n.Field("budget")
+	if p := b.Field("percent"); p.Exists() {
+		r.Percent = int(p.Int())
+	}
+	if m := b.Field("minConcurrent"); m.Exists() {
+		r.MinConcurrent = int(m.Int())
+	}
+	return r
+}
+
+// conditions reads `on`. What the callee may have begun is refused without idempotent.
+func conditions(on intent.Node, idempotent bool, x *resolve.Place) []string {
+	var out []string
+	for _, c := range on.List() {
+		if !idempotent && !slices.Contains(notBegun, c.Str()) {
+			x.Problem(diag.New(diag.CodeNotIdempotent, c.Pos(), "a retry on %q may repeat a request that the service has begun", c.Str()).
+				WithFix("add `idempotent: true` if repeating is safe, or retry only on %s", strings.Join(notBegun, " and ")))
+		}
+		out = append(out, c.Str())
+	}
+	if len(out) == 0 {
+		x.Problem(diag.New(diag.CodeNever, on.Pos(), "a retry on nothing never happens").WithFix("leave `on` out for the default, or delete `retry`"))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func meaning(v trait.Value) []space.Field {
+	r := v.(Retry)
+	f := func(n, val string) space.Field { return space.Field{Feature: name, Name: n, Value: val} }
+	out := []space.Field{
+		f("attempts", strconv.Itoa(r.Attempts)), f("on", strings.Join(r.On, ",")),
+		f("budget", fmt.Sprintf("%d%%, at least %d", r.Percent, r.MinConcurrent)),
+	}
+	if r.PerTry > 0 {
+		out = append(out, f("per try", r.PerTry.String()))
+	}
+	return out
+}
+
+// change: more tries, or none at all any more, relax what protects somebody: the
+// callee from load, or the caller from failures.
+func change(before, after []space.Field) (plan.Class, string) {
+	tries := func(fs []space.Field) int {
+		n, err := strconv.Atoi(plan.Value(fs, "attempts"))
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	b, a := tries(before), tries(after)
+	text := fmt.Sprintf("retries %d → %d", b, a)
+	switch {
+	case a != b:
+		text += fmt.Sprintf(" (worst case per request ×%d → ×%d)", b+1, a+1)
+	default:
+		text = plan.Arrow("retries", before, after)
+	}
+	return plan.Weakening, text
+}

@@ -1,0 +1,74 @@
+// Package timeouts is the feature `route.timeout`: how long the whole answer may
+// take, retries included.
+package timeouts
+
+import (
+	"time"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/trait"
+)
+
+const name = "timeout"
+
+// byDefault equals Envoy's own default, so that writing nothing surprises nobody.
+const byDefault = 15 * time.Second
+
+// Timeout bounds a request from its end at the proxy to the end of the answer.
+type Timeout struct {
+	Request trait.Duration `json:"request"`
+}
+
+// TraitName is "timeout".
+func (Timeout) TraitName() string { return name }
+
+// Feature is the row.
+var Feature = feature.Feature{
+	Rule: resolve.Rule{
+		Name: name, Field: "timeout", On: resolve.OnRoute, Answers: false,
+		Defaults: []resolve.Default{{Field: "route.timeout", Value: byDefault.String(), Why: "no request waits for ever"}},
+		Read:     read, Uses: nil,
+	},
+	Codec:   trait.JSON[Timeout],
+	Meaning: meaning,
+	Change:  change,
+	// RouteAction.timeout; streams too: a longer one needs a longer timeout here.
+	Envoy: envoy.OnRoute(func(r *routev3.Route, v Timeout, _ *envoy.Ctx) {
+		if a := envoy.Action(r); a != nil {
+			a.Timeout = envoy.Duration(time.Duration(v.Request))
+		}
+	}),
+	GatewayAPI: gatewayapi.OnRule(func(r *gatewayapi.Rule, v Timeout, _ *gatewayapi.Ctx) {
+		r.Timeouts = &gatewayapi.Timeouts{Request: v.Request.String()}
+	}),
+}
+
+func read(n intent.Node, x *resolve.Place) trait.Value {
+	if !n.Exists() && x.Gateway {
+		return nil // the service's own timeout holds behind a gateway
+	}
+	return Timeout{Request: x.Duration(n, byDefault)}
+}
+
+func meaning(v trait.Value) []space.Field {
+	return []space.Field{{Feature: name, Name: "request", Value: v.(Timeout).Request.String()}}
+}
+
+// change: a longer wait holds more of the caller's resources.
+func change(before, after []space.Field) (plan.Class, string) {
+	b, errB := time.ParseDuration(plan.Value(before, "request"))
+	a, errA := time.ParseDuration(plan.Value(after, "request"))
+	text := "timeout " + plan.Value(before, "request") + " → " + plan.Value(after, "request")
+	if errA == nil && errB == nil && a < b {
+		return plan.Neutral, text
+	}
+	return plan.Weakening, text
+}

@@ -1,0 +1,60 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// Class says how bad a change of behaviour is.
+type Class string
+
+// The classes of a change.
+const (
+	// Neutral is a change that was compared and is none of the others.
+	Neutral Class = "neutral"
+	// Narrowing: a request that got through no longer does.
+	Narrowing Class = "narrowing"
+	// Weakening: mTLS towards plaintext, protection or resilience relaxed.
+	Weakening Class = "weakening"
+	// Widening: a blocked request gets through.
+	Widening Class = "widening"
+	// NotCompared is over budget, opaque or not modelled; it gates above all others.
+	NotCompared Class = "notCompared"
+)
+
+// Word puts the change of one feature's fields into words and says how bad it
+// is. before and after hold the feature's own fields, in canonical order; an
+// empty side means that the feature was not there. The text has no final period.
+type Word func(before, after []space.Field) (Class, string)
+
+// Words has the Word of every feature by its name.
+type Words map[string]Word
+
+// Value returns the value of a field, "" if it is absent.
+func Value(fs []space.Field, name string) string {
+	for _, f := range fs {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return ""
+}
+
+// List words fields as "name value, name value"; "none" if there are none.
+func List(fs []space.Field) string {
+	if len(fs) == 0 {
+		return "none"
+	}
+	parts := make([]string, len(fs))
+	for i, f := range fs {
+		parts[i] = f.Name + " " + f.Value
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Arrow words a change as "what: before → after".
+func Arrow(what string, before, after []space.Field) string {
+	return fmt.Sprintf("%s: %s → %s", what, List(before), List(after))
+}

@@ -1,0 +1,71 @@
+package envoy
+
+import (
+	"strconv"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"meshc.dev/meshc/compiler/internal/model"
+)
+
+func address(host string, port uint32) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: socketAddress(host, port)}}
+}
+
+func socketAddress(host string, port uint32) *corev3.SocketAddress {
+	return &corev3.SocketAddress{Address: host, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port}}
+}
+
+func portText(port uint32) string { return strconv.FormatUint(uint64(port), 10) }
+
+// splitID takes "namespace/name" apart.
+func splitID(id string) (namespace, name string) {
+	namespace, name, _ = strings.Cut(id, "/")
+	return namespace, name
+}
+
+// target is what a cluster or an outbound listener is for: a service's port (and,
+// for a cluster, version) or an external's port.
+type target struct {
+	service  *model.Service
+	external *model.External
+	port     model.Port
+	version  model.Version
+}
+
+func (t target) id() string {
+	if t.external != nil {
+		return t.external.ID
+	}
+	return t.service.ID
+}
+
+// path is the mesh path of the destination.
+func (t target) path() string {
+	if t.external != nil {
+		return model.ExternalPath(t.external.ID)
+	}
+	return model.ServicePath(t.service.ID)
+}
+
+// cluster is the name of the cluster for the target.
+func (t target) cluster() string {
+	if t.external != nil {
+		return model.ExternalClusterName(t.external.ID, t.port.Name)
+	}
+	return model.ClusterName(t.service.ID, t.port.Name, t.version.Name)
+}
+
+// destination finds the target of a call, without a version.
+func (e *emitter) destination(id, port string) (target, bool) {
+	if s := e.m.Service(id); s != nil {
+		p, ok := s.Port(port)
+		return target{service: s, port: p}, ok
+	}
+	if x := e.m.External(id); x != nil {
+		p, ok := x.Port(port)
+		return target{external: x, port: p}, ok
+	}
+	return target{}, false
+}

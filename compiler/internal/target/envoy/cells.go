@@ -1,0 +1,182 @@
+package envoy
+
+import (
+	"fmt"
+	"slices"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Lowering says how one feature reads in Envoy's configuration. Only the
+// constructors OnRoute, OnRouteClusters, OnCluster, OnInbound, Join, Refuse and
+// Approximate make one. The zero Lowering says nothing and counts as refused.
+type Lowering struct {
+	route         func(*routev3.Route, trait.Value, *Ctx)
+	routeClusters func(*clusterv3.Cluster, trait.Value, *Ctx)
+	cluster       func(*clusterv3.Cluster, trait.Value, *Ctx)
+	inbound       func(*routev3.VirtualHost, trait.Value, *Ctx)
+	needs         []Slot
+	refusal       string
+	loss          string
+}
+
+// Cell is one feature's entry in the column of this target.
+type Cell struct {
+	Lowering Lowering
+	// Uses returns the IDs of services and externals, other than the route's own
+	// destinations, to which the value sends requests (a mirror). Callers get their
+	// clusters. nil means none.
+	Uses func(trait.Value) []string
+}
+
+// Column maps the name of a trait to its cell.
+type Column map[string]Cell
+
+// OnRoute lowers a route's trait on the route of the caller's proxy (sidecar or
+// gateway). The route has its match and, unless the intent names no destination,
+// its route action. Traits are applied in the order of their names, so f must not
+// depend on what another feature wrote.
+func OnRoute[T trait.Value](f func(r *routev3.Route, v T, x *Ctx)) Lowering {
+	return Lowering{route: func(r *routev3.Route, v trait.Value, x *Ctx) { f(r, typed[T](v), x) }}
+}
+
+// OnRouteClusters lowers a route's trait on every cluster to which the caller's
+// routes with that trait send requests (a retry budget lives there). Several
+// routes may send to one cluster: f is called once per distinct value, in the
+// order of their JSON forms, and combines with what it finds.
+func OnRouteClusters[T trait.Value](f func(c *clusterv3.Cluster, v T, x *Ctx)) Lowering {
+	return Lowering{routeClusters: func(c *clusterv3.Cluster, v trait.Value, x *Ctx) { f(c, typed[T](v), x) }}
+}
+
+// OnCluster lowers a service's trait on the clusters by which callers reach it,
+// one for each port and version.
+func OnCluster[T trait.Value](f func(c *clusterv3.Cluster, v T, x *Ctx)) Lowering {
+	return Lowering{cluster: func(c *clusterv3.Cluster, v trait.Value, x *Ctx) { f(c, typed[T](v), x) }}
+}
+
+// OnInbound lowers a service's trait on the virtual host of its own proxy, which
+// has one route for all requests that arrive at one HTTP port.
+func OnInbound[T trait.Value](f func(h *routev3.VirtualHost, v T, x *Ctx)) Lowering {
+	return Lowering{inbound: func(h *routev3.VirtualHost, v trait.Value, x *Ctx) { f(h, typed[T](v), x) }}
+}
+
+// Join makes one lowering of several at different places. Where two are for the
+// same place, the later counts.
+func Join(ls ...Lowering) Lowering {
+	var out Lowering
+	for _, l := range ls {
+		if l.route != nil {
+			out.route = l.route
+		}
+		if l.routeClusters != nil {
+			out.routeClusters = l.routeClusters
+		}
+		if l.cluster != nil {
+			out.cluster = l.cluster
+		}
+		if l.inbound != nil {
+			out.inbound = l.inbound
+		}
+		out.needs = append(out.needs, l.needs...)
+	}
+	return out
+}
+
+// Refuse says that Envoy (or this target) cannot express the feature, and why.
+func Refuse(reason string) Lowering { return Lowering{refusal: reason} }
+
+// Approximate says that l expresses the feature with a loss, in words.
+func Approximate(loss string, l Lowering) Lowering { l.loss = loss; return l }
+
+// Needs returns l with the demand that the chain has that filter slot.
+func (l Lowering) Needs(s Slot) Lowering { l.needs = append(slices.Clip(l.needs), s); return l }
+
+func (l Lowering) onRoute() bool   { return l.route != nil || l.routeClusters != nil }
+func (l Lowering) onService() bool { return l.cluster != nil || l.inbound != nil }
+
+// misplaced returns a slot that l needs and that the chain of its side lacks.
+func (l Lowering) misplaced() (Slot, bool) {
+	for _, s := range l.needs {
+		if (l.route != nil && hasSlot(outbound, s)) || (l.inbound != nil && hasSlot(inbound, s)) {
+			continue
+		}
+		return s, true
+	}
+	return "", false
+}
+
+// typed panics if the catalog paired a lowering with another feature's trait:
+// our mistake, which every test of that feature meets.
+func typed[T trait.Value](v trait.Value) T {
+	t, ok := v.(T)
+	if !ok {
+		panic(fmt.Sprintf("envoy: lowering for %T applied to trait %q of type %T", t, v.TraitName(), v))
+	}
+	return t
+}
+
+// Ctx is what a lowering may know beside its own value. Read only.
+type Ctx struct {
+	Mesh *model.Mesh
+	// Service is the called service, nil if the destination is an external or there is none.
+	Service *model.Service
+	// Port is the called port; the zero Port if there are several or none.
+	Port model.Port
+	// Version is the called version (OnCluster, OnRouteClusters and OnInbound).
+	Version model.Version
+	// Gateway is the gateway whose route this is, nil in a sidecar.
+	Gateway *model.Gateway
+
+	path     string
+	problems *diag.List
+	locate   func(string) diag.Pos
+}
+
+// Clusters returns the names of the clusters by which requests reach a service
+// or external that the cell's Uses names: one per version, or the one of that
+// version. Of several ports the one with the name of the calling port is meant,
+// else the first that speaks HTTP. It returns nil if there is none.
+func (x *Ctx) Clusters(id, version string) []string {
+	if e := x.Mesh.External(id); e != nil {
+		if p, ok := pickPort(e.Ports, x.Port.Name); ok {
+			return []string{model.ExternalClusterName(id, p.Name)}
+		}
+		return nil
+	}
+	s := x.Mesh.Service(id)
+	if s == nil {
+		return nil
+	}
+	p, ok := pickPort(s.Ports, x.Port.Name)
+	if !ok {
+		return nil
+	}
+	var out []string
+	for _, v := range s.Versions {
+		if version == "" || v.Name == version {
+			out = append(out, model.ClusterName(id, p.Name, v.Name))
+		}
+	}
+	return out
+}
+
+func pickPort(ps []model.Port, name string) (model.Port, bool) {
+	i := slices.IndexFunc(ps, func(p model.Port) bool { return p.Name == name && p.Protocol.IsHTTP() })
+	if i < 0 {
+		i = slices.IndexFunc(ps, func(p model.Port) bool { return p.Protocol.IsHTTP() })
+	}
+	if i < 0 {
+		return model.Port{}, false
+	}
+	return ps[i], true
+}
+
+// Problem reports that this value cannot be lowered, at the intent of its object.
+func (x *Ctx) Problem(format string, args ...any) {
+	*x.problems = append(*x.problems, diag.New(diag.CodeLowering, x.locate(x.path), format, args...))
+}

@@ -1,0 +1,179 @@
+package envoy
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	upstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
+)
+
+const (
+	httpOptions    = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+	connectTimeout = 5 * time.Second
+)
+
+// loopback is where applications listen; inboundSource is the source address of
+// a transparent sidecar towards them, which redirection rules leave alone.
+const (
+	loopback      = "127.0.0.1"
+	inboundSource = "127.0.0.6"
+)
+
+// serviceCluster is the upstream for one version's port.
+func (e *emitter) serviceCluster(s *model.Service, p model.Port, v model.Version) (*clusterv3.Cluster, *release.Endpoints, error) {
+	name := model.ClusterName(s.ID, p.Name, v.Name)
+	static := v.Endpoints.Static
+	if v.Host != "" {
+		static = []string{net.JoinHostPort(v.Host, strconv.FormatUint(uint64(v.ListenPort(p)), 10))}
+	}
+	c, live, err := newCluster(name, static, v.Endpoints)
+	if err != nil {
+		return nil, nil, err
+	}
+	if p.MTLS == model.Disable {
+		setProtocol(c, p.Protocol)
+		return c, live, nil
+	}
+	c.TransportSocket = e.upstreamTLS(s, p, v)
+	if p.Protocol.IsHTTP() {
+		setProtocol(c, model.HTTP2) // between sidecars, whatever the application speaks
+	}
+	return c, live, nil
+}
+
+// externalCluster is the upstream for an external's port. It is plaintext: an
+// external has no identity.
+func externalCluster(x *model.External, p model.Port) (*clusterv3.Cluster, *release.Endpoints, error) {
+	c, live, err := newCluster(model.ExternalClusterName(x.ID, p.Name), x.Endpoints.Static, x.Endpoints)
+	if err != nil {
+		return nil, nil, err
+	}
+	setProtocol(c, p.Protocol)
+	return c, live, nil
+}
+
+// localCluster is the application behind a sidecar.
+func (e *emitter) localCluster(s *model.Service, p model.Port, v model.Version) *clusterv3.Cluster {
+	name := model.LocalClusterName(s.ID, p.Name, v.Name)
+	c := baseCluster(name)
+	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+	c.LoadAssignment = assignment(name, []*corev3.Address{address(loopback, v.AppListenPort(p))})
+	if e.m.Capture == model.Transparent {
+		c.UpstreamBindConfig = &corev3.BindConfig{SourceAddress: socketAddress(inboundSource, 0)}
+	}
+	setProtocol(c, p.Protocol)
+	return c
+}
+
+func baseCluster(name string) *clusterv3.Cluster {
+	return &clusterv3.Cluster{Name: name, ConnectTimeout: Duration(connectTimeout)}
+}
+
+// newCluster chooses between addresses that are written in intent (STATIC,
+// inline: they are policy) and live ones (EDS, listed in the snapshot).
+func newCluster(name string, static []string, ep model.Endpoints) (*clusterv3.Cluster, *release.Endpoints, error) {
+	c := baseCluster(name)
+	if len(static) == 0 {
+		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
+		c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource()}
+		// A host that discovery dropped must go even while it counts as healthy.
+		c.IgnoreHealthOnHostRemoval = true
+		return c, &release.Endpoints{Cluster: name, File: ep.File, DNS: ep.DNS}, nil
+	}
+	addrs := make([]*corev3.Address, len(static))
+	for i, text := range static {
+		ap, err := netip.ParseAddrPort(text)
+		if err != nil || ap.Port() == 0 {
+			return nil, nil, fmt.Errorf("address %q is not an IP address and a port", text)
+		}
+		addrs[i] = address(ap.Addr().String(), uint32(ap.Port()))
+	}
+	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+	c.LoadAssignment = assignment(name, addrs)
+	return c, nil, nil
+}
+
+func assignment(name string, addrs []*corev3.Address) *endpointv3.ClusterLoadAssignment {
+	group := &endpointv3.LocalityLbEndpoints{}
+	for _, a := range addrs {
+		group.LbEndpoints = append(group.LbEndpoints, &endpointv3.LbEndpoint{
+			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: a}},
+		})
+	}
+	return &endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{group}}
+}
+
+// setProtocol fixes what is spoken upstream. Explicit, never by ALPN: the word
+// that our listeners choose must not decide it. Keep-alive finds a dead peer.
+func setProtocol(c *clusterv3.Cluster, p model.Protocol) {
+	explicit := &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig{}
+	switch p {
+	case model.TCP:
+		return
+	case model.HTTP:
+		explicit.ProtocolConfig = &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
+			HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
+		}
+	default:
+		explicit.ProtocolConfig = &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{ConnectionKeepalive: &corev3.KeepaliveSettings{
+				Interval: Duration(30 * time.Second), Timeout: Duration(10 * time.Second),
+			}},
+		}
+	}
+	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(&upstreamv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit},
+	})}
+}
+
+// buildServiceCluster makes the resource of a service's cluster with the traits of the
+// service and of the routes that send to it.
+func (e *emitter) buildServiceCluster(t target, routes []routeTrait, out *entry) {
+	s, p, v := t.service, t.port, t.version
+	path := model.ServicePath(s.ID)
+	c, live, err := e.serviceCluster(s, p, v)
+	if err != nil {
+		out.problem(diag.New(diag.CodeAddress, e.at(path), "version %q of service %q: %v", v.Name, s.ID, err))
+		return
+	}
+	x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, path: path, problems: &out.problems, locate: e.at}
+	for _, name := range s.Traits.Names() {
+		if f := e.cells[name].Lowering.cluster; f != nil {
+			value, _ := s.Traits.Lookup(name)
+			f(c, value, &x)
+		}
+	}
+	e.applyRouteTraits(c, routes, x)
+	out.live = live
+	e.seal(out, release.ClusterType, c.Name, path, c)
+}
+
+func (e *emitter) buildExternalCluster(t target, routes []routeTrait, out *entry) {
+	path := model.ExternalPath(t.external.ID)
+	c, live, err := externalCluster(t.external, t.port)
+	if err != nil {
+		out.problem(diag.New(diag.CodeAddress, e.at(path), "external %q: %v", t.external.ID, err))
+		return
+	}
+	e.applyRouteTraits(c, routes, Ctx{Mesh: e.m, Port: t.port, path: path, problems: &out.problems, locate: e.at})
+	out.live = live
+	e.seal(out, release.ClusterType, c.Name, path, c)
+}
+
+func (e *emitter) applyRouteTraits(c *clusterv3.Cluster, routes []routeTrait, x Ctx) {
+	for _, r := range routes {
+		x.path = r.path
+		e.cells[r.value.TraitName()].Lowering.routeClusters(c, r.value, &x)
+	}
+}

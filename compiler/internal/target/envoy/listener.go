@@ -1,0 +1,280 @@
+package envoy
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
+	directv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/direct_response/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	networkrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/release"
+)
+
+// Canonical names of the extensions of a listener.
+const (
+	filterHCM          = "envoy.filters.network.http_connection_manager"
+	filterTCP          = "envoy.filters.network.tcp_proxy"
+	filterRBAC         = "envoy.filters.network.rbac"
+	filterDirect       = "envoy.filters.network.direct_response"
+	listenerTLS        = "envoy.filters.listener.tls_inspector"
+	listenerDst        = "envoy.filters.listener.original_dst"
+	transportTLS       = "tls"
+	transportPlaintext = "raw_buffer"
+)
+
+// anyAddress binds all addresses of the host.
+const anyAddress = "0.0.0.0"
+
+// newListener is a listener without chains. enable_reuse_port is off: with it
+// two Envoys on one port both start and share its connections in silence.
+func newListener(name, host string, port uint32, dir corev3.TrafficDirection) *listenerv3.Listener {
+	return &listenerv3.Listener{
+		Name:             name,
+		Address:          address(host, port),
+		TrafficDirection: dir,
+		EnableReusePort:  Bool(false),
+	}
+}
+
+// place is where an HTTP connection manager stands, which decides whom it trusts.
+type place int
+
+const (
+	atCaller  place = iota // a workload's own requests
+	atCallee               // requests from other proxies
+	atGateway              // requests from anyone
+)
+
+// httpManager is the HTTP connection manager for a route configuration.
+func httpManager(at place, routes string) *listenerv3.Filter {
+	s := outbound
+	if at == atCallee {
+		s = inbound
+	}
+	h := &hcmv3.HttpConnectionManager{
+		StatPrefix:  routes,
+		CodecType:   hcmv3.HttpConnectionManager_AUTO,
+		HttpFilters: chain(s),
+		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
+			ConfigSource: adsSource(), RouteConfigName: routes,
+		}},
+		// One spelling per path and host before anything matches them.
+		NormalizePath:                Bool(true),
+		MergeSlashes:                 true,
+		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_REJECT_REQUEST,
+		StripPortMode:                &hcmv3.HttpConnectionManager_StripAnyHostPort{StripAnyHostPort: true},
+		StripTrailingHostDot:         true,
+		ServerHeaderTransformation:   hcmv3.HttpConnectionManager_PASS_THROUGH,
+		// Nobody is internal. Envoy then removes x-envoy-retry-on, x-envoy-upstream-rq-timeout-ms
+		// and their kin from every request, so that a client cannot change retries or timeouts.
+		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{
+			CidrRanges: []*corev3.CidrRange{{AddressPrefix: "255.255.255.255", PrefixLen: UInt32(32)}},
+		},
+		UseRemoteAddress: Bool(at == atGateway),
+	}
+	switch at {
+	case atCallee:
+		// The caller's identity, from its certificate only.
+		h.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
+		h.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true}
+	case atGateway:
+		h.RequestHeadersTimeout = Duration(10 * time.Second) // slow senders
+		h.CommonHttpProtocolOptions = &corev3.HttpProtocolOptions{
+			// "x_role" and "x-role" are one header to many applications.
+			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_REJECT_REQUEST,
+		}
+	}
+	return filter(filterHCM, h)
+}
+
+// tcpProxy forwards bytes to weighted clusters.
+func tcpProxy(name string, shares []share) *listenerv3.Filter {
+	t := &tcpv3.TcpProxy{StatPrefix: name}
+	if len(shares) == 1 {
+		t.ClusterSpecifier = &tcpv3.TcpProxy_Cluster{Cluster: shares[0].cluster}
+		return filter(filterTCP, t)
+	}
+	w := &tcpv3.TcpProxy_WeightedCluster{}
+	for _, s := range shares {
+		w.Clusters = append(w.Clusters, &tcpv3.TcpProxy_WeightedCluster_ClusterWeight{Name: s.cluster, Weight: s.weight})
+	}
+	t.ClusterSpecifier = &tcpv3.TcpProxy_WeightedClusters{WeightedClusters: w}
+	return filter(filterTCP, t)
+}
+
+// closeFilter ends a connection without a byte.
+func closeFilter() *listenerv3.Filter { return filter(filterDirect, &directv3.Config{}) }
+
+func filter(name string, config proto.Message) *listenerv3.Filter {
+	return &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(config)}}
+}
+
+func tlsInspector() *listenerv3.ListenerFilter {
+	return &listenerv3.ListenerFilter{Name: listenerTLS, ConfigType: &listenerv3.ListenerFilter_TypedConfig{
+		TypedConfig: pack(&tlsinspectorv3.TlsInspector{}),
+	}}
+}
+
+// outboundListener is the loopback port at which a workload calls a destination
+// (explicit capture). suffix tells two ports for one destination apart.
+func (e *emitter) outboundListener(t target, local uint32, suffix string) *entry {
+	routes := model.OutboundName(t.id(), t.port.Name)
+	name := routes + suffix
+	return e.get("listener "+name+" "+portText(local), func(out *entry) {
+		l := newListener(name, loopback, local, corev3.TrafficDirection_OUTBOUND)
+		l.FilterChains = []*listenerv3.FilterChain{{Filters: e.outboundFilters(t, routes, out)}}
+		e.seal(out, release.ListenerType, name, t.path(), l)
+	})
+}
+
+// outboundFilters ends a chain of the caller: routes for HTTP, clusters for bytes.
+func (e *emitter) outboundFilters(t target, routes string, out *entry) []*listenerv3.Filter {
+	if t.port.Protocol.IsHTTP() {
+		out.routes = append(out.routes, routes)
+		return []*listenerv3.Filter{httpManager(atCaller, routes)}
+	}
+	shares := e.tcpShares(t)
+	if len(shares) == 0 {
+		return []*listenerv3.Filter{closeFilter()}
+	}
+	for _, s := range shares {
+		out.clusters = append(out.clusters, s.cluster)
+	}
+	return []*listenerv3.Filter{tcpProxy(routes, shares)}
+}
+
+// tcpShares are the destinations of a connection: those of the first route
+// without conditions, because a connection has no path, method or header.
+func (e *emitter) tcpShares(t target) []share {
+	if t.external != nil {
+		return []share{{model.ExternalClusterName(t.external.ID, t.port.Name), 1}}
+	}
+	if r, ok := tcpRoute(t.service); ok {
+		return e.shares(own(t.service, t.port, r.To))
+	}
+	return nil
+}
+
+func tcpRoute(s *model.Service) (model.Route, bool) {
+	for _, r := range s.Routes {
+		if r.Match.IsZero() {
+			return r, true
+		}
+	}
+	return model.Route{}, false
+}
+
+// inboundListener is where the proxy of a version takes requests to one port
+// (explicit capture).
+func (e *emitter) inboundListener(s *model.Service, p model.Port, v model.Version) *entry {
+	name := model.InboundName(s.ID, p.Name, v.Name)
+	return e.get("listener "+name, func(out *entry) {
+		host := v.Host
+		if host == "" {
+			host = anyAddress
+		}
+		l := newListener(name, host, v.ListenPort(p), corev3.TrafficDirection_INBOUND)
+		l.FilterChains = e.inboundChains(s, p, v, out)
+		if p.MTLS == model.Permissive {
+			l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}
+			for i, transport := range []string{transportTLS, transportPlaintext} {
+				l.FilterChains[i].FilterChainMatch = &listenerv3.FilterChainMatch{TransportProtocol: transport}
+			}
+		}
+		e.seal(out, release.ListenerType, name, model.ServicePath(s.ID), l)
+	})
+}
+
+// inboundChains are the ways in: mTLS first, then plaintext, each present only
+// if the port's mode has it.
+func (e *emitter) inboundChains(s *model.Service, p model.Port, v model.Version, out *entry) []*listenerv3.FilterChain {
+	var chains []*listenerv3.FilterChain
+	if p.MTLS != model.Disable {
+		alpn, who := []string{"h2", "http/1.1"}, e.everyone()
+		if !p.Protocol.IsHTTP() {
+			alpn, who = []string{alpnTCP}, e.admitted(s, p)
+		}
+		chains = append(chains, &listenerv3.FilterChain{
+			Name:            "mtls",
+			TransportSocket: downstreamTLS(alpn, who),
+			Filters:         e.inboundFilters(s, p, v, transportTLS, out),
+		})
+	}
+	if p.MTLS != model.Strict {
+		chains = append(chains, &listenerv3.FilterChain{
+			Name:    "plaintext",
+			Filters: e.inboundFilters(s, p, v, transportPlaintext, out),
+		})
+	}
+	return chains
+}
+
+// everyone is any identity of the trust domain; routes decide further.
+func (e *emitter) everyone() []*matcherv3.StringMatcher {
+	return []*matcherv3.StringMatcher{prefixString("spiffe://" + e.m.TrustDomain + "/")}
+}
+
+// anyone reports whether some policy admits callers without an identity.
+func anyone(rules *rbacconfigv3.RBAC) bool {
+	for _, p := range rules.Policies {
+		if slices.ContainsFunc(p.Principals, (*rbacconfigv3.Principal).GetAny) {
+			return true
+		}
+	}
+	return false
+}
+
+// admitted are the identities that may open a TCP connection. The handshake
+// already refuses the others: a server that speaks first would greet them before
+// the network RBAC filter, which waits for the client's first byte.
+func (e *emitter) admitted(s *model.Service, p model.Port) []*matcherv3.StringMatcher {
+	rules := e.access(s, p)
+	if len(rules.Policies) == 0 || anyone(rules) {
+		return e.everyone() // the filters decide: all closed, or all open
+	}
+	var out []*matcherv3.StringMatcher
+	seen := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(rules.Policies)) {
+		for _, who := range rules.Policies[name].Principals {
+			m := who.GetAuthenticated().GetPrincipalName()
+			if key := m.GetExact() + "|" + m.GetPrefix(); !seen[key] {
+				seen[key] = true
+				out = append(out, m)
+			}
+		}
+	}
+	return out
+}
+
+// inboundFilters end a chain of the callee.
+func (e *emitter) inboundFilters(s *model.Service, p model.Port, v model.Version, transport string, out *entry) []*listenerv3.Filter {
+	name := model.InboundName(s.ID, p.Name, v.Name)
+	if p.Protocol.IsHTTP() {
+		out.routes = append(out.routes, name)
+		return []*listenerv3.Filter{httpManager(atCallee, name)}
+	}
+	rules := e.access(s, p)
+	if len(rules.Policies) == 0 || (transport == transportPlaintext && !anyone(rules)) {
+		return []*listenerv3.Filter{closeFilter()}
+	}
+	local := model.LocalClusterName(s.ID, p.Name, v.Name)
+	out.clusters = append(out.clusters, local)
+	return []*listenerv3.Filter{
+		filter(filterRBAC, &networkrbacv3.RBAC{StatPrefix: name, Rules: rules}),
+		tcpProxy(name, []share{{local, 1}}),
+	}
+}
+
+func chainOf(fs ...*listenerv3.Filter) *listenerv3.FilterChain {
+	return &listenerv3.FilterChain{Filters: fs}
+}

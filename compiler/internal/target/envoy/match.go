@@ -1,0 +1,113 @@
+package envoy
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	templatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/path/match/uri_template/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+
+	"meshc.dev/meshc/compiler/internal/model"
+)
+
+// uriTemplate is the canonical name of the extension; a free name is refused.
+const uriTemplate = "envoy.path.match.uri_template.uri_template_matcher"
+
+// routeMatch is Envoy's form of a match. It fails on a condition that Envoy's
+// matchers cannot express.
+func routeMatch(m model.Match) (*routev3.RouteMatch, error) {
+	out := &routev3.RouteMatch{}
+	switch m.Path.Kind {
+	case "":
+		out.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: "/"}
+	case model.PathExact:
+		out.PathSpecifier = &routev3.RouteMatch_Path{Path: m.Path.Value}
+	case model.PathPrefix:
+		if m.Path.Value == "/" { // path_separated_prefix must not end in a slash
+			out.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: "/"}
+			break
+		}
+		out.PathSpecifier = &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: m.Path.Value}
+	case model.PathTemplate:
+		out.PathSpecifier = &routev3.RouteMatch_PathMatchPolicy{PathMatchPolicy: templateMatcher(m.Path.Value)}
+	default:
+		return nil, fmt.Errorf("a path condition of kind %q has no form in a route", m.Path.Kind)
+	}
+	if len(m.Methods) > 0 {
+		out.Headers = append(out.Headers, methodMatcher(m.Methods))
+	}
+	for _, h := range m.Headers {
+		hm, err := headerMatcher(h)
+		if err != nil {
+			return nil, err
+		}
+		out.Headers = append(out.Headers, hm)
+	}
+	return out, nil
+}
+
+func templateMatcher(template string) *corev3.TypedExtensionConfig {
+	return &corev3.TypedExtensionConfig{Name: uriTemplate, TypedConfig: pack(&templatev3.UriTemplateMatchConfig{PathTemplate: template})}
+}
+
+// methodMatcher takes any of the methods. One header matcher has one pattern, so
+// several methods become an anchored regular expression.
+func methodMatcher(methods []string) *routev3.HeaderMatcher {
+	s := exactString(methods[0])
+	if len(methods) > 1 {
+		quoted := make([]string, len(methods))
+		for i, m := range methods {
+			quoted[i] = regexp.QuoteMeta(m)
+		}
+		s = &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
+			SafeRegex: &matcherv3.RegexMatcher{Regex: strings.Join(quoted, "|")},
+		}}
+	}
+	return stringHeader(":method", s)
+}
+
+// headerMatcher is true if some line of the header meets the condition. Not is
+// the complement, absence included: Envoy's inverted string match is false for
+// an absent header unless treat_missing_header_as_empty is set.
+func headerMatcher(h model.HeaderMatch) (*routev3.HeaderMatcher, error) {
+	// An empty prefix or suffix is refused by Envoy at load and means "present".
+	if h.Kind == "present" || (h.Value == "" && (h.Kind == "prefix" || h.Kind == "suffix")) {
+		return &routev3.HeaderMatcher{
+			Name:                 h.Name,
+			HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+			InvertMatch:          h.Not,
+		}, nil
+	}
+	var s *matcherv3.StringMatcher
+	switch h.Kind {
+	case "exact":
+		if h.Value == "" && h.Not {
+			return nil, fmt.Errorf("header %q: \"not empty\" with an absent header counted as not empty cannot be said to Envoy", h.Name)
+		}
+		s = exactString(h.Value)
+	case "prefix":
+		s = prefixString(h.Value)
+	case "suffix":
+		s = &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: h.Value}}
+	default:
+		return nil, fmt.Errorf("header %q: a condition of kind %q has no form in a route", h.Name, h.Kind)
+	}
+	m := stringHeader(h.Name, s)
+	m.InvertMatch, m.TreatMissingHeaderAsEmpty = h.Not, h.Not
+	return m, nil
+}
+
+func stringHeader(name string, s *matcherv3.StringMatcher) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{Name: name, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: s}}
+}
+
+func exactString(s string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: s}}
+}
+
+func prefixString(s string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: s}}
+}

@@ -1,0 +1,97 @@
+package envoy
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// Duration is Envoy's form of a length of time.
+func Duration(d time.Duration) *durationpb.Duration { return durationpb.New(d) }
+
+// UInt32 is Envoy's form of an optional number.
+func UInt32(n uint32) *wrapperspb.UInt32Value { return wrapperspb.UInt32(n) }
+
+// Bool is Envoy's form of an optional truth value.
+func Bool(b bool) *wrapperspb.BoolValue { return wrapperspb.Bool(b) }
+
+// Percent is a share of a hundred, exact to a ten-thousandth of a percent, which
+// is the finest that Envoy knows.
+func Percent(p float64) *typev3.FractionalPercent {
+	if p == float64(uint32(p)) {
+		return &typev3.FractionalPercent{Numerator: uint32(p), Denominator: typev3.FractionalPercent_HUNDRED}
+	}
+	return &typev3.FractionalPercent{Numerator: uint32(p*10000 + 0.5), Denominator: typev3.FractionalPercent_MILLION}
+}
+
+// HeaderOptions are Envoy's forms of header edits, sorted by name: set replaces
+// every line of that name, add appends one. Values are literal: Envoy reads "%"
+// as the start of a command, so it is doubled.
+func HeaderOptions(set, add map[string]string) []*corev3.HeaderValueOption {
+	out := make([]*corev3.HeaderValueOption, 0, len(set)+len(add))
+	put := func(m map[string]string, action corev3.HeaderValueOption_HeaderAppendAction) {
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			out = append(out, &corev3.HeaderValueOption{
+				Header:       &corev3.HeaderValue{Key: name, Value: escapePercent(m[name])},
+				AppendAction: action,
+				// Without it Envoy drops an edit whose value is empty.
+				KeepEmptyValue: m[name] == "",
+			})
+		}
+	}
+	put(set, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)
+	put(add, corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD)
+	slices.SortStableFunc(out, func(a, b *corev3.HeaderValueOption) int { return cmp.Compare(a.Header.Key, b.Header.Key) })
+	return out
+}
+
+func escapePercent(s string) string {
+	out := make([]byte, 0, len(s))
+	for i := range len(s) {
+		if s[i] == '%' {
+			out = append(out, '%')
+		}
+		out = append(out, s[i])
+	}
+	return string(out)
+}
+
+// Action is the route's forwarding action, nil if the route answers by itself
+// (a redirect): timeouts, retries and mirrors then have nothing to say.
+func Action(r *routev3.Route) *routev3.RouteAction { return r.GetRoute() }
+
+// RouteFilter puts per-route configuration for a filter slot on a route.
+func RouteFilter(r *routev3.Route, s Slot, config proto.Message) {
+	if r.TypedPerFilterConfig == nil {
+		r.TypedPerFilterConfig = map[string]*anypb.Any{}
+	}
+	r.TypedPerFilterConfig[string(s)] = pack(config)
+}
+
+// HostFilter puts per-route configuration for a filter slot on a virtual host.
+func HostFilter(h *routev3.VirtualHost, s Slot, config proto.Message) {
+	if h.TypedPerFilterConfig == nil {
+		h.TypedPerFilterConfig = map[string]*anypb.Any{}
+	}
+	h.TypedPerFilterConfig[string(s)] = pack(config)
+}
+
+// pack puts a message into an Any. Marshalling a message that this package built
+// cannot fail unless a string is not UTF-8, which CUE refuses long before.
+func pack(m proto.Message) *anypb.Any {
+	a, err := anypb.New(m)
+	if err != nil {
+		panic(fmt.Sprintf("envoy: packing %T: %v", m, err))
+	}
+	return a
+}

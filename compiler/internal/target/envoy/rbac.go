@@ -1,0 +1,124 @@
+package envoy
+
+import (
+	"slices"
+
+	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+
+	"meshc.dev/meshc/compiler/internal/model"
+)
+
+// access is the authorization of one port: an ALLOW with one policy per grant
+// that holds for the port, named as the grant. Without policies it denies all.
+// On a port without mTLS nobody has an identity, so only grants to anyone count.
+func (e *emitter) access(s *model.Service, p model.Port) *rbacconfigv3.RBAC {
+	out := &rbacconfigv3.RBAC{Action: rbacconfigv3.RBAC_ALLOW, Policies: map[string]*rbacconfigv3.Policy{}}
+	for _, g := range s.Grants {
+		if len(g.Ports) > 0 && !slices.Contains(g.Ports, p.Name) {
+			continue
+		}
+		principals := e.principals(g, p)
+		if len(principals) == 0 {
+			continue
+		}
+		perms := []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_Any{Any: true}}}
+		if p.Protocol.IsHTTP() {
+			perms = permissions(g)
+		} else if len(g.Methods) > 0 || len(g.Paths) > 0 {
+			continue // bytes have neither method nor path, so such a grant admits nobody
+		}
+		out.Policies[g.Name] = &rbacconfigv3.Policy{Principals: principals, Permissions: perms}
+	}
+	return out
+}
+
+// principals are the who-fields of a grant, a union.
+func (e *emitter) principals(g model.Grant, p model.Port) []*rbacconfigv3.Principal {
+	if g.Anyone {
+		return []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_Any{Any: true}}}
+	}
+	if p.MTLS == model.Disable {
+		return nil
+	}
+	var out []*rbacconfigv3.Principal
+	for _, s := range e.sans(g) {
+		out = append(out, &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_Authenticated_{
+			Authenticated: &rbacconfigv3.Principal_Authenticated{PrincipalName: s},
+		}})
+	}
+	return out
+}
+
+// sans are the identities that a grant admits, as matchers on the certificate's
+// URI. Prefixes end in a slash: "ns/a" must not take "ns/ab".
+func (e *emitter) sans(g model.Grant) []*matcherv3.StringMatcher {
+	td := "spiffe://" + e.m.TrustDomain + "/"
+	if g.Mesh {
+		return []*matcherv3.StringMatcher{prefixString(td)}
+	}
+	var out []*matcherv3.StringMatcher
+	for _, n := range g.Namespaces {
+		out = append(out, prefixString(td+"ns/"+n+"/sa/"))
+	}
+	for _, a := range g.Accounts {
+		ns, sa := splitID(a)
+		out = append(out, exactString(td+"ns/"+ns+"/sa/"+sa))
+	}
+	return out
+}
+
+// permissions are the conditions of a grant on the request, all of which hold
+// together. The path is Envoy's url_path: without query and normalised, where a
+// matcher on the header :path would see the query.
+func permissions(g model.Grant) []*rbacconfigv3.Permission {
+	var all []*rbacconfigv3.Permission
+	if len(g.Methods) > 0 {
+		all = append(all, &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_Header{Header: methodMatcher(g.Methods)}})
+	}
+	if len(g.Paths) > 0 {
+		var any []*rbacconfigv3.Permission
+		for _, p := range g.Paths {
+			any = append(any, pathPermissions(p)...)
+		}
+		all = append(all, anyOf(any))
+	}
+	switch len(all) {
+	case 0:
+		return []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_Any{Any: true}}}
+	case 1:
+		return all
+	}
+	return []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_AndRules{AndRules: &rbacconfigv3.Permission_Set{Rules: all}}}}
+}
+
+func pathPermissions(p model.Path) []*rbacconfigv3.Permission {
+	path := func(s *matcherv3.StringMatcher) *rbacconfigv3.Permission {
+		return &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_UrlPath{
+			UrlPath: &matcherv3.PathMatcher{Rule: &matcherv3.PathMatcher_Path{Path: s}},
+		}}
+	}
+	switch {
+	case p.Kind == model.PathExact:
+		return []*rbacconfigv3.Permission{path(exactString(p.Value))}
+	case p.Kind == model.PathTemplate:
+		return []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_UriTemplate{UriTemplate: templateMatcher(p.Value)}}}
+	case p.Kind == model.PathPrefix && p.Value != "/":
+		return []*rbacconfigv3.Permission{path(exactString(p.Value)), path(prefixString(p.Value + "/"))}
+	}
+	return []*rbacconfigv3.Permission{path(prefixString(p.Value))} // below, or "/"
+}
+
+func anyOf(ps []*rbacconfigv3.Permission) *rbacconfigv3.Permission {
+	if len(ps) == 1 {
+		return ps[0]
+	}
+	return &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_OrRules{OrRules: &rbacconfigv3.Permission_Set{Rules: ps}}}
+}
+
+// perRoute wraps rules for a virtual host. An RBACPerRoute without rules would
+// switch the filter off, so rules are never nil here.
+func perRoute(rules *rbacconfigv3.RBAC) *rbacv3.RBACPerRoute {
+	return &rbacv3.RBACPerRoute{Rbac: &rbacv3.RBAC{Rules: rules}}
+}

@@ -1,0 +1,215 @@
+package envoy
+
+import (
+	"strings"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// share is a destination of a route and its relative weight.
+type share struct {
+	cluster string
+	weight  uint32
+}
+
+// shares names the clusters of weighted destinations. Those without weight are
+// left out: their clusters would be in the snapshot for nothing.
+func (e *emitter) shares(to []model.Target) []share {
+	var out []share
+	for _, t := range to {
+		if t.Weight <= 0 {
+			continue
+		}
+		name := model.ClusterName(t.Service, t.Port, t.Version)
+		if e.m.External(t.Service) != nil {
+			name = model.ExternalClusterName(t.Service, t.Port)
+		}
+		out = append(out, share{name, uint32(t.Weight)})
+	}
+	return out
+}
+
+// routeSpec is one rule before it is an Envoy route.
+type routeSpec struct {
+	name   string // mesh path, so that logs and explain can join
+	path   string // where the intent stands
+	match  model.Match
+	shares []share
+	traits trait.Set
+	x      Ctx
+}
+
+// buildRoute makes the route and lets the traits have their say. nil after a problem.
+func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
+	match, err := routeMatch(s.match)
+	if err != nil {
+		out.problem(diag.New(diag.CodeMatch, e.at(s.path), "%v", err))
+		return nil
+	}
+	r := &routev3.Route{Name: s.name, Match: match}
+	if len(s.shares) > 0 {
+		r.Action = forward(s.shares)
+	}
+	x := s.x
+	x.Mesh, x.path, x.problems, x.locate = e.m, s.path, &out.problems, e.at
+	for _, name := range s.traits.Names() {
+		if f := e.cells[name].Lowering.route; f != nil {
+			v, _ := s.traits.Lookup(name)
+			f(r, v, &x)
+		}
+	}
+	if r.Action == nil {
+		out.problem(diag.New(diag.CodeNoAnswer, e.at(s.path), "the route sends requests nowhere and no feature answers them").
+			WithFix("give it `to`, or a feature that answers, such as `redirect`"))
+		return nil
+	}
+	return r
+}
+
+func forward(shares []share) *routev3.Route_Route {
+	if len(shares) == 1 {
+		return &routev3.Route_Route{Route: &routev3.RouteAction{
+			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: shares[0].cluster},
+		}}
+	}
+	w := &routev3.WeightedCluster{}
+	for _, s := range shares {
+		w.Clusters = append(w.Clusters, &routev3.WeightedCluster_ClusterWeight{Name: s.cluster, Weight: UInt32(s.weight)})
+	}
+	return &routev3.Route_Route{Route: &routev3.RouteAction{
+		ClusterSpecifier: &routev3.RouteAction_WeightedClusters{WeightedClusters: w},
+	}}
+}
+
+// notFound answers 404: the list that was chosen has no route for the request.
+func notFound(name string, match *routev3.RouteMatch) *routev3.Route {
+	return &routev3.Route{Name: name, Match: match, Action: &routev3.Route_DirectResponse{
+		DirectResponse: &routev3.DirectResponseAction{Status: 404},
+	}}
+}
+
+// serviceRoutes are the routes of requests to a service's port. There is no
+// catch-all: where no route matches, Envoy answers 404.
+func (e *emitter) serviceRoutes(s *model.Service, p model.Port, out *entry) []*routev3.Route {
+	var rs []*routev3.Route
+	for _, r := range s.Routes {
+		path := model.RoutePath(s.ID, r.Name)
+		if route := e.buildRoute(routeSpec{
+			name: path, path: path, match: r.Match, shares: e.shares(own(s, p, r.To)), traits: r.Traits,
+			x: Ctx{Service: s, Port: p},
+		}, out); route != nil {
+			rs = append(rs, route)
+		}
+	}
+	return rs
+}
+
+// own completes the destinations of a service's own route, which name versions only.
+func own(s *model.Service, p model.Port, to []model.Target) []model.Target {
+	out := make([]model.Target, len(to))
+	for i, t := range to {
+		out[i] = model.Target{Service: s.ID, Port: p.Name, Version: t.Version, Weight: t.Weight}
+	}
+	return out
+}
+
+// externalRoutes is the one route to an external. With explicit capture the
+// application has called a loopback address, so the host that the external
+// expects is put back.
+func (e *emitter) externalRoutes(x *model.External, p model.Port) []*routev3.Route {
+	path := model.ExternalPath(x.ID)
+	action := forward([]share{{model.ExternalClusterName(x.ID, p.Name), 1}})
+	if host := externalHost(x); host != "" && e.m.Capture == model.Explicit {
+		action.Route.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: host}
+	}
+	match := &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
+	return []*routev3.Route{{Name: path, Match: match, Action: action}}
+}
+
+func externalHost(x *model.External) string {
+	for _, h := range x.Hosts {
+		if !strings.HasPrefix(h, "*") {
+			return h
+		}
+	}
+	host, _, _ := strings.Cut(x.Endpoints.DNS, ":")
+	return host
+}
+
+// outboundConfig is the RouteConfiguration for requests to one callee's port,
+// the same bytes for every caller (explicit capture).
+func (e *emitter) outboundConfig(t target) *entry {
+	name := model.OutboundName(t.id(), t.port.Name)
+	return e.get("route "+name, func(out *entry) {
+		h := &routev3.VirtualHost{Name: t.id(), Domains: []string{"*"}, Routes: e.targetRoutes(t, out)}
+		e.sealRoutes(out, t.path(), &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{h}})
+	})
+}
+
+func (e *emitter) targetRoutes(t target, out *entry) []*routev3.Route {
+	if t.external != nil {
+		return e.externalRoutes(t.external, t.port)
+	}
+	return e.serviceRoutes(t.service, t.port, out)
+}
+
+// inboundConfig is the RouteConfiguration for requests that arrive at a version's
+// port: one route to the application, with the port's authorization and the
+// service's inbound features on the virtual host. The timeout is the caller's
+// business: here it is off, or the default of 15 s would cut longer ones.
+func (e *emitter) inboundConfig(s *model.Service, p model.Port, v model.Version) *entry {
+	name := model.InboundName(s.ID, p.Name, v.Name)
+	return e.get("route "+name, func(out *entry) {
+		path := model.ServicePath(s.ID)
+		action := forward([]share{{model.LocalClusterName(s.ID, p.Name, v.Name), 1}})
+		action.Route.Timeout = Duration(0)
+		h := &routev3.VirtualHost{Name: s.ID, Domains: []string{"*"}, Routes: []*routev3.Route{{
+			Name:   path,
+			Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
+			Action: action,
+		}}}
+		HostFilter(h, SlotRBAC, perRoute(e.access(s, p)))
+		x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, path: path, problems: &out.problems, locate: e.at}
+		for _, n := range s.Traits.Names() {
+			if f := e.cells[n].Lowering.inbound; f != nil {
+				value, _ := s.Traits.Lookup(n)
+				f(h, value, &x)
+			}
+		}
+		e.sealRoutes(out, path, &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{h}})
+	})
+}
+
+// sealRoutes notes the clusters that the routes name and encodes the configuration.
+func (e *emitter) sealRoutes(out *entry, path string, rc *routev3.RouteConfiguration) {
+	for _, h := range rc.VirtualHosts {
+		for _, r := range h.Routes {
+			out.clusters = append(out.clusters, clustersOf(r.GetRoute())...)
+		}
+	}
+	e.seal(out, release.RouteType, rc.Name, path, rc)
+}
+
+func clustersOf(a *routev3.RouteAction) []string {
+	if a == nil {
+		return nil
+	}
+	var out []string
+	if c := a.GetCluster(); c != "" {
+		out = append(out, c)
+	}
+	for _, w := range a.GetWeightedClusters().GetClusters() {
+		out = append(out, w.Name)
+	}
+	for _, m := range a.RequestMirrorPolicies {
+		if m.Cluster != "" {
+			out = append(out, m.Cluster)
+		}
+	}
+	return out
+}

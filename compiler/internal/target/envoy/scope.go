@@ -1,0 +1,225 @@
+package envoy
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// scope is a proxy class and what it stands for.
+type scope struct {
+	class    release.Class
+	members  []member
+	gateways []*model.Gateway
+}
+
+// member is a service version whose instances the class's sidecars stand before.
+type member struct {
+	service *model.Service
+	version model.Version
+}
+
+// scopes cuts the mesh into proxy classes, sorted by name. A class is the union
+// of what its account is used for.
+func scopes(m *model.Mesh) []scope {
+	by := map[release.Class]*scope{}
+	at := func(c release.Class) *scope {
+		if by[c] == nil {
+			by[c] = &scope{class: c}
+		}
+		return by[c]
+	}
+	for _, s := range m.Services {
+		for _, v := range s.Versions {
+			c := at(s.Class(v))
+			c.members = append(c.members, member{s, v})
+		}
+	}
+	for _, g := range m.Gateways {
+		c := at(g.Class())
+		c.gateways = append(c.gateways, g)
+	}
+	out := make([]scope, 0, len(by))
+	for _, c := range by {
+		out = append(out, *c)
+	}
+	slices.SortFunc(out, func(a, b scope) int { return cmp.Compare(a.class.String(), b.class.String()) })
+	return out
+}
+
+// routeTrait is a trait of a route, as it bears on the clusters behind the route.
+type routeTrait struct {
+	value trait.Value
+	path  string
+	key   string // name and JSON: the identity of the value
+}
+
+// need is a cluster that a class must have.
+type need struct {
+	target target
+	traits map[string]routeTrait
+}
+
+// needs maps the name of a cluster to why it is needed.
+type needs map[string]*need
+
+func (n needs) add(t target, traits []routeTrait) {
+	name := t.cluster()
+	if n[name] == nil {
+		n[name] = &need{target: t, traits: map[string]routeTrait{}}
+	}
+	for _, r := range traits {
+		if old, ok := n[name].traits[r.key]; !ok || r.path < old.path {
+			n[name].traits[r.key] = r
+		}
+	}
+}
+
+// sortedTraits are the traits in the order of their names and JSON forms.
+func (n *need) sortedTraits() []routeTrait {
+	out := make([]routeTrait, 0, len(n.traits))
+	for _, k := range slices.Sorted(maps.Keys(n.traits)) {
+		out = append(out, n.traits[k])
+	}
+	return out
+}
+
+// routeTraits are the traits of a route that bear on clusters.
+func (e *emitter) routeTraits(s trait.Set, path string) []routeTrait {
+	var out []routeTrait
+	for _, name := range s.Names() {
+		if e.cells[name].Lowering.routeClusters == nil {
+			continue
+		}
+		v, _ := s.Lookup(name)
+		raw, err := json.Marshal(v)
+		if err != nil {
+			raw = fmt.Appendf(nil, "%#v", v)
+		}
+		out = append(out, routeTrait{v, path, name + " " + string(raw)})
+	}
+	return out
+}
+
+// used adds the clusters of what the traits' cells name beside the route's own
+// destinations: all versions and HTTP ports of a service or external.
+func (e *emitter) used(s trait.Set, n needs) {
+	for _, name := range s.Names() {
+		uses := e.cells[name].Uses
+		if uses == nil {
+			continue
+		}
+		v, _ := s.Lookup(name)
+		for _, id := range uses(v) {
+			e.usedService(id, n)
+		}
+	}
+}
+
+func (e *emitter) usedService(id string, n needs) {
+	if x := e.m.External(id); x != nil {
+		for _, p := range x.Ports {
+			n.add(target{external: x, port: p}, nil)
+		}
+		return
+	}
+	s := e.m.Service(id)
+	if s == nil {
+		return
+	}
+	for _, p := range s.Ports {
+		if !p.Protocol.IsHTTP() {
+			continue
+		}
+		for _, v := range s.Versions {
+			n.add(target{service: s, port: p, version: v}, nil)
+		}
+	}
+}
+
+// callNeeds adds the clusters of a call: where the callee's routes send, and what
+// their traits use.
+func (e *emitter) callNeeds(t target, n needs) {
+	if t.external != nil {
+		n.add(t, nil)
+		return
+	}
+	routes := t.service.Routes
+	if !t.port.Protocol.IsHTTP() {
+		routes = nil
+		if r, ok := tcpRoute(t.service); ok {
+			routes = []model.Route{{Name: r.Name, To: r.To}} // features of requests do not touch bytes
+		}
+	}
+	for _, r := range routes {
+		traits := e.routeTraits(r.Traits, model.RoutePath(t.service.ID, r.Name))
+		for _, to := range r.To {
+			if v, ok := t.service.Version(to.Version); ok && to.Weight > 0 {
+				t.version = v
+				n.add(t, traits)
+			}
+		}
+		e.used(r.Traits, n)
+	}
+}
+
+// bind is an address at which a class takes requests for one application.
+type bind struct {
+	service *model.Service
+	port    model.Port
+	version model.Version
+	number  uint32
+}
+
+// binds lists the inbound addresses of a class. Versions that share an address
+// and an application are one; different applications behind one address are a
+// problem: the proxy could not tell whose grants hold.
+func (e *emitter) binds(c scope) ([]bind, diag.List) {
+	var out []bind
+	var problems diag.List
+	at := map[string]int{}
+	for _, mb := range c.members {
+		for _, p := range mb.service.Ports {
+			b := bind{mb.service, p, mb.version, e.inboundNumber(mb.version, p)}
+			where := portText(b.number)
+			if e.m.Capture == model.Explicit {
+				where = cmp.Or(mb.version.Host, anyAddress) + " " + where
+			}
+			i, taken := at[where]
+			if !taken {
+				at[where] = len(out)
+				out = append(out, b)
+				continue
+			}
+			o := out[i]
+			if o.service != b.service || o.port.Name != p.Name || o.version.AppListenPort(o.port) != b.version.AppListenPort(p) {
+				problems = append(problems, diag.New(diag.CodeSharedAddress, e.at(model.ServicePath(b.service.ID)),
+					"proxies of account %q would take requests for %s and %s at one address (%s)",
+					c.class.Namespace+"/"+c.class.Account, describe(o), describe(b), strings.ReplaceAll(where, " ", ":")).
+					WithFix("give them different service accounts, addresses or ports"))
+			}
+		}
+	}
+	return out, problems
+}
+
+// inboundNumber is the port that callers connect to: the proxy's own where intent
+// writes its address, else (redirection) the application's.
+func (e *emitter) inboundNumber(v model.Version, p model.Port) uint32 {
+	if e.m.Capture == model.Transparent && v.Host == "" {
+		return v.AppListenPort(p)
+	}
+	return v.ListenPort(p)
+}
+
+func describe(b bind) string {
+	return fmt.Sprintf("%s port %q (version %q)", b.service.ID, b.port.Name, b.version.Name)
+}

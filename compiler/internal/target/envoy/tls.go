@@ -1,0 +1,105 @@
+package envoy
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+
+	"meshc.dev/meshc/compiler/internal/model"
+)
+
+// Names that the bootstrap and the agent share with the snapshot.
+const (
+	// SDSCluster is the bootstrap's cluster of the agent's Unix socket. Secrets come
+	// from there only: no key passes the xDS server.
+	SDSCluster = "sds"
+	// SecretOwn is the secret with the proxy's own certificate and key.
+	SecretOwn = "default"
+	// SecretRoots is the secret with the bundle of trusted roots.
+	SecretRoots = "ROOTCA"
+)
+
+// ALPN of mesh traffic. A caller offers a word that is ours first, so that a
+// listener can tell mesh TLS from an application's own; the server must choose
+// "h2": Envoy's codec AUTO takes any other word for HTTP/1.
+const (
+	alpnHTTP = "meshc-h2"
+	alpnTCP  = "meshc"
+)
+
+const tlsSocket = "envoy.transport_sockets.tls"
+
+// upstreamTLS authenticates the caller to the callee and accepts no other
+// identity than that of the version's account.
+func (e *emitter) upstreamTLS(s *model.Service, p model.Port, v model.Version) *corev3.TransportSocket {
+	alpn := []string{alpnHTTP, "h2"}
+	if !p.Protocol.IsHTTP() {
+		alpn = []string{alpnTCP}
+	}
+	id := s.Class(v).SPIFFEID(e.m.TrustDomain)
+	return socket(&tlsv3.UpstreamTlsContext{
+		Sni:              s.Name + "." + s.Namespace,
+		CommonTlsContext: commonTLS(alpn, []*matcherv3.StringMatcher{exactString(id)}),
+	})
+}
+
+// downstreamTLS demands a client certificate of one of the identities.
+func downstreamTLS(alpn []string, identities []*matcherv3.StringMatcher) *corev3.TransportSocket {
+	return socket(&tlsv3.DownstreamTlsContext{
+		CommonTlsContext:         commonTLS(alpn, identities),
+		RequireClientCertificate: Bool(true), // unset is a deprecation warning
+		// A resumed session would outlive the certificate with which it began.
+		SessionTicketKeysType:            &tlsv3.DownstreamTlsContext_DisableStatelessSessionResumption{DisableStatelessSessionResumption: true},
+		DisableStatefulSessionResumption: true,
+	})
+}
+
+func commonTLS(alpn []string, identities []*matcherv3.StringMatcher) *tlsv3.CommonTlsContext {
+	sans := make([]*tlsv3.SubjectAltNameMatcher, len(identities))
+	for i, m := range identities {
+		sans[i] = &tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_URI, Matcher: m}
+	}
+	return &tlsv3.CommonTlsContext{
+		// Minimum *and* maximum: an upstream's maximum is TLS 1.2 unless set, and a
+		// minimum alone makes every handshake fail.
+		TlsParams: &tlsv3.TlsParameters{
+			TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+			TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+		},
+		AlpnProtocols:                  alpn,
+		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{secret(SecretOwn)},
+		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
+			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+				DefaultValidationContext:         &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: sans},
+				ValidationContextSdsSecretConfig: secret(SecretRoots),
+			},
+		},
+	}
+}
+
+func secret(name string) *tlsv3.SdsSecretConfig {
+	return &tlsv3.SdsSecretConfig{Name: name, SdsConfig: &corev3.ConfigSource{
+		ResourceApiVersion: corev3.ApiVersion_V3,
+		ConfigSourceSpecifier: &corev3.ConfigSource_ApiConfigSource{ApiConfigSource: &corev3.ApiConfigSource{
+			ApiType:                   corev3.ApiConfigSource_GRPC,
+			TransportApiVersion:       corev3.ApiVersion_V3,
+			SetNodeOnFirstMessageOnly: true,
+			GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
+				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: SDSCluster},
+			}}},
+		}},
+	}}
+}
+
+// adsSource says that a resource comes over the aggregated stream.
+func adsSource() *corev3.ConfigSource {
+	return &corev3.ConfigSource{
+		ResourceApiVersion:    corev3.ApiVersion_V3,
+		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+	}
+}
+
+func socket(m proto.Message) *corev3.TransportSocket {
+	return &corev3.TransportSocket{Name: tlsSocket, ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(m)}}
+}
