@@ -12,6 +12,8 @@ import (
 
 // Resource is one resource of a release, as its blob has it.
 type Resource struct {
+	// Name is unique within its Type and class only.
+	Name string
 	// Type is its xDS type.
 	Type release.TypeURL
 	// Digest is the blob's digest, the key for a cache of verdicts.
@@ -47,7 +49,7 @@ func Resources(arts []release.Artifact) ([]Resource, error) {
 					return nil, fmt.Errorf("snapshot %q names resource %q, whose blob is missing", a.Path, r.Name)
 				}
 				seen[r.Digest] = true
-				out = append(out, Resource{typ, r.Digest, b})
+				out = append(out, Resource{Name: r.Name, Type: typ, Digest: r.Digest, JSON: b})
 			}
 		}
 	}

@@ -48,8 +48,12 @@ func Emit(m *model.Mesh, cells Column, p Profile) ([]release.Artifact, map[strin
 	o := output{origins: map[string]string{}, blobs: map[string]bool{}}
 	for _, s := range snapshots {
 		problems = append(problems, s.problems...)
-		problems = append(problems, e.checkRefs(s)...)
 		o.add(s)
+	}
+	if !problems.HasErrors() { // else what is missing is missing for a known reason
+		for _, s := range snapshots {
+			problems = append(problems, e.checkRefs(s)...)
+		}
 	}
 	problems = problems.Sorted()
 	if problems.HasErrors() {

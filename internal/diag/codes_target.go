@@ -1,0 +1,37 @@
+package diag
+
+// Codes of the targets (03xx): what a target cannot say, or says with a loss.
+const (
+	// CodeUnsupported is a feature that a target cannot express, so that compiling
+	// for that target would drop it.
+	// Example: a gateway route with `fault` compiled for the target "gateway-api".
+	CodeUnsupported Code = "MESH0301"
+	// CodeLowering is a feature value that a target's own rules refuse.
+	// Example: a mirror to a service that has no HTTP port.
+	CodeLowering Code = "MESH0302"
+	// CodeSharedAddress is an address at which one proxy would have to answer for two
+	// applications that it cannot tell apart.
+	// Example: services a and b with the same `serviceAccount`, both on port 8080, with `capture: "transparent"`.
+	CodeSharedAddress Code = "MESH0303"
+	// CodeSharedPort is a port number for which a caller's proxy cannot tell the called services apart.
+	// Example: `calls: {db: {}, cache: {}}` with both on TCP port 6379 and `capture: "transparent"`.
+	CodeSharedPort Code = "MESH0304"
+	// CodeSplit is a gateway route over several services that no single weighted route can express.
+	// Example: `to: {a: 50, b: 50}` where the routes of a and b have different timeouts.
+	CodeSplit Code = "MESH0305"
+	// CodeMatch is a condition that a target's matchers cannot express.
+	// Example: `match: headers: "x-tag": {exact: "", not: true}`.
+	CodeMatch Code = "MESH0306"
+	// CodeNoAnswer is a route that sends requests nowhere and has no feature that answers them.
+	// Example: a gateway route without `to` and without `redirect`.
+	CodeNoAnswer Code = "MESH0307"
+	// CodeAddress is an address that a target cannot use.
+	// Example: `endpoints: static: ["db.internal:5432"]`, a name where an IP address is needed.
+	CodeAddress Code = "MESH0308"
+	// CodeApproximate is a feature that a target expresses with a loss (a warning).
+	// Example: a path template compiled for the target "gateway-api", where it becomes a regular expression.
+	CodeApproximate Code = "MESH0310"
+	// CodeInconsistent is compiled output that contradicts itself: a mistake of the compiler, not of the intent.
+	// Example: a feature whose route names a cluster that the proxy does not get.
+	CodeInconsistent Code = "MESH0390"
+)
