@@ -1,0 +1,166 @@
+package guard
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/policies"
+)
+
+// entry is the rule of a package that holds its findings.
+const entry = "findings"
+
+// Timeout bounds one Check.
+const Timeout = 10 * time.Second
+
+// Engine is a compiled set of policies. It is immutable and safe for concurrent use.
+type Engine struct {
+	rules   []rule
+	digest  string
+	timeout time.Duration
+}
+
+// rule is one evaluated package.
+type rule struct {
+	pkg   string
+	pos   diag.Pos // zero for a shipped package
+	query rego.PreparedEvalQuery
+}
+
+// New compiles the shipped policies and, if user is not nil, the user's own.
+// Files that are not *.rego and tests (*_test.rego) are left out. Problems of any
+// file make the engine nil: a policy that cannot run must not be passed over.
+func New(ctx context.Context, baseline, user fs.FS) (*Engine, diag.List) {
+	base, problems := read("baseline", baseline)
+	sets := []source{base}
+	if user != nil {
+		own, more := read("user", user)
+		problems = append(problems, more...)
+		problems = append(problems, checkPackages(own, base)...)
+		if len(own.files) == 0 && len(more) == 0 {
+			problems = append(problems, diag.New(diag.PolicyNone, diag.Pos{}, "the policy folder holds no policy").
+				WithFix("add a *.rego file with package %s.<name>, or remove the folder", meshRoot))
+		}
+		sets = append(sets, own)
+	}
+	if !problems.HasErrors() {
+		for _, s := range sets {
+			problems = append(problems, checkEntries(s)...)
+		}
+	}
+	if problems.HasErrors() {
+		return nil, problems.Sorted()
+	}
+	e, problems := compile(ctx, sets)
+	if problems.HasErrors() {
+		return nil, problems.Sorted()
+	}
+	if len(e.rules) == 0 {
+		return nil, diag.List{nonePolicy()}
+	}
+	return e, nil
+}
+
+func nonePolicy() diag.Diagnostic {
+	return diag.New(diag.PolicyNone, diag.Pos{}, "no policy was evaluated").
+		WithFix("a check without policies proves nothing: give at least one package %s.<name>", meshRoot)
+}
+
+// compile links all sets and prepares one query for each evaluated package.
+func compile(ctx context.Context, sets []source) (*Engine, diag.List) {
+	schema, err := inputSchema()
+	if err != nil {
+		return nil, diag.List{diag.New(diag.PolicyInvalid, diag.Pos{}, "%v", err)}
+	}
+	c := ast.NewCompiler().WithStrict(true).WithCapabilities(capabilities()).WithUnsafeBuiltins(forbidden()).
+		WithSchemas(schema).WithUseTypeCheckAnnotations(true).WithDefaultRegoVersion(ast.RegoV1)
+	modules := map[string]*ast.Module{}
+	places := map[string]diag.Pos{}
+	var lines []string
+	for _, s := range sets {
+		for name, m := range s.files {
+			modules[s.label+"/"+name] = m
+			lines = append(lines, s.label+"/"+name+" "+s.digests[name]+"\n")
+			if pkg := packageOf(m); under(pkg, meshRoot) {
+				places[pkg] = diag.Pos{}
+				if s.label == "user" {
+					places[pkg] = diag.Pos{File: name, Line: m.Package.Location.Row, Col: m.Package.Location.Col}
+				}
+			}
+		}
+	}
+	if c.Compile(modules); c.Failed() {
+		return nil, regoErrors(c.Errors)
+	}
+	slices.Sort(lines)
+	e := &Engine{digest: canon.Digest([]byte(strings.Join(lines, ""))), timeout: Timeout}
+	for _, pkg := range slices.Sorted(maps.Keys(places)) {
+		q, err := rego.New(rego.Compiler(c), rego.Query("data."+pkg+"."+entry), rego.StrictBuiltinErrors(true),
+			rego.Capabilities(capabilities()), rego.UnsafeBuiltins(forbidden())).PrepareForEval(ctx)
+		if err != nil {
+			return nil, diag.List{diag.New(diag.PolicyInvalid, places[pkg], "preparing policy %q: %v", pkg, err)}
+		}
+		e.rules = append(e.rules, rule{pkg, places[pkg], q})
+	}
+	return e, nil
+}
+
+// inputSchema lets the compiler check every reference below input.
+func inputSchema() (*ast.SchemaSet, error) {
+	dec := json.NewDecoder(bytes.NewReader(policies.Schema))
+	var doc any
+	if err := dec.Decode(&doc); err != nil {
+		return nil, fmt.Errorf("reading the schema of the policy input: %w", err)
+	}
+	s := ast.NewSchemaSet()
+	s.Put(ast.SchemaRootRef, doc)
+	return s, nil
+}
+
+// forbidden names built-in functions that reach outside or differ between runs.
+func forbidden() map[string]struct{} {
+	out := map[string]struct{}{}
+	for _, name := range []string{"http.send", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "uuid.rfc4122", "time.now_ns"} {
+		out[name] = struct{}{}
+	}
+	for _, b := range ast.Builtins {
+		if b.IsNondeterministic() {
+			out[b.Name] = struct{}{}
+		}
+	}
+	return out
+}
+
+// capabilities are this OPA's without what is forbidden and without any host:
+// an absent list of hosts would mean all of them, also for schemas by reference.
+func capabilities() *ast.Capabilities {
+	no := forbidden()
+	c := ast.CapabilitiesForThisVersion(ast.CapabilitiesRegoVersion(ast.RegoV1))
+	c.Builtins = slices.DeleteFunc(c.Builtins, func(b *ast.Builtin) bool { _, bad := no[b.Name]; return bad })
+	c.AllowNet = []string{}
+	return c
+}
+
+// Digest identifies the policies: SHA-256 over the sorted lines "set/file SP digest".
+func (e *Engine) Digest() string { return e.digest }
+
+// Packages lists the evaluated packages, sorted.
+func (e *Engine) Packages() []string {
+	out := make([]string, 0, len(e.rules))
+	for _, r := range e.rules {
+		out = append(out, r.pkg)
+	}
+	return out
+}

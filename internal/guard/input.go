@@ -1,0 +1,123 @@
+package guard
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Input is what the rules of meshc.mesh.* see. Its JSON form is a contract with
+// users' policies: fields are added, never renamed or removed.
+type Input struct {
+	// Mesh is the release's mesh.json, an object.
+	Mesh json.RawMessage
+	// Environment is the name of the environment that Mesh was compiled for.
+	Environment string
+	// At is the compile date. Rules know no other clock.
+	At time.Time
+	// Exceptions are what intent permits for a while and mesh.json cannot say,
+	// because a date is no artifact. Only those in force at At.
+	Exceptions []Exception
+	// Owners maps a mesh path to the owner *written* there. Owners that follow from
+	// the package's path are left out.
+	Owners map[string]string
+	// Where gives the user's position of a mesh path, the zero Pos if it knows none
+	// (then the path above it is asked). It may be nil. It is no part of the JSON form.
+	Where func(meshPath string) diag.Pos
+}
+
+// MTLSException is the Kind of an Exception from strict mutual TLS.
+const MTLSException = "mtls"
+
+// Exception is something that intent permits, usually until an instant.
+type Exception struct {
+	// Path says where it holds: "mesh", "namespace/<name>", "service/<id>" or
+	// "service/<id>/port/<name>".
+	Path string `json:"path"`
+	// Kind is what it is an exception from: MTLSException.
+	Kind string `json:"kind"`
+	// Mode is what holds instead ("permissive", "disable").
+	Mode string `json:"mode"`
+	// Owner and Reason are as written, "" if they are not.
+	Owner  string `json:"owner"`
+	Reason string `json:"reason"`
+	// Until is its last instant in force (RFC 3339), "" if none is written.
+	Until string `json:"until"`
+}
+
+type inputJSON struct {
+	Mesh        json.RawMessage   `json:"mesh"`
+	Environment string            `json:"environment"`
+	At          string            `json:"at"`
+	Exceptions  []Exception       `json:"exceptions"`
+	Owners      map[string]string `json:"owners"`
+}
+
+// MarshalJSON gives the document that rules see, in canonical form: exceptions
+// sorted by path and kind, absent lists and maps empty rather than null.
+func (in Input) MarshalJSON() ([]byte, error) {
+	if !bytes.HasPrefix(bytes.TrimSpace(in.Mesh), []byte("{")) {
+		return nil, errors.New("policy input: the mesh is no JSON object")
+	}
+	if in.At.IsZero() {
+		return nil, errors.New("policy input: no compile date")
+	}
+	out := inputJSON{
+		Mesh:        in.Mesh,
+		Environment: in.Environment,
+		At:          in.At.UTC().Format(time.RFC3339Nano),
+		Exceptions:  slices.Concat([]Exception{}, in.Exceptions),
+		Owners:      maps.Clone(in.Owners),
+	}
+	if out.Owners == nil {
+		out.Owners = map[string]string{}
+	}
+	slices.SortStableFunc(out.Exceptions, func(a, b Exception) int {
+		return strings.Compare(a.Path+" "+a.Kind, b.Path+" "+b.Kind)
+	})
+	return canon.JSON(out)
+}
+
+// value is the input as OPA reads it. Numbers keep their spelling.
+func (in Input) value() (ast.Value, error) {
+	raw, err := in.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var doc any
+	if err := dec.Decode(&doc); err != nil {
+		return nil, fmt.Errorf("policy input: %w", err)
+	}
+	v, err := ast.InterfaceToValue(doc)
+	if err != nil {
+		return nil, fmt.Errorf("policy input: %w", err)
+	}
+	return v, nil
+}
+
+// pos is the position of the nearest place at or above path that the caller knows.
+func (in Input) pos(path string) diag.Pos {
+	for in.Where != nil && path != "" {
+		if p := in.Where(path); p != (diag.Pos{}) {
+			return p
+		}
+		cut := strings.LastIndexByte(path, '/')
+		if cut < 0 {
+			break
+		}
+		path = path[:cut]
+	}
+	return diag.Pos{}
+}

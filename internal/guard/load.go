@@ -1,0 +1,167 @@
+package guard
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// maxFile is the largest policy file that is read.
+const maxFile = 1 << 20
+
+// Rules of these packages are evaluated, and these hold what rules share.
+const (
+	meshRoot = "meshc.mesh"
+	libRoot  = "meshc.lib"
+)
+
+// source is one set of policies.
+type source struct {
+	// label keeps the module names of two sets apart.
+	label string
+	// files maps file name to what it holds.
+	files map[string]*ast.Module
+	// digests maps file name to digest.
+	digests map[string]string
+}
+
+// read parses every *.rego of fsys but tests. The names of its modules are the
+// paths in fsys, so that problems point into the user's files.
+func read(label string, fsys fs.FS) (source, diag.List) {
+	s := source{label: label, files: map[string]*ast.Module{}, digests: map[string]string{}}
+	var problems diag.List
+	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() || path.Ext(name) != ".rego" || strings.HasSuffix(name, "_test.rego"):
+			return nil
+		case !d.Type().IsRegular():
+			problems = append(problems, diag.New(diag.PolicyInvalid, diag.Pos{File: name}, "policy %q is no regular file", name).
+				WithFix("put the policy's text into the folder; links are not followed"))
+			return nil
+		}
+		problems = append(problems, s.add(fsys, name)...)
+		return nil
+	})
+	if err != nil {
+		problems = append(problems, diag.New(diag.PolicyInvalid, diag.Pos{}, "reading %s policies: %v", label, err).
+			WithFix("make the policy folder readable"))
+	}
+	return s, problems
+}
+
+func (s source) add(fsys fs.FS, name string) diag.List {
+	if info, err := fs.Stat(fsys, name); err == nil && info.Size() > maxFile {
+		return diag.List{diag.New(diag.PolicyInvalid, diag.Pos{File: name}, "policy has %d bytes, more than %d", info.Size(), maxFile).
+			WithFix("split it")}
+	}
+	raw, err := fs.ReadFile(fsys, name)
+	if err != nil {
+		return diag.List{diag.New(diag.PolicyInvalid, diag.Pos{File: name}, "reading policy: %v", err).WithFix("make the file readable")}
+	}
+	if strings.TrimSpace(string(raw)) == "" {
+		return diag.List{diag.New(diag.PolicyPackage, diag.Pos{File: name, Line: 1}, "policy file is empty").WithFix("write rules, or delete the file")}
+	}
+	m, err := ast.ParseModuleWithOpts(name, string(raw), ast.ParserOptions{
+		RegoVersion: ast.RegoV1, ProcessAnnotation: true, Capabilities: capabilities(),
+	})
+	if err != nil {
+		return regoErrors(err)
+	}
+	s.files[name], s.digests[name] = m, canon.Digest(raw)
+	return nil
+}
+
+// packageOf is the module's package without "data.".
+func packageOf(m *ast.Module) string { return strings.TrimPrefix(m.Package.Path.String(), "data.") }
+
+func under(pkg, root string) bool { return strings.HasPrefix(pkg, root+".") }
+
+// related reports whether one package is the other or lies inside it.
+func related(a, b string) bool { return a == b || under(a, b) || under(b, a) }
+
+// checkPackages finds files that would never be evaluated, and files of the user
+// that reach into shipped packages.
+func checkPackages(user, baseline source) diag.List {
+	var problems diag.List
+	for name, m := range user.files {
+		pkg := packageOf(m)
+		at := diag.Pos{File: name, Line: m.Package.Location.Row, Col: m.Package.Location.Col}
+		if !under(pkg, meshRoot) && !under(pkg, libRoot) {
+			problems = append(problems, diag.New(diag.PolicyPackage, at, "package %q is never evaluated", pkg).
+				WithFix("write: package %s.<name> (or %s.<name> for what rules share)", meshRoot, libRoot))
+			continue
+		}
+		for _, other := range baseline.files {
+			if theirs := packageOf(other); related(pkg, theirs) {
+				problems = append(problems, diag.New(diag.PolicyPackage, at, "package %q reaches into the shipped package %q", pkg, theirs).
+					WithFix("choose another name below %s", meshRoot))
+				break
+			}
+		}
+	}
+	return problems
+}
+
+// checkEntries wants a rule "findings" in every evaluated package.
+func checkEntries(s source) diag.List {
+	var problems diag.List
+	has := map[string]bool{}
+	for _, m := range s.files {
+		has[packageOf(m)] = has[packageOf(m)] || slices.ContainsFunc(m.Rules, func(r *ast.Rule) bool {
+			return r.Head.Ref()[0].Value.Compare(ast.Var(entry)) == 0
+		})
+	}
+	for name, m := range s.files {
+		if pkg := packageOf(m); under(pkg, meshRoot) && !has[pkg] {
+			at := diag.Pos{File: name, Line: m.Package.Location.Row, Col: m.Package.Location.Col}
+			problems = append(problems, diag.New(diag.PolicyPackage, at, "package %q has no rule %q, so nothing of it is evaluated", pkg, entry).
+				WithFix("write: %s contains {\"id\": …, \"path\": …, \"severity\": \"deny\", \"msg\": …, \"fix\": …} if …", entry))
+		}
+	}
+	return problems
+}
+
+// regoErrors turns OPA's errors into problems at their lines.
+func regoErrors(err error) diag.List {
+	var list ast.Errors
+	if !errors.As(err, &list) {
+		var one *ast.Error
+		if !errors.As(err, &one) {
+			return diag.List{diag.New(diag.PolicyInvalid, diag.Pos{}, "policy: %v", err)}
+		}
+		list = ast.Errors{one}
+	}
+	var problems diag.List
+	for _, e := range list {
+		var p diag.Pos
+		if e.Location != nil {
+			p = diag.Pos{File: e.Location.File, Line: e.Location.Row, Col: e.Location.Col}
+		}
+		text := e.Message
+		if e.Details != nil {
+			text = strings.TrimSpace(fmt.Sprintf("%s (%s)", e.Message, strings.Join(e.Details.Lines(), " ")))
+		}
+		problems = append(problems, diag.New(diag.PolicyInvalid, p, "%s", text).WithFix("%s", fixFor(e.Message)))
+	}
+	return problems
+}
+
+func fixFor(msg string) string {
+	switch {
+	case strings.Contains(msg, "undefined function"):
+		return "policies have no network, clock, environment or randomness; the compile date is input.at"
+	case strings.Contains(msg, "undefined ref"):
+		return "the fields of the input are listed in policies/input.schema.json"
+	}
+	return "correct the rule; `opa check --strict` reports the same"
+}

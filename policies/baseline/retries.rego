@@ -1,0 +1,112 @@
+# METADATA
+# title: Retries do not multiply into a storm
+# description: >-
+#   Retries of one call multiply with those of the calls behind it. The bound is on
+#   the worst case, in which every attempt fails and no retry budget helps.
+package meshc.mesh.retries
+
+import data.meshc.lib.mesh
+import rego.v1
+
+# bound: three services in a row with two retries each (27) pass, with three (64) do not.
+bound := 32
+
+# METADATA
+# title: Calls to a service multiply at most 32 times
+# custom:
+#   id: retry-storm
+#   severity: deny
+findings contains mesh.finding(
+	rego.metadata.rule(),
+	mesh.service_path(service),
+	sprintf("one request to service %q may become %d at the end of its chain of calls, more than %d", [service.id, worst[service.id], bound]),
+	"retry at one place of the chain only, or lower attempts",
+) if {
+	some service in input.mesh.services
+	service.id in reported(bound)
+}
+
+# METADATA
+# title: Requests through a gateway multiply at most 32 times
+# custom:
+#   id: retry-storm-gateway
+#   severity: deny
+findings contains mesh.finding(
+	rego.metadata.rule(),
+	mesh.route_path(gateway, host, route),
+	sprintf("one request on route %q of gateway %q may become %d at the end of its chain of calls, more than %d", [route.name, gateway.id, total, bound]),
+	"retry at one place of the chain only, or lower attempts",
+) if {
+	some gateway in input.mesh.gateways
+	some host in gateway.hosts
+	some route in host.routes
+	total := max({n |
+		some target in route.to
+		n := max({load_of(route), object.get(load, target.service, 1)}) * behind(target.service)
+	})
+	total > bound
+	every target in route.to {
+		object.get(worst, target.service, 1) <= bound
+	}
+}
+
+# METADATA
+# title: Calls to a service that multiply more than 16 times are looked at
+# custom:
+#   id: retry-heavy
+#   severity: warn
+findings contains mesh.finding(
+	rego.metadata.rule(),
+	mesh.service_path(service),
+	sprintf("one request to service %q may become %d at the end of its chain of calls", [service.id, worst[service.id]]),
+	"retry at one place of the chain only, or lower attempts",
+) if {
+	some service in input.mesh.services
+	service.id in reported(bound / 2)
+	worst[service.id] <= bound
+}
+
+# load_of is how many requests one request on the route may become: the first and its retries.
+load_of(route) := 1 + object.get(route, ["traits", "retries", "attempts"], 0)
+
+# load is what a caller may make of one request to the service. It and what follows
+# are objects made once: a rule with a key would be searched for each key anew.
+load := {service.id: n |
+	some service in input.mesh.services
+	n := max({1} | {load_of(route) | some route in service.routes})
+}
+
+# calls are the edges between services; what is outside the mesh makes no calls.
+calls := {service.id: callees |
+	some service in input.mesh.services
+	callees := {call.to |
+		some call in service.calls
+		load[call.to]
+	}
+}
+
+# Rego knows no recursion: each step looks one call further. Six calls in a row
+# are deeper than meshes are; a ring of calls with retries passes any bound.
+step(layer) := {id: n |
+	some id, own in load
+	n := own * max({1} | {layer[to] | some to in calls[id]})
+}
+
+worst := step(step(step(step(step(load)))))
+
+# behind is what follows a request that has reached id; a service outside the mesh ends the chain.
+behind(id) := object.get(worst, id, 1) / object.get(load, id, 1)
+
+over(limit) := {id | some id, n in worst; n > limit}
+
+# first are the services where the limit is passed: nothing that they call is over
+# it. Who is in front of them is over it as well, and not named again.
+first(limit) := {id |
+	some id in over(limit)
+	count(calls[id] & over(limit)) == 0
+}
+
+reported(limit) := first(limit) if count(first(limit)) > 0
+
+# In a ring everyone has someone over the limit behind him.
+reported(limit) := over(limit) if count(first(limit)) == 0

@@ -1,0 +1,20 @@
+// Package policies holds the Rego rules that meshc ships, as text.
+//
+// Out: FS with baseline/*.rego, every rule beside its tests, and Schema, the JSON
+// schema of the input that rules see. Rules of a package meshc.mesh.<name> are
+// evaluated over the mesh by internal/guard; packages meshc.lib.<name> hold what
+// they share. A file is added by writing it; there is no list.
+package policies
+
+import "embed"
+
+// FS holds baseline/*.rego, the rules and their tests.
+//
+//go:embed baseline/*.rego
+var FS embed.FS
+
+// Schema is the JSON schema of guard.Input. Rules are type-checked against it, so
+// that a misspelt field is an error and not a rule that never fires.
+//
+//go:embed input.schema.json
+var Schema []byte
