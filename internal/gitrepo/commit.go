@@ -1,0 +1,120 @@
+package gitrepo
+
+import (
+	"bytes"
+	"strings"
+
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Commit is one well-formed commit object.
+type Commit struct {
+	Hash    string
+	Tree    string
+	Parents []string // the first is the one that counts
+	// Author and Committer are claims; the committer's date is the compile date.
+	Author, Committer Ident
+	Message           string
+	Signature         Signature // Kind is Unsigned without one
+	Raw               []byte    // the whole object. Read only
+}
+
+// FirstParent is the first parent's hash, "" for a root commit.
+func (c Commit) FirstParent() string {
+	if len(c.Parents) == 0 {
+		return ""
+	}
+	return c.Parents[0]
+}
+
+// parseCommit accepts tree, parents, author, committer in that order, each in
+// its number, then further headers each at most once (a merge may bring several
+// mergetags), then the message.
+func parseCommit(hash string, raw []byte) (Commit, error) {
+	no := func(reason string) (Commit, error) {
+		return Commit{}, refuse(diag.CodeGitObject, "commit "+hash, "%s", reason).
+			fix("make the commit again with plain git and remove this one from the ref")
+	}
+	hs, body, reason := splitObject(raw)
+	if reason != "" {
+		return no(reason)
+	}
+	c := Commit{Hash: hash, Raw: raw, Message: string(body)}
+	next := func(key string) (string, bool) {
+		if len(hs) == 0 || hs[0].key != key || (key != "gpgsig" && strings.Contains(hs[0].value, "\n")) {
+			return "", false
+		}
+		v := hs[0].value
+		hs = hs[1:]
+		return v, true
+	}
+	var ok bool
+	if c.Tree, ok = next("tree"); !ok || !IsHash(c.Tree) {
+		return no("it does not begin with one tree")
+	}
+	for p, ok := next("parent"); ok; p, ok = next("parent") {
+		if !IsHash(p) {
+			return no("a parent is not a hash")
+		}
+		c.Parents = append(c.Parents, p)
+	}
+	author, ok1 := next("author")
+	committer, ok2 := next("committer")
+	if !ok1 || !ok2 {
+		return no("author and committer do not follow the parents")
+	}
+	if c.Author, ok1 = parseIdent(author); !ok1 {
+		return no("its author line is not name, address and date")
+	}
+	if c.Committer, ok2 = parseIdent(committer); !ok2 {
+		return no("its committer line is not name, address and date")
+	}
+	if reason := c.extra(hs); reason != "" {
+		return no(reason)
+	}
+	return c, nil
+}
+
+func (c *Commit) extra(hs []header) string {
+	seen := map[string]bool{"tree": true, "parent": true, "author": true, "committer": true}
+	for _, h := range hs {
+		if seen[h.key] && h.key != "mergetag" {
+			return "header " + quote(h.key) + " appears twice or out of order"
+		}
+		seen[h.key] = true
+		switch h.key {
+		case "gpgsig-sha256":
+			return "it has a second signature (gpgsig-sha256)"
+		case "encoding":
+			if !strings.EqualFold(h.value, "utf-8") {
+				return "its encoding is " + quote(h.value) + ", not UTF-8"
+			}
+		case "gpgsig":
+			kind, reason := signatureKind(h.value)
+			if reason != "" {
+				return reason
+			}
+			c.Signature = Signature{kind, strings.TrimRight(h.value, "\n") + "\n", withoutHeader(c.Raw, "gpgsig")}
+		}
+	}
+	return ""
+}
+
+// withoutHeader gives the bytes that the signature was made over: the object
+// without that header and its continuation lines. The header occurs once.
+func withoutHeader(raw []byte, key string) []byte {
+	var out []byte
+	skip := false
+	for len(raw) > 0 {
+		line, rest, _ := bytes.Cut(raw, []byte("\n"))
+		if len(line) == 0 {
+			break
+		}
+		skip = bytes.HasPrefix(line, []byte(key+" ")) || (skip && line[0] == ' ')
+		if !skip {
+			out = append(append(out, line...), '\n')
+		}
+		raw = rest
+	}
+	return append(out, raw...)
+}

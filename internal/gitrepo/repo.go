@@ -1,0 +1,271 @@
+package gitrepo
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	git "github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/storer"
+
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Options say how a repository is reached. The zero value reads local folders,
+// and https and ssh without credentials.
+type Options struct {
+	Schemes Schemes
+	Limits  Limits
+	Auth    Auth
+	// TagPrefix limits the tags that are fetched and read, default "meshc/".
+	TagPrefix string
+}
+
+// Repo is a source and one ref of it. It is safe for use by several goroutines.
+type Repo struct {
+	source Source
+	ref    string
+	opts   Options
+
+	mu     sync.Mutex
+	last   *Snapshot
+	remote *remote // nil for a local folder
+}
+
+// Open checks the address and the ref and returns the repository without
+// reading it: that is Fetch. Errors are *Refused.
+func Open(address, ref string, o Options) (*Repo, error) {
+	src, err := ParseSource(address, o.Schemes)
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckRef(ref); err != nil {
+		return nil, err
+	}
+	o.Limits = o.Limits.orDefault()
+	if o.TagPrefix == "" {
+		o.TagPrefix = "meshc/"
+	}
+	r := &Repo{source: src, ref: ref, opts: o}
+	if src.Kind != Local {
+		if r.remote, err = newRemote(src, o); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// Source is the address that was given.
+func (r *Repo) Source() Source { return r.source }
+
+// Ref is the ref that is followed.
+func (r *Repo) Ref() string { return r.ref }
+
+// Fetch returns the repository as it is now. If neither the ref nor a tag moved
+// since the last call, it returns the same Snapshot. A *Refused means that the
+// repository is not acceptable; every other error that it may be so later.
+func (r *Repo) Fetch(ctx context.Context) (*Snapshot, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var s *Snapshot
+	var err error
+	if r.remote != nil {
+		s, err = r.remote.fetch(ctx, r.ref, r.last)
+	} else {
+		s, err = openLocal(r.source.Address, r.ref, r.opts)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.last != nil && r.last.head == s.head && maps.Equal(r.last.tags, s.tags) {
+		return r.last, nil
+	}
+	r.last = s
+	return s, nil
+}
+
+func plainOpen(dir string) (*git.Repository, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := git.PlainOpenWithOptions(abs, &git.PlainOpenOptions{DetectDotGit: true, EnableDotGitCommonDir: true})
+	if errors.Is(err, git.ErrRepositoryNotExists) {
+		return nil, refuse(diag.CodeGitMissing, "repository "+quote(dir), "there is no Git repository").
+			fix("run git init there, or name another folder")
+	}
+	if err != nil {
+		return nil, refuse(diag.CodeGitMissing, "repository "+quote(dir), "it cannot be opened: %v", err).
+			fix("check it with git -C %s fsck; repositories with SHA-256 objects or reftables are not read", quote(dir))
+	}
+	return repo, nil
+}
+
+func openLocal(dir, ref string, o Options) (*Snapshot, error) {
+	repo, err := plainOpen(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Snapshot{ref: ref, store: &store{objects: repo.Storer, limits: o.Limits}, tags: map[string]string{}}
+	it, err := repo.Storer.IterReferences()
+	if err != nil {
+		return nil, refuse(diag.CodeGitObject, "repository "+quote(dir), "its refs cannot be read: %v", err).fix("run git fsck")
+	}
+	n := 0
+	err = it.ForEach(func(pr *plumbing.Reference) error {
+		if n++; n > o.Limits.Refs {
+			return tooManyRefs(o.Limits)
+		}
+		return s.take(pr, o)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, s.checkHead()
+}
+
+func tooManyRefs(l Limits) error {
+	return refuse(diag.CodeGitLimit, "repository", "more than %d refs", l.Refs).fix("delete refs that nobody needs")
+}
+
+// take keeps the followed ref and the tags under the prefix.
+func (s *Snapshot) take(pr *plumbing.Reference, o Options) error {
+	name := pr.Name().String()
+	if name == s.ref {
+		if pr.Type() != plumbing.HashReference {
+			return refuse(diag.CodeGitSource, "ref "+quote(name), "it is a symbolic ref").fix("follow the branch that it names")
+		}
+		s.head = pr.Hash().String()
+	}
+	tag, ok := strings.CutPrefix(name, "refs/tags/")
+	if !ok || !strings.HasPrefix(tag, o.TagPrefix) || pr.Type() != plumbing.HashReference {
+		return nil
+	}
+	if CheckRef(name) != nil {
+		return nil // nothing that meshc writes has such a name
+	}
+	if s.tags[tag] = pr.Hash().String(); len(s.tags) > o.Limits.Tags {
+		return refuse(diag.CodeGitLimit, "repository", "more than %d tags under %s", o.Limits.Tags, o.TagPrefix).
+			fix("delete approval tags of commits long served")
+	}
+	return nil
+}
+
+func (s *Snapshot) checkHead() error {
+	if s.head == "" {
+		return refuse(diag.CodeGitMissing, "ref "+quote(s.ref), "the repository does not have it").
+			fix("push the branch, or change the ref")
+	}
+	_, err := s.Commit(s.head)
+	return err
+}
+
+var revision = regexp.MustCompile(`^[A-Za-z0-9_][-A-Za-z0-9_./+@~^]{0,200}$`)
+
+// Resolve turns what people write (HEAD, main, origin/main, v1^, a short hash) into
+// a full commit hash in the local repository at or above dir.
+func Resolve(dir, rev string) (string, error) {
+	if !revision.MatchString(rev) || strings.Contains(rev, "..") || strings.Contains(rev, "@{") {
+		return "", refuse(diag.CodeGitSource, "revision "+quote(rev), "it is no commit's name").fix("give a hash, a branch or a tag")
+	}
+	repo, err := plainOpen(dir)
+	if err != nil {
+		return "", err
+	}
+	h, err := repo.ResolveRevision(plumbing.Revision(rev))
+	if err != nil {
+		return "", refuse(diag.CodeGitMissing, "revision "+quote(rev), "the repository does not have it: %v", err).
+			fix("fetch it, or give another")
+	}
+	return h.String(), nil
+}
+
+// At returns a snapshot of the local repository at or above dir whose head is rev:
+// what plan and show read. Errors as for Resolve and Fetch.
+func At(dir, rev string, o Options) (*Snapshot, error) {
+	h, err := Resolve(dir, rev)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := plainOpen(dir)
+	if err != nil {
+		return nil, err
+	}
+	o.Limits = o.Limits.orDefault()
+	s := &Snapshot{ref: rev, head: h, store: &store{objects: repo.Storer, limits: o.Limits}}
+	return s, s.checkHead()
+}
+
+// store reads objects of one repository; go-git's storages are not safe for
+// several goroutines, hence the lock.
+type store struct {
+	mu      sync.Mutex
+	objects storer.EncodedObjectStorer
+	limits  Limits
+}
+
+func (s *store) read(t plumbing.ObjectType, hash string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return readObject(s.objects, s.limits, t, hash)
+}
+
+func (s *store) size(hash string) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, err := s.objects.EncodedObjectSize(plumbing.NewHash(hash))
+	if err != nil {
+		return 0, objectError("blob "+hash, err)
+	}
+	return n, nil
+}
+
+// Tags returns the well-formed annotated tags whose name begins with prefix, by
+// name, and why the others are not among them.
+func (s *Snapshot) Tags(prefix string) (tags []Tag, bad []error) {
+	for _, name := range slices.Sorted(maps.Keys(s.tags)) {
+		if !strings.HasPrefix(name, prefix) {
+			continue
+		}
+		t, err := s.Tag(name)
+		if err != nil {
+			bad = append(bad, err)
+			continue
+		}
+		tags = append(tags, t)
+	}
+	return tags, bad
+}
+
+// TagNames returns the names of the tags that begin with prefix, sorted, read or not.
+func (s *Snapshot) TagNames(prefix string) []string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(s.tags)) {
+		if strings.HasPrefix(name, prefix) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// Tag returns one annotated tag by its name without refs/tags/.
+func (s *Snapshot) Tag(name string) (Tag, error) {
+	h, ok := s.tags[name]
+	if !ok {
+		return Tag{}, refuse(diag.CodeGitMissing, "tag "+quote(name), "the repository does not have it").fix("push it")
+	}
+	raw, err := s.store.read(plumbing.TagObject, h)
+	if err != nil {
+		return Tag{}, err
+	}
+	return parseTag(name, h, raw)
+}

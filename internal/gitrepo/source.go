@@ -1,0 +1,137 @@
+package gitrepo
+
+import (
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"unicode"
+
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Kind says how a source is reached.
+type Kind string
+
+// The kinds of sources.
+const (
+	Local Kind = "local" // a folder of this machine
+	HTTPS Kind = "https"
+	SSH   Kind = "ssh"
+)
+
+// Source is a checked address. Only ParseSource makes a useful one.
+type Source struct {
+	Kind Kind
+	// Address is a folder for Local, else a URL without user information except ssh's user name.
+	Address string
+}
+
+// Schemes says which addresses beyond folders, https and ssh an operator allows.
+type Schemes struct {
+	File bool // file:// URLs
+}
+
+const sourceFix = "give a folder, https://host/path or ssh://user@host/path"
+
+// ParseSource checks an address before any transport sees it. Anything that a
+// transport or a child process could take for an option, a helper ("ext::") or
+// another host is refused.
+func ParseSource(s string, allow Schemes) (Source, error) {
+	no := func(format string, args ...any) (Source, error) {
+		return Source{}, refuse(diag.CodeGitSource, "repository "+quote(s), format, args...).fix(sourceFix)
+	}
+	switch {
+	case s == "":
+		return no("the address is empty")
+	case len(s) > 2000:
+		return no("the address is longer than 2000 bytes")
+	case !printable(s):
+		return no("the address has control or invisible characters")
+	case strings.HasPrefix(s, "-"):
+		return no("an address may not begin with a hyphen")
+	case strings.Contains(s, "::"):
+		return no("remote helpers are not used")
+	}
+	scheme, _, isURL := strings.Cut(s, "://")
+	if !isURL {
+		if i := strings.IndexByte(s, ':'); i >= 0 && !strings.Contains(s[:i], "/") {
+			return no("write the ssh form host:path as a URL")
+		}
+		return Source{Local, filepath.Clean(s)}, nil
+	}
+	switch scheme {
+	case "https", "ssh":
+		return remoteSource(s, no)
+	case "file":
+		if !allow.File {
+			return no("file:// is only read where the operator's flag allows it")
+		}
+		u, err := url.Parse(s)
+		if err != nil || u.Host != "" || u.RawQuery != "" || u.Fragment != "" || !filepath.IsAbs(u.Path) || !printable(u.Path) {
+			return no("a file URL is file:// and an absolute path")
+		}
+		return Source{Local, filepath.Clean(u.Path)}, nil
+	}
+	return no("scheme %s is not used", quote(scheme))
+}
+
+var hostRE = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$`)
+
+func remoteSource(s string, no func(string, ...any) (Source, error)) (Source, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return no("it is not a URL")
+	case u.Opaque != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(s, "#"):
+		return no("a query or fragment has no place in a repository's address")
+	case !hostRE.MatchString(u.Hostname()) && !strings.HasPrefix(u.Host, "["):
+		return no("%s is no host name", quote(u.Hostname()))
+	case u.Path == "" || u.Path == "/":
+		return no("the address has no path")
+	case !printable(u.Path) || strings.HasPrefix(strings.TrimLeft(u.Path, "/"), "-") || strings.ContainsAny(u.Path, "`$;|&<>\"'\\"):
+		return no("the path has characters that no repository needs")
+	}
+	for seg := range strings.SplitSeq(u.Path, "/") {
+		if seg == ".." {
+			return no("the path goes up")
+		}
+	}
+	if pw, has := u.User.Password(); has || pw != "" || (u.Scheme == "https" && u.User != nil) {
+		return no("credentials do not belong in an address")
+	}
+	if name := u.User.Username(); name != "" && !hostRE.MatchString(name) {
+		return no("%s is no user name", quote(name))
+	}
+	return Source{Kind(u.Scheme), s}, nil
+}
+
+var refSegment = regexp.MustCompile(`^[A-Za-z0-9_+@%=,][-A-Za-z0-9_+@%=,.]*$`)
+
+// CheckRef refuses a ref that is not a full, plain name such as refs/heads/main.
+// It is stricter than git: such names never need escaping anywhere.
+func CheckRef(ref string) error {
+	no := func(reason string) error {
+		return refuse(diag.CodeGitSource, "ref "+quote(ref), "%s", reason).fix("write the full name, such as refs/heads/main")
+	}
+	if len(ref) > 500 {
+		return no("the name is longer than 500 bytes")
+	}
+	if !strings.HasPrefix(ref, "refs/heads/") && !strings.HasPrefix(ref, "refs/tags/") {
+		return no("only refs/heads/… and refs/tags/… are used")
+	}
+	for seg := range strings.SplitSeq(ref, "/") {
+		if !refSegment.MatchString(seg) || strings.Contains(seg, "..") || strings.Contains(seg, "@{") ||
+			strings.HasSuffix(seg, ".lock") || strings.HasSuffix(seg, ".") || seg == "@" {
+			return no("the part " + quote(seg) + " is not a plain name")
+		}
+	}
+	return nil
+}
+
+// printable says that s is valid UTF-8 of graphic characters and spaces.
+func printable(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool {
+		return r == unicode.ReplacementChar || !unicode.IsPrint(r)
+	}) < 0
+}

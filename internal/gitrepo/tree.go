@@ -1,0 +1,147 @@
+package gitrepo
+
+import (
+	"bytes"
+	"encoding/hex"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+
+	"meshc.dev/meshc/internal/diag"
+)
+
+type entry struct {
+	name, hash string
+	dir        bool
+	exec       bool
+}
+
+// parseTree accepts a tree that reads the same on every system, and nothing
+// else: only files and folders, in Git's order, with names that no file system
+// folds into another.
+func parseTree(hash, at string, raw []byte, l Limits) ([]entry, error) {
+	no := func(name, format string, args ...any) ([]entry, error) {
+		return nil, refuse(diag.CodeGitTree, "tree "+hash, format, args...).at(join(at, name)).
+			fix("remove or rename it in a new commit")
+	}
+	var out []entry
+	folded := map[string]string{}
+	for len(raw) > 0 {
+		e, mode, rest, ok := nextEntry(raw)
+		if !ok {
+			return no("", "the tree object is cut short")
+		}
+		raw = rest
+		switch mode {
+		case "100644", "100755", "40000":
+			e.dir, e.exec = mode == "40000", mode == "100755"
+		case "120000":
+			return no(e.name, "it is a symbolic link")
+		case "160000":
+			return no(e.name, "it is a submodule")
+		default:
+			return no(e.name, "mode %s is none of 100644, 100755, 40000", quote(mode))
+		}
+		if reason := badName(e.name, l); reason != "" {
+			return no(e.name, "%s", reason)
+		}
+		if n := len(out); n > 0 && sortKey(out[n-1]) >= sortKey(e) {
+			return no(e.name, "the entries are repeated or not in Git's order")
+		}
+		key := foldName(e.name)
+		if old, clash := folded[key]; clash {
+			return no(e.name, "some file systems cannot tell it from %s", quote(old))
+		}
+		folded[key] = e.name
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+func nextEntry(raw []byte) (e entry, mode string, rest []byte, ok bool) {
+	sp := bytes.IndexByte(raw, ' ')
+	if sp < 0 || sp > 7 {
+		return e, "", nil, false
+	}
+	nul := bytes.IndexByte(raw[sp:], 0)
+	if nul < 0 || len(raw) < sp+nul+21 {
+		return e, "", nil, false
+	}
+	nul += sp
+	return entry{name: string(raw[sp+1 : nul]), hash: hex.EncodeToString(raw[nul+1 : nul+21])}, string(raw[:sp]), raw[nul+21:], true
+}
+
+// sortKey is Git's order: a folder sorts as if its name ended in a slash.
+func sortKey(e entry) string {
+	if e.dir {
+		return e.name + "/"
+	}
+	return e.name
+}
+
+func foldName(s string) string { return norm.NFC.String(cases.Fold().String(norm.NFKC.String(s))) }
+
+// badName says what is wrong with a name, or "".
+func badName(name string, l Limits) string {
+	switch {
+	case name == "":
+		return "the name is empty"
+	case len(name) > l.NameBytes:
+		return "the name is too long"
+	case !utf8.ValidString(name):
+		return "the name is not UTF-8"
+	case name == "." || name == "..":
+		return "the name leaves the tree"
+	case strings.ContainsAny(name, "/\\:"):
+		return "the name has a slash, backslash or colon"
+	case strings.ContainsAny(name, "*?\"<>|"):
+		return "the name has a character that Windows reserves"
+	case !norm.NFC.IsNormalString(name):
+		return "the name is not in Unicode normal form C"
+	case strings.TrimRight(name, ". ") != name || strings.TrimLeft(name, " ") != name:
+		return "the name begins or ends with a space, or ends with a dot"
+	}
+	for _, r := range name {
+		if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) || ignoredByHFS(r) {
+			return "the name has control or invisible characters"
+		}
+	}
+	return gitName(name)
+}
+
+// ignoredByHFS lists what HFS+ drops when it compares names and that is not
+// already a format character.
+func ignoredByHFS(r rune) bool { return r == 0xFEFF || r == 0x034F }
+
+// gitName refuses .git and what NTFS takes for it (git~1), the other files to
+// which git itself gives a meaning inside a tree, and Windows' device names.
+func gitName(name string) string {
+	f := foldName(name)
+	stem, _, _ := strings.Cut(f, ".")
+	switch {
+	case f == ".git" || strings.HasPrefix(f, "git~"):
+		return "the name stands for Git's own folder"
+	case f == ".gitmodules" || strings.HasPrefix(f, "gitmod~") || strings.HasPrefix(f, "gi7eba~"):
+		return "the name declares submodules"
+	case stem == "con" || stem == "prn" || stem == "aux" || stem == "nul" || isPort(stem):
+		return "the name is a device on Windows"
+	}
+	return ""
+}
+
+func isPort(s string) bool {
+	return len(s) == 4 && (s[:3] == "com" || s[:3] == "lpt") && s[3] >= '0' && s[3] <= '9'
+}
+
+func join(dir, name string) string {
+	switch {
+	case dir == "" || dir == ".":
+		return name
+	case name == "":
+		return dir
+	}
+	return dir + "/" + name
+}

@@ -1,0 +1,90 @@
+package gitrepo
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
+
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Signer makes an armored SSH or PGP signature over what it reads.
+type Signer interface {
+	Sign(r io.Reader) ([]byte, error)
+}
+
+// NewTag is an annotated, signed tag to be written.
+type NewTag struct {
+	Name    string // without refs/tags/
+	Commit  string
+	Tagger  Ident
+	Message string
+	// Replace allows an existing tag of that name to be overwritten.
+	Replace bool
+}
+
+// WriteTag signs a tag and writes it, object and ref, into the local repository
+// at or above dir. Nothing is pushed. It returns the tag as a reader would see it.
+func WriteTag(dir string, t NewTag, s Signer) (Tag, error) {
+	name := plumbing.ReferenceName("refs/tags/" + t.Name)
+	if err := CheckRef(string(name)); err != nil {
+		return Tag{}, err
+	}
+	repo, err := plainOpen(dir)
+	if err != nil {
+		return Tag{}, err
+	}
+	if _, err := repo.Storer.Reference(name); err == nil && !t.Replace {
+		return Tag{}, refuse(diag.CodeGitObject, "tag "+quote(t.Name), "it exists already").fix("a tag is never changed; use the next number")
+	}
+	if _, err := readObject(repo.Storer, DefaultLimits(), plumbing.CommitObject, t.Commit); err != nil {
+		return Tag{}, err
+	}
+	raw, err := signTag(t, s)
+	if err != nil {
+		return Tag{}, err
+	}
+	o := repo.Storer.NewEncodedObject()
+	o.SetType(plumbing.TagObject)
+	w, err := o.Writer()
+	if err != nil {
+		return Tag{}, fmt.Errorf("writing tag %q: %w", t.Name, err)
+	}
+	if _, err := w.Write(raw); err != nil {
+		return Tag{}, fmt.Errorf("writing tag %q: %w", t.Name, err)
+	}
+	if err := w.Close(); err != nil {
+		return Tag{}, fmt.Errorf("writing tag %q: %w", t.Name, err)
+	}
+	h, err := repo.Storer.SetEncodedObject(o)
+	if err != nil {
+		return Tag{}, fmt.Errorf("writing tag %q: %w", t.Name, err)
+	}
+	if err := repo.Storer.SetReference(plumbing.NewHashReference(name, h)); err != nil {
+		return Tag{}, fmt.Errorf("writing tag %q: %w", t.Name, err)
+	}
+	return parseTag(t.Name, h.String(), raw)
+}
+
+func signTag(t NewTag, s Signer) ([]byte, error) {
+	for _, v := range []string{t.Tagger.Name, t.Tagger.Email} {
+		if v == "" || strings.ContainsAny(v, "<>\n\x00") {
+			return nil, refuse(diag.CodeGitObject, "tag "+quote(t.Name), "tagger %s", quote(v)).fix("set git config user.name and user.email")
+		}
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "object %s\ntype commit\ntag %s\ntagger %s <%s> %d +0000\n\n%s\n",
+		t.Commit, t.Name, t.Tagger.Name, t.Tagger.Email, t.Tagger.When.Unix(), strings.TrimRight(t.Message, "\n"))
+	sig, err := s.Sign(bytes.NewReader(b.Bytes()))
+	if err != nil {
+		return nil, fmt.Errorf("signing tag %q: %w", t.Name, err)
+	}
+	b.Write(sig)
+	if !bytes.HasSuffix(sig, []byte("\n")) {
+		b.WriteByte('\n')
+	}
+	return b.Bytes(), nil
+}
