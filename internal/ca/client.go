@@ -89,7 +89,7 @@ func (t Trust) verifyServer(shown []*x509.Certificate) (diag.Diagnostic, bool) {
 	id, _, err := x509svid.Verify(shown, bundle, x509svid.WithTime(t.Clock()))
 	if err != nil {
 		return diag.New(diag.CodeServerUnknown, diag.Pos{}, "the server's certificate is not trusted: %v", err).
-			WithFix("check --server and the trust domain; if the server's state was made anew, join again with a new token"), false
+			WithFix("check --server and the trust domain; if the server's state was made anew, empty the agent's --state-dir and join with a new token"), false
 	}
 	if id != ServerID(t.TrustDomain) {
 		return diag.New(diag.CodeServerUnknown, diag.Pos{}, "%q answers where %q should", id, ServerID(t.TrustDomain)).

@@ -56,9 +56,9 @@ const (
 	// CodeSocket is a Unix socket that cannot be made.
 	// Example: a path of more than 103 bytes, or a socket that another process serves.
 	CodeSocket Code = "MESH0643"
-	// CodeEnvoyStart is an Envoy that cannot be started.
+	// CodeEnvoyChild is an Envoy that cannot be started.
 	// Example: `--envoy /no/such/file`.
-	CodeEnvoyStart Code = "MESH0644"
+	CodeEnvoyChild Code = "MESH0644"
 	// CodeServerUnreachable is a server that does not answer.
 	// Example: `--server 127.0.0.1:1` while the first certificate is missing.
 	CodeServerUnreachable Code = "MESH0645"

@@ -1,0 +1,109 @@
+// Command meshc-agent runs beside Envoy: identity over SDS, ADS over mutual
+// TLS. In: flags and a join token. Out: the exit status of Envoy if it started
+// one, 1 for a problem of its own, 2 for wrong flags. See docs/agent.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"meshc.dev/meshc/internal/agent"
+	"meshc.dev/meshc/internal/diag"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, out, errs io.Writer) int {
+	cfg, level, done, err := parse(args, out, errs)
+	if err != nil {
+		return 2 // flag has printed why
+	}
+	if done {
+		return 0
+	}
+	log := slog.New(slog.NewJSONHandler(errs, &slog.HandlerOptions{Level: level}))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	code, err := agent.Run(ctx, cfg, errs, log)
+	if err != nil {
+		return report(err, errs)
+	}
+	return code
+}
+
+func report(err error, errs io.Writer) int {
+	code := 1
+	var l *diag.ListError
+	if !errors.As(err, &l) {
+		fmt.Fprintln(errs, "meshc-agent:", err)
+		return code
+	}
+	for _, d := range l.List {
+		fmt.Fprintln(errs, d)
+		if d.Code == diag.CodeAgentFlag {
+			code = 2
+		}
+	}
+	return code
+}
+
+// parse reads the flags; done means that help or version was asked for.
+func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Level, done bool, err error) {
+	f := flag.NewFlagSet("meshc-agent", flag.ContinueOnError)
+	f.SetOutput(errs)
+	f.Usage = func() {
+		fmt.Fprintln(f.Output(), "Usage: meshc-agent --server host:port --state-dir dir (--envoy path | --no-envoy) [flags] [-- Envoy's arguments]")
+		f.PrintDefaults()
+	}
+	f.StringVar(&cfg.Server, "server", "", "`host:port` of meshc serve")
+	f.StringVar(&cfg.Identity, "identity", "", "`namespace/account`; default: what the token or the stored certificate says")
+	f.StringVar(&cfg.JoinToken, "join-token", "", "`token` of meshc token create; other users can see it: prefer the file")
+	f.StringVar(&cfg.JoinTokenFile, "join-token-file", "", "`file` with the token")
+	prints := f.String("server-fingerprint", "", "`sha256:…` of the server's root, several separated by commas; for the join")
+	f.StringVar(&cfg.BundleFile, "server-bundle", "", "PEM `file` with the server's roots, instead of a fingerprint")
+	f.StringVar(&cfg.StateDir, "state-dir", "", "`folder` of this agent alone")
+	f.StringVar(&cfg.SDSSocket, "sds-socket", "", "`path`; default: sds.sock in the state folder")
+	f.StringVar(&cfg.ADSSocket, "ads-socket", "", "`path`; default: ads.sock in the state folder")
+	f.StringVar(&cfg.Envoy, "envoy", "", "start this Envoy `binary` and end with it")
+	f.BoolVar(&cfg.NoEnvoy, "no-envoy", false, "Envoy is started by somebody else, with the bootstrap")
+	f.StringVar(&cfg.BootstrapOut, "bootstrap-out", "", "`path` of Envoy's bootstrap; default: envoy.json in the state folder")
+	f.IntVar(&cfg.AdminPort, "admin-port", 0, "`port` of Envoy's admin page on 127.0.0.1; default: a socket, admin.sock in the state folder")
+	f.StringVar(&cfg.StatusAddr, "status-addr", "", "`host:port` or unix:path of /ready and /metrics; default: status.sock in the state folder")
+	f.StringVar(&cfg.NodeID, "node-id", "", "`name` of this proxy; default: the identity and eight characters kept in the state folder")
+	f.DurationVar(&cfg.Drain, "drain", 15*time.Second, "how long connections may take to finish when Envoy is stopped")
+	f.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	version := f.Bool("version", false, "print the version")
+	switch err = f.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return cfg, level, true, nil
+	case err != nil:
+		return cfg, level, false, err
+	case *version:
+		fmt.Fprintln(out, buildVersion())
+		return cfg, level, true, nil
+	}
+	if *prints != "" {
+		cfg.Fingerprints = strings.Split(*prints, ",")
+	}
+	cfg.EnvoyArgs = f.Args()
+	cfg.Clock = time.Now
+	return cfg, level, false, nil
+}
+
+func buildVersion() string {
+	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" {
+		return "meshc-agent " + b.Main.Version
+	}
+	return "meshc-agent (devel)"
+}

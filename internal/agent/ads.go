@@ -1,0 +1,207 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"meshc.dev/meshc/internal/ca"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Bounds of one ADS message. A full configuration of some thousand clusters
+// is a few MiB; subscriptions are lists of names.
+const (
+	maxFromServer = 256 << 20
+	maxFromEnvoy  = 32 << 20
+)
+
+const adsService = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+
+// relay carries ADS streams from Envoy to the server.
+type relay struct {
+	server string
+	clock  func() time.Time
+	hold   *holder
+	log    *slog.Logger
+	stats  *stats
+
+	cur atomic.Pointer[link]
+}
+
+// link is the connection made with one certificate. When the certificate is
+// replaced, ctx ends and with it every stream: Envoy comes back on the next
+// link and says what it has, which costs two empty answers.
+type link struct {
+	conn *grpc.ClientConn
+	ctx  context.Context //nolint:containedctx // ends the streams of this link; it is their parent and nothing else
+	end  context.CancelFunc
+
+	mu      sync.Mutex
+	problem *diag.Diagnostic
+}
+
+// run keeps one link, with the present certificate, until ctx ends.
+func (r *relay) run(ctx context.Context) error {
+	for {
+		s, next := r.hold.get()
+		l, err := r.newLink(ctx, s)
+		if err != nil {
+			return err
+		}
+		if old := r.cur.Swap(l); old != nil {
+			old.close()
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			l.close()
+			return nil
+		}
+	}
+}
+
+func (l *link) close() {
+	l.end()
+	_ = l.conn.Close()
+}
+
+func (r *relay) newLink(ctx context.Context, s *svid) (*link, error) {
+	l := &link{}
+	l.ctx, l.end = context.WithCancel(ctx)
+	trust := ca.Trust{TrustDomain: s.id.TrustDomain(), Roots: s.bundle, Certificate: s.tls(), Clock: r.clock}
+	creds := trust.Credentials(func(d diag.Diagnostic) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.problem = &d
+	})
+	conn, err := grpc.NewClient("passthrough:///"+r.server,
+		grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.3, MaxDelay: 5 * time.Second},
+			MinConnectTimeout: 5 * time.Second,
+		}),
+		// Longer than the five seconds that the server enforces at least.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}), grpc.MaxCallRecvMsgSize(maxFromServer), grpc.MaxCallSendMsgSize(maxFromEnvoy)))
+	if err != nil {
+		l.end()
+		return nil, err
+	}
+	l.conn = conn
+	return l, nil
+}
+
+// newADSServer is the server on the ADS socket.
+func (r *relay) newADSServer() *grpc.Server {
+	s := grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}), grpc.MaxRecvMsgSize(maxFromEnvoy), grpc.MaxSendMsgSize(maxFromServer), enforcement())
+	stream := func(name string) grpc.StreamDesc {
+		return grpc.StreamDesc{StreamName: name, ServerStreams: true, ClientStreams: true, Handler: func(_ any, down grpc.ServerStream) error {
+			return r.carry("/"+adsService+"/"+name, down)
+		}}
+	}
+	s.RegisterService(&grpc.ServiceDesc{
+		ServiceName: adsService, HandlerType: (*any)(nil),
+		Streams: []grpc.StreamDesc{stream("DeltaAggregatedResources"), stream("StreamAggregatedResources")},
+	}, r)
+	return s
+}
+
+// enforcement allows the pings of Envoy, which the default of five minutes
+// would answer by closing the connection.
+func enforcement() grpc.ServerOption {
+	return grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true})
+}
+
+// carry joins one stream of Envoy with one to the server. There is no waiting
+// for a server that is away: Envoy must see that it is not connected.
+func (r *relay) carry(method string, down grpc.ServerStream) error {
+	l := r.cur.Load()
+	if l == nil {
+		return status.Error(codes.Unavailable, "the agent has no identity yet")
+	}
+	r.stats.adsStreams.Add(1)
+	r.stats.adsActive.Add(1)
+	defer r.stats.adsActive.Add(-1)
+	ctx, cancel := context.WithCancel(down.Context())
+	defer cancel()
+	defer context.AfterFunc(l.ctx, cancel)()
+
+	err := r.join(ctx, cancel, l, method, down)
+	switch {
+	case l.ctx.Err() != nil:
+		return status.Error(codes.Unavailable, "the agent's certificate was replaced or the agent ends; connect again")
+	case err != nil && down.Context().Err() == nil:
+		r.stats.adsFailed.Add(1)
+		err = l.explain(err)
+		r.log.Warn("ads stream ended", "error", err)
+	}
+	return err
+}
+
+// explain adds what this side knows about a failed handshake; the status of
+// the server passes unchanged.
+func (l *link) explain(err error) error {
+	s := status.Convert(err)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.Code() == codes.Unavailable && l.problem != nil {
+		return status.Error(codes.Unavailable, string(l.problem.Code)+": "+l.problem.Text)
+	}
+	return s.Err()
+}
+
+// join copies frames both ways, one at a time, so that a slow reader slows
+// its writer. The upstream's end is the stream's end.
+func (r *relay) join(ctx context.Context, cancel context.CancelFunc, l *link, method string, down grpc.ServerStream) error {
+	up, err := l.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
+	if err != nil {
+		return err
+	}
+	go func() {
+		err := pump(down, up, &r.stats.adsUpFrames, &r.stats.adsUpBytes)
+		switch {
+		case errors.Is(err, io.EOF): // Envoy has said its last word, or the server hung up and its own side tells why
+			_ = up.CloseSend()
+		case err != nil:
+			cancel()
+		}
+	}()
+	err = pump(up, down, &r.stats.adsDownFrames, &r.stats.adsDownBytes)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// pipe is an end of a gRPC stream.
+type pipe interface {
+	SendMsg(any) error
+	RecvMsg(any) error
+}
+
+// pump moves frames until one end fails; io.EOF is the regular end of from.
+// to.SendMsg on a client stream also says io.EOF: the reason is at RecvMsg.
+func pump(from, to pipe, frames, bytes *atomic.Int64) error {
+	for {
+		var f frame
+		if err := from.RecvMsg(&f); err != nil {
+			return err
+		}
+		frames.Add(1)
+		bytes.Add(int64(f.data.Len()))
+		if err := to.SendMsg(&f); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,196 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"meshc.dev/meshc/internal/ca"
+)
+
+// Run is the agent's life: identity first, then sockets, bootstrap, Envoy;
+// until ctx ends or Envoy does. The int is the exit status: Envoy's own if it
+// was started here and ended by itself, else 0. envoyOut takes Envoy's output.
+//
+// When ctx ends, a child is drained and stopped before SDS and ADS close. An
+// Envoy that runs by itself is left alone: it keeps its configuration and
+// connections, and comes back to the next agent.
+func Run(ctx context.Context, cfg Config, envoyOut io.Writer, log *slog.Logger) (int, error) {
+	cfg, problems := cfg.Normalise()
+	if err := problems.Err(); err != nil {
+		return 0, err
+	}
+	if !cfg.NoEnvoy {
+		if err := checkEnvoy(cfg.Envoy); err != nil {
+			return 0, err
+		}
+	}
+	lock, err := lockState(cfg.StateDir)
+	if err != nil {
+		return 0, err
+	}
+	defer lock.Close()
+	a := newAgent(cfg, envoyOut, log)
+	if err := a.listen(); err != nil {
+		return 0, errors.Join(err, a.close())
+	}
+	return a.run(ctx)
+}
+
+type agent struct {
+	cfg      Config
+	envoyOut io.Writer
+	log      *slog.Logger
+
+	hold  *holder
+	keep  *keeper
+	relay *relay
+	page  *page
+
+	servers []server
+}
+
+// server is one of the agent's sockets.
+type server struct {
+	serve func() error
+	stop  func()
+	close func() error
+}
+
+func newAgent(cfg Config, envoyOut io.Writer, log *slog.Logger) *agent {
+	h, st := newHolder(), &stats{}
+	return &agent{
+		cfg: cfg, envoyOut: envoyOut, log: log, hold: h,
+		keep:  &keeper{cfg: cfg, hold: h, log: log, stats: st},
+		relay: &relay{server: cfg.Server, clock: cfg.Clock, hold: h, log: log, stats: st},
+		page:  &page{hold: h, admin: newAdmin(cfg.adminDial()), clock: cfg.Clock, stats: st},
+	}
+}
+
+// listen opens every socket before the token is spent: a wrong path must not
+// cost a token.
+func (a *agent) listen() error {
+	sds := &sds{hold: a.hold, log: a.log, stats: a.page.stats}
+	for _, g := range []struct {
+		path string
+		s    *grpc.Server
+	}{{a.cfg.SDSSocket, sds.newServer()}, {a.cfg.ADSSocket, a.relay.newADSServer()}} {
+		l, err := listenUnix(g.path)
+		if err != nil {
+			return err
+		}
+		a.servers = append(a.servers, server{func() error {
+			if err := g.s.Serve(l); !errors.Is(err, grpc.ErrServerStopped) {
+				return err
+			}
+			return nil // stopped before it began
+		}, g.s.Stop, l.Close})
+	}
+	l, err := listenStatus(a.cfg.StatusAddr)
+	if err != nil {
+		return err
+	}
+	h := &http.Server{Handler: a.page.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, MaxHeaderBytes: 8 << 10}
+	a.servers = append(a.servers, server{func() error {
+		if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	}, func() { _ = h.Close() }, l.Close})
+	a.log.Info("agent listening", "sds", a.cfg.SDSSocket, "ads", a.cfg.ADSSocket, "status", l.Addr().String())
+	return nil
+}
+
+func (a *agent) close() error {
+	var errs []error
+	for _, s := range a.servers {
+		errs = append(errs, s.close())
+	}
+	return errors.Join(errs...)
+}
+
+// run has two lives: ctx, the wish to go on, and a longer one for what Envoy
+// needs while it drains.
+func (a *agent) run(ctx context.Context) (int, error) {
+	long, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	g, long := errgroup.WithContext(long)
+	for _, s := range a.servers {
+		g.Go(s.serve)
+		context.AfterFunc(long, s.stop)
+	}
+	code, err := a.work(ctx, long, g)
+	end()
+	return code, errors.Join(err, g.Wait())
+}
+
+// work returns when Envoy has ended, ctx has, or one of the group has failed.
+func (a *agent) work(ctx, long context.Context, g *errgroup.Group) (int, error) {
+	joining, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(long, cancel)()
+	if err := a.keep.first(joining); err != nil {
+		if joining.Err() != nil {
+			return 0, nil // asked to end, or a server failed, which the group reports
+		}
+		return 0, err
+	}
+	if err := a.bootstrap(); err != nil {
+		return 0, err
+	}
+	g.Go(func() error { return a.keep.run(long) })
+	g.Go(func() error { return a.relay.run(long) })
+	if a.cfg.NoEnvoy {
+		select {
+		case <-ctx.Done():
+		case <-long.Done():
+		}
+		return 0, nil
+	}
+	envoy, err := startEnvoy(a.cfg, a.envoyOut, a.log)
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case <-envoy.done:
+		a.log.Error("envoy ended", "status", envoy.status())
+		return envoy.status(), nil
+	case <-ctx.Done():
+	case <-long.Done():
+	}
+	a.page.stopping.Store(true)
+	envoy.stop()
+	a.log.Info("envoy stopped", "status", envoy.status())
+	return 0, nil
+}
+
+func (a *agent) bootstrap() error {
+	s, _ := a.hold.get()
+	who, err := ca.IdentityOf(s.id)
+	if err != nil {
+		return err
+	}
+	if a.cfg.NodeID == "" {
+		name, err := instance(a.cfg.StateDir)
+		if err != nil {
+			return err
+		}
+		a.cfg.NodeID = who.String() + "/" + name
+	}
+	boot, err := Bootstrap(a.cfg, who)
+	if err != nil {
+		return err
+	}
+	if err := writePrivate(a.cfg.BootstrapOut, boot); err != nil {
+		return err
+	}
+	a.log.Info("bootstrap written", "path", filepath.Clean(a.cfg.BootstrapOut), "node", a.cfg.NodeID)
+	return nil
+}

@@ -1,0 +1,185 @@
+package agent
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"meshc.dev/meshc/internal/ca"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Config is what the flags of meshc-agent say. Paths may be relative; Normalise
+// makes them absolute and fills in what is empty.
+type Config struct {
+	// Server is "host:port" of the xDS server. Which name it has does not
+	// matter: it is known by its SPIFFE ID.
+	Server string
+	// Identity is "namespace/account"; empty: the token or the stored certificate says it.
+	Identity string
+	// JoinToken is used once, when there is no valid stored certificate.
+	// JoinTokenFile is read anew each time a token is needed.
+	JoinToken, JoinTokenFile string
+	// Fingerprints of the server's roots, "sha256:…", for the join only.
+	Fingerprints []string
+	// BundleFile has the server's roots as PEM, instead of Fingerprints.
+	BundleFile string
+	// StateDir holds identity, instance name, sockets. Only one agent may use it.
+	StateDir string
+	// SDSSocket and ADSSocket default to sds.sock and ads.sock in StateDir.
+	SDSSocket, ADSSocket string
+	// Envoy is the binary to start; empty: Envoy runs by itself (NoEnvoy).
+	Envoy     string
+	NoEnvoy   bool
+	EnvoyArgs []string
+	// BootstrapOut defaults to envoy.json in StateDir.
+	BootstrapOut string
+	// AdminPort of Envoy on 127.0.0.1; 0: Unix socket admin.sock in StateDir.
+	AdminPort int
+	// StatusAddr is "127.0.0.1:port" or "unix:path" for /ready and /metrics;
+	// empty: status.sock in StateDir.
+	StatusAddr string
+	// NodeID names this instance; empty: namespace/account/ and eight
+	// characters that stay the same for one StateDir. It decides nothing.
+	NodeID string
+	// Drain is how long connections may take to finish when Envoy is stopped:
+	// 0 to 10 minutes, whole seconds.
+	Drain time.Duration
+	// Clock tells the time; required.
+	Clock func() time.Time
+}
+
+// maxSocketPath is the shortest of the systems' limits (macOS: 104 with the final zero).
+const maxSocketPath = 103
+
+func flagProblem(fix, format string, args ...any) diag.Diagnostic {
+	return diag.New(diag.CodeAgentFlag, diag.Pos{}, format, args...).WithFix("%s", fix)
+}
+
+// Normalise checks the whole configuration and reports every problem at once.
+func (c Config) Normalise() (Config, diag.List) {
+	var l diag.List
+	if _, port, err := net.SplitHostPort(c.Server); err != nil || port == "" {
+		l = append(l, flagProblem("write --server host:port", "%q is no server address", c.Server))
+	}
+	if c.StateDir == "" {
+		l = append(l, flagProblem("name a folder of this agent's own", "--state-dir is missing"))
+		return c, l
+	}
+	if (c.Envoy == "") != c.NoEnvoy {
+		l = append(l, flagProblem("use exactly one of them", "--envoy PATH and --no-envoy exclude each other, and one is needed"))
+	}
+	if c.JoinToken != "" && c.JoinTokenFile != "" {
+		l = append(l, flagProblem("prefer the file: arguments are visible to other users", "--join-token and --join-token-file exclude each other"))
+	}
+	if c.AdminPort < 0 || c.AdminPort > 65535 {
+		l = append(l, flagProblem("use 1 to 65535, or 0 for a Unix socket", "%d is no port for --admin-port", c.AdminPort))
+	}
+	if c.Drain < 0 || c.Drain > 10*time.Minute || c.Drain%time.Second != 0 {
+		l = append(l, flagProblem("use whole seconds up to 10m, like --drain 15s", "--drain %v", c.Drain))
+	}
+	l = append(l, c.checkIdentity()...)
+	c, err := c.withPaths()
+	if err != nil {
+		l = append(l, flagProblem("use absolute paths", "%v", err))
+	}
+	for _, p := range c.sockets() {
+		if len(p) > maxSocketPath {
+			l = append(l, diag.New(diag.CodeSocket, diag.Pos{}, "the socket path %q has %d bytes, at most %d are possible", p, len(p), maxSocketPath).
+				WithFix("choose a shorter --state-dir"))
+		}
+	}
+	return c, l
+}
+
+func (c Config) checkIdentity() (l diag.List) {
+	if c.Identity != "" {
+		if _, err := ca.ParseIdentity(c.Identity); err != nil {
+			l = append(l, problemsOf(err)...)
+		}
+	}
+	if c.JoinToken != "" {
+		if _, err := ca.TokenID(c.JoinToken); err != nil {
+			l = append(l, problemsOf(err)...)
+		}
+	}
+	for _, f := range c.Fingerprints {
+		raw, ok := strings.CutPrefix(f, "sha256:")
+		if b, err := hex.DecodeString(raw); !ok || err != nil || len(b) != 32 || strings.ToLower(f) != f {
+			l = append(l, flagProblem("copy it from the output of `meshc token create`", "%q is no fingerprint", f))
+		}
+	}
+	return l
+}
+
+func (c Config) withPaths() (Config, error) {
+	dir, err := filepath.Abs(c.StateDir)
+	if err != nil {
+		return c, fmt.Errorf("resolving --state-dir: %w", err)
+	}
+	c.StateDir = dir
+	for _, p := range []struct {
+		path *string
+		name string
+	}{{&c.SDSSocket, "sds.sock"}, {&c.ADSSocket, "ads.sock"}, {&c.BootstrapOut, "envoy.json"}} {
+		if *p.path == "" {
+			*p.path = filepath.Join(dir, p.name)
+		} else if *p.path, err = filepath.Abs(*p.path); err != nil {
+			return c, fmt.Errorf("resolving %s: %w", p.name, err)
+		}
+	}
+	if c.StatusAddr == "" {
+		c.StatusAddr = "unix:" + filepath.Join(dir, "status.sock")
+	}
+	return c, nil
+}
+
+func (c Config) sockets() []string {
+	out := []string{c.SDSSocket, c.ADSSocket}
+	if c.AdminPort == 0 {
+		out = append(out, c.adminSocket())
+	}
+	if p, ok := strings.CutPrefix(c.StatusAddr, "unix:"); ok {
+		out = append(out, p)
+	}
+	return out
+}
+
+func (c Config) adminSocket() string { return filepath.Join(c.StateDir, "admin.sock") }
+
+// adminDial is network and address of Envoy's admin interface.
+func (c Config) adminDial() (network, address string) {
+	if c.AdminPort == 0 {
+		return "unix", c.adminSocket()
+	}
+	return "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(c.AdminPort))
+}
+
+// token returns the join token, or "" if there is none.
+func (c Config) token() (string, error) {
+	if c.JoinTokenFile == "" {
+		return c.JoinToken, nil
+	}
+	b, err := os.ReadFile(c.JoinTokenFile)
+	if err != nil {
+		return "", problem(flagProblem("write the token there, readable by this user", "--join-token-file: %v", err))
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// wants reports whether id is what --identity says, if it says anything.
+func (c Config) wants(id spiffeid.ID) error {
+	who, err := ca.IdentityOf(id)
+	if err != nil || c.Identity == "" || who.String() == c.Identity {
+		return err
+	}
+	return problem(diag.New(diag.CodeIdentityMismatch, diag.Pos{}, "--identity is %q, but the certificate or token is for %q", c.Identity, who).
+		WithFix("leave --identity out, or use a token made for it and an empty --state-dir"))
+}

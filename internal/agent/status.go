@@ -1,0 +1,111 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"meshc.dev/meshc/internal/diag"
+)
+
+// page serves /ready and /metrics.
+type page struct {
+	hold     *holder
+	admin    *admin
+	clock    func() time.Time
+	stats    *stats
+	stopping atomic.Bool
+}
+
+// notReady gives every reason why traffic should not come here; none means
+// ready. Envoy's own /ready is no help: it says LIVE with a refused listener.
+func (p *page) notReady(ctx context.Context) []string {
+	out := []string{}
+	if p.stopping.Load() {
+		out = append(out, "stopping")
+	}
+	switch s, _ := p.hold.get(); {
+	case s == nil:
+		return append(out, "no identity yet")
+	case s.ended(p.clock()):
+		out = append(out, "the certificate has ended")
+	}
+	n, err := p.admin.listeners(ctx)
+	if err != nil {
+		return append(out, "Envoy does not answer: "+err.Error())
+	}
+	if n == 0 {
+		out = append(out, "Envoy has no listener")
+	}
+	const warming = "listener_manager.total_listeners_warming"
+	stats, err := p.admin.stats(ctx, warming)
+	if err != nil {
+		return append(out, "Envoy does not answer: "+err.Error())
+	}
+	if w := stats[warming]; w > 0 {
+		out = append(out, fmt.Sprintf("%d listeners are warming", w))
+	}
+	return out
+}
+
+func (p *page) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, r *http.Request) {
+		reasons := p.notReady(r.Context())
+		w.Header().Set("Content-Type", "application/json")
+		if len(reasons) > 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"ready": len(reasons) == 0, "reasons": reasons})
+	})
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+		_, _ = fmt.Fprint(w, p.metrics())
+	})
+	return mux
+}
+
+// metrics is the text form of Prometheus, written by hand: the client library
+// would cost a tenth of the agent's memory for a dozen numbers.
+func (p *page) metrics() string {
+	var b strings.Builder
+	put := func(name, kind, help string, v int64) {
+		fmt.Fprintf(&b, "# HELP meshc_agent_%[1]s %[3]s\n# TYPE meshc_agent_%[1]s %[2]s\nmeshc_agent_%[1]s %[4]d\n", name, kind, help, v)
+	}
+	if s, _ := p.hold.get(); s != nil {
+		put("certificate_not_after_seconds", "gauge", "End of the certificate, Unix time.", s.notAfter().Unix())
+		put("roots", "gauge", "Roots in the bundle.", int64(len(s.bundle)))
+	}
+	t := p.stats
+	put("certificate_renewals_total", "counter", "Certificates renewed.", t.renewals.Load())
+	put("certificate_renewal_failures_total", "counter", "Failed renewals.", t.renewFailures.Load())
+	put("ads_streams_total", "counter", "ADS streams begun by Envoy.", t.adsStreams.Load())
+	put("ads_streams_failed_total", "counter", "ADS streams ended by an error.", t.adsFailed.Load())
+	put("ads_streams_active", "gauge", "ADS streams open.", t.adsActive.Load())
+	put("ads_received_messages_total", "counter", "Messages from the server.", t.adsDownFrames.Load())
+	put("ads_received_bytes_total", "counter", "Bytes from the server.", t.adsDownBytes.Load())
+	put("ads_sent_messages_total", "counter", "Messages to the server.", t.adsUpFrames.Load())
+	put("ads_sent_bytes_total", "counter", "Bytes to the server.", t.adsUpBytes.Load())
+	put("sds_streams_active", "gauge", "SDS streams open.", t.sdsActive.Load())
+	put("sds_pushes_total", "counter", "SDS responses sent.", t.sdsPushes.Load())
+	put("sds_refused_total", "counter", "SDS responses that Envoy refused.", t.sdsNacks.Load())
+	return b.String()
+}
+
+// listenStatus opens "unix:path" or "host:port".
+func listenStatus(addr string) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		return listenUnix(path)
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, problem(diag.New(diag.CodeAgentFlag, diag.Pos{}, "--status-addr %q cannot be used: %v", addr, err).
+			WithFix("choose a free port, or leave it out for a socket in the state folder"))
+	}
+	return l, nil
+}
