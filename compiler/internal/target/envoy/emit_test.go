@@ -65,9 +65,7 @@ func testColumn() Column {
 			}
 		})},
 		"budget": {Lowering: OnRouteClusters(func(c *clusterv3.Cluster, v budget, _ *Ctx) {
-			c.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
-				RetryBudget: &clusterv3.CircuitBreakers_Thresholds_RetryBudget{BudgetPercent: &typev3.Percent{Value: v.Percent}},
-			}}}
+			DefaultThresholds(c).RetryBudget = &clusterv3.CircuitBreakers_Thresholds_RetryBudget{BudgetPercent: &typev3.Percent{Value: v.Percent}}
 		})},
 		"eject": {Lowering: OnCluster(func(c *clusterv3.Cluster, v eject, _ *Ctx) {
 			c.OutlierDetection = &clusterv3.OutlierDetection{Consecutive_5Xx: UInt32(v.Errors)}
