@@ -319,7 +319,7 @@ func big(n int) []byte {
 			calls = append(calls, fmt.Sprintf(`{"to": "s/n%d", "port": "http"}`, i+j*7))
 		}
 		fmt.Fprintf(&b, `{"id": "s/n%d", "namespace": "s", "name": "n%d", "ports": [{"name": "http", "number": 80, "protocol": "http", "mtls": "strict"}],
-			"routes": [{"name": "default", "traits": {"retries": {"attempts": %d}}}], "grants": [{"name": "g", "accounts": ["s/x"]}], "calls": [%s]}`,
+			"routes": [{"name": "default", "traits": {"retry": {"attempts": %d}}}], "grants": [{"name": "g", "accounts": ["s/x"]}], "calls": [%s]}`,
 			i, i, i%2, strings.Join(calls, ","))
 	}
 	b.WriteString(`]}`)

@@ -42,7 +42,7 @@ findings contains mesh.finding(
 	some route in host.routes
 	total := max({n |
 		some target in route.to
-		n := max({load_of(route), object.get(load, target.service, 1)}) * behind(target.service)
+		n := tries(route, target.service) * behind(target.service)
 	})
 	total > bound
 	every target in route.to {
@@ -67,7 +67,13 @@ findings contains mesh.finding(
 }
 
 # load_of is how many requests one request on the route may become: the first and its retries.
-load_of(route) := 1 + object.get(route, ["traits", "retries", "attempts"], 0)
+load_of(route) := 1 + object.get(route, ["traits", "retry", "attempts"], 0)
+
+# tries is the same for a request that a gateway sends to a service: where the
+# gateway's route retries, its own number stands, else the service's.
+tries(route, _) := load_of(route) if route.traits.retry
+
+tries(route, service) := object.get(load, service, 1) if not route.traits.retry
 
 # load is what a caller may make of one request to the service. It and what follows
 # are objects made once: a rule with a key would be searched for each key anew.

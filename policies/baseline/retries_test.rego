@@ -18,7 +18,7 @@ service(name, attempts, to) := {
 	"id": sprintf("shop/%s", [name]),
 	"namespace": "shop",
 	"name": name,
-	"routes": [{"name": "default", "traits": {"retries": {"attempts": attempts}}}],
+	"routes": [{"name": "default", "traits": {"retry": {"attempts": attempts}}}],
 	"calls": [{"to": sprintf("shop/%s", [callee]), "port": "http"} | some callee in to],
 }
 
@@ -29,7 +29,7 @@ gateway(attempts, to) := {
 	"hosts": [{"name": "shop.example", "routes": [{
 		"name": "all",
 		"to": [{"service": sprintf("shop/%s", [to]), "weight": 100}],
-		"traits": {"retries": {"attempts": attempts}},
+		"traits": {"retry": {"attempts": attempts}},
 	}]}],
 }
 
@@ -69,12 +69,21 @@ test_warn_two_layers_of_four if {
 
 test_allow_two_layers_of_three if found({"services": [service("a", 3, ["b"]), service("b", 3, [])]}) == set()
 
-# The gateway's retries hold in place of the service's where they are more.
+# The gateway's retries hold in place of the service's.
 test_deny_gateway if {
 	found({"services": [service("a", 0, ["b"]), service("b", 4, [])], "gateways": [gateway(9, "a")]}) == {["retry-storm-gateway", "gateway/edge/edge/host/shop.example/route/all"]}
 }
 
 test_allow_gateway if found({"services": [service("a", 3, [])], "gateways": [gateway(3, "a")]}) == set()
+
+test_allow_gateway_that_retries_less if {
+	found({"services": [service("a", 9, ["b"]), service("b", 1, [])], "gateways": [gateway(1, "a")]}) == {["retry-heavy", "service/shop/a"]}
+}
+
+# Without retries of its own the gateway passes on what the service's routes say.
+test_allow_gateway_without_retries if {
+	found({"services": [service("a", 3, [])], "gateways": [json.remove(gateway(0, "a"), ["hosts/0/routes/0/traits"])]}) == set()
+}
 
 test_allow_gateway_to_external if found({"services": [], "gateways": [gateway(3, "nowhere")]}) == set()
 

@@ -1,0 +1,46 @@
+# Everything runs on a fresh machine with Go, Python, gcc, git and the package
+# registries: what a target needs besides, it fetches into .cache or bin.
+
+SHELL := /bin/bash
+GOFLAGS ?= -p=2
+export GOFLAGS
+
+# Versions of tools. The Go modules are pinned by go.mod, Envoy by the code.
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI := bin/golangci-lint-$(GOLANGCI_VERSION)
+
+.DEFAULT_GOAL := help
+.PHONY: build test lint golden envoy bench demo clean help
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name what; do printf '  %-8s %s\n' "$$name" "$$what"; done
+
+build: ## build meshc and meshc-agent into bin
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/ ./cmd/...
+
+test: ## run all tests with the race detector (real Envoys, real git)
+	go test -race -timeout 20m ./...
+
+lint: $(GOLANGCI) ## run the linters
+	$(GOLANGCI) config verify
+	$(GOLANGCI) run ./...
+
+golden: ## rewrite the expected files of all tests; review the diff
+	go test $$(go list -f '{{$$p := .ImportPath}}{{range .TestImports}}{{if eq . "meshc.dev/meshc/internal/golden"}}{{$$p}} {{end}}{{end}}{{range .XTestImports}}{{if eq . "meshc.dev/meshc/internal/golden"}}{{$$p}} {{end}}{{end}}' ./... | tr ' ' '\n' | sort -u) -update
+
+envoy: ## put the compiled configuration and the evaluator to the test on a real Envoy
+	go test -count=1 -timeout 20m ./ci/envoy/...
+
+bench: ## measure compile, fan-out, plan and agent, peers in the same run
+	cd ci/bench && go run .
+
+demo: ## the whole idea with real parts, in a minute or two
+	go run ./cmd/meshc demo
+
+clean: ## remove what the targets made
+	rm -rf bin .cache
+
+$(GOLANGCI):
+	@mkdir -p bin
+	GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	@mv bin/golangci-lint $@

@@ -1,0 +1,213 @@
+package archtest
+
+import (
+	"slices"
+	"strings"
+)
+
+// module is the path of this module; names below are relative to it.
+const module = "meshc.dev/meshc"
+
+// Third parties, one door each.
+const (
+	cueLang     = "cuelang.org/go"
+	opa         = "github.com/open-policy-agent/opa"
+	envoyProtos = "github.com/envoyproxy/go-control-plane"
+	protobuf    = "google.golang.org/protobuf"
+	rpc         = "google.golang.org/grpc"
+	statuses    = "google.golang.org/genproto/googleapis/rpc"
+	spiffe      = "github.com/spiffe/go-spiffe/v2"
+	gogit       = "github.com/go-git"
+	fluxGit     = "github.com/fluxcd/pkg/git"
+	fluxTar     = "github.com/fluxcd/pkg/tar"
+	pgp         = "github.com/ProtonMail/go-crypto"
+	xcrypto     = "golang.org/x/crypto"
+	xsync       = "golang.org/x/sync"
+	xsys        = "golang.org/x/sys"
+	xtext       = "golang.org/x/text"
+	prometheus  = "github.com/prometheus"
+	cobra       = "github.com/spf13"
+	yaml        = "sigs.k8s.io/yaml"
+	yamlNodes   = "go.yaml.in/yaml/v3" // with line numbers
+	sshSig      = "github.com/hiddeco/sshsig"
+	kustomize   = "sigs.k8s.io/kustomize"
+	kubeAPI     = "k8s.io/api"
+	kubeMachine = "k8s.io/apimachinery"
+	kubeClient  = "k8s.io/client-go"
+	txtarText   = "golang.org/x/tools/txtar"
+	goCmp       = "github.com/google/go-cmp"
+)
+
+// row says what a package may import beyond the standard library and
+// internal/diag. A name that ends in "/..." stands for all below it; a row's own
+// name may too. pure packages have no clock, network, process or log.
+type row struct {
+	pkg  string
+	may  []string
+	pure bool
+	// tests is what its tests may import besides.
+	tests []string
+}
+
+// targets are the output forms. They do not know each other.
+func targets() []string {
+	return []string{"compiler/internal/target/envoy", "compiler/internal/target/gatewayapi", "compiler/internal/target/kube",
+		"compiler/internal/target/istio", "compiler/internal/target/linkerd", "compiler/internal/target/consul"}
+}
+
+// lattice is the table of packages. The first row that fits a package counts.
+func lattice() []row {
+	return slices.Concat(middle(), features(), rims(), doors())
+}
+
+// middle: values flow one way, from the intent's text to a release.
+func middle() []row {
+	const in = "compiler/internal/"
+	object := []string{in + "model", in + "trait", "compiler/release", "internal/canon", yaml}
+	rows := []row{
+		{pkg: "internal/diag", pure: true},
+		{pkg: "internal/canon", may: []string{protobuf}, pure: true},
+		{pkg: "schemas", pure: true, tests: []string{cueLang}},
+		{pkg: "policies", pure: true, tests: []string{opa}},
+		{pkg: "compiler/release", may: []string{"internal/canon"}},
+		{pkg: in + "source", may: []string{"internal/canon"}, pure: true},
+		{pkg: in + "intent", may: []string{in + "source", in + "trait", "internal/canon", "schemas", cueLang, xsync}},
+		{pkg: in + "trait", pure: true},
+		{pkg: in + "model", may: []string{in + "trait", "compiler/release", "internal/canon"}, pure: true},
+		{pkg: in + "resolve", may: []string{in + "intent", in + "model", in + "trait", "compiler/release"}, pure: true},
+		{pkg: in + "space", may: []string{"internal/canon"}, pure: true},
+		{pkg: in + "eval", may: []string{in + "model", in + "trait", in + "space", "compiler/release", "internal/canon"}, pure: true},
+		{pkg: in + "prove", may: []string{in + "space"}, pure: true},
+		{pkg: in + "plan", may: []string{in + "model", in + "trait", in + "space", in + "prove", in + "eval", "compiler/release"}, pure: true},
+		{pkg: in + "target/envoy", may: append(slices.Clone(object), envoyProtos, protobuf), pure: true},
+		{pkg: in + "target/kube", may: append(slices.Clone(object), kustomize), pure: true},
+		{pkg: "compiler", may: []string{in + "...", "compiler/release", "internal/canon", "schemas", xsync}},
+	}
+	for _, t := range targets() {
+		rows = append(rows, row{pkg: t, may: object, pure: true})
+	}
+	return rows
+}
+
+// features: the matrix. A feature knows every column and no other feature.
+func features() []row {
+	const in = "compiler/internal/"
+	cell := append(targets(), in+"intent", in+"resolve", in+"model", in+"trait", in+"space", in+"eval", in+"plan",
+		"compiler/release", "internal/canon")
+	return []row{
+		{pkg: in + "feature", may: cell, pure: true},
+		{pkg: in + "feature/catalog", may: append(slices.Clone(cell), in+"feature", in+"feature/..."), pure: true},
+		{pkg: in + "feature/...", may: append(slices.Clone(cell), in+"feature", envoyProtos, protobuf), pure: true},
+	}
+}
+
+// rims: where files, processes and the network are.
+func rims() []row {
+	return []row{
+		{pkg: "internal/guard", may: []string{"policies", "internal/canon", opa}},
+		{pkg: "internal/child", may: []string{xsys}},
+		{pkg: "internal/gitrepo", may: []string{"internal/canon", gogit, xcrypto, xtext}},
+		{pkg: "internal/gitrepo/gittest", may: []string{"internal/canon", "internal/gitrepo", gogit, fluxGit, pgp, xcrypto}},
+		{pkg: "internal/approval", may: []string{"compiler/release", "internal/canon", "internal/gitrepo", gogit, fluxGit, sshSig, pgp, xcrypto, yaml, yamlNodes}},
+		{pkg: "internal/sandbox", may: []string{"compiler", "compiler/release", "internal/canon", "internal/child", xsys}},
+		{pkg: "internal/envoybin", may: []string{"compiler/release", "internal/canon", "internal/child", xsync}},
+		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", "internal/sandbox", fluxTar}},
+		{pkg: "internal/ca", may: []string{"internal/canon", spiffe, rpc, statuses, protobuf, xcrypto}},
+		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},
+		{pkg: "webhook/internal/admit", may: []string{"internal/approval", "internal/guard", "compiler/release", "internal/canon"}, pure: true},
+		{pkg: "webhook/internal/review", may: []string{"internal/canon", kubeAPI, kubeMachine}, pure: true},
+		{pkg: "webhook", may: []string{"webhook/internal/...", "internal/approval", "internal/feed", "internal/guard", "compiler/release",
+			kubeAPI, kubeMachine, kubeClient, prometheus}},
+		{pkg: "xds-server/internal/endpoints", may: []string{"internal/canon"}, pure: true},
+		{pkg: "xds-server/internal/endpoints/kube", may: []string{"xds-server/internal/endpoints", kubeAPI, kubeMachine, kubeClient}},
+		{pkg: "xds-server/internal/endpoints/...", may: []string{"xds-server/internal/endpoints", "compiler/release"}},
+		{pkg: "xds-server/internal/store", may: []string{"compiler/release", "internal/canon", "xds-server/internal/endpoints", "xds-server/internal/view", envoyProtos, protobuf, rpc, xsync}},
+		{pkg: "xds-server/internal/view", may: []string{"internal/approval", "compiler/release", "internal/canon"}, pure: true},
+		{pkg: "xds-server/internal/phase", may: []string{"xds-server/internal/view"}, pure: true},
+		{pkg: "xds-server/internal/ledger", may: []string{"compiler/release", "xds-server/internal/view"}},
+		{pkg: "xds-server/internal/stream", may: []string{"compiler/release", "internal/canon", "xds-server/internal/store", "xds-server/internal/view",
+			"xds-server/internal/phase", "xds-server/internal/ledger", "xds-server/internal/endpoints", spiffe, envoyProtos, protobuf, rpc, statuses}},
+		{pkg: "xds-server", may: []string{"xds-server/internal/...", "compiler/release", "internal/approval", "internal/ca", "internal/canon", "internal/feed",
+			envoyProtos, protobuf, rpc, statuses, spiffe, prometheus, xsync}},
+	}
+}
+
+// doors: commands and the tools of tests. Nobody imports them but cmd and tests.
+func doors() []row {
+	work := []string{"compiler", "compiler/release", "internal/agent", "internal/approval", "internal/ca", "internal/canon", "internal/child", "internal/envoybin",
+		"internal/feed", "internal/gitrepo", "internal/guard", "internal/sandbox", "policies", "schemas", "xds-server", xsync, yaml}
+	return []row{
+		{pkg: "internal/demo", may: append(slices.Clone(work), spiffe, rpc, xcrypto, gogit)},
+		{pkg: "internal/demo/...", may: append(slices.Clone(work), "internal/demo/...", spiffe, rpc, xcrypto, gogit)},
+		{pkg: "internal/cli", may: append(slices.Clone(work), "internal/demo", "internal/cli/...", cobra, xcrypto, pgp, prometheus)},
+		{pkg: "internal/cli/...", may: append(slices.Clone(work), "internal/demo", "internal/cli/...", cobra, xcrypto, pgp, prometheus)},
+		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
+		{pkg: "internal/archtest"},
+		{pkg: "cmd/meshc", may: []string{"internal/cli", "internal/sandbox"}},
+		{pkg: "cmd/meshc-agent", may: []string{"internal/agent", "internal/ca", cobra}},
+		{pkg: "ci/...", may: []string{"..."}},
+		{pkg: "examples/...", may: []string{"..."}},
+	}
+}
+
+// links says what a binary must not contain, directly or not, and why.
+func links() map[string]map[string]string {
+	const small = "one agent runs beside every proxy; it has to stay small"
+	return map[string]map[string]string{
+		"cmd/meshc-agent": {
+			cueLang: small, opa: small, kubeClient: small, kubeAPI: small, kustomize: small, gogit: small, fluxGit: small,
+			module + "/compiler/internal": small, module + "/xds-server": small, module + "/policies": small, module + "/schemas": small,
+		},
+		"internal/approval":            {"k8s.io": "approval needs no cluster", cueLang: "approval compares digests, it does not compile"},
+		"xds-server/internal/view":     {kubeClient: "what a class sees follows from the release alone"},
+		"compiler/internal/model":      {cueLang: "the neutral model stays neutral", envoyProtos: "the neutral model stays neutral", "k8s.io": "the neutral model stays neutral"},
+		"compiler/internal/prove":      {cueLang: "a proof knows only the space of requests", envoyProtos: "a proof knows only the space of requests"},
+		"compiler/release":             {cueLang: "a release is files", envoyProtos: "a release is files", "k8s.io": "a release is files"},
+		"xds-server":                   {cueLang + "/cue/load": "the server compiles in a child process", opa: "policies are evaluated before approval"},
+		"compiler/internal/target/...": {cueLang: "a target sees the mesh, not the intent's text", kubeClient: "a target talks to nobody"},
+	}
+}
+
+// testTools may be imported by every test, beside all packages of this module.
+func testTools() []string {
+	return []string{goCmp, txtarText, "pgregory.net/rapid", "github.com/rogpeppe/go-internal", envoyProtos, protobuf, rpc, statuses, spiffe, gogit,
+		pgp, xcrypto, xsync, xsys, prometheus, yaml, "go.uber.org/goleak"}
+}
+
+// impure are the standard packages that a pure package must not import. "net" is
+// not among them, for it also takes addresses apart; the linters forbid its calls
+// that reach out.
+func impure() []string {
+	return []string{"context", "crypto/rand", "log", "log/slog", "math/rand", "math/rand/v2", "net/http", "os", "os/exec", "syscall"}
+}
+
+// fits reports whether pattern (relative to the module, or a third party's
+// prefix) takes the import path p.
+func fits(pattern, p string) bool {
+	if first, _, _ := strings.Cut(pattern, "/"); strings.Contains(first, ".") && pattern != "..." {
+		return p == pattern || strings.HasPrefix(p, pattern+"/")
+	}
+	if pattern == "..." {
+		return true
+	}
+	rel, ok := strings.CutPrefix(p, module+"/")
+	if !ok {
+		return false
+	}
+	if under, ok := strings.CutSuffix(pattern, "/..."); ok {
+		return strings.HasPrefix(rel, under+"/")
+	}
+	return rel == pattern
+}
+
+// rowOf finds the package's row: an exact name before a pattern.
+func rowOf(p string) (row, bool) {
+	for _, exact := range []bool{true, false} {
+		for _, r := range lattice() {
+			if strings.HasSuffix(r.pkg, "/...") != exact && fits(r.pkg, p) {
+				return r, true
+			}
+		}
+	}
+	return row{}, false
+}
