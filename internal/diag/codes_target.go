@@ -31,6 +31,9 @@ const (
 	// CodeApproximate is a feature that a target expresses with a loss (a warning).
 	// Example: a path template compiled for the target "gateway-api", where it becomes a regular expression.
 	CodeApproximate Code = "MESH0310"
+	// CodeOrder is a pair of routes that a target would try in another order than the mesh.
+	// Example: a route with two headers before one with an exact path, compiled for the target "gateway-api".
+	CodeOrder Code = "MESH0311"
 	// CodeInconsistent is compiled output that contradicts itself: a mistake of the compiler, not of the intent.
 	// Example: a feature whose route names a cluster that the proxy does not get.
 	CodeInconsistent Code = "MESH0390"

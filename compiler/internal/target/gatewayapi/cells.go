@@ -2,27 +2,32 @@ package gatewayapi
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/diag"
 )
 
 // Lowering says how one feature reads in Gateway API. Only OnRule, Refuse and
-// Approximate make one. The zero Lowering counts as refused.
+// Approximate make one. The zero Lowering says nothing and counts as refused.
 type Lowering struct {
 	rule    func(*Rule, trait.Value, *Ctx)
 	refusal string
 	loss    string
 }
 
-// Column maps the name of a trait to its cell.
+// Column maps the name of a trait to its lowering.
 type Column map[string]Lowering
 
-// OnRule lowers a route's trait on its HTTPRoute rule. Traits are applied in the order of their names.
+// OnRule lowers a route's trait on its rule, which has its matches and backends.
+// Traits are applied in the order of their names.
 func OnRule[T trait.Value](f func(r *Rule, v T, x *Ctx)) Lowering {
 	return Lowering{rule: func(r *Rule, v trait.Value, x *Ctx) {
 		t, ok := v.(T)
-		if !ok {
-			panic(fmt.Sprintf("gatewayapi: lowering for %T applied to trait %q", t, v.TraitName()))
+		if !ok { // the catalog paired a lowering with another feature's trait
+			panic(fmt.Sprintf("gatewayapi: lowering for %T applied to trait %q of type %T", t, v.TraitName(), v))
 		}
 		f(r, t, x)
 	}}
@@ -34,7 +39,8 @@ func Refuse(reason string) Lowering { return Lowering{refusal: reason} }
 // Approximate says that l expresses the feature with a loss, in words.
 func Approximate(loss string, l Lowering) Lowering { l.loss = loss; return l }
 
-// Support says how far the target goes: "exact", "approximate" or "refused", and why.
+// Support says how far the target goes ("exact", "approximate" or "refused") and
+// why not further. The support table is generated from it.
 func (l Lowering) Support() (state, why string) {
 	switch {
 	case l.rule == nil:
@@ -43,4 +49,40 @@ func (l Lowering) Support() (state, why string) {
 		return "approximate", l.loss
 	}
 	return "exact", ""
+}
+
+// Ctx is what a lowering may know beside its own value. Read only.
+type Ctx struct {
+	Mesh *model.Mesh
+
+	path     string
+	problems *diag.List
+	locate   func(string) diag.Pos
+}
+
+// Problem reports that this value cannot be lowered, at the intent of its route.
+func (x *Ctx) Problem(format string, args ...any) {
+	*x.problems = append(*x.problems, diag.New(diag.CodeLowering, x.locate(x.path), format, args...))
+}
+
+// Headers is the modifier for header edits, sorted by name.
+func Headers(set, add map[string]string, remove []string) *HeaderModifier {
+	list := func(m map[string]string) []Header {
+		var out []Header
+		for _, n := range slices.Sorted(maps.Keys(m)) {
+			out = append(out, Header{n, m[n]})
+		}
+		return out
+	}
+	return &HeaderModifier{Set: list(set), Add: list(add), Remove: slices.Sorted(slices.Values(remove))}
+}
+
+// Redirect is the filter that answers with a redirect. Empty parts stay as the
+// request has them; path replaces the whole path.
+func Redirect(scheme, host, path string, code int) Filter {
+	r := &RequestRedirect{Scheme: scheme, Hostname: host, StatusCode: code}
+	if path != "" {
+		r.Path = &PathModifier{Type: "ReplaceFullPath", ReplaceFullPath: path}
+	}
+	return Filter{Type: "RequestRedirect", RequestRedirect: r}
 }

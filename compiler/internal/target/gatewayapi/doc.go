@@ -1,0 +1,13 @@
+// Package gatewayapi turns a mesh into Gateway API objects: a Gateway and its
+// HTTPRoutes for each gateway, and an HTTPRoute with a Service as its parent for
+// each HTTP port of a service.
+//
+// In: a linked mesh and the column of the feature matrix. Out: one YAML artifact
+// per object, with sorted keys, and problems. What Gateway API cannot say (grants,
+// mTLS modes, outlier detection, …) is an error with the reason, and what it says
+// with a loss is a warning: nothing is dropped in silence. The mesh is never changed.
+//
+// Versions are Services here: a service with one version is the Service of its
+// name, and version v of a service s with several is the Service "s-v", which must
+// exist beside these objects.
+package gatewayapi

@@ -1,0 +1,289 @@
+package gatewayapi
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// maxRules is how many rules the HTTPRoute schema allows.
+const maxRules = 16
+
+// Emit compiles the mesh to Gateway API objects, one artifact each, sorted by
+// path. locate gives the user's position of a mesh path (nil: the path stands in
+// place of the file). With an error among the problems there are no artifacts.
+func Emit(m *model.Mesh, cells Column, locate func(meshPath string) diag.Pos) ([]release.Artifact, diag.List) {
+	if locate == nil {
+		locate = func(p string) diag.Pos { return diag.Pos{File: p} }
+	}
+	e := &emitter{m: m, cells: cells, at: locate, grants: map[[2]string]bool{}}
+	e.refusals()
+	for _, s := range m.Services {
+		e.service(s)
+	}
+	for _, g := range m.Gateways {
+		e.gateway(g)
+	}
+	e.referenceGrants()
+	problems := e.problems.Sorted()
+	if problems.HasErrors() {
+		return nil, problems
+	}
+	slices.SortFunc(e.artifacts, func(a, b release.Artifact) int { return cmp.Compare(a.Path, b.Path) })
+	return e.artifacts, problems
+}
+
+type emitter struct {
+	m         *model.Mesh
+	cells     Column
+	at        func(string) diag.Pos
+	artifacts []release.Artifact
+	problems  diag.List
+	// grants are the pairs (namespace of a route, namespace of a Service behind it).
+	grants map[[2]string]bool
+}
+
+func (e *emitter) problem(d diag.Diagnostic) { e.problems = append(e.problems, d) }
+
+// refusals reports what holds for whole services and no object can say.
+func (e *emitter) refusals() {
+	e.problem(diag.Warn(diag.CodeApproximate, e.at(""),
+		"Gateway API has neither mTLS nor authorization: strict mTLS and default deny are left to the mesh that runs these objects"))
+	for _, s := range e.m.Services {
+		path := model.ServicePath(s.ID)
+		for _, p := range s.Ports {
+			if p.MTLS != model.Strict {
+				e.problem(diag.New(diag.CodeUnsupported, e.at(path), "the gateway-api target cannot say mTLS mode %q of port %q", p.MTLS, p.Name))
+			}
+			if !p.Protocol.IsHTTP() && (len(s.Versions) > 1 || len(s.Routes) > 1) {
+				e.problem(diag.New(diag.CodeUnsupported, e.at(path), "the gateway-api target cannot route TCP port %q of %q to versions", p.Name, s.ID))
+			}
+		}
+		for _, g := range s.Grants {
+			e.problem(diag.New(diag.CodeUnsupported, e.at(model.GrantPath(s.ID, g.Name)), "the gateway-api target cannot say grants: Gateway API has no authorization"))
+		}
+		if len(s.Versions) > 1 {
+			var names []string
+			for _, v := range s.Versions {
+				names = append(names, strconv.Quote(backendName(s, v.Name)))
+			}
+			e.problem(diag.Warn(diag.CodeApproximate, e.at(path), "the versions of %q are the Services %s, which must exist beside these objects", s.ID, strings.Join(names, ", ")))
+		}
+		e.checkTraits(s.Traits, path, false)
+	}
+	for _, x := range e.m.Externals {
+		e.problem(diag.New(diag.CodeUnsupported, e.at(model.ExternalPath(x.ID)), "the gateway-api target cannot say the external %q: a backend is a Service", x.ID))
+	}
+}
+
+// checkTraits holds a set against the column. On a service no trait has a form.
+func (e *emitter) checkTraits(s trait.Set, path string, route bool) {
+	for _, name := range s.Names() {
+		l, ok := e.cells[name]
+		switch {
+		case !ok:
+			e.problem(diag.New(diag.CodeUnsupported, e.at(path), "the gateway-api target does not know the feature %q", name))
+		case l.refusal != "":
+			e.problem(diag.New(diag.CodeUnsupported, e.at(path), "the gateway-api target cannot say %q: %s", name, l.refusal))
+		case !route || l.rule == nil:
+			e.problem(diag.New(diag.CodeUnsupported, e.at(path), "the gateway-api target has no form of %q here", name))
+		case l.loss != "":
+			e.problem(diag.Warn(diag.CodeApproximate, e.at(path), "the gateway-api target says %q with a loss: %s", name, l.loss))
+		}
+	}
+}
+
+// backendName is the Service of a version.
+func backendName(s *model.Service, version string) string {
+	if len(s.Versions) == 1 {
+		return s.Name
+	}
+	return s.Name + "-" + version
+}
+
+// service writes an HTTPRoute per HTTP port, attached to the Service (every
+// caller in the mesh meets it).
+func (e *emitter) service(s *model.Service) {
+	for _, p := range s.Ports {
+		if !p.Protocol.IsHTTP() {
+			continue
+		}
+		var rs []rule
+		for _, r := range s.Routes {
+			to := make([]model.Target, len(r.To))
+			for i, t := range r.To {
+				to[i] = model.Target{Service: s.ID, Port: p.Name, Version: t.Version, Weight: t.Weight}
+			}
+			rs = append(rs, rule{path: model.RoutePath(s.ID, r.Name), match: r.Match, to: to, traits: r.Traits})
+		}
+		core := ""
+		parent := ParentRef{Group: &core, Kind: "Service", Name: s.Name, Port: p.Number}
+		e.routes(s.Namespace, s.Name+".port."+p.Name, parent, nil, rs)
+	}
+}
+
+// gateway writes the Gateway and an HTTPRoute per host.
+func (e *emitter) gateway(g *model.Gateway) {
+	spec := gatewaySpec{GatewayClassName: GatewayClass, Listeners: []listener{{Name: "http", Port: g.Port, Protocol: "HTTP"}}}
+	if g.Host != "" && g.Host != "0.0.0.0" {
+		spec.Addresses = []gwAddr{{Type: "IPAddress", Value: g.Host}}
+	}
+	e.write(object{version, "Gateway", metadata{g.Name, g.Namespace}, spec})
+	for _, h := range g.Hosts {
+		var rs []rule
+		for _, r := range e.m.GatewayRoutes(g, h) {
+			path := model.GatewayRoutePath(g.ID, h.Name, r.Gateway.Name)
+			if len(r.Lost) > 0 {
+				e.problem(diag.New(diag.CodeSplit, e.at(path), "the services of this split differ in %s, and one weighted route has only one of each", strings.Join(r.Lost, ", ")))
+				continue
+			}
+			rs = append(rs, rule{path: path, match: r.Match, to: r.To, traits: r.Traits, notFound: r.NotFound})
+		}
+		name, hostnames := hostObject(g.Name, h.Name)
+		e.routes(g.Namespace, name, ParentRef{Kind: "Gateway", Name: g.Name}, hostnames, rs)
+	}
+}
+
+// hostObject names the HTTPRoute of a host. Names of gateways have no dot, so
+// the second label tells the kinds apart.
+func hostObject(gateway, host string) (name string, hostnames []string) {
+	switch suffix, wild := strings.CutPrefix(host, "*."); {
+	case host == "*":
+		return gateway + ".all", nil
+	case wild:
+		return gateway + ".wild." + suffix, []string{host}
+	}
+	return gateway + ".host." + host, []string{host}
+}
+
+// rule is a route before it is a Rule.
+type rule struct {
+	path     string
+	match    model.Match
+	to       []model.Target
+	traits   trait.Set
+	notFound bool
+}
+
+// routes writes the rules of one parent, in as many HTTPRoutes as the schema's
+// limit on rules asks for.
+func (e *emitter) routes(namespace, name string, parent ParentRef, hostnames []string, rs []rule) {
+	e.checkOrder(rs)
+	var rules []Rule
+	for _, r := range rs {
+		if r.notFound {
+			continue // what no rule takes is answered 404; checkOrder saw that none follows
+		}
+		rules = append(rules, e.rule(namespace, r))
+	}
+	for i := 0; i*maxRules < len(rules); i++ {
+		n := name
+		if i > 0 {
+			n += ".part" + strconv.Itoa(i+1)
+		}
+		part := rules[i*maxRules : min(len(rules), (i+1)*maxRules)]
+		e.write(object{version, "HTTPRoute", metadata{n, namespace}, routeSpec{[]ParentRef{parent}, hostnames, part}})
+	}
+}
+
+func (e *emitter) rule(namespace string, r rule) Rule {
+	ms, losses, err := matches(r.match)
+	if err != nil {
+		e.problem(diag.New(diag.CodeMatch, e.at(r.path), "the gateway-api target: %v", err))
+	}
+	for _, l := range losses {
+		e.problem(diag.Warn(diag.CodeApproximate, e.at(r.path), "the gateway-api target: %s", l))
+	}
+	out := Rule{Matches: ms}
+	for _, t := range r.to {
+		s := e.m.Service(t.Service)
+		if s == nil || t.Weight <= 0 {
+			continue // an external: refused already
+		}
+		p, _ := s.Port(t.Port)
+		b := BackendRef{Name: backendName(s, t.Version), Port: p.Number, Weight: t.Weight}
+		if s.Namespace != namespace {
+			b.Namespace = s.Namespace
+			e.grants[[2]string{namespace, s.Namespace}] = true
+		}
+		out.BackendRefs = append(out.BackendRefs, b)
+	}
+	e.checkTraits(r.traits, r.path, true)
+	x := &Ctx{Mesh: e.m, path: r.path, problems: &e.problems, locate: e.at}
+	for _, name := range r.traits.Names() {
+		if f := e.cells[name].rule; f != nil {
+			v, _ := r.traits.Lookup(name)
+			f(&out, v, x)
+		}
+	}
+	if out.Timeouts != nil && out.Timeouts.Request != "" {
+		text, err := duration(out.Timeouts.Request)
+		if err != nil {
+			x.Problem("%v", err)
+		}
+		out.Timeouts = &Timeouts{Request: text}
+	}
+	if len(r.to) == 0 && len(out.Filters) == 0 {
+		e.problem(diag.New(diag.CodeNoAnswer, e.at(r.path), "the gateway-api target: the route sends requests nowhere and no feature answers them"))
+	}
+	return out
+}
+
+// checkOrder refuses rules that Gateway API would try in another order than the
+// mesh does: it sorts by kind and length of the path, method and headers, and
+// keeps the written order only for equals within one object.
+func (e *emitter) checkOrder(rs []rule) {
+	for j, b := range rs {
+		for i, a := range rs[:j] {
+			if _, both := model.IntersectMatches(a.match, b.match); !both {
+				continue
+			}
+			first, tie, known := precedes(a.match, b.match)
+			sameObject := i/maxRules == j/maxRules
+			switch {
+			case a.notFound:
+				e.problem(diag.New(diag.CodeOrder, e.at(b.path), "the gateway-api target cannot answer 404 for what %q takes without a route of its service, and would try this route", a.path))
+			case !known:
+				e.problem(diag.New(diag.CodeOrder, e.at(b.path), "the gateway-api target leaves it to the implementation whether %q or this route takes a request that both match", a.path))
+			case !first || (tie && !sameObject):
+				e.problem(diag.New(diag.CodeOrder, e.at(b.path), "the gateway-api target would try this route before %q, which the mesh tries first", a.path).
+					WithFix("make their matches disjoint, or order them by path, method and headers"))
+			}
+		}
+	}
+}
+
+// referenceGrants allow routes to name Services of other namespaces.
+func (e *emitter) referenceGrants() {
+	pairs := slices.SortedFunc(maps.Keys(e.grants), func(a, b [2]string) int {
+		return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1]))
+	})
+	for _, p := range pairs {
+		e.write(object{beta, "ReferenceGrant", metadata{"meshc-from-" + p[0], p[1]}, grantSpec{
+			From: []grantRef{{Group: group, Kind: "HTTPRoute", Namespace: p[0]}},
+			To:   []grantRef{{Group: "", Kind: "Service"}},
+		}})
+	}
+}
+
+// write adds an object's artifact. YAML of plain structs cannot fail.
+func (e *emitter) write(o object) {
+	b, err := yaml.Marshal(o)
+	if err != nil {
+		e.problem(diag.New(diag.CodeInconsistent, e.at(""), "writing %s %q: %v", o.Kind, o.Metadata.Name, err))
+		return
+	}
+	e.artifacts = append(e.artifacts, release.Artifact{
+		Path:  "targets/gateway-api/" + o.Metadata.Namespace + "/" + strings.ToLower(o.Kind) + "-" + o.Metadata.Name + ".yaml",
+		Bytes: b,
+	})
+}
