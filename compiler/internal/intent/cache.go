@@ -1,0 +1,229 @@
+package intent
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"cuelang.org/go/cue/parser"
+
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/schemas"
+)
+
+// Cache keeps evaluated packages by key. A key names all that the value depends
+// on, so an entry never goes stale. Get and Put are called from several
+// goroutines; a Put that fails is a later miss.
+type Cache interface {
+	Get(key string) ([]byte, bool)
+	Put(key string, b []byte)
+}
+
+// cacheFormat changes whenever the cached form or the meaning of an evaluation does
+// (a new CUE library, another index).
+const cacheFormat = "1 cue v0.17.1"
+
+// cached evaluates a unit, or takes it from the cache. Only packages without any
+// problem are kept.
+func (s *session) cached(u unit) result {
+	c := s.options.Cache
+	if c == nil {
+		return s.evaluate(u)
+	}
+	key := s.layout.key(u)
+	memory, _ := c.(*Memory)
+	if memory != nil {
+		if p, ok := memory.pkg(key); ok {
+			return result{pkg: p, pos: p.Mesh.pos}
+		}
+	}
+	if b, ok := c.Get(key); ok {
+		if p, err := decodeEntry(u.dir, b); err == nil {
+			memory.keep(key, p)
+			return result{pkg: p, pos: p.Mesh.pos}
+		}
+	}
+	res := s.evaluate(u)
+	if res.pkg != nil && len(res.diags) == 0 {
+		memory.keep(key, res.pkg)
+		if b, err := encodeEntry(res.pkg); err == nil {
+			c.Put(key, b)
+		}
+	}
+	return res
+}
+
+func (s *session) evaluate(u unit) result {
+	if s.options.Progress != nil {
+		s.options.Progress(u.dir)
+	}
+	return s.layout.evaluate(u)
+}
+
+// entry is the cached form of a package.
+type entry struct {
+	Sum  string // of Mesh and Pos: a torn or edited file is a miss
+	Mesh json.RawMessage
+	Pos  json.RawMessage
+}
+
+func encodeEntry(p *Package) ([]byte, error) {
+	mesh, err := json.Marshal(p.Mesh.value)
+	if err != nil {
+		return nil, fmt.Errorf("encoding package %q: %w", p.Dir, err)
+	}
+	pos, err := json.Marshal(p.Mesh.pos.pos)
+	if err != nil {
+		return nil, fmt.Errorf("encoding positions of package %q: %w", p.Dir, err)
+	}
+	return json.Marshal(entry{Sum: sum(mesh, pos), Mesh: mesh, Pos: pos})
+}
+
+func decodeEntry(dir string, b []byte) (*Package, error) {
+	var e entry
+	if err := json.Unmarshal(b, &e); err != nil {
+		return nil, fmt.Errorf("reading a cache entry: %w", err)
+	}
+	if e.Sum != sum(e.Mesh, e.Pos) {
+		return nil, fmt.Errorf("reading a cache entry: wrong checksum")
+	}
+	x := &index{pos: map[string]diag.Pos{}}
+	if err := json.Unmarshal(e.Pos, &x.pos); err != nil {
+		return nil, fmt.Errorf("reading a cache entry: %w", err)
+	}
+	return newPackage(dir, e.Mesh, x)
+}
+
+func sum(parts ...[]byte) string {
+	h := sha256.New()
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d\n", len(p))
+		h.Write(p)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// key is the digest of everything that the unit's value depends on: the schema,
+// its own files and those of the packages that it imports, by path and bytes.
+func (l *layout) key(u unit) string {
+	files := map[string]bool{}
+	l.imports(slices.Concat(u.base, u.overlay), files)
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\n%s\n%s\n%s\n%d %d\n", cacheFormat, schemas.Digest(), l.module, u.dir, len(u.base), len(u.overlay))
+	add := func(p string) {
+		fmt.Fprintf(h, "%d %s %d\n", len(p), p, len(l.tree.Files[p]))
+		h.Write(l.tree.Files[p])
+	}
+	for _, p := range slices.Concat(u.base, u.overlay) {
+		add(p)
+	}
+	for _, p := range slices.Sorted(maps.Keys(files)) {
+		add(p)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// imports adds to files what the given ones import from this repository,
+// transitively. The lint refuses escapes in import paths, so a file whose bytes
+// do not hold the module's name imports nothing of it.
+func (l *layout) imports(paths []string, files map[string]bool) {
+	if l.module == "" {
+		return
+	}
+	for _, p := range paths {
+		text := string(l.tree.Files[p])
+		if !strings.Contains(text, l.module) {
+			continue
+		}
+		f, err := parser.ParseFile(p, text, parser.ImportsOnly)
+		if err != nil {
+			continue // it will not be cached
+		}
+		for spec := range f.ImportSpecs() {
+			s, _ := unquote(spec.Path)
+			dir, ok := l.localDir(splitImport(s))
+			if !ok {
+				continue
+			}
+			for _, q := range l.base[dir] {
+				if !files[q] {
+					files[q] = true
+					l.imports([]string{q}, files)
+				}
+			}
+		}
+	}
+}
+
+// packageName reads the package clause of a file, "" if there is none.
+func packageName(src []byte) string {
+	f, err := parser.ParseFile("", src, parser.PackageClauseOnly)
+	if err != nil {
+		return ""
+	}
+	return f.PackageName()
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// Memory is a Cache for a process that loads again and again. It keeps ready
+// packages, so that one edit costs one package, and asks the cache below for
+// the rest. At most max packages are kept, the oldest go first.
+type Memory struct {
+	below Cache // may be nil
+	max   int
+
+	mu    sync.Mutex
+	pkgs  map[string]*Package
+	order []string // keys, oldest first
+}
+
+// NewMemory makes an empty Memory for at most max packages (at least one) over
+// another cache, or over none.
+func NewMemory(max int, below Cache) *Memory {
+	return &Memory{below: below, max: max, pkgs: map[string]*Package{}}
+}
+
+// Get asks the cache below.
+func (m *Memory) Get(key string) ([]byte, bool) {
+	if m.below == nil {
+		return nil, false
+	}
+	return m.below.Get(key)
+}
+
+// Put writes to the cache below.
+func (m *Memory) Put(key string, b []byte) {
+	if m.below != nil {
+		m.below.Put(key, b)
+	}
+}
+
+func (m *Memory) pkg(key string) (*Package, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, ok := m.pkgs[key]
+	return p, ok
+}
+
+func (m *Memory) keep(key string, p *Package) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.pkgs[key]; ok {
+		return
+	}
+	m.pkgs[key] = p
+	m.order = append(m.order, key)
+	for len(m.order) > max(1, m.max) {
+		delete(m.pkgs, m.order[0])
+		m.order = m.order[1:]
+	}
+}

@@ -1,0 +1,116 @@
+package intent
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/parser"
+	"cuelang.org/go/cue/token"
+
+	"meshc.dev/meshc/compiler/internal/source"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// environmentsDir holds one folder per environment; below it, files join the
+// package of the same path.
+const environmentsDir = "environments"
+
+// layout is the tree cut into packages.
+type layout struct {
+	tree     source.Tree
+	module   string              // the repository's CUE module, "" if it names none
+	base     map[string][]string // folder → paths of its CUE files, sorted
+	overlays map[string][]string // environment → paths below its folder, sorted
+}
+
+func newLayout(t source.Tree) (*layout, diag.List) {
+	l := &layout{tree: t, module: moduleName(t), base: map[string][]string{}, overlays: map[string][]string{}}
+	var diags diag.List
+	for _, p := range t.Paths() {
+		if path.Ext(p) != ".cue" || strings.HasPrefix(p, "cue.mod/") {
+			continue
+		}
+		env, _, isOverlay := splitOverlay(p)
+		switch {
+		case isOverlay && env == "":
+			diags = append(diags, diag.New(diag.CodePackage, diag.Pos{File: p}, "%q lies in no environment's folder", p).
+				WithFix("move it to %s/<environment>/<path of the package>/", environmentsDir))
+		case isOverlay:
+			l.overlays[env] = append(l.overlays[env], p)
+		default:
+			l.base[path.Dir(p)] = append(l.base[path.Dir(p)], p)
+		}
+	}
+	return l, diags
+}
+
+// splitOverlay cuts environments/<env>/<dir>/x.cue into env and dir.
+func splitOverlay(p string) (env, dir string, ok bool) {
+	rest, ok := strings.CutPrefix(p, environmentsDir+"/")
+	if !ok {
+		return "", "", false
+	}
+	env, file, inFolder := strings.Cut(rest, "/")
+	if !inFolder {
+		return "", "", true
+	}
+	return env, path.Dir(file), true
+}
+
+// moduleName reads the module's path without evaluating anything.
+func moduleName(t source.Tree) string {
+	f, err := parser.ParseFile(source.ModuleFile, t.Files[source.ModuleFile])
+	if err != nil {
+		return ""
+	}
+	for _, d := range f.Decls {
+		field, ok := d.(*ast.Field)
+		if !ok {
+			continue
+		}
+		name, _ := labelName(field.Label)
+		lit, ok := field.Value.(*ast.BasicLit)
+		if name != "module" || !ok || lit.Kind != token.STRING {
+			continue
+		}
+		v, _ := unquote(lit)
+		mod, _, _ := strings.Cut(v, "@")
+		return mod
+	}
+	return ""
+}
+
+// unit is one package to evaluate: the files of its folder, then those of the
+// environment.
+type unit struct {
+	dir     string
+	base    []string
+	overlay []string
+}
+
+// units returns the packages for an environment, sorted by folder.
+func (l *layout) units(env string) []unit {
+	byDir := map[string]*unit{}
+	at := func(dir string) *unit {
+		if byDir[dir] == nil {
+			byDir[dir] = &unit{dir: dir}
+		}
+		return byDir[dir]
+	}
+	for dir, files := range l.base {
+		at(dir).base = files
+	}
+	for _, p := range l.overlays[env] {
+		_, dir, _ := splitOverlay(p)
+		u := at(dir)
+		u.overlay = append(u.overlay, p)
+	}
+	out := make([]unit, 0, len(byDir))
+	for _, u := range byDir {
+		out = append(out, *u)
+	}
+	slices.SortFunc(out, func(a, b unit) int { return strings.Compare(a.dir, b.dir) })
+	return out
+}

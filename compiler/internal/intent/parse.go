@@ -1,0 +1,129 @@
+package intent
+
+import (
+	"strconv"
+	"strings"
+
+	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/errors"
+	"cuelang.org/go/cue/literal"
+	"cuelang.org/go/cue/parser"
+	"cuelang.org/go/cue/token"
+
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/schemas"
+)
+
+// maxNodes bounds the syntax tree of one file.
+const maxNodes = 2_000_000
+
+// parsed is one file after the lint.
+type parsed struct {
+	path string
+	file *ast.File // nil after a syntax error
+}
+
+// parse reads one file and reports what the lint refuses. Comments are dropped:
+// nothing needs them.
+func (l *layout) parse(p string) (parsed, diag.List) {
+	f, err := parser.ParseFile(p, l.tree.Files[p], parser.Version(schemas.LanguageVersion))
+	if err != nil {
+		return parsed{path: p}, syntaxErrors(p, err)
+	}
+	t := &lint{module: l.module}
+	t.file(f)
+	return parsed{path: p, file: f}, t.diags
+}
+
+func syntaxErrors(p string, err error) diag.List {
+	var out diag.List
+	for _, e := range errors.Errors(err) {
+		at := userPos(e.Position())
+		if at.File == "" {
+			at = diag.Pos{File: p}
+		}
+		out = append(out, diag.New(diag.CodeSyntax, at, "%s", oneLine(message(e))).
+			WithFix("run `cue fmt` on the file to see how it is read"))
+	}
+	return out
+}
+
+func unquote(lit *ast.BasicLit) (string, bool) {
+	s, err := literal.Unquote(lit.Value)
+	return s, err == nil
+}
+
+// lint reports what would escape the schema or read more than the tree.
+type lint struct {
+	module string
+	diags  diag.List
+	nodes  int
+}
+
+func (t *lint) fail(c diag.Code, p token.Pos, format string, args ...any) *diag.Diagnostic {
+	t.diags = append(t.diags, diag.New(c, userPos(p), format, args...))
+	return &t.diags[len(t.diags)-1]
+}
+
+func (t *lint) file(f *ast.File) {
+	if f.PackageName() == "" {
+		t.fail(diag.CodePackage, f.Pos(), "the file has no package clause").Fix = "write `package <name>` on its first line"
+		if at := &t.diags[len(t.diags)-1].Pos; at.Line == 0 {
+			*at = diag.Pos{File: f.Filename, Line: 1, Col: 1}
+		}
+	}
+	for spec := range f.ImportSpecs() {
+		t.importSpec(spec)
+	}
+	for _, d := range f.Decls {
+		t.topLevel(d)
+	}
+	ast.Walk(f, t.node, nil)
+}
+
+func (t *lint) node(n ast.Node) bool {
+	if t.nodes++; t.nodes == maxNodes {
+		t.fail(diag.CodeTooLarge, n.Pos(), "the file has more than %d syntax elements", maxNodes)
+	}
+	if a, ok := n.(*ast.Attribute); ok {
+		t.fail(diag.CodeAttribute, a.Pos(), "the attribute %q is not allowed: attributes change what CUE reads", oneLine(a.Text)).
+			Fix = "remove the attribute; what differs per environment belongs into environments/<name>/"
+	}
+	return t.nodes < maxNodes
+}
+
+// topLevel allows the field mesh, definitions, hidden fields, let and
+// comprehensions. Anything else at the top of a file is not checked by the
+// schema, so that a misspelt "mehs" would be dropped in silence.
+func (t *lint) topLevel(d ast.Decl) {
+	switch d := d.(type) {
+	case *ast.EmbedDecl:
+		t.fail(diag.CodeTopLevel, d.Pos(), "a value embedded at the top of a file switches the checking of names off").
+			Fix = "write `mesh: intent.#Mesh`"
+	case *ast.Ellipsis:
+		t.fail(diag.CodeTopLevel, d.Pos(), "`...` at the top of a file has no meaning here").Fix = "remove it"
+	case *ast.Field:
+		name, ok := labelName(d.Label)
+		if !ok {
+			t.fail(diag.CodeTopLevel, d.Pos(), "a computed field at the top of a file is not checked").Fix = "write it inside `mesh`"
+			return
+		}
+		if id, isIdent := d.Label.(*ast.Ident); name == "mesh" || isIdent && isPrivate(id.Name) {
+			return
+		}
+		t.fail(diag.CodeTopLevel, d.Pos(), "the field %q at the top of a file means nothing to meshc", name).
+			Fix = topLevelFix(name)
+	}
+}
+
+func topLevelFix(name string) string {
+	if near, ok := nearest(name, []string{"mesh"}); ok {
+		return "did you mean " + strconv.Quote(near) + "?"
+	}
+	return "write it inside `mesh`, or as a definition (#" + strings.TrimLeft(name, "_") + ") if other fields use it"
+}
+
+func isPrivate(name string) bool { return strings.HasPrefix(name, "_") || strings.HasPrefix(name, "#") }
+
+// builtins are the packages of CUE's library that only compute.
+var builtins = []string{"list", "math", "net", "regexp", "strconv", "strings", "struct", "time"}
