@@ -1,0 +1,157 @@
+package prove
+
+import (
+	"errors"
+	"slices"
+
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// problem is one scope's rules over atoms.
+type problem struct {
+	scope  space.Scope
+	limits Limits
+	dims   []space.Dim // single-valued dimensions in use; a rule's dims has the same length
+	atoms  []*atoms    // per dimension in use
+	header []*atoms    // per header in use
+	names  []string    // their names
+	preds  []pred
+	index  map[string]int // test key → pred
+}
+
+// pred is a header's test without its Not: "some line is in one of these".
+type pred struct {
+	header int
+	in     bitset
+}
+
+// literal says that a pred is true or false.
+type literal struct {
+	pred int
+	want bool
+}
+
+// coded is a rule over atoms.
+type coded struct {
+	rule space.Rule
+	key  string
+	then string
+	dims []bitset // nil: unrestricted
+	lits []literal
+	// never says that no request can match.
+	never bool
+}
+
+// newProblem atomizes all dimensions that the rules test.
+func newProblem(scope space.Scope, lim Limits, lists ...space.List) (*problem, error) {
+	p := &problem{scope: scope, limits: lim.withDefaults(), index: map[string]int{}}
+	patterns := map[space.Dim]map[space.Pattern]bool{}
+	var order []space.Dim
+	for _, l := range lists {
+		for _, r := range l {
+			for _, t := range r.When {
+				if patterns[t.Dim] == nil {
+					patterns[t.Dim] = map[space.Pattern]bool{}
+					order = append(order, t.Dim)
+				}
+				for _, x := range t.Any {
+					patterns[t.Dim][x] = true
+				}
+			}
+		}
+	}
+	slices.Sort(order)
+	for _, d := range order {
+		sorted := make([]space.Pattern, 0, len(patterns[d]))
+		for x := range patterns[d] {
+			sorted = append(sorted, x)
+		}
+		slices.SortFunc(sorted, comparePatterns)
+		a, err := atomize(sorted, universe(d, sorted), p.limits.States)
+		var over errStates
+		if errors.As(err, &over) {
+			return nil, &BudgetError{Scope: scope, Dimension: d, Budget: over.budget}
+		}
+		if err != nil {
+			return nil, err
+		}
+		if name, ok := d.Header(); ok {
+			p.header, p.names = append(p.header, a), append(p.names, name)
+		} else {
+			p.dims, p.atoms = append(p.dims, d), append(p.atoms, a)
+		}
+	}
+	return p, nil
+}
+
+// list codes a list: later repeats of a rule's conditions are dropped, because
+// they decide nothing and would be told as differences.
+func (p *problem) list(l space.List) []coded {
+	var out []coded
+	seen := map[string]bool{}
+	for _, r := range l {
+		c := p.code(r)
+		if conditions := conditionsKey(r); !seen[conditions] {
+			seen[conditions] = true
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func conditionsKey(r space.Rule) string { return space.Rule{When: r.When}.Key() }
+
+func (p *problem) code(r space.Rule) coded {
+	then := r.Then.Key()
+	c := coded{rule: r, then: then, key: conditionsKey(r) + then, dims: make([]bitset, len(p.dims))}
+	for _, t := range r.When {
+		if name, ok := t.Dim.Header(); ok {
+			l := literal{p.pred(name, t), !t.Not}
+			c.never = c.never || slices.Contains(c.lits, literal{l.pred, !l.want})
+			c.lits = append(c.lits, l)
+			continue
+		}
+		i := slices.Index(p.dims, t.Dim)
+		d := p.atoms[i].domain(t.Any)
+		if t.Not {
+			d = fullBits(len(p.atoms[i].witness)).minus(d)
+		}
+		if c.dims[i] != nil {
+			d = d.and(c.dims[i])
+		}
+		c.dims[i] = d
+		c.never = c.never || d.empty()
+	}
+	return c
+}
+
+func (p *problem) pred(name string, t space.Test) int {
+	t.Not = false
+	key := t.Key()
+	if i, ok := p.index[key]; ok {
+		return i
+	}
+	h := slices.Index(p.names, name)
+	p.preds = append(p.preds, pred{header: h, in: p.header[h].domain(t.Any)})
+	p.index[key] = len(p.preds) - 1
+	return len(p.preds) - 1
+}
+
+// meet reports whether some request may match both rules, as far as the single
+// dimensions and plain contradictions of headers tell.
+func meet(a, b *coded) bool {
+	if a.never || b.never {
+		return false
+	}
+	for i, d := range a.dims {
+		if d != nil && b.dims[i] != nil && !d.meets(b.dims[i]) {
+			return false
+		}
+	}
+	for _, l := range a.lits {
+		if len(b.lits) > 0 && slices.Contains(b.lits, literal{l.pred, !l.want}) {
+			return false
+		}
+	}
+	return true
+}
