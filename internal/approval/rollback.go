@@ -1,0 +1,191 @@
+package approval
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/gitrepo"
+)
+
+// maxSkip bounds how many rollback records a server may have missed.
+const maxSkip = 1000
+
+// rollback is a rollback record that counts.
+type rollback struct {
+	n   int64
+	msg RollbackMessage
+	who Vouch
+	tag gitrepo.Tag
+	// inForce says that the ref has no first-parent descendant of From yet.
+	inForce bool
+}
+
+// newestRollback finds the newest record after those already taken into account.
+func (v *verifier) newestRollback() *rollback {
+	prefix := rollbackTags(v.c.Environment)
+	var out *rollback
+	for _, name := range v.c.Snapshot.TagNames(prefix) {
+		n, ok := number(strings.TrimPrefix(name, prefix))
+		if !ok || n <= v.s.Place.Rollbacks || (out != nil && n < out.n) {
+			continue
+		}
+		if n > v.s.Place.Rollbacks+maxSkip {
+			v.ignore(name, fmt.Errorf("number %d is far beyond the last, %d", n, v.s.Place.Rollbacks))
+			continue
+		}
+		r, err := v.readRollback(name, n)
+		if err != nil {
+			v.ignore(name, err)
+			continue
+		}
+		out = r
+	}
+	return out
+}
+
+func (v *verifier) readRollback(name string, n int64) (*rollback, error) {
+	tag, err := v.c.Snapshot.Tag(name)
+	if err != nil {
+		return nil, err
+	}
+	w, no := v.t.vouch(tag.Signature, v.now)
+	if no != nil {
+		return nil, no
+	}
+	r := &rollback{n: n, who: w, tag: tag}
+	if err := decode(tag.Message, &r.msg); err != nil {
+		return nil, err
+	}
+	m := r.msg
+	switch {
+	case m.Repository != v.t.Repository:
+		return nil, fmt.Errorf("it is about repository %q, this is %q", m.Repository, v.t.Repository)
+	case m.Environment != v.c.Environment:
+		return nil, fmt.Errorf("it is about environment %q", m.Environment)
+	case m.To != tag.Commit || !gitrepo.IsHash(m.From) || m.From == m.To:
+		return nil, fmt.Errorf("from and to are not two commits, or to is not the tagged one")
+	case strings.TrimSpace(m.Reason) == "":
+		return nil, fmt.Errorf("it gives no reason")
+	case !v.onLine(m.To):
+		return nil, fmt.Errorf("it goes to %s, which is not on %s", short(m.To), v.t.Ref)
+	}
+	if err := v.endsOf(m); err != nil {
+		return nil, err
+	}
+	if err := v.mayRollBack(m, w); err != nil {
+		return nil, err
+	}
+	r.inForce = v.index(m.From) < 0 || v.index(m.From) == len(v.line)-1
+	return r, nil
+}
+
+// endsOf checks From against what was approved: it must be the furthest approved
+// commit, or a later one that this server has not seen yet and verifies now.
+func (v *verifier) endsOf(m RollbackMessage) error {
+	after := v.index(m.From) >= 0
+	if v.s.Commit != "" {
+		after = m.From == v.s.Tip || v.index(m.From) > v.index(v.s.Tip)
+		if m.From != v.s.Tip && v.index(v.s.Tip) < 0 && v.s.Tip != v.t.RootCommit {
+			after = false
+		}
+	}
+	if !after {
+		return fmt.Errorf("it goes back from %s, which is not the last approved commit", short(m.From))
+	}
+	if _, err := v.c.Snapshot.Chain(m.To, m.From); err != nil {
+		if errors.Is(err, gitrepo.ErrNotAncestor) {
+			return fmt.Errorf("%s is not a first-parent ancestor of %s", short(m.To), short(m.From))
+		}
+		return err
+	}
+	return nil
+}
+
+// mayRollBack asks the policy: the environment's rollback signers or, without
+// any, somebody who may approve every path that going back changes.
+func (v *verifier) mayRollBack(m RollbackMessage, w Vouch) error {
+	if len(v.env.RollbackSigners) > 0 {
+		if !slices.Contains(v.env.RollbackSigners, w.Signer) {
+			return fmt.Errorf("%q (%s) may not sign rollbacks", w.Signer, w.Key)
+		}
+		return nil
+	}
+	from, err := v.c.Snapshot.Commit(m.From)
+	if err != nil {
+		return err
+	}
+	to, err := v.c.Snapshot.Commit(m.To)
+	if err != nil {
+		return err
+	}
+	paths, err := v.c.Snapshot.Differ(from.Tree, to.Tree)
+	if err != nil {
+		return err
+	}
+	for _, p := range paths {
+		if rule, ok := v.t.RuleFor(p); !ok || !slices.Contains(rule.Signers, w.Signer) {
+			return fmt.Errorf("%q (%s) may not approve path %q, which going back changes", w.Signer, w.Key, p)
+		}
+	}
+	if !v.t.anyRule(w.Signer) {
+		return fmt.Errorf("no rule names %q", w.Signer)
+	}
+	return nil
+}
+
+// goingBack settles what a rollback record, new or already taken, allows: only
+// its `to`, until the ref has a first-parent descendant of its `from`.
+func (v *verifier) goingBack() error {
+	v.rollback = v.newestRollback()
+	if r := v.rollback; r != nil {
+		v.keys = append(v.keys, r.who.Key)
+		if r.inForce && v.c.Commit != r.msg.To {
+			return refuse(LinkRollback, diag.CodeRollback, v.c.Commit, "rollback %d (%s) says that %s is served", r.n, r.msg.Reason, short(r.msg.To)).
+				fix("add a commit after %s that repairs what was wrong", short(r.msg.From))
+		}
+		if r.inForce {
+			v.record.Rollback = &RollbackTaken{TagEvidence{r.tag.Name, r.who.Signer, r.who.Key}, r.msg.From, r.msg.Reason}
+		}
+		if r.inForce || v.at > v.index(r.msg.From) {
+			return nil
+		}
+	}
+	if v.s.Commit != "" && v.s.rolledBack() && v.onLine(v.s.Tip) && v.at <= v.index(v.s.Tip) {
+		return refuse(LinkRollback, diag.CodeRollback, v.c.Commit, "%s is served since a rollback from %s", short(v.s.Commit), short(v.s.Tip)).
+			fix("add a commit after %s that repairs what was wrong", short(v.s.Tip))
+	}
+	return nil
+}
+
+// Next names the commit that should be served now: the newest rollback's `to`
+// while it is in force; with positions by tag the commit of the newest statement;
+// else the ref's head. It says nothing about whether that commit is approved.
+func Next(c Candidate, s State, t Trust, now time.Time) (string, error) {
+	c.Commit = t.RootCommit
+	v := &verifier{c: c, s: s, t: t, now: now}
+	if err := v.repository(); err != nil {
+		var r *Refusal
+		if errors.As(err, &r) {
+			r.Commit = c.Snapshot.Head()
+		}
+		return "", err
+	}
+	if r := v.newestRollback(); r != nil && r.inForce {
+		return r.msg.To, nil
+	}
+	if s.Commit != "" && s.rolledBack() && v.index(s.Tip) == len(v.line)-1 {
+		return s.Commit, nil
+	}
+	if v.env.Position == ByTag {
+		for _, st := range statements(c.Snapshot, c.Environment, "", t, now, func(string, error) {}) {
+			if v.onLine(st.msg.Commit) {
+				return st.msg.Commit, nil
+			}
+		}
+	}
+	return c.Snapshot.Head(), nil
+}

@@ -1,0 +1,202 @@
+package approval
+
+import (
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/fluxcd/pkg/git/signature"
+	"golang.org/x/crypto/ssh"
+
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/gitrepo"
+)
+
+// SigningKey is a private key that can sign tags.
+type SigningKey struct {
+	Kind        KeyKind
+	Fingerprint string
+	signer      gitrepo.Signer
+}
+
+// LoadSigningKey reads an SSH private key (ed25519, ECDSA, RSA of at least 2048
+// bits) or an armored PGP private key from a file. Nothing prompts: a key with a
+// passphrase is refused.
+func LoadSigningKey(path string) (SigningKey, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return SigningKey{}, keyProblem(path, "it cannot be read: %v", err)
+	}
+	if strings.Contains(string(raw), "BEGIN PGP PRIVATE KEY BLOCK") {
+		return pgpSigningKey(path, string(raw))
+	}
+	s, err := signature.NewSSHSigner(raw, nil)
+	if errors.Is(err, signature.ErrSSHPassphraseRequired) {
+		return SigningKey{}, keyProblem(path, "it has a passphrase, and nothing prompts here")
+	}
+	if err != nil {
+		return SigningKey{}, keyProblem(path, "%v", err)
+	}
+	inner, err := ssh.ParsePrivateKey(raw)
+	if err != nil {
+		return SigningKey{}, keyProblem(path, "%v", err)
+	}
+	return SigningKey{SSHKey, ssh.FingerprintSHA256(inner.PublicKey()), s}, nil
+}
+
+func pgpSigningKey(path, armored string) (SigningKey, error) {
+	ring, err := openpgp.ReadArmoredKeyRing(strings.NewReader(armored))
+	if err != nil || len(ring) != 1 {
+		return SigningKey{}, keyProblem(path, "it is not one armored PGP key: %v", err)
+	}
+	e := ring[0]
+	if e.PrivateKey == nil || e.PrivateKey.Encrypted {
+		return SigningKey{}, keyProblem(path, "the private part is missing, or has a passphrase, and nothing prompts here")
+	}
+	if k, ok := e.PrivateKey.PrivateKey.(*rsa.PrivateKey); ok && k.N.BitLen() < minRSA {
+		return SigningKey{}, keyProblem(path, "an RSA key of %d bits is too weak", k.N.BitLen())
+	}
+	s, err := signature.NewOpenPGPSigner(e)
+	if err != nil {
+		return SigningKey{}, keyProblem(path, "%v", err)
+	}
+	return SigningKey{PGPKey, pgpFingerprint(e), s}, nil
+}
+
+// ProblemError is one diagnostic as an error.
+type ProblemError struct{ D diag.Diagnostic }
+
+// Error gives the sentence.
+func (p *ProblemError) Error() string { return p.D.Text }
+
+// Diagnostic gives the problem with code and fix.
+func (p *ProblemError) Diagnostic() diag.Diagnostic { return p.D }
+
+func keyProblem(path, format string, args ...any) error {
+	d := diag.New(diag.CodeSigningKey, diag.Pos{File: path}, "the signing key %q: %s", path, fmt.Sprintf(format, args...))
+	return &ProblemError{d.WithFix("give an unencrypted SSH or PGP private key, such as one made by ssh-keygen -t ed25519")}
+}
+
+// Author is who signs a tag and where: the local repository at or above Dir.
+type Author struct {
+	Dir   string
+	Key   SigningKey
+	Ident gitrepo.Ident // name, address and date of the tag
+}
+
+// signerName finds whose key it is, so that a useless tag is not written.
+func (a Author) signerName(t Trust, now time.Time) (string, error) {
+	name, k, ok := t.KeyOwner(a.Key.Fingerprint)
+	why := "is not in the trust policy"
+	if ok {
+		why = k.valid(now)
+	}
+	if why == "" {
+		return name, nil
+	}
+	d := diag.New(diag.CodeKeyNotValid, diag.Pos{}, "key %s %s: its signature would not count", a.Key.Fingerprint, why)
+	return "", &ProblemError{d.WithFix("sign with a key of the trust policy, or have the operator add this one")}
+}
+
+func (a Author) write(name, commit string, message any, replace bool) (gitrepo.Tag, error) {
+	raw, err := canon.JSON(message)
+	if err != nil {
+		return gitrepo.Tag{}, fmt.Errorf("writing tag %q: %w", name, err)
+	}
+	return gitrepo.WriteTag(a.Dir, gitrepo.NewTag{Name: name, Commit: commit, Tagger: a.Ident, Message: string(raw), Replace: replace}, a.Key.signer)
+}
+
+// Approve writes the signed approval tag of a commit and its compiled releases
+// (meshc approve). An older approval by the same signer is replaced. Push the
+// tag by its Name.
+func (a Author) Approve(c Candidate, t Trust) (gitrepo.Tag, error) {
+	who, err := a.signerName(t, a.Ident.When)
+	if err != nil {
+		return gitrepo.Tag{}, err
+	}
+	m := ApprovalMessage{Repository: t.Repository, Commit: c.Commit, Environment: c.Environment, Compiler: c.Compiler, Releases: releaseSteps(c.Steps)}
+	return a.write(approvalTags(c.Environment, c.Commit)+who, c.Commit, m, true)
+}
+
+// Statement writes the signed release statement (meshc approve --statement) with the
+// next free sequence number.
+func (a Author) Statement(c Candidate, t Trust) (gitrepo.Tag, error) {
+	who, err := a.signerName(t, a.Ident.When)
+	if err != nil {
+		return gitrepo.Tag{}, err
+	}
+	if err := mayState(t, c.Environment, who); err != nil {
+		return gitrepo.Tag{}, err
+	}
+	if len(c.Steps) == 0 {
+		return gitrepo.Tag{}, errors.New("writing a statement: the candidate has no release")
+	}
+	in := c.Steps[0].Release.Manifest().Inputs
+	m := StatementMessage{Repository: t.Repository, Commit: c.Commit, Environment: c.Environment, Compiler: c.Compiler,
+		Schema: in.Schema, Policy: in.Policy, Releases: releaseSteps(c.Steps), Seq: nextNumber(c.Snapshot, statementTags(c.Environment), t, a.Ident.When)}
+	return a.write(fmt.Sprintf("%s%d", statementTags(c.Environment), m.Seq), c.Commit, m, false)
+}
+
+func mayState(t Trust, env, who string) error {
+	for _, s := range t.Environments[env].StatementSigners {
+		if s == who {
+			return nil
+		}
+	}
+	d := diag.New(diag.CodeWrongSigner, diag.Pos{}, "%q may not sign statements for environment %q", who, env)
+	return &ProblemError{d.WithFix("have one of statementSigners sign, or add %s there", who)}
+}
+
+// RollBack writes the signed record that To is to be served instead of From
+// (meshc rollback). Reason is told to everyone and must not be empty.
+func (a Author) RollBack(snap *gitrepo.Snapshot, t Trust, m RollbackMessage) (gitrepo.Tag, error) {
+	if _, err := a.signerName(t, a.Ident.When); err != nil {
+		return gitrepo.Tag{}, err
+	}
+	m.Repository = t.Repository
+	problem := ""
+	switch {
+	case strings.TrimSpace(m.Reason) == "":
+		problem = "a rollback needs a reason"
+	case m.From == m.To:
+		problem = "from and to are the same commit"
+	}
+	if _, err := snap.Chain(m.To, m.From); problem == "" && err != nil {
+		problem = fmt.Sprintf("%s is not a first-parent ancestor of %s", short(m.To), short(m.From))
+	}
+	if problem != "" {
+		d := diag.New(diag.CodeRollback, diag.Pos{}, "%s", problem)
+		return gitrepo.Tag{}, &ProblemError{d.WithFix("give --to with an approved commit before the one that is served, and --reason")}
+	}
+	n := nextNumber(snap, rollbackTags(m.Environment), t, a.Ident.When)
+	return a.write(fmt.Sprintf("%s%d", rollbackTags(m.Environment), n), m.To, m, false)
+}
+
+// nextNumber is one more than the highest number that somebody known signed, or
+// the next that no tag has: an unsigned tag with a huge number changes nothing.
+func nextNumber(snap *gitrepo.Snapshot, prefix string, t Trust, now time.Time) int64 {
+	var top int64
+	taken := map[int64]bool{}
+	for _, name := range snap.TagNames(prefix) {
+		n, ok := number(strings.TrimPrefix(name, prefix))
+		if !ok {
+			continue
+		}
+		taken[n] = true
+		tag, err := snap.Tag(name)
+		if err != nil {
+			continue
+		}
+		if _, no := t.vouch(tag.Signature, now); no == nil {
+			top = max(top, n)
+		}
+	}
+	for top++; taken[top]; top++ {
+	}
+	return top
+}

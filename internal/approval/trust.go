@@ -1,0 +1,142 @@
+package approval
+
+import (
+	"slices"
+	"time"
+)
+
+// Trust is the operator's policy: who may approve what. It comes from a file
+// outside the intent repository (LoadTrust) and is never changed after.
+type Trust struct {
+	// Repository is the name that statements and tags are bound to, as the policy spells it.
+	Repository string
+	Ref        string // full name
+	// RootCommit is where the repository's history begins; distances count from it.
+	RootCommit string
+	// Anchor is the commit that the operator vouches for: a server that has no state
+	// verifies what comes after it. RootCommit by default.
+	Anchor       string
+	Environments map[string]Environment
+	Signers      map[string]Signer
+	Rules        []Rule
+	// Digest is the SHA-256 of the file, for the record.
+	Digest string
+}
+
+// Position says what counts as later.
+type Position string
+
+// The two ways to count; an environment uses one, never both.
+const (
+	ByDistance Position = "distance" // first-parent distance from the root commit
+	ByTag      Position = "tag"      // the statement's sequence number
+)
+
+// OtherCompiler says what a statement by another compiler version is worth.
+type OtherCompiler string
+
+// The two answers.
+const (
+	RefuseOther    OtherCompiler = "refuse"
+	TrustStatement OtherCompiler = "trustStatement"
+)
+
+// Environment is what holds for one environment.
+type Environment struct {
+	Position      Position
+	OtherCompiler OtherCompiler
+	// NeedStatement demands a signed statement for every commit; ByTag implies it.
+	NeedStatement bool
+	// Freshness is the greatest age of the newest signed evidence before the source
+	// counts as stale; 0 means never.
+	Freshness time.Duration
+	// StatementSigners may sign statements, RollbackSigners rollback records. Without
+	// RollbackSigners those may who may sign every path that going back changes.
+	StatementSigners, RollbackSigners []string
+}
+
+// Signer is a person or a robot with its keys.
+type Signer struct{ Keys []Key }
+
+// KeyKind is the form of a key.
+type KeyKind string
+
+// The kinds of keys.
+const (
+	SSHKey KeyKind = "ssh"
+	PGPKey KeyKind = "pgp"
+)
+
+// Key is a public key and when it counts. Zero instants do not bound.
+type Key struct {
+	Kind KeyKind
+	// Text is an authorized_keys line without options, or an armored public key.
+	Text string
+	// Fingerprint is SHA256:… for SSH, 40 or 64 upper-case hexadecimal digits for PGP.
+	Fingerprint         string
+	NotBefore, NotAfter time.Time
+	Revoked             bool
+}
+
+// valid says why the key does not count at now, or "".
+func (k Key) valid(now time.Time) string {
+	switch {
+	case k.Revoked:
+		return "is revoked"
+	case !k.NotBefore.IsZero() && now.Before(k.NotBefore):
+		return "counts only from " + k.NotBefore.Format(time.RFC3339)
+	case !k.NotAfter.IsZero() && now.After(k.NotAfter):
+		return "counted only until " + k.NotAfter.Format(time.RFC3339)
+	}
+	return ""
+}
+
+// Rule says who approves changes of some paths.
+type Rule struct {
+	// Paths are patterns: names, * for one whole name, ** at the end for everything below.
+	Paths   []string
+	Signers []string
+	// Threshold is how many different signers it takes, at least 1.
+	Threshold int
+	// RequireTags counts approval tags only, not the commit's own signature.
+	RequireTags bool
+}
+
+// RuleFor returns the rule that governs a path: the one with the most specific
+// pattern, so that the rules' order has no meaning. None means refused.
+func (t Trust) RuleFor(path string) (Rule, bool) {
+	best, at := pattern(nil), -1
+	for i, r := range t.Rules {
+		for _, s := range r.Paths {
+			if p := split(s); p.matches(path) && (at < 0 || p.moreSpecific(best)) {
+				best, at = p, i
+			}
+		}
+	}
+	if at < 0 {
+		return Rule{}, false
+	}
+	return t.Rules[at], true
+}
+
+// KeyOwner returns whose key it is.
+func (t Trust) KeyOwner(fingerprint string) (signer string, k Key, ok bool) {
+	for name, s := range t.Signers {
+		for _, k := range s.Keys {
+			if k.Fingerprint == fingerprint {
+				return name, k, true
+			}
+		}
+	}
+	return "", Key{}, false
+}
+
+func (t Trust) revoked(fingerprint string) bool {
+	_, k, ok := t.KeyOwner(fingerprint)
+	return ok && k.Revoked
+}
+
+// anyRule says whether some rule names the signer: who may approve a commit that changes nothing.
+func (t Trust) anyRule(signer string) bool {
+	return slices.ContainsFunc(t.Rules, func(r Rule) bool { return slices.Contains(r.Signers, signer) })
+}

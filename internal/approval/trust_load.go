@@ -1,0 +1,322 @@
+package approval
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/gitrepo"
+)
+
+// TrustVersion is the format of the file. Another is refused.
+const TrustVersion = "meshc.dev/trust/v1"
+
+// The file as written. docs/trust-policy.md describes every field.
+type trustFile struct {
+	Version      string                     `yaml:"version"`
+	Repository   string                     `yaml:"repository"`
+	Ref          string                     `yaml:"ref"`
+	RootCommit   string                     `yaml:"rootCommit"`
+	Anchor       string                     `yaml:"anchor"`
+	Environments map[string]environmentFile `yaml:"environments"`
+	Signers      map[string]signerFile      `yaml:"signers"`
+	Rules        []ruleFile                 `yaml:"rules"`
+}
+
+type environmentFile struct {
+	Position         string   `yaml:"position"`
+	OtherCompiler    string   `yaml:"otherCompiler"`
+	Statement        string   `yaml:"statement"`
+	Freshness        string   `yaml:"freshness"`
+	StatementSigners []string `yaml:"statementSigners"`
+	RollbackSigners  []string `yaml:"rollbackSigners"`
+}
+
+type signerFile struct {
+	Keys      []keyFile  `yaml:"keys"`
+	NotBefore *time.Time `yaml:"notBefore"`
+	NotAfter  *time.Time `yaml:"notAfter"`
+	Revoked   bool       `yaml:"revoked"`
+}
+
+type keyFile struct {
+	SSH       string     `yaml:"ssh"`
+	PGP       string     `yaml:"pgp"`
+	PGPFile   string     `yaml:"pgpFile"`
+	NotBefore *time.Time `yaml:"notBefore"`
+	NotAfter  *time.Time `yaml:"notAfter"`
+	Revoked   bool       `yaml:"revoked"`
+}
+
+type ruleFile struct {
+	Paths       []string `yaml:"paths"`
+	Signers     []string `yaml:"signers"`
+	Threshold   *int     `yaml:"threshold"`
+	RequireTags bool     `yaml:"requireTags"`
+}
+
+// loader turns the file into a Trust and collects every problem on the way.
+type loader struct {
+	file  string
+	pos   map[string]diag.Pos
+	diags diag.List
+	keys  map[string]string // fingerprint → signer
+}
+
+// LoadTrust reads a trust policy. With errors in the list, the Trust is zero.
+func LoadTrust(path string) (Trust, diag.List) {
+	l := &loader{file: filepath.ToSlash(path), keys: map[string]string{}}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return Trust{}, diag.List{diag.New(diag.CodeTrustFile, diag.Pos{File: l.file}, "the trust policy cannot be read: %v", err).
+			WithFix("give the file with --trust; docs/trust-policy.md describes it")}
+	}
+	f, ok := l.decode(raw)
+	if !ok {
+		return Trust{}, l.diags
+	}
+	t := l.trust(f)
+	t.Digest = canon.Digest(raw)
+	if l.diags.HasErrors() {
+		return Trust{}, l.diags.Sorted()
+	}
+	return t, l.diags.Sorted()
+}
+
+func (l *loader) problem(c diag.Code, at, fix, format string, args ...any) {
+	l.diags = append(l.diags, diag.New(c, l.at(at), format, args...).WithFix("%s", fix))
+}
+
+// at is the position of a field, or of the nearest one around it.
+func (l *loader) at(path string) diag.Pos {
+	for {
+		if p, ok := l.pos[path]; ok {
+			return p
+		}
+		i := strings.LastIndex(path, ".")
+		if i < 0 {
+			return diag.Pos{File: l.file, Line: 1, Col: 1}
+		}
+		path = path[:i]
+	}
+}
+
+var yamlLine = regexp.MustCompile(`line ([0-9]+): (.*)`)
+
+func (l *loader) decode(raw []byte) (f trustFile, ok bool) {
+	const fix = "docs/trust-policy.md lists the fields"
+	var root yaml.Node
+	if err := yaml.Unmarshal(raw, &root); err != nil {
+		l.yamlError(err, fix)
+		return f, false
+	}
+	l.pos = map[string]diag.Pos{}
+	if l.index(&root, ""); len(l.diags) > 0 {
+		return f, false
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	dec.KnownFields(true)
+	if err := dec.Decode(&f); err != nil {
+		l.yamlError(err, fix)
+		return f, false
+	}
+	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
+		l.problem(diag.CodeTrustFile, "", "keep one document in the file", "the file has more than one YAML document")
+		return f, false
+	}
+	return f, true
+}
+
+func (l *loader) yamlError(err error, fix string) {
+	texts := []string{err.Error()}
+	var te *yaml.TypeError
+	if errors.As(err, &te) {
+		texts = te.Errors
+	}
+	for _, s := range texts {
+		p := diag.Pos{File: l.file}
+		if m := yamlLine.FindStringSubmatch(s); m != nil {
+			p.Line, _ = strconv.Atoi(m[1]) // digits only
+			s = m[2]
+		}
+		s = strings.TrimPrefix(s, "yaml: ")
+		if i := strings.Index(s, " not found in type"); i >= 0 {
+			s = "unknown " + s[:i]
+		}
+		l.diags = append(l.diags, diag.New(diag.CodeTrustFile, p, "%s", s).WithFix("%s", fix))
+	}
+}
+
+// index notes where each field stands. Anchors, aliases and tags are refused:
+// a policy is read by people.
+func (l *loader) index(n *yaml.Node, path string) {
+	if n.Kind == yaml.AliasNode || n.Anchor != "" {
+		l.diags = append(l.diags, diag.New(diag.CodeTrustFile, diag.Pos{File: l.file, Line: n.Line, Col: n.Column}, "anchors and aliases are not used here").
+			WithFix("write the value out"))
+		return
+	}
+	if path != "" {
+		l.pos[path] = diag.Pos{File: l.file, Line: n.Line, Col: n.Column}
+	}
+	switch n.Kind {
+	case yaml.DocumentNode:
+		for _, c := range n.Content {
+			l.index(c, path)
+		}
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			l.index(n.Content[i+1], sub(path, n.Content[i].Value))
+		}
+	case yaml.SequenceNode:
+		for i, c := range n.Content {
+			l.index(c, sub(path, strconv.Itoa(i)))
+		}
+	}
+}
+
+func sub(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+func (l *loader) trust(f trustFile) Trust {
+	t := Trust{Repository: f.Repository, Ref: f.Ref, RootCommit: f.RootCommit, Anchor: f.Anchor,
+		Environments: map[string]Environment{}, Signers: map[string]Signer{}}
+	if f.Version != TrustVersion {
+		l.problem(diag.CodeTrustFile, "version", "write version: "+TrustVersion, "version is %q, this meshc reads %q", f.Version, TrustVersion)
+	}
+	if strings.TrimSpace(f.Repository) == "" || strings.ContainsAny(f.Repository, "\n\r\t") {
+		l.problem(diag.CodeTrustValue, "repository", "give the repository's name, such as its URL: signatures are bound to it", "repository is empty or no single line")
+	}
+	if err := gitrepo.CheckRef(f.Ref); err != nil {
+		l.problem(diag.CodeTrustValue, "ref", "write the full name, such as refs/heads/main", "%v", err)
+	}
+	if !gitrepo.IsHash(f.RootCommit) {
+		l.problem(diag.CodeTrustValue, "rootCommit", "git rev-list --max-parents=0 --first-parent "+f.Ref, "rootCommit %q is not a full commit hash", f.RootCommit)
+	}
+	if t.Anchor == "" {
+		t.Anchor = t.RootCommit
+	} else if !gitrepo.IsHash(t.Anchor) {
+		l.problem(diag.CodeTrustValue, "anchor", "git rev-parse <commit>", "anchor %q is not a full commit hash", t.Anchor)
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Signers)) {
+		t.Signers[name] = l.signer(name, f.Signers[name])
+	}
+	if len(t.Signers) == 0 {
+		l.problem(diag.CodeTrustRule, "signers", "add at least one signer with a key", "there are no signers: nothing could ever be approved")
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Environments)) {
+		t.Environments[name] = l.environment(name, f.Environments[name], t)
+	}
+	if len(t.Environments) == 0 {
+		l.problem(diag.CodeTrustValue, "environments", "add environments: {default: {}}", "there are no environments")
+	}
+	l.rules(f, &t)
+	return t
+}
+
+var plainName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9._]{0,61}[a-z0-9])?$`)
+
+func (l *loader) environment(name string, f environmentFile, t Trust) Environment {
+	at := "environments." + name
+	e := Environment{Position: ByDistance, OtherCompiler: RefuseOther, StatementSigners: f.StatementSigners, RollbackSigners: f.RollbackSigners}
+	if !plainName.MatchString(name) || name == "approve" {
+		l.problem(diag.CodeTrustValue, at, "use lower-case letters, digits and hyphens", "%q is no environment's name", name)
+	}
+	switch f.Position {
+	case "", string(ByDistance):
+	case string(ByTag):
+		e.Position, e.NeedStatement = ByTag, true
+	default:
+		l.problem(diag.CodeTrustValue, at+".position", "write tag or distance", "position %q is neither tag nor distance", f.Position)
+	}
+	switch f.OtherCompiler {
+	case "", string(RefuseOther):
+	case string(TrustStatement):
+		e.OtherCompiler = TrustStatement
+	default:
+		l.problem(diag.CodeTrustValue, at+".otherCompiler", "write refuse or trustStatement", "otherCompiler %q is neither refuse nor trustStatement", f.OtherCompiler)
+	}
+	switch f.Statement {
+	case "", "optional":
+	case "required":
+		e.NeedStatement = true
+	default:
+		l.problem(diag.CodeTrustValue, at+".statement", "write optional or required", "statement %q is neither optional nor required", f.Statement)
+	}
+	if f.Freshness != "" {
+		d, err := time.ParseDuration(f.Freshness)
+		if err != nil || d <= 0 {
+			l.problem(diag.CodeTrustValue, at+".freshness", "write a duration such as 24h", "freshness %q is no positive duration", f.Freshness)
+		}
+		e.Freshness = d
+	}
+	l.known(at+".statementSigners", e.StatementSigners, t)
+	l.known(at+".rollbackSigners", e.RollbackSigners, t)
+	if e.NeedStatement && len(e.StatementSigners) == 0 {
+		l.problem(diag.CodeTrustRule, at, "add statementSigners", "statements are required, but nobody may sign one")
+	}
+	return e
+}
+
+func (l *loader) known(at string, names []string, t Trust) {
+	for i, n := range names {
+		if _, ok := t.Signers[n]; !ok {
+			l.problem(diag.CodeTrustRule, fmt.Sprintf("%s.%d", at, i), "add it under signers, or correct the name", "signer %q is not declared", n)
+		}
+		if slices.Index(names, n) < i {
+			l.problem(diag.CodeTrustRule, fmt.Sprintf("%s.%d", at, i), "remove it", "signer %q stands twice", n)
+		}
+	}
+}
+
+func (l *loader) rules(f trustFile, t *Trust) {
+	if len(f.Rules) == 0 {
+		l.problem(diag.CodeTrustRule, "rules", `add one such as {paths: ["**"], signers: [...]}`, "there are no rules: every change would be refused")
+	}
+	where := map[string]string{}
+	for i, r := range f.Rules {
+		at := fmt.Sprintf("rules.%d", i)
+		out := Rule{Paths: r.Paths, Signers: r.Signers, Threshold: 1, RequireTags: r.RequireTags}
+		if r.Threshold != nil {
+			out.Threshold = *r.Threshold
+		}
+		l.known(at+".signers", r.Signers, *t)
+		switch {
+		case len(r.Signers) == 0:
+			l.problem(diag.CodeTrustRule, at, "add signers", "the rule names no signers")
+		case out.Threshold < 1 || out.Threshold > len(r.Signers):
+			l.problem(diag.CodeTrustRule, at+".threshold", fmt.Sprintf("use 1 to %d", len(r.Signers)), "threshold %d with %d signers", out.Threshold, len(r.Signers))
+		}
+		if len(r.Paths) == 0 {
+			l.problem(diag.CodeTrustRule, at, `add paths, such as ["shop/**"]`, "the rule names no paths")
+		}
+		for j, p := range r.Paths {
+			here := fmt.Sprintf("%s.paths.%d", at, j)
+			if reason := split(p).wellFormed(); reason != "" {
+				l.problem(diag.CodeTrustRule, here, "write names, * for one name, ** at the end", "path %q: %s", p, reason)
+			}
+			if old, ok := where[p]; ok {
+				l.diags = append(l.diags, diag.New(diag.CodeTrustRule, l.at(here), "path %q stands twice: which rule counts?", p).
+					WithRelated(l.at(old), "here as well").WithFix("keep it in one rule"))
+			}
+			where[p] = here
+		}
+		t.Rules = append(t.Rules, out)
+	}
+}
