@@ -96,6 +96,18 @@ func Approximate(loss string, l Lowering) Lowering { l.loss = loss; return l }
 // Needs returns l with the demand that the chain has that filter slot.
 func (l Lowering) Needs(s Slot) Lowering { l.needs = append(slices.Clip(l.needs), s); return l }
 
+// Support says how far the target goes ("exact", "approximate" or "refused") and
+// why not further. The support table is generated from it.
+func (l Lowering) Support() (state, why string) {
+	switch {
+	case l.refusal != "" || (!l.onRoute() && !l.onService()):
+		return "refused", l.refusal
+	case l.loss != "":
+		return "approximate", l.loss
+	}
+	return "exact", ""
+}
+
 func (l Lowering) onRoute() bool   { return l.route != nil || l.routeClusters != nil }
 func (l Lowering) onService() bool { return l.cluster != nil || l.inbound != nil }
 

@@ -162,15 +162,7 @@ func TestEmit(t *testing.T) {
 		if problems.HasErrors() {
 			return out
 		}
-		rs, err := Resources(arts)
-		if err != nil {
-			t.Fatal(err)
-		}
-		boot, err := StaticBootstrap(rs)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out["bootstrap"] = boot
+		out["bootstrap"] = render(t, arts)
 		return out
 	})
 }

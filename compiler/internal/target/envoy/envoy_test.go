@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/envoybin"
 )
 
@@ -40,15 +41,7 @@ func TestEnvoyAccepts(t *testing.T) {
 			if problems.HasErrors() {
 				continue // a case about refusals
 			}
-			rs, err := Resources(arts)
-			if err != nil {
-				t.Fatal(err)
-			}
-			boot, err := StaticBootstrap(rs)
-			if err != nil {
-				t.Fatal(err)
-			}
-			boots, names = append(boots, boot), append(names, f)
+			boots, names = append(boots, render(t, arts)), append(names, f)
 		}
 	}
 	verdicts, err := envoybin.Validate(ctx, bin, boots)
@@ -60,4 +53,17 @@ func TestEnvoyAccepts(t *testing.T) {
 			t.Errorf("%s: %s: %s", names[i], v.Kind, v.Text)
 		}
 	}
+}
+
+func render(t *testing.T, arts []release.Artifact) []byte {
+	t.Helper()
+	rs, err := Resources(arts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot, err := StaticBootstrap(rs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return boot
 }
