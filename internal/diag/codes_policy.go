@@ -2,31 +2,31 @@ package diag
 
 // Codes of policy (04xx): Rego rules over the mesh.
 const (
-	// PolicyDenied is a finding of a policy that forbids what the mesh says. The
+	// CodePolicyDenied is a finding of a policy that forbids what the mesh says. The
 	// rule's id stands in brackets before its message.
 	// Example: `grant: all: {anyone: true}`, denied by the rule "open-grant".
-	PolicyDenied Code = "MESH0401"
-	// PolicyWarned is a finding of a policy that only warns.
+	CodePolicyDenied Code = "MESH0401"
+	// CodePolicyWarned is a finding of a policy that only warns.
 	// Example: an mTLS exception without a reason, warned of by the rule "mtls-exception".
-	PolicyWarned Code = "MESH0402"
-	// PolicyNone means that no policy was evaluated, which is a failure: a check
+	CodePolicyWarned Code = "MESH0402"
+	// CodePolicyNone means that no policy was evaluated, which is a failure: a check
 	// that did not run must not look like one that passed.
 	// Example: a policy folder whose only file declares `package mesh` in place of `package meshc.mesh.<rule>`.
-	PolicyNone Code = "MESH0403"
-	// PolicyInvalid is a policy file that does not compile, in strict mode and
+	CodePolicyNone Code = "MESH0403"
+	// CodePolicyInvalid is a policy file that does not compile, in strict mode and
 	// without built-in functions that reach the network, the clock, the
 	// environment or a source of randomness.
 	// Example: `http.send({...})` in a rule, or `input.mesh.servces`.
-	PolicyInvalid Code = "MESH0404"
-	// PolicyPackage is a policy file whose package is never evaluated, or that
+	CodePolicyInvalid Code = "MESH0404"
+	// CodePolicyPackage is a policy file whose package is never evaluated, or that
 	// has no rule called "findings".
 	// Example: `package main`, or a package `meshc.mesh.mine` with a rule `deny`.
-	PolicyPackage Code = "MESH0405"
-	// PolicyFailed is a policy that gave no usable answer: it met an error, was
+	CodePolicyPackage Code = "MESH0405"
+	// CodePolicyFailed is a policy that gave no usable answer: it met an error, was
 	// undefined, or returned something that is no finding. It counts as a denial.
 	// Example: `findings := x if { x := input.mesh.services[0].nope }`.
-	PolicyFailed Code = "MESH0406"
-	// PolicyBudget is a policy that was not done in time. It counts as a denial.
+	CodePolicyFailed Code = "MESH0406"
+	// CodePolicyBudget is a policy that was not done in time. It counts as a denial.
 	// Example: a rule that compares every service with every pair of services of a large mesh.
-	PolicyBudget Code = "MESH0407"
+	CodePolicyBudget Code = "MESH0407"
 )

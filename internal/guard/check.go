@@ -173,9 +173,9 @@ func cut(s string) string {
 }
 
 func (f finding) diagnostic(in Input) diag.Diagnostic {
-	d := diag.New(diag.PolicyDenied, in.pos(f.Path), "[%s] %s", f.ID, cut(f.Msg))
+	d := diag.New(diag.CodePolicyDenied, in.pos(f.Path), "[%s] %s", f.ID, cut(f.Msg))
 	if f.Severity == warn {
-		d.Code, d.Severity = diag.PolicyWarned, diag.Warning
+		d.Code, d.Severity = diag.CodePolicyWarned, diag.Warning
 	}
 	if d.Pos == (diag.Pos{}) {
 		d.Text += " (at " + cut(f.Path) + ")"
@@ -187,9 +187,9 @@ func (f finding) diagnostic(in Input) diag.Diagnostic {
 // failed makes the denial of a policy without an answer.
 func (r rule) failed(err error, limit time.Duration) diag.Diagnostic {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return diag.New(diag.PolicyBudget, r.pos, "policy %q was not done when %s for all policies were over", r.pkg, limit).
+		return diag.New(diag.CodePolicyBudget, r.pos, "policy %q was not done when %s for all policies were over", r.pkg, limit).
 			WithFix("make the rule cheaper: look things up by key where it compares all with all")
 	}
-	return diag.New(diag.PolicyFailed, r.pos, "policy %q gave no answer, which counts as a denial: %s", r.pkg, cut(err.Error())).
+	return diag.New(diag.CodePolicyFailed, r.pos, "policy %q gave no answer, which counts as a denial: %s", r.pkg, cut(err.Error())).
 		WithFix("make %s a set that is defined for every input: %s contains {…} if {…}", entry, entry)
 }

@@ -50,7 +50,7 @@ func New(ctx context.Context, baseline, user fs.FS) (*Engine, diag.List) {
 		problems = append(problems, more...)
 		problems = append(problems, checkPackages(own, base)...)
 		if len(own.files) == 0 && len(more) == 0 {
-			problems = append(problems, diag.New(diag.PolicyNone, diag.Pos{}, "the policy folder holds no policy").
+			problems = append(problems, diag.New(diag.CodePolicyNone, diag.Pos{}, "the policy folder holds no policy").
 				WithFix("add a *.rego file with package %s.<name>, or remove the folder", meshRoot))
 		}
 		sets = append(sets, own)
@@ -74,7 +74,7 @@ func New(ctx context.Context, baseline, user fs.FS) (*Engine, diag.List) {
 }
 
 func nonePolicy() diag.Diagnostic {
-	return diag.New(diag.PolicyNone, diag.Pos{}, "no policy was evaluated").
+	return diag.New(diag.CodePolicyNone, diag.Pos{}, "no policy was evaluated").
 		WithFix("a check without policies proves nothing: give at least one package %s.<name>", meshRoot)
 }
 
@@ -82,7 +82,7 @@ func nonePolicy() diag.Diagnostic {
 func compile(ctx context.Context, sets []source) (*Engine, diag.List) {
 	schema, err := inputSchema()
 	if err != nil {
-		return nil, diag.List{diag.New(diag.PolicyInvalid, diag.Pos{}, "%v", err)}
+		return nil, diag.List{diag.New(diag.CodePolicyInvalid, diag.Pos{}, "%v", err)}
 	}
 	// Both guards against built-in functions: each was once a way round the other.
 	//nolint:staticcheck // deprecated, but it is what catches a function named in "with".
@@ -112,7 +112,7 @@ func compile(ctx context.Context, sets []source) (*Engine, diag.List) {
 		q, err := rego.New(rego.Compiler(c), rego.Query("data."+pkg+"."+entry), rego.StrictBuiltinErrors(true),
 			rego.Capabilities(capabilities()), rego.UnsafeBuiltins(forbidden())).PrepareForEval(ctx)
 		if err != nil {
-			return nil, diag.List{diag.New(diag.PolicyInvalid, places[pkg], "preparing policy %q: %v", pkg, err)}
+			return nil, diag.List{diag.New(diag.CodePolicyInvalid, places[pkg], "preparing policy %q: %v", pkg, err)}
 		}
 		e.rules = append(e.rules, rule{pkg, places[pkg], q})
 	}

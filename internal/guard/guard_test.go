@@ -157,26 +157,26 @@ func TestPoliciesThatAreRefused(t *testing.T) {
 		code diag.Code
 		says string
 	}{
-		"network":              {rule(`http.send({"method": "GET", "url": "http://127.0.0.1"}).status_code == 200`), diag.PolicyInvalid, "http.send"},
-		"name look-up":         {rule(`count(net.lookup_ip_addr("localhost")) > 0`), diag.PolicyInvalid, "net.lookup_ip_addr"},
-		"environment":          {rule(`opa.runtime().env.HOME != ""`), diag.PolicyInvalid, "opa.runtime"},
-		"randomness":           {rule(`rand.intn("x", 2) == 1`), diag.PolicyInvalid, "rand.intn"},
-		"unique names":         {rule(`uuid.rfc4122("x") != ""`), diag.PolicyInvalid, "uuid.rfc4122"},
-		"clock":                {rule(`time.now_ns() > 0`), diag.PolicyInvalid, "time.now_ns"},
-		"clock by replacement": {rule(`abs(-1) > 0 with abs as time.now_ns`), diag.PolicyInvalid, "time.now_ns"},
-		"schema from afar":     {"# METADATA\n# schemas:\n#   - input: {$ref: \"http://127.0.0.1:1/x.json\"}\n" + rule("true"), diag.PolicyInvalid, ""},
-		"misspelt field":       {rule(`input.mesh.servces[_].name == "web"`), diag.PolicyInvalid, "servces"},
-		"misspelt deep field":  {rule("some s in input.mesh.services\n\ts.ports[_].mtsl == \"strict\""), diag.PolicyInvalid, "mtsl"},
-		"unused variable":      {rule("x := 1\n\tinput.environment == \"prod\""), diag.PolicyInvalid, "unused"},
-		"no Rego":              {"findings {", diag.PolicyInvalid, ""},
-		"empty file":           {"\n", diag.PolicyPackage, ""},
-		"other package":        {strings.Replace(one, "meshc.mesh.mine", "main", 1), diag.PolicyPackage, "never evaluated"},
-		"object rules":         {strings.Replace(one, "meshc.mesh.mine", "meshc.object.mine", 1), diag.PolicyPackage, "never evaluated"},
+		"network":              {rule(`http.send({"method": "GET", "url": "http://127.0.0.1"}).status_code == 200`), diag.CodePolicyInvalid, "http.send"},
+		"name look-up":         {rule(`count(net.lookup_ip_addr("localhost")) > 0`), diag.CodePolicyInvalid, "net.lookup_ip_addr"},
+		"environment":          {rule(`opa.runtime().env.HOME != ""`), diag.CodePolicyInvalid, "opa.runtime"},
+		"randomness":           {rule(`rand.intn("x", 2) == 1`), diag.CodePolicyInvalid, "rand.intn"},
+		"unique names":         {rule(`uuid.rfc4122("x") != ""`), diag.CodePolicyInvalid, "uuid.rfc4122"},
+		"clock":                {rule(`time.now_ns() > 0`), diag.CodePolicyInvalid, "time.now_ns"},
+		"clock by replacement": {rule(`abs(-1) > 0 with abs as time.now_ns`), diag.CodePolicyInvalid, "time.now_ns"},
+		"schema from afar":     {"# METADATA\n# schemas:\n#   - input: {$ref: \"http://127.0.0.1:1/x.json\"}\n" + rule("true"), diag.CodePolicyInvalid, ""},
+		"misspelt field":       {rule(`input.mesh.servces[_].name == "web"`), diag.CodePolicyInvalid, "servces"},
+		"misspelt deep field":  {rule("some s in input.mesh.services\n\ts.ports[_].mtsl == \"strict\""), diag.CodePolicyInvalid, "mtsl"},
+		"unused variable":      {rule("x := 1\n\tinput.environment == \"prod\""), diag.CodePolicyInvalid, "unused"},
+		"no Rego":              {"findings {", diag.CodePolicyInvalid, ""},
+		"empty file":           {"\n", diag.CodePolicyPackage, ""},
+		"other package":        {strings.Replace(one, "meshc.mesh.mine", "main", 1), diag.CodePolicyPackage, "never evaluated"},
+		"object rules":         {strings.Replace(one, "meshc.mesh.mine", "meshc.object.mine", 1), diag.CodePolicyPackage, "never evaluated"},
 		"rule under other name": {"package meshc.mesh.mine\n\ndeny contains \"x\" if input.environment == \"prod\"\n",
-			diag.PolicyPackage, "no rule \"findings\""},
-		"into a shipped package": {"package meshc.mesh.mtls\n\nin_force(_) := true\n", diag.PolicyPackage, "shipped package"},
-		"into shipped helpers":   {"package meshc.lib.mesh\n\nx := 1\n", diag.PolicyPackage, "shipped package"},
-		"above a shipped one":    {"package meshc.mesh.grants.more\n\nfindings := set()\n", diag.PolicyPackage, "shipped package"},
+			diag.CodePolicyPackage, "no rule \"findings\""},
+		"into a shipped package": {"package meshc.mesh.mtls\n\nin_force(_) := true\n", diag.CodePolicyPackage, "shipped package"},
+		"into shipped helpers":   {"package meshc.lib.mesh\n\nx := 1\n", diag.CodePolicyPackage, "shipped package"},
+		"above a shipped one":    {"package meshc.mesh.grants.more\n\nfindings := set()\n", diag.CodePolicyPackage, "shipped package"},
 	} {
 		e, problems := New(t.Context(), policies.FS, user("own/rule.rego", c.text))
 		if e != nil || !problems.HasErrors() {
@@ -197,7 +197,7 @@ func TestNoPolicyIsAFailure(t *testing.T) {
 		"users folder without any": {policies.FS, user("README.md", "none yet")},
 	} {
 		e, problems := New(t.Context(), sets[0], sets[1])
-		if e != nil || len(problems) != 1 || problems[0].Code != diag.PolicyNone {
+		if e != nil || len(problems) != 1 || problems[0].Code != diag.CodePolicyNone {
 			t.Errorf("%s: %v", name, problems)
 		}
 	}
@@ -208,7 +208,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 	if err := os.Symlink(filepath.Join(dir, "..", "elsewhere"), filepath.Join(dir, "x.rego")); err != nil {
 		t.Fatal(err)
 	}
-	if _, problems := New(t.Context(), policies.FS, os.DirFS(dir)); len(problems) == 0 || problems[0].Code != diag.PolicyInvalid {
+	if _, problems := New(t.Context(), policies.FS, os.DirFS(dir)); len(problems) == 0 || problems[0].Code != diag.CodePolicyInvalid {
 		t.Errorf("a link was accepted: %v", problems)
 	}
 }
@@ -232,7 +232,7 @@ func TestAPolicyWithoutAnAnswerDenies(t *testing.T) {
 		}
 		var failed diag.List
 		for _, d := range res.Findings {
-			if d.Code == diag.PolicyFailed {
+			if d.Code == diag.CodePolicyFailed {
 				failed = append(failed, d)
 			}
 		}
@@ -262,7 +262,7 @@ func TestAPolicyThatTakesTooLongDenies(t *testing.T) {
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("gave up after %s", took)
 	}
-	if s := fmt.Sprint(res.Findings); !strings.Contains(s, string(diag.PolicyBudget)) || !res.Findings.HasErrors() {
+	if s := fmt.Sprint(res.Findings); !strings.Contains(s, string(diag.CodePolicyBudget)) || !res.Findings.HasErrors() {
 		t.Errorf("no denial: %s", s)
 	}
 }

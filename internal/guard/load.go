@@ -45,7 +45,7 @@ func read(label string, fsys fs.FS) (source, diag.List) {
 		case d.IsDir() || path.Ext(name) != ".rego" || strings.HasSuffix(name, "_test.rego"):
 			return nil
 		case !d.Type().IsRegular():
-			problems = append(problems, diag.New(diag.PolicyInvalid, diag.Pos{File: name}, "policy %q is no regular file", name).
+			problems = append(problems, diag.New(diag.CodePolicyInvalid, diag.Pos{File: name}, "policy %q is no regular file", name).
 				WithFix("put the policy's text into the folder; links are not followed"))
 			return nil
 		}
@@ -53,7 +53,7 @@ func read(label string, fsys fs.FS) (source, diag.List) {
 		return nil
 	})
 	if err != nil {
-		problems = append(problems, diag.New(diag.PolicyInvalid, diag.Pos{}, "reading %s policies: %v", label, err).
+		problems = append(problems, diag.New(diag.CodePolicyInvalid, diag.Pos{}, "reading %s policies: %v", label, err).
 			WithFix("make the policy folder readable"))
 	}
 	return s, problems
@@ -61,15 +61,15 @@ func read(label string, fsys fs.FS) (source, diag.List) {
 
 func (s source) add(fsys fs.FS, name string) diag.List {
 	if info, err := fs.Stat(fsys, name); err == nil && info.Size() > maxFile {
-		return diag.List{diag.New(diag.PolicyInvalid, diag.Pos{File: name}, "policy has %d bytes, more than %d", info.Size(), maxFile).
+		return diag.List{diag.New(diag.CodePolicyInvalid, diag.Pos{File: name}, "policy has %d bytes, more than %d", info.Size(), maxFile).
 			WithFix("split it")}
 	}
 	raw, err := fs.ReadFile(fsys, name)
 	if err != nil {
-		return diag.List{diag.New(diag.PolicyInvalid, diag.Pos{File: name}, "reading policy: %v", err).WithFix("make the file readable")}
+		return diag.List{diag.New(diag.CodePolicyInvalid, diag.Pos{File: name}, "reading policy: %v", err).WithFix("make the file readable")}
 	}
 	if strings.TrimSpace(string(raw)) == "" {
-		return diag.List{diag.New(diag.PolicyPackage, diag.Pos{File: name, Line: 1}, "policy file is empty").WithFix("write rules, or delete the file")}
+		return diag.List{diag.New(diag.CodePolicyPackage, diag.Pos{File: name, Line: 1}, "policy file is empty").WithFix("write rules, or delete the file")}
 	}
 	m, err := ast.ParseModuleWithOpts(name, string(raw), ast.ParserOptions{
 		RegoVersion: ast.RegoV1, ProcessAnnotation: true, Capabilities: capabilities(),
@@ -97,13 +97,13 @@ func checkPackages(user, baseline source) diag.List {
 		pkg := packageOf(m)
 		at := diag.Pos{File: name, Line: m.Package.Location.Row, Col: m.Package.Location.Col}
 		if !under(pkg, meshRoot) && !under(pkg, libRoot) {
-			problems = append(problems, diag.New(diag.PolicyPackage, at, "package %q is never evaluated", pkg).
+			problems = append(problems, diag.New(diag.CodePolicyPackage, at, "package %q is never evaluated", pkg).
 				WithFix("write: package %s.<name> (or %s.<name> for what rules share)", meshRoot, libRoot))
 			continue
 		}
 		for _, other := range baseline.files {
 			if theirs := packageOf(other); related(pkg, theirs) {
-				problems = append(problems, diag.New(diag.PolicyPackage, at, "package %q reaches into the shipped package %q", pkg, theirs).
+				problems = append(problems, diag.New(diag.CodePolicyPackage, at, "package %q reaches into the shipped package %q", pkg, theirs).
 					WithFix("choose another name below %s", meshRoot))
 				break
 			}
@@ -124,7 +124,7 @@ func checkEntries(s source) diag.List {
 	for name, m := range s.files {
 		if pkg := packageOf(m); under(pkg, meshRoot) && !has[pkg] {
 			at := diag.Pos{File: name, Line: m.Package.Location.Row, Col: m.Package.Location.Col}
-			problems = append(problems, diag.New(diag.PolicyPackage, at, "package %q has no rule %q, so nothing of it is evaluated", pkg, entry).
+			problems = append(problems, diag.New(diag.CodePolicyPackage, at, "package %q has no rule %q, so nothing of it is evaluated", pkg, entry).
 				WithFix("write: %s contains {\"id\": …, \"path\": …, \"severity\": \"deny\", \"msg\": …, \"fix\": …} if …", entry))
 		}
 	}
@@ -137,7 +137,7 @@ func regoErrors(err error) diag.List {
 	if !errors.As(err, &list) {
 		var one *ast.Error
 		if !errors.As(err, &one) {
-			return diag.List{diag.New(diag.PolicyInvalid, diag.Pos{}, "policy: %v", err)}
+			return diag.List{diag.New(diag.CodePolicyInvalid, diag.Pos{}, "policy: %v", err)}
 		}
 		list = ast.Errors{one}
 	}
@@ -151,7 +151,7 @@ func regoErrors(err error) diag.List {
 		if e.Details != nil {
 			text = strings.TrimSpace(fmt.Sprintf("%s (%s)", e.Message, strings.Join(e.Details.Lines(), " ")))
 		}
-		problems = append(problems, diag.New(diag.PolicyInvalid, p, "%s", text).WithFix("%s", fixFor(e.Message)))
+		problems = append(problems, diag.New(diag.CodePolicyInvalid, p, "%s", text).WithFix("%s", fixFor(e.Message)))
 	}
 	return problems
 }
