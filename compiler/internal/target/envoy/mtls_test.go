@@ -159,8 +159,11 @@ func TestMutualTLS(t *testing.T) {
 			if err != nil {
 				return
 			}
-			_, _ = c.Write([]byte("hello"))
-			_ = c.Close()
+			go func() {
+				defer func() { _ = c.Close() }()
+				_, _ = c.Write([]byte("hello"))
+				_, _ = io.Copy(io.Discard, c) // closing with bytes unread would reset, and lose the greeting
+			}()
 		}
 	}()
 	http1, bytes1 := freePort(t), freePort(t)
