@@ -25,6 +25,9 @@ findings contains mesh.finding(
 	not owned(gateway, host)
 }
 
+# An owner in the mesh is one that was written for the host: there is no default.
+owned(_, host) if host.owner != ""
+
 owned(gateway, host) if {
 	some path in [mesh.gateway_path(gateway), mesh.host_path(gateway, host)]
 	input.owners[path] != ""

@@ -23,6 +23,11 @@ test_allow_exact_host if paths("shop.example", {}) == set()
 
 test_allow_wildcard_with_owner_of_host if paths("*.example", {"gateway/edge/edge/host/*.example": "team-edge"}) == set()
 
+test_allow_wildcard_with_owner_in_the_mesh if {
+	mesh := {"gateways": [{"id": "edge/edge", "hosts": [{"name": "*", "owner": "team-edge", "routes": []}]}]}
+	count(gateways.findings) == 0 with input as {"mesh": mesh, "owners": {}}
+}
+
 test_allow_wildcard_with_owner_of_gateway if paths("*", {"gateway/edge/edge": "team-edge"}) == set()
 
 # The owner in the mesh is the package's path unless one was written: it does not count.
