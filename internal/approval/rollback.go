@@ -189,3 +189,15 @@ func Next(c Candidate, s State, t Trust, now time.Time) (string, error) {
 	}
 	return c.Snapshot.Head(), nil
 }
+
+// NewestEvidence is the newest date of anything signed that still points at what
+// is served: a new statement about the same commit counts as a sign of life.
+func NewestEvidence(a Approved, snap *gitrepo.Snapshot, t Trust, now time.Time) time.Time {
+	newest := a.record.EvidenceAt
+	for _, s := range statements(snap, a.Environment(), a.Commit(), t, now, func(string, error) {}) {
+		if at := s.tag.Tagger.When; at.After(newest) && !at.After(now) {
+			newest = at
+		}
+	}
+	return newest
+}

@@ -1,0 +1,172 @@
+package approval
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/gitrepo/gittest"
+)
+
+const minimal = `version: meshc.dev/trust/v1
+repository: r
+ref: refs/heads/main
+rootCommit: 1111111111111111111111111111111111111111
+environments: {prod: {}}
+signers:
+  alice: {keys: [{ssh: "KEY"}]}
+rules:
+  - {paths: ["**"], signers: [alice]}
+`
+
+func load(t *testing.T, text string) (Trust, diag.List) {
+	t.Helper()
+	p := filepath.Join(t.TempDir(), "trust.yaml")
+	if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tr, l := LoadTrust(p)
+	for i := range l {
+		l[i].Pos.File = filepath.Base(l[i].Pos.File)
+	}
+	return tr, l
+}
+
+func TestLoadTrustRefusesWhatItDoesNotUnderstand(t *testing.T) {
+	k := gittest.NewKey(t).Public
+	good := strings.Replace(minimal, "KEY", k, 1)
+	if _, l := load(t, good); len(l) > 0 {
+		t.Fatalf("good policy: %v", l)
+	}
+	for name, c := range map[string]struct {
+		old, by string
+		code    diag.Code
+		line    int
+		word    string
+	}{
+		"typo":                {"signers: [alice]}", "signers: [alice], treshold: 2}", diag.CodeTrustFile, 9, "treshold"},
+		"no version":          {"version: meshc.dev/trust/v1", "version: v9", diag.CodeTrustFile, 1, "v9"},
+		"short ref":           {"refs/heads/main", "main", diag.CodeTrustValue, 3, "main"},
+		"short root":          {"1111111111111111111111111111111111111111", "abc", diag.CodeTrustValue, 4, "full commit hash"},
+		"no repository":       {"repository: r", "repository: ''", diag.CodeTrustValue, 2, "repository"},
+		"two keys":            {"{ssh: \"" + k + "\"}", "{ssh: \"" + k + "\", pgpFile: x}", diag.CodeTrustKey, 7, "exactly one"},
+		"missing pgp file":    {"{ssh: \"" + k + "\"}", "{pgpFile: none.asc}", diag.CodeTrustKey, 7, "cannot be read"},
+		"unknown signer":      {"signers: [alice]", "signers: [alice, bob]", diag.CodeTrustRule, 9, "bob"},
+		"signer twice":        {"signers: [alice]", "signers: [alice, alice]", diag.CodeTrustRule, 9, "twice"},
+		"no signers in rule":  {"signers: [alice]}", "signers: []}", diag.CodeTrustRule, 9, "names no signers"},
+		"threshold":           {"signers: [alice]}", "signers: [alice], threshold: 2}", diag.CodeTrustRule, 9, "threshold 2"},
+		"threshold zero":      {"signers: [alice]}", "signers: [alice], threshold: 0}", diag.CodeTrustRule, 9, "threshold 0"},
+		"pattern":             {`"**"`, `"shop/*.cue"`, diag.CodeTrustRule, 9, "whole name"},
+		"pattern goes up":     {`"**"`, `"../**"`, diag.CodeTrustRule, 9, "clean"},
+		"pattern twice":       {`["**"]`, `["a/**", "a/**"]`, diag.CodeTrustRule, 9, "twice"},
+		"position":            {"prod: {}", "prod: {position: both}", diag.CodeTrustValue, 5, "both"},
+		"no statement signer": {"prod: {}", "prod: {position: tag}", diag.CodeTrustRule, 5, "nobody may sign"},
+		"freshness":           {"prod: {}", "prod: {freshness: soon}", diag.CodeTrustValue, 5, "soon"},
+		"alias":               {"prod: {}", "prod: &x {}", diag.CodeTrustFile, 5, "anchors"},
+		"doubled key":         {"repository: r", "repository: r\nrepository: q", diag.CodeTrustFile, 3, "already defined"},
+		"two documents":       {"rules:", "---\nrules:", diag.CodeTrustFile, 1, "more than one"},
+		"window":              {"{ssh: \"" + k + "\"}", "{ssh: \"" + k + "\", notBefore: 2026-02-01T00:00:00Z, notAfter: 2026-01-01T00:00:00Z}", diag.CodeTrustKey, 7, "never counts"},
+		"shared key":          {"rules:", "  bob: {keys: [{ssh: \"" + k + "\"}]}\nrules:", diag.CodeTrustKey, 8, "count twice"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := strings.Replace(good, c.old, c.by, 1)
+			if text == good {
+				t.Fatal("the case changes nothing")
+			}
+			tr, l := load(t, text)
+			if tr.Repository != "" {
+				t.Error("a refused policy gives a Trust")
+			}
+			for _, d := range l {
+				if d.Code == c.code && d.Pos.Line == c.line && strings.Contains(d.Text, c.word) && d.Fix != "" {
+					return
+				}
+			}
+			t.Errorf("got %v\nwant %s at line %d with %q", l, c.code, c.line, c.word)
+		})
+	}
+	if _, l := LoadTrust(filepath.Join(t.TempDir(), "none.yaml")); !l.HasErrors() || l[0].Code != diag.CodeTrustFile {
+		t.Errorf("missing file: %v", l)
+	}
+}
+
+func TestWeakAndOptionedKeysAreRefused(t *testing.T) {
+	rsaKey := func(bits int) string {
+		k, err := rsa.GenerateKey(rand.Reader, bits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := ssh.NewPublicKey(&k.PublicKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(p)))
+	}
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := gittest.NewKey(t).Public
+	for name, c := range map[string]struct{ key, word string }{
+		"rsa 1024":  {rsaKey(1024), "at least 2048, better 3072"},
+		"no key":    {"ssh-ed25519", "one line"},
+		"two lines": {good + `\n` + good, "one line"},
+		"dsa":       {"ssh-dss AAAAB3NzaC1kc3MAAACBAO", "one line"},
+		"sk":        {"sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIEX/dQ0v4127bEo8eeG1EV0ApO2lWbSnN6RWusn/NjqIAAAABHNzaDo=", "not accepted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, l := load(t, strings.Replace(minimal, "KEY", c.key, 1))
+			if len(l) == 0 || l[0].Code != diag.CodeTrustKey || !strings.Contains(l[0].Text, c.word) {
+				t.Errorf("got %v, want %q", l, c.word)
+			}
+		})
+	}
+	for _, k := range []string{good + " a comment", gittest.KeyOf(t, ec).Public} {
+		if _, l := load(t, strings.Replace(minimal, "KEY", k, 1)); len(l) > 0 {
+			t.Errorf("%s refused: %v", k, l)
+		}
+	}
+	if _, l := load(t, strings.Replace(minimal, "KEY", rsaKey(2048), 1)); len(l) != 1 || l.HasErrors() || !strings.Contains(l[0].Fix, "3072") {
+		t.Errorf("RSA 2048: %v, want a warning", l)
+	}
+	p := newPGP(t, time.Now(), 0)
+	for text, word := range map[string]string{p.private: "private PGP key", p.public + p.public: "", "x": "cannot be read"} {
+		_, l := load(t, strings.Replace(minimal, `ssh: "KEY"`, "pgp: "+quoteYAML(text), 1))
+		if text != p.public+p.public && (len(l) == 0 || !strings.Contains(l[0].Text, word)) {
+			t.Errorf("got %v, want %q", l, word)
+		}
+	}
+}
+
+func TestMostSpecificRuleCountsWhateverTheOrder(t *testing.T) {
+	rules := []Rule{
+		{Paths: []string{"**"}, Signers: []string{"all"}},
+		{Paths: []string{"shop/**"}, Signers: []string{"shop"}},
+		{Paths: []string{"shop/*/rate.cue"}, Signers: []string{"star"}},
+		{Paths: []string{"shop/cart/rate.cue"}, Signers: []string{"one"}},
+		{Paths: []string{"environments/*/shop/**"}, Signers: []string{"env"}},
+	}
+	for path, want := range map[string]string{
+		"a": "all", "x/y": "all", "shop": "all", "shop/a.cue": "shop", "shop/cart/rate.cue": "one", "shop/x/rate.cue": "star",
+		"shop/x/y/rate.cue": "shop", "environments/prod/shop/a.cue": "env", "environments/prod/other/a.cue": "all", "environments/a/b/shop/c": "all",
+	} {
+		for turn := range rules {
+			tr := Trust{Rules: append(append([]Rule{}, rules[turn:]...), rules[:turn]...)}
+			if r, ok := tr.RuleFor(path); !ok || r.Signers[0] != want {
+				t.Errorf("%s: rule of %v, want %s", path, r.Signers, want)
+			}
+		}
+	}
+	if _, ok := (Trust{Rules: rules[1:]}).RuleFor("other/a"); ok {
+		t.Error("a path that no rule covers has a rule")
+	}
+}
