@@ -96,7 +96,11 @@ func decodeEntry(dir string, b []byte) (*Package, error) {
 	if err := json.Unmarshal(e.Pos, &x.pos); err != nil {
 		return nil, fmt.Errorf("reading a cache entry: %w", err)
 	}
-	return newPackage(dir, e.Mesh, x)
+	mesh, err := decode(e.Mesh)
+	if err != nil {
+		return nil, err
+	}
+	return newPackage(dir, mesh, x), nil
 }
 
 func sum(parts ...[]byte) string {

@@ -45,17 +45,19 @@ func (l *layout) evaluate(u unit) result {
 	if res.diags.HasErrors() {
 		return res
 	}
-	raw, diags := value(inst, red)
+	v, diags := valid(inst, red)
 	if diags.HasErrors() {
 		res.diags = append(diags, l.hidden(u, res.name, red)...)
 		return res
 	}
-	pkg, err := newPackage(u.dir, raw, res.pos)
-	if err != nil {
-		res.diags = append(res.diags, diag.New(diag.CodeEval, diag.Pos{File: files[0].path}, "%v", err))
-		return res
+	mesh, ok := literalMesh(files)
+	if !ok {
+		if mesh, diags = computed(v, red); diags.HasErrors() {
+			res.diags = diags
+			return res
+		}
 	}
-	res.pkg = pkg
+	res.pkg = newPackage(u.dir, mesh, res.pos)
 	return res
 }
 
@@ -75,7 +77,7 @@ func (l *layout) hidden(u unit, name string, red *reducer) diag.List {
 		if diags.HasErrors() {
 			return out
 		}
-		_, more := value(inst, red)
+		_, more := valid(inst, red)
 		if out = append(out, more...); !slices.ContainsFunc(more, func(d diag.Diagnostic) bool { return d.Code != diag.CodeMissing }) {
 			return out
 		}
@@ -206,12 +208,18 @@ func labelText(l ast.Label) (string, error) {
 	return id.Name, nil
 }
 
-// value evaluates an instance and returns its field mesh as JSON.
-func value(inst *build.Instance, red *reducer) ([]byte, diag.List) {
+// valid evaluates an instance and reports everything that is wrong with it.
+func valid(inst *build.Instance, red *reducer) (cue.Value, diag.List) {
 	v := cuecontext.New().BuildInstance(inst)
 	if err := v.Validate(cue.Concrete(true)); err != nil {
-		return nil, red.reduce(err)
+		return v, red.reduce(err)
 	}
+	return v, nil
+}
+
+// computed asks CUE for the field mesh of a valid package. It goes through JSON,
+// which is cheaper than CUE's own decoding.
+func computed(v cue.Value, red *reducer) (any, diag.List) {
 	if l := strayFields(v, red); l.HasErrors() {
 		return nil, l
 	}
@@ -219,7 +227,11 @@ func value(inst *build.Instance, red *reducer) ([]byte, diag.List) {
 	if err != nil {
 		return nil, red.reduce(err)
 	}
-	return raw, nil
+	mesh, err := decode(raw)
+	if err != nil {
+		return nil, diag.List{diag.New(diag.CodeEval, red.pos.nearest("mesh"), "mesh: %v", err)}
+	}
+	return mesh, nil
 }
 
 // strayFields finds top-level fields that a comprehension made; the lint has
@@ -239,13 +251,17 @@ func strayFields(v cue.Value, red *reducer) diag.List {
 	return out
 }
 
-// newPackage decodes the evaluated JSON. Numbers keep their digits.
-func newPackage(dir string, raw []byte, pos *index) (*Package, error) {
+// decode reads JSON; numbers keep their digits.
+func decode(raw []byte) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	var v any
 	if err := dec.Decode(&v); err != nil {
-		return nil, fmt.Errorf("decoding package %q: %w", dir, err)
+		return nil, fmt.Errorf("decoding the evaluated value: %w", err)
 	}
-	return &Package{Dir: dir, Mesh: Node{value: v, path: "mesh", pos: pos, last: pos.nearest("mesh")}}, nil
+	return v, nil
+}
+
+func newPackage(dir string, mesh any, pos *index) *Package {
+	return &Package{Dir: dir, Mesh: Node{value: mesh, path: "mesh", pos: pos, last: pos.nearest("mesh")}}
 }

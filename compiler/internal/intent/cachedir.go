@@ -1,0 +1,109 @@
+package intent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+)
+
+// Dir is a Cache in a folder, one file per package. Several processes may share
+// it: files appear by rename. It keeps at most MaxDirBytes; the oldest written go
+// first. Every failure is a miss.
+type Dir struct {
+	path string
+	puts atomic.Int64
+}
+
+// MaxDirBytes bounds the files of a Dir, MaxDirEntry one of them.
+const (
+	MaxDirBytes = 256 << 20
+	MaxDirEntry = 64 << 20
+)
+
+// NewDir makes a cache in the folder at path, which is created at the first Put.
+func NewDir(path string) *Dir { return &Dir{path: path} }
+
+const (
+	entrySuffix = ".json"
+	tempPrefix  = "tmp-"
+	trimEvery   = 64 // Puts between two looks at the folder's size
+)
+
+// Get reads an entry.
+func (d *Dir) Get(key string) ([]byte, bool) {
+	name := filepath.Join(d.path, key+entrySuffix)
+	if info, err := os.Lstat(name); err != nil || !info.Mode().IsRegular() || info.Size() > MaxDirEntry {
+		return nil, false
+	}
+	b, err := os.ReadFile(name)
+	return b, err == nil
+}
+
+// Put writes an entry.
+func (d *Dir) Put(key string, b []byte) {
+	if len(b) > MaxDirEntry {
+		return
+	}
+	// A cache that cannot be written (a full disk, a read-only folder) costs
+	// time and nothing else.
+	if err := d.write(key, b); err != nil {
+		return
+	}
+	if d.puts.Add(1)%trimEvery == 1 {
+		_ = d.trim(MaxDirBytes)
+	}
+}
+
+func (d *Dir) write(key string, b []byte) error {
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return fmt.Errorf("making the cache folder %q: %w", d.path, err)
+	}
+	f, err := os.CreateTemp(d.path, tempPrefix+"*")
+	if err != nil {
+		return fmt.Errorf("writing the cache: %w", err)
+	}
+	_, werr := f.Write(b)
+	cerr := f.Close()
+	if err := errors.Join(werr, cerr); err != nil {
+		return errors.Join(fmt.Errorf("writing the cache: %w", err), os.Remove(f.Name()))
+	}
+	if err := os.Rename(f.Name(), filepath.Join(d.path, key+entrySuffix)); err != nil {
+		return errors.Join(fmt.Errorf("writing the cache: %w", err), os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// trim removes the oldest entries until at most limit bytes are left. Files that
+// are not the cache's are left alone.
+func (d *Dir) trim(limit int64) error {
+	list, err := os.ReadDir(d.path)
+	if err != nil {
+		return fmt.Errorf("reading the cache folder %q: %w", d.path, err)
+	}
+	var infos []fs.FileInfo
+	total := int64(0)
+	for _, e := range list {
+		if !strings.HasSuffix(e.Name(), entrySuffix) && !strings.HasPrefix(e.Name(), tempPrefix) {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			infos = append(infos, info)
+			total += info.Size()
+		}
+	}
+	slices.SortFunc(infos, func(a, b fs.FileInfo) int { return a.ModTime().Compare(b.ModTime()) })
+	for _, info := range infos {
+		if total <= limit {
+			return nil
+		}
+		if err := os.Remove(filepath.Join(d.path, info.Name())); err == nil {
+			total -= info.Size()
+		}
+	}
+	return nil
+}

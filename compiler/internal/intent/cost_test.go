@@ -1,0 +1,115 @@
+package intent
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"meshc.dev/meshc/compiler/internal/source"
+)
+
+// mesh makes n services in packages of 20, about 60 lines of CUE per service.
+func mesh(n int) source.Tree {
+	t := source.Tree{Files: map[string][]byte{
+		"mesh.cue": []byte("package root\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\nmesh: environment: prod: {}\n"),
+	}}
+	for p := range (n + 19) / 20 {
+		var b strings.Builder
+		fmt.Fprintf(&b, "package team%d\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\nmesh: namespace: \"team%d\"\n", p, p)
+		for i := p * 20; i < min(n, p*20+20); i++ {
+			fmt.Fprintf(&b, serviceText, i, i, (i+1)%n/20, (i+1)%n, i)
+		}
+		t.Files[fmt.Sprintf("team%d/team.cue", p)] = []byte(b.String())
+	}
+	return t
+}
+
+const serviceText = `
+mesh: service: "svc-%d": {
+	port: {
+		http: {number: 8080, protocol: "http"}
+		grpc: {number: 9090, protocol: "grpc"}
+	}
+	serviceAccount: "svc-%d"
+	version: {
+		v1: labels: {app: "svc", version: "v1"}
+		v2: labels: {app: "svc", version: "v2"}
+	}
+	calls: "team%d/svc-%d": {local: 15101, port: "http"}
+	route: {
+		api: {
+			priority: 10
+			match: path: prefix: "/api"
+			to: {v1: 90, v2: 10}
+			timeout: "1.5s"
+			retry: {attempts: 3, perTry: "500ms", on: ["connect-failure", "gateway-error"], idempotent: true}
+		}
+		testers: {
+			priority: 20
+			match: {
+				path: exact: "/beta"
+				headers: "end-user": exact: "jason"
+			}
+			to: v2: 100
+		}
+		moved: {
+			match: path: exact: "/old"
+			redirect: {path: "/new", code: 308}
+		}
+		default: {
+			to: v1: 100
+			timeout: "5s"
+			responseHeaders: set: "x-served-by": "svc-%d"
+		}
+	}
+	grant: {
+		read: {from: ["gateway/edge"], methods: ["GET"], paths: ["/api/*"]}
+		write: {namespaces: ["team0"], methods: ["POST", "PUT"], paths: ["/api/*", "/beta"]}
+	}
+	outlier: {consecutive5xx: 5, interval: "10s", baseEjection: "30s"}
+}
+`
+
+// maxMallocs bounds the allocations of a cold load per service. It repeats within
+// a percent, unlike a time.
+const maxMallocs = 3500
+
+func TestMallocsPerService(t *testing.T) {
+	const n = 200
+	tree := mesh(n)
+	load := func() {
+		if in, l := Load(tree, Options{Workers: 1}); l.HasErrors() || len(in.Packages) != n/20+1 {
+			t.Fatalf("%d packages, %v", len(in.Packages), l)
+		}
+	}
+	load()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	load()
+	runtime.ReadMemStats(&after)
+	per := (after.Mallocs - before.Mallocs) / n
+	t.Logf("%d mallocs per service", per)
+	if per > maxMallocs {
+		t.Errorf("%d mallocs per service, at most %d are allowed", per, maxMallocs)
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	for _, n := range []int{10, 100, 1000} {
+		tree := mesh(n)
+		b.Run(fmt.Sprintf("cold/%d", n), func(b *testing.B) {
+			for b.Loop() {
+				Load(tree, Options{})
+			}
+		})
+		b.Run(fmt.Sprintf("oneEdit/%d", n), func(b *testing.B) {
+			cache, text := NewMemory(1000, nil), string(tree.Files["team0/team.cue"])
+			Load(tree, Options{Cache: cache})
+			for i := 0; b.Loop(); i++ {
+				tree.Files["team0/team.cue"] = []byte(strings.Replace(text, `"1.5s"`, fmt.Sprintf(`"%dms"`, i+1), 1))
+				Load(tree, Options{Cache: cache})
+			}
+		})
+	}
+}
