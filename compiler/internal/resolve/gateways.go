@@ -12,11 +12,9 @@ import (
 
 func (l *linker) gateway(p *pkg, e intent.Entry) {
 	n := e.Node
-	g := &model.Gateway{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name, Owner: n.Field("owner").Str(),
+	g := &model.Gateway{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name,
 		Account: gatewayAccount(e), Host: "0.0.0.0", Port: uint32(n.Field("port").Int())}
-	if g.Owner == "" {
-		g.Owner = p.owner
-	}
+	g.Owner = l.owned(n, p, model.GatewayPath(g.ID))
 	if a := n.Field("address"); a.Exists() {
 		ip, err := netip.ParseAddr(a.Str())
 		if err != nil {
@@ -38,6 +36,9 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	if first, ok := l.pos[path]; ok {
 		l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "host %q of gateway %q is declared twice (hosts ignore case)", e.Name, g.ID).WithRelated(first, "first declared here").
 			WithFix("keep one of them"))
+	}
+	if h.Owner != "" {
+		l.owners[path] = h.Owner
 	}
 	l.place(path, e.Node.Pos())
 	l.claimHost(p, h.Name, e.Node.Pos())

@@ -51,6 +51,7 @@ type linker struct {
 
 	expiries   map[time.Time]bool
 	exceptions []Exception
+	owners     map[string]string
 	tests      []Test
 	targets    []string
 }
@@ -61,7 +62,7 @@ func Mesh(in *intent.Intent, rules []Rule, at time.Time) (*Result, diag.List) {
 		rules: rules, at: at, mesh: &model.Mesh{Environment: in.Environment, TrustDomain: DefaultTrustDomain, Capture: model.Transparent},
 		pos: map[string]diag.Pos{}, kinds: map[string]string{}, gateways: map[string]string{}, accounts: map[string][]string{},
 		versions: map[string][]string{}, firstPort: map[string]string{}, ports: map[string][]string{}, expiries: map[time.Time]bool{},
-		hostOwner: map[string]string{},
+		hostOwner: map[string]string{}, owners: map[string]string{},
 	}
 	pkgs := l.packages(in)
 	for _, p := range pkgs {
@@ -80,13 +81,23 @@ func Mesh(in *intent.Intent, rules []Rule, at time.Time) (*Result, diag.List) {
 }
 
 func (l *linker) result() *Result {
-	r := &Result{Mesh: l.mesh, Positions: l.pos, Exceptions: l.exceptions, Tests: l.tests, Targets: l.targets}
+	r := &Result{Mesh: l.mesh, Positions: l.pos, Exceptions: l.exceptions, Owners: l.owners, Tests: l.tests, Targets: l.targets}
 	for t := range l.expiries {
 		r.Expiries = append(r.Expiries, t)
 	}
 	slices.SortFunc(r.Expiries, time.Time.Compare)
 	slices.SortFunc(r.Exceptions, func(a, b Exception) int { return strings.Compare(a.Path+a.Kind, b.Path+b.Kind) })
 	return r
+}
+
+// owned returns who answers for an object: its own owner, else the package's.
+func (l *linker) owned(n intent.Node, p *pkg, path string) string {
+	o := n.Field("owner").Str()
+	if o == "" {
+		return p.owner
+	}
+	l.owners[path] = o
+	return o
 }
 
 func (l *linker) add(d diag.Diagnostic) { l.diags = append(l.diags, d) }

@@ -17,7 +17,10 @@ type Result struct {
 	Expiries []time.Time
 	// Exceptions are the temporary weakenings in force.
 	Exceptions []Exception
-	Tests      []Test
+	// Owners maps mesh paths to the owners written there; those that follow from
+	// the package are left out.
+	Owners map[string]string
+	Tests  []Test
 	// Targets are the output forms that the root package asks for, beside envoy.
 	Targets []string
 }

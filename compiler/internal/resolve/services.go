@@ -14,10 +14,8 @@ import (
 // serviceOf links one service.
 func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 	n := e.Node
-	s := &model.Service{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name, Owner: n.Field("owner").Str()}
-	if s.Owner == "" {
-		s.Owner = p.owner
-	}
+	s := &model.Service{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name}
+	s.Owner = l.owned(n, p, model.ServicePath(s.ID))
 	mode := l.mode(n.Field("mtls"), p.mtls, model.ServicePath(s.ID), s.Owner)
 	s.Ports = l.portsOf(s, n, mode)
 	s.Versions = l.versionsOf(p, s, n)
@@ -197,10 +195,8 @@ func (l *linker) locals(p *pkg, n intent.Node) map[string]uint32 {
 }
 
 func (l *linker) external(p *pkg, e intent.Entry) {
-	x := &model.External{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name, Owner: e.Node.Field("owner").Str()}
-	if x.Owner == "" {
-		x.Owner = p.owner
-	}
+	x := &model.External{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name}
+	x.Owner = l.owned(e.Node, p, model.ExternalPath(x.ID))
 	for _, pe := range e.Node.Field("port").Fields() {
 		port := model.Port{Name: pe.Name, Number: uint32(pe.Node.Field("number").Int()), Protocol: model.HTTP, MTLS: model.Disable}
 		if v := pe.Node.Field("protocol"); v.Exists() {

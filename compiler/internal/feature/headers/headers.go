@@ -145,5 +145,7 @@ func fields(feature string, e Edit) []space.Field {
 
 // change: what an application makes of a header is its own affair.
 func change(what string) plan.Word {
-	return func(before, after []space.Field) (plan.Class, string) { return plan.Neutral, plan.Arrow(what, before, after) }
+	return func(before, after []space.Field) (plan.Class, string) {
+		return plan.Neutral, plan.Arrow(what, before, after)
+	}
 }

@@ -44,8 +44,10 @@ var Feature = feature.Feature{
 	},
 	Codec:   trait.JSON[Redirect],
 	Meaning: meaning,
-	Change:  func(before, after []space.Field) (plan.Class, string) { return plan.Neutral, plan.Arrow("redirect", before, after) },
-	Envoy:   envoy.OnRoute(lower),
+	Change: func(before, after []space.Field) (plan.Class, string) {
+		return plan.Neutral, plan.Arrow("redirect", before, after)
+	},
+	Envoy: envoy.OnRoute(lower),
 	GatewayAPI: gatewayapi.OnRule(func(r *gatewayapi.Rule, v Redirect, _ *gatewayapi.Ctx) {
 		r.Filters = append(r.Filters, gatewayapi.Redirect(v.Scheme, v.Host, v.Path, v.Code))
 	}),

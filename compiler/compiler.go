@@ -1,0 +1,185 @@
+package compiler
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"meshc.dev/meshc/compiler/internal/feature/catalog"
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/source"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/schemas"
+)
+
+// Version is the compiler's version, noted in every manifest. Two versions may
+// make different bytes of the same intent; one version never does.
+const Version = "0.1.0"
+
+// MeshPath is the artifact that holds the linked mesh.
+const MeshPath = "mesh.json"
+
+// Cache keeps evaluated packages between runs, by digest of everything they
+// depend on. What it returns is checked; a corrupt entry is a miss.
+type Cache = intent.Cache
+
+// Exception is a temporary weakening in force, with who answers for it.
+type Exception = resolve.Exception
+
+// Options says what a compile depends on beside the files.
+type Options struct {
+	// Environment is the environment's name; "" takes the only one.
+	Environment string
+	// At is the compile date: what ended before it is left out.
+	At time.Time
+	// Cache may be nil. Workers bounds the packages evaluated at once; 0 means one per core.
+	Cache   Cache
+	Workers int
+	// Memo keeps compiled resources between runs in one process; may be nil.
+	Memo Memo
+	// Policy is the digest of the policies that will judge the result, for the manifest.
+	Policy string
+}
+
+// Memo keeps bytes by key between runs; safe for concurrent use.
+type Memo = envoy.Memo
+
+// Program is a linked mesh with everything that can be asked of it. Immutable.
+type Program struct {
+	mesh       *model.Mesh
+	raw        []byte // mesh.json
+	result     *resolve.Result
+	inputs     release.Inputs
+	provenance release.Provenance
+	decisions  []space.Decision
+	memo       Memo
+}
+
+// Load reads, evaluates and links the intent in fsys. With an error in the list
+// the Program is nil; warnings stand beside a usable one.
+func Load(fsys fs.FS, o Options) (*Program, diag.List) {
+	tree, ds := source.Read(fsys)
+	if ds.HasErrors() {
+		return nil, ds.Sorted()
+	}
+	in, more := intent.Load(tree, intent.Options{Environment: o.Environment, Cache: o.Cache, Workers: o.Workers})
+	ds = append(ds, more...)
+	if in == nil || more.HasErrors() {
+		return nil, ds.Sorted()
+	}
+	res, more := resolve.Mesh(in, catalog.Rules(), o.At)
+	ds = append(ds, more...)
+	if more.HasErrors() {
+		return nil, ds.Sorted()
+	}
+	p, err := newProgram(res.Mesh)
+	if err != nil {
+		return nil, append(ds, internalError(err))
+	}
+	p.result, p.provenance, p.memo = res, res.Positions, o.Memo
+	p.inputs = release.Inputs{Environment: in.Environment, Tree: in.Tree, Compiler: Version, Schema: schemas.Digest(), Policy: o.Policy,
+		At: o.At.UTC().Format(time.RFC3339)}
+	return p, ds.Sorted()
+}
+
+// Open reads the mesh of a release: what a server, or a plan against an old
+// release, can ask without the intent. Tests and expiries are not in a release.
+func Open(r release.Release) (*Program, error) {
+	raw, ok := r.Artifact(MeshPath)
+	if !ok {
+		return nil, fmt.Errorf("opening release %.12s: it has no %s", r.Digest(), MeshPath)
+	}
+	m, err := model.Decode(raw, catalog.Codecs())
+	if err != nil {
+		return nil, fmt.Errorf("opening release %.12s: %w", r.Digest(), err)
+	}
+	p, err := newProgram(m)
+	if err != nil {
+		return nil, fmt.Errorf("opening release %.12s: %w", r.Digest(), err)
+	}
+	p.result, p.provenance, p.inputs = &resolve.Result{Mesh: m}, r.Provenance(), r.Manifest().Inputs
+	return p, nil
+}
+
+func newProgram(m *model.Mesh) (*Program, error) {
+	raw, err := canon.JSON(m)
+	if err != nil {
+		return nil, err
+	}
+	return &Program{mesh: m, raw: raw}, nil
+}
+
+func internalError(err error) diag.Diagnostic {
+	return diag.New(diag.CodeInternal, diag.Pos{}, "%v", err).WithFix("this is a defect of meshc: please report it with the intent that shows it")
+}
+
+// Release compiles the mesh for all its targets. With an error in the list the
+// release is empty.
+func (p *Program) Release() (release.Release, diag.List) {
+	arts, origins, ds := envoy.Emit(p.mesh, catalog.Envoy(), envoy.Profile{Locate: p.Position, Memo: p.memo})
+	for _, t := range p.result.Targets {
+		if t == "gateway-api" {
+			more, mds := gatewayapi.Emit(p.mesh, catalog.GatewayAPI(), p.Position)
+			arts, ds = append(arts, more...), append(ds, mds...)
+		}
+	}
+	if ds.HasErrors() {
+		return release.Release{}, ds.Sorted()
+	}
+	arts = append(arts, release.Artifact{Path: MeshPath, Bytes: p.raw})
+	prov := make(release.Provenance, len(p.provenance)+len(origins))
+	for path, pos := range p.provenance {
+		prov[path] = pos
+	}
+	for artifact, meshPath := range origins {
+		prov[artifact] = p.Position(meshPath)
+	}
+	r, err := release.Seal(arts, p.inputs, prov)
+	if err != nil {
+		return release.Release{}, append(ds, internalError(err))
+	}
+	return r, ds.Sorted()
+}
+
+// Position is the user's line of a mesh path, or of its nearest ancestor.
+func (p *Program) Position(meshPath string) diag.Pos {
+	for path := meshPath; path != ""; path = parent(path) {
+		if pos, ok := p.provenance[path]; ok {
+			return pos
+		}
+	}
+	return diag.Pos{}
+}
+
+func parent(path string) string {
+	for i := len(path) - 1; i > 0; i-- {
+		if path[i] == '/' {
+			return path[:i]
+		}
+	}
+	return ""
+}
+
+// MeshJSON is the linked mesh in canonical form. Read only.
+func (p *Program) MeshJSON() json.RawMessage { return p.raw }
+
+// Environment is what the program was compiled for.
+func (p *Program) Environment() string { return p.mesh.Environment }
+
+// Expiries are the later instants at which something of the intent ends. An
+// approval has one more release for each, compiled one second after it.
+func (p *Program) Expiries() []time.Time { return p.result.Expiries }
+
+// Exceptions are the temporary weakenings in force.
+func (p *Program) Exceptions() []Exception { return p.result.Exceptions }
+
+// Owners maps a mesh path to the owner that intent writes there.
+func (p *Program) Owners() map[string]string { return p.result.Owners }

@@ -1,0 +1,314 @@
+package compiler
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/eval"
+	"meshc.dev/meshc/compiler/internal/feature/catalog"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Header is one line of a request's header.
+type Header = space.Header
+
+// Outcome is what becomes of a request.
+type Outcome = space.Outcome
+
+// Verdict is the outcome's kind: "forward", "denied", "notFound" or "redirect".
+type Verdict = space.Verdict
+
+// Request is one request to a service or a gateway.
+type Request struct {
+	// From is who asks: a service ("name" is looked up in Namespace, else
+	// "namespace/name"), "gateway/name", or "" for a caller without identity.
+	From string
+	// To is the destination: a service, or "gateway/name".
+	To string
+	// Namespace completes names without one; "" allows only names that are unique in the mesh.
+	Namespace string
+	// Port is a port's name; "" is the first.
+	Port    string
+	Host    string
+	Method  string // "" is GET
+	Path    string // as sent; "" is "/"
+	Headers []Header
+}
+
+// Step is one deciding piece of the mesh, with the user's line.
+type Step struct {
+	Path string   `json:"path"`
+	Pos  diag.Pos `json:"pos"`
+}
+
+// Answer is the decision for one request.
+type Answer struct {
+	Request space.Request `json:"request"`
+	Scope   space.Scope   `json:"scope"`
+	Outcome Outcome       `json:"outcome"`
+	// Status is what the caller sees if a proxy answers, 0 if the destination does.
+	Status int    `json:"status,omitempty"`
+	Steps  []Step `json:"steps,omitempty"`
+}
+
+// Allowed reports whether the request gets through, or is redirected.
+func (a Answer) Allowed() bool {
+	return a.Outcome.Verdict == space.Forward || a.Outcome.Verdict == space.Redirect
+}
+
+// Decisions returns everything that is decided, by scope. Computed once per call.
+func (p *Program) scopes() []space.Decision { return eval.Scopes(p.mesh, catalog.Meaning()) }
+
+// Decide answers one request. The error names what the request refers to that
+// the mesh does not have.
+func (p *Program) Decide(r Request) (Answer, error) {
+	return p.decide(p.scopes(), r)
+}
+
+func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
+	from, err := p.identity(r.From, r.Namespace)
+	if err != nil {
+		return Answer{}, err
+	}
+	q := space.Request{From: from, Host: eval.CleanHost(r.Host), Method: orElse(r.Method, "GET"), Path: orElse(r.Path, "/"), Headers: r.Headers}
+	clean, ok := eval.Normalise(q.Path)
+	if !ok {
+		return Answer{Request: q, Outcome: Outcome{Verdict: space.Denied}, Status: 400}, nil
+	}
+	q.Path = clean
+	scope, found, err := p.scope(ds, r)
+	if err != nil {
+		return Answer{}, err
+	}
+	ans := eval.UnknownHost()
+	if found {
+		ans = eval.Decide(scope, q)
+	}
+	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome)}
+	for _, o := range ans.From {
+		out.Steps = append(out.Steps, Step{Path: string(o), Pos: p.Position(string(o))})
+	}
+	return out, nil
+}
+
+func orElse(s, def string) string {
+	if s == "" {
+		return def
+	}
+	return s
+}
+
+// status is what the caller's proxy, or the destination's, answers by itself.
+func status(o Outcome) int {
+	switch o.Verdict {
+	case space.Denied:
+		return 403
+	case space.NotFound:
+		return 404
+	case space.Redirect:
+		for _, f := range o.Fields {
+			if f.Feature == eval.RedirectTrait && f.Name == "code" {
+				if n, err := strconv.Atoi(f.Value); err == nil {
+					return n
+				}
+			}
+		}
+	}
+	return 0
+}
+
+// scope finds the decision that a request is judged by.
+func (p *Program) scope(ds []space.Decision, r Request) (space.Decision, bool, error) {
+	if name, ok := strings.CutPrefix(r.To, "gateway/"); ok {
+		g, err := p.gateway(name, r.Namespace)
+		if err != nil {
+			return space.Decision{}, false, err
+		}
+		d, found := eval.FindGateway(ds, g.ID, r.Host)
+		return d, found, nil
+	}
+	s, err := p.service(r.To, r.Namespace)
+	if err != nil {
+		return space.Decision{}, false, err
+	}
+	port := r.Port
+	if port == "" {
+		port = s.Ports[0].Name
+	}
+	d, found := eval.FindService(ds, s.ID, port)
+	if !found {
+		return d, false, fmt.Errorf("service %q has no port %q", s.ID, port)
+	}
+	return d, true, nil
+}
+
+// service finds a service by ID, by name in a namespace, or by a name that is unique.
+func (p *Program) service(name, namespace string) (*model.Service, error) {
+	if s := p.mesh.Service(name); s != nil {
+		return s, nil
+	}
+	if s := p.mesh.Service(namespace + "/" + name); s != nil {
+		return s, nil
+	}
+	var hits []*model.Service
+	for _, s := range p.mesh.Services {
+		if s.Name == name && namespace == "" {
+			hits = append(hits, s)
+		}
+	}
+	if len(hits) == 1 {
+		return hits[0], nil
+	}
+	if len(hits) > 1 {
+		return nil, fmt.Errorf("several services are called %q: write namespace/name", name)
+	}
+	return nil, fmt.Errorf("the mesh has no service %q (it has %s)", name, p.serviceNames())
+}
+
+func (p *Program) serviceNames() string {
+	const shown = 12
+	var out []string
+	for _, s := range p.mesh.Services {
+		out = append(out, s.ID)
+	}
+	if len(out) > shown {
+		return strings.Join(out[:shown], ", ") + ", …"
+	}
+	return strings.Join(out, ", ")
+}
+
+func (p *Program) gateway(name, namespace string) (*model.Gateway, error) {
+	for _, id := range []string{name, namespace + "/" + name} {
+		if g := p.mesh.Gateway(id); g != nil {
+			return g, nil
+		}
+	}
+	i := slices.IndexFunc(p.mesh.Gateways, func(g *model.Gateway) bool { return g.Name == name })
+	if i < 0 {
+		return nil, fmt.Errorf("the mesh has no gateway %q", name)
+	}
+	return p.mesh.Gateways[i], nil
+}
+
+// identity is the SPIFFE ID of a caller's first account by name.
+func (p *Program) identity(from, namespace string) (string, error) {
+	if from == "" || strings.HasPrefix(from, "spiffe://") {
+		return from, nil
+	}
+	if name, ok := strings.CutPrefix(from, "gateway/"); ok {
+		g, err := p.gateway(name, namespace)
+		if err != nil {
+			return "", err
+		}
+		return g.Class().SPIFFEID(p.mesh.TrustDomain), nil
+	}
+	s, err := p.service(from, namespace)
+	if err != nil {
+		return "", err
+	}
+	return s.Class(s.Versions[0]).SPIFFEID(p.mesh.TrustDomain), nil
+}
+
+// TestResult is what became of one `test:` block.
+type TestResult struct {
+	Name string   `json:"name"`
+	Pos  diag.Pos `json:"pos"`
+	// Failure is "" if the test passed, else what was expected and what came.
+	Failure string `json:"failure,omitempty"`
+	Answer  Answer `json:"answer"`
+}
+
+// Test runs every `test:` block of the intent in the evaluator.
+func (p *Program) Test() []TestResult {
+	ds := p.scopes()
+	out := make([]TestResult, 0, len(p.result.Tests))
+	for _, t := range p.result.Tests {
+		r := Request{From: t.From, To: t.To, Port: t.Port, Host: t.Host, Method: t.Method, Path: t.Path}
+		if t.Gateway {
+			r.To = "gateway/" + t.To
+		}
+		for name, v := range t.Headers {
+			r.Headers = append(r.Headers, Header{Name: name, Value: v})
+		}
+		slices.SortFunc(r.Headers, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
+		a, err := p.decide(ds, r)
+		res := TestResult{Name: t.Name, Pos: t.Pos, Answer: a}
+		if err != nil {
+			res.Failure = err.Error()
+		} else {
+			res.Failure = judge(t.Expect, a)
+		}
+		out = append(out, res)
+	}
+	return out
+}
+
+// judge words the first expectation that an answer does not meet.
+func judge(e resolve.Expect, a Answer) string {
+	if e.Allowed != nil && *e.Allowed != a.Allowed() {
+		return fmt.Sprintf("expected allowed: %v, the request is %s", *e.Allowed, Words(a.Outcome))
+	}
+	if e.Status != 0 && a.Status != e.Status {
+		return fmt.Sprintf("expected status %d, the request is %s", e.Status, Words(a.Outcome))
+	}
+	if e.To == "" && e.Version == "" {
+		return ""
+	}
+	for _, s := range a.Outcome.Shares {
+		parts := strings.Split(s.Target, "/") // namespace/service/port/version
+		if len(parts) == 4 && (e.To == "" || e.To == parts[0]+"/"+parts[1]) && (e.Version == "" || e.Version == parts[3]) {
+			continue
+		}
+		return fmt.Sprintf("expected every request to reach %s, the request is %s", strings.TrimSpace(e.To+" "+e.Version), Words(a.Outcome))
+	}
+	if len(a.Outcome.Shares) == 0 {
+		return fmt.Sprintf("expected %s, the request is %s", strings.TrimSpace(e.To+" "+e.Version), Words(a.Outcome))
+	}
+	return ""
+}
+
+// Words says an outcome in one line.
+func Words(o Outcome) string {
+	switch o.Verdict {
+	case space.Denied:
+		return "denied (403)"
+	case space.NotFound:
+		return "not routed (404)"
+	case space.Redirect:
+		return "redirected"
+	}
+	total := 0
+	for _, s := range o.Shares {
+		total += s.Weight
+	}
+	var parts []string
+	for _, s := range o.Shares {
+		parts = append(parts, fmt.Sprintf("%s %d%%", s.Target, (s.Weight*100+total/2)/total))
+	}
+	return "forwarded to " + strings.Join(parts, ", ")
+}
+
+// Classes returns the proxy classes of the mesh, sorted.
+func (p *Program) Classes() []release.Class {
+	seen := map[release.Class]bool{}
+	for _, s := range p.mesh.Services {
+		for _, v := range s.Versions {
+			seen[s.Class(v)] = true
+		}
+	}
+	for _, g := range p.mesh.Gateways {
+		seen[g.Class()] = true
+	}
+	var out []release.Class
+	for c := range seen {
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b release.Class) int { return strings.Compare(a.String(), b.String()) })
+	return out
+}

@@ -1,0 +1,278 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/schemas"
+)
+
+func (a *app) versionCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the versions of meshc, its schema and Go", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(a.out, "meshc %s\nschema %s %.12s\n%s %s/%s\n", compiler.Version, schemas.Module, schemas.Digest(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}
+
+func (a *app) compileCmd() *cobra.Command {
+	var f intentFlags
+	var out string
+	cmd := &cobra.Command{
+		Use: "compile [DIR] --out RELEASE", Short: "Compile intent to a release folder", Args: cobra.MaximumNArgs(1),
+		Long: `Compile the intent in DIR (default: the current folder) to a release: canonical
+files, named by their digest. The same input gives the same bytes on every machine.`,
+		Example: "  meshc compile . --out release\n  meshc compile . --rev HEAD --env production --out release",
+		RunE: func(_ *cobra.Command, args []string) error {
+			start := time.Now()
+			p, ds, err := f.load(a, dirArg(args))
+			if err != nil {
+				return err
+			}
+			r, more := p.Release()
+			if err := a.problems("", append(ds, more...)); err != nil {
+				return err
+			}
+			if err := release.WriteDir(r, out); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.out, "release %s\n%d proxy classes, %d artifacts, environment %s, %s\n",
+				r.Digest(), len(r.Classes()), len(r.Paths()), p.Environment(), time.Since(start).Round(time.Millisecond))
+			return err
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&out, "out", "release", "folder to write; replaced as a whole")
+	return cmd
+}
+
+func (a *app) testCmd() *cobra.Command {
+	var f intentFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "test [DIR]", Short: "Run the test blocks of the intent", Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			p, _, err := f.load(a, dirArg(args))
+			if err != nil {
+				return err
+			}
+			return a.tell(p.Test(), asJSON)
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print results as JSON")
+	return cmd
+}
+
+// tell prints test results; a failure, or no test at all, is invalid.
+func (a *app) tell(results []compiler.TestResult, asJSON bool) error {
+	failed := 0
+	for _, r := range results {
+		if r.Failure != "" {
+			failed++
+		}
+	}
+	if asJSON {
+		if err := a.json(results); err != nil {
+			return err
+		}
+	} else {
+		for _, r := range results {
+			if r.Failure == "" {
+				fmt.Fprintf(a.out, "ok    %s\n", r.Name)
+				continue
+			}
+			fmt.Fprintf(a.out, "FAIL  %s\n      %s: %s\n", r.Name, r.Pos, r.Failure)
+			for _, s := range r.Answer.Steps {
+				fmt.Fprintf(a.out, "      decided by %s at %s\n", s.Path, s.Pos)
+			}
+		}
+		fmt.Fprintf(a.out, "%d passed, %d failed\n", len(results)-failed, failed)
+	}
+	if len(results) == 0 {
+		return fail(diag.ExitInvalid, "the intent has no test; write one: mesh: test: \"…\": {request: …, expect: …}")
+	}
+	if failed > 0 {
+		return quiet(diag.ExitInvalid)
+	}
+	return nil
+}
+
+func (a *app) json(v any) error {
+	b, err := canon.JSON(v)
+	if err != nil {
+		return err
+	}
+	_, err = a.out.Write(b)
+	return err
+}
+
+func (a *app) explainCmd() *cobra.Command {
+	var f intentFlags
+	var r compiler.Request
+	var headers []string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "explain [DIR] --to SERVICE [--from SERVICE] [--path /p]", Short: "Say what becomes of one request, and which lines decide it", Args: cobra.MaximumNArgs(1),
+		Example: "  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage",
+		RunE: func(_ *cobra.Command, args []string) error {
+			for _, h := range headers {
+				name, value, ok := strings.Cut(h, "=")
+				if !ok {
+					return fail(diag.ExitFailure, "-H %q is not name=value", h)
+				}
+				r.Headers = append(r.Headers, compiler.Header{Name: strings.ToLower(name), Value: value})
+			}
+			p, _, err := f.load(a, dirArg(args))
+			if err != nil {
+				return err
+			}
+			ans, err := p.Decide(r)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return a.json(ans)
+			}
+			return a.explain(ans)
+		},
+	}
+	f.add(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&r.From, "from", "", "caller: a service, gateway/name, or nothing for a caller without identity")
+	fl.StringVar(&r.To, "to", "", "destination: a service, or gateway/name")
+	fl.StringVarP(&r.Namespace, "namespace", "n", "", "namespace of names without one")
+	fl.StringVar(&r.Port, "port", "", "name of the destination's port (default: its first)")
+	fl.StringVar(&r.Host, "host", "", "Host header")
+	fl.StringVarP(&r.Method, "method", "X", "GET", "HTTP method")
+	fl.StringVar(&r.Path, "path", "/", "path as sent")
+	fl.StringArrayVarP(&headers, "header", "H", nil, "header as name=value; may be repeated")
+	fl.BoolVar(&asJSON, "json", false, "print JSON")
+	_ = cmd.MarkFlagRequired("to")
+	return cmd
+}
+
+func (a *app) explain(ans compiler.Answer) error {
+	from := ans.Request.From
+	if from == "" {
+		from = "a caller without identity"
+	}
+	fmt.Fprintf(a.out, "%s %s from %s\n→ %s\n", ans.Request.Method, ans.Request.Path, from, compiler.Words(ans.Outcome))
+	for i, s := range ans.Steps {
+		fmt.Fprintf(a.out, "  %d. %s\n     %s\n", i+1, s.Path, s.Pos)
+	}
+	for _, f := range ans.Outcome.Fields {
+		fmt.Fprintf(a.out, "  %s: %s %s\n", f.Feature, f.Name, f.Value)
+	}
+	return nil
+}
+
+func (a *app) diffCmd() *cobra.Command {
+	var detailed bool
+	cmd := &cobra.Command{
+		Use: "diff RELEASE-A RELEASE-B", Short: "Show which bytes differ between two releases", Args: cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			before, err := readRelease(args[0])
+			if err != nil {
+				return err
+			}
+			after, err := readRelease(args[1])
+			if err != nil {
+				return err
+			}
+			changes := release.Diff(before, after)
+			for _, c := range changes {
+				fmt.Fprintf(a.out, "%s %s\n", c.Kind, c.Path)
+			}
+			fmt.Fprintf(a.out, "%d artifacts differ\n", len(changes))
+			if len(changes) > 0 && detailed {
+				return quiet(diag.ExitChanges)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "end with 2 if anything differs")
+	return cmd
+}
+
+func (a *app) showCmd() *cobra.Command {
+	var f intentFlags
+	cmd := &cobra.Command{
+		Use: "show [DIR] CLASS", Short: "Print a proxy's exact configuration", Args: cobra.RangeArgs(1, 2),
+		Example: "  meshc show sidecar/bookinfo/bookinfo-reviews\n  meshc show --rev v1.2 . gateway/edge/edge",
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir, name := ".", args[len(args)-1]
+			if len(args) == 2 {
+				dir = args[0]
+			}
+			p, _, err := f.load(a, dir)
+			if err != nil {
+				return err
+			}
+			class, err := release.ParseClass(name)
+			if err != nil {
+				return fail(diag.ExitFailure, "%v; the mesh has: %v", err, p.Classes())
+			}
+			r, ds := p.Release()
+			if err := a.problems("", ds); err != nil {
+				return err
+			}
+			snap, err := r.Snapshot(class)
+			if err != nil {
+				return fail(diag.ExitFailure, "%v; the mesh has: %v", err, p.Classes())
+			}
+			return a.showSnapshot(r, snap)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (a *app) showSnapshot(r release.Release, snap release.Snapshot) error {
+	out := map[string][]json.RawMessage{}
+	for t, rs := range snap.Resources {
+		for _, res := range rs {
+			b, err := r.Blob(res.Digest)
+			if err != nil {
+				return err
+			}
+			out[t[strings.LastIndex(t, ".")+1:]] = append(out[t[strings.LastIndex(t, ".")+1:]], b)
+		}
+	}
+	return a.json(out)
+}
+
+func (a *app) graphCmd() *cobra.Command {
+	var f intentFlags
+	var form string
+	cmd := &cobra.Command{
+		Use: "graph [DIR]", Short: "Draw who calls whom", Args: cobra.MaximumNArgs(1),
+		Example: "  meshc graph -o mermaid\n  meshc graph -o svg > mesh.svg",
+		RunE: func(_ *cobra.Command, args []string) error {
+			p, _, err := f.load(a, dirArg(args))
+			if err != nil {
+				return err
+			}
+			text, err := p.Graph().Render(form)
+			if err != nil {
+				return fail(diag.ExitFailure, "%v", err)
+			}
+			_, err = fmt.Fprint(a.out, text)
+			return err
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVarP(&form, "output", "o", "mermaid", "mermaid, dot or svg")
+	return cmd
+}

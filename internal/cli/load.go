@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/gitrepo"
+)
+
+// intentFlags say which intent to load, and how.
+type intentFlags struct {
+	env, at, rev, format string
+}
+
+func (f *intentFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.env, "env", "", "environment to compile for (may be left out if there is one)")
+	cmd.Flags().StringVar(&f.at, "at", "", "compile date, RFC 3339 (default: the commit's date, or now for a working tree)")
+	cmd.Flags().StringVar(&f.rev, "rev", "", "read the intent at this commit instead of the working tree")
+}
+
+func (f *intentFlags) addFormat(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.format, "output", "o", "text", "form of problems: text, json, sarif, junit or github")
+}
+
+// dirArg is the optional argument DIR of most commands.
+func dirArg(args []string) string {
+	if len(args) == 0 {
+		return "."
+	}
+	return args[0]
+}
+
+// open returns the files of DIR, in the working tree or at a commit, and the compile date.
+func (f *intentFlags) open(a *app, dir string) (fs.FS, time.Time, error) {
+	var at time.Time
+	if f.at != "" {
+		t, err := time.Parse(time.RFC3339, f.at)
+		if err != nil {
+			return nil, at, fail(diag.ExitFailure, "--at %q is not RFC 3339, such as 2027-01-31T18:00:00Z", f.at)
+		}
+		at = t.UTC()
+	}
+	if f.rev != "" {
+		return f.openCommit(dir, at)
+	}
+	st, err := os.Stat(dir)
+	if err != nil {
+		return nil, at, fail(diag.ExitFailure, "cannot read %q: %v; name a folder with intent, or make one with `meshc init`", dir, err)
+	}
+	if !st.IsDir() {
+		return nil, at, fail(diag.ExitFailure, "%q is a file; name the folder that holds the intent", dir)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, at, fmt.Errorf("opening %q: %w", dir, err)
+	}
+	if at.IsZero() {
+		at = a.now().UTC().Truncate(time.Second)
+	}
+	return root.FS(), at, nil
+}
+
+// openCommit returns the files of DIR at a commit of the repository that holds it.
+func (f *intentFlags) openCommit(dir string, at time.Time) (fs.FS, time.Time, error) {
+	snap, err := gitrepo.At(dir, f.rev, gitrepo.Options{})
+	if err != nil {
+		return nil, at, err
+	}
+	commit, err := snap.Commit(snap.Head())
+	if err != nil {
+		return nil, at, err
+	}
+	if at.IsZero() {
+		at = commit.Committer.When.UTC()
+	}
+	fsys, err := snap.FS(commit)
+	if err != nil {
+		return nil, at, err
+	}
+	sub, err := within(dir)
+	if err != nil {
+		return nil, at, err
+	}
+	if sub != "." {
+		if fsys, err = fs.Sub(fsys, sub); err != nil {
+			return nil, at, err
+		}
+	}
+	return fsys, at, nil
+}
+
+// within is dir's path inside the repository that holds it.
+func within(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("finding %q: %w", dir, err)
+	}
+	for top := abs; ; top = filepath.Dir(top) {
+		if _, err := os.Stat(filepath.Join(top, ".git")); err == nil {
+			rel, err := filepath.Rel(top, abs)
+			return filepath.ToSlash(rel), err
+		}
+		if top == filepath.Dir(top) {
+			return "", fail(diag.ExitFailure, "%q is not inside a Git repository", dir)
+		}
+	}
+}
+
+// load compiles DIR to a program, or gives a failure whose problems are told.
+func (f *intentFlags) load(a *app, dir string) (*compiler.Program, diag.List, error) {
+	fsys, at, err := f.open(a, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, ds := compiler.Load(fsys, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
+	if ds.HasErrors() {
+		return nil, ds, a.problems(f.format, ds)
+	}
+	return p, ds, nil
+}
+
+// problems prints findings and ends the command as invalid if one is an error.
+func (a *app) problems(format string, ds diag.List) error {
+	if format == "" {
+		format = string(diag.Text)
+	}
+	f, err := diag.ParseFormat(format)
+	if err != nil {
+		return err
+	}
+	w := a.out
+	if f == diag.Text {
+		w = a.err
+	}
+	if len(ds) > 0 || f != diag.Text {
+		if err := diag.Render(w, f, ds, diag.Options{Color: a.color, ToolVersion: compiler.Version}); err != nil {
+			return err
+		}
+	}
+	if ds.HasErrors() {
+		return quiet(diag.ExitInvalid)
+	}
+	return nil
+}
+
+// cache is the user's folder of evaluated packages, nil if there is no such place.
+func (a *app) cache() compiler.Cache {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return nil
+	}
+	return dirCache{filepath.Join(dir, "meshc", "cue")}
+}
+
+// readRelease reads a release folder and checks it.
+func readRelease(dir string) (release.Release, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return release.Release{}, fmt.Errorf("opening release %q: %w", dir, err)
+	}
+	defer root.Close()
+	r, err := release.ReadDir(root.FS())
+	if err != nil {
+		return r, fail(diag.ExitStale, "%q: %v; compile it again with `meshc compile`", dir, err)
+	}
+	return r, nil
+}

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/guard"
+	"meshc.dev/meshc/policies"
+)
+
+func (a *app) vetCmd() *cobra.Command {
+	var f intentFlags
+	var policyDir string
+	cmd := &cobra.Command{
+		Use: "vet [DIR]", Short: "Check intent: schema, meaning, compiled output, policies", Args: cobra.MaximumNArgs(1),
+		Long: `Check the intent in DIR (default: the current folder) as a compile would, and ask
+every policy: the shipped ones and those in DIR/policies or --policies.`,
+		Example: "  meshc vet\n  meshc vet . --env production -o sarif",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir := dirArg(args)
+			fsys, at, err := f.open(a, dir)
+			if err != nil {
+				return err
+			}
+			p, ds := compiler.Load(fsys, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
+			evaluated := 0
+			if p != nil {
+				_, more := p.Release()
+				res, err := a.judge(cmd.Context(), p, at, userPolicies(fsys, policyDir))
+				if err != nil {
+					return err
+				}
+				ds = append(append(ds, more...), res.Findings...)
+				evaluated = res.Evaluated
+			}
+			if err := a.problems(f.format, ds.Sorted()); err != nil {
+				return err
+			}
+			if f.format == "text" {
+				_, warnings := ds.Counts()
+				fmt.Fprintf(a.out, "valid: %d proxy classes, %d policies evaluated, %d warnings\n", len(p.Classes()), evaluated, warnings)
+			}
+			return nil
+		},
+	}
+	f.add(cmd)
+	f.addFormat(cmd)
+	cmd.Flags().StringVar(&policyDir, "policies", "", "folder with more Rego policies (default: DIR/policies if it exists)")
+	return cmd
+}
+
+// userPolicies is where the user's own Rego is, nil if there is none.
+func userPolicies(intent fs.FS, dir string) fs.FS {
+	if dir != "" {
+		return os.DirFS(filepath.Clean(dir))
+	}
+	if st, err := fs.Stat(intent, "policies"); err == nil && st.IsDir() {
+		if sub, err := fs.Sub(intent, "policies"); err == nil {
+			return sub
+		}
+	}
+	return nil
+}
+
+// judge asks all policies. None evaluated is a failure: it would look like consent.
+func (a *app) judge(ctx context.Context, p *compiler.Program, at time.Time, user fs.FS) (guard.Result, error) {
+	engine, ds := guard.New(ctx, policies.FS, user)
+	if ds.HasErrors() {
+		return guard.Result{Findings: ds}, nil
+	}
+	in := guard.Input{Mesh: p.MeshJSON(), Environment: p.Environment(), At: at, Owners: p.Owners(), Where: p.Position}
+	for _, e := range p.Exceptions() {
+		in.Exceptions = append(in.Exceptions, guard.Exception(e))
+	}
+	res, err := engine.Check(ctx, in)
+	if err != nil {
+		return res, fmt.Errorf("evaluating policies: %w", err)
+	}
+	if res.Evaluated == 0 && !res.Findings.HasErrors() {
+		return res, errors.New("no policy was evaluated")
+	}
+	res.Findings = append(ds, res.Findings...)
+	return res, nil
+}
