@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"cmp"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -174,7 +175,9 @@ func (s *snapshot) seal(e *emitter) {
 			file.Endpoints = append(file.Endpoints, *n.live)
 		}
 	}
-	b, err := canon.JSON(file)
+	b, _, err := e.remember("envoy/snapshot",
+		func() ([]byte, error) { return json.Marshal(file) },
+		func() ([]byte, error) { return canon.JSON(file) })
 	if err != nil {
 		s.problems = append(s.problems, diag.New(diag.CodeInconsistent, e.at(s.scope.origin()), "snapshot %q: %v", s.scope.class, err))
 	}

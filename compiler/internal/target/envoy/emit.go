@@ -123,36 +123,49 @@ func (e *emitter) get(key string, build func(*entry)) *entry {
 
 // seal encodes the resource of an entry.
 func (e *emitter) seal(n *entry, typ release.TypeURL, name, origin string, m proto.Message) {
-	b, err := e.encode(m)
+	b, digest, err := e.encode(m)
 	if err != nil {
 		n.problem(diag.New(diag.CodeInconsistent, e.at(origin), "resource %q: %v", name, err))
 		return
 	}
 	n.typ, n.bytes, n.origin = typ, b, origin
-	n.res = release.Resource{Name: name, Digest: canon.Digest(b)}
+	n.res = release.Resource{Name: name, Digest: digest}
 }
 
-// encode is canon.Proto with the profile's memo in front of it. The key is the
-// wire form, which is stable within one build of the compiler; that is as long
-// as a memo lives.
-func (e *emitter) encode(m proto.Message) ([]byte, error) {
-	if e.profile.Memo == nil {
-		return canon.Proto(m)
-	}
-	wire, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-	if err != nil {
-		return nil, err
-	}
-	key := "envoy/" + string(m.ProtoReflect().Descriptor().FullName()) + "/" + canon.Digest(wire)
-	if b, ok := e.profile.Memo.Get(key); ok {
-		return b, nil
-	}
-	b, err := canon.Proto(m)
-	if err == nil {
-		e.profile.Memo.Put(key, b)
-	}
-	return b, err
+// encode gives a resource's canonical JSON and digest.
+func (e *emitter) encode(m proto.Message) ([]byte, string, error) {
+	return e.remember("envoy/"+string(m.ProtoReflect().Descriptor().FullName()),
+		func() ([]byte, error) { return proto.MarshalOptions{Deterministic: true}.Marshal(m) },
+		func() ([]byte, error) { return canon.Proto(m) })
 }
+
+// remember puts the profile's memo in front of a canonical encoding. The key is
+// the digest of a cheap encoding that is stable within one build of the compiler;
+// that is as long as a memo lives. The value is the digest and the bytes.
+func (e *emitter) remember(kind string, cheap, canonical func() ([]byte, error)) ([]byte, string, error) {
+	if e.profile.Memo == nil {
+		b, err := canonical()
+		return b, canon.Digest(b), err
+	}
+	raw, err := cheap()
+	if err != nil {
+		return nil, "", err
+	}
+	key := kind + "/" + canon.Digest(raw)
+	if v, ok := e.profile.Memo.Get(key); ok && len(v) > digestLen {
+		return v[digestLen:], string(v[:digestLen]), nil
+	}
+	b, err := canonical()
+	if err != nil {
+		return nil, "", err
+	}
+	digest := canon.Digest(b)
+	e.profile.Memo.Put(key, append([]byte(digest), b...))
+	return b, digest, nil
+}
+
+// digestLen is the length of a digest in hexadecimal.
+const digestLen = 64
 
 // at is the user's position of a mesh path.
 func (e *emitter) at(path string) diag.Pos {

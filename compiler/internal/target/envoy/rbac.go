@@ -78,11 +78,11 @@ func permissions(g model.Grant) []*rbacconfigv3.Permission {
 		all = append(all, &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_Header{Header: methodMatcher(g.Methods)}})
 	}
 	if len(g.Paths) > 0 {
-		var any []*rbacconfigv3.Permission
+		var paths []*rbacconfigv3.Permission
 		for _, p := range g.Paths {
-			any = append(any, pathPermissions(p)...)
+			paths = append(paths, pathPermissions(p)...)
 		}
-		all = append(all, anyOf(any))
+		all = append(all, anyOf(paths))
 	}
 	switch len(all) {
 	case 0:
