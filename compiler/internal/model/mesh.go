@@ -223,7 +223,9 @@ type Gateway struct {
 
 // Host is a virtual host of a gateway. Name is a DNS name, "*.suffix" or "*".
 type Host struct {
-	Name   string  `json:"name"`
+	Name string `json:"name"`
+	// Owner is who answers for the host; "" means the gateway's owner.
+	Owner  string  `json:"owner,omitempty"`
 	Routes []Route `json:"routes"`
 }
 
