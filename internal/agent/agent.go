@@ -146,6 +146,7 @@ func (a *agent) work(ctx, long context.Context, g *errgroup.Group) (int, error) 
 		return 0, err
 	}
 	g.Go(func() error { return a.keep.run(long) })
+	g.Go(func() error { return giveBack(long, a.page.stats) })
 	g.Go(func() error { return a.relay.run(long) })
 	if a.cfg.NoEnvoy {
 		select {

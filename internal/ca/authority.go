@@ -29,7 +29,8 @@ const (
 
 // Options of an authority. The zero value of a lifetime means its default.
 type Options struct {
-	// TrustDomain like "mesh.local".
+	// TrustDomain like "mesh.local". Empty: the one of the state folder, which
+	// must exist then.
 	TrustDomain string
 	// TTL is the lifetime of certificates, and the most that Sign grants. At least one second.
 	TTL time.Duration
@@ -76,6 +77,14 @@ func Open(dir string, o Options) (*Authority, error) {
 }
 
 func configure(dir string, o Options) (*Authority, error) {
+	path := filepath.Join(dir, "ca", "roots.json")
+	if o.TrustDomain == "" {
+		name, err := storedDomain(path)
+		if err != nil {
+			return nil, err
+		}
+		o.TrustDomain = name
+	}
 	td, err := spiffeid.TrustDomainFromString(o.TrustDomain)
 	if err != nil {
 		return nil, problem(diag.New(diag.CodeTrustDomain, diag.Pos{}, "%q is no trust domain: %v", o.TrustDomain, err).
@@ -92,7 +101,7 @@ func configure(dir string, o Options) (*Authority, error) {
 		return nil, problem(diag.New(diag.CodeAuthorityState, diag.Pos{}, "certificates of %v under roots of %v", l.leaf, l.root).
 			WithFix("certificates live at least a second, roots at least six times as long as certificates"))
 	}
-	return &Authority{td: td, life: l, clock: o.Clock, path: filepath.Join(dir, "ca", "roots.json")}, nil
+	return &Authority{td: td, life: l, clock: o.Clock, path: path}, nil
 }
 
 func (a *Authority) load() error {

@@ -95,7 +95,12 @@ func TestSignRefuses(t *testing.T) {
 
 func TestRootSurvivesRestartAndIsPrivate(t *testing.T) {
 	dir, clock := t.TempDir(), newClock()
+	_, err := Open(dir, Options{Clock: clock.now})
+	wantCode(t, err, diag.CodeAuthorityState) // whose authority would it be?
 	first := open(t, dir, clock.now)
+	if a, err := Open(dir, Options{Clock: clock.now}); err != nil || a.TrustDomain().Name() != "mesh.local" {
+		t.Errorf("opened by folder alone: %v", err)
+	}
 	if again := open(t, dir, clock.now); !again.Bundle().Equal(first.Bundle()) {
 		t.Error("another root after a restart")
 	}

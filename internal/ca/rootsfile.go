@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -45,6 +47,24 @@ func encodeRing(r ring) ([]byte, error) {
 		})
 	}
 	return canon.JSON(f)
+}
+
+// storedDomain is the trust domain of the authority at path.
+func storedDomain(path string) (string, error) {
+	data, err := readPrivate(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", problem(diag.New(diag.CodeAuthorityState, diag.Pos{}, "there is no authority yet: %q is missing", path).
+			WithFix("start `meshc serve` with this state folder first, or name the trust domain"))
+	}
+	if err != nil {
+		return "", err
+	}
+	var f rootsFile
+	if err := json.Unmarshal(data, &f); err != nil || f.TrustDomain == "" {
+		return "", problem(diag.New(diag.CodeAuthorityState, diag.Pos{}, "%q is damaged", path).
+			WithFix("put the file back from a backup"))
+	}
+	return f.TrustDomain, nil
 }
 
 // decodeRing reads what encodeRing wrote. Every way of being damaged is one
