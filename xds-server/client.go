@@ -1,0 +1,135 @@
+package xdsserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/xds-server/internal/ledger"
+)
+
+// What a server says of itself; see the fields.
+type (
+	Status      = ledger.Status
+	ClassStatus = ledger.ClassStatus
+	ProxyStatus = ledger.ProxyStatus
+	Receipt     = ledger.Receipt
+	Failure     = ledger.Failure
+	Blame       = ledger.Blame
+	Progress    = ledger.Progress
+	Outcome     = ledger.Outcome
+	State       = ledger.State
+)
+
+// The outcomes of waiting.
+const (
+	Waiting    = ledger.Waiting
+	Done       = ledger.Done
+	Failed     = ledger.Failed
+	Superseded = ledger.Superseded
+)
+
+// The states of a receipt.
+const (
+	Sent    = ledger.Sent
+	Acked   = ledger.Acked
+	Nacked  = ledger.Nacked
+	Overdue = ledger.Overdue
+)
+
+// Client asks a running server over its admin socket.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// Dial makes a client for the socket (SocketPath of the server's state folder).
+// It does not connect yet. Close frees its connections.
+func Dial(socket string) *Client {
+	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+	}}}
+}
+
+// Close frees idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Status asks what each proxy runs.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	body, err := c.get(ctx, "/status", nil)
+	if err != nil {
+		return Status{}, err
+	}
+	defer body.Close()
+	var st Status
+	if err := json.NewDecoder(body).Decode(&st); err != nil {
+		return Status{}, fmt.Errorf("reading the status: %w", err)
+	}
+	return st, nil
+}
+
+// Wait waits until the commit has arrived everywhere, failed, or was superseded;
+// report (may be nil) hears of each change. When ctx ends, Wait returns the last
+// progress that it heard of with the context's error.
+func (c *Client) Wait(ctx context.Context, commit string, report func(Progress)) (Progress, error) {
+	last := Progress{Outcome: Waiting, Commit: commit}
+	body, err := c.get(ctx, "/wait", url.Values{"commit": {commit}})
+	if err != nil {
+		return last, err
+	}
+	defer body.Close()
+	dec := json.NewDecoder(body)
+	for {
+		var p Progress
+		err := dec.Decode(&p)
+		switch {
+		case ctx.Err() != nil:
+			return last, ctx.Err()
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return last, c.down(errors.New("the server ended"))
+		case err != nil:
+			return last, fmt.Errorf("waiting for commit %q: %w", commit, err)
+		}
+		if last = p; report != nil {
+			report(p)
+		}
+		if p.Outcome != Waiting {
+			return p, nil
+		}
+	}
+}
+
+func (c *Client) get(ctx context.Context, path string, q url.Values) (io.ReadCloser, error) {
+	u := url.URL{Scheme: "http", Host: "meshc", Path: path, RawQuery: q.Encode()}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("asking the server: %w", err)
+	}
+	resp, err := c.http.Do(req)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return nil, c.down(err)
+	case resp.StatusCode != http.StatusOK:
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		return nil, fmt.Errorf("asking the server: %s", strings.TrimSpace(string(text)))
+	}
+	return resp.Body, nil
+}
+
+func (c *Client) down(err error) error {
+	return diag.List{diag.New(diag.CodeServerDown, diag.Pos{},
+		fmt.Sprintf("no server answers on %q: %v", c.socket, err), "start the server (meshc serve), or name its state folder")}.Err()
+}

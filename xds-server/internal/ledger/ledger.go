@@ -1,0 +1,254 @@
+package ledger
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Limits of what is remembered.
+const (
+	keepGone     = 10 * time.Minute
+	maxGone      = 10_000
+	maxFailures  = 100
+	maxPending   = 20
+	maxContents  = 64
+	minCommitLen = 7
+)
+
+// Ledger is safe for concurrent use. Make one with New.
+type Ledger struct {
+	now func() time.Time
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced at each change
+	current  approved
+	earlier  []string // commits that were current before, newest last
+	classes  map[string]*class
+	entries  map[*Entry]struct{}
+	gone     map[proxyKey]ProxyStatus
+	failures []Failure
+}
+
+type approved struct{ commit, release, environment string }
+
+type proxyKey struct{ identity, node, protocol string }
+
+type class struct {
+	status ClassStatus
+	// contents says which commit a content belongs to, the newest one.
+	contents map[string]approved
+	order    []string
+}
+
+// New makes an empty ledger.
+func New(now func() time.Time) *Ledger {
+	return &Ledger{
+		now:     now,
+		changed: make(chan struct{}),
+		classes: map[string]*class{},
+		entries: map[*Entry]struct{}{},
+		gone:    map[proxyKey]ProxyStatus{},
+	}
+}
+
+// notify wakes whoever waits. The caller holds mu.
+func (l *Ledger) notify() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// Approve notes that a release is approved now.
+func (l *Ledger) Approve(commit, release, environment string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.current.commit != "" && l.current.commit != commit {
+		l.earlier = append(l.earlier, l.current.commit)
+		if len(l.earlier) > maxContents {
+			l.earlier = l.earlier[1:]
+		}
+	}
+	l.current = approved{commit, release, environment}
+	l.notify()
+}
+
+// Target is what a class is to have and what it is served.
+type Target struct {
+	Class, Identity string
+	// Commit, Release and Content are approved, the Serving ones are served.
+	Commit, Release, Content                      string
+	ServingCommit, ServingRelease, ServingContent string
+	// Failure says why they differ.
+	Failure *Failure
+}
+
+// SetTarget notes the target of a class.
+func (l *Ledger) SetTarget(t Target) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c, ok := l.classes[t.Class]
+	if !ok {
+		c = &class{contents: map[string]approved{}}
+		l.classes[t.Class] = c
+	}
+	c.status = ClassStatus{
+		Class: t.Class, Identity: t.Identity, Commit: t.Commit, Release: t.Release,
+		Held: t.Content != t.ServingContent, ServingCommit: t.ServingCommit, ServingRelease: t.ServingRelease,
+		Failure: t.Failure, content: t.Content, serving: t.ServingContent,
+	}
+	c.belongs(t.ServingContent, approved{commit: t.ServingCommit, release: t.ServingRelease})
+	c.belongs(t.Content, approved{commit: t.Commit, release: t.Release})
+	l.notify()
+}
+
+func (c *class) belongs(content string, a approved) {
+	if content == "" {
+		return
+	}
+	if _, ok := c.contents[content]; !ok {
+		if c.order = append(c.order, content); len(c.order) > maxContents {
+			delete(c.contents, c.order[0])
+			c.order = c.order[1:]
+		}
+	}
+	c.contents[content] = a
+}
+
+// DropClass forgets a class that the release no longer has.
+func (l *Ledger) DropClass(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.classes, name)
+	l.notify()
+}
+
+// Entry is one connected stream's part of the ledger.
+type Entry struct {
+	l *Ledger
+	s ProxyStatus
+}
+
+// Connect opens the entry of a stream.
+func (l *Ledger) Connect(identity, node, class, protocol string) *Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := &Entry{l: l, s: ProxyStatus{
+		Identity: identity, Node: node, Class: class, Protocol: protocol,
+		Connected: true, Since: l.now(), Types: map[string]Receipt{},
+	}}
+	delete(l.gone, proxyKey{identity, node, protocol})
+	l.entries[e] = struct{}{}
+	l.notify()
+	return e
+}
+
+// Close notes that the stream has ended.
+func (e *Entry) Close() {
+	l := e.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.entries, e)
+	e.s.Connected, e.s.Since = false, l.now()
+	if len(l.gone) >= maxGone {
+		l.forget()
+	}
+	if len(l.gone) < maxGone {
+		l.gone[proxyKey{e.s.Identity, e.s.Node, e.s.Protocol}] = e.s
+	}
+	l.notify()
+}
+
+func (l *Ledger) forget() {
+	limit := l.now().Add(-keepGone)
+	maps.DeleteFunc(l.gone, func(_ proxyKey, s ProxyStatus) bool { return s.Since.Before(limit) })
+}
+
+// Record notes the state of the last response of a type. An answer to another
+// response than the last keeps the last one's receipt.
+func (e *Entry) Record(typ string, r Receipt) {
+	l := e.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if old, ok := e.s.Types[typ]; ok && old.SentAt.After(r.SentAt) {
+		return
+	}
+	e.s.Types[typ] = r
+	if r.State != Sent { // a response under way is no progress that anybody waits for
+		l.notify()
+	}
+}
+
+// Running notes that the proxy has confirmed the whole content of its class.
+func (e *Entry) Running(content string) {
+	l := e.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e.s.content == content {
+		return
+	}
+	e.s.content = content
+	l.notify()
+}
+
+// Fail adds a failure to the list of recent ones.
+func (l *Ledger) Fail(f Failure) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.failures) == maxFailures {
+		l.failures = l.failures[1:]
+	}
+	l.failures = append(l.failures, f)
+	l.notify()
+}
+
+// Status returns a copy of the ledger.
+func (l *Ledger) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forget()
+	st := Status{
+		At: l.now(), Ready: l.current.commit != "",
+		Commit: l.current.commit, Release: l.current.release, Environment: l.current.environment,
+		Classes: []ClassStatus{}, Proxies: []ProxyStatus{}, Failures: slices.Clone(l.failures),
+	}
+	counts := map[string]ClassStatus{}
+	for e := range l.entries {
+		p := l.resolve(e.s)
+		st.Proxies = append(st.Proxies, p)
+		c := counts[p.Class]
+		c.Connected++
+		if p.UpToDate {
+			c.UpToDate++
+		}
+		counts[p.Class] = c
+	}
+	for _, s := range l.gone {
+		st.Proxies = append(st.Proxies, l.resolve(s))
+	}
+	for name, c := range l.classes {
+		s := c.status
+		s.Connected, s.UpToDate = counts[name].Connected, counts[name].UpToDate
+		st.Classes = append(st.Classes, s)
+	}
+	slices.SortFunc(st.Classes, func(a, b ClassStatus) int { return strings.Compare(a.Class, b.Class) })
+	slices.SortFunc(st.Proxies, func(a, b ProxyStatus) int {
+		return cmp.Or(cmp.Compare(a.Identity, b.Identity), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Protocol, b.Protocol), a.Since.Compare(b.Since))
+	})
+	return st
+}
+
+// resolve copies a proxy and says which commit its content belongs to.
+func (l *Ledger) resolve(s ProxyStatus) ProxyStatus {
+	s.Types = maps.Clone(s.Types)
+	c, ok := l.classes[s.Class]
+	if !ok || s.content == "" {
+		return s
+	}
+	a := c.contents[s.content]
+	s.Commit, s.Release = a.commit, a.release
+	s.UpToDate = s.content == c.status.serving
+	return s
+}

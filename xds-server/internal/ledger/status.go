@@ -1,0 +1,150 @@
+package ledger
+
+import (
+	"time"
+
+	"meshc.dev/meshc/internal/diag"
+)
+
+// State is what became of a response.
+type State string
+
+// The states of a receipt.
+const (
+	// Sent means under way, within its time limit.
+	Sent State = "sent"
+	// Acked means that the proxy parsed and accepted it. It does not mean that
+	// the proxy serves with it.
+	Acked State = "acked"
+	// Nacked means refused, with a reason.
+	Nacked State = "nacked"
+	// Overdue means no answer within the time limit. It counts as a failure; a
+	// late acknowledgement turns it into Acked.
+	Overdue State = "overdue"
+)
+
+// Blame is a resource with the place in the intent that it comes from.
+type Blame struct {
+	Resource string `json:"resource"`
+	// Pos is the zero Pos if the release does not say.
+	Pos diag.Pos `json:"pos,omitzero"`
+	// Owner is who answers for it, "" if unknown.
+	Owner string `json:"owner,omitempty"`
+}
+
+// Receipt is the last response of one type to one proxy.
+type Receipt struct {
+	Commit  string `json:"commit"`
+	Release string `json:"release"`
+	// Version is the digest of the list that the proxy had or would have with it.
+	Version string    `json:"version"`
+	State   State     `json:"state"`
+	SentAt  time.Time `json:"sent_at"`
+	// AnsweredAt is the zero time while there is no answer.
+	AnsweredAt time.Time `json:"answered_at,omitzero"`
+	// Why is the proxy's reason, shortened and redacted.
+	Why       string  `json:"why,omitempty"`
+	Resources []Blame `json:"resources,omitempty"`
+}
+
+// ProxyStatus is one proxy.
+type ProxyStatus struct {
+	// Identity is the authenticated SPIFFE ID.
+	Identity string `json:"identity"`
+	// Node is what the proxy calls itself.
+	Node      string    `json:"node"`
+	Class     string    `json:"class"`
+	Protocol  string    `json:"protocol"`
+	Connected bool      `json:"connected"`
+	Since     time.Time `json:"since"`
+	// Commit and Release are the last that the proxy has confirmed completely; ""
+	// if it has not yet, or if that content belongs to no release this server saw.
+	Commit  string `json:"commit,omitempty"`
+	Release string `json:"release,omitempty"`
+	// UpToDate says that it has what its class is to be served now.
+	UpToDate bool               `json:"up_to_date"`
+	Types    map[string]Receipt `json:"types,omitempty"`
+
+	content string
+}
+
+// Failure is a refused or overdue response.
+type Failure struct {
+	At      time.Time `json:"at"`
+	State   State     `json:"state"`
+	Class   string    `json:"class"`
+	Commit  string    `json:"commit"`
+	Release string    `json:"release"`
+	// Identity and Node name the proxy that failed first.
+	Identity  string  `json:"identity"`
+	Node      string  `json:"node"`
+	Type      string  `json:"type"`
+	Why       string  `json:"why,omitempty"`
+	Resources []Blame `json:"resources,omitempty"`
+}
+
+// ClassStatus is one proxy class.
+type ClassStatus struct {
+	Class    string `json:"class"`
+	Identity string `json:"identity"`
+	// Commit and Release are what is approved for the class.
+	Commit  string `json:"commit"`
+	Release string `json:"release"`
+	// Held says that the class is kept at an earlier release, named by
+	// ServingCommit and ServingRelease, because of Failure.
+	Held           bool     `json:"held"`
+	ServingCommit  string   `json:"serving_commit"`
+	ServingRelease string   `json:"serving_release"`
+	Failure        *Failure `json:"failure,omitempty"`
+	// Connected counts its proxies, UpToDate those that have what is served.
+	Connected int `json:"connected"`
+	UpToDate  int `json:"up_to_date"`
+
+	content, serving string
+}
+
+// Status is the whole ledger at one moment, sorted by name.
+type Status struct {
+	At time.Time `json:"at"`
+	// Ready is false while no approved release is loaded.
+	Ready       bool   `json:"ready"`
+	Commit      string `json:"commit,omitempty"`
+	Release     string `json:"release,omitempty"`
+	Environment string `json:"environment,omitempty"`
+
+	Classes  []ClassStatus `json:"classes"`
+	Proxies  []ProxyStatus `json:"proxies"`
+	Failures []Failure     `json:"failures,omitempty"`
+	// Problems are codes with sentences about the server's inputs: endpoint
+	// files that cannot be read, names that do not resolve.
+	Problems []diag.Diagnostic `json:"problems,omitempty"`
+	// IgnoredEndpoints are sources of addresses that no cluster of the release names.
+	IgnoredEndpoints []string `json:"ignored_endpoints,omitempty"`
+}
+
+// Outcome says how far a commit has come.
+type Outcome string
+
+// The outcomes of waiting.
+const (
+	Waiting Outcome = "waiting"
+	// Done means that every connected proxy has confirmed the commit.
+	Done Outcome = "done"
+	// Failed means that a class is held at an earlier release, or a proxy refused.
+	Failed Outcome = "failed"
+	// Superseded means that another commit was approved since.
+	Superseded Outcome = "superseded"
+)
+
+// Progress is the answer to "has this commit arrived".
+type Progress struct {
+	Outcome Outcome `json:"outcome"`
+	Commit  string  `json:"commit"`
+	Release string  `json:"release,omitempty"`
+	// Confirmed of Connected proxies have the commit.
+	Confirmed int `json:"confirmed"`
+	Connected int `json:"connected"`
+	// Pending names up to 20 proxies that have not.
+	Pending  []string  `json:"pending,omitempty"`
+	Failures []Failure `json:"failures,omitempty"`
+}

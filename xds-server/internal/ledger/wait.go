@@ -1,0 +1,109 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// pause is the shortest time between two looks at the ledger: thousands of
+// answers arrive in a burst, and a person waits for the result.
+const pause = 20 * time.Millisecond
+
+// Wait blocks until the commit has arrived at every connected proxy, has failed,
+// or was superseded, and calls report for each change on the way. A commit that
+// was never approved is waited for. commit may be shortened to 7 characters. When
+// ctx ends, Wait returns the progress so far with the context's error.
+func (l *Ledger) Wait(ctx context.Context, commit string, report func(Progress)) (Progress, error) {
+	if len(commit) < minCommitLen {
+		return Progress{}, fmt.Errorf("waiting: commit %q is shorter than %d characters", commit, minCommitLen)
+	}
+	var last Progress
+	for first := true; ; first = false {
+		l.mu.Lock()
+		changed := l.changed
+		p := l.progress(commit)
+		l.mu.Unlock()
+		if p.Outcome != Waiting {
+			return p, nil
+		}
+		if first || p.Confirmed != last.Confirmed || p.Connected != last.Connected || p.Release != last.Release {
+			last = p
+			report(p)
+		}
+		if err := rest(ctx, changed); err != nil {
+			return p, err
+		}
+	}
+}
+
+func rest(ctx context.Context, changed <-chan struct{}) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-changed:
+	}
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// progress looks at the ledger. The caller holds mu.
+func (l *Ledger) progress(commit string) Progress {
+	p := Progress{Outcome: Waiting, Commit: commit}
+	if !strings.HasPrefix(l.current.commit, commit) {
+		if slices.ContainsFunc(l.earlier, func(c string) bool { return strings.HasPrefix(c, commit) }) {
+			p.Outcome = Superseded
+		}
+		return p
+	}
+	p.Commit, p.Release = l.current.commit, l.current.release
+	for _, c := range l.classes {
+		if c.status.Held && c.status.Failure != nil {
+			p.Failures = append(p.Failures, *c.status.Failure)
+		}
+	}
+	for e := range l.entries {
+		c, ok := l.classes[e.s.Class]
+		if !ok {
+			continue // its class is not in this release; there is nothing to wait for
+		}
+		p.Connected++
+		if e.s.content == c.status.content {
+			p.Confirmed++
+			continue
+		}
+		p.Pending = append(p.Pending, e.s.Identity+" "+e.s.Node)
+		p.Failures = append(p.Failures, refusals(e.s, c.status)...)
+	}
+	slices.Sort(p.Pending)
+	p.Pending = p.Pending[:min(len(p.Pending), maxPending)]
+	slices.SortFunc(p.Failures, func(a, b Failure) int { return strings.Compare(a.Class+a.Type+a.Node, b.Class+b.Type+b.Node) })
+	switch {
+	case len(p.Failures) > 0:
+		p.Outcome = Failed
+	case p.Confirmed == p.Connected:
+		p.Outcome = Done
+	}
+	return p
+}
+
+func refusals(s ProxyStatus, c ClassStatus) []Failure {
+	var out []Failure
+	for typ, r := range s.Types {
+		if r.State == Nacked && r.Release == c.Release && !c.Held {
+			out = append(out, Failure{
+				At: r.AnsweredAt, State: r.State, Class: s.Class, Commit: r.Commit, Release: r.Release,
+				Identity: s.Identity, Node: s.Node, Type: typ, Why: r.Why, Resources: r.Resources,
+			})
+		}
+	}
+	return out
+}

@@ -1,0 +1,255 @@
+// Package store encodes resources for the wire, each once.
+//
+// In: views of releases, and live endpoints. Out: the same views with encoded
+// items, and frames, which are whole responses. An item is decoded and encoded
+// once per digest, however many classes, releases and streams share it, and is
+// forgotten when the last of them is gone. A frame is encoded once per
+// difference between two lists and shared by all streams that make that step.
+package store
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"weak"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/xds-server/internal/view"
+)
+
+// Store holds encoded items and frames. It is safe for concurrent use.
+type Store struct {
+	mu     sync.Mutex
+	items  map[itemKey]weak.Pointer[view.Item]
+	swept  int // size after the last sweep
+	subs   map[[32]byte]weak.Pointer[view.Names]
+	frames *Memo[frameKey, *Frame]
+	parts  *Memo[partKey, *view.List]
+}
+
+// itemKey is a resource's content. The name is part of it only for safety: a
+// digest covers the name, which stands in every resource.
+type itemKey struct {
+	t            view.Type
+	name, digest string
+}
+
+// New makes an empty store.
+func New() *Store {
+	return &Store{
+		items:  map[itemKey]weak.Pointer[view.Item]{},
+		subs:   map[[32]byte]weak.Pointer[view.Names]{},
+		frames: NewMemo[frameKey, *Frame](frameBytes, func(f *Frame) int { return len(f.body) + frameOverhead }),
+		parts:  NewMemo[partKey, *view.List](partItems, func(l *view.List) int { return l.Len() + 1 }),
+	}
+}
+
+const (
+	frameBytes    = 64 << 20
+	frameOverhead = 256
+	partItems     = 1 << 21
+)
+
+// Encode returns the set with its items decoded from the release and encoded for
+// the wire, in parallel. It fails if a resource is no valid message of its type,
+// or if it has another name than the snapshot says.
+func (s *Store) Encode(ctx context.Context, r release.Release, set view.Set) (view.Set, error) {
+	out := set
+	var lists [view.Types][]*view.Item
+	g, _ := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for t, l := range set.Lists {
+		lists[t] = make([]*view.Item, l.Len())
+		i := 0
+		for it := range l.All() {
+			slot := &lists[t][i]
+			i++
+			if *slot = s.known(itemKey{view.Type(t), it.Name, it.Digest}); *slot != nil {
+				continue
+			}
+			g.Go(func() error {
+				enc, err := s.encode(r, view.Type(t), it)
+				*slot = enc
+				return err
+			})
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return view.Set{}, fmt.Errorf("loading class %q: %w", set.Class, err)
+	}
+	for t := range lists {
+		out.Lists[t] = view.NewList(lists[t])
+	}
+	s.sweep()
+	return out, nil
+}
+
+func (s *Store) known(k itemKey) *view.Item {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.items[k].Value()
+}
+
+func (s *Store) encode(r release.Release, t view.Type, it *view.Item) (*view.Item, error) {
+	raw, err := r.Blob(it.Digest)
+	if err != nil {
+		return nil, err
+	}
+	m := newMessage(t)
+	if err := protojson.Unmarshal(raw, m); err != nil {
+		return nil, fmt.Errorf("decoding %s %q: %w", t, it.Name, err)
+	}
+	if name := nameOf(m); name != it.Name {
+		return nil, fmt.Errorf("decoding %s %q: the resource is called %q", t, it.Name, name)
+	}
+	body, err := wire(t, it.Name, it.Version, m)
+	if err != nil {
+		return nil, fmt.Errorf("encoding %s %q: %w", t, it.Name, err)
+	}
+	enc := &view.Item{Name: it.Name, Version: it.Version, Digest: it.Digest, Body: body, Needs: needsOf(m)}
+	return s.intern(itemKey{t, it.Name, it.Digest}, enc), nil
+}
+
+func (s *Store) intern(k itemKey, it *view.Item) *view.Item {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.items[k].Value(); old != nil {
+		return old
+	}
+	s.items[k] = weak.Make(it)
+	return it
+}
+
+// sweep forgets what nobody holds any more, when the maps have doubled.
+func (s *Store) sweep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.items)+len(s.subs) < 2*s.swept {
+		return
+	}
+	for k, w := range s.items {
+		if w.Value() == nil {
+			delete(s.items, k)
+		}
+	}
+	for k, w := range s.subs {
+		if w.Value() == nil {
+			delete(s.subs, k)
+		}
+	}
+	s.swept = max(len(s.items)+len(s.subs), 1024)
+}
+
+// Names returns the one shared subscription that equals n.
+func (s *Store) Names(n *view.Names) *view.Names {
+	key := n.Key()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.subs[key].Value(); old != nil {
+		return old
+	}
+	s.subs[key] = weak.Make(n)
+	return n
+}
+
+type partKey struct {
+	l    *view.List
+	n    *view.Names
+	keep bool
+}
+
+// Restrict is List.Restrict, done once per list and subscription.
+func (s *Store) Restrict(l *view.List, n *view.Names) *view.List {
+	if l == nil || n == nil || n.All && n.Len() == 0 {
+		return l.Restrict(n)
+	}
+	return s.parts.Do(partKey{l, n, false}, func() *view.List { return l.Restrict(n) })
+}
+
+// Keep is List.Keep, done once per list and subscription.
+func (s *Store) Keep(l *view.List, n *view.Names) *view.List {
+	if l == nil || n == nil || n.All {
+		return l.Keep(n)
+	}
+	return s.parts.Do(partKey{l, n, true}, func() *view.List { return l.Keep(n) })
+}
+
+// Field numbers of envoy.service.discovery.v3.Resource.
+const (
+	resourceVersion  protowire.Number = 1
+	resourceResource protowire.Number = 2
+	resourceName     protowire.Number = 3
+)
+
+// wire encodes a discovery.Resource: version, name, then the Any, last, so that
+// the state-of-the-world form can take the tail of the same bytes.
+func wire(t view.Type, name, version string, m proto.Message) ([]byte, error) {
+	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	boxed, err := proto.MarshalOptions{Deterministic: true}.Marshal(&anypb.Any{TypeUrl: t.URL(), Value: value})
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, 0, len(boxed)+len(name)+len(version)+16)
+	b = appendField(b, resourceVersion, version)
+	b = appendField(b, resourceName, name)
+	return appendField(b, resourceResource, boxed), nil
+}
+
+func appendField[T string | []byte](b []byte, n protowire.Number, v T) []byte {
+	b = protowire.AppendTag(b, n, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(len(v)))
+	return append(b, v...)
+}
+
+// anyField is the tail of an encoded Resource: its field 2, which is also how a
+// DiscoveryResponse holds a resource.
+func anyField(body []byte) []byte {
+	for b := body; len(b) > 0; {
+		n, _, size := protowire.ConsumeField(b)
+		if size < 0 {
+			return nil
+		}
+		if n == resourceResource {
+			return b[:size]
+		}
+		b = b[size:]
+	}
+	return nil
+}
+
+func newMessage(t view.Type) proto.Message {
+	switch t {
+	case view.Clusters:
+		return &clusterv3.Cluster{}
+	case view.Endpoints:
+		return &endpointv3.ClusterLoadAssignment{}
+	case view.Listeners:
+		return &listenerv3.Listener{}
+	case view.Routes, view.Types:
+	}
+	return &routev3.RouteConfiguration{}
+}
+
+func nameOf(m proto.Message) string {
+	switch m := m.(type) {
+	case *endpointv3.ClusterLoadAssignment:
+		return m.GetClusterName()
+	case interface{ GetName() string }:
+		return m.GetName()
+	}
+	return ""
+}

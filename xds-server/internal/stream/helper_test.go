@@ -1,0 +1,353 @@
+package stream_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/xds-server/internal/ledger"
+	"meshc.dev/meshc/xds-server/internal/store"
+	"meshc.dev/meshc/xds-server/internal/stream"
+	"meshc.dev/meshc/xds-server/internal/view"
+)
+
+const trustDomain = "mesh.local"
+
+var shop = release.Class{Role: release.Sidecar, Namespace: "shop", Account: "web"}
+
+// classSpec is a class of a release under construction.
+type classSpec struct {
+	class release.Class
+	res   []proto.Message
+	live  []release.Endpoints
+}
+
+func urlOf(m proto.Message) release.TypeURL {
+	return "type.googleapis.com/" + string(m.ProtoReflect().Descriptor().FullName())
+}
+
+func nameOf(m proto.Message) string {
+	switch m := m.(type) {
+	case *endpointv3.ClusterLoadAssignment:
+		return m.GetClusterName()
+	case interface{ GetName() string }:
+		return m.GetName()
+	}
+	return ""
+}
+
+// seal makes a release of classes. Each blob's provenance is NAME.cue:7.
+func seal(t testing.TB, specs ...classSpec) release.Release {
+	t.Helper()
+	var arts []release.Artifact
+	prov := release.Provenance{}
+	for _, s := range specs {
+		snap := release.Snapshot{Class: s.class, TrustDomain: trustDomain, Resources: map[release.TypeURL][]release.Resource{}, Endpoints: s.live}
+		for _, m := range s.res {
+			raw, err := canon.Proto(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := canon.Digest(raw)
+			arts = append(arts, release.Artifact{Path: release.BlobPath(d), Bytes: raw})
+			prov[release.BlobPath(d)] = diag.Pos{File: nameOf(m) + ".cue", Line: 7}
+			snap.Resources[urlOf(m)] = append(snap.Resources[urlOf(m)], release.Resource{Name: nameOf(m), Digest: d})
+		}
+		raw, err := canon.JSON(snap)
+		if err != nil {
+			t.Fatal(err)
+		}
+		arts = append(arts, release.Artifact{Path: release.SnapshotPath(s.class), Bytes: raw})
+	}
+	r, err := release.Seal(arts, release.Inputs{}, prov)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// edsCluster is a cluster with live endpoints; the timeout makes versions differ.
+func edsCluster(name string, timeout time.Duration) *clusterv3.Cluster {
+	return &clusterv3.Cluster{
+		Name: name, ConnectTimeout: durationpb.New(timeout),
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
+		EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{EdsConfig: &corev3.ConfigSource{
+			ResourceApiVersion: corev3.ApiVersion_V3, ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+		}},
+	}
+}
+
+func socketAddress(host string, port int) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address: host, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
+	}}}
+}
+
+func assignment(name string, port int) *endpointv3.ClusterLoadAssignment {
+	return &endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{{
+		Locality: &corev3.Locality{}, LoadBalancingWeight: wrapperspb.UInt32(1),
+		LbEndpoints: []*endpointv3.LbEndpoint{{LoadBalancingWeight: wrapperspb.UInt32(1), HostIdentifier: &endpointv3.LbEndpoint_Endpoint{
+			Endpoint: &endpointv3.Endpoint{Address: socketAddress("127.0.0.1", port)},
+		}}},
+	}}}
+}
+
+func routes(name, cluster string) *routev3.RouteConfiguration {
+	return &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{{
+		Name: "all", Domains: []string{"*"},
+		Routes: []*routev3.Route{{
+			Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
+			Action: &routev3.Route_Route{Route: &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster}}},
+		}},
+	}}}
+}
+
+func boxed(t testing.TB, m proto.Message) *anypb.Any {
+	t.Helper()
+	a, err := anypb.New(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func hcm(t testing.TB, prefix, rds string) *hcmv3.HttpConnectionManager {
+	return &hcmv3.HttpConnectionManager{
+		StatPrefix: prefix,
+		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{RouteConfigName: rds, ConfigSource: &corev3.ConfigSource{
+			ResourceApiVersion: corev3.ApiVersion_V3, ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+		}}},
+		HttpFilters: []*hcmv3.HttpFilter{{
+			Name: "envoy.filters.http.router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: boxed(t, &routerv3.Router{})},
+		}},
+	}
+}
+
+func listener(t testing.TB, name string, port int, rds string) *listenerv3.Listener {
+	return &listenerv3.Listener{
+		Name: name, Address: socketAddress("127.0.0.1", port),
+		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
+			Name:       "envoy.filters.network.http_connection_manager",
+			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: boxed(t, hcm(t, name, rds))},
+		}}}},
+	}
+}
+
+// counts is a meter that remembers.
+type counts struct {
+	mu       sync.Mutex
+	refused  map[string]int
+	pushed   map[view.Type]int
+	answers  map[ledger.State]int
+	held     int
+	ignored  int
+	unwanted int
+	open     int
+}
+
+func newCounts() *counts {
+	return &counts{refused: map[string]int{}, pushed: map[view.Type]int{}, answers: map[ledger.State]int{}}
+}
+
+func (c *counts) with(f func()) { c.mu.Lock(); defer c.mu.Unlock(); f() }
+
+func (c *counts) Connected(_ string, n int) { c.with(func() { c.open += n }) }
+func (c *counts) Refused(reason string)     { c.with(func() { c.refused[reason]++ }) }
+func (c *counts) Pushed(t view.Type, _ int) { c.with(func() { c.pushed[t]++ }) }
+func (c *counts) Held(n int)                { c.with(func() { c.held = n }) }
+func (c *counts) Ignored(n int)             { c.with(func() { c.ignored = n }) }
+func (c *counts) Unwanted(n int)            { c.with(func() { c.unwanted += n }) }
+func (c *counts) Answered(_ view.Type, s ledger.State, _ time.Duration) {
+	c.with(func() { c.answers[s]++ })
+}
+
+// server is a hub behind mutual TLS.
+type server struct {
+	hub    *stream.Hub
+	ledger *ledger.Ledger
+	counts *counts
+	ca     *authority
+	dial   func(context.Context, string) (net.Conn, error)
+	addr   string
+}
+
+func newHub(l stream.Limits, now func() time.Time) (*stream.Hub, *ledger.Ledger, *counts) {
+	led, c := ledger.New(now), newCounts()
+	return stream.NewHub(stream.Config{
+		TrustDomain: trustDomain, Limits: l, Ledger: led, Meter: c, Log: slog.New(slog.DiscardHandler), Now: now,
+	}), led, c
+}
+
+// start serves a hub on a free port of the loopback.
+func start(t testing.TB, l stream.Limits) *server {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, lis, l)
+	s.addr = lis.Addr().String()
+	s.dial = func(ctx context.Context, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", s.addr)
+	}
+	return s
+}
+
+func serve(t testing.TB, lis net.Listener, l stream.Limits) *server {
+	t.Helper()
+	s := &server{ca: newAuthority(t)}
+	s.hub, s.ledger, s.counts = newHub(l, time.Now)
+	g := grpc.NewServer(grpc.ForceServerCodecV2(store.Codec()), grpc.Creds(credentials.NewTLS(s.ca.serverTLS())), grpc.MaxRecvMsgSize(4<<20))
+	s.hub.Register(g)
+	done := make(chan struct{})
+	go func() { defer close(done); _ = g.Serve(lis) }()
+	t.Cleanup(func() { g.Stop(); <-done })
+	return s
+}
+
+func (s *server) publish(t testing.TB, commit string, r release.Release) {
+	t.Helper()
+	if err := s.hub.Publish(t.Context(), r, commit, "default"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// class finds a class in the ledger.
+func (s *server) class(t testing.TB, c release.Class) ledger.ClassStatus {
+	t.Helper()
+	st := s.ledger.Status()
+	i := slices.IndexFunc(st.Classes, func(cs ledger.ClassStatus) bool { return cs.Class == c.String() })
+	if i < 0 {
+		t.Fatalf("no class %s in the ledger", c)
+	}
+	return st.Classes[i]
+}
+
+// eventually polls until ok says "" or the time is up.
+func eventually(t testing.TB, limit time.Duration, ok func() string) {
+	t.Helper()
+	var last string
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if last = ok(); last == "" {
+			return
+		}
+	}
+	t.Fatalf("not within %s: %s", limit, last)
+}
+
+// authority signs certificates for tests.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+	t    testing.TB
+}
+
+func newAuthority(t testing.TB) *authority {
+	t.Helper()
+	a := &authority{t: t, pool: x509.NewCertPool()}
+	a.key = newKey(t)
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0), KeyUsage: x509.KeyUsageCertSign,
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, a.key.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.cert, err = x509.ParseCertificate(raw); err != nil {
+		t.Fatal(err)
+	}
+	a.pool.AddCert(a.cert)
+	return a
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// issue signs a certificate for SPIFFE IDs (or none) and the loopback.
+func (a *authority) issue(ids ...string) tls.Certificate {
+	a.t.Helper()
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	for _, id := range ids {
+		u, err := url.Parse(id)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		tmpl.URIs = append(tmpl.URIs, u)
+	}
+	key := newKey(a.t)
+	raw, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, key.Public(), a.key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key}
+}
+
+func (a *authority) serverTLS() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{a.issue("spiffe://" + trustDomain + "/ns/meshc/sa/server")},
+		ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: a.pool,
+	}
+}
+
+func (a *authority) clientTLS(ids ...string) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: a.pool, ServerName: "localhost", Certificates: []tls.Certificate{a.issue(ids...)}}
+}
+
+// connect opens a connection as a class.
+func (s *server) connect(t testing.TB, ids ...string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///xds", grpc.WithContextDialer(s.dial),
+		grpc.WithTransportCredentials(credentials.NewTLS(s.ca.clientTLS(ids...))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func join(names []string) string { return strings.Join(names, " ") }
+
+func messages(ms ...proto.Message) []proto.Message { return ms }

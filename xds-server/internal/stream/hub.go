@@ -1,0 +1,241 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/xds-server/internal/endpoints"
+	"meshc.dev/meshc/xds-server/internal/store"
+	"meshc.dev/meshc/xds-server/internal/view"
+)
+
+// Hub holds what is served and the streams that it is served to. Make one with
+// NewHub; it is safe for concurrent use.
+type Hub struct {
+	cfg   Config
+	store *store.Store
+	plans *store.Memo[planKey, *plan]
+	table atomic.Pointer[endpoints.Table]
+	// state is swapped as a whole at each publication; nil before the first.
+	state atomic.Pointer[state]
+	first chan struct{} // closed at the first publication
+	// drained is closed when streams shall end; drain does it once.
+	drained chan struct{}
+	drain   func()
+
+	mu sync.Mutex // one publication or change of endpoints at a time
+}
+
+type state struct {
+	commit  string
+	release release.Release
+	// byID finds the class of an identity, byKey those that an endpoint source feeds.
+	byID  map[string]*class
+	byKey map[endpoints.Key][]*class
+}
+
+// NewHub makes a hub that serves nothing yet.
+func NewHub(cfg Config) *Hub {
+	cfg.Limits = cfg.Limits.WithDefaults()
+	h := &Hub{
+		cfg: cfg, store: store.New(), first: make(chan struct{}),
+		plans: store.NewMemo[planKey, *plan](maxPlans, func(*plan) int { return 1 }),
+	}
+	h.table.Store(&endpoints.Table{})
+	h.drained = make(chan struct{})
+	h.drain = sync.OnceFunc(func() { close(h.drained) })
+	return h
+}
+
+// Publish serves the release from now on. It decodes and checks everything first:
+// if it fails, what was served before still is.
+func (h *Hub) Publish(ctx context.Context, r release.Release, commit, environment string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	versions, err := h.load(ctx, r, commit)
+	if err != nil {
+		return fmt.Errorf("publishing commit %s: %w", short(commit), err)
+	}
+	old := h.state.Load()
+	next := &state{commit: commit, release: r, byID: map[string]*class{}, byKey: map[endpoints.Key][]*class{}}
+	for _, v := range versions {
+		id := v.set.Class.SPIFFEID(v.set.TrustDomain)
+		c := h.class(old, id, v.set.Class)
+		next.byID[id] = c
+		served, err := c.publish(v)
+		if err != nil {
+			return fmt.Errorf("publishing commit %s to %s: %w", short(commit), c.name, err)
+		}
+		if !served {
+			h.cfg.Log.Warn("release not served to a class: the same content failed before", slog.String("class", c.name), slog.String("release", short(r.Digest())))
+		}
+		for k := range v.live {
+			next.byKey[k] = append(next.byKey[k], c)
+		}
+	}
+	h.retire(old, next)
+	h.state.Store(next)
+	h.cfg.Ledger.Approve(commit, r.Digest(), environment)
+	if old == nil {
+		close(h.first)
+	}
+	h.cfg.Meter.Ignored(len(h.ignored(next)))
+	h.cfg.Meter.Held(h.heldClasses(next))
+	return nil
+}
+
+// load builds, encodes and checks the version of every class.
+func (h *Hub) load(ctx context.Context, r release.Release, commit string) ([]*version, error) {
+	var out []*version
+	ids := map[string]release.Class{}
+	for _, class := range r.Classes() {
+		set, err := view.Build(r, class)
+		if err != nil {
+			return nil, err
+		}
+		if set.TrustDomain != h.cfg.TrustDomain {
+			return nil, fmt.Errorf("class %q is of trust domain %q, this server serves %q", class, set.TrustDomain, h.cfg.TrustDomain)
+		}
+		id := class.SPIFFEID(set.TrustDomain)
+		if other, ok := ids[id]; ok {
+			return nil, fmt.Errorf("classes %q and %q have one identity", other, class)
+		}
+		ids[id] = class
+		if set, err = h.store.Encode(ctx, r, set); err != nil {
+			return nil, err
+		}
+		if err := set.Check(); err != nil {
+			return nil, err
+		}
+		v := &version{set: set, commit: commit, release: r, since: h.cfg.Now(), live: map[endpoints.Key][]string{}}
+		for _, e := range set.Live {
+			k := endpoints.Key{File: e.File, DNS: e.DNS}
+			v.live[k] = append(v.live[k], set.EndpointName(e.Cluster))
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// class finds the class of an identity in what was served before. An identity
+// whose role changed is another class: its proxies hold resources of the old one.
+func (h *Hub) class(old *state, id string, cl release.Class) *class {
+	if old != nil {
+		if c, ok := old.byID[id]; ok && c.name == cl.String() {
+			return c
+		}
+	}
+	return newClass(cl.String(), id, h)
+}
+
+// retire marks classes that are gone. Their streams keep what they have: a proxy
+// that still runs is not torn down by a release that forgot it.
+func (h *Hub) retire(old, next *state) {
+	if old == nil {
+		return
+	}
+	for id, c := range old.byID {
+		if next.byID[id] == c {
+			continue
+		}
+		c.mu.Lock()
+		c.removed = true
+		c.mu.Unlock()
+		h.cfg.Ledger.DropClass(c.name)
+		h.cfg.Log.Info("class is no longer in the release; its proxies keep what they have", slog.String("class", c.name))
+	}
+}
+
+// SetEndpoints takes changes of live addresses. Only classes that use them wake.
+func (h *Hub) SetEndpoints(changes ...endpoints.Change) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	table, keys := h.table.Load().With(changes...)
+	if len(keys) == 0 {
+		return nil
+	}
+	h.table.Store(&table)
+	st := h.state.Load()
+	if st == nil {
+		return nil
+	}
+	touched := map[*class][]endpoints.Key{}
+	unwanted := 0
+	for _, k := range keys {
+		if len(st.byKey[k]) == 0 {
+			unwanted++
+		}
+		for _, c := range st.byKey[k] {
+			touched[c] = append(touched[c], k)
+		}
+	}
+	if unwanted > 0 {
+		h.cfg.Meter.Unwanted(unwanted)
+		h.cfg.Meter.Ignored(len(h.ignored(st)))
+	}
+	for c, keys := range touched {
+		if err := c.refresh(keys); err != nil {
+			return fmt.Errorf("new addresses for %s: %w", c.name, err)
+		}
+	}
+	return nil
+}
+
+// Wanted returns the endpoint sources that the release names, sorted.
+func (h *Hub) Wanted() []endpoints.Key {
+	st := h.state.Load()
+	if st == nil {
+		return nil
+	}
+	keys := make([]endpoints.Key, 0, len(st.byKey))
+	for k := range st.byKey {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b endpoints.Key) int { return strings.Compare(a.String(), b.String()) })
+	return keys
+}
+
+// Ignored returns the known endpoint sources that no cluster of the release names.
+func (h *Hub) Ignored() []string {
+	st := h.state.Load()
+	if st == nil {
+		return nil
+	}
+	return h.ignored(st)
+}
+
+func (h *Hub) ignored(st *state) []string {
+	var out []string
+	for k := range h.table.Load().Keys() {
+		if len(st.byKey[k]) == 0 {
+			out = append(out, k.String())
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (h *Hub) heldClasses(st *state) int {
+	n := 0
+	for _, c := range st.byID {
+		if c.held() {
+			n++
+		}
+	}
+	return n
+}
+
+// Ready tells whether a release is served.
+func (h *Hub) Ready() bool { return h.state.Load() != nil }
+
+func short(s string) string { return s[:min(12, len(s))] }
+
+// Drain ends all streams, and those to come. Proxies keep what they have and
+// look for another server.
+func (h *Hub) Drain() { h.drain() }

@@ -1,0 +1,178 @@
+package stream
+
+import (
+	"slices"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"meshc.dev/meshc/xds-server/internal/view"
+)
+
+// everything is the name that subscribes to all resources of a type.
+const everything = "*"
+
+// wild tells whether a first request without names asks for everything.
+func wild(t view.Type) bool { return t == view.Clusters || t == view.Listeners }
+
+// delta takes a request of the incremental protocol.
+func (s *session) delta(r *discoveryv3.DeltaDiscoveryRequest, now time.Time) error {
+	t, ok := view.TypeOf(r.GetTypeUrl())
+	if !ok {
+		return nil // a type that we do not have is not answered, which keeps the client as it is
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.wakeSender()
+	c := &s.channels[t]
+	if n := r.GetResponseNonce(); n != "" {
+		s.answered(t, n, reason(r.GetErrorDetail() != nil, r.GetErrorDetail().GetMessage()), now)
+	}
+	add, drop := r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe()
+	if !c.open() {
+		return s.open(t, add, r.GetInitialResourceVersions())
+	}
+	if len(add)+len(drop) == 0 {
+		return nil
+	}
+	names := slices.Clone(c.names.List())
+	all := c.names.All
+	if len(drop) > 0 {
+		if slices.Contains(drop, everything) {
+			all = false
+		}
+		gone := view.NewNames(false, slices.Clone(drop))
+		names = slices.DeleteFunc(names, gone.Has)
+	}
+	if slices.Contains(add, everything) {
+		all = true
+	}
+	for _, n := range add {
+		if n != everything {
+			names = append(names, n)
+		}
+	}
+	if err := s.subscribe(c, all, names); err != nil {
+		return err
+	}
+	// To subscribe to what one has means to ask for it again.
+	c.held = c.held.Without(add)
+	return nil
+}
+
+// reason gives the text of a refusal, never "" for one.
+func reason(refused bool, text string) string {
+	if refused && text == "" {
+		return "refused without a reason"
+	}
+	return text
+}
+
+// open handles the first request for a type. versions are what the client says
+// that it has, from an earlier stream.
+func (s *session) open(t view.Type, add []string, versions map[string]string) error {
+	c := &s.channels[t]
+	all := len(add) == 0 && wild(t)
+	names := make([]string, 0, len(add))
+	for _, n := range add {
+		if n == everything {
+			all = true
+			continue
+		}
+		names = append(names, n)
+	}
+	if err := s.subscribe(c, all, names); err != nil {
+		return err
+	}
+	if len(versions) > s.hub.cfg.Limits.Names {
+		return status.Errorf(codes.ResourceExhausted, "%d known versions of %s, at most %d", len(versions), t, s.hub.cfg.Limits.Names)
+	}
+	items := make([]*view.Item, 0, len(versions))
+	for n, v := range versions {
+		it := &view.Item{Name: n, Version: v}
+		if cur := s.class.current.Load(); cur != nil {
+			if known, ok := cur.lists[t].Find(n); ok && known.Version == v {
+				it = known
+			}
+		}
+		items = append(items, it)
+	}
+	c.held = s.hub.store.Keep(view.NewList(items), c.names)
+	c.greet = len(items) == 0
+	if t == view.Endpoints {
+		c.held = c.held.Stale(s.stale)
+		s.stale = nil
+	}
+	return nil
+}
+
+// subscribe sets what the client wants of a type and drops the rest from what it holds.
+func (s *session) subscribe(c *channel, all bool, names []string) error {
+	l := s.hub.cfg.Limits
+	if len(names) > l.Names {
+		return status.Errorf(codes.ResourceExhausted, "%d names, at most %d", len(names), l.Names)
+	}
+	for _, n := range names {
+		if len(n) > l.NameLength {
+			return status.Errorf(codes.ResourceExhausted, "a name of %d bytes, at most %d", len(n), l.NameLength)
+		}
+	}
+	c.names = s.hub.store.Names(view.NewNames(all, names))
+	if c.held != nil {
+		c.held = s.hub.store.Keep(c.held, c.names)
+	}
+	return nil
+}
+
+// world takes a request of the state-of-the-world protocol.
+func (s *session) world(r *discoveryv3.DiscoveryRequest, now time.Time) error {
+	t, ok := view.TypeOf(r.GetTypeUrl())
+	if !ok {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.wakeSender()
+	c := &s.channels[t]
+	nonce := r.GetResponseNonce()
+	if !c.open() {
+		return s.openWorld(t, r)
+	}
+	current := nonce == c.last
+	s.answered(t, nonce, reason(r.GetErrorDetail() != nil, r.GetErrorDetail().GetMessage()), now)
+	if !current {
+		return nil // the names of an outdated request are outdated too
+	}
+	all, names := worldNames(r.GetResourceNames())
+	// Without names a client that never gave any still means everything.
+	all = all || len(names) == 0 && c.names.All
+	return s.subscribe(c, all, names)
+}
+
+func worldNames(in []string) (bool, []string) {
+	names := slices.DeleteFunc(slices.Clone(in), func(n string) bool { return n == everything })
+	return len(names) < len(in), names
+}
+
+// openWorld handles the first request for a type. The client names one version
+// for all that it has: if that is a version that we serve, or served last, we
+// know what it has; if not, it gets the whole list when its turn comes, and
+// never a part of it.
+func (s *session) openWorld(t view.Type, r *discoveryv3.DiscoveryRequest) error {
+	c := &s.channels[t]
+	all, names := worldNames(r.GetResourceNames())
+	if err := s.subscribe(c, all || len(names) == 0 && wild(t), names); err != nil {
+		return err
+	}
+	c.held = view.NewList(nil)
+	c.greet = r.GetVersionInfo() == ""
+	for _, lists := range s.class.known() {
+		if l := s.hub.store.Restrict(lists[t], c.names); l.Version() == r.GetVersionInfo() {
+			c.held = l
+			return nil
+		}
+	}
+	return nil
+}

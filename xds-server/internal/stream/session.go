@@ -1,0 +1,322 @@
+package stream
+
+import (
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"meshc.dev/meshc/xds-server/internal/ledger"
+	"meshc.dev/meshc/xds-server/internal/phase"
+	"meshc.dev/meshc/xds-server/internal/store"
+	"meshc.dev/meshc/xds-server/internal/view"
+)
+
+// session is the state of one stream. Requests come in by take, responses go out
+// by next, and due is called when a time limit passes; kick tells the sender that
+// next may have something. Each has the time as an argument.
+type session struct {
+	hub      *Hub
+	class    *class
+	protocol store.Protocol
+	identity string
+	node     string
+	entry    *ledger.Entry
+	kick     chan struct{}
+
+	mu       sync.Mutex
+	channels [view.Types]channel
+	// stale are endpoints of clusters that were sent before the client asked
+	// for endpoints on this stream: it may name versions of them, and wait.
+	stale []string
+	nonce uint64
+	timer *time.Timer
+	// settleBy is until when removals wait for the client to ask for what its
+	// new listeners need; zero while nothing waits.
+	settleBy time.Time
+	settled  *view.List
+}
+
+// plan is a remembered answer of phase.Next, with the state after each step.
+type plan struct {
+	steps []phase.Step
+	after []view.Lists
+}
+
+type planKey struct{ held, target view.Lists }
+
+const maxPlans = 1 << 14
+
+func (h *Hub) plan(held, target view.Lists) *plan {
+	if held == target {
+		return &plan{}
+	}
+	return h.plans.Do(planKey{held, target}, func() *plan {
+		p := &plan{steps: phase.Next(held, target)}
+		for _, s := range p.steps {
+			p.after = append(p.after, s.Apply(held))
+		}
+		return p
+	})
+}
+
+func newSession(h *Hub, c *class, p store.Protocol, identity, node string) *session {
+	return &session{
+		hub: h, class: c, protocol: p, identity: identity, node: node,
+		entry: h.cfg.Ledger.Connect(identity, node, c.name, string(p)),
+		kick:  make(chan struct{}, 1),
+	}
+}
+
+func (s *session) close() {
+	s.mu.Lock()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.mu.Unlock()
+	s.entry.Close()
+}
+
+func (s *session) wakeSender() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// lists returns what the client holds and what it shall hold. A held list that
+// the client cannot tell from the target becomes the target, so that streams in
+// the same state have the same pointers.
+func (s *session) lists(cur *serving) (held, target view.Lists) {
+	for t := range s.channels {
+		c := &s.channels[t]
+		if !c.open() {
+			continue
+		}
+		target[t] = s.hub.store.Restrict(cur.lists[t], c.names)
+		if c.held != target[t] && c.held.Same(target[t]) {
+			c.held = target[t]
+		}
+		held[t] = c.held
+	}
+	return held, target
+}
+
+// next returns the next response, or nil if there is none now. After nil the
+// sender sleeps until it is kicked or the class has something else to serve.
+func (s *session) next(now time.Time) *store.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		cur := s.class.current.Load()
+		if cur == nil {
+			return nil
+		}
+		held, target := s.lists(cur)
+		p := s.hub.plan(held, target)
+		i := slices.IndexFunc(p.steps, func(st phase.Step) bool { return s.may(st, cur, target, now) })
+		if i >= 0 {
+			if m := s.send(p.steps[i], p.after[i], cur, now); m != nil {
+				return m
+			}
+			continue
+		}
+		if st, ok := s.greeting(held, target); ok && s.may(st, cur, target, now) {
+			return s.send(st, held, cur, now)
+		}
+		s.settle(p.steps, cur, target)
+		return nil
+	}
+}
+
+// greeting is an empty answer to a client that has nothing of a type of which
+// its class has nothing: it waits for an answer before it goes on.
+func (s *session) greeting(held, target view.Lists) (phase.Step, bool) {
+	for _, g := range []phase.Step{{Type: view.Clusters, Group: phase.Add}, {Type: view.Listeners, Group: phase.Switch}} {
+		if t := g.Type; s.channels[t].greet && target[t] != nil && target[t].Len() == 0 && held[t].Len() == 0 {
+			g.To, g.Structural = target[t], true
+			return g, true
+		}
+	}
+	return phase.Step{}, false
+}
+
+// may tells whether a step can be sent now.
+func (s *session) may(st phase.Step, cur *serving, target view.Lists, now time.Time) bool {
+	c := &s.channels[st.Type]
+	if c.underway() {
+		return false
+	}
+	if c.failed != nil && c.failed == target[st.Type] && now.Before(c.retry) {
+		s.arm(c.retry, now)
+		return false
+	}
+	var underway []phase.Group
+	for t := range s.channels {
+		for _, f := range s.channels[t].flights {
+			if !f.overdue && f.step.Structural {
+				underway = append(underway, f.step.Group)
+			}
+		}
+	}
+	if phase.Blocked(st, underway) {
+		return false
+	}
+	return st.Group <= phase.Switch || s.asked(cur, target, now)
+}
+
+// asked tells whether the client has asked for the route tables that its new
+// listeners name. Before that a new listener is not ready, and what it replaces
+// must stay. A client that never asks is waited for only so long.
+func (s *session) asked(cur *serving, target view.Lists, now time.Time) bool {
+	if s.complete(cur, target) {
+		return true
+	}
+	l := target[view.Listeners]
+	if s.settled != l {
+		s.settled, s.settleBy = l, now.Add(s.hub.cfg.Limits.Ack)
+	}
+	if !now.Before(s.settleBy) {
+		return true
+	}
+	s.arm(s.settleBy, now)
+	return false
+}
+
+// complete tells whether every route table that a held listener needs, and that
+// exists, is asked for.
+func (s *session) complete(cur *serving, target view.Lists) bool {
+	routes := &s.channels[view.Routes]
+	for l := range target[view.Listeners].All() {
+		for _, r := range l.Needs.Routes {
+			if _, exists := cur.lists[view.Routes].Find(r); exists && !routes.names.Has(r) && (routes.names == nil || !routes.names.All) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// send turns a step into a message. It returns nil if the protocol has no way to
+// say it: the client is then taken to know.
+func (s *session) send(st phase.Step, after view.Lists, cur *serving, now time.Time) *store.Message {
+	c := &s.channels[st.Type]
+	from, items := c.held, st.Items
+	if s.protocol == store.World {
+		switch st.Type {
+		case view.Clusters, view.Listeners:
+			// What is not in the list is removed: always the whole list.
+			from, items = nil, slices.Collect(st.To.All())
+		case view.Endpoints, view.Routes, view.Types:
+			if len(items) == 0 {
+				c.held = st.To
+				return nil
+			}
+		}
+	}
+	s.nonce++
+	f := &flight{nonce: strconv.FormatUint(s.nonce, 36), step: st, base: c.held, v: cur.v, sentAt: now}
+	f.frame = s.hub.store.Frame(s.protocol, st.Type, from, st.To, items, st.Removed)
+	limit := s.hub.cfg.Limits.Ack
+	if f.warms() {
+		limit = s.hub.cfg.Limits.Warming
+	}
+	f.deadline = now.Add(limit)
+	if len(c.flights) == maxFlights {
+		c.flights = c.flights[1:]
+	}
+	c.flights = append(c.flights, f)
+	c.last = f.nonce
+	c.greet = false
+	c.held = st.To
+	if e := &s.channels[view.Endpoints]; st.Type == view.Clusters {
+		if e.open() {
+			e.held = after[view.Endpoints]
+		} else {
+			s.stale = append(s.stale, st.Stale()...)
+		}
+	}
+	s.arm(f.deadline, now)
+	s.entry.Record(st.Type.String(), s.receipt(f, ledger.Sent, time.Time{}))
+	s.hub.cfg.Meter.Pushed(st.Type, f.frame.Size())
+	return &store.Message{Frame: f.frame, Nonce: f.nonce}
+}
+
+// maxFlights bounds the responses of one type that were never answered.
+const maxFlights = 8
+
+// settle notes that the client has everything of its class, if so.
+func (s *session) settle(steps []phase.Step, cur *serving, target view.Lists) {
+	for _, st := range steps {
+		if st.Structural {
+			return
+		}
+	}
+	for t := range s.channels {
+		for _, f := range s.channels[t].flights {
+			if f.step.Structural || f.overdue {
+				return
+			}
+		}
+	}
+	if s.protocol == store.Delta {
+		for _, t := range []view.Type{view.Clusters, view.Listeners} {
+			if !s.channels[t].open() && cur.lists[t].Len() > 0 {
+				return
+			}
+		}
+		if !s.complete(cur, target) {
+			return
+		}
+	}
+	s.class.confirmed(cur.v)
+	s.entry.Running(cur.v.set.Content)
+}
+
+// arm makes sure that due is called at t.
+func (s *session) arm(t, now time.Time) {
+	d := t.Sub(now)
+	if s.timer == nil {
+		s.timer = time.AfterFunc(d, s.due)
+		return
+	}
+	s.timer.Reset(min(d, s.soonest(now, d)))
+}
+
+// soonest is the time to the first limit that is running.
+func (s *session) soonest(now time.Time, d time.Duration) time.Duration {
+	for t := range s.channels {
+		c := &s.channels[t]
+		for _, f := range c.flights {
+			if !f.overdue {
+				d = min(d, f.deadline.Sub(now))
+			}
+		}
+		if now.Before(c.retry) {
+			d = min(d, c.retry.Sub(now))
+		}
+	}
+	if now.Before(s.settleBy) {
+		d = min(d, s.settleBy.Sub(now))
+	}
+	return max(d, 0)
+}
+
+// due looks for responses whose time is up.
+func (s *session) due() {
+	now := s.hub.cfg.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t := range s.channels {
+		for _, f := range s.channels[t].flights {
+			if !f.overdue && !now.Before(f.deadline) {
+				s.failed(f, ledger.Overdue, "no answer within "+f.deadline.Sub(f.sentAt).String(), now)
+			}
+		}
+	}
+	const idle = time.Hour // far away: whatever is running is sooner
+	if d := s.soonest(now, idle); d < idle {
+		s.timer.Reset(max(d, time.Millisecond))
+	}
+	s.wakeSender()
+}

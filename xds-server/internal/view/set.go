@@ -1,0 +1,183 @@
+package view
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/release"
+)
+
+// Type is the index of a resource type in delivery order.
+type Type int
+
+// The resource types, in the order in which additions are delivered.
+const (
+	Clusters Type = iota
+	Endpoints
+	Listeners
+	Routes
+	// Types is their number.
+	Types
+)
+
+// URL is the type's name on the wire.
+func (t Type) URL() release.TypeURL { return release.Types()[t] }
+
+// String is the type's short name in status and metrics.
+func (t Type) String() string {
+	switch t {
+	case Clusters:
+		return "clusters"
+	case Endpoints:
+		return "endpoints"
+	case Listeners:
+		return "listeners"
+	case Routes:
+		return "routes"
+	case Types:
+	}
+	return "unknown"
+}
+
+// TypeOf finds the type of a URL.
+func TypeOf(url string) (Type, bool) {
+	i := slices.Index(release.Types(), url)
+	return Type(i), i >= 0
+}
+
+// Lists holds one list per type.
+type Lists [Types]*List
+
+// Set is what one class sees of one release.
+type Set struct {
+	Class       release.Class
+	TrustDomain string
+	// Release is the release's digest.
+	Release string
+	// Content is the digest of the class's part of the release: two releases in
+	// which the class is the same have the same Content. Live endpoints are no
+	// part of it.
+	Content string
+	// Lists are the resources. Types without resources have an empty list.
+	Lists Lists
+	// Live says where the addresses of the live clusters come from, by cluster.
+	Live []release.Endpoints
+}
+
+// Build reads the class's snapshot from the release.
+func Build(r release.Release, class release.Class) (Set, error) {
+	snap, err := r.Snapshot(class)
+	if err != nil {
+		return Set{}, fmt.Errorf("building the view of %q: %w", class, err)
+	}
+	if snap.Class != class {
+		return Set{}, fmt.Errorf("building the view of %q: its snapshot says class %q", class, snap.Class)
+	}
+	set := Set{Class: class, TrustDomain: snap.TrustDomain, Release: r.Digest(), Live: snap.Endpoints}
+	for url := range snap.Resources {
+		if _, ok := TypeOf(url); !ok {
+			return Set{}, fmt.Errorf("building the view of %q: resource type %q is not served", class, url)
+		}
+	}
+	for t := range Types {
+		items, err := itemsOf(snap.Resources[t.URL()])
+		if err != nil {
+			return Set{}, fmt.Errorf("building the view of %q: %s: %w", class, t, err)
+		}
+		set.Lists[t] = NewList(items)
+	}
+	set.Content = contentOf(snap, set.Lists)
+	return set, nil
+}
+
+func itemsOf(rs []release.Resource) ([]*Item, error) {
+	items := make([]*Item, 0, len(rs))
+	seen := make(map[string]bool, len(rs))
+	for _, r := range rs {
+		if r.Name == "" || seen[r.Name] {
+			return nil, fmt.Errorf("resource name %q is empty or there twice", r.Name)
+		}
+		seen[r.Name] = true
+		items = append(items, &Item{Name: r.Name, Digest: r.Digest, Version: Version(r.Digest)})
+	}
+	return items, nil
+}
+
+func contentOf(snap release.Snapshot, lists Lists) string {
+	h := sha256.New()
+	line := func(parts ...string) { h.Write([]byte(strings.Join(parts, "\x00") + "\n")) }
+	line(snap.Class.String(), snap.TrustDomain)
+	for t, l := range lists {
+		line(Type(t).URL())
+		for it := range l.All() {
+			line(it.Name, it.Digest)
+		}
+	}
+	for _, e := range snap.Endpoints {
+		line(e.Cluster, e.File, e.DNS)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// WithEndpoints returns the set with live items in its list of endpoints. An
+// item that no cluster of the class needs is left out: a live source can add
+// addresses, never a name.
+func (s Set) WithEndpoints(items ...*Item) Set {
+	put := make([]*Item, 0, len(items))
+	for _, it := range items {
+		if s.live(it.Name) {
+			put = append(put, it)
+		}
+	}
+	s.Lists[Endpoints] = s.Lists[Endpoints].With(put...)
+	return s
+}
+
+func (s Set) live(name string) bool {
+	return slices.ContainsFunc(s.Live, func(e release.Endpoints) bool { return s.EndpointName(e.Cluster) == name })
+}
+
+// EndpointName is the name under which Envoy asks for the endpoints of a
+// cluster: the cluster's EDS service name, or the cluster's own name.
+func (s Set) EndpointName(cluster string) string {
+	if it, ok := s.Lists[Clusters].Find(cluster); ok && len(it.Needs.Endpoints) == 1 {
+		return it.Needs.Endpoints[0]
+	}
+	return cluster
+}
+
+// Check looks for references to resources that the set lacks. A proxy that got
+// them would answer 503, or wait for them; such a set is refused before it is sent.
+func (s Set) Check() error {
+	for l := range s.Lists[Listeners].All() {
+		if err := s.has(Routes, l.Needs.Routes, "listener", l.Name); err != nil {
+			return err
+		}
+		if err := s.has(Clusters, l.Needs.Clusters, "listener", l.Name); err != nil {
+			return err
+		}
+	}
+	for r := range s.Lists[Routes].All() {
+		if err := s.has(Clusters, r.Needs.Clusters, "route table", r.Name); err != nil {
+			return err
+		}
+	}
+	for _, e := range s.Live {
+		if err := s.has(Clusters, []string{e.Cluster}, "endpoint source of", s.Class.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s Set) has(t Type, names []string, what, who string) error {
+	for _, n := range names {
+		if _, ok := s.Lists[t].Find(n); !ok {
+			return fmt.Errorf("%s %q names %q, which is not among the %s of class %q", what, who, n, t, s.Class)
+		}
+	}
+	return nil
+}

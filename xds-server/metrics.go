@@ -1,0 +1,84 @@
+package xdsserver
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"meshc.dev/meshc/xds-server/internal/ledger"
+	"meshc.dev/meshc/xds-server/internal/view"
+)
+
+// meter is the Prometheus form of stream.Meter. Labels come from small fixed
+// sets: no metric grows with the number of proxies.
+type meter struct {
+	connected *prometheus.GaugeVec
+	refused   *prometheus.CounterVec
+	pushes    *prometheus.CounterVec
+	bytes     *prometheus.CounterVec
+	answers   *prometheus.CounterVec
+	latency   *prometheus.HistogramVec
+	held      prometheus.Gauge
+	ignored   prometheus.Gauge
+	unwanted  prometheus.Counter
+	rejected  prometheus.Counter
+	release   *prometheus.GaugeVec
+	published prometheus.Gauge
+}
+
+func newMeter(r prometheus.Registerer) *meter {
+	opts := func(name, help string) prometheus.Opts {
+		return prometheus.Opts{Namespace: "meshc", Subsystem: "xds", Name: name, Help: help}
+	}
+	gauge := func(name, help string) prometheus.GaugeOpts { return prometheus.GaugeOpts(opts(name, help)) }
+	counter := func(name, help string) prometheus.CounterOpts { return prometheus.CounterOpts(opts(name, help)) }
+	m := &meter{
+		connected: prometheus.NewGaugeVec(gauge("connected_proxies", "Open streams of proxies."), []string{"protocol"}),
+		refused:   prometheus.NewCounterVec(counter("refused_streams_total", "Streams that got no service."), []string{"reason"}),
+		pushes:    prometheus.NewCounterVec(counter("pushes_total", "Responses sent."), []string{"type"}),
+		bytes:     prometheus.NewCounterVec(counter("pushed_bytes_total", "Bytes of responses sent."), []string{"type"}),
+		answers:   prometheus.NewCounterVec(counter("answers_total", "Answers to responses: acked, nacked, or overdue."), []string{"type", "state"}),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "meshc", Subsystem: "xds", Name: "push_latency_seconds", Help: "Time from a response to its confirmation.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
+		}, []string{"type"}),
+		held:      prometheus.NewGauge(gauge("held_classes", "Classes kept at an earlier release after a failure.")),
+		ignored:   prometheus.NewGauge(gauge("ignored_endpoint_sources", "Sources of addresses that no cluster of the release names.")),
+		unwanted:  prometheus.NewCounter(counter("ignored_endpoint_changes_total", "Changes made by sources that no cluster of the release names.")),
+		rejected:  prometheus.NewCounter(counter("rejected_connections_total", "Connections over the rate limit of their address.")),
+		release:   prometheus.NewGaugeVec(gauge("release_info", "The release that is served, as labels."), []string{"commit", "release", "environment"}),
+		published: prometheus.NewGauge(gauge("release_published_seconds", "When the release was published, as a Unix time.")),
+	}
+	r.MustRegister(m.connected, m.refused, m.pushes, m.bytes, m.answers, m.latency, m.held, m.ignored, m.unwanted, m.rejected, m.release, m.published)
+	return m
+}
+
+func (m *meter) Connected(protocol string, n int) {
+	m.connected.WithLabelValues(protocol).Add(float64(n))
+}
+
+func (m *meter) Refused(reason string) { m.refused.WithLabelValues(reason).Inc() }
+
+func (m *meter) Pushed(t view.Type, bytes int) {
+	m.pushes.WithLabelValues(t.String()).Inc()
+	m.bytes.WithLabelValues(t.String()).Add(float64(bytes))
+}
+
+func (m *meter) Answered(t view.Type, s ledger.State, after time.Duration) {
+	m.answers.WithLabelValues(t.String(), string(s)).Inc()
+	if s == ledger.Acked {
+		m.latency.WithLabelValues(t.String()).Observe(after.Seconds())
+	}
+}
+
+func (m *meter) Held(classes int) { m.held.Set(float64(classes)) }
+
+func (m *meter) Ignored(sources int) { m.ignored.Set(float64(sources)) }
+
+func (m *meter) Unwanted(changes int) { m.unwanted.Add(float64(changes)) }
+
+func (m *meter) released(commit, digest, environment string, at time.Time) {
+	m.release.Reset()
+	m.release.WithLabelValues(commit, digest, environment).Set(1)
+	m.published.Set(float64(at.Unix()))
+}

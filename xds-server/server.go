@@ -1,0 +1,278 @@
+package xdsserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/approval"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/xds-server/internal/ledger"
+	"meshc.dev/meshc/xds-server/internal/store"
+	"meshc.dev/meshc/xds-server/internal/stream"
+)
+
+// Server serves approved releases. Make one with New, then call Run once.
+type Server struct {
+	cfg    Config
+	hub    *stream.Hub
+	ledger *ledger.Ledger
+	meter  *meter
+	live   *sources
+	grpc   *grpc.Server
+
+	xds, web, admin net.Listener
+
+	mu   sync.Mutex
+	next *time.Timer // the next step of what is approved
+	gen  int         // counts publications, so that an old step does nothing
+}
+
+// New makes a server and opens its sockets, so that its addresses are known;
+// nobody is served before Run. A caller that does not call Run must call Close.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("making the xDS server: %w", err)
+	}
+	cfg = cfg.withDefaults()
+	tc, err := cfg.TLS()
+	if err != nil {
+		return nil, fmt.Errorf("making the xDS server: %w", err)
+	}
+	s := &Server{cfg: cfg, ledger: ledger.New(cfg.Now), meter: newMeter(cfg.Registry)}
+	s.hub = stream.NewHub(stream.Config{
+		TrustDomain: cfg.TrustDomain, Limits: cfg.Limits, Ledger: s.ledger, Meter: s.meter,
+		Log: cfg.Log, Now: cfg.Now, Owner: cfg.Owner,
+	})
+	s.live = newSources(cfg, s.hub)
+	s.grpc = grpc.NewServer(options(cfg, credentials.NewTLS(tc))...)
+	s.hub.Register(s.grpc)
+	if cfg.Register != nil {
+		cfg.Register(s.grpc)
+	}
+	if err := s.open(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// options are the settings of the gRPC server. Envoy pings every few seconds and
+// without streams, which gRPC would punish by default. Buffers for reading are
+// small, because requests are, and there is one per connection.
+func options(cfg Config, creds credentials.TransportCredentials) []grpc.ServerOption {
+	const (
+		readBuffer    = 4 << 10
+		headerBytes   = 16 << 10
+		streamsOnConn = 100
+	)
+	return []grpc.ServerOption{
+		grpc.Creds(creds),
+		grpc.ForceServerCodecV2(store.Codec()),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: 30 * time.Second, Timeout: 10 * time.Second,
+			MaxConnectionAge: 30 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second,
+		}),
+		grpc.MaxConcurrentStreams(streamsOnConn),
+		grpc.MaxRecvMsgSize(cfg.Limits.MessageBytes),
+		grpc.MaxHeaderListSize(headerBytes),
+		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.ReadBufferSize(readBuffer),
+		grpc.SharedWriteBuffer(true),
+	}
+}
+
+func (s *Server) open() error {
+	var err error
+	if s.xds, err = listen(s.cfg.Listen); err != nil {
+		return err
+	}
+	if s.cfg.HTTP != "" {
+		if s.web, err = listen(s.cfg.HTTP); err != nil {
+			return err
+		}
+	}
+	s.admin, err = listenAdmin(s.cfg.StateDir)
+	return err
+}
+
+func listen(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, diag.List{diag.New(diag.CodeServerListen, diag.Pos{},
+			fmt.Sprintf("cannot listen on %q: %v", addr, err), "choose another address, or end the process that has it")}.Err()
+	}
+	return l, nil
+}
+
+// Addr is the address for proxies.
+func (s *Server) Addr() net.Addr { return s.xds.Addr() }
+
+// HTTPAddr is the address for metrics and health, nil if there is none.
+func (s *Server) HTTPAddr() net.Addr {
+	if s.web == nil {
+		return nil
+	}
+	return s.web.Addr()
+}
+
+// Close frees the sockets of a server that is not run.
+func (s *Server) Close() {
+	for _, l := range []net.Listener{s.xds, s.web, s.admin} {
+		if l != nil {
+			_ = l.Close() // nothing was served on it
+		}
+	}
+}
+
+// Publish serves what is approved from now on: the step in force, and later
+// steps at their time. If the release cannot be served as a whole, what was
+// served before still is, and the error is a diagnostic. Publish what was approved
+// last before Run, so that no proxy finds the server without it.
+func (s *Server) Publish(ctx context.Context, a approval.Approved) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.cfg.Now()
+	if err := s.publish(ctx, a.At(now), a.Commit(), a.Environment()); err != nil {
+		return err
+	}
+	s.gen++
+	s.schedule(a, now)
+	return nil
+}
+
+func (s *Server) publish(ctx context.Context, r release.Release, commit, environment string) error {
+	if r.Digest() == "" {
+		return errors.New("publishing: nothing is approved")
+	}
+	if err := s.hub.Publish(ctx, r, commit, environment); err != nil {
+		return diag.List{diag.New(diag.CodeNotServable, diag.Pos{}, err.Error(),
+			"compile the release again with this version of meshc, and check the server's trust domain")}.Err()
+	}
+	s.live.want(s.hub.Wanted())
+	s.meter.released(commit, r.Digest(), environment, s.cfg.Now())
+	s.cfg.Log.Info("release published", slog.String("commit", commit), slog.String("release", r.Digest()), slog.String("environment", environment))
+	return nil
+}
+
+// schedule arranges the next step of a. The caller holds mu.
+func (s *Server) schedule(a approval.Approved, now time.Time) {
+	if s.next != nil {
+		s.next.Stop()
+		s.next = nil
+	}
+	for _, st := range a.Steps() {
+		if !st.From.After(now) {
+			continue
+		}
+		gen := s.gen
+		s.next = time.AfterFunc(st.From.Sub(now), func() { s.step(a, gen) })
+		return
+	}
+}
+
+func (s *Server) step(a approval.Approved, gen int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if gen != s.gen {
+		return
+	}
+	now := s.cfg.Now()
+	if err := s.publish(context.Background(), a.At(now), a.Commit(), a.Environment()); err != nil {
+		s.cfg.Log.Error("the next step of the approved commit is not served", slog.Any("error", err))
+	}
+	s.schedule(a, now)
+}
+
+// Status returns what each proxy runs, and what is wrong.
+func (s *Server) Status() Status {
+	st := s.ledger.Status()
+	st.Problems = s.live.problems()
+	st.IgnoredEndpoints = s.hub.Ignored()
+	return st
+}
+
+// Run serves until ctx ends, then lets streams go and returns nil. Proxies keep
+// what they have. It returns an error if a part of the server fails.
+func (s *Server) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	gated := newGate(s.xds, s.cfg.ConnectionsPerSecond, s.cfg.Now, s.meter.rejected.Inc)
+	g.Go(func() error { return s.grpc.Serve(gated) })
+	g.Go(func() error { return s.live.run(ctx) })
+	servers := []*http.Server{s.httpServer(s.adminMux())}
+	g.Go(func() error { return serveHTTP(servers[0], s.admin) })
+	if s.web != nil {
+		web := s.httpServer(s.webMux())
+		servers = append(servers, web)
+		g.Go(func() error { return serveHTTP(web, s.web) })
+	}
+	g.Go(func() error {
+		<-ctx.Done()
+		s.stop(servers)
+		return nil
+	})
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("serving xDS: %w", err)
+	}
+	return nil
+}
+
+func serveHTTP(h *http.Server, l net.Listener) error {
+	if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// stop ends everything. ADS streams never end by themselves, so the grace is for
+// what is being written.
+func (s *Server) stop(servers []*http.Server) {
+	s.mu.Lock()
+	s.gen++
+	if s.next != nil {
+		s.next.Stop()
+	}
+	s.mu.Unlock()
+	t := time.AfterFunc(s.cfg.Grace, s.grpc.Stop)
+	s.hub.Drain()
+	s.grpc.GracefulStop()
+	t.Stop()
+	for _, h := range servers {
+		_ = h.Close() // ends requests that wait
+	}
+}
+
+func (s *Server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+}
+
+func (s *Server) webMux() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !s.hub.Ready() {
+			http.Error(w, "no approved release is loaded", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	return mux
+}
+
+// SocketPath is the admin socket of a server with that state folder.
+func SocketPath(stateDir string) string { return stateDir + string(os.PathSeparator) + socketName }

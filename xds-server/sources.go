@@ -1,0 +1,112 @@
+package xdsserver
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/xds-server/internal/endpoints"
+	"meshc.dev/meshc/xds-server/internal/endpoints/dns"
+	"meshc.dev/meshc/xds-server/internal/endpoints/file"
+	"meshc.dev/meshc/xds-server/internal/stream"
+)
+
+// sources runs the sources of live endpoints and remembers what is wrong with them.
+type sources struct {
+	cfg   Config
+	hub   *stream.Hub
+	names *dns.Source
+
+	mu     sync.Mutex
+	wanted []endpoints.Key
+	bad    map[endpoints.Key]diag.Diagnostic
+	seen   map[endpoints.Key]bool
+}
+
+func newSources(cfg Config, hub *stream.Hub) *sources {
+	return &sources{
+		cfg: cfg, hub: hub, bad: map[endpoints.Key]diag.Diagnostic{}, seen: map[endpoints.Key]bool{},
+		names: dns.New(dns.Config{Every: cfg.ResolveEvery}),
+	}
+}
+
+func (s *sources) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.names.Watch(ctx, s.take) })
+	if s.cfg.EndpointDir != "" {
+		g.Go(func() error { return file.Watch(ctx, s.cfg.EndpointDir, s.cfg.EndpointPoll, s.take) })
+	}
+	return g.Wait()
+}
+
+// want tells the sources what the release names.
+func (s *sources) want(keys []endpoints.Key) {
+	s.mu.Lock()
+	s.wanted = keys
+	s.mu.Unlock()
+	var names []string
+	for _, k := range keys {
+		if k.DNS != "" {
+			names = append(names, k.DNS)
+		}
+	}
+	s.names.Want(names)
+}
+
+// take is called by the sources with changes and problems.
+func (s *sources) take(changes []endpoints.Change, problems []endpoints.Problem) {
+	s.mu.Lock()
+	for _, c := range changes {
+		delete(s.bad, c.Key)
+		s.seen[c.Key] = !c.Gone
+	}
+	for _, p := range problems {
+		if old, ok := s.bad[p.Key]; !ok || old.Text != text(p) {
+			s.cfg.Log.Warn("endpoint source unusable; its last content stays", slog.String("source", p.Key.String()), slog.Any("error", p.Err))
+		}
+		s.bad[p.Key] = diagnose(p)
+	}
+	s.mu.Unlock()
+	if err := s.hub.SetEndpoints(changes...); err != nil {
+		s.cfg.Log.Error("new addresses are not served", slog.Any("error", err))
+	}
+}
+
+func text(p endpoints.Problem) string {
+	if p.Key.File != "" {
+		return fmt.Sprintf("endpoint file %q: %v", p.Key.File, p.Err)
+	}
+	return fmt.Sprintf("endpoint name %q: %v", p.Key.DNS, p.Err)
+}
+
+func diagnose(p endpoints.Problem) diag.Diagnostic {
+	if p.Key.File != "" {
+		return diag.New(diag.CodeEndpointFile, diag.Pos{File: p.Path}, text(p), "write the file as {\"endpoints\": [\"IP:PORT\", …]}; the addresses read before stay in use")
+	}
+	return diag.New(diag.CodeEndpointName, diag.Pos{}, text(p), "correct the name in the intent or in DNS; the addresses found before stay in use")
+}
+
+// problems returns what is wrong now, sorted.
+func (s *sources) problems() []diag.Diagnostic {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []diag.Diagnostic
+	for _, d := range s.bad {
+		out = append(out, d)
+	}
+	for _, k := range s.wanted {
+		if _, bad := s.bad[k]; k.File != "" && !bad && !s.seen[k] {
+			out = append(out, diag.New(diag.CodeEndpointMissing, diag.Pos{},
+				fmt.Sprintf("the release names endpoint file %q, which is not in folder %q", k.File, s.cfg.EndpointDir),
+				fmt.Sprintf("put %s.yaml or %s.json there", k.File, k.File)))
+		}
+	}
+	slices.SortFunc(out, func(a, b diag.Diagnostic) int { return strings.Compare(string(a.Code)+a.Text, string(b.Code)+b.Text) })
+	return out
+}
