@@ -44,9 +44,9 @@ type Exception struct {
 	// Path says where it holds: "mesh", "namespace/<name>", "service/<id>" or
 	// "service/<id>/port/<name>".
 	Path string `json:"path"`
-	// Kind is what it is an exception from: MTLSException.
+	// Kind is what it is an exception from: MTLSException, or a feature's name.
 	Kind string `json:"kind"`
-	// Mode is what holds instead ("permissive", "disable").
+	// Mode is what holds instead ("permissive", "disable"), "" for a feature.
 	Mode string `json:"mode"`
 	// Owner and Reason are as written, "" if they are not.
 	Owner  string `json:"owner"`
