@@ -93,13 +93,13 @@ func toServer(addr, peer string) obj {
 	}
 }
 
-// Three real Envoys with identities of three agents. Certificates live three
+// Three real Envoys with identities of three agents. Certificates live five
 // seconds and every request is a new handshake: for two lifetimes and a change
 // of root, whoever is named gets through, whoever is not never does. In the
 // middle the callee's agent restarts.
 func TestEnvoysTrustEachOtherThroughRotation(t *testing.T) {
 	const api, web = "spiffe://mesh.local/ns/shop/sa/api", "spiffe://mesh.local/ns/shop/sa/web"
-	p := newPlane(t, 3*time.Second)
+	p := newPlane(t, 5*time.Second)
 	apiCfg := p.config(t, "shop/api")
 	apiAgent, webAgent, evilAgent := start(t, apiCfg), start(t, p.config(t, "shop/web")), start(t, p.config(t, "shop/evil"))
 	for _, r := range []*running{apiAgent, webAgent, evilAgent} {
@@ -124,7 +124,7 @@ func TestEnvoysTrustEachOtherThroughRotation(t *testing.T) {
 		return res.StatusCode, string(b)
 	}
 	begin, rotated, requests := time.Now(), false, 0
-	for time.Since(begin) < 8*time.Second {
+	for time.Since(begin) < 10*time.Second {
 		requests++
 		if code, body := get(good); code != 200 || body != "from api" {
 			t.Fatalf("after %v: %d %s", time.Since(begin), code, body)

@@ -42,7 +42,7 @@ func checkOwn(t *testing.T, s *tlsv3.Secret, p *plane) *x509.Certificate {
 }
 
 func TestDeltaSDSPushesEveryCertificate(t *testing.T) {
-	p := newPlane(t, 3*time.Second)
+	p := newPlane(t, 4*time.Second)
 	r := start(t, p.config(t, "shop/web"))
 	r.joined(t)
 	if info, err := os.Stat(r.cfg.SDSSocket); err != nil || info.Mode().Perm() != 0o600 {
@@ -129,7 +129,7 @@ func TestDeltaSDSSendsNothingThatIsKnown(t *testing.T) {
 }
 
 func TestSotWSDS(t *testing.T) {
-	p := newPlane(t, 3*time.Second)
+	p := newPlane(t, 4*time.Second)
 	r := start(t, p.config(t, "shop/web"))
 	r.joined(t)
 	s, err := secretv3.NewSecretDiscoveryServiceClient(unix(t, r.cfg.SDSSocket)).StreamSecrets(t.Context())

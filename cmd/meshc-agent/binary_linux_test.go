@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"meshc.dev/meshc/internal/ca"
+	"meshc.dev/meshc/internal/envoybin"
 )
 
 // budget is what one agent may keep resident when idle, in KiB.
@@ -47,9 +48,10 @@ func (bulk) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryService_De
 	return nil
 }
 
-// The real binary, after a join, with an open ADS stream over which a large
-// configuration has passed and an open SDS stream.
-func TestIdleMemory(t *testing.T) {
+// command is the real binary for an agent that may join once, not started yet;
+// its state folder, and what it prints.
+func command(t *testing.T, args ...string) (cmd *exec.Cmd, state string, log *bytes.Buffer) {
+	t.Helper()
 	dir := t.TempDir()
 	a, err := ca.Open(dir, ca.Options{TrustDomain: "mesh.local", Clock: time.Now})
 	if err != nil {
@@ -75,26 +77,33 @@ func TestIdleMemory(t *testing.T) {
 	ca.NewService(a, tokens, nil, slog.New(slog.DiscardHandler)).Register(server)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, bulk{})
 	go func() { _ = server.Serve(lis) }()
-	defer server.Stop()
+	t.Cleanup(server.Stop)
 
 	bin := filepath.Join(dir, "meshc-agent")
 	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	state, err := os.MkdirTemp("", "ma")
-	if err != nil {
+	if state, err = os.MkdirTemp("", "ma"); err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(state)
-	cmd := exec.Command(bin, "--server", lis.Addr().String(), "--join-token", token, "--server-fingerprint", a.Fingerprints()[0],
-		"--state-dir", state, "--no-envoy")
-	var log bytes.Buffer
-	cmd.Stderr = &log
+	t.Cleanup(func() { _ = os.RemoveAll(state) })
+	log = &bytes.Buffer{}
+	cmd = exec.Command(bin, append([]string{"--server", lis.Addr().String(), "--join-token", token,
+		"--server-fingerprint", a.Fingerprints()[0], "--state-dir", state}, args...)...)
+	cmd.Stderr = log
+	return cmd, state, log
+}
+
+// The real binary, after a join, with an open ADS stream over which a large
+// configuration has passed and an open SDS stream.
+func TestIdleMemory(t *testing.T) {
+	cmd, state, log := command(t, "--no-envoy")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = cmd.Process.Kill() }()
 	use(t, state)
-	// The collector gives memory back with a delay.
+	// The agent gives memory back after a few seconds without work.
 	least := 1 << 30
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end) && least > budget; time.Sleep(200 * time.Millisecond) {
 		least = min(least, resident(t, cmd.Process.Pid))
@@ -104,8 +113,54 @@ func TestIdleMemory(t *testing.T) {
 		t.Errorf("more than %d KiB", budget)
 	}
 	if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
-		t.Errorf("%v\n%s", err, log.String())
+		t.Errorf("%v\n%s", err, log)
 	}
+}
+
+// An agent that is killed leaves no Envoy behind, and the sockets it leaves
+// behind do not keep the next one from starting.
+func TestKilledAgentTakesItsEnvoyAlong(t *testing.T) {
+	bin, err := envoybin.Find(t.Context(), envoybin.Options{Download: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, state, log := command(t, "--envoy", bin.Path, "--drain", "0s", "--", "--concurrency", "1", "-l", "warning")
+	second := exec.Command(first.Path, first.Args[1:]...) // the token is spent, and not needed
+	second.Stderr = log
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = first.Process.Kill() }()
+	waitAdmin(t, state, true)
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.Wait() // "signal: killed", and after the end of Envoy, which holds stderr
+	waitAdmin(t, state, false)
+	if err := second.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = second.Process.Kill() }()
+	waitAdmin(t, state, true)
+	if err := errors.Join(second.Process.Signal(syscall.SIGTERM), second.Wait()); err != nil {
+		t.Errorf("%v\n%s", err, log)
+	}
+	waitAdmin(t, state, false)
+}
+
+// waitAdmin waits until Envoy's admin socket answers, or no longer does.
+func waitAdmin(t *testing.T, state string, up bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		c, err := net.Dial("unix", filepath.Join(state, "admin.sock"))
+		if err == nil {
+			_ = c.Close()
+		}
+		if (err == nil) == up {
+			return
+		}
+	}
+	t.Fatalf("Envoy's admin socket: answering should be %v", up)
 }
 
 // use opens an ADS and an SDS stream and leaves them open until the test ends.
