@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -26,7 +25,7 @@ const (
 // under another name and moved when its permissions are right.
 func listenAdmin(dir string) (net.Listener, error) {
 	fail := func(text string, err error, fix string) error {
-		return diag.List{diag.New(diag.CodeServerSocket, diag.Pos{}, fmt.Sprintf("%s: %v", text, err), fix)}.Err()
+		return diag.List{diag.New(diag.CodeServerSocket, diag.Pos{}, "%s: %v", text, err).WithFix("%s", fix)}.Err()
 	}
 	path := SocketPath(dir)
 	if len(path) > maxSocket-len(".new") {

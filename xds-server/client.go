@@ -130,6 +130,6 @@ func (c *Client) get(ctx context.Context, path string, q url.Values) (io.ReadClo
 }
 
 func (c *Client) down(err error) error {
-	return diag.List{diag.New(diag.CodeServerDown, diag.Pos{},
-		fmt.Sprintf("no server answers on %q: %v", c.socket, err), "start the server (meshc serve), or name its state folder")}.Err()
+	return diag.List{diag.New(diag.CodeServerDown, diag.Pos{}, "no server answers on %q: %v", c.socket, err).
+		WithFix("start the server (meshc serve), or name its state folder")}.Err()
 }

@@ -113,8 +113,8 @@ func (s *Server) open() error {
 func listen(addr string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, diag.List{diag.New(diag.CodeServerListen, diag.Pos{},
-			fmt.Sprintf("cannot listen on %q: %v", addr, err), "choose another address, or end the process that has it")}.Err()
+		return nil, diag.List{diag.New(diag.CodeServerListen, diag.Pos{}, "cannot listen on %q: %v", addr, err).
+			WithFix("choose another address, or end the process that has it")}.Err()
 	}
 	return l, nil
 }
@@ -160,8 +160,8 @@ func (s *Server) publish(ctx context.Context, r release.Release, commit, environ
 		return errors.New("publishing: nothing is approved")
 	}
 	if err := s.hub.Publish(ctx, r, commit, environment); err != nil {
-		return diag.List{diag.New(diag.CodeNotServable, diag.Pos{}, err.Error(),
-			"compile the release again with this version of meshc, and check the server's trust domain")}.Err()
+		return diag.List{diag.New(diag.CodeNotServable, diag.Pos{}, "%v", err).
+			WithFix("compile the release again with this version of meshc, and check the server's trust domain")}.Err()
 	}
 	s.live.want(s.hub.Wanted())
 	s.meter.released(commit, r.Digest(), environment, s.cfg.Now())

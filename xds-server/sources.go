@@ -87,9 +87,11 @@ func text(p endpoints.Problem) string {
 
 func diagnose(p endpoints.Problem) diag.Diagnostic {
 	if p.Key.File != "" {
-		return diag.New(diag.CodeEndpointFile, diag.Pos{File: p.Path}, text(p), "write the file as {\"endpoints\": [\"IP:PORT\", …]}; the addresses read before stay in use")
+		return diag.New(diag.CodeEndpointFile, diag.Pos{File: p.Path}, "%s", text(p)).
+			WithFix(`write the file as {"endpoints": ["IP:PORT", …]}; the addresses read before stay in use`)
 	}
-	return diag.New(diag.CodeEndpointName, diag.Pos{}, text(p), "correct the name in the intent or in DNS; the addresses found before stay in use")
+	return diag.New(diag.CodeEndpointName, diag.Pos{}, "%s", text(p)).
+		WithFix("correct the name in the intent or in DNS; the addresses found before stay in use")
 }
 
 // problems returns what is wrong now, sorted.
@@ -103,8 +105,8 @@ func (s *sources) problems() []diag.Diagnostic {
 	for _, k := range s.wanted {
 		if _, bad := s.bad[k]; k.File != "" && !bad && !s.seen[k] {
 			out = append(out, diag.New(diag.CodeEndpointMissing, diag.Pos{},
-				fmt.Sprintf("the release names endpoint file %q, which is not in folder %q", k.File, s.cfg.EndpointDir),
-				fmt.Sprintf("put %s.yaml or %s.json there", k.File, k.File)))
+				"the release names endpoint file %q, which is not in folder %q", k.File, s.cfg.EndpointDir).
+				WithFix("put %s.yaml or %s.json there", k.File, k.File))
 		}
 	}
 	slices.SortFunc(out, func(a, b diag.Diagnostic) int { return strings.Compare(string(a.Code)+a.Text, string(b.Code)+b.Text) })

@@ -351,3 +351,5 @@ func (s *server) connect(t testing.TB, ids ...string) *grpc.ClientConn {
 func join(names []string) string { return strings.Join(names, " ") }
 
 func messages(ms ...proto.Message) []proto.Message { return ms }
+
+func wrapped(n uint64) *wrapperspb.UInt64Value { return wrapperspb.UInt64(n) }
