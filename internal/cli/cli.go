@@ -119,6 +119,7 @@ Exit codes: 0 ok, 1 tool or usage error, 2 something served changes (with
 	}
 	cmd.AddCommand(
 		a.vetCmd(), a.compileCmd(), a.testCmd(), a.explainCmd(), a.diffCmd(), a.showCmd(), a.graphCmd(), a.versionCmd(),
+		a.verifyCmd(), a.approveCmd(), a.rollbackCmd(), a.trustCmd(), a.serveCmd(), a.statusCmd(), a.waitCmd(), a.tokenCmd(),
 	)
 	return cmd
 }

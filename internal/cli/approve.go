@@ -1,0 +1,251 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/approval"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/gitrepo"
+)
+
+// approvalFlags name what is being approved and by what rules.
+type approvalFlags struct {
+	trust, env, repo string
+}
+
+func (f *approvalFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.trust, "trust", "trust.yaml", "the operator's trust policy")
+	cmd.Flags().StringVar(&f.env, "env", "", "environment (may be left out if the trust policy has one)")
+	cmd.Flags().StringVar(&f.repo, "repo", ".", "local repository of the intent")
+}
+
+// policy reads the trust policy and settles the environment.
+func (f *approvalFlags) policy(a *app) (approval.Trust, error) {
+	t, ds := approval.LoadTrust(f.trust)
+	if ds.HasErrors() {
+		return t, a.problems("", ds)
+	}
+	if f.env == "" {
+		if len(t.Environments) != 1 {
+			return t, fail(diag.ExitFailure, "the trust policy has %d environments: name one with --env", len(t.Environments))
+		}
+		for name := range t.Environments {
+			f.env = name
+		}
+	}
+	if _, ok := t.Environments[f.env]; !ok {
+		return t, fail(diag.ExitFailure, "the trust policy has no environment %q", f.env)
+	}
+	return t, nil
+}
+
+// candidate reads the repository at its ref and compiles the commit rev ("" is the ref's).
+func (f *approvalFlags) candidate(ctx context.Context, a *app, t approval.Trust, rev string) (approval.Candidate, error) {
+	repo, err := gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
+	if err != nil {
+		return approval.Candidate{}, err
+	}
+	snap, err := repo.Fetch(ctx)
+	if err != nil {
+		return approval.Candidate{}, err
+	}
+	hash := snap.Head()
+	if rev != "" {
+		if hash, err = gitrepo.Resolve(f.repo, rev); err != nil {
+			return approval.Candidate{}, err
+		}
+	}
+	commit, err := snap.Commit(hash)
+	if err != nil {
+		return approval.Candidate{}, err
+	}
+	tree, err := snap.FS(commit)
+	if err != nil {
+		return approval.Candidate{}, err
+	}
+	steps, err := compileSteps(a.cache())(ctx, tree, f.env, commit.Committer.When.UTC())
+	if err != nil {
+		return approval.Candidate{}, err
+	}
+	return approval.Candidate{Snapshot: snap, Environment: f.env, Commit: hash, Steps: steps, Compiler: compiler.Version}, nil
+}
+
+// diagnosed is an error that carries a problem a user can fix.
+type diagnosed interface{ Diagnostic() diag.Diagnostic }
+
+// unverified tells why something cannot be trusted, and ends with code 4.
+func (a *app) unverified(err error) error {
+	var d diagnosed
+	if !errors.As(err, &d) {
+		return err
+	}
+	if err := diag.Render(a.err, diag.Text, diag.List{d.Diagnostic()}, diag.Options{Color: a.color}); err != nil {
+		return err
+	}
+	return quiet(diag.ExitStale)
+}
+
+func (a *app) verifyCmd() *cobra.Command {
+	var f approvalFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "verify [COMMIT]", Short: "Say whether a commit may be served, or which link is missing", Args: cobra.MaximumNArgs(1),
+		Long: `Verify COMMIT (default: the trust policy's ref) exactly as the server does: the
+first-parent chain, every signature on it, approval tags, statement, recompilation.`,
+		Example: "  meshc verify --trust trust.yaml --repo .\n  meshc verify HEAD~1 --trust trust.yaml",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := f.policy(a)
+			if err != nil {
+				return err
+			}
+			rev := ""
+			if len(args) == 1 {
+				rev = args[0]
+			}
+			c, err := f.candidate(cmd.Context(), a, t, rev)
+			if err != nil {
+				return a.unverified(err)
+			}
+			ok, err := approval.Verify(c, approval.State{}, t, a.now())
+			if err != nil {
+				return a.unverified(err)
+			}
+			if asJSON {
+				return a.json(ok.Record())
+			}
+			_, err = fmt.Fprintf(a.out, "approved %s for %s\nrelease  %s\n", ok.Commit(), ok.Environment(), ok.At(a.now()).Digest())
+			return err
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the verification record")
+	return cmd
+}
+
+func (a *app) approveCmd() *cobra.Command {
+	var f approvalFlags
+	var key, name, email string
+	var statement bool
+	cmd := &cobra.Command{
+		Use: "approve [COMMIT] --key FILE", Short: "Sign an approval tag, or the release statement, for a commit", Args: cobra.MaximumNArgs(1),
+		Long: `Compile COMMIT (default: the trust policy's ref) and sign a tag that names it and its
+releases. Push the tag that is printed; servers look for it.`,
+		Example: "  meshc approve HEAD --key ~/.ssh/id_ed25519 --trust trust.yaml\n  meshc approve --statement --key ci_key --trust trust.yaml",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := f.policy(a)
+			if err != nil {
+				return err
+			}
+			rev := ""
+			if len(args) == 1 {
+				rev = args[0]
+			}
+			k, err := approval.LoadSigningKey(key)
+			if err != nil {
+				return a.unverified(err)
+			}
+			c, err := f.candidate(cmd.Context(), a, t, rev)
+			if err != nil {
+				return a.unverified(err)
+			}
+			by := approval.Author{Dir: f.repo, Key: k, Ident: gitrepo.Ident{Name: name, Email: email, When: a.now()}}
+			write := by.Approve
+			if statement {
+				write = by.Statement
+			}
+			tag, err := write(c, t)
+			if err != nil {
+				return a.unverified(err)
+			}
+			_, err = fmt.Fprintf(a.out, "signed %s\nnext: git push origin refs/tags/%s\n", tag.Name, tag.Name)
+			return err
+		},
+	}
+	f.add(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&key, "key", "", "signing key: an SSH or PGP private key without passphrase")
+	fl.StringVar(&name, "name", "meshc", "tagger's name")
+	fl.StringVar(&email, "email", "meshc@localhost", "tagger's address")
+	fl.BoolVar(&statement, "statement", false, "sign the release statement instead of an approval")
+	_ = cmd.MarkFlagRequired("key")
+	return cmd
+}
+
+func (a *app) rollbackCmd() *cobra.Command {
+	var f approvalFlags
+	var key, name, email, reason, from string
+	cmd := &cobra.Command{
+		Use: "rollback TO --reason TEXT --key FILE", Short: "Sign a record that an earlier commit is to be served again", Args: cobra.ExactArgs(1),
+		Example: `  meshc rollback HEAD~1 --reason "checkout fails since the canary" --key ~/.ssh/id_ed25519`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := f.policy(a)
+			if err != nil {
+				return err
+			}
+			repo, err := gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
+			if err != nil {
+				return a.unverified(err)
+			}
+			snap, err := repo.Fetch(cmd.Context())
+			if err != nil {
+				return a.unverified(err)
+			}
+			to, err := gitrepo.Resolve(f.repo, args[0])
+			if err != nil {
+				return a.unverified(err)
+			}
+			leave := snap.Head()
+			if from != "" {
+				if leave, err = gitrepo.Resolve(f.repo, from); err != nil {
+					return a.unverified(err)
+				}
+			}
+			k, err := approval.LoadSigningKey(key)
+			if err != nil {
+				return a.unverified(err)
+			}
+			by := approval.Author{Dir: f.repo, Key: k, Ident: gitrepo.Ident{Name: name, Email: email, When: a.now()}}
+			tag, err := by.RollBack(snap, t, approval.RollbackMessage{Repository: t.Repository, Environment: f.env, From: leave, To: to, Reason: reason})
+			if err != nil {
+				return a.unverified(err)
+			}
+			_, err = fmt.Fprintf(a.out, "signed %s: %.12s is to be served instead of %.12s\nnext: git push origin refs/tags/%s\n", tag.Name, to, leave, tag.Name)
+			return err
+		},
+	}
+	f.add(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&key, "key", "", "signing key: an SSH or PGP private key without passphrase")
+	fl.StringVar(&name, "name", "meshc", "tagger's name")
+	fl.StringVar(&email, "email", "meshc@localhost", "tagger's address")
+	fl.StringVar(&reason, "reason", "", "why; told to everyone")
+	fl.StringVar(&from, "from", "", "commit to go back from (default: the trust policy's ref)")
+	_ = cmd.MarkFlagRequired("key")
+	_ = cmd.MarkFlagRequired("reason")
+	return cmd
+}
+
+func (a *app) trustCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "trust", Short: "Work with the trust policy"}
+	cmd.AddCommand(&cobra.Command{
+		Use: "check [FILE]", Short: "Check a trust policy", Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			name := "trust.yaml"
+			if len(args) == 1 {
+				name = args[0]
+			}
+			t, ds := approval.LoadTrust(name)
+			if err := a.problems("", ds); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(a.out, "valid: %d environments, %d signers, %d rules\n", len(t.Environments), len(t.Signers), len(t.Rules))
+			return err
+		},
+	})
+	return cmd
+}
