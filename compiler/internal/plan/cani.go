@@ -1,0 +1,216 @@
+package plan
+
+import (
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/eval"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/prove"
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// Query asks what a caller can do at one scope. Empty fields of Request are
+// open: the answer then is the exact set. Request.Headers, if any, are tested
+// as present with those values.
+type Query struct {
+	// AnyCaller leaves the caller open; else Request.From is it, "" being a
+	// caller without identity.
+	AnyCaller bool
+	Request   space.Request
+}
+
+// Can is how much of a question is allowed.
+type Can string
+
+// The answers.
+const (
+	Yes    Can = "yes"
+	No     Can = "no"
+	Partly Can = "partly"
+)
+
+// CanAnswer is the answer to a Query.
+type CanAnswer struct {
+	Can Can `json:"can"`
+	// Set is what gets through, exactly: one entry per deciding rule; the union
+	// is the answer. Empty if nothing does.
+	Set []CanEntry `json:"set,omitempty"`
+	// Example is a request that shows the answer: one that gets through, else
+	// one that does not; with what decides it.
+	Example space.Request `json:"example"`
+	Answer  space.Answer  `json:"answer"`
+}
+
+// CanEntry is what one rule lets through.
+type CanEntry struct {
+	// Text is "GET under /reviews, from productpage".
+	Text    string         `json:"text"`
+	Witness space.Request  `json:"witness"`
+	From    []space.Origin `json:"from,omitempty"`
+}
+
+// CanI answers a query about scope d of mesh m. A redirect counts as not
+// getting through: the destination never sees the request.
+func CanI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer, error) {
+	region := region(q)
+	if !q.AnyCaller {
+		lim.Identities = []string{q.Request.From}
+	}
+	hits, err := prove.Reach(d.Scope, d.Effective, region, lim)
+	if err != nil {
+		return CanAnswer{}, err
+	}
+	say := newSpeaker(m)
+	near, _, _ := strings.Cut(d.Scope.ID, "/")
+	asked := map[string]bool{}
+	for _, t := range region {
+		asked[t.Key()] = true
+	}
+	out := CanAnswer{Can: No}
+	denied := false
+	for _, h := range hits {
+		w := completed(h.Witness, q)
+		if h.Rule.Then.Verdict != space.Forward {
+			if !denied && len(out.Set) == 0 {
+				out.Example, out.Answer = w, eval.Decide(d, w)
+			}
+			denied = true
+			continue
+		}
+		if len(out.Set) == 0 {
+			out.Example, out.Answer = w, eval.Decide(d, w)
+		}
+		out.Set = append(out.Set, CanEntry{
+			Text: say.set(h, region, near), Witness: w, From: h.Rule.From,
+		})
+	}
+	switch {
+	case len(out.Set) > 0 && denied:
+		out.Can = Partly
+	case len(out.Set) > 0:
+		out.Can = Yes
+	}
+	return out, nil
+}
+
+// region is the query as tests.
+func region(q Query) []space.Test {
+	var when []space.Test
+	exact := func(d space.Dim, v string) {
+		when = append(when, space.Test{Dim: d, Any: []space.Pattern{{Kind: space.Exact, Text: v}}})
+	}
+	if !q.AnyCaller {
+		exact(space.IdentityDim, q.Request.From)
+	}
+	if q.Request.Method != "" {
+		exact(space.MethodDim, q.Request.Method)
+	}
+	if q.Request.Path != "" {
+		exact(space.PathDim, q.Request.Path)
+	}
+	for _, h := range q.Request.Headers {
+		exact(space.HeaderDim(h.Name), h.Value)
+	}
+	return when
+}
+
+// completed gives a witness what the query fixed.
+func completed(w space.Request, q Query) space.Request {
+	if !q.AnyCaller {
+		w.From = q.Request.From
+	}
+	w.Host = q.Request.Host
+	return w
+}
+
+// set words what a rule takes of a region, with what earlier rules take away.
+func (s speaker) set(h prove.Hit, region []space.Test, near string) string {
+	when := slices.Concat(region, h.Rule.When)
+	what := s.what(withoutWider(when, space.MethodDim, space.PathDim))
+	if what == "" {
+		what = "everything"
+	}
+	from := s.who(withoutWider(when, space.IdentityDim), near)
+	text := what + ", from " + from
+	known := map[string]bool{}
+	for _, t := range when {
+		known[t.Key()] = true
+	}
+	var but []string
+	for _, r := range h.Except {
+		var own []space.Test
+		for _, t := range r.When {
+			if !known[t.Key()] {
+				own = append(own, t)
+			}
+		}
+		if r.Then.Verdict == space.Forward || slices.ContainsFunc(own, isRefusal) {
+			continue // what another entry lets through is no exception from the whole
+		}
+		words := s.what(own)
+		if slices.ContainsFunc(own, func(t space.Test) bool { return t.Dim == space.IdentityDim }) {
+			words = strings.TrimSpace(words + " from " + s.who(own, near))
+		}
+		if words != "" {
+			but = appendNew(but, words)
+		}
+	}
+	return text + except(but)
+}
+
+// withoutWider drops, for each of dims, all tests if the query fixes one exact
+// value: the rule's own pattern says nothing more then.
+func withoutWider(when []space.Test, dims ...space.Dim) []space.Test {
+	var out []space.Test
+	fixed := map[space.Dim]bool{}
+	for _, t := range when {
+		if fixed[t.Dim] {
+			continue
+		}
+		out = append(out, t)
+		if slices.Contains(dims, t.Dim) && !t.Not && len(t.Any) == 1 && t.Any[0].Kind == space.Exact {
+			fixed[t.Dim] = true
+		}
+	}
+	return out
+}
+
+// MatrixCell is what one caller may do at one service port.
+type MatrixCell struct {
+	Who   string      `json:"who"` // SPIFFE ID, "" for a caller without identity
+	Scope space.Scope `json:"scope"`
+	// What is the methods and paths that grants allow, "everything" if
+	// unrestricted; their union is allowed.
+	What []string `json:"what"`
+}
+
+// Matrix lists who may do what: a cell for each identity and service port with
+// at least one grant that applies, in the order of ds, then of identities.
+// Routes are not looked at: a granted request may still meet a 404.
+func Matrix(m *model.Mesh, ds []space.Decision, identities []string) []MatrixCell {
+	say := newSpeaker(m)
+	var out []MatrixCell
+	for _, d := range ds {
+		if d.Scope.Kind != "service" {
+			continue
+		}
+		for _, id := range identities {
+			cell := MatrixCell{Who: id, Scope: d.Scope}
+			for _, r := range eval.AsIdentity(d.Access, id) {
+				if r.Then.Verdict != space.Forward {
+					continue
+				}
+				what := say.what(r.When)
+				if what == "" {
+					what = "everything"
+				}
+				cell.What = appendNew(cell.What, what)
+			}
+			if len(cell.What) > 0 {
+				out = append(out, cell)
+			}
+		}
+	}
+	return out
+}

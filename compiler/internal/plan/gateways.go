@@ -1,0 +1,139 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+func (c *comparison) gateways() {
+	ids := map[string]bool{}
+	for _, g := range slices.Concat(c.before.Gateways, c.after.Gateways) {
+		ids[g.ID] = true
+	}
+	for _, id := range sortedKeys(ids) {
+		b, a := c.before.Gateway(id), c.after.Gateway(id)
+		switch {
+		case b == nil:
+			c.gatewayNote(id, Neutral, KindGateway, "gateway is new, on %s:%d", a.Host, a.Port)
+			b = &model.Gateway{Host: a.Host, Port: a.Port, Account: a.Account, Owner: a.Owner}
+		case a == nil:
+			c.gatewayNote(id, Neutral, KindGateway, "gateway is gone")
+			a = &model.Gateway{Host: b.Host, Port: b.Port, Account: b.Account, Owner: b.Owner}
+		}
+		c.gateway(id, b, a)
+	}
+}
+
+func (c *comparison) gateway(id string, b, a *model.Gateway) {
+	if b.Host != a.Host || b.Port != a.Port {
+		class := Neutral
+		if loopback(b.Host) && !loopback(a.Host) {
+			class = Weakening // what one host could reach is now open to its network
+		}
+		c.gatewayNote(id, class, KindAddress, "listens on %s:%d → %s:%d", b.Host, b.Port, a.Host, a.Port)
+	}
+	if b.Account != a.Account {
+		c.gatewayNote(id, Neutral, KindGateway, "runs as %s → %s", b.Account, a.Account)
+	}
+	if b.Owner != a.Owner {
+		c.gatewayNote(id, Neutral, KindGateway, "owner %s → %s", b.Owner, a.Owner)
+	}
+	before, after := hostOwners(b), hostOwners(a)
+	for _, name := range sortedKeys(after) {
+		owner, ok := before[name]
+		switch {
+		case !ok:
+			c.gatewayNote(id, Neutral, KindGateway, "host %s is opened", name)
+		case owner != after[name]:
+			c.gatewayNote(id, Neutral, KindGateway, "owner of host %s %s → %s", name, owner, after[name])
+		}
+	}
+	for _, name := range sortedKeys(before) {
+		if _, ok := after[name]; !ok {
+			c.gatewayNote(id, Neutral, KindGateway, "host %s is closed", name)
+		}
+	}
+}
+
+func hostOwners(g *model.Gateway) map[string]string {
+	out := map[string]string{}
+	for _, h := range g.Hosts {
+		owner := h.Owner
+		if owner == "" {
+			owner = g.Owner
+		}
+		out[h.Name] = owner
+	}
+	return out
+}
+
+func (c *comparison) gatewayNote(id string, class Class, kind Kind, format string, args ...any) {
+	c.touchedGateways[id] = true
+	p := piece{class: class, kind: kind, scope: "gateway/" + id, name: "gateway/" + id, change: fmt.Sprintf(format, args...)}
+	origin := []space.Origin{space.Origin(model.GatewayPath(id))}
+	if c.before.Gateway(id) != nil {
+		p.before = origin
+	}
+	if c.after.Gateway(id) != nil {
+		p.after = origin
+	}
+	c.add(p)
+}
+
+func (c *comparison) externals() {
+	ids := map[string]bool{}
+	for _, e := range slices.Concat(c.before.Externals, c.after.Externals) {
+		ids[e.ID] = true
+	}
+	for _, id := range sortedKeys(ids) {
+		b, a := c.before.External(id), c.after.External(id)
+		switch {
+		case b == nil:
+			c.externalNote(id, "external is new, at %s", endpoints(a.Endpoints))
+			continue
+		case a == nil:
+			c.externalNote(id, "external is gone")
+			continue
+		}
+		for _, x := range []struct{ what, before, after string }{
+			{"endpoints", endpoints(b.Endpoints), endpoints(a.Endpoints)},
+			{"hosts", orNone(fmt.Sprint(b.Hosts)), orNone(fmt.Sprint(a.Hosts))},
+			{"ports", portWords(b.Ports), portWords(a.Ports)},
+			{"owner", b.Owner, a.Owner},
+		} {
+			if x.before != x.after {
+				c.externalNote(id, "%s: %s → %s", x.what, x.before, x.after)
+			}
+		}
+	}
+}
+
+func portWords(ps []model.Port) string {
+	out := ""
+	for _, p := range ps {
+		out += fmt.Sprintf(" %s %d %s", p.Name, p.Number, p.Protocol)
+	}
+	return orNone(out)
+}
+
+func (c *comparison) externalNote(id, format string, args ...any) {
+	origin := []space.Origin{space.Origin(model.ExternalPath(id))}
+	p := piece{class: Neutral, kind: KindAddress, scope: "external/" + id, name: id, change: fmt.Sprintf(format, args...)}
+	if c.before.External(id) != nil {
+		p.before = origin
+	}
+	if c.after.External(id) != nil {
+		p.after = origin
+	}
+	c.add(p)
+	for _, m := range []*model.Mesh{c.before, c.after} {
+		for _, s := range m.Services {
+			if slices.ContainsFunc(s.Calls, func(x model.Call) bool { return x.To == id }) {
+				c.touchedServices[s.ID] = true
+			}
+		}
+	}
+}

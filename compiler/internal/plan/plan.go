@@ -1,0 +1,175 @@
+// Package plan says what a change of a mesh means: what requests are treated
+// differently, who may now do what, which proxies are touched.
+//
+// In: two meshes, the features' meanings and words. Out: a Plan, plain data
+// that encodes as JSON (Format) and renders as text and markdown.
+//
+// Invariants: every line about requests is proved for all requests (package
+// prove) and carries a witness that was run again through package eval on both
+// sides; what could not be compared is a line of its own, above all others, and
+// never neutral; a feature without a Word is not compared; the order of lines
+// does not depend on the order of input.
+package plan
+
+import (
+	"cmp"
+	"slices"
+
+	"meshc.dev/meshc/compiler/internal/eval"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/prove"
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// Format is the version of a Plan's JSON form.
+const Format = "meshc.dev/plan/v1"
+
+// Kind says what a line is about.
+type Kind string
+
+// The kinds of line.
+const (
+	KindAccess  Kind = "access"  // who may do what
+	KindRoute   Kind = "route"   // where requests go
+	KindFeature Kind = "feature" // what happens to them on the way
+	KindMTLS    Kind = "mtls"    // a port's mode
+	KindCall    Kind = "call"    // who calls whom, egress included
+	KindGateway Kind = "gateway" // a gateway or one of its hosts
+	KindService Kind = "service" // a service, version, port or external
+	KindAddress Kind = "address" // endpoints and listeners
+	KindRetries Kind = "retries" // worst case of retries along calls
+	KindMesh    Kind = "mesh"    // what holds for the whole mesh
+)
+
+// Plan is what changes between two meshes.
+type Plan struct {
+	Format string `json:"format"`
+	// Verdict is the worst class of all lines, "" if nothing changes.
+	Verdict Class `json:"verdict"`
+	// OverBudget says that some line is not compared because of a limit (exit
+	// code 5 whatever else was asked for).
+	OverBudget bool   `json:"over_budget,omitempty"`
+	Blast      Blast  `json:"blast"`
+	Lines      []Line `json:"lines,omitempty"`
+	// Access sums up the access lines: who may now what, and who may no longer.
+	Access []Access `json:"access,omitempty"`
+}
+
+// Line is one change in words.
+type Line struct {
+	Class Class  `json:"class"`
+	Kind  Kind   `json:"kind"`
+	Text  string `json:"text"`
+	// Scopes are the services and gateway hosts that it holds for, sorted.
+	Scopes []string `json:"scopes"`
+	// Witness is a request whose outcome changes; nil where requests do not show it.
+	Witness *Witness `json:"witness,omitempty"`
+	// Before and After are the mesh paths that decide on each side: keys of each
+	// side's provenance.
+	Before []space.Origin `json:"before,omitempty"`
+	After  []space.Origin `json:"after,omitempty"`
+}
+
+// Witness is a request to one scope with what becomes of it on both sides.
+type Witness struct {
+	Scope   space.Scope   `json:"scope"`
+	Request space.Request `json:"request"`
+	Before  space.Outcome `json:"before"`
+	After   space.Outcome `json:"after"`
+}
+
+// Access is one gain or loss of access.
+type Access struct {
+	Gained bool   `json:"gained"`
+	Who    string `json:"who"`
+	// What is the methods and paths, "everything" if unrestricted.
+	What string   `json:"what"`
+	To   []string `json:"to"`
+}
+
+// Blast is what a change touches. All sorted.
+type Blast struct {
+	Proxies  []string `json:"proxies,omitempty"`
+	Services []string `json:"services,omitempty"`
+	Callers  []string `json:"callers,omitempty"`
+	Gateways []string `json:"gateways,omitempty"`
+}
+
+// Changed reports whether behaviour changes, or may.
+func (p Plan) Changed() bool { return len(p.Lines) > 0 }
+
+// rank orders classes by how much they gate, the worst first.
+func rank(c Class) int {
+	return slices.Index([]Class{NotCompared, Widening, Narrowing, Weakening, Neutral}, c)
+}
+
+// Worst is the class that gates more.
+func Worst(a, b Class) Class {
+	switch {
+	case a == "":
+		return b
+	case b == "" || rank(a) <= rank(b):
+		return a
+	}
+	return b
+}
+
+// Compare says what changes from before to after. Both must have been compiled
+// for one date. The error is an internal one: a witness that the evaluator does
+// not confirm.
+func Compare(before, after *model.Mesh, meaning eval.Column, words Words, lim prove.Limits) (Plan, error) {
+	c := &comparison{
+		before: before, after: after, meaning: meaning, words: words, lim: lim,
+		touchedServices: map[string]bool{}, touchedGateways: map[string]bool{},
+	}
+	if err := c.requests(); err != nil {
+		return Plan{}, err
+	}
+	c.objects()
+	c.retries()
+	p := Plan{Format: Format, Lines: c.merged(), OverBudget: c.overBudget, Blast: c.blast()}
+	for _, l := range p.Lines {
+		p.Verdict = Worst(p.Verdict, l.Class)
+	}
+	p.Access = c.access()
+	return p, nil
+}
+
+// comparison is one run of Compare.
+type comparison struct {
+	before, after   *model.Mesh
+	meaning         eval.Column
+	words           Words
+	lim             prove.Limits
+	found           []piece
+	overBudget      bool
+	touchedServices map[string]bool
+	touchedGateways map[string]bool
+}
+
+// piece is one change in one scope; pieces that read alike become one Line.
+type piece struct {
+	class Class
+	kind  Kind
+	// when is the conditions, change the rest of the text; self in it stands for
+	// the scope's own name.
+	when, change string
+	scope, name  string // scope's display name; the name that self stands for
+	who, what    string // for access
+	gained       bool
+	witness      *Witness
+	before       []space.Origin
+	after        []space.Origin
+}
+
+// self stands for a scope's own service in a text; no name can hold it.
+const self = "\x00"
+
+func (c *comparison) add(p piece) { c.found = append(c.found, p) }
+
+func sortPieces(ps []piece) {
+	slices.SortStableFunc(ps, func(a, b piece) int {
+		return cmp.Or(cmp.Compare(rank(a.class), rank(b.class)), cmp.Compare(a.kind, b.kind),
+			cmp.Compare(a.when, b.when), cmp.Compare(a.change, b.change), cmp.Compare(a.scope, b.scope))
+	})
+}

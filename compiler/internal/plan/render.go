@@ -1,0 +1,200 @@
+package plan
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// RenderOptions say what a rendering adds to a Plan.
+type RenderOptions struct {
+	// Where says where a mesh path stands ("file:line") on the side that it is
+	// from; "" if unknown. nil leaves places out.
+	Where func(o space.Origin, after bool) string
+	// Sections come after the plan's own, in order: findings, proof, rollout, diffs.
+	Sections []Section
+	// MaxScopes bounds the names shown per line (default 5).
+	MaxScopes int
+}
+
+// Section is a further part of a rendered plan. Its lines are plain text.
+type Section struct {
+	Title string
+	Lines []string
+	// Folded hides the lines behind the title, where the form can.
+	Folded bool
+}
+
+// plainText makes text that came from a repository fit for one line of output:
+// no control characters, no direction marks.
+func plainText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029' {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
+// Text writes the plan for a terminal.
+func Text(w io.Writer, p Plan, o RenderOptions) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "verdict: %s\n", plainText(verdictLine(p)))
+	for _, l := range blastLines(p.Blast) {
+		fmt.Fprintf(&b, "%s\n", plainText(l))
+	}
+	if len(p.Lines) > 0 {
+		b.WriteString("\nbehaviour:\n")
+	}
+	for _, l := range p.Lines {
+		fmt.Fprintf(&b, "  %-12s %s\n", className(l.Class), plainText(lineText(l, o)))
+		for _, d := range details(l, o) {
+			fmt.Fprintf(&b, "  %-12s   %s\n", "", plainText(d))
+		}
+	}
+	if len(p.Access) > 0 {
+		b.WriteString("\naccess:\n")
+		for _, a := range p.Access {
+			fmt.Fprintf(&b, "  %s\n", plainText(accessText(a, o)))
+		}
+	}
+	for _, s := range o.Sections {
+		fmt.Fprintf(&b, "\n%s:\n", plainText(s.Title))
+		for _, l := range s.Lines {
+			fmt.Fprintf(&b, "  %s\n", plainText(l))
+		}
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("writing plan: %w", err)
+	}
+	return nil
+}
+
+func verdictLine(p Plan) string {
+	if p.Verdict == "" {
+		return "no behaviour changes"
+	}
+	counts := map[Class]int{}
+	for _, l := range p.Lines {
+		counts[l.Class]++
+	}
+	var parts []string
+	for _, c := range []Class{NotCompared, Widening, Narrowing, Weakening, Neutral} {
+		if counts[c] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", counts[c], className(c)))
+		}
+	}
+	return className(p.Verdict) + " (" + strings.Join(parts, ", ") + ")"
+}
+
+func className(c Class) string {
+	if c == NotCompared {
+		return "not compared"
+	}
+	return string(c)
+}
+
+func blastLines(b Blast) []string {
+	var out []string
+	for _, x := range []struct {
+		what  string
+		names []string
+	}{{"proxy classes", b.Proxies}, {"services", b.Services}, {"callers", b.Callers}, {"gateways", b.Gateways}} {
+		if len(x.names) > 0 {
+			out = append(out, fmt.Sprintf("%s: %d (%s)", x.what, len(x.names), firstNames(x.names, 8)))
+		}
+	}
+	return out
+}
+
+func firstNames(names []string, most int) string {
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+}
+
+// lineText is scopes and words. A scope's own name is not said twice.
+func lineText(l Line, o RenderOptions) string {
+	scopes := firstNames(l.Scopes, maxScopes(o))
+	if len(l.Scopes) > 1 {
+		return fmt.Sprintf("%d scopes (%s): %s", len(l.Scopes), scopes, l.Text)
+	}
+	return scopes + ": " + l.Text
+}
+
+func maxScopes(o RenderOptions) int {
+	if o.MaxScopes > 0 {
+		return o.MaxScopes
+	}
+	return 5
+}
+
+func details(l Line, o RenderOptions) []string {
+	var out []string
+	if w := l.Witness; w != nil {
+		text := "e.g. " + requestText(*w)
+		if l.Kind != KindFeature {
+			text += ": " + outcomeText(w.Before) + " → " + outcomeText(w.After)
+		}
+		out = append(out, text)
+	}
+	if o.Where == nil {
+		return out
+	}
+	for i, side := range [][]space.Origin{l.Before, l.After} {
+		var places []string
+		for _, origin := range side {
+			if at := o.Where(origin, i == 1); at != "" {
+				places = appendNew(places, at)
+			}
+		}
+		if len(places) > 0 {
+			out = append(out, []string{"before: ", "after: "}[i]+strings.Join(places, ", "))
+		}
+	}
+	return out
+}
+
+func requestText(w Witness) string {
+	q := w.Request
+	from := q.From
+	if from == "" {
+		from = "no identity"
+	}
+	if w.Scope.Protocol == "tcp" {
+		return "connection to " + w.Scope.ID + ":" + w.Scope.Port + " from " + from
+	}
+	to := w.Scope.ID + ":" + w.Scope.Port
+	if w.Scope.Kind == "gateway" {
+		to, from = "gateway/"+w.Scope.ID+" host "+q.Host, "outside"
+	}
+	text := q.Method + " " + q.Path + " to " + to + " from " + from
+	for _, h := range q.Headers {
+		text += fmt.Sprintf(" with %s: %q", h.Name, h.Value)
+	}
+	return text
+}
+
+func outcomeText(o space.Outcome) string {
+	switch o.Verdict {
+	case space.Forward:
+		return shares(o, "", "")
+	case space.Denied:
+		return "denied"
+	case space.Redirect:
+		return "redirect"
+	}
+	return "404"
+}
+
+func accessText(a Access, o RenderOptions) string {
+	verb := "gained by "
+	if !a.Gained {
+		verb = "lost by "
+	}
+	return fmt.Sprintf("%s%s at %s: %s", verb, a.Who, firstNames(a.To, maxScopes(o)), a.What)
+}

@@ -1,0 +1,294 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/eval"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/prove"
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// requests compares all scopes for all requests.
+func (c *comparison) requests() error {
+	say := newSpeaker(c.before, c.after)
+	identities := c.identities()
+	for _, p := range c.pairs() {
+		if err := c.scope(p, say, identities); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// identities lists callers that exist, for readable witnesses: per service those
+// that call it first.
+func (c *comparison) identities() map[string][]string {
+	out := map[string][]string{}
+	for _, m := range []*model.Mesh{c.after, c.before} {
+		for _, s := range m.Services {
+			for _, v := range s.Versions {
+				id := s.Class(v).SPIFFEID(m.TrustDomain)
+				for _, call := range s.Calls {
+					out[call.To] = appendNew(out[call.To], id)
+				}
+				if len(out[""]) < 32 {
+					out[""] = appendNew(out[""], id)
+				}
+			}
+		}
+	}
+	return out
+}
+
+func (c *comparison) scope(p pair, say speaker, identities map[string][]string) error {
+	if tcpChanged(p) {
+		c.touch(p)
+		c.add(piece{class: NotCompared, kind: KindService, scope: p.display, name: shortName(p),
+			change: "protocol " + p.before.Scope.Protocol + " → " + p.after.Scope.Protocol + ": requests and connections cannot be compared"})
+		return nil
+	}
+	lim := c.lim
+	if p.own != "" {
+		lim.Identities = slices.Concat(identities[p.own], identities[""], c.lim.Identities)
+	} else {
+		lim.Identities = nil // whoever calls a gateway is a stranger to it
+	}
+	changes, err := prove.Compare(p.before, p.after, lim)
+	if err != nil {
+		return c.notCompared(p, err)
+	}
+	if len(changes) > 0 {
+		c.touch(p)
+	}
+	n := narrator{c: c, p: p, say: say, before: splitter(p.before), after: splitter(p.after), seen: map[string]bool{}}
+	// Requests that get through on a side come first: they make the better witness
+	// for an effect that denied requests have as well.
+	for _, ch := range slices.Concat(byDenied(changes, false), byDenied(changes, true)) {
+		if err := n.tell(ch); err != nil {
+			return err
+		}
+	}
+	n.flush()
+	return nil
+}
+
+// byDenied selects the changes that are about requests denied on both sides, or
+// the others.
+func byDenied(cs []prove.Change, denied bool) []prove.Change {
+	var out []prove.Change
+	for _, c := range cs {
+		both := c.Before.Then.Verdict == space.Denied && c.After.Then.Verdict == space.Denied
+		if both == denied {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func tcpChanged(p pair) bool {
+	b, a := p.before.Scope.Protocol, p.after.Scope.Protocol
+	return b != "" && a != "" && (b == string(model.TCP)) != (a == string(model.TCP))
+}
+
+func (c *comparison) notCompared(p pair, err error) error {
+	var unsupported *prove.UnsupportedError
+	over := errors.Is(err, prove.ErrBudget)
+	if !over && !errors.As(err, &unsupported) {
+		return fmt.Errorf("comparing scope %q: %w", p.display, err)
+	}
+	c.touch(p)
+	c.overBudget = c.overBudget || over
+	c.add(piece{class: NotCompared, kind: KindRoute, scope: p.display, name: shortName(p), change: err.Error()})
+	return nil
+}
+
+func (c *comparison) touch(p pair) {
+	if p.own != "" {
+		c.touchedServices[p.own] = true
+		return
+	}
+	c.touchedGateways[p.after.Scope.ID] = true
+}
+
+// shortName is what self stands for in the scope's texts.
+func shortName(p pair) string {
+	if p.own == "" {
+		return p.display
+	}
+	return strings.TrimPrefix(p.own, p.near+"/")
+}
+
+// narrator turns the changes of one scope into pieces.
+type narrator struct {
+	c             *comparison
+	p             pair
+	say           speaker
+	before, after map[string][]space.Test // tests of routes, by origins
+	access        []accessPiece
+	seen          map[string]bool
+}
+
+// splitter knows the tests of each route, by its origins.
+func splitter(d space.Decision) map[string][]space.Test {
+	out := map[string][]space.Test{}
+	for _, r := range d.Routes {
+		out[routeKey(r.From)] = r.When
+	}
+	return out
+}
+
+func routeKey(from []space.Origin) string {
+	var b strings.Builder
+	for _, o := range from {
+		if !strings.Contains(string(o), "/route/") {
+			break
+		}
+		b.WriteString(string(o) + "\n")
+	}
+	return b.String()
+}
+
+// split returns the tests of an effective rule that its route asks, and those
+// that access asks. sides are where the rule may come from.
+func split(r space.Rule, sides ...map[string][]space.Test) (route, access []space.Test) {
+	for _, routes := range sides {
+		when, ok := routes[routeKey(r.From)]
+		if ok && len(when) <= len(r.When) && slices.EqualFunc(when, r.When[:len(when)], sameTest) {
+			return r.When[:len(when)], r.When[len(when):]
+		}
+	}
+	return r.When, nil
+}
+
+func sameTest(a, b space.Test) bool { return a.Key() == b.Key() }
+
+// tell checks the witness of one change and makes its pieces.
+func (n *narrator) tell(ch prove.Change) error {
+	w, err := n.confirm(ch)
+	if err != nil {
+		return err
+	}
+	base := piece{
+		scope: n.p.display, name: shortName(n.p), witness: w,
+		before: ch.Before.From, after: ch.After.From,
+	}
+	b, a := ch.Before.Then, ch.After.Then
+	if b.Verdict != a.Verdict {
+		n.verdict(base, ch)
+		return nil
+	}
+	if space.Outcome.Key(space.Outcome{Shares: b.Shares}) != space.Outcome.Key(space.Outcome{Shares: a.Shares}) {
+		q := base
+		q.kind, q.class = KindRoute, shareClass(b, a)
+		q.when = n.conditions(ch)
+		q.change = n.shares(b) + " → " + n.shares(a)
+		n.add(q)
+	}
+	for _, f := range features(b.Fields, a.Fields) {
+		q := base
+		q.kind = KindFeature
+		q.when = n.conditions(ch)
+		q.class, q.change = n.c.word(f, b.Fields, a.Fields)
+		if b.Verdict == space.Denied && !n.seen[q.key()] {
+			q.change += " (for requests that are then denied)"
+		}
+		n.add(q)
+	}
+	return nil
+}
+
+// confirm runs the witness through the evaluator on both sides.
+func (n *narrator) confirm(ch prove.Change) (*Witness, error) {
+	q := ch.Witness
+	if n.p.own == "" {
+		q.Host, q.From = n.p.host, ""
+	}
+	b, a := eval.Decide(n.p.before, q).Outcome, eval.Decide(n.p.after, q).Outcome
+	if b.Key() != ch.Before.Then.Key() || a.Key() != ch.After.Then.Key() || b.Key() == a.Key() {
+		return nil, fmt.Errorf("internal error: the evaluator does not confirm the witness %+v of scope %q: %s → %s, proved was %s → %s",
+			q, n.p.display, b.Key(), a.Key(), ch.Before.Then.Key(), ch.After.Then.Key())
+	}
+	return &Witness{Scope: n.p.after.Scope, Request: q, Before: b, After: a}, nil
+}
+
+// add keeps one piece of a kind and text per scope.
+func (n *narrator) add(q piece) {
+	if key := q.key(); !n.seen[key] {
+		n.seen[key] = true
+		n.c.add(q)
+	}
+}
+
+func (p piece) key() string {
+	return string(p.class) + "|" + string(p.kind) + "|" + p.when + "|" + p.change
+}
+
+func (n *narrator) shares(o space.Outcome) string { return shares(o, n.p.own, n.p.near) }
+
+// word asks the feature's row; a feature without one is not compared.
+func (c *comparison) word(feature string, before, after []space.Field) (Class, string) {
+	b, a := only(feature, before), only(feature, after)
+	w, ok := c.words[feature]
+	opaque := slices.ContainsFunc(slices.Concat(b, a), func(f space.Field) bool { return f.Name == eval.OpaqueField })
+	if !ok || w == nil || opaque {
+		return NotCompared, "feature " + feature + " changes, and how bad that is is not known"
+	}
+	return w(b, a)
+}
+
+func only(feature string, fs []space.Field) []space.Field {
+	var out []space.Field
+	for _, f := range fs {
+		if f.Feature == feature {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// features lists, sorted, the features whose fields differ.
+func features(before, after []space.Field) []string {
+	var out []string
+	for _, f := range slices.Concat(before, after) {
+		if !slices.Equal(only(f.Feature, before), only(f.Feature, after)) {
+			out = appendNew(out, f.Feature)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// shareClass looks at destinations that refuse their part: one that no longer
+// does is access gained, one that begins to is access lost.
+func shareClass(before, after space.Outcome) Class {
+	class := Neutral
+	b, a := refused(before), refused(after)
+	for target, was := range b {
+		now, ok := a[target]
+		switch {
+		case ok && was && !now:
+			class = Worst(class, Widening)
+		case ok && !was && now:
+			class = Worst(class, Narrowing)
+		}
+	}
+	for target, now := range a {
+		if _, ok := b[target]; !ok && now {
+			class = Worst(class, Narrowing) // a part of what got through goes where it is refused
+		}
+	}
+	return class
+}
+
+func refused(o space.Outcome) map[string]bool {
+	out := map[string]bool{}
+	for _, s := range o.Shares {
+		target, denied := strings.CutPrefix(s.Target, deniedShare)
+		out[target] = denied
+	}
+	return out
+}

@@ -1,0 +1,153 @@
+package plan
+
+import (
+	"strconv"
+
+	"meshc.dev/meshc/compiler/internal/eval"
+	"meshc.dev/meshc/compiler/internal/model"
+)
+
+// Amplification is, per service, how many requests one request at the edge of
+// the call graph can become there in the worst case: the product of tries along
+// the worst path of calls. Within a cycle nothing is multiplied; services in
+// one are told by the second result.
+func Amplification(m *model.Mesh, meaning eval.Column) (worst map[string]int, cyclic map[string]bool) {
+	g := callGraph{tries: map[string]int{}, callers: map[string][]string{}}
+	for _, s := range m.Services {
+		g.tries[s.ID] = 1
+		for _, r := range s.Routes {
+			g.tries[s.ID] = max(g.tries[s.ID], 1+attempts(r, meaning))
+		}
+		for _, call := range s.Calls {
+			if m.Service(call.To) != nil {
+				g.callers[call.To] = append(g.callers[call.To], s.ID)
+			}
+		}
+	}
+	for _, gw := range m.Gateways {
+		for _, h := range gw.Hosts {
+			for _, e := range m.GatewayRoutes(gw, h) {
+				r := model.Route{Traits: e.Traits}
+				for _, t := range e.To {
+					if _, ok := g.tries[t.Service]; ok {
+						g.tries[t.Service] = max(g.tries[t.Service], 1+attempts(r, meaning))
+					}
+				}
+			}
+		}
+	}
+	return g.worst(m)
+}
+
+// attempts is the number of retries of a route.
+func attempts(r model.Route, meaning eval.Column) int {
+	n, err := strconv.Atoi(Value(only("retry", meaning.Fields(r.Traits)), "attempts"))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+type callGraph struct {
+	tries   map[string]int
+	callers map[string][]string
+}
+
+// maxAmplification stops the product: beyond it the number says nothing more.
+const maxAmplification = 1_000_000_000
+
+func (g callGraph) worst(m *model.Mesh) (map[string]int, map[string]bool) {
+	component := g.components(m)
+	size := map[int]int{}
+	for _, c := range component {
+		size[c]++
+	}
+	out, cyclic := map[string]int{}, map[string]bool{}
+	var visit func(id string) int
+	visit = func(id string) int {
+		if v, ok := out[id]; ok {
+			return v
+		}
+		above := 1
+		for _, caller := range g.callers[id] {
+			if caller == id || component[caller] == component[id] {
+				cyclic[id] = true
+				continue
+			}
+			above = max(above, visit(caller))
+		}
+		out[id] = min(above*g.tries[id], maxAmplification)
+		return out[id]
+	}
+	for _, s := range m.Services {
+		visit(s.ID)
+		if size[component[s.ID]] > 1 {
+			cyclic[s.ID] = true
+		}
+	}
+	return out, cyclic
+}
+
+// components numbers the strongly connected components (Tarjan).
+func (g callGraph) components(m *model.Mesh) map[string]int {
+	index, low, component := map[string]int{}, map[string]int{}, map[string]int{}
+	var stack []string
+	onStack := map[string]bool{}
+	next, count := 0, 0
+	var connect func(v string)
+	connect = func(v string) {
+		index[v], low[v] = next, next
+		next++
+		stack, onStack[v] = append(stack, v), true
+		for _, w := range g.callers[v] {
+			if _, ok := index[w]; !ok {
+				connect(w)
+				low[v] = min(low[v], low[w])
+			} else if onStack[w] {
+				low[v] = min(low[v], index[w])
+			}
+		}
+		if low[v] != index[v] {
+			return
+		}
+		for {
+			w := stack[len(stack)-1]
+			stack, onStack[w] = stack[:len(stack)-1], false
+			component[w] = count
+			if w == v {
+				break
+			}
+		}
+		count++
+	}
+	for _, s := range m.Services {
+		if _, ok := index[s.ID]; !ok {
+			connect(s.ID)
+		}
+	}
+	return component
+}
+
+// retries tells where the worst case of retries along calls moves.
+func (c *comparison) retries() {
+	before, _ := Amplification(c.before, c.meaning)
+	after, cyclic := Amplification(c.after, c.meaning)
+	for _, s := range c.after.Services {
+		b, a := before[s.ID], after[s.ID]
+		if c.before.Service(s.ID) == nil {
+			b = 1
+		}
+		if a == b {
+			continue
+		}
+		class := Neutral
+		if a > b {
+			class = Weakening
+		}
+		text := "worst case of retries along calls: one request can become %d → %d"
+		if cyclic[s.ID] {
+			text += " (not counting the cycle of calls that it is in)"
+		}
+		c.note(s, class, KindRetries, text, b, a)
+	}
+}

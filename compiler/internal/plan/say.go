@@ -1,0 +1,261 @@
+package plan
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// speaker puts tests into the words that a user wrote: names of services
+// instead of identities, a grant's own "/a/*".
+type speaker struct {
+	trustDomain string
+	names       map[string]string // identity → "namespace/service" or "gateway/name"
+}
+
+// newSpeaker learns whose identity is whose. An account of several services
+// speaks for itself, because a grant to one is gained by all.
+func newSpeaker(ms ...*model.Mesh) speaker {
+	s := speaker{names: map[string]string{}}
+	shared := map[string]bool{}
+	learn := func(identity, name string) {
+		if old, ok := s.names[identity]; ok && old != name {
+			shared[identity] = true
+		}
+		s.names[identity] = name
+	}
+	for _, m := range ms {
+		s.trustDomain = m.TrustDomain
+		for _, svc := range m.Services {
+			for _, v := range svc.Versions {
+				learn(svc.Class(v).SPIFFEID(m.TrustDomain), svc.ID)
+			}
+		}
+		for _, g := range m.Gateways {
+			learn(g.Class().SPIFFEID(m.TrustDomain), "gateway/"+g.ID)
+		}
+	}
+	for id := range shared {
+		delete(s.names, id)
+	}
+	return s
+}
+
+// Caller names an identity: the service or gateway whose it is, else
+// "namespace/account". near is a namespace that may be left out.
+func (s speaker) caller(identity, near string) string {
+	if identity == "" {
+		return "callers without identity"
+	}
+	name, ok := s.names[identity]
+	if !ok {
+		rest, inside := strings.CutPrefix(identity, "spiffe://"+s.trustDomain+"/ns/")
+		ns, account, isAccount := strings.Cut(rest, "/sa/")
+		if !inside || !isAccount {
+			return identity
+		}
+		return "account " + ns + "/" + account
+	}
+	if short, ok := strings.CutPrefix(name, near+"/"); ok {
+		return short
+	}
+	return strings.Replace(name, "gateway/"+near+"/", "gateway/", 1)
+}
+
+// who words the identity tests: "productpage", "namespace ops", "anyone".
+func (s speaker) who(when []space.Test, near string) string {
+	var parts []string
+	for _, t := range when {
+		if t.Dim != space.IdentityDim {
+			continue
+		}
+		names := make([]string, 0, len(t.Any))
+		for _, p := range t.Any {
+			names = append(names, s.identityPattern(p, near))
+		}
+		slices.Sort(names)
+		words := strings.Join(slices.Compact(names), ", ")
+		if t.Not {
+			words = s.refused(t, words)
+		}
+		parts = appendNew(parts, words)
+	}
+	if len(parts) == 0 {
+		return "anyone"
+	}
+	return strings.Join(parts, " and ")
+}
+
+// refused words who is not in t; the callers that mTLS refuses have a name.
+func (s speaker) refused(t space.Test, words string) string {
+	everyone := space.Pattern{Kind: space.Prefix, Text: "spiffe://" + s.trustDomain + "/"}
+	nobody := space.Pattern{Kind: space.Exact, Text: ""}
+	switch {
+	case slices.Equal(t.Any, []space.Pattern{everyone}):
+		return "callers without identity"
+	case slices.Equal(t.Any, []space.Pattern{everyone, nobody}):
+		return "callers with a foreign identity"
+	}
+	return "all but " + words
+}
+
+func (s speaker) identityPattern(p space.Pattern, near string) string {
+	if p.Kind == space.Exact {
+		return s.caller(p.Text, near)
+	}
+	rest, ok := strings.CutPrefix(p.Text, "spiffe://")
+	if !ok || p.Kind != space.Prefix {
+		return string(p.Kind) + " " + strconv.Quote(p.Text)
+	}
+	domain, rest, _ := strings.Cut(rest, "/")
+	if rest == "" {
+		if domain == s.trustDomain {
+			return "anyone in the mesh"
+		}
+		return "anyone of " + domain
+	}
+	return "namespace " + strings.Trim(strings.TrimPrefix(rest, "ns/"), "/")
+}
+
+// what words the tests on method, path and headers: "GET /reviews/*", "" if
+// there are none.
+func (s speaker) what(when []space.Test) string {
+	var methods, paths, headers []string
+	for _, t := range when {
+		switch t.Dim {
+		case space.MethodDim:
+			methods = appendNew(methods, not(t, join(t.Any, func(p space.Pattern) string { return p.Text })))
+		case space.PathDim:
+			if !t.Not && slices.ContainsFunc(t.Any, takesEveryPath) {
+				continue
+			}
+			paths = appendNew(paths, not(t, join(t.Any, pathWords)))
+		case space.IdentityDim, space.HostDim:
+		default:
+			headers = appendNew(headers, headerWords(t))
+		}
+	}
+	var parts []string
+	for _, group := range [][]string{methods, paths, headers} {
+		if len(group) > 0 {
+			parts = append(parts, strings.Join(group, " and "))
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+func takesEveryPath(p space.Pattern) bool {
+	return p.Text == "/" && (p.Kind == space.Segment || p.Kind == space.Prefix)
+}
+
+func pathWords(p space.Pattern) string {
+	switch p.Kind {
+	case space.Segment:
+		return "under " + p.Text
+	case space.Prefix:
+		return p.Text + "*"
+	case space.Exact, space.Template:
+		return p.Text
+	}
+	return string(p.Kind) + " " + p.Text
+}
+
+func headerWords(t space.Test) string {
+	name, _ := t.Dim.Header()
+	if len(t.Any) == 0 {
+		if t.Not {
+			return "without header " + name
+		}
+		return "with header " + name
+	}
+	words := join(t.Any, func(p space.Pattern) string {
+		if p.Kind == space.Exact {
+			return strconv.Quote(p.Text)
+		}
+		return string(p.Kind) + " " + strconv.Quote(p.Text)
+	})
+	if t.Not {
+		return "with header " + name + " not " + words
+	}
+	return "with header " + name + " " + words
+}
+
+func not(t space.Test, words string) string {
+	if t.Not {
+		return "not " + words
+	}
+	return words
+}
+
+func join(ps []space.Pattern, word func(space.Pattern) string) string {
+	parts := make([]string, 0, len(ps))
+	for _, p := range ps {
+		parts = append(parts, word(p))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func appendNew(list []string, s string) []string {
+	if slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}
+
+// shares words where requests go: "reviews 90% v1 10% v3"; own is the ID of the
+// scope's service, near its namespace.
+func shares(o space.Outcome, own, near string) string {
+	total := 0
+	for _, s := range o.Shares {
+		total += s.Weight
+	}
+	var parts []string
+	last := ""
+	for _, s := range o.Shares {
+		service, version := splitTarget(s.Target)
+		name := self
+		if service != own {
+			name = strings.TrimPrefix(service, near+"/")
+		}
+		part := percent(s.Weight, total)
+		if version != "" {
+			part += " " + version
+		}
+		if strings.HasPrefix(s.Target, deniedShare) {
+			part += " (denied)"
+		}
+		if name != last {
+			part, last = name+" "+part, name
+		}
+		parts = append(parts, part)
+	}
+	if len(parts) == 0 {
+		return "nowhere"
+	}
+	return strings.Join(parts, " ")
+}
+
+// splitTarget reads "namespace/service/port/version" or "external/namespace/name/port".
+func splitTarget(target string) (service, version string) {
+	target = strings.TrimPrefix(target, deniedShare)
+	parts := strings.Split(target, "/")
+	if len(parts) != 4 {
+		return target, ""
+	}
+	if parts[0] == "external" {
+		return "external " + parts[1] + "/" + parts[2], ""
+	}
+	return parts[0] + "/" + parts[1], parts[3]
+}
+
+// percent gives a share with up to two decimals.
+func percent(part, total int) string {
+	if total == 0 {
+		return "0%"
+	}
+	v := strconv.FormatFloat(100*float64(part)/float64(total), 'f', 2, 64)
+	return strings.TrimSuffix(strings.TrimRight(v, "0"), ".") + "%"
+}

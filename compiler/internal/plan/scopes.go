@@ -1,0 +1,142 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/eval"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+const deniedShare = eval.DeniedShare
+
+// pair is one scope on both sides. A side that lacks it has a decision that
+// answers 404 to all, and the flag.
+type pair struct {
+	before, after   space.Decision
+	opened, removed bool
+	display         string // "bookinfo/reviews", "gateway/edge host *.example"
+	own             string // ID of the scope's service; "" for a gateway
+	near            string // its namespace
+	host            string // a host of this class, for witnesses at gateways
+}
+
+// pairs lines up the scopes of both meshes. Hosts of gateways are lined up by
+// what requests meet: where one side has no such host, its wildcard answers.
+func (c *comparison) pairs() []pair {
+	before, after := eval.Scopes(c.before, c.meaning), eval.Scopes(c.after, c.meaning)
+	index := func(ds []space.Decision) map[string]space.Decision {
+		out := make(map[string]space.Decision, len(ds))
+		for _, d := range ds {
+			out[d.Scope.String()] = d
+		}
+		return out
+	}
+	b, a := index(before), index(after)
+	gateways := gatewayScopes(before, after)
+	all := map[string]space.Scope{}
+	for _, d := range slices.Concat(before, after) {
+		all[d.Scope.String()] = d.Scope
+	}
+	out := make([]pair, 0, len(all))
+	for _, key := range sortedKeys(all) {
+		s := all[key]
+		var p pair
+		var inB, inA bool
+		if s.Kind == "gateway" {
+			p.before, inB = eval.FindGateway(gateways[s.ID].before, s.ID, s.Port)
+			p.after, inA = eval.FindGateway(gateways[s.ID].after, s.ID, s.Port)
+			p.host = hostOf(s.Port, gateways[s.ID].names)
+			p.display = "gateway/" + s.ID + " host " + s.Port
+		} else {
+			p.before, inB = b[key]
+			p.after, inA = a[key]
+			p.own, p.display = s.ID, c.serviceDisplay(s)
+		}
+		p.near, _, _ = strings.Cut(s.ID, "/")
+		p.opened, p.removed = !inB, !inA
+		if !inB {
+			p.before = nowhere()
+		}
+		if !inA {
+			p.after = nowhere()
+		}
+		// Both sides answer for this scope, whichever wildcard does it.
+		protocolB, protocolA := p.before.Scope.Protocol, p.after.Scope.Protocol
+		p.before.Scope, p.after.Scope = s, s
+		p.before.Scope.Protocol, p.after.Scope.Protocol = protocolB, protocolA
+		out = append(out, p)
+	}
+	return out
+}
+
+func nowhere() space.Decision {
+	return space.Decision{Effective: space.List{{Then: space.Outcome{Verdict: space.NotFound}}}}
+}
+
+// serviceDisplay names a service's scope; the port only where it has several.
+func (c *comparison) serviceDisplay(s space.Scope) string {
+	for _, m := range []*model.Mesh{c.after, c.before} {
+		if svc := m.Service(s.ID); svc != nil && len(svc.Ports) > 1 {
+			return s.ID + ":" + s.Port
+		}
+	}
+	return s.ID
+}
+
+// gatewaySides are one gateway's decisions on both sides, and all host names.
+type gatewaySides struct {
+	before, after []space.Decision
+	names         []string
+}
+
+func gatewayScopes(before, after []space.Decision) map[string]*gatewaySides {
+	out := map[string]*gatewaySides{}
+	of := func(d space.Decision) *gatewaySides {
+		if out[d.Scope.ID] == nil {
+			out[d.Scope.ID] = &gatewaySides{}
+		}
+		out[d.Scope.ID].names = append(out[d.Scope.ID].names, d.Scope.Port)
+		return out[d.Scope.ID]
+	}
+	for _, d := range before {
+		if d.Scope.Kind == "gateway" {
+			g := of(d)
+			g.before = append(g.before, d)
+		}
+	}
+	for _, d := range after {
+		if d.Scope.Kind == "gateway" {
+			g := of(d)
+			g.after = append(g.after, d)
+		}
+	}
+	return out
+}
+
+// hostOf is a host that name takes and none of the more specific names does.
+func hostOf(name string, names []string) string {
+	if !strings.HasPrefix(name, "*") {
+		return name
+	}
+	suffix := strings.TrimPrefix(name, "*")
+	if suffix == "" {
+		suffix = ".test"
+	}
+	label := "any"
+	for {
+		host := label + suffix
+		best := name
+		for _, n := range names {
+			if eval.HostCovers(n, host) && cmp.Compare(len(n), len(best)) > 0 {
+				best = n
+			}
+		}
+		if best == name && !slices.Contains(names, host) {
+			return host
+		}
+		label += "x"
+	}
+}
