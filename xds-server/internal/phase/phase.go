@@ -67,8 +67,8 @@ func Next(held, target view.Lists) []Step {
 	return steps
 }
 
-// Plan returns all rounds of steps from held to target. Between two rounds lie
-// the client's confirmations.
+// Plan returns all steps from held to target, one round per group. Between two
+// rounds lie the client's confirmations.
 func Plan(held, target view.Lists) [][]Step {
 	var rounds [][]Step
 	for {
@@ -76,10 +76,14 @@ func Plan(held, target view.Lists) [][]Step {
 		if len(steps) == 0 {
 			return rounds
 		}
-		rounds = append(rounds, steps)
-		for _, s := range steps {
-			held = s.Apply(held)
+		// One step at a time: a step for clusters changes what follows it.
+		s := steps[0]
+		if n := len(rounds); n > 0 && rounds[n-1][0].Group == s.Group {
+			rounds[n-1] = append(rounds[n-1], s)
+		} else {
+			rounds = append(rounds, []Step{s})
 		}
+		held = s.Apply(held)
 	}
 }
 
