@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/internal/approval"
+	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
 )
 
@@ -85,6 +86,7 @@ type Feed struct {
 	stale       bool
 	failures    int    // fetches that failed in a row
 	refusal     string // the last one told
+	storing     string // why storing failed, as last told
 	built       built
 }
 
@@ -203,7 +205,7 @@ func (f *Feed) Poll(ctx context.Context, emit func(Event)) {
 
 func (f *Feed) failed(err error) {
 	var refused *gitrepo.Refused
-	if errors.As(err, &refused) {
+	if errors.As(err, &refused) && refused.Code != diag.CodeGitMissing { // what is missing may come back
 		f.refuse("", err)
 		return
 	}
@@ -286,11 +288,13 @@ func (f *Feed) store() {
 		return
 	}
 	if err := approval.Save(f.c.Dir, f.current); err != nil {
-		f.c.Log.Warn("approval not stored", "commit", f.current.Commit(), "error", err)
-		f.tell(Event{Kind: NotStored, Commit: f.current.Commit(), Err: err})
+		if f.storing != err.Error() {
+			f.storing = err.Error()
+			f.tell(Event{Kind: NotStored, Commit: f.current.Commit(), Err: err})
+		}
 		return
 	}
-	f.unstored = false
+	f.unstored, f.storing = false, ""
 }
 
 func (f *Feed) freshness() {

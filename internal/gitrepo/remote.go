@@ -3,12 +3,9 @@ package gitrepo
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"time"
 
@@ -18,22 +15,10 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/sideband"
 	"github.com/go-git/go-git/v5/plumbing/transport"
-	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
-	gitssh "github.com/go-git/go-git/v5/plumbing/transport/ssh"
 	"github.com/go-git/go-git/v5/storage/memory"
-	"golang.org/x/crypto/ssh"
 
 	"meshc.dev/meshc/internal/diag"
 )
-
-// Auth holds what a remote asks for. Nothing of it comes from the address.
-type Auth struct {
-	Username, Password string        // https
-	CABundle           []byte        // PEM, https: besides the system's roots
-	SSHKey             []byte        // private key, PEM; without one the agent of SSH_AUTH_SOCK is asked
-	KnownHosts         []string      // files; none means the user's own known_hosts
-	Timeout            time.Duration // of one fetch, default one minute
-}
 
 // remote keeps what was fetched in memory and asks only for what is new.
 type remote struct {
@@ -64,96 +49,6 @@ func (e *TransportError) Diagnostic() diag.Diagnostic {
 		WithFix("check the address, the network and the credentials; meshc keeps serving and tries again")
 }
 
-func newRemote(src Source, o Options) (*remote, error) {
-	ep, err := transport.NewEndpoint(src.Address)
-	if err != nil || ep.Protocol != string(src.Kind) {
-		return nil, refuse(diag.CodeGitSource, "repository "+quote(src.Address), "it is not a URL").fix(sourceFix)
-	}
-	r := &remote{endpoint: ep, opts: o, objects: memory.NewStorage()}
-	if src.Kind == HTTPS {
-		return r, r.useHTTPS(o)
-	}
-	return r, r.useSSH(o)
-}
-
-func (r *remote) useHTTPS(o Options) error {
-	tr := http.DefaultTransport.(*http.Transport).Clone()
-	tr.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	tr.ResponseHeaderTimeout = 30 * time.Second
-	if len(o.Auth.CABundle) > 0 {
-		pool, err := x509.SystemCertPool()
-		if err != nil {
-			pool = x509.NewCertPool()
-		}
-		if !pool.AppendCertsFromPEM(o.Auth.CABundle) {
-			return refuse(diag.CodeGitSource, "CA bundle", "it has no PEM certificate").fix("give a file of PEM certificates")
-		}
-		tr.TLSClientConfig.RootCAs = pool
-	}
-	// No redirect is followed: it could lead credentials, or trust, to another host.
-	c := &http.Client{
-		Transport:     limitedBodies{tr, o.Limits.PackBytes},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	r.client = githttp.NewClientWithOptions(c, &githttp.ClientOptions{RedirectPolicy: githttp.NoFollowRedirects})
-	if o.Auth.Username != "" || o.Auth.Password != "" {
-		r.auth = &githttp.BasicAuth{Username: o.Auth.Username, Password: o.Auth.Password}
-	}
-	return nil
-}
-
-func (r *remote) useSSH(o Options) error {
-	r.client = gitssh.NewClient(&ssh.ClientConfig{Timeout: 30 * time.Second}) // of dialling, which no context ends
-	user := r.endpoint.User
-	if user == "" {
-		user = "git"
-	}
-	if len(o.Auth.SSHKey) == 0 {
-		return nil
-	}
-	keys, err := gitssh.NewPublicKeys(user, o.Auth.SSHKey, "")
-	if err != nil {
-		return refuse(diag.CodeGitSource, "SSH key", "it cannot be read: %v", err).fix("give a private key without a passphrase")
-	}
-	if keys.HostKeyCallback, err = gitssh.NewKnownHostsCallback(o.Auth.KnownHosts...); err != nil {
-		return refuse(diag.CodeGitSource, "known_hosts", "%v", err).fix("give a known_hosts file with the server's key")
-	}
-	r.auth = keys
-	return nil
-}
-
-// limitedBodies cuts every answer off after a number of bytes, refs included.
-type limitedBodies struct {
-	next  http.RoundTripper
-	bytes int64
-}
-
-// RoundTrip implements http.RoundTripper.
-func (l limitedBodies) RoundTrip(q *http.Request) (*http.Response, error) {
-	a, err := l.next.RoundTrip(q)
-	if err != nil {
-		return nil, err
-	}
-	a.Body = &limitedBody{a.Body, l.bytes}
-	return a, nil
-}
-
-var errTooLong = errors.New("the server sends more than the limit")
-
-type limitedBody struct {
-	io.ReadCloser
-	left int64
-}
-
-func (b *limitedBody) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, errTooLong
-	}
-	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
-	return n, err
-}
-
 func (r *remote) fetch(ctx context.Context, ref string, last *Snapshot) (*Snapshot, error) {
 	timeout := r.opts.Auth.Timeout
 	if timeout <= 0 {
@@ -165,9 +60,7 @@ func (r *remote) fetch(ctx context.Context, ref string, last *Snapshot) (*Snapsh
 		s   *Snapshot
 		err error
 	}
-	// The transport looks at ctx between reads only; closing the session from
-	// here is what ends a server that sends nothing at all.
-	sess, err := r.client.NewUploadPackSession(r.endpoint, r.auth)
+	sess, err := r.connect(ctx)
 	if err != nil {
 		return nil, &TransportError{"connecting to " + quote(r.endpoint.Host), err}
 	}
@@ -181,6 +74,8 @@ func (r *remote) fetch(ctx context.Context, ref string, last *Snapshot) (*Snapsh
 	case res = <-done:
 		_ = sess.Close() // the answer is complete
 	case <-ctx.Done():
+		// The transport looks at ctx between reads only; closing the session is
+		// what ends a server that sends nothing at all.
 		_ = sess.Close()
 		res = <-done
 	}
@@ -188,6 +83,30 @@ func (r *remote) fetch(ctx context.Context, ref string, last *Snapshot) (*Snapsh
 		return nil, &TransportError{"fetching from " + quote(r.endpoint.Host), ctx.Err()}
 	}
 	return res.s, res.err
+}
+
+// connect gives up with ctx, though an SSH handshake by itself would not.
+func (r *remote) connect(ctx context.Context) (transport.UploadPackSession, error) {
+	type result struct {
+		s   transport.UploadPackSession
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		s, err := r.client.NewUploadPackSession(r.endpoint, r.auth)
+		done <- result{s, err}
+	}()
+	select {
+	case res := <-done:
+		return res.s, res.err
+	case <-ctx.Done():
+		go func() {
+			if res := <-done; res.err == nil {
+				_ = res.s.Close() // nobody waits for it any more
+			}
+		}()
+		return nil, ctx.Err()
+	}
 }
 
 func (r *remote) session(ctx context.Context, sess transport.UploadPackSession, ref string, last *Snapshot) (*Snapshot, error) {

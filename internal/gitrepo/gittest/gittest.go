@@ -171,6 +171,14 @@ func (r *Repo) Object(kind string, raw []byte) string {
 	return r.GitIn(raw, "hash-object", "-t", kind, "-w", "--literally", "--stdin")
 }
 
+// Point sets a ref without git's own checks, as a hostile server could.
+func (r *Repo) Point(ref, hash string) {
+	r.t.Helper()
+	p := filepath.Join(r.Dir, ".git", filepath.FromSlash(ref))
+	check(r.t, os.MkdirAll(filepath.Dir(p), 0o755))
+	check(r.t, os.WriteFile(p, []byte(hash+"\n"), 0o644))
+}
+
 // Raw returns the bytes of an object.
 func (r *Repo) Raw(kind, hash string) []byte {
 	r.t.Helper()
