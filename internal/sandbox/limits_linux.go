@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"math"
+	"os"
 	"syscall"
 	"time"
 )
@@ -43,4 +44,11 @@ func restrict(l Limits) error {
 // outOfCPU reports whether a killed child had used up its CPU time.
 func outOfCPU(l Limits, used time.Duration, sig syscall.Signal) bool {
 	return sig == syscall.SIGXCPU || sig == syscall.SIGKILL && l.CPU > 0 && used >= l.CPU-500*time.Millisecond
+}
+
+// wasFull reports whether a child had more than half of its memory in use: the
+// next mapping, which may double a list, was then refused.
+func wasFull(l Limits, s *os.ProcessState) bool {
+	u, ok := s.SysUsage().(*syscall.Rusage)
+	return ok && l.Data > 0 && u.Maxrss<<10 > l.Data/2
 }

@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"os"
 	"syscall"
 	"time"
 )
@@ -15,3 +16,5 @@ const enforced = false
 func restrict(Limits) error { return nil }
 
 func outOfCPU(Limits, time.Duration, syscall.Signal) bool { return false }
+
+func wasFull(Limits, *os.ProcessState) bool { return false }

@@ -79,12 +79,19 @@ func (p *progress) subjects() []string {
 // outOfMemory recognises the last words of a Go program that got no memory.
 func (p *progress) outOfMemory() bool {
 	w := string(p.words)
-	for _, sign := range []string{"out of memory", "cannot allocate memory", "failed to create new OS thread", "runtime: cannot map pages", "failed to reserve"} {
+	for _, sign := range []string{"out of memory", "cannot allocate memory", "failed to create new OS thread", "pthread_create failed", "runtime: cannot map pages", "failed to reserve"} {
 		if strings.Contains(w, sign) {
 			return true
 		}
 	}
 	return false
+}
+
+// runtimeCrash recognises an end inside Go's runtime, as opposed to a panic. The
+// garbage collector may die so, without another word, if a mapping is refused.
+func (p *progress) runtimeCrash() bool {
+	w := string(p.words)
+	return strings.HasPrefix(w, "SIGSEGV") || strings.HasPrefix(w, "fatal error")
 }
 
 func (p *progress) refusal() string { return p.errText }

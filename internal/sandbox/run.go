@@ -109,6 +109,8 @@ func verdict(l Limits, cmd *exec.Cmd, err error, over, late bool, p *progress) *
 		e.Kind, e.Text = Refused, p.refusal()
 	case code == exitSetup:
 		e.Kind, e.Text = Failed, p.refusal()
+	case p.runtimeCrash() && cmd.ProcessState != nil && wasFull(l, cmd.ProcessState):
+		e.Kind = Memory
 	default:
 		e.Text = fmt.Sprintf("%v: %s", err, p.lastWords())
 	}

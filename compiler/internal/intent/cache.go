@@ -58,10 +58,20 @@ func (s *session) cached(u unit) result {
 	return res
 }
 
-func (s *session) evaluate(u unit) result {
-	if s.options.Progress != nil {
-		s.options.Progress(u.dir)
+// evaluate tells the progress. A panic inside CUE must not take the process
+// down, since it can depend on the user's text: it becomes a problem of the package.
+func (s *session) evaluate(u unit) (res result) {
+	if p := s.options.Progress; p != nil {
+		p(u.dir, true)
+		defer p(u.dir, false)
 	}
+	defer func() {
+		if r := recover(); r != nil {
+			at := diag.Pos{File: slices.Concat(u.base, u.overlay)[0]}
+			res = result{pos: &index{}, diags: diag.List{diag.New(diag.CodeEval, at, "CUE failed on package %q: %s", u.dir, oneLine(fmt.Sprint(r))).
+				WithFix("write the last change in another way, and report this text to the makers of meshc")}}
+		}
+	}()
 	return s.layout.evaluate(u)
 }
 

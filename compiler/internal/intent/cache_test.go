@@ -18,10 +18,12 @@ func counted(t *testing.T, tree source.Tree, c Cache) (*Intent, map[string]bool)
 	t.Helper()
 	var mu sync.Mutex
 	dirs := map[string]bool{}
-	in, l := Load(tree, Options{Cache: c, Progress: func(dir string) {
+	in, l := Load(tree, Options{Cache: c, Progress: func(dir string, begin bool) {
 		mu.Lock()
 		defer mu.Unlock()
-		dirs[dir] = true
+		if begin {
+			dirs[dir] = true
+		}
 	}})
 	if l.HasErrors() {
 		t.Fatal(l)

@@ -26,10 +26,12 @@ import (
 // Options are the inputs of Load beside the tree. The zero Options loads the only
 // environment that the root package declares.
 type Options struct {
-	Environment string           // "" is the only one that the root declares, or "default"
-	Cache       Cache            // nil: evaluate everything
-	Workers     int              // packages evaluated at once; 0 or less: as many as there are CPUs
-	Progress    func(dir string) // called before a package is evaluated, from several goroutines; may be nil
+	Environment string // "" is the only one that the root declares, or "default"
+	Cache       Cache  // nil: evaluate everything
+	Workers     int    // packages evaluated at once; 0 or less: as many as there are CPUs
+	// Progress, if set, is told when the evaluation of a package begins and ends.
+	// It is called from several goroutines.
+	Progress func(dir string, begin bool)
 }
 
 // defaultEnvironment is the environment of a repository that declares none.

@@ -130,11 +130,12 @@ func (r *reducer) one(g *problem) diag.Diagnostic {
 	case strings.HasPrefix(format, "imported and not used"):
 		return diag.New(diag.CodeImport, r.at(g, e), "%s", oneLine(message(e))).WithFix("remove the import")
 	}
-	return diag.New(diag.CodeEval, r.at(g, e), "%s", oneLine(prefixed(g.joined, message(e))))
+	text := strings.TrimSuffix(oneLine(prefixed(g.joined, message(e))), ":")
+	return diag.New(diag.CodeEval, r.at(g, e), "%s", text)
 }
 
 func prefixed(path, text string) string {
-	if path == "" {
+	if path == "" || strings.HasPrefix(text, path+": ") {
 		return text
 	}
 	return path + ": " + text
