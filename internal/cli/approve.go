@@ -68,7 +68,11 @@ func (f *approvalFlags) candidate(ctx context.Context, a *app, t approval.Trust,
 	if err != nil {
 		return approval.Candidate{}, err
 	}
-	steps, err := compileSteps(a.cache())(ctx, tree, f.env, commit.Committer.When.UTC())
+	argv0, err := self()
+	if err != nil {
+		return approval.Candidate{}, err
+	}
+	steps, err := compileApart(argv0)(ctx, tree, f.env, commit.Committer.When.UTC())
 	if err != nil {
 		return approval.Candidate{}, err
 	}

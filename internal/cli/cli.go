@@ -118,8 +118,8 @@ Exit codes: 0 ok, 1 tool or usage error, 2 something served changes (with
 		SilenceErrors: true,
 	}
 	cmd.AddCommand(
-		a.vetCmd(), a.compileCmd(), a.testCmd(), a.explainCmd(), a.diffCmd(), a.showCmd(), a.graphCmd(), a.versionCmd(),
-		a.verifyCmd(), a.approveCmd(), a.rollbackCmd(), a.trustCmd(), a.serveCmd(), a.statusCmd(), a.waitCmd(), a.tokenCmd(),
+		a.vetCmd(), a.compileCmd(), a.testCmd(), a.explainCmd(), a.diffCmd(), a.showCmd(), a.initCmd(), a.planCmd(), a.canICmd(), a.graphCmd(), a.versionCmd(),
+		a.verifyCmd(), a.approveCmd(), a.rollbackCmd(), a.trustCmd(), a.serveCmd(), a.statusCmd(), a.waitCmd(), a.tokenCmd(), a.demoCmd(),
 	)
 	return cmd
 }

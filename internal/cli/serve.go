@@ -63,13 +63,17 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return a.unverified(err)
 	}
+	argv0, err := self()
+	if err != nil {
+		return err
+	}
 	server, authority, err := a.server(f, log)
 	if err != nil {
 		return err
 	}
 	source, err := feed.New(feed.Config{
 		Repo: repo, Trust: t, Environment: f.env, Dir: filepath.Join(f.state, "approved"), Compiler: compiler.Version,
-		Compile: compileSteps(a.cache()), Interval: f.poll, Now: a.now, Log: log,
+		Compile: compileApart(argv0), Interval: f.poll, Now: a.now, Log: log,
 	})
 	if err != nil {
 		return err

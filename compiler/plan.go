@@ -1,0 +1,136 @@
+package compiler
+
+import (
+	"fmt"
+	"io"
+
+	"meshc.dev/meshc/compiler/internal/eval"
+	"meshc.dev/meshc/compiler/internal/feature/catalog"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/prove"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Limits bound a comparison by counts, never by time. The zero value has defaults.
+type Limits = prove.Limits
+
+// Section is a further part of a rendered plan.
+type Section = plan.Section
+
+// CanAnswer is how much of a question is allowed, with the exact set.
+type CanAnswer = plan.CanAnswer
+
+// Changes is what a change of intent means.
+type Changes struct {
+	plan.Plan
+	before, after *Program
+}
+
+// Empty is a program without anything: what a first commit is compared with.
+func Empty(like *Program) *Program {
+	m := &model.Mesh{TrustDomain: like.mesh.TrustDomain, Environment: like.mesh.Environment, Capture: like.mesh.Capture}
+	p, err := newProgram(m.Build())
+	if err != nil {
+		panic(fmt.Sprintf("compiler: encoding an empty mesh: %v", err)) // plain strings always encode
+	}
+	p.result, p.provenance, p.inputs = &resolve.Result{Mesh: m}, release.Provenance{}, like.inputs
+	return p
+}
+
+// Compare says what changes from before to after, for all requests. Both must be
+// compiled for one date. What is over l's limits is a line "not compared".
+func Compare(before, after *Program, l Limits) (Changes, error) {
+	l.Identities = append(l.Identities, after.identities()...)
+	p, err := plan.Compare(before.mesh, after.mesh, catalog.Meaning(), catalog.Words(), l)
+	if err != nil {
+		return Changes{}, fmt.Errorf("comparing: %w", err)
+	}
+	return Changes{Plan: p, before: before, after: after}, nil
+}
+
+// identities are the callers to prefer in examples: those that exist.
+func (p *Program) identities() []string {
+	var out []string
+	for _, c := range p.Classes() {
+		out = append(out, c.SPIFFEID(p.mesh.TrustDomain))
+	}
+	return out
+}
+
+// where says where a mesh path stands on its side.
+func (c Changes) where(o space.Origin, after bool) string {
+	side := c.before
+	if after {
+		side = c.after
+	}
+	if pos := side.Position(string(o)); pos.File != "" {
+		return pos.String()
+	}
+	return ""
+}
+
+// Text writes the changes for a terminal, Markdown as one comment on a pull request.
+func (c Changes) Text(w io.Writer, sections []Section) error {
+	return plan.Text(w, c.Plan, plan.RenderOptions{Where: c.where, Sections: sections})
+}
+
+// Markdown writes one comment, escaped and cut below the host's limit.
+func (c Changes) Markdown(w io.Writer, sections []Section) error {
+	return plan.Markdown(w, c.Plan, plan.RenderOptions{Where: c.where, Sections: sections})
+}
+
+// Findings is one finding per line, for forms that annotate lines of files.
+func (c Changes) Findings() diag.List {
+	var out diag.List
+	for _, l := range c.Lines {
+		d := diag.Diagnostic{Code: diag.CodeChange, Severity: diag.Warning, Text: string(l.Class) + ": " + l.Text}
+		if l.Class == plan.Neutral {
+			d.Severity = diag.Note
+		}
+		for _, o := range l.After {
+			if pos := c.after.Position(string(o)); pos.File != "" {
+				d.Pos = pos
+			}
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// CanI says how much of a question is allowed. Empty fields of r are open: then
+// the answer is the exact set. From "*" leaves the caller open.
+func (p *Program) CanI(r Request, l Limits) (CanAnswer, error) {
+	q := plan.Query{AnyCaller: r.From == "*"}
+	if !q.AnyCaller {
+		from, err := p.identity(r.From, r.Namespace)
+		if err != nil {
+			return CanAnswer{}, err
+		}
+		q.Request.From = from
+	}
+	q.Request.Method, q.Request.Host, q.Request.Headers = r.Method, eval.CleanHost(r.Host), r.Headers
+	if r.Path != "" {
+		clean, ok := eval.Normalise(r.Path)
+		if !ok {
+			return CanAnswer{}, fmt.Errorf("no proxy accepts the path %q", r.Path)
+		}
+		q.Request.Path = clean
+	}
+	scope, found, err := p.scope(p.scopes(), r)
+	if err != nil {
+		return CanAnswer{}, err
+	}
+	if !found {
+		return CanAnswer{}, fmt.Errorf("%s has no host %q", r.To, r.Host)
+	}
+	l.Identities = append(l.Identities, p.identities()...)
+	ans, err := plan.CanI(p.mesh, scope, q, l)
+	if err != nil {
+		return ans, fmt.Errorf("asking %s: %w", scope.Scope, err)
+	}
+	return ans, nil
+}

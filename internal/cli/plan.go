@@ -1,0 +1,248 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/gitrepo"
+	"meshc.dev/meshc/internal/guard"
+)
+
+// planFlags say what is compared with what.
+type planFlags struct {
+	intentFlags
+	base, expect, policies string
+	detailed               bool
+}
+
+func (a *app) planCmd() *cobra.Command {
+	var f planFlags
+	cmd := &cobra.Command{
+		Use: "plan [DIR] --base REV", Short: "Say what a change of intent will really do", Args: cobra.MaximumNArgs(1),
+		Long: `Compare the intent in DIR (the working tree, or --rev) with that of --base by meaning,
+for all requests: who gains or loses access, routes, weights, timeouts, retries, mTLS,
+gateways, each with a request whose outcome changes. What could not be compared is told
+as such. No cluster is needed.`,
+		Example: "  meshc plan --base origin/main\n  meshc plan --base origin/main --rev HEAD -o markdown --detailed-exitcode",
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.plan(cmd.Context(), f, dirArg(args)) },
+	}
+	f.add(cmd)
+	fl := cmd.Flags()
+	fl.StringVarP(&f.format, "output", "o", "text", "text, json, markdown, sarif, junit or github")
+	fl.StringVar(&f.base, "base", "", "commit to compare with, such as origin/main; \"none\" for an empty mesh")
+	fl.StringVar(&f.expect, "expect-base", "", "hash that --base must have; another one is stale (code 4)")
+	fl.StringVar(&f.policies, "policies", "", "folder with more Rego policies (default: those of the base)")
+	fl.BoolVar(&f.detailed, "detailed-exitcode", false, "end with 2 if anything served changes")
+	_ = cmd.MarkFlagRequired("base")
+	return cmd
+}
+
+// planned is a finished comparison with everything that is told about it.
+type planned struct {
+	changes  compiler.Changes
+	findings diag.List
+	bytes    []release.Change
+	verdict  guard.Result
+	expiries []time.Time
+}
+
+func (a *app) plan(ctx context.Context, f planFlags, dir string) error {
+	head, at, err := f.open(a, dir)
+	if err != nil {
+		return err
+	}
+	after, ds := compiler.Load(head, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
+	if ds.HasErrors() {
+		return a.problems(problemForm(f.format), ds)
+	}
+	before, user, err := a.planBase(f, dir, at, after)
+	if err != nil {
+		return err
+	}
+	if f.policies != "" {
+		user = userPolicies(head, f.policies)
+	}
+	p, err := a.compare(ctx, before, after, at, user)
+	if err != nil {
+		return err
+	}
+	p.findings = append(ds, p.findings...).Sorted()
+	if err := a.tellPlan(f.format, p); err != nil {
+		return err
+	}
+	return quiet(p.exit(f.detailed))
+}
+
+// problemForm is the form of problems that goes with a plan's form.
+func problemForm(format string) string {
+	if format == "markdown" {
+		return string(diag.Text)
+	}
+	return format
+}
+
+// planBase loads what the change starts from, for the same date, and the policies
+// that stood there: a change cannot bring the policies that judge it.
+func (a *app) planBase(f planFlags, dir string, at time.Time, after *compiler.Program) (*compiler.Program, fs.FS, error) {
+	if f.base == "none" {
+		return compiler.Empty(after), nil, nil
+	}
+	hash, err := gitrepo.Resolve(dir, f.base)
+	if err != nil {
+		return nil, nil, a.unverified(err)
+	}
+	if f.expect != "" && f.expect != hash {
+		return nil, nil, fail(diag.ExitStale, "base %s is %.12s, not %.12s as expected: plan again", f.base, hash, f.expect)
+	}
+	base := intentFlags{env: f.env, rev: hash}
+	fsys, _, err := base.openCommit(dir, at)
+	if err != nil {
+		return nil, nil, a.unverified(err)
+	}
+	p, ds := compiler.Load(fsys, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
+	if ds.HasErrors() {
+		_ = a.problems("", ds)
+		return nil, nil, fail(diag.ExitFailure, "the base %.12s does not compile; compare with a commit that does, or with --base none", hash)
+	}
+	return p, userPolicies(fsys, ""), nil
+}
+
+func (a *app) compare(ctx context.Context, before, after *compiler.Program, at time.Time, user fs.FS) (planned, error) {
+	p := planned{expiries: after.Expiries()}
+	var err error
+	if p.changes, err = compiler.Compare(before, after, compiler.Limits{}); err != nil {
+		return p, err
+	}
+	old, _ := before.Release() // a base that no longer compiles for Envoy differs as a whole
+	fresh, ds := after.Release()
+	p.findings = ds
+	p.bytes = release.Diff(old, fresh)
+	if p.verdict, err = a.judge(ctx, after, at, user); err != nil {
+		return p, err
+	}
+	p.findings = append(p.findings, p.verdict.Findings...)
+	return p, nil
+}
+
+// exit is the plan's exit code.
+func (p planned) exit(detailed bool) diag.ExitCode {
+	codes := []diag.ExitCode{diag.ExitOK}
+	if p.findings.HasErrors() {
+		codes = append(codes, diag.ExitInvalid)
+	}
+	if p.changes.OverBudget {
+		codes = append(codes, diag.ExitBudget)
+	}
+	if detailed && (p.changes.Changed() || len(p.bytes) > 0) {
+		codes = append(codes, diag.ExitChanges)
+	}
+	return diag.Exit(codes...)
+}
+
+func (a *app) tellPlan(format string, p planned) error {
+	switch format {
+	case "text":
+		return p.changes.Text(a.out, p.sections())
+	case "markdown":
+		return p.changes.Markdown(a.out, p.sections())
+	case "json":
+		return a.json(map[string]any{"format": "meshc.dev/plan-report/v1", "plan": p.changes.Plan, "findings": p.findings,
+			"bytes": p.bytes, "policies_evaluated": p.verdict.Evaluated, "expiries": p.expiries})
+	}
+	form, err := diag.ParseFormat(format)
+	if err != nil {
+		return errors.New("unknown format " + format + ": use text, json, markdown, sarif, junit or github")
+	}
+	return diag.Render(a.out, form, append(p.changes.Findings(), p.findings...), diag.Options{ToolVersion: compiler.Version})
+}
+
+// sections are the parts of the report behind the changes.
+func (p planned) sections() []compiler.Section {
+	var out []compiler.Section
+	if len(p.findings) > 0 {
+		s := compiler.Section{Title: "Findings"}
+		for _, d := range p.findings {
+			s.Lines = append(s.Lines, d.String())
+		}
+		out = append(out, s)
+	}
+	proof := compiler.Section{Title: "Proof", Lines: []string{fmt.Sprintf("%d policies evaluated", p.verdict.Evaluated)}}
+	out = append(out, proof)
+	if len(p.expiries) > 0 {
+		s := compiler.Section{Title: "Ends later"}
+		for _, t := range p.expiries {
+			s.Lines = append(s.Lines, t.Format(time.RFC3339))
+		}
+		out = append(out, s)
+	}
+	s := compiler.Section{Title: fmt.Sprintf("Bytes: %d artifacts differ", len(p.bytes)), Folded: true}
+	for _, c := range p.bytes {
+		s.Lines = append(s.Lines, c.Kind+" "+c.Path)
+	}
+	return append(out, s)
+}
+
+func (a *app) canICmd() *cobra.Command {
+	var f intentFlags
+	var r compiler.Request
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "can-i [DIR] --to SERVICE [--from SERVICE]", Short: "Ask who may do what; leave parts out for the exact set", Args: cobra.MaximumNArgs(1),
+		Example: "  meshc can-i --from productpage --to reviews\n  meshc can-i --from '*' --to reviews --method DELETE",
+		RunE: func(_ *cobra.Command, args []string) error {
+			p, _, err := f.load(a, dirArg(args))
+			if err != nil {
+				return err
+			}
+			ans, err := p.CanI(r, compiler.Limits{})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = a.json(ans)
+			} else {
+				err = a.tellCan(ans, p)
+			}
+			if err == nil && ans.Can == "no" {
+				return quiet(diag.ExitInvalid)
+			}
+			return err
+		},
+	}
+	f.add(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&r.From, "from", "*", "caller: a service, gateway/name, \"\" for no identity, * for anybody")
+	fl.StringVar(&r.To, "to", "", "destination: a service, or gateway/name")
+	fl.StringVarP(&r.Namespace, "namespace", "n", "", "namespace of names without one")
+	fl.StringVar(&r.Port, "port", "", "name of the destination's port (default: its first)")
+	fl.StringVar(&r.Host, "host", "", "Host header")
+	fl.StringVarP(&r.Method, "method", "X", "", "HTTP method; leave out for all")
+	fl.StringVar(&r.Path, "path", "", "path; leave out for all")
+	fl.BoolVar(&asJSON, "json", false, "print JSON")
+	_ = cmd.MarkFlagRequired("to")
+	return cmd
+}
+
+func (a *app) tellCan(ans compiler.CanAnswer, p *compiler.Program) error {
+	fmt.Fprintln(a.out, ans.Can)
+	for _, e := range ans.Set {
+		fmt.Fprintf(a.out, "  %s\n", e.Text)
+		for _, o := range e.From {
+			fmt.Fprintf(a.out, "    by %s at %s\n", o, p.Position(string(o)))
+		}
+	}
+	if ans.Can == "no" {
+		for _, o := range ans.Answer.From {
+			fmt.Fprintf(a.out, "  because of %s at %s\n", o, p.Position(string(o)))
+		}
+	}
+	return nil
+}
