@@ -51,9 +51,7 @@ func (s *session) failed(f *flight, state ledger.State, why string, now time.Tim
 	}
 	c.held = c.held.Doubt(f.names(), f.base)
 	f.doubt = c.held
-	if cur := s.class.current.Load(); cur != nil {
-		c.backOff(s.hub.store.Restrict(cur.lists[t], c.names), now)
-	}
+	c.backOff(f.target, now)
 	fail := ledger.Failure{
 		At: now, State: state, Class: s.class.name, Commit: f.v.commit, Release: f.v.release.Digest(),
 		Identity: s.identity, Node: s.node, Type: t.String(), Why: r.Why, Resources: r.Resources,

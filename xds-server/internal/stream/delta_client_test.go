@@ -91,16 +91,7 @@ const soon = 5 * time.Second
 // next returns the next response.
 func (c *deltaClient) next() *discoveryv3.DeltaDiscoveryResponse {
 	c.t.Helper()
-	select {
-	case r, ok := <-c.in:
-		if !ok {
-			c.t.Fatalf("stream ended: %v", <-c.err)
-		}
-		return r
-	case <-time.After(soon):
-		c.t.Fatal("no response")
-	}
-	return nil
+	return c.nextWithin(soon)
 }
 
 // want checks type, added and removed names of the next response.
@@ -167,12 +158,17 @@ func (c *deltaClient) ended() error {
 	}
 }
 
-// follow takes and confirms whatever comes, like a proxy without opinions, for
-// types given with their names, until the stream ends. It asks for endpoints
-// and routes itself when names is nil for them.
-func (c *deltaClient) sync(steps int) {
+// nextWithin is next with another time limit.
+func (c *deltaClient) nextWithin(d time.Duration) *discoveryv3.DeltaDiscoveryResponse {
 	c.t.Helper()
-	for range steps {
-		c.ack(c.next())
+	select {
+	case r, ok := <-c.in:
+		if !ok {
+			c.t.Fatalf("stream ended: %v", <-c.err)
+		}
+		return r
+	case <-time.After(d):
+		c.t.Fatalf("no response within %s", d)
 	}
+	return nil
 }

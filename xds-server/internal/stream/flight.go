@@ -13,6 +13,7 @@ type flight struct {
 	nonce    string
 	step     phase.Step
 	base     *view.List // what the client held before
+	target   *view.List // what it was on the way to
 	v        *version
 	frame    *store.Frame
 	sentAt   time.Time
@@ -96,6 +97,9 @@ const (
 
 // backOff postpones the next attempt at the same target.
 func (c *channel) backOff(target *view.List, now time.Time) {
+	if c.failed != target {
+		c.failures = 0
+	}
 	wait := min(firstRetry<<min(c.failures, 10), lastRetry)
 	c.failures++
 	c.retry, c.failed = now.Add(wait), target

@@ -353,3 +353,10 @@ func join(names []string) string { return strings.Join(names, " ") }
 func messages(ms ...proto.Message) []proto.Message { return ms }
 
 func wrapped(n uint64) *wrapperspb.UInt64Value { return wrapperspb.UInt64(n) }
+
+// routesWithHost is routes with one more domain, for another version.
+func routesWithHost(name, cluster, host string) *routev3.RouteConfiguration {
+	rc := routes(name, cluster)
+	rc.VirtualHosts = append(rc.VirtualHosts, &routev3.VirtualHost{Name: host, Domains: []string{host}, Routes: rc.VirtualHosts[0].Routes})
+	return rc
+}

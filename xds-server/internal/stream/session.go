@@ -116,13 +116,13 @@ func (s *session) next(now time.Time) *store.Message {
 		p := s.hub.plan(held, target)
 		i := slices.IndexFunc(p.steps, func(st phase.Step) bool { return s.may(st, cur, target, now) })
 		if i >= 0 {
-			if m := s.send(p.steps[i], p.after[i], cur, now); m != nil {
+			if m := s.send(p.steps[i], p.after[i], target, cur, now); m != nil {
 				return m
 			}
 			continue
 		}
 		if st, ok := s.greeting(held, target); ok && s.may(st, cur, target, now) {
-			return s.send(st, held, cur, now)
+			return s.send(st, held, target, cur, now)
 		}
 		s.settle(p.steps, cur, target)
 		return nil
@@ -199,7 +199,7 @@ func (s *session) complete(cur *serving, target view.Lists) bool {
 
 // send turns a step into a message. It returns nil if the protocol has no way to
 // say it: the client is then taken to know.
-func (s *session) send(st phase.Step, after view.Lists, cur *serving, now time.Time) *store.Message {
+func (s *session) send(st phase.Step, after, target view.Lists, cur *serving, now time.Time) *store.Message {
 	c := &s.channels[st.Type]
 	from, items := c.held, st.Items
 	if s.protocol == store.World {
@@ -215,7 +215,7 @@ func (s *session) send(st phase.Step, after view.Lists, cur *serving, now time.T
 		}
 	}
 	s.nonce++
-	f := &flight{nonce: strconv.FormatUint(s.nonce, 36), step: st, base: c.held, v: cur.v, sentAt: now}
+	f := &flight{nonce: strconv.FormatUint(s.nonce, 36), step: st, base: c.held, target: target[st.Type], v: cur.v, sentAt: now}
 	f.frame = s.hub.store.Frame(s.protocol, st.Type, from, st.To, items, st.Removed)
 	limit := s.hub.cfg.Limits.Ack
 	if f.warms() {

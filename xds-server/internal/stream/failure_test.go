@@ -1,0 +1,262 @@
+package stream_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
+	"meshc.dev/meshc/xds-server/internal/ledger"
+	"meshc.dev/meshc/xds-server/internal/stream"
+)
+
+// versionOf returns the version of a resource in a response.
+func versionOf(r *discoveryv3.DeltaDiscoveryResponse, name string) string {
+	for _, res := range r.GetResources() {
+		if res.GetName() == name {
+			return res.GetVersion()
+		}
+	}
+	return ""
+}
+
+// TestFailures is a table of ways in which a proxy of one class fails on the
+// second of two releases, whose cluster "a" differs and which adds "bad". The
+// class must be held at the first, the proxy must get it back, and a third
+// release must be served.
+func TestFailures(t *testing.T) {
+	const ack, warming = 5 * time.Second, 20 * time.Second
+	for _, c := range []struct {
+		name  string
+		fail  func(*deltaClient, *discoveryv3.DeltaDiscoveryResponse)
+		state ledger.State
+		after time.Duration
+	}{
+		{"refused", func(c *deltaClient, r *discoveryv3.DeltaDiscoveryResponse) {
+			c.nack(r, `Error adding/updating cluster(s) bad: Proto constraint validation failed (ClusterValidationError.X: value must be less): name: "bad" token: "s3cr3t"`)
+		}, ledger.Nacked, 0},
+		{"overdue while warming", func(*deltaClient, *discoveryv3.DeltaDiscoveryResponse) { time.Sleep(warming) }, ledger.Overdue, warming},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+				s.publish(t, "commit-1", seal(t, app(t, time.Second, "a")))
+				p := s.delta(t, shop, "p")
+				p.boot("a")
+				began := time.Now()
+				s.publish(t, "commit-2", seal(t, app(t, 2*time.Second, "a", "bad")))
+				r := p.want(cds, []string{"a", "bad"})
+				p.ack(p.want(eds, []string{"a"}))
+				c.fail(p, r)
+
+				// What the response touched goes back in one response, which
+				// waits for no answer: "a" again, "bad" away.
+				back := p.want(cds, []string{"a"}, "bad")
+				if versionOf(back, "a") != p.has[cds]["a"] {
+					t.Error("a does not go back to its first version")
+				}
+				if d := time.Since(began); d < c.after || d > c.after+time.Second {
+					t.Errorf("taken back after %s, want %s", d, c.after)
+				}
+				p.ack(p.want(eds, []string{"a"}))
+				p.ack(back)
+				p.quiet(time.Hour) // once
+				cl := s.class(t, shop)
+				if !cl.Held || cl.Commit != "commit-2" || cl.ServingCommit != "commit-1" || cl.UpToDate != 1 || s.counts.held != 1 {
+					t.Errorf("class: %+v", cl)
+				}
+				checkFailure(t, cl.Failure, c.state)
+				// The same content under another commit stays refused.
+				s.publish(t, "commit-2b", seal(t, app(t, 2*time.Second, "a", "bad")))
+				p.quiet(time.Minute)
+				if got, _ := s.ledger.Wait(t.Context(), "commit-2b", func(ledger.Progress) {}); got.Outcome != ledger.Failed {
+					t.Errorf("waiting for it: %+v", got)
+				}
+				// New content is served.
+				s.publish(t, "commit-3", seal(t, app(t, 3*time.Second, "a")))
+				r = p.want(cds, []string{"a"})
+				p.ack(p.want(eds, []string{"a"}))
+				p.ack(r)
+				s.arrived(t, "commit-3", soon)
+			})
+		})
+	}
+}
+
+func checkFailure(t *testing.T, f *ledger.Failure, state ledger.State) {
+	t.Helper()
+	if f == nil || f.State != state || f.Commit != "commit-2" || f.Node != "p" || f.Type != "clusters" {
+		t.Fatalf("failure: %+v", f)
+	}
+	if state != ledger.Nacked {
+		return
+	}
+	if strings.Contains(f.Why, "s3cr3t") || !strings.Contains(f.Why, "cluster(s) bad") || !strings.Contains(f.Why, "value must be less") {
+		t.Errorf("why: %q", f.Why)
+	}
+	if len(f.Resources) != 1 || f.Resources[0].Resource != "bad" || f.Resources[0].Pos.String() != "bad.cue:7" {
+		t.Errorf("resources: %+v", f.Resources)
+	}
+}
+
+// TestGoodPartOfARefusedResponse: nothing of it was applied, so it belongs into the
+// next response although its version has not changed.
+func TestGoodPartOfARefusedResponse(t *testing.T) {
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		s.publish(t, "commit-1", seal(t, app(t, time.Second, "a")))
+		c := s.delta(t, shop, "p")
+		c.boot("a")
+		next := app(t, time.Second, "a", "good", "bad")
+		s.publish(t, "commit-2", seal(t, next))
+		c.nack(c.want(cds, []string{"bad", "good"}), "bad is bad")
+		c.ack(c.want(cds, nil, "bad", "good"))
+		s.publish(t, "commit-3", seal(t, app(t, time.Second, "a", "good")))
+		r := c.want(cds, []string{"good"})
+		c.subscribe(eds, "good")
+		c.ack(c.want(eds, []string{"good"}))
+		c.ack(r)
+		s.arrived(t, "commit-3", soon)
+	})
+}
+
+// TestListenerOverdue: listeners do not warm before they are confirmed, so their
+// time is short; a late confirmation is noted.
+func TestListenerOverdue(t *testing.T) {
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		s.publish(t, "commit-1", seal(t, app(t, time.Second, "a")))
+		c := s.delta(t, shop, "p")
+		c.boot("a")
+		next := app(t, time.Second, "a")
+		next.res[0] = listener(t, "in", 15002, "r")
+		s.publish(t, "commit-2", seal(t, next))
+		late := c.want(lds, []string{"in"})
+		began := time.Now()
+		back := c.nextWithin(10 * time.Second)
+		if d := time.Since(began); d < 4*time.Second || d > 6*time.Second {
+			t.Errorf("taken back after %s", d)
+		}
+		c.ack(late)
+		c.ack(back)
+		c.quiet(time.Minute)
+		if cl := s.class(t, shop); !cl.Held || cl.UpToDate != 1 || cl.Failure.State != ledger.Overdue {
+			t.Errorf("%+v", cl)
+		}
+	})
+}
+
+// TestOneSlowProxyHoldsNobody: what another proxy has confirmed is not given up
+// for one that is late. That one is tried again, and a late answer ends it.
+func TestOneSlowProxyHoldsNobody(t *testing.T) {
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		s.publish(t, "commit-1", seal(t, app(t, time.Second, "a")))
+		fast, slow := s.delta(t, shop, "fast"), s.delta(t, shop, "slow")
+		fast.boot("a")
+		slow.boot("a")
+		next := app(t, time.Second, "a")
+		next.res[1] = routesWithHost("r", "a", "x")
+		s.publish(t, "commit-2", seal(t, next))
+		fast.ack(fast.want(rds, []string{"r"}))
+		slow.want(rds, []string{"r"})
+		slow.nextWithin(10 * time.Second) // again, after the time limit and a pause
+		time.Sleep(time.Minute)
+		if cl := s.class(t, shop); cl.Held || cl.UpToDate != 1 || cl.Connected != 2 {
+			t.Errorf("%+v", cl)
+		}
+		for len(slow.in) > 0 {
+			slow.ack(<-slow.in)
+		}
+		s.arrived(t, "commit-2", soon)
+		// A new proxy gets the new release.
+		third := s.delta(t, shop, "third")
+		third.boot("a")
+		s.arrived(t, "commit-2", soon)
+	})
+}
+
+// TestRefusalByOneAmongMany: within the probation one refusal is enough, although
+// another proxy has confirmed; later the refusing proxy has a problem of its own.
+func TestRefusalByOneAmongMany(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		wait time.Duration
+		held bool
+	}{{"soon", time.Second, true}, {"much later", time.Hour, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+				s.publish(t, "commit-1", seal(t, app(t, time.Second, "a")))
+				p := s.delta(t, shop, "p")
+				p.boot("a")
+				next := app(t, time.Second, "a")
+				next.res[1] = routesWithHost("r", "a", "x")
+				s.publish(t, "commit-2", seal(t, next))
+				p.ack(p.want(rds, []string{"r"}))
+				s.arrived(t, "commit-2", soon)
+				time.Sleep(c.wait)
+				q := s.delta(t, shop, "q")
+				q.subscribe(cds)
+				q.nack(q.want(cds, []string{"a"}), "an old proxy")
+				if c.held {
+					p.ack(p.want(rds, []string{"r"}))
+				} else {
+					p.quiet(time.Minute)
+				}
+				if got := s.class(t, shop).Held; got != c.held {
+					t.Errorf("held: %v", got)
+				}
+			})
+		})
+	}
+}
+
+// TestNothingToGoBackTo: a first release that is refused is tried again less and
+// less often, and never in a loop.
+func TestNothingToGoBackTo(t *testing.T) {
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		s.publish(t, "commit-1", seal(t, app(t, time.Second, "a")))
+		c := s.delta(t, shop, "p")
+		c.subscribe(cds)
+		var pauses []time.Duration
+		last := time.Now()
+		for range 9 {
+			r := c.nextWithin(2 * time.Minute)
+			pauses = append(pauses, time.Since(last).Round(time.Second))
+			last = time.Now()
+			c.nack(r, "no")
+		}
+		want := []time.Duration{0, 1, 2, 4, 8, 16, 32, 60, 60}
+		for i := range want {
+			want[i] *= time.Second
+		}
+		if !slices.Equal(pauses, want) {
+			t.Errorf("pauses %v, want %v", pauses, want)
+		}
+		// A new release is tried at once.
+		s.publish(t, "commit-2", seal(t, app(t, 2*time.Second, "a")))
+		r := c.want(cds, []string{"a"})
+		if d := time.Since(last); d > time.Second {
+			t.Errorf("the new release came after %s", d)
+		}
+		c.subscribe(eds, "a")
+		c.ack(c.want(eds, []string{"a"}))
+		c.ack(r)
+	})
+}
+
+// TestRefusedAddresses hold no release: they come from live sources.
+func TestRefusedAddresses(t *testing.T) {
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		s.publish(t, "commit-1", seal(t, app(t, time.Second, "a")))
+		c := s.delta(t, shop, "p")
+		c.boot("a")
+		next := app(t, time.Second, "a")
+		next.res[3] = assignment("a", 2000)
+		s.publish(t, "commit-2", seal(t, next))
+		c.nack(c.want(eds, []string{"a"}), "no")
+		if s.class(t, shop).Held {
+			t.Error("held")
+		}
+		c.ack(c.want(eds, []string{"a"}))
+		s.arrived(t, "commit-2", soon)
+	})
+}
