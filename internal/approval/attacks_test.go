@@ -1,12 +1,16 @@
 package approval
 
 import (
+	"crypto/ed25519"
+	"encoding/pem"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
@@ -315,7 +319,15 @@ func TestTagsAreWrittenOnlyIfTheyWouldCount(t *testing.T) {
 		t.Errorf("git sees %s", got)
 	}
 	w.repo.Git("fsck", "--strict")
-	for name, key := range map[string]string{"garbage": "x", "public key": w.alice.Public} {
+	_, priv, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	locked, err := ssh.MarshalPrivateKeyWithPassphrase(priv, "", []byte("p"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, key := range map[string]string{"garbage": "x", "public key": w.alice.Public, "key with a passphrase": string(pem.EncodeToMemory(locked))} {
 		p := filepath.Join(t.TempDir(), "k")
 		if err := os.WriteFile(p, []byte(key), 0o600); err != nil {
 			t.Fatal(err)

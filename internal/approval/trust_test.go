@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -168,5 +169,40 @@ func TestMostSpecificRuleCountsWhateverTheOrder(t *testing.T) {
 	}
 	if _, ok := (Trust{Rules: rules[1:]}).RuleFor("other/a"); ok {
 		t.Error("a path that no rule covers has a rule")
+	}
+}
+
+func TestTheDocumentedPolicyIsOne(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/trust-policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(doc), "```yaml\n")
+	text, _, ok := strings.Cut(text, "```")
+	if !ok {
+		t.Fatal("the page has no example")
+	}
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "keys"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "keys/ben.asc"), []byte(newPGP(t, time.Now(), 0).public), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key := regexp.MustCompile(`ssh: "[^"]*"`) // the page cuts its keys short
+	text = key.ReplaceAllStringFunc(text, func(string) string { return `ssh: "` + gittest.NewKey(t).Public + `"` })
+	p := filepath.Join(dir, "trust.yaml")
+	if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tr, l := LoadTrust(p)
+	if len(l) > 0 {
+		t.Fatal(l)
+	}
+	if e := tr.Environments["prod"]; e.Position != ByTag || !e.NeedStatement || e.Freshness != 72*time.Hour {
+		t.Errorf("prod %+v", e)
+	}
+	if r, ok := tr.RuleFor("environments/prod/shop/a.cue"); !ok || r.Threshold != 2 || r.RequireTags {
+		t.Errorf("rule %+v", r)
 	}
 }

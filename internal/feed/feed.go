@@ -81,6 +81,9 @@ type Feed struct {
 	current approval.Approved
 	snap    *gitrepo.Snapshot
 
+	settled   *gitrepo.Snapshot // had nothing new,
+	settledAt time.Time         // when
+
 	unstored    bool // current is not on disk
 	unreachable bool
 	stale       bool
@@ -89,6 +92,10 @@ type Feed struct {
 	storing     string // why storing failed, as last told
 	built       built
 }
+
+// settledFor is how long a repository that did not change is not looked through
+// again: only keys that begin or cease to count could tell something new.
+const settledFor = time.Minute
 
 // built is the last compilation, so that polls do not repeat it.
 type built struct {
@@ -218,6 +225,9 @@ func (f *Feed) failed(err error) {
 // follow takes the snapshot's next commit through verification.
 func (f *Feed) follow(ctx context.Context) {
 	now := f.c.Now()
+	if f.settled == f.snap && now.Sub(f.settledAt) < settledFor {
+		return
+	}
 	c := approval.Candidate{Snapshot: f.snap, Environment: f.c.Environment, Compiler: f.c.Compiler}
 	s := f.current.State()
 	commit, err := approval.Next(c, s, f.c.Trust, now)
@@ -227,6 +237,7 @@ func (f *Feed) follow(ctx context.Context) {
 	}
 	if commit == s.Commit {
 		f.refusal = ""
+		f.settled, f.settledAt = f.snap, now
 		return
 	}
 	c.Commit = commit

@@ -33,9 +33,10 @@ type Repo struct {
 	ref    string
 	opts   Options
 
-	mu     sync.Mutex
-	last   *Snapshot
-	remote *remote // nil for a local folder
+	commits commitCache
+	mu      sync.Mutex
+	last    *Snapshot
+	remote  *remote // nil for a local folder
 }
 
 // Open checks the address and the ref and returns the repository without
@@ -89,6 +90,7 @@ func (r *Repo) Fetch(ctx context.Context) (*Snapshot, error) {
 	if r.last != nil && r.last.head == s.head && maps.Equal(r.last.tags, s.tags) {
 		return r.last, nil
 	}
+	s.store.commits = &r.commits
 	r.last = s
 	return s, nil
 }
@@ -211,6 +213,39 @@ type store struct {
 	mu      sync.Mutex
 	objects storer.EncodedObjectStorer
 	limits  Limits
+	commits *commitCache // may be nil
+}
+
+// commitCache keeps commits that were read and checked, across snapshots: every
+// look at a new commit walks the whole first-parent chain. A commit cannot change
+// under its hash.
+type commitCache struct {
+	mu sync.Mutex
+	m  map[string]Commit
+}
+
+const cachedCommits = 50_000
+
+func (c *commitCache) get(hash string) (Commit, bool) {
+	if c == nil {
+		return Commit{}, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	got, ok := c.m[hash]
+	return got, ok
+}
+
+func (c *commitCache) put(commit Commit) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil || len(c.m) >= cachedCommits {
+		c.m = map[string]Commit{}
+	}
+	c.m[commit.Hash] = commit
 }
 
 func (s *store) read(t plumbing.ObjectType, hash string) ([]byte, error) {

@@ -26,11 +26,18 @@ func (s *Snapshot) Head() string { return s.head }
 
 // Commit returns a commit by its full hash.
 func (s *Snapshot) Commit(hash string) (Commit, error) {
+	if c, ok := s.store.commits.get(hash); ok {
+		return c, nil
+	}
 	raw, err := s.store.read(plumbing.CommitObject, hash)
 	if err != nil {
 		return Commit{}, err
 	}
-	return parseCommit(hash, raw)
+	c, err := parseCommit(hash, raw)
+	if err == nil {
+		s.store.commits.put(c)
+	}
+	return c, err
 }
 
 // ErrNotAncestor says that a first-parent chain ended without meeting a commit.
