@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,7 +21,7 @@ import (
 type planFlags struct {
 	intentFlags
 	base, expect, policies string
-	detailed               bool
+	detailed, defaults     bool
 }
 
 func (a *app) planCmd() *cobra.Command {
@@ -32,7 +33,15 @@ for all requests: who gains or loses access, routes, weights, timeouts, retries,
 gateways, each with a request whose outcome changes. What could not be compared is told
 as such. No cluster is needed.`,
 		Example: "  meshc plan --base origin/main\n  meshc plan --base origin/main --rev HEAD -o markdown --detailed-exitcode",
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.plan(cmd.Context(), f, dirArg(args)) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.defaults {
+				return a.tellDefaults()
+			}
+			if f.base == "" {
+				return fail(diag.ExitFailure, "name what to compare with: --base origin/main, or --base none for an empty mesh")
+			}
+			return a.plan(cmd.Context(), f, dirArg(args))
+		},
 	}
 	f.add(cmd)
 	fl := cmd.Flags()
@@ -41,8 +50,17 @@ as such. No cluster is needed.`,
 	fl.StringVar(&f.expect, "expect-base", "", "hash that --base must have; another one is stale (code 4)")
 	fl.StringVar(&f.policies, "policies", "", "folder with more Rego policies (default: those of the base)")
 	fl.BoolVar(&f.detailed, "detailed-exitcode", false, "end with 2 if anything served changes")
-	_ = cmd.MarkFlagRequired("base")
+	fl.BoolVar(&f.defaults, "defaults", false, "print the table of defaults and end")
 	return cmd
+}
+
+func (a *app) tellDefaults() error {
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "FIELD\tDEFAULT\tWHY")
+	for _, d := range compiler.Defaults() {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", d.Field, d.Value, d.Why)
+	}
+	return w.Flush()
 }
 
 // planned is a finished comparison with everything that is told about it.
