@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"strings"
+	"path/filepath"
 	"testing"
 	"testing/fstest"
 
@@ -105,6 +106,20 @@ func TestFetchGivesTheSameSnapshotUntilSomethingMoves(t *testing.T) {
 	again, err := repo.Fetch(context.Background())
 	if err != nil || again != snaps[2] || snaps[0] == snaps[1] || snaps[1] == snaps[2] {
 		t.Errorf("snapshots %p, then %p, %v", snaps, again, err)
+	}
+}
+
+func TestABareRepositoryIsRead(t *testing.T) {
+	r := gittest.New(t)
+	head := r.Commit(gittest.Commit{Files: map[string]string{"a": "1"}})
+	bare := filepath.Join(t.TempDir(), "mesh.git")
+	r.Git("clone", "-q", "--bare", r.Dir, bare)
+	repo, err := gitrepo.Open(bare, "refs/heads/main", gitrepo.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := repo.Fetch(context.Background()); err != nil || s.Head() != head {
+		t.Errorf("%v, %v", s, err)
 	}
 }
 
