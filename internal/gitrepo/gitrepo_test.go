@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"strings"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 
