@@ -1,6 +1,10 @@
 package plan
 
-import "meshc.dev/meshc/compiler/internal/model"
+import (
+	"slices"
+
+	"meshc.dev/meshc/compiler/internal/model"
+)
 
 // blast lists whose configuration a change touches: the proxies of changed
 // services, those of all that call them, and gateways that send to them.
@@ -11,16 +15,15 @@ func (c *comparison) blast() Blast {
 	}
 	for _, m := range []*model.Mesh{c.before, c.after} {
 		for _, s := range m.Services {
-			touched := c.touchedServices[s.ID]
-			for _, call := range s.Calls {
-				if c.touchedServices[call.To] {
-					callers[s.ID], touched = true, true
-				}
+			calls := slices.ContainsFunc(s.Calls, func(call model.Call) bool { return c.touchedServices[call.To] })
+			if calls {
+				callers[s.ID] = true
+			}
+			if !calls && !c.touchedServices[s.ID] {
+				continue
 			}
 			for _, v := range s.Versions {
-				if touched {
-					proxies[s.Class(v).String()] = true
-				}
+				proxies[s.Class(v).String()] = true
 			}
 		}
 		for _, g := range m.Gateways {

@@ -187,8 +187,9 @@ func outcomeText(o space.Outcome) string {
 		return "denied"
 	case space.Redirect:
 		return "redirect"
+	default:
+		return "404"
 	}
-	return "404"
 }
 
 func accessText(a Access, o RenderOptions) string {

@@ -159,8 +159,9 @@ func pathWords(p space.Pattern) string {
 		return p.Text + "*"
 	case space.Exact, space.Template:
 		return p.Text
+	default:
+		return string(p.Kind) + " " + p.Text
 	}
-	return string(p.Kind) + " " + p.Text
 }
 
 func headerWords(t space.Test) string {

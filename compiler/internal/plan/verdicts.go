@@ -29,7 +29,7 @@ func (n *narrator) verdict(base piece, ch prove.Change) {
 	base.kind, base.gained = KindAccess, a == space.Forward
 	routeB, accessB := split(ch.Before, n.before)
 	routeA, accessA := split(ch.After, n.after)
-	access := slices.Concat(accessB, accessA)
+	access := n.withoutMethods(slices.Concat(accessB, accessA), &ch)
 	route := slices.Concat(routeB, routeA)
 	if n.p.own == "" {
 		base.who = "gateway/" + strings.TrimPrefix(n.p.after.Scope.ID, n.p.near+"/")
@@ -44,6 +44,43 @@ func (n *narrator) verdict(base piece, ch prove.Change) {
 		piece: base, what: n.say.what(access), route: n.say.what(route), except: n.exceptions(ch, false),
 		change: verdictWords(b, n.p.opened) + " → " + verdictWords(a, n.p.removed),
 	})
+}
+
+// withoutMethods takes the methods of earlier rules out of the change's own, where
+// such a rule differs in nothing else: "POST", not "GET, POST, except GET". The
+// rules that this settles are no exceptions of ch any more.
+func (n *narrator) withoutMethods(access []space.Test, ch *prove.Change) []space.Test {
+	i := slices.IndexFunc(access, func(t space.Test) bool { return t.Dim == space.MethodDim && !t.Not })
+	if i < 0 {
+		return access
+	}
+	box := keys(slices.Concat(ch.Before.When, ch.After.When))
+	left := access[i]
+	var others []space.Rule
+	for _, r := range ch.Except {
+		_, tests := split(r, n.after, n.before)
+		own := slices.DeleteFunc(slices.Clone(tests), func(t space.Test) bool { return box[t.Key()] })
+		if len(own) == 1 && own[0].Dim == space.MethodDim && !own[0].Not {
+			rest := slices.DeleteFunc(slices.Clone(left.Any), func(p space.Pattern) bool { return slices.Contains(own[0].Any, p) })
+			if len(rest) > 0 {
+				left.Any = rest
+				continue
+			}
+		}
+		others = append(others, r)
+	}
+	ch.Except = others
+	out := slices.Clone(access)
+	out[i] = left
+	return out
+}
+
+func keys(tests []space.Test) map[string]bool {
+	out := map[string]bool{}
+	for _, t := range tests {
+		out[t.Key()] = true
+	}
+	return out
 }
 
 // isRefusal knows the test by which mTLS refuses a caller. As an exception it is
@@ -118,6 +155,7 @@ func verdictWords(v space.Verdict, missing bool) string {
 		return "denied"
 	case space.Redirect:
 		return "redirected"
+	case space.NotFound:
 	}
 	if missing {
 		return "not there"
@@ -132,8 +170,9 @@ func (n *narrator) outcome(o space.Outcome, missing bool) string {
 		return n.shares(o)
 	case space.Redirect:
 		return "redirect (" + List(only("redirect", o.Fields)) + ")"
+	default:
+		return verdictWords(o.Verdict, missing)
 	}
-	return verdictWords(o.Verdict, missing)
 }
 
 // conditions words which requests a route decides, with what other routes take
@@ -154,10 +193,7 @@ func (n *narrator) conditions(ch prove.Change) string {
 // exceptions words the earlier rules that take part of the change: by their
 // routes only, or by their conditions on access only.
 func (n *narrator) exceptions(ch prove.Change, routes bool) []string {
-	box := map[string]bool{}
-	for _, t := range slices.Concat(ch.Before.When, ch.After.When) {
-		box[t.Key()] = true
-	}
+	box := keys(slices.Concat(ch.Before.When, ch.After.When))
 	var out []string
 	for _, r := range ch.Except {
 		words := n.exception(r, box, routes)
