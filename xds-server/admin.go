@@ -34,7 +34,7 @@ func listenAdmin(dir string) (net.Listener, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fail("state folder", err, "choose a folder that the server may write")
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil { //nolint:forbidigo // a local socket, at the start, with a time limit
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		_ = c.Close()
 		return nil, fail("admin socket "+path, errors.New("another server answers on it"), "end the other server, or choose another state folder")
 	}

@@ -15,17 +15,25 @@ import (
 	"meshc.dev/meshc/xds-server/internal/ledger"
 )
 
-// What a server says of itself; see the fields.
 type (
-	Status      = ledger.Status
+	// Status is what a server says of itself.
+	Status = ledger.Status
+	// ClassStatus is what it says of one proxy class.
 	ClassStatus = ledger.ClassStatus
+	// ProxyStatus is what it says of one proxy.
 	ProxyStatus = ledger.ProxyStatus
-	Receipt     = ledger.Receipt
-	Failure     = ledger.Failure
-	Blame       = ledger.Blame
-	Progress    = ledger.Progress
-	Outcome     = ledger.Outcome
-	State       = ledger.State
+	// Receipt is what became of one response to one proxy.
+	Receipt = ledger.Receipt
+	// Failure is a response that was refused or not answered in time.
+	Failure = ledger.Failure
+	// Blame is a resource of a refused response, with its owner.
+	Blame = ledger.Blame
+	// Progress is how many proxies run a commit.
+	Progress = ledger.Progress
+	// Outcome is how waiting for a commit ended.
+	Outcome = ledger.Outcome
+	// State is what became of a response.
+	State = ledger.State
 )
 
 // The outcomes of waiting.

@@ -92,7 +92,6 @@ func options(cfg Config, creds credentials.TransportCredentials) []grpc.ServerOp
 		grpc.MaxHeaderListSize(headerBytes),
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.ReadBufferSize(readBuffer),
-		grpc.SharedWriteBuffer(true),
 	}
 }
 

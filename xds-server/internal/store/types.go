@@ -4,6 +4,7 @@ package store
 // their payloads can be decoded. A type that is missing here is refused at
 // publication with its name; nothing is served in part.
 import (
+	// Linked in for their types.
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"

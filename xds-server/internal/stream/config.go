@@ -20,6 +20,9 @@ type Limits struct {
 	NodeBytes int
 	// MessageBytes is the size of a request, default 4 MiB.
 	MessageBytes int
+	// RequestsPerSecond is how many requests of one stream are read, default 1,000
+	// after a burst of twice that; 50 names count as one more request.
+	RequestsPerSecond int
 	// StreamsPerIdentity bounds the open streams of one identity, default 20,000.
 	StreamsPerIdentity int
 	// Ack is how long a proxy may take to confirm a response, default 5 s; Warming
@@ -39,7 +42,7 @@ func (l Limits) WithDefaults() Limits {
 		value int
 	}{
 		{&l.Names, 20_000}, {&l.NameLength, 1 << 10}, {&l.NodeBytes, 256 << 10},
-		{&l.MessageBytes, 4 << 20}, {&l.StreamsPerIdentity, 20_000},
+		{&l.MessageBytes, 4 << 20}, {&l.StreamsPerIdentity, 20_000}, {&l.RequestsPerSecond, 1_000},
 	} {
 		if *f.field == 0 {
 			*f.field = f.value

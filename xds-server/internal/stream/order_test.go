@@ -19,8 +19,8 @@ import (
 // listener whose table sends to the first.
 func app(t testing.TB, timeout time.Duration, services ...string) classSpec {
 	c := classSpec{class: shop, res: messages(listener(t, "in", 15001, "r"), routes("r", services[0]))}
-	for i, name := range services {
-		c.res = append(c.res, edsCluster(name, timeout), assignment(name, 1000+i))
+	for _, name := range services {
+		c.res = append(c.res, edsCluster(name, timeout), assignment(name, 1000+int(name[0])))
 	}
 	return c
 }

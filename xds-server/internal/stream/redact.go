@@ -12,13 +12,13 @@ const maxWhy = 400
 
 // dump is where Envoy begins to print the whole resource: after the reason of a
 // failed constraint ("...): name: \"x\" ...").
-var dump = regexp.MustCompile(`\): \w+(: |\s*\{)`) //nolint:gochecknoglobals // a compiled pattern, never changed
+var dump = regexp.MustCompile(`\): \w+(: |\s*\{)`)
 
 // secretLike is text that could be key material: long and without a break.
-var secretLike = regexp.MustCompile(`[A-Za-z0-9+/=_-]{40,}`) //nolint:gochecknoglobals // a compiled pattern, never changed
+var secretLike = regexp.MustCompile(`[A-Za-z0-9+/=_-]{40,}`)
 
 // quoted is a quoted string.
-var quoted = regexp.MustCompile(`"[^"]*"`) //nolint:gochecknoglobals // a compiled pattern, never changed
+var quoted = regexp.MustCompile(`"[^"]*"`)
 
 // redact shortens a proxy's reason to what may be logged and shown. A proxy
 // quotes whole resources, with every header value and inline string that they

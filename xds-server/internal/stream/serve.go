@@ -78,10 +78,14 @@ func run[R request](h *Hub, g grpc.ServerStream, p store.Protocol, recv func() (
 	}
 	done := make(chan error, 1)
 	go func() {
+		pace := newPacer(h.cfg.Limits.RequestsPerSecond, h.cfg.Now())
 		for {
 			r, err := recv()
 			if err == nil {
 				err = take(s, r, h.cfg.Now())
+			}
+			if err == nil {
+				err = pace.wait(ctx, tokensOf(r), h.cfg.Now())
 			}
 			if err != nil {
 				done <- err

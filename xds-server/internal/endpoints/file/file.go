@@ -31,7 +31,7 @@ const maxBytes = 4 << 20
 const settling = 2 * time.Second
 
 // nameForm is what a name may look like, as in the intent.
-var nameForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`) //nolint:gochecknoglobals // a compiled pattern, never changed
+var nameForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
 // stamp tells whether a file has changed.
 type stamp struct {
