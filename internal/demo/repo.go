@@ -1,0 +1,163 @@
+package demo
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"meshc.dev/meshc/internal/child"
+)
+
+// repo is a working clone and the bare repository that the server follows.
+type repo struct {
+	git          string
+	work, origin string
+	keys         string // folder with a private key for each person
+}
+
+// The people of the story. Nobody is the author who does not sign.
+const (
+	alice  = "alice"  // team-bookinfo
+	carol  = "carol"  // platform
+	rita   = "rita"   // team-reports
+	nobody = "nobody" // in no trust policy
+)
+
+const gitLimit = time.Minute
+
+// newRepo makes keys, the bare repository and an empty clone of it.
+func newRepo(ctx context.Context, git, dir string) (*repo, map[string]string, error) {
+	r := &repo{git: git, work: filepath.Join(dir, "mesh"), origin: filepath.Join(dir, "origin.git"), keys: filepath.Join(dir, "keys")}
+	if _, err := exec.LookPath("ssh-keygen"); err != nil {
+		return nil, nil, errors.New("the demo signs commits with Git and SSH keys, and Git needs ssh-keygen for that: install OpenSSH's client and try again")
+	}
+	for _, d := range []string{r.work, r.keys} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, nil, fmt.Errorf("making the repository: %w", err)
+		}
+	}
+	public := map[string]string{}
+	for _, who := range []string{alice, carol, rita, nobody} {
+		line, err := writeKey(filepath.Join(r.keys, who), who)
+		if err != nil {
+			return nil, nil, err
+		}
+		public[who] = line
+	}
+	for _, args := range [][]string{
+		{"init", "--quiet", "--initial-branch", "main"},
+		{"clone", "--quiet", "--bare", r.work, r.origin},
+		{"remote", "add", "origin", r.origin},
+	} {
+		if _, err := r.run(ctx, args...); err != nil {
+			return nil, nil, err
+		}
+	}
+	return r, public, nil
+}
+
+// writeKey makes an SSH key and returns its line for authorized_keys.
+func writeKey(path, who string) (string, error) {
+	pub, priv, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return "", fmt.Errorf("making a key for %q: %w", who, err)
+	}
+	block, err := ssh.MarshalPrivateKey(priv, who)
+	if err != nil {
+		return "", fmt.Errorf("making a key for %q: %w", who, err)
+	}
+	if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+		return "", fmt.Errorf("writing the key of %q: %w", who, err)
+	}
+	sshPub, err := ssh.NewPublicKey(pub)
+	if err != nil {
+		return "", fmt.Errorf("making a key for %q: %w", who, err)
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(sshPub))), nil
+}
+
+// key is the path of somebody's private key.
+func (r *repo) key(who string) string { return filepath.Join(r.keys, who) }
+
+// run runs git in the clone. The machine's own settings (a signing key, hooks, a
+// surrounding repository) play no part.
+func (r *repo) run(ctx context.Context, args ...string) (string, error) {
+	full := append([]string{"--git-dir", filepath.Join(r.work, ".git"), "--work-tree", r.work}, args...)
+	out, err := child.Run(ctx, child.Spec{Path: r.git, Dir: r.work, Args: full, Env: []string{
+		"GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0", "LC_ALL=C"}}, gitLimit)
+	if err != nil {
+		return "", err
+	}
+	if !out.OK() {
+		return "", fmt.Errorf("git %s: exit code %d: %s", args[0], out.Code, strings.TrimSpace(string(out.Stderr)))
+	}
+	return strings.TrimSpace(string(out.Stdout)), nil
+}
+
+// as are the settings of one person, without and with a signature.
+func (r *repo) as(who string) []string {
+	return []string{"-c", "user.name=" + who, "-c", "user.email=" + who + "@bookinfo.example", "-c", "gpg.format=ssh", "-c", "user.signingkey=" + r.key(who)}
+}
+
+// commit commits everything in the clone and returns the commit's hash.
+func (r *repo) commit(ctx context.Context, who string, sign bool, message string) (string, error) {
+	if _, err := r.run(ctx, "add", "--all"); err != nil {
+		return "", err
+	}
+	args := append(r.as(who), "commit", "--quiet", "-m", message)
+	if sign {
+		args = append(args, "-S")
+	}
+	if _, err := r.run(ctx, args...); err != nil {
+		return "", err
+	}
+	return r.run(ctx, "rev-parse", "HEAD")
+}
+
+// edit replaces the one place where a file says old.
+func (r *repo) edit(file, old, fresh string) error {
+	path := filepath.Join(r.work, filepath.FromSlash(file))
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("editing %q: %w", file, err)
+	}
+	if n := strings.Count(string(b), old); n != 1 {
+		return fmt.Errorf("editing %q: %q stands there %d times, not once", file, old, n)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(b), old, fresh, 1)), 0o644); err != nil {
+		return fmt.Errorf("editing %q: %w", file, err)
+	}
+	return nil
+}
+
+// trustPolicy is the operator's file: who may approve what.
+func trustPolicy(root string, public map[string]string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `version: meshc.dev/trust/v1
+repository: bookinfo
+ref: refs/heads/main
+rootCommit: %s
+environments:
+  local: {}
+signers:
+`, root)
+	for _, who := range []string{alice, carol, rita} {
+		fmt.Fprintf(&b, "  %s: {keys: [{ssh: %q}]}\n", who, public[who])
+	}
+	b.WriteString(`rules:
+  - {paths: ["**"], signers: [carol]}
+  - {paths: ["bookinfo/**"], signers: [alice, carol]}
+  - {paths: ["reports/**"], signers: [rita, carol]}
+`)
+	return b.String()
+}
