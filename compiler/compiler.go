@@ -11,11 +11,9 @@ import (
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/source"
-	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
 	"meshc.dev/meshc/compiler/release"
-	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/schemas"
 )
@@ -43,14 +41,11 @@ type Options struct {
 	// Cache may be nil. Workers bounds the packages evaluated at once; 0 means one per core.
 	Cache   Cache
 	Workers int
-	// Memo keeps compiled resources between runs in one process; may be nil.
-	Memo Memo
+	// Memo makes the next compile of nearly the same files fast; may be nil.
+	Memo *Memo
 	// Policy is the digest of the policies that will judge the result, for the manifest.
 	Policy string
 }
-
-// Memo keeps bytes by key between runs; safe for concurrent use.
-type Memo = envoy.Memo
 
 // Program is a linked mesh with everything that can be asked of it. Immutable.
 type Program struct {
@@ -59,8 +54,7 @@ type Program struct {
 	result     *resolve.Result
 	inputs     release.Inputs
 	provenance release.Provenance
-	decisions  []space.Decision
-	memo       Memo
+	memo       *Memo
 }
 
 // Load reads, evaluates and links the intent in fsys. With an error in the list
@@ -75,16 +69,16 @@ func Load(fsys fs.FS, o Options) (*Program, diag.List) {
 	if in == nil || more.HasErrors() {
 		return nil, ds.Sorted()
 	}
-	res, more := resolve.Mesh(in, catalog.Rules(), o.At)
+	res, more := resolve.Mesh(in, catalog.Rules(), o.At, o.Memo.link())
 	ds = append(ds, more...)
 	if more.HasErrors() {
 		return nil, ds.Sorted()
 	}
-	p, err := newProgram(res.Mesh)
+	p, err := o.Memo.program(res.Mesh)
 	if err != nil {
 		return nil, append(ds, internalError(err))
 	}
-	p.result, p.provenance, p.memo = res, res.Positions, o.Memo
+	p.result, p.provenance = res, res.Positions
 	p.inputs = release.Inputs{Environment: in.Environment, Tree: in.Tree, Compiler: Version, Schema: schemas.Digest(), Policy: o.Policy,
 		At: o.At.UTC().Format(time.RFC3339)}
 	return p, ds.Sorted()
@@ -109,12 +103,14 @@ func Open(r release.Release) (*Program, error) {
 	return p, nil
 }
 
-func newProgram(m *model.Mesh) (*Program, error) {
-	raw, err := canon.JSON(m)
+func newProgram(m *model.Mesh) (*Program, error) { return (*Memo)(nil).program(m) }
+
+func (m *Memo) program(mesh *model.Mesh) (*Program, error) {
+	raw, err := m.meshJSON(mesh)
 	if err != nil {
 		return nil, err
 	}
-	return &Program{mesh: m, raw: raw}, nil
+	return &Program{mesh: mesh, raw: raw, memo: m}, nil
 }
 
 func internalError(err error) diag.Diagnostic {
@@ -124,7 +120,7 @@ func internalError(err error) diag.Diagnostic {
 // Release compiles the mesh for all its targets. With an error in the list the
 // release is empty.
 func (p *Program) Release() (release.Release, diag.List) {
-	arts, origins, ds := envoy.Emit(p.mesh, catalog.Envoy(), envoy.Profile{Locate: p.Position, Memo: p.memo})
+	arts, origins, ds := envoy.Emit(p.mesh, catalog.Envoy(), envoy.Profile{Locate: p.Position, Memo: p.memo.emit()})
 	for _, t := range p.result.Targets {
 		if t == "gateway-api" {
 			more, mds := gatewayapi.Emit(p.mesh, catalog.GatewayAPI(), p.Position)
@@ -142,7 +138,7 @@ func (p *Program) Release() (release.Release, diag.List) {
 	for artifact, meshPath := range origins {
 		prov[artifact] = p.Position(meshPath)
 	}
-	r, err := release.Seal(arts, p.inputs, prov)
+	r, err := p.memo.seal(arts, p.inputs, prov)
 	if err != nil {
 		return release.Release{}, append(ds, internalError(err))
 	}

@@ -86,19 +86,26 @@ func (r Release) Artifact(p string) ([]byte, bool) { b, ok := r.artifacts[p]; re
 // Seal checks and freezes artifacts. Two artifacts with one path must have the
 // same bytes; a path must be clean, relative and slash-separated.
 func Seal(arts []Artifact, in Inputs, prov Provenance) (Release, error) {
+	return SealKnown(arts, in, prov, canon.Digest)
+}
+
+// SealKnown is Seal with a digest function that may know the digests of bytes that
+// it has seen; it must return what canon.Digest does.
+func SealKnown(arts []Artifact, in Inputs, prov Provenance, digest func([]byte) string) (Release, error) {
 	r := Release{artifacts: make(map[string][]byte, len(arts)), provenance: prov}
-	digests := make(map[string]string, len(arts))
+	digests, paths := make(map[string]string, len(arts)), make([]string, 0, len(arts))
 	for _, a := range arts {
 		if err := checkPath(a.Path); err != nil {
 			return Release{}, err
 		}
-		d := canon.Digest(a.Bytes)
+		d := digest(a.Bytes)
 		if old, ok := digests[a.Path]; ok && old != d {
 			return Release{}, fmt.Errorf("sealing release: two different artifacts at %q", a.Path)
 		}
 		digests[a.Path], r.artifacts[a.Path] = d, a.Bytes
+		paths = append(paths, a.Path)
 	}
-	r.manifest = Manifest{Format: FormatVersion, Digest: digestOf(digests), Artifacts: digests, Inputs: in}
+	r.manifest = Manifest{Format: FormatVersion, Digest: digestOf(paths, digests), Artifacts: digests, Inputs: in}
 	return r, nil
 }
 
@@ -109,12 +116,18 @@ func checkPath(p string) error {
 	return nil
 }
 
-func digestOf(digests map[string]string) string {
-	var b strings.Builder
-	for _, p := range slices.Sorted(maps.Keys(digests)) {
-		b.WriteString(p + " " + digests[p] + "\n")
+// digestOf names a release. paths are those of digests, in any order, each at
+// least once.
+func digestOf(paths []string, digests map[string]string) string {
+	if !slices.IsSorted(paths) {
+		slices.Sort(paths)
 	}
-	return canon.Digest([]byte(b.String()))
+	const line = 160 // about a path and a digest
+	b := make([]byte, 0, line*len(paths))
+	for _, p := range slices.Compact(paths) {
+		b = append(append(append(append(b, p...), ' '), digests[p]...), '\n')
+	}
+	return canon.Digest(b)
 }
 
 // Role is what a proxy does.

@@ -3,11 +3,10 @@
 // In: JSON-encodable values and protobuf messages. Out: JSON with sorted keys,
 // two-space indentation, no HTML escaping and one final newline, the same on
 // every machine. protojson varies its spacing on purpose between builds, so
-// Proto decodes its output and encodes it again.
+// Proto formats its output again.
 package canon
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -24,29 +23,7 @@ func JSON(v any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding %T: %w", v, err)
 	}
-	return Reformat(raw)
-}
-
-// Reformat returns the canonical form of a JSON text. Numbers keep their
-// spelling, so that no integer is rounded.
-func Reformat(raw []byte) ([]byte, error) {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	var v any
-	if err := dec.Decode(&v); err != nil {
-		return nil, fmt.Errorf("decoding JSON: %w", err)
-	}
-	if dec.More() {
-		return nil, fmt.Errorf("decoding JSON: text after the value")
-	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(v); err != nil {
-		return nil, fmt.Errorf("encoding JSON: %w", err)
-	}
-	return b.Bytes(), nil
+	return reformat(raw)
 }
 
 // Proto returns the canonical JSON of a message: proto field names (as Envoy's
@@ -57,7 +34,7 @@ func Proto(m proto.Message) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding %s: %w", m.ProtoReflect().Descriptor().FullName(), err)
 	}
-	return Reformat(raw)
+	return reformat(raw)
 }
 
 // Digest is the SHA-256 of b as 64 lower-case hexadecimal characters.

@@ -51,6 +51,9 @@ func (s *session) cached(u unit) result {
 	res := s.evaluate(u)
 	if res.pkg != nil && len(res.diags) == 0 {
 		memory.keep(key, res.pkg)
+		if memory != nil && memory.below == nil {
+			return res
+		}
 		if b, err := encodeEntry(res.pkg); err == nil {
 			c.Put(key, b)
 		}

@@ -62,6 +62,25 @@ type Mesh struct {
 	services  map[string]*Service
 	externals map[string]*External
 	gateways  map[string]*Gateway
+	// seen, if set, is told what is looked up: see Watched.
+	seen func(Lookup)
+}
+
+// Lookup is a question for a service or an external by ID and its answer, nil
+// if there is none.
+type Lookup struct {
+	ID       string
+	Service  *Service
+	External *External
+	// IsExternal tells which of the two was asked for.
+	IsExternal bool
+}
+
+// Watched is the mesh as seen by somebody who looks up single services and
+// externals, each of which seen is told of; it has no lists. Whatever is made from
+// it depends on what seen was told, and on the fields that are not lists.
+func (m *Mesh) Watched(seen func(Lookup)) *Mesh {
+	return &Mesh{TrustDomain: m.TrustDomain, Environment: m.Environment, Capture: m.Capture, services: m.services, externals: m.externals, seen: seen}
 }
 
 // Service is a destination inside the mesh. ID is "namespace/name".
@@ -258,10 +277,22 @@ func (m *Mesh) Build() *Mesh {
 }
 
 // Service returns the service with that ID, nil if there is none.
-func (m *Mesh) Service(id string) *Service { return m.services[id] }
+func (m *Mesh) Service(id string) *Service {
+	s := m.services[id]
+	if m.seen != nil {
+		m.seen(Lookup{ID: id, Service: s})
+	}
+	return s
+}
 
 // External returns the external with that ID, nil if there is none.
-func (m *Mesh) External(id string) *External { return m.externals[id] }
+func (m *Mesh) External(id string) *External {
+	e := m.externals[id]
+	if m.seen != nil {
+		m.seen(Lookup{ID: id, External: e, IsExternal: true})
+	}
+	return e
+}
 
 // Gateway returns the gateway with that ID, nil if there is none.
 func (m *Mesh) Gateway(id string) *Gateway { return m.gateways[id] }

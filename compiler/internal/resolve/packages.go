@@ -11,7 +11,7 @@ import (
 )
 
 // rootFields may stand only in the root package.
-var rootFields = []string{"trustDomain", "environment", "targets"}
+func rootFields() []string { return []string{"trustDomain", "environment", "targets"} }
 
 // packages settles the frame of every package: namespace, owner, mTLS.
 func (l *linker) packages(in *intent.Intent) []*pkg {
@@ -23,12 +23,12 @@ func (l *linker) packages(in *intent.Intent) []*pkg {
 		}
 	}
 	for _, ip := range in.Packages {
-		p := &pkg{dir: ip.Dir, root: ip.Dir == ".", node: ip.Mesh, namespace: ip.Mesh.Field("namespace").Str(), owner: ip.Mesh.Field("owner").Str(), mtls: meshMode}
+		p := &pkg{dir: ip.Dir, root: ip.Dir == ".", from: ip, node: ip.Mesh, namespace: ip.Mesh.Field("namespace").Str(), owner: ip.Mesh.Field("owner").Str(), mtls: meshMode}
 		if p.owner == "" {
 			p.owner = ip.Dir
 		}
 		if !p.root {
-			for _, f := range rootFields {
+			for _, f := range rootFields() {
 				if n := ip.Mesh.Field(f); n.Exists() {
 					l.add(diag.New(diag.CodeRootOnly, n.Pos(), "%s is set in package %q", f, ip.Dir).
 						WithFix("move it to the package in the repository's top folder"))
@@ -85,6 +85,7 @@ func (l *linker) expired(n intent.Node) bool {
 	if !u.Exists() {
 		return false
 	}
+	l.dated = true
 	t, err := time.Parse(time.RFC3339, u.Str())
 	if err != nil {
 		l.add(diag.New(diag.CodeUntil, u.Pos(), "until is %q, not an instant", u.Str()).

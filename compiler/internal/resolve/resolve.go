@@ -24,6 +24,7 @@ const DefaultTrustDomain = "mesh.local"
 type pkg struct {
 	dir       string
 	root      bool
+	from      *intent.Package
 	node      intent.Node
 	namespace string
 	owner     string
@@ -49,6 +50,7 @@ type linker struct {
 	hostOwner map[string]string   // gateway host → package
 	plain     []plainWish
 
+	dated      bool // something asked for the compile date
 	expiries   map[time.Time]bool
 	exceptions []Exception
 	owners     map[string]string
@@ -56,8 +58,8 @@ type linker struct {
 	targets    []string
 }
 
-// Mesh links the intent as of the compile date at.
-func Mesh(in *intent.Intent, rules []Rule, at time.Time) (*Result, diag.List) {
+// Mesh links the intent as of the compile date at. memo may be nil.
+func Mesh(in *intent.Intent, rules []Rule, at time.Time, memo *Memo) (*Result, diag.List) {
 	l := &linker{
 		rules: rules, at: at, mesh: &model.Mesh{Environment: in.Environment, TrustDomain: DefaultTrustDomain, Capture: model.Transparent},
 		pos: map[string]diag.Pos{}, kinds: map[string]string{}, gateways: map[string]string{}, accounts: map[string][]string{},
@@ -68,9 +70,7 @@ func Mesh(in *intent.Intent, rules []Rule, at time.Time) (*Result, diag.List) {
 	for _, p := range pkgs {
 		l.declare(p)
 	}
-	for _, p := range pkgs {
-		l.link(p)
-	}
+	l.linkAll(pkgs, memo)
 	l.order()
 	l.mesh.Build()
 	l.checkMesh()

@@ -11,6 +11,9 @@ import (
 func (e *emitter) checkTraits() diag.List {
 	var out diag.List
 	for _, s := range e.m.Services {
+		if e.proven(s) {
+			continue
+		}
 		out = append(out, e.checkSet(s.Traits, model.ServicePath(s.ID), "service", Lowering.onService)...)
 		for _, r := range s.Routes {
 			out = append(out, e.checkSet(r.Traits, model.RoutePath(s.ID, r.Name), "route", Lowering.onRoute)...)

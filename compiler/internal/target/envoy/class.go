@@ -2,7 +2,6 @@ package envoy
 
 import (
 	"cmp"
-	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -18,7 +17,11 @@ type snapshot struct {
 	scope    scope
 	entries  []*entry // sorted by type and name
 	bytes    []byte
+	path     string // the artifact's
 	problems diag.List
+	// asked is what making it looked up; known says that it is from the memo.
+	asked asked
+	known bool
 }
 
 // class makes the snapshot of one proxy class.
@@ -175,13 +178,11 @@ func (s *snapshot) seal(e *emitter) {
 			file.Endpoints = append(file.Endpoints, *n.live)
 		}
 	}
-	b, _, err := e.remember("envoy/snapshot",
-		func() ([]byte, error) { return json.Marshal(file) },
-		func() ([]byte, error) { return canon.JSON(file) })
+	b, err := canon.JSON(file)
 	if err != nil {
 		s.problems = append(s.problems, diag.New(diag.CodeInconsistent, e.at(s.scope.origin()), "snapshot %q: %v", s.scope.class, err))
 	}
-	s.bytes = b
+	s.bytes, s.path = b, release.SnapshotPath(s.scope.class)
 }
 
 // origin is the mesh path that a class stands for: its first service or gateway.

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"cmp"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -20,15 +21,9 @@ type Profile struct {
 	// Locate gives the user's position of a mesh path. nil: problems name the mesh
 	// path in place of a file.
 	Locate func(meshPath string) diag.Pos
-	// Memo keeps canonical bytes of resources between calls. nil: none.
-	Memo Memo
-}
-
-// Memo maps keys to bytes; it is safe for concurrent use. What Get returns must
-// be what Put was given for that key, or nothing; it is never changed.
-type Memo interface {
-	Get(key string) ([]byte, bool)
-	Put(key string, value []byte)
+	// Memo keeps what was made between calls, so that a change costs what it
+	// touches. nil: none.
+	Memo *Memo
 }
 
 // Emit compiles the mesh for Envoy: a snapshot artifact for every proxy class and
@@ -36,28 +31,34 @@ type Memo interface {
 // artifact's path to the mesh path that it comes from. With an error among the
 // problems there are no artifacts.
 func Emit(m *model.Mesh, cells Column, p Profile) ([]release.Artifact, map[string]string, diag.List) {
-	e := &emitter{m: m, cells: cells, profile: p, memo: map[string]*entry{}}
+	e := &emitter{m: m, cells: cells, profile: p, run: &run{memo: map[string]*entry{}, before: p.Memo.load()}}
 	problems := e.checkTraits()
 	if problems.HasErrors() {
 		return nil, nil, problems.Sorted()
 	}
 	cs := scopes(m)
 	snapshots := make([]snapshot, len(cs))
-	each(len(cs), func(i int) { snapshots[i] = e.class(cs[i]) })
+	each(len(cs), func(i int) { snapshots[i] = e.remembered(cs[i]) })
 
-	o := output{origins: map[string]string{}, blobs: map[string]bool{}}
+	const perClass = 8 // resources that no other class has
+	o := output{origins: make(map[string]string, perClass*len(cs)), artifacts: make([]release.Artifact, 0, perClass*len(cs))}
 	for _, s := range snapshots {
 		problems = append(problems, s.problems...)
 		o.add(s)
 	}
 	if !problems.HasErrors() { // else what is missing is missing for a known reason
 		for _, s := range snapshots {
-			problems = append(problems, e.checkRefs(s)...)
+			if !s.known {
+				problems = append(problems, e.checkRefs(s)...)
+			}
 		}
 	}
 	problems = problems.Sorted()
 	if problems.HasErrors() {
 		return nil, nil, problems
+	}
+	if len(problems) == 0 { // what has problems names lines, which move
+		e.keep(snapshots)
 	}
 	slices.SortFunc(o.artifacts, func(a, b release.Artifact) int { return cmp.Compare(a.Path, b.Path) })
 	return o.artifacts, o.origins, problems
@@ -81,11 +82,18 @@ func each(n int, f func(i int)) {
 	wg.Wait()
 }
 
-// emitter is one run of Emit.
+// emitter is the work on one class; run is what all classes of an Emit share.
 type emitter struct {
 	m       *model.Mesh
 	cells   Column
 	profile Profile
+	run     *run
+	// asked gathers what the work in hand looks up; nil without a memo.
+	asked asked
+}
+
+type run struct {
+	before *generation // of the memo; nil without one
 
 	mu   sync.Mutex
 	memo map[string]*entry
@@ -97,12 +105,15 @@ type entry struct {
 	typ    release.TypeURL
 	res    release.Resource
 	bytes  []byte
+	path   string // the artifact's
 	origin string
 	// live is set for an EDS cluster.
 	live *release.Endpoints
 	// clusters and routes are the names that the resource mentions.
 	clusters, routes []string
 	problems         diag.List
+	// asked is what building it looked up.
+	asked asked
 }
 
 func (n *entry) problem(d diag.Diagnostic) { n.problems = append(n.problems, d) }
@@ -110,62 +121,36 @@ func (n *entry) problem(d diag.Diagnostic) { n.problems = append(n.problems, d) 
 // get returns the entry of that key, built by the first who asks. Equal keys
 // must mean equal resources.
 func (e *emitter) get(key string, build func(*entry)) *entry {
-	e.mu.Lock()
-	n := e.memo[key]
+	e.run.mu.Lock()
+	n := e.run.memo[key]
 	if n == nil {
 		n = &entry{}
-		e.memo[key] = n
+		e.run.memo[key] = n
 	}
-	e.mu.Unlock()
-	n.once.Do(func() { build(n) })
+	e.run.mu.Unlock()
+	n.once.Do(func() {
+		outer := e.asked
+		if outer != nil {
+			e.asked = asked{}
+		}
+		build(n)
+		n.asked, e.asked = e.asked, outer
+	})
+	maps.Copy(e.asked, n.asked)
 	return n
 }
 
 // seal encodes the resource of an entry.
 func (e *emitter) seal(n *entry, typ release.TypeURL, name, origin string, m proto.Message) {
-	b, digest, err := e.encode(m)
+	b, err := canon.Proto(m)
 	if err != nil {
 		n.problem(diag.New(diag.CodeInconsistent, e.at(origin), "resource %q: %v", name, err))
 		return
 	}
 	n.typ, n.bytes, n.origin = typ, b, origin
-	n.res = release.Resource{Name: name, Digest: digest}
+	n.res = release.Resource{Name: name, Digest: canon.Digest(b)}
+	n.path = release.BlobPath(n.res.Digest)
 }
-
-// encode gives a resource's canonical JSON and digest.
-func (e *emitter) encode(m proto.Message) ([]byte, string, error) {
-	return e.remember("envoy/"+string(m.ProtoReflect().Descriptor().FullName()),
-		func() ([]byte, error) { return proto.MarshalOptions{Deterministic: true}.Marshal(m) },
-		func() ([]byte, error) { return canon.Proto(m) })
-}
-
-// remember puts the profile's memo in front of a canonical encoding. The key is
-// the digest of a cheap encoding that is stable within one build of the compiler;
-// that is as long as a memo lives. The value is the digest and the bytes.
-func (e *emitter) remember(kind string, cheap, canonical func() ([]byte, error)) ([]byte, string, error) {
-	if e.profile.Memo == nil {
-		b, err := canonical()
-		return b, canon.Digest(b), err
-	}
-	raw, err := cheap()
-	if err != nil {
-		return nil, "", err
-	}
-	key := kind + "/" + canon.Digest(raw)
-	if v, ok := e.profile.Memo.Get(key); ok && len(v) > digestLen {
-		return v[digestLen:], string(v[:digestLen]), nil
-	}
-	b, err := canonical()
-	if err != nil {
-		return nil, "", err
-	}
-	digest := canon.Digest(b)
-	e.profile.Memo.Put(key, append([]byte(digest), b...))
-	return b, digest, nil
-}
-
-// digestLen is the length of a digest in hexadecimal.
-const digestLen = 64
 
 // at is the user's position of a mesh path.
 func (e *emitter) at(path string) diag.Pos {
@@ -178,23 +163,20 @@ func (e *emitter) at(path string) diag.Pos {
 // output gathers artifacts; blobs that several classes share are stored once.
 type output struct {
 	artifacts []release.Artifact
-	origins   map[string]string
-	blobs     map[string]bool
+	origins   map[string]string // has a key for every artifact
 }
 
 func (o *output) add(s snapshot) {
 	for _, n := range s.entries {
-		p := release.BlobPath(n.res.Digest)
 		origin := cmp.Or(n.origin, s.scope.origin())
-		if !o.blobs[p] {
-			o.blobs[p] = true
-			o.artifacts = append(o.artifacts, release.Artifact{Path: p, Bytes: n.bytes})
-			o.origins[p] = origin
-		} else {
-			o.origins[p] = min(o.origins[p], origin)
+		old, ok := o.origins[n.path]
+		if !ok {
+			o.artifacts = append(o.artifacts, release.Artifact{Path: n.path, Bytes: n.bytes})
+		}
+		if !ok || origin < old {
+			o.origins[n.path] = origin
 		}
 	}
-	p := release.SnapshotPath(s.scope.class)
-	o.artifacts = append(o.artifacts, release.Artifact{Path: p, Bytes: s.bytes})
-	o.origins[p] = s.scope.origin()
+	o.artifacts = append(o.artifacts, release.Artifact{Path: s.path, Bytes: s.bytes})
+	o.origins[s.path] = s.scope.origin()
 }

@@ -190,7 +190,7 @@ func TestEmitIsRepeatable(t *testing.T) {
 		}
 		seen[a.Path] = true
 	}
-	memo := &mapMemo{m: map[string][]byte{}}
+	memo := NewMemo()
 	for range 5 {
 		again, _, _ := Emit(m, testColumn(), Profile{Memo: memo})
 		if len(again) != len(first) {

@@ -2,7 +2,6 @@ package envoy
 
 import (
 	"cmp"
-	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -95,12 +94,4 @@ func (e *emitter) gatewayNeeds(g *model.Gateway, n needs) {
 			e.used(r.Traits, n)
 		}
 	}
-}
-
-// sortedTargets orders destinations by name.
-func sortedTargets(ts []target) []target {
-	slices.SortFunc(ts, func(a, b target) int {
-		return cmp.Or(cmp.Compare(a.path(), b.path()), cmp.Compare(a.port.Name, b.port.Name))
-	})
-	return ts
 }

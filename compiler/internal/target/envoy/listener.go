@@ -93,6 +93,7 @@ func httpManager(at place, routes string) *listenerv3.Filter {
 			// "x_role" and "x-role" are one header to many applications.
 			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_REJECT_REQUEST,
 		}
+	case atCaller: // its own application: nothing to add
 	}
 	return filter(filterHCM, h)
 }

@@ -3,7 +3,6 @@ package envoy
 import (
 	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -12,24 +11,6 @@ import (
 )
 
 func timeOf(d trait.Duration) time.Duration { return time.Duration(d) }
-
-type mapMemo struct {
-	mu sync.Mutex
-	m  map[string][]byte
-}
-
-func (m *mapMemo) Get(k string) ([]byte, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	b, ok := m.m[k]
-	return b, ok
-}
-
-func (m *mapMemo) Put(k string, v []byte) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.m[k] = v
-}
 
 // wideMesh is n services on loopback, two versions each, every one calling five others.
 func wideMesh(n int) *model.Mesh {
@@ -70,7 +51,7 @@ func BenchmarkEmit(b *testing.B) {
 			}
 		})
 		b.Run(fmt.Sprintf("memo/%d", n), func(b *testing.B) {
-			memo := &mapMemo{m: map[string][]byte{}}
+			memo := NewMemo()
 			Emit(m, testColumn(), Profile{Memo: memo})
 			for b.Loop() {
 				Emit(m, testColumn(), Profile{Memo: memo})

@@ -17,6 +17,7 @@ import (
 // scope is a proxy class and what it stands for.
 type scope struct {
 	class    release.Class
+	name     string // the class's text
 	members  []member
 	gateways []*model.Gateway
 }
@@ -49,9 +50,10 @@ func scopes(m *model.Mesh) []scope {
 	}
 	out := make([]scope, 0, len(by))
 	for _, c := range by {
+		c.name = c.class.String()
 		out = append(out, *c)
 	}
-	slices.SortFunc(out, func(a, b scope) int { return cmp.Compare(a.class.String(), b.class.String()) })
+	slices.SortFunc(out, func(a, b scope) int { return cmp.Compare(a.name, b.name) })
 	return out
 }
 
