@@ -29,7 +29,7 @@ func (n *narrator) verdict(base piece, ch prove.Change) {
 	base.kind, base.gained = KindAccess, a == space.Forward
 	routeB, accessB := split(ch.Before, n.before)
 	routeA, accessA := split(ch.After, n.after)
-	access := n.withoutMethods(slices.Concat(accessB, accessA), &ch)
+	access := n.withoutTaken(slices.Concat(accessB, accessA), &ch)
 	route := slices.Concat(routeB, routeA)
 	if n.p.own == "" {
 		base.who = "gateway/" + strings.TrimPrefix(n.p.after.Scope.ID, n.p.near+"/")
@@ -46,33 +46,40 @@ func (n *narrator) verdict(base piece, ch prove.Change) {
 	})
 }
 
-// withoutMethods takes the methods of earlier rules out of the change's own, where
-// such a rule differs in nothing else: "POST", not "GET, POST, except GET". The
-// rules that this settles are no exceptions of ch any more.
-func (n *narrator) withoutMethods(access []space.Test, ch *prove.Change) []space.Test {
-	i := slices.IndexFunc(access, func(t space.Test) bool { return t.Dim == space.MethodDim && !t.Not })
-	if i < 0 {
-		return access
-	}
+// withoutTaken takes what earlier rules decide out of the change's own methods and
+// callers, where such a rule differs in nothing else: "POST", not "GET, POST,
+// except GET". The rules that this settles are no exceptions of ch any more.
+func (n *narrator) withoutTaken(access []space.Test, ch *prove.Change) []space.Test {
 	box := keys(slices.Concat(ch.Before.When, ch.After.When))
-	left := access[i]
+	out := slices.Clone(access)
 	var others []space.Rule
 	for _, r := range ch.Except {
 		_, tests := split(r, n.after, n.before)
 		own := slices.DeleteFunc(slices.Clone(tests), func(t space.Test) bool { return box[t.Key()] })
-		if len(own) == 1 && own[0].Dim == space.MethodDim && !own[0].Not {
-			rest := slices.DeleteFunc(slices.Clone(left.Any), func(p space.Pattern) bool { return slices.Contains(own[0].Any, p) })
-			if len(rest) > 0 {
-				left.Any = rest
-				continue
-			}
+		if len(own) != 1 || !takeOut(out, own[0]) {
+			others = append(others, r)
 		}
-		others = append(others, r)
 	}
 	ch.Except = others
-	out := slices.Clone(access)
-	out[i] = left
 	return out
+}
+
+// takeOut removes the patterns of one test from the test on the same dimension, if
+// there is one and something of it is left.
+func takeOut(tests []space.Test, taken space.Test) bool {
+	if taken.Not || taken.Dim != space.MethodDim && taken.Dim != space.IdentityDim {
+		return false
+	}
+	i := slices.IndexFunc(tests, func(t space.Test) bool { return t.Dim == taken.Dim && !t.Not })
+	if i < 0 {
+		return false
+	}
+	rest := slices.DeleteFunc(slices.Clone(tests[i].Any), func(p space.Pattern) bool { return slices.Contains(taken.Any, p) })
+	if len(rest) == 0 || len(rest) == len(tests[i].Any) {
+		return false
+	}
+	tests[i].Any = rest
+	return true
 }
 
 func keys(tests []space.Test) map[string]bool {
