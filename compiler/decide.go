@@ -119,6 +119,7 @@ func status(o Outcome) int {
 				}
 			}
 		}
+	case space.Forward: // the application answers
 	}
 	return 0
 }
@@ -228,21 +229,13 @@ type TestResult struct {
 func (p *Program) Test() []TestResult {
 	ds := p.scopes()
 	out := make([]TestResult, 0, len(p.result.Tests))
-	for _, t := range p.result.Tests {
-		r := Request{From: t.From, To: t.To, Port: t.Port, Host: t.Host, Method: t.Method, Path: t.Path}
-		if t.Gateway {
-			r.To = "gateway/" + t.To
-		}
-		for name, v := range t.Headers {
-			r.Headers = append(r.Headers, Header{Name: name, Value: v})
-		}
-		slices.SortFunc(r.Headers, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
-		a, err := p.decide(ds, r)
+	for i, t := range p.Tests() {
+		a, err := p.decide(ds, t.Request)
 		res := TestResult{Name: t.Name, Pos: t.Pos, Answer: a}
 		if err != nil {
 			res.Failure = err.Error()
 		} else {
-			res.Failure = judge(t.Expect, a)
+			res.Failure = judge(p.result.Tests[i].Expect, a)
 		}
 		out = append(out, res)
 	}
@@ -282,6 +275,7 @@ func Words(o Outcome) string {
 		return "not routed (404)"
 	case space.Redirect:
 		return "redirected"
+	case space.Forward:
 	}
 	total := 0
 	for _, s := range o.Shares {

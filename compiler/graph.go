@@ -95,9 +95,10 @@ func (g Graph) mermaid() string {
 	for i, n := range g.Nodes {
 		name[n.ID] = fmt.Sprintf("n%d", i)
 		open, end := "[", "]"
-		if n.Kind == "gateway" {
+		switch n.Kind {
+		case "gateway":
 			open, end = "([", "])"
-		} else if n.Kind == "external" {
+		case "external":
 			open, end = "[/", "/]"
 		}
 		fmt.Fprintf(&b, "  n%d%s%q%s\n", i, open, n.ID, end)

@@ -143,14 +143,37 @@ func (s *Server) Close() {
 // served before still is, and the error is a diagnostic. Publish what was approved
 // last before Run, so that no proxy finds the server without it.
 func (s *Server) Publish(ctx context.Context, a approval.Approved) error {
+	return s.follow(ctx, timetable{a.Steps(), a.Commit(), a.Environment()})
+}
+
+// timetable is what is approved: releases with the instants from which they are
+// in force, in order.
+type timetable struct {
+	steps               []approval.Step
+	commit, environment string
+}
+
+// at returns the release in force, and the instant of the next one (zero if there is none).
+func (t timetable) at(now time.Time) (r release.Release, next time.Time) {
+	for _, st := range t.steps {
+		if st.From.After(now) {
+			return r, st.From
+		}
+		r = st.Release
+	}
+	return r, time.Time{}
+}
+
+func (s *Server) follow(ctx context.Context, t timetable) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
-	if err := s.publish(ctx, a.At(now), a.Commit(), a.Environment()); err != nil {
+	r, next := t.at(now)
+	if err := s.publish(ctx, r, t.commit, t.environment); err != nil {
 		return err
 	}
 	s.gen++
-	s.schedule(a, now)
+	s.schedule(t, now, next)
 	return nil
 }
 
@@ -168,33 +191,32 @@ func (s *Server) publish(ctx context.Context, r release.Release, commit, environ
 	return nil
 }
 
-// schedule arranges the next step of a. The caller holds mu.
-func (s *Server) schedule(a approval.Approved, now time.Time) {
+// schedule arranges the step at next. The caller holds mu.
+func (s *Server) schedule(t timetable, now, next time.Time) {
 	if s.next != nil {
 		s.next.Stop()
 		s.next = nil
 	}
-	for _, st := range a.Steps() {
-		if !st.From.After(now) {
-			continue
-		}
-		gen := s.gen
-		s.next = time.AfterFunc(st.From.Sub(now), func() { s.step(a, gen) })
+	if next.IsZero() {
 		return
 	}
+	gen := s.gen
+	s.next = time.AfterFunc(next.Sub(now), func() { s.step(t, gen) })
 }
 
-func (s *Server) step(a approval.Approved, gen int) {
+// step publishes what is in force now, unless something else was approved meanwhile.
+func (s *Server) step(t timetable, gen int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if gen != s.gen {
 		return
 	}
 	now := s.cfg.Now()
-	if err := s.publish(context.Background(), a.At(now), a.Commit(), a.Environment()); err != nil {
+	r, next := t.at(now)
+	if err := s.publish(context.Background(), r, t.commit, t.environment); err != nil {
 		s.cfg.Log.Error("the next step of the approved commit is not served", slog.Any("error", err))
 	}
-	s.schedule(a, now)
+	s.schedule(t, now, next)
 }
 
 // Status returns what each proxy runs, and what is wrong.

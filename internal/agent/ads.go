@@ -170,12 +170,11 @@ func (r *relay) join(ctx context.Context, cancel context.CancelFunc, l *link, me
 	}
 	go func() {
 		err := pump(down, up, &r.stats.adsUpFrames, &r.stats.adsUpBytes)
-		switch {
-		case errors.Is(err, io.EOF): // Envoy has said its last word, or the server hung up and its own side tells why
+		if errors.Is(err, io.EOF) { // Envoy has said its last word, or the server hung up and its own side tells why
 			_ = up.CloseSend()
-		case err != nil:
-			cancel()
+			return
 		}
+		cancel()
 	}()
 	err = pump(up, down, &r.stats.adsDownFrames, &r.stats.adsDownBytes)
 	if errors.Is(err, io.EOF) {
@@ -190,7 +189,8 @@ type pipe interface {
 	RecvMsg(any) error
 }
 
-// pump moves frames until one end fails; io.EOF is the regular end of from.
+// pump moves frames until one end fails, so its error is never nil; io.EOF is the
+// regular end of from.
 // to.SendMsg on a client stream also says io.EOF: the reason is at RecvMsg.
 func pump(from, to pipe, frames, bytes *atomic.Int64) error {
 	for {

@@ -89,7 +89,7 @@ func (v *verifier) approvalTag(c gitrepo.Commit, name, signer string) (Vouch, er
 	if no != nil {
 		return Vouch{}, no
 	}
-	var m ApprovalMessage
+	var m TagMessage
 	if err := decode(tag.Message, &m); err != nil {
 		return Vouch{}, err
 	}

@@ -20,8 +20,8 @@ type ReleaseStep struct {
 	Digest string `json:"digest"`
 }
 
-// ApprovalMessage is what `meshc approve` signs: tag meshc/approve/<env>/<commit>/<signer>.
-type ApprovalMessage struct {
+// TagMessage is what `meshc approve` signs: tag meshc/approve/<env>/<commit>/<signer>.
+type TagMessage struct {
 	Repository  string        `json:"repository"`
 	Commit      string        `json:"commit"`
 	Environment string        `json:"environment"`

@@ -119,7 +119,7 @@ func (a Author) Approve(c Candidate, t Trust) (gitrepo.Tag, error) {
 	if err != nil {
 		return gitrepo.Tag{}, err
 	}
-	m := ApprovalMessage{Repository: t.Repository, Commit: c.Commit, Environment: c.Environment, Compiler: c.Compiler, Releases: releaseSteps(c.Steps)}
+	m := TagMessage{Repository: t.Repository, Commit: c.Commit, Environment: c.Environment, Compiler: c.Compiler, Releases: releaseSteps(c.Steps)}
 	return a.write(approvalTags(c.Environment, c.Commit)+who, c.Commit, m, true)
 }
 

@@ -51,8 +51,9 @@ func (t Trust) vouch(sig gitrepo.Signature, now time.Time) (Vouch, *notVouched) 
 		return t.vouchSSH(sig, now)
 	case gitrepo.PGPSignature:
 		return t.vouchPGP(sig, now)
+	default:
+		return Vouch{}, noVouch(diag.CodeUnsigned, "it is not signed")
 	}
-	return Vouch{}, noVouch(diag.CodeUnsigned, "it is not signed")
 }
 
 func (t Trust) vouchSSH(sig gitrepo.Signature, now time.Time) (Vouch, *notVouched) {

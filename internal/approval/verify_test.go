@@ -191,15 +191,15 @@ func TestRefusedCommitMayBeRewound(t *testing.T) {
 func TestApprovalTagMustBeBoundToEverything(t *testing.T) {
 	w := newWorld(t)
 	c := w.commit(nil, "bookinfo/a.cue", "1")
-	good := ApprovalMessage{Repository: repository, Commit: c, Environment: "prod", Compiler: w.compiler, Releases: releaseSteps(w.candidate(c).Steps)}
+	good := TagMessage{Repository: repository, Commit: c, Environment: "prod", Compiler: w.compiler, Releases: releaseSteps(w.candidate(c).Steps)}
 	name := approvalTags("prod", c) + "alice"
-	for what, spoil := range map[string]func(m *ApprovalMessage){
-		"repository":  func(m *ApprovalMessage) { m.Repository = "https://git.example.test/other.git" },
-		"commit":      func(m *ApprovalMessage) { m.Commit = w.root },
-		"environment": func(m *ApprovalMessage) { m.Environment = "staging" },
-		"releases":    func(m *ApprovalMessage) { m.Releases = []ReleaseStep{{Digest: canonDigest("x")}} },
-		"no releases": func(m *ApprovalMessage) { m.Releases = nil },
-		"compiler":    func(m *ApprovalMessage) { m.Compiler = "v0" },
+	for what, spoil := range map[string]func(m *TagMessage){
+		"repository":  func(m *TagMessage) { m.Repository = "https://git.example.test/other.git" },
+		"commit":      func(m *TagMessage) { m.Commit = w.root },
+		"environment": func(m *TagMessage) { m.Environment = "staging" },
+		"releases":    func(m *TagMessage) { m.Releases = []ReleaseStep{{Digest: canonDigest("x")}} },
+		"no releases": func(m *TagMessage) { m.Releases = nil },
+		"compiler":    func(m *TagMessage) { m.Compiler = "v0" },
 	} {
 		t.Run(what, func(t *testing.T) {
 			m := good

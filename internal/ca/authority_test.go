@@ -10,6 +10,7 @@ import (
 	"encoding/asn1"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -46,11 +47,19 @@ func TestSignedCertificateIsAnSVID(t *testing.T) {
 func TestSignRefuses(t *testing.T) {
 	a := open(t, t.TempDir(), newClock().now)
 	key := newKey(t)
-	ext := func(id asn1.ObjectIdentifier, v any) func(*x509.CertificateRequest) {
+	ext := func(oid string, v any) func(*x509.CertificateRequest) {
 		return func(r *x509.CertificateRequest) {
 			der, err := asn1.Marshal(v)
 			if err != nil {
 				t.Fatal(err)
+			}
+			var id asn1.ObjectIdentifier
+			for _, n := range strings.Split(oid, ".") {
+				arc, err := strconv.Atoi(n)
+				if err != nil {
+					t.Fatal(err)
+				}
+				id = append(id, arc)
 			}
 			r.ExtraExtensions = append(r.ExtraExtensions, pkix.Extension{Id: id, Value: der})
 		}
@@ -73,7 +82,7 @@ func TestSignRefuses(t *testing.T) {
 			diag.CodeRequestRefused},
 		"usage certSign": {request(t, key, []string{web}, ext(oidKeyUsage, asn1.BitString{Bytes: []byte{0x04}, BitLength: 8})), time.Minute,
 			diag.CodeRequestRefused},
-		"unknown extension": {request(t, key, []string{web}, ext(asn1.ObjectIdentifier{1, 2, 3}, 1)), time.Minute, diag.CodeRequestRefused},
+		"unknown extension": {request(t, key, []string{web}, ext("1.2.3", 1)), time.Minute, diag.CodeRequestRefused},
 		"Ed25519":           {request(t, edKey, []string{web}, nil), time.Minute, diag.CodeRequestRefused},
 		"P-521":             {request(t, p521, []string{web}, nil), time.Minute, diag.CodeRequestRefused},
 		"signature":         {tampered, time.Minute, diag.CodeRequestRefused},

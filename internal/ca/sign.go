@@ -21,11 +21,11 @@ const maxCSR = 8 << 10
 
 // Extensions that a request may carry. Anything else is refused, not ignored:
 // who asks for more than an SVID has made a mistake or tries something.
-var (
-	oidSAN              = asn1.ObjectIdentifier{2, 5, 29, 17}
-	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
-	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
-	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
+const (
+	oidSAN              = "2.5.29.17"
+	oidKeyUsage         = "2.5.29.15"
+	oidExtKeyUsage      = "2.5.29.37"
+	oidBasicConstraints = "2.5.29.19"
 )
 
 // Sign makes an X.509-SVID for id from a certificate request in DER form. The
@@ -114,9 +114,9 @@ func checkRequest(csr []byte, id spiffeid.ID) (*x509.CertificateRequest, error) 
 
 func checkExtensions(req *x509.CertificateRequest) error {
 	for _, e := range req.Extensions {
-		switch {
-		case e.Id.Equal(oidSAN):
-		case e.Id.Equal(oidKeyUsage):
+		switch e.Id.String() {
+		case oidSAN:
+		case oidKeyUsage:
 			var bits asn1.BitString
 			if rest, err := asn1.Unmarshal(e.Value, &bits); err != nil || len(rest) > 0 {
 				return refused("a key usage that is not readable")
@@ -127,8 +127,8 @@ func checkExtensions(req *x509.CertificateRequest) error {
 					return refused("key usage bit %d", i)
 				}
 			}
-		case e.Id.Equal(oidExtKeyUsage): // what is granted is fixed
-		case e.Id.Equal(oidBasicConstraints):
+		case oidExtKeyUsage: // what is granted is fixed
+		case oidBasicConstraints:
 			var bc struct {
 				IsCA       bool `asn1:"optional"`
 				MaxPathLen int  `asn1:"optional,default:-1"`

@@ -16,9 +16,9 @@ import (
 type ClientCert int
 
 const (
-	// Demanded: no handshake without a valid SVID. For ADS on a port of its own.
+	// Demanded means no handshake without a valid SVID. For ADS on a port of its own.
 	Demanded ClientCert = iota
-	// Requested: a certificate is verified if given, but a client may have
+	// Requested means that a certificate is verified if given, but a client may have
 	// none. For a port that also serves Join; every other method there must
 	// call PeerFromContext.
 	Requested

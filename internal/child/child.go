@@ -212,8 +212,7 @@ func Run(ctx context.Context, s Spec, limit time.Duration) (Output, error) {
 		err = <-done
 	case <-ctx.Done():
 		_ = syscall.Kill(-pid, syscall.SIGKILL)
-		<-done
-		return Output{}, fmt.Errorf("running %q: %w", s.Path, ctx.Err())
+		return Output{}, fmt.Errorf("running %q: %w (%w)", s.Path, ctx.Err(), <-done)
 	}
 	sweep(pid)
 	out.Stdout, out.Stderr = stdout.Bytes(), stderr.Bytes()

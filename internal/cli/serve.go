@@ -130,9 +130,9 @@ func follow(ctx context.Context, s *xdsserver.Server, log *slog.Logger, e feed.E
 	case feed.Refused:
 		log.Warn("commit refused", "commit", e.Commit, "reason", e.Err)
 	case feed.Reachable, feed.Fresh:
-		log.Info("repository "+string(e.Kind), "commit", e.Commit)
+		log.Info("repository", "state", e.Kind, "commit", e.Commit)
 	default:
-		log.Warn("repository "+string(e.Kind), "commit", e.Commit, "reason", e.Err)
+		log.Warn("repository", "state", e.Kind, "commit", e.Commit, "reason", e.Err)
 	}
 }
 

@@ -37,9 +37,10 @@ func (f Finding) Diagnostic(pos diag.Pos) diag.Diagnostic {
 	case Crashed:
 		return diag.New(diag.CodeEnvoyCrashed, pos, "a real Envoy fails at %s: %s", f.Resource.Name, f.Text).
 			WithFix("change what this line asks for; please report it as well: the compiler should have refused it")
+	default:
+		return diag.New(diag.CodeEnvoyRejected, pos, "a real Envoy refuses %s: %s", f.Resource.Name, f.Text).
+			WithFix("change what this line asks for; please report it as well: the compiler should have refused it")
 	}
-	return diag.New(diag.CodeEnvoyRejected, pos, "a real Envoy refuses %s: %s", f.Resource.Name, f.Text).
-		WithFix("change what this line asks for; please report it as well: the compiler should have refused it")
 }
 
 // Render puts resources into one static bootstrap. It must accept any subset,
@@ -65,7 +66,7 @@ const (
 
 // ErrBootstrap means that Envoy refuses the bootstrap without any resource: the
 // fault is in render, or in the Envoy.
-var ErrBootstrap = errors.New("Envoy refuses the bootstrap without any resource in it")
+var ErrBootstrap = errors.New("the bootstrap is refused by Envoy without any resource in it")
 
 // Prove runs every distinct resource through Envoy's validate mode: many in one
 // bootstrap, halved where one is refused, until each refused one is known by

@@ -42,7 +42,7 @@ type Config struct {
 	Interval time.Duration
 	// MaxBackoff bounds the wait after repeated failures, default 5 minutes.
 	MaxBackoff time.Duration
-	// Now is the clock, default time.Now.
+	// Now is the clock.
 	Now func() time.Time
 	// Wake polls at once, such as after a push; may be nil.
 	Wake <-chan struct{}
@@ -108,8 +108,8 @@ type built struct {
 
 // New checks the configuration.
 func New(c Config) (*Feed, error) {
-	if c.Repo == nil || c.Compile == nil {
-		return nil, errors.New("feed: a repository and a compiler are needed")
+	if c.Repo == nil || c.Compile == nil || c.Now == nil {
+		return nil, errors.New("feed: a repository, a compiler and a clock are needed")
 	}
 	if _, ok := c.Trust.Environments[c.Environment]; !ok {
 		return nil, fmt.Errorf("feed: the trust policy has no environment %q", c.Environment)
@@ -119,9 +119,6 @@ func New(c Config) (*Feed, error) {
 	}
 	if c.MaxBackoff <= 0 {
 		c.MaxBackoff = 5 * time.Minute
-	}
-	if c.Now == nil {
-		c.Now = time.Now
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

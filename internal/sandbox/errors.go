@@ -54,9 +54,10 @@ func (e *Error) Diagnostic() diag.Diagnostic {
 		return diag.New(diag.CodeOutputLimit, diag.Pos{}, "the evaluation%s gives more than %d MiB", on, e.Limits.Output>>20).WithFix(simpler)
 	case Refused:
 		return diag.New(diag.CodeSandbox, diag.Pos{}, "the evaluation%s failed: %s", on, e.Text)
+	default:
+		return diag.New(diag.CodeSandbox, diag.Pos{}, "the evaluation%s ended: %s", on, e.Text).
+			WithFix("run it again; if it ends in the same way, report this text to the makers of meshc")
 	}
-	return diag.New(diag.CodeSandbox, diag.Pos{}, "the evaluation%s ended: %s", on, e.Text).
-		WithFix("run it again; if it ends in the same way, report this text to the makers of meshc")
 }
 
 // Warning is what users of this system must know about the limits, if anything.

@@ -177,8 +177,9 @@ func pathPattern(p model.Path) space.Pattern {
 		return space.Pattern{Kind: space.Prefix, Text: p.Value}
 	case model.PathTemplate:
 		return space.Pattern{Kind: space.Template, Text: p.Value}
+	default:
+		return space.Pattern{Kind: space.Exact, Text: p.Value}
 	}
-	return space.Pattern{Kind: space.Exact, Text: p.Value}
 }
 
 func contains(list []string, s string) bool {

@@ -37,6 +37,8 @@ type fieldDef struct {
 }
 
 // description is the schema as a table, read at the first message that needs it.
+//
+//nolint:gochecknoglobals // a constant that Go cannot express: the embedded schema, read once.
 var description = sync.OnceValue(describe)
 
 func describe() map[string]*definition {

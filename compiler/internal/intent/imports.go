@@ -62,7 +62,7 @@ func (t *lint) importSpec(spec *ast.ImportSpec) {
 		t.fail(diag.CodeImport, spec.Path.Pos(), "the import %s is not a plain path", spec.Path.Value).Fix = "write the path without escapes"
 		return
 	}
-	if isSchema(s) || slices.Contains(builtins, s) {
+	if isSchema(s) || slices.Contains(builtins(), s) {
 		return
 	}
 	if _, ok := localDir(t.module, splitImport(s).path); ok {
@@ -70,7 +70,7 @@ func (t *lint) importSpec(spec *ast.ImportSpec) {
 	}
 	if isBuiltinName(s) && !misspelt(s) {
 		t.fail(diag.CodeImport, spec.Path.Pos(), "the import %q is not allowed in intent", s).
-			Fix = "available are " + quotedList(append(slices.Clone(builtins), schemas.Module))
+			Fix = "available are " + quotedList(append(builtins(), schemas.Module))
 		return
 	}
 	d := t.fail(diag.CodeImport, spec.Path.Pos(), "the import %q is not found: nothing is fetched", s)
@@ -78,15 +78,15 @@ func (t *lint) importSpec(spec *ast.ImportSpec) {
 	if t.module != "" {
 		known = append(known, t.module+"/…")
 	}
-	d.Fix = "available are " + quotedList(append(known, builtins...))
-	if near, ok := nearest(s, append(known, builtins...)); ok {
+	d.Fix = "available are " + quotedList(append(known, builtins()...))
+	if near, ok := nearest(s, append(known, builtins()...)); ok {
 		d.Fix = "did you mean " + strconv.Quote(near) + "?"
 	}
 }
 
 // misspelt reports whether a name is nearly that of an allowed package.
 func misspelt(s string) bool {
-	_, ok := nearest(s, builtins)
+	_, ok := nearest(s, builtins())
 	return ok
 }
 
@@ -166,16 +166,18 @@ const schemaDir = "schema:" + schemas.Module + "/"
 func (r *resolver) schema() *build.Instance {
 	inst := r.ctx.NewInstance(schemaDir, r.load)
 	inst.PkgName = "intent"
+	var files []*ast.File
 	for _, f := range schemas.Files() {
 		file, err := parser.ParseFile(schemaDir+f.Name, f.Text, parser.Version(schemas.LanguageVersion))
 		if err != nil {
 			inst.ReportError(errors.Promote(err, "schema"))
 			return inst
 		}
-		if err := inst.AddSyntax(file); err != nil {
-			inst.ReportError(err)
-			return inst
-		}
+		files = append(files, file)
+	}
+	if err := inst.AddSyntax(flatten(files)); err != nil {
+		inst.ReportError(err)
+		return inst
 	}
 	if err := inst.Complete(); err != nil && inst.Err == nil {
 		inst.ReportError(errors.Promote(err, "schema"))

@@ -112,7 +112,7 @@ func unknownEnvironment(at diag.Pos, name string, known []string) diag.Diagnosti
 // still tells the names that it writes out.
 func declared(root result) ([]string, diag.Pos) {
 	var names []string
-	at := diag.Pos{}
+	var at diag.Pos
 	if root.pkg != nil {
 		n := root.pkg.Mesh.Field("environment")
 		at = n.Pos()

@@ -126,4 +126,6 @@ func topLevelFix(name string) string {
 func isPrivate(name string) bool { return strings.HasPrefix(name, "_") || strings.HasPrefix(name, "#") }
 
 // builtins are the packages of CUE's library that only compute.
-var builtins = []string{"list", "math", "net", "regexp", "strconv", "strings", "struct", "time"}
+func builtins() []string {
+	return []string{"list", "math", "net", "regexp", "strconv", "strings", "struct", "time"}
+}

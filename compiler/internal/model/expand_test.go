@@ -104,7 +104,9 @@ func TestIntersectMatches(t *testing.T) {
 }
 
 func expandMesh() *Mesh {
-	uncond := func(name string, traits trait.Set, to ...Target) Route { return Route{Name: name, To: to, Traits: traits} }
+	uncond := func(name string, traits trait.Set, to ...Target) Route {
+		return Route{Name: name, To: to, Traits: traits}
+	}
 	return (&Mesh{
 		Services: []*Service{
 			{ID: "shop/cond", Name: "cond", Versions: []Version{{Name: "v1"}, {Name: "v2"}}, Routes: []Route{

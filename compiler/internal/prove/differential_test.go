@@ -198,8 +198,9 @@ func samples(dim space.Dim) []string {
 		return []string{"GET", "POST", "PUT", "P"}
 	case space.IdentityDim:
 		return []string{"", "spiffe://td/", "spiffe://td/ns/x/", "spiffe://td/ns/x/sa/x", "spiffe://td/ns/y/sa/x", "spiffe://td/ns/x/sa/xx"}
+	default:
+		return []string{"", "u", "v", "uv", "uu"}
 	}
-	return []string{"", "u", "v", "uv", "uu"}
 }
 
 func drawRequest(t *rapid.T) space.Request {

@@ -51,7 +51,7 @@ const (
 
 // ErrBudget is in the chain of every error that says "not compared": the
 // question may have an answer, but not within the limits.
-var ErrBudget = errors.New("not compared: over budget") //nolint:gochecknoglobals // a sentinel error
+var ErrBudget = errors.New("not compared: over budget")
 
 // BudgetError names what was over which budget.
 type BudgetError struct {

@@ -33,6 +33,7 @@ func (p *problem) preferences() *preferences {
 			texts = []string{"GET", "POST", "PUT", "DELETE"}
 		case space.IdentityDim:
 			texts = p.limits.Identities[:min(len(p.limits.Identities), maxPreferredIdentities)]
+		default: // hosts and headers: whatever the search finds
 		}
 		for _, t := range texts {
 			if a := p.atoms[i].atomOf(t); a >= 0 {
