@@ -137,11 +137,11 @@ func doors() []row {
 	work := []string{"compiler", "compiler/release", "internal/agent", "internal/approval", "internal/bookinfo", "internal/ca", "internal/canon", "internal/child", "internal/envoybin",
 		"internal/feed", "internal/gitrepo", "internal/guard", "internal/sandbox", "policies", "schemas", "xds-server", xsync, yaml}
 	return []row{
-		{pkg: "internal/demo", may: append(slices.Clone(work), spiffe, rpc, xcrypto, gogit)},
+		{pkg: "internal/proof", may: []string{"compiler", "compiler/release", "internal/envoybin"}},
+		{pkg: "internal/rehearsal", may: []string{"compiler", "compiler/release", "internal/ca", "internal/envoybin", spiffe, xsync}},
+		{pkg: "internal/demo", may: append(slices.Clone(work), "examples", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
-		{pkg: "internal/demo/...", may: append(slices.Clone(work), "internal/demo/...", spiffe, rpc, xcrypto, gogit)},
-		{pkg: "internal/cli", may: append(slices.Clone(work), "internal/demo", "internal/cli/...", cobra, xcrypto, pgp, prometheus)},
-		{pkg: "internal/cli/...", may: append(slices.Clone(work), "internal/demo", "internal/cli/...", cobra, xcrypto, pgp, prometheus)},
+		{pkg: "internal/cli", may: append(slices.Clone(work), "internal/demo", "internal/proof", "internal/rehearsal", cobra, rpc, xcrypto, pgp, prometheus)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "cmd/meshc", may: []string{"internal/cli", "internal/sandbox"}},

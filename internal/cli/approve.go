@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -45,7 +44,7 @@ func (f *approvalFlags) policy(a *app) (approval.Trust, error) {
 }
 
 // candidate reads the repository at its ref and compiles the commit rev ("" is the ref's).
-func (f *approvalFlags) candidate(ctx context.Context, a *app, t approval.Trust, rev string) (approval.Candidate, error) {
+func (f *approvalFlags) candidate(ctx context.Context, t approval.Trust, rev string) (approval.Candidate, error) {
 	repo, err := gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
 	if err != nil {
 		return approval.Candidate{}, err
@@ -79,21 +78,6 @@ func (f *approvalFlags) candidate(ctx context.Context, a *app, t approval.Trust,
 	return approval.Candidate{Snapshot: snap, Environment: f.env, Commit: hash, Steps: steps, Compiler: compiler.Version}, nil
 }
 
-// diagnosed is an error that carries a problem a user can fix.
-type diagnosed interface{ Diagnostic() diag.Diagnostic }
-
-// unverified tells why something cannot be trusted, and ends with code 4.
-func (a *app) unverified(err error) error {
-	var d diagnosed
-	if !errors.As(err, &d) {
-		return err
-	}
-	if err := diag.Render(a.err, diag.Text, diag.List{d.Diagnostic()}, diag.Options{Color: a.color}); err != nil {
-		return err
-	}
-	return quiet(diag.ExitStale)
-}
-
 func (a *app) verifyCmd() *cobra.Command {
 	var f approvalFlags
 	var asJSON bool
@@ -111,13 +95,13 @@ first-parent chain, every signature on it, approval tags, statement, recompilati
 			if len(args) == 1 {
 				rev = args[0]
 			}
-			c, err := f.candidate(cmd.Context(), a, t, rev)
+			c, err := f.candidate(cmd.Context(), t, rev)
 			if err != nil {
-				return a.unverified(err)
+				return err
 			}
 			ok, err := approval.Verify(c, approval.State{}, t, a.now())
 			if err != nil {
-				return a.unverified(err)
+				return err
 			}
 			if asJSON {
 				return a.json(ok.Record())
@@ -151,11 +135,11 @@ releases. Push the tag that is printed; servers look for it.`,
 			}
 			k, err := approval.LoadSigningKey(key)
 			if err != nil {
-				return a.unverified(err)
+				return err
 			}
-			c, err := f.candidate(cmd.Context(), a, t, rev)
+			c, err := f.candidate(cmd.Context(), t, rev)
 			if err != nil {
-				return a.unverified(err)
+				return err
 			}
 			by := approval.Author{Dir: f.repo, Key: k, Ident: gitrepo.Ident{Name: name, Email: email, When: a.now()}}
 			write := by.Approve
@@ -164,7 +148,7 @@ releases. Push the tag that is printed; servers look for it.`,
 			}
 			tag, err := write(c, t)
 			if err != nil {
-				return a.unverified(err)
+				return err
 			}
 			_, err = fmt.Fprintf(a.out, "signed %s\nnext: git push origin refs/tags/%s\n", tag.Name, tag.Name)
 			return err
@@ -193,30 +177,30 @@ func (a *app) rollbackCmd() *cobra.Command {
 			}
 			repo, err := gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
 			if err != nil {
-				return a.unverified(err)
+				return err
 			}
 			snap, err := repo.Fetch(cmd.Context())
 			if err != nil {
-				return a.unverified(err)
+				return err
 			}
 			to, err := gitrepo.Resolve(f.repo, args[0])
 			if err != nil {
-				return a.unverified(err)
+				return err
 			}
 			leave := snap.Head()
 			if from != "" {
 				if leave, err = gitrepo.Resolve(f.repo, from); err != nil {
-					return a.unverified(err)
+					return err
 				}
 			}
 			k, err := approval.LoadSigningKey(key)
 			if err != nil {
-				return a.unverified(err)
+				return err
 			}
 			by := approval.Author{Dir: f.repo, Key: k, Ident: gitrepo.Ident{Name: name, Email: email, When: a.now()}}
 			tag, err := by.RollBack(snap, t, approval.RollbackMessage{Repository: t.Repository, Environment: f.env, From: leave, To: to, Reason: reason})
 			if err != nil {
-				return a.unverified(err)
+				return err
 			}
 			_, err = fmt.Fprintf(a.out, "signed %s: %.12s is to be served instead of %.12s\nnext: git push origin refs/tags/%s\n", tag.Name, to, leave, tag.Name)
 			return err

@@ -7,7 +7,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -63,33 +62,6 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	return int(a.report(err))
-}
-
-// report tells an error on stderr and gives its code.
-func (a *app) report(err error) diag.ExitCode {
-	if err == nil {
-		return diag.ExitOK
-	}
-	var f *failure
-	if errors.As(err, &f) {
-		if f.text != "" {
-			fmt.Fprintln(a.err, "error:", f.text)
-		}
-		return f.code
-	}
-	var l *diag.ListError
-	if errors.As(err, &l) {
-		if rerr := diag.Render(a.err, diag.Text, l.List, diag.Options{Color: a.color}); rerr != nil {
-			fmt.Fprintln(a.err, "error:", rerr)
-		}
-		return diag.ExitInvalid
-	}
-	if errors.Is(err, context.Canceled) {
-		fmt.Fprintln(a.err, "interrupted")
-		return diag.ExitFailure
-	}
-	fmt.Fprintln(a.err, "error:", err)
-	return diag.ExitFailure
 }
 
 // colorful reports whether w is a terminal that wants colour.

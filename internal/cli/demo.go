@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"os/signal"
+	"syscall"
+
 	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/internal/demo"
+	"meshc.dev/meshc/internal/diag"
 )
 
 func (a *app) demoCmd() *cobra.Command {
@@ -15,7 +19,11 @@ commits and a server that serves only what was approved. Each step prints its co
 and what was measured. It ends by itself and leaves nothing behind; so does Ctrl-C.`,
 		Example: "  meshc demo\n  meshc demo --keep",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return demo.Run(cmd.Context(), o)
+			// A closed terminal or a reader that goes away (| head) must not leave
+			// Envoys behind either.
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP, syscall.SIGPIPE)
+			defer stop()
+			return demo.Run(ctx, o)
 		},
 	}
 	fl := cmd.Flags()
@@ -23,5 +31,26 @@ and what was measured. It ends by itself and leaves nothing behind; so does Ctrl
 	fl.BoolVar(&o.Fast, "fast", false, "count over fewer requests")
 	fl.StringVar(&o.Envoy, "envoy-path", "", "use this Envoy (default: on PATH, in the cache, or fetched)")
 	fl.StringVar(&o.Agent, "agent-path", "", "use this meshc-agent (default: beside meshc, on PATH, or built)")
+	cmd.AddCommand(demoSignCmd())
+	return cmd
+}
+
+// demoSignCmd is what Git calls in the demo on a machine without ssh-keygen, with
+// ssh-keygen's flags.
+func demoSignCmd() *cobra.Command {
+	var action, namespace, key string
+	cmd := &cobra.Command{
+		Use: "sign", Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if action != "sign" {
+				return fail(diag.ExitFailure, "-Y %q is not done here; install ssh-keygen", action)
+			}
+			return demo.SignFile(namespace, key, args[0])
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVarP(&action, "action", "Y", "", "")
+	fl.StringVarP(&namespace, "namespace", "n", "git", "")
+	fl.StringVarP(&key, "file", "f", "", "")
 	return cmd
 }

@@ -145,10 +145,7 @@ func (a *app) problems(format string, ds diag.List) error {
 			return err
 		}
 	}
-	if ds.HasErrors() {
-		return quiet(diag.ExitInvalid)
-	}
-	return nil
+	return quiet(exitOf(ds))
 }
 
 // cache is the user's folder of evaluated packages, nil if there is no such place.

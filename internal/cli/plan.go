@@ -115,7 +115,7 @@ func (a *app) planBase(f planFlags, dir string, at time.Time, after *compiler.Pr
 	}
 	hash, err := gitrepo.Resolve(dir, f.base)
 	if err != nil {
-		return nil, nil, a.unverified(err)
+		return nil, nil, err
 	}
 	if f.expect != "" && f.expect != hash {
 		return nil, nil, fail(diag.ExitStale, "base %s is %.12s, not %.12s as expected: plan again", f.base, hash, f.expect)
@@ -123,7 +123,7 @@ func (a *app) planBase(f planFlags, dir string, at time.Time, after *compiler.Pr
 	base := intentFlags{env: f.env, rev: hash}
 	fsys, _, err := base.openCommit(dir, at)
 	if err != nil {
-		return nil, nil, a.unverified(err)
+		return nil, nil, err
 	}
 	p, ds := compiler.Load(fsys, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
 	if ds.HasErrors() {
@@ -227,7 +227,7 @@ func (a *app) canICmd() *cobra.Command {
 			if asJSON {
 				err = a.json(ans)
 			} else {
-				err = a.tellCan(ans, p)
+				a.tellCan(ans, p)
 			}
 			if err == nil && ans.Can == "no" {
 				return quiet(diag.ExitInvalid)
@@ -249,7 +249,7 @@ func (a *app) canICmd() *cobra.Command {
 	return cmd
 }
 
-func (a *app) tellCan(ans compiler.CanAnswer, p *compiler.Program) error {
+func (a *app) tellCan(ans compiler.CanAnswer, p *compiler.Program) {
 	fmt.Fprintln(a.out, ans.Can)
 	for _, e := range ans.Set {
 		fmt.Fprintf(a.out, "  %s\n", e.Text)
@@ -262,5 +262,4 @@ func (a *app) tellCan(ans compiler.CanAnswer, p *compiler.Program) error {
 			fmt.Fprintf(a.out, "  because of %s at %s\n", o, p.Position(string(o)))
 		}
 	}
-	return nil
 }

@@ -61,7 +61,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	}
 	repo, err := gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: f.allowFile}})
 	if err != nil {
-		return a.unverified(err)
+		return err
 	}
 	argv0, err := self()
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,6 +22,7 @@ type repo struct {
 	git          string
 	work, origin string
 	keys         string // folder with a private key for each person
+	signer       string // program that signs instead of ssh-keygen; empty = ssh-keygen
 }
 
 // The people of the story. Nobody is the author who does not sign.
@@ -36,11 +36,8 @@ const (
 const gitLimit = time.Minute
 
 // newRepo makes keys, the bare repository and an empty clone of it.
-func newRepo(ctx context.Context, git, dir string) (*repo, map[string]string, error) {
-	r := &repo{git: git, work: filepath.Join(dir, "mesh"), origin: filepath.Join(dir, "origin.git"), keys: filepath.Join(dir, "keys")}
-	if _, err := exec.LookPath("ssh-keygen"); err != nil {
-		return nil, nil, errors.New("the demo signs commits with Git and SSH keys, and Git needs ssh-keygen for that: install OpenSSH's client and try again")
-	}
+func newRepo(ctx context.Context, git, signer, dir string) (*repo, map[string]string, error) {
+	r := &repo{git: git, signer: signer, work: filepath.Join(dir, "mesh"), origin: filepath.Join(dir, "origin.git"), keys: filepath.Join(dir, "keys")}
 	for _, d := range []string{r.work, r.keys} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, nil, fmt.Errorf("making the repository: %w", err)
@@ -106,7 +103,29 @@ func (r *repo) run(ctx context.Context, args ...string) (string, error) {
 
 // as are the settings of one person, without and with a signature.
 func (r *repo) as(who string) []string {
-	return []string{"-c", "user.name=" + who, "-c", "user.email=" + who + "@bookinfo.example", "-c", "gpg.format=ssh", "-c", "user.signingkey=" + r.key(who)}
+	s := []string{"-c", "user.name=" + who, "-c", "user.email=" + who + "@bookinfo.example", "-c", "gpg.format=ssh", "-c", "user.signingkey=" + r.key(who)}
+	if r.signer != "" {
+		s = append(s, "-c", "gpg.ssh.program="+r.signer)
+	}
+	return s
+}
+
+// findSigner returns "" if Git can sign with ssh-keygen, else a small program in
+// dir that calls meshc for it: a fresh machine may have Git without OpenSSH.
+func findSigner(meshc, dir string) (string, error) {
+	if _, err := exec.LookPath("ssh-keygen"); err == nil {
+		return "", nil
+	}
+	return ownSigner(meshc, dir)
+}
+
+func ownSigner(meshc, dir string) (string, error) {
+	path := filepath.Join(dir, "ssh-sign")
+	text := "#!/bin/sh\nexec '" + strings.ReplaceAll(meshc, "'", `'\''`) + "' demo sign \"$@\"\n"
+	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+		return "", fmt.Errorf("writing the program that signs: %w", err)
+	}
+	return path, nil
 }
 
 // commit commits everything in the clone and returns the commit's hash.

@@ -103,7 +103,11 @@ func firstRelease(ctx context.Context, w *World) (string, error) {
 // setUpRepository makes the first commit: the example with all traffic on v1.
 func (w *World) setUpRepository(ctx context.Context) (err error) {
 	var public map[string]string
-	if w.repo, public, err = newRepo(ctx, w.git, w.dir); err != nil {
+	signer, err := findSigner(w.tools.meshc, w.dir)
+	if err != nil {
+		return err
+	}
+	if w.repo, public, err = newRepo(ctx, w.git, signer, w.dir); err != nil {
 		return err
 	}
 	if w.shift, err = writeIntent(w.repo.work); err != nil {
@@ -177,7 +181,11 @@ func pullRequest(ctx context.Context, w *World) (string, error) {
 	if !strings.Contains(r.stdout, "reviews") {
 		return "", errors.New("the plan does not mention reviews")
 	}
-	return "the plan names the change before anything has moved: " + w.quietCount(ctx), nil
+	c := Ask(ctx, w.page(nil), 100)
+	if c.Failed() > 0 || c.Version["v1"] != 100 {
+		return "", fmt.Errorf("a branch took effect: %s", c)
+	}
+	return "the plan is only a plan; visitors still get: " + c.String(), nil
 }
 
 // onlyChanges leaves out a diff's headers.
@@ -190,8 +198,6 @@ func onlyChanges(diff string) string {
 	}
 	return strings.Join(out, "\n")
 }
-
-func (w *World) quietCount(ctx context.Context) string { return Ask(ctx, w.page(nil), 100).String() }
 
 func canary(ctx context.Context, w *World) (string, error) {
 	before := w.load.Counts()
@@ -271,7 +277,12 @@ func noGrant(ctx context.Context, w *World) (string, error) {
 	if ok.Failed() > 0 {
 		return "", fmt.Errorf("reviews may ask ratings: %s", ok)
 	}
-	return fmt.Sprintf("report → ratings: status %d (%s)\nreviews v2 → ratings, for the page: %s", r.Status, r.Error, ok), nil
+	plain := Ask(ctx, Request{URL: "http://" + w.port(21131) + "/ratings/0"}, 1)
+	if len(plain.Status) > 0 {
+		return "", fmt.Errorf("the proxy of ratings answered someone without a certificate: %s", plain)
+	}
+	return fmt.Sprintf("report → ratings: status %d (%s)\nreviews v2 → ratings, for the page: %s\nplain HTTP to the port of ratings' proxy, without a certificate: %s",
+		r.Status, r.Error, ok, plain), nil
 }
 
 func unsigned(ctx context.Context, w *World) (string, error) {

@@ -163,7 +163,7 @@ func (w *World) meshcWant(ctx context.Context, want, lines int, args ...string) 
 		return r, err
 	}
 	if lines >= 0 {
-		w.out.output(strings.TrimRight(r.stdout, "\n")+"\n"+r.stderr, lines)
+		w.out.output(strings.TrimLeft(strings.TrimRight(r.stdout, "\n")+"\n"+r.stderr, "\n"), lines)
 	}
 	w.out.exit(r.code, r.took)
 	if r.code != want {
@@ -241,8 +241,8 @@ func stopAll(children []*child.Child) {
 // wait keeps everything running until ctx ends.
 func (w *World) wait(ctx context.Context) {
 	w.out.say("\nStill running, until Ctrl-C:")
-	w.out.say("  page      http://%s/productpage (send Host: bookinfo.example; sign in as jason)", w.port(21080))
-	w.out.say("            curl -H 'Host: bookinfo.example' http://%s/productpage", w.port(21080))
+	w.out.say("  page      http://localhost:%d/productpage (sign in as jason to be a tester)", 21080+w.shift)
+	w.out.say("  as JSON   curl -H 'Host: bookinfo.example' http://%s/api/v1/products/0", w.port(21080))
 	w.out.say("  metrics   http://%s/metrics", w.http)
 	w.out.say("  folder    %s (mesh/ is the repository, logs/ the logs, trust.yaml who may approve)", w.dir)
 	w.out.say("  status    cd %s && %s status --state server", w.dir, w.tools.meshc)

@@ -16,7 +16,7 @@ func TestChildDiesWithParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, w := io.Pipe()
-	cmd := exec.CommandContext(t.Context(), self(t), Word, arg)
+	cmd := exec.CommandContext(t.Context(), child, Word, arg)
 	var errs bytes.Buffer
 	cmd.Stdin, cmd.Stderr = r, &errs
 	if err := cmd.Start(); err != nil {

@@ -1,13 +1,12 @@
 package sandbox
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -15,81 +14,24 @@ import (
 	"meshc.dev/meshc/internal/diag"
 )
 
+// child is the program that the tests start.
+var child string
+
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == Word {
-		os.Exit(Main(os.Args[2:], behave))
-	}
-	os.Exit(m.Run())
-}
-
-// behave is a child that does what its request says.
-func behave(in []byte, progress func(string, bool)) ([]byte, error) {
-	progress("done", true)
-	progress("done", false)
-	progress("a/b \"c\"\n", true)
-	word, arg, _ := strings.Cut(string(in), " ")
-	switch word {
-	case "echo":
-		return []byte(arg), nil
-	case "refuse":
-		return nil, errors.New(arg)
-	case "panic":
-		panic(arg)
-	case "exit":
-		os.Exit(7)
-	case "env":
-		return fmt.Appendf(nil, "%q", os.Environ()), nil
-	case "big":
-		return bytes.Repeat([]byte("x"), 3<<20), nil
-	case "spin":
-		for i := 0; ; i++ {
-			runtime.KeepAlive(i)
-		}
-	case "sleep":
-		select {}
-	case "eat":
-		var all [][]byte
-		for {
-			b := make([]byte, 1<<20)
-			for i := range b {
-				b[i] = byte(i)
-			}
-			all = append(all, b)
-			runtime.KeepAlive(all)
-		}
-	case "gulp":
-		b := make([]byte, 4<<30)
-		for i := 0; i < len(b); i += 4096 {
-			b[i] = 1
-		}
-		return b[:1], nil
-	case "chatter":
-		for range 2000 {
-			fmt.Fprintln(os.Stderr, strings.Repeat("noise ", 5000))
-		}
-		return []byte("fine"), nil
-	case "open":
-		return nil, openMany(arg)
-	}
-	return nil, fmt.Errorf("unknown request %q", word)
-}
-
-func openMany(path string) error {
-	for range 200 {
-		if _, err := os.Open(path); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func self(t *testing.T) string {
-	t.Helper()
-	exe, err := os.Executable()
+	dir, err := os.MkdirTemp("", "meshc-sandbox-")
 	if err != nil {
-		t.Fatal(err)
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	return exe
+	child = filepath.Join(dir, "child")
+	build := exec.Command("go", "build", "-o", child, "./testdata/child")
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	code := 1
+	if build.Run() == nil {
+		code = m.Run()
+	}
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
 }
 
 func small() Limits {
@@ -118,7 +60,7 @@ func TestRun(t *testing.T) {
 		{"spin", func(l *Limits) { l.Wall = time.Second }, Time, "longer than 1s", diag.CodeTimeLimit, false},
 		{"eat", nil, Memory, "more than 256 MiB", diag.CodeMemoryLimit, false},
 		{"gulp", nil, Memory, "more than 256 MiB", diag.CodeMemoryLimit, false},
-		{"open " + os.Args[0], nil, Refused, "too many open files", diag.CodeSandbox, true},
+		{"open /dev/null", nil, Refused, "too many open files", diag.CodeSandbox, true},
 		{"echo " + strings.Repeat("x", 1<<20), nil, Failed, "larger than", diag.CodeSandbox, false},
 	}
 	for _, c := range cases {
@@ -131,7 +73,7 @@ func TestRun(t *testing.T) {
 			if c.limits != nil {
 				c.limits(&l)
 			}
-			out, err := Run(t.Context(), l, self(t), strings.NewReader(c.request))
+			out, err := Run(t.Context(), l, child, strings.NewReader(c.request))
 			if c.kind == "" {
 				if err != nil || string(out) != c.want {
 					t.Errorf("got %q, %v", out, err)
@@ -153,7 +95,7 @@ func TestRun(t *testing.T) {
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	_, err := Run(ctx, small(), self(t), strings.NewReader("spin"))
+	_, err := Run(ctx, small(), child, strings.NewReader("spin"))
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
@@ -168,10 +110,10 @@ func TestNoProgram(t *testing.T) {
 }
 
 func TestWorkerByHand(t *testing.T) {
-	if code := Main(nil, behave); code != exitSetup {
+	if code := Main(nil, nil); code != exitSetup {
 		t.Errorf("without limits: exit %d", code)
 	}
-	if code := Main([]string{"{"}, behave); code != exitSetup {
+	if code := Main([]string{"{"}, nil); code != exitSetup {
 		t.Errorf("with broken limits: exit %d", code)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +23,17 @@ func TestMain(m *testing.M) {
 		os.Exit(sandbox.Main(os.Args[2:], evaluateTree))
 	}
 	os.Exit(m.Run())
+}
+
+// worker builds this test binary without the race detector, whose own memory would
+// hit the limits.
+func worker(t *testing.T) string {
+	t.Helper()
+	exe := filepath.Join(t.TempDir(), "worker")
+	if out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", exe, ".").CombinedOutput(); err != nil {
+		t.Fatalf("building the worker: %v\n%s", err, out)
+	}
+	return exe
 }
 
 // answer is what the worker gives: problems, or the evaluated packages.
@@ -101,12 +114,9 @@ func TestBombs(t *testing.T) {
 		{"harmless exponent", "mesh: owner: \"\\(1e1000000000 + 1)\"\n"},
 		{"parentheses", "mesh: owner: " + strings.Repeat("(", 200000) + "\n"},
 		{"braces", "mesh: " + strings.Repeat("{a:", 100000) + "\n"},
-		{"wide output", "mesh: test: {for i in list.Range(0, 400, 1) {\"\\(strings.Repeat(\"x\", 100000))\\(i)\": {request: to: \"x\", expect: {}}}}\n"},
+		{"wide output", "mesh: test: {for i in list.Range(0, 345, 1) {\"\\(strings.Repeat(\"x\", 100000))\\(i)\": {request: to: \"x\", expect: {}}}}\n"},
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	exe := worker(t)
 	for _, b := range bombs {
 		t.Run(b.name, func(t *testing.T) { explode(t, exe, b.text, strings.HasPrefix(b.name, "harmless")) })
 	}
@@ -144,7 +154,8 @@ func explode(t *testing.T, exe, text string, harmless bool) {
 	if errors.As(err, &e) {
 		d := e.Diagnostic()
 		t.Logf("%v: %v", took.Round(time.Millisecond), d)
-		if named := strings.Contains(d.Text, `package "bomb"`); d.Code == diag.CodeSandbox || !named && d.Code != diag.CodeOutputLimit {
+		// Encoding the answer belongs to no single package.
+		if named := strings.Contains(d.Text, `package "bomb"`); d.Code == diag.CodeSandbox || !named && len(e.Subjects) > 0 {
 			t.Errorf("not a clear limit: %v", d)
 		}
 		return

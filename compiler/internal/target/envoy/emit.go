@@ -129,10 +129,12 @@ func (e *emitter) get(key string, build func(*entry)) *entry {
 	}
 	e.run.mu.Unlock()
 	n.once.Do(func() {
-		outer := e.asked
-		if outer != nil {
-			e.asked = asked{}
+		if e.asked == nil {
+			build(n)
+			return
 		}
+		outer := e.asked
+		e.asked = asked{}
 		build(n)
 		n.asked, e.asked = e.asked, outer
 	})

@@ -1,0 +1,198 @@
+package compiler
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/feature/catalog"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Resource is one Envoy resource of a release, with its type, digest and JSON.
+type Resource = envoy.Resource
+
+// Resources returns the distinct Envoy resources of a release; with classes, of
+// these classes only.
+func Resources(r release.Release, classes ...release.Class) ([]Resource, error) {
+	var arts []release.Artifact
+	for _, p := range r.Paths() {
+		if !strings.HasPrefix(p, "envoy/") {
+			continue
+		}
+		blob := strings.HasPrefix(p, release.BlobPath(""))
+		if !blob && len(classes) > 0 && !slices.ContainsFunc(classes, func(c release.Class) bool { return release.SnapshotPath(c) == p }) {
+			continue
+		}
+		b, _ := r.Artifact(p)
+		arts = append(arts, release.Artifact{Path: p, Bytes: b})
+	}
+	return envoy.Resources(arts)
+}
+
+// Bootstrap renders resources as one static bootstrap in JSON, any subset and
+// none included, for Envoy's validate mode: listeners that repeat an address get
+// another one, and no Envoy with it would reach anybody.
+func Bootstrap(rs []Resource) ([]byte, error) { return envoy.StaticBootstrap(rs) }
+
+// Door is where a request enters a rehearsal: a listener of a proxy class.
+type Door struct {
+	Class    release.Class
+	Listener string
+	// TCP says that the door takes bytes, not requests.
+	TCP bool
+}
+
+// Rehearsal is a mesh prepared to be tried on one host.
+type Rehearsal struct {
+	// Release has the classes with explicit capture. Its addresses only tell
+	// listeners apart: who runs it puts others in.
+	Release release.Release
+	// TrustDomain of all identities.
+	TrustDomain string
+	// Doors has one entry for each request, in the order of the requests.
+	Doors []Door
+}
+
+// Nobody is the class of callers without identity in a rehearsal. Its clusters
+// must lose their TLS, for there is no certificate for it.
+func Nobody() release.Class {
+	return release.Class{Role: release.Sidecar, Namespace: callerName, Account: callerName}
+}
+
+// callerName can be no name of an intent.
+const callerName = "!caller"
+
+// Rehearse compiles the mesh once more for one host, whatever its capture: every
+// caller of the requests gets a workload of its identity that calls the request's
+// destination and nothing else. Routes, access and clusters are those of the
+// release; listeners are those of explicit capture, and addresses are made up.
+func (p *Program) Rehearse(rs []Request) (Rehearsal, error) {
+	m := p.onOneHost()
+	out := Rehearsal{TrustDomain: m.TrustDomain}
+	callers := cast{mesh: m, by: map[string]*model.Service{}, local: map[string]uint32{}}
+	for _, r := range rs {
+		d, err := p.door(r, &callers)
+		if err != nil {
+			return out, err
+		}
+		out.Doors = append(out.Doors, d)
+	}
+	slices.SortFunc(m.Services, func(a, b *model.Service) int { return strings.Compare(a.ID, b.ID) })
+	arts, _, ds := envoy.Emit(m.Build(), catalog.Envoy(), envoy.Profile{Locate: p.Position})
+	if err := ds.Err(); err != nil {
+		return out, err
+	}
+	var err error
+	out.Release, err = release.Seal(arts, p.inputs, nil)
+	return out, err
+}
+
+// onOneHost is the mesh with explicit capture, a host name of its own for every
+// version, and no calls.
+func (p *Program) onOneHost() *model.Mesh {
+	m := &model.Mesh{TrustDomain: p.mesh.TrustDomain, Environment: p.mesh.Environment, Capture: model.Explicit,
+		Gateways: p.mesh.Gateways, Externals: p.mesh.Externals}
+	host := 0
+	for _, s := range p.mesh.Services {
+		s := *s
+		s.Calls, s.Versions = nil, slices.Clone(s.Versions)
+		for i := range s.Versions {
+			host++
+			v := &s.Versions[i]
+			v.Host, v.Port, v.Locals = fmt.Sprintf("127.%d.%d.%d", host>>16&255, host>>8&255, host&255), 0, nil
+			v.Endpoints = model.Endpoints{}
+		}
+		m.Services = append(m.Services, &s)
+	}
+	return m
+}
+
+// cast is the callers of a rehearsal.
+type cast struct {
+	mesh  *model.Mesh
+	by    map[string]*model.Service // by identity
+	local map[string]uint32         // by destination
+}
+
+// call lets the caller of that class call a service's port.
+func (c *cast) call(class release.Class, to, port string) {
+	s := c.by[class.String()]
+	if s == nil {
+		s = &model.Service{ID: class.Namespace + "/" + callerName + class.Account, Namespace: class.Namespace, Name: callerName + class.Account,
+			Versions: []model.Version{{Name: "default", Account: class.Account}}}
+		c.by[class.String()], c.mesh.Services = s, append(c.mesh.Services, s)
+	}
+	k := model.Call{To: to, Port: port}
+	key := to + "/" + port
+	if c.local[key] == 0 {
+		c.local[key] = uint32(len(c.local) + 1)
+	}
+	k.Local = c.local[key]
+	if !slices.Contains(s.Calls, k) {
+		s.Calls = append(s.Calls, k)
+	}
+}
+
+func (p *Program) door(r Request, c *cast) (Door, error) {
+	if name, ok := strings.CutPrefix(r.To, "gateway/"); ok {
+		g, err := p.gateway(name, r.Namespace)
+		if err != nil {
+			return Door{}, err
+		}
+		return Door{Class: g.Class(), Listener: model.GatewayName(g.ID)}, nil
+	}
+	s, err := p.service(r.To, r.Namespace)
+	if err != nil {
+		return Door{}, err
+	}
+	name := r.Port
+	if name == "" {
+		name = s.Ports[0].Name
+	}
+	port, ok := s.Port(name)
+	if !ok {
+		return Door{}, fmt.Errorf("service %q has no port %q", s.ID, name)
+	}
+	id, err := p.identity(r.From, r.Namespace)
+	if err != nil {
+		return Door{}, err
+	}
+	class := Nobody()
+	if id != "" {
+		ns, sa, ok := strings.Cut(strings.TrimPrefix(id, "spiffe://"+p.mesh.TrustDomain+"/ns/"), "/sa/")
+		if !ok || strings.Contains(ns+sa, "/") {
+			return Door{}, fmt.Errorf("caller %q is no workload of the trust domain %q, so that no proxy can stand for it", id, p.mesh.TrustDomain)
+		}
+		class = release.Class{Role: release.Sidecar, Namespace: ns, Account: sa}
+	}
+	c.call(class, s.ID, port.Name)
+	return Door{Class: class, Listener: model.OutboundName(s.ID, port.Name), TCP: !port.Protocol.IsHTTP()}, nil
+}
+
+// Test is one `test:` block of the intent as a request.
+type Test struct {
+	Name    string
+	Pos     diag.Pos
+	Request Request
+}
+
+// Tests returns the requests of all `test:` blocks, in the order of Test's results.
+func (p *Program) Tests() []Test {
+	out := make([]Test, 0, len(p.result.Tests))
+	for _, t := range p.result.Tests {
+		r := Request{From: t.From, To: t.To, Port: t.Port, Host: t.Host, Method: t.Method, Path: t.Path}
+		if t.Gateway {
+			r.To = "gateway/" + t.To
+		}
+		for name, v := range t.Headers {
+			r.Headers = append(r.Headers, Header{Name: name, Value: v})
+		}
+		slices.SortFunc(r.Headers, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
+		out = append(out, Test{Name: t.Name, Pos: t.Pos, Request: r})
+	}
+	return out
+}

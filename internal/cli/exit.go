@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"meshc.dev/meshc/internal/diag"
+)
+
+// diagnosed is an error that carries a problem a user can fix.
+type diagnosed interface{ Diagnostic() diag.Diagnostic }
+
+// report tells an error on stderr and gives the code of the process.
+func (a *app) report(err error) diag.ExitCode {
+	if err == nil {
+		return diag.ExitOK
+	}
+	var f *failure
+	if errors.As(err, &f) {
+		if f.text != "" {
+			fmt.Fprintln(a.err, "error:", f.text)
+		}
+		return f.code
+	}
+	if ds := findings(err); len(ds) > 0 {
+		if rerr := diag.Render(a.err, diag.Text, ds, diag.Options{Color: a.color}); rerr != nil {
+			fmt.Fprintln(a.err, "error:", rerr)
+		}
+		return exitOf(ds)
+	}
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(a.err, "interrupted")
+		return diag.ExitFailure
+	}
+	fmt.Fprintln(a.err, "error:", err)
+	return diag.ExitFailure
+}
+
+// findings are the problems that an error carries, nil if it carries none.
+func findings(err error) diag.List {
+	var l *diag.ListError
+	if errors.As(err, &l) {
+		return l.List
+	}
+	var d diagnosed
+	if errors.As(err, &d) {
+		return diag.List{d.Diagnostic()}
+	}
+	return nil
+}
+
+// exitOf joins the codes of all errors in the list.
+func exitOf(ds diag.List) diag.ExitCode {
+	var codes []diag.ExitCode
+	for _, d := range ds {
+		if d.IsError() {
+			codes = append(codes, exitOfCode(d.Code))
+		}
+	}
+	return diag.Exit(codes...)
+}
+
+// exitOfCode says what a problem means for a script: a limit that was hit is no
+// verdict, what is not there is no statement about the intent, and evidence that
+// does not hold is neither.
+func exitOfCode(c diag.Code) diag.ExitCode {
+	switch c {
+	case diag.CodeMemoryLimit, diag.CodeTimeLimit, diag.CodeOutputLimit:
+		return diag.ExitBudget
+	case diag.CodeSandbox, diag.CodeGitSource, diag.CodeGitMissing, diag.CodeGitFetch, diag.CodeSigningKey,
+		diag.CodeInternal:
+		return diag.ExitFailure
+	}
+	switch {
+	case c >= "MESH0530" && c < "MESH0540": // the trust policy, like any input
+		return diag.ExitInvalid
+	case c >= "MESH0500" && c < "MESH0600":
+		return diag.ExitStale
+	case c >= "MESH0320" && c < "MESH0330", c >= "MESH0600" && c < "MESH0700": // a missing Envoy; the server and its surroundings
+		return diag.ExitFailure
+	default:
+		return diag.ExitInvalid
+	}
+}

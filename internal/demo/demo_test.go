@@ -1,0 +1,183 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// build makes the two programs once for all tests.
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "meshc-demo-bin-")
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "./cmd/...")
+	cmd.Dir = filepath.Join("..", "..")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return dir, errors.New(string(out))
+	}
+	return dir, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, _ := build(); dir != "" {
+		_ = os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+func programs(t *testing.T) Options {
+	t.Helper()
+	dir, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Options{Meshc: filepath.Join(dir, "meshc"), Agent: filepath.Join(dir, "meshc-agent"), Fast: true}
+}
+
+// folder finds where a demo worked, from what it said.
+func folder(t *testing.T, said string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(said, "Everything is in ")
+	if !ok {
+		t.Fatalf("it does not say where it works:\n%s", said)
+	}
+	dir, _, _ := strings.Cut(rest, ";")
+	return dir
+}
+
+// leftovers fails the test if anything of a demo is still there: every program
+// that it starts has the demo's folder or one of its ports on its command line.
+func leftovers(t *testing.T, said string) {
+	t.Helper()
+	dir := folder(t, said)
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there (%v)", dir, err)
+	}
+	out, err := exec.Command("ps", "-A", "-o", "pid=,args=").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin, _ := build()
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, dir) || strings.Contains(line, bin) {
+			t.Errorf("left behind: %s", line)
+		}
+	}
+}
+
+func TestTheWholeStoryHoldsAndKeepWaits(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	g := &trigger{text: "Still running, until Ctrl-C", cancel: cancel}
+	o := programs(t)
+	o.Keep, o.Out = true, io.MultiWriter(g, testLog{t})
+	if err := Run(ctx, o); err != nil {
+		t.Fatal(err)
+	}
+	if ctx.Err() == nil {
+		t.Error("it ended although it was to be kept")
+	}
+	leftovers(t, g.buf.String())
+	if strings.Contains(g.buf.String(), "\x1b") {
+		t.Error("colour without having been asked for")
+	}
+}
+
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(p []byte) (int, error) {
+	l.t.Log(strings.TrimRight(string(p), "\n"))
+	return len(p), nil
+}
+
+// trigger cancels when the narration comes to a text.
+type trigger struct {
+	buf    bytes.Buffer
+	text   string
+	cancel context.CancelFunc
+}
+
+func (g *trigger) Write(p []byte) (int, error) {
+	n, err := g.buf.Write(p)
+	if strings.Contains(string(p), g.text) {
+		g.cancel()
+	}
+	return n, err
+}
+
+func TestAnInterruptLeavesNothingBehind(t *testing.T) {
+	for _, moment := range []string{"Everything is in", "meshc serve", "meshc-agent --server", "… and the same", "meshc wait", "2/10", "kill -KILL"} {
+		t.Run(moment, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			g := &trigger{text: moment, cancel: cancel}
+			o := programs(t)
+			o.Out = g
+			if err := Run(ctx, o); !errors.Is(err, context.Canceled) {
+				t.Errorf("ended with %v", err)
+			}
+			leftovers(t, g.buf.String())
+		})
+	}
+}
+
+func TestCommitsAreSignedWithoutOpenSSH(t *testing.T) {
+	dir := t.TempDir()
+	signer, err := ownSigner(programs(t).Meshc, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, public, err := newRepo(t.Context(), "git", signer, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(r.work, "a"), []byte("1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.commit(t.Context(), alice, true, "first"); err != nil {
+		t.Fatal(err)
+	}
+	// The real ssh-keygen has the last word.
+	allowed := filepath.Join(dir, "allowed")
+	if err := os.WriteFile(allowed, []byte("alice@bookinfo.example "+public[alice]+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.run(t.Context(), "-c", "gpg.format=ssh", "-c", "gpg.ssh.allowedSignersFile="+allowed, "verify-commit", "HEAD"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCountsTellWhatChangedSince(t *testing.T) {
+	a := newCounts()
+	a.Total, a.Status[200], a.Version["v1"] = 10, 10, 10
+	b := newCounts()
+	b.Total, b.Status[200], b.Status[503], b.Version["v1"], b.Version["v3"], b.FirstBad = 15, 13, 1, 11, 2, "12:00 status 503"
+	b.Errors["EOF"] = 1
+	d := b.Since(a)
+	if got, want := d.String(), "5 requests, 3 × status 200, 1 × status 503, 1 × reviews v1 (33.3 %), 2 × reviews v3 (66.7 %), 1 × EOF"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if d.Failed() != 2 || d.FirstBad == "" || a.Since(a).Failed() != 0 {
+		t.Errorf("failed %d, first %q", d.Failed(), d.FirstBad)
+	}
+}
+
+func TestPortsMoveTogether(t *testing.T) {
+	if got := movePorts("environments/local/a.cue", `address: "127.0.0.1:21101", appPort: 21201`, 500); got != `address: "127.0.0.1:21601", appPort: 21701` {
+		t.Error(got)
+	}
+	if got := movePorts("edge/edge.cue", "21080", 500); got != "21080" {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,114 @@
+package rehearsal
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// loopback is the only address that anything here listens on.
+const loopback = "127.0.0.1"
+
+// patience bounds every wait for a peer.
+const patience = 20 * time.Second
+
+// Seen is a request as the destination saw it.
+type Seen struct {
+	// Target is the destination: "namespace/service/port/version", or "external/namespace/name/port".
+	Target string `json:"target"`
+	Method string `json:"method,omitempty"`
+	// Path is the request's target as it came, with its query.
+	Path string `json:"path,omitempty"`
+	Host string `json:"host,omitempty"`
+	// Headers has the lines of each header, by lower-case name.
+	Headers map[string][]string `json:"headers,omitempty"`
+}
+
+// AppHeaders are what every application answers with, for the edits of responses
+// to work on. The second name stands on two lines.
+func AppHeaders() map[string][]string {
+	return map[string][]string{"x-app": {"one"}, "x-app-two": {"first", "second"}}
+}
+
+// app is the application of one destination.
+type app struct {
+	addr  string
+	close func()
+}
+
+// serveHTTP answers HTTP/1.1 and HTTP/2 without TLS.
+func serveHTTP(ctx context.Context, target string) (app, error) {
+	l, err := listen(ctx)
+	if err != nil {
+		return app{}, err
+	}
+	var both http.Protocols
+	both.SetHTTP1(true)
+	both.SetUnencryptedHTTP2(true)
+	s := &http.Server{Protocols: &both, ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen := Seen{Target: target, Method: r.Method, Path: r.RequestURI, Host: r.Host, Headers: map[string][]string{}}
+		for name, lines := range r.Header {
+			seen.Headers[strings.ToLower(name)] = lines
+		}
+		b, err := json.Marshal(seen)
+		if err != nil { // strings only: cannot be
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		for name, lines := range AppHeaders() {
+			for _, v := range lines {
+				w.Header().Add(name, v)
+			}
+		}
+		w.Header().Set(seenHeader, string(b)) // in a header: HEAD has no body
+	})}
+	go func() { _ = s.Serve(l) }()
+	return app{l.Addr().String(), func() { _ = s.Close() }}, nil
+}
+
+// seenHeader carries Seen back to the caller.
+const seenHeader = "x-rehearsal-seen"
+
+// serveTCP answers the first line of a connection with its Seen and closes.
+func serveTCP(ctx context.Context, target string) (app, error) {
+	l, err := listen(ctx)
+	if err != nil {
+		return app{}, err
+	}
+	b, err := json.Marshal(Seen{Target: target})
+	if err != nil {
+		return app{}, err
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err != nil {
+				continue
+			}
+			go func() {
+				defer c.Close()
+				if _, err := bufio.NewReader(c).ReadString('\n'); err == nil {
+					_, _ = c.Write(append(b, '\n'))
+				}
+			}()
+		}
+	}()
+	return app{l.Addr().String(), func() { _ = l.Close() }}, nil
+}
+
+func listen(ctx context.Context) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", loopback+":0")
+	if err != nil {
+		return nil, fmt.Errorf("listening for an application: %w", err)
+	}
+	return l, nil
+}

@@ -1,0 +1,125 @@
+package rehearsal
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"meshc.dev/meshc/compiler"
+)
+
+// Reply is what became of a request.
+type Reply struct {
+	// Status is 0 at a TCP door.
+	Status int
+	// Headers has the lines of each header, by lower-case name.
+	Headers map[string][]string
+	// Seen is what the destination saw, nil if a proxy answered or nobody did.
+	Seen *Seen
+	// Text is the beginning of the body.
+	Text string
+}
+
+// Ask sends one request to a door, byte for byte as r says: nothing is escaped,
+// joined or normalised. r.From and r.To are not read; the door stands for them. An
+// error means that there was no answer, which at a TCP door is a Reply without Seen.
+func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (Reply, error) {
+	addr, ok := s.doors[d]
+	if !ok {
+		return Reply{}, fmt.Errorf("the rehearsal has no door %q of %s", d.Listener, d.Class)
+	}
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return Reply{}, fmt.Errorf("connecting to %s: %w", d.Listener, err)
+	}
+	defer c.Close()
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return Reply{}, fmt.Errorf("asking %s: the context has no deadline", d.Listener)
+	}
+	if err := c.SetDeadline(deadline); err != nil {
+		return Reply{}, err
+	}
+	if d.TCP {
+		return askBytes(c), nil
+	}
+	method := orElse(r.Method, http.MethodGet)
+	if _, err := io.WriteString(c, request(method, r)); err != nil {
+		return Reply{}, fmt.Errorf("sending to %s: %w", d.Listener, err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
+	if err != nil {
+		return Reply{}, fmt.Errorf("reading the answer of %s: %w", d.Listener, err)
+	}
+	defer res.Body.Close()
+	return reply(res)
+}
+
+// Patience gives a request a deadline.
+func Patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, patience+10*time.Second)
+}
+
+func orElse(s, def string) string {
+	if s == "" {
+		return def
+	}
+	return s
+}
+
+// request is the request as bytes.
+func request(method string, r compiler.Request) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n", method, orElse(r.Path, "/"), orElse(r.Host, defaultHost))
+	for _, h := range r.Headers {
+		fmt.Fprintf(&b, "%s: %s\r\n", h.Name, h.Value)
+	}
+	if method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch {
+		b.WriteString("Content-Length: 0\r\n")
+	}
+	b.WriteString("\r\n")
+	return b.String()
+}
+
+// defaultHost is the host of a request that names none.
+const defaultHost = "rehearsal.invalid"
+
+func reply(res *http.Response) (Reply, error) {
+	out := Reply{Status: res.StatusCode, Headers: map[string][]string{}}
+	for name, lines := range res.Header {
+		out.Headers[strings.ToLower(name)] = lines
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, 1024))
+	if err != nil {
+		return out, fmt.Errorf("reading the body: %w", err)
+	}
+	out.Text = string(body)
+	if lines := out.Headers[seenHeader]; len(lines) > 0 {
+		out.Seen = &Seen{}
+		if err := json.Unmarshal([]byte(lines[0]), out.Seen); err != nil {
+			return out, fmt.Errorf("reading what the application saw: %w", err)
+		}
+	}
+	return out, nil
+}
+
+// askBytes greets an application that speaks TCP. A closed connection is an
+// answer, too.
+func askBytes(c net.Conn) Reply {
+	_, _ = io.WriteString(c, "hello\n")
+	line, err := bufio.NewReader(c).ReadBytes('\n')
+	if err != nil {
+		return Reply{}
+	}
+	seen := &Seen{}
+	if json.Unmarshal(line, seen) != nil {
+		return Reply{Text: string(line)}
+	}
+	return Reply{Seen: seen}
+}

@@ -1,0 +1,71 @@
+package rehearsal
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/ca"
+)
+
+// certificateTTL outlives every rehearsal.
+const certificateTTL = 2 * time.Hour
+
+// authority makes the identities of one rehearsal.
+type authority struct {
+	ca    *ca.Authority
+	roots string // PEM
+}
+
+func newAuthority(dir, trustDomain string, clock func() time.Time) (authority, error) {
+	a, err := ca.Open(dir, ca.Options{TrustDomain: trustDomain, TTL: certificateTTL, RootTTL: 24 * certificateTTL, Clock: clock})
+	if err != nil {
+		return authority{}, fmt.Errorf("making a throw-away authority: %w", err)
+	}
+	return authority{a, string(ca.EncodeCertificates(a.Bundle().X509Authorities()))}, nil
+}
+
+// secrets are the two static secrets of a class, by the names of the snapshot's
+// references. Nobody has none.
+func (a authority) secrets(c release.Class) ([]any, error) {
+	if c == compiler.Nobody() {
+		return nil, nil
+	}
+	id, err := spiffeid.FromString(c.SPIFFEID(a.ca.TrustDomain().Name()))
+	if err != nil {
+		return nil, fmt.Errorf("identity of %s: %w", c, err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := a.ca.Sign(csr, id, certificateTTL)
+	if err != nil {
+		return nil, fmt.Errorf("signing the certificate of %s: %w", c, err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return []any{
+		object{"name": "default", "tls_certificate": object{
+			"certificate_chain": inline(string(ca.EncodeCertificates(chain))),
+			"private_key":       inline(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))),
+		}},
+		object{"name": "ROOTCA", "validation_context": object{"trusted_ca": inline(a.roots)}},
+	}, nil
+}
+
+func inline(s string) object { return object{"inline_string": s} }

@@ -1,0 +1,156 @@
+package rehearsal
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/envoybin"
+)
+
+// parallel is how many Envoys are started at once.
+const parallel = 3
+
+// Stage is a running rehearsal. Its owner owes a Stop.
+type Stage struct {
+	dir       string
+	apps      []app
+	processes []*envoybin.Process
+	doors     map[compiler.Door]string // addresses
+}
+
+// Start runs what the doors of a rehearsal lead to and returns when every proxy
+// is live. clock dates the certificates. After an error nothing is left running.
+func Start(ctx context.Context, bin envoybin.Binary, r compiler.Rehearsal, clock func() time.Time) (*Stage, error) {
+	dir, err := os.MkdirTemp("", "meshc-") // short: a Unix socket's path has 104 bytes on some systems
+	if err != nil {
+		return nil, fmt.Errorf("starting a rehearsal: %w", err)
+	}
+	s := &Stage{dir: dir, doors: map[compiler.Door]string{}}
+	if err := s.start(ctx, bin, r, clock); err != nil {
+		s.Stop()
+		return nil, fmt.Errorf("starting a rehearsal: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehearsal, clock func() time.Time) error {
+	plot, err := cut(r)
+	if err != nil {
+		return err
+	}
+	ids, err := newAuthority(filepath.Join(s.dir, "ca"), r.TrustDomain, clock)
+	if err != nil {
+		return err
+	}
+	at := places{apps: map[string]string{}, sockets: map[string]string{}}
+	for i, name := range plot.inbound {
+		at.sockets[name] = filepath.Join(s.dir, strconv.Itoa(i)+".s")
+	}
+	for _, c := range plot.applications {
+		serve := serveHTTP
+		if c.tcp {
+			serve = serveTCP
+		}
+		a, err := serve(ctx, strings.TrimPrefix(c.name, localCluster))
+		if err != nil {
+			return err
+		}
+		s.apps, at.apps[c.name] = append(s.apps, a), a.addr
+	}
+	s.processes = make([]*envoybin.Process, len(plot.classes))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallel)
+	for i, class := range plot.classes {
+		g.Go(func() error {
+			secrets, err := ids.secrets(class)
+			if err != nil {
+				return err
+			}
+			boot, err := bootstrap(r.Release, class, at, secrets)
+			if err != nil {
+				return err
+			}
+			if err := gctx.Err(); err != nil {
+				return err
+			}
+			// The process lives longer than the group: ctx, not gctx.
+			s.processes[i], err = envoybin.Start(ctx, bin, boot, envoybin.StartOptions{Until: envoybin.UntilLive})
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return s.findDoors(ctx, plot.classes, r.Doors)
+}
+
+// findDoors asks the Envoys on which ports they listen.
+func (s *Stage) findDoors(ctx context.Context, classes []release.Class, doors []compiler.Door) error {
+	at := map[string]string{}
+	for i, class := range classes {
+		raw, err := s.processes[i].Admin(ctx, "/listeners?format=json")
+		if err != nil {
+			return err
+		}
+		var page struct {
+			Listeners []struct {
+				Name  string `json:"name"`
+				Local struct {
+					Socket struct {
+						Address string `json:"address"`
+						Port    int    `json:"port_value"`
+					} `json:"socket_address"`
+				} `json:"local_address"`
+			} `json:"listener_statuses"`
+		}
+		if err := json.Unmarshal(raw, &page); err != nil {
+			return fmt.Errorf("reading the listeners of %s: %w", class, err)
+		}
+		for _, l := range page.Listeners {
+			at[class.String()+" "+l.Name] = l.Local.Socket.Address + ":" + strconv.Itoa(l.Local.Socket.Port)
+		}
+	}
+	for _, d := range doors {
+		addr, ok := at[d.Class.String()+" "+d.Listener]
+		if !ok {
+			return fmt.Errorf("the proxy of %s does not listen at %q", d.Class, d.Listener)
+		}
+		s.doors[d] = addr
+	}
+	return nil
+}
+
+// Stop ends all proxies and applications and removes their files. Calling it
+// again is harmless.
+func (s *Stage) Stop() {
+	var g errgroup.Group
+	for _, p := range s.processes {
+		if p != nil {
+			g.Go(func() error { p.Stop(); return nil })
+		}
+	}
+	_ = g.Wait()
+	for _, a := range s.apps {
+		a.close()
+	}
+	_ = os.RemoveAll(s.dir)
+}
+
+// Logs is what the Envoys have logged: warnings and worse.
+func (s *Stage) Logs() string {
+	var b strings.Builder
+	for _, p := range s.processes {
+		b.WriteString(p.Log())
+	}
+	return b.String()
+}
