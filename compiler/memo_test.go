@@ -19,7 +19,6 @@ import (
 // world is intent that a test edits: what differs between versions is drawn.
 type world struct {
 	packages []pkg
-	capture  string
 	domain   string
 	gateway  bool
 }
