@@ -176,23 +176,21 @@ func (w *World) token(ctx context.Context, id string, tell bool) (map[string]str
 }
 
 // refused waits until the server has said in its log that it refuses a commit.
-func (w *World) refused(ctx context.Context, commit string) (string, error) {
-	var reason string
+func (w *World) refused(ctx context.Context, commit string) error {
 	_, err := w.eventually(ctx, "the server refuses "+commit[:12], func() (bool, error) {
 		b, err := os.ReadFile(w.logFile("serve"))
 		if err != nil {
 			return false, err
 		}
 		for line := range strings.Lines(string(b)) {
-			var entry struct{ Msg, Commit, Reason string }
+			var entry struct{ Msg, Commit string }
 			if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "commit refused" && entry.Commit == commit {
-				reason = entry.Reason
 				return true, nil
 			}
 		}
 		return false, nil
 	})
-	return reason, err
+	return err
 }
 
 // closed reports whether nobody listens at an address.

@@ -298,7 +298,7 @@ func unsigned(ctx context.Context, w *World) (string, error) {
 	if err := w.push(ctx, "main"); err != nil {
 		return "", err
 	}
-	if _, err := w.refused(ctx, bad); err != nil {
+	if err := w.refused(ctx, bad); err != nil {
 		return "", err
 	}
 	if _, err := w.meshcWant(ctx, 4, 8, "verify", "--repo", "mesh", "--trust", "trust.yaml"); err != nil {
@@ -356,7 +356,7 @@ func wrongSigner(ctx context.Context, w *World) (string, error) {
 	if err := w.push(ctx, "main"); err != nil {
 		return "", err
 	}
-	if _, err := w.refused(ctx, commit); err != nil {
+	if err := w.refused(ctx, commit); err != nil {
 		return "", err
 	}
 	if _, err := w.meshcWant(ctx, 4, 8, "verify", "--repo", "mesh", "--trust", "trust.yaml"); err != nil {

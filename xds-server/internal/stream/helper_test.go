@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -347,8 +346,6 @@ func (s *server) connect(t testing.TB, ids ...string) *grpc.ClientConn {
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
-
-func join(names []string) string { return strings.Join(names, " ") }
 
 func messages(ms ...proto.Message) []proto.Message { return ms }
 
