@@ -25,25 +25,20 @@ type application struct {
 // for them. Sidecars call nobody else in a rehearsal, so that this ends soon.
 func cut(r compiler.Rehearsal) (plot, error) {
 	var p plot
+	snaps, err := snapshots(r.Release)
+	if err != nil {
+		return p, err
+	}
 	host := map[string]release.Class{} // of an inbound listener
-	snaps := map[release.Class]release.Snapshot{}
-	for _, c := range r.Release.Classes() {
-		snap, err := r.Release.Snapshot(c)
-		if err != nil {
-			return p, err
-		}
-		snaps[c] = snap
-		for _, l := range snap.Resources[release.ListenerType] {
-			if strings.HasPrefix(l.Name, inboundListener) {
-				host[l.Name] = c
-			}
+	for class, snap := range snaps {
+		for _, name := range inbound(snap) {
+			host[name] = class
 		}
 	}
 	var next []release.Class
 	for _, d := range r.Doors {
 		next = append(next, d.Class)
 	}
-	seen := map[string]bool{}
 	for len(next) > 0 {
 		class := next[0]
 		next = next[1:]
@@ -51,27 +46,53 @@ func cut(r compiler.Rehearsal) (plot, error) {
 			continue
 		}
 		p.classes = append(p.classes, class)
-		for _, l := range snaps[class].Resources[release.ListenerType] {
-			if strings.HasPrefix(l.Name, inboundListener) {
-				p.inbound = append(p.inbound, l.Name)
-			}
-		}
+		p.inbound = append(p.inbound, inbound(snaps[class])...)
 		for _, c := range snaps[class].Resources[release.ClusterType] {
-			answers, ok := host[inboundListener+c.Name]
-			switch {
-			case ok:
+			if answers, ok := host[inboundListener+c.Name]; ok {
 				next = append(next, answers)
-			case !strings.HasPrefix(c.Name, localCluster) && !strings.HasPrefix(c.Name, externalCluster):
-				return p, fmt.Errorf("no proxy answers for cluster %q of %s", c.Name, class)
-			case !seen[c.Name]:
-				seen[c.Name] = true
-				b, err := r.Release.Blob(c.Digest)
-				if err != nil {
-					return p, err
-				}
-				p.applications = append(p.applications, application{c.Name, isTCP(b)})
+			} else if err := p.addApplication(r.Release, class, c); err != nil {
+				return p, err
 			}
 		}
 	}
 	return p, nil
+}
+
+// addApplication adds what stands behind a cluster that no proxy answers for.
+func (p *plot) addApplication(r release.Release, class release.Class, c release.Resource) error {
+	if !strings.HasPrefix(c.Name, localCluster) && !strings.HasPrefix(c.Name, externalCluster) {
+		return fmt.Errorf("no proxy answers for cluster %q of %s", c.Name, class)
+	}
+	if slices.ContainsFunc(p.applications, func(a application) bool { return a.name == c.Name }) {
+		return nil
+	}
+	b, err := r.Blob(c.Digest)
+	if err != nil {
+		return err
+	}
+	p.applications = append(p.applications, application{c.Name, isTCP(b)})
+	return nil
+}
+
+func snapshots(r release.Release) (map[release.Class]release.Snapshot, error) {
+	out := map[release.Class]release.Snapshot{}
+	for _, c := range r.Classes() {
+		snap, err := r.Snapshot(c)
+		if err != nil {
+			return nil, err
+		}
+		out[c] = snap
+	}
+	return out, nil
+}
+
+// inbound is the names of a snapshot's inbound listeners.
+func inbound(s release.Snapshot) []string {
+	var out []string
+	for _, l := range s.Resources[release.ListenerType] {
+		if strings.HasPrefix(l.Name, inboundListener) {
+			out = append(out, l.Name)
+		}
+	}
+	return out
 }
