@@ -234,8 +234,9 @@ func (s *Server) Run(ctx context.Context) error {
 	gated := newGate(s.xds, s.cfg.ConnectionsPerSecond, s.cfg.Now, s.meter.rejected.Inc)
 	g.Go(func() error { return s.grpc.Serve(gated) })
 	g.Go(func() error { return s.live.run(ctx) })
-	servers := []*http.Server{s.httpServer(s.adminMux())}
-	g.Go(func() error { return serveHTTP(servers[0], s.admin) })
+	admin := s.httpServer(s.adminMux())
+	servers := []*http.Server{admin}
+	g.Go(func() error { return serveHTTP(admin, s.admin) })
 	if s.web != nil {
 		web := s.httpServer(s.webMux())
 		servers = append(servers, web)
