@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -49,6 +50,7 @@ func (s *sources) run(ctx context.Context) error {
 func (s *sources) want(keys []endpoints.Key) {
 	s.mu.Lock()
 	s.wanted = keys
+	maps.DeleteFunc(s.bad, func(k endpoints.Key, _ diag.Diagnostic) bool { return k.DNS != "" && !slices.Contains(keys, k) })
 	s.mu.Unlock()
 	var names []string
 	for _, k := range keys {

@@ -22,6 +22,7 @@ const (
 	fluxTar     = "github.com/fluxcd/pkg/tar"
 	pgp         = "github.com/ProtonMail/go-crypto"
 	xcrypto     = "golang.org/x/crypto"
+	xnet        = "golang.org/x/net"
 	xsync       = "golang.org/x/sync"
 	xsys        = "golang.org/x/sys"
 	xtext       = "golang.org/x/text"
@@ -173,7 +174,7 @@ func links() map[string]map[string]string {
 // testTools may be imported by every test, beside all packages of this module.
 func testTools() []string {
 	return []string{goCmp, txtarText, "pgregory.net/rapid", "github.com/rogpeppe/go-internal", envoyProtos, protobuf, rpc, statuses, spiffe, gogit,
-		pgp, xcrypto, xsync, xsys, prometheus, yaml, "go.uber.org/goleak"}
+		pgp, xcrypto, xnet, xsync, xsys, prometheus, yaml, "go.uber.org/goleak"}
 }
 
 // impure are the standard packages that a pure package must not import. "net" is

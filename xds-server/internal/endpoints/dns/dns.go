@@ -75,50 +75,33 @@ func (s *Source) Watch(ctx context.Context, sink endpoints.Sink) error {
 	}
 }
 
-type result struct {
-	change  endpoints.Change
-	problem *endpoints.Problem
-}
-
+// round looks every name up once. Each answer is told when it comes, so that one
+// silent name server holds no other name back.
 func (s *Source) round(ctx context.Context, sink endpoints.Sink) {
 	s.mu.Lock()
 	names := s.want
 	s.mu.Unlock()
-	results := make([]result, len(names))
+	var telling sync.Mutex
 	slots := make(chan struct{}, parallel)
 	var wg sync.WaitGroup
-	for i, name := range names {
+	for _, name := range names {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			results[i] = s.lookup(ctx, name)
+			key := endpoints.Key{DNS: name}
+			addrs, err := s.resolve(ctx, name)
+			telling.Lock()
+			defer telling.Unlock()
+			switch {
+			case ctx.Err() != nil:
+			case err != nil:
+				sink(nil, []endpoints.Problem{{Key: key, Err: err}})
+			default:
+				sink([]endpoints.Change{{Key: key, Addresses: addrs}}, nil)
+			}
 		})
 	}
 	wg.Wait()
-	if ctx.Err() != nil {
-		return
-	}
-	var changes []endpoints.Change
-	var problems []endpoints.Problem
-	for _, r := range results {
-		if r.problem != nil {
-			problems = append(problems, *r.problem)
-			continue
-		}
-		changes = append(changes, r.change)
-	}
-	if len(changes)+len(problems) > 0 {
-		sink(changes, problems)
-	}
-}
-
-func (s *Source) lookup(ctx context.Context, name string) result {
-	key := endpoints.Key{DNS: name}
-	addrs, err := s.resolve(ctx, name)
-	if err != nil {
-		return result{problem: &endpoints.Problem{Key: key, Err: err}}
-	}
-	return result{change: endpoints.Change{Key: key, Addresses: addrs}}
 }
 
 func (s *Source) resolve(ctx context.Context, name string) (endpoints.Addresses, error) {
