@@ -8,6 +8,11 @@ import (
 // (nil for none). max is the number of packages.
 func MemoryCache(max int, below Cache) Cache { return intent.NewMemory(max, below) }
 
+// DirCache keeps entries in a folder, which is made when first written to, the
+// oldest out. Several processes may share it. Keys are hex digests. What goes
+// wrong with it is a miss: it costs time, never correctness.
+func DirCache(dir string) Cache { return intent.NewDir(dir) }
+
 // Init writes a first repository of intent into dir: the CUE module with a copy
 // of the schema for the user's own tools, a root package, an example service. A
 // file that is there already stops it before anything is written.

@@ -28,85 +28,50 @@ func (a *app) versionCmd() *cobra.Command {
 
 func (a *app) compileCmd() *cobra.Command {
 	var f intentFlags
+	var e envoyFlags
 	var out string
 	cmd := &cobra.Command{
 		Use: "compile [DIR] --out RELEASE", Short: "Compile intent to a release folder", Args: cobra.MaximumNArgs(1),
 		Long: `Compile the intent in DIR (default: the current folder) to a release: canonical
-files, named by their digest. The same input gives the same bytes on every machine.`,
-		Example: "  meshc compile . --out release\n  meshc compile . --rev HEAD --env production --out release",
-		RunE: func(_ *cobra.Command, args []string) error {
+files, named by their digest. The same input gives the same bytes on every machine.
+With --prove nothing is written that a real Envoy refuses.`,
+		Example: "  meshc compile . --out release\n  meshc compile . --rev HEAD --env production --out release --prove",
+		RunE: func(cmd *cobra.Command, args []string) error {
 			start := time.Now()
 			p, ds, err := f.load(a, dirArg(args))
 			if err != nil {
 				return err
 			}
 			r, more := p.Release()
-			if err := a.problems("", append(ds, more...)); err != nil {
+			ds = append(ds, more...)
+			proved := ""
+			if e.wanted() && !ds.HasErrors() {
+				res, version, err := a.prove(cmd.Context(), &e, r)
+				if err != nil {
+					return err
+				}
+				ds = append(ds, res.Findings...)
+				proved = fmt.Sprintf(", %d resources accepted by Envoy %s", res.Resources, version)
+			}
+			if err := a.problems(f.format, ds.Sorted()); err != nil {
 				return err
 			}
 			if err := release.WriteDir(r, out); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.out, "release %s\n%d proxy classes, %d artifacts, environment %s, %s\n",
-				r.Digest(), len(r.Classes()), len(r.Paths()), p.Environment(), time.Since(start).Round(time.Millisecond))
+			if f.format != string(diag.Text) {
+				return nil
+			}
+			_, err = fmt.Fprintf(a.out, "release %s\n%d proxy classes, %d artifacts, environment %s%s, %s\n",
+				r.Digest(), len(r.Classes()), len(r.Paths()), p.Environment(), proved, time.Since(start).Round(time.Millisecond))
 			return err
 		},
 	}
 	f.add(cmd)
+	f.addFormat(cmd)
+	e.add(cmd, "prove", "have a real Envoy judge every resource before anything is written")
 	cmd.Flags().StringVar(&out, "out", "release", "folder to write; replaced as a whole")
 	return cmd
-}
-
-func (a *app) testCmd() *cobra.Command {
-	var f intentFlags
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use: "test [DIR]", Short: "Run the test blocks of the intent", Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			p, _, err := f.load(a, dirArg(args))
-			if err != nil {
-				return err
-			}
-			return a.tell(p.Test(), asJSON)
-		},
-	}
-	f.add(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print results as JSON")
-	return cmd
-}
-
-// tell prints test results; a failure, or no test at all, is invalid.
-func (a *app) tell(results []compiler.TestResult, asJSON bool) error {
-	failed := 0
-	for _, r := range results {
-		if r.Failure != "" {
-			failed++
-		}
-	}
-	if asJSON {
-		if err := a.json(results); err != nil {
-			return err
-		}
-	} else {
-		for _, r := range results {
-			if r.Failure == "" {
-				fmt.Fprintf(a.out, "ok    %s\n", r.Name)
-				continue
-			}
-			fmt.Fprintf(a.out, "FAIL  %s\n      %s: %s\n", r.Name, r.Pos, r.Failure)
-			for _, s := range r.Answer.Steps {
-				fmt.Fprintf(a.out, "      decided by %s at %s\n", s.Path, s.Pos)
-			}
-		}
-		fmt.Fprintf(a.out, "%d passed, %d failed\n", len(results)-failed, failed)
-	}
-	if len(results) == 0 {
-		return fail(diag.ExitInvalid, "the intent has no test; write one: mesh: test: \"…\": {request: …, expect: …}")
-	}
-	if failed > 0 {
-		return quiet(diag.ExitInvalid)
-	}
-	return nil
 }
 
 func (a *app) json(v any) error {

@@ -148,14 +148,8 @@ func (a *app) problems(format string, ds diag.List) error {
 	return quiet(exitOf(ds))
 }
 
-// cache is the user's folder of evaluated packages, nil if there is no such place.
-func (a *app) cache() compiler.Cache {
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return nil
-	}
-	return dirCache{filepath.Join(dir, "meshc", "cue")}
-}
+// cache keeps evaluated packages.
+func (a *app) cache() compiler.Cache { return userCache("cue") }
 
 // readRelease reads a release folder and checks it.
 func readRelease(dir string) (release.Release, error) {

@@ -7,54 +7,77 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/guard"
+	"meshc.dev/meshc/internal/proof"
 	"meshc.dev/meshc/policies"
 )
 
 func (a *app) vetCmd() *cobra.Command {
 	var f intentFlags
+	var e envoyFlags
 	var policyDir string
 	cmd := &cobra.Command{
 		Use: "vet [DIR]", Short: "Check intent: schema, meaning, compiled output, policies", Args: cobra.MaximumNArgs(1),
 		Long: `Check the intent in DIR (default: the current folder) as a compile would, and ask
-every policy: the shipped ones and those in DIR/policies or --policies.`,
-		Example: "  meshc vet\n  meshc vet . --env production -o sarif",
+every policy: the shipped ones and those in DIR/policies or --policies. With --envoy a
+real Envoy is asked about every compiled resource as well.`,
+		Example: "  meshc vet\n  meshc vet . --env production -o sarif\n  meshc vet --envoy",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir := dirArg(args)
-			fsys, at, err := f.open(a, dir)
+			fsys, at, err := f.open(a, dirArg(args))
 			if err != nil {
 				return err
 			}
 			p, ds := compiler.Load(fsys, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
-			evaluated := 0
+			told := ""
 			if p != nil {
-				_, more := p.Release()
-				res, err := a.judge(cmd.Context(), p, at, userPolicies(fsys, policyDir))
-				if err != nil {
+				var more diag.List
+				if more, told, err = a.vet(cmd.Context(), p, at, userPolicies(fsys, policyDir), &e); err != nil {
 					return err
 				}
-				ds = append(append(ds, more...), res.Findings...)
-				evaluated = res.Evaluated
+				ds = append(ds, more...)
 			}
 			if err := a.problems(f.format, ds.Sorted()); err != nil {
 				return err
 			}
-			if f.format == "text" {
+			if f.format == string(diag.Text) {
 				_, warnings := ds.Counts()
-				fmt.Fprintf(a.out, "valid: %d proxy classes, %d policies evaluated, %d warnings\n", len(p.Classes()), evaluated, warnings)
+				fmt.Fprintf(a.out, "valid: %s, %d warnings\n", told, warnings)
 			}
 			return nil
 		},
 	}
 	f.add(cmd)
 	f.addFormat(cmd)
+	e.add(cmd, "envoy", "have a real Envoy judge every compiled resource")
 	cmd.Flags().StringVar(&policyDir, "policies", "", "folder with more Rego policies (default: DIR/policies if it exists)")
 	return cmd
+}
+
+// vet asks everybody about a program that could be linked: the targets, the
+// policies and, if wanted, a real Envoy. It returns in words what was looked at.
+func (a *app) vet(ctx context.Context, p *compiler.Program, at time.Time, user fs.FS, e *envoyFlags) (diag.List, string, error) {
+	r, ds := p.Release()
+	res, err := a.judge(ctx, p, at, user)
+	if err != nil {
+		return nil, "", err
+	}
+	told := fmt.Sprintf("%d proxy classes, %d policies evaluated", len(p.Classes()), res.Evaluated)
+	proved := proof.Result{}
+	if e.wanted() && !ds.HasErrors() {
+		version := ""
+		if proved, version, err = a.prove(ctx, e, r); err != nil {
+			return nil, "", err
+		}
+		told += fmt.Sprintf(", %d resources accepted by Envoy %s", proved.Resources, version)
+	}
+	return slices.Concat(ds, res.Findings, proved.Findings), told, nil
 }
 
 // userPolicies is where the user's own Rego is, nil if there is none.

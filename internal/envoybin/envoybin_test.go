@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/child"
 	"meshc.dev/meshc/internal/diag"
@@ -151,7 +152,7 @@ func TestProveNamesEveryBadResourceAndNoOther(t *testing.T) {
 	rs[12] = resource("typo", `{"name":"typo","type":"STATIC","lb_polic":"RING_HASH"}`)
 	// The same name twice is fine: two classes may have it with other contents.
 	rs = append(rs, resource("good3", `{"name":"good3","type":"STATIC","connect_timeout":"2s"}`), rs[3])
-	cache := DirCache(t.TempDir())
+	cache := compiler.DirCache(t.TempDir())
 	got, err := Prove(t.Context(), bin, rs, render, cache)
 	if err != nil {
 		t.Fatal(err)

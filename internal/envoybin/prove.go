@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -50,7 +51,8 @@ func (f Finding) Diagnostic(pos diag.Pos) diag.Diagnostic {
 type Render func([]Resource) ([]byte, error)
 
 // Cache remembers what has been accepted. An entry is trusted only if its
-// value is what was put. Methods may be called from several goroutines.
+// value is what was put. Keys are hex digests. Methods may be called from
+// several goroutines.
 type Cache interface {
 	Get(key string) ([]byte, bool)
 	Put(key string, value []byte)
@@ -110,7 +112,7 @@ type prover struct {
 }
 
 func (p prover) key(r Resource) string {
-	return proofForm + p.bin.Build + "/" + r.Type + "/" + r.Digest
+	return canon.Digest([]byte(proofForm + p.bin.Build + "/" + r.Type + "/" + r.Digest))
 }
 
 func (p prover) known(r Resource) bool {

@@ -199,7 +199,7 @@ func counting(t *testing.T, bin envoybin.Binary) (envoybin.Binary, func() int) {
 
 func TestWhatIsProvedNeedsNoEnvoyAgain(t *testing.T) {
 	bin, runs := counting(t, realEnvoy(t))
-	cache := envoybin.DirCache(t.TempDir())
+	cache := compiler.DirCache(t.TempDir())
 	good := bookinfo(t)
 	prove := func(r release.Release) int {
 		t.Helper()

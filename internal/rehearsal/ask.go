@@ -4,12 +4,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
-	"time"
 
 	"meshc.dev/meshc/compiler"
 )
@@ -34,36 +34,27 @@ func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (R
 	if !ok {
 		return Reply{}, fmt.Errorf("the rehearsal has no door %q of %s", d.Listener, d.Class)
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return Reply{}, fmt.Errorf("connecting to %s: %w", d.Listener, err)
 	}
 	defer c.Close()
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return Reply{}, fmt.Errorf("asking %s: the context has no deadline", d.Listener)
-	}
-	if err := c.SetDeadline(deadline); err != nil {
-		return Reply{}, err
-	}
+	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	if d.TCP {
 		return askBytes(c), nil
 	}
 	method := orElse(r.Method, http.MethodGet)
 	if _, err := io.WriteString(c, request(method, r)); err != nil {
-		return Reply{}, fmt.Errorf("sending to %s: %w", d.Listener, err)
+		return Reply{}, fmt.Errorf("sending to %s: %w", d.Listener, errors.Join(err, ctx.Err()))
 	}
 	res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
 	if err != nil {
-		return Reply{}, fmt.Errorf("reading the answer of %s: %w", d.Listener, err)
+		return Reply{}, fmt.Errorf("reading the answer of %s: %w", d.Listener, errors.Join(err, ctx.Err()))
 	}
 	defer res.Body.Close()
 	return reply(res)
-}
-
-// Patience gives a request a deadline.
-func Patience(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, patience+10*time.Second)
 }
 
 func orElse(s, def string) string {

@@ -133,10 +133,10 @@ func TestDirIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(d.path, "foreign"), make([]byte, 1000), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(d.path, "foreign"), make([]byte, 3*block), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.trim(200); err != nil {
+	if err := d.trim(2 * block); err != nil {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]bool{"old": false, "middle": true, "new": true} {

@@ -11,12 +11,12 @@ import (
 	"sync/atomic"
 )
 
-// Dir is a Cache in a folder, one file per package. Several processes may share
+// Dir is a Cache in a folder, one file per entry; keys are names of files. Several processes may share
 // it: files appear by rename. It keeps at most MaxDirBytes; the oldest written go
 // first. Every failure is a miss.
 type Dir struct {
-	path string
-	puts atomic.Int64
+	path    string
+	written atomic.Int64 // since the last look at the folder's size; 0 before the first
 }
 
 // MaxDirBytes bounds the files of a Dir, MaxDirEntry one of them.
@@ -31,7 +31,8 @@ func NewDir(path string) *Dir { return &Dir{path: path} }
 const (
 	entrySuffix = ".json"
 	tempPrefix  = "tmp-"
-	trimEvery   = 64 // Puts between two looks at the folder's size
+	block       = 4 << 10          // what the smallest file takes on a disk
+	trimEvery   = MaxDirBytes / 16 // bytes written between two looks at the folder's size
 )
 
 // Get reads an entry.
@@ -54,10 +55,15 @@ func (d *Dir) Put(key string, b []byte) {
 	if err := d.write(key, b); err != nil {
 		return
 	}
-	if d.puts.Add(1)%trimEvery == 1 {
+	size := onDisk(int64(len(b)))
+	if now := d.written.Add(size); now == size || now > trimEvery {
+		d.written.Store(1)
 		_ = d.trim(MaxDirBytes)
 	}
 }
+
+// onDisk is what a file of that many bytes takes.
+func onDisk(bytes int64) int64 { return (bytes + block - 1) / block * block }
 
 func (d *Dir) write(key string, b []byte) error {
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
@@ -93,7 +99,7 @@ func (d *Dir) trim(limit int64) error {
 		}
 		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
 			infos = append(infos, info)
-			total += info.Size()
+			total += onDisk(info.Size())
 		}
 	}
 	slices.SortFunc(infos, func(a, b fs.FileInfo) int { return a.ModTime().Compare(b.ModTime()) })
@@ -102,7 +108,7 @@ func (d *Dir) trim(limit int64) error {
 			return nil
 		}
 		if err := os.Remove(filepath.Join(d.path, info.Name())); err == nil {
-			total -= info.Size()
+			total -= onDisk(info.Size())
 		}
 	}
 	return nil
