@@ -138,7 +138,7 @@ func (a *app) explain(ans compiler.Answer) error {
 		fmt.Fprintf(a.out, "  %d. %s\n     %s\n", i+1, s.Path, s.Pos)
 	}
 	for _, f := range ans.Outcome.Fields {
-		fmt.Fprintf(a.out, "  %s: %s %s\n", f.Feature, f.Name, f.Value)
+		fmt.Fprintf(a.out, "  %s: %s\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value))
 	}
 	return nil
 }

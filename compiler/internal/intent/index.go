@@ -1,6 +1,7 @@
 package intent
 
 import (
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,10 +15,14 @@ import (
 // index maps CUE paths to places in the user's files. It is filled while the
 // files are parsed, because after unification CUE answers with positions of the
 // schema. Labels of structs win over later repeats: the first file (in the order
-// of names, the environment's after the base's) is where a thing is declared;
-// a scalar is where it was last written, because that is the value in force.
+// of names, the environment's after the base's) is where a thing is declared,
+// except that within a folder braces win over a label that is only passed through,
+// as cart is in "service: cart: grant: …"; a scalar is where it was last written,
+// because that is the value in force.
 type index struct {
 	pos map[string]diag.Pos
+	// passed are the paths whose place is a label that is only passed through.
+	passed map[string]bool
 }
 
 func (x *index) at(path string) (diag.Pos, bool) {
@@ -60,10 +65,29 @@ func (x *index) add(decls []ast.Decl, path string) {
 }
 
 func (x *index) field(path string, at token.Pos, v ast.Expr) {
-	if _, seen := x.pos[path]; !seen || isScalar(v) {
-		x.pos[path] = userPos(at)
+	old, seen := x.pos[path]
+	pos, pass := userPos(at), isPassed(v)
+	switch {
+	case !seen && pass:
+		if x.passed == nil {
+			x.passed = map[string]bool{}
+		}
+		x.pos[path], x.passed[path] = pos, true
+	case !seen || isScalar(v):
+		x.pos[path] = pos
+	case x.passed[path] && !pass && sameFolder(old.File, pos.File):
+		x.pos[path] = pos
+		delete(x.passed, path)
 	}
 	x.value(v, path)
+}
+
+func sameFolder(a, b string) bool { return path.Dir(a) == path.Dir(b) }
+
+// isPassed reports whether v is a struct without braces: the rest of a line of labels.
+func isPassed(v ast.Expr) bool {
+	s, ok := v.(*ast.StructLit)
+	return ok && !s.Lbrace.IsValid()
 }
 
 // value walks an expression that makes up the value at path.

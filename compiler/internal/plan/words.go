@@ -49,7 +49,7 @@ func List(fs []space.Field) string {
 	}
 	parts := make([]string, len(fs))
 	for i, f := range fs {
-		parts[i] = f.Name + " " + f.Value
+		parts[i] = strings.TrimSpace(f.Name + " " + f.Value)
 	}
 	return strings.Join(parts, ", ")
 }

@@ -53,6 +53,7 @@ func (l *linker) root(n intent.Node, env string) model.MTLS {
 		l.mesh.Capture = model.Capture(c.Str())
 	}
 	for _, t := range n.Field("targets").Fields() {
+		l.place("target/"+t.Name, t.Node.Pos())
 		if t.Name != "envoy" {
 			l.targets = append(l.targets, t.Name)
 		}

@@ -118,8 +118,16 @@ func (l *linker) link(p *pkg) {
 // traits settles the features of one carrier.
 func (l *linker) traits(on On, n intent.Node, x *Place) trait.Set {
 	set := trait.Set{}
+	answer := l.answer(on, n)
 	for _, r := range l.rules {
 		if r.On != on || r.Read == nil {
+			continue
+		}
+		if r.Forwards && answer != "" {
+			if f := n.Field(r.Field); f.Exists() {
+				l.add(diag.New(diag.CodeOneOf, f.Pos(), "%s is set, but the route answers by itself with its %s", f.Path(), answer).
+					WithFix("delete `%s`: there is no destination that it could be about", r.Field))
+			}
 			continue
 		}
 		if v := r.Read(n.Field(r.Field), x); v != nil {
@@ -127,6 +135,16 @@ func (l *linker) traits(on On, n intent.Node, x *Place) trait.Set {
 		}
 	}
 	return set
+}
+
+// answer is the field by which a route answers requests itself, "" if there is none.
+func (l *linker) answer(on On, n intent.Node) string {
+	for _, r := range l.rules {
+		if r.On == on && r.Answers && n.Field(r.Field).Exists() {
+			return r.Field
+		}
+	}
+	return ""
 }
 
 // answered reports whether a feature of the set answers requests itself.

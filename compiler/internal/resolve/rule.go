@@ -32,7 +32,10 @@ type Rule struct {
 	Field string
 	On    On
 	// Answers says that the feature answers requests itself, so that its route has no `to`.
-	Answers  bool
+	Answers bool
+	// Forwards says that the feature is about requests on their way to a destination:
+	// on a route that answers itself it means nothing, and writing it is a mistake.
+	Forwards bool
 	Defaults []Default
 	// Read settles the feature's value. n may not exist: then Read returns the
 	// default, or nil for none.

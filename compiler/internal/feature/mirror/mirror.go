@@ -36,7 +36,7 @@ func (Mirror) TraitName() string { return name }
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "mirror", On: resolve.OnRoute, Answers: false,
+		Name: name, Field: "mirror", On: resolve.OnRoute, Answers: false, Forwards: true,
 		Defaults: []resolve.Default{{Field: "route.mirror.percent", Value: "100", Why: "a mirror without a share copies everything"}},
 		Read:     read,
 		Uses:     func(v trait.Value) []string { return []string{v.(Mirror).To} },

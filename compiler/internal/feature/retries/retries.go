@@ -47,7 +47,7 @@ func (Retry) TraitName() string { return name }
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "retry", On: resolve.OnRoute, Answers: false,
+		Name: name, Field: "retry", On: resolve.OnRoute, Answers: false, Forwards: true,
 		Defaults: []resolve.Default{
 			{Field: "route.retry.on", Value: strings.Join(notBegun, ", "), Why: "only what the callee cannot have begun is safe to send twice"},
 			{Field: "route.retry.budget.percent", Value: strconv.Itoa(budgetPercent), Why: "a failing service is not buried under retries"},

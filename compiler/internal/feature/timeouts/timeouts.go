@@ -22,6 +22,9 @@ const name = "timeout"
 // byDefault equals Envoy's own default, so that writing nothing surprises nobody.
 const byDefault = 15 * time.Second
 
+// streamIdle is the default of Envoy's HttpConnectionManager.stream_idle_timeout.
+const streamIdle = 5 * time.Minute
+
 // Timeout bounds a request from its end at the proxy to the end of the answer.
 type Timeout struct {
 	Request trait.Duration `json:"request"`
@@ -33,22 +36,32 @@ func (Timeout) TraitName() string { return name }
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "timeout", On: resolve.OnRoute, Answers: false,
+		Name: name, Field: "timeout", On: resolve.OnRoute, Answers: false, Forwards: true,
 		Defaults: []resolve.Default{{Field: "route.timeout", Value: byDefault.String(), Why: "no request waits for ever"}},
 		Read:     read, Uses: nil,
 	},
 	Codec:   trait.JSON[Timeout],
 	Meaning: meaning,
 	Change:  change,
-	// RouteAction.timeout; streams too: a longer one needs a longer timeout here.
-	Envoy: envoy.OnRoute(func(r *routev3.Route, v Timeout, _ *envoy.Ctx) {
-		if a := envoy.Action(r); a != nil {
-			a.Timeout = envoy.Duration(time.Duration(v.Request))
-		}
-	}),
+	Envoy:   envoy.OnRoute(lower),
 	GatewayAPI: gatewayapi.OnRule(func(r *gatewayapi.Rule, v Timeout, _ *gatewayapi.Ctx) {
 		r.Timeouts = &gatewayapi.Timeouts{Request: v.Request.String()}
 	}),
+}
+
+// lower sets RouteAction.timeout; streams too: a longer one needs a longer timeout
+// here. Envoy also ends a stream on which nothing moves for five minutes, a
+// destination that still works on its answer included, so that a longer timeout
+// takes its RouteAction.idle_timeout along.
+func lower(r *routev3.Route, v Timeout, _ *envoy.Ctx) {
+	a := envoy.Action(r)
+	if a == nil {
+		return
+	}
+	a.Timeout = envoy.Duration(time.Duration(v.Request))
+	if time.Duration(v.Request) > streamIdle {
+		a.IdleTimeout = envoy.Duration(time.Duration(v.Request))
+	}
 }
 
 func read(n intent.Node, x *resolve.Place) trait.Value {

@@ -36,11 +36,25 @@ func (e *emitter) class(c scope) snapshot {
 		s.entries = append(s.entries, e.gatewayListener(g), e.gatewayConfig(g))
 		e.gatewayNeeds(g, n)
 	}
+	named := s.namedClusters()
 	for _, name := range slices.Sorted(maps.Keys(n)) {
-		s.entries = append(s.entries, e.cluster(name, n[name]))
+		if !n[name].named || named[name] {
+			s.entries = append(s.entries, e.cluster(name, n[name]))
+		}
 	}
 	s.seal(e)
 	return s
+}
+
+// namedClusters are the clusters that the resources so far mention.
+func (s *snapshot) namedClusters() map[string]bool {
+	out := map[string]bool{}
+	for _, n := range s.entries {
+		for _, name := range n.clusters {
+			out[name] = true
+		}
+	}
+	return out
 }
 
 // cluster is the entry of a needed cluster. Its bytes depend on the callee and on

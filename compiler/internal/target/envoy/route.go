@@ -160,14 +160,15 @@ func (e *emitter) targetRoutes(t target, out *entry) []*routev3.Route {
 
 // inboundConfig is the RouteConfiguration for requests that arrive at a version's
 // port: one route to the application, with the port's authorization and the
-// service's inbound features on the virtual host. The timeout is the caller's
-// business: here it is off, or the default of 15 s would cut longer ones.
+// service's inbound features on the virtual host. Timeouts are the caller's
+// business: here they are off, or the defaults of 15 s for an answer and 5 min
+// without a byte would cut longer ones.
 func (e *emitter) inboundConfig(s *model.Service, p model.Port, v model.Version) *entry {
 	name := model.InboundName(s.ID, p.Name, v.Name)
 	return e.get("route "+name, func(out *entry) {
 		path := model.ServicePath(s.ID)
 		action := forward([]share{{model.LocalClusterName(s.ID, p.Name, v.Name), 1}})
-		action.Route.Timeout = Duration(0)
+		action.Route.Timeout, action.Route.IdleTimeout = Duration(0), Duration(0)
 		h := &routev3.VirtualHost{Name: s.ID, Domains: []string{"*"}, Routes: []*routev3.Route{{
 			Name:   path,
 			Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},

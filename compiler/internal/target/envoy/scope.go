@@ -68,6 +68,8 @@ type routeTrait struct {
 type need struct {
 	target target
 	traits map[string]routeTrait
+	// named says that the class needs it only if one of its routes names it.
+	named bool
 }
 
 // needs maps the name of a cluster to why it is needed.
@@ -75,13 +77,20 @@ type needs map[string]*need
 
 func (n needs) add(t target, traits []routeTrait) {
 	name := t.cluster()
-	if n[name] == nil {
+	if n[name] == nil || n[name].named {
 		n[name] = &need{target: t, traits: map[string]routeTrait{}}
 	}
 	for _, r := range traits {
 		if old, ok := n[name].traits[r.key]; !ok || r.path < old.path {
 			n[name].traits[r.key] = r
 		}
+	}
+}
+
+// offer adds a cluster that a route may name.
+func (n needs) offer(t target) {
+	if name := t.cluster(); n[name] == nil {
+		n[name] = &need{target: t, named: true}
 	}
 }
 
@@ -111,8 +120,9 @@ func (e *emitter) routeTraits(s trait.Set, path string) []routeTrait {
 	return out
 }
 
-// used adds the clusters of what the traits' cells name beside the route's own
-// destinations: all versions and HTTP ports of a service or external.
+// used offers the clusters of what the traits' cells name beside the route's own
+// destinations: all versions and HTTP ports of a service or external, of which the
+// class gets those that its routes name.
 func (e *emitter) used(s trait.Set, n needs) {
 	for _, name := range s.Names() {
 		uses := e.cells[name].Uses
@@ -129,7 +139,7 @@ func (e *emitter) used(s trait.Set, n needs) {
 func (e *emitter) usedService(id string, n needs) {
 	if x := e.m.External(id); x != nil {
 		for _, p := range x.Ports {
-			n.add(target{external: x, port: p}, nil)
+			n.offer(target{external: x, port: p})
 		}
 		return
 	}
@@ -142,7 +152,7 @@ func (e *emitter) usedService(id string, n needs) {
 			continue
 		}
 		for _, v := range s.Versions {
-			n.add(target{service: s, port: p, version: v}, nil)
+			n.offer(target{service: s, port: p, version: v})
 		}
 	}
 }

@@ -52,12 +52,21 @@ type emitter struct {
 	grants map[[2]string]bool
 }
 
-func (e *emitter) problem(d diag.Diagnostic) { e.problems = append(e.problems, d) }
+// wayOut is what helps against every refusal.
+const wayOut = "take it out, or compile without the target gateway-api (`targets` in the root package)"
+
+func (e *emitter) problem(d diag.Diagnostic) {
+	if d.IsError() && d.Fix == "" {
+		d = d.WithFix(wayOut)
+	}
+	e.problems = append(e.problems, d)
+}
 
 // refusals reports what holds for whole services and no object can say.
 func (e *emitter) refusals() {
-	e.problem(diag.Warn(diag.CodeApproximate, e.at(""),
-		"Gateway API has neither mTLS nor authorization: strict mTLS and default deny are left to the mesh that runs these objects"))
+	e.problem(diag.Warn(diag.CodeApproximate, e.at("target/gateway-api"),
+		"the gateway-api target: Gateway API has neither mTLS nor authorization; strict mTLS and default deny are left to the mesh that runs these objects").
+		WithFix("see to both there, or serve the target envoy"))
 	for _, s := range e.m.Services {
 		path := model.ServicePath(s.ID)
 		for _, p := range s.Ports {

@@ -1,0 +1,354 @@
+package compiler_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/golden"
+)
+
+// compileDate is the date of a case that names none.
+const compileDate = "2027-01-01T00:00:00Z"
+
+// whole is one case: a repository and what is looked at of what it compiles to.
+//
+// Inputs: *.cue is the intent, with a root package that says nothing unless the
+// case has a mesh.cue; before/*.cue stands in place of files of that name in the
+// mesh that a plan compares with, gateway-api/*.cue in what is compiled for that
+// target (empty: no such file); options has lines "at DATE", "later DATE", "env
+// NAME"; show has lines "CLASS TYPE NAME [POINTER]", a resource or the part of it
+// at a JSON pointer; requests has lines of "key=value", those that are no field of
+// a request being headers.
+//
+// Outputs: envoy and later (the shown parts at both dates), provenance (their
+// lines), gateway-api (the objects of the same intent with that target, or why
+// there are none), plan, answers, answers-later, ends (what is temporary), classes
+// (who gets what) and live (clusters whose addresses join at the server).
+type whole struct {
+	files, before, other fstest.MapFS
+	opts                 map[string]string
+	show, asked          []string
+}
+
+// plainRoot is the root package of cases without one.
+const plainRoot = "package mesh\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\n"
+
+func parseWhole(c golden.Case) whole {
+	w := whole{files: fstest.MapFS{"mesh.cue": {Data: []byte(plainRoot)}}, opts: map[string]string{"at": compileDate}}
+	old, other := map[string][]byte{}, map[string][]byte{}
+	for name, b := range c.In {
+		switch {
+		case name == "show":
+			w.show = lines(b)
+		case name == "requests":
+			w.asked = lines(b)
+		case name == "options":
+			for _, l := range lines(b) {
+				k, v, _ := strings.Cut(l, " ")
+				w.opts[k] = v
+			}
+		case strings.HasPrefix(name, "before/"):
+			old[strings.TrimPrefix(name, "before/")] = b
+		case strings.HasPrefix(name, "gateway-api/"):
+			other[strings.TrimPrefix(name, "gateway-api/")] = b
+		default:
+			w.files[name] = &fstest.MapFile{Data: b}
+		}
+	}
+	w.before, w.other = with(w.files, old), with(w.files, other)
+	return w
+}
+
+// with puts files over others; an empty one takes a name away.
+func with(files fstest.MapFS, over map[string][]byte) fstest.MapFS {
+	out := maps.Clone(files)
+	for name, b := range over {
+		if out[name] = (&fstest.MapFile{Data: b}); len(b) == 0 {
+			delete(out, name)
+		}
+	}
+	return out
+}
+
+func lines(b []byte) []string {
+	var out []string
+	for l := range strings.Lines(string(b)) {
+		if l = strings.TrimSpace(l); l != "" {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+func (w whole) load(t *testing.T, files fs.FS, at string) (*compiler.Program, diag.List) {
+	t.Helper()
+	when, err := time.Parse(time.RFC3339, at)
+	if err != nil {
+		t.Fatalf("options: %v", err)
+	}
+	return compiler.Load(files, compiler.Options{Environment: w.opts["env"], At: when})
+}
+
+// Every case goes the whole way, from files to what a proxy gets and to what
+// people read.
+func TestWholePipeline(t *testing.T) {
+	golden.Run(t, "testdata", func(t *testing.T, c golden.Case) map[string][]byte {
+		w := parseWhole(c)
+		out := map[string][]byte{}
+		p, ds := w.load(t, w.files, w.opts["at"])
+		if p == nil {
+			out["diag"] = text(ds)
+			return out
+		}
+		r, more := p.Release()
+		out["diag"] = text(append(ds, more...))
+		if more.HasErrors() {
+			return out
+		}
+		out["envoy"], out["provenance"] = w.shown(t, r)
+		out["answers"] = w.answers(t, p)
+		out["ends"] = ends(p)
+		out["classes"], out["live"] = classes(t, r)
+		if at := w.opts["later"]; at != "" {
+			later, ds := w.load(t, w.files, at)
+			lr := w.release(t, later, ds)
+			out["later"], _ = w.shown(t, lr)
+			out["answers-later"], out["diag-later"], out["ends-later"] = w.answers(t, later), text(ds), ends(later)
+		}
+		if c.Has("gateway-api") {
+			out["gateway-api"] = w.gatewayAPI(t)
+		}
+		if c.Has("plan") {
+			out["plan"] = w.plan(t, p)
+		}
+		return out
+	})
+}
+
+func (w whole) release(t *testing.T, p *compiler.Program, ds diag.List) release.Release {
+	t.Helper()
+	if err := ds.Err(); err != nil {
+		t.Fatal(err)
+	}
+	r, ds := p.Release()
+	if err := ds.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// text is what a user sees of problems.
+func text(ds diag.List) []byte {
+	var b bytes.Buffer
+	for _, d := range ds.Sorted() {
+		fmt.Fprintln(&b, d)
+	}
+	return b.Bytes()
+}
+
+// shown are the asked parts of resources, and where they come from.
+func (w whole) shown(t *testing.T, r release.Release) (excerpt, provenance []byte) {
+	t.Helper()
+	var parts bytes.Buffer
+	origins := map[string]bool{}
+	for _, line := range w.show {
+		f := strings.Fields(line)
+		if len(f) < 3 {
+			t.Fatalf("show: %q is not CLASS TYPE NAME [POINTER]", line)
+		}
+		blob, path, ok := resource(t, r, f[0], f[1], f[2])
+		fmt.Fprintf(&parts, "# %s\n", line)
+		if !ok {
+			parts.WriteString("none\n")
+			continue
+		}
+		origins[fmt.Sprintf("%s %s: %s\n", f[1], f[2], r.Provenance()[path])] = true
+		var v any
+		if err := json.Unmarshal(blob, &v); err != nil {
+			t.Fatal(err)
+		}
+		for _, pointer := range f[3:] {
+			v = at(v, pointer)
+		}
+		y, err := yaml.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts.Write(y)
+	}
+	return parts.Bytes(), []byte(strings.Join(slices.Sorted(maps.Keys(origins)), ""))
+}
+
+// resource finds a resource of a class by the last word of its type and its name.
+func resource(t *testing.T, r release.Release, class, typ, name string) (blob []byte, path string, ok bool) {
+	t.Helper()
+	cl, err := release.ParseClass(class)
+	if err != nil {
+		t.Fatalf("show: %v", err)
+	}
+	s, err := r.Snapshot(cl)
+	if err != nil {
+		t.Fatalf("show: %v", err)
+	}
+	kinds := map[string]release.TypeURL{"cluster": release.ClusterType, "listener": release.ListenerType, "route": release.RouteType}
+	if kinds[typ] == "" {
+		t.Fatalf("show: unknown type %q", typ)
+	}
+	for _, res := range s.Resources[kinds[typ]] {
+		if res.Name == name {
+			b, err := r.Blob(res.Digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b, release.BlobPath(res.Digest), true
+		}
+	}
+	return nil, "", false
+}
+
+// at follows a JSON pointer; nothing there is null.
+func at(v any, pointer string) any {
+	for step := range strings.SplitSeq(strings.TrimPrefix(pointer, "/"), "/") {
+		step = strings.NewReplacer("~1", "/", "~0", "~").Replace(step)
+		switch x := v.(type) {
+		case map[string]any:
+			v = x[step]
+		case []any:
+			i, err := strconv.Atoi(step)
+			if err != nil || i >= len(x) {
+				return nil
+			}
+			v = x[i]
+		default:
+			return nil
+		}
+	}
+	return v
+}
+
+func (w whole) answers(t *testing.T, p *compiler.Program) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	for _, line := range w.asked {
+		fmt.Fprintf(&b, "%s\n", line)
+		ans, err := p.Decide(parseRequest(line))
+		if err != nil {
+			fmt.Fprintf(&b, "  error: %v\n", err)
+			continue
+		}
+		fmt.Fprintf(&b, "  %s\n", compiler.Words(ans.Outcome))
+		for _, s := range ans.Steps {
+			fmt.Fprintf(&b, "  by %s at %s\n", s.Path, s.Pos)
+		}
+		for _, f := range ans.Outcome.Fields {
+			fmt.Fprintf(&b, "  %s: %s\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value))
+		}
+	}
+	return b.Bytes()
+}
+
+func parseRequest(line string) compiler.Request {
+	var r compiler.Request
+	for word := range strings.FieldsSeq(line) {
+		k, v, _ := strings.Cut(word, "=")
+		field := map[string]*string{"from": &r.From, "to": &r.To, "port": &r.Port, "host": &r.Host, "method": &r.Method, "path": &r.Path}[k]
+		if field != nil {
+			*field = v
+			continue
+		}
+		r.Headers = append(r.Headers, compiler.Header{Name: k, Value: v})
+	}
+	return r
+}
+
+// ends are what is temporary and when it is over.
+func ends(p *compiler.Program) []byte {
+	var b bytes.Buffer
+	for _, e := range p.Exceptions() {
+		until := "without end"
+		if e.Until != "" {
+			until = "until " + e.Until
+		}
+		fmt.Fprintf(&b, "exception %s: %s %s, owner %s, because %s\n", e.Path, strings.TrimSpace(e.Kind+" "+e.Mode), until, e.Owner, e.Reason)
+	}
+	for _, e := range p.Expiries() {
+		fmt.Fprintf(&b, "a step after %s\n", e.Format(time.RFC3339))
+	}
+	return b.Bytes()
+}
+
+// classes are what each proxy class has, and which clusters join live endpoints.
+func classes(t *testing.T, r release.Release) (all, live []byte) {
+	t.Helper()
+	var a, l bytes.Buffer
+	for _, c := range r.Classes() {
+		s, err := r.Snapshot(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(&a, c)
+		for _, typ := range release.Types() {
+			for _, res := range s.Resources[typ] {
+				fmt.Fprintf(&a, "  %s %s\n", strings.ToLower(typ[strings.LastIndex(typ, ".")+1:]), res.Name)
+			}
+		}
+		for _, e := range s.Endpoints {
+			fmt.Fprintf(&l, "%s %s: file %q, dns %q\n", c, e.Cluster, e.File, e.DNS)
+		}
+	}
+	return a.Bytes(), l.Bytes()
+}
+
+// gatewayAPI is the same intent for the other target.
+func (w whole) gatewayAPI(t *testing.T) []byte {
+	t.Helper()
+	files := with(w.other, map[string][]byte{"targets.cue": []byte("package mesh\n\nmesh: targets: \"gateway-api\": {}\n")})
+	p, ds := w.load(t, files, w.opts["at"])
+	if err := ds.Err(); err != nil {
+		t.Fatal(err)
+	}
+	r, ds := p.Release()
+	if ds.HasErrors() {
+		return text(ds)
+	}
+	var b bytes.Buffer
+	for _, path := range r.Paths() {
+		if strings.HasPrefix(path, "targets/gateway-api/") {
+			art, _ := r.Artifact(path)
+			fmt.Fprintf(&b, "# %s\n%s", path, art)
+		}
+	}
+	b.Write(text(ds))
+	return b.Bytes()
+}
+
+func (w whole) plan(t *testing.T, after *compiler.Program) []byte {
+	t.Helper()
+	before, ds := w.load(t, w.before, w.opts["at"])
+	if err := ds.Err(); err != nil {
+		t.Fatalf("before: %v", err)
+	}
+	ch, err := compiler.Compare(before, after, compiler.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := ch.Text(&b, nil); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
