@@ -138,8 +138,9 @@ func (l *linker) linkAll(pkgs []*pkg, memo *Memo) {
 }
 
 // linkAlone links a package with nothing but the tables to look at. A package
-// with problems is not for keeping: it is merged at once, and nil is returned. Nor
-// is one that cannot be encoded, which whoever encodes the mesh will report.
+// with problems is not for keeping: it is linked among the others, whose lines its
+// problems name, and nil is returned. Nor is one that cannot be encoded, which
+// whoever encodes the mesh will report.
 func (l *linker) linkAlone(p *pkg, before *linked, tables [sha256.Size]byte) *linked {
 	alone := *l
 	alone.mesh = &model.Mesh{Environment: l.mesh.Environment, TrustDomain: l.mesh.TrustDomain, Capture: l.mesh.Capture}
@@ -152,8 +153,7 @@ func (l *linker) linkAlone(p *pkg, before *linked, tables [sha256.Size]byte) *li
 		exceptions: alone.exceptions, owners: alone.owners, plain: alone.plain,
 	}
 	if len(alone.diags) > 0 || k.intern(before) != nil {
-		l.diags = append(l.diags, alone.diags...)
-		l.merge(k)
+		l.link(p)
 		return nil
 	}
 	return k
