@@ -134,3 +134,6 @@ func (p *Program) CanI(r Request, l Limits) (CanAnswer, error) {
 	}
 	return ans, nil
 }
+
+// Summary is the lines of Text without witnesses and places.
+func (c Changes) Summary() []string { return plan.Summary(c.Plan) }

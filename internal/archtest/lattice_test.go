@@ -37,6 +37,7 @@ const (
 	kubeClient  = "k8s.io/client-go"
 	txtarText   = "golang.org/x/tools/txtar"
 	goCmp       = "github.com/google/go-cmp"
+	differ      = "github.com/rogpeppe/go-internal/diff"
 )
 
 // row says what a package may import beyond the standard library and
@@ -142,7 +143,7 @@ func doors() []row {
 		{pkg: "internal/rehearsal", may: []string{"compiler", "compiler/release", "internal/ca", "internal/envoybin", spiffe, xsync}},
 		{pkg: "internal/demo", may: append(slices.Clone(work), "examples", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
-		{pkg: "internal/cli", may: append(slices.Clone(work), "internal/demo", "internal/proof", "internal/rehearsal", cobra, rpc, xcrypto, pgp, prometheus)},
+		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/demo", "internal/proof", "internal/rehearsal", cobra, rpc, xcrypto, pgp, prometheus)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "cmd/meshc", may: []string{"internal/cli", "internal/sandbox"}},

@@ -143,34 +143,6 @@ func (a *app) explain(ans compiler.Answer) error {
 	return nil
 }
 
-func (a *app) diffCmd() *cobra.Command {
-	var detailed bool
-	cmd := &cobra.Command{
-		Use: "diff RELEASE-A RELEASE-B", Short: "Show which bytes differ between two releases", Args: cobra.ExactArgs(2),
-		RunE: func(_ *cobra.Command, args []string) error {
-			before, err := readRelease(args[0])
-			if err != nil {
-				return err
-			}
-			after, err := readRelease(args[1])
-			if err != nil {
-				return err
-			}
-			changes := release.Diff(before, after)
-			for _, c := range changes {
-				fmt.Fprintf(a.out, "%s %s\n", c.Kind, c.Path)
-			}
-			fmt.Fprintf(a.out, "%d artifacts differ\n", len(changes))
-			if len(changes) > 0 && detailed {
-				return quiet(diag.ExitChanges)
-			}
-			return nil
-		},
-	}
-	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "end with 2 if anything differs")
-	return cmd
-}
-
 func (a *app) showCmd() *cobra.Command {
 	var f intentFlags
 	cmd := &cobra.Command{

@@ -67,9 +67,10 @@ func (a *app) tellDefaults() error {
 type planned struct {
 	changes  compiler.Changes
 	findings diag.List
-	bytes    []release.Change
+	bytes    byteDiff
 	verdict  guard.Result
 	expiries []time.Time
+	later    []compiler.Section
 }
 
 func (a *app) plan(ctx context.Context, f planFlags, dir string) error {
@@ -93,6 +94,12 @@ func (a *app) plan(ctx context.Context, f planFlags, dir string) error {
 		return err
 	}
 	p.findings = append(ds, p.findings...).Sorted()
+	p.later, err = laterSteps(after, p.expiries, func(at time.Time) (*compiler.Program, diag.List) {
+		return compiler.Load(head, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
+	})
+	if err != nil {
+		return err
+	}
 	if err := a.tellPlan(f.format, p); err != nil {
 		return err
 	}
@@ -142,7 +149,9 @@ func (a *app) compare(ctx context.Context, before, after *compiler.Program, at t
 	old, _ := before.Release() // a base that no longer compiles for Envoy differs as a whole
 	fresh, ds := after.Release()
 	p.findings = ds
-	p.bytes = release.Diff(old, fresh)
+	if p.bytes, err = newByteDiff(old, fresh); err != nil {
+		return p, err
+	}
 	if p.verdict, err = a.judge(ctx, after, at, user); err != nil {
 		return p, err
 	}
@@ -159,7 +168,7 @@ func (p planned) exit(detailed bool) diag.ExitCode {
 	if p.changes.OverBudget {
 		codes = append(codes, diag.ExitBudget)
 	}
-	if detailed && (p.changes.Changed() || len(p.bytes) > 0) {
+	if detailed && (p.changes.Changed() || !p.bytes.empty()) {
 		codes = append(codes, diag.ExitChanges)
 	}
 	return diag.Exit(codes...)
@@ -173,7 +182,7 @@ func (a *app) tellPlan(format string, p planned) error {
 		return p.changes.Markdown(a.out, p.sections())
 	case "json":
 		return a.json(map[string]any{"format": "meshc.dev/plan-report/v1", "plan": p.changes.Plan, "findings": p.findings,
-			"bytes": p.bytes, "policies_evaluated": p.verdict.Evaluated, "expiries": p.expiries})
+			"bytes": map[string]any{"resources": p.bytes.resources, "others": p.bytes.others}, "policies_evaluated": p.verdict.Evaluated, "expiries": p.expiries})
 	}
 	form, err := diag.ParseFormat(format)
 	if err != nil {
@@ -194,18 +203,8 @@ func (p planned) sections() []compiler.Section {
 	}
 	proof := compiler.Section{Title: "Proof", Lines: []string{fmt.Sprintf("%d policies evaluated", p.verdict.Evaluated)}}
 	out = append(out, proof)
-	if len(p.expiries) > 0 {
-		s := compiler.Section{Title: "Ends later"}
-		for _, t := range p.expiries {
-			s.Lines = append(s.Lines, t.Format(time.RFC3339))
-		}
-		out = append(out, s)
-	}
-	s := compiler.Section{Title: fmt.Sprintf("Bytes: %d artifacts differ", len(p.bytes)), Folded: true}
-	for _, c := range p.bytes {
-		s.Lines = append(s.Lines, c.Kind+" "+c.Path)
-	}
-	return append(out, s)
+	out = append(out, p.later...)
+	return append(out, compiler.Section{Title: p.bytes.title(), Lines: p.bytes.lines(), Folded: true})
 }
 
 func (a *app) canICmd() *cobra.Command {

@@ -74,8 +74,10 @@ type Line struct {
 type Witness struct {
 	Scope   space.Scope   `json:"scope"`
 	Request space.Request `json:"request"`
-	Before  space.Outcome `json:"before"`
-	After   space.Outcome `json:"after"`
+	// Caller is who the request is from, in the intent's words.
+	Caller string        `json:"caller"`
+	Before space.Outcome `json:"before"`
+	After  space.Outcome `json:"after"`
 }
 
 // Access is one gain or loss of access.

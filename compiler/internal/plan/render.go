@@ -42,12 +42,12 @@ func plainText(s string) string {
 // Text writes the plan for a terminal.
 func Text(w io.Writer, p Plan, o RenderOptions) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "verdict: %s\n", plainText(verdictLine(p)))
+	fmt.Fprintf(&b, "Verdict: %s\n", plainText(verdictLine(p)))
 	for _, l := range blastLines(p.Blast) {
-		fmt.Fprintf(&b, "%s\n", plainText(l))
+		fmt.Fprintf(&b, "%s\n", plainText(upper(l)))
 	}
 	if len(p.Lines) > 0 {
-		b.WriteString("\nbehaviour:\n")
+		b.WriteString("\nBehaviour:\n")
 	}
 	for _, l := range p.Lines {
 		fmt.Fprintf(&b, "  %-12s %s\n", className(l.Class), plainText(lineText(l, o)))
@@ -56,7 +56,7 @@ func Text(w io.Writer, p Plan, o RenderOptions) error {
 		}
 	}
 	if len(p.Access) > 0 {
-		b.WriteString("\naccess:\n")
+		b.WriteString("\nAccess:\n")
 		for _, a := range p.Access {
 			fmt.Fprintf(&b, "  %s\n", plainText(accessText(a, o)))
 		}
@@ -71,6 +71,18 @@ func Text(w io.Writer, p Plan, o RenderOptions) error {
 		return fmt.Errorf("writing plan: %w", err)
 	}
 	return nil
+}
+
+// upper makes the first letter large; l starts with an ASCII letter.
+func upper(l string) string { return strings.ToUpper(l[:1]) + l[1:] }
+
+// Summary is a line for each change, "class  scope: words".
+func Summary(p Plan) []string {
+	out := []string{}
+	for _, l := range p.Lines {
+		out = append(out, plainText(fmt.Sprintf("%-12s %s", className(l.Class), lineText(l, RenderOptions{}))))
+	}
+	return out
 }
 
 func verdictLine(p Plan) string {
@@ -161,10 +173,7 @@ func details(l Line, o RenderOptions) []string {
 
 func requestText(w Witness) string {
 	q := w.Request
-	from := q.From
-	if from == "" {
-		from = "no identity"
-	}
+	from := w.Caller
 	if w.Scope.Protocol == "tcp" {
 		return "connection to " + w.Scope.ID + ":" + w.Scope.Port + " from " + from
 	}

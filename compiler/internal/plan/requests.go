@@ -212,7 +212,7 @@ func (n *narrator) confirm(ch prove.Change) (*Witness, error) {
 		return nil, fmt.Errorf("internal error: the evaluator does not confirm the witness %+v of scope %q: %s → %s, proved was %s → %s",
 			q, n.p.display, b.Key(), a.Key(), ch.Before.Then.Key(), ch.After.Then.Key())
 	}
-	return &Witness{Scope: n.p.after.Scope, Request: q, Before: b, After: a}, nil
+	return &Witness{Scope: n.p.after.Scope, Request: q, Caller: n.say.caller(q.From, ""), Before: b, After: a}, nil
 }
 
 // add keeps one piece of a kind and text per scope.
