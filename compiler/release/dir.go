@@ -22,7 +22,7 @@ const (
 var ErrTampered = errors.New("release does not match its manifest")
 
 // WriteDir writes the release into dir so that dir holds either the old content
-// or the whole new one: it writes a sibling folder, syncs it, and renames.
+// or the whole new one: it writes a sibling folder, syncs it, and exchanges the two.
 // An existing dir must be a release or empty; anything else is refused.
 func WriteDir(r Release, dir string) error {
 	if err := replaceable(dir); err != nil {
@@ -92,7 +92,15 @@ func writeSynced(name string, b []byte) error {
 	return errors.Join(werr, serr, f.Close())
 }
 
+// swap puts tmp in the place of dir: at once where the system can exchange two
+// names, else with a moment between two renames in which dir does not exist.
 func swap(tmp, dir, parent string) error {
+	if _, err := os.Lstat(dir); err == nil && exchange(tmp, dir) == nil {
+		if err := os.RemoveAll(tmp); err != nil {
+			return fmt.Errorf("writing release: removing the old one: %w", err)
+		}
+		return syncDir(parent)
+	}
 	old := tmp + ".old"
 	if err := os.Rename(dir, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("writing release: %w", err)

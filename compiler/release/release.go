@@ -109,9 +109,17 @@ func SealKnown(arts []Artifact, in Inputs, prov Provenance, digest func([]byte) 
 	return r, nil
 }
 
+// checkPath demands a path that means one file on every system, and that stands
+// on one line of what the digest is made of.
 func checkPath(p string) error {
-	if p == "" || path.Clean(p) != p || path.IsAbs(p) || p == ".." || strings.HasPrefix(p, "../") || strings.Contains(p, "\\") {
+	strange := func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`\:*?"<>|`, r) }
+	switch {
+	case p == "" || path.Clean(p) != p || path.IsAbs(p) || p == "." || p == ".." || strings.HasPrefix(p, "../"):
 		return fmt.Errorf("artifact path %q is not clean and relative", p)
+	case strings.ContainsFunc(p, strange):
+		return fmt.Errorf("artifact path %q has a character that some file system or list has no place for", p)
+	case p == manifestFile || p == provenanceFile:
+		return fmt.Errorf("artifact path %q is the release's own", p)
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func middle() []row {
 		{pkg: "internal/canon", may: []string{protobuf}, pure: true},
 		{pkg: "schemas", pure: true, tests: []string{cueLang}},
 		{pkg: "policies", pure: true, tests: []string{opa}},
-		{pkg: "compiler/release", may: []string{"internal/canon"}},
+		{pkg: "compiler/release", may: []string{"internal/canon", xsys}},
 		{pkg: in + "source", may: []string{"internal/canon"}, pure: true},
 		{pkg: in + "intent", may: []string{in + "source", in + "trait", "internal/canon", "schemas", cueLang, xsync}},
 		{pkg: in + "trait", pure: true},

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/compiler"
-	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/guard"
