@@ -72,6 +72,9 @@ const (
 	// CodeMore counts the problems that are not shown.
 	// Example: a package with hundreds of misspelt fields.
 	CodeMore Code = "MESH0116"
+	// CodeNotTop is a folder that holds a mesh instead of being its top.
+	// Example: `meshc vet` in a repository whose mesh is in its folder `intent`.
+	CodeNotTop Code = "MESH0117"
 )
 
 // Codes of the limits on an evaluation (012x).

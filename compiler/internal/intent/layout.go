@@ -46,6 +46,27 @@ func newLayout(t source.Tree) (*layout, diag.List) {
 	return l, diags
 }
 
+// notTop says that a folder below is what the user means, if it looks like the top
+// of a mesh and the top folder has no package. Read from the wrong folder, every
+// file of an environment would be a package with a problem.
+func (l *layout) notTop() (diag.Diagnostic, bool) {
+	if len(l.base["."]) > 0 {
+		return diag.Diagnostic{}, false
+	}
+	for _, dir := range sortedKeys(l.base) {
+		top, _, found := strings.Cut(dir, "/"+environmentsDir+"/")
+		if !found {
+			top = dir
+			_, found = l.tree.Files[top+"/"+source.ModuleFile]
+		}
+		if files := l.base[top]; found && len(files) > 0 {
+			return diag.New(diag.CodeNotTop, diag.Pos{File: files[0]}, "the mesh begins in folder %q, not here", top).
+				WithFix("name that folder, as in `meshc vet %s`, or change into it", top), true
+		}
+	}
+	return diag.Diagnostic{}, false
+}
+
 // splitOverlay cuts environments/<env>/<dir>/x.cue into env and dir.
 func splitOverlay(p string) (env, dir string, ok bool) {
 	rest, ok := strings.CutPrefix(p, environmentsDir+"/")

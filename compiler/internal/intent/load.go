@@ -43,6 +43,9 @@ func Load(t source.Tree, o Options) (*Intent, diag.List) {
 	l, diags := newLayout(t)
 	s := &session{layout: l, options: o}
 	in := &Intent{Tree: t.Digest()}
+	if d, ok := l.notTop(); ok {
+		return in, diag.List{d}
+	}
 	diags = append(diags, vendored(t)...)
 	root := s.root()
 	env, ds := s.environment(root)
