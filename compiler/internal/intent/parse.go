@@ -1,6 +1,7 @@
 package intent
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -28,24 +29,38 @@ type parsed struct {
 func (l *layout) parse(p string) (parsed, diag.List) {
 	f, err := parser.ParseFile(p, l.tree.Files[p], parser.Version(schemas.LanguageVersion))
 	if err != nil {
-		return parsed{path: p}, syntaxErrors(p, err)
+		return parsed{path: p}, syntaxErrors(p, l.tree.Files[p], err)
 	}
 	t := &lint{module: l.module}
 	t.file(f)
 	return parsed{path: p, file: f}, t.diags
 }
 
-func syntaxErrors(p string, err error) diag.List {
+func syntaxErrors(p string, text []byte, err error) diag.List {
 	var out diag.List
 	for _, e := range errors.Errors(err) {
 		at := userPos(e.Position())
 		if at.File == "" {
 			at = diag.Pos{File: p}
 		}
-		out = append(out, diag.New(diag.CodeSyntax, at, "%s", oneLine(message(e))).
-			WithFix("run `cue fmt` on the file to see how it is read"))
+		d := diag.New(diag.CodeSyntax, at, "%s", oneLine(message(e))).WithFix("run `cue fmt` on the file to see how it is read")
+		if name := hyphenated(text, at); name != "" {
+			d = d.WithFix("a name with a hyphen stands in quotes: %q", name)
+		}
+		out = append(out, d)
 	}
 	return out
+}
+
+// hyphenated is the bare name with hyphens that ends where CUE gave up, "" if
+// there is none: a-b is a difference to CUE.
+func hyphenated(text []byte, at diag.Pos) string {
+	for n, line := range strings.Split(string(text), "\n") {
+		if n+1 == at.Line && at.Col > 0 && at.Col <= len(line)+1 {
+			return regexp.MustCompile(`[A-Za-z0-9_]+(-[A-Za-z0-9_]+)+$`).FindString(line[:at.Col-1])
+		}
+	}
+	return ""
 }
 
 func unquote(lit *ast.BasicLit) (string, bool) {

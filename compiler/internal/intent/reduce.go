@@ -131,7 +131,7 @@ func (r *reducer) one(g *problem) diag.Diagnostic {
 		return diag.New(diag.CodeImport, r.at(g, e), "%s", oneLine(message(e))).WithFix("remove the import")
 	}
 	text := strings.TrimSuffix(oneLine(prefixed(g.joined, message(e))), ":")
-	return diag.New(diag.CodeEval, r.at(g, e), "%s", text)
+	return diag.New(diag.CodeEval, r.at(g, e), "%s", text).WithFix("correct the expression, or write the value itself")
 }
 
 func prefixed(path, text string) string {

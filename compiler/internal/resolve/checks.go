@@ -5,9 +5,11 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -18,6 +20,7 @@ func (l *linker) checkMesh() {
 	l.checkUnreachable()
 	l.checkCycles()
 	l.checkTCP()
+	l.checkUses()
 	if l.mesh.Capture == model.Explicit {
 		l.checkExplicit()
 	}
@@ -28,7 +31,7 @@ func (l *linker) checkRoles() {
 	gateways, services := map[string]*model.Gateway{}, map[string]string{}
 	for _, g := range l.mesh.Gateways {
 		acct := g.Namespace + "/" + g.Account
-		if other, ok := gateways[acct]; ok {
+		if other, ok := gateways[acct]; ok && other.ID != g.ID {
 			l.add(diag.New(diag.CodeRole, l.pos[model.GatewayPath(g.ID)], "gateways %q and %q share account %q", other.ID, g.ID, acct).
 				WithRelated(l.pos[model.GatewayPath(other.ID)], "the other gateway").WithFix("give each a `serviceAccount` of its own"))
 		}
@@ -64,6 +67,9 @@ func (l *linker) checkUnreachable() {
 	dead := func(rs []model.Route, path func(string) string) {
 		for i, b := range rs {
 			for _, a := range rs[:i] {
+				if l.broken[path(a.Name)] || l.broken[path(b.Name)] {
+					continue
+				}
 				if both, ok := model.IntersectMatches(a.Match, b.Match); ok && covers(a.Match, b.Match, both) {
 					l.add(diag.New(diag.CodeNever, l.pos[path(b.Name)], "route %q is never reached: %q comes before it and takes everything it matches", b.Name, a.Name).
 						WithRelated(l.pos[path(a.Name)], "the route before it").WithFix("delete it, or give it a higher `priority`"))
@@ -107,6 +113,37 @@ func (l *linker) checkTCP() {
 	}
 }
 
+// checkUses refuses to send requests, by whatever feature, where only bytes are taken.
+func (l *linker) checkUses() {
+	check := func(set trait.Set, path string) {
+		for _, r := range l.rules {
+			v, ok := set.Lookup(r.Name)
+			if !ok || r.Uses == nil {
+				continue
+			}
+			for _, id := range r.Uses(v) {
+				s := l.mesh.Service(id)
+				if s != nil && !slices.ContainsFunc(s.Ports, func(p model.Port) bool { return p.Protocol.IsHTTP() }) {
+					l.add(diag.New(diag.CodeProtocol, l.pos[path], "the %s sends requests to %q, which has only tcp ports", r.Field, id).
+						WithRelated(l.pos[model.ServicePath(id)], "the service").WithFix("name a service that takes requests"))
+				}
+			}
+		}
+	}
+	for _, s := range l.mesh.Services {
+		for _, r := range s.Routes {
+			check(r.Traits, model.RoutePath(s.ID, r.Name))
+		}
+	}
+	for _, g := range l.mesh.Gateways {
+		for _, h := range g.Hosts {
+			for _, r := range h.Routes {
+				check(r.Traits, model.GatewayRoutePath(g.ID, h.Name, r.Name))
+			}
+		}
+	}
+}
+
 // checkCycles tells rings of calls: retries in a ring have no bound.
 func (l *linker) checkCycles() {
 	state := map[string]int{} // 1: on the path, 2: done
@@ -144,17 +181,23 @@ type socket struct {
 
 // checkExplicit demands that every address is written, once on each host.
 func (l *linker) checkExplicit() {
-	taken := map[socket]string{}
+	type holder struct {
+		who string
+		at  diag.Pos
+	}
+	taken := map[socket]holder{}
 	claim := func(host string, port uint32, who string, at diag.Pos) {
 		if port == 0 {
 			return
 		}
 		k := socket{hostKey(host), port}
-		if other, ok := taken[k]; ok && other != who {
-			l.add(diag.New(diag.CodeListen, at, "%s and %s both listen on %s:%d", who, other, host, port).WithFix("choose another port for one of them"))
+		if other, ok := taken[k]; ok && other.who != who {
+			ip, _, _ := strings.Cut(host, "@")
+			l.add(diag.New(diag.CodeListen, at, "%s and %s both listen on %s:%d", who, other.who, ip, port).
+				WithRelated(other.at, "the other").WithFix("choose another port for one of them"))
 			return
 		}
-		taken[k] = who
+		taken[k] = holder{who, at}
 	}
 	for _, g := range l.mesh.Gateways {
 		claim(g.Host, g.Port, fmt.Sprintf("gateway %q", g.ID), l.pos[model.GatewayPath(g.ID)])
@@ -192,11 +235,19 @@ func (l *linker) checkLocals(s *model.Service, v model.Version, claim func(strin
 		at := l.pos[model.ServicePath(s.ID)+"/calls/"+c.To]
 		if v.Local(c) == 0 {
 			l.add(diag.New(diag.CodeListen, at, "the call from %q (version %q) to %q has no local port, and capture is explicit", s.ID, v.Name, c.To).
-				WithFix("in environments/%s: service: %s: calls: %q: local: 15101", l.mesh.Environment, s.Name, c.To))
+				WithFix("in environments/%s: service: %s: calls: %s: local: 15101", l.mesh.Environment, s.Name, callLabel(s, c.To)))
 			continue
 		}
 		claim("127.0.0.1@"+hostKey(v.Host), v.Local(c), fmt.Sprintf("the call from %s/%s to %s", s.Namespace, v.Account, c.To), at)
 	}
+}
+
+// callLabel is a callee as the caller's package would write it.
+func callLabel(s *model.Service, id string) string {
+	if name, ok := strings.CutPrefix(id, s.Namespace+"/"); ok && !strings.Contains(name, "-") {
+		return name
+	}
+	return strconv.Quote(strings.TrimPrefix(id, s.Namespace+"/"))
 }
 
 // hostKey names the machine behind an address: every loopback address is one

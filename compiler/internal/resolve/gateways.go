@@ -44,7 +44,7 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	l.claimHost(p, h.Name, e.Node.Pos())
 	x := &Place{Gateway: true, l: l, pkg: p, self: g.ID}
 	for _, re := range e.Node.Field("route").Fields() {
-		r := l.route(re, x)
+		r := l.route(re, x, model.GatewayRoutePath(g.ID, h.Name, re.Name))
 		r.To = l.serviceTargets(p, re.Node, r)
 		l.place(model.GatewayRoutePath(g.ID, h.Name, re.Name), re.Node.Pos())
 		h.Routes = append(h.Routes, r)

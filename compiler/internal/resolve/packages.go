@@ -1,6 +1,8 @@
 package resolve
 
 import (
+	"errors"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -89,7 +91,7 @@ func (l *linker) expired(n intent.Node) bool {
 	l.dated = true
 	t, err := time.Parse(time.RFC3339, u.Str())
 	if err != nil {
-		l.add(diag.New(diag.CodeUntil, u.Pos(), "until is %q, not an instant", u.Str()).
+		l.add(diag.New(diag.CodeUntil, u.Pos(), "until is %q, not an instant%s", u.Str(), whyNot(err)).
 			WithFix(`write RFC 3339, such as "2027-01-31T18:00:00Z"`))
 		return false
 	}
@@ -101,6 +103,15 @@ func (l *linker) expired(n intent.Node) bool {
 	}
 	l.expiries[t] = true
 	return false
+}
+
+// whyNot is what Go says of a time that has the right form, such as ": day out of range".
+func whyNot(err error) string {
+	var p *time.ParseError
+	if errors.As(err, &p) {
+		return p.Message
+	}
+	return ""
 }
 
 // place notes where a mesh path was written; the first one stays.
@@ -115,7 +126,7 @@ func (l *linker) declare(p *pkg) {
 	services, externals, gateways := p.node.Field("service").Fields(), p.node.Field("external").Fields(), p.node.Field("gateway").Fields()
 	if p.namespace == "" && len(services)+len(externals)+len(gateways) > 0 {
 		l.add(diag.New(diag.CodeNamespace, p.node.Pos(), "package %q declares services or gateways but has no namespace", p.dir).
-			WithFix(`add: mesh: namespace: "…"`))
+			WithFix("add: mesh: namespace: %q", namespaceFor(p.dir)))
 	}
 	for _, e := range services {
 		l.declareService(p, e)
@@ -139,6 +150,14 @@ func (l *linker) declare(p *pkg) {
 			l.gateways[e.Name] = id
 		}
 	}
+}
+
+// namespaceFor proposes a namespace for the package in dir.
+func namespaceFor(dir string) string {
+	if base := path.Base(dir); base != "." {
+		return strings.ToLower(strings.ReplaceAll(base, "_", "-"))
+	}
+	return "default"
 }
 
 // gatewayAccount is the gateway's service account: its own name if it names none.

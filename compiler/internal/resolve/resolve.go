@@ -49,6 +49,7 @@ type linker struct {
 	ports     map[string][]string // service or external ID → port names
 	hostOwner map[string]string   // gateway host → package
 	plain     []plainWish
+	broken    map[string]bool // mesh paths of routes whose match is wrong, which are compared with no other
 
 	dated      bool // something asked for the compile date
 	expiries   map[time.Time]bool
@@ -64,7 +65,7 @@ func Mesh(in *intent.Intent, rules []Rule, at time.Time, memo *Memo) (*Result, d
 		rules: rules, at: at, mesh: &model.Mesh{Environment: in.Environment, TrustDomain: DefaultTrustDomain, Capture: model.Transparent},
 		pos: map[string]diag.Pos{}, kinds: map[string]string{}, gateways: map[string]string{}, accounts: map[string][]string{},
 		versions: map[string][]string{}, firstPort: map[string]string{}, ports: map[string][]string{}, expiries: map[time.Time]bool{},
-		hostOwner: map[string]string{}, owners: map[string]string{},
+		hostOwner: map[string]string{}, owners: map[string]string{}, broken: map[string]bool{},
 	}
 	pkgs := l.packages(in)
 	for _, p := range pkgs {
@@ -115,8 +116,8 @@ func (l *linker) link(p *pkg) {
 	}
 }
 
-// traits settles the features of one carrier.
-func (l *linker) traits(on On, n intent.Node, x *Place) trait.Set {
+// traits settles the features of one carrier, whose mesh path is path.
+func (l *linker) traits(on On, n intent.Node, x *Place, path string) trait.Set {
 	set := trait.Set{}
 	answer := l.answer(on, n)
 	for _, r := range l.rules {
@@ -130,7 +131,11 @@ func (l *linker) traits(on On, n intent.Node, x *Place) trait.Set {
 			}
 			continue
 		}
-		if v := r.Read(n.Field(r.Field), x); v != nil {
+		f := n.Field(r.Field)
+		if f.Exists() {
+			l.place(path+"/"+r.Name, f.Pos())
+		}
+		if v := r.Read(f, x); v != nil {
 			set = set.With(v)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
@@ -16,13 +17,14 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 	x := &Place{l: l, pkg: p, self: s.ID}
 	entries := n.Field("route").Fields()
 	if len(entries) == 0 {
-		def := model.Route{Name: "default", To: evenly(s.Versions), Traits: l.traits(OnRoute, n.Field("route").Field("default"), x)}
-		l.place(model.RoutePath(s.ID, "default"), n.Pos())
+		path := model.RoutePath(s.ID, "default")
+		def := model.Route{Name: "default", To: evenly(s.Versions), Traits: l.traits(OnRoute, n.Field("route").Field("default"), x, path)}
+		l.place(path, n.Pos())
 		return []model.Route{def}
 	}
 	var out []model.Route
 	for _, e := range entries {
-		r := l.route(e, x)
+		r := l.route(e, x, model.RoutePath(s.ID, e.Name))
 		r.To = l.versionTargets(s, e.Node, r)
 		l.place(model.RoutePath(s.ID, e.Name), e.Node.Pos())
 		out = append(out, r)
@@ -44,8 +46,11 @@ func evenly(vs []model.Version) []model.Target {
 }
 
 // route reads what service and gateway routes share.
-func (l *linker) route(e intent.Entry, x *Place) model.Route {
-	return model.Route{Name: e.Name, Priority: int(e.Node.Field("priority").Int()), Match: l.match(e.Node.Field("match")), Traits: l.traits(OnRoute, e.Node, x)}
+func (l *linker) route(e intent.Entry, x *Place, path string) model.Route {
+	problems := len(l.diags)
+	match := l.match(e.Node.Field("match"))
+	l.broken[path] = len(l.diags) > problems
+	return model.Route{Name: e.Name, Priority: int(e.Node.Field("priority").Int()), Match: match, Traits: l.traits(OnRoute, e.Node, x, path)}
 }
 
 func (l *linker) match(n intent.Node) model.Match {
@@ -110,7 +115,11 @@ func badPath(p string) string {
 		return `has an empty segment`
 	}
 	if i := strings.IndexFunc(p, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`?#\*`, r) }); i >= 0 {
-		return "has " + strconv.QuoteRune(rune(p[i])) + ", which no normalised path holds"
+		r, _ := utf8.DecodeRuneInString(p[i:])
+		return "has " + strconv.QuoteRune(r) + ", which no normalised path holds"
+	}
+	if low := strings.ToLower(p); strings.Contains(low, "%2f") || strings.Contains(low, "%5c") {
+		return "has an escaped slash, which proxies refuse"
 	}
 	for seg := range strings.SplitSeq(p, "/") {
 		if seg == "." || seg == ".." {
@@ -190,7 +199,7 @@ func (l *linker) rank(rs []model.Route, path func(string) string) {
 			if compareRank(a, b) != 0 {
 				break // sorted by rank: nothing equal follows
 			}
-			if !a.Match.Meets(b.Match) {
+			if l.broken[path(a.Name)] || l.broken[path(b.Name)] || !a.Match.Meets(b.Match) {
 				continue
 			}
 			at, other := l.pos[path(b.Name)], l.pos[path(a.Name)]

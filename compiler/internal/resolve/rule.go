@@ -85,7 +85,7 @@ func (x *Place) Duration(n intent.Node, def time.Duration) trait.Duration {
 	d, err := time.ParseDuration(n.Str())
 	if err != nil || d <= 0 || d > maxDuration {
 		x.Problem(diag.New(diag.CodeRange, n.Pos(), "%s is %q, out of range", n.Path(), n.Str()).
-			WithFix("write a duration above 0 and up to %s", maxDuration))
+			WithFix("write a duration above 0 and up to %d h", int(maxDuration.Hours())))
 		return trait.Duration(def)
 	}
 	return trait.Duration(d)

@@ -20,7 +20,7 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 	s.Ports = l.portsOf(s, n, mode)
 	s.Versions = l.versionsOf(p, s, n)
 	s.Calls = l.callsOf(p, s, n)
-	s.Traits = l.traits(OnService, n, &Place{l: l, pkg: p, self: s.ID})
+	s.Traits = l.traits(OnService, n, &Place{l: l, pkg: p, self: s.ID}, model.ServicePath(s.ID))
 	s.Routes = l.serviceRoutes(p, s, n)
 	s.Grants = l.grantsOf(p, s, n)
 	return s
@@ -147,12 +147,11 @@ func (l *linker) oneOf(n intent.Node, fields ...string) string {
 	if len(found) == 1 {
 		return found[0]
 	}
-	text := "none"
+	text, fix := "none", "add one of them"
 	if len(found) > 1 {
-		text = strings.Join(found, " and ")
+		text, fix = strings.Join(found, " and "), "keep one of them"
 	}
-	l.add(diag.New(diag.CodeOneOf, n.Pos(), "%s needs exactly one of %s, it has %s", n.Path(), strings.Join(fields, ", "), text).
-		WithFix("keep one of them"))
+	l.add(diag.New(diag.CodeOneOf, n.Pos(), "%s needs exactly one of %s, it has %s", n.Path(), strings.Join(fields, ", "), text).WithFix("%s", fix))
 	return ""
 }
 
@@ -171,7 +170,13 @@ func (l *linker) callsOf(p *pkg, s *model.Service, n intent.Node) []model.Call {
 			}
 			c.Port = port.Str()
 		}
-		l.place(model.ServicePath(s.ID)+"/calls/"+id, e.Node.Pos())
+		path := model.ServicePath(s.ID) + "/calls/" + id
+		if first, ok := l.pos[path]; ok {
+			l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "service %q calls %q twice, once with and once without its namespace", s.ID, id).
+				WithRelated(first, "the other").WithFix("keep one of them"))
+			continue
+		}
+		l.place(path, e.Node.Pos())
 		out = append(out, c)
 	}
 	slices.SortFunc(out, func(a, b model.Call) int { return strings.Compare(a.To, b.To) })

@@ -52,7 +52,11 @@ var Feature = feature.Feature{
 			x.Problem("a route that answers by itself has nothing to mirror")
 			return
 		}
-		for _, c := range x.Clusters(v.To, v.Version) {
+		clusters := x.Clusters(v.To, v.Version)
+		if len(clusters) == 0 {
+			x.Problem("%q has no port that takes requests to mirror", v.To)
+		}
+		for _, c := range clusters {
 			a.RequestMirrorPolicies = append(a.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{
 				Cluster:                       c,
 				RuntimeFraction:               &corev3.RuntimeFractionalPercent{DefaultValue: envoy.Percent(v.Percent)},

@@ -37,15 +37,15 @@ func (e *emitter) checkSet(s trait.Set, path, kind string, fits func(Lowering) b
 		slot, bad := l.misplaced()
 		switch {
 		case !ok:
-			out = append(out, diag.New(diag.CodeUnsupported, e.at(path), "the envoy target does not know the feature %q", name))
+			out = append(out, diag.New(diag.CodeUnsupported, e.at(path+"/"+name), "the envoy target does not know the feature %q", name))
 		case l.refusal != "":
-			out = append(out, diag.New(diag.CodeUnsupported, e.at(path), "the envoy target cannot say %q: %s", name, l.refusal))
+			out = append(out, diag.New(diag.CodeUnsupported, e.at(path+"/"+name), "the envoy target cannot say %q: %s", name, l.refusal))
 		case !fits(l):
-			out = append(out, diag.New(diag.CodeUnsupported, e.at(path), "the envoy target has no form of %q on a %s", name, kind))
+			out = append(out, diag.New(diag.CodeUnsupported, e.at(path+"/"+name), "the envoy target has no form of %q on a %s", name, kind))
 		case bad:
-			out = append(out, diag.New(diag.CodeInconsistent, e.at(path), "feature %q needs the filter slot %q, which its chain does not have", name, slot))
+			out = append(out, diag.New(diag.CodeInconsistent, e.at(path+"/"+name), "feature %q needs the filter slot %q, which its chain does not have", name, slot))
 		case l.loss != "":
-			out = append(out, diag.Warn(diag.CodeApproximate, e.at(path), "the envoy target says %q with a loss: %s", name, l.loss))
+			out = append(out, diag.Warn(diag.CodeApproximate, e.at(path+"/"+name), "the envoy target says %q with a loss: %s", name, l.loss))
 		}
 	}
 	return out

@@ -48,7 +48,7 @@ type routeSpec struct {
 func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
 	match, err := routeMatch(s.match)
 	if err != nil {
-		out.problem(diag.New(diag.CodeMatch, e.at(s.path), "%v", err))
+		out.problem(matchProblem(e.at(s.path), err))
 		return nil
 	}
 	r := &routev3.Route{Name: s.name, Match: match}
@@ -69,6 +69,10 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
 		return nil
 	}
 	return r
+}
+
+func matchProblem(at diag.Pos, err error) diag.Diagnostic {
+	return diag.New(diag.CodeMatch, at, "the envoy target: %v", err).WithFix("write the condition with another test, or give the requests that it leaves out a route of their own before it")
 }
 
 func forward(shares []share) *routev3.Route_Route {
@@ -180,6 +184,11 @@ func (e *emitter) inboundConfig(s *model.Service, p model.Port, v model.Version)
 			if f := e.cells[n].Lowering.inbound; f != nil {
 				value, _ := s.Traits.Lookup(n)
 				f(h, value, &x)
+			}
+		}
+		for _, r := range s.Routes { // the callers' business, but told also if nobody calls yet
+			if _, err := routeMatch(r.Match); err != nil {
+				out.problem(matchProblem(e.at(model.RoutePath(s.ID, r.Name)), err))
 			}
 		}
 		e.sealRoutes(out, path, &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{h}})

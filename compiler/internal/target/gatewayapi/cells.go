@@ -62,7 +62,7 @@ type Ctx struct {
 
 // Problem reports that this value cannot be lowered, at the intent of its route.
 func (x *Ctx) Problem(format string, args ...any) {
-	*x.problems = append(*x.problems, diag.New(diag.CodeLowering, x.locate(x.path), format, args...))
+	*x.problems = append(*x.problems, diag.New(diag.CodeLowering, x.locate(x.path), format, args...).WithFix(wayOut))
 }
 
 // Headers is the modifier for header edits, sorted by name.

@@ -55,9 +55,16 @@ type emitter struct {
 // wayOut is what helps against every refusal.
 const wayOut = "take it out, or compile without the target gateway-api (`targets` in the root package)"
 
+// seeToIt is what helps against every loss.
+const seeToIt = "see that your implementation does what you want, or take it out"
+
 func (e *emitter) problem(d diag.Diagnostic) {
-	if d.IsError() && d.Fix == "" {
+	switch {
+	case d.Fix != "":
+	case d.IsError():
 		d = d.WithFix(wayOut)
+	default:
+		d = d.WithFix(seeToIt)
 	}
 	e.problems = append(e.problems, d)
 }
@@ -71,7 +78,7 @@ func (e *emitter) refusals() {
 		path := model.ServicePath(s.ID)
 		for _, p := range s.Ports {
 			if p.MTLS != model.Strict {
-				e.problem(diag.New(diag.CodeUnsupported, e.at(path), "the gateway-api target cannot say mTLS mode %q of port %q", p.MTLS, p.Name))
+				e.problem(diag.New(diag.CodeUnsupported, e.at(path+"/port/"+p.Name), "the gateway-api target cannot say mTLS mode %q of port %q", p.MTLS, p.Name))
 			}
 			if !p.Protocol.IsHTTP() && (len(s.Versions) > 1 || len(s.Routes) > 1) {
 				e.problem(diag.New(diag.CodeUnsupported, e.at(path), "the gateway-api target cannot route TCP port %q of %q to versions", p.Name, s.ID))
@@ -85,7 +92,8 @@ func (e *emitter) refusals() {
 			for _, v := range s.Versions {
 				names = append(names, strconv.Quote(backendName(s, v.Name)))
 			}
-			e.problem(diag.Warn(diag.CodeApproximate, e.at(path), "the versions of %q are the Services %s, which must exist beside these objects", s.ID, strings.Join(names, ", ")))
+			e.problem(diag.Warn(diag.CodeApproximate, e.at(path), "the versions of %q are the Services %s, which must exist beside these objects", s.ID, strings.Join(names, ", ")).
+				WithFix("make each of them a Service that selects the workloads of its version"))
 		}
 		e.checkTraits(s.Traits, path, false)
 	}
@@ -100,13 +108,13 @@ func (e *emitter) checkTraits(s trait.Set, path string, route bool) {
 		l, ok := e.cells[name]
 		switch {
 		case !ok:
-			e.problem(diag.New(diag.CodeUnsupported, e.at(path), "the gateway-api target does not know the feature %q", name))
+			e.problem(diag.New(diag.CodeUnsupported, e.at(path+"/"+name), "the gateway-api target does not know the feature %q", name))
 		case l.refusal != "":
-			e.problem(diag.New(diag.CodeUnsupported, e.at(path), "the gateway-api target cannot say %q: %s", name, l.refusal))
+			e.problem(diag.New(diag.CodeUnsupported, e.at(path+"/"+name), "the gateway-api target cannot say %q: %s", name, l.refusal))
 		case !route || l.rule == nil:
-			e.problem(diag.New(diag.CodeUnsupported, e.at(path), "the gateway-api target has no form of %q here", name))
+			e.problem(diag.New(diag.CodeUnsupported, e.at(path+"/"+name), "the gateway-api target has no form of %q here", name))
 		case l.loss != "":
-			e.problem(diag.Warn(diag.CodeApproximate, e.at(path), "the gateway-api target says %q with a loss: %s", name, l.loss))
+			e.problem(diag.Warn(diag.CodeApproximate, e.at(path+"/"+name), "the gateway-api target says %q with a loss: %s", name, l.loss))
 		}
 	}
 }
