@@ -236,7 +236,7 @@ func TestProblemsAreLocated(t *testing.T) {
 	m := wideMesh(1)
 	m.Services[0].Routes[0].Traits = trait.Of(lost{})
 	_, _, problems := Emit(m, testColumn(), Profile{Locate: func(p string) diag.Pos { return diag.Pos{File: "f.cue", Line: len(p)} }})
-	want := len(model.RoutePath(m.Services[0].ID, m.Services[0].Routes[0].Name))
+	want := len(model.RoutePath(m.Services[0].ID, m.Services[0].Routes[0].Name) + "/lost")
 	if len(problems) != 1 || problems[0].Code != diag.CodeUnsupported || problems[0].Pos.Line != want {
 		t.Errorf("problems = %v, want one %s at line %d", problems, diag.CodeUnsupported, want)
 	}
