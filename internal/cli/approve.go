@@ -231,7 +231,7 @@ func (a *app) trustCmd() *cobra.Command {
 			if err := a.problems("", ds); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(a.out, "valid: %d environments, %d signers, %d rules\n", len(t.Environments), len(t.Signers), len(t.Rules))
+			_, err := fmt.Fprintf(a.out, "valid: %s, %s, %s\n", count(len(t.Environments), "environment"), count(len(t.Signers), "signer"), count(len(t.Rules), "rule"))
 			return err
 		},
 	})

@@ -3,7 +3,9 @@ package cli
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,13 +89,37 @@ type byteDiff struct {
 func newByteDiff(before, after release.Release) (byteDiff, error) {
 	d := byteDiff{before: before, after: after, others: []release.Change{}}
 	var err error
-	d.resources, err = release.DiffResources(before, after)
+	if d.resources, err = release.DiffResources(before, after); err != nil {
+		return d, err
+	}
+	told := map[string]bool{} // lists of resources that differ because a resource does
+	for _, c := range d.resources {
+		for _, class := range c.Classes {
+			told[release.SnapshotPath(class)] = true
+		}
+	}
 	for _, c := range release.Diff(before, after) {
-		if !strings.HasPrefix(c.Path, "envoy/") {
+		if !told[c.Path] && !strings.HasPrefix(c.Path, release.BlobPath("")) {
 			d.others = append(d.others, c)
 		}
 	}
-	return d, err
+	return d, nil
+}
+
+// classes are the proxy classes that are served other bytes, sorted.
+func (d byteDiff) classes() []string {
+	touched := map[string]bool{}
+	for _, c := range d.resources {
+		for _, class := range c.Classes {
+			touched[class.String()] = true
+		}
+	}
+	for _, c := range d.others {
+		if class, ok := strings.CutPrefix(c.Path, "envoy/"); ok {
+			touched[strings.TrimSuffix(class, ".json")] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(touched))
 }
 
 func (d byteDiff) empty() bool { return len(d.resources)+len(d.others) == 0 }

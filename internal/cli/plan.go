@@ -151,6 +151,7 @@ func (a *app) compare(ctx context.Context, before, after *compiler.Program, at t
 	if p.bytes, err = newByteDiff(old, fresh); err != nil {
 		return p, err
 	}
+	p.changes.Blast.Proxies = p.bytes.classes()
 	if p.verdict, err = a.judge(ctx, after, at, user); err != nil {
 		return p, err
 	}

@@ -189,8 +189,8 @@ func Resolve(dir, rev string) (string, error) {
 	}
 	h, err := repo.ResolveRevision(plumbing.Revision(rev))
 	if err != nil {
-		return "", refuse(diag.CodeGitMissing, "revision "+quote(rev), "the repository does not have it: %v", err).
-			fix("fetch it, or give another")
+		return "", refuse(diag.CodeGitMissing, "revision "+quote(rev), "the repository does not have it").
+			fix("fetch it (a shallow clone lacks older commits: `git fetch --unshallow`), or give another")
 	}
 	return h.String(), nil
 }

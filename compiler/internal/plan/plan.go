@@ -91,6 +91,8 @@ type Access struct {
 
 // Blast is what a change touches. All sorted.
 type Blast struct {
+	// Proxies are the proxy classes that are served other bytes. Compare sees no
+	// bytes and leaves it to who compares the releases.
 	Proxies  []string `json:"proxies,omitempty"`
 	Services []string `json:"services,omitempty"`
 	Callers  []string `json:"callers,omitempty"`
