@@ -3,6 +3,10 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -25,22 +29,31 @@ func (f *approvalFlags) add(cmd *cobra.Command) {
 
 // policy reads the trust policy and settles the environment.
 func (f *approvalFlags) policy(a *app) (approval.Trust, error) {
-	t, ds := approval.LoadTrust(f.trust)
-	if ds.HasErrors() {
-		return t, a.problems("", ds)
+	t, err := a.readTrust(f.trust)
+	if err != nil {
+		return t, err
 	}
 	if f.env == "" {
 		if len(t.Environments) != 1 {
-			return t, fail(diag.ExitFailure, "the trust policy has %d environments: name one with --env", len(t.Environments))
+			return t, fail(diag.ExitFailure, "the trust policy has the environments %s: name one with --env", strings.Join(slices.Sorted(maps.Keys(t.Environments)), ", "))
 		}
 		for name := range t.Environments {
 			f.env = name
 		}
 	}
 	if _, ok := t.Environments[f.env]; !ok {
-		return t, fail(diag.ExitFailure, "the trust policy has no environment %q", f.env)
+		return t, fail(diag.ExitFailure, "the trust policy has no environment %q (it has %s)", f.env, strings.Join(slices.Sorted(maps.Keys(t.Environments)), ", "))
 	}
 	return t, nil
+}
+
+// readTrust reads a trust policy; what is wrong in it is told.
+func (a *app) readTrust(path string) (approval.Trust, error) {
+	if _, err := os.Stat(path); err != nil {
+		return approval.Trust{}, fail(diag.ExitFailure, "the trust policy cannot be read: %v; name the operator's file with --trust", err)
+	}
+	t, ds := approval.LoadTrust(path)
+	return t, a.problems("", ds)
 }
 
 // candidate reads the repository at its ref and compiles the commit rev ("" is the ref's).
@@ -169,6 +182,8 @@ func (a *app) rollbackCmd() *cobra.Command {
 	var key, name, email, reason, from string
 	cmd := &cobra.Command{
 		Use: "rollback TO --reason TEXT --key FILE", Short: "Sign a record that an earlier commit is to be served again", Args: cobra.ExactArgs(1),
+		Long: `Sign a record that TO is to be served instead of what the trust policy's ref has now.
+Push the tag that is printed. Servers serve TO until a commit follows that repairs it.`,
 		Example: `  meshc rollback HEAD~1 --reason "checkout fails since the canary" --key ~/.ssh/id_ed25519`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := f.policy(a)
@@ -219,21 +234,22 @@ func (a *app) rollbackCmd() *cobra.Command {
 }
 
 func (a *app) trustCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "trust", Short: "Work with the trust policy"}
-	cmd.AddCommand(&cobra.Command{
+	return group("trust", "Work with the trust policy", &cobra.Command{
 		Use: "check [FILE]", Short: "Check a trust policy", Args: cobra.MaximumNArgs(1),
+		Long: `Read FILE (default: trust.yaml) as the server does and report every mistake with its
+line: unknown fields, weak keys, rules that nobody can satisfy.`,
+		Example: "  meshc trust check\n  meshc trust check /etc/meshc/trust.yaml",
 		RunE: func(_ *cobra.Command, args []string) error {
 			name := "trust.yaml"
 			if len(args) == 1 {
 				name = args[0]
 			}
-			t, ds := approval.LoadTrust(name)
-			if err := a.problems("", ds); err != nil {
+			t, err := a.readTrust(name)
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(a.out, "valid: %s, %s, %s\n", count(len(t.Environments), "environment"), count(len(t.Signers), "signer"), count(len(t.Rules), "rule"))
+			_, err = fmt.Fprintf(a.out, "valid: %s, %s, %s\n", count(len(t.Environments), "environment"), count(len(t.Signers), "signer"), count(len(t.Rules), "rule"))
 			return err
 		},
 	})
-	return cmd
 }

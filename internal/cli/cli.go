@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,6 +28,9 @@ type app struct {
 	out, err io.Writer
 	now      func() time.Time
 	color    bool
+	// began says that the arguments were understood, cleansUp that the command
+	// ends by itself after a signal.
+	began, cleansUp atomic.Bool
 }
 
 // failure ends a command with a code of its own. An empty text prints nothing,
@@ -52,16 +56,64 @@ func quiet(code diag.ExitCode) error {
 
 // Main runs meshc and returns the exit code of its process.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{in: stdin, out: stdout, err: stderr, now: time.Now, color: colorful(stdout)}
+	out := &checked{w: stdout}
+	a := &app{in: stdin, out: out, err: stderr, now: time.Now, color: colorful(stdout)}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	err := a.interruptible(ctx, root)
+	if err == nil && out.err != nil {
+		err = fail(diag.ExitFailure, "writing the output: %v", out.err)
+	}
 	return int(a.report(err))
+}
+
+// grace is how long a command may take to end after a signal.
+const grace = 2 * time.Second
+
+// interruptible runs a command so that a signal ends it, even in the middle of a
+// computation. Commands that have to clean up take the time that they need.
+func (a *app) interruptible(ctx context.Context, root *cobra.Command) error {
+	done := make(chan error, 1)
+	go func() {
+		cmd, err := root.ExecuteContextC(ctx)
+		if err != nil && !a.began.Load() {
+			err = fail(diag.ExitFailure, "%v\nhelp:  %s --help", err, cmd.CommandPath())
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	if a.cleansUp.Load() {
+		return <-done
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(grace):
+		return context.Canceled
+	}
+}
+
+// checked remembers that output was lost: a report cut short must not look whole.
+type checked struct {
+	w   io.Writer
+	err error
+}
+
+func (c *checked) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	if err != nil && c.err == nil {
+		c.err = err
+	}
+	return n, err
 }
 
 // colorful reports whether w is a terminal that wants colour.
@@ -85,6 +137,9 @@ will really do, and serves only what was approved by signatures in Git.
 
 Exit codes: 0 ok, 1 tool or usage error, 2 something served changes (with
 --detailed-exitcode), 3 invalid or denied, 4 stale or unverifiable, 5 over budget.`,
+		Example: `  meshc init mesh && meshc vet mesh && meshc test mesh
+  meshc plan mesh --base origin/main
+  meshc serve --repo https://git.example/mesh.git --trust trust.yaml`,
 		Version:       compiler.Version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -93,5 +148,27 @@ Exit codes: 0 ok, 1 tool or usage error, 2 something served changes (with
 		a.vetCmd(), a.compileCmd(), a.testCmd(), a.explainCmd(), a.diffCmd(), a.showCmd(), a.initCmd(), a.planCmd(), a.canICmd(), a.graphCmd(), a.versionCmd(),
 		a.verifyCmd(), a.approveCmd(), a.rollbackCmd(), a.trustCmd(), a.serveCmd(), a.statusCmd(), a.waitCmd(), a.tokenCmd(), a.demoCmd(),
 	)
+	a.watch(cmd)
+	return cmd
+}
+
+// watch notes of every command that it began.
+func (a *app) watch(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			a.began.Store(true)
+			return run(cmd, args)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		a.watch(sub)
+	}
+}
+
+// group is a command that only holds others. A wrong word behind it is an error,
+// not a reason to print help and end well.
+func group(name, short string, subs ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd.AddCommand(subs...)
 	return cmd
 }

@@ -19,6 +19,7 @@ import (
 func (a *app) versionCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the versions of meshc, its schema and Go", Args: cobra.NoArgs,
+		Example: "  meshc version",
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintf(a.out, "meshc %s\nschema %s %.12s\n%s %s/%s\n", compiler.Version, schemas.Module, schemas.Digest(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
@@ -34,16 +35,19 @@ func (a *app) compileCmd() *cobra.Command {
 		Use: "compile [DIR] --out RELEASE", Short: "Compile intent to a release folder", Args: cobra.MaximumNArgs(1),
 		Long: `Compile the intent in DIR (default: the current folder) to a release: canonical
 files, named by their digest. The same input gives the same bytes on every machine.
+Intent that a policy denies gives no release: the release notes the policies it passed.
 With --prove nothing is written that a real Envoy refuses.`,
 		Example: "  meshc compile . --out release\n  meshc compile . --rev HEAD --env production --out release --prove",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			start := time.Now()
-			p, ds, err := f.load(a, dirArg(args))
+			fsys, at, err := f.open(a, dirArg(args))
 			if err != nil {
 				return err
 			}
-			r, more := p.Release()
-			ds = append(ds, more...)
+			p, r, ds, err := compilePassed(cmd.Context(), fsys, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
+			if err != nil {
+				return err
+			}
 			proved := ""
 			if e.wanted() && !ds.HasErrors() {
 				res, version, err := a.prove(cmd.Context(), &e, r)
@@ -57,7 +61,7 @@ With --prove nothing is written that a real Envoy refuses.`,
 				return err
 			}
 			if err := release.WriteDir(r, out); err != nil {
-				return err
+				return fmt.Errorf("%w; nothing of it was written", err)
 			}
 			if f.format != string(diag.Text) {
 				return nil
@@ -135,7 +139,11 @@ func (a *app) explain(ans compiler.Answer) error {
 	}
 	fmt.Fprintf(a.out, "%s %s from %s\n→ %s\n", ans.Request.Method, ans.Request.Path, from, compiler.Words(ans.Outcome))
 	for i, s := range ans.Steps {
-		fmt.Fprintf(a.out, "  %d. %s\n     %s\n", i+1, s.Path, s.Pos)
+		note := ""
+		if ans.Outcome.Verdict == "denied" && strings.Count(s.Path, "/") == 2 && strings.HasPrefix(s.Path, "service/") {
+			note = ": none of its grants admits this request"
+		}
+		fmt.Fprintf(a.out, "  %d. %s%s\n     %s\n", i+1, s.Path, note, s.Pos)
 	}
 	for _, f := range ans.Outcome.Fields {
 		fmt.Fprintf(a.out, "  %s: %s\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value))

@@ -21,6 +21,7 @@ and what was measured. It ends by itself and leaves nothing behind; so does Ctrl
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// A closed terminal or a reader that goes away (| head) must not leave
 			// Envoys behind either.
+			a.cleansUp.Store(true)
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP, syscall.SIGPIPE)
 			defer stop()
 			return demo.Run(ctx, o)

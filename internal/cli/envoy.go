@@ -33,6 +33,7 @@ func (f *envoyFlags) add(cmd *cobra.Command, word, usage string) {
 func (f *envoyFlags) wanted() bool { return f.ask || f.path != "" }
 
 func (f *envoyFlags) find(ctx context.Context, a *app) (envoybin.Binary, error) {
+	a.cleansUp.Store(true) // no Envoy may outlive the command
 	return envoybin.Find(ctx, envoybin.Options{Path: f.path, Download: !f.local, Log: a.logger()})
 }
 

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -85,7 +85,7 @@ func (a *app) plan(ctx context.Context, f planFlags, dir string) error {
 	if err != nil {
 		return err
 	}
-	if f.policies != "" {
+	if f.policies != "" || f.base == "none" {
 		user = userPolicies(head, f.policies)
 	}
 	p, err := a.compare(ctx, before, after, at, user)
@@ -115,31 +115,31 @@ func problemForm(format string) string {
 
 // planBase loads what the change starts from, for the same date, and the policies
 // that stood there: a change cannot bring the policies that judge it.
-func (a *app) planBase(f planFlags, dir string, at time.Time, after *compiler.Program) (*compiler.Program, fs.FS, error) {
+func (a *app) planBase(f planFlags, dir string, at time.Time, after *compiler.Program) (*compiler.Program, userRego, error) {
 	if f.base == "none" {
-		return compiler.Empty(after), nil, nil
+		return compiler.Empty(after), userRego{}, nil
 	}
 	hash, err := gitrepo.Resolve(dir, f.base)
 	if err != nil {
-		return nil, nil, err
+		return nil, userRego{}, err
 	}
 	if f.expect != "" && f.expect != hash {
-		return nil, nil, fail(diag.ExitStale, "base %s is %.12s, not %.12s as expected: plan again", f.base, hash, f.expect)
+		return nil, userRego{}, fail(diag.ExitStale, "base %s is %.12s, not %.12s as expected: plan again", f.base, hash, f.expect)
 	}
 	base := intentFlags{env: f.env, rev: hash}
 	fsys, _, err := base.openCommit(dir, at)
 	if err != nil {
-		return nil, nil, err
+		return nil, userRego{}, err
 	}
 	p, ds := compiler.Load(fsys, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
 	if ds.HasErrors() {
 		_ = a.problems("", ds)
-		return nil, nil, fail(diag.ExitFailure, "the base %.12s does not compile; compare with a commit that does, or with --base none", hash)
+		return nil, userRego{}, fail(diag.ExitFailure, "the base %.12s does not compile; compare with a commit that does, or with --base none", hash)
 	}
 	return p, userPolicies(fsys, ""), nil
 }
 
-func (a *app) compare(ctx context.Context, before, after *compiler.Program, at time.Time, user fs.FS) (planned, error) {
+func (a *app) compare(ctx context.Context, before, after *compiler.Program, at time.Time, user userRego) (planned, error) {
 	p := planned{expiries: after.Expiries()}
 	var err error
 	if p.changes, err = compiler.Compare(before, after, compiler.Limits{}); err != nil {
@@ -152,10 +152,15 @@ func (a *app) compare(ctx context.Context, before, after *compiler.Program, at t
 		return p, err
 	}
 	p.changes.Blast.Proxies = p.bytes.classes()
-	if p.verdict, err = a.judge(ctx, after, at, user); err != nil {
+	court, ds := convene(ctx, user)
+	if ds.HasErrors() {
+		p.findings = append(p.findings, ds...)
+		return p, nil
+	}
+	if p.verdict, err = court.judge(ctx, after, at); err != nil {
 		return p, err
 	}
-	p.findings = append(p.findings, p.verdict.Findings...)
+	p.findings = slices.Concat(p.findings, ds, p.verdict.Findings)
 	return p, nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/ca"
+	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/feed"
 	"meshc.dev/meshc/internal/gitrepo"
 	xdsserver "meshc.dev/meshc/xds-server"
@@ -27,7 +28,6 @@ type serveFlags struct {
 	approvalFlags
 	listen, http, state, endpoints, trustDomain string
 	poll, ttl                                   time.Duration
-	allowFile                                   bool
 }
 
 func (a *app) serveCmd() *cobra.Command {
@@ -37,8 +37,12 @@ func (a *app) serveCmd() *cobra.Command {
 		Long: `Follow a Git repository and stream each approved release to the proxies over xDS with
 mutual TLS. What was approved last is kept in the state folder and served before the
 repository is looked at, so that the server starts with Git down.`,
-		Example: "  meshc serve --repo https://git.example/mesh.git --trust trust.yaml --state /var/lib/meshc",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), f) },
+		Example: `  meshc serve --repo https://git.example/mesh.git --trust trust.yaml --state /var/lib/meshc
+  meshc serve --repo ssh://git@git.example/mesh.git --trust trust.yaml --trust-domain shop.example`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.cleansUp.Store(true)
+			return a.serve(cmd.Context(), f)
+		},
 	}
 	f.add(cmd)
 	fl := cmd.Flags()
@@ -49,7 +53,8 @@ repository is looked at, so that the server starts with Git down.`,
 	fl.StringVar(&f.trustDomain, "trust-domain", "mesh.local", "trust domain of the identities that are signed")
 	fl.DurationVar(&f.poll, "poll", 15*time.Second, "how often the repository is looked at")
 	fl.DurationVar(&f.ttl, "svid-ttl", ca.DefaultTTL, "lifetime of a proxy's certificate")
-	fl.BoolVar(&f.allowFile, "allow-local", true, "allow a repository on this machine")
+	fl.Lookup("repo").Usage = "repository of the intent: https://…, ssh://… or a folder on this machine"
+	_ = cmd.MarkFlagRequired("repo")
 	return cmd
 }
 
@@ -59,7 +64,12 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	repo, err := gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: f.allowFile}})
+	if f.endpoints != "" {
+		if st, err := os.Stat(f.endpoints); err != nil || !st.IsDir() {
+			return fail(diag.ExitFailure, "--endpoints: %q is no folder; make it first, files may come later", f.endpoints)
+		}
+	}
+	repo, err := gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
 	if err != nil {
 		return err
 	}
@@ -73,7 +83,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	}
 	source, err := feed.New(feed.Config{
 		Repo: repo, Trust: t, Environment: f.env, Dir: filepath.Join(f.state, "approved"), Compiler: compiler.Version,
-		Compile: compileApart(argv0), Interval: f.poll, Now: a.now, Log: log,
+		Compile: compileApart(argv0), Interval: f.poll, Now: a.now, // follow logs what it tells
 	})
 	if err != nil {
 		return err
@@ -95,7 +105,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 // server makes the xDS server with the built-in certificate authority on its port.
 func (a *app) server(f serveFlags, log *slog.Logger) (*xdsserver.Server, *ca.Authority, error) {
 	if err := os.MkdirAll(f.state, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("making the state folder: %w", err)
+		return nil, nil, fmt.Errorf("making the state folder: %w; name another one with --state", err)
 	}
 	authority, err := ca.Open(f.state, ca.Options{TrustDomain: f.trustDomain, TTL: f.ttl, Clock: a.now})
 	if err != nil {
@@ -123,95 +133,35 @@ func follow(ctx context.Context, s *xdsserver.Server, log *slog.Logger, e feed.E
 	switch e.Kind {
 	case feed.Approved:
 		if err := s.Publish(ctx, e.Approved); err != nil {
-			log.Error("release not published", "commit", e.Commit, "error", err)
+			log.Error("release not published", append([]any{"commit", e.Commit}, reason(err)...)...)
 			return
 		}
 		log.Info("release approved", "commit", e.Commit, "release", e.Approved.At(e.At).Digest())
 	case feed.Refused:
-		log.Warn("commit refused", "commit", e.Commit, "reason", e.Err)
+		log.Warn("commit refused", append([]any{"commit", e.Commit}, reason(e.Err)...)...)
 	case feed.Reachable, feed.Fresh:
 		log.Info("repository", "state", e.Kind, "commit", e.Commit)
 	default:
-		log.Warn("repository", "state", e.Kind, "commit", e.Commit, "reason", e.Err)
+		log.Warn("repository", append([]any{"state", e.Kind, "commit", e.Commit}, reason(e.Err)...)...)
 	}
 }
 
-func (a *app) statusCmd() *cobra.Command {
-	var state string
-	cmd := &cobra.Command{
-		Use: "status", Short: "Say which proxies run what", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c := xdsserver.Dial(xdsserver.SocketPath(state))
-			defer c.Close()
-			s, err := c.Status(cmd.Context())
-			if err != nil {
-				return fail(1, "%v; is `meshc serve --state %s` running?", err, state)
-			}
-			return a.json(s)
-		},
+// reason is an error as attributes of a log line. Of several problems the first
+// stands for all: the command line tells the rest.
+func reason(err error) []any {
+	ds := findings(err)
+	if len(ds) == 0 {
+		return []any{"reason", err}
 	}
-	cmd.Flags().StringVar(&state, "state", "meshc-state", "the server's state folder")
-	return cmd
-}
-
-func (a *app) waitCmd() *cobra.Command {
-	var state string
-	var timeout time.Duration
-	cmd := &cobra.Command{
-		Use: "wait COMMIT", Short: "Wait until every connected proxy runs a commit", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
-			defer cancel()
-			c := xdsserver.Dial(xdsserver.SocketPath(state))
-			defer c.Close()
-			p, err := c.Wait(ctx, args[0], nil)
-			if err != nil {
-				return fail(1, "waiting for %.12s: %v", args[0], err)
-			}
-			return a.json(p)
-		},
+	out := []any{"code", ds[0].Code, "reason", ds[0].Text}
+	if ds[0].Pos.File != "" {
+		out = append(out, "position", ds[0].Pos.String())
 	}
-	cmd.Flags().StringVar(&state, "state", "meshc-state", "the server's state folder")
-	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this time")
-	return cmd
-}
-
-func (a *app) tokenCmd() *cobra.Command {
-	var state, identity string
-	var ttl time.Duration
-	cmd := &cobra.Command{Use: "token", Short: "Work with join tokens"}
-	create := &cobra.Command{
-		Use: "create --identity NAMESPACE/ACCOUNT", Short: "Make a one-time token with which an agent gets its identity", Args: cobra.NoArgs,
-		Example: "  meshc token create --identity bookinfo/reviews-v1 --ttl 10m",
-		RunE: func(*cobra.Command, []string) error {
-			authority, err := ca.Open(state, ca.Options{Clock: a.now})
-			if err != nil {
-				return err
-			}
-			id, err := ca.ParseIdentity(identity)
-			if err != nil {
-				return fail(1, "%v", err)
-			}
-			spiffe, err := id.SPIFFE(authority.TrustDomain())
-			if err != nil {
-				return fail(1, "%v", err)
-			}
-			tokens, err := ca.OpenTokens(state, a.now)
-			if err != nil {
-				return err
-			}
-			token, err := tokens.Create(spiffe, ttl)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(a.out, "token:       %s\nfingerprint: %s\nidentity:    %s\nvalid for:   %s, once\n", token, authority.Fingerprints()[0], spiffe, ttl)
-			return err
-		},
+	if ds[0].Fix != "" {
+		out = append(out, "fix", ds[0].Fix)
 	}
-	create.Flags().StringVar(&state, "state", "meshc-state", "the server's state folder")
-	create.Flags().StringVar(&identity, "identity", "", "namespace/account of the proxy")
-	create.Flags().DurationVar(&ttl, "ttl", 10*time.Minute, "how long the token may be used")
-	_ = create.MarkFlagRequired("identity")
-	cmd.AddCommand(create)
-	return cmd
+	if len(ds) > 1 {
+		out = append(out, "problems", len(ds))
+	}
+	return out
 }

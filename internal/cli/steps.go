@@ -111,7 +111,10 @@ func Worker(args []string) int {
 			fsys[name] = &fstest.MapFile{Data: b, Mode: 0o444}
 		}
 		progress(q.Environment, true)
-		ans := compileAll(fsys, q.Environment, q.At)
+		ans, err := compileAll(context.Background(), fsys, q.Environment, q.At)
+		if err != nil {
+			return nil, err
+		}
 		progress(q.Environment, false)
 		return json.Marshal(ans)
 	})
@@ -119,7 +122,7 @@ func Worker(args []string) int {
 
 // compileAll compiles a tree for its own date and for one second after each later
 // end of something temporary. Only expiry makes the steps differ.
-func compileAll(tree fs.FS, env string, at time.Time) workAnswer {
+func compileAll(ctx context.Context, tree fs.FS, env string, at time.Time) (workAnswer, error) {
 	var ans workAnswer
 	instants := []time.Time{{}}
 	for i := 0; i < len(instants); i++ {
@@ -127,13 +130,12 @@ func compileAll(tree fs.FS, env string, at time.Time) workAnswer {
 		if i > 0 {
 			when = instants[i]
 		}
-		p, ds := compiler.Load(tree, compiler.Options{Environment: env, At: when})
-		if ds.HasErrors() {
-			return workAnswer{Problems: ds}
+		p, r, ds, err := compilePassed(ctx, tree, compiler.Options{Environment: env, At: when})
+		if err != nil {
+			return workAnswer{}, err
 		}
-		r, ds := p.Release()
 		if ds.HasErrors() {
-			return workAnswer{Problems: ds}
+			return workAnswer{Problems: ds}, nil
 		}
 		if i == 0 {
 			for _, end := range p.Expiries() {
@@ -147,7 +149,7 @@ func compileAll(tree fs.FS, env string, at time.Time) workAnswer {
 		}
 		ans.Steps = append(ans.Steps, s)
 	}
-	return ans
+	return ans, nil
 }
 
 // self is this program's path, for children of its own kind.

@@ -2,11 +2,7 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -16,7 +12,6 @@ import (
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/guard"
 	"meshc.dev/meshc/internal/proof"
-	"meshc.dev/meshc/policies"
 )
 
 func (a *app) vetCmd() *cobra.Command {
@@ -34,11 +29,12 @@ real Envoy is asked about every compiled resource as well.`,
 			if err != nil {
 				return err
 			}
-			p, ds := compiler.Load(fsys, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
+			court, ds := convene(cmd.Context(), userPolicies(fsys, policyDir))
+			p, more := compiler.Load(fsys, compiler.Options{Environment: f.env, At: at, Cache: a.cache(), Policy: court.digest()})
+			ds = append(ds, more...)
 			told := ""
 			if p != nil {
-				var more diag.List
-				if more, told, err = a.vet(cmd.Context(), p, at, userPolicies(fsys, policyDir), &e); err != nil {
+				if more, told, err = a.vet(cmd.Context(), p, at, court, &e); err != nil {
 					return err
 				}
 				ds = append(ds, more...)
@@ -62,54 +58,24 @@ real Envoy is asked about every compiled resource as well.`,
 
 // vet asks everybody about a program that could be linked: the targets, the
 // policies and, if wanted, a real Envoy. It returns in words what was looked at.
-func (a *app) vet(ctx context.Context, p *compiler.Program, at time.Time, user fs.FS, e *envoyFlags) (diag.List, string, error) {
+func (a *app) vet(ctx context.Context, p *compiler.Program, at time.Time, c court, e *envoyFlags) (diag.List, string, error) {
 	r, ds := p.Release()
-	res, err := a.judge(ctx, p, at, user)
-	if err != nil {
-		return nil, "", err
+	res := guard.Result{}
+	if c.engine != nil {
+		var err error
+		if res, err = c.judge(ctx, p, at); err != nil {
+			return nil, "", err
+		}
 	}
 	told := fmt.Sprintf("%d proxy classes, %d policies evaluated", len(p.Classes()), res.Evaluated)
 	proved := proof.Result{}
 	if e.wanted() && !ds.HasErrors() {
-		version := ""
+		var version string
+		var err error
 		if proved, version, err = a.prove(ctx, e, r); err != nil {
 			return nil, "", err
 		}
 		told += fmt.Sprintf(", %d resources accepted by Envoy %s", proved.Resources, version)
 	}
 	return slices.Concat(ds, res.Findings, proved.Findings), told, nil
-}
-
-// userPolicies is where the user's own Rego is, nil if there is none.
-func userPolicies(intent fs.FS, dir string) fs.FS {
-	if dir != "" {
-		return os.DirFS(filepath.Clean(dir))
-	}
-	if st, err := fs.Stat(intent, "policies"); err == nil && st.IsDir() {
-		if sub, err := fs.Sub(intent, "policies"); err == nil {
-			return sub
-		}
-	}
-	return nil
-}
-
-// judge asks all policies. None evaluated is a failure: it would look like consent.
-func (a *app) judge(ctx context.Context, p *compiler.Program, at time.Time, user fs.FS) (guard.Result, error) {
-	engine, ds := guard.New(ctx, policies.FS, user)
-	if ds.HasErrors() {
-		return guard.Result{Findings: ds}, nil
-	}
-	in := guard.Input{Mesh: p.MeshJSON(), Environment: p.Environment(), At: at, Owners: p.Owners(), Where: p.Position}
-	for _, e := range p.Exceptions() {
-		in.Exceptions = append(in.Exceptions, guard.Exception(e))
-	}
-	res, err := engine.Check(ctx, in)
-	if err != nil {
-		return res, fmt.Errorf("evaluating policies: %w", err)
-	}
-	if res.Evaluated == 0 && !res.Findings.HasErrors() {
-		return res, errors.New("no policy was evaluated")
-	}
-	res.Findings = append(ds, res.Findings...)
-	return res, nil
 }

@@ -83,7 +83,7 @@ func (s status) upToDate() (n int) {
 
 func (w *World) status(ctx context.Context) (status, error) {
 	var s status
-	r, err := w.quiet(ctx, "status", "--state", "server")
+	r, err := w.quiet(ctx, "status", "--state", "server", "--json")
 	if err != nil {
 		return s, err
 	}

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/guard"
+	"meshc.dev/meshc/policies"
+)
+
+// userRego is a folder with a user's own policies.
+type userRego struct {
+	files fs.FS // nil: there is none
+	dir   string
+}
+
+// policyFolder is where the user's own policies are in a repository of intent.
+const policyFolder = "policies"
+
+// userPolicies is dir, or the folder of that purpose in the intent, if there is one.
+func userPolicies(intent fs.FS, dir string) userRego {
+	if dir != "" {
+		return userRego{os.DirFS(filepath.Clean(dir)), filepath.ToSlash(filepath.Clean(dir))}
+	}
+	if st, err := fs.Stat(intent, policyFolder); err == nil && st.IsDir() {
+		if sub, err := fs.Sub(intent, policyFolder); err == nil {
+			return userRego{sub, policyFolder}
+		}
+	}
+	return userRego{}
+}
+
+// court is the shipped policies with those of a user. Everything that makes a
+// release makes one first: its digest is noted in the release.
+type court struct {
+	engine *guard.Engine
+	user   userRego
+}
+
+// convene compiles the policies. With errors in the list there is no court.
+func convene(ctx context.Context, user userRego) (court, diag.List) {
+	engine, ds := guard.New(ctx, policies.FS, user.files)
+	return court{engine, user}, user.locate(ds)
+}
+
+// digest names the policies.
+func (c court) digest() string {
+	if c.engine == nil {
+		return ""
+	}
+	return c.engine.Digest()
+}
+
+// judge asks all policies. None evaluated is a failure: it would look like consent.
+func (c court) judge(ctx context.Context, p *compiler.Program, at time.Time) (guard.Result, error) {
+	in := guard.Input{Mesh: p.MeshJSON(), Environment: p.Environment(), At: at, Owners: p.Owners(), Where: p.Position}
+	for _, e := range p.Exceptions() {
+		in.Exceptions = append(in.Exceptions, guard.Exception(e))
+	}
+	res, err := c.engine.Check(ctx, in)
+	if err != nil {
+		return res, fmt.Errorf("evaluating policies: %w", err)
+	}
+	if res.Evaluated == 0 && !res.Findings.HasErrors() {
+		return res, errors.New("no policy was evaluated")
+	}
+	res.Findings = c.user.locate(res.Findings)
+	return res, nil
+}
+
+// compilePassed compiles intent that the shipped policies and its own let pass; the
+// release notes their digest. With errors in the list there is no release.
+func compilePassed(ctx context.Context, intent fs.FS, o compiler.Options) (*compiler.Program, release.Release, diag.List, error) {
+	c, ds := convene(ctx, userPolicies(intent, ""))
+	o.Policy = c.digest()
+	p, more := compiler.Load(intent, o)
+	if ds = append(ds, more...); ds.HasErrors() {
+		return p, release.Release{}, ds, nil
+	}
+	r, more := p.Release()
+	res, err := c.judge(ctx, p, o.At)
+	return p, r, slices.Concat(ds, more, res.Findings), err
+}
+
+// locate makes positions in policies start where the user looks for them.
+func (u userRego) locate(ds diag.List) diag.List {
+	for i := range ds {
+		if f := ds[i].Pos.File; path.Ext(f) == ".rego" {
+			ds[i].Pos.File = path.Join(u.dir, f)
+		}
+	}
+	return ds
+}

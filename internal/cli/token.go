@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"meshc.dev/meshc/internal/ca"
+)
+
+func (a *app) tokenCmd() *cobra.Command {
+	var state, identity string
+	var ttl time.Duration
+	create := &cobra.Command{
+		Use: "create --identity NAMESPACE/ACCOUNT", Short: "Make a one-time token with which an agent gets its identity", Args: cobra.NoArgs,
+		Long: `Make a token in the state folder of a server on this machine. An agent that shows it
+once, in time, gets a certificate for this identity: hand it over like a password.`,
+		Example: "  meshc token create --identity bookinfo/reviews-v1 --ttl 10m",
+		RunE: func(*cobra.Command, []string) error {
+			authority, err := ca.Open(state, ca.Options{Clock: a.now})
+			if err != nil {
+				return err
+			}
+			id, err := ca.ParseIdentity(identity)
+			if err != nil {
+				return err
+			}
+			spiffe, err := id.SPIFFE(authority.TrustDomain())
+			if err != nil {
+				return err
+			}
+			tokens, err := ca.OpenTokens(state, a.now)
+			if err != nil {
+				return err
+			}
+			token, err := tokens.Create(spiffe, ttl)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.out, "token:       %s\nfingerprint: %s\nidentity:    %s\nvalid for:   %s, once\n", token, authority.Fingerprints()[0], spiffe, ttl)
+			return err
+		},
+	}
+	create.Flags().StringVar(&state, "state", "meshc-state", "the server's state folder")
+	create.Flags().StringVar(&identity, "identity", "", "namespace/account of the proxy")
+	create.Flags().DurationVar(&ttl, "ttl", 10*time.Minute, "how long the token may be used")
+	_ = create.MarkFlagRequired("identity")
+	return group("token", "Work with join tokens", create)
+}
