@@ -103,7 +103,7 @@ func (a *app) explainCmd() *cobra.Command {
 				}
 				r.Headers = append(r.Headers, compiler.Header{Name: strings.ToLower(name), Value: value})
 			}
-			p, _, err := f.load(a, dirArg(args))
+			p, err := f.load(a, dirArg(args))
 			if err != nil {
 				return err
 			}
@@ -161,7 +161,7 @@ func (a *app) showCmd() *cobra.Command {
 			if len(args) == 2 {
 				dir = args[0]
 			}
-			p, _, err := f.load(a, dir)
+			p, err := f.load(a, dir)
 			if err != nil {
 				return err
 			}
@@ -205,7 +205,7 @@ func (a *app) graphCmd() *cobra.Command {
 		Use: "graph [DIR]", Short: "Draw who calls whom", Args: cobra.MaximumNArgs(1),
 		Example: "  meshc graph -o mermaid\n  meshc graph -o svg > mesh.svg",
 		RunE: func(_ *cobra.Command, args []string) error {
-			p, _, err := f.load(a, dirArg(args))
+			p, err := f.load(a, dirArg(args))
 			if err != nil {
 				return err
 			}

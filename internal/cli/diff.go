@@ -70,7 +70,7 @@ func (a *app) side(f intentFlags, dir, name string) (release.Release, error) {
 		return readRelease(name)
 	}
 	f.rev = name
-	p, _, err := f.load(a, dir)
+	p, err := f.load(a, dir)
 	if err != nil {
 		return release.Release{}, err
 	}

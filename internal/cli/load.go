@@ -115,16 +115,16 @@ func within(dir string) (string, error) {
 }
 
 // load compiles DIR to a program, or gives a failure whose problems are told.
-func (f *intentFlags) load(a *app, dir string) (*compiler.Program, diag.List, error) {
+func (f *intentFlags) load(a *app, dir string) (*compiler.Program, error) {
 	fsys, at, err := f.open(a, dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	p, ds := compiler.Load(fsys, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
 	if ds.HasErrors() {
-		return nil, ds, a.problems(f.format, ds)
+		return nil, a.problems(f.format, ds)
 	}
-	return p, ds, nil
+	return p, nil
 }
 
 // problems prints findings and ends the command as invalid if one is an error.

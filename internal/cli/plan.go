@@ -220,7 +220,7 @@ func (a *app) canICmd() *cobra.Command {
 		Use: "can-i [DIR] --to SERVICE [--from SERVICE]", Short: "Ask who may do what; leave parts out for the exact set", Args: cobra.MaximumNArgs(1),
 		Example: "  meshc can-i --from productpage --to reviews\n  meshc can-i --from '*' --to reviews --method DELETE",
 		RunE: func(_ *cobra.Command, args []string) error {
-			p, _, err := f.load(a, dirArg(args))
+			p, err := f.load(a, dirArg(args))
 			if err != nil {
 				return err
 			}
