@@ -18,11 +18,19 @@ func Defaults() []Default {
 		{Field: "owner", Value: "the package's path", Why: "somebody always answers"},
 		{Field: "service.port.protocol", Value: "http", Why: "the common case"},
 		{Field: "service.serviceAccount", Value: "the service's name", Why: "one identity for one service"},
+		{Field: "service.version.serviceAccount", Value: "the service's", Why: "what is granted to a service is granted to all its versions"},
+		{Field: "service.version.labels", Value: "version: its name", Why: "the usual label"},
 		{Field: "service.version", Value: "one, called default", Why: "a service without canaries needs none"},
 		{Field: "service.grant", Value: "nobody may call", Why: "default deny"},
 		{Field: "service.route", Value: "one, called default: all versions alike, all paths", Why: "a service without wishes works"},
 		{Field: "service.calls.port", Value: "the callee's first port by name", Why: "most have one"},
+		{Field: "route.match", Value: "all requests", Why: "a condition is what is written"},
+		{Field: "route.priority", Value: "0: the more specific match first", Why: "an order that nobody has to maintain"},
+		{Field: "grant.methods, paths, ports", Value: "all", Why: "a restriction is what is written"},
+		{Field: "gateway.serviceAccount", Value: "the gateway's name", Why: "one identity for one gateway"},
 		{Field: "gateway.address", Value: "0.0.0.0", Why: "a gateway is there to be reached"},
+		{Field: "test.request.from", Value: "a caller without identity", Why: "what is not granted to anyone is refused"},
+		{Field: "test.request.method, path", Value: "GET, /", Why: "the plainest request"},
 	}
 	for _, f := range catalog.All() {
 		out = append(out, f.Defaults...)

@@ -49,6 +49,7 @@ var Feature = feature.Feature{
 	Rule: resolve.Rule{
 		Name: name, Field: "retry", On: resolve.OnRoute, Answers: false, Forwards: true,
 		Defaults: []resolve.Default{
+			{Field: "route.retry.perTry", Value: "the route's timeout", Why: "the whole answer has a bound already"},
 			{Field: "route.retry.on", Value: strings.Join(notBegun, ", "), Why: "only what the callee cannot have begun is safe to send twice"},
 			{Field: "route.retry.budget.percent", Value: strconv.Itoa(budgetPercent), Why: "a failing service is not buried under retries"},
 			{Field: "route.retry.budget.minConcurrent", Value: strconv.Itoa(budgetMinConcurrent), Why: "a quiet service can still be retried"},

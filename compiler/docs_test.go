@@ -1,0 +1,150 @@
+package compiler_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/internal/feature/catalog"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/golden"
+	"meshc.dev/meshc/schemas"
+)
+
+// The support table is the matrix, and for the words that are no rows of it, what
+// a compile of each says.
+func TestSupportTableIsUpToDate(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# What each target can say\n\n" +
+		"Generated from the matrix of features (`compiler/internal/feature/catalog`) and from compiling an example of every other word, by `make golden`.\n\n" +
+		"*exact*: the target says it as it is meant. *approximate*: it says it with the loss that is named, and a warning (MESH0310). *refused*: compiling it for\n" +
+		"that target is an error (MESH0301) with this reason: nothing is left out in silence. Envoy is what `meshc serve` serves; `targets: \"gateway-api\": {}` in\n" +
+		"the root package writes the objects of the Kubernetes Gateway API beside it.\n\n" +
+		"## Features\n\n| field | what it is | envoy | gateway-api |\n|---|---|---|---|\n")
+	for _, f := range catalog.All() {
+		fmt.Fprintf(&b, "| `%s.%s` | %s | %s | %s |\n", f.On, f.Field, tableCell(fieldComment(t, f.Field)), support(f.Envoy.Support()), support(f.GatewayAPI.Support()))
+	}
+	b.WriteString("\n## Other words\n\n| word | example | envoy | gateway-api |\n|---|---|---|---|\n")
+	for _, w := range words() {
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", w.name, tableCell(w.shown), compiled(t, w, ""), compiled(t, w, "gateway-api"))
+	}
+	golden.File(t, filepath.Join("..", "docs", "features.md"), []byte(b.String()))
+}
+
+func support(state, why string) string {
+	if why == "" {
+		return state
+	}
+	return state + ": " + tableCell(why)
+}
+
+// fieldComment is the schema's own sentence about a field of a feature.
+func fieldComment(t *testing.T, field string) string {
+	t.Helper()
+	doc := regexp.MustCompile(`(?m)^((?:\t//.*\n)+)\t` + field + `\?:`)
+	for _, f := range schemas.Files() {
+		if m := doc.FindSubmatch(f.Text); m != nil && strings.HasPrefix(f.Name, "feature_") {
+			return strings.Join(strings.Fields(strings.ReplaceAll(string(m[1]), "//", "")), " ")
+		}
+	}
+	t.Errorf("no file schemas/feature_*.cue documents %q", field)
+	return ""
+}
+
+// tableCell keeps a text inside its table cell.
+func tableCell(s string) string {
+	return strings.NewReplacer("|", `\|`, "<", "&lt;", "\n", " ").Replace(s)
+}
+
+// word is something of the language that is no row of the matrix. shown is added
+// to a service "cart" with versions v1 and v2, or, if it starts with "mesh:", to its package.
+type word struct{ name, shown string }
+
+func words() []word {
+	route := func(match string) string { return "route: {x: {match: " + match + ", to: v1: 100}, default: to: v2: 100}" }
+	return []word{
+		{"weighted versions", "route: default: to: {v1: 90, v2: 10}"},
+		{"path, exact", route(`path: exact: "/a"`)},
+		{"path, by segments", route(`path: prefix: "/a"`)},
+		{"path, by template", `route: x: {match: path: template: "/a/{id}", to: v1: 100}`},
+		{"methods", route(`methods: ["GET"]`)},
+		{"header, exact", route(`headers: "x-a": exact: "b"`)},
+		{"header, prefix", route(`headers: "x-a": prefix: "b"`)},
+		{"header, suffix", route(`headers: "x-a": suffix: "b"`)},
+		{"header, present", route(`headers: "x-a": present: true`)},
+		{"header, negated", route(`headers: "x-a": {exact: "b", not: true}`)},
+		{"rank by priority", `route: {x: {priority: 1, to: v1: 100, match: headers: "x-a": exact: "b"}, y: {match: path: prefix: "/a", to: v2: 100}}`},
+		{"grants", `grant: web: from: ["web"]`},
+		{"mTLS, strict", `mtls: mode: "strict"`},
+		{"mTLS, permissive", `mtls: mode: "permissive"`},
+		{"mTLS, off", `mtls: mode: "disable"`},
+		{"TCP ports with versions", `port: raw: {number: 9000, protocol: "tcp"}`},
+		{"gateway hosts", `mesh: gateway: edge: {port: 80, host: "shop.example": route: default: to: cart: 100}`},
+		{"gateway, wildcard host", `mesh: gateway: edge: {port: 80, host: "*.shop.example": route: default: to: cart: 100}`},
+		{"gateway, split over services", `mesh: gateway: edge: {port: 80, host: "*": route: default: to: {cart: 50, web: 50}}`},
+		{"externals", `mesh: external: pay: {port: http: number: 80, endpoints: dns: "pay.example:80"}`},
+	}
+}
+
+// compiled is how far a target goes with a word. target "" is Envoy alone.
+func compiled(t *testing.T, w word, target string) string {
+	t.Helper()
+	pkg := "mesh: namespace: \"shop\"\nmesh: service: web: port: http: number: 8080\nmesh: service: cart: {port: http: number: 8080, version: {v1: {}, v2: {}}}\n"
+	shown := "mesh: service: cart: " + w.shown
+	if strings.HasPrefix(w.shown, "mesh:") {
+		shown = w.shown
+	}
+	root := plainRoot
+	if target != "" {
+		root += fmt.Sprintf("mesh: targets: %q: {}\n", target)
+	}
+	files := fstest.MapFS{
+		"mesh.cue":      {Data: []byte(root)},
+		"shop/base.cue": {Data: []byte("package shop\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\n" + pkg)},
+		"shop/word.cue": {Data: []byte("package shop\n\n" + shown + "\n")},
+	}
+	at, _ := time.Parse(time.RFC3339, compileDate)
+	p, ds := compiler.Load(files, compiler.Options{At: at})
+	if ds.HasErrors() {
+		t.Fatalf("%s: %v", w.name, ds.Err())
+	}
+	_, ds = p.Release()
+	state := "exact"
+	var why []string
+	for _, d := range ds.Sorted() {
+		switch {
+		case d.Pos.File == "mesh.cue" && w.name != "mTLS, strict": // holds for every mesh
+		case strings.HasPrefix(d.Text, "the versions of") && w.name != "weighted versions": // holds for the example's service
+		case d.IsError() && d.Code != diag.CodeUnsupported && d.Code != diag.CodeMatch && d.Code != diag.CodeOrder:
+			t.Errorf("%s: %s", w.name, d)
+		case d.IsError():
+			state = "refused"
+			fallthrough
+		default:
+			text := strings.TrimPrefix(d.Text, "the gateway-api target: ")
+			if state == "exact" {
+				state = "approximate"
+			}
+			if d.IsError() == (state == "refused") {
+				why = append(why, strings.TrimPrefix(text, "the gateway-api target "))
+			}
+		}
+	}
+	return support(state, strings.Join(slices.Compact(why), "; "))
+}
+
+func TestTableOfDefaultsIsUpToDate(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# Defaults\n\nWhat holds where nothing is written, and why. `meshc plan --defaults` prints the same table.\n" +
+		"Generated from the compiler's table by `make golden`.\n\n| field | default | why |\n|---|---|---|\n")
+	for _, d := range compiler.Defaults() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", d.Field, tableCell(d.Value), tableCell(d.Why))
+	}
+	golden.File(t, filepath.Join("..", "docs", "defaults.md"), []byte(b.String()))
+}
