@@ -8,7 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/golden"
 )
 
 func TestExamplesCompileAndKeepTheirPromises(t *testing.T) {
@@ -43,4 +47,58 @@ func TestExamplesCompileAndKeepTheirPromises(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The compiled form beside each intent is what this compiler makes of it, byte
+// for byte, and whole.
+func TestReleasesAreUpToDate(t *testing.T) {
+	intents, err := filepath.Glob("*/intent")
+	if err != nil || len(intents) < 2 {
+		t.Fatalf("found %v, %v", intents, err)
+	}
+	for _, dir := range intents {
+		name := filepath.Dir(dir)
+		t.Run(name, func(t *testing.T) {
+			p, ds := compiler.Load(os.DirFS(dir), compiler.Options{Environment: "local", At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)})
+			if err := ds.Err(); err != nil {
+				t.Fatal(err)
+			}
+			r, ds := p.Release()
+			if err := ds.Err(); err != nil {
+				t.Fatal(err)
+			}
+			committed := filepath.Join(name, "release")
+			if golden.Updating() {
+				if err := release.WriteDir(r, committed); err != nil {
+					t.Fatal(err)
+				}
+			}
+			old, err := release.ReadDir(os.DirFS(committed))
+			if err != nil {
+				t.Fatalf("%v (-update rewrites)", err)
+			}
+			fresh := filepath.Join(t.TempDir(), "release")
+			if err := release.WriteDir(r, fresh); err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range release.Diff(old, r) {
+				t.Errorf("%s %s (-update rewrites)", c.Kind, c.Path)
+			}
+			for _, f := range []string{"manifest.json", "provenance.json"} {
+				want, got := read(t, committed, f), read(t, fresh, f)
+				if d := cmp.Diff(want, got); d != "" {
+					t.Errorf("%s differs (-want +got, -update rewrites):\n%s", f, d)
+				}
+			}
+		})
+	}
+}
+
+func read(t *testing.T, dir, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
