@@ -67,7 +67,9 @@ func tableCell(s string) string {
 type word struct{ name, shown string }
 
 func words() []word {
-	route := func(match string) string { return "route: {x: {match: " + match + ", to: v1: 100}, default: to: v2: 100}" }
+	route := func(match string) string {
+		return "route: {x: {match: " + match + ", to: v1: 100}, default: to: v2: 100}"
+	}
 	return []word{
 		{"weighted versions", "route: default: to: {v1: 90, v2: 10}"},
 		{"path, exact", route(`path: exact: "/a"`)},
