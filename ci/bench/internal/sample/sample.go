@@ -1,0 +1,138 @@
+// Package sample writes meshes of any size in CUE.
+//
+// In: a number of services. Out: a file system with packages of 20 services, the
+// same bytes each time, and versions of it with edits. Every service has two
+// versions, three or four routes, two grants, three calls (one of them into the
+// next package) and live endpoints from a file.
+package sample
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"strings"
+	"testing/fstest"
+)
+
+// PerPackage is how many services a package has.
+const PerPackage = 20
+
+// Mesh is intent that was written by New. Read only.
+type Mesh struct {
+	files fstest.MapFS
+	n     int
+}
+
+// New writes n services; n is a multiple of ten.
+func New(n int) Mesh {
+	m := Mesh{files: fstest.MapFS{}, n: n}
+	m.put("mesh.cue", "package mesh\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\nmesh: {owner: \"platform\", trustDomain: \"mesh.local\"}\n")
+	m.put("cue.mod/module.cue", "module: \"bench.example/mesh\"\nlanguage: version: \"v0.17.0\"\n")
+	for p := range packages(n) {
+		m.put(file(p), write(n, p, nil))
+	}
+	return m
+}
+
+// Services is how many services there are.
+func (m Mesh) Services() int { return m.n }
+
+// FS is the file system.
+func (m Mesh) FS() fs.FS { return m.files }
+
+// Edited is the mesh with the timeout of one route of service i set to seconds.
+func (m Mesh) Edited(i, seconds int) Mesh {
+	p := i / PerPackage
+	return m.with(map[int]string{p: write(m.n, p, func(s int) int {
+		if s == i {
+			return seconds
+		}
+		return defaultTimeout
+	})})
+}
+
+// AllEdited is the mesh with one route of every service changed.
+func (m Mesh) AllEdited(seconds int) Mesh {
+	changed := map[int]string{}
+	for p := range packages(m.n) {
+		changed[p] = write(m.n, p, func(int) int { return seconds })
+	}
+	return m.with(changed)
+}
+
+func (m Mesh) with(changed map[int]string) Mesh {
+	out := Mesh{files: maps.Clone(m.files), n: m.n}
+	for p, text := range changed {
+		out.put(file(p), text)
+	}
+	return out
+}
+
+func (m Mesh) put(name, text string) {
+	m.files[name] = &fstest.MapFile{Data: []byte(text), Mode: 0o644}
+}
+
+const defaultTimeout = 3
+
+func packages(n int) int { return (n + PerPackage - 1) / PerPackage }
+
+func file(p int) string { return fmt.Sprintf("team%03d/services.cue", p) }
+
+// Namespace is that of service i.
+func Namespace(i int) string { return fmt.Sprintf("team%03d", i/PerPackage) }
+
+// Name is that of service i, unique in the mesh.
+func Name(i int) string { return fmt.Sprintf("service%04d", i) }
+
+// far is how far away the third callee is: in the next package, if there is one.
+func far(n int) int {
+	if n > PerPackage {
+		return PerPackage
+	}
+	return n / 2
+}
+
+func ref(from, to, n int) string {
+	to = (to + n) % n
+	if to/PerPackage == from/PerPackage {
+		return Name(to)
+	}
+	return Namespace(to) + "/" + Name(to)
+}
+
+// write is one package; timeout gives the seconds of a service's first route.
+func write(n, p int, timeout func(i int) int) string {
+	if timeout == nil {
+		timeout = func(int) int { return defaultTimeout }
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "package team%03d\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\nmesh: {namespace: \"team%03d\", owner: \"owners-%03d\"}\n", p, p, p)
+	for i := p * PerPackage; i < min(n, (p+1)*PerPackage); i++ {
+		service(&b, n, i, timeout(i))
+	}
+	return b.String()
+}
+
+func service(b *strings.Builder, n, i, seconds int) {
+	fmt.Fprintf(b, `
+mesh: service: %s: {
+	port: http: number: 8080
+	version: {v1: {}, v2: {}}
+	endpoints: file: %q
+	calls: {%q: {}, %q: {}, %q: {}}
+	route: {
+		items: {match: {path: template: "/items/{id}", methods: ["GET"]}, to: v1: 100, timeout: "%ds"}
+		testers: {match: headers: "x-test": exact: "yes", to: v2: 100}
+		default: {to: {v1: 90, v2: 10}, retry: {attempts: 2, on: ["connect-failure", "refused-stream"]}}
+`, Name(i), Name(i), ref(i, i+1, n), ref(i, i+2, n), ref(i, i+far(n), n), seconds)
+	if i%2 == 0 {
+		fmt.Fprintf(b, "\t\tadmin: {match: path: prefix: \"/admin\", to: v1: 100, timeout: \"30s\"}\n")
+	}
+	fmt.Fprintf(b, `	}
+	grant: {
+		callers: {from: [%q, %q], methods: ["GET", "POST"]}
+		ahead: {from: [%q], paths: ["/items/*"]}
+	}
+}
+`, ref(i, i-1, n), ref(i, i-2, n), ref(i, i-far(n), n))
+}

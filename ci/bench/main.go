@@ -1,0 +1,103 @@
+// Command bench measures meshc beside its peers, on the machine that it runs on.
+//
+//	go run . [-only compile,plan,fanout,swaps,agent] [-quick] [-json]
+//
+// In: flags. Out: the report on standard output, progress on standard error. The
+// exit code is 1 if something was not correct: a client missed a change, a request
+// failed, a compile gave other bytes than it should. Slowness is no failure: what
+// a figure should be stands beside it.
+//
+// Peers are go-control-plane's caches, in processes of their own like meshc's
+// server, with the same clients over the same transport. Everything listens on the
+// loopback only.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+
+	"meshc.dev/meshc/ci/bench/internal/measure"
+	"meshc.dev/meshc/ci/bench/internal/report"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// bench is one run.
+type bench struct {
+	ctx context.Context //nolint:containedctx // the run's own, given to every section
+	// quick makes everything smaller: to see that it works, not how fast.
+	quick bool
+	err   io.Writer
+}
+
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(b.err, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
+}
+
+type section struct {
+	name string
+	run  func(*bench, report.Section) error
+}
+
+func sections() []section {
+	return []section{{"compile", (*bench).compile}, {"plan", (*bench).plan}}
+}
+
+func run(ctx context.Context, args []string, out, errs io.Writer) int {
+	if len(args) > 1 && args[0] == childFlag {
+		return child(ctx, args[1], out, errs)
+	}
+	var names []string
+	for _, s := range sections() {
+		names = append(names, s.name)
+	}
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.SetOutput(errs)
+	only := f.String("only", strings.Join(names, ","), "the `sections` to run")
+	quick := f.Bool("quick", false, "small sizes: to see that it works, not how fast")
+	asJSON := f.Bool("json", false, "write the report as JSON")
+	if err := f.Parse(args); err != nil {
+		return 2
+	}
+	chosen := strings.Split(*only, ",")
+	for _, c := range chosen {
+		if !slices.Contains(names, c) {
+			fmt.Fprintf(errs, "there is no section %q; there are %s\n", c, strings.Join(names, ", "))
+			return 2
+		}
+	}
+	r := &report.Report{Machine: measure.ThisMachine(), Wrong: []string{}}
+	b := &bench{ctx: ctx, quick: *quick, err: errs}
+	for _, s := range sections() {
+		if !slices.Contains(chosen, s.name) {
+			continue
+		}
+		b.say("%s …", s.name)
+		if err := s.run(b, r.Section(s.name)); err != nil {
+			r.Section(s.name).Wrong("%v", err)
+		}
+	}
+	write := r.Text
+	if *asJSON {
+		write = r.JSON
+	}
+	if err := write(out); err != nil {
+		fmt.Fprintln(errs, err)
+		return 1
+	}
+	if len(r.Wrong) > 0 {
+		return 1
+	}
+	return 0
+}
