@@ -51,12 +51,12 @@ type section struct {
 }
 
 func sections() []section {
-	return []section{{"compile", (*bench).compile}, {"plan", (*bench).plan}}
+	return []section{{"compile", (*bench).compile}, {"plan", (*bench).plan}, {"fanout", (*bench).fanout}}
 }
 
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	if len(args) > 1 && args[0] == childFlag {
-		return child(ctx, args[1], out, errs)
+		return child(args[1], os.Stdin, out, errs)
 	}
 	var names []string
 	for _, s := range sections() {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"meshc.dev/meshc/ci/bench/internal/measure"
 	"meshc.dev/meshc/ci/bench/internal/report"
 	"meshc.dev/meshc/ci/bench/internal/sample"
+	"meshc.dev/meshc/ci/bench/internal/xds"
 	"meshc.dev/meshc/compiler"
 )
 
@@ -90,7 +90,14 @@ func (b *bench) inChild(i int) (comparison, error) {
 const planRounds = 5
 
 // child is the other side of inChild.
-func child(_ context.Context, what string, out, errs io.Writer) int {
+func child(what string, in io.Reader, out, errs io.Writer) int {
+	if what == "serve" {
+		if err := xds.Child(in, out); err != nil {
+			fmt.Fprintln(errs, "bench:", err)
+			return 1
+		}
+		return 0
+	}
 	kind, number, _ := strings.Cut(what, ":")
 	var i int
 	if _, err := fmt.Sscan(number, &i); err != nil {

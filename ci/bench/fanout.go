@@ -1,0 +1,239 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"meshc.dev/meshc/ci/bench/internal/content"
+	"meshc.dev/meshc/ci/bench/internal/fleet"
+	"meshc.dev/meshc/ci/bench/internal/measure"
+	"meshc.dev/meshc/ci/bench/internal/pki"
+	"meshc.dev/meshc/ci/bench/internal/report"
+	"meshc.dev/meshc/ci/bench/internal/xds"
+	"meshc.dev/meshc/compiler/release"
+)
+
+// cost is what one event cost a server: processor time until it was idle again,
+// the time until the last client had confirmed, payload in both directions.
+type cost struct {
+	CPU, Last measure.Samples
+	// Spread is from the first client's confirmation to the last one's.
+	Spread   measure.Samples
+	Up, Down int64
+}
+
+// costs are those of one server with so many clients.
+type costs struct {
+	cold, endpoint, route, again cost
+	idle, peak                   float64 // MiB
+}
+
+// stepLimit is how long one event may take the slowest server.
+const stepLimit = 2 * time.Minute
+
+// fanout measures servers that tell many clients about one change.
+func (b *bench) fanout(s report.Section) error {
+	services, sizes := 1000, []int{100, 1000}
+	if b.quick {
+		services, sizes = 50, []int{20}
+	}
+	root, err := pki.NewRoot()
+	if err != nil {
+		return err
+	}
+	for _, n := range sizes {
+		all := map[xds.Kind]costs{}
+		for _, kind := range append([]xds.Kind{xds.Meshc}, xds.Peers()...) {
+			b.say("fanout: %s, %d clients", kind, n)
+			c, err := b.race(root, kind, services, n)
+			if err != nil {
+				return fmt.Errorf("%s with %d clients: %w", kind, n, err)
+			}
+			all[kind] = c
+		}
+		compareCosts(s, all, n)
+	}
+	return nil
+}
+
+// compareCosts writes the figures of one number of clients.
+func compareCosts(s report.Section, all map[xds.Kind]costs, n int) {
+	for _, e := range []struct {
+		name string
+		of   func(costs) cost
+	}{
+		{"one endpoint", func(c costs) cost { return c.endpoint }},
+		{"one route", func(c costs) cost { return c.route }},
+		{"first connect of all", func(c costs) cost { return c.cold }},
+		{"reconnect of all, versions known", func(c costs) cost { return c.again }},
+	} {
+		for _, kind := range append([]xds.Kind{xds.Meshc}, xds.Peers()...) {
+			c := e.of(all[kind])
+			s.Add(fmt.Sprintf("%d clients, %s: %s", n, e.name, kind), measure.MS(c.CPU.Median()), "ms CPU", "best %.3g ms of %d; last client after %.0f ms, from the first to the last %.0f ms; %.2f MiB down, %.2f up",
+				measure.MS(c.CPU.Best()), len(c.CPU), measure.MS(c.Last.Median()), measure.MS(c.Spread.Median()), measure.MiB(c.Down), measure.MiB(c.Up))
+		}
+		for _, kind := range xds.Peers() {
+			name := fmt.Sprintf("%d clients, %s: times less CPU than %s", n, e.name, kind)
+			ratio := float64(e.of(all[kind]).CPU.Median()) / float64(e.of(all[xds.Meshc]).CPU.Median())
+			if bound, ok := bounds()[kind]; ok && n == 1000 && e.name == "one endpoint" {
+				s.AtLeast(bound, name, ratio, "x", "medians")
+			} else {
+				s.Add(name, ratio, "x", "medians")
+			}
+		}
+	}
+	for _, kind := range append([]xds.Kind{xds.Meshc}, xds.Peers()...) {
+		c, name := all[kind], fmt.Sprintf("%d clients, memory when idle: %s", n, kind)
+		if kind == xds.Meshc && n == 1000 {
+			s.AtMost(150, name, c.idle, "MiB", "peak of the whole run %.0f MiB", c.peak)
+		} else {
+			s.Add(name, c.idle, "MiB", "peak of the whole run %.0f MiB", c.peak)
+		}
+	}
+}
+
+// bounds are how many times less CPU than a peer one endpoint may cost.
+func bounds() map[xds.Kind]float64 {
+	return map[xds.Kind]float64{xds.PerNode: 80, xds.Shared: 8, xds.Linear: 8}
+}
+
+// race takes one server through all events.
+func (b *bench) race(root *pki.Root, kind xds.Kind, services, clients int) (costs, error) {
+	var c costs
+	dir, err := os.MkdirTemp("", "mb")
+	if err != nil {
+		return c, fmt.Errorf("making a folder: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	setup := xds.Setup{Kind: kind, Dir: dir, Services: services}
+	if setup.TLS, err = root.Issue(pki.ServerID); err != nil {
+		return c, err
+	}
+	mine, err := root.Issue(xds.Class().SPIFFEID(pki.TrustDomain))
+	if err != nil {
+		return c, err
+	}
+	cfg := fleet.Config{Want: map[string]int{
+		release.ClusterType: services, release.EndpointType: services, release.ListenerType: content.Tables, release.RouteType: content.Tables,
+	}}
+	if cfg.TLS, err = mine.Client(); err != nil {
+		return c, err
+	}
+	for i := range clients {
+		cfg.Nodes = append(cfg.Nodes, fmt.Sprintf("client-%05d", i))
+	}
+	for i := range services {
+		cfg.Endpoints = append(cfg.Endpoints, content.Service(i))
+	}
+	for j := range content.Tables {
+		cfg.Routes = append(cfg.Routes, content.Table(j))
+	}
+	setup.Nodes = cfg.Nodes
+	p, err := xds.Start(setup, b.err, childFlag, "serve")
+	if err != nil {
+		return c, err
+	}
+	defer p.Stop()
+	cfg.Address = p.Address
+	f := fleet.New(b.ctx, cfg)
+	defer f.Disconnect()
+	r := &racer{b: b, p: p, f: f, services: services}
+	return r.run()
+}
+
+// racer is one server with its clients.
+type racer struct {
+	b        *bench
+	p        *xds.Process
+	f        *fleet.Fleet
+	services int
+	state    content.State
+}
+
+func (r *racer) run() (costs, error) {
+	var c costs
+	connect := func() (fleet.Confirmed, error) {
+		start := time.Now()
+		err := r.f.Connect()
+		if err == nil {
+			err = r.f.Full(stepLimit)
+		}
+		return fleet.Confirmed{First: start, Last: time.Now()}, err
+	}
+	if err := r.measure(&c.cold, connect); err != nil {
+		return c, fmt.Errorf("first connect: %w", err)
+	}
+	time.Sleep(2 * time.Second) // idle is what is left some time after
+	u, err := r.p.Usage()
+	if err != nil {
+		return c, err
+	}
+	c.idle = measure.MiB(u.Memory.Now)
+	rounds := 5
+	if r.b.quick {
+		rounds = 2
+	}
+	for range rounds {
+		if err := r.change(&c.endpoint, release.EndpointType, content.Service(content.Moving(r.services)), func(s *content.State) { s.Endpoint++ }); err != nil {
+			return c, fmt.Errorf("one endpoint: %w", err)
+		}
+		if err := r.change(&c.route, release.RouteType, content.Table(content.Changing), func(s *content.State) { s.Route++ }); err != nil {
+			return c, fmt.Errorf("one route: %w", err)
+		}
+		if median := c.endpoint.CPU.Median(); median > 4*time.Second && len(c.endpoint.CPU) >= 3 {
+			break // the time is better spent on the others
+		}
+	}
+	r.f.Disconnect()
+	if err := r.measure(&c.again, connect); err != nil {
+		return c, fmt.Errorf("reconnect: %w", err)
+	}
+	// A change after the reconnect shows that everybody is there again.
+	var proof cost
+	if err := r.change(&proof, release.EndpointType, content.Service(content.Moving(r.services)), func(s *content.State) { s.Endpoint++ }); err != nil {
+		return c, fmt.Errorf("after the reconnect: %w", err)
+	}
+	u, err = r.p.Usage()
+	c.peak = measure.MiB(u.Memory.Peak)
+	return c, err
+}
+
+func (r *racer) change(c *cost, typ, name string, next func(*content.State)) error {
+	next(&r.state)
+	if err := r.p.Prepare(r.state); err != nil {
+		return err
+	}
+	return r.measure(c, func() (fleet.Confirmed, error) {
+		wait := r.f.Expect(typ, name)
+		if err := r.p.Change(r.state); err != nil {
+			return fleet.Confirmed{}, err
+		}
+		return wait(stepLimit)
+	})
+}
+
+// measure takes the cost of an event, from an idle server to an idle server.
+func (r *racer) measure(c *cost, event func() (fleet.Confirmed, error)) error {
+	runtime.GC() // the clients' own garbage shall not be in the way
+	before, err := r.p.Idle(stepLimit)
+	if err != nil {
+		return err
+	}
+	up, down := r.f.Bytes()
+	start := time.Now()
+	seen, err := event()
+	if err != nil {
+		return err
+	}
+	after, err := r.p.Idle(stepLimit)
+	if err != nil {
+		return err
+	}
+	c.CPU, c.Last = append(c.CPU, after.CPU-before.CPU), append(c.Last, seen.Last.Sub(start))
+	c.Spread = append(c.Spread, seen.Last.Sub(seen.First))
+	c.Up, c.Down = r.f.Bytes()
+	c.Up, c.Down = c.Up-up, c.Down-down
+	return nil
+}
