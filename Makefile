@@ -31,7 +31,7 @@ golden: ## rewrite the expected files of all tests; review the diff
 envoy: ## put the compiled configuration and the evaluator to the test on a real Envoy
 	go test -count=1 -timeout 20m ./ci/envoy/...
 
-bench: ## measure compile, fan-out, plan and agent, peers in the same run
+bench: ## measure compile, plan, fan-out, swaps and agent, peers in the same run
 	cd ci/bench && go run .
 
 demo: ## the whole idea with real parts, in a minute or two

@@ -17,16 +17,16 @@ import (
 func compileDate() time.Time { return time.Date(2027, 1, 15, 0, 0, 0, 0, time.UTC) }
 
 // compileOnce loads and releases, and gives the release's digest.
-func compileOnce(files fs.FS, o compiler.Options) (*compiler.Program, string, error) {
+func compileOnce(files fs.FS, o compiler.Options) (string, error) {
 	p, ds := compiler.Load(files, o)
 	if err := ds.Err(); err != nil {
-		return nil, "", fmt.Errorf("loading: %w", err)
+		return "", fmt.Errorf("loading: %w", err)
 	}
 	r, ds := p.Release()
 	if err := ds.Err(); err != nil {
-		return nil, "", fmt.Errorf("releasing: %w", err)
+		return "", fmt.Errorf("releasing: %w", err)
 	}
-	return p, r.Digest(), nil
+	return r.Digest(), nil
 }
 
 func remembering() compiler.Options {
@@ -72,7 +72,7 @@ func (b *bench) compileSize(s report.Section, n int) (time.Duration, error) {
 		o = remembering()
 		runtime.GC()
 		used, start := measure.CPU(), time.Now()
-		if _, _, err := compileOnce(mesh.FS(), o); err != nil {
+		if _, err := compileOnce(mesh.FS(), o); err != nil {
 			return 0, err
 		}
 		cold, cpu = append(cold, time.Since(start)), append(cpu, measure.CPU()-used)
@@ -86,12 +86,12 @@ func (b *bench) compileSize(s report.Section, n int) (time.Duration, error) {
 		edited := mesh.Edited(n/2, 4+i)
 		start := time.Now()
 		var err error
-		if _, digest, err = compileOnce(edited.FS(), o); err != nil {
+		if digest, err = compileOnce(edited.FS(), o); err != nil {
 			return 0, err
 		}
 		warm = append(warm, time.Since(start))
 	}
-	if _, full, err := compileOnce(mesh.Edited(n/2, 3+last).FS(), compiler.Options{At: compileDate()}); err != nil || full != digest {
+	if full, err := compileOnce(mesh.Edited(n/2, 3+last).FS(), compiler.Options{At: compileDate()}); err != nil || full != digest {
 		s.Wrong("%d services: after edits the release is %.12s, from nothing %.12s, %v", n, digest, full, err)
 	}
 	coldText, warmText := fmt.Sprintf("%d services, cold", n), fmt.Sprintf("%d services, after one edit", n)

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"time"
 
+	"google.golang.org/grpc/credentials"
+
 	"meshc.dev/meshc/ci/bench/internal/content"
 	"meshc.dev/meshc/ci/bench/internal/fleet"
 	"meshc.dev/meshc/ci/bench/internal/measure"
@@ -118,9 +120,11 @@ func (b *bench) race(root *pki.Root, kind xds.Kind, services, clients int) (cost
 	cfg := fleet.Config{Want: map[string]int{
 		release.ClusterType: services, release.EndpointType: services, release.ListenerType: content.Tables, release.RouteType: content.Tables,
 	}}
-	if cfg.TLS, err = mine.Client(); err != nil {
+	tc, err := mine.Client()
+	if err != nil {
 		return c, err
 	}
+	cfg.Credentials = credentials.NewTLS(tc)
 	for i := range clients {
 		cfg.Nodes = append(cfg.Nodes, fmt.Sprintf("client-%05d", i))
 	}
@@ -136,7 +140,7 @@ func (b *bench) race(root *pki.Root, kind xds.Kind, services, clients int) (cost
 		return c, err
 	}
 	defer p.Stop()
-	cfg.Address = p.Address
+	cfg.Target = "passthrough:///" + p.Address
 	f := fleet.New(b.ctx, cfg)
 	defer f.Disconnect()
 	r := &racer{b: b, p: p, f: f, services: services}

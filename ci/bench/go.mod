@@ -11,7 +11,7 @@ require (
 	github.com/go-git/go-git/v5 v5.19.3 // indirect
 	github.com/prometheus/client_golang v1.24.1 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
-	golang.org/x/sync v0.24.0 // indirect
+	golang.org/x/sync v0.24.0
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 	sigs.k8s.io/yaml v1.6.0 // indirect
@@ -50,7 +50,6 @@ require (
 	github.com/protocolbuffers/txtpbfmt v0.0.0-20260420112717-c39628bde8b5 // indirect
 	github.com/sergi/go-diff v1.4.0 // indirect
 	github.com/skeema/knownhosts v1.3.1 // indirect
-	github.com/stretchr/testify v1.12.1 // indirect
 	github.com/xanzy/ssh-agent v0.3.3 // indirect
 	go.yaml.in/yaml/v2 v2.4.4 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
@@ -63,6 +62,9 @@ require (
 	gopkg.in/warnings.v0 v0.1.2 // indirect
 )
 
-require meshc.dev/meshc v0.0.0-00010101000000-000000000000
+require (
+	github.com/spiffe/go-spiffe/v2 v2.9.0
+	meshc.dev/meshc v0.0.0-00010101000000-000000000000
+)
 
 replace meshc.dev/meshc => ../..

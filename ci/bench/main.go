@@ -51,7 +51,7 @@ type section struct {
 }
 
 func sections() []section {
-	return []section{{"compile", (*bench).compile}, {"plan", (*bench).plan}, {"fanout", (*bench).fanout}}
+	return []section{{"compile", (*bench).compile}, {"plan", (*bench).plan}, {"fanout", (*bench).fanout}, {"swaps", (*bench).swaps}, {"agent", (*bench).agent}}
 }
 
 func run(ctx context.Context, args []string, out, errs io.Writer) int {

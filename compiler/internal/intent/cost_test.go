@@ -76,7 +76,18 @@ mesh: service: "svc-%d": {
 const maxMallocs = 3500
 
 func TestMallocsPerService(t *testing.T) {
-	const n = 200
+	few, many := mallocsPerService(t, 20), mallocsPerService(t, 200)
+	t.Logf("%d mallocs per service of 20, %d of 200", few, many)
+	if few > maxMallocs || many > maxMallocs {
+		t.Errorf("%d and %d mallocs per service, at most %d are allowed", few, many, maxMallocs)
+	}
+	if many > few*11/10 {
+		t.Errorf("%d mallocs per service of 200, but %d of 20: the cost is not linear", many, few)
+	}
+}
+
+func mallocsPerService(t *testing.T, n int) uint64 {
+	t.Helper()
 	tree := mesh(n)
 	load := func() {
 		if in, l := Load(tree, Options{Workers: 1}); l.HasErrors() || len(in.Packages) != n/20+1 {
@@ -88,11 +99,7 @@ func TestMallocsPerService(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	load()
 	runtime.ReadMemStats(&after)
-	per := (after.Mallocs - before.Mallocs) / n
-	t.Logf("%d mallocs per service", per)
-	if per > maxMallocs {
-		t.Errorf("%d mallocs per service, at most %d are allowed", per, maxMallocs)
-	}
+	return (after.Mallocs - before.Mallocs) / uint64(n)
 }
 
 func BenchmarkLoad(b *testing.B) {

@@ -26,7 +26,6 @@ type client struct {
 
 	mu   sync.Mutex
 	held map[string]map[string]string // version by type and name
-	err  error
 }
 
 // open starts a stream. A client that has something says so.

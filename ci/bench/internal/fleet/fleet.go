@@ -1,6 +1,6 @@
 // Package fleet plays many proxies on one machine.
 //
-// In: a server's address, a TLS configuration, how many. Out: clients over
+// In: a server's address, credentials, how many. Out: clients over
 // incremental aggregated xDS, each with a connection of its own, that confirm
 // every response; and when the last of them has confirmed a change. They parse no
 // resource, so that the processor is left to the server, but they keep the
@@ -9,7 +9,6 @@ package fleet
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync"
@@ -25,9 +24,10 @@ import (
 
 // Config is what a fleet needs.
 type Config struct {
-	Address string
-	TLS     *tls.Config
-	Nodes   []string
+	// Target is the server in gRPC's form: "passthrough:///127.0.0.1:1" or "unix:/path".
+	Target      string
+	Credentials credentials.TransportCredentials
+	Nodes       []string
 	// Want is how many resources of each type every client must have.
 	Want map[string]int
 	// Endpoints and Routes are the names to ask for.
@@ -77,7 +77,7 @@ func (f *Fleet) Connect() error {
 	g.SetLimit(atOnce)
 	for _, c := range f.clients {
 		g.Go(func() error {
-			conn, err := grpc.NewClient("passthrough:///"+f.cfg.Address, grpc.WithTransportCredentials(credentials.NewTLS(f.cfg.TLS)),
+			conn, err := grpc.NewClient(f.cfg.Target, grpc.WithTransportCredentials(f.cfg.Credentials),
 				grpc.WithDisableServiceConfig(), grpc.WithNoProxy(), grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10),
 				grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{&f.up, &f.down}), grpc.MaxCallRecvMsgSize(64<<20)))
 			if err != nil {
@@ -120,7 +120,7 @@ func (f *Fleet) Full(limit time.Duration) error {
 }
 
 // Expect waits for a change: all clients shall confirm another version of a
-// resource. Call it before the change, and wait with the returned function: it
+// resource ("" is any one of the type). Call it before the change, and wait with the returned function: it
 // gives the times of the confirmations.
 func (f *Fleet) Expect(typ, name string) func(limit time.Duration) (Confirmed, error) {
 	w := &watch{typ: typ, name: name, left: len(f.clients), done: make(chan struct{})}
@@ -159,7 +159,7 @@ func (f *Fleet) confirmed(typ, name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	w := f.waiting
-	if w == nil || w.typ != typ || w.name != name || w.left == 0 {
+	if w == nil || w.typ != typ || w.name != "" && w.name != name || w.left == 0 {
 		return
 	}
 	if w.seen.First.IsZero() {

@@ -136,9 +136,9 @@ func (m *meshc) change(st content.State) error {
 	return nil
 }
 
-func (m *meshc) close() {
+func (m *meshc) close() error {
 	m.end()
-	<-m.done
+	return <-m.done
 }
 
 // seal is the release of a state. Assignments are live, so they are no part of it.

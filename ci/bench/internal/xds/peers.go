@@ -50,7 +50,7 @@ func serve(s Setup, cache cachev3.Cache, set func(content.State) error) (*peer, 
 func (p *peer) address() string              { return p.addr }
 func (p *peer) prepare(content.State) error  { return nil }
 func (p *peer) change(s content.State) error { return p.set(s) }
-func (p *peer) close()                       { p.grpc.Stop() }
+func (p *peer) close() error                 { p.grpc.Stop(); return nil }
 
 // perClass is the hash of a snapshot cache that knows that all clients are alike.
 type perClass struct{}

@@ -49,7 +49,7 @@ type server interface {
 	address() string
 	prepare(content.State) error
 	change(content.State) error
-	close()
+	close() error
 }
 
 func open(s Setup) (server, error) {
@@ -94,7 +94,10 @@ func Child(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return errors.Join(err, e.Encode(answer{Err: err.Error()}))
 	}
-	defer srv.close()
+	return errors.Join(serveOrders(srv, d, e), srv.close())
+}
+
+func serveOrders(srv server, d *json.Decoder, e *json.Encoder) error {
 	if err := e.Encode(answer{Address: srv.address()}); err != nil {
 		return err
 	}
