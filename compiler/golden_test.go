@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/internal/feature/catalog"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/golden"
@@ -351,4 +354,19 @@ func (w whole) plan(t *testing.T, after *compiler.Program) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// Every row of the matrix has a case that shows it from intent to Envoy.
+func TestEveryFeatureIsShown(t *testing.T) {
+	var all []repository
+	for _, r := range repositories(t) {
+		if _, err := os.Stat(filepath.Join("testdata", r.name+".txtar")); err == nil {
+			all = append(all, r)
+		}
+	}
+	for _, f := range catalog.All() {
+		if !slices.ContainsFunc(all, func(r repository) bool { return strings.Contains(listing(r.files), f.Field+":") }) {
+			t.Errorf("no case in testdata shows %q", f.Field)
+		}
+	}
 }

@@ -1,0 +1,104 @@
+package catalog_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"meshc.dev/meshc/compiler/internal/feature/catalog"
+)
+
+// knownElsewhere are the features that a package other than their own knows by
+// name, with the reason. CONTRIBUTING.md promises that there are no others.
+func knownElsewhere() map[string][]string {
+	const eval, plan = "compiler/internal/eval/eval.go", "compiler/internal/plan/"
+	return map[string][]string{
+		"fault":    {eval},                                                                               // acts before the grants are asked
+		"mirror":   {eval},                                                                               // acts before the grants are asked
+		"redirect": {eval, "compiler/internal/space/space.go", plan + "render.go", plan + "verdicts.go"}, // is a verdict of its own
+		"retry":    {plan + "retries.go"},                                                                // multiplies along calls
+	}
+}
+
+const root = "../../../.."
+
+// What a feature is, only its folder knows: a name in quotes is how another
+// package would come to know it.
+func TestFeaturesStayInTheirFolders(t *testing.T) {
+	names := map[string]bool{}
+	for _, f := range catalog.All() {
+		if names[f.Name] {
+			t.Errorf("two features are called %q", f.Name)
+		}
+		names[f.Name] = true
+	}
+	found := map[string]bool{}
+	err := filepath.WalkDir(filepath.Join(root, "compiler"), func(file string, d fs.DirEntry, err error) error {
+		rel, _ := filepath.Rel(root, file)
+		rel = filepath.ToSlash(rel)
+		if err != nil || d.IsDir() || filepath.Ext(file) != ".go" || strings.HasSuffix(file, "_test.go") || strings.HasPrefix(rel, "compiler/internal/feature/") {
+			return err
+		}
+		tree, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(tree, func(n ast.Node) bool {
+			lit, ok := n.(*ast.BasicLit)
+			if !ok || lit.Kind != token.STRING {
+				return true
+			}
+			if s, _ := strconv.Unquote(lit.Value); names[s] {
+				if found[s] = true; !slices.Contains(knownElsewhere()[s], rel) {
+					t.Errorf("%s knows the feature %q by name: let the row say what is needed", rel, s)
+				}
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range knownElsewhere() {
+		if !found[name] {
+			t.Errorf("nobody but its folder knows %q any more: take it from the list", name)
+		}
+	}
+}
+
+// Every folder of a feature has a row, and every row a file of the schema.
+func TestEveryFolderHasARow(t *testing.T) {
+	src, err := os.ReadFile("catalog.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs, err := os.ReadDir("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range dirs {
+		if d.IsDir() && d.Name() != "catalog" && !strings.Contains(string(src), "\t\t"+d.Name()+".") {
+			t.Errorf("the feature %q has no row in the catalog", d.Name())
+		}
+	}
+	schemas, err := filepath.Glob(filepath.Join(root, "schemas", "feature_*.cue"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range catalog.All() {
+		if !slices.ContainsFunc(schemas, func(file string) bool {
+			text, err := os.ReadFile(file)
+			return err == nil && strings.Contains(string(text), "\t"+f.Field+"?:")
+		}) {
+			t.Errorf("no file schemas/feature_*.cue has the field %q", f.Field)
+		}
+	}
+}
