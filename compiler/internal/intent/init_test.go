@@ -2,14 +2,10 @@ package intent
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"cuelang.org/go/cue"
-	"cuelang.org/go/cue/cuecontext"
-	"cuelang.org/go/cue/errors"
-	"cuelang.org/go/cue/load"
 
 	"meshc.dev/meshc/compiler/internal/source"
 	"meshc.dev/meshc/internal/diag"
@@ -29,7 +25,7 @@ func TestInit(t *testing.T) {
 	if len(l) > 0 || len(in.Packages) != 2 || in.Environment != "prod" {
 		t.Errorf("%v %v", in, l)
 	}
-	if ds := vet(t, dir); ds != "" {
+	if ds := vet(t, cueTool(t), dir); ds != "" {
 		t.Errorf("cue vet: %s", ds)
 	}
 	if _, err := Init(dir, "example.com/mesh"); err == nil || !strings.Contains(err.Error(), "exists already") {
@@ -42,25 +38,48 @@ func TestInit(t *testing.T) {
 	}
 }
 
-// vet does what `cue vet -c=false ./...` does: CUE's own loader with the
-// vendored copy of the schema, and no network.
-func vet(t *testing.T, dir string) string {
+// cueTool is the real cue command, in the version of the library that meshc has.
+func cueTool(t *testing.T) string {
 	t.Helper()
-	var all errors.Error
-	for _, inst := range load.Instances([]string{"./..."}, &load.Config{Dir: dir, Env: []string{"CUE_REGISTRY=none"}}) {
-		if inst.Err != nil {
-			all = errors.Append(all, inst.Err)
-			continue
+	run := func(name string, args ...string) string {
+		cmd := exec.CommandContext(t.Context(), name, args...)
+		cmd.Env = append(os.Environ(), "GOBIN="+cueDir(t))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 		}
-		if err := cuecontext.New().BuildInstance(inst).Validate(cue.Concrete(false)); err != nil {
-			all = errors.Append(all, errors.Promote(err, ""))
-		}
+		return strings.TrimSpace(string(out))
 	}
-	return errors.Details(all, &errors.Config{Cwd: dir})
+	version := run("go", "list", "-m", "-f", "{{.Version}}", "cuelang.org/go")
+	run("go", "install", "cuelang.org/go/cmd/cue@"+version)
+	return filepath.Join(cueDir(t), "cue")
+}
+
+// cueDir keeps the command from one run to the next, as Go keeps what it builds.
+func cueDir(t *testing.T) string {
+	t.Helper()
+	base, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(base, "meshc-test-tools")
+}
+
+// vet is what the cue command finds in dir, without network.
+func vet(t *testing.T, tool, dir string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), tool, "vet", "-c=false", "./...")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CUE_REGISTRY=none")
+	out, err := cmd.CombinedOutput()
+	if (err == nil) != (len(out) == 0) {
+		t.Fatalf("cue vet: %v\n%s", err, out)
+	}
+	return string(out)
 }
 
 // The user's own tools find the schema mistakes that meshc finds.
 func TestCueVetAgrees(t *testing.T) {
+	tool := cueTool(t)
 	for text, want := range map[string]struct {
 		code diag.Code
 		vet  string
@@ -85,7 +104,7 @@ func TestCueVetAgrees(t *testing.T) {
 		if !strings.Contains(string(render(l)), string(want.code)) {
 			t.Errorf("%s: meshc says\n%s", text, string(render(l)))
 		}
-		if got := vet(t, dir); !strings.Contains(got, want.vet) {
+		if got := vet(t, tool, dir); !strings.Contains(got, want.vet) {
 			t.Errorf("%s: cue vet says\n%s", text, got)
 		}
 	}
