@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,29 +13,36 @@ import (
 	"meshc.dev/meshc/internal/golden"
 )
 
-// TestMain makes the test binary pass for meshc in the scripts, children with
-// limits included.
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"meshc": main})
+// TestScripts runs what a user types: each script is a folder of its own with real
+// git, real signatures and the real programs. -update rewrites what `cmp` expects.
+func TestScripts(t *testing.T) {
+	programs := build(t)
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"), Cmds: words(), UpdateScripts: golden.Updating(),
+		RequireExplicitExec: true, RequireUniqueNames: true,
+		Setup: func(e *testscript.Env) error { return setup(e, programs) },
+	})
 }
 
-// TestScripts runs what a user types: each script is a folder of its own with real
-// git, real signatures and the whole of meshc. -update rewrites what `cmp` expects.
-func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join("testdata", "script"), Cmds: words(), Setup: setup, UpdateScripts: golden.Updating(),
-		RequireExplicitExec: true, RequireUniqueNames: true,
-	})
+// build makes the programs as users get them. The race detector does not fit into
+// the memory that children for untrusted intent may have.
+func build(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", dir+string(filepath.Separator), "meshc.dev/meshc/cmd/meshc", "meshc.dev/meshc/cmd/meshc-agent")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building the programs: %v\n%s", err, out)
+	}
+	return dir
 }
 
 // setup gives a script people with keys, and a git that knows no settings of the
 // machine. Keys and dates are fixed, so that hashes are the same everywhere.
-func setup(e *testscript.Env) error {
+func setup(e *testscript.Env, programs string) error {
 	keys := filepath.Join(e.WorkDir, ".keys")
 	if err := os.MkdirAll(keys, 0o700); err != nil {
-		return err
+		return fmt.Errorf("making the folder of keys: %w", err)
 	}
-	e.Setenv("KEYS", keys)
 	for _, who := range []string{"alice", "bob", "mallory"} {
 		public, err := writeKey(filepath.Join(keys, who), who)
 		if err != nil {
@@ -44,12 +53,12 @@ func setup(e *testscript.Env) error {
 	// Git signs with the stand-in for ssh-keygen, which not every machine has.
 	signer := filepath.Join(keys, "signer")
 	if err := os.WriteFile(signer, []byte("#!/bin/sh\nexec meshc demo sign \"$@\"\n"), 0o700); err != nil {
-		return err
+		return fmt.Errorf("writing the program that signs: %w", err)
 	}
-	e.Setenv("SIGNER", signer)
 	for k, v := range map[string]string{
-		"GORACE": "atexit_sleep_ms=0", // a second after each command otherwise
-		"HOME":   e.WorkDir, "XDG_CACHE_HOME": filepath.Join(e.WorkDir, ".cache"), "LC_ALL": "C", "NO_COLOR": "1",
+		"KEYS": keys, "SIGNER": signer,
+		"PATH": programs + string(filepath.ListSeparator) + e.Getenv("PATH"),
+		"HOME": e.WorkDir, "XDG_CACHE_HOME": filepath.Join(e.WorkDir, ".cache"), "LC_ALL": "C", "NO_COLOR": "1",
 		"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.DevNull, "GIT_TERMINAL_PROMPT": "0", "GIT_CEILING_DIRECTORIES": filepath.Dir(e.WorkDir),
 	} {
 		e.Setenv(k, v)

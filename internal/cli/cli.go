@@ -28,6 +28,7 @@ type app struct {
 	out, err io.Writer
 	now      func() time.Time
 	color    bool
+	place    string // folder of the intent, as the user wrote it; positions of problems begin there
 	// began says that the arguments were understood, cleansUp that the command
 	// ends by itself after a signal.
 	began, cleansUp atomic.Bool

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,6 +42,7 @@ func dirArg(args []string) string {
 
 // open returns the files of DIR, in the working tree or at a commit, and the compile date.
 func (f *intentFlags) open(a *app, dir string) (fs.FS, time.Time, error) {
+	a.place = filepath.ToSlash(filepath.Clean(dir))
 	var at time.Time
 	if f.at != "" {
 		t, err := time.Parse(time.RFC3339, f.at)
@@ -141,11 +144,33 @@ func (a *app) problems(format string, ds diag.List) error {
 		w = a.err
 	}
 	if len(ds) > 0 || f != diag.Text {
-		if err := diag.Render(w, f, ds, diag.Options{Color: a.color, ToolVersion: compiler.Version}); err != nil {
+		if err := diag.Render(w, f, a.placed(ds), diag.Options{Color: a.color, ToolVersion: compiler.Version}); err != nil {
 			return err
 		}
 	}
 	return quiet(exitOf(ds))
+}
+
+// placed makes positions start where the user is, so that they can be opened.
+func (a *app) placed(ds diag.List) diag.List {
+	if a.place == "" || a.place == "." {
+		return ds
+	}
+	at := func(p diag.Pos) diag.Pos {
+		if p.File != "" {
+			p.File = path.Join(a.place, p.File)
+		}
+		return p
+	}
+	out := make(diag.List, len(ds))
+	for i, d := range ds {
+		d.Pos, d.Related = at(d.Pos), slices.Clone(d.Related)
+		for j := range d.Related {
+			d.Related[j].Pos = at(d.Related[j].Pos)
+		}
+		out[i] = d
+	}
+	return out
 }
 
 // cache keeps evaluated packages.

@@ -86,7 +86,9 @@ func (a *app) plan(ctx context.Context, f planFlags, dir string) error {
 		return err
 	}
 	if f.policies != "" || f.base == "none" {
-		user = userPolicies(head, f.policies)
+		if user, err = choosePolicies(head, dir, f.policies); err != nil {
+			return err
+		}
 	}
 	p, err := a.compare(ctx, before, after, at, user)
 	if err != nil {
@@ -136,7 +138,7 @@ func (a *app) planBase(f planFlags, dir string, at time.Time, after *compiler.Pr
 		_ = a.problems("", ds)
 		return nil, userRego{}, fail(diag.ExitFailure, "the base %.12s does not compile; compare with a commit that does, or with --base none", hash)
 	}
-	return p, userPolicies(fsys, ""), nil
+	return p, userPolicies(fsys), nil
 }
 
 func (a *app) compare(ctx context.Context, before, after *compiler.Program, at time.Time, user userRego) (planned, error) {
@@ -193,7 +195,7 @@ func (a *app) tellPlan(format string, p planned) error {
 	if err != nil {
 		return errors.New("unknown format " + format + ": use text, json, markdown, sarif, junit or github")
 	}
-	return diag.Render(a.out, form, append(p.changes.Findings(), p.findings...), diag.Options{ToolVersion: compiler.Version})
+	return diag.Render(a.out, form, a.placed(append(p.changes.Findings(), p.findings...)), diag.Options{ToolVersion: compiler.Version})
 }
 
 // sections are the parts of the report behind the changes.

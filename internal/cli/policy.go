@@ -21,23 +21,48 @@ import (
 // userRego is a folder with a user's own policies.
 type userRego struct {
 	files fs.FS // nil: there is none
-	dir   string
+	dir   string // from the intent's folder
 }
 
 // policyFolder is where the user's own policies are in a repository of intent.
 const policyFolder = "policies"
 
-// userPolicies is dir, or the folder of that purpose in the intent, if there is one.
-func userPolicies(intent fs.FS, dir string) userRego {
-	if dir != "" {
-		return userRego{os.DirFS(filepath.Clean(dir)), filepath.ToSlash(filepath.Clean(dir))}
+// namedPolicies is a folder with policies that the user names; place is that of the intent.
+func namedPolicies(place, dir string) (userRego, error) {
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return userRego{}, fail(diag.ExitFailure, "--policies: %q is no folder", dir)
 	}
+	from, err := filepath.Abs(place)
+	if err != nil {
+		return userRego{}, fmt.Errorf("finding %q: %w", place, err)
+	}
+	to, err := filepath.Abs(dir)
+	if err != nil {
+		return userRego{}, fmt.Errorf("finding %q: %w", dir, err)
+	}
+	rel, err := filepath.Rel(from, to)
+	if err != nil {
+		rel = to
+	}
+	return userRego{os.DirFS(dir), filepath.ToSlash(rel)}, nil
+}
+
+// userPolicies is the folder of that purpose in the intent, if there is one.
+func userPolicies(intent fs.FS) userRego {
 	if st, err := fs.Stat(intent, policyFolder); err == nil && st.IsDir() {
 		if sub, err := fs.Sub(intent, policyFolder); err == nil {
 			return userRego{sub, policyFolder}
 		}
 	}
 	return userRego{}
+}
+
+// choosePolicies is the folder that --policies names, else that of the intent.
+func choosePolicies(intent fs.FS, place, named string) (userRego, error) {
+	if named != "" {
+		return namedPolicies(place, named)
+	}
+	return userPolicies(intent), nil
 }
 
 // court is the shipped policies with those of a user. Everything that makes a
@@ -81,7 +106,7 @@ func (c court) judge(ctx context.Context, p *compiler.Program, at time.Time) (gu
 // compilePassed compiles intent that the shipped policies and its own let pass; the
 // release notes their digest. With errors in the list there is no release.
 func compilePassed(ctx context.Context, intent fs.FS, o compiler.Options) (*compiler.Program, release.Release, diag.List, error) {
-	c, ds := convene(ctx, userPolicies(intent, ""))
+	c, ds := convene(ctx, userPolicies(intent))
 	o.Policy = c.digest()
 	p, more := compiler.Load(intent, o)
 	if ds = append(ds, more...); ds.HasErrors() {

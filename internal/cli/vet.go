@@ -29,7 +29,11 @@ real Envoy is asked about every compiled resource as well.`,
 			if err != nil {
 				return err
 			}
-			court, ds := convene(cmd.Context(), userPolicies(fsys, policyDir))
+			user, err := choosePolicies(fsys, dirArg(args), policyDir)
+			if err != nil {
+				return err
+			}
+			court, ds := convene(cmd.Context(), user)
 			p, more := compiler.Load(fsys, compiler.Options{Environment: f.env, At: at, Cache: a.cache(), Policy: court.digest()})
 			ds = append(ds, more...)
 			told := ""
