@@ -48,7 +48,7 @@ real Envoy is asked about every compiled resource as well.`,
 			}
 			if f.format == string(diag.Text) {
 				_, warnings := ds.Counts()
-				fmt.Fprintf(a.out, "valid: %s, %d warnings\n", told, warnings)
+				fmt.Fprintf(a.out, "valid: %s, %s\n", told, count(warnings, "warning"))
 			}
 			return nil
 		},

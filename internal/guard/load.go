@@ -2,9 +2,9 @@ package guard
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -131,6 +131,9 @@ func checkEntries(s source) diag.List {
 	return problems
 }
 
+// invented are the names that OPA gives to variables of its own.
+var invented = regexp.MustCompile(`\[__local[0-9]+__\]`)
+
 // regoErrors turns OPA's errors into problems at their lines.
 func regoErrors(err error) diag.List {
 	var list ast.Errors
@@ -147,9 +150,13 @@ func regoErrors(err error) diag.List {
 		if e.Location != nil {
 			p = diag.Pos{File: e.Location.File, Line: e.Location.Row, Col: e.Location.Col}
 		}
-		text := e.Message
+		text := invented.ReplaceAllString(e.Message, "[_]")
 		if e.Details != nil {
-			text = strings.TrimSpace(fmt.Sprintf("%s (%s)", e.Message, strings.Join(e.Details.Lines(), " ")))
+			for _, line := range e.Details.Lines() { // the others repeat the user's line, with a mark under it
+				if line = strings.TrimSpace(line); strings.HasPrefix(line, "have") || strings.HasPrefix(line, "want") {
+					text += "; " + line
+				}
+			}
 		}
 		problems = append(problems, diag.New(diag.CodePolicyInvalid, p, "%s", text).WithFix("%s", fixFor(e.Message)))
 	}

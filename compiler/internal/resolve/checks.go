@@ -21,6 +21,7 @@ func (l *linker) checkMesh() {
 	l.checkCycles()
 	l.checkTCP()
 	l.checkUses()
+	l.checkExternalHosts()
 	if l.mesh.Capture == model.Explicit {
 		l.checkExplicit()
 	}
