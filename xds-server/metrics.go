@@ -1,6 +1,7 @@
 package xdsserver
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +25,8 @@ type meter struct {
 	rejected  prometheus.Counter
 	release   *prometheus.GaugeVec
 	published prometheus.Gauge
+	// opened counts the streams of all time.
+	opened atomic.Int64
 }
 
 func newMeter(r prometheus.Registerer) *meter {
@@ -55,6 +58,9 @@ func newMeter(r prometheus.Registerer) *meter {
 
 func (m *meter) Connected(protocol string, n int) {
 	m.connected.WithLabelValues(protocol).Add(float64(n))
+	if n > 0 {
+		m.opened.Add(int64(n))
+	}
 }
 
 func (m *meter) Refused(reason string) { m.refused.WithLabelValues(reason).Inc() }

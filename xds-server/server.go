@@ -234,6 +234,7 @@ func (s *Server) Run(ctx context.Context) error {
 	gated := newGate(s.xds, s.cfg.ConnectionsPerSecond, s.cfg.Now, s.meter.rejected.Inc)
 	g.Go(func() error { return s.grpc.Serve(gated) })
 	g.Go(func() error { return s.live.run(ctx) })
+	g.Go(func() error { return giveBack(ctx, s.meter.opened.Load) })
 	admin := s.httpServer(s.adminMux())
 	servers := []*http.Server{admin}
 	g.Go(func() error { return serveHTTP(admin, s.admin) })

@@ -143,7 +143,10 @@ func (b *bench) race(root *pki.Root, kind xds.Kind, services, clients int) (cost
 	cfg.Target = "passthrough:///" + p.Address
 	f := fleet.New(b.ctx, cfg)
 	defer f.Disconnect()
-	r := &racer{b: b, p: p, f: f, services: services}
+	r := &racer{b: b, p: p, f: f, services: services, rest: 12 * time.Second}
+	if b.quick {
+		r.rest = time.Second
+	}
 	return r.run()
 }
 
@@ -153,6 +156,7 @@ type racer struct {
 	p        *xds.Process
 	f        *fleet.Fleet
 	services int
+	rest     time.Duration
 	state    content.State
 }
 
@@ -169,7 +173,7 @@ func (r *racer) run() (costs, error) {
 	if err := r.measure(&c.cold, connect); err != nil {
 		return c, fmt.Errorf("first connect: %w", err)
 	}
-	time.Sleep(2 * time.Second) // idle is what is left some time after
+	time.Sleep(r.rest) // idle is what is left some time after
 	u, err := r.p.Usage()
 	if err != nil {
 		return c, err

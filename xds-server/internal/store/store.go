@@ -36,6 +36,8 @@ type Store struct {
 	subs   map[[32]byte]weak.Pointer[view.Names]
 	frames *Memo[frameKey, *Frame]
 	parts  *Memo[partKey, *view.List]
+	// reported are what reconnecting clients have.
+	reported *Memo[reportedKey, *view.List]
 }
 
 // itemKey is a resource's content. The name is part of it only for safety: a
@@ -52,6 +54,8 @@ func New() *Store {
 		subs:   map[[32]byte]weak.Pointer[view.Names]{},
 		frames: NewMemo[frameKey, *Frame](frameBytes, func(f *Frame) int { return len(f.body) + frameOverhead }),
 		parts:  NewMemo[partKey, *view.List](partItems, func(l *view.List) int { return l.Len() + 1 }),
+
+		reported: NewMemo[reportedKey, *view.List](partItems, func(l *view.List) int { return l.Len() + 1 }),
 	}
 }
 

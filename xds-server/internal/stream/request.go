@@ -89,18 +89,12 @@ func (s *session) open(t view.Type, add []string, versions map[string]string) er
 	if len(versions) > s.hub.cfg.Limits.Names {
 		return status.Errorf(codes.ResourceExhausted, "%d known versions of %s, at most %d", len(versions), t, s.hub.cfg.Limits.Names)
 	}
-	items := make([]*view.Item, 0, len(versions))
-	for n, v := range versions {
-		it := &view.Item{Name: n, Version: v}
-		if cur := s.class.current.Load(); cur != nil {
-			if known, ok := cur.lists[t].Find(n); ok && known.Version == v {
-				it = known
-			}
-		}
-		items = append(items, it)
+	var target *view.List
+	if cur := s.class.current.Load(); cur != nil {
+		target = s.hub.store.Restrict(cur.lists[t], c.names)
 	}
-	c.held = s.hub.store.Keep(view.NewList(items), c.names)
-	c.greet = len(items) == 0
+	c.held = s.hub.store.Reported(target, c.names, versions)
+	c.greet = len(versions) == 0
 	if t == view.Endpoints {
 		c.held = c.held.Stale(s.stale)
 		s.stale = nil
@@ -166,7 +160,7 @@ func (s *session) openWorld(t view.Type, r *discoveryv3.DiscoveryRequest) error 
 	if err := s.subscribe(c, all || len(names) == 0 && wild(t), names); err != nil {
 		return err
 	}
-	c.held = view.NewList(nil)
+	c.held = s.hub.store.Reported(nil, c.names, nil) // nothing, the same for all
 	c.greet = r.GetVersionInfo() == ""
 	for _, lists := range s.class.known() {
 		if l := s.hub.store.Restrict(lists[t], c.names); l.Version() == r.GetVersionInfo() {

@@ -126,18 +126,18 @@ func contentOf(snap release.Snapshot, lists Lists) string {
 // item that no cluster of the class needs is left out: a live source can add
 // addresses, never a name.
 func (s Set) WithEndpoints(items ...*Item) Set {
+	live := make(map[string]bool, len(s.Live))
+	for _, e := range s.Live {
+		live[s.EndpointName(e.Cluster)] = true
+	}
 	put := make([]*Item, 0, len(items))
 	for _, it := range items {
-		if s.live(it.Name) {
+		if live[it.Name] {
 			put = append(put, it)
 		}
 	}
 	s.Lists[Endpoints] = s.Lists[Endpoints].With(put...)
 	return s
-}
-
-func (s Set) live(name string) bool {
-	return slices.ContainsFunc(s.Live, func(e release.Endpoints) bool { return s.EndpointName(e.Cluster) == name })
 }
 
 // EndpointName is the name under which Envoy asks for the endpoints of a
