@@ -2,9 +2,12 @@ package compiler
 
 import (
 	"fmt"
-	"html"
 	"slices"
 	"strings"
+
+	"meshc.dev/meshc/compiler/internal/eval"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/space"
 )
 
 // Graph is who calls whom.
@@ -20,13 +23,18 @@ type Node struct {
 }
 
 // Edge is a call, or a route of a gateway.
-type Edge struct{ From, To string }
+type Edge struct {
+	From, To string
+	// Refused says that no request of the caller gets through: a call that lacks
+	// its grant, as a rule.
+	Refused bool
+}
 
 // Graph returns the calls of the mesh, sorted.
-func (p *Program) Graph() Graph {
+func (p *Program) Graph() (Graph, error) {
 	var g Graph
 	edge := func(from, to string) {
-		if e := (Edge{from, to}); !slices.Contains(g.Edges, e) {
+		if e := (Edge{From: from, To: to}); !slices.Contains(g.Edges, e) {
 			g.Edges = append(g.Edges, e)
 		}
 	}
@@ -51,7 +59,52 @@ func (p *Program) Graph() Graph {
 		g.Nodes = append(g.Nodes, Node{ID: e.ID, Kind: "external"})
 	}
 	g.rank()
-	return g
+	refused, err := p.refusals(g.Edges)
+	for i := range g.Edges {
+		g.Edges[i].Refused = refused[i]
+	}
+	return g, err
+}
+
+// refusals says of each edge whether nothing gets through.
+func (p *Program) refusals(edges []Edge) ([]bool, error) {
+	ds := p.scopes()
+	out := make([]bool, len(edges))
+	for i, e := range edges {
+		s := p.mesh.Service(e.To)
+		if s == nil {
+			continue // an external grants nothing
+		}
+		out[i] = true
+		for _, id := range p.accounts(e.From) {
+			for _, port := range s.Ports {
+				d, found := eval.FindService(ds, s.ID, port.Name)
+				if !found {
+					continue
+				}
+				ans, err := plan.CanI(p.mesh, d, plan.Query{Request: space.Request{From: id}}, Limits{})
+				if err != nil {
+					return out, fmt.Errorf("asking what %s may do at %s: %w", e.From, e.To, err)
+				}
+				out[i] = out[i] && ans.Can == plan.No
+			}
+		}
+	}
+	return out, nil
+}
+
+// accounts are the identities of a service or gateway.
+func (p *Program) accounts(id string) []string {
+	if name, ok := strings.CutPrefix(id, "gateway/"); ok {
+		return []string{p.mesh.Gateway(name).Class().SPIFFEID(p.mesh.TrustDomain)}
+	}
+	s := p.mesh.Service(id)
+	var out []string
+	for _, v := range s.Versions {
+		out = append(out, s.Class(v).SPIFFEID(p.mesh.TrustDomain))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // rank puts every node one step behind its furthest caller; rings stop growing
@@ -83,7 +136,7 @@ func (g Graph) Render(form string) (string, error) {
 	case "dot":
 		return g.dot(), nil
 	case "svg":
-		return g.svg(), nil
+		return newDrawing(g).svg(), nil
 	}
 	return "", fmt.Errorf("unknown form %q: use mermaid, dot or svg", form)
 }
@@ -104,7 +157,11 @@ func (g Graph) mermaid() string {
 		fmt.Fprintf(&b, "  n%d%s%q%s\n", i, open, n.ID, end)
 	}
 	for _, e := range g.Edges {
-		fmt.Fprintf(&b, "  %s --> %s\n", name[e.From], name[e.To])
+		arrow := "-->"
+		if e.Refused {
+			arrow = "-. refused .->"
+		}
+		fmt.Fprintf(&b, "  %s %s %s\n", name[e.From], arrow, name[e.To])
 	}
 	return b.String()
 }
@@ -116,41 +173,12 @@ func (g Graph) dot() string {
 		fmt.Fprintf(&b, "  %q\n", n.ID)
 	}
 	for _, e := range g.Edges {
-		fmt.Fprintf(&b, "  %q -> %q\n", e.From, e.To)
+		style := ""
+		if e.Refused {
+			style = ` [label="refused", style=dashed, color="#dc2626"]`
+		}
+		fmt.Fprintf(&b, "  %q -> %q%s\n", e.From, e.To, style)
 	}
 	b.WriteString("}\n")
-	return b.String()
-}
-
-// The sizes of the drawing, in pixels.
-const (
-	boxW, boxH, gapX, gapY, margin = 190, 40, 70, 24, 20
-)
-
-func (g Graph) svg() string {
-	column := map[int]int{}
-	x, y := map[string]int{}, map[string]int{}
-	width, height := 0, 0
-	for _, n := range g.Nodes {
-		x[n.ID] = margin + n.Rank*(boxW+gapX)
-		y[n.ID] = margin + column[n.Rank]*(boxH+gapY)
-		column[n.Rank]++
-		width, height = max(width, x[n.ID]+boxW+margin), max(height, y[n.ID]+boxH+margin)
-	}
-	fill := map[string]string{"gateway": "#dbeafe", "service": "#f1f5f9", "external": "#fef3c7"}
-	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="system-ui, sans-serif" font-size="13">`+"\n", width, height, width, height)
-	b.WriteString(`<defs><marker id="a" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0L10 5L0 10z" fill="#64748b"/></marker></defs>` + "\n")
-	b.WriteString(`<rect width="100%" height="100%" fill="#ffffff"/>` + "\n")
-	for _, e := range g.Edges {
-		x1, y1, x2, y2 := x[e.From]+boxW, y[e.From]+boxH/2, x[e.To], y[e.To]+boxH/2
-		mid := (x1 + x2) / 2
-		fmt.Fprintf(&b, `<path d="M%d %dC%d %d %d %d %d %d" fill="none" stroke="#64748b" stroke-width="1.5" marker-end="url(#a)"/>`+"\n", x1, y1, mid, y1, mid, y2, x2, y2)
-	}
-	for _, n := range g.Nodes {
-		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%d" height="%d" rx="8" fill="%s" stroke="#94a3b8"/><text x="%d" y="%d" text-anchor="middle" fill="#0f172a">%s</text>`+"\n",
-			x[n.ID], y[n.ID], boxW, boxH, fill[n.Kind], x[n.ID]+boxW/2, y[n.ID]+boxH/2+5, html.EscapeString(strings.TrimPrefix(n.ID, "gateway/")))
-	}
-	b.WriteString("</svg>\n")
 	return b.String()
 }

@@ -202,14 +202,18 @@ func (a *app) graphCmd() *cobra.Command {
 	var f intentFlags
 	var form string
 	cmd := &cobra.Command{
-		Use: "graph [DIR]", Short: "Draw who calls whom", Args: cobra.MaximumNArgs(1),
+		Use: "graph [DIR]", Short: "Draw who calls whom, and which calls are refused", Args: cobra.MaximumNArgs(1),
 		Example: "  meshc graph -o mermaid\n  meshc graph -o svg > mesh.svg",
 		RunE: func(_ *cobra.Command, args []string) error {
 			p, err := f.load(a, dirArg(args))
 			if err != nil {
 				return err
 			}
-			text, err := p.Graph().Render(form)
+			g, err := p.Graph()
+			if err != nil {
+				return err
+			}
+			text, err := g.Render(form)
 			if err != nil {
 				return fail(diag.ExitFailure, "%v", err)
 			}

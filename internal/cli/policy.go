@@ -20,7 +20,7 @@ import (
 
 // userRego is a folder with a user's own policies.
 type userRego struct {
-	files fs.FS // nil: there is none
+	files fs.FS  // nil: there is none
 	dir   string // from the intent's folder
 }
 
