@@ -94,6 +94,37 @@ func TestReleasesAreUpToDate(t *testing.T) {
 	}
 }
 
+// The picture beside each intent is what `meshc graph -o svg` draws.
+func TestPicturesAreUpToDate(t *testing.T) {
+	intents, err := filepath.Glob("*/intent")
+	if err != nil || len(intents) < 2 {
+		t.Fatalf("found %v, %v", intents, err)
+	}
+	for _, dir := range intents {
+		p, ds := compiler.Load(os.DirFS(dir), compiler.Options{At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)})
+		if err := ds.Err(); err != nil {
+			t.Fatal(err)
+		}
+		g, err := p.Graph()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := g.Render("svg")
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Dir(dir)
+		if golden.Updating() {
+			if err := os.WriteFile(filepath.Join(name, "graph.svg"), []byte(want), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d := cmp.Diff(want, read(t, name, "graph.svg")); d != "" {
+			t.Errorf("%s/graph.svg differs (-want +got, -update rewrites):\n%s", name, d)
+		}
+	}
+}
+
 func read(t *testing.T, dir, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(dir, name))
