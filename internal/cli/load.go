@@ -151,22 +151,21 @@ func (a *app) problems(format string, ds diag.List) error {
 	return quiet(exitOf(ds))
 }
 
-// placed makes positions start where the user is, so that they can be opened.
+// at makes a position start where the user is, so that it can be opened.
+func (a *app) at(p diag.Pos) diag.Pos {
+	if p.File != "" && a.place != "" {
+		p.File = path.Join(a.place, p.File)
+	}
+	return p
+}
+
+// placed is at for all positions of problems.
 func (a *app) placed(ds diag.List) diag.List {
-	if a.place == "" || a.place == "." {
-		return ds
-	}
-	at := func(p diag.Pos) diag.Pos {
-		if p.File != "" {
-			p.File = path.Join(a.place, p.File)
-		}
-		return p
-	}
 	out := make(diag.List, len(ds))
 	for i, d := range ds {
-		d.Pos, d.Related = at(d.Pos), slices.Clone(d.Related)
+		d.Pos, d.Related = a.at(d.Pos), slices.Clone(d.Related)
 		for j := range d.Related {
-			d.Related[j].Pos = at(d.Related[j].Pos)
+			d.Related[j].Pos = a.at(d.Related[j].Pos)
 		}
 		out[i] = d
 	}

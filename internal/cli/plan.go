@@ -260,12 +260,12 @@ func (a *app) tellCan(ans compiler.CanAnswer, p *compiler.Program) {
 	for _, e := range ans.Set {
 		fmt.Fprintf(a.out, "  %s\n", e.Text)
 		for _, o := range e.From {
-			fmt.Fprintf(a.out, "    by %s at %s\n", o, p.Position(string(o)))
+			fmt.Fprintf(a.out, "    by %s at %s\n", o, a.at(p.Position(string(o))))
 		}
 	}
 	if ans.Can == "no" {
 		for _, o := range ans.Answer.From {
-			fmt.Fprintf(a.out, "  because of %s at %s\n", o, p.Position(string(o)))
+			fmt.Fprintf(a.out, "  because of %s at %s\n", o, a.at(p.Position(string(o))))
 		}
 	}
 }

@@ -110,13 +110,13 @@ func (a *app) tellOne(r tested) {
 	}
 	fmt.Fprintf(a.out, "FAIL  %s\n", r.Name)
 	if r.Failure != "" {
-		fmt.Fprintf(a.out, "      %s: %s\n", r.Pos, r.Failure)
+		fmt.Fprintf(a.out, "      %s: %s\n", a.at(r.Pos), r.Failure)
 	}
 	if r.Rehearsal != "" {
-		fmt.Fprintf(a.out, "      %s: %s: a real Envoy disagrees: %s\n", r.Pos, diag.CodeRehearsal, r.Rehearsal)
+		fmt.Fprintf(a.out, "      %s: %s: a real Envoy disagrees: %s\n", a.at(r.Pos), diag.CodeRehearsal, r.Rehearsal)
 		fmt.Fprintf(a.out, "      fix: this is a mistake of the compiler: please report it with the intent of this test\n")
 	}
 	for _, s := range r.Answer.Steps {
-		fmt.Fprintf(a.out, "      decided by %s at %s\n", s.Path, s.Pos)
+		fmt.Fprintf(a.out, "      decided by %s at %s\n", s.Path, a.at(s.Pos))
 	}
 }
