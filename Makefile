@@ -10,7 +10,7 @@ GOLANGCI_VERSION := v2.15.0
 GOLANGCI := bin/golangci-lint-$(GOLANGCI_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: build test lint golden envoy bench demo clean help
+.PHONY: build test lint golden envoy objects bench demo clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name what; do printf '  %-8s %s\n' "$$name" "$$what"; done
@@ -30,6 +30,9 @@ golden: ## rewrite the expected files of all tests; review the diff
 
 envoy: ## put the compiled configuration and the evaluator to the test on a real Envoy
 	go test -count=1 -timeout 20m ./ci/envoy/...
+
+objects: ## hold compiled Gateway API objects against the official definitions
+	cd ci/gatewayapi && go test ./...
 
 bench: ## measure compile, plan, fan-out, swaps and agent, peers in the same run
 	cd ci/bench && go run .

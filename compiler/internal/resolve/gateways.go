@@ -10,6 +10,9 @@ import (
 	"meshc.dev/meshc/internal/diag"
 )
 
+// maxHost is the longest DNS name.
+const maxHost = 253
+
 func (l *linker) gateway(p *pkg, e intent.Entry) {
 	n := e.Node
 	g := &model.Gateway{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name,
@@ -36,6 +39,9 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	if first, ok := l.pos[path]; ok {
 		l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "host %q of gateway %q is declared twice (hosts ignore case)", e.Name, g.ID).WithRelated(first, "first declared here").
 			WithFix("keep one of them"))
+	}
+	if len(h.Name) > maxHost {
+		l.add(diag.New(diag.CodeRange, e.Node.Pos(), "host %.20q… has %d letters, and a DNS name at most %d", h.Name, len(h.Name), maxHost).WithFix("choose a shorter one"))
 	}
 	if h.Owner != "" {
 		l.owners[path] = h.Owner

@@ -15,9 +15,6 @@ import (
 	"meshc.dev/meshc/internal/diag"
 )
 
-// maxRules is how many rules the HTTPRoute schema allows.
-const maxRules = 16
-
 // Emit compiles the mesh to Gateway API objects, one artifact each, sorted by
 // path. locate gives the user's position of a mesh path (nil: the path stands in
 // place of the file). With an error among the problems there are no artifacts.
@@ -203,7 +200,7 @@ func (e *emitter) routes(namespace, name string, parent ParentRef, hostnames []s
 		rules = append(rules, e.rule(namespace, r))
 	}
 	for i := 0; i*maxRules < len(rules); i++ {
-		n := name
+		n := fitName(name)
 		if i > 0 {
 			n += ".part" + strconv.Itoa(i+1)
 		}
@@ -249,6 +246,7 @@ func (e *emitter) rule(namespace string, r rule) Rule {
 		}
 		out.Timeouts = &Timeouts{Request: text}
 	}
+	e.checkLimits(out, r.path)
 	if len(r.to) == 0 && len(out.Filters) == 0 {
 		e.problem(diag.New(diag.CodeNoAnswer, e.at(r.path), "the gateway-api target: the route sends requests nowhere and no feature answers them"))
 	}
