@@ -37,7 +37,7 @@ const stepLimit = 2 * time.Minute
 
 // fanout measures servers that tell many clients about one change.
 func (b *bench) fanout(s report.Section) error {
-	services, sizes := 1000, []int{100, 1000}
+	services, sizes := 1000, b.clients
 	if b.quick {
 		services, sizes = 50, []int{20}
 	}

@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,12 +34,17 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
+// maxClients keeps the load within one machine.
+const maxClients = 5000
+
 // bench is one run.
 type bench struct {
 	ctx context.Context //nolint:containedctx // the run's own, given to every section
 	// quick makes everything smaller: to see that it works, not how fast.
 	quick bool
-	err   io.Writer
+	// clients are the sizes of fan-out.
+	clients []int
+	err     io.Writer
 }
 
 func (b *bench) say(format string, args ...any) {
@@ -66,6 +72,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	f.SetOutput(errs)
 	only := f.String("only", strings.Join(names, ","), "the `sections` to run")
 	quick := f.Bool("quick", false, "small sizes: to see that it works, not how fast")
+	clients := f.String("clients", "100,1000", "how many `clients` the fan-out has, one run for each number")
 	asJSON := f.Bool("json", false, "write the report as JSON")
 	if err := f.Parse(args); err != nil {
 		return 2
@@ -79,6 +86,11 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	}
 	r := &report.Report{Machine: measure.ThisMachine(), Wrong: []string{}}
 	b := &bench{ctx: ctx, quick: *quick, err: errs}
+	var err error
+	if b.clients, err = numbers(*clients); err != nil {
+		fmt.Fprintln(errs, "-clients:", err)
+		return 2
+	}
 	for _, s := range sections() {
 		if !slices.Contains(chosen, s.name) {
 			continue
@@ -100,4 +112,17 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// numbers reads "100,1000".
+func numbers(list string) ([]int, error) {
+	var out []int
+	for _, text := range strings.Split(list, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxClients {
+			return nil, fmt.Errorf("%q is no number from 1 to %d", text, maxClients)
+		}
+		out = append(out, n)
+	}
+	return out, nil
 }
