@@ -29,51 +29,70 @@ func methods() []string {
 	return []string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
 }
 
-// checkLimits reports what of a rule no cluster would take.
+// limits reports what of one rule no cluster would take.
+type limits struct {
+	e    *emitter
+	path string
+}
+
 func (e *emitter) checkLimits(r Rule, path string) {
-	atMost := func(what string, n int, unit string, limit int) {
-		if n > limit {
-			e.problem(diag.New(diag.CodeLowering, e.at(path), "the gateway-api target: %s has %d %s, Gateway API allows %d", what, n, unit, limit))
-		}
-	}
-	header := func(name, value string) {
-		atMost("the name of a header", len(name), "bytes", maxHeaderName)
-		atMost("the value of a header", len(value), "bytes", maxHeaderValue)
-	}
+	l := limits{e, path}
 	for _, m := range r.Matches {
-		if m.Path != nil {
-			atMost("the path", len(m.Path.Value), "bytes", maxPath)
-		}
-		if m.Method != "" && !slices.Contains(methods(), m.Method) {
-			e.problem(diag.New(diag.CodeLowering, e.at(path), "the gateway-api target: Gateway API does not know the method %q", m.Method))
-		}
-		atMost("the match", len(m.Headers), "headers", maxHeaders)
-		for _, h := range m.Headers {
-			header(h.Name, h.Value)
-		}
+		l.match(m)
 	}
 	for _, f := range r.Filters {
-		for _, edits := range []*HeaderModifier{f.RequestHeaderModifier, f.ResponseHeaderModifier} {
-			if edits == nil {
-				continue
-			}
-			atMost("the edit", max(len(edits.Set), len(edits.Add), len(edits.Remove)), "headers", maxHeaders)
-			for _, h := range slices.Concat(edits.Set, edits.Add) {
-				if header(h.Name, h.Value); h.Value == "" {
-					e.problem(diag.New(diag.CodeLowering, e.at(path), "the gateway-api target: Gateway API has no empty value, as header %q gets", h.Name))
-				}
-			}
-			for _, name := range edits.Remove {
-				header(name, "")
-			}
-		}
+		l.edits(f.RequestHeaderModifier)
+		l.edits(f.ResponseHeaderModifier)
 		if f.RequestRedirect != nil && f.RequestRedirect.Path != nil {
-			atMost("the redirect's path", len(f.RequestRedirect.Path.ReplaceFullPath), "bytes", maxPath)
+			l.atMost("the redirect's path", len(f.RequestRedirect.Path.ReplaceFullPath), "bytes", maxPath)
 		}
 	}
-	atMost("the route", len(r.BackendRefs), "destinations", maxBackends)
+	l.atMost("the route", len(r.BackendRefs), "destinations", maxBackends)
 	for _, b := range r.BackendRefs {
-		atMost(fmt.Sprintf("the name of the Service %q", b.Name), len(b.Name), "bytes", maxServiceName)
+		l.atMost(fmt.Sprintf("the name of the Service %q", b.Name), len(b.Name), "bytes", maxServiceName)
+	}
+}
+
+func (l limits) problem(format string, args ...any) {
+	l.e.problem(diag.New(diag.CodeLowering, l.e.at(l.path), "the gateway-api target: "+format, args...))
+}
+
+func (l limits) atMost(what string, n int, unit string, limit int) {
+	if n > limit {
+		l.problem("%s has %d %s, Gateway API allows %d", what, n, unit, limit)
+	}
+}
+
+func (l limits) header(name, value string) {
+	l.atMost("the name of a header", len(name), "bytes", maxHeaderName)
+	l.atMost("the value of a header", len(value), "bytes", maxHeaderValue)
+}
+
+func (l limits) match(m Match) {
+	if m.Path != nil {
+		l.atMost("the path", len(m.Path.Value), "bytes", maxPath)
+	}
+	if m.Method != "" && !slices.Contains(methods(), m.Method) {
+		l.problem("Gateway API does not know the method %q", m.Method)
+	}
+	l.atMost("the match", len(m.Headers), "headers", maxHeaders)
+	for _, h := range m.Headers {
+		l.header(h.Name, h.Value)
+	}
+}
+
+func (l limits) edits(m *HeaderModifier) {
+	if m == nil {
+		return
+	}
+	l.atMost("the edit", max(len(m.Set), len(m.Add), len(m.Remove)), "headers", maxHeaders)
+	for _, h := range slices.Concat(m.Set, m.Add) {
+		if l.header(h.Name, h.Value); h.Value == "" {
+			l.problem("Gateway API has no empty value, as header %q gets", h.Name)
+		}
+	}
+	for _, name := range m.Remove {
+		l.header(name, "")
 	}
 }
 
