@@ -28,8 +28,8 @@ lint: $(GOLANGCI) ## run the linters
 golden: ## rewrite the expected files of all tests; review the diff
 	go test $$(go list -f '{{$$p := .ImportPath}}{{range .TestImports}}{{if eq . "meshc.dev/meshc/internal/golden"}}{{$$p}} {{end}}{{end}}{{range .XTestImports}}{{if eq . "meshc.dev/meshc/internal/golden"}}{{$$p}} {{end}}{{end}}' ./... | tr ' ' '\n' | sort -u) -update
 
-envoy: ## put the compiled configuration and the evaluator to the test on a real Envoy
-	go test -count=1 -timeout 20m ./ci/envoy/...
+envoy: ## put the compiled configuration and the evaluator to the test on a real Envoy, with meshes never seen before
+	go test -count=1 -timeout 20m ./ci/envoy -seed=0 -meshes=60
 
 objects: ## hold compiled Gateway API objects against the official definitions
 	cd ci/gatewayapi && go test ./...

@@ -18,6 +18,10 @@ import (
 // Header is one line of a request's header.
 type Header = space.Header
 
+// HeaderLines returns the lines of a request's header as a proxy keeps them: some
+// headers (lower case) become one line.
+func HeaderLines(name string, lines []string) []string { return model.HeaderLines(name, lines) }
+
 // Outcome is what becomes of a request.
 type Outcome = space.Outcome
 
@@ -53,13 +57,21 @@ type Answer struct {
 	Scope   space.Scope   `json:"scope"`
 	Outcome Outcome       `json:"outcome"`
 	// Status is what the caller sees if a proxy answers, 0 if the destination does.
-	Status int    `json:"status,omitempty"`
-	Steps  []Step `json:"steps,omitempty"`
+	Status int `json:"status,omitempty"`
+	// MayAbort is the status of an injected fault that hits some of such requests.
+	MayAbort int    `json:"may_abort,omitempty"`
+	Steps    []Step `json:"steps,omitempty"`
 }
 
 // Allowed reports whether the request gets through, or is redirected.
 func (a Answer) Allowed() bool {
 	return a.Outcome.Verdict == space.Forward || a.Outcome.Verdict == space.Redirect
+}
+
+// Redirects reports whether the caller's proxy answers with another place.
+func (a Answer) Redirects() bool {
+	n, percent := abort(a.Outcome)
+	return a.Outcome.Verdict == space.Redirect && (n == 0 || percent != "100%")
 }
 
 // Decisions returns everything that is decided, by scope. Computed once per call.
@@ -76,10 +88,11 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	q := space.Request{From: from, Host: eval.CleanHost(r.Host), Method: orElse(r.Method, "GET"), Path: orElse(r.Path, "/"), Headers: r.Headers}
+	r.Host = joinHosts(r)
+	q := space.Request{From: from, Host: eval.CleanHost(r.Host), Method: orElse(r.Method, "GET"), Path: orElse(r.Path, "/"), Headers: eval.CleanHeaders(r.Headers)}
 	clean, ok := eval.Normalise(q.Path)
-	if !ok {
-		return Answer{Request: q, Outcome: Outcome{Verdict: space.Denied}, Status: 400}, nil
+	if !ok || !eval.GoodHost(r.Host) || (strings.HasPrefix(r.To, gatewayPrefix) && hasUnderscore(r.Headers)) {
+		return badRequest(q, space.Scope{}), nil
 	}
 	q.Path = clean
 	scope, found, err := p.scope(ds, r)
@@ -88,13 +101,44 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	}
 	ans := eval.UnknownHost()
 	if found {
+		if !eval.Stable(q.Path) && scope.Scope.Protocol != string(model.TCP) {
+			return badRequest(q, scope.Scope), nil
+		}
 		ans = eval.Decide(scope, q)
 	}
 	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome)}
+	if n, percent := abort(ans.Outcome); percent != "0%" && out.Status != n {
+		out.MayAbort = n
+	}
 	for _, o := range ans.From {
 		out.Steps = append(out.Steps, Step{Path: string(o), Pos: p.Position(string(o))})
 	}
 	return out, nil
+}
+
+// gatewayPrefix marks a gateway where a service may stand.
+const gatewayPrefix = "gateway/"
+
+// joinHosts is the host as Envoy has it if there are further Host lines.
+func joinHosts(r Request) string {
+	hosts := []string{r.Host}
+	for _, h := range r.Headers {
+		if strings.EqualFold(h.Name, "host") {
+			hosts = append(hosts, h.Value)
+		}
+	}
+	return strings.Join(slices.DeleteFunc(hosts, func(h string) bool { return h == "" }), ",")
+}
+
+// hasUnderscore: a gateway refuses such headers, because many applications take
+// "x_role" and "x-role" for one.
+func hasUnderscore(hs []Header) bool {
+	return slices.ContainsFunc(hs, func(h Header) bool { return strings.Contains(h.Name, "_") })
+}
+
+// badRequest is the answer to what no proxy of the mesh passes on.
+func badRequest(q space.Request, s space.Scope) Answer {
+	return Answer{Request: q, Scope: s, Outcome: Outcome{Verdict: space.Denied}, Status: 400}
 }
 
 func orElse(s, def string) string {
@@ -104,8 +148,12 @@ func orElse(s, def string) string {
 	return s
 }
 
-// status is what the caller's proxy, or the destination's, answers by itself.
+// status is what the caller's proxy, or the destination's, answers by itself. A
+// fault for all requests comes before anything else.
 func status(o Outcome) int {
+	if n, percent := abort(o); percent == "100%" {
+		return n
+	}
 	switch o.Verdict {
 	case space.Denied:
 		return 403
@@ -124,9 +172,23 @@ func status(o Outcome) int {
 	return 0
 }
 
+// abort is the status of the outcome's injected fault and the share of requests
+// that it hits ("5%"); 0 for none.
+func abort(o Outcome) (status int, percent string) {
+	for _, f := range o.Fields {
+		if f.Feature == "fault" && f.Name == "abort" {
+			code, percent, _ := strings.Cut(f.Value, " for ")
+			if n, err := strconv.Atoi(code); err == nil {
+				return n, percent
+			}
+		}
+	}
+	return 0, ""
+}
+
 // scope finds the decision that a request is judged by.
 func (p *Program) scope(ds []space.Decision, r Request) (space.Decision, bool, error) {
-	if name, ok := strings.CutPrefix(r.To, "gateway/"); ok {
+	if name, ok := strings.CutPrefix(r.To, gatewayPrefix); ok {
 		g, err := p.gateway(name, r.Namespace)
 		if err != nil {
 			return space.Decision{}, false, err
@@ -202,7 +264,7 @@ func (p *Program) identity(from, namespace string) (string, error) {
 	if from == "" || strings.HasPrefix(from, "spiffe://") {
 		return from, nil
 	}
-	if name, ok := strings.CutPrefix(from, "gateway/"); ok {
+	if name, ok := strings.CutPrefix(from, gatewayPrefix); ok {
 		g, err := p.gateway(name, namespace)
 		if err != nil {
 			return "", err

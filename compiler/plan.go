@@ -112,10 +112,10 @@ func (p *Program) CanI(r Request, l Limits) (CanAnswer, error) {
 		}
 		q.Request.From = from
 	}
-	q.Request.Method, q.Request.Host, q.Request.Headers = r.Method, eval.CleanHost(r.Host), r.Headers
+	q.Request.Method, q.Request.Host, q.Request.Headers = r.Method, eval.CleanHost(r.Host), eval.CleanHeaders(r.Headers)
 	if r.Path != "" {
 		clean, ok := eval.Normalise(r.Path)
-		if !ok {
+		if !ok || !eval.Stable(clean) {
 			return CanAnswer{}, fmt.Errorf("no proxy accepts the path %q", r.Path)
 		}
 		q.Request.Path = clean

@@ -85,6 +85,7 @@ func serveTCP(ctx context.Context, target string) (app, error) {
 	if err != nil {
 		return app{}, err
 	}
+	b = append(b, '\n')
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -97,7 +98,7 @@ func serveTCP(ctx context.Context, target string) (app, error) {
 			go func() {
 				defer c.Close()
 				if _, err := bufio.NewReader(c).ReadString('\n'); err == nil {
-					_, _ = c.Write(append(b, '\n'))
+					_, _ = c.Write(b)
 				}
 			}()
 		}

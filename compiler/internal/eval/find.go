@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"strconv"
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/space"
@@ -48,12 +49,25 @@ func UnknownHost() space.Answer {
 }
 
 // CleanHost is a request's host as Envoy compares it here: lower case, without
-// port (strip_any_host_port) and without trailing dot (strip_trailing_host_dot).
+// trailing dot (strip_trailing_host_dot) and without port (strip_any_host_port).
+// What follows the colon is a port only if it is a number.
 func CleanHost(host string) string {
-	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
-		host = host[:i]
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	i := strings.LastIndexByte(host, ':')
+	if i < 0 || strings.Contains(host[i:], "]") {
+		return host
 	}
-	return strings.TrimSuffix(strings.ToLower(host), ".")
+	if _, err := strconv.ParseUint(host[i+1:], 10, 32); err != nil {
+		return host
+	}
+	return strings.TrimSuffix(host[:i], ".")
+}
+
+// GoodHost reports whether Envoy takes a host at all; to others it answers 400.
+func GoodHost(host string) bool {
+	return !strings.ContainsFunc(host, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && !strings.ContainsRune("-._~!$&'()*+,;=:@%[]", r)
+	})
 }
 
 // HostCovers reports whether a host's name ("a.b", "*.b", "*") takes host, which

@@ -104,18 +104,26 @@ func Identity(trustDomain, account string) string {
 }
 
 // routeList is where the requests to port p go, in the mesh's order, then 404.
-// A TCP port has connections, which only a route without conditions can take.
+// A TCP port has connections, which only a route without conditions can take and
+// which features of requests do not touch.
 func routeList(s *model.Service, p model.Port, c Column) space.List {
 	var l space.List
 	for _, r := range s.Routes {
 		if !p.Protocol.IsHTTP() && !matchesAll(r.Match) {
 			continue
 		}
-		o := space.Outcome{Verdict: space.Forward, Fields: c.Fields(r.Traits)}
-		if _, ok := r.Traits.Lookup(RedirectTrait); ok {
-			o.Verdict = space.Redirect
-		} else {
+		o := space.Outcome{Verdict: space.Forward}
+		if p.Protocol.IsHTTP() {
+			o.Fields = c.Fields(r.Traits)
+		}
+		_, redirects := r.Traits.Lookup(RedirectTrait)
+		switch {
+		case !redirects:
 			o.Shares = serviceShares(s.ID, p.Name, r.To)
+		case p.Protocol.IsHTTP():
+			o.Verdict = space.Redirect
+		default:
+			o.Verdict = space.Denied // there is nowhere to go
 		}
 		l = append(l, space.Rule{
 			When: MatchTests(r.Match),

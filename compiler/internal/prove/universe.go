@@ -14,21 +14,23 @@ const pathUniverse = `//|(?:/` + segment + `)+/?|/`
 
 const (
 	plainChar = `[!$&'()*+,\-0-9:;=@A-Z\[\]_a-z~]` // without the dot and %
+	notParam  = `[!$&'()*+,\-0-9:=@A-Z\[\]_a-z~]`  // what may follow dots at the beginning: eval's Stable
 	// escapes that stay: not %2D %2E %2F, digits, letters, _, ~, \ or NUL.
 	escapeKept = `%(?:0[1-9A-Fa-f]|1[0-9A-Fa-f]|2[0-9A-Ca-c]|3[A-Fa-f]|40|5[BbDdEe]|60|7[BbCcDdFf]|[89A-Fa-f][0-9A-Fa-f])`
 	// a percent sign without two digits stays as it is.
 	bareEscape = `%[0-9A-Fa-f]?(?:[!$&'()*+,\-.:;=@G-Z\[\]_g-z~]|%[0-9A-Fa-f]?)`
 	noDot      = `(?:` + plainChar + `|` + escapeKept + `|` + bareEscape + `)`
+	afterDots  = `(?:` + notParam + `|` + escapeKept + `|` + bareEscape + `)`
 	anyItem    = `(?:\.|` + noDot + `)`
 	lastItem   = `(?:%[0-9A-Fa-f]?)?`
-	segment    = `(?:(?:` + noDot + `|\.` + noDot + `|\.\.` + anyItem + `)` + anyItem + `*` + lastItem + `|\.{0,2}%[0-9A-Fa-f]?)`
+	segment    = `(?:(?:` + noDot + `|\.` + afterDots + `|\.\.(?:\.|` + afterDots + `))` + anyItem + `*` + lastItem + `|\.{0,2}%[0-9A-Fa-f]?)`
 )
 
 // plainPathUniverse is pathUniverse without escapes. It gives the same atoms if no
 // pattern tells the percent sign from some other plain character: then any
 // path with escapes has a twin in which that character stands for the sign. It
 // has a tenth of the states.
-const plainPathUniverse = `//|(?:/(?:` + plainChar + `|\.` + plainChar + `|\.\.(?:\.|` + plainChar + `))(?:\.|` + plainChar + `)*)+/?|/`
+const plainPathUniverse = `//|(?:/(?:` + plainChar + `|\.` + notParam + `|\.\.(?:\.|` + notParam + `))(?:\.|` + plainChar + `)*)+/?|/`
 
 // pathUniverseFor chooses the smaller universe where that is safe.
 func pathUniverseFor(patterns []space.Pattern) string {

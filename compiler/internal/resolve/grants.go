@@ -86,7 +86,7 @@ func names(n intent.Node) []string {
 func (l *linker) grantPath(n intent.Node) (model.Path, bool) {
 	s := n.Str()
 	below, isBelow := strings.CutSuffix(s, "*")
-	why := badPath(below)
+	why := badPath(below, false)
 	if isBelow && why == "" && !strings.HasSuffix(below, "/") {
 		why = "has * that is not a whole segment"
 	}

@@ -71,6 +71,7 @@ func (l *linker) match(n intent.Node) model.Match {
 		} else if !e.Node.Field("present").Bool() {
 			h.Not = !h.Not
 		}
+		l.headerValue(e.Node, h)
 		if h.Value == "" && (h.Kind == "prefix" || h.Kind == "suffix") {
 			h.Kind = "present"
 		}
@@ -78,6 +79,17 @@ func (l *linker) match(n intent.Node) model.Match {
 	}
 	slices.SortFunc(m.Headers, func(a, b model.HeaderMatch) int { return strings.Compare(a.Name, b.Name) })
 	return m
+}
+
+// headerValue refuses headers that are not the caller's, and values that no header has: HTTP drops the blanks around them.
+func (l *linker) headerValue(n intent.Node, h model.HeaderMatch) {
+	if model.ProxyHeader(h.Name) {
+		l.add(diag.New(diag.CodeRange, n.Pos(), "header %q belongs to the proxies: they replace what a caller sends", h.Name).WithFix("test a header of your own; hosts are told apart by a gateway's `host`"))
+	}
+	head, tail := strings.TrimLeft(h.Value, " \t") != h.Value, strings.TrimRight(h.Value, " \t") != h.Value
+	if head && h.Kind != "suffix" || tail && h.Kind != "prefix" {
+		l.add(diag.New(diag.CodeNever, n.Field(h.Kind).Pos(), "no header is like %q: HTTP drops the blanks around a value", h.Value).WithFix("write it without"))
+	}
 }
 
 // path reads a route's path condition.
@@ -91,7 +103,7 @@ func (l *linker) path(n intent.Node) model.Path {
 	}
 	v := n.Field(kind)
 	p := model.Path{Kind: model.PathKind(kind), Value: v.Str()}
-	if why := badPath(p.Value); why != "" {
+	if why := badPath(p.Value, kind == "template"); why != "" {
 		l.add(diag.New(diag.CodePath, v.Pos(), "path %q %s", p.Value, why).WithFix("write the path as it is after normalisation, such as \"/reviews/0\""))
 		return model.Path{}
 	}
@@ -106,24 +118,49 @@ func (l *linker) path(n intent.Node) model.Path {
 	return p
 }
 
-// badPath says why a path can never be a normalised one.
-func badPath(p string) string {
+// badPath says why a path can never be a normalised one. The braces of a template
+// are no part of a path.
+func badPath(p string, template bool) string {
 	if !strings.HasPrefix(p, "/") {
 		return `does not start with "/"`
 	}
 	if strings.Contains(p, "//") {
 		return `has an empty segment`
 	}
-	if i := strings.IndexFunc(p, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`?#\*`, r) }); i >= 0 {
+	never := "?#\\*\"<>^`|{}"
+	if template {
+		never = "?#\\*\"<>^`|"
+	}
+	if i := strings.IndexFunc(p, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(never, r) }); i >= 0 {
 		r, _ := utf8.DecodeRuneInString(p[i:])
 		return "has " + strconv.QuoteRune(r) + ", which no normalised path holds"
 	}
-	if low := strings.ToLower(p); strings.Contains(low, "%2f") || strings.Contains(low, "%5c") {
-		return "has an escaped slash, which proxies refuse"
-	}
 	for seg := range strings.SplitSeq(p, "/") {
-		if seg == "." || seg == ".." {
+		if dots, _, _ := strings.Cut(seg, ";"); dots == "." || dots == ".." {
 			return "has a dot segment"
+		}
+	}
+	return badEscape(p)
+}
+
+// badEscape finds an escape that normalisation undoes or refuses.
+func badEscape(p string) string {
+	for i := 0; i+2 < len(p); i++ {
+		if p[i] != '%' {
+			continue
+		}
+		n, err := strconv.ParseUint(p[i+1:i+3], 16, 8)
+		if err != nil {
+			continue // stays as it is
+		}
+		c := rune(n)
+		switch {
+		case c == '/' || c == '\\':
+			return "has an escaped slash, which proxies refuse"
+		case c == 0:
+			return "has %00, which proxies refuse"
+		case c <= '~' && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("-._~", c)):
+			return "has " + p[i:i+3] + ", which normalisation turns into " + strconv.QuoteRune(c)
 		}
 	}
 	return ""

@@ -11,6 +11,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -90,9 +91,9 @@ var Response = feature.Feature{
 }
 
 // reserved are headers that the proxies themselves rest on: an edit would change
-// where a request goes, or forge who sent it.
+// where a request goes, or forge who sent it, or be lost at the next proxy.
 func reserved(h string) bool {
-	return h == "host" || h == "x-forwarded-client-cert" || strings.HasPrefix(h, ":") || strings.HasPrefix(h, "x-envoy-")
+	return h != "x-forwarded-for" && model.ProxyHeader(h) || model.HopHeader(h)
 }
 
 func read(n intent.Node, x *resolve.Place) (Edit, bool) {
@@ -115,7 +116,11 @@ func read(n intent.Node, x *resolve.Place) (Edit, bool) {
 	edits := func(how string) map[string]string {
 		m := map[string]string{}
 		for _, f := range n.Field(how).Fields() {
-			m[use(f.Name, how, f.Node.Pos())] = f.Node.Str()
+			v := f.Node.Str()
+			if v != strings.Trim(v, " \t") {
+				x.Problem(diag.New(diag.CodeRange, f.Node.Pos(), "the value %q begins or ends with a blank, which HTTP drops", v).WithFix("write it without"))
+			}
+			m[use(f.Name, how, f.Node.Pos())] = v
 		}
 		return m
 	}

@@ -5,16 +5,11 @@ import (
 	"regexp"
 	"strings"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	templatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/path/match/uri_template/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"meshc.dev/meshc/compiler/internal/model"
 )
-
-// uriTemplate is the canonical name of the extension; a free name is refused.
-const uriTemplate = "envoy.path.match.uri_template.uri_template_matcher"
 
 // routeMatch is Envoy's form of a match. It fails on a condition that Envoy's
 // matchers cannot express.
@@ -32,7 +27,7 @@ func routeMatch(m model.Match) (*routev3.RouteMatch, error) {
 		}
 		out.PathSpecifier = &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: m.Path.Value}
 	case model.PathTemplate:
-		out.PathSpecifier = &routev3.RouteMatch_PathMatchPolicy{PathMatchPolicy: templateMatcher(m.Path.Value)}
+		out.PathSpecifier = &routev3.RouteMatch_SafeRegex{SafeRegex: templateRegex(m.Path.Value)}
 	default:
 		return nil, fmt.Errorf("a path condition of kind %q has no form in a route", m.Path.Kind)
 	}
@@ -49,8 +44,19 @@ func routeMatch(m model.Match) (*routev3.RouteMatch, error) {
 	return out, nil
 }
 
-func templateMatcher(template string) *corev3.TypedExtensionConfig {
-	return &corev3.TypedExtensionConfig{Name: uriTemplate, TypedConfig: pack(&templatev3.UriTemplateMatchConfig{PathTemplate: template})}
+// templateRegex takes the paths of a template. Envoy has an extension for
+// templates, but its variables leave out characters that segments may have, such
+// as "[". A variable here is any visible ASCII but the slash: paths have no other.
+func templateRegex(template string) *matcherv3.RegexMatcher {
+	segments := strings.Split(template, "/")
+	for i, s := range segments {
+		if strings.HasPrefix(s, "{") {
+			segments[i] = `[!-.0-~]+`
+		} else {
+			segments[i] = regexp.QuoteMeta(s)
+		}
+	}
+	return &matcherv3.RegexMatcher{Regex: strings.Join(segments, "/")}
 }
 
 // methodMatcher takes any of the methods. One header matcher has one pattern, so

@@ -103,7 +103,9 @@ func pathPermissions(p model.Path) []*rbacconfigv3.Permission {
 	case p.Kind == model.PathExact:
 		return []*rbacconfigv3.Permission{path(exactString(p.Value))}
 	case p.Kind == model.PathTemplate:
-		return []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_UriTemplate{UriTemplate: templateMatcher(p.Value)}}}
+		return []*rbacconfigv3.Permission{path(&matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: templateRegex(p.Value)},
+		})}
 	case p.Kind == model.PathPrefix && p.Value != "/":
 		return []*rbacconfigv3.Permission{path(exactString(p.Value)), path(prefixString(p.Value + "/"))}
 	}

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
@@ -195,9 +196,23 @@ func (e *emitter) inboundConfig(s *model.Service, p model.Port, v model.Version)
 	})
 }
 
+// unstablePath takes paths in which a segment is "." or ".." with parameters. The
+// first proxy keeps it if the dots were escaped; the next one, and applications
+// that know path parameters, take it for a way up: out of the prefix that was routed.
+const unstablePath = `.*/\.\.?;.*`
+
+// refuseUnstable answers 400 before any route of the host is tried.
+func refuseUnstable() *routev3.Route {
+	match := &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: unstablePath}}}
+	return &routev3.Route{Name: "unstable path", Match: match, Action: &routev3.Route_DirectResponse{
+		DirectResponse: &routev3.DirectResponseAction{Status: 400},
+	}}
+}
+
 // sealRoutes notes the clusters that the routes name and encodes the configuration.
 func (e *emitter) sealRoutes(out *entry, path string, rc *routev3.RouteConfiguration) {
 	for _, h := range rc.VirtualHosts {
+		h.Routes = append([]*routev3.Route{refuseUnstable()}, h.Routes...)
 		for _, r := range h.Routes {
 			out.clusters = append(out.clusters, clustersOf(r.GetRoute())...)
 		}

@@ -1,0 +1,221 @@
+package envoy
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/envoybin"
+	"meshc.dev/meshc/internal/rehearsal"
+)
+
+var (
+	seed   = flag.Uint64("seed", 1, "seed of the random meshes; 0 takes a fresh one")
+	meshes = flag.Int("meshes", usualMeshes, "number of random meshes")
+)
+
+const (
+	usualMeshes = 12
+	perMesh     = 450 // requests
+	parallel    = 4   // requests under way at once
+	shown       = 10  // disagreements of a mesh that are told one by one
+)
+
+// compileDate is before the end of everything temporary.
+func compileDate() time.Time { return time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC) }
+
+func realEnvoy(t *testing.T) envoybin.Binary {
+	t.Helper()
+	b, err := envoybin.Find(t.Context(), envoybin.Options{Download: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// mend compiles a draft and takes out the lines that the compiler refuses.
+func mend(t *testing.T, d *draft) (p *compiler.Program, refused []string) {
+	t.Helper()
+	for range 60 {
+		p, ds := compiler.Load(d.fsys(), compiler.Options{At: compileDate()})
+		if !ds.HasErrors() {
+			_, more := p.Release()
+			ds = more
+		}
+		if !ds.HasErrors() {
+			return p, refused
+		}
+		out := 0
+		gone := map[string]bool{} // by place: several problems may stand on a line
+		for _, x := range ds {
+			lines := d.files[x.Pos.File]
+			if !x.IsError() || gone[lineOf(x.Pos)] || x.Pos.Line < 5 || x.Pos.Line > len(lines) || lines[x.Pos.Line-1] == "" {
+				continue
+			}
+			gone[lineOf(x.Pos)] = true
+			refused = append(refused, fmt.Sprintf("%s: %s: %s", x.Code, x.Text, lines[x.Pos.Line-1]))
+			lines[x.Pos.Line-1] = ""
+			out++
+		}
+		if out == 0 {
+			t.Fatalf("cannot be mended: %v\n%s", ds, archive(d))
+		}
+	}
+	t.Fatalf("still refused:\n%s", archive(d))
+	return nil, nil
+}
+
+func lineOf(p diag.Pos) string { return p.File + ":" + strconv.Itoa(p.Line) }
+
+// archive is a draft as a case of testdata.
+func archive(d *draft) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(d.files)) {
+		fmt.Fprintf(&b, "-- %s --\n", name)
+		for _, l := range d.files[name] {
+			if l != "" {
+				b.WriteString(l + "\n")
+			}
+		}
+	}
+	return b.String()
+}
+
+// trial is one request on both sides.
+type trial struct {
+	request compiler.Request
+	want    compiler.Answer
+	got     rehearsal.Reply
+	differs string
+}
+
+// try sends requests through real Envoys and asks the evaluator.
+func try(t *testing.T, bin envoybin.Binary, p *compiler.Program, rs []compiler.Request) []trial {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	reh, err := p.Rehearse(rs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage, err := rehearsal.Start(ctx, bin, reh, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stage.Stop()
+	out := make([]trial, len(rs))
+	var g errgroup.Group
+	g.SetLimit(parallel)
+	for i, r := range rs {
+		g.Go(func() error {
+			want, err := p.Decide(r)
+			if err != nil {
+				return fmt.Errorf("%+v: %w", r, err)
+			}
+			out[i] = trial{request: r, want: want}
+			if out[i].got, err = stage.Ask(ctx, reh.Doors[i], r); err != nil {
+				out[i].differs = err.Error()
+				return nil
+			}
+			out[i].differs = rehearsal.Differs(want, r, out[i].got)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// least is how many requests of each kind of outcome a run of the usual size must
+// have compared: if the generator degenerates, the test has to fail.
+func least() map[string]int {
+	return map[string]int{
+		"all": 5000, "forward": 250, "split": 200, "external": 30, "denied": 500, "notFound": 500, "redirect": 80, "abort": 20,
+		"refused": 200, "tcp forward": 200, "tcp denied": 200,
+	}
+}
+
+// TestEvaluatorAndEnvoyAgree is the differential test.
+func TestEvaluatorAndEnvoyAgree(t *testing.T) {
+	bin := realEnvoy(t)
+	first := *seed
+	if first == 0 {
+		first = uint64(time.Now().UnixNano())
+	}
+	counts := map[string]int{}
+	for i := range *meshes {
+		s := first + uint64(i)
+		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) { agree(t, bin, s, counts) })
+	}
+	t.Logf("seed %d, %d meshes: %v", first, *meshes, counts)
+	if t.Failed() || *meshes != usualMeshes {
+		return
+	}
+	for kind, n := range least() {
+		if counts[kind] < n {
+			t.Errorf("only %d requests of kind %q were compared, at least %d should be", counts[kind], kind, n)
+		}
+	}
+	if refused, lines := counts["lines refused"], counts["lines"]; refused*4 > lines {
+		t.Errorf("the compiler refused %d of %d lines: the meshes say too little", refused, lines)
+	}
+}
+
+// agree compares evaluator and Envoy on one mesh.
+func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
+	d := generate(rand.New(rand.NewPCG(s, 0)))
+	for _, lines := range d.files {
+		counts["lines"] += len(lines)
+	}
+	p, refused := mend(t, d)
+	counts["lines refused"] += len(refused)
+	rs := make([]compiler.Request, perMesh)
+	for i := range rs {
+		rs[i] = d.request()
+	}
+	bad := 0
+	for _, x := range try(t, bin, p, rs) {
+		counts["all"]++
+		counts[kind(x)]++
+		if x.differs == "" {
+			continue
+		}
+		if bad++; bad <= shown {
+			t.Errorf("%s\n  %s\n  evaluator: %s, by %v", encode(x.request), x.differs, compiler.Words(x.want.Outcome), x.want.Steps)
+		}
+	}
+	if bad > 0 {
+		t.Errorf("%d of %d requests differ; again with: go test ./ci/envoy -seed=%d -meshes=1; the mesh:\n%s", bad, len(rs), s, archive(d))
+	}
+}
+
+// kind is the kind of outcome that a request stands for.
+func kind(x trial) string {
+	o := x.want.Outcome
+	switch {
+	case x.want.Scope.Protocol == "tcp":
+		return "tcp " + string(o.Verdict)
+	case x.want.Status == 400:
+		return "refused"
+	case o.Verdict != "redirect" && x.want.Status != 0 && x.want.Status != 403 && x.want.Status != 404,
+		o.Verdict == "redirect" && !x.want.Redirects():
+		return "abort"
+	case len(o.Shares) > 0 && strings.HasPrefix(o.Shares[0].Target, "external/"):
+		return "external"
+	case len(o.Shares) > 1:
+		return "split"
+	}
+	return string(o.Verdict)
+}

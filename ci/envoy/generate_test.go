@@ -1,0 +1,361 @@
+package envoy
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing/fstest"
+)
+
+// draft is a mesh in the making. Every line of intent is a whole declaration, so
+// that one which the compiler refuses can be taken out alone.
+type draft struct {
+	*rand.Rand
+	files    map[string][]string
+	services []*service
+	gateways []string
+	hosts    []string
+	paths    []string // of all conditions: where requests are worth sending to
+}
+
+type service struct {
+	id, namespace, name string
+	ports               []string // "http", "raw"
+	versions            []string
+	plain               bool // one route without conditions, so that gateways may split to it
+}
+
+// generate drafts a mesh with a bit of every feature.
+func generate(r *rand.Rand) *draft {
+	d := &draft{Rand: r, files: map[string][]string{}}
+	d.put("mesh.cue", `mesh: {trustDomain: "mesh.test", environment: local: {}}`)
+	if d.chance(30) {
+		d.put("mesh.cue", "mesh: mtls: "+d.mtls())
+	}
+	for i := range 4 {
+		ns := []string{"alpha", "beta"}[i%2]
+		d.service(ns, "s"+strconv.Itoa(i), i == 3)
+	}
+	d.put(file("beta"), `mesh: external: out: {port: http: number: 80, endpoints: static: ["192.0.2.1:80"], hosts: ["out.test"]}`)
+	d.gateway("edge", "gw")
+	return d
+}
+
+func file(namespace string) string { return namespace + "/" + namespace + ".cue" }
+
+func (d *draft) put(file, format string, args ...any) {
+	if d.files[file] == nil {
+		pkg, ns := "mesh", ""
+		if dir, _, ok := strings.Cut(file, "/"); ok {
+			pkg, ns = dir, fmt.Sprintf("mesh: namespace: %q", dir)
+		}
+		d.files[file] = []string{"package " + pkg, `import "meshc.dev/intent"`, "mesh: intent.#Mesh", ns}
+	}
+	if len(args) > 0 {
+		format = fmt.Sprintf(format, args...)
+	}
+	d.files[file] = append(d.files[file], format)
+}
+
+// fsys is the intent as files.
+func (d *draft) fsys() fstest.MapFS {
+	out := fstest.MapFS{}
+	for name, lines := range d.files {
+		out[name] = &fstest.MapFile{Data: []byte(strings.Join(lines, "\n") + "\n"), Mode: 0o444}
+	}
+	return out
+}
+
+func (d *draft) chance(percent int) bool { return d.IntN(100) < percent }
+
+func pick[T any](d *draft, xs ...T) T { return xs[d.IntN(len(xs))] }
+
+// some picks a few of xs, at least one.
+func some[T any](d *draft, xs []T) []T {
+	out := slices.Clone(xs)
+	d.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return out[:1+d.IntN(len(out))]
+}
+
+func (d *draft) mtls() string {
+	return fmt.Sprintf(`{mode: %q, until: "2030-01-01T00:00:00Z", owner: "ops", reason: "test"}`, pick(d, "strict", "permissive", "permissive", "disable"))
+}
+
+func (d *draft) service(ns, name string, plain bool) {
+	s := &service{id: ns + "/" + name, namespace: ns, name: name, ports: []string{"http"}, plain: plain}
+	at := "mesh: service: " + name + ": "
+	d.put(file(ns), `%sport: http: {number: 8080, protocol: %q}`, at, pick(d, "http", "http", "http", "http2", "grpc"))
+	if plain || d.chance(40) {
+		s.ports = append(s.ports, "raw")
+		d.put(file(ns), `%sport: raw: {number: 9000, protocol: "tcp"}`, at)
+	}
+	for i := range 1 + d.IntN(3) {
+		v := "v" + strconv.Itoa(i+1)
+		s.versions = append(s.versions, v)
+		account := ""
+		if d.chance(15) {
+			account = fmt.Sprintf("serviceAccount: %q", name+"-"+v)
+		}
+		d.put(file(ns), "%sversion: %s: {%s}", at, v, account)
+	}
+	if d.chance(60) {
+		d.put(file(ns), "%smtls: %s", at, d.mtls())
+	}
+	if d.chance(20) {
+		d.put(file(ns), "%sport: http: mtls: %s", at, d.mtls())
+	}
+	d.services = append(d.services, s)
+	if plain {
+		if d.chance(70) {
+			d.put(file(ns), "%sroute: only: {%s}", at, strings.Join(append(d.effects(s), "to: "+d.weights(s.versions)), ", "))
+		}
+	} else {
+		for i := range d.IntN(8) {
+			d.route(file(ns), at, "r"+strconv.Itoa(i), s, func() string { return d.weights(s.versions) })
+		}
+		if d.chance(60) {
+			d.put(file(ns), "%sroute: rest: {%s}", at, strings.Join(append(d.effects(s), "priority: -1", "to: "+d.weights(s.versions)), ", "))
+		}
+	}
+	for i := range 1 + d.IntN(5) {
+		d.put(file(ns), "%sgrant: g%d: {%s}", at, i, d.grant(s))
+	}
+	if d.chance(30) {
+		d.put(file(ns), "%scircuitBreaker: {maxConnections: 1000, maxPendingRequests: 1000}", at)
+	}
+	if d.chance(30) {
+		d.put(file(ns), `%soutlier: {consecutive5xx: 1000, interval: "10s"}`, at)
+	}
+	if d.chance(30) {
+		d.put(file(ns), `%srateLimit: {requests: 100000, per: "1s"}`, at)
+	}
+}
+
+// weights shares 100 among some of the names, one of them perhaps with nothing.
+func (d *draft) weights(names []string) string {
+	names = some(d, names)
+	left, out := 100, []string{}
+	for i, n := range names {
+		w := left
+		if i < len(names)-1 {
+			w = d.IntN(left + 1)
+		}
+		left -= w
+		out = append(out, fmt.Sprintf("%q: %d", n, w))
+	}
+	return "{" + strings.Join(out, ", ") + "}"
+}
+
+// route drafts a route with a match; to gives its destinations.
+func (d *draft) route(file, at, name string, s *service, to func() string) {
+	parts := []string{fmt.Sprintf("priority: %d", d.IntN(1000))}
+	if m := d.match(); m != "" {
+		parts = append(parts, "match: "+m)
+	}
+	if d.chance(15) {
+		parts = append(parts, "redirect: "+d.redirect())
+	} else {
+		parts = append(parts, "to: "+to())
+		parts = append(parts, d.effects(s)...)
+	}
+	if d.chance(15) {
+		parts = append(parts, fmt.Sprintf(`fault: {abort: {status: %s, percent: %d}, owner: "ops", reason: "test", until: "2030-01-01T00:00:00Z"}`,
+			pick(d, "418", "503", "404", "403", "200"), pick(d, 100, 100, 100, 50, 0)))
+	}
+	d.put(file, "%sroute: %s: {%s}", at, name, strings.Join(parts, ", "))
+}
+
+// effects are features of a route that forwards.
+func (d *draft) effects(_ *service) []string {
+	var out []string
+	if d.chance(35) {
+		out = append(out, "requestHeaders: "+d.edits())
+	}
+	if d.chance(35) {
+		out = append(out, "responseHeaders: "+d.edits())
+	}
+	if d.chance(20) {
+		out = append(out, `timeout: "9s"`)
+	}
+	if d.chance(20) {
+		out = append(out, `retry: {attempts: 2, on: ["connect-failure"]}`)
+	}
+	if d.chance(10) && len(d.services) > 1 {
+		t := pick(d, d.services[:len(d.services)-1]...)
+		out = append(out, fmt.Sprintf("mirror: {to: %q, version: %q}", t.id, pick(d, t.versions...)))
+	}
+	return out
+}
+
+func (d *draft) edits() string {
+	var out []string
+	names := some(d, some(d, []string{"x-a", "X-B", "x-new", "x-app", "x-app-two", "user-agent", "x_under", "x-forwarded-for", "x-forwarded-host", "content-type", "via", "authorization", "cookie", "cache-control", "server"}))
+	for i, n := range names {
+		value := strconv.Quote(pick(d, "one", "two words", "50%", "%REQ(:path)%", "%", "%%", "a,b", "a;b=\"c\"", "", "~", "{x}", "é"))
+		switch pick(d, "set", "add", "remove") {
+		case "set":
+			out = append(out, fmt.Sprintf("set: %q: %s", n, value))
+		case "add":
+			out = append(out, fmt.Sprintf("add: %q: %s", n, value))
+		default:
+			if !strings.Contains(strings.Join(out, " "), "remove") {
+				out = append(out, fmt.Sprintf("remove: [%q]", names[i]))
+			}
+		}
+	}
+	return "{" + strings.Join(out, ", ") + "}"
+}
+
+func (d *draft) redirect() string {
+	var out []string
+	if d.chance(60) {
+		out = append(out, fmt.Sprintf("path: %q", pick(d, "/", "/new", "/new/place/", "/a%20b", "/%7Eme")))
+	}
+	if d.chance(50) || len(out) == 0 {
+		out = append(out, fmt.Sprintf("host: %q", pick(d, "new.test", "a.b.new.test")))
+	}
+	if d.chance(30) {
+		out = append(out, fmt.Sprintf("scheme: %q", pick(d, "https", "http")))
+	}
+	if d.chance(60) {
+		out = append(out, fmt.Sprintf("code: %d", pick(d, 301, 302, 303, 307, 308)))
+	}
+	return "{" + strings.Join(out, ", ") + "}"
+}
+
+func (d *draft) segment() string {
+	return pick(d, "a", "b", "items", "A", "x.y", "b-c", "~t", "a;p", "a:b", "a@b", "%20", "a%2Cb", "a=b", "$")
+}
+
+func (d *draft) path() string {
+	var b strings.Builder
+	for range 1 + d.IntN(3) {
+		b.WriteString("/" + pick(d, "a", "b", "a", d.segment()))
+	}
+	p := b.String()
+	if d.chance(10) {
+		p = "/"
+	}
+	d.paths = append(d.paths, p)
+	return p
+}
+
+func (d *draft) match() string {
+	var out []string
+	switch pick(d, "exact", "prefix", "prefix", "template", "none") {
+	case "exact":
+		out = append(out, fmt.Sprintf("path: exact: %q", d.path()+pick(d, "", "", "/")))
+	case "prefix":
+		out = append(out, fmt.Sprintf("path: prefix: %q", d.path()))
+	case "template":
+		p := d.path()
+		segments := strings.Split(p, "/")
+		i := 1 + d.IntN(len(segments)-1)
+		segments[i] = "{x}"
+		out = append(out, fmt.Sprintf("path: template: %q", strings.Join(segments, "/")))
+	}
+	if d.chance(30) {
+		out = append(out, "methods: "+quoted(some(d, methods()[:4])))
+	}
+	if d.chance(35) {
+		var hs []string
+		for _, n := range some(d, headerNames())[:1] {
+			kind := pick(d, "exact", "prefix", "suffix", "present")
+			value := strconv.Quote(pick(d, headerValues()...))
+			if kind == "present" {
+				value = "true"
+			}
+			not := ""
+			if d.chance(35) && (kind != "exact" || value != `""`) { // Envoy cannot say that: MESH0306
+				not = ", not: true"
+			}
+			hs = append(hs, fmt.Sprintf("%q: {%s: %s%s}", n, kind, value, not))
+		}
+		out = append(out, "headers: {"+strings.Join(hs, ", ")+"}")
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return "{" + strings.Join(out, ", ") + "}"
+}
+
+func methods() []string { return []string{"GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"} }
+
+func headerNames() []string {
+	return []string{"x-a", "X-B", "end-user", "cookie", "accept", "host", "x-forwarded-for", "x-forwarded-proto", "x-envoy-foo", "x-envoy-retry-on", "x-request-id", "x-forwarded-client-cert", "via", "content-type", "user-agent", "x_under", "forwarded", "origin", "authorization", "x-forwarded-host", "server", "date"}
+}
+
+func headerValues() []string {
+	return []string{"one", "two", "one,two", "on", "", "One", "o.e", "one two", "jason", "é"}
+}
+
+func quoted(xs []string) string {
+	out := make([]string, len(xs))
+	for i, x := range xs {
+		out[i] = strconv.Quote(x)
+	}
+	return "[" + strings.Join(out, ", ") + "]"
+}
+
+func (d *draft) grant(s *service) string {
+	var out []string
+	switch pick(d, "from", "from", "namespaces", "mesh", "anyone", "anyone") {
+	case "from":
+		out = append(out, "from: "+quoted(some(d, []string{"alpha/s0", "beta/s1", "alpha/s2", "gateway/edge/gw"})[:1]))
+	case "namespaces":
+		out = append(out, "namespaces: "+quoted(some(d, []string{"alpha", "beta", "edge"})))
+	case "mesh":
+		out = append(out, "mesh: true")
+	default:
+		out = append(out, "anyone: true")
+	}
+	out[0] = strings.ReplaceAll(out[0], "gateway/edge/gw", "gateway/gw")
+	if len(s.ports) > 1 && d.chance(50) {
+		out = append(out, `ports: ["raw"]`)
+		return strings.Join(out, ", ")
+	}
+	if len(s.ports) > 1 {
+		out = append(out, `ports: ["http"]`)
+	}
+	if d.chance(35) {
+		out = append(out, "methods: "+quoted(some(d, methods())))
+	}
+	if d.chance(50) {
+		var ps []string
+		for range 1 + d.IntN(3) {
+			ps = append(ps, pick(d, "", "/*", "/*")+"")
+			ps[len(ps)-1] = d.path() + ps[len(ps)-1]
+		}
+		ps[0] = strings.Replace(ps[0], "//", "/", 1)
+		out = append(out, "paths: "+quoted(ps))
+	}
+	return strings.Join(out, ", ")
+}
+
+func (d *draft) gateway(ns, name string) {
+	d.put(file(ns), "mesh: gateway: %s: port: 8443", name)
+	d.gateways = append(d.gateways, name)
+	d.put(file(ns), `mesh: gateway: %s: host: "front.test": route: all: to: "beta/s3": 100`, name)
+	for _, h := range some(d, []string{"shop.test", "a.shop.test", "*.shop.test", "*.a.shop.test", "*", "b.a.shop.test"}) {
+		d.hosts = append(d.hosts, h)
+		at := fmt.Sprintf("mesh: gateway: %s: host: %q: ", name, h)
+		for i := range 1 + d.IntN(5) {
+			d.route(file(ns), at, "r"+strconv.Itoa(i), nil, d.gatewayTargets)
+		}
+		if d.chance(40) {
+			d.put(file(ns), "%sroute: rest: {priority: -1, to: %s}", at, d.gatewayTargets())
+		}
+	}
+}
+
+func (d *draft) gatewayTargets() string {
+	switch {
+	case d.chance(15):
+		return `{"beta/out": 100}`
+	case d.chance(20):
+		return d.weights([]string{"beta/out", "beta/s3"})
+	}
+	return fmt.Sprintf("{%q: 100}", pick(d, d.services...).id)
+}

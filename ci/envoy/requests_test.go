@@ -1,0 +1,143 @@
+package envoy
+
+import (
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler"
+)
+
+// request drafts a request that is worth trying: near the conditions of the mesh.
+func (d *draft) request() compiler.Request {
+	r := compiler.Request{Method: pick(d, methods()...), Path: d.odd(d.target()), Host: d.host()}
+	if d.chance(60) {
+		r.Method = "GET"
+	}
+	for _, n := range append(some(d, headerNames())[:1], "x-a", "x-b", "end-user") {
+		if d.chance(30) {
+			for range pick(d, 1, 1, 1, 2) {
+				r.Headers = append(r.Headers, compiler.Header{Name: strings.ToLower(n), Value: pick(d, headerValues()...)})
+			}
+		}
+	}
+	if d.chance(90) { // a second Host, or an empty scheme, hides everything else
+		r.Headers = slices.DeleteFunc(r.Headers, func(h compiler.Header) bool {
+			return h.Name == "host" || h.Name == "x-forwarded-proto" && h.Value == ""
+		})
+	}
+	if d.chance(35) {
+		r.To = "gateway/edge/" + pick(d, d.gateways...)
+		return r
+	}
+	s := pick(d, d.services...)
+	r.To, r.From, r.Port = s.id, d.caller(), pick(d, s.ports...)
+	if r.Port == "raw" {
+		r.Path, r.Headers, r.Method, r.Host = "", nil, "", ""
+	}
+	return r
+}
+
+// caller is a service, a gateway, a workload that nobody has declared, or nobody.
+func (d *draft) caller() string {
+	switch {
+	case d.chance(25):
+		return ""
+	case d.chance(10):
+		return "gateway/gw"
+	case d.chance(10):
+		return "spiffe://mesh.test/ns/" + pick(d, "alpha", "alphabet", "beta") + "/sa/stranger"
+	}
+	return pick(d, d.services[:3]...).id
+}
+
+// target is a path at or near a condition's.
+func (d *draft) target() string {
+	if len(d.paths) == 0 || d.chance(10) {
+		return pick(d, "/", "/a", "/a/b/c", "/zzz")
+	}
+	p := pick(d, d.paths...)
+	switch {
+	case d.chance(20):
+		p += "/" + d.segment()
+	case d.chance(10):
+		p += "x"
+	case d.chance(10):
+		p += "/"
+	}
+	return p
+}
+
+// odd writes a path in a way that must not make a difference, or must be refused.
+func (d *draft) odd(p string) string {
+	if d.chance(50) {
+		return p
+	}
+	at := strings.LastIndexByte(p, '/')
+	switch d.IntN(24) {
+	case 0:
+		return p[:at] + "//" + p[at+1:]
+	case 1:
+		return p[:at] + "/./" + p[at+1:]
+	case 2:
+		return p[:at] + "/zz/../" + p[at+1:]
+	case 3:
+		return p[:at] + "/zz/%2e%2E/" + p[at+1:]
+	case 4:
+		return p[:at] + "%2F" + p[at+1:]
+	case 5:
+		return p[:at] + "%5c" + p[at+1:]
+	case 6:
+		return p[:at] + "\\" + p[at+1:]
+	case 7:
+		return strings.ReplaceAll(p, "a", "%61")
+	case 8:
+		return strings.ToUpper(p)
+	case 9:
+		return p + "?q=1"
+	case 10:
+		return p + "?"
+	case 11:
+		return p + "?q=/../x//y%2f"
+	case 12:
+		return p + "#frag"
+	case 13:
+		return p + ";p=1"
+	case 14:
+		return p + "/%%32e/" + d.segment()
+	case 15:
+		return p + "é"
+	case 16:
+		return p + "/%20/%C3%A9"
+	case 17:
+		return p + "/%252e%252e/x"
+	case 18:
+		return p + pick(d, `"`, "<", ">", "|", "^", "`", "{x}", "%3Cx", "'", "(", "*", "!", ",", "[", "]")
+	case 19:
+		return p + "/..;/x"
+	case 20:
+		return p + "/.."
+	case 21:
+		return "/" + p
+	case 22:
+		return p + "/x/../../.."
+	default:
+		return p + "/."
+	}
+}
+
+func (d *draft) host() string {
+	h := pick(d, "shop.test", "a.shop.test", "b.a.shop.test", "c.shop.test", "x.y.a.shop.test", "shop.tes", "other.test", "xshop.test", "localhost")
+	switch d.IntN(10) {
+	case 0:
+		return strings.ToUpper(h)
+	case 1:
+		return h + ":8080"
+	case 2:
+		return h + "."
+	case 3:
+		return h + ".:80"
+	case 4:
+		return pick(d, "[::1]:80", "[::1]", "127.0.0.1", "127.0.0.1:1", ".shop.test", "*.shop.test", "shop.test:", "shop.test:x")
+	}
+	return h
+}
