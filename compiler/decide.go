@@ -70,7 +70,7 @@ func (a Answer) Allowed() bool {
 
 // Redirects reports whether the caller's proxy answers with another place.
 func (a Answer) Redirects() bool {
-	n, percent := abort(a.Outcome)
+	n, percent := eval.Abort(a.Outcome)
 	return a.Outcome.Verdict == space.Redirect && (n == 0 || percent != "100%")
 }
 
@@ -107,7 +107,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		ans = eval.Decide(scope, q)
 	}
 	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome)}
-	if n, percent := abort(ans.Outcome); percent != "0%" && out.Status != n {
+	if n, percent := eval.Abort(ans.Outcome); percent != "0%" && out.Status != n {
 		out.MayAbort = n
 	}
 	for _, o := range ans.From {
@@ -151,7 +151,7 @@ func orElse(s, def string) string {
 // status is what the caller's proxy, or the destination's, answers by itself. A
 // fault for all requests comes before anything else.
 func status(o Outcome) int {
-	if n, percent := abort(o); percent == "100%" {
+	if n, percent := eval.Abort(o); percent == "100%" {
 		return n
 	}
 	switch o.Verdict {
@@ -170,20 +170,6 @@ func status(o Outcome) int {
 	case space.Forward: // the application answers
 	}
 	return 0
-}
-
-// abort is the status of the outcome's injected fault and the share of requests
-// that it hits ("5%"); 0 for none.
-func abort(o Outcome) (status int, percent string) {
-	for _, f := range o.Fields {
-		if f.Feature == "fault" && f.Name == "abort" {
-			code, percent, _ := strings.Cut(f.Value, " for ")
-			if n, err := strconv.Atoi(code); err == nil {
-				return n, percent
-			}
-		}
-	}
-	return 0, ""
 }
 
 // scope finds the decision that a request is judged by.

@@ -13,6 +13,8 @@ package eval
 import (
 	"encoding/json"
 	"slices"
+	"strconv"
+	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -39,7 +41,25 @@ const OpaqueField = "opaque"
 // the callee's grants are asked, in the order in which a request meets them. A
 // denied request still has their effects (a delay, a copy to another service);
 // all other fields of a route show only on requests that get through.
-func effectsBeforeAccess() []string { return []string{"fault", "mirror"} }
+func effectsBeforeAccess() []string { return []string{faultTrait, "mirror"} }
+
+// faultTrait is the name of the trait whose effect may be an answer instead of any other.
+const faultTrait = "fault"
+
+// Abort is the status with which the outcome's requests are broken off, and the
+// share of them that is ("5%"); 0 and "" for none.
+func Abort(o space.Outcome) (status int, percent string) {
+	for _, f := range o.Fields {
+		if f.Feature != faultTrait || f.Name != "abort" {
+			continue
+		}
+		code, percent, _ := strings.Cut(f.Value, " for ")
+		if n, err := strconv.Atoi(code); err == nil {
+			return n, percent
+		}
+	}
+	return 0, ""
+}
 
 // Fields returns the fields of all traits in s, in canonical order.
 func (c Column) Fields(s trait.Set) []space.Field {
