@@ -51,6 +51,9 @@ func (f *flight) warms() bool {
 type channel struct {
 	// names is nil until the client asks for the type.
 	names *view.Names
+	// explicit says that a state-of-the-world client gave names at least once, so
+	// that none means nothing from then on.
+	explicit bool
 	// held is what the client has or will have when it takes what was sent.
 	held    *view.List
 	flights []*flight

@@ -37,29 +37,60 @@ func (s *session) delta(r *discoveryv3.DeltaDiscoveryRequest, now time.Time) err
 	if len(add)+len(drop) == 0 {
 		return nil
 	}
-	names := slices.Clone(c.names.List())
-	all := c.names.All
-	if len(drop) > 0 {
-		if slices.Contains(drop, everything) {
-			all = false
-		}
-		gone := view.NewNames(false, slices.Clone(drop))
-		names = slices.DeleteFunc(names, gone.Has)
-	}
-	if slices.Contains(add, everything) {
-		all = true
-	}
-	for _, n := range add {
-		if n != everything {
-			names = append(names, n)
-		}
-	}
+	before := c.names
+	all, names := change(before, add, drop)
 	if err := s.subscribe(c, all, names); err != nil {
 		return err
+	}
+	if all {
+		s.unnamed(t, slices.DeleteFunc(slices.Clone(drop), func(n string) bool { return !before.Has(n) || c.names.Has(n) }))
 	}
 	// To subscribe to what one has means to ask for it again.
 	c.held = c.held.Without(add)
 	return nil
+}
+
+// change gives the subscription n with names added and dropped.
+func change(n *view.Names, add, drop []string) (bool, []string) {
+	names, all := slices.Clone(n.List()), n.All
+	if len(drop) > 0 {
+		all = all && !slices.Contains(drop, everything)
+		gone := view.NewNames(false, slices.Clone(drop))
+		names = slices.DeleteFunc(names, gone.Has)
+	}
+	for _, n := range add {
+		if n == everything {
+			all = true
+			continue
+		}
+		names = append(names, n)
+	}
+	return all, names
+}
+
+// unnamed handles names that a client with a subscription to everything no
+// longer asks for by name. It cannot know whether "everything" has them, so it is
+// told: they come once more, or as removed.
+func (s *session) unnamed(t view.Type, names []string) {
+	cur := s.class.current.Load()
+	if cur == nil {
+		return
+	}
+	c := &s.channels[t]
+	var tell []*view.Item
+	for _, n := range names {
+		old, known := c.held.Find(n)
+		held := known && !old.Absent
+		_, exists := cur.lists[t].Find(n)
+		switch {
+		case held && exists:
+			tell = append(tell, &view.Item{Name: n, Needs: old.Needs})
+		case !held && !exists:
+			tell = append(tell, &view.Item{Name: n, Fresh: true})
+		}
+		// What is held and gone is removed when its turn comes; what is not held yet comes.
+	}
+	c.held = c.held.With(tell...)
 }
 
 // reason gives the text of a refusal, never "" for one.
@@ -140,9 +171,18 @@ func (s *session) world(r *discoveryv3.DiscoveryRequest, now time.Time) error {
 		return nil // the names of an outdated request are outdated too
 	}
 	all, names := worldNames(r.GetResourceNames())
-	// Without names a client that never gave any still means everything.
-	all = all || len(names) == 0 && c.names.All
-	return s.subscribe(c, all, names)
+	c.explicit = c.explicit || len(r.GetResourceNames()) > 0
+	// Without names a client that never gave any still means everything; one that
+	// did wants nothing more.
+	all = all || !c.explicit && wild(t)
+	before := c.names
+	if err := s.subscribe(c, all, names); err != nil {
+		return err
+	}
+	// What is asked for by name for the first time is sent, even if the client got
+	// it before with everything.
+	c.held = c.held.Without(slices.DeleteFunc(slices.Clone(c.names.List()), before.Has))
+	return nil
 }
 
 func worldNames(in []string) (bool, []string) {
@@ -151,17 +191,22 @@ func worldNames(in []string) (bool, []string) {
 }
 
 // openWorld handles the first request for a type. The client names one version
-// for all that it has: if that is a version that we serve, or served last, we
-// know what it has; if not, it gets the whole list when its turn comes, and
-// never a part of it.
+// for all that it has: if it wants everything and that is a version that we serve,
+// or served last, we know what it has; if not, it gets the whole list when its
+// turn comes, and never a part of it. A client that gives names may have dropped
+// some since that version and want them again, so it gets what it names.
 func (s *session) openWorld(t view.Type, r *discoveryv3.DiscoveryRequest) error {
 	c := &s.channels[t]
 	all, names := worldNames(r.GetResourceNames())
+	c.explicit = len(r.GetResourceNames()) > 0
 	if err := s.subscribe(c, all || len(names) == 0 && wild(t), names); err != nil {
 		return err
 	}
 	c.held = s.hub.store.Reported(nil, c.names, nil) // nothing, the same for all
 	c.greet = r.GetVersionInfo() == ""
+	if !c.names.All || c.names.Len() > 0 {
+		return nil
+	}
 	for _, lists := range s.class.known() {
 		if l := s.hub.store.Restrict(lists[t], c.names); l.Version() == r.GetVersionInfo() {
 			c.held = l

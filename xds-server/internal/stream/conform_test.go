@@ -1,0 +1,184 @@
+package stream_test
+
+import (
+	"testing"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
+	"meshc.dev/meshc/xds-server/internal/stream"
+)
+
+// conform runs a test against a server that serves clusters a and b, listener in
+// and route table r.
+func conform(t *testing.T, test func(t *testing.T, s *server)) {
+	t.Helper()
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		s.publish(t, "commit-1", seal(t, app(t, time.Second, "a", "b")))
+		test(t, s)
+	})
+}
+
+// TestDeltaWildcard follows the incremental example of the xDS protocol
+// documentation, "How the client specifies what resources to return".
+func TestDeltaWildcard(t *testing.T) {
+	for name, first := range map[string][]string{"legacy": nil, "by name": {"*"}} {
+		t.Run(name, func(t *testing.T) {
+			conform(t, func(t *testing.T, s *server) {
+				c := s.delta(t, shop, "p")
+				c.subscribe(cds, first...)
+				c.ack(c.want(cds, []string{"a", "b"}))
+				c.subscribe(cds, "a") // "*" goes on, a is sent again
+				c.ack(c.want(cds, []string{"a"}))
+				c.unsubscribe(cds, "*")
+				c.quiet(time.Second)
+				s.publish(t, "commit-2", seal(t, app(t, 2*time.Second, "a", "b")))
+				c.ack(c.want(cds, []string{"a"})) // b is no longer wanted
+				c.unsubscribe(cds, "a")
+				c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: cds}) // not a wildcard any more
+				s.publish(t, "commit-3", seal(t, app(t, 3*time.Second, "a", "b")))
+				c.quiet(time.Minute)
+				c.subscribe(cds, "*")
+				c.ack(c.want(cds, []string{"a", "b"}))
+			})
+		})
+	}
+}
+
+// TestDeltaUnsubscribeUnderWildcard: a client that no longer asks for a name cannot
+// know whether "everything" has it, and must be told.
+func TestDeltaUnsubscribeUnderWildcard(t *testing.T) {
+	conform(t, func(t *testing.T, s *server) {
+		c := s.delta(t, shop, "p")
+		c.subscribe(cds, "*", "a", "gone")
+		c.ack(c.want(cds, []string{"a", "b"}, "gone"))
+		c.unsubscribe(cds, "a")
+		c.ack(c.want(cds, []string{"a"}))
+		c.unsubscribe(cds, "gone")
+		c.ack(c.want(cds, nil, "gone"))
+		c.unsubscribe(cds, "b", "never") // neither was asked for by name
+		c.quiet(time.Minute)
+	})
+}
+
+// TestDeltaAbsentNames: what does not exist is answered at once, again when it is
+// asked for again, and comes when it begins to exist.
+func TestDeltaAbsentNames(t *testing.T) {
+	for _, typ := range []string{cds, eds, lds, rds} {
+		conform(t, func(t *testing.T, s *server) {
+			c := s.delta(t, shop, "p")
+			c.subscribe(typ, "c")
+			c.ack(c.want(typ, nil, "c"))
+			c.subscribe(typ, "c")
+			c.ack(c.want(typ, nil, "c"))
+			c.quiet(time.Minute)
+			if typ == lds || typ == rds {
+				return
+			}
+			s.publish(t, "commit-2", seal(t, app(t, time.Second, "a", "b", "c")))
+			c.ack(c.want(typ, []string{"c"}))
+			s.publish(t, "commit-3", seal(t, app(t, time.Second, "a")))
+			c.ack(c.want(typ, nil, "c"))
+		})
+	}
+}
+
+// TestDeltaNonces: a change of subscription counts whatever its nonce is.
+func TestDeltaNonces(t *testing.T) {
+	conform(t, func(t *testing.T, s *server) {
+		c := s.delta(t, shop, "p")
+		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: cds, ResourceNamesSubscribe: []string{"a"}, ResponseNonce: "from an earlier stream"})
+		r := c.want(cds, []string{"a"})
+		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: eds, ResponseNonce: r.GetNonce()}) // of another type: no answer to r
+		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: cds, ResponseNonce: "garbage", ResourceNamesSubscribe: []string{"b"}})
+		c.quiet(time.Second) // r is not answered yet
+		c.ack(r)
+		c.ack(c.want(cds, []string{"b"}))
+		c.ack(r) // twice
+		c.nack(r, "too late")
+		c.quiet(time.Minute)
+		if s.class(t, shop).Held {
+			t.Error("an outdated refusal took the class back")
+		}
+	})
+}
+
+// TestUnknownTypes: a type that is not served is not answered and harms nothing.
+func TestUnknownTypes(t *testing.T) {
+	conform(t, func(t *testing.T, s *server) {
+		c := s.delta(t, shop, "p")
+		for _, typ := range []string{"", "garbage", "type.googleapis.com/envoy.service.runtime.v3.Runtime", "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"} {
+			c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typ, ResourceNamesSubscribe: []string{"x", "*"}, ResponseNonce: "n"})
+		}
+		c.subscribe(cds)
+		c.ack(c.want(cds, []string{"a", "b"}))
+		w := s.world(t, "p")
+		w.ask("garbage", "", "x")
+		w.ask(cds, "")
+		w.ack(w.want(cds, "a", "b"))
+	})
+}
+
+// TestWorldWildcard follows the state-of-the-world example of the same page.
+func TestWorldWildcard(t *testing.T) {
+	conform(t, func(t *testing.T, s *server) {
+		c := s.world(t, "p")
+		c.ask(cds, "")
+		r := c.want(cds, "a", "b")
+		c.ack(r)
+		c.ask(cds, r.GetNonce(), "*", "a") // newly requested: sent, though it is known
+		r = c.want(cds, "a", "b")
+		c.ack(r)
+		c.ask(cds, r.GetNonce(), "a")
+		c.quiet(time.Second)
+		s.publish(t, "commit-2", seal(t, app(t, 2*time.Second, "a", "b")))
+		r = c.want(cds, "a")
+		c.ack(r)
+		c.ask(cds, r.GetNonce()) // nothing any more, and not everything
+		s.publish(t, "commit-3", seal(t, app(t, 3*time.Second, "a", "b")))
+		c.quiet(time.Minute)
+		c.ask(cds, r.GetNonce(), "*")
+		r = c.want(cds, "a", "b")
+		c.ack(r)
+		c.ask(cds, r.GetNonce()) // "*" was explicit: its end is an end
+		s.publish(t, "commit-4", seal(t, app(t, 4*time.Second, "a", "b")))
+		c.quiet(time.Minute)
+	})
+}
+
+// TestWorldAsksAgainAfterReconnect: a client that dropped a name before its stream
+// broke, and wants it again after, still reports the version that it was in.
+func TestWorldAsksAgainAfterReconnect(t *testing.T) {
+	conform(t, func(t *testing.T, s *server) {
+		c := s.world(t, "p")
+		c.ask(eds, "", "a")
+		r := c.want(eds, "a")
+		c.ack(r)
+		c.ask(eds, r.GetNonce())
+		c.cancel()
+		again := s.world(t, "p")
+		again.has = c.has
+		again.ask(eds, "", "a")
+		again.ack(again.want(eds, "a"))
+	})
+}
+
+// TestWorldResubscribe: what was dropped and is asked for again comes again.
+func TestWorldResubscribe(t *testing.T) {
+	for _, typ := range []string{cds, eds} {
+		conform(t, func(t *testing.T, s *server) {
+			c := s.world(t, "p")
+			c.ask(typ, "", "a", "b", "gone")
+			r := c.want(typ, "a", "b")
+			c.ack(r)
+			c.ask(typ, r.GetNonce(), "a")
+			c.ask(typ, r.GetNonce(), "a", "b")
+			if typ == cds { // always whole
+				c.ack(c.want(typ, "a", "b"))
+			} else {
+				c.ack(c.want(typ, "b"))
+			}
+			c.quiet(time.Minute)
+		})
+	}
+}
