@@ -87,6 +87,35 @@ func Plan(held, target view.Lists) [][]Step {
 	}
 }
 
+// Split returns the first part of a step whose items have more than limit bytes,
+// at least one item; the step itself otherwise. Once the part is confirmed, Next
+// gives the rest.
+func (s Step) Split(held view.Lists, limit int) Step {
+	n, size := 0, 0
+	for ; n < len(s.Items); n++ {
+		if size += len(s.Items[n].Body); n > 0 && size > limit {
+			break
+		}
+	}
+	if n == len(s.Items) {
+		return s
+	}
+	later := make(map[string]bool, len(s.Items)-n)
+	for _, it := range s.Items[n:] {
+		later[it.Name] = true
+	}
+	var to []*view.Item
+	for it := range s.To.All() {
+		if !later[it.Name] {
+			to = append(to, it)
+		} else if old, ok := held[s.Type].Find(it.Name); ok {
+			to = append(to, old)
+		}
+	}
+	s.Items, s.To = s.Items[:n:n], view.NewList(to)
+	return s
+}
+
 // Apply returns what the client holds after the step. Envoy waits for the
 // endpoints of every cluster that it just got, and does not ask for those that it
 // already has (it would then wait 15 s): they become stale, so that the next

@@ -22,6 +22,8 @@ const (
 // Frame is a whole response apart from its nonce, shared by all streams that send it.
 type Frame struct {
 	body []byte
+	// keeps is about what the frame's lists keep alive.
+	keeps int
 	// Version is what the response says as its version.
 	Version string
 }
@@ -49,7 +51,7 @@ const (
 // streams are encoded once.
 func (s *Store) Frame(p Protocol, t view.Type, from, to *view.List, items []*view.Item, removed []string) *Frame {
 	return s.frames.Do(frameKey{p, t, from, to}, func() *Frame {
-		f := &Frame{Version: to.Version()}
+		f := &Frame{Version: to.Version(), keeps: from.Bytes() + to.Bytes()}
 		size := 128
 		for _, it := range items {
 			size += len(it.Body) + 8

@@ -52,17 +52,18 @@ func New() *Store {
 	return &Store{
 		items:  map[itemKey]weak.Pointer[view.Item]{},
 		subs:   map[[32]byte]weak.Pointer[view.Names]{},
-		frames: NewMemo[frameKey, *Frame](frameBytes, func(f *Frame) int { return len(f.body) + frameOverhead }),
-		parts:  NewMemo[partKey, *view.List](partItems, func(l *view.List) int { return l.Len() + 1 }),
+		frames: NewMemo[frameKey, *Frame](frameBytes, func(f *Frame) int { return len(f.body) + f.keeps + frameOverhead }),
+		parts:  NewMemo[partKey, *view.List](partBytes, listBytes),
 
-		reported: NewMemo[reportedKey, *view.List](partItems, func(l *view.List) int { return l.Len() + 1 }),
+		reported: NewMemo[reportedKey, *view.List](partBytes, listBytes),
 	}
 }
 
 const (
 	frameBytes    = 64 << 20
 	frameOverhead = 256
-	partItems     = 1 << 21
+	partBytes     = 32 << 20
+	partOverhead  = 128
 )
 
 // Encode returns the set with its items decoded from the release and encoded for
@@ -158,6 +159,7 @@ func (s *Store) sweep() {
 // Names returns the one shared subscription that equals n.
 func (s *Store) Names(n *view.Names) *view.Names {
 	key := n.Key()
+	s.sweep() // subscriptions come and go between publications too
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.subs[key].Value(); old != nil {
@@ -166,6 +168,8 @@ func (s *Store) Names(n *view.Names) *view.Names {
 	s.subs[key] = weak.Make(n)
 	return n
 }
+
+func listBytes(l *view.List) int { return l.Bytes() + partOverhead }
 
 type partKey struct {
 	l    *view.List

@@ -38,6 +38,7 @@ type class struct {
 	table          *atomic.Pointer[endpoints.Table]
 	probation      time.Duration
 	streams        atomic.Int64
+	quota          *quota
 
 	current atomic.Pointer[serving]
 
@@ -238,6 +239,7 @@ func newClass(name, identity string, h *Hub) *class {
 	return &class{
 		name: name, identity: identity, store: h.store, ledger: h.cfg.Ledger, table: &h.table,
 		probation: h.cfg.Limits.Probation, refused: map[string]*ledger.Failure{},
+		quota: newQuota(h.cfg.Limits, h.cfg.Now()),
 	}
 }
 

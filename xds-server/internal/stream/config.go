@@ -21,8 +21,12 @@ type Limits struct {
 	// MessageBytes is the size of a request, default 4 MiB.
 	MessageBytes int
 	// RequestsPerSecond is how many requests of one stream are read, default 1,000
-	// after a burst of twice that; 50 names count as one more request.
+	// after a burst of twice that; 50 names, in the request or in the subscription
+	// that it changes, count as one more.
 	RequestsPerSecond int
+	// SubscriptionBytes is what the distinct subscriptions of all streams of one
+	// identity may take, default 256 MiB; a name costs some 200 bytes.
+	SubscriptionBytes int
 	// StreamsPerIdentity bounds the open streams of one identity, default 20,000.
 	StreamsPerIdentity int
 	// Ack is how long a proxy may take to confirm a response, default 5 s; Warming
@@ -43,6 +47,7 @@ func (l Limits) WithDefaults() Limits {
 	}{
 		{&l.Names, 20_000}, {&l.NameLength, 1 << 10}, {&l.NodeBytes, 256 << 10},
 		{&l.MessageBytes, 4 << 20}, {&l.StreamsPerIdentity, 20_000}, {&l.RequestsPerSecond, 1_000},
+		{&l.SubscriptionBytes, 256 << 20},
 	} {
 		if *f.field == 0 {
 			*f.field = f.value

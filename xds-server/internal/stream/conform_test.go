@@ -1,6 +1,8 @@
 package stream_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -181,4 +183,57 @@ func TestWorldResubscribe(t *testing.T) {
 			c.quiet(time.Minute)
 		})
 	}
+}
+
+// bulky is a class whose clusters are 200 KB each.
+func bulky(t testing.TB, timeout time.Duration, n int) (classSpec, []string) {
+	t.Helper()
+	spec, names := classSpec{class: shop}, make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("bulky-%03d", i)
+		c := edsCluster(names[i], timeout)
+		c.AltStatName = strings.Repeat("x", 200_000)
+		spec.res = append(spec.res, c, assignment(names[i], 1000+i))
+	}
+	return spec, names
+}
+
+// TestLargeResponsesAreSplit: gRPC clients refuse messages over 4 MiB. No delta
+// response is larger unless one resource is, and the order stays.
+func TestLargeResponsesAreSplit(t *testing.T) {
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		spec, names := bulky(t, time.Second, 50)
+		s.publish(t, "commit-1", seal(t, spec))
+		c := s.delta(t, shop, "p")
+		all := func() {
+			t.Helper()
+			got := map[string]bool{}
+			for len(got) < len(names) {
+				r := c.next()
+				for _, res := range r.GetResources() {
+					if r.GetTypeUrl() == cds {
+						got[res.GetName()] = true
+					}
+				}
+				c.ack(r)
+			}
+		}
+		c.subscribe(cds)
+		all()
+		c.subscribe(eds, names...)
+		c.ack(c.want(eds, names))
+		c.subscribe(lds)
+		c.ack(c.want(lds, nil))
+		s.arrived(t, "commit-1", soon)
+		spec, _ = bulky(t, 2*time.Second, 50)
+		s.publish(t, "commit-2", seal(t, spec))
+		all()
+		c.ack(c.next()) // the endpoints of the last part
+		s.arrived(t, "commit-2", soon)
+		spec, _ = bulky(t, 2*time.Second, 1)
+		s.publish(t, "commit-3", seal(t, spec))
+		c.ack(c.want(cds, nil, names[1:]...))
+		c.ack(c.want(eds, nil, names[1:]...))
+		s.arrived(t, "commit-3", soon)
+	})
 }

@@ -271,6 +271,8 @@ type authority struct {
 	key  *ecdsa.PrivateKey
 	pool *x509.CertPool
 	t    testing.TB
+	// form changes certificates before they are signed.
+	form func(*x509.Certificate)
 }
 
 func newAuthority(t testing.TB) *authority {
@@ -315,6 +317,9 @@ func (a *authority) issue(ids ...string) tls.Certificate {
 			a.t.Fatal(err)
 		}
 		tmpl.URIs = append(tmpl.URIs, u)
+	}
+	if a.form != nil {
+		a.form(tmpl)
 	}
 	key := newKey(a.t)
 	raw, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, key.Public(), a.key)

@@ -45,7 +45,7 @@ func NewHub(cfg Config) *Hub {
 	cfg.Limits = cfg.Limits.WithDefaults()
 	h := &Hub{
 		cfg: cfg, store: store.New(), first: make(chan struct{}),
-		plans: store.NewMemo[planKey, *plan](maxPlans, func(*plan) int { return 1 }),
+		plans: store.NewMemo[planKey, *plan](planBytes, func(p *plan) int { return p.bytes + planOverhead }),
 	}
 	h.table.Store(&endpoints.Table{})
 	h.drained = make(chan struct{})

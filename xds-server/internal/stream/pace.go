@@ -10,24 +10,34 @@ import (
 // pacer makes a client that asks too fast wait: its requests are read later, and
 // pile up on its own side. It belongs to one receiver.
 type pacer struct {
-	rate, tokens float64
-	at           time.Time
+	rate, burst, tokens float64
+	at                  time.Time
 }
 
-const burstSeconds = 2
+// requestBurst is how long a stream may save up.
+const requestBurst = 2 * time.Second
 
-func newPacer(perSecond int, now time.Time) *pacer {
-	return &pacer{rate: float64(perSecond), tokens: float64(perSecond * burstSeconds), at: now}
+func newPacer(perSecond int, burst time.Duration, now time.Time) *pacer {
+	b := float64(perSecond) * burst.Seconds()
+	return &pacer{rate: float64(perSecond), burst: b, tokens: b, at: now}
 }
 
-// wait takes tokens, and sleeps until there are some again.
-func (p *pacer) wait(ctx context.Context, tokens float64, now time.Time) error {
-	p.tokens = min(p.rate*burstSeconds, p.tokens+p.rate*now.Sub(p.at).Seconds()) - tokens
+// take takes tokens and says how long it is until there are some again.
+func (p *pacer) take(tokens float64, now time.Time) time.Duration {
+	p.tokens = min(p.burst, p.tokens+p.rate*now.Sub(p.at).Seconds()) - tokens
 	p.at = now
 	if p.tokens >= 0 {
+		return 0
+	}
+	return time.Duration(-p.tokens / p.rate * float64(time.Second))
+}
+
+// sleep sleeps until d is over or ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
 		return nil
 	}
-	t := time.NewTimer(time.Duration(-p.tokens / p.rate * float64(time.Second)))
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -39,6 +49,16 @@ func (p *pacer) wait(ctx context.Context, tokens float64, now time.Time) error {
 
 // namesPerToken is how many names cost as much as a request.
 const namesPerToken = 50
+
+// effort is what the requests since the last call cost beside their own size: a
+// short request can change a long subscription.
+func (s *session) effort() float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.work
+	s.work = 0
+	return float64(n) / namesPerToken
+}
 
 // tokensOf is what a request costs.
 func tokensOf(r request) float64 {

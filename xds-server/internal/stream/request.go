@@ -135,6 +135,9 @@ func (s *session) open(t view.Type, add []string, versions map[string]string) er
 
 // subscribe sets what the client wants of a type and drops the rest from what it holds.
 func (s *session) subscribe(c *channel, all bool, names []string) error {
+	if s.closed {
+		return status.Error(codes.Canceled, "the stream has ended")
+	}
 	l := s.hub.cfg.Limits
 	if len(names) > l.Names {
 		return status.Errorf(codes.ResourceExhausted, "%d names, at most %d", len(names), l.Names)
@@ -144,7 +147,12 @@ func (s *session) subscribe(c *channel, all bool, names []string) error {
 			return status.Errorf(codes.ResourceExhausted, "a name of %d bytes, at most %d", len(n), l.NameLength)
 		}
 	}
-	c.names = s.hub.store.Names(view.NewNames(all, names))
+	next := s.hub.store.Names(view.NewNames(all, names))
+	s.work += next.Len()
+	if !s.class.quota.swap(c.names, next) {
+		return status.Errorf(codes.ResourceExhausted, "identity %q has too many different subscriptions", s.identity)
+	}
+	c.names = next
 	if c.held != nil {
 		c.held = s.hub.store.Keep(c.held, c.names)
 	}

@@ -63,6 +63,7 @@ func run[R request](h *Hub, g grpc.ServerStream, p store.Protocol, recv func() (
 	if err != nil {
 		return err
 	}
+	c.class.quota.charge(arrivalTokens+tokensOf(first), h.cfg.Now())
 	node := first.GetNode()
 	if size := proto.Size(node); size > h.cfg.Limits.NodeBytes {
 		h.cfg.Meter.Refused("node_size")
@@ -78,14 +79,15 @@ func run[R request](h *Hub, g grpc.ServerStream, p store.Protocol, recv func() (
 	}
 	done := make(chan error, 1)
 	go func() {
-		pace := newPacer(h.cfg.Limits.RequestsPerSecond, h.cfg.Now())
+		pace := newPacer(h.cfg.Limits.RequestsPerSecond, requestBurst, h.cfg.Now())
+		pace.take(s.effort(), h.cfg.Now())
 		for {
 			r, err := recv()
 			if err == nil {
 				err = take(s, r, h.cfg.Now())
 			}
 			if err == nil {
-				err = pace.wait(ctx, tokensOf(r), h.cfg.Now())
+				err = sleep(ctx, pace.take(tokensOf(r)+s.effort(), h.cfg.Now()))
 			}
 			if err != nil {
 				done <- err
@@ -93,12 +95,16 @@ func run[R request](h *Hub, g grpc.ServerStream, p store.Protocol, recv func() (
 			}
 		}
 	}()
-	return s.pump(ctx, g, done)
+	return s.pump(ctx, g, done, c.until)
 }
 
 // pump sends until the stream ends. A slow client blocks only its own sender: it
 // has one message in hand, and finds the newest state when it is ready for more.
-func (s *session) pump(ctx context.Context, g grpc.ServerStream, done <-chan error) error {
+// The handshake is long ago: at the end of the client's certificate, until, its
+// stream ends too.
+func (s *session) pump(ctx context.Context, g grpc.ServerStream, done <-chan error, until time.Time) error {
+	ended := time.NewTimer(until.Sub(s.hub.cfg.Now()))
+	defer ended.Stop()
 	for {
 		cur := s.class.current.Load()
 		if m := s.next(s.hub.cfg.Now()); m != nil {
@@ -121,6 +127,9 @@ func (s *session) pump(ctx context.Context, g grpc.ServerStream, done <-chan err
 			return err
 		case <-s.hub.drained:
 			return status.Error(codes.Unavailable, "the server ends")
+		case <-ended.C:
+			s.hub.cfg.Meter.Refused("expired")
+			return status.Error(codes.Unauthenticated, "the client's certificate has ended")
 		case <-s.kick:
 		case <-wake:
 		}
@@ -130,12 +139,13 @@ func (s *session) pump(ctx context.Context, g grpc.ServerStream, done <-chan err
 type admission struct {
 	class    *class
 	identity string
+	until    time.Time // the end of the certificate
 }
 
 // admit finds the class of the authenticated peer. While nothing is approved it
 // waits: no answer leaves a proxy as it is, an error would make it come again.
 func (h *Hub) admit(ctx context.Context) (admission, error) {
-	id, err := identityOf(ctx, h.cfg.TrustDomain)
+	id, until, err := identityOf(ctx, h.cfg.TrustDomain)
 	if err != nil {
 		h.cfg.Meter.Refused("no_identity")
 		return admission{}, status.Errorf(codes.PermissionDenied, "no resources without an identity: %v", err)
@@ -157,7 +167,11 @@ func (h *Hub) admit(ctx context.Context) (admission, error) {
 		h.cfg.Meter.Refused("too_many_streams")
 		return admission{}, status.Errorf(codes.ResourceExhausted, "identity %q has %d streams already", id, n-1)
 	}
-	return admission{c, id}, nil
+	if err := c.quota.admit(ctx, h.cfg.Now()); err != nil {
+		c.streams.Add(-1)
+		return admission{}, status.FromContextError(err).Err()
+	}
+	return admission{c, id, until}, nil
 }
 
 // firstOf waits for the first message, not for ever. The goroutine ends with the stream.

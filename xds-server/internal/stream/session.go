@@ -35,28 +35,53 @@ type session struct {
 	// new listeners need; zero while nothing waits.
 	settleBy time.Time
 	settled  *view.List
+	// closed says that the stream has ended: a request that was still on its way
+	// must not open anything.
+	closed bool
+	// work is how many names were handled since effort was asked last.
+	work int
 }
 
 // plan is a remembered answer of phase.Next, with the state after each step.
 type plan struct {
 	steps []phase.Step
 	after []view.Lists
+	// bytes is about what the plan keeps alive.
+	bytes int
 }
 
-type planKey struct{ held, target view.Lists }
+type planKey struct {
+	protocol     store.Protocol
+	held, target view.Lists
+}
 
-const maxPlans = 1 << 14
+const (
+	// planBytes bounds what remembered plans keep alive.
+	planBytes    = 64 << 20
+	planOverhead = 512
+	// responseBytes is the size from which a delta response is split: gRPC
+	// clients refuse messages over 4 MiB unless told otherwise.
+	responseBytes = 3 << 20
+)
 
-func (h *Hub) plan(held, target view.Lists) *plan {
+func (h *Hub) plan(p store.Protocol, held, target view.Lists) *plan {
 	if held == target {
 		return &plan{}
 	}
-	return h.plans.Do(planKey{held, target}, func() *plan {
-		p := &plan{steps: phase.Next(held, target)}
-		for _, s := range p.steps {
-			p.after = append(p.after, s.Apply(held))
+	return h.plans.Do(planKey{p, held, target}, func() *plan {
+		pl := &plan{steps: phase.Next(held, target)}
+		for i := range pl.steps {
+			// A state-of-the-world response has no parts: what it lacks is removed.
+			if p == store.Delta {
+				pl.steps[i] = pl.steps[i].Split(held, responseBytes)
+			}
+			pl.after = append(pl.after, pl.steps[i].Apply(held))
+			pl.bytes += pl.steps[i].To.Bytes()
 		}
-		return p
+		for t := range held {
+			pl.bytes += held[t].Bytes() + target[t].Bytes()
+		}
+		return pl
 	})
 }
 
@@ -72,6 +97,11 @@ func (s *session) close() {
 	s.mu.Lock()
 	if s.timer != nil {
 		s.timer.Stop()
+	}
+	s.closed = true
+	for t := range s.channels {
+		s.class.quota.swap(s.channels[t].names, nil)
+		s.channels[t].names = nil
 	}
 	s.mu.Unlock()
 	s.entry.Close()
@@ -113,7 +143,7 @@ func (s *session) next(now time.Time) *store.Message {
 			return nil
 		}
 		held, target := s.lists(cur)
-		p := s.hub.plan(held, target)
+		p := s.hub.plan(s.protocol, held, target)
 		i := slices.IndexFunc(p.steps, func(st phase.Step) bool { return s.may(st, cur, target, now) })
 		if i >= 0 {
 			if m := s.send(p.steps[i], p.after[i], target, cur, now); m != nil {
@@ -307,6 +337,9 @@ func (s *session) due() {
 	now := s.hub.cfg.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return // nobody can answer any more, which is no refusal
+	}
 	for t := range s.channels {
 		for _, f := range s.channels[t].flights {
 			if !f.overdue && !now.Before(f.deadline) {

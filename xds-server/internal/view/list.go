@@ -71,6 +71,19 @@ func (l *List) Find(name string) (*Item, bool) {
 	return l.items[i], true
 }
 
+// Bytes is about how much memory the list has to itself: its own slots, and the
+// items that are made for one subscription or one client. Encoded items are shared.
+func (l *List) Bytes() int {
+	const slot, private = 8, 200
+	n := slot * l.Len()
+	for it := range l.All() {
+		if it.Body == nil {
+			n += private + len(it.Name)
+		}
+	}
+	return n
+}
+
 // Version is a digest over all names and versions, 16 characters: the version
 // of the whole list in the state-of-the-world protocol.
 func (l *List) Version() string {

@@ -27,6 +27,17 @@ func (n *Names) Len() int {
 	return len(n.names)
 }
 
+// Bytes is about how much memory the subscription takes, with the items that stand
+// for names that do not exist.
+func (n *Names) Bytes() int {
+	const each = 216
+	size := each * n.Len()
+	for _, s := range n.List() {
+		size += len(s)
+	}
+	return size
+}
+
 // List returns the names, sorted. Read only.
 func (n *Names) List() []string {
 	if n == nil {
