@@ -237,3 +237,42 @@ func TestLargeResponsesAreSplit(t *testing.T) {
 		s.arrived(t, "commit-3", soon)
 	})
 }
+
+// TestNamesThatLookLikeTwo: subscriptions and reports are shared between proxies
+// that send the same. Odd bytes in a name must not make different ones the same.
+func TestNamesThatLookLikeTwo(t *testing.T) {
+	for name, odd := range map[string][]string{
+		"zero":            {"a\x00b"},
+		"zeros":           {"\x00a\x00b"},
+		"length":          {"a\x01b"},
+		"length of first": {"\x01a\x01b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conform(t, func(t *testing.T, s *server) {
+				bad := s.delta(t, shop, "bad")
+				bad.subscribe(cds, odd...)
+				bad.want(cds, nil, odd...)
+				good := s.delta(t, shop, "good")
+				good.subscribe(cds, "a", "b")
+				good.want(cds, []string{"a", "b"})
+			})
+		})
+	}
+}
+
+// TestReportsThatLookLikeTwo is the same for what clients say that they have.
+func TestReportsThatLookLikeTwo(t *testing.T) {
+	conform(t, func(t *testing.T, s *server) {
+		c := s.delta(t, shop, "p")
+		c.subscribe(cds)
+		c.ack(c.want(cds, []string{"a", "b"}))
+		version := c.has[cds]["a"]
+		bad := s.delta(t, shop, "bad")
+		bad.resume(cds, map[string]string{"a\x00" + version + "\nx": "y"})
+		bad.ack(bad.want(cds, []string{"a", "b"}))
+		good := s.delta(t, shop, "good")
+		good.resume(cds, map[string]string{"a": version, "x": "y"})
+		good.ack(good.want(cds, []string{"b"}))
+		good.ack(good.want(cds, nil, "x"))
+	})
+}

@@ -99,9 +99,8 @@ func (l *List) digest() string {
 		if it.Absent {
 			continue
 		}
-		for _, s := range []string{it.Name, "\x00", it.Version, "\n"} {
-			h.Write([]byte(s))
-		}
+		writeSized(h, it.Name)
+		writeSized(h, it.Version)
 	}
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:versionBytes])
 }

@@ -2,6 +2,8 @@ package view
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
+	"hash"
 	"slices"
 )
 
@@ -55,17 +57,26 @@ func (n *Names) Has(name string) bool {
 	return ok
 }
 
-// Key is equal for equal subscriptions.
+// Key is equal for equal subscriptions, and for no others whatever is in a name:
+// streams of different proxies share what has one key.
 func (n *Names) Key() [sha256.Size]byte {
 	h := sha256.New()
+	kind := "names"
 	if n.All {
-		h.Write([]byte{'*'})
+		kind = "everything"
 	}
+	writeSized(h, kind)
 	for _, s := range n.names {
-		h.Write([]byte{0})
-		h.Write([]byte(s))
+		writeSized(h, s)
 	}
 	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// writeSized writes a text so that its end does not depend on what is in it.
+func writeSized(h hash.Hash, s string) {
+	var size [binary.MaxVarintLen64]byte
+	h.Write(size[:binary.PutUvarint(size[:], uint64(len(s)))])
+	h.Write([]byte(s))
 }
 
 // Restrict returns the part of l that the subscription covers. A name that was
