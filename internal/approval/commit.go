@@ -109,7 +109,7 @@ func (v *verifier) approvalTag(c gitrepo.Commit, name, signer string) (Vouch, er
 		if m.Compiler != v.c.Compiler && v.env.OtherCompiler == RefuseOther {
 			return Vouch{}, fmt.Errorf("it was made with compiler %q, this is %q (otherCompiler: refuse)", m.Compiler, v.c.Compiler)
 		}
-		if d := differ(m.Releases, releaseSteps(v.c.Steps)); d != "" && m.Compiler == v.c.Compiler {
+		if d := differ(m.Releases, releaseSteps(v.c.Steps)); d != "" {
 			return Vouch{}, fmt.Errorf("compiling does not give what it approves: %s", d)
 		}
 	}
@@ -146,6 +146,9 @@ func (v *verifier) unvouched(c gitrepo.Commit, path string, r Rule, tm testimony
 			kind = "approval tags"
 		}
 		out.Reason = fmt.Sprintf("%s needs %d %s of %s and has %d", strings.TrimSpace("changing"+where), r.Threshold, kind, who, len(have))
+		if len(have) > 0 {
+			out.Reason += " (" + strings.Join(have, ", ") + ")"
+		}
 	case len(strangers) > 0:
 		out.Link, out.Code = LinkSigner, diag.CodeWrongSigner
 		out.Reason = fmt.Sprintf("%s may not approve%s; that takes %s", strings.Join(strangers, ", "), where, who)
@@ -163,6 +166,9 @@ func (v *verifier) unvouched(c gitrepo.Commit, path string, r Rule, tm testimony
 		out.Reason += "; not counted: " + strings.Join(tm.notes, "; ")
 	}
 	missing := r.Threshold - len(have)
+	if left := slices.DeleteFunc(slices.Clone(r.Signers), func(s string) bool { return slices.Contains(have, s) }); len(left) > 0 {
+		who = strings.Join(left, ", ")
+	}
 	return out.fix("either %d of %s: meshc approve %s --env %s, then push the tag; or remove the commit from %s (it was never served)",
 		missing, who, short(c.Hash), v.c.Environment, v.t.Ref)
 }

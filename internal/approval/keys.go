@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/gitrepo"
 )
 
 const (
@@ -23,7 +24,7 @@ const (
 
 func (l *loader) signer(name string, f signerFile) Signer {
 	at := "signers." + name
-	if !plainName.MatchString(name) {
+	if !plainName.MatchString(name) || gitrepo.CheckRef("refs/tags/meshc/"+name) != nil {
 		l.problem(diag.CodeTrustValue, at, "use lower-case letters, digits, dots and hyphens", "%q is no signer's name", name)
 	}
 	if len(f.Keys) == 0 {
@@ -42,10 +43,12 @@ func (l *loader) signer(name string, f signerFile) Signer {
 		if !k.NotBefore.IsZero() && !k.NotAfter.IsZero() && !k.NotBefore.Before(k.NotAfter) {
 			l.problem(diag.CodeTrustKey, here, "put notBefore before notAfter", "signer %q: the key never counts", name)
 		}
-		if owner, ok := l.keys[k.Fingerprint]; ok {
-			l.problem(diag.CodeTrustKey, here, "give every signer keys of their own", "key %s of %q is already that of %q: one person would count twice", k.Fingerprint, name, owner)
+		for _, fp := range append([]string{k.Fingerprint}, k.subkeys...) {
+			if owner, ok := l.keys[fp]; ok {
+				l.problem(diag.CodeTrustKey, here, "give every signer keys of their own", "key %s of %q is already that of %q: one person would count twice", fp, name, owner)
+			}
+			l.keys[fp] = name
 		}
-		l.keys[k.Fingerprint] = name
 		s.Keys = append(s.Keys, k)
 	}
 	return s
@@ -170,7 +173,11 @@ func pgpKey(armored string) (k Key, rsaBits int, reason string) {
 			}
 		}
 	}
-	return Key{Kind: PGPKey, Text: armored, Fingerprint: pgpFingerprint(ring[0])}, rsaBits, ""
+	k = Key{Kind: PGPKey, Text: armored, Fingerprint: pgpFingerprint(ring[0])}
+	for _, p := range keys[1:] {
+		k.subkeys = append(k.subkeys, strings.ToUpper(fmt.Sprintf("%x", p.Fingerprint)))
+	}
+	return k, rsaBits, ""
 }
 
 func pgpFingerprint(e *openpgp.Entity) string {

@@ -1,6 +1,10 @@
 package approval
 
-import "strings"
+import (
+	"strings"
+
+	"meshc.dev/meshc/internal/gitrepo"
+)
 
 // pattern is a path pattern by segments.
 type pattern []string
@@ -17,6 +21,11 @@ func (p pattern) wellFormed() string {
 			return "** stands only at the end"
 		case seg != "*" && seg != "**" && strings.ContainsAny(seg, "*?[]{}!\\"):
 			return "a * stands only for one whole name"
+		}
+		if seg != "*" && seg != "**" {
+			if reason := gitrepo.CheckName(seg); reason != "" {
+				return "no file can be called so: " + reason
+			}
 		}
 	}
 	return ""

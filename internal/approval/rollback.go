@@ -84,9 +84,10 @@ func (v *verifier) readRollback(name string, n int64) (*rollback, error) {
 }
 
 // endsOf checks From against what was approved: it must be the furthest approved
-// commit, or a later one that this server has not seen yet and verifies now.
+// commit, or a later one that this server has not seen yet and verifies now. A
+// server without state has the operator's anchor instead.
 func (v *verifier) endsOf(m RollbackMessage) error {
-	after := v.index(m.From) >= 0
+	after := v.index(m.From) >= 0 && v.onLine(v.t.Anchor) && v.index(m.From) >= v.index(v.t.Anchor)
 	if v.s.Commit != "" {
 		after = m.From == v.s.Tip || v.index(m.From) > v.index(v.s.Tip)
 		if m.From != v.s.Tip && v.index(v.s.Tip) < 0 && v.s.Tip != v.t.RootCommit {
@@ -106,7 +107,8 @@ func (v *verifier) endsOf(m RollbackMessage) error {
 }
 
 // mayRollBack asks the policy: the environment's rollback signers or, without
-// any, somebody who may approve every path that going back changes.
+// any, somebody who alone may approve every path that going back changes: a record
+// has one signature, so that it cannot undo what takes several.
 func (v *verifier) mayRollBack(m RollbackMessage, w Vouch) error {
 	if len(v.env.RollbackSigners) > 0 {
 		if !slices.Contains(v.env.RollbackSigners, w.Signer) {
@@ -127,8 +129,13 @@ func (v *verifier) mayRollBack(m RollbackMessage, w Vouch) error {
 		return err
 	}
 	for _, p := range paths {
-		if rule, ok := v.t.RuleFor(p); !ok || !slices.Contains(rule.Signers, w.Signer) {
+		rule, ok := v.t.RuleFor(p)
+		if !ok || !slices.Contains(rule.Signers, w.Signer) {
 			return fmt.Errorf("%q (%s) may not approve path %q, which going back changes", w.Signer, w.Key, p)
+		}
+		if rule.Threshold > 1 {
+			return fmt.Errorf("path %q, which going back changes, takes %d signers and a record has one; rollbackSigners of environment %q may sign alone",
+				p, rule.Threshold, v.c.Environment)
 		}
 	}
 	if !v.t.anyRule(w.Signer) {
@@ -188,6 +195,32 @@ func Next(c Candidate, s State, t Trust, now time.Time) (string, error) {
 		}
 	}
 	return c.Snapshot.Head(), nil
+}
+
+// Ignored says which tags ask for something that would be served now, and why
+// they do not count: rollback records after the last that was taken and, with
+// positions by tag, statements after the last that was served. Approval tags that
+// do not count are named by the refusal of their commit.
+func Ignored(c Candidate, s State, t Trust, now time.Time) []error {
+	c.Commit = t.RootCommit
+	v := &verifier{c: c, s: s, t: t, now: now}
+	if v.repository() != nil {
+		return nil // the refusal says more
+	}
+	_ = v.newestRollback()
+	if v.env.Position == ByTag {
+		statements(c.Snapshot, c.Environment, "", t, now, func(tag string, err error) {
+			if n, _ := number(strings.TrimPrefix(tag, statementTags(c.Environment))); n > s.Place.Position {
+				v.ignore(tag, err)
+			}
+		})
+	}
+	var out []error
+	for _, text := range v.record.Ignored {
+		d := diag.New(diag.CodeTagIgnored, diag.Pos{}, "%s", text)
+		out = append(out, &ProblemError{d.WithFix("delete the tag, and have somebody sign it whom the trust policy names for it")})
+	}
+	return out
 }
 
 // NewestEvidence is the newest date of anything signed that still points at what

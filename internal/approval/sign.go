@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -155,7 +156,8 @@ func mayState(t Trust, env, who string) error {
 // RollBack writes the signed record that To is to be served instead of From
 // (meshc rollback). Reason is told to everyone and must not be empty.
 func (a Author) RollBack(snap *gitrepo.Snapshot, t Trust, m RollbackMessage) (gitrepo.Tag, error) {
-	if _, err := a.signerName(t, a.Ident.When); err != nil {
+	who, err := a.signerName(t, a.Ident.When)
+	if err != nil {
 		return gitrepo.Tag{}, err
 	}
 	m.Repository = t.Repository
@@ -173,15 +175,23 @@ func (a Author) RollBack(snap *gitrepo.Snapshot, t Trust, m RollbackMessage) (gi
 		d := diag.New(diag.CodeRollback, diag.Pos{}, "%s", problem)
 		return gitrepo.Tag{}, &ProblemError{d.WithFix("give --to with an approved commit before the one that is served, and --reason")}
 	}
+	v := &verifier{c: Candidate{Snapshot: snap, Environment: m.Environment}, t: t, env: t.Environments[m.Environment], now: a.Ident.When}
+	if err := v.mayRollBack(m, Vouch{Signer: who, Key: a.Key.Fingerprint}); err != nil {
+		d := diag.New(diag.CodeRollback, diag.Pos{}, "the record would not count: %v", err)
+		return gitrepo.Tag{}, &ProblemError{d.WithFix("have somebody sign it who may, or add rollbackSigners to the environment in the trust policy")}
+	}
 	n := nextNumber(snap, rollbackTags(m.Environment), t, a.Ident.When)
 	return a.write(fmt.Sprintf("%s%d", rollbackTags(m.Environment), n), m.To, m, false)
 }
 
 // nextNumber is one more than the highest number that somebody known signed, or
 // the next that no tag has: an unsigned tag with a huge number changes nothing.
+// Numbers of rollbacks are never forgotten, so those by a key that counts no more
+// count here, unless they are too far away for any server to have taken them.
 func nextNumber(snap *gitrepo.Snapshot, prefix string, t Trust, now time.Time) int64 {
 	var top int64
 	taken := map[int64]bool{}
+	var past []int64
 	for _, name := range snap.TagNames(prefix) {
 		n, ok := number(strings.TrimPrefix(name, prefix))
 		if !ok {
@@ -192,7 +202,16 @@ func nextNumber(snap *gitrepo.Snapshot, prefix string, t Trust, now time.Time) i
 		if err != nil {
 			continue
 		}
-		if _, no := t.vouch(tag.Signature, now); no == nil {
+		switch _, no := t.vouch(tag.Signature, now); {
+		case no == nil:
+			top = max(top, n)
+		case no.code == diag.CodeKeyNotValid && strings.HasSuffix(prefix, "/rollback/"):
+			past = append(past, n)
+		}
+	}
+	slices.Sort(past)
+	for _, n := range past {
+		if n <= top+maxSkip {
 			top = max(top, n)
 		}
 	}

@@ -2,6 +2,7 @@ package approval
 
 import (
 	"bytes"
+	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -86,6 +87,8 @@ func (t Trust) vouchPGP(sig gitrepo.Signature, now time.Time) (Vouch, *notVouche
 	if reason != "" {
 		return Vouch{}, noVouch(diag.CodeUnsigned, "its PGP signature %s", reason)
 	}
+	// No two signers have a key in common, but key IDs are short.
+	out := noVouch(diag.CodeWrongSigner, "it is signed with PGP key %016X, which the trust policy does not know", issuer)
 	for _, name := range slices.Sorted(maps.Keys(t.Signers)) {
 		for _, k := range t.Signers[name].Keys {
 			if k.Kind != PGPKey {
@@ -99,16 +102,17 @@ func (t Trust) vouchPGP(sig gitrepo.Signature, now time.Time) (Vouch, *notVouche
 				&packet.Config{Time: func() time.Time { return now }})
 			switch why := k.valid(now); {
 			case errors.Is(err, pgperrors.ErrKeyExpired) || errors.Is(err, pgperrors.ErrKeyRevoked) || errors.Is(err, pgperrors.ErrSignatureExpired):
-				return Vouch{}, noVouch(diag.CodeKeyNotValid, "PGP key %s of %q: %v", k.Fingerprint, name, err)
+				out = noVouch(diag.CodeKeyNotValid, "PGP key %s of %q: %v", k.Fingerprint, name, err)
 			case err != nil:
-				return Vouch{}, noVouch(diag.CodeUnsigned, "its PGP signature, which names the key of %q, does not hold: %v", name, err)
+				out = noVouch(diag.CodeUnsigned, "its PGP signature, which names the key of %q, does not hold: %v", name, err)
 			case why != "":
-				return Vouch{}, noVouch(diag.CodeKeyNotValid, "PGP key %s of %q %s", k.Fingerprint, name, why)
+				out = noVouch(diag.CodeKeyNotValid, "PGP key %s of %q %s", k.Fingerprint, name, why)
+			default:
+				return Vouch{Signer: name, Key: k.Fingerprint, Method: PGPKey}, nil
 			}
-			return Vouch{Signer: name, Key: k.Fingerprint, Method: PGPKey}, nil
 		}
 	}
-	return Vouch{}, noVouch(diag.CodeWrongSigner, "it is signed with PGP key %016X, which the trust policy does not know", issuer)
+	return Vouch{}, out
 }
 
 // pgpIssuer demands exactly one signature packet: with several, programs differ
@@ -131,6 +135,14 @@ func pgpIssuer(armored string) (id uint64, reason string) {
 		s, ok := p.(*packet.Signature)
 		if !ok || s.IssuerKeyId == nil {
 			return 0, "has a part that is no signature, or names no key"
+		}
+		if s.SigType != packet.SigTypeBinary {
+			return 0, "is not one of bytes: a signature of a text does not cover the ends of its lines"
+		}
+		switch s.Hash {
+		case crypto.SHA256, crypto.SHA384, crypto.SHA512, crypto.SHA3_256, crypto.SHA3_512:
+		default: // the library verifies them
+			return 0, fmt.Sprintf("uses %v: only SHA-2 and SHA-3 from 256 bits count", s.Hash)
 		}
 		id = *s.IssuerKeyId
 		n++

@@ -76,6 +76,7 @@ type Key struct {
 	Fingerprint         string
 	NotBefore, NotAfter time.Time
 	Revoked             bool
+	subkeys             []string // fingerprints, of a PGP key
 }
 
 // valid says why the key does not count at now, or "".

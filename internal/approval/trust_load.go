@@ -160,12 +160,23 @@ func (l *loader) yamlError(err error, fix string) {
 	}
 }
 
-// index notes where each field stands. Anchors, aliases and tags are refused:
-// a policy is read by people.
+// index notes where each field stands. Anchors, aliases, tags and merged mappings
+// are refused: a policy is read by people. So is a field without a value: it would
+// mean the default, which for a threshold is the weakest.
 func (l *loader) index(n *yaml.Node, path string) {
-	if n.Kind == yaml.AliasNode || n.Anchor != "" {
-		l.diags = append(l.diags, diag.New(diag.CodeTrustFile, diag.Pos{File: l.file, Line: n.Line, Col: n.Column}, "anchors and aliases are not used here").
-			WithFix("write the value out"))
+	no := func(fix, format string, args ...any) {
+		p := diag.Pos{File: l.file, Line: n.Line, Col: n.Column}
+		l.diags = append(l.diags, diag.New(diag.CodeTrustFile, p, format, args...).WithFix("%s", fix))
+	}
+	switch {
+	case n.Kind == yaml.AliasNode || n.Anchor != "" || n.Tag == "!!merge":
+		no("write the value out", "anchors, aliases and merged mappings are not used here")
+		return
+	case n.Style&yaml.TaggedStyle != 0:
+		no("remove it", "the tag %q is not used here", n.Tag)
+		return
+	case n.Tag == "!!null":
+		no("write a value, {} for none, or remove the field", "%q has no value", path)
 		return
 	}
 	if path != "" {
@@ -178,6 +189,7 @@ func (l *loader) index(n *yaml.Node, path string) {
 		}
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
+			l.index(n.Content[i], "")
 			l.index(n.Content[i+1], sub(path, n.Content[i].Value))
 		}
 	case yaml.SequenceNode:
@@ -235,7 +247,7 @@ var plainName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9._]{0,61}[a-z0-9])?$`)
 func (l *loader) environment(name string, f environmentFile, t Trust) Environment {
 	at := "environments." + name
 	e := Environment{Position: ByDistance, OtherCompiler: RefuseOther, StatementSigners: f.StatementSigners, RollbackSigners: f.RollbackSigners}
-	if !plainName.MatchString(name) || name == "approve" {
+	if !plainName.MatchString(name) || name == "approve" || gitrepo.CheckRef("refs/tags/meshc/"+name) != nil {
 		l.problem(diag.CodeTrustValue, at, "use lower-case letters, digits and hyphens", "%q is no environment's name", name)
 	}
 	switch f.Position {

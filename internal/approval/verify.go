@@ -178,7 +178,7 @@ func (v *verifier) bounds() (start, end int, err error) {
 	if v.s.Commit == "" {
 		from = v.t.Anchor
 	}
-	if !v.onLine(from) && v.rollback == nil {
+	if !v.onLine(from) && (v.rollback == nil || v.s.Commit == "") {
 		return 0, 0, v.rewound(from)
 	}
 	start = v.index(from) + 1

@@ -64,6 +64,9 @@ const (
 	// CodeOtherRepository is evidence made for another repository.
 	// Example: a repository whose first commit is not the policy's `rootCommit`.
 	CodeOtherRepository Code = "MESH0523"
+	// CodeTagIgnored is a pushed rollback record or statement that does not count.
+	// Example: a rollback record signed by somebody whom `rollbackSigners` does not name.
+	CodeTagIgnored Code = "MESH0524"
 
 	// CodeTrustFile is a trust policy that cannot be read as one.
 	// Example: `treshold: 2` in a rule.

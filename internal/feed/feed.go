@@ -62,6 +62,7 @@ const (
 	Fresh       Kind = "fresh"       // it no longer is
 	Damaged     Kind = "damaged"     // what was stored cannot be used, whole or in part
 	NotStored   Kind = "not stored"  // Approved is served, but would not survive a restart
+	Ignored     Kind = "ignored"     // a tag that would change what is served does not count: Err says why
 )
 
 // Event is one change. Err is a *approval.Refusal, *gitrepo.Refused,
@@ -87,9 +88,10 @@ type Feed struct {
 	unstored    bool // current is not on disk
 	unreachable bool
 	stale       bool
-	failures    int    // fetches that failed in a row
-	refusal     string // the last one told
-	storing     string // why storing failed, as last told
+	failures    int             // fetches that failed in a row
+	refusal     string          // the last one told
+	storing     string          // why storing failed, as last told
+	ignored     map[string]bool // tags that do not count, as last told
 	built       built
 }
 
@@ -232,6 +234,7 @@ func (f *Feed) follow(ctx context.Context) {
 		f.refuse(f.snap.Head(), err)
 		return
 	}
+	f.ignore(approval.Ignored(c, s, f.c.Trust, now))
 	if commit == s.Commit {
 		f.refusal = ""
 		f.settled, f.settledAt = f.snap, now
@@ -256,6 +259,21 @@ func (f *Feed) follow(ctx context.Context) {
 	f.current, f.unstored, f.refusal = a, f.c.Dir != "", ""
 	f.store()
 	f.tell(Event{Kind: Approved, Commit: commit, Approved: a})
+}
+
+// maxIgnored bounds what is told of tags that anybody may have pushed.
+const maxIgnored = 10
+
+// ignore tells of each tag that does not count once, as long as it stays.
+func (f *Feed) ignore(errs []error) {
+	before := f.ignored
+	f.ignored = map[string]bool{}
+	for _, err := range errs[:min(len(errs), maxIgnored)] {
+		f.ignored[err.Error()] = true
+		if !before[err.Error()] {
+			f.tell(Event{Kind: Ignored, Err: err})
+		}
+	}
 }
 
 func (f *Feed) compile(ctx context.Context, commit string, now time.Time) ([]approval.Step, error) {

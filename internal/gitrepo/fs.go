@@ -20,7 +20,7 @@ import (
 func (s *Snapshot) FS(c Commit) (fs.FS, error) {
 	t := &tree{snap: s, nodes: map[string]*node{".": {name: ".", dir: true, when: c.Committer.When}}}
 	if err := t.walk(c.Tree, ".", 0, c.Committer.When); err != nil {
-		return nil, err
+		return nil, inCommit(c, err)
 	}
 	return t, nil
 }

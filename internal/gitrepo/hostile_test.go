@@ -87,7 +87,8 @@ func TestAttack16HostileTrees(t *testing.T) {
 		"..", ".", ".git", ".GIT", ".Git", ".git ", ".git.", "git~1", "GIT~2", ".g\u200cit", ".gi\u0131t\u200b", "\u200e.git", ".git\u200f",
 		".git::$INDEX_ALLOCATION", "a:b", "a\\b", "..\\x", "/etc", "a/b", "c:\\x", "con", "AUX.cue", "nul.txt", "com1", "lpt9.cue",
 		"a\nb", "a\tb", "a\x01b", "a\x7fb", "\x1b[31m", "a ", " a", "a.", "a*", "a?b", "<a>", "a|b", "\"a\"", long,
-		"e\u0301.cue", "\xff\xfe", "a\u202eb", "a\ufeffb", ".gitmodules", ".GITMODULES", "gitmod~1",
+		"e\u0301.cue", "\xff\xfe", "a\u202eb", "a\ufeffb", "a\u3164b", "a\u115fb", "a\ufe0fb", "a\u2800b", "a\u00a0b", "a\u3000b", "a\ue000b", "a\u0378b", "a\u180eb",
+		"git~1.x", "CONIN$", "com\u00b9", ".gitmodules", ".GITMODULES", "gitmod~1",
 	} {
 		for _, mode := range []string{"100644", "40000"} {
 			wantCode(t, hostileTreeIn(r, one(mode, name)), diag.CodeGitTree, "")

@@ -61,15 +61,21 @@ type Refused struct {
 	Code diag.Code
 	// Subject is the address, ref or hash; Path a path in a tree, or empty.
 	Subject, Path string
-	Reason, Fix   string
+	// Commit is the one in whose tree it was met, if it was met in one.
+	Commit      string
+	Reason, Fix string
 }
 
-// Error gives subject, path and reason. What comes from the repository is quoted.
+// Error gives commit, subject, path and reason. What comes from the repository is quoted.
 func (r *Refused) Error() string {
-	if r.Path != "" {
-		return fmt.Sprintf("%s: path %s: %s", r.Subject, strconv.QuoteToASCII(r.Path), r.Reason)
+	at := r.Subject
+	if r.Commit != "" {
+		at = "commit " + r.Commit + ": " + at
 	}
-	return r.Subject + ": " + r.Reason
+	if r.Path != "" {
+		at += ": path " + strconv.QuoteToASCII(r.Path)
+	}
+	return at + ": " + r.Reason
 }
 
 // Diagnostic is the same as a problem with a code.

@@ -1,12 +1,15 @@
 package gitrepo
 
 import (
+	"compress/zlib"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/storer"
+	"github.com/go-git/go-git/v5/storage/filesystem"
 
 	"meshc.dev/meshc/internal/diag"
 )
@@ -47,12 +50,15 @@ func readObject(st storer.EncodedObjectStorer, l Limits, want plumbing.ObjectTyp
 		return nil, refuse(diag.CodeGitLimit, subject, "%d bytes, the limit for one object is %d", size, l.ObjectBytes).
 			fix("keep files of that size out of the intent repository")
 	}
+	if err := checkLoose(st, l, hash, size); err != nil {
+		return nil, refuse(diag.CodeGitObject, subject, "it cannot be read: %v", err).fix("run git fsck on the repository")
+	}
 	o, err := st.EncodedObject(plumbing.AnyObject, h)
 	if err != nil {
 		return nil, objectError(subject, err)
 	}
 	if o.Type() != want {
-		return nil, refuse(diag.CodeGitObject, subject, "it is a %s", o.Type())
+		return nil, refuse(diag.CodeGitObject, subject, "it is a %s", o.Type()).fix("point to a %s", want)
 	}
 	r, err := o.Reader()
 	if err != nil {
@@ -72,6 +78,30 @@ func readObject(st storer.EncodedObjectStorer, l Limits, want plumbing.ObjectTyp
 			fix("run git fsck on the repository and fetch the object again")
 	}
 	return b, nil
+}
+
+// checkLoose inflates an object that has a file of its own no further than its
+// header says: the library reads such a file to its end before it counts.
+func checkLoose(st storer.EncodedObjectStorer, l Limits, hash string, size int64) error {
+	local, ok := st.(*filesystem.Storage)
+	if !ok {
+		return nil
+	}
+	f, err := local.Filesystem().Open("objects/" + hash[:2] + "/" + hash[2:])
+	if err != nil {
+		return nil // it is in a pack, or not there
+	}
+	defer f.Close()
+	z, err := zlib.NewReader(f)
+	if err != nil {
+		return err
+	}
+	const longestHeader = 32 // kind, decimal size, NUL
+	n, err := io.Copy(io.Discard, io.LimitReader(z, l.ObjectBytes+longestHeader))
+	if err == nil && n > size+longestHeader {
+		err = fmt.Errorf("it holds more than the %d bytes of its header", size)
+	}
+	return err
 }
 
 func objectError(subject string, err error) error {

@@ -28,6 +28,8 @@ type remote struct {
 	opts     Options
 	objects  *memory.Storage
 	inflated int64
+	// What a server left out is asked for again, ever more rarely: some of it never comes.
+	patience, waited int
 }
 
 // TransportError is a server that could not be reached or did not speak Git;
@@ -146,7 +148,8 @@ func (r *remote) advertised(adv *packp.AdvRefs, ref string) (*Snapshot, error) {
 func (r *remote) complete(ctx context.Context, sess transport.UploadPackSession, caps *capability.List, s, last *Snapshot) error {
 	objects, inflated := r.objects, r.inflated
 	var haves []plumbing.Hash
-	if last != nil && inflated <= r.opts.Limits.Inflated/2 {
+	anew := r.asksAnew(last)
+	if last != nil && !anew && inflated <= r.opts.Limits.Inflated/2 {
 		haves = append(haves, plumbing.NewHash(last.head))
 	} else {
 		objects, inflated = memory.NewStorage(), 0
@@ -161,7 +164,7 @@ func (r *remote) complete(ctx context.Context, sess transport.UploadPackSession,
 			wants = append(wants, h)
 		}
 	}
-	if !slices.ContainsFunc(wants, func(h plumbing.Hash) bool { return !r.holds(h) }) {
+	if !anew && !slices.ContainsFunc(wants, func(h plumbing.Hash) bool { return !r.holds(h) }) {
 		return nil
 	}
 	n, err := r.pack(ctx, sess, caps, objects, wants, haves)
@@ -170,6 +173,20 @@ func (r *remote) complete(ctx context.Context, sess transport.UploadPackSession,
 	}
 	r.objects, r.inflated = objects, inflated+n
 	return nil
+}
+
+// asksAnew says whether objects that the last snapshot lacked are to be fetched
+// again, with everything else.
+func (r *remote) asksAnew(last *Snapshot) bool {
+	if last == nil || !last.store.incomplete.Load() {
+		r.patience, r.waited = 0, 0
+		return false
+	}
+	if r.waited++; r.waited <= r.patience {
+		return false
+	}
+	r.patience, r.waited = min(2*r.patience+1, 255), 0
+	return true
 }
 
 func (r *remote) holds(h plumbing.Hash) bool {

@@ -285,6 +285,47 @@ func TestAttack18PackBombs(t *testing.T) {
 	}
 }
 
+// A server that once left objects out of its answer is asked for all of them again:
+// what it holds back is not missing for ever.
+func TestAnIncompletePackIsNotRemembered(t *testing.T) {
+	r := gittest.New(t)
+	h := r.Commit(gittest.Commit{Files: map[string]string{"a": "1"}})
+	raw := r.Raw("commit", h)
+	short := makePack(packed{kind: 1, size: uint64(len(raw)), data: raw})
+	var cut atomic.Bool
+	cut.Store(true)
+	s, o := gitServer(t, filepath.Dir(r.Dir), func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			if !cut.Load() || !strings.HasSuffix(q.URL.Path, "/git-upload-pack") {
+				next.ServeHTTP(w, q)
+				return
+			}
+			w.Header().Set("Content-Type", "application/x-git-upload-pack-result")
+			fmt.Fprintf(w, "0008NAK\n%04x\x01%s0000", len(short)+5, short)
+		})
+	})
+	repo := openRemote(t, s, r, o)
+	for range 2 {
+		snap, err := repo.Fetch(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantCode(t, readAll(snap), diag.CodeGitMissing, "tree")
+	}
+	cut.Store(false)
+	for look := range 3 { // ever more rarely
+		snap, err := repo.Fetch(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = readAll(snap); err == nil {
+			return
+		}
+		t.Logf("look %d: %v", look, err)
+	}
+	t.Error("what the server sends now is not asked for")
+}
+
 type packed struct {
 	kind byte
 	size uint64

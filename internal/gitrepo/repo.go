@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	git "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
@@ -87,7 +88,8 @@ func (r *Repo) Fetch(ctx context.Context) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.last != nil && r.last.head == s.head && maps.Equal(r.last.tags, s.tags) {
+	same := r.remote == nil || (r.last != nil && r.last.store.objects == s.store.objects)
+	if r.last != nil && same && r.last.head == s.head && maps.Equal(r.last.tags, s.tags) {
 		return r.last, nil
 	}
 	s.store.commits = &r.commits
@@ -218,6 +220,8 @@ type store struct {
 	objects storer.EncodedObjectStorer
 	limits  Limits
 	commits *commitCache // may be nil
+	// incomplete says that an object was asked for that is not there.
+	incomplete atomic.Bool
 }
 
 // commitCache keeps commits that were read and checked, across snapshots: every
@@ -255,7 +259,15 @@ func (c *commitCache) put(commit Commit) {
 func (s *store) read(t plumbing.ObjectType, hash string) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return readObject(s.objects, s.limits, t, hash)
+	b, err := readObject(s.objects, s.limits, t, hash)
+	return b, s.noticed(err)
+}
+
+func (s *store) noticed(err error) error {
+	if r := (*Refused)(nil); errors.As(err, &r) && r.Code == diag.CodeGitMissing {
+		s.incomplete.Store(true)
+	}
+	return err
 }
 
 func (s *store) size(hash string) (int64, error) {
@@ -263,7 +275,7 @@ func (s *store) size(hash string) (int64, error) {
 	defer s.mu.Unlock()
 	n, err := s.objects.EncodedObjectSize(plumbing.NewHash(hash))
 	if err != nil {
-		return 0, objectError("blob "+hash, err)
+		return 0, s.noticed(objectError("blob "+hash, err))
 	}
 	return n, nil
 }

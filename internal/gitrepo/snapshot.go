@@ -71,7 +71,7 @@ const emptyTree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 func (s *Snapshot) tree(hash, at string) ([]entry, error) {
 	if hash == emptyTree { // git does not always store it
 		if at != "" {
-			return nil, refuse(diag.CodeGitTree, "tree "+hash, "it is an empty folder").at(at).fix("remove it in a new commit")
+			return nil, refuse(diag.CodeGitTree, "tree "+hash, "it is an empty folder").at(at).fix(treeFix)
 		}
 		return nil, nil
 	}
@@ -94,7 +94,16 @@ func (s *Snapshot) Changed(c Commit) ([]string, error) {
 		}
 		before = pc.Tree
 	}
-	return s.Differ(before, c.Tree)
+	paths, err := s.Differ(before, c.Tree)
+	return paths, inCommit(c, err)
+}
+
+// inCommit names the commit whose tree is refused.
+func inCommit(c Commit, err error) error {
+	if r := (*Refused)(nil); errors.As(err, &r) && r.Commit == "" {
+		r.Commit = c.Hash
+	}
+	return err
 }
 
 // Differ returns the paths of files that differ between two trees by their

@@ -19,13 +19,17 @@ type entry struct {
 	exec       bool
 }
 
+// treeFix: every commit on the chain is read, so that a later one cures nothing.
+const treeFix = "make the commit again without it and push that instead: a later commit that removes it does not cure this one " +
+	"(in a history that you vouch for, set the trust policy's anchor to the commit that removed it)"
+
 // parseTree accepts a tree that reads the same on every system, and nothing
 // else: only files and folders, in Git's order, with names that no file system
 // folds into another.
 func parseTree(hash, at string, raw []byte, l Limits) ([]entry, error) {
 	no := func(name, format string, args ...any) ([]entry, error) {
 		return nil, refuse(diag.CodeGitTree, "tree "+hash, format, args...).at(join(at, name)).
-			fix("remove or rename it in a new commit")
+			fix(treeFix)
 	}
 	var out []entry
 	folded := map[string]string{}
@@ -84,6 +88,9 @@ func sortKey(e entry) string {
 
 func foldName(s string) string { return norm.NFC.String(cases.Fold().String(norm.NFKC.String(s))) }
 
+// CheckName says why no accepted tree has an entry of that name, or "".
+func CheckName(name string) string { return badName(name, DefaultLimits()) }
+
 // badName says what is wrong with a name, or "".
 func badName(name string, l Limits) string {
 	switch {
@@ -105,16 +112,16 @@ func badName(name string, l Limits) string {
 		return "the name begins or ends with a space, or ends with a dot"
 	}
 	for _, r := range name {
-		if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) || ignoredByHFS(r) {
-			return "the name has control or invisible characters"
+		// Characters without a meaning yet, or with a private one, may fold into others later.
+		if !unicode.IsPrint(r) || unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) || r == braille {
+			return "the name has control, invisible or unassigned characters"
 		}
 	}
 	return gitName(name)
 }
 
-// ignoredByHFS lists what HFS+ drops when it compares names and that is not
-// already a format character.
-func ignoredByHFS(r rune) bool { return r == 0xFEFF || r == 0x034F }
+// braille is the pattern without dots: it prints as nothing.
+const braille = '\u2800'
 
 // gitName refuses .git and what NTFS takes for it (git~1), the other files to
 // which git itself gives a meaning inside a tree, and Windows' device names.
@@ -126,7 +133,7 @@ func gitName(name string) string {
 		return "the name stands for Git's own folder"
 	case f == ".gitmodules" || strings.HasPrefix(f, "gitmod~") || strings.HasPrefix(f, "gi7eba~"):
 		return "the name declares submodules"
-	case stem == "con" || stem == "prn" || stem == "aux" || stem == "nul" || isPort(stem):
+	case stem == "con" || stem == "conin$" || stem == "conout$" || stem == "prn" || stem == "aux" || stem == "nul" || isPort(stem):
 		return "the name is a device on Windows"
 	}
 	return ""
