@@ -3,6 +3,7 @@ package compiler
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
@@ -87,18 +88,30 @@ func (c Changes) Markdown(w io.Writer, sections []Section) error {
 func (c Changes) Findings() diag.List {
 	var out diag.List
 	for _, l := range c.Lines {
-		d := diag.Diagnostic{Code: diag.CodeChange, Severity: diag.Warning, Text: string(l.Class) + ": " + l.Text}
+		d := diag.Diagnostic{Code: diag.CodeChange, Severity: diag.Warning, Text: string(l.Class) + ": " + l.Sentence()}
 		if l.Class == plan.Neutral {
 			d.Severity = diag.Note
 		}
-		for _, o := range l.After {
-			if pos := c.after.Position(string(o)); pos.File != "" {
-				d.Pos = pos
-			}
-		}
+		d.Pos = c.decisive(l)
 		out = append(out, d)
 	}
 	return out
+}
+
+// decisive is the line that a change is shown at: what decides only now, else the
+// first of what still decides.
+func (c Changes) decisive(l plan.Line) diag.Pos {
+	var first diag.Pos
+	for _, o := range l.After {
+		pos := c.after.Position(string(o))
+		if pos.File != "" && !slices.Contains(l.Before, o) {
+			return pos
+		}
+		if first.File == "" {
+			first = pos
+		}
+	}
+	return first
 }
 
 // CanI says how much of a question is allowed. Empty fields of r are open: then

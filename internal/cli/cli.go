@@ -149,8 +149,23 @@ Exit codes: 0 ok, 1 tool or usage error, 2 something served changes (with
 		a.vetCmd(), a.compileCmd(), a.testCmd(), a.explainCmd(), a.diffCmd(), a.showCmd(), a.initCmd(), a.planCmd(), a.canICmd(), a.graphCmd(), a.versionCmd(),
 		a.verifyCmd(), a.approveCmd(), a.rollbackCmd(), a.trustCmd(), a.serveCmd(), a.statusCmd(), a.waitCmd(), a.tokenCmd(), a.demoCmd(),
 	)
+	cmd.InitDefaultCompletionCmd()
+	if c, _, err := cmd.Find([]string{"completion"}); err == nil {
+		c.RunE = help
+	}
 	a.watch(cmd)
 	return cmd
+}
+
+// help is what a command does that only holds others.
+func help(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// choices lets a shell complete the words that a flag takes.
+func choices(cmd *cobra.Command, flag string, words ...string) {
+	// It fails only for a flag that the command does not have, or has twice.
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err)
+	}
 }
 
 // watch notes of every command that it began.
@@ -169,7 +184,7 @@ func (a *app) watch(cmd *cobra.Command) {
 // group is a command that only holds others. A wrong word behind it is an error,
 // not a reason to print help and end well.
 func group(name, short string, subs ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: help}
 	cmd.AddCommand(subs...)
 	return cmd
 }

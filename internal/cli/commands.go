@@ -223,5 +223,6 @@ func (a *app) graphCmd() *cobra.Command {
 	}
 	f.add(cmd)
 	cmd.Flags().StringVarP(&form, "output", "o", "mermaid", "mermaid, dot or svg")
+	choices(cmd, "output", "mermaid", "dot", "svg")
 	return cmd
 }

@@ -15,6 +15,7 @@ import (
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/gitrepo"
 )
 
 func (a *app) diffCmd() *cobra.Command {
@@ -68,6 +69,9 @@ proxy classes that get it. A and B are release folders or commits of the reposit
 func (a *app) side(f intentFlags, dir, name string) (release.Release, error) {
 	if st, err := os.Stat(name); err == nil && st.IsDir() {
 		return readRelease(name)
+	}
+	if _, err := gitrepo.Resolve(dir, name); err != nil {
+		return release.Release{}, fail(diag.ExitFailure, "%q is neither a release folder nor a commit: %v", name, err)
 	}
 	f.rev = name
 	p, err := f.load(a, dir)

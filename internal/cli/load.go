@@ -30,6 +30,7 @@ func (f *intentFlags) add(cmd *cobra.Command) {
 
 func (f *intentFlags) addFormat(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.format, "output", "o", "text", "form of problems: text, json, sarif, junit or github")
+	choices(cmd, "output", "text", "json", "sarif", "junit", "github")
 }
 
 // dirArg is the optional argument DIR of most commands.

@@ -45,6 +45,7 @@ as such. No cluster is needed.`,
 	f.add(cmd)
 	fl := cmd.Flags()
 	fl.StringVarP(&f.format, "output", "o", "text", "text, json, markdown, sarif, junit or github")
+	choices(cmd, "output", "text", "json", "markdown", "sarif", "junit", "github")
 	fl.StringVar(&f.base, "base", "", "commit to compare with, such as origin/main; \"none\" for an empty mesh")
 	fl.StringVar(&f.expect, "expect-base", "", "hash that --base must have; another one is stale (code 4)")
 	fl.StringVar(&f.policies, "policies", "", "folder with more Rego policies (default: those of the base)")

@@ -62,7 +62,11 @@ func Text(w io.Writer, p Plan, o RenderOptions) error {
 		}
 	}
 	for _, s := range o.Sections {
-		fmt.Fprintf(&b, "\n%s:\n", plainText(s.Title))
+		b.WriteString("\n" + plainText(s.Title))
+		if len(s.Lines) > 0 {
+			b.WriteString(":")
+		}
+		b.WriteString("\n")
 		for _, l := range s.Lines {
 			fmt.Fprintf(&b, "  %s\n", plainText(l))
 		}
@@ -136,6 +140,15 @@ func lineText(l Line, o RenderOptions) string {
 		return fmt.Sprintf("%d scopes (%s): %s", len(l.Scopes), scopes, l.Text)
 	}
 	return scopes + ": " + l.Text
+}
+
+// Sentence is the line on its own: where, what, and a request that shows it.
+func (l Line) Sentence() string {
+	text := lineText(l, RenderOptions{})
+	for _, d := range details(l, RenderOptions{}) {
+		text += "; " + d
+	}
+	return text
 }
 
 func maxScopes(o RenderOptions) int {
