@@ -56,76 +56,54 @@ func (a *app) readTrust(path string) (approval.Trust, error) {
 	return t, a.problems("", ds)
 }
 
-// candidate reads the repository at its ref and compiles the commit rev ("" is the ref's).
-func (f *approvalFlags) candidate(ctx context.Context, t approval.Trust, rev string) (approval.Candidate, error) {
+// snapshot reads the repository at the trust policy's ref.
+func (f *approvalFlags) snapshot(ctx context.Context, t approval.Trust) (*gitrepo.Snapshot, error) {
 	repo, err := gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
 	if err != nil {
-		return approval.Candidate{}, err
+		return nil, err
 	}
-	snap, err := repo.Fetch(ctx)
+	return repo.Fetch(ctx)
+}
+
+// resolve gives the full hash of what somebody wrote.
+func (f *approvalFlags) resolve(rev string) (string, error) {
+	if gitrepo.IsHash(rev) {
+		return rev, nil // the repository need not be on this machine
+	}
+	return gitrepo.Resolve(f.repo, rev)
+}
+
+// compile compiles a candidate's commit apart, as the server does.
+func (f *approvalFlags) compile(ctx context.Context, c *approval.Candidate) error {
+	commit, err := c.Snapshot.Commit(c.Commit)
 	if err != nil {
-		return approval.Candidate{}, err
+		return err
 	}
-	hash := snap.Head()
-	if rev != "" {
-		if hash, err = gitrepo.Resolve(f.repo, rev); err != nil {
-			return approval.Candidate{}, err
-		}
-	}
-	commit, err := snap.Commit(hash)
+	tree, err := c.Snapshot.FS(commit)
 	if err != nil {
-		return approval.Candidate{}, err
-	}
-	tree, err := snap.FS(commit)
-	if err != nil {
-		return approval.Candidate{}, err
+		return err
 	}
 	argv0, err := self()
 	if err != nil {
-		return approval.Candidate{}, err
+		return err
 	}
-	steps, err := compileApart(argv0)(ctx, tree, f.env, commit.Committer.When.UTC())
+	c.Steps, err = compileApart(argv0)(ctx, tree, f.env, commit.Committer.When.UTC())
+	return err
+}
+
+// candidate reads the repository at its ref and compiles the commit rev ("" is the ref's).
+func (f *approvalFlags) candidate(ctx context.Context, t approval.Trust, rev string) (approval.Candidate, error) {
+	snap, err := f.snapshot(ctx, t)
 	if err != nil {
 		return approval.Candidate{}, err
 	}
-	return approval.Candidate{Snapshot: snap, Environment: f.env, Commit: hash, Steps: steps, Compiler: compiler.Version}, nil
-}
-
-func (a *app) verifyCmd() *cobra.Command {
-	var f approvalFlags
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use: "verify [COMMIT]", Short: "Say whether a commit may be served, or which link is missing", Args: cobra.MaximumNArgs(1),
-		Long: `Verify COMMIT (default: the trust policy's ref) exactly as the server does: the
-first-parent chain, every signature on it, approval tags, statement, recompilation.`,
-		Example: "  meshc verify --trust trust.yaml --repo .\n  meshc verify HEAD~1 --trust trust.yaml",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := f.policy(a)
-			if err != nil {
-				return err
-			}
-			rev := ""
-			if len(args) == 1 {
-				rev = args[0]
-			}
-			c, err := f.candidate(cmd.Context(), t, rev)
-			if err != nil {
-				return err
-			}
-			ok, err := approval.Verify(c, approval.State{}, t, a.now())
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return a.json(ok.Record())
-			}
-			_, err = fmt.Fprintf(a.out, "approved %s for %s\nrelease  %s\n", ok.Commit(), ok.Environment(), ok.At(a.now()).Digest())
-			return err
-		},
+	c := approval.Candidate{Snapshot: snap, Environment: f.env, Commit: snap.Head(), Compiler: compiler.Version}
+	if rev != "" {
+		if c.Commit, err = f.resolve(rev); err != nil {
+			return c, err
+		}
 	}
-	f.add(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the verification record")
-	return cmd
+	return c, f.compile(ctx, &c)
 }
 
 func (a *app) approveCmd() *cobra.Command {
@@ -190,21 +168,17 @@ Push the tag that is printed. Servers serve TO until a commit follows that repai
 			if err != nil {
 				return err
 			}
-			repo, err := gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
+			snap, err := f.snapshot(cmd.Context(), t)
 			if err != nil {
 				return err
 			}
-			snap, err := repo.Fetch(cmd.Context())
-			if err != nil {
-				return err
-			}
-			to, err := gitrepo.Resolve(f.repo, args[0])
+			to, err := f.resolve(args[0])
 			if err != nil {
 				return err
 			}
 			leave := snap.Head()
 			if from != "" {
-				if leave, err = gitrepo.Resolve(f.repo, from); err != nil {
+				if leave, err = f.resolve(from); err != nil {
 					return err
 				}
 			}

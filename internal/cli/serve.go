@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -82,7 +81,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 	source, err := feed.New(feed.Config{
-		Repo: repo, Trust: t, Environment: f.env, Dir: filepath.Join(f.state, "approved"), Compiler: compiler.Version,
+		Repo: repo, Trust: t, Environment: f.env, Dir: approvedDir(f.state, f.env), Compiler: compiler.Version,
 		Compile: compileApart(argv0), Interval: f.poll, Now: a.now, // follow logs what it tells
 	})
 	if err != nil {
