@@ -42,8 +42,8 @@ type app struct {
 	close func()
 }
 
-// serveHTTP answers HTTP/1.1 and HTTP/2 without TLS.
-func serveHTTP(ctx context.Context, target string) (app, error) {
+// serveHTTP answers HTTP/1.1 and HTTP/2 without TLS, and tells saw of every request.
+func serveHTTP(ctx context.Context, target string, saw func(Seen)) (app, error) {
 	l, err := listen(ctx)
 	if err != nil {
 		return app{}, err
@@ -56,6 +56,7 @@ func serveHTTP(ctx context.Context, target string) (app, error) {
 		for name, lines := range r.Header {
 			seen.Headers[strings.ToLower(name)] = lines
 		}
+		saw(seen)
 		b, err := json.Marshal(seen)
 		if err != nil { // strings only: cannot be
 			w.WriteHeader(http.StatusInternalServerError)
@@ -76,7 +77,7 @@ func serveHTTP(ctx context.Context, target string) (app, error) {
 const seenHeader = "x-rehearsal-seen"
 
 // serveTCP answers the first line of a connection with its Seen and closes.
-func serveTCP(ctx context.Context, target string) (app, error) {
+func serveTCP(ctx context.Context, target string, saw func(Seen)) (app, error) {
 	l, err := listen(ctx)
 	if err != nil {
 		return app{}, err
@@ -98,6 +99,7 @@ func serveTCP(ctx context.Context, target string) (app, error) {
 			go func() {
 				defer c.Close()
 				if _, err := bufio.NewReader(c).ReadString('\n'); err == nil {
+					saw(Seen{Target: target})
 					_, _ = c.Write(b)
 				}
 			}()

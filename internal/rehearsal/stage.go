@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,6 +28,21 @@ type Stage struct {
 	apps      []app
 	processes []*envoybin.Process
 	doors     map[compiler.Door]string // addresses
+	mu        sync.Mutex
+	seen      []Seen
+}
+
+// Seen is what has arrived at all applications so far, copies of requests included.
+func (s *Stage) Seen() []Seen {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.seen)
+}
+
+func (s *Stage) saw(x Seen) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = append(s.seen, x)
 }
 
 // Start runs what the doors of a rehearsal lead to and returns when every proxy
@@ -61,7 +78,7 @@ func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehea
 		if c.tcp {
 			serve = serveTCP
 		}
-		a, err := serve(ctx, strings.TrimPrefix(c.name, localCluster))
+		a, err := serve(ctx, strings.TrimPrefix(c.name, localCluster), s.saw)
 		if err != nil {
 			return err
 		}
