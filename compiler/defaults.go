@@ -27,6 +27,7 @@ func Defaults() []Default {
 		{Field: "route.match", Value: "all requests", Why: "a condition is what is written"},
 		{Field: "route.priority", Value: "0: the more specific match first", Why: "an order that nobody has to maintain"},
 		{Field: "grant.methods, paths, ports", Value: "all", Why: "a restriction is what is written"},
+		{Field: "external (timeout)", Value: "15s", Why: "no request waits for ever"},
 		{Field: "gateway.serviceAccount", Value: "the gateway's name", Why: "one identity for one gateway"},
 		{Field: "gateway.address", Value: "0.0.0.0", Why: "a gateway is there to be reached"},
 		{Field: "test.request.from", Value: "a caller without identity", Why: "what is not granted to anyone is refused"},

@@ -119,6 +119,7 @@ func (l *linker) link(p *pkg) {
 // traits settles the features of one carrier, whose mesh path is path.
 func (l *linker) traits(on On, n intent.Node, x *Place, path string) trait.Set {
 	set := trait.Set{}
+	x.path = path
 	answer := l.answer(on, n)
 	for _, r := range l.rules {
 		if r.On != on || r.Read == nil {

@@ -53,6 +53,8 @@ type Place struct {
 	pkg     *pkg
 	// self is the ID of the service or gateway that carries the field.
 	self string
+	// path is the mesh path of the carrier: the service, or the route.
+	path string
 }
 
 // Problem notes a problem.
@@ -97,3 +99,10 @@ const maxDuration = 24 * time.Hour
 // Expired reads n.until and reports whether it has passed at the compile date.
 // An instant in force is noted, so that the commit gets a step for it.
 func (x *Place) Expired(n intent.Node) bool { return x.l.expired(n) }
+
+// Except notes that the feature of that name is a temporary weakening in force, with
+// the owner, reason and end that n says, for policies to judge.
+func (x *Place) Except(name string, n intent.Node) {
+	x.l.exceptions = append(x.l.exceptions, Exception{Path: x.path, Kind: name, Owner: n.Field("owner").Str(),
+		Reason: n.Field("reason").Str(), Until: n.Field("until").Str()})
+}

@@ -42,7 +42,11 @@ type reader struct {
 }
 
 func (r *reader) fail(c diag.Code, file, format string, args ...any) {
-	r.diags = append(r.diags, diag.New(c, diag.Pos{File: file}, format, args...))
+	d := diag.New(c, diag.Pos{File: file}, format, args...).WithFix("make the repository smaller, or name the folder that holds the intent")
+	if c == diag.CodeUnreadable {
+		d = d.WithFix("see whether it may be read, and whether the disk is whole")
+	}
+	r.diags = append(r.diags, d)
 }
 
 func (r *reader) visit(p string, d fs.DirEntry, err error) error {
@@ -100,7 +104,7 @@ func (r *reader) folder(p string) error {
 }
 
 func (r *reader) ignore(p, format string, args ...any) {
-	r.diags = append(r.diags, diag.Warn(diag.CodeIgnored, diag.Pos{File: p}, format, args...))
+	r.diags = append(r.diags, diag.Warn(diag.CodeIgnored, diag.Pos{File: p}, format, args...).WithFix("move what meshc is to read into other files, and ignore this otherwise"))
 }
 
 // file decides what a regular file is for.

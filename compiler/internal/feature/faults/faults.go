@@ -74,6 +74,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "the fault neither delays nor aborts").WithFix("add delay or abort"))
 		return nil
 	}
+	x.Except(name, n)
 	f := Fault{Status: int(a.Field("status").Int()), AbortPercent: float64(a.Field("percent").Int()), DelayPercent: float64(d.Field("percent").Int())}
 	if d.Exists() {
 		f.Delay = x.Duration(d.Field("duration"), 0)

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"strings"
+	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -123,12 +124,16 @@ func own(s *model.Service, p model.Port, to []model.Target) []model.Target {
 	return out
 }
 
+// externalTimeout bounds answers of externals; it is Envoy's own default.
+const externalTimeout = 15 * time.Second
+
 // externalRoutes is the one route to an external. With explicit capture the
 // application has called a loopback address, so the host that the external
 // expects is put back.
 func (e *emitter) externalRoutes(x *model.External, p model.Port) []*routev3.Route {
 	path := model.ExternalPath(x.ID)
 	action := forward([]share{{model.ExternalClusterName(x.ID, p.Name), 1}})
+	action.Route.Timeout = Duration(externalTimeout)
 	if host := externalHost(x); host != "" && e.m.Capture == model.Explicit {
 		action.Route.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: host}
 	}

@@ -108,6 +108,16 @@ func domains(namespace string, t target) []string {
 	return out
 }
 
+// callPath is the mesh path of the class's first call of that destination.
+func callPath(c scope, id string) string {
+	for _, mb := range c.members {
+		if slices.ContainsFunc(mb.service.Calls, func(k model.Call) bool { return k.To == id }) {
+			return model.ServicePath(mb.service.ID) + "/calls/" + id
+		}
+	}
+	return c.origin()
+}
+
 // byPort groups a class's destinations by port number, and reports those that a
 // proxy cannot tell apart: bytes carry no host, so a TCP destination needs its
 // port number for itself.
@@ -118,16 +128,16 @@ func (e *emitter) byPort(c scope, ts []target) (map[uint32][]target, diag.List) 
 		n := t.port.Number
 		if n == OutboundPort || n == InboundPort {
 			problems = append(problems, diag.New(diag.CodeSharedPort, e.at(t.path()),
-				"port %d of %q is the port at which sidecars take redirected traffic", n, t.id()))
+				"port %d of %q is the port at which sidecars take redirected traffic", n, t.id()).WithFix("give it another port number"))
 			continue
 		}
 		i := slices.IndexFunc(out[n], func(o target) bool {
 			return !o.port.Protocol.IsHTTP() || !t.port.Protocol.IsHTTP()
 		})
 		if i >= 0 {
-			problems = append(problems, diag.New(diag.CodeSharedPort, e.at(t.path()),
+			problems = append(problems, diag.New(diag.CodeSharedPort, e.at(callPath(c, t.id())),
 				"proxies of %s call %q and %q on port %d and cannot tell a TCP destination by its port alone", c.class, out[n][i].id(), t.id(), n).
-				WithFix("give one of them another port number"))
+				WithRelated(e.at(callPath(c, out[n][i].id())), "the other call").WithFix("give one of the two another port number"))
 			continue
 		}
 		out[n] = append(out[n], t)
