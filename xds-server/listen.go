@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// gate closes connections of an address that opens too many per second, before
+// gate closes connections of a network that opens too many per second, before
 // they cost a handshake. Others are not delayed.
 type gate struct {
 	net.Listener
@@ -17,7 +17,7 @@ type gate struct {
 	rejected func()
 
 	mu      sync.Mutex
-	buckets map[netip.Addr]bucket
+	buckets map[netip.Prefix]bucket
 }
 
 type bucket struct {
@@ -36,7 +36,7 @@ func newGate(l net.Listener, perSecond int, now func() time.Time, rejected func(
 	}
 	return &gate{
 		Listener: l, now: now, rejected: rejected, rate: float64(perSecond),
-		burst: float64(perSecond) * burstSeconds, buckets: map[netip.Addr]bucket{},
+		burst: float64(perSecond) * burstSeconds, buckets: map[netip.Prefix]bucket{},
 	}
 }
 
@@ -57,14 +57,12 @@ func (g *gate) admit(a net.Addr) bool {
 	if !ok {
 		return true
 	}
-	ip, now := tcp.AddrPort().Addr().Unmap(), g.now()
+	client, now := network(tcp.AddrPort().Addr()), g.now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	b, ok := g.buckets[ip]
+	b, ok := g.buckets[client]
 	if !ok {
-		if len(g.buckets) >= maxBuckets {
-			g.forget(now)
-		}
+		g.makeRoom(now)
 		b = bucket{g.burst, now}
 	}
 	b.tokens = min(g.burst, b.tokens+g.rate*now.Sub(b.at).Seconds())
@@ -73,15 +71,35 @@ func (g *gate) admit(a net.Addr) bool {
 	if admitted {
 		b.tokens--
 	}
-	g.buckets[ip] = b
+	g.buckets[client] = b
 	return admitted
 }
 
-// forget drops the addresses whose buckets are full again: they are as good as new.
-func (g *gate) forget(now time.Time) {
-	for ip, b := range g.buckets {
+// makeRoom drops the clients whose buckets are full again: they are as good as new.
+// If there are too many others it drops all: memory is bounded, and nobody is
+// locked out by them.
+func (g *gate) makeRoom(now time.Time) {
+	if len(g.buckets) < maxBuckets {
+		return
+	}
+	for c, b := range g.buckets {
 		if b.tokens+g.rate*now.Sub(b.at).Seconds() >= g.burst {
-			delete(g.buckets, ip)
+			delete(g.buckets, c)
 		}
 	}
+	if len(g.buckets) > maxBuckets/2 { // else the next one would search again
+		clear(g.buckets)
+	}
+}
+
+// network is the address for IPv4 and the /64 for IPv6, of which one customer has
+// as many addresses as he likes.
+func network(ip netip.Addr) netip.Prefix {
+	ip = ip.Unmap().WithZone("")
+	bits := 32
+	if ip.Is6() {
+		bits = 64
+	}
+	p, _ := ip.Prefix(bits) // cannot fail: bits fits the address
+	return p
 }

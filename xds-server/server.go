@@ -85,7 +85,9 @@ func options(cfg Config, creds credentials.TransportCredentials) []grpc.ServerOp
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: 30 * time.Second, Timeout: 10 * time.Second,
-			MaxConnectionAge: 30 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second,
+			// A proxy has a stream all the time, and joining takes seconds.
+			MaxConnectionIdle: time.Minute,
+			MaxConnectionAge:  30 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second,
 		}),
 		grpc.MaxConcurrentStreams(streamsOnConn),
 		grpc.MaxRecvMsgSize(cfg.Limits.MessageBytes),
@@ -240,6 +242,9 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return serveHTTP(admin, s.admin) })
 	if s.web != nil {
 		web := s.httpServer(s.webMux())
+		// Nothing here takes long; who does not read his answer must not keep it. The
+		// admin socket is for this user alone, and waiting takes as long as it takes.
+		web.ReadTimeout, web.WriteTimeout = 10*time.Second, 30*time.Second
 		servers = append(servers, web)
 		g.Go(func() error { return serveHTTP(web, s.web) })
 	}
@@ -283,9 +288,12 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 	return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 }
 
+// maxScrapes are answered at the same time, the others with 503.
+const maxScrapes = 10
+
 func (s *Server) webMux() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !s.hub.Ready() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -64,7 +65,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 func unary(method string, f func(context.Context, *structpb.Struct) (*structpb.Struct, error)) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, decode func(any) error, in grpc.UnaryServerInterceptor) (any, error) {
 		req := new(structpb.Struct)
-		if err := decode(req); err != nil {
+		if err := within(ctx, func() error { return decode(req) }); err != nil {
 			return nil, err
 		}
 		call := func(ctx context.Context, req any) (any, error) { return f(ctx, req.(*structpb.Struct)) }
@@ -72,6 +73,26 @@ func unary(method string, f func(context.Context, *structpb.Struct) (*structpb.S
 			return call(ctx, req)
 		}
 		return in(ctx, req, &grpc.UnaryServerInfo{Server: srv, FullMethod: method}, call)
+	}
+}
+
+// maxSilence is how long a caller may take to send its request.
+const maxSilence = 10 * time.Second
+
+// within gives up on a request that does not come: anybody may call Join, and
+// gRPC would wait for ever. The goroutine ends with the call.
+func within(ctx context.Context, decode func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- decode() }()
+	t := time.NewTimer(maxSilence)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	case <-t.C:
+		return status.Errorf(codes.DeadlineExceeded, "no request within %s", maxSilence)
 	}
 }
 

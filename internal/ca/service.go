@@ -118,6 +118,9 @@ func (s *Service) answer(ctx context.Context, what string, id spiffeid.ID, out I
 		level := slog.LevelError
 		if errors.As(err, &l) {
 			level = slog.LevelWarn
+			if l.List[0].Code == diag.CodeTooManyRequests {
+				level = slog.LevelDebug // as many lines as anybody likes to cause
+			}
 		}
 		s.log.Log(ctx, level, "certificate refused", "call", what, "id", id.String(), "remote", remote(ctx), "error", err)
 		return nil, toStatus(err)

@@ -11,7 +11,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"meshc.dev/meshc/internal/diag"
 )
@@ -262,4 +266,16 @@ func TestLimiterMemoryIsBounded(t *testing.T) {
 			t.Fatalf("request %d: %v", i, ok)
 		}
 	}
+}
+
+// TestSilentCallerIsLeft: anybody may call Join; who then sends no request must
+// not hold a call for ever.
+func TestSilentCallerIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		err := within(t.Context(), func() error { <-t.Context().Done(); return nil })
+		if status.Code(err) != codes.DeadlineExceeded || time.Since(start) > time.Minute {
+			t.Errorf("%v after %s", err, time.Since(start))
+		}
+	})
 }

@@ -13,6 +13,7 @@ import (
 const (
 	keepGone     = 10 * time.Minute
 	maxGone      = 10_000
+	maxGoneEach  = 1_000 // of one identity
 	maxFailures  = 100
 	maxPending   = 20
 	maxContents  = 64
@@ -30,6 +31,8 @@ type Ledger struct {
 	classes  map[string]*class
 	entries  map[*Entry]struct{}
 	gone     map[proxyKey]ProxyStatus
+	goneEach map[string]int // by identity
+	swept    time.Time      // when gone was searched last
 	failures []Failure
 }
 
@@ -52,6 +55,8 @@ func New(now func() time.Time) *Ledger {
 		classes: map[string]*class{},
 		entries: map[*Entry]struct{}{},
 		gone:    map[proxyKey]ProxyStatus{},
+
+		goneEach: map[string]int{},
 	}
 }
 
@@ -139,7 +144,7 @@ func (l *Ledger) Connect(identity, node, class, protocol string) *Entry {
 		Identity: identity, Node: node, Class: class, Protocol: protocol,
 		Connected: true, Since: l.now(), Types: map[string]Receipt{},
 	}}
-	delete(l.gone, proxyKey{identity, node, protocol})
+	l.forgetOne(proxyKey{identity, node, protocol})
 	l.entries[e] = struct{}{}
 	l.notify()
 	return e
@@ -152,18 +157,47 @@ func (e *Entry) Close() {
 	defer l.mu.Unlock()
 	delete(l.entries, e)
 	e.s.Connected, e.s.Since = false, l.now()
-	if len(l.gone) >= maxGone {
-		l.forget()
-	}
-	if len(l.gone) < maxGone {
-		l.gone[proxyKey{e.s.Identity, e.s.Node, e.s.Protocol}] = e.s
-	}
+	l.remember(e.s)
 	l.notify()
 }
 
+// sweepEvery is how often proxies that are gone are searched for old ones: a
+// client that comes and goes in a loop must not make everybody wait for that.
+const sweepEvery = 10 * time.Second
+
+// remember keeps a proxy that is gone, if there is room: for its identity, so that
+// one that comes under ever new names leaves room for the others, and at all.
+func (l *Ledger) remember(s ProxyStatus) {
+	full := func() bool { return len(l.gone) >= maxGone || l.goneEach[s.Identity] >= maxGoneEach }
+	if full() && l.now().Sub(l.swept) >= sweepEvery {
+		l.forget()
+	}
+	k := proxyKey{s.Identity, s.Node, s.Protocol}
+	l.forgetOne(k)
+	if full() {
+		return
+	}
+	l.gone[k] = s
+	l.goneEach[k.identity]++
+}
+
+func (l *Ledger) forgetOne(k proxyKey) {
+	if _, ok := l.gone[k]; !ok {
+		return
+	}
+	delete(l.gone, k)
+	if l.goneEach[k.identity]--; l.goneEach[k.identity] == 0 {
+		delete(l.goneEach, k.identity)
+	}
+}
+
 func (l *Ledger) forget() {
-	limit := l.now().Add(-keepGone)
-	maps.DeleteFunc(l.gone, func(_ proxyKey, s ProxyStatus) bool { return s.Since.Before(limit) })
+	l.swept = l.now()
+	for k, s := range l.gone {
+		if l.swept.Sub(s.Since) > keepGone {
+			l.forgetOne(k)
+		}
+	}
 }
 
 // Record notes the state of the last response of a type. An answer to another
@@ -198,10 +232,23 @@ func (l *Ledger) Fail(f Failure) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.failures) == maxFailures {
-		l.failures = l.failures[1:]
+		l.makeRoom()
 	}
 	l.failures = append(l.failures, f)
 	l.notify()
+}
+
+// makeRoom drops the oldest failure of the class that has most: one that fails in
+// a loop must not push out what happened to others.
+func (l *Ledger) makeRoom() {
+	counts, most := map[string]int{}, ""
+	for _, f := range l.failures {
+		if counts[f.Class]++; counts[f.Class] > counts[most] {
+			most = f.Class
+		}
+	}
+	i := slices.IndexFunc(l.failures, func(f Failure) bool { return f.Class == most })
+	l.failures = slices.Delete(l.failures, i, i+1)
 }
 
 // Status returns a copy of the ledger.

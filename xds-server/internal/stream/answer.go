@@ -43,9 +43,11 @@ func (s *session) failed(f *flight, state ledger.State, why string, now time.Tim
 	r.Resources = s.blame(f, why)
 	s.entry.Record(t.String(), r)
 	s.hub.cfg.Meter.Answered(t, state, now.Sub(f.sentAt))
-	s.hub.cfg.Log.Warn("response not accepted",
-		slog.String("state", string(state)), slog.String("class", s.class.name), slog.String("node", s.node), slog.String("type", t.String()),
-		slog.String("release", short(f.v.release.Digest())), slog.String("why", r.Why))
+	if ok, unsaid := s.class.quota.say(now); ok {
+		s.hub.cfg.Log.Warn("response not accepted",
+			slog.String("state", string(state)), slog.String("class", s.class.name), slog.String("node", s.node), slog.String("type", t.String()),
+			slog.String("release", short(f.v.release.Digest())), slog.String("why", r.Why), slog.Int("more_not_logged", unsaid))
+	}
 	if late {
 		return // it was dealt with when it became overdue
 	}

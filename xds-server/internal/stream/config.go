@@ -22,7 +22,7 @@ type Limits struct {
 	MessageBytes int
 	// RequestsPerSecond is how many requests of one stream are read, default 1,000
 	// after a burst of twice that; 50 names, in the request or in the subscription
-	// that it changes, count as one more.
+	// that it changes, count as one more, and so do 8 KiB.
 	RequestsPerSecond int
 	// SubscriptionBytes is what the distinct subscriptions of all streams of one
 	// identity may take, default 256 MiB; a name costs some 200 bytes.

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"meshc.dev/meshc/xds-server/internal/ledger"
 	"meshc.dev/meshc/xds-server/internal/stream"
 )
 
@@ -144,4 +146,37 @@ func sortedNames(round, n int) []string {
 	out := inventedNames(round, n)
 	slices.Sort(out)
 	return out
+}
+
+// TestRefusingInALoop: a client that refuses all it gets, with as long a text as it
+// can send, fills neither the log nor the processor.
+func TestRefusingInALoop(t *testing.T) {
+	inBubble(t, stream.Limits{Names: 20_000}, func(t *testing.T, s *server) {
+		s.publish(t, "commit-1", seal(t, app(t, time.Second, "a", "b")))
+		c := s.delta(t, shop, "bad")
+		why := strings.Repeat(`"x" a b `, 400_000)
+		names := inventedNames(0, 19_000)
+		c.subscribe(cds, append([]string{"a"}, names...)...)
+		c.nack(c.next(), why)
+		c.cancel()
+		c = s.delta(t, shop, "worse")
+		for i := range 500 { // each time another subscription, which no pause applies to
+			c.subscribe(cds, "a", "x"+strconv.Itoa(i))
+			c.nack(c.nextWithin(time.Hour), "no")
+		}
+		eventually(t, time.Minute, func() string {
+			if n := s.refusals(); n < 500 {
+				return fmt.Sprintf("%d refusals counted", n)
+			}
+			return ""
+		})
+		if n := s.lines.Load(); n > 200 { // 100 at once, five a second after that
+			t.Errorf("%d lines logged", n)
+		}
+	})
+}
+
+func (s *server) refusals() (n int) {
+	s.counts.with(func() { n = s.counts.answers[ledger.Nacked] })
+	return n
 }

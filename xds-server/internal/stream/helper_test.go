@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -198,12 +199,19 @@ type server struct {
 	ca     *authority
 	dial   func(context.Context, string) (net.Conn, error)
 	addr   string
+	lines  *atomic.Int64 // logged
 }
 
-func newHub(l stream.Limits, now func() time.Time) (*stream.Hub, *ledger.Ledger, *counts) {
+// lineCounter is a log that counts.
+type lineCounter struct{ n *atomic.Int64 }
+
+func (l lineCounter) Write(b []byte) (int, error) { l.n.Add(1); return len(b), nil }
+
+func newHub(l stream.Limits, now func() time.Time, lines *atomic.Int64) (*stream.Hub, *ledger.Ledger, *counts) {
 	led, c := ledger.New(now), newCounts()
 	return stream.NewHub(stream.Config{
-		TrustDomain: trustDomain, Limits: l, Ledger: led, Meter: c, Log: slog.New(slog.DiscardHandler), Now: now,
+		TrustDomain: trustDomain, Limits: l, Ledger: led, Meter: c, Now: now,
+		Log: slog.New(slog.NewTextHandler(lineCounter{lines}, nil)),
 	}), led, c
 }
 
@@ -225,8 +233,8 @@ func start(t testing.TB, l stream.Limits) *server {
 
 func serve(t testing.TB, lis net.Listener, l stream.Limits) *server {
 	t.Helper()
-	s := &server{ca: newAuthority(t)}
-	s.hub, s.ledger, s.counts = newHub(l, time.Now)
+	s := &server{ca: newAuthority(t), lines: new(atomic.Int64)}
+	s.hub, s.ledger, s.counts = newHub(l, time.Now, s.lines)
 	g := grpc.NewServer(grpc.ForceServerCodecV2(store.Codec()), grpc.Creds(credentials.NewTLS(s.ca.serverTLS())), grpc.MaxRecvMsgSize(4<<20))
 	s.hub.Register(g)
 	done := make(chan struct{})

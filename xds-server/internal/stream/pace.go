@@ -5,6 +5,7 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/proto"
 )
 
 // pacer makes a client that asks too fast wait: its requests are read later, and
@@ -32,6 +33,15 @@ func (p *pacer) take(tokens float64, now time.Time) time.Duration {
 	return time.Duration(-p.tokens / p.rate * float64(time.Second))
 }
 
+// allow takes one token if there is one.
+func (p *pacer) allow(now time.Time) bool {
+	if p.take(0, now); p.tokens < 1 {
+		return false
+	}
+	p.tokens--
+	return true
+}
+
 // sleep sleeps until d is over or ctx ends.
 func sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
@@ -47,8 +57,11 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// namesPerToken is how many names cost as much as a request.
-const namesPerToken = 50
+// namesPerToken and bytesPerToken are what costs as much as a request.
+const (
+	namesPerToken = 50
+	bytesPerToken = 8 << 10
+)
 
 // effort is what the requests since the last call cost beside their own size: a
 // short request can change a long subscription.
@@ -69,5 +82,5 @@ func tokensOf(r request) float64 {
 	case *discoveryv3.DiscoveryRequest:
 		names = len(r.GetResourceNames())
 	}
-	return 1 + float64(names)/namesPerToken
+	return 1 + float64(names)/namesPerToken + float64(proto.Size(r))/bytesPerToken
 }

@@ -18,6 +18,9 @@ type quota struct {
 	bytes, limit int
 	// arrivals makes streams that open too fast wait.
 	arrivals *pacer
+	// lines bounds what is logged because of the identity; unsaid counts what was not.
+	lines  *pacer
+	unsaid int
 }
 
 const (
@@ -27,12 +30,15 @@ const (
 	arrivalBurst = 10
 	// arrivalTokens is what opening a stream costs beside its first request.
 	arrivalTokens = 10
+	// linesPerSecond are logged after a burst of linesBurst times that.
+	linesPerSecond, linesBurst = 5, 20 * time.Second
 )
 
 func newQuota(l Limits, now time.Time) *quota {
 	return &quota{
 		subs: map[*view.Names]int{}, limit: l.SubscriptionBytes,
 		arrivals: newPacer(arrivalRate*l.RequestsPerSecond, arrivalBurst*time.Second, now),
+		lines:    newPacer(linesPerSecond, linesBurst, now),
 	}
 }
 
@@ -76,4 +82,18 @@ func (q *quota) admit(ctx context.Context, now time.Time) error {
 	wait := q.arrivals.take(0, now)
 	q.mu.Unlock()
 	return sleep(ctx, wait)
+}
+
+// say tells whether a line about the identity may be logged, and how many were not
+// since the last one.
+func (q *quota) say(now time.Time) (bool, int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.lines.allow(now) {
+		q.unsaid++
+		return false, 0
+	}
+	n := q.unsaid
+	q.unsaid = 0
+	return true, n
 }

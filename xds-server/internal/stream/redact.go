@@ -2,7 +2,6 @@ package stream
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 	"unicode"
 )
@@ -28,14 +27,18 @@ func redact(why string, names []string) string {
 		why = why[:i[0]+1]
 	}
 	why, _, _ = strings.Cut(why, "\n")
+	known := make(map[string]bool, len(names))
+	for _, n := range names {
+		known[n] = true
+	}
 	why = quoted.ReplaceAllStringFunc(why, func(q string) string {
-		if slices.Contains(names, strings.Trim(q, `"`)) {
+		if known[strings.Trim(q, `"`)] {
 			return q
 		}
 		return `"…"`
 	})
 	why = secretLike.ReplaceAllStringFunc(why, func(s string) string {
-		if slices.Contains(names, s) {
+		if known[s] {
 			return s
 		}
 		return "…"

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -93,12 +94,15 @@ func (s *session) unnamed(t view.Type, names []string) {
 	c.held = c.held.With(tell...)
 }
 
-// reason gives the text of a refusal, never "" for one.
+// maxReason is how much of a refusal's text is looked at, in bytes.
+const maxReason = 8 << 10
+
+// reason gives the begin of a refusal's text, never "" for one.
 func reason(refused bool, text string) string {
 	if refused && text == "" {
 		return "refused without a reason"
 	}
-	return text
+	return strings.ToValidUTF8(text[:min(len(text), maxReason)], "")
 }
 
 // open handles the first request for a type. versions are what the client says
