@@ -68,8 +68,8 @@ func (l *linker) checkUnreachable() {
 	dead := func(rs []model.Route, path func(string) string) {
 		for i, b := range rs {
 			for _, a := range rs[:i] {
-				if l.broken[path(a.Name)] || l.broken[path(b.Name)] {
-					continue
+				if compareRank(a, b) == 0 || l.broken[path(a.Name)] || l.broken[path(b.Name)] {
+					continue // told already
 				}
 				if both, ok := model.IntersectMatches(a.Match, b.Match); ok && covers(a.Match, b.Match, both) {
 					l.add(diag.New(diag.CodeNever, l.pos[path(b.Name)], "route %q is never reached: %q comes before it and takes everything it matches", b.Name, a.Name).

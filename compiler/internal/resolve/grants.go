@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -22,7 +23,7 @@ func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 	n := e.Node
 	g := model.Grant{Name: e.Name, Mesh: n.Field("mesh").Bool(), Anyone: n.Field("anyone").Bool()}
 	from, spaces := n.Field("from"), n.Field("namespaces")
-	if !from.Exists() && !spaces.Exists() && !g.Mesh && !g.Anyone {
+	if len(from.List()) == 0 && len(spaces.List()) == 0 && !g.Mesh && !g.Anyone {
 		l.add(diag.New(diag.CodeWho, n.Pos(), "grant %q does not say who", e.Name).
 			WithFix("add `from`, `namespaces`, `mesh: true` (every workload) or `anyone: true` (callers without identity too)"))
 	}
@@ -31,6 +32,11 @@ func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 	}
 	slices.Sort(g.Accounts)
 	g.Accounts = slices.Compact(g.Accounts)
+	for _, s := range spaces.List() {
+		if known := slices.Sorted(maps.Keys(l.namespaces)); !slices.Contains(known, s.Str()) {
+			l.add(l.unknown(s.Pos(), "namespace", s.Str(), known))
+		}
+	}
 	g.Namespaces = names(spaces)
 	g.Methods = l.nonEmpty(n.Field("methods"), "methods")
 	for _, pn := range n.Field("paths").List() {

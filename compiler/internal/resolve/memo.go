@@ -98,6 +98,7 @@ func (l *linker) digest() [sha256.Size]byte {
 	for _, id := range slices.Sorted(maps.Keys(l.accounts)) {
 		line("accounts", id, l.accounts[id]...)
 	}
+	line("namespaces", "", slices.Sorted(maps.Keys(l.namespaces))...)
 	for _, id := range slices.Sorted(maps.Keys(l.gateways)) {
 		line("gateway", id, l.gateways[id])
 	}

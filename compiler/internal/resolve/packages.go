@@ -29,6 +29,9 @@ func (l *linker) packages(in *intent.Intent) []*pkg {
 		if p.owner == "" {
 			p.owner = ip.Dir
 		}
+		if p.namespace != "" {
+			l.namespaces[p.namespace] = true
+		}
 		if !p.root {
 			for _, f := range rootFields() {
 				if n := ip.Mesh.Field(f); n.Exists() {

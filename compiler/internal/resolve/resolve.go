@@ -48,8 +48,10 @@ type linker struct {
 	firstPort map[string]string   // service or external ID → port name
 	ports     map[string][]string // service or external ID → port names
 	hostOwner map[string]string   // gateway host → package
-	plain     []plainWish
-	broken    map[string]bool // mesh paths of routes whose match is wrong, which are compared with no other
+	// namespaces are those that some package declares.
+	namespaces map[string]bool
+	plain      []plainWish
+	broken     map[string]bool // mesh paths of routes whose match is wrong, which are compared with no other
 
 	dated      bool // something asked for the compile date
 	expiries   map[time.Time]bool
@@ -65,7 +67,7 @@ func Mesh(in *intent.Intent, rules []Rule, at time.Time, memo *Memo) (*Result, d
 		rules: rules, at: at, mesh: &model.Mesh{Environment: in.Environment, TrustDomain: DefaultTrustDomain, Capture: model.Transparent},
 		pos: map[string]diag.Pos{}, kinds: map[string]string{}, gateways: map[string]string{}, accounts: map[string][]string{},
 		versions: map[string][]string{}, firstPort: map[string]string{}, ports: map[string][]string{}, expiries: map[time.Time]bool{},
-		hostOwner: map[string]string{}, owners: map[string]string{}, broken: map[string]bool{},
+		hostOwner: map[string]string{}, owners: map[string]string{}, broken: map[string]bool{}, namespaces: map[string]bool{},
 	}
 	pkgs := l.packages(in)
 	for _, p := range pkgs {
