@@ -2,6 +2,7 @@ package compiler_test
 
 import (
 	"bytes"
+	"flag"
 	"io/fs"
 	"maps"
 	"slices"
@@ -36,6 +37,7 @@ func remembering(at time.Time) compiler.Options {
 // After any edits, a compile with a memo gives what one without gives: the same
 // bytes, positions, owners, instants and problems.
 func TestIncrementalIsFull(t *testing.T) {
+	fewer(t)
 	compiled, tried := 0, 0
 	all := edits()
 	names := slices.Sorted(maps.Keys(all))
@@ -101,6 +103,19 @@ func TestEditElsewhereIsSeen(t *testing.T) {
 				same(t, w, o)
 			})
 		}
+	}
+}
+
+// fewer lowers the number of draws, unless another one than the usual 100 was asked
+// for with -rapid.checks: each draw here is a dozen compilations.
+func fewer(t *testing.T) {
+	t.Helper()
+	const name = "rapid.checks"
+	if f := flag.Lookup(name); f != nil && f.Value.String() == f.DefValue {
+		if err := flag.Set(name, "25"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = flag.Set(name, f.DefValue) })
 	}
 }
 
