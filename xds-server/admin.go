@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"meshc.dev/meshc/internal/diag"
@@ -34,9 +35,13 @@ func listenAdmin(dir string) (net.Listener, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fail("state folder", err, "choose a folder that the server may write")
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	const other = "end the other server, or choose another state folder"
+	switch c, err := net.DialTimeout("unix", path, time.Second); {
+	case err == nil:
 		_ = c.Close()
-		return nil, fail("admin socket "+path, errors.New("another server answers on it"), "end the other server, or choose another state folder")
+		return nil, fail("admin socket "+path, errors.New("another server answers on it"), other)
+	case errors.Is(err, syscall.EAGAIN), os.IsTimeout(err): // its queue is full
+		return nil, fail("admin socket "+path, errors.New("another server holds it and does not answer"), other)
 	}
 	fresh := path + ".new"
 	_ = os.Remove(fresh) // left behind by a crash, if at all

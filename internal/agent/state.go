@@ -84,9 +84,12 @@ func listenUnix(path string) (net.Listener, error) {
 		return problem(diag.New(diag.CodeSocket, diag.Pos{}, "the socket %q cannot be made: %v", path, err).
 			WithFix("choose a path in a folder of this agent's own"))
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	switch c, err := net.DialTimeout("unix", path, time.Second); {
+	case err == nil:
 		_ = c.Close()
 		return nil, bad(errors.New("another process serves it"))
+	case errors.Is(err, syscall.EAGAIN), os.IsTimeout(err):
+		return nil, bad(errors.New("another process holds it and does not answer"))
 	}
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode().Type() != fs.ModeSocket {

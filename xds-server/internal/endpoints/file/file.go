@@ -14,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -32,6 +34,9 @@ const settling = 2 * time.Second
 
 // nameForm is what a name may look like, as in the intent.
 var nameForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+// folder stands for the folder itself where it cannot be read.
+var folder = endpoints.Key{File: "*"}
 
 // stamp tells whether a file has changed.
 type stamp struct {
@@ -71,7 +76,8 @@ func (w *watcher) look() (changes []endpoints.Change, problems []endpoints.Probl
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}
-		return nil, []endpoints.Problem{{Key: endpoints.Key{File: "*"}, Path: w.dir, Err: err}}
+		w.bad[folder] = true
+		return nil, []endpoints.Problem{{Key: folder, Path: w.dir, Err: err}}
 	}
 	present := map[endpoints.Key]bool{}
 	for _, e := range entries {
@@ -95,11 +101,13 @@ func (w *watcher) look() (changes []endpoints.Change, problems []endpoints.Probl
 			changes = append(changes, endpoints.Change{Key: key, Addresses: addrs})
 		}
 	}
-	for key := range w.seen {
-		if !present[key] {
-			delete(w.seen, key)
-			delete(w.bad, key)
-			changes = append(changes, endpoints.Change{Key: key, Gone: true})
+	for _, known := range []iter.Seq[endpoints.Key]{maps.Keys(w.seen), maps.Keys(w.bad)} {
+		for key := range known {
+			if !present[key] { // also what was never read: its problem is over
+				delete(w.seen, key)
+				delete(w.bad, key)
+				changes = append(changes, endpoints.Change{Key: key, Gone: true})
+			}
 		}
 	}
 	return changes, problems

@@ -240,3 +240,33 @@ func mkdir(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 }
+
+// TestProblemsEnd: the problem of a file that was never read, or of the folder,
+// is over when the file is gone or the folder can be read.
+func TestProblemsEnd(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "endpoints")
+	write(t, dir, "not a folder")
+	w := &watcher{dir: dir, seen: map[endpoints.Key]stamp{}, bad: map[endpoints.Key]bool{}}
+	bad := map[endpoints.Key]bool{}
+	look := func(want int) {
+		t.Helper()
+		changes, problems := w.look()
+		for _, c := range changes {
+			delete(bad, c.Key)
+		}
+		for _, p := range problems {
+			bad[p.Key] = true
+		}
+		if len(bad) != want {
+			t.Errorf("problems of %v, want %d", bad, want)
+		}
+	}
+	look(1)
+	remove(t, dir)
+	mkdir(t, dir)
+	write(t, filepath.Join(dir, "a.yaml"), "endpoints: [")
+	look(1)
+	look(1)
+	remove(t, filepath.Join(dir, "a.yaml"))
+	look(0)
+}
