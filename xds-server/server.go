@@ -85,8 +85,9 @@ func options(cfg Config, creds credentials.TransportCredentials) []grpc.ServerOp
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: 30 * time.Second, Timeout: 10 * time.Second,
-			// A proxy has a stream all the time, and joining takes seconds.
-			MaxConnectionIdle: time.Minute,
+			// A proxy has a stream all the time, and joining takes seconds. Anybody
+			// may connect, because joining is for those without a certificate.
+			MaxConnectionIdle: 15 * time.Second,
 			MaxConnectionAge:  30 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second,
 		}),
 		grpc.MaxConcurrentStreams(streamsOnConn),

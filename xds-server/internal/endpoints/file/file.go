@@ -36,7 +36,7 @@ const settling = 2 * time.Second
 var nameForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
 // folder stands for the folder itself where it cannot be read.
-var folder = endpoints.Key{File: "*"}
+const folder = "*"
 
 // stamp tells whether a file has changed.
 type stamp struct {
@@ -76,8 +76,9 @@ func (w *watcher) look() (changes []endpoints.Change, problems []endpoints.Probl
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}
-		w.bad[folder] = true
-		return nil, []endpoints.Problem{{Key: folder, Path: w.dir, Err: err}}
+		whole := endpoints.Key{File: folder}
+		w.bad[whole] = true
+		return nil, []endpoints.Problem{{Key: whole, Path: w.dir, Err: err}}
 	}
 	present := map[endpoints.Key]bool{}
 	for _, e := range entries {
