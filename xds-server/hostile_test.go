@@ -284,3 +284,41 @@ func TestManyConnectionsLeaveNothing(t *testing.T) {
 		t.Errorf("%d proxies remembered", n)
 	}
 }
+
+// TestEndWhileSending: the server ends within its grace although a client does not
+// read and others are being sent to.
+func TestEndWhileSending(t *testing.T) {
+	w := run(t)
+	w.approve(t, "commit-0", time.Second)
+	for range 20 {
+		w.proxy(t)
+	}
+	a := w.attack(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	_ = a.open(1, true)
+	ask := append([]byte{0, 0, 0, 0, 0, 0x22, byte(len(release.ClusterType))}, release.ClusterType...)
+	ask[4] = byte(len(ask) - 5)
+	_ = a.WriteData(1, false, ask)
+	soon(t, func() string {
+		if n := len(w.Status().Proxies); n < 21 {
+			return fmt.Sprintf("%d proxies", n)
+		}
+		return ""
+	})
+	stopped := make(chan error, 1)
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		stopped <- w.stop()
+	}()
+	started := time.Now()
+	for i := 0; ; i++ {
+		select {
+		case err := <-stopped:
+			if d := time.Since(started); err != nil || d > 10*time.Second { // the grace is three seconds
+				t.Errorf("%v after %s", err, d)
+			}
+			return
+		case <-time.After(10 * time.Millisecond):
+			w.approve(t, fmt.Sprint("commit-", i), time.Duration(2+i%2)*time.Second)
+		}
+	}
+}

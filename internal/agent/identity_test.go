@@ -254,3 +254,24 @@ func TestFlagsAreCheckedTogether(t *testing.T) {
 		t.Errorf("%v", l)
 	}
 }
+
+// TestWrongClock: a machine whose clock is wrong is told so, and keeps its token.
+func TestWrongClock(t *testing.T) {
+	p := newPlane(t, time.Hour)
+	for name, by := range map[string]time.Duration{"behind": -30 * time.Minute, "ahead": 2 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			cfg := p.config(t, "shop/web")
+			good := cfg.JoinToken
+			cfg.Clock = func() time.Time { return time.Now().Add(by) }
+			r := start(t, cfg)
+			r.wait(t)
+			wantCode(t, r.err, diag.CodeServerUnknown)
+			if l := problemsOf(r.err); !strings.Contains(l[0].Fix, "clock") {
+				t.Errorf("the way out is %q", l[0].Fix)
+			}
+			cfg = p.config(t, "shop/web")
+			cfg.JoinToken = good
+			start(t, cfg).joined(t)
+		})
+	}
+}

@@ -87,7 +87,12 @@ func (t Trust) verifyServer(shown []*x509.Certificate) (diag.Diagnostic, bool) {
 	}
 	bundle := x509bundle.FromX509Authorities(t.TrustDomain, roots)
 	id, _, err := x509svid.Verify(shown, bundle, x509svid.WithTime(t.Clock()))
-	if err != nil {
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired: // or not yet begun
+		return diag.New(diag.CodeServerUnknown, diag.Pos{}, "the server's certificate is not trusted: %v", err).
+			WithFix("compare the clocks of this machine and of the server's"), false
+	case err != nil:
 		return diag.New(diag.CodeServerUnknown, diag.Pos{}, "the server's certificate is not trusted: %v", err).
 			WithFix("check --server and the trust domain; if the server's state was made anew, empty the agent's --state-dir and join with a new token"), false
 	}

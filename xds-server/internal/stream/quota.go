@@ -74,6 +74,9 @@ func (q *quota) charge(tokens float64, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.arrivals.take(tokens, now)
+	// Many streams may be let in at once: what they cost together keeps others of
+	// the identity waiting only so long.
+	q.arrivals.tokens = max(q.arrivals.tokens, -q.arrivals.burst)
 }
 
 // admit waits until a stream may open.

@@ -220,6 +220,9 @@ func (s *session) openWorld(t view.Type, r *discoveryv3.DiscoveryRequest) error 
 		return nil
 	}
 	for _, lists := range s.class.known() {
+		for _, l := range lists {
+			s.work += l.Len() // each was put together anew
+		}
 		if l := s.hub.store.Restrict(lists[t], c.names); l.Version() == r.GetVersionInfo() {
 			c.held = l
 			return nil

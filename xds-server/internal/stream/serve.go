@@ -77,10 +77,12 @@ func run[R request](h *Hub, g grpc.ServerStream, p store.Protocol, recv func() (
 		h.cfg.Meter.Refused("limits")
 		return err
 	}
+	opening := s.effort()
+	c.class.quota.charge(opening, h.cfg.Now())
 	done := make(chan error, 1)
 	go func() {
 		pace := newPacer(h.cfg.Limits.RequestsPerSecond, requestBurst, h.cfg.Now())
-		pace.take(s.effort(), h.cfg.Now())
+		pace.take(opening, h.cfg.Now())
 		for {
 			r, err := recv()
 			if err == nil {
