@@ -56,6 +56,9 @@ func TestAttack04Rewind(t *testing.T) {
 	w.repo.Git("update-ref", "refs/heads/main", commits[0])
 	_, err := w.verify(commits[0], s)
 	w.refused(err, LinkDescent, diag.CodeNotDescended, "rewritten")
+	if r := (*Refusal)(nil); errors.As(err, &r) && !strings.Contains(r.Fix, "meshc rollback COMMIT --env prod --reason TEXT --key FILE") {
+		t.Errorf("way out: %s", r.Fix)
+	}
 	// A new commit on the old one is refused as well.
 	w.repo.Git("reset", "-q", "--hard", commits[0])
 	side := w.commit(&w.alice, "bookinfo/a.cue", "side")

@@ -173,7 +173,7 @@ func (a Author) RollBack(snap *gitrepo.Snapshot, t Trust, m RollbackMessage) (gi
 	}
 	if problem != "" {
 		d := diag.New(diag.CodeRollback, diag.Pos{}, "%s", problem)
-		return gitrepo.Tag{}, &ProblemError{d.WithFix("give --to with an approved commit before the one that is served, and --reason")}
+		return gitrepo.Tag{}, &ProblemError{d.WithFix("name an approved commit before the one that is served, and give --reason")}
 	}
 	v := &verifier{c: Candidate{Snapshot: snap, Environment: m.Environment}, t: t, env: t.Environments[m.Environment], now: a.Ident.When}
 	if err := v.mayRollBack(m, Vouch{Signer: who, Key: a.Key.Fingerprint}); err != nil {

@@ -133,7 +133,7 @@ func (v *verifier) reproduced() error {
 	}
 	if d != "" {
 		return refuse(LinkReproduce, diag.CodeNotReproduced, v.c.Commit, "compiling does not give what statement %s says: %s", v.record.Statement.Tag, d).
-			fix("compile the commit from a clean checkout (meshc compile --commit %s) and compare; then sign a new statement", short(v.c.Commit))
+			fix("compile the commit from a clean checkout (meshc compile --rev %s --env %s) and compare; then sign a new statement", short(v.c.Commit), v.c.Environment)
 	}
 	return nil
 }

@@ -196,7 +196,7 @@ func (v *verifier) bounds() (start, end int, err error) {
 	}
 	if start > end {
 		return 0, 0, refuse(LinkDescent, diag.CodeNotDescended, v.c.Commit, "%s was approved after it", short(from)).
-			fix("to go back, sign a rollback record: meshc rollback --env %s --to %s --reason …", v.c.Environment, short(v.c.Commit))
+			fix("to go back, sign a rollback record: meshc rollback %s --env %s --reason TEXT --key FILE", short(v.c.Commit), v.c.Environment)
 	}
 	return start, end, nil
 }
@@ -207,7 +207,7 @@ func (v *verifier) rewound(from string) error {
 		what = "the trust policy's anchor"
 	}
 	return refuse(LinkDescent, diag.CodeNotDescended, v.c.Commit, "%s, %s, is no longer on %s: the ref was rewritten", what, short(from), v.t.Ref).
-		fix("bring the ref back to a descendant of %s; to go back, sign a rollback record: meshc rollback --env %s --to <commit> --reason …",
+		fix("bring the ref back to a descendant of %s; to go back, sign a rollback record: meshc rollback COMMIT --env %s --reason TEXT --key FILE",
 			short(from), v.c.Environment)
 }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -187,6 +188,9 @@ Push the tag that is printed. Servers serve TO until a commit follows that repai
 				return err
 			}
 			by := approval.Author{Dir: f.repo, Key: k, Ident: gitrepo.Ident{Name: name, Email: email, When: a.now()}}
+			if err := a.warnUnapproved(approval.Candidate{Snapshot: snap, Environment: f.env, Commit: leave, Compiler: compiler.Version}, t); err != nil {
+				return err
+			}
 			tag, err := by.RollBack(snap, t, approval.RollbackMessage{Repository: t.Repository, Environment: f.env, From: leave, To: to, Reason: reason})
 			if err != nil {
 				return err
@@ -205,6 +209,22 @@ Push the tag that is printed. Servers serve TO until a commit follows that repai
 	_ = cmd.MarkFlagRequired("key")
 	_ = cmd.MarkFlagRequired("reason")
 	return cmd
+}
+
+// warnUnapproved tells that a rollback from there would be held up: servers verify
+// everything up to its start first.
+func (a *app) warnUnapproved(from approval.Candidate, t approval.Trust) error {
+	var r *approval.Refusal
+	if !errors.As(approval.CheckHistory(from, approval.State{}, t, a.now()), &r) {
+		return nil
+	}
+	switch r.Link {
+	case approval.LinkSignature, approval.LinkSigner, approval.LinkThreshold, approval.LinkDate:
+	default:
+		return nil
+	}
+	d := diag.Warn(diag.CodeRollback, diag.Pos{}, "servers go back from %.12s only after they have verified everything up to it, and %v", from.Commit, r)
+	return a.problems("", diag.List{d.WithFix("name the last approved commit with --from")})
 }
 
 func (a *app) trustCmd() *cobra.Command {
