@@ -70,6 +70,9 @@ func (t Trust) vouchSSH(sig gitrepo.Signature, now time.Time) (Vouch, *notVouche
 	if parsed.Signature.Format == ssh.KeyAlgoRSA {
 		return Vouch{}, noVouch(diag.CodeUnsigned, "its RSA signature by %q uses SHA-1", name)
 	}
+	if len(parsed.Signature.Rest) > 0 {
+		return Vouch{}, noVouch(diag.CodeUnsigned, "its signature by %q has bytes behind it", name)
+	}
 	if _, err := signature.VerifySSHSignature(sig.Armor, sig.Payload, k.Text); err != nil {
 		if errors.Is(err, sshsig.ErrNamespaceMismatch) {
 			return Vouch{}, noVouch(diag.CodeUnsigned, "its signature by %q was made for something other than git", name)
