@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/transport"
 	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
 	gitssh "github.com/go-git/go-git/v5/plumbing/transport/ssh"
@@ -34,7 +35,7 @@ func newRemote(src Source, o Options) (*remote, error) {
 	if err != nil || ep.Protocol != string(src.Kind) {
 		return nil, refuse(diag.CodeGitSource, "repository "+quote(src.Address), "it is not a URL").fix(sourceFix)
 	}
-	r := &remote{endpoint: ep, opts: o, objects: memory.NewStorage()}
+	r := &remote{endpoint: ep, opts: o, objects: memory.NewStorage(), dropped: map[plumbing.Hash]bool{}}
 	if src.Kind == HTTPS {
 		return r, r.useHTTPS(o)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -30,6 +31,7 @@ type remote struct {
 	inflated int64
 	// What a server left out is asked for again, ever more rarely: some of it never comes.
 	patience, waited int
+	dropped          map[plumbing.Hash]bool // tags that are too much to fetch
 }
 
 // TransportError is a server that could not be reached or did not speak Git;
@@ -123,7 +125,7 @@ func (r *remote) session(ctx context.Context, sess transport.UploadPackSession, 
 	if err := r.complete(ctx, sess, adv.Capabilities, s, last); err != nil {
 		return nil, err
 	}
-	s.store = &store{objects: r.objects, limits: r.opts.Limits}
+	s.store, s.dropped = &store{objects: r.objects, limits: r.opts.Limits}, maps.Clone(r.dropped)
 	return s, s.checkHead()
 }
 
@@ -156,7 +158,9 @@ func (r *remote) complete(ctx context.Context, sess transport.UploadPackSession,
 	}
 	missing := map[plumbing.Hash]bool{plumbing.NewHash(s.head): true}
 	for _, h := range s.tags {
-		missing[plumbing.NewHash(h)] = true
+		if !r.dropped[plumbing.NewHash(h)] {
+			missing[plumbing.NewHash(h)] = true
+		}
 	}
 	var wants []plumbing.Hash
 	for h := range missing {
@@ -167,7 +171,10 @@ func (r *remote) complete(ctx context.Context, sess transport.UploadPackSession,
 	if !anew && !slices.ContainsFunc(wants, func(h plumbing.Hash) bool { return !r.holds(h) }) {
 		return nil
 	}
-	n, err := r.pack(ctx, sess, caps, objects, wants, haves)
+	n, err := r.pack(ctx, sess, r.opts.Limits, caps, objects, wants, haves)
+	if tooMuch(err) && len(s.tags) > 0 {
+		n, err = r.apart(ctx, objects, s, haves)
+	}
 	if err != nil {
 		return err
 	}
@@ -194,7 +201,7 @@ func (r *remote) holds(h plumbing.Hash) bool {
 	return err == nil
 }
 
-func (r *remote) pack(ctx context.Context, sess transport.UploadPackSession, caps *capability.List, into *memory.Storage, wants, haves []plumbing.Hash) (int64, error) {
+func (r *remote) pack(ctx context.Context, sess transport.UploadPackSession, limits Limits, caps *capability.List, into *memory.Storage, wants, haves []plumbing.Hash) (int64, error) {
 	req := packp.NewUploadPackRequestFromCapabilities(caps)
 	req.Wants, req.Haves = wants, haves
 	if caps.Supports(capability.NoProgress) {
@@ -208,11 +215,11 @@ func (r *remote) pack(ctx context.Context, sess transport.UploadPackSession, cap
 		return 0, &TransportError{step, err}
 	}
 	defer answer.Close()
-	pack, err := readPack(demux(req.Capabilities, answer), r.opts.Limits.PackBytes)
+	pack, err := readPack(demux(req.Capabilities, answer), limits.PackBytes)
 	if err != nil {
 		return 0, wrapTransport(step, err)
 	}
-	n, err := checkPack(pack, r.opts.Limits)
+	n, err := checkPack(pack, limits)
 	if err != nil {
 		return 0, wrapTransport(step, err)
 	}

@@ -90,7 +90,7 @@ func TestFetchOverHTTPS(t *testing.T) {
 	if back, err := repo.Fetch(context.Background()); err != nil || back.Head() != first.Head() {
 		t.Errorf("after a rewind: %v", err)
 	}
-	small := openRemote(t, s, r, gitrepo.Options{Auth: o.Auth, Limits: gitrepo.Limits{Inflated: 6000}})
+	small := openRemote(t, s, r, gitrepo.Options{Auth: o.Auth, Limits: gitrepo.Limits{Inflated: 3000}})
 	_, err = small.Fetch(context.Background())
 	wantCode(t, err, diag.CodeGitLimit, "unpacks")
 }
@@ -324,6 +324,51 @@ func TestAnIncompletePackIsNotRemembered(t *testing.T) {
 		t.Logf("look %d: %v", look, err)
 	}
 	t.Error("what the server sends now is not asked for")
+}
+
+// Tags that point to more than a fetch may bring do not stop the branch, nor the
+// other tags; they are not asked for again.
+func TestATagThatIsTooMuchStopsNothing(t *testing.T) {
+	k := gittest.NewKey(t)
+	r := gittest.New(t)
+	h := r.Commit(gittest.Commit{Files: map[string]string{"a": "1"}, Key: &k})
+	for i := range 5 {
+		tag := gitrepo.NewTag{Name: fmt.Sprintf("meshc/prod/%d", i+1), Commit: h, Message: "m", Tagger: gitrepo.Ident{Name: "A", Email: "a@b", When: gittest.Start()}}
+		if _, err := gitrepo.WriteTag(r.Dir, tag, k.Signer()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.Point("refs/tags/meshc/prod/8", r.Object("blob", make([]byte, 9<<20)))
+	r.Point("refs/tags/meshc/prod/9", r.Object("blob", bytes.Repeat([]byte("x"), 10<<20)))
+	var packs atomic.Int32
+	s, o := gitServer(t, filepath.Dir(r.Dir), func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			if strings.HasSuffix(q.URL.Path, "/git-upload-pack") {
+				packs.Add(1)
+			}
+			next.ServeHTTP(w, q)
+		})
+	})
+	repo := openRemote(t, s, r, o)
+	snap, err := repo.Fetch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tags, bad := snap.Tags("meshc/"); len(tags) != 5 || len(bad) != 2 || !strings.Contains(bad[0].Error(), "more than a fetch may bring") {
+		t.Errorf("%d tags, refused %v", len(tags), bad)
+	}
+	if err := readAll(snap); err != nil {
+		t.Error(err)
+	}
+	first := packs.Load()
+	again, err := repo.Fetch(t.Context())
+	if err != nil || again != snap || packs.Load() != first {
+		t.Errorf("looked again: %v, the same %v, %d requests after %d", err, again == snap, packs.Load(), first)
+	}
+	next := r.Commit(gittest.Commit{Files: map[string]string{"a": "2"}, Key: &k})
+	if snap, err = repo.Fetch(t.Context()); err != nil || snap.Head() != next || packs.Load() != first+1 {
+		t.Errorf("after a new commit: %v, %d requests after %d", err, packs.Load(), first)
+	}
 }
 
 type packed struct {

@@ -314,6 +314,9 @@ func (s *Snapshot) Tag(name string) (Tag, error) {
 	if !ok {
 		return Tag{}, refuse(diag.CodeGitMissing, "tag "+quote(name), "the repository does not have it").fix("push it")
 	}
+	if s.dropped[plumbing.NewHash(h)] {
+		return Tag{}, refuse(diag.CodeGitLimit, "tag "+quote(name), "it points to more than a fetch may bring").fix("delete the tag")
+	}
 	raw, err := s.store.read(plumbing.TagObject, h)
 	if err != nil {
 		return Tag{}, err

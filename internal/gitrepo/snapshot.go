@@ -16,6 +16,7 @@ type Snapshot struct {
 	ref, head string
 	tags      map[string]string // name without refs/tags/ → hash of the tag object
 	store     *store
+	dropped   map[plumbing.Hash]bool // tag objects that are too much to fetch
 }
 
 // Ref is the ref that was followed, Head the commit that it stood at.
