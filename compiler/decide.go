@@ -91,7 +91,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	r.Host = joinHosts(r)
 	q := space.Request{From: from, Host: eval.CleanHost(r.Host), Method: orElse(r.Method, "GET"), Path: orElse(r.Path, "/"), Headers: eval.CleanHeaders(r.Headers)}
 	clean, ok := eval.Normalise(q.Path)
-	if !ok || !eval.GoodHost(r.Host) || (strings.HasPrefix(r.To, gatewayPrefix) && hasUnderscore(r.Headers)) {
+	if !ok || q.Method == "CONNECT" || !eval.GoodHost(r.Host) || (strings.HasPrefix(r.To, gatewayPrefix) && hasUnderscore(r.Headers)) {
 		return badRequest(q, space.Scope{}), nil
 	}
 	q.Path = clean

@@ -22,7 +22,7 @@ type draft struct {
 
 type service struct {
 	id, namespace, name string
-	ports               []string // "http", "raw"
+	ports               []string // "http" and perhaps "alt", "raw"
 	versions            []string
 	plain               bool // one route without conditions, so that gateways may split to it
 }
@@ -87,6 +87,10 @@ func (d *draft) service(ns, name string, plain bool) {
 	s := &service{id: ns + "/" + name, namespace: ns, name: name, ports: []string{"http"}, plain: plain}
 	at := "mesh: service: " + name + ": "
 	d.put(file(ns), `%sport: http: {number: 8080, protocol: %q}`, at, pick(d, "http", "http", "http", "http2", "grpc"))
+	if d.chance(30) {
+		s.ports = append(s.ports, "alt")
+		d.put(file(ns), `%sport: alt: {number: 8081, protocol: %q}`, at, pick(d, "http", "http2"))
+	}
 	if plain || d.chance(40) {
 		s.ports = append(s.ports, "raw")
 		d.put(file(ns), `%sport: raw: {number: 9000, protocol: "tcp"}`, at)
@@ -102,6 +106,9 @@ func (d *draft) service(ns, name string, plain bool) {
 	}
 	if d.chance(60) {
 		d.put(file(ns), "%smtls: %s", at, d.mtls())
+	}
+	if slices.Contains(s.ports, "alt") && d.chance(50) {
+		d.put(file(ns), "%sport: alt: mtls: %s", at, d.mtls())
 	}
 	if d.chance(20) {
 		d.put(file(ns), "%sport: http: mtls: %s", at, d.mtls())
@@ -281,7 +288,9 @@ func (d *draft) match() string {
 	return "{" + strings.Join(out, ", ") + "}"
 }
 
-func methods() []string { return []string{"GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"} }
+func methods() []string {
+	return []string{"GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "PURGE", "X-OWN"}
+}
 
 func headerNames() []string {
 	return []string{"x-a", "X-B", "end-user", "cookie", "accept", "host", "x-forwarded-for", "x-forwarded-proto", "x-envoy-foo", "x-envoy-retry-on", "x-request-id", "x-forwarded-client-cert", "via", "content-type", "user-agent", "x_under", "forwarded", "origin", "authorization", "x-forwarded-host", "server", "date"}
@@ -312,12 +321,12 @@ func (d *draft) grant(s *service) string {
 		out = append(out, "anyone: true")
 	}
 	out[0] = strings.ReplaceAll(out[0], "gateway/edge/gw", "gateway/gw")
-	if len(s.ports) > 1 && d.chance(50) {
+	if slices.Contains(s.ports, "raw") && d.chance(50) {
 		out = append(out, `ports: ["raw"]`)
 		return strings.Join(out, ", ")
 	}
 	if len(s.ports) > 1 {
-		out = append(out, `ports: ["http"]`)
+		out = append(out, "ports: "+pick(d, `["http"]`, `["http"]`, quoted(slices.DeleteFunc(slices.Clone(s.ports), func(p string) bool { return p == "raw" }))))
 	}
 	if d.chance(35) {
 		out = append(out, "methods: "+quoted(some(d, methods())))

@@ -20,11 +20,11 @@ func (d *draft) request() compiler.Request {
 			}
 		}
 	}
-	if d.chance(90) { // a second Host, or an empty scheme, hides everything else
-		r.Headers = slices.DeleteFunc(r.Headers, func(h compiler.Header) bool {
-			return h.Name == "host" || h.Name == "x-forwarded-proto" && h.Value == ""
-		})
-	}
+	hosts := d.chance(10) // a second Host hides everything else
+	r.Headers = slices.DeleteFunc(r.Headers, func(h compiler.Header) bool {
+		// For a request that is from no scheme Envoy finds no route at all.
+		return h.Name == "host" && !hosts || h.Name == "x-forwarded-proto" && h.Value == ""
+	})
 	if d.chance(35) {
 		r.To = "gateway/edge/" + pick(d, d.gateways...)
 		return r

@@ -38,7 +38,8 @@ func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 		}
 	}
 	g.Namespaces = names(spaces)
-	g.Methods = l.nonEmpty(n.Field("methods"), "methods")
+	l.nonEmpty(n.Field("methods"), "methods")
+	g.Methods = l.methods(n.Field("methods"))
 	for _, pn := range n.Field("paths").List() {
 		if path, ok := l.grantPath(pn); ok {
 			g.Paths = append(g.Paths, path)

@@ -55,11 +55,7 @@ func (l *linker) route(e intent.Entry, x *Place, path string) model.Route {
 
 func (l *linker) match(n intent.Node) model.Match {
 	m := model.Match{Path: l.path(n.Field("path"))}
-	for _, v := range n.Field("methods").List() {
-		m.Methods = append(m.Methods, v.Str())
-	}
-	slices.Sort(m.Methods)
-	m.Methods = slices.Compact(m.Methods)
+	m.Methods = l.methods(n.Field("methods"))
 	if ms := n.Field("methods"); ms.Exists() && len(m.Methods) == 0 {
 		l.add(diag.New(diag.CodeNever, ms.Pos(), "an empty list of methods takes no request").WithFix("leave `methods` out to take all methods"))
 	}
@@ -79,6 +75,16 @@ func (l *linker) match(n intent.Node) model.Match {
 	}
 	slices.SortFunc(m.Headers, func(a, b model.HeaderMatch) int { return strings.Compare(a.Name, b.Name) })
 	return m
+}
+
+// methods reads a list of methods, sorted, each once.
+func (l *linker) methods(n intent.Node) []string {
+	for _, v := range n.List() {
+		if v.Str() == "CONNECT" {
+			l.add(diag.New(diag.CodeNever, v.Pos(), "CONNECT asks for a tunnel, not for a path: proxies refuse it before any route").WithFix("delete it; a port with protocol \"tcp\" takes any connection"))
+		}
+	}
+	return names(n)
 }
 
 // headerValue refuses headers that are not the caller's, and values that no header has: HTTP drops the blanks around them.

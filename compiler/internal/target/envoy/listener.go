@@ -75,6 +75,8 @@ func httpManager(at place, routes string) *listenerv3.Filter {
 		StripPortMode:                &hcmv3.HttpConnectionManager_StripAnyHostPort{StripAnyHostPort: true},
 		StripTrailingHostDot:         true,
 		ServerHeaderTransformation:   hcmv3.HttpConnectionManager_PASS_THROUGH,
+		// Routes and grants may name any method, as they may over HTTP/2.
+		HttpProtocolOptions: &corev3.Http1ProtocolOptions{AllowCustomMethods: true},
 		// Nobody is internal. Envoy then removes x-envoy-retry-on, x-envoy-upstream-rq-timeout-ms
 		// and their kin from every request, so that a client cannot change retries or timeouts.
 		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{
