@@ -168,10 +168,14 @@ func (d *draft) route(file, at, name string, s *service, to func() string) {
 		parts = append(parts, d.effects(s)...)
 	}
 	if d.chance(15) {
-		parts = append(parts, fmt.Sprintf(`fault: {abort: {status: %s, percent: %d}, owner: "ops", reason: "test", until: "2030-01-01T00:00:00Z"}`,
-			pick(d, "418", "503", "404", "403", "200"), pick(d, 100, 100, 100, 50, 0)))
+		parts = append(parts, "fault: "+d.fault())
 	}
 	d.put(file, "%sroute: %s: {%s}", at, name, strings.Join(parts, ", "))
+}
+
+func (d *draft) fault() string {
+	return fmt.Sprintf(`{abort: {status: %s, percent: %d}, owner: "ops", reason: "test", until: "2030-01-01T00:00:00Z"}`,
+		pick(d, "418", "503", "404", "403", "200"), pick(d, 100, 100, 100, 50, 0))
 }
 
 // effects are features of a route that forwards.
@@ -347,6 +351,7 @@ func (d *draft) gateway(ns, name string) {
 	d.put(file(ns), "mesh: gateway: %s: port: 8443", name)
 	d.gateways = append(d.gateways, name)
 	d.put(file(ns), `mesh: gateway: %s: host: "front.test": route: all: to: "beta/s3": 100`, name)
+	d.put(file(ns), `mesh: gateway: %s: host: "front.test": route: broken: {match: methods: ["GET"], to: "beta/s3": 100, fault: %s}`, name, d.fault())
 	for _, h := range some(d, []string{"shop.test", "a.shop.test", "*.shop.test", "*.a.shop.test", "*", "b.a.shop.test"}) {
 		d.hosts = append(d.hosts, h)
 		at := fmt.Sprintf("mesh: gateway: %s: host: %q: ", name, h)

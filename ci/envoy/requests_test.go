@@ -126,7 +126,7 @@ func (d *draft) odd(p string) string {
 }
 
 func (d *draft) host() string {
-	h := pick(d, "shop.test", "a.shop.test", "b.a.shop.test", "c.shop.test", "x.y.a.shop.test", "shop.tes", "other.test", "xshop.test", "localhost")
+	h := pick(d, "shop.test", "a.shop.test", "b.a.shop.test", "c.shop.test", "x.y.a.shop.test", "shop.tes", "other.test", "xshop.test", "localhost", "front.test", "front.test")
 	switch d.IntN(10) {
 	case 0:
 		return strings.ToUpper(h)
