@@ -60,6 +60,9 @@ func exponent(at map[int]time.Duration, a, b int) float64 {
 	return math.Log(float64(at[b])/float64(at[a])) / math.Log(float64(b)/float64(a))
 }
 
+// ms writes milliseconds as the report does.
+func ms(d time.Duration) string { return report.Number(measure.MS(d)) }
+
 func (b *bench) compileSize(s report.Section, n int) (time.Duration, error) {
 	mesh := sample.New(n)
 	rounds := 5
@@ -95,13 +98,13 @@ func (b *bench) compileSize(s report.Section, n int) (time.Duration, error) {
 		s.Wrong("%d services: after edits the release is %.12s, from nothing %.12s, %v", n, digest, full, err)
 	}
 	coldText, warmText := fmt.Sprintf("%d services, cold", n), fmt.Sprintf("%d services, after one edit", n)
-	note := "best of %d, median %.3g ms"
+	note := "best of %d, median %s ms"
 	if n == 1000 {
-		s.AtMost(2000, coldText, measure.MS(cold.Best()), "ms", note+", %.0f ms of CPU", len(cold), measure.MS(cold.Median()), measure.MS(cpu.Best()))
-		s.AtMost(50, warmText, measure.MS(warm.Best()), "ms", note, len(warm), measure.MS(warm.Median()))
+		s.AtMost(2000, coldText, measure.MS(cold.Best()), "ms", note+", %.0f ms of CPU", len(cold), ms(cold.Median()), measure.MS(cpu.Best()))
+		s.AtMost(50, warmText, measure.MS(warm.Best()), "ms", note, len(warm), ms(warm.Median()))
 	} else {
-		s.Add(coldText, measure.MS(cold.Best()), "ms", note+", %.0f ms of CPU", len(cold), measure.MS(cold.Median()), measure.MS(cpu.Best()))
-		s.Add(warmText, measure.MS(warm.Best()), "ms", note, len(warm), measure.MS(warm.Median()))
+		s.Add(coldText, measure.MS(cold.Best()), "ms", note+", %.0f ms of CPU", len(cold), ms(cold.Median()), measure.MS(cpu.Best()))
+		s.Add(warmText, measure.MS(warm.Best()), "ms", note, len(warm), ms(warm.Median()))
 	}
 	return cold.Best(), nil
 }

@@ -59,7 +59,7 @@ func (b *bench) plan(s report.Section) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
-		s.AtMost(1000, c.name+": comparing", measure.MS(got.Best), "ms", "best of %d, median %.3g ms; %d lines", planRounds, measure.MS(got.Median), got.Lines)
+		s.AtMost(1000, c.name+": comparing", measure.MS(got.Best), "ms", "best of %d, median %s ms; %d lines", planRounds, ms(got.Median), got.Lines)
 		s.AtMost(256, c.name+": peak memory", measure.MiB(got.Peak), "MiB", "while comparing, with both meshes (%.0f MiB)", measure.MiB(got.Before))
 		if got.Lines == 0 || got.NotCompared {
 			s.Wrong("%s: %d lines, not compared: %v", c.name, got.Lines, got.NotCompared)

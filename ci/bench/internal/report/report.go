@@ -97,7 +97,7 @@ func (r *Report) Text(w io.Writer) error {
 			section = f.Section
 			fmt.Fprintf(t, "\n%s\n", section)
 		}
-		fmt.Fprintf(t, "  %s\t%s %s\t%s\t%s\n", f.Name, number(f.Value), f.Unit, f.verdict(), f.Note)
+		fmt.Fprintf(t, "  %s\t%s %s\t%s\t%s\n", f.Name, Number(f.Value), f.Unit, f.verdict(), f.Note)
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("writing the report: %w", err)
@@ -116,11 +116,11 @@ func (f Figure) verdict() string {
 	if !*f.Met {
 		word = "NOT met"
 	}
-	return fmt.Sprintf("target %s %s: %s", f.Target.Op, number(f.Target.Value), word)
+	return fmt.Sprintf("target %s %s: %s", f.Target.Op, Number(f.Target.Value), word)
 }
 
-// number has three significant digits, or all of a whole number.
-func number(v float64) string {
+// Number has three significant digits, or all of a whole number.
+func Number(v float64) string {
 	digits := 0
 	if a := math.Abs(v); a > 0 && a < 100 && v != math.Trunc(v) {
 		digits = max(0, 2-int(math.Floor(math.Log10(a))))
