@@ -31,6 +31,7 @@ func words() map[string]func(*testscript.TestScript, bool, []string) {
 		"flip":    flip,
 		"until":   until,
 		"occupy":  occupy,
+		"port":    port,
 	}
 }
 
@@ -168,6 +169,18 @@ func occupy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Defer(func() { _ = l.Close() })
 	ts.Setenv(args[0], l.Addr().String())
+}
+
+// port NAME: keep the address of a port that is free now in a variable, for a
+// program that others have to find.
+func port(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: port NAME")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], l.Addr().String())
+	ts.Check(l.Close())
 }
 
 // writeKey writes the private key of somebody, always the same, and returns the
