@@ -41,6 +41,9 @@ type Options struct {
 	// Cache may be nil. Workers bounds the packages evaluated at once; 0 means one per core.
 	Cache   Cache
 	Workers int
+	// Progress, if set, is told when the evaluation of a package begins and ends;
+	// it is called from several goroutines.
+	Progress func(dir string, begin bool)
 	// Memo makes the next compile of nearly the same files fast; may be nil.
 	Memo *Memo
 	// Policy is the digest of the policies that will judge the result, for the manifest.
@@ -64,7 +67,7 @@ func Load(fsys fs.FS, o Options) (*Program, diag.List) {
 	if ds.HasErrors() {
 		return nil, ds.Sorted()
 	}
-	in, more := intent.Load(tree, intent.Options{Environment: o.Environment, Cache: o.Cache, Workers: o.Workers})
+	in, more := intent.Load(tree, intent.Options{Environment: o.Environment, Cache: o.Cache, Workers: o.Workers, Progress: o.Progress})
 	ds = append(ds, more...)
 	if in == nil || more.HasErrors() {
 		return nil, ds.Sorted()

@@ -44,7 +44,7 @@ With --prove nothing is written that a real Envoy refuses.`,
 			if err != nil {
 				return err
 			}
-			p, r, ds, err := compilePassed(cmd.Context(), fsys, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
+			p, r, ds, err := compilePassed(cmd.Context(), fsys, f.env, at, a.compile)
 			if err != nil {
 				return err
 			}
@@ -95,7 +95,7 @@ func (a *app) explainCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "explain [DIR] --to SERVICE [--from SERVICE] [--path /p]", Short: "Say what becomes of one request, and which lines decide it", Args: cobra.MaximumNArgs(1),
 		Example: "  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage",
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, h := range headers {
 				name, value, ok := strings.Cut(h, "=")
 				if !ok {
@@ -103,7 +103,7 @@ func (a *app) explainCmd() *cobra.Command {
 				}
 				r.Headers = append(r.Headers, compiler.Header{Name: strings.ToLower(name), Value: value})
 			}
-			p, err := f.load(a, dirArg(args))
+			p, err := f.load(cmd.Context(), a, dirArg(args))
 			if err != nil {
 				return err
 			}
@@ -156,12 +156,12 @@ func (a *app) showCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "show [DIR] CLASS", Short: "Print a proxy's exact configuration", Args: cobra.RangeArgs(1, 2),
 		Example: "  meshc show sidecar/bookinfo/bookinfo-reviews\n  meshc show --rev v1.2 . gateway/edge/edge",
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, name := ".", args[len(args)-1]
 			if len(args) == 2 {
 				dir = args[0]
 			}
-			p, err := f.load(a, dir)
+			p, err := f.load(cmd.Context(), a, dir)
 			if err != nil {
 				return err
 			}
@@ -204,8 +204,8 @@ func (a *app) graphCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "graph [DIR]", Short: "Draw who calls whom, and which calls are refused", Args: cobra.MaximumNArgs(1),
 		Example: "  meshc graph -o mermaid\n  meshc graph -o svg > mesh.svg",
-		RunE: func(_ *cobra.Command, args []string) error {
-			p, err := f.load(a, dirArg(args))
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := f.load(cmd.Context(), a, dirArg(args))
 			if err != nil {
 				return err
 			}

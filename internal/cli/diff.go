@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -28,7 +29,7 @@ func (a *app) diffCmd() *cobra.Command {
 proxy classes that get it. A and B are release folders or commits of the repository in
 --dir, which are compiled for one date. For the meaning of a change: meshc plan.`,
 		Example: "  meshc diff HEAD~1 HEAD\n  meshc diff --stat release/old release/new",
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			at := a.now().UTC().Truncate(time.Second)
 			if f.at == "" {
 				f.at = at.Format(time.RFC3339)
@@ -36,7 +37,7 @@ proxy classes that get it. A and B are release folders or commits of the reposit
 			var sides [2]release.Release
 			for i, name := range args {
 				var err error
-				if sides[i], err = a.side(f, dir, name); err != nil {
+				if sides[i], err = a.side(cmd.Context(), f, dir, name); err != nil {
 					return err
 				}
 			}
@@ -66,7 +67,7 @@ proxy classes that get it. A and B are release folders or commits of the reposit
 }
 
 // side is a release in a folder, or the release of a commit.
-func (a *app) side(f intentFlags, dir, name string) (release.Release, error) {
+func (a *app) side(ctx context.Context, f intentFlags, dir, name string) (release.Release, error) {
 	if st, err := os.Stat(name); err == nil && st.IsDir() {
 		return readRelease(name)
 	}
@@ -74,7 +75,7 @@ func (a *app) side(f intentFlags, dir, name string) (release.Release, error) {
 		return release.Release{}, fail(diag.ExitFailure, "%q is neither a release folder nor a commit: %v", name, err)
 	}
 	f.rev = name
-	p, err := f.load(a, dir)
+	p, err := f.load(ctx, a, dir)
 	if err != nil {
 		return release.Release{}, err
 	}

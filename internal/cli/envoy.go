@@ -57,9 +57,17 @@ func (a *app) prove(ctx context.Context, f *envoyFlags, r release.Release) (proo
 
 // userCache is the folder of that name in the user's cache, nil if there is no such place.
 func userCache(name string) compiler.Cache {
+	if dir := userFolder(name); dir != "" {
+		return compiler.DirCache(dir)
+	}
+	return nil
+}
+
+// userFolder is the path of that folder, "" if there is no such place.
+func userFolder(name string) string {
 	dir, err := os.UserCacheDir()
 	if err != nil {
-		return nil
+		return ""
 	}
-	return compiler.DirCache(filepath.Join(dir, "meshc", name))
+	return filepath.Join(dir, "meshc", name)
 }

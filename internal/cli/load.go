@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -119,12 +120,15 @@ func within(dir string) (string, error) {
 }
 
 // load compiles DIR to a program, or gives a failure whose problems are told.
-func (f *intentFlags) load(a *app, dir string) (*compiler.Program, error) {
+func (f *intentFlags) load(ctx context.Context, a *app, dir string) (*compiler.Program, error) {
 	fsys, at, err := f.open(a, dir)
 	if err != nil {
 		return nil, err
 	}
-	p, ds := compiler.Load(fsys, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
+	p, ds, err := a.compile(ctx, fsys, compiler.Options{Environment: f.env, At: at})
+	if err != nil {
+		return nil, err
+	}
 	if ds.HasErrors() {
 		return nil, a.problems(f.format, ds)
 	}

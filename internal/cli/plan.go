@@ -78,11 +78,14 @@ func (a *app) plan(ctx context.Context, f planFlags, dir string) error {
 	if err != nil {
 		return err
 	}
-	after, ds := compiler.Load(head, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
+	after, ds, err := a.compile(ctx, head, compiler.Options{Environment: f.env, At: at})
+	if err != nil {
+		return err
+	}
 	if ds.HasErrors() {
 		return a.problems(problemForm(f.format), ds)
 	}
-	before, user, err := a.planBase(f, dir, at, after)
+	before, user, err := a.planBase(ctx, f, dir, at, after)
 	if err != nil {
 		return err
 	}
@@ -118,7 +121,7 @@ func problemForm(format string) string {
 
 // planBase loads what the change starts from, for the same date, and the policies
 // that stood there: a change cannot bring the policies that judge it.
-func (a *app) planBase(f planFlags, dir string, at time.Time, after *compiler.Program) (*compiler.Program, userRego, error) {
+func (a *app) planBase(ctx context.Context, f planFlags, dir string, at time.Time, after *compiler.Program) (*compiler.Program, userRego, error) {
 	if f.base == "none" {
 		return compiler.Empty(after), userRego{}, nil
 	}
@@ -134,7 +137,10 @@ func (a *app) planBase(f planFlags, dir string, at time.Time, after *compiler.Pr
 	if err != nil {
 		return nil, userRego{}, err
 	}
-	p, ds := compiler.Load(fsys, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
+	p, ds, err := a.compile(ctx, fsys, compiler.Options{Environment: f.env, At: at})
+	if err != nil {
+		return nil, userRego{}, err
+	}
 	if ds.HasErrors() {
 		_ = a.problems("", ds)
 		return nil, userRego{}, fail(diag.ExitFailure, "the base %.12s does not compile; compare with a commit that does, or with --base none", hash)
@@ -222,8 +228,8 @@ func (a *app) canICmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "can-i [DIR] --to SERVICE [--from SERVICE]", Short: "Ask who may do what; leave parts out for the exact set", Args: cobra.MaximumNArgs(1),
 		Example: "  meshc can-i --from productpage --to reviews\n  meshc can-i --from '*' --to reviews --method DELETE",
-		RunE: func(_ *cobra.Command, args []string) error {
-			p, err := f.load(a, dirArg(args))
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := f.load(cmd.Context(), a, dirArg(args))
 			if err != nil {
 				return err
 			}

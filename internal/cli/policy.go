@@ -103,17 +103,22 @@ func (c court) judge(ctx context.Context, p *compiler.Program, at time.Time) (gu
 	return res, nil
 }
 
+// loader is compiler.Load, or app.compile.
+type loader func(context.Context, fs.FS, compiler.Options) (*compiler.Program, diag.List, error)
+
 // compilePassed compiles intent that the shipped policies and its own let pass; the
 // release notes their digest. With errors in the list there is no release.
-func compilePassed(ctx context.Context, intent fs.FS, o compiler.Options) (*compiler.Program, release.Release, diag.List, error) {
+func compilePassed(ctx context.Context, intent fs.FS, env string, at time.Time, load loader) (*compiler.Program, release.Release, diag.List, error) {
 	c, ds := convene(ctx, userPolicies(intent))
-	o.Policy = c.digest()
-	p, more := compiler.Load(intent, o)
+	p, more, err := load(ctx, intent, compiler.Options{Environment: env, At: at, Policy: c.digest()})
+	if err != nil {
+		return nil, release.Release{}, nil, err
+	}
 	if ds = append(ds, more...); ds.HasErrors() {
 		return p, release.Release{}, ds, nil
 	}
 	r, more := p.Release()
-	res, err := c.judge(ctx, p, o.At)
+	res, err := c.judge(ctx, p, at)
 	return p, r, slices.Concat(ds, more, res.Findings), err
 }
 

@@ -24,6 +24,8 @@ type workRequest struct {
 	Files       map[string][]byte `json:"files"`
 	Environment string            `json:"environment"`
 	At          time.Time         `json:"at"`
+	// Cache is set if packages are only to be evaluated, into this folder.
+	Cache string `json:"cache,omitempty"`
 }
 
 // workAnswer is what it gives back: the releases, or why there are none.
@@ -51,7 +53,7 @@ func compileApart(argv0 string) func(context.Context, fs.FS, string, time.Time) 
 		if err != nil {
 			return nil, fmt.Errorf("writing the request for the child: %w", err)
 		}
-		out, err := sandbox.Run(ctx, sandbox.Default(), argv0, bytes.NewReader(in))
+		out, err := sandbox.Run(ctx, limits(len(in)), argv0, bytes.NewReader(in))
 		if err != nil {
 			return nil, fmt.Errorf("compiling apart: %w", err)
 		}
@@ -110,27 +112,32 @@ func Worker(args []string) int {
 		for name, b := range q.Files {
 			fsys[name] = &fstest.MapFile{Data: b, Mode: 0o444}
 		}
-		progress(q.Environment, true)
-		ans, err := compileAll(context.Background(), fsys, q.Environment, q.At)
+		if q.Cache != "" {
+			return fillCache(fsys, q, progress)
+		}
+		ans, err := compileAll(context.Background(), fsys, q, progress)
 		if err != nil {
 			return nil, err
 		}
-		progress(q.Environment, false)
 		return json.Marshal(ans)
 	})
 }
 
 // compileAll compiles a tree for its own date and for one second after each later
 // end of something temporary. Only expiry makes the steps differ.
-func compileAll(ctx context.Context, tree fs.FS, env string, at time.Time) (workAnswer, error) {
+func compileAll(ctx context.Context, tree fs.FS, q workRequest, progress func(string, bool)) (workAnswer, error) {
 	var ans workAnswer
 	instants := []time.Time{{}}
 	for i := 0; i < len(instants); i++ {
-		when := at
+		when := q.At
 		if i > 0 {
 			when = instants[i]
 		}
-		p, r, ds, err := compilePassed(ctx, tree, compiler.Options{Environment: env, At: when})
+		p, r, ds, err := compilePassed(ctx, tree, q.Environment, when, func(_ context.Context, fsys fs.FS, o compiler.Options) (*compiler.Program, diag.List, error) {
+			o.Progress = progress
+			p, ds := compiler.Load(fsys, o)
+			return p, ds, nil
+		})
 		if err != nil {
 			return workAnswer{}, err
 		}

@@ -34,7 +34,7 @@ on this machine, with certificates and applications made for it: a test passes o
 they do what the evaluator says.`,
 		Example: "  meshc test\n  meshc test --envoy",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := f.load(a, dirArg(args))
+			p, err := f.load(cmd.Context(), a, dirArg(args))
 			if err != nil {
 				return err
 			}

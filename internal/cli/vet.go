@@ -34,7 +34,10 @@ real Envoy is asked about every compiled resource as well.`,
 				return err
 			}
 			court, ds := convene(cmd.Context(), user)
-			p, more := compiler.Load(fsys, compiler.Options{Environment: f.env, At: at, Cache: a.cache(), Policy: court.digest()})
+			p, more, err := a.compile(cmd.Context(), fsys, compiler.Options{Environment: f.env, At: at, Policy: court.digest()})
+			if err != nil {
+				return err
+			}
 			ds = append(ds, more...)
 			told := ""
 			if p != nil {
