@@ -52,6 +52,9 @@ func cacheFolder() (dir string, done func(), err error) {
 
 // evaluateApart fills the cache. Problems of the intent are not its business.
 func evaluateApart(ctx context.Context, fsys fs.FS, env, cache string) error {
+	if raceDetector {
+		return nil
+	}
 	argv0, err := self()
 	if err != nil {
 		return err
@@ -79,9 +82,6 @@ func limits(request int) sandbox.Limits {
 	l.CPU += time.Duration(n) * l.CPU
 	l.Output += int64(n) * l.Output
 	l.Data, l.Heap = l.Data+int64(n)*128<<20, l.Heap+int64(n)*96<<20
-	if raceDetector {
-		l.Data, l.Heap = 0, 0
-	}
 	return l
 }
 
