@@ -163,7 +163,7 @@ func (v *verifier) unvouched(c gitrepo.Commit, path string, r Rule, tm testimony
 		}
 	}
 	if len(tm.notes) > 0 {
-		out.Reason += "; not counted: " + strings.Join(tm.notes, "; ")
+		out.Reason += "; not counted: " + some(tm.notes)
 	}
 	missing := r.Threshold - len(have)
 	if left := slices.DeleteFunc(slices.Clone(r.Signers), func(s string) bool { return slices.Contains(have, s) }); len(left) > 0 {

@@ -120,6 +120,28 @@ func TestTheWayOutNamesWhoIsMissing(t *testing.T) {
 	}
 }
 
+// Whoever can push tags cannot make a refusal, a log or a record as long as they like.
+func TestJunkTagsDoNotFillTheRefusal(t *testing.T) {
+	w := newWorld(t)
+	w.environment(", statement: required, statementSigners: [ops]")
+	c := w.commit(nil, "bookinfo/a.cue", "1")
+	junk := w.repo.Object("blob", []byte("x"))
+	for i := range 50 {
+		w.repo.Point("refs/tags/"+approvalTags("prod", c)+"junk"+itoa(int64(i)), junk)
+		w.repo.Point("refs/tags/meshc/prod/rollback/"+itoa(int64(i+1)), junk)
+		w.repo.Point("refs/tags/"+statementName(int64(i+100)), junk)
+	}
+	_, err := w.verify(c, State{})
+	w.refused(err, LinkSignature, diag.CodeUnsigned, "not counted", "and 30 more")
+	w.approve(w.alice, c)
+	_, err = w.verify(c, State{})
+	w.refused(err, LinkStatement, diag.CodeStatement, "and 30 more")
+	w.state(w.ops, c)
+	if r := w.approved(c, State{}).Record(); len(r.Ignored) == 0 || len(r.Ignored) > maxNotes {
+		t.Errorf("%d tags are recorded", len(r.Ignored))
+	}
+}
+
 // pgpWith signs with a changed configuration or form.
 type pgpWith struct {
 	e      *openpgp.Entity

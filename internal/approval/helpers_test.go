@@ -40,7 +40,7 @@ type pgp struct {
 }
 
 // newPGP makes a key that was born then and lives for that long (0: for ever).
-func newPGP(t *testing.T, born time.Time, life time.Duration) pgp {
+func newPGP(t testing.TB, born time.Time, life time.Duration) pgp {
 	t.Helper()
 	e, err := openpgp.NewEntity("T", "", "t@example.test", &packet.Config{
 		Algorithm: packet.PubKeyAlgoEdDSA, KeyLifetimeSecs: uint32(life / time.Second), Time: func() time.Time { return born },

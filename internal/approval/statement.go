@@ -98,7 +98,7 @@ func (v *verifier) statement() error {
 	} else if v.env.NeedStatement {
 		r := refuse(LinkStatement, diag.CodeStatement, v.c.Commit, "no statement about it counts")
 		if len(why) > 0 {
-			r.Reason += ": " + strings.Join(why, "; ")
+			r.Reason += ": " + some(why)
 		}
 		return r.fix("one of %s: meshc approve --statement %s --env %s, then push the tag",
 			strings.Join(v.env.StatementSigners, ", "), short(v.c.Commit), v.c.Environment)

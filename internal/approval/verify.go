@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"meshc.dev/meshc/internal/diag"
@@ -233,6 +234,21 @@ func (v *verifier) claimed(when time.Time) time.Time {
 	return when.UTC()
 }
 
+// maxNotes bounds what is told of tags that do not count: anybody may push them.
+const maxNotes = 20
+
+// some joins the first of many reasons.
+func some(notes []string) string {
+	text := strings.Join(notes[:min(len(notes), maxNotes)], "; ")
+	if more := len(notes) - maxNotes; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return text
+}
+
 func (v *verifier) ignore(tag string, err error) {
+	if len(v.record.Ignored) >= maxNotes {
+		return
+	}
 	v.record.Ignored = append(v.record.Ignored, fmt.Sprintf("tag %q: %v", tag, err))
 }

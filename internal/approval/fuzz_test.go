@@ -1,0 +1,69 @@
+package approval
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/pem"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+
+	"meshc.dev/meshc/internal/gitrepo"
+	"meshc.dev/meshc/internal/gitrepo/gittest"
+)
+
+// Signatures come from whoever can push: whatever their bytes, reading them ends,
+// and none counts but the one that was made.
+func FuzzSignature(f *testing.F) {
+	now := gittest.Start()
+	ssh, pgp := gittest.NewKey(f), newPGP(f, now.Add(-time.Hour), 0)
+	w := &world{t: f, policy: policyText, alice: ssh, bob: gittest.NewKey(f), ops: gittest.NewKey(f), root: strings.Repeat("1", 40), now: now}
+	w.replace(`bob: {keys: [{ssh: "BOB"}]}`, `bob: {keys: [{pgp: `+quoteYAML(pgp.public)+`}]}`)
+	t := w.trust()
+	const payload = "tree 1\n"
+	for _, s := range []gitrepo.Signer{ssh.Signer(), pgp.signer} {
+		text, err := s.Sign(strings.NewReader(payload))
+		if err != nil {
+			f.Fatal(err)
+		}
+		if b, err := armor.Decode(bytes.NewReader(text)); err == nil {
+			raw, err := io.ReadAll(b.Body)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(raw)
+			continue
+		}
+		block, _ := pem.Decode(text)
+		f.Add(block.Bytes)
+	}
+	f.Fuzz(func(tt *testing.T, body []byte) {
+		for _, kind := range []gitrepo.SignatureKind{gitrepo.SSHSignature, gitrepo.PGPSignature} {
+			name := strings.ToUpper(string(kind)) + " SIGNATURE-----\n"
+			text := "-----BEGIN " + name + "\n" + base64.StdEncoding.EncodeToString(body) + "\n-----END " + name
+			for _, signed := range []string{payload, "tree 2\n"} {
+				v, no := t.vouch(gitrepo.Signature{Kind: kind, Armor: text, Payload: []byte(signed)}, now)
+				if no == nil && signed != payload {
+					tt.Errorf("%q vouches for something else: %+v", text, v)
+				}
+			}
+		}
+	})
+}
+
+// The form in which FuzzSignature offers bytes is one that good signatures pass.
+func TestFuzzedFormIsRead(t *testing.T) {
+	w := newWorld(t)
+	text, err := w.alice.Signer().Sign(strings.NewReader("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	again := "-----BEGIN SSH SIGNATURE-----\n\n" + base64.StdEncoding.EncodeToString(block.Bytes) + "\n-----END SSH SIGNATURE-----\n"
+	if v, no := w.trust().vouch(gitrepo.Signature{Kind: gitrepo.SSHSignature, Armor: again, Payload: []byte("x")}, w.now); no != nil || v.Signer != "alice" {
+		t.Errorf("%+v, %v", v, no)
+	}
+}
