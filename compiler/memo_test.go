@@ -78,31 +78,24 @@ func TestEditElsewhereIsSeen(t *testing.T) {
 		"domain":         func(w *world, _ *svc) { w.domain = "other.local" },
 		"capture":        func(w *world, _ *svc) { w.capture = "explicit" },
 	} {
-		for use, look := range map[string]func(s *svc){
-			"call":         func(s *svc) { s.calls = []string{"team0/s1"} },
-			"mirror":       func(s *svc) { s.mirror, s.mirrored = "team0/s1", "v2" },
-			"grant":        func(s *svc) { s.from = "team0/s1" },
-			"gateway":      func(s *svc) { s.from = "gateway/edge" },
-			"nothing more": func(s *svc) { s.grantAll = true },
-		} {
-			t.Run(name+"/"+use, func(t *testing.T) {
-				w := newWorld(3, 2)
-				for i := range w.packages {
-					w.packages[i].services[0].grantAll = true
-					w.packages[i].services[1].grantAll = true
-				}
-				w.packages[2].services[0].grantAll = false
-				look(&w.packages[2].services[0])
-				o := remembering(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC))
-				if !same(t, w, o) {
-					t.Fatal("it does not compile before the edit")
-				}
-				edited := w.clone()
-				edit(&edited, &edited.packages[0].services[1])
-				same(t, edited, o)
-				same(t, w, o)
-			})
-		}
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(3, 2)
+			for _, p := range w.packages {
+				p.services[0].grantAll, p.services[1].grantAll = true, true
+			}
+			looks := w.packages[2].services
+			looks[0].calls, looks[0].mirror, looks[0].mirrored = []string{"team0/s1"}, "team0/s1", "v2"
+			looks[0].from, looks[0].grantAll = "team0/s1", false
+			looks[1].from, looks[1].grantAll = "gateway/edge", false
+			o := remembering(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC))
+			if !same(t, w, o) {
+				t.Fatal("it does not compile before the edit")
+			}
+			edited := w.clone()
+			edit(&edited, &edited.packages[0].services[1])
+			same(t, edited, o)
+			same(t, w, o)
+		})
 	}
 }
 
