@@ -165,6 +165,43 @@ func TestDeniedIdentity(t *testing.T) {
 	}
 }
 
+// An operator locks an identity out by a line in a file, and lets it in again, while
+// the server runs; a line that nobody understands locks out everybody.
+func TestDeniedFile(t *testing.T) {
+	dir := t.TempDir()
+	s := newSite(t, Denied(dir))
+	file := filepath.Join(dir, "denied")
+	join := func() error {
+		_, err := dial(t, s.addr, s.pinned()).Join(timeout(t), s.token(t), request(t, newKey(t), []string{web}, nil))
+		return err
+	}
+	for _, c := range []struct {
+		text   string
+		denied bool
+	}{
+		{"# nobody\n\nshop/other # left\n", false}, {"shop/other\nshop/web # laptop stolen\n", true}, {"", false}, {"shop web\n", true}, {"shop/other\r\nshop/web\r\n", true},
+	} {
+		if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := join(); (codeOf(err) == diag.CodeIdentityDenied) != c.denied || (!c.denied && err != nil) {
+			t.Errorf("%q: %v", c.text, err)
+		}
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := join(); err != nil {
+		t.Errorf("without the file: %v", err)
+	}
+	if err := os.Mkdir(file, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := join(); codeOf(err) != diag.CodeIdentityDenied {
+		t.Errorf("a file that cannot be read: %v", err)
+	}
+}
+
 // Forty callers with one token, through two handles on the folder as two
 // processes would have: exactly one gets a certificate.
 func TestTokenRace(t *testing.T) {

@@ -114,7 +114,7 @@ func (a *app) server(f serveFlags, log *slog.Logger) (*xdsserver.Server, *ca.Aut
 	if err != nil {
 		return nil, nil, err
 	}
-	joining := ca.NewService(authority, tokens, nil, log)
+	joining := ca.NewService(authority, tokens, ca.Denied(f.state), log)
 	server, err := xdsserver.New(xdsserver.Config{
 		Listen: f.listen, HTTP: f.http, TrustDomain: f.trustDomain, EndpointDir: f.endpoints, StateDir: f.state, Log: log, Now: a.now,
 		TLS:      func() (*tls.Config, error) { return authority.TLSConfig(ca.Requested), nil },
