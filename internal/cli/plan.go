@@ -12,6 +12,7 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/envoybin"
 	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/guard"
 )
@@ -175,10 +176,7 @@ func (a *app) compare(ctx context.Context, before, after *compiler.Program, at t
 
 // exit is the plan's exit code.
 func (p planned) exit(detailed bool) diag.ExitCode {
-	codes := []diag.ExitCode{diag.ExitOK}
-	if p.findings.HasErrors() {
-		codes = append(codes, diag.ExitInvalid)
-	}
+	codes := []diag.ExitCode{exitOf(p.findings)}
 	if p.changes.OverBudget {
 		codes = append(codes, diag.ExitBudget)
 	}
@@ -196,7 +194,7 @@ func (a *app) tellPlan(format string, p planned) error {
 		return p.changes.Markdown(a.out, p.sections())
 	case "json":
 		return a.json(map[string]any{"format": "meshc.dev/plan-report/v1", "plan": p.changes.Plan, "findings": p.findings,
-			"bytes": map[string]any{"resources": p.bytes.resources, "others": p.bytes.others}, "policies_evaluated": p.verdict.Evaluated, "expiries": p.expiries})
+			"bytes": map[string]any{"resources": p.bytes.resources, "others": p.bytes.others}, "envoy": envoybin.Supported, "policies_evaluated": p.verdict.Evaluated, "expiries": p.expiries})
 	}
 	form, err := diag.ParseFormat(format)
 	if err != nil {
@@ -215,7 +213,7 @@ func (p planned) sections() []compiler.Section {
 		}
 		out = append(out, s)
 	}
-	proof := compiler.Section{Title: "Proof", Lines: []string{fmt.Sprintf("%d policies evaluated", p.verdict.Evaluated)}}
+	proof := compiler.Section{Title: "Proof", Lines: []string{"compiled for Envoy " + envoybin.Supported, fmt.Sprintf("%d policies evaluated", p.verdict.Evaluated)}}
 	out = append(out, proof)
 	out = append(out, p.later...)
 	return append(out, compiler.Section{Title: p.bytes.title(), Lines: p.bytes.lines(), Folded: true})
