@@ -43,8 +43,14 @@ func (s *session) delta(r *discoveryv3.DeltaDiscoveryRequest, now time.Time) err
 	if err := s.subscribe(c, all, names); err != nil {
 		return err
 	}
-	if all {
-		s.unnamed(t, slices.DeleteFunc(slices.Clone(drop), func(n string) bool { return !before.Has(n) || c.names.Has(n) }))
+	switch {
+	case all && before.All:
+		// A client with a subscription to everything that no longer asks for a name
+		// cannot know whether "everything" has it.
+		c.doubt(slices.DeleteFunc(slices.Clone(drop), func(n string) bool { return !before.Has(n) || c.names.Has(n) }))
+	case all:
+		// What is on its way was perhaps given up meanwhile, but counts again.
+		c.doubt(c.inFlight())
 	}
 	// To subscribe to what one has means to ask for it again.
 	c.held = c.held.Without(add)
@@ -69,29 +75,28 @@ func change(n *view.Names, add, drop []string) (bool, []string) {
 	return all, names
 }
 
-// unnamed handles names that a client with a subscription to everything no
-// longer asks for by name. It cannot know whether "everything" has them, so it is
-// told: they come once more, or as removed.
-func (s *session) unnamed(t view.Type, names []string) {
-	cur := s.class.current.Load()
-	if cur == nil {
-		return
-	}
-	c := &s.channels[t]
-	var tell []*view.Item
+// doubt makes the next response say something about each of the names, whatever
+// becomes of them until then: they come once more, or as removed.
+func (c *channel) doubt(names []string) {
+	var put []*view.Item
 	for _, n := range names {
-		old, known := c.held.Find(n)
-		held := known && !old.Absent
-		_, exists := cur.lists[t].Find(n)
-		switch {
-		case held && exists:
-			tell = append(tell, &view.Item{Name: n, Needs: old.Needs})
-		case !held && !exists:
-			tell = append(tell, &view.Item{Name: n, Fresh: true})
+		old, held := c.held.Find(n)
+		if held = held && !old.Absent; !held {
+			put = append(put, &view.Item{Name: n, Fresh: true})
+			continue
 		}
-		// What is held and gone is removed when its turn comes; what is not held yet comes.
+		put = append(put, &view.Item{Name: n, Needs: old.Needs, Fresh: old.Fresh})
 	}
-	c.held = c.held.With(tell...)
+	c.held = c.held.With(put...)
+}
+
+// inFlight are the names in responses that the client has not answered.
+func (c *channel) inFlight() []string {
+	var names []string
+	for _, f := range c.flights {
+		names = append(names, f.names()...)
+	}
+	return names
 }
 
 // maxReason is how much of a refusal's text is looked at, in bytes.
