@@ -151,7 +151,7 @@ func (v *verifier) goingBack() error {
 	if r := v.rollback; r != nil {
 		v.keys = append(v.keys, r.who.Key)
 		if r.inForce && v.c.Commit != r.msg.To {
-			return refuse(LinkRollback, diag.CodeRollback, v.c.Commit, "rollback %d (%s) says that %s is served", r.n, r.msg.Reason, short(r.msg.To)).
+			return refuse(LinkRollback, diag.CodeRollback, v.c.Commit, "rollback %d (%q) says that %s is served", r.n, r.msg.Reason, short(r.msg.To)).
 				fix("add a commit after %s that repairs what was wrong", short(r.msg.From))
 		}
 		if r.inForce {

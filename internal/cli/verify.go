@@ -110,7 +110,7 @@ func (a *app) approvedText(ok approval.Approved) error {
 	r := ok.Record()
 	text := fmt.Sprintf("approved %s for %s\nrelease  %s\n", r.Commit, r.Environment, ok.At(a.now()).Digest())
 	if r.Rollback != nil {
-		text += fmt.Sprintf("rollback %s by %s, from %.12s: %s\n", r.Rollback.Tag, r.Rollback.Signer, r.Rollback.From, r.Rollback.Reason)
+		text += fmt.Sprintf("rollback %s by %s, from %.12s: %q\n", r.Rollback.Tag, r.Rollback.Signer, r.Rollback.From, r.Rollback.Reason)
 	}
 	for _, tag := range r.Ignored {
 		text += "ignored  " + tag + "\n"
