@@ -29,10 +29,10 @@ func (v *verifier) vouched(c gitrepo.Commit) (Evidence, error) {
 		e.Note = tm.own.reason
 	}
 	if len(paths) == 0 {
-		if slices.ContainsFunc(tm.vouches, func(w Vouch) bool { return v.t.anyRule(w.Signer) }) {
-			return e, nil
+		if all := (Rule{Threshold: 1, Signers: v.t.ruleSigners()}); len(tm.count(all)) == 0 {
+			return e, v.unvouched(c, "", all, tm)
 		}
-		return e, v.unvouched(c, "", Rule{Threshold: 1}, tm)
+		return e, nil
 	}
 	for _, p := range paths {
 		rule, ok := v.t.RuleFor(p)
@@ -124,9 +124,6 @@ func (v *verifier) approvalTag(c gitrepo.Commit, name, signer string) (Vouch, er
 func (v *verifier) unvouched(c gitrepo.Commit, path string, r Rule, tm testimony) error {
 	have := tm.count(r)
 	who := strings.Join(r.Signers, ", ")
-	if who == "" {
-		who = "a signer of the trust policy"
-	}
 	out := &Refusal{Commit: c.Hash}
 	where := ""
 	if path != "" {

@@ -142,6 +142,25 @@ func TestJunkTagsDoNotFillTheRefusal(t *testing.T) {
 	}
 }
 
+// A commit that changes no file takes anyone whom some rule names, by name.
+func TestCommitWithoutChanges(t *testing.T) {
+	w := newWorld(t)
+	w.replace("rules:", `  idle: {keys: [{ssh: "EVE"}]}`+"\nrules:")
+	for name, c := range map[string]struct {
+		key  *gittest.Key
+		link Link
+		code diag.Code
+	}{"nobody": {nil, LinkSignature, diag.CodeUnsigned}, "a signer without a rule": {&w.eve, LinkSigner, diag.CodeWrongSigner}} {
+		h := w.repo.Commit(gittest.Commit{Key: c.key, Parents: []string{w.root}})
+		_, err := w.verify(h, State{})
+		w.refused(err, c.link, c.code)
+		if r := (*Refusal)(nil); errors.As(err, &r) && !strings.Contains(r.Fix, "1 of alice, bob, ops:") {
+			t.Errorf("%s: way out: %s", name, r.Fix)
+		}
+	}
+	w.approved(w.repo.Commit(gittest.Commit{Key: &w.bob, Parents: []string{w.root}}), State{})
+}
+
 // pgpWith signs with a changed configuration or form.
 type pgpWith struct {
 	e      *openpgp.Entity

@@ -138,7 +138,7 @@ func (v *verifier) mayRollBack(m RollbackMessage, w Vouch) error {
 				p, rule.Threshold, v.c.Environment)
 		}
 	}
-	if !v.t.anyRule(w.Signer) {
+	if !slices.Contains(v.t.ruleSigners(), w.Signer) {
 		return fmt.Errorf("no rule names %q", w.Signer)
 	}
 	return nil

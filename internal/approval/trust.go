@@ -137,7 +137,12 @@ func (t Trust) revoked(fingerprint string) bool {
 	return ok && k.Revoked
 }
 
-// anyRule says whether some rule names the signer: who may approve a commit that changes nothing.
-func (t Trust) anyRule(signer string) bool {
-	return slices.ContainsFunc(t.Rules, func(r Rule) bool { return slices.Contains(r.Signers, signer) })
+// ruleSigners are those whom some rule names: each may approve a commit that changes nothing.
+func (t Trust) ruleSigners() []string {
+	var out []string
+	for _, r := range t.Rules {
+		out = append(out, r.Signers...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }

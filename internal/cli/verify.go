@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -63,6 +64,9 @@ func approvedDir(state, env string) string { return filepath.Join(state, "approv
 func (a *app) storedApproval(state string, t approval.Trust, env string) (approval.Approved, error) {
 	if state == "" {
 		return approval.Approved{}, nil
+	}
+	if st, err := os.Stat(state); err != nil || !st.IsDir() {
+		return approval.Approved{}, fail(diag.ExitFailure, "--state: %q is no folder; name the one that the server was given", state)
 	}
 	ok, err := approval.Restore(approvedDir(state, env))
 	if errors.Is(err, approval.ErrNothingStored) {
