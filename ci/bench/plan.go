@@ -25,6 +25,7 @@ const childFlag = "-child"
 // comparison is what a child says of one plan.
 type comparison struct {
 	Best, Median time.Duration
+	CPU          time.Duration // the least
 	Lines        int
 	// NotCompared is that a part of the change was over the limits.
 	NotCompared bool
@@ -59,7 +60,7 @@ func (b *bench) plan(s report.Section) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
-		s.AtMost(1000, c.name+": comparing", measure.MS(got.Best), "ms", "best of %d, median %s ms; %d lines", planRounds, ms(got.Median), got.Lines)
+		s.AtMost(1000, c.name+": comparing", measure.MS(got.Best), "ms", "best of %d, median %s ms; CPU %s ms; %d lines", planRounds, ms(got.Median), ms(got.CPU), got.Lines)
 		s.AtMost(256, c.name+": peak memory", measure.MiB(got.Peak), "MiB", "while comparing, with both meshes (%.0f MiB)", measure.MiB(got.Before))
 		if got.Lines == 0 || got.NotCompared {
 			s.Wrong("%s: %d lines, not compared: %v", c.name, got.Lines, got.NotCompared)
@@ -133,14 +134,14 @@ func compare(c planCase) (comparison, error) {
 		return got, err
 	}
 	got.Before = m.Now
-	var times measure.Samples
+	var times, cpu measure.Samples
 	for range planRounds {
-		start := time.Now()
+		used, start := measure.CPU(), time.Now()
 		ch, err := compiler.Compare(before, after, compiler.Limits{})
 		if err != nil {
 			return got, err
 		}
-		times = append(times, time.Since(start))
+		times, cpu = append(times, time.Since(start)), append(cpu, measure.CPU()-used)
 		got.Lines = len(ch.Lines)
 		var text strings.Builder
 		if err := ch.Text(&text, nil); err != nil {
@@ -149,7 +150,7 @@ func compare(c planCase) (comparison, error) {
 		got.NotCompared = strings.Contains(text.String(), "not compared")
 		runtime.KeepAlive(ch)
 	}
-	got.Best, got.Median = times.Best(), times.Median()
+	got.Best, got.Median, got.CPU = times.Best(), times.Median(), cpu.Best()
 	m, err = measure.MemoryOf(0)
 	got.Peak = m.Peak
 	return got, err
