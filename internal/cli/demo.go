@@ -1,9 +1,6 @@
 package cli
 
 import (
-	"os/signal"
-	"syscall"
-
 	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/internal/demo"
@@ -19,10 +16,7 @@ commits and a server that serves only what was approved. Each step prints its co
 and what was measured. It ends by itself and leaves nothing behind; so does Ctrl-C.`,
 		Example: "  meshc demo\n  meshc demo --keep",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// A closed terminal or a reader that goes away (| head) must not leave
-			// Envoys behind either.
-			a.cleansUp.Store(true)
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP, syscall.SIGPIPE)
+			ctx, stop := supervised(cmd.Context())
 			defer stop()
 			return demo.Run(ctx, o)
 		},
