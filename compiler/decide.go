@@ -68,6 +68,23 @@ func (a Answer) Allowed() bool {
 	return a.Outcome.Verdict == space.Forward || a.Outcome.Verdict == space.Redirect
 }
 
+// Words says in one line what becomes of the request.
+func (a Answer) Words() string {
+	n, percent := eval.Abort(a.Outcome)
+	switch {
+	case a.Status == badStatus:
+		return "refused by the first proxy, whatever the mesh says (400)"
+	case n != 0 && percent == "100%":
+		return fmt.Sprintf("broken off by a fault (%d)", n)
+	case a.MayAbort != 0:
+		return fmt.Sprintf("%s; %s of such requests are broken off by a fault (%d)", words(a.Outcome), percent, n)
+	}
+	return words(a.Outcome)
+}
+
+// badStatus is the answer to what no proxy of the mesh passes on.
+const badStatus = 400
+
 // Redirects reports whether the caller's proxy answers with another place.
 func (a Answer) Redirects() bool {
 	n, percent := eval.Abort(a.Outcome)
@@ -138,7 +155,7 @@ func hasUnderscore(hs []Header) bool {
 
 // badRequest is the answer to what no proxy of the mesh passes on.
 func badRequest(q space.Request, s space.Scope) Answer {
-	return Answer{Request: q, Scope: s, Outcome: Outcome{Verdict: space.Denied}, Status: 400}
+	return Answer{Request: q, Scope: s, Outcome: Outcome{Verdict: space.Denied}, Status: badStatus}
 }
 
 func orElse(s, def string) string {
@@ -293,14 +310,14 @@ func (p *Program) Test() []TestResult {
 // judge words the first expectation that an answer does not meet.
 func judge(e resolve.Expect, a Answer) string {
 	if e.Allowed != nil && *e.Allowed != a.Allowed() {
-		return fmt.Sprintf("expected allowed: %v, the request is %s", *e.Allowed, Words(a.Outcome))
+		return fmt.Sprintf("expected allowed: %v, the request is %s", *e.Allowed, a.Words())
 	}
 	got := a.Status
 	if a.Outcome.Verdict == space.Forward {
 		got = 200 // what an application answers is its own affair
 	}
 	if e.Status != 0 && got != e.Status {
-		return fmt.Sprintf("expected status %d, the request is %s", e.Status, Words(a.Outcome))
+		return fmt.Sprintf("expected status %d, the request is %s", e.Status, a.Words())
 	}
 	if e.To == "" && e.Version == "" {
 		return ""
@@ -310,16 +327,16 @@ func judge(e resolve.Expect, a Answer) string {
 		if len(parts) == 4 && (e.To == "" || e.To == parts[0]+"/"+parts[1]) && (e.Version == "" || e.Version == parts[3]) {
 			continue
 		}
-		return fmt.Sprintf("expected every request to reach %s, the request is %s", strings.TrimSpace(e.To+" "+e.Version), Words(a.Outcome))
+		return fmt.Sprintf("expected every request to reach %s, the request is %s", strings.TrimSpace(e.To+" "+e.Version), a.Words())
 	}
 	if len(a.Outcome.Shares) == 0 {
-		return fmt.Sprintf("expected %s, the request is %s", strings.TrimSpace(e.To+" "+e.Version), Words(a.Outcome))
+		return fmt.Sprintf("expected %s, the request is %s", strings.TrimSpace(e.To+" "+e.Version), a.Words())
 	}
 	return ""
 }
 
-// Words says an outcome in one line.
-func Words(o Outcome) string {
+// words says an outcome in one line.
+func words(o Outcome) string {
 	switch o.Verdict {
 	case space.Denied:
 		return "denied (403)"

@@ -253,7 +253,7 @@ func (w whole) answers(t *testing.T, p *compiler.Program) []byte {
 			fmt.Fprintf(&b, "  error: %v\n", err)
 			continue
 		}
-		fmt.Fprintf(&b, "  %s\n", compiler.Words(ans.Outcome))
+		fmt.Fprintf(&b, "  %s\n", ans.Words())
 		for _, s := range ans.Steps {
 			fmt.Fprintf(&b, "  by %s at %s\n", s.Path, s.Pos)
 		}

@@ -193,7 +193,7 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 			continue
 		}
 		if bad++; bad <= shown {
-			t.Errorf("%s\n  %s\n  evaluator: %s, by %v", encode(x.request), x.differs, compiler.Words(x.want.Outcome), x.want.Steps)
+			t.Errorf("%s\n  %s\n  evaluator: %s, by %v", encode(x.request), x.differs, x.want.Words(), x.want.Steps)
 		}
 	}
 	if bad > 0 {

@@ -137,7 +137,7 @@ func (a *app) explain(ans compiler.Answer) error {
 	if from == "" {
 		from = "a caller without identity"
 	}
-	fmt.Fprintf(a.out, "%s %s from %s\n→ %s\n", ans.Request.Method, ans.Request.Path, from, compiler.Words(ans.Outcome))
+	fmt.Fprintf(a.out, "%s %s from %s\n→ %s\n", ans.Request.Method, ans.Request.Path, from, ans.Words())
 	for i, s := range ans.Steps {
 		note := ""
 		if ans.Outcome.Verdict == "denied" && strings.Count(s.Path, "/") == 2 && strings.HasPrefix(s.Path, "service/") {

@@ -51,7 +51,7 @@ func differsTCP(want compiler.Answer, got Reply) string {
 		return differsTarget(want, got)
 	}
 	if got.Seen != nil {
-		return fmt.Sprintf("the evaluator says %s, but the connection reached %s", compiler.Words(want.Outcome), got.Seen.Target)
+		return fmt.Sprintf("the evaluator says %s, but the connection reached %s", want.Words(), got.Seen.Target)
 	}
 	return ""
 }
@@ -69,12 +69,12 @@ func differsTarget(want compiler.Answer, got Reply) string {
 		}
 	}
 	if got.Seen != nil {
-		return fmt.Sprintf("the evaluator says %s, but the request reached %s", compiler.Words(want.Outcome), got.Seen.Target)
+		return fmt.Sprintf("the evaluator says %s, but the request reached %s", want.Words(), got.Seen.Target)
 	}
 	if refusal && got.Status == http.StatusForbidden {
 		return ""
 	}
-	return fmt.Sprintf("the evaluator says %s, but the answer was %d (%s)", compiler.Words(want.Outcome), got.Status, strings.TrimSpace(got.Text))
+	return fmt.Sprintf("the evaluator says %s, but the answer was %d (%s)", want.Words(), got.Status, strings.TrimSpace(got.Text))
 }
 
 // differsLocation compares a redirect with its fields; what has none stays.
