@@ -209,7 +209,11 @@ func (p *Program) scope(ds []space.Decision, r Request) (space.Decision, bool, e
 	}
 	d, found := eval.FindService(ds, s.ID, port)
 	if !found {
-		return d, false, fmt.Errorf("service %q has no port %q", s.ID, port)
+		var names []string
+		for _, p := range s.Ports {
+			names = append(names, p.Name)
+		}
+		return d, false, fmt.Errorf("service %q has no port %q (it has %s)", s.ID, port, some(names))
 	}
 	return d, true, nil
 }
@@ -234,19 +238,27 @@ func (p *Program) service(name, namespace string) (*model.Service, error) {
 	if len(hits) > 1 {
 		return nil, fmt.Errorf("several services are called %q: write namespace/name", name)
 	}
-	return nil, fmt.Errorf("the mesh has no service %q (it has %s)", name, p.serviceNames())
+	return nil, fmt.Errorf("the mesh has no service %q (it has %s)", name, some(p.serviceNames()))
 }
 
-func (p *Program) serviceNames() string {
-	const shown = 12
+func (p *Program) serviceNames() []string {
 	var out []string
 	for _, s := range p.mesh.Services {
 		out = append(out, s.ID)
 	}
-	if len(out) > shown {
-		return strings.Join(out[:shown], ", ") + ", …"
+	return out
+}
+
+// some lists names for people, not too many.
+func some(names []string) string {
+	const shown = 12
+	switch {
+	case len(names) == 0:
+		return "none"
+	case len(names) > shown:
+		return strings.Join(names[:shown], ", ") + ", …"
 	}
-	return strings.Join(out, ", ")
+	return strings.Join(names, ", ")
 }
 
 func (p *Program) gateway(name, namespace string) (*model.Gateway, error) {
@@ -255,11 +267,21 @@ func (p *Program) gateway(name, namespace string) (*model.Gateway, error) {
 			return g, nil
 		}
 	}
-	i := slices.IndexFunc(p.mesh.Gateways, func(g *model.Gateway) bool { return g.Name == name })
-	if i < 0 {
-		return nil, fmt.Errorf("the mesh has no gateway %q", name)
+	var hits []*model.Gateway
+	var names []string
+	for _, g := range p.mesh.Gateways {
+		names = append(names, gatewayPrefix+g.ID)
+		if g.Name == name {
+			hits = append(hits, g)
+		}
 	}
-	return p.mesh.Gateways[i], nil
+	switch len(hits) {
+	case 0:
+		return nil, fmt.Errorf("the mesh has no gateway %q (it has %s)", name, some(names))
+	case 1:
+		return hits[0], nil
+	}
+	return nil, fmt.Errorf("several gateways are called %q: write gateway/namespace/name", name)
 }
 
 // identity is the SPIFFE ID of a caller's first account by name.

@@ -72,7 +72,7 @@ func (a *app) side(ctx context.Context, f intentFlags, dir, name string) (releas
 		return readRelease(name)
 	}
 	if _, err := gitrepo.Resolve(dir, name); err != nil {
-		return release.Release{}, fail(diag.ExitFailure, "%q is neither a release folder nor a commit: %v", name, err)
+		return release.Release{}, fail(diag.ExitFailure, "%q is neither a folder that `meshc compile --out` wrote nor a commit: %v", name, err)
 	}
 	f.rev = name
 	p, err := f.load(ctx, a, dir)

@@ -42,7 +42,7 @@ func Init(dir, module string) ([]string, error) {
 	for _, name := range names {
 		_, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(name)))
 		if err == nil {
-			return nil, fmt.Errorf("making a repository in %q: %q exists already and is not overwritten", dir, name)
+			return nil, fmt.Errorf("making a repository in %q: %q exists already and is not overwritten: name another folder", dir, name)
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("making a repository in %q: %w", dir, err)
