@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -76,7 +77,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	server, authority, err := a.server(f, log)
+	metrics := prometheus.NewRegistry()
+	seen := newSourceMetrics(metrics)
+	server, authority, err := a.server(f, metrics, log)
 	if err != nil {
 		return err
 	}
@@ -92,7 +95,10 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	group.Go(func() error { return server.Run(ctx) })
 	group.Go(func() error { return authority.Run(ctx, log) })
 	group.Go(func() error {
-		return source.Run(ctx, func(e feed.Event) { follow(ctx, server, log, e) })
+		return source.Run(ctx, func(e feed.Event) {
+			seen.see(e)
+			follow(ctx, server, log, e)
+		})
 	})
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -102,7 +108,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 }
 
 // server makes the xDS server with the built-in certificate authority on its port.
-func (a *app) server(f serveFlags, log *slog.Logger) (*xdsserver.Server, *ca.Authority, error) {
+func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logger) (*xdsserver.Server, *ca.Authority, error) {
 	if err := os.MkdirAll(f.state, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("making the state folder: %w; name another one with --state", err)
 	}
@@ -116,7 +122,7 @@ func (a *app) server(f serveFlags, log *slog.Logger) (*xdsserver.Server, *ca.Aut
 	}
 	joining := ca.NewService(authority, tokens, ca.Denied(f.state), log)
 	server, err := xdsserver.New(xdsserver.Config{
-		Listen: f.listen, HTTP: f.http, TrustDomain: f.trustDomain, EndpointDir: f.endpoints, StateDir: f.state, Log: log, Now: a.now,
+		Listen: f.listen, HTTP: f.http, TrustDomain: f.trustDomain, EndpointDir: f.endpoints, StateDir: f.state, Log: log, Now: a.now, Registry: metrics,
 		TLS:      func() (*tls.Config, error) { return authority.TLSConfig(ca.Requested), nil },
 		Register: func(r grpc.ServiceRegistrar) { joining.Register(r) },
 		Owner:    func(r release.Release, resource string) string { return compiler.OwnerOf(r, resource) },
