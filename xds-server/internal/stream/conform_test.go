@@ -276,3 +276,20 @@ func TestReportsThatLookLikeTwo(t *testing.T) {
 		good.ack(good.want(cds, nil, "x"))
 	})
 }
+
+// TestWorldRequestsThatCross: a request that crosses a response does not count. A
+// client that gave a name up in one of these, and takes it back, has lost it.
+func TestWorldRequestsThatCross(t *testing.T) {
+	conform(t, func(t *testing.T, s *server) {
+		c := s.world(t, "p")
+		c.ask(eds, "", "a", "b")
+		r := c.want(eds, "a", "b")
+		c.ack(r)
+		c.ask(eds, "an older one", "a")
+		c.ask(eds, "an older one", "a", "b")
+		c.quiet(time.Second)
+		c.ask(eds, r.GetNonce(), "a", "b")
+		c.ack(c.want(eds, "b"))
+		c.quiet(time.Minute)
+	})
+}

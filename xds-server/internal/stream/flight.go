@@ -54,6 +54,9 @@ type channel struct {
 	// explicit says that a state-of-the-world client gave names at least once, so
 	// that none means nothing from then on.
 	explicit bool
+	// dropped are names that a state-of-the-world client gave up in a request that
+	// crossed a response and did not count.
+	dropped []string
 	// held is what the client has or will have when it takes what was sent.
 	held    *view.List
 	flights []*flight

@@ -184,14 +184,22 @@ func (s *session) world(r *discoveryv3.DiscoveryRequest, now time.Time) error {
 	}
 	current := nonce == c.last
 	s.answered(t, nonce, reason(r.GetErrorDetail() != nil, r.GetErrorDetail().GetMessage()), now)
-	if !current {
-		return nil // the names of an outdated request are outdated too
-	}
 	all, names := worldNames(r.GetResourceNames())
 	c.explicit = c.explicit || len(r.GetResourceNames()) > 0
 	// Without names a client that never gave any still means everything; one that
 	// did wants nothing more.
 	all = all || !c.explicit && wild(t)
+	if !current {
+		// Outdated names are nothing to follow, but what is not among them was given
+		// up: if it is among the next ones it is wanted anew.
+		if asked := view.NewNames(all, names); !all {
+			s.work += asked.Len() + c.held.Len()
+			c.dropped = dropped(c.held, c.dropped, asked)
+		}
+		return nil
+	}
+	c.held = c.held.Without(c.dropped)
+	c.dropped = nil
 	before := c.names
 	if err := s.subscribe(c, all, names); err != nil {
 		return err
@@ -200,6 +208,17 @@ func (s *session) world(r *discoveryv3.DiscoveryRequest, now time.Time) error {
 	// it before with everything.
 	c.held = c.held.Without(slices.DeleteFunc(slices.Clone(c.names.List()), before.Has))
 	return nil
+}
+
+// dropped adds the names of the list that were not asked for to those given up.
+func dropped(l *view.List, before []string, asked *view.Names) []string {
+	for it := range l.All() {
+		if !asked.Has(it.Name) {
+			before = append(before, it.Name)
+		}
+	}
+	slices.Sort(before)
+	return slices.Compact(before)
 }
 
 func worldNames(in []string) (bool, []string) {
