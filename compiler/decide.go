@@ -136,6 +136,10 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 // gatewayPrefix marks a gateway where a service may stand.
 const gatewayPrefix = "gateway/"
 
+// Authority is the host as applications and redirects get it: further Host lines
+// joined, without a dot at the end, with its port.
+func (r Request) Authority() string { return eval.WithoutDot(joinHosts(r)) }
+
 // joinHosts is the host as Envoy has it if there are further Host lines.
 func joinHosts(r Request) string {
 	hosts := []string{r.Host}

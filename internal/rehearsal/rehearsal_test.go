@@ -56,7 +56,7 @@ func realEnvoy(t *testing.T) envoybin.Binary {
 }
 
 func seen(target, path string, headers map[string][]string) *Seen {
-	return &Seen{Target: target, Method: "GET", Path: path, Headers: headers}
+	return &Seen{Target: target, Method: "GET", Path: path, Host: defaultHost, Headers: headers}
 }
 
 // What agrees with everything would prove nothing.
@@ -75,7 +75,8 @@ func TestDiffersTells(t *testing.T) {
 			{Status: 200, Seen: seen("shop/app/http/v2", "/b?q=1", nil), Headers: AppHeaders()},
 			{Status: 200, Seen: seen("shop/app/http/v1", "/b", nil), Headers: AppHeaders()},
 			{Status: 200, Seen: seen("shop/app/http/v1", "/a/../b?q=1", nil), Headers: AppHeaders()},
-			{Status: 200, Seen: &Seen{Target: "shop/app/http/v1", Method: "POST", Path: "/b?q=1"}, Headers: AppHeaders()},
+			{Status: 200, Seen: &Seen{Target: "shop/app/http/v1", Method: "POST", Path: "/b?q=1", Host: defaultHost}, Headers: AppHeaders()},
+			{Status: 200, Seen: &Seen{Target: "shop/app/http/v1", Method: "GET", Path: "/b?q=1", Host: "other.test"}, Headers: AppHeaders()},
 			{Status: 502, Seen: seen("shop/app/http/v1", "/b?q=1", nil), Headers: AppHeaders()},
 			{Status: 403}, {Status: 404}, {Status: 503},
 		}},
@@ -89,12 +90,13 @@ func TestDiffersTells(t *testing.T) {
 			{Status: 404}, {Status: 503}, {Status: 403, Seen: seen("shop/app/http/v1", "/", nil)}, {Status: 200, Seen: seen("shop/app/http/v1", "/", nil)},
 		}},
 		{"refused", compiler.Request{Path: "/a%2fb"}, []Reply{{Status: 400}}, []Reply{{Status: 403}, {Status: 200, Seen: seen("shop/app/http/v1", "/a%2fb", nil)}}},
-		{"redirect", compiler.Request{Path: "/moved?q=1", Host: "A.test:80"}, []Reply{{Status: 301, Headers: map[string][]string{"location": {"http://a.test/new?q=1"}}}}, []Reply{
-			{Status: 301}, {Status: 302, Headers: map[string][]string{"location": {"http://a.test/new?q=1"}}},
-			{Status: 301, Headers: map[string][]string{"location": {"http://a.test/new"}}},
+		{"redirect", compiler.Request{Path: "/moved?q=1", Host: "A.test.:8080"}, []Reply{{Status: 301, Headers: map[string][]string{"location": {"http://a.test:8080/new?q=1"}}}}, []Reply{
+			{Status: 301}, {Status: 302, Headers: map[string][]string{"location": {"http://a.test:8080/new?q=1"}}},
+			{Status: 301, Headers: map[string][]string{"location": {"http://a.test:8080/new"}}},
 			{Status: 301, Headers: map[string][]string{"location": {"https://a.test/new?q=1"}}},
-			{Status: 301, Headers: map[string][]string{"location": {"http://b.test/new?q=1"}}},
-			{Status: 301, Headers: map[string][]string{"location": {"http://a.test/moved?q=1"}}},
+			{Status: 301, Headers: map[string][]string{"location": {"http://b.test:8080/new?q=1"}}},
+			{Status: 301, Headers: map[string][]string{"location": {"http://a.test/new?q=1"}}},
+			{Status: 301, Headers: map[string][]string{"location": {"http://a.test:8080/moved?q=1"}}},
 		}},
 		{"bytes", compiler.Request{Port: "raw"}, []Reply{{Seen: &Seen{Target: "shop/app/raw/v1"}}}, []Reply{{}, {Seen: &Seen{Target: "shop/app/raw/v2"}}}},
 	} {

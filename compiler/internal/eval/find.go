@@ -1,7 +1,6 @@
 package eval
 
 import (
-	"strconv"
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/space"
@@ -49,18 +48,24 @@ func UnknownHost() space.Answer {
 }
 
 // CleanHost is a request's host as Envoy compares it here: lower case, without
-// trailing dot (strip_trailing_host_dot) and without port (strip_any_host_port).
-// What follows the colon is a port only if it is a number.
+// trailing dot (strip_trailing_host_dot) and without what follows the last colon
+// (ignore_port_in_host_matching), be it a number or not.
 func CleanHost(host string) string {
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	i := strings.LastIndexByte(host, ':')
-	if i < 0 || strings.Contains(host[i:], "]") {
+	host = WithoutDot(strings.ToLower(host))
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.Contains(host[i:], "]") {
+		return host[:i]
+	}
+	return host
+}
+
+// WithoutDot takes the dot from the end of a host, also if a port follows it: so a
+// request's host arrives (strip_trailing_host_dot).
+func WithoutDot(host string) string {
+	i := strings.LastIndexByte(host, '.')
+	if i < 0 || i+1 < len(host) && host[i+1] != ':' {
 		return host
 	}
-	if _, err := strconv.ParseUint(host[i+1:], 10, 32); err != nil {
-		return host
-	}
-	return strings.TrimSuffix(host[:i], ".")
+	return host[:i] + host[i+1:]
 }
 
 // GoodHost reports whether Envoy takes a host at all; to others it answers 400.

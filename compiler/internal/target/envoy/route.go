@@ -216,6 +216,9 @@ func refuseUnstable() *routev3.Route {
 
 // sealRoutes notes the clusters that the routes name and encodes the configuration.
 func (e *emitter) sealRoutes(out *entry, path string, rc *routev3.RouteConfiguration) {
+	// Hosts are told apart without their port, but keep it: redirects and
+	// applications need it.
+	rc.IgnorePortInHostMatching = true
 	for _, h := range rc.VirtualHosts {
 		h.Routes = append([]*routev3.Route{refuseUnstable()}, h.Routes...)
 		for _, r := range h.Routes {
