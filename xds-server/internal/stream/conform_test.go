@@ -137,12 +137,14 @@ func TestWorldWildcard(t *testing.T) {
 		r = c.want(cds, "a")
 		c.ack(r)
 		c.ask(cds, r.GetNonce()) // nothing any more, and not everything
+		c.quiet(time.Second)     // the server has read it
 		s.publish(t, "commit-3", seal(t, app(t, 3*time.Second, "a", "b")))
 		c.quiet(time.Minute)
 		c.ask(cds, r.GetNonce(), "*")
 		r = c.want(cds, "a", "b")
 		c.ack(r)
 		c.ask(cds, r.GetNonce()) // "*" was explicit: its end is an end
+		c.quiet(time.Second)
 		s.publish(t, "commit-4", seal(t, app(t, 4*time.Second, "a", "b")))
 		c.quiet(time.Minute)
 	})
