@@ -91,15 +91,15 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 	log.Info("serving", "address", server.Addr().String(), "environment", f.env, "repository", t.Repository, "ref", t.Ref, "fingerprint", authority.Fingerprints()[0])
+	tell := func(e feed.Event) {
+		seen.see(e)
+		follow(ctx, server, log, e)
+	}
+	source.Restore(tell) // before the first proxy is answered
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Run(ctx) })
 	group.Go(func() error { return authority.Run(ctx, log) })
-	group.Go(func() error {
-		return source.Run(ctx, func(e feed.Event) {
-			seen.see(e)
-			follow(ctx, server, log, e)
-		})
-	})
+	group.Go(func() error { return source.Run(ctx, tell) })
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}

@@ -131,10 +131,9 @@ func New(c Config) (*Feed, error) {
 // Current is what is to be served; its Commit is "" before anything was approved.
 func (f *Feed) Current() approval.Approved { return f.current }
 
-// Run restores what is stored, then polls until ctx ends. It calls emit from its
-// own goroutine, one event after the other, and returns ctx's error.
+// Run polls until ctx ends. It calls emit from its own goroutine, one event after
+// the other, and returns ctx's error. Call Restore first.
 func (f *Feed) Run(ctx context.Context, emit func(Event)) error {
-	f.Restore(emit)
 	for {
 		f.Poll(ctx, emit)
 		if err := ctx.Err(); err != nil {
@@ -161,7 +160,7 @@ func (f *Feed) wait() time.Duration {
 }
 
 // Restore loads the last approval from disk: Git is not asked. A server calls it
-// before it opens its listener.
+// before it answers anybody.
 func (f *Feed) Restore(emit func(Event)) {
 	f.emit = emit
 	if f.c.Dir == "" || f.current.Commit() != "" {
