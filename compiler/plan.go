@@ -62,26 +62,32 @@ func (p *Program) identities() []string {
 	return out
 }
 
-// where says where a mesh path stands on its side.
-func (c Changes) where(o space.Origin, after bool) string {
-	side := c.before
-	if after {
-		side = c.after
+// rendering says where mesh paths stand, each on its side. at turns a position in
+// the intent into one that the reader can open.
+func (c Changes) rendering(at func(diag.Pos) diag.Pos, sections []Section) plan.RenderOptions {
+	where := func(o space.Origin, after bool) string {
+		side := c.before
+		if after {
+			side = c.after
+		}
+		if pos := side.Position(string(o)); pos.File != "" {
+			return at(pos).String()
+		}
+		return ""
 	}
-	if pos := side.Position(string(o)); pos.File != "" {
-		return pos.String()
-	}
-	return ""
+	return plan.RenderOptions{Where: where, Sections: sections}
 }
 
-// Text writes the changes for a terminal, Markdown as one comment on a pull request.
-func (c Changes) Text(w io.Writer, sections []Section) error {
-	return plan.Text(w, c.Plan, plan.RenderOptions{Where: c.where, Sections: sections})
+// Text writes the changes for a terminal. at turns a position in the intent into
+// one that the reader can open.
+func (c Changes) Text(w io.Writer, at func(diag.Pos) diag.Pos, sections []Section) error {
+	return plan.Text(w, c.Plan, c.rendering(at, sections))
 }
 
-// Markdown writes one comment, escaped and cut below the host's limit.
-func (c Changes) Markdown(w io.Writer, sections []Section) error {
-	return plan.Markdown(w, c.Plan, plan.RenderOptions{Where: c.where, Sections: sections})
+// Markdown writes one comment on a pull request, escaped and cut below the host's
+// limit. at is as for Text.
+func (c Changes) Markdown(w io.Writer, at func(diag.Pos) diag.Pos, sections []Section) error {
+	return plan.Markdown(w, c.Plan, c.rendering(at, sections))
 }
 
 // Findings is one finding per line, for forms that annotate lines of files.

@@ -16,6 +16,7 @@ import (
 	"meshc.dev/meshc/ci/bench/internal/sample"
 	"meshc.dev/meshc/ci/bench/internal/xds"
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/diag"
 )
 
 // childFlag is the first argument of a process that measures one thing for its
@@ -144,7 +145,7 @@ func compare(c planCase) (comparison, error) {
 		times, cpu = append(times, time.Since(start)), append(cpu, measure.CPU()-used)
 		got.Lines = len(ch.Lines)
 		var text strings.Builder
-		if err := ch.Text(&text, nil); err != nil {
+		if err := ch.Text(&text, func(p diag.Pos) diag.Pos { return p }, nil); err != nil {
 			return got, err
 		}
 		got.NotCompared = strings.Contains(text.String(), "not compared")

@@ -189,9 +189,9 @@ func (p planned) exit(detailed bool) diag.ExitCode {
 func (a *app) tellPlan(format string, p planned) error {
 	switch format {
 	case "text":
-		return p.changes.Text(a.out, p.sections())
+		return p.changes.Text(a.out, a.at, p.sections(a))
 	case "markdown":
-		return p.changes.Markdown(a.out, p.sections())
+		return p.changes.Markdown(a.out, a.at, p.sections(a))
 	case "json":
 		return a.json(map[string]any{"format": "meshc.dev/plan-report/v1", "plan": p.changes.Plan, "findings": p.findings,
 			"bytes": map[string]any{"resources": p.bytes.resources, "others": p.bytes.others}, "envoy": envoybin.Supported, "policies_evaluated": p.verdict.Evaluated, "expiries": p.expiries})
@@ -204,11 +204,11 @@ func (a *app) tellPlan(format string, p planned) error {
 }
 
 // sections are the parts of the report behind the changes.
-func (p planned) sections() []compiler.Section {
+func (p planned) sections(a *app) []compiler.Section {
 	var out []compiler.Section
 	if len(p.findings) > 0 {
 		s := compiler.Section{Title: "Findings"}
-		for _, d := range p.findings {
+		for _, d := range a.placed(p.findings) {
 			s.Lines = append(s.Lines, d.String())
 		}
 		out = append(out, s)
