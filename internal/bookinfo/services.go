@@ -61,17 +61,17 @@ func (c caller) from() string { return c.app.Name + "-" + c.app.Version }
 
 func (c caller) details(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, Details{ID: r.PathValue("id"), Author: "William Shakespeare", Year: 1595, Type: "paperback", Pages: 200,
-		Publisher: "PublisherA", Language: "English", From: c.from(), Caller: callerID(r)})
+		Publisher: "Folio Press", Language: "English", From: c.from(), Caller: callerID(r)})
 }
 
 func (c caller) ratings(w http.ResponseWriter, r *http.Request) {
-	answer(w, http.StatusOK, Ratings{ID: r.PathValue("id"), Ratings: map[string]int{"Reviewer1": 5, "Reviewer2": 4}, From: c.from(), Caller: callerID(r)})
+	answer(w, http.StatusOK, Ratings{ID: r.PathValue("id"), Ratings: map[string]int{"Dora": 5, "Emil": 4}, From: c.from(), Caller: callerID(r)})
 }
 
 func (c caller) reviews(w http.ResponseWriter, r *http.Request) {
 	out := Reviews{ID: r.PathValue("id"), Version: c.app.Version, From: c.from(), Caller: callerID(r), Reviews: []Review{
-		{Reviewer: "Reviewer1", Text: "An extremely entertaining play by Shakespeare. The slapstick humour is refreshing!"},
-		{Reviewer: "Reviewer2", Text: "Absolutely fun and entertaining. The play lacks thematic depth when compared to other plays by Shakespeare."},
+		{Reviewer: "Dora", Text: "Two pairs of twins, one day, one town: I lost count of the mix-ups and did not mind."},
+		{Reviewer: "Emil", Text: "Quick and funny. Do not look for a Hamlet in it; look for your seat before the second act."},
 	}}
 	if color := map[string]string{"v2": "black", "v3": "red"}[c.app.Version]; color != "" {
 		var stars Ratings
