@@ -48,6 +48,7 @@ func serveHTTP(ctx context.Context, target string, saw func(Seen)) (app, error) 
 	if err != nil {
 		return app{}, err
 	}
+	asked := &behaviour{failed: map[string]int{}}
 	var both http.Protocols
 	both.SetHTTP1(true)
 	both.SetUnencryptedHTTP2(true)
@@ -68,6 +69,7 @@ func serveHTTP(ctx context.Context, target string, saw func(Seen)) (app, error) 
 			}
 		}
 		w.Header().Set(seenHeader, string(b)) // in a header: HEAD has no body
+		w.WriteHeader(asked.status(r))
 	})}
 	go func() { _ = s.Serve(l) }()
 	return app{l.Addr().String(), func() { _ = s.Close() }}, nil

@@ -26,7 +26,8 @@ const parallel = 3
 type Stage struct {
 	dir       string
 	apps      []app
-	processes []*envoybin.Process
+	classes   []release.Class
+	processes []*envoybin.Process      // of the classes
 	doors     map[compiler.Door]string // addresses
 	mu        sync.Mutex
 	seen      []Seen
@@ -84,7 +85,7 @@ func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehea
 		}
 		s.apps, at.apps[c.name] = append(s.apps, a), a.addr
 	}
-	s.processes = make([]*envoybin.Process, len(plot.classes))
+	s.classes, s.processes = plot.classes, make([]*envoybin.Process, len(plot.classes))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
 	for i, class := range plot.classes {
@@ -145,6 +146,15 @@ func (s *Stage) findDoors(ctx context.Context, classes []release.Class, doors []
 		s.doors[d] = addr
 	}
 	return nil
+}
+
+// Admin reads a page of the admin interface of a class's proxy, such as "/clusters".
+func (s *Stage) Admin(ctx context.Context, class release.Class, page string) ([]byte, error) {
+	i := slices.Index(s.classes, class)
+	if i < 0 {
+		return nil, fmt.Errorf("the rehearsal has no proxy of %s", class)
+	}
+	return s.processes[i].Admin(ctx, page)
 }
 
 // Stop ends all proxies and applications and removes their files. Calling it
