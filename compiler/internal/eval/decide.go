@@ -1,8 +1,7 @@
 package eval
 
 import (
-	"regexp"
-	"strings"
+	"slices"
 
 	"meshc.dev/meshc/compiler/internal/space"
 )
@@ -38,7 +37,7 @@ func Matches(when []space.Test, q space.Request) bool {
 
 func holds(t space.Test, q space.Request) bool {
 	for _, v := range values(t.Dim, q) {
-		if len(t.Any) == 0 || MatchesAny(t.Any, v) {
+		if len(t.Any) == 0 || slices.ContainsFunc(t.Any, func(p space.Pattern) bool { return p.Matches(v) }) {
 			return !t.Not
 		}
 	}
@@ -66,51 +65,4 @@ func values(d space.Dim, q space.Request) []string {
 		}
 	}
 	return lines
-}
-
-// MatchesAny reports whether v is in one of the patterns.
-func MatchesAny(ps []space.Pattern, v string) bool {
-	for _, p := range ps {
-		if matchesPattern(p, v) {
-			return true
-		}
-	}
-	return false
-}
-
-func matchesPattern(p space.Pattern, v string) bool {
-	switch p.Kind {
-	case space.Exact:
-		return v == p.Text
-	case space.Prefix:
-		return strings.HasPrefix(v, p.Text)
-	case space.Suffix:
-		return strings.HasSuffix(v, p.Text)
-	case space.Segment:
-		base := strings.TrimSuffix(p.Text, "/")
-		return v == base || strings.HasPrefix(v, base+"/")
-	case space.Template:
-		return matchesTemplate(p.Text, v)
-	case space.Regex:
-		re, err := regexp.Compile(`\A(?:` + p.Text + `)\z`)
-		return err == nil && re.MatchString(v)
-	}
-	return false
-}
-
-func matchesTemplate(template, v string) bool {
-	want, have := strings.Split(template, "/"), strings.Split(v, "/")
-	if len(want) != len(have) {
-		return false
-	}
-	for i, w := range want {
-		if strings.HasPrefix(w, "{") && strings.HasSuffix(w, "}") {
-			if have[i] == "" {
-				return false
-			}
-		} else if w != have[i] {
-			return false
-		}
-	}
-	return true
 }

@@ -3,6 +3,8 @@ package intent
 import (
 	"strings"
 	"testing"
+
+	"meshc.dev/meshc/internal/diag"
 )
 
 // Every value and every field of the schema can be told in words: no message
@@ -46,7 +48,7 @@ func fields(t *testing.T, name string, d *definition) {
 
 func TestNearest(t *testing.T) {
 	for name, want := range map[string]string{"timout": "timeout", "tiemout": "timeout", "Retry": "retry", "xyz": "", "": "", "timeouts": "timeout"} {
-		if got, _ := nearest(name, []string{"retry", "timeout", "mirror"}); got != want {
+		if got, _ := diag.Nearest(name, []string{"retry", "timeout", "mirror"}); got != want {
 			t.Errorf("%q: %q, want %q", name, got, want)
 		}
 	}

@@ -79,14 +79,14 @@ func (t *lint) importSpec(spec *ast.ImportSpec) {
 		known = append(known, t.module+"/…")
 	}
 	d.Fix = "available are " + quotedList(append(known, builtins()...))
-	if near, ok := nearest(s, append(known, builtins()...)); ok {
+	if near, ok := diag.Nearest(s, append(known, builtins()...)); ok {
 		d.Fix = "did you mean " + strconv.Quote(near) + "?"
 	}
 }
 
 // misspelt reports whether a name is nearly that of an allowed package.
 func misspelt(s string) bool {
-	_, ok := nearest(s, builtins())
+	_, ok := diag.Nearest(s, builtins())
 	return ok
 }
 

@@ -105,7 +105,7 @@ func (s *session) environment(root result) (string, diag.List) {
 
 func unknownEnvironment(at diag.Pos, name string, known []string) diag.Diagnostic {
 	d := diag.New(diag.CodeEnvironment, at, "the environment %q is not declared", name)
-	if near, ok := nearest(name, known); ok {
+	if near, ok := diag.Nearest(name, known); ok {
 		return d.WithFix("did you mean %q?", near)
 	}
 	return d.WithFix("declared are %s; declare it in the root package: `mesh: environment: %s: {}`", quotedList(known), strconv.Quote(name))

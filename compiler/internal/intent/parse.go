@@ -132,7 +132,7 @@ func (t *lint) topLevel(d ast.Decl) {
 }
 
 func topLevelFix(name string) string {
-	if near, ok := nearest(name, []string{"mesh"}); ok {
+	if near, ok := diag.Nearest(name, []string{"mesh"}); ok {
 		return "did you mean " + strconv.Quote(near) + "?"
 	}
 	return "write it inside `mesh`, or as a definition (#" + strings.TrimLeft(name, "_") + ") if other fields use it"

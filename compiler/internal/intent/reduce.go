@@ -158,7 +158,7 @@ func (r *reducer) unknown(g *problem, e errors.Error) diag.Diagnostic {
 			WithFix("want %s", wantIdent(def.pattern.name))
 	}
 	d := diag.New(diag.CodeUnknownField, pos, "%s: unknown field", g.joined)
-	if near, ok := nearest(label, def.names()); ok {
+	if near, ok := diag.Nearest(label, def.names()); ok {
 		return d.WithFix("did you mean %q?", near)
 	}
 	return d.WithFix("the fields here are %s", strings.Join(def.names(), ", "))
@@ -196,7 +196,7 @@ func (r *reducer) value(g *problem, e errors.Error) diag.Diagnostic {
 	}
 	d.Text += ", want " + f.want()
 	words, enum := f.words()
-	if near, ok := nearest(strings.Trim(got, `"`), words); enum && ok {
+	if near, ok := diag.Nearest(strings.Trim(got, `"`), words); enum && ok {
 		return d.WithFix("did you mean %q?", near)
 	}
 	return d

@@ -249,7 +249,7 @@ func takenKey(ps []int32) string {
 func (a *atoms) atomOf(value string) int {
 	var taken []int32
 	for i, p := range a.patterns {
-		if takes(p, value) {
+		if p.Matches(value) {
 			taken = append(taken, int32(i))
 		}
 	}

@@ -54,7 +54,7 @@ func (l *linker) version(id string, n intent.Node) bool {
 // unknown words a name that refers to nothing, with the nearest known one.
 func (l *linker) unknown(at diag.Pos, what, name string, known []string) diag.Diagnostic {
 	d := diag.New(diag.CodeUnknown, at, "unknown %s %q", what, name)
-	if near := nearest(name, known); near != "" {
+	if near, ok := diag.Nearest(name, known); ok {
 		return d.WithFix("did you mean %q?", near)
 	}
 	if len(known) == 0 {
@@ -66,41 +66,6 @@ func (l *linker) unknown(at diag.Pos, what, name string, known []string) diag.Di
 		list += ", …"
 	}
 	return d.WithFix("declare it, or use one of: %s", list)
-}
-
-// nearest returns the known name at the smallest edit distance, if it is at most a third of the name's length.
-func nearest(name string, known []string) string {
-	best, bestD := "", len(name)/3+1
-	for _, k := range known {
-		if d := distance(name, k); d < bestD || d == bestD && best == "" && d <= 2 {
-			best, bestD = k, d
-		}
-	}
-	return best
-}
-
-// distance is the number of edits between two names; a swap of neighbours is one edit.
-func distance(a, b string) int {
-	prev2, prev := make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range prev {
-		prev[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		cur := make([]int, len(b)+1)
-		cur[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				cur[j] = min(cur[j], prev2[j-2]+1)
-			}
-		}
-		prev2, prev = prev, cur
-	}
-	return prev[len(b)]
 }
 
 // caller resolves who a grant or a test names: the accounts of a service or a gateway.
