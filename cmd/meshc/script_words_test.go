@@ -18,6 +18,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/ssh"
+
+	"meshc.dev/meshc/internal/freeport"
 )
 
 // words are what scripts can say beside testscript's own.
@@ -177,10 +179,9 @@ func port(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: port NAME")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	n, err := freeport.Next()
 	ts.Check(err)
-	ts.Setenv(args[0], l.Addr().String())
-	ts.Check(l.Close())
+	ts.Setenv(args[0], net.JoinHostPort("127.0.0.1", strconv.Itoa(n)))
 }
 
 // writeKey writes the private key of somebody, always the same, and returns the

@@ -146,6 +146,7 @@ func doors() []row {
 		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/demo", "internal/proof", "internal/rehearsal", cobra, rpc, xcrypto, pgp, prometheus)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
+		{pkg: "internal/freeport"}, // for tests only
 		{pkg: "cmd/meshc", may: []string{"internal/cli", "internal/sandbox"}},
 		{pkg: "cmd/meshc-agent", may: []string{"internal/agent", "internal/ca", cobra}},
 		{pkg: "ci/...", may: []string{"..."}},

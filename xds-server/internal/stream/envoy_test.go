@@ -22,6 +22,7 @@ import (
 
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/envoybin"
+	"meshc.dev/meshc/internal/freeport"
 	"meshc.dev/meshc/xds-server/internal/endpoints"
 	"meshc.dev/meshc/xds-server/internal/ledger"
 	"meshc.dev/meshc/xds-server/internal/stream"
@@ -112,12 +113,11 @@ func backend(t *testing.T, name string) int {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Next()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lis.Close()
-	return lis.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 func (s *server) addresses(t testing.TB, file string, ports ...int) {

@@ -17,6 +17,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/envoybin"
+	"meshc.dev/meshc/internal/freeport"
 )
 
 // world is one real Envoy that plays the caller's sidecar, the callee's sidecar
@@ -39,15 +40,14 @@ func port(t *testing.T, address string) uint32 {
 	return n
 }
 
-// freePort is a port of loopback that nobody used a moment ago.
+// freePort is a port of loopback for an Envoy.
 func freePort(t *testing.T) uint32 {
 	t.Helper()
-	l, err := net.Listen("tcp", loopback+":0")
+	n, err := freeport.Next()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return port(t, l.Addr().String())
+	return uint32(n)
 }
 
 // app answers what it saw as JSON; "/flaky" fails, "/slow" takes its time.
