@@ -100,9 +100,6 @@ func start(cmd *exec.Cmd) error {
 // PID is the process id, which is the id of its group as well.
 func (c *Child) PID() int { return c.pid }
 
-// Spec is what was started.
-func (c *Child) Spec() Spec { return c.spec }
-
 // Done is closed when the program has ended.
 func (c *Child) Done() <-chan struct{} { return c.done }
 

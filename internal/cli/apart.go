@@ -69,6 +69,15 @@ func evaluateApart(ctx context.Context, fsys fs.FS, env, cache string) error {
 	return nil
 }
 
+// tellLimits says what this system does not limit in a child, if anything.
+func (a *app) tellLimits() error {
+	d, lacks := sandbox.Warning()
+	if !lacks {
+		return nil
+	}
+	return diag.Render(a.err, diag.Text, diag.List{d}, diag.Options{Color: a.color})
+}
+
 // enough is a request up to which a child has the usual limits; each further one
 // of this size adds as much time again. It is about 300 services.
 const enough = 256 << 10

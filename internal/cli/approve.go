@@ -121,6 +121,9 @@ releases. Push the tag that is printed; servers look for it.`,
 			if err != nil {
 				return err
 			}
+			if err := a.tellLimits(); err != nil {
+				return err
+			}
 			rev := ""
 			if len(args) == 1 {
 				rev = args[0]

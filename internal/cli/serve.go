@@ -20,6 +20,7 @@ import (
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/feed"
 	"meshc.dev/meshc/internal/gitrepo"
+	"meshc.dev/meshc/internal/sandbox"
 	xdsserver "meshc.dev/meshc/xds-server"
 )
 
@@ -72,6 +73,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	repo, err := gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
 	if err != nil {
 		return err
+	}
+	if d, lacks := sandbox.Warning(); lacks {
+		log.Warn("commits are compiled with fewer limits", "code", d.Code, "reason", d.Text, "fix", d.Fix)
 	}
 	argv0, err := self()
 	if err != nil {

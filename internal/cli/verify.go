@@ -33,6 +33,9 @@ approved last. Give its state folder with --state.`,
 			if err != nil {
 				return err
 			}
+			if err := a.tellLimits(); err != nil {
+				return err
+			}
 			before, err := a.storedApproval(state, t, f.env)
 			if err != nil {
 				return err

@@ -130,9 +130,6 @@ func (p *Process) PID() int { return p.child.PID() }
 // Done is closed when Envoy has ended, for whatever reason.
 func (p *Process) Done() <-chan struct{} { return p.child.Done() }
 
-// AdminURL is "http://host:port" of the admin interface.
-func (p *Process) AdminURL() string { return p.admin }
-
 // LogPath is the file with Envoy's standard error.
 func (p *Process) LogPath() string { return filepath.Join(p.dir, "envoy.log") }
 
@@ -160,18 +157,13 @@ func (p *Process) Stop() {
 // Admin asks the admin interface for path (with its query, "/stats?format=json")
 // and returns the body, at most 64 MiB. Any status other than 200 is an error.
 func (p *Process) Admin(ctx context.Context, path string) ([]byte, error) {
-	return p.ask(ctx, http.MethodGet, path)
+	return p.ask(ctx, path)
 }
 
-// AdminPost is Admin for what changes something ("/drain_listeners").
-func (p *Process) AdminPost(ctx context.Context, path string) ([]byte, error) {
-	return p.ask(ctx, http.MethodPost, path)
-}
-
-func (p *Process) ask(ctx context.Context, method, path string) ([]byte, error) {
+func (p *Process) ask(ctx context.Context, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, p.admin+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.admin+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("asking Envoy for %q: %w", path, err)
 	}

@@ -63,12 +63,6 @@ func Open(address, ref string, o Options) (*Repo, error) {
 	return r, nil
 }
 
-// Source is the address that was given.
-func (r *Repo) Source() Source { return r.source }
-
-// Ref is the ref that is followed.
-func (r *Repo) Ref() string { return r.ref }
-
 // Fetch returns the repository as it is now. If neither the ref nor a tag moved
 // since the last call, it returns the same Snapshot. A *Refused means that the
 // repository is not acceptable; every other error that it may be so later.

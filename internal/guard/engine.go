@@ -157,12 +157,3 @@ func capabilities() *ast.Capabilities {
 
 // Digest identifies the policies: SHA-256 over the sorted lines "set/file SP digest".
 func (e *Engine) Digest() string { return e.digest }
-
-// Packages lists the evaluated packages, sorted.
-func (e *Engine) Packages() []string {
-	out := make([]string, 0, len(e.rules))
-	for _, r := range e.rules {
-		out = append(out, r.pkg)
-	}
-	return out
-}

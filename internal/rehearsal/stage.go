@@ -172,12 +172,3 @@ func (s *Stage) Stop() {
 	}
 	_ = os.RemoveAll(s.dir)
 }
-
-// Logs is what the Envoys have logged: warnings and worse.
-func (s *Stage) Logs() string {
-	var b strings.Builder
-	for _, p := range s.processes {
-		b.WriteString(p.Log())
-	}
-	return b.String()
-}

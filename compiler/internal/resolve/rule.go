@@ -73,9 +73,6 @@ func (x *Place) Service(ref, version intent.Node) (id string, ok bool) {
 	return id, x.l.version(id, version)
 }
 
-// FirstPort is the name of a service's first port by name: the default wherever a port may be left out.
-func (x *Place) FirstPort(id string) string { return x.l.firstPort[id] }
-
 // Versions returns the names of a service's versions, sorted.
 func (x *Place) Versions(id string) []string { return x.l.versions[id] }
 

@@ -4,7 +4,6 @@ import (
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/intent"
-	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -94,12 +93,4 @@ func (l *linker) expect(p *pkg, n intent.Node, t *Test) bool {
 		return false
 	}
 	return true
-}
-
-// Destination is the mesh path of the test's destination.
-func (t Test) Destination() string {
-	if t.Gateway {
-		return model.GatewayPath(t.To)
-	}
-	return model.ServicePath(t.To)
 }
