@@ -157,10 +157,6 @@ func (p *Process) Stop() {
 // Admin asks the admin interface for path (with its query, "/stats?format=json")
 // and returns the body, at most 64 MiB. Any status other than 200 is an error.
 func (p *Process) Admin(ctx context.Context, path string) ([]byte, error) {
-	return p.ask(ctx, path)
-}
-
-func (p *Process) ask(ctx context.Context, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.admin+path, nil)
