@@ -141,12 +141,12 @@ func doors() []row {
 	return []row{
 		{pkg: "internal/proof", may: []string{"compiler", "compiler/release", "internal/envoybin"}},
 		{pkg: "internal/rehearsal", may: []string{"compiler", "compiler/release", "internal/ca", "internal/envoybin", spiffe, xsync}},
-		{pkg: "internal/demo", may: append(slices.Clone(work), "examples", spiffe, rpc, xcrypto, gogit)},
+		{pkg: "internal/demo", may: append(slices.Clone(work), "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
 		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/demo", "internal/proof", "internal/rehearsal", cobra, rpc, xcrypto, pgp, prometheus)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
-		{pkg: "internal/freeport"}, // for tests only
+		{pkg: "internal/freeport"}, // for tests and the demo
 		{pkg: "cmd/meshc", may: []string{"internal/cli", "internal/sandbox"}},
 		{pkg: "cmd/meshc-agent", may: []string{"internal/agent", "internal/ca", cobra}},
 		{pkg: "ci/...", may: []string{"..."}},

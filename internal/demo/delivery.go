@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/internal/child"
+	"meshc.dev/meshc/internal/freeport"
 )
 
 // serverArgs are the flags of meshc serve, the same at each start.
@@ -25,7 +26,7 @@ func (w *World) serverArgs() []string {
 func (w *World) startServer(ctx context.Context) error {
 	if w.listen == "" {
 		for _, addr := range []*string{&w.listen, &w.http} {
-			port, err := freePort()
+			port, err := freeport.Next()
 			if err != nil {
 				return err
 			}

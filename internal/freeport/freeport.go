@@ -1,5 +1,5 @@
-// Package freeport finds ports for programs that tests start and that must be told
-// their port.
+// Package freeport finds ports for programs that tests and the demo start and that must
+// be told their port.
 //
 // In: nothing. Out: ports of 127.0.0.1 on which nobody listens. They lie below the
 // range that systems hand out by themselves, so that no outgoing connection and no
