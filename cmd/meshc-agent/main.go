@@ -19,6 +19,7 @@ import (
 
 	"meshc.dev/meshc/internal/agent"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/printer"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -31,7 +32,7 @@ func run(args []string, out, errs io.Writer) int {
 	if done {
 		return 0
 	}
-	log := slog.New(slog.NewJSONHandler(errs, &slog.HandlerOptions{Level: level}))
+	log := slog.New(slog.NewJSONHandler(printer.NewWriter(errs, false), &slog.HandlerOptions{Level: level}))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -46,11 +47,11 @@ func report(err error, errs io.Writer) int {
 	code := 1
 	var l *diag.ListError
 	if !errors.As(err, &l) {
-		fmt.Fprintln(errs, "meshc-agent:", err)
+		printer.Fprint(errs, "meshc-agent: "+err.Error()+"\n")
 		return code
 	}
 	for _, d := range l.List {
-		fmt.Fprintln(errs, d)
+		printer.Fprint(errs, d.String()+"\n")
 		if d.Code == diag.CodeAgentFlag {
 			code = 2
 		}

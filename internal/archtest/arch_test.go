@@ -110,7 +110,7 @@ func (r row) refuses(i string) string {
 		}
 		return ""
 	}
-	if i == module+"/internal/diag" || anyFits(r.may, i) {
+	if i == module+"/internal/diag" || i == module+"/internal/printer" || anyFits(r.may, i) {
 		return ""
 	}
 	return "not in its row of the lattice"

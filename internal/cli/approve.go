@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
+	"meshc.dev/meshc/internal/printer"
 )
 
 // approvalFlags name what is being approved and by what rules.
@@ -145,8 +145,7 @@ releases. Push the tag that is printed; servers look for it.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.out, "signed %s\nnext: git push origin refs/tags/%s\n", tag.Name, tag.Name)
-			return err
+			return printer.Fprintf(a.out, "signed %s\nnext: git push origin refs/tags/%s\n", tag.Name, tag.Name)
 		},
 	}
 	f.add(cmd)
@@ -198,8 +197,7 @@ Push the tag that is printed. Servers serve TO until a commit follows that repai
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.out, "signed %s: %.12s is to be served instead of %.12s\nnext: git push origin refs/tags/%s\n", tag.Name, to, leave, tag.Name)
-			return err
+			return printer.Fprintf(a.out, "signed %s: %.12s is to be served instead of %.12s\nnext: git push origin refs/tags/%s\n", tag.Name, to, leave, tag.Name)
 		},
 	}
 	f.add(cmd)
@@ -245,8 +243,7 @@ line: unknown fields, weak keys, rules that nobody can satisfy.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.out, "valid: %s, %s, %s\n", count(len(t.Environments), "environment"), count(len(t.Signers), "signer"), count(len(t.Rules), "rule"))
-			return err
+			return printer.Fprintf(a.out, "valid: %s, %s, %s\n", count(len(t.Environments), "environment"), count(len(t.Signers), "signer"), count(len(t.Rules), "rule"))
 		},
 	})
 }

@@ -7,11 +7,11 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -20,6 +20,7 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/printer"
 )
 
 // app is what every command needs: streams and a clock.
@@ -35,7 +36,7 @@ type app struct {
 }
 
 // failure ends a command with a code of its own. An empty text prints nothing,
-// because the view has told already.
+// because the view has told already. Its line feeds are ours.
 type failure struct {
 	code diag.ExitCode
 	text string
@@ -44,7 +45,7 @@ type failure struct {
 func (f *failure) Error() string { return f.text }
 
 func fail(code diag.ExitCode, format string, args ...any) error {
-	return &failure{code, fmt.Sprintf(format, args...)}
+	return &failure{code, printer.Sprintf(format, args...)}
 }
 
 // quiet ends a command whose view has told everything.
@@ -57,18 +58,19 @@ func quiet(code diag.ExitCode) error {
 
 // Main runs meshc and returns the exit code of its process.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	out := &checked{w: stdout}
-	a := &app{in: stdin, out: out, err: stderr, now: time.Now, color: colorful(stdout)}
+	color := colorful(stdout)
+	out, errs := printer.NewWriter(stdout, color), printer.NewWriter(stderr, color)
+	a := &app{in: stdin, out: out, err: errs, now: time.Now, color: color}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(out)
-	root.SetErr(stderr)
+	root.SetErr(errs)
 	err := a.interruptible(ctx, root)
-	if err == nil && out.err != nil {
-		err = fail(diag.ExitFailure, "writing the output: %v", out.err)
+	if lost := out.Err(); err == nil && lost != nil {
+		err = fail(diag.ExitFailure, "writing the output: %v", lost) // a report cut short must not look whole
 	}
 	return int(a.report(err))
 }
@@ -83,7 +85,7 @@ func (a *app) interruptible(ctx context.Context, root *cobra.Command) error {
 	go func() {
 		cmd, err := root.ExecuteContextC(ctx)
 		if err != nil && !a.began.Load() {
-			err = fail(diag.ExitFailure, "%v\nhelp:  %s --help", err, cmd.CommandPath())
+			err = &failure{diag.ExitFailure, strings.ReplaceAll(err.Error(), "\t", "  ") + "\nhelp:  " + cmd.CommandPath() + " --help"}
 		}
 		done <- err
 	}()
@@ -101,20 +103,6 @@ func (a *app) interruptible(ctx context.Context, root *cobra.Command) error {
 	case <-time.After(grace):
 		return context.Canceled
 	}
-}
-
-// checked remembers that output was lost: a report cut short must not look whole.
-type checked struct {
-	w   io.Writer
-	err error
-}
-
-func (c *checked) Write(b []byte) (int, error) {
-	n, err := c.w.Write(b)
-	if err != nil && c.err == nil {
-		c.err = err
-	}
-	return n, err
 }
 
 // colorful reports whether w is a terminal that wants colour.

@@ -13,6 +13,7 @@ import (
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/printer"
 	"meshc.dev/meshc/schemas"
 )
 
@@ -21,8 +22,7 @@ func (a *app) versionCmd() *cobra.Command {
 		Use: "version", Short: "Print the versions of meshc, its schema and Go", Args: cobra.NoArgs,
 		Example: "  meshc version",
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(a.out, "meshc %s\nschema %s %.12s\n%s %s/%s\n", compiler.Version, schemas.Module, schemas.Digest(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
+			return printer.Fprintf(a.out, "meshc %s\nschema %s %.12s\n%s %s/%s\n", compiler.Version, schemas.Module, schemas.Digest(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		},
 	}
 }
@@ -66,7 +66,7 @@ With --prove nothing is written that a real Envoy refuses.`,
 			if f.format != string(diag.Text) {
 				return nil
 			}
-			_, err = fmt.Fprintf(a.out, "release %s\n%d proxy classes, %d artifacts, environment %s%s, %s\n",
+			err = printer.Fprintf(a.out, "release %s\n%d proxy classes, %d artifacts, environment %s%s, %s\n",
 				r.Digest(), len(r.Classes()), len(r.Paths()), p.Environment(), proved, time.Since(start).Round(time.Millisecond))
 			return err
 		},
@@ -137,16 +137,16 @@ func (a *app) explain(ans compiler.Answer) error {
 	if from == "" {
 		from = "a caller without identity"
 	}
-	fmt.Fprintf(a.out, "%s %s from %s\n→ %s\n", ans.Request.Method, ans.Request.Path, from, ans.Words())
+	printer.Fprintf(a.out, "%s %s from %s\n→ %s\n", ans.Request.Method, ans.Request.Path, from, ans.Words())
 	for i, s := range ans.Steps {
 		note := ""
 		if ans.Outcome.Verdict == "denied" && strings.Count(s.Path, "/") == 2 && strings.HasPrefix(s.Path, "service/") {
 			note = ": none of its grants admits this request"
 		}
-		fmt.Fprintf(a.out, "  %d. %s%s\n     %s\n", i+1, s.Path, note, a.at(s.Pos))
+		printer.Fprintf(a.out, "  %d. %s%s\n     %s\n", i+1, s.Path, note, a.at(s.Pos))
 	}
 	for _, f := range ans.Outcome.Fields {
-		fmt.Fprintf(a.out, "  %s: %s\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value))
+		printer.Fprintf(a.out, "  %s: %s\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value))
 	}
 	return nil
 }
@@ -217,8 +217,7 @@ func (a *app) graphCmd() *cobra.Command {
 			if err != nil {
 				return fail(diag.ExitFailure, "%v", err)
 			}
-			_, err = fmt.Fprint(a.out, text)
-			return err
+			return printer.Fprint(a.out, text)
 		},
 	}
 	f.add(cmd)

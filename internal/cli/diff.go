@@ -17,6 +17,7 @@ import (
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
+	"meshc.dev/meshc/internal/printer"
 )
 
 func (a *app) diffCmd() *cobra.Command {
@@ -48,7 +49,7 @@ proxy classes that get it. A and B are release folders or commits of the reposit
 			if asJSON {
 				err = a.json(map[string]any{"format": "meshc.dev/diff/v1", "resources": d.resources, "others": d.others})
 			} else {
-				_, err = fmt.Fprint(a.out, d.text(!stat))
+				err = printer.Fprint(a.out, d.text(!stat))
 			}
 			if err == nil && detailed && !d.empty() {
 				return quiet(diag.ExitChanges)

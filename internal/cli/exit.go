@@ -3,9 +3,9 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/printer"
 )
 
 // diagnosed is an error that carries a problem a user can fix.
@@ -19,21 +19,21 @@ func (a *app) report(err error) diag.ExitCode {
 	var f *failure
 	if errors.As(err, &f) {
 		if f.text != "" {
-			fmt.Fprintln(a.err, "error:", f.text)
+			printer.Fprint(a.err, "error: "+f.text+"\n")
 		}
 		return f.code
 	}
 	if ds := findings(err); len(ds) > 0 {
 		if rerr := diag.Render(a.err, diag.Text, ds, diag.Options{Color: a.color}); rerr != nil {
-			fmt.Fprintln(a.err, "error:", rerr)
+			printer.Fprintf(a.err, "error: %v\n", rerr)
 		}
 		return exitOf(ds)
 	}
 	if errors.Is(err, context.Canceled) {
-		fmt.Fprintln(a.err, "interrupted")
+		printer.Fprintf(a.err, "interrupted\n")
 		return diag.ExitFailure
 	}
-	fmt.Fprintln(a.err, "error:", err)
+	printer.Fprint(a.err, "error: "+err.Error()+"\n")
 	return diag.ExitFailure
 }
 

@@ -1,11 +1,10 @@
 package cli
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/printer"
 )
 
 func (a *app) initCmd() *cobra.Command {
@@ -22,10 +21,9 @@ cue command and the CUE language server. Nothing that exists is overwritten.`,
 				return err
 			}
 			for _, name := range files {
-				fmt.Fprintln(a.out, "wrote", name)
+				printer.Fprintf(a.out, "wrote %s\n", name)
 			}
-			_, err = fmt.Fprintf(a.out, "next: meshc vet %s\n", dir)
-			return err
+			return printer.Fprintf(a.out, "next: meshc vet %s\n", dir)
 		},
 	}
 	cmd.Flags().StringVar(&module, "module", "example.com/mesh", "path of the CUE module")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"meshc.dev/meshc/internal/envoybin"
 	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/guard"
+	"meshc.dev/meshc/internal/printer"
 )
 
 // planFlags say what is compared with what.
@@ -57,9 +59,9 @@ as such. No cluster is needed.`,
 
 func (a *app) tellDefaults() error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "FIELD\tDEFAULT\tWHY")
+	printer.Fprintf(w, "FIELD\tDEFAULT\tWHY\n")
 	for _, d := range compiler.Defaults() {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", d.Field, d.Value, d.Why)
+		printer.Fprintf(w, "%s\t%s\t%s\n", d.Field, d.Value, d.Why)
 	}
 	return w.Flush()
 }
@@ -209,7 +211,7 @@ func (p planned) sections(a *app) []compiler.Section {
 	if len(p.findings) > 0 {
 		s := compiler.Section{Title: "Findings"}
 		for _, d := range a.placed(p.findings) {
-			s.Lines = append(s.Lines, d.String())
+			s.Lines = append(s.Lines, strings.Split(d.String(), "\n")...)
 		}
 		out = append(out, s)
 	}
@@ -261,16 +263,16 @@ func (a *app) canICmd() *cobra.Command {
 }
 
 func (a *app) tellCan(ans compiler.CanAnswer, p *compiler.Program) {
-	fmt.Fprintln(a.out, ans.Can)
+	printer.Fprintf(a.out, "%s\n", ans.Can)
 	for _, e := range ans.Set {
-		fmt.Fprintf(a.out, "  %s\n", e.Text)
+		printer.Fprintf(a.out, "  %s\n", e.Text)
 		for _, o := range e.From {
-			fmt.Fprintf(a.out, "    by %s at %s\n", o, a.at(p.Position(string(o))))
+			printer.Fprintf(a.out, "    by %s at %s\n", o, a.at(p.Position(string(o))))
 		}
 	}
 	if ans.Can == "no" {
 		for _, o := range ans.Answer.From {
-			fmt.Fprintf(a.out, "  because of %s at %s\n", o, a.at(p.Position(string(o))))
+			printer.Fprintf(a.out, "  because of %s at %s\n", o, a.at(p.Position(string(o))))
 		}
 	}
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"regexp"
 	"strings"
 	"text/tabwriter"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/printer"
 	xdsserver "meshc.dev/meshc/xds-server"
 )
 
@@ -102,15 +102,14 @@ func waitExit(o xdsserver.Outcome) diag.ExitCode {
 
 func (a *app) tellProgress(p xdsserver.Progress) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %.12s is confirmed by %d of %d proxies\n", p.Outcome, p.Commit, p.Confirmed, p.Connected)
+	printer.Fprintf(&b, "%s: %.12s is confirmed by %d of %d proxies\n", p.Outcome, p.Commit, p.Confirmed, p.Connected)
 	for _, name := range p.Pending {
-		fmt.Fprintf(&b, "  pending %s\n", name)
+		printer.Fprintf(&b, "  pending %s\n", name)
 	}
 	for _, f := range p.Failures {
 		writeFailure(&b, f)
 	}
-	_, err := fmt.Fprint(a.out, b.String())
-	return err
+	return printer.Fprint(a.out, b.String())
 }
 
 // tellStatus prints a line for each proxy, and what went wrong.
@@ -119,21 +118,21 @@ func (a *app) tellStatus(s xdsserver.Status) error {
 	if s.Commit == "" {
 		b.WriteString("nothing is approved yet: no proxy gets anything; the server's log says why\n")
 	} else {
-		fmt.Fprintf(&b, "commit %.12s, release %.12s, environment %s\n", s.Commit, s.Release, s.Environment)
+		printer.Fprintf(&b, "commit %.12s, release %.12s, environment %s\n", s.Commit, s.Release, s.Environment)
 	}
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	if len(s.Proxies) > 0 {
-		fmt.Fprintln(w, "PROXY\tCLASS\tCOMMIT\tSTATE")
+		printer.Fprintf(w, "PROXY\tCLASS\tCOMMIT\tSTATE\n")
 	}
 	for _, p := range s.Proxies {
-		fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\n", diag.Escape(p.Node), p.Class, p.Commit, proxyState(p))
+		printer.Fprintf(w, "%s\t%s\t%.12s\t%s\n", p.Node, p.Class, p.Commit, proxyState(p))
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	for _, c := range s.Classes {
 		if c.Held {
-			fmt.Fprintf(&b, "%s is held at %.12s\n", c.Class, c.ServingCommit)
+			printer.Fprintf(&b, "%s is held at %.12s\n", c.Class, c.ServingCommit)
 		}
 		if c.Failure != nil {
 			writeFailure(&b, *c.Failure)
@@ -143,10 +142,9 @@ func (a *app) tellStatus(s xdsserver.Status) error {
 		b.WriteString("no proxy is connected\n")
 	}
 	for _, d := range s.Problems {
-		fmt.Fprintln(&b, d)
+		printer.Fprint(&b, d.String()+"\n")
 	}
-	_, err := fmt.Fprint(a.out, b.String())
-	return err
+	return printer.Fprint(a.out, b.String())
 }
 
 func proxyState(p xdsserver.ProxyStatus) string {
@@ -161,8 +159,8 @@ func proxyState(p xdsserver.ProxyStatus) string {
 
 // writeFailure tells what a proxy refused, with the intent line and its owner.
 func writeFailure(b *strings.Builder, f xdsserver.Failure) {
-	fmt.Fprintf(b, "  %s %s of %.12s by %s: %s\n", f.State, f.Type[strings.LastIndex(f.Type, ".")+1:], f.Commit, diag.Escape(f.Node), diag.Escape(f.Why))
+	printer.Fprintf(b, "  %s %s of %.12s by %s: %s\n", f.State, f.Type[strings.LastIndex(f.Type, ".")+1:], f.Commit, f.Node, f.Why)
 	for _, r := range f.Resources {
-		fmt.Fprintf(b, "    %s: %s (owner %s)\n", r.Pos, r.Resource, r.Owner)
+		printer.Fprintf(b, "    %s: %s (owner %s)\n", r.Pos, r.Resource, r.Owner)
 	}
 }

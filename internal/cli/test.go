@@ -2,12 +2,12 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/printer"
 	"meshc.dev/meshc/internal/rehearsal"
 )
 
@@ -92,7 +92,7 @@ func (a *app) tell(results []tested, on string, asJSON bool) error {
 		for _, r := range results {
 			a.tellOne(r)
 		}
-		fmt.Fprintf(a.out, "%d passed, %d failed on %s\n", len(results)-failed, failed, on)
+		printer.Fprintf(a.out, "%d passed, %d failed on %s\n", len(results)-failed, failed, on)
 	}
 	if len(results) == 0 {
 		return fail(diag.ExitInvalid, "the intent has no test; write one: mesh: test: \"…\": {request: …, expect: …}")
@@ -105,18 +105,18 @@ func (a *app) tell(results []tested, on string, asJSON bool) error {
 
 func (a *app) tellOne(r tested) {
 	if !r.failed() {
-		fmt.Fprintf(a.out, "ok    %s\n", r.Name)
+		printer.Fprintf(a.out, "ok    %s\n", r.Name)
 		return
 	}
-	fmt.Fprintf(a.out, "FAIL  %s\n", r.Name)
+	printer.Fprintf(a.out, "FAIL  %s\n", r.Name)
 	if r.Failure != "" {
-		fmt.Fprintf(a.out, "      %s: %s\n", a.at(r.Pos), r.Failure)
+		printer.Fprintf(a.out, "      %s: %s\n", a.at(r.Pos), r.Failure)
 	}
 	if r.Rehearsal != "" {
-		fmt.Fprintf(a.out, "      %s: %s: a real Envoy disagrees: %s\n", a.at(r.Pos), diag.CodeRehearsal, r.Rehearsal)
-		fmt.Fprintf(a.out, "      fix: this is a mistake of the compiler: please report it with the intent of this test\n")
+		printer.Fprintf(a.out, "      %s: %s: a real Envoy disagrees: %s\n", a.at(r.Pos), diag.CodeRehearsal, r.Rehearsal)
+		printer.Fprintf(a.out, "      fix: this is a mistake of the compiler: please report it with the intent of this test\n")
 	}
 	for _, s := range r.Answer.Steps {
-		fmt.Fprintf(a.out, "      decided by %s at %s\n", s.Path, a.at(s.Pos))
+		printer.Fprintf(a.out, "      decided by %s at %s\n", s.Path, a.at(s.Pos))
 	}
 }

@@ -1,12 +1,12 @@
 package cli
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/internal/ca"
+	"meshc.dev/meshc/internal/printer"
 )
 
 func (a *app) tokenCmd() *cobra.Command {
@@ -38,8 +38,7 @@ once, in time, gets a certificate for this identity: hand it over like a passwor
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.out, "token:       %s\nfingerprint: %s\nidentity:    %s\nvalid for:   %s, once\n", token, authority.Fingerprints()[0], spiffe, ttl)
-			return err
+			return printer.Fprintf(a.out, "token:       %s\nfingerprint: %s\nidentity:    %s\nvalid for:   %s, once\n", token, authority.Fingerprints()[0], spiffe, ttl)
 		},
 	}
 	create.Flags().StringVar(&state, "state", "meshc-state", "the server's state folder")

@@ -12,6 +12,7 @@ import (
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/printer"
 )
 
 func (a *app) verifyCmd() *cobra.Command {
@@ -122,6 +123,5 @@ func (a *app) approvedText(ok approval.Approved) error {
 	for _, tag := range r.Ignored {
 		text += "ignored  " + tag + "\n"
 	}
-	_, err := fmt.Fprint(a.out, text)
-	return err
+	return printer.Fprint(a.out, text)
 }

@@ -11,6 +11,7 @@ import (
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/guard"
+	"meshc.dev/meshc/internal/printer"
 	"meshc.dev/meshc/internal/proof"
 )
 
@@ -51,7 +52,7 @@ real Envoy is asked about every compiled resource as well.`,
 			}
 			if f.format == string(diag.Text) {
 				_, warnings := ds.Counts()
-				fmt.Fprintf(a.out, "valid: %s, %s\n", told, count(warnings, "warning"))
+				printer.Fprintf(a.out, "valid: %s, %s\n", told, count(warnings, "warning"))
 			}
 			return nil
 		},

@@ -101,19 +101,10 @@ func (d Diagnostic) IsError() bool { return d.Severity == Error || d.Severity ==
 // String is the text form: position, severity, code and sentence on the first
 // line, then indented related places and the fix.
 func (d Diagnostic) String() string {
-	var b strings.Builder
-	sev := d.Severity
-	if sev == "" {
-		sev = Error
+	if d.Severity == "" {
+		d.Severity = Error
 	}
-	fmt.Fprintf(&b, "%s: %s %s: %s", d.Pos, sev, d.Code, d.Text)
-	for _, r := range d.Related {
-		fmt.Fprintf(&b, "\n    %s: %s", r.Pos, r.Text)
-	}
-	if d.Fix != "" {
-		fmt.Fprintf(&b, "\n    fix: %s", d.Fix)
-	}
-	return b.String()
+	return strings.TrimSuffix(textOf(d), "\n")
 }
 
 // List is a set of problems. The nil List is legal and means none.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"meshc.dev/meshc/internal/printer"
 )
 
 // renderGitHub writes one workflow command per finding and a last line with the
@@ -58,8 +60,7 @@ func githubProps(d Diagnostic) string {
 func githubData(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, line := range lines {
-		line = strings.ReplaceAll(Escape(line), "::", `:\u003a`)
-		line = strings.ReplaceAll(line, "##[", `#\u0023[`)
+		line = printer.Line(strings.ReplaceAll(line, "::", `:\u003a`))
 		lines[i] = strings.ReplaceAll(line, "%", "%25")
 	}
 	return strings.Join(lines, "%0A")
@@ -67,5 +68,5 @@ func githubData(s string) string {
 
 // githubProp escapes a property of a command.
 func githubProp(s string) string {
-	return strings.NewReplacer("%", "%25", ":", "%3A", ",", "%2C").Replace(Escape(s))
+	return printer.Line(strings.NewReplacer("%", "%25", ":", "%3A", ",", "%2C").Replace(s))
 }

@@ -1,10 +1,10 @@
 package diag
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
-	"unicode/utf8"
+
+	"meshc.dev/meshc/internal/printer"
 )
 
 // JSONVersion is the "format" field of the JSON form. Fields are added within a
@@ -44,26 +44,13 @@ func renderJSON(w io.Writer, l List, o Options) error {
 
 const toolName = "meshc"
 
-// writeJSON writes v indented. encoding/json escapes ASCII control characters;
-// those above (C1, overrides of the reading order) are escaped here, so that a
-// terminal that shows the report is safe too. A raw control character can only
-// be inside a string at that point, except the line feeds of the indentation.
+// writeJSON writes v indented, with everything escaped that could act on a terminal
+// that shows the report.
 func writeJSON(w io.Writer, v any) error {
 	raw, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
-	var b bytes.Buffer
-	for i, size := 0, 0; i < len(raw); i += size {
-		var r rune
-		r, size = utf8.DecodeRune(raw[i:])
-		if r != '\n' && unsafe(r) {
-			b.WriteString(unicodeEscape(r))
-			continue
-		}
-		b.Write(raw[i : i+size])
-	}
-	b.WriteByte('\n')
-	_, err = w.Write(b.Bytes())
+	_, err = w.Write(append(printer.JSON(raw), '\n'))
 	return err
 }

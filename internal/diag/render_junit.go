@@ -3,6 +3,8 @@ package diag
 import (
 	"encoding/xml"
 	"io"
+
+	"meshc.dev/meshc/internal/printer"
 )
 
 type junitSuites struct {
@@ -48,7 +50,7 @@ func renderJUnit(w io.Writer, l List, o Options) error {
 	errs, _ := l.Counts()
 	s := junitSuite{Name: toolName, Failures: errs}
 	if o.ToolVersion != "" {
-		s.Props = []junitProp{{Name: "version", Value: Escape(o.ToolVersion)}}
+		s.Props = []junitProp{{Name: "version", Value: printer.Escape(o.ToolVersion)}}
 	}
 	for _, d := range l {
 		s.Cases = append(s.Cases, junitOne(d))
@@ -68,13 +70,13 @@ func renderJUnit(w io.Writer, l List, o Options) error {
 func junitOne(d Diagnostic) junitCase {
 	body := textOf(d)
 	c := junitCase{
-		Class: toolName + "." + Escape(string(d.Code)),
-		Name:  Escape(d.Pos.String() + ": " + d.Text),
-		File:  Escape(d.Pos.File),
+		Class: toolName + "." + printer.Escape(string(d.Code)),
+		Name:  printer.Escape(d.Pos.String() + ": " + d.Text),
+		File:  printer.Escape(d.Pos.File),
 		Line:  d.Pos.Line,
 	}
 	if d.IsError() {
-		c.Failure = &junitFailure{Type: Escape(string(d.Code)), Message: Escape(d.Text), Body: body}
+		c.Failure = &junitFailure{Type: printer.Escape(string(d.Code)), Message: printer.Escape(d.Text), Body: body}
 	} else {
 		c.Out = body
 	}

@@ -18,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/printer"
 )
 
 // finding is what every format must carry of a problem.
@@ -38,7 +39,7 @@ func findings(l diag.List) []finding {
 		if p.File == "" || p.Line == 0 {
 			p.Line, p.Col = 0, 0
 		}
-		out = append(out, finding{string(d.Code), string(sev), p.File, p.Line, p.Col, diag.Escape(d.Text)})
+		out = append(out, finding{string(d.Code), string(sev), p.File, p.Line, p.Col, printer.Escape(d.Text)})
 	}
 	return out
 }
@@ -224,7 +225,7 @@ func readSARIF(s string) (out []finding, err error) {
 			return nil, fmt.Errorf("rule index %d is not %s", x.RuleIndex, x.RuleID)
 		}
 		text := sarifPlain(x.Message.Text, "\nfix: "+x.Properties.Fix)
-		f := finding{Code: x.RuleID, Severity: x.Level, Text: diag.Escape(text)}
+		f := finding{Code: x.RuleID, Severity: x.Level, Text: printer.Escape(text)}
 		if len(x.Locations) > 0 {
 			p := x.Locations[0].PhysicalLocation
 			if f.File, err = url.PathUnescape(p.ArtifactLocation.URI); err != nil {

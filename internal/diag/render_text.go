@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"meshc.dev/meshc/internal/printer"
 )
 
 // colours of the severities: bold red, bold yellow, bold cyan.
@@ -48,9 +50,9 @@ func writeText(b *strings.Builder, d Diagnostic, color bool) {
 	if color {
 		sev = paint(d.Severity) + sev + reset
 	}
-	b.WriteString(defuse(Escape(d.Pos.String())) + ": " + sev + " " + defuse(Escape(string(d.Code)+": "+d.Text)) + "\n")
+	b.WriteString(printer.Line(d.Pos.String()) + ": " + sev + " " + printer.Line(string(d.Code)+": "+d.Text) + "\n")
 	for _, r := range d.Related {
-		b.WriteString(defuse("    "+Escape(r.Pos.String()+": "+r.Text)) + "\n")
+		b.WriteString(printer.Line("    "+r.Pos.String()+": "+r.Text) + "\n")
 	}
 	if d.Fix == "" {
 		return
@@ -61,7 +63,7 @@ func writeText(b *strings.Builder, d Diagnostic, color bool) {
 		if i > 0 {
 			lead = "       | "
 		}
-		b.WriteString(defuse(lead+Escape(line)) + "\n")
+		b.WriteString(printer.Line(lead+line) + "\n")
 	}
 }
 

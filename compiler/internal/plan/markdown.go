@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"meshc.dev/meshc/internal/printer"
 )
 
 // Marker is the hidden first line of a markdown plan: a bot finds its comment by
@@ -101,7 +103,7 @@ func (m *markdown) cut(what string) {
 
 // code makes a code span that its content cannot leave.
 func code(s string) string {
-	s = plainText(s)
+	s = printer.Escape(s)
 	longest, run := 0, 0
 	for _, r := range s {
 		if r == '`' {
@@ -121,7 +123,7 @@ func code(s string) string {
 // escape is for our own words and titles outside of code spans.
 func escape(s string) string {
 	var b strings.Builder
-	for _, r := range plainText(s) {
+	for _, r := range printer.Escape(s) {
 		if strings.ContainsRune("\\`*_{}[]<>#|~@&", r) {
 			fmt.Fprintf(&b, "&#%d;", r)
 			continue

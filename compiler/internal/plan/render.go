@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
 
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/internal/printer"
 )
 
 // RenderOptions say what a rendering adds to a Plan.
@@ -28,47 +28,36 @@ type Section struct {
 	Folded bool
 }
 
-// plainText makes text that came from a repository fit for one line of output:
-// no control characters, no direction marks.
-func plainText(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029' {
-			return '\uFFFD'
-		}
-		return r
-	}, s)
-}
-
 // Text writes the plan for a terminal.
 func Text(w io.Writer, p Plan, o RenderOptions) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Verdict: %s\n", plainText(verdictLine(p)))
+	printer.Fprintf(&b, "Verdict: %s\n", verdictLine(p))
 	for _, l := range blastLines(p.Blast) {
-		fmt.Fprintf(&b, "%s\n", plainText(upper(l)))
+		printer.Fprintf(&b, "%s\n", upper(l))
 	}
 	if len(p.Lines) > 0 {
 		b.WriteString("\nBehaviour:\n")
 	}
 	for _, l := range p.Lines {
-		fmt.Fprintf(&b, "  %-12s %s\n", className(l.Class), plainText(lineText(l, o)))
+		printer.Fprintf(&b, "  %-12s %s\n", className(l.Class), lineText(l, o))
 		for _, d := range details(l, o) {
-			fmt.Fprintf(&b, "  %-12s   %s\n", "", plainText(d))
+			printer.Fprintf(&b, "  %-12s   %s\n", "", d)
 		}
 	}
 	if len(p.Access) > 0 {
 		b.WriteString("\nAccess:\n")
 		for _, a := range p.Access {
-			fmt.Fprintf(&b, "  %s\n", plainText(accessText(a, o)))
+			printer.Fprintf(&b, "  %s\n", accessText(a, o))
 		}
 	}
 	for _, s := range o.Sections {
-		b.WriteString("\n" + plainText(s.Title))
+		printer.Fprintf(&b, "\n%s", s.Title)
 		if len(s.Lines) > 0 {
 			b.WriteString(":")
 		}
 		b.WriteString("\n")
 		for _, l := range s.Lines {
-			fmt.Fprintf(&b, "  %s\n", plainText(l))
+			printer.Fprintf(&b, "  %s\n", l)
 		}
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
@@ -84,7 +73,7 @@ func upper(l string) string { return strings.ToUpper(l[:1]) + l[1:] }
 func Summary(p Plan) []string {
 	out := []string{}
 	for _, l := range p.Lines {
-		out = append(out, plainText(fmt.Sprintf("%-12s %s", className(l.Class), lineText(l, RenderOptions{}))))
+		out = append(out, printer.Sprintf("%-12s %s", className(l.Class), lineText(l, RenderOptions{})))
 	}
 	return out
 }
