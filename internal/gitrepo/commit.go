@@ -2,6 +2,7 @@ package gitrepo
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"meshc.dev/meshc/internal/diag"
@@ -16,7 +17,6 @@ type Commit struct {
 	Author, Committer Ident
 	Message           string
 	Signature         Signature // Kind is Unsigned without one
-	Raw               []byte    // the whole object. Read only
 }
 
 // FirstParent is the first parent's hash, "" for a root commit.
@@ -30,16 +30,16 @@ func (c Commit) FirstParent() string {
 // parseCommit accepts tree, parents, author, committer in that order, each in
 // its number, then further headers each at most once (a merge may bring several
 // mergetags), then the message.
-func parseCommit(hash string, raw []byte) (Commit, error) {
+func parseCommit(hash string, raw []byte, l Limits) (Commit, error) {
 	no := func(reason string) (Commit, error) {
 		return Commit{}, refuse(diag.CodeGitObject, "commit "+hash, "%s", reason).
 			fix("make the commit again with plain git and remove this one from the ref")
 	}
-	hs, body, reason := splitObject(raw)
+	hs, body, reason := splitObject(raw, l)
 	if reason != "" {
 		return no(reason)
 	}
-	c := Commit{Hash: hash, Raw: raw, Message: string(body)}
+	c := Commit{Hash: hash, Message: string(body)}
 	next := func(key string) (string, bool) {
 		if len(hs) == 0 || hs[0].key != key || (key != "gpgsig" && strings.Contains(hs[0].value, "\n")) {
 			return "", false
@@ -69,13 +69,13 @@ func parseCommit(hash string, raw []byte) (Commit, error) {
 	if c.Committer, ok2 = parseIdent(committer); !ok2 {
 		return no("its committer line is not name, address and date")
 	}
-	if reason := c.extra(hs); reason != "" {
+	if reason := c.extra(hs, raw, l); reason != "" {
 		return no(reason)
 	}
 	return c, nil
 }
 
-func (c *Commit) extra(hs []header) string {
+func (c *Commit) extra(hs []header, raw []byte, l Limits) string {
 	seen := map[string]bool{"tree": true, "parent": true, "author": true, "committer": true}
 	for _, h := range hs {
 		if seen[h.key] && h.key != "mergetag" {
@@ -90,11 +90,11 @@ func (c *Commit) extra(hs []header) string {
 				return "its encoding is " + quote(h.value) + ", not UTF-8"
 			}
 		case "gpgsig":
-			kind, reason := signatureKind(h.value)
+			kind, reason := signatureKind(h.value, l)
 			if reason != "" {
 				return reason
 			}
-			c.Signature = Signature{kind, strings.TrimRight(h.value, "\n") + "\n", withoutHeader(c.Raw, "gpgsig")}
+			c.Signature = Signature{kind, strings.TrimRight(h.value, "\n") + "\n", withoutHeader(raw, "gpgsig")}
 		}
 	}
 	return ""
@@ -103,18 +103,15 @@ func (c *Commit) extra(hs []header) string {
 // withoutHeader gives the bytes that the signature was made over: the object
 // without that header and its continuation lines. The header occurs once.
 func withoutHeader(raw []byte, key string) []byte {
-	var out []byte
-	skip := false
-	for len(raw) > 0 {
-		line, rest, _ := bytes.Cut(raw, []byte("\n"))
-		if len(line) == 0 {
+	for at := 0; at < len(raw); {
+		field, rest, ok := nextHeader(raw[at:])
+		if !ok || len(field) == 0 {
 			break
 		}
-		skip = bytes.HasPrefix(line, []byte(key+" ")) || (skip && line[0] == ' ')
-		if !skip {
-			out = append(append(out, line...), '\n')
+		if bytes.HasPrefix(field, []byte(key+" ")) {
+			return slices.Concat(raw[:at], rest)
 		}
-		raw = rest
+		at = len(raw) - len(rest)
 	}
-	return append(out, raw...)
+	return raw
 }

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-git/go-git/v5/plumbing"
-
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -23,6 +21,16 @@ func (s *Snapshot) FS(c Commit) (fs.FS, error) {
 		return nil, inCommit(c, err)
 	}
 	return t, nil
+}
+
+func (s *Snapshot) size(hash string) (int64, error) {
+	n, err := s.store.size(s.ctx, hash)
+	return n, s.answered(err)
+}
+
+func (s *Snapshot) blob(hash string) ([]byte, error) {
+	b, err := s.store.read(s.ctx, blobKind, hash)
+	return b, s.answered(err)
 }
 
 type node struct {
@@ -72,7 +80,7 @@ func (t *tree) walk(hash, dir string, depth int, when time.Time) error {
 		p := path.Join(dir, e.name)
 		n := &node{name: e.name, hash: e.hash, dir: e.dir, when: when}
 		if !e.dir {
-			if n.size, err = t.snap.store.size(e.hash); err != nil {
+			if n.size, err = t.snap.size(e.hash); err != nil {
 				return err
 			}
 			if t.bytes += n.size; n.size > l.ObjectBytes || t.bytes > l.TreeBytes {
@@ -112,7 +120,7 @@ func (t *tree) Open(name string) (fs.File, error) {
 	if n.dir {
 		return &dirFile{node: n}, nil
 	}
-	b, err := t.snap.store.read(plumbing.BlobObject, n.hash)
+	b, err := t.snap.blob(n.hash)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}

@@ -20,7 +20,7 @@ func FuzzCommit(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		c, err := parseCommit(fuzzTree, raw)
+		c, err := parseCommit(fuzzTree, raw, DefaultLimits())
 		if err != nil {
 			return
 		}
@@ -44,8 +44,8 @@ func FuzzTag(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		tag, err := parseTag("meshc/x/1", fuzzTree, raw)
-		if err != nil || tag.Signature.Kind == Unsigned {
+		tag, reason := parseTag(fuzzTree, raw, DefaultLimits())
+		if reason != "" || tag.Signature.Kind == Unsigned {
 			return
 		}
 		whole := strings.TrimRight(string(tag.Signature.Payload)+tag.Signature.Armor, "\n")
@@ -63,7 +63,7 @@ func FuzzTree(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		es, err := parseTree(fuzzTree, "", raw, DefaultLimits())
+		es, err := parseTree(fuzzTree, raw, DefaultLimits())
 		if err != nil {
 			return
 		}

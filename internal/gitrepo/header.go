@@ -2,6 +2,7 @@ package gitrepo
 
 import (
 	"bytes"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -14,35 +15,53 @@ type header struct{ key, value string }
 var headerKey = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 
 // splitObject separates the headers from the message. It returns a reason if
-// the form is not exactly Git's.
-func splitObject(raw []byte) (hs []header, body []byte, reason string) {
+// the form is not exactly Git's. Its time and memory grow with the headers' length
+// and no faster, however many lines they are cut into.
+func splitObject(raw []byte, l Limits) (hs []header, body []byte, reason string) {
 	if i := bytes.IndexByte(raw, 0); i >= 0 {
 		return nil, nil, "it has a NUL byte"
 	}
+	if end := bytes.Index(raw, []byte("\n\n")); end > l.HeaderBytes {
+		return nil, nil, fmt.Sprintf("its headers are %d bytes long, the limit is %d", end, l.HeaderBytes)
+	}
 	for {
-		line, rest, ok := bytes.Cut(raw, []byte("\n"))
-		if !ok {
-			return nil, nil, "the headers do not end"
-		}
+		field, rest, ok := nextHeader(raw)
 		raw = rest
 		switch {
-		case len(line) == 0:
+		case !ok:
+			return nil, nil, "the headers do not end"
+		case len(field) == 0:
 			return hs, raw, ""
-		case line[0] == ' ':
-			if len(hs) == 0 {
-				return nil, nil, "it begins with a continuation line"
-			}
-			hs[len(hs)-1].value += "\n" + string(line[1:])
-		default:
-			k, v, ok := strings.Cut(string(line), " ")
-			if !ok || !headerKey.MatchString(k) {
-				return nil, nil, "header " + quote(string(line)) + " is not a name and a value"
-			}
-			hs = append(hs, header{k, v})
+		case field[0] == ' ':
+			return nil, nil, "it begins with a continuation line"
+		case len(hs) == maxHeaders:
+			return nil, nil, fmt.Sprintf("it has more than %d headers", maxHeaders)
 		}
-		if len(hs) > 200 {
-			return nil, nil, "it has more than 200 headers"
+		k, v, ok := bytes.Cut(field, []byte(" "))
+		if !ok || !headerKey.Match(k) {
+			return nil, nil, "header " + quote(string(field)) + " is not a name and a value"
 		}
+		hs = append(hs, header{string(k), string(bytes.ReplaceAll(v, []byte("\n "), []byte("\n")))})
+	}
+}
+
+// maxHeaders bounds the headers of one object, and with them a merge's parents.
+const maxHeaders = 200
+
+// nextHeader cuts off a line with its continuation lines, without the last line's
+// end; the empty line is an empty field.
+func nextHeader(raw []byte) (field, rest []byte, ok bool) {
+	end := 0
+	for {
+		i := bytes.IndexByte(raw[end:], '\n')
+		if i < 0 {
+			return nil, nil, false
+		}
+		end += i
+		if end == 0 || end+1 == len(raw) || raw[end+1] != ' ' {
+			return raw[:end], raw[end+1:], true
+		}
+		end++
 	}
 }
 
@@ -89,7 +108,10 @@ const (
 )
 
 // signatureKind checks that armor is one block and nothing besides.
-func signatureKind(armor string) (SignatureKind, string) {
+func signatureKind(armor string, l Limits) (SignatureKind, string) {
+	if len(armor) > l.SignatureBytes {
+		return Unsigned, fmt.Sprintf("its signature is %d bytes long, the limit is %d", len(armor), l.SignatureBytes)
+	}
 	armor = strings.TrimRight(armor, "\n")
 	if strings.Count(armor, "-----BEGIN ") != 1 || strings.Count(armor, "-----END ") != 1 {
 		return Unsigned, "it has several signatures, or one cut short"

@@ -10,16 +10,21 @@ import (
 // Limits bound what a repository may cost. The zero value of a field means its
 // default (DefaultLimits).
 type Limits struct {
-	ObjectBytes int64 // of one object
-	TreeBytes   int64 // of all files of one commit
-	Entries     int   // files and folders of one commit
-	Depth       int   // nested folders
-	NameBytes   int   // of one name in a tree
-	PathBytes   int   // of one path
-	Commits     int   // on one first-parent chain
-	Refs        int   // that a server may advertise
-	Tags        int   // of meshc's that are read
-	PackBytes   int64 // on the wire, of one fetch
+	ObjectBytes int64 // of one tree or file
+	CommitBytes int64 // of one commit object
+	TagBytes    int64 // of one tag object
+	// HeaderBytes bounds all headers of a commit or tag, SignatureBytes its armored signature.
+	HeaderBytes, SignatureBytes int
+
+	TreeBytes int64 // of all files of one commit
+	Entries   int   // files and folders of one commit
+	Depth     int   // nested folders
+	NameBytes int   // of one name in a tree
+	PathBytes int   // of one path
+	Commits   int   // on one first-parent chain
+	Refs      int   // that a server may advertise
+	Tags      int   // of meshc's that are read
+	PackBytes int64 // on the wire, of one fetch
 	// Inflated bounds what one fetch, and all objects of a remote together, unpack to.
 	Inflated    int64
 	PackObjects int
@@ -29,7 +34,8 @@ type Limits struct {
 // DefaultLimits suits a repository of intent: thousands of small text files.
 func DefaultLimits() Limits {
 	return Limits{
-		ObjectBytes: 8 << 20, TreeBytes: 64 << 20, Entries: 50_000, Depth: 32, NameBytes: 200, PathBytes: 1000,
+		ObjectBytes: 8 << 20, CommitBytes: 1 << 20, TagBytes: 64 << 10, HeaderBytes: 256 << 10, SignatureBytes: 64 << 10,
+		TreeBytes: 64 << 20, Entries: 50_000, Depth: 32, NameBytes: 200, PathBytes: 1000,
 		Commits: 200_000, Refs: 50_000, Tags: 20_000,
 		PackBytes: 96 << 20, Inflated: 192 << 20, PackObjects: 400_000, DeltaDepth: 4095,
 	}
@@ -40,19 +46,32 @@ func (l Limits) orDefault() Limits {
 	for _, p := range []struct{ v, def *int }{
 		{&l.Entries, &d.Entries}, {&l.Depth, &d.Depth}, {&l.NameBytes, &d.NameBytes}, {&l.PathBytes, &d.PathBytes},
 		{&l.Commits, &d.Commits}, {&l.Refs, &d.Refs}, {&l.Tags, &d.Tags}, {&l.PackObjects, &d.PackObjects}, {&l.DeltaDepth, &d.DeltaDepth},
+		{&l.HeaderBytes, &d.HeaderBytes}, {&l.SignatureBytes, &d.SignatureBytes},
 	} {
 		if *p.v <= 0 {
 			*p.v = *p.def
 		}
 	}
 	for _, p := range []struct{ v, def *int64 }{
-		{&l.ObjectBytes, &d.ObjectBytes}, {&l.TreeBytes, &d.TreeBytes}, {&l.PackBytes, &d.PackBytes}, {&l.Inflated, &d.Inflated},
+		{&l.ObjectBytes, &d.ObjectBytes}, {&l.CommitBytes, &d.CommitBytes}, {&l.TagBytes, &d.TagBytes}, {&l.TreeBytes, &d.TreeBytes}, {&l.PackBytes, &d.PackBytes}, {&l.Inflated, &d.Inflated},
 	} {
 		if *p.v <= 0 {
 			*p.v = *p.def
 		}
 	}
 	return l
+}
+
+// of is the limit for an object of a kind.
+func (l Limits) of(k kind) int64 {
+	switch k {
+	case commitKind:
+		return l.CommitBytes
+	case tagKind:
+		return l.TagBytes
+	default:
+		return l.ObjectBytes
+	}
 }
 
 // Refused says why a source, object or tree is not read. It is the user's

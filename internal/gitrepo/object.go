@@ -46,9 +46,9 @@ func readObject(st storer.EncodedObjectStorer, l Limits, want plumbing.ObjectTyp
 	if err != nil {
 		return nil, objectError(subject, err)
 	}
-	if size > l.ObjectBytes {
-		return nil, refuse(diag.CodeGitLimit, subject, "%d bytes, the limit for one object is %d", size, l.ObjectBytes).
-			fix("keep files of that size out of the intent repository")
+	if most := l.of(want); size > most {
+		return nil, refuse(diag.CodeGitLimit, subject, "%d bytes, the limit for a %s is %d", size, want, most).
+			fix("keep %ss of that size out of the intent repository", want)
 	}
 	if err := checkLoose(st, l, hash, size); err != nil {
 		return nil, refuse(diag.CodeGitObject, subject, "it cannot be read: %v", err).fix("run git fsck on the repository")

@@ -30,12 +30,12 @@ type Auth struct {
 	Timeout            time.Duration // of one fetch, default one minute
 }
 
-func newRemote(src Source, o Options) (*remote, error) {
+func newRemote(src Source, o Options, c *cache) (*remote, error) {
 	ep, err := transport.NewEndpoint(src.Address)
 	if err != nil || ep.Protocol != string(src.Kind) {
 		return nil, refuse(diag.CodeGitSource, "repository "+quote(src.Address), "it is not a URL").fix(sourceFix)
 	}
-	r := &remote{endpoint: ep, opts: o, objects: memory.NewStorage(), dropped: map[plumbing.Hash]bool{}}
+	r := &remote{endpoint: ep, opts: o, cache: c, objects: memory.NewStorage(), dropped: map[plumbing.Hash]bool{}}
 	if src.Kind == HTTPS {
 		return r, r.useHTTPS(o)
 	}

@@ -27,6 +27,7 @@ type remote struct {
 	client   transport.Transport
 	auth     transport.AuthMethod
 	opts     Options
+	cache    *cache
 	objects  *memory.Storage
 	inflated int64
 	// What a server left out is asked for again, ever more rarely: some of it never comes.
@@ -125,15 +126,16 @@ func (r *remote) session(ctx context.Context, sess transport.UploadPackSession, 
 	if err := r.complete(ctx, sess, adv.Capabilities, s, last); err != nil {
 		return nil, err
 	}
-	s.store, s.dropped = &store{objects: r.objects, limits: r.opts.Limits}, maps.Clone(r.dropped)
-	return s, s.checkHead()
+	s.store, s.dropped = &store{objects: r.objects, limits: r.opts.Limits, cache: r.cache}, maps.Clone(r.dropped)
+	s.index()
+	return s, nil
 }
 
 func (r *remote) advertised(adv *packp.AdvRefs, ref string) (*Snapshot, error) {
 	if len(adv.References) > r.opts.Limits.Refs {
 		return nil, tooManyRefs(r.opts.Limits)
 	}
-	s := &Snapshot{ref: ref, tags: map[string]string{}}
+	s := newSnapshot(ref, nil)
 	for name, h := range adv.References {
 		if err := s.take(plumbing.NewHashReference(plumbing.ReferenceName(name), h), r.opts); err != nil {
 			return nil, err

@@ -6,14 +6,11 @@ import (
 	"maps"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	git "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/storer"
 
 	"meshc.dev/meshc/internal/diag"
 )
@@ -34,10 +31,10 @@ type Repo struct {
 	ref    string
 	opts   Options
 
-	commits commitCache
-	mu      sync.Mutex
-	last    *Snapshot
-	remote  *remote // nil for a local folder
+	cache  *cache
+	mu     sync.Mutex
+	last   *Snapshot
+	remote *remote // nil for a local folder
 }
 
 // Open checks the address and the ref and returns the repository without
@@ -54,9 +51,9 @@ func Open(address, ref string, o Options) (*Repo, error) {
 	if o.TagPrefix == "" {
 		o.TagPrefix = "meshc/"
 	}
-	r := &Repo{source: src, ref: ref, opts: o}
+	r := &Repo{source: src, ref: ref, opts: o, cache: newCache(cacheBytes)}
 	if src.Kind != Local {
-		if r.remote, err = newRemote(src, o); err != nil {
+		if r.remote, err = newRemote(src, o, r.cache); err != nil {
 			return nil, err
 		}
 	}
@@ -77,7 +74,10 @@ func (r *Repo) Fetch(ctx context.Context) (*Snapshot, error) {
 	if r.remote != nil {
 		s, err = r.remote.fetch(ctx, r.ref, r.last)
 	} else {
-		s, err = openLocal(r.source.Address, r.ref, r.opts)
+		s, err = openLocal(r.source.Address, r.ref, r.opts, r.cache)
+	}
+	if err == nil {
+		err = s.Within(ctx).checkHead()
 	}
 	if err != nil {
 		return nil, err
@@ -86,7 +86,6 @@ func (r *Repo) Fetch(ctx context.Context) (*Snapshot, error) {
 	if r.last != nil && same && r.last.head == s.head && maps.Equal(r.last.tags, s.tags) {
 		return r.last, nil
 	}
-	s.store.commits = &r.commits
 	r.last = s
 	return s, nil
 }
@@ -112,12 +111,12 @@ func plainOpen(dir string) (*git.Repository, error) {
 	return repo, nil
 }
 
-func openLocal(dir, ref string, o Options) (*Snapshot, error) {
+func openLocal(dir, ref string, o Options, c *cache) (*Snapshot, error) {
 	repo, err := plainOpen(dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Snapshot{ref: ref, store: &store{objects: repo.Storer, limits: o.Limits}, tags: map[string]string{}}
+	s := newSnapshot(ref, &store{objects: repo.Storer, limits: o.Limits, cache: c})
 	it, err := repo.Storer.IterReferences()
 	if err != nil {
 		return nil, refuse(diag.CodeGitObject, "repository "+quote(dir), "its refs cannot be read: %v", err).fix("run git fsck")
@@ -132,7 +131,8 @@ func openLocal(dir, ref string, o Options) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s, s.checkHead()
+	s.index()
+	return s, nil
 }
 
 func tooManyRefs(l Limits) error {
@@ -203,117 +203,7 @@ func At(dir, rev string, o Options) (*Snapshot, error) {
 		return nil, err
 	}
 	o.Limits = o.Limits.orDefault()
-	s := &Snapshot{ref: rev, head: h, store: &store{objects: repo.Storer, limits: o.Limits}}
+	s := newSnapshot(rev, &store{objects: repo.Storer, limits: o.Limits, cache: newCache(cacheBytes)})
+	s.head = h
 	return s, s.checkHead()
-}
-
-// store reads objects of one repository; go-git's storages are not safe for
-// several goroutines, hence the lock.
-type store struct {
-	mu      sync.Mutex
-	objects storer.EncodedObjectStorer
-	limits  Limits
-	commits *commitCache // may be nil
-	// incomplete says that an object was asked for that is not there.
-	incomplete atomic.Bool
-}
-
-// commitCache keeps commits that were read and checked, across snapshots: every
-// look at a new commit walks the whole first-parent chain. A commit cannot change
-// under its hash.
-type commitCache struct {
-	mu sync.Mutex
-	m  map[string]Commit
-}
-
-const cachedCommits = 50_000
-
-func (c *commitCache) get(hash string) (Commit, bool) {
-	if c == nil {
-		return Commit{}, false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	got, ok := c.m[hash]
-	return got, ok
-}
-
-func (c *commitCache) put(commit Commit) {
-	if c == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.m == nil || len(c.m) >= cachedCommits {
-		c.m = map[string]Commit{}
-	}
-	c.m[commit.Hash] = commit
-}
-
-func (s *store) read(t plumbing.ObjectType, hash string) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b, err := readObject(s.objects, s.limits, t, hash)
-	return b, s.noticed(err)
-}
-
-func (s *store) noticed(err error) error {
-	if r := (*Refused)(nil); errors.As(err, &r) && r.Code == diag.CodeGitMissing {
-		s.incomplete.Store(true)
-	}
-	return err
-}
-
-func (s *store) size(hash string) (int64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n, err := s.objects.EncodedObjectSize(plumbing.NewHash(hash))
-	if err != nil {
-		return 0, s.noticed(objectError("blob "+hash, err))
-	}
-	return n, nil
-}
-
-// Tags returns the well-formed annotated tags whose name begins with prefix, by
-// name, and why the others are not among them.
-func (s *Snapshot) Tags(prefix string) (tags []Tag, bad []error) {
-	for _, name := range slices.Sorted(maps.Keys(s.tags)) {
-		if !strings.HasPrefix(name, prefix) {
-			continue
-		}
-		t, err := s.Tag(name)
-		if err != nil {
-			bad = append(bad, err)
-			continue
-		}
-		tags = append(tags, t)
-	}
-	return tags, bad
-}
-
-// TagNames returns the names of the tags that begin with prefix, sorted, read or not.
-func (s *Snapshot) TagNames(prefix string) []string {
-	var out []string
-	for _, name := range slices.Sorted(maps.Keys(s.tags)) {
-		if strings.HasPrefix(name, prefix) {
-			out = append(out, name)
-		}
-	}
-	return out
-}
-
-// Tag returns one annotated tag by its name without refs/tags/.
-func (s *Snapshot) Tag(name string) (Tag, error) {
-	h, ok := s.tags[name]
-	if !ok {
-		return Tag{}, refuse(diag.CodeGitMissing, "tag "+quote(name), "the repository does not have it").fix("push it")
-	}
-	if s.dropped[plumbing.NewHash(h)] {
-		return Tag{}, refuse(diag.CodeGitLimit, "tag "+quote(name), "it points to more than a fetch may bring").fix("delete the tag")
-	}
-	raw, err := s.store.read(plumbing.TagObject, h)
-	if err != nil {
-		return Tag{}, err
-	}
-	return parseTag(name, h, raw)
 }

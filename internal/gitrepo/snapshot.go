@@ -1,8 +1,11 @@
 package gitrepo
 
 import (
+	"context"
 	"errors"
+	"maps"
 	"slices"
+	"sync/atomic"
 
 	"github.com/go-git/go-git/v5/plumbing"
 
@@ -15,8 +18,53 @@ import (
 type Snapshot struct {
 	ref, head string
 	tags      map[string]string // name without refs/tags/ → hash of the tag object
+	names     []string          // of tags, sorted
 	store     *store
 	dropped   map[plumbing.Hash]bool // tag objects that are too much to fetch
+	look
+}
+
+// look is one reading of a snapshot.
+type look struct {
+	ctx    context.Context // ends every read
+	failed *atomic.Pointer[error]
+}
+
+func newLook(ctx context.Context) look { return look{ctx, new(atomic.Pointer[error])} }
+
+func newSnapshot(ref string, st *store) *Snapshot {
+	return &Snapshot{ref: ref, tags: map[string]string{}, store: st, look: newLook(context.Background())}
+}
+
+// index sorts the tags' names, once.
+func (s *Snapshot) index() { s.names = slices.Sorted(maps.Keys(s.tags)) }
+
+// Within is the snapshot as one look reads it: every read ends with ctx, and Err
+// tells whether any of them failed. It shares what was read before.
+func (s *Snapshot) Within(ctx context.Context) *Snapshot {
+	view := *s
+	view.look = newLook(ctx)
+	return &view
+}
+
+// Err is the first reason why a read of this look gave neither an object nor a
+// *Refused: its context ended, or the repository could not be read now. Such a
+// failure says nothing about the repository, so whoever decides by what was read,
+// or by what was found missing or ignored, has to ask for it last: without an
+// error everything that was asked for was answered.
+func (s *Snapshot) Err() error {
+	if err := s.failed.Load(); err != nil {
+		return *err
+	}
+	return s.ctx.Err()
+}
+
+// answered notes an error that is no verdict.
+func (l look) answered(err error) error {
+	if r := (*Refused)(nil); err != nil && !errors.As(err, &r) {
+		l.failed.CompareAndSwap(nil, &err)
+	}
+	return err
 }
 
 // Ref is the ref that was followed, Head the commit that it stood at.
@@ -27,18 +75,10 @@ func (s *Snapshot) Head() string { return s.head }
 
 // Commit returns a commit by its full hash.
 func (s *Snapshot) Commit(hash string) (Commit, error) {
-	if c, ok := s.store.commits.get(hash); ok {
-		return c, nil
-	}
-	raw, err := s.store.read(plumbing.CommitObject, hash)
-	if err != nil {
-		return Commit{}, err
-	}
-	c, err := parseCommit(hash, raw)
-	if err == nil {
-		s.store.commits.put(c)
-	}
-	return c, err
+	c, err := remembered(s.ctx, s.store, commitKind, hash, func(raw []byte) (Commit, error) {
+		return parseCommit(hash, raw, s.store.limits)
+	})
+	return c, s.answered(err)
 }
 
 // ErrNotAncestor says that a first-parent chain ended without meeting a commit.
@@ -76,11 +116,13 @@ func (s *Snapshot) tree(hash, at string) ([]entry, error) {
 		}
 		return nil, nil
 	}
-	raw, err := s.store.read(plumbing.TreeObject, hash)
-	if err != nil {
-		return nil, err
+	es, err := remembered(s.ctx, s.store, treeKind, hash, func(raw []byte) ([]entry, error) {
+		return parseTree(hash, raw, s.store.limits)
+	})
+	if r := (*Refused)(nil); errors.As(err, &r) {
+		r.Path = join(at, r.Path)
 	}
-	return parseTree(hash, at, raw, s.store.limits)
+	return es, s.answered(err)
 }
 
 // Changed returns the paths of files that a commit adds, removes or alters

@@ -26,10 +26,9 @@ const treeFix = "make the commit again without it and push that instead: a later
 // parseTree accepts a tree that reads the same on every system, and nothing
 // else: only files and folders, in Git's order, with names that no file system
 // folds into another.
-func parseTree(hash, at string, raw []byte, l Limits) ([]entry, error) {
+func parseTree(hash string, raw []byte, l Limits) ([]entry, error) {
 	no := func(name, format string, args ...any) ([]entry, error) {
-		return nil, refuse(diag.CodeGitTree, "tree "+hash, format, args...).at(join(at, name)).
-			fix(treeFix)
+		return nil, refuse(diag.CodeGitTree, "tree "+hash, format, args...).at(name).fix(treeFix)
 	}
 	var out []entry
 	folded := map[string]string{}

@@ -66,7 +66,11 @@ func WriteTag(dir string, t NewTag, s Signer) (Tag, error) {
 	if err := repo.Storer.SetReference(plumbing.NewHashReference(name, h)); err != nil {
 		return Tag{}, fmt.Errorf("writing tag %q: %w", t.Name, err)
 	}
-	return parseTag(t.Name, h.String(), raw)
+	tag, reason := parseTag(h.String(), raw, DefaultLimits())
+	if reason != "" {
+		return Tag{}, badTag(t.Name, reason)
+	}
+	return tag, nil
 }
 
 func signTag(t NewTag, s Signer) ([]byte, error) {
