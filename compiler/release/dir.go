@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/durable"
 )
 
 const (
@@ -22,25 +23,25 @@ const (
 var ErrTampered = errors.New("release does not match its manifest")
 
 // WriteDir writes the release into dir so that dir holds either the old content
-// or the whole new one: it writes a sibling folder, syncs it, and exchanges the two.
-// An existing dir must be a release or empty; anything else is refused.
+// or the whole new one. An existing dir must be a release or empty; anything else
+// is refused.
 func WriteDir(r Release, dir string) error {
 	if err := replaceable(dir); err != nil {
 		return err
 	}
-	parent := filepath.Dir(filepath.Clean(dir))
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return fmt.Errorf("writing release: %w", err)
-	}
-	tmp, err := os.MkdirTemp(parent, ".meshc-release-")
+	man, prov, err := r.Index()
 	if err != nil {
 		return fmt.Errorf("writing release: %w", err)
 	}
-	defer os.RemoveAll(tmp) // a no-op after the rename
-	if err := writeFiles(r, tmp); err != nil {
+	files := maps.Clone(r.artifacts)
+	if files == nil {
+		files = map[string][]byte{}
+	}
+	files[manifestFile], files[provenanceFile] = man, prov
+	if err := durable.WriteDir(dir, files, 0o644); err != nil {
 		return fmt.Errorf("writing release: %w", err)
 	}
-	return swap(tmp, dir, parent)
+	return nil
 }
 
 func replaceable(dir string) error {
@@ -57,103 +58,52 @@ func replaceable(dir string) error {
 	return nil
 }
 
-func writeFiles(r Release, dir string) error {
-	man, err := canon.JSON(r.manifest)
-	if err != nil {
-		return err
+// Index is what a release is beside its artifacts, as canonical JSON: manifest and
+// provenance.
+func (r Release) Index() (manifest, provenance []byte, err error) {
+	if manifest, err = canon.JSON(r.manifest); err != nil {
+		return nil, nil, err
 	}
-	prov, err := canon.JSON(r.provenance)
-	if err != nil {
-		return err
-	}
-	files := maps.Clone(r.artifacts)
-	if files == nil {
-		files = map[string][]byte{}
-	}
-	files[manifestFile], files[provenanceFile] = man, prov
-	for _, p := range slices.Sorted(maps.Keys(files)) {
-		if err := writeSynced(filepath.Join(dir, filepath.FromSlash(p)), files[p]); err != nil {
-			return err
-		}
-	}
-	return os.Chmod(dir, 0o755)
+	provenance, err = canon.JSON(r.provenance)
+	return manifest, provenance, err
 }
 
-func writeSynced(name string, b []byte) error {
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	_, werr := f.Write(b)
-	serr := f.Sync()
-	return errors.Join(werr, serr, f.Close())
-}
-
-// swap puts tmp in the place of dir: at once where the system can exchange two
-// names, else with a moment between two renames in which dir does not exist.
-func swap(tmp, dir, parent string) error {
-	if _, err := os.Lstat(dir); err == nil && exchange(tmp, dir) == nil {
-		if err := os.RemoveAll(tmp); err != nil {
-			return fmt.Errorf("writing release: removing the old one: %w", err)
-		}
-		return syncDir(parent)
-	}
-	old := tmp + ".old"
-	if err := os.Rename(dir, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("writing release: %w", err)
-	}
-	if err := os.Rename(tmp, dir); err != nil {
-		_ = os.Rename(old, dir) // put the old content back; the first error is the one to tell
-		return fmt.Errorf("writing release: %w", err)
-	}
-	if err := os.RemoveAll(old); err != nil {
-		return fmt.Errorf("writing release: %w", err)
-	}
-	return syncDir(parent)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("writing release: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("writing release: %w", err)
-	}
-	return nil
-}
-
-// ReadDir reads a release and checks every byte against the manifest. A missing,
-// extra or changed file is ErrTampered with the file's name.
-func ReadDir(fsys fs.FS) (Release, error) {
-	raw, err := fs.ReadFile(fsys, manifestFile)
-	if err != nil {
-		return Release{}, fmt.Errorf("reading release: %w", err)
-	}
+// Assemble is the inverse of Index: bytesOf gives the artifact at a path that has
+// that digest by the manifest. Every byte is checked against the manifest;
+// provenance may be nil. A path whose bytes differ is ErrTampered with its name.
+func Assemble(manifest, provenance []byte, bytesOf func(path, digest string) ([]byte, error)) (Release, error) {
 	var man Manifest
-	if err := json.Unmarshal(raw, &man); err != nil {
+	if err := json.Unmarshal(manifest, &man); err != nil {
 		return Release{}, fmt.Errorf("reading release: %s: %w", manifestFile, err)
 	}
 	if man.Format != FormatVersion {
 		return Release{}, fmt.Errorf("reading release: format %q, this meshc reads %q", man.Format, FormatVersion)
 	}
 	prov := Provenance{}
-	if raw, err := fs.ReadFile(fsys, provenanceFile); err == nil {
-		if err := json.Unmarshal(raw, &prov); err != nil {
+	if provenance != nil {
+		if err := json.Unmarshal(provenance, &prov); err != nil {
 			return Release{}, fmt.Errorf("reading release: %s: %w", provenanceFile, err)
 		}
 	}
-	arts, err := readArtifacts(fsys, man)
-	if err != nil {
-		return Release{}, err
+	arts := make([]Artifact, 0, len(man.Artifacts))
+	for _, p := range slices.Sorted(maps.Keys(man.Artifacts)) {
+		if err := checkPath(p); err != nil { // before anybody makes the name of a file of it
+			return Release{}, fmt.Errorf("reading release: %w: %w", ErrTampered, err)
+		}
+		b, err := bytesOf(p, man.Artifacts[p])
+		if err != nil {
+			return Release{}, fmt.Errorf("reading release: %w", err)
+		}
+		arts = append(arts, Artifact{p, b})
 	}
 	r, err := Seal(arts, man.Inputs, prov)
 	if err != nil {
 		return Release{}, err
+	}
+	for _, a := range arts {
+		if r.manifest.Artifacts[a.Path] != man.Artifacts[a.Path] {
+			return Release{}, fmt.Errorf("reading release: %w: %q has other bytes than the manifest says", ErrTampered, a.Path)
+		}
 	}
 	if r.Digest() != man.Digest {
 		return Release{}, fmt.Errorf("reading release: %w: artifacts give %s, manifest says %s", ErrTampered, short(r.Digest()), short(man.Digest))
@@ -161,34 +111,47 @@ func ReadDir(fsys fs.FS) (Release, error) {
 	return r, nil
 }
 
-func readArtifacts(fsys fs.FS, man Manifest) ([]Artifact, error) {
-	var arts []Artifact
-	err := fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || p == manifestFile || p == provenanceFile {
-			return err
-		}
-		if !d.Type().IsRegular() {
-			return fmt.Errorf("%w: %q is not a regular file", ErrTampered, p)
-		}
-		want, ok := man.Artifacts[p]
-		if !ok {
-			return fmt.Errorf("%w: %q is not in the manifest", ErrTampered, p)
-		}
-		b, err := fs.ReadFile(fsys, p)
-		if err != nil {
-			return err
-		}
-		if canon.Digest(b) != want {
-			return fmt.Errorf("%w: %q has other bytes than the manifest says", ErrTampered, p)
-		}
-		arts = append(arts, Artifact{p, b})
-		return nil
+// ReadDir reads a release and checks every byte against the manifest. A missing,
+// extra or changed file is ErrTampered with the file's name.
+func ReadDir(fsys fs.FS) (Release, error) {
+	man, err := fs.ReadFile(fsys, manifestFile)
+	if err != nil {
+		return Release{}, fmt.Errorf("reading release: %w", err)
+	}
+	prov, err := fs.ReadFile(fsys, provenanceFile)
+	if err != nil {
+		prov = nil
+	}
+	there := map[string]bool{}
+	r, err := Assemble(man, prov, func(p, _ string) ([]byte, error) {
+		there[p] = true
+		return readArtifact(fsys, p)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reading release: %w", err)
+		return Release{}, err
 	}
-	if len(arts) != len(man.Artifacts) {
-		return nil, fmt.Errorf("reading release: %w: %d files, manifest names %d", ErrTampered, len(arts), len(man.Artifacts))
+	err = fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || p == manifestFile || p == provenanceFile || there[p] {
+			return err
+		}
+		return fmt.Errorf("%w: %q is not in the manifest", ErrTampered, p)
+	})
+	if err != nil {
+		return Release{}, fmt.Errorf("reading release: %w", err)
 	}
-	return arts, nil
+	return r, nil
+}
+
+func readArtifact(fsys fs.FS, p string) ([]byte, error) {
+	info, err := fs.Lstat(fsys, p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %q is missing", ErrTampered, p)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: %q is not a regular file", ErrTampered, p)
+	}
+	return fs.ReadFile(fsys, p)
 }

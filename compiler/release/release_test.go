@@ -226,7 +226,7 @@ func TestReadDirRefuses(t *testing.T) {
 		spoil func(fstest.MapFS)
 		want  string
 	}{
-		"missing file":      {func(f fstest.MapFS) { delete(f, "mesh.json") }, "1 files, manifest names 2"},
+		"missing file":      {func(f fstest.MapFS) { delete(f, "mesh.json") }, `"mesh.json" is missing`},
 		"extra file":        {func(f fstest.MapFS) { f["more"] = &fstest.MapFile{} }, `"more" is not in the manifest`},
 		"link":              {func(f fstest.MapFS) { f["mesh.json"] = &fstest.MapFile{Mode: fs.ModeSymlink} }, "not a regular file"},
 		"no manifest":       {func(f fstest.MapFS) { delete(f, "manifest.json") }, "manifest.json"},
@@ -234,7 +234,7 @@ func TestReadDirRefuses(t *testing.T) {
 		"other format":      {func(f fstest.MapFS) { edit(f, "manifest.json", "release/v1", "release/v9") }, `format "meshc.dev/release/v9"`},
 		"other name":        {func(f fstest.MapFS) { edit(f, "manifest.json", `"digest": "`, `"digest": "0`) }, "manifest says 0"},
 		"broken provenance": {func(f fstest.MapFS) { f["provenance.json"] = &fstest.MapFile{Data: []byte("[")} }, "provenance.json"},
-		"path to elsewhere": {func(f fstest.MapFS) { edit(f, "manifest.json", `"mesh.json"`, `"../mesh.json"`) }, "not in the manifest"},
+		"path to elsewhere": {func(f fstest.MapFS) { edit(f, "manifest.json", `"mesh.json"`, `"../mesh.json"`) }, "not clean and relative"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := written(t)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"meshc.dev/meshc/internal/ca"
+	"meshc.dev/meshc/internal/durable"
 )
 
 // Run is the agent's life: identity first, then sockets, bootstrap, Envoy;
@@ -189,7 +190,7 @@ func (a *agent) bootstrap() error {
 	if err != nil {
 		return err
 	}
-	if err := writePrivate(a.cfg.BootstrapOut, boot); err != nil {
+	if err := durable.WriteFile(a.cfg.BootstrapOut, boot, 0o600); err != nil {
 		return err
 	}
 	a.log.Info("bootstrap written", "path", filepath.Clean(a.cfg.BootstrapOut), "node", a.cfg.NodeID)

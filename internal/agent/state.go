@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/durable"
 )
 
 // lockState makes the state folder private and takes it for this process; the
@@ -57,24 +58,7 @@ func instance(dir string) (string, error) {
 		return "", fmt.Errorf("drawing an instance name: %w", err)
 	}
 	text := hex.EncodeToString(raw)
-	return text, writePrivate(path, []byte(text+"\n"))
-}
-
-// writePrivate replaces a file as a whole; mode 0600.
-func writePrivate(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
-	if err != nil {
-		return fmt.Errorf("writing %q: %w", path, err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("writing %q: %w", path, err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("writing %q: %w", path, err)
-	}
-	return nil
+	return text, durable.WriteFile(path, []byte(text+"\n"), 0o600)
 }
 
 // listenUnix makes a socket for this user only. A socket left by a process

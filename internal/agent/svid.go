@@ -23,6 +23,7 @@ import (
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/durable"
 )
 
 // svid is one certificate with its key and the roots that came with it. It is
@@ -111,7 +112,7 @@ func (s *svid) save(dir string) error {
 	if err != nil {
 		return err
 	}
-	return writePrivate(filepath.Join(dir, "identity.json"), data)
+	return durable.WriteFile(filepath.Join(dir, "identity.json"), data, 0o600)
 }
 
 // loadSVID reads what save wrote. os.ErrNotExist if there is nothing. It does

@@ -2,7 +2,7 @@
 //
 // In: a candidate commit with its history, tags and compiled releases, the state
 // of what was approved before, and the operator's trust policy. Out: an Approved,
-// or the link of the chain that is missing. Only Verify and Restore make an
+// or the link of the chain that is missing. Only Verify and Store.Restore make an
 // Approved; its fields are unexported, so that serving something unapproved is a
 // type error.
 package approval

@@ -112,12 +112,12 @@ func TestAttack07KeyExpiresAfterApproval(t *testing.T) {
 		w := newWorld(t)
 		a := w.approved(w.commit(&w.alice, "bookinfo/a.cue", "1"), State{})
 		dir := t.TempDir()
-		if err := Save(dir, a); err != nil {
+		if err := NewStore(dir).Save(a); err != nil {
 			t.Fatal(err)
 		}
 		w.now = w.now.Add(2 * time.Hour)
 		w.replace(`{ssh: "ALICE"}`, `{ssh: "ALICE", `+how+`}`)
-		back, err := Restore(dir)
+		back, err := NewStore(dir).Restore()
 		if err != nil || back.Commit() != a.Commit() || back.At(w.now).Digest() != a.At(w.now).Digest() {
 			t.Fatalf("%s: restored %q, %v", how, back.Commit(), err)
 		}

@@ -16,150 +16,199 @@ import (
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/durable"
 )
 
 // On disk, an environment's folder holds the current approval and the one before:
 //
+//	blobs/<digest>                                 the bytes of artifacts, each once
 //	<number>-<digest of record.json>/record.json   the verification record
-//	<number>-<digest of record.json>/steps/000/…   the releases
+//	<number>-<digest of record.json>/steps/000/…   the releases: manifest and provenance
 //
-// A folder gets its name by one rename after everything in it is on the disk, and
-// its name holds its digest. So there is no pointer that could be damaged or
-// disagree: the whole folder with the highest number is the current one.
+// A folder gets its name by one rename after everything in it, and every blob that
+// it needs, is on the disk, and its name holds its digest. So there is no pointer
+// that could be damaged or disagree: the whole folder with the highest number is
+// the current one. A blob is written once, however many approvals have it.
 
 // ErrNothingStored says that a folder holds no approval yet.
 var ErrNothingStored = errors.New("no approval is stored")
 
 const (
-	recordFile = "record.json"
-	stepsDir   = "steps"
-	tempPrefix = ".new-"
-	kept       = 2
+	recordFile     = "record.json"
+	blobsDir       = "blobs"
+	stepsDir       = "steps"
+	manifestFile   = "manifest.json"
+	provenanceFile = "provenance.json"
+	kept           = 2
 )
 
-var storedName = regexp.MustCompile(`^([0-9]{8})-([0-9a-f]{64})$`)
+var (
+	storedName = regexp.MustCompile(`^([0-9]{8})-([0-9a-f]{64})$`)
+	blobName   = regexp.MustCompile(`^[0-9a-f]{64}$`)
+)
 
-// Save stores an approval beside the previous one. Whatever happens, dir then
-// holds the old or the new state, whole. Two processes must not save to one dir.
-func Save(dir string, a Approved) error {
-	return saver{reached: func(string) error { return nil }}.save(dir, a)
+// Store keeps the approvals of one environment in a folder. Use it from one
+// goroutine; two processes must not save to one folder.
+type Store struct {
+	dir string
+	// good are the blobs that this process has written, or read and found whole: what
+	// it can leave as it is when it saves.
+	good map[string]bool
+	// reached lets tests stop at each step, as a full disk or a crash does.
+	reached func(step string) error
 }
 
-// saver lets tests stop at each step, as a full disk or a crash does.
-type saver struct{ reached func(step string) error }
+// NewStore names the folder, which Save makes.
+func NewStore(dir string) *Store {
+	return &Store{dir: dir, good: map[string]bool{}, reached: func(string) error { return nil }}
+}
 
-func (s saver) save(dir string, a Approved) error {
+// Save stores an approval beside the previous one. Whatever happens, the folder
+// then holds the old or the new state, whole. It writes what has changed.
+func (s *Store) Save(a Approved) error {
 	if a.Commit() == "" {
 		return errors.New("saving approval: nothing is approved")
 	}
-	if err := s.write(dir, a); err != nil {
+	if err := s.write(a); err != nil {
 		return fmt.Errorf("saving approval of %s: %w", short(a.Commit()), err)
 	}
 	return nil
 }
 
-func (s saver) write(dir string, a Approved) error {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+func (s *Store) write(a Approved) error {
+	if err := os.MkdirAll(filepath.Join(s.dir, blobsDir), 0o750); err != nil {
 		return err
 	}
-	names, err := stored(dir)
+	older, err := stored(s.dir)
 	if err != nil {
 		return err
 	}
 	next := 1
-	if len(names) > 0 {
-		n, _ := strconv.Atoi(names[0][:8]) // eight digits, by storedName
+	if len(older) > 0 {
+		n, _ := strconv.Atoi(older[0][:8]) // eight digits, by storedName
 		next = n + 1
 	}
 	if err := s.reached("start"); err != nil {
 		return err
 	}
-	tmp, err := os.MkdirTemp(dir, tempPrefix)
+	if err := s.writeBlobs(a); err != nil {
+		return err
+	}
+	files, err := index(a)
 	if err != nil {
 		return err
-	}
-	defer os.RemoveAll(tmp) // a no-op after the rename
-	digest, err := s.fill(tmp, a)
-	if err != nil {
-		return err
-	}
-	name := fmt.Sprintf("%08d-%s", next, digest)
-	if err := s.reached("rename"); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	if err := s.reached("renamed"); err != nil {
-		return err
-	}
-	if err := syncPath(dir); err != nil {
-		return err
-	}
-	return s.prune(dir, names)
-}
-
-// fill writes everything into an unnamed folder and syncs it, bottom up.
-func (s saver) fill(tmp string, a Approved) (digest string, err error) {
-	for i, st := range a.steps {
-		if err := s.reached(fmt.Sprintf("step %d", i)); err != nil {
-			return "", err
-		}
-		if err := release.WriteDir(st.Release, filepath.Join(tmp, stepsDir, fmt.Sprintf("%03d", i))); err != nil {
-			return "", err
-		}
 	}
 	if err := s.reached("record"); err != nil {
-		return "", err
+		return err
 	}
-	raw, err := canon.JSON(a.record)
-	if err != nil {
-		return "", err
+	name := fmt.Sprintf("%08d-%s", next, canon.Digest(files[recordFile]))
+	if err := durable.WriteDir(filepath.Join(s.dir, name), files, 0o640); err != nil {
+		return err
 	}
-	if err := os.WriteFile(filepath.Join(tmp, recordFile), raw, 0o640); err != nil {
-		return "", err
+	if err := s.reached("stored"); err != nil {
+		return err
 	}
-	if err := s.reached("sync"); err != nil {
-		return "", err
-	}
-	err = filepath.WalkDir(tmp, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !(d.IsDir() || d.Name() == recordFile) {
-			return err
-		}
-		return syncPath(p)
-	})
-	return canon.Digest(raw), err
+	return s.prune(older)
 }
 
-// prune removes what is neither the new approval nor the one before it, and what
-// a crash left behind.
-func (s saver) prune(dir string, older []string) error {
+// writeBlobs writes the artifacts that are not known to be there.
+func (s *Store) writeBlobs(a Approved) error {
+	missing := map[string][]byte{}
+	for _, st := range a.steps {
+		for p, d := range st.Release.Manifest().Artifacts {
+			if !s.good[d] {
+				missing[d], _ = st.Release.Artifact(p)
+			}
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	if err := s.reached("blobs"); err != nil {
+		return err
+	}
+	if err := durable.WriteFiles(filepath.Join(s.dir, blobsDir), missing, 0o640); err != nil {
+		return err
+	}
+	for d := range missing {
+		s.good[d] = true
+	}
+	return nil
+}
+
+// index is the folder of an approval.
+func index(a Approved) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for i, st := range a.steps {
+		man, prov, err := st.Release.Index()
+		if err != nil {
+			return nil, err
+		}
+		files[stepFile(i, manifestFile)], files[stepFile(i, provenanceFile)] = man, prov
+	}
+	raw, err := canon.JSON(a.record)
+	files[recordFile] = raw
+	return files, err
+}
+
+func stepFile(i int, name string) string { return fmt.Sprintf("%s/%03d/%s", stepsDir, i, name) }
+
+// prune removes what is neither the new approval nor the one before it, the blobs
+// of neither, and what a crash left behind.
+func (s *Store) prune(older []string) error {
 	if err := s.reached("prune"); err != nil {
 		return err
 	}
 	for _, name := range older[min(len(older), kept-1):] {
-		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+		if err := os.RemoveAll(filepath.Join(s.dir, name)); err != nil {
 			return err
 		}
 	}
-	left, err := filepath.Glob(filepath.Join(dir, tempPrefix+"*"))
+	needed, err := s.needed()
 	if err != nil {
 		return err
 	}
-	for _, p := range left {
-		if err := os.RemoveAll(p); err != nil {
+	for _, dir := range []string{s.dir, filepath.Join(s.dir, blobsDir)} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
 			return err
+		}
+		for _, e := range entries {
+			blob := blobName.MatchString(e.Name()) && dir != s.dir
+			if !durable.IsTemp(e.Name()) && (!blob || needed[e.Name()]) {
+				continue
+			}
+			delete(s.good, e.Name())
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func syncPath(p string) error {
-	f, err := os.Open(p)
+// needed are the blobs of the approvals that are there. One that cannot be read
+// needs none: it is of no use any more.
+func (s *Store) needed() (map[string]bool, error) {
+	manifests, err := filepath.Glob(filepath.Join(s.dir, "*", stepsDir, "*", manifestFile))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	needed := map[string]bool{}
+	for _, file := range manifests {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		var man release.Manifest
+		if json.Unmarshal(raw, &man) != nil {
+			continue
+		}
+		for _, d := range man.Artifacts {
+			needed[d] = true
+		}
+	}
+	return needed, nil
 }
 
 // stored lists the approvals in a folder, newest first.
@@ -206,21 +255,21 @@ func (d *Damaged) Diagnostic() diag.Diagnostic {
 		WithFix("check the disk; the folder may be deleted, then the server verifies again from Git")
 }
 
-// Restore returns the newest approval in dir whose bytes are all as they were
-// saved. Nothing is verified again: that a key expired since does not matter. If
-// a newer one is damaged, it returns the one before *and* a *Damaged error; with
+// Restore returns the newest approval in the folder whose bytes are all as they
+// were saved. Nothing is verified again: that a key expired since does not matter.
+// If a newer one is damaged, it returns the one before *and* a *Damaged error; with
 // nothing usable the Approved is zero. ErrNothingStored: nothing was ever saved.
-func Restore(dir string) (Approved, error) {
-	names, err := stored(dir)
+func (s *Store) Restore() (Approved, error) {
+	names, err := stored(s.dir)
 	if err != nil {
 		return Approved{}, fmt.Errorf("restoring approval: %w", err)
 	}
 	if len(names) == 0 {
-		return Approved{}, fmt.Errorf("restoring approval from %q: %w", dir, ErrNothingStored)
+		return Approved{}, fmt.Errorf("restoring approval from %q: %w", s.dir, ErrNothingStored)
 	}
-	bad := &Damaged{Dir: dir}
+	bad := &Damaged{Dir: s.dir}
 	for _, name := range names {
-		a, err := restoreOne(filepath.Join(dir, name), name[9:])
+		a, err := s.restoreOne(filepath.Join(s.dir, name), name[9:])
 		if err == nil && len(bad.Errs) == 0 {
 			return a, nil
 		}
@@ -232,7 +281,7 @@ func Restore(dir string) (Approved, error) {
 	return Approved{}, bad
 }
 
-func restoreOne(dir, digest string) (Approved, error) {
+func (s *Store) restoreOne(dir, digest string) (Approved, error) {
 	raw, err := os.ReadFile(filepath.Join(dir, recordFile))
 	if err != nil {
 		return Approved{}, err
@@ -250,8 +299,9 @@ func restoreOne(dir, digest string) (Approved, error) {
 	if len(a.record.Releases) == 0 {
 		return Approved{}, errors.New("its record names no release")
 	}
+	read := map[string][]byte{}
 	for i, want := range a.record.Releases {
-		st, err := restoreStep(filepath.Join(dir, stepsDir, fmt.Sprintf("%03d", i)), want)
+		st, err := s.restoreStep(dir, i, want, read)
 		if err != nil {
 			return Approved{}, fmt.Errorf("step %d: %w", i, err)
 		}
@@ -260,8 +310,26 @@ func restoreOne(dir, digest string) (Approved, error) {
 	return a, nil
 }
 
-func restoreStep(dir string, want ReleaseStep) (Step, error) {
-	r, err := release.ReadDir(os.DirFS(dir))
+// restoreStep reads a release; read holds the blobs of the steps before.
+func (s *Store) restoreStep(dir string, i int, want ReleaseStep, read map[string][]byte) (Step, error) {
+	man, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(stepFile(i, manifestFile))))
+	if err != nil {
+		return Step{}, err
+	}
+	prov, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(stepFile(i, provenanceFile))))
+	if err != nil {
+		prov = nil // beside the release, no part of it
+	}
+	r, err := release.Assemble(man, prov, func(_, digest string) ([]byte, error) {
+		if b, ok := read[digest]; ok {
+			return b, nil
+		}
+		b, err := s.blob(digest)
+		if err == nil {
+			read[digest] = b
+		}
+		return b, err
+	})
 	if err != nil {
 		return Step{}, err
 	}
@@ -275,4 +343,28 @@ func restoreStep(dir string, want ReleaseStep) (Step, error) {
 		}
 	}
 	return st, nil
+}
+
+// blob reads the bytes of that digest.
+func (s *Store) blob(digest string) ([]byte, error) {
+	if !blobName.MatchString(digest) {
+		return nil, fmt.Errorf("%w: %q is no digest", release.ErrTampered, digest)
+	}
+	path := filepath.Join(s.dir, blobsDir, digest)
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: %q is not a regular file", release.ErrTampered, path)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if canon.Digest(b) != digest {
+		return nil, fmt.Errorf("%w: %q has other bytes than were saved", release.ErrTampered, path)
+	}
+	s.good[digest] = true
+	return b, nil
 }

@@ -23,8 +23,9 @@ func twoApproved(t *testing.T) (old, next Approved) {
 
 func save(t *testing.T, dir string, as ...Approved) {
 	t.Helper()
+	s := NewStore(dir)
 	for _, a := range as {
-		if err := Save(dir, a); err != nil {
+		if err := s.Save(a); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -33,11 +34,11 @@ func save(t *testing.T, dir string, as ...Approved) {
 func TestRestoreGivesWhatWasSaved(t *testing.T) {
 	old, next := twoApproved(t)
 	dir := filepath.Join(t.TempDir(), "prod")
-	if _, err := Restore(dir); !errors.Is(err, ErrNothingStored) {
+	if _, err := NewStore(dir).Restore(); !errors.Is(err, ErrNothingStored) {
 		t.Fatalf("empty folder: %v", err)
 	}
 	save(t, dir, old, next, old, next)
-	got, err := Restore(dir)
+	got, err := NewStore(dir).Restore()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +53,10 @@ func TestRestoreGivesWhatWasSaved(t *testing.T) {
 	}
 }
 
-func TestEveryFlippedByteIsFoundAndThePreviousServed(t *testing.T) {
+// What only the newer approval has costs nothing but that one; a blob that both have
+// costs both. Nothing else than what was saved is ever restored, and the next process
+// that saves writes anew what is damaged.
+func TestEveryFlippedByteIsFound(t *testing.T) {
 	old, next := twoApproved(t)
 	dir := t.TempDir()
 	save(t, dir, old, next)
@@ -60,17 +64,20 @@ func TestEveryFlippedByteIsFoundAndThePreviousServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	flipped := 0
-	err = filepath.WalkDir(filepath.Join(dir, names[0]), func(p string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+	shared := map[string]bool{}
+	for _, st := range old.Steps() {
+		for _, d := range st.Release.Manifest().Artifacts {
+			shared[d] = true
+		}
+	}
+	flipped, both := 0, 0
+	err = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.Contains(p, names[1]) || strings.HasSuffix(p, provenanceFile) { // beside the release, not part of it
 			return err
 		}
 		raw, err := os.ReadFile(p)
 		if err != nil {
 			return err
-		}
-		if strings.HasSuffix(p, "provenance.json") {
-			return nil // beside the release, not part of it
 		}
 		for _, at := range []int{0, len(raw) / 2, len(raw) - 1} {
 			bad := append([]byte{}, raw...)
@@ -78,32 +85,121 @@ func TestEveryFlippedByteIsFoundAndThePreviousServed(t *testing.T) {
 			if err := os.WriteFile(p, bad, 0o600); err != nil {
 				return err
 			}
-			a, err := Restore(dir)
+			a, err := NewStore(dir).Restore()
 			var damaged *Damaged
 			switch {
 			case err == nil && a.Commit() == next.Commit() && a.At(time.Now()).Digest() == next.At(time.Now()).Digest():
 				// The manifest notes inputs that are no part of the release's name.
-				if !strings.HasSuffix(p, "manifest.json") {
+				if !strings.HasSuffix(p, manifestFile) {
 					t.Errorf("%s byte %d: not noticed", p, at)
 				}
-			case !errors.As(err, &damaged) || a.Commit() != old.Commit():
+			case !errors.As(err, &damaged):
+				t.Errorf("%s byte %d: restored %q, %v", p, at, a.Commit(), err)
+			case shared[d.Name()]:
+				both++
+				if a.Commit() != "" || len(damaged.Errs) != 2 {
+					t.Errorf("%s byte %d: restored %q, %v", p, at, a.Commit(), err)
+				}
+			case a.Commit() != old.Commit():
 				t.Errorf("%s byte %d: restored %q, %v", p, at, a.Commit(), err)
 			}
 			flipped++
 		}
 		return os.WriteFile(p, raw, 0o600)
 	})
-	if err != nil || flipped < 20 {
-		t.Fatalf("%d bytes flipped, %v", flipped, err)
+	if err != nil || flipped < 20 || both == 0 {
+		t.Fatalf("%d bytes flipped, %d in what both have, %v", flipped, both, err)
 	}
+	for _, blob := range blobs(t, dir) {
+		if err := os.WriteFile(blob, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := NewStore(dir)
+	if a, err := again.Restore(); err == nil || a.Commit() != "" {
+		t.Errorf("all blobs damaged: %q, %v", a.Commit(), err)
+	}
+	if err := again.Save(next); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := NewStore(dir).Restore(); err != nil || a.Commit() != next.Commit() {
+		t.Errorf("saved over damaged blobs: %q, %v", a.Commit(), err)
+	}
+	names, _ = stored(dir)
 	for _, name := range names {
 		if err := os.WriteFile(filepath.Join(dir, name, recordFile), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var damaged *Damaged
-	if a, err := Restore(dir); !errors.As(err, &damaged) || len(damaged.Errs) != 2 || a.Commit() != "" {
+	if a, err := NewStore(dir).Restore(); !errors.As(err, &damaged) || len(damaged.Errs) != 2 || a.Commit() != "" {
 		t.Errorf("both damaged: %q, %v", a.Commit(), err)
+	}
+}
+
+func blobs(t *testing.T, dir string) []string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(dir, blobsDir, "*"))
+	if err != nil || len(list) == 0 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	return list
+}
+
+// An approval that shares most of its bytes with the one before costs the files that
+// differ; what nobody needs any more goes, and what a crash left too.
+func TestSaveWritesWhatHasChanged(t *testing.T) {
+	old, next := twoApproved(t)
+	dir := t.TempDir()
+	s := NewStore(dir)
+	for _, a := range []Approved{old, next} {
+		if err := s.Save(a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{".tmp-1", filepath.Join(blobsDir, ".tmp-2"), filepath.Join(blobsDir, strings.Repeat("0", 64))} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := map[string]os.FileInfo{}
+	for _, b := range blobs(t, dir) {
+		before[b], _ = os.Stat(b)
+	}
+	fresh := NewStore(dir)
+	if _, err := fresh.Restore(); err != nil {
+		t.Fatal(err)
+	}
+	if err := fresh.Save(old); err != nil { // kept now: next and old
+		t.Fatal(err)
+	}
+	needed, same := map[string]bool{}, 0
+	for _, a := range []Approved{old, next} {
+		for _, st := range a.Steps() {
+			for _, d := range st.Release.Manifest().Artifacts {
+				needed[d] = true
+			}
+		}
+	}
+	list := blobs(t, dir)
+	for _, b := range list {
+		if now, err := os.Stat(b); err == nil && os.SameFile(now, before[b]) {
+			same++
+		}
+	}
+	if len(list) != len(needed) || same == 0 {
+		t.Errorf("%d blobs for %d digests, %d left as they were", len(list), len(needed), same)
+	}
+	for _, st := range next.Steps() { // what was read and found whole is not written again
+		for _, d := range st.Release.Manifest().Artifacts {
+			b := filepath.Join(dir, blobsDir, d)
+			if now, err := os.Stat(b); err != nil || !os.SameFile(now, before[b]) {
+				t.Errorf("%s was written again: %v", d, err)
+			}
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".tmp-*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }
 
@@ -112,28 +208,32 @@ func TestSaveStoppedAtEveryStepLeavesOldOrNew(t *testing.T) {
 	old, next := twoApproved(t)
 	var steps []string
 	full := errors.New("no space left on device")
-	if err := (saver{reached: func(s string) error { steps = append(steps, s); return nil }}).save(filepath.Join(t.TempDir(), "x"), next); err != nil {
-		t.Fatal(err)
+	all := NewStore(filepath.Join(t.TempDir(), "x"))
+	all.reached = func(s string) error { steps = append(steps, s); return nil }
+	if err := all.Save(next); err != nil || len(steps) < 5 {
+		t.Fatal(steps, err)
 	}
 	for _, stop := range steps {
 		t.Run(stop, func(t *testing.T) {
 			dir := t.TempDir()
 			save(t, dir, old)
-			err := saver{reached: func(s string) error {
+			stopped := NewStore(dir)
+			stopped.reached = func(s string) error {
 				if s == stop {
 					return full
 				}
 				return nil
-			}}.save(dir, next)
+			}
+			err := stopped.Save(next)
 			if !errors.Is(err, full) {
 				t.Fatalf("saved although the disk is full: %v", err)
 			}
-			a, err := Restore(dir)
+			a, err := NewStore(dir).Restore()
 			if err != nil || (a.Commit() != old.Commit() && a.Commit() != next.Commit()) {
 				t.Fatalf("restored %q, %v", a.Commit(), err)
 			}
 			save(t, dir, next)
-			if a, err := Restore(dir); err != nil || a.Commit() != next.Commit() {
+			if a, err := NewStore(dir).Restore(); err != nil || a.Commit() != next.Commit() {
 				t.Errorf("afterwards %q, %v", a.Commit(), err)
 			}
 		})
@@ -150,10 +250,10 @@ func TestSaveWithoutRoomKeepsTheOld(t *testing.T) {
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 16, Max: 16}); err != nil {
 			t.Fatal(err)
 		}
-		if err := Save(dir, next); !errors.Is(err, syscall.EFBIG) {
+		if err := NewStore(dir).Save(next); !errors.Is(err, syscall.EFBIG) {
 			t.Fatalf("saved without room: %v", err)
 		}
-		if a, err := Restore(dir); err != nil || a.Commit() != old.Commit() {
+		if a, err := NewStore(dir).Restore(); err != nil || a.Commit() != old.Commit() {
 			t.Fatalf("restored %q, %v", a.Commit(), err)
 		}
 		return
@@ -200,7 +300,7 @@ func TestKilledWhileSaving(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = cmd.Wait() // killed: always an error
-		if a, err := Restore(dir); err != nil || a.Commit() == "" {
+		if a, err := NewStore(dir).Restore(); err != nil || a.Commit() == "" {
 			t.Fatalf("after kill %d: %q, %v", i, a.Commit(), err)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -16,6 +15,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/durable"
 )
 
 // Lifetimes that hold where Options says nothing.
@@ -128,7 +128,7 @@ func (a *Authority) create() error {
 	if err != nil {
 		return err
 	}
-	if err := writeAtomic(a.path, data, os.Link); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := durable.CreateFile(a.path, data, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("making the first root: %w", err)
 	}
 	return nil
@@ -183,7 +183,7 @@ func (a *Authority) replace(r ring) error {
 	if err != nil {
 		return err
 	}
-	if err := writeAtomic(a.path, data, os.Rename); err != nil {
+	if err := durable.WriteFile(a.path, data, 0o600); err != nil {
 		return fmt.Errorf("replacing the roots: %w", err)
 	}
 	a.ring.Store(&r)

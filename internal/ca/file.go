@@ -2,45 +2,11 @@ package ca
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"meshc.dev/meshc/internal/diag"
 )
-
-// writeAtomic puts data at path so that a reader sees the old or the new file,
-// never a part, also after a crash. commit is os.Rename (replace) or os.Link (fail
-// if path exists).
-func writeAtomic(path string, data []byte, commit func(tmp, path string) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("writing %q: %w", path, err)
-	}
-	defer os.Remove(f.Name()) // after a rename there is nothing left to remove
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("writing %q: %w", path, err)
-	}
-	if err := commit(f.Name(), path); err != nil {
-		return fmt.Errorf("writing %q: %w", path, err)
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes a rename durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("syncing %q: %w", dir, err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("syncing %q: %w", dir, err)
-	}
-	return nil
-}
 
 // privateDir makes a folder that only its owner may enter.
 func privateDir(dir string) error {

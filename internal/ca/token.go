@@ -17,6 +17,7 @@ import (
 
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/durable"
 )
 
 // Bounds of a join token.
@@ -73,7 +74,7 @@ func (t *Tokens) Create(id spiffeid.ID, ttl time.Duration) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := writeAtomic(t.file(text), data, os.Link); err != nil {
+	if err := durable.CreateFile(t.file(text), data, 0o600); err != nil {
 		return "", fmt.Errorf("storing a token for %q: %w", id, err)
 	}
 	return text, t.sweep()
@@ -125,14 +126,14 @@ func (t *Tokens) check(token string) (spiffeid.ID, error) {
 
 // use spends a token that check found good. Exactly one caller gets nil.
 func (t *Tokens) use(token string) error {
-	err := os.Rename(t.file(token), t.usedFile(token))
+	err := durable.Rename(t.file(token), t.usedFile(token))
 	if errors.Is(err, fs.ErrNotExist) {
 		return t.whyMissing(token)
 	}
 	if err != nil {
 		return fmt.Errorf("spending a join token: %w", err)
 	}
-	return syncDir(t.dir)
+	return nil
 }
 
 func (t *Tokens) whyMissing(token string) error {

@@ -72,7 +72,7 @@ func (a *app) storedApproval(state string, t approval.Trust, env string) (approv
 	if st, err := os.Stat(state); err != nil || !st.IsDir() {
 		return approval.Approved{}, fail(diag.ExitFailure, "--state: %q is no folder; name the one that the server was given", state)
 	}
-	ok, err := approval.Restore(approvedDir(state, env))
+	ok, err := approval.NewStore(approvedDir(state, env)).Restore()
 	if errors.Is(err, approval.ErrNothingStored) {
 		return ok, nil
 	}

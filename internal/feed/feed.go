@@ -5,7 +5,7 @@
 // source answers and is fresh.
 //
 // What always holds: an Approved event comes only from approval.Verify or
-// approval.Restore; what was approved stays in force whatever happens to the
+// approval.Store.Restore; what was approved stays in force whatever happens to the
 // source; untrusted intent is compiled only after its history was accepted; an
 // event is sent once, when something changed, never at every poll.
 package feed
@@ -78,6 +78,7 @@ type Event struct {
 // Feed follows one environment of one repository. Use it from one goroutine.
 type Feed struct {
 	c       Config
+	disk    *approval.Store // nil keeps none
 	emit    func(Event)
 	current approval.Approved
 	snap    *gitrepo.Snapshot
@@ -125,7 +126,11 @@ func New(c Config) (*Feed, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Feed{c: c}, nil
+	f := &Feed{c: c}
+	if c.Dir != "" {
+		f.disk = approval.NewStore(c.Dir)
+	}
+	return f, nil
 }
 
 // Current is what is to be served; its Commit is "" before anything was approved.
@@ -163,10 +168,10 @@ func (f *Feed) wait() time.Duration {
 // before it answers anybody.
 func (f *Feed) Restore(emit func(Event)) {
 	f.emit = emit
-	if f.c.Dir == "" || f.current.Commit() != "" {
+	if f.disk == nil || f.current.Commit() != "" {
 		return
 	}
-	a, err := approval.Restore(f.c.Dir)
+	a, err := f.disk.Restore()
 	if errors.Is(err, approval.ErrNothingStored) {
 		return
 	}
@@ -255,7 +260,7 @@ func (f *Feed) follow(ctx context.Context) {
 		f.refuse(commit, err)
 		return
 	}
-	f.current, f.unstored, f.refusal = a, f.c.Dir != "", ""
+	f.current, f.unstored, f.refusal = a, f.disk != nil, ""
 	f.store()
 	f.tell(Event{Kind: Approved, Commit: commit, Approved: a})
 }
@@ -312,7 +317,7 @@ func (f *Feed) store() {
 	if !f.unstored {
 		return
 	}
-	if err := approval.Save(f.c.Dir, f.current); err != nil {
+	if err := f.disk.Save(f.current); err != nil {
 		if f.storing != err.Error() {
 			f.storing = err.Error()
 			f.tell(Event{Kind: NotStored, Commit: f.current.Commit(), Err: err})

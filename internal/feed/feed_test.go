@@ -284,7 +284,7 @@ func TestApprovalThatCannotBeStoredIsServedAndToldOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.want(events(f, 1))
-	if a, err := approval.Restore(s.dir); err != nil || a.Commit() != s.root {
+	if a, err := approval.NewStore(s.dir).Restore(); err != nil || a.Commit() != s.root {
 		t.Errorf("stored later: %q, %v", a.Commit(), err)
 	}
 }

@@ -1,7 +1,6 @@
 package intent
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -9,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"meshc.dev/meshc/internal/durable"
 )
 
 // Dir is a Cache in a folder, one file per entry; keys are names of files. Several processes may share
@@ -30,7 +31,6 @@ func NewDir(path string) *Dir { return &Dir{path: path} }
 
 const (
 	entrySuffix = ".json"
-	tempPrefix  = "tmp-"
 	block       = 4 << 10          // what the smallest file takes on a disk
 	trimEvery   = MaxDirBytes / 16 // bytes written between two looks at the folder's size
 )
@@ -69,19 +69,7 @@ func (d *Dir) write(key string, b []byte) error {
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
 		return fmt.Errorf("making the cache folder %q: %w", d.path, err)
 	}
-	f, err := os.CreateTemp(d.path, tempPrefix+"*")
-	if err != nil {
-		return fmt.Errorf("writing the cache: %w", err)
-	}
-	_, werr := f.Write(b)
-	cerr := f.Close()
-	if err := errors.Join(werr, cerr); err != nil {
-		return errors.Join(fmt.Errorf("writing the cache: %w", err), os.Remove(f.Name()))
-	}
-	if err := os.Rename(f.Name(), filepath.Join(d.path, key+entrySuffix)); err != nil {
-		return errors.Join(fmt.Errorf("writing the cache: %w", err), os.Remove(f.Name()))
-	}
-	return nil
+	return durable.WriteCacheFile(filepath.Join(d.path, key+entrySuffix), b, 0o600)
 }
 
 // trim removes the oldest entries until at most limit bytes are left. Files that
@@ -94,7 +82,7 @@ func (d *Dir) trim(limit int64) error {
 	var infos []fs.FileInfo
 	total := int64(0)
 	for _, e := range list {
-		if !strings.HasSuffix(e.Name(), entrySuffix) && !strings.HasPrefix(e.Name(), tempPrefix) {
+		if !strings.HasSuffix(e.Name(), entrySuffix) && !durable.IsTemp(e.Name()) {
 			continue
 		}
 		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {

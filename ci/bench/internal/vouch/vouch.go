@@ -14,6 +14,7 @@ import (
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/durable"
 )
 
 // Environment is that of every approval.
@@ -49,15 +50,23 @@ func (s *Store) Approve(r release.Release) (approval.Approved, error) {
 	if err != nil {
 		return approval.Approved{}, fmt.Errorf("approving: %w", err)
 	}
+	man, prov, err := r.Index()
+	if err != nil {
+		return approval.Approved{}, fmt.Errorf("approving: %w", err)
+	}
 	dir := filepath.Join(s.dir, fmt.Sprintf("%08d-%s", s.n, canon.Digest(raw)))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.WriteDir(dir, map[string][]byte{"record.json": raw, "steps/000/manifest.json": man, "steps/000/provenance.json": prov}, 0o600); err != nil {
 		return approval.Approved{}, fmt.Errorf("approving: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "record.json"), raw, 0o600); err != nil {
+	blobs := map[string][]byte{}
+	for p, d := range r.Manifest().Artifacts {
+		blobs[d], _ = r.Artifact(p)
+	}
+	if err := os.MkdirAll(filepath.Join(s.dir, "blobs"), 0o700); err != nil {
 		return approval.Approved{}, fmt.Errorf("approving: %w", err)
 	}
-	if err := release.WriteDir(r, filepath.Join(dir, "steps", "000")); err != nil {
-		return approval.Approved{}, err
+	if err := durable.WriteFiles(filepath.Join(s.dir, "blobs"), blobs, 0o600); err != nil {
+		return approval.Approved{}, fmt.Errorf("approving: %w", err)
 	}
-	return approval.Restore(s.dir)
+	return approval.NewStore(s.dir).Restore()
 }

@@ -1,4 +1,4 @@
-package release
+package durable
 
 import "golang.org/x/sys/unix"
 

@@ -1,6 +1,6 @@
 //go:build !linux && !darwin
 
-package release
+package durable
 
 import "errors"
 
