@@ -60,7 +60,7 @@ func (tm testimony) count(r Rule) []string {
 
 func (v *verifier) testimony(c gitrepo.Commit) testimony {
 	tm := testimony{vouches: []Vouch{}}
-	if w, no := v.t.vouch(c.Signature, v.now); no != nil {
+	if w, no := v.t.vouch(c.Hash, c.Signature, v.now); no != nil {
 		tm.own = no
 	} else {
 		tm.vouches = append(tm.vouches, w)
@@ -85,7 +85,7 @@ func (v *verifier) approvalTag(c gitrepo.Commit, name, signer string) (Vouch, er
 	if err != nil {
 		return Vouch{}, err
 	}
-	w, no := v.t.vouch(tag.Signature, v.now)
+	w, no := v.t.vouch(tag.Hash, tag.Signature, v.now)
 	if no != nil {
 		return Vouch{}, no
 	}

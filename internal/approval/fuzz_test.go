@@ -45,7 +45,7 @@ func FuzzSignature(f *testing.F) {
 			name := strings.ToUpper(string(kind)) + " SIGNATURE-----\n"
 			text := "-----BEGIN " + name + "\n" + base64.StdEncoding.EncodeToString(body) + "\n-----END " + name
 			for _, signed := range []string{payload, "tree 2\n"} {
-				v, no := t.vouch(gitrepo.Signature{Kind: kind, Armor: text, Payload: []byte(signed)}, now)
+				v, no := t.vouch("", gitrepo.Signature{Kind: kind, Armor: text, Payload: []byte(signed)}, now)
 				if no == nil && signed != payload {
 					tt.Errorf("%q vouches for something else: %+v", text, v)
 				}
@@ -63,7 +63,7 @@ func TestFuzzedFormIsRead(t *testing.T) {
 	}
 	block, _ := pem.Decode(text)
 	again := "-----BEGIN SSH SIGNATURE-----\n\n" + base64.StdEncoding.EncodeToString(block.Bytes) + "\n-----END SSH SIGNATURE-----\n"
-	if v, no := w.trust().vouch(gitrepo.Signature{Kind: gitrepo.SSHSignature, Armor: again, Payload: []byte("x")}, w.now); no != nil || v.Signer != "alice" {
+	if v, no := w.trust().vouch("", gitrepo.Signature{Kind: gitrepo.SSHSignature, Armor: again, Payload: []byte("x")}, w.now); no != nil || v.Signer != "alice" {
 		t.Errorf("%+v, %v", v, no)
 	}
 }

@@ -65,7 +65,7 @@ func newPGP(t testing.TB, born time.Time, life time.Duration) pgp {
 		}
 		return out.String() + "\n"
 	}
-	p := pgp{fingerprint: pgpFingerprint(e), signer: pgpAt{e, born}}
+	p := pgp{fingerprint: pgpFingerprint(e.PrimaryKey), signer: pgpAt{e, born}}
 	p.private = armored(openpgp.PrivateKeyType, func(b *bytes.Buffer) error { return e.SerializePrivateWithoutSigning(b, nil) })
 	p.public = armored(openpgp.PublicKeyType, func(b *bytes.Buffer) error { return e.Serialize(b) })
 	return p

@@ -1,17 +1,20 @@
 package approval
 
 import (
-	"bytes"
+	stdecdsa "crypto/ecdsa"
+	stded25519 "crypto/ed25519"
 	"crypto/rsa"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/ProtonMail/go-crypto/openpgp"
-	"github.com/ProtonMail/go-crypto/openpgp/packet"
-	"golang.org/x/crypto/ssh"
+	"github.com/ProtonMail/go-crypto/openpgp/ecdsa"
+	"github.com/ProtonMail/go-crypto/openpgp/ed25519"
+	"github.com/ProtonMail/go-crypto/openpgp/ed448"
+	"github.com/ProtonMail/go-crypto/openpgp/eddsa"
 
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
@@ -20,6 +23,7 @@ import (
 const (
 	minRSA       = 2048 // bits; fewer are refused
 	advisableRSA = 3072 // bits; fewer are warned about
+	maxRSA       = 16384
 )
 
 func (l *loader) signer(name string, f signerFile) Signer {
@@ -31,6 +35,7 @@ func (l *loader) signer(name string, f signerFile) Signer {
 		l.problem(diag.CodeTrustKey, at, "add keys", "signer %q has no keys", name)
 	}
 	var s Signer
+	bounds := Key{NotBefore: l.instant("notBefore", f.NotBefore), NotAfter: l.instant("notAfter", f.NotAfter), Revoked: l.flag("revoked", f.Revoked)}
 	for i, kf := range f.Keys {
 		here := fmt.Sprintf("%s.keys.%d", at, i)
 		k, reason := l.key(here, kf)
@@ -38,40 +43,46 @@ func (l *loader) signer(name string, f signerFile) Signer {
 			l.problem(diag.CodeTrustKey, here, "docs/trust-policy.md says which keys are accepted", "signer %q: %s", name, reason)
 			continue
 		}
-		k.NotBefore, k.NotAfter = later(f.NotBefore, kf.NotBefore), earlier(f.NotAfter, kf.NotAfter)
-		k.Revoked = f.Revoked || kf.Revoked
+		k.NotBefore = later(bounds.NotBefore, l.instant("notBefore", kf.NotBefore))
+		k.NotAfter = earlier(bounds.NotAfter, l.instant("notAfter", kf.NotAfter))
+		k.Revoked = l.flag("revoked", kf.Revoked) || bounds.Revoked
 		if !k.NotBefore.IsZero() && !k.NotAfter.IsZero() && !k.NotBefore.Before(k.NotAfter) {
 			l.problem(diag.CodeTrustKey, here, "put notBefore before notAfter", "signer %q: the key never counts", name)
 		}
-		for _, fp := range append([]string{k.Fingerprint}, k.subkeys...) {
-			if owner, ok := l.keys[fp]; ok {
-				l.problem(diag.CodeTrustKey, here, "give every signer keys of their own", "key %s of %q is already that of %q: one person would count twice", fp, name, owner)
-			}
-			l.keys[fp] = name
-		}
+		l.once(here, name, k)
 		s.Keys = append(s.Keys, k)
 	}
 	return s
 }
 
-func later(a, b *time.Time) time.Time {
-	switch {
-	case a == nil && b == nil:
-		return time.Time{}
-	case a == nil || (b != nil && b.After(*a)):
-		return b.UTC()
+// once refuses a private key that is listed twice, in whatever form: a person would
+// count twice, or a key that is revoked in one form would count in the other.
+func (l *loader) once(at, name string, k Key) {
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(slices.Concat([]string{k.Fingerprint}, k.subkeys, k.material)))) {
+		switch owner, ok := l.keys[id]; {
+		case ok && owner == name:
+			l.problem(diag.CodeTrustKey, at, "list each key once", "key %s of %q is listed already, perhaps in another form", k.Fingerprint, name)
+			return
+		case ok:
+			l.problem(diag.CodeTrustKey, at, "give every signer keys of their own", "key %s of %q is already that of %q, perhaps in another form: one person would count twice", k.Fingerprint, name, owner)
+			return
+		}
+		defer func() { l.keys[id] = name }()
 	}
-	return a.UTC()
 }
 
-func earlier(a, b *time.Time) time.Time {
-	switch {
-	case a == nil && b == nil:
-		return time.Time{}
-	case a == nil || (b != nil && b.Before(*a)):
-		return b.UTC()
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
 	}
-	return a.UTC()
+	return a
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
 }
 
 func (l *loader) key(at string, f keyFile) (Key, string) {
@@ -94,6 +105,7 @@ func (l *loader) key(at string, f keyFile) (Key, string) {
 			return Key{}, fmt.Sprintf("the PGP key cannot be read: %v", err)
 		}
 		f.PGP = string(raw)
+		l.keyFiles = append(l.keyFiles, raw...)
 	}
 	var k Key
 	var bits int
@@ -109,82 +121,36 @@ func (l *loader) key(at string, f keyFile) (Key, string) {
 	return k, reason
 }
 
-// sshKey reads one bare public key. Options that OpenSSH would honour and we
-// would not (cert-authority, valid-before, principals) are refused, not ignored.
-func sshKey(line string) (k Key, rsaBits int, reason string) {
-	line = strings.TrimSpace(line)
-	pub, _, opts, rest, err := ssh.ParseAuthorizedKey([]byte(line))
-	switch {
-	case err != nil || len(rest) > 0 || strings.ContainsAny(line, "\n\r"):
-		return k, 0, "the SSH key is not one line such as \"ssh-ed25519 AAAA…\""
-	case len(opts) > 0 || !strings.HasPrefix(line, pub.Type()+" "):
-		return k, 0, fmt.Sprintf("options before an SSH key are not honoured here: %q; use notBefore, notAfter", opts)
+// rsaSize says what is wrong with the size of an RSA key.
+func rsaSize(bits int) string {
+	if bits > maxRSA {
+		return fmt.Sprintf("an RSA key of %d bits takes too long to verify: at most %d", bits, maxRSA)
 	}
-	switch pub.Type() {
-	case ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521:
-	case ssh.KeyAlgoRSA:
-		c, ok := pub.(ssh.CryptoPublicKey)
-		if !ok {
-			return k, 0, "the RSA key cannot be measured"
-		}
-		key, ok := c.CryptoPublicKey().(*rsa.PublicKey)
-		if !ok {
-			return k, 0, "the RSA key cannot be measured"
-		}
-		if rsaBits = key.N.BitLen(); rsaBits < minRSA {
-			return k, 0, fmt.Sprintf("an RSA key of %d bits is too weak: at least %d, better %d", rsaBits, minRSA, advisableRSA)
-		}
-	default:
-		return k, 0, fmt.Sprintf("a key of type %q is not accepted: use ed25519, ECDSA or RSA", pub.Type())
-	}
-	text := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(pub)))
-	return Key{Kind: SSHKey, Text: text, Fingerprint: ssh.FingerprintSHA256(pub)}, rsaBits, ""
+	return fmt.Sprintf("an RSA key of %d bits is too weak: at least %d, better %d", bits, minRSA, advisableRSA)
 }
 
-func pgpKey(armored string) (k Key, rsaBits int, reason string) {
-	ring, err := openpgp.ReadArmoredKeyRing(strings.NewReader(armored))
-	switch {
-	case err != nil:
-		return k, 0, fmt.Sprintf("the PGP key cannot be read: %v", err)
-	case len(ring) != 1:
-		return k, 0, fmt.Sprintf("the PGP text has %d keys, not one", len(ring))
-	case ring[0].PrivateKey != nil:
-		return k, 0, "it is a private PGP key"
-	}
-	keys := []*packet.PublicKey{ring[0].PrimaryKey}
-	for _, s := range ring[0].Subkeys {
-		keys = append(keys, s.PublicKey)
-	}
-	for i, p := range keys {
-		switch p.PubKeyAlgo {
-		case packet.PubKeyAlgoDSA:
-			return k, 0, "a DSA key is too weak"
-		case packet.PubKeyAlgoElGamal:
-			if i == 0 {
-				return k, 0, "an ElGamal key does not sign"
-			}
-		case packet.PubKeyAlgoRSA, packet.PubKeyAlgoRSASignOnly:
-			n, err := p.BitLength()
-			if err != nil || n < minRSA {
-				return k, 0, fmt.Sprintf("an RSA key of %d bits is too weak: at least %d, better %d", n, minRSA, advisableRSA)
-			}
-			if rsaBits == 0 || int(n) < rsaBits {
-				rsaBits = int(n)
-			}
+// material is what a public key is in any form: one private key stands in SSH's form,
+// in PGP's, behind several subkeys. "" for keys that do not sign.
+func material(pub any) string {
+	switch k := pub.(type) {
+	case *rsa.PublicKey: // whoever knows the factors has the key for every exponent
+		return "rsa " + k.N.Text(16)
+	case stded25519.PublicKey:
+		return fmt.Sprintf("ed25519 %x", []byte(k))
+	case *ed25519.PublicKey:
+		return fmt.Sprintf("ed25519 %x", k.Point)
+	case *ed448.PublicKey:
+		return fmt.Sprintf("ed448 %x", k.Point)
+	case *eddsa.PublicKey: // the curve's name, the point as it is
+		return fmt.Sprintf("%s %x", strings.ToLower(k.GetCurve().GetCurveName()), k.X)
+	case *stdecdsa.PublicKey:
+		point, err := k.Bytes()
+		if err != nil {
+			return ""
 		}
+		return fmt.Sprintf("ecdsa %s %x", k.Params().Name, point)
+	case *ecdsa.PublicKey:
+		return fmt.Sprintf("ecdsa %s %x", k.GetCurve().GetCurveName(), k.MarshalPoint())
 	}
-	k = Key{Kind: PGPKey, Text: armored, Fingerprint: pgpFingerprint(ring[0])}
-	for _, p := range keys[1:] {
-		k.subkeys = append(k.subkeys, strings.ToUpper(fmt.Sprintf("%x", p.Fingerprint)))
-	}
-	return k, rsaBits, ""
-}
-
-func pgpFingerprint(e *openpgp.Entity) string {
-	return strings.ToUpper(fmt.Sprintf("%x", e.PrimaryKey.Fingerprint))
-}
-
-// pgpRing reads a key that LoadTrust accepted.
-func pgpRing(k Key) (openpgp.EntityList, error) {
-	return openpgp.ReadArmoredKeyRing(bytes.NewReader([]byte(k.Text)))
+	return ""
 }

@@ -52,7 +52,7 @@ func (v *verifier) readRollback(name string, n int64) (*rollback, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, no := v.t.vouch(tag.Signature, v.now)
+	w, no := v.t.vouch(tag.Hash, tag.Signature, v.now)
 	if no != nil {
 		return nil, no
 	}

@@ -66,7 +66,7 @@ func pgpSigningKey(path, armored string) (SigningKey, error) {
 	if err != nil {
 		return SigningKey{}, keyProblem(path, "%v", err)
 	}
-	return SigningKey{PGPKey, pgpFingerprint(e), s}, nil
+	return SigningKey{PGPKey, pgpFingerprint(e.PrimaryKey), s}, nil
 }
 
 // ProblemError is one diagnostic as an error.
@@ -202,7 +202,7 @@ func nextNumber(snap *gitrepo.Snapshot, prefix string, t Trust, now time.Time) i
 		if err != nil {
 			continue
 		}
-		switch _, no := t.vouch(tag.Signature, now); {
+		switch _, no := t.vouch(tag.Hash, tag.Signature, now); {
 		case no == nil:
 			top = max(top, n)
 		case no.code == diag.CodeKeyNotValid && strings.HasSuffix(prefix, "/rollback/"):

@@ -56,7 +56,7 @@ func statements(snap *gitrepo.Snapshot, env, commit string, t Trust, now time.Ti
 }
 
 func readStatement(tag gitrepo.Tag, env string, seq int64, t Trust, now time.Time) (s signedStatement, err error) {
-	w, no := t.vouch(tag.Signature, now)
+	w, no := t.vouch(tag.Hash, tag.Signature, now)
 	if no != nil {
 		return s, no
 	}

@@ -1,8 +1,11 @@
 package approval
 
 import (
+	"maps"
 	"slices"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // Trust is the operator's policy: who may approve what. It comes from a file
@@ -19,8 +22,40 @@ type Trust struct {
 	Environments map[string]Environment
 	Signers      map[string]Signer
 	Rules        []Rule
-	// Digest is the SHA-256 of the file, for the record.
+	// Digest is the SHA-256 of the file and of the key files that it names, one
+	// after the other, for the record.
 	Digest string
+
+	// owners finds keys by fingerprint, subkeys included; pgpIDs PGP keys by the short
+	// IDs that signatures name.
+	owners map[string]owner
+	pgpIDs map[uint64][]owner
+	// proofs are what signatures of this repository's objects are worth by this policy.
+	proofs *memory[proof]
+}
+
+// owner is a key and whose it is.
+type owner struct {
+	signer string
+	key    Key
+}
+
+func (t *Trust) index() {
+	t.owners, t.pgpIDs, t.proofs = map[string]owner{}, map[uint64][]owner{}, &memory[proof]{}
+	for _, name := range slices.Sorted(maps.Keys(t.Signers)) {
+		for _, k := range t.Signers[name].Keys {
+			o := owner{name, k}
+			for _, fp := range append([]string{k.Fingerprint}, k.subkeys...) {
+				t.owners[fp] = o
+			}
+			if k.pgp == nil {
+				continue
+			}
+			for _, p := range k.pgp.keys() {
+				t.pgpIDs[p.KeyId] = append(t.pgpIDs[p.KeyId], o)
+			}
+		}
+	}
 }
 
 // Position says what counts as later.
@@ -76,7 +111,11 @@ type Key struct {
 	Fingerprint         string
 	NotBefore, NotAfter time.Time
 	Revoked             bool
-	subkeys             []string // fingerprints, of a PGP key
+
+	subkeys  []string // fingerprints, of a PGP key
+	material []string // what its keys are in any form
+	ssh      ssh.PublicKey
+	pgp      *pgpRing
 }
 
 // valid says why the key does not count at now, or "".
@@ -120,16 +159,10 @@ func (t Trust) RuleFor(path string) (Rule, bool) {
 	return t.Rules[at], true
 }
 
-// KeyOwner returns whose key it is.
+// KeyOwner returns whose key it is. A subkey stands for its primary key.
 func (t Trust) KeyOwner(fingerprint string) (signer string, k Key, ok bool) {
-	for name, s := range t.Signers {
-		for _, k := range s.Keys {
-			if k.Fingerprint == fingerprint {
-				return name, k, true
-			}
-		}
-	}
-	return "", Key{}, false
+	o, ok := t.owners[fingerprint]
+	return o.signer, o.key, ok
 }
 
 func (t Trust) revoked(fingerprint string) bool {

@@ -46,26 +46,26 @@ type environmentFile struct {
 }
 
 type signerFile struct {
-	Keys      []keyFile  `yaml:"keys"`
-	NotBefore *time.Time `yaml:"notBefore"`
-	NotAfter  *time.Time `yaml:"notAfter"`
-	Revoked   bool       `yaml:"revoked"`
+	Keys      []keyFile `yaml:"keys"`
+	NotBefore yaml.Node `yaml:"notBefore"`
+	NotAfter  yaml.Node `yaml:"notAfter"`
+	Revoked   yaml.Node `yaml:"revoked"`
 }
 
 type keyFile struct {
-	SSH       string     `yaml:"ssh"`
-	PGP       string     `yaml:"pgp"`
-	PGPFile   string     `yaml:"pgpFile"`
-	NotBefore *time.Time `yaml:"notBefore"`
-	NotAfter  *time.Time `yaml:"notAfter"`
-	Revoked   bool       `yaml:"revoked"`
+	SSH       string    `yaml:"ssh"`
+	PGP       string    `yaml:"pgp"`
+	PGPFile   string    `yaml:"pgpFile"`
+	NotBefore yaml.Node `yaml:"notBefore"`
+	NotAfter  yaml.Node `yaml:"notAfter"`
+	Revoked   yaml.Node `yaml:"revoked"`
 }
 
 type ruleFile struct {
-	Paths       []string `yaml:"paths"`
-	Signers     []string `yaml:"signers"`
-	Threshold   *int     `yaml:"threshold"`
-	RequireTags bool     `yaml:"requireTags"`
+	Paths       []string  `yaml:"paths"`
+	Signers     []string  `yaml:"signers"`
+	Threshold   yaml.Node `yaml:"threshold"`
+	RequireTags yaml.Node `yaml:"requireTags"`
 }
 
 // loader turns the file into a Trust and collects every problem on the way.
@@ -73,7 +73,9 @@ type loader struct {
 	file  string
 	pos   map[string]diag.Pos
 	diags diag.List
-	keys  map[string]string // fingerprint → signer
+	keys  map[string]string // fingerprint or material → signer
+	// keyFiles are the bytes of the files that the policy names.
+	keyFiles []byte
 }
 
 // LoadTrust reads a trust policy. With errors in the list, the Trust is zero.
@@ -89,7 +91,8 @@ func LoadTrust(path string) (Trust, diag.List) {
 		return Trust{}, l.diags
 	}
 	t := l.trust(f)
-	t.Digest = canon.Digest(raw)
+	t.Digest = canon.Digest(slices.Concat(raw, l.keyFiles))
+	t.index()
 	if l.diags.HasErrors() {
 		return Trust{}, l.diags.Sorted()
 	}
@@ -114,96 +117,35 @@ func (l *loader) at(path string) diag.Pos {
 	}
 }
 
-var yamlLine = regexp.MustCompile(`line ([0-9]+): (.*)`)
+var yamlLine = regexp.MustCompile(`^yaml: line ([0-9]+): `)
 
 func (l *loader) decode(raw []byte) (f trustFile, ok bool) {
-	const fix = "docs/trust-policy.md lists the fields"
 	var root yaml.Node
-	if err := yaml.Unmarshal(raw, &root); err != nil {
-		l.yamlError(err, fix)
+	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	if err := dec.Decode(&root); err != nil {
+		p, text := diag.Pos{File: l.file, Line: 1, Col: 1}, strings.TrimPrefix(err.Error(), "yaml: ")
+		if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+			p.Line, _ = strconv.Atoi(m[1]) // digits only
+			text = strings.TrimPrefix(err.Error(), m[0])
+		}
+		if errors.Is(err, io.EOF) {
+			text = "it is empty"
+		}
+		l.diags = append(l.diags, diag.New(diag.CodeTrustFile, p, "the trust policy is no YAML: %s", text).WithFix("docs/trust-policy.md shows one"))
 		return f, false
 	}
 	l.pos = map[string]diag.Pos{}
-	if l.index(&root, ""); len(l.diags) > 0 {
-		return f, false
-	}
-	dec := yaml.NewDecoder(bytes.NewReader(raw))
-	dec.KnownFields(true)
-	if err := dec.Decode(&f); err != nil {
-		l.yamlError(err, fix)
-		return f, false
-	}
+	l.index(root.Content[0], "", fileShape)
 	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
 		l.problem(diag.CodeTrustFile, "", "keep one document in the file", "the file has more than one YAML document")
+	}
+	if len(l.diags) > 0 {
 		return f, false
 	}
-	return f, true
-}
-
-func (l *loader) yamlError(err error, fix string) {
-	texts := []string{err.Error()}
-	var te *yaml.TypeError
-	if errors.As(err, &te) {
-		texts = te.Errors
+	if err := root.Decode(&f); err != nil {
+		l.problem(diag.CodeTrustFile, "", "docs/trust-policy.md shows the form", "the trust policy cannot be read: %v", err)
 	}
-	for _, s := range texts {
-		p := diag.Pos{File: l.file}
-		if m := yamlLine.FindStringSubmatch(s); m != nil {
-			p.Line, _ = strconv.Atoi(m[1]) // digits only
-			s = m[2]
-		}
-		s = strings.TrimPrefix(s, "yaml: ")
-		if i := strings.Index(s, " not found in type"); i >= 0 {
-			s = "unknown " + s[:i]
-		}
-		l.diags = append(l.diags, diag.New(diag.CodeTrustFile, p, "%s", s).WithFix("%s", fix))
-	}
-}
-
-// index notes where each field stands. Anchors, aliases, tags and merged mappings
-// are refused: a policy is read by people. So is a field without a value: it would
-// mean the default, which for a threshold is the weakest.
-func (l *loader) index(n *yaml.Node, path string) {
-	no := func(fix, format string, args ...any) {
-		p := diag.Pos{File: l.file, Line: n.Line, Col: n.Column}
-		l.diags = append(l.diags, diag.New(diag.CodeTrustFile, p, format, args...).WithFix("%s", fix))
-	}
-	switch {
-	case n.Kind == yaml.AliasNode || n.Anchor != "" || n.Tag == "!!merge":
-		no("write the value out", "anchors, aliases and merged mappings are not used here")
-		return
-	case n.Style&yaml.TaggedStyle != 0:
-		no("remove it", "the tag %q is not used here", n.Tag)
-		return
-	case n.Tag == "!!null":
-		no("write a value, {} for none, or remove the field", "%q has no value", path)
-		return
-	}
-	if path != "" {
-		l.pos[path] = diag.Pos{File: l.file, Line: n.Line, Col: n.Column}
-	}
-	switch n.Kind {
-	case yaml.DocumentNode:
-		for _, c := range n.Content {
-			l.index(c, path)
-		}
-	case yaml.MappingNode:
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			l.index(n.Content[i], "")
-			l.index(n.Content[i+1], sub(path, n.Content[i].Value))
-		}
-	case yaml.SequenceNode:
-		for i, c := range n.Content {
-			l.index(c, sub(path, strconv.Itoa(i)))
-		}
-	}
-}
-
-func sub(path, name string) string {
-	if path == "" {
-		return name
-	}
-	return path + "." + name
+	return f, len(l.diags) == 0
 }
 
 func (l *loader) trust(f trustFile) Trust {
@@ -304,10 +246,7 @@ func (l *loader) rules(f trustFile, t *Trust) {
 	where := map[string]string{}
 	for i, r := range f.Rules {
 		at := fmt.Sprintf("rules.%d", i)
-		out := Rule{Paths: r.Paths, Signers: r.Signers, Threshold: 1, RequireTags: r.RequireTags}
-		if r.Threshold != nil {
-			out.Threshold = *r.Threshold
-		}
+		out := Rule{Paths: r.Paths, Signers: r.Signers, Threshold: l.number("threshold", r.Threshold, 1), RequireTags: l.flag("requireTags", r.RequireTags)}
 		l.known(at+".signers", r.Signers, *t)
 		switch {
 		case len(r.Signers) == 0:

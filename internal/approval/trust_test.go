@@ -74,6 +74,12 @@ func TestLoadTrustRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"freshness":           {"prod: {}", "prod: {freshness: soon}", diag.CodeTrustValue, 5, "soon"},
 		"alias":               {"prod: {}", "prod: &x {}", diag.CodeTrustFile, 5, "anchors"},
 		"doubled key":         {"repository: r", "repository: r\nrepository: q", diag.CodeTrustFile, 3, "already defined"},
+		"list for a name":     {"signers: [alice]}", "signers: alice}", diag.CodeTrustFile, 9, "has to be a list"},
+		"mapping for a list":  {`paths: ["**"]`, `paths: {"**": 1}`, diag.CodeTrustFile, 9, "has to be a list"},
+		"name for a mapping":  {"prod: {}", "prod: tag", diag.CodeTrustFile, 5, "has to be a mapping"},
+		"empty":               {good, "# nothing\n", diag.CodeTrustFile, 1, "empty"},
+		"a list":              {good, "- 1\n", diag.CodeTrustFile, 1, "has to be a mapping"},
+		"no YAML":             {"rules:", "rules: [", diag.CodeTrustFile, 8, "no YAML"},
 		"alias as a name":     {"prod: {}", "prod: &x {}, *x : {}", diag.CodeTrustFile, 5, "anchors"},
 		"merged mapping":      {"signers: [alice]}", "<<: {threshold: 1}, signers: [alice]}", diag.CodeTrustFile, 9, "merged"},
 		"tag":                 {"repository: r", "repository: !!binary cg==", diag.CodeTrustFile, 2, "!!binary"},
@@ -132,7 +138,6 @@ func TestWeakAndOptionedKeysAreRefused(t *testing.T) {
 		"no key":    {"ssh-ed25519", "one line"},
 		"two lines": {good + `\n` + good, "one line"},
 		"dsa":       {"ssh-dss AAAAB3NzaC1kc3MAAACBAO", "one line"},
-		"sk":        {"sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIEX/dQ0v4127bEo8eeG1EV0ApO2lWbSnN6RWusn/NjqIAAAABHNzaDo=", "not accepted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, l := load(t, strings.Replace(minimal, "KEY", c.key, 1))
@@ -141,7 +146,7 @@ func TestWeakAndOptionedKeysAreRefused(t *testing.T) {
 			}
 		})
 	}
-	for _, k := range []string{good + " a comment", gittest.KeyOf(t, ec).Public} {
+	for _, k := range []string{good + " a comment", gittest.KeyOf(t, ec).Public, "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIEX/dQ0v4127bEo8eeG1EV0ApO2lWbSnN6RWusn/NjqIAAAABHNzaDo="} {
 		if _, l := load(t, strings.Replace(minimal, "KEY", k, 1)); len(l) > 0 {
 			t.Errorf("%s refused: %v", k, l)
 		}
@@ -150,9 +155,10 @@ func TestWeakAndOptionedKeysAreRefused(t *testing.T) {
 		t.Errorf("RSA 2048: %v, want a warning", l)
 	}
 	p := newPGP(t, time.Now(), 0)
-	for text, word := range map[string]string{p.private: "private PGP key", p.public + p.public: "", "x": "cannot be read"} {
+	for text, word := range map[string]string{p.private: "private PGP key", p.public + p.public: "nothing around it", "x": "cannot be read",
+		"# mine\n" + p.public: "nothing around it", strings.Replace(p.public, "\n=", "\n=A", 1): "checksum"} {
 		_, l := load(t, strings.Replace(minimal, `ssh: "KEY"`, "pgp: "+quoteYAML(text), 1))
-		if text != p.public+p.public && (len(l) == 0 || !strings.Contains(l[0].Text, word)) {
+		if len(l) == 0 || !strings.Contains(l[0].Text, word) {
 			t.Errorf("got %v, want %q", l, word)
 		}
 	}
@@ -214,5 +220,52 @@ func TestTheDocumentedPolicyIsOne(t *testing.T) {
 	}
 	if r, ok := tr.RuleFor("environments/prod/shop/a.cue"); !ok || r.Threshold != 2 || r.RequireTags {
 		t.Errorf("rule %+v", r)
+	}
+}
+
+// Numbers, dates and switches mean what people read, or nothing: YAML has many
+// spellings of them, and what its readers make of each differs.
+func TestPolicyValuesAreReadExactly(t *testing.T) {
+	good := strings.Replace(strings.Replace(minimal, "KEY", gittest.NewKey(t).Public, 1), "signers: [alice]", "signers: [alice, bob]", 1)
+	good = strings.Replace(good, "rules:", "  bob: {keys: [{ssh: \""+gittest.NewKey(t).Public+"\"}]}\nrules:", 1)
+	rule, signer := "signers: [alice, bob]", "alice: {keys"
+	for field, c := range map[string]struct {
+		in        string
+		good, bad []string
+		line      int
+	}{
+		"threshold": {rule, []string{"1", "2"}, []string{"1.9", "2.0", "1e0", `"2"`, "'2'", "true", "02", "0o2", "0x2", "0b10", "+2", "-1", "1_0", ".5e1", ".inf", ".nan",
+			"two", "2026-01-01", "999999999999999999999", "1:0", `""`}, 10},
+		"requireTags": {rule, []string{"true", "false"}, []string{"yes", "no", "on", "True", "TRUE", "False", "y", `"true"`, "1", "0", "[]"}, 10},
+		"revoked":     {signer, []string{"true", "false"}, []string{"yes", "no", "off", "True", "FALSE", "n", `"false"`, "'true'", "1", "0.0", "{}"}, 7},
+		"notAfter": {signer, []string{"2027-06-30T00:00:00Z", `"2027-06-30T00:00:00Z"`, "2027-06-30T02:00:00+02:00"}, []string{"2027-06-30", "2027-06-30T00:00:00", "2027-06-30 00:00:00Z", "2027-06-30 00:00:00",
+			"2027-6-30T00:00:00Z", "2027-06-30t00:00:00z", "2027-06-30T00:00:00.5Z", `"2027-06-30T00:00:00,5Z"`, "2027-06-31T00:00:00Z", "2027-06-30T24:00:00Z", "2027-06-30T00:00:60Z", "1814313600",
+			"2027-06-30T00:00:00+0200", "2027-06-30T00:00Z", "never", "true", `""`}, 7},
+	} {
+		with := func(v string) string {
+			if c.in == signer {
+				return strings.Replace(good, signer, "alice: {"+field+": "+v+", keys", 1)
+			}
+			return strings.Replace(good, rule, field+": "+v+", "+rule, 1)
+		}
+		for _, v := range c.good {
+			if _, l := load(t, with(v)); len(l) > 0 {
+				t.Errorf("%s: %s: %v", field, v, l)
+			}
+		}
+		for _, v := range c.bad {
+			tr, l := load(t, with(v))
+			if tr.Repository != "" || len(l) != 1 || l[0].Pos.Line != c.line || l[0].Pos.Col < 5 || l[0].Fix == "" || !strings.Contains(l[0].Text, field) {
+				t.Errorf("%s: %s: %v", field, v, l)
+			}
+		}
+	}
+	tr, l := load(t, strings.Replace(good, signer, "alice: {notAfter: 2027-06-30T02:00:00+02:00, keys", 1))
+	if k := tr.Signers["alice"].Keys; len(l) > 0 || !k[0].NotAfter.Equal(time.Date(2027, 6, 30, 0, 0, 0, 0, time.UTC)) {
+		t.Errorf("%v %v", k, l)
+	}
+	// A threshold that is two is two.
+	if tr, l := load(t, strings.Replace(good, rule, "threshold: 2, "+rule, 1)); len(l) > 0 || tr.Rules[0].Threshold != 2 {
+		t.Errorf("%+v %v", tr.Rules, l)
 	}
 }
