@@ -68,6 +68,7 @@ func middle() []row {
 	object := []string{in + "model", in + "trait", "compiler/release", "internal/canon", yaml}
 	rows := []row{
 		{pkg: "internal/printer", pure: true},
+		{pkg: "internal/printer/printertest", pure: true},
 		{pkg: "internal/diag", pure: true},
 		{pkg: "internal/canon", may: []string{protobuf}, pure: true},
 		{pkg: "schemas", pure: true, tests: []string{cueLang}},

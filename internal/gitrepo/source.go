@@ -39,7 +39,7 @@ const sourceFix = "give a folder, https://host/path or ssh://user@host/path"
 // another host is refused.
 func ParseSource(s string, allow Schemes) (Source, error) {
 	no := func(format string, args ...any) (Source, error) {
-		return Source{}, refuse(diag.CodeGitSource, "repository "+quote(s), format, args...).fix(sourceFix)
+		return Source{}, refuse(diag.CodeGitSource, "repository "+quote(withoutUser(s)), format, args...).fix(sourceFix)
 	}
 	switch {
 	case s == "":
@@ -75,6 +75,13 @@ func ParseSource(s string, allow Schemes) (Source, error) {
 	}
 	return no("scheme %s is not used", quote(scheme))
 }
+
+// userRE is what stands before the host of a URL, as far as the last "@".
+var userRE = regexp.MustCompile(`^([^/]*://)[^/]*@`)
+
+// withoutUser is an address as a message may show it: a password, or a token in the
+// place of the user, is left out.
+func withoutUser(s string) string { return userRE.ReplaceAllString(s, "${1}…@") }
 
 var hostRE = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$`)
 

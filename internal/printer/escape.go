@@ -99,12 +99,17 @@ func spellJSON(r rune) string {
 	return fmt.Sprintf(`\u%04x`, r)
 }
 
-// defuse breaks what a CI runner would read as a command in a line of its log:
-// "::" at its start (GitHub), "##[", "##vso[" and "##teamcity[" anywhere (GitHub,
-// Azure Pipelines, TeamCity).
+// commands are what GitHub, Azure Pipelines and TeamCity look for anywhere in a line
+// of a log.
+func commands() []string { return []string{"##[", "##vso[", "##teamcity["} }
+
+// defuse breaks what a CI runner would read as a command in a line of its log: one of
+// commands, or "::" at its start (GitHub).
 func defuse(line string) string {
 	if strings.Contains(line, "##") {
-		line = strings.NewReplacer("##[", `#\u0023[`, "##vso[", `#\u0023vso[`, "##teamcity[", `#\u0023teamcity[`).Replace(line)
+		for _, c := range commands() {
+			line = strings.ReplaceAll(line, c, `#\u0023`+c[2:])
+		}
 	}
 	if trimmed := strings.TrimLeft(line, " "); strings.HasPrefix(trimmed, "::") {
 		line = line[:len(line)-len(trimmed)] + `\u003a` + trimmed[1:]

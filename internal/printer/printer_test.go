@@ -8,53 +8,15 @@ import (
 	"strings"
 	"testing"
 	"unicode"
-	"unicode/utf8"
 
 	"pgregory.net/rapid"
 
 	"meshc.dev/meshc/internal/printer"
+	"meshc.dev/meshc/internal/printer/printertest"
 )
 
-// wicked are texts that would act on whoever shows them.
-func wicked() []string {
-	return []string{"\x1b[2J", "\x1b]0;title\x07", "\u009b31m", "\r", "\n", "\n::stop-commands::x", "::error::x", "  ::warning::x", "##[error]x", "##vso[task.setvariable]x",
-		"##teamcity[x]", "\u202e", "\u2066", "\u200b", "\u00ad", "\ufeff", "\u2028", "\u3164", "\u2800", "\U000e0041", "\ufe0f", "a" + strings.Repeat("\u0300", 40), "\xff", "\u00a0", "\ue000", "\x00", "\t"}
-}
-
-// harmless says what is wrong with a text that was printed, "" if nothing.
-func harmless(out string) string {
-	if !utf8.ValidString(out) {
-		return "it is no UTF-8"
-	}
-	for line := range strings.Lines(out) {
-		line = strings.TrimSuffix(line, "\n")
-		marks := 0
-		for _, r := range line {
-			if unicode.Is(unicode.M, r) {
-				if marks++; marks > 4 {
-					return "a tower of marks"
-				}
-			} else {
-				marks = 0
-			}
-			if !unicode.IsPrint(r) || unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector, unicode.Cf) || r == '\u2800' {
-				return "it holds " + string(r)
-			}
-		}
-		for _, command := range []string{"##[", "##vso[", "##teamcity["} {
-			if strings.Contains(line, command) {
-				return "a runner's command: " + line
-			}
-		}
-		if strings.HasPrefix(strings.TrimLeft(line, " \t"), "::") {
-			return "a runner's command: " + line
-		}
-	}
-	return ""
-}
-
 func draw(t *rapid.T, name string) string {
-	parts := rapid.SliceOfN(rapid.OneOf(rapid.SampledFrom(wicked()), rapid.String(), rapid.StringMatching(`[a-z :#\[]{1,5}`)), 0, 6).Draw(t, name)
+	parts := rapid.SliceOfN(rapid.OneOf(rapid.SampledFrom(printertest.Wicked()), rapid.SampledFrom([]string{"\x00", "\xff"}), rapid.String(), rapid.StringMatching(`[a-z :#\[]{1,5}`)), 0, 6).Draw(t, name)
 	return strings.Join(parts, "")
 }
 
@@ -63,7 +25,7 @@ func TestAValueStaysOnItsLine(t *testing.T) {
 		a, b := draw(t, "a"), draw(t, "b")
 		for _, format := range []string{"%s%v\n", "%v: %q\n", "  %-12s|%.12s\n", "x %s\n%s y\n"} {
 			out := printer.Sprintf(format, a, errors.New(b))
-			if why := harmless(out); why != "" {
+			if why := printertest.Acts(out, nil); why != "" {
 				t.Fatalf("%q: %q: %s", format, out, why)
 			}
 			if got, want := strings.Count(out, "\n"), strings.Count(format, "\n"); got != want {
@@ -95,7 +57,7 @@ func TestLinesKeepTheirStructure(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := draw(t, "s")
 		out := printer.Lines(s)
-		if why := harmless(out); why != "" {
+		if why := printertest.Acts(out, nil); why != "" {
 			t.Fatalf("%q: %s", out, why)
 		}
 		if strings.Count(out, "\n") != strings.Count(s, "\n") {

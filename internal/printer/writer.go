@@ -14,15 +14,15 @@ import (
 // spelt as JSON does, so that a document stays the same document. It may be used
 // by several goroutines.
 type Writer struct {
-	mu    sync.Mutex
-	w     io.Writer
-	color bool
-	part  []byte // the beginning of a character whose rest comes with the next Write
-	err   error
+	mu   sync.Mutex
+	w    io.Writer
+	text stream
+	part []byte // the beginning of a character whose rest comes with the next Write
+	err  error
 }
 
 // NewWriter returns a Writer to w. With color, sequences that set colours pass.
-func NewWriter(w io.Writer, color bool) *Writer { return &Writer{w: w, color: color} }
+func NewWriter(w io.Writer, color bool) *Writer { return &Writer{w: w, text: stream{color: color}} }
 
 // Err is the first error of the stream: output that was lost must not look whole.
 func (p *Writer) Err() error {
@@ -31,16 +31,11 @@ func (p *Writer) Err() error {
 	return p.err
 }
 
-// setsColor is the only kind of control sequence that passes (ECMA-48 SGR).
-//
-//nolint:gochecknoglobals // a constant that Go cannot express
-var setsColor = regexp.MustCompile(`^\x1b\[[0-9;]*m`)
-
 // Write implements io.Writer.
 func (p *Writer) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out, rest := harmless(append(p.part, b...), p.color, false)
+	out, rest := p.text.harmless(append(p.part, b...), false)
 	p.part = bytes.Clone(rest)
 	if _, err := p.w.Write(out); err != nil {
 		if p.err == nil {
@@ -54,24 +49,34 @@ func (p *Writer) Write(b []byte) (int, error) {
 // JSON escapes in a JSON document, inside its strings, whatever could act on who
 // shows it. The document stays the same.
 func JSON(doc []byte) []byte {
-	out, _ := harmless(doc, false, true)
+	out, _ := new(stream).harmless(doc, true)
 	return out
+}
+
+// stream is text of which no byte is known to be ours.
+type stream struct {
+	color bool
+	marks int // combining marks in a row, so far
 }
 
 // harmless escapes as JSON does. rest is the beginning of a character that has not
 // ended; a text that is whole has none.
-func harmless(b []byte, color, whole bool) (out, rest []byte) {
+func (s *stream) harmless(b []byte, whole bool) (out, rest []byte) {
 	out = make([]byte, 0, len(b))
 	for len(b) > 0 && (whole || utf8.FullRune(b)) {
-		if n := pass(b, color); n > 0 {
-			out = append(out, b[:n]...)
-			b = b[n:]
+		if command(b) {
+			out = append(out, `#\u0023`...)
+			b, s.marks = b[2:], 0
 			continue
 		}
 		r, size := utf8.DecodeRune(b)
-		if r == utf8.RuneError && size == 1 {
+		s.marks = count(s.marks, r)
+		switch n := s.pass(b, r, size); {
+		case n > 0:
+			out, size = append(out, b[:n]...), n
+		case r == utf8.RuneError && size == 1:
 			out = fmt.Appendf(out, `\x%02x`, b[0])
-		} else {
+		default:
 			out = append(out, spellJSON(r)...)
 		}
 		b = b[size:]
@@ -79,20 +84,34 @@ func harmless(b []byte, color, whole bool) (out, rest []byte) {
 	return out, b
 }
 
-// pass is how many bytes at the start of b pass as they are.
-func pass(b []byte, color bool) int {
-	if b[0] >= ' ' && b[0] <= '~' {
-		return 1
+// command reports whether a CI runner would read b as a command wherever it stands.
+func command(b []byte) bool {
+	if len(b) < len("##[") || b[0] != '#' {
+		return false
 	}
-	r, size := utf8.DecodeRune(b)
+	for _, c := range commands() {
+		if bytes.HasPrefix(b, []byte(c)) {
+			return true
+		}
+	}
+	return false
+}
+
+// setsColor is the only kind of control sequence that passes (ECMA-48 SGR).
+//
+//nolint:gochecknoglobals // a constant that Go cannot express
+var setsColor = regexp.MustCompile(`^\x1b\[[0-9;]*m`)
+
+// pass is how many bytes of b pass as they are; r is the first character.
+func (s *stream) pass(b []byte, r rune, size int) int {
 	switch {
 	case r == '\n' || r == '\t':
 		return 1
-	case r == utf8.RuneError && size == 1:
+	case r == utf8.RuneError && size == 1 || s.marks > maxMarks:
 		return 0
 	case !acts(r):
 		return size
-	case r == '\x1b' && color:
+	case r == '\x1b' && s.color:
 		return len(setsColor.Find(b))
 	}
 	return 0
