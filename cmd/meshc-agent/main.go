@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -64,7 +63,7 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	f := flag.NewFlagSet("meshc-agent", flag.ContinueOnError)
 	f.SetOutput(errs)
 	f.Usage = func() {
-		fmt.Fprintln(f.Output(), "Usage: meshc-agent --server host:port --state-dir dir (--envoy path | --no-envoy) [flags] [-- Envoy's arguments]")
+		printer.Fprintf(f.Output(), "Usage: meshc-agent --server host:port --state-dir dir (--envoy path | --no-envoy) [flags] [-- Envoy's arguments]\n")
 		f.PrintDefaults()
 	}
 	f.StringVar(&cfg.Server, "server", "", "`host:port` of meshc serve")
@@ -91,7 +90,7 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	case err != nil:
 		return cfg, level, false, err
 	case *version:
-		fmt.Fprintln(out, buildVersion())
+		printer.Fprintf(out, "%s\n", buildVersion())
 		return cfg, level, true, nil
 	}
 	if *prints != "" {

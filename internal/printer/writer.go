@@ -98,8 +98,6 @@ func command(b []byte) bool {
 }
 
 // setsColor is the only kind of control sequence that passes (ECMA-48 SGR).
-//
-//nolint:gochecknoglobals // a constant that Go cannot express
 var setsColor = regexp.MustCompile(`^\x1b\[[0-9;]*m`)
 
 // pass is how many bytes of b pass as they are; r is the first character.
