@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -17,9 +16,9 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
-	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/xds-server/internal/alarm"
 	"meshc.dev/meshc/xds-server/internal/ledger"
 	"meshc.dev/meshc/xds-server/internal/store"
 	"meshc.dev/meshc/xds-server/internal/stream"
@@ -36,9 +35,13 @@ type Server struct {
 
 	xds, web, admin net.Listener
 
-	mu   sync.Mutex
-	next *time.Timer // the next step of what is approved
-	gen  int         // counts publications, so that an old step does nothing
+	alarms *alarm.Clock
+
+	mu     sync.Mutex
+	table  timetable // what is approved
+	cancel func()    // takes the alarm for its next step back
+	gen    int       // counts alarms, so that an old one does nothing
+	stuck  string    // why the next step is not served, as last told
 }
 
 // New makes a server and opens its sockets, so that its addresses are known;
@@ -52,7 +55,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the xDS server: %w", err)
 	}
-	s := &Server{cfg: cfg, ledger: ledger.New(cfg.Now), meter: newMeter(cfg.Registry)}
+	s := &Server{cfg: cfg, ledger: ledger.New(cfg.Now), meter: newMeter(cfg.Registry), alarms: alarm.New(cfg.Now), cancel: func() {}}
 	s.hub = stream.NewHub(stream.Config{
 		TrustDomain: cfg.TrustDomain, Limits: cfg.Limits, Ledger: s.ledger, Meter: s.meter,
 		Log: cfg.Log, Now: cfg.Now, Owner: cfg.Owner,
@@ -141,85 +144,28 @@ func (s *Server) Close() {
 	}
 }
 
-// Publish serves what is approved from now on: the step in force, and later
-// steps at their time. If the release cannot be served as a whole, what was
-// served before still is, and the error is a diagnostic. Publish what was approved
-// last before Run, so that no proxy finds the server without it.
+// Publish serves what is approved from now on: the step in force, and later steps
+// when the clock reaches their instants. All of them are prepared first: if one
+// cannot be served as a whole, what was served before still is, and the error is a
+// diagnostic. Publish what was approved last before Run, so that no proxy finds the
+// server without it.
 func (s *Server) Publish(ctx context.Context, a approval.Approved) error {
-	return s.follow(ctx, timetable{a.Steps(), a.Commit(), a.Environment()})
+	return s.publish(ctx, a.Steps(), a.Commit(), a.Environment())
 }
 
-// timetable is what is approved: releases with the instants from which they are
-// in force, in order.
-type timetable struct {
-	steps               []approval.Step
-	commit, environment string
-}
-
-// at returns the release in force, and the instant of the next one (zero if there is none).
-func (t timetable) at(now time.Time) (r release.Release, next time.Time) {
-	for _, st := range t.steps {
-		if st.From.After(now) {
-			return r, st.From
+func (s *Server) publish(ctx context.Context, steps []approval.Step, commit, environment string) error {
+	t := timetable{commit: commit, environment: environment}
+	for _, st := range steps {
+		ready, err := s.hub.Prepare(ctx, st.Release)
+		if err != nil && !st.From.IsZero() {
+			err = fmt.Errorf("what follows at %s: %w", st.From.UTC().Format(time.RFC3339), err)
 		}
-		r = st.Release
+		if err != nil {
+			return notServable(fmt.Errorf("commit %.12s: %w", commit, err))
+		}
+		t.steps = append(t.steps, step{st.From, ready})
 	}
-	return r, time.Time{}
-}
-
-func (s *Server) follow(ctx context.Context, t timetable) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.cfg.Now()
-	r, next := t.at(now)
-	if err := s.publish(ctx, r, t.commit, t.environment); err != nil {
-		return err
-	}
-	s.gen++
-	s.schedule(t, now, next)
-	return nil
-}
-
-func (s *Server) publish(ctx context.Context, r release.Release, commit, environment string) error {
-	if r.Digest() == "" {
-		return errors.New("publishing: nothing is approved")
-	}
-	if err := s.hub.Publish(ctx, r, commit, environment); err != nil {
-		return diag.List{diag.New(diag.CodeNotServable, diag.Pos{}, "%v", err).
-			WithFix("compile the release again with this version of meshc, and check the server's trust domain")}.Err()
-	}
-	s.live.want(s.hub.Wanted())
-	s.meter.released(commit, r.Digest(), environment, s.cfg.Now())
-	s.cfg.Log.Info("release published", slog.String("commit", commit), slog.String("release", r.Digest()), slog.String("environment", environment))
-	return nil
-}
-
-// schedule arranges the step at next. The caller holds mu.
-func (s *Server) schedule(t timetable, now, next time.Time) {
-	if s.next != nil {
-		s.next.Stop()
-		s.next = nil
-	}
-	if next.IsZero() {
-		return
-	}
-	gen := s.gen
-	s.next = time.AfterFunc(next.Sub(now), func() { s.step(t, gen) })
-}
-
-// step publishes what is in force now, unless something else was approved meanwhile.
-func (s *Server) step(t timetable, gen int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if gen != s.gen {
-		return
-	}
-	now := s.cfg.Now()
-	r, next := t.at(now)
-	if err := s.publish(context.Background(), r, t.commit, t.environment); err != nil {
-		s.cfg.Log.Error("the next step of the approved commit is not served", slog.Any("error", err))
-	}
-	s.schedule(t, now, next)
+	return s.follow(t)
 }
 
 // Status returns what each proxy runs, and what is wrong.
@@ -272,9 +218,7 @@ func serveHTTP(h *http.Server, l net.Listener) error {
 func (s *Server) stop(servers []*http.Server) {
 	s.mu.Lock()
 	s.gen++
-	if s.next != nil {
-		s.next.Stop()
-	}
+	s.cancel()
 	s.mu.Unlock()
 	t := time.AfterFunc(s.cfg.Grace, s.grpc.Stop)
 	s.hub.Drain()

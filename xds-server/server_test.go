@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +45,7 @@ var web = release.Class{Role: release.Sidecar, Namespace: "shop", Account: "web"
 type world struct {
 	*Server
 	dir, endpoints string
+	now            func() time.Time
 	root           *x509.Certificate
 	key            *ecdsa.PrivateKey
 	stop           func() error
@@ -79,7 +81,13 @@ func (w *world) pool() *x509.CertPool {
 // run starts a server on free ports of the loopback.
 func run(t *testing.T) *world {
 	t.Helper()
-	w := &world{dir: t.TempDir()}
+	return runAt(t, t.TempDir(), time.Now)
+}
+
+// runAt starts one with a state folder and a clock.
+func runAt(t *testing.T, dir string, now func() time.Time) *world {
+	t.Helper()
+	w := &world{dir: dir, now: now}
 	w.endpoints = filepath.Join(w.dir, "endpoints")
 	var err error
 	if w.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
@@ -112,7 +120,7 @@ func run(t *testing.T) *world {
 func (w *world) config(t *testing.T) Config {
 	return Config{
 		Listen: "127.0.0.1:0", HTTP: "127.0.0.1:0", TrustDomain: trustDomain, StateDir: w.dir, EndpointDir: w.endpoints,
-		EndpointPoll: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		EndpointPoll: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler), Now: w.now,
 		TLS: func() (*tls.Config, error) {
 			return &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: w.pool(),
 				Certificates: []tls.Certificate{w.issue(t, "spiffe://mesh.local/ns/meshc/sa/server")}}, nil
@@ -144,7 +152,7 @@ func sealed(t *testing.T, timeout time.Duration) release.Release {
 
 func (w *world) approve(t *testing.T, commit string, timeout time.Duration) {
 	t.Helper()
-	if err := w.follow(t.Context(), timetable{[]approval.Step{{Release: sealed(t, timeout)}}, commit, "default"}); err != nil {
+	if err := w.publish(t.Context(), []approval.Step{{Release: sealed(t, timeout)}}, commit, "default"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -381,7 +389,7 @@ func TestTimetable(t *testing.T) {
 	steps := func(d time.Duration) []approval.Step {
 		return []approval.Step{{Release: first}, {From: time.Now().Add(d), Release: second}}
 	}
-	if err := w.follow(t.Context(), timetable{steps(50 * time.Millisecond), "commit-1", "default"}); err != nil {
+	if err := w.publish(t.Context(), steps(50*time.Millisecond), "commit-1", "default"); err != nil {
 		t.Fatal(err)
 	}
 	if running() != first.Digest() {
@@ -393,7 +401,7 @@ func TestTimetable(t *testing.T) {
 		}
 		return ""
 	})
-	if err := w.follow(t.Context(), timetable{steps(50 * time.Millisecond), "commit-2", "default"}); err != nil {
+	if err := w.publish(t.Context(), steps(50*time.Millisecond), "commit-2", "default"); err != nil {
 		t.Fatal(err)
 	}
 	w.approve(t, "commit-3", time.Second)
@@ -401,6 +409,77 @@ func TestTimetable(t *testing.T) {
 	if running() != first.Digest() {
 		t.Error("a step of something that is no longer approved was taken")
 	}
+	broken := steps(time.Hour)
+	broken[1].Release = unservable(t)
+	if err := w.publish(t.Context(), broken, "commit-4", "default"); codeOf(err) != diag.CodeNotServable || !strings.Contains(err.Error(), "what follows at "+broken[1].From.UTC().Format(time.RFC3339)) {
+		t.Errorf("a later step that cannot be served: %v", err)
+	}
+	if st := w.Status(); st.Commit != "commit-3" {
+		t.Errorf("serving %s", st.Commit)
+	}
+}
+
+// unservable is a release whose only resource has no type that anybody knows.
+func unservable(t *testing.T) release.Release {
+	t.Helper()
+	raw := []byte("{}")
+	snap, err := canon.JSON(release.Snapshot{Class: web, TrustDomain: trustDomain,
+		Resources: map[release.TypeURL][]release.Resource{"type.googleapis.com/unknown": {{Name: "a", Digest: canon.Digest(raw)}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := release.Seal([]release.Artifact{{Path: release.BlobPath(canon.Digest(raw)), Bytes: raw}, {Path: release.SnapshotPath(web), Bytes: snap}}, release.Inputs{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestStepsFollowTheWallClock: a clock that is set forward, or a machine that slept,
+// brings the steps that are due; one that is set back brings nothing back, not even
+// over a restart. Another approval looks at the clock again.
+func TestStepsFollowTheWallClock(t *testing.T) {
+	var offset atomic.Int64
+	clock := func() time.Time { return time.Now().Add(time.Duration(offset.Load())).Round(0) }
+	dir, start := t.TempDir(), time.Now()
+	var rs []release.Release
+	for i := range 3 {
+		rs = append(rs, sealed(t, time.Duration(i+1)*time.Second))
+	}
+	steps := []approval.Step{{Release: rs[0]}, {From: start.Add(20 * time.Minute), Release: rs[1]}, {From: start.Add(3 * time.Hour), Release: rs[2]}}
+	publish := func(w *world, commit string) {
+		t.Helper()
+		if err := w.publish(t.Context(), steps, commit, "default"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	serves := func(w *world, i int) {
+		t.Helper()
+		soon(t, func() string {
+			if got := w.Status().Release; got != rs[i].Digest() {
+				return fmt.Sprintf("not step %d", i)
+			}
+			return ""
+		})
+	}
+	w := runAt(t, dir, clock)
+	publish(w, "commit-1")
+	serves(w, 0)
+	offset.Store(int64(time.Hour))
+	serves(w, 1)
+	offset.Store(int64(-time.Hour))
+	publish(w, "commit-1") // as after a reload
+	serves(w, 1)
+	if err := w.stop(); err != nil {
+		t.Fatal(err)
+	}
+	w = runAt(t, dir, clock)
+	publish(w, "commit-1")
+	serves(w, 1)
+	publish(w, "commit-2") // the same releases, approved once more
+	serves(w, 0)
+	offset.Store(int64(24 * time.Hour)) // over two steps at once
+	serves(w, 2)
 }
 
 // TestGate: an address that opens too many connections is cut off, another is not.

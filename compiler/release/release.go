@@ -82,6 +82,9 @@ func (r Release) Paths() []string { return slices.Sorted(maps.Keys(r.artifacts))
 // Artifact returns the bytes at path. Read only.
 func (r Release) Artifact(p string) ([]byte, bool) { b, ok := r.artifacts[p]; return b, ok }
 
+// ArtifactDigest returns the SHA-256 (hex) of the artifact at path, "" if there is none.
+func (r Release) ArtifactDigest(p string) string { return r.manifest.Artifacts[p] }
+
 // Seal checks and freezes artifacts. Two artifacts with one path must have the
 // same bytes; a path must be clean, relative and slash-separated.
 func Seal(arts []Artifact, in Inputs, prov Provenance) (Release, error) {

@@ -123,6 +123,7 @@ func rims() []row {
 		{pkg: "webhook/internal/review", may: []string{"internal/canon", kubeAPI, kubeMachine}, pure: true},
 		{pkg: "webhook", may: []string{"webhook/internal/...", "internal/approval", "internal/feed", "internal/guard", "compiler/release",
 			kubeAPI, kubeMachine, kubeClient, prometheus}},
+		{pkg: "xds-server/internal/alarm"},
 		{pkg: "xds-server/internal/endpoints", may: []string{"internal/canon"}, pure: true},
 		{pkg: "xds-server/internal/endpoints/kube", may: []string{"xds-server/internal/endpoints", kubeAPI, kubeMachine, kubeClient}},
 		{pkg: "xds-server/internal/endpoints/...", may: []string{"xds-server/internal/endpoints", "compiler/release", yaml}},
@@ -131,8 +132,8 @@ func rims() []row {
 		{pkg: "xds-server/internal/phase", may: []string{"xds-server/internal/view"}, pure: true},
 		{pkg: "xds-server/internal/ledger", may: []string{"compiler/release", "xds-server/internal/view"}},
 		{pkg: "xds-server/internal/stream", may: []string{"compiler/release", "internal/canon", "xds-server/internal/store", "xds-server/internal/view",
-			"xds-server/internal/phase", "xds-server/internal/ledger", "xds-server/internal/endpoints", spiffe, envoyProtos, protobuf, rpc, statuses}},
-		{pkg: "xds-server", may: []string{"xds-server/internal/...", "compiler/release", "internal/approval", "internal/ca", "internal/canon", "internal/feed",
+			"xds-server/internal/phase", "xds-server/internal/ledger", "xds-server/internal/alarm", "xds-server/internal/endpoints", spiffe, envoyProtos, protobuf, rpc, statuses}},
+		{pkg: "xds-server", may: []string{"xds-server/internal/...", "compiler/release", "internal/approval", "internal/ca", "internal/canon", "internal/durable", "internal/feed",
 			envoyProtos, protobuf, rpc, statuses, spiffe, prometheus, xsync}},
 	}
 }

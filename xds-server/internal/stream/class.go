@@ -14,7 +14,7 @@ import (
 
 // version is a class's part of a release, encoded, without live endpoints.
 type version struct {
-	set     view.Set
+	set     *view.Set
 	commit  string
 	release release.Release
 	since   time.Time

@@ -245,7 +245,11 @@ func serve(t testing.TB, lis net.Listener, l stream.Limits) *server {
 
 func (s *server) publish(t testing.TB, commit string, r release.Release) {
 	t.Helper()
-	if err := s.hub.Publish(t.Context(), r, commit, "default"); err != nil {
+	ready, err := s.hub.Prepare(t.Context(), r)
+	if err == nil {
+		err = s.hub.Publish(ready, commit, "default")
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,15 +1,16 @@
 package stream
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"weak"
 
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/xds-server/internal/alarm"
 	"meshc.dev/meshc/xds-server/internal/endpoints"
 	"meshc.dev/meshc/xds-server/internal/store"
 	"meshc.dev/meshc/xds-server/internal/view"
@@ -30,6 +31,13 @@ type Hub struct {
 	drain   func()
 
 	mu sync.Mutex // one publication or change of endpoints at a time
+
+	preparing sync.Mutex
+	// sets are what classes see, by the digest of their snapshot, as long as somebody
+	// holds them.
+	sets map[string]weak.Pointer[view.Set]
+	// alarms end streams whose certificates have ended.
+	alarms *alarm.Clock
 }
 
 type state struct {
@@ -44,7 +52,7 @@ type state struct {
 func NewHub(cfg Config) *Hub {
 	cfg.Limits = cfg.Limits.WithDefaults()
 	h := &Hub{
-		cfg: cfg, store: store.New(), first: make(chan struct{}),
+		cfg: cfg, store: store.New(), first: make(chan struct{}), sets: map[string]weak.Pointer[view.Set]{}, alarms: alarm.New(cfg.Now),
 		plans: store.NewMemo[planKey, *plan](planBytes, func(p *plan) int { return p.bytes + planOverhead }),
 	}
 	h.table.Store(&endpoints.Table{})
@@ -53,18 +61,15 @@ func NewHub(cfg Config) *Hub {
 	return h
 }
 
-// Publish serves the release from now on. It decodes and checks everything first:
-// if it fails, what was served before still is.
-func (h *Hub) Publish(ctx context.Context, r release.Release, commit, environment string) error {
+// Publish serves the release from now on.
+func (h *Hub) Publish(p Prepared, commit, environment string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	versions, err := h.load(ctx, r, commit)
-	if err != nil {
-		return fmt.Errorf("publishing commit %s: %w", short(commit), err)
-	}
+	r := p.release
 	old := h.state.Load()
 	next := &state{commit: commit, release: r, byID: map[string]*class{}, byKey: map[endpoints.Key][]*class{}}
-	for _, v := range versions {
+	for _, set := range p.sets {
+		v := h.version(set, r, commit)
 		id := v.set.Class.SPIFFEID(v.set.TrustDomain)
 		c := h.class(old, id, v.set.Class)
 		next.byID[id] = c
@@ -90,37 +95,14 @@ func (h *Hub) Publish(ctx context.Context, r release.Release, commit, environmen
 	return nil
 }
 
-// load builds, encodes and checks the version of every class.
-func (h *Hub) load(ctx context.Context, r release.Release, commit string) ([]*version, error) {
-	var out []*version
-	ids := map[string]release.Class{}
-	for _, class := range r.Classes() {
-		set, err := view.Build(r, class)
-		if err != nil {
-			return nil, err
-		}
-		if set.TrustDomain != h.cfg.TrustDomain {
-			return nil, fmt.Errorf("class %q is of trust domain %q, this server serves %q", class, set.TrustDomain, h.cfg.TrustDomain)
-		}
-		id := class.SPIFFEID(set.TrustDomain)
-		if other, ok := ids[id]; ok {
-			return nil, fmt.Errorf("classes %q and %q have one identity", other, class)
-		}
-		ids[id] = class
-		if set, err = h.store.Encode(ctx, r, set); err != nil {
-			return nil, err
-		}
-		if err := set.Check(); err != nil {
-			return nil, err
-		}
-		v := &version{set: set, commit: commit, release: r, since: h.cfg.Now(), live: map[endpoints.Key][]string{}}
-		for _, e := range set.Live {
-			k := endpoints.Key{File: e.File, DNS: e.DNS}
-			v.live[k] = append(v.live[k], set.EndpointName(e.Cluster))
-		}
-		out = append(out, v)
+// version is a class's part of a release under a commit.
+func (h *Hub) version(set *view.Set, r release.Release, commit string) *version {
+	v := &version{set: set, commit: commit, release: r, since: h.cfg.Now(), live: map[endpoints.Key][]string{}}
+	for _, e := range set.Live {
+		k := endpoints.Key{File: e.File, DNS: e.DNS}
+		v.live[k] = append(v.live[k], set.EndpointName(e.Cluster))
 	}
-	return out, nil
+	return v
 }
 
 // class finds the class of an identity in what was served before. An identity

@@ -268,8 +268,8 @@ func TestUnservableReleaseChangesNothing(t *testing.T) {
 		for name, spec := range map[string]classSpec{"dangling reference": dangling, "unknown listener table": {class: shop, res: []proto.Message{listener(t, "in", 1, "gone")}}, "source of nothing": {
 			class: shop, res: misnamed.res, live: []release.Endpoints{{Cluster: "ghost", File: "f"}},
 		}} {
-			if err := s.hub.Publish(t.Context(), seal(t, spec), "commit-2", "default"); err == nil {
-				t.Errorf("%s: published", name)
+			if _, err := s.hub.Prepare(t.Context(), seal(t, spec)); err == nil {
+				t.Errorf("%s: prepared", name)
 			}
 		}
 		c.quiet(time.Minute)

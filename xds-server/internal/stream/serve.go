@@ -105,8 +105,8 @@ func run[R request](h *Hub, g grpc.ServerStream, p store.Protocol, recv func() (
 // The handshake is long ago: at the end of the client's certificate, until, its
 // stream ends too.
 func (s *session) pump(ctx context.Context, g grpc.ServerStream, done <-chan error, until time.Time) error {
-	ended := time.NewTimer(until.Sub(s.hub.cfg.Now()))
-	defer ended.Stop()
+	ended := make(chan struct{})
+	defer s.hub.alarms.At(until, func() { close(ended) })()
 	for {
 		cur := s.class.current.Load()
 		if m := s.next(s.hub.cfg.Now()); m != nil {
@@ -129,7 +129,7 @@ func (s *session) pump(ctx context.Context, g grpc.ServerStream, done <-chan err
 			return err
 		case <-s.hub.drained:
 			return status.Error(codes.Unavailable, "the server ends")
-		case <-ended.C:
+		case <-ended:
 			s.hub.cfg.Meter.Refused("expired")
 			return status.Error(codes.Unauthenticated, "the client's certificate has ended")
 		case <-s.kick:

@@ -55,8 +55,6 @@ type Lists [Types]*List
 type Set struct {
 	Class       release.Class
 	TrustDomain string
-	// Release is the release's digest.
-	Release string
 	// Content is the digest of the class's part of the release: two releases in
 	// which the class is the same have the same Content. Live endpoints are no
 	// part of it.
@@ -76,7 +74,7 @@ func Build(r release.Release, class release.Class) (Set, error) {
 	if snap.Class != class {
 		return Set{}, fmt.Errorf("building the view of %q: its snapshot says class %q", class, snap.Class)
 	}
-	set := Set{Class: class, TrustDomain: snap.TrustDomain, Release: r.Digest(), Live: snap.Endpoints}
+	set := Set{Class: class, TrustDomain: snap.TrustDomain, Live: snap.Endpoints}
 	for url := range snap.Resources {
 		if _, ok := TypeOf(url); !ok {
 			return Set{}, fmt.Errorf("building the view of %q: resource type %q is not served", class, url)
