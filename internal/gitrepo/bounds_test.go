@@ -207,38 +207,39 @@ func TestTagsByPrefix(t *testing.T) {
 	})
 }
 
-// The cache keeps what was used last and stays within its bytes.
-func TestCacheIsBounded(t *testing.T) {
-	c := newCache(10 * entryCost)
+// What is remembered is what was used last, within its bytes.
+func TestMemoryIsBounded(t *testing.T) {
+	l := newLRU[int, int](100)
 	for i := range 100 {
-		c.put(0, fmt.Sprint(i), i, 0)
-		c.get(0, "0")
+		l.put(i, i, 10)
+		l.get(0)
 	}
-	if _, ok := c.get(0, "0"); !ok {
+	if v, ok := l.get(0); !ok || v != 0 {
 		t.Error("what is used all the time was forgotten")
 	}
-	if len(c.byKey) != 10 || c.order.Len() != 10 || c.used != c.limit {
-		t.Errorf("%d entries, %d bytes", len(c.byKey), c.used)
+	if len(l.byKey) != 10 || l.order.Len() != 10 || l.used != 100 {
+		t.Errorf("%d entries, %d bytes", len(l.byKey), l.used)
 	}
-	c.put(0, "big", 1, int(c.limit))
-	if _, ok := c.get(0, "big"); ok || c.used > c.limit {
-		t.Error("one entry takes everything")
+	if l.put(1000, 1, 26); l.used > 100 {
+		t.Errorf("%d bytes", l.used)
 	}
-	c.put(1, "0", "other kind", 0)
-	if v, _ := c.get(0, "0"); v != 0 {
-		t.Errorf("one hash, two kinds: %v", v)
+	if _, ok := l.get(1000); ok {
+		t.Error("one entry drives out many")
+	}
+	if l.put(99, 7, 10); l.used != 100 {
+		t.Errorf("one key counts twice: %d bytes", l.used)
 	}
 }
 
 // A look that could not read something says so at its end, whatever was made of it.
 func TestALookThatEndedSaysSo(t *testing.T) {
-	s := newSnapshot("refs/heads/main", &store{limits: DefaultLimits(), cache: newCache(cacheBytes)})
+	s := newSnapshot("refs/heads/main", newStore(nil, DefaultLimits(), newCache()))
 	ctx, cancel := context.WithCancel(t.Context())
 	view := s.Within(ctx)
 	if err := view.Err(); err != nil {
 		t.Fatal(err)
 	}
-	s.store.cache.put(tagKind, fuzzTree, refuse(diag.CodeGitObject, "x", "bad"), 1)
+	s.store.cache.put(cacheKey{tagKind, fuzzTree}, refuse(diag.CodeGitObject, "x", "bad"), 1)
 	s.tags["meshc/x/1"], s.tags["meshc/x/2"] = fuzzTree, strings.Repeat("1", 40)
 	if _, err := view.Tag("meshc/x/1"); err == nil || view.Err() != nil {
 		t.Errorf("a verdict is no failure: %v, then %v", err, view.Err())

@@ -124,7 +124,7 @@ func (t *tree) Open(name string) (fs.File, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &openFile{node: n, Reader: bytes.NewReader(b)}, nil
+	return &treeFile{node: n, Reader: bytes.NewReader(b)}, nil
 }
 
 // Stat implements fs.StatFS without reading the file.
@@ -136,14 +136,14 @@ func (t *tree) Stat(name string) (fs.FileInfo, error) {
 	return n, nil
 }
 
-type openFile struct {
+type treeFile struct {
 	*node
 	*bytes.Reader
 }
 
-func (f *openFile) Stat() (fs.FileInfo, error) { return f.node, nil }
-func (f *openFile) Close() error               { return nil }
-func (f *openFile) Size() int64                { return f.node.size }
+func (f *treeFile) Stat() (fs.FileInfo, error) { return f.node, nil }
+func (f *treeFile) Close() error               { return nil }
+func (f *treeFile) Size() int64                { return f.node.size }
 
 type dirFile struct {
 	*node

@@ -324,8 +324,19 @@ func TestAttack18TooMuch(t *testing.T) {
 		fmt.Fprintf(&refs, "create refs/heads/x%d %s\n", i, h)
 	}
 	r.GitIn(refs.Bytes(), "update-ref", "--stdin")
+	if _, err := fetch(r, gitrepo.Options{Limits: gitrepo.Limits{Refs: 100}}); err != nil {
+		t.Errorf("branches that nobody follows: %v", err)
+	}
+	r.GitIn(bytes.ReplaceAll(refs.Bytes(), []byte("refs/heads/x"), []byte("refs/tags/meshc/x")), "update-ref", "--stdin")
 	_, err := fetch(r, gitrepo.Options{Limits: gitrepo.Limits{Refs: 100}})
 	wantCode(t, err, diag.CodeGitLimit, "refs")
+	_, err = fetch(r, gitrepo.Options{Limits: gitrepo.Limits{Tags: 100}})
+	wantCode(t, err, diag.CodeGitLimit, "tags")
+	r.Git("pack-refs", "--all")
+	_, err = fetch(r, gitrepo.Options{Limits: gitrepo.Limits{Refs: 20}})
+	wantCode(t, err, diag.CodeGitLimit, "packed-refs")
+	_, err = fetch(r, gitrepo.Options{Limits: gitrepo.Limits{Tags: 100}})
+	wantCode(t, err, diag.CodeGitLimit, "tags")
 	for range 5 {
 		r.Commit(gittest.Commit{})
 	}

@@ -29,6 +29,7 @@ type Limits struct {
 	Inflated    int64
 	PackObjects int
 	DeltaDepth  int
+	ChainBytes  int64 // that putting one object together from differences takes
 }
 
 // DefaultLimits suits a repository of intent: thousands of small text files.
@@ -37,7 +38,7 @@ func DefaultLimits() Limits {
 		ObjectBytes: 8 << 20, CommitBytes: 1 << 20, TagBytes: 64 << 10, HeaderBytes: 256 << 10, SignatureBytes: 64 << 10,
 		TreeBytes: 64 << 20, Entries: 50_000, Depth: 32, NameBytes: 200, PathBytes: 1000,
 		Commits: 200_000, Refs: 50_000, Tags: 20_000,
-		PackBytes: 96 << 20, Inflated: 192 << 20, PackObjects: 400_000, DeltaDepth: 4095,
+		PackBytes: 96 << 20, Inflated: 192 << 20, PackObjects: 400_000, DeltaDepth: 4095, ChainBytes: 512 << 20,
 	}
 }
 
@@ -53,7 +54,7 @@ func (l Limits) orDefault() Limits {
 		}
 	}
 	for _, p := range []struct{ v, def *int64 }{
-		{&l.ObjectBytes, &d.ObjectBytes}, {&l.CommitBytes, &d.CommitBytes}, {&l.TagBytes, &d.TagBytes}, {&l.TreeBytes, &d.TreeBytes}, {&l.PackBytes, &d.PackBytes}, {&l.Inflated, &d.Inflated},
+		{&l.ObjectBytes, &d.ObjectBytes}, {&l.CommitBytes, &d.CommitBytes}, {&l.TagBytes, &d.TagBytes}, {&l.TreeBytes, &d.TreeBytes}, {&l.PackBytes, &d.PackBytes}, {&l.ChainBytes, &d.ChainBytes}, {&l.Inflated, &d.Inflated},
 	} {
 		if *p.v <= 0 {
 			*p.v = *p.def

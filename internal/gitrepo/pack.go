@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -86,7 +85,7 @@ func (w *packWalk) object(sc *packfile.Scanner, h *packfile.ObjectHeader) error 
 	}
 	if h.Type.IsDelta() {
 		var err error
-		if size, err = deltaTarget(head.b); err != nil {
+		if _, size, err = deltaSizes(head.b); err != nil {
 			return err
 		}
 		// A chain by name cannot be followed here; its parts are bounded anyway.
@@ -120,15 +119,16 @@ func (p *prefix) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// deltaTarget reads the size of what a delta makes: the second number in it.
-func deltaTarget(b []byte) (int64, error) {
-	_, n := binary.Uvarint(b)
+// deltaSizes reads the two numbers that a delta begins with: the size of what it
+// is applied to, and of what it makes.
+func deltaSizes(b []byte) (source, target int64, err error) {
+	from, n := binary.Uvarint(b)
 	if n <= 0 {
-		return 0, errors.New("a delta in the pack is cut short")
+		return 0, 0, errors.New("a delta in the pack is cut short")
 	}
-	size, m := binary.Uvarint(b[n:])
-	if m <= 0 || size > 1<<62 {
-		return 0, fmt.Errorf("a delta in the pack has a size that cannot be")
+	to, m := binary.Uvarint(b[n:])
+	if m <= 0 || from > 1<<62 || to > 1<<62 {
+		return 0, 0, errors.New("a delta in the pack has a size that cannot be")
 	}
-	return int64(size), nil
+	return int64(from), int64(to), nil
 }

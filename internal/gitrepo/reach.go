@@ -23,19 +23,18 @@ import (
 
 // Auth holds what a remote asks for. Nothing of it comes from the address.
 type Auth struct {
-	Username, Password string        // https
-	CABundle           []byte        // PEM, https: besides the system's roots
-	SSHKey             []byte        // private key, PEM; without one the agent of SSH_AUTH_SOCK is asked
-	KnownHosts         []string      // files; none means the user's own known_hosts
-	Timeout            time.Duration // of one fetch, default one minute
+	Username, Password string   // https
+	CABundle           []byte   // PEM, https: besides the system's roots
+	SSHKey             []byte   // private key, PEM; without one the agent of SSH_AUTH_SOCK is asked
+	KnownHosts         []string // files; none means the user's own known_hosts
 }
 
-func newRemote(src Source, o Options, c *cache) (*remote, error) {
+func newRemote(src Source, o Options) (*remote, error) {
 	ep, err := transport.NewEndpoint(src.Address)
 	if err != nil || ep.Protocol != string(src.Kind) {
 		return nil, refuse(diag.CodeGitSource, "repository "+quote(src.Address), "it is not a URL").fix(sourceFix)
 	}
-	r := &remote{endpoint: ep, opts: o, cache: c, objects: memory.NewStorage(), dropped: map[plumbing.Hash]bool{}}
+	r := &remote{endpoint: ep, opts: o, cache: newCache(), objects: memory.NewStorage(), dropped: map[plumbing.Hash]bool{}}
 	if src.Kind == HTTPS {
 		return r, r.useHTTPS(o)
 	}

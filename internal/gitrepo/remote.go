@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/format/packfile"
@@ -55,11 +54,7 @@ func (e *TransportError) Diagnostic() diag.Diagnostic {
 }
 
 func (r *remote) fetch(ctx context.Context, ref string, last *Snapshot) (*Snapshot, error) {
-	timeout := r.opts.Auth.Timeout
-	if timeout <= 0 {
-		timeout = time.Minute
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.opts.Timeout)
 	defer cancel()
 	type result struct {
 		s   *Snapshot
@@ -114,6 +109,9 @@ func (r *remote) connect(ctx context.Context) (transport.UploadPackSession, erro
 	}
 }
 
+// close has nothing to give back: a session ends with its fetch.
+func (r *remote) close() {}
+
 func (r *remote) session(ctx context.Context, sess transport.UploadPackSession, ref string, last *Snapshot) (*Snapshot, error) {
 	adv, err := sess.AdvertisedReferencesContext(ctx)
 	if err != nil {
@@ -126,7 +124,7 @@ func (r *remote) session(ctx context.Context, sess transport.UploadPackSession, 
 	if err := r.complete(ctx, sess, adv.Capabilities, s, last); err != nil {
 		return nil, err
 	}
-	s.store, s.dropped = &store{objects: r.objects, limits: r.opts.Limits, cache: r.cache}, maps.Clone(r.dropped)
+	s.store, s.dropped = newStore(fetched{r.objects}, r.opts.Limits, r.cache), maps.Clone(r.dropped)
 	s.index()
 	return s, nil
 }
@@ -136,8 +134,12 @@ func (r *remote) advertised(adv *packp.AdvRefs, ref string) (*Snapshot, error) {
 		return nil, tooManyRefs(r.opts.Limits)
 	}
 	s := newSnapshot(ref, nil)
+	s.head = adv.References[ref].String()
+	if _, ok := adv.References[ref]; !ok {
+		s.head = ""
+	}
 	for name, h := range adv.References {
-		if err := s.take(plumbing.NewHashReference(plumbing.ReferenceName(name), h), r.opts); err != nil {
+		if err := s.takeTag(name, h.String(), r.opts); err != nil {
 			return nil, err
 		}
 	}

@@ -44,7 +44,7 @@ func gitServer(t *testing.T, root string, wrap func(http.Handler) http.Handler) 
 	s := httptest.NewTLSServer(h)
 	t.Cleanup(s.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
-	return s, gitrepo.Options{Auth: gitrepo.Auth{CABundle: ca, Username: "u", Password: "secret", Timeout: 20 * time.Second}}
+	return s, gitrepo.Options{Auth: gitrepo.Auth{CABundle: ca, Username: "u", Password: "secret"}, Timeout: 20 * time.Second}
 }
 
 func openRemote(t *testing.T, s *httptest.Server, r *gittest.Repo, o gitrepo.Options) *gitrepo.Repo {
@@ -200,7 +200,7 @@ func TestAttack19BrokenServers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, o := gitServer(t, filepath.Dir(r.Dir), wrap)
-			o.Auth.Timeout = 2 * time.Second
+			o.Timeout = 2 * time.Second
 			o.Limits.PackBytes = 1 << 20
 			repo := openRemote(t, s, r, o)
 			start := time.Now()

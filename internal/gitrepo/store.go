@@ -3,11 +3,12 @@ package gitrepo
 import (
 	"context"
 	"errors"
-	"sync"
+	"fmt"
+	"io"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/storer"
 
 	"meshc.dev/meshc/internal/diag"
 )
@@ -22,52 +23,150 @@ const (
 	blobKind   = plumbing.BlobObject
 )
 
-// store reads the objects of one repository. go-git's storages are not safe for
-// several goroutines, hence the lock.
+// objects is where a store finds objects by hash. It is used by one goroutine at a
+// time. What is not there is errNoObject; other errors that are not unreadable are
+// about the object.
+type objects interface {
+	// stat gives an object's kind and size without unpacking it.
+	stat(hash string) (kind, int64, error)
+	// read unpacks an object whose size was asked for before.
+	read(hash string) ([]byte, error)
+	// whyMissing says what may be the cause that an object is not there, and the way out.
+	whyMissing() (reason, fix string)
+}
+
+var errNoObject = errors.New("it is not in the repository")
+
+// store reads the objects of one repository, checks them and remembers them.
 type store struct {
-	mu      sync.Mutex
-	objects storer.EncodedObjectStorer
+	objects objects
 	limits  Limits
 	cache   *cache
+	// lock is held by whoever reads. With patience, a read may take no longer, and
+	// its goroutine is left behind if it does: no file can be made to answer. It
+	// keeps the lock until then, so that there is never more than one.
+	lock     chan struct{}
+	patience time.Duration
 	// incomplete says that an object was asked for that is not there.
 	incomplete atomic.Bool
 }
 
-func (s *store) read(ctx context.Context, k kind, hash string) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b, err := readObject(s.objects, s.limits, k, hash)
-	return b, s.noticed(err)
+func newStore(o objects, l Limits, c *cache) *store {
+	return &store{objects: o, limits: l, cache: c, lock: make(chan struct{}, 1)}
 }
 
-func (s *store) noticed(err error) error {
-	if r := (*Refused)(nil); errors.As(err, &r) && r.Code == diag.CodeGitMissing {
-		s.incomplete.Store(true)
+// ask runs f while nobody else reads, and gives up with ctx and when patience ends.
+func ask[T any](ctx context.Context, s *store, f func(context.Context) (T, error)) (T, error) {
+	var none T
+	if err := ctx.Err(); err != nil {
+		return none, err
 	}
-	return err
+	if s.patience <= 0 { // everything is in memory
+		s.lock <- struct{}{}
+		defer func() { <-s.lock }()
+		return f(ctx)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.patience, silentError(s.patience))
+	defer cancel()
+	type answer struct {
+		value T
+		err   error
+	}
+	done := make(chan answer, 1)
+	select {
+	case s.lock <- struct{}{}:
+		go func() {
+			defer func() { <-s.lock }()
+			v, err := f(ctx)
+			done <- answer{v, err}
+		}()
+	case <-ctx.Done():
+		return none, context.Cause(ctx)
+	}
+	select {
+	case a := <-done:
+		return a.value, a.err
+	case <-ctx.Done():
+		return none, context.Cause(ctx)
+	}
 }
 
-func (s *store) size(ctx context.Context, hash string) (int64, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
+// silentError is a file system that does not answer.
+func silentError(after time.Duration) error {
+	return &TransportError{Step: "reading the repository's files", Err: fmt.Errorf("no answer within %s", after)}
+}
+
+// read returns an object's bytes after computing its hash again. The size is known
+// first, so that a huge object is refused before it is unpacked.
+func (s *store) read(ctx context.Context, want kind, hash string) ([]byte, error) {
+	subject := want.String() + " " + quote(hash)
+	if !IsHash(hash) {
+		return nil, refuse(diag.CodeGitObject, subject, "not a full hash").fix("name the object by its 40 digits")
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n, err := s.objects.EncodedObjectSize(plumbing.NewHash(hash))
+	subject = want.String() + " " + hash
+	b, err := ask(ctx, s, func(context.Context) ([]byte, error) {
+		is, size, err := s.objects.stat(hash)
+		if err != nil {
+			return nil, err
+		}
+		if is != want {
+			return nil, refuse(diag.CodeGitObject, subject, "it is a %s", is).fix("point to a %s", want)
+		}
+		if most := s.limits.of(want); size > most {
+			return nil, refuse(diag.CodeGitLimit, subject, "%d bytes, the limit for a %s is %d", size, want, most).
+				fix("keep %ss of that size out of the intent repository", want)
+		}
+		return s.objects.read(hash)
+	})
 	if err != nil {
-		return 0, s.noticed(objectError("blob "+hash, err))
+		return nil, s.objectError(subject, err)
+	}
+	// The hash is SHA-1 with collision detection: bytes that belong to a
+	// colliding pair hash to something else.
+	if plumbing.ComputeHash(want, b) != plumbing.NewHash(hash) {
+		return nil, refuse(diag.CodeGitObject, subject, "its bytes do not have that hash: the object is damaged, or made to collide").
+			fix("run git fsck on the repository and fetch the object again")
+	}
+	return b, nil
+}
+
+// size is the size of a file's object.
+func (s *store) size(ctx context.Context, hash string) (int64, error) {
+	n, err := ask(ctx, s, func(context.Context) (int64, error) {
+		_, n, err := s.objects.stat(hash)
+		return n, err
+	})
+	if err != nil {
+		return 0, s.objectError("blob "+hash, err)
 	}
 	return n, nil
+}
+
+// objectError makes a verdict of what is wrong with an object, and leaves alone what
+// says nothing about it.
+func (s *store) objectError(subject string, err error) error {
+	var refused *Refused
+	var transport *TransportError
+	switch {
+	case errors.As(err, &refused):
+		return err
+	case errors.Is(err, errNoObject):
+		s.incomplete.Store(true)
+		reason, fix := s.objects.whyMissing()
+		return refuse(diag.CodeGitMissing, subject, "%s", reason).fix("%s", fix)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.As(err, &transport):
+		return err
+	case unreadable(err):
+		return &TransportError{Step: "reading " + subject, Err: err}
+	}
+	return refuse(diag.CodeGitObject, subject, "it cannot be read: %v", err).fix("run git fsck on the repository")
 }
 
 // remembered gives what parse makes of an object, from the cache if it was read
 // before. What is wrong with an object is remembered like what is right; that it
 // was not there, or could not be read now, is not.
 func remembered[T any](ctx context.Context, s *store, k kind, hash string, parse func(raw []byte) (T, error)) (T, error) {
-	if v, ok := s.cache.get(k, hash); ok {
+	if v, ok := s.cache.get(cacheKey{k, hash}); ok {
 		if r, bad := v.(*Refused); bad {
 			again := *r // callers add to it
 			return *new(T), &again
@@ -82,10 +181,55 @@ func remembered[T any](ctx context.Context, s *store, k kind, hash string, parse
 	var r *Refused
 	switch {
 	case err == nil:
-		s.cache.put(k, hash, out, len(raw))
+		s.cache.put(cacheKey{k, hash}, out, objectCost(len(raw)))
 	case errors.As(err, &r) && r.Code != diag.CodeGitMissing:
 		again := *r
-		s.cache.put(k, hash, &again, len(r.Reason))
+		s.cache.put(cacheKey{k, hash}, &again, objectCost(len(r.Reason)))
 	}
 	return out, err
+}
+
+// fetched are the objects that a server sent, in memory.
+type fetched struct{ storer plumbingStorer }
+
+// plumbingStorer is the part of go-git's storages that is read.
+type plumbingStorer interface {
+	EncodedObject(plumbing.ObjectType, plumbing.Hash) (plumbing.EncodedObject, error)
+}
+
+func (f fetched) object(hash string) (plumbing.EncodedObject, error) {
+	o, err := f.storer.EncodedObject(plumbing.AnyObject, plumbing.NewHash(hash))
+	if errors.Is(err, plumbing.ErrObjectNotFound) {
+		return nil, errNoObject
+	}
+	return o, err
+}
+
+func (f fetched) stat(hash string) (kind, int64, error) {
+	o, err := f.object(hash)
+	if err != nil {
+		return 0, 0, err
+	}
+	return o.Type(), o.Size(), nil
+}
+
+func (f fetched) read(hash string) ([]byte, error) {
+	o, err := f.object(hash)
+	if err != nil {
+		return nil, err
+	}
+	r, err := o.Reader()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, o.Size())
+	_, err = io.ReadFull(r, b)
+	if cerr := r.Close(); err == nil {
+		err = cerr
+	}
+	return b, err
+}
+
+func (f fetched) whyMissing() (reason, fix string) {
+	return "the server did not send it", "run git fsck on the server; meshc asks again, ever more rarely"
 }

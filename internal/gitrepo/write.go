@@ -2,10 +2,13 @@ package gitrepo
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 
+	git "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 
 	"meshc.dev/meshc/internal/diag"
@@ -33,15 +36,25 @@ func WriteTag(dir string, t NewTag, s Signer) (Tag, error) {
 	if err := CheckRef(string(name)); err != nil {
 		return Tag{}, err
 	}
-	repo, err := plainOpen(dir)
+	ctx := context.Background() // a read has its own end
+	l := newLocal(dir, Options{}.orDefault())
+	defer l.close()
+	if _, err := ask(ctx, l.store, func(ctx context.Context) (struct{}, error) {
+		f, err := findRepository(dir)
+		if err == nil {
+			l.files.reopen(f)
+			err = f.roomFor(ctx, l.opts.Limits, t)
+		}
+		return struct{}{}, err
+	}); err != nil {
+		return Tag{}, err
+	}
+	if _, err := l.store.read(ctx, commitKind, t.Commit); err != nil {
+		return Tag{}, err
+	}
+	repo, err := git.PlainOpenWithOptions(l.files.repo.git, &git.PlainOpenOptions{EnableDotGitCommonDir: true})
 	if err != nil {
-		return Tag{}, err
-	}
-	if _, err := repo.Storer.Reference(name); err == nil && !t.Replace {
-		return Tag{}, refuse(diag.CodeGitObject, "tag "+quote(t.Name), "it exists already").fix("a tag is never changed; use the next number")
-	}
-	if _, err := readObject(repo.Storer, DefaultLimits(), plumbing.CommitObject, t.Commit); err != nil {
-		return Tag{}, err
+		return Tag{}, cannotOpen(dir, err)
 	}
 	raw, err := signTag(t, s)
 	if err != nil {
@@ -71,6 +84,31 @@ func WriteTag(dir string, t NewTag, s Signer) (Tag, error) {
 		return Tag{}, badTag(t.Name, reason)
 	}
 	return tag, nil
+}
+
+// roomFor says why git's rules for names leave no room for a tag: it exists
+// already, or one exists whose name would have to be a folder for it.
+func (f folders) roomFor(ctx context.Context, l Limits, t NewTag) error {
+	for name := t.Name; name != "."; name = path.Dir(name) {
+		hash, symbolic, err := f.ref(ctx, l, "refs/tags/"+name)
+		switch {
+		case err != nil:
+			return err
+		case hash == "" && symbolic == "":
+		case name != t.Name:
+			return refuse(diag.CodeGitObject, "tag "+quote(t.Name), "tag %s is in the way: git keeps no tag below the name of another", quote(name)).
+				fix("delete it here and where it came from: git tag -d %s, then git push origin :refs/tags/%s", name, name)
+		case !t.Replace:
+			return refuse(diag.CodeGitObject, "tag "+quote(t.Name), "it exists already").fix("a tag is never changed; use the next number")
+		}
+	}
+	below, err := f.below(ctx, l, "refs/tags/"+t.Name+"/")
+	if err == nil && below != "" {
+		below = strings.TrimPrefix(below, "refs/tags/")
+		err = refuse(diag.CodeGitObject, "tag "+quote(t.Name), "tag %s is in the way: git keeps no tag whose name is a folder of another's", quote(below)).
+			fix("delete it here and where it came from: git tag -d %s, then git push origin :refs/tags/%s", below, below)
+	}
+	return err
 }
 
 func signTag(t NewTag, s Signer) ([]byte, error) {
