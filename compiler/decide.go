@@ -13,6 +13,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/hop"
 )
 
 // Header is one line of a request's header.
@@ -108,7 +109,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	r.Host = joinHosts(r)
 	q := space.Request{From: from, Host: eval.CleanHost(r.Host), Method: orElse(r.Method, "GET"), Path: orElse(r.Path, "/"), Headers: eval.CleanHeaders(r.Headers)}
 	clean, ok := eval.Normalise(q.Path)
-	if !ok || q.Method == "CONNECT" || !eval.GoodHost(r.Host) || (strings.HasPrefix(r.To, gatewayPrefix) && hasUnderscore(r.Headers)) {
+	if !ok || !hop.GoodMethod(q.Method) || !r.goodHost() || (strings.HasPrefix(r.To, gatewayPrefix) && hasUnderscore(r.Headers)) {
 		return badRequest(q, space.Scope{}), nil
 	}
 	q.Path = clean
@@ -116,11 +117,11 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
+	if !eval.Stable(q.Path) && scope.Scope.Protocol != string(model.TCP) {
+		return badRequest(q, scope.Scope), nil
+	}
 	ans := eval.UnknownHost()
 	if found {
-		if !eval.Stable(q.Path) && scope.Scope.Protocol != string(model.TCP) {
-			return badRequest(q, scope.Scope), nil
-		}
 		ans = eval.Decide(scope, q)
 	}
 	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome)}
@@ -139,6 +140,12 @@ const gatewayPrefix = "gateway/"
 // Authority is the host as applications and redirects get it: further Host lines
 // joined, without a dot at the end, with its port.
 func (r Request) Authority() string { return eval.WithoutDot(joinHosts(r)) }
+
+// goodHost: a request that says nothing of its host has a good one.
+func (r Request) goodHost() bool {
+	host := r.Authority()
+	return host == "" && r.Host == "" || hop.GoodAuthority(host)
+}
 
 // joinHosts is the host as Envoy has it if there are further Host lines.
 func joinHosts(r Request) string {

@@ -293,7 +293,7 @@ func (d *draft) match() string {
 }
 
 func methods() []string {
-	return []string{"GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "PURGE", "X-OWN"}
+	return []string{"GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "PURGE", "MKCOL"}
 }
 
 func headerNames() []string {

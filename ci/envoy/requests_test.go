@@ -9,7 +9,7 @@ import (
 
 // request drafts a request that is worth trying: near the conditions of the mesh.
 func (d *draft) request() compiler.Request {
-	r := compiler.Request{Method: pick(d, methods()...), Path: d.odd(d.target()), Host: d.host()}
+	r := compiler.Request{Method: pick(d, append(methods(), "X-OWN", "get", "M-SEARCH", "CONNECT")...), Path: d.odd(d.target()), Host: d.host()}
 	if d.chance(60) {
 		r.Method = "GET"
 	}
@@ -137,7 +137,8 @@ func (d *draft) host() string {
 	case 3:
 		return h + ".:80"
 	case 4:
-		return pick(d, "[::1]:80", "[::1]", "127.0.0.1", "127.0.0.1:1", ".shop.test", "*.shop.test", "shop.test:", "shop.test:x")
+		return pick(d, "[::1]:80", "[::1]", "127.0.0.1", "127.0.0.1:1", ".shop.test", "*.shop.test", "shop.test:", "shop.test:x", "shop.test:a@b", "me@shop.test", "shop.test,other.test",
+			"shop.test:65535", "shop.test:65536", "shop.test:00080", "[::1", "[::1]x", "[1]", "%73hop.test", "%7", "shop.test:80:80", ".")
 	}
 	return h
 }

@@ -65,12 +65,13 @@ func lattice() []row {
 // middle: values flow one way, from the intent's text to a release.
 func middle() []row {
 	const in = "compiler/internal/"
-	object := []string{in + "model", in + "trait", "compiler/release", "internal/canon", yaml}
+	object := []string{in + "model", in + "trait", "compiler/release", "internal/canon", "internal/hop", yaml}
 	rows := []row{
 		{pkg: "internal/printer", pure: true},
 		{pkg: "internal/printer/printertest", pure: true},
 		{pkg: "internal/diag", pure: true},
 		{pkg: "internal/canon", may: []string{protobuf}, pure: true},
+		{pkg: "internal/hop", pure: true},
 		{pkg: "schemas", pure: true, tests: []string{cueLang}},
 		{pkg: "policies", pure: true, tests: []string{opa}},
 		{pkg: "internal/durable", may: []string{xsys}},
@@ -79,14 +80,14 @@ func middle() []row {
 		{pkg: in + "intent", may: []string{in + "source", in + "trait", "internal/canon", "internal/durable", "schemas", cueLang, xsync}},
 		{pkg: in + "trait", pure: true},
 		{pkg: in + "model", may: []string{in + "trait", "compiler/release", "internal/canon"}, pure: true},
-		{pkg: in + "resolve", may: []string{in + "intent", in + "model", in + "trait", "compiler/release"}, pure: true},
+		{pkg: in + "resolve", may: []string{in + "intent", in + "model", in + "trait", "compiler/release", "internal/hop"}, pure: true},
 		{pkg: in + "space", may: []string{"internal/canon"}, pure: true},
-		{pkg: in + "eval", may: []string{in + "model", in + "trait", in + "space", "compiler/release", "internal/canon"}, pure: true},
+		{pkg: in + "eval", may: []string{in + "model", in + "trait", in + "space", "compiler/release", "internal/canon", "internal/hop"}, pure: true},
 		{pkg: in + "prove", may: []string{in + "space"}, pure: true},
 		{pkg: in + "plan", may: []string{in + "model", in + "trait", in + "space", in + "prove", in + "eval", "compiler/release"}, pure: true},
 		{pkg: in + "target/envoy", may: append(slices.Clone(object), envoyProtos, protobuf), pure: true},
 		{pkg: in + "target/kube", may: append(slices.Clone(object), kustomize), pure: true},
-		{pkg: "compiler", may: []string{in + "...", "compiler/release", "internal/canon", "schemas", xsync}},
+		{pkg: "compiler", may: []string{in + "...", "compiler/release", "internal/canon", "internal/hop", "schemas", xsync}},
 	}
 	for _, t := range targets() {
 		rows = append(rows, row{pkg: t, may: object, pure: true})
@@ -98,7 +99,7 @@ func middle() []row {
 func features() []row {
 	const in = "compiler/internal/"
 	cell := append(targets(), in+"intent", in+"resolve", in+"model", in+"trait", in+"space", in+"eval", in+"plan",
-		"compiler/release", "internal/canon")
+		"compiler/release", "internal/canon", "internal/hop")
 	return []row{
 		{pkg: in + "feature", may: cell, pure: true},
 		{pkg: in + "feature/catalog", may: append(slices.Clone(cell), in+"feature", in+"feature/..."), pure: true},
@@ -118,7 +119,7 @@ func rims() []row {
 		{pkg: "internal/envoybin", may: []string{"compiler/release", "internal/canon", "internal/child", xsync}},
 		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", "internal/sandbox", fluxTar}},
 		{pkg: "internal/ca", may: []string{"internal/canon", "internal/durable", spiffe, rpc, statuses, protobuf, xcrypto}},
-		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", "internal/durable", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},
+		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", "internal/durable", "internal/hop", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},
 		{pkg: "webhook/internal/admit", may: []string{"internal/approval", "internal/guard", "compiler/release", "internal/canon"}, pure: true},
 		{pkg: "webhook/internal/review", may: []string{"internal/canon", kubeAPI, kubeMachine}, pure: true},
 		{pkg: "webhook", may: []string{"webhook/internal/...", "internal/approval", "internal/feed", "internal/guard", "compiler/release",
@@ -144,7 +145,7 @@ func doors() []row {
 		"internal/feed", "internal/gitrepo", "internal/guard", "internal/sandbox", "policies", "schemas", "xds-server", xsync, yaml}
 	return []row{
 		{pkg: "internal/proof", may: []string{"compiler", "compiler/release", "internal/envoybin"}},
-		{pkg: "internal/rehearsal", may: []string{"compiler", "compiler/release", "internal/ca", "internal/envoybin", spiffe, xsync}},
+		{pkg: "internal/rehearsal", may: []string{"compiler", "compiler/release", "internal/ca", "internal/envoybin", "internal/hop", spiffe, xsync}},
 		{pkg: "internal/demo", may: append(slices.Clone(work), "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
 		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/demo", "internal/proof", "internal/rehearsal", cobra, rpc, xcrypto, pgp, prometheus)},

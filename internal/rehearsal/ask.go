@@ -26,11 +26,18 @@ type Reply struct {
 	Text string
 }
 
+// Address is where a door listens, "127.0.0.1:port", for those who send bytes of
+// their own; false if the rehearsal has no such door.
+func (s *Stage) Address(d compiler.Door) (string, bool) {
+	addr, ok := s.doors[d]
+	return addr, ok
+}
+
 // Ask sends one request to a door, byte for byte as r says: nothing is escaped,
 // joined or normalised. r.From and r.To are not read; the door stands for them. An
 // error means that there was no answer, which at a TCP door is a Reply without Seen.
 func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (Reply, error) {
-	addr, ok := s.doors[d]
+	addr, ok := s.Address(d)
 	if !ok {
 		return Reply{}, fmt.Errorf("the rehearsal has no door %q of %s", d.Listener, d.Class)
 	}

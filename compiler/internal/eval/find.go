@@ -48,8 +48,8 @@ func UnknownHost() space.Answer {
 }
 
 // CleanHost is a request's host as Envoy compares it here: lower case, without
-// trailing dot (strip_trailing_host_dot) and without what follows the last colon
-// (ignore_port_in_host_matching), be it a number or not.
+// trailing dot (strip_trailing_host_dot) and without its port
+// (ignore_port_in_host_matching).
 func CleanHost(host string) string {
 	host = WithoutDot(strings.ToLower(host))
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.Contains(host[i:], "]") {
@@ -66,13 +66,6 @@ func WithoutDot(host string) string {
 		return host
 	}
 	return host[:i] + host[i+1:]
-}
-
-// GoodHost reports whether Envoy takes a host at all; to others it answers 400.
-func GoodHost(host string) bool {
-	return !strings.ContainsFunc(host, func(r rune) bool {
-		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && !strings.ContainsRune("-._~!$&'()*+,;=:@%[]", r)
-	})
 }
 
 // HostCovers reports whether a host's name ("a.b", "*.b", "*") takes host, which

@@ -10,6 +10,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/hop"
 )
 
 // serviceRoutes links a service's routes. Without any, all versions share alike.
@@ -80,8 +81,12 @@ func (l *linker) match(n intent.Node) model.Match {
 // methods reads a list of methods, sorted, each once.
 func (l *linker) methods(n intent.Node) []string {
 	for _, v := range n.List() {
-		if v.Str() == "CONNECT" {
+		switch m := v.Str(); {
+		case m == "CONNECT":
 			l.add(diag.New(diag.CodeNever, v.Pos(), "CONNECT asks for a tunnel, not for a path: proxies refuse it before any route").WithFix("delete it; a port with protocol \"tcp\" takes any connection"))
+		case !hop.GoodMethod(m):
+			l.add(diag.New(diag.CodeNever, v.Pos(), "no request has the method %q: proxies answer 400 to methods that HTTP/1 parsers do not know", m).
+				WithFix("use one of %s", strings.Join(hop.Methods(), ", ")))
 		}
 	}
 	return names(n)

@@ -115,7 +115,7 @@ func assignment(name string, addrs []*corev3.Address) *endpointv3.ClusterLoadAss
 }
 
 // setProtocol fixes what is spoken upstream. Explicit, never by ALPN: the word
-// that our listeners choose must not decide it. Keep-alive finds a dead peer.
+// that our listeners choose must not decide it.
 func setProtocol(c *clusterv3.Cluster, p model.Protocol) {
 	explicit := &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig{}
 	switch p {
@@ -127,14 +127,22 @@ func setProtocol(c *clusterv3.Cluster, p model.Protocol) {
 		}
 	default:
 		explicit.ProtocolConfig = &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{ConnectionKeepalive: &corev3.KeepaliveSettings{
-				Interval: Duration(30 * time.Second), Timeout: Duration(10 * time.Second),
-			}},
+			Http2ProtocolOptions: sharedHTTP2(),
 		}
 	}
 	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(&upstreamv3.HttpProtocolOptions{
 		UpstreamProtocolOptions: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit},
 	})}
+}
+
+// sharedHTTP2 is HTTP/2 on a connection that carries the requests of many: what is
+// wrong with one of them ends its stream and not the connection. Keep-alive finds a
+// dead peer.
+func sharedHTTP2() *corev3.Http2ProtocolOptions {
+	return &corev3.Http2ProtocolOptions{
+		OverrideStreamErrorOnInvalidHttpMessage: Bool(true),
+		ConnectionKeepalive:                     &corev3.KeepaliveSettings{Interval: Duration(30 * time.Second), Timeout: Duration(10 * time.Second)},
+	}
 }
 
 // buildServiceCluster makes the resource of a service's cluster with the traits of the

@@ -74,8 +74,9 @@ func httpManager(at place, routes string) *listenerv3.Filter {
 		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_REJECT_REQUEST,
 		StripTrailingHostDot:         true,
 		ServerHeaderTransformation:   hcmv3.HttpConnectionManager_PASS_THROUGH,
-		// Routes and grants may name any method, as they may over HTTP/2.
-		HttpProtocolOptions: &corev3.Http1ProtocolOptions{AllowCustomMethods: true},
+		// One bad request ends its stream, not the connection, which others share.
+		Http2ProtocolOptions:          &corev3.Http2ProtocolOptions{OverrideStreamErrorOnInvalidHttpMessage: Bool(true)},
+		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{earlyMutations()},
 		// Nobody is internal. Envoy then removes x-envoy-retry-on, x-envoy-upstream-rq-timeout-ms
 		// and their kin from every request, so that a client cannot change retries or timeouts.
 		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{

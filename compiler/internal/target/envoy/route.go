@@ -1,11 +1,11 @@
 package envoy
 
 import (
+	"slices"
 	"strings"
 	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
@@ -201,26 +201,17 @@ func (e *emitter) inboundConfig(s *model.Service, p model.Port, v model.Version)
 	})
 }
 
-// unstablePath takes paths in which a segment is "." or ".." with parameters. The
-// first proxy keeps it if the dots were escaped; the next one, and applications
-// that know path parameters, take it for a way up: out of the prefix that was routed.
-const unstablePath = `.*/\.\.?;.*`
-
-// refuseUnstable answers 400 before any route of the host is tried.
-func refuseUnstable() *routev3.Route {
-	match := &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: unstablePath}}}
-	return &routev3.Route{Name: "unstable path", Match: match, Action: &routev3.Route_DirectResponse{
-		DirectResponse: &routev3.DirectResponseAction{Status: 400},
-	}}
-}
-
 // sealRoutes notes the clusters that the routes name and encodes the configuration.
 func (e *emitter) sealRoutes(out *entry, path string, rc *routev3.RouteConfiguration) {
 	// Hosts are told apart without their port, but keep it: redirects and
 	// applications need it.
 	rc.IgnorePortInHostMatching = true
+	if !slices.ContainsFunc(rc.VirtualHosts, func(h *routev3.VirtualHost) bool { return slices.Contains(h.Domains, "*") }) {
+		// What no proxy takes is refused for hosts that nobody knows, too; the rest is not found.
+		rc.VirtualHosts = append(rc.VirtualHosts, &routev3.VirtualHost{Name: "unknown host", Domains: []string{"*"}})
+	}
 	for _, h := range rc.VirtualHosts {
-		h.Routes = append([]*routev3.Route{refuseUnstable()}, h.Routes...)
+		h.Routes = append(refusals(), h.Routes...)
 		for _, r := range h.Routes {
 			out.clusters = append(out.clusters, clustersOf(r.GetRoute())...)
 		}

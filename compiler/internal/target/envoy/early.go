@@ -1,0 +1,41 @@
+package envoy
+
+import (
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
+)
+
+// earlyName is the canonical name of the extension that edits a request's headers
+// before anything else looks at them.
+const earlyName = "envoy.http.early_header_mutation.header_mutation"
+
+// kept holds a value for the time of the edits; whatever a caller sends in it is
+// removed before and after.
+const kept = "x-meshc-kept"
+
+// earlyMutations edit every request before routes and filters see it.
+func earlyMutations() *corev3.TypedExtensionConfig {
+	return &corev3.TypedExtensionConfig{Name: earlyName, TypedConfig: pack(&earlyv3.HeaderMutation{Mutations: withoutEmpty("te")})}
+}
+
+// withoutEmpty removes a header that is there without a value. Envoy has edits that
+// leave out an empty value, but none that removes one: the value goes to another
+// header and back. An empty TE is malformed in HTTP/2 (RFC 9113 section 8.2.2), and
+// Envoy itself turns every other one into "trailers" or removes it.
+func withoutEmpty(name string) []*mutationv3.HeaderMutation {
+	return []*mutationv3.HeaderMutation{
+		remove(kept), put(kept, "%REQ("+name+")%"), remove(name), put(name, "%REQ("+kept+")%"), remove(kept),
+	}
+}
+
+func remove(name string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}}
+}
+
+// put sets a header, unless the value is empty.
+func put(name, value string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
+		Header: &corev3.HeaderValue{Key: name, Value: value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}}}
+}

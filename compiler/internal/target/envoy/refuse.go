@@ -1,0 +1,57 @@
+package envoy
+
+import (
+	"slices"
+	"strings"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+
+	"meshc.dev/meshc/internal/hop"
+)
+
+// unstablePath takes paths in which a segment is "." or ".." with parameters. The
+// first proxy keeps it if the dots were escaped; the next one, and applications
+// that know path parameters, take it for a way up: out of the prefix that was routed.
+const unstablePath = `.*/\.\.?;.*`
+
+// refusals answer 400 before any route of a host is tried: to an authority that is
+// none, to a method that HTTP/1 cannot carry, and to an unstable path. The next
+// proxy's codec would end the connection with everybody's requests on it, or read
+// another request than the first one did.
+func refusals() []*routev3.Route {
+	anyPath := &routev3.RouteMatch_Prefix{Prefix: "/"}
+	return []*routev3.Route{
+		refuse("not an authority", &routev3.RouteMatch{PathSpecifier: anyPath, Headers: noneOf(":authority", hop.Authority())}),
+		refuse("unknown method", &routev3.RouteMatch{PathSpecifier: anyPath, Headers: noneOf(":method", methodRegexes())}),
+		refuse("unstable path", &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: unstablePath}}}),
+	}
+}
+
+func refuse(name string, match *routev3.RouteMatch) *routev3.Route {
+	return &routev3.Route{Name: name, Match: match, Action: &routev3.Route_DirectResponse{
+		DirectResponse: &routev3.DirectResponseAction{Status: 400},
+	}}
+}
+
+// noneOf is true if the header, absent or not, matches none of the regular expressions.
+func noneOf(header string, regexes []string) []*routev3.HeaderMatcher {
+	var out []*routev3.HeaderMatcher
+	for _, r := range regexes {
+		m := stringHeader(header, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: r}}})
+		m.InvertMatch, m.TreatMissingHeaderAsEmpty = true, true
+		out = append(out, m)
+	}
+	return out
+}
+
+// methodRegexes are the known methods, in parts that are small enough for Envoy,
+// which takes up to 100 instructions.
+func methodRegexes() []string {
+	const part = 12
+	var out []string
+	for ms := range slices.Chunk(hop.Methods(), part) {
+		out = append(out, strings.Join(ms, "|"))
+	}
+	return out
+}

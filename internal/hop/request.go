@@ -1,0 +1,45 @@
+package hop
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Authority returns regular expressions (RE2) of which a request's authority has to
+// match one as a whole: a host and, behind a colon, a port or nothing. To others the
+// first proxy answers 400 (RFC 9112 section 3.2).
+//
+// The host is a registered name or an address in brackets (RFC 3986 section 3.2.2),
+// and not empty (RFC 9110 section 4.2.1). Two things that the grammar allows are
+// left out: user information, which must not be sent (RFC 9110 section 4.2.4), and
+// the comma, by which Envoy joins several Host lines.
+func Authority() []string {
+	// Envoy takes regular expressions of up to 100 instructions: two, not one.
+	return []string{
+		"(?i)(?:[a-z0-9._~!$&'()*+;=-]|%[0-9a-f]{2})+" + port,
+		`(?i)\[(?:[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*|v[0-9a-f]+\.[a-z0-9._~!$&'()*+;=:-]+)\]` + port,
+	}
+}
+
+// port is a number up to 65535, or nothing behind the colon.
+const port = "(?::0*(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])?)?"
+
+var authority = regexp.MustCompile("^(?:" + strings.Join(Authority(), "|") + ")$")
+
+// GoodAuthority reports whether a proxy takes the authority.
+func GoodAuthority(text string) bool { return authority.MatchString(text) }
+
+// Methods are the methods that a proxy takes, CONNECT not among them: those that
+// Envoy's HTTP/1 parser knows. To others the first proxy answers 400. A setting of
+// Envoy's takes any word (allow_custom_methods), but is outside of its threat model.
+func Methods() []string {
+	return []string{
+		"ACL", "BIND", "CHECKOUT", "COPY", "DELETE", "GET", "HEAD", "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL",
+		"MOVE", "NOTIFY", "OPTIONS", "PATCH", "POST", "PROPFIND", "PROPPATCH", "PURGE", "PUT", "REBIND", "REPORT", "SEARCH", "SOURCE", "SUBSCRIBE",
+		"TRACE", "UNBIND", "UNLINK", "UNLOCK", "UNSUBSCRIBE",
+	}
+}
+
+// GoodMethod reports whether a proxy takes the method.
+func GoodMethod(m string) bool { return slices.Contains(Methods(), m) }
