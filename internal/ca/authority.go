@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +53,7 @@ type Authority struct {
 
 	mu   sync.Mutex // held while the ring is replaced
 	ring atomic.Pointer[ring]
+	told []root // the bundle as Maintain found it last
 }
 
 // Open reads the authority in folder dir, or makes it if there is none. Two
@@ -66,7 +69,10 @@ func Open(dir string, o Options) (*Authority, error) {
 	}
 	err = a.load()
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = a.create(); err == nil {
+		if err = missing(dir, a.path); err == nil {
+			err = a.create()
+		}
+		if err == nil {
 			err = a.load()
 		}
 	}
@@ -114,7 +120,20 @@ func (a *Authority) load() error {
 		return err
 	}
 	a.ring.Store(&r)
+	a.told = r.trusted(a.clock(), a.life)
 	return nil
+}
+
+// missing refuses to make an authority where there was one: agents would not know
+// it, and nobody would learn why they are gone. Tokens are opened after an authority,
+// so their folder tells.
+func missing(dir, path string) error {
+	tokens := filepath.Join(dir, tokensDir)
+	if _, err := os.Stat(tokens); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return problem(diag.New(diag.CodeAuthorityState, diag.Pos{}, "%q is missing, and the state folder was in use", path).
+		WithFix("put the file back from a backup; or remove %q, start again and let every agent join with a new token", tokens))
 }
 
 // create writes the first root unless another process is faster.
@@ -138,7 +157,7 @@ func (a *Authority) create() error {
 func (a *Authority) TrustDomain() spiffeid.TrustDomain { return a.td }
 
 // Bundle is every root to be trusted now: one, or two or three around a rotation.
-func (a *Authority) Bundle() *x509bundle.Bundle { return a.ring.Load().bundle() }
+func (a *Authority) Bundle() *x509bundle.Bundle { return a.ring.Load().bundle(a.clock(), a.life) }
 
 // Fingerprints are those of every root in the bundle, for agents to pin.
 func (a *Authority) Fingerprints() []string {
@@ -156,7 +175,10 @@ func (a *Authority) Rotate() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now, cur := a.clock(), *a.ring.Load()
-	if cur.roots[len(cur.roots)-1].activeFrom.After(now) {
+	switch newest, begun := cur.newest(now); {
+	case !begun:
+		return clockBehind(cur, now)
+	case newest.activeFrom.After(now):
 		return nil
 	}
 	next, err := cur.withNew(now, now.Add(a.life.leaf), a.life)
@@ -166,15 +188,26 @@ func (a *Authority) Rotate() error {
 	return a.replace(next)
 }
 
-// Maintain brings the roots up to date and reports whether the bundle changed.
+// Maintain brings the roots up to date and reports whether the bundle is another
+// than when it was called last.
 func (a *Authority) Maintain() (bool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	next, changed, err := a.ring.Load().advance(a.clock(), a.life)
-	if err != nil || !changed {
+	now := a.clock()
+	next, changed, err := a.ring.Load().advance(now, a.life)
+	if err == nil && changed {
+		err = a.replace(next)
+	}
+	if err != nil {
 		return false, err
 	}
-	return true, a.replace(next)
+	before := a.told
+	a.told = a.ring.Load().trusted(now, a.life)
+	return before != nil && !sameRoots(before, a.told), nil
+}
+
+func sameRoots(a, b []root) bool {
+	return slices.EqualFunc(a, b, func(c, d root) bool { return c.cert == d.cert })
 }
 
 // replace stores first and uses afterwards: what signs must survive a crash.

@@ -17,38 +17,81 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"meshc.dev/meshc/internal/diag"
 )
 
-// root is one self-signed certificate with its key. It is trusted from the
-// moment it is in the ring, and signs from activeFrom on.
+// root is one self-signed certificate with its key. It signs from activeFrom on.
 type root struct {
 	cert       *x509.Certificate
 	key        crypto.Signer
 	activeFrom time.Time
 }
 
-// ring is the set of roots at one moment, oldest first. It is never changed,
-// only replaced.
+func (c root) begun(now time.Time) bool { return !c.cert.NotBefore.After(now) }
+func (c root) ended(now time.Time) bool { return !c.cert.NotAfter.After(now) }
+func (c root) active(now time.Time) bool {
+	return !c.activeFrom.After(now) && c.begun(now) && !c.ended(now)
+}
+
+// ring is the set of roots ever made, the last maxRoots of them in the order in
+// which they were made. It is never changed, only replaced. What a root is good for
+// at a moment follows from the moment: no root is thrown away because a clock says
+// that its time is over, for the clock may be wrong.
 type ring struct {
 	td    spiffeid.TrustDomain
 	roots []root
 }
 
-// signer is the youngest root that may sign at now; false if every root is
-// over (the authority was off for longer than a root lives).
+// maxRoots is how many are kept: some five years of them.
+const maxRoots = 8
+
+// signer is the youngest root that may sign at now; false if there is none: the
+// authority was off for longer than a root lives, or the clock is wrong.
 func (r ring) signer(now time.Time) (root, bool) {
-	for _, c := range slices.Backward(r.roots) {
-		if !c.activeFrom.After(now) && c.cert.NotAfter.After(now) {
-			return c, true
+	var best root
+	found := false
+	for _, c := range r.roots {
+		if c.active(now) && (!found || c.activeFrom.After(best.activeFrom)) {
+			best, found = c, true
 		}
 	}
-	return root{}, false
+	return best, found
 }
 
-// bundle is every root that a workload must trust.
-func (r ring) bundle() *x509bundle.Bundle {
-	b := x509bundle.New(r.td)
+// newest is the one among those that have begun by now that signs last; false if
+// none has begun.
+func (r ring) newest(now time.Time) (root, bool) {
+	var best root
+	found := false
 	for _, c := range r.roots {
+		if c.begun(now) && (!found || c.activeFrom.After(best.activeFrom)) {
+			best, found = c, true
+		}
+	}
+	return best, found
+}
+
+// trusted are the roots that a workload must know at now. A root leaves when it
+// has ended, or one certificate lifetime after a younger one began to sign: by then
+// nothing that it signed is valid. One that has not begun was made under another
+// clock: it is trusted, so that everybody knows it when its time comes.
+func (r ring) trusted(now time.Time, l lifetimes) []root {
+	by, signs := r.signer(now)
+	retired := signs && now.After(by.activeFrom.Add(l.leaf))
+	var out []root
+	for _, c := range r.roots {
+		if !c.ended(now) && !(retired && c.activeFrom.Before(by.activeFrom)) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// bundle is what is trusted at now.
+func (r ring) bundle(now time.Time, l lifetimes) *x509bundle.Bundle {
+	b := x509bundle.New(r.td)
+	for _, c := range r.trusted(now, l) {
 		b.AddX509Authority(c.cert)
 	}
 	return b
@@ -57,35 +100,38 @@ func (r ring) bundle() *x509bundle.Bundle {
 // lifetimes of roots and of what they sign.
 type lifetimes struct{ root, leaf time.Duration }
 
-// advance returns the ring as it must be at now, and whether that differs. A
-// new root comes when a third of the newest one's life is left, and waits one
-// leaf lifetime before it signs: by then every workload has renewed, hence has
-// the new bundle. An old root goes one leaf lifetime after its successor began
-// to sign: by then nothing that it signed is valid.
+// advance returns the ring as it must be at now, and whether that differs. A new
+// root comes when a third of the newest one's life is left, and waits one leaf
+// lifetime before it signs: by then every workload has renewed, hence has the new
+// bundle. While the clock says a time before all roots it is the clock that is
+// wrong, and nothing is made.
 func (r ring) advance(now time.Time, l lifetimes) (ring, bool, error) {
-	next, changed := r.withoutRetired(now, l)
-	newest := len(next.roots) - 1
-	_, alive := next.signer(now)
-	switch {
-	case !alive:
-		added, err := next.withNew(now, now, l)
-		return added, true, err
-	case !next.roots[newest].activeFrom.After(now) && next.roots[newest].cert.NotAfter.Sub(now) < l.root/3:
-		added, err := next.withNew(now, now.Add(l.leaf), l)
-		return added, true, err
+	newest, begun := r.newest(now)
+	if !begun {
+		return r, false, clockBehind(r, now)
 	}
-	return next, changed, nil
+	if _, alive := r.signer(now); !alive {
+		added, err := r.withNew(now, now, l)
+		return added, err == nil, err
+	}
+	if !newest.activeFrom.After(now) && newest.cert.NotAfter.Sub(now) < l.root/3 {
+		added, err := r.withNew(now, now.Add(l.leaf), l)
+		return added, err == nil, err
+	}
+	return r, false, nil
 }
 
-func (r ring) withoutRetired(now time.Time, l lifetimes) (ring, bool) {
-	out := ring{td: r.td}
-	for i, c := range r.roots {
-		replaced := i+1 < len(r.roots) && now.After(r.roots[i+1].activeFrom.Add(l.leaf))
-		if !replaced && c.cert.NotAfter.After(now) {
-			out.roots = append(out.roots, c)
+// clockBehind says that nothing can be signed or made at now.
+func clockBehind(r ring, now time.Time) error {
+	first := r.roots[0].cert.NotBefore
+	for _, c := range r.roots {
+		if c.cert.NotBefore.Before(first) {
+			first = c.cert.NotBefore
 		}
 	}
-	return out, len(out.roots) != len(r.roots)
+	return problem(diag.New(diag.CodeAuthorityState, diag.Pos{}, "the clock says %s, and the oldest root of %q begins at %s",
+		now.UTC().Format(time.RFC3339), r.td.Name(), first.UTC().Format(time.RFC3339)).
+		WithFix("set this machine's clock; the roots are kept as they are"))
 }
 
 func (r ring) withNew(now, activeFrom time.Time, l lifetimes) (ring, error) {
@@ -93,7 +139,8 @@ func (r ring) withNew(now, activeFrom time.Time, l lifetimes) (ring, error) {
 	if err != nil {
 		return ring{}, err
 	}
-	return ring{td: r.td, roots: append(slices.Clone(r.roots), c)}, nil
+	roots := append(slices.Clone(r.roots), c)
+	return ring{td: r.td, roots: roots[max(0, len(roots)-maxRoots):]}, nil
 }
 
 func newRoot(td spiffeid.TrustDomain, now, activeFrom time.Time, ttl time.Duration) (root, error) {

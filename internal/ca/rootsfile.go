@@ -72,7 +72,7 @@ func storedDomain(path string) (string, error) {
 func decodeRing(path string, data []byte, td spiffeid.TrustDomain) (ring, error) {
 	bad := func(format string, args ...any) error {
 		return problem(diag.New(diag.CodeAuthorityState, diag.Pos{}, "%q: %s", path, fmt.Sprintf(format, args...)).
-			WithFix("put the file back from a backup; or remove it, start again and let every agent join with a new token"))
+			WithFix("put the file back from a backup; or remove it and the folder \"tokens\", start again and let every agent join with a new token"))
 	}
 	var f rootsFile
 	dec := json.NewDecoder(bytes.NewReader(data))

@@ -47,8 +47,11 @@ func (a *Authority) Sign(csr []byte, id spiffeid.ID, ttl time.Duration) ([]*x509
 
 // issue signs without a request: for Sign, and for the server's own key.
 func (a *Authority) issue(pub crypto.PublicKey, id spiffeid.ID, ttl time.Duration) ([]*x509.Certificate, error) {
-	now := a.clock()
-	by, ok := a.ring.Load().signer(now)
+	now, roots := a.clock(), a.ring.Load()
+	by, ok := roots.signer(now)
+	if _, begun := roots.newest(now); !begun {
+		return nil, clockBehind(*roots, now)
+	}
 	if !ok {
 		return nil, problem(diag.New(diag.CodeAuthorityState, diag.Pos{}, "every root of %q has ended", a.td.Name()).
 			WithFix("start `meshc serve`: it makes a new root; then let every agent join with a new token"))

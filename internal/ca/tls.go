@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 )
@@ -42,23 +43,25 @@ func (a *Authority) TLSConfig(c ClientCert) *tls.Config {
 	}
 }
 
-// serverTLS holds the settings of the last handshake until its certificate is
-// half through its life or the roots change.
+// serverTLS holds the settings of the last handshake while its certificate is in
+// the first half of its life and the roots are the same. A certificate that was made
+// while the clock was wrong is in no half of it, and another is made.
 type serverTLS struct {
 	a    *Authority
 	auth tls.ClientAuthType
 
-	mu   sync.Mutex
-	ring *ring
-	last *tls.Config
-	leaf *x509.Certificate
+	mu      sync.Mutex
+	trusted []root
+	last    *tls.Config
+	leaf    *x509.Certificate
 }
 
 func (s *serverTLS) config() (*tls.Config, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now, cur := s.a.clock(), s.a.ring.Load()
-	if s.last != nil && s.ring == cur && now.Before(s.leaf.NotBefore.Add(s.leaf.NotAfter.Sub(s.leaf.NotBefore)/2)) {
+	now := s.a.clock()
+	trusted := s.a.ring.Load().trusted(now, s.a.life)
+	if s.last != nil && sameRoots(s.trusted, trusted) && firstHalf(s.leaf, now) {
 		return s.last, nil
 	}
 	cert, err := s.a.serverCertificate()
@@ -66,10 +69,10 @@ func (s *serverTLS) config() (*tls.Config, error) {
 		return nil, err
 	}
 	pool := x509.NewCertPool()
-	for _, c := range cur.roots {
+	for _, c := range trusted {
 		pool.AddCert(c.cert)
 	}
-	s.ring, s.leaf = cur, cert.Leaf
+	s.trusted, s.leaf = trusted, cert.Leaf
 	s.last = &tls.Config{
 		MinVersion:   tls.VersionTLS13,
 		NextProtos:   []string{"h2"},
@@ -82,6 +85,11 @@ func (s *serverTLS) config() (*tls.Config, error) {
 		VerifyConnection:       s.verifyClient,
 	}
 	return s.last, nil
+}
+
+// firstHalf tells whether a certificate is valid at now and stays so for a while.
+func firstHalf(c *x509.Certificate, now time.Time) bool {
+	return !now.Before(c.NotBefore) && now.Before(c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore)/2))
 }
 
 // verifyClient adds the SPIFFE rules to what crypto/tls has verified.

@@ -27,6 +27,10 @@ const (
 	// MaxTokenTTL keeps a token from becoming a password.
 	MaxTokenTTL = 24 * time.Hour
 
+	// tokenSkew is how much the clock may have gone back since a token was made.
+	tokenSkew = 5 * time.Minute
+
+	tokensDir   = "tokens"
 	tokenPrefix = "meshc1."
 	maxToken    = 1 << 10
 	tokenFormat = "meshc-token/v1"
@@ -49,7 +53,7 @@ type tokenFile struct {
 
 // OpenTokens opens (or makes) the tokens of a state folder.
 func OpenTokens(dir string, clock func() time.Time) (*Tokens, error) {
-	t := &Tokens{dir: filepath.Join(dir, "tokens"), clock: clock}
+	t := &Tokens{dir: filepath.Join(dir, tokensDir), clock: clock}
 	return t, privateDir(filepath.Join(t.dir, "used"))
 }
 
@@ -117,7 +121,13 @@ func (t *Tokens) check(token string) (spiffeid.ID, error) {
 	if err != nil {
 		return spiffeid.ID{}, err
 	}
-	if !t.clock().Before(f.NotAfter) {
+	now := t.clock()
+	if now.Before(f.Created.Add(-tokenSkew)) {
+		// It would live longer than was asked for.
+		return spiffeid.ID{}, problem(diag.New(diag.CodeTokenExpired, diag.Pos{}, "the join token was made at %s, which is still to come", f.Created.Format(time.RFC3339)).
+			WithFix("the server's clock was wrong then, or is now: set it and make a new token"))
+	}
+	if !now.Before(f.NotAfter) {
 		return spiffeid.ID{}, problem(diag.New(diag.CodeTokenExpired, diag.Pos{}, "the join token ended at %s", f.NotAfter.Format(time.RFC3339)).
 			WithFix("make a new one: meshc token create --identity namespace/account"))
 	}

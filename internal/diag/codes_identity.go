@@ -8,7 +8,7 @@ const (
 	// CodeTokenUsed is a join token that was used before. A token works once.
 	// Example: the same `--join-token` for two agents.
 	CodeTokenUsed Code = "MESH0621"
-	// CodeTokenExpired is a join token past its lifetime.
+	// CodeTokenExpired is a join token past its lifetime, or made at a time that is still to come.
 	// Example: a token of `meshc token create --ttl 1m` used five minutes later.
 	CodeTokenExpired Code = "MESH0622"
 	// CodeTokenTTL is a lifetime that no token may have.
@@ -36,7 +36,7 @@ const (
 	// Example: a loop that joins a hundred times a second.
 	CodeTooManyRequests Code = "MESH0630"
 	// CodeAuthorityState is a state folder of the authority that cannot be used.
-	// Example: `ca/roots.json` cut short, or readable by others.
+	// Example: `ca/roots.json` cut short, readable by others, or gone.
 	CodeAuthorityState Code = "MESH0631"
 	// CodeTrustDomain is a trust domain that is malformed or not the one of the state folder.
 	// Example: `meshc serve` for "other.local" over the state of "mesh.local".
