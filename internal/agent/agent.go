@@ -69,7 +69,7 @@ func newAgent(cfg Config, envoyOut io.Writer, log *slog.Logger) *agent {
 	h, st := newHolder(), &stats{}
 	return &agent{
 		cfg: cfg, envoyOut: envoyOut, log: log, hold: h,
-		keep:  &keeper{cfg: cfg, hold: h, log: log, stats: st},
+		keep:  &keeper{cfg: cfg, hold: h, log: log, stats: st, look: lookEvery},
 		relay: &relay{server: cfg.Server, clock: cfg.Clock, hold: h, log: log, stats: st},
 		page:  &page{hold: h, admin: newAdmin(cfg.adminDial()), clock: cfg.Clock, stats: st},
 	}

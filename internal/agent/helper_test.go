@@ -38,12 +38,18 @@ type plane struct {
 
 func newPlane(t *testing.T, ttl time.Duration) *plane {
 	t.Helper()
+	return newPlaneAt(t, ttl, time.Now)
+}
+
+// newPlaneAt is newPlane with another clock.
+func newPlaneAt(t *testing.T, ttl time.Duration, clock func() time.Time) *plane {
+	t.Helper()
 	dir := t.TempDir()
-	a, err := ca.Open(dir, ca.Options{TrustDomain: "mesh.local", TTL: ttl, Clock: time.Now})
+	a, err := ca.Open(dir, ca.Options{TrustDomain: "mesh.local", TTL: ttl, Clock: clock})
 	if err != nil {
 		t.Fatal(err)
 	}
-	tokens, err := ca.OpenTokens(dir, time.Now)
+	tokens, err := ca.OpenTokens(dir, clock)
 	if err != nil {
 		t.Fatal(err)
 	}

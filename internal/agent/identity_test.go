@@ -16,7 +16,7 @@ func TestRestartNeedsNoToken(t *testing.T) {
 	first := start(t, cfg)
 	first.joined(t)
 	boot, _ := os.ReadFile(first.cfg.BootstrapOut)
-	before, err := loadSVID(cfg.StateDir)
+	before, err := loadSVID(cfg.StateDir, identityName)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestRestartNeedsNoToken(t *testing.T) {
 	if again, _ := os.ReadFile(second.cfg.BootstrapOut); string(again) != string(boot) {
 		t.Errorf("another bootstrap:\n%s\n%s", boot, again)
 	}
-	after, err := loadSVID(cfg.StateDir)
+	after, err := loadSVID(cfg.StateDir, identityName)
 	if err != nil || !after.key.Equal(before.key) {
 		t.Errorf("another key, %v", err)
 	}
@@ -114,7 +114,7 @@ func endedState(t *testing.T, p *plane) Config {
 	r := start(t, cfg)
 	r.joined(t)
 	r.stop(t)
-	s, err := loadSVID(cfg.StateDir)
+	s, err := loadSVID(cfg.StateDir, identityName)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestEndedCertificateIsNotUsed(t *testing.T) {
 
 	// With a token it is a new beginning, for the same identity only.
 	cfg.Clock = time.Now
-	s, err := loadSVID(cfg.StateDir)
+	s, err := loadSVID(cfg.StateDir, identityName)
 	if err != nil {
 		t.Fatal(err)
 	}

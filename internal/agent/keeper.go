@@ -29,12 +29,21 @@ type keeper struct {
 	hold  *holder
 	log   *slog.Logger
 	stats *stats
+	// before is the identity before the present one, nil if there is none: what is
+	// left if the present one was made under a wrong clock and has not begun.
+	before *svid
+	// look is how often the clock is looked at while there is nothing to do, at most.
+	look time.Duration
 }
+
+// lookEvery is the look of an agent.
+const lookEvery = time.Minute
 
 // first makes sure that there is a valid identity: the stored one, or a join.
 // While the server is away it tries again until ctx ends.
 func (k *keeper) first(ctx context.Context) error {
-	s, err := loadSVID(k.cfg.StateDir)
+	s, err := loadSVID(k.cfg.StateDir, identityName)
+	k.before, _ = loadSVID(k.cfg.StateDir, beforeName) // only a help
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return k.join(ctx, nil)
@@ -76,7 +85,7 @@ func (k *keeper) tryJoin(ctx context.Context, ended *svid) (*svid, error) {
 		return nil, err
 	}
 	if token == "" {
-		return nil, noToken(ended)
+		return nil, noToken(ended, k.cfg.Clock())
 	}
 	id, err := ca.TokenID(token)
 	if err != nil {
@@ -98,7 +107,12 @@ func (k *keeper) tryJoin(ctx context.Context, ended *svid) (*svid, error) {
 	})
 }
 
-func noToken(ended *svid) error {
+func noToken(ended *svid, now time.Time) error {
+	if ended != nil && ended.notBefore().After(now) {
+		return problem(diag.New(diag.CodeIdentityExpired, diag.Pos{}, "the stored certificate of %q begins at %s, which is still to come",
+			ended.id, ended.notBefore().Format(time.RFC3339)).
+			WithFix("set this machine's clock; if it is right, make a token with `meshc token create` and start with --join-token-file"))
+	}
 	if ended != nil {
 		return problem(diag.New(diag.CodeIdentityExpired, diag.Pos{}, "the stored certificate of %q ended at %s",
 			ended.id, ended.notAfter().Format(time.RFC3339)).
@@ -164,8 +178,13 @@ func (k *keeper) run(ctx context.Context) error {
 	for {
 		s, _ := k.hold.get()
 		due := s.at(renewEarliest + rand.Float64()*(renewLatest-renewEarliest))
-		if !k.until(ctx, due) {
+		if !k.until(ctx, s, due) {
 			return nil
+		}
+		if now := k.cfg.Clock(); !s.begun(now) && k.before != nil && k.before.id == s.id && k.before.begun(now) && !k.before.ended(now) {
+			k.log.Warn("the certificate has not begun: the clock was wrong; the one before is used and renewed", "id", s.id.String(), "not_before", s.notBefore())
+			s = k.before
+			k.use(s, "the one before")
 		}
 		for next := (*svid)(nil); next == nil; {
 			var err error
@@ -186,7 +205,7 @@ func (k *keeper) run(ctx context.Context) error {
 }
 
 func (k *keeper) replace(ctx context.Context, s *svid) (*svid, error) {
-	if s.ended(k.cfg.Clock()) {
+	if now := k.cfg.Clock(); s.ended(now) || !s.begun(now) {
 		return k.tryJoin(ctx, s)
 	}
 	return k.renew(ctx, s)
@@ -195,7 +214,12 @@ func (k *keeper) replace(ctx context.Context, s *svid) (*svid, error) {
 // keep stores and uses s. If the disk is full the new certificate is used all
 // the same: the old one on disk is good for as long again.
 func (k *keeper) keep(s *svid, how string) {
-	if err := s.save(k.cfg.StateDir); err != nil {
+	var err error
+	if cur, _ := k.hold.get(); cur != nil {
+		k.before = cur
+		err = cur.save(k.cfg.StateDir, beforeName)
+	}
+	if err = errors.Join(err, s.save(k.cfg.StateDir, identityName)); err != nil {
 		k.log.Error("identity not stored: a restart may need a new token", "error", fmt.Errorf("storing the identity: %w", err))
 	}
 	k.use(s, how)
@@ -207,15 +231,17 @@ func (k *keeper) use(s *svid, how string) {
 		"not_after", s.notAfter(), "roots", len(s.bundle))
 }
 
-// until waits for a moment of the clock. It looks at the clock every minute:
-// timers stand still while a machine sleeps, certificates do not.
-func (k *keeper) until(ctx context.Context, t time.Time) bool {
+// until waits for a moment of the clock, or for the clock to say that s has not
+// begun. It looks at the clock again and again: timers stand still while a machine
+// sleeps, certificates do not.
+func (k *keeper) until(ctx context.Context, s *svid, t time.Time) bool {
 	for {
-		left := t.Sub(k.cfg.Clock())
-		if left <= 0 {
+		now := k.cfg.Clock().Round(0) // what counts is what the clock says
+		left := t.Sub(now)
+		if left <= 0 || !s.begun(now) {
 			return ctx.Err() == nil
 		}
-		if !pause(ctx, min(left, time.Minute)) {
+		if !pause(ctx, min(left, k.look)) {
 			return false
 		}
 	}

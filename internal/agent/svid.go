@@ -66,6 +66,8 @@ func newSVID(id spiffeid.ID, key *ecdsa.PrivateKey, got ca.Issued, now time.Time
 }
 
 func (s *svid) notAfter() time.Time      { return s.chain[0].NotAfter }
+func (s *svid) notBefore() time.Time     { return s.chain[0].NotBefore }
+func (s *svid) begun(now time.Time) bool { return !now.Before(s.notBefore()) }
 func (s *svid) ended(now time.Time) bool { return !now.Before(s.notAfter()) }
 func (s *svid) lifetime() time.Duration  { return s.notAfter().Sub(s.chain[0].NotBefore) }
 func (s *svid) at(part float64) time.Time {
@@ -90,8 +92,15 @@ func (s *svid) keyPEM() ([]byte, error) {
 
 const identityFormat = "meshc-identity/v1"
 
-// identityFile is identity.json: one file, so that key and certificate always
-// belong together.
+// identityName is where the present identity is in the state folder, beforeName the
+// one before it.
+const (
+	identityName = "identity.json"
+	beforeName   = "identity-before.json"
+)
+
+// identityFile is such a file: one, so that key and certificate always belong
+// together.
 type identityFile struct {
 	Format string `json:"format"`
 	ID     string `json:"id"`
@@ -100,7 +109,7 @@ type identityFile struct {
 	Bundle string `json:"bundle"`
 }
 
-func (s *svid) save(dir string) error {
+func (s *svid) save(dir, name string) error {
 	key, err := s.keyPEM()
 	if err != nil {
 		return err
@@ -112,13 +121,13 @@ func (s *svid) save(dir string) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(dir, "identity.json"), data, 0o600)
+	return durable.WriteFile(filepath.Join(dir, name), data, 0o600)
 }
 
 // loadSVID reads what save wrote. os.ErrNotExist if there is nothing. It does
 // not check the time: an ended certificate still says who this is.
-func loadSVID(dir string) (*svid, error) {
-	path := filepath.Join(dir, "identity.json")
+func loadSVID(dir, name string) (*svid, error) {
+	path := filepath.Join(dir, name)
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the stored identity: %w", err)
