@@ -17,34 +17,52 @@ type testimony struct {
 }
 
 // vouched checks one commit: everyone whom the rules of the changed paths ask for
-// has signed it, or an approval tag on it.
+// has signed it, or an approval tag on it. Tags of commits before the candidate are
+// looked at only where the commit's own signature does not do: what they say of
+// releases is compared, and that takes compiling.
 func (v *verifier) vouched(c gitrepo.Commit) (Evidence, error) {
 	paths, err := v.c.Snapshot.Changed(c)
 	if err != nil {
 		return Evidence{}, err
 	}
-	tm := v.testimony(c)
+	tm := v.own(c)
+	missing := v.missing(c, paths, tm)
+	if c.Hash == v.c.Commit || missing != nil {
+		v.tags(c, &tm)
+		if missing != nil && c.Hash != v.c.Commit {
+			v.earlier = append(v.earlier, c.Hash)
+		}
+		missing = v.missing(c, paths, tm)
+	}
 	e := Evidence{Commit: c.Hash, Vouches: tm.vouches, Paths: len(paths)}
 	if tm.own != nil {
 		e.Note = tm.own.reason
 	}
+	if missing != nil {
+		return e, missing
+	}
+	return e, nil
+}
+
+// missing is the first rule that is not satisfied, as a refusal, or nil.
+func (v *verifier) missing(c gitrepo.Commit, paths []string, tm testimony) *Refusal {
 	if len(paths) == 0 {
 		if all := (Rule{Threshold: 1, Signers: v.t.ruleSigners()}); len(tm.count(all)) == 0 {
-			return e, v.unvouched(c, "", all, tm)
+			return v.unvouched(c, "", all, tm)
 		}
-		return e, nil
+		return nil
 	}
 	for _, p := range paths {
 		rule, ok := v.t.RuleFor(p)
 		if !ok {
-			return e, refuse(LinkSigner, diag.CodeNoRule, c.Hash, "no rule of the trust policy covers path %q", p).
+			return refuse(LinkSigner, diag.CodeNoRule, c.Hash, "no rule of the trust policy covers path %q", p).
 				fix("add a rule for it to the trust policy, or remove the commit from the ref")
 		}
 		if len(tm.count(rule)) < rule.Threshold {
-			return e, v.unvouched(c, p, rule, tm)
+			return v.unvouched(c, p, rule, tm)
 		}
 	}
-	return e, nil
+	return nil
 }
 
 // count gives the different signers of a rule that vouch.
@@ -58,13 +76,18 @@ func (tm testimony) count(r Rule) []string {
 	return out
 }
 
-func (v *verifier) testimony(c gitrepo.Commit) testimony {
-	tm := testimony{vouches: []Vouch{}}
-	if w, no := v.t.vouch(c.Hash, c.Signature, v.now); no != nil {
-		tm.own = no
-	} else {
-		tm.vouches = append(tm.vouches, w)
+// own is the testimony of the commit's own signature.
+func (v *verifier) own(c gitrepo.Commit) testimony {
+	w, no := v.t.vouch(c.Hash, c.Signature, v.now)
+	if no != nil {
+		return testimony{vouches: []Vouch{}, own: no}
 	}
+	return testimony{vouches: []Vouch{w}}
+}
+
+// tags adds what approval tags say. Only those are read that are named for a signer
+// of the policy: whatever else is pushed under the commit costs nothing.
+func (v *verifier) tags(c gitrepo.Commit, tm *testimony) {
 	prefix := approvalTags(v.c.Environment, c.Hash)
 	for _, name := range v.c.Snapshot.TagNames(prefix) {
 		w, err := v.approvalTag(c, name, strings.TrimPrefix(name, prefix))
@@ -75,12 +98,13 @@ func (v *verifier) testimony(c gitrepo.Commit) testimony {
 		}
 		tm.vouches = append(tm.vouches, w)
 	}
-	return tm
 }
 
-// approvalTag checks one approval tag of a commit. What it says about releases is
-// compared where they are known: for the candidate.
+// approvalTag checks one approval tag of a commit.
 func (v *verifier) approvalTag(c gitrepo.Commit, name, signer string) (Vouch, error) {
+	if _, ok := v.t.Signers[signer]; !ok {
+		return Vouch{}, fmt.Errorf("the trust policy has no signer %q", signer)
+	}
 	tag, err := v.c.Snapshot.Tag(name)
 	if err != nil {
 		return Vouch{}, err
@@ -89,13 +113,14 @@ func (v *verifier) approvalTag(c gitrepo.Commit, name, signer string) (Vouch, er
 	if no != nil {
 		return Vouch{}, no
 	}
+	if w.Signer != signer {
+		return Vouch{}, fmt.Errorf("it is signed by %q", w.Signer)
+	}
 	var m TagMessage
 	if err := decode(tag.Message, &m); err != nil {
 		return Vouch{}, err
 	}
 	switch {
-	case w.Signer != signer:
-		return Vouch{}, fmt.Errorf("it is signed by %q", w.Signer)
 	case m.Repository != v.t.Repository:
 		return Vouch{}, fmt.Errorf("it approves a commit of repository %q, this is %q", m.Repository, v.t.Repository)
 	case m.Commit != c.Hash || tag.Commit != c.Hash:
@@ -105,13 +130,8 @@ func (v *verifier) approvalTag(c gitrepo.Commit, name, signer string) (Vouch, er
 	case len(m.Releases) == 0:
 		return Vouch{}, fmt.Errorf("it names no release")
 	}
-	if c.Hash == v.c.Commit && v.c.Steps != nil {
-		if m.Compiler != v.c.Compiler && v.env.OtherCompiler == RefuseOther {
-			return Vouch{}, fmt.Errorf("it was made with compiler %q, this is %q (otherCompiler: refuse)", m.Compiler, v.c.Compiler)
-		}
-		if d := differ(m.Releases, releaseSteps(v.c.Steps)); d != "" {
-			return Vouch{}, fmt.Errorf("compiling does not give what it approves: %s", d)
-		}
+	if err := v.sameReleases(c.Hash, m); err != nil {
+		return Vouch{}, err
 	}
 	w.Tag = name
 	if at := v.claimed(tag.Tagger.When); at.After(v.record.EvidenceAt) {
@@ -120,8 +140,30 @@ func (v *verifier) approvalTag(c gitrepo.Commit, name, signer string) (Vouch, er
 	return w, nil
 }
 
+// sameReleases compares what an approval says of releases with what compiling its
+// commit gives. While only the history is checked, nothing is compiled yet.
+func (v *verifier) sameReleases(commit string, m TagMessage) error {
+	if v.c.Steps == nil {
+		return nil
+	}
+	compiled, ok := v.c.Earlier[commit]
+	if commit == v.c.Commit {
+		compiled, ok = releaseSteps(v.c.Steps), true
+	}
+	if !ok {
+		return fmt.Errorf("its commit was not compiled here")
+	}
+	if m.Compiler != v.c.Compiler && v.env.OtherCompiler == RefuseOther {
+		return fmt.Errorf("it was made with compiler %q, this is %q (otherCompiler: refuse)", m.Compiler, v.c.Compiler)
+	}
+	if d := differ(m.Releases, compiled); d != "" {
+		return fmt.Errorf("compiling does not give what it approves: %s", d)
+	}
+	return nil
+}
+
 // unvouched finds the most telling reason why a rule is not satisfied.
-func (v *verifier) unvouched(c gitrepo.Commit, path string, r Rule, tm testimony) error {
+func (v *verifier) unvouched(c gitrepo.Commit, path string, r Rule, tm testimony) *Refusal {
 	have := tm.count(r)
 	who := strings.Join(r.Signers, ", ")
 	out := &Refusal{Commit: c.Hash}

@@ -154,24 +154,32 @@ func compile(tree fs.FS, env, compiler string, at time.Time) ([]Step, error) {
 func (w *world) candidate(commit string) Candidate {
 	w.t.Helper()
 	s := w.snapshot()
-	c, err := s.Commit(commit)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	tree, err := s.FS(c)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	steps, err := compile(tree, "prod", w.compiler, c.Committer.When)
+	steps, err := w.compile(s)(commit)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return Candidate{Snapshot: s, Environment: "prod", Commit: commit, Steps: steps, Compiler: w.compiler}
 }
 
+// verify judges a commit as a server does.
 func (w *world) verify(commit string, s State) (Approved, error) {
 	w.t.Helper()
-	return Verify(w.candidate(commit), s, w.trust(), w.now)
+	snap := w.snapshot()
+	return Judge(Candidate{Snapshot: snap, Environment: "prod", Commit: commit, Compiler: w.compiler}, s, w.trust(), w.now, w.compile(snap))
+}
+
+func (w *world) compile(snap *gitrepo.Snapshot) Compile {
+	return func(commit string) ([]Step, error) {
+		c, err := snap.Commit(commit)
+		if err != nil {
+			return nil, err
+		}
+		tree, err := snap.FS(c)
+		if err != nil {
+			return nil, err
+		}
+		return compile(tree, "prod", w.compiler, c.Committer.When)
+	}
 }
 
 func (w *world) approved(commit string, s State) Approved {

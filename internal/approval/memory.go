@@ -17,7 +17,7 @@ type memory[T any] struct {
 
 // get returns what is kept, or makes and keeps it. Two goroutines may both make it.
 func (m *memory[T]) get(object string, make func() T) T {
-	if m == nil || object == "" {
+	if object == "" {
 		return make()
 	}
 	if v, ok := m.look(object); ok {
@@ -28,11 +28,13 @@ func (m *memory[T]) get(object string, make func() T) T {
 	return v
 }
 
-func (m *memory[T]) look(object string) (T, bool) {
+func (m *memory[T]) look(object string) (v T, ok bool) {
+	if m == nil {
+		return v, false
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	v, ok := m.now[object]
-	if ok {
+	if v, ok = m.now[object]; ok {
 		return v, true
 	}
 	if v, ok = m.old[object]; ok {
@@ -42,6 +44,9 @@ func (m *memory[T]) look(object string) (T, bool) {
 }
 
 func (m *memory[T]) keep(object string, v T) {
+	if m == nil {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.put(object, v)

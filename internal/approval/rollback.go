@@ -38,6 +38,9 @@ func (v *verifier) newestRollback() *rollback {
 			continue
 		}
 		r, err := v.readRollback(name, n)
+		if err == nil {
+			err = v.follows(r.msg)
+		}
 		if err != nil {
 			v.ignore(name, err)
 			continue
@@ -56,7 +59,15 @@ func (v *verifier) readRollback(name string, n int64) (*rollback, error) {
 	if no != nil {
 		return nil, no
 	}
+	return v.rollbackBy(w, n, tag)
+}
+
+// rollbackBy reads a record that somebody known signed.
+func (v *verifier) rollbackBy(w Vouch, n int64, tag gitrepo.Tag) (*rollback, error) {
 	r := &rollback{n: n, who: w, tag: tag}
+	if !v.mayAtAll(w) {
+		return nil, fmt.Errorf("%q (%s) may not sign rollbacks", w.Signer, w.Key)
+	}
 	if err := decode(tag.Message, &r.msg); err != nil {
 		return nil, err
 	}
@@ -73,7 +84,7 @@ func (v *verifier) readRollback(name string, n int64) (*rollback, error) {
 	case !v.onLine(m.To):
 		return nil, fmt.Errorf("it goes to %s, which is not on %s", short(m.To), v.t.Ref)
 	}
-	if err := v.endsOf(m); err != nil {
+	if err := v.ancestor(m); err != nil {
 		return nil, err
 	}
 	if err := v.mayRollBack(m, w); err != nil {
@@ -83,10 +94,10 @@ func (v *verifier) readRollback(name string, n int64) (*rollback, error) {
 	return r, nil
 }
 
-// endsOf checks From against what was approved: it must be the furthest approved
+// follows checks From against what was approved: it must be the furthest approved
 // commit, or a later one that this server has not seen yet and verifies now. A
 // server without state has the operator's anchor instead.
-func (v *verifier) endsOf(m RollbackMessage) error {
+func (v *verifier) follows(m RollbackMessage) error {
 	after := v.index(m.From) >= 0 && v.onLine(v.t.Anchor) && v.index(m.From) >= v.index(v.t.Anchor)
 	if v.s.Commit != "" {
 		after = m.From == v.s.Tip || v.index(m.From) > v.index(v.s.Tip)
@@ -97,23 +108,41 @@ func (v *verifier) endsOf(m RollbackMessage) error {
 	if !after {
 		return fmt.Errorf("it goes back from %s, which is not the last approved commit", short(m.From))
 	}
-	if _, err := v.c.Snapshot.Chain(m.To, m.From); err != nil {
-		if errors.Is(err, gitrepo.ErrNotAncestor) {
-			return fmt.Errorf("%s is not a first-parent ancestor of %s", short(m.To), short(m.From))
+	return nil
+}
+
+// ancestor checks that To lies on the way to From, and not before the anchor: what
+// lies there nobody has approved under this policy, and nobody vouches for it.
+func (v *verifier) ancestor(m RollbackMessage) error {
+	for _, c := range []struct{ from, to, problem string }{
+		{m.To, m.From, "is not a first-parent ancestor of " + short(m.From)},
+		{v.t.Anchor, m.To, "lies before the trust policy's anchor " + short(v.t.Anchor) + ": nobody vouches for it"},
+	} {
+		if _, err := v.c.Snapshot.Chain(c.from, c.to); errors.Is(err, gitrepo.ErrNotAncestor) {
+			return fmt.Errorf("%s %s", short(m.To), c.problem)
+		} else if err != nil {
+			return err
 		}
-		return err
 	}
 	return nil
+}
+
+// mayAtAll says whether somebody may sign rollbacks, of some paths at least.
+func (v *verifier) mayAtAll(w Vouch) bool {
+	if len(v.env.RollbackSigners) > 0 {
+		return slices.Contains(v.env.RollbackSigners, w.Signer)
+	}
+	return slices.Contains(v.t.ruleSigners(), w.Signer)
 }
 
 // mayRollBack asks the policy: the environment's rollback signers or, without
 // any, somebody who alone may approve every path that going back changes: a record
 // has one signature, so that it cannot undo what takes several.
 func (v *verifier) mayRollBack(m RollbackMessage, w Vouch) error {
+	if !v.mayAtAll(w) {
+		return fmt.Errorf("%q (%s) may not sign rollbacks", w.Signer, w.Key)
+	}
 	if len(v.env.RollbackSigners) > 0 {
-		if !slices.Contains(v.env.RollbackSigners, w.Signer) {
-			return fmt.Errorf("%q (%s) may not sign rollbacks", w.Signer, w.Key)
-		}
 		return nil
 	}
 	from, err := v.c.Snapshot.Commit(m.From)
@@ -137,9 +166,6 @@ func (v *verifier) mayRollBack(m RollbackMessage, w Vouch) error {
 			return fmt.Errorf("path %q, which going back changes, takes %d signers and a record has one; rollbackSigners of environment %q may sign alone",
 				p, rule.Threshold, v.c.Environment)
 		}
-	}
-	if !slices.Contains(v.t.ruleSigners(), w.Signer) {
-		return fmt.Errorf("no rule names %q", w.Signer)
 	}
 	return nil
 }

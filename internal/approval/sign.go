@@ -137,9 +137,13 @@ func (a Author) Statement(c Candidate, t Trust) (gitrepo.Tag, error) {
 	if len(c.Steps) == 0 {
 		return gitrepo.Tag{}, errors.New("writing a statement: the candidate has no release")
 	}
+	seq, err := nextStatement(c, t, a.Ident.When)
+	if err != nil {
+		return gitrepo.Tag{}, err
+	}
 	in := c.Steps[0].Release.Manifest().Inputs
 	m := StatementMessage{Repository: t.Repository, Commit: c.Commit, Environment: c.Environment, Compiler: c.Compiler,
-		Schema: in.Schema, Policy: in.Policy, Releases: releaseSteps(c.Steps), Seq: nextNumber(c.Snapshot, statementTags(c.Environment), t, a.Ident.When)}
+		Schema: in.Schema, Policy: in.Policy, Releases: releaseSteps(c.Steps), Seq: seq}
 	return a.write(fmt.Sprintf("%s%d", statementTags(c.Environment), m.Seq), c.Commit, m, false)
 }
 
@@ -168,54 +172,94 @@ func (a Author) RollBack(snap *gitrepo.Snapshot, t Trust, m RollbackMessage) (gi
 	case m.From == m.To:
 		problem = "from and to are the same commit"
 	}
-	if _, err := snap.Chain(m.To, m.From); problem == "" && err != nil {
-		problem = fmt.Sprintf("%s is not a first-parent ancestor of %s", short(m.To), short(m.From))
+	v, err := asStranger(snap, t, m.Environment, a.Ident.When)
+	if err != nil {
+		return gitrepo.Tag{}, err
+	}
+	if err := v.ancestor(m); problem == "" && err != nil {
+		problem = err.Error()
 	}
 	if problem != "" {
 		d := diag.New(diag.CodeRollback, diag.Pos{}, "%s", problem)
 		return gitrepo.Tag{}, &ProblemError{d.WithFix("name an approved commit before the one that is served, and give --reason")}
 	}
-	v := &verifier{c: Candidate{Snapshot: snap, Environment: m.Environment}, t: t, env: t.Environments[m.Environment], now: a.Ident.When}
 	if err := v.mayRollBack(m, Vouch{Signer: who, Key: a.Key.Fingerprint}); err != nil {
 		d := diag.New(diag.CodeRollback, diag.Pos{}, "the record would not count: %v", err)
 		return gitrepo.Tag{}, &ProblemError{d.WithFix("have somebody sign it who may, or add rollbackSigners to the environment in the trust policy")}
 	}
-	n := nextNumber(snap, rollbackTags(m.Environment), t, a.Ident.When)
+	n, err := nextRollback(v)
+	if err != nil {
+		return gitrepo.Tag{}, err
+	}
 	return a.write(fmt.Sprintf("%s%d", rollbackTags(m.Environment), n), m.To, m, false)
 }
 
-// nextNumber is one more than the highest number that somebody known signed, or
-// the next that no tag has: an unsigned tag with a huge number changes nothing.
-// Numbers of rollbacks are never forgotten, so those by a key that counts no more
-// count here, unless they are too far away for any server to have taken them.
-func nextNumber(snap *gitrepo.Snapshot, prefix string, t Trust, now time.Time) int64 {
-	var top int64
-	taken := map[int64]bool{}
+// asStranger sees a repository as a server without state does.
+func asStranger(snap *gitrepo.Snapshot, t Trust, env string, now time.Time) (*verifier, error) {
+	v := &verifier{c: Candidate{Snapshot: snap, Environment: env, Commit: t.RootCommit}, t: t, now: now}
+	return v, v.repository()
+}
+
+// nextStatement is one more than the highest number of a statement that counts. A
+// number that any other tag has is passed over.
+func nextStatement(c Candidate, t Trust, now time.Time) (int64, error) {
+	top := int64(0)
+	for _, st := range statements(c.Snapshot, c.Environment, "", t, now, func(string, error) {}) {
+		top = max(top, st.msg.Seq)
+	}
+	return freeNumber(c.Snapshot, statementTags(c.Environment), top, maxSeq)
+}
+
+// nextRollback is one more than the highest number of a record that a server may
+// have taken. Numbers of rollbacks are never forgotten, so that records by a key
+// that counts no more do here; what is too far ahead for any server does not.
+func nextRollback(v *verifier) (int64, error) {
+	prefix := rollbackTags(v.c.Environment)
 	var past []int64
-	for _, name := range snap.TagNames(prefix) {
+	for _, name := range v.c.Snapshot.TagNames(prefix) {
 		n, ok := number(strings.TrimPrefix(name, prefix))
 		if !ok {
 			continue
 		}
-		taken[n] = true
-		tag, err := snap.Tag(name)
+		tag, err := v.c.Snapshot.Tag(name)
 		if err != nil {
 			continue
 		}
-		switch _, no := t.vouch(tag.Hash, tag.Signature, now); {
-		case no == nil:
-			top = max(top, n)
-		case no.code == diag.CodeKeyNotValid && strings.HasSuffix(prefix, "/rollback/"):
+		w, no := v.t.vouch(tag.Hash, tag.Signature, v.now)
+		if no != nil && no.code == diag.CodeKeyNotValid {
+			p := v.t.proofs.get(tag.Hash, func() proof { return v.t.prove(tag.Signature) })
+			w, no = Vouch{Signer: p.signer, Key: p.key.Fingerprint}, nil
+		}
+		if no != nil {
+			continue
+		}
+		if _, err := v.rollbackBy(w, n, tag); err == nil {
 			past = append(past, n)
 		}
 	}
 	slices.Sort(past)
+	top := int64(0)
 	for _, n := range past {
 		if n <= top+maxSkip {
 			top = max(top, n)
 		}
 	}
-	for top++; taken[top]; top++ {
+	return freeNumber(v.c.Snapshot, prefix, top, top+maxSkip)
+}
+
+// freeNumber is the first number after top that no tag has. Servers do not look
+// beyond last.
+func freeNumber(snap *gitrepo.Snapshot, prefix string, top, last int64) (int64, error) {
+	taken := map[string]bool{}
+	for _, name := range snap.TagNames(prefix) {
+		taken[name] = true
 	}
-	return top
+	for n := top + 1; n <= last; n++ {
+		if !taken[fmt.Sprintf("%s%d", prefix, n)] {
+			return n, nil
+		}
+	}
+	d := diag.New(diag.CodeNoNumber, diag.Pos{}, "no number is free for another tag %s<n>: the last that counts is %d, servers look up to %d, and every one between has a tag", prefix, top, last)
+	in := fmt.Sprintf("%s%d", prefix, min(top+1, last))
+	return 0, &ProblemError{d.WithFix("delete what does not belong there and try again: git push origin :refs/tags/%s && git tag -d %[1]s; protect refs/tags/meshc/ from others", in)}
 }

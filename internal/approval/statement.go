@@ -61,12 +61,13 @@ func readStatement(tag gitrepo.Tag, env string, seq int64, t Trust, now time.Tim
 		return s, no
 	}
 	s = signedStatement{tag: tag, who: w}
+	if !slices.Contains(t.Environments[env].StatementSigners, w.Signer) {
+		return s, fmt.Errorf("%q (%s) may not sign statements", w.Signer, w.Key)
+	}
 	if err := decode(tag.Message, &s.msg); err != nil {
 		return s, err
 	}
 	switch m := s.msg; {
-	case !slices.Contains(t.Environments[env].StatementSigners, w.Signer):
-		return s, fmt.Errorf("%q (%s) may not sign statements", w.Signer, w.Key)
 	case m.Repository != t.Repository:
 		return s, fmt.Errorf("it is about repository %q, this is %q", m.Repository, t.Repository)
 	case m.Environment != env:

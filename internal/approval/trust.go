@@ -32,6 +32,8 @@ type Trust struct {
 	pgpIDs map[uint64][]owner
 	// proofs are what signatures of this repository's objects are worth by this policy.
 	proofs *memory[proof]
+	// releases are what earlier commits compile to.
+	releases *memory[[]ReleaseStep]
 }
 
 // owner is a key and whose it is.
@@ -41,7 +43,8 @@ type owner struct {
 }
 
 func (t *Trust) index() {
-	t.owners, t.pgpIDs, t.proofs = map[string]owner{}, map[uint64][]owner{}, &memory[proof]{}
+	t.owners, t.pgpIDs = map[string]owner{}, map[uint64][]owner{}
+	t.proofs, t.releases = &memory[proof]{}, &memory[[]ReleaseStep]{}
 	for _, name := range slices.Sorted(maps.Keys(t.Signers)) {
 		for _, k := range t.Signers[name].Keys {
 			o := owner{name, k}

@@ -19,6 +19,9 @@ type Candidate struct {
 	Environment string
 	Commit      string
 	Steps       []Step
+	// Earlier are the releases of the commits before this one that CheckHistory
+	// names, as compiling gives them here, by commit.
+	Earlier map[string][]ReleaseStep
 	// Compiler is this meshc's version.
 	Compiler string
 }
@@ -28,33 +31,43 @@ const ClockSkew = 5 * time.Minute
 
 // Verify looks for every link of the approval chain and returns the approved
 // releases, or a *Refusal that names the missing link. A *gitrepo.Refused means
-// that the repository itself is not acceptable.
+// that the repository itself is not acceptable, any other error that it could not
+// be read now: then nothing is decided.
 func Verify(c Candidate, s State, t Trust, now time.Time) (Approved, error) {
+	if len(c.Steps) == 0 {
+		c.Steps = []Step{} // a release is missing, which is not that none is looked at
+	}
 	v, err := history(c, s, t, now)
-	if err != nil {
-		return Approved{}, err
+	for _, link := range []func() error{v.checkSteps, v.reproduced, v.laterThanSeen} {
+		if err == nil {
+			err = link()
+		}
 	}
-	if err := v.checkSteps(); err != nil {
-		return Approved{}, err
-	}
-	if err := v.reproduced(); err != nil {
-		return Approved{}, err
-	}
-	if err := v.laterThanSeen(); err != nil {
+	if err := answered(c, err); err != nil {
 		return Approved{}, err
 	}
 	return Approved{steps: slices.Clone(c.Steps), record: v.record}, nil
 }
 
 // CheckHistory is Verify without the releases: everything that can be refused
-// before untrusted intent is compiled. Candidate.Steps is not looked at.
-func CheckHistory(c Candidate, s State, t Trust, now time.Time) error {
+// before untrusted intent is compiled. Candidate.Steps is not looked at. It names
+// the earlier commits that only approval tags make acceptable: Verify compares what
+// they say of releases, and wants Candidate.Earlier for them.
+func CheckHistory(c Candidate, s State, t Trust, now time.Time) (earlier []string, err error) {
 	c.Steps = nil
 	v, err := history(c, s, t, now)
-	if err != nil {
-		return err
+	if err == nil {
+		err = v.laterThanSeen()
 	}
-	return v.laterThanSeen()
+	return v.earlier, answered(c, err)
+}
+
+// answered replaces a verdict by the failure of a read that it may come from.
+func answered(c Candidate, verdict error) error {
+	if err := c.Snapshot.Err(); err != nil {
+		return fmt.Errorf("reading the repository: %w", err)
+	}
+	return verdict
 }
 
 // verifier collects the record while it goes from link to link.
@@ -68,6 +81,8 @@ type verifier struct {
 	at   int              // the candidate's place in line, -1 for the root commit
 	keys []string         // of statement and rollback
 	stmt *StatementMessage
+	// earlier are the commits before the candidate that take tags.
+	earlier []string
 	// rollback is the newest record that counts, whether in force or past.
 	rollback *rollback
 	commit   gitrepo.Commit
@@ -80,7 +95,7 @@ func history(c Candidate, s State, t Trust, now time.Time) (*verifier, error) {
 		VerifiedAt: now.UTC(), Trust: t.Digest, Compiler: c.Compiler, Commits: []Evidence{}, Releases: releaseSteps(c.Steps)}
 	for _, link := range []func() error{v.repository, v.goingBack, v.verifyRange, v.statement} {
 		if err := link(); err != nil {
-			return nil, err
+			return v, err
 		}
 	}
 	return v, nil

@@ -339,5 +339,6 @@ func TestCheckHistoryRefusesBeforeAnythingIsCompiled(t *testing.T) {
 	w := newWorld(t)
 	c := Candidate{Snapshot: nil, Environment: "prod", Compiler: "v1", Commit: w.commit(&w.eve, "bookinfo/a.cue", "1")}
 	c.Snapshot = w.snapshot()
-	w.refused(CheckHistory(c, State{}, w.trust(), w.now), LinkSigner, diag.CodeWrongSigner)
+	_, err := CheckHistory(c, State{}, w.trust(), w.now)
+	w.refused(err, LinkSigner, diag.CodeWrongSigner)
 }

@@ -67,6 +67,9 @@ const (
 	// CodeTagIgnored is a pushed rollback record or statement that does not count.
 	// Example: a rollback record signed by somebody whom `rollbackSigners` does not name.
 	CodeTagIgnored Code = "MESH0524"
+	// CodeNoNumber is a statement or rollback record for which no number is left that servers look at.
+	// Example: somebody pushed tags `meshc/prod/rollback/1` to `meshc/prod/rollback/1000` that do not count.
+	CodeNoNumber Code = "MESH0525"
 
 	// CodeTrustFile is a trust policy that cannot be read as one.
 	// Example: `treshold: 2` in a rule.
@@ -83,6 +86,10 @@ const (
 	// CodeSigningKey is a private key that cannot sign an approval.
 	// Example: a key with a passphrase: nothing prompts.
 	CodeSigningKey Code = "MESH0534"
+
+	// CodeTrustReload is a trust policy that cannot take the place of the one that a server started with.
+	// Example: another `ref` or `repository` while the server runs.
+	CodeTrustReload Code = "MESH0535"
 
 	// CodeStoredApproval is an approval on disk that is damaged.
 	// Example: one flipped byte in the last good release; the one before is used.

@@ -46,7 +46,10 @@ type Config struct {
 	Now func() time.Time
 	// Wake polls at once, such as after a push; may be nil.
 	Wake <-chan struct{}
-	Log  *slog.Logger // default: nothing is logged
+	// Policies brings what Trust is replaced by while the feed runs (FollowPolicy); may
+	// be nil.
+	Policies <-chan Policy
+	Log      *slog.Logger // default: nothing is logged
 }
 
 // Kind is what an event says.
@@ -63,6 +66,10 @@ const (
 	Damaged     Kind = "damaged"     // what was stored cannot be used, whole or in part
 	NotStored   Kind = "not stored"  // Approved is served, but would not survive a restart
 	Ignored     Kind = "ignored"     // a tag that would change what is served does not count: Err says why
+	// PolicyTaken: the trust policy's file as it is now is what holds. PolicyRefused: it
+	// cannot be used, Err says why; the policy before stays.
+	PolicyTaken   Kind = "policy taken"
+	PolicyRefused Kind = "policy refused"
 )
 
 // Event is one change. Err is a *approval.Refusal, *gitrepo.Refused,
@@ -93,21 +100,28 @@ type Feed struct {
 	refusal     string          // the last one told
 	storing     string          // why storing failed, as last told
 	ignored     map[string]bool // tags that do not count, as last told
-	built       built
+	policy      string          // why the policy's file is not used, as last told
+	built       map[string]built
 }
 
 // settledFor is how long a repository that did not change is not looked through
 // again: only keys that begin or cease to count could tell something new.
 const settledFor = time.Minute
 
-// built is the last compilation, so that polls do not repeat it.
+// built is a compilation, so that polls do not repeat it.
 type built struct {
-	commit string
-	steps  []approval.Step
-	err    error
-	again  time.Time // a failed one is tried again then
-	wait   time.Duration
+	steps []approval.Step
+	err   error
+	again time.Time // a failed one is tried again then
+	wait  time.Duration
 }
+
+// maxBuilt bounds the compilations that are kept, maxTries the commits that a look
+// judges in search of one that can be served.
+const (
+	maxBuilt = 8
+	maxTries = 50
+)
 
 // New checks the configuration.
 func New(c Config) (*Feed, error) {
@@ -149,6 +163,13 @@ func (f *Feed) Run(ctx context.Context, emit func(Event)) error {
 		case <-ctx.Done():
 		case <-t.C:
 		case <-f.c.Wake:
+		case p, ok := <-f.c.Policies:
+			if !ok {
+				f.c.Policies = nil
+				break
+			}
+			f.emit = emit
+			f.take(p)
 		}
 		t.Stop()
 	}
@@ -198,19 +219,24 @@ func (f *Feed) Poll(ctx context.Context, emit func(Event)) {
 	if ctx.Err() != nil {
 		return
 	}
-	if err != nil {
+	if err == nil {
+		f.snap = snap
+		err = f.follow(ctx)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err != nil:
 		f.failures++
 		f.failed(err)
-		f.freshness()
-		return
+	default:
+		f.failures = 0
+		if f.unreachable {
+			f.unreachable = false
+			f.tell(Event{Kind: Reachable})
+		}
 	}
-	f.failures, f.snap = 0, snap
-	if f.unreachable {
-		f.unreachable = false
-		f.tell(Event{Kind: Reachable})
-	}
-	f.follow(ctx)
-	f.freshness()
+	f.freshness(ctx)
 }
 
 func (f *Feed) failed(err error) {
@@ -225,44 +251,60 @@ func (f *Feed) failed(err error) {
 	}
 }
 
-// follow takes the snapshot's next commit through verification.
-func (f *Feed) follow(ctx context.Context) {
+// follow takes what asks to be served through verification. An error means that
+// the repository could not be read, and nothing was decided.
+func (f *Feed) follow(ctx context.Context) error {
 	now := f.c.Now()
 	if f.settled == f.snap && now.Sub(f.settledAt) < settledFor {
-		return
+		return nil
 	}
-	c := approval.Candidate{Snapshot: f.snap, Environment: f.c.Environment, Compiler: f.c.Compiler}
+	c := approval.Candidate{Snapshot: f.snap.Within(ctx), Environment: f.c.Environment, Compiler: f.c.Compiler}
 	s := f.current.State()
-	commit, err := approval.Next(c, s, f.c.Trust, now)
+	asked, err := approval.Next(c, s, f.c.Trust, now)
+	ignored := approval.Ignored(c, s, f.c.Trust, now)
+	var a approval.Approved
+	if c.Commit = asked; err == nil && asked != s.Commit {
+		a, err = f.choose(ctx, c, s, now)
+	}
+	if failed := c.Snapshot.Err(); failed != nil {
+		return failed
+	}
+	f.ignore(ignored)
+	if a.Commit() != "" {
+		f.current, f.unstored, f.refusal = a, f.disk != nil, ""
+		f.store()
+		f.tell(Event{Kind: Approved, Commit: a.Commit(), Approved: a})
+	}
 	if err != nil {
-		f.refuse(f.snap.Head(), err)
-		return
-	}
-	f.ignore(approval.Ignored(c, s, f.c.Trust, now))
-	if commit == s.Commit {
-		f.refusal = ""
-		f.settled, f.settledAt = f.snap, now
-		return
-	}
-	c.Commit = commit
-	if err := approval.CheckHistory(c, s, f.c.Trust, now); err != nil {
-		f.refuse(commit, err)
-		return
-	}
-	if c.Steps, err = f.compile(ctx, commit, now); err != nil {
-		if ctx.Err() == nil {
-			f.refuse(commit, err)
+		if asked == "" {
+			asked = f.snap.Head()
 		}
-		return
+		f.refuse(asked, err)
+		return nil
 	}
-	a, err := approval.Verify(c, s, f.c.Trust, now)
-	if err != nil {
-		f.refuse(commit, err)
-		return
+	f.refusal = ""
+	f.settled, f.settledAt = f.snap, now
+	return nil
+}
+
+// choose judges the candidate and, while it is refused, what comes before it:
+// servers that look at different moments, or that lost their state, come to serve
+// the same. The error is why the candidate itself is not served.
+func (f *Feed) choose(ctx context.Context, c approval.Candidate, s approval.State, now time.Time) (a approval.Approved, refused error) {
+	for range maxTries {
+		compile := func(commit string) ([]approval.Step, error) { return f.compile(ctx, c.Snapshot, commit, now) }
+		a, err := approval.Judge(c, s, f.c.Trust, now, compile)
+		if refused == nil {
+			refused = err
+		}
+		if err == nil {
+			return a, refused
+		}
+		if c.Commit, err = approval.Before(c, s, f.c.Trust, now, err); err != nil || c.Commit == "" || ctx.Err() != nil {
+			break
+		}
 	}
-	f.current, f.unstored, f.refusal = a, f.disk != nil, ""
-	f.store()
-	f.tell(Event{Kind: Approved, Commit: commit, Approved: a})
+	return approval.Approved{}, refused
 }
 
 // maxIgnored bounds what is told of tags that anybody may have pushed.
@@ -280,36 +322,47 @@ func (f *Feed) ignore(errs []error) {
 	}
 }
 
-func (f *Feed) compile(ctx context.Context, commit string, now time.Time) ([]approval.Step, error) {
-	if f.built.commit == commit && (f.built.err == nil || now.Before(f.built.again)) {
-		return f.built.steps, f.built.err
+func (f *Feed) compile(ctx context.Context, snap *gitrepo.Snapshot, commit string, now time.Time) ([]approval.Step, error) {
+	old, had := f.built[commit]
+	if had && (old.err == nil || now.Before(old.again)) {
+		return old.steps, old.err
 	}
-	b := built{commit: commit, wait: f.c.Interval}
-	if f.built.commit == commit {
-		b.wait = min(2*f.built.wait, max(f.c.MaxBackoff, f.c.Interval))
+	b := built{wait: f.c.Interval}
+	if had {
+		b.wait = min(2*old.wait, max(f.c.MaxBackoff, f.c.Interval))
 	}
-	b.steps, b.err = f.build(ctx, commit)
+	b.steps, b.err = f.build(ctx, snap, commit)
 	b.again = now.Add(b.wait)
 	if ctx.Err() == nil {
-		f.built = b
+		f.keep(commit, b)
 	}
 	return b.steps, b.err
 }
 
-func (f *Feed) build(ctx context.Context, commit string) ([]approval.Step, error) {
-	c, err := f.snap.Commit(commit)
+// keep remembers a compilation. Releases are large, failures are not.
+func (f *Feed) keep(commit string, b built) {
+	n := 0
+	for _, old := range f.built {
+		if old.err == nil {
+			n++
+		}
+	}
+	if f.built == nil || len(f.built) >= 2*maxTries || (b.err == nil && n >= maxBuilt) {
+		f.built = map[string]built{}
+	}
+	f.built[commit] = b
+}
+
+func (f *Feed) build(ctx context.Context, snap *gitrepo.Snapshot, commit string) ([]approval.Step, error) {
+	c, err := snap.Commit(commit)
 	if err != nil {
 		return nil, err
 	}
-	tree, err := f.snap.FS(c)
+	tree, err := snap.FS(c)
 	if err != nil {
 		return nil, err
 	}
-	steps, err := f.c.Compile(ctx, tree, f.c.Environment, c.Committer.When)
-	if err != nil {
-		return nil, fmt.Errorf("compiling commit %s: %w", commit, err)
-	}
-	return steps, nil
+	return f.c.Compile(ctx, tree, f.c.Environment, c.Committer.When)
 }
 
 // store saves what is served; after a failure it tries again at every poll.
@@ -327,7 +380,7 @@ func (f *Feed) store() {
 	f.unstored, f.storing = false, ""
 }
 
-func (f *Feed) freshness() {
+func (f *Feed) freshness(ctx context.Context) {
 	limit := f.c.Trust.Environments[f.c.Environment].Freshness
 	if limit <= 0 || f.current.Commit() == "" {
 		return
@@ -335,7 +388,10 @@ func (f *Feed) freshness() {
 	now := f.c.Now()
 	newest := f.current.Record().EvidenceAt
 	if f.snap != nil {
-		newest = approval.NewestEvidence(f.current, f.snap, f.c.Trust, now)
+		snap := f.snap.Within(ctx)
+		if newest = approval.NewestEvidence(f.current, snap, f.c.Trust, now); snap.Err() != nil {
+			return
+		}
 	}
 	age := now.Sub(newest)
 	if stale := age > limit; stale != f.stale {

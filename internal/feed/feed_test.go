@@ -56,10 +56,8 @@ func (s *site) pass(d time.Duration) {
 	s.now = s.now.Add(d)
 }
 
-func (s *site) trust() approval.Trust {
-	s.t.Helper()
-	p := filepath.Join(s.t.TempDir(), "trust.yaml")
-	text := `version: meshc.dev/trust/v1
+func (s *site) policy() string {
+	return `version: meshc.dev/trust/v1
 repository: test
 ref: refs/heads/main
 rootCommit: ` + s.root + `
@@ -67,6 +65,12 @@ environments: {prod: {` + s.env + `}}
 signers: {alice: {keys: [{ssh: "` + s.key.Public + `"}]}}
 rules: [{paths: ["**"], signers: [alice]}]
 `
+}
+
+func (s *site) trust() approval.Trust {
+	s.t.Helper()
+	p := filepath.Join(s.t.TempDir(), "trust.yaml")
+	text := s.policy()
 	if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}

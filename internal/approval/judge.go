@@ -1,0 +1,129 @@
+package approval
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/gitrepo"
+)
+
+// Compile compiles one commit's files for an environment and the commit's own
+// date: the release and one for each later expiry.
+type Compile func(commit string) ([]Step, error)
+
+// maxEarlier bounds how many commits before the candidate are compiled to compare
+// what their approval tags say.
+const maxEarlier = 200
+
+// CompileError says which commit does not compile.
+type CompileError struct {
+	Commit string
+	Err    error
+}
+
+// Error names commit and reason.
+func (e *CompileError) Error() string { return fmt.Sprintf("compiling commit %s: %v", e.Commit, e.Err) }
+
+// Unwrap gives the reason.
+func (e *CompileError) Unwrap() error { return e.Err }
+
+// Judge takes a candidate without releases through verification: its history
+// first, and only then are it, and the earlier commits that approval tags vouch
+// for, compiled. Errors are those of Verify, or a *CompileError.
+func Judge(c Candidate, s State, t Trust, now time.Time, compile Compile) (Approved, error) {
+	earlier, err := CheckHistory(c, s, t, now)
+	if err != nil {
+		return Approved{}, err
+	}
+	if len(earlier) > maxEarlier {
+		return Approved{}, refuse(LinkReproduce, diag.CodeNotReproduced, earlier[maxEarlier],
+			"approval tags vouch for %d commits up to %s, and what they say of releases is compared for %d at once", len(earlier), short(c.Commit), maxEarlier).
+			fix("servers approve an earlier commit first and go on from there; else move the trust policy's anchor forward")
+	}
+	c.Earlier = map[string][]ReleaseStep{}
+	for _, commit := range earlier {
+		key := strings.Join([]string{commit, c.Environment, c.Compiler}, " ")
+		known, ok := t.releases.look(key)
+		if !ok {
+			steps, err := compile(commit)
+			if err != nil {
+				return Approved{}, &CompileError{commit, err}
+			}
+			known = releaseSteps(steps)
+			t.releases.keep(key, known)
+		}
+		c.Earlier[commit] = known
+	}
+	if c.Steps, err = compile(c.Commit); err != nil {
+		return Approved{}, &CompileError{c.Commit, err}
+	}
+	return Verify(c, s, t, now)
+}
+
+// Before names what should be served when candidate c was refused with that error:
+// the newest commit that has none of the refused one below it, and that was not
+// served yet ("" if there is none). Whatever moment a server looks at, and whether
+// or not it lost its state, it comes to serve the same.
+func Before(c Candidate, s State, t Trust, now time.Time, refused error) (string, error) {
+	v := &verifier{c: c, s: s, t: t, now: now}
+	if err := answered(c, v.repository()); err != nil {
+		return "", err
+	}
+	if r := v.newestRollback(); r != nil && r.inForce {
+		return "", answered(c, nil) // a record names what is served, and nothing beside it
+	}
+	from, first := s.Tip, v.index(s.Tip)+1
+	if s.Commit == "" {
+		from, first = t.Anchor, v.index(t.Anchor) // the anchor itself may be served; the root commit is at -1
+	}
+	if !v.onLine(from) {
+		return "", answered(c, nil)
+	}
+	var out string
+	if end := v.blamed(refused); v.env.NeedStatement {
+		out = v.stated(first, end)
+	} else if end > first {
+		out = v.before(end)
+	}
+	return out, answered(c, nil)
+}
+
+// blamed is the place in line of the commit that an error is about: the candidate,
+// or one below it.
+func (v *verifier) blamed(err error) int {
+	commit := v.c.Commit
+	var r *Refusal
+	var g *gitrepo.Refused
+	var c *CompileError
+	switch {
+	case errors.As(err, &c):
+		commit = c.Commit
+	case errors.As(err, &r):
+		commit = r.Commit
+	case errors.As(err, &g) && g.Commit != "":
+		commit = g.Commit
+	}
+	if i := v.index(commit); i >= 0 && i < v.at {
+		return i
+	}
+	return v.at
+}
+
+// stated is the commit of the newest statement among line[first:end]: the highest
+// number where numbers count, else the furthest commit. "" if there is none.
+func (v *verifier) stated(first, end int) string {
+	found := statements(v.c.Snapshot, v.c.Environment, "", v.t, v.now, func(string, error) {})
+	if v.env.Position != ByTag {
+		slices.SortStableFunc(found, func(a, b signedStatement) int { return v.index(b.msg.Commit) - v.index(a.msg.Commit) })
+	}
+	for _, st := range found {
+		if i := v.index(st.msg.Commit); i >= first && i < end && (i >= 0 || st.msg.Commit == v.t.RootCommit) {
+			return st.msg.Commit
+		}
+	}
+	return ""
+}
