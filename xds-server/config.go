@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/xds-server/internal/stream"
 )
 
@@ -48,6 +49,9 @@ type Config struct {
 	// Owner says who answers for the resource of that name in the release; nil or
 	// "" if unknown. It is asked only when a proxy refuses the resource.
 	Owner func(r release.Release, resource string) string
+	// Problems are what is wrong with the source of approved releases now, told in
+	// Status beside the server's own; nil for none.
+	Problems func() []diag.Diagnostic
 	// Grace is how long streams may end by themselves at the end, default 3 s.
 	Grace time.Duration
 }

@@ -172,6 +172,9 @@ func (s *Server) publish(ctx context.Context, steps []approval.Step, commit, env
 func (s *Server) Status() Status {
 	st := s.ledger.Status()
 	st.Problems = s.live.problems()
+	if s.cfg.Problems != nil {
+		st.Problems = append(st.Problems, s.cfg.Problems()...)
+	}
 	st.IgnoredEndpoints = s.hub.Ignored()
 	return st
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
 )
 
 // Approved is a verified commit with its releases. The zero Approved holds
@@ -32,6 +33,18 @@ func (a Approved) Commit() string { return a.record.Commit }
 
 // Environment is what the release was compiled for.
 func (a Approved) Environment() string { return a.record.Environment }
+
+// CheckFor says that a stored approval is for another environment or repository than
+// it is to be used for, as a *ProblemError, or nil.
+func (a Approved) CheckFor(environment, repository string) error {
+	r := a.record
+	if r.Environment == environment && r.Repository == repository {
+		return nil
+	}
+	d := diag.New(diag.CodeOtherRepository, diag.Pos{}, "the stored approval of %s is for environment %q of repository %q, not for %q of %q",
+		short(r.Commit), r.Environment, r.Repository, environment, repository)
+	return &ProblemError{d.WithFix("name the state folder of a server for that environment and repository; a folder with another's approval may be moved away")}
+}
 
 // At returns the release in force at now: the last step whose instant has passed.
 func (a Approved) At(now time.Time) release.Release {

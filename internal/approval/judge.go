@@ -64,6 +64,21 @@ func Judge(c Candidate, s State, t Trust, now time.Time, compile Compile) (Appro
 	return Verify(c, s, t, now)
 }
 
+// CheckServed says whether the repository still stands behind what was approved last:
+// nil, or a *Refusal. What is served stays in any case; this is for whoever asks.
+func CheckServed(c Candidate, s State, t Trust, now time.Time) error {
+	c.Commit = s.Commit
+	v := &verifier{c: c, s: s, t: t, now: now}
+	err := v.repository()
+	if r := (*Refusal)(nil); errors.As(err, &r) && r.Link == LinkDescent {
+		err = v.rewound(s.Commit)
+	}
+	if err == nil {
+		err = v.goingBack()
+	}
+	return answered(c, err)
+}
+
 // Before names what should be served when candidate c was refused with that error:
 // the newest commit that has none of the refused one below it, and that was not
 // served yet ("" if there is none). Whatever moment a server looks at, and whether

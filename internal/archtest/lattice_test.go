@@ -20,6 +20,7 @@ const (
 	gogit       = "github.com/go-git"
 	fluxGit     = "github.com/fluxcd/pkg/git"
 	fluxTar     = "github.com/fluxcd/pkg/tar"
+	fsEvents    = "github.com/fsnotify/fsnotify"
 	pgp         = "github.com/ProtonMail/go-crypto"
 	xcrypto     = "golang.org/x/crypto"
 	xnet        = "golang.org/x/net"
@@ -117,7 +118,7 @@ func rims() []row {
 		{pkg: "internal/approval", may: []string{"compiler/release", "internal/canon", "internal/durable", "internal/gitrepo", gogit, fluxGit, sshSig, pgp, xcrypto, yaml, yamlNodes}},
 		{pkg: "internal/sandbox", may: []string{"compiler", "compiler/release", "internal/canon", "internal/child", xsys}},
 		{pkg: "internal/envoybin", may: []string{"compiler/release", "internal/canon", "internal/child", xsync}},
-		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", "internal/sandbox", fluxTar}},
+		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", "internal/sandbox", fluxTar, fsEvents}},
 		{pkg: "internal/ca", may: []string{"internal/canon", "internal/durable", spiffe, rpc, statuses, protobuf, xcrypto}},
 		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", "internal/durable", "internal/hop", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},
 		{pkg: "webhook/internal/admit", may: []string{"internal/approval", "internal/guard", "compiler/release", "internal/canon"}, pure: true},

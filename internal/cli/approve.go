@@ -74,22 +74,23 @@ func (f *approvalFlags) resolve(rev string) (string, error) {
 	return gitrepo.Resolve(f.repo, rev)
 }
 
-// compile compiles a candidate's commit apart, as the server does.
-func (f *approvalFlags) compile(ctx context.Context, c *approval.Candidate) error {
-	commit, err := c.Snapshot.Commit(c.Commit)
-	if err != nil {
-		return err
+// compiler compiles commits apart, as the server does.
+func (f *approvalFlags) compiler(ctx context.Context, snap *gitrepo.Snapshot) approval.Compile {
+	return func(hash string) ([]approval.Step, error) {
+		commit, err := snap.Commit(hash)
+		if err != nil {
+			return nil, err
+		}
+		tree, err := snap.FS(commit)
+		if err != nil {
+			return nil, err
+		}
+		argv0, err := self()
+		if err != nil {
+			return nil, err
+		}
+		return compileApart(argv0)(ctx, tree, f.env, commit.Committer.When.UTC())
 	}
-	tree, err := c.Snapshot.FS(commit)
-	if err != nil {
-		return err
-	}
-	argv0, err := self()
-	if err != nil {
-		return err
-	}
-	c.Steps, err = compileApart(argv0)(ctx, tree, f.env, commit.Committer.When.UTC())
-	return err
 }
 
 // candidate reads the repository at its ref and compiles the commit rev ("" is the ref's).
@@ -104,7 +105,8 @@ func (f *approvalFlags) candidate(ctx context.Context, t approval.Trust, rev str
 			return c, err
 		}
 	}
-	return c, f.compile(ctx, &c)
+	c.Steps, err = f.compiler(ctx, snap)(c.Commit)
+	return c, err
 }
 
 func (a *app) approveCmd() *cobra.Command {
@@ -216,7 +218,7 @@ Push the tag that is printed. Servers serve TO until a commit follows that repai
 // everything up to its start first.
 func (a *app) warnUnapproved(from approval.Candidate, t approval.Trust) error {
 	var r *approval.Refusal
-	if !errors.As(approval.CheckHistory(from, approval.State{}, t, a.now()), &r) {
+	if _, err := approval.CheckHistory(from, approval.State{}, t, a.now()); !errors.As(err, &r) {
 		return nil
 	}
 	switch r.Link {

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -83,14 +85,14 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	}
 	metrics := prometheus.NewRegistry()
 	seen := newSourceMetrics(metrics)
-	server, authority, err := a.server(f, metrics, log)
+	source, err := feed.New(feed.Config{
+		Repo: repo, Trust: t, Environment: f.env, Dir: approvedDir(f.state, f.env), Compiler: compiler.Version,
+		Compile: compileApart(argv0), Interval: f.poll, Now: a.now, Policies: feed.FollowPolicy(ctx, f.trust), // follow logs what it tells
+	})
 	if err != nil {
 		return err
 	}
-	source, err := feed.New(feed.Config{
-		Repo: repo, Trust: t, Environment: f.env, Dir: approvedDir(f.state, f.env), Compiler: compiler.Version,
-		Compile: compileApart(argv0), Interval: f.poll, Now: a.now, // follow logs what it tells
-	})
+	server, authority, err := a.server(f, metrics, log, func() []diag.Diagnostic { return sourceProblems(source) })
 	if err != nil {
 		return err
 	}
@@ -112,7 +114,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 }
 
 // server makes the xDS server with the built-in certificate authority on its port.
-func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logger) (*xdsserver.Server, *ca.Authority, error) {
+func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logger, problems func() []diag.Diagnostic) (*xdsserver.Server, *ca.Authority, error) {
 	if err := os.MkdirAll(f.state, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("making the state folder: %w; name another one with --state", err)
 	}
@@ -129,6 +131,7 @@ func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logge
 		Listen: f.listen, HTTP: f.http, TrustDomain: f.trustDomain, EndpointDir: f.endpoints, StateDir: f.state, Log: log, Now: a.now, Registry: metrics,
 		TLS:      func() (*tls.Config, error) { return authority.TLSConfig(ca.Requested), nil },
 		Register: func(r grpc.ServiceRegistrar) { joining.Register(r) },
+		Problems: problems,
 		Owner:    func(r release.Release, resource string) string { return compiler.OwnerOf(r, resource) },
 	})
 	if err != nil {
@@ -148,11 +151,29 @@ func follow(ctx context.Context, s *xdsserver.Server, log *slog.Logger, e feed.E
 		log.Info("release approved", "commit", e.Commit, "release", e.Approved.At(e.At).Digest())
 	case feed.Refused:
 		log.Warn("commit refused", append([]any{"commit", e.Commit}, reason(e.Err)...)...)
+	case feed.PolicyTaken:
+		log.Info("trust policy taken from its file")
+	case feed.PolicyRefused:
+		log.Warn("trust policy not taken, the one before stays", reason(e.Err)...)
 	case feed.Reachable, feed.Fresh:
 		log.Info("repository", "state", e.Kind, "commit", e.Commit)
 	default:
 		log.Warn("repository", append([]any{"state", e.Kind, "commit", e.Commit}, reason(e.Err)...)...)
 	}
+}
+
+// sourceProblems are what is wrong with the repository and the trust policy now.
+func sourceProblems(f *feed.Feed) []diag.Diagnostic {
+	wrong := f.Problems()
+	var out []diag.Diagnostic
+	for _, k := range slices.Sorted(maps.Keys(wrong)) {
+		ds := findings(wrong[k])
+		if len(ds) == 0 {
+			ds = diag.List{diag.New(diag.CodeGitFetch, diag.Pos{}, "%s: %v", k, wrong[k]).WithFix("see the server's log")}
+		}
+		out = append(out, ds[0])
+	}
+	return out
 }
 
 // reason is an error as attributes of a log line. Of several problems the first

@@ -11,6 +11,7 @@ type sourceMetrics struct {
 	events    *prometheus.CounterVec
 	reachable prometheus.Gauge
 	stale     prometheus.Gauge
+	policy    prometheus.Gauge
 }
 
 func newSourceMetrics(r prometheus.Registerer) *sourceMetrics {
@@ -22,9 +23,11 @@ func newSourceMetrics(r prometheus.Registerer) *sourceMetrics {
 			[]string{"kind", "code"}),
 		reachable: prometheus.NewGauge(prometheus.GaugeOpts(opts("reachable", "1 while the repository answers."))),
 		stale:     prometheus.NewGauge(prometheus.GaugeOpts(opts("stale", "1 while the newest signed evidence is older than the trust policy's freshness."))),
+		policy:    prometheus.NewGauge(prometheus.GaugeOpts(opts("policy_current", "1 while the trust policy in use is what its file holds, 0 while that cannot be used."))),
 	}
 	m.reachable.Set(1)
-	r.MustRegister(m.events, m.reachable, m.stale)
+	m.policy.Set(1)
+	r.MustRegister(m.events, m.reachable, m.stale, m.policy)
 	return m
 }
 
@@ -43,6 +46,10 @@ func (m *sourceMetrics) see(e feed.Event) {
 		m.stale.Set(1)
 	case feed.Fresh:
 		m.stale.Set(0)
+	case feed.PolicyTaken:
+		m.policy.Set(1)
+	case feed.PolicyRefused:
+		m.policy.Set(0)
 	case feed.Approved, feed.Refused, feed.Damaged, feed.NotStored, feed.Ignored:
 	}
 }

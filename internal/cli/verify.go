@@ -76,8 +76,10 @@ func (a *app) storedApproval(state string, t approval.Trust, env string) (approv
 	if errors.Is(err, approval.ErrNothingStored) {
 		return ok, nil
 	}
-	if r := ok.Record(); err == nil && r.Repository != t.Repository {
-		return ok, fail(diag.ExitFailure, "--state: the approval in %q is for repository %q, not for %q", state, r.Repository, t.Repository)
+	if ok.Commit() != "" {
+		if err := ok.CheckFor(env, t.Repository); err != nil {
+			return ok, fmt.Errorf("--state: %w", err)
+		}
 	}
 	if err != nil && ok.Commit() != "" {
 		d := diag.Warn(diag.CodeStoredApproval, diag.Pos{}, "%v; the one before is used", err)
@@ -92,6 +94,7 @@ func (f *approvalFlags) verify(ctx context.Context, a *app, t approval.Trust, re
 	if err != nil {
 		return approval.Approved{}, err
 	}
+	snap = snap.Within(ctx)
 	now, s := a.now(), before.State()
 	c := approval.Candidate{Snapshot: snap, Environment: f.env, Compiler: compiler.Version}
 	if rev != "" {
@@ -103,15 +106,9 @@ func (f *approvalFlags) verify(ctx context.Context, a *app, t approval.Trust, re
 		return approval.Approved{}, err
 	}
 	if c.Commit == s.Commit {
-		return before, nil
+		return before, approval.CheckServed(c, s, t, now)
 	}
-	if err := approval.CheckHistory(c, s, t, now); err != nil {
-		return approval.Approved{}, err
-	}
-	if err := f.compile(ctx, &c); err != nil {
-		return approval.Approved{}, err
-	}
-	return approval.Verify(c, s, t, now)
+	return approval.Judge(c, s, t, now, f.compiler(ctx, snap))
 }
 
 func (a *app) approvedText(ok approval.Approved) error {

@@ -16,7 +16,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"meshc.dev/meshc/internal/approval"
@@ -82,7 +84,8 @@ type Event struct {
 	Err      error
 }
 
-// Feed follows one environment of one repository. Use it from one goroutine.
+// Feed follows one environment of one repository. Use it from one goroutine, but for
+// Problems.
 type Feed struct {
 	c       Config
 	disk    *approval.Store // nil keeps none
@@ -102,6 +105,9 @@ type Feed struct {
 	ignored     map[string]bool // tags that do not count, as last told
 	policy      string          // why the policy's file is not used, as last told
 	built       map[string]built
+
+	mu    sync.Mutex
+	wrong map[Kind]error // what is wrong now
 }
 
 // settledFor is how long a repository that did not change is not looked through
@@ -202,9 +208,8 @@ func (f *Feed) Restore(emit func(Event)) {
 	if a.Commit() == "" {
 		return
 	}
-	if r := a.Record(); r.Environment != f.c.Environment || r.Repository != f.c.Trust.Repository {
-		f.tell(Event{Kind: Damaged, Err: fmt.Errorf("the approval in %q is for environment %q of %q, not for %q of %q",
-			f.c.Dir, r.Environment, r.Repository, f.c.Environment, f.c.Trust.Repository)})
+	if err := a.CheckFor(f.c.Environment, f.c.Trust.Repository); err != nil {
+		f.tell(Event{Kind: Damaged, Err: err})
 		return
 	}
 	f.current = a
@@ -233,6 +238,7 @@ func (f *Feed) Poll(ctx context.Context, emit func(Event)) {
 		f.failures = 0
 		if f.unreachable {
 			f.unreachable = false
+			f.note(Unreachable, nil)
 			f.tell(Event{Kind: Reachable})
 		}
 	}
@@ -263,7 +269,11 @@ func (f *Feed) follow(ctx context.Context) error {
 	asked, err := approval.Next(c, s, f.c.Trust, now)
 	ignored := approval.Ignored(c, s, f.c.Trust, now)
 	var a approval.Approved
-	if c.Commit = asked; err == nil && asked != s.Commit {
+	switch c.Commit = asked; {
+	case err != nil:
+	case asked == s.Commit:
+		err = approval.CheckServed(c, s, f.c.Trust, now)
+	default:
 		a, err = f.choose(ctx, c, s, now)
 	}
 	if failed := c.Snapshot.Err(); failed != nil {
@@ -283,6 +293,7 @@ func (f *Feed) follow(ctx context.Context) error {
 		return nil
 	}
 	f.refusal = ""
+	f.note(Refused, nil)
 	f.settled, f.settledAt = f.snap, now
 	return nil
 }
@@ -373,11 +384,14 @@ func (f *Feed) store() {
 	if err := f.disk.Save(f.current); err != nil {
 		if f.storing != err.Error() {
 			f.storing = err.Error()
-			f.tell(Event{Kind: NotStored, Commit: f.current.Commit(), Err: err})
+			d := diag.New(diag.CodeStoredApproval, diag.Pos{}, "what was approved is served, but would not survive a restart: %v", err)
+			f.tell(Event{Kind: NotStored, Commit: f.current.Commit(), Err: &approval.ProblemError{D: d.WithFix("check space and rights of the state folder; it is tried again at each look")}})
 		}
 		return
 	}
 	f.unstored, f.storing = false, ""
+	f.note(NotStored, nil)
+	f.note(Damaged, nil)
 }
 
 func (f *Feed) freshness(ctx context.Context) {
@@ -399,6 +413,7 @@ func (f *Feed) freshness(ctx context.Context) {
 		if stale {
 			f.tell(Event{Kind: Stale, Commit: f.current.Commit(), Err: &StaleError{Newest: newest, Limit: limit}})
 		} else {
+			f.note(Stale, nil)
 			f.tell(Event{Kind: Fresh, Commit: f.current.Commit()})
 		}
 	}
@@ -412,8 +427,33 @@ func (f *Feed) refuse(commit string, err error) {
 	}
 }
 
+// Problems is what is wrong now, by the kind of the event that told it. Unlike the
+// rest of a Feed it may be called from any goroutine.
+func (f *Feed) Problems() map[Kind]error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.wrong)
+}
+
+// note keeps what is wrong now; nil that it no longer is.
+func (f *Feed) note(k Kind, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil {
+		delete(f.wrong, k)
+		return
+	}
+	if f.wrong == nil {
+		f.wrong = map[Kind]error{}
+	}
+	f.wrong[k] = err
+}
+
 func (f *Feed) tell(e Event) {
 	e.At = f.c.Now()
+	if e.Kind != Ignored && e.Err != nil { // an ignored tag is somebody's wish
+		f.note(e.Kind, e.Err)
+	}
 	level, args := slog.LevelInfo, []any{"kind", string(e.Kind), "commit", e.Commit}
 	if e.Err != nil {
 		level, args = slog.LevelWarn, append(args, "error", e.Err.Error())

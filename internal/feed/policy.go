@@ -36,6 +36,7 @@ func (f *Feed) take(p Policy) {
 		return
 	}
 	f.policy = ""
+	f.note(PolicyRefused, nil)
 	if !same {
 		f.c.Trust, f.settled = p.Trust, nil
 	}
