@@ -55,6 +55,7 @@ type Mesh struct {
 	TrustDomain string      `json:"trust_domain"`
 	Environment string      `json:"environment"`
 	Capture     Capture     `json:"capture"`
+	Namespaces  []Namespace `json:"namespaces,omitempty"`
 	Services    []*Service  `json:"services,omitempty"`
 	Gateways    []*Gateway  `json:"gateways,omitempty"`
 	Externals   []*External `json:"externals,omitempty"`
@@ -85,13 +86,15 @@ func (m *Mesh) Watched(seen func(Lookup)) *Mesh {
 
 // Service is a destination inside the mesh. ID is "namespace/name".
 type Service struct {
-	ID        string    `json:"id"`
-	Namespace string    `json:"namespace"`
-	Name      string    `json:"name"`
-	Owner     string    `json:"owner"`
-	Ports     []Port    `json:"ports"`
-	Versions  []Version `json:"versions"`
-	Calls     []Call    `json:"calls,omitempty"`
+	ID        string `json:"id"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Owner     string `json:"owner"`
+	// Package is the folder of the package that declares it, "" for the namespace's owner.
+	Package  string    `json:"package,omitempty"`
+	Ports    []Port    `json:"ports"`
+	Versions []Version `json:"versions"`
+	Calls    []Call    `json:"calls,omitempty"`
 	// Routes is in the order of trial and ends the decision: no match is 404. A
 	// service without routes in intent has one that sends to all versions alike.
 	Routes []Route   `json:"routes,omitempty"`
@@ -191,7 +194,13 @@ type Match struct {
 type Route struct {
 	Name     string `json:"name"`
 	Priority int    `json:"priority,omitempty"`
-	Match    Match  `json:"match,omitzero"`
+	// Package is the folder of the package that attached it to another one's gateway,
+	// behind all routes that were not attached; "" otherwise. Name then is the folder,
+	// a slash and the name that it has there.
+	Package string `json:"package,omitempty"`
+	// Owner is who answers for an attached route.
+	Owner string `json:"owner,omitempty"`
+	Match Match  `json:"match,omitzero"`
 	// To is where requests go. A service's route names its own versions; a gateway's
 	// or an external's route names services. Empty if a trait answers (redirect).
 	To     []Target  `json:"to,omitempty"`
@@ -244,16 +253,20 @@ type Gateway struct {
 type Host struct {
 	Name string `json:"name"`
 	// Owner is who answers for the host; "" means the gateway's owner.
-	Owner  string  `json:"owner,omitempty"`
-	Routes []Route `json:"routes"`
+	Owner string `json:"owner,omitempty"`
+	// Package is the folder of the package that attached the host, "" for the gateway's own.
+	Package string  `json:"package,omitempty"`
+	Routes  []Route `json:"routes"`
 }
 
 // External is a destination outside the mesh, without identity. ID is "namespace/name".
 type External struct {
-	ID        string    `json:"id"`
-	Namespace string    `json:"namespace"`
-	Name      string    `json:"name"`
-	Owner     string    `json:"owner"`
+	ID        string `json:"id"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Owner     string `json:"owner"`
+	// Package is the folder of the package that declares it, "" for the namespace's owner.
+	Package   string    `json:"package,omitempty"`
 	Ports     []Port    `json:"ports"` // MTLS is Disable
 	Endpoints Endpoints `json:"endpoints"`
 	Hosts     []string  `json:"hosts,omitempty"`

@@ -68,12 +68,11 @@ func (l *linker) checkUnreachable() {
 	dead := func(rs []model.Route, path func(string) string) {
 		for i, b := range rs {
 			for _, a := range rs[:i] {
-				if compareRank(a, b) == 0 || l.broken[path(a.Name)] || l.broken[path(b.Name)] {
+				if compareRank(a, b) == 0 || a.Package != "" && a.Package != b.Package || l.broken[path(a.Name)] || l.broken[path(b.Name)] {
 					continue // told already
 				}
 				if both, ok := model.IntersectMatches(a.Match, b.Match); ok && covers(a.Match, b.Match, both) {
-					l.add(diag.New(diag.CodeNever, l.pos[path(b.Name)], "route %q is never reached: %q comes before it and takes everything it matches", b.Name, a.Name).
-						WithRelated(l.pos[path(a.Name)], "the route before it").WithFix("delete it, or give it a higher `priority`"))
+					l.add(l.unreached(a, b, path))
 					break
 				}
 			}
@@ -87,6 +86,20 @@ func (l *linker) checkUnreachable() {
 			dead(h.Routes, func(n string) string { return model.GatewayRoutePath(g.ID, h.Name, n) })
 		}
 	}
+}
+
+// unreached says that a leaves b nothing. The owner of a host may take requests back
+// from those to whom it delegates: that is told, and no mistake of his.
+func (l *linker) unreached(a, b model.Route, path func(string) string) diag.Diagnostic {
+	const text = "route %q is never reached: %q comes before it and takes everything it matches"
+	d := diag.New(diag.CodeNever, l.pos[path(b.Name)], text, b.Name, a.Name).WithFix("delete it, or give it a higher `priority`")
+	switch {
+	case b.Package != "" && a.Package == "":
+		d = diag.Warn(diag.CodeAttachShadowed, l.pos[path(b.Name)], "attached "+text, b.Name, a.Name).WithFix("ask the host's owner to leave these requests to it, or delete it")
+	case b.Package != "":
+		d = d.WithFix("delete it, or let it match something else")
+	}
+	return d.WithRelated(l.pos[path(a.Name)], "the route before it")
 }
 
 // covers reports whether a takes everything that b takes: their conjunction is b.

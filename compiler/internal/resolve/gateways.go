@@ -35,7 +35,7 @@ func (l *linker) gateway(p *pkg, e intent.Entry) {
 
 func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	h := model.Host{Name: strings.ToLower(e.Name), Owner: e.Node.Field("owner").Str()}
-	path := model.GatewayPath(g.ID) + "/host/" + h.Name
+	path := hostPath(g.ID, h.Name)
 	if first, ok := l.pos[path]; ok {
 		l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "host %q of gateway %q is declared twice (hosts ignore case)", e.Name, g.ID).WithRelated(first, "first declared here").
 			WithFix("keep one of them"))
@@ -47,7 +47,7 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 		l.owners[path] = h.Owner
 	}
 	l.place(path, e.Node.Pos())
-	l.claimHost(p, h.Name, e.Node.Pos())
+	l.hosts[h.Name] = append(l.hosts[h.Name], hostClaim{p, e.Node.Pos()})
 	x := &Place{Gateway: true, l: l, pkg: p, self: g.ID}
 	for _, re := range e.Node.Field("route").Fields() {
 		r := l.route(re, x, model.GatewayRoutePath(g.ID, h.Name, re.Name))
@@ -58,24 +58,11 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	if len(h.Routes) == 0 {
 		l.add(diag.New(diag.CodeOneOf, e.Node.Pos(), "host %q has no route", e.Name).WithFix("add: route: default: to: <service>: 100"))
 	}
-	l.rank(h.Routes, func(name string) string { return model.GatewayRoutePath(g.ID, h.Name, name) })
 	return h
 }
 
-// claimHost keeps a host name with the package that declared it first.
-func (l *linker) claimHost(p *pkg, host string, at diag.Pos) {
-	key := "host/" + host
-	first, ok := l.pos[key]
-	if !ok {
-		l.pos[key] = at
-		l.hostOwner[host] = p.dir
-		return
-	}
-	if l.hostOwner[host] != p.dir {
-		l.add(diag.New(diag.CodeDuplicate, at, "host %q belongs to package %q", host, l.hostOwner[host]).WithRelated(first, "declared here").
-			WithFix("choose another host, or move the route into that package"))
-	}
-}
+// hostPath is the mesh path of a gateway's host.
+func hostPath(gateway, host string) string { return model.GatewayPath(gateway) + "/host/" + host }
 
 // serviceTargets reads the weights of a gateway route's services.
 func (l *linker) serviceTargets(p *pkg, n intent.Node, r model.Route) []model.Target {

@@ -1,7 +1,6 @@
 package resolve
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -33,7 +32,7 @@ func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 	slices.Sort(g.Accounts)
 	g.Accounts = slices.Compact(g.Accounts)
 	for _, s := range spaces.List() {
-		if known := slices.Sorted(maps.Keys(l.namespaces)); !slices.Contains(known, s.Str()) {
+		if known := sortedKeys(l.domains); !slices.Contains(known, s.Str()) {
 			l.add(l.unknown(s.Pos(), "namespace", s.Str(), known))
 		}
 	}
@@ -46,7 +45,7 @@ func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 		}
 	}
 	l.nonEmpty(n.Field("paths"), "paths")
-	slices.SortFunc(g.Paths, func(a, b model.Path) int { return strings.Compare(a.Value+string(a.Kind), b.Value+string(b.Kind)) })
+	sortPaths(g.Paths)
 	for _, port := range n.Field("ports").List() {
 		if !slices.Contains(l.ports[s.ID], port.Str()) {
 			l.add(l.unknown(port.Pos(), "port", port.Str(), l.ports[s.ID]))
@@ -55,6 +54,10 @@ func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 	g.Ports = l.nonEmpty(n.Field("ports"), "ports")
 	l.grantFits(s, g, n)
 	return g
+}
+
+func sortPaths(ps []model.Path) {
+	slices.SortFunc(ps, func(a, b model.Path) int { return strings.Compare(a.Value+string(a.Kind), b.Value+string(b.Kind)) })
 }
 
 // grantFits refuses conditions that no port of the grant can have.

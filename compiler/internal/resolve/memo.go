@@ -56,6 +56,7 @@ type linked struct {
 	from      *intent.Package
 	namespace string
 	owner     string
+	guest     bool
 	mtls      model.MTLS
 	tables    [sha256.Size]byte
 	dated     bool
@@ -73,7 +74,7 @@ type linked struct {
 
 // holds reports whether k is the link of p.
 func (k *linked) holds(p *pkg, tables [sha256.Size]byte, at time.Time) bool {
-	return k != nil && k.from == p.from && k.namespace == p.namespace && k.owner == p.owner && k.mtls == p.mtls &&
+	return k != nil && k.from == p.from && k.namespace == p.namespace && k.owner == p.owner && k.guest == p.guest && k.mtls == p.mtls &&
 		k.tables == tables && (!k.dated || k.at.Equal(at))
 }
 
@@ -98,7 +99,7 @@ func (l *linker) digest() [sha256.Size]byte {
 	for _, id := range slices.Sorted(maps.Keys(l.accounts)) {
 		line("accounts", id, l.accounts[id]...)
 	}
-	line("namespaces", "", slices.Sorted(maps.Keys(l.namespaces))...)
+	line("namespaces", "", sortedKeys(l.domains)...)
 	for _, id := range slices.Sorted(maps.Keys(l.gateways)) {
 		line("gateway", id, l.gateways[id])
 	}
@@ -149,7 +150,7 @@ func (l *linker) linkAlone(p *pkg, before *linked, tables [sha256.Size]byte) *li
 	alone.diags, alone.exceptions, alone.plain, alone.dated = nil, nil, nil, false
 	alone.link(p)
 	k := &linked{
-		from: p.from, namespace: p.namespace, owner: p.owner, mtls: p.mtls, tables: tables, dated: alone.dated, at: l.at,
+		from: p.from, namespace: p.namespace, owner: p.owner, guest: p.guest, mtls: p.mtls, tables: tables, dated: alone.dated, at: l.at,
 		services: alone.mesh.Services, externals: alone.mesh.Externals, pos: alone.pos, expiries: alone.expiries,
 		exceptions: alone.exceptions, owners: alone.owners, plain: alone.plain,
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,9 +30,6 @@ func (l *linker) packages(in *intent.Intent) []*pkg {
 		if p.owner == "" {
 			p.owner = ip.Dir
 		}
-		if p.namespace != "" {
-			l.namespaces[p.namespace] = true
-		}
 		if !p.root {
 			for _, f := range rootFields() {
 				if n := ip.Mesh.Field(f); n.Exists() {
@@ -39,9 +37,19 @@ func (l *linker) packages(in *intent.Intent) []*pkg {
 						WithFix("move it to the package in the repository's top folder"))
 				}
 			}
-			p.mtls = l.mode(ip.Mesh.Field("mtls"), meshMode, "namespace/"+p.namespace, p.owner)
 		}
 		out = append(out, p)
+	}
+	l.settleOwners(out)
+	for _, p := range out {
+		if !p.root && !p.guest {
+			p.mtls = l.mode(p.node.Field("mtls"), meshMode, "namespace/"+p.namespace, p.owner)
+		}
+	}
+	for _, p := range out {
+		if p.guest {
+			p.mtls = l.domains[p.namespace].owner.mtls
+		}
 	}
 	if len(out) == 0 {
 		l.add(diag.New(diag.CodeEmpty, diag.Pos{}, "no package of intent was found").WithFix("run `meshc init` to make a first one"))
@@ -137,6 +145,7 @@ func (l *linker) declare(p *pkg) {
 	for _, e := range externals {
 		id := p.namespace + "/" + e.Name
 		if l.claim(model.ExternalPath(id), "external", id, e.Node.Pos()) {
+			l.home[id] = p
 			l.declarePorts(id, e.Node)
 		}
 	}
@@ -146,6 +155,8 @@ func (l *linker) declare(p *pkg) {
 			continue
 		}
 		l.gateways[id] = id
+		l.home[model.GatewayPath(id)] = p
+		l.runs(p, "gateway "+strconv.Quote(id), gatewayAccount(e), e.Node)
 		l.accounts[gatewayPrefix+id] = []string{p.namespace + "/" + gatewayAccount(e)}
 		if _, ok := l.gateways[e.Name]; ok {
 			l.gateways[e.Name] = ""
@@ -176,6 +187,7 @@ func (l *linker) declareService(p *pkg, e intent.Entry) {
 	if !l.claim(model.ServicePath(id), "service", id, e.Node.Pos()) {
 		return
 	}
+	l.home[id] = p
 	l.declarePorts(id, e.Node)
 	account := e.Node.Field("serviceAccount").Str()
 	if account == "" {
@@ -185,18 +197,28 @@ func (l *linker) declareService(p *pkg, e intent.Entry) {
 	if len(versions) == 0 {
 		l.versions[id] = []string{"default"}
 		l.accounts[id] = []string{p.namespace + "/" + account}
+		l.runs(p, "service "+strconv.Quote(id), account, e.Node)
 		return
 	}
 	for _, v := range versions {
-		a := v.Node.Field("serviceAccount").Str()
+		a, at := v.Node.Field("serviceAccount").Str(), v.Node
 		if a == "" {
-			a = account
+			a, at = account, e.Node
 		}
+		l.runs(p, "service "+strconv.Quote(id), a, at)
 		l.versions[id] = append(l.versions[id], v.Name)
 		l.accounts[id] = append(l.accounts[id], p.namespace+"/"+a)
 	}
 	slices.Sort(l.accounts[id])
 	l.accounts[id] = slices.Compact(l.accounts[id])
+}
+
+// runs notes who runs as which account of the package's namespace. n may say so.
+func (l *linker) runs(p *pkg, who, account string, n intent.Node) {
+	u, key := use{pkg: p, who: who, at: n.Field("serviceAccount").Pos()}, p.namespace+"/"+account
+	if !slices.Contains(l.uses[key], u) {
+		l.uses[key] = append(l.uses[key], u)
+	}
 }
 
 func (l *linker) declarePorts(id string, n intent.Node) {
@@ -211,17 +233,21 @@ func (l *linker) declarePorts(id string, n intent.Node) {
 // claim enters an ID that services and externals share.
 func (l *linker) claim(path, kind, id string, at diag.Pos) bool {
 	if other, ok := l.kinds[id]; ok {
-		where := l.pos[model.ServicePath(id)]
-		if other == "external" {
-			where = l.pos[model.ExternalPath(id)]
-		}
-		l.add(diag.New(diag.CodeDuplicate, at, "%s %q is declared twice", kind, id).WithRelated(where, "first declared here, as %s", other).
+		l.add(diag.New(diag.CodeDuplicate, at, "%s %q is declared twice", kind, id).WithRelated(l.declaredAt(id), "first declared here, as %s", other).
 			WithFix("rename one of them, or join the two declarations in one package"))
 		return false
 	}
 	l.kinds[id] = kind
 	l.place(path, at)
 	return true
+}
+
+// declaredAt is where a service or an external is declared.
+func (l *linker) declaredAt(id string) diag.Pos {
+	if l.kinds[id] == "external" {
+		return l.pos[model.ExternalPath(id)]
+	}
+	return l.pos[model.ServicePath(id)]
 }
 
 func (l *linker) free(path, kind, id string, at diag.Pos) bool {

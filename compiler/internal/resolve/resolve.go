@@ -28,6 +28,10 @@ type pkg struct {
 	node      intent.Node
 	namespace string
 	owner     string
+	// guest says that the namespace belongs to another package.
+	guest bool
+	// delegates is what the package lets others do, by their folders.
+	delegates map[string]model.Delegation
 	// mtls is the nearest mode above the package's services.
 	mtls model.MTLS
 }
@@ -47,11 +51,14 @@ type linker struct {
 	versions  map[string][]string // service ID → version names, sorted
 	firstPort map[string]string   // service or external ID → port name
 	ports     map[string][]string // service or external ID → port names
-	hostOwner map[string]string   // gateway host → package
-	// namespaces are those that some package declares.
-	namespaces map[string]bool
-	plain      []plainWish
-	broken     map[string]bool // mesh paths of routes whose match is wrong, which are compared with no other
+	// Whose is what: namespaces; services, externals (by ID) and gateways (by mesh path);
+	// accounts by who runs as them; gateways' hosts.
+	domains map[string]*domain
+	home    map[string]*pkg
+	uses    map[string][]use
+	hosts   map[string][]hostClaim
+	plain   []plainWish
+	broken  map[string]bool // mesh paths of routes whose match is wrong, which are compared with no other
 
 	dated      bool // something asked for the compile date
 	expiries   map[time.Time]bool
@@ -67,15 +74,19 @@ func Mesh(in *intent.Intent, rules []Rule, at time.Time, memo *Memo) (*Result, d
 		rules: rules, at: at, mesh: &model.Mesh{Environment: in.Environment, TrustDomain: DefaultTrustDomain, Capture: model.Transparent},
 		pos: map[string]diag.Pos{}, kinds: map[string]string{}, gateways: map[string]string{}, accounts: map[string][]string{},
 		versions: map[string][]string{}, firstPort: map[string]string{}, ports: map[string][]string{}, expiries: map[time.Time]bool{},
-		hostOwner: map[string]string{}, owners: map[string]string{}, broken: map[string]bool{}, namespaces: map[string]bool{},
+		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{}, hosts: map[string][]hostClaim{},
+		owners: map[string]string{}, broken: map[string]bool{},
 	}
 	pkgs := l.packages(in)
 	for _, p := range pkgs {
 		l.declare(p)
 	}
 	l.linkAll(pkgs, memo)
+	l.attachAll(pkgs)
+	l.describeOwners()
 	l.order()
 	l.mesh.Build()
+	l.checkOwners(pkgs)
 	l.checkMesh()
 	for _, p := range pkgs {
 		l.readTests(p)

@@ -247,7 +247,7 @@ func (l *linker) rank(rs []model.Route, path func(string) string) {
 			if compareRank(a, b) != 0 {
 				break // sorted by rank: nothing equal follows
 			}
-			if l.broken[path(a.Name)] || l.broken[path(b.Name)] || !a.Match.Meets(b.Match) {
+			if a.Package != b.Package || l.broken[path(a.Name)] || l.broken[path(b.Name)] || !a.Match.Meets(b.Match) {
 				continue
 			}
 			at, other := l.pos[path(b.Name)], l.pos[path(a.Name)]
@@ -257,10 +257,11 @@ func (l *linker) rank(rs []model.Route, path func(string) string) {
 	}
 }
 
-// compareRank orders by priority, then by how specific the match is: path exact,
+// compareRank orders by whether the route is attached, by priority, then by how specific the match is: path exact,
 // template, prefix (longer first), none; then method, then more headers.
 func compareRank(a, b model.Route) int {
 	return cmp.Or(
+		cmp.Compare(rankIf(a.Package == ""), rankIf(b.Package == "")),
 		cmp.Compare(b.Priority, a.Priority),
 		cmp.Compare(pathRank(a.Match.Path), pathRank(b.Match.Path)),
 		cmp.Compare(prefixLen(b.Match.Path), prefixLen(a.Match.Path)),

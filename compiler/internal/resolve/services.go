@@ -15,7 +15,7 @@ import (
 func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 	n := e.Node
 	s := &model.Service{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name}
-	s.Owner = l.owned(n, p, model.ServicePath(s.ID))
+	s.Owner, s.Package = l.owned(n, p, model.ServicePath(s.ID)), p.asGuest()
 	mode := l.mode(n.Field("mtls"), p.mtls, model.ServicePath(s.ID), s.Owner)
 	s.Ports = l.portsOf(s, n, mode)
 	s.Versions = l.versionsOf(p, s, n)
@@ -201,7 +201,7 @@ func (l *linker) locals(p *pkg, n intent.Node) map[string]uint32 {
 
 func (l *linker) external(p *pkg, e intent.Entry) {
 	x := &model.External{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name}
-	x.Owner = l.owned(e.Node, p, model.ExternalPath(x.ID))
+	x.Owner, x.Package = l.owned(e.Node, p, model.ExternalPath(x.ID)), p.asGuest()
 	for _, pe := range e.Node.Field("port").Fields() {
 		port := model.Port{Name: pe.Name, Number: uint32(pe.Node.Field("number").Int()), Protocol: model.HTTP, MTLS: model.Disable}
 		if v := pe.Node.Field("protocol"); v.Exists() {
