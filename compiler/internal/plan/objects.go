@@ -15,6 +15,7 @@ import (
 // services, calls, gateways, addresses, and what comes and goes.
 func (c *comparison) objects() {
 	c.wholeMesh()
+	c.ownership()
 	services := map[string]bool{}
 	for _, m := range []*model.Mesh{c.before, c.after} {
 		for _, s := range m.Services {
@@ -60,13 +61,16 @@ func (c *comparison) note(s *model.Service, class Class, kind Kind, format strin
 func (c *comparison) service(before, after *model.Service) {
 	switch {
 	case before == nil:
-		c.note(after, Neutral, KindService, "service is new")
+		c.note(after, Neutral, KindService, "service is new%s", by(after.Package))
 		c.calls(&model.Service{ID: after.ID, Name: after.Name, Namespace: after.Namespace}, after)
 		return
 	case after == nil:
 		c.note(before, Neutral, KindService, "service is gone")
 		c.calls(before, &model.Service{ID: before.ID, Name: before.Name, Namespace: before.Namespace})
 		return
+	}
+	if b, a := home(c.before, before), home(c.after, after); b != a {
+		c.note(after, Widening, KindOwner, "belongs to %s → %s", folder(b), folder(a))
 	}
 	if before.Owner != after.Owner {
 		c.note(after, Neutral, KindService, "owner %s → %s", before.Owner, after.Owner)

@@ -39,6 +39,7 @@ const (
 	KindAddress Kind = "address" // endpoints and listeners
 	KindRetries Kind = "retries" // worst case of retries along calls
 	KindMesh    Kind = "mesh"    // what holds for the whole mesh
+	KindOwner   Kind = "owner"   // whose a namespace is, and what its owner lets others do
 )
 
 // Plan is what changes between two meshes.

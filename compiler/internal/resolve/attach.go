@@ -218,7 +218,7 @@ func (l *linker) attachConflicts(h model.Host, path func(string) string) {
 		}
 		for _, a := range near {
 			if a.Package != b.Package && a.Match.Meets(b.Match) {
-				l.add(diag.New(diag.CodeAttachConflict, l.pos[path(b.Name)], "packages %q and %q attach routes for the same requests to host %q", a.Package, b.Package, h.Name).
+				l.add(diag.New(diag.CodeAttachConflict, l.pos[path(b.Name)], "attached routes %q and %q take the same requests to host %q", b.Name, a.Name, h.Name).
 					WithRelated(l.pos[path(a.Name)], "the other route").WithFix("let their matches exclude each other; the host's owner can delegate other paths"))
 			}
 		}

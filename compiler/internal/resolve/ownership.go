@@ -102,7 +102,11 @@ func (l *linker) settleOwners(pkgs []*pkg) {
 	}
 }
 
+// settle finds the owner: the package that claims the namespace, or is alone with it.
+// A folder's name counts for something: a package that is called like its namespace
+// loses it to nobody's claim unless it says so.
 func (l *linker) settle(name string, d *domain) {
+	called := func(p *pkg) bool { return path.Base(p.dir) == name }
 	var claims, silent []*pkg
 	for _, m := range d.members {
 		switch {
@@ -113,6 +117,10 @@ func (l *linker) settle(name string, d *domain) {
 		}
 	}
 	switch {
+	case len(claims) > 0 && !slices.ContainsFunc(claims, called) && slices.ContainsFunc(silent, called):
+		d.owner = silent[slices.IndexFunc(silent, called)]
+		l.add(diag.New(diag.CodeNamespaceOwner, claims[0].claimedAt(), "namespace %q is claimed by %s, while %s is called like it", name, claims[0], d.owner).
+			WithRelated(d.owner.claimedAt(), "the other package").WithFix("choose another namespace; if it is not the other's, let that one say `owns: false`"))
 	case len(claims) > 0:
 		d.owner = claims[0]
 		for _, m := range claims[1:] {
@@ -120,20 +128,12 @@ func (l *linker) settle(name string, d *domain) {
 				WithRelated(d.owner.claimedAt(), "the other claim").WithFix("one package owns a namespace: leave `owns: true` and `delegate` to it"))
 		}
 	case len(silent) > 0:
-		d.owner = likeliest(name, silent)
+		d.owner = silent[max(0, slices.IndexFunc(silent, called))]
 	default:
 		d.owner = d.members[0]
 		l.add(diag.New(diag.CodeNamespaceOwner, d.owner.claimedAt(), "namespace %q belongs to nobody: every package that names it says `owns: false`", name).
 			WithFix("write `owns: true` in one of them"))
 	}
-}
-
-// likeliest is the package whose folder is called like the namespace, else the first.
-func likeliest(namespace string, ps []*pkg) *pkg {
-	if i := slices.IndexFunc(ps, func(p *pkg) bool { return path.Base(p.dir) == namespace }); i >= 0 {
-		return ps[i]
-	}
-	return ps[0]
 }
 
 // readDelegations reads what a package lets others do.
@@ -371,6 +371,7 @@ func pathTexts(ps []model.Path) []string {
 		}
 		out = append(out, text)
 	}
+	slices.Sort(out)
 	return out
 }
 

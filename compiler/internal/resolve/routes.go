@@ -251,8 +251,12 @@ func (l *linker) rank(rs []model.Route, path func(string) string) {
 				continue
 			}
 			at, other := l.pos[path(b.Name)], l.pos[path(a.Name)]
+			fix := "give one of them a higher `priority`, or make one match more specific"
+			if b.Package != "" {
+				fix = "make one match more specific"
+			}
 			l.add(diag.New(diag.CodeRouteConflict, at, "routes %q and %q take the same requests with equal rank", b.Name, a.Name).
-				WithRelated(other, "the other route").WithFix("give one of them a higher `priority`, or make one match more specific"))
+				WithRelated(other, "the other route").WithFix("%s", fix))
 		}
 	}
 }
