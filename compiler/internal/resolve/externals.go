@@ -35,7 +35,7 @@ func (l *linker) checkExternalHosts() {
 			for _, p := range x.Ports {
 				key := fmt.Sprintf("%s:%d", h, p.Number)
 				if other, ok := taken[key]; ok {
-					l.add(diag.New(diag.CodeDuplicate, l.pos[path], "host %q on port %d belongs to two destinations, %s and %s, and a proxy cannot tell which is meant", h, p.Number, l.destinationOf(other), l.destinationOf(path)).
+					l.add(diag.New(diag.CodeDuplicate, l.pos[path], "host %q on port %d belongs to two destinations%s, and a proxy cannot tell which is meant", h, p.Number, l.ofTwo(other, path)).
 						WithRelated(l.pos[other], "the other destination").WithFix("join them in one external service, or choose another host or port for one of them"))
 					continue
 				}
@@ -43,6 +43,16 @@ func (l *linker) checkExternalHosts() {
 			}
 		}
 	}
+}
+
+// ofTwo names two destinations if they are two packages'.
+func (l *linker) ofTwo(one, other string) string {
+	_, a, _ := strings.Cut(one, "/")
+	_, b, _ := strings.Cut(other, "/")
+	if l.home[a] == l.home[b] {
+		return ""
+	}
+	return ", " + l.destinationOf(one) + " and " + l.destinationOf(other)
 }
 
 // destinationOf names what has a mesh path, and whose it is.

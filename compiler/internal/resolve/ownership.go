@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path"
@@ -100,6 +101,8 @@ func (l *linker) settleOwners(pkgs []*pkg) {
 			m.guest = m != d.owner
 		}
 	}
+	// What is declared twice is the owner's first.
+	slices.SortStableFunc(pkgs, func(a, b *pkg) int { return cmp.Compare(rankIf(b.guest), rankIf(a.guest)) })
 }
 
 // settle finds the owner: the package that claims the namespace, or is alone with it.
