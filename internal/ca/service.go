@@ -48,7 +48,11 @@ func (s *Service) tryJoin(ctx context.Context, token, csr string) (spiffeid.ID, 
 	if err != nil {
 		return spiffeid.ID{}, Issued{}, err
 	}
-	out, err := s.sign(id, csr)
+	line, err := newLineage()
+	if err != nil {
+		return id, Issued{}, err
+	}
+	out, err := s.sign(id, csr, line)
 	if err != nil {
 		return id, Issued{}, err
 	}
@@ -73,7 +77,13 @@ func (s *Service) tryRenew(ctx context.Context, csr string) (spiffeid.ID, Issued
 		return p.ID, Issued{}, problem(diag.New(diag.CodeIdentityExpired, diag.Pos{}, "the certificate of %q has ended", p.ID).
 			WithFix("join again with a new token"))
 	}
-	out, err := s.sign(p.ID, csr)
+	line, ok := lineageOf(peerLeaf(ctx))
+	if !ok { // it was signed before certificates had one
+		if line, err = newLineage(); err != nil {
+			return p.ID, Issued{}, err
+		}
+	}
+	out, err := s.sign(p.ID, csr, line)
 	return p.ID, out, err
 }
 
@@ -85,7 +95,7 @@ func (s *Service) admit(ctx context.Context) error {
 		WithFix("wait a second; the agent does so by itself"))
 }
 
-func (s *Service) sign(id spiffeid.ID, csr string) (Issued, error) {
+func (s *Service) sign(id spiffeid.ID, csr string, line lineage) (Issued, error) {
 	who, err := IdentityOf(id)
 	if err != nil {
 		return Issued{}, err
@@ -104,7 +114,7 @@ func (s *Service) sign(id spiffeid.ID, csr string) (Issued, error) {
 	if block == nil || block.Type != "CERTIFICATE REQUEST" || len(rest) > 0 {
 		return Issued{}, refused("not one PEM block of type CERTIFICATE REQUEST")
 	}
-	chain, err := s.a.Sign(block.Bytes, id, s.a.life.leaf)
+	chain, err := s.a.sign(block.Bytes, id, s.a.life.leaf, line)
 	if err != nil {
 		return Issued{}, err
 	}

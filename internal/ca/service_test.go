@@ -71,6 +71,17 @@ func TestJoinThenRenew(t *testing.T) {
 	if !next.PublicKey.Equal(again.Chain[0].PublicKey) || again.Chain[0].URIs[0].String() != web {
 		t.Error("the renewed certificate is for another key or name")
 	}
+	first, ok := LineageOf(got.Chain[0])
+	if second, _ := LineageOf(again.Chain[0]); !ok || first != second {
+		t.Errorf("the renewed certificate stands for replica %q, the first one for %q", second, first)
+	}
+	other, err := dial(t, s.addr, s.pinned()).Join(timeout(t), s.token(t), request(t, newKey(t), []string{web}, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, _ := LineageOf(other.Chain[0]); l == first {
+		t.Error("two joins are one replica")
+	}
 	_, err = c.Renew(timeout(t), request(t, next, []string{web + "2"}, nil))
 	wantCode(t, err, diag.CodeIdentityMismatch)
 

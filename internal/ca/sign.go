@@ -32,6 +32,15 @@ const (
 // chain is the leaf alone: roots sign directly. ttl is in (0, Options.TTL];
 // the certificate never outlives its root. Problem: CodeRequestRefused.
 func (a *Authority) Sign(csr []byte, id spiffeid.ID, ttl time.Duration) ([]*x509.Certificate, error) {
+	line, err := newLineage()
+	if err != nil {
+		return nil, err
+	}
+	return a.sign(csr, id, ttl, line)
+}
+
+// sign is Sign for a certificate that continues a lineage.
+func (a *Authority) sign(csr []byte, id spiffeid.ID, ttl time.Duration, line lineage) ([]*x509.Certificate, error) {
 	if ttl <= 0 || ttl > a.life.leaf {
 		return nil, refused("a lifetime of %v is not in (0, %v]", ttl, a.life.leaf)
 	}
@@ -42,11 +51,11 @@ func (a *Authority) Sign(csr []byte, id spiffeid.ID, ttl time.Duration) ([]*x509
 	if !id.MemberOf(a.td) {
 		return nil, refused("%q is not in trust domain %q", id, a.td.Name())
 	}
-	return a.issue(req.PublicKey, id, ttl)
+	return a.issue(req.PublicKey, id, ttl, line)
 }
 
 // issue signs without a request: for Sign, and for the server's own key.
-func (a *Authority) issue(pub crypto.PublicKey, id spiffeid.ID, ttl time.Duration) ([]*x509.Certificate, error) {
+func (a *Authority) issue(pub crypto.PublicKey, id spiffeid.ID, ttl time.Duration, line lineage) ([]*x509.Certificate, error) {
 	now, roots := a.clock(), a.ring.Load()
 	by, ok := roots.signer(now)
 	if _, begun := roots.newest(now); !begun {
@@ -56,7 +65,7 @@ func (a *Authority) issue(pub crypto.PublicKey, id spiffeid.ID, ttl time.Duratio
 		return nil, problem(diag.New(diag.CodeAuthorityState, diag.Pos{}, "every root of %q has ended", a.td.Name()).
 			WithFix("start `meshc serve`: it makes a new root; then let every agent join with a new token"))
 	}
-	serial, err := newSerial()
+	serial, err := line.serial()
 	if err != nil {
 		return nil, err
 	}

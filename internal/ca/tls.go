@@ -113,7 +113,11 @@ func (a *Authority) serverCertificate() (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("making the server's key: %w", err)
 	}
-	chain, err := a.issue(key.Public(), ServerID(a.td), a.life.leaf)
+	line, err := newLineage()
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	chain, err := a.issue(key.Public(), ServerID(a.td), a.life.leaf, line)
 	if err != nil {
 		return tls.Certificate{}, err
 	}

@@ -27,4 +27,12 @@ const (
 	// whole; it serves what it served before.
 	// Example: a release of trust domain "a.local" on a server of "b.local".
 	CodeNotServable Code = "MESH0607"
+	// CodeEvidenceDamaged is a file of what proxies confirmed and refused that cannot
+	// be read as a whole; what can be read counts.
+	// Example: a flipped byte in `evidence` in the server's state folder.
+	CodeEvidenceDamaged Code = "MESH0611"
+	// CodeEvidenceNotStored is that what proxies confirm and refuse cannot be written
+	// to the state folder; a restart would forget it.
+	// Example: a full disk under the server's state folder.
+	CodeEvidenceNotStored Code = "MESH0612"
 )

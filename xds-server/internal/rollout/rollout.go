@@ -1,0 +1,184 @@
+// Package rollout decides which of the approved contents of a class a proxy gets.
+//
+// In: the contents that were approved for the class, oldest first; what its proxies
+// said of them (package evidence); bounds; the time. Out: a content for the class,
+// and one for each of its proxies. Everything is a function of these arguments, so
+// that servers with the same evidence decide the same.
+//
+// What always holds:
+//   - Only approved contents are chosen, and the newest one unless evidence says
+//     otherwise.
+//   - A proxy that failed with a content is held at the last one that it confirmed,
+//     and tries again after a pause that doubles, up to a bound.
+//   - Others of its class are held only when more than a share of the class's proxies
+//     fails, and never where that would keep up what a later approval took away
+//     (narrowing) or what has ended. Who confirmed the newest content keeps it.
+package rollout
+
+import (
+	"cmp"
+	"time"
+
+	"meshc.dev/meshc/xds-server/internal/evidence"
+)
+
+// Position orders approved releases: by signed rollbacks, then by the place in the
+// history, then by the step of the approval, of which later ones follow an expiry.
+type Position struct {
+	Rollbacks, Place int64
+	Step             int
+}
+
+// Compare orders positions.
+func (p Position) Compare(q Position) int {
+	return cmp.Or(cmp.Compare(p.Rollbacks, q.Rollbacks), cmp.Compare(p.Place, q.Place), cmp.Compare(p.Step, q.Step))
+}
+
+// Bounds say when evidence counts for more than the proxy that gave it.
+type Bounds struct {
+	// Share of a class's proxies, in (0, 1], above which failures hold the class;
+	// default 0.5: more than half.
+	Share float64
+	// FirstRetry is when a proxy that failed tries again, default 15 s; each further
+	// failure doubles it, up to LastRetry, default 10 min.
+	FirstRetry, LastRetry time.Duration
+}
+
+// WithDefaults fills the zero fields.
+func (b Bounds) WithDefaults() Bounds {
+	b.Share = cmp.Or(b.Share, 0.5)
+	b.FirstRetry = cmp.Or(b.FirstRetry, 15*time.Second)
+	b.LastRetry = cmp.Or(b.LastRetry, 10*time.Minute)
+	return b
+}
+
+// Pause is how long after its so manieth failure a proxy waits.
+func (b Bounds) Pause(failures int) time.Duration {
+	const many = 30
+	d := b.FirstRetry
+	for range min(failures, many) - 1 {
+		d = min(2*d, b.LastRetry)
+	}
+	return min(d, b.LastRetry)
+}
+
+// History is what was approved for a class.
+type History struct {
+	// Contents are digests, oldest first; the last is approved now. None stands twice.
+	Contents []string
+	// Narrows tells whether going back from the last content to the one with that
+	// index would give back what was taken away: access, or what has ended. It is
+	// true also if that is not known.
+	Narrows func(to int) bool
+}
+
+func (h History) last() int { return len(h.Contents) - 1 }
+
+// Class is the decision for a class.
+type Class struct {
+	// Content is the index of what its proxies get.
+	Content int
+	// Because is a failure that holds the class at an earlier content, if it is held.
+	Because *evidence.Receipt
+}
+
+// ForClass decides for the proxies of a class that said nothing themselves.
+func ForClass(h History, c evidence.Class, b Bounds, now time.Time) Class {
+	last := h.last()
+	because := refused(h.Contents[last], c, b, now)
+	if because == nil {
+		return Class{Content: last}
+	}
+	for i := last - 1; i >= 0; i-- {
+		if h.Narrows(i) {
+			break // what is older gives back even more
+		}
+		if proven(h.Contents[i], c) && refused(h.Contents[i], c, b, now) == nil {
+			return Class{Content: i, Because: because}
+		}
+	}
+	return Class{Content: last}
+}
+
+// refused returns the newest failure with the content if more than the share of the
+// class's proxies failed with it.
+func refused(content string, c evidence.Class, b Bounds, now time.Time) *evidence.Receipt {
+	members, failed := 0, 0
+	var newest *evidence.Receipt
+	for who, rec := range c {
+		if !rec.Member(now) {
+			continue
+		}
+		members++
+		r, ok := rec.Failure(content)
+		if !ok {
+			continue
+		}
+		failed++
+		if newest == nil || r.At.After(newest.At) || r.At.Equal(newest.At) && who < newest.Instance {
+			newest = &r
+		}
+	}
+	if float64(failed) <= b.Share*float64(members) {
+		return nil
+	}
+	return newest
+}
+
+// proven tells whether some proxy has confirmed the content.
+func proven(content string, c evidence.Class) bool {
+	for _, rec := range c {
+		if _, ok := rec.Confirmed(content); ok {
+			if _, failed := rec.Failure(content); !failed {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Proxy is the decision for one proxy.
+type Proxy struct {
+	// Content is the index of what it gets.
+	Content int
+	// Because is the failure that holds it at an earlier content, its own or one of
+	// its class; nil if it is not held.
+	Because *evidence.Receipt
+	// Retry is when its own failure no longer counts; zero if nothing of its own
+	// holds it.
+	Retry time.Time
+}
+
+// ForProxy decides for one proxy, given the decision for its class.
+func ForProxy(h History, c evidence.Class, who evidence.Instance, class Class, b Bounds, now time.Time) Proxy {
+	rec, last := c[who], h.last()
+	if f, failed := rec.Failure(h.Contents[last]); failed {
+		return own(h, c, rec, f, b, now)
+	}
+	if _, ok := rec.Confirmed(h.Contents[last]); ok {
+		return Proxy{Content: last}
+	}
+	return Proxy{Content: class.Content, Because: class.Because}
+}
+
+// own decides for a proxy that failed with the newest content.
+func own(h History, c evidence.Class, rec evidence.Record, f evidence.Receipt, b Bounds, now time.Time) Proxy {
+	last := h.last()
+	pause := b.Pause(f.Attempts)
+	retry := f.At.Add(pause)
+	// A time in the far future is one that a clock gave which has been set back since.
+	if !now.Before(retry) || retry.Sub(now) > pause {
+		return Proxy{Content: last}
+	}
+	for _, good := range []func(string) bool{
+		func(content string) bool { _, ok := rec.Confirmed(content); return ok },
+		func(content string) bool { return proven(content, c) },
+	} {
+		for i := last - 1; i >= 0; i-- {
+			if _, failed := rec.Failure(h.Contents[i]); !failed && good(h.Contents[i]) {
+				return Proxy{Content: i, Because: &f, Retry: retry}
+			}
+		}
+	}
+	return Proxy{Content: last} // there is nothing to go back to
+}
