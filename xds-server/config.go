@@ -11,11 +11,16 @@ import (
 
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/xds-server/internal/rollout"
 	"meshc.dev/meshc/xds-server/internal/stream"
 )
 
 // Limits bound what one client can cost; a zero field means its default.
 type Limits = stream.Limits
+
+// Bounds say when evidence counts for more than the proxy that gave it; a zero field
+// means its default.
+type Bounds = rollout.Bounds
 
 // Config is what a Server needs.
 type Config struct {
@@ -36,12 +41,18 @@ type Config struct {
 	// EndpointPoll is how often it is looked at, default 1 s. ResolveEvery is how
 	// often a DNS name is looked up, at least 1 s, default 10 s.
 	EndpointPoll, ResolveEvery time.Duration
-	// StateDir holds the admin socket.
+	// StateDir holds the admin socket, and the evidence: what proxies confirmed and
+	// refused.
 	StateDir string
 	// Limits are per client, ConnectionsPerSecond per address of a client
 	// (default 200 after a burst of 2,000; negative means no limit).
 	Limits               Limits
 	ConnectionsPerSecond int
+	// Bounds say when the failures of some proxies hold their class at an earlier
+	// release. Narrows says whether the newer release takes away what the older one
+	// gives; a class is never held at the older one then, nor if it is nil.
+	Bounds  Bounds
+	Narrows func(older, newer release.Release) (bool, error)
 	// Log and Now are required. Registry takes the metrics; nil makes one.
 	Log      *slog.Logger
 	Now      func() time.Time

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/xds-server/internal/alarm"
+	"meshc.dev/meshc/xds-server/internal/evidence"
 	"meshc.dev/meshc/xds-server/internal/ledger"
 	"meshc.dev/meshc/xds-server/internal/store"
 	"meshc.dev/meshc/xds-server/internal/stream"
@@ -28,6 +30,7 @@ import (
 type Server struct {
 	cfg    Config
 	hub    *stream.Hub
+	facts  *evidence.Log
 	ledger *ledger.Ledger
 	meter  *meter
 	live   *sources
@@ -56,19 +59,25 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("making the xDS server: %w", err)
 	}
 	s := &Server{cfg: cfg, ledger: ledger.New(cfg.Now), meter: newMeter(cfg.Registry), alarms: alarm.New(cfg.Now), cancel: func() {}}
+	// First the socket, which no two servers of one folder have, then the file.
+	if err := s.open(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	if s.facts, err = evidence.Open(cfg.StateDir, cfg.Log); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("making the xDS server: %w", err)
+	}
 	s.hub = stream.NewHub(stream.Config{
-		TrustDomain: cfg.TrustDomain, Limits: cfg.Limits, Ledger: s.ledger, Meter: s.meter,
-		Log: cfg.Log, Now: cfg.Now, Owner: cfg.Owner,
+		TrustDomain: cfg.TrustDomain, Limits: cfg.Limits, Evidence: s.facts, Bounds: cfg.Bounds, Ledger: s.ledger, Meter: s.meter,
+		Log: cfg.Log, Now: cfg.Now, Owner: cfg.Owner, Narrows: cfg.Narrows,
 	})
+	s.facts.Watch(s.hub.Learned)
 	s.live = newSources(cfg, s.hub)
 	s.grpc = grpc.NewServer(options(cfg, credentials.NewTLS(tc))...)
 	s.hub.Register(s.grpc)
 	if cfg.Register != nil {
 		cfg.Register(s.grpc)
-	}
-	if err := s.open(); err != nil {
-		s.Close()
-		return nil, err
 	}
 	return s, nil
 }
@@ -142,6 +151,9 @@ func (s *Server) Close() {
 			_ = l.Close() // nothing was served on it
 		}
 	}
+	if s.facts != nil {
+		s.facts.Close()
+	}
 }
 
 // Publish serves what is approved from now on: the step in force, and later steps
@@ -150,28 +162,52 @@ func (s *Server) Close() {
 // diagnostic. Publish what was approved last before Run, so that no proxy finds the
 // server without it.
 func (s *Server) Publish(ctx context.Context, a approval.Approved) error {
-	return s.publish(ctx, a.Steps(), a.Commit(), a.Environment())
+	return s.publish(ctx, a.Steps(), approved{a.Commit(), a.Environment(), a.Record().Place})
 }
 
-func (s *Server) publish(ctx context.Context, steps []approval.Step, commit, environment string) error {
-	t := timetable{commit: commit, environment: environment}
+func (s *Server) publish(ctx context.Context, steps []approval.Step, by approved) error {
+	t, err := s.prepare(ctx, steps, by)
+	if err != nil {
+		return err
+	}
+	return s.follow(t)
+}
+
+// Recall makes an earlier approval known, so that proxies which fail with a later
+// one can be held at it. Recall the oldest first, before the first Publish.
+func (s *Server) Recall(ctx context.Context, a approval.Approved) error {
+	t, err := s.prepare(ctx, a.Steps(), approved{a.Commit(), a.Environment(), a.Record().Place})
+	if err != nil {
+		return err
+	}
+	if len(t.steps) == 0 {
+		return errors.New("recalling: nothing is approved")
+	}
+	t.at = t.reached(s.cfg.Now())
+	s.hub.Recall(t.steps[t.at].release, t.approval())
+	return nil
+}
+
+// prepare makes the steps of an approval ready to be served.
+func (s *Server) prepare(ctx context.Context, steps []approval.Step, by approved) (timetable, error) {
+	t := timetable{approved: by}
 	for _, st := range steps {
 		ready, err := s.hub.Prepare(ctx, st.Release)
 		if err != nil && !st.From.IsZero() {
 			err = fmt.Errorf("what follows at %s: %w", st.From.UTC().Format(time.RFC3339), err)
 		}
 		if err != nil {
-			return notServable(fmt.Errorf("commit %.12s: %w", commit, err))
+			return timetable{}, notServable(fmt.Errorf("commit %.12s: %w", by.commit, err))
 		}
 		t.steps = append(t.steps, step{st.From, ready})
 	}
-	return s.follow(t)
+	return t, nil
 }
 
 // Status returns what each proxy runs, and what is wrong.
 func (s *Server) Status() Status {
 	st := s.ledger.Status()
-	st.Problems = s.live.problems()
+	st.Problems = slices.Concat(s.live.problems(), s.facts.Problems())
 	if s.cfg.Problems != nil {
 		st.Problems = append(st.Problems, s.cfg.Problems()...)
 	}
@@ -187,6 +223,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.grpc.Serve(gated) })
 	g.Go(func() error { return s.live.run(ctx) })
 	g.Go(func() error { return giveBack(ctx, s.meter.opened.Load) })
+	g.Go(func() error { s.facts.Run(ctx.Done()); return nil })
 	admin := s.httpServer(s.adminMux())
 	servers := []*http.Server{admin}
 	g.Go(func() error { return serveHTTP(admin, s.admin) })
@@ -203,7 +240,9 @@ func (s *Server) Run(ctx context.Context) error {
 		s.stop(servers)
 		return nil
 	})
-	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+	err := g.Wait()
+	s.facts.Close()
+	if err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("serving xDS: %w", err)
 	}
 	return nil

@@ -152,7 +152,7 @@ func sealed(t *testing.T, timeout time.Duration) release.Release {
 
 func (w *world) approve(t *testing.T, commit string, timeout time.Duration) {
 	t.Helper()
-	if err := w.publish(t.Context(), []approval.Step{{Release: sealed(t, timeout)}}, commit, "default"); err != nil {
+	if err := w.publish(t.Context(), []approval.Step{{Release: sealed(t, timeout)}}, approved{commit: commit, environment: "default"}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -389,7 +389,7 @@ func TestTimetable(t *testing.T) {
 	steps := func(d time.Duration) []approval.Step {
 		return []approval.Step{{Release: first}, {From: time.Now().Add(d), Release: second}}
 	}
-	if err := w.publish(t.Context(), steps(50*time.Millisecond), "commit-1", "default"); err != nil {
+	if err := w.publish(t.Context(), steps(50*time.Millisecond), approved{commit: "commit-1", environment: "default"}); err != nil {
 		t.Fatal(err)
 	}
 	if running() != first.Digest() {
@@ -401,7 +401,7 @@ func TestTimetable(t *testing.T) {
 		}
 		return ""
 	})
-	if err := w.publish(t.Context(), steps(50*time.Millisecond), "commit-2", "default"); err != nil {
+	if err := w.publish(t.Context(), steps(50*time.Millisecond), approved{commit: "commit-2", environment: "default"}); err != nil {
 		t.Fatal(err)
 	}
 	w.approve(t, "commit-3", time.Second)
@@ -411,7 +411,7 @@ func TestTimetable(t *testing.T) {
 	}
 	broken := steps(time.Hour)
 	broken[1].Release = unservable(t)
-	if err := w.publish(t.Context(), broken, "commit-4", "default"); codeOf(err) != diag.CodeNotServable || !strings.Contains(err.Error(), "what follows at "+broken[1].From.UTC().Format(time.RFC3339)) {
+	if err := w.publish(t.Context(), broken, approved{commit: "commit-4", environment: "default"}); codeOf(err) != diag.CodeNotServable || !strings.Contains(err.Error(), "what follows at "+broken[1].From.UTC().Format(time.RFC3339)) {
 		t.Errorf("a later step that cannot be served: %v", err)
 	}
 	if st := w.Status(); st.Commit != "commit-3" {
@@ -449,7 +449,7 @@ func TestStepsFollowTheWallClock(t *testing.T) {
 	steps := []approval.Step{{Release: rs[0]}, {From: start.Add(20 * time.Minute), Release: rs[1]}, {From: start.Add(3 * time.Hour), Release: rs[2]}}
 	publish := func(w *world, commit string) {
 		t.Helper()
-		if err := w.publish(t.Context(), steps, commit, "default"); err != nil {
+		if err := w.publish(t.Context(), steps, approved{commit: commit, environment: "default"}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -11,9 +11,11 @@ import (
 	"strings"
 	"time"
 
+	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/durable"
+	"meshc.dev/meshc/xds-server/internal/rollout"
 	"meshc.dev/meshc/xds-server/internal/stream"
 )
 
@@ -22,9 +24,23 @@ import (
 // an exception is over it stays over, whatever the clock says later. Only another
 // approval starts again.
 type timetable struct {
-	steps               []step
+	approved
+	steps []step
+	at    int // the step that is served
+}
+
+// approved is by what a timetable may be served.
+type approved struct {
 	commit, environment string
-	at                  int // the step that is served
+	place               approval.Place
+}
+
+// approval is by what the step may be served at which a timetable is.
+func (t timetable) approval() stream.Approval {
+	return stream.Approval{
+		Commit: t.commit, Environment: t.environment,
+		Position: rollout.Position{Rollbacks: t.place.Rollbacks, Place: t.place.Position, Step: t.at},
+	}
 }
 
 type step struct {
@@ -74,7 +90,7 @@ func (s *Server) follow(t timetable) error {
 // serve serves the step at which a timetable is. The caller holds mu.
 func (s *Server) serve(t timetable) error {
 	r := t.steps[t.at].release
-	if err := s.hub.Publish(r, t.commit, t.environment); err != nil {
+	if err := s.hub.Publish(r, t.approval()); err != nil {
 		return err
 	}
 	s.live.want(s.hub.Wanted())

@@ -133,8 +133,10 @@ func rims() []row {
 		{pkg: "xds-server/internal/view", may: []string{"internal/approval", "compiler/release", "internal/canon"}, pure: true},
 		{pkg: "xds-server/internal/phase", may: []string{"xds-server/internal/view"}, pure: true},
 		{pkg: "xds-server/internal/ledger", may: []string{"compiler/release", "xds-server/internal/view"}},
-		{pkg: "xds-server/internal/stream", may: []string{"compiler/release", "internal/canon", "xds-server/internal/store", "xds-server/internal/view",
-			"xds-server/internal/phase", "xds-server/internal/ledger", "xds-server/internal/alarm", "xds-server/internal/endpoints", spiffe, envoyProtos, protobuf, rpc, statuses}},
+		{pkg: "xds-server/internal/evidence", may: []string{"internal/durable", "xds-server/internal/ledger"}},
+		{pkg: "xds-server/internal/rollout", may: []string{"xds-server/internal/evidence"}, pure: true},
+		{pkg: "xds-server/internal/stream", may: []string{"compiler/release", "internal/ca", "internal/canon", "xds-server/internal/store", "xds-server/internal/view",
+			"xds-server/internal/phase", "xds-server/internal/evidence", "xds-server/internal/rollout", "xds-server/internal/ledger", "xds-server/internal/alarm", "xds-server/internal/endpoints", spiffe, envoyProtos, protobuf, rpc, statuses}},
 		{pkg: "xds-server", may: []string{"xds-server/internal/...", "compiler/release", "internal/approval", "internal/ca", "internal/canon", "internal/durable", "internal/feed",
 			envoyProtos, protobuf, rpc, statuses, spiffe, prometheus, xsync}},
 	}

@@ -44,6 +44,7 @@ type Log struct {
 	dirty bool
 	// failed is why writing failed, as last told.
 	failed  string
+	closed  bool
 	damaged *diag.Diagnostic
 	// changed is called, without the lock, with the classes that a merge changed.
 	changed func(classes []string)
@@ -257,7 +258,7 @@ func (l *Log) Since(since uint64, limit int) (rs []Receipt, upTo uint64) {
 
 // append writes a receipt behind the others, or all anew. The caller holds mu.
 func (l *Log) append(r Receipt) {
-	if l.path == "" {
+	if l.path == "" || l.closed {
 		return
 	}
 	if l.lines > 2*len(l.at)+spareLines || l.failed != "" {
@@ -343,6 +344,7 @@ func (l *Log) Close() {
 	l.sync()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.closed = true
 	if l.file != nil {
 		_ = l.file.Close() // it was synced
 		l.file = nil

@@ -215,6 +215,32 @@ func (e *Entry) Record(typ string, r Receipt) {
 	}
 }
 
+// Service is what a proxy is to have.
+type Service struct {
+	// Content is the digest of the class's part of the release that it gets, Approved
+	// of the one that was approved when that was decided.
+	Content, Approved string
+	// Failure is why that is not what is approved, nil if it is; RetryAt is when a
+	// failure of the proxy's own no longer counts.
+	Failure *Failure
+	RetryAt time.Time
+	// Ahead is the position that the proxy claims if it is newer than the server's.
+	Ahead string
+}
+
+// Serve notes what the proxy is to have.
+func (e *Entry) Serve(s Service) {
+	l := e.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e.s.serving == s.Content && e.s.approved == s.Approved && e.s.Failure == s.Failure && e.s.RetryAt.Equal(s.RetryAt) && e.s.Ahead == s.Ahead {
+		return
+	}
+	e.s.serving, e.s.approved, e.s.Failure, e.s.RetryAt, e.s.Ahead = s.Content, s.Approved, s.Failure, s.RetryAt, s.Ahead
+	e.s.Held = s.Failure != nil
+	l.notify()
+}
+
 // Running notes that the proxy has confirmed the whole content of its class.
 func (e *Entry) Running(content string) {
 	l := e.l
@@ -270,6 +296,9 @@ func (l *Ledger) Status() Status {
 		if p.UpToDate {
 			c.UpToDate++
 		}
+		if p.Held {
+			c.HeldProxies++
+		}
 		counts[p.Class] = c
 	}
 	for _, s := range l.gone {
@@ -277,7 +306,8 @@ func (l *Ledger) Status() Status {
 	}
 	for name, c := range l.classes {
 		s := c.status
-		s.Connected, s.UpToDate = counts[name].Connected, counts[name].UpToDate
+		n := counts[name]
+		s.Connected, s.UpToDate, s.HeldProxies = n.Connected, n.UpToDate, n.HeldProxies
 		st.Classes = append(st.Classes, s)
 	}
 	slices.SortFunc(st.Classes, func(a, b ClassStatus) int { return strings.Compare(a.Class, b.Class) })
@@ -296,6 +326,6 @@ func (l *Ledger) resolve(s ProxyStatus) ProxyStatus {
 	}
 	a := c.contents[s.content]
 	s.Commit, s.Release = a.commit, a.release
-	s.UpToDate = s.content == c.status.serving
+	s.UpToDate = s.content == s.serving && s.Ahead == ""
 	return s
 }

@@ -61,11 +61,23 @@ type ProxyStatus struct {
 	// if it has not yet, or if that content belongs to no release this server saw.
 	Commit  string `json:"commit,omitempty"`
 	Release string `json:"release,omitempty"`
-	// UpToDate says that it has what its class is to be served now.
-	UpToDate bool               `json:"up_to_date"`
-	Types    map[string]Receipt `json:"types,omitempty"`
+	// UpToDate says that it has what it is to be served now.
+	UpToDate bool `json:"up_to_date"`
+	// Held says that it is kept at an earlier release than is approved, because of
+	// Failure: its own, or those of its class.
+	Held    bool     `json:"held,omitempty"`
+	Failure *Failure `json:"failure,omitempty"`
+	// RetryAt is when a proxy that is held by its own failure is served the approved
+	// release again.
+	RetryAt time.Time `json:"retry_at,omitzero"`
+	// Ahead is the position of a newer release than this server has, of which the
+	// proxy has something; it keeps what it has.
+	Ahead string             `json:"ahead,omitempty"`
+	Types map[string]Receipt `json:"types,omitempty"`
 
-	content string
+	// content is what it has confirmed, serving what it is to have, approved what was
+	// approved when that was decided.
+	content, serving, approved string
 }
 
 // Failure is a refused or overdue response.
@@ -90,15 +102,18 @@ type ClassStatus struct {
 	// Commit and Release are what is approved for the class.
 	Commit  string `json:"commit"`
 	Release string `json:"release"`
-	// Held says that the class is kept at an earlier release, named by
-	// ServingCommit and ServingRelease, because of Failure.
+	// Held says that more than the bound of its proxies failed with what is approved,
+	// last with Failure: the others, and new ones, are served the earlier release of
+	// ServingCommit and ServingRelease.
 	Held           bool     `json:"held"`
 	ServingCommit  string   `json:"serving_commit"`
 	ServingRelease string   `json:"serving_release"`
 	Failure        *Failure `json:"failure,omitempty"`
-	// Connected counts its proxies, UpToDate those that have what is served.
-	Connected int `json:"connected"`
-	UpToDate  int `json:"up_to_date"`
+	// Connected counts its proxies, UpToDate those that have what they are served,
+	// HeldProxies those that are kept at an earlier release.
+	Connected   int `json:"connected"`
+	UpToDate    int `json:"up_to_date"`
+	HeldProxies int `json:"held_proxies,omitempty"`
 
 	content, serving string
 }

@@ -96,6 +96,9 @@ func (l *Ledger) progress(commit string) Progress {
 }
 
 func refusals(s ProxyStatus, c ClassStatus) []Failure {
+	if s.Held && !c.Held && s.approved == c.content {
+		return []Failure{*s.Failure}
+	}
 	var out []Failure
 	for typ, r := range s.Types {
 		if r.State == Nacked && r.Release == c.Release && !c.Held {

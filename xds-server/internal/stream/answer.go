@@ -7,6 +7,7 @@ import (
 
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/xds-server/internal/evidence"
 	"meshc.dev/meshc/xds-server/internal/ledger"
 	"meshc.dev/meshc/xds-server/internal/view"
 )
@@ -56,28 +57,14 @@ func (s *session) failed(f *flight, state ledger.State, why string, now time.Tim
 	c.backOff(f.target, now)
 	fail := ledger.Failure{
 		At: now, State: state, Class: s.class.name, Commit: f.v.commit, Release: f.v.release.Digest(),
-		Identity: s.identity, Node: s.node, Type: t.String(), Why: r.Why, Resources: r.Resources,
+		Identity: s.peer.identity, Node: s.node, Type: t.String(), Why: r.Why, Resources: r.Resources,
 	}
 	s.hub.cfg.Ledger.Fail(fail)
 	if t == view.Endpoints {
-		return // live addresses are nothing that a release could be taken back for
+		return // live addresses are nothing that a release could be at fault for
 	}
-	s.hold(f.v, fail, now)
-}
-
-func (s *session) hold(v *version, fail ledger.Failure, now time.Time) {
-	took, err := s.class.fail(v, fail, now)
-	switch {
-	case err != nil:
-		s.hub.cfg.Log.Error("taking a class back failed", slog.String("class", s.class.name), slog.Any("error", err))
-	case took:
-		s.hub.cfg.Log.Error("class held at its last good release",
-			slog.String("class", s.class.name), slog.String("refused", short(v.release.Digest())),
-			slog.String("serving", short(s.class.current.Load().v.release.Digest())))
-		if st := s.hub.state.Load(); st != nil {
-			s.hub.cfg.Meter.Held(s.hub.heldClasses(st))
-		}
-	}
+	s.confirmed = ""
+	s.witness(evidence.Receipt{Content: f.v.set.Content, Type: t.String(), State: state, At: now, Failure: &fail})
 }
 
 func (s *session) receipt(f *flight, state ledger.State, at time.Time) ledger.Receipt {

@@ -1,68 +1,86 @@
 package stream
 
 import (
+	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/xds-server/internal/endpoints"
+	"meshc.dev/meshc/xds-server/internal/evidence"
 	"meshc.dev/meshc/xds-server/internal/ledger"
-	"meshc.dev/meshc/xds-server/internal/store"
+	"meshc.dev/meshc/xds-server/internal/rollout"
 	"meshc.dev/meshc/xds-server/internal/view"
 )
 
 // version is a class's part of a release, encoded, without live endpoints.
 type version struct {
-	set     *view.Set
-	commit  string
-	release release.Release
-	since   time.Time
+	set      *view.Set
+	commit   string
+	release  release.Release
+	position rollout.Position
 	// live says which endpoint names each source fills.
 	live map[endpoints.Key][]string
 }
 
-// serving is what a class is given at the moment. It never changes; wake is
-// closed when there is another.
+// serving is what proxies with an edition are given at the moment. It never
+// changes; wake is closed when there is something else.
 type serving struct {
 	v     *version
 	lists view.Lists
 	wake  chan struct{}
 }
 
+// edition is one content of a class, with the newest release that has it. The
+// newest edition of a class is always served; an earlier one is only once a proxy
+// is given it.
+type edition struct {
+	v       *version // the class's lock
+	current atomic.Pointer[serving]
+}
+
+// turn is what a class's proxies choose their edition by. It never changes; done is
+// closed when there is another.
+type turn struct {
+	editions []*edition // oldest first, the last is what is approved
+	history  rollout.History
+	class    rollout.Class
+	done     chan struct{}
+}
+
+func (t *turn) approved() *edition { return t.editions[len(t.editions)-1] }
+
 // class is all proxies of one identity.
 type class struct {
 	name, identity string
-	store          *store.Store
-	ledger         *ledger.Ledger
-	table          *atomic.Pointer[endpoints.Table]
-	probation      time.Duration
+	hub            *Hub
 	streams        atomic.Int64
 	quota          *quota
 
-	current atomic.Pointer[serving]
+	turn atomic.Pointer[turn] // nil until the first release
 
 	mu       sync.Mutex
-	approved *version
-	// good and before are the last two contents that a proxy confirmed completely.
-	good, before *version
-	// refused are the contents that failed, by digest, until the process ends.
-	refused map[string]*ledger.Failure
-	removed bool
+	editions []*edition
 }
 
-const maxRefused = 32
+// maxEditions of a class are kept to go back to.
+const maxEditions = 8
+
+func newClass(name, identity string, h *Hub) *class {
+	return &class{name: name, identity: identity, hub: h, quota: newQuota(h.cfg.Limits, h.cfg.Now())}
+}
 
 // join puts the live endpoints into a version's lists. Lists that a client could
-// not tell from those served before keep their pointers, so that no stream
-// compares them.
-func (c *class) join(v *version) (view.Lists, error) {
+// not tell from those of cur keep their pointers, so that no stream compares them.
+func (c *class) join(v *version, cur *serving) (view.Lists, error) {
 	items, err := c.assignments(v, v.keys())
 	if err != nil {
 		return view.Lists{}, err
 	}
 	lists := v.set.WithEndpoints(items...).Lists
-	if cur := c.current.Load(); cur != nil {
+	if cur != nil {
 		for t := range lists {
 			if lists[t].Same(cur.lists[t]) {
 				lists[t] = cur.lists[t]
@@ -81,12 +99,12 @@ func (v *version) keys() []endpoints.Key {
 }
 
 func (c *class) assignments(v *version, keys []endpoints.Key) ([]*view.Item, error) {
-	table := *c.table.Load()
+	table := *c.hub.table.Load()
 	var items []*view.Item
 	for _, k := range keys {
 		addrs, known := table.Find(k)
 		for _, name := range v.live[k] {
-			it, err := c.store.Assignment(name, addrs, known)
+			it, err := c.hub.store.Assignment(name, addrs, known)
 			if err != nil {
 				return nil, err
 			}
@@ -96,151 +114,187 @@ func (c *class) assignments(v *version, keys []endpoints.Key) ([]*view.Item, err
 	return items, nil
 }
 
-// publish makes v the approved version and serves it, unless it failed before.
-// It reports whether it is served.
-func (c *class) publish(v *version) (bool, error) {
+// publish makes v what is approved.
+func (c *class) publish(v *version) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.removed = false
-	cur := c.current.Load()
-	if cur != nil && cur.v.set.Content == v.set.Content {
+	var before *serving
+	if n := len(c.editions); n > 0 {
+		before = c.editions[n-1].current.Load()
+	}
+	i := slices.IndexFunc(c.editions, func(e *edition) bool { return e.v.set.Content == v.set.Content })
+	if i >= 0 && i == len(c.editions)-1 && before != nil {
 		// The same content under a new commit: nobody needs to be woken.
-		v.since = cur.v.since
-		c.approved = v
-		c.good, c.before = renamed(c.good, v), renamed(c.before, v)
-		c.current.Store(&serving{v: v, lists: cur.lists, wake: cur.wake})
-		c.tell()
-		return true, nil
+		c.editions[i].v = v
+		c.editions[i].current.Store(&serving{v: v, lists: before.lists, wake: before.wake})
+		c.decide()
+		return nil
 	}
-	if _, bad := c.refused[v.set.Content]; bad && cur != nil {
-		c.approved = v
-		c.tell()
-		return false, nil
-	}
-	lists, err := c.join(v)
+	lists, err := c.join(v, before)
 	if err != nil {
-		return false, err
+		return err
 	}
-	c.approved = v
-	c.serve(v, lists)
-	return true, nil
+	next := &edition{v: v}
+	next.current.Store(&serving{v: v, lists: lists, wake: make(chan struct{})})
+	c.append(next, i)
+	c.decide()
+	return nil
 }
 
-func renamed(old, v *version) *version {
-	if old != nil && old.set.Content == v.set.Content {
-		return v
-	}
-	return old
+// recall adds v to what can be gone back to. It is not served by that.
+func (c *class) recall(v *version) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.IndexFunc(c.editions, func(e *edition) bool { return e.v.set.Content == v.set.Content })
+	c.append(&edition{v: v}, i)
 }
 
-// serve swaps what is served and wakes the streams. The caller holds mu.
-func (c *class) serve(v *version, lists view.Lists) {
-	old := c.current.Swap(&serving{v: v, lists: lists, wake: make(chan struct{})})
-	c.tell()
+// append puts an edition behind the others, in place of the one with the same
+// content, if there is one. The caller holds mu.
+func (c *class) append(e *edition, same int) {
+	all := slices.Clone(c.editions)
+	if same >= 0 {
+		all = slices.Delete(all, same, same+1)
+	}
+	all = append(all, e)
+	c.editions = all[max(0, len(all)-maxEditions):]
+}
+
+// decide asks for the class's decision and lets the streams choose anew if it is
+// another one. The caller holds mu.
+func (c *class) decide() { c.decideAnew(false) }
+
+// decideAnew is decide that lets the streams choose even if the decision about the
+// class is the same. The caller holds mu.
+func (c *class) decideAnew(always bool) {
+	old := c.turn.Load()
+	next := &turn{editions: c.editions, history: c.history(), done: make(chan struct{})}
+	c.hub.cfg.Evidence.Read(c.name, func(ev evidence.Class) {
+		next.class = rollout.ForClass(next.history, ev, c.hub.cfg.Bounds, c.hub.cfg.Now())
+	})
+	serves := next.editions[next.class.Content]
+	if !always && old != nil && slices.Equal(old.editions, next.editions) && old.class.Content == next.class.Content {
+		c.tell(old)
+		return
+	}
+	c.turn.Store(next)
+	c.tell(next)
 	if old != nil {
-		close(old.wake)
+		close(old.done)
 	}
+	if next.class.Because != nil {
+		c.hub.cfg.Log.Error("class held at its last good release", slog.String("class", c.name),
+			slog.String("refused", short(next.approved().v.release.Digest())), slog.String("serving", short(serves.v.release.Digest())))
+	} else if old != nil && old.class.Because != nil {
+		c.hub.cfg.Log.Info("class is served what is approved", slog.String("class", c.name), slog.String("release", short(serves.v.release.Digest())))
+	}
+}
+
+func (c *class) history() rollout.History {
+	h := rollout.History{}
+	for _, e := range c.editions {
+		h.Contents = append(h.Contents, e.v.set.Content)
+	}
+	newest := c.editions[len(c.editions)-1].v
+	vs := make([]*version, len(c.editions))
+	for i, e := range c.editions {
+		vs[i] = e.v
+	}
+	h.Narrows = func(to int) bool { return c.hub.narrows(vs[to], newest) }
+	return h
 }
 
 // tell brings the ledger up to date. The caller holds mu.
-func (c *class) tell() {
-	cur := c.current.Load()
-	if cur == nil {
-		return
+func (c *class) tell(t *turn) {
+	a, s := t.approved().v, t.editions[t.class.Content].v
+	var why *ledger.Failure
+	if t.class.Because != nil {
+		why = t.class.Because.Failure
 	}
-	a, s := c.approved, cur.v
-	c.ledger.SetTarget(ledger.Target{
+	c.hub.cfg.Ledger.SetTarget(ledger.Target{
 		Class: c.name, Identity: c.identity,
 		Commit: a.commit, Release: a.release.Digest(), Content: a.set.Content,
 		ServingCommit: s.commit, ServingRelease: s.release.Digest(), ServingContent: s.set.Content,
-		Failure: c.refused[a.set.Content],
+		Failure: why,
 	})
+}
+
+// reconsider decides again because evidence has come.
+func (c *class) reconsider() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.editions) > 0 && c.turn.Load() != nil {
+		c.decide()
+	}
+}
+
+// choice is what one proxy gets.
+type choice struct {
+	t       *turn
+	edition *edition
+	// approved is the content that was approved when this was chosen.
+	approved string
+	because  *evidence.Receipt
+	retry    time.Time // when to choose again; zero: not before there is another turn
+}
+
+// choose asks for the decision about one proxy.
+func (c *class) choose(who evidence.Instance, now time.Time) choice {
+	t := c.turn.Load()
+	var p rollout.Proxy
+	c.hub.cfg.Evidence.Read(c.name, func(ev evidence.Class) {
+		p = rollout.ForProxy(t.history, ev, who, t.class, c.hub.cfg.Bounds, now)
+	})
+	return choice{t: t, edition: t.editions[p.Content], approved: t.history.Contents[len(t.history.Contents)-1], because: p.Because, retry: p.Retry}
+}
+
+// serve returns what the edition's proxies are given.
+func (c *class) serve(e *edition) (*serving, error) {
+	if cur := e.current.Load(); cur != nil {
+		return cur, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cur := e.current.Load(); cur != nil {
+		return cur, nil
+	}
+	lists, err := c.join(e.v, c.editions[len(c.editions)-1].current.Load())
+	if err != nil {
+		return nil, err
+	}
+	cur := &serving{v: e.v, lists: lists, wake: make(chan struct{})}
+	e.current.Store(cur)
+	return cur, nil
 }
 
 // refresh puts the present addresses of the keys into what is served.
 func (c *class) refresh(keys []endpoints.Key) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	cur := c.current.Load()
-	if cur == nil {
-		return nil
+	for _, e := range c.editions {
+		cur := e.current.Load()
+		if cur == nil {
+			continue
+		}
+		items, err := c.assignments(cur.v, keys)
+		if err != nil {
+			return err
+		}
+		lists := cur.lists
+		lists[view.Endpoints] = lists[view.Endpoints].With(items...)
+		if lists[view.Endpoints].Same(cur.lists[view.Endpoints]) {
+			continue
+		}
+		e.current.Store(&serving{v: cur.v, lists: lists, wake: make(chan struct{})})
+		close(cur.wake)
 	}
-	items, err := c.assignments(cur.v, keys)
-	if err != nil {
-		return err
-	}
-	lists := cur.lists
-	lists[view.Endpoints] = lists[view.Endpoints].With(items...)
-	if lists[view.Endpoints].Same(cur.lists[view.Endpoints]) {
-		return nil
-	}
-	old := c.current.Swap(&serving{v: cur.v, lists: lists, wake: make(chan struct{})})
-	close(old.wake)
 	return nil
-}
-
-// confirmed notes that a proxy has all of v.
-func (c *class) confirmed(v *version) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.good != nil && c.good.set.Content == v.set.Content {
-		return
-	}
-	if _, bad := c.refused[v.set.Content]; bad {
-		return
-	}
-	c.good, c.before = v, c.good
-}
-
-// fail takes the class back because of a failure of v, and reports whether it
-// did. It does so once per content. A content that a proxy has confirmed is not
-// given up for one that is late, and after the probation not for a refusal either:
-// that proxy has a problem of its own, and the others work.
-func (c *class) fail(v *version, f ledger.Failure, now time.Time) (bool, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	cur := c.current.Load()
-	if cur == nil || cur.v.set.Content != v.set.Content {
-		return false, nil // it was taken back already, or replaced
-	}
-	proven := c.good != nil && c.good.set.Content == v.set.Content
-	if proven && (f.State == ledger.Overdue || now.Sub(v.since) > c.probation) {
-		return false, nil
-	}
-	back := c.good
-	if proven {
-		back = c.before
-	}
-	if back == nil {
-		return false, nil // there is nothing to go back to; the stream tries again, less and less often
-	}
-	lists, err := c.join(back)
-	if err != nil {
-		return false, err
-	}
-	if len(c.refused) >= maxRefused {
-		clear(c.refused)
-	}
-	c.refused[v.set.Content] = &f
-	c.good, c.before = back, nil
-	c.serve(back, lists)
-	return true, nil
 }
 
 // held tells whether another release is served than is approved.
 func (c *class) held() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	cur := c.current.Load()
-	return cur != nil && cur.v.set.Content != c.approved.set.Content
-}
-
-func newClass(name, identity string, h *Hub) *class {
-	return &class{
-		name: name, identity: identity, store: h.store, ledger: h.cfg.Ledger, table: &h.table,
-		probation: h.cfg.Limits.Probation, refused: map[string]*ledger.Failure{},
-		quota: newQuota(h.cfg.Limits, h.cfg.Now()),
-	}
+	t := c.turn.Load()
+	return t != nil && t.class.Because != nil
 }
 
 // known returns the lists that a client of the class may have from an earlier stream.
@@ -248,16 +302,27 @@ func (c *class) known() []view.Lists {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var out []view.Lists
-	if cur := c.current.Load(); cur != nil {
-		out = append(out, cur.lists)
-	}
-	for _, v := range []*version{c.good, c.before} {
-		if v == nil {
-			continue
-		}
-		if lists, err := c.join(v); err == nil {
+	for _, e := range slices.Backward(c.editions) {
+		if cur := e.current.Load(); cur != nil {
+			out = append(out, cur.lists)
+		} else if lists, err := c.join(e.v, nil); err == nil {
 			out = append(out, lists)
 		}
 	}
 	return out
+}
+
+// earlierKeys are the endpoint sources of earlier editions that v has not.
+func (c *class) earlierKeys(v *version) map[endpoints.Key]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	keys := map[endpoints.Key]bool{}
+	for _, e := range c.editions {
+		for k := range e.v.live {
+			if _, ok := v.live[k]; !ok {
+				keys[k] = true
+			}
+		}
+	}
+	return keys
 }

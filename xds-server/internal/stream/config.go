@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/xds-server/internal/evidence"
 	"meshc.dev/meshc/xds-server/internal/ledger"
+	"meshc.dev/meshc/xds-server/internal/rollout"
 	"meshc.dev/meshc/xds-server/internal/view"
 )
 
@@ -32,9 +34,6 @@ type Limits struct {
 	// Ack is how long a proxy may take to confirm a response, default 5 s; Warming
 	// is the same for clusters that wait for their endpoints, default 20 s.
 	Ack, Warming time.Duration
-	// Probation is how long after publication a refusal by one proxy takes the
-	// class back although another proxy has confirmed the same, default 1 min.
-	Probation time.Duration
 	// FirstMessage is how long a stream may stay silent at its start, default 30 s.
 	FirstMessage time.Duration
 }
@@ -58,7 +57,7 @@ func (l Limits) WithDefaults() Limits {
 		value time.Duration
 	}{
 		{&l.Ack, 5 * time.Second}, {&l.Warming, 20 * time.Second},
-		{&l.Probation, time.Minute}, {&l.FirstMessage, 30 * time.Second},
+		{&l.FirstMessage, 30 * time.Second},
 	} {
 		if *f.field == 0 {
 			*f.field = f.value
@@ -67,18 +66,26 @@ func (l Limits) WithDefaults() Limits {
 	return l
 }
 
-// Config is what a Hub needs. All fields but Owner are required.
+// Config is what a Hub needs. All fields but Owner and Narrows are required.
 type Config struct {
 	// TrustDomain is the only one whose proxies are served.
 	TrustDomain string
 	Limits      Limits
-	Ledger      *ledger.Ledger
-	Meter       Meter
-	Log         *slog.Logger
-	Now         func() time.Time
+	// Evidence is what proxies confirmed and refused, Bounds what follows from it; a
+	// zero field of Bounds means its default.
+	Evidence *evidence.Log
+	Bounds   rollout.Bounds
+	Ledger   *ledger.Ledger
+	Meter    Meter
+	Log      *slog.Logger
+	Now      func() time.Time
 	// Owner says who answers for a resource that is called name, by the release
 	// that it is in; nil or "" if unknown.
 	Owner func(r release.Release, name string) string
+	// Narrows says whether the newer release takes something away that the older one
+	// gives: access above all. A class is not held at the older one then, nor after an
+	// error. Nil means always. It may take seconds.
+	Narrows func(older, newer release.Release) (bool, error)
 }
 
 // Meter counts. Its methods are called often, by many goroutines.

@@ -35,7 +35,9 @@ import (
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/xds-server/internal/evidence"
 	"meshc.dev/meshc/xds-server/internal/ledger"
+	"meshc.dev/meshc/xds-server/internal/rollout"
 	"meshc.dev/meshc/xds-server/internal/store"
 	"meshc.dev/meshc/xds-server/internal/stream"
 	"meshc.dev/meshc/xds-server/internal/view"
@@ -200,6 +202,8 @@ type server struct {
 	dial   func(context.Context, string) (net.Conn, error)
 	addr   string
 	lines  *atomic.Int64 // logged
+	facts  *evidence.Log
+	place  int64
 }
 
 // lineCounter is a log that counts.
@@ -207,12 +211,26 @@ type lineCounter struct{ n *atomic.Int64 }
 
 func (l lineCounter) Write(b []byte) (int, error) { l.n.Add(1); return len(b), nil }
 
-func newHub(l stream.Limits, now func() time.Time, lines *atomic.Int64) (*stream.Hub, *ledger.Ledger, *counts) {
+// newHub makes a hub to whose releases a class may always be taken back.
+func newHub(l stream.Limits, now func() time.Time, facts *evidence.Log, lines *atomic.Int64) (*stream.Hub, *ledger.Ledger, *counts) {
 	led, c := ledger.New(now), newCounts()
-	return stream.NewHub(stream.Config{
-		TrustDomain: trustDomain, Limits: l, Ledger: led, Meter: c, Now: now,
-		Log: slog.New(slog.NewTextHandler(lineCounter{lines}, nil)),
-	}), led, c
+	hub := stream.NewHub(stream.Config{
+		TrustDomain: trustDomain, Limits: l, Evidence: facts, Ledger: led, Meter: c, Now: now,
+		Log:     slog.New(slog.NewTextHandler(lineCounter{lines}, nil)),
+		Narrows: func(_, _ release.Release) (bool, error) { return false, nil },
+	})
+	facts.Watch(hub.Learned)
+	return hub, led, c
+}
+
+// remember makes evidence that lives in memory.
+func remember(t testing.TB) *evidence.Log {
+	t.Helper()
+	l, err := evidence.Open("", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // start serves a hub on a free port of the loopback.
@@ -233,8 +251,8 @@ func start(t testing.TB, l stream.Limits) *server {
 
 func serve(t testing.TB, lis net.Listener, l stream.Limits) *server {
 	t.Helper()
-	s := &server{ca: newAuthority(t), lines: new(atomic.Int64)}
-	s.hub, s.ledger, s.counts = newHub(l, time.Now, s.lines)
+	s := &server{ca: newAuthority(t), lines: new(atomic.Int64), facts: remember(t)}
+	s.hub, s.ledger, s.counts = newHub(l, time.Now, s.facts, s.lines)
 	g := grpc.NewServer(grpc.ForceServerCodecV2(store.Codec()), grpc.Creds(credentials.NewTLS(s.ca.serverTLS())), grpc.MaxRecvMsgSize(4<<20))
 	s.hub.Register(g)
 	done := make(chan struct{})
@@ -247,7 +265,8 @@ func (s *server) publish(t testing.TB, commit string, r release.Release) {
 	t.Helper()
 	ready, err := s.hub.Prepare(t.Context(), r)
 	if err == nil {
-		err = s.hub.Publish(ready, commit, "default")
+		s.place++
+		err = s.hub.Publish(ready, stream.Approval{Commit: commit, Environment: "default", Position: rollout.Position{Place: s.place}})
 	}
 	if err != nil {
 		t.Fatal(err)

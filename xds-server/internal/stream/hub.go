@@ -12,6 +12,7 @@ import (
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/xds-server/internal/alarm"
 	"meshc.dev/meshc/xds-server/internal/endpoints"
+	"meshc.dev/meshc/xds-server/internal/rollout"
 	"meshc.dev/meshc/xds-server/internal/store"
 	"meshc.dev/meshc/xds-server/internal/view"
 )
@@ -38,55 +39,76 @@ type Hub struct {
 	sets map[string]weak.Pointer[view.Set]
 	// alarms end streams whose certificates have ended.
 	alarms *alarm.Clock
+	// classes are all that a release had since the start, by name.
+	classes map[string]*class
+
+	compared struct {
+		mu      sync.Mutex
+		answers map[[2]string]answer
+	}
 }
 
 type state struct {
-	commit  string
-	release release.Release
 	// byID finds the class of an identity, byKey those that an endpoint source feeds.
 	byID  map[string]*class
 	byKey map[endpoints.Key][]*class
+	// before are the classes that an endpoint source fed in an earlier release.
+	before map[endpoints.Key][]*class
+}
+
+// Approval says by what a release may be served, and its place among the others.
+type Approval struct {
+	Commit, Environment string
+	Position            rollout.Position
 }
 
 // NewHub makes a hub that serves nothing yet.
 func NewHub(cfg Config) *Hub {
-	cfg.Limits = cfg.Limits.WithDefaults()
+	cfg.Limits, cfg.Bounds = cfg.Limits.WithDefaults(), cfg.Bounds.WithDefaults()
 	h := &Hub{
-		cfg: cfg, store: store.New(), first: make(chan struct{}), sets: map[string]weak.Pointer[view.Set]{}, alarms: alarm.New(cfg.Now),
+		cfg: cfg, store: store.New(), first: make(chan struct{}), classes: map[string]*class{}, sets: map[string]weak.Pointer[view.Set]{}, alarms: alarm.New(cfg.Now),
 		plans: store.NewMemo[planKey, *plan](planBytes, func(p *plan) int { return p.bytes + planOverhead }),
 	}
+	h.compared.answers = map[[2]string]answer{}
 	h.table.Store(&endpoints.Table{})
 	h.drained = make(chan struct{})
 	h.drain = sync.OnceFunc(func() { close(h.drained) })
 	return h
 }
 
-// Publish serves the release from now on.
-func (h *Hub) Publish(p Prepared, commit, environment string) error {
+// Recall makes an earlier approval known, so that proxies can be held at it. It is
+// called before the first Publish, the oldest first.
+func (h *Hub) Recall(p Prepared, a Approval) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r := p.release
-	old := h.state.Load()
-	next := &state{commit: commit, release: r, byID: map[string]*class{}, byKey: map[endpoints.Key][]*class{}}
 	for _, set := range p.sets {
-		v := h.version(set, r, commit)
-		id := v.set.Class.SPIFFEID(v.set.TrustDomain)
-		c := h.class(old, id, v.set.Class)
-		next.byID[id] = c
-		served, err := c.publish(v)
-		if err != nil {
-			return fmt.Errorf("publishing commit %s to %s: %w", short(commit), c.name, err)
-		}
-		if !served {
-			h.cfg.Log.Warn("release not served to a class: the same content failed before", slog.String("class", c.name), slog.String("release", short(r.Digest())))
+		h.class(set).recall(h.version(set, p.release, a))
+	}
+}
+
+// Publish makes the release what is approved, and serves it unless evidence holds
+// proxies at an earlier one.
+func (h *Hub) Publish(p Prepared, a Approval) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	old := h.state.Load()
+	next := &state{byID: map[string]*class{}, byKey: map[endpoints.Key][]*class{}, before: map[endpoints.Key][]*class{}}
+	for _, set := range p.sets {
+		v, c := h.version(set, p.release, a), h.class(set)
+		next.byID[c.identity] = c
+		if err := c.publish(v); err != nil {
+			return fmt.Errorf("publishing commit %s to %s: %w", short(a.Commit), c.name, err)
 		}
 		for k := range v.live {
 			next.byKey[k] = append(next.byKey[k], c)
 		}
+		for k := range c.earlierKeys(v) {
+			next.before[k] = append(next.before[k], c)
+		}
 	}
 	h.retire(old, next)
 	h.state.Store(next)
-	h.cfg.Ledger.Approve(commit, r.Digest(), environment)
+	h.cfg.Ledger.Approve(a.Commit, p.release.Digest(), a.Environment)
 	if old == nil {
 		close(h.first)
 	}
@@ -95,9 +117,9 @@ func (h *Hub) Publish(p Prepared, commit, environment string) error {
 	return nil
 }
 
-// version is a class's part of a release under a commit.
-func (h *Hub) version(set *view.Set, r release.Release, commit string) *version {
-	v := &version{set: set, commit: commit, release: r, since: h.cfg.Now(), live: map[endpoints.Key][]string{}}
+// version is a class's part of a release under an approval.
+func (h *Hub) version(set *view.Set, r release.Release, a Approval) *version {
+	v := &version{set: set, commit: a.Commit, release: r, position: a.Position, live: map[endpoints.Key][]string{}}
 	for _, e := range set.Live {
 		k := endpoints.Key{File: e.File, DNS: e.DNS}
 		v.live[k] = append(v.live[k], set.EndpointName(e.Cluster))
@@ -105,18 +127,19 @@ func (h *Hub) version(set *view.Set, r release.Release, commit string) *version 
 	return v
 }
 
-// class finds the class of an identity in what was served before. An identity
+// class finds the class of a set among those that were served before. An identity
 // whose role changed is another class: its proxies hold resources of the old one.
-func (h *Hub) class(old *state, id string, cl release.Class) *class {
-	if old != nil {
-		if c, ok := old.byID[id]; ok && c.name == cl.String() {
-			return c
-		}
+func (h *Hub) class(set *view.Set) *class {
+	name := set.Class.String()
+	c, ok := h.classes[name]
+	if !ok {
+		c = newClass(name, set.Class.SPIFFEID(set.TrustDomain), h)
+		h.classes[name] = c
 	}
-	return newClass(cl.String(), id, h)
+	return c
 }
 
-// retire marks classes that are gone. Their streams keep what they have: a proxy
+// retire notes which classes are gone. Their streams keep what they have: a proxy
 // that still runs is not torn down by a release that forgot it.
 func (h *Hub) retire(old, next *state) {
 	if old == nil {
@@ -126,9 +149,9 @@ func (h *Hub) retire(old, next *state) {
 		if next.byID[id] == c {
 			continue
 		}
-		c.mu.Lock()
-		c.removed = true
-		c.mu.Unlock()
+		if c.streams.Load() == 0 {
+			delete(h.classes, c.name)
+		}
 		h.cfg.Ledger.DropClass(c.name)
 		h.cfg.Log.Info("class is no longer in the release; its proxies keep what they have", slog.String("class", c.name))
 	}
@@ -153,7 +176,7 @@ func (h *Hub) SetEndpoints(changes ...endpoints.Change) error {
 		if len(st.byKey[k]) == 0 {
 			unwanted++
 		}
-		for _, c := range st.byKey[k] {
+		for _, c := range slices.Concat(st.byKey[k], st.before[k]) {
 			touched[c] = append(touched[c], k)
 		}
 	}

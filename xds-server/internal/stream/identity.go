@@ -2,8 +2,10 @@ package stream
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,26 +13,49 @@ import (
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
+
+	"meshc.dev/meshc/internal/ca"
+	"meshc.dev/meshc/xds-server/internal/evidence"
 )
 
-// identityOf returns the SPIFFE ID of the authenticated peer, and when its
-// certificate ends. Only the verified leaf certificate counts; nothing that the
-// peer says in a message does.
-func identityOf(ctx context.Context, trustDomain string) (string, time.Time, error) {
+// client is who is at the other end of a stream, by its verified certificate.
+type client struct {
+	identity string // SPIFFE ID
+	// instance tells apart the proxies of one identity.
+	instance evidence.Instance
+	until    time.Time // the end of the certificate
+}
+
+// clientOf returns the authenticated peer. Only the verified leaf certificate
+// counts; nothing that the peer says in a message does.
+func clientOf(ctx context.Context, trustDomain string) (client, error) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return "", time.Time{}, errors.New("no peer")
+		return client{}, errors.New("no peer")
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok || len(info.State.VerifiedChains) == 0 || len(info.State.VerifiedChains[0]) == 0 {
-		return "", time.Time{}, errors.New("the client has no verified certificate")
+		return client{}, errors.New("the client has no verified certificate")
 	}
 	if info.State.Version < tls.VersionTLS13 {
-		return "", time.Time{}, errors.New("the connection is not TLS 1.3")
+		return client{}, errors.New("the connection is not TLS 1.3")
 	}
 	leaf := info.State.VerifiedChains[0][0]
 	id, err := identityFrom(leaf, trustDomain)
-	return id, leaf.NotAfter, err
+	return client{id, instanceOf(leaf), leaf.NotAfter}, err
+}
+
+// instanceOf says which proxy of its identity a certificate stands for.
+// Certificates of our own authority that follow each other by renewal say so in
+// their serial numbers, and nobody gets another lineage without another token; of
+// another authority's the public key is the instance.
+func instanceOf(leaf *x509.Certificate) evidence.Instance {
+	if l, ok := ca.LineageOf(leaf); ok {
+		return evidence.Instance(l)
+	}
+	const size = 12
+	d := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	return evidence.Instance(hex.EncodeToString(d[:size]))
 }
 
 // identityFrom reads the ID as the X.509-SVID standard says: one URI name, in a

@@ -130,7 +130,7 @@ func (s *session) open(t view.Type, add []string, versions map[string]string) er
 		return status.Errorf(codes.ResourceExhausted, "%d known versions of %s, at most %d", len(versions), t, s.hub.cfg.Limits.Names)
 	}
 	var target *view.List
-	if cur := s.class.current.Load(); cur != nil {
+	if cur := s.cur; cur != nil {
 		target = s.hub.store.Restrict(cur.lists[t], c.names)
 	}
 	c.held = s.hub.store.Reported(target, c.names, versions)
@@ -159,7 +159,7 @@ func (s *session) subscribe(c *channel, all bool, names []string) error {
 	next := s.hub.store.Names(view.NewNames(all, names))
 	s.work += next.Len()
 	if !s.class.quota.swap(c.names, next) {
-		return status.Errorf(codes.ResourceExhausted, "identity %q has too many different subscriptions", s.identity)
+		return status.Errorf(codes.ResourceExhausted, "identity %q has too many different subscriptions", s.peer.identity)
 	}
 	c.names = next
 	if c.held != nil {

@@ -69,7 +69,7 @@ func run[R request](h *Hub, g grpc.ServerStream, p store.Protocol, recv func() (
 		h.cfg.Meter.Refused("node_size")
 		return status.Errorf(codes.ResourceExhausted, "the node's description has %d bytes, at most %d", size, h.cfg.Limits.NodeBytes)
 	}
-	s := newSession(h, c.class, p, c.identity, label(node.GetId()))
+	s := newSession(h, c.class, p, c.client, label(node.GetId()))
 	defer s.close()
 	h.cfg.Meter.Connected(string(p), 1)
 	defer h.cfg.Meter.Connected(string(p), -1)
@@ -97,27 +97,23 @@ func run[R request](h *Hub, g grpc.ServerStream, p store.Protocol, recv func() (
 			}
 		}
 	}()
-	return s.pump(ctx, g, done, c.until)
+	return s.pump(ctx, g, done)
 }
 
 // pump sends until the stream ends. A slow client blocks only its own sender: it
 // has one message in hand, and finds the newest state when it is ready for more.
-// The handshake is long ago: at the end of the client's certificate, until, its
-// stream ends too.
-func (s *session) pump(ctx context.Context, g grpc.ServerStream, done <-chan error, until time.Time) error {
+// The handshake is long ago: at the end of the client's certificate its stream ends
+// too.
+func (s *session) pump(ctx context.Context, g grpc.ServerStream, done <-chan error) error {
 	ended := make(chan struct{})
-	defer s.hub.alarms.At(until, func() { close(ended) })()
+	defer s.hub.alarms.At(s.peer.until, func() { close(ended) })()
 	for {
-		cur := s.class.current.Load()
-		if m := s.next(s.hub.cfg.Now()); m != nil {
+		m, wake, turn := s.next(s.hub.cfg.Now())
+		if m != nil {
 			if err := g.SendMsg(m); err != nil {
 				return err
 			}
 			continue
-		}
-		var wake <-chan struct{}
-		if cur != nil {
-			wake = cur.wake
 		}
 		select {
 		case <-ctx.Done():
@@ -134,20 +130,20 @@ func (s *session) pump(ctx context.Context, g grpc.ServerStream, done <-chan err
 			return status.Error(codes.Unauthenticated, "the client's certificate has ended")
 		case <-s.kick:
 		case <-wake:
+		case <-turn:
 		}
 	}
 }
 
 type admission struct {
-	class    *class
-	identity string
-	until    time.Time // the end of the certificate
+	class  *class
+	client client
 }
 
 // admit finds the class of the authenticated peer. While nothing is approved it
 // waits: no answer leaves a proxy as it is, an error would make it come again.
 func (h *Hub) admit(ctx context.Context) (admission, error) {
-	id, until, err := identityOf(ctx, h.cfg.TrustDomain)
+	who, err := clientOf(ctx, h.cfg.TrustDomain)
 	if err != nil {
 		h.cfg.Meter.Refused("no_identity")
 		return admission{}, status.Errorf(codes.PermissionDenied, "no resources without an identity: %v", err)
@@ -159,6 +155,7 @@ func (h *Hub) admit(ctx context.Context) (admission, error) {
 	case <-ctx.Done():
 		return admission{}, status.FromContextError(ctx.Err()).Err()
 	}
+	id := who.identity
 	c, ok := h.state.Load().byID[id]
 	if !ok {
 		h.cfg.Meter.Refused("unknown_identity")
@@ -173,7 +170,7 @@ func (h *Hub) admit(ctx context.Context) (admission, error) {
 		c.streams.Add(-1)
 		return admission{}, status.FromContextError(err).Err()
 	}
-	return admission{c, id, until}, nil
+	return admission{c, who}, nil
 }
 
 // firstOf waits for the first message, not for ever. The goroutine ends with the stream.

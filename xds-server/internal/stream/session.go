@@ -1,11 +1,13 @@
 package stream
 
 import (
+	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	"meshc.dev/meshc/xds-server/internal/evidence"
 	"meshc.dev/meshc/xds-server/internal/ledger"
 	"meshc.dev/meshc/xds-server/internal/phase"
 	"meshc.dev/meshc/xds-server/internal/store"
@@ -19,7 +21,7 @@ type session struct {
 	hub      *Hub
 	class    *class
 	protocol store.Protocol
-	identity string
+	peer     client
 	node     string
 	entry    *ledger.Entry
 	kick     chan struct{}
@@ -33,13 +35,19 @@ type session struct {
 	timer *time.Timer
 	// settleBy is until when removals wait for the client to ask for what its
 	// new listeners need; zero while nothing waits.
-	settleBy time.Time
-	settled  *view.List
+	settleBy  time.Time
+	settleFor *view.List
 	// closed says that the stream has ended: a request that was still on its way
 	// must not open anything.
 	closed bool
 	// work is how many names were handled since effort was asked last.
 	work int
+
+	// chosen is the edition that the proxy gets, cur what that is at the moment.
+	chosen choice
+	cur    *serving
+	// confirmed is the content that the proxy confirmed last on this stream.
+	confirmed string
 }
 
 // plan is a remembered answer of phase.Next, with the state after each step.
@@ -85,12 +93,14 @@ func (h *Hub) plan(p store.Protocol, held, target view.Lists) *plan {
 	})
 }
 
-func newSession(h *Hub, c *class, p store.Protocol, identity, node string) *session {
-	return &session{
-		hub: h, class: c, protocol: p, identity: identity, node: node,
-		entry: h.cfg.Ledger.Connect(identity, node, c.name, string(p)),
+func newSession(h *Hub, c *class, p store.Protocol, who client, node string) *session {
+	s := &session{
+		hub: h, class: c, protocol: p, peer: who, node: node,
+		entry: h.cfg.Ledger.Connect(who.identity, node, c.name, string(p)),
 		kick:  make(chan struct{}, 1),
 	}
+	s.choose(h.cfg.Now())
+	return s
 }
 
 func (s *session) close() {
@@ -132,31 +142,69 @@ func (s *session) lists(cur *serving) (held, target view.Lists) {
 	return held, target
 }
 
+// choose brings chosen and cur up to date, and tells the ledger.
+func (s *session) choose(now time.Time) bool {
+	if t := s.class.turn.Load(); s.chosen.t != t || !s.chosen.retry.IsZero() && !now.Before(s.chosen.retry) {
+		s.chosen = s.class.choose(s.peer.instance, now)
+	}
+	cur, err := s.class.serve(s.chosen.edition)
+	if err != nil {
+		s.hub.cfg.Log.Error("edition not served", slog.String("class", s.class.name), slog.Any("error", err))
+		return false
+	}
+	s.cur = cur
+	service := ledger.Service{Content: cur.v.set.Content, Approved: s.chosen.approved, RetryAt: s.chosen.retry}
+	if s.chosen.because != nil {
+		service.Failure = s.chosen.because.Failure
+	}
+	s.entry.Serve(service)
+	return true
+}
+
 // next returns the next response, or nil if there is none now. After nil the
-// sender sleeps until it is kicked or the class has something else to serve.
-func (s *session) next(now time.Time) *store.Message {
+// sender sleeps until it is kicked, or one of the channels is closed: there is
+// something else to be served, or to choose from.
+func (s *session) next(now time.Time) (m *store.Message, wake, turn <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		cur := s.class.current.Load()
-		if cur == nil {
-			return nil
+		if !s.choose(now) {
+			return nil, nil, s.chosen.t.done
 		}
+		cur := s.cur
 		held, target := s.lists(cur)
 		p := s.hub.plan(s.protocol, held, target)
 		i := slices.IndexFunc(p.steps, func(st phase.Step) bool { return s.may(st, cur, target, now) })
 		if i >= 0 {
 			if m := s.send(p.steps[i], p.after[i], target, cur, now); m != nil {
-				return m
+				return m, nil, nil
 			}
 			continue
 		}
 		if st, ok := s.greeting(held, target); ok && s.may(st, cur, target, now) {
-			return s.send(st, held, target, cur, now)
+			return s.send(st, held, target, cur, now), nil, nil
 		}
-		s.settle(p.steps, cur, target)
-		return nil
+		if s.settled(p.steps, cur, target) && s.confirm(cur, now) {
+			continue // that may have changed what it gets
+		}
+		if !s.chosen.retry.IsZero() {
+			s.arm(s.chosen.retry, now)
+		}
+		return nil, cur.wake, s.chosen.t.done
 	}
+}
+
+// confirm notes that the proxy has everything of its edition, and tells whether
+// that was news.
+func (s *session) confirm(cur *serving, now time.Time) bool {
+	content := cur.v.set.Content
+	s.entry.Running(content)
+	if s.confirmed == content {
+		return false
+	}
+	s.confirmed = content
+	s.witness(evidence.Receipt{Content: content, State: ledger.Acked, At: now})
+	return s.chosen.t == nil
 }
 
 // greeting is an empty answer to a client that has nothing of a type of which
@@ -203,8 +251,8 @@ func (s *session) asked(cur *serving, target view.Lists, now time.Time) bool {
 		return true
 	}
 	l := target[view.Listeners]
-	if s.settled != l {
-		s.settled, s.settleBy = l, now.Add(s.hub.cfg.Limits.Ack)
+	if s.settleFor != l {
+		s.settleFor, s.settleBy = l, now.Add(s.hub.cfg.Limits.Ack)
 	}
 	if !now.Before(s.settleBy) {
 		return true
@@ -275,32 +323,29 @@ func (s *session) send(st phase.Step, after, target view.Lists, cur *serving, no
 // maxFlights bounds the responses of one type that were never answered.
 const maxFlights = 8
 
-// settle notes that the client has everything of its class, if so.
-func (s *session) settle(steps []phase.Step, cur *serving, target view.Lists) {
+// settled tells whether the client has everything of its class.
+func (s *session) settled(steps []phase.Step, cur *serving, target view.Lists) bool {
 	for _, st := range steps {
 		if st.Structural {
-			return
+			return false
 		}
 	}
 	for t := range s.channels {
 		for _, f := range s.channels[t].flights {
 			if f.step.Structural || f.overdue {
-				return
+				return false
 			}
 		}
 	}
-	if s.protocol == store.Delta {
-		for _, t := range []view.Type{view.Clusters, view.Listeners} {
-			if !s.channels[t].open() && cur.lists[t].Len() > 0 {
-				return
-			}
-		}
-		if !s.complete(cur, target) {
-			return
+	if s.protocol == store.World {
+		return true
+	}
+	for _, t := range []view.Type{view.Clusters, view.Listeners} {
+		if !s.channels[t].open() && cur.lists[t].Len() > 0 {
+			return false
 		}
 	}
-	s.class.confirmed(cur.v)
-	s.entry.Running(cur.v.set.Content)
+	return s.complete(cur, target)
 }
 
 // arm makes sure that due is called at t.
@@ -326,8 +371,10 @@ func (s *session) soonest(now time.Time, d time.Duration) time.Duration {
 			d = min(d, c.retry.Sub(now))
 		}
 	}
-	if now.Before(s.settleBy) {
-		d = min(d, s.settleBy.Sub(now))
+	for _, t := range []time.Time{s.settleBy, s.chosen.retry} {
+		if now.Before(t) {
+			d = min(d, t.Sub(now))
+		}
 	}
 	return max(d, 0)
 }

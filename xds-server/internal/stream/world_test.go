@@ -160,11 +160,11 @@ func TestWorldReplacement(t *testing.T) {
 		again.ask(cds, "")
 		again.ask(lds, "")
 		again.quiet(time.Minute)
-		// A refusal takes the class back.
+		// A refusal takes the proxy back.
 		s.publish(t, "commit-3", seal(t, app(t, time.Second, "b", "c")))
 		again.nack(again.want(cds, "b", "c"), "no")
 		again.ack(again.want(cds, "b"))
-		if !s.class(t, shop).Held {
+		if s.class(t, shop).HeldProxies != 1 {
 			t.Error("not held")
 		}
 	})
