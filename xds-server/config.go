@@ -38,8 +38,8 @@ type Config struct {
 	TrustDomain string
 	// EndpointDir is the folder of endpoint files; "" means none.
 	EndpointDir string
-	// EndpointPoll is how often it is looked at, default 1 s. ResolveEvery is how
-	// often a DNS name is looked up, at least 1 s, default 10 s.
+	// EndpointPoll is how often it is looked at beside what the system tells, default
+	// 30 s. ResolveEvery is how often a DNS name is looked up, at least 1 s, default 10 s.
 	EndpointPoll, ResolveEvery time.Duration
 	// StateDir holds the admin socket, and the evidence: what proxies confirmed and
 	// refused.
@@ -84,7 +84,7 @@ func (c Config) check() error {
 func (c Config) withDefaults() Config {
 	c.Limits = c.Limits.WithDefaults()
 	if c.EndpointPoll <= 0 {
-		c.EndpointPoll = time.Second
+		c.EndpointPoll = 30 * time.Second
 	}
 	if c.ResolveEvery <= 0 {
 		c.ResolveEvery = 10 * time.Second

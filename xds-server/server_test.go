@@ -120,7 +120,7 @@ func runAt(t *testing.T, dir string, now func() time.Time) *world {
 func (w *world) config(t *testing.T) Config {
 	return Config{
 		Listen: "127.0.0.1:0", HTTP: "127.0.0.1:0", TrustDomain: trustDomain, StateDir: w.dir, EndpointDir: w.endpoints,
-		EndpointPoll: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler), Now: w.now,
+		Log: slog.New(slog.DiscardHandler), Now: w.now,
 		TLS: func() (*tls.Config, error) {
 			return &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: w.pool(),
 				Certificates: []tls.Certificate{w.issue(t, "spiffe://mesh.local/ns/meshc/sa/server")}}, nil

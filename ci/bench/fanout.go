@@ -66,8 +66,8 @@ func compareCosts(s report.Section, all map[xds.Kind]costs, n int) {
 		name string
 		of   func(costs) cost
 	}{
-		{"one endpoint", func(c costs) cost { return c.endpoint }},
-		{"one route", func(c costs) cost { return c.route }},
+		{oneEndpoint, func(c costs) cost { return c.endpoint }},
+		{oneRoute, func(c costs) cost { return c.route }},
 		{"first connect of all", func(c costs) cost { return c.cold }},
 		{"reconnect of all, versions known", func(c costs) cost { return c.again }},
 	} {
@@ -79,7 +79,7 @@ func compareCosts(s report.Section, all map[xds.Kind]costs, n int) {
 		for _, kind := range xds.Peers() {
 			name := fmt.Sprintf("%d clients, %s: times less CPU than %s", n, e.name, kind)
 			ratio := float64(e.of(all[kind]).CPU.Median()) / float64(e.of(all[xds.Meshc]).CPU.Median())
-			if bound, ok := bounds()[kind]; ok && n == 1000 && e.name == "one endpoint" {
+			if bound, ok := bounds(e.name, n)[kind]; ok {
 				s.AtLeast(bound, name, ratio, "x", "medians")
 			} else {
 				s.Add(name, ratio, "x", "medians")
@@ -96,10 +96,24 @@ func compareCosts(s report.Section, all map[xds.Kind]costs, n int) {
 	}
 }
 
-// bounds are how many times less CPU than a peer one endpoint may cost.
-func bounds() map[xds.Kind]float64 {
-	return map[xds.Kind]float64{xds.PerNode: 80, xds.Shared: 8, xds.Linear: 8}
+// bounds are how many times less CPU than a peer one endpoint and one route may
+// cost: for the floor, that is, at most 1.5 times as much.
+func bounds(event string, clients int) map[xds.Kind]float64 {
+	const floor = 1 / 1.5
+	switch {
+	case event == oneRoute:
+		return map[xds.Kind]float64{xds.Linear: 1}
+	case event == oneEndpoint && clients == 1000:
+		return map[xds.Kind]float64{xds.PerNode: 80, xds.Shared: 8, xds.Linear: 8, xds.Floor: floor}
+	}
+	return nil
 }
+
+// The events that have a bound.
+const (
+	oneEndpoint = "one endpoint"
+	oneRoute    = "one route"
+)
 
 // race takes one server through all events.
 func (b *bench) race(root *pki.Root, kind xds.Kind, services, clients int) (costs, error) {

@@ -38,6 +38,7 @@ const (
 	kubeClient  = "k8s.io/client-go"
 	txtarText   = "golang.org/x/tools/txtar"
 	goCmp       = "github.com/google/go-cmp"
+	fsEvents    = "github.com/fsnotify/fsnotify"
 	differ      = "github.com/rogpeppe/go-internal/diff"
 )
 
@@ -128,6 +129,7 @@ func rims() []row {
 		{pkg: "xds-server/internal/alarm"},
 		{pkg: "xds-server/internal/endpoints", may: []string{"internal/canon"}, pure: true},
 		{pkg: "xds-server/internal/endpoints/kube", may: []string{"xds-server/internal/endpoints", kubeAPI, kubeMachine, kubeClient}},
+		{pkg: "xds-server/internal/endpoints/file", may: []string{"xds-server/internal/endpoints", fsEvents, yaml}},
 		{pkg: "xds-server/internal/endpoints/...", may: []string{"xds-server/internal/endpoints", "compiler/release", yaml}},
 		{pkg: "xds-server/internal/store", may: []string{"compiler/release", "internal/canon", "xds-server/internal/endpoints", "xds-server/internal/view", envoyProtos, protobuf, rpc, xsync}},
 		{pkg: "xds-server/internal/view", may: []string{"internal/approval", "compiler/release", "internal/canon"}, pure: true},

@@ -25,10 +25,6 @@ func Class() release.Class {
 	return release.Class{Role: release.Sidecar, Namespace: "bench", Account: "client"}
 }
 
-// endpointPoll is how often meshc looks at the folder of endpoint files: a peer is
-// told of a change by a call, so the wait for this is in meshc's times.
-const endpointPoll = 200 * time.Millisecond
-
 // meshc is meshc's own server. Endpoints come from a folder, as in use; routes by
 // publishing an approved release.
 type meshc struct {
@@ -46,7 +42,7 @@ func newMeshc(s Setup) (*meshc, error) {
 	var err error
 	m.server, err = xdsserver.New(xdsserver.Config{
 		Listen: "127.0.0.1:0", TrustDomain: pki.TrustDomain, TLS: func() (*tls.Config, error) { return s.TLS.Server() },
-		EndpointDir: m.endpoints(), EndpointPoll: endpointPoll, StateDir: filepath.Join(s.Dir, "state"),
+		EndpointDir: m.endpoints(), StateDir: filepath.Join(s.Dir, "state"),
 		ConnectionsPerSecond: -1, // all clients come from one address, and at once
 		Log:                  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), Now: time.Now,
 	})

@@ -31,6 +31,12 @@ type peer struct {
 // serve puts a cache behind the server, with the transport's settings that meshc's
 // server has too.
 func serve(s Setup, cache cachev3.Cache, set func(content.State) error) (*peer, error) {
+	return serveWith(s, func(g *grpc.Server) {
+		discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, serverv3.NewServer(context.Background(), cache, nil))
+	}, set)
+}
+
+func serveWith(s Setup, register func(*grpc.Server), set func(content.State) error, more ...grpc.ServerOption) (*peer, error) {
 	tc, err := s.TLS.Server()
 	if err != nil {
 		return nil, err
@@ -39,10 +45,10 @@ func serve(s Setup, cache cachev3.Cache, set func(content.State) error) (*peer, 
 	if err != nil {
 		return nil, fmt.Errorf("listening: %w", err)
 	}
-	g := grpc.NewServer(grpc.Creds(credentials.NewTLS(tc)), grpc.ReadBufferSize(4<<10), grpc.MaxConcurrentStreams(100),
+	g := grpc.NewServer(append(more, grpc.Creds(credentials.NewTLS(tc)), grpc.ReadBufferSize(4<<10), grpc.MaxConcurrentStreams(100),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}))
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, serverv3.NewServer(context.Background(), cache, nil))
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}))...)
+	register(g)
 	go func() { _ = g.Serve(lis) }() // ends with close
 	return &peer{addr: lis.Addr().String(), grpc: g, set: set}, nil
 }

@@ -29,10 +29,11 @@ const (
 	PerNode Kind = "SnapshotCache per node"
 	Shared  Kind = "SnapshotCache, one class"
 	Linear  Kind = "LinearCache"
+	Floor   Kind = "floor written by hand"
 )
 
 // Peers are all but meshc.
-func Peers() []Kind { return []Kind{PerNode, Shared, Linear} }
+func Peers() []Kind { return []Kind{PerNode, Shared, Linear, Floor} }
 
 // Setup is what a server is started with.
 type Setup struct {
@@ -62,6 +63,8 @@ func open(s Setup) (server, error) {
 		return newSnapshots(s, perClass{}, []string{"class"})
 	case Linear:
 		return newLinear(s)
+	case Floor:
+		return newFloor(s)
 	}
 	return nil, fmt.Errorf("there is no server %q", s.Kind)
 }

@@ -10,7 +10,7 @@
 package file
 
 import (
-	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,31 +45,56 @@ type stamp struct {
 	size int64
 }
 
+// content is what was read last of a file.
+type content struct {
+	stamp
+	sum [sha256.Size]byte
+}
+
 // watcher remembers what was read.
 type watcher struct {
 	dir  string
-	seen map[endpoints.Key]stamp
+	seen map[endpoints.Key]content
 	bad  map[endpoints.Key]bool
 }
 
-// Watch reads the folder and looks at it again each time that poll has passed,
-// until ctx ends; it returns nil then. A folder that does not exist is empty.
-func Watch(ctx context.Context, dir string, poll time.Duration, sink endpoints.Sink) error {
-	w := &watcher{dir: dir, seen: map[endpoints.Key]stamp{}, bad: map[endpoints.Key]bool{}}
-	t := time.NewTicker(poll)
-	defer t.Stop()
-	for {
-		if changes, problems := w.look(); len(changes)+len(problems) > 0 {
-			sink(changes, problems)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-		}
-	}
+func newWatcher(dir string) *watcher {
+	return &watcher{dir: dir, seen: map[endpoints.Key]content{}, bad: map[endpoints.Key]bool{}}
 }
 
+// entryKey is the key of a directory entry; false if it is no endpoint file.
+func entryKey(name string) (endpoints.Key, bool) {
+	ext := filepath.Ext(name)
+	if ext != ".json" && ext != ".yaml" && ext != ".yml" || strings.HasPrefix(name, ".") {
+		return endpoints.Key{}, false
+	}
+	return endpoints.Key{File: strings.TrimSuffix(name, ext)}, true
+}
+
+// lookAt looks at the files with these names, and at the whole folder if one of
+// them has come, gone, or was bad: then it concerns others too.
+func (w *watcher) lookAt(names []string) (changes []endpoints.Change, problems []endpoints.Problem) {
+	for _, name := range names {
+		key, ok := entryKey(name)
+		if !ok {
+			continue
+		}
+		path := filepath.Join(w.dir, name)
+		if old, known := w.seen[key]; !known || old.path != path || w.bad[key] {
+			return w.look()
+		}
+		addrs, changed, err := w.read(key, path, true)
+		switch {
+		case err != nil:
+			return w.look()
+		case changed:
+			changes = append(changes, endpoints.Change{Key: key, Addresses: addrs})
+		}
+	}
+	return changes, nil
+}
+
+// look looks at the whole folder.
 func (w *watcher) look() (changes []endpoints.Change, problems []endpoints.Problem) {
 	entries, err := os.ReadDir(w.dir)
 	if err != nil {
@@ -82,17 +107,17 @@ func (w *watcher) look() (changes []endpoints.Change, problems []endpoints.Probl
 	}
 	present := map[endpoints.Key]bool{}
 	for _, e := range entries {
-		ext := filepath.Ext(e.Name())
-		if ext != ".json" && ext != ".yaml" && ext != ".yml" || strings.HasPrefix(e.Name(), ".") {
+		key, ok := entryKey(e.Name())
+		if !ok {
 			continue
 		}
-		key, path := endpoints.Key{File: strings.TrimSuffix(e.Name(), ext)}, filepath.Join(w.dir, e.Name())
+		path := filepath.Join(w.dir, e.Name())
 		if present[key] {
 			problems = append(problems, endpoints.Problem{Key: key, Path: path, Err: errors.New("there is another file of that name with another ending")})
 			continue
 		}
 		present[key] = true
-		addrs, changed, err := w.read(key, path)
+		addrs, changed, err := w.read(key, path, false)
 		switch {
 		case err != nil:
 			w.bad[key] = true
@@ -114,8 +139,9 @@ func (w *watcher) look() (changes []endpoints.Change, problems []endpoints.Probl
 	return changes, problems
 }
 
-// read reads a file unless it looks the same as when it was read last.
-func (w *watcher) read(key endpoints.Key, path string) (endpoints.Addresses, bool, error) {
+// read reads a file unless it looks the same as when it was read last and told is
+// false, and parses it unless it has the same bytes.
+func (w *watcher) read(key endpoints.Key, path string, told bool) (endpoints.Addresses, bool, error) {
 	if !nameForm.MatchString(key.File) {
 		return endpoints.Addresses{}, false, fmt.Errorf("%q is no name: small letters, digits and hyphens, at most 63", key.File)
 	}
@@ -125,7 +151,8 @@ func (w *watcher) read(key endpoints.Key, path string) (endpoints.Addresses, boo
 	}
 	now := stamp{path, info.ModTime(), info.Size()}
 	old, ok := w.seen[key]
-	if ok && old == now && !w.bad[key] && time.Since(now.mod) > settling {
+	ok = ok && !w.bad[key]
+	if ok && !told && old.stamp == now && time.Since(now.mod) > settling {
 		return endpoints.Addresses{}, false, nil
 	}
 	if !info.Mode().IsRegular() {
@@ -138,10 +165,15 @@ func (w *watcher) read(key endpoints.Key, path string) (endpoints.Addresses, boo
 	if err != nil {
 		return endpoints.Addresses{}, false, err
 	}
+	sum := sha256.Sum256(raw)
+	if ok && old.sum == sum {
+		w.seen[key] = content{now, sum}
+		return endpoints.Addresses{}, false, nil
+	}
 	addrs, err := Parse(raw)
 	if err != nil {
 		return endpoints.Addresses{}, false, err
 	}
-	w.seen[key] = now
+	w.seen[key] = content{now, sum}
 	return addrs, true, nil
 }

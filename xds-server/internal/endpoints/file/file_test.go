@@ -138,7 +138,7 @@ func TestBadFilesKeepWhatTheyHad(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			good()
 			var told watched
-			w := &watcher{dir: dir, seen: map[endpoints.Key]stamp{}, bad: map[endpoints.Key]bool{}}
+			w := newWatcher(dir)
 			told.look(w)
 			if got := told.addresses("reviews"); !slices.Equal(got, []string{"10.0.0.1:80"}) || len(told.problems) > 0 {
 				t.Fatalf("at first %v, %v", got, told.problems)
@@ -173,7 +173,7 @@ func TestQuickRewriteIsSeen(t *testing.T) {
 	path := filepath.Join(dir, "a.json")
 	then := time.Now()
 	var told watched
-	w := &watcher{dir: dir, seen: map[endpoints.Key]stamp{}, bad: map[endpoints.Key]bool{}}
+	w := newWatcher(dir)
 	for _, addr := range []string{"10.0.0.1:80", "10.0.0.2:80"} {
 		write(t, path, `{"endpoints": ["`+addr+`"]}`)
 		if err := os.Chtimes(path, then, then); err != nil {
@@ -246,7 +246,7 @@ func mkdir(t *testing.T, path string) {
 func TestProblemsEnd(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "endpoints")
 	write(t, dir, "not a folder")
-	w := &watcher{dir: dir, seen: map[endpoints.Key]stamp{}, bad: map[endpoints.Key]bool{}}
+	w := newWatcher(dir)
 	bad := map[endpoints.Key]bool{}
 	look := func(want int) {
 		t.Helper()
