@@ -38,7 +38,6 @@ const (
 	kubeClient  = "k8s.io/client-go"
 	txtarText   = "golang.org/x/tools/txtar"
 	goCmp       = "github.com/google/go-cmp"
-	fsEvents    = "github.com/fsnotify/fsnotify"
 	differ      = "github.com/rogpeppe/go-internal/diff"
 )
 
