@@ -113,7 +113,7 @@ func rims() []row {
 	return []row{
 		{pkg: "internal/guard", may: []string{"policies", "internal/canon", opa}},
 		{pkg: "internal/child", may: []string{xsys}},
-		{pkg: "internal/gitrepo", may: []string{"internal/canon", gogit, xcrypto, xtext}},
+		{pkg: "internal/gitrepo", may: []string{"internal/canon", gogit, xcrypto, xnet, xtext}},
 		{pkg: "internal/gitrepo/gittest", may: []string{"internal/canon", "internal/gitrepo", gogit, fluxGit, pgp, xcrypto}},
 		{pkg: "internal/approval", may: []string{"compiler/release", "internal/canon", "internal/durable", "internal/gitrepo", gogit, fluxGit, sshSig, pgp, xcrypto, yaml, yamlNodes}},
 		{pkg: "internal/sandbox", may: []string{"compiler", "compiler/release", "internal/canon", "internal/child", xsys}},

@@ -233,7 +233,7 @@ func TestMemoryIsBounded(t *testing.T) {
 
 // A look that could not read something says so at its end, whatever was made of it.
 func TestALookThatEndedSaysSo(t *testing.T) {
-	s := newSnapshot("refs/heads/main", newStore(nil, DefaultLimits(), newCache()))
+	s := newSnapshot("refs/heads/main", newStore(nil, DefaultLimits(), newCache(), newTurn(0, nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	view := s.Within(ctx)
 	if err := view.Err(); err != nil {

@@ -75,6 +75,9 @@ func (l Limits) of(k kind) int64 {
 	}
 }
 
+// refsBytes is the limit for the list of a server's refs.
+func (l Limits) refsBytes() int64 { return int64(l.Refs) * 512 }
+
 // Refused says why a source, object or tree is not read. It is the user's
 // problem and not a failure of the machine: trying again does not help.
 type Refused struct {

@@ -70,7 +70,7 @@ func noRepository(dir, reason string) *Refused {
 }
 
 func cannotRead(dir string, err error) error {
-	return &TransportError{Step: "reading repository " + quote(dir), Err: err}
+	return &TransportError{Step: "reading repository " + quote(dir), Err: err, OnDisk: true}
 }
 
 // cannotOpen tells an error of opening: a verdict if it is about the content.
@@ -245,13 +245,12 @@ type local struct {
 
 func newLocal(dir string, o Options) *local {
 	l := &local{dir: dir, opts: o, files: newObjectFiles(o.Limits)}
-	l.store = newStore(l.files, o.Limits, newCache())
-	l.store.patience = o.Timeout
+	l.store = newStore(l.files, o.Limits, newCache(), newTurn(o.Timeout, silentError(o.Timeout)))
 	return l
 }
 
 func (l *local) fetch(ctx context.Context, ref string, _ *Snapshot) (*Snapshot, error) {
-	return ask(ctx, l.store, func(ctx context.Context) (*Snapshot, error) {
+	return inTurn(ctx, l.store.turn, func(ctx context.Context) (*Snapshot, error) {
 		f, err := findRepository(l.dir)
 		if err != nil {
 			return nil, err
@@ -269,9 +268,9 @@ func (l *local) fetch(ctx context.Context, ref string, _ *Snapshot) (*Snapshot, 
 // close gives back the files that are open, unless a read of them is stuck.
 func (l *local) close() {
 	select {
-	case l.store.lock <- struct{}{}:
+	case l.store.turn.lock <- struct{}{}:
 		l.files.close()
-		<-l.store.lock
+		<-l.store.turn.lock
 	default:
 	}
 }

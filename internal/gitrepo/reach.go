@@ -1,22 +1,18 @@
 package gitrepo
 
 import (
-	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
+	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/transport"
 	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
 	gitssh "github.com/go-git/go-git/v5/plumbing/transport/ssh"
-	"github.com/go-git/go-git/v5/storage/memory"
-	"golang.org/x/crypto/ssh"
 
 	"meshc.dev/meshc/internal/diag"
 )
@@ -34,7 +30,8 @@ func newRemote(src Source, o Options) (*remote, error) {
 	if err != nil || ep.Protocol != string(src.Kind) {
 		return nil, refuse(diag.CodeGitSource, "repository "+quote(src.Address), "it is not a URL").fix(sourceFix)
 	}
-	r := &remote{endpoint: ep, opts: o, cache: newCache(), objects: memory.NewStorage(), dropped: map[plumbing.Hash]bool{}}
+	late := &TransportError{Step: "fetching from " + quote(ep.Host), Err: fmt.Errorf("no whole answer within %s", o.Timeout)}
+	r := &remote{endpoint: ep, opts: o, cache: newCache(), turn: newTurn(o.Timeout, late), objects: &fetched{}, dropped: map[plumbing.Hash]bool{}}
 	if src.Kind == HTTPS {
 		return r, r.useHTTPS(o)
 	}
@@ -57,13 +54,15 @@ func (r *remote) useHTTPS(o Options) error {
 	}
 	// No redirect is followed: it could lead credentials, or trust, to another host.
 	c := &http.Client{
-		Transport:     limitedBodies{tr, o.Limits.PackBytes},
+		Transport:     limitedBodies{tr, o.Limits},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	r.client = githttp.NewClientWithOptions(c, &githttp.ClientOptions{RedirectPolicy: githttp.NoFollowRedirects})
+	client := githttp.NewClientWithOptions(c, &githttp.ClientOptions{RedirectPolicy: githttp.NoFollowRedirects})
+	var auth transport.AuthMethod
 	if o.Auth.Username != "" || o.Auth.Password != "" {
-		r.auth = &githttp.BasicAuth{Username: o.Auth.Username, Password: o.Auth.Password}
+		auth = &githttp.BasicAuth{Username: o.Auth.Username, Password: o.Auth.Password}
 	}
+	r.dial = func(context.Context) (session, error) { return client.NewUploadPackSession(r.endpoint, auth) }
 	return nil
 }
 
@@ -76,47 +75,29 @@ func (r *remote) useSSH(o Options) error {
 	if err != nil {
 		return refuse(diag.CodeGitSource, "known_hosts", "%v", err).fix("give a known_hosts file with the server's key")
 	}
-	t := timedSSH{algorithms: hosts.HostKeyAlgorithms(net.JoinHostPort(r.endpoint.Host, strconv.Itoa(cmp.Or(r.endpoint.Port, 22))))}
+	r.hosts, r.dial = hosts, r.sshDial
 	callback := gitssh.HostKeyCallbackHelper{HostKeyCallback: hosts.HostKeyCallback()}
 	if len(o.Auth.SSHKey) > 0 {
 		keys, kerr := gitssh.NewPublicKeys(user, o.Auth.SSHKey, "")
 		if err = kerr; err == nil {
-			keys.HostKeyCallbackHelper, t.AuthMethod = callback, keys
+			keys.HostKeyCallbackHelper, r.sshAuth = callback, keys
 		}
 	} else {
 		agent, aerr := gitssh.NewSSHAgentAuth(user)
 		if err = aerr; err == nil {
-			agent.HostKeyCallbackHelper, t.AuthMethod = callback, agent
+			agent.HostKeyCallbackHelper, r.sshAuth = callback, agent
 		}
 	}
 	if err != nil {
 		return refuse(diag.CodeGitSource, "SSH key", "it cannot be used: %v", err).fix("give a private key without a passphrase, or start an SSH agent")
 	}
-	r.client, r.auth = gitssh.DefaultClient, t
 	return nil
-}
-
-// timedSSH bounds dialling, which no context ends, and asks the server for a host
-// key of a kind that is known.
-type timedSSH struct {
-	gitssh.AuthMethod
-	algorithms []string
-}
-
-// ClientConfig implements gitssh.AuthMethod.
-func (t timedSSH) ClientConfig() (*ssh.ClientConfig, error) {
-	c, err := t.AuthMethod.ClientConfig()
-	if err != nil {
-		return nil, err
-	}
-	c.Timeout, c.HostKeyAlgorithms = 30*time.Second, t.algorithms
-	return c, nil
 }
 
 // limitedBodies cuts every answer off after a number of bytes, refs included.
 type limitedBodies struct {
-	next  http.RoundTripper
-	bytes int64
+	next   http.RoundTripper
+	limits Limits
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -125,22 +106,13 @@ func (l limitedBodies) RoundTrip(q *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.Body = &limitedBody{a.Body, l.bytes}
-	return a, nil
-}
-
-var errTooLong = errors.New("the server sends more than the limit")
-
-type limitedBody struct {
-	io.ReadCloser
-	left int64
-}
-
-func (b *limitedBody) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, errTooLong
+	most := l.limits.PackBytes
+	if q.Method == http.MethodGet {
+		most = l.limits.refsBytes()
 	}
-	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
-	return n, err
+	a.Body = struct {
+		io.Reader
+		io.Closer
+	}{atMost(a.Body, most), a.Body}
+	return a, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/sideband"
 	"github.com/go-git/go-git/v5/plumbing/transport"
+	gitssh "github.com/go-git/go-git/v5/plumbing/transport/ssh"
 	"github.com/go-git/go-git/v5/storage/memory"
 
 	"meshc.dev/meshc/internal/diag"
@@ -23,99 +24,73 @@ import (
 // remote keeps what was fetched in memory and asks only for what is new.
 type remote struct {
 	endpoint *transport.Endpoint
-	client   transport.Transport
-	auth     transport.AuthMethod
+	dial     func(context.Context) (session, error)
+	sshAuth  gitssh.AuthMethod // ssh only
+	hosts    hostKeys          // ssh only
 	opts     Options
 	cache    *cache
-	objects  *memory.Storage
+	turn     *turn
+	objects  *fetched
 	inflated int64
 	// What a server left out is asked for again, ever more rarely: some of it never comes.
 	patience, waited int
 	dropped          map[plumbing.Hash]bool // tags that are too much to fetch
 }
 
-// TransportError is a server that could not be reached or did not speak Git;
-// trying again may help.
+// session is one conversation with git-upload-pack.
+type session interface {
+	AdvertisedReferencesContext(context.Context) (*packp.AdvRefs, error)
+	UploadPack(context.Context, *packp.UploadPackRequest) (*packp.UploadPackResponse, error)
+	Close() error
+}
+
+// TransportError is a repository that cannot be read now: a server that could not
+// be reached or did not speak Git, files that could not be read. Trying again may help.
 type TransportError struct {
 	Step string
 	Err  error
+	// OnDisk says that it is about files of this machine.
+	OnDisk bool
 }
 
-// Error names the step and the cause.
-func (e *TransportError) Error() string { return e.Step + ": " + e.Err.Error() }
+// Error names the step and the cause. A server may have worded the cause, so that it
+// is cut short and cannot act.
+func (e *TransportError) Error() string { return e.Step + ": " + short(e.Err.Error()) }
 
 // Unwrap gives the cause.
 func (e *TransportError) Unwrap() error { return e.Err }
 
 // Diagnostic is the same as a problem with a code.
 func (e *TransportError) Diagnostic() diag.Diagnostic {
-	return diag.New(diag.CodeGitFetch, diag.Pos{}, "%s", e.Error()).
-		WithFix("check the address, the network and the credentials; meshc keeps serving and tries again")
+	d := diag.New(diag.CodeGitFetch, diag.Pos{}, "%s", e.Error())
+	if e.OnDisk {
+		return d.WithFix("check the folder, its file system and the rights to read it; meshc keeps serving and tries again")
+	}
+	return d.WithFix("check the address, the network and the credentials; meshc keeps serving and tries again")
+}
+
+func (r *remote) failed(doing string, err error) error {
+	return &TransportError{Step: doing + " " + quote(r.endpoint.Host), Err: err}
 }
 
 func (r *remote) fetch(ctx context.Context, ref string, last *Snapshot) (*Snapshot, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.opts.Timeout)
-	defer cancel()
-	type result struct {
-		s   *Snapshot
-		err error
-	}
-	sess, err := r.connect(ctx)
-	if err != nil {
-		return nil, &TransportError{"connecting to " + quote(r.endpoint.Host), err}
-	}
-	done := make(chan result, 1)
-	go func() {
-		s, err := r.session(ctx, sess, ref, last)
-		done <- result{s, err}
-	}()
-	var res result
-	select {
-	case res = <-done:
-		_ = sess.Close() // the answer is complete
-	case <-ctx.Done():
-		// The transport looks at ctx between reads only; closing the session is
-		// what ends a server that sends nothing at all.
-		_ = sess.Close()
-		res = <-done
-	}
-	if res.err != nil && ctx.Err() != nil {
-		return nil, &TransportError{"fetching from " + quote(r.endpoint.Host), ctx.Err()}
-	}
-	return res.s, res.err
-}
-
-// connect gives up with ctx, though an SSH handshake by itself would not.
-func (r *remote) connect(ctx context.Context) (transport.UploadPackSession, error) {
-	type result struct {
-		s   transport.UploadPackSession
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		s, err := r.client.NewUploadPackSession(r.endpoint, r.auth)
-		done <- result{s, err}
-	}()
-	select {
-	case res := <-done:
-		return res.s, res.err
-	case <-ctx.Done():
-		go func() {
-			if res := <-done; res.err == nil {
-				_ = res.s.Close() // nobody waits for it any more
-			}
-		}()
-		return nil, ctx.Err()
-	}
+	return inTurn(ctx, r.turn, func(ctx context.Context) (*Snapshot, error) {
+		sess, err := r.dial(ctx)
+		if err != nil {
+			return nil, r.failed("connecting to", err)
+		}
+		defer sess.Close()
+		return r.session(ctx, sess, ref, last)
+	})
 }
 
 // close has nothing to give back: a session ends with its fetch.
 func (r *remote) close() {}
 
-func (r *remote) session(ctx context.Context, sess transport.UploadPackSession, ref string, last *Snapshot) (*Snapshot, error) {
+func (r *remote) session(ctx context.Context, sess session, ref string, last *Snapshot) (*Snapshot, error) {
 	adv, err := sess.AdvertisedReferencesContext(ctx)
 	if err != nil {
-		return nil, &TransportError{"asking " + quote(r.endpoint.Host) + " for its refs", err}
+		return nil, r.failed("asking for the refs of", err)
 	}
 	s, err := r.advertised(adv, ref)
 	if err != nil {
@@ -124,7 +99,7 @@ func (r *remote) session(ctx context.Context, sess transport.UploadPackSession, 
 	if err := r.complete(ctx, sess, adv.Capabilities, s, last); err != nil {
 		return nil, err
 	}
-	s.store, s.dropped = newStore(fetched{r.objects}, r.opts.Limits, r.cache), maps.Clone(r.dropped)
+	s.store, s.dropped = newStore(r.objects, r.opts.Limits, r.cache, newTurn(0, nil)), maps.Clone(r.dropped)
 	s.index()
 	return s, nil
 }
@@ -151,14 +126,14 @@ func (r *remote) advertised(adv *packp.AdvRefs, ref string) (*Snapshot, error) {
 
 // complete fetches what s names and is not held yet. Past half of the limit it
 // begins again with an empty storage; older snapshots keep the old one.
-func (r *remote) complete(ctx context.Context, sess transport.UploadPackSession, caps *capability.List, s, last *Snapshot) error {
-	objects, inflated := r.objects, r.inflated
+func (r *remote) complete(ctx context.Context, sess session, caps *capability.List, s, last *Snapshot) error {
+	before, inflated := r.objects, r.inflated
 	var haves []plumbing.Hash
 	anew := r.asksAnew(last)
 	if last != nil && !anew && inflated <= r.opts.Limits.Inflated/2 {
 		haves = append(haves, plumbing.NewHash(last.head))
 	} else {
-		objects, inflated = memory.NewStorage(), 0
+		before, inflated = &fetched{}, 0
 	}
 	missing := map[plumbing.Hash]bool{plumbing.NewHash(s.head): true}
 	for _, h := range s.tags {
@@ -168,21 +143,23 @@ func (r *remote) complete(ctx context.Context, sess transport.UploadPackSession,
 	}
 	var wants []plumbing.Hash
 	for h := range missing {
-		if !r.holds(h) || objects != r.objects {
+		if !r.holds(h) || before != r.objects {
 			wants = append(wants, h)
 		}
 	}
 	if !anew && !slices.ContainsFunc(wants, func(h plumbing.Hash) bool { return !r.holds(h) }) {
 		return nil
 	}
-	n, err := r.pack(ctx, sess, r.opts.Limits, caps, objects, wants, haves)
+	into := memory.NewStorage()
+	n, err := r.pack(ctx, sess, r.opts.Limits, caps, into, wants, haves)
 	if tooMuch(err) && len(s.tags) > 0 {
-		n, err = r.apart(ctx, objects, s, haves)
+		into = memory.NewStorage()
+		n, err = r.apart(ctx, into, s, haves)
 	}
 	if err != nil {
 		return err
 	}
-	r.objects, r.inflated = objects, inflated+n
+	r.objects, r.inflated = before.with(into.Objects), inflated+n
 	return nil
 }
 
@@ -201,11 +178,11 @@ func (r *remote) asksAnew(last *Snapshot) bool {
 }
 
 func (r *remote) holds(h plumbing.Hash) bool {
-	_, err := r.objects.EncodedObjectSize(h)
-	return err == nil
+	_, ok := r.objects.byHash[h]
+	return ok
 }
 
-func (r *remote) pack(ctx context.Context, sess transport.UploadPackSession, limits Limits, caps *capability.List, into *memory.Storage, wants, haves []plumbing.Hash) (int64, error) {
+func (r *remote) pack(ctx context.Context, sess session, limits Limits, caps *capability.List, into *memory.Storage, wants, haves []plumbing.Hash) (int64, error) {
 	req := packp.NewUploadPackRequestFromCapabilities(caps)
 	req.Wants, req.Haves = wants, haves
 	if caps.Supports(capability.NoProgress) {
@@ -213,40 +190,44 @@ func (r *remote) pack(ctx context.Context, sess transport.UploadPackSession, lim
 			return 0, fmt.Errorf("asking for a pack: %w", err)
 		}
 	}
-	step := "fetching from " + quote(r.endpoint.Host)
 	answer, err := sess.UploadPack(ctx, req)
 	if err != nil {
-		return 0, &TransportError{step, err}
+		return 0, r.failed("fetching from", err)
 	}
 	defer answer.Close()
-	pack, err := readPack(demux(req.Capabilities, answer), limits.PackBytes)
+	var said note
+	pack, err := readPack(demux(req.Capabilities, answer, &said), limits.PackBytes)
 	if err != nil {
-		return 0, wrapTransport(step, err)
+		return 0, r.refusedOr(said.with(err))
 	}
 	n, err := checkPack(pack, limits)
 	if err != nil {
-		return 0, wrapTransport(step, err)
+		return 0, r.refusedOr(said.with(err))
 	}
 	if err := packfile.UpdateObjectStorage(into, bytes.NewReader(pack)); err != nil {
-		return 0, &TransportError{step, err}
+		return 0, r.failed("fetching from", err)
 	}
 	return n, nil
 }
 
-func wrapTransport(step string, err error) error {
+func (r *remote) refusedOr(err error) error {
 	var refused *Refused
 	if errors.As(err, &refused) {
 		return err
 	}
-	return &TransportError{step, err}
+	return r.failed("fetching from", err)
 }
 
-func demux(l *capability.List, r io.Reader) io.Reader {
+func demux(l *capability.List, r io.Reader, progress *note) io.Reader {
+	kind := sideband.Sideband64k
 	switch {
 	case l.Supports(capability.Sideband64k):
-		return sideband.NewDemuxer(sideband.Sideband64k, r)
 	case l.Supports(capability.Sideband):
-		return sideband.NewDemuxer(sideband.Sideband, r)
+		kind = sideband.Sideband
+	default:
+		return r
 	}
-	return r
+	d := sideband.NewDemuxer(kind, r)
+	d.Progress = progress
+	return d
 }

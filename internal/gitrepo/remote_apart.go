@@ -62,19 +62,14 @@ func (r *remote) apart(ctx context.Context, into *memory.Storage, s *Snapshot, h
 
 // request asks for a pack in a session of its own; so much was unpacked before.
 func (r *remote) request(ctx context.Context, into *memory.Storage, before int64, wants, haves []plumbing.Hash) (int64, error) {
-	sess, err := r.connect(ctx)
+	sess, err := r.dial(ctx)
 	if err != nil {
-		return 0, &TransportError{"connecting to " + quote(r.endpoint.Host), err}
+		return 0, r.failed("connecting to", err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = sess.Close() }) // ends a server that sends nothing
-	defer func() {
-		if stop() {
-			_ = sess.Close() // the answer is complete
-		}
-	}()
+	defer sess.Close()
 	adv, err := sess.AdvertisedReferencesContext(ctx)
 	if err != nil {
-		return 0, &TransportError{"asking " + quote(r.endpoint.Host) + " for its refs", err}
+		return 0, r.failed("asking for the refs of", err)
 	}
 	limits := r.opts.Limits
 	if limits.Inflated -= before; limits.Inflated <= 0 {

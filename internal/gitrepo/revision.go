@@ -36,7 +36,7 @@ func At(dir, rev string, o Options) (*Snapshot, error) {
 	ctx := context.Background() // a read has its own end
 	l := newLocal(dir, o.orDefault())
 	defer l.close() // a later read opens again what it needs
-	_, err := ask(ctx, l.store, func(context.Context) (struct{}, error) {
+	_, err := inTurn(ctx, l.store.turn, func(context.Context) (struct{}, error) {
 		f, err := findRepository(dir)
 		if err == nil {
 			l.files.reopen(f)
@@ -132,7 +132,7 @@ func (l *local) named(ctx context.Context, s *Snapshot, name string) (string, er
 	if len(name) < 4 || !isHex(name) {
 		return "", errNoRevision
 	}
-	found, err := ask(ctx, l.store, func(ctx context.Context) ([]string, error) { return l.files.beginning(ctx, name) })
+	found, err := inTurn(ctx, l.store.turn, func(ctx context.Context) ([]string, error) { return l.files.beginning(ctx, name) })
 	if err != nil {
 		return "", l.store.objectError("revision "+quote(name), err)
 	}
@@ -153,7 +153,7 @@ func (l *local) named(ctx context.Context, s *Snapshot, name string) (string, er
 
 // followed is the hash at the end of a ref, "" without the ref.
 func (l *local) followed(ctx context.Context, name string) (string, error) {
-	return ask(ctx, l.store, func(ctx context.Context) (string, error) {
+	return inTurn(ctx, l.store.turn, func(ctx context.Context) (string, error) {
 		for range 5 { // as deep as git goes
 			if !plainName(name) {
 				return "", nil
@@ -176,7 +176,7 @@ func plainName(name string) bool {
 // commitOf gives the commit that a hash names, through annotated tags.
 func (l *local) commitOf(ctx context.Context, s *Snapshot, hash string) (string, error) {
 	for range 10 {
-		k, err := ask(ctx, l.store, func(context.Context) (kind, error) { k, _, err := l.files.stat(hash); return k, err })
+		k, err := inTurn(ctx, l.store.turn, func(context.Context) (kind, error) { k, _, err := l.files.stat(hash); return k, err })
 		if err != nil {
 			return "", l.store.objectError("object "+hash, err)
 		}

@@ -75,6 +75,9 @@ func (s *Snapshot) Head() string { return s.head }
 
 // Commit returns a commit by its full hash.
 func (s *Snapshot) Commit(hash string) (Commit, error) {
+	if err := s.ctx.Err(); err != nil {
+		return Commit{}, s.answered(err)
+	}
 	c, err := remembered(s.ctx, s.store, commitKind, hash, func(raw []byte) (Commit, error) {
 		return parseCommit(hash, raw, s.store.limits)
 	})
@@ -110,6 +113,9 @@ func (s *Snapshot) Chain(from, to string) ([]Commit, error) {
 const emptyTree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 func (s *Snapshot) tree(hash, at string) ([]entry, error) {
+	if err := s.ctx.Err(); err != nil {
+		return nil, s.answered(err)
+	}
 	if hash == emptyTree { // git does not always store it
 		if at != "" {
 			return nil, refuse(diag.CodeGitTree, "tree "+hash, "it is an empty folder").at(at).fix(treeFix)

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -94,6 +95,8 @@ func remoteSource(s string, no func(string, ...any) (Source, error)) (Source, er
 		return no("a query or fragment has no place in a repository's address")
 	case !hostRE.MatchString(u.Hostname()) && !strings.HasPrefix(u.Host, "["):
 		return no("%s is no host name", quote(u.Hostname()))
+	case !dialable(u):
+		return no("its port is none of 1 to 65535")
 	case u.Path == "" || u.Path == "/":
 		return no("the address has no path")
 	case !printable(u.Path) || strings.HasPrefix(strings.TrimLeft(u.Path, "/"), "-") || strings.ContainsAny(u.Path, "`$;|&<>\"'\\"):
@@ -111,6 +114,15 @@ func remoteSource(s string, no func(string, ...any) (Source, error)) (Source, er
 		return no("%s is no user name", quote(name))
 	}
 	return Source{Kind(u.Scheme), s}, nil
+}
+
+// dialable says that the address has a port, or leaves it to the scheme.
+func dialable(u *url.URL) bool {
+	if u.Port() == "" {
+		return !strings.HasSuffix(u.Host, ":")
+	}
+	n, err := strconv.ParseUint(u.Port(), 10, 16)
+	return err == nil && n > 0
 }
 
 var refSegment = regexp.MustCompile(`^[A-Za-z0-9_+@%=,][-A-Za-z0-9_+@%=,.]*$`)

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -23,6 +24,18 @@ import (
 // sshServer runs git-upload-pack below root for one client key. It returns its
 // address and its known_hosts line.
 func sshServer(t *testing.T, root string, client gittest.Key) (addr, known string) {
+	t.Helper()
+	return sshServerOf(t, client, func(repo string, in io.Reader, out, errOut io.Writer, _ <-chan struct{}) {
+		cmd := exec.Command("git", "upload-pack", filepath.Join(root, repo))
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*")
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, errOut
+		_ = cmd.Run()
+	})
+}
+
+// sshServerOf answers git-upload-pack with a function, which gets the path that was
+// asked for. gone ends with the connection.
+func sshServerOf(t *testing.T, client gittest.Key, serve func(repo string, in io.Reader, out, errOut io.Writer, gone <-chan struct{})) (addr, known string) {
 	t.Helper()
 	_, host, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -50,17 +63,19 @@ func sshServer(t *testing.T, root string, client gittest.Key) (addr, known strin
 			if err != nil {
 				return
 			}
-			go serveSSH(c, conf, root)
+			go serveSSH(c, conf, serve)
 		}
 	}()
 	return l.Addr().String(), knownhosts.Line([]string{l.Addr().String()}, signer.PublicKey())
 }
 
-func serveSSH(c net.Conn, conf *ssh.ServerConfig, root string) {
-	_, chans, reqs, err := ssh.NewServerConn(c, conf)
+func serveSSH(c net.Conn, conf *ssh.ServerConfig, serve func(repo string, in io.Reader, out, errOut io.Writer, gone <-chan struct{})) {
+	conn, chans, reqs, err := ssh.NewServerConn(c, conf)
 	if err != nil {
 		return
 	}
+	gone := make(chan struct{})
+	go func() { _ = conn.Wait(); close(gone) }()
 	go ssh.DiscardRequests(reqs)
 	for nc := range chans {
 		ch, in, err := nc.Accept()
@@ -75,14 +90,8 @@ func serveSSH(c net.Conn, conf *ssh.ServerConfig, root string) {
 				}
 				_ = q.Reply(true, nil)
 				command := strings.Fields(string(q.Payload[4:]))
-				cmd := exec.Command("git", "upload-pack", filepath.Join(root, strings.Trim(command[len(command)-1], "'")))
-				cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*")
-				cmd.Stdin, cmd.Stdout, cmd.Stderr = ch, ch, ch.Stderr()
-				code := byte(0)
-				if cmd.Run() != nil {
-					code = 1
-				}
-				_, _ = ch.SendRequest("exit-status", false, []byte{0, 0, 0, code})
+				serve(strings.Trim(command[len(command)-1], "'"), ch, ch, ch.Stderr(), gone)
+				_, _ = ch.SendRequest("exit-status", false, []byte{0, 0, 0, 0})
 				_ = ch.Close()
 			}
 		}()

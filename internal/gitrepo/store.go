@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -42,58 +43,18 @@ type store struct {
 	objects objects
 	limits  Limits
 	cache   *cache
-	// lock is held by whoever reads. With patience, a read may take no longer, and
-	// its goroutine is left behind if it does: no file can be made to answer. It
-	// keeps the lock until then, so that there is never more than one.
-	lock     chan struct{}
-	patience time.Duration
+	turn    *turn
 	// incomplete says that an object was asked for that is not there.
 	incomplete atomic.Bool
 }
 
-func newStore(o objects, l Limits, c *cache) *store {
-	return &store{objects: o, limits: l, cache: c, lock: make(chan struct{}, 1)}
-}
-
-// ask runs f while nobody else reads, and gives up with ctx and when patience ends.
-func ask[T any](ctx context.Context, s *store, f func(context.Context) (T, error)) (T, error) {
-	var none T
-	if err := ctx.Err(); err != nil {
-		return none, err
-	}
-	if s.patience <= 0 { // everything is in memory
-		s.lock <- struct{}{}
-		defer func() { <-s.lock }()
-		return f(ctx)
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.patience, silentError(s.patience))
-	defer cancel()
-	type answer struct {
-		value T
-		err   error
-	}
-	done := make(chan answer, 1)
-	select {
-	case s.lock <- struct{}{}:
-		go func() {
-			defer func() { <-s.lock }()
-			v, err := f(ctx)
-			done <- answer{v, err}
-		}()
-	case <-ctx.Done():
-		return none, context.Cause(ctx)
-	}
-	select {
-	case a := <-done:
-		return a.value, a.err
-	case <-ctx.Done():
-		return none, context.Cause(ctx)
-	}
+func newStore(o objects, l Limits, c *cache, t *turn) *store {
+	return &store{objects: o, limits: l, cache: c, turn: t}
 }
 
 // silentError is a file system that does not answer.
 func silentError(after time.Duration) error {
-	return &TransportError{Step: "reading the repository's files", Err: fmt.Errorf("no answer within %s", after)}
+	return &TransportError{Step: "reading the repository's files", Err: fmt.Errorf("no answer within %s", after), OnDisk: true}
 }
 
 // read returns an object's bytes after computing its hash again. The size is known
@@ -104,7 +65,7 @@ func (s *store) read(ctx context.Context, want kind, hash string) ([]byte, error
 		return nil, refuse(diag.CodeGitObject, subject, "not a full hash").fix("name the object by its 40 digits")
 	}
 	subject = want.String() + " " + hash
-	b, err := ask(ctx, s, func(context.Context) ([]byte, error) {
+	b, err := inTurn(ctx, s.turn, func(context.Context) ([]byte, error) {
 		is, size, err := s.objects.stat(hash)
 		if err != nil {
 			return nil, err
@@ -132,7 +93,7 @@ func (s *store) read(ctx context.Context, want kind, hash string) ([]byte, error
 
 // size is the size of a file's object.
 func (s *store) size(ctx context.Context, hash string) (int64, error) {
-	n, err := ask(ctx, s, func(context.Context) (int64, error) {
+	n, err := inTurn(ctx, s.turn, func(context.Context) (int64, error) {
 		_, n, err := s.objects.stat(hash)
 		return n, err
 	})
@@ -157,7 +118,7 @@ func (s *store) objectError(subject string, err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.As(err, &transport):
 		return err
 	case unreadable(err):
-		return &TransportError{Step: "reading " + subject, Err: err}
+		return &TransportError{Step: "reading " + subject, Err: err, OnDisk: true}
 	}
 	return refuse(diag.CodeGitObject, subject, "it cannot be read: %v", err).fix("run git fsck on the repository")
 }
@@ -189,34 +150,32 @@ func remembered[T any](ctx context.Context, s *store, k kind, hash string, parse
 	return out, err
 }
 
-// fetched are the objects that a server sent, in memory.
-type fetched struct{ storer plumbingStorer }
-
-// plumbingStorer is the part of go-git's storages that is read.
-type plumbingStorer interface {
-	EncodedObject(plumbing.ObjectType, plumbing.Hash) (plumbing.EncodedObject, error)
+// fetched are the objects that a server sent, in memory. They never change: a later
+// fetch makes others.
+type fetched struct {
+	byHash map[plumbing.Hash]plumbing.EncodedObject
 }
 
-func (f fetched) object(hash string) (plumbing.EncodedObject, error) {
-	o, err := f.storer.EncodedObject(plumbing.AnyObject, plumbing.NewHash(hash))
-	if errors.Is(err, plumbing.ErrObjectNotFound) {
-		return nil, errNoObject
-	}
-	return o, err
+// with are these objects and those of a pack.
+func (f *fetched) with(more map[plumbing.Hash]plumbing.EncodedObject) *fetched {
+	all := make(map[plumbing.Hash]plumbing.EncodedObject, len(f.byHash)+len(more))
+	maps.Copy(all, f.byHash)
+	maps.Copy(all, more)
+	return &fetched{all}
 }
 
-func (f fetched) stat(hash string) (kind, int64, error) {
-	o, err := f.object(hash)
-	if err != nil {
-		return 0, 0, err
+func (f *fetched) stat(hash string) (kind, int64, error) {
+	o, ok := f.byHash[plumbing.NewHash(hash)]
+	if !ok {
+		return 0, 0, errNoObject
 	}
 	return o.Type(), o.Size(), nil
 }
 
-func (f fetched) read(hash string) ([]byte, error) {
-	o, err := f.object(hash)
-	if err != nil {
-		return nil, err
+func (f *fetched) read(hash string) ([]byte, error) {
+	o, ok := f.byHash[plumbing.NewHash(hash)]
+	if !ok {
+		return nil, errNoObject
 	}
 	r, err := o.Reader()
 	if err != nil {
@@ -230,6 +189,6 @@ func (f fetched) read(hash string) ([]byte, error) {
 	return b, err
 }
 
-func (f fetched) whyMissing() (reason, fix string) {
+func (f *fetched) whyMissing() (reason, fix string) {
 	return "the server did not send it", "run git fsck on the server; meshc asks again, ever more rarely"
 }

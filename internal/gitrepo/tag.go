@@ -119,6 +119,9 @@ func (s *Snapshot) TagHash(name string) string { return s.tags[name] }
 
 // Tag returns one annotated tag by its name without refs/tags/.
 func (s *Snapshot) Tag(name string) (Tag, error) {
+	if err := s.ctx.Err(); err != nil {
+		return Tag{}, s.answered(err)
+	}
 	h, ok := s.tags[name]
 	if !ok {
 		return Tag{}, refuse(diag.CodeGitMissing, "tag "+quote(name), "the repository does not have it").fix("push it")

@@ -39,7 +39,7 @@ func WriteTag(dir string, t NewTag, s Signer) (Tag, error) {
 	ctx := context.Background() // a read has its own end
 	l := newLocal(dir, Options{}.orDefault())
 	defer l.close()
-	if _, err := ask(ctx, l.store, func(ctx context.Context) (struct{}, error) {
+	if _, err := inTurn(ctx, l.store.turn, func(ctx context.Context) (struct{}, error) {
 		f, err := findRepository(dir)
 		if err == nil {
 			l.files.reopen(f)

@@ -1,0 +1,73 @@
+package gitrepo
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"meshc.dev/meshc/internal/printer"
+)
+
+// note keeps the beginning of what a server says beside the protocol: progress, or
+// the reason why it ends. It is told with the error that follows, and only then.
+type note struct {
+	mu   sync.Mutex
+	text []byte
+	n    int64
+}
+
+// A server may talk, but not instead of sending: maxTalk bounds what is listened to,
+// maxNote what is kept of it.
+const maxTalk, maxNote = 1 << 20, 300
+
+var errTalk = errors.New("the server talks without end instead of sending")
+
+// Write implements io.Writer.
+func (n *note) Write(b []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.text = append(n.text, b[:min(len(b), maxNote-len(n.text))]...)
+	if n.n += int64(len(b)); n.n > maxTalk {
+		return 0, errTalk
+	}
+	return len(b), nil
+}
+
+// with adds what the server said to an error.
+func (n *note) with(err error) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.text) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; the server says: %s", err, printer.Escape(string(n.text)))
+}
+
+// short makes one bounded line of printable text out of what may come from a server.
+func short(text string) string {
+	const most = 600
+	if len(text) > most {
+		text = text[:most] + "…"
+	}
+	return printer.Escape(text)
+}
+
+var errTooLong = errors.New("the server sends more than the limit")
+
+// atMost reads a number of bytes, and then fails instead of telling an end.
+func atMost(r io.Reader, bytes int64) io.Reader { return &limited{r, bytes} }
+
+type limited struct {
+	r    io.Reader
+	left int64
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	if l.left <= 0 {
+		return 0, errTooLong
+	}
+	n, err := l.r.Read(p[:min(int64(len(p)), l.left)])
+	l.left -= int64(n)
+	return n, err
+}
