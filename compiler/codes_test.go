@@ -72,14 +72,14 @@ func saysWhatIsWanted(s string) bool { return strings.Contains(s, ", want ") }
 func elsewhere() map[diag.Code]string {
 	const (
 		files  = "compiler/internal/source/read_test.go"
-		limits = "internal/sandbox/sandbox_test.go"
+		limits = "internal/compile/bombs_test.go"
 		envoy  = "internal/envoybin/envoybin_test.go"
 		proof  = "internal/proof/proof_test.go"
 		emit   = "compiler/internal/target/envoy/testdata/problems.txtar"
 	)
 	return map[diag.Code]string{
 		diag.CodeUnreadable: files, diag.CodeSymlink: files, diag.CodeTooLarge: files,
-		diag.CodeMemoryLimit: limits, diag.CodeTimeLimit: limits, diag.CodeOutputLimit: limits, diag.CodeSandbox: limits,
+		diag.CodeMemoryLimit: limits, diag.CodeTimeLimit: limits, diag.CodeOutputLimit: limits, diag.CodeSandbox: limits, diag.CodeCompileLimit: limits, diag.CodeNotEvaluated: limits,
 		diag.CodeUnlimited: "not on Linux",
 		// The linker refuses what these guard against.
 		diag.CodeNoAnswer: emit, diag.CodeAddress: emit, diag.CodeInconsistent: "compiler/internal/target/envoy/testdata/refused.txtar",

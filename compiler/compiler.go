@@ -29,6 +29,13 @@ const MeshPath = "mesh.json"
 // depend on. What it returns is checked; a corrupt entry is a miss.
 type Cache = intent.Cache
 
+// Source is the files of a repository that make up its intent: read, counted and
+// checked, but not evaluated. Read only.
+type Source = source.Tree
+
+// Job is one package of a Source, for Options.Evaluate.
+type Job = intent.Job
+
 // Exception is a temporary weakening in force, with who answers for it.
 type Exception = resolve.Exception
 
@@ -41,9 +48,10 @@ type Options struct {
 	// Cache may be nil. Workers bounds the packages evaluated at once; 0 means one per core.
 	Cache   Cache
 	Workers int
-	// Progress, if set, is told when the evaluation of a package begins and ends;
-	// it is called from several goroutines.
-	Progress func(dir string, begin bool)
+	// Evaluate, if set, has packages evaluated elsewhere, such as by a child with
+	// limits: it returns what the function Evaluate makes of the encoded job, or why
+	// there is no answer. It is called from several goroutines.
+	Evaluate func(Job) ([]byte, diag.List)
 	// Memo makes the next compile of nearly the same files fast; may be nil.
 	Memo *Memo
 	// Policy is the digest of the policies that will judge the result, for the manifest.
@@ -52,6 +60,7 @@ type Options struct {
 
 // Program is a linked mesh with everything that can be asked of it. Immutable.
 type Program struct {
+	intent     *intent.Intent // nil if it was opened from a release
 	mesh       *model.Mesh
 	raw        []byte // mesh.json
 	result     *resolve.Result
@@ -60,31 +69,62 @@ type Program struct {
 	memo       *Memo
 }
 
-// Load reads, evaluates and links the intent in fsys. With an error in the list
-// the Program is nil; warnings stand beside a usable one.
+// Read reads the intent in fsys. It counts before it reads, and evaluates nothing.
+// With an error in the list the Source must not be compiled.
+func Read(fsys fs.FS) (Source, diag.List) {
+	t, ds := source.Read(fsys)
+	return t, ds.Sorted()
+}
+
+// Evaluate does an encoded Job, and returns its encoded answer for the Load that
+// made the job. It takes whatever time and memory the intent wants.
+func Evaluate(job []byte) ([]byte, error) { return intent.Evaluate(job) }
+
+// Load is Read and LoadSource.
 func Load(fsys fs.FS, o Options) (*Program, diag.List) {
-	tree, ds := source.Read(fsys)
+	s, ds := Read(fsys)
 	if ds.HasErrors() {
-		return nil, ds.Sorted()
+		return nil, ds
 	}
-	in, more := intent.Load(tree, intent.Options{Environment: o.Environment, Cache: o.Cache, Workers: o.Workers, Progress: o.Progress})
-	ds = append(ds, more...)
-	if in == nil || more.HasErrors() {
-		return nil, ds.Sorted()
+	p, more := LoadSource(s, o)
+	return p, append(ds, more...).Sorted()
+}
+
+// LoadSource evaluates and links intent. With an error in the list the Program is
+// nil; warnings stand beside a usable one.
+func LoadSource(s Source, o Options) (*Program, diag.List) {
+	in, ds := intent.Load(s, intent.Options{Environment: o.Environment, Cache: o.Cache, Workers: o.Workers, Evaluate: o.Evaluate})
+	if ds.HasErrors() {
+		return nil, ds
 	}
-	res, more := resolve.Mesh(in, catalog.Rules(), o.At, o.Memo.link())
-	ds = append(ds, more...)
-	if more.HasErrors() {
-		return nil, ds.Sorted()
+	p, more := link(in, o.At, o.Policy, o.Memo)
+	return p, append(ds, more...).Sorted()
+}
+
+// At is what LoadSource gives for the same files and another date: only linking looks at
+// the date, so nothing is evaluated again. With a Memo it costs what the date
+// changes. What evaluation warned of is not told again. A Program that was opened
+// from a release has no intent to link again: then At panics.
+func (p *Program) At(at time.Time) (*Program, diag.List) {
+	if p.intent == nil {
+		panic("compiler: At of a program without intent")
 	}
-	p, err := o.Memo.program(res.Mesh)
+	return link(p.intent, at, p.inputs.Policy, p.memo)
+}
+
+func link(in *intent.Intent, at time.Time, policy string, memo *Memo) (*Program, diag.List) {
+	res, ds := resolve.Mesh(in, catalog.Rules(), at, memo.link())
+	if ds.HasErrors() {
+		return nil, ds
+	}
+	p, err := memo.program(res.Mesh)
 	if err != nil {
 		return nil, append(ds, internalError(err))
 	}
-	p.result, p.provenance = res, res.Positions
-	p.inputs = release.Inputs{Environment: in.Environment, Tree: in.Tree, Compiler: Version, Schema: schemas.Digest(), Policy: o.Policy,
-		At: o.At.UTC().Format(time.RFC3339)}
-	return p, ds.Sorted()
+	p.intent, p.result, p.provenance = in, res, res.Positions
+	p.inputs = release.Inputs{Environment: in.Environment, Tree: in.Tree, Compiler: Version, Schema: schemas.Digest(), Policy: policy,
+		At: at.UTC().Format(time.RFC3339)}
+	return p, ds
 }
 
 // Open reads the mesh of a release: what a server, or a plan against an old

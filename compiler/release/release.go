@@ -13,6 +13,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
@@ -61,6 +62,13 @@ type Release struct {
 	manifest   Manifest
 	artifacts  map[string][]byte
 	provenance Provenance
+}
+
+// Step is a release and the instant from which it is in force. Of a commit's steps
+// the first has the zero instant; later ones follow the end of something temporary.
+type Step struct {
+	From    time.Time
+	Release Release
 }
 
 // Digest is the release's name, "" for the zero Release.

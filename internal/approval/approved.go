@@ -21,12 +21,8 @@ type Approved struct {
 	record Record
 }
 
-// Step is a release and the instant from which it is in force. The first step
-// of an approval has the zero instant; later ones follow an expiry.
-type Step struct {
-	From    time.Time
-	Release release.Release
-}
+// Step is a release and the instant from which it is in force.
+type Step = release.Step
 
 // Commit is the approved commit's full hash.
 func (a Approved) Commit() string { return a.record.Commit }

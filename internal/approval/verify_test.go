@@ -139,7 +139,7 @@ func TestTheReleaseMustBelongToTheCommit(t *testing.T) {
 		"step at another instant": func(c *Candidate) {
 			c.Steps[1].From = c.Steps[1].From.Add(time.Second)
 		},
-		"second step of other input": func(c *Candidate) { c.Steps[1] = Step{c.Steps[1].From, other.Steps[0].Release} },
+		"second step of other input": func(c *Candidate) { c.Steps[1] = Step{From: c.Steps[1].From, Release: other.Steps[0].Release} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cand := w.candidate(c)

@@ -19,6 +19,7 @@ import (
 
 // approvalFlags name what is being approved and by what rules.
 type approvalFlags struct {
+	bounds           boundFlags
 	trust, env, repo string
 }
 
@@ -26,6 +27,7 @@ func (f *approvalFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.trust, "trust", "trust.yaml", "the operator's trust policy")
 	cmd.Flags().StringVar(&f.env, "env", "", "environment (may be left out if the trust policy has one)")
 	cmd.Flags().StringVar(&f.repo, "repo", ".", "local repository of the intent")
+	f.bounds.add(cmd)
 }
 
 // policy reads the trust policy and settles the environment.
@@ -85,11 +87,11 @@ func (f *approvalFlags) compiler(ctx context.Context, snap *gitrepo.Snapshot) ap
 		if err != nil {
 			return nil, err
 		}
-		argv0, err := self()
+		by, err := f.bounds.compiler(nil)
 		if err != nil {
 			return nil, err
 		}
-		return compileApart(argv0)(ctx, tree, f.env, commit.Committer.When.UTC())
+		return by.Steps(ctx, tree, f.env, commit.Committer.When.UTC())
 	}
 }
 

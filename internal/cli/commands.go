@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -12,6 +13,7 @@ import (
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/compile"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/printer"
 	"meshc.dev/meshc/schemas"
@@ -44,10 +46,13 @@ With --prove nothing is written that a real Envoy refuses.`,
 			if err != nil {
 				return err
 			}
-			p, r, ds, err := compilePassed(cmd.Context(), fsys, f.env, at, a.compile)
+			passed, err := bounded(cmd.Context(), &f.bounds, func(ctx context.Context, c *compile.Compiler) (compile.Passed, error) {
+				return c.Release(ctx, fsys, compiler.Options{Environment: f.env, At: at})
+			})
 			if err != nil {
 				return err
 			}
+			r, ds := passed.Release, passed.Problems
 			proved := ""
 			if e.wanted() && !ds.HasErrors() {
 				res, version, err := a.prove(cmd.Context(), &e, r)
@@ -67,7 +72,7 @@ With --prove nothing is written that a real Envoy refuses.`,
 				return nil
 			}
 			err = printer.Fprintf(a.out, "release %s\n%d proxy classes, %d artifacts, environment %s%s, %s\n",
-				r.Digest(), len(r.Classes()), len(r.Paths()), p.Environment(), proved, time.Since(start).Round(time.Millisecond))
+				r.Digest(), len(r.Classes()), len(r.Paths()), passed.Program.Environment(), proved, time.Since(start).Round(time.Millisecond))
 			return err
 		},
 	}

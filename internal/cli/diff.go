@@ -61,6 +61,7 @@ proxy classes that get it. A and B are release folders or commits of the reposit
 	fl.StringVar(&dir, "dir", ".", "folder of intent in the repository, for commits")
 	fl.StringVar(&f.env, "env", "", "environment to compile commits for (may be left out if there is one)")
 	fl.StringVar(&f.at, "at", "", "compile date of commits, RFC 3339 (default: now)")
+	f.bounds.add(cmd)
 	fl.BoolVar(&stat, "stat", false, "only names")
 	fl.BoolVar(&asJSON, "json", false, "names and digests as JSON")
 	fl.BoolVar(&detailed, "detailed-exitcode", false, "end with 2 if anything differs")
@@ -211,10 +212,11 @@ func blob(r release.Release, digest string) []byte {
 
 // laterSteps says what the ends of temporary things will change, one section per
 // end. Each is compared with the state before it.
-func laterSteps(from *compiler.Program, ends []time.Time, load func(at time.Time) (*compiler.Program, diag.List)) ([]compiler.Section, error) {
+func laterSteps(p *compiler.Program) ([]compiler.Section, error) {
 	var out []compiler.Section
-	for _, end := range ends {
-		next, ds := load(end.Add(time.Second))
+	from := p
+	for _, end := range p.Expiries() {
+		next, ds := p.At(end.Add(time.Second))
 		if ds.HasErrors() {
 			return nil, ds.Err()
 		}

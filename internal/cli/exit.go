@@ -66,7 +66,7 @@ func exitOf(ds diag.List) diag.ExitCode {
 // does not hold is neither.
 func exitOfCode(c diag.Code) diag.ExitCode {
 	switch c {
-	case diag.CodeMemoryLimit, diag.CodeTimeLimit, diag.CodeOutputLimit, diag.CodePolicyBudget:
+	case diag.CodeMemoryLimit, diag.CodeTimeLimit, diag.CodeOutputLimit, diag.CodeCompileLimit, diag.CodeNotEvaluated, diag.CodePolicyBudget:
 		return diag.ExitBudget
 	case diag.CodeSandbox, diag.CodeGitSource, diag.CodeGitMissing, diag.CodeGitFetch, diag.CodeSigningKey,
 		diag.CodeInternal:

@@ -41,7 +41,7 @@ func TestExitCodeOfProblems(t *testing.T) {
 	for code, want := range map[diag.Code]diag.ExitCode{
 		diag.CodeNoIntent: diag.ExitInvalid, diag.CodeUnknownField: diag.ExitInvalid, diag.CodeWeights: diag.ExitInvalid,
 		diag.CodePolicyDenied: diag.ExitInvalid, diag.CodePolicyFailed: diag.ExitInvalid, diag.CodeTrustRule: diag.ExitInvalid,
-		diag.CodePolicyBudget: diag.ExitBudget, diag.CodeMemoryLimit: diag.ExitBudget, diag.CodeTimeLimit: diag.ExitBudget, diag.CodeOutputLimit: diag.ExitBudget,
+		diag.CodePolicyBudget: diag.ExitBudget, diag.CodeMemoryLimit: diag.ExitBudget, diag.CodeTimeLimit: diag.ExitBudget, diag.CodeOutputLimit: diag.ExitBudget, diag.CodeCompileLimit: diag.ExitBudget, diag.CodeNotEvaluated: diag.ExitBudget,
 		diag.CodeUnsigned: diag.ExitStale, diag.CodeNotReproduced: diag.ExitStale, diag.CodeStoredApproval: diag.ExitStale,
 		diag.CodeEnvoyMissing: diag.ExitFailure, diag.CodeGitFetch: diag.ExitFailure, diag.CodeGitMissing: diag.ExitFailure,
 		diag.CodeServerListen: diag.ExitFailure, diag.CodeServerDown: diag.ExitFailure, diag.CodeSigningKey: diag.ExitFailure, diag.CodeInternal: diag.ExitFailure,
@@ -81,16 +81,5 @@ func TestPlainErrorsAreTold(t *testing.T) {
 	var errs bytes.Buffer
 	if got := (&app{err: &errs}).report(errors.New("it rains")); got != diag.ExitFailure || errs.String() != "error: it rains\n" {
 		t.Errorf("%d, %q", got, errs.String())
-	}
-}
-
-// A small repository is bounded as promised; a large one gets time for its size.
-func TestLimitsGrowWithTheRepository(t *testing.T) {
-	small, large := limits(10<<10), limits(4<<20)
-	if small.Wall.Seconds() > 10 || small.Data > 512<<20 {
-		t.Errorf("a small repository may take %v and %d MiB", small.Wall, small.Data>>20)
-	}
-	if large.Wall <= 4*small.Wall || large.Data <= small.Data || large.Heap >= large.Data || large.CPU >= large.Wall {
-		t.Errorf("a large repository may take %+v", large)
 	}
 }

@@ -20,12 +20,14 @@ import (
 
 // intentFlags say which intent to load, and how.
 type intentFlags struct {
+	bounds               boundFlags
 	env, at, rev, format string
 }
 
 func (f *intentFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.env, "env", "", "environment to compile for (may be left out if there is one)")
 	cmd.Flags().StringVar(&f.at, "at", "", "compile date, RFC 3339 (default: the commit's date, or now for a working tree)")
+	f.bounds.add(cmd)
 	cmd.Flags().StringVar(&f.rev, "rev", "", "read the intent at this commit instead of the working tree")
 }
 
@@ -125,7 +127,7 @@ func (f *intentFlags) load(ctx context.Context, a *app, dir string) (*compiler.P
 	if err != nil {
 		return nil, err
 	}
-	p, ds, err := a.compile(ctx, fsys, compiler.Options{Environment: f.env, At: at})
+	p, ds, err := f.bounds.load(ctx, fsys, compiler.Options{Environment: f.env, At: at})
 	if err != nil {
 		return nil, err
 	}
@@ -176,9 +178,6 @@ func (a *app) placed(ds diag.List) diag.List {
 	}
 	return out
 }
-
-// cache keeps evaluated packages.
-func (a *app) cache() compiler.Cache { return userCache("cue") }
 
 // readRelease reads a release folder and checks it.
 func readRelease(dir string) (release.Release, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/compile"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/envoybin"
 	"meshc.dev/meshc/internal/gitrepo"
@@ -81,29 +83,8 @@ func (a *app) plan(ctx context.Context, f planFlags, dir string) error {
 	if err != nil {
 		return err
 	}
-	after, ds, err := a.compile(ctx, head, compiler.Options{Environment: f.env, At: at})
-	if err != nil {
-		return err
-	}
-	if ds.HasErrors() {
-		return a.problems(problemForm(f.format), ds)
-	}
-	before, user, err := a.planBase(ctx, f, dir, at, after)
-	if err != nil {
-		return err
-	}
-	if f.policies != "" || f.base == "none" {
-		if user, err = choosePolicies(head, dir, f.policies); err != nil {
-			return err
-		}
-	}
-	p, err := a.compare(ctx, before, after, at, user)
-	if err != nil {
-		return err
-	}
-	p.findings = append(ds, p.findings...).Sorted()
-	p.later, err = laterSteps(after, p.expiries, func(at time.Time) (*compiler.Program, diag.List) {
-		return compiler.Load(head, compiler.Options{Environment: f.env, At: at, Cache: a.cache()})
+	p, err := bounded(ctx, &f.bounds, func(ctx context.Context, c *compile.Compiler) (planned, error) {
+		return a.planChange(ctx, c, f, dir, head, at)
 	})
 	if err != nil {
 		return err
@@ -112,6 +93,33 @@ func (a *app) plan(ctx context.Context, f planFlags, dir string) error {
 		return err
 	}
 	return quiet(p.exit(f.detailed))
+}
+
+// planChange compares head, as of at, with the base.
+func (a *app) planChange(ctx context.Context, c *compile.Compiler, f planFlags, dir string, head fs.FS, at time.Time) (planned, error) {
+	after, ds, err := c.Load(ctx, head, compiler.Options{Environment: f.env, At: at, Memo: compiler.NewMemo()})
+	if err != nil {
+		return planned{}, err
+	}
+	if ds.HasErrors() {
+		return planned{}, a.problems(problemForm(f.format), ds)
+	}
+	before, user, err := a.planBase(ctx, c, f, dir, at, after)
+	if err != nil {
+		return planned{}, err
+	}
+	if f.policies != "" || f.base == "none" {
+		if user, err = choosePolicies(head, dir, f.policies); err != nil {
+			return planned{}, err
+		}
+	}
+	p, err := a.compare(ctx, before, after, at, user)
+	if err != nil {
+		return planned{}, err
+	}
+	p.findings = append(ds, p.findings...).Sorted()
+	p.later, err = laterSteps(after)
+	return p, err
 }
 
 // problemForm is the form of problems that goes with a plan's form.
@@ -124,34 +132,34 @@ func problemForm(format string) string {
 
 // planBase loads what the change starts from, for the same date, and the policies
 // that stood there: a change cannot bring the policies that judge it.
-func (a *app) planBase(ctx context.Context, f planFlags, dir string, at time.Time, after *compiler.Program) (*compiler.Program, userRego, error) {
+func (a *app) planBase(ctx context.Context, c *compile.Compiler, f planFlags, dir string, at time.Time, after *compiler.Program) (*compiler.Program, compile.Rego, error) {
 	if f.base == "none" {
-		return compiler.Empty(after), userRego{}, nil
+		return compiler.Empty(after), compile.Rego{}, nil
 	}
 	hash, err := gitrepo.Resolve(dir, f.base)
 	if err != nil {
-		return nil, userRego{}, err
+		return nil, compile.Rego{}, err
 	}
 	if f.expect != "" && f.expect != hash {
-		return nil, userRego{}, fail(diag.ExitStale, "base %s is %.12s, not %.12s as expected: plan again", f.base, hash, f.expect)
+		return nil, compile.Rego{}, fail(diag.ExitStale, "base %s is %.12s, not %.12s as expected: plan again", f.base, hash, f.expect)
 	}
 	base := intentFlags{env: f.env, rev: hash}
 	fsys, _, err := base.openCommit(dir, at)
 	if err != nil {
-		return nil, userRego{}, err
+		return nil, compile.Rego{}, err
 	}
-	p, ds, err := a.compile(ctx, fsys, compiler.Options{Environment: f.env, At: at})
+	p, ds, err := c.Load(ctx, fsys, compiler.Options{Environment: f.env, At: at})
 	if err != nil {
-		return nil, userRego{}, err
+		return nil, compile.Rego{}, err
 	}
 	if ds.HasErrors() {
 		_ = a.problems("", ds)
-		return nil, userRego{}, fail(diag.ExitFailure, "the base %.12s does not compile; compare with a commit that does, or with --base none", hash)
+		return nil, compile.Rego{}, fail(diag.ExitFailure, "the base %.12s does not compile; compare with a commit that does, or with --base none", hash)
 	}
-	return p, userPolicies(fsys), nil
+	return p, compile.OwnPolicies(fsys), nil
 }
 
-func (a *app) compare(ctx context.Context, before, after *compiler.Program, at time.Time, user userRego) (planned, error) {
+func (a *app) compare(ctx context.Context, before, after *compiler.Program, at time.Time, user compile.Rego) (planned, error) {
 	p := planned{expiries: after.Expiries()}
 	var err error
 	if p.changes, err = compiler.Compare(before, after, compiler.Limits{}); err != nil {
@@ -164,12 +172,12 @@ func (a *app) compare(ctx context.Context, before, after *compiler.Program, at t
 		return p, err
 	}
 	p.changes.Blast.Proxies = p.bytes.classes()
-	court, ds := convene(ctx, user)
+	court, ds := compile.Convene(ctx, user)
 	if ds.HasErrors() {
 		p.findings = append(p.findings, ds...)
 		return p, nil
 	}
-	if p.verdict, err = court.judge(ctx, after, at); err != nil {
+	if p.verdict, err = court.Judge(ctx, after, at); err != nil {
 		return p, err
 	}
 	p.findings = slices.Concat(p.findings, ds, p.verdict.Findings)

@@ -79,7 +79,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if d, lacks := sandbox.Warning(); lacks {
 		log.Warn("commits are compiled with fewer limits", "code", d.Code, "reason", d.Text, "fix", d.Fix)
 	}
-	argv0, err := self()
+	by, err := f.bounds.compiler(nil)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	seen := newSourceMetrics(metrics)
 	source, err := feed.New(feed.Config{
 		Repo: repo, Trust: t, Environment: f.env, Dir: approvedDir(f.state, f.env), Compiler: compiler.Version,
-		Compile: compileApart(argv0), Interval: f.poll, Now: a.now, Policies: feed.FollowPolicy(ctx, f.trust), // follow logs what it tells
+		Compile: by.Steps, Interval: f.poll, Now: a.now, Policies: feed.FollowPolicy(ctx, f.trust), // follow logs what it tells
 	})
 	if err != nil {
 		return err

@@ -3,16 +3,16 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/compile"
 	"meshc.dev/meshc/internal/diag"
-	"meshc.dev/meshc/internal/guard"
 	"meshc.dev/meshc/internal/printer"
-	"meshc.dev/meshc/internal/proof"
 )
 
 func (a *app) vetCmd() *cobra.Command {
@@ -34,25 +34,26 @@ real Envoy is asked about every compiled resource as well.`,
 			if err != nil {
 				return err
 			}
-			court, ds := convene(cmd.Context(), user)
-			p, more, err := a.compile(cmd.Context(), fsys, compiler.Options{Environment: f.env, At: at, Policy: court.digest()})
+			v, err := bounded(cmd.Context(), &f.bounds, func(ctx context.Context, c *compile.Compiler) (vetted, error) {
+				return vet(ctx, c, fsys, compiler.Options{Environment: f.env, At: at}, user)
+			})
 			if err != nil {
 				return err
 			}
-			ds = append(ds, more...)
-			told := ""
-			if p != nil {
-				if more, told, err = a.vet(cmd.Context(), p, at, court, &e); err != nil {
+			if e.wanted() && v.release.Digest() != "" {
+				res, version, err := a.prove(cmd.Context(), &e, v.release)
+				if err != nil {
 					return err
 				}
-				ds = append(ds, more...)
+				v.problems = append(v.problems, res.Findings...)
+				v.told += fmt.Sprintf(", %d resources accepted by Envoy %s", res.Resources, version)
 			}
-			if err := a.problems(f.format, ds.Sorted()); err != nil {
+			if err := a.problems(f.format, v.problems.Sorted()); err != nil {
 				return err
 			}
 			if f.format == string(diag.Text) {
-				_, warnings := ds.Counts()
-				printer.Fprintf(a.out, "valid: %s, %s\n", told, count(warnings, "warning"))
+				_, warnings := v.problems.Counts()
+				printer.Fprintf(a.out, "valid: %s, %s\n", v.told, count(warnings, "warning"))
 			}
 			return nil
 		},
@@ -64,26 +65,23 @@ real Envoy is asked about every compiled resource as well.`,
 	return cmd
 }
 
-// vet asks everybody about a program that could be linked: the targets, the
-// policies and, if wanted, a real Envoy. It returns in words what was looked at.
-func (a *app) vet(ctx context.Context, p *compiler.Program, at time.Time, c court, e *envoyFlags) (diag.List, string, error) {
-	r, ds := p.Release()
-	res := guard.Result{}
-	if c.engine != nil {
-		var err error
-		if res, err = c.judge(ctx, p, at); err != nil {
-			return nil, "", err
-		}
+// vetted is what became of a check without Envoy.
+type vetted struct {
+	release  release.Release // the zero Release if it does not compile
+	problems diag.List
+	told     string // what was looked at, in words
+}
+
+// vet asks the targets and the policies about intent.
+func vet(ctx context.Context, c *compile.Compiler, fsys fs.FS, o compiler.Options, user compile.Rego) (vetted, error) {
+	court, ds := compile.Convene(ctx, user)
+	o.Policy = court.Digest()
+	p, more, err := c.Load(ctx, fsys, o)
+	ds = append(ds, more...)
+	if err != nil || p == nil {
+		return vetted{problems: ds}, err
 	}
-	told := fmt.Sprintf("%d proxy classes, %d policies evaluated", len(p.Classes()), res.Evaluated)
-	proved := proof.Result{}
-	if e.wanted() && !ds.HasErrors() {
-		var version string
-		var err error
-		if proved, version, err = a.prove(ctx, e, r); err != nil {
-			return nil, "", err
-		}
-		told += fmt.Sprintf(", %d resources accepted by Envoy %s", proved.Resources, version)
-	}
-	return slices.Concat(ds, res.Findings, proved.Findings), told, nil
+	r, more := p.Release()
+	res, err := court.Judge(ctx, p, o.At)
+	return vetted{r, slices.Concat(ds, more, res.Findings), fmt.Sprintf("%d proxy classes, %d policies evaluated", len(p.Classes()), res.Evaluated)}, err
 }

@@ -94,4 +94,11 @@ const (
 	// CodeUnlimited warns that this system cannot limit a child's memory and CPU.
 	// Example: macOS, where only time and output are limited.
 	CodeUnlimited Code = "MESH0124"
+	// CodeCompileLimit is a compile that needs more than the operator allows it as a whole.
+	// Example: `meshc vet --compile-time 1s` of a mesh that takes longer.
+	CodeCompileLimit Code = "MESH0125"
+	// CodeNotEvaluated is told of packages that were left out after several others went
+	// over their limits.
+	// Example: a commit with ten packages that never end.
+	CodeNotEvaluated Code = "MESH0126"
 )

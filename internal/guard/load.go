@@ -14,8 +14,8 @@ import (
 	"meshc.dev/meshc/internal/diag"
 )
 
-// maxFile is the largest policy file that is read.
-const maxFile = 1 << 20
+// MaxFile is the largest policy file that is read, in bytes.
+const MaxFile = 1 << 20
 
 // Rules of these packages are evaluated, and these hold what rules share.
 const (
@@ -60,8 +60,8 @@ func read(label string, fsys fs.FS) (source, diag.List) {
 }
 
 func (s source) add(fsys fs.FS, name string) diag.List {
-	if info, err := fs.Stat(fsys, name); err == nil && info.Size() > maxFile {
-		return diag.List{diag.New(diag.CodePolicyInvalid, diag.Pos{File: name}, "policy has %d bytes, more than %d", info.Size(), maxFile).
+	if info, err := fs.Stat(fsys, name); err == nil && info.Size() > MaxFile {
+		return diag.List{diag.New(diag.CodePolicyInvalid, diag.Pos{File: name}, "policy has %d bytes, more than %d", info.Size(), MaxFile).
 			WithFix("split it")}
 	}
 	raw, err := fs.ReadFile(fsys, name)

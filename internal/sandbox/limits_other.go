@@ -2,19 +2,13 @@
 
 package sandbox
 
-import (
-	"os"
-	"syscall"
-	"time"
-)
+import "os"
 
-// enforced reports whether the system itself keeps the limits on memory and CPU.
-// Elsewhere than on Linux a limit on data does not stop a Go program: the
-// parent's clock and the child's own watch over its heap remain.
+// enforced reports whether the system itself keeps the limit on memory. Elsewhere
+// than on Linux a limit on data does not stop a Go program: the parent's clock and
+// the child's own watch over its heap remain.
 const enforced = false
 
 func restrict(Limits) error { return nil }
-
-func outOfCPU(Limits, time.Duration, syscall.Signal) bool { return false }
 
 func wasFull(Limits, *os.ProcessState) bool { return false }

@@ -8,135 +8,137 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
-	"strconv"
-	"sync"
 	"time"
 )
 
-// Word is the first argument of a child. A program that calls Run with itself
-// as argv0 calls Main if it sees the word, before it does anything else.
+// Word is the first argument of a child. A program that starts itself as a child
+// calls Main if it sees the word, before it does anything else.
 const Word = "sandbox-worker"
 
-// Handler does the work in the child: it turns the request into the answer.
-// progress tells the parent which subject (a package) is being worked on, so that
-// it can be named if the child does not survive; it may be called from several
-// goroutines.
-type Handler func(in []byte, progress func(subject string, begin bool)) ([]byte, error)
+// Handler does one piece of work in the child: it turns a request into the answer.
+// What it was given is its own.
+type Handler func(request []byte) (answer []byte, err error)
 
 // Exit codes of a child, beside 2 (Go's own, for a crash).
 const (
-	exitRefused = 3 // the handler returned an error, told on stderr
-	exitMemory  = 4 // the watch over the heap ended it
-	exitSetup   = 5 // limits or request could not be read
+	exitMemory = 4 // the watch over the heap ended it
+	exitSetup  = 5 // limits or request could not be read; stderr says why
 )
 
-// Lines on the child's stderr that the parent understands.
+// What stands before an answer.
 const (
-	lineBegin = "sandbox begin "
-	lineEnd   = "sandbox end "
-	lineError = "sandbox error "
+	statusAnswer  = 'a'
+	statusRefused = 'r' // the text of the handler's error follows
+	statusTired   = 't' // an answer; so much memory is in use that the next request belongs to another child
 )
 
-// Main is the child: args are the program's arguments after Word. It returns the
-// exit code and must be followed by os.Exit.
-func Main(args []string, h Handler) int {
-	w := &reporter{w: os.Stderr}
-	if len(args) != 1 {
-		w.line(lineError, "a worker is started by its parent only")
-		return exitSetup
-	}
-	l, err := parseLimits(args[0])
-	if err == nil {
-		err = restrict(l)
-	}
-	if err != nil {
-		w.line(lineError, err.Error())
-		return exitSetup
-	}
-	if l.Heap > 0 {
-		debug.SetMemoryLimit(l.Heap)
-	}
-	go watchHeap(l.Data)
-	in, err := readRequest(os.Stdin, l.Input)
-	if err != nil {
-		w.line(lineError, err.Error())
-		return exitSetup
-	}
-	go dieWithParent()
-	out, err := h(in, w.progress)
-	if err != nil {
-		w.line(lineError, err.Error())
-		return exitRefused
-	}
-	if _, err := os.Stdout.Write(out); err != nil {
-		w.line(lineError, err.Error())
+// Main is the child: args are the program's arguments after Word, handlers the
+// kinds of work that it knows. It returns the exit code when the parent has closed
+// the child's stdin, and must be followed by os.Exit.
+func Main(args []string, handlers map[string]Handler) int {
+	if err := work(args, handlers); err != nil {
+		fmt.Fprintln(os.Stderr, err) // nobody is left to be told if it cannot be written
 		return exitSetup
 	}
 	return 0
 }
 
-// readRequest reads a request with its length before it; stdin stays open after it.
-func readRequest(r io.Reader, limit int64) ([]byte, error) {
-	var head [8]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return nil, fmt.Errorf("reading the request's length: %w", err)
+func work(args []string, handlers map[string]Handler) error {
+	if len(args) != 2 || handlers[args[0]] == nil {
+		return fmt.Errorf("a worker is started by its parent only")
 	}
-	n := binary.BigEndian.Uint64(head[:])
-	if limit > 0 && n > uint64(limit) {
-		return nil, fmt.Errorf("the request has %d bytes, more than %d", n, limit)
+	l, err := parseLimits(args[1])
+	if err != nil {
+		return err
 	}
-	in := make([]byte, n)
-	if _, err := io.ReadFull(bufio.NewReader(r), in); err != nil {
-		return nil, fmt.Errorf("reading the request: %w", err)
+	if err := restrict(l); err != nil {
+		return err
 	}
-	return in, nil
+	debug.SetMemoryLimit(l.Heap)
+	go watchHeap(l.Data)
+	requests := make(chan []byte)
+	go func() {
+		for req := range requests {
+			if err := answer(os.Stdout, handlers[args[0]], req, l); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(exitSetup)
+			}
+		}
+	}()
+	// Reading goes on while there is work: the end of stdin is the parent's wish,
+	// or the parent's own end, and this process ends with it whatever it is doing.
+	for in := bufio.NewReader(os.Stdin); ; {
+		req, err := readFrame(in)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading a request: %w", err)
+		}
+		requests <- req
+	}
 }
 
-// dieWithParent ends the child when its stdin closes, which it does if the
-// parent dies, however it dies.
-func dieWithParent() {
-	var b [1]byte
-	if _, err := os.Stdin.Read(b[:]); err != nil {
-		os.Exit(exitSetup)
+func answer(w io.Writer, h Handler, req []byte, l Limits) error {
+	out, err := h(req)
+	status := byte(statusAnswer)
+	switch {
+	case err != nil:
+		status, out = statusRefused, []byte(err.Error())
+	case InUse() > l.Data/4:
+		status = statusTired
 	}
+	return writeFrame(w, []byte{status}, out)
+}
+
+// frameHead is the length that stands before a request and before an answer.
+const frameHead = 8
+
+func readFrame(r io.Reader) ([]byte, error) {
+	n, err := readLength(r)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, n)
+	_, err = io.ReadFull(r, b)
+	return b, err
+}
+
+func readLength(r io.Reader) (uint64, error) {
+	var head [frameHead]byte
+	_, err := io.ReadFull(r, head[:])
+	return binary.BigEndian.Uint64(head[:]), err
+}
+
+func writeFrame(w io.Writer, parts ...[]byte) error {
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	for _, p := range append([][]byte{binary.BigEndian.AppendUint64(nil, uint64(n))}, parts...) {
+		if _, err := w.Write(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // watchEvery is how often the heap is looked at.
 const watchEvery = 20 * time.Millisecond
 
-// watchHeap ends the child when its heap has outgrown the limit. Where the system
+// watchHeap ends the child when its memory has outgrown the limit. Where the system
 // keeps the limit this is seldom the first to see it.
 func watchHeap(limit int64) {
-	if limit <= 0 {
-		return
-	}
-	s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	for range time.Tick(watchEvery) {
-		metrics.Read(s)
-		if int64(s[0].Value.Uint64()-s[1].Value.Uint64()) > limit {
+		if InUse() > limit {
 			os.Exit(exitMemory)
 		}
 	}
 }
 
-// reporter writes lines for the parent.
-type reporter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (r *reporter) progress(subject string, begin bool) {
-	kind := lineEnd
-	if begin {
-		kind = lineBegin
-	}
-	r.line(kind, subject)
-}
-
-// line writes one line; the text is quoted, so that it cannot pass for another.
-// Nobody is left to be told if it cannot be written.
-func (r *reporter) line(kind, text string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_, _ = io.WriteString(r.w, kind+strconv.Quote(text)+"\n")
+// InUse is the memory that this process holds for Go, in bytes.
+func InUse() int64 {
+	s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(s)
+	return int64(s[0].Value.Uint64() - s[1].Value.Uint64())
 }

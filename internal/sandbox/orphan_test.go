@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"bytes"
 	"io"
 	"os/exec"
 	"testing"
@@ -9,33 +8,36 @@ import (
 )
 
 // A child ends by itself when its parent's end of stdin closes, as it does when
-// the parent is killed.
+// the parent is killed, whatever it is doing.
 func TestChildDiesWithParent(t *testing.T) {
 	arg, err := small().arg()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, w := io.Pipe()
-	cmd := exec.CommandContext(t.Context(), child, Word, arg)
-	var errs bytes.Buffer
-	cmd.Stdin, cmd.Stderr = r, &errs
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(frame([]byte("sleep"))); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-ended:
-		if cmd.ProcessState.ExitCode() != exitSetup {
-			t.Errorf("exit %d: %s", cmd.ProcessState.ExitCode(), errs.String())
+	for _, work := range []string{"", "sleep", "spin"} {
+		r, w := io.Pipe()
+		cmd := exec.CommandContext(t.Context(), child, Word, "behave", arg)
+		cmd.Stdin = r
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
 		}
-	case <-time.After(10 * time.Second):
-		t.Error("the child outlives its parent")
+		if work != "" {
+			if err := writeFrame(w, []byte(work)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("%q: %v", work, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("%q: the child outlives its parent", work)
+		}
 	}
 }

@@ -61,21 +61,22 @@ func (s *session) cached(u unit) result {
 	return res
 }
 
-// evaluate tells the progress. A panic inside CUE must not take the process
-// down, since it can depend on the user's text: it becomes a problem of the package.
-func (s *session) evaluate(u unit) (res result) {
-	if p := s.options.Progress; p != nil {
-		p(u.dir, true)
-		defer p(u.dir, false)
+// evaluate evaluates a unit here, or wherever the options say.
+func (s *session) evaluate(u unit) result {
+	if s.options.Evaluate == nil {
+		return s.layout.evaluate(u)
 	}
-	defer func() {
-		if r := recover(); r != nil {
-			at := diag.Pos{File: slices.Concat(u.base, u.overlay)[0]}
-			res = result{pos: &index{}, diags: diag.List{diag.New(diag.CodeEval, at, "CUE failed on package %q: %s", u.dir, oneLine(fmt.Sprint(r))).
-				WithFix("write the last change in another way, and report this text to the makers of meshc")}}
-		}
-	}()
-	return s.layout.evaluate(u)
+	b, ds := s.options.Evaluate(s.layout.job(u))
+	if ds.HasErrors() {
+		return result{pos: &index{}, diags: ds, lost: true}
+	}
+	res, err := decodeAnswer(u.dir, b)
+	if err != nil {
+		at := diag.Pos{File: slices.Concat(u.base, u.overlay)[0]}
+		return result{pos: &index{}, diags: diag.List{diag.New(diag.CodeInternal, at, "%v", err).
+			WithFix("this is a defect of meshc: please report it with the intent that shows it")}, lost: true}
+	}
+	return res
 }
 
 // entry is the cached form of a package.

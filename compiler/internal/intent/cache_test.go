@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/source"
+	"meshc.dev/meshc/internal/diag"
 )
 
 // counted loads a tree and returns the folders that were evaluated.
@@ -18,17 +19,30 @@ func counted(t *testing.T, tree source.Tree, c Cache) (*Intent, map[string]bool)
 	t.Helper()
 	var mu sync.Mutex
 	dirs := map[string]bool{}
-	in, l := Load(tree, Options{Cache: c, Progress: func(dir string, begin bool) {
+	in, l := Load(tree, Options{Cache: c, Evaluate: func(j Job) ([]byte, diag.List) {
 		mu.Lock()
-		defer mu.Unlock()
-		if begin {
-			dirs[dir] = true
-		}
+		dirs[j.Dir] = true
+		mu.Unlock()
+		return elsewhere(t, j), nil
 	}})
 	if l.HasErrors() {
 		t.Fatal(l)
 	}
 	return in, dirs
+}
+
+// elsewhere does a job as another process would.
+func elsewhere(t *testing.T, j Job) []byte {
+	t.Helper()
+	parts, err := j.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Evaluate(bytes.Join(parts, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func dirsOf(names ...string) map[string]bool {

@@ -22,15 +22,29 @@ type result struct {
 	name    string // of its package clause
 	library bool   // it holds definitions only
 	pos     *index
+	lost    bool // it was not evaluated to the end: nothing is known of it
 }
 
 // maxRounds bounds how often a package with errors is evaluated again to find
 // what the first errors hid.
 const maxRounds = 4
 
-// evaluate reads one package, in contexts that are not kept: a context holds
+// evaluate is evaluateOnce for any text: a panic inside CUE, which can depend on
+// the user's text, becomes a problem of the package.
+func (l *layout) evaluate(u unit) (res result) {
+	defer func() {
+		if r := recover(); r != nil {
+			at := diag.Pos{File: slices.Concat(u.base, u.overlay)[0]}
+			res = result{pos: &index{}, diags: diag.List{diag.New(diag.CodeEval, at, "CUE failed on package %q: %s", u.dir, oneLine(fmt.Sprint(r))).
+				WithFix("write the last change in another way, and report this text to the makers of meshc")}}
+		}
+	}()
+	return l.evaluateOnce(u)
+}
+
+// evaluateOnce reads one package, in contexts that are not kept: a context holds
 // everything that was ever evaluated in it.
-func (l *layout) evaluate(u unit) result {
+func (l *layout) evaluateOnce(u unit) result {
 	files, res := l.parseUnit(u)
 	if res.diags.HasErrors() {
 		return res

@@ -8,8 +8,8 @@
 // evaluated in a context of its own, which is thrown away.
 //
 // Evaluation of hostile CUE may need any amount of time and memory, and cannot
-// be stopped from inside the process: other people's repositories belong in a
-// child with limits.
+// be stopped from inside the process: Options.Evaluate has each package evaluated
+// in another one, by a Job that holds all that the package's value depends on.
 package intent
 
 import (
@@ -29,9 +29,10 @@ type Options struct {
 	Environment string // "" is the only one that the root declares, or "default"
 	Cache       Cache  // nil: evaluate everything
 	Workers     int    // packages evaluated at once; 0 or less: as many as there are CPUs
-	// Progress, if set, is told when the evaluation of a package begins and ends.
-	// It is called from several goroutines.
-	Progress func(dir string, begin bool)
+	// Evaluate, if set, has a package evaluated elsewhere: it returns what the function
+	// Evaluate gives for the encoded job, or why there is no answer. It is called from
+	// several goroutines.
+	Evaluate func(Job) ([]byte, diag.List)
 }
 
 // defaultEnvironment is the environment of a repository that declares none.
@@ -48,6 +49,9 @@ func Load(t source.Tree, o Options) (*Intent, diag.List) {
 	}
 	diags = append(diags, vendored(t)...)
 	root := s.root()
+	if root.lost {
+		return in, append(diags, root.diags...).Sorted() // which environments there are is not known
+	}
 	env, ds := s.environment(root)
 	diags = append(diags, ds...)
 	if ds.HasErrors() {

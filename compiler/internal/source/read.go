@@ -13,13 +13,17 @@ import (
 
 // Read reads the intent's files from the top folder fsys. Folders whose name
 // begins with a dot or an underscore are not looked into, as the cue command
-// does. It reports every problem that it meets; with an error in the list the
-// Tree is incomplete and must not be compiled.
+// does. Files are counted before the first one is read. It reports every problem
+// that it meets; with an error in the list the Tree is incomplete and must not be
+// compiled.
 func Read(fsys fs.FS) (Tree, diag.List) {
 	r := &reader{fsys: fsys, tree: Tree{Files: map[string][]byte{}, Vendored: map[string][]byte{}}, folded: map[string]string{}}
 	err := fs.WalkDir(fsys, ".", r.visit)
 	if err != nil && !errors.Is(err, errStop) {
 		r.fail(diag.CodeUnreadable, ".", "the repository cannot be read: %v", err)
+	}
+	for i := 0; err == nil && i < len(r.wanted); i++ {
+		err = r.read(r.wanted[i])
 	}
 	if !r.diags.HasErrors() && !r.hasIntent {
 		r.diags = append(r.diags, diag.New(diag.CodeNoIntent, diag.Pos{}, "there is no CUE file here").
@@ -36,9 +40,16 @@ type reader struct {
 	tree      Tree
 	diags     diag.List
 	folded    map[string]string // lower-case path of a file or folder → its first spelling
+	wanted    []wanted
 	entries   int
 	total     int
 	hasIntent bool
+}
+
+// wanted is a file to read, and the place in the tree that it gets.
+type wanted struct {
+	path, key string
+	into      map[string][]byte
 }
 
 func (r *reader) fail(c diag.Code, file, format string, args ...any) {
@@ -132,30 +143,36 @@ func (r *reader) file(p string) error {
 	return nil
 }
 
-// keep reads a file into the tree.
+// keep notes a file that belongs into the tree.
 func (r *reader) keep(p, key string, into map[string][]byte) error {
 	if !r.checkName(p) {
 		return nil
 	}
-	if len(r.tree.Files) >= MaxFiles {
+	if len(r.wanted) >= MaxFiles {
 		r.fail(diag.CodeTooLarge, "", "the repository has more than %d files of intent", MaxFiles)
 		return errStop
 	}
-	b, err := read(r.fsys, p)
+	r.wanted = append(r.wanted, wanted{p, key, into})
+	return nil
+}
+
+// read reads a file into the tree.
+func (r *reader) read(w wanted) error {
+	b, err := read(r.fsys, w.path)
 	switch {
 	case errors.Is(err, errTooLarge):
-		r.diags = append(r.diags, diag.New(diag.CodeTooLarge, diag.Pos{File: p}, "%q is larger than %d bytes", p, MaxFile).
+		r.diags = append(r.diags, diag.New(diag.CodeTooLarge, diag.Pos{File: w.path}, "%q is larger than %d bytes", w.path, MaxFile).
 			WithFix("split it into several files of the same package"))
 		return nil
 	case err != nil:
-		r.fail(diag.CodeUnreadable, p, "%q cannot be read: %v", p, err)
+		r.fail(diag.CodeUnreadable, w.path, "%q cannot be read: %v", w.path, err)
 		return nil
 	}
 	if r.total += len(b); r.total > MaxTotal {
 		r.fail(diag.CodeTooLarge, "", "the files of intent are larger than %d bytes together", MaxTotal)
 		return errStop
 	}
-	into[key] = b
+	w.into[w.key] = b
 	return nil
 }
 

@@ -17,14 +17,11 @@ func main() {
 	if len(os.Args) < 2 || os.Args[1] != sandbox.Word {
 		os.Exit(2)
 	}
-	os.Exit(sandbox.Main(os.Args[2:], behave))
+	os.Exit(sandbox.Main(os.Args[2:], map[string]sandbox.Handler{"behave": behave}))
 }
 
 // behave is a child that does what its request says.
-func behave(in []byte, progress func(string, bool)) ([]byte, error) {
-	progress("done", true)
-	progress("done", false)
-	progress("a/b \"c\"\n", true)
+func behave(in []byte) ([]byte, error) {
 	word, arg, _ := strings.Cut(string(in), " ")
 	switch word {
 	case "echo":
@@ -61,6 +58,9 @@ func behave(in []byte, progress func(string, bool)) ([]byte, error) {
 			b[i] = 1
 		}
 		return b[:1], nil
+	case "keep":
+		kept = bytes.Repeat([]byte("x"), 100<<20)
+		return []byte("kept"), nil
 	case "chatter":
 		for range 2000 {
 			fmt.Fprintln(os.Stderr, strings.Repeat("noise ", 5000))
@@ -71,6 +71,9 @@ func behave(in []byte, progress func(string, bool)) ([]byte, error) {
 	}
 	return nil, fmt.Errorf("unknown request %q", word)
 }
+
+// kept is what stays in use after an answer.
+var kept []byte
 
 func openMany(path string) error {
 	for range 200 {

@@ -1,0 +1,97 @@
+package compile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"time"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/guard"
+	"meshc.dev/meshc/policies"
+)
+
+// Rego is a folder with a user's own policies. The zero Rego is none.
+type Rego struct {
+	Files fs.FS
+	// Dir is where the files are, as users look for them: positions begin there.
+	Dir string
+}
+
+// policyFolder is where the user's own policies are in a repository of intent.
+const policyFolder = "policies"
+
+// OwnPolicies is the folder of that purpose in the intent, if there is one.
+func OwnPolicies(intent fs.FS) Rego {
+	if st, err := fs.Stat(intent, policyFolder); err == nil && st.IsDir() {
+		if sub, err := fs.Sub(intent, policyFolder); err == nil {
+			return Rego{sub, policyFolder}
+		}
+	}
+	return Rego{}
+}
+
+// Court is the shipped policies with those of a user. Everything that makes a
+// release convenes one first: its digest is noted in the release.
+type Court struct {
+	engine *guard.Engine
+	user   Rego
+}
+
+// Convene compiles the policies. With errors in the list the court does not sit.
+func Convene(ctx context.Context, user Rego) (Court, diag.List) {
+	engine, ds := guard.New(ctx, policies.FS, user.Files)
+	return Court{engine, user}, user.locate(ds)
+}
+
+func (c Court) sits() bool { return c.engine != nil }
+
+// Digest names the policies, "" if they do not compile.
+func (c Court) Digest() string {
+	if !c.sits() {
+		return ""
+	}
+	return c.engine.Digest()
+}
+
+// Judge asks all policies. None evaluated is a failure: it would look like consent.
+// A court that does not sit has said why, and finds nothing.
+func (c Court) Judge(ctx context.Context, p *compiler.Program, at time.Time) (guard.Result, error) {
+	if !c.sits() {
+		return guard.Result{}, nil
+	}
+	in := guard.Input{Mesh: p.MeshJSON(), Environment: p.Environment(), At: at, Owners: p.Owners(), Where: p.Position}
+	for _, e := range p.Exceptions() {
+		in.Exceptions = append(in.Exceptions, guard.Exception(e))
+	}
+	res, err := c.engine.Check(ctx, in)
+	if err != nil {
+		return res, fmt.Errorf("evaluating policies: %w", err)
+	}
+	if res.Evaluated == 0 && !res.Findings.HasErrors() {
+		return res, errors.New("no policy was evaluated")
+	}
+	res.Findings = c.user.locate(res.Findings)
+	return res, nil
+}
+
+// pass makes the release of a program, and lets the policies judge it.
+func (c Court) pass(ctx context.Context, p *compiler.Program, at time.Time) (Passed, error) {
+	r, ds := p.Release()
+	res, err := c.Judge(ctx, p, at)
+	return Passed{Program: p, Release: r, Problems: slices.Concat(ds, res.Findings)}, err
+}
+
+// locate makes positions in policies start where the user looks for them.
+func (u Rego) locate(ds diag.List) diag.List {
+	for i := range ds {
+		if f := ds[i].Pos.File; path.Ext(f) == ".rego" {
+			ds[i].Pos.File = path.Join(u.Dir, f)
+		}
+	}
+	return ds
+}
