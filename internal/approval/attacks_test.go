@@ -1,8 +1,6 @@
 package approval
 
 import (
-	"crypto/ed25519"
-	"encoding/pem"
 	"errors"
 	"os"
 	"os/exec"
@@ -10,8 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/crypto/ssh"
 
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
@@ -324,21 +320,4 @@ func TestTagsAreWrittenOnlyIfTheyWouldCount(t *testing.T) {
 		t.Errorf("git sees %s", got)
 	}
 	w.repo.Git("fsck", "--strict")
-	_, priv, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	locked, err := ssh.MarshalPrivateKeyWithPassphrase(priv, "", []byte("p"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, key := range map[string]string{"garbage": "x", "public key": w.alice.Public, "key with a passphrase": string(pem.EncodeToMemory(locked))} {
-		p := filepath.Join(t.TempDir(), "k")
-		if err := os.WriteFile(p, []byte(key), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := LoadSigningKey(p); err == nil {
-			t.Errorf("%s is a signing key", name)
-		}
-	}
 }

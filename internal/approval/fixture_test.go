@@ -16,6 +16,7 @@ import (
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/gitrepo/gittest"
+	"meshc.dev/meshc/internal/signing"
 )
 
 const repository = "https://git.example.test/mesh.git"
@@ -213,7 +214,7 @@ func (w *world) refused(err error, l Link, code diag.Code, words ...string) {
 
 func (w *world) author(k gittest.Key) Author {
 	w.t.Helper()
-	sk, err := LoadSigningKey(k.File(w.t))
+	sk, err := signing.Open(context.Background(), k.File(w.t), signing.Options{})
 	if err != nil {
 		w.t.Fatal(err)
 	}

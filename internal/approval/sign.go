@@ -1,73 +1,19 @@
 package approval
 
 import (
-	"crypto/rsa"
+	"bytes"
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/ProtonMail/go-crypto/openpgp"
-	"github.com/fluxcd/pkg/git/signature"
-	"golang.org/x/crypto/ssh"
-
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
+	"meshc.dev/meshc/internal/signing"
 )
-
-// SigningKey is a private key that can sign tags.
-type SigningKey struct {
-	Kind        KeyKind
-	Fingerprint string
-	signer      gitrepo.Signer
-}
-
-// LoadSigningKey reads an SSH private key (ed25519, ECDSA, RSA of at least 2048
-// bits) or an armored PGP private key from a file. Nothing prompts: a key with a
-// passphrase is refused.
-func LoadSigningKey(path string) (SigningKey, error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return SigningKey{}, keyProblem(path, "it cannot be read: %v", err)
-	}
-	if strings.Contains(string(raw), "BEGIN PGP PRIVATE KEY BLOCK") {
-		return pgpSigningKey(path, string(raw))
-	}
-	s, err := signature.NewSSHSigner(raw, nil)
-	if errors.Is(err, signature.ErrSSHPassphraseRequired) {
-		return SigningKey{}, keyProblem(path, "it has a passphrase, and nothing prompts here")
-	}
-	if err != nil {
-		return SigningKey{}, keyProblem(path, "%v", err)
-	}
-	inner, err := ssh.ParsePrivateKey(raw)
-	if err != nil {
-		return SigningKey{}, keyProblem(path, "%v", err)
-	}
-	return SigningKey{SSHKey, ssh.FingerprintSHA256(inner.PublicKey()), s}, nil
-}
-
-func pgpSigningKey(path, armored string) (SigningKey, error) {
-	ring, err := openpgp.ReadArmoredKeyRing(strings.NewReader(armored))
-	if err != nil || len(ring) != 1 {
-		return SigningKey{}, keyProblem(path, "it is not one armored PGP key: %v", err)
-	}
-	e := ring[0]
-	if e.PrivateKey == nil || e.PrivateKey.Encrypted {
-		return SigningKey{}, keyProblem(path, "the private part is missing, or has a passphrase, and nothing prompts here")
-	}
-	if k, ok := e.PrivateKey.PrivateKey.(*rsa.PrivateKey); ok && k.N.BitLen() < minRSA {
-		return SigningKey{}, keyProblem(path, "an RSA key of %d bits is too weak", k.N.BitLen())
-	}
-	s, err := signature.NewOpenPGPSigner(e)
-	if err != nil {
-		return SigningKey{}, keyProblem(path, "%v", err)
-	}
-	return SigningKey{PGPKey, pgpFingerprint(e.PrimaryKey), s}, nil
-}
 
 // ProblemError is one diagnostic as an error.
 type ProblemError struct{ D diag.Diagnostic }
@@ -78,15 +24,10 @@ func (p *ProblemError) Error() string { return p.D.Text }
 // Diagnostic gives the problem with code and fix.
 func (p *ProblemError) Diagnostic() diag.Diagnostic { return p.D }
 
-func keyProblem(path, format string, args ...any) error {
-	d := diag.New(diag.CodeSigningKey, diag.Pos{File: path}, "the signing key %q: %s", path, fmt.Sprintf(format, args...))
-	return &ProblemError{d.WithFix("give an unencrypted SSH or PGP private key, such as one made by ssh-keygen -t ed25519")}
-}
-
 // Author is who signs a tag and where: the local repository at or above Dir.
 type Author struct {
 	Dir   string
-	Key   SigningKey
+	Key   signing.Key
 	Ident gitrepo.Ident // name, address and date of the tag
 }
 
@@ -104,12 +45,41 @@ func (a Author) signerName(t Trust, now time.Time) (string, error) {
 	return "", &ProblemError{d.WithFix("sign with a key of the trust policy, or have the operator add this one")}
 }
 
-func (a Author) write(name, commit string, message any, replace bool) (gitrepo.Tag, error) {
+func (a Author) write(t Trust, name, commit string, message any, replace bool) (gitrepo.Tag, error) {
 	raw, err := canon.JSON(message)
 	if err != nil {
 		return gitrepo.Tag{}, fmt.Errorf("writing tag %q: %w", name, err)
 	}
-	return gitrepo.WriteTag(a.Dir, gitrepo.NewTag{Name: name, Commit: commit, Tagger: a.Ident, Message: string(raw), Replace: replace}, a.Key.signer)
+	n := gitrepo.NewTag{Name: name, Commit: commit, Tagger: a.Ident, Message: string(raw), Replace: replace}
+	return gitrepo.WriteTag(a.Dir, n, checked{a, t})
+}
+
+// checked signs, and checks the signature as a server will: agents and programs have
+// settings of their own, such as a weaker hash.
+type checked struct {
+	a Author
+	t Trust
+}
+
+// Sign fails if the signature would not count.
+func (c checked) Sign(r io.Reader) ([]byte, error) {
+	payload, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	sig, err := c.a.Key.Sign(bytes.NewReader(payload))
+	if err != nil {
+		return nil, err
+	}
+	kind := gitrepo.SSHSignature
+	if bytes.HasPrefix(sig, []byte("-----BEGIN PGP ")) {
+		kind = gitrepo.PGPSignature
+	}
+	if _, no := c.t.vouch("", gitrepo.Signature{Kind: kind, Armor: string(sig), Payload: payload}, c.a.Ident.When); no != nil {
+		d := diag.New(diag.CodeSigningKey, diag.Pos{}, "the signature that key %s made would not count: %v", c.a.Key.Fingerprint, no)
+		return nil, &ProblemError{d.WithFix("see which signatures docs/trust-policy.md accepts; a program's own settings, such as gpg's digest-algo, may weaken them")}
+	}
+	return sig, nil
 }
 
 // Approve writes the signed approval tag of a commit and its compiled releases
@@ -121,7 +91,7 @@ func (a Author) Approve(c Candidate, t Trust) (gitrepo.Tag, error) {
 		return gitrepo.Tag{}, err
 	}
 	m := TagMessage{Repository: t.Repository, Commit: c.Commit, Environment: c.Environment, Compiler: c.Compiler, Releases: releaseSteps(c.Steps)}
-	return a.write(approvalTags(c.Environment, c.Commit)+who, c.Commit, m, true)
+	return a.write(t, approvalTags(c.Environment, c.Commit)+who, c.Commit, m, true)
 }
 
 // Statement writes the signed release statement (meshc approve --statement) with the
@@ -144,7 +114,7 @@ func (a Author) Statement(c Candidate, t Trust) (gitrepo.Tag, error) {
 	in := c.Steps[0].Release.Manifest().Inputs
 	m := StatementMessage{Repository: t.Repository, Commit: c.Commit, Environment: c.Environment, Compiler: c.Compiler,
 		Schema: in.Schema, Policy: in.Policy, Releases: releaseSteps(c.Steps), Seq: seq}
-	return a.write(fmt.Sprintf("%s%d", statementTags(c.Environment), m.Seq), c.Commit, m, false)
+	return a.write(t, fmt.Sprintf("%s%d", statementTags(c.Environment), m.Seq), c.Commit, m, false)
 }
 
 func mayState(t Trust, env, who string) error {
@@ -191,7 +161,7 @@ func (a Author) RollBack(snap *gitrepo.Snapshot, t Trust, m RollbackMessage) (gi
 	if err != nil {
 		return gitrepo.Tag{}, err
 	}
-	return a.write(fmt.Sprintf("%s%d", rollbackTags(m.Environment), n), m.To, m, false)
+	return a.write(t, fmt.Sprintf("%s%d", rollbackTags(m.Environment), n), m.To, m, false)
 }
 
 // asStranger sees a repository as a server without state does.

@@ -1,11 +1,13 @@
 package approval
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo/gittest"
+	"meshc.dev/meshc/internal/signing"
 )
 
 func TestSignedChainIsApproved(t *testing.T) {
@@ -329,8 +331,8 @@ func TestPGPSignatures(t *testing.T) {
 	w.replace(`{pgp: `+quoteYAML(key.public)+`}`, `{pgp: `+quoteYAML(short.public)+`}`)
 	_, err := w.verify(w.repo.Commit(gittest.Commit{Files: map[string]string{"bookinfo/a.cue": "2"}, Signer: short.signer}), a.State())
 	w.refused(err, LinkSignature, diag.CodeKeyNotValid, "expired")
-	sk, err := LoadSigningKey(key.file(t))
-	if err != nil || sk.Kind != PGPKey || sk.Fingerprint != key.fingerprint {
+	sk, err := signing.Open(context.Background(), key.file(t), signing.Options{})
+	if err != nil || sk.Fingerprint != key.fingerprint {
 		t.Errorf("signing key %+v, %v", sk, err)
 	}
 }

@@ -21,6 +21,7 @@ const (
 	fluxGit     = "github.com/fluxcd/pkg/git"
 	fluxTar     = "github.com/fluxcd/pkg/tar"
 	fsEvents    = "github.com/fsnotify/fsnotify"
+	terminal    = "golang.org/x/term"
 	pgp         = "github.com/ProtonMail/go-crypto"
 	xcrypto     = "golang.org/x/crypto"
 	xnet        = "golang.org/x/net"
@@ -115,7 +116,8 @@ func rims() []row {
 		{pkg: "internal/child", may: []string{xsys}},
 		{pkg: "internal/gitrepo", may: []string{"internal/canon", gogit, xcrypto, xnet, xtext}},
 		{pkg: "internal/gitrepo/gittest", may: []string{"internal/canon", "internal/gitrepo", gogit, fluxGit, pgp, xcrypto}},
-		{pkg: "internal/approval", may: []string{"compiler/release", "internal/canon", "internal/durable", "internal/gitrepo", gogit, fluxGit, sshSig, pgp, xcrypto, yaml, yamlNodes}},
+		{pkg: "internal/signing", may: []string{fluxGit, sshSig, pgp, xcrypto}},
+		{pkg: "internal/approval", may: []string{"compiler/release", "internal/canon", "internal/durable", "internal/gitrepo", "internal/signing", gogit, sshSig, pgp, xcrypto, yaml, yamlNodes}},
 		{pkg: "internal/sandbox"},
 		{pkg: "internal/compile", may: []string{"compiler", "compiler/release", "internal/canon", "internal/guard", "internal/sandbox", "policies"}},
 		{pkg: "internal/envoybin", may: []string{"compiler/release", "internal/canon", "internal/child", xsync}},
@@ -147,13 +149,13 @@ func rims() []row {
 // doors: commands and the tools of tests. Nobody imports them but cmd and tests.
 func doors() []row {
 	work := []string{"compiler", "compiler/release", "internal/agent", "internal/approval", "internal/bookinfo", "internal/ca", "internal/canon", "internal/child", "internal/compile", "internal/envoybin",
-		"internal/feed", "internal/gitrepo", "internal/guard", "internal/sandbox", "policies", "schemas", "xds-server", xsync, yaml}
+		"internal/feed", "internal/gitrepo", "internal/guard", "internal/sandbox", "internal/signing", "policies", "schemas", "xds-server", xsync, yaml}
 	return []row{
 		{pkg: "internal/proof", may: []string{"compiler", "compiler/release", "internal/envoybin"}},
 		{pkg: "internal/rehearsal", may: []string{"compiler", "compiler/release", "internal/ca", "internal/envoybin", "internal/hop", spiffe, xsync}},
 		{pkg: "internal/demo", may: append(slices.Clone(work), "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
-		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/demo", "internal/proof", "internal/rehearsal", cobra, rpc, xcrypto, pgp, prometheus)},
+		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/demo", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "internal/freeport"}, // for tests and the demo

@@ -116,10 +116,14 @@ func (a *app) approveCmd() *cobra.Command {
 	var key, name, email string
 	var statement bool
 	cmd := &cobra.Command{
-		Use: "approve [COMMIT] --key FILE", Short: "Sign an approval tag, or the release statement, for a commit", Args: cobra.MaximumNArgs(1),
+		Use: "approve [COMMIT] [--key KEY]", Short: "Sign an approval tag, or the release statement, for a commit", Args: cobra.MaximumNArgs(1),
 		Long: `Compile COMMIT (default: the trust policy's ref) and sign a tag that names it and its
-releases. Push the tag that is printed; servers look for it.`,
-		Example: "  meshc approve HEAD --key ~/.ssh/id_ed25519 --trust trust.yaml\n  meshc approve --statement --key ci_key --trust trust.yaml",
+releases. Push the tag that is printed; servers look for it.
+
+KEY is the file of a private key (SSH or PGP, with or without a passphrase), of a public
+key whose private half an ssh-agent holds, or of a security key (sk-…); or gpg:ID for a
+key of gpg's. Without --key it is the one key of the trust policy in the ssh-agent.`,
+		Example: "  meshc approve HEAD --key ~/.ssh/id_ed25519 --trust trust.yaml\n  meshc approve --key gpg:ana@example.com\n  meshc approve --statement --key ci_key --trust trust.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := f.policy(a)
 			if err != nil {
@@ -132,7 +136,7 @@ releases. Push the tag that is printed; servers look for it.`,
 			if len(args) == 1 {
 				rev = args[0]
 			}
-			k, err := approval.LoadSigningKey(key)
+			k, err := openKey(cmd.Context(), key, t)
 			if err != nil {
 				return err
 			}
@@ -154,11 +158,10 @@ releases. Push the tag that is printed; servers look for it.`,
 	}
 	f.add(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&key, "key", "", "signing key: an SSH or PGP private key without passphrase")
+	fl.StringVar(&key, "key", "", keyUsage)
 	fl.StringVar(&name, "name", "meshc", "tagger's name")
 	fl.StringVar(&email, "email", "meshc@localhost", "tagger's address")
 	fl.BoolVar(&statement, "statement", false, "sign the release statement instead of an approval")
-	_ = cmd.MarkFlagRequired("key")
 	return cmd
 }
 
@@ -166,9 +169,10 @@ func (a *app) rollbackCmd() *cobra.Command {
 	var f approvalFlags
 	var key, name, email, reason, from string
 	cmd := &cobra.Command{
-		Use: "rollback TO --reason TEXT --key FILE", Short: "Sign a record that an earlier commit is to be served again", Args: cobra.ExactArgs(1),
+		Use: "rollback TO --reason TEXT [--key KEY]", Short: "Sign a record that an earlier commit is to be served again", Args: cobra.ExactArgs(1),
 		Long: `Sign a record that TO is to be served instead of what the trust policy's ref has now.
-Push the tag that is printed. Servers serve TO until a commit follows that repairs it.`,
+Push the tag that is printed. Servers serve TO until a commit follows that repairs it.
+KEY is as for approve.`,
 		Example: `  meshc rollback HEAD~1 --reason "checkout fails since the canary" --key ~/.ssh/id_ed25519`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := f.policy(a)
@@ -189,7 +193,7 @@ Push the tag that is printed. Servers serve TO until a commit follows that repai
 					return err
 				}
 			}
-			k, err := approval.LoadSigningKey(key)
+			k, err := openKey(cmd.Context(), key, t)
 			if err != nil {
 				return err
 			}
@@ -206,12 +210,11 @@ Push the tag that is printed. Servers serve TO until a commit follows that repai
 	}
 	f.add(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&key, "key", "", "signing key: an SSH or PGP private key without passphrase")
+	fl.StringVar(&key, "key", "", keyUsage)
 	fl.StringVar(&name, "name", "meshc", "tagger's name")
 	fl.StringVar(&email, "email", "meshc@localhost", "tagger's address")
 	fl.StringVar(&reason, "reason", "", "why; told to everyone")
 	fl.StringVar(&from, "from", "", "commit to go back from (default: the trust policy's ref)")
-	_ = cmd.MarkFlagRequired("key")
 	_ = cmd.MarkFlagRequired("reason")
 	return cmd
 }

@@ -84,7 +84,7 @@ const (
 	// Example: `ref: main` instead of `refs/heads/main`.
 	CodeTrustValue Code = "MESH0533"
 	// CodeSigningKey is a private key that cannot sign an approval.
-	// Example: a key with a passphrase: nothing prompts.
+	// Example: a key with a passphrase in CI, where nobody can be asked.
 	CodeSigningKey Code = "MESH0534"
 
 	// CodeTrustReload is a trust policy that cannot take the place of the one that a server started with.

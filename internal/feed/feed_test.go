@@ -17,6 +17,7 @@ import (
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/gitrepo/gittest"
+	"meshc.dev/meshc/internal/signing"
 )
 
 // site is a repository, a policy with one signer, and a clock.
@@ -222,7 +223,7 @@ func TestAttack05FreezeIsToldOnceAndServingGoesOn(t *testing.T) {
 // statement signs a new statement about the root commit: a sign of life.
 func (s *site) statement() {
 	s.t.Helper()
-	key, err := approval.LoadSigningKey(s.key.File(s.t))
+	key, err := signing.Open(context.Background(), s.key.File(s.t), signing.Options{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
