@@ -13,10 +13,10 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
-	"github.com/fluxcd/pkg/git/signature"
 
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/gitrepo"
 )
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
@@ -36,7 +36,7 @@ func stepFor(t *testing.T, w *world, commit, text string) release.Release {
 
 type pgp struct {
 	public, private, fingerprint string
-	signer                       signature.Signer
+	signer                       gitrepo.Signer
 }
 
 // newPGP makes a key that was born then and lives for that long (0: for ever).
