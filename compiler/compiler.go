@@ -39,6 +39,15 @@ type Job = intent.Job
 // Exception is a temporary weakening in force, with who answers for it.
 type Exception = resolve.Exception
 
+// Package is a package of the intent, who answers for it and which files make it.
+type Package = resolve.Package
+
+// EnvironmentOf is the environment whose file it is, if it is one's.
+func EnvironmentOf(file string) (env string, ok bool) { return intent.EnvironmentOf(file) }
+
+// OverlayFolder is the folder whose files join the package in dir in an environment.
+func OverlayFolder(env, dir string) string { return intent.OverlayFolder(env, dir) }
+
 // Options says what a compile depends on beside the files.
 type Options struct {
 	// Environment is the environment's name; "" takes the only one.
@@ -219,6 +228,9 @@ func (p *Program) Expiries() []time.Time { return p.result.Expiries }
 
 // Exceptions are the temporary weakenings in force.
 func (p *Program) Exceptions() []Exception { return p.result.Exceptions }
+
+// Packages are all packages of the intent, sorted by folder. A release has none.
+func (p *Program) Packages() []Package { return p.result.Packages }
 
 // Owners maps a mesh path to the owner that intent writes there.
 func (p *Program) Owners() map[string]string { return p.result.Owners }

@@ -50,6 +50,18 @@ type Request struct {
 type Step struct {
 	Path string   `json:"path"`
 	Pos  diag.Pos `json:"pos"`
+	// Package is the folder of the package that attached a route to another one's
+	// gateway, Owner who answers for it; "" for all that was declared where it stands.
+	Package string `json:"package,omitempty"`
+	Owner   string `json:"owner,omitempty"`
+}
+
+// String is the path, with who attached it.
+func (s Step) String() string {
+	if s.Package == "" {
+		return s.Path
+	}
+	return fmt.Sprintf("%s, attached by package %q (%s)", s.Path, s.Package, s.Owner)
 }
 
 // Answer is the decision for one request.
@@ -129,9 +141,26 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		out.MayAbort = n
 	}
 	for _, o := range ans.From {
-		out.Steps = append(out.Steps, Step{Path: string(o), Pos: p.Position(string(o))})
+		out.Steps = append(out.Steps, p.step(string(o)))
 	}
 	return out, nil
+}
+
+func (p *Program) step(path string) Step {
+	s := Step{Path: path, Pos: p.Position(path)}
+	if !strings.HasPrefix(path, gatewayPrefix) {
+		return s
+	}
+	for _, g := range p.mesh.Gateways {
+		for _, h := range g.Hosts {
+			for _, r := range h.Routes {
+				if r.Package != "" && model.GatewayRoutePath(g.ID, h.Name, r.Name) == path {
+					s.Package, s.Owner = r.Package, r.Owner
+				}
+			}
+		}
+	}
+	return s
 }
 
 // gatewayPrefix marks a gateway where a service may stand.

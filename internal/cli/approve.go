@@ -234,23 +234,3 @@ func (a *app) warnUnapproved(from approval.Candidate, t approval.Trust) error {
 	d := diag.Warn(diag.CodeRollback, diag.Pos{}, "servers go back from %.12s only after they have verified everything up to it, and %v", from.Commit, r)
 	return a.problems("", diag.List{d.WithFix("name the last approved commit with --from")})
 }
-
-func (a *app) trustCmd() *cobra.Command {
-	return group("trust", "Work with the trust policy", &cobra.Command{
-		Use: "check [FILE]", Short: "Check a trust policy", Args: cobra.MaximumNArgs(1),
-		Long: `Read FILE (default: trust.yaml) as the server does and report every mistake with its
-line: unknown fields, weak keys, rules that nobody can satisfy.`,
-		Example: "  meshc trust check\n  meshc trust check /etc/meshc/trust.yaml",
-		RunE: func(_ *cobra.Command, args []string) error {
-			name := "trust.yaml"
-			if len(args) == 1 {
-				name = args[0]
-			}
-			t, err := a.readTrust(name)
-			if err != nil {
-				return err
-			}
-			return printer.Fprintf(a.out, "valid: %s, %s, %s\n", count(len(t.Environments), "environment"), count(len(t.Signers), "signer"), count(len(t.Rules), "rule"))
-		},
-	})
-}

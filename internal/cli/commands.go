@@ -148,7 +148,7 @@ func (a *app) explain(ans compiler.Answer) error {
 		if ans.Outcome.Verdict == "denied" && strings.Count(s.Path, "/") == 2 && strings.HasPrefix(s.Path, "service/") {
 			note = ": none of its grants admits this request"
 		}
-		printer.Fprintf(a.out, "  %d. %s%s\n     %s\n", i+1, s.Path, note, a.at(s.Pos))
+		printer.Fprintf(a.out, "  %d. %s%s\n     %s\n", i+1, s.String(), note, a.at(s.Pos))
 	}
 	for _, f := range ans.Outcome.Fields {
 		printer.Fprintf(a.out, "  %s: %s\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value))

@@ -24,8 +24,8 @@ import (
 // planFlags say what is compared with what.
 type planFlags struct {
 	intentFlags
-	base, expect, policies string
-	detailed, defaults     bool
+	base, expect, policies, trust string
+	detailed, defaults            bool
 }
 
 func (a *app) planCmd() *cobra.Command {
@@ -54,6 +54,7 @@ as such. No cluster is needed.`,
 	fl.StringVar(&f.base, "base", "", "commit to compare with, such as origin/main; \"none\" for an empty mesh")
 	fl.StringVar(&f.expect, "expect-base", "", "hash that --base must have; another one is stale (code 4)")
 	fl.StringVar(&f.policies, "policies", "", "folder with more Rego policies (default: those of the base)")
+	fl.StringVar(&f.trust, "trust", "", "trust policy whose rules are to agree with the owners of the packages")
 	fl.BoolVar(&f.detailed, "detailed-exitcode", false, "end with 2 if anything served changes")
 	fl.BoolVar(&f.defaults, "defaults", false, "print the table of defaults and end")
 	return cmd
@@ -117,7 +118,11 @@ func (a *app) planChange(ctx context.Context, c *compile.Compiler, f planFlags, 
 	if err != nil {
 		return planned{}, err
 	}
-	p.findings = append(ds, p.findings...).Sorted()
+	more, err := a.agree(f.trust, after.Packages(), dir)
+	if err != nil {
+		return planned{}, err
+	}
+	p.findings = slices.Concat(ds, p.findings, more).Sorted()
 	p.later, err = laterSteps(after)
 	return p, err
 }

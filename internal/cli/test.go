@@ -117,6 +117,6 @@ func (a *app) tellOne(r tested) {
 		printer.Fprintf(a.out, "      fix: this is a mistake of the compiler: please report it with the intent of this test\n")
 	}
 	for _, s := range r.Answer.Steps {
-		printer.Fprintf(a.out, "      decided by %s at %s\n", s.Path, a.at(s.Pos))
+		printer.Fprintf(a.out, "      decided by %s at %s\n", s.String(), a.at(s.Pos))
 	}
 }

@@ -18,7 +18,7 @@ import (
 func (a *app) vetCmd() *cobra.Command {
 	var f intentFlags
 	var e envoyFlags
-	var policyDir string
+	var policyDir, trust string
 	cmd := &cobra.Command{
 		Use: "vet [DIR]", Short: "Check intent: schema, meaning, compiled output, policies", Args: cobra.MaximumNArgs(1),
 		Long: `Check the intent in DIR (default: the current folder) as a compile would, and ask
@@ -48,6 +48,11 @@ real Envoy is asked about every compiled resource as well.`,
 				v.problems = append(v.problems, res.Findings...)
 				v.told += fmt.Sprintf(", %d resources accepted by Envoy %s", res.Resources, version)
 			}
+			more, err := a.agree(trust, v.packages, dirArg(args))
+			if err != nil {
+				return err
+			}
+			v.problems = append(v.problems, more...)
 			if err := a.problems(f.format, v.problems.Sorted()); err != nil {
 				return err
 			}
@@ -61,6 +66,7 @@ real Envoy is asked about every compiled resource as well.`,
 	f.add(cmd)
 	f.addFormat(cmd)
 	e.add(cmd, "envoy", "have a real Envoy judge every compiled resource")
+	cmd.Flags().StringVar(&trust, "trust", "", "trust policy whose rules are to agree with the owners of the packages")
 	cmd.Flags().StringVar(&policyDir, "policies", "", "folder with more Rego policies (default: DIR/policies if it exists)")
 	return cmd
 }
@@ -68,6 +74,7 @@ real Envoy is asked about every compiled resource as well.`,
 // vetted is what became of a check without Envoy.
 type vetted struct {
 	release  release.Release // the zero Release if it does not compile
+	packages []compiler.Package
 	problems diag.List
 	told     string // what was looked at, in words
 }
@@ -83,5 +90,5 @@ func vet(ctx context.Context, c *compile.Compiler, fsys fs.FS, o compiler.Option
 	}
 	r, more := p.Release()
 	res, err := court.Judge(ctx, p, o.At)
-	return vetted{r, slices.Concat(ds, more, res.Findings), fmt.Sprintf("%d proxy classes, %d policies evaluated", len(p.Classes()), res.Evaluated)}, err
+	return vetted{r, p.Packages(), slices.Concat(ds, more, res.Findings), fmt.Sprintf("%d proxy classes, %d policies evaluated", len(p.Classes()), res.Evaluated)}, err
 }

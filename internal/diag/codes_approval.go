@@ -91,6 +91,10 @@ const (
 	// Example: another `ref` or `repository` while the server runs.
 	CodeTrustReload Code = "MESH0535"
 
+	// CodeTrustOwners is a rule of the trust policy that does not agree with the owners of the intent (warning).
+	// Example: `environments/prod/shop/**` has other signers than `shop/**`.
+	CodeTrustOwners Code = "MESH0536"
+
 	// CodeStoredApproval is an approval on disk that is damaged.
 	// Example: one flipped byte in the last good release; the one before is used.
 	CodeStoredApproval Code = "MESH0540"

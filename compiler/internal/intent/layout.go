@@ -103,6 +103,33 @@ func moduleName(t source.Tree) string {
 	return ""
 }
 
+// EnvironmentOf is the environment whose file it is, if it is one's.
+func EnvironmentOf(file string) (env string, ok bool) {
+	env, _, ok = splitOverlay(file)
+	return env, ok
+}
+
+// OverlayFolder is where an environment's files for a package lie.
+func OverlayFolder(env, dir string) string { return path.Join(environmentsDir, env, dir) }
+
+// files are those of every package in all environments.
+func (l *layout) files() map[string][]string {
+	out := map[string][]string{}
+	for dir, files := range l.base {
+		out[dir] = append(out[dir], files...)
+	}
+	for _, files := range l.overlays {
+		for _, f := range files {
+			_, dir, _ := splitOverlay(f)
+			out[dir] = append(out[dir], f)
+		}
+	}
+	for _, files := range out {
+		slices.Sort(files)
+	}
+	return out
+}
+
 // unit is one package to evaluate: the files of its folder, then those of the
 // environment.
 type unit struct {

@@ -43,7 +43,7 @@ const defaultEnvironment = "default"
 func Load(t source.Tree, o Options) (*Intent, diag.List) {
 	l, diags := newLayout(t)
 	s := &session{layout: l, options: o}
-	in := &Intent{Tree: t.Digest()}
+	in := &Intent{Tree: t.Digest(), Files: l.files()}
 	if d, ok := l.notTop(); ok {
 		return in, diag.List{d}
 	}

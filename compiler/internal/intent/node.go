@@ -13,6 +13,9 @@ type Intent struct {
 	Environment string     // the chosen environment's name, "default" if the root declares none
 	Packages    []*Package // sorted by Dir; a package whose evaluation failed is left out
 	Tree        string     // digest of the tree that it was loaded from
+	// Files lists the files of each package by its folder, sorted: its own, and those of
+	// every environment that join it there, the chosen one's or not.
+	Files map[string][]string
 }
 
 // Package is what one package says. Read only: it may be shared with later loads.

@@ -91,7 +91,12 @@ func Mesh(in *intent.Intent, rules []Rule, at time.Time, memo *Memo) (*Result, d
 	for _, p := range pkgs {
 		l.readTests(p)
 	}
-	return l.result(), l.diags.Sorted()
+	r := l.result()
+	for _, p := range pkgs {
+		r.Packages = append(r.Packages, Package{Dir: p.dir, Owner: p.owner, Files: in.Files[p.dir], Pos: p.node.Pos()})
+	}
+	slices.SortFunc(r.Packages, func(a, b Package) int { return strings.Compare(a.Dir, b.Dir) })
+	return r, l.diags.Sorted()
 }
 
 func (l *linker) result() *Result {

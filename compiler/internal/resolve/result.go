@@ -21,8 +21,20 @@ type Result struct {
 	// the package are left out.
 	Owners map[string]string
 	Tests  []Test
+	// Packages are all packages, sorted by folder.
+	Packages []Package
 	// Targets are the output forms that the root package asks for, beside envoy.
 	Targets []string
+}
+
+// Package is a package of the intent and who answers for it.
+type Package struct {
+	// Dir is its folder, "." for the root package.
+	Dir   string
+	Owner string
+	// Files are its own and those of all environments that join it, sorted.
+	Files []string
+	Pos   diag.Pos
 }
 
 // Exception is a temporary deviation with somebody who answers for it.
