@@ -256,7 +256,7 @@ func TestPGPSignaturesOfOtherForms(t *testing.T) {
 	}
 }
 
-func publicPGP(t *testing.T, e *openpgp.Entity) string {
+func publicPGP(t testing.TB, e *openpgp.Entity) string {
 	t.Helper()
 	var out bytes.Buffer
 	a, err := armor.Encode(&out, openpgp.PublicKeyType, nil)
