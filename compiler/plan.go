@@ -53,6 +53,25 @@ func Compare(before, after *Program, l Limits) (Changes, error) {
 	return Changes{Plan: p, before: before, after: after}, nil
 }
 
+// Narrows reports whether after takes something away that before gives: a request
+// that got through, or an exception. What cannot be compared counts as that.
+func Narrows(before, after release.Release) (bool, error) {
+	b, err := Open(before)
+	if err != nil {
+		return true, err
+	}
+	a, err := Open(after)
+	if err != nil {
+		return true, err
+	}
+	c, err := Compare(b, a, Limits{})
+	if err != nil {
+		return true, err
+	}
+	return slices.ContainsFunc(c.Lines, func(l plan.Line) bool { return l.Class == plan.Narrowing || l.Class == plan.NotCompared }) ||
+		slices.ContainsFunc(c.Access, func(x plan.Access) bool { return !x.Gained }), nil
+}
+
 // identities are the callers to prefer in examples: those that exist.
 func (p *Program) identities() []string {
 	var out []string

@@ -101,6 +101,19 @@ func runAt(t *testing.T, dir string, now func() time.Time) *world {
 	if w.root, err = x509.ParseCertificate(raw); err != nil {
 		t.Fatal(err)
 	}
+	return w.start(t)
+}
+
+// restart starts another server with the same folder and authority.
+func (w *world) restart(t *testing.T) *world {
+	t.Helper()
+	again := *w
+	return again.start(t)
+}
+
+func (w *world) start(t *testing.T) *world {
+	t.Helper()
+	var err error
 	w.Server, err = New(w.config(t))
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +133,8 @@ func runAt(t *testing.T, dir string, now func() time.Time) *world {
 func (w *world) config(t *testing.T) Config {
 	return Config{
 		Listen: "127.0.0.1:0", HTTP: "127.0.0.1:0", TrustDomain: trustDomain, StateDir: w.dir, EndpointDir: w.endpoints,
-		Log: slog.New(slog.DiscardHandler), Now: w.now,
+		Narrows: func(_, _ release.Release) (bool, error) { return false, nil },
+		Log:     slog.New(slog.DiscardHandler), Now: w.now,
 		TLS: func() (*tls.Config, error) {
 			return &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: w.pool(),
 				Certificates: []tls.Certificate{w.issue(t, "spiffe://mesh.local/ns/meshc/sa/server")}}, nil

@@ -19,7 +19,8 @@ import (
 	"meshc.dev/meshc/internal/durable"
 )
 
-// On disk, an environment's folder holds the current approval and the one before:
+// On disk, an environment's folder holds the current approval and some before it, to
+// which a server can hold proxies that fail with it:
 //
 //	blobs/<digest>                                 the bytes of artifacts, each once
 //	<number>-<digest of record.json>/record.json   the verification record
@@ -39,7 +40,7 @@ const (
 	stepsDir       = "steps"
 	manifestFile   = "manifest.json"
 	provenanceFile = "provenance.json"
-	kept           = 2
+	kept           = 8
 )
 
 var (
@@ -153,8 +154,8 @@ func index(a Approved) (map[string][]byte, error) {
 
 func stepFile(i int, name string) string { return fmt.Sprintf("%s/%03d/%s", stepsDir, i, name) }
 
-// prune removes what is neither the new approval nor the one before it, the blobs
-// of neither, and what a crash left behind.
+// prune removes approvals that are too old to be kept, the blobs that only they had,
+// and what a crash left behind.
 func (s *Store) prune(older []string) error {
 	if err := s.reached("prune"); err != nil {
 		return err
@@ -281,7 +282,29 @@ func (s *Store) Restore() (Approved, error) {
 	return Approved{}, bad
 }
 
+// Earlier returns the usable approvals that were saved before the last one, oldest
+// first. Nothing is verified again.
+func (s *Store) Earlier() []Approved {
+	names, err := stored(s.dir)
+	if err != nil || len(names) == 0 {
+		return nil
+	}
+	var out []Approved
+	read := map[string][]byte{}
+	for _, name := range slices.Backward(names[1:]) {
+		if a, err := s.restoreWith(filepath.Join(s.dir, name), name[9:], read); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 func (s *Store) restoreOne(dir, digest string) (Approved, error) {
+	return s.restoreWith(dir, digest, map[string][]byte{})
+}
+
+// restoreWith reads an approval; read holds the blobs that were read before.
+func (s *Store) restoreWith(dir, digest string, read map[string][]byte) (Approved, error) {
 	raw, err := os.ReadFile(filepath.Join(dir, recordFile))
 	if err != nil {
 		return Approved{}, err
@@ -299,7 +322,6 @@ func (s *Store) restoreOne(dir, digest string) (Approved, error) {
 	if len(a.record.Releases) == 0 {
 		return Approved{}, errors.New("its record names no release")
 	}
-	read := map[string][]byte{}
 	for i, want := range a.record.Releases {
 		st, err := s.restoreStep(dir, i, want, read)
 		if err != nil {

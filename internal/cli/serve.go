@@ -101,6 +101,11 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		seen.see(e)
 		follow(ctx, server, log, e)
 	}
+	for _, before := range source.Earlier() { // for proxies that failed with what came after
+		if err := server.Recall(ctx, before); err != nil {
+			log.Warn("earlier release not kept", append([]any{"commit", before.Commit()}, reason(err)...)...)
+		}
+	}
 	source.Restore(tell) // before the first proxy is answered
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Run(ctx) })
@@ -133,6 +138,7 @@ func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logge
 		Register: func(r grpc.ServiceRegistrar) { joining.Register(r) },
 		Problems: problems,
 		Owner:    func(r release.Release, resource string) string { return compiler.OwnerOf(r, resource) },
+		Narrows:  compiler.Narrows,
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("starting the server: %w", err)

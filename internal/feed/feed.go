@@ -216,6 +216,21 @@ func (f *Feed) Restore(emit func(Event)) {
 	f.tell(Event{Kind: Approved, Commit: a.Commit(), Approved: a})
 }
 
+// Earlier returns what was approved before the last approval, as far as it is stored,
+// oldest first: something to go back to, nothing to serve.
+func (f *Feed) Earlier() []approval.Approved {
+	if f.disk == nil {
+		return nil
+	}
+	var out []approval.Approved
+	for _, a := range f.disk.Earlier() {
+		if a.CheckFor(f.c.Environment, f.c.Trust.Repository) == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 // Poll looks at the source once and tells what changed. `meshc verify` is one Poll.
 func (f *Feed) Poll(ctx context.Context, emit func(Event)) {
 	f.emit = emit

@@ -23,7 +23,7 @@ var epoch = time.Unix(1_000_000, 0).UTC()
 func instance(i int) Instance { return Instance(fmt.Sprintf("%016x", i)) }
 
 func confirmed(class, content string, who, at int) Receipt {
-	return Receipt{Class: class, Instance: instance(who), Content: content, State: ledger.Acked, At: epoch.Add(time.Duration(at)), Until: epoch.Add(time.Hour)}
+	return Receipt{Class: class, Instance: instance(who), Content: content, State: ledger.Acked, At: epoch.Add(time.Duration(at)), Since: epoch.Add(time.Duration(at)), Until: epoch.Add(time.Hour)}
 }
 
 func refused(class, content string, who, at int) Receipt {
@@ -122,7 +122,7 @@ func TestMalformedReceiptsAreRefused(t *testing.T) {
 	for name, change := range map[string]func(*Receipt){
 		"no class": func(r *Receipt) { r.Class = "" }, "no content": func(r *Receipt) { r.Content = "" },
 		"a free instance": func(r *Receipt) { r.Instance = "pod-1-of-my-own-choice" }, "a short instance": func(r *Receipt) { r.Instance = "00" },
-		"a long instance": func(r *Receipt) { r.Instance = Instance(strings.Repeat("0", 66)) }, "no time": func(r *Receipt) { r.At = time.Time{} },
+		"a long instance": func(r *Receipt) { r.Instance = Instance(strings.Repeat("0", 66)) }, "no time": func(r *Receipt) { r.At = time.Time{} }, "since later": func(r *Receipt) { r.Since = r.At.Add(1) },
 		"under way": func(r *Receipt) { r.State = ledger.Sent }, "no state": func(r *Receipt) { r.State = "" },
 		"a refusal of nothing": func(r *Receipt) { r.Type = "" }, "a refusal without words": func(r *Receipt) { r.Failure = nil },
 		"a confirmation of a part": func(r *Receipt) { r.State, r.Failure = ledger.Acked, nil }, "a long text": func(r *Receipt) { r.Failure = &ledger.Failure{Why: strings.Repeat("x", maxText+1)} },
@@ -202,6 +202,11 @@ func TestARestartForgetsNothing(t *testing.T) {
 		t.Errorf("problems: %v", p)
 	}
 	again.Record(confirmed("a", "1", 1, 0)) // by a clock that was set back
+	for range 2 {                           // lasts longer, says the same
+		r := confirmed("a", "1", 1, 0)
+		r.Until = r.Until.Add(time.Hour)
+		again.Record(r)
+	}
 	third, _ := file(t, dir)
 	third.Read("a", func(c Class) {
 		if _, failed := c[instance(1)].Failure("1"); failed {
@@ -209,6 +214,12 @@ func TestARestartForgetsNothing(t *testing.T) {
 		}
 		if f, _ := c[instance(2)].Failure("1"); f.Attempts != 3 {
 			t.Errorf("%d attempts", f.Attempts)
+		}
+		if f, _ := c[instance(2)].Failure("1"); !f.Since.Equal(epoch.Add(2)) || f.At.Equal(f.Since) {
+			t.Errorf("fails since %s, last at %s", f.Since, f.At)
+		}
+		if r := c[instance(1)][key{"1", ""}]; r.Since.Equal(r.At) || !c[instance(1)].Before(epoch.Add(10)) || c[instance(1)].Before(epoch.Add(1)) {
+			t.Errorf("confirms since %s, last at %s", r.Since, r.At)
 		}
 	})
 }

@@ -153,6 +153,26 @@ func (rec Record) Member(now time.Time) bool {
 	return false
 }
 
+// Before tells whether the proxy said anything before t.
+func (rec Record) Before(t time.Time) bool {
+	for _, r := range rec {
+		if r.Since.Before(t) {
+			return true
+		}
+	}
+	return false
+}
+
+// Says tells whether the proxy said anything of the content.
+func (rec Record) Says(content string) bool {
+	for k := range rec {
+		if k.content == content {
+			return true
+		}
+	}
+	return false
+}
+
 // Confirmed returns when the proxy confirmed the content last; false if it never did.
 func (rec Record) Confirmed(content string) (time.Time, bool) {
 	r, ok := rec[key{content, ""}]
@@ -181,10 +201,16 @@ func (s *Set) following(r Receipt) Receipt {
 			r.At = old.At.Add(1)
 		}
 	}
-	r.Attempts = 0
+	r.Attempts, r.Since = 0, r.At
+	last, failing := rec.Failure(r.Content)
 	if r.State != ledger.Acked {
-		last, _ := rec.Failure(r.Content)
 		r.Attempts = last.Attempts + 1
+	}
+	if old, ok := rec[r.key()]; ok && failing == r.Failed() {
+		r.Since = old.Since
+	}
+	if failing && r.Failed() {
+		r.Since = last.Since
 	}
 	return r
 }

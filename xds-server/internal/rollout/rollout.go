@@ -13,6 +13,7 @@
 //   - Others of its class are held only when more than a share of the class's proxies
 //     fails, and never where that would keep up what a later approval took away
 //     (narrowing) or what has ended. Who confirmed the newest content keeps it.
+//     When those who failed no longer try, the others do.
 package rollout
 
 import (
@@ -78,8 +79,11 @@ func (h History) last() int { return len(h.Contents) - 1 }
 type Class struct {
 	// Content is the index of what its proxies get.
 	Content int
-	// Because is a failure that holds the class at an earlier content, if it is held.
+	// Because is the newest failure of those that hold the class at an earlier content,
+	// nil if it is not held.
 	Because *evidence.Receipt
+	// Until is when they no longer count, unless one of those proxies tries again.
+	Until time.Time
 }
 
 // ForClass decides for the proxies of a class that said nothing themselves.
@@ -94,29 +98,46 @@ func ForClass(h History, c evidence.Class, b Bounds, now time.Time) Class {
 			break // what is older gives back even more
 		}
 		if proven(h.Contents[i], c) && refused(h.Contents[i], c, b, now) == nil {
-			return Class{Content: i, Because: because}
+			return Class{Content: i, Because: because, Until: b.lapse(*because)}
 		}
 	}
 	return Class{Content: last}
 }
 
+// lapse is when a failure no longer counts for others than its proxy: long after
+// that would have tried again, if it still ran.
+func (b Bounds) lapse(r evidence.Receipt) time.Time {
+	const pauses = 4
+	return r.At.Add(pauses * b.Pause(r.Attempts))
+}
+
 // refused returns the newest failure with the content if more than the share of the
-// class's proxies failed with it.
+// class's proxies failed with it. Who joined since the first of these failures and
+// was never given the content says nothing about it, and does not count.
 func refused(content string, c evidence.Class, b Bounds, now time.Time) *evidence.Receipt {
-	members, failed := 0, 0
 	var newest *evidence.Receipt
+	var first time.Time
+	failed := 0
 	for who, rec := range c {
-		if !rec.Member(now) {
-			continue
-		}
-		members++
 		r, ok := rec.Failure(content)
-		if !ok {
+		if !ok || !rec.Member(now) {
 			continue
 		}
 		failed++
+		if first.IsZero() || r.Since.Before(first) {
+			first = r.Since
+		}
 		if newest == nil || r.At.After(newest.At) || r.At.Equal(newest.At) && who < newest.Instance {
 			newest = &r
+		}
+	}
+	if failed == 0 || !now.Before(b.lapse(*newest)) {
+		return nil
+	}
+	members := 0
+	for _, rec := range c {
+		if rec.Member(now) && (rec.Says(content) || rec.Before(first)) {
+			members++
 		}
 	}
 	if float64(failed) <= b.Share*float64(members) {
@@ -144,8 +165,7 @@ type Proxy struct {
 	// Because is the failure that holds it at an earlier content, its own or one of
 	// its class; nil if it is not held.
 	Because *evidence.Receipt
-	// Retry is when its own failure no longer counts; zero if nothing of its own
-	// holds it.
+	// Retry is when that failure no longer counts; zero if it is not held.
 	Retry time.Time
 }
 
@@ -158,7 +178,10 @@ func ForProxy(h History, c evidence.Class, who evidence.Instance, class Class, b
 	if _, ok := rec.Confirmed(h.Contents[last]); ok {
 		return Proxy{Content: last}
 	}
-	return Proxy{Content: class.Content, Because: class.Because}
+	if class.Because == nil || !now.Before(class.Until) {
+		return Proxy{Content: last}
+	}
+	return Proxy{Content: class.Content, Because: class.Because, Retry: class.Until}
 }
 
 // own decides for a proxy that failed with the newest content.

@@ -22,19 +22,30 @@ func who(i int) evidence.Instance { return evidence.Instance(fmt.Sprintf("%016x"
 
 // world is a class's evidence under construction.
 type world struct {
-	set evidence.Set
-	at  time.Time
+	set   evidence.Set
+	at    time.Time
+	since map[string]time.Time // of confirmations
 }
 
-func newWorld() *world { return &world{at: epoch} }
+func newWorld() *world { return &world{at: epoch, since: map[string]time.Time{}} }
 
 func (w *world) class() evidence.Class { return w.set.Class("c") }
 
 func (w *world) say(i int, content string, s ledger.State, attempts int) {
 	w.at = w.at.Add(time.Millisecond)
-	r := evidence.Receipt{Class: "c", Instance: who(i), Content: content, State: s, At: w.at, Until: epoch.Add(12 * time.Hour)}
+	r := evidence.Receipt{Class: "c", Instance: who(i), Content: content, State: s, At: w.at, Since: w.at, Until: epoch.Add(12 * time.Hour)}
 	if s != ledger.Acked {
 		r.Type, r.Attempts, r.Failure = "clusters", attempts, &ledger.Failure{}
+	}
+	// As a log does it: since when the proxy has been saying the same.
+	rec := w.class()[who(i)]
+	if old, failing := rec.Failure(content); failing && r.Failed() {
+		r.Since = old.Since
+	} else if since, ok := w.since[fmt.Sprint(i, content)]; ok && !failing && !r.Failed() {
+		r.Since = since
+	}
+	if !r.Failed() {
+		w.since[fmt.Sprint(i, content)] = r.Since
 	}
 	w.set.Add(r)
 }
@@ -93,6 +104,8 @@ func TestChoice(t *testing.T) {
 		{"a new one that refuses", func(w *world) { w.confirm("1", 2, 3); w.confirm("2", 2, 3); w.refuse("2", 1) }, history(2, 0), []string{"2", "1", "2", "2"}},
 		{"refused, then confirmed", func(w *world) { w.confirm("1", 1); w.refuse("2", 1); w.confirm("2", 1) }, history(2, 0), []string{"2", "2", "2", "2"}},
 		{"confirmed, then refused", func(w *world) { w.confirm("1", 1); w.confirm("2", 1); w.refuse("2", 1) }, history(2, 0), []string{"1", "1", "1", "1"}},
+		{"who came later and was never given it", func(w *world) { w.confirm("1", 1); w.refuse("2", 1); w.confirm("1", 2, 3) }, history(2, 0), []string{"1", "1", "1", "1"}},
+		{"who came later and confirmed it", func(w *world) { w.confirm("1", 1); w.refuse("2", 1); w.confirm("2", 2) }, history(2, 0), []string{"2", "1", "2", "2"}},
 		{"silence counts", func(w *world) { w.confirm("1", 1); w.say(1, "2", ledger.Overdue, 1) }, history(2, 0), []string{"1", "1", "1", "1"}},
 		{"a new release after a refusal", func(w *world) { w.confirm("1", 1); w.refuse("2", 1) }, history(3, 0), []string{"3", "3", "3", "3"}},
 	} {
@@ -112,9 +125,12 @@ func TestRetry(t *testing.T) {
 	w.confirm("1", 1)
 	for attempts, pause := range map[int]time.Duration{1: 15 * time.Second, 2: 30 * time.Second, 3: time.Minute, 6: 8 * time.Minute, 7: 10 * time.Minute, 1000: 10 * time.Minute} {
 		w.say(1, "2", ledger.Nacked, attempts)
-		for after, want := range map[time.Duration]string{0: "1", pause - 1: "1", pause: "2", -time.Hour: "2"} {
-			if got := w.chosen(h, w.at.Add(after), 1, 2); got[1] != want || got[0] != "1" || got[2] != "1" {
-				t.Errorf("%s after failure %d: %v, want %s", after, attempts, got, want)
+		for after, want := range map[time.Duration][]string{
+			0: {"1", "1", "1"}, pause - 1: {"1", "1", "1"}, pause: {"1", "2", "1"}, -time.Hour: {"1", "2", "1"},
+			4*pause - 1: {"1", "2", "1"}, 4 * pause: {"2", "2", "2"}, // it is gone, the others try
+		} {
+			if got := w.chosen(h, w.at.Add(after), 1, 2); !slices.Equal(got, want) {
+				t.Errorf("%s after failure %d: %v, want %v", after, attempts, got, want)
 			}
 		}
 	}
@@ -122,6 +138,11 @@ func TestRetry(t *testing.T) {
 	if got := w.chosen(h, w.at, 1, 2); !slices.Equal(got, []string{"2", "2", "2"}) {
 		t.Errorf("after it succeeded: %v", got)
 	}
+	w.refuse("2", 1)
+	if got := w.chosen(h, w.at, 2); got[1] != "1" {
+		t.Errorf("after it failed again: %v", got)
+	}
+	w.at = epoch.Add(12*time.Hour - time.Second)
 	w.refuse("2", 1)
 	if got := w.chosen(h, epoch.Add(12*time.Hour), 2); got[1] != "2" {
 		t.Errorf("after its certificate ended: %v", got)

@@ -156,6 +156,10 @@ func (c *class) append(e *edition, same int) {
 	if same >= 0 {
 		all = slices.Delete(all, same, same+1)
 	}
+	// What a signed rollback went back from is nothing to go back to.
+	all = slices.DeleteFunc(all, func(old *edition) bool {
+		return old.v.position.Rollbacks < e.v.position.Rollbacks && old.v.position.Place > e.v.position.Place
+	})
 	all = append(all, e)
 	c.editions = all[max(0, len(all)-maxEditions):]
 }
@@ -174,7 +178,9 @@ func (c *class) decideAnew(always bool) {
 	})
 	serves := next.editions[next.class.Content]
 	if !always && old != nil && slices.Equal(old.editions, next.editions) && old.class.Content == next.class.Content {
-		c.tell(old)
+		next.done = old.done // nobody gets anything else
+		c.turn.Store(next)
+		c.tell(next)
 		return
 	}
 	c.turn.Store(next)
@@ -241,6 +247,10 @@ type choice struct {
 // choose asks for the decision about one proxy.
 func (c *class) choose(who evidence.Instance, now time.Time) choice {
 	t := c.turn.Load()
+	if t.class.Because != nil && !now.Before(t.class.Until) {
+		c.hub.reconsider(c)
+		t = c.turn.Load()
+	}
 	var p rollout.Proxy
 	c.hub.cfg.Evidence.Read(c.name, func(ev evidence.Class) {
 		p = rollout.ForProxy(t.history, ev, who, t.class, c.hub.cfg.Bounds, now)

@@ -1,0 +1,179 @@
+package xdsserver
+
+import (
+	"crypto/tls"
+	"slices"
+	"testing"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	statusv3 "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/approval"
+	"meshc.dev/meshc/xds-server/internal/view"
+)
+
+// choosy is a proxy with one certificate that confirms some versions of cluster "a"
+// and refuses others. It reports each version that it is sent.
+type choosy struct {
+	cert    tls.Certificate
+	refuses map[string]bool
+	got     chan string
+}
+
+func newChoosy(t *testing.T, w *world) *choosy {
+	return &choosy{cert: w.issue(t, web.SPIFFEID(trustDomain)), refuses: map[string]bool{}, got: make(chan string, 64)}
+}
+
+// connect opens a stream that lasts until the server or the test ends.
+func (c *choosy) connect(t *testing.T, w *world, has map[string]string) {
+	t.Helper()
+	conn, err := grpc.NewClient(w.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
+		RootCAs: w.pool(), ServerName: "localhost", Certificates: []tls.Certificate{c.cert},
+	})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	st, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(r *discoveryv3.DeltaDiscoveryRequest) { _ = st.Send(r) } // Recv tells
+	send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: release.ClusterType, InitialResourceVersions: has})
+	send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: release.EndpointType, ResourceNamesSubscribe: []string{"a"}})
+	send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: release.ListenerType})
+	go func() {
+		for {
+			r, err := st.Recv()
+			if err != nil {
+				return
+			}
+			answer := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce()}
+			for _, res := range r.GetResources() {
+				if r.GetTypeUrl() != release.ClusterType {
+					continue
+				}
+				c.got <- res.GetVersion()
+				if c.refuses[res.GetVersion()] {
+					answer.ErrorDetail = &statusv3.Status{Message: "no"}
+				}
+			}
+			send(answer)
+		}
+	}()
+}
+
+// next is the next version of cluster "a" that the proxy is sent.
+func (c *choosy) next(t *testing.T) string {
+	t.Helper()
+	select {
+	case v := <-c.got:
+		return v
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing came")
+	}
+	return ""
+}
+
+func (c *choosy) quiet(t *testing.T) {
+	t.Helper()
+	select {
+	case v := <-c.got:
+		t.Fatalf("got %s; the releases have %s and %s", v, versionOf(t, time.Second), versionOf(t, 2*time.Second))
+	case <-time.After(300 * time.Millisecond):
+	}
+}
+
+// versionOf is the version of cluster "a" in a release of the test.
+func versionOf(t *testing.T, timeout time.Duration) string {
+	t.Helper()
+	snap, err := sealed(t, timeout).Snapshot(web)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return view.Version(snap.Resources[release.ClusterType][0].Digest)
+}
+
+// recall is Recall for a release of the test.
+func (w *world) recall(t *testing.T, commit string, timeout time.Duration, place int64) {
+	t.Helper()
+	tt, err := w.prepare(t.Context(), []approval.Step{{Release: sealed(t, timeout)}}, approved{commit, "default", approval.Place{Position: place}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.hub.Recall(tt.steps[0].release, tt.approval())
+}
+
+func (w *world) approveAt(t *testing.T, commit string, timeout time.Duration, place int64) {
+	t.Helper()
+	if err := w.publish(t.Context(), []approval.Step{{Release: sealed(t, timeout)}}, approved{commit, "default", approval.Place{Position: place}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// arrived waits until as many proxies have confirmed the commit.
+func (w *world) arrived(t *testing.T, commit string, n int) {
+	t.Helper()
+	soon(t, func() string {
+		for _, p := range w.Status().Proxies {
+			if p.Connected && p.Commit == commit && p.UpToDate {
+				n--
+			}
+		}
+		if n > 0 {
+			return "not everybody has " + commit
+		}
+		return ""
+	})
+}
+
+// TestARestartForgetsNoRefusal: what everybody refused is not served to new proxies
+// after a restart either, and not to those that refused it until their pause is over.
+func TestARestartForgetsNoRefusal(t *testing.T) {
+	w := run(t)
+	w.approveAt(t, "commit-1", time.Second, 1)
+	p := newChoosy(t, w)
+	p.connect(t, w, nil)
+	good := p.next(t)
+	w.arrived(t, "commit-1", 1)
+	bad := versionOf(t, 2*time.Second)
+	p.refuses[bad] = true // its stream reads that when it gets the next release
+	w.approveAt(t, "commit-2", 2*time.Second, 2)
+	if got := p.next(t); got != bad {
+		t.Fatalf("got %s, want %s", got, bad)
+	}
+	if back := p.next(t); back != good {
+		t.Fatalf("went back to %s, want %s", back, good)
+	}
+	soon(t, func() string {
+		if st := w.Status(); !st.Classes[0].Held || st.Classes[0].ServingCommit != "commit-1" || st.Classes[0].HeldProxies != 1 {
+			return "not held"
+		}
+		return ""
+	})
+	if err := w.stop(); err != nil {
+		t.Fatal(err)
+	}
+	again := w.restart(t)
+	again.recall(t, "commit-1", time.Second, 1)
+	again.approveAt(t, "commit-2", 2*time.Second, 2)
+	p.connect(t, again, map[string]string{"a": good})
+	newcomer := newChoosy(t, again)
+	newcomer.connect(t, again, nil)
+	if v := newcomer.next(t); v != good {
+		t.Errorf("a new proxy is given %s, want %s", v, good)
+	}
+	newcomer.quiet(t)
+	p.quiet(t)
+	st := again.Status()
+	if c := st.Classes[0]; !c.Held || c.Failure == nil || c.Failure.Why != "no" || c.Failure.Commit != "commit-2" {
+		t.Errorf("class: %+v", c)
+	}
+	if !slices.ContainsFunc(st.Proxies, func(p ProxyStatus) bool { return p.Held && !p.RetryAt.IsZero() && p.Commit == "commit-1" }) {
+		t.Errorf("proxies: %+v", st.Proxies)
+	}
+}
