@@ -85,8 +85,8 @@ func (a Answer) Allowed() bool {
 func (a Answer) Words() string {
 	n, percent := eval.Abort(a.Outcome)
 	switch {
-	case a.Status == badStatus:
-		return "refused by the first proxy, whatever the mesh says (400)"
+	case a.Status == badStatus || a.Status == tooLargeStatus:
+		return fmt.Sprintf("refused by the first proxy, whatever the mesh says (%d)", a.Status)
 	case n != 0 && percent == "100%":
 		return fmt.Sprintf("broken off by a fault (%d)", n)
 	case a.MayAbort != 0:
@@ -95,8 +95,11 @@ func (a Answer) Words() string {
 	return words(a.Outcome)
 }
 
-// badStatus is the answer to what no proxy of the mesh passes on.
-const badStatus = 400
+// Answers to what no proxy of the mesh passes on.
+const (
+	badStatus      = 400
+	tooLargeStatus = 431
+)
 
 // Redirects reports whether the caller's proxy answers with another place.
 func (a Answer) Redirects() bool {
@@ -118,19 +121,19 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	r.Host = joinHosts(r)
-	q := space.Request{From: from, Host: eval.CleanHost(r.Host), Method: orElse(r.Method, "GET"), Path: orElse(r.Path, "/"), Headers: eval.CleanHeaders(r.Headers)}
-	clean, ok := eval.Normalise(q.Path)
-	if !ok || !hop.GoodMethod(q.Method) || !r.goodHost() || (strings.HasPrefix(r.To, gatewayPrefix) && hasUnderscore(r.Headers)) {
-		return badRequest(q, space.Scope{}), nil
+	q := space.Request{From: from, Host: eval.CleanHost(joinHosts(r)), Method: orElse(r.Method, "GET"), Path: orElse(r.Path, "/"), Headers: eval.CleanHeaders(r.Headers)}
+	clean, bad := r.refused()
+	if bad != 0 {
+		return refused(q, space.Scope{}, bad), nil
 	}
+	r.Host = joinHosts(r)
 	q.Path = clean
 	scope, found, err := p.scope(ds, r)
 	if err != nil {
 		return Answer{}, err
 	}
 	if !eval.Stable(q.Path) && scope.Scope.Protocol != string(model.TCP) {
-		return badRequest(q, scope.Scope), nil
+		return refused(q, scope.Scope, badStatus), nil
 	}
 	ans := eval.UnknownHost()
 	if found {
@@ -193,9 +196,49 @@ func hasUnderscore(hs []Header) bool {
 	return slices.ContainsFunc(hs, func(h Header) bool { return strings.Contains(h.Name, "_") })
 }
 
-// badRequest is the answer to what no proxy of the mesh passes on.
-func badRequest(q space.Request, s space.Scope) Answer {
-	return Answer{Request: q, Scope: s, Outcome: Outcome{Verdict: space.Denied}, Status: badStatus}
+// refused is the answer to what no proxy of the mesh passes on.
+func refused(q space.Request, s space.Scope, status int) Answer {
+	return Answer{Request: q, Scope: s, Outcome: Outcome{Verdict: space.Denied}, Status: status}
+}
+
+// refused is the status with which the first proxy refuses the request, whatever
+// the mesh says, and 0 with the normalised path of one that it takes.
+func (r Request) refused() (path string, status int) {
+	if !hop.GoodMethod(orElse(r.Method, "GET")) {
+		return "", badStatus
+	}
+	l := hop.At(hop.Outbound)
+	if r.atGateway() {
+		l = hop.At(hop.Gateway)
+	}
+	if lines, size := r.head(); lines > int(l.HeaderLines) || size > int(l.HeaderKiB)<<10 {
+		return "", tooLargeStatus
+	}
+	path, ok := eval.Normalise(orElse(r.Path, "/"))
+	if !ok || !r.goodHost() || (r.atGateway() && hasUnderscore(r.Headers)) {
+		return "", badStatus
+	}
+	return path, 0
+}
+
+func (r Request) atGateway() bool { return strings.HasPrefix(r.To, gatewayPrefix) }
+
+// head is the number of header lines as a proxy keeps them, and the bytes of the
+// request's head over HTTP/1.1, written without superfluous blanks.
+func (r Request) head() (lines, size int) {
+	const blanks = len("  HTTP/1.1\r\n") + len("\r\n")
+	const perLine = len(": \r\n")
+	lines, size = 1, len(orElse(r.Method, "GET"))+len(orElse(r.Path, "/"))+blanks+len("host")+len(r.Host)+perLine
+	kept := map[string][]string{}
+	for _, h := range r.Headers {
+		name := strings.ToLower(h.Name)
+		kept[name] = append(kept[name], h.Value)
+		size += len(h.Name) + len(h.Value) + perLine
+	}
+	for name, values := range kept {
+		lines += len(model.HeaderLines(name, values))
+	}
+	return lines, size
 }
 
 func orElse(s, def string) string {

@@ -7,11 +7,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
 
-// admin asks Envoy's admin interface, of which the agent uses three pages.
+// admin asks Envoy's admin interface, of which the agent uses a few pages.
 type admin struct{ http *http.Client }
 
 func newAdmin(network, address string) *admin {
@@ -47,19 +48,56 @@ func (a *admin) do(ctx context.Context, method, path string) ([]byte, error) {
 	return body, nil
 }
 
-// listeners is the number of listeners that are open.
-func (a *admin) listeners(ctx context.Context) (int, error) {
+// listeners are the names of the listeners that are open.
+func (a *admin) listeners(ctx context.Context) ([]string, error) {
 	body, err := a.do(ctx, http.MethodGet, "/listeners?format=json")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	var page struct {
-		Statuses []json.RawMessage `json:"listener_statuses"`
+		Statuses []struct {
+			Name string `json:"name"`
+		} `json:"listener_statuses"`
 	}
 	if err := json.Unmarshal(body, &page); err != nil {
-		return 0, fmt.Errorf("reading Envoy's listeners: %w", err)
+		return nil, fmt.Errorf("reading Envoy's listeners: %w", err)
 	}
-	return len(page.Statuses), nil
+	names := make([]string, len(page.Statuses))
+	for i, s := range page.Statuses {
+		names[i] = s.Name
+	}
+	return names, nil
+}
+
+// runtime are the runtime's values in force, by key.
+func (a *admin) runtime(ctx context.Context) (map[string]string, error) {
+	body, err := a.do(ctx, http.MethodGet, "/runtime")
+	if err != nil {
+		return nil, err
+	}
+	var page struct {
+		Entries map[string]struct {
+			Final string `json:"final_value"`
+		} `json:"entries"`
+	}
+	if err := json.Unmarshal(body, &page); err != nil {
+		return nil, fmt.Errorf("reading Envoy's runtime: %w", err)
+	}
+	out := map[string]string{}
+	for k, e := range page.Entries {
+		out[k] = e.Final
+	}
+	return out, nil
+}
+
+// setRuntime sets values of the runtime's admin layer.
+func (a *admin) setRuntime(ctx context.Context, values map[string]any) error {
+	q := url.Values{}
+	for k, v := range values {
+		q.Set(k, fmt.Sprint(v))
+	}
+	_, err := a.do(ctx, http.MethodPost, "/runtime_modify?"+q.Encode())
+	return err
 }
 
 // stats are the values of the counters and gauges that match a regular expression.

@@ -149,6 +149,7 @@ func (a *agent) work(ctx, long context.Context, g *errgroup.Group) (int, error) 
 	g.Go(func() error { return a.keep.run(long) })
 	g.Go(func() error { return giveBack(long, a.page.stats) })
 	g.Go(func() error { return a.relay.run(long) })
+	g.Go(func() error { return keepRole(long, a.page.admin, a.log) })
 	if a.cfg.NoEnvoy {
 		select {
 		case <-ctx.Done():

@@ -3,6 +3,7 @@ package agent
 import (
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/hop"
 )
 
 // Names of the clusters in the bootstrap; compiled configuration refers to sds.
@@ -42,12 +43,15 @@ func Bootstrap(cfg Config, who ca.Identity) ([]byte, error) {
 			socketCluster(clusterSDS, cfg.SDSSocket),
 		}},
 		"stats_config": obj{"stats_matcher": obj{"inclusion_list": obj{"patterns": statPatterns()}}},
+		// Which role a proxy has its listeners tell; until then it counts as a sidecar,
+		// and the agent of a gateway sets its limits through the admin layer (role.go).
+		"layered_runtime": obj{"layers": []obj{{"name": "meshc", "static_layer": hop.Runtime()}, {"name": "role", "admin_layer": obj{}}}},
 		// Envoy warns about an unlimited number of connections, rightly.
 		"overload_manager": obj{"resource_monitors": []obj{{
 			"name": "envoy.resource_monitors.global_downstream_max_connections",
 			"typed_config": obj{
 				"@type":                             "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-				"max_active_downstream_connections": 50000,
+				"max_active_downstream_connections": hop.Connections,
 			},
 		}}},
 	})

@@ -35,11 +35,11 @@ func (p *page) notReady(ctx context.Context) []string {
 	case s.ended(p.clock()):
 		out = append(out, "the certificate has ended")
 	}
-	n, err := p.admin.listeners(ctx)
+	listeners, err := p.admin.listeners(ctx)
 	if err != nil {
 		return append(out, "Envoy does not answer: "+err.Error())
 	}
-	if n == 0 {
+	if len(listeners) == 0 {
 		out = append(out, "Envoy has no listener")
 	}
 	const warming = "listener_manager.total_listeners_warming"

@@ -81,7 +81,7 @@ func middle() []row {
 		{pkg: in + "source", may: []string{"internal/canon"}, pure: true},
 		{pkg: in + "intent", may: []string{in + "source", in + "trait", "internal/canon", "internal/durable", "schemas", cueLang, xsync}},
 		{pkg: in + "trait", pure: true},
-		{pkg: in + "model", may: []string{in + "trait", "compiler/release", "internal/canon"}, pure: true},
+		{pkg: in + "model", may: []string{in + "trait", "compiler/release", "internal/canon", "internal/hop"}, pure: true},
 		{pkg: in + "resolve", may: []string{in + "intent", in + "model", in + "trait", in + "space", in + "eval", in + "prove", "compiler/release", "internal/hop"}, pure: true},
 		{pkg: in + "space", may: []string{"internal/canon"}, pure: true},
 		{pkg: in + "eval", may: []string{in + "model", in + "trait", in + "space", "compiler/release", "internal/canon", "internal/hop"}, pure: true},

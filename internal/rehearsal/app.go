@@ -70,6 +70,7 @@ func serveHTTP(ctx context.Context, target string, saw func(Seen)) (app, error) 
 		}
 		w.Header().Set(seenHeader, string(b)) // in a header: HEAD has no body
 		w.WriteHeader(asked.status(r))
+		body(w, r)
 	})}
 	go func() { _ = s.Serve(l) }()
 	return app{l.Addr().String(), func() { _ = s.Close() }}, nil

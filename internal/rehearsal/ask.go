@@ -74,12 +74,9 @@ func orElse(s, def string) string {
 // request is the request as bytes.
 func request(method string, r compiler.Request) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n", method, orElse(r.Path, "/"), orElse(r.Host, defaultHost))
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", method, orElse(r.Path, "/"), orElse(r.Host, defaultHost))
 	for _, h := range r.Headers {
 		fmt.Fprintf(&b, "%s: %s\r\n", h.Name, h.Value)
-	}
-	if method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch {
-		b.WriteString("Content-Length: 0\r\n")
 	}
 	b.WriteString("\r\n")
 	return b.String()

@@ -9,6 +9,7 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/hop"
 )
 
 // object is a JSON object.
@@ -43,6 +44,9 @@ func bootstrap(r release.Release, class release.Class, at places, secrets []any)
 	}
 	delete(b, "dynamic_resources")
 	b["node"] = object{"id": class.String(), "cluster": "rehearsal"}
+	if class.Role == release.Gateway {
+		b["layered_runtime"] = object{"layers": []any{object{"name": "meshc", "static_layer": hop.Runtime()}, object{"name": "gateway", "static_layer": hop.GatewayRuntime()}}}
+	}
 	b["admin"] = object{"address": tcpAddress(loopback, 0)}
 	static, _ := b["static_resources"].(object)
 	var clusters []any

@@ -1,5 +1,7 @@
 package model
 
+import "meshc.dev/meshc/internal/hop"
+
 // Names of things in every target. Targets must not invent any.
 
 // ClusterName is the name of the upstream for one version's port.
@@ -24,7 +26,7 @@ func InboundName(service, port, version string) string {
 }
 
 // GatewayName is the RouteConfiguration and the listener of a gateway.
-func GatewayName(gateway string) string { return "gateway/" + gateway }
+func GatewayName(gateway string) string { return hop.GatewayListener + gateway }
 
 // Mesh paths: the keys of provenance and the origins of rules.
 

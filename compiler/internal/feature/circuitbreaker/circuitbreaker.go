@@ -42,18 +42,20 @@ var Feature = feature.Feature{
 	GatewayAPI: gatewayapi.Refuse("Gateway API has no circuit breakers"),
 }
 
-// lower sets Cluster.circuit_breakers of the default priority.
+// lower sets Cluster.circuit_breakers of the default priority. What is not written
+// stays as it is: unbounded.
 func lower(c *clusterv3.Cluster, v Breaker, _ *envoy.Ctx) {
 	t := envoy.DefaultThresholds(c)
-	t.MaxConnections, t.MaxPendingRequests = bound(v.MaxConnections), bound(v.MaxPendingRequests)
-	t.MaxRequests, t.MaxRetries = bound(v.MaxRequests), bound(v.MaxRetries)
+	bound(&t.MaxConnections, v.MaxConnections)
+	bound(&t.MaxPendingRequests, v.MaxPendingRequests)
+	bound(&t.MaxRequests, v.MaxRequests)
+	bound(&t.MaxRetries, v.MaxRetries)
 }
 
-func bound(n int) *wrapperspb.UInt32Value {
-	if n == 0 {
-		return nil
+func bound(field **wrapperspb.UInt32Value, n int) {
+	if n != 0 {
+		*field = envoy.UInt32(uint32(n))
 	}
-	return envoy.UInt32(uint32(n))
 }
 
 func read(n intent.Node, x *resolve.Place) trait.Value {

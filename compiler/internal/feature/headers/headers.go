@@ -19,6 +19,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/hop"
 )
 
 const (
@@ -130,7 +131,21 @@ func read(n intent.Node, x *resolve.Place) (Edit, bool) {
 	}
 	slices.Sort(e.Remove)
 	e.Remove = slices.Compact(e.Remove)
+	if lines, size := e.adds(); lines > hop.EditLines || size > hop.EditBytes {
+		x.Problem(diag.New(diag.CodeRange, n.Pos(), "the edits add up to %d lines and %d bytes of header, which the next proxy may not take with the rest", lines, size).
+			WithFix("write at most %d lines with %d bytes of names and values", hop.EditLines, hop.EditBytes))
+	}
 	return e, len(seen) > 0
+}
+
+// adds is how many lines, and bytes of names and values, an edit may add.
+func (e Edit) adds() (lines, size int) {
+	for _, m := range []map[string]string{e.Set, e.Add} {
+		for name, value := range m {
+			lines, size = lines+1, size+len(name)+len(value)
+		}
+	}
+	return lines, size
 }
 
 func fields(feature string, e Edit) []space.Field {

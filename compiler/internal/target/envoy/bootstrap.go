@@ -8,6 +8,7 @@ import (
 
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/hop"
 )
 
 // Resource is one resource of a release, as its blob has it.
@@ -220,7 +221,8 @@ func (b *bootstrap) render() ([]byte, error) {
 		}
 	}
 	return canon.JSON(map[string]any{
-		"node": map[string]any{"id": "validate", "cluster": "meshc"},
+		"node":            map[string]any{"id": "validate", "cluster": "meshc"},
+		"layered_runtime": map[string]any{"layers": []any{map[string]any{"name": "meshc", "static_layer": hop.Runtime()}}},
 		"dynamic_resources": map[string]any{"ads_config": map[string]any{
 			"api_type": "DELTA_GRPC", "transport_api_version": "V3", "set_node_on_first_message_only": true,
 			"grpc_services": []any{map[string]any{"envoy_grpc": map[string]any{"cluster_name": "xds"}}},

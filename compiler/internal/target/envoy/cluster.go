@@ -42,12 +42,12 @@ func (e *emitter) serviceCluster(s *model.Service, p model.Port, v model.Version
 		return nil, nil, err
 	}
 	if p.MTLS == model.Disable {
-		setProtocol(c, p.Protocol)
+		setProtocol(c, p.Protocol, fromMesh())
 		return c, live, nil
 	}
 	c.TransportSocket = e.upstreamTLS(s, p, v)
 	if p.Protocol.IsHTTP() {
-		setProtocol(c, model.HTTP2) // between sidecars, whatever the application speaks
+		setProtocol(c, model.HTTP2, fromMesh()) // between sidecars, whatever the application speaks
 	}
 	return c, live, nil
 }
@@ -59,7 +59,7 @@ func externalCluster(x *model.External, p model.Port) (*clusterv3.Cluster, *rele
 	if err != nil {
 		return nil, nil, err
 	}
-	setProtocol(c, p.Protocol)
+	setProtocol(c, p.Protocol, fromApps())
 	return c, live, nil
 }
 
@@ -72,12 +72,14 @@ func (e *emitter) localCluster(s *model.Service, p model.Port, v model.Version) 
 	if e.m.Capture == model.Transparent {
 		c.UpstreamBindConfig = &corev3.BindConfig{SourceAddress: socketAddress(inboundSource, 0)}
 	}
-	setProtocol(c, p.Protocol)
+	setProtocol(c, p.Protocol, fromApps())
 	return c
 }
 
 func baseCluster(name string) *clusterv3.Cluster {
-	return &clusterv3.Cluster{Name: name, ConnectTimeout: Duration(connectTimeout)}
+	c := &clusterv3.Cluster{Name: name, ConnectTimeout: Duration(connectTimeout)}
+	unbounded(c)
+	return c
 }
 
 // newCluster chooses between addresses that are written in intent (STATIC,
@@ -114,9 +116,9 @@ func assignment(name string, addrs []*corev3.Address) *endpointv3.ClusterLoadAss
 	return &endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{group}}
 }
 
-// setProtocol fixes what is spoken upstream. Explicit, never by ALPN: the word
-// that our listeners choose must not decide it.
-func setProtocol(c *clusterv3.Cluster, p model.Protocol) {
+// setProtocol fixes what is spoken upstream, with what is taken of answers there.
+// Explicit, never by ALPN: the word that our listeners choose must not decide it.
+func setProtocol(c *clusterv3.Cluster, p model.Protocol, a answers) {
 	explicit := &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig{}
 	switch p {
 	case model.TCP:
@@ -127,22 +129,13 @@ func setProtocol(c *clusterv3.Cluster, p model.Protocol) {
 		}
 	default:
 		explicit.ProtocolConfig = &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-			Http2ProtocolOptions: sharedHTTP2(),
+			Http2ProtocolOptions: poolHTTP2(a.kib),
 		}
 	}
 	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(&upstreamv3.HttpProtocolOptions{
-		UpstreamProtocolOptions: &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit},
+		CommonHttpProtocolOptions: a.options(),
+		UpstreamProtocolOptions:   &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit},
 	})}
-}
-
-// sharedHTTP2 is HTTP/2 on a connection that carries the requests of many: what is
-// wrong with one of them ends its stream and not the connection. Keep-alive finds a
-// dead peer.
-func sharedHTTP2() *corev3.Http2ProtocolOptions {
-	return &corev3.Http2ProtocolOptions{
-		OverrideStreamErrorOnInvalidHttpMessage: Bool(true),
-		ConnectionKeepalive:                     &corev3.KeepaliveSettings{Interval: Duration(30 * time.Second), Timeout: Duration(10 * time.Second)},
-	}
 }
 
 // buildServiceCluster makes the resource of a service's cluster with the traits of the

@@ -11,6 +11,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/hop"
 )
 
 // gatewayListener is a gateway's one listener: plain HTTP for anyone.
@@ -19,8 +20,7 @@ func (e *emitter) gatewayListener(g *model.Gateway) *entry {
 	return e.get("listener "+name, func(out *entry) {
 		host := cmp.Or(g.Host, anyAddress)
 		l := newListener(name, host, g.Port, corev3.TrafficDirection_OUTBOUND)
-		// A hostile client must not make the gateway hold much for it.
-		l.PerConnectionBufferLimitBytes = UInt32(32 << 10)
+		l.PerConnectionBufferLimitBytes = UInt32(hop.At(hop.Gateway).Buffer)
 		l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{httpManager(atGateway, name)}}}
 		out.routes = append(out.routes, name)
 		e.seal(out, release.ListenerType, name, model.GatewayPath(g.ID), l)

@@ -3,7 +3,6 @@ package envoy
 import (
 	"maps"
 	"slices"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -18,6 +17,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/hop"
 )
 
 // Canonical names of the extensions of a listener.
@@ -43,6 +43,8 @@ func newListener(name, host string, port uint32, dir corev3.TrafficDirection) *l
 		Address:          address(host, port),
 		TrafficDirection: dir,
 		EnableReusePort:  Bool(false),
+		// A gateway sets its own.
+		PerConnectionBufferLimitBytes: UInt32(hop.At(hop.Inbound).Buffer),
 	}
 }
 
@@ -69,13 +71,11 @@ func httpManager(at place, routes string) *listenerv3.Filter {
 			ConfigSource: adsSource(), RouteConfigName: routes,
 		}},
 		// One spelling per path and host before anything matches them.
-		NormalizePath:                Bool(true),
-		MergeSlashes:                 true,
-		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_REJECT_REQUEST,
-		StripTrailingHostDot:         true,
-		ServerHeaderTransformation:   hcmv3.HttpConnectionManager_PASS_THROUGH,
-		// One bad request ends its stream, not the connection, which others share.
-		Http2ProtocolOptions:          &corev3.Http2ProtocolOptions{OverrideStreamErrorOnInvalidHttpMessage: Bool(true)},
+		NormalizePath:                 Bool(true),
+		MergeSlashes:                  true,
+		PathWithEscapedSlashesAction:  hcmv3.HttpConnectionManager_REJECT_REQUEST,
+		StripTrailingHostDot:          true,
+		ServerHeaderTransformation:    hcmv3.HttpConnectionManager_PASS_THROUGH,
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{earlyMutations()},
 		// Nobody is internal. Envoy then removes x-envoy-retry-on, x-envoy-upstream-rq-timeout-ms
 		// and their kin from every request, so that a client cannot change retries or timeouts.
@@ -84,17 +84,15 @@ func httpManager(at place, routes string) *listenerv3.Filter {
 		},
 		UseRemoteAddress: Bool(at == atGateway),
 	}
+	limitRequests(h, at.door())
 	switch at {
 	case atCallee:
 		// The caller's identity, from its certificate only.
 		h.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
 		h.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true}
 	case atGateway:
-		h.RequestHeadersTimeout = Duration(10 * time.Second) // slow senders
-		h.CommonHttpProtocolOptions = &corev3.HttpProtocolOptions{
-			// "x_role" and "x-role" are one header to many applications.
-			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_REJECT_REQUEST,
-		}
+		// "x_role" and "x-role" are one header to many applications.
+		h.CommonHttpProtocolOptions.HeadersWithUnderscoresAction = corev3.HttpProtocolOptions_REJECT_REQUEST
 	case atCaller: // its own application: nothing to add
 	}
 	return filter(filterHCM, h)

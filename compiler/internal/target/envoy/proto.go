@@ -19,6 +19,9 @@ import (
 // Duration is Envoy's form of a length of time.
 func Duration(d time.Duration) *durationpb.Duration { return durationpb.New(d) }
 
+// UInt64 is n as Envoy's optional fields have it.
+func UInt64(n uint64) *wrapperspb.UInt64Value { return wrapperspb.UInt64(n) }
+
 // UInt32 is Envoy's form of an optional number.
 func UInt32(n uint32) *wrapperspb.UInt32Value { return wrapperspb.UInt32(n) }
 
