@@ -76,6 +76,10 @@ func TestEditElsewhereIsSeen(t *testing.T) {
 		"its package":    func(w *world, _ *svc) { w.gateway = "team1" },
 		"weak mesh":      func(w *world, _ *svc) { w.mtls = "permissive" },
 		"domain":         func(w *world, _ *svc) { w.domain = "other.local" },
+		"a guest less":   func(w *world, _ *svc) { w.guest = "" },
+		"another host":   func(w *world, _ *svc) { w.guest = "team2" },
+		"no word":        func(w *world, _ *svc) { w.unasked = true },
+		"the owner's":    func(w *world, _ *svc) { w.packages[1].mtls = "permissive" },
 		"capture":        func(w *world, _ *svc) { w.capture = "explicit" },
 	} {
 		t.Run(name, func(t *testing.T) {

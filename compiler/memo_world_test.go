@@ -16,6 +16,10 @@ type world struct {
 	packages                []pkg
 	capture, domain, mtls   string
 	gateway, gatewayAccount string // the package that has a gateway, "" for none
+	// guest is the package in whose namespace another one has a service, "" for none; it
+	// attaches a route to the gateway. unasked: without a word of the owners.
+	guest   string
+	unasked bool
 }
 
 type pkg struct {
@@ -36,7 +40,7 @@ type svc struct {
 
 // newWorld has packages of services that refer to each other in every way.
 func newWorld(packages, services int) world {
-	w := world{domain: "mesh.local", capture: "transparent", gateway: "team0", gatewayAccount: "edge"}
+	w := world{domain: "mesh.local", capture: "transparent", gateway: "team0", gatewayAccount: "edge", guest: "team1"}
 	for i := range packages {
 		p := pkg{name: fmt.Sprintf("team%d", i)}
 		for range services {
@@ -92,6 +96,8 @@ func edits() map[string]func(*rapid.T, *world, *pkg, *svc) {
 		"capture": func(t *rapid.T, w *world, _ *pkg, _ *svc) { w.capture = pick(t, "explicit", "transparent") },
 		"gateway": func(t *rapid.T, w *world, p *pkg, _ *svc) { w.gateway = pick(t, p.name, "") },
 		"edge":    func(t *rapid.T, w *world, _ *pkg, _ *svc) { w.gatewayAccount = pick(t, "edge", "door") },
+		"guest":   func(t *rapid.T, w *world, p *pkg, _ *svc) { w.guest = pick(t, p.name, "") },
+		"unasked": func(_ *rapid.T, w *world, _ *pkg, _ *svc) { w.unasked = !w.unasked },
 		"none":    func(*rapid.T, *world, *pkg, *svc) {},
 	}
 }
@@ -116,9 +122,22 @@ func (w world) files() fs.FS {
 			s.write(&b, 15001+j)
 		}
 		if w.gateway == p.name {
-			fmt.Fprintf(&b, "mesh: gateway: edge: {port: 8000, serviceAccount: %q, host: \"*\": route: all: to: s0: 100}\n", w.gatewayAccount)
+			fmt.Fprintf(&b, "mesh: gateway: edge: {port: 8000, serviceAccount: %q, host: \"*\": route: all: {match: methods: [\"GET\"], to: s0: 100}}\n", w.gatewayAccount)
+			if w.guest != "" && !w.unasked {
+				b.WriteString("mesh: delegate: guest: hosts: \"*\": {}\n")
+			}
+		}
+		if w.guest == p.name && !w.unasked {
+			b.WriteString("mesh: delegate: guest: services: true\n")
 		}
 		put(p.name+"/services.cue", b.String())
+	}
+	if w.guest != "" {
+		text := fmt.Sprintf("package guest\nimport \"meshc.dev/intent\"\nmesh: intent.#Mesh\nmesh: namespace: %q\nmesh: service: visitor: {port: http: number: 9000, endpoints: dns: \"visitor.example:9000\"}\n", w.guest)
+		if w.gateway != "" {
+			text += fmt.Sprintf("mesh: attach: \"%s/edge\": host: \"*\": route: visit: to: visitor: 100\n", w.gateway)
+		}
+		put("guest/guest.cue", text)
 	}
 	return out
 }

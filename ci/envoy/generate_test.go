@@ -40,6 +40,8 @@ func generate(r *rand.Rand) *draft {
 	}
 	d.put(file("beta"), `mesh: external: out: {port: http: number: 80, endpoints: static: ["192.0.2.1:80"], hosts: ["out.test"]}`)
 	d.gateway("edge", "gw")
+	d.attach("alpha", []string{"alpha/s0", "alpha/s2"})
+	d.attach("beta", []string{"beta/s1", "beta/s3"})
 	return d
 }
 
@@ -157,7 +159,12 @@ func (d *draft) weights(names []string) string {
 
 // route drafts a route with a match; to gives its destinations.
 func (d *draft) route(file, at, name string, s *service, to func() string) {
-	parts := []string{fmt.Sprintf("priority: %d", d.IntN(1000))}
+	d.put(file, "%sroute: %s: {%s}", at, name, strings.Join(append([]string{fmt.Sprintf("priority: %d", d.IntN(1000))}, d.routeParts(s, to)...), ", "))
+}
+
+// routeParts are what a route says beside its priority.
+func (d *draft) routeParts(s *service, to func() string) []string {
+	var parts []string
 	if m := d.match(); m != "" {
 		parts = append(parts, "match: "+m)
 	}
@@ -170,7 +177,27 @@ func (d *draft) route(file, at, name string, s *service, to func() string) {
 	if d.chance(15) {
 		parts = append(parts, "fault: "+d.fault())
 	}
-	d.put(file, "%sroute: %s: {%s}", at, name, strings.Join(parts, ", "))
+	return parts
+}
+
+// attach drafts routes of another package at the gateway's hosts, and hosts of its
+// own under a wildcard, with the owner's word for all or some of the paths.
+func (d *draft) attach(ns string, own []string) {
+	paths := pick(d, "{}", "{}", "{}", `paths: ["/a", "/a/*", "/b", "/b/*"]`, `paths: ["/*"]`)
+	for i, h := range append(some(d, d.hosts), ns+".shop.test", ns+".a.shop.test") {
+		delegated, word := h, paths
+		if strings.HasPrefix(h, ns) {
+			delegated, word = "*."+strings.TrimPrefix(h, ns+"."), "{}"
+		}
+		d.put(file("edge"), "mesh: delegate: %s: hosts: %q: %s", ns, delegated, word)
+		for j := range 1 + d.IntN(4) {
+			parts := d.routeParts(nil, func() string { return fmt.Sprintf("{%q: 100}", pick(d, own...)) })
+			d.put(file(ns), `mesh: attach: "edge/gw": host: %q: route: a%d: {%s}`, h, i*10+j, strings.Join(parts, ", "))
+		}
+		if !slices.Contains(d.hosts, h) {
+			d.hosts = append(d.hosts, h)
+		}
+	}
 }
 
 func (d *draft) fault() string {

@@ -57,7 +57,7 @@ func (l *linker) attachHost(p, owner *pkg, g *model.Gateway, e intent.Entry) {
 	name := strings.ToLower(e.Name)
 	i := slices.IndexFunc(g.Hosts, func(h model.Host) bool { return h.Name == name })
 	isOwners := i >= 0 && g.Hosts[i].Package == ""
-	word, ok := l.wordFor(p, owner, name, isOwners)
+	word, ok := l.wordFor(p, owner, name)
 	if !ok {
 		d := diag.New(diag.CodeNotDelegated, e.Node.Pos(), "%s attaches routes to host %q of gateway %q, which belongs to %s", p, name, g.ID, owner)
 		at := l.pos[model.GatewayPath(g.ID)]
@@ -90,11 +90,12 @@ func (l *linker) attachHost(p, owner *pkg, g *model.Gateway, e intent.Entry) {
 	}
 }
 
-// wordFor is what the owner of a gateway says about one of its hosts for p.
-func (l *linker) wordFor(p, owner *pkg, host string, declared bool) (model.DelegatedHost, bool) {
+// wordFor is what the owner of a gateway says about a host for p. A wildcard says
+// nothing of the hosts that the owner itself has, at whichever gateway.
+func (l *linker) wordFor(p, owner *pkg, host string) (model.DelegatedHost, bool) {
 	allowed := owner.delegates[p.dir].Hosts
 	names := []string{host}
-	if !declared {
+	if !slices.ContainsFunc(l.hosts[host], func(c hostClaim) bool { return c.pkg == owner }) {
 		names = append(names, wildcardsOver(host)...)
 	}
 	for _, n := range names {

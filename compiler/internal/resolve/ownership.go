@@ -105,11 +105,21 @@ func (l *linker) settleOwners(pkgs []*pkg) {
 	slices.SortStableFunc(pkgs, func(a, b *pkg) int { return cmp.Compare(rankIf(b.guest), rankIf(a.guest)) })
 }
 
+// unnamed is how deep a folder lies that is not called like a namespace.
+const unnamed = 1 << 30
+
+// named is how deep the package's folder lies if it is called like the namespace.
+func (p *pkg) named(namespace string) int {
+	if path.Base(p.dir) != namespace {
+		return unnamed
+	}
+	return strings.Count(p.dir, "/")
+}
+
 // settle finds the owner: the package that claims the namespace, or is alone with it.
 // A folder's name counts for something: a package that is called like its namespace
-// loses it to nobody's claim unless it says so.
+// loses it to no claim from elsewhere, or from deeper, unless it says so.
 func (l *linker) settle(name string, d *domain) {
-	called := func(p *pkg) bool { return path.Base(p.dir) == name }
 	var claims, silent []*pkg
 	for _, m := range d.members {
 		switch {
@@ -119,9 +129,10 @@ func (l *linker) settle(name string, d *domain) {
 			silent = append(silent, m)
 		}
 	}
+	slices.SortStableFunc(silent, func(a, b *pkg) int { return cmp.Compare(a.named(name), b.named(name)) })
 	switch {
-	case len(claims) > 0 && !slices.ContainsFunc(claims, called) && slices.ContainsFunc(silent, called):
-		d.owner = silent[slices.IndexFunc(silent, called)]
+	case len(claims) > 0 && len(silent) > 0 && silent[0].named(name) < unnamed && silent[0].named(name) <= claims[0].named(name):
+		d.owner = silent[0]
 		l.add(diag.New(diag.CodeNamespaceOwner, claims[0].claimedAt(), "namespace %q is claimed by %s, while %s is called like it", name, claims[0], d.owner).
 			WithRelated(d.owner.claimedAt(), "the other package").WithFix("choose another namespace; if it is not the other's, let that one say `owns: false`"))
 	case len(claims) > 0:
@@ -131,7 +142,7 @@ func (l *linker) settle(name string, d *domain) {
 				WithRelated(d.owner.claimedAt(), "the other claim").WithFix("one package owns a namespace: leave `owns: true` and `delegate` to it"))
 		}
 	case len(silent) > 0:
-		d.owner = silent[max(0, slices.IndexFunc(silent, called))]
+		d.owner = silent[0]
 	default:
 		d.owner = d.members[0]
 		l.add(diag.New(diag.CodeNamespaceOwner, d.owner.claimedAt(), "namespace %q belongs to nobody: every package that names it says `owns: false`", name).
@@ -142,8 +153,10 @@ func (l *linker) settle(name string, d *domain) {
 // readDelegations reads what a package lets others do.
 func (l *linker) readDelegations(p *pkg) {
 	n := p.node.Field("delegate")
-	if n.Exists() && p.namespace == "" {
-		l.add(diag.New(diag.CodeNamespace, n.Pos(), "%s delegates, but has no namespace that it could own", p).WithFix("add: mesh: namespace: %q", namespaceFor(p.dir)))
+	for _, w := range []string{"owns", "delegate", "mtls"} {
+		if f := p.node.Field(w); f.Exists() && p.namespace == "" && !(p.root && w == "mtls") {
+			l.add(diag.New(diag.CodeNamespace, f.Pos(), "%s says `%s`, but has no namespace that it could own", p, w).WithFix("add: mesh: namespace: %q", namespaceFor(p.dir)))
+		}
 	}
 	p.delegates = map[string]model.Delegation{}
 	for _, e := range n.Fields() {
