@@ -2,6 +2,7 @@ package gitrepo
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,10 @@ type objectFiles struct {
 	stores  []*objectFolder // the repository's own, then alternates
 	bases   *lru[baseKey, base]
 	inflate inflater
+	uses    int64 // of packs, counted
+	// relisted says that packs were looked for again in this look, though their
+	// folder had not changed: a file system's times may be coarse.
+	relisted bool
 	// absent are alternates that are not there, unused packs that cannot be used.
 	absent, unused []string
 }
@@ -34,8 +39,7 @@ type objectFiles struct {
 type objectFolder struct {
 	path    string
 	packs   []*pack
-	listed  time.Time // when the packs were listed,
-	changed time.Time // and when their folder had changed
+	changed time.Time // of the packs' folder, when they were listed
 }
 
 const (
@@ -55,7 +59,7 @@ func newObjectFiles(l Limits) *objectFiles {
 
 // reopen follows a repository whose folders or packs may have changed.
 func (o *objectFiles) reopen(f folders) {
-	o.repo, o.absent = f, nil
+	o.repo, o.absent, o.unused, o.relisted = f, nil, nil, false
 	before := o.stores
 	o.stores = nil
 	o.borrow(filepath.Join(f.common, "objects"), 0, before)
@@ -114,8 +118,12 @@ func (o *objectFiles) list(force bool) bool {
 	return looked
 }
 
-// settles is how coarse a file system's times may be.
-const settles = 2 * time.Second
+// listAgain is list for an object that was not found.
+func (o *objectFiles) listAgain() bool {
+	force := !o.relisted
+	o.relisted = true
+	return o.list(force)
+}
 
 func (s *objectFolder) list(force bool) bool {
 	dir := filepath.Join(s.path, "pack")
@@ -123,10 +131,10 @@ func (s *objectFolder) list(force bool) bool {
 	if err != nil {
 		return false // a repository may have no packs, and an error will be met again
 	}
-	if !force && st.ModTime().Equal(s.changed) && s.listed.Sub(s.changed) > settles {
+	if !force && st.ModTime().Equal(s.changed) {
 		return false
 	}
-	s.changed, s.listed = st.ModTime(), time.Now()
+	s.changed = st.ModTime()
 	var found []*pack
 	err = listFolder(context.Background(), dir, func() error { return nil }, func(e fs.DirEntry) error {
 		name, ok := strings.CutSuffix(e.Name(), ".idx")
@@ -149,7 +157,7 @@ func (s *objectFolder) list(force bool) bool {
 			p.close()
 		}
 	}
-	slices.SortStableFunc(found, func(a, b *pack) int { return b.used.Compare(a.used) })
+	slices.SortStableFunc(found, func(a, b *pack) int { return cmp.Compare(b.used, a.used) })
 	s.packs = found
 	return true
 }
@@ -176,7 +184,7 @@ func (o *objectFiles) limitOpen() {
 			}
 		}
 	}
-	slices.SortFunc(open, func(a, b *pack) int { return b.used.Compare(a.used) })
+	slices.SortFunc(open, func(a, b *pack) int { return cmp.Compare(b.used, a.used) })
 	for _, p := range open[min(len(open), maxOpenPacks):] {
 		p.close()
 	}
@@ -192,7 +200,7 @@ type place struct {
 // find looks everywhere, and once more if packs have come or gone meanwhile.
 func (o *objectFiles) find(hash string) (place, error) {
 	for _, again := range []bool{false, true} {
-		if again && !o.list(false) {
+		if again && !o.listAgain() {
 			break
 		}
 		for _, s := range o.stores {
@@ -209,6 +217,8 @@ func (o *objectFiles) findIn(s *objectFolder, hash string) (place, bool, error) 
 	name := plumbing.NewHash(hash)
 	for i, p := range s.packs {
 		opened := p.data == nil
+		o.uses++
+		p.used = o.uses
 		offset, ok, err := p.find(name)
 		if opened && p.data != nil {
 			o.limitOpen()

@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"sort"
-	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/format/packfile"
@@ -27,7 +26,7 @@ type pack struct {
 	count     int64
 	version   int        // of the index
 	fanout    [256]byte4 // how many names begin with at most that byte
-	used      time.Time
+	used      int64      // the larger, the later
 }
 
 type byte4 = [4]byte
@@ -46,7 +45,6 @@ func (p *pack) close() {
 
 // open opens both files and checks that they belong together.
 func (p *pack) open() (err error) {
-	p.used = time.Now()
 	if p.data != nil {
 		return nil
 	}
@@ -244,15 +242,7 @@ func (p *pack) entry(offset int64) (e packEntry, err error) {
 	switch e.kind {
 	case commitKind, treeKind, blobKind, tagKind:
 	case plumbing.OFSDeltaObject:
-		c = next()
-		back := int64(c & 0x7f)
-		for c&0x80 != 0 {
-			c = next()
-			if back++; back > offset {
-				break
-			}
-			back = back<<7 | int64(c&0x7f)
-		}
+		back := distance(next)
 		if back <= 0 || back > offset {
 			return e, reject("a difference is from nothing")
 		}
@@ -271,6 +261,21 @@ func (p *pack) entry(offset int64) (e packEntry, err error) {
 	}
 	e.data = offset + int64(at)
 	return e, nil
+}
+
+// distance reads how far before a difference its base lies: seven bits a byte, one
+// added for each byte that follows.
+func distance(next func() byte) int64 {
+	c := next()
+	back := int64(c & 0x7f)
+	for c&0x80 != 0 {
+		c = next()
+		if back++; back > 1<<55 {
+			return 0
+		}
+		back = back<<7 | int64(c&0x7f)
+	}
+	return back
 }
 
 // inflater reuses the memory of one decompressor.

@@ -142,16 +142,16 @@ func (f folders) looseRefs(ctx context.Context, l Limits, prefix string, each fu
 
 // below is some ref whose name begins with a prefix, or "".
 func (f folders) below(ctx context.Context, l Limits, prefix string) (found string, err error) {
-	take := func(name string) error {
+	err = f.looseRefs(ctx, l, prefix, func(name string) error { found = name; return nil })
+	if err != nil || found != "" {
+		return found, err
+	}
+	err = f.packedRefs(ctx, l, func(name, _ string) error {
 		if strings.HasPrefix(name, prefix) {
 			found = name
 		}
 		return nil
-	}
-	if err := f.looseRefs(ctx, l, prefix, take); err != nil || found != "" {
-		return found, err
-	}
-	err = f.packedRefs(ctx, l, func(name, _ string) error { return take(name) })
+	})
 	return found, err
 }
 

@@ -34,6 +34,9 @@ func (r *remote) sshDial(ctx context.Context) (session, error) {
 	}
 	s := &sshSession{conn: conn, limits: r.opts.Limits}
 	s.stop = context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends whatever waits for the server
+	// Until it is known who the server is, it has less time than a fetch.
+	known := time.AfterFunc(30*time.Second, func() { _ = conn.Close() })
+	defer known.Stop()
 	if err := s.start(addr, config, "git-upload-pack "+shellQuote(r.endpoint.Path)); err != nil {
 		_ = s.Close()
 		return nil, err
@@ -79,18 +82,11 @@ type sshSession struct {
 }
 
 func (s *sshSession) start(addr string, config *ssh.ClientConfig, command string) error {
-	// Until it is known who the server is, it has less time than a fetch.
-	if err := s.conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		return err
-	}
 	c, channels, requests, err := ssh.NewClientConn(s.conn, addr, config)
 	if err != nil {
 		return err
 	}
 	s.client = ssh.NewClient(c, channels, requests)
-	if err := s.conn.SetDeadline(time.Time{}); err != nil {
-		return err
-	}
 	sess, err := s.client.NewSession()
 	if err != nil {
 		return err
