@@ -76,7 +76,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 }
 
 // grace is how long a command may take to end after a signal.
-const grace = 2 * time.Second
+const grace = 700 * time.Millisecond
 
 // interruptible runs a command so that a signal ends it, even in the middle of a
 // computation. Commands that have to clean up take the time that they need.

@@ -43,7 +43,6 @@ repository is looked at, so that the server starts with Git down.`,
 		Example: `  meshc serve --repo https://git.example/mesh.git --trust trust.yaml --state /var/lib/meshc
   meshc serve --repo ssh://git@git.example/mesh.git --trust trust.yaml --trust-domain shop.example`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a.cleansUp.Store(true)
 			return a.serve(cmd.Context(), f)
 		},
 	}
@@ -76,6 +75,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
+	defer repo.Close()
 	if d, lacks := sandbox.Warning(); lacks {
 		log.Warn("commits are compiled with fewer limits", "code", d.Code, "reason", d.Text, "fix", d.Fix)
 	}
@@ -106,6 +106,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 			log.Warn("earlier release not kept", append([]any{"commit", before.Commit()}, reason(err)...)...)
 		}
 	}
+	a.cleansUp.Store(true)
 	source.Restore(tell) // before the first proxy is answered
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Run(ctx) })

@@ -42,6 +42,10 @@ type Config struct {
 	Compile  Compile
 	// Interval between polls, default 15 s, stretched at random by up to a tenth.
 	Interval time.Duration
+	// Patience bounds fetching, and then reading and judging between two compilations,
+	// which have limits of their own; default 2 minutes. What was read and judged until
+	// then is remembered, so that the next look gets further.
+	Patience time.Duration
 	// MaxBackoff bounds the wait after repeated failures, default 5 minutes.
 	MaxBackoff time.Duration
 	// Now is the clock.
@@ -140,6 +144,9 @@ func New(c Config) (*Feed, error) {
 	if c.Interval <= 0 {
 		c.Interval = 15 * time.Second
 	}
+	if c.Patience <= 0 {
+		c.Patience = 2 * time.Minute
+	}
 	if c.MaxBackoff <= 0 {
 		c.MaxBackoff = 5 * time.Minute
 	}
@@ -235,16 +242,15 @@ func (f *Feed) Earlier() []approval.Approved {
 func (f *Feed) Poll(ctx context.Context, emit func(Event)) {
 	f.emit = emit
 	f.store()
-	snap, err := f.c.Repo.Fetch(ctx)
-	if ctx.Err() != nil {
-		return
-	}
+	look := newLook(ctx, f.c.Patience)
+	defer look.end()
+	snap, err := f.c.Repo.Fetch(look)
 	if err == nil {
 		f.snap = snap
-		err = f.follow(ctx)
+		err = f.follow(look)
 	}
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil: // a stop is no failure
 		return
 	case err != nil:
 		f.failures++
@@ -257,7 +263,7 @@ func (f *Feed) Poll(ctx context.Context, emit func(Event)) {
 			f.tell(Event{Kind: Reachable})
 		}
 	}
-	f.freshness(ctx)
+	f.freshness(look)
 }
 
 func (f *Feed) failed(err error) {
@@ -274,12 +280,12 @@ func (f *Feed) failed(err error) {
 
 // follow takes what asks to be served through verification. An error means that
 // the repository could not be read, and nothing was decided.
-func (f *Feed) follow(ctx context.Context) error {
+func (f *Feed) follow(look *look) error {
 	now := f.c.Now()
 	if f.settled == f.snap && now.Sub(f.settledAt) < settledFor {
 		return nil
 	}
-	c := approval.Candidate{Snapshot: f.snap.Within(ctx), Environment: f.c.Environment, Compiler: f.c.Compiler}
+	c := approval.Candidate{Snapshot: f.snap.Within(look), Environment: f.c.Environment, Compiler: f.c.Compiler}
 	s := f.current.State()
 	asked, err := approval.Next(c, s, f.c.Trust, now)
 	ignored := approval.Ignored(c, s, f.c.Trust, now)
@@ -289,7 +295,7 @@ func (f *Feed) follow(ctx context.Context) error {
 	case asked == s.Commit:
 		err = approval.CheckServed(c, s, f.c.Trust, now)
 	default:
-		a, err = f.choose(ctx, c, s, now)
+		a, err = f.choose(look, c, s, now)
 	}
 	if failed := c.Snapshot.Err(); failed != nil {
 		return failed
@@ -316,9 +322,9 @@ func (f *Feed) follow(ctx context.Context) error {
 // choose judges the candidate and, while it is refused, what comes before it:
 // servers that look at different moments, or that lost their state, come to serve
 // the same. The error is why the candidate itself is not served.
-func (f *Feed) choose(ctx context.Context, c approval.Candidate, s approval.State, now time.Time) (a approval.Approved, refused error) {
+func (f *Feed) choose(look *look, c approval.Candidate, s approval.State, now time.Time) (a approval.Approved, refused error) {
 	for range maxTries {
-		compile := func(commit string) ([]approval.Step, error) { return f.compile(ctx, c.Snapshot, commit, now) }
+		compile := func(commit string) ([]approval.Step, error) { return f.compile(look, c.Snapshot, commit, now) }
 		a, err := approval.Judge(c, s, f.c.Trust, now, compile)
 		if refused == nil {
 			refused = err
@@ -326,7 +332,7 @@ func (f *Feed) choose(ctx context.Context, c approval.Candidate, s approval.Stat
 		if err == nil {
 			return a, refused
 		}
-		if c.Commit, err = approval.Before(c, s, f.c.Trust, now, err); err != nil || c.Commit == "" || ctx.Err() != nil {
+		if c.Commit, err = approval.Before(c, s, f.c.Trust, now, err); err != nil || c.Commit == "" || look.Err() != nil {
 			break
 		}
 	}
@@ -348,7 +354,7 @@ func (f *Feed) ignore(errs []error) {
 	}
 }
 
-func (f *Feed) compile(ctx context.Context, snap *gitrepo.Snapshot, commit string, now time.Time) ([]approval.Step, error) {
+func (f *Feed) compile(look *look, snap *gitrepo.Snapshot, commit string, now time.Time) ([]approval.Step, error) {
 	old, had := f.built[commit]
 	if had && (old.err == nil || now.Before(old.again)) {
 		return old.steps, old.err
@@ -357,9 +363,9 @@ func (f *Feed) compile(ctx context.Context, snap *gitrepo.Snapshot, commit strin
 	if had {
 		b.wait = min(2*old.wait, max(f.c.MaxBackoff, f.c.Interval))
 	}
-	b.steps, b.err = f.build(ctx, snap, commit)
+	b.steps, b.err = f.build(look, snap, commit)
 	b.again = now.Add(b.wait)
-	if ctx.Err() == nil {
+	if snap.Err() == nil { // else it says nothing about the commit
 		f.keep(commit, b)
 	}
 	return b.steps, b.err
@@ -379,7 +385,7 @@ func (f *Feed) keep(commit string, b built) {
 	f.built[commit] = b
 }
 
-func (f *Feed) build(ctx context.Context, snap *gitrepo.Snapshot, commit string) ([]approval.Step, error) {
+func (f *Feed) build(look *look, snap *gitrepo.Snapshot, commit string) (steps []approval.Step, err error) {
 	c, err := snap.Commit(commit)
 	if err != nil {
 		return nil, err
@@ -388,7 +394,9 @@ func (f *Feed) build(ctx context.Context, snap *gitrepo.Snapshot, commit string)
 	if err != nil {
 		return nil, err
 	}
-	return f.c.Compile(ctx, tree, f.c.Environment, c.Committer.When)
+	err = context.Cause(look)
+	look.apart(func() { steps, err = f.c.Compile(look, tree, f.c.Environment, c.Committer.When) })
+	return steps, err
 }
 
 // store saves what is served; after a failure it tries again at every poll.
@@ -409,7 +417,7 @@ func (f *Feed) store() {
 	f.note(Damaged, nil)
 }
 
-func (f *Feed) freshness(ctx context.Context) {
+func (f *Feed) freshness(look *look) {
 	limit := f.c.Trust.Environments[f.c.Environment].Freshness
 	if limit <= 0 || f.current.Commit() == "" {
 		return
@@ -417,7 +425,7 @@ func (f *Feed) freshness(ctx context.Context) {
 	now := f.c.Now()
 	newest := f.current.Record().EvidenceAt
 	if f.snap != nil {
-		snap := f.snap.Within(ctx)
+		snap := f.snap.Within(look)
 		if newest = approval.NewestEvidence(f.current, snap, f.c.Trust, now); snap.Err() != nil {
 			return
 		}

@@ -67,9 +67,6 @@ func Open(address, ref string, o Options) (*Repo, error) {
 // since the last call, it returns the same Snapshot. A *Refused means that the
 // repository is not acceptable; every other error that it may be so later.
 func (r *Repo) Fetch(ctx context.Context) (*Snapshot, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, err := r.from.fetch(ctx, r.ref, r.last)

@@ -56,7 +56,15 @@ func (s *Snapshot) Err() error {
 	if err := s.failed.Load(); err != nil {
 		return *err
 	}
-	return s.ctx.Err()
+	return context.Cause(s.ctx)
+}
+
+// ended is why no more is read in this look, or nil.
+func (l look) ended() error {
+	if l.ctx.Err() == nil {
+		return nil
+	}
+	return l.answered(context.Cause(l.ctx))
 }
 
 // answered notes an error that is no verdict.
@@ -75,8 +83,8 @@ func (s *Snapshot) Head() string { return s.head }
 
 // Commit returns a commit by its full hash.
 func (s *Snapshot) Commit(hash string) (Commit, error) {
-	if err := s.ctx.Err(); err != nil {
-		return Commit{}, s.answered(err)
+	if err := s.ended(); err != nil {
+		return Commit{}, err
 	}
 	c, err := remembered(s.ctx, s.store, commitKind, hash, func(raw []byte) (Commit, error) {
 		return parseCommit(hash, raw, s.store.limits)
@@ -113,8 +121,8 @@ func (s *Snapshot) Chain(from, to string) ([]Commit, error) {
 const emptyTree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 func (s *Snapshot) tree(hash, at string) ([]entry, error) {
-	if err := s.ctx.Err(); err != nil {
-		return nil, s.answered(err)
+	if err := s.ended(); err != nil {
+		return nil, err
 	}
 	if hash == emptyTree { // git does not always store it
 		if at != "" {

@@ -119,8 +119,8 @@ func (s *Snapshot) TagHash(name string) string { return s.tags[name] }
 
 // Tag returns one annotated tag by its name without refs/tags/.
 func (s *Snapshot) Tag(name string) (Tag, error) {
-	if err := s.ctx.Err(); err != nil {
-		return Tag{}, s.answered(err)
+	if err := s.ended(); err != nil {
+		return Tag{}, err
 	}
 	h, ok := s.tags[name]
 	if !ok {

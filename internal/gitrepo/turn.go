@@ -22,8 +22,8 @@ func newTurn(patience time.Duration, late error) *turn {
 // its context is left behind: no file can be made to answer. It keeps its turn until
 // it ends, so that there is never more than one that is left.
 func inTurn[T any](ctx context.Context, t *turn, f func(context.Context) (T, error)) (value T, err error) {
-	if err := ctx.Err(); err != nil {
-		return value, err
+	if ctx.Err() != nil {
+		return value, context.Cause(ctx)
 	}
 	if t.patience <= 0 {
 		t.lock <- struct{}{}

@@ -1,0 +1,73 @@
+package gitrepo
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"testing"
+	"time"
+
+	"meshc.dev/meshc/internal/diag"
+)
+
+// stuckObjects are files of a network file system whose server is away: a read does
+// not return before it is back, whatever its context says.
+type stuckObjects struct{ back, asked chan struct{} }
+
+func (s stuckObjects) stat(string) (kind, int64, error) {
+	s.asked <- struct{}{}
+	<-s.back
+	return 0, 0, errNoObject
+}
+func (s stuckObjects) read(string) ([]byte, error)         { return nil, errNoObject }
+func (s stuckObjects) whyMissing() (reason, fix string) { return "away", "bring it back" }
+
+// A read that the system never ends is left at its deadline or at a stop, there is
+// never more than one of them, and it is well again when the system is.
+func TestAReadThatNeverEndsIsLeft(t *testing.T) {
+	o := stuckObjects{make(chan struct{}), make(chan struct{}, 100)}
+	late := silentError(time.Millisecond)
+	st := newStore(o, DefaultLimits(), newCache(), newTurn(20*time.Millisecond, late))
+	s := newSnapshot("refs/heads/main", st)
+	before := runtime.NumGoroutine()
+	for range 5 {
+		view := s.Within(t.Context())
+		_, err := view.Commit(fuzzTree)
+		var te *TransportError
+		if !errors.As(err, &te) || te.Diagnostic().Code != diag.CodeGitFetch || !errors.Is(view.Err(), te) {
+			t.Fatalf("got %v, and at the end %v", err, view.Err())
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Within(ctx).FS(Commit{Tree: fuzzTree[:39] + "1"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("stopped: %v", err)
+	}
+	if n := runtime.NumGoroutine(); n > before+1 || len(o.asked) != 1 {
+		t.Errorf("%d goroutines, before %d; asked %d times", n, before, len(o.asked))
+	}
+	close(o.back)
+	var r *Refused
+	for range 1000 { // the one that was left has to go first
+		if _, err := s.Within(t.Context()).Commit(fuzzTree); errors.As(err, &r) {
+			break
+		}
+	}
+	if r == nil || r.Code != diag.CodeGitMissing {
+		t.Errorf("when it is back: %v", r)
+	}
+}
+
+// What is in memory needs no goroutine, and ends with its context as well.
+func TestMemoryIsReadInTurn(t *testing.T) {
+	turn := newTurn(0, nil)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	if n, err := inTurn(ctx, turn, func(context.Context) (int, error) { return 7, nil }); n != 7 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	cause := errors.New("enough")
+	cancel(cause)
+	if _, err := inTurn(ctx, turn, func(context.Context) (int, error) { t.Error("it ran"); return 0, nil }); !errors.Is(err, cause) {
+		t.Errorf("got %v", err)
+	}
+}
