@@ -13,6 +13,7 @@ import (
 
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/gitrepo"
+	"meshc.dev/meshc/internal/signing"
 )
 
 // spoil puts a pipe in the place of a file of the repository; what it returns puts the
@@ -92,7 +93,7 @@ func TestARecordThatCannotBeReadIsNotIgnored(t *testing.T) {
 // rollback signs a record.
 func (s *site) rollback(from, to string) {
 	s.t.Helper()
-	key, err := approval.LoadSigningKey(s.key.File(s.t))
+	key, err := signing.Open(context.Background(), s.key.File(s.t), signing.Options{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
