@@ -19,7 +19,7 @@ func (s stuckObjects) stat(string) (kind, int64, error) {
 	<-s.back
 	return 0, 0, errNoObject
 }
-func (s stuckObjects) read(string) ([]byte, error)         { return nil, errNoObject }
+func (s stuckObjects) read(string) ([]byte, error)      { return nil, errNoObject }
 func (s stuckObjects) whyMissing() (reason, fix string) { return "away", "bring it back" }
 
 // A read that the system never ends is left at its deadline or at a stop, there is
