@@ -111,7 +111,7 @@ func TestTaggedCommitThatDoesNotCompile(t *testing.T) {
 		}
 		return w.compile(snap)(commit)
 	})
-	if e, ok := err.(*CompileError); !ok || e.Commit != x {
+	if e := (*CompileError)(nil); !errors.As(err, &e) || e.Commit != x {
 		t.Fatalf("got %v", err)
 	}
 	if before, err := Before(c, State{}, w.trust(), w.now, err); err != nil || before != w.root {
@@ -224,8 +224,8 @@ func TestNoNumberIsLeft(t *testing.T) {
 	_, err := w.author(w.bob).Statement(w.candidate(c2), w.trust())
 	noNumber := func(name string) {
 		t.Helper()
-		p, ok := err.(*ProblemError)
-		if !ok || p.D.Code != diag.CodeNoNumber || !strings.Contains(p.D.Fix, "git push origin :refs/tags/"+name) {
+		p := (*ProblemError)(nil)
+		if !errors.As(err, &p) || p.D.Code != diag.CodeNoNumber || !strings.Contains(p.D.Fix, "git push origin :refs/tags/"+name) {
 			t.Errorf("got %v", err)
 		}
 	}

@@ -163,11 +163,7 @@ func (r *pgpRing) weak() string {
 
 // strong says that nobody can make two contents with one digest.
 func strong(h crypto.Hash) bool {
-	switch h {
-	case crypto.SHA256, crypto.SHA384, crypto.SHA512, crypto.SHA3_256, crypto.SHA3_512:
-		return true
-	}
-	return false
+	return slices.Contains([]crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512, crypto.SHA3_256, crypto.SHA3_512}, h)
 }
 
 func pgpFingerprint(p *packet.PublicKey) string {

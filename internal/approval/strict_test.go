@@ -39,7 +39,11 @@ func sshForm(t *testing.T, p *packet.PublicKey) string {
 	case *eddsa.PublicKey:
 		pub = ed25519.PublicKey(k.X)
 	case *pgpecdsa.PublicKey:
-		pub = &ecdsa.PublicKey{Curve: elliptic.P256(), X: k.X, Y: k.Y}
+		point, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), k.MarshalPoint())
+		if err != nil {
+			t.Fatal(err)
+		}
+		pub = point
 	default:
 		t.Fatalf("%T", k)
 	}

@@ -135,7 +135,7 @@ func (l *loader) decode(raw []byte) (f trustFile, ok bool) {
 		return f, false
 	}
 	l.pos = map[string]diag.Pos{}
-	l.index(root.Content[0], "", fileShape)
+	l.index(root.Content[0], "", fileShape())
 	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
 		l.problem(diag.CodeTrustFile, "", "keep one document in the file", "the file has more than one YAML document")
 	}

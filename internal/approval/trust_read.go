@@ -22,17 +22,17 @@ type shape struct {
 	items  *shape
 }
 
-var (
-	names     = shape{items: &shape{}}
-	keyShape  = shape{fields: map[string]shape{"ssh": {}, "pgp": {}, "pgpFile": {}, "notBefore": {}, "notAfter": {}, "revoked": {}}}
-	fileShape = shape{fields: map[string]shape{
+func fileShape() shape {
+	names := shape{items: &shape{}}
+	key := shape{fields: map[string]shape{"ssh": {}, "pgp": {}, "pgpFile": {}, "notBefore": {}, "notAfter": {}, "revoked": {}}}
+	return shape{fields: map[string]shape{
 		"version": {}, "repository": {}, "ref": {}, "rootCommit": {}, "anchor": {},
 		"environments": {values: &shape{fields: map[string]shape{
 			"position": {}, "otherCompiler": {}, "statement": {}, "freshness": {}, "statementSigners": names, "rollbackSigners": names}}},
-		"signers": {values: &shape{fields: map[string]shape{"keys": {items: &keyShape}, "notBefore": {}, "notAfter": {}, "revoked": {}}}},
+		"signers": {values: &shape{fields: map[string]shape{"keys": {items: &key}, "notBefore": {}, "notAfter": {}, "revoked": {}}}},
 		"rules":   {items: &shape{fields: map[string]shape{"paths": names, "signers": names, "threshold": {}, "requireTags": {}}}},
 	}}
-)
+}
 
 func (s shape) String() string {
 	switch {
@@ -98,22 +98,26 @@ func (l *loader) mapping(n *yaml.Node, path string, s shape) {
 			continue
 		}
 		first[k.Value] = k.Line
-		inner := shape{}
-		if s.values != nil {
-			inner = *s.values
-		} else {
-			var known bool
-			if inner, known = s.fields[k.Value]; !known {
-				fix := "docs/trust-policy.md lists the fields"
-				if near, ok := diag.Nearest(k.Value, slices.Sorted(maps.Keys(s.fields))); ok {
-					fix = "write " + near
-				}
-				l.refuse(k, diag.CodeTrustFile, fix, "unknown field %q", k.Value)
-				continue
+		inner, known := s.field(k.Value)
+		if !known {
+			fix := "docs/trust-policy.md lists the fields"
+			if near, ok := diag.Nearest(k.Value, slices.Sorted(maps.Keys(s.fields))); ok {
+				fix = "write " + near
 			}
+			l.refuse(k, diag.CodeTrustFile, fix, "unknown field %q", k.Value)
+			continue
 		}
 		l.index(v, sub(path, k.Value), inner)
 	}
+}
+
+// field is the form of a mapping's field.
+func (s shape) field(name string) (inner shape, known bool) {
+	if s.values != nil {
+		return *s.values, true
+	}
+	inner, known = s.fields[name]
+	return inner, known
 }
 
 func sub(path, name string) string {

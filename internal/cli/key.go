@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"meshc.dev/meshc/internal/approval"
+	"meshc.dev/meshc/internal/printer"
 	"meshc.dev/meshc/internal/signing"
 )
 
@@ -39,10 +40,11 @@ func passphrase(ctx context.Context, prompt string) ([]byte, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err == nil {
 		defer tty.Close()
-		fmt.Fprint(tty, prompt)
+		if err := printer.Fprint(tty, prompt); err != nil {
+			return nil, err
+		}
 		pass, err := term.ReadPassword(int(tty.Fd()))
-		fmt.Fprintln(tty)
-		return pass, err
+		return pass, errors.Join(err, printer.Fprint(tty, "\n"))
 	}
 	if helper != "" && how != "never" {
 		return askpass(ctx, helper, prompt)

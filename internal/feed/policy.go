@@ -104,8 +104,10 @@ func followPolicy(ctx context.Context, path string, events <-chan fsnotify.Event
 				rest.Reset(policyRest)
 			}
 			continue
-		case <-errs: // such as events that were lost
-			rest.Reset(policyRest)
+		case err := <-errs: // such as events that were lost
+			if err != nil {
+				rest.Reset(policyRest)
+			}
 			continue
 		case <-rest.C:
 		}

@@ -29,7 +29,7 @@ func inHardware(ctx context.Context, name string, pub ssh.PublicKey, o Options) 
 }
 
 // gpgKey signs with the gpg program, and so with gpg-agent, a pinentry or a card.
-func gpgKey(ctx context.Context, id string, o Options) (Key, error) {
+func gpgKey(ctx context.Context, id string) (Key, error) {
 	name := pgpPrefix + id
 	if id == "" || strings.HasPrefix(id, "-") {
 		return Key{}, problem(name, "write gpg: and a key's ID, fingerprint or address", "it names no key")

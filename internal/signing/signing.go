@@ -65,7 +65,7 @@ const pgpPrefix = "gpg:"
 // signs.
 func Open(ctx context.Context, name string, o Options) (Key, error) {
 	if id, ok := strings.CutPrefix(name, pgpPrefix); ok {
-		return gpgKey(ctx, id, o)
+		return gpgKey(ctx, id)
 	}
 	if name == "" {
 		return onlyInAgent(ctx, o)
