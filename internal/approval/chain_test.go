@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/gitrepo/gittest"
 )
 
 // What the signers of a tag signed is what compiling gives, for every commit of the
@@ -369,5 +370,39 @@ func TestBeforeDoesNotGoAroundARollback(t *testing.T) {
 	c := Candidate{Snapshot: w.snapshot(), Environment: "prod", Commit: one, Compiler: "v1"}
 	if got, err := Before(c, State{}, w.trust(), w.now, err); err != nil || got != "" {
 		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// Records whose ends are not what they have to be.
+func TestEndsOfRollbackRecords(t *testing.T) {
+	w := newWorld(t)
+	head := w.commit(&w.alice, "bookinfo/a.cue", "1")
+	side := w.repo.Commit(gittest.Commit{Key: &w.eve, Parents: []string{w.root}, Files: map[string]string{"bookinfo/a.cue": "evil"}, Ref: "refs/heads/side"})
+	w.repo.Git("update-ref", "refs/heads/main", head)
+	s := w.approved(w.root, State{}).State()
+	for i, m := range []RollbackMessage{
+		{From: side, To: w.root, Reason: "from another line"},
+		{From: head, To: head, Reason: "nowhere"},
+		{From: "main", To: w.root, Reason: "from a name"},
+		{From: head[:39], To: w.root, Reason: "from a short name"},
+		{From: head, To: w.root, Reason: " "},
+		{From: w.root, To: head, Reason: "forwards"},
+	} {
+		m.Repository, m.Environment = repository, "prod"
+		w.tag(w.ops, rollbackTags("prod")+itoa(int64(i+1)), m.To, m)
+		for _, st := range []State{{}, s} {
+			if next, err := Next(w.candidate(w.root), st, w.trust(), w.now); err != nil || next != head {
+				t.Errorf("%s: next %s, %v", m.Reason, next, err)
+			}
+			if ig := Ignored(w.candidate(w.root), st, w.trust(), w.now); len(ig) != i+1 {
+				t.Errorf("%s: %v", m.Reason, ig)
+			}
+		}
+	}
+	// The tag stands on another commit than it says.
+	m := RollbackMessage{Repository: repository, Environment: "prod", From: head, To: w.root, Reason: "r"}
+	w.tag(w.ops, rollbackTags("prod")+"9", head, m)
+	if next, err := Next(w.candidate(w.root), s, w.trust(), w.now); err != nil || next != head {
+		t.Errorf("next %s, %v", next, err)
 	}
 }

@@ -105,7 +105,7 @@ type Feed struct {
 	stale       bool
 	failures    int             // fetches that failed in a row
 	refusal     string          // the last one told
-	storing     string          // why storing failed, as last told
+	storing     string          // what could not be stored, as last told
 	ignored     map[string]bool // tags that do not count, as last told
 	policy      string          // why the policy's file is not used, as last told
 	built       map[string]built
@@ -404,12 +404,15 @@ func (f *Feed) store() {
 	if !f.unstored {
 		return
 	}
+	commit := f.current.Commit()
 	if err := f.disk.Save(f.current); err != nil {
-		if f.storing != err.Error() {
-			f.storing = err.Error()
-			d := diag.New(diag.CodeStoredApproval, diag.Pos{}, "what was approved is served, but would not survive a restart: %v", err)
-			f.tell(Event{Kind: NotStored, Commit: f.current.Commit(), Err: &approval.ProblemError{D: d.WithFix("check space and rights of the state folder; it is tried again at each look")}})
+		d := diag.New(diag.CodeStoredApproval, diag.Pos{}, "what was approved is served, but would not survive a restart: %v", err)
+		wrong := &approval.ProblemError{D: d.WithFix("check space and rights of the state folder; it is tried again at each look")}
+		if f.storing != commit {
+			f.storing = commit
+			f.tell(Event{Kind: NotStored, Commit: commit, Err: wrong})
 		}
+		f.note(NotStored, wrong) // the reason may change, which is no event
 		return
 	}
 	f.unstored, f.storing = false, ""

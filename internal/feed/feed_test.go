@@ -288,7 +288,20 @@ func TestApprovalThatCannotBeStoredIsServedAndToldOnce(t *testing.T) {
 	if err := os.Remove(s.dir); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Symlink("nowhere/at/all", s.dir); err != nil { // the reason changes, with every look perhaps
+		t.Fatal(err)
+	}
+	s.want(events(f, 3))
+	if f.Problems()[NotStored] == nil {
+		t.Error("no problem is left")
+	}
+	if err := os.Remove(s.dir); err != nil {
+		t.Fatal(err)
+	}
 	s.want(events(f, 1))
+	if len(f.Problems()) > 0 {
+		t.Errorf("problems %v", f.Problems())
+	}
 	if a, err := approval.NewStore(s.dir).Restore(); err != nil || a.Commit() != s.root {
 		t.Errorf("stored later: %q, %v", a.Commit(), err)
 	}
