@@ -195,8 +195,7 @@ type Route struct {
 	Name     string `json:"name"`
 	Priority int    `json:"priority,omitempty"`
 	// Package is the folder of the package that attached it to another one's gateway,
-	// behind all routes that were not attached; "" otherwise. Name then is the folder,
-	// a slash and the name that it has there.
+	// behind all routes that were not attached; "" otherwise. Name then is AttachedName.
 	Package string `json:"package,omitempty"`
 	// Owner is who answers for an attached route.
 	Owner string `json:"owner,omitempty"`

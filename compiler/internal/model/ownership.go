@@ -31,6 +31,10 @@ type DelegatedHost struct {
 	Paths []Path `json:"paths,omitempty"`
 }
 
+// AttachedName is the name of a route that a package attached. No route that was
+// declared at the gateway, and no feature of one, can be called so.
+func AttachedName(pkg, route string) string { return pkg + ":" + route }
+
 // Mesh paths of ownership.
 
 // OwnerPath is the mesh path of a namespace's owner.

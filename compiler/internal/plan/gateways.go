@@ -92,11 +92,14 @@ func (c *comparison) externals() {
 		b, a := c.before.External(id), c.after.External(id)
 		switch {
 		case b == nil:
-			c.externalNote(id, "external is new, at %s", endpoints(a.Endpoints))
+			c.externalNote(id, Neutral, "external is new, at %s", endpoints(a.Endpoints))
 			continue
 		case a == nil:
-			c.externalNote(id, "external is gone")
+			c.externalNote(id, Neutral, "external is gone")
 			continue
+		}
+		if from, to := home(c.before, b.Namespace, b.Package), home(c.after, a.Namespace, a.Package); from != to {
+			c.externalNote(id, Widening, "belongs to %s → %s", folder(from), folder(to))
 		}
 		for _, x := range []struct{ what, before, after string }{
 			{"endpoints", endpoints(b.Endpoints), endpoints(a.Endpoints)},
@@ -105,7 +108,7 @@ func (c *comparison) externals() {
 			{"owner", b.Owner, a.Owner},
 		} {
 			if x.before != x.after {
-				c.externalNote(id, "%s: %s → %s", x.what, x.before, x.after)
+				c.externalNote(id, Neutral, "%s: %s → %s", x.what, x.before, x.after)
 			}
 		}
 	}
@@ -119,9 +122,9 @@ func portWords(ps []model.Port) string {
 	return orNone(out)
 }
 
-func (c *comparison) externalNote(id, format string, args ...any) {
+func (c *comparison) externalNote(id string, class Class, format string, args ...any) {
 	origin := []space.Origin{space.Origin(model.ExternalPath(id))}
-	p := piece{class: Neutral, kind: KindAddress, scope: "external/" + id, name: id, change: fmt.Sprintf(format, args...)}
+	p := piece{class: class, kind: KindAddress, scope: "external/" + id, name: id, change: fmt.Sprintf(format, args...)}
 	if c.before.External(id) != nil {
 		p.before = origin
 	}

@@ -69,7 +69,7 @@ func (c *comparison) service(before, after *model.Service) {
 		c.calls(before, &model.Service{ID: before.ID, Name: before.Name, Namespace: before.Namespace})
 		return
 	}
-	if b, a := home(c.before, before), home(c.after, after); b != a {
+	if b, a := home(c.before, before.Namespace, before.Package), home(c.after, after.Namespace, after.Package); b != a {
 		c.note(after, Widening, KindOwner, "belongs to %s → %s", folder(b), folder(a))
 	}
 	if before.Owner != after.Owner {

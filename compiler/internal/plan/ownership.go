@@ -201,12 +201,12 @@ func by(guest string) string {
 	return ", by " + folder(guest)
 }
 
-// home is the package that declares a service: a guest, or the namespace's owner.
-func home(m *model.Mesh, s *model.Service) string {
-	if s.Package != "" {
-		return s.Package
+// home is the package that declares something: a guest, or the namespace's owner.
+func home(m *model.Mesh, namespace, guest string) string {
+	if guest != "" {
+		return guest
 	}
-	n, _ := m.Namespace(s.Namespace)
+	n, _ := m.Namespace(namespace)
 	return n.Package
 }
 

@@ -129,7 +129,7 @@ func (l *linker) wanted(n intent.Node) []model.Path {
 }
 
 func (l *linker) attachedRoute(p, owner *pkg, g *model.Gateway, host string, word model.DelegatedHost, e intent.Entry) model.Route {
-	name := p.dir + "/" + e.Name
+	name := model.AttachedName(p.dir, e.Name)
 	path := model.GatewayRoutePath(g.ID, host, name)
 	if first, ok := l.pos[path]; ok {
 		l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "route %q of host %q is attached twice, once with and once without the gateway's namespace", e.Name, host).
