@@ -16,9 +16,14 @@ import (
 func inBubble(t *testing.T, l stream.Limits, test func(t *testing.T, s *server)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		lis := bufconn.Listen(64 << 10)
-		s := serve(t, lis, l)
-		s.dial = func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }
-		test(t, s)
+		test(t, startInMemory(t, l))
 	})
+}
+
+func startInMemory(t *testing.T, l stream.Limits) *server {
+	t.Helper()
+	lis := bufconn.Listen(64 << 10)
+	s := serve(t, lis, l)
+	s.dial = func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }
+	return s
 }

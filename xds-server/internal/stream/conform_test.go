@@ -38,6 +38,7 @@ func TestDeltaWildcard(t *testing.T) {
 				c.ack(c.want(cds, []string{"a"})) // b is no longer wanted
 				c.unsubscribe(cds, "a")
 				c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: cds}) // not a wildcard any more
+				c.quiet(time.Second)
 				s.publish(t, "commit-3", seal(t, app(t, 3*time.Second, "a", "b")))
 				c.quiet(time.Minute)
 				c.subscribe(cds, "*")

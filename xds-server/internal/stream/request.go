@@ -33,6 +33,7 @@ func (s *session) delta(r *discoveryv3.DeltaDiscoveryRequest, now time.Time) err
 	}
 	add, drop := r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe()
 	if !c.open() {
+		s.hear(len(r.GetInitialResourceVersions()) > 0, now)
 		return s.open(t, add, r.GetInitialResourceVersions())
 	}
 	if len(add)+len(drop) == 0 {
@@ -55,6 +56,11 @@ func (s *session) delta(r *discoveryv3.DeltaDiscoveryRequest, now time.Time) err
 	// To subscribe to what one has means to ask for it again.
 	c.held = c.held.Without(add)
 	return nil
+}
+
+// hear notes that the client has said another type.
+func (s *session) hear(has bool, now time.Time) {
+	s.heard, s.resumes = now, s.resumes || has
 }
 
 // change gives the subscription n with names added and dropped.
@@ -180,6 +186,7 @@ func (s *session) world(r *discoveryv3.DiscoveryRequest, now time.Time) error {
 	c := &s.channels[t]
 	nonce := r.GetResponseNonce()
 	if !c.open() {
+		s.hear(r.GetVersionInfo() != "", now)
 		return s.openWorld(t, r)
 	}
 	current := nonce == c.last

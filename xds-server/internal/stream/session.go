@@ -40,6 +40,13 @@ type session struct {
 	// closed says that the stream has ended: a request that was still on its way
 	// must not open anything.
 	closed bool
+	// heard is when the client asked for another type for the first time; resumes says
+	// that it named something that it has from an earlier stream.
+	heard   time.Time
+	resumes bool
+	// routeBy is until when a switch to routeFor waits for endpoints.
+	routeBy  time.Time
+	routeFor *view.List
 	// work is how many names were handled since effort was asked last.
 	work int
 
@@ -98,6 +105,7 @@ func newSession(h *Hub, c *class, p store.Protocol, who client, node string) *se
 		hub: h, class: c, protocol: p, peer: who, node: node,
 		entry: h.cfg.Ledger.Connect(who.identity, node, c.name, string(p)),
 		kick:  make(chan struct{}, 1),
+		heard: h.cfg.Now(),
 	}
 	s.choose(h.cfg.Now())
 	return s
@@ -184,7 +192,7 @@ func (s *session) next(now time.Time) (m *store.Message, wake, turn <-chan struc
 		if st, ok := s.greeting(held, target); ok && s.may(st, cur, target, now) {
 			return s.send(st, held, target, cur, now), nil, nil
 		}
-		if s.settled(p.steps, cur, target) && s.confirm(cur, now) {
+		if s.settled(p.steps, cur, target, now) && s.confirm(cur, now) {
 			continue // that may have changed what it gets
 		}
 		if !s.chosen.retry.IsZero() {
@@ -237,10 +245,7 @@ func (s *session) may(st phase.Step, cur *serving, target view.Lists, now time.T
 			}
 		}
 	}
-	if phase.Blocked(st, underway) {
-		return false
-	}
-	return st.Group <= phase.Switch || s.asked(cur, target, now)
+	return !phase.Blocked(st, underway) && s.said(st, cur, now) && s.reachable(st, cur, now) && (st.Group <= phase.Switch || s.asked(cur, target, now))
 }
 
 // asked tells whether the client has asked for the route tables that its new
@@ -324,7 +329,7 @@ func (s *session) send(st phase.Step, after, target view.Lists, cur *serving, no
 const maxFlights = 8
 
 // settled tells whether the client has everything of its class.
-func (s *session) settled(steps []phase.Step, cur *serving, target view.Lists) bool {
+func (s *session) settled(steps []phase.Step, cur *serving, target view.Lists, now time.Time) bool {
 	for _, st := range steps {
 		if st.Structural {
 			return false
@@ -338,7 +343,7 @@ func (s *session) settled(steps []phase.Step, cur *serving, target view.Lists) b
 		}
 	}
 	if s.protocol == store.World {
-		return true
+		return s.everySaid(cur, now, s.hub.cfg.Limits.Ack)
 	}
 	for _, t := range []view.Type{view.Clusters, view.Listeners} {
 		if !s.channels[t].open() && cur.lists[t].Len() > 0 {
@@ -371,7 +376,7 @@ func (s *session) soonest(now time.Time, d time.Duration) time.Duration {
 			d = min(d, c.retry.Sub(now))
 		}
 	}
-	for _, t := range []time.Time{s.settleBy, s.chosen.retry} {
+	for _, t := range []time.Time{s.settleBy, s.routeBy, s.heard.Add(opening), s.heard.Add(s.hub.cfg.Limits.Ack), s.chosen.retry} {
 		if now.Before(t) {
 			d = min(d, t.Sub(now))
 		}

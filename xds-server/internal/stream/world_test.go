@@ -22,6 +22,8 @@ type worldClient struct {
 	cancel context.CancelFunc
 	names  map[string][]string
 	has    map[string]string // version by type
+	nonces map[string]string // of the last response, by type
+	open   map[string]bool   // the types that were asked for
 }
 
 func (s *server) world(t testing.TB, node string) *worldClient {
@@ -32,7 +34,7 @@ func (s *server) world(t testing.TB, node string) *worldClient {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &worldClient{t: t, stream: st, in: make(chan *discoveryv3.DiscoveryResponse, 64), cancel: cancel, names: map[string][]string{}, has: map[string]string{}}
+	c := &worldClient{t: t, stream: st, in: make(chan *discoveryv3.DiscoveryResponse, 64), cancel: cancel, names: map[string][]string{}, has: map[string]string{}, nonces: map[string]string{}, open: map[string]bool{}}
 	go func() {
 		for {
 			r, err := st.Recv()
