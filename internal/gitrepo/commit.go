@@ -2,6 +2,7 @@ package gitrepo
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -15,7 +16,7 @@ type Commit struct {
 	Parents []string // the first is the one that counts
 	// Author and Committer are claims; the committer's date is the compile date.
 	Author, Committer Ident
-	Message           string
+	Message           string    // bytes in the encoding that the commit names, mostly UTF-8
 	Signature         Signature // Kind is Unsigned without one
 }
 
@@ -75,6 +76,9 @@ func parseCommit(hash string, raw []byte, l Limits) (Commit, error) {
 	return c, nil
 }
 
+// encodingName is what iconv and git take for the name of a character set.
+var encodingName = regexp.MustCompile(`^[A-Za-z0-9][-A-Za-z0-9_.:+()]{0,63}$`)
+
 func (c *Commit) extra(hs []header, raw []byte, l Limits) string {
 	seen := map[string]bool{"tree": true, "parent": true, "author": true, "committer": true}
 	for _, h := range hs {
@@ -86,8 +90,10 @@ func (c *Commit) extra(hs []header, raw []byte, l Limits) string {
 		case "gpgsig-sha256":
 			return "it has a second signature (gpgsig-sha256)"
 		case "encoding":
-			if !strings.EqualFold(h.value, "utf-8") {
-				return "its encoding is " + quote(h.value) + ", not UTF-8"
+			// It says how git's own output is to be read. The signature is over the bytes,
+			// and so is everything here.
+			if !encodingName.MatchString(h.value) {
+				return "its encoding " + quote(h.value) + " is no name"
 			}
 		case "gpgsig":
 			kind, reason := signatureKind(h.value, l)

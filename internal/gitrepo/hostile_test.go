@@ -207,29 +207,31 @@ func TestMalformedCommitsAreRefused(t *testing.T) {
 	tree, author, committer := lines[0], lines[1], lines[2]
 	sig := good[strings.Index(good, "gpgsig"):strings.Index(good, "\n\n")]
 	for name, raw := range map[string]string{
-		"two signatures":       strings.Replace(good, sig, sig+"\n"+sig, 1),
-		"sha256 signature":     strings.Replace(good, sig, sig+"\n"+strings.Replace(sig, "gpgsig", "gpgsig-sha256", 1), 1),
-		"two blocks in one":    strings.Replace(good, sig, sig+"\n "+strings.ReplaceAll(strings.TrimPrefix(sig, "gpgsig "), "\n ", "\n "), 1),
-		"text after signature": strings.Replace(good, sig, sig+"\n and more", 1),
-		"x509":                 strings.Replace(good, "BEGIN SSH SIGNATURE", "BEGIN SIGNED MESSAGE", 1),
-		"two trees":            strings.Replace(good, tree, tree+tree, 1),
-		"two authors":          strings.Replace(good, author, author+author, 1),
-		"two committers":       strings.Replace(good, committer, committer+committer, 1),
-		"swapped":              strings.Replace(good, author+committer, committer+author, 1),
-		"parent at the end":    strings.Replace(good, sig, "parent "+strings.Repeat("1", 40)+"\n"+sig, 1),
-		"parent no hash":       strings.Replace(good, author, "parent x\n"+author, 1),
-		"upper-case tree":      strings.Replace(good, tree, strings.ToUpper(tree[:4])+tree[4:], 1),
-		"NUL in message":       good + "\x00hidden",
-		"NUL in author":        strings.Replace(good, "author A", "author A\x00", 1),
-		"no author":            strings.Replace(good, author, "", 1),
-		"no date":              strings.Replace(good, "> 17", "> x17", 1),
-		"huge date":            strings.Replace(good, "> 17", "> 99999999999917", 1),
-		"two addresses":        strings.Replace(good, "<a@example.test>", "<a@example.test> <b@example.test>", 1),
-		"encoding":             strings.Replace(good, sig, "encoding UTF-7\n"+sig, 1),
-		"doubled unknown":      strings.Replace(good, sig, "x-y 1\nx-y 2\n"+sig, 1),
-		"continued tree":       strings.Replace(good, tree, tree+" more\n", 1),
-		"no end of headers":    strings.TrimSuffix(tree, "\n"),
-		"empty":                "",
+		"two signatures":        strings.Replace(good, sig, sig+"\n"+sig, 1),
+		"sha256 signature":      strings.Replace(good, sig, sig+"\n"+strings.Replace(sig, "gpgsig", "gpgsig-sha256", 1), 1),
+		"two blocks in one":     strings.Replace(good, sig, sig+"\n "+strings.ReplaceAll(strings.TrimPrefix(sig, "gpgsig "), "\n ", "\n "), 1),
+		"text after signature":  strings.Replace(good, sig, sig+"\n and more", 1),
+		"x509":                  strings.Replace(good, "BEGIN SSH SIGNATURE", "BEGIN SIGNED MESSAGE", 1),
+		"two trees":             strings.Replace(good, tree, tree+tree, 1),
+		"two authors":           strings.Replace(good, author, author+author, 1),
+		"two committers":        strings.Replace(good, committer, committer+committer, 1),
+		"swapped":               strings.Replace(good, author+committer, committer+author, 1),
+		"parent at the end":     strings.Replace(good, sig, "parent "+strings.Repeat("1", 40)+"\n"+sig, 1),
+		"parent no hash":        strings.Replace(good, author, "parent x\n"+author, 1),
+		"upper-case tree":       strings.Replace(good, tree, strings.ToUpper(tree[:4])+tree[4:], 1),
+		"NUL in message":        good + "\x00hidden",
+		"NUL in author":         strings.Replace(good, "author A", "author A\x00", 1),
+		"no author":             strings.Replace(good, author, "", 1),
+		"no date":               strings.Replace(good, "> 17", "> x17", 1),
+		"huge date":             strings.Replace(good, "> 17", "> 99999999999917", 1),
+		"two addresses":         strings.Replace(good, "<a@example.test>", "<a@example.test> <b@example.test>", 1),
+		"encoding in two lines": strings.Replace(good, sig, "encoding x\n y\n"+sig, 1),
+		"encoding that acts":    strings.Replace(good, sig, "encoding \x1b[2J\n"+sig, 1),
+		"two encodings":         strings.Replace(good, sig, "encoding x\nencoding y\n"+sig, 1),
+		"doubled unknown":       strings.Replace(good, sig, "x-y 1\nx-y 2\n"+sig, 1),
+		"continued tree":        strings.Replace(good, tree, tree+" more\n", 1),
+		"no end of headers":     strings.TrimSuffix(tree, "\n"),
+		"empty":                 "",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if raw == good {
@@ -241,8 +243,9 @@ func TestMalformedCommitsAreRefused(t *testing.T) {
 		})
 	}
 	for name, raw := range map[string]string{
-		"other headers": strings.Replace(good, sig, "change-id abc\nencoding utf-8\n"+sig, 1),
-		"negative zone": strings.Replace(good, "+0000", "-0730", 1),
+		"other encoding": strings.Replace(good, sig, "encoding ISO-8859-1\n"+sig, 1),
+		"other headers":  strings.Replace(good, sig, "change-id abc\nencoding utf-8\n"+sig, 1),
+		"negative zone":  strings.Replace(good, "+0000", "-0730", 1),
 	} {
 		r.Point("refs/heads/main", r.Object("commit", []byte(raw)))
 		if _, err := fetch(r, gitrepo.Options{}); err != nil {

@@ -251,6 +251,26 @@ func sameAsGit(t *testing.T, r *gittest.Repo, s *gitrepo.Snapshot) {
 	}
 }
 
+// A commit in another encoding, as plain git signs and writes it, is its bytes: what
+// the signature is over does not depend on how they are shown.
+func TestCommitsInOtherEncodings(t *testing.T) {
+	k := gittest.NewKey(t)
+	r := gittest.New(t)
+	r.Commit(gittest.Commit{Files: map[string]string{"a": "1"}})
+	for _, encoding := range []string{"ISO-8859-1", "Shift_JIS"} {
+		must(t, os.WriteFile(filepath.Join(r.Dir, "message"), []byte("caf\xe9 \x83\x65\n"), 0o600))
+		r.Git("-c", "i18n.commitEncoding="+encoding, "-c", "gpg.format=ssh", "-c", "user.signingkey="+k.File(t), "commit", "-q", "-S", "--allow-empty", "-F", "message")
+		s, c := head(t, r)
+		if c.Signature.Kind != gitrepo.SSHSignature || !strings.HasPrefix(c.Message, "caf\xe9 ") || !bytes.Contains(c.Signature.Payload, []byte(c.Message)) {
+			t.Errorf("%s: %+v", encoding, c)
+		}
+		if !strings.Contains(string(c.Signature.Payload), "\nencoding "+encoding+"\n") {
+			t.Errorf("%s is not in what was signed: %q", encoding, c.Signature.Payload)
+		}
+		must(t, readAll(s))
+	}
+}
+
 // What git passes over under refs/ is passed over; what it would take for a ref
 // that nobody follows refuses nothing either.
 func TestOnlyRefsThatMatterCanRefuse(t *testing.T) {

@@ -286,13 +286,19 @@ func (o *objectFiles) stat(hash string) (k kind, size int64, err error) {
 	return k, size, err
 }
 
-func (o *objectFiles) read(hash string) (b []byte, err error) {
+func (o *objectFiles) read(hash string, accept func(kind, int64) error) (b []byte, err error) {
 	err = o.located(hash, func(p place) error {
-		if p.pack != nil {
-			_, b, err = o.packedObject(p.pack, p.offset)
+		if p.pack == nil {
+			b, err = o.readLoose(p.file, accept)
 			return err
 		}
-		b, err = o.readLoose(p.file)
+		k, size, err := o.packedStat(p.pack, p.offset)
+		if err == nil {
+			err = accept(k, size)
+		}
+		if err == nil {
+			_, b, err = o.packedObject(p.pack, p.offset)
+		}
 		return err
 	})
 	return b, err
@@ -364,14 +370,14 @@ func (l *loose) parse(head string) (err error) {
 	return err
 }
 
-func (o *objectFiles) readLoose(path string) (b []byte, err error) {
+func (o *objectFiles) readLoose(path string, accept func(kind, int64) error) (b []byte, err error) {
 	l, err := o.openLoose(path)
 	if err != nil {
 		return nil, err
 	}
 	defer l.file.Close()
-	if l.size > o.limits.ObjectBytes {
-		return nil, fmt.Errorf("its header says %d bytes", l.size)
+	if err := accept(l.kind, l.size); err != nil {
+		return nil, err
 	}
 	return exactly(l.data, l.size)
 }

@@ -30,8 +30,8 @@ const (
 type objects interface {
 	// stat gives an object's kind and size without unpacking it.
 	stat(hash string) (kind, int64, error)
-	// read unpacks an object whose size was asked for before.
-	read(hash string) ([]byte, error)
+	// read unpacks an object, if accept takes its kind and size.
+	read(hash string, accept func(kind, int64) error) ([]byte, error)
 	// whyMissing says what may be the cause that an object is not there, and the way out.
 	whyMissing() (reason, fix string)
 }
@@ -66,18 +66,16 @@ func (s *store) read(ctx context.Context, want kind, hash string) ([]byte, error
 	}
 	subject = want.String() + " " + hash
 	b, err := inTurn(ctx, s.turn, func(context.Context) ([]byte, error) {
-		is, size, err := s.objects.stat(hash)
-		if err != nil {
-			return nil, err
-		}
-		if is != want {
-			return nil, refuse(diag.CodeGitObject, subject, "it is a %s", is).fix("point to a %s", want)
-		}
-		if most := s.limits.of(want); size > most {
-			return nil, refuse(diag.CodeGitLimit, subject, "%d bytes, the limit for a %s is %d", size, want, most).
-				fix("keep %ss of that size out of the intent repository", want)
-		}
-		return s.objects.read(hash)
+		return s.objects.read(hash, func(is kind, size int64) error {
+			if is != want {
+				return refuse(diag.CodeGitObject, subject, "it is a %s", is).fix("point to a %s", want)
+			}
+			if most := s.limits.of(want); size > most {
+				return refuse(diag.CodeGitLimit, subject, "%d bytes, the limit for a %s is %d", size, want, most).
+					fix("keep %ss of that size out of the intent repository", want)
+			}
+			return nil
+		})
 	})
 	if err != nil {
 		return nil, s.objectError(subject, err)
@@ -172,10 +170,13 @@ func (f *fetched) stat(hash string) (kind, int64, error) {
 	return o.Type(), o.Size(), nil
 }
 
-func (f *fetched) read(hash string) ([]byte, error) {
+func (f *fetched) read(hash string, accept func(kind, int64) error) ([]byte, error) {
 	o, ok := f.byHash[plumbing.NewHash(hash)]
 	if !ok {
 		return nil, errNoObject
+	}
+	if err := accept(o.Type(), o.Size()); err != nil {
+		return nil, err
 	}
 	r, err := o.Reader()
 	if err != nil {

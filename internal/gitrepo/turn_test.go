@@ -14,12 +14,14 @@ import (
 // not return before it is back, whatever its context says.
 type stuckObjects struct{ back, asked chan struct{} }
 
-func (s stuckObjects) stat(string) (kind, int64, error) {
+func (s stuckObjects) stat(string) (kind, int64, error) { return 0, 0, errNoObject }
+
+func (s stuckObjects) read(string, func(kind, int64) error) ([]byte, error) {
 	s.asked <- struct{}{}
 	<-s.back
-	return 0, 0, errNoObject
+	return nil, errNoObject
 }
-func (s stuckObjects) read(string) ([]byte, error)      { return nil, errNoObject }
+
 func (s stuckObjects) whyMissing() (reason, fix string) { return "away", "bring it back" }
 
 // A read that the system never ends is left at its deadline or at a stop, there is
