@@ -18,8 +18,8 @@ const (
 	// CodeGitMissing is a repository, ref or object that is not there.
 	// Example: `ref: refs/heads/main` in a repository whose branch is `master`.
 	CodeGitMissing Code = "MESH0504"
-	// CodeGitFetch is a Git server that does not answer as it should.
-	// Example: the server is down, answers with a redirect, or cuts a pack short.
+	// CodeGitFetch is a repository that cannot be read now: a server or a file that does not answer as it should.
+	// Example: the server is down, answers with a redirect, or cuts a pack short; `HEAD` is a pipe.
 	CodeGitFetch Code = "MESH0505"
 
 	// CodeNotDescended is a commit that is not on the approved ref or does not follow the last approved one.

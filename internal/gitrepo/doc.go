@@ -9,5 +9,8 @@
 // computed again with collision detection before anything believes it, so that a
 // Snapshot cannot change under its reader. Objects are parsed here, strictly;
 // what is odd is a Refused with the reason, and nothing is ever checked out,
-// filtered, followed or executed. Reading writes nothing; only Author does.
+// filtered, followed or executed. Every size is known before it is read, and time
+// and memory grow with it and no faster. Whatever does not answer is left at a
+// deadline or a stop, and is a TransportError: a failure to read is never a verdict.
+// Reading writes nothing; only WriteTag does.
 package gitrepo
