@@ -155,15 +155,8 @@ func (l *linker) attachedInside(p, owner *pkg, path string, r model.Route, word 
 	if word.Paths == nil || l.broken[path] {
 		return
 	}
-	inside := space.Test{Dim: space.PathDim}
-	for _, x := range word.Paths {
-		for _, t := range eval.MatchTests(model.Match{Path: x}) {
-			inside.Any = append(inside.Any, t.Any...)
-		}
-	}
-	list := space.List{{When: []space.Test{inside}, Then: space.Outcome{Verdict: space.Forward}}, {Then: space.Outcome{Verdict: space.Denied}}}
-	hit, outside, err := prove.Never(space.Scope{Kind: "gateway", ID: path}, list, eval.MatchTests(r.Match), space.Denied, prove.Limits{})
-	d := diag.New(diag.CodeNotDelegated, n.Pos(), "attached route %q takes requests outside of what %s delegates, such as %s %s", r.Name, owner, hit.Witness.Method, hit.Witness.Path)
+	at, outside, err := takesOutside(r.Match, word.Paths)
+	d := diag.New(diag.CodeNotDelegated, n.Pos(), "attached route %q takes requests outside of what %s delegates, such as %s %s", r.Name, owner, at.Method, at.Path)
 	switch {
 	case err != nil:
 		d.Text = "attached route " + r.Name + " cannot be proved to stay inside of what " + owner.String() + " delegates: " + err.Error()
@@ -172,6 +165,19 @@ func (l *linker) attachedInside(p, owner *pkg, path string, r model.Route, word 
 	}
 	l.add(d.WithRelated(owner.node.Field("delegate").Field(p.dir).Field("hosts").Field(word.Name).Pos(), "delegated are %s", strings.Join(pathTexts(word.Paths), ", ")).
 		WithFix("match one of these paths"))
+}
+
+// takesOutside finds a request that m takes and whose path is none of allowed.
+func takesOutside(m model.Match, allowed []model.Path) (space.Request, bool, error) {
+	inside := space.Test{Dim: space.PathDim}
+	for _, p := range allowed {
+		for _, t := range eval.MatchTests(model.Match{Path: p}) {
+			inside.Any = append(inside.Any, t.Any...)
+		}
+	}
+	list := space.List{{When: []space.Test{inside}, Then: space.Outcome{Verdict: space.Forward}}, {Then: space.Outcome{Verdict: space.Denied}}}
+	hit, outside, err := prove.Never(space.Scope{Kind: "gateway"}, list, eval.MatchTests(m), space.Denied, prove.Limits{})
+	return hit.Witness, outside, err
 }
 
 // attachedOwn: requests, and copies of them, go to services of the attaching package
