@@ -19,7 +19,7 @@ type Compile func(commit string) ([]Step, error)
 // what their approval tags say.
 const maxEarlier = 200
 
-// CompileError says which commit does not compile.
+// CompileError says that the candidate does not compile.
 type CompileError struct {
 	Commit string
 	Err    error
@@ -51,7 +51,8 @@ func Judge(c Candidate, s State, t Trust, now time.Time, compile Compile) (Appro
 		if !ok {
 			steps, err := compile(commit)
 			if err != nil {
-				return Approved{}, &CompileError{commit, err}
+				return Approved{}, refuse(LinkReproduce, diag.CodeNotReproduced, commit, "approval tags vouch for it, and it does not compile here: %v", err).
+					fix("remove it from %s (it was never served); what lies below it can be", t.Ref)
 			}
 			known = releaseSteps(steps)
 			t.releases.keep(key, known)

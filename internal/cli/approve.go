@@ -198,7 +198,12 @@ KEY is as for approve.`,
 				return err
 			}
 			by := approval.Author{Dir: f.repo, Key: k, Ident: gitrepo.Ident{Name: name, Email: email, When: a.now()}}
-			if err := a.warnUnapproved(approval.Candidate{Snapshot: snap, Environment: f.env, Commit: leave, Compiler: compiler.Version}, t); err != nil {
+			c := approval.Candidate{Snapshot: snap, Environment: f.env, Commit: leave, Compiler: compiler.Version}
+			if err := a.warnUnapproved(c, t); err != nil {
+				return err
+			}
+			c.Commit = to
+			if err := a.warnUnstated(c, t); err != nil {
 				return err
 			}
 			tag, err := by.RollBack(snap, t, approval.RollbackMessage{Repository: t.Repository, Environment: f.env, From: leave, To: to, Reason: reason})
@@ -233,4 +238,14 @@ func (a *app) warnUnapproved(from approval.Candidate, t approval.Trust) error {
 	}
 	d := diag.Warn(diag.CodeRollback, diag.Pos{}, "servers go back from %.12s only after they have verified everything up to it, and %v", from.Commit, r)
 	return a.problems("", diag.List{d.WithFix("name the last approved commit with --from")})
+}
+
+// warnUnstated tells that a rollback to there takes a statement that nobody signed yet.
+func (a *app) warnUnstated(to approval.Candidate, t approval.Trust) error {
+	var r *approval.Refusal
+	if _, err := approval.CheckHistory(to, approval.State{}, t, a.now()); !errors.As(err, &r) || r.Link != approval.LinkStatement {
+		return nil
+	}
+	d := diag.Warn(diag.CodeRollback, diag.Pos{}, "servers go back to %.12s only with a statement about it, and there is none that counts", to.Commit)
+	return a.problems("", diag.List{d.WithFix("%s", r.Fix)})
 }
