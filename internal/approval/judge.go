@@ -75,7 +75,8 @@ func CheckServed(c Candidate, s State, t Trust, now time.Time) error {
 		err = v.rewound(s.Commit)
 	}
 	if err == nil {
-		err = v.goingBack()
+		v.rollback = v.newestRollback()
+		err = v.recorded()
 	}
 	return answered(c, err)
 }

@@ -176,9 +176,8 @@ func (v *verifier) goingBack() error {
 	v.rollback = v.newestRollback()
 	if r := v.rollback; r != nil {
 		v.keys = append(v.keys, r.who.Key)
-		if r.inForce && v.c.Commit != r.msg.To {
-			return refuse(LinkRollback, diag.CodeRollback, v.c.Commit, "rollback %d (%q) says that %s is served", r.n, r.msg.Reason, short(r.msg.To)).
-				fix("add a commit after %s that repairs what was wrong", short(r.msg.From))
+		if err := v.recorded(); err != nil {
+			return err
 		}
 		if r.inForce {
 			v.record.Rollback = &RollbackTaken{TagEvidence{r.tag.Name, r.who.Signer, r.who.Key}, r.msg.From, r.msg.Reason}
@@ -192,6 +191,16 @@ func (v *verifier) goingBack() error {
 			fix("add a commit after %s that repairs what was wrong", short(v.s.Tip))
 	}
 	return nil
+}
+
+// recorded refuses what a record in force does not name.
+func (v *verifier) recorded() error {
+	r := v.rollback
+	if r == nil || !r.inForce || v.c.Commit == r.msg.To {
+		return nil
+	}
+	return refuse(LinkRollback, diag.CodeRollback, v.c.Commit, "rollback %d (%q) says that %s is served", r.n, r.msg.Reason, short(r.msg.To)).
+		fix("add a commit after %s that repairs what was wrong", short(r.msg.From))
 }
 
 // Next names the commit that should be served now: the newest rollback's `to`
