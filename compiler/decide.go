@@ -121,7 +121,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	q := space.Request{From: from, Host: eval.CleanHost(joinHosts(r)), Method: orElse(r.Method, "GET"), Path: orElse(r.Path, "/"), Headers: eval.CleanHeaders(r.Headers)}
+	q := space.Request{From: from, Host: eval.CleanHost(joinHosts(r)), Method: orElse(r.Method, "GET"), Path: orElse(r.Path, "/"), Headers: eval.CleanHeaders(r.door(), r.Headers)}
 	clean, bad := r.refused()
 	if bad != 0 {
 		return refused(q, space.Scope{}, bad), nil
@@ -207,10 +207,7 @@ func (r Request) refused() (path string, status int) {
 	if !hop.GoodMethod(orElse(r.Method, "GET")) {
 		return "", badStatus
 	}
-	l := hop.At(hop.Outbound)
-	if r.atGateway() {
-		l = hop.At(hop.Gateway)
-	}
+	l := hop.At(r.door())
 	if lines, size := r.head(); lines > int(l.HeaderLines) || size > int(l.HeaderKiB)<<10 {
 		return "", tooLargeStatus
 	}
@@ -222,6 +219,14 @@ func (r Request) refused() (path string, status int) {
 }
 
 func (r Request) atGateway() bool { return strings.HasPrefix(r.To, gatewayPrefix) }
+
+// door is where the request meets its first proxy.
+func (r Request) door() hop.Door {
+	if r.atGateway() {
+		return hop.Gateway
+	}
+	return hop.Outbound
+}
 
 // head is the number of header lines as a proxy keeps them, and the bytes of the
 // request's head over HTTP/1.1, written without superfluous blanks.

@@ -150,7 +150,7 @@ func (p *Program) CanI(r Request, l Limits) (CanAnswer, error) {
 		}
 		q.Request.From = from
 	}
-	q.Request.Method, q.Request.Host, q.Request.Headers = r.Method, eval.CleanHost(r.Host), eval.CleanHeaders(r.Headers)
+	q.Request.Method, q.Request.Host, q.Request.Headers = r.Method, eval.CleanHost(r.Host), eval.CleanHeaders(r.door(), r.Headers)
 	if r.Path != "" {
 		clean, ok := eval.Normalise(r.Path)
 		if !ok || !eval.Stable(clean) {

@@ -61,7 +61,7 @@ func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (R
 		return Reply{}, fmt.Errorf("reading the answer of %s: %w", d.Listener, errors.Join(err, ctx.Err()))
 	}
 	defer res.Body.Close()
-	return reply(res)
+	return ReadReply(res)
 }
 
 func orElse(s, def string) string {
@@ -85,7 +85,8 @@ func request(method string, r compiler.Request) string {
 // defaultHost is the host of a request that names none.
 const defaultHost = "rehearsal.invalid"
 
-func reply(res *http.Response) (Reply, error) {
+// ReadReply reads an answer that somebody else has asked for.
+func ReadReply(res *http.Response) (Reply, error) {
 	out := Reply{Status: res.StatusCode, Headers: map[string][]string{}}
 	for name, lines := range res.Header {
 		out.Headers[strings.ToLower(name)] = lines

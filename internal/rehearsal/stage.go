@@ -29,6 +29,7 @@ type Stage struct {
 	classes   []release.Class
 	processes []*envoybin.Process      // of the classes
 	doors     map[compiler.Door]string // addresses
+	inbound   map[string]string        // Unix sockets of listeners
 	mu        sync.Mutex
 	seen      []Seen
 }
@@ -71,6 +72,7 @@ func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehea
 		return err
 	}
 	at := places{apps: map[string]string{}, sockets: map[string]string{}}
+	s.inbound = at.sockets
 	for i, name := range plot.inbound {
 		at.sockets[name] = filepath.Join(s.dir, strconv.Itoa(i)+".s")
 	}
@@ -155,6 +157,13 @@ func (s *Stage) Admin(ctx context.Context, class release.Class, page string) ([]
 		return nil, fmt.Errorf("the rehearsal has no proxy of %s", class)
 	}
 	return s.processes[i].Admin(ctx, page)
+}
+
+// Inbound is the Unix socket where a version's sidecar takes requests, for those who
+// are a proxy themselves; listener is "inbound/namespace/service/port/version".
+func (s *Stage) Inbound(listener string) (path string, ok bool) {
+	path, ok = s.inbound[listener]
+	return path, ok
 }
 
 // Stop ends all proxies and applications and removes their files. Calling it

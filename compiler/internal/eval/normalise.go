@@ -6,6 +6,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/internal/hop"
 )
 
 // Normalise turns the path of a request line (with or without query) into the
@@ -43,15 +44,15 @@ func Normalise(rawPath string) (path string, ok bool) {
 	return mergeSlashes(resolveDots(decoded)), true
 }
 
-// CleanHeaders is a request's header lines as routes see them: names in lower
-// case, values without blanks around them, lines joined where Envoy joins them,
-// and without those that belong to the proxies.
-func CleanHeaders(hs []space.Header) []space.Header {
+// CleanHeaders is a request's header lines as routes see them behind a door: names in
+// lower case, values without blanks around them, lines joined where Envoy joins them,
+// and without those that the proxy takes away or replaces.
+func CleanHeaders(d hop.Door, hs []space.Header) []space.Header {
 	var names []string
 	lines := map[string][]string{}
 	for _, h := range hs {
 		name := strings.ToLower(h.Name)
-		if model.ProxyHeader(name) {
+		if hop.Dropped(d, name) {
 			continue
 		}
 		if lines[name] == nil {

@@ -94,7 +94,7 @@ func (l *linker) methods(n intent.Node) []string {
 
 // headerValue refuses headers that are not the caller's, and values that no header has: HTTP drops the blanks around them.
 func (l *linker) headerValue(n intent.Node, h model.HeaderMatch) {
-	if model.ProxyHeader(h.Name) {
+	if hop.Reserved(h.Name) || hop.OfConnection(h.Name) {
 		l.add(diag.New(diag.CodeRange, n.Pos(), "header %q belongs to the proxies: they replace what a caller sends", h.Name).WithFix("test a header of your own; hosts are told apart by a gateway's `host`"))
 	}
 	head, tail := strings.TrimLeft(h.Value, " \t") != h.Value, strings.TrimRight(h.Value, " \t") != h.Value

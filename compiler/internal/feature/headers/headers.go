@@ -11,7 +11,6 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/intent"
-	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -94,7 +93,7 @@ var Response = feature.Feature{
 // reserved are headers that the proxies themselves rest on: an edit would change
 // where a request goes, or forge who sent it, or be lost at the next proxy.
 func reserved(h string) bool {
-	return h != "x-forwarded-for" && model.ProxyHeader(h) || model.HopHeader(h)
+	return h != "x-forwarded-for" && hop.Reserved(h) || hop.OfConnection(h)
 }
 
 func read(n intent.Node, x *resolve.Place) (Edit, bool) {

@@ -3,7 +3,12 @@ package envoy
 import (
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+
+	"meshc.dev/meshc/internal/hop"
 )
 
 // earlyName is the canonical name of the extension that edits a request's headers
@@ -14,9 +19,28 @@ const earlyName = "envoy.http.early_header_mutation.header_mutation"
 // removed before and after.
 const kept = "x-meshc-kept"
 
-// earlyMutations edit every request before routes and filters see it.
-func earlyMutations() *corev3.TypedExtensionConfig {
-	return &corev3.TypedExtensionConfig{Name: earlyName, TypedConfig: pack(&earlyv3.HeaderMutation{Mutations: withoutEmpty("te")})}
+// earlyMutations edit every request of a door before Envoy itself, routes and
+// filters see it: what the door sets comes after them.
+func earlyMutations(d hop.Door) *corev3.TypedExtensionConfig {
+	ms := withoutEmpty("te")
+	ms = append(ms, withoutEmpty("x-forwarded-proto")...) // for an empty scheme Envoy finds no route
+	return &corev3.TypedExtensionConfig{Name: earlyName, TypedConfig: pack(&earlyv3.HeaderMutation{Mutations: append(ms, without(hop.Edits(d))...)})}
+}
+
+// cleanAnswers takes away what no answer carries out of a proxy.
+func cleanAnswers() proto.Message {
+	return &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{ResponseMutations: without(hop.AnswerEdits())}}
+}
+
+// without removes the headers whose names match.
+func without(edits []hop.Edit) []*mutationv3.HeaderMutation {
+	out := make([]*mutationv3.HeaderMutation, len(edits))
+	for i, e := range edits {
+		out[i] = &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{
+			KeyMatcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: e.Regex}}},
+		}}}
+	}
+	return out
 }
 
 // withoutEmpty removes a header that is there without a value. Envoy has edits that

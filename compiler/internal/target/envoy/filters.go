@@ -18,6 +18,7 @@ type Slot string
 
 // The slots. A feature with a filter of its own adds one here and in slots.
 const (
+	SlotAnswers        Slot = "envoy.filters.http.header_mutation"
 	SlotFault          Slot = "envoy.filters.http.fault"
 	SlotRBAC           Slot = "envoy.filters.http.rbac"
 	SlotLocalRateLimit Slot = "envoy.filters.http.local_ratelimit"
@@ -45,6 +46,9 @@ type slotDef struct {
 // replace the listener and drain every connection.
 func slots() []slotDef {
 	return []slotDef{
+		// First, so that it sees answers last, those of other filters included. It says the
+		// same for every route.
+		{SlotAnswers, []side{outbound, inbound}, cleanAnswers},
 		{SlotFault, []side{outbound}, func() proto.Message { return &faultv3.HTTPFault{} }},
 		// An ALLOW without policies denies all: a route configuration without grants fails closed.
 		{SlotRBAC, []side{inbound}, func() proto.Message {
@@ -71,6 +75,8 @@ type order struct {
 func orders() []order {
 	return []order{
 		{SlotRBAC, SlotLocalRateLimit, "a caller without a grant must not spend the tokens of those who have one"},
+		{SlotAnswers, SlotFault, "answers pass the filters backwards: what a filter behind this one answers is cleaned"},
+		{SlotAnswers, SlotRBAC, "answers pass the filters backwards: what a filter behind this one answers is cleaned"},
 		{SlotFault, SlotRouter, "the router ends the chain: a delay or abort behind it never happens"},
 		{SlotRBAC, SlotRouter, "the router ends the chain: a denial behind it comes too late"},
 		{SlotLocalRateLimit, SlotRouter, "the router ends the chain: a limit behind it limits nothing"},
