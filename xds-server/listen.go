@@ -65,7 +65,7 @@ func (g *gate) admit(a net.Addr) bool {
 		g.makeRoom(now)
 		b = bucket{g.burst, now}
 	}
-	b.tokens = min(g.burst, b.tokens+g.rate*now.Sub(b.at).Seconds())
+	b.tokens = min(g.burst, b.tokens+g.rate*max(0, now.Sub(b.at).Seconds()))
 	b.at = now
 	admitted := b.tokens >= 1
 	if admitted {
@@ -83,7 +83,7 @@ func (g *gate) makeRoom(now time.Time) {
 		return
 	}
 	for c, b := range g.buckets {
-		if b.tokens+g.rate*now.Sub(b.at).Seconds() >= g.burst {
+		if b.tokens+g.rate*max(0, now.Sub(b.at).Seconds()) >= g.burst {
 			delete(g.buckets, c)
 		}
 	}

@@ -254,8 +254,11 @@ func (c *Checker) needed(p *proxy, e Event, r Resource) {
 	}
 }
 
-// unused: nothing is removed that something confirmed still names.
+// unused: nothing that the proxy holds is removed while something confirmed names it.
 func (c *Checker) unused(p *proxy, e Event, name string) {
+	if _, holds := p.held[e.Type][name]; !holds {
+		return
+	}
 	for t := range types {
 		for _, r := range p.held[t] {
 			uses := [types][]string{Clusters: r.Clusters, Endpoints: r.Assignments, Routes: r.Tables}[e.Type]
@@ -363,4 +366,10 @@ func (p *proxy) differs(contents map[string]Content) string {
 	}
 	const few = 3
 	return fmt.Sprint(out[:min(few, len(out))], " of ", len(out))
+}
+
+// Runs tells whether a proxy holds the release of these contents as a whole.
+func (c *Checker) Runs(name string, contents map[string]Content) bool {
+	p := c.proxies[name]
+	return p != nil && p.has(contents[p.class])
 }

@@ -63,7 +63,7 @@ func listener() history.Resource {
 	return history.Resource{Name: "l", Digest: "l1", Tables: []string{"r"}}
 }
 
-func table(digest string, clusters ...string) history.Resource {
+func routes(digest string, clusters ...string) history.Resource {
 	return history.Resource{Name: "r", Digest: digest, Clusters: clusters}
 }
 
@@ -71,12 +71,12 @@ func table(digest string, clusters ...string) history.Resource {
 func first() *story {
 	s := &story{}
 	return s.approve(1, content("a", "r1")).add(history.Event{Kind: history.Open, Class: "c"}).
-		take(history.Clusters, cluster("a")).take(history.Endpoints, addresses("a")).take(history.Listeners, listener()).take(history.Routes, table("r1", "a"))
+		take(history.Clusters, cluster("a")).take(history.Endpoints, addresses("a")).take(history.Listeners, listener()).take(history.Routes, routes("r1", "a"))
 }
 
 // second is how release 2 arrives after it.
 func second() *story {
-	return first().approve(2, content("b", "r2")).take(history.Clusters, cluster("b")).take(history.Endpoints, addresses("b")).take(history.Routes, table("r2", "b")).
+	return first().approve(2, content("b", "r2")).take(history.Clusters, cluster("b")).take(history.Endpoints, addresses("b")).take(history.Routes, routes("r2", "b")).
 		send(history.Clusters, history.Confirm, []string{"a"}).send(history.Endpoints, history.Confirm, []string{"a"})
 }
 
@@ -86,13 +86,13 @@ func TestAGoodHistoryHasNoFindings(t *testing.T) {
 	for name, s := range map[string]*story{
 		"two releases": second().add(rest("p")),
 		"a cut in the middle": first().approve(2, content("b", "r2")).take(history.Clusters, cluster("b")).add(history.Event{Kind: history.Cut}).
-			add(history.Event{Kind: history.Open, Class: "c"}).take(history.Endpoints, addresses("b")).take(history.Routes, table("r2", "b")).
+			add(history.Event{Kind: history.Open, Class: "c"}).take(history.Endpoints, addresses("b")).take(history.Routes, routes("r2", "b")).
 			send(history.Clusters, history.Confirm, []string{"a"}).add(rest("p")),
 		"a refusal, then a repair": first().approve(2, content("b", "bad")).take(history.Clusters, cluster("b")).take(history.Endpoints, addresses("b")).
-			send(history.Routes, history.Refuse, nil, table("bad", "b")).approve(3, content("b", "r3")).take(history.Routes, table("r3", "b")).
+			send(history.Routes, history.Refuse, nil, routes("bad", "b")).approve(3, content("b", "r3")).take(history.Routes, routes("r3", "b")).
 			send(history.Clusters, history.Confirm, []string{"a"}).add(rest("p")),
 		"a rollback": second().add(history.Event{Kind: history.RollBack, Release: 1}).take(history.Clusters, cluster("a")).take(history.Endpoints, addresses("a")).
-			take(history.Routes, table("r1", "a")).send(history.Clusters, history.Confirm, []string{"b"}).add(rest("p")),
+			take(history.Routes, routes("r1", "a")).send(history.Clusters, history.Confirm, []string{"b"}).add(rest("p")),
 		"answered requests": first().add(history.Event{Kind: history.Request, Status: 200}),
 	} {
 		if got := history.Check(*s); len(got) > 0 {
@@ -104,7 +104,7 @@ func TestAGoodHistoryHasNoFindings(t *testing.T) {
 func TestEachRuleFindsWhatItIsFor(t *testing.T) {
 	for want, stories := range map[string]map[string]*story{
 		"only what is approved": {
-			"an unknown digest":              first().take(history.Routes, table("forged", "a")),
+			"an unknown digest":              first().take(history.Routes, routes("forged", "a")),
 			"an unknown name":                first().take(history.Clusters, cluster("z")),
 			"addresses of an unknown name":   first().take(history.Endpoints, addresses("z")),
 			"a release that is not yet":      first().take(history.Clusters, cluster("b")).approve(2, content("b", "r2")),
@@ -113,25 +113,25 @@ func TestEachRuleFindsWhatItIsFor(t *testing.T) {
 			"the digest of another resource": first().take(history.Listeners, history.Resource{Name: "l", Digest: "r1"}),
 		},
 		"nothing older": {
-			"a route of the release before":     second().take(history.Routes, table("r1", "b")),
+			"a route of the release before":     second().take(history.Routes, routes("r1", "b")),
 			"a cluster of the release before":   second().take(history.Clusters, cluster("a")),
 			"over a reconnect":                  second().add(history.Event{Kind: history.Cut}).add(history.Event{Kind: history.Open, Class: "c"}).take(history.Clusters, cluster("a")),
 			"a removal that is in no release":   first().approve(2, content("a b", "r2")).take(history.Clusters, cluster("b")).send(history.Routes, history.Confirm, []string{"r"}),
-			"further back than the rollback":    second().approve(3, content("b", "r3")).take(history.Routes, table("r3", "b")).add(history.Event{Kind: history.RollBack, Release: 2}).take(history.Routes, table("r1", "b")),
-			"after the rollback was left again": second().add(history.Event{Kind: history.RollBack, Release: 1}).approve(3, content("b", "r3")).take(history.Routes, table("r3", "b")).take(history.Routes, table("r1", "b")),
+			"further back than the rollback":    second().approve(3, content("b", "r3")).take(history.Routes, routes("r3", "b")).add(history.Event{Kind: history.RollBack, Release: 2}).take(history.Routes, routes("r1", "b")),
+			"after the rollback was left again": second().add(history.Event{Kind: history.RollBack, Release: 1}).approve(3, content("b", "r3")).take(history.Routes, routes("r3", "b")).take(history.Routes, routes("r1", "b")),
 		},
 		"what is needed comes first": {
-			"a route before its cluster":        first().approve(2, content("b", "r2")).take(history.Routes, table("r2", "b")),
-			"a cluster that is not confirmed":   first().approve(2, content("b", "r2")).send(history.Clusters, history.Take, nil, cluster("b")).take(history.Routes, table("r2", "b")),
-			"a cluster that was refused":        first().approve(2, content("b", "r2")).send(history.Clusters, history.Refuse, nil, cluster("b")).take(history.Routes, table("r2", "b")),
-			"a route before endpoints":          first().approve(2, content("b", "r2")).take(history.Clusters, cluster("b")).take(history.Routes, table("r2", "b")),
-			"endpoints that are not confirmed":  first().approve(2, content("b", "r2")).take(history.Clusters, cluster("b")).send(history.Endpoints, history.Take, nil, addresses("b")).take(history.Routes, table("r2", "b")),
-			"one of a weighted route's targets": first().approve(2, content("a b", "r2")).take(history.Routes, table("r2", "a", "b")),
+			"a route before its cluster":        first().approve(2, content("b", "r2")).take(history.Routes, routes("r2", "b")),
+			"a cluster that is not confirmed":   first().approve(2, content("b", "r2")).send(history.Clusters, history.Take, nil, cluster("b")).take(history.Routes, routes("r2", "b")),
+			"a cluster that was refused":        first().approve(2, content("b", "r2")).send(history.Clusters, history.Refuse, nil, cluster("b")).take(history.Routes, routes("r2", "b")),
+			"a route before endpoints":          first().approve(2, content("b", "r2")).take(history.Clusters, cluster("b")).take(history.Routes, routes("r2", "b")),
+			"endpoints that are not confirmed":  first().approve(2, content("b", "r2")).take(history.Clusters, cluster("b")).send(history.Endpoints, history.Take, nil, addresses("b")).take(history.Routes, routes("r2", "b")),
+			"one of a weighted route's targets": first().approve(2, content("a b", "r2")).take(history.Routes, routes("r2", "a", "b")),
 		},
 		"nothing in use is removed": {
 			"a cluster":                           first().approve(2, content("b", "r2")).send(history.Clusters, history.Confirm, []string{"a"}),
-			"a cluster before the route's answer": first().approve(2, content("b", "r2")).take(history.Clusters, cluster("b")).take(history.Endpoints, addresses("b")).send(history.Routes, history.Take, nil, table("r2", "b")).send(history.Clusters, history.Confirm, []string{"a"}),
-			"a cluster after the route's refusal": first().approve(2, content("b", "r2")).take(history.Clusters, cluster("b")).take(history.Endpoints, addresses("b")).send(history.Routes, history.Refuse, nil, table("r2", "b")).send(history.Clusters, history.Confirm, []string{"a"}),
+			"a cluster before the route's answer": first().approve(2, content("b", "r2")).take(history.Clusters, cluster("b")).take(history.Endpoints, addresses("b")).send(history.Routes, history.Take, nil, routes("r2", "b")).send(history.Clusters, history.Confirm, []string{"a"}),
+			"a cluster after the route's refusal": first().approve(2, content("b", "r2")).take(history.Clusters, cluster("b")).take(history.Endpoints, addresses("b")).send(history.Routes, history.Refuse, nil, routes("r2", "b")).send(history.Clusters, history.Confirm, []string{"a"}),
 			"endpoints":                           first().approve(2, content("b", "r2")).send(history.Endpoints, history.Confirm, []string{"a"}),
 			"a route table":                       first().approve(2, content("b", "r2")).send(history.Routes, history.Confirm, []string{"r"}),
 		},
@@ -142,8 +142,8 @@ func TestEachRuleFindsWhatItIsFor(t *testing.T) {
 		"everybody arrives": {
 			"one that is behind":       first().approve(2, content("b", "r2")).add(rest("p")),
 			"one that never connected": first().add(rest("p", "q")),
-			"one that did not answer":  first().approve(2, content("a", "r2")).send(history.Routes, history.Take, nil, table("r2", "a")).add(rest("p")),
-			"one with too much":        first().approve(2, content("b", "r2")).take(history.Clusters, cluster("b")).take(history.Endpoints, addresses("b")).take(history.Routes, table("r2", "b")).add(rest("p")),
+			"one that did not answer":  first().approve(2, content("a", "r2")).send(history.Routes, history.Take, nil, routes("r2", "a")).add(rest("p")),
+			"one with too much":        first().approve(2, content("b", "r2")).take(history.Clusters, cluster("b")).take(history.Endpoints, addresses("b")).take(history.Routes, routes("r2", "b")).add(rest("p")),
 		},
 	} {
 		for name, s := range stories {

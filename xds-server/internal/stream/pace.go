@@ -25,7 +25,8 @@ func newPacer(perSecond int, burst time.Duration, now time.Time) *pacer {
 
 // take takes tokens and says how long it is until there are some again.
 func (p *pacer) take(tokens float64, now time.Time) time.Duration {
-	p.tokens = min(p.burst, p.tokens+p.rate*now.Sub(p.at).Seconds()) - tokens
+	// A clock that goes back takes nothing away.
+	p.tokens = min(p.burst, p.tokens+p.rate*max(0, now.Sub(p.at).Seconds())) - tokens
 	p.at = now
 	if p.tokens >= 0 {
 		return 0

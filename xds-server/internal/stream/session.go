@@ -37,6 +37,8 @@ type session struct {
 	// new listeners need; zero while nothing waits.
 	settleBy  time.Time
 	settleFor *view.List
+	// resumed says that the client has something from an earlier stream.
+	resumed bool
 	// closed says that the stream has ended: a request that was still on its way
 	// must not open anything.
 	closed bool
@@ -175,6 +177,7 @@ func (s *session) choose(now time.Time) bool {
 func (s *session) next(now time.Time) (m *store.Message, wake, turn <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.conclude(now)
 	for {
 		if !s.choose(now) {
 			return nil, nil, s.chosen.t.done
@@ -199,6 +202,19 @@ func (s *session) next(now time.Time) (m *store.Message, wake, turn <-chan struc
 			s.arm(s.chosen.retry, now)
 		}
 		return nil, cur.wake, s.chosen.t.done
+	}
+}
+
+// conclude notes that the proxy has everything of the edition that it got until now,
+// if there is another to choose: what it is held at after a failure must not be older.
+func (s *session) conclude(now time.Time) {
+	old := s.cur
+	if old == nil || s.confirmed == old.v.set.Content || s.class.turn.Load() == s.chosen.t {
+		return
+	}
+	held, target := s.lists(old)
+	if s.settled(s.hub.plan(s.protocol, held, target).steps, old, target) {
+		s.confirm(old, now)
 	}
 }
 
@@ -233,7 +249,7 @@ func (s *session) may(st phase.Step, cur *serving, target view.Lists, now time.T
 	if c.underway() {
 		return false
 	}
-	if c.failed != nil && c.failed == target[st.Type] && now.Before(c.retry) {
+	if c.failed != nil && c.failed == target[st.Type] && pending(c.retry, lastRetry, now) {
 		s.arm(c.retry, now)
 		return false
 	}
@@ -248,18 +264,20 @@ func (s *session) may(st phase.Step, cur *serving, target view.Lists, now time.T
 	return !phase.Blocked(st, underway) && s.said(st, cur, now) && s.reachable(st, cur, now) && (st.Group <= phase.Switch || s.asked(cur, target, now))
 }
 
-// asked tells whether the client has asked for the route tables that its new
-// listeners name. Before that a new listener is not ready, and what it replaces
-// must stay. A client that never asks is waited for only so long.
+// asked tells whether the client has asked for all that it runs: clusters,
+// listeners, and the route tables that its new listeners name. Before that a new
+// listener is not ready, or it is not known yet what the client has kept from an
+// earlier stream, and what is in use must stay. A client that never asks is waited
+// for only so long.
 func (s *session) asked(cur *serving, target view.Lists, now time.Time) bool {
 	if s.complete(cur, target) {
 		return true
 	}
 	l := target[view.Listeners]
-	if s.settleFor != l {
+	if s.settleBy.IsZero() || s.settleFor != l {
 		s.settleFor, s.settleBy = l, now.Add(s.hub.cfg.Limits.Ack)
 	}
-	if !now.Before(s.settleBy) {
+	if !pending(s.settleBy, s.hub.cfg.Limits.Ack, now) {
 		return true
 	}
 	s.arm(s.settleBy, now)
@@ -267,8 +285,15 @@ func (s *session) asked(cur *serving, target view.Lists, now time.Time) bool {
 }
 
 // complete tells whether every route table that a held listener needs, and that
-// exists, is asked for.
+// exists, is asked for; by a client that has something from an earlier stream also
+// clusters and listeners, as far as there are any: what it has not spoken of yet is
+// not what it does not have.
 func (s *session) complete(cur *serving, target view.Lists) bool {
+	for _, t := range []view.Type{view.Clusters, view.Listeners} {
+		if s.resumed && target[t] == nil && cur.lists[t].Len() > 0 {
+			return false
+		}
+	}
 	routes := &s.channels[view.Routes]
 	for l := range target[view.Listeners].All() {
 		for _, r := range l.Needs.Routes {
@@ -353,6 +378,13 @@ func (s *session) settled(steps []phase.Step, cur *serving, target view.Lists, n
 	return s.complete(cur, target)
 }
 
+// pending tells whether a moment that lies at most limit after the one at which it
+// was set is still to come. One that is further away was set under a clock that has
+// gone back since: it has come.
+func pending(t time.Time, limit time.Duration, now time.Time) bool {
+	return now.Before(t) && t.Sub(now) <= limit
+}
+
 // arm makes sure that due is called at t.
 func (s *session) arm(t, now time.Time) {
 	d := t.Sub(now)
@@ -372,7 +404,7 @@ func (s *session) soonest(now time.Time, d time.Duration) time.Duration {
 				d = min(d, f.deadline.Sub(now))
 			}
 		}
-		if now.Before(c.retry) {
+		if pending(c.retry, lastRetry, now) {
 			d = min(d, c.retry.Sub(now))
 		}
 	}
@@ -394,6 +426,9 @@ func (s *session) due() {
 	}
 	for t := range s.channels {
 		for _, f := range s.channels[t].flights {
+			if limit := f.deadline.Sub(f.sentAt); f.deadline.Sub(now) > limit {
+				f.deadline = now.Add(limit) // the clock has gone back
+			}
 			if !f.overdue && !now.Before(f.deadline) {
 				s.failed(f, ledger.Overdue, "no answer within "+f.deadline.Sub(f.sentAt).String(), now)
 			}
