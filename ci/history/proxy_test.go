@@ -51,7 +51,7 @@ type proxy struct {
 
 	held  [4]map[string]item
 	liked map[string]bool
-	cut  atomic.Pointer[context.CancelFunc]
+	cut   atomic.Pointer[context.CancelFunc]
 }
 
 type item struct {
