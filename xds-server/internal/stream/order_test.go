@@ -321,27 +321,3 @@ func TestSilentSourceTakesNothing(t *testing.T) {
 		c.quiet(time.Minute)
 	})
 }
-
-// TestNothingGoesBeforeAReconnectedClientHasSpoken: what a client has kept from an
-// earlier stream and not spoken of yet may need what the new release lacks.
-func TestNothingGoesBeforeAReconnectedClientHasSpoken(t *testing.T) {
-	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
-		s.publish(t, "commit-1", seal(t, app(t, time.Second, "b", "a"))) // the route leads to b
-		first := s.delta(t, shop, "p")
-		first.boot("a", "b")
-		s.arrived(t, "commit-1", soon)
-		before := map[string]map[string]string{}
-		for _, typ := range []string{cds, lds, rds} {
-			before[typ] = maps.Clone(first.has[typ])
-		}
-		s.publish(t, "commit-2", seal(t, app(t, time.Second, "a")))
-		c := s.delta(t, shop, "p")
-		c.resume(cds, before[cds])
-		c.quiet(time.Second)
-		c.resume(lds, before[lds])
-		c.quiet(time.Second)
-		c.resume(rds, before[rds], "r")
-		c.ack(c.want(rds, []string{"r"}))
-		c.ack(c.want(cds, nil, "b"))
-	})
-}

@@ -140,7 +140,6 @@ func (s *session) open(t view.Type, add []string, versions map[string]string) er
 		target = s.hub.store.Restrict(cur.lists[t], c.names)
 	}
 	c.held = s.hub.store.Reported(target, c.names, versions)
-	s.resumed = s.resumed || len(versions) > 0
 	c.greet = len(versions) == 0
 	if t == view.Endpoints {
 		c.held = c.held.Stale(s.stale)

@@ -37,8 +37,6 @@ type session struct {
 	// new listeners need; zero while nothing waits.
 	settleBy  time.Time
 	settleFor *view.List
-	// resumed says that the client has something from an earlier stream.
-	resumed bool
 	// closed says that the stream has ended: a request that was still on its way
 	// must not open anything.
 	closed bool
@@ -213,7 +211,7 @@ func (s *session) conclude(now time.Time) {
 		return
 	}
 	held, target := s.lists(old)
-	if s.settled(s.hub.plan(s.protocol, held, target).steps, old, target) {
+	if s.settled(s.hub.plan(s.protocol, held, target).steps, old, target, now) {
 		s.confirm(old, now)
 	}
 }
@@ -264,17 +262,15 @@ func (s *session) may(st phase.Step, cur *serving, target view.Lists, now time.T
 	return !phase.Blocked(st, underway) && s.said(st, cur, now) && s.reachable(st, cur, now) && (st.Group <= phase.Switch || s.asked(cur, target, now))
 }
 
-// asked tells whether the client has asked for all that it runs: clusters,
-// listeners, and the route tables that its new listeners name. Before that a new
-// listener is not ready, or it is not known yet what the client has kept from an
-// earlier stream, and what is in use must stay. A client that never asks is waited
-// for only so long.
+// asked tells whether the client has asked for the route tables that its new
+// listeners name. Before that a new listener is not ready, and what it replaces
+// must stay. A client that never asks is waited for only so long.
 func (s *session) asked(cur *serving, target view.Lists, now time.Time) bool {
 	if s.complete(cur, target) {
 		return true
 	}
 	l := target[view.Listeners]
-	if s.settleBy.IsZero() || s.settleFor != l {
+	if s.settleFor != l {
 		s.settleFor, s.settleBy = l, now.Add(s.hub.cfg.Limits.Ack)
 	}
 	if !pending(s.settleBy, s.hub.cfg.Limits.Ack, now) {
@@ -285,15 +281,8 @@ func (s *session) asked(cur *serving, target view.Lists, now time.Time) bool {
 }
 
 // complete tells whether every route table that a held listener needs, and that
-// exists, is asked for; by a client that has something from an earlier stream also
-// clusters and listeners, as far as there are any: what it has not spoken of yet is
-// not what it does not have.
+// exists, is asked for.
 func (s *session) complete(cur *serving, target view.Lists) bool {
-	for _, t := range []view.Type{view.Clusters, view.Listeners} {
-		if s.resumed && target[t] == nil && cur.lists[t].Len() > 0 {
-			return false
-		}
-	}
 	routes := &s.channels[view.Routes]
 	for l := range target[view.Listeners].All() {
 		for _, r := range l.Needs.Routes {
