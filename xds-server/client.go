@@ -28,6 +28,10 @@ type (
 	Failure = ledger.Failure
 	// Blame is a resource of a refused response, with its owner.
 	Blame = ledger.Blame
+	// Refused is a commit that the source has and the server does not serve.
+	Refused = ledger.Refused
+	// Lacking is a part of a route that no endpoint answers.
+	Lacking = ledger.Lacking
 	// Progress is how many proxies run a commit.
 	Progress = ledger.Progress
 	// Outcome is how waiting for a commit ended.
@@ -42,6 +46,7 @@ const (
 	Done       = ledger.Done
 	Failed     = ledger.Failed
 	Superseded = ledger.Superseded
+	Denied     = ledger.Denied
 )
 
 // The states of a receipt.

@@ -48,6 +48,12 @@ type Config struct {
 	// (default 200 after a burst of 2,000; negative means no limit).
 	Limits               Limits
 	ConnectionsPerSecond int
+	// Denied says whose certificates count no longer, by SPIFFE ID: their streams end
+	// within about a second, and no others are opened. After an error nobody opens one.
+	// Nil means nobody is denied.
+	Denied func() (map[string]bool, error)
+	// Refused is what the source refuses at present, nil if nothing; may be nil.
+	Refused func() *Refused
 	// Bounds say when the failures of some proxies hold their class at an earlier
 	// release. Narrows says whether the newer release takes away what the older one
 	// gives; a class is never held at the older one then, nor if it is nil.

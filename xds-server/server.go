@@ -70,10 +70,11 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.hub = stream.NewHub(stream.Config{
 		TrustDomain: cfg.TrustDomain, Limits: cfg.Limits, Evidence: s.facts, Bounds: cfg.Bounds, Ledger: s.ledger, Meter: s.meter,
-		Log: cfg.Log, Now: cfg.Now, Owner: cfg.Owner, Narrows: cfg.Narrows,
+		Log: cfg.Log, Now: cfg.Now, Owner: cfg.Owner, Narrows: cfg.Narrows, Denied: cfg.Denied,
 	})
 	s.facts.Watch(s.hub.Learned)
-	s.live = newSources(cfg, s.hub)
+	s.ledger.Look(cfg.Refused, s.hub.Lacking)
+	s.live = newSources(cfg, s.hub, s.ledger.Poke)
 	s.grpc = grpc.NewServer(options(cfg, credentials.NewTLS(tc))...)
 	s.hub.Register(s.grpc)
 	if cfg.Register != nil {
@@ -212,8 +213,20 @@ func (s *Server) Status() Status {
 		st.Problems = append(st.Problems, s.cfg.Problems()...)
 	}
 	st.IgnoredEndpoints = s.hub.Ignored()
+	for _, l := range st.Lacking {
+		st.Problems = append(st.Problems, lacking(l))
+	}
 	return st
 }
+
+// lacking tells of a part of a route that nobody answers.
+func lacking(l Lacking) diag.Diagnostic {
+	return diag.Warn(diag.CodeNoEndpoints, l.Pos, "route table %q sends %d of %d requests to cluster %q, which has no endpoint: they are answered with 503", l.Routes, l.Weight, l.Total, l.Cluster).
+		WithFix("start the version's workload, tell %s its addresses, or take the version out of the split", l.Source)
+}
+
+// SourceChanged has those who wait for a commit ask again what the source refuses.
+func (s *Server) SourceChanged() { s.ledger.Poke() }
 
 // Run serves until ctx ends, then lets streams go and returns nil. Proxies keep
 // what they have. It returns an error if a part of the server fails.
@@ -224,6 +237,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.live.run(ctx) })
 	g.Go(func() error { return giveBack(ctx, s.meter.opened.Load) })
 	g.Go(func() error { s.facts.Run(ctx.Done()); return nil })
+	g.Go(func() error { return s.hub.Watch(ctx) })
 	admin := s.httpServer(s.adminMux())
 	servers := []*http.Server{admin}
 	g.Go(func() error { return serveHTTP(admin, s.admin) })

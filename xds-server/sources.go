@@ -28,11 +28,13 @@ type sources struct {
 	wanted []endpoints.Key
 	bad    map[endpoints.Key]diag.Diagnostic
 	seen   map[endpoints.Key]bool
+	// changed is called after each change.
+	changed func()
 }
 
-func newSources(cfg Config, hub *stream.Hub) *sources {
+func newSources(cfg Config, hub *stream.Hub, changed func()) *sources {
 	return &sources{
-		cfg: cfg, hub: hub, bad: map[endpoints.Key]diag.Diagnostic{}, seen: map[endpoints.Key]bool{},
+		cfg: cfg, hub: hub, changed: changed, bad: map[endpoints.Key]diag.Diagnostic{}, seen: map[endpoints.Key]bool{},
 		names: dns.New(dns.Config{Every: cfg.ResolveEvery}),
 	}
 }
@@ -75,6 +77,7 @@ func (s *sources) take(changes []endpoints.Change, problems []endpoints.Problem)
 		s.bad[p.Key] = diagnose(p)
 	}
 	s.mu.Unlock()
+	defer s.changed()
 	if err := s.hub.SetEndpoints(changes...); err != nil {
 		s.cfg.Log.Error("new addresses are not served", slog.Any("error", err))
 	}

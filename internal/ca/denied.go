@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
 // deniedFile is a text file in the state folder: one namespace/account a line,
@@ -30,6 +32,28 @@ func Denied(dir string) func(Identity) error {
 		}
 		return nil
 	}
+}
+
+// DeniedIDs returns who stands in that file now, as SPIFFE IDs of the trust domain.
+// It is for who keeps streams open that were opened before somebody was denied.
+func DeniedIDs(dir, trustDomain string) (map[string]bool, error) {
+	list, err := readDenied(filepath.Join(dir, deniedFile))
+	if err != nil {
+		return nil, err
+	}
+	td, err := spiffeid.TrustDomainFromString(trustDomain)
+	if err != nil {
+		return nil, fmt.Errorf("reading who is denied: %w", err)
+	}
+	out := make(map[string]bool, len(list))
+	for _, who := range list {
+		id, err := who.SPIFFE(td)
+		if err != nil {
+			return nil, err
+		}
+		out[id.String()] = true
+	}
+	return out, nil
 }
 
 func readDenied(file string) ([]Identity, error) {

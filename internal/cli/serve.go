@@ -92,14 +92,17 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	server, authority, err := a.server(f, metrics, log, func() []diag.Diagnostic { return sourceProblems(source) })
+	head := &refusedHead{source: source}
+	server, authority, err := a.server(f, metrics, log, func() []diag.Diagnostic { return sourceProblems(source) }, head.now)
 	if err != nil {
 		return err
 	}
 	log.Info("serving", "address", server.Addr().String(), "environment", f.env, "repository", t.Repository, "ref", t.Ref, "fingerprint", authority.Fingerprints()[0])
 	tell := func(e feed.Event) {
 		seen.see(e)
+		head.see(e)
 		follow(ctx, server, log, e)
+		server.SourceChanged()
 	}
 	for _, before := range source.Earlier() { // for proxies that failed with what came after
 		if err := server.Recall(ctx, before); err != nil {
@@ -120,7 +123,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 }
 
 // server makes the xDS server with the built-in certificate authority on its port.
-func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logger, problems func() []diag.Diagnostic) (*xdsserver.Server, *ca.Authority, error) {
+func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logger, problems func() []diag.Diagnostic, refused func() *xdsserver.Refused) (*xdsserver.Server, *ca.Authority, error) {
 	if err := os.MkdirAll(f.state, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("making the state folder: %w; name another one with --state", err)
 	}
@@ -140,6 +143,8 @@ func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logge
 		Problems: problems,
 		Owner:    func(r release.Release, resource string) string { return compiler.OwnerOf(r, resource) },
 		Narrows:  compiler.Narrows,
+		Denied:   func() (map[string]bool, error) { return ca.DeniedIDs(f.state, f.trustDomain) },
+		Refused:  refused,
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("starting the server: %w", err)

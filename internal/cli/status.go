@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 	"text/tabwriter"
@@ -48,8 +49,10 @@ func (a *app) waitCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "wait COMMIT", Short: "Wait until every connected proxy runs a commit", Args: cobra.ExactArgs(1),
 		Long: `Ask the running server, over the socket in its state folder, until all connected proxies
-have confirmed COMMIT (a hash, at least 7 characters). It ends with 3 if a proxy refuses
-it, with 4 if another commit took its place, with 5 if the time is over.`,
+have confirmed COMMIT (a hash, at least 7 characters), and no part of a split is without
+endpoints. It ends with 3 if a proxy refuses it, with 4 if another commit took its place
+or the server refuses it, with 5 if the time is over. Without any proxy an approved
+commit has arrived.`,
 		Example: "  meshc wait $(git rev-parse HEAD) --state /var/lib/meshc --timeout 2m",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !commitHash.MatchString(args[0]) {
@@ -61,7 +64,7 @@ it, with 4 if another commit took its place, with 5 if the time is over.`,
 			defer c.Close()
 			p, err := c.Wait(ctx, args[0], nil)
 			if errors.Is(err, context.DeadlineExceeded) {
-				return fail(diag.ExitBudget, "%.12s did not arrive everywhere within %s (%d of %d proxies run it); see `meshc status --state %s`", args[0], timeout, p.Confirmed, p.Connected, state)
+				return fail(diag.ExitBudget, "%.12s did not arrive everywhere within %s (%s); see `meshc status --state %s`", args[0], timeout, whyNot(p), state)
 			}
 			if err != nil {
 				return err
@@ -93,16 +96,31 @@ func waitExit(o xdsserver.Outcome) diag.ExitCode {
 		return diag.ExitOK
 	case xdsserver.Failed:
 		return diag.ExitInvalid
-	case xdsserver.Superseded:
+	case xdsserver.Superseded, xdsserver.Denied:
 		return diag.ExitStale
 	case xdsserver.Waiting:
 	}
 	return diag.ExitBudget
 }
 
+// whyNot says what a commit waits for.
+func whyNot(p xdsserver.Progress) string {
+	if n := len(p.Lacking); n > 0 {
+		return fmt.Sprintf("all %d proxies run it, but cluster %q has no endpoint: %d of %d requests of route table %q fail", p.Connected, p.Lacking[0].Cluster, p.Lacking[0].Weight, p.Lacking[0].Total, p.Lacking[0].Routes)
+	}
+	return fmt.Sprintf("%d of %d proxies run it", p.Confirmed, p.Connected)
+}
+
 func (a *app) tellProgress(p xdsserver.Progress) error {
 	var b strings.Builder
+	if p.Outcome == xdsserver.Denied {
+		printer.Fprintf(&b, "%s: %.12s is at the head of the ref and not approved; it is not served\n%s\n", p.Outcome, p.Commit, p.Refused.Problem)
+		return printer.Fprint(a.out, b.String())
+	}
 	printer.Fprintf(&b, "%s: %.12s is confirmed by %d of %d proxies\n", p.Outcome, p.Commit, p.Confirmed, p.Connected)
+	if p.Outcome == xdsserver.Done && p.Connected == 0 {
+		b.WriteString("no proxy is connected: it is served, and nobody has confirmed it\n")
+	}
 	for _, name := range p.Pending {
 		printer.Fprintf(&b, "  pending %s\n", name)
 	}
@@ -130,16 +148,23 @@ func (a *app) tellStatus(s xdsserver.Status) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	for _, p := range s.Proxies {
+		if p.Connected && p.Failure != nil {
+			writeFailure(&b, *p.Failure)
+		}
+	}
 	for _, c := range s.Classes {
 		if c.Held {
 			printer.Fprintf(&b, "%s is held at %.12s\n", c.Class, c.ServingCommit)
 		}
-		if c.Failure != nil {
-			writeFailure(&b, *c.Failure)
-		}
 	}
 	if len(s.Proxies) == 0 {
 		b.WriteString("no proxy is connected\n")
+	} else if names := withoutProxy(s.Classes); len(names) > 0 {
+		printer.Fprintf(&b, "no proxy is connected of %s\n", strings.Join(names, ", "))
+	}
+	if r := s.Refused; r != nil {
+		printer.Fprintf(&b, "%.12s is at the head of the ref and not approved; it is not served\n", r.Commit)
 	}
 	for _, d := range s.Problems {
 		printer.Fprint(&b, d.String()+"\n")
@@ -147,10 +172,31 @@ func (a *app) tellStatus(s xdsserver.Status) error {
 	return printer.Fprint(a.out, b.String())
 }
 
+// withoutProxy names the classes of the release that have no proxy, at most ten.
+func withoutProxy(classes []xdsserver.ClassStatus) []string {
+	const most = 10
+	var names []string
+	for _, c := range classes {
+		if c.Connected == 0 {
+			names = append(names, c.Class)
+		}
+	}
+	if n := len(names); n > most {
+		names = append(names[:most:most], fmt.Sprintf("%d others", n-most))
+	}
+	return names
+}
+
 func proxyState(p xdsserver.ProxyStatus) string {
 	switch {
 	case !p.Connected:
 		return "gone"
+	case p.Ahead != "":
+		return "ahead: keeps a newer release than this server has"
+	case p.Held && !p.RetryAt.IsZero():
+		return "held, again at " + p.RetryAt.UTC().Format(time.RFC3339)
+	case p.Held:
+		return "held"
 	case p.UpToDate:
 		return "up to date"
 	}

@@ -27,6 +27,9 @@ const (
 	// whole; it serves what it served before.
 	// Example: a release of trust domain "a.local" on a server of "b.local".
 	CodeNotServable Code = "MESH0607"
+	// CodeNoEndpoints is a part of a split that has a weight and no endpoint.
+	// Example: `to: {v1: 50, v2: 50}` while no workload of v2 runs.
+	CodeNoEndpoints Code = "MESH0613"
 	// CodeEvidenceDamaged is a file of what proxies confirmed and refused that cannot
 	// be read as a whole; what can be read counts.
 	// Example: a flipped byte in `evidence` in the server's state folder.

@@ -34,6 +34,8 @@ type Ledger struct {
 	goneEach map[string]int // by identity
 	swept    time.Time      // when gone was searched last
 	failures []Failure
+	refused  func() *Refused
+	lacking  func() []Lacking
 }
 
 type approved struct{ commit, release, environment string }
@@ -57,7 +59,29 @@ func New(now func() time.Time) *Ledger {
 		gone:    map[proxyKey]ProxyStatus{},
 
 		goneEach: map[string]int{},
+		refused:  func() *Refused { return nil },
+		lacking:  func() []Lacking { return nil },
 	}
+}
+
+// Look sets where the ledger asks what the source refuses, and which parts of splits
+// have no endpoints. Either may be nil. Poke says that an answer has changed.
+func (l *Ledger) Look(refused func() *Refused, lacking func() []Lacking) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if refused != nil {
+		l.refused = refused
+	}
+	if lacking != nil {
+		l.lacking = lacking
+	}
+}
+
+// Poke wakes whoever waits.
+func (l *Ledger) Poke() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.notify()
 }
 
 // notify wakes whoever waits. The caller holds mu.
@@ -279,12 +303,14 @@ func (l *Ledger) makeRoom() {
 
 // Status returns a copy of the ledger.
 func (l *Ledger) Status() Status {
+	refused, lacking := l.refused(), l.lacking() // they have locks of their own
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.forget()
 	st := Status{
 		At: l.now(), Ready: l.current.commit != "",
 		Commit: l.current.commit, Release: l.current.release, Environment: l.current.environment,
+		Refused: refused, Lacking: lacking,
 		Classes: []ClassStatus{}, Proxies: []ProxyStatus{}, Failures: slices.Clone(l.failures),
 	}
 	counts := map[string]ClassStatus{}

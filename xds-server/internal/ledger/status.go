@@ -130,11 +130,35 @@ type Status struct {
 	Classes  []ClassStatus `json:"classes"`
 	Proxies  []ProxyStatus `json:"proxies"`
 	Failures []Failure     `json:"failures,omitempty"`
+	// Refused is the head of the ref if it is not approved.
+	Refused *Refused `json:"refused,omitempty"`
+	// Lacking are parts of splits that no endpoint answers.
+	Lacking []Lacking `json:"lacking,omitempty"`
 	// Problems are codes with sentences about the server's inputs: endpoint
 	// files that cannot be read, names that do not resolve.
 	Problems []diag.Diagnostic `json:"problems,omitempty"`
 	// IgnoredEndpoints are sources of addresses that no cluster of the release names.
 	IgnoredEndpoints []string `json:"ignored_endpoints,omitempty"`
+}
+
+// Refused is a commit at the head of the ref that is not approved.
+type Refused struct {
+	Commit  string          `json:"commit"`
+	At      time.Time       `json:"at"`
+	Problem diag.Diagnostic `json:"problem"`
+}
+
+// Lacking is a part of a split that no endpoint answers.
+type Lacking struct {
+	Routes  string `json:"routes"`
+	Cluster string `json:"cluster"`
+	// Weight of Total requests go there.
+	Weight uint32 `json:"weight"`
+	Total  uint32 `json:"total"`
+	// Source is where the cluster's addresses come from.
+	Source string `json:"source"`
+	// Pos is the line of the intent, zero if the release does not say.
+	Pos diag.Pos `json:"pos,omitzero"`
 }
 
 // Outcome says how far a commit has come.
@@ -147,6 +171,8 @@ const (
 	Done Outcome = "done"
 	// Failed means that a class is held at an earlier release, or a proxy refused.
 	Failed Outcome = "failed"
+	// Denied means that the source has the commit and it is not approved.
+	Denied Outcome = "refused"
 	// Superseded means that another commit was approved since.
 	Superseded Outcome = "superseded"
 )
@@ -162,4 +188,9 @@ type Progress struct {
 	// Pending names up to 20 proxies that have not.
 	Pending  []string  `json:"pending,omitempty"`
 	Failures []Failure `json:"failures,omitempty"`
+	// Refused says why a commit is not approved.
+	Refused *Refused `json:"refused,omitempty"`
+	// Lacking are parts of splits that no endpoint answers: as long as there are any,
+	// and a proxy is connected, the commit has not arrived.
+	Lacking []Lacking `json:"lacking,omitempty"`
 }

@@ -12,8 +12,8 @@ import (
 // answers arrive in a burst, and a person waits for the result.
 const pause = 20 * time.Millisecond
 
-// Wait blocks until the commit has arrived at every connected proxy, has failed,
-// or was superseded, and calls report for each change on the way. A commit that
+// Wait blocks until the commit has arrived at every connected proxy, has failed, was
+// superseded, or is refused by the server's source, and calls report for each change on the way. A commit that
 // was never approved is waited for. commit may be shortened to 7 characters. When
 // ctx ends, Wait returns the progress so far with the context's error.
 func (l *Ledger) Wait(ctx context.Context, commit string, report func(Progress)) (Progress, error) {
@@ -22,14 +22,15 @@ func (l *Ledger) Wait(ctx context.Context, commit string, report func(Progress))
 	}
 	var last Progress
 	for first := true; ; first = false {
+		refused, lacking := l.refused(), l.lacking()
 		l.mu.Lock()
 		changed := l.changed
-		p := l.progress(commit)
+		p := l.progress(commit, refused, lacking)
 		l.mu.Unlock()
 		if p.Outcome != Waiting {
 			return p, nil
 		}
-		if first || p.Confirmed != last.Confirmed || p.Connected != last.Connected || p.Release != last.Release {
+		if first || len(p.Lacking) != len(last.Lacking) || p.Confirmed != last.Confirmed || p.Connected != last.Connected || p.Release != last.Release {
 			last = p
 			report(p)
 		}
@@ -56,11 +57,13 @@ func rest(ctx context.Context, changed <-chan struct{}) error {
 }
 
 // progress looks at the ledger. The caller holds mu.
-func (l *Ledger) progress(commit string) Progress {
+func (l *Ledger) progress(commit string, refused *Refused, lacking []Lacking) Progress {
 	p := Progress{Outcome: Waiting, Commit: commit}
 	if !strings.HasPrefix(l.current.commit, commit) {
 		if slices.ContainsFunc(l.earlier, func(c string) bool { return strings.HasPrefix(c, commit) }) {
 			p.Outcome = Superseded
+		} else if refused != nil && strings.HasPrefix(refused.Commit, commit) {
+			p.Outcome, p.Commit, p.Refused = Denied, refused.Commit, refused
 		}
 		return p
 	}
@@ -89,6 +92,8 @@ func (l *Ledger) progress(commit string) Progress {
 	switch {
 	case len(p.Failures) > 0:
 		p.Outcome = Failed
+	case p.Confirmed == p.Connected && p.Connected > 0 && len(lacking) > 0:
+		p.Lacking = lacking
 	case p.Confirmed == p.Connected:
 		p.Outcome = Done
 	}

@@ -63,13 +63,14 @@ type class struct {
 
 	mu       sync.Mutex
 	editions []*edition
+	denied   chan struct{} // closed when the identity is denied
 }
 
 // maxEditions of a class are kept to go back to.
 const maxEditions = 8
 
 func newClass(name, identity string, h *Hub) *class {
-	return &class{name: name, identity: identity, hub: h, quota: newQuota(h.cfg.Limits, h.cfg.Now())}
+	return &class{name: name, identity: identity, hub: h, quota: newQuota(h.cfg.Limits, h.cfg.Now()), denied: make(chan struct{})}
 }
 
 // join puts the live endpoints into a version's lists. Lists that a client could

@@ -66,7 +66,7 @@ func (l Limits) WithDefaults() Limits {
 	return l
 }
 
-// Config is what a Hub needs. All fields but Owner and Narrows are required.
+// Config is what a Hub needs. Owner, Denied and Narrows may be nil.
 type Config struct {
 	// TrustDomain is the only one whose proxies are served.
 	TrustDomain string
@@ -82,6 +82,9 @@ type Config struct {
 	// Owner says who answers for a resource that is called name, by the release
 	// that it is in; nil or "" if unknown.
 	Owner func(r release.Release, name string) string
+	// Denied says whose certificates count no longer, by SPIFFE ID; nil means nobody's.
+	// After an error new streams are refused, open ones go on.
+	Denied func() (map[string]bool, error)
 	// Narrows says whether the newer release takes something away that the older one
 	// gives: access above all. A class is not held at the older one then, nor after an
 	// error. Nil means always. It may take seconds.

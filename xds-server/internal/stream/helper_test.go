@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"log/slog"
+	"maps"
 	"math/big"
 	"net"
 	"net/url"
@@ -204,6 +205,20 @@ type server struct {
 	lines  *atomic.Int64 // logged
 	facts  *evidence.Log
 	place  int64
+	denied atomic.Pointer[denials]
+}
+
+// denials is what the list of who is denied says.
+type denials struct {
+	ids map[string]bool
+	err error
+}
+
+func (s *server) whoIsDenied() (map[string]bool, error) {
+	if d := s.denied.Load(); d != nil {
+		return d.ids, d.err
+	}
+	return nil, nil
 }
 
 // lineCounter is a log that counts.
@@ -212,12 +227,13 @@ type lineCounter struct{ n *atomic.Int64 }
 func (l lineCounter) Write(b []byte) (int, error) { l.n.Add(1); return len(b), nil }
 
 // newHub makes a hub to whose releases a class may always be taken back.
-func newHub(l stream.Limits, now func() time.Time, facts *evidence.Log, lines *atomic.Int64) (*stream.Hub, *ledger.Ledger, *counts) {
+func newHub(l stream.Limits, now func() time.Time, facts *evidence.Log, denied func() (map[string]bool, error), lines *atomic.Int64) (*stream.Hub, *ledger.Ledger, *counts) {
 	led, c := ledger.New(now), newCounts()
 	hub := stream.NewHub(stream.Config{
 		TrustDomain: trustDomain, Limits: l, Evidence: facts, Ledger: led, Meter: c, Now: now,
 		Log:     slog.New(slog.NewTextHandler(lineCounter{lines}, nil)),
 		Narrows: func(_, _ release.Release) (bool, error) { return false, nil },
+		Denied:  denied,
 	})
 	facts.Watch(hub.Learned)
 	return hub, led, c
@@ -252,7 +268,7 @@ func start(t testing.TB, l stream.Limits) *server {
 func serve(t testing.TB, lis net.Listener, l stream.Limits) *server {
 	t.Helper()
 	s := &server{ca: newAuthority(t), lines: new(atomic.Int64), facts: remember(t)}
-	s.hub, s.ledger, s.counts = newHub(l, time.Now, s.facts, s.lines)
+	s.hub, s.ledger, s.counts = newHub(l, time.Now, s.facts, s.whoIsDenied, s.lines)
 	g := grpc.NewServer(grpc.ForceServerCodecV2(store.Codec()), grpc.Creds(credentials.NewTLS(s.ca.serverTLS())), grpc.MaxRecvMsgSize(4<<20))
 	s.hub.Register(g)
 	done := make(chan struct{})
@@ -391,5 +407,16 @@ func wrapped(n uint64) *wrapperspb.UInt64Value { return wrapperspb.UInt64(n) }
 func routesWithHost(name, cluster, host string) *routev3.RouteConfiguration {
 	rc := routes(name, cluster)
 	rc.VirtualHosts = append(rc.VirtualHosts, &routev3.VirtualHost{Name: host, Domains: []string{host}, Routes: rc.VirtualHosts[0].Routes})
+	return rc
+}
+
+// split is a route table that sends to several clusters.
+func split(name string, weights map[string]uint32) *routev3.RouteConfiguration {
+	rc := routes(name, "")
+	w := &routev3.WeightedCluster{}
+	for _, c := range slices.Sorted(maps.Keys(weights)) {
+		w.Clusters = append(w.Clusters, &routev3.WeightedCluster_ClusterWeight{Name: c, Weight: wrapperspb.UInt32(weights[c])})
+	}
+	rc.VirtualHosts[0].Routes[0].Action = &routev3.Route_Route{Route: &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_WeightedClusters{WeightedClusters: w}}}
 	return rc
 }

@@ -105,7 +105,7 @@ func run[R request](h *Hub, g grpc.ServerStream, p store.Protocol, recv func() (
 // The handshake is long ago: at the end of the client's certificate its stream ends
 // too.
 func (s *session) pump(ctx context.Context, g grpc.ServerStream, done <-chan error) error {
-	ended := make(chan struct{})
+	ended, denied := make(chan struct{}), s.class.end()
 	defer s.hub.alarms.At(s.peer.until, func() { close(ended) })()
 	for {
 		m, wake, turn := s.next(s.hub.cfg.Now())
@@ -128,6 +128,9 @@ func (s *session) pump(ctx context.Context, g grpc.ServerStream, done <-chan err
 		case <-ended:
 			s.hub.cfg.Meter.Refused("expired")
 			return status.Error(codes.Unauthenticated, "the client's certificate has ended")
+		case <-denied:
+			s.hub.cfg.Meter.Refused("denied")
+			return status.Errorf(codes.PermissionDenied, "identity %q is denied: ask the operator of the mesh", s.peer.identity)
 		case <-s.kick:
 		case <-wake:
 		case <-turn:
@@ -147,6 +150,9 @@ func (h *Hub) admit(ctx context.Context) (admission, error) {
 	if err != nil {
 		h.cfg.Meter.Refused("no_identity")
 		return admission{}, status.Errorf(codes.PermissionDenied, "no resources without an identity: %v", err)
+	}
+	if err := h.permit(who.identity); err != nil {
+		return admission{}, err
 	}
 	select {
 	case <-h.first:
