@@ -374,7 +374,8 @@ func TestATagThatIsTooMuchStopsNothing(t *testing.T) {
 type packed struct {
 	kind byte
 	size uint64
-	back byte // for an offset delta
+	back byte   // for an offset delta
+	name []byte // for a delta by name
 	data []byte
 }
 
@@ -400,6 +401,7 @@ func makePack(objects ...packed) []byte {
 		if o.kind == 6 {
 			b = append(b, o.back)
 		}
+		b = append(b, o.name...)
 		var z bytes.Buffer
 		w := zlib.NewWriter(&z)
 		w.Write(o.data)
