@@ -58,10 +58,21 @@ func (c *comparison) note(s *model.Service, class Class, kind Kind, format strin
 	c.add(p)
 }
 
+// newService tells of a service. One in another package's namespace gains what the
+// namespace is granted.
+func (c *comparison) newService(s *model.Service) {
+	if s.Package == "" {
+		c.note(s, Neutral, KindService, "service is new")
+		return
+	}
+	n, _ := c.after.Namespace(s.Namespace)
+	c.note(s, Widening, KindOwner, "service is new, by %s in the namespace of %s: it gains what is granted to namespace %s", folder(s.Package), folder(n.Package), s.Namespace)
+}
+
 func (c *comparison) service(before, after *model.Service) {
 	switch {
 	case before == nil:
-		c.note(after, Neutral, KindService, "service is new%s", by(after.Package))
+		c.newService(after)
 		c.calls(&model.Service{ID: after.ID, Name: after.Name, Namespace: after.Namespace}, after)
 		return
 	case after == nil:

@@ -193,14 +193,6 @@ func folder(dir string) string {
 	return "package " + strconv.Quote(dir)
 }
 
-// by names who declares something in another package's namespace.
-func by(guest string) string {
-	if guest == "" {
-		return ""
-	}
-	return ", by " + folder(guest)
-}
-
 // home is the package that declares something: a guest, or the namespace's owner.
 func home(m *model.Mesh, namespace, guest string) string {
 	if guest != "" {
