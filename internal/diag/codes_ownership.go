@@ -13,7 +13,7 @@ const (
 	// CodeHostOwner is a gateway's host that another package has, or has a wildcard for.
 	// Example: package "edge" has host "*.example" and package "z" declares host "shop.example".
 	CodeHostOwner Code = "MESH0233"
-	// CodeExternalOwner is one service that calls externals of two packages of which one takes requests from the other.
+	// CodeExternalOwner is one account that calls externals of two packages of which one takes requests from the other.
 	// Example: calls of "a/cloud" with host "*.cloud.example" and "b/store" with host "store.cloud.example".
 	CodeExternalOwner Code = "MESH0234"
 	// CodeDelegation is a delegation that delegates nothing, or (warning) to a package that does not exist.
