@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -66,4 +68,30 @@ func TestFuzzedFormIsRead(t *testing.T) {
 	if v, no := w.trust().vouch("", gitrepo.Signature{Kind: gitrepo.SSHSignature, Armor: again, Payload: []byte("x")}, w.now); no != nil || v.Signer != "alice" {
 		t.Errorf("%+v, %v", v, no)
 	}
+}
+
+// A policy is written by people: whatever stands in the file, reading it ends, and
+// what is wrong has a code, a place in the file and a way out.
+func FuzzTrust(f *testing.F) {
+	key := gittest.NewKey(f).Public
+	good := strings.Replace(minimal, "KEY", key, 1)
+	for _, text := range []string{good, "", "---\n", "- 1\n", "x", "{{{", "a: &a [*a]\n", good + "---\n" + good, strings.Replace(good, "alice: {", "alice: {revoked: yes, ", 1), strings.Replace(good, "rules:", "? [a]\n: b\nrules:", 1), "%YAML 1.1\n---\n" + good} {
+		f.Add(text)
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, text string) {
+		p := filepath.Join(dir, "trust.yaml")
+		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tr, l := LoadTrust(p)
+		if (tr.Repository == "") != l.HasErrors() {
+			t.Errorf("policy %+v with %v", tr, l)
+		}
+		for _, d := range l {
+			if d.Code < "MESH0530" || d.Code > "MESH0533" || d.Pos.Line < 1 || d.Pos.Line > strings.Count(text, "\n")+2 || d.Fix == "" {
+				t.Errorf("%q: %v", text, d)
+			}
+		}
+	})
 }

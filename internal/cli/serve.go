@@ -18,6 +18,7 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/feed"
@@ -79,16 +80,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if d, lacks := sandbox.Warning(); lacks {
 		log.Warn("commits are compiled with fewer limits", "code", d.Code, "reason", d.Text, "fix", d.Fix)
 	}
-	by, err := f.bounds.compiler(nil)
-	if err != nil {
-		return err
-	}
 	metrics := prometheus.NewRegistry()
 	seen := newSourceMetrics(metrics)
-	source, err := feed.New(feed.Config{
-		Repo: repo, Trust: t, Environment: f.env, Dir: approvedDir(f.state, f.env), Compiler: compiler.Version,
-		Compile: by.Steps, Interval: f.poll, Now: a.now, Policies: feed.FollowPolicy(ctx, f.trust), // follow logs what it tells
-	})
+	source, err := a.source(ctx, f, t, repo)
 	if err != nil {
 		return err
 	}
@@ -120,6 +114,18 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// source follows the repository and the trust policy's file.
+func (a *app) source(ctx context.Context, f serveFlags, t approval.Trust, repo *gitrepo.Repo) (*feed.Feed, error) {
+	by, err := f.bounds.compiler(nil)
+	if err != nil {
+		return nil, err
+	}
+	return feed.New(feed.Config{
+		Repo: repo, Trust: t, Environment: f.env, Dir: approvedDir(f.state, f.env), Compiler: compiler.Version,
+		Compile: by.Steps, Interval: f.poll, Now: a.now, Policies: feed.FollowPolicy(ctx, f.trust), // follow logs what it tells
+	})
 }
 
 // server makes the xDS server with the built-in certificate authority on its port.
