@@ -3,6 +3,7 @@ package xdsserver
 import (
 	"crypto/tls"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,8 +58,9 @@ func (c *choosy) connect(t *testing.T, w *world, has map[string]string) {
 				if r.GetTypeUrl() != release.ClusterType {
 					continue
 				}
-				c.got <- res.GetVersion()
-				if c.refuses[res.GetVersion()] {
+				version, _, _ := strings.Cut(res.GetVersion(), ".")
+				c.got <- version
+				if c.refuses[version] {
 					answer.ErrorDetail = &statusv3.Status{Message: "no"}
 				}
 			}
@@ -175,5 +177,45 @@ func TestARestartForgetsNoRefusal(t *testing.T) {
 	}
 	if !slices.ContainsFunc(st.Proxies, func(p ProxyStatus) bool { return p.Held && !p.RetryAt.IsZero() && p.Commit == "commit-1" }) {
 		t.Errorf("proxies: %+v", st.Proxies)
+	}
+}
+
+// TestAServerThatKnowsLess: a proxy that has something newer than a server keeps it,
+// which the status says; others get what the server has; and the proxy follows again
+// when the server has caught up.
+func TestAServerThatKnowsLess(t *testing.T) {
+	w := run(t)
+	w.approveAt(t, "commit-1", time.Second, 1)
+	w.approveAt(t, "commit-2", 2*time.Second, 2)
+	p := newChoosy(t, w)
+	p.connect(t, w, nil)
+	newer := p.next(t)
+	w.arrived(t, "commit-2", 1)
+	if err := w.stop(); err != nil {
+		t.Fatal(err)
+	}
+	old := *w
+	old.dir = t.TempDir() // as it was before commit-2
+	less := old.start(t)
+	less.approveAt(t, "commit-1", time.Second, 1)
+	p.connect(t, less, map[string]string{"a": newer + ".2"})
+	q := newChoosy(t, less)
+	q.connect(t, less, nil)
+	if v := q.next(t); v != versionOf(t, time.Second) {
+		t.Errorf("a new proxy is given %s", v)
+	}
+	p.quiet(t)
+	if !slices.ContainsFunc(less.Status().Proxies, func(p ProxyStatus) bool { return p.Ahead == "2" && !p.UpToDate }) {
+		t.Errorf("status: %+v", less.Status().Proxies)
+	}
+	less.approveAt(t, "commit-2", 2*time.Second, 2)
+	less.arrived(t, "commit-2", 2)
+	p.quiet(t) // it had that all the time
+	// A signed rollback goes back, and is newer.
+	if err := less.publish(t.Context(), []approval.Step{{Release: sealed(t, time.Second)}}, approved{"commit-1", "default", approval.Place{Rollbacks: 1, Position: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if v := p.next(t); v != versionOf(t, time.Second) {
+		t.Errorf("after a rollback it is given %s", v)
 	}
 }

@@ -18,6 +18,9 @@ package rollout
 
 import (
 	"cmp"
+	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"meshc.dev/meshc/xds-server/internal/evidence"
@@ -33,6 +36,42 @@ type Position struct {
 // Compare orders positions.
 func (p Position) Compare(q Position) int {
 	return cmp.Or(cmp.Compare(p.Rollbacks, q.Rollbacks), cmp.Compare(p.Place, q.Place), cmp.Compare(p.Step, q.Step))
+}
+
+// String writes a position with letters, digits and hyphens: the place, and what is
+// not zero of step and rollbacks behind it. The zero Position is "".
+func (p Position) String() string {
+	const base = 36
+	if p == (Position{}) {
+		return ""
+	}
+	s := strconv.FormatInt(p.Place, base)
+	if p.Step != 0 || p.Rollbacks != 0 {
+		s += "-" + strconv.FormatInt(int64(p.Step), base)
+	}
+	if p.Rollbacks != 0 {
+		s += "-" + strconv.FormatInt(p.Rollbacks, base)
+	}
+	return s
+}
+
+// ParsePosition is the inverse of String; false for a text that it does not write.
+func ParsePosition(s string) (Position, bool) {
+	const base = 36
+	var n [3]int64
+	parts := strings.Split(s, "-")
+	if s == "" || len(parts) > len(n) {
+		return Position{}, s == ""
+	}
+	for i, part := range parts {
+		v, err := strconv.ParseInt(part, base, 64)
+		if err != nil || v < 0 || i == 1 && v > math.MaxInt32 {
+			return Position{}, false
+		}
+		n[i] = v
+	}
+	p := Position{Place: n[0], Step: int(n[1]), Rollbacks: n[2]}
+	return p, p.String() == s
 }
 
 // Bounds say when evidence counts for more than the proxy that gave it.

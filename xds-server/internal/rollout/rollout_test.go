@@ -160,6 +160,21 @@ func TestPositions(t *testing.T) {
 	}
 }
 
+func TestPositionsAreWritten(t *testing.T) {
+	for p, want := range map[rollout.Position]string{
+		{}: "", {Place: 41}: "15", {Place: 1, Step: 2}: "1-2", {Rollbacks: 3}: "0-0-3", {Rollbacks: 1, Place: 36, Step: 1}: "10-1-1",
+	} {
+		if got, ok := rollout.ParsePosition(want); p.String() != want || !ok || got != p {
+			t.Errorf("%+v: %q, back %+v", p, p.String(), got)
+		}
+	}
+	for _, bad := range []string{"-", "x-", "1-2-3-4", "-1", "+1", "0", "01", "1-0", "1.2", "zzzzzzzzzzzzzzzzzzzz", "1-zzzzzzz", "A"} {
+		if p, ok := rollout.ParsePosition(bad); ok {
+			t.Errorf("%q: %+v", bad, p)
+		}
+	}
+}
+
 // TestAlways are the rules that hold for any evidence: one proxy among three decides
 // for no other; whoever confirmed the newest content has it; nobody gets what he
 // failed with within his pause if there is something better; and what narrows is

@@ -28,7 +28,7 @@ func (s *Store) Assignment(name string, a endpoints.Addresses, known bool) (*vie
 	}
 	sum := sha256.Sum256([]byte(form + "\n" + name + "\n" + a.Digest()))
 	digest := hex.EncodeToString(sum[:])
-	key := itemKey{view.Endpoints, name, digest}
+	key := itemKey{t: view.Endpoints, name: name, digest: digest}
 	if it := s.known(key); it != nil {
 		return it, nil
 	}

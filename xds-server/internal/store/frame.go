@@ -35,6 +35,7 @@ type frameKey struct {
 	protocol Protocol
 	t        view.Type
 	from, to *view.List
+	stamp    string
 }
 
 // Field numbers of DeltaDiscoveryResponse and DiscoveryResponse.
@@ -48,10 +49,10 @@ const (
 
 // Frame encodes the step from one list to another: items are sent, removed are
 // taken away (delta only). The lists name the step, so that equal steps of many
-// streams are encoded once.
-func (s *Store) Frame(p Protocol, t view.Type, from, to *view.List, items []*view.Item, removed []string) *Frame {
-	return s.frames.Do(frameKey{p, t, from, to}, func() *Frame {
-		f := &Frame{Version: to.Version(), keeps: from.Bytes() + to.Bytes()}
+// streams are encoded once. stamp is a note behind the version of the whole list.
+func (s *Store) Frame(p Protocol, t view.Type, from, to *view.List, items []*view.Item, removed []string, stamp string) *Frame {
+	return s.frames.Do(frameKey{p, t, from, to, stamp}, func() *Frame {
+		f := &Frame{Version: Stamped(to.Version(), stamp), keeps: from.Bytes() + to.Bytes()}
 		size := 128
 		for _, it := range items {
 			size += len(it.Body) + 8

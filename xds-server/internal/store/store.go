@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"weak"
 
@@ -45,6 +46,8 @@ type Store struct {
 type itemKey struct {
 	t            view.Type
 	name, digest string
+	// stamp is "" for an item as Encode makes it.
+	stamp string
 }
 
 // New makes an empty store.
@@ -80,7 +83,7 @@ func (s *Store) Encode(ctx context.Context, r release.Release, set view.Set) (vi
 		for it := range l.All() {
 			slot := &lists[t][i]
 			i++
-			if *slot = s.known(itemKey{view.Type(t), it.Name, it.Digest}); *slot != nil {
+			if *slot = s.known(itemKey{t: view.Type(t), name: it.Name, digest: it.Digest}); *slot != nil {
 				continue
 			}
 			g.Go(func() error {
@@ -98,6 +101,39 @@ func (s *Store) Encode(ctx context.Context, r release.Release, set view.Set) (vi
 	}
 	s.sweep()
 	return out, nil
+}
+
+// Stamp returns the item with a note behind its version on the wire, which a client
+// gives back when it reconnects. It is the same item by its content and Version.
+func (s *Store) Stamp(t view.Type, it *view.Item, stamp string) *view.Item {
+	if stamp == "" || it.Digest == "" {
+		return it
+	}
+	k := itemKey{t, it.Name, it.Digest, stamp}
+	if known := s.known(k); known != nil {
+		return known
+	}
+	boxed := anyField(it.Body)
+	out := *it
+	out.Body = make([]byte, 0, len(it.Body)+len(stamp)+1)
+	out.Body = appendField(out.Body, resourceVersion, Stamped(it.Version, stamp))
+	out.Body = appendField(out.Body, resourceName, it.Name)
+	out.Body = append(out.Body, boxed...)
+	return s.intern(k, &out)
+}
+
+// Stamped is a version with a note, Unstamped takes it apart. A version has no dot.
+func Stamped(version, stamp string) string {
+	if stamp == "" {
+		return version
+	}
+	return version + "." + stamp
+}
+
+// Unstamped gives the version and the note, "" if there is none.
+func Unstamped(s string) (version, stamp string) {
+	version, stamp, _ = strings.Cut(s, ".")
+	return version, stamp
 }
 
 func (s *Store) known(k itemKey) *view.Item {
@@ -123,7 +159,7 @@ func (s *Store) encode(r release.Release, t view.Type, it *view.Item) (*view.Ite
 		return nil, fmt.Errorf("encoding %s %q: %w", t, it.Name, err)
 	}
 	enc := &view.Item{Name: it.Name, Version: it.Version, Digest: it.Digest, Body: body, Needs: needsOf(m)}
-	return s.intern(itemKey{t, it.Name, it.Digest}, enc), nil
+	return s.intern(itemKey{t: t, name: it.Name, digest: it.Digest}, enc), nil
 }
 
 func (s *Store) intern(k itemKey, it *view.Item) *view.Item {

@@ -131,6 +131,7 @@ func (c *class) publish(v *version) error {
 		c.decide()
 		return nil
 	}
+	v.set = c.stamped(v)
 	lists, err := c.join(v, before)
 	if err != nil {
 		return err
@@ -147,7 +148,36 @@ func (c *class) recall(v *version) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := slices.IndexFunc(c.editions, func(e *edition) bool { return e.v.set.Content == v.set.Content })
+	v.set = c.stamped(v)
 	c.append(&edition{v: v}, i)
+}
+
+// stamped is the version's set, in which each resource that the edition before did not
+// have says from which position it is. A proxy gives that back when it reconnects, so
+// that a server which knows less learns that the proxy is ahead of it.
+func (c *class) stamped(v *version) *view.Set {
+	var before *view.Set
+	if n := len(c.editions); n > 0 {
+		before = c.editions[n-1].v.set
+	}
+	out := *v.set
+	for t := range out.Lists {
+		items := make([]*view.Item, 0, out.Lists[t].Len())
+		for it := range out.Lists[t].All() {
+			if before != nil {
+				if old, ok := before.Lists[t].Find(it.Name); ok && old.Version == it.Version {
+					items = append(items, old)
+					continue
+				}
+			}
+			items = append(items, c.hub.store.Stamp(view.Type(t), it, v.position.String()))
+		}
+		out.Lists[t] = view.NewList(items)
+		if before != nil && out.Lists[t].Same(before.Lists[t]) {
+			out.Lists[t] = before.Lists[t]
+		}
+	}
+	return &out
 }
 
 // append puts an edition behind the others, in place of the one with the same

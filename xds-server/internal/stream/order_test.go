@@ -91,8 +91,8 @@ func TestReconnectWithKnownVersionsCostsNothing(t *testing.T) {
 		again.quiet(time.Minute)
 		s.arrived(t, "commit-1", soon)
 		for _, v := range c.has[cds] {
-			if len(v) != 16 {
-				t.Errorf("version %q has %d characters, want 16", v, len(v))
+			if len(v) != 18 || v[16:] != ".1" { // the digest, and where it is from
+				t.Errorf("version %q has %d characters, want 18", v, len(v))
 			}
 		}
 	})

@@ -178,7 +178,8 @@ func TestRandomDeltaClients(t *testing.T) {
 				served.settle(3 * time.Minute)
 				want := maps.Clone(served.own)
 				maps.DeleteFunc(want, func(n, _ string) bool { return !w.wants(n) })
-				if !maps.Equal(w.own, want) {
+				// Where a version is from does not count.
+				if !maps.EqualFunc(w.own, want, func(a, b string) bool { return a[:16] == b[:16] }) {
 					t.Errorf("seed %d: has %v, want %v (all %t, names %v)", seed, w.own, want, w.all, slices.Sorted(maps.Keys(w.names)))
 				}
 				if len(w.untold) > 0 {

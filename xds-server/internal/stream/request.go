@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"meshc.dev/meshc/xds-server/internal/store"
 	"meshc.dev/meshc/xds-server/internal/view"
 )
 
@@ -132,6 +133,7 @@ func (s *session) open(t view.Type, add []string, versions map[string]string) er
 	if err := s.subscribe(c, all, names); err != nil {
 		return err
 	}
+	versions = s.claim(versions)
 	if len(versions) > s.hub.cfg.Limits.Names {
 		return status.Errorf(codes.ResourceExhausted, "%d known versions of %s, at most %d", len(versions), t, s.hub.cfg.Limits.Names)
 	}
@@ -246,6 +248,8 @@ func (s *session) openWorld(t view.Type, r *discoveryv3.DiscoveryRequest) error 
 		return err
 	}
 	c.held = s.hub.store.Reported(nil, c.names, nil) // nothing, the same for all
+	version, stamp := store.Unstamped(r.GetVersionInfo())
+	s.claimed(stamp)
 	c.greet = r.GetVersionInfo() == ""
 	if !c.names.All || c.names.Len() > 0 {
 		return nil
@@ -254,7 +258,7 @@ func (s *session) openWorld(t view.Type, r *discoveryv3.DiscoveryRequest) error 
 		for _, l := range lists {
 			s.work += l.Len() // each was put together anew
 		}
-		if l := s.hub.store.Restrict(lists[t], c.names); l.Version() == r.GetVersionInfo() {
+		if l := s.hub.store.Restrict(lists[t], c.names); l.Version() == version {
 			c.held = l
 			return nil
 		}

@@ -10,6 +10,7 @@ import (
 	"meshc.dev/meshc/xds-server/internal/evidence"
 	"meshc.dev/meshc/xds-server/internal/ledger"
 	"meshc.dev/meshc/xds-server/internal/phase"
+	"meshc.dev/meshc/xds-server/internal/rollout"
 	"meshc.dev/meshc/xds-server/internal/store"
 	"meshc.dev/meshc/xds-server/internal/view"
 )
@@ -55,6 +56,8 @@ type session struct {
 	cur    *serving
 	// confirmed is the content that the proxy confirmed last on this stream.
 	confirmed string
+	// position is the newest that the client has something of.
+	position rollout.Position
 }
 
 // plan is a remembered answer of phase.Next, with the state after each step.
@@ -165,6 +168,9 @@ func (s *session) choose(now time.Time) bool {
 	if s.chosen.because != nil {
 		service.Failure = s.chosen.because.Failure
 	}
+	if s.ahead() {
+		service.Ahead = s.position.String()
+	}
 	s.entry.Serve(service)
 	return true
 }
@@ -244,7 +250,7 @@ func (s *session) greeting(held, target view.Lists) (phase.Step, bool) {
 // may tells whether a step can be sent now.
 func (s *session) may(st phase.Step, cur *serving, target view.Lists, now time.Time) bool {
 	c := &s.channels[st.Type]
-	if c.underway() {
+	if c.underway() || s.keeps(st) {
 		return false
 	}
 	if c.failed != nil && c.failed == target[st.Type] && pending(c.retry, lastRetry, now) {
@@ -298,7 +304,10 @@ func (s *session) complete(cur *serving, target view.Lists) bool {
 // say it: the client is then taken to know.
 func (s *session) send(st phase.Step, after, target view.Lists, cur *serving, now time.Time) *store.Message {
 	c := &s.channels[st.Type]
-	from, items := c.held, st.Items
+	from, items, stamp := c.held, s.mark(st, cur), ""
+	if s.protocol == store.World && st.Type != view.Endpoints {
+		stamp = cur.v.position.String()
+	}
 	if s.protocol == store.World {
 		switch st.Type {
 		case view.Clusters, view.Listeners:
@@ -313,7 +322,7 @@ func (s *session) send(st phase.Step, after, target view.Lists, cur *serving, no
 	}
 	s.nonce++
 	f := &flight{nonce: strconv.FormatUint(s.nonce, 36), step: st, base: c.held, target: target[st.Type], v: cur.v, sentAt: now}
-	f.frame = s.hub.store.Frame(s.protocol, st.Type, from, st.To, items, st.Removed)
+	f.frame = s.hub.store.Frame(s.protocol, st.Type, from, st.To, items, st.Removed, stamp)
 	limit := s.hub.cfg.Limits.Ack
 	if f.warms() {
 		limit = s.hub.cfg.Limits.Warming
@@ -344,6 +353,9 @@ const maxFlights = 8
 
 // settled tells whether the client has everything of its class.
 func (s *session) settled(steps []phase.Step, cur *serving, target view.Lists, now time.Time) bool {
+	if s.ahead() {
+		return false
+	}
 	for _, st := range steps {
 		if st.Structural {
 			return false
