@@ -37,15 +37,14 @@ import (
 var (
 	events = flag.Int("events", usualEvents, "how many events the history of the servers under faults has at least")
 	seed   = flag.Uint64("seed", 1, "seed of the faults; 0 takes a fresh one")
+	number = flag.Int("proxies", usualProxies, "how many proxies record what they get; a third are gateways, a quarter refuse things")
 	// replicas share the approvals and the authority, and nothing else.
 	replicas = flag.Int("replicas", 1, "how many servers the proxies choose among")
 )
 
 const (
-	usualEvents = 10_000
-	sidecars    = 8
-	gateways    = 4
-	naughty     = 2 // of each
+	usualEvents  = 10_000
+	usualProxies = 12
 )
 
 func compileDate() time.Time { return time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC) }
@@ -383,11 +382,11 @@ func (w *world) connect(seed uint64) {
 	ctx, end := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	w.t.Cleanup(func() { end(); wg.Wait() })
-	for i := range sidecars + gateways {
-		p := &proxy{w: w, name: fmt.Sprintf("sidecar-%d", i), rng: rand.New(rand.NewPCG(seed, uint64(100+i))), naughty: i%sidecars < naughty, liked: map[string]bool{},
+	for i := range *number {
+		p := &proxy{w: w, name: fmt.Sprintf("sidecar-%d", i), rng: rand.New(rand.NewPCG(seed, uint64(100+i))), naughty: i%4 == 0, liked: map[string]bool{},
 			class: release.Class{Role: release.Sidecar, Namespace: "app", Account: "front"}}
-		if i >= sidecars {
-			p.name, p.class = fmt.Sprintf("gateway-%d", i-sidecars), release.Class{Role: release.Gateway, Namespace: "app", Account: "edge"}
+		if i%3 == 0 {
+			p.name, p.class = fmt.Sprintf("gateway-%d", i), release.Class{Role: release.Gateway, Namespace: "app", Account: "edge"}
 		}
 		for t := range p.held {
 			p.held[t] = map[string]item{}
