@@ -56,7 +56,7 @@ func (s *session) failed(f *flight, state ledger.State, why string, now time.Tim
 	f.doubt = c.held
 	c.backOff(f.target, now)
 	fail := ledger.Failure{
-		At: now, State: state, Class: s.class.name, Commit: f.v.commit, Release: f.v.release.Digest(),
+		At: s.hub.cfg.Now(), State: state, Class: s.class.name, Commit: f.v.commit, Release: f.v.release.Digest(),
 		Identity: s.peer.identity, Node: s.node, Type: t.String(), Why: r.Why, Resources: r.Resources,
 	}
 	s.hub.cfg.Ledger.Fail(fail)
@@ -64,7 +64,7 @@ func (s *session) failed(f *flight, state ledger.State, why string, now time.Tim
 		return // live addresses are nothing that a release could be at fault for
 	}
 	s.confirmed = ""
-	s.witness(evidence.Receipt{Content: f.v.set.Content, Type: t.String(), State: state, At: now, Failure: &fail})
+	s.witness(evidence.Receipt{Content: f.v.set.Content, Type: t.String(), State: state, Failure: &fail})
 }
 
 func (s *session) receipt(f *flight, state ledger.State, at time.Time) ledger.Receipt {

@@ -70,7 +70,7 @@ type class struct {
 const maxEditions = 8
 
 func newClass(name, identity string, h *Hub) *class {
-	return &class{name: name, identity: identity, hub: h, quota: newQuota(h.cfg.Limits, h.cfg.Now()), denied: make(chan struct{})}
+	return &class{name: name, identity: identity, hub: h, quota: newQuota(h.cfg.Limits, steady()), denied: make(chan struct{})}
 }
 
 // join puts the live endpoints into a version's lists. Lists that a client could

@@ -9,6 +9,7 @@ import (
 // witness notes a fact about the session's proxy, and lets those choose anew whom
 // it may concern.
 func (s *session) witness(r evidence.Receipt) evidence.Receipt {
+	r.At = s.hub.cfg.Now()
 	r.Class, r.Instance, r.Until = s.class.name, s.peer.instance, s.peer.until
 	noted, isNew := s.hub.cfg.Evidence.Record(r)
 	if !isNew {

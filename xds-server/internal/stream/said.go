@@ -67,7 +67,7 @@ func (s *session) everySaid(cur *serving, now time.Time, limit time.Duration) bo
 
 // silent tells whether the client has asked for no new type for so long.
 func (s *session) silent(now time.Time, limit time.Duration) bool {
-	if by := s.heard.Add(limit); pending(by, limit, now) {
+	if by := s.heard.Add(limit); now.Before(by) {
 		s.arm(by, now)
 		return false
 	}
@@ -84,7 +84,7 @@ func (s *session) reachable(st phase.Step, cur *serving, now time.Time) bool {
 	if s.routeFor != st.To {
 		s.routeFor, s.routeBy = st.To, now.Add(s.hub.cfg.Limits.Ack)
 	}
-	if pending(s.routeBy, s.hub.cfg.Limits.Ack, now) {
+	if now.Before(s.routeBy) {
 		s.arm(s.routeBy, now)
 		return false
 	}

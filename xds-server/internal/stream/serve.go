@@ -63,7 +63,7 @@ func run[R request](h *Hub, g grpc.ServerStream, p store.Protocol, recv func() (
 	if err != nil {
 		return err
 	}
-	c.class.quota.charge(arrivalTokens+tokensOf(first), h.cfg.Now())
+	c.class.quota.charge(arrivalTokens+tokensOf(first), steady())
 	node := first.GetNode()
 	if size := proto.Size(node); size > h.cfg.Limits.NodeBytes {
 		h.cfg.Meter.Refused("node_size")
@@ -73,23 +73,23 @@ func run[R request](h *Hub, g grpc.ServerStream, p store.Protocol, recv func() (
 	defer s.close()
 	h.cfg.Meter.Connected(string(p), 1)
 	defer h.cfg.Meter.Connected(string(p), -1)
-	if err := take(s, first, h.cfg.Now()); err != nil {
+	if err := take(s, first, steady()); err != nil {
 		h.cfg.Meter.Refused("limits")
 		return err
 	}
 	opening := s.effort()
-	c.class.quota.charge(opening, h.cfg.Now())
+	c.class.quota.charge(opening, steady())
 	done := make(chan error, 1)
 	go func() {
-		pace := newPacer(h.cfg.Limits.RequestsPerSecond, requestBurst, h.cfg.Now())
-		pace.take(opening, h.cfg.Now())
+		pace := newPacer(h.cfg.Limits.RequestsPerSecond, requestBurst, steady())
+		pace.take(opening, steady())
 		for {
 			r, err := recv()
 			if err == nil {
-				err = take(s, r, h.cfg.Now())
+				err = take(s, r, steady())
 			}
 			if err == nil {
-				err = sleep(ctx, pace.take(tokensOf(r)+s.effort(), h.cfg.Now()))
+				err = sleep(ctx, pace.take(tokensOf(r)+s.effort(), steady()))
 			}
 			if err != nil {
 				done <- err
@@ -172,7 +172,7 @@ func (h *Hub) admit(ctx context.Context) (admission, error) {
 		h.cfg.Meter.Refused("too_many_streams")
 		return admission{}, status.Errorf(codes.ResourceExhausted, "identity %q has %d streams already", id, n-1)
 	}
-	if err := c.quota.admit(ctx, h.cfg.Now()); err != nil {
+	if err := c.quota.admit(ctx, steady()); err != nil {
 		c.streams.Add(-1)
 		return admission{}, status.FromContextError(err).Err()
 	}

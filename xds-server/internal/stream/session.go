@@ -108,9 +108,9 @@ func newSession(h *Hub, c *class, p store.Protocol, who client, node string) *se
 		hub: h, class: c, protocol: p, peer: who, node: node,
 		entry: h.cfg.Ledger.Connect(who.identity, node, c.name, string(p)),
 		kick:  make(chan struct{}, 1),
-		heard: h.cfg.Now(),
+		heard: steady(),
 	}
-	s.choose(h.cfg.Now())
+	s.choose()
 	return s
 }
 
@@ -154,8 +154,9 @@ func (s *session) lists(cur *serving) (held, target view.Lists) {
 }
 
 // choose brings chosen and cur up to date, and tells the ledger.
-func (s *session) choose(now time.Time) bool {
-	if t := s.class.turn.Load(); s.chosen.t != t || !s.chosen.retry.IsZero() && !now.Before(s.chosen.retry) {
+func (s *session) choose() bool {
+	now := s.hub.cfg.Now()
+	if t := s.class.turn.Load(); s.chosen.t != t || s.retryIn(now) == 0 {
 		s.chosen = s.class.choose(s.peer.instance, now)
 	}
 	cur, err := s.class.serve(s.chosen.edition)
@@ -175,6 +176,20 @@ func (s *session) choose(now time.Time) bool {
 	return true
 }
 
+// retryIn is how long a proxy that failed still waits by that clock: 0 if it is time
+// to choose anew, negative if it waits for nothing. A moment that is further away than
+// any pause was set under a clock that has gone back since.
+func (s *session) retryIn(wall time.Time) time.Duration {
+	if s.chosen.retry.IsZero() {
+		return -1
+	}
+	left := s.chosen.retry.Sub(wall)
+	if left <= 0 || left > s.hub.cfg.Bounds.LastRetry {
+		return 0
+	}
+	return left
+}
+
 // next returns the next response, or nil if there is none now. After nil the
 // sender sleeps until it is kicked, or one of the channels is closed: there is
 // something else to be served, or to choose from.
@@ -183,7 +198,7 @@ func (s *session) next(now time.Time) (m *store.Message, wake, turn <-chan struc
 	defer s.mu.Unlock()
 	s.conclude(now)
 	for {
-		if !s.choose(now) {
+		if !s.choose() {
 			return nil, nil, s.chosen.t.done
 		}
 		cur := s.cur
@@ -202,8 +217,8 @@ func (s *session) next(now time.Time) (m *store.Message, wake, turn <-chan struc
 		if s.settled(p.steps, cur, target, now) && s.confirm(cur, now) {
 			continue // that may have changed what it gets
 		}
-		if !s.chosen.retry.IsZero() {
-			s.arm(s.chosen.retry, now)
+		if d := s.retryIn(s.hub.cfg.Now()); d > 0 {
+			s.arm(now.Add(d), now)
 		}
 		return nil, cur.wake, s.chosen.t.done
 	}
@@ -231,7 +246,7 @@ func (s *session) confirm(cur *serving, now time.Time) bool {
 		return false
 	}
 	s.confirmed = content
-	s.witness(evidence.Receipt{Content: content, State: ledger.Acked, At: now})
+	s.witness(evidence.Receipt{Content: content, State: ledger.Acked})
 	return s.chosen.t == nil
 }
 
@@ -253,7 +268,7 @@ func (s *session) may(st phase.Step, cur *serving, target view.Lists, now time.T
 	if c.underway() || s.keeps(st) {
 		return false
 	}
-	if c.failed != nil && c.failed == target[st.Type] && pending(c.retry, lastRetry, now) {
+	if c.failed != nil && c.failed == target[st.Type] && now.Before(c.retry) {
 		s.arm(c.retry, now)
 		return false
 	}
@@ -279,7 +294,7 @@ func (s *session) asked(cur *serving, target view.Lists, now time.Time) bool {
 	if s.settleFor != l {
 		s.settleFor, s.settleBy = l, now.Add(s.hub.cfg.Limits.Ack)
 	}
-	if !pending(s.settleBy, s.hub.cfg.Limits.Ack, now) {
+	if !now.Before(s.settleBy) {
 		return true
 	}
 	s.arm(s.settleBy, now)
@@ -379,12 +394,9 @@ func (s *session) settled(steps []phase.Step, cur *serving, target view.Lists, n
 	return s.complete(cur, target)
 }
 
-// pending tells whether a moment that lies at most limit after the one at which it
-// was set is still to come. One that is further away was set under a clock that has
-// gone back since: it has come.
-func pending(t time.Time, limit time.Duration, now time.Time) bool {
-	return now.Before(t) && t.Sub(now) <= limit
-}
+// steady tells how time passes for this process. Limits and pauses of a stream are
+// measured with it: unlike Config.Now it does not jump when the clock is set.
+func steady() time.Time { return time.Now() }
 
 // arm makes sure that due is called at t.
 func (s *session) arm(t, now time.Time) {
@@ -405,21 +417,24 @@ func (s *session) soonest(now time.Time, d time.Duration) time.Duration {
 				d = min(d, f.deadline.Sub(now))
 			}
 		}
-		if pending(c.retry, lastRetry, now) {
+		if now.Before(c.retry) {
 			d = min(d, c.retry.Sub(now))
 		}
 	}
-	for _, t := range []time.Time{s.settleBy, s.routeBy, s.heard.Add(opening), s.heard.Add(s.hub.cfg.Limits.Ack), s.chosen.retry} {
+	for _, t := range []time.Time{s.settleBy, s.routeBy, s.heard.Add(opening), s.heard.Add(s.hub.cfg.Limits.Ack)} {
 		if now.Before(t) {
 			d = min(d, t.Sub(now))
 		}
+	}
+	if left := s.retryIn(s.hub.cfg.Now()); left > 0 {
+		d = min(d, left)
 	}
 	return max(d, 0)
 }
 
 // due looks for responses whose time is up.
 func (s *session) due() {
-	now := s.hub.cfg.Now()
+	now := steady()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -427,9 +442,6 @@ func (s *session) due() {
 	}
 	for t := range s.channels {
 		for _, f := range s.channels[t].flights {
-			if limit := f.deadline.Sub(f.sentAt); f.deadline.Sub(now) > limit {
-				f.deadline = now.Add(limit) // the clock has gone back
-			}
 			if !f.overdue && !now.Before(f.deadline) {
 				s.failed(f, ledger.Overdue, "no answer within "+f.deadline.Sub(f.sentAt).String(), now)
 			}
