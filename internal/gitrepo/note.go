@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"meshc.dev/meshc/internal/printer"
 )
@@ -70,4 +72,27 @@ func (l *limited) Read(p []byte) (int, error) {
 	n, err := l.r.Read(p[:min(int64(len(p)), l.left)])
 	l.left -= int64(n)
 	return n, err
+}
+
+// lively reads from a server that must not fall silent: when nothing comes for a
+// while, the conversation is given up.
+type lively struct {
+	r      io.Reader
+	idle   time.Duration
+	giveUp func() // ends a Read that waits
+	silent atomic.Bool
+}
+
+func (l *lively) Read(p []byte) (int, error) {
+	t := time.AfterFunc(l.idle, func() { l.silent.Store(true); l.giveUp() })
+	n, err := l.r.Read(p)
+	t.Stop()
+	if err != nil && l.silent.Load() {
+		err = fellSilent(l.idle)
+	}
+	return n, err
+}
+
+func fellSilent(idle time.Duration) error {
+	return fmt.Errorf("nothing came from it for %s", idle)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -41,7 +42,6 @@ func newRemote(src Source, o Options) (*remote, error) {
 func (r *remote) useHTTPS(o Options) error {
 	tr := http.DefaultTransport.(*http.Transport).Clone()
 	tr.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	tr.ResponseHeaderTimeout = 30 * time.Second
 	if len(o.Auth.CABundle) > 0 {
 		pool, err := x509.SystemCertPool()
 		if err != nil {
@@ -54,7 +54,7 @@ func (r *remote) useHTTPS(o Options) error {
 	}
 	// No redirect is followed: it could lead credentials, or trust, to another host.
 	c := &http.Client{
-		Transport:     limitedBodies{tr, o.Limits},
+		Transport:     limitedBodies{tr, o.Limits, o.idle()},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	client := githttp.NewClientWithOptions(c, &githttp.ClientOptions{RedirectPolicy: githttp.NoFollowRedirects})
@@ -94,25 +94,51 @@ func (r *remote) useSSH(o Options) error {
 	return nil
 }
 
-// limitedBodies cuts every answer off after a number of bytes, refs included.
+// limitedBodies cuts every answer off after a number of bytes, refs included, and
+// when nothing comes.
 type limitedBodies struct {
 	next   http.RoundTripper
 	limits Limits
+	idle   time.Duration
 }
 
 // RoundTrip implements http.RoundTripper.
 func (l limitedBodies) RoundTrip(q *http.Request) (*http.Response, error) {
-	a, err := l.next.RoundTrip(q)
+	ctx, cancel := context.WithCancelCause(q.Context())
+	first := time.AfterFunc(l.idle, func() { cancel(fellSilent(l.idle)) })
+	a, err := l.next.RoundTrip(q.WithContext(ctx))
+	if !first.Stop() && q.Context().Err() == nil {
+		err = errors.Join(context.Cause(ctx), closed(a))
+	}
 	if err != nil {
+		cancel(err)
 		return nil, err
 	}
 	most := l.limits.PackBytes
 	if q.Method == http.MethodGet {
 		most = l.limits.refsBytes()
 	}
-	a.Body = struct {
-		io.Reader
-		io.Closer
-	}{atMost(a.Body, most), a.Body}
+	a.Body = &body{atMost(&lively{r: a.Body, idle: l.idle, giveUp: func() { cancel(fellSilent(l.idle)) }}, most), a.Body, cancel}
 	return a, nil
+}
+
+func closed(a *http.Response) error {
+	if a == nil {
+		return nil
+	}
+	return a.Body.Close()
+}
+
+// body is an answer's; its request ends with it.
+type body struct {
+	io.Reader
+	io.Closer
+	cancel context.CancelCauseFunc
+}
+
+// Close implements io.Closer.
+func (b *body) Close() error {
+	err := b.Closer.Close()
+	b.cancel(nil)
+	return err
 }

@@ -15,7 +15,8 @@ type Options struct {
 	Schemes Schemes
 	Limits  Limits
 	Auth    Auth
-	// Timeout bounds one fetch, and one read of a local folder; default one minute.
+	// Timeout bounds one fetch, and one read of a local folder; default one minute. A
+	// server that sends nothing has a third of it.
 	Timeout time.Duration
 	// TagPrefix limits the tags that are fetched and read, default "meshc/".
 	TagPrefix string
@@ -31,6 +32,9 @@ func (o Options) orDefault() Options {
 	}
 	return o
 }
+
+// idle is how long a server may send nothing.
+func (o Options) idle() time.Duration { return o.Timeout / 3 }
 
 // Repo is a source and one ref of it. It is safe for use by several goroutines.
 type Repo struct {

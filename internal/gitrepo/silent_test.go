@@ -67,9 +67,9 @@ func talks() map[string]struct {
 		say  talk
 		word string
 	}{
-		"nothing":              {func(_ io.Writer, _ []byte, gone <-chan struct{}) { <-gone }, "no whole answer within"},
-		"half, then nothing":   {func(w io.Writer, good []byte, gone <-chan struct{}) { w.Write(good[:len(good)/2]); <-gone }, "no whole answer within"},
-		"a byte, then nothing": {func(w io.Writer, good []byte, gone <-chan struct{}) { w.Write(good[:1]); <-gone }, "no whole answer within"},
+		"nothing":              {func(_ io.Writer, _ []byte, gone <-chan struct{}) { <-gone }, "nothing came from it for"},
+		"half, then nothing":   {func(w io.Writer, good []byte, gone <-chan struct{}) { w.Write(good[:len(good)/2]); <-gone }, "nothing came from it for"},
+		"a byte, then nothing": {func(w io.Writer, good []byte, gone <-chan struct{}) { w.Write(good[:1]); <-gone }, "nothing came from it for"},
 		"half, then the end":   {func(w io.Writer, good []byte, _ <-chan struct{}) { w.Write(good[:len(good)/2]) }, ""},
 		"endless progress": {func(w io.Writer, _ []byte, gone <-chan struct{}) {
 			io.WriteString(w, "0008NAK\n")
@@ -109,8 +109,8 @@ func refTalks() map[string]struct {
 		say  talk
 		word string
 	}{
-		"refs: nothing":            {func(_ io.Writer, _ []byte, gone <-chan struct{}) { <-gone }, "no whole answer within"},
-		"refs: half, then nothing": {func(w io.Writer, good []byte, gone <-chan struct{}) { w.Write(good[:len(good)/2]); <-gone }, "no whole answer within"},
+		"refs: nothing":            {func(_ io.Writer, _ []byte, gone <-chan struct{}) { <-gone }, "nothing came from it for"},
+		"refs: half, then nothing": {func(w io.Writer, good []byte, gone <-chan struct{}) { w.Write(good[:len(good)/2]); <-gone }, "nothing came from it for"},
 		"refs: half, then the end": {func(w io.Writer, good []byte, _ <-chan struct{}) { w.Write(good[:len(good)/2]) }, ""},
 		"refs: endless": {func(w io.Writer, _ []byte, gone <-chan struct{}) {
 			repeat(gone, func() error { _, err := io.WriteString(w, line); return err })

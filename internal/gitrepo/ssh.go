@@ -32,10 +32,9 @@ func (r *remote) sshDial(ctx context.Context) (session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sshSession{conn: conn, limits: r.opts.Limits}
+	s := &sshSession{conn: conn, limits: r.opts.Limits, idle: r.opts.idle()}
 	s.stop = context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends whatever waits for the server
-	// Until it is known who the server is, it has less time than a fetch.
-	known := time.AfterFunc(30*time.Second, func() { _ = conn.Close() })
+	known := time.AfterFunc(s.idle, func() { _ = conn.Close() }) // who the server is
 	defer known.Stop()
 	if err := s.start(addr, config, "git-upload-pack "+shellQuote(r.endpoint.Path)); err != nil {
 		_ = s.Close()
@@ -74,6 +73,7 @@ func shellQuote(s string) string {
 type sshSession struct {
 	conn   net.Conn
 	limits Limits
+	idle   time.Duration
 	stop   func() bool
 	client *ssh.Client
 	in     io.WriteCloser
@@ -94,9 +94,11 @@ func (s *sshSession) start(addr string, config *ssh.ClientConfig, command string
 	if s.in, err = sess.StdinPipe(); err != nil {
 		return err
 	}
-	if s.out, err = sess.StdoutPipe(); err != nil {
+	out, err := sess.StdoutPipe()
+	if err != nil {
 		return err
 	}
+	s.out = &lively{r: out, idle: s.idle, giveUp: func() { _ = s.conn.Close() }}
 	sess.Stderr = &s.said
 	return sess.Start(command)
 }
