@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -68,10 +67,8 @@ var errBadRef = errors.New("its file holds neither a hash nor the name of a ref"
 func (f folders) readRefs(ctx context.Context, s *Snapshot, o Options) error {
 	hash, symbolic, ok, err := f.looseRef(s.ref)
 	switch {
-	case errors.Is(err, errBadRef), errors.Is(err, errLongFile):
-		return refuse(diag.CodeGitMissing, "ref "+quote(s.ref), "%v", err).fix("push the branch again; git fsck tells what else was damaged")
 	case err != nil:
-		return cannotRead(s.ref, err)
+		return f.badRef(s.ref, err)
 	case symbolic != "":
 		return refuse(diag.CodeGitSource, "ref "+quote(s.ref), "it is a symbolic ref").fix("follow the branch that it names")
 	case ok:
@@ -153,6 +150,14 @@ func (f folders) below(ctx context.Context, l Limits, prefix string) (found stri
 		return nil
 	})
 	return found, err
+}
+
+// badRef is a ref whose file holds none, or cannot be read.
+func (f folders) badRef(name string, err error) error {
+	if unreadable(err) {
+		return f.told(err)
+	}
+	return refuse(diag.CodeGitMissing, "ref "+quote(name), "%v", err).fix("push it again; git fsck tells what else was damaged")
 }
 
 // noFile says that something else than a file has the name of a ref.
@@ -249,7 +254,7 @@ func (s *Snapshot) takeTag(name, hash string, o Options) error {
 func (f folders) ref(ctx context.Context, l Limits, name string) (hash, symbolic string, err error) {
 	hash, symbolic, ok, err := f.looseRef(name)
 	if err != nil {
-		return "", "", f.told(fmt.Errorf("ref %s: %w", quote(name), err))
+		return "", "", f.badRef(name, err)
 	}
 	if ok {
 		return hash, symbolic, nil
