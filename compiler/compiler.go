@@ -172,6 +172,28 @@ func internalError(err error) diag.Diagnostic {
 // Release compiles the mesh for all its targets. With an error in the list the
 // release is empty.
 func (p *Program) Release() (release.Release, diag.List) {
+	out, ds := p.Output()
+	if ds.HasErrors() {
+		return release.Release{}, ds
+	}
+	r, err := p.memo.seal(out.Artifacts, out.Inputs, out.Provenance)
+	if err != nil {
+		return release.Release{}, append(ds, internalError(err))
+	}
+	return r, ds
+}
+
+// Output is what a release is sealed from. Read only: with a Memo, artifacts that
+// did not change keep their bytes' place from one Output to the next.
+type Output struct {
+	Artifacts  []release.Artifact
+	Inputs     release.Inputs
+	Provenance release.Provenance
+}
+
+// Output is Release before it is sealed, for somebody who sends it to where that is
+// done. With an error in the list it is empty.
+func (p *Program) Output() (Output, diag.List) {
 	arts, origins, ds := envoy.Emit(p.mesh, catalog.Envoy(), envoy.Profile{Locate: p.Position, Memo: p.memo.emit()})
 	for _, t := range p.result.Targets {
 		if t == "gateway-api" {
@@ -180,7 +202,7 @@ func (p *Program) Release() (release.Release, diag.List) {
 		}
 	}
 	if ds.HasErrors() {
-		return release.Release{}, ds.Sorted()
+		return Output{}, ds.Sorted()
 	}
 	arts = append(arts, release.Artifact{Path: MeshPath, Bytes: p.raw})
 	prov := make(release.Provenance, len(p.provenance)+len(origins))
@@ -190,11 +212,7 @@ func (p *Program) Release() (release.Release, diag.List) {
 	for artifact, meshPath := range origins {
 		prov[artifact] = p.Position(meshPath)
 	}
-	r, err := p.memo.seal(arts, p.inputs, prov)
-	if err != nil {
-		return release.Release{}, append(ds, internalError(err))
-	}
-	return r, ds.Sorted()
+	return Output{arts, p.inputs, prov}, ds.Sorted()
 }
 
 // Position is the user's line of a mesh path, or of its nearest ancestor.

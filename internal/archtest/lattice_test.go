@@ -119,7 +119,7 @@ func rims() []row {
 		{pkg: "internal/signing", may: []string{fluxGit, sshSig, pgp, xcrypto}},
 		{pkg: "internal/approval", may: []string{"compiler/release", "internal/canon", "internal/durable", "internal/gitrepo", "internal/signing", gogit, sshSig, pgp, xcrypto, yaml, yamlNodes}},
 		{pkg: "internal/sandbox"},
-		{pkg: "internal/compile", may: []string{"compiler", "compiler/release", "internal/canon", "internal/guard", "internal/sandbox", "policies"}},
+		{pkg: "internal/compile", may: []string{"compiler", "compiler/release", "internal/canon", "internal/guard", "internal/sandbox", "policies", xsync}},
 		{pkg: "internal/envoybin", may: []string{"compiler/release", "internal/canon", "internal/child", xsync}},
 		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", fluxTar, fsEvents}},
 		{pkg: "internal/ca", may: []string{"internal/canon", "internal/durable", spiffe, rpc, statuses, protobuf, xcrypto}},

@@ -48,12 +48,14 @@ func (e *ExceededError) Error() string { return e.Diagnostic().Text }
 
 // Diagnostic is it as a problem that an operator can act on.
 func (e *ExceededError) Diagnostic() diag.Diagnostic {
-	text := fmt.Sprintf("the compile as a whole takes longer than %v", e.Bounds.Time)
+	var text string
 	switch e.Kind {
 	case sandbox.Memory:
 		text = fmt.Sprintf("the compile as a whole needs more than %d MiB of memory", e.Bounds.Memory>>20)
 	case sandbox.Output:
 		text = fmt.Sprintf("the compile as a whole gives more than %d MiB", e.Bounds.output()>>20)
+	default:
+		text = fmt.Sprintf("the compile as a whole takes longer than %v", e.Bounds.Time)
 	}
 	return diag.New(diag.CodeCompileLimit, diag.Pos{}, "%s", text).WithFix("%s", higher)
 }
@@ -132,8 +134,9 @@ func (b Bounds) told(err error) error {
 	switch e.Kind {
 	case sandbox.Time, sandbox.Memory, sandbox.Output:
 		return &ExceededError{Kind: e.Kind, Bounds: b}
+	default:
+		return diag.List{broken(e, diag.Pos{}, "the compile")}.Err()
 	}
-	return diag.List{broken(e, diag.Pos{}, "the compile")}.Err()
 }
 
 // broken is a child that ended without reason. what is the work that it did.

@@ -95,22 +95,17 @@ func (c *Compiler) Release(ctx context.Context, fsys fs.FS, o compiler.Options) 
 		return Passed{Problems: ds}, nil
 	}
 	court, more := Convene(ctx, s.policies)
-	p, _, err := c.begin(ctx, s, court, o)
-	p.Problems = slices.Concat(ds, more, p.Problems).Sorted()
-	if p.Problems.HasErrors() {
-		p.Release = release.Release{}
-	}
-	return p, err
-}
-
-// begin compiles for the date in o. With the program come the policies' findings.
-func (c *Compiler) begin(ctx context.Context, s source, court Court, o compiler.Options) (Passed, diag.List, error) {
+	ds = append(ds, more...)
 	o.Policy = court.Digest()
-	p, ds, err := c.load(ctx, s.intent, o)
-	if err != nil || ds.HasErrors() || !court.sits() {
-		return Passed{Program: p, Problems: ds}, nil, err
+	p, more, err := c.load(ctx, s.intent, o)
+	if ds = append(ds, more...); err != nil || ds.HasErrors() {
+		return Passed{Program: p, Problems: ds.Sorted()}, err
 	}
-	passed, err := court.pass(ctx, p, o.At)
-	passed.Problems = append(ds, passed.Problems...)
-	return passed, nil, err
+	r, more := p.Release()
+	res, err := court.Judge(ctx, p, o.At)
+	passed := Passed{Program: p, Release: r, Problems: slices.Concat(ds, more, res.Findings).Sorted()}
+	if passed.Problems.HasErrors() {
+		passed.Release = release.Release{}
+	}
+	return passed, err
 }

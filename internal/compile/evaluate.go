@@ -61,7 +61,7 @@ func (e *evaluation) evaluate(j compiler.Job) ([]byte, diag.List) {
 	if !e.goesOn() {
 		return nil, diag.List{diag.New(diag.CodeNotEvaluated, diag.Pos{File: j.File()}, "package %q was not evaluated", j.Dir)}
 	}
-	begin := time.Now()
+	begin := time.Now() //nolint:forbidigo // how long it takes is told, and changes no value
 	answer, err := e.ask(parts)
 	e.spent(j.Dir, time.Since(begin))
 	if err == nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"slices"
 	"time"
 
 	"meshc.dev/meshc/compiler"
@@ -40,12 +39,13 @@ func OwnPolicies(intent fs.FS) Rego {
 type Court struct {
 	engine *guard.Engine
 	user   Rego
+	memo   *guard.Memo
 }
 
 // Convene compiles the policies. With errors in the list the court does not sit.
 func Convene(ctx context.Context, user Rego) (Court, diag.List) {
 	engine, ds := guard.New(ctx, policies.FS, user.Files)
-	return Court{engine, user}, user.locate(ds)
+	return Court{engine, user, &guard.Memo{}}, user.locate(ds)
 }
 
 func (c Court) sits() bool { return c.engine != nil }
@@ -64,7 +64,7 @@ func (c Court) Judge(ctx context.Context, p *compiler.Program, at time.Time) (gu
 	if !c.sits() {
 		return guard.Result{}, nil
 	}
-	in := guard.Input{Mesh: p.MeshJSON(), Environment: p.Environment(), At: at, Owners: p.Owners(), Where: p.Position}
+	in := guard.Input{Mesh: p.MeshJSON(), Environment: p.Environment(), At: at, Owners: p.Owners(), Where: p.Position, Memo: c.memo}
 	for _, e := range p.Exceptions() {
 		in.Exceptions = append(in.Exceptions, guard.Exception(e))
 	}
@@ -77,13 +77,6 @@ func (c Court) Judge(ctx context.Context, p *compiler.Program, at time.Time) (gu
 	}
 	res.Findings = c.user.locate(res.Findings)
 	return res, nil
-}
-
-// pass makes the release of a program, and lets the policies judge it.
-func (c Court) pass(ctx context.Context, p *compiler.Program, at time.Time) (Passed, error) {
-	r, ds := p.Release()
-	res, err := c.Judge(ctx, p, at)
-	return Passed{Program: p, Release: r, Problems: slices.Concat(ds, res.Findings)}, err
 }
 
 // locate makes positions in policies start where the user looks for them.

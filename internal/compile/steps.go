@@ -3,10 +3,14 @@ package compile
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
-	"slices"
+	"runtime"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
@@ -61,28 +65,74 @@ func answerSteps(b []byte) ([]byte, error) {
 	return bytes.Join(parts, nil), nil
 }
 
-// steps compiles for all instants; the packages are evaluated once.
+// linked is a program for one of a commit's instants, or why there is none.
+type linked struct {
+	from, at time.Time
+	program  *compiler.Program
+	problems diag.List
+}
+
+// link links a program again for each later end of something temporary.
+func link(ctx context.Context, first *compiler.Program) <-chan linked {
+	out := make(chan linked, 1)
+	go func() {
+		defer close(out)
+		for _, end := range first.Expiries() {
+			at := end.Add(time.Second)
+			p, ds := first.At(at)
+			select {
+			case out <- linked{at, at, p, ds}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// steps compiles for all instants; the packages are evaluated once. One program is
+// linked while the one before is compiled and policies judge others.
 func (c *Compiler) steps(ctx context.Context, s source, q request) (*answer, error) {
 	court, ds := Convene(ctx, s.policies)
-	a := newAnswer()
-	first, _, err := c.begin(ctx, s, court, compiler.Options{Environment: q.Environment, At: q.At, Memo: compiler.NewMemo()})
+	first, more, err := c.load(ctx, s.intent, compiler.Options{Environment: q.Environment, At: q.At, Memo: compiler.NewMemo(), Policy: court.Digest()})
 	if err != nil {
 		return nil, err
 	}
-	if !a.add(time.Time{}, first, ds) {
-		return a, nil
+	if ds = append(ds, more...); ds.HasErrors() {
+		return refused(ds), nil
 	}
-	for _, end := range first.Program.Expiries() {
-		at := end.Add(time.Second)
-		p, ds := first.Program.At(at)
-		next := Passed{Problems: ds}
-		if !ds.HasErrors() {
-			if next, err = court.pass(ctx, p, at); err != nil {
-				return nil, err
-			}
+	problems := make([]diag.List, 1+len(first.Expiries())) // of each step
+	judges, ctx := errgroup.WithContext(ctx)
+	judges.SetLimit(workers())
+	a := newAnswer()
+	step := func(i int, l linked) {
+		if problems[i] = l.problems; problems[i].HasErrors() {
+			return
 		}
-		if !a.add(at, next, ds) {
-			break
+		out, ds := l.program.Output()
+		problems[i] = append(problems[i], ds...)
+		if ds.HasErrors() {
+			return
+		}
+		a.add(l.from, out)
+		judges.Go(func() error {
+			res, err := court.Judge(ctx, l.program, l.at)
+			problems[i] = append(problems[i], res.Findings...)
+			return err
+		})
+	}
+	step(0, linked{at: q.At, program: first})
+	i := 0
+	for l := range link(ctx, first) {
+		i++
+		step(i, l)
+	}
+	if err := judges.Wait(); err != nil {
+		return nil, err
+	}
+	for _, ds := range problems {
+		if ds.HasErrors() {
+			return refused(ds.Sorted()), nil
 		}
 	}
 	return a, nil
@@ -94,8 +144,10 @@ type answer struct {
 	head  answerHead
 	blobs [][]byte
 
-	known  map[string]int // digest → index of its blob
-	before release.Release
+	places   map[*byte]int  // where bytes that were seen lie → index of their blob
+	digests  map[string]int // digest → index of its blob
+	paths    map[string]int // of the step before → index of the blob
+	position release.Provenance
 }
 
 type answerHead struct {
@@ -115,48 +167,54 @@ type step struct {
 	Unplace []string           `json:"unplace,omitempty"`
 }
 
-func newAnswer() *answer { return &answer{known: map[string]int{}} }
+func refused(ds diag.List) *answer { return &answer{head: answerHead{Problems: ds}} }
 
-// add adds a step, or takes problems for the answer: then it returns false.
-func (a *answer) add(from time.Time, p Passed, ds diag.List) bool {
-	if problems := append(slices.Clip(ds), p.Problems...); problems.HasErrors() {
-		a.head, a.blobs = answerHead{Problems: problems.Sorted()}, nil
-		return false
-	}
-	r := p.Release
-	s := step{From: from, Inputs: r.Manifest().Inputs, Put: map[string]int{}, Place: release.Provenance{}}
-	before, now := a.before.Manifest().Artifacts, r.Manifest().Artifacts
-	for path, digest := range now {
-		if before[path] != digest {
-			s.Put[path] = a.blob(r, path, digest)
+func newAnswer() *answer { return &answer{places: map[*byte]int{}, digests: map[string]int{}} }
+
+// add adds a step.
+func (a *answer) add(from time.Time, out compiler.Output) {
+	s := step{From: from, Inputs: out.Inputs, Put: map[string]int{}, Place: release.Provenance{}}
+	paths := make(map[string]int, len(out.Artifacts))
+	for _, artifact := range out.Artifacts {
+		i := a.blob(artifact.Bytes)
+		paths[artifact.Path] = i
+		if was, ok := a.paths[artifact.Path]; !ok || was != i {
+			s.Put[artifact.Path] = i
 		}
 	}
-	for path := range before {
-		if _, ok := now[path]; !ok {
+	for path := range a.paths {
+		if _, ok := paths[path]; !ok {
 			s.Drop = append(s.Drop, path)
 		}
 	}
-	old := a.before.Provenance()
-	for path, at := range r.Provenance() {
-		if was, ok := old[path]; !ok || was != at {
+	for path, at := range out.Provenance {
+		if was, ok := a.position[path]; !ok || was != at {
 			s.Place[path] = at
 		}
 	}
-	for path := range old {
-		if _, ok := r.Provenance()[path]; !ok {
+	for path := range a.position {
+		if _, ok := out.Provenance[path]; !ok {
 			s.Unplace = append(s.Unplace, path)
 		}
 	}
-	a.head.Steps, a.before = append(a.head.Steps, s), r
-	return true
+	a.head.Steps, a.paths, a.position = append(a.head.Steps, s), paths, out.Provenance
 }
 
-func (a *answer) blob(r release.Release, path, digest string) int {
-	i, ok := a.known[digest]
+// blob is the index of the blob with these bytes.
+func (a *answer) blob(b []byte) int {
+	if len(b) > 0 {
+		if i, ok := a.places[&b[0]]; ok && len(a.blobs[i]) == len(b) {
+			return i
+		}
+	}
+	digest := canon.Digest(b)
+	i, ok := a.digests[digest]
 	if !ok {
-		b, _ := r.Artifact(path)
 		i = len(a.blobs)
-		a.known[digest], a.blobs, a.head.Blobs = i, append(a.blobs, b), append(a.head.Blobs, len(b))
+		a.digests[digest], a.blobs, a.head.Blobs = i, append(a.blobs, b), append(a.head.Blobs, len(b))
+	}
+	if len(b) > 0 {
+		a.places[&b[0]] = i
 	}
 	return i
 }
@@ -186,12 +244,14 @@ func decodeSteps(b []byte) ([]release.Step, error) {
 		}
 		return digests[&b[0]]
 	}
-	var out []release.Step
+	out := make([]release.Step, len(h.Steps))
+	var seals errgroup.Group
+	seals.SetLimit(runtime.GOMAXPROCS(0))
 	artifacts, places := map[string][]byte{}, release.Provenance{}
-	for _, s := range h.Steps {
+	for n, s := range h.Steps {
 		for path, i := range s.Put {
 			if i < 0 || i >= len(blobs) {
-				return nil, errFrame
+				return nil, errors.Join(errFrame, seals.Wait())
 			}
 			artifacts[path] = blobs[i]
 		}
@@ -207,11 +267,15 @@ func decodeSteps(b []byte) ([]release.Step, error) {
 		for path, b := range artifacts {
 			list = append(list, release.Artifact{Path: path, Bytes: b})
 		}
-		r, err := release.SealKnown(list, s.Inputs, places, digest)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, release.Step{From: s.From, Release: r})
+		of := places
+		seals.Go(func() error {
+			r, err := release.SealKnown(list, s.Inputs, of, digest)
+			out[n] = release.Step{From: s.From, Release: r}
+			return err
+		})
+	}
+	if err := seals.Wait(); err != nil {
+		return nil, fmt.Errorf("sealing what the child compiled: %w", err)
 	}
 	return out, nil
 }

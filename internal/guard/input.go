@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -34,6 +33,9 @@ type Input struct {
 	// Where gives the user's position of a mesh path, the zero Pos if it knows none
 	// (then the path above it is asked). It may be nil. It is no part of the JSON form.
 	Where func(meshPath string) diag.Pos
+	// Memo makes the next Check of nearly the same mesh fast; may be nil. It is no part
+	// of the JSON form.
+	Memo *Memo
 }
 
 // MTLSException is the Kind of an Exception from strict mutual TLS.
@@ -88,23 +90,26 @@ func (in Input) MarshalJSON() ([]byte, error) {
 	return canon.JSON(out)
 }
 
-// value is the input as OPA reads it. Numbers keep their spelling.
+// value is the input as OPA reads it.
 func (in Input) value() (ast.Value, error) {
-	raw, err := in.MarshalJSON()
+	mesh, rest := in.Memo.mesh(in.Mesh), in
+	if mesh != nil {
+		rest.Mesh = json.RawMessage("{}")
+	}
+	raw, err := rest.MarshalJSON()
 	if err != nil {
 		return nil, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	var doc any
-	if err := dec.Decode(&doc); err != nil {
-		return nil, fmt.Errorf("policy input: %w", err)
+	v, err := decoded(raw)
+	if err != nil || mesh == nil {
+		return v, err
 	}
-	v, err := ast.InterfaceToValue(doc)
-	if err != nil {
-		return nil, fmt.Errorf("policy input: %w", err)
+	doc, ok := v.(ast.Object)
+	if !ok {
+		return nil, errors.New("policy input: it is no object")
 	}
-	return v, nil
+	doc.Insert(ast.StringTerm("mesh"), mesh)
+	return doc, nil
 }
 
 // pos is the position of the nearest place at or above path that the caller knows.

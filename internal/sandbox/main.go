@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -55,6 +56,7 @@ func work(args []string, handlers map[string]Handler) error {
 		return err
 	}
 	debug.SetMemoryLimit(l.Heap)
+	debug.SetGCPercent(gcPercent) // a child is short-lived, and its memory is bounded
 	go watchHeap(l.Data)
 	requests := make(chan []byte)
 	go func() {
@@ -69,7 +71,7 @@ func work(args []string, handlers map[string]Handler) error {
 	// or the parent's own end, and this process ends with it whatever it is doing.
 	for in := bufio.NewReader(os.Stdin); ; {
 		req, err := readFrame(in)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -90,6 +92,9 @@ func answer(w io.Writer, h Handler, req []byte, l Limits) error {
 	}
 	return writeFrame(w, []byte{status}, out)
 }
+
+// gcPercent lets garbage be four times what is in use, until the limit is near.
+const gcPercent = 400
 
 // frameHead is the length that stands before a request and before an answer.
 const frameHead = 8

@@ -86,7 +86,7 @@ func (c *Child) Close() {
 		return
 	}
 	_ = c.stdin.Close() // which it takes for our end
-	c.end()
+	_ = c.end()         // how it ends is no longer news
 }
 
 // end makes sure that the child has ended, and waits until nothing of it is left.

@@ -98,7 +98,15 @@ step(layer) := {id: n |
 	n := own * max({1} | {layer[to] | some to in calls[id]})
 }
 
-worst := step(step(step(step(step(load)))))
+worst := step(step(step(step(step(load))))) if retried
+
+# Where nobody retries nothing multiplies, and chains need not be walked.
+worst := load if not retried
+
+retried if {
+	some n in load
+	n > 1
+}
 
 # behind is what follows a request that has reached id; a service outside the mesh ends the chain.
 behind(id) := object.get(worst, id, 1) / object.get(load, id, 1)

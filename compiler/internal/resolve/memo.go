@@ -52,16 +52,16 @@ func (m *Memo) keep(now map[string]*linked) {
 // linked is the link of one package and all that it depends on. Immutable.
 type linked struct {
 	// What it depends on: the package, its frame, what names mean, and the compile
-	// date, if anything in the package asks for it.
+	// date, as far as something in the package ends.
 	from      *intent.Package
 	namespace string
 	owner     string
 	guest     bool
 	mtls      model.MTLS
 	tables    [sha256.Size]byte
-	dated     bool
-	at        time.Time
+	dates     span
 
+	diags      diag.List // of ends that have passed only, which name no other package
 	services   []*model.Service
 	forms      [][]byte // the services' JSON
 	externals  []*model.External
@@ -75,7 +75,27 @@ type linked struct {
 // holds reports whether k is the link of p.
 func (k *linked) holds(p *pkg, tables [sha256.Size]byte, at time.Time) bool {
 	return k != nil && k.from == p.from && k.namespace == p.namespace && k.owner == p.owner && k.guest == p.guest && k.mtls == p.mtls &&
-		k.tables == tables && (!k.dated || k.at.Equal(at))
+		k.tables == tables && k.dates.holds(at)
+}
+
+// span is the dates between two ends of something temporary: at all of them the
+// same things have ended. The zero span is all dates.
+type span struct {
+	after, until time.Time // zero: no bound; after is outside, until inside
+}
+
+func (s span) holds(at time.Time) bool {
+	return (s.after.IsZero() || at.After(s.after)) && (s.until.IsZero() || !at.After(s.until))
+}
+
+// note narrows the span, seen from one of its dates, by an end.
+func (s *span) note(end time.Time, passed bool) {
+	switch {
+	case passed && end.After(s.after):
+		s.after = end
+	case !passed && (s.until.IsZero() || end.Before(s.until)):
+		s.until = end
+	}
 }
 
 // digest is that of all tables that linking looks names up in.
@@ -108,7 +128,7 @@ func (l *linker) digest() [sha256.Size]byte {
 
 // linkAll links every package, those that the memo knows without work.
 func (l *linker) linkAll(pkgs []*pkg, memo *Memo) {
-	if memo == nil || len(l.diags) > 0 {
+	if memo == nil || l.diags.HasErrors() {
 		for _, p := range pkgs {
 			l.link(p)
 		}
@@ -140,21 +160,22 @@ func (l *linker) linkAll(pkgs []*pkg, memo *Memo) {
 }
 
 // linkAlone links a package with nothing but the tables to look at. A package
-// with problems is not for keeping: it is linked among the others, whose lines its
+// with problems, other than things that have ended, is not for keeping: it is linked among the others, whose lines its
 // problems name, and nil is returned. Nor is one that cannot be encoded, which
 // whoever encodes the mesh will report.
 func (l *linker) linkAlone(p *pkg, before *linked, tables [sha256.Size]byte) *linked {
 	alone := *l
 	alone.mesh = &model.Mesh{Environment: l.mesh.Environment, TrustDomain: l.mesh.TrustDomain, Capture: l.mesh.Capture}
 	alone.pos, alone.expiries, alone.owners = map[string]diag.Pos{}, map[time.Time]bool{}, map[string]string{}
-	alone.diags, alone.exceptions, alone.plain, alone.dated = nil, nil, nil, false
+	alone.diags, alone.exceptions, alone.plain, alone.dates = nil, nil, nil, span{}
 	alone.link(p)
 	k := &linked{
-		from: p.from, namespace: p.namespace, owner: p.owner, guest: p.guest, mtls: p.mtls, tables: tables, dated: alone.dated, at: l.at,
+		from: p.from, namespace: p.namespace, owner: p.owner, guest: p.guest, mtls: p.mtls, tables: tables, dates: alone.dates, diags: alone.diags,
 		services: alone.mesh.Services, externals: alone.mesh.Externals, pos: alone.pos, expiries: alone.expiries,
 		exceptions: alone.exceptions, owners: alone.owners, plain: alone.plain,
 	}
-	if len(alone.diags) > 0 || k.intern(before) != nil {
+	other := slices.ContainsFunc(alone.diags, func(d diag.Diagnostic) bool { return d.Code != diag.CodeExpired })
+	if other || k.intern(before) != nil {
 		l.link(p)
 		return nil
 	}
@@ -193,4 +214,5 @@ func (l *linker) merge(k *linked) {
 	maps.Copy(l.owners, k.owners)
 	l.exceptions = append(l.exceptions, k.exceptions...)
 	l.plain = append(l.plain, k.plain...)
+	l.diags = append(l.diags, k.diags...)
 }

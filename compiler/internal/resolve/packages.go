@@ -99,7 +99,6 @@ func (l *linker) expired(n intent.Node) bool {
 	if !u.Exists() {
 		return false
 	}
-	l.dated = true
 	t, err := time.Parse(time.RFC3339, u.Str())
 	if err != nil {
 		l.add(diag.New(diag.CodeUntil, u.Pos(), "until is %q, not an instant%s", u.Str(), whyNot(err)).
@@ -107,6 +106,7 @@ func (l *linker) expired(n intent.Node) bool {
 		return false
 	}
 	t = t.UTC()
+	l.dates.note(t, l.at.After(t))
 	if l.at.After(t) {
 		l.add(diag.Warn(diag.CodeExpired, u.Pos(), "%s ended at %s and is left out", n.Path(), t.Format(time.RFC3339)).
 			WithFix("delete it, or set a later `until` with a reason"))

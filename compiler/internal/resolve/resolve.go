@@ -60,7 +60,7 @@ type linker struct {
 	plain   []plainWish
 	broken  map[string]bool // mesh paths of routes whose match is wrong, which are compared with no other
 
-	dated      bool // something asked for the compile date
+	dates      span // in which the link is the same
 	expiries   map[time.Time]bool
 	exceptions []Exception
 	owners     map[string]string

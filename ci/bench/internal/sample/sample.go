@@ -12,6 +12,7 @@ import (
 	"maps"
 	"strings"
 	"testing/fstest"
+	"time"
 )
 
 // PerPackage is how many services a package has.
@@ -30,6 +31,22 @@ func New(n int) Mesh {
 	m.put("cue.mod/module.cue", "module: \"bench.example/mesh\"\nlanguage: version: \"v0.17.0\"\n")
 	for p := range packages(n) {
 		m.put(file(p), write(n, p, nil))
+	}
+	return m
+}
+
+// Ending is n services without retries, so that the shipped policies let them pass;
+// so many of them have a fault that ends, each a day after the one before.
+func Ending(n, ends int, from time.Time) Mesh {
+	m := New(n)
+	every := n / ends
+	for p := range packages(n) {
+		m.put(file(p), writeWith(n, p, func(int) int { return defaultTimeout }, func(i int) string {
+			if i%every != 0 || i/every >= ends {
+				return ""
+			}
+			return fmt.Sprintf(`, fault: {abort: {status: 503, percent: 1}, owner: "bench", reason: "bench", until: %q}`, from.AddDate(0, 0, 1+i/every).Format(time.RFC3339))
+		}))
 	}
 	return m
 }
@@ -105,15 +122,20 @@ func write(n, p int, timeout func(i int) int) string {
 	if timeout == nil {
 		timeout = func(int) int { return defaultTimeout }
 	}
+	return writeWith(n, p, timeout, func(int) string { return `, retry: {attempts: 2, on: ["connect-failure", "refused-stream"]}` })
+}
+
+// writeWith is one package; more follows the destinations of a service's last route.
+func writeWith(n, p int, timeout func(i int) int, more func(i int) string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "package team%03d\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\nmesh: {namespace: \"team%03d\", owner: \"owners-%03d\"}\n", p, p, p)
 	for i := p * PerPackage; i < min(n, (p+1)*PerPackage); i++ {
-		service(&b, n, i, timeout(i))
+		service(&b, n, i, timeout(i), more(i))
 	}
 	return b.String()
 }
 
-func service(b *strings.Builder, n, i, seconds int) {
+func service(b *strings.Builder, n, i, seconds int, more string) {
 	fmt.Fprintf(b, `
 mesh: service: %s: {
 	port: http: number: 8080
@@ -123,8 +145,8 @@ mesh: service: %s: {
 	route: {
 		items: {match: {path: template: "/items/{id}", methods: ["GET"]}, to: v1: 100, timeout: "%ds"}
 		testers: {match: headers: "x-test": exact: "yes", to: v2: 100}
-		default: {to: {v1: 90, v2: 10}, retry: {attempts: 2, on: ["connect-failure", "refused-stream"]}}
-`, Name(i), Name(i), ref(i, i+1, n), ref(i, i+2, n), ref(i, i+far(n), n), seconds)
+		default: {to: {v1: 90, v2: 10}%s}
+`, Name(i), Name(i), ref(i, i+1, n), ref(i, i+2, n), ref(i, i+far(n), n), seconds, more)
 	if i%2 == 0 {
 		fmt.Fprintf(b, "\t\tadmin: {match: path: prefix: \"/admin\", to: v1: 100, timeout: \"30s\"}\n")
 	}

@@ -66,7 +66,7 @@ func (e *emitter) cluster(name string, n *need) *entry {
 	for _, t := range traits {
 		key += "\n" + t.key
 	}
-	return e.get(key, func(out *entry) {
+	return e.get(key, []given{n.target.given()}, func(out *entry) {
 		if n.target.external != nil {
 			e.buildExternalCluster(n.target, traits, out)
 		} else {
@@ -95,7 +95,7 @@ func (s *snapshot) inbound(e *emitter, c scope) {
 
 func (e *emitter) localEntry(b bind) *entry {
 	name := model.LocalClusterName(b.service.ID, b.port.Name, b.version.Name)
-	return e.get("cluster "+name, func(out *entry) {
+	return e.get("cluster "+name, b.given(), func(out *entry) {
 		e.seal(out, release.ClusterType, name, model.ServicePath(b.service.ID), e.localCluster(b.service, b.port, b.version))
 	})
 }

@@ -31,7 +31,7 @@ type Profile struct {
 // artifact's path to the mesh path that it comes from. With an error among the
 // problems there are no artifacts.
 func Emit(m *model.Mesh, cells Column, p Profile) ([]release.Artifact, map[string]string, diag.List) {
-	e := &emitter{m: m, cells: cells, profile: p, run: &run{memo: map[string]*entry{}, before: p.Memo.load()}}
+	e := &emitter{m: m, cells: cells, profile: p, run: &run{mesh: m, memo: map[string]*entry{}, before: p.Memo.load()}}
 	problems := e.checkTraits()
 	if problems.HasErrors() {
 		return nil, nil, problems.Sorted()
@@ -93,6 +93,7 @@ type emitter struct {
 }
 
 type run struct {
+	mesh   *model.Mesh
 	before *generation // of the memo; nil without one
 
 	mu   sync.Mutex
@@ -112,19 +113,53 @@ type entry struct {
 	// clusters and routes are the names that the resource mentions.
 	clusters, routes []string
 	problems         diag.List
-	// asked is what building it looked up.
+	// key names it in a run; of is what its making was given, asked what it looked up.
+	key   string
+	of    []given
 	asked asked
+}
+
+// given is an object that the making of an entry does not look up, but gets.
+type given struct {
+	service       *model.Service
+	external      *model.External
+	port, version string
+}
+
+func (t target) given() given { return given{t.service, t.external, t.port.Name, t.version.Name} }
+
+func givenTargets(ts []target) []given {
+	out := make([]given, len(ts))
+	for i, t := range ts {
+		out[i] = t.given()
+	}
+	return out
 }
 
 func (n *entry) problem(d diag.Diagnostic) { n.problems = append(n.problems, d) }
 
-// get returns the entry of that key, built by the first who asks. Equal keys
-// must mean equal resources.
-func (e *emitter) get(key string, build func(*entry)) *entry {
+// get returns the entry of that key, built by the first who asks, or by an earlier
+// run. Equal keys must mean equal resources. of is everything that build uses and
+// neither looks up nor has in the key.
+func (e *emitter) get(key string, of []given, build func(*entry)) *entry {
+	return e.entry(key, build, func() *entry {
+		if n := e.run.before.entry(key, e.run.mesh); n != nil && slices.Equal(n.of, of) {
+			return n
+		}
+		return &entry{key: key, of: of}
+	})
+}
+
+// getFresh is get for what build cannot name all that it uses.
+func (e *emitter) getFresh(key string, build func(*entry)) *entry {
+	return e.entry(key, build, func() *entry { return &entry{} })
+}
+
+func (e *emitter) entry(key string, build func(*entry), first func() *entry) *entry {
 	e.run.mu.Lock()
 	n := e.run.memo[key]
 	if n == nil {
-		n = &entry{}
+		n = first()
 		e.run.memo[key] = n
 	}
 	e.run.mu.Unlock()

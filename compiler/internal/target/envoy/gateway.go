@@ -17,7 +17,7 @@ import (
 // gatewayListener is a gateway's one listener: plain HTTP for anyone.
 func (e *emitter) gatewayListener(g *model.Gateway) *entry {
 	name := model.GatewayName(g.ID)
-	return e.get("listener "+name, func(out *entry) {
+	return e.getFresh("listener "+name, func(out *entry) {
 		host := cmp.Or(g.Host, anyAddress)
 		l := newListener(name, host, g.Port, corev3.TrafficDirection_OUTBOUND)
 		l.PerConnectionBufferLimitBytes = UInt32(hop.At(hop.Gateway).Buffer)
@@ -31,7 +31,7 @@ func (e *emitter) gatewayListener(g *model.Gateway) *entry {
 // chosen only its routes count, without falling back to a wildcard host.
 func (e *emitter) gatewayConfig(g *model.Gateway) *entry {
 	name := model.GatewayName(g.ID)
-	return e.get("route "+name, func(out *entry) {
+	return e.getFresh("route "+name, func(out *entry) {
 		rc := &routev3.RouteConfiguration{Name: name}
 		for _, h := range g.Hosts {
 			vh := &routev3.VirtualHost{Name: h.Name, Domains: []string{strings.ToLower(h.Name)}}

@@ -131,7 +131,7 @@ func tlsInspector() *listenerv3.ListenerFilter {
 func (e *emitter) outboundListener(t target, local uint32, suffix string) *entry {
 	routes := model.OutboundName(t.id(), t.port.Name)
 	name := routes + suffix
-	return e.get("listener "+name+" "+portText(local), func(out *entry) {
+	return e.get("listener "+name+" "+portText(local), []given{t.given()}, func(out *entry) {
 		l := newListener(name, loopback, local, corev3.TrafficDirection_OUTBOUND)
 		l.FilterChains = []*listenerv3.FilterChain{{Filters: e.outboundFilters(t, routes, out)}}
 		e.seal(out, release.ListenerType, name, t.path(), l)
@@ -179,7 +179,7 @@ func tcpRoute(s *model.Service) (model.Route, bool) {
 // (explicit capture).
 func (e *emitter) inboundListener(s *model.Service, p model.Port, v model.Version) *entry {
 	name := model.InboundName(s.ID, p.Name, v.Name)
-	return e.get("listener "+name, func(out *entry) {
+	return e.get("listener "+name, bind{service: s, port: p, version: v}.given(), func(out *entry) {
 		host := v.Host
 		if host == "" {
 			host = anyAddress

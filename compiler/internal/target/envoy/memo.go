@@ -26,6 +26,18 @@ type generation struct {
 	mesh     header
 	services map[*model.Service]bool // whose traits have no problem
 	classes  map[release.Class]snapshot
+	entries  map[string]*entry // of the snapshots, by key
+}
+
+// entry is the one of that key, if the mesh still answers what it asked; nil if not.
+func (g *generation) entry(key string, m *model.Mesh) *entry {
+	if g == nil || g.mesh != headerOf(m) {
+		return nil
+	}
+	if n := g.entries[key]; n != nil && n.asked.hold(m) {
+		return n
+	}
+	return nil
 }
 
 // header is what is said of the whole mesh.
@@ -71,13 +83,18 @@ func (e *emitter) keep(snapshots []snapshot) {
 	}
 	g := &generation{
 		mesh: headerOf(e.m), services: make(map[*model.Service]bool, len(e.m.Services)),
-		classes: make(map[release.Class]snapshot, len(snapshots)),
+		classes: make(map[release.Class]snapshot, len(snapshots)), entries: make(map[string]*entry, len(e.run.memo)),
 	}
 	for _, s := range e.m.Services {
 		g.services[s] = true
 	}
 	for _, s := range snapshots {
 		s.known = true
+		for _, n := range s.entries {
+			if n.key != "" {
+				g.entries[n.key] = n
+			}
+		}
 		g.classes[s.scope.class] = s
 	}
 	e.profile.Memo.mu.Lock()

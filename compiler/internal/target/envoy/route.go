@@ -155,7 +155,7 @@ func externalHost(x *model.External) string {
 // the same bytes for every caller (explicit capture).
 func (e *emitter) outboundConfig(t target) *entry {
 	name := model.OutboundName(t.id(), t.port.Name)
-	return e.get("route "+name, func(out *entry) {
+	return e.get("route "+name, []given{t.given()}, func(out *entry) {
 		h := &routev3.VirtualHost{Name: t.id(), Domains: []string{"*"}, Routes: e.targetRoutes(t, out)}
 		e.sealRoutes(out, t.path(), &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{h}})
 	})
@@ -175,7 +175,7 @@ func (e *emitter) targetRoutes(t target, out *entry) []*routev3.Route {
 // without a byte would cut longer ones.
 func (e *emitter) inboundConfig(s *model.Service, p model.Port, v model.Version) *entry {
 	name := model.InboundName(s.ID, p.Name, v.Name)
-	return e.get("route "+name, func(out *entry) {
+	return e.get("route "+name, bind{service: s, port: p, version: v}.given(), func(out *entry) {
 		path := model.ServicePath(s.ID)
 		action := forward([]share{{model.LocalClusterName(s.ID, p.Name, v.Name), 1}})
 		action.Route.Timeout, action.Route.IdleTimeout = Duration(0), Duration(0)

@@ -191,6 +191,10 @@ type bind struct {
 	number  uint32
 }
 
+func (b bind) given() []given {
+	return []given{{service: b.service, port: b.port.Name, version: b.version.Name}}
+}
+
 // binds lists the inbound addresses of a class. Versions that share an address
 // and an application are one; different applications behind one address are a
 // problem: the proxy could not tell whose grants hold.

@@ -29,7 +29,7 @@ const (
 // to the listener of its original port. Where there is none, the connection is
 // closed: what intent does not name cannot be called.
 func (e *emitter) captureListener() *entry {
-	return e.get("listener "+captureOutbound, func(out *entry) {
+	return e.get("listener "+captureOutbound, nil, func(out *entry) {
 		l := newListener(captureOutbound, anyAddress, OutboundPort, corev3.TrafficDirection_OUTBOUND)
 		l.UseOriginalDst = Bool(true)
 		l.ListenerFilters = []*listenerv3.ListenerFilter{originalDst()}
@@ -53,10 +53,12 @@ func portName(port uint32) string { return captureOutbound + "/" + portText(port
 func (e *emitter) portListener(port uint32, ts []target) *entry {
 	name, key := portName(port), "listener "+portName(port)
 	tcp := !ts[0].port.Protocol.IsHTTP()
+	var of []given // HTTP: nothing of the destinations
 	if tcp {
 		key += " " + ts[0].path()
+		of = givenTargets(ts[:1])
 	}
-	return e.get(key, func(out *entry) {
+	return e.get(key, of, func(out *entry) {
 		l := newListener(name, anyAddress, port, corev3.TrafficDirection_OUTBOUND)
 		l.BindToPort = Bool(false)
 		routes, path := name, ""
@@ -76,7 +78,7 @@ func (e *emitter) portConfig(namespace string, port uint32, ts []target) *entry 
 	for _, t := range ts {
 		key += " " + t.path() + "/" + t.port.Name + localMark(namespace, t)
 	}
-	return e.get(key, func(out *entry) {
+	return e.get(key, givenTargets(ts), func(out *entry) {
 		rc := &routev3.RouteConfiguration{Name: portName(port)}
 		for _, t := range ts {
 			rc.VirtualHosts = append(rc.VirtualHosts, &routev3.VirtualHost{
@@ -149,7 +151,11 @@ func (e *emitter) byPort(c scope, ts []target) (map[uint32][]target, diag.List) 
 // port and way in. There is no chain for an application's own TLS: its bytes
 // could not be authorized.
 func (e *emitter) captureInboundListener(c scope, binds []bind) *entry {
-	return e.get("listener "+captureInbound+" "+c.class.String(), func(out *entry) {
+	var of []given
+	for _, b := range binds {
+		of = append(of, b.given()...)
+	}
+	return e.get("listener "+captureInbound+" "+c.class.String(), of, func(out *entry) {
 		l := newListener(captureInbound, anyAddress, InboundPort, corev3.TrafficDirection_INBOUND)
 		l.ListenerFilters = []*listenerv3.ListenerFilter{originalDst()}
 		tls := false
