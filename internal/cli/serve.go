@@ -98,11 +98,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		follow(ctx, server, log, e)
 		server.SourceChanged()
 	}
-	for _, before := range source.Earlier() { // for proxies that failed with what came after
-		if err := server.Recall(ctx, before); err != nil {
-			log.Warn("earlier release not kept", append([]any{"commit", before.Commit()}, reason(err)...)...)
-		}
-	}
+	recall(ctx, server, source, log)
 	a.cleansUp.Store(true)
 	source.Restore(tell) // before the first proxy is answered
 	group, ctx := errgroup.WithContext(ctx)
@@ -114,6 +110,16 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// recall gives the server what was approved before, for proxies that failed with what
+// came after.
+func recall(ctx context.Context, server *xdsserver.Server, source *feed.Feed, log *slog.Logger) {
+	for _, before := range source.Earlier() {
+		if err := server.Recall(ctx, before); err != nil {
+			log.Warn("earlier release not kept", append([]any{"commit", before.Commit()}, reason(err)...)...)
+		}
+	}
 }
 
 // source follows the repository and the trust policy's file.
