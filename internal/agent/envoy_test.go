@@ -25,6 +25,7 @@ import (
 
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/envoybin"
+	"meshc.dev/meshc/internal/hop"
 )
 
 const (
@@ -155,12 +156,17 @@ func address(t *testing.T, page []byte, name string) string {
 	return ""
 }
 
-// withEnvoy is an agent with an Envoy child that has one listener.
+// withEnvoy is an agent with an Envoy child that has one listener, "in".
 func withEnvoy(t *testing.T, open chan struct{}) (*running, func() string) {
+	t.Helper()
+	return withListener(t, "in", open)
+}
+
+func withListener(t *testing.T, name string, open chan struct{}) (*running, func() string) {
 	t.Helper()
 	bin := findEnvoy(t)
 	p := newPlane(t, time.Hour)
-	p.ads = serveListener(t, httpListener("in", answer("hello"), nil), open)
+	p.ads = serveListener(t, httpListener(name, answer("hello"), nil), open)
 	cfg := p.config(t, "shop/web")
 	cfg.Envoy, cfg.NoEnvoy, cfg.Drain = bin.Path, false, 2*time.Second
 	cfg.EnvoyArgs = []string{"--concurrency", "1", "-l", "warning"}
@@ -171,7 +177,7 @@ func withEnvoy(t *testing.T, open chan struct{}) (*running, func() string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return "http://" + address(t, page, "in")
+		return "http://" + address(t, page, name)
 	}
 }
 
@@ -183,6 +189,26 @@ func ready(t *testing.T, r *running) {
 		}
 		return nil
 	})
+}
+
+// A gateway's connections belong to one client each, a sidecar's to all visitors of
+// a gateway: what is meant against the one must not count the other.
+func TestRoleDecidesHowManyStreamsMayBeReset(t *testing.T) {
+	const key = "overload.premature_reset_total_stream_count"
+	for name, want := range map[string]any{"inbound/shop/web/http/v1": hop.Runtime()[key], "gateway/shop/edge": hop.GatewayRuntime()[key]} {
+		open := make(chan struct{})
+		close(open)
+		r, _ := withListener(t, name, open)
+		ready(t, r)
+		eventually(t, "the limit of "+name, func() error {
+			got, err := newAdmin(r.cfg.adminDial()).runtime(t.Context())
+			if err == nil && got[key] != fmt.Sprint(want) {
+				err = fmt.Errorf("%s, want %v", got[key], want)
+			}
+			return err
+		})
+		r.stop(t)
+	}
 }
 
 func TestEnvoyChildFromStartToDrain(t *testing.T) {

@@ -144,6 +144,9 @@ func start(t *testing.T, cfg Config) *running {
 	}()
 	t.Cleanup(func() {
 		r.stop(t)
+		if lines := envoybin.Complaints(r.log.String()); len(lines) > 0 {
+			t.Errorf("Envoy complains: %q", lines)
+		}
 		if t.Failed() {
 			t.Logf("agent's log:\n%s", r.log)
 		}

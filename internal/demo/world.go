@@ -13,6 +13,7 @@ import (
 
 	"meshc.dev/meshc/internal/bookinfo"
 	"meshc.dev/meshc/internal/child"
+	"meshc.dev/meshc/internal/envoybin"
 )
 
 // World is everything that runs, and where. Paths in commands are relative to
@@ -125,7 +126,8 @@ func (w *World) logs() map[string]string {
 	return out
 }
 
-// alive says which of the programs that ought to run has ended.
+// alive says which of the programs that ought to run has ended, and which Envoy
+// complains of its configuration.
 func (w *World) alive() error {
 	var errs []error
 	check := func(name string, c *child.Child) {
@@ -141,6 +143,11 @@ func (w *World) alive() error {
 	check("meshc serve", w.server)
 	for name, c := range w.agents {
 		check("meshc-agent "+name, c)
+		if b, err := os.ReadFile(w.logFile(name)); err == nil {
+			if lines := envoybin.Complaints(string(b)); len(lines) > 0 {
+				errs = append(errs, fmt.Errorf("the Envoy of %s complains: %s", name, lines[0]))
+			}
+		}
 	}
 	return errors.Join(errs...)
 }

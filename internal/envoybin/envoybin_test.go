@@ -233,6 +233,24 @@ func TestValidateSeesACrashAndADeprecation(t *testing.T) {
 	}
 }
 
+// An Envoy that complains of its bootstrap does not run for us, and says so at validation.
+func TestComplaintsAreFailures(t *testing.T) {
+	boot := []byte(`{` + admin0 + `,"static_resources":{"listeners":[{"name":"l","address":{"socket_address":{"address":"127.0.0.1","port_value":0}},"filter_chains":[{"filters":[{"name":"envoy.filters.network.http_connection_manager","typed_config":{
+		"@type":"type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager","stat_prefix":"x","route_config":{},"http_protocol_options":{"allow_custom_methods":true},
+		"http_filters":[{"name":"envoy.filters.http.router","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]}}]}]}]}}`)
+	bin := realEnvoy(t)
+	if p, err := Start(t.Context(), bin, boot, StartOptions{Until: UntilLive}); err == nil {
+		p.Stop()
+		t.Error("it was started")
+	} else if codeOf(t, err) != diag.CodeEnvoyNotReady || !strings.Contains(err.Error(), "allow_custom_methods") {
+		t.Error(err)
+	}
+	got, err := Validate(t.Context(), bin, [][]byte{boot})
+	if err != nil || got[0].Kind != Deprecated || !strings.Contains(got[0].Text, "allow_custom_methods") {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 const admin0 = `"admin":{"address":{"socket_address":{"address":"127.0.0.1","port_value":0}}}`
 
 func TestStartRunsAnEnvoyAndStopEndsIt(t *testing.T) {

@@ -104,6 +104,10 @@ func (p *Process) start(ctx context.Context, bin Binary, bootstrap []byte, o Sta
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+	// What it says of its bootstrap is in its log by now. Nothing that we write may need it.
+	if lines := Complaints(p.Log()); len(lines) > 0 {
+		return p.failed("complains of its configuration: " + lines[0])
+	}
 	return nil
 }
 

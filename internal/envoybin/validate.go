@@ -28,7 +28,7 @@ type Kind string
 const (
 	Accepted   Kind = ""
 	Rejected   Kind = "rejected"   // Envoy says no
-	Deprecated Kind = "deprecated" // Envoy says yes, and that a later one will not
+	Deprecated Kind = "deprecated" // Envoy says yes, and that a later one will not, or that it is at our own risk
 	Crashed    Kind = "crashed"    // Envoy ended by a signal, or not at all in time
 )
 
@@ -87,8 +87,8 @@ func judge(out child.Output, dir string) Verdict {
 	case out.Code != 0:
 		return Verdict{Rejected, reason(said)}
 	}
-	if line := deprecation(said); line != "" {
-		return Verdict{Deprecated, line}
+	if lines := Complaints(said); len(lines) > 0 {
+		return Verdict{Deprecated, lines[0]}
 	}
 	return Verdict{}
 }
@@ -115,11 +115,16 @@ func reason(said string) string {
 	return lastLines(said, 3)
 }
 
-func deprecation(said string) string {
-	for line := range strings.Lines(said) {
-		if strings.Contains(line, "eprecated") {
-			return strings.TrimSpace(lineStart.ReplaceAllString(line, ""))
+// Complaints are the lines of an Envoy's log that say that a configuration asks for
+// what goes away, is unfinished, or is outside of Envoy's threat model.
+func Complaints(log string) []string {
+	var out []string
+	for line := range strings.Lines(log) {
+		if complaint.MatchString(line) {
+			out = append(out, strings.TrimSpace(lineStart.ReplaceAllString(line, "")))
 		}
 	}
-	return ""
+	return out
 }
+
+var complaint = regexp.MustCompile(`(?i)deprecated|work.in.progress|not covered by the threat model|not intended to be robust`)

@@ -94,7 +94,12 @@ func (s *server) envoy(t *testing.T, class release.Class) *envoybin.Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.Stop)
+	t.Cleanup(func() {
+		if lines := envoybin.Complaints(p.Log()); len(lines) > 0 {
+			t.Errorf("Envoy complains: %q", lines)
+		}
+		p.Stop()
+	})
 	return p
 }
 
