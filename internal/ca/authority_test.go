@@ -82,6 +82,16 @@ func TestSignRefuses(t *testing.T) {
 			diag.CodeRequestRefused},
 		"usage certSign": {request(t, key, []string{web}, ext(oidKeyUsage, asn1.BitString{Bytes: []byte{0x04}, BitLength: 8})), time.Minute,
 			diag.CodeRequestRefused},
+		"a subject": {request(t, key, []string{web}, func(r *x509.CertificateRequest) { r.Subject.CommonName = "web" }), time.Minute, diag.CodeRequestRefused},
+		"a name of another kind": {request(t, key, nil, ext(oidSAN, []asn1.RawValue{
+			{Class: asn1.ClassContextSpecific, Tag: 6, Bytes: []byte(web)}, {Class: asn1.ClassContextSpecific, Tag: 8, Bytes: []byte{0x2a, 0x03}},
+		})), time.Minute, diag.CodeRequestRefused},
+		"an attribute": {request(t, key, []string{web}, func(r *x509.CertificateRequest) {
+			//nolint:staticcheck // the only way to write an attribute that is no extension
+			r.Attributes = []pkix.AttributeTypeAndValueSET{{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 7}, Value: [][]pkix.AttributeTypeAndValue{{{Type: asn1.ObjectIdentifier{1, 2, 3}, Value: "secret"}}}}}
+		}), time.Minute, diag.CodeRequestRefused},
+		"usage code signing": {request(t, key, []string{web}, ext(oidExtKeyUsage, []asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 3, 3}})), time.Minute,
+			diag.CodeRequestRefused},
 		"unknown extension": {request(t, key, []string{web}, ext("1.2.3", 1)), time.Minute, diag.CodeRequestRefused},
 		"Ed25519":           {request(t, edKey, []string{web}, nil), time.Minute, diag.CodeRequestRefused},
 		"P-521":             {request(t, p521, []string{web}, nil), time.Minute, diag.CodeRequestRefused},

@@ -23,9 +23,12 @@ const maxCSR = 8 << 10
 // who asks for more than an SVID has made a mistake or tries something.
 const (
 	oidSAN              = "2.5.29.17"
+	oidExtensionRequest = "1.2.840.113549.1.9.14"
 	oidKeyUsage         = "2.5.29.15"
 	oidExtKeyUsage      = "2.5.29.37"
 	oidBasicConstraints = "2.5.29.19"
+	oidServerAuth       = "1.3.6.1.5.5.7.3.1"
+	oidClientAuth       = "1.3.6.1.5.5.7.3.2"
 )
 
 // Sign makes an X.509-SVID for id from a certificate request in DER form. The
@@ -113,6 +116,12 @@ func checkRequest(csr []byte, id spiffeid.ID) (*x509.CertificateRequest, error) 
 	if !ok || key.Curve != elliptic.P256() && key.Curve != elliptic.P384() {
 		return nil, refused("a key of type %v", req.PublicKeyAlgorithm)
 	}
+	if len(req.Subject.Names) > 0 {
+		return nil, refused("a subject, %q", req.Subject)
+	}
+	if err := checkAttributes(req); err != nil {
+		return nil, err
+	}
 	if len(req.URIs) != 1 || len(req.DNSNames)+len(req.IPAddresses)+len(req.EmailAddresses) > 0 {
 		return nil, refused("it must have exactly one name, a URI; it has %d URIs and %d others",
 			len(req.URIs), len(req.DNSNames)+len(req.IPAddresses)+len(req.EmailAddresses))
@@ -124,10 +133,44 @@ func checkRequest(csr []byte, id spiffeid.ID) (*x509.CertificateRequest, error) 
 	return req, checkExtensions(req)
 }
 
+// checkAttributes refuses all attributes but one list of extensions: a challenge
+// password, for one, would be left unread.
+func checkAttributes(req *x509.CertificateRequest) error {
+	var info struct {
+		Version            int
+		Subject, PublicKey asn1.RawValue
+		Attributes         []struct {
+			ID     asn1.ObjectIdentifier
+			Values asn1.RawValue
+		} `asn1:"optional,tag:0,set"`
+	}
+	if rest, err := asn1.Unmarshal(req.RawTBSCertificateRequest, &info); err != nil || len(rest) > 0 {
+		return refused("attributes that are not readable")
+	}
+	for i, a := range info.Attributes {
+		if i > 0 || a.ID.String() != oidExtensionRequest {
+			return refused("attribute %v", a.ID)
+		}
+	}
+	seen := map[string]bool{}
+	for _, e := range req.Extensions {
+		if seen[e.Id.String()] {
+			return refused("extension %v twice", e.Id)
+		}
+		seen[e.Id.String()] = true
+	}
+	return nil
+}
+
 func checkExtensions(req *x509.CertificateRequest) error {
 	for _, e := range req.Extensions {
 		switch e.Id.String() {
-		case oidSAN:
+		case oidSAN: // of every kind of name, also of those that Go does not read
+			var names []asn1.RawValue
+			const uri = 6 // RFC 5280, 4.2.1.6
+			if rest, err := asn1.Unmarshal(e.Value, &names); err != nil || len(rest) > 0 || len(names) != 1 || names[0].Tag != uri {
+				return refused("it must have exactly one name, a URI")
+			}
 		case oidKeyUsage:
 			var bits asn1.BitString
 			if rest, err := asn1.Unmarshal(e.Value, &bits); err != nil || len(rest) > 0 {
@@ -139,7 +182,16 @@ func checkExtensions(req *x509.CertificateRequest) error {
 					return refused("key usage bit %d", i)
 				}
 			}
-		case oidExtKeyUsage: // what is granted is fixed
+		case oidExtKeyUsage:
+			var usages []asn1.ObjectIdentifier
+			if rest, err := asn1.Unmarshal(e.Value, &usages); err != nil || len(rest) > 0 {
+				return refused("an extended key usage that is not readable")
+			}
+			for _, u := range usages {
+				if u.String() != oidServerAuth && u.String() != oidClientAuth {
+					return refused("extended key usage %v", u)
+				}
+			}
 		case oidBasicConstraints:
 			var bc struct {
 				IsCA       bool `asn1:"optional"`

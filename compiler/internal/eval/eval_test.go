@@ -249,3 +249,20 @@ func TestGatewaySplitBetweenServices(t *testing.T) {
 		t.Errorf("outcome %s", got)
 	}
 }
+
+// A grant to a namespace is one to its accounts, not to whatever stands below its name.
+func TestGrantToANamespaceIsToItsAccounts(t *testing.T) {
+	m := (&model.Mesh{TrustDomain: "td", Services: []*model.Service{{ID: "shop/web", Namespace: "shop", Name: "web",
+		Ports:    []model.Port{{Name: "http", Protocol: model.HTTP, MTLS: model.Strict}},
+		Versions: []model.Version{{Name: "v", Account: "web"}},
+		Routes:   []model.Route{{Name: "default", To: []model.Target{{Version: "v", Weight: 1}}}},
+		Grants:   []model.Grant{{Name: "ns", Namespaces: []string{"foo"}}}}}}).Build()
+	d, _ := eval.FindService(eval.Scopes(m, nil), "shop/web", "http")
+	for from, want := range map[string]space.Verdict{
+		"spiffe://td/ns/foo/sa/a": space.Forward, "spiffe://td/ns/foo/a": space.Denied, "spiffe://td/ns/foobar/sa/a": space.Denied, "spiffe://other/ns/foo/sa/a": space.Denied,
+	} {
+		if got := eval.Decide(d, space.Request{From: from, Path: "/", Method: "GET"}); got.Outcome.Verdict != want {
+			t.Errorf("%s: %s, want %s", from, got.Outcome.Verdict, want)
+		}
+	}
+}

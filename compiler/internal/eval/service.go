@@ -85,7 +85,7 @@ func grantIdentities(trustDomain string, g model.Grant) []space.Pattern {
 		who = append(who, space.Pattern{Kind: space.Prefix, Text: identityPrefix(trustDomain)})
 	}
 	for _, ns := range g.Namespaces {
-		who = append(who, space.Pattern{Kind: space.Prefix, Text: identityPrefix(trustDomain) + "ns/" + ns + "/"})
+		who = append(who, space.Pattern{Kind: space.Prefix, Text: identityPrefix(trustDomain) + "ns/" + ns + "/sa/"})
 	}
 	for _, a := range g.Accounts {
 		who = append(who, space.Pattern{Kind: space.Exact, Text: Identity(trustDomain, a)})

@@ -117,7 +117,7 @@ func (s speaker) identityPattern(p space.Pattern, near string) string {
 		}
 		return "anyone of " + domain
 	}
-	return "namespace " + strings.Trim(strings.TrimPrefix(rest, "ns/"), "/")
+	return "namespace " + strings.TrimSuffix(strings.TrimPrefix(rest, "ns/"), "/sa/")
 }
 
 // what words the tests on method, path and headers: "GET /reviews/*", "" if

@@ -1,7 +1,6 @@
 package envoy
 
 import (
-	"maps"
 	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -245,9 +244,11 @@ func (e *emitter) admitted(s *model.Service, p model.Port) []*matcherv3.StringMa
 	}
 	var out []*matcherv3.StringMatcher
 	seen := map[string]bool{}
-	for _, name := range slices.Sorted(maps.Keys(rules.Policies)) {
-		for _, who := range rules.Policies[name].Principals {
-			m := who.GetAuthenticated().GetPrincipalName()
+	for _, g := range s.Grants {
+		if _, ok := rules.Policies[g.Name]; !ok {
+			continue
+		}
+		for _, m := range e.sans(g) {
 			if key := m.GetExact() + "|" + m.GetPrefix(); !seen[key] {
 				seen[key] = true
 				out = append(out, m)

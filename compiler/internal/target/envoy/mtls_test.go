@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,15 +69,23 @@ func (a *authority) sign(t *testing.T, c *x509.Certificate) (*x509.Certificate, 
 	return out, key
 }
 
-// identity makes a certificate for a SPIFFE ID.
-func (a *authority) identity(t *testing.T, id string) tls.Certificate {
+// identity makes a certificate for a SPIFFE ID. Several, with blanks between, make one
+// that is none of SPIFFE; "DNS:" before one makes it a host name.
+func (a *authority) identity(t *testing.T, ids string) tls.Certificate {
 	t.Helper()
-	u, err := url.Parse(id)
-	if err != nil {
-		t.Fatal(err)
+	c := &x509.Certificate{KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}}
+	for _, id := range strings.Fields(ids) {
+		if name, ok := strings.CutPrefix(id, "DNS:"); ok {
+			c.DNSNames = append(c.DNSNames, name)
+			continue
+		}
+		u, err := url.Parse(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.URIs = append(c.URIs, u)
 	}
-	cert, key := a.sign(t, &x509.Certificate{URIs: []*url.URL{u}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}})
+	cert, key := a.sign(t, c)
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
 }
 
@@ -175,7 +184,7 @@ func TestMutualTLS(t *testing.T) {
 			Routes:   []model.Route{{Name: "default", To: []model.Target{{Version: "v", Weight: 1}}}}, Grants: grants}
 	}
 	friend := model.Grant{Name: "friend", Accounts: []string{"shop/one", "shop/friend"}}
-	web := svc("web", http1, model.HTTP, model.Strict, w.app(t, "v1"), friend)
+	web := svc("web", http1, model.HTTP, model.Strict, w.app(t, "v1"), friend, model.Grant{Name: "inner", Namespaces: []string{"inner"}})
 	db := svc("db", bytes1, model.TCP, model.Strict, port(t, banner.Addr().String()), friend)
 	both := svc("both", freePort(t), model.HTTP, model.Permissive, w.app(t, "v2"), friend, model.Grant{Name: "open", Anyone: true, Paths: []model.Path{{Kind: model.PathExact, Value: "/open"}}})
 	db.Calls = []model.Call{{To: web.ID, Port: "p", Local: local}, {To: db.ID, Port: "p", Local: localTCP}}
@@ -206,7 +215,14 @@ func TestMutualTLS(t *testing.T) {
 		{stranger, http1, "/", 403},
 		{"spiffe://mesh.local/ns/shop/sa/friendly", http1, "/", 403},
 		{foreign, http1, "/", 0},
+		{stranger + " DNS:spiffe://mesh.local/ns/shop/sa/friend", http1, "/", 403},
+		{"DNS:spiffe://mesh.local/ns/shop/sa/friend", http1, "/", 0},
+		{stranger + " spiffe://mesh.local/ns/shop/sa/friend", http1, "/", 403},
+		{"spiffe://mesh.local/ns/shop/sa/friend " + stranger, http1, "/", 403},
 		{"", http1, "/", 0},
+		{"spiffe://mesh.local/ns/inner/sa/any", http1, "/", 200},
+		{"spiffe://mesh.local/ns/inner/any", http1, "/", 403}, // no account of the namespace
+		{"spiffe://mesh.local/ns/inner2/sa/any", http1, "/", 403},
 		{stranger, both.Versions[0].Port, "/", 403},
 		{stranger, both.Versions[0].Port, "/open", 200},
 	} {

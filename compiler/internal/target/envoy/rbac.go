@@ -3,8 +3,11 @@ package envoy
 import (
 	"slices"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	principalv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/rbac/principals/mtls_authenticated/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"meshc.dev/meshc/compiler/internal/model"
@@ -44,11 +47,20 @@ func (e *emitter) principals(g model.Grant, p model.Port) []*rbacconfigv3.Princi
 	}
 	var out []*rbacconfigv3.Principal
 	for _, s := range e.sans(g) {
-		out = append(out, &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_Authenticated_{
-			Authenticated: &rbacconfigv3.Principal_Authenticated{PrincipalName: s},
-		}})
+		out = append(out, withURI(s))
 	}
 	return out
+}
+
+// principalName is the canonical name of the extension below.
+const principalName = "envoy.rbac.principals.mtls_authenticated"
+
+// withURI is a caller whose certificate was verified and has such a URI among its
+// names. Principal.authenticated would do with a DNS name, or a subject, of that text.
+func withURI(s *matcherv3.StringMatcher) *rbacconfigv3.Principal {
+	return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_Custom{Custom: &corev3.TypedExtensionConfig{
+		Name: principalName, TypedConfig: pack(&principalv3.Config{SanMatcher: &tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_URI, Matcher: s}}),
+	}}}
 }
 
 // sans are the identities that a grant admits, as matchers on the certificate's
