@@ -54,6 +54,8 @@ type Config struct {
 	Denied func() (map[string]bool, error)
 	// Refused is what the source refuses at present, nil if nothing; may be nil.
 	Refused func() *Refused
+	// Peers are the environment's other servers; the zero Peers are none.
+	Peers Peers
 	// Bounds say when the failures of some proxies hold their class at an earlier
 	// release. Narrows says whether the newer release takes away what the older one
 	// gives; a class is never held at the older one then, nor if it is nil.

@@ -31,6 +31,7 @@ type Server struct {
 	cfg    Config
 	hub    *stream.Hub
 	facts  *evidence.Log
+	peers  *exchanger
 	ledger *ledger.Ledger
 	meter  *meter
 	live   *sources
@@ -77,6 +78,8 @@ func New(cfg Config) (*Server, error) {
 	s.live = newSources(cfg, s.hub, s.ledger.Poke)
 	s.grpc = grpc.NewServer(options(cfg, credentials.NewTLS(tc))...)
 	s.hub.Register(s.grpc)
+	s.peers = newExchanger(cfg.Peers, s.facts, cfg.Log)
+	s.peers.register(s.grpc)
 	if cfg.Register != nil {
 		cfg.Register(s.grpc)
 	}
@@ -238,6 +241,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return giveBack(ctx, s.meter.opened.Load) })
 	g.Go(func() error { s.facts.Run(ctx.Done()); return nil })
 	g.Go(func() error { return s.hub.Watch(ctx) })
+	g.Go(func() error { return s.peers.exchangeAll(ctx) })
 	admin := s.httpServer(s.adminMux())
 	servers := []*http.Server{admin}
 	g.Go(func() error { return serveHTTP(admin, s.admin) })

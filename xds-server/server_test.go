@@ -111,10 +111,12 @@ func (w *world) restart(t *testing.T) *world {
 	return again.start(t)
 }
 
-func (w *world) start(t *testing.T) *world {
+func (w *world) start(t *testing.T) *world { return w.startWith(t, w.config(t)) }
+
+func (w *world) startWith(t *testing.T, cfg Config) *world {
 	t.Helper()
 	var err error
-	w.Server, err = New(w.config(t))
+	w.Server, err = New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

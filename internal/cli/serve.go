@@ -31,6 +31,7 @@ import (
 type serveFlags struct {
 	approvalFlags
 	listen, http, state, endpoints, trustDomain string
+	peers                                       []string
 	poll, ttl                                   time.Duration
 }
 
@@ -52,6 +53,7 @@ repository is looked at, so that the server starts with Git down.`,
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:18000", "address for proxies (mutual TLS)")
 	fl.StringVar(&f.http, "http", "127.0.0.1:18001", "address for /metrics, /healthz and /readyz; empty for none")
 	fl.StringVar(&f.state, "state", "meshc-state", "folder for keys, tokens and the last approved releases")
+	fl.StringSliceVar(&f.peers, "peer", nil, "address of another server of this environment (--listen there), to exchange what proxies refused; both need the same roots.json")
 	fl.StringVar(&f.endpoints, "endpoints", "", "folder with endpoint files")
 	fl.StringVar(&f.trustDomain, "trust-domain", "mesh.local", "trust domain of the identities that are signed")
 	fl.DurationVar(&f.poll, "poll", 15*time.Second, "how often the repository is looked at")
@@ -157,6 +159,7 @@ func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logge
 		Narrows:  compiler.Narrows,
 		Denied:   func() (map[string]bool, error) { return ca.DeniedIDs(f.state, f.trustDomain) },
 		Refused:  refused,
+		Peers:    xdsserver.Peers{Addresses: f.peers, TLS: authority.PeerTLS(), Check: authority.CheckServer},
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("starting the server: %w", err)
