@@ -277,9 +277,9 @@ func (l *Log) told(err error) {
 	if l.failed = ""; err != nil {
 		l.failed = err.Error()
 	}
-	switch {
-	case l.failed == was:
-	case l.failed == "":
+	switch l.failed {
+	case was:
+	case "":
 		l.log.Info("evidence is stored again")
 	default:
 		l.log.Error("evidence not stored", slog.String("code", string(diag.CodeEvidenceNotStored)), slog.Any("error", err))

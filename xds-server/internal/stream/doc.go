@@ -7,6 +7,7 @@
 //
 // What always holds: a proxy gets what its identity's class has, whatever it
 // says about itself; a proxy gets nothing while nothing is approved; a response
-// that is not confirmed in time counts as refused; a class whose response was
-// refused goes back to the last content that a proxy has confirmed completely.
+// that is not confirmed in time counts as refused. Which of the approved contents a
+// proxy gets follows from evidence alone (package rollout); a stream serves it. What a
+// client has not said is unknown, and never taken for something that it said.
 package stream
