@@ -166,9 +166,7 @@ func checkExtensions(req *x509.CertificateRequest) error {
 	for _, e := range req.Extensions {
 		switch e.Id.String() {
 		case oidSAN: // of every kind of name, also of those that Go does not read
-			var names []asn1.RawValue
-			const uri = 6 // RFC 5280, 4.2.1.6
-			if rest, err := asn1.Unmarshal(e.Value, &names); err != nil || len(rest) > 0 || len(names) != 1 || names[0].Tag != uri {
+			if !oneURI(e.Value) {
 				return refused("it must have exactly one name, a URI")
 			}
 		case oidKeyUsage:
@@ -183,14 +181,8 @@ func checkExtensions(req *x509.CertificateRequest) error {
 				}
 			}
 		case oidExtKeyUsage:
-			var usages []asn1.ObjectIdentifier
-			if rest, err := asn1.Unmarshal(e.Value, &usages); err != nil || len(rest) > 0 {
-				return refused("an extended key usage that is not readable")
-			}
-			for _, u := range usages {
-				if u.String() != oidServerAuth && u.String() != oidClientAuth {
-					return refused("extended key usage %v", u)
-				}
+			if err := checkUsages(e.Value); err != nil {
+				return err
 			}
 		case oidBasicConstraints:
 			var bc struct {
@@ -205,4 +197,25 @@ func checkExtensions(req *x509.CertificateRequest) error {
 		}
 	}
 	return nil
+}
+
+// checkUsages takes extended usages for TLS only.
+func checkUsages(der []byte) error {
+	var usages []asn1.ObjectIdentifier
+	if rest, err := asn1.Unmarshal(der, &usages); err != nil || len(rest) > 0 {
+		return refused("an extended key usage that is not readable")
+	}
+	for _, u := range usages {
+		if u.String() != oidServerAuth && u.String() != oidClientAuth {
+			return refused("extended key usage %v", u)
+		}
+	}
+	return nil
+}
+
+func oneURI(der []byte) bool {
+	var names []asn1.RawValue
+	const uri = 6 // RFC 5280, 4.2.1.6
+	rest, err := asn1.Unmarshal(der, &names)
+	return err == nil && len(rest) == 0 && len(names) == 1 && names[0].Tag == uri
 }

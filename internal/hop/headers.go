@@ -147,21 +147,36 @@ func spell(name string, separator func(i int) string) string {
 	return b.String()
 }
 
-// door's edits, as this package itself applies them.
-var edits = map[Door]*regexp.Regexp{Gateway: compiled(Gateway), Outbound: compiled(Outbound), Inbound: compiled(Inbound)}
+// The edits of each door, as this package itself applies them.
+var (
+	atGateway  = regexp.MustCompile(together(Gateway))
+	atOutbound = regexp.MustCompile(together(Outbound))
+	atInbound  = regexp.MustCompile(together(Inbound))
+)
 
-func compiled(d Door) *regexp.Regexp {
+func together(d Door) string {
 	var out []string
 	for _, e := range Edits(d) {
 		out = append(out, e.Regex)
 	}
-	return regexp.MustCompile("^(?:" + strings.Join(out, "|") + ")$")
+	return "^(?:" + strings.Join(out, "|") + ")$"
+}
+
+func takenAway(d Door, name string) bool {
+	switch d {
+	case Gateway:
+		return atGateway.MatchString(name)
+	case Outbound:
+		return atOutbound.MatchString(name)
+	default:
+		return atInbound.MatchString(name)
+	}
 }
 
 // Dropped reports whether a header (lower case) that a sender wrote has no part in
 // what a proxy makes of the request: it is taken away, replaced, or added to.
 func Dropped(d Door, name string) bool {
-	return Reserved(name) || OfConnection(name) || edits[d].MatchString(name)
+	return Reserved(name) || OfConnection(name) || takenAway(d, name)
 }
 
 // reserved are the headers that the proxies of the mesh write at some door of every

@@ -51,7 +51,8 @@ const (
 	ownLines, ownBytes = 16, 4 << 10
 	// EditLines and EditBytes are what the edits of a route may add: lines, and bytes
 	// of names and values.
-	EditLines, EditBytes = 32, 16 << 10
+	EditLines = 32
+	EditBytes = 16 << 10
 )
 
 // streams of a connection between proxies, and the window of each.
@@ -92,12 +93,14 @@ func At(d Door) Limits {
 // any proxy's Idle, so that none is closed while a request is on its way to it.
 const PoolIdle = 10 * time.Minute
 
-// AnswerLines and AnswerKiB are what a proxy takes of an answer's head: from
+// AppAnswer… and MeshAnswer… are what a proxy takes of an answer's head: from
 // applications (and externals), which may repeat in it what they were asked, and
 // from other proxies, which add to it.
 const (
-	AppAnswerLines, AppAnswerKiB   = 250, 128
-	MeshAnswerLines, MeshAnswerKiB = 300, 152
+	AppAnswerLines  = 250
+	AppAnswerKiB    = 128
+	MeshAnswerLines = 300
+	MeshAnswerKiB   = 152
 )
 
 // Unbounded stands for "no limit" where Envoy's default is a number that counts all
