@@ -129,7 +129,7 @@ func setProtocol(c *clusterv3.Cluster, p model.Protocol, a answers) {
 		}
 	default:
 		explicit.ProtocolConfig = &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-			Http2ProtocolOptions: poolHTTP2(a.kib),
+			Http2ProtocolOptions: poolHTTP2(a),
 		}
 	}
 	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(&upstreamv3.HttpProtocolOptions{

@@ -61,18 +61,22 @@ func http2(l hop.Limits, headKiB uint32) *corev3.Http2ProtocolOptions {
 }
 
 // poolHTTP2 is HTTP/2 towards an upstream. Keep-alive finds a dead peer.
-func poolHTTP2(headKiB uint32) *corev3.Http2ProtocolOptions {
-	o := http2(hop.At(hop.Inbound), headKiB)
+func poolHTTP2(a answers) *corev3.Http2ProtocolOptions {
+	o := http2(hop.At(hop.Inbound), a.kib)
+	o.MaxConcurrentStreams = UInt32(a.streams)
 	o.ConnectionKeepalive = &corev3.KeepaliveSettings{Interval: Duration(30 * time.Second), Timeout: Duration(10 * time.Second)}
 	return o
 }
 
-// answers is what a cluster takes of the head of an answer.
-type answers struct{ lines, kib uint32 }
+// answers is what a cluster takes of the head of an answer, and how many it awaits on
+// one HTTP/2 connection.
+type answers struct{ lines, kib, streams uint32 }
 
-func fromApps() answers { return answers{hop.AppAnswerLines, hop.AppAnswerKiB} }
+func fromApps() answers { return answers{hop.AppAnswerLines, hop.AppAnswerKiB, hop.AppStreams} }
 
-func fromMesh() answers { return answers{hop.MeshAnswerLines, hop.MeshAnswerKiB} }
+func fromMesh() answers {
+	return answers{hop.MeshAnswerLines, hop.MeshAnswerKiB, hop.At(hop.Inbound).Streams}
+}
 
 func (a answers) options() *corev3.HttpProtocolOptions {
 	return &corev3.HttpProtocolOptions{
