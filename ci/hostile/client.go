@@ -21,10 +21,16 @@ type Door struct {
 	Name string
 	// Addr is "host:port".
 	Addr string
+	// Dial connects hostile clients in another way than neighbours, such as past the
+	// first proxy; nil = all go to Addr.
+	Dial func(context.Context) (net.Conn, error)
 	Target
 }
 
 func (d Door) dial(ctx context.Context) (net.Conn, error) {
+	if d.Dial != nil {
+		return d.Dial(ctx)
+	}
 	c, err := new(net.Dialer).DialContext(ctx, "tcp", d.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the door %s: %w", d.Name, err)
@@ -64,7 +70,6 @@ func (c *client) one(ctx context.Context, d Door, a Attack) {
 	if err != nil {
 		return
 	}
-	tcp, _ := con.(*net.TCPConn)
 	_ = con.SetDeadline(time.Now().Add(10*patience + a.Pause*time.Duration(len(a.Sends))))
 	for i, s := range a.Sends {
 		if i > 0 && a.Pause > 0 {
@@ -81,13 +86,27 @@ func (c *client) one(ctx context.Context, d Door, a Attack) {
 		return
 	case HungUp:
 		time.Sleep(a.Pause) // so that the request is on its way
-		_ = tcp.SetLinger(0)
+		drop(con)
+		return
 	case HalfShut:
-		_ = tcp.CloseWrite()
+		if half, ok := con.(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite()
+		}
 		fallthrough
 	default:
 		_ = con.SetReadDeadline(time.Now().Add(patience))
 		receive(con, a.Bytes())
+	}
+	_ = con.Close()
+}
+
+// drop ends a connection without a word of TLS, and resets it if that can be.
+func drop(con net.Conn) {
+	if over, ok := con.(interface{ NetConn() net.Conn }); ok {
+		con = over.NetConn()
+	}
+	if tcp, ok := con.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
 	}
 	_ = con.Close()
 }
@@ -97,7 +116,7 @@ func (c *client) forget(con net.Conn) {
 	defer c.mu.Unlock()
 	c.forgotten = append(c.forgotten, con)
 	if len(c.forgotten) > maxForgotten {
-		_ = c.forgotten[0].Close()
+		drop(c.forgotten[0])
 		c.forgotten = c.forgotten[1:]
 	}
 }
@@ -106,9 +125,17 @@ func (c *client) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, con := range c.forgotten {
-		_ = con.Close()
+		drop(con)
 	}
 	c.forgotten = nil
+}
+
+// Hold carries an attack out and keeps its connections open until leave is called.
+func Hold(ctx context.Context, d Door, a Attack) (leave func()) {
+	c := &client{}
+	a.End = Forgotten
+	c.attack(ctx, d, a)
+	return c.close
 }
 
 // receive reads until there is an answer, the end, or no patience left.

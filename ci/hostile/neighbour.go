@@ -12,7 +12,7 @@ import (
 
 // inTime is how long a neighbour waits for anything. It tells a request that is
 // stuck from one on a busy machine.
-const inTime = 15 * time.Second
+const inTime = 30 * time.Second
 
 // neighbour is an ordinary client of a door.
 type neighbour struct {

@@ -48,7 +48,7 @@ func (s *shrinker) harm(a Attack) error {
 	if s.f.ready(s.ctx, s.at) != nil || s.ctx.Err() != nil {
 		return nil
 	}
-	return s.f.round(s.ctx, s.at, []Attack{a})
+	return s.f.check(s.ctx, s.at, []Attack{a})
 }
 
 // shrink cuts an attack that does harm down while it does.

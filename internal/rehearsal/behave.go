@@ -9,12 +9,44 @@ import (
 
 // Headers by which a request tells the application how to treat it. The
 // application answers 503 to the first so many requests with one path, waits so
-// long before it answers ("300ms"), and answers with a body of so many bytes.
+// long before it answers ("300ms"), or begins its body with so many bytes.
 const (
 	FailHeader = "x-rehearsal-fail"
 	WaitHeader = "x-rehearsal-wait"
 	SizeHeader = "x-rehearsal-size"
 )
+
+// maxSize bounds what SizeHeader asks for.
+const maxSize = 256 << 20
+
+// answer writes the body: the bytes that the request asks for, then those that it
+// sends, each as soon as it arrives, so that a caller can hold a request open and
+// see that it is alive.
+func answer(w http.ResponseWriter, r *http.Request) {
+	buf := make([]byte, 32<<10)
+	size, _ := strconv.Atoi(r.Header.Get(SizeHeader))
+	for left := min(size, maxSize); left > 0; left -= len(buf) {
+		if _, err := w.Write(buf[:min(left, len(buf))]); err != nil {
+			return
+		}
+	}
+	stream := http.NewResponseController(w)
+	_ = stream.EnableFullDuplex() // HTTP/2 always is
+	for {
+		n, err := r.Body.Read(buf)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return
+			}
+			if stream.Flush() != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
 
 // behaviour does what requests ask of their application.
 type behaviour struct {
@@ -41,20 +73,4 @@ func (b *behaviour) status(r *http.Request) int {
 	}
 	b.failed[r.URL.Path]++
 	return http.StatusServiceUnavailable
-}
-
-// body writes as many bytes as the request asks for.
-func body(w http.ResponseWriter, r *http.Request) {
-	left, err := strconv.Atoi(r.Header.Get(SizeHeader))
-	if err != nil {
-		return
-	}
-	part := make([]byte, 16<<10)
-	for left > 0 {
-		n, err := w.Write(part[:min(left, len(part))])
-		if err != nil {
-			return
-		}
-		left -= n
-	}
 }

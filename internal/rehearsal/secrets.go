@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -40,33 +41,51 @@ func (a authority) secrets(c release.Class) ([]any, error) {
 	if c == compiler.Nobody() {
 		return nil, nil
 	}
-	id, err := spiffeid.FromString(c.SPIFFEID(a.ca.TrustDomain().Name()))
-	if err != nil {
-		return nil, fmt.Errorf("identity of %s: %w", c, err)
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{URIs: []*url.URL{id.URL()}}, key)
-	if err != nil {
-		return nil, err
-	}
-	chain, err := a.ca.Sign(csr, id, certificateTTL)
-	if err != nil {
-		return nil, fmt.Errorf("signing the certificate of %s: %w", c, err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	chain, key, err := a.issue(c)
 	if err != nil {
 		return nil, err
 	}
 	return []any{
 		object{"name": "default", "tls_certificate": object{
-			"certificate_chain": inline(string(ca.EncodeCertificates(chain))),
-			"private_key":       inline(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))),
+			"certificate_chain": inline(string(chain)),
+			"private_key":       inline(string(key)),
 		}},
 		object{"name": "ROOTCA", "validation_context": object{"trusted_ca": inline(a.roots)}},
 	}, nil
+}
+
+// issue makes a certificate, with its chain, and its key, both as PEM.
+func (a authority) issue(c release.Class) (chain, key []byte, err error) {
+	id, err := spiffeid.FromString(c.SPIFFEID(a.ca.TrustDomain().Name()))
+	if err != nil {
+		return nil, nil, fmt.Errorf("identity of %s: %w", c, err)
+	}
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{URIs: []*url.URL{id.URL()}}, private)
+	if err != nil {
+		return nil, nil, err
+	}
+	certificates, err := a.ca.Sign(csr, id, certificateTTL)
+	if err != nil {
+		return nil, nil, fmt.Errorf("signing the certificate of %s: %w", c, err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return nil, nil, err
+	}
+	return ca.EncodeCertificates(certificates), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// certificate is one of a class, for clients of ours.
+func (a authority) certificate(c release.Class) (tls.Certificate, error) {
+	chain, key, err := a.issue(c)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(chain, key)
 }
 
 func inline(s string) object { return object{"inline_string": s} }

@@ -2,8 +2,10 @@ package rehearsal
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,11 +32,16 @@ type Stage struct {
 	processes []*envoybin.Process      // of the classes
 	doors     map[compiler.Door]string // addresses
 	inbound   map[string]string        // Unix sockets of listeners
+	ids       authority
 	mu        sync.Mutex
 	seen      []Seen
 }
 
-// Seen is what has arrived at all applications so far, copies of requests included.
+// maxSeen is how many requests a stage remembers.
+const maxSeen = 5000
+
+// Seen is what has arrived at all applications so far, copies of requests included;
+// the oldest are forgotten.
 func (s *Stage) Seen() []Seen {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,6 +52,9 @@ func (s *Stage) saw(x Seen) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen = append(s.seen, x)
+	if len(s.seen) >= 2*maxSeen {
+		s.seen = slices.Clone(s.seen[maxSeen:])
+	}
 }
 
 // Start runs what the doors of a rehearsal lead to and returns when every proxy
@@ -72,7 +82,7 @@ func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehea
 		return err
 	}
 	at := places{apps: map[string]string{}, sockets: map[string]string{}}
-	s.inbound = at.sockets
+	s.ids, s.inbound = ids, at.sockets
 	for i, name := range plot.inbound {
 		at.sockets[name] = filepath.Join(s.dir, strconv.Itoa(i)+".s")
 	}
@@ -148,6 +158,33 @@ func (s *Stage) findDoors(ctx context.Context, classes []release.Class, doors []
 		s.doors[d] = addr
 	}
 	return nil
+}
+
+// Entrance connects to an inbound listener over mTLS with the identity of a class,
+// but without its proxy: as somebody could who has taken hold of its key.
+func (s *Stage) Entrance(as release.Class, listener string) (func(context.Context) (net.Conn, error), error) {
+	socket, ok := s.inbound[listener]
+	if !ok {
+		return nil, fmt.Errorf("the rehearsal has no listener %q", listener)
+	}
+	own, err := s.ids.certificate(as)
+	if err != nil {
+		return nil, err
+	}
+	// Who the other side is does not matter to those who come this way.
+	config := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, InsecureSkipVerify: true}
+	return func(ctx context.Context) (net.Conn, error) {
+		raw, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+		if err != nil {
+			return nil, fmt.Errorf("connecting to %s: %w", listener, err)
+		}
+		c := tls.Client(raw, config)
+		if err := c.HandshakeContext(ctx); err != nil {
+			_ = raw.Close()
+			return nil, fmt.Errorf("greeting %s: %w", listener, err)
+		}
+		return c, nil
+	}, nil
 }
 
 // Admin reads a page of the admin interface of a class's proxy, such as "/clusters".
