@@ -61,13 +61,18 @@ const (
 	window  = 256 << 10
 )
 
+// waiting is how many control frames of a shared connection may wait to be written.
+// A proxy reads from all its visitors before it writes: each of a thousand can have
+// reset a thousand streams in what has come at once, and each reset is a frame.
+const waiting = 1 << 20
+
 // At is the one table of limits. Each door takes what the doors before it let
 // through and what is added there, so that the first proxy is the one that refuses.
 func At(d Door) Limits {
 	shared := Limits{
 		ResetBurst: Unbounded, ResetRate: Unbounded, // visitors who hang up
 		Streams: streams, StreamWindow: window, ConnectionWindow: streams * window,
-		ControlFrames: 10 * streams, Frames: 100 * streams, EmptyFrames: 100 * streams,
+		ControlFrames: waiting, Frames: 2 * waiting, EmptyFrames: 100 * streams,
 		Buffer: 1 << 20,   // Envoy's default
 		Idle:   time.Hour, // Envoy's default; callers leave earlier (PoolIdle)
 	}
@@ -92,6 +97,12 @@ func At(d Door) Limits {
 // PoolIdle is how long a caller keeps a connection without requests: shorter than
 // any proxy's Idle, so that none is closed while a request is on its way to it.
 const PoolIdle = 10 * time.Minute
+
+// AppStreams is how many requests a proxy has on one HTTP/2 connection to software
+// that is not ours: one, as over HTTP/1. That software's windows are its own: while it
+// does not read what one caller sends, the connection's window is full for all (1 MiB
+// in a server of Go's), and what it takes for a broken connection ends all.
+const AppStreams = 1
 
 // AppAnswer… and MeshAnswer… are what a proxy takes of an answer's head: from
 // applications (and externals), which may repeat in it what they were asked, and
