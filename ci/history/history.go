@@ -115,11 +115,18 @@ type proxy struct {
 	// pending are responses without an answer, by nonce.
 	pending map[string]Event
 	// confirmed is the newest release whose content the proxy has held as a whole.
-	confirmed int
+	// before is the one that it had confirmed before that.
+	confirmed, before int
 }
 
 // Checker follows a history event by event, so that a long one need not be kept.
 type Checker struct {
+	// Strict demands that a proxy which refuses something is held at the newest release
+	// that it has held as a whole. Without it, it may be the one before: when its last
+	// confirmation and the next publication cross, the server does not learn that it was
+	// the last, and holds the proxy at what it knows that it had.
+	Strict bool
+
 	n        int
 	releases map[int]map[string]Content
 	newest   int // the release to be served
@@ -288,6 +295,9 @@ func (c *Checker) answer(e Event) {
 	}
 	taken, ok := p.pending[e.Nonce]
 	delete(p.pending, e.Nonce)
+	if e.Kind == Refuse && !c.Strict {
+		p.confirmed = min(p.confirmed, p.before)
+	}
 	if !ok || e.Kind == Refuse {
 		return
 	}
@@ -301,7 +311,7 @@ func (c *Checker) answer(e Event) {
 	// nothing before it has it, so that a proxy is never taken for newer than it is.
 	for i := p.confirmed + 1; i <= c.newest; i++ {
 		if contents, ok := c.releases[i]; ok && p.has(contents[p.class]) {
-			p.confirmed = i
+			p.before, p.confirmed = p.confirmed, i
 			break
 		}
 	}

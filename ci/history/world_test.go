@@ -38,6 +38,7 @@ var (
 	events = flag.Int("events", usualEvents, "how many events the history of the servers under faults has at least")
 	seed   = flag.Uint64("seed", 1, "seed of the faults; 0 takes a fresh one")
 	number = flag.Int("proxies", usualProxies, "how many proxies record what they get; a third are gateways, a quarter refuse things")
+	strict = flag.Bool("strict", false, "no tolerance for a confirmation that crosses the next publication")
 	refuse = flag.Bool("refuse-endpoints", false, "proxies refuse endpoints too")
 	// replicas share the approvals and the authority, and nothing else.
 	replicas = flag.Int("replicas", 1, "how many servers the proxies choose among")
@@ -123,6 +124,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	w.draft = newDraft(rand.New(rand.NewPCG(seed, 1)), port)
 	w.faults.Store(true)
+	w.checker.Strict = *strict
 	if w.authority, err = ca.Open(w.dir, ca.Options{TrustDomain: "mesh.local", TTL: 12 * time.Hour, Clock: w.now}); err != nil {
 		t.Fatal(err)
 	}
