@@ -130,7 +130,6 @@ type Checker struct {
 	n        int
 	releases map[int]map[string]Content
 	newest   int // the release to be served
-	epoch    int // releases before it count as replaced by a rollback
 	proxies  map[string]*proxy
 	findings []Finding
 }

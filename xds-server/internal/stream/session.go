@@ -214,7 +214,7 @@ func (s *session) next(now time.Time) (m *store.Message, wake, turn <-chan struc
 		if st, ok := s.greeting(held, target); ok && s.may(st, cur, target, now) {
 			return s.send(st, held, target, cur, now), nil, nil
 		}
-		if s.settled(p.steps, cur, target, now) && s.confirm(cur, now) {
+		if s.settled(p.steps, cur, target, now) && s.confirm(cur) {
 			continue // that may have changed what it gets
 		}
 		if d := s.retryIn(s.hub.cfg.Now()); d > 0 {
@@ -233,13 +233,13 @@ func (s *session) conclude(now time.Time) {
 	}
 	held, target := s.lists(old)
 	if s.settled(s.hub.plan(s.protocol, held, target).steps, old, target, now) {
-		s.confirm(old, now)
+		s.confirm(old)
 	}
 }
 
 // confirm notes that the proxy has everything of its edition, and tells whether
 // that was news.
-func (s *session) confirm(cur *serving, now time.Time) bool {
+func (s *session) confirm(cur *serving) bool {
 	content := cur.v.set.Content
 	s.entry.Running(content)
 	if s.confirmed == content {
@@ -396,7 +396,7 @@ func (s *session) settled(steps []phase.Step, cur *serving, target view.Lists, n
 
 // steady tells how time passes for this process. Limits and pauses of a stream are
 // measured with it: unlike Config.Now it does not jump when the clock is set.
-func steady() time.Time { return time.Now() }
+func steady() time.Time { return time.Now() } //nolint:forbidigo // a clock that is passed in may be set; this one must not jump
 
 // arm makes sure that due is called at t.
 func (s *session) arm(t, now time.Time) {
