@@ -54,6 +54,8 @@ type Config struct {
 	Denied func() (map[string]bool, error)
 	// Refused is what the source refuses at present, nil if nothing; may be nil.
 	Refused func() *Refused
+	// Line are the newest commits of the source's ref, the head first; may be nil.
+	Line func() []string
 	// Peers are the environment's other servers; the zero Peers are none.
 	Peers Peers
 	// Bounds say when the failures of some proxies hold their class at an earlier

@@ -1,6 +1,9 @@
 package xdsserver
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -87,4 +90,39 @@ func (m *meter) released(commit, digest, environment string, at time.Time) {
 	m.release.Reset()
 	m.release.WithLabelValues(commit, digest, environment).Set(1)
 	m.published.Set(float64(at.Unix()))
+}
+
+// heldProxies counts proxies that are kept at an earlier release, by class, when it is
+// asked. A class without any has no sample, so that the usual answer is empty.
+type heldProxies struct{ count func() map[string]int }
+
+const (
+	// maxHeldClasses are told by name, those with the most such proxies.
+	maxHeldClasses = 100
+	// otherClasses is the label of all others together; no class is called that.
+	otherClasses = "other"
+)
+
+var heldProxiesDesc = prometheus.NewDesc("meshc_xds_held_proxies", "Connected proxies kept at an earlier release after a failure.", []string{"class"}, nil)
+
+// Describe implements prometheus.Collector.
+func (heldProxies) Describe(ch chan<- *prometheus.Desc) { ch <- heldProxiesDesc }
+
+// Collect implements prometheus.Collector.
+func (h heldProxies) Collect(ch chan<- prometheus.Metric) {
+	counts := h.count()
+	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
+	others := 0
+	for i, name := range names {
+		if i >= maxHeldClasses {
+			others += counts[name]
+			continue
+		}
+		ch <- prometheus.MustNewConstMetric(heldProxiesDesc, prometheus.GaugeValue, float64(counts[name]), name)
+	}
+	if others > 0 {
+		ch <- prometheus.MustNewConstMetric(heldProxiesDesc, prometheus.GaugeValue, float64(others), otherClasses)
+	}
 }

@@ -60,6 +60,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("making the xDS server: %w", err)
 	}
 	s := &Server{cfg: cfg, ledger: ledger.New(cfg.Now), meter: newMeter(cfg.Registry), alarms: alarm.New(cfg.Now), cancel: func() {}}
+	cfg.Registry.MustRegister(heldProxies{s.ledger.HeldProxies})
 	// First the socket, which no two servers of one folder have, then the file.
 	if err := s.open(); err != nil {
 		s.Close()
@@ -74,7 +75,7 @@ func New(cfg Config) (*Server, error) {
 		Log: cfg.Log, Now: cfg.Now, Owner: cfg.Owner, Narrows: cfg.Narrows, Denied: cfg.Denied,
 	})
 	s.facts.Watch(s.hub.Learned)
-	s.ledger.Look(cfg.Refused, s.hub.Lacking)
+	s.ledger.LookAt(ledger.Look{Refused: cfg.Refused, Line: cfg.Line, Lacking: s.hub.Lacking})
 	s.live = newSources(cfg, s.hub, s.ledger.Poke)
 	s.grpc = grpc.NewServer(options(cfg, credentials.NewTLS(tc))...)
 	s.hub.Register(s.grpc)

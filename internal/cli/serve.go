@@ -89,7 +89,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 	head := &refusedHead{source: source}
-	server, authority, err := a.server(f, metrics, log, func() []diag.Diagnostic { return sourceProblems(source) }, head.now)
+	server, authority, err := a.server(f, metrics, log, source, head)
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (a *app) source(ctx context.Context, f serveFlags, t approval.Trust, repo *
 }
 
 // server makes the xDS server with the built-in certificate authority on its port.
-func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logger, problems func() []diag.Diagnostic, refused func() *xdsserver.Refused) (*xdsserver.Server, *ca.Authority, error) {
+func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logger, source *feed.Feed, head *refusedHead) (*xdsserver.Server, *ca.Authority, error) {
 	if err := os.MkdirAll(f.state, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("making the state folder: %w; name another one with --state", err)
 	}
@@ -154,11 +154,12 @@ func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logge
 		Listen: f.listen, HTTP: f.http, TrustDomain: f.trustDomain, EndpointDir: f.endpoints, StateDir: f.state, Log: log, Now: a.now, Registry: metrics,
 		TLS:      func() (*tls.Config, error) { return authority.TLSConfig(ca.Requested), nil },
 		Register: func(r grpc.ServiceRegistrar) { joining.Register(r) },
-		Problems: problems,
+		Problems: func() []diag.Diagnostic { return sourceProblems(source) },
 		Owner:    func(r release.Release, resource string) string { return compiler.OwnerOf(r, resource) },
 		Narrows:  compiler.Narrows,
 		Denied:   func() (map[string]bool, error) { return ca.DeniedIDs(f.state, f.trustDomain) },
-		Refused:  refused,
+		Refused:  head.now,
+		Line:     source.Line,
 		Peers:    xdsserver.Peers{Addresses: f.peers, TLS: authority.PeerTLS(), Check: authority.CheckServer},
 	})
 	if err != nil {

@@ -114,7 +114,11 @@ func whyNot(p xdsserver.Progress) string {
 func (a *app) tellProgress(p xdsserver.Progress) error {
 	var b strings.Builder
 	if p.Outcome == xdsserver.Denied {
-		printer.Fprintf(&b, "%s: %.12s is at the head of the ref and not approved; it is not served\n%s\n", p.Outcome, p.Commit, p.Refused.Problem)
+		if p.Commit == p.Refused.Commit {
+			printer.Fprintf(&b, "%s: %.12s is at the head of the ref and not approved; it is not served\n%s\n", p.Outcome, p.Commit, p.Refused.Problem)
+		} else {
+			printer.Fprintf(&b, "%s: %.12s is not served, nor is %.12s on top of it, which is at the head of the ref and not approved\n%s\n", p.Outcome, p.Commit, p.Refused.Commit, p.Refused.Problem)
+		}
 		return printer.Fprint(a.out, b.String())
 	}
 	printer.Fprintf(&b, "%s: %.12s is confirmed by %d of %d proxies\n", p.Outcome, p.Commit, p.Confirmed, p.Connected)

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -89,7 +90,7 @@ type Event struct {
 }
 
 // Feed follows one environment of one repository. Use it from one goroutine, but for
-// Problems.
+// Problems and Line.
 type Feed struct {
 	c       Config
 	disk    *approval.Store // nil keeps none
@@ -112,6 +113,7 @@ type Feed struct {
 
 	mu    sync.Mutex
 	wrong map[Kind]error // what is wrong now
+	line  []string       // see Line
 }
 
 // settledFor is how long a repository that did not change is not looked through
@@ -286,6 +288,7 @@ func (f *Feed) follow(look *look) error {
 		return nil
 	}
 	c := approval.Candidate{Snapshot: f.snap.Within(look), Environment: f.c.Environment, Compiler: f.c.Compiler}
+	f.trace(c.Snapshot)
 	s := f.current.State()
 	asked, err := approval.Next(c, s, f.c.Trust, now)
 	ignored := approval.Ignored(c, s, f.c.Trust, now)
@@ -451,6 +454,39 @@ func (f *Feed) refuse(commit string, err error) {
 		f.refusal = key
 		f.tell(Event{Kind: Refused, Commit: commit, Err: err})
 	}
+}
+
+// maxLine bounds the commits that Line gives.
+const maxLine = 1000
+
+// Line gives the newest commits on the first-parent history of the ref, the head first,
+// as they were when the feed looked last. They may be approved or not. It may be called
+// from any goroutine.
+func (f *Feed) Line() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.line
+}
+
+// trace follows the ref's line before anything is told about it. A history that cannot
+// be followed is refused by whoever judges it.
+func (f *Feed) trace(snap *gitrepo.Snapshot) {
+	chain, err := snap.Chain(f.c.Trust.RootCommit, snap.Head())
+	if err != nil {
+		return
+	}
+	line := make([]string, 0, min(len(chain), maxLine))
+	for _, c := range slices.Backward(chain) {
+		if line = append(line, c.Hash); len(line) == maxLine {
+			break
+		}
+	}
+	if len(line) < maxLine {
+		line = append(line, f.c.Trust.RootCommit) // the chain is what follows it
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.line = line
 }
 
 // Problems is what is wrong now, by the kind of the event that told it. Unlike the

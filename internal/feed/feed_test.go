@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -177,6 +178,30 @@ func TestAttack01UnsignedCommit(t *testing.T) {
 	s.want(events(f, 2))
 	s.commit(&s.key, "mesh.cue", "2")
 	s.want(events(f, 2), Approved)
+}
+
+// TestLine: the newest commits of the ref are known before anything is told of them,
+// whether they are approved or not.
+func TestLine(t *testing.T) {
+	s := newSite(t, "")
+	f := s.feed()
+	line := func(want ...string) {
+		t.Helper()
+		if got := f.Line(); !slices.Equal(got, want) {
+			t.Errorf("line %v, want %v", got, want)
+		}
+	}
+	line()
+	f.Poll(t.Context(), func(Event) { line(s.root) })
+	one, two := s.commit(&s.key, "mesh.cue", "1"), s.commit(nil, "mesh.cue", "2")
+	told := 0
+	f.Poll(t.Context(), func(Event) { told++; line(two, one, s.root) })
+	if told != 2 { // one is approved, two refused
+		t.Errorf("%d events", told)
+	}
+	s.repo.Git("reset", "-q", "--hard", one)
+	f.Poll(t.Context(), func(Event) {})
+	line(one, s.root)
 }
 
 func TestBadIntentIsCompiledOnceAndServedNever(t *testing.T) {

@@ -20,18 +20,21 @@ func TestRingsByTheWallClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wall := &clock{}
 		c, start := alarm.New(wall.now), wall.now()
-		var rang []string
+		rang := make(chan string, 8)
 		at := func(d time.Duration, name string) func() {
-			return c.At(start.Add(d), func() { rang = append(rang, name) })
+			return c.At(start.Add(d), func() { rang <- name })
 		}
 		want := func(when string, names ...string) {
 			t.Helper()
 			time.Sleep(alarm.Tick + time.Millisecond)
 			synctest.Wait()
-			if !slices.Equal(rang, names) {
-				t.Fatalf("%s: rang %v, want %v", when, rang, names)
+			var got []string
+			for len(rang) > 0 {
+				got = append(got, <-rang)
 			}
-			rang = nil
+			if !slices.Equal(got, names) {
+				t.Fatalf("%s: rang %v, want %v", when, got, names)
+			}
 		}
 		at(2*time.Hour, "later")
 		at(time.Hour, "sooner")

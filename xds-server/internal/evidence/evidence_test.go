@@ -311,6 +311,20 @@ func TestNotStored(t *testing.T) {
 	}
 }
 
+// TestFullDisk: a folder that takes nothing does not keep a server from starting; what is
+// there counts, and it is told.
+func TestFullDisk(t *testing.T) {
+	l, out := file(t, "/proc") // nobody can write there
+	if p := l.Problems(); len(p) != 1 || p[0].Code != diag.CodeEvidenceNotStored || !strings.Contains(out.String(), "MESH0612") {
+		t.Errorf("problems %v, logged %q", p, out)
+	}
+	l.Record(refused("a", "1", 1, 1))
+	l.sync()
+	if l.set.Len() != 1 || len(l.Problems()) != 1 {
+		t.Errorf("%d receipts, %v", l.set.Len(), l.Problems())
+	}
+}
+
 // TestSince gives a peer what is new to it, in parts.
 func TestSince(t *testing.T) {
 	l, _ := file(t, "")

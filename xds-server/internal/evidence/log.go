@@ -71,7 +71,8 @@ const (
 
 // Open reads the log in the folder, which must exist. A damaged file is no error:
 // what can be read counts, the file is kept beside the new one, and Problems tells
-// it. With path "" the log lives in memory only.
+// it. Nor is a disk that takes nothing: Problems tells that until it does. With dir ""
+// the log lives in memory only.
 func Open(dir string, log *slog.Logger) (*Log, error) {
 	l := &Log{log: log, at: map[place]uint64{}}
 	if dir == "" {
@@ -85,9 +86,7 @@ func Open(dir string, log *slog.Logger) (*Log, error) {
 	if bad > 0 {
 		l.keepDamaged(bad)
 	}
-	if err := l.rewrite(); err != nil {
-		return nil, fmt.Errorf("opening the evidence: %w", err)
-	}
+	l.told(l.rewrite())
 	return l, nil
 }
 

@@ -34,8 +34,25 @@ type Ledger struct {
 	goneEach map[string]int // by identity
 	swept    time.Time      // when gone was searched last
 	failures []Failure
-	refused  func() *Refused
-	lacking  func() []Lacking
+	look     Look
+}
+
+// Look is where the ledger asks for what it does not hear of. Poke says that an answer
+// has changed.
+type Look struct {
+	// Refused is the head of the source's ref if it is not approved, nil if it is.
+	Refused func() *Refused
+	// Line are the newest commits of the source's ref, the head first.
+	Line func() []string
+	// Lacking are parts of splits without endpoints.
+	Lacking func() []Lacking
+}
+
+// seen are the answers at one moment.
+type seen struct {
+	refused *Refused
+	line    []string
+	lacking []Lacking
 }
 
 type approved struct{ commit, release, environment string }
@@ -59,22 +76,25 @@ func New(now func() time.Time) *Ledger {
 		gone:    map[proxyKey]ProxyStatus{},
 
 		goneEach: map[string]int{},
-		refused:  func() *Refused { return nil },
-		lacking:  func() []Lacking { return nil },
 	}
 }
 
-// Look sets where the ledger asks what the source refuses, and which parts of splits
-// have no endpoints. Either may be nil. Poke says that an answer has changed.
-func (l *Ledger) Look(refused func() *Refused, lacking func() []Lacking) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if refused != nil {
-		l.refused = refused
+// LookAt sets where the ledger asks, once, before use. A nil function knows nothing.
+func (l *Ledger) LookAt(look Look) { l.look = look }
+
+// see asks. The functions have locks of their own: the caller must not hold mu.
+func (l *Ledger) see() seen {
+	var s seen
+	if f := l.look.Refused; f != nil {
+		s.refused = f()
 	}
-	if lacking != nil {
-		l.lacking = lacking
+	if f := l.look.Line; f != nil {
+		s.line = f()
 	}
+	if f := l.look.Lacking; f != nil {
+		s.lacking = f()
+	}
+	return s
 }
 
 // Poke wakes whoever waits.
@@ -288,6 +308,20 @@ func (l *Ledger) Fail(f Failure) {
 	l.notify()
 }
 
+// HeldProxies counts the connected proxies that are kept at an earlier release, by
+// class. A class without any is not there.
+func (l *Ledger) HeldProxies() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[string]int{}
+	for e := range l.entries {
+		if e.s.Held {
+			out[e.s.Class]++
+		}
+	}
+	return out
+}
+
 // makeRoom drops the oldest failure of the class that has most: one that fails in
 // a loop must not push out what happened to others.
 func (l *Ledger) makeRoom() {
@@ -303,14 +337,14 @@ func (l *Ledger) makeRoom() {
 
 // Status returns a copy of the ledger.
 func (l *Ledger) Status() Status {
-	refused, lacking := l.refused(), l.lacking() // they have locks of their own
+	seen := l.see()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.forget()
 	st := Status{
 		At: l.now(), Ready: l.current.commit != "",
 		Commit: l.current.commit, Release: l.current.release, Environment: l.current.environment,
-		Refused: refused, Lacking: lacking,
+		Refused: seen.refused, Lacking: seen.lacking,
 		Classes: []ClassStatus{}, Proxies: []ProxyStatus{}, Failures: slices.Clone(l.failures),
 	}
 	counts := map[string]ClassStatus{}

@@ -171,7 +171,8 @@ const (
 	Done Outcome = "done"
 	// Failed means that a class is held at an earlier release, or a proxy refused.
 	Failed Outcome = "failed"
-	// Denied means that the source has the commit and it is not approved.
+	// Denied means that the source has the commit, at the head of its ref or behind a
+	// head that is refused, and does not serve it.
 	Denied Outcome = "refused"
 	// Superseded means that another commit was approved since.
 	Superseded Outcome = "superseded"
@@ -188,7 +189,8 @@ type Progress struct {
 	// Pending names up to 20 proxies that have not.
 	Pending  []string  `json:"pending,omitempty"`
 	Failures []Failure `json:"failures,omitempty"`
-	// Refused says why a commit is not approved.
+	// Refused says why a commit is not approved: it is that commit, or the head that
+	// lies on top of it.
 	Refused *Refused `json:"refused,omitempty"`
 	// Lacking are parts of splits that no endpoint answers: as long as there are any,
 	// and a proxy is connected, the commit has not arrived.

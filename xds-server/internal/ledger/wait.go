@@ -13,19 +13,22 @@ import (
 const pause = 20 * time.Millisecond
 
 // Wait blocks until the commit has arrived at every connected proxy, has failed, was
-// superseded, or is refused by the server's source, and calls report for each change on the way. A commit that
-// was never approved is waited for. commit may be shortened to 7 characters. When
-// ctx ends, Wait returns the progress so far with the context's error.
+// superseded, or is refused by the server's source, and calls report for each change on
+// the way. A commit that the source does not have is waited for. commit may be
+// shortened to 7 characters. When ctx ends, Wait returns the progress so far with the
+// context's error.
 func (l *Ledger) Wait(ctx context.Context, commit string, report func(Progress)) (Progress, error) {
 	if len(commit) < minCommitLen {
 		return Progress{}, fmt.Errorf("waiting: commit %q is shorter than %d characters", commit, minCommitLen)
 	}
 	var last Progress
 	for first := true; ; first = false {
-		refused, lacking := l.refused(), l.lacking()
 		l.mu.Lock()
-		changed := l.changed
-		p := l.progress(commit, refused, lacking)
+		changed := l.changed // before looking: what changes meanwhile is looked at again
+		l.mu.Unlock()
+		seen := l.see()
+		l.mu.Lock()
+		p := l.progress(commit, seen)
 		l.mu.Unlock()
 		if p.Outcome != Waiting {
 			return p, nil
@@ -57,16 +60,11 @@ func rest(ctx context.Context, changed <-chan struct{}) error {
 }
 
 // progress looks at the ledger. The caller holds mu.
-func (l *Ledger) progress(commit string, refused *Refused, lacking []Lacking) Progress {
-	p := Progress{Outcome: Waiting, Commit: commit}
+func (l *Ledger) progress(commit string, seen seen) Progress {
 	if !strings.HasPrefix(l.current.commit, commit) {
-		if slices.ContainsFunc(l.earlier, func(c string) bool { return strings.HasPrefix(c, commit) }) {
-			p.Outcome = Superseded
-		} else if refused != nil && strings.HasPrefix(refused.Commit, commit) {
-			p.Outcome, p.Commit, p.Refused = Denied, refused.Commit, refused
-		}
-		return p
+		return l.unserved(commit, seen)
 	}
+	p := Progress{Outcome: Waiting}
 	p.Commit, p.Release = l.current.commit, l.current.release
 	for _, c := range l.classes {
 		if c.status.Held && c.status.Failure != nil {
@@ -92,10 +90,32 @@ func (l *Ledger) progress(commit string, refused *Refused, lacking []Lacking) Pr
 	switch {
 	case len(p.Failures) > 0:
 		p.Outcome = Failed
-	case p.Confirmed == p.Connected && p.Connected > 0 && len(lacking) > 0:
-		p.Lacking = lacking
+	case p.Confirmed == p.Connected && p.Connected > 0 && len(seen.lacking) > 0:
+		p.Lacking = seen.lacking
 	case p.Confirmed == p.Connected:
 		p.Outcome = Done
+	}
+	return p
+}
+
+// unserved says whether a commit that is not served may still come. One that lies
+// before what is served is in it. One that lies between that and a refused head was
+// judged with it. The caller holds mu.
+func (l *Ledger) unserved(commit string, seen seen) Progress {
+	p := Progress{Outcome: Waiting, Commit: commit}
+	is := func(c string) bool { return strings.HasPrefix(c, commit) }
+	at := slices.IndexFunc(seen.line, is)
+	served := slices.Index(seen.line, l.current.commit)
+	if at >= 0 {
+		p.Commit = seen.line[at]
+	}
+	switch r := seen.refused; {
+	case slices.ContainsFunc(l.earlier, is), at >= 0 && served >= 0 && at > served:
+		p.Outcome = Superseded
+	case r != nil && is(r.Commit):
+		p.Outcome, p.Commit, p.Refused = Denied, r.Commit, r
+	case r != nil && at >= 0 && slices.Contains(seen.line[:at], r.Commit):
+		p.Outcome, p.Refused = Denied, r
 	}
 	return p
 }

@@ -35,7 +35,7 @@ func (s *session) claimed(stamp string) {
 // ahead tells whether the client has something that is newer than all that is approved
 // for its class here.
 func (s *session) ahead() bool {
-	return s.chosen.t != nil && s.position.Compare(s.chosen.t.approved().v.position) > 0
+	return s.chosen.t != nil && s.position.Compare(s.chosen.t.approved().version.Load().position) > 0
 }
 
 // keeps tells whether a step must not be sent because the client is ahead. Addresses

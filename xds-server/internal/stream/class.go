@@ -37,9 +37,19 @@ type serving struct {
 // newest edition of a class is always served; an earlier one is only once a proxy
 // is given it.
 type edition struct {
-	v       *version // the class's lock
+	// version is replaced when another commit brings the same content.
+	version atomic.Pointer[version]
+	// current is nil until the edition is served for the first time.
 	current atomic.Pointer[serving]
 }
+
+func newEdition(v *version) *edition {
+	e := &edition{}
+	e.version.Store(v)
+	return e
+}
+
+func (e *edition) content() string { return e.version.Load().set.Content }
 
 // turn is what a class's proxies choose their edition by. It never changes; done is
 // closed when there is another.
@@ -119,26 +129,28 @@ func (c *class) assignments(v *version, keys []endpoints.Key) ([]*view.Item, err
 func (c *class) publish(v *version) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var newest *edition
 	var before *serving
 	if n := len(c.editions); n > 0 {
-		before = c.editions[n-1].current.Load()
+		newest = c.editions[n-1]
+		before = newest.current.Load()
 	}
-	i := slices.IndexFunc(c.editions, func(e *edition) bool { return e.v.set.Content == v.set.Content })
-	if i >= 0 && i == len(c.editions)-1 && before != nil {
+	next := newEdition(v)
+	if before != nil && newest.content() == v.set.Content {
 		// The same content under a new commit: nobody needs to be woken.
-		c.editions[i].v = v
-		c.editions[i].current.Store(&serving{v: v, lists: before.lists, wake: before.wake})
-		c.decide()
-		return nil
+		next = newest
+		v.set = newest.version.Load().set
+		next.version.Store(v)
+		next.current.Store(&serving{v: v, lists: before.lists, wake: before.wake})
+	} else {
+		v.set = c.stamped(v)
+		lists, err := c.join(v, before)
+		if err != nil {
+			return err
+		}
+		next.current.Store(&serving{v: v, lists: lists, wake: make(chan struct{})})
 	}
-	v.set = c.stamped(v)
-	lists, err := c.join(v, before)
-	if err != nil {
-		return err
-	}
-	next := &edition{v: v}
-	next.current.Store(&serving{v: v, lists: lists, wake: make(chan struct{})})
-	c.append(next, i)
+	c.append(next)
 	c.decide()
 	return nil
 }
@@ -147,9 +159,8 @@ func (c *class) publish(v *version) error {
 func (c *class) recall(v *version) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	i := slices.IndexFunc(c.editions, func(e *edition) bool { return e.v.set.Content == v.set.Content })
 	v.set = c.stamped(v)
-	c.append(&edition{v: v}, i)
+	c.append(newEdition(v))
 }
 
 // stamped is the version's set, in which each resource that the edition before did not
@@ -158,7 +169,7 @@ func (c *class) recall(v *version) {
 func (c *class) stamped(v *version) *view.Set {
 	var before *view.Set
 	if n := len(c.editions); n > 0 {
-		before = c.editions[n-1].v.set
+		before = c.editions[n-1].version.Load().set
 	}
 	out := *v.set
 	for t := range out.Lists {
@@ -182,14 +193,12 @@ func (c *class) stamped(v *version) *view.Set {
 
 // append puts an edition behind the others, in place of the one with the same
 // content, if there is one. The caller holds mu.
-func (c *class) append(e *edition, same int) {
-	all := slices.Clone(c.editions)
-	if same >= 0 {
-		all = slices.Delete(all, same, same+1)
-	}
-	// What a signed rollback went back from is nothing to go back to.
-	all = slices.DeleteFunc(all, func(old *edition) bool {
-		return old.v.position.Rollbacks < e.v.position.Rollbacks && old.v.position.Place > e.v.position.Place
+func (c *class) append(e *edition) {
+	v := e.version.Load()
+	all := slices.DeleteFunc(slices.Clone(c.editions), func(old *edition) bool {
+		p := old.version.Load().position
+		// What a signed rollback went back from is nothing to go back to.
+		return old.content() == v.set.Content || p.Rollbacks < v.position.Rollbacks && p.Place > v.position.Place
 	})
 	all = append(all, e)
 	c.editions = all[max(0, len(all)-maxEditions):]
@@ -221,21 +230,21 @@ func (c *class) decideAnew(always bool) {
 	}
 	if next.class.Because != nil {
 		c.hub.cfg.Log.Error("class held at its last good release", slog.String("class", c.name),
-			slog.String("refused", short(next.approved().v.release.Digest())), slog.String("serving", short(serves.v.release.Digest())))
+			slog.String("refused", short(next.approved().version.Load().release.Digest())), slog.String("serving", short(serves.version.Load().release.Digest())))
 	} else if old != nil && old.class.Because != nil {
-		c.hub.cfg.Log.Info("class is served what is approved", slog.String("class", c.name), slog.String("release", short(serves.v.release.Digest())))
+		c.hub.cfg.Log.Info("class is served what is approved", slog.String("class", c.name), slog.String("release", short(serves.version.Load().release.Digest())))
 	}
 }
 
 func (c *class) history() rollout.History {
 	h := rollout.History{}
 	for _, e := range c.editions {
-		h.Contents = append(h.Contents, e.v.set.Content)
+		h.Contents = append(h.Contents, e.content())
 	}
-	newest := c.editions[len(c.editions)-1].v
+	newest := c.editions[len(c.editions)-1].version.Load()
 	vs := make([]*version, len(c.editions))
 	for i, e := range c.editions {
-		vs[i] = e.v
+		vs[i] = e.version.Load()
 	}
 	h.Narrows = func(to int) bool { return c.hub.narrows(vs[to], newest) }
 	return h
@@ -243,7 +252,7 @@ func (c *class) history() rollout.History {
 
 // tell brings the ledger up to date. The caller holds mu.
 func (c *class) tell(t *turn) {
-	a, s := t.approved().v, t.editions[t.class.Content].v
+	a, s := t.approved().version.Load(), t.editions[t.class.Content].version.Load()
 	var why *ledger.Failure
 	if t.class.Because != nil {
 		why = t.class.Because.Failure
@@ -299,11 +308,11 @@ func (c *class) serve(e *edition) (*serving, error) {
 	if cur := e.current.Load(); cur != nil {
 		return cur, nil
 	}
-	lists, err := c.join(e.v, c.editions[len(c.editions)-1].current.Load())
+	lists, err := c.join(e.version.Load(), c.editions[len(c.editions)-1].current.Load())
 	if err != nil {
 		return nil, err
 	}
-	cur := &serving{v: e.v, lists: lists, wake: make(chan struct{})}
+	cur := &serving{v: e.version.Load(), lists: lists, wake: make(chan struct{})}
 	e.current.Store(cur)
 	return cur, nil
 }
@@ -346,7 +355,7 @@ func (c *class) known() []view.Lists {
 	for _, e := range slices.Backward(c.editions) {
 		if cur := e.current.Load(); cur != nil {
 			out = append(out, cur.lists)
-		} else if lists, err := c.join(e.v, nil); err == nil {
+		} else if lists, err := c.join(e.version.Load(), nil); err == nil {
 			out = append(out, lists)
 		}
 	}
@@ -359,7 +368,7 @@ func (c *class) earlierKeys(v *version) map[endpoints.Key]bool {
 	defer c.mu.Unlock()
 	keys := map[endpoints.Key]bool{}
 	for _, e := range c.editions {
-		for k := range e.v.live {
+		for k := range e.version.Load().live {
 			if _, ok := v.live[k]; !ok {
 				keys[k] = true
 			}

@@ -71,7 +71,7 @@ func TestSplitWithoutEndpoints(t *testing.T) {
 			live.live = append(live.live, release.Endpoints{Cluster: n, File: n})
 		}
 		s.addresses(t, "a", 1001)
-		s.ledger.Look(nil, s.hub.Lacking)
+		s.ledger.LookAt(ledger.Look{Lacking: s.hub.Lacking})
 		s.publish(t, "commit-1", seal(t, live))
 		s.delta(t, shop, "p").boot("a", "b", "c")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

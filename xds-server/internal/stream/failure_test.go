@@ -63,7 +63,7 @@ func TestFailures(t *testing.T) {
 				p.ack(back)
 				p.quiet(10 * time.Second)
 				cl := s.class(t, shop)
-				if !cl.Held || cl.Commit != "commit-2" || cl.ServingCommit != "commit-1" || cl.UpToDate != 1 || s.counts.held != 1 {
+				if !cl.Held || cl.Commit != "commit-2" || cl.ServingCommit != "commit-1" || cl.UpToDate != 1 || s.counts.heldClasses() != 1 {
 					t.Errorf("class: %+v", cl)
 				}
 				checkFailure(t, cl.Failure, c.state)

@@ -184,6 +184,8 @@ func newCounts() *counts {
 
 func (c *counts) with(f func()) { c.mu.Lock(); defer c.mu.Unlock(); f() }
 
+func (c *counts) heldClasses() (n int) { c.with(func() { n = c.held }); return n }
+
 func (c *counts) Connected(_ string, n int) { c.with(func() { c.open += n }) }
 func (c *counts) Refused(reason string)     { c.with(func() { c.refused[reason]++ }) }
 func (c *counts) Pushed(t view.Type, _ int) { c.with(func() { c.pushed[t]++ }) }
@@ -279,10 +281,15 @@ func serve(t testing.TB, lis net.Listener, l stream.Limits) *server {
 
 func (s *server) publish(t testing.TB, commit string, r release.Release) {
 	t.Helper()
+	s.place++
+	s.publishAt(t, commit, r, rollout.Position{Place: s.place})
+}
+
+func (s *server) publishAt(t testing.TB, commit string, r release.Release, p rollout.Position) {
+	t.Helper()
 	ready, err := s.hub.Prepare(t.Context(), r)
 	if err == nil {
-		s.place++
-		err = s.hub.Publish(ready, stream.Approval{Commit: commit, Environment: "default", Position: rollout.Position{Place: s.place}})
+		err = s.hub.Publish(ready, stream.Approval{Commit: commit, Environment: "default", Position: p})
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,7 @@ func (h *Hub) Lacking() []ledger.Lacking {
 	}
 	found := map[ledger.Lacking]bool{}
 	for _, c := range st.byID {
-		v := c.turn.Load().approved().v
+		v := c.turn.Load().approved().version.Load()
 		if empty := h.empty(v); len(empty) > 0 {
 			for l := range v.set.Lists[view.Routes].All() {
 				if slices.ContainsFunc(l.Needs.Clusters, func(n string) bool { return empty[n] != "" }) {

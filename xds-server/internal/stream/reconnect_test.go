@@ -164,6 +164,34 @@ func TestReconnectInAnyOrder(t *testing.T) {
 	}
 }
 
+// TestResumedStreamIsHeardOut: a proxy that comes back is sent nothing before it has
+// named all that it has, or was silent for a second after the last of it.
+func TestResumedStreamIsHeardOut(t *testing.T) {
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		first, second := seal(t, app(t, time.Second, "a")), seal(t, app(t, time.Second, "a", "b"))
+		s.publish(t, "commit-1", first)
+		p := s.delta(t, shop, "p")
+		p.boot("a")
+		for _, late := range []bool{false, true} {
+			next := another(t, first, second)
+			c := next.delta(t, shop, "p")
+			c.resume(cds, p.has[cds])
+			c.quiet(900 * time.Millisecond)
+			c.resume(lds, p.has[lds])
+			c.quiet(900 * time.Millisecond)
+			said := time.Now()
+			if !late {
+				c.resume(eds, p.has[eds], "a")
+				c.resume(rds, p.has[rds], "r")
+			}
+			c.want(cds, []string{"b"})
+			if d := time.Since(said); d > 200*time.Millisecond || late && d < 50*time.Millisecond {
+				t.Errorf("late %t: it came after %s", late, d)
+			}
+		}
+	})
+}
+
 // playDelta opens the types in order, confirms what comes, and returns when nothing
 // has come for some time.
 func playDelta(t *testing.T, c *deltaClient, st *state, r *rand.Rand, types []string, pauses []time.Duration) {

@@ -108,7 +108,7 @@ func (s *session) pump(ctx context.Context, g grpc.ServerStream, done <-chan err
 	ended, denied := make(chan struct{}), s.class.end()
 	defer s.hub.alarms.At(s.peer.until, func() { close(ended) })()
 	for {
-		m, wake, turn := s.next(s.hub.cfg.Now())
+		m, wake, turn := s.next(steady())
 		if m != nil {
 			if err := g.SendMsg(m); err != nil {
 				return err

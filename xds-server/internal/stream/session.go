@@ -54,6 +54,9 @@ type session struct {
 	// chosen is the edition that the proxy gets, cur what that is at the moment.
 	chosen choice
 	cur    *serving
+	// toldHeld is the refused content because of which the log last said that the proxy
+	// is held.
+	toldHeld string
 	// confirmed is the content that the proxy confirmed last on this stream.
 	confirmed string
 	// position is the newest that the client has something of.
@@ -166,14 +169,38 @@ func (s *session) choose() bool {
 	}
 	s.cur = cur
 	service := ledger.Service{Content: cur.v.set.Content, Approved: s.chosen.approved, RetryAt: s.chosen.retry}
-	if s.chosen.because != nil {
-		service.Failure = s.chosen.because.Failure
+	if because := s.chosen.because; because != nil {
+		service.Failure = because.Failure
+		s.tellHeld(*because, cur.v.commit)
 	}
 	if s.ahead() {
 		service.Ahead = s.position.String()
 	}
 	s.entry.Serve(service)
 	return true
+}
+
+// tellHeld logs that the proxy is kept at the release of a commit, once for what was
+// refused, with the line that it comes from and who answers for it.
+func (s *session) tellHeld(because evidence.Receipt, at string) {
+	if s.toldHeld == because.Content {
+		return
+	}
+	ok, unsaid := s.class.quota.say(steady())
+	if !ok {
+		return // the next line says that some are missing; status has them all
+	}
+	s.toldHeld = because.Content
+	f := because.Failure
+	args := []any{
+		slog.String("class", s.class.name), slog.String("node", s.node), slog.String("serving", short(at)),
+		slog.String("refused", short(f.Commit)), slog.String("type", f.Type), slog.Bool("own", because.Instance == s.peer.instance),
+	}
+	if len(f.Resources) > 0 {
+		r := f.Resources[0]
+		args = append(args, slog.String("resource", r.Resource), slog.String("intent", r.Pos.String()), slog.String("owner", r.Owner))
+	}
+	s.hub.cfg.Log.Warn("proxy held at an earlier release", append(args, slog.Int("more_not_logged", unsaid))...)
 }
 
 // retryIn is how long a proxy that failed still waits by that clock: 0 if it is time
