@@ -2,12 +2,16 @@ package xdsserver
 
 import (
 	"crypto/tls"
+	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/prometheus/client_golang/prometheus"
 	statusv3 "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -177,6 +181,104 @@ func TestARestartForgetsNoRefusal(t *testing.T) {
 	}
 	if !slices.ContainsFunc(st.Proxies, func(p ProxyStatus) bool { return p.Held && !p.RetryAt.IsZero() && p.Commit == "commit-1" }) {
 		t.Errorf("proxies: %+v", st.Proxies)
+	}
+}
+
+// lines is a log that a test reads while it is written.
+type lines struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(b)
+}
+
+func (l *lines) with(text string) (out []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.all.String()) {
+		if strings.Contains(line, text) {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+// TestHeldProxiesAreTold: the metric counts them by class, and the log has a line for
+// each, with what it is held for.
+func TestHeldProxiesAreTold(t *testing.T) {
+	w, log := newWorld(t), &lines{}
+	cfg := w.config(t)
+	cfg.Log = slog.New(slog.NewTextHandler(log, nil))
+	cfg.Owner = func(release.Release, string) string { return "team-a" }
+	w.startWith(t, cfg)
+	w.approveAt(t, "commit-1", time.Second, 1)
+	const metric = `meshc_xds_held_proxies{class="` + "sidecar/shop/web" + `"} `
+	bad := versionOf(t, 2*time.Second)
+	var proxies []*choosy
+	for range 2 {
+		p := newChoosy(t, w)
+		p.refuses[bad] = true
+		p.connect(t, w, nil)
+		p.next(t)
+		proxies = append(proxies, p)
+	}
+	w.arrived(t, "commit-1", 2)
+	if _, text := w.get(t, "/metrics"); strings.Contains(text, "meshc_xds_held_proxies{") {
+		t.Error("held proxies are told before there are any")
+	}
+	w.approveAt(t, "commit-2", 2*time.Second, 2)
+	soon(t, func() string {
+		if _, text := w.get(t, "/metrics"); !strings.Contains(text, metric+"2\n") {
+			return "the metric does not count two held proxies: " + text
+		}
+		return ""
+	})
+	for _, p := range proxies {
+		p.next(t)
+		p.next(t)
+	}
+	p := newChoosy(t, w)
+	p.connect(t, w, nil)
+	p.next(t)
+	held := log.with("proxy held at an earlier release")
+	own := 0
+	for _, l := range held {
+		for _, part := range []string{"class=sidecar/shop/web", "serving=commit-1", "refused=commit-2", "type=clusters", "resource=a", "intent=", "owner=team-a"} {
+			if !strings.Contains(l, part) {
+				t.Errorf("no %q in %q", part, l)
+			}
+		}
+		if strings.Contains(l, "own=true") {
+			own++
+		}
+	}
+	if len(held) != 3 || own != 2 {
+		t.Errorf("%d lines, %d about refusals of the proxy itself: %v", len(held), own, held)
+	}
+}
+
+// TestHeldProxiesAreBounded: however many classes are held, the metric stays small.
+func TestHeldProxiesAreBounded(t *testing.T) {
+	counts := map[string]int{"most": 1000}
+	for i := range 150 {
+		counts[fmt.Sprint("class-", i)] = 2
+	}
+	r := prometheus.NewRegistry()
+	r.MustRegister(heldProxies{func() map[string]int { return counts }})
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, m := range families[0].GetMetric() {
+		got[m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
+	}
+	if len(got) != maxHeldClasses+1 || got["most"] != 1000 || got[otherClasses] != 51*2 {
+		t.Errorf("%d samples: %v", len(got), got)
 	}
 }
 

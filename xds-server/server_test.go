@@ -87,7 +87,15 @@ func run(t *testing.T) *world {
 // runAt starts one with a state folder and a clock.
 func runAt(t *testing.T, dir string, now func() time.Time) *world {
 	t.Helper()
-	w := &world{dir: dir, now: now}
+	w := newWorld(t)
+	w.dir, w.now, w.endpoints = dir, now, filepath.Join(dir, "endpoints")
+	return w.start(t)
+}
+
+// newWorld is a world before its server starts.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{dir: t.TempDir(), now: time.Now}
 	w.endpoints = filepath.Join(w.dir, "endpoints")
 	var err error
 	if w.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
@@ -101,7 +109,7 @@ func runAt(t *testing.T, dir string, now func() time.Time) *world {
 	if w.root, err = x509.ParseCertificate(raw); err != nil {
 		t.Fatal(err)
 	}
-	return w.start(t)
+	return w
 }
 
 // restart starts another server with the same folder and authority.
