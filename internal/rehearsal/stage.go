@@ -187,6 +187,28 @@ func (s *Stage) Entrance(as release.Class, listener string) (func(context.Contex
 	}, nil
 }
 
+// Usurp listens in the place of an inbound listener, with the identity of its class:
+// as somebody could who has taken hold of its key. Proxies that are already connected
+// stay so.
+func (s *Stage) Usurp(as release.Class, listener string) (net.Listener, error) {
+	socket, ok := s.inbound[listener]
+	if !ok {
+		return nil, fmt.Errorf("the rehearsal has no listener %q", listener)
+	}
+	own, err := s.ids.certificate(as)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(socket); err != nil {
+		return nil, fmt.Errorf("taking the place of %s: %w", listener, err)
+	}
+	l, err := new(net.ListenConfig).Listen(context.Background(), "unix", socket)
+	if err != nil {
+		return nil, fmt.Errorf("taking the place of %s: %w", listener, err)
+	}
+	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}}), nil
+}
+
 // Admin reads a page of the admin interface of a class's proxy, such as "/clusters".
 func (s *Stage) Admin(ctx context.Context, class release.Class, page string) ([]byte, error) {
 	i := slices.Index(s.classes, class)
