@@ -5,7 +5,6 @@ import (
 	stded25519 "crypto/ed25519"
 	"crypto/rsa"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -100,7 +99,7 @@ func (l *loader) key(at string, f keyFile) (Key, string) {
 		if !filepath.IsAbs(p) {
 			p = filepath.Join(filepath.Dir(filepath.FromSlash(l.file)), p)
 		}
-		raw, err := os.ReadFile(p)
+		raw, err := readTrustFile(p)
 		if err != nil {
 			return Key{}, fmt.Sprintf("the PGP key cannot be read: %v", err)
 		}

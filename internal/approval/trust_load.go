@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -81,7 +80,7 @@ type loader struct {
 // LoadTrust reads a trust policy. With errors in the list, the Trust is zero.
 func LoadTrust(path string) (Trust, diag.List) {
 	l := &loader{file: filepath.ToSlash(path), keys: map[string]string{}}
-	raw, err := os.ReadFile(path)
+	raw, err := readTrustFile(path)
 	if err != nil {
 		return Trust{}, diag.List{diag.New(diag.CodeTrustFile, diag.Pos{File: l.file}, "the trust policy cannot be read: %v", err).
 			WithFix("give the file with --trust; docs/trust-policy.md describes it")}

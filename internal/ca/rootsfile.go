@@ -54,7 +54,7 @@ func storedDomain(path string) (string, error) {
 	data, err := readPrivate(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", problem(diag.New(diag.CodeAuthorityState, diag.Pos{}, "there is no authority yet: %q is missing", path).
-			WithFix("start `meshc serve` with this state folder first, or name the trust domain"))
+			WithFix("start `meshc serve` with this state folder first, or name the state folder of one that runs"))
 	}
 	if err != nil {
 		return "", err

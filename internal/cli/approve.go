@@ -56,7 +56,7 @@ func (a *app) readTrust(path string) (approval.Trust, error) {
 		return approval.Trust{}, fail(diag.ExitFailure, "the trust policy cannot be read: %v; name the operator's file with --trust", err)
 	}
 	t, ds := approval.LoadTrust(path)
-	return t, a.problems("", ds)
+	return t, a.printProblems("", ds)
 }
 
 // snapshot reads the repository at the trust policy's ref.

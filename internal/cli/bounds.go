@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"io/fs"
+	"math"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,7 +28,11 @@ func (f *boundFlags) add(cmd *cobra.Command) {
 
 // compiler makes the compiler that keeps to the bounds. cache may be nil.
 func (f *boundFlags) compiler(cache compiler.Cache) (*compile.Compiler, error) {
-	c, err := compile.New(compile.Bounds{Time: f.time, Memory: f.memory << 20}, cache)
+	memory := int64(math.MaxInt64)
+	if f.memory <= memory>>20 {
+		memory = f.memory << 20
+	}
+	c, err := compile.New(compile.Bounds{Time: f.time, Memory: memory}, cache)
 	if err != nil {
 		return nil, fail(diag.ExitFailure, "%v: see --compile-time and --compile-memory", err)
 	}

@@ -137,8 +137,14 @@ func (f *intentFlags) load(ctx context.Context, a *app, dir string) (*compiler.P
 	return p, nil
 }
 
-// problems prints findings and ends the command as invalid if one is an error.
+// problems prints findings in the intent and ends the command as invalid if one is an
+// error.
 func (a *app) problems(format string, ds diag.List) error {
+	return a.printProblems(format, a.placed(ds))
+}
+
+// printProblems is problems for findings whose positions start where the user is already.
+func (a *app) printProblems(format string, ds diag.List) error {
 	if format == "" {
 		format = string(diag.Text)
 	}
@@ -151,7 +157,7 @@ func (a *app) problems(format string, ds diag.List) error {
 		w = a.err
 	}
 	if len(ds) > 0 || f != diag.Text {
-		if err := diag.Render(w, f, a.placed(ds), diag.Options{Color: a.color, ToolVersion: compiler.Version}); err != nil {
+		if err := diag.Render(w, f, ds, diag.Options{Color: a.color, ToolVersion: compiler.Version}); err != nil {
 			return err
 		}
 	}

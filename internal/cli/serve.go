@@ -58,6 +58,7 @@ repository is looked at, so that the server starts with Git down.`,
 	fl.StringVar(&f.trustDomain, "trust-domain", "mesh.local", "trust domain of the identities that are signed")
 	fl.DurationVar(&f.poll, "poll", 15*time.Second, "how often the repository is looked at")
 	fl.DurationVar(&f.ttl, "svid-ttl", ca.DefaultTTL, "lifetime of a proxy's certificate")
+	fl.Lookup("repo").DefValue = ""
 	fl.Lookup("repo").Usage = "repository of the intent: https://…, ssh://… or a folder on this machine"
 	_ = cmd.MarkFlagRequired("repo")
 	return cmd

@@ -24,15 +24,21 @@ type Bounds struct {
 // Default is enough for meshes of ten thousand services.
 func Default() Bounds { return Bounds{Time: 2 * time.Minute, Memory: 4 << 30} }
 
-// The least bounds: below them not even an empty mesh compiles.
+// Bounds of the bounds: below the least not even an empty mesh compiles, and what is
+// above the most bounds nothing.
 const (
 	minTime   = time.Second
+	maxTime   = 24 * time.Hour
 	minMemory = 128 << 20
+	maxMemory = 1 << 40
 )
 
 func (b Bounds) check() error {
 	if b.Time < minTime || b.Memory < minMemory {
 		return fmt.Errorf("a compile needs at least %v and %d MiB, not %v and %d MiB", minTime, minMemory>>20, b.Time, b.Memory>>20)
+	}
+	if b.Time > maxTime || b.Memory > maxMemory {
+		return fmt.Errorf("a compile may have at most %v and %d MiB, not %v and %d MiB", maxTime, maxMemory>>20, b.Time, b.Memory>>20)
 	}
 	return nil
 }
