@@ -28,6 +28,8 @@ type (
 	Failure = ledger.Failure
 	// Blame is a resource of a refused response, with its owner.
 	Blame = ledger.Blame
+	// Source is what it says of the repository of approved releases.
+	Source = ledger.Source
 	// Refused is a commit that the source has and the server does not serve.
 	Refused = ledger.Refused
 	// Lacking is a part of a route that no endpoint answers.

@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc"
 
 	"meshc.dev/meshc/compiler/release"
-	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/xds-server/internal/rollout"
 	"meshc.dev/meshc/xds-server/internal/stream"
 )
@@ -52,10 +51,6 @@ type Config struct {
 	// within about a second, and no others are opened. After an error nobody opens one.
 	// Nil means nobody is denied.
 	Denied func() (map[string]bool, error)
-	// Refused is what the source refuses at present, nil if nothing; may be nil.
-	Refused func() *Refused
-	// Line are the newest commits of the source's ref, the head first; may be nil.
-	Line func() []string
 	// Peers are the environment's other servers; the zero Peers are none.
 	Peers Peers
 	// Bounds say when the failures of some proxies hold their class at an earlier
@@ -70,9 +65,9 @@ type Config struct {
 	// Owner says who answers for the resource of that name in the release; nil or
 	// "" if unknown. It is asked only when a proxy refuses the resource.
 	Owner func(r release.Release, resource string) string
-	// Problems are what is wrong with the source of approved releases now, told in
-	// Status beside the server's own; nil for none.
-	Problems func() []diag.Diagnostic
+	// Source says how it is with the source of approved releases now; nil if nobody
+	// knows. SourceChanged tells that an answer has changed.
+	Source func() *Source
 	// Grace is how long streams may end by themselves at the end, default 3 s.
 	Grace time.Duration
 }

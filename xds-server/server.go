@@ -75,7 +75,7 @@ func New(cfg Config) (*Server, error) {
 		Log: cfg.Log, Now: cfg.Now, Owner: cfg.Owner, Narrows: cfg.Narrows, Denied: cfg.Denied,
 	})
 	s.facts.Watch(s.hub.Learned)
-	s.ledger.LookAt(ledger.Look{Refused: cfg.Refused, Line: cfg.Line, Lacking: s.hub.Lacking})
+	s.ledger.LookAt(ledger.Look{Source: cfg.Source, Lacking: s.hub.Lacking})
 	s.live = newSources(cfg, s.hub, s.ledger.Poke)
 	s.grpc = grpc.NewServer(options(cfg, credentials.NewTLS(tc))...)
 	s.hub.Register(s.grpc)
@@ -213,8 +213,8 @@ func (s *Server) prepare(ctx context.Context, steps []approval.Step, by approved
 func (s *Server) Status() Status {
 	st := s.ledger.Status()
 	st.Problems = slices.Concat(s.live.problems(), s.facts.Problems())
-	if s.cfg.Problems != nil {
-		st.Problems = append(st.Problems, s.cfg.Problems()...)
+	if st.Source != nil {
+		st.Problems = append(st.Problems, st.Source.Problems...)
 	}
 	st.IgnoredEndpoints = s.hub.Ignored()
 	for _, l := range st.Lacking {

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -89,15 +87,13 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	head := &refusedHead{source: source}
-	server, authority, err := a.server(f, metrics, log, source, head)
+	server, authority, err := a.server(f, metrics, log, func() *xdsserver.Source { return sourceOf(f.repo, source.Condition()) })
 	if err != nil {
 		return err
 	}
 	log.Info("serving", "address", server.Addr().String(), "environment", f.env, "repository", t.Repository, "ref", t.Ref, "fingerprint", authority.Fingerprints()[0])
 	tell := func(e feed.Event) {
 		seen.see(e)
-		head.see(e)
 		follow(ctx, server, log, e)
 		server.SourceChanged()
 	}
@@ -138,7 +134,7 @@ func (a *app) source(ctx context.Context, f serveFlags, t approval.Trust, repo *
 }
 
 // server makes the xDS server with the built-in certificate authority on its port.
-func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logger, source *feed.Feed, head *refusedHead) (*xdsserver.Server, *ca.Authority, error) {
+func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logger, source func() *xdsserver.Source) (*xdsserver.Server, *ca.Authority, error) {
 	if err := os.MkdirAll(f.state, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("making the state folder: %w; name another one with --state", err)
 	}
@@ -155,12 +151,10 @@ func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logge
 		Listen: f.listen, HTTP: f.http, TrustDomain: f.trustDomain, EndpointDir: f.endpoints, StateDir: f.state, Log: log, Now: a.now, Registry: metrics,
 		TLS:      func() (*tls.Config, error) { return authority.TLSConfig(ca.Requested), nil },
 		Register: func(r grpc.ServiceRegistrar) { joining.Register(r) },
-		Problems: func() []diag.Diagnostic { return sourceProblems(source) },
 		Owner:    func(r release.Release, resource string) string { return compiler.OwnerOf(r, resource) },
 		Narrows:  compiler.Narrows,
 		Denied:   func() (map[string]bool, error) { return ca.DeniedIDs(f.state, f.trustDomain) },
-		Refused:  head.now,
-		Line:     source.Line,
+		Source:   source,
 		Peers:    xdsserver.Peers{Addresses: f.peers, TLS: authority.PeerTLS(), Check: authority.CheckServer},
 	})
 	if err != nil {
@@ -189,20 +183,6 @@ func follow(ctx context.Context, s *xdsserver.Server, log *slog.Logger, e feed.E
 	default:
 		log.Warn("repository", append([]any{"state", e.Kind, "commit", e.Commit}, reason(e.Err)...)...)
 	}
-}
-
-// sourceProblems are what is wrong with the repository and the trust policy now.
-func sourceProblems(f *feed.Feed) []diag.Diagnostic {
-	wrong := f.Problems()
-	var out []diag.Diagnostic
-	for _, k := range slices.Sorted(maps.Keys(wrong)) {
-		ds := findings(wrong[k])
-		if len(ds) == 0 {
-			ds = diag.List{diag.New(diag.CodeGitFetch, diag.Pos{}, "%s: %v", k, wrong[k]).WithFix("see the server's log")}
-		}
-		out = append(out, ds[0])
-	}
-	return out
 }
 
 // reason is an error as attributes of a log line. Of several problems the first

@@ -167,8 +167,8 @@ func (a *app) tellStatus(s xdsserver.Status) error {
 	} else if names := withoutProxy(s.Classes); len(names) > 0 {
 		printer.Fprintf(&b, "no proxy is connected of %s\n", strings.Join(names, ", "))
 	}
-	if r := s.Refused; r != nil {
-		printer.Fprintf(&b, "%.12s is at the head of the ref and not approved; it is not served\n", r.Commit)
+	if s.Source != nil {
+		writeSource(&b, *s.Source)
 	}
 	for _, d := range s.Problems {
 		printer.Fprint(&b, d.String()+"\n")
@@ -198,7 +198,7 @@ func proxyState(p xdsserver.ProxyStatus) string {
 	case p.Ahead != "":
 		return "ahead: keeps a newer release than this server has"
 	case p.Held && !p.RetryAt.IsZero():
-		return "held, again at " + p.RetryAt.UTC().Format(time.RFC3339)
+		return "held, again at " + moment(p.RetryAt)
 	case p.Held:
 		return "held"
 	case p.UpToDate:

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -90,7 +89,7 @@ type Event struct {
 }
 
 // Feed follows one environment of one repository. Use it from one goroutine, but for
-// Problems and Line.
+// Condition.
 type Feed struct {
 	c       Config
 	disk    *approval.Store // nil keeps none
@@ -111,9 +110,8 @@ type Feed struct {
 	policy      string          // why the policy's file is not used, as last told
 	built       map[string]built
 
-	mu    sync.Mutex
-	wrong map[Kind]error // what is wrong now
-	line  []string       // see Line
+	mu  sync.Mutex
+	now Condition
 }
 
 // settledFor is how long a repository that did not change is not looked through
@@ -265,6 +263,7 @@ func (f *Feed) Poll(ctx context.Context, emit func(Event)) {
 			f.tell(Event{Kind: Reachable})
 		}
 	}
+	f.looked()
 	f.freshness(look)
 }
 
@@ -317,7 +316,7 @@ func (f *Feed) follow(look *look) error {
 		return nil
 	}
 	f.refusal = ""
-	f.note(Refused, nil)
+	f.accept()
 	f.settled, f.settledAt = f.snap, now
 	return nil
 }
@@ -452,21 +451,13 @@ func (f *Feed) freshness(look *look) {
 func (f *Feed) refuse(commit string, err error) {
 	if key := commit + " " + err.Error(); key != f.refusal {
 		f.refusal = key
+		f.condition(func(c *Condition) { c.Refused = Refusal{Commit: commit, At: f.c.Now()} })
 		f.tell(Event{Kind: Refused, Commit: commit, Err: err})
 	}
 }
 
-// maxLine bounds the commits that Line gives.
+// maxLine bounds the commits of Condition.Line.
 const maxLine = 1000
-
-// Line gives the newest commits on the first-parent history of the ref, the head first,
-// as they were when the feed looked last. They may be approved or not. It may be called
-// from any goroutine.
-func (f *Feed) Line() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.line
-}
 
 // trace follows the ref's line before anything is told about it. A history that cannot
 // be followed is refused by whoever judges it.
@@ -484,31 +475,7 @@ func (f *Feed) trace(snap *gitrepo.Snapshot) {
 	if len(line) < maxLine {
 		line = append(line, f.c.Trust.RootCommit) // the chain is what follows it
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.line = line
-}
-
-// Problems is what is wrong now, by the kind of the event that told it. Unlike the
-// rest of a Feed it may be called from any goroutine.
-func (f *Feed) Problems() map[Kind]error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return maps.Clone(f.wrong)
-}
-
-// note keeps what is wrong now; nil that it no longer is.
-func (f *Feed) note(k Kind, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err == nil {
-		delete(f.wrong, k)
-		return
-	}
-	if f.wrong == nil {
-		f.wrong = map[Kind]error{}
-	}
-	f.wrong[k] = err
+	f.condition(func(c *Condition) { c.Line = line })
 }
 
 func (f *Feed) tell(e Event) {

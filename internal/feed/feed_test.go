@@ -187,7 +187,7 @@ func TestLine(t *testing.T) {
 	f := s.feed()
 	line := func(want ...string) {
 		t.Helper()
-		if got := f.Line(); !slices.Equal(got, want) {
+		if got := f.Condition().Line; !slices.Equal(got, want) {
 			t.Errorf("line %v, want %v", got, want)
 		}
 	}
@@ -317,15 +317,15 @@ func TestApprovalThatCannotBeStoredIsServedAndToldOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.want(events(f, 3))
-	if f.Problems()[NotStored] == nil {
+	if f.Condition().Wrong[NotStored] == nil {
 		t.Error("no problem is left")
 	}
 	if err := os.Remove(s.dir); err != nil {
 		t.Fatal(err)
 	}
 	s.want(events(f, 1))
-	if len(f.Problems()) > 0 {
-		t.Errorf("problems %v", f.Problems())
+	if len(f.Condition().Wrong) > 0 {
+		t.Errorf("problems %v", f.Condition().Wrong)
 	}
 	if a, err := approval.NewStore(s.dir).Restore(); err != nil || a.Commit() != s.root {
 		t.Errorf("stored later: %q, %v", a.Commit(), err)

@@ -40,18 +40,15 @@ type Ledger struct {
 // Look is where the ledger asks for what it does not hear of. Poke says that an answer
 // has changed.
 type Look struct {
-	// Refused is the head of the source's ref if it is not approved, nil if it is.
-	Refused func() *Refused
-	// Line are the newest commits of the source's ref, the head first.
-	Line func() []string
+	// Source is how it is with the source of approved releases.
+	Source func() *Source
 	// Lacking are parts of splits without endpoints.
 	Lacking func() []Lacking
 }
 
 // seen are the answers at one moment.
 type seen struct {
-	refused *Refused
-	line    []string
+	source  *Source // nil if nobody knows
 	lacking []Lacking
 }
 
@@ -85,11 +82,8 @@ func (l *Ledger) LookAt(look Look) { l.look = look }
 // see asks. The functions have locks of their own: the caller must not hold mu.
 func (l *Ledger) see() seen {
 	var s seen
-	if f := l.look.Refused; f != nil {
-		s.refused = f()
-	}
-	if f := l.look.Line; f != nil {
-		s.line = f()
+	if f := l.look.Source; f != nil {
+		s.source = f()
 	}
 	if f := l.look.Lacking; f != nil {
 		s.lacking = f()
@@ -344,7 +338,7 @@ func (l *Ledger) Status() Status {
 	st := Status{
 		At: l.now(), Ready: l.current.commit != "",
 		Commit: l.current.commit, Release: l.current.release, Environment: l.current.environment,
-		Refused: seen.refused, Lacking: seen.lacking,
+		Source: seen.source, Lacking: seen.lacking,
 		Classes: []ClassStatus{}, Proxies: []ProxyStatus{}, Failures: slices.Clone(l.failures),
 	}
 	counts := map[string]ClassStatus{}

@@ -130,8 +130,8 @@ type Status struct {
 	Classes  []ClassStatus `json:"classes"`
 	Proxies  []ProxyStatus `json:"proxies"`
 	Failures []Failure     `json:"failures,omitempty"`
-	// Refused is the head of the ref if it is not approved.
-	Refused *Refused `json:"refused,omitempty"`
+	// Source is where approved releases come from; nil if the server was not told.
+	Source *Source `json:"source,omitempty"`
 	// Lacking are parts of splits that no endpoint answers.
 	Lacking []Lacking `json:"lacking,omitempty"`
 	// Problems are codes with sentences about the server's inputs: endpoint
@@ -139,6 +139,30 @@ type Status struct {
 	Problems []diag.Diagnostic `json:"problems,omitempty"`
 	// IgnoredEndpoints are sources of addresses that no cluster of the release names.
 	IgnoredEndpoints []string `json:"ignored_endpoints,omitempty"`
+}
+
+// Source is the repository that approved releases come from, as the last look found it.
+type Source struct {
+	// Address is the repository's. It has no credentials: an address with some is refused.
+	Address string `json:"address"`
+	// Reachable says whether it answers, Since from when on that was so. LookedAt is when
+	// it was last asked. Both times are zero until it has been asked once.
+	Reachable bool      `json:"reachable"`
+	Since     time.Time `json:"since,omitzero"`
+	LookedAt  time.Time `json:"looked_at,omitzero"`
+	// Head is the ref's commit as last seen, "" before that; Refused is it, if it is not
+	// approved.
+	Head    string   `json:"head,omitempty"`
+	Refused *Refused `json:"refused,omitempty"`
+	// Line are the newest commits on the ref's first-parent history, the head first.
+	Line []string `json:"-"`
+	// NotStored says why what is served would not survive a restart, Damaged why what was
+	// stored could not be used.
+	NotStored *diag.Diagnostic `json:"not_stored,omitempty"`
+	Damaged   *diag.Diagnostic `json:"damaged,omitempty"`
+	// Problems are all that is wrong with the repository and the trust policy. They stand
+	// among the status's own.
+	Problems []diag.Diagnostic `json:"-"`
 }
 
 // Refused is a commit at the head of the ref that is not approved.

@@ -104,17 +104,21 @@ func (l *Ledger) progress(commit string, seen seen) Progress {
 func (l *Ledger) unserved(commit string, seen seen) Progress {
 	p := Progress{Outcome: Waiting, Commit: commit}
 	is := func(c string) bool { return strings.HasPrefix(c, commit) }
-	at := slices.IndexFunc(seen.line, is)
-	served := slices.Index(seen.line, l.current.commit)
-	if at >= 0 {
-		p.Commit = seen.line[at]
+	var source Source
+	if seen.source != nil {
+		source = *seen.source
 	}
-	switch r := seen.refused; {
+	at := slices.IndexFunc(source.Line, is)
+	served := slices.Index(source.Line, l.current.commit)
+	if at >= 0 {
+		p.Commit = source.Line[at]
+	}
+	switch r := source.Refused; {
 	case slices.ContainsFunc(l.earlier, is), at >= 0 && served >= 0 && at > served:
 		p.Outcome = Superseded
 	case r != nil && is(r.Commit):
 		p.Outcome, p.Commit, p.Refused = Denied, r.Commit, r
-	case r != nil && at >= 0 && slices.Contains(seen.line[:at], r.Commit):
+	case r != nil && at >= 0 && slices.Contains(source.Line[:at], r.Commit):
 		p.Outcome, p.Refused = Denied, r
 	}
 	return p

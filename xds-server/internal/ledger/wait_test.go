@@ -33,7 +33,7 @@ func TestWaitEndsWhereNothingCanCome(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := ledger.New(time.Now)
-			l.LookAt(ledger.Look{Refused: func() *ledger.Refused { return c.refused }, Line: func() []string { return c.line }})
+			l.LookAt(ledger.Look{Source: func() *ledger.Source { return &ledger.Source{Refused: c.refused, Line: c.line} }})
 			l.Approve("1111111111", "r1", "default")
 			l.Approve("3333333333", "r3", "default")
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -54,13 +54,13 @@ func TestWaitHearsOfASource(t *testing.T) {
 	l := ledger.New(time.Now)
 	refused := make(chan *ledger.Refused, 1)
 	var now *ledger.Refused
-	l.LookAt(ledger.Look{Refused: func() *ledger.Refused {
+	l.LookAt(ledger.Look{Source: func() *ledger.Source {
 		select {
 		case now = <-refused:
 		default:
 		}
-		return now
-	}, Line: func() []string { return []string{"2222222222", "1111111111"} }})
+		return &ledger.Source{Refused: now, Line: []string{"2222222222", "1111111111"}}
+	}})
 	go func() {
 		refused <- &ledger.Refused{Commit: "2222222222"}
 		l.Poke()
