@@ -268,7 +268,7 @@ func TestHeldProxiesAreBounded(t *testing.T) {
 		counts[fmt.Sprint("class-", i)] = 2
 	}
 	r := prometheus.NewRegistry()
-	r.MustRegister(heldProxies{func() map[string]int { return counts }})
+	r.MustRegister(newHeldProxies(func() map[string]int { return counts }))
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -94,7 +94,15 @@ func (m *meter) released(commit, digest, environment string, at time.Time) {
 
 // heldProxies counts proxies that are kept at an earlier release, by class, when it is
 // asked. A class without any has no sample, so that the usual answer is empty.
-type heldProxies struct{ count func() map[string]int }
+type heldProxies struct {
+	desc  *prometheus.Desc
+	count func() map[string]int
+}
+
+func newHeldProxies(count func() map[string]int) heldProxies {
+	const help = "Connected proxies kept at an earlier release after a failure."
+	return heldProxies{prometheus.NewDesc("meshc_xds_held_proxies", help, []string{"class"}, nil), count}
+}
 
 const (
 	// maxHeldClasses are told by name, those with the most such proxies.
@@ -103,10 +111,8 @@ const (
 	otherClasses = "other"
 )
 
-var heldProxiesDesc = prometheus.NewDesc("meshc_xds_held_proxies", "Connected proxies kept at an earlier release after a failure.", []string{"class"}, nil)
-
 // Describe implements prometheus.Collector.
-func (heldProxies) Describe(ch chan<- *prometheus.Desc) { ch <- heldProxiesDesc }
+func (h heldProxies) Describe(ch chan<- *prometheus.Desc) { ch <- h.desc }
 
 // Collect implements prometheus.Collector.
 func (h heldProxies) Collect(ch chan<- prometheus.Metric) {
@@ -120,9 +126,9 @@ func (h heldProxies) Collect(ch chan<- prometheus.Metric) {
 			others += counts[name]
 			continue
 		}
-		ch <- prometheus.MustNewConstMetric(heldProxiesDesc, prometheus.GaugeValue, float64(counts[name]), name)
+		ch <- prometheus.MustNewConstMetric(h.desc, prometheus.GaugeValue, float64(counts[name]), name)
 	}
 	if others > 0 {
-		ch <- prometheus.MustNewConstMetric(heldProxiesDesc, prometheus.GaugeValue, float64(others), otherClasses)
+		ch <- prometheus.MustNewConstMetric(h.desc, prometheus.GaugeValue, float64(others), otherClasses)
 	}
 }
