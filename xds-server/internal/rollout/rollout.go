@@ -125,6 +125,11 @@ type Class struct {
 	Until time.Time
 }
 
+// Holds tells whether the class is still held at now.
+func (c Class) Holds(b Bounds, now time.Time) bool {
+	return c.Because != nil && b.counts(*c.Because, now)
+}
+
 // ForClass decides for the proxies of a class that said nothing themselves.
 func ForClass(h History, c evidence.Class, b Bounds, now time.Time) Class {
 	last := h.last()
@@ -143,11 +148,23 @@ func ForClass(h History, c evidence.Class, b Bounds, now time.Time) Class {
 	return Class{Content: last}
 }
 
-// lapse is when a failure no longer counts for others than its proxy: long after
-// that would have tried again, if it still ran.
-func (b Bounds) lapse(r evidence.Receipt) time.Time {
-	const pauses = 4
-	return r.At.Add(pauses * b.Pause(r.Attempts))
+// pauses is after how many of its pauses a failure no longer counts for others than its
+// proxy: long after that would have tried again, if it still ran.
+const pauses = 4
+
+// lapse is when a failure no longer counts for others.
+func (b Bounds) lapse(r evidence.Receipt) time.Time { return r.At.Add(pauses * b.Pause(r.Attempts)) }
+
+// longest is how far away the lapse of a failure can be. Servers' clocks differ a
+// little; one that is further away is of a clock that has been set back since.
+func (b Bounds) longest(r evidence.Receipt) time.Duration {
+	return (pauses + 1) * b.Pause(r.Attempts)
+}
+
+// counts tells whether a failure counts for others than its proxy.
+func (b Bounds) counts(r evidence.Receipt, now time.Time) bool {
+	left := b.lapse(r).Sub(now)
+	return left > 0 && left <= b.longest(r)
 }
 
 // refused returns the newest failure with the content if more than the share of the
@@ -170,7 +187,7 @@ func refused(content string, c evidence.Class, b Bounds, now time.Time) *evidenc
 			newest = &r
 		}
 	}
-	if failed == 0 || !now.Before(b.lapse(*newest)) {
+	if failed == 0 || !b.counts(*newest, now) {
 		return nil
 	}
 	members := 0
@@ -204,8 +221,10 @@ type Proxy struct {
 	// Because is the failure that holds it at an earlier content, its own or one of
 	// its class; nil if it is not held.
 	Because *evidence.Receipt
-	// Retry is when that failure no longer counts; zero if it is not held.
-	Retry time.Time
+	// Retry is when that failure no longer counts; zero if it is not held. It is not
+	// further away than Longest, unless the clock has been set back.
+	Retry   time.Time
+	Longest time.Duration
 }
 
 // ForProxy decides for one proxy, given the decision for its class.
@@ -217,10 +236,10 @@ func ForProxy(h History, c evidence.Class, who evidence.Instance, class Class, b
 	if _, ok := rec.Confirmed(h.Contents[last]); ok {
 		return Proxy{Content: last}
 	}
-	if class.Because == nil || !now.Before(class.Until) {
+	if !class.Holds(b, now) {
 		return Proxy{Content: last}
 	}
-	return Proxy{Content: class.Content, Because: class.Because, Retry: class.Until}
+	return Proxy{Content: class.Content, Because: class.Because, Retry: class.Until, Longest: b.longest(*class.Because)}
 }
 
 // own decides for a proxy that failed with the newest content.
@@ -238,7 +257,7 @@ func own(h History, c evidence.Class, rec evidence.Record, f evidence.Receipt, b
 	} {
 		for i := last - 1; i >= 0; i-- {
 			if _, failed := rec.Failure(h.Contents[i]); !failed && good(h.Contents[i]) {
-				return Proxy{Content: i, Because: &f, Retry: retry}
+				return Proxy{Content: i, Because: &f, Retry: retry, Longest: pause}
 			}
 		}
 	}

@@ -126,7 +126,8 @@ func TestRetry(t *testing.T) {
 	for attempts, pause := range map[int]time.Duration{1: 15 * time.Second, 2: 30 * time.Second, 3: time.Minute, 6: 8 * time.Minute, 7: 10 * time.Minute, 1000: 10 * time.Minute} {
 		w.say(1, "2", ledger.Nacked, attempts)
 		for after, want := range map[time.Duration][]string{
-			0: {"1", "1", "1"}, pause - 1: {"1", "1", "1"}, pause: {"1", "2", "1"}, -time.Hour: {"1", "2", "1"},
+			0: {"1", "1", "1"}, pause - 1: {"1", "1", "1"}, pause: {"1", "2", "1"}, -time.Hour: {"2", "2", "2"}, // that clock was wrong
+			-pause:      {"1", "2", "1"},                             // another server's clock is
 			4*pause - 1: {"1", "2", "1"}, 4 * pause: {"2", "2", "2"}, // it is gone, the others try
 		} {
 			if got := w.chosen(h, w.at.Add(after), 1, 2); !slices.Equal(got, want) {

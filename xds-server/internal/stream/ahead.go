@@ -38,6 +38,18 @@ func (s *session) ahead() bool {
 	return s.chosen.t != nil && s.position.Compare(s.chosen.t.approved().version.Load().position) > 0
 }
 
+// countAhead has the class wake the stream at the next approval, also if that has the
+// same content: it may be newer than what the client has.
+func (s *session) countAhead(ahead bool) {
+	switch {
+	case ahead && !s.countedAhead:
+		s.class.ahead.Add(1)
+	case !ahead && s.countedAhead:
+		s.class.ahead.Add(-1)
+	}
+	s.countedAhead = ahead
+}
+
 // keeps tells whether a step must not be sent because the client is ahead. Addresses
 // are live, and no part of a release.
 func (s *session) keeps(st phase.Step) bool {

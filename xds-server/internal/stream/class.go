@@ -67,7 +67,9 @@ type class struct {
 	name, identity string
 	hub            *Hub
 	streams        atomic.Int64
-	quota          *quota
+	// ahead counts streams whose client has something newer than what is approved.
+	ahead atomic.Int64
+	quota *quota
 
 	turn atomic.Pointer[turn] // nil until the first release
 
@@ -135,9 +137,9 @@ func (c *class) publish(v *version) error {
 		newest = c.editions[n-1]
 		before = newest.current.Load()
 	}
-	next := newEdition(v)
-	if before != nil && newest.content() == v.set.Content {
-		// The same content under a new commit: nobody needs to be woken.
+	next, same := newEdition(v), before != nil && newest.content() == v.set.Content
+	if same {
+		// The same content under a new commit: nobody needs to be woken who is not ahead.
 		next = newest
 		v.set = newest.version.Load().set
 		next.version.Store(v)
@@ -151,7 +153,7 @@ func (c *class) publish(v *version) error {
 		next.current.Store(&serving{v: v, lists: lists, wake: make(chan struct{})})
 	}
 	c.append(next)
-	c.decide()
+	c.decideAnew(same && c.ahead.Load() > 0)
 	return nil
 }
 
@@ -281,13 +283,16 @@ type choice struct {
 	// approved is the content that was approved when this was chosen.
 	approved string
 	because  *evidence.Receipt
-	retry    time.Time // when to choose again; zero: not before there is another turn
+	// retry is when to choose again; zero: not before there is another turn. It is not
+	// further away than longest, unless the clock has been set back.
+	retry   time.Time
+	longest time.Duration
 }
 
 // choose asks for the decision about one proxy.
 func (c *class) choose(who evidence.Instance, now time.Time) choice {
 	t := c.turn.Load()
-	if t.class.Because != nil && !now.Before(t.class.Until) {
+	if t.class.Because != nil && !t.class.Holds(c.hub.cfg.Bounds, now) {
 		c.hub.reconsider(c)
 		t = c.turn.Load()
 	}
@@ -295,7 +300,7 @@ func (c *class) choose(who evidence.Instance, now time.Time) choice {
 	c.hub.cfg.Evidence.Read(c.name, func(ev evidence.Class) {
 		p = rollout.ForProxy(t.history, ev, who, t.class, c.hub.cfg.Bounds, now)
 	})
-	return choice{t: t, edition: t.editions[p.Content], approved: t.history.Contents[len(t.history.Contents)-1], because: p.Because, retry: p.Retry}
+	return choice{t: t, edition: t.editions[p.Content], approved: t.history.Contents[len(t.history.Contents)-1], because: p.Because, retry: p.Retry, longest: p.Longest}
 }
 
 // serve returns what the edition's proxies are given.

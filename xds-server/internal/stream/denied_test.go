@@ -88,6 +88,15 @@ func TestSplitWithoutEndpoints(t *testing.T) {
 		}
 		time.AfterFunc(time.Second, func() { s.addresses(t, "b", 1002); s.ledger.Poke() })
 		s.arrived(t, "commit-1", soon)
+		s.addresses(t, "a") // the last workload of a part ends later
+		if l := s.ledger.Status().Lacking; len(l) != 1 || l[0].Cluster != "a" || l[0].Weight != 60 {
+			t.Errorf("after endpoints have gone: %+v", l)
+		}
+		s.addresses(t, "c") // it has no weight
+		s.addresses(t, "a", 1001)
+		if l := s.ledger.Status().Lacking; len(l) != 0 {
+			t.Errorf("after they have come back: %+v", l)
+		}
 	})
 }
 

@@ -177,8 +177,13 @@ func TestOneSlowProxyHoldsNobody(t *testing.T) {
 		if cl := s.class(t, shop); cl.Held || cl.UpToDate != 1 || cl.Connected != 2 {
 			t.Errorf("%+v", cl)
 		}
-		for len(slow.in) > 0 {
-			slow.ack(<-slow.in)
+		for answered := true; answered; {
+			select {
+			case r := <-slow.in:
+				slow.ack(r)
+			case <-time.After(time.Second):
+				answered = false
+			}
 		}
 		s.arrived(t, "commit-2", soon)
 		// A new proxy gets the new release.
@@ -273,4 +278,69 @@ func TestRefusedAddresses(t *testing.T) {
 		c.ack(c.want(eds, []string{"a"}))
 		s.arrived(t, "commit-2", soon)
 	})
+}
+
+// TestWallClockIsWrong: limits and pauses of a stream go by the time that passes, and
+// what was noted under a wrong clock keeps nobody waiting once it is right.
+func TestWallClockIsWrong(t *testing.T) {
+	for _, wrong := range []time.Duration{13 * time.Hour, -13 * time.Hour} {
+		t.Run(wrong.String(), func(t *testing.T) {
+			inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+				s.publish(t, "commit-1", seal(t, app(t, time.Second, "a")))
+				c := s.delta(t, shop, "p")
+				c.boot("a")
+				s.ahead.Store(int64(wrong))
+				s.publish(t, "commit-2", seal(t, withHost(t, "x")))
+				began := time.Now()
+				c.want(rds, []string{"r"}) // and no answer
+				c.ack(c.nextWithin(10 * time.Second))
+				if d := time.Since(began); d < 5*time.Second || d > 6*time.Second {
+					t.Errorf("it went back after %s", d)
+				}
+				s.ahead.Store(0)
+				c.ack(c.nextWithin(time.Minute)) // tried again
+				time.Sleep(time.Second)
+				s.arrived(t, "commit-2", soon)
+			})
+		})
+	}
+}
+
+// TestHeldByOthersWhoAreGone: a proxy that is held because others failed is given what
+// is approved when those have not tried again for long, though nothing else happens; and
+// at once if the clock turns out to have been wrong.
+func TestHeldByOthersWhoAreGone(t *testing.T) {
+	for name, wrong := range map[string]time.Duration{"long ago": 0, "in a future that never came": 13 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+				s.publish(t, "commit-1", seal(t, app(t, time.Second, "a")))
+				p := s.delta(t, shop, "p")
+				p.boot("a")
+				s.ahead.Store(int64(wrong))
+				s.publish(t, "commit-2", seal(t, withHost(t, "x")))
+				for range 6 {
+					p.nack(p.nextWithin(time.Hour), "no")
+					p.ack(p.next()) // back
+				}
+				gone := time.Now()
+				p.cancel()
+				q := s.delta(t, shop, "q")
+				q.boot("a")
+				s.ahead.Store(0)
+				if wrong != 0 {
+					s.delta(t, shop, "third").boot("a") // who comes is asked about
+				}
+				q.ack(q.nextWithin(time.Hour))
+				want := 32 * time.Minute
+				if wrong != 0 {
+					want = 0
+				}
+				if d := time.Since(gone); d < want || d > want+time.Minute {
+					t.Errorf("after %s, want %s", d, want)
+				}
+				time.Sleep(time.Second)
+				s.arrived(t, "commit-2", soon)
+			})
+		})
+	}
 }

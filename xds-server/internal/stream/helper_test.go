@@ -208,7 +208,11 @@ type server struct {
 	facts  *evidence.Log
 	place  int64
 	denied atomic.Pointer[denials]
+	ahead  atomic.Int64 // by which the wall clock is wrong, a time.Duration
 }
+
+// wall is what the wall clock says.
+func (s *server) wall() time.Time { return time.Now().Round(0).Add(time.Duration(s.ahead.Load())) }
 
 // denials is what the list of who is denied says.
 type denials struct {
@@ -270,7 +274,7 @@ func start(t testing.TB, l stream.Limits) *server {
 func serve(t testing.TB, lis net.Listener, l stream.Limits) *server {
 	t.Helper()
 	s := &server{ca: newAuthority(t), lines: new(atomic.Int64), facts: remember(t)}
-	s.hub, s.ledger, s.counts = newHub(l, time.Now, s.facts, s.whoIsDenied, s.lines)
+	s.hub, s.ledger, s.counts = newHub(l, s.wall, s.facts, s.whoIsDenied, s.lines)
 	g := grpc.NewServer(grpc.ForceServerCodecV2(store.Codec()), grpc.Creds(credentials.NewTLS(s.ca.serverTLS())), grpc.MaxRecvMsgSize(4<<20))
 	s.hub.Register(g)
 	done := make(chan struct{})

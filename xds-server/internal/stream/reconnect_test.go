@@ -155,6 +155,10 @@ func TestReconnectInAnyOrder(t *testing.T) {
 				st := newState(t, fmt.Sprint("seed ", seed))
 				playDelta(t, s.delta(t, shop, "p"), st, r, []string{cds, eds, lds, rds}, make([]time.Duration, 4))
 				next := another(t, first, second)
+				if seed%3 == 0 { // one that never had what the proxy has
+					next = startInMemory(t, stream.Limits{})
+					next.publish(t, "commit-2", second)
+				}
 				types, pauses := order(r)
 				st.what += fmt.Sprint(types, pauses)
 				playDelta(t, next.delta(t, shop, "p"), st, r, types, pauses)
@@ -188,6 +192,36 @@ func TestResumedStreamIsHeardOut(t *testing.T) {
 			if d := time.Since(said); d > 200*time.Millisecond || late && d < 50*time.Millisecond {
 				t.Errorf("late %t: it came after %s", late, d)
 			}
+		}
+	})
+}
+
+// TestWorldAheadOfServer: a state-of-the-world proxy that has something newer than a
+// server keeps it as well; live addresses go on; and a signed rollback goes back.
+func TestWorldAheadOfServer(t *testing.T) {
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		old := seal(t, withHost(t, "old"))
+		s.publish(t, "commit-1", old)
+		s.publish(t, "commit-2", seal(t, withHost(t, "new")))
+		st := newState(t, "")
+		r := rand.New(rand.NewPCG(1, 1))
+		c := s.world(t, "p")
+		playWorld(t, c, st, r, []string{cds, eds, lds, rds}, make([]time.Duration, 4))
+		s.arrived(t, "commit-2", soon)
+		had := c.has[rds]
+		less := startInMemory(t, stream.Limits{})
+		less.publish(t, "commit-1", old)
+		again := less.world(t, "p")
+		again.has = c.has
+		playWorld(t, again, st, r, []string{cds, rds, lds, eds}, make([]time.Duration, 4))
+		if again.has[rds] != had || less.ledger.Status().Proxies[0].Ahead == "" {
+			t.Errorf("it was given %s in place of %s; %+v", again.has[rds], had, less.ledger.Status().Proxies)
+		}
+		less.publishAt(t, "rollback", old, rollout.Position{Place: 1, Rollbacks: 1})
+		playWorld(t, again, st, r, nil, nil)
+		less.arrived(t, "rollback", soon)
+		if again.has[rds] == had {
+			t.Error("a rollback is not followed")
 		}
 	})
 }

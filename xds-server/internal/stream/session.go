@@ -59,8 +59,10 @@ type session struct {
 	toldHeld string
 	// confirmed is the content that the proxy confirmed last on this stream.
 	confirmed string
-	// position is the newest that the client has something of.
-	position rollout.Position
+	// position is the newest that the client has something of, countedAhead that the
+	// class counts it among those that are ahead.
+	position     rollout.Position
+	countedAhead bool
 }
 
 // plan is a remembered answer of phase.Next, with the state after each step.
@@ -123,6 +125,7 @@ func (s *session) close() {
 		s.timer.Stop()
 	}
 	s.closed = true
+	s.countAhead(false)
 	for t := range s.channels {
 		s.class.quota.swap(s.channels[t].names, nil)
 		s.channels[t].names = nil
@@ -173,7 +176,8 @@ func (s *session) choose() bool {
 		service.Failure = because.Failure
 		s.tellHeld(*because, cur.v.commit)
 	}
-	if s.ahead() {
+	s.countAhead(s.ahead())
+	if s.ahead() { // again: what is approved may have changed before the stream was counted
 		service.Ahead = s.position.String()
 	}
 	s.entry.Serve(service)
@@ -204,14 +208,14 @@ func (s *session) tellHeld(because evidence.Receipt, at string) {
 }
 
 // retryIn is how long a proxy that failed still waits by that clock: 0 if it is time
-// to choose anew, negative if it waits for nothing. A moment that is further away than
-// any pause was set under a clock that has gone back since.
+// to choose anew, negative if it waits for nothing. A moment that is further away than it
+// can be was set under a clock that has gone back since.
 func (s *session) retryIn(wall time.Time) time.Duration {
 	if s.chosen.retry.IsZero() {
 		return -1
 	}
 	left := s.chosen.retry.Sub(wall)
-	if left <= 0 || left > s.hub.cfg.Bounds.LastRetry {
+	if left <= 0 || left > s.chosen.longest {
 		return 0
 	}
 	return left
