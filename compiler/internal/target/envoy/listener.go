@@ -261,9 +261,13 @@ func (e *emitter) admitted(s *model.Service, p model.Port) []*matcherv3.StringMa
 // inboundFilters end a chain of the callee.
 func (e *emitter) inboundFilters(s *model.Service, p model.Port, v model.Version, transport string, out *entry) []*listenerv3.Filter {
 	name := model.InboundName(s.ID, p.Name, v.Name)
+	var who []*listenerv3.Filter
+	if transport == transportTLS {
+		who = append(who, oneIdentity(name))
+	}
 	if p.Protocol.IsHTTP() {
 		out.routes = append(out.routes, name)
-		return []*listenerv3.Filter{httpManager(atCallee, name)}
+		return append(who, httpManager(atCallee, name))
 	}
 	rules := e.access(s, p)
 	if len(rules.Policies) == 0 || (transport == transportPlaintext && !anyone(rules)) {
@@ -271,10 +275,9 @@ func (e *emitter) inboundFilters(s *model.Service, p model.Port, v model.Version
 	}
 	local := model.LocalClusterName(s.ID, p.Name, v.Name)
 	out.clusters = append(out.clusters, local)
-	return []*listenerv3.Filter{
+	return append(who,
 		filter(filterRBAC, &networkrbacv3.RBAC{StatPrefix: name, Rules: rules}),
-		tcpProxy(name, []share{{local, 1}}),
-	}
+		tcpProxy(name, []share{{local, 1}}))
 }
 
 func chainOf(fs ...*listenerv3.Filter) *listenerv3.FilterChain {

@@ -3,9 +3,14 @@ package envoy
 import (
 	"slices"
 
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	networkrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
+	sslv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/ssl/v3"
 	principalv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/rbac/principals/mtls_authenticated/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -52,8 +57,13 @@ func (e *emitter) principals(g model.Grant, p model.Port) []*rbacconfigv3.Princi
 	return out
 }
 
-// principalName is the canonical name of the extension below.
-const principalName = "envoy.rbac.principals.mtls_authenticated"
+// Canonical names of the extensions below, and what the log calls the refusal.
+const (
+	principalName     = "envoy.rbac.principals.mtls_authenticated"
+	uriInput          = "envoy.matching.inputs.uri_san"
+	rbacAction        = "envoy.filters.rbac.action"
+	severalIdentities = "several identities"
+)
 
 // withURI is a caller whose certificate was verified and has such a URI among its
 // names. Principal.authenticated would do with a DNS name, or a subject, of that text.
@@ -61,6 +71,31 @@ func withURI(s *matcherv3.StringMatcher) *rbacconfigv3.Principal {
 	return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_Custom{Custom: &corev3.TypedExtensionConfig{
 		Name: principalName, TypedConfig: pack(&principalv3.Config{SanMatcher: &tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_URI, Matcher: s}}),
 	}}}
+}
+
+// oneIdentity closes connections of callers whose certificate has more than one URI,
+// with their first byte. Such a certificate is no identity of SPIFFE's (X.509-SVID
+// section 2), but the handshake and principals look for one URI among all. Envoy joins
+// them with commas here, which no identity has.
+func oneIdentity(name string) *listenerv3.Filter {
+	act := func(a rbacconfigv3.RBAC_Action) *xdsmatcherv3.Matcher_OnMatch {
+		return &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{Action: &xdscorev3.TypedExtensionConfig{
+			Name: rbacAction, TypedConfig: pack(&rbacconfigv3.Action{Name: severalIdentities, Action: a}),
+		}}}
+	}
+	several := &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
+		Input: &xdscorev3.TypedExtensionConfig{Name: uriInput, TypedConfig: pack(&sslv3.UriSanInput{})},
+		Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch{ValueMatch: &xdsmatcherv3.StringMatcher{
+			MatchPattern: &xdsmatcherv3.StringMatcher_Contains{Contains: ","},
+		}},
+	}
+	return filter(filterRBAC, &networkrbacv3.RBAC{StatPrefix: name + "/identity", Matcher: &xdsmatcherv3.Matcher{
+		MatcherType: &xdsmatcherv3.Matcher_MatcherList_{MatcherList: &xdsmatcherv3.Matcher_MatcherList{Matchers: []*xdsmatcherv3.Matcher_MatcherList_FieldMatcher{{
+			Predicate: &xdsmatcherv3.Matcher_MatcherList_Predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{SinglePredicate: several}},
+			OnMatch:   act(rbacconfigv3.RBAC_DENY),
+		}}}},
+		OnNoMatch: act(rbacconfigv3.RBAC_ALLOW),
+	}})
 }
 
 // sans are the identities that a grant admits, as matchers on the certificate's

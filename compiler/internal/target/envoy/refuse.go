@@ -28,20 +28,6 @@ func refusals() []*routev3.Route {
 	}
 }
 
-// noIdentity refuses callers whose certificate has more than one URI, which is no
-// identity of SPIFFE's (X.509-SVID section 2): the grant to one of them would do. That
-// one sees such a certificate by what Envoy tells of it.
-func noIdentity() *routev3.Route {
-	r := refuse("several identities", &routev3.RouteMatch{
-		PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"},
-		Headers: []*routev3.HeaderMatcher{stringHeader("x-forwarded-client-cert", &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
-			SafeRegex: &matcherv3.RegexMatcher{Regex: `.*;URI=[^;]*;URI=.*`},
-		}})},
-	})
-	r.GetDirectResponse().Status = 403
-	return r
-}
-
 func refuse(name string, match *routev3.RouteMatch) *routev3.Route {
 	return &routev3.Route{Name: name, Match: match, Action: &routev3.Route_DirectResponse{
 		DirectResponse: &routev3.DirectResponseAction{Status: 400},

@@ -179,7 +179,7 @@ func (e *emitter) inboundConfig(s *model.Service, p model.Port, v model.Version)
 		path := model.ServicePath(s.ID)
 		action := forward([]share{{model.LocalClusterName(s.ID, p.Name, v.Name), 1}})
 		action.Route.Timeout, action.Route.IdleTimeout = Duration(0), Duration(0)
-		h := &routev3.VirtualHost{Name: s.ID, Domains: []string{"*"}, Routes: []*routev3.Route{noIdentity(), {
+		h := &routev3.VirtualHost{Name: s.ID, Domains: []string{"*"}, Routes: []*routev3.Route{{
 			Name:   path,
 			Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
 			Action: action,

@@ -43,6 +43,9 @@ func (e *emitter) upstreamTLS(s *model.Service, p model.Port, v model.Version) *
 	return socket(&tlsv3.UpstreamTlsContext{
 		Sni:              s.Name + "." + s.Namespace,
 		CommonTlsContext: commonTLS(alpn, []*matcherv3.StringMatcher{exactString(id)}),
+		// No session is resumed: the callee would show no certificate, and could go on
+		// after the end of the one that it had.
+		MaxSessionKeys: UInt32(0),
 	})
 }
 
