@@ -13,6 +13,7 @@ const (
 	cueLang     = "cuelang.org/go"
 	opa         = "github.com/open-policy-agent/opa"
 	envoyProtos = "github.com/envoyproxy/go-control-plane"
+	xdsProtos   = "github.com/cncf/xds" // Envoy's own, split off
 	protobuf    = "google.golang.org/protobuf"
 	rpc         = "google.golang.org/grpc"
 	statuses    = "google.golang.org/genproto/googleapis/rpc"
@@ -87,7 +88,7 @@ func middle() []row {
 		{pkg: in + "eval", may: []string{in + "model", in + "trait", in + "space", "compiler/release", "internal/canon", "internal/hop"}, pure: true},
 		{pkg: in + "prove", may: []string{in + "space"}, pure: true},
 		{pkg: in + "plan", may: []string{in + "model", in + "trait", in + "space", in + "prove", in + "eval", "compiler/release"}, pure: true},
-		{pkg: in + "target/envoy", may: append(slices.Clone(object), envoyProtos, protobuf), pure: true},
+		{pkg: in + "target/envoy", may: append(slices.Clone(object), envoyProtos, xdsProtos, protobuf), pure: true},
 		{pkg: in + "target/kube", may: append(slices.Clone(object), kustomize), pure: true},
 		{pkg: "compiler", may: []string{in + "...", "compiler/release", "internal/canon", "internal/hop", "schemas", xsync}},
 	}
