@@ -239,7 +239,7 @@ func TestALookThatEndedSaysSo(t *testing.T) {
 	if err := view.Err(); err != nil {
 		t.Fatal(err)
 	}
-	s.store.cache.put(cacheKey{tagKind, fuzzTree}, refuse(diag.CodeGitObject, "x", "bad"), 1)
+	s.store.cache.put(cacheKey{tagKind, fuzzTree}, verdict{*refuse(diag.CodeGitObject, "x", "bad"), always}, 1)
 	s.tags["meshc/x/1"], s.tags["meshc/x/2"] = fuzzTree, strings.Repeat("1", 40)
 	if _, err := view.Tag("meshc/x/1"); err == nil || view.Err() != nil {
 		t.Errorf("a verdict is no failure: %v, then %v", err, view.Err())

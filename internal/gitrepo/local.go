@@ -256,6 +256,7 @@ func (l *local) fetch(ctx context.Context, ref string, _ *Snapshot) (*Snapshot, 
 			return nil, err
 		}
 		l.files.reopen(f)
+		l.store.looks.Add(1)
 		s := newSnapshot(ref, l.store)
 		if err := f.readRefs(ctx, s, l.opts); err != nil {
 			return nil, err

@@ -36,25 +36,33 @@ func (l *lru[K, V]) get(key K) (value V, ok bool) {
 	return e.Value.(*kept[K, V]).value, true
 }
 
-// put keeps a value, unless it alone would drive out most of the others.
+// put keeps a value in place of the one before, unless it alone would drive out most
+// of the others.
 func (l *lru[K, V]) put(key K, value V, cost int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, ok := l.byKey[key]; ok || cost > l.limit/4 {
+	if e, ok := l.byKey[key]; ok {
+		l.forget(e)
+	}
+	if cost > l.limit/4 {
 		return
 	}
 	l.byKey[key] = l.order.PushFront(&kept[K, V]{key, value, cost})
 	for l.used += cost; l.used > l.limit; {
-		last := l.order.Remove(l.order.Back()).(*kept[K, V])
-		delete(l.byKey, last.key)
-		l.used -= last.cost
+		l.forget(l.order.Back())
 	}
+}
+
+func (l *lru[K, V]) forget(e *list.Element) {
+	k := l.order.Remove(e).(*kept[K, V])
+	delete(l.byKey, k.key)
+	l.used -= k.cost
 }
 
 // cache keeps what was read and checked, by hash, across snapshots: every look
 // reads the same history again, and any number of refs may name one object. An
 // object cannot change under its hash.
-type cache = lru[cacheKey, any] // of Commit, Tag, []entry or *Refused
+type cache = lru[cacheKey, any] // of Commit, Tag, []entry or verdict
 
 // cacheKey has the kind, because a verdict on a hash may be that it names
 // something else.

@@ -142,7 +142,7 @@ func (s *objectFolder) list(force bool) bool {
 			return nil
 		}
 		path := filepath.Join(dir, name)
-		if i := slices.IndexFunc(s.packs, func(p *pack) bool { return p.path == path }); i >= 0 {
+		if i := slices.IndexFunc(s.packs, func(p *pack) bool { return p.path == path }); i >= 0 && !s.packs[i].replaced() {
 			found = append(found, s.packs[i])
 		} else {
 			found = append(found, &pack{path: path})

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"sort"
 
@@ -21,7 +22,8 @@ import (
 type pack struct {
 	path      string // without .idx and .pack
 	idx, data *os.File
-	size      int64 // of data
+	was       [2]fs.FileInfo // what both were when they were opened last
+	size      int64          // of data
 	sum       [20]byte
 	count     int64
 	version   int        // of the index
@@ -43,6 +45,21 @@ func (p *pack) close() {
 	p.idx, p.data = nil, nil
 }
 
+// replaced says that the files are others than when they were opened. Git changes
+// none, but damaged ones are put right: what was read of them is forgotten then.
+func (p *pack) replaced() bool {
+	for i, end := range []string{".idx", ".pack"} {
+		if p.was[i] == nil {
+			continue
+		}
+		st, err := os.Stat(p.path + end)
+		if err == nil && (!os.SameFile(st, p.was[i]) || st.Size() != p.was[i].Size() || !st.ModTime().Equal(p.was[i].ModTime())) {
+			return true
+		}
+	}
+	return false
+}
+
 // open opens both files and checks that they belong together.
 func (p *pack) open() (err error) {
 	if p.data != nil {
@@ -59,6 +76,11 @@ func (p *pack) open() (err error) {
 	}
 	if p.data, p.size, err = openFile(p.path + ".pack"); err != nil {
 		return err
+	}
+	for i, f := range []*os.File{p.idx, p.data} {
+		if p.was[i], err = f.Stat(); err != nil {
+			return err
+		}
 	}
 	if err := p.readFanout(); err != nil {
 		return err

@@ -46,6 +46,9 @@ type store struct {
 	turn    *turn
 	// incomplete says that an object was asked for that is not there.
 	incomplete atomic.Bool
+	// looks counts how often the source was opened: until the next time, what could not
+	// be read stays so.
+	looks atomic.Int64
 }
 
 func newStore(o objects, l Limits, c *cache, t *turn) *store {
@@ -121,20 +124,37 @@ func (s *store) objectError(subject string, err error) error {
 	return refuse(diag.CodeGitObject, subject, "it cannot be read: %v", err).fix("run git fsck on the repository")
 }
 
+// verdict is what is wrong with an object.
+type verdict struct {
+	Refused
+	// look is the one for which it holds, or always.
+	look int64
+}
+
+// always is a verdict on bytes that have the object's hash: they cannot change.
+// Damage can be repaired, and the kind and size that refuse an object before it is
+// read are part of it.
+const always = -1
+
 // remembered gives what parse makes of an object, from the cache if it was read
-// before. What is wrong with an object is remembered like what is right; that it
-// was not there, or could not be read now, is not.
+// before. What is wrong with an object is remembered like what is right, but for what
+// was read of it before its hash was seen to fit: that is as long as a look. That it
+// was not there, or could not be read now, is not remembered.
 func remembered[T any](ctx context.Context, s *store, k kind, hash string, parse func(raw []byte) (T, error)) (T, error) {
+	look := s.looks.Load()
 	if v, ok := s.cache.get(cacheKey{k, hash}); ok {
-		if r, bad := v.(*Refused); bad {
-			again := *r // callers add to it
-			return *new(T), &again
+		bad, is := v.(verdict)
+		if !is {
+			return v.(T), nil
 		}
-		return v.(T), nil
+		if bad.look == always || bad.look == look {
+			return *new(T), &bad.Refused // a copy: callers add to it
+		}
 	}
 	raw, err := s.read(ctx, k, hash)
 	var out T
 	if err == nil {
+		look = always
 		out, err = parse(raw)
 	}
 	var r *Refused
@@ -142,8 +162,7 @@ func remembered[T any](ctx context.Context, s *store, k kind, hash string, parse
 	case err == nil:
 		s.cache.put(cacheKey{k, hash}, out, objectCost(len(raw)))
 	case errors.As(err, &r) && r.Code != diag.CodeGitMissing:
-		again := *r
-		s.cache.put(cacheKey{k, hash}, &again, objectCost(len(r.Reason)))
+		s.cache.put(cacheKey{k, hash}, verdict{*r, look}, objectCost(len(r.Reason)))
 	}
 	return out, err
 }
