@@ -16,43 +16,52 @@ import (
 	"meshc.dev/meshc/internal/diag"
 )
 
-// Memo remembers the links of packages from one run to the next, so that an edit
-// costs what it touches. It goes with one set of rules. It is safe for concurrent
-// use; a run with a Memo gives what a run without one gives.
+// Memo remembers what intent declares, and the links of services and externals, from
+// one run to the next, so that an edit, or another date, costs what it touches. It
+// goes with one set of rules. It is safe for concurrent use; a run with a Memo
+// gives what a run without one gives.
 //
 // Objects that did not change keep their pointers from run to run, so whoever
 // works on a mesh may take an equal pointer for an equal object.
 type Memo struct {
-	mu   sync.Mutex
-	last map[string]*linked // by folder
+	mu    sync.Mutex
+	names *declared
+	last  map[string]*linked // by mesh path
 }
 
 // NewMemo makes an empty Memo.
 func NewMemo() *Memo { return &Memo{} }
 
-func (m *Memo) load() map[string]*linked {
+// declared is what this very intent declares, nil if that is not known.
+func (m *Memo) declared(in *intent.Intent) *declared {
 	if m == nil {
 		return nil
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.names == nil || m.names.from != in {
+		return nil
+	}
+	return m.names
+}
+
+func (m *Memo) load() map[string]*linked {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.last
 }
 
 // keep replaces what was remembered, so that a memo never holds more than one mesh.
-func (m *Memo) keep(now map[string]*linked) {
-	if m == nil {
-		return
-	}
+func (m *Memo) keep(names *declared, now map[string]*linked) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.last = now
+	m.names, m.last = names, now
 }
 
-// linked is the link of one package and all that it depends on. Immutable.
+// linked is the link of one unit and all that it depends on. Immutable.
 type linked struct {
 	// What it depends on: the package, its frame, what names mean, and the compile
-	// date, as far as something in the package ends.
+	// date, as far as something in the unit ends.
 	from      *intent.Package
 	namespace string
 	owner     string
@@ -62,20 +71,19 @@ type linked struct {
 	dates     span
 
 	diags      diag.List // of ends that have passed only, which name no other package
-	services   []*model.Service
-	forms      [][]byte // the services' JSON
+	service    *model.Service
+	form       []byte // the service's JSON
 	externals  []*model.External
 	pos        map[string]diag.Pos
 	expiries   map[time.Time]bool
 	exceptions []Exception
 	owners     map[string]string
-	plain      []plainWish
 }
 
-// holds reports whether k is the link of p.
-func (k *linked) holds(p *pkg, tables [sha256.Size]byte, at time.Time) bool {
-	return k != nil && k.from == p.from && k.namespace == p.namespace && k.owner == p.owner && k.guest == p.guest && k.mtls == p.mtls &&
-		k.tables == tables && k.dates.holds(at)
+// holds reports whether k is the link of a unit of p.
+func (l *linker) holds(k *linked, p *pkg) bool {
+	return k != nil && k.from == p.from && k.namespace == p.namespace && k.owner == p.owner && k.guest == p.guest && k.mtls == l.modes[p] &&
+		k.tables == l.digest && k.dates.holds(l.at)
 }
 
 // span is the dates between two ends of something temporary: at all of them the
@@ -98,8 +106,8 @@ func (s *span) note(end time.Time, passed bool) {
 	}
 }
 
-// digest is that of all tables that linking looks names up in.
-func (l *linker) digest() [sha256.Size]byte {
+// tables is the digest of all tables that linking looks names up in.
+func (l *declared) tables(env string) [sha256.Size]byte {
 	h := sha256.New()
 	var b []byte
 	line := func(kind, id string, values ...string) {
@@ -110,7 +118,7 @@ func (l *linker) digest() [sha256.Size]byte {
 		}
 		h.Write(append(b, '\n'))
 	}
-	line("mesh", l.mesh.Environment, l.mesh.TrustDomain, string(l.mesh.Capture))
+	line("mesh", env, l.trustDomain, string(l.capture))
 	for _, id := range slices.Sorted(maps.Keys(l.kinds)) {
 		line("kind", id, l.kinds[id])
 		line("ports", id, l.ports[id]...)
@@ -126,86 +134,94 @@ func (l *linker) digest() [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// linkAll links every package, those that the memo knows without work.
-func (l *linker) linkAll(pkgs []*pkg, memo *Memo) {
+// linkAll links every package, what the memo knows without work.
+func (l *linker) linkAll(memo *Memo) {
 	if memo == nil || l.diags.HasErrors() {
-		for _, p := range pkgs {
+		for _, p := range l.pkgs {
 			l.link(p)
 		}
 		return
 	}
-	before, now, tables := memo.load(), map[string]*linked{}, l.digest()
-	places := len(l.pos)
+	before := memo.load()
+	now, places := make(map[string]*linked, len(before)), len(l.pos)
 	for _, k := range before {
 		places += len(k.pos)
 	}
 	roomy := make(map[string]diag.Pos, places)
 	maps.Copy(roomy, l.pos)
 	l.pos = roomy
-	for _, p := range pkgs {
+	for _, p := range l.pkgs {
 		if len(p.node.Field("gateway").Fields()) > 0 {
 			l.link(p) // which package may have a host depends on the others
 			continue
 		}
-		k := before[p.dir]
-		if !k.holds(p, tables, l.at) {
-			k = l.linkAlone(p, k, tables)
-		}
-		if k != nil {
-			l.merge(k)
-			now[p.dir] = k
+		for _, u := range p.units() {
+			path := p.pathOf(u)
+			k := before[path]
+			if !l.holds(k, p) {
+				k = l.linkAlone(p, u, k)
+			}
+			if k != nil {
+				l.merge(k)
+				now[path] = k
+			}
 		}
 	}
-	memo.keep(now)
+	memo.keep(l.declared, now)
 }
 
-// linkAlone links a package with nothing but the tables to look at. A package
-// with problems, other than things that have ended, is not for keeping: it is linked among the others, whose lines its
-// problems name, and nil is returned. Nor is one that cannot be encoded, which
-// whoever encodes the mesh will report.
-func (l *linker) linkAlone(p *pkg, before *linked, tables [sha256.Size]byte) *linked {
+// pathOf is the mesh path of what a unit declares.
+func (p *pkg) pathOf(u unit) string {
+	if u.external {
+		return model.ExternalPath(p.namespace + "/" + u.Name)
+	}
+	return model.ServicePath(p.namespace + "/" + u.Name)
+}
+
+// linkAlone links a unit with nothing but the names to look at. A unit with problems,
+// other than things that have ended, is not for keeping: it is linked among the
+// others, whose lines its problems name, and nil is returned. Nor is one that
+// cannot be encoded, which whoever encodes the mesh will report.
+func (l *linker) linkAlone(p *pkg, u unit, before *linked) *linked {
 	alone := *l
 	alone.mesh = &model.Mesh{Environment: l.mesh.Environment, TrustDomain: l.mesh.TrustDomain, Capture: l.mesh.Capture}
 	alone.pos, alone.expiries, alone.owners = map[string]diag.Pos{}, map[time.Time]bool{}, map[string]string{}
-	alone.diags, alone.exceptions, alone.plain, alone.dates = nil, nil, nil, span{}
-	alone.link(p)
+	alone.diags, alone.exceptions, alone.dates = nil, nil, span{}
+	alone.linkUnit(p, u)
 	k := &linked{
-		from: p.from, namespace: p.namespace, owner: p.owner, guest: p.guest, mtls: p.mtls, tables: tables, dates: alone.dates, diags: alone.diags,
-		services: alone.mesh.Services, externals: alone.mesh.Externals, pos: alone.pos, expiries: alone.expiries,
-		exceptions: alone.exceptions, owners: alone.owners, plain: alone.plain,
+		from: p.from, namespace: p.namespace, owner: p.owner, guest: p.guest, mtls: l.modes[p], tables: l.digest, dates: alone.dates, diags: alone.diags,
+		externals: alone.mesh.Externals, pos: alone.pos, expiries: alone.expiries, exceptions: alone.exceptions, owners: alone.owners,
 	}
 	other := slices.ContainsFunc(alone.diags, func(d diag.Diagnostic) bool { return d.Code != diag.CodeExpired })
+	if len(alone.mesh.Services) > 0 {
+		k.service = alone.mesh.Services[0]
+	}
 	if other || k.intern(before) != nil {
-		l.link(p)
+		l.linkUnit(p, u)
 		return nil
 	}
 	return k
 }
 
-// intern notes the services' forms and puts the services of before in the place
-// of equal ones.
-func (k *linked) intern(before *linked) error {
-	old := map[string]int{}
-	if before != nil {
-		for i, s := range before.services {
-			old[s.ID] = i
-		}
+// intern notes the service's form and puts the service of before in its place if
+// they are equal.
+func (k *linked) intern(before *linked) (err error) {
+	if k.service == nil {
+		return nil
 	}
-	for i, s := range k.services {
-		form, err := json.Marshal(s)
-		if err != nil {
-			return fmt.Errorf("encoding service %q: %w", s.ID, err)
-		}
-		k.forms = append(k.forms, form)
-		if j, ok := old[s.ID]; ok && bytes.Equal(form, before.forms[j]) {
-			k.services[i], k.forms[i] = before.services[j], before.forms[j]
-		}
+	if k.form, err = json.Marshal(k.service); err != nil {
+		return fmt.Errorf("encoding service %q: %w", k.service.ID, err)
+	}
+	if before != nil && bytes.Equal(k.form, before.form) {
+		k.service, k.form = before.service, before.form
 	}
 	return nil
 }
 
 func (l *linker) merge(k *linked) {
-	l.mesh.Services = append(l.mesh.Services, k.services...)
+	if k.service != nil {
+		l.mesh.Services = append(l.mesh.Services, k.service)
+	}
 	l.mesh.Externals = append(l.mesh.Externals, k.externals...)
 	for path, at := range k.pos {
 		l.place(path, at)
@@ -213,6 +229,5 @@ func (l *linker) merge(k *linked) {
 	maps.Copy(l.expiries, k.expiries)
 	maps.Copy(l.owners, k.owners)
 	l.exceptions = append(l.exceptions, k.exceptions...)
-	l.plain = append(l.plain, k.plain...)
 	l.diags = append(l.diags, k.diags...)
 }

@@ -16,21 +16,33 @@ import (
 // rootFields may stand only in the root package.
 func rootFields() []string { return []string{"trustDomain", "environment", "targets"} }
 
-// packages settles the frame of every package: namespace, owner, mTLS.
+// declare settles who is who: the frame of every package, and all names.
+func declare(in *intent.Intent) *declared {
+	l := &linker{declared: &declared{
+		from: in, trustDomain: DefaultTrustDomain, capture: model.Transparent, kinds: map[string]string{}, gateways: map[string]string{},
+		accounts: map[string][]string{}, versions: map[string][]string{}, firstPort: map[string]string{}, ports: map[string][]string{},
+		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{},
+	}, pos: map[string]diag.Pos{}}
+	l.pkgs = l.packages(in)
+	for _, p := range l.pkgs {
+		l.declare(p)
+	}
+	l.places, l.problems = l.pos, l.diags
+	l.declared.digest = l.tables(in.Environment)
+	return l.declared
+}
+
+// packages settles the frame of every package: namespace and owner.
 func (l *linker) packages(in *intent.Intent) []*pkg {
 	var out []*pkg
-	meshMode := model.Strict
 	for _, ip := range in.Packages {
-		if ip.Dir == "." {
-			meshMode = l.root(ip.Mesh, in.Environment)
-		}
-	}
-	for _, ip := range in.Packages {
-		p := &pkg{dir: ip.Dir, root: ip.Dir == ".", from: ip, node: ip.Mesh, namespace: ip.Mesh.Field("namespace").Str(), owner: ip.Mesh.Field("owner").Str(), mtls: meshMode}
+		p := &pkg{dir: ip.Dir, root: ip.Dir == ".", from: ip, node: ip.Mesh, namespace: ip.Mesh.Field("namespace").Str(), owner: ip.Mesh.Field("owner").Str()}
 		if p.owner == "" {
 			p.owner = ip.Dir
 		}
-		if !p.root {
+		if p.root {
+			l.root(p.node, in.Environment)
+		} else {
 			for _, f := range rootFields() {
 				if n := ip.Mesh.Field(f); n.Exists() {
 					l.add(diag.New(diag.CodeRootOnly, n.Pos(), "%s is set in package %q", f, ip.Dir).
@@ -41,29 +53,41 @@ func (l *linker) packages(in *intent.Intent) []*pkg {
 		out = append(out, p)
 	}
 	l.settleOwners(out)
-	for _, p := range out {
-		if !p.root && !p.guest {
-			p.mtls = l.mode(p.node.Field("mtls"), meshMode, "namespace/"+p.namespace, p.owner)
-		}
-	}
-	for _, p := range out {
-		if p.guest {
-			p.mtls = l.domains[p.namespace].owner.mtls
-		}
-	}
 	if len(out) == 0 {
 		l.add(diag.New(diag.CodeEmpty, diag.Pos{}, "no package of intent was found").WithFix("run `meshc init` to make a first one"))
 	}
 	return out
 }
 
-// root reads what holds for the whole mesh and returns its mTLS mode.
-func (l *linker) root(n intent.Node, env string) model.MTLS {
+// settleModes settles the mTLS mode of every package: the root's holds for the mesh,
+// an owner's for its namespace, guests included.
+func (l *linker) settleModes() {
+	meshMode := model.Strict
+	for _, p := range l.pkgs {
+		if p.root {
+			meshMode = l.mode(p.node.Field("mtls"), model.Strict, "mesh", p.node.Field("owner").Str())
+		}
+	}
+	for _, p := range l.pkgs {
+		l.modes[p] = meshMode
+		if !p.root && !p.guest {
+			l.modes[p] = l.mode(p.node.Field("mtls"), meshMode, "namespace/"+p.namespace, p.owner)
+		}
+	}
+	for _, p := range l.pkgs {
+		if p.guest {
+			l.modes[p] = l.modes[l.domains[p.namespace].owner]
+		}
+	}
+}
+
+// root reads what holds for the whole mesh.
+func (l *linker) root(n intent.Node, env string) {
 	if td := n.Field("trustDomain"); td.Exists() {
-		l.mesh.TrustDomain = td.Str()
+		l.trustDomain = td.Str()
 	}
 	if c := n.Field("environment").Field(env).Field("capture"); c.Exists() {
-		l.mesh.Capture = model.Capture(c.Str())
+		l.capture = model.Capture(c.Str())
 	}
 	for _, t := range n.Field("targets").Fields() {
 		l.place("target/"+t.Name, t.Node.Pos())
@@ -71,7 +95,6 @@ func (l *linker) root(n intent.Node, env string) model.MTLS {
 			l.targets = append(l.targets, t.Name)
 		}
 	}
-	return l.mode(n.Field("mtls"), model.Strict, "mesh", n.Field("owner").Str())
 }
 
 // mode reads an mTLS block. Without one, or after its end, above holds. A mode

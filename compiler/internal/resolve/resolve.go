@@ -7,6 +7,8 @@
 package resolve
 
 import (
+	"crypto/sha256"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -32,18 +34,17 @@ type pkg struct {
 	guest bool
 	// delegates is what the package lets others do, by their folders.
 	delegates map[string]model.Delegation
-	// mtls is the nearest mode above the package's services.
-	mtls model.MTLS
 }
 
-// linker carries the tables of one run.
-type linker struct {
-	rules []Rule
-	at    time.Time
-	diags diag.List
+// declared is the tables of what packages declare: the same at every date, and not
+// changed any more once all have declared.
+type declared struct {
+	from *intent.Intent
+	pkgs []*pkg // owners of namespaces before guests
 
-	mesh *model.Mesh
-	pos  map[string]diag.Pos
+	trustDomain string
+	capture     model.Capture
+	targets     []string
 
 	kinds     map[string]string   // ID → "service", "external"
 	gateways  map[string]string   // gateway name or ID → ID ("" if ambiguous)
@@ -52,47 +53,63 @@ type linker struct {
 	firstPort map[string]string   // service or external ID → port name
 	ports     map[string][]string // service or external ID → port names
 	// Whose is what: namespaces; services, externals (by ID) and gateways (by mesh path);
-	// accounts by who runs as them; gateways' hosts.
+	// accounts by who runs as them.
 	domains map[string]*domain
 	home    map[string]*pkg
 	uses    map[string][]use
-	hosts   map[string][]hostClaim
-	plain   []plainWish
-	broken  map[string]bool // mesh paths of routes whose match is wrong, which are compared with no other
+
+	places   map[string]diag.Pos // of what is declared
+	problems diag.List
+	digest   [sha256.Size]byte // of the tables that linking looks names up in
+}
+
+// linker carries the tables of one run.
+type linker struct {
+	*declared
+	rules []Rule
+	at    time.Time
+	diags diag.List
+
+	mesh *model.Mesh
+	pos  map[string]diag.Pos
+
+	modes  map[*pkg]model.MTLS    // the nearest mode above a package's services
+	hosts  map[string][]hostClaim // of gateways
+	plain  []plainWish
+	broken map[string]bool // mesh paths of routes whose match is wrong, which are compared with no other
 
 	dates      span // in which the link is the same
 	expiries   map[time.Time]bool
 	exceptions []Exception
 	owners     map[string]string
 	tests      []Test
-	targets    []string
 }
 
 // Mesh links the intent as of the compile date at. memo may be nil.
 func Mesh(in *intent.Intent, rules []Rule, at time.Time, memo *Memo) (*Result, diag.List) {
+	names := memo.declared(in)
+	if names == nil {
+		names = declare(in)
+	}
 	l := &linker{
-		rules: rules, at: at, mesh: &model.Mesh{Environment: in.Environment, TrustDomain: DefaultTrustDomain, Capture: model.Transparent},
-		pos: map[string]diag.Pos{}, kinds: map[string]string{}, gateways: map[string]string{}, accounts: map[string][]string{},
-		versions: map[string][]string{}, firstPort: map[string]string{}, ports: map[string][]string{}, expiries: map[time.Time]bool{},
-		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{}, hosts: map[string][]hostClaim{},
-		owners: map[string]string{}, broken: map[string]bool{},
+		declared: names, rules: rules, at: at, diags: slices.Clone(names.problems),
+		mesh: &model.Mesh{Environment: in.Environment, TrustDomain: names.trustDomain, Capture: names.capture},
+		pos:  maps.Clone(names.places), modes: map[*pkg]model.MTLS{}, hosts: map[string][]hostClaim{}, broken: map[string]bool{},
+		expiries: map[time.Time]bool{}, owners: map[string]string{},
 	}
-	pkgs := l.packages(in)
-	for _, p := range pkgs {
-		l.declare(p)
-	}
-	l.linkAll(pkgs, memo)
-	l.attachAll(pkgs)
+	l.settleModes()
+	l.linkAll(memo)
+	l.attachAll(l.pkgs)
 	l.describeOwners()
 	l.order()
 	l.mesh.Build()
-	l.checkOwners(pkgs)
+	l.checkOwners(l.pkgs)
 	l.checkMesh()
-	for _, p := range pkgs {
+	for _, p := range l.pkgs {
 		l.readTests(p)
 	}
 	r := l.result()
-	for _, p := range pkgs {
+	for _, p := range l.pkgs {
 		r.Packages = append(r.Packages, Package{Dir: p.dir, Owner: p.owner, Files: in.Files[p.dir], Pos: p.node.Pos()})
 	}
 	slices.SortFunc(r.Packages, func(a, b Package) int { return strings.Compare(a.Dir, b.Dir) })
@@ -123,15 +140,38 @@ func (l *linker) add(d diag.Diagnostic) { l.diags = append(l.diags, d) }
 
 // link resolves everything that a package declares.
 func (l *linker) link(p *pkg) {
-	for _, e := range p.node.Field("external").Fields() {
-		l.external(p, e)
-	}
-	for _, e := range p.node.Field("service").Fields() {
-		l.mesh.Services = append(l.mesh.Services, l.serviceOf(p, e))
+	for _, u := range p.units() {
+		l.linkUnit(p, u)
 	}
 	for _, e := range p.node.Field("gateway").Fields() {
 		l.gateway(p, e)
 	}
+}
+
+// unit is a service or an external of a package: what can be linked with nothing but
+// the names to look at.
+type unit struct {
+	intent.Entry
+	external bool
+}
+
+func (p *pkg) units() []unit {
+	var out []unit
+	for _, e := range p.node.Field("external").Fields() {
+		out = append(out, unit{e, true})
+	}
+	for _, e := range p.node.Field("service").Fields() {
+		out = append(out, unit{e, false})
+	}
+	return out
+}
+
+func (l *linker) linkUnit(p *pkg, u unit) {
+	if u.external {
+		l.external(p, u.Entry)
+		return
+	}
+	l.mesh.Services = append(l.mesh.Services, l.serviceOf(p, u.Entry))
 }
 
 // traits settles the features of one carrier, whose mesh path is path.

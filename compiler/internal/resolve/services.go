@@ -16,7 +16,7 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 	n := e.Node
 	s := &model.Service{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name}
 	s.Owner, s.Package = l.owned(n, p, model.ServicePath(s.ID)), p.asGuest()
-	mode := l.mode(n.Field("mtls"), p.mtls, model.ServicePath(s.ID), s.Owner)
+	mode := l.mode(n.Field("mtls"), l.modes[p], model.ServicePath(s.ID), s.Owner)
 	s.Ports = l.portsOf(s, n, mode)
 	s.Versions = l.versionsOf(p, s, n)
 	s.Calls = l.callsOf(p, s, n)

@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"bytes"
 	"cmp"
 	"maps"
 	"runtime"
@@ -117,6 +118,10 @@ type entry struct {
 	key   string
 	of    []given
 	asked asked
+	// form is the resource in binary, and was the entry of that key in an earlier run:
+	// where their forms are the same, so is their JSON. Only with a memo.
+	form []byte
+	was  *entry
 }
 
 // given is an object that the making of an entry does not look up, but gets.
@@ -143,10 +148,11 @@ func (n *entry) problem(d diag.Diagnostic) { n.problems = append(n.problems, d) 
 // neither looks up nor has in the key.
 func (e *emitter) get(key string, of []given, build func(*entry)) *entry {
 	return e.entry(key, build, func() *entry {
-		if n := e.run.before.entry(key, e.run.mesh); n != nil && slices.Equal(n.of, of) {
-			return n
+		was := e.run.before.entry(key)
+		if was != nil && e.run.before.mesh == headerOf(e.run.mesh) && slices.Equal(was.of, of) && was.asked.hold(e.run.mesh) {
+			return was
 		}
-		return &entry{key: key, of: of}
+		return &entry{key: key, of: of, was: was}
 	})
 }
 
@@ -179,13 +185,22 @@ func (e *emitter) entry(key string, build func(*entry), first func() *entry) *en
 
 // seal encodes the resource of an entry.
 func (e *emitter) seal(n *entry, typ release.TypeURL, name, origin string, m proto.Message) {
+	n.typ, n.origin = typ, origin
+	was := n.was
+	if n.was = nil; e.run.before != nil {
+		form, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+		if n.form = form; err == nil && was != nil && was.typ == typ && was.res.Name == name && bytes.Equal(was.form, form) {
+			n.bytes, n.res, n.path = was.bytes, was.res, was.path
+			return
+		}
+	}
 	b, err := canon.Proto(m)
 	if err != nil {
+		n.typ = "" // there is no resource
 		n.problem(diag.New(diag.CodeInconsistent, e.at(origin), "resource %q: %v", name, err))
 		return
 	}
-	n.typ, n.bytes, n.origin = typ, b, origin
-	n.res = release.Resource{Name: name, Digest: canon.Digest(b)}
+	n.bytes, n.res = b, release.Resource{Name: name, Digest: canon.Digest(b)}
 	n.path = release.BlobPath(n.res.Digest)
 }
 

@@ -29,15 +29,12 @@ type generation struct {
 	entries  map[string]*entry // of the snapshots, by key
 }
 
-// entry is the one of that key, if the mesh still answers what it asked; nil if not.
-func (g *generation) entry(key string, m *model.Mesh) *entry {
-	if g == nil || g.mesh != headerOf(m) {
+// entry is the one of that key, whatever has changed since; nil if there was none.
+func (g *generation) entry(key string) *entry {
+	if g == nil {
 		return nil
 	}
-	if n := g.entries[key]; n != nil && n.asked.hold(m) {
-		return n
-	}
-	return nil
+	return g.entries[key]
 }
 
 // header is what is said of the whole mesh.
