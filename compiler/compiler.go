@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
@@ -176,7 +177,7 @@ func (p *Program) Release() (release.Release, diag.List) {
 	if ds.HasErrors() {
 		return release.Release{}, ds
 	}
-	r, err := p.memo.seal(out.Artifacts, out.Inputs, out.Provenance)
+	r, err := p.memo.seal(out.Artifacts, out.Inputs, out.Provenance())
 	if err != nil {
 		return release.Release{}, append(ds, internalError(err))
 	}
@@ -186,9 +187,25 @@ func (p *Program) Release() (release.Release, diag.List) {
 // Output is what a release is sealed from. Read only: with a Memo, artifacts that
 // did not change keep their bytes' place from one Output to the next.
 type Output struct {
-	Artifacts  []release.Artifact
-	Inputs     release.Inputs
-	Provenance release.Provenance
+	// Artifacts are sorted by path; Places are the lines that they come from, in the same
+	// order, the zero Pos for an artifact of the whole mesh.
+	Artifacts []release.Artifact
+	Places    []diag.Pos
+	Inputs    release.Inputs
+	// Positions are the lines of mesh paths.
+	Positions release.Provenance
+}
+
+// Provenance is the positions of mesh paths and artifacts.
+func (o Output) Provenance() release.Provenance {
+	out := make(release.Provenance, len(o.Positions)+len(o.Artifacts))
+	maps.Copy(out, o.Positions)
+	for i, a := range o.Artifacts {
+		if o.Places[i] != (diag.Pos{}) {
+			out[a.Path] = o.Places[i]
+		}
+	}
+	return out
 }
 
 // Output is Release before it is sealed, for somebody who sends it to where that is
@@ -204,15 +221,13 @@ func (p *Program) Output() (Output, diag.List) {
 	if ds.HasErrors() {
 		return Output{}, ds.Sorted()
 	}
+	// The folders' names are in this order, too.
 	arts = append(arts, release.Artifact{Path: MeshPath, Bytes: p.raw})
-	prov := make(release.Provenance, len(p.provenance)+len(origins))
-	for path, pos := range p.provenance {
-		prov[path] = pos
+	places := make([]diag.Pos, len(arts))
+	for i, origin := range origins {
+		places[i] = p.Position(origin)
 	}
-	for artifact, meshPath := range origins {
-		prov[artifact] = p.Position(meshPath)
-	}
-	return Output{arts, p.inputs, prov}, ds.Sorted()
+	return Output{arts, places, p.inputs, p.provenance}, ds.Sorted()
 }
 
 // Position is the user's line of a mesh path, or of its nearest ancestor.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -39,7 +40,7 @@ func (c *Compiler) Steps(ctx context.Context, tree fs.FS, env string, at time.Ti
 	if err != nil {
 		return nil, c.bounds.told(err)
 	}
-	return decodeSteps(out)
+	return decodeSteps(out, c.bounds)
 }
 
 // answerSteps is the child of Steps.
@@ -139,22 +140,31 @@ func (c *Compiler) steps(ctx context.Context, s source, q request) (*answer, err
 }
 
 // answer is what the child gives back. Bytes that several steps, or several
-// artifacts of one, have in common cross once.
+// artifacts of one, have in common cross once, and a large artifact that changes a
+// little crosses as its change.
 type answer struct {
 	head  answerHead
 	blobs [][]byte
 
-	places   map[*byte]int  // where bytes that were seen lie → index of their blob
-	digests  map[string]int // digest → index of its blob
-	paths    map[string]int // of the step before → index of the blob
-	position release.Provenance
+	places  map[*byte]int  // where bytes that were seen lie → index of their blob
+	digests map[string]int // digest → index of its blob
+	last    compiler.Output
 }
 
 type answerHead struct {
 	// Problems are why there are no steps.
 	Problems diag.List `json:"problems,omitempty"`
-	Blobs    []int     `json:"blobs"` // their lengths
+	Blobs    []blob    `json:"blobs"`
 	Steps    []step    `json:"steps"`
+}
+
+// blob is so many bytes, after the first Head and before the last Tail bytes of an
+// earlier blob.
+type blob struct {
+	Bytes int `json:"bytes"`
+	Of    int `json:"of,omitempty"`
+	Head  int `json:"head,omitempty"`
+	Tail  int `json:"tail,omitempty"`
 }
 
 // step is a release as its difference from the one before.
@@ -173,45 +183,89 @@ func newAnswer() *answer { return &answer{places: map[*byte]int{}, digests: map[
 
 // add adds a step.
 func (a *answer) add(from time.Time, out compiler.Output) {
-	s := step{From: from, Inputs: out.Inputs, Put: map[string]int{}, Place: release.Provenance{}}
-	paths := make(map[string]int, len(out.Artifacts))
-	for _, artifact := range out.Artifacts {
-		i := a.blob(artifact.Bytes)
-		paths[artifact.Path] = i
-		if was, ok := a.paths[artifact.Path]; !ok || was != i {
-			s.Put[artifact.Path] = i
+	s, was := step{From: from, Inputs: out.Inputs, Put: map[string]int{}, Place: release.Provenance{}}, a.last
+	k := 0 // in what was; both are sorted
+	drop := func(before string) {
+		for ; k < len(was.Artifacts) && (before == "" || was.Artifacts[k].Path < before); k++ {
+			s.Drop = append(s.Drop, was.Artifacts[k].Path)
+			if was.Places[k] != (diag.Pos{}) {
+				s.Unplace = append(s.Unplace, was.Artifacts[k].Path)
+			}
 		}
 	}
-	for path := range a.paths {
-		if _, ok := paths[path]; !ok {
-			s.Drop = append(s.Drop, path)
+	for i, artifact := range out.Artifacts {
+		drop(artifact.Path)
+		var old []byte
+		var at diag.Pos
+		if k < len(was.Artifacts) && was.Artifacts[k].Path == artifact.Path {
+			old, at = was.Artifacts[k].Bytes, was.Places[k]
+			k++
 		}
+		if len(old) == 0 || len(old) != len(artifact.Bytes) || &old[0] != &artifact.Bytes[0] {
+			s.Put[artifact.Path] = a.blob(artifact.Bytes, old)
+		}
+		s.place(artifact.Path, at, out.Places[i])
 	}
-	for path, at := range out.Provenance {
-		if was, ok := a.position[path]; !ok || was != at {
+	drop("")
+	a.addPositions(&s, out.Positions)
+	a.head.Steps, a.last = append(a.head.Steps, s), out
+}
+
+func (a *answer) addPositions(s *step, now release.Provenance) {
+	both := 0
+	for path, at := range now {
+		was, ok := a.last.Positions[path]
+		if ok {
+			both++
+		}
+		if !ok || was != at {
 			s.Place[path] = at
 		}
 	}
-	for path := range a.position {
-		if _, ok := out.Provenance[path]; !ok {
+	if both == len(a.last.Positions) {
+		return
+	}
+	for path := range a.last.Positions {
+		if _, ok := now[path]; !ok {
 			s.Unplace = append(s.Unplace, path)
 		}
 	}
-	a.head.Steps, a.paths, a.position = append(a.head.Steps, s), paths, out.Provenance
 }
 
-// blob is the index of the blob with these bytes.
-func (a *answer) blob(b []byte) int {
+// place notes where an artifact comes from, if that changed; the zero Pos is nowhere.
+func (s *step) place(path string, was, now diag.Pos) {
+	switch {
+	case was == now:
+	case now == diag.Pos{}:
+		s.Unplace = append(s.Unplace, path)
+	default:
+		s.Place[path] = now
+	}
+}
+
+// large is from how many bytes on an artifact crosses as its change.
+const large = 64 << 10
+
+// blob is the index of the blob with these bytes, which come in the place of old ones.
+func (a *answer) blob(b, old []byte) int {
 	if len(b) > 0 {
-		if i, ok := a.places[&b[0]]; ok && len(a.blobs[i]) == len(b) {
+		if i, ok := a.places[&b[0]]; ok && a.head.Blobs[i].size() == len(b) {
 			return i
 		}
 	}
+	i := len(a.blobs)
+	if len(b) >= large && len(old) >= large {
+		head, tail := shared(old, b)
+		a.blobs = append(a.blobs, b[head:len(b)-tail])
+		a.head.Blobs = append(a.head.Blobs, blob{Bytes: len(b) - head - tail, Of: a.places[&old[0]], Head: head, Tail: tail})
+		a.places[&b[0]] = i
+		return i
+	}
 	digest := canon.Digest(b)
-	i, ok := a.digests[digest]
-	if !ok {
-		i = len(a.blobs)
-		a.digests[digest], a.blobs, a.head.Blobs = i, append(a.blobs, b), append(a.head.Blobs, len(b))
+	if known, ok := a.digests[digest]; ok {
+		i = known
+	} else {
+		a.digests[digest], a.blobs, a.head.Blobs = i, append(a.blobs, b), append(a.head.Blobs, blob{Bytes: len(b)})
 	}
 	if len(b) > 0 {
 		a.places[&b[0]] = i
@@ -219,8 +273,60 @@ func (a *answer) blob(b []byte) int {
 	return i
 }
 
+func (b blob) size() int { return b.Head + b.Bytes + b.Tail }
+
+// shared is how many bytes two texts have in common at their beginnings and, beside
+// those, at their ends.
+func shared(a, b []byte) (head, tail int) {
+	const block = 4 << 10
+	n := min(len(a), len(b))
+	for head+block <= n && bytes.Equal(a[head:head+block], b[head:head+block]) {
+		head += block
+	}
+	for head < n && a[head] == b[head] {
+		head++
+	}
+	n -= head
+	end := func(s []byte, from, to int) []byte { return s[len(s)-from : len(s)-to] }
+	for tail+block <= n && bytes.Equal(end(a, tail+block, tail), end(b, tail+block, tail)) {
+		tail += block
+	}
+	for tail < n && a[len(a)-tail-1] == b[len(b)-tail-1] {
+		tail++
+	}
+	return head, tail
+}
+
+// decodeBlobs puts the blobs together. They may be as large as bounds say, whatever
+// crossed.
+func decodeBlobs(blobs []blob, rest []byte, bounds Bounds) ([][]byte, error) {
+	out, left := make([][]byte, len(blobs)), bounds.output()
+	for i, b := range blobs {
+		if b.Bytes < 0 || b.Bytes > len(rest) {
+			return nil, errFrame
+		}
+		text := rest[:b.Bytes:b.Bytes]
+		rest = rest[b.Bytes:]
+		if b.Head != 0 || b.Tail != 0 {
+			if b.Of < 0 || b.Of >= i || b.Head < 0 || b.Tail < 0 || b.Head > len(out[b.Of]) || b.Tail > len(out[b.Of]) {
+				return nil, errFrame
+			}
+			if int64(b.size()) > left {
+				return nil, &ExceededError{Kind: sandbox.Output, Bounds: bounds}
+			}
+			of := out[b.Of]
+			text = slices.Concat(of[:b.Head], text, of[len(of)-b.Tail:])
+		}
+		if left -= int64(len(text)); left < 0 {
+			return nil, &ExceededError{Kind: sandbox.Output, Bounds: bounds}
+		}
+		out[i] = text
+	}
+	return out, nil
+}
+
 // decodeSteps seals what a child compiled. Its digests are computed here.
-func decodeSteps(b []byte) ([]release.Step, error) {
+func decodeSteps(b []byte, bounds Bounds) ([]release.Step, error) {
 	var h answerHead
 	rest, err := unframed(b, &h)
 	if err != nil {
@@ -229,13 +335,14 @@ func decodeSteps(b []byte) ([]release.Step, error) {
 	if err := h.Problems.Err(); err != nil {
 		return nil, err
 	}
-	blobs, digests := make([][]byte, len(h.Blobs)), make(map[*byte]string, len(h.Blobs))
-	for i, n := range h.Blobs {
-		if n < 0 || n > len(rest) {
-			return nil, errFrame
-		}
-		if blobs[i], rest = rest[:n:n], rest[n:]; n > 0 {
-			digests[&blobs[i][0]] = canon.Digest(blobs[i])
+	blobs, err := decodeBlobs(h.Blobs, rest, bounds)
+	if err != nil {
+		return nil, err
+	}
+	digests := make(map[*byte]string, len(blobs))
+	for _, b := range blobs {
+		if len(b) > 0 {
+			digests[&b[0]] = canon.Digest(b)
 		}
 	}
 	digest := func(b []byte) string {
@@ -247,27 +354,18 @@ func decodeSteps(b []byte) ([]release.Step, error) {
 	out := make([]release.Step, len(h.Steps))
 	var seals errgroup.Group
 	seals.SetLimit(runtime.GOMAXPROCS(0))
-	artifacts, places := map[string][]byte{}, release.Provenance{}
+	var artifacts []release.Artifact
+	places := release.Provenance{}
 	for n, s := range h.Steps {
-		for path, i := range s.Put {
-			if i < 0 || i >= len(blobs) {
-				return nil, errors.Join(errFrame, seals.Wait())
-			}
-			artifacts[path] = blobs[i]
-		}
-		for _, path := range s.Drop {
-			delete(artifacts, path)
+		if artifacts, err = s.next(artifacts, blobs); err != nil {
+			return nil, errors.Join(err, seals.Wait())
 		}
 		places = maps.Clone(places)
-		maps.Copy(places, s.Place)
 		for _, path := range s.Unplace {
 			delete(places, path)
 		}
-		list := make([]release.Artifact, 0, len(artifacts))
-		for path, b := range artifacts {
-			list = append(list, release.Artifact{Path: path, Bytes: b})
-		}
-		of := places
+		maps.Copy(places, s.Place)
+		list, of := artifacts, places
 		seals.Go(func() error {
 			r, err := release.SealKnown(list, s.Inputs, of, digest)
 			out[n] = release.Step{From: s.From, Release: r}
@@ -278,4 +376,33 @@ func decodeSteps(b []byte) ([]release.Step, error) {
 		return nil, fmt.Errorf("sealing what the child compiled: %w", err)
 	}
 	return out, nil
+}
+
+// next is the artifacts of a step, sorted by path, behind those of the one before.
+func (s step) next(before []release.Artifact, blobs [][]byte) ([]release.Artifact, error) {
+	out := make([]release.Artifact, 0, len(before)+len(s.Put))
+	gone := make(map[string]bool, len(s.Drop))
+	for _, path := range s.Drop {
+		gone[path] = true
+	}
+	put := slices.Sorted(maps.Keys(s.Put))
+	take := func(upTo string, all bool) error {
+		for ; len(put) > 0 && (all || put[0] <= upTo); put = put[1:] {
+			i := s.Put[put[0]]
+			if i < 0 || i >= len(blobs) {
+				return errFrame
+			}
+			out = append(out, release.Artifact{Path: put[0], Bytes: blobs[i]})
+		}
+		return nil
+	}
+	for _, a := range before {
+		if err := take(a.Path, false); err != nil {
+			return nil, err
+		}
+		if _, again := s.Put[a.Path]; !again && !gone[a.Path] {
+			out = append(out, a)
+		}
+	}
+	return out, take("", true)
 }

@@ -18,6 +18,7 @@ type snapshot struct {
 	entries  []*entry // sorted by type and name
 	bytes    []byte
 	path     string // the artifact's
+	origin   string // its mesh path
 	problems diag.List
 	// asked is what making it looked up; known says that it is from the memo.
 	asked asked
@@ -196,7 +197,7 @@ func (s *snapshot) seal(e *emitter) {
 	if err != nil {
 		s.problems = append(s.problems, diag.New(diag.CodeInconsistent, e.at(s.scope.origin()), "snapshot %q: %v", s.scope.class, err))
 	}
-	s.bytes, s.path = b, release.SnapshotPath(s.scope.class)
+	s.bytes, s.path, s.origin = b, release.SnapshotPath(s.scope.class), s.scope.origin()
 }
 
 // origin is the mesh path that a class stands for: its first service or gateway.

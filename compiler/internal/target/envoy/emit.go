@@ -28,10 +28,9 @@ type Profile struct {
 }
 
 // Emit compiles the mesh for Envoy: a snapshot artifact for every proxy class and
-// a blob artifact for every distinct resource, sorted by path. The map takes an
-// artifact's path to the mesh path that it comes from. With an error among the
-// problems there are no artifacts.
-func Emit(m *model.Mesh, cells Column, p Profile) ([]release.Artifact, map[string]string, diag.List) {
+// a blob artifact for every distinct resource, sorted by path, each with the mesh path
+// that it comes from. With an error among the problems there are no artifacts.
+func Emit(m *model.Mesh, cells Column, p Profile) ([]release.Artifact, []string, diag.List) {
 	e := &emitter{m: m, cells: cells, profile: p, run: &run{mesh: m, memo: map[string]*entry{}, before: p.Memo.load()}}
 	problems := e.checkTraits()
 	if problems.HasErrors() {
@@ -41,11 +40,8 @@ func Emit(m *model.Mesh, cells Column, p Profile) ([]release.Artifact, map[strin
 	snapshots := make([]snapshot, len(cs))
 	each(len(cs), func(i int) { snapshots[i] = e.remembered(cs[i]) })
 
-	const perClass = 8 // resources that no other class has
-	o := output{origins: make(map[string]string, perClass*len(cs)), artifacts: make([]release.Artifact, 0, perClass*len(cs))}
 	for _, s := range snapshots {
 		problems = append(problems, s.problems...)
-		o.add(s)
 	}
 	if !problems.HasErrors() { // else what is missing is missing for a known reason
 		for _, s := range snapshots {
@@ -58,11 +54,15 @@ func Emit(m *model.Mesh, cells Column, p Profile) ([]release.Artifact, map[strin
 	if problems.HasErrors() {
 		return nil, nil, problems
 	}
+	all := e.gather(snapshots)
 	if len(problems) == 0 { // what has problems names lines, which move
-		e.keep(snapshots)
+		e.keep(snapshots, all)
 	}
-	slices.SortFunc(o.artifacts, func(a, b release.Artifact) int { return cmp.Compare(a.Path, b.Path) })
-	return o.artifacts, o.origins, problems
+	artifacts, origins := make([]release.Artifact, len(all)), make([]string, len(all))
+	for i, a := range all {
+		artifacts[i], origins[i] = a.Artifact, a.origin
+	}
+	return artifacts, origins, problems
 }
 
 // each runs f(0…n-1) on all cores. f writes only to its own index.
@@ -212,23 +212,53 @@ func (e *emitter) at(path string) diag.Pos {
 	return e.profile.Locate(path)
 }
 
-// output gathers artifacts; blobs that several classes share are stored once.
-type output struct {
-	artifacts []release.Artifact
-	origins   map[string]string // has a key for every artifact
+// made is an artifact and the mesh path that it comes from.
+type made struct {
+	release.Artifact
+	origin string
 }
 
-func (o *output) add(s snapshot) {
-	for _, n := range s.entries {
-		origin := cmp.Or(n.origin, s.scope.origin())
-		old, ok := o.origins[n.path]
-		if !ok {
-			o.artifacts = append(o.artifacts, release.Artifact{Path: n.path, Bytes: n.bytes})
+// gather gives the artifacts of all snapshots, sorted by path. Blobs that several
+// classes share are among them once, from the first origin. Only what a snapshot has
+// that is new, or has gone, is looked at anew.
+func (e *emitter) gather(snapshots []snapshot) []made {
+	changed := e.run.before.changed(snapshots)
+	found := map[string]*made{}
+	put := func(path string, b []byte, origin string) {
+		if changed != nil && !changed[path] {
+			return
 		}
-		if !ok || origin < old {
-			o.origins[n.path] = origin
+		if old := found[path]; old == nil {
+			found[path] = &made{release.Artifact{Path: path, Bytes: b}, origin}
+		} else if origin < old.origin {
+			old.origin = origin
 		}
 	}
-	o.artifacts = append(o.artifacts, release.Artifact{Path: s.path, Bytes: s.bytes})
-	o.origins[s.path] = s.scope.origin()
+	for _, s := range snapshots {
+		put(s.path, s.bytes, s.origin)
+		for _, n := range s.entries {
+			put(n.path, n.bytes, cmp.Or(n.origin, s.origin))
+		}
+	}
+	fresh := make([]*made, 0, len(found))
+	for _, a := range found {
+		fresh = append(fresh, a)
+	}
+	slices.SortFunc(fresh, func(a, b *made) int { return cmp.Compare(a.Path, b.Path) })
+	var out []made
+	if changed != nil {
+		out = make([]made, 0, len(e.run.before.all)+len(fresh))
+		for _, a := range e.run.before.all {
+			for ; len(fresh) > 0 && fresh[0].Path <= a.Path; fresh = fresh[1:] {
+				out = append(out, *fresh[0])
+			}
+			if !changed[a.Path] {
+				out = append(out, a)
+			}
+		}
+	}
+	for _, a := range fresh {
+		out = append(out, *a)
+	}
+	return out
 }

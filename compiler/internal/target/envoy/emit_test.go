@@ -115,8 +115,12 @@ func decodeMesh(t *testing.T, raw []byte) *model.Mesh {
 }
 
 // sections are a class's index and each of its resources, by class, type and name.
-func sections(t *testing.T, arts []release.Artifact, origins map[string]string) map[string][]byte {
+func sections(t *testing.T, arts []release.Artifact, from []string) map[string][]byte {
 	t.Helper()
+	origins := map[string]string{}
+	for i, a := range arts {
+		origins[a.Path] = from[i]
+	}
 	r, err := release.Seal(arts, release.Inputs{}, nil)
 	if err != nil {
 		t.Fatal(err)

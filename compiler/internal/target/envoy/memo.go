@@ -27,6 +27,34 @@ type generation struct {
 	services map[*model.Service]bool // whose traits have no problem
 	classes  map[release.Class]snapshot
 	entries  map[string]*entry // of the snapshots, by key
+	all      []made            // of the snapshots, sorted by path
+}
+
+// changed are the paths of snapshots that are new or have gone, and of what they
+// have; nil if nothing was made before.
+func (g *generation) changed(snapshots []snapshot) map[string]bool {
+	if g == nil || g.all == nil {
+		return nil
+	}
+	out := map[string]bool{}
+	note := func(s snapshot) {
+		out[s.path] = true
+		for _, n := range s.entries {
+			out[n.path] = true
+		}
+	}
+	stay := map[release.Class]bool{}
+	for _, s := range snapshots {
+		if stay[s.scope.class] = s.known; !s.known {
+			note(s)
+		}
+	}
+	for class, s := range g.classes {
+		if !stay[class] {
+			note(s)
+		}
+	}
+	return out
 }
 
 // entry is the one of that key, whatever has changed since; nil if there was none.
@@ -74,13 +102,13 @@ func (m *Memo) load() *generation {
 }
 
 // keep replaces what the memo holds by what this run made, and no more than that.
-func (e *emitter) keep(snapshots []snapshot) {
+func (e *emitter) keep(snapshots []snapshot, all []made) {
 	if e.profile.Memo == nil {
 		return
 	}
 	g := &generation{
 		mesh: headerOf(e.m), services: make(map[*model.Service]bool, len(e.m.Services)),
-		classes: make(map[release.Class]snapshot, len(snapshots)), entries: make(map[string]*entry, len(e.run.memo)),
+		classes: make(map[release.Class]snapshot, len(snapshots)), entries: make(map[string]*entry, len(e.run.memo)), all: all,
 	}
 	for _, s := range e.m.Services {
 		g.services[s] = true
