@@ -2,4 +2,7 @@
 
 package compile
 
-const raced = true
+const (
+	raced = true
+	slow  = 5
+)
