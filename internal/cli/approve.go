@@ -199,7 +199,7 @@ KEY is as for approve.`,
 			}
 			by := approval.Author{Dir: f.repo, Key: k, Ident: gitrepo.Ident{Name: name, Email: email, When: a.now()}}
 			c := approval.Candidate{Snapshot: snap, Environment: f.env, Commit: leave, Compiler: compiler.Version}
-			if err := a.warnUnapproved(c, t); err != nil {
+			if err := errors.Join(a.warnUnapproved(c, t), a.warnPassed(c)); err != nil {
 				return err
 			}
 			c.Commit = to
@@ -237,7 +237,22 @@ func (a *app) warnUnapproved(from approval.Candidate, t approval.Trust) error {
 		return nil
 	}
 	d := diag.Warn(diag.CodeRollback, diag.Pos{}, "servers go back from %.12s only after they have verified everything up to it, and %v", from.Commit, r)
-	return a.problems("", diag.List{d.WithFix("name the last approved commit with --from")})
+	return a.problems("", diag.List{d.WithFix("have it approved (meshc approve), or remove it from %s and go back from the last approved commit", t.Ref)})
+}
+
+// warnPassed tells that a rollback from there would not be in force: the ref has gone
+// on from it, and what follows asks to be served.
+func (a *app) warnPassed(from approval.Candidate) error {
+	snap := from.Snapshot
+	after, err := snap.Chain(from.Commit, snap.Head())
+	if errors.Is(err, gitrepo.ErrNotAncestor) || (err == nil && len(after) == 0) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	d := diag.Warn(diag.CodeRollback, diag.Pos{}, "the record is not in force while %s follows %.12s on %s: that is what servers are asked to serve", after[0].Hash[:12], from.Commit, snap.Ref())
+	return a.problems("", diag.List{d.WithFix("go back from %.12s, the ref's head (leave --from out), or remove what follows from the ref if it was never approved", snap.Head())})
 }
 
 // warnUnstated tells that a rollback to there takes a statement that nobody signed yet.
