@@ -88,11 +88,17 @@ func newClass(name, identity string, h *Hub) *class {
 // join puts the live endpoints into a version's lists. Lists that a client could
 // not tell from those of cur keep their pointers, so that no stream compares them.
 func (c *class) join(v *version, cur *serving) (view.Lists, error) {
-	items, err := c.assignments(v, v.keys())
-	if err != nil {
-		return view.Lists{}, err
+	var lists view.Lists
+	if cur != nil && sameSources(v.set, cur.v.set) && v.set.Lists[view.Endpoints] == cur.v.set.Lists[view.Endpoints] {
+		lists = v.set.Lists
+		lists[view.Endpoints] = cur.lists[view.Endpoints] // refresh keeps it up to date
+	} else {
+		items, err := c.assignments(v, v.keys())
+		if err != nil {
+			return view.Lists{}, err
+		}
+		lists = v.set.WithEndpoints(items...).Lists
 	}
-	lists := v.set.WithEndpoints(items...).Lists
 	if cur != nil {
 		for t := range lists {
 			if lists[t].Same(cur.lists[t]) {
@@ -141,11 +147,12 @@ func (c *class) publish(v *version) error {
 	if same {
 		// The same content under a new commit: nobody needs to be woken who is not ahead.
 		next = newest
-		v.set = newest.version.Load().set
+		same := newest.version.Load()
+		v.set, v.live = same.set, same.live
 		next.version.Store(v)
 		next.current.Store(&serving{v: v, lists: before.lists, wake: before.wake})
 	} else {
-		v.set = c.stamped(v)
+		c.settle(v)
 		lists, err := c.join(v, before)
 		if err != nil {
 			return err
@@ -161,34 +168,57 @@ func (c *class) publish(v *version) error {
 func (c *class) recall(v *version) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	v.set = c.stamped(v)
+	c.settle(v)
 	c.append(newEdition(v))
+}
+
+// settle completes a version: with positions behind its resources, and with the names
+// that each source of addresses fills. What is the same as in the edition before is
+// shared with it. The caller holds mu.
+func (c *class) settle(v *version) {
+	before := &version{set: &view.Set{}}
+	if n := len(c.editions); n > 0 {
+		before = c.editions[n-1].version.Load()
+	}
+	v.set = c.stamped(v, before.set)
+	if sameSources(v.set, before.set) {
+		v.live = before.live
+		return
+	}
+	v.live = map[endpoints.Key][]string{}
+	for _, e := range v.set.Live {
+		k := endpoints.Key{File: e.File, DNS: e.DNS}
+		v.live[k] = append(v.live[k], v.set.EndpointName(e.Cluster))
+	}
+}
+
+// sameSources tells whether the addresses of two sets come from the same sources, under
+// the same names.
+func sameSources(a, b *view.Set) bool {
+	return a.Lists[view.Clusters] == b.Lists[view.Clusters] && slices.Equal(a.Live, b.Live)
 }
 
 // stamped is the version's set, in which each resource that the edition before did not
 // have says from which position it is. A proxy gives that back when it reconnects, so
 // that a server which knows less learns that the proxy is ahead of it.
-func (c *class) stamped(v *version) *view.Set {
-	var before *view.Set
-	if n := len(c.editions); n > 0 {
-		before = c.editions[n-1].version.Load().set
-	}
+func (c *class) stamped(v *version, before *view.Set) *view.Set {
 	out := *v.set
 	for t := range out.Lists {
+		if out.Lists[t].Same(before.Lists[t]) {
+			out.Lists[t] = before.Lists[t]
+			continue
+		}
 		items := make([]*view.Item, 0, out.Lists[t].Len())
-		for it := range out.Lists[t].All() {
-			if before != nil {
-				if old, ok := before.Lists[t].Find(it.Name); ok && old.Version == it.Version {
-					items = append(items, old)
-					continue
-				}
+		for p := range view.Pairs(before.Lists[t], out.Lists[t]) {
+			switch {
+			case p.New == nil:
+			case p.Old != nil && p.Old.Version == p.New.Version:
+				items = append(items, p.Old)
+			default:
+				items = append(items, c.hub.store.Stamp(view.Type(t), p.New, v.position.String()))
 			}
-			items = append(items, c.hub.store.Stamp(view.Type(t), it, v.position.String()))
 		}
 		out.Lists[t] = view.NewList(items)
-		if before != nil && out.Lists[t].Same(before.Lists[t]) {
-			out.Lists[t] = before.Lists[t]
-		}
 	}
 	return &out
 }

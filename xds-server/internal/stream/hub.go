@@ -23,6 +23,7 @@ type Hub struct {
 	cfg   Config
 	store *store.Store
 	plans *store.Memo[planKey, *plan]
+	paths *store.Memo[pathKey, *path]
 	table atomic.Pointer[endpoints.Table]
 	// state is swapped as a whole at each publication; nil before the first.
 	state atomic.Pointer[state]
@@ -68,6 +69,7 @@ func NewHub(cfg Config) *Hub {
 	h := &Hub{
 		cfg: cfg, store: store.New(), first: make(chan struct{}), classes: map[string]*class{}, sets: map[string]weak.Pointer[view.Set]{}, alarms: alarm.New(cfg.Now),
 		plans: store.NewMemo[planKey, *plan](planBytes, func(p *plan) int { return p.bytes + planOverhead }),
+		paths: store.NewMemo[pathKey, *path](pathBytes, func(p *path) int { return p.bytes }),
 	}
 	h.compared.answers = map[[2]string]answer{}
 	h.table.Store(&endpoints.Table{})
@@ -119,12 +121,7 @@ func (h *Hub) Publish(p Prepared, a Approval) error {
 
 // version is a class's part of a release under an approval.
 func (h *Hub) version(set *view.Set, r release.Release, a Approval) *version {
-	v := &version{set: set, commit: a.Commit, release: r, position: a.Position, live: map[endpoints.Key][]string{}}
-	for _, e := range set.Live {
-		k := endpoints.Key{File: e.File, DNS: e.DNS}
-		v.live[k] = append(v.live[k], set.EndpointName(e.Cluster))
-	}
-	return v
+	return &version{set: set, commit: a.Commit, release: r, position: a.Position}
 }
 
 // class finds the class of a set among those that were served before. An identity

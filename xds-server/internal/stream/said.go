@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"slices"
 	"time"
 
 	"meshc.dev/meshc/xds-server/internal/phase"
@@ -92,35 +93,72 @@ func (s *session) reachable(st phase.Step, cur *serving, now time.Time) bool {
 }
 
 func (s *session) haveEndpoints(st phase.Step, cur *serving) bool {
-	clusters, e := s.channels[view.Clusters].held, &s.channels[view.Endpoints]
+	e := &s.channels[view.Endpoints]
+	k := pathKey{
+		from: s.channels[st.Type].held, to: st.To, clusters: s.channels[view.Clusters].held, endpoints: e.held,
+		servedClusters: cur.lists[view.Clusters], servedEndpoints: cur.lists[view.Endpoints],
+	}
+	p := s.hub.paths.Do(k, func() *path { return pathOf(st, k) })
+	return p.whole && !slices.ContainsFunc(p.endpoints, e.flying)
+}
+
+// path is what a switch needs behind it, the same for all streams that make it.
+type path struct {
+	// endpoints are those of the clusters that it leads to and the client has.
+	endpoints []string
+	// whole says that the client has all of them, or will when it takes what was sent.
+	whole bool
+	// bytes is about what it keeps alive.
+	bytes int
+}
+
+// pathKey is a step, which follows from what is held before and after it, with what the
+// client holds of the other types and what its edition has.
+type pathKey struct {
+	from, to, clusters, endpoints   *view.List
+	servedClusters, servedEndpoints *view.List
+}
+
+// pathBytes bounds what remembered paths keep alive.
+const pathBytes = 16 << 20
+
+func (k pathKey) bytes() int {
+	n := 0
+	for _, l := range []*view.List{k.from, k.to, k.clusters, k.endpoints, k.servedClusters, k.servedEndpoints} {
+		n += l.Bytes()
+	}
+	return n
+}
+
+func pathOf(st phase.Step, k pathKey) *path {
+	p := &path{whole: true, bytes: planOverhead + k.bytes()}
 	for _, it := range st.Items {
 		for _, name := range it.Needs.Clusters {
-			c, ok := clusters.Find(name)
+			c, ok := k.clusters.Find(name)
 			if !ok || c.Absent {
 				continue
 			}
-			for _, n := range needs(c, cur) {
-				has, ok := e.held.Find(n)
-				if !ok || has.Absent || has.Version == "" || e.flying(n) {
-					return false
-				}
+			for _, n := range needs(c, k) {
+				has, ok := k.endpoints.Find(n)
+				p.whole = p.whole && ok && !has.Absent && has.Version != ""
+				p.endpoints = append(p.endpoints, n)
 			}
 		}
 	}
-	return true
+	return p
 }
 
 // needs are the endpoints of a cluster that exist. What a client reported says
 // nothing of its needs, the served cluster of that name does.
-func needs(c *view.Item, cur *serving) []string {
+func needs(c *view.Item, k pathKey) []string {
 	if c.Body == nil {
-		if served, ok := cur.lists[view.Clusters].Find(c.Name); ok {
+		if served, ok := k.servedClusters.Find(c.Name); ok {
 			c = served
 		}
 	}
 	var out []string
 	for _, n := range c.Needs.Endpoints {
-		if _, ok := cur.lists[view.Endpoints].Find(n); ok {
+		if _, ok := k.servedEndpoints.Find(n); ok {
 			out = append(out, n)
 		}
 	}
