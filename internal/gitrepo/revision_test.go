@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -50,6 +51,38 @@ func TestRevisionsThatAreNone(t *testing.T) {
 	} {
 		_, err := gitrepo.Resolve(r.Dir, rev)
 		wantCode(t, err, code, "")
+	}
+}
+
+// A symbolic ref leads to a ref of the repository: what it names elsewhere is nobody's
+// branch, even if a commit's hash stands there.
+func TestSymbolicRefsThatLeadOut(t *testing.T) {
+	r := gittest.New(t)
+	head := r.Commit(gittest.Commit{Files: map[string]string{"a": "1"}})
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	git := filepath.Join(r.Dir, ".git")
+	write(filepath.Join(r.Dir, "outside"), head)
+	write(filepath.Join(git, "refs/heads/half.lock"), head)
+	for i, to := range []string{"../outside", "refs/../../outside", filepath.Join(r.Dir, "outside"), "refs/heads/half.lock", "refs/heads/./main", "refs//heads/main", "."} {
+		write(filepath.Join(git, "refs/heads/out"), "ref: "+to)
+		if got, err := gitrepo.Resolve(r.Dir, "out"); err == nil {
+			t.Errorf("%d: a branch that leads to %q is %s", i, to, got)
+		} else {
+			wantCode(t, err, diag.CodeGitMissing, "the repository does not have it")
+		}
+		cmd := exec.CommandContext(t.Context(), "git", "-C", r.Dir, "rev-parse", "--verify", "--quiet", "refs/heads/out^{commit}")
+		if out, err := cmd.Output(); err == nil {
+			t.Errorf("git says that a branch that leads to %q is %s", to, out)
+		}
+	}
+	write(filepath.Join(git, "refs/heads/out"), "ref: refs/heads/main")
+	if got, err := gitrepo.Resolve(r.Dir, "out"); err != nil || got != head {
+		t.Errorf("a branch that leads to another is %q, %v", got, err)
 	}
 }
 
