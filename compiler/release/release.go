@@ -227,6 +227,15 @@ type Snapshot struct {
 	Endpoints []Endpoints `json:"endpoints,omitempty"`
 }
 
+// Outline is a Snapshot whose lists are still JSON, so that a reader can leave out those
+// that it knows.
+type Outline struct {
+	Class       Class                       `json:"class"`
+	TrustDomain string                      `json:"trust_domain"`
+	Resources   map[TypeURL]json.RawMessage `json:"resources"`
+	Endpoints   json.RawMessage             `json:"endpoints,omitempty"`
+}
+
 // SnapshotPath is the artifact path of a class's snapshot.
 func SnapshotPath(c Class) string { return "envoy/" + c.String() + ".json" }
 
@@ -251,15 +260,27 @@ func (r Release) Classes() []Class {
 
 // Snapshot reads the snapshot of a class.
 func (r Release) Snapshot(c Class) (Snapshot, error) {
+	var s Snapshot
+	err := r.snapshot(c, &s)
+	return s, err
+}
+
+// Outline reads the snapshot of a class without its lists.
+func (r Release) Outline(c Class) (Outline, error) {
+	var o Outline
+	err := r.snapshot(c, &o)
+	return o, err
+}
+
+func (r Release) snapshot(c Class, into any) error {
 	b, ok := r.artifacts[SnapshotPath(c)]
 	if !ok {
-		return Snapshot{}, fmt.Errorf("release %s has no proxy class %q", short(r.Digest()), c)
+		return fmt.Errorf("release %s has no proxy class %q", short(r.Digest()), c)
 	}
-	var s Snapshot
-	if err := json.Unmarshal(b, &s); err != nil {
-		return Snapshot{}, fmt.Errorf("reading snapshot %q: %w", c, err)
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("reading snapshot %q: %w", c, err)
 	}
-	return s, nil
+	return nil
 }
 
 // Blob returns the canonical JSON of the resource with that digest.

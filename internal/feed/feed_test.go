@@ -332,6 +332,34 @@ func TestApprovalThatCannotBeStoredIsServedAndToldOnce(t *testing.T) {
 	}
 }
 
+// TestRepositoryCuresDamagedBytes: what all stored approvals have in common is stored
+// once, so that damage to it leaves none of them; the next look writes it anew.
+func TestRepositoryCuresDamagedBytes(t *testing.T) {
+	s := newSite(t, "")
+	s.want(events(s.feed(), 1), Approved)
+	blobs, err := filepath.Glob(filepath.Join(s.dir, "blobs", "*"))
+	if err != nil || len(blobs) == 0 {
+		t.Fatalf("blobs %v, %v", blobs, err)
+	}
+	for _, b := range blobs {
+		if err := os.WriteFile(b, []byte("damaged"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := s.feed()
+	s.want(events(f, 0), Damaged)
+	if f.Current().Commit() != "" || f.Condition().Wrong[Damaged] == nil {
+		t.Errorf("serves %q, wrong %v", f.Current().Commit(), f.Condition().Wrong)
+	}
+	s.want(events(f, 1), Damaged, Approved)
+	if wrong := f.Condition().Wrong; len(wrong) > 0 {
+		t.Errorf("still wrong: %v", wrong)
+	}
+	if a, err := approval.NewStore(s.dir).Restore(); err != nil || a.Commit() != s.root {
+		t.Errorf("stored again: %q, %v", a.Commit(), err)
+	}
+}
+
 func TestStoredApprovalOfAnotherRepositoryIsNotServed(t *testing.T) {
 	s := newSite(t, "")
 	s.want(events(s.feed(), 1), Approved)

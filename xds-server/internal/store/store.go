@@ -70,7 +70,7 @@ const (
 )
 
 // Encode returns the set with its items decoded from the release and encoded for
-// the wire, in parallel. It fails if a resource is no valid message of its type,
+// the wire, in parallel. Lists that are encoded already stay as they are. It fails if a resource is no valid message of its type,
 // or if it has another name than the snapshot says.
 func (s *Store) Encode(ctx context.Context, r release.Release, set view.Set) (view.Set, error) {
 	out := set
@@ -78,6 +78,9 @@ func (s *Store) Encode(ctx context.Context, r release.Release, set view.Set) (vi
 	g, _ := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for t, l := range set.Lists {
+		if l.Encoded() {
+			continue
+		}
 		lists[t] = make([]*view.Item, l.Len())
 		i := 0
 		for it := range l.All() {
@@ -97,7 +100,9 @@ func (s *Store) Encode(ctx context.Context, r release.Release, set view.Set) (vi
 		return view.Set{}, fmt.Errorf("loading class %q: %w", set.Class, err)
 	}
 	for t := range lists {
-		out.Lists[t] = view.NewList(lists[t])
+		if lists[t] != nil {
+			out.Lists[t] = view.NewList(lists[t])
+		}
 	}
 	s.sweep()
 	return out, nil

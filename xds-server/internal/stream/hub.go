@@ -38,6 +38,8 @@ type Hub struct {
 	// sets are what classes see, by the digest of their snapshot, as long as somebody
 	// holds them.
 	sets map[string]weak.Pointer[view.Set]
+	// latest are those that were read last.
+	latest map[release.Class]weak.Pointer[view.Set]
 	// alarms end streams whose certificates have ended.
 	alarms *alarm.Clock
 	// classes are all that a release had since the start, by name.
@@ -67,7 +69,7 @@ type Approval struct {
 func NewHub(cfg Config) *Hub {
 	cfg.Limits, cfg.Bounds = cfg.Limits.WithDefaults(), cfg.Bounds.WithDefaults()
 	h := &Hub{
-		cfg: cfg, store: store.New(), first: make(chan struct{}), classes: map[string]*class{}, sets: map[string]weak.Pointer[view.Set]{}, alarms: alarm.New(cfg.Now),
+		cfg: cfg, store: store.New(), first: make(chan struct{}), classes: map[string]*class{}, sets: map[string]weak.Pointer[view.Set]{}, latest: map[release.Class]weak.Pointer[view.Set]{}, alarms: alarm.New(cfg.Now),
 		plans: store.NewMemo[planKey, *plan](planBytes, func(p *plan) int { return p.bytes + planOverhead }),
 		paths: store.NewMemo[pathKey, *path](pathBytes, func(p *path) int { return p.bytes }),
 	}

@@ -43,6 +43,11 @@ func (h *Hub) Prepare(ctx context.Context, r release.Release) (Prepared, error) 
 			delete(h.sets, digest)
 		}
 	}
+	for class, w := range h.latest {
+		if w.Value() == nil {
+			delete(h.latest, class)
+		}
+	}
 	return p, nil
 }
 
@@ -53,7 +58,11 @@ func (h *Hub) set(ctx context.Context, r release.Release, class release.Class) (
 	if set := h.sets[digest].Value(); set != nil && set.Class == class {
 		return set, nil
 	}
-	set, err := view.Build(r, class)
+	var known view.Set
+	if latest := h.latest[class].Value(); latest != nil {
+		known = *latest
+	}
+	set, err := view.Build(r, class, known)
 	if err != nil {
 		return nil, err
 	}
@@ -67,5 +76,6 @@ func (h *Hub) set(ctx context.Context, r release.Release, class release.Class) (
 		return nil, err
 	}
 	h.sets[digest] = weak.Make(&set)
+	h.latest[class] = h.sets[digest]
 	return &set, nil
 }

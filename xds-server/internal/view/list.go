@@ -59,6 +59,11 @@ func (l *List) All() iter.Seq[*Item] {
 	}
 }
 
+// Encoded tells whether every item has its Body.
+func (l *List) Encoded() bool {
+	return l == nil || !slices.ContainsFunc(l.items, func(it *Item) bool { return it.Body == nil })
+}
+
 // Find returns the item with that name.
 func (l *List) Find(name string) (*Item, bool) {
 	if l == nil {

@@ -3,9 +3,9 @@ package view
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 
 	"meshc.dev/meshc/compiler/release"
 )
@@ -63,32 +63,66 @@ type Set struct {
 	Lists Lists
 	// Live says where the addresses of the live clusters come from, by cluster.
 	Live []release.Endpoints
+
+	// read are digests of the JSON that Lists and then Live were read from.
+	read [Types + 1][sha256.Size]byte
 }
 
-// Build reads the class's snapshot from the release.
-func Build(r release.Release, class release.Class) (Set, error) {
-	snap, err := r.Snapshot(class)
+// Build reads the class's snapshot from the release. Of lists that known, an earlier set,
+// has as well it takes known's; the zero Set has none.
+func Build(r release.Release, class release.Class, known Set) (Set, error) {
+	set, err := build(r, class, known)
 	if err != nil {
 		return Set{}, fmt.Errorf("building the view of %q: %w", class, err)
 	}
-	if snap.Class != class {
-		return Set{}, fmt.Errorf("building the view of %q: its snapshot says class %q", class, snap.Class)
-	}
-	set := Set{Class: class, TrustDomain: snap.TrustDomain, Live: snap.Endpoints}
-	for url := range snap.Resources {
-		if _, ok := TypeOf(url); !ok {
-			return Set{}, fmt.Errorf("building the view of %q: resource type %q is not served", class, url)
-		}
-	}
-	for t := range Types {
-		items, err := itemsOf(snap.Resources[t.URL()])
-		if err != nil {
-			return Set{}, fmt.Errorf("building the view of %q: %s: %w", class, t, err)
-		}
-		set.Lists[t] = NewList(items)
-	}
-	set.Content = contentOf(snap, set.Lists)
 	return set, nil
+}
+
+func build(r release.Release, class release.Class, known Set) (Set, error) {
+	o, err := r.Outline(class)
+	if err != nil {
+		return Set{}, err
+	}
+	if o.Class != class {
+		return Set{}, fmt.Errorf("its snapshot says class %q", o.Class)
+	}
+	for url := range o.Resources {
+		if _, ok := TypeOf(url); !ok {
+			return Set{}, fmt.Errorf("resource type %q is not served", url)
+		}
+	}
+	set := Set{Class: class, TrustDomain: o.TrustDomain}
+	for t := range Types {
+		raw := o.Resources[t.URL()]
+		if set.read[t] = sha256.Sum256(raw); set.read[t] == known.read[t] {
+			set.Lists[t] = known.Lists[t]
+		} else if set.Lists[t], err = readList(raw); err != nil {
+			return Set{}, fmt.Errorf("%s: %w", t, err)
+		}
+	}
+	if set.read[Types] = sha256.Sum256(o.Endpoints); set.read[Types] == known.read[Types] {
+		set.Live = known.Live
+	} else if len(o.Endpoints) > 0 {
+		if err := json.Unmarshal(o.Endpoints, &set.Live); err != nil {
+			return Set{}, fmt.Errorf("endpoints: %w", err)
+		}
+	}
+	set.Content = contentOf(set)
+	return set, nil
+}
+
+func readList(raw json.RawMessage) (*List, error) {
+	var rs []release.Resource
+	if len(raw) > 0 {
+		if err := json.Unmarshal(raw, &rs); err != nil {
+			return nil, err
+		}
+	}
+	items, err := itemsOf(rs)
+	if err != nil {
+		return nil, err
+	}
+	return NewList(items), nil
 }
 
 func itemsOf(rs []release.Resource) ([]*Item, error) {
@@ -104,17 +138,27 @@ func itemsOf(rs []release.Resource) ([]*Item, error) {
 	return items, nil
 }
 
-func contentOf(snap release.Snapshot, lists Lists) string {
+func contentOf(s Set) string {
 	h := sha256.New()
-	line := func(parts ...string) { h.Write([]byte(strings.Join(parts, "\x00") + "\n")) }
-	line(snap.Class.String(), snap.TrustDomain)
-	for t, l := range lists {
+	var b []byte
+	line := func(parts ...string) {
+		b = b[:0]
+		for i, p := range parts {
+			if i > 0 {
+				b = append(b, 0)
+			}
+			b = append(b, p...)
+		}
+		h.Write(append(b, '\n'))
+	}
+	line(s.Class.String(), s.TrustDomain)
+	for t, l := range s.Lists {
 		line(Type(t).URL())
 		for it := range l.All() {
 			line(it.Name, it.Digest)
 		}
 	}
-	for _, e := range snap.Endpoints {
+	for _, e := range s.Live {
 		line(e.Cluster, e.File, e.DNS)
 	}
 	return hex.EncodeToString(h.Sum(nil))

@@ -1,0 +1,85 @@
+package view_test
+
+import (
+	"reflect"
+	"testing"
+
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/xds-server/internal/view"
+)
+
+var web = release.Class{Role: release.Sidecar, Namespace: "shop", Account: "web"}
+
+func sealed(t *testing.T, clusters, routes, file string) release.Release {
+	t.Helper()
+	snap := release.Snapshot{Class: web, TrustDomain: "shop.example", Resources: map[release.TypeURL][]release.Resource{
+		release.ClusterType: {{Name: "a", Digest: canon.Digest([]byte(clusters))}},
+		release.RouteType:   {{Name: "r", Digest: canon.Digest([]byte(routes))}},
+	}}
+	if file != "" {
+		snap.Endpoints = []release.Endpoints{{Cluster: "a", File: file}}
+	}
+	raw, err := canon.JSON(snap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := release.Seal([]release.Artifact{{Path: release.SnapshotPath(web), Bytes: raw}}, release.Inputs{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestBuildTakesWhatIsKnown: a set is the same whatever was known, and lists that did
+// not change are those of the earlier set.
+func TestBuildTakesWhatIsKnown(t *testing.T) {
+	build := func(r release.Release, known view.Set) view.Set {
+		t.Helper()
+		s, err := view.Build(r, web, known)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	type content struct {
+		items   [view.Types][]view.Item
+		live    []release.Endpoints
+		content string
+	}
+	plain := func(s view.Set) content {
+		c := content{live: s.Live, content: s.Content}
+		for i, l := range s.Lists {
+			for it := range l.All() {
+				c.items[i] = append(c.items[i], *it)
+			}
+		}
+		return c
+	}
+	first := build(sealed(t, "1", "1", "x"), view.Set{})
+	seen := map[string]bool{first.Content: true}
+	for _, c := range []struct {
+		clusters, routes, file string
+		same                   [view.Types]bool
+	}{
+		{"1", "2", "x", [view.Types]bool{true, true, true, false}},
+		{"2", "1", "x", [view.Types]bool{false, true, true, true}},
+		{"1", "1", "y", [view.Types]bool{true, true, true, true}},
+		{"1", "1", "", [view.Types]bool{true, true, true, true}},
+	} {
+		r := sealed(t, c.clusters, c.routes, c.file)
+		anew, got := build(r, view.Set{}), build(r, first)
+		if !reflect.DeepEqual(plain(got), plain(anew)) {
+			t.Errorf("%+v: %+v, read anew %+v", c, plain(got), plain(anew))
+		}
+		for i := range got.Lists {
+			if same := got.Lists[i] == first.Lists[i]; same != c.same[i] {
+				t.Errorf("%+v: list of %s is the earlier one: %v", c, view.Type(i), same)
+			}
+		}
+		if seen[got.Content] {
+			t.Errorf("%+v: an earlier content", c)
+		}
+		seen[got.Content] = true
+	}
+}
