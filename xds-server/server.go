@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -132,8 +133,11 @@ func (s *Server) open() error {
 func listen(addr string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, diag.List{diag.New(diag.CodeServerListen, diag.Pos{}, "cannot listen on %q: %v", addr, err).
-			WithFix("choose another address, or end the process that has it")}.Err()
+		fix := "write host:port with an address of this machine, such as 127.0.0.1:18000"
+		if errors.Is(err, syscall.EADDRINUSE) {
+			fix = "choose another address, or end the process that has it"
+		}
+		return nil, diag.List{diag.New(diag.CodeServerListen, diag.Pos{}, "cannot listen on %q: %v", addr, err).WithFix("%s", fix)}.Err()
 	}
 	return l, nil
 }

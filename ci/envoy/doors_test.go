@@ -3,8 +3,6 @@ package envoy
 import (
 	"bufio"
 	"context"
-	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -52,15 +50,11 @@ mesh: gateway: edge: {port: 80, host: "a.test": route: all: to: app: 100}`)
 func say(ctx context.Context, addr, text string) (int, http.Header) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	c, err := sendText(ctx, addr, text)
 	if err != nil {
 		return 0, nil
 	}
 	defer c.Close()
-	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
-	if _, err := io.WriteString(c, text); err != nil {
-		return 0, nil
-	}
 	method, _, _ := strings.Cut(text, " ")
 	res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
 	if err != nil {

@@ -193,17 +193,27 @@ func TestSlowReadersKeepNobodyWaiting(t *testing.T) {
 	}
 }
 
+// sendText opens a connection that ends with ctx, and writes what a client says.
+func sendText(ctx context.Context, addr, text string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { _ = c.Close() })
+	if _, err := io.WriteString(c, text); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
 // readAll returns how many bytes come back.
 func readAll(ctx context.Context, addr, text string) (int, error) {
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	c, err := sendText(ctx, addr, text)
 	if err != nil {
 		return 0, err
 	}
 	defer c.Close()
-	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
-	if _, err := io.WriteString(c, text); err != nil {
-		return 0, err
-	}
 	b, err := io.ReadAll(c)
 	return len(b), err
 }

@@ -23,7 +23,8 @@ func readTrustFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	_ = f.SetReadDeadline(time.Now().Add(maxTrustWait)) // files on disks have none, and need none
+	// Files on disks have no deadline, and need none.
+	defer time.AfterFunc(maxTrustWait, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) }).Stop()
 	raw, err := io.ReadAll(io.LimitReader(f, maxTrustFile+1))
 	if err != nil {
 		return nil, err

@@ -49,23 +49,21 @@ const maxRoots = 8
 // signer is the youngest root that may sign at now; false if there is none: the
 // authority was off for longer than a root lives, or the clock is wrong.
 func (r ring) signer(now time.Time) (root, bool) {
-	var best root
-	found := false
-	for _, c := range r.roots {
-		if c.active(now) && (!found || c.activeFrom.After(best.activeFrom)) {
-			best, found = c, true
-		}
-	}
-	return best, found
+	return r.last(func(c root) bool { return c.active(now) })
 }
 
 // newest is the one among those that have begun by now that signs last; false if
 // none has begun.
 func (r ring) newest(now time.Time) (root, bool) {
+	return r.last(func(c root) bool { return c.begun(now) })
+}
+
+// last is the one among those that count that signs last; false if none counts.
+func (r ring) last(counts func(root) bool) (root, bool) {
 	var best root
 	found := false
 	for _, c := range r.roots {
-		if c.begun(now) && (!found || c.activeFrom.After(best.activeFrom)) {
+		if counts(c) && (!found || c.activeFrom.After(best.activeFrom)) {
 			best, found = c, true
 		}
 	}

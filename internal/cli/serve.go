@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,6 +45,9 @@ repository is looked at, so that the server starts with Git down.`,
 		Example: `  meshc serve --repo https://git.example/mesh.git --trust trust.yaml --state /var/lib/meshc
   meshc serve --repo ssh://git@git.example/mesh.git --trust trust.yaml --trust-domain shop.example`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
 			return a.serve(cmd.Context(), f)
 		},
 	}
@@ -60,6 +65,36 @@ repository is looked at, so that the server starts with Git down.`,
 	fl.Lookup("repo").Usage = "repository of the intent: https://…, ssh://… or a folder on this machine"
 	_ = cmd.MarkFlagRequired("repo")
 	return cmd
+}
+
+// leastPoll and leastTTL keep a slip of the pen from keeping a machine busy.
+const (
+	leastPoll = 10 * time.Millisecond
+	leastTTL  = time.Second
+)
+
+// check refuses flags that cannot mean anything, before anything is made.
+func (f *serveFlags) check() error {
+	switch {
+	case f.poll < leastPoll:
+		return fail(diag.ExitFailure, "--poll %v is too often: at least %v", f.poll, leastPoll)
+	case f.ttl < leastTTL:
+		return fail(diag.ExitFailure, "--svid-ttl %v is too short: at least %v", f.ttl, leastTTL)
+	case f.trustDomain == "":
+		return fail(diag.ExitFailure, "--trust-domain is empty; write something like mesh.local")
+	}
+	for _, peer := range f.peers {
+		if host, port, err := net.SplitHostPort(peer); err != nil || host == "" || port == "0" || !isPort(port) {
+			return fail(diag.ExitFailure, "--peer %q is no address of a server; write host:port, such as mesh-2.example:18000", peer)
+		}
+	}
+	return nil
+}
+
+// isPort reports whether it is a port's number; 0 is one that the system chooses.
+func isPort(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
 }
 
 func (a *app) serve(ctx context.Context, f serveFlags) error {

@@ -16,7 +16,7 @@ const (
 	// CodeExternalOwner is one account that calls externals of two packages of which one takes requests from the other.
 	// Example: calls of "a/cloud" with host "*.cloud.example" and "b/store" with host "store.cloud.example".
 	CodeExternalOwner Code = "MESH0234"
-	// CodeDelegation is a delegation that delegates nothing, or (warning) to a package that does not exist.
+	// CodeDelegation is a delegation that delegates nothing, or (warning) is about a package, an account or a host that does not exist.
 	// Example: `delegate: "teams/order": services: true` where the package is "teams/orders".
 	CodeDelegation Code = "MESH0235"
 	// CodeNotDelegated is an attached route that the gateway's package does not delegate.

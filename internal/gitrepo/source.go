@@ -82,7 +82,7 @@ var userRE = regexp.MustCompile(`^([^/]*://)[^/]*@`)
 
 // withoutUser is an address as a message may show it: a password, or a token in the
 // place of the user, is left out.
-func withoutUser(s string) string { return userRE.ReplaceAllString(s, "${1}…@") }
+func withoutUser(s string) string { return userRE.ReplaceAllString(s, "${1}***@") }
 
 var hostRE = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$`)
 

@@ -29,6 +29,8 @@ type domain struct {
 	// that linking can go on behind the problem.
 	owner   *pkg
 	members []*pkg
+	// nobodys: nothing says whose it is, and nothing stands behind owner's name.
+	nobodys bool
 }
 
 // use is something that runs as an account.
@@ -143,10 +145,24 @@ func (l *linker) settle(name string, d *domain) {
 		}
 	case len(silent) > 0:
 		d.owner = silent[0]
+		if len(silent) > 1 && silent[0].named(name) == silent[1].named(name) {
+			d.nobodys = true
+			l.addUndecided(name, silent)
+		}
 	default:
-		d.owner = d.members[0]
+		d.owner, d.nobodys = d.members[0], true
 		l.add(diag.New(diag.CodeNamespaceOwner, d.owner.claimedAt(), "namespace %q belongs to nobody: every package that names it says `owns: false`", name).
 			WithFix("write `owns: true` in one of them"))
+	}
+}
+
+// addUndecided tells every package but the first of one that has as good a claim. Which
+// of them came first is in no file, so that nobody is called the owner.
+func (l *linker) addUndecided(namespace string, silent []*pkg) {
+	for _, m := range silent[1:] {
+		l.add(diag.New(diag.CodeNamespaceOwner, m.claimedAt(), "namespace %q is named by %s and by %s, and nothing says whose it is", namespace, silent[0], m).
+			WithRelated(silent[0].claimedAt(), "the other package").
+			WithFix("give one of them a namespace of its own; or let the one whose it is say `owns: true`, and `delegate` to the other"))
 	}
 }
 
@@ -215,29 +231,78 @@ func (l *linker) describeOwners() {
 func (l *linker) checkOwners(pkgs []*pkg) {
 	for _, name := range sortedKeys(l.domains) {
 		for _, m := range l.domains[name].members {
-			if m.guest {
+			if m.guest && !l.domains[name].nobodys {
 				l.checkGuest(name, l.domains[name].owner, m)
 			}
 		}
 	}
 	l.checkAccounts()
 	l.checkHosts()
+	l.checkDelegations(pkgs)
+}
+
+// checkDelegations warns of words about what is not there: to no package, of no account,
+// of no host. It may still come, but as a rule it is a typo.
+func (l *linker) checkDelegations(pkgs []*pkg) {
 	folders := make([]string, 0, len(pkgs))
 	for _, p := range pkgs {
 		folders = append(folders, p.dir)
 	}
 	for _, p := range pkgs {
+		accounts := l.accountsIn(p.namespace)
 		for _, to := range sortedKeys(p.delegates) {
+			n := p.node.Field("delegate").Field(to)
 			if !slices.Contains(folders, to) {
-				d := diag.Warn(diag.CodeDelegation, p.node.Field("delegate").Field(to).Pos(), "%s delegates to package %q, which does not exist", p, to).
-					WithFix("delete it, or leave it for a package that is still to come")
-				if near, ok := diag.Nearest(to, folders); ok {
-					d = d.WithFix("did you mean %q?", near)
+				l.addMissing(n.Pos(), to, folders, fmt.Sprintf("%s delegates to package %q, which does not exist", p, to))
+			}
+			for _, account := range n.Field("accounts").List() {
+				if !slices.Contains(accounts, account.Str()) {
+					l.addMissing(account.Pos(), account.Str(), accounts, fmt.Sprintf("%s delegates account %q, as which nothing in namespace %q runs", p, account.Str(), p.namespace))
 				}
-				l.add(d)
+			}
+			hosts := l.hostsOf(p.dir, to) // the guest's, too: the word may be for a host that only it has
+			for _, h := range p.delegates[to].Hosts {
+				if !slices.ContainsFunc(hosts, func(host string) bool { return concerns(h.Name, host) }) {
+					l.addMissing(n.Field("hosts").Field(h.Name).Pos(), h.Name, hosts, fmt.Sprintf("%s delegates host %q, which nobody has", p, h.Name))
+				}
 			}
 		}
 	}
+}
+
+func (l *linker) addMissing(at diag.Pos, name string, known []string, text string) {
+	d := diag.Warn(diag.CodeDelegation, at, "%s", text).WithFix("delete it, or leave it for what is still to come")
+	if near, ok := diag.Nearest(name, known); ok {
+		d = d.WithFix("did you mean %q?", near)
+	}
+	l.add(d)
+}
+
+// accountsIn are the names of a namespace's accounts.
+func (l *linker) accountsIn(namespace string) []string {
+	var out []string
+	for _, account := range sortedKeys(l.uses) {
+		if ns, name, _ := strings.Cut(account, "/"); ns == namespace {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// hostsOf are the hosts that packages have.
+func (l *linker) hostsOf(folders ...string) []string {
+	var out []string
+	for _, host := range sortedKeys(l.hosts) {
+		if slices.ContainsFunc(l.hosts[host], func(c hostClaim) bool { return slices.Contains(folders, c.pkg.dir) }) {
+			out = append(out, host)
+		}
+	}
+	return out
+}
+
+// concerns reports whether two names of hosts have one in common.
+func concerns(a, b string) bool {
+	return a == b || slices.Contains(wildcardsOver(a), b) || slices.Contains(wildcardsOver(b), a)
 }
 
 // checkGuest checks a package in another one's namespace.
