@@ -190,6 +190,11 @@ func joinHosts(r Request) string {
 	return strings.Join(slices.DeleteFunc(hosts, func(h string) bool { return h == "" }), ",")
 }
 
+// goodLength: a request that says nothing of its length has a good one.
+func (r Request) goodLength() bool {
+	return !slices.ContainsFunc(r.Headers, func(h Header) bool { return strings.EqualFold(h.Name, "content-length") && !hop.GoodLength(h.Value) })
+}
+
 // hasUnderscore: a gateway refuses such headers, because many applications take
 // "x_role" and "x-role" for one.
 func hasUnderscore(hs []Header) bool {
@@ -212,7 +217,7 @@ func (r Request) refused() (path string, status int) {
 		return "", tooLargeStatus
 	}
 	path, ok := eval.Normalise(orElse(r.Path, "/"))
-	if !ok || !r.goodHost() || (r.atGateway() && hasUnderscore(r.Headers)) {
+	if !ok || !r.goodHost() || !r.goodLength() || (r.atGateway() && hasUnderscore(r.Headers)) {
 		return "", badStatus
 	}
 	return path, 0

@@ -46,6 +46,8 @@ mesh: gateway: edge: {port: 80, host: "a.test": route: all: to: app: 100}
 		{compiler.Request{From: "app", To: "app", Method: "POST"}, "denied (403)", 403},
 		{compiler.Request{From: "app", To: "app", Path: "/a%2fb"}, "refused by the first proxy, whatever the mesh says (400)", 400},
 		{compiler.Request{From: "app", To: "app", Path: "/a/%2e%2e;/b"}, "refused by the first proxy, whatever the mesh says (400)", 400},
+		{compiler.Request{From: "app", To: "app", Path: "/a", Headers: []compiler.Header{{Name: "Content-Length", Value: "999999999999999999"}}}, there, 0},
+		{compiler.Request{From: "app", To: "app", Path: "/a", Headers: []compiler.Header{{Name: "Content-Length", Value: "1000000000000000000"}}}, "refused by the first proxy, whatever the mesh says (400)", 400},
 		{compiler.Request{To: "gateway/edge", Host: "a.test:80"}, there, 0},
 		{compiler.Request{To: "gateway/edge", Host: "a.test", Headers: []compiler.Header{{Name: "x_a", Value: "1"}}}, "refused by the first proxy, whatever the mesh says (400)", 400},
 	} {

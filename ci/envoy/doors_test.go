@@ -98,6 +98,11 @@ func TestOneRequestLeavesOthersAlone(t *testing.T) {
 		"every character of a token": {"GET / HTTP/1.1\r\nhost: a.test\r\nx!#$%&'*+.^`|~a: b\r\n\r\n", 200},
 		"bytes beyond ASCII":         {"GET / HTTP/1.1\r\nhost: a.test\r\nx-a: \x80\xff\r\n\r\n", 200},
 		"control character":          {"GET / HTTP/1.1\r\nhost: a.test\r\nx-a: a\x01b\r\n\r\n", 400},
+		"length of zeros and digits": {"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 00000000000000000001\r\n\r\na", 200},
+		"length of 19 digits":        {"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 1000000000000000000\r\n\r\na", 400},
+		"length beyond 63 bits":      {"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 9223372036854775808\r\n\r\na", 400},
+		"length of 64 bits":          {"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 18446744073709551615\r\n\r\na", 400},
+		"length beyond 64 bits":      {"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 18446744073709551616\r\n\r\na", 400},
 		"two lengths":                {"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\na", 400},
 	} {
 		for door, addr := range d.addresses {

@@ -43,3 +43,15 @@ func Methods() []string {
 
 // GoodMethod reports whether a proxy takes the method.
 func GoodMethod(m string) bool { return slices.Contains(Methods(), m) }
+
+// Length is a regular expression (RE2) that a request's content-length has to match as a
+// whole: a number below 10^18. Envoy's HTTP/1 takes what fits into 64 bits and its HTTP/2
+// what fits into 63 (RFC 9110 section 8.6 has no bound): the next proxy would reset the
+// stream of what the first one took, and that would count as the workload's failure.
+const Length = "0*[0-9]{1,18}"
+
+var length = regexp.MustCompile("^" + Length + "$")
+
+// GoodLength reports whether a proxy takes the content-length. To others the first proxy
+// answers 400.
+func GoodLength(text string) bool { return length.MatchString(strings.Trim(text, " \t")) }

@@ -15,3 +15,14 @@ func TestAuthority(t *testing.T) {
 		}
 	}
 }
+
+func TestLength(t *testing.T) {
+	for text, good := range map[string]bool{
+		"0": true, "5": true, " 5\t": true, "999999999999999999": true, "00000000000000000000005": true,
+		"": false, "-1": false, "+1": false, "5,5": false, "0x5": false, "5 5": false, "1000000000000000000": false, "9223372036854775808": false, "18446744073709551615": false,
+	} {
+		if got := GoodLength(text); got != good {
+			t.Errorf("%q: %v, want %v", text, got, good)
+		}
+	}
+}

@@ -209,6 +209,9 @@ func (s *Stage) Usurp(as release.Class, listener string) (net.Listener, error) {
 	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}}), nil
 }
 
+// Classes are those whose proxies run, in order.
+func (s *Stage) Classes() []release.Class { return slices.Clone(s.classes) }
+
 // Admin reads a page of the admin interface of a class's proxy, such as "/clusters".
 func (s *Stage) Admin(ctx context.Context, class release.Class, page string) ([]byte, error) {
 	i := slices.Index(s.classes, class)
