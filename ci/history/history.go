@@ -114,29 +114,29 @@ type proxy struct {
 	held  [types]map[string]Resource
 	// pending are responses without an answer, by nonce.
 	pending map[string]Event
-	// confirmed is the newest release whose content the proxy has held as a whole.
-	// before is the one that it had confirmed before that.
-	confirmed, before int
+	// confirmed is the newest approval whose content the proxy has held as a whole; -1
+	// before the first.
+	confirmed int
 }
 
 // Checker follows a history event by event, so that a long one need not be kept.
 type Checker struct {
-	// Strict demands that a proxy which refuses something is held at the newest release
-	// that it has held as a whole. Without it, it may be the one before: when its last
-	// confirmation and the next publication cross, the server does not learn that it was
-	// the last, and holds the proxy at what it knows that it had.
-	Strict bool
-
 	n        int
-	releases map[int]map[string]Content
-	newest   int // the release to be served
+	// approvals are in their order. A rollback is another one: what it goes back to is
+	// newer than what it goes back from.
+	approvals []approval
 	proxies  map[string]*proxy
 	findings []Finding
 }
 
+type approval struct {
+	release  int
+	contents map[string]Content
+}
+
 // NewChecker begins a history.
 func NewChecker() *Checker {
-	return &Checker{releases: map[int]map[string]Content{}, proxies: map[string]*proxy{}}
+	return &Checker{proxies: map[string]*proxy{}}
 }
 
 // Check applies all rules to a history.
@@ -165,13 +165,10 @@ func (c *Checker) find(rule, format string, args ...any) {
 func (c *Checker) Add(e Event) {
 	switch e.Kind {
 	case Approve:
-		c.releases[e.Release] = e.Contents
-		c.newest = e.Release
+		c.approvals = append(c.approvals, approval{e.Release, e.Contents})
 	case RollBack:
-		c.newest = e.Release
-		for _, p := range c.proxies {
-			p.confirmed = min(p.confirmed, e.Release)
-		}
+		i := slices.IndexFunc(c.approvals, func(a approval) bool { return a.release == e.Release })
+		c.approvals = append(c.approvals, c.approvals[i])
 	case Open:
 		c.open(e)
 	case Cut:
@@ -203,7 +200,7 @@ func (c *Checker) Add(e Event) {
 
 func (c *Checker) open(e Event) {
 	if c.proxies[e.Proxy] == nil {
-		p := &proxy{class: e.Class, pending: map[string]Event{}}
+		p := &proxy{class: e.Class, confirmed: -1, pending: map[string]Event{}}
 		for t := range p.held {
 			p.held[t] = map[string]Resource{}
 		}
@@ -227,8 +224,8 @@ func (c *Checker) take(p *proxy, e Event) {
 // has confirmed as a whole, but by a rollback.
 func (c *Checker) approved(p *proxy, e Event, r Resource) {
 	ever := false
-	for i, contents := range c.releases {
-		if !contents[p.class].holds(e.Type, r.Name, r.Digest) {
+	for i, a := range c.approvals {
+		if !a.contents[p.class].holds(e.Type, r.Name, r.Digest) {
 			continue
 		}
 		ever = true
@@ -240,7 +237,7 @@ func (c *Checker) approved(p *proxy, e Event, r Resource) {
 		c.find("only what is approved", "%s got %s %q that no approved release has", e.Proxy, e.Type, r.Name)
 		return
 	}
-	c.find("nothing older", "%s has confirmed release %d and got %s %q of an earlier one", e.Proxy, p.confirmed, e.Type, r.Name)
+	c.find("nothing older", "%s has confirmed release %d and got %s %q of an earlier one", e.Proxy, c.approvals[p.confirmed].release, e.Type, r.Name)
 }
 
 // needed: whatever a response's resources name must be confirmed before: clusters
@@ -278,12 +275,15 @@ func (c *Checker) unused(p *proxy, e Event, name string) {
 // mayGo: a name is removed only if some release lacks it that is no older than what
 // the proxy has confirmed.
 func (c *Checker) mayGo(p *proxy, e Event, name string) {
-	for i, contents := range c.releases {
-		if _, has := contents[p.class][e.Type][name]; i >= p.confirmed && !has {
+	if p.confirmed < 0 {
+		return
+	}
+	for _, a := range c.approvals[p.confirmed:] {
+		if _, has := a.contents[p.class][e.Type][name]; !has {
 			return
 		}
 	}
-	c.find("nothing older", "%s has confirmed release %d and lost %s %q, which every release since has", e.Proxy, p.confirmed, e.Type, name)
+	c.find("nothing older", "%s has confirmed release %d and lost %s %q, which every release since has", e.Proxy, c.approvals[p.confirmed].release, e.Type, name)
 }
 
 // answer applies what a proxy has confirmed.
@@ -294,9 +294,6 @@ func (c *Checker) answer(e Event) {
 	}
 	taken, ok := p.pending[e.Nonce]
 	delete(p.pending, e.Nonce)
-	if e.Kind == Refuse && !c.Strict {
-		p.confirmed = min(p.confirmed, p.before)
-	}
 	if !ok || e.Kind == Refuse {
 		return
 	}
@@ -308,9 +305,9 @@ func (c *Checker) answer(e Event) {
 	}
 	// The newest first: what two releases share counts for the later one only if
 	// nothing before it has it, so that a proxy is never taken for newer than it is.
-	for i := p.confirmed + 1; i <= c.newest; i++ {
-		if contents, ok := c.releases[i]; ok && p.has(contents[p.class]) {
-			p.before, p.confirmed = p.confirmed, i
+	for i := p.confirmed + 1; i < len(c.approvals); i++ {
+		if p.has(c.approvals[i].contents[p.class]) {
+			p.confirmed = i
 			break
 		}
 	}
@@ -346,10 +343,11 @@ func (p *proxy) has(c Content) bool {
 
 // rest: in the end every proxy runs what is approved.
 func (c *Checker) rest(e Event) {
+	last := c.approvals[len(c.approvals)-1]
 	for _, name := range e.Connected {
 		p := c.proxies[name]
-		if p == nil || !p.has(c.releases[c.newest][p.class]) {
-			c.find("everybody arrives", "%s does not run release %d: %s", name, c.newest, p.differs(c.releases[c.newest]))
+		if p == nil || !p.has(last.contents[p.class]) {
+			c.find("everybody arrives", "%s does not run release %d: %s", name, last.release, p.differs(last.contents))
 		}
 	}
 }

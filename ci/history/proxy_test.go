@@ -185,8 +185,7 @@ func (p *proxy) take(st deltaStream, r *discoveryv3.DeltaDiscoveryResponse) erro
 	}
 	answer := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce()}
 	e.Kind, e.Resources, e.Removed = history.Confirm, nil, nil
-	// Addresses are refused only if *refuse says so: Envoy takes every valid one.
-	if p.naughty && p.w.faults.Load() && (t != history.Endpoints || *refuse) && slices.ContainsFunc(items, p.dislikes) {
+	if p.naughty && p.w.faults.Load() && slices.ContainsFunc(items, p.dislikes) {
 		e.Kind = history.Refuse
 		p.w.record(e)
 		answer.ErrorDetail = &rpcstatus.Status{Code: int32(codes.InvalidArgument), Message: "not this one"}

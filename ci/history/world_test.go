@@ -38,10 +38,8 @@ var (
 	events = flag.Int("events", usualEvents, "how many events the history of the servers under faults has at least")
 	seed   = flag.Uint64("seed", 1, "seed of the faults; 0 takes a fresh one")
 	number = flag.Int("proxies", usualProxies, "how many proxies record what they get; a third are gateways, a quarter refuse things")
-	strict = flag.Bool("strict", false, "no tolerance for a confirmation that crosses the next publication")
-	refuse = flag.Bool("refuse-endpoints", false, "proxies refuse endpoints too")
 	// replicas share the approvals and the authority, and nothing else.
-	replicas = flag.Int("replicas", 1, "how many servers the proxies choose among")
+	replicas = flag.Int("replicas", 2, "how many servers the proxies choose among")
 )
 
 const (
@@ -101,8 +99,9 @@ type world struct {
 	backends  []int
 
 	releases []release.Release
+	place    []int64 // of each release in the repository's history
 	rolled   int64
-	places   int64
+	commits  int64
 
 	mu       sync.Mutex
 	checker  *history.Checker
@@ -124,7 +123,6 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	w.draft = newDraft(rand.New(rand.NewPCG(seed, 1)), port)
 	w.faults.Store(true)
-	w.checker.Strict = *strict
 	if w.authority, err = ca.Open(w.dir, ca.Options{TrustDomain: "mesh.local", TTL: 12 * time.Hour, Clock: w.now}); err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +297,8 @@ func (w *world) release() approval.Approved {
 	}
 	w.releases = append(w.releases, r)
 	w.record(history.Event{Kind: history.Approve, Release: len(w.releases), Contents: contents})
-	return w.approve(r)
+	w.place = append(w.place, w.commits+1)
+	return w.approve(r, w.commits+1)
 }
 
 // rollBack approves, by a signed record, one of the releases before the last.
@@ -307,19 +306,19 @@ func (w *world) rollBack() approval.Approved {
 	n := len(w.releases) - 1 - w.rng.IntN(2)
 	w.rolled++
 	w.record(history.Event{Kind: history.RollBack, Release: n})
-	return w.approve(w.releases[n-1])
+	return w.approve(w.releases[n-1], w.place[n-1])
 }
 
 // approve takes a release from where a server keeps what was verified: who may write
 // there is whom the server believes. What a signature is worth is tested elsewhere.
-func (w *world) approve(r release.Release) approval.Approved {
+func (w *world) approve(r release.Release, place int64) approval.Approved {
 	w.t.Helper()
-	w.places++
+	w.commits++
 	dir := filepath.Join(w.dir, "approved")
-	commit := fmt.Sprintf("%040x", w.places)
+	commit := fmt.Sprintf("%040x", w.commits)
 	raw, err := canon.JSON(approval.Record{
 		Format: "meshc.dev/approval/v1", Commit: commit, Environment: "default", Repository: "history", Ref: "refs/heads/main",
-		Place: approval.Place{Rollbacks: w.rolled, Position: w.places}, Tip: commit, VerifiedAt: time.Now(), EvidenceAt: time.Now(),
+		Place: approval.Place{Rollbacks: w.rolled, Position: place}, Tip: commit, VerifiedAt: time.Now(), EvidenceAt: time.Now(),
 		Releases: []approval.ReleaseStep{{Digest: r.Digest()}},
 	})
 	if err != nil {
@@ -329,7 +328,7 @@ func (w *world) approve(r release.Release) approval.Approved {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	name := filepath.Join(dir, fmt.Sprintf("%08d-%s", w.places, canon.Digest(raw)))
+	name := filepath.Join(dir, fmt.Sprintf("%08d-%s", w.commits, canon.Digest(raw)))
 	write := func(path string, b []byte) {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, b, 0o600)); err != nil {
 			w.t.Fatal(err)
@@ -495,6 +494,7 @@ type replica struct {
 	dir    string
 	addr   string
 	latest approval.Approved
+	before []approval.Approved // what a restart recalls
 	server *xdsserver.Server
 	end    context.CancelFunc
 	done   chan error
@@ -516,6 +516,11 @@ func (r *replica) start() {
 		t.Fatal(err)
 	}
 	r.addr = r.server.Addr().String()
+	for _, a := range r.before {
+		if err := r.server.Recall(context.Background(), a); err != nil {
+			t.Fatal(err)
+		}
+	}
 	r.publish(r.latest)
 	ctx, end := context.WithCancel(context.Background())
 	r.end, r.done = end, make(chan error, 1)
@@ -523,6 +528,12 @@ func (r *replica) start() {
 }
 
 func (r *replica) publish(a approval.Approved) {
+	// As on a server's disk.
+	if r.latest.Record().Place != a.Record().Place {
+		const kept = 8
+		r.before = append(r.before, r.latest)
+		r.before = r.before[max(0, len(r.before)-kept):]
+	}
 	r.latest = a
 	if err := r.server.Publish(context.Background(), a); err != nil {
 		r.w.t.Fatal(err)

@@ -23,7 +23,7 @@ var epoch = time.Unix(1_000_000, 0).UTC()
 func instance(i int) Instance { return Instance(fmt.Sprintf("%016x", i)) }
 
 func confirmed(class, content string, who, at int) Receipt {
-	return Receipt{Class: class, Instance: instance(who), Content: content, State: ledger.Acked, At: epoch.Add(time.Duration(at)), Since: epoch.Add(time.Duration(at)), Until: epoch.Add(time.Hour)}
+	return Receipt{Class: class, Instance: instance(who), Content: content, State: ledger.Acked, At: epoch.Add(time.Duration(at)), Since: epoch.Add(time.Duration(at)), Joined: epoch.Add(time.Duration(at)), Until: epoch.Add(time.Hour)}
 }
 
 func refused(class, content string, who, at int) Receipt {

@@ -28,6 +28,8 @@ type Receipt struct {
 	At    time.Time    `json:"at"`
 	// Since is when the proxy began to say the same of the content.
 	Since time.Time `json:"since"`
+	// Joined is when the proxy said anything for the first time.
+	Joined time.Time `json:"joined"`
 	// Until is the end of the proxy's certificate: later it counts no more.
 	Until time.Time `json:"until"`
 	// Attempts counts refusals since the last confirmation, from 1.
@@ -55,7 +57,7 @@ func (r Receipt) valid() bool {
 	if _, err := hex.DecodeString(string(r.Instance)); err != nil || len(r.Instance) < 16 || len(r.Instance) > 64 {
 		return false
 	}
-	ok := r.Class != "" && r.Content != "" && !r.At.IsZero() && !r.Since.After(r.At) && r.Attempts >= 0
+	ok := r.Class != "" && r.Content != "" && !r.At.IsZero() && !r.Since.After(r.At) && !r.Joined.After(r.Since) && r.Attempts >= 0
 	for _, s := range []string{r.Class, r.Content, r.Type} {
 		ok = ok && len(s) <= maxNames
 	}
@@ -83,7 +85,7 @@ func compare(a, b Receipt) int {
 
 // text is the receipt as it is written.
 func (r Receipt) text() string {
-	r.At, r.Since, r.Until = r.At.UTC(), r.Since.UTC(), r.Until.UTC()
+	r.At, r.Since, r.Joined, r.Until = r.At.UTC(), r.Since.UTC(), r.Joined.UTC(), r.Until.UTC()
 	if r.Failure != nil {
 		f := *r.Failure
 		f.At = f.At.UTC()

@@ -156,7 +156,7 @@ func (rec Record) Member(now time.Time) bool {
 // Before tells whether the proxy said anything before t.
 func (rec Record) Before(t time.Time) bool {
 	for _, r := range rec {
-		if r.Since.Before(t) {
+		if r.Joined.Before(t) {
 			return true
 		}
 	}
@@ -201,7 +201,7 @@ func (s *Set) following(r Receipt) Receipt {
 			r.At = old.At.Add(1)
 		}
 	}
-	r.Attempts, r.Since = 0, r.At
+	r.Attempts, r.Since, r.Joined = 0, r.At, r.At
 	last, failing := rec.Failure(r.Content)
 	if r.State != ledger.Acked {
 		r.Attempts = last.Attempts + 1
@@ -211,6 +211,14 @@ func (s *Set) following(r Receipt) Receipt {
 	}
 	if failing && r.Failed() {
 		r.Since = last.Since
+	}
+	for _, old := range rec {
+		if old.Joined.Before(r.Joined) {
+			r.Joined = old.Joined
+		}
+	}
+	if r.Since.Before(r.Joined) {
+		r.Joined = r.Since
 	}
 	return r
 }

@@ -8,8 +8,12 @@
 // What always holds:
 //   - Only approved contents are chosen, and the newest one unless evidence says
 //     otherwise.
-//   - A proxy that failed with a content is held at the last one that it confirmed,
-//     and tries again after a pause that doubles, up to a bound.
+//   - A proxy that failed with a content is held at the newest one that it holds, and
+//     tries again after a pause that doubles, up to a bound.
+//   - No proxy gets a content that is older than the newest one that it holds: one that
+//     it confirmed as a whole, or, where evidence may be missing, that is no newer than
+//     what it has something of. What lies between is sent forward, never back. The
+//     exception is a content that it failed with after it had confirmed it.
 //   - Others of its class are held only when more than a share of the class's proxies
 //     fails, and never where that would keep up what a later approval took away
 //     (narrowing) or what has ended. Who confirmed the newest content keeps it.
@@ -106,6 +110,11 @@ func (b Bounds) Pause(failures int) time.Duration {
 type History struct {
 	// Contents are digests, oldest first; the last is approved now. None stands twice.
 	Contents []string
+	// Positions say since when each is approved.
+	Positions []Position
+	// Withdrawn tells of each whether a signed rollback went back from it. Nobody gets
+	// it; who holds it may go back as far as that rollback did.
+	Withdrawn []bool
 	// Narrows tells whether going back from the last content to the one with that
 	// index would give back what was taken away: access, or what has ended. It is
 	// true also if that is not known.
@@ -141,7 +150,7 @@ func ForClass(h History, c evidence.Class, b Bounds, now time.Time) Class {
 		if h.Narrows(i) {
 			break // what is older gives back even more
 		}
-		if proven(h.Contents[i], c) && refused(h.Contents[i], c, b, now) == nil {
+		if !h.Withdrawn[i] && proven(h.Contents[i], c) && refused(h.Contents[i], c, b, now) == nil {
 			return Class{Content: i, Because: because, Until: b.lapse(*because)}
 		}
 	}
@@ -214,6 +223,14 @@ func proven(content string, c evidence.Class) bool {
 	return false
 }
 
+// Subject is a proxy to decide for.
+type Subject struct {
+	Instance evidence.Instance
+	// Has is the newest position that it had something of when it came. What it
+	// confirmed to other servers, or in words that were lost, is no newer than that.
+	Has Position
+}
+
 // Proxy is the decision for one proxy.
 type Proxy struct {
 	// Content is the index of what it gets.
@@ -228,10 +245,10 @@ type Proxy struct {
 }
 
 // ForProxy decides for one proxy, given the decision for its class.
-func ForProxy(h History, c evidence.Class, who evidence.Instance, class Class, b Bounds, now time.Time) Proxy {
-	rec, last := c[who], h.last()
+func ForProxy(h History, c evidence.Class, who Subject, class Class, b Bounds, now time.Time) Proxy {
+	rec, last := c[who.Instance], h.last()
 	if f, failed := rec.Failure(h.Contents[last]); failed {
-		return own(h, c, rec, f, b, now)
+		return own(h, c, who, f, b, now)
 	}
 	if _, ok := rec.Confirmed(h.Contents[last]); ok {
 		return Proxy{Content: last}
@@ -239,27 +256,54 @@ func ForProxy(h History, c evidence.Class, who evidence.Instance, class Class, b
 	if !class.Holds(b, now) {
 		return Proxy{Content: last}
 	}
-	return Proxy{Content: class.Content, Because: class.Because, Retry: class.Until, Longest: b.longest(*class.Because)}
+	if i := max(class.Content, h.heldBy(rec, who.Has)); i < last {
+		return Proxy{Content: i, Because: class.Because, Retry: class.Until, Longest: b.longest(*class.Because)}
+	}
+	return Proxy{Content: last}
 }
 
 // own decides for a proxy that failed with the newest content.
-func own(h History, c evidence.Class, rec evidence.Record, f evidence.Receipt, b Bounds, now time.Time) Proxy {
-	last := h.last()
+func own(h History, c evidence.Class, who Subject, f evidence.Receipt, b Bounds, now time.Time) Proxy {
+	rec, last := c[who.Instance], h.last()
 	pause := b.Pause(f.Attempts)
 	retry := f.At.Add(pause)
 	// A time in the far future is one that a clock gave which has been set back since.
 	if !now.Before(retry) || retry.Sub(now) > pause {
 		return Proxy{Content: last}
 	}
-	for _, good := range []func(string) bool{
-		func(content string) bool { _, ok := rec.Confirmed(content); return ok },
-		func(content string) bool { return proven(content, c) },
-	} {
-		for i := last - 1; i >= 0; i-- {
-			if _, failed := rec.Failure(h.Contents[i]); !failed && good(h.Contents[i]) {
-				return Proxy{Content: i, Because: &f, Retry: retry, Longest: pause}
-			}
+	switch i := h.heldBy(rec, who.Has); i {
+	case last:
+		return Proxy{Content: last}
+	case -1:
+	default:
+		return Proxy{Content: i, Because: &f, Retry: retry, Longest: pause}
+	}
+	for i := last - 1; i >= 0; i-- {
+		if _, failed := rec.Failure(h.Contents[i]); !failed && !h.Withdrawn[i] && proven(h.Contents[i], c) {
+			return Proxy{Content: i, Because: &f, Retry: retry, Longest: pause}
 		}
 	}
 	return Proxy{Content: last} // there is nothing to go back to
+}
+
+// heldBy returns the newest content before the last that the proxy holds, or may
+// hold, and did not fail with since; -1 if there is none. If that one is withdrawn, it
+// is the next one that is not, and at the latest the last: what is older was not signed
+// to be gone back to.
+func (h History) heldBy(rec evidence.Record, has Position) int {
+	next := h.last()
+	for i := h.last() - 1; i >= 0; i-- {
+		_, confirmed := rec.Confirmed(h.Contents[i])
+		_, failed := rec.Failure(h.Contents[i])
+		if failed {
+			continue
+		}
+		if !h.Withdrawn[i] {
+			next = i
+		}
+		if confirmed || (has != Position{} && h.Positions[i].Compare(has) <= 0) {
+			return next
+		}
+	}
+	return -1
 }

@@ -22,12 +22,15 @@ func who(i int) evidence.Instance { return evidence.Instance(fmt.Sprintf("%016x"
 
 // world is a class's evidence under construction.
 type world struct {
-	set   evidence.Set
-	at    time.Time
-	since map[string]time.Time // of confirmations
+	set    evidence.Set
+	at     time.Time
+	since  map[string]time.Time // of confirmations
+	joined map[int]time.Time
 }
 
-func newWorld() *world { return &world{at: epoch, since: map[string]time.Time{}} }
+func newWorld() *world {
+	return &world{at: epoch, since: map[string]time.Time{}, joined: map[int]time.Time{}}
+}
 
 func (w *world) class() evidence.Class { return w.set.Class("c") }
 
@@ -44,6 +47,10 @@ func (w *world) say(i int, content string, s ledger.State, attempts int) {
 	} else if since, ok := w.since[fmt.Sprint(i, content)]; ok && !failing && !r.Failed() {
 		r.Since = since
 	}
+	if _, ok := w.joined[i]; !ok {
+		w.joined[i] = r.Since
+	}
+	r.Joined = w.joined[i]
 	if !r.Failed() {
 		w.since[fmt.Sprint(i, content)] = r.Since
 	}
@@ -65,8 +72,9 @@ func (w *world) refuse(content string, proxies ...int) {
 // history has contents 1, 2, …; going back before the given one narrows.
 func history(n, barrier int) rollout.History {
 	h := rollout.History{Narrows: func(to int) bool { return to < barrier }}
+	h.Withdrawn = make([]bool, n)
 	for i := range n {
-		h.Contents = append(h.Contents, fmt.Sprint(i+1))
+		h.Contents, h.Positions = append(h.Contents, fmt.Sprint(i+1)), append(h.Positions, rollout.Position{Place: int64(i + 1)})
 	}
 	return h
 }
@@ -76,7 +84,7 @@ func (w *world) chosen(h rollout.History, now time.Time, proxies ...int) []strin
 	c := rollout.ForClass(h, w.class(), bounds, now)
 	out := []string{h.Contents[c.Content]}
 	for _, i := range proxies {
-		out = append(out, h.Contents[rollout.ForProxy(h, w.class(), who(i), c, bounds, now).Content])
+		out = append(out, h.Contents[rollout.ForProxy(h, w.class(), rollout.Subject{Instance: who(i)}, c, bounds, now).Content])
 	}
 	return out
 }
@@ -113,6 +121,46 @@ func TestChoice(t *testing.T) {
 		c.say(w)
 		if got := w.chosen(c.h, w.at, 1, 2, 3); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// TestNothingOlder: whatever else is known, a proxy gets nothing older than what it
+// holds: what it confirmed, or may have confirmed elsewhere.
+func TestNothingOlder(t *testing.T) {
+	at := func(place int64) rollout.Position { return rollout.Position{Place: place} }
+	for _, c := range []struct {
+		name      string
+		say       func(*world)
+		withdrawn []int // contents
+		has       rollout.Position
+		want      string
+	}{
+		{"the class is held behind what one confirmed", func(w *world) { w.confirm("1", 1, 2, 3); w.confirm("2", 1); w.refuse("2", 2, 3); w.refuse("4", 2, 3) }, nil, rollout.Position{}, "2"},
+		{"the class is held behind what one may hold", func(w *world) { w.confirm("1", 1, 2, 3); w.refuse("2", 2, 3); w.refuse("4", 2, 3) }, nil, at(2), "2"},
+		{"what one has something of protects no release that is refused", func(w *world) { w.confirm("3", 1, 2, 3); w.refuse("4", 2, 3) }, nil, at(4), "3"},
+		{"evidence of another server is missing", func(w *world) { w.confirm("1", 1); w.refuse("4", 1) }, nil, at(4), "3"},
+		{"and that was refused too", func(w *world) { w.confirm("1", 1); w.refuse("3", 1); w.refuse("4", 1) }, nil, at(4), "2"},
+		{"it says that it has nothing newer", func(w *world) { w.confirm("1", 1); w.refuse("4", 1) }, nil, at(1), "1"},
+		{"what it held is withdrawn", func(w *world) { w.confirm("1", 1); w.confirm("2", 1); w.refuse("4", 1) }, []int{2}, rollout.Position{}, "3"},
+		{"what it held is withdrawn, what replaced it refused", func(w *world) { w.confirm("1", 1); w.confirm("2", 1); w.refuse("3", 1); w.refuse("4", 1) }, []int{2}, rollout.Position{}, "4"},
+		{"a proxy without evidence gets nothing withdrawn", func(w *world) { w.confirm("1", 2); w.confirm("2", 2); w.refuse("4", 1) }, []int{2}, rollout.Position{}, "1"},
+		{"nor does a class", func(w *world) {
+			w.confirm("1", 2, 3, 4)
+			w.confirm("2", 2)
+			w.refuse("3", 2, 3, 4)
+			w.refuse("4", 3, 4, 2)
+		}, []int{2}, rollout.Position{}, "1"},
+	} {
+		w, h := newWorld(), history(4, 0)
+		for _, i := range c.withdrawn {
+			h.Withdrawn[i-1] = true
+		}
+		c.say(w)
+		class := rollout.ForClass(h, w.class(), bounds, w.at)
+		p := rollout.ForProxy(h, w.class(), rollout.Subject{Instance: who(1), Has: c.has}, class, bounds, w.at)
+		if got := h.Contents[p.Content]; got != c.want || (p.Because == nil) != (got == "4") {
+			t.Errorf("%s: %s, want %s (%+v)", c.name, got, c.want, p)
 		}
 	}
 }
@@ -203,7 +251,7 @@ func TestAlways(t *testing.T) {
 			t.Fatalf("class at %d of %d because of %d failures, barrier %d", c.Content+1, n, failing, barrier)
 		}
 		for i := 1; i <= proxies; i++ {
-			p := rollout.ForProxy(h, w.class(), who(i), c, bounds, w.at)
+			p := rollout.ForProxy(h, w.class(), rollout.Subject{Instance: who(i)}, c, bounds, w.at)
 			rec := w.class()[who(i)]
 			_, failed := rec.Failure(newest)
 			_, confirmed := rec.Confirmed(newest)

@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"sync"
+
 	"meshc.dev/meshc/xds-server/internal/phase"
 	"meshc.dev/meshc/xds-server/internal/rollout"
 	"meshc.dev/meshc/xds-server/internal/store"
@@ -10,9 +12,17 @@ import (
 // A server may know less than its proxies: a replica that has not seen the newest
 // commit yet, a server with an older folder whose repository does not answer. Each
 // resource says from which position it is, so that a proxy that comes back tells the
-// newest one that it has something of. If that is newer than what the server has, the
-// proxy keeps what it has: only a signed rollback goes back, and that is a newer
+// newest one that it has something of. If that is newer than what it would get here, and
+// this server was never given anything at that position, nobody here can tell what the
+// proxy had: it keeps what it has. Only a signed rollback goes back, and that is a newer
 // position too. A proxy can only deceive itself.
+
+// claims are what a client says of positions.
+type claims struct {
+	// newest is the newest that it has something of; unseen the newest of those at which
+	// this server was given nothing.
+	newest, unseen rollout.Position
+}
 
 // claim takes the positions off the versions that a client names.
 func (s *session) claim(versions map[string]string) map[string]string {
@@ -27,15 +37,23 @@ func (s *session) claim(versions map[string]string) map[string]string {
 
 // claimed notes a position that the client has something of.
 func (s *session) claimed(stamp string) {
-	if p, ok := rollout.ParsePosition(stamp); ok && p.Compare(s.position) > 0 {
-		s.position = p
+	p, ok := rollout.ParsePosition(stamp)
+	if !ok {
+		return
+	}
+	if p.Compare(s.claims.newest) > 0 {
+		s.claims.newest = p
+		s.chosen.t = nil // chosen without it
+	}
+	if p.Compare(s.claims.unseen) > 0 && !s.hub.positions.saw(p) {
+		s.claims.unseen = p
 	}
 }
 
-// ahead tells whether the client has something that is newer than all that is approved
-// for its class here.
+// ahead tells whether the client has something that is newer than what it gets, and
+// that this server does not know.
 func (s *session) ahead() bool {
-	return s.chosen.t != nil && s.position.Compare(s.chosen.t.approved().version.Load().position) > 0
+	return s.cur != nil && s.claims.unseen.Compare(s.cur.v.position) > 0
 }
 
 // countAhead has the class wake the stream at the next approval, also if that has the
@@ -48,6 +66,31 @@ func (s *session) countAhead(ahead bool) {
 		s.class.ahead.Add(-1)
 	}
 	s.countedAhead = ahead
+}
+
+// positions are those at which a server was given a release. They are bounded: at one
+// that was forgotten a client keeps what it has.
+type positions struct {
+	mu   sync.Mutex
+	seen map[rollout.Position]bool
+}
+
+// maxPositions bounds what is remembered.
+const maxPositions = 1 << 16
+
+func (p *positions) add(at rollout.Position) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.seen == nil || len(p.seen) == maxPositions {
+		p.seen = map[rollout.Position]bool{}
+	}
+	p.seen[at] = true
+}
+
+func (p *positions) saw(at rollout.Position) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen[at]
 }
 
 // keeps tells whether a step must not be sent because the client is ahead. Addresses

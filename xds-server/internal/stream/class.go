@@ -39,12 +39,16 @@ type serving struct {
 type edition struct {
 	// version is replaced when another commit brings the same content.
 	version atomic.Pointer[version]
+	// since is the first position that it is approved at, later ones may follow.
+	since rollout.Position
+	// withdrawn says that a signed rollback went back from it (the class's lock).
+	withdrawn bool
 	// current is nil until the edition is served for the first time.
 	current atomic.Pointer[serving]
 }
 
 func newEdition(v *version) *edition {
-	e := &edition{}
+	e := &edition{since: v.position}
 	e.version.Store(v)
 	return e
 }
@@ -54,7 +58,8 @@ func (e *edition) content() string { return e.version.Load().set.Content }
 // turn is what a class's proxies choose their edition by. It never changes; done is
 // closed when there is another.
 type turn struct {
-	editions []*edition // oldest first, the last is what is approved
+	editions []*edition  // oldest first, the last is what is approved
+	sets     []*view.Set // what each edition has, without live endpoints
 	history  rollout.History
 	class    rollout.Class
 	done     chan struct{}
@@ -227,11 +232,11 @@ func (c *class) stamped(v *version, before *view.Set) *view.Set {
 // content, if there is one. The caller holds mu.
 func (c *class) append(e *edition) {
 	v := e.version.Load()
-	all := slices.DeleteFunc(slices.Clone(c.editions), func(old *edition) bool {
+	all := slices.DeleteFunc(slices.Clone(c.editions), func(old *edition) bool { return old.content() == v.set.Content })
+	for _, old := range all {
 		p := old.version.Load().position
-		// What a signed rollback went back from is nothing to go back to.
-		return old.content() == v.set.Content || p.Rollbacks < v.position.Rollbacks && p.Place > v.position.Place
-	})
+		old.withdrawn = old.withdrawn || p.Rollbacks < v.position.Rollbacks && p.Place > v.position.Place
+	}
 	all = append(all, e)
 	c.editions = all[max(0, len(all)-maxEditions):]
 }
@@ -245,6 +250,9 @@ func (c *class) decide() { c.decideAnew(false) }
 func (c *class) decideAnew(always bool) {
 	old := c.turn.Load()
 	next := &turn{editions: c.editions, history: c.history(), done: make(chan struct{})}
+	for _, e := range c.editions {
+		next.sets = append(next.sets, e.version.Load().set)
+	}
 	c.hub.cfg.Evidence.Read(c.name, func(ev evidence.Class) {
 		next.class = rollout.ForClass(next.history, ev, c.hub.cfg.Bounds, c.hub.cfg.Now())
 	})
@@ -271,7 +279,8 @@ func (c *class) decideAnew(always bool) {
 func (c *class) history() rollout.History {
 	h := rollout.History{}
 	for _, e := range c.editions {
-		h.Contents = append(h.Contents, e.content())
+		h.Contents, h.Positions = append(h.Contents, e.content()), append(h.Positions, e.since)
+		h.Withdrawn = append(h.Withdrawn, e.withdrawn)
 	}
 	newest := c.editions[len(c.editions)-1].version.Load()
 	vs := make([]*version, len(c.editions))
@@ -320,7 +329,7 @@ type choice struct {
 }
 
 // choose asks for the decision about one proxy.
-func (c *class) choose(who evidence.Instance, now time.Time) choice {
+func (c *class) choose(who rollout.Subject, now time.Time) choice {
 	t := c.turn.Load()
 	if t.class.Because != nil && !t.class.Holds(c.hub.cfg.Bounds, now) {
 		c.hub.reconsider(c)

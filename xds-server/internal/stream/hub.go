@@ -34,6 +34,9 @@ type Hub struct {
 
 	mu sync.Mutex // one publication or change of endpoints at a time
 
+	// positions are those of what was published and recalled.
+	positions positions
+
 	preparing sync.Mutex
 	// sets are what classes see, by the digest of their snapshot, as long as somebody
 	// holds them.
@@ -85,6 +88,7 @@ func NewHub(cfg Config) *Hub {
 func (h *Hub) Recall(p Prepared, a Approval) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.positions.add(a.Position)
 	for _, set := range p.sets {
 		h.class(set).recall(h.version(set, p.release, a))
 	}
@@ -95,6 +99,7 @@ func (h *Hub) Recall(p Prepared, a Approval) {
 func (h *Hub) Publish(p Prepared, a Approval) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.positions.add(a.Position)
 	old := h.state.Load()
 	next := &state{byID: map[string]*class{}, byKey: map[endpoints.Key][]*class{}, before: map[endpoints.Key][]*class{}}
 	for _, set := range p.sets {

@@ -29,6 +29,7 @@ func (s *session) delta(r *discoveryv3.DeltaDiscoveryRequest, now time.Time) err
 	defer s.mu.Unlock()
 	defer s.wakeSender()
 	c := &s.channels[t]
+	defer s.acknowledge(now)
 	if n := r.GetResponseNonce(); n != "" {
 		s.answered(t, n, reason(r.GetErrorDetail() != nil, r.GetErrorDetail().GetMessage()), now)
 	}
@@ -186,6 +187,7 @@ func (s *session) world(r *discoveryv3.DiscoveryRequest, now time.Time) error {
 	defer s.mu.Unlock()
 	defer s.wakeSender()
 	c := &s.channels[t]
+	defer s.acknowledge(now)
 	nonce := r.GetResponseNonce()
 	if !c.open() {
 		s.hear(r.GetVersionInfo() != "", now)

@@ -23,7 +23,7 @@ func (s *session) said(st phase.Step, cur *serving, now time.Time) bool {
 	if !st.Structural || st.Group <= phase.Switch && len(st.Items) == 0 {
 		return true // at most that a name does not exist
 	}
-	if s.resumes && !s.everySaid(cur, now, opening) {
+	if s.resumes && !s.everySaid(cur.lists, now, opening) {
 		return false
 	}
 	for _, t := range s.unknown(st) {
@@ -57,9 +57,9 @@ func (s *session) unknown(st phase.Step) []view.Type {
 
 // everySaid tells whether the client has asked for every type of which there is
 // something, or was silent so long after the last one that it does not want the others.
-func (s *session) everySaid(cur *serving, now time.Time, limit time.Duration) bool {
+func (s *session) everySaid(lists view.Lists, now time.Time, limit time.Duration) bool {
 	for t := range s.channels {
-		if !s.channels[t].open() && cur.lists[t].Len() > 0 {
+		if !s.channels[t].open() && lists[t].Len() > 0 {
 			return s.silent(now, limit)
 		}
 	}

@@ -59,9 +59,9 @@ type session struct {
 	toldHeld string
 	// confirmed is the content that the proxy confirmed last on this stream.
 	confirmed string
-	// position is the newest that the client has something of, countedAhead that the
-	// class counts it among those that are ahead.
-	position     rollout.Position
+	// claims are the positions that the client said that it has something of.
+	claims claims
+	// countedAhead says that the class counts it among those that are ahead.
 	countedAhead bool
 }
 
@@ -163,7 +163,7 @@ func (s *session) lists(cur *serving) (held, target view.Lists) {
 func (s *session) choose() bool {
 	now := s.hub.cfg.Now()
 	if t := s.class.turn.Load(); s.chosen.t != t || s.retryIn(now) == 0 {
-		s.chosen = s.class.choose(s.peer.instance, now)
+		s.chosen = s.class.choose(rollout.Subject{Instance: s.peer.instance, Has: s.claims.newest}, now)
 	}
 	cur, err := s.class.serve(s.chosen.edition)
 	if err != nil {
@@ -178,7 +178,7 @@ func (s *session) choose() bool {
 	}
 	s.countAhead(s.ahead())
 	if s.ahead() { // again: what is approved may have changed before the stream was counted
-		service.Ahead = s.position.String()
+		service.Ahead = s.claims.unseen.String()
 	}
 	s.entry.Serve(service)
 	return true
@@ -227,7 +227,7 @@ func (s *session) retryIn(wall time.Time) time.Duration {
 func (s *session) next(now time.Time) (m *store.Message, wake, turn <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conclude(now)
+	s.acknowledge(now)
 	for {
 		if !s.choose() {
 			return nil, nil, s.chosen.t.done
@@ -245,40 +245,14 @@ func (s *session) next(now time.Time) (m *store.Message, wake, turn <-chan struc
 		if st, ok := s.greeting(held, target); ok && s.may(st, cur, target, now) {
 			return s.send(st, held, target, cur, now), nil, nil
 		}
-		if s.settled(p.steps, cur, target, now) && s.confirm(cur) {
-			continue // that may have changed what it gets
+		if s.settled(p.steps, cur, target, now) {
+			s.entry.Running(cur.v.set.Content)
 		}
 		if d := s.retryIn(s.hub.cfg.Now()); d > 0 {
 			s.arm(now.Add(d), now)
 		}
 		return nil, cur.wake, s.chosen.t.done
 	}
-}
-
-// conclude notes that the proxy has everything of the edition that it got until now,
-// if there is another to choose: what it is held at after a failure must not be older.
-func (s *session) conclude(now time.Time) {
-	old := s.cur
-	if old == nil || s.confirmed == old.v.set.Content || s.class.turn.Load() == s.chosen.t {
-		return
-	}
-	held, target := s.lists(old)
-	if s.settled(s.hub.plan(s.protocol, held, target).steps, old, target, now) {
-		s.confirm(old)
-	}
-}
-
-// confirm notes that the proxy has everything of its edition, and tells whether
-// that was news.
-func (s *session) confirm(cur *serving) bool {
-	content := cur.v.set.Content
-	s.entry.Running(content)
-	if s.confirmed == content {
-		return false
-	}
-	s.confirmed = content
-	s.witness(evidence.Receipt{Content: content, State: ledger.Acked})
-	return s.chosen.t == nil
 }
 
 // greeting is an empty answer to a client that has nothing of a type of which
@@ -296,7 +270,7 @@ func (s *session) greeting(held, target view.Lists) (phase.Step, bool) {
 // may tells whether a step can be sent now.
 func (s *session) may(st phase.Step, cur *serving, target view.Lists, now time.Time) bool {
 	c := &s.channels[st.Type]
-	if c.underway() || s.keeps(st) {
+	if c.underway() || s.keeps(st) || s.crosses(st, cur) {
 		return false
 	}
 	if c.failed != nil && c.failed == target[st.Type] && now.Before(c.retry) {
@@ -318,7 +292,7 @@ func (s *session) may(st phase.Step, cur *serving, target view.Lists, now time.T
 // listeners name. Before that a new listener is not ready, and what it replaces
 // must stay. A client that never asks is waited for only so long.
 func (s *session) asked(cur *serving, target view.Lists, now time.Time) bool {
-	if s.complete(cur, target) {
+	if s.complete(cur.lists, target[view.Listeners]) {
 		return true
 	}
 	l := target[view.Listeners]
@@ -334,11 +308,11 @@ func (s *session) asked(cur *serving, target view.Lists, now time.Time) bool {
 
 // complete tells whether every route table that a held listener needs, and that
 // exists, is asked for.
-func (s *session) complete(cur *serving, target view.Lists) bool {
+func (s *session) complete(lists view.Lists, listeners *view.List) bool {
 	routes := &s.channels[view.Routes]
-	for l := range target[view.Listeners].All() {
+	for l := range listeners.All() {
 		for _, r := range l.Needs.Routes {
-			if _, exists := cur.lists[view.Routes].Find(r); exists && !routes.names.Has(r) && (routes.names == nil || !routes.names.All) {
+			if _, exists := lists[view.Routes].Find(r); exists && !routes.names.Has(r) && (routes.names == nil || !routes.names.All) {
 				return false
 			}
 		}
@@ -415,14 +389,14 @@ func (s *session) settled(steps []phase.Step, cur *serving, target view.Lists, n
 		}
 	}
 	if s.protocol == store.World {
-		return s.everySaid(cur, now, s.hub.cfg.Limits.Ack)
+		return s.everySaid(cur.lists, now, s.hub.cfg.Limits.Ack)
 	}
 	for _, t := range []view.Type{view.Clusters, view.Listeners} {
 		if !s.channels[t].open() && cur.lists[t].Len() > 0 {
 			return false
 		}
 	}
-	return s.complete(cur, target)
+	return s.complete(cur.lists, target[view.Listeners])
 }
 
 // steady tells how time passes for this process. Limits and pauses of a stream are
