@@ -121,12 +121,12 @@ type proxy struct {
 
 // Checker follows a history event by event, so that a long one need not be kept.
 type Checker struct {
-	n        int
+	n int
 	// approvals are in their order. A rollback is another one: what it goes back to is
 	// newer than what it goes back from.
 	approvals []approval
-	proxies  map[string]*proxy
-	findings []Finding
+	proxies   map[string]*proxy
+	findings  []Finding
 }
 
 type approval struct {
@@ -224,7 +224,7 @@ func (c *Checker) take(p *proxy, e Event) {
 // has confirmed as a whole, but by a rollback.
 func (c *Checker) approved(p *proxy, e Event, r Resource) {
 	ever := false
-	for i, a := range c.approvals {
+	for i, a := range slices.Backward(c.approvals) {
 		if !a.contents[p.class].holds(e.Type, r.Name, r.Digest) {
 			continue
 		}
