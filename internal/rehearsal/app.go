@@ -18,6 +18,10 @@ const loopback = "127.0.0.1"
 // patience bounds every wait for a peer.
 const patience = 20 * time.Second
 
+// unused is how long a connection may be without a request: longer than proxies keep
+// one. To close it earlier could cost the request that is just being sent.
+const unused = time.Hour
+
 // Seen is a request as the destination saw it.
 type Seen struct {
 	// Target is the destination: "namespace/service/port/version", or "external/namespace/name/port".
@@ -52,12 +56,15 @@ func serveHTTP(ctx context.Context, target string, saw func(Seen)) (app, error) 
 	var both http.Protocols
 	both.SetHTTP1(true)
 	both.SetUnencryptedHTTP2(true)
-	s := &http.Server{Protocols: &both, ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := &http.Server{Protocols: &both, ReadHeaderTimeout: unused, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen := Seen{Target: target, Method: r.Method, Path: r.RequestURI, Host: r.Host, Headers: map[string][]string{}}
 		for name, lines := range r.Header {
 			seen.Headers[strings.ToLower(name)] = lines
 		}
 		saw(seen)
+		if answerRaw(w, r) {
+			return
+		}
 		b, err := json.Marshal(seen)
 		if err == nil && len(b) > maxSeenHeader {
 			seen.Headers = nil // more than a proxy takes back in a header

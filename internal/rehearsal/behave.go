@@ -1,8 +1,13 @@
 package rehearsal
 
 import (
+	"bytes"
+	"compress/flate"
+	"encoding/base64"
+	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -15,6 +20,44 @@ const (
 	WaitHeader = "x-rehearsal-wait"
 	SizeHeader = "x-rehearsal-size"
 )
+
+// AnswerHeader makes an application of HTTP/1 write bytes of the request's choice, which
+// Raw has packed, to its connection in place of an answer, and close it.
+const AnswerHeader = "x-rehearsal-answer"
+
+// Raw packs an answer for AnswerHeader.
+// It deflates it, because an answer may be larger than a request.
+func Raw(answer string) string {
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestCompression)
+	if err == nil {
+		_, err = io.WriteString(w, answer)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil { // writing to memory at a known level: cannot be
+		panic(err)
+	}
+	return base64.StdEncoding.EncodeToString(b.Bytes())
+}
+
+// answerRaw does what AnswerHeader says. It reports whether the request has one.
+func answerRaw(w http.ResponseWriter, r *http.Request) bool {
+	packed := r.Header.Get(AnswerHeader)
+	if packed == "" {
+		return false
+	}
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusNotImplemented) // HTTP/2
+		return true
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	_, _ = io.Copy(conn, io.LimitReader(flate.NewReader(base64.NewDecoder(base64.StdEncoding, strings.NewReader(packed))), maxSize))
+	return true
+}
 
 // maxSize bounds what SizeHeader asks for.
 const maxSize = 256 << 20
