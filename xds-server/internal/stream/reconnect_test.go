@@ -196,6 +196,31 @@ func TestResumedStreamIsHeardOut(t *testing.T) {
 	})
 }
 
+// TestRouteTableOfAnUnknownListener: a table that the release no longer has stays as long
+// as a proxy that came back has not said which listeners it has.
+func TestRouteTableOfAnUnknownListener(t *testing.T) {
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		first, next := seal(t, app(t, time.Second, "a")), app(t, time.Second, "a")
+		s.publish(t, "commit-1", first)
+		p := s.delta(t, shop, "p")
+		p.boot("a")
+		next.res[0], next.res[1] = listener(t, "in", 15001, "r2"), routes("r2", "a")
+		n := another(t, first, seal(t, next))
+		c := n.delta(t, shop, "p")
+		c.resume(rds, p.has[rds], "r")
+		c.resume(cds, p.has[cds])
+		c.resume(eds, p.has[eds], "a")
+		c.quiet(4 * time.Second)
+		c.resume(lds, p.has[lds])
+		l := c.want(lds, []string{"in"})
+		c.subscribe(rds, "r2")
+		c.ack(c.want(rds, []string{"r2"}))
+		c.ack(l)
+		c.ack(c.want(rds, nil, "r"))
+		n.arrived(t, "commit-2", soon)
+	})
+}
+
 // TestWorldAheadOfServer: a state-of-the-world proxy that has something newer than a
 // server keeps it as well; live addresses go on; and a signed rollback goes back.
 func TestWorldAheadOfServer(t *testing.T) {

@@ -65,7 +65,7 @@ func TestNothingThatARollbackLeftIsServed(t *testing.T) {
 // comes after them still says from where each resource is.
 func TestNewCommitsWithTheSameContent(t *testing.T) {
 	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
-		same := seal(t, withHost(t, "same"))
+		same := seal(t, app(t, time.Second, "a", "b"))
 		s.publish(t, "commit-1", same)
 		p := s.delta(t, shop, "p")
 		go func() {
@@ -74,12 +74,14 @@ func TestNewCommitsWithTheSameContent(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 		}()
-		p.boot("a")
+		p.boot("a", "b")
 		p.quiet(time.Second)
 		s.arrived(t, "again-49", soon)
-		s.publish(t, "commit-2", seal(t, withHost(t, "another")))
+		other := app(t, time.Second, "a", "b")
+		other.res[2] = edsCluster("a", time.Minute) // beside one that stays
+		s.publish(t, "commit-2", seal(t, other))
 		q := s.delta(t, shop, "q")
-		q.boot("a")
+		q.boot("a", "b")
 		for typ, has := range q.has {
 			for name, v := range has {
 				if _, stamp, ok := strings.Cut(v, "."); typ != eds && (!ok || stamp == "") {
