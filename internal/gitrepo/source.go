@@ -1,6 +1,7 @@
 package gitrepo
 
 import (
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -51,7 +52,7 @@ func ParseSource(s string, allow Schemes) (Source, error) {
 		return no("the address has control or invisible characters")
 	case strings.HasPrefix(s, "-"):
 		return no("an address may not begin with a hyphen")
-	case strings.Contains(s, "::"):
+	case helperRE.MatchString(s):
 		return no("remote helpers are not used")
 	}
 	scheme, _, isURL := strings.Cut(s, "://")
@@ -84,6 +85,9 @@ var userRE = regexp.MustCompile(`^([^/]*://)[^/]*@`)
 // place of the user, is left out.
 func withoutUser(s string) string { return userRE.ReplaceAllString(s, "${1}***@") }
 
+// helperRE is how git names a remote helper: "ext::…". An IPv6 address has colons too.
+var helperRE = regexp.MustCompile(`^[^/]*::`)
+
 var hostRE = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$`)
 
 func remoteSource(s string, no func(string, ...any) (Source, error)) (Source, error) {
@@ -93,7 +97,7 @@ func remoteSource(s string, no func(string, ...any) (Source, error)) (Source, er
 		return no("it is not a URL")
 	case u.Opaque != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(s, "#"):
 		return no("a query or fragment has no place in a repository's address")
-	case !hostRE.MatchString(u.Hostname()) && !strings.HasPrefix(u.Host, "["):
+	case !hostRE.MatchString(u.Hostname()) && !isIPv6(u.Host, u.Hostname()):
 		return no("%s is no host name", quote(u.Hostname()))
 	case !dialable(u):
 		return no("its port is none of 1 to 65535")
@@ -114,6 +118,12 @@ func remoteSource(s string, no func(string, ...any) (Source, error)) (Source, er
 		return no("%s is no user name", quote(name))
 	}
 	return Source{Kind(u.Scheme), s}, nil
+}
+
+// isIPv6 says that a host is an IPv6 address in brackets, without a zone.
+func isIPv6(host, name string) bool {
+	a, err := netip.ParseAddr(name)
+	return err == nil && a.Is6() && a.Zone() == "" && strings.HasPrefix(host, "[")
 }
 
 // dialable says that the address has a port, or leaves it to the scheme.

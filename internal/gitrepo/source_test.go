@@ -19,7 +19,7 @@ func TestAttack13AddressesAndRefs(t *testing.T) {
 		"https://-h/r", "https://h_/r", "https://h-/r", "https://h o/r", "https://h\n/r", "https://h/r\n", "https://h/r\r\nHost: x", "https://h/r\x00", "https://h/\x1b[0m",
 		"https://h/../r", "https://h/a/../../r", "https://h/%2e%2e/r", "https://h/-r", "https://h//-r", "https://h/$(id)", "https://h/`id`", "https://h/a;b", "https://h/a|b",
 		"https://h/a&b", "https://h/<a>", "https://h/\"a\"", "https://h/'a'", "https://h/a\\b", "https://h/%0a", "https://h/%00", "https://h/\u202er", "https://h/\u200b",
-		"https://h/%60id%60", "https://[::1]x/r", "https://h:port/r", "https://h/%zz",
+		"https://h/%60id%60", "https://[::1]x/r", "https://h:port/r", "https://h/%zz", "https://[::1%25id]/r", "https://[x]/r", "https://[]/r", "ssh://[::1]:0/r", "a::/b", "ext::/r",
 		"ssh://-oProxyCommand=id/r", "ssh://h", "ssh://h/", "ssh://u:p@h/r", "ssh://-u@h/r", "ssh://u;id@h/r", "ssh://h/r;id", "ssh://h/$(id)", "ssh://h/-r", "ssh://h/~/../r",
 		"ssh://h\t/r", "ssh://h/r\n", "ssh://", "ssh://@/r", "ssh://h/r#x", "ssh://h/r?x", "git@host:repo", "host:repo", "host:/abs", "-x:repo", "c:repo",
 		"/srv/re\npo", "/srv/re\x00po", "re\x7fpo", "re\u200bpo", "\xff\xfe", "a::b", "sftp://h/r", "svn://h/r", "https://h:/../r", "ssh://h/r`id`",
@@ -41,6 +41,7 @@ func TestAttack13AddressesAndRefs(t *testing.T) {
 	}
 	for s, kind := range map[string]gitrepo.Kind{
 		"https://git.example.test/team/mesh.git": gitrepo.HTTPS, "https://h:8443/r": gitrepo.HTTPS, "ssh://git@h/team/mesh.git": gitrepo.SSH, "ssh://h:2222/~a/r": gitrepo.SSH,
+		"https://[::1]:8443/r": gitrepo.HTTPS, "ssh://git@[2001:db8::7]/r": gitrepo.SSH, "./a::b": gitrepo.Local, "/srv/a::b": gitrepo.Local,
 		"/srv/mesh.git": gitrepo.Local, "../mesh": gitrepo.Local, ".": gitrepo.Local, "./host:repo": gitrepo.Local,
 	} {
 		if src, err := gitrepo.ParseSource(s, gitrepo.Schemes{}); err != nil || src.Kind != kind {
