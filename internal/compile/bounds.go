@@ -72,7 +72,7 @@ const higher = "if the mesh is as it should be, allow more with --compile-time o
 func (b Bounds) output() int64 { return b.Memory / 4 }
 
 // grace is how long work may take to notice that its time is over.
-const grace = 500 * time.Millisecond
+const grace = 2 * time.Second
 
 // limits are those of a child that compiles as a whole. It looks at the time itself,
 // and can say more about it.
