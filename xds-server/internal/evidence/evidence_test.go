@@ -189,7 +189,7 @@ func TestARestartForgetsNothing(t *testing.T) {
 			want[r.text()] = true
 			if r.Attempts > 1 {
 				before := r
-				before.Attempts, before.At = r.Attempts-1, r.At.Add(-1)
+				before.Attempts, before.At, before.Order = r.Attempts-1, r.At.Add(-1), r.Order-1
 				delete(want, before.text())
 			}
 		}
@@ -361,4 +361,23 @@ func TestSince(t *testing.T) {
 	if rs, _ := l.Since(at, 4); len(rs) != 0 {
 		t.Errorf("told again: %v", rs)
 	}
+}
+
+// TestAClockThatWasAhead: what a proxy says after a clock has been set back is not
+// forgotten for what it said before.
+func TestAClockThatWasAhead(t *testing.T) {
+	l, _ := file(t, t.TempDir())
+	for i := range 2 * MaxReceipts {
+		r := refused("a", fmt.Sprint(i), 1, i)
+		r.At, r.Until = r.At.Add(13*time.Hour), r.Until.Add(24*time.Hour)
+		l.Record(r)
+	}
+	if _, isNew := l.Record(confirmed("a", "now", 1, 0)); !isNew {
+		t.Error("it was not noted")
+	}
+	l.Read("a", func(c Class) {
+		if _, ok := c[instance(1)].Confirmed("now"); !ok || len(c[instance(1)]) != MaxReceipts {
+			t.Errorf("%v of %d", ok, len(c[instance(1)]))
+		}
+	})
 }

@@ -26,6 +26,9 @@ type Receipt struct {
 	// State is Acked, Nacked or Overdue.
 	State ledger.State `json:"state"`
 	At    time.Time    `json:"at"`
+	// Order is behind that of all that was known of the proxy before, so that a clock
+	// that is set back puts nothing new among what is old.
+	Order int64 `json:"order,omitempty"`
 	// Since is when the proxy began to say the same of the content.
 	Since time.Time `json:"since"`
 	// Joined is when the proxy said anything for the first time.
@@ -50,6 +53,7 @@ func (r Receipt) Failed() bool { return r.State != ledger.Acked }
 const (
 	maxText  = 4 << 10
 	maxNames = 512
+	maxOrder = 1 << 60
 )
 
 // valid tells whether the receipt has the shape of one.
@@ -57,7 +61,7 @@ func (r Receipt) valid() bool {
 	if _, err := hex.DecodeString(string(r.Instance)); err != nil || len(r.Instance) < 16 || len(r.Instance) > 64 {
 		return false
 	}
-	ok := r.Class != "" && r.Content != "" && !r.At.IsZero() && !r.Since.After(r.At) && !r.Joined.After(r.Since) && r.Attempts >= 0
+	ok := r.Class != "" && r.Content != "" && !r.At.IsZero() && !r.Since.After(r.At) && !r.Joined.After(r.Since) && r.Attempts >= 0 && r.Order >= 0 && r.Order < maxOrder
 	for _, s := range []string{r.Class, r.Content, r.Type} {
 		ok = ok && len(s) <= maxNames
 	}
@@ -74,10 +78,10 @@ func (r Receipt) valid() bool {
 	return false
 }
 
-// compare orders receipts by time; of the same time by their texts, so that the
-// order is total and the same everywhere.
+// compare orders receipts by their place, then by time; of the same time by their texts,
+// so that the order is total and the same everywhere.
 func compare(a, b Receipt) int {
-	if c := a.At.Compare(b.At); c != 0 {
+	if c := cmp.Or(cmp.Compare(a.Order, b.Order), a.At.Compare(b.At)); c != 0 {
 		return c
 	}
 	return cmp.Or(strings.Compare(a.Content, b.Content), strings.Compare(a.Type, b.Type), strings.Compare(a.text(), b.text()))

@@ -213,6 +213,7 @@ func (s *Set) following(r Receipt) Receipt {
 		r.Since = last.Since
 	}
 	for _, old := range rec {
+		r.Order = max(r.Order, old.Order+1)
 		if old.Joined.Before(r.Joined) {
 			r.Joined = old.Joined
 		}
