@@ -54,7 +54,7 @@ func answerRaw(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	defer time.AfterFunc(patience, func() { _ = conn.Close() }).Stop() // who reads nothing is left
 	_, _ = io.Copy(conn, io.LimitReader(flate.NewReader(base64.NewDecoder(base64.StdEncoding, strings.NewReader(packed))), maxSize))
 	return true
 }

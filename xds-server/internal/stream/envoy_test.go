@@ -245,8 +245,15 @@ func TestEnvoySwapsLoseNoRequest(t *testing.T) {
 		})
 	}
 	for i := 1; i <= 25; i++ {
+		before := sent.Load()
 		publish(i)
 		s.arrived(t, fmt.Sprintf("commit-%d", i), 10*time.Second)
+		eventually(t, 20*time.Second, func() string { // however busy the machine is
+			if n := sent.Load() - before; n < 20 {
+				return fmt.Sprint(n, " requests since the swap")
+			}
+			return ""
+		})
 	}
 	cancel()
 	wg.Wait()
