@@ -24,7 +24,10 @@ const failed = "502 503"
 
 // oddAnswers are what an application of HTTP/1 says in place of an answer.
 func oddAnswers() map[string]odd {
-	head := func(lines string) string { return "HTTP/1.1 200 OK\r\n" + lines }
+	// The application closes each connection, and says so: a proxy that keeps one which is
+	// closed without a word may lose the next request on it, odd answer or not.
+	const closes = "connection: close\r\n"
+	head := func(lines string) string { return "HTTP/1.1 200 OK\r\n" + closes + lines }
 	whole := func(lines string) string { return rehearsal.Raw(head(lines + "content-length: 2\r\n\r\nok")) }
 	chunked := func(trailers string) string {
 		return rehearsal.Raw(head("transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n" + trailers + "\r\n"))
@@ -40,10 +43,10 @@ func oddAnswers() map[string]odd {
 		"hop by hop":                  {whole("keep-alive: timeout=1\r\nproxy-connection: close\r\n"), "200"},
 		"trailer announced":           {whole("trailer: x-a\r\n"), "200"},
 		"switching unasked":           {rehearsal.Raw("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nbytes"), failed},
-		"no content with content":     {rehearsal.Raw("HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n\r\nok"), "204 " + failed},
-		"no content in chunks":        {rehearsal.Raw("HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"), "204 " + failed},
-		"not modified with content":   {rehearsal.Raw("HTTP/1.1 304 Not Modified\r\ncontent-length: 2\r\n\r\nok"), "304 " + failed},
-		"reset content with content":  {rehearsal.Raw("HTTP/1.1 205 Reset Content\r\ncontent-length: 2\r\n\r\nok"), "205 " + failed},
+		"no content with content":     {rehearsal.Raw("HTTP/1.1 204 No Content\r\n" + closes + "content-length: 2\r\n\r\nok"), "204 " + failed},
+		"no content in chunks":        {rehearsal.Raw("HTTP/1.1 204 No Content\r\n" + closes + "transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"), "204 " + failed},
+		"not modified with content":   {rehearsal.Raw("HTTP/1.1 304 Not Modified\r\n" + closes + "content-length: 2\r\n\r\nok"), "304 " + failed},
+		"reset content with content":  {rehearsal.Raw("HTTP/1.1 205 Reset Content\r\n" + closes + "content-length: 2\r\n\r\nok"), "205 " + failed},
 		"two answers":                 {rehearsal.Raw(strings.Repeat(head("content-length: 2\r\n\r\nok"), 2)), "200"},
 		"continue":                    {rehearsal.Raw("HTTP/1.1 100 Continue\r\n\r\n" + head("content-length: 2\r\n\r\nok")), "200"},
 		"many continues":              {rehearsal.Raw(strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 20000) + head("content-length: 2\r\n\r\nok")), "200 " + failed},
@@ -92,9 +95,9 @@ func oddAnswers() map[string]odd {
 		"status of four digits":       {rehearsal.Raw("HTTP/1.1 2000 OK\r\ncontent-length: 2\r\n\r\nok"), failed},
 		"status zero":                 {rehearsal.Raw("HTTP/1.1 000 OK\r\ncontent-length: 2\r\n\r\nok"), failed},
 		"status too low":              {rehearsal.Raw("HTTP/1.1 099 OK\r\ncontent-length: 2\r\n\r\nok"), failed},
-		"status out of any class":     {rehearsal.Raw("HTTP/1.1 999 OK\r\ncontent-length: 2\r\n\r\nok"), "999 " + failed},
+		"status out of any class":     {rehearsal.Raw("HTTP/1.1 999 OK\r\n" + closes + "content-length: 2\r\n\r\nok"), "999 " + failed},
 		"old HTTP":                    {rehearsal.Raw("HTTP/1.0 200 OK\r\n\r\nok"), "200"},
-		"other HTTP":                  {rehearsal.Raw("HTTP/3.7 200 OK\r\ncontent-length: 2\r\n\r\nok"), "200 " + failed},
+		"other HTTP":                  {rehearsal.Raw("HTTP/3.7 200 OK\r\n" + closes + "content-length: 2\r\n\r\nok"), "200 " + failed},
 		"no HTTP":                     {rehearsal.Raw("220 mail.test ESMTP\r\n"), failed},
 		"HTTP2":                       {rehearsal.Raw("\x00\x00\x00\x04\x00\x00\x00\x00\x00"), failed},
 	}

@@ -515,7 +515,9 @@ func (r *replica) start() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.addr = r.server.Addr().String()
+	if a := r.server.Addr().String(); r.addr != a { // once: proxies read it from then on
+		r.addr = a
+	}
 	for _, a := range r.before {
 		if err := r.server.Recall(context.Background(), a); err != nil {
 			t.Fatal(err)

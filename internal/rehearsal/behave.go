@@ -56,6 +56,10 @@ func answerRaw(w http.ResponseWriter, r *http.Request) bool {
 	defer conn.Close()
 	defer time.AfterFunc(patience, func() { _ = conn.Close() }).Stop() // who reads nothing is left
 	_, _ = io.Copy(conn, io.LimitReader(flate.NewReader(base64.NewDecoder(base64.StdEncoding, strings.NewReader(packed))), maxSize))
+	// Closed with something unread, the connection would be reset, and the answer lost.
+	if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_, _ = io.Copy(io.Discard, conn)
+	}
 	return true
 }
 
