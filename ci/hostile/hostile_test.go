@@ -127,6 +127,7 @@ func (l *weak) Accept() (net.Conn, error) {
 func (c *weakConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if c.read = append(c.read, b[:n]...); bytes.Contains(c.read, []byte(c.l.word)) {
+		c.read = nil // heard once
 		c.l.mu.Lock()
 		defer c.l.mu.Unlock()
 		for other := range c.l.open {

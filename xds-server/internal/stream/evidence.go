@@ -80,7 +80,7 @@ func (h *Hub) narrows(older, newest *version) bool {
 		clear(h.compared.answers)
 	}
 	h.compared.answers[key] = asked
-	go func() {
+	h.compared.running.Go(func() {
 		answer := widens
 		narrows, err := h.cfg.Narrows(older.release, newest.release)
 		if err != nil {
@@ -96,8 +96,17 @@ func (h *Hub) narrows(older, newest *version) bool {
 		if answer == widens {
 			h.reconsiderAll()
 		}
-	}()
+	})
 	return true
+}
+
+// settle waits for what the compiler has to say about the first publication, before
+// anybody is served: after a restart a new proxy must not get what others refused,
+// only because the releases were not compared yet.
+func (h *Hub) settle() {
+	h.compared.running.Wait()
+	h.reconsiderAll() // an answer may have come before there was anything to reconsider
+	h.compared.running.Wait()
 }
 
 func (h *Hub) reconsiderAll() {

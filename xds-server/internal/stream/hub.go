@@ -51,6 +51,7 @@ type Hub struct {
 	compared struct {
 		mu      sync.Mutex
 		answers map[[2]string]answer
+		running sync.WaitGroup // comparisons, with the decisions that follow from them
 	}
 }
 
@@ -119,6 +120,7 @@ func (h *Hub) Publish(p Prepared, a Approval) error {
 	h.state.Store(next)
 	h.cfg.Ledger.Approve(a.Commit, p.release.Digest(), a.Environment)
 	if old == nil {
+		h.settle()
 		close(h.first)
 	}
 	h.cfg.Meter.Ignored(len(h.ignored(next)))
