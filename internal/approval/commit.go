@@ -92,7 +92,7 @@ func (v *verifier) tags(c gitrepo.Commit, tm *testimony) {
 	for _, name := range v.c.Snapshot.TagNames(prefix) {
 		w, err := v.approvalTag(c, name, strings.TrimPrefix(name, prefix))
 		if err != nil {
-			tm.notes = append(tm.notes, fmt.Sprintf("tag %q: %v", name, err))
+			tm.notes = append(tm.notes, ofTag(name, err))
 			v.ignore(name, err)
 			continue
 		}

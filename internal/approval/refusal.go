@@ -2,6 +2,7 @@ package approval
 
 import (
 	"fmt"
+	"strings"
 
 	"meshc.dev/meshc/internal/diag"
 )
@@ -52,3 +53,12 @@ func (r *Refusal) fix(format string, args ...any) *Refusal {
 }
 
 func short(hash string) string { return hash[:min(12, len(hash))] }
+
+// ofTag says what is wrong with a tag. A repository's own refusal names the tag already.
+func ofTag(name string, err error) string {
+	subject, text := fmt.Sprintf("tag %q: ", name), err.Error()
+	if strings.HasPrefix(text, subject) {
+		return text
+	}
+	return subject + text
+}

@@ -85,7 +85,7 @@ func readStatement(tag gitrepo.Tag, env string, seq int64, t Trust, now time.Tim
 func (v *verifier) statement() error {
 	var why []string
 	found := statements(v.c.Snapshot, v.c.Environment, v.c.Commit, v.t, v.now, func(tag string, err error) {
-		why = append(why, fmt.Sprintf("tag %q: %v", tag, err))
+		why = append(why, ofTag(tag, err))
 		v.ignore(tag, err)
 	})
 	if len(found) > 0 {

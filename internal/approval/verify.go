@@ -265,5 +265,5 @@ func (v *verifier) ignore(tag string, err error) {
 	if len(v.record.Ignored) >= maxNotes {
 		return
 	}
-	v.record.Ignored = append(v.record.Ignored, fmt.Sprintf("tag %q: %v", tag, err))
+	v.record.Ignored = append(v.record.Ignored, ofTag(tag, err))
 }

@@ -22,7 +22,8 @@ func (a *app) statusCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status", Short: "Say which proxies run what", Args: cobra.NoArgs,
 		Long: `Ask the running server, over the socket in its state folder, which release each proxy
-has confirmed. A class that is held back by a refusal is told with its reason.`,
+has confirmed. Proxies and classes that are held back by a refusal are told with its
+reason and the next try, and so is what the server knows of its repository.`,
 		Example: "  meshc status --state /var/lib/meshc\n  meshc status --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c := xdsserver.Dial(xdsserver.SocketPath(state))
