@@ -164,13 +164,12 @@ func TestARestartForgetsNoRefusal(t *testing.T) {
 	if err := w.stop(); err != nil {
 		t.Fatal(err)
 	}
-	slow := *w
 	cfg := w.config(t)
 	cfg.Narrows = func(_, _ release.Release) (bool, error) { // as for a large mesh
 		time.Sleep(300 * time.Millisecond)
 		return false, nil
 	}
-	again := slow.startWith(t, cfg)
+	again := w.restart(t, cfg)
 	again.recall(t, "commit-1", time.Second, 1)
 	again.approveAt(t, "commit-2", 2*time.Second, 2)
 	p.connect(t, again, map[string]string{"a": good})

@@ -113,10 +113,10 @@ func newWorld(t *testing.T) *world {
 }
 
 // restart starts another server with the same folder and authority.
-func (w *world) restart(t *testing.T) *world {
+func (w *world) restart(t *testing.T, cfg Config) *world {
 	t.Helper()
 	again := *w
-	return again.start(t)
+	return again.startWith(t, cfg)
 }
 
 func (w *world) start(t *testing.T) *world { return w.startWith(t, w.config(t)) }
