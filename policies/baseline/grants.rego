@@ -19,9 +19,9 @@ findings contains mesh.finding(
 	sprintf("grant %q of service %q admits anyone, also callers without an identity", [grant.name, service.id]),
 	"name the callers: from: [\"<service>\"] or namespaces: [\"<namespace>\"]; traffic from outside comes through a gateway: from: [\"gateway/<name>\"]",
 ) if {
-	some service in input.mesh.services
-	some grant in service.grants
-	grant.anyone
+	input.mesh.services[i].grants[j].anyone
+	service := input.mesh.services[i]
+	grant := service.grants[j]
 }
 
 # METADATA
@@ -35,9 +35,9 @@ findings contains mesh.finding(
 	sprintf("grant %q of service %q admits every identity of the mesh to every path", [grant.name, service.id]),
 	"name the callers: from: [\"<service>\"] or namespaces: [\"<namespace>\"], or the paths that everyone needs",
 ) if {
-	some service in input.mesh.services
-	some grant in service.grants
-	grant.mesh
+	input.mesh.services[i].grants[j].mesh
+	service := input.mesh.services[i]
+	grant := service.grants[j]
 	not narrow(grant)
 }
 
@@ -52,9 +52,9 @@ findings contains mesh.finding(
 	sprintf("grant %q of service %q admits every identity of the mesh to some paths", [grant.name, service.id]),
 	"name the callers if they are known",
 ) if {
-	some service in input.mesh.services
-	some grant in service.grants
-	grant.mesh
+	input.mesh.services[i].grants[j].mesh
+	service := input.mesh.services[i]
+	grant := service.grants[j]
 	narrow(grant)
 }
 

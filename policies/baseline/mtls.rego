@@ -34,9 +34,9 @@ findings contains mesh.finding(
 	sprintf("port %q of service %q has mTLS %q, and no exception in force says so", [port.name, service.id, port.mtls]),
 	"compile again for the date of this check, or make the port strict",
 ) if {
-	some service in input.mesh.services
-	some port in service.ports
-	port.mtls != "strict"
+	input.mesh.services[i].ports[j].mtls != "strict"
+	service := input.mesh.services[i]
+	port := service.ports[j]
 	not excused(service, port)
 }
 

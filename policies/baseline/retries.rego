@@ -18,12 +18,11 @@ bound := 32
 #   severity: deny
 findings contains mesh.finding(
 	rego.metadata.rule(),
-	mesh.service_path(service),
-	sprintf("one request to service %q may become %d at the end of its chain of calls, more than %d", [service.id, worst[service.id], bound]),
+	mesh.service_path({"id": id}),
+	sprintf("one request to service %q may become %d at the end of its chain of calls, more than %d", [id, worst[id], bound]),
 	"retry at one place of the chain only, or lower attempts",
 ) if {
-	some service in input.mesh.services
-	service.id in reported(bound)
+	some id in reported(bound)
 }
 
 # METADATA
@@ -57,13 +56,12 @@ findings contains mesh.finding(
 #   severity: warn
 findings contains mesh.finding(
 	rego.metadata.rule(),
-	mesh.service_path(service),
-	sprintf("one request to service %q may become %d at the end of its chain of calls", [service.id, worst[service.id]]),
+	mesh.service_path({"id": id}),
+	sprintf("one request to service %q may become %d at the end of its chain of calls", [id, worst[id]]),
 	"retry at one place of the chain only, or lower attempts",
 ) if {
-	some service in input.mesh.services
-	service.id in reported(bound / 2)
-	worst[service.id] <= bound
+	some id in reported(bound / 2)
+	worst[id] <= bound
 }
 
 # load_of is how many requests one request on the route may become: the first and its retries.
@@ -75,38 +73,34 @@ tries(route, _) := load_of(route) if route.traits.retry
 
 tries(route, service) := object.get(load, service, 1) if not route.traits.retry
 
-# load is what a caller may make of one request to the service. It and what follows
-# are objects made once: a rule with a key would be searched for each key anew.
+# load is what a caller may make of one request to a service, for those that retry;
+# of the others it is one. It and what follows are objects made once: a rule with a
+# key would be searched for each key anew.
 load := {service.id: n |
-	some service in input.mesh.services
-	n := max({1} | {load_of(route) | some route in service.routes})
+	input.mesh.services[i].routes[_].traits.retry.attempts > 0
+	service := input.mesh.services[i]
+	n := 1 + max({attempts | attempts := service.routes[_].traits.retry.attempts})
 }
 
 # calls are the edges between services; what is outside the mesh makes no calls.
 calls := {service.id: callees |
 	some service in input.mesh.services
-	callees := {call.to |
-		some call in service.calls
-		load[call.to]
-	}
+	callees := {to | to := service.calls[_].to}
 }
 
 # Rego knows no recursion: each step looks one call further. Six calls in a row
-# are deeper than meshes are; a ring of calls with retries passes any bound.
+# are deeper than meshes are; a ring of calls with retries passes any bound. Of a
+# service that is in no layer one request stays one.
 step(layer) := {id: n |
-	some id, own in load
-	n := own * max({1} | {layer[to] | some to in calls[id]})
-}
-
-worst := step(step(step(step(step(load))))) if retried
-
-# Where nobody retries nothing multiplies, and chains need not be walked.
-worst := load if not retried
-
-retried if {
-	some n in load
+	some id, callees in calls
+	n := object.get(load, id, 1) * max({1} | {m | m := layer[callees[_]]})
 	n > 1
 }
+
+worst := step(step(step(step(step(load))))) if count(load) > 0
+
+# Where nobody retries nothing multiplies, and chains need not be walked.
+worst := load if count(load) == 0
 
 # behind is what follows a request that has reached id; a service outside the mesh ends the chain.
 behind(id) := object.get(worst, id, 1) / object.get(load, id, 1)
