@@ -49,10 +49,14 @@ const (
 
 // Frame encodes the step from one list to another: items are sent, removed are
 // taken away (delta only). The lists name the step, so that equal steps of many
-// streams are encoded once. stamp is a note behind the version of the whole list.
+// streams are encoded once. stamp is a note behind the version of the whole list, and in
+// delta, where a client gives back the versions of resources alone, of the first item.
 func (s *Store) Frame(p Protocol, t view.Type, from, to *view.List, items []*view.Item, removed []string, stamp string) *Frame {
 	return s.frames.Do(frameKey{p, t, from, to, stamp}, func() *Frame {
 		f := &Frame{Version: Stamped(to.Version(), stamp), keeps: from.Bytes() + to.Bytes()}
+		if p == Delta && len(items) > 0 {
+			items = append([]*view.Item{s.Stamp(t, items[0], stamp)}, items[1:]...)
+		}
 		size := 128
 		for _, it := range items {
 			size += len(it.Body) + 8

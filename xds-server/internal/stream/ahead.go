@@ -42,7 +42,7 @@ func (s *session) claimed(stamp string) {
 		return
 	}
 	if p.Compare(s.claims.newest) > 0 {
-		s.claims.newest = p
+		s.claims.newest, s.marked = p, p
 		s.chosen.t = nil // chosen without it
 	}
 	if p.Compare(s.claims.unseen) > 0 && !s.hub.positions.saw(p) {
@@ -99,15 +99,47 @@ func (s *session) keeps(st phase.Step) bool {
 	return s.ahead() && (st.Type != view.Endpoints || len(st.Removed) > 0)
 }
 
-// mark adds a listener that stays to a response that only removes some: else nothing
-// would say that the client has what follows. Envoy ignores what has not changed.
-func (s *session) mark(st phase.Step, cur *serving) []*view.Item {
-	if s.protocol != store.Delta || st.Group != phase.DropListeners || len(st.Items) > 0 {
+// sends are the resources of a response. One that only removes takes along a resource
+// that stays, if nothing of the release says yet that the client has what follows. Envoy
+// ignores what has not changed.
+func (s *session) sends(st phase.Step, cur *serving) []*view.Item {
+	if s.protocol != store.Delta || st.Group <= phase.Switch || st.Type == view.Endpoints || s.marked == cur.v.position {
 		return st.Items
 	}
-	for it := range st.To.All() {
-		if !it.Absent && it.Body != nil {
-			return []*view.Item{s.hub.store.Stamp(st.Type, it, cur.v.position.String())}
+	return append(first(st.To), st.Items...)
+}
+
+// stamp is what a response says of its release: behind its version, or in delta that of
+// its first resource. Live addresses say nothing.
+func (s *session) stamp(st phase.Step, items []*view.Item, cur *serving) string {
+	switch {
+	case s.protocol == store.World && st.Type == view.Endpoints:
+	case s.protocol == store.World, len(items) > 0 && items[0].Digest != "":
+		return cur.v.position.String()
+	}
+	return ""
+}
+
+// note is a step of nothing but a resource that stays: the class has come by other
+// releases to one of which the client has everything, as one that refused what was taken
+// back. Else it would follow a server that knows less to what lies between.
+func (s *session) note(target view.Lists, cur *serving) (phase.Step, bool) {
+	if !s.follows || s.marked == cur.v.position || s.confirmed != cur.v.set.Content {
+		return phase.Step{}, false
+	}
+	for _, t := range []view.Type{view.Listeners, view.Clusters} {
+		if items := first(target[t]); len(items) > 0 {
+			return phase.Step{Type: t, Group: phase.Switch, Items: items, To: target[t], Structural: true}, true
+		}
+	}
+	return phase.Step{}, false
+}
+
+// first is the first resource of a list that exists.
+func first(l *view.List) []*view.Item {
+	for it := range l.All() {
+		if !it.Absent {
+			return []*view.Item{it}
 		}
 	}
 	return nil

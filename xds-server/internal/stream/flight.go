@@ -19,6 +19,8 @@ type flight struct {
 	sentAt   time.Time
 	deadline time.Time
 	overdue  bool
+	// marks says that the response has something that tells its release's position.
+	marks bool
 	// doubt is what the client is believed to hold after the flight became
 	// overdue: if that is still so when it is confirmed after all, nothing was
 	// sent in between and the doubt is over.

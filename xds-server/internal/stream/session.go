@@ -61,6 +61,11 @@ type session struct {
 	confirmed string
 	// claims are the positions that the client said that it has something of.
 	claims claims
+	// marked is the release of which the client last said or confirmed that it has
+	// something which tells so; follows says that it was given another edition than the
+	// first on this stream.
+	marked  rollout.Position
+	follows bool
 	// countedAhead says that the class counts it among those that are ahead.
 	countedAhead bool
 }
@@ -170,6 +175,7 @@ func (s *session) choose() bool {
 		s.hub.cfg.Log.Error("edition not served", slog.String("class", s.class.name), slog.Any("error", err))
 		return false
 	}
+	s.follows = s.follows || s.cur != nil && s.cur.v.set != cur.v.set
 	s.cur = cur
 	service := ledger.Service{Content: cur.v.set.Content, Approved: s.chosen.approved, RetryAt: s.chosen.retry}
 	if because := s.chosen.because; because != nil {
@@ -247,6 +253,9 @@ func (s *session) next(now time.Time) (m *store.Message, wake, turn <-chan struc
 		}
 		if s.settled(p.steps, cur, target, now) {
 			s.entry.Running(cur.v.set.Content)
+			if st, ok := s.note(target, cur); ok && s.may(st, cur, target, now) {
+				return s.send(st, held, target, cur, now), nil, nil
+			}
 		}
 		if d := s.retryIn(s.hub.cfg.Now()); d > 0 {
 			s.arm(now.Add(d), now)
@@ -324,10 +333,8 @@ func (s *session) complete(lists view.Lists, listeners *view.List) bool {
 // say it: the client is then taken to know.
 func (s *session) send(st phase.Step, after, target view.Lists, cur *serving, now time.Time) *store.Message {
 	c := &s.channels[st.Type]
-	from, items, stamp := c.held, s.mark(st, cur), ""
-	if s.protocol == store.World && st.Type != view.Endpoints {
-		stamp = cur.v.position.String()
-	}
+	from, items := c.held, s.sends(st, cur)
+	stamp := s.stamp(st, items, cur)
 	if s.protocol == store.World {
 		switch st.Type {
 		case view.Clusters, view.Listeners:
@@ -342,6 +349,7 @@ func (s *session) send(st phase.Step, after, target view.Lists, cur *serving, no
 	}
 	s.nonce++
 	f := &flight{nonce: strconv.FormatUint(s.nonce, 36), step: st, base: c.held, target: target[st.Type], v: cur.v, sentAt: now}
+	f.marks = stamp != ""
 	f.frame = s.hub.store.Frame(s.protocol, st.Type, from, st.To, items, st.Removed, stamp)
 	limit := s.hub.cfg.Limits.Ack
 	if f.warms() {
