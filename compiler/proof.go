@@ -103,8 +103,10 @@ func (p *Program) onOneHost() *model.Mesh {
 		for i := range s.Versions {
 			host++
 			v := &s.Versions[i]
-			v.Host, v.Port, v.Locals = fmt.Sprintf("127.%d.%d.%d", host>>16&255, host>>8&255, host&255), 0, nil
-			v.Endpoints = model.Endpoints{}
+			v.Ports, v.Locals, v.Endpoints = map[string]model.VersionPort{}, nil, model.Endpoints{}
+			for _, p := range s.Ports {
+				v.Ports[p.Name] = model.VersionPort{Host: fmt.Sprintf("127.%d.%d.%d", host>>16&255, host>>8&255, host&255)}
+			}
 		}
 		m.Services = append(m.Services, &s)
 	}

@@ -174,7 +174,7 @@ func TestCountsTellWhatChangedSince(t *testing.T) {
 }
 
 func TestPortsMoveTogether(t *testing.T) {
-	if got := movePorts("environments/local/a.cue", `address: "127.0.0.1:21101", appPort: 21201`, 500); got != `address: "127.0.0.1:21601", appPort: 21701` {
+	if got := movePorts("environments/local/a.cue", `address: "127.0.0.1:21101", app: 21201`, 500); got != `address: "127.0.0.1:21601", app: 21701` {
 		t.Error(got)
 	}
 	if got := movePorts("edge/edge.cue", "21080", 500); got != "21080" {

@@ -7,6 +7,7 @@
 package model
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 
@@ -116,17 +117,22 @@ type Version struct {
 	// Account is the service account's name, in the service's namespace.
 	Account string            `json:"account"`
 	Labels  map[string]string `json:"labels,omitempty"`
-	// Host and Port are the address of this version's proxy, written in intent
-	// (explicit capture). Port 0 means each port's own number. Host "" means
-	// that Endpoints say where it is.
-	Host string `json:"host,omitempty"`
-	Port uint32 `json:"port,omitempty"`
-	// AppPort is where the application listens on its loopback; 0 means the port's number.
-	AppPort uint32 `json:"app_port,omitempty"`
-	// Endpoints is where instances are if Host is empty.
+	// Ports maps a port's name to what intent says of it for this version.
+	Ports map[string]VersionPort `json:"ports,omitempty"`
+	// Endpoints is where instances take requests for ports without a Host.
 	Endpoints Endpoints `json:"endpoints,omitzero"`
 	// Locals maps the called service's ID to this version's local port, where it differs from the call's.
 	Locals map[string]uint32 `json:"locals,omitempty"`
+}
+
+// VersionPort is a service's port at the instances of one version.
+type VersionPort struct {
+	// Host and Port are the address of the proxy (explicit capture). Host "" means that
+	// Endpoints say where it is, Port 0 the port's own number.
+	Host string `json:"host,omitempty"`
+	Port uint32 `json:"port,omitempty"`
+	// App is where the application listens; 0 means the port's number.
+	App uint32 `json:"app,omitempty"`
 }
 
 // Endpoints says where instances are: exactly one field is set, or none if they
@@ -344,20 +350,18 @@ func (g *Gateway) Class() release.Class {
 	return release.Class{Role: release.Gateway, Namespace: g.Namespace, Account: g.Account}
 }
 
+// Host is the IP address at which the proxy of version v listens for port p, "" if
+// intent does not write it.
+func (v Version) Host(p Port) string { return v.Ports[p.Name].Host }
+
 // ListenPort is where the proxy of version v listens for port p.
 func (v Version) ListenPort(p Port) uint32 {
-	if v.Port != 0 {
-		return v.Port
-	}
-	return p.Number
+	return cmp.Or(v.Ports[p.Name].Port, p.Number)
 }
 
 // AppListenPort is where the application of version v listens for port p.
 func (v Version) AppListenPort(p Port) uint32 {
-	if v.AppPort != 0 {
-		return v.AppPort
-	}
-	return p.Number
+	return cmp.Or(v.Ports[p.Name].App, p.Number)
 }
 
 // Local is the port on the loopback of version v's host for call c.

@@ -153,13 +153,20 @@ func (c *comparison) versions(before, after *model.Service) {
 		if b.Account != a.Account {
 			c.note(after, Neutral, KindService, "version %s runs as %s → %s", name, b.Account, a.Account)
 		}
-		for _, x := range []struct{ what, before, after string }{
-			{"address", address(b), address(a)},
-			{"application port", number(b.AppPort), number(a.AppPort)},
+		type change struct{ what, before, after string }
+		var changes []change
+		for _, p := range before.Ports {
+			if _, ok := after.Port(p.Name); ok {
+				of := " of port " + p.Name
+				changes = append(changes, change{"address" + of, address(b.Ports[p.Name]), address(a.Ports[p.Name])},
+					change{"application port" + of, number(b.Ports[p.Name].App), number(a.Ports[p.Name].App)})
+			}
+		}
+		for _, x := range append(changes, []change{
 			{"endpoints", endpoints(b.Endpoints), endpoints(a.Endpoints)},
 			{"labels", labels(b.Labels), labels(a.Labels)},
 			{"local ports", locals(b.Locals), locals(a.Locals)},
-		} {
+		}...) {
 			if x.before != x.after {
 				c.note(after, Neutral, KindAddress, "%s of version %s: %s → %s", x.what, name, x.before, x.after)
 			}
@@ -167,9 +174,9 @@ func (c *comparison) versions(before, after *model.Service) {
 	}
 }
 
-func address(v model.Version) string {
+func address(v model.VersionPort) string {
 	switch {
-	case v.Host == "" && v.Port == 0:
+	case v.Host == "":
 		return "discovered"
 	case v.Port == 0:
 		return v.Host

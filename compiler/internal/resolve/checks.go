@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -219,19 +220,26 @@ func (l *linker) checkExplicit() {
 	for _, s := range l.mesh.Services {
 		hosts := map[string]map[string]bool{}
 		for _, v := range s.Versions {
-			at := l.pos[model.ServicePath(s.ID)+"/version/"+v.Name]
-			if v.Host == "" {
-				l.add(diag.New(diag.CodeListen, at, "version %q of service %q has no address, and capture is explicit", v.Name, s.ID).
-					WithFix("in environments/%s: service: %s: version: %s: address: \"127.0.0.1:15001\"", l.mesh.Environment, s.Name, v.Name))
-				continue
-			}
-			if hosts[v.Account] == nil {
-				hosts[v.Account] = map[string]bool{}
-			}
-			hosts[v.Account][v.Host] = true
 			for _, p := range s.Ports {
-				claim(v.Host, v.ListenPort(p), fmt.Sprintf("the proxy of %s version %q", s.ID, v.Name), at)
-				claim("127.0.0.1@"+hostKey(v.Host), v.AppListenPort(p), fmt.Sprintf("the application of %s version %q", s.ID, v.Name), at)
+				at := l.pos[versionPortPath(s.ID, v.Name, p.Name)]
+				if v.Host(p) == "" {
+					if at == (diag.Pos{}) {
+						at = l.pos[model.ServicePath(s.ID)+"/version/"+v.Name]
+					}
+					l.add(diag.New(diag.CodeListen, at, "version %q of service %q has no address for port %q, and capture is explicit", v.Name, s.ID, p.Name).
+						WithFix("in environments/%s: service: %s: version: %s: port: %s: address: \"127.0.0.1:15001\"", l.mesh.Environment, s.Name, v.Name, p.Name))
+					continue
+				}
+				if hosts[v.Account] == nil {
+					hosts[v.Account] = map[string]bool{}
+				}
+				hosts[v.Account][v.Host(p)] = true
+				whose := fmt.Sprintf("%s version %q", s.ID, v.Name)
+				if len(s.Ports) > 1 {
+					whose += fmt.Sprintf(" port %q", p.Name)
+				}
+				claim(v.Host(p), v.ListenPort(p), "the proxy of "+whose, at)
+				claim("127.0.0.1@"+hostKey(v.Host(p)), v.AppListenPort(p), "the application of "+whose, at)
 			}
 			l.checkLocals(s, v, claim)
 		}
@@ -245,6 +253,13 @@ func (l *linker) checkExplicit() {
 }
 
 func (l *linker) checkLocals(s *model.Service, v model.Version, claim func(string, uint32, string, diag.Pos)) {
+	var host string // where the version is
+	for _, p := range s.Ports {
+		host = cmp.Or(host, v.Host(p))
+	}
+	if host == "" {
+		return // told already
+	}
 	for _, c := range s.Calls {
 		at := l.pos[model.ServicePath(s.ID)+"/calls/"+c.To]
 		if v.Local(c) == 0 {
@@ -252,7 +267,7 @@ func (l *linker) checkLocals(s *model.Service, v model.Version, claim func(strin
 				WithFix("in environments/%s: service: %s: calls: %s: local: 15101", l.mesh.Environment, s.Name, callLabel(s, c.To)))
 			continue
 		}
-		claim("127.0.0.1@"+hostKey(v.Host), v.Local(c), fmt.Sprintf("the call from %s/%s to %s", s.Namespace, v.Account, c.To), at)
+		claim("127.0.0.1@"+hostKey(host), v.Local(c), fmt.Sprintf("the call from %s/%s to %s", s.Namespace, v.Account, c.To), at)
 	}
 }
 

@@ -60,7 +60,7 @@ func (l *linker) versionsOf(p *pkg, s *model.Service, n intent.Node) []model.Ver
 	}
 	var out []model.Version
 	for _, e := range entries {
-		v := model.Version{Name: e.Name, Account: account, Endpoints: base, AppPort: uint32(e.Node.Field("appPort").Int())}
+		v := model.Version{Name: e.Name, Account: account, Endpoints: base}
 		if a := e.Node.Field("serviceAccount").Str(); a != "" {
 			v.Account = a
 		}
@@ -71,7 +71,7 @@ func (l *linker) versionsOf(p *pkg, s *model.Service, n intent.Node) []model.Ver
 		for _, lb := range e.Node.Field("labels").Fields() {
 			v.Labels[lb.Name] = lb.Node.Str()
 		}
-		l.address(s, &v, e.Node)
+		v.Ports = l.versionPorts(s, e)
 		v.Locals = l.locals(p, e.Node)
 		l.place(model.ServicePath(s.ID)+"/version/"+e.Name, e.Node.Pos())
 		out = append(out, v)
@@ -79,19 +79,36 @@ func (l *linker) versionsOf(p *pkg, s *model.Service, n intent.Node) []model.Ver
 	return out
 }
 
-// address reads where a version's proxy listens ("ip" or "ip:port").
-func (l *linker) address(s *model.Service, v *model.Version, n intent.Node) {
-	a := n.Field("address")
-	single := len(s.Ports) == 1
-	if ap := n.Field("appPort"); ap.Exists() && !single {
-		l.add(diag.New(diag.CodeListen, ap.Pos(), "appPort is set, but service %q has %d ports", s.ID, len(s.Ports)).
-			WithFix("let the application listen on the ports' own numbers, or split the service"))
+// versionPorts reads what a version says of the service's ports.
+func (l *linker) versionPorts(s *model.Service, version intent.Entry) map[string]model.VersionPort {
+	var out map[string]model.VersionPort
+	for _, e := range version.Node.Field("port").Fields() {
+		if _, ok := s.Port(e.Name); !ok {
+			l.add(l.unknown(e.Node.Pos(), "port", e.Name, l.ports[s.ID]))
+			continue
+		}
+		at := model.VersionPort{App: uint32(e.Node.Field("app").Int())}
+		l.address(&at, e.Node.Field("address"))
+		if out == nil {
+			out = map[string]model.VersionPort{}
+		}
+		out[e.Name] = at
+		l.place(versionPortPath(s.ID, version.Name, e.Name), e.Node.Pos())
 	}
+	return out
+}
+
+func versionPortPath(service, version, port string) string {
+	return model.ServicePath(service) + "/version/" + version + "/port/" + port
+}
+
+// address reads where a version's proxy listens for a port ("ip" or "ip:port").
+func (l *linker) address(at *model.VersionPort, a intent.Node) {
 	if !a.Exists() {
 		return
 	}
 	if ip, err := netip.ParseAddr(a.Str()); err == nil {
-		v.Host = ip.String()
+		at.Host = ip.String()
 		return
 	}
 	ap, err := netip.ParseAddrPort(a.Str())
@@ -100,11 +117,7 @@ func (l *linker) address(s *model.Service, v *model.Version, n intent.Node) {
 			WithFix(`write "127.0.0.1:15001" or "10.0.0.5"`))
 		return
 	}
-	if !single {
-		l.add(diag.New(diag.CodeListen, a.Pos(), "address %q has a port, but service %q has %d ports", a.Str(), s.ID, len(s.Ports)).
-			WithFix("write the IP address alone; each port then listens on its own number"))
-	}
-	v.Host, v.Port = ap.Addr().String(), uint32(ap.Port())
+	at.Host, at.Port = ap.Addr().String(), uint32(ap.Port())
 }
 
 // endpoints reads where instances are.

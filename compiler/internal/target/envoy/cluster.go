@@ -34,8 +34,8 @@ const (
 func (e *emitter) serviceCluster(s *model.Service, p model.Port, v model.Version) (*clusterv3.Cluster, *release.Endpoints, error) {
 	name := model.ClusterName(s.ID, p.Name, v.Name)
 	static := v.Endpoints.Static
-	if v.Host != "" {
-		static = []string{net.JoinHostPort(v.Host, strconv.FormatUint(uint64(v.ListenPort(p)), 10))}
+	if host := v.Host(p); host != "" {
+		static = []string{net.JoinHostPort(host, strconv.FormatUint(uint64(v.ListenPort(p)), 10))}
 	}
 	c, live, err := newCluster(name, static, v.Endpoints)
 	if err != nil {

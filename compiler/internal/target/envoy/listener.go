@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"cmp"
 	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -179,11 +180,7 @@ func tcpRoute(s *model.Service) (model.Route, bool) {
 func (e *emitter) inboundListener(s *model.Service, p model.Port, v model.Version) *entry {
 	name := model.InboundName(s.ID, p.Name, v.Name)
 	return e.get("listener "+name, bind{service: s, port: p, version: v}.given(), func(out *entry) {
-		host := v.Host
-		if host == "" {
-			host = anyAddress
-		}
-		l := newListener(name, host, v.ListenPort(p), corev3.TrafficDirection_INBOUND)
+		l := newListener(name, cmp.Or(v.Host(p), anyAddress), v.ListenPort(p), corev3.TrafficDirection_INBOUND)
 		l.FilterChains = e.inboundChains(s, p, v, out)
 		if p.MTLS == model.Permissive {
 			l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}

@@ -25,7 +25,9 @@ func wideMesh(n int) *model.Mesh {
 		}
 		for j := range 2 {
 			s.Versions = append(s.Versions, model.Version{
-				Name: fmt.Sprintf("v%d", j+1), Account: s.Name, Host: fmt.Sprintf("127.%d.%d.%d", j+1, i/250, i%250+1), Port: 15001, AppPort: 9000,
+				Name: fmt.Sprintf("v%d", j+1), Account: s.Name, Ports: map[string]model.VersionPort{
+					"http": {Host: fmt.Sprintf("127.%d.%d.%d", j+1, i/250, i%250+1), Port: 15001, App: 9000},
+				},
 			})
 		}
 		s.Routes = []model.Route{

@@ -191,7 +191,7 @@ func TestMutualTLS(t *testing.T) {
 	svc := func(name string, p uint32, proto model.Protocol, mode model.MTLS, app uint32, grants ...model.Grant) *model.Service {
 		return &model.Service{ID: "shop/" + name, Namespace: "shop", Name: name,
 			Ports:    []model.Port{{Name: "p", Number: 80, Protocol: proto, MTLS: mode}},
-			Versions: []model.Version{{Name: "v", Account: "one", Host: loopback, Port: p, AppPort: app}},
+			Versions: []model.Version{{Name: "v", Account: "one", Ports: map[string]model.VersionPort{"p": {Host: loopback, Port: p, App: app}}}},
 			Routes:   []model.Route{{Name: "default", To: []model.Target{{Version: "v", Weight: 1}}}}, Grants: grants}
 	}
 	friend := model.Grant{Name: "friend", Accounts: []string{"shop/one", "shop/friend"}}
@@ -199,7 +199,7 @@ func TestMutualTLS(t *testing.T) {
 	db := svc("db", bytes1, model.TCP, model.Strict, port(t, banner.Addr().String()), friend)
 	both := svc("both", freePort(t), model.HTTP, model.Permissive, w.app(t, "v2"), friend, model.Grant{Name: "open", Anyone: true, Paths: []model.Path{{Kind: model.PathExact, Value: "/open"}}})
 	forged := svc("forged", freePort(t), model.HTTP, model.Strict, freePort(t), friend)
-	forged.Versions[0].Host, forged.Versions[0].Endpoints.Static = "", []string{callee.addr}
+	forged.Versions[0].Ports, forged.Versions[0].Endpoints.Static = nil, []string{callee.addr}
 	db.Calls = []model.Call{{To: web.ID, Port: "p", Local: local}, {To: db.ID, Port: "p", Local: localTCP}, {To: forged.ID, Port: "p", Local: localForged}}
 	m := (&model.Mesh{TrustDomain: "mesh.local", Capture: model.Explicit, Services: []*model.Service{both, db, forged, web}}).Build()
 	arts, _, problems := Emit(m, testColumn(), Profile{})
@@ -234,15 +234,15 @@ func TestMutualTLS(t *testing.T) {
 		{"spiffe://mesh.local/ns/inner/sa/any", http1, "/", 200},
 		{"spiffe://mesh.local/ns/inner/any", http1, "/", 403}, // no account of the namespace
 		{"spiffe://mesh.local/ns/inner2/sa/any", http1, "/", 403},
-		{stranger, both.Versions[0].Port, "/", 403},
-		{stranger, both.Versions[0].Port, "/open", 200},
+		{stranger, both.Versions[0].Ports["p"].Port, "/", 403},
+		{stranger, both.Versions[0].Ports["p"].Port, "/open", 200},
 	} {
 		if err := tlsGet(t, a, c.id, c.port, c.path, c.status); err != nil {
 			t.Error(err)
 		}
 	}
 	for path, status := range map[string]int{"/open": 200, "/": 403} {
-		if x := ask(t, "GET", fmt.Sprintf("%s:%d", loopback, both.Versions[0].Port), path, "both", nil); x.Status != status {
+		if x := ask(t, "GET", fmt.Sprintf("%s:%d", loopback, both.Versions[0].Ports["p"].Port), path, "both", nil); x.Status != status {
 			t.Errorf("plaintext to a permissive port, %s = %d, want %d", path, x.Status, status)
 		}
 	}

@@ -207,7 +207,7 @@ func (e *emitter) binds(c scope) ([]bind, diag.List) {
 			b := bind{mb.service, p, mb.version, e.inboundNumber(mb.version, p)}
 			where := portText(b.number)
 			if e.m.Capture == model.Explicit {
-				where = cmp.Or(mb.version.Host, anyAddress) + " " + where
+				where = cmp.Or(mb.version.Host(p), anyAddress) + " " + where
 			}
 			i, taken := at[where]
 			if !taken {
@@ -230,7 +230,7 @@ func (e *emitter) binds(c scope) ([]bind, diag.List) {
 // inboundNumber is the port that callers connect to: the proxy's own where intent
 // writes its address, else (redirection) the application's.
 func (e *emitter) inboundNumber(v model.Version, p model.Port) uint32 {
-	if e.m.Capture == model.Transparent && v.Host == "" {
+	if e.m.Capture == model.Transparent && v.Host(p) == "" {
 		return v.AppListenPort(p)
 	}
 	return v.ListenPort(p)

@@ -80,8 +80,8 @@ func start(t *testing.T) *world {
 		{ID: "shop/echo", Namespace: "shop", Name: "echo",
 			Ports: []model.Port{{Name: "http", Number: 80, Protocol: model.HTTP, MTLS: model.Disable}},
 			Versions: []model.Version{
-				{Name: "v1", Account: "echo", Host: loopback, Port: freePort(t), AppPort: w.app(t, "v1")},
-				{Name: "v2", Account: "echo-v2", Host: loopback, Port: freePort(t), AppPort: w.app(t, "v2")},
+				{Name: "v1", Account: "echo", Ports: map[string]model.VersionPort{"http": {Host: loopback, Port: freePort(t), App: w.app(t, "v1")}}},
+				{Name: "v2", Account: "echo-v2", Ports: map[string]model.VersionPort{"http": {Host: loopback, Port: freePort(t), App: w.app(t, "v2")}}},
 			},
 			Routes: []model.Route{
 				{Name: "not", Match: model.Match{Path: model.Path{Kind: model.PathPrefix, Value: "/not"}, Headers: []model.HeaderMatch{{Name: "x-old", Kind: "exact", Value: "yes", Not: true}}}, To: []model.Target{{Version: "v2", Weight: 100}}},
