@@ -72,7 +72,7 @@ type Options struct {
 type Program struct {
 	intent     *intent.Intent // nil if it was opened from a release
 	mesh       *model.Mesh
-	raw        []byte // mesh.json
+	form       meshForm
 	result     *resolve.Result
 	inputs     release.Inputs
 	provenance release.Provenance
@@ -159,11 +159,11 @@ func Open(r release.Release) (*Program, error) {
 func newProgram(m *model.Mesh) (*Program, error) { return (*Memo)(nil).program(m) }
 
 func (m *Memo) program(mesh *model.Mesh) (*Program, error) {
-	raw, err := m.meshJSON(mesh)
+	form, err := m.meshForm(mesh)
 	if err != nil {
 		return nil, err
 	}
-	return &Program{mesh: mesh, raw: raw, memo: m}, nil
+	return &Program{mesh: mesh, form: form, memo: m}, nil
 }
 
 func internalError(err error) diag.Diagnostic {
@@ -222,7 +222,7 @@ func (p *Program) Output() (Output, diag.List) {
 		return Output{}, ds.Sorted()
 	}
 	// The folders' names are in this order, too.
-	arts = append(arts, release.Artifact{Path: MeshPath, Bytes: p.raw})
+	arts = append(arts, release.Artifact{Path: MeshPath, Bytes: p.MeshJSON()})
 	places := make([]diag.Pos, len(arts))
 	for i, origin := range origins {
 		places[i] = p.Position(origin)
@@ -250,7 +250,13 @@ func parent(path string) string {
 }
 
 // MeshJSON is the linked mesh in canonical form. Read only.
-func (p *Program) MeshJSON() json.RawMessage { return p.raw }
+func (p *Program) MeshJSON() json.RawMessage { return p.form.json() }
+
+// MeshParts is the same in parts: an object without services, and the services. With
+// a Memo, parts that did not change keep their bytes' place. Read only.
+func (p *Program) MeshParts() (rest json.RawMessage, services []json.RawMessage) {
+	return p.form.rest, p.form.services
+}
 
 // Environment is what the program was compiled for.
 func (p *Program) Environment() string { return p.mesh.Environment }

@@ -2,6 +2,7 @@ package compiler
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"sync"
 
@@ -21,8 +22,9 @@ type Memo struct {
 	snapshots *envoy.Memo
 
 	mu      sync.Mutex
-	forms   map[*model.Service][]byte // as in mesh.json
-	digests map[*byte]digested        // by the first byte, which never changes
+	forms   map[*model.Service]json.RawMessage // as in mesh.json
+	rest    []byte                             // of mesh.json
+	digests map[*byte]digested                 // by the first byte, which never changes
 }
 
 // digested is the digest of so many bytes.
@@ -48,61 +50,72 @@ func (m *Memo) emit() *envoy.Memo {
 	return m.snapshots
 }
 
-// meshJSON is the canonical JSON of a mesh, put together from the services' forms.
-func (m *Memo) meshJSON(mesh *model.Mesh) ([]byte, error) {
-	if m == nil || len(mesh.Services) == 0 {
-		return canon.JSON(mesh)
-	}
-	forms, list, err := m.services(mesh.Services)
-	if err != nil {
-		return nil, err
-	}
-	rest := *mesh
-	rest.Services = nil
-	raw, err := canon.JSON(&rest)
-	if err != nil {
-		return nil, err
-	}
-	// No string of a canonical text holds a line break, so this is the field.
-	at := bytes.LastIndex(raw, []byte("\n  \"trust_domain\": "))
-	if at < 0 {
-		return nil, fmt.Errorf("encoding the mesh: no trust domain in %.100q", raw)
-	}
-	out := make([]byte, 0, len(raw)+len(list)+32)
-	out = append(append(out, raw[:at]...), "\n  \"services\": ["...)
-	out = append(append(out, list...), "\n  ],"...)
-	out = append(out, raw[at:]...)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.forms = forms
-	return out, nil
+// meshForm is a mesh in canonical form, in parts.
+type meshForm struct {
+	rest     []byte            // an object without services
+	services []json.RawMessage // indented as they are in the whole
 }
 
-func (m *Memo) services(all []*model.Service) (forms map[*model.Service][]byte, list []byte, err error) {
-	m.mu.Lock()
-	before := m.forms
-	m.mu.Unlock()
-	forms = make(map[*model.Service][]byte, len(all))
-	size := 0
-	for _, s := range all {
+// meshForm encodes a mesh; of services that are in memory it has the forms.
+func (m *Memo) meshForm(mesh *model.Mesh) (meshForm, error) {
+	var before map[*model.Service]json.RawMessage
+	var restBefore []byte
+	if m != nil {
+		m.mu.Lock()
+		before, restBefore = m.forms, m.rest
+		m.mu.Unlock()
+	}
+	outer := *mesh
+	outer.Services = nil
+	rest, err := canon.JSON(&outer)
+	if err != nil {
+		return meshForm{}, err
+	}
+	if bytes.Equal(rest, restBefore) {
+		rest = restBefore
+	}
+	f := meshForm{rest, make([]json.RawMessage, len(mesh.Services))}
+	forms := make(map[*model.Service]json.RawMessage, len(mesh.Services))
+	for i, s := range mesh.Services {
 		form, ok := before[s]
 		if !ok {
 			if form, err = canon.JSON(s); err != nil {
-				return nil, nil, err
+				return meshForm{}, err
 			}
 			form = bytes.ReplaceAll(bytes.TrimSuffix(form, []byte("\n")), []byte("\n"), []byte("\n    "))
 		}
-		forms[s] = form
-		size += len(form) + 6
+		f.services[i], forms[s] = form, form
 	}
-	list = make([]byte, 0, size)
-	for i, s := range all {
-		if i > 0 {
-			list = append(list, ',')
+	if m != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.forms, m.rest = forms, rest
+	}
+	return f, nil
+}
+
+// json is the whole.
+func (f meshForm) json() []byte {
+	if len(f.services) == 0 {
+		return f.rest
+	}
+	const before, first, next, after = "\n  \"services\": [", "\n    ", ",\n    ", "\n  ],"
+	// No string of a canonical text holds a line break, so this is the field behind them.
+	at := bytes.LastIndex(f.rest, []byte("\n  \"trust_domain\": "))
+	size := len(f.rest) + len(before) + len(after)
+	for _, s := range f.services {
+		size += len(next) + len(s)
+	}
+	out := append(append(make([]byte, 0, size), f.rest[:at]...), before...)
+	for i, s := range f.services {
+		if i == 0 {
+			out = append(out, first...)
+		} else {
+			out = append(out, next...)
 		}
-		list = append(append(list, "\n    "...), forms[s]...)
+		out = append(out, s...)
 	}
-	return forms, list, nil
+	return append(append(out, after...), f.rest[at:]...)
 }
 
 // seal seals, with the digests of bytes that were sealed before.

@@ -121,6 +121,10 @@ func outcome(t fataler, files fs.FS, o compiler.Options) []byte {
 	p, ds := compiler.Load(files, o)
 	all := map[string]any{"load": ds}
 	if p != nil {
+		whole, err := canon.Reformat(p.MeshJSON())
+		if err != nil || !bytes.Equal(whole, p.MeshJSON()) {
+			t.Fatalf("the mesh's parts make no canonical form: %v\n%s", err, p.MeshJSON())
+		}
 		r, more := p.Release()
 		arts := map[string]string{}
 		for _, path := range r.Paths() {

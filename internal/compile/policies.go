@@ -64,7 +64,8 @@ func (c Court) Judge(ctx context.Context, p *compiler.Program, at time.Time) (gu
 	if !c.sits() {
 		return guard.Result{}, nil
 	}
-	in := guard.Input{Mesh: p.MeshJSON(), Environment: p.Environment(), At: at, Owners: p.Owners(), Where: p.Position, Memo: c.memo}
+	rest, services := p.MeshParts()
+	in := guard.Input{Mesh: guard.Mesh{Rest: rest, Services: services}, Environment: p.Environment(), At: at, Owners: p.Owners(), Where: p.Position, Memo: c.memo}
 	for _, e := range p.Exceptions() {
 		in.Exceptions = append(in.Exceptions, guard.Exception(e))
 	}

@@ -21,8 +21,7 @@ import (
 	"meshc.dev/meshc/policies"
 )
 
-func at(t *testing.T) time.Time {
-	t.Helper()
+func at(t interface{ Fatal(...any) }) time.Time {
 	v, err := time.Parse(time.RFC3339, "2026-06-01T02:00:00+02:00")
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +36,7 @@ func sample(t *testing.T) Input {
 		t.Fatal(err)
 	}
 	return Input{
-		Mesh:        mesh,
+		Mesh:        Mesh{Rest: mesh},
 		Environment: "prod",
 		At:          at(t),
 		Exceptions: []Exception{
@@ -65,9 +64,9 @@ func TestMalformedInputIsAnError(t *testing.T) {
 	e := baseline(t, nil)
 	for name, in := range map[string]Input{
 		"no mesh":         {At: at(t)},
-		"mesh is a list":  {At: at(t), Mesh: []byte("[]")},
-		"mesh is cut":     {At: at(t), Mesh: []byte(`{"services": [`)},
-		"no compile date": {Mesh: []byte("{}")},
+		"mesh is a list":  {At: at(t), Mesh: Mesh{Rest: []byte("[]")}},
+		"mesh is cut":     {At: at(t), Mesh: Mesh{Rest: []byte(`{"services": [`)}},
+		"no compile date": {Mesh: Mesh{Rest: []byte("{}")}},
 	} {
 		if _, err := e.Check(t.Context(), in); err == nil {
 			t.Errorf("%s: no error", name)
@@ -331,7 +330,7 @@ func BenchmarkCheck1000Services(b *testing.B) {
 	if len(problems) > 0 {
 		b.Fatal(problems)
 	}
-	in := Input{Mesh: big(1000), At: time.Unix(1e9, 0), Environment: "prod"}
+	in := Input{Mesh: Mesh{Rest: big(1000)}, At: time.Unix(1e9, 0), Environment: "prod"}
 	for b.Loop() {
 		if res, err := e.Check(b.Context(), in); err != nil || res.Evaluated != res.Total {
 			b.Fatal(res, err)

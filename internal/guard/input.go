@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -18,8 +20,8 @@ import (
 // Input is what the rules of meshc.mesh.* see. Its JSON form is a contract with
 // users' policies: fields are added, never renamed or removed.
 type Input struct {
-	// Mesh is the release's mesh.json, an object.
-	Mesh json.RawMessage
+	// Mesh is the release's mesh.json.
+	Mesh Mesh
 	// Environment is the name of the environment that Mesh was compiled for.
 	Environment string
 	// At is the compile date. Rules know no other clock.
@@ -33,10 +35,33 @@ type Input struct {
 	// Where gives the user's position of a mesh path, the zero Pos if it knows none
 	// (then the path above it is asked). It may be nil. It is no part of the JSON form.
 	Where func(meshPath string) diag.Pos
-	// Memo makes the next Check of nearly the same mesh fast; may be nil. It is no part
-	// of the JSON form.
+	// Memo makes the next Check of nearly the same mesh fast; may be nil. The bytes of
+	// Mesh then must never change. It is no part of the JSON form.
 	Memo *Memo
 }
+
+// Mesh is a mesh as JSON, in parts, so that a Memo can tell which of them are as before.
+type Mesh struct {
+	// Rest is the object, without its services if they are given by themselves.
+	Rest json.RawMessage
+	// Services are the elements of its field "services"; none may mean that Rest has them.
+	Services []json.RawMessage
+}
+
+// MarshalJSON puts the parts together.
+func (m Mesh) MarshalJSON() ([]byte, error) {
+	if len(m.Services) == 0 {
+		return m.Rest, nil
+	}
+	fields := map[string]any{}
+	if err := json.Unmarshal(m.Rest, &fields); err != nil {
+		return nil, fmt.Errorf("policy input: %w", err)
+	}
+	fields[servicesField] = m.Services
+	return json.Marshal(fields)
+}
+
+const servicesField = "services"
 
 // MTLSException is the Kind of an Exception from strict mutual TLS.
 const MTLSException = "mtls"
@@ -58,7 +83,7 @@ type Exception struct {
 }
 
 type inputJSON struct {
-	Mesh        json.RawMessage   `json:"mesh"`
+	Mesh        Mesh              `json:"mesh"`
 	Environment string            `json:"environment"`
 	At          string            `json:"at"`
 	Exceptions  []Exception       `json:"exceptions"`
@@ -68,7 +93,7 @@ type inputJSON struct {
 // MarshalJSON gives the document that rules see, in canonical form: exceptions
 // sorted by path and kind, absent lists and maps empty rather than null.
 func (in Input) MarshalJSON() ([]byte, error) {
-	if !bytes.HasPrefix(bytes.TrimSpace(in.Mesh), []byte("{")) {
+	if !bytes.HasPrefix(bytes.TrimSpace(in.Mesh.Rest), []byte("{")) {
 		return nil, errors.New("policy input: the mesh is no JSON object")
 	}
 	if in.At.IsZero() {
@@ -92,24 +117,43 @@ func (in Input) MarshalJSON() ([]byte, error) {
 
 // value is the input as OPA reads it.
 func (in Input) value() (ast.Value, error) {
-	mesh, rest := in.Memo.mesh(in.Mesh), in
-	if mesh != nil {
-		rest.Mesh = json.RawMessage("{}")
-	}
-	raw, err := rest.MarshalJSON()
+	mesh, err := in.Memo.mesh(in.Mesh)
 	if err != nil {
 		return nil, err
 	}
-	v, err := decoded(raw)
-	if err != nil || mesh == nil {
-		return v, err
+	in.Mesh = Mesh{Rest: json.RawMessage("{}")}
+	raw, err := in.MarshalJSON()
+	if err != nil {
+		return nil, err
 	}
-	doc, ok := v.(ast.Object)
-	if !ok {
-		return nil, errors.New("policy input: it is no object")
+	doc, err := decodedObject(raw)
+	if err != nil {
+		return nil, err
 	}
 	doc.Insert(ast.StringTerm("mesh"), mesh)
 	return doc, nil
+}
+
+// decodedObject reads a JSON object as OPA does. Numbers keep their spelling.
+func decodedObject(raw []byte) (ast.Object, error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var doc map[string]any
+	if err := dec.Decode(&doc); err != nil {
+		return nil, fmt.Errorf("policy input: %w", err)
+	}
+	if _, err := dec.Token(); doc == nil || !errors.Is(err, io.EOF) {
+		return nil, errors.New("policy input: it is no JSON object, or something follows it")
+	}
+	v, err := ast.InterfaceToValue(doc)
+	if err != nil {
+		return nil, fmt.Errorf("policy input: %w", err)
+	}
+	obj, ok := v.(ast.Object)
+	if !ok {
+		return nil, fmt.Errorf("policy input: it is a %T", v)
+	}
+	return obj, nil
 }
 
 // pos is the position of the nearest place at or above path that the caller knows.

@@ -1,58 +1,67 @@
 package guard
 
 import (
-	"bytes"
 	"encoding/json"
-	"strings"
 	"testing"
 
-	"meshc.dev/meshc/internal/canon"
+	"pgregory.net/rapid"
 )
 
-// With a memo a policy sees the same document as without, for every mesh that
-// follows another, canonical or not.
+// In parts or whole, with a memo or without, a policy sees the same document for
+// every mesh that follows another.
 func TestMemoGivesTheSameInput(t *testing.T) {
-	base, memo := sample(t), &Memo{}
-	canonical, err := canon.JSON(json.RawMessage(big(5)))
+	rapid.Check(t, func(t *rapid.T) {
+		base, memo := Input{At: at(t), Environment: "prod"}, &Memo{}
+		var forms []json.RawMessage // of services; what stays keeps its place
+		for step := range rapid.IntRange(1, 5).Draw(t, "meshes") {
+			services := make([]json.RawMessage, rapid.IntRange(0, 4).Draw(t, "services"))
+			for i := range services {
+				if i >= len(forms) || rapid.Bool().Draw(t, "changes") {
+					forms = append(forms[:min(i, len(forms))], append([]json.RawMessage{drawnObject(t)}, forms[min(i+1, len(forms)):]...)...)
+				}
+				services[i] = forms[i]
+			}
+			parts := Mesh{Rest: json.RawMessage(`{"environment": "prod", "n": 1.50}`), Services: services}
+			text, err := json.Marshal(parts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plain, with := base, base
+			plain.Mesh, with.Mesh, with.Memo = Mesh{Rest: text}, parts, memo
+			want, err := plain.value()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := with.value()
+			if err != nil || got.Compare(want) != 0 || got.Hash() != want.Hash() {
+				t.Fatalf("mesh %d: got %.300v, %v, want %.300v", step, got, err, want)
+			}
+		}
+	})
+}
+
+// drawnObject is a JSON object in bytes of its own.
+func drawnObject(t *rapid.T) json.RawMessage {
+	b, err := json.Marshal(map[string]any{
+		"id":   rapid.String().Draw(t, "id"),
+		"port": map[string]any{"number": rapid.Int64().Draw(t, "number"), "names": rapid.SliceOfN(rapid.String(), 0, 2).Draw(t, "names")},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Contains(canonical, []byte("\n    },\n    {")) {
-		t.Fatal("the sample has no list to cut")
-	}
-	edited := strings.Replace(string(canonical), `"strict"`, `"permissive"`, 1)
-	if edited == string(canonical) {
-		t.Fatal("nothing was edited")
-	}
-	cases := []struct {
-		mesh  string
-		parts bool // it is told by parts
-	}{
-		{string(canonical), true}, {edited, true}, {string(canonical), true}, {string(base.Mesh), bytes.Equal(base.Mesh, canonical)},
-		{"{}\n", false}, {"{}", false}, {"{\n  \"a\": [],\n  \"b\": \"},\\n  \\\"c\\\": {\"\n}\n", true},
-		{"{\n  \"a\": [\n    {\n      \"x\": 1\n    },\n    5,\n    {\n      \"x\": 2\n    }\n  ]\n}\n", false},
-		{"{\n  \"a\\u0062\": 1\n}\n", false}, {"{\n  \"n\": 1.50\n}\n", true},
-	}
-	for _, c := range cases {
-		plain, with := base, base
-		plain.Mesh, with.Mesh, with.Memo = []byte(c.mesh), []byte(c.mesh), memo
-		want, err := plain.value()
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := with.value()
-		if err != nil || got.Compare(want) != 0 || got.Hash() != want.Hash() {
-			t.Errorf("%.80q: got %.300v, %v, want %.300v", c.mesh, got, err, want)
-		}
-		if parts := memo.mesh(with.Mesh) != nil; parts != c.parts {
-			t.Errorf("%.80q: told by parts %v", c.mesh, parts)
-		}
-	}
-	for _, bad := range []string{"", "[]", "{", "{\n  \"a\": \n}\n", "{\n  \"a\": 1 2\n}\n"} {
-		in := base
-		in.Mesh, in.Memo = []byte(bad), memo
-		if _, err := in.value(); err == nil {
-			t.Errorf("%q is read", bad)
+	return b
+}
+
+func TestMalformedPartsAreErrors(t *testing.T) {
+	for _, bad := range []string{"", "[]", "null", "5", "{", "{}{}", "{\"a\": }"} {
+		for name, mesh := range map[string]Mesh{
+			"rest":    {Rest: json.RawMessage(bad)},
+			"service": {Rest: json.RawMessage("{}"), Services: []json.RawMessage{json.RawMessage("{}"), json.RawMessage(bad)}},
+		} {
+			in := Input{At: at(t), Mesh: mesh, Memo: &Memo{}}
+			if _, err := in.value(); err == nil {
+				t.Errorf("%s %q is read", name, bad)
+			}
 		}
 	}
 }
