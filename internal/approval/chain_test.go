@@ -371,6 +371,87 @@ func TestBeforeDoesNotGoAroundARollback(t *testing.T) {
 	}
 }
 
+// Going down from a refused head ends at the record that goes back from what is met
+// there, or from something above it, and nothing stands in for its target.
+func TestBeforeAtARollback(t *testing.T) {
+	w := newWorld(t)
+	good := w.commit(&w.alice, "vault/a.cue", "1")
+	w.approve(w.bob, good)
+	bad := w.commit(&w.alice, "vault/a.cue", "2")
+	w.approve(w.bob, bad)
+	seen := w.approved(bad, State{}).State()
+	w.rollBack(w.ops, bad, good)
+	refusedAt := w.commit(&w.alice, "vault/a.cue", "3") // one of the two that it takes
+	walk := func(s State) (path []string, a Approved) {
+		t.Helper()
+		c := Candidate{Snapshot: w.snapshot(), Environment: "prod", Compiler: w.compiler}
+		var err error
+		for c.Commit, err = Next(c, s, w.trust(), w.now); err == nil && c.Commit != ""; c.Commit, err = Before(c, s, w.trust(), w.now, err) {
+			path = append(path, c.Commit)
+			if a, err = w.verify(c.Commit, s); err == nil {
+				break
+			}
+			w.refused(err, LinkThreshold, diag.CodeThreshold)
+		}
+		return path, a
+	}
+	for name, s := range map[string]State{"saw it": seen, "new": {}} {
+		path, a := walk(s)
+		if len(path) != 2 || path[0] != refusedAt || path[1] != good {
+			t.Fatalf("one that is %s: %v", name, path)
+		}
+		if r := a.Record(); r.Place != (Place{1, 1}) || r.Tip != bad || r.Rollback == nil || r.Rollback.From != bad {
+			t.Errorf("record %+v", r)
+		}
+	}
+	// Somebody deletes what approved the commit that the record goes back from: nothing
+	// that lies between is served in its place.
+	w.repo.Git("tag", "-d", approvalTags("prod", bad)+"bob")
+	path, a := walk(State{})
+	if len(path) != 2 || path[1] != good || a.Commit() != "" {
+		t.Errorf("%v, approved %q", path, a.Commit())
+	}
+	if _, a = walk(seen); a.Commit() != good {
+		t.Errorf("approved %q", a.Commit())
+	}
+}
+
+// What a rollback goes back from is what was approved last, tags with their digests
+// included, whatever lies on top and whatever other records say.
+func TestFurthest(t *testing.T) {
+	w := newWorld(t)
+	want := func(commit string, words ...string) {
+		t.Helper()
+		snap := w.snapshot()
+		got, err := Furthest(Candidate{Snapshot: snap, Environment: "prod", Compiler: w.compiler}, w.trust(), w.now, w.compile(snap))
+		if got != commit || (err == nil) != (len(words) == 0) {
+			t.Fatalf("%s, %v; want %s", short(got), err, short(commit))
+		}
+		for _, word := range words {
+			if !strings.Contains(err.Error(), word) {
+				t.Errorf("%v does not say %q", err, word)
+			}
+		}
+	}
+	want(w.root)
+	good := w.commit(&w.alice, "bookinfo/a.cue", "1")
+	want(good)
+	tagged := w.commit(nil, "bookinfo/a.cue", "2")
+	want(good, short(tagged), "not signed")
+	w.approve(w.alice, tagged)
+	want(tagged)
+	w.rollBack(w.ops, tagged, good)
+	want(tagged)
+	w.commit(nil, "bookinfo/a.cue", "3")
+	w.commit(&w.alice, "bookinfo/a.cue", "4")
+	want(tagged, "not signed")
+	m := TagMessage{Repository: repository, Commit: tagged, Environment: "prod", Compiler: w.compiler, Releases: []ReleaseStep{{Digest: canonDigest("x")}}}
+	w.tag(w.alice, approvalTags("prod", tagged)+"alice", tagged, m)
+	want(good, "not signed") // the head's reason
+	w.replace("rootCommit: ROOT", "rootCommit: ROOT\nanchor: "+tagged)
+	want(tagged, "not signed")
+}
+
 // Records whose ends are not what they have to be.
 func TestEndsOfRollbackRecords(t *testing.T) {
 	w := newWorld(t)

@@ -39,30 +39,78 @@ func Judge(c Candidate, s State, t Trust, now time.Time, compile Compile) (Appro
 	if err != nil {
 		return Approved{}, err
 	}
+	if c.Earlier, err = compared(c, t, earlier, compile); err != nil {
+		return Approved{}, err
+	}
+	if c.Steps, err = compile(c.Commit); err != nil {
+		return Approved{}, &CompileError{c.Commit, err}
+	}
+	return Verify(c, s, t, now)
+}
+
+// compared compiles the commits that approval tags vouch for, once for a policy.
+func compared(c Candidate, t Trust, earlier []string, compile Compile) (map[string][]ReleaseStep, error) {
 	if len(earlier) > maxEarlier {
-		return Approved{}, refuse(LinkReproduce, diag.CodeNotReproduced, earlier[maxEarlier],
+		return nil, refuse(LinkReproduce, diag.CodeNotReproduced, earlier[maxEarlier],
 			"approval tags vouch for %d commits up to %s, and what they say of releases is compared for %d at once", len(earlier), short(c.Commit), maxEarlier).
 			fix("servers approve an earlier commit first and go on from there; else move the trust policy's anchor forward")
 	}
-	c.Earlier = map[string][]ReleaseStep{}
+	out := map[string][]ReleaseStep{}
 	for _, commit := range earlier {
 		key := strings.Join([]string{commit, c.Environment, c.Compiler}, " ")
 		known, ok := t.releases.look(key)
 		if !ok {
 			steps, err := compile(commit)
 			if err != nil {
-				return Approved{}, refuse(LinkReproduce, diag.CodeNotReproduced, commit, "approval tags vouch for it, and it does not compile here: %v", err).
+				return nil, refuse(LinkReproduce, diag.CodeNotReproduced, commit, "approval tags vouch for it, and it does not compile here: %v", err).
 					fix("remove it from %s (it was never served); what lies below it can be", t.Ref)
 			}
 			known = releaseSteps(steps)
 			t.releases.keep(key, known)
 		}
-		c.Earlier[commit] = known
+		out[commit] = known
 	}
-	if c.Steps, err = compile(c.Commit); err != nil {
-		return Approved{}, &CompileError{c.Commit, err}
+	return out, nil
+}
+
+// Furthest names the newest commit on the ref that a rollback can go back from, as a
+// server without state sees it: everything up to it is approved, whatever other
+// records and statements say. The error says why that is not the ref's head (nil if
+// it is). "" if there is none.
+func Furthest(c Candidate, t Trust, now time.Time, compile Compile) (commit string, head error) {
+	c.Commit = t.Anchor
+	v := &verifier{c: c, t: t, now: now}
+	if err := answered(c, v.repository()); err != nil {
+		return "", err
 	}
-	return Verify(c, s, t, now)
+	for at := len(v.line) - 1; at >= v.at; {
+		v.rollback = &rollback{msg: RollbackMessage{From: v.before(at + 1), To: t.Anchor}, from: at}
+		err := answered(c, v.leaves(compile))
+		if head == nil {
+			head = err
+		}
+		if err == nil {
+			return v.rollback.msg.From, head
+		}
+		if c.Snapshot.Err() != nil {
+			return "", err
+		}
+		at = v.blamed(err, at) - 1
+	}
+	return "", head
+}
+
+// leaves verifies what v.rollback goes back from, approval tags with their digests.
+func (v *verifier) leaves(compile Compile) error {
+	v.c.Steps, v.c.Earlier, v.earlier, v.record = nil, nil, nil, Record{}
+	err := v.verifyRange()
+	if err == nil && len(v.earlier) > 0 {
+		v.c.Steps = []Step{}
+		if v.c.Earlier, err = compared(v.c, v.t, v.earlier, compile); err == nil {
+			err = v.verifyRange()
+		}
+	}
+	return err
 }
 
 // CheckServed says whether the repository still stands behind what was approved last:
@@ -83,15 +131,18 @@ func CheckServed(c Candidate, s State, t Trust, now time.Time) error {
 
 // Before names what should be served when candidate c was refused with that error:
 // the newest commit that has none of the refused one below it, and that was not
-// served yet ("" if there is none). Whatever moment a server looks at, and whether
-// or not it lost its state, it comes to serve the same.
+// served yet; or, if the newest rollback record goes back from that one or a later
+// one, the record's `to`. "" if there is none: nothing stands in for what a record
+// names. Whatever moment a server looks at, and whether or not it lost its state, it
+// comes to serve the same; and somebody who may only push does not end a rollback.
 func Before(c Candidate, s State, t Trust, now time.Time, refused error) (string, error) {
 	v := &verifier{c: c, s: s, t: t, now: now}
 	if err := answered(c, v.repository()); err != nil {
 		return "", err
 	}
-	if r := v.newestRollback(); r != nil && r.inForce {
-		return "", answered(c, nil) // a record names what is served, and nothing beside it
+	r := v.newestRollback()
+	if r.covers(v.at) {
+		return "", answered(c, nil)
 	}
 	from, first := s.Tip, v.index(s.Tip)+1
 	if s.Commit == "" {
@@ -101,18 +152,20 @@ func Before(c Candidate, s State, t Trust, now time.Time, refused error) (string
 		return "", answered(c, nil)
 	}
 	var out string
-	if end := v.blamed(refused); v.env.NeedStatement {
+	if end := v.blamed(refused, v.at); v.env.NeedStatement {
 		out = v.stated(first, end)
 	} else if end > first {
 		out = v.before(end)
 	}
+	if r != nil && (out == "" || r.covers(v.index(out))) {
+		out = r.msg.To // a record goes back from what was approved last, or from something later
+	}
 	return out, answered(c, nil)
 }
 
-// blamed is the place in line of the commit that an error is about: the candidate,
-// or one below it.
-func (v *verifier) blamed(err error) int {
-	commit := v.c.Commit
+// blamed is the place in line of the commit that an error is about: at, or one below.
+func (v *verifier) blamed(err error, at int) int {
+	commit := ""
 	var r *Refusal
 	var g *gitrepo.Refused
 	var c *CompileError
@@ -124,10 +177,10 @@ func (v *verifier) blamed(err error) int {
 	case errors.As(err, &g) && g.Commit != "":
 		commit = g.Commit
 	}
-	if i := v.index(commit); i >= 0 && i < v.at {
+	if i := v.index(commit); i >= 0 && i < at {
 		return i
 	}
-	return v.at
+	return at
 }
 
 // stated is the commit of the newest statement among line[first:end]: the highest

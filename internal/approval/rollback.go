@@ -20,9 +20,13 @@ type rollback struct {
 	msg RollbackMessage
 	who Vouch
 	tag gitrepo.Tag
-	// inForce says that the ref has no first-parent descendant of From yet.
-	inForce bool
+	// from is the place of msg.From in the line, -1 if it is no longer there.
+	from int
 }
+
+// covers says whether the record names what is served in place of line[i]: whatever
+// the ref had up to From, and everything if From is no longer on the ref.
+func (r *rollback) covers(i int) bool { return r != nil && (r.from < 0 || i <= r.from) }
 
 // newestRollback finds the newest record after those already taken into account.
 func (v *verifier) newestRollback() *rollback {
@@ -90,7 +94,7 @@ func (v *verifier) rollbackBy(w Vouch, n int64, tag gitrepo.Tag) (*rollback, err
 	if err := v.mayRollBack(m, w); err != nil {
 		return nil, err
 	}
-	r.inForce = v.index(m.From) < 0 || v.index(m.From) == len(v.line)-1
+	r.from = v.index(m.From)
 	return r, nil
 }
 
@@ -170,8 +174,10 @@ func (v *verifier) mayRollBack(m RollbackMessage, w Vouch) error {
 	return nil
 }
 
-// goingBack settles what a rollback record, new or already taken, allows: only
-// its `to`, until the ref has a first-parent descendant of its `from`.
+// goingBack settles what a rollback record, new or already taken, allows. Its `to`
+// is acceptable by it at any time: while what follows `from` is refused, the search
+// for something to serve ends there (Before). Anything else up to `from` is not, as
+// long as the ref has nothing that follows it.
 func (v *verifier) goingBack() error {
 	v.rollback = v.newestRollback()
 	if r := v.rollback; r != nil {
@@ -179,10 +185,11 @@ func (v *verifier) goingBack() error {
 		if err := v.recorded(); err != nil {
 			return err
 		}
-		if r.inForce {
+		if v.goesBack() {
 			v.record.Rollback = &RollbackTaken{TagEvidence{r.tag.Name, r.who.Signer, r.who.Key}, r.msg.From, r.msg.Reason}
+			return nil
 		}
-		if r.inForce || v.at > v.index(r.msg.From) {
+		if v.at > r.from {
 			return nil
 		}
 	}
@@ -193,19 +200,25 @@ func (v *verifier) goingBack() error {
 	return nil
 }
 
-// recorded refuses what a record in force does not name.
+// goesBack says whether the candidate is what the newest record goes back to.
+func (v *verifier) goesBack() bool {
+	return v.rollback != nil && v.c.Commit == v.rollback.msg.To
+}
+
+// recorded refuses what a record does not name while nothing on the ref follows it.
 func (v *verifier) recorded() error {
 	r := v.rollback
-	if r == nil || !r.inForce || v.c.Commit == r.msg.To {
+	if v.goesBack() || !r.covers(len(v.line)-1) {
 		return nil
 	}
 	return refuse(LinkRollback, diag.CodeRollback, v.c.Commit, "rollback %d (%q) says that %s is served", r.n, r.msg.Reason, short(r.msg.To)).
 		fix("add a commit after %s that repairs what was wrong", short(r.msg.From))
 }
 
-// Next names the commit that should be served now: the newest rollback's `to`
-// while it is in force; with positions by tag the commit of the newest statement;
-// else the ref's head. It says nothing about whether that commit is approved.
+// Next names the commit that should be served now: with positions by tag that of the
+// newest statement, else the ref's head; in place of what a rollback record goes back
+// from, the newest record's `to`. It says nothing about whether that commit is
+// approved.
 func Next(c Candidate, s State, t Trust, now time.Time) (string, error) {
 	c.Commit = t.RootCommit
 	v := &verifier{c: c, s: s, t: t, now: now}
@@ -216,20 +229,23 @@ func Next(c Candidate, s State, t Trust, now time.Time) (string, error) {
 		}
 		return "", err
 	}
-	if r := v.newestRollback(); r != nil && r.inForce {
-		return r.msg.To, nil
-	}
-	if s.Commit != "" && s.rolledBack() && v.index(s.Tip) == len(v.line)-1 {
-		return s.Commit, nil
-	}
+	asks := c.Snapshot.Head()
 	if v.env.Position == ByTag {
 		for _, st := range statements(c.Snapshot, c.Environment, "", t, now, func(string, error) {}) {
 			if v.onLine(st.msg.Commit) {
-				return st.msg.Commit, nil
+				asks = st.msg.Commit
+				break
 			}
 		}
 	}
-	return c.Snapshot.Head(), nil
+	at := v.index(asks)
+	if r := v.newestRollback(); r.covers(at) {
+		return r.msg.To, nil
+	}
+	if s.Commit != "" && s.rolledBack() && at <= v.index(s.Tip) {
+		return s.Commit, nil
+	}
+	return asks, nil
 }
 
 // Ignored says which tags ask for something that would be served now, and why

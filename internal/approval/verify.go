@@ -83,7 +83,7 @@ type verifier struct {
 	stmt *StatementMessage
 	// earlier are the commits before the candidate that take tags.
 	earlier []string
-	// rollback is the newest record that counts, whether in force or past.
+	// rollback is the newest record that counts, whatever the ref has after its from.
 	rollback *rollback
 	commit   gitrepo.Commit
 	record   Record
@@ -198,14 +198,12 @@ func (v *verifier) bounds() (start, end int, err error) {
 		return 0, 0, v.rewound(from)
 	}
 	start = v.index(from) + 1
-	if v.rollback != nil && v.rollback.inForce {
+	if v.goesBack() {
 		v.record.Tip = v.rollback.msg.From
 		// Whatever the record goes back from was approved, or has to be now: later
 		// ranges begin there.
-		if i := v.index(v.rollback.msg.From); i >= 0 {
-			return min(start, i+1), i + 1, nil
-		}
-		return 0, 0, nil
+		i := v.rollback.from + 1
+		return min(start, i), i, nil
 	}
 	if !v.onLine(from) {
 		return 0, 0, v.rewound(from)

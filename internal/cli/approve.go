@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -170,8 +171,9 @@ func (a *app) rollbackCmd() *cobra.Command {
 	var key, name, email, reason, from string
 	cmd := &cobra.Command{
 		Use: "rollback TO --reason TEXT [--key KEY]", Short: "Sign a record that an earlier commit is to be served again", Args: cobra.ExactArgs(1),
-		Long: `Sign a record that TO is to be served instead of what the trust policy's ref has now.
-Push the tag that is printed. Servers serve TO until a commit follows that repairs it.
+		Long: `Sign a record that TO is to be served instead of the newest approved commit on the
+trust policy's ref. Push the tag that is printed. Servers serve TO until something after
+that commit is approved; commits that are refused do not end it.
 KEY is as for approve.`,
 		Example: `  meshc rollback HEAD~1 --reason "checkout fails since the canary" --key ~/.ssh/id_ed25519`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -187,21 +189,16 @@ KEY is as for approve.`,
 			if err != nil {
 				return err
 			}
-			leave := snap.Head()
-			if from != "" {
-				if leave, err = f.resolve(from); err != nil {
-					return err
-				}
+			c := approval.Candidate{Snapshot: snap.Within(cmd.Context()), Environment: f.env, Compiler: compiler.Version}
+			leave, err := f.leaving(cmd.Context(), a, c, t, from)
+			if err != nil {
+				return err
 			}
 			k, err := openKey(cmd.Context(), key, t)
 			if err != nil {
 				return err
 			}
 			by := approval.Author{Dir: f.repo, Key: k, Ident: gitrepo.Ident{Name: name, Email: email, When: a.now()}}
-			c := approval.Candidate{Snapshot: snap, Environment: f.env, Commit: leave, Compiler: compiler.Version}
-			if err := errors.Join(a.warnUnapproved(c, t), a.warnPassed(c)); err != nil {
-				return err
-			}
 			c.Commit = to
 			if err := a.warnUnstated(c, t); err != nil {
 				return err
@@ -219,40 +216,52 @@ KEY is as for approve.`,
 	fl.StringVar(&name, "name", "meshc", "tagger's name")
 	fl.StringVar(&email, "email", "meshc@localhost", "tagger's address")
 	fl.StringVar(&reason, "reason", "", "why; told to everyone")
-	fl.StringVar(&from, "from", "", "commit to go back from (default: the trust policy's ref)")
+	fl.StringVar(&from, "from", "", "commit to go back from (default: the newest approved one on the trust policy's ref)")
 	_ = cmd.MarkFlagRequired("reason")
 	return cmd
 }
 
-// warnUnapproved tells that a rollback from there would be held up: servers verify
-// everything up to its start first.
-func (a *app) warnUnapproved(from approval.Candidate, t approval.Trust) error {
-	var r *approval.Refusal
-	if _, err := approval.CheckHistory(from, approval.State{}, t, a.now()); !errors.As(err, &r) {
-		return nil
+// leaving settles what a record goes back from: what servers have approved last, or
+// from if that is named. It warns where the two are not the same.
+func (f *approvalFlags) leaving(ctx context.Context, a *app, c approval.Candidate, t approval.Trust, from string) (string, error) {
+	furthest, refused := approval.Furthest(c, t, a.now(), f.compiler(ctx, c.Snapshot))
+	if err := c.Snapshot.Err(); err != nil {
+		return "", err
 	}
-	switch r.Link {
-	case approval.LinkSignature, approval.LinkSigner, approval.LinkThreshold, approval.LinkDate:
-	default:
-		return nil
+	if from == "" {
+		if furthest == "" || refused == nil {
+			return furthest, refused
+		}
+		d := diag.Warn(diag.CodeRollback, diag.Pos{}, "the record goes back from %.12s and not from the head of %s: %v", furthest, c.Snapshot.Ref(), refused)
+		return furthest, a.problems("", diag.List{d.WithFix("as soon as something after %.12s is approved, that is served: remove from the ref what must not be", furthest)})
 	}
-	d := diag.Warn(diag.CodeRollback, diag.Pos{}, "servers go back from %.12s only after they have verified everything up to it, and %v", from.Commit, r)
-	return a.problems("", diag.List{d.WithFix("have it approved (meshc approve), or remove it from %s and go back from the last approved commit", t.Ref)})
+	leave, err := f.resolve(from)
+	if err != nil || leave == furthest {
+		return leave, err
+	}
+	after, err := c.Snapshot.Chain(leave, furthest)
+	switch {
+	case furthest == "" || errors.Is(err, gitrepo.ErrNotAncestor):
+		return leave, a.warnUnapproved(c, leave, furthest, refused)
+	case err != nil:
+		return "", err
+	}
+	d := diag.Warn(diag.CodeRollback, diag.Pos{}, "a record from %.12s ends with whatever is approved after it, and %.12s, which follows it on %s, has all signatures", leave, after[0].Hash, c.Snapshot.Ref())
+	return leave, a.problems("", diag.List{d.WithFix("go back from %.12s (leave --from out)", furthest)})
 }
 
-// warnPassed tells that a rollback from there would not be in force: the ref has gone
-// on from it, and what follows asks to be served.
-func (a *app) warnPassed(from approval.Candidate) error {
-	snap := from.Snapshot
-	after, err := snap.Chain(from.Commit, snap.Head())
-	if errors.Is(err, gitrepo.ErrNotAncestor) || (err == nil && len(after) == 0) {
-		return nil
+// warnUnapproved tells that a rollback from there would be held up: servers verify
+// everything up to its start first.
+func (a *app) warnUnapproved(c approval.Candidate, leave, furthest string, refused error) error {
+	if _, err := c.Snapshot.Chain(leave, c.Snapshot.Head()); refused == nil || err != nil {
+		return nil // it is not on the ref: the one that was approved last, before the ref was rewritten
 	}
-	if err != nil {
-		return err
+	d := diag.Warn(diag.CodeRollback, diag.Pos{}, "servers go back from %.12s only after they have verified everything up to it, and %v", leave, refused)
+	fix := "have it approved (meshc approve)"
+	if furthest != "" {
+		fix += fmt.Sprintf(", or go back from %.12s (leave --from out)", furthest)
 	}
-	d := diag.Warn(diag.CodeRollback, diag.Pos{}, "the record is not in force while %s follows %.12s on %s: that is what servers are asked to serve", after[0].Hash[:12], from.Commit, snap.Ref())
-	return a.problems("", diag.List{d.WithFix("go back from %.12s, the ref's head (leave --from out), or remove what follows from the ref if it was never approved", snap.Head())})
+	return a.problems("", diag.List{d.WithFix("%s", fix)})
 }
 
 // warnUnstated tells that a rollback to there takes a statement that nobody signed yet.

@@ -23,9 +23,10 @@ func (a *app) verifyCmd() *cobra.Command {
 		Use: "verify [COMMIT]", Short: "Say whether a commit may be served, or which link is missing", Args: cobra.MaximumNArgs(1),
 		Long: `Verify COMMIT exactly as the server does: the first-parent chain, every signature on
 it, approval tags, statement, recompilation. Without COMMIT it is the one that
-asks to be served: the head of the trust policy's ref, the target of a rollback in
-force or, with positions by tag, the commit of the newest statement. While that is
-refused, servers serve the newest commit before it that can be approved.
+asks to be served: the head of the trust policy's ref, the target of a rollback from it
+or, with positions by tag, the commit of the newest statement. While that is refused,
+servers serve the newest commit before it that can be approved, or what a rollback from
+that one goes back to.
 
 A server that served something before asks for more: that it follows what it
 approved last. Give its state folder with --state.`,

@@ -241,12 +241,12 @@ func TestAttack05FreezeIsToldOnceAndServingGoesOn(t *testing.T) {
 	if !errors.As(got[0].Err, &stale) || serves(f) != "0" {
 		t.Errorf("stale with %v, serves %q", got[0].Err, serves(f))
 	}
-	s.statement()
+	s.statement(s.root)
 	s.want(events(f, 5), Fresh)
 }
 
-// statement signs a new statement about the root commit: a sign of life.
-func (s *site) statement() {
+// statement signs a new statement about a commit.
+func (s *site) statement(commit string) {
 	s.t.Helper()
 	key, err := signing.Open(context.Background(), s.key.File(s.t), signing.Options{})
 	if err != nil {
@@ -260,7 +260,7 @@ func (s *site) statement() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	c, err := snap.Commit(s.root)
+	c, err := snap.Commit(commit)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -273,7 +273,7 @@ func (s *site) statement() {
 		s.t.Fatal(err)
 	}
 	a := approval.Author{Dir: s.repo.Dir, Key: key, Ident: gitrepo.Ident{Name: "A", Email: "a@example.test", When: s.clock()}}
-	if _, err := a.Statement(approval.Candidate{Snapshot: snap, Environment: "prod", Commit: s.root, Steps: steps, Compiler: "v1"}, s.trust()); err != nil {
+	if _, err := a.Statement(approval.Candidate{Snapshot: snap, Environment: "prod", Commit: commit, Steps: steps, Compiler: "v1"}, s.trust()); err != nil {
 		s.t.Fatal(err)
 	}
 }
