@@ -1,9 +1,9 @@
 // Package policies holds the Rego rules that meshc ships, as text.
 //
-// Out: FS with baseline/*.rego, every rule beside its tests, and Schema, the JSON
-// schema of the input that rules see. Rules of a package meshc.mesh.<name> are
-// evaluated over the mesh by internal/guard; packages meshc.lib.<name> hold what
-// they share. A file is added by writing it; there is no list.
+// Out: FS with baseline/*.rego, every rule beside its tests, and the JSON schemas of
+// the input that rules see. Rules of a package meshc.mesh.<name> are evaluated over
+// the mesh by internal/guard, those of meshc.object.<name> over an object of a cluster;
+// packages meshc.lib.<name> hold what they share. A file is added by writing it; there is no list.
 package policies
 
 import "embed"
@@ -18,3 +18,8 @@ var FS embed.FS
 //
 //go:embed input.schema.json
 var Schema []byte
+
+// ObjectSchema is the JSON schema of guard.Object, for rules over objects.
+//
+//go:embed object.schema.json
+var ObjectSchema []byte

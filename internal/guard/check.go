@@ -56,21 +56,26 @@ func (e *Engine) Check(ctx context.Context, in Input) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	limited, cancel := context.WithTimeout(ctx, e.timeout)
+	return evaluateAll(ctx, e.rules, doc, in.At, e.timeout, in.pos)
+}
+
+// evaluateAll asks each of the rules. where gives the user's position of a path.
+func evaluateAll(ctx context.Context, rules []rule, doc ast.Value, at time.Time, limit time.Duration, where func(string) diag.Pos) (Result, error) {
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	res := Result{Total: len(e.rules)}
-	for _, r := range e.rules {
-		found, problem := r.evaluate(limited, doc, in.At)
+	res := Result{Total: len(rules)}
+	for _, r := range rules {
+		found, problem := r.evaluate(limited, doc, at)
 		if err := ctx.Err(); err != nil {
 			return Result{}, fmt.Errorf("evaluating policy %q: %w", r.pkg, err)
 		}
 		if problem != nil {
-			res.Findings = append(res.Findings, r.failed(problem, e.timeout))
+			res.Findings = append(res.Findings, r.failed(problem, limit))
 			continue
 		}
 		res.Evaluated++
 		for _, f := range found {
-			res.Findings = append(res.Findings, f.diagnostic(in))
+			res.Findings = append(res.Findings, f.diagnostic(where(f.Path)))
 		}
 	}
 	if res.Evaluated == 0 {
@@ -172,8 +177,8 @@ func cut(s string) string {
 	return string([]rune(s)[:maxText]) + "…"
 }
 
-func (f finding) diagnostic(in Input) diag.Diagnostic {
-	d := diag.New(diag.CodePolicyDenied, in.pos(f.Path), "[%s] %s", f.ID, cut(f.Msg))
+func (f finding) diagnostic(at diag.Pos) diag.Diagnostic {
+	d := diag.New(diag.CodePolicyDenied, at, "[%s] %s", f.ID, cut(f.Msg))
 	if f.Severity == warn {
 		d.Code, d.Severity = diag.CodePolicyWarned, diag.Warning
 	}

@@ -25,9 +25,13 @@ const entry = "findings"
 // Timeout bounds one Check.
 const Timeout = 10 * time.Second
 
+// ObjectTimeout bounds one CheckObject: an API server waits for it.
+const ObjectTimeout = 800 * time.Millisecond
+
 // Engine is a compiled set of policies. It is immutable and safe for concurrent use.
 type Engine struct {
-	rules   []rule
+	rules   []rule // over a mesh
+	objects []rule // over an object of a cluster
 	digest  string
 	timeout time.Duration
 }
@@ -78,24 +82,52 @@ func nonePolicy() diag.Diagnostic {
 		WithFix("a check without policies proves nothing: give at least one package %s.<name>", meshRoot)
 }
 
-// compile links all sets and prepares one query for each evaluated package.
+// compile links all sets and prepares one query for each evaluated package. Rules over
+// a mesh and rules over an object see different inputs, so each kind is compiled by
+// itself, with what it shares.
 func compile(ctx context.Context, sets []source) (*Engine, diag.List) {
-	schema, err := inputSchema()
+	e := &Engine{digest: digestOf(sets), timeout: Timeout}
+	var problems, more diag.List
+	e.rules, problems = compileKind(ctx, sets, meshRoot, policies.Schema)
+	e.objects, more = compileKind(ctx, sets, objectRoot, policies.ObjectSchema)
+	if problems = append(problems, more...); problems.HasErrors() {
+		return nil, problems
+	}
+	return e, nil
+}
+
+// digestOf is SHA-256 over the sorted lines "set/file SP digest".
+func digestOf(sets []source) string {
+	var lines []string
+	for _, s := range sets {
+		for name := range s.files {
+			lines = append(lines, s.label+"/"+name+" "+s.digests[name]+"\n")
+		}
+	}
+	slices.Sort(lines)
+	return canon.Digest([]byte(strings.Join(lines, "")))
+}
+
+func compileKind(ctx context.Context, sets []source, root string, schema []byte) ([]rule, diag.List) {
+	input, err := inputSchema(schema)
 	if err != nil {
 		return nil, diag.List{diag.New(diag.CodePolicyInvalid, diag.Pos{}, "%v", err)}
 	}
 	// Both guards against built-in functions: each was once a way round the other.
 	//nolint:staticcheck // deprecated, but it is what catches a function named in "with".
 	c := ast.NewCompiler().WithStrict(true).WithCapabilities(capabilities()).WithUnsafeBuiltins(forbidden()).
-		WithSchemas(schema).WithUseTypeCheckAnnotations(true).WithDefaultRegoVersion(ast.RegoV1)
+		WithSchemas(input).WithUseTypeCheckAnnotations(true).WithDefaultRegoVersion(ast.RegoV1)
 	modules := map[string]*ast.Module{}
 	places := map[string]diag.Pos{}
-	var lines []string
+	libs := librariesOf(sets, root)
 	for _, s := range sets {
 		for name, m := range s.files {
-			modules[s.label+"/"+name] = m
-			lines = append(lines, s.label+"/"+name+" "+s.digests[name]+"\n")
-			if pkg := packageOf(m); under(pkg, meshRoot) {
+			pkg := packageOf(m)
+			if !under(pkg, root) && !libs[pkg] {
+				continue
+			}
+			modules[s.label+"/"+name] = m.Copy() // a compiler rewrites its modules
+			if under(pkg, root) {
 				places[pkg] = diag.Pos{}
 				if s.label == "user" {
 					places[pkg] = diag.Pos{File: name, Line: m.Package.Location.Row, Col: m.Package.Location.Col}
@@ -106,22 +138,21 @@ func compile(ctx context.Context, sets []source) (*Engine, diag.List) {
 	if c.Compile(modules); c.Failed() {
 		return nil, regoErrors(c.Errors)
 	}
-	slices.Sort(lines)
-	e := &Engine{digest: canon.Digest([]byte(strings.Join(lines, ""))), timeout: Timeout}
+	var rules []rule
 	for _, pkg := range slices.Sorted(maps.Keys(places)) {
 		q, err := rego.New(rego.Compiler(c), rego.Query("data."+pkg+"."+entry), rego.StrictBuiltinErrors(true),
 			rego.Capabilities(capabilities()), rego.UnsafeBuiltins(forbidden())).PrepareForEval(ctx)
 		if err != nil {
 			return nil, diag.List{diag.New(diag.CodePolicyInvalid, places[pkg], "preparing policy %q: %v", pkg, err)}
 		}
-		e.rules = append(e.rules, rule{pkg, places[pkg], q})
+		rules = append(rules, rule{pkg, places[pkg], q})
 	}
-	return e, nil
+	return rules, nil
 }
 
 // inputSchema lets the compiler check every reference below input.
-func inputSchema() (*ast.SchemaSet, error) {
-	dec := json.NewDecoder(bytes.NewReader(policies.Schema))
+func inputSchema(schema []byte) (*ast.SchemaSet, error) {
+	dec := json.NewDecoder(bytes.NewReader(schema))
 	var doc any
 	if err := dec.Decode(&doc); err != nil {
 		return nil, fmt.Errorf("reading the schema of the policy input: %w", err)
@@ -131,10 +162,11 @@ func inputSchema() (*ast.SchemaSet, error) {
 	return s, nil
 }
 
-// forbidden names built-in functions that reach outside or differ between runs.
+// forbidden names built-in functions that reach outside or differ between runs, and
+// bits.lsh, which for a large number cannot be stopped.
 func forbidden() map[string]struct{} {
 	out := map[string]struct{}{}
-	for _, name := range []string{"http.send", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "uuid.rfc4122", "time.now_ns"} {
+	for _, name := range []string{"http.send", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "uuid.rfc4122", "time.now_ns", "bits.lsh"} {
 		out[name] = struct{}{}
 	}
 	for _, b := range ast.Builtins {

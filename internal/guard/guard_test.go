@@ -170,7 +170,7 @@ func TestPoliciesThatAreRefused(t *testing.T) {
 		"no Rego":              {"findings {", diag.CodePolicyInvalid, ""},
 		"empty file":           {"\n", diag.CodePolicyPackage, ""},
 		"other package":        {strings.Replace(one, "meshc.mesh.mine", "main", 1), diag.CodePolicyPackage, "never evaluated"},
-		"object rules":         {strings.Replace(one, "meshc.mesh.mine", "meshc.object.mine", 1), diag.CodePolicyPackage, "never evaluated"},
+		"object rules":         {strings.Replace(one, "meshc.mesh.mine", "meshc.object.mine", 1), diag.CodePolicyInvalid, "input.mesh.services"},
 		"rule under other name": {"package meshc.mesh.mine\n\ndeny contains \"x\" if input.environment == \"prod\"\n",
 			diag.CodePolicyPackage, "no rule \"findings\""},
 		"into a shipped package": {"package meshc.mesh.mtls\n\nin_force(_) := true\n", diag.CodePolicyPackage, "shipped package"},

@@ -17,11 +17,16 @@ import (
 // MaxFile is the largest policy file that is read, in bytes.
 const MaxFile = 1 << 20
 
-// Rules of these packages are evaluated, and these hold what rules share.
+// Rules of these packages are evaluated, over a mesh and over an object of a cluster,
+// and the last hold what rules share.
 const (
-	meshRoot = "meshc.mesh"
-	libRoot  = "meshc.lib"
+	meshRoot   = "meshc.mesh"
+	objectRoot = "meshc.object"
+	libRoot    = "meshc.lib"
 )
+
+// evaluated reports whether the rules of a package are asked.
+func evaluated(pkg string) bool { return under(pkg, meshRoot) || under(pkg, objectRoot) }
 
 // source is one set of policies.
 type source struct {
@@ -96,9 +101,9 @@ func checkPackages(user, baseline source) diag.List {
 	for name, m := range user.files {
 		pkg := packageOf(m)
 		at := diag.Pos{File: name, Line: m.Package.Location.Row, Col: m.Package.Location.Col}
-		if !under(pkg, meshRoot) && !under(pkg, libRoot) {
+		if !evaluated(pkg) && !under(pkg, libRoot) {
 			problems = append(problems, diag.New(diag.CodePolicyPackage, at, "package %q is never evaluated", pkg).
-				WithFix("write: package %s.<name> (or %s.<name> for what rules share)", meshRoot, libRoot))
+				WithFix("write: package %s.<name> (%s.<name> for rules over objects of a cluster, %s.<name> for what rules share)", meshRoot, objectRoot, libRoot))
 			continue
 		}
 		for _, other := range baseline.files {
@@ -122,7 +127,7 @@ func checkEntries(s source) diag.List {
 		})
 	}
 	for name, m := range s.files {
-		if pkg := packageOf(m); under(pkg, meshRoot) && !has[pkg] {
+		if pkg := packageOf(m); evaluated(pkg) && !has[pkg] {
 			at := diag.Pos{File: name, Line: m.Package.Location.Row, Col: m.Package.Location.Col}
 			problems = append(problems, diag.New(diag.CodePolicyPackage, at, "package %q has no rule %q, so nothing of it is evaluated", pkg, entry).
 				WithFix("write: %s contains {\"id\": …, \"path\": …, \"severity\": \"deny\", \"msg\": …, \"fix\": …} if …", entry))
@@ -168,7 +173,7 @@ func fixFor(msg string) string {
 	case strings.Contains(msg, "undefined function"):
 		return "policies have no network, clock, environment or randomness; the compile date is input.at"
 	case strings.Contains(msg, "undefined ref"):
-		return "the fields of the input are listed in policies/input.schema.json"
+		return "the fields of the input are listed in policies/input.schema.json, for rules over objects in policies/object.schema.json"
 	}
 	return "correct the rule; `opa check --strict` reports the same"
 }
