@@ -38,6 +38,7 @@ const (
 	kubeAPI     = "k8s.io/api"
 	kubeMachine = "k8s.io/apimachinery"
 	kubeClient  = "k8s.io/client-go"
+	kubeJSON    = "sigs.k8s.io/json" // what an API server decodes with
 	txtarText   = "golang.org/x/tools/txtar"
 	goCmp       = "github.com/google/go-cmp"
 	differ      = "github.com/rogpeppe/go-internal/diff"
@@ -125,10 +126,12 @@ func rims() []row {
 		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", fluxTar, fsEvents}},
 		{pkg: "internal/ca", may: []string{"internal/canon", "internal/durable", spiffe, rpc, statuses, protobuf, xcrypto}},
 		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", "internal/durable", "internal/hop", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},
-		{pkg: "webhook/internal/admit", may: []string{"internal/approval", "internal/guard", "compiler/release", "internal/canon"}, pure: true},
-		{pkg: "webhook/internal/review", may: []string{"internal/canon", kubeAPI, kubeMachine}, pure: true},
-		{pkg: "webhook", may: []string{"webhook/internal/...", "internal/approval", "internal/feed", "internal/guard", "compiler/release",
-			kubeAPI, kubeMachine, kubeClient, prometheus}},
+		{pkg: "webhook/internal/review", may: []string{kubeAPI, kubeMachine, kubeJSON}, pure: true},
+		{pkg: "webhook/internal/drift", may: []string{"compiler/release", kubeJSON, yaml}, pure: true},
+		{pkg: "webhook/internal/inject", may: []string{"webhook/internal/drift", "compiler/release"}, pure: true},
+		{pkg: "webhook/internal/admit", may: []string{"webhook/internal/drift", "webhook/internal/inject", "webhook/internal/review", "compiler/release"}, pure: true},
+		{pkg: "webhook", may: []string{"webhook/internal/...", "internal/approval", "internal/durable", "internal/guard",
+			kubeAPI, kubeMachine, kubeClient, prometheus, xsync}},
 		{pkg: "xds-server/internal/alarm"},
 		{pkg: "xds-server/internal/endpoints", may: []string{"internal/canon"}, pure: true},
 		{pkg: "xds-server/internal/endpoints/kube", may: []string{"xds-server/internal/endpoints", kubeAPI, kubeMachine, kubeClient}},
@@ -150,13 +153,13 @@ func rims() []row {
 // doors: commands and the tools of tests. Nobody imports them but cmd and tests.
 func doors() []row {
 	work := []string{"compiler", "compiler/release", "internal/agent", "internal/approval", "internal/bookinfo", "internal/ca", "internal/canon", "internal/child", "internal/compile", "internal/envoybin",
-		"internal/feed", "internal/gitrepo", "internal/guard", "internal/sandbox", "internal/signing", "policies", "schemas", "xds-server", xsync, yaml}
+		"internal/feed", "internal/gitrepo", "internal/guard", "internal/sandbox", "internal/signing", "policies", "schemas", "webhook", "xds-server", xsync, yaml}
 	return []row{
 		{pkg: "internal/proof", may: []string{"compiler", "compiler/release", "internal/envoybin"}},
 		{pkg: "internal/rehearsal", may: []string{"compiler", "compiler/release", "internal/ca", "internal/envoybin", "internal/hop", spiffe, xsync}},
 		{pkg: "internal/demo", may: append(slices.Clone(work), "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
-		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/demo", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
+		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/demo", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus, kubeClient)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "internal/freeport"}, // for tests and the demo

@@ -18,7 +18,6 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
-	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/feed"
@@ -29,10 +28,10 @@ import (
 
 // serveFlags is the whole configuration of the server.
 type serveFlags struct {
-	approvalFlags
-	listen, http, state, endpoints, trustDomain string
-	peers                                       []string
-	poll, ttl                                   time.Duration
+	followFlags
+	listen, http, endpoints, trustDomain string
+	peers                                []string
+	ttl                                  time.Duration
 }
 
 func (a *app) serveCmd() *cobra.Command {
@@ -55,29 +54,22 @@ repository is looked at, so that the server starts with Git down.`,
 	fl := cmd.Flags()
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:18000", "address for proxies (mutual TLS)")
 	fl.StringVar(&f.http, "http", "127.0.0.1:18001", "address for /metrics, /healthz and /readyz; empty for none")
-	fl.StringVar(&f.state, "state", "meshc-state", "folder for keys, tokens and the last approved releases")
 	fl.StringSliceVar(&f.peers, "peer", nil, "address of another server of this environment (--listen there), to exchange what proxies refused; both need the same roots.json")
 	fl.StringVar(&f.endpoints, "endpoints", "", "folder with endpoint files")
 	fl.StringVar(&f.trustDomain, "trust-domain", "mesh.local", "trust domain of the identities that are signed")
-	fl.DurationVar(&f.poll, "poll", 15*time.Second, "how often the repository is looked at")
 	fl.DurationVar(&f.ttl, "svid-ttl", ca.DefaultTTL, "lifetime of a proxy's certificate")
-	fl.Lookup("repo").DefValue = ""
-	fl.Lookup("repo").Usage = "repository of the intent: https://…, ssh://… or a folder on this machine"
-	_ = cmd.MarkFlagRequired("repo")
 	return cmd
 }
 
-// leastPoll and leastTTL keep a slip of the pen from keeping a machine busy.
-const (
-	leastPoll = 10 * time.Millisecond
-	leastTTL  = time.Second
-)
+// leastTTL keeps a slip of the pen from keeping a machine busy.
+const leastTTL = time.Second
 
 // check refuses flags that cannot mean anything, before anything is made.
 func (f *serveFlags) check() error {
+	if err := f.followFlags.check(); err != nil {
+		return err
+	}
 	switch {
-	case f.poll < leastPoll:
-		return fail(diag.ExitFailure, "--poll %v is too often: at least %v", f.poll, leastPoll)
 	case f.ttl < leastTTL:
 		return fail(diag.ExitFailure, "--svid-ttl %v is too short: at least %v", f.ttl, leastTTL)
 	case f.trustDomain == "":
@@ -118,7 +110,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	}
 	metrics := prometheus.NewRegistry()
 	seen := newSourceMetrics(metrics)
-	source, err := a.source(ctx, f, t, repo)
+	source, err := a.source(ctx, &f.followFlags, t, repo)
 	if err != nil {
 		return err
 	}
@@ -154,18 +146,6 @@ func recall(ctx context.Context, server *xdsserver.Server, source *feed.Feed, lo
 			log.Warn("earlier release not kept", append([]any{"commit", before.Commit()}, reason(err)...)...)
 		}
 	}
-}
-
-// source follows the repository and the trust policy's file.
-func (a *app) source(ctx context.Context, f serveFlags, t approval.Trust, repo *gitrepo.Repo) (*feed.Feed, error) {
-	by, err := f.bounds.compiler(nil)
-	if err != nil {
-		return nil, err
-	}
-	return feed.New(feed.Config{
-		Repo: repo, Trust: t, Environment: f.env, Dir: approvedDir(f.state, f.env), Compiler: compiler.Version,
-		Compile: by.Steps, Interval: f.poll, Now: a.now, Policies: feed.FollowPolicy(ctx, f.trust), // follow logs what it tells
-	})
 }
 
 // server makes the xDS server with the built-in certificate authority on its port.
@@ -207,6 +187,14 @@ func follow(ctx context.Context, s *xdsserver.Server, log *slog.Logger, e feed.E
 			return
 		}
 		log.Info("release approved", "commit", e.Commit, "release", e.Approved.At(e.At).Digest())
+	case feed.Refused, feed.PolicyTaken, feed.PolicyRefused, feed.Reachable, feed.Fresh, feed.Unreachable, feed.Stale, feed.Damaged, feed.NotStored, feed.Ignored:
+		tellEvent(log, e)
+	}
+}
+
+// tellEvent logs what is told and no more.
+func tellEvent(log *slog.Logger, e feed.Event) {
+	switch e.Kind {
 	case feed.Refused:
 		log.Warn("commit refused", append([]any{"commit", e.Commit}, reason(e.Err)...)...)
 	case feed.PolicyTaken:

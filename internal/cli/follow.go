@@ -1,0 +1,54 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/approval"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/feed"
+	"meshc.dev/meshc/internal/gitrepo"
+)
+
+// followFlags say which repository a server follows, by what rules, and where it keeps
+// what was approved.
+type followFlags struct {
+	approvalFlags
+	state string
+	poll  time.Duration
+}
+
+func (f *followFlags) add(cmd *cobra.Command) {
+	f.approvalFlags.add(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&f.state, "state", "meshc-state", "folder for keys, tokens and the last approved releases")
+	fl.DurationVar(&f.poll, "poll", 15*time.Second, "how often the repository is looked at")
+	fl.Lookup("repo").DefValue = ""
+	fl.Lookup("repo").Usage = "repository of the intent: https://…, ssh://… or a folder on this machine"
+	_ = cmd.MarkFlagRequired("repo")
+}
+
+// leastPoll keeps a slip of the pen from keeping a machine busy.
+const leastPoll = 10 * time.Millisecond
+
+func (f *followFlags) check() error {
+	if f.poll < leastPoll {
+		return fail(diag.ExitFailure, "--poll %v is too often: at least %v", f.poll, leastPoll)
+	}
+	return nil
+}
+
+// source follows the repository and the trust policy's file.
+func (a *app) source(ctx context.Context, f *followFlags, t approval.Trust, repo *gitrepo.Repo) (*feed.Feed, error) {
+	by, err := f.bounds.compiler(nil)
+	if err != nil {
+		return nil, err
+	}
+	return feed.New(feed.Config{
+		Repo: repo, Trust: t, Environment: f.env, Dir: approvedDir(f.state, f.env), Compiler: compiler.Version,
+		Compile: by.Steps, Interval: f.poll, Now: a.now, Policies: feed.FollowPolicy(ctx, f.trust), // whoever follows logs what it tells
+	})
+}

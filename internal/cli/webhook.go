@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/feed"
+	"meshc.dev/meshc/internal/gitrepo"
+	"meshc.dev/meshc/internal/guard"
+	"meshc.dev/meshc/policies"
+	"meshc.dev/meshc/webhook"
+)
+
+// webhookFlags is the whole configuration of the admission webhook.
+type webhookFlags struct {
+	followFlags
+	listen, http, kubeconfig, url, service string
+}
+
+func (a *app) webhookCmd() *cobra.Command {
+	var f webhookFlags
+	cmd := &cobra.Command{
+		Use: "webhook --repo URL --trust FILE (--url URL | --service NAMESPACE/NAME)", Short: "Guard a cluster: refuse what was not approved, give pods their sidecar", Args: cobra.NoArgs,
+		Long: `Answer the admission questions of a Kubernetes API server. An object of an approved
+release must be what the release says; pods that ask for it get the sidecar of the
+release; policies over objects refuse what breaks them.
+
+The webhook writes its own configurations ("meshc-guard", "zz-meshc-inject") and puts
+them back when somebody changes them. It needs the verbs get, create and update on
+validatingwebhookconfigurations and mutatingwebhookconfigurations. It never removes
+them: while no webhook answers, what they name is refused.`,
+		Example: `  meshc webhook --repo https://git.example/mesh.git --trust trust.yaml --service meshc-system/meshc-webhook
+  meshc webhook --repo . --trust trust.yaml --kubeconfig admin.conf --listen 127.0.0.1:18443 --url https://127.0.0.1:18443`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			return a.webhook(cmd.Context(), &f)
+		},
+	}
+	f.add(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&f.listen, "listen", ":8443", "address for the API server (TLS 1.3)")
+	fl.StringVar(&f.http, "http", "127.0.0.1:18002", "address for /metrics, /healthz and /readyz; empty for none")
+	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "the cluster (default: $KUBECONFIG, else the one that this runs in)")
+	fl.StringVar(&f.url, "url", "", "where the API server reaches this webhook, outside the cluster: https://host:port")
+	fl.StringVar(&f.service, "service", "", "where it does inside: namespace/name of a service with port 443")
+	cmd.MarkFlagsMutuallyExclusive("url", "service")
+	cmd.MarkFlagsOneRequired("url", "service")
+	return cmd
+}
+
+func (f *webhookFlags) check() error {
+	if err := f.followFlags.check(); err != nil {
+		return err
+	}
+	if f.url != "" {
+		if u, err := url.Parse(f.url); err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+			return fail(diag.ExitFailure, "--url %q is no address of a webhook; write https://host:port", f.url)
+		}
+		f.url = strings.TrimSuffix(f.url, "/")
+		return nil
+	}
+	if namespace, name, ok := strings.Cut(f.service, "/"); !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
+		return fail(diag.ExitFailure, "--service %q is no service; write namespace/name", f.service)
+	}
+	return nil
+}
+
+// hosts are the names that the webhook's certificate is good for.
+func (f *webhookFlags) hosts() []string {
+	if f.url != "" {
+		u, err := url.Parse(f.url)
+		if err != nil {
+			return nil
+		}
+		return []string{u.Hostname()}
+	}
+	namespace, name, _ := strings.Cut(f.service, "/")
+	host := name + "." + namespace + ".svc"
+	return []string{host, host + ".cluster.local"}
+}
+
+func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
+	log := a.logger()
+	t, err := f.policy(a)
+	if err != nil {
+		return err
+	}
+	client, err := kubernetesClient(f.kubeconfig)
+	if err != nil {
+		return err
+	}
+	repo, err := gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
+	if err != nil {
+		return err
+	}
+	defer repo.Close()
+	engine, ds := guard.New(ctx, policies.FS, nil)
+	if err := a.printProblems("", ds); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(f.state, 0o700); err != nil {
+		return fmt.Errorf("making the state folder: %w; name another one with --state", err)
+	}
+	certs, err := webhook.OpenCertificates(f.state, f.hosts(), a.now)
+	if err != nil {
+		return err
+	}
+	metrics := prometheus.NewRegistry()
+	server, err := webhook.New(webhook.Config{Listen: f.listen, HTTP: f.http, TLS: certs.TLS(), Policies: engine, Log: log, Now: a.now, Registry: metrics})
+	if err != nil {
+		return err
+	}
+	source, err := a.source(ctx, &f.followFlags, t, repo)
+	if err != nil {
+		return err
+	}
+	log.Info("answering", "address", server.Addr().String(), "environment", f.env, "repository", t.Repository, "ref", t.Ref, "policies", engine.Objects())
+	seen := newSourceMetrics(metrics)
+	tell := func(e feed.Event) {
+		seen.see(e)
+		judgeBy(server, log, e)
+	}
+	a.cleansUp.Store(true)
+	source.Restore(tell)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Run(ctx) })
+	group.Go(func() error { return source.Run(ctx, tell) })
+	group.Go(func() error {
+		return server.Keep(ctx, webhook.Cluster{Client: client, URL: f.url, Service: f.service}, certs)
+	})
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// judgeBy acts on what the feed found, as follow does.
+func judgeBy(s *webhook.Server, log *slog.Logger, e feed.Event) {
+	if e.Kind != feed.Approved {
+		tellEvent(log, e)
+		return
+	}
+	if err := s.Publish(e.Approved); err != nil {
+		log.Error("release not taken, the one before stays", append([]any{"commit", e.Commit}, reason(err)...)...)
+		return
+	}
+	log.Info("release approved", "commit", e.Commit, "release", e.Approved.At(e.At).Digest())
+}
+
+// kubernetesClient speaks to the cluster that a file names, or to the one around this
+// process.
+func kubernetesClient(file string) (kubernetes.Interface, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = file
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{}).ClientConfig()
+	if file == "" && clientcmd.IsEmptyConfig(err) {
+		config, err = rest.InClusterConfig()
+	}
+	if err != nil {
+		return nil, fail(diag.ExitFailure, "no cluster: %v; name a file with --kubeconfig", err)
+	}
+	const patience = 5 * time.Second
+	config.Timeout = patience
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fail(diag.ExitFailure, "the cluster cannot be spoken to: %v", err)
+	}
+	return client, nil
+}

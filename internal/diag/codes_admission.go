@@ -1,0 +1,33 @@
+package diag
+
+// Codes of admission (07xx): what the webhook refuses in a cluster.
+const (
+	// CodeDrift is an object that differs from what the approved release says of it.
+	// Example: `kubectl patch service reviews` to another port.
+	CodeDrift Code = "MESH0701"
+	// CodeUnapproved is an object that says it is kept by meshc, of which the approved
+	// release knows nothing.
+	// Example: a Service with the label `app.kubernetes.io/managed-by: meshc` made by hand.
+	CodeUnapproved Code = "MESH0702"
+	// CodeStillNeeded is the deletion of an object, or of its namespace, that the approved
+	// release says should be there.
+	// Example: `kubectl delete service reviews` while a release has it.
+	CodeStillNeeded Code = "MESH0703"
+	// CodeSidecar is a pod that cannot have its sidecar, or whose sidecar is not the one of
+	// the approved release.
+	// Example: a pod with `hostNetwork: true` in a namespace with the label `meshc.dev/inject: enabled`.
+	CodeSidecar Code = "MESH0704"
+	// CodeReview is a request to the webhook that no API server sends.
+	// Example: a review with the key "request" twice.
+	CodeReview Code = "MESH0705"
+	// CodeBusy is a request that the webhook had no room or no time for.
+	// Example: thousands of pods created in one second.
+	CodeBusy Code = "MESH0706"
+	// CodeNotReady is a request before the webhook has an approved release.
+	// Example: an empty state folder while the repository cannot be reached.
+	CodeNotReady Code = "MESH0707"
+	// CodeConfiguration is a webhook configuration that somebody changed or removed. It is
+	// put back.
+	// Example: `kubectl delete validatingwebhookconfiguration meshc-guard`.
+	CodeConfiguration Code = "MESH0708"
+)

@@ -1,0 +1,107 @@
+package webhook
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	admission "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/printer"
+	"meshc.dev/meshc/webhook/internal/inject"
+)
+
+// Bounds of what an answer says. An API server cuts warnings at 256 characters.
+const (
+	maxReason  = 1000
+	maxWarning = 240
+	maxTold    = 5
+)
+
+// verdict is the answer to one question.
+type verdict struct {
+	problems diag.List
+	patch    []inject.Operation
+	status   int32 // of a refusal, 403 unless the webhook itself is the reason
+}
+
+// allowed reports whether nothing is refused.
+func (v verdict) allowed() bool { return !v.problems.HasErrors() }
+
+// response puts it into the API's words.
+func (v verdict) response(uid types.UID) (*admission.AdmissionResponse, error) {
+	out := &admission.AdmissionResponse{UID: uid, Allowed: v.allowed()}
+	var refused []string
+	for _, d := range v.problems {
+		if d.Severity == diag.Warning || d.Severity == diag.Note {
+			if len(out.Warnings) < maxTold {
+				out.Warnings = append(out.Warnings, cut(sentence(d, false), maxWarning))
+			}
+			continue
+		}
+		refused = append(refused, sentence(d, true))
+	}
+	if !out.Allowed {
+		status := v.status
+		if status == 0 {
+			status = http.StatusForbidden
+		}
+		if len(refused) > maxTold {
+			refused = append(refused[:maxTold], "and more")
+		}
+		out.Result = &metav1.Status{Status: metav1.StatusFailure, Code: status, Reason: reasonOf(status), Message: cut(strings.Join(refused, " | "), maxReason)}
+		return out, nil
+	}
+	if len(v.patch) > 0 {
+		raw, err := json.Marshal(v.patch)
+		if err != nil {
+			return nil, err
+		}
+		kind := admission.PatchTypeJSONPatch
+		out.Patch, out.PatchType = raw, &kind
+	}
+	return out, nil
+}
+
+func reasonOf(status int32) metav1.StatusReason {
+	switch status {
+	case http.StatusForbidden:
+		return metav1.StatusReasonForbidden
+	case http.StatusTooManyRequests:
+		return metav1.StatusReasonTooManyRequests
+	case http.StatusRequestEntityTooLarge:
+		return metav1.StatusReasonRequestEntityTooLarge
+	case http.StatusBadRequest:
+		return metav1.StatusReasonBadRequest
+	}
+	return metav1.StatusReasonServiceUnavailable
+}
+
+// sentence is a problem on one line. Names in it are other people's.
+func sentence(d diag.Diagnostic, withFix bool) string {
+	s := string(d.Code) + " " + d.Text
+	if d.Pos.File != "" {
+		s += " (" + d.Pos.String() + ")"
+	}
+	if withFix && d.Fix != "" {
+		s += "; fix: " + d.Fix
+	}
+	return printer.Line(s)
+}
+
+// cut bounds a text in bytes, at a character.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	const more = "…"
+	s = s[:limit-len(more)]
+	for !utf8.ValidString(s) {
+		s = s[:len(s)-1]
+	}
+	return s + more
+}

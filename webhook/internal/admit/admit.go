@@ -1,0 +1,171 @@
+package admit
+
+import (
+	"reflect"
+	"strings"
+
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/webhook/internal/drift"
+	"meshc.dev/meshc/webhook/internal/inject"
+	"meshc.dev/meshc/webhook/internal/review"
+)
+
+// Mutate gives what a pod that asked for a sidecar gets, or why it cannot have one.
+func (w *World) Mutate(q review.Review) ([]inject.Operation, diag.List) {
+	if q.Kind != "Pod" || q.Operation != review.Create || q.SubResource != "" || !w.injects || labels(q.New)[inject.Label] == inject.Disabled {
+		return nil, nil
+	}
+	patch, err := inject.Patch(q.New, w.injection)
+	if err != nil {
+		return nil, diag.List{sidecar(q, err)}
+	}
+	return patch, nil
+}
+
+func sidecar(q review.Review, err error) diag.Diagnostic {
+	return diag.New(diag.CodeSidecar, diag.Pos{}, "pod %q of namespace %q: %v", named(q), q.Namespace, err).
+		WithFix("correct the pod; without a sidecar it has no identity in the mesh")
+}
+
+// named is the object's name, or what the server makes one from.
+func named(q review.Review) string {
+	if q.Name != "" {
+		return q.Name
+	}
+	prefix, _ := metadata(q.New)["generateName"].(string)
+	return prefix + "…"
+}
+
+// Validate says what the approved release has against it.
+func (w *World) Validate(q review.Review) diag.List {
+	switch {
+	case q.Resource == "pods":
+		return w.pod(q)
+	case q.SubResource == "scale":
+		return w.scale(q)
+	case q.SubResource != "":
+		return nil // a status says how things are, not how they shall be
+	case q.Operation == review.Delete:
+		return w.deletion(q)
+	}
+	return w.object(q)
+}
+
+// key names the object of a review by the request's path, not by what the object says
+// of itself.
+func key(q review.Review) drift.Key {
+	k := drift.Key{Group: q.Group, Kind: q.Kind, Namespace: q.Namespace, Name: q.Name}
+	if q.Kind == "Namespace" {
+		k.Namespace = "" // an API server gives a namespace's own name here
+	}
+	return k
+}
+
+func (w *World) object(q review.Review) diag.List {
+	k := key(q)
+	want := w.desired.Object(k)
+	if want == nil {
+		if !drift.Managed(q.New) && !drift.Managed(q.Old) || vanishing(q) {
+			return nil
+		}
+		d := diag.New(diag.CodeUnapproved, diag.Pos{}, "%s is said to be kept by meshc, but no approved release has it", k)
+		return diag.List{d.WithFix("remove the label %s, or %s", drift.ManagedLabel, w.way())}
+	}
+	if ds := drift.Compare(k.Kind, want, q.New, w.left(k)...); len(ds) > 0 {
+		return diag.List{w.about(diag.CodeDrift, k, "is not what the approved release says: %s", several(ds))}
+	}
+	return nil
+}
+
+// vanishing: an object that is being deleted may lose its finalizers.
+func vanishing(q review.Review) bool { return metadata(q.Old)["deletionTimestamp"] != nil }
+
+// maxDifferences bounds a verdict's text.
+const maxDifferences = 3
+
+func several(ds []drift.Difference) string {
+	texts := make([]string, 0, maxDifferences+1)
+	for _, d := range ds[:min(len(ds), maxDifferences)] {
+		texts = append(texts, d.String())
+	}
+	if len(ds) > maxDifferences {
+		texts = append(texts, "and more")
+	}
+	return strings.Join(texts, "; ")
+}
+
+// left are the fields of an object that something else of the release keeps.
+func (w *World) left(k drift.Key) []string {
+	if k.Kind == "Deployment" && w.desired.Autoscaled(k) {
+		return []string{"spec.replicas"}
+	}
+	return nil
+}
+
+// scale is a request for another number of replicas.
+func (w *World) scale(q review.Review) diag.List {
+	k := drift.Key{Group: "apps", Kind: "Deployment", Namespace: q.Namespace, Name: q.Name}
+	want := w.desired.Object(k)
+	if want == nil || len(w.left(k)) > 0 {
+		return nil
+	}
+	replicas := func(o drift.Object) any {
+		spec, _ := o["spec"].(drift.Object)
+		return spec["replicas"]
+	}
+	said := replicas(want)
+	if said == nil {
+		said = int64(1)
+	}
+	if asked := replicas(q.New); asked != said {
+		return diag.List{w.about(diag.CodeDrift, k, "has %v replicas in the approved release, not %v", said, asked)}
+	}
+	return nil
+}
+
+func (w *World) deletion(q review.Review) diag.List {
+	k := key(q)
+	switch {
+	case w.desired.Object(k) != nil:
+		return diag.List{w.about(diag.CodeStillNeeded, k, "is part of the approved release and cannot be deleted")}
+	case k.Kind == "Namespace" && w.desired.Lives(k.Name):
+		d := diag.New(diag.CodeStillNeeded, diag.Pos{}, "namespace %q holds objects of the approved release and cannot be deleted", k.Name)
+		return diag.List{d.WithFix("%s", w.way())}
+	}
+	return nil
+}
+
+// pod guards the sidecar: of a new pod it is the release's, and later it stays.
+func (w *World) pod(q review.Review) diag.List {
+	if !w.injects || q.Kind != "Pod" || q.New == nil || q.SubResource != "" && q.SubResource != "ephemeralcontainers" {
+		return nil
+	}
+	if q.Operation == review.Create {
+		return w.newPod(q)
+	}
+	has, had := inject.Parts(q.New), inject.Parts(q.Old)
+	if !reflect.DeepEqual(has, had) {
+		return diag.List{diag.New(diag.CodeSidecar, diag.Pos{}, "the sidecar of pod %q of namespace %q is neither added to a living pod nor changed there", q.Name, q.Namespace).
+			WithFix("delete the pod: its successor gets the sidecar of the approved release")}
+	}
+	if len(has) == 0 {
+		return nil
+	}
+	if err := inject.Possible(q.New); err != nil {
+		return diag.List{sidecar(q, err)}
+	}
+	return nil
+}
+
+func (w *World) newPod(q review.Review) diag.List {
+	switch {
+	case inject.Has(q.New):
+		if err := inject.Check(q.New, w.injection); err != nil {
+			return diag.List{sidecar(q, err)}
+		}
+	case w.wants(q.Namespace):
+		d := diag.New(diag.CodeSidecar, diag.Pos{}, "pod %q of namespace %q has no sidecar, and the approved release wants one in each pod there", named(q), q.Namespace)
+		return diag.List{d.WithFix("remove the label %s: %s from the pod", inject.Label, inject.Disabled)}
+	}
+	return nil
+}

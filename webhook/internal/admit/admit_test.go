@@ -1,0 +1,351 @@
+package admit_test
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/webhook/internal/admit"
+	"meshc.dev/meshc/webhook/internal/inject"
+	"meshc.dev/meshc/webhook/internal/review"
+)
+
+const service = `apiVersion: v1
+kind: Service
+metadata:
+  annotations: {meshc.dev/owner: bookinfo}
+  labels: {app.kubernetes.io/managed-by: meshc}
+  name: reviews
+  namespace: bookinfo
+spec:
+  ports: [{name: http, port: 9080}]
+  selector: {app: reviews}
+`
+
+const deployment = `apiVersion: apps/v1
+kind: Deployment
+metadata:
+  annotations: {meshc.dev/owner: edge}
+  labels: {app.kubernetes.io/managed-by: meshc}
+  name: %NAME%
+  namespace: bookinfo
+spec:
+  replicas: 2
+`
+
+const autoscaler = `apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: scaled, namespace: bookinfo}
+spec: {scaleTargetRef: {kind: Deployment, name: scaled}, maxReplicas: 9}
+`
+
+const namespace = `apiVersion: v1
+kind: Namespace
+metadata: {name: %NAME%, labels: {meshc.dev/inject: enabled, app.kubernetes.io/managed-by: meshc}}
+`
+
+// world is a release with a service, two deployments, one of them scaled, and a
+// namespace that wants sidecars.
+func world(t *testing.T) *admit.World {
+	t.Helper()
+	const at = "kubernetes/bookinfo/service-reviews.yaml"
+	arts := []release.Artifact{}
+	for p, text := range map[string]string{
+		at: service,
+		"kubernetes/bookinfo/deployment-edge.yaml":   strings.Replace(deployment, "%NAME%", "edge", 1),
+		"kubernetes/bookinfo/deployment-scaled.yaml": strings.Replace(deployment, "%NAME%", "scaled", 1),
+		"kubernetes/bookinfo/hpa-scaled.yaml":        autoscaler,
+		"kubernetes/cluster/namespace-strict.yaml":   strings.Replace(namespace, "%NAME%", "strict", 1),
+		"kubernetes/kustomization.yaml":              "resources: []\n",
+		release.InjectionPath:                        `{"image":"registry.example/meshc@sha256:00","server":"meshc.meshc-system.svc:18000"}`,
+		"envoy/sidecar/bookinfo/reviews.json":        `{}`,
+	} {
+		arts = append(arts, release.Artifact{Path: p, Bytes: []byte(text)})
+	}
+	r, err := release.Seal(arts, release.Inputs{Environment: "e"}, release.Provenance{at: {File: "bookinfo/reviews.cue", Line: 3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := admit.See("0123456789abcdef", r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// object decodes as a review does.
+func object(t *testing.T, text string) review.Object {
+	t.Helper()
+	body := `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"1","operation":"CREATE","object":` + text + `}}`
+	q, err := review.Read([]byte(body))
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return q.New
+}
+
+// live is the service as an API server stores it, with some fields replaced.
+func live(t *testing.T, spec, metadata string) review.Object {
+	t.Helper()
+	o := object(t, `{"apiVersion":"v1","kind":"Service","status":{"loadBalancer":{}},"metadata":{"name":"reviews","namespace":"bookinfo","uid":"x","resourceVersion":"9",
+		"managedFields":[{"manager":"flux"}],"annotations":{"meshc.dev/owner":"bookinfo"},"labels":{"app.kubernetes.io/managed-by":"meshc","kustomize.toolkit.fluxcd.io/name":"mesh"}},
+		"spec":{"clusterIP":"10.96.0.9","clusterIPs":["10.96.0.9"],"ipFamilies":["IPv4"],"ipFamilyPolicy":"SingleStack","internalTrafficPolicy":"Cluster","sessionAffinity":"None",
+		"type":"ClusterIP","selector":{"app":"reviews"},"ports":[{"name":"http","port":9080,"protocol":"TCP","targetPort":9080}]}}`)
+	for key, more := range map[string]string{"spec": spec, "metadata": metadata} {
+		if more != "" {
+			part, _ := o[key].(review.Object)
+			maps.Copy(part, object(t, more))
+		}
+	}
+	return o
+}
+
+func about(op review.Operation, resource, kind, name string, o, old review.Object) review.Review {
+	q := review.Review{UID: "1", Operation: op, Version: "v1", Kind: kind, Resource: resource, Namespace: "bookinfo", Name: name, New: o, Old: old}
+	if kind == "Deployment" {
+		q.Group = "apps"
+	}
+	return q
+}
+
+func TestAnObjectMustBeWhatTheReleaseSays(t *testing.T) {
+	w := world(t)
+	for name, c := range map[string]struct {
+		spec, metadata string
+		want           string // in the problem, "" for none
+	}{
+		"as it was filled in":         {"", "", ""},
+		"another's annotation":        {"", `{"annotations":{"meshc.dev/owner":"bookinfo","example.com/seen":"yes"}}`, ""},
+		"a finalizer":                 {"", `{"finalizers":["service.kubernetes.io/load-balancer-cleanup"]}`, ""},
+		"another port":                {`{"ports":[{"name":"http","port":9081,"protocol":"TCP"}]}`, "", "spec.ports[0].port is 9081, the release says 9080"},
+		"one port more":               {`{"ports":[{"name":"http","port":9080},{"name":"x","port":1}]}`, "", "spec.ports is"},
+		"another protocol":            {`{"ports":[{"name":"http","port":9080,"protocol":"UDP"}]}`, "", "spec.ports[0].protocol"},
+		"another selector":            {`{"selector":{"app":"evil"}}`, "", "spec.selector.app"},
+		"one more selector":           {`{"selector":{"app":"reviews","x":"y"}}`, "", "spec.selector.x"},
+		"a field that nobody said":    {`{"externalIPs":["1.2.3.4"]}`, "", "spec.externalIPs"},
+		"another type":                {`{"type":"NodePort"}`, "", "spec.type"},
+		"a label removed":             {"", `{"labels":{}}`, "metadata.labels.app.kubernetes.io/managed-by is missing"},
+		"a label more":                {"", `{"labels":{"app.kubernetes.io/managed-by":"meshc","istio.io/rev":"x"}}`, "metadata.labels.istio.io/rev"},
+		"our annotation changed":      {"", `{"annotations":{"meshc.dev/owner":"mallory"}}`, "metadata.annotations.meshc.dev/owner"},
+		"one of ours more":            {"", `{"annotations":{"meshc.dev/owner":"bookinfo","meshc.dev/exempt":"yes"}}`, "metadata.annotations.meshc.dev/exempt"},
+		"somebody's property":         {"", `{"ownerReferences":[{"name":"x"}]}`, "metadata.ownerReferences"},
+		"text with a line and escape": {`{"selector":{"app":"a\nb\u001b[2J"}}`, "", `\n`},
+	} {
+		o := live(t, c.spec, c.metadata)
+		for op, old := range map[review.Operation]review.Object{review.Create: nil, review.Update: live(t, "", "")} {
+			ds := w.Validate(about(op, "services", "Service", "reviews", o, old))
+			switch {
+			case c.want == "" && len(ds) > 0:
+				t.Errorf("%s, %s: %v", name, op, ds)
+			case c.want != "" && (len(ds) != 1 || ds[0].Code != diag.CodeDrift || !strings.Contains(ds[0].Text, c.want) || ds[0].Pos.File != "bookinfo/reviews.cue"):
+				t.Errorf("%s, %s: %v, want %q", name, op, ds, c.want)
+			}
+		}
+	}
+}
+
+func TestWhatIsKeptAndWhatIsNot(t *testing.T) {
+	w := world(t)
+	claimed := object(t, `{"apiVersion":"v1","kind":"Service","metadata":{"name":"x","labels":{"app.kubernetes.io/managed-by":"meshc"}}}`)
+	plain := object(t, `{"apiVersion":"v1","kind":"Service","metadata":{"name":"x"}}`)
+	going := object(t, `{"apiVersion":"v1","kind":"Service","metadata":{"name":"x","deletionTimestamp":"2026-01-01T00:00:00Z","labels":{"app.kubernetes.io/managed-by":"meshc"}}}`)
+	scale := func(n string) review.Object { return object(t, `{"kind":"Scale","spec":{"replicas":`+n+`}}`) }
+	elsewhere := about(review.Delete, "namespaces", "Namespace", "other", nil, plain)
+	own := about(review.Delete, "namespaces", "Namespace", "bookinfo", nil, plain)
+	for name, c := range map[string]struct {
+		q    review.Review
+		want diag.Code
+	}{
+		"a stranger's object":             {about(review.Create, "services", "Service", "x", plain, nil), ""},
+		"an object that says it is ours":  {about(review.Create, "services", "Service", "x", claimed, nil), diag.CodeUnapproved},
+		"one without a name":              {about(review.Create, "services", "Service", "", claimed, nil), diag.CodeUnapproved},
+		"one that said so":                {about(review.Update, "services", "Service", "x", plain, claimed), diag.CodeUnapproved},
+		"one that vanishes":               {about(review.Update, "services", "Service", "x", going, going), ""},
+		"one that is pruned":              {about(review.Delete, "services", "Service", "x", nil, claimed), ""},
+		"one that is needed":              {about(review.Delete, "services", "Service", "reviews", nil, live(t, "", "")), diag.CodeStillNeeded},
+		"its namespace":                   {own, diag.CodeStillNeeded},
+		"another namespace":               {elsewhere, ""},
+		"a namespace of the release":      {about(review.Delete, "namespaces", "Namespace", "strict", nil, plain), diag.CodeStillNeeded},
+		"the number of replicas":          {withSub("scale", about(review.Update, "deployments", "Scale", "edge", scale("2"), scale("2"))), ""},
+		"another number of replicas":      {withSub("scale", about(review.Update, "deployments", "Scale", "edge", scale("0"), scale("2"))), diag.CodeDrift},
+		"what an autoscaler keeps":        {withSub("scale", about(review.Update, "deployments", "Scale", "scaled", scale("7"), scale("2"))), ""},
+		"a stranger's number of replicas": {withSub("scale", about(review.Update, "deployments", "Scale", "other", scale("7"), scale("2"))), ""},
+		"a status":                        {withSub("status", about(review.Update, "services", "Service", "reviews", plain, plain)), ""},
+	} {
+		ds := w.Validate(c.q)
+		if c.want == "" && len(ds) > 0 || c.want != "" && (len(ds) != 1 || ds[0].Code != c.want || ds[0].Fix == "") {
+			t.Errorf("%s: %v, want %q", name, ds, c.want)
+		}
+	}
+}
+
+func withSub(sub string, q review.Review) review.Review {
+	q.SubResource = sub
+	return q
+}
+
+// pod is one as an API server shows it to a webhook.
+func pod(t *testing.T, spec string) review.Object {
+	t.Helper()
+	o := object(t, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web","namespace":"bookinfo"},"spec":{"serviceAccountName":"reviews","containers":[{"name":"app","image":"a"}],"volumes":[{"name":"kube-api-access"}]}}`)
+	part, _ := o["spec"].(review.Object)
+	if spec != "" {
+		maps.Copy(part, object(t, spec))
+	}
+	return o
+}
+
+// apply puts additions into a pod, as an API server would.
+func apply(t *testing.T, o review.Object, patch []inject.Operation) review.Object {
+	t.Helper()
+	raw, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := object(t, string(raw))
+	spec, _ := out["spec"].(review.Object)
+	for _, op := range patch {
+		parts := strings.Split(op.Path, "/")
+		value, err := json.Marshal(op.Value)
+		if err != nil || op.Op != "add" || parts[1] != "spec" {
+			t.Fatalf("%+v, %v", op, err)
+		}
+		item := object(t, `{"v":`+string(value)+`}`)["v"]
+		if len(parts) == 3 {
+			spec[parts[2]] = item
+			continue
+		}
+		list, _ := spec[parts[2]].([]any)
+		at, err := strconv.Atoi(parts[3])
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec[parts[2]] = slices.Insert(list, at, item)
+	}
+	return out
+}
+
+func TestAPodGetsItsSidecarOnce(t *testing.T) {
+	w := world(t)
+	for name, spec := range map[string]string{
+		"plain":                "",
+		"with init containers": `{"initContainers":[{"name":"own"}]}`,
+		"without volumes":      `{"volumes":[]}`,
+	} {
+		before := pod(t, spec)
+		patch, ds := w.Mutate(about(review.Create, "pods", "Pod", "web", before, nil))
+		if len(ds) > 0 || len(patch) == 0 {
+			t.Fatalf("%s: %v, %v", name, patch, ds)
+		}
+		after := apply(t, before, patch)
+		if again, ds := w.Mutate(about(review.Create, "pods", "Pod", "web", after, nil)); len(again)+len(ds) > 0 {
+			t.Errorf("%s: a second time gives %v, %v", name, again, ds)
+		}
+		if ds := w.Validate(about(review.Create, "pods", "Pod", "web", after, nil)); len(ds) > 0 {
+			t.Errorf("%s: its own sidecar is refused: %v", name, ds)
+		}
+	}
+}
+
+func TestASidecarIsTheReleases(t *testing.T) {
+	w := world(t)
+	plain := pod(t, "")
+	patch, _ := w.Mutate(about(review.Create, "pods", "Pod", "web", plain, nil))
+	whole := apply(t, plain, patch)
+	change := func(edit func(spec review.Object, inits []any)) review.Object {
+		o := apply(t, plain, patch)
+		spec, _ := o["spec"].(review.Object)
+		inits, _ := spec["initContainers"].([]any)
+		edit(spec, inits)
+		return o
+	}
+	field := func(i int, key string, v any) review.Object {
+		return change(func(_ review.Object, inits []any) {
+			c, _ := inits[i].(review.Object)
+			c[key] = v
+		})
+	}
+	for name, bad := range map[string]review.Object{
+		"another image":        field(1, "image", "evil"),
+		"another command":      field(0, "command", []any{"true"}),
+		"one more variable":    field(1, "env", []any{review.Object{"name": "LD_PRELOAD", "value": "x"}}),
+		"one more power":       field(1, "securityContext", review.Object{"privileged": true}),
+		"no longer a sidecar":  field(1, "restartPolicy", nil),
+		"a hook of somebody's": field(1, "lifecycle", review.Object{"preStop": review.Object{}}),
+		"something comes first": change(func(spec review.Object, inits []any) {
+			spec["initContainers"] = slices.Insert(inits, 0, any(review.Object{"name": "first"}))
+		}),
+		"the proxy without rules": change(func(spec review.Object, inits []any) { spec["initContainers"] = inits[1:] }),
+		"a second proxy":          change(func(spec review.Object, _ []any) { spec["containers"] = []any{review.Object{"name": "meshc-proxy"}} }),
+		"the identity is shared": change(func(spec review.Object, _ []any) {
+			spec["containers"] = []any{review.Object{"name": "a", "volumeMounts": []any{review.Object{"name": "meshc-identity"}}}}
+		}),
+		"another identity": change(func(spec review.Object, _ []any) {
+			spec["volumes"] = []any{review.Object{"name": "meshc-identity", "emptyDir": review.Object{}}}
+		}),
+		"an app as the proxy": change(func(spec review.Object, _ []any) {
+			spec["containers"] = []any{review.Object{"name": "a", "securityContext": review.Object{"runAsGroup": int64(1337)}}}
+		}),
+		"a pod as the proxy":        change(func(spec review.Object, _ []any) { spec["securityContext"] = review.Object{"runAsUser": int64(1337)} }),
+		"on the network of a node":  change(func(spec review.Object, _ []any) { spec["hostNetwork"] = true }),
+		"named like it, on its own": pod(t, `{"containers":[{"name":"meshc-proxy","image":"evil"}]}`),
+	} {
+		if ds := w.Validate(about(review.Create, "pods", "Pod", "web", bad, nil)); len(ds) != 1 || ds[0].Code != diag.CodeSidecar {
+			t.Errorf("%s: %v", name, ds)
+		}
+		if name == "something comes first" {
+			continue // no API server adds init containers to a living pod
+		}
+		if ds := w.Validate(about(review.Update, "pods", "Pod", "web", bad, whole)); len(ds) != 1 || ds[0].Code != diag.CodeSidecar {
+			t.Errorf("%s, later: %v", name, ds)
+		}
+	}
+	for name, q := range map[string]review.Review{
+		"no change": about(review.Update, "pods", "Pod", "web", whole, whole),
+		"an app's image": about(review.Update, "pods", "Pod", "web", change(func(spec review.Object, _ []any) {
+			spec["containers"] = []any{review.Object{"name": "app", "image": "b"}}
+		}), whole),
+		"its status":            withSub("status", about(review.Update, "pods", "Pod", "web", whole, plain)),
+		"its end":               about(review.Delete, "pods", "Pod", "web", nil, whole),
+		"a pod that wants none": about(review.Create, "pods", "Pod", "web", plain, nil),
+	} {
+		if ds := w.Validate(q); len(ds) > 0 {
+			t.Errorf("%s: %v", name, ds)
+		}
+	}
+	debug := change(func(spec review.Object, _ []any) {
+		spec["ephemeralContainers"] = []any{review.Object{"name": "debug", "securityContext": review.Object{"runAsUser": int64(1337)}}}
+	})
+	if ds := w.Validate(withSub("ephemeralcontainers", about(review.Update, "pods", "Pod", "web", debug, whole))); len(ds) != 1 {
+		t.Errorf("a debug container as the proxy: %v", ds)
+	}
+}
+
+// Where the release wants sidecars, a pod's own label does not spare it.
+func TestANamespaceThatWantsSidecarsTakesNoOtherPod(t *testing.T) {
+	w := world(t)
+	q := about(review.Create, "pods", "Pod", "", pod(t, ""), nil)
+	q.New["metadata"] = review.Object{"generateName": "web-", "labels": review.Object{"meshc.dev/inject": "disabled"}}
+	if patch, ds := w.Mutate(q); len(patch)+len(ds) > 0 {
+		t.Errorf("a pod that wants no sidecar: %v, %v", patch, ds)
+	}
+	q.Namespace = "strict"
+	if ds := w.Validate(q); len(ds) != 1 || ds[0].Code != diag.CodeSidecar || !strings.Contains(ds[0].Text, `"web-…"`) {
+		t.Errorf("it is let in: %v", ds)
+	}
+}
+
+func TestTheMeshAsPoliciesSeeIt(t *testing.T) {
+	w := world(t)
+	if got := w.Accounts(); !slices.Equal(got, []string{"bookinfo/reviews"}) {
+		t.Errorf("accounts %v", got)
+	}
+	if got := w.Namespaces(); !slices.Equal(got, []string{"bookinfo", "strict"}) {
+		t.Errorf("namespaces %v", got)
+	}
+}

@@ -1,0 +1,90 @@
+// Package admit decides about an object.
+//
+// In: a review, and the approved release taken apart once, a World. Out: what the
+// release has against it, and what a pod gets.
+//
+// What always holds: the same review and release give the same answer; nothing is
+// allowed because something could not be read; an answer names the user's line of
+// intent where the release knows it.
+package admit
+
+import (
+	"fmt"
+	"slices"
+
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/webhook/internal/drift"
+	"meshc.dev/meshc/webhook/internal/inject"
+)
+
+// World is an approved release, as answers follow from it.
+type World struct {
+	commit     string
+	desired    drift.Desired
+	provenance release.Provenance
+	injection  release.Injection
+	injects    bool
+	accounts   []string
+	namespaces []string
+}
+
+// See takes an approved commit's release apart.
+func See(commit string, r release.Release) (*World, error) {
+	w := &World{commit: commit, provenance: r.Provenance()}
+	var err error
+	if w.desired, err = drift.Read(r); err != nil {
+		return nil, err
+	}
+	if w.injection, w.injects, err = r.Injection(); err != nil {
+		return nil, err
+	}
+	w.namespaces = w.desired.Namespaces()
+	for _, c := range r.Classes() {
+		if c.Role == release.Sidecar {
+			w.accounts = append(w.accounts, c.Namespace+"/"+c.Account)
+		}
+		w.namespaces = append(w.namespaces, c.Namespace)
+	}
+	slices.Sort(w.namespaces)
+	w.namespaces = slices.Compact(w.namespaces)
+	return w, nil
+}
+
+// Accounts are those of the mesh's sidecars, as "namespace/account".
+func (w *World) Accounts() []string { return w.accounts }
+
+// Namespaces are those in which the mesh has something, sorted.
+func (w *World) Namespaces() []string { return w.namespaces }
+
+// Kinds are the groups and kinds of the release's objects.
+func (w *World) Kinds() [][2]string { return w.desired.Kinds() }
+
+// Commit is the approved commit.
+func (w *World) Commit() string { return w.commit }
+
+// wants reports whether the release itself asks for sidecars in a namespace.
+func (w *World) wants(namespace string) bool {
+	return labels(w.desired.Object(drift.Key{Kind: "Namespace", Name: namespace}))[inject.Label] == inject.Enabled
+}
+
+// about is a problem with an object of the release, at its line of intent.
+func (w *World) about(c diag.Code, k drift.Key, format string, args ...any) diag.Diagnostic {
+	d := diag.New(c, w.provenance[w.desired.Path(k)], "%s %s", k, fmt.Sprintf(format, args...))
+	return d.WithFix("%s", w.way())
+}
+
+// way is how an object is changed instead.
+func (w *World) way() string {
+	return fmt.Sprintf("change the intent and have it approved; what holds now is commit %.12s", w.commit)
+}
+
+func metadata(o drift.Object) drift.Object {
+	m, _ := o["metadata"].(drift.Object)
+	return m
+}
+
+func labels(o drift.Object) drift.Object {
+	l, _ := metadata(o)["labels"].(drift.Object)
+	return l
+}

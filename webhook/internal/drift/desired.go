@@ -1,0 +1,145 @@
+// Package drift compares an object with what the approved release says of it.
+//
+// In: the objects of a release, and one as it would be stored. Out: where they
+// differ in what matters.
+//
+// What always holds: what the release says must be there as it says it; what it does
+// not say may only be what an API server fills in by itself, bookkeeping, or one of
+// the few fields that others keep by design. The list of those is closed: a field that
+// nobody thought of is a difference.
+package drift
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	strictjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+
+	"meshc.dev/meshc/compiler/release"
+)
+
+// Folder of a release holds its Kubernetes objects, one in each file.
+const Folder = "kubernetes/"
+
+// The label that says who keeps an object.
+const (
+	ManagedLabel = "app.kubernetes.io/managed-by"
+	Manager      = "meshc"
+)
+
+// Key names an object over all its versions.
+type Key struct{ Group, Kind, Namespace, Name string }
+
+func (k Key) String() string {
+	if k.Namespace == "" {
+		return k.Kind + "/" + k.Name
+	}
+	return k.Kind + "/" + k.Namespace + "/" + k.Name
+}
+
+// Object is a Kubernetes object as JSON values, whole numbers as int64.
+type Object = map[string]any
+
+// Desired is what a release says of a cluster.
+type Desired struct {
+	objects    map[Key]Object
+	paths      map[Key]string // their artifacts
+	namespaces map[string]int
+	scaled     map[Key]bool // what autoscalers aim at
+}
+
+// Read takes the objects out of a release.
+func Read(r release.Release) (Desired, error) {
+	d := Desired{objects: map[Key]Object{}, paths: map[Key]string{}, namespaces: map[string]int{}, scaled: map[Key]bool{}}
+	for _, p := range r.Paths() {
+		if !strings.HasPrefix(p, Folder) || !strings.HasSuffix(p, ".yaml") || p == Folder+"kustomization.yaml" {
+			continue
+		}
+		raw, _ := r.Artifact(p)
+		o, err := parse(raw)
+		if err != nil {
+			return Desired{}, fmt.Errorf("reading %q of the release: %w", p, err)
+		}
+		k := KeyOf(o)
+		if k.Kind == "" || k.Name == "" {
+			return Desired{}, fmt.Errorf("reading %q of the release: it is no object", p)
+		}
+		if _, twice := d.objects[k]; twice {
+			return Desired{}, fmt.Errorf("reading %q of the release: %s is there twice", p, k)
+		}
+		d.objects[k], d.paths[k] = o, p
+		switch {
+		case k.Namespace != "":
+			d.namespaces[k.Namespace]++
+		case k.Kind == "Namespace":
+			d.namespaces[k.Name]++
+		}
+		if k.Kind == "HorizontalPodAutoscaler" {
+			d.scaled[Key{"apps", text(o, "spec", "scaleTargetRef", "kind"), k.Namespace, text(o, "spec", "scaleTargetRef", "name")}] = true
+		}
+	}
+	return d, nil
+}
+
+func parse(raw []byte) (Object, error) {
+	j, err := yaml.YAMLToJSONStrict(raw)
+	if err != nil {
+		return nil, err
+	}
+	var o Object
+	if _, err := strictjson.UnmarshalStrict(j, &o); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// Len is the number of objects.
+func (d Desired) Len() int { return len(d.objects) }
+
+// Object is what the release says of an object, nil if nothing.
+func (d Desired) Object(k Key) Object { return d.objects[k] }
+
+// Path is the artifact that holds an object, "" if none does.
+func (d Desired) Path(k Key) string { return d.paths[k] }
+
+// Autoscaled reports whether an autoscaler of the release says how many pods k has.
+func (d Desired) Autoscaled(k Key) bool { return d.scaled[k] }
+
+// Namespaces are those that the release has objects in, sorted.
+func (d Desired) Namespaces() []string { return slices.Sorted(maps.Keys(d.namespaces)) }
+
+// Kinds are the groups and kinds of the objects, sorted.
+func (d Desired) Kinds() [][2]string {
+	seen := map[[2]string]bool{}
+	for k := range d.objects {
+		seen[[2]string{k.Group, k.Kind}] = true
+	}
+	return slices.SortedFunc(maps.Keys(seen), func(a, b [2]string) int { return strings.Compare(a[0]+"/"+a[1], b[0]+"/"+b[1]) })
+}
+
+// Lives reports whether the release has objects in a namespace.
+func (d Desired) Lives(namespace string) bool { return namespace != "" && d.namespaces[namespace] > 0 }
+
+// KeyOf names an object by its own words.
+func KeyOf(o Object) Key {
+	group, _, found := strings.Cut(text(o, "apiVersion"), "/")
+	if !found {
+		group = ""
+	}
+	return Key{Group: group, Kind: text(o, "kind"), Namespace: text(o, "metadata", "namespace"), Name: text(o, "metadata", "name")}
+}
+
+// Managed reports whether an object says that meshc keeps it.
+func Managed(o Object) bool { return text(o, "metadata", "labels", ManagedLabel) == Manager }
+
+// text is the string at a path, "" if there is none.
+func text(o Object, path ...string) string {
+	for _, p := range path[:len(path)-1] {
+		o, _ = o[p].(Object)
+	}
+	s, _ := o[path[len(path)-1]].(string)
+	return s
+}

@@ -1,0 +1,150 @@
+package drift
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// rule reports whether a value may stand in a field that the release does not say.
+// beside is the object that holds the field.
+type rule func(key string, v any, beside Object) bool
+
+func anything(string, any, Object) bool { return true }
+
+// is allows the values that an API server fills in.
+func is(values ...any) rule {
+	return func(_ string, v any, _ Object) bool {
+		return slices.ContainsFunc(values, func(w any) bool { return equal(w, v) })
+	}
+}
+
+// keyWithin allows keys with one of the prefixes.
+func keyWithin(prefixes ...string) rule {
+	return func(key string, _ any, _ Object) bool {
+		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(key, p) })
+	}
+}
+
+// notOurs allows what others note in annotations. What meshc or an API server acts on
+// is not among it.
+func notOurs(key string, _ any, _ Object) bool {
+	domain, _, found := strings.Cut(key, "/")
+	if !found {
+		return true
+	}
+	for _, ours := range []string{"meshc.dev", "app.kubernetes.io"} {
+		if domain == ours || strings.HasSuffix(domain, "."+ours) {
+			return false
+		}
+	}
+	return true
+}
+
+// filled is what an object of a kind may hold beside what the release says, by path
+// without indices; "x.*" stands for every field of x. Taken from API servers 1.36: see
+// the defaulting functions of k8s.io/kubernetes/pkg/apis.
+func filled(kind string) map[string]rule {
+	out := map[string]rule{
+		"status":                              anything,
+		"metadata.uid":                        anything,
+		"metadata.resourceVersion":            anything,
+		"metadata.generation":                 anything,
+		"metadata.creationTimestamp":          anything,
+		"metadata.deletionTimestamp":          anything,
+		"metadata.deletionGracePeriodSeconds": anything,
+		"metadata.managedFields":              anything,
+		"metadata.selfLink":                   anything,
+		"metadata.finalizers":                 anything, // they keep an object from vanishing, nothing else
+		"metadata.annotations.*":              notOurs,
+		// Labels select; only those of the tools that apply releases are no one else's business.
+		"metadata.labels.*": keyWithin("kustomize.toolkit.fluxcd.io/", "argocd.argoproj.io/"),
+	}
+	switch kind {
+	case "Namespace":
+		out["metadata.labels.kubernetes.io/metadata.name"] = anything
+		out["spec"] = is(Object{"finalizers": []any{"kubernetes"}})
+	case "Service":
+		maps.Copy(out, service())
+	case "Deployment":
+		maps.Copy(out, deployment())
+	case "NetworkPolicy":
+		out["spec.ingress[].ports[].protocol"] = is("TCP")
+		out["spec.egress[].ports[].protocol"] = is("TCP")
+	case "PodDisruptionBudget":
+		out["spec.unhealthyPodEvictionPolicy"] = is("IfHealthyBudget")
+	case "HorizontalPodAutoscaler":
+		out["spec.behavior"] = anything // how fast, never how many
+	case "Container":
+		return container("")
+	case "Volume":
+		return nil
+	}
+	return out
+}
+
+func service() map[string]rule {
+	return map[string]rule{
+		"spec.clusterIP":                     anything, // given by the server, which lets nobody change it
+		"spec.clusterIPs":                    anything,
+		"spec.ipFamilies":                    anything,
+		"spec.ipFamilyPolicy":                is("SingleStack", "PreferDualStack", "RequireDualStack"),
+		"spec.type":                          is("ClusterIP"),
+		"spec.internalTrafficPolicy":         is("Cluster"),
+		"spec.externalTrafficPolicy":         is("Cluster"),
+		"spec.allocateLoadBalancerNodePorts": is(true),
+		"spec.sessionAffinity":               is("None"),
+		"spec.publishNotReadyAddresses":      is(false),
+		"spec.ports[].protocol":              is("TCP"),
+		"spec.ports[].targetPort":            func(_ string, v any, beside Object) bool { return equal(v, beside["port"]) },
+		"spec.ports[].nodePort":              anything, // there only if the release asks for a type that has some
+	}
+}
+
+func deployment() map[string]rule {
+	const pod = "spec.template.spec"
+	out := map[string]rule{
+		"metadata.annotations.deployment.kubernetes.io/revision": anything,
+		"spec.replicas":                          is(1),
+		"spec.progressDeadlineSeconds":           is(600),
+		"spec.revisionHistoryLimit":              is(10),
+		"spec.strategy":                          is(Object{"type": "RollingUpdate", "rollingUpdate": Object{"maxSurge": "25%", "maxUnavailable": "25%"}}),
+		"spec.strategy.rollingUpdate":            is(Object{"maxSurge": "25%", "maxUnavailable": "25%"}),
+		pod + ".dnsPolicy":                       is("ClusterFirst"),
+		pod + ".restartPolicy":                   is("Always"),
+		pod + ".schedulerName":                   is("default-scheduler"),
+		pod + ".securityContext":                 is(Object{}),
+		pod + ".serviceAccount":                  anything, // the deprecated twin of serviceAccountName, which is compared
+		pod + ".terminationGracePeriodSeconds":   is(30),
+		pod + ".volumes[].configMap.defaultMode": is(420),
+		pod + ".volumes[].secret.defaultMode":    is(420),
+		pod + ".volumes[].projected.defaultMode": is(420),
+		pod + ".volumes[].projected.sources[].serviceAccountToken.expirationSeconds":   is(3600),
+		pod + ".volumes[].projected.sources[].downwardAPI.items[].fieldRef.apiVersion": is("v1"),
+	}
+	maps.Copy(out, container(pod+".containers[]."))
+	maps.Copy(out, container(pod+".initContainers[]."))
+	return out
+}
+
+// container is what is filled into a container below a prefix.
+func container(prefix string) map[string]rule {
+	out := map[string]rule{
+		prefix + "terminationMessagePath":              is("/dev/termination-log"),
+		prefix + "terminationMessagePolicy":            is("File"),
+		prefix + "imagePullPolicy":                     is("IfNotPresent", "Always"),
+		prefix + "resources":                           is(Object{}),
+		prefix + "resources.requests":                  anything, // copied from the limits, which are compared
+		prefix + "resources.requests.*":                anything,
+		prefix + "ports[].protocol":                    is("TCP"),
+		prefix + "env[].valueFrom.fieldRef.apiVersion": is("v1"),
+	}
+	for _, probe := range []string{"livenessProbe.", "readinessProbe.", "startupProbe."} {
+		out[prefix+probe+"httpGet.scheme"] = is("HTTP")
+		out[prefix+probe+"timeoutSeconds"] = is(1)
+		out[prefix+probe+"periodSeconds"] = is(10)
+		out[prefix+probe+"successThreshold"] = is(1)
+		out[prefix+probe+"failureThreshold"] = is(3)
+	}
+	return out
+}

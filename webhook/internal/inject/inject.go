@@ -1,0 +1,206 @@
+// Package inject adds the sidecar to a pod.
+//
+// In: a pod as the API server would store it, and what the approved release says of
+// sidecars. Out: the operations of a JSON patch (RFC 6902), none if there is nothing
+// to do, or why the pod cannot have a sidecar; of a finished pod, whether its sidecar
+// is the one that was added.
+//
+// What always holds: a pod that has the sidecar gets nothing more, so that any number
+// of calls give one pod; the sidecar comes before the pod's own init containers, so
+// that nothing of the pod speaks before the redirection stands.
+package inject
+
+import (
+	"fmt"
+	"slices"
+
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/webhook/internal/drift"
+)
+
+// The label that asks for a sidecar, on a namespace or a pod, and its values.
+const (
+	Label    = "meshc.dev/inject"
+	Enabled  = "enabled"
+	Disabled = "disabled"
+)
+
+// Names of what is added to a pod.
+const (
+	RedirectContainer = "meshc-redirect"
+	ProxyContainer    = "meshc-proxy"
+	identityVolume    = "meshc-identity"
+	stateVolume       = "meshc-state"
+	nothingVolume     = "meshc-nothing"
+)
+
+// Audience is whom the pod's token is for.
+const Audience = "meshc.dev"
+
+// RootsConfigMap holds the server's roots under the key RootsKey, in each namespace.
+const (
+	RootsConfigMap = "meshc-roots"
+	RootsKey       = "roots.pem"
+)
+
+// ProxyID is the user and the group of the sidecar. What runs as either is not
+// redirected.
+const ProxyID = 1337
+
+// StatusPort is where the agent answers probes. It is never redirected.
+const StatusPort = 15021
+
+// Object is a Kubernetes object, or a part of one, as JSON values.
+type Object = map[string]any
+
+// Operation is one step of a JSON patch.
+type Operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value,omitempty"`
+}
+
+// Patch gives the operations that add the sidecar to a pod.
+func Patch(pod Object, in release.Injection) ([]Operation, error) {
+	if err := Possible(pod); err != nil {
+		return nil, err
+	}
+	spec, _ := pod["spec"].(Object)
+	if Has(pod) {
+		return nil, Check(pod, in)
+	}
+	var out []Operation
+	add := func(list string, values ...any) {
+		if _, there := spec[list]; !there {
+			out = append(out, Operation{"add", "/spec/" + list, values})
+			return
+		}
+		for i, v := range values {
+			out = append(out, Operation{"add", fmt.Sprintf("/spec/%s/%d", list, i), v})
+		}
+	}
+	add("initContainers", redirect(in), proxy(in))
+	add("volumes", volumes()...)
+	return out, nil
+}
+
+// Has reports whether something in the pod has a name of ours.
+func Has(pod Object) bool {
+	for _, c := range containers(pod) {
+		if name, _ := c["name"].(string); name == RedirectContainer || name == ProxyContainer {
+			return true
+		}
+	}
+	return false
+}
+
+// Check says in what the pod's sidecar is not the one that Patch adds.
+func Check(pod Object, in release.Injection) error {
+	spec, _ := pod["spec"].(Object)
+	inits := list(spec, "initContainers")
+	for i, want := range []Object{redirect(in), proxy(in)} {
+		if len(inits) <= i || inits[i]["name"] != want["name"] {
+			return fmt.Errorf("init container %d is not %q: the sidecar comes first", i+1, want["name"])
+		}
+		if ds := drift.Compare("Container", want, inits[i]); len(ds) > 0 {
+			return fmt.Errorf("container %q is not what the approved release says: %s", want["name"], ds[0])
+		}
+	}
+	named := map[any]int{}
+	for _, c := range containers(pod) {
+		named[c["name"]]++
+	}
+	if named[RedirectContainer] != 1 || named[ProxyContainer] != 1 {
+		return fmt.Errorf("a second container has the sidecar's name")
+	}
+	have := list(spec, "volumes")
+	for _, v := range volumes() {
+		want, _ := v.(Object)
+		i := slices.IndexFunc(have, func(o Object) bool { return o["name"] == want["name"] })
+		if i < 0 {
+			return fmt.Errorf("volume %q is missing", want["name"])
+		}
+		if ds := drift.Compare("Volume", want, have[i]); len(ds) > 0 {
+			return fmt.Errorf("volume %q is not what the sidecar needs: %s", want["name"], ds[0])
+		}
+	}
+	return Possible(pod)
+}
+
+// Possible says why a pod cannot be redirected.
+func Possible(pod Object) error {
+	spec, ok := pod["spec"].(Object)
+	if !ok {
+		return fmt.Errorf("the pod has no spec")
+	}
+	if on, _ := spec["hostNetwork"].(bool); on {
+		return fmt.Errorf("a pod on the host's network cannot be redirected: remove hostNetwork, or label the pod %s: %s", Label, Disabled)
+	}
+	if who := asProxy(spec["securityContext"]); who != "" {
+		return fmt.Errorf("the pod's securityContext has %s %d, which is the proxy's and is not redirected", who, ProxyID)
+	}
+	for _, c := range containers(pod) {
+		name, _ := c["name"].(string)
+		if name == ProxyContainer {
+			continue
+		}
+		if who := asProxy(c["securityContext"]); who != "" {
+			return fmt.Errorf("container %q has %s %d, which is the proxy's and is not redirected", name, who, ProxyID)
+		}
+		for _, m := range list(c, "volumeMounts") {
+			if v, _ := m["name"].(string); name != RedirectContainer && (v == identityVolume || v == stateVolume) {
+				return fmt.Errorf("container %q mounts %q, which holds the proxy's identity", name, v)
+			}
+		}
+	}
+	return nil
+}
+
+// asProxy names the field of a security context that makes a process pass for the
+// proxy.
+func asProxy(context any) string {
+	o, _ := context.(Object)
+	for _, field := range []string{"runAsUser", "runAsGroup", "fsGroup"} {
+		if id, ok := o[field].(int64); ok && id == ProxyID {
+			return field
+		}
+	}
+	groups, _ := o["supplementalGroups"].([]any)
+	if slices.Contains(groups, any(int64(ProxyID))) {
+		return "supplementalGroups"
+	}
+	return ""
+}
+
+// containers are all of a pod's, of every kind.
+func containers(pod Object) []Object {
+	spec, _ := pod["spec"].(Object)
+	return slices.Concat(list(spec, "initContainers"), list(spec, "containers"), list(spec, "ephemeralContainers"))
+}
+
+func list(o Object, key string) []Object {
+	values, _ := o[key].([]any)
+	out := make([]Object, 0, len(values))
+	for _, v := range values {
+		item, _ := v.(Object)
+		out = append(out, item)
+	}
+	return out
+}
+
+// Parts are those of a pod that its sidecar consists of.
+func Parts(pod Object) []Object {
+	var out []Object
+	for _, c := range containers(pod) {
+		if name, _ := c["name"].(string); name == RedirectContainer || name == ProxyContainer {
+			out = append(out, c)
+		}
+	}
+	spec, _ := pod["spec"].(Object)
+	for _, v := range list(spec, "volumes") {
+		if name, _ := v["name"].(string); name == identityVolume || name == stateVolume || name == nothingVolume {
+			out = append(out, v)
+		}
+	}
+	return out
+}

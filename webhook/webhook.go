@@ -1,0 +1,324 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+	admission "k8s.io/api/admission/v1"
+
+	"meshc.dev/meshc/internal/approval"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/guard"
+	"meshc.dev/meshc/webhook/internal/admit"
+	"meshc.dev/meshc/webhook/internal/review"
+)
+
+// Paths of the two webhooks.
+const (
+	ValidatePath = "/validate"
+	MutatePath   = "/mutate"
+)
+
+// Bounds of one question and of all together.
+const (
+	// MaxReview is the largest question, in bytes. An API server takes objects of 3 MiB,
+	// of which a question may hold two.
+	MaxReview = 8 << 20
+	// maxWaiting bounds the bytes of all questions that are read or judged.
+	maxWaiting = 128 << 20
+	// maxJudged bounds the questions that are judged at a time; others wait.
+	maxJudged = 16
+	// Deadline is when a question is answered, whatever became of it. The configuration
+	// gives 2 seconds.
+	Deadline = 800 * time.Millisecond
+	// sending bounds how long a sender may take.
+	sending = 2 * time.Second
+)
+
+// Config is what a Server needs.
+type Config struct {
+	// Listen is the address for the API server, HTTP that of /metrics, /healthz and
+	// /readyz, "" for none.
+	Listen, HTTP string
+	// TLS is the server's configuration, at least a certificate.
+	TLS *tls.Config
+	// Policies judge objects.
+	Policies *guard.Engine
+	Log      *slog.Logger
+	Now      func() time.Time
+	Registry *prometheus.Registry
+}
+
+// Server answers an API server.
+type Server struct {
+	c        Config
+	listener net.Listener
+	http     net.Listener // nil for none
+	waiting  *semaphore.Weighted
+	judging  *semaphore.Weighted
+	metrics  *metrics
+	steps    atomic.Pointer[[]step]
+}
+
+// step is an approved release and the instant from which it is in force.
+type step struct {
+	from  time.Time
+	world *admit.World
+}
+
+// New opens the ports; Run answers.
+func New(c Config) (*Server, error) {
+	if c.TLS == nil || c.Policies == nil || c.Now == nil || c.Log == nil {
+		return nil, errors.New("webhook: TLS, policies, a clock and a log are needed")
+	}
+	if c.Policies.Objects() == 0 {
+		return nil, errors.New("webhook: there is no policy over objects")
+	}
+	s := &Server{c: c, waiting: semaphore.NewWeighted(maxWaiting), judging: semaphore.NewWeighted(maxJudged), metrics: newMetrics(c.Registry)}
+	l, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listening for the API server: %w", err)
+	}
+	s.listener = l
+	if c.HTTP != "" {
+		if s.http, err = net.Listen("tcp", c.HTTP); err != nil {
+			_ = l.Close() // nobody has used it
+			return nil, fmt.Errorf("listening for metrics: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Addr is the address for the API server.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Publish makes an approved commit's releases what is judged by. On an error what was
+// there before stays.
+func (s *Server) Publish(a approval.Approved) error {
+	steps := make([]step, 0, len(a.Steps()))
+	for _, r := range a.Steps() {
+		w, err := admit.See(a.Commit(), r.Release)
+		if err != nil {
+			return err
+		}
+		steps = append(steps, step{r.From, w})
+	}
+	if len(steps) == 0 {
+		return errors.New("the approval holds no release")
+	}
+	s.steps.Store(&steps)
+	return nil
+}
+
+// world is what is in force now, nil before the first release.
+func (s *Server) world(now time.Time) *admit.World {
+	steps := s.steps.Load()
+	if steps == nil {
+		return nil
+	}
+	var w *admit.World
+	for _, one := range *steps {
+		if !one.from.After(now) {
+			w = one.world
+		}
+	}
+	return w
+}
+
+// Ready says why no question can be answered, nil if they can.
+func (s *Server) Ready() error {
+	if s.world(s.c.Now()) == nil {
+		return errors.New("no approved release yet")
+	}
+	return nil
+}
+
+// Run answers until ctx ends; then it finishes what it began.
+func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	questions := http.NewServeMux()
+	questions.HandleFunc("POST "+ValidatePath, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, s.validate) })
+	questions.HandleFunc("POST "+MutatePath, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, s.mutate) })
+	s.run(ctx, group, tls.NewListener(s.listener, s.c.TLS), questions)
+	if s.http != nil {
+		s.run(ctx, group, s.http, s.pages())
+	}
+	return group.Wait()
+}
+
+func (s *Server) run(ctx context.Context, group *errgroup.Group, l net.Listener, h http.Handler) {
+	server := &http.Server{
+		Handler: h, ReadHeaderTimeout: sending, ReadTimeout: sending, WriteTimeout: 2 * sending, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.c.Log.Handler(), slog.LevelDebug),
+	}
+	group.Go(func() error {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving at %s: %w", l.Addr(), err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*sending)
+		defer cancel()
+		if err := server.Shutdown(grace); err != nil {
+			return server.Close()
+		}
+		return nil
+	})
+}
+
+// pages are for people and their tools.
+func (s *Server) pages() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := s.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ok\n")
+	})
+	if s.c.Registry != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(s.c.Registry, promhttp.HandlerOpts{}))
+	}
+	return mux
+}
+
+// judge decides about one question.
+type judge func(context.Context, *admit.World, review.Review) verdict
+
+// serve reads a question, has it judged and answers in time.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, decide judge) {
+	began := s.c.Now()
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		s.refuse(w, http.StatusUnsupportedMediaType, "a review is sent as application/json")
+		return
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		s.refuse(w, http.StatusUnsupportedMediaType, "a review is sent without a content encoding")
+		return
+	}
+	if r.ContentLength < 0 || r.ContentLength > MaxReview {
+		s.refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a review has a Content-Length of at most %d bytes", MaxReview))
+		return
+	}
+	if !s.waiting.TryAcquire(r.ContentLength) {
+		s.refuse(w, http.StatusTooManyRequests, "too many reviews at a time")
+		return
+	}
+	defer s.waiting.Release(r.ContentLength)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxReview))
+	if err != nil {
+		s.refuse(w, http.StatusBadRequest, "the review was not sent to its end")
+		return
+	}
+	q, err := review.Read(body)
+	if err != nil {
+		s.refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), Deadline)
+	defer cancel()
+	v := s.decide(ctx, q, decide)
+	s.metrics.answered(r.URL.Path, q, v, s.c.Now().Sub(began))
+	s.log(q, v)
+	answer, err := v.response(q.UID)
+	if err != nil {
+		s.refuse(w, http.StatusInternalServerError, "the answer cannot be written")
+		return
+	}
+	out := admission.AdmissionReview{Response: answer}
+	out.APIVersion, out.Kind = admission.SchemeGroupVersion.String(), "AdmissionReview"
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(out) // who went away has no use for it
+}
+
+// refuse answers what is no question.
+func (s *Server) refuse(w http.ResponseWriter, status int, why string) {
+	s.metrics.refused(status)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	http.Error(w, sentence(diag.New(diag.CodeReview, diag.Pos{}, "%s", cut(why, maxReason)), false), status)
+}
+
+// decide has a question judged when there is room, before ctx ends.
+func (s *Server) decide(ctx context.Context, q review.Review, decide judge) verdict {
+	now := s.c.Now()
+	w := s.world(now)
+	if w == nil {
+		d := diag.New(diag.CodeNotReady, diag.Pos{}, "meshc has no approved release to judge by")
+		return unable(http.StatusServiceUnavailable, d.WithFix("try again; if it stays, see the log of meshc webhook"))
+	}
+	if err := s.judging.Acquire(ctx, 1); err != nil {
+		return busy("no room for another review")
+	}
+	done := make(chan verdict, 1)
+	go func() {
+		defer s.judging.Release(1)
+		defer func() {
+			if p := recover(); p != nil {
+				s.c.Log.Error("a review could not be judged", "reason", fmt.Sprint(p), "stack", string(debug.Stack()))
+				done <- unable(http.StatusInternalServerError, diag.New(diag.CodeReview, diag.Pos{}, "the review could not be judged"))
+			}
+		}()
+		done <- decide(ctx, w, q)
+	}()
+	select {
+	case v := <-done:
+		return v
+	case <-ctx.Done():
+		return busy(fmt.Sprintf("the review was not judged within %s", Deadline))
+	}
+}
+
+func unable(status int32, d diag.Diagnostic) verdict {
+	return verdict{problems: diag.List{d}, status: status}
+}
+
+func busy(why string) verdict {
+	return unable(http.StatusTooManyRequests, diag.New(diag.CodeBusy, diag.Pos{}, "%s", why).WithFix("try again"))
+}
+
+// mutate gives a pod its sidecar.
+func (s *Server) mutate(_ context.Context, w *admit.World, q review.Review) verdict {
+	patch, problems := w.Mutate(q)
+	return verdict{problems: problems, patch: patch}
+}
+
+// validate asks the release and the policies.
+func (s *Server) validate(ctx context.Context, w *admit.World, q review.Review) verdict {
+	problems := w.Validate(q)
+	res, err := s.c.Policies.CheckObject(ctx, guard.Object{
+		Operation: string(q.Operation), Group: q.Group, Version: q.Version, Kind: q.Kind, Subresource: q.SubResource,
+		Namespace: q.Namespace, Name: q.Name, New: q.New, Old: q.Old, User: q.User, Groups: q.Groups,
+		Accounts: w.Accounts(), Namespaces: w.Namespaces(), At: s.c.Now(),
+	})
+	if err != nil {
+		return busy("the policies were not done in time")
+	}
+	return verdict{problems: append(problems, res.Findings...)}
+}
+
+// log tells what was refused: an answer reaches one user, the log the operator.
+func (s *Server) log(q review.Review, v verdict) {
+	if v.allowed() {
+		return
+	}
+	s.c.Log.Warn("refused", "operation", string(q.Operation), "kind", q.Kind, "subresource", q.SubResource, "namespace", q.Namespace, "name", q.Name,
+		"user", q.User, "dryRun", q.DryRun, "code", v.problems[0].Code, "reason", v.problems[0].Text)
+}
