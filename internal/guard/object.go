@@ -87,7 +87,7 @@ func (e *Engine) CheckObject(ctx context.Context, o Object) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	doc, err := decoded(raw)
+	doc, err := decodedObject(raw)
 	if err != nil {
 		return Result{}, err
 	}
