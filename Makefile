@@ -1,5 +1,6 @@
-# Everything runs on a fresh machine with Go, Python, gcc, git and the package
-# registries: what a target needs besides, it fetches into .cache or bin.
+# Everything runs on a fresh machine with what CONTRIBUTING.md lists and the package
+# registries: what a target needs besides, it fetches into .cache, bin or the user's
+# cache folder.
 
 SHELL := /bin/bash
 GOFLAGS ?= -p=2
@@ -10,7 +11,7 @@ GOLANGCI_VERSION := v2.15.0
 GOLANGCI := bin/golangci-lint-$(GOLANGCI_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: build test lint golden envoy objects bench demo clean help
+.PHONY: build test tools lint golden envoy objects bench demo clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name what; do printf '  %-8s %s\n' "$$name" "$$what"; done
@@ -18,8 +19,11 @@ help: ## list the targets
 build: ## build meshc and meshc-agent into bin
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/ ./cmd/...
 
-test: ## run all tests with the race detector (real Envoys, real git)
+test: tools ## run all tests with the race detector (real Envoys, real git, real Kubernetes)
 	go test -race -timeout 20m ./...
+
+tools: ## build the Kubernetes control plane that tests start; minutes, once per machine and version
+	GOFLAGS= go run ./ci/tools/build >/dev/null
 
 lint: $(GOLANGCI) ## run the linters
 	$(GOLANGCI) config verify

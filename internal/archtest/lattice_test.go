@@ -163,6 +163,7 @@ func doors() []row {
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "internal/freeport"}, // for tests and the demo
+		{pkg: "internal/kubetest", may: []string{"ci/tools", "internal/child", "internal/freeport", kubeAPI, kubeMachine, kubeClient}},
 		{pkg: "cmd/meshc", may: []string{"internal/cli", "internal/compile", "internal/sandbox"}},
 		{pkg: "cmd/meshc-agent", may: []string{"internal/agent", "internal/ca", cobra}},
 		{pkg: "ci/...", may: []string{"..."}},
@@ -192,7 +193,7 @@ func links() map[string]map[string]string {
 // testTools may be imported by every test, beside all packages of this module.
 func testTools() []string {
 	return []string{goCmp, txtarText, "pgregory.net/rapid", "github.com/rogpeppe/go-internal", envoyProtos, protobuf, rpc, statuses, spiffe, gogit,
-		pgp, xcrypto, xnet, xsync, xsys, prometheus, yaml, "go.uber.org/goleak"}
+		pgp, xcrypto, xnet, xsync, xsys, prometheus, yaml, "go.uber.org/goleak", kubeAPI, kubeMachine, kubeClient}
 }
 
 // impure are the standard packages that a pure package must not import. "net" is

@@ -25,6 +25,9 @@ type Spec struct {
 	Dir  string   // working directory; empty = ours
 	Env  []string // added to our environment, "KEY=value"; the last one wins
 	Log  string   // file that gets stdout and stderr, appended; empty = discarded (Start) or captured (Run)
+	// Bound children are killed by the kernel when we end without stopping them, where
+	// the system has that (Linux).
+	Bound bool
 }
 
 // String is the command line as one would type it.
@@ -46,6 +49,9 @@ func (s Spec) command() *exec.Cmd {
 		c.Env = append(os.Environ(), s.Env...)
 	}
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if s.Bound {
+		bind(c.SysProcAttr)
+	}
 	return c
 }
 

@@ -1,0 +1,271 @@
+// Package tools has the programs of others that tests and the demo run and that no
+// package manager brings: it builds each from its Go modules, once per machine.
+//
+// In: a Tool, whose module with its pinned versions is a folder beside this file. Out:
+// a folder with its programs. It lies in a cache outside the repository, under a key of
+// everything that the build depends on, so that it is built again exactly when one of
+// those changes; finding it is a look at the disk. It appears as a whole or not at all,
+// and of several processes that want it one builds. A program that cannot be had is an
+// error and never a reason to leave something out.
+package tools
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Tool says how programs are built from a module.
+type Tool struct {
+	Name     string   // the module's folder under ci/tools
+	Packages []string // main packages of that module or of those that it requires
+	// Names are further names of the one program, which goes by the name that it was
+	// started by.
+	Names []string
+	// Stamp returns the linker's flags that tell the programs their version; nil = none.
+	Stamp func(goMod []byte) ([]string, error)
+}
+
+// Kube is the Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager
+// and kubectl.
+func Kube() Tool {
+	return Tool{
+		Name:     "kube",
+		Packages: []string{"."},
+		Names:    []string{"etcd", "kube-apiserver", "kube-controller-manager", "kubectl"},
+		Stamp:    stampKube,
+	}
+}
+
+// All are the tools that there are.
+func All() []Tool { return []Tool{Kube()} }
+
+// stampKube: a server that does not know its version reports v0.0.0, and clients
+// believe it.
+func stampKube(goMod []byte) ([]string, error) {
+	m := regexp.MustCompile(`(?m)^\s*k8s\.io/kubernetes (v(\d+)\.(\d+)\.\S+)$`).FindSubmatch(goMod)
+	if m == nil {
+		return nil, errors.New("go.mod does not say which Kubernetes")
+	}
+	const at = "-X=k8s.io/component-base/version."
+	return []string{
+		at + "gitVersion=" + string(m[1]), at + "gitMajor=" + string(m[2]), at + "gitMinor=" + string(m[3]), at + "gitTreeState=clean",
+	}, nil
+}
+
+// Find returns the folder with the tool's programs and builds them first if they are
+// not there. That takes minutes; progress is told then.
+func Find(ctx context.Context, t Tool, progress io.Writer) (string, error) {
+	source, err := folder(t.Name)
+	if err != nil {
+		return "", err
+	}
+	flags, key, err := recipe(ctx, t, source)
+	if err != nil {
+		return "", fmt.Errorf("finding the programs of ci/tools/%s: %w", t.Name, err)
+	}
+	cache, err := cacheFolder()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, t.Name+"-"+key)
+	if exists(dir) {
+		return dir, nil
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", fmt.Errorf("making the cache of tools: %w", err)
+	}
+	unlock, err := lock(ctx, filepath.Join(cache, "lock"), func() {
+		say(progress, "waiting for another process that builds tools")
+	})
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if exists(dir) { // the other one built it
+		return dir, nil
+	}
+	return dir, build(ctx, t, source, flags, dir, progress)
+}
+
+// folder finds ci/tools/NAME of the repository that the process runs in: go test
+// starts in the package's folder, make in the root.
+func folder(name string) (string, error) {
+	here, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("finding the repository: %w", err)
+	}
+	for dir := here; ; dir = filepath.Dir(dir) {
+		candidate := filepath.Join(dir, "ci", "tools", name)
+		if _, err := os.Stat(filepath.Join(candidate, "go.mod")); err == nil {
+			return candidate, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("no ci/tools/%s in %s or above it: run this inside the repository", name, here)
+		}
+	}
+}
+
+// cacheFolder is MESHC_TOOLS, or meshc-tools in the user's cache folder.
+func cacheFolder() (string, error) {
+	if dir := os.Getenv("MESHC_TOOLS"); dir != "" {
+		return dir, nil
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("finding a cache for tools (MESHC_TOOLS names one): %w", err)
+	}
+	return filepath.Join(dir, "meshc-tools"), nil
+}
+
+// recipe returns the arguments of the build and the key of everything that its result
+// depends on.
+func recipe(ctx context.Context, t Tool, source string) (args []string, key string, err error) {
+	goMod, err := os.ReadFile(filepath.Join(source, "go.mod"))
+	if err != nil {
+		return nil, "", err
+	}
+	ldflags := []string{"-s", "-w"}
+	if t.Stamp != nil {
+		stamps, err := t.Stamp(goMod)
+		if err != nil {
+			return nil, "", err
+		}
+		ldflags = append(ldflags, stamps...)
+	}
+	args = slices.Concat([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=" + strings.Join(ldflags, " ")}, t.Packages)
+
+	h := sha256.New()
+	version, err := goCommand(ctx, source, "version").Output()
+	if err != nil {
+		return nil, "", fmt.Errorf("asking Go for its version: %w", err)
+	}
+	fmt.Fprintf(h, "%s%q %q\n", version, args, t.Names)
+	files, err := filepath.Glob(filepath.Join(source, "*"))
+	if err != nil {
+		return nil, "", err
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return nil, "", err
+		}
+		fmt.Fprintf(h, "%s %d\n%s\n", filepath.Base(f), len(b), b)
+	}
+	return args, hex.EncodeToString(h.Sum(nil))[:16], nil
+}
+
+// goCommand runs Go in the module with the settings that the key stands for: what the
+// caller builds with (a race detector, a workspace) is not for tools. Without cgo all
+// tools and all machines share what is compiled.
+func goCommand(ctx context.Context, source string, args ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, "go", args...)
+	c.Dir = source
+	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWORK=off", "GOOS=", "GOARCH=", "GOEXPERIMENT=")
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // with its compilers
+	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
+	return c
+}
+
+// build puts the programs into dir in one step.
+func build(ctx context.Context, t Tool, source string, args []string, dir string, progress io.Writer) error {
+	// Under the lock nobody else builds: such folders are of builds that were killed.
+	stale, _ := filepath.Glob(filepath.Join(filepath.Dir(dir), "build-*"))
+	for _, s := range stale {
+		_ = os.RemoveAll(s)
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), "build-")
+	if err != nil {
+		return fmt.Errorf("making a folder for the build: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(tmp) }()
+	say(progress, "building ci/tools/%s, once: some minutes", t.Name)
+	start := time.Now()
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		for tick := time.NewTicker(30 * time.Second); ; {
+			select {
+			case <-done:
+				tick.Stop()
+				return
+			case <-tick.C:
+				say(progress, "still building ci/tools/%s, after %d s", t.Name, int(time.Since(start).Seconds()))
+			}
+		}
+	}()
+	var said bytes.Buffer
+	cmd := goCommand(ctx, source, slices.Insert(slices.Clone(args), 1, "-o", tmp+string(filepath.Separator))...)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("building ci/tools/%s: %w: %s", t.Name, errors.Join(ctx.Err(), err), tail(said.String(), 20))
+	}
+	for _, name := range t.Names {
+		if err := os.Symlink(t.Name, filepath.Join(tmp, name)); err != nil {
+			return fmt.Errorf("naming a tool: %w", err)
+		}
+	}
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return fmt.Errorf("opening the folder of a tool: %w", err)
+	}
+	if err := os.Rename(tmp, dir); err != nil {
+		return fmt.Errorf("putting ci/tools/%s into place: %w", t.Name, err)
+	}
+	say(progress, "built ci/tools/%s in %d s", t.Name, int(time.Since(start).Seconds()))
+	return nil
+}
+
+// lock waits for the lock of the cache, which dies with its process. One for all
+// tools: linking one takes gigabytes of memory.
+func lock(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("opening the lock of the cache of tools: %w", err)
+	}
+	for told := false; ; told = true {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			_ = f.Close()
+			return nil, fmt.Errorf("locking %q: %w", path, err)
+		}
+		if !told {
+			waiting()
+		}
+		select {
+		case <-ctx.Done():
+			_ = f.Close()
+			return nil, fmt.Errorf("waiting for another process that builds tools: %w", ctx.Err())
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func exists(dir string) bool {
+	_, err := os.Stat(dir)
+	return err == nil
+}
+
+func say(w io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(w, "tools: "+format+"\n", args...)
+}
+
+// tail returns the last n lines of s.
+func tail(s string, n int) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
