@@ -14,6 +14,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/source"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/schemas"
@@ -212,22 +213,42 @@ func (o Output) Provenance() release.Provenance {
 // done. With an error in the list it is empty.
 func (p *Program) Output() (Output, diag.List) {
 	arts, origins, ds := envoy.Emit(p.mesh, catalog.Envoy(), envoy.Profile{Locate: p.Position, Memo: p.memo.emit()})
-	for _, t := range p.result.Targets {
-		if t == "gateway-api" {
-			more, mds := gatewayapi.Emit(p.mesh, catalog.GatewayAPI(), p.Position)
-			arts, ds = append(arts, more...), append(ds, mds...)
-		}
+	// The folders' names are in this order, too.
+	for _, stage := range []func() ([]release.Artifact, []string, diag.List){p.kubernetes, p.itself, p.gatewayAPI} {
+		more, from, problems := stage()
+		arts, origins, ds = append(arts, more...), append(origins, from...), append(ds, problems...)
 	}
 	if ds.HasErrors() {
 		return Output{}, ds.Sorted()
 	}
-	// The folders' names are in this order, too.
-	arts = append(arts, release.Artifact{Path: MeshPath, Bytes: p.MeshJSON()})
 	places := make([]diag.Pos, len(arts))
 	for i, origin := range origins {
 		places[i] = p.Position(origin)
 	}
 	return Output{arts, places, p.inputs, p.provenance}, ds.Sorted()
+}
+
+// itself is the linked mesh, which comes from no one line.
+func (p *Program) itself() ([]release.Artifact, []string, diag.List) {
+	return []release.Artifact{{Path: MeshPath, Bytes: p.MeshJSON()}}, []string{""}, nil
+}
+
+// kubernetes is what the target of that name makes, nothing if nobody asks for it.
+func (p *Program) kubernetes() ([]release.Artifact, []string, diag.List) {
+	t, ok := p.result.Target("kubernetes")
+	if !ok {
+		return nil, nil, nil
+	}
+	return kubernetes.Emit(p.mesh, catalog.Kubernetes(), kubernetes.Profile{Version: t.Version, Injection: t.Injection, Locate: p.Position})
+}
+
+// gatewayAPI is what the target of that name makes, nothing if nobody asks for it.
+func (p *Program) gatewayAPI() ([]release.Artifact, []string, diag.List) {
+	if _, ok := p.result.Target("gateway-api"); !ok {
+		return nil, nil, nil
+	}
+	arts, ds := gatewayapi.Emit(p.mesh, catalog.GatewayAPI(), p.Position)
+	return arts, make([]string, len(arts)), ds
 }
 
 // Position is the user's line of a mesh path, or of its nearest ancestor.

@@ -76,7 +76,7 @@ func repositories(t *testing.T) []repository {
 				if _, env, ok := strings.Cut(string(f.Data), "env "); ok {
 					r.env = strings.TrimSpace(env)
 				}
-			case path.Ext(f.Name) == ".cue" && first != "before" && first != "gateway-api":
+			case path.Ext(f.Name) == ".cue" && first != "before" && targetFolders()[first] == "":
 				r.files[f.Name] = &fstest.MapFile{Data: f.Data}
 			}
 		}

@@ -24,15 +24,17 @@ func TestSupportTableIsUpToDate(t *testing.T) {
 	b.WriteString("# What each target can say\n\n" +
 		"Generated from the matrix of features (`compiler/internal/feature/catalog`) and from compiling an example of every other word, by `make golden`.\n\n" +
 		"*exact*: the target says it as it is meant. *approximate*: it says it with the loss that is named, and a warning (MESH0310). *refused*: compiling it for\n" +
-		"that target is an error (MESH0301) with this reason: nothing is left out in silence. Envoy is what `meshc serve` serves; `targets: \"gateway-api\": {}` in\n" +
-		"the root package writes the objects of the Kubernetes Gateway API beside it.\n\n" +
-		"## Features\n\n| field | what it is | envoy | gateway-api |\n|---|---|---|---|\n")
+		"that target is an error (MESH0301) with this reason: nothing is left out in silence. *nothing*: the target has nothing to say about it, for this reason.\n" +
+		"Envoy is what `meshc serve` serves; `targets: kubernetes: {}` in the root package writes what a cluster needs beside it ([kubernetes.md](kubernetes.md)),\n" +
+		"`targets: \"gateway-api\": {}` the objects of the Kubernetes Gateway API.\n\n" +
+		"## Features\n\n| field | what it is | envoy | kubernetes | gateway-api |\n|---|---|---|---|---|\n")
 	for _, f := range catalog.All() {
-		fmt.Fprintf(&b, "| `%s.%s` | %s | %s | %s |\n", f.On, f.Field, tableCell(fieldComment(t, f.Field)), support(f.Envoy.Support()), support(f.GatewayAPI.Support()))
+		fmt.Fprintf(&b, "| `%s.%s` | %s | %s | %s | %s |\n", f.On, f.Field, tableCell(fieldComment(t, f.Field)), support(f.Envoy.Support()), support(f.Kubernetes.Support()),
+			support(f.GatewayAPI.Support()))
 	}
-	b.WriteString("\n## Other words\n\n| word | example | envoy | gateway-api |\n|---|---|---|---|\n")
+	b.WriteString("\n## Other words\n\n| word | example | envoy | kubernetes | gateway-api |\n|---|---|---|---|---|\n")
 	for _, w := range words() {
-		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", w.name, tableCell(w.shown), compiled(t, w, ""), compiled(t, w, "gateway-api"))
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s |\n", w.name, tableCell(w.shown), compiled(t, w, ""), compiled(t, w, "kubernetes"), compiled(t, w, "gateway-api"))
 	}
 	golden.File(t, filepath.Join("..", "docs", "features.md"), []byte(b.String()))
 }

@@ -31,20 +31,21 @@ const compileDate = "2027-01-01T00:00:00Z"
 //
 // Inputs: *.cue is the intent, with a root package that says nothing unless the
 // case has a mesh.cue; before/*.cue stands in place of files of that name in the
-// mesh that a plan compares with, gateway-api/*.cue in what is compiled for that
-// target (empty: no such file); options has lines "at DATE", "later DATE", "env
+// mesh that a plan compares with, gateway-api/*.cue and kubernetes/*.cue in what is
+// compiled for that target (empty: no such file); options has lines "at DATE", "later DATE", "env
 // NAME"; show has lines "CLASS TYPE NAME [POINTER]", a resource or the part of it
 // at a JSON pointer; requests has lines of "key=value", those that are no field of
 // a request being headers.
 //
 // Outputs: envoy and later (the shown parts at both dates), provenance (their
-// lines), gateway-api (the objects of the same intent with that target, or why
-// there are none), plan, answers, answers-later, ends (what is temporary), classes
+// lines), gateway-api and kubernetes (what the same intent with that target has
+// beside Envoy's, and its lines, or why there is nothing), plan, answers, answers-later, ends (what is temporary), classes
 // (who gets what) and live (clusters whose addresses join at the server).
 type whole struct {
-	files, before, other fstest.MapFS
-	opts                 map[string]string
-	show, asked          []string
+	files, before fstest.MapFS
+	other         map[string]fstest.MapFS // by target
+	opts          map[string]string
+	show, asked   []string
 }
 
 // plainRoot is the root package of cases without one.
@@ -52,8 +53,12 @@ const plainRoot = "package mesh\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#
 
 func parseWhole(c golden.Case) whole {
 	w := whole{files: fstest.MapFS{"mesh.cue": {Data: []byte(plainRoot)}}, opts: map[string]string{"at": compileDate}}
-	old, other := map[string][]byte{}, map[string][]byte{}
+	old, other := map[string][]byte{}, map[string]map[string][]byte{}
+	for target := range targetFolders() {
+		other[target] = map[string][]byte{"targets.cue": fmt.Appendf(nil, "package mesh\n\nmesh: targets: %q: {}\n", target)}
+	}
 	for name, b := range c.In {
+		first, rest, _ := strings.Cut(name, "/")
 		switch {
 		case name == "show":
 			w.show = lines(b)
@@ -64,16 +69,24 @@ func parseWhole(c golden.Case) whole {
 				k, v, _ := strings.Cut(l, " ")
 				w.opts[k] = v
 			}
-		case strings.HasPrefix(name, "before/"):
-			old[strings.TrimPrefix(name, "before/")] = b
-		case strings.HasPrefix(name, "gateway-api/"):
-			other[strings.TrimPrefix(name, "gateway-api/")] = b
+		case first == "before":
+			old[rest] = b
+		case other[first] != nil:
+			other[first][rest] = b
 		default:
 			w.files[name] = &fstest.MapFile{Data: b}
 		}
 	}
-	w.before, w.other = with(w.files, old), with(w.files, other)
+	w.before, w.other = with(w.files, old), map[string]fstest.MapFS{}
+	for target, over := range other {
+		w.other[target] = with(w.files, over)
+	}
 	return w
+}
+
+// targetFolders is where each target beside Envoy has its artifacts in a release.
+func targetFolders() map[string]string {
+	return map[string]string{"gateway-api": "targets/gateway-api/", "kubernetes": "kubernetes/"}
 }
 
 // with puts files over others; an empty one takes a name away.
@@ -132,8 +145,10 @@ func TestWholePipeline(t *testing.T) {
 			out["later"], _ = w.shown(t, lr)
 			out["answers-later"], out["diag-later"], out["ends-later"] = w.answers(t, later), text(ds), ends(later)
 		}
-		if c.Has("gateway-api") {
-			out["gateway-api"] = w.gatewayAPI(t)
+		for target, folder := range targetFolders() {
+			if c.Has(target) {
+				out[target] = w.compiledFor(t, target, folder)
+			}
 		}
 		if c.Has("plan") {
 			out["plan"] = w.plan(t, p)
@@ -316,11 +331,10 @@ func classes(t *testing.T, r release.Release) (all, live []byte) {
 	return a.Bytes(), l.Bytes()
 }
 
-// gatewayAPI is the same intent for the other target.
-func (w whole) gatewayAPI(t *testing.T) []byte {
+// compiledFor is the same intent for another target.
+func (w whole) compiledFor(t *testing.T, target, folder string) []byte {
 	t.Helper()
-	files := with(w.other, map[string][]byte{"targets.cue": []byte("package mesh\n\nmesh: targets: \"gateway-api\": {}\n")})
-	p, ds := w.load(t, files, w.opts["at"])
+	p, ds := w.load(t, w.other[target], w.opts["at"])
 	if err := ds.Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -330,9 +344,13 @@ func (w whole) gatewayAPI(t *testing.T) []byte {
 	}
 	var b bytes.Buffer
 	for _, path := range r.Paths() {
-		if strings.HasPrefix(path, "targets/gateway-api/") {
+		if strings.HasPrefix(path, folder) {
 			art, _ := r.Artifact(path)
-			fmt.Fprintf(&b, "# %s\n%s", path, art)
+			at := ""
+			if pos, ok := r.Provenance()[path]; ok {
+				at = ", from " + pos.String()
+			}
+			fmt.Fprintf(&b, "# %s%s\n%s", path, at, art)
 		}
 	}
 	b.Write(text(ds))

@@ -107,7 +107,7 @@ func mesh(a *txtar.Archive) fstest.MapFS {
 	}
 	for _, f := range a.Files {
 		name := strings.TrimPrefix(f.Name, "gateway-api/")
-		if path.Ext(name) != ".cue" || strings.HasPrefix(name, "before/") {
+		if path.Ext(name) != ".cue" || strings.HasPrefix(name, "before/") || strings.HasPrefix(name, "kubernetes/") {
 			continue
 		}
 		if files[name] = (&fstest.MapFile{Data: f.Data}); len(f.Data) == 0 {

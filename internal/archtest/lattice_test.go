@@ -57,7 +57,7 @@ type row struct {
 
 // targets are the output forms. They do not know each other.
 func targets() []string {
-	return []string{"compiler/internal/target/envoy", "compiler/internal/target/gatewayapi", "compiler/internal/target/kube",
+	return []string{"compiler/internal/target/envoy", "compiler/internal/target/gatewayapi", "compiler/internal/target/kubernetes",
 		"compiler/internal/target/istio", "compiler/internal/target/linkerd", "compiler/internal/target/consul"}
 }
 
@@ -90,7 +90,7 @@ func middle() []row {
 		{pkg: in + "prove", may: []string{in + "space"}, pure: true},
 		{pkg: in + "plan", may: []string{in + "model", in + "trait", in + "space", in + "prove", in + "eval", "compiler/release"}, pure: true},
 		{pkg: in + "target/envoy", may: append(slices.Clone(object), envoyProtos, xdsProtos, protobuf), pure: true},
-		{pkg: in + "target/kube", may: append(slices.Clone(object), kustomize), pure: true},
+		{pkg: in + "target/kubernetes", may: object, pure: true},
 		{pkg: "compiler", may: []string{in + "...", "compiler/release", "internal/canon", "internal/hop", "schemas", xsync}},
 	}
 	for _, t := range targets() {

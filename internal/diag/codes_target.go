@@ -35,6 +35,9 @@ const (
 	// CodeOrder is a pair of routes that a target would try in another order than the mesh.
 	// Example: a route with two headers before one with an exact path, compiled for the target "gateway-api".
 	CodeOrder Code = "MESH0311"
+	// CodeKubernetesName is a name that Kubernetes does not take, or that is the cluster's own.
+	// Example: `mesh: namespace: "kube-system"` with the target "kubernetes".
+	CodeKubernetesName Code = "MESH0312"
 	// CodeInconsistent is compiled output that contradicts itself: a mistake of the compiler, not of the intent.
 	// Example: a feature whose route names a cluster that the proxy does not get.
 	CodeInconsistent Code = "MESH0390"

@@ -11,11 +11,13 @@ import (
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
 )
 
 // Feature is one row. Every field must be set (a linter asks for it); a target
-// that cannot say the feature uses Refuse with the reason.
+// that cannot say the feature uses Refuse with the reason, and one that needs not say
+// anything uses Nothing.
 type Feature struct {
 	resolve.Rule
 	// Codec reads the value from mesh.json.
@@ -26,5 +28,6 @@ type Feature struct {
 	Change plan.Word
 
 	Envoy      envoy.Lowering
+	Kubernetes kubernetes.Lowering
 	GatewayAPI gatewayapi.Lowering
 }

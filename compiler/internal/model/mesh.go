@@ -92,10 +92,12 @@ type Service struct {
 	Name      string `json:"name"`
 	Owner     string `json:"owner"`
 	// Package is the folder of the package that declares it, "" for the namespace's owner.
-	Package  string    `json:"package,omitempty"`
-	Ports    []Port    `json:"ports"`
-	Versions []Version `json:"versions"`
-	Calls    []Call    `json:"calls,omitempty"`
+	Package string `json:"package,omitempty"`
+	// Selector are the labels that tell its pods from others; nil: those of PodLabels.
+	Selector map[string]string `json:"selector,omitempty"`
+	Ports    []Port            `json:"ports"`
+	Versions []Version         `json:"versions"`
+	Calls    []Call            `json:"calls,omitempty"`
 	// Routes is in the order of trial and ends the decision: no match is 404. A
 	// service without routes in intent has one that sends to all versions alike.
 	Routes []Route   `json:"routes,omitempty"`
@@ -338,6 +340,26 @@ func (s *Service) Version(name string) (Version, bool) {
 		}
 	}
 	return Version{}, false
+}
+
+// PodLabels are the labels of the service's pods, whatever their version: what intent
+// writes, else "app" with the service's name.
+func (s *Service) PodLabels() map[string]string {
+	if s.Selector != nil {
+		return s.Selector
+	}
+	return map[string]string{"app": s.Name}
+}
+
+// Discovered reports whether the platform knows where the version's instances are,
+// because intent does not say it.
+func (v Version) Discovered() bool {
+	for _, p := range v.Ports {
+		if p.Host != "" {
+			return false
+		}
+	}
+	return len(v.Endpoints.Static) == 0 && v.Endpoints.DNS == "" && v.Endpoints.File == ""
 }
 
 // Class is the proxy class of a version's instances.

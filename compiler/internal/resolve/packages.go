@@ -10,6 +10,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -92,9 +93,19 @@ func (l *linker) root(n intent.Node, env string) {
 	for _, t := range n.Field("targets").Fields() {
 		l.place("target/"+t.Name, t.Node.Pos())
 		if t.Name != "envoy" {
-			l.targets = append(l.targets, t.Name)
+			l.targets = append(l.targets, l.target(t))
 		}
 	}
+}
+
+// target reads what the root package says of an output form.
+func (l *linker) target(e intent.Entry) Target {
+	t := Target{Name: e.Name, Version: e.Node.Field("version").Str()}
+	if in := e.Node.Field("injection"); in.Exists() {
+		l.place("target/"+e.Name+"/injection", in.Pos())
+		t.Injection = &release.Injection{Image: in.Field("image").Str(), Server: in.Field("server").Str()}
+	}
+	return t
 }
 
 // mode reads an mTLS block. Without one, or after its end, above holds. A mode

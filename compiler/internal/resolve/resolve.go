@@ -44,7 +44,7 @@ type declared struct {
 
 	trustDomain string
 	capture     model.Capture
-	targets     []string
+	targets     []Target
 
 	kinds     map[string]string   // ID → "service", "external"
 	gateways  map[string]string   // gateway name or ID → ID ("" if ambiguous)

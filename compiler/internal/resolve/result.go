@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -24,7 +25,27 @@ type Result struct {
 	// Packages are all packages, sorted by folder.
 	Packages []Package
 	// Targets are the output forms that the root package asks for, beside envoy.
-	Targets []string
+	Targets []Target
+}
+
+// Target is what the root package says of an output form; ok is false if it does not
+// ask for it.
+func (r *Result) Target(name string) (t Target, ok bool) {
+	for _, t := range r.Targets {
+		if t.Name == name {
+			return t, true
+		}
+	}
+	return Target{}, false
+}
+
+// Target is an output form that the root package asks for.
+type Target struct {
+	Name string
+	// Version is the target's version to compile for, "" for the default.
+	Version string
+	// Injection is what pods get, nil for nothing.
+	Injection *release.Injection
 }
 
 // Package is a package of the intent and who answers for it.

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -18,6 +19,11 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 	s.Owner, s.Package = l.owned(n, p, model.ServicePath(s.ID)), p.asGuest()
 	mode := l.mode(n.Field("mtls"), l.modes[p], model.ServicePath(s.ID), s.Owner)
 	s.Ports = l.portsOf(s, n, mode)
+	if sel := n.Field("selector"); sel.Exists() {
+		if s.Selector = labels(sel); len(s.Selector) == 0 {
+			l.add(diag.New(diag.CodeRange, sel.Pos(), "the selector of service %q is empty", s.ID).WithFix("name the labels of its pods, or leave it out: the default is app: %q", s.Name))
+		}
+	}
 	s.Versions = l.versionsOf(p, s, n)
 	s.Calls = l.callsOf(p, s, n)
 	s.Traits = l.traits(OnService, n, &Place{l: l, pkg: p, self: s.ID}, model.ServicePath(s.ID))
@@ -68,13 +74,20 @@ func (l *linker) versionsOf(p *pkg, s *model.Service, n intent.Node) []model.Ver
 			v.Endpoints = l.endpoints(ep)
 		}
 		v.Labels = map[string]string{"version": e.Name}
-		for _, lb := range e.Node.Field("labels").Fields() {
-			v.Labels[lb.Name] = lb.Node.Str()
-		}
+		maps.Copy(v.Labels, labels(e.Node.Field("labels")))
 		v.Ports = l.versionPorts(s, e)
 		v.Locals = l.locals(p, e.Node)
 		l.place(model.ServicePath(s.ID)+"/version/"+e.Name, e.Node.Pos())
 		out = append(out, v)
+	}
+	return out
+}
+
+// labels reads labels.
+func labels(n intent.Node) map[string]string {
+	out := map[string]string{}
+	for _, e := range n.Fields() {
+		out[e.Name] = e.Node.Str()
 	}
 	return out
 }

@@ -18,6 +18,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
 )
 
@@ -78,6 +79,15 @@ func Envoy() envoy.Column {
 	out := envoy.Column{}
 	for _, f := range All() {
 		out[f.Name] = envoy.Cell{Lowering: f.Envoy, Uses: f.Uses}
+	}
+	return out
+}
+
+// Kubernetes is the column of the target kubernetes.
+func Kubernetes() kubernetes.Column {
+	out := kubernetes.Column{}
+	for _, f := range All() {
+		out[f.Name] = f.Kubernetes
 	}
 	return out
 }

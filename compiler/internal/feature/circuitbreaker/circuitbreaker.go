@@ -15,6 +15,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -39,6 +40,7 @@ var Feature = feature.Feature{
 	Meaning:    meaning,
 	Change:     change,
 	Envoy:      envoy.OnCluster(lower),
+	Kubernetes: kubernetes.Nothing("the callers' proxies count"),
 	GatewayAPI: gatewayapi.Refuse("Gateway API has no circuit breakers"),
 }
 

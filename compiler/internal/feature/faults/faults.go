@@ -17,6 +17,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -45,6 +46,7 @@ var Feature = feature.Feature{
 	Change:  change,
 	// HTTPFault per route; the filter itself is always in the chain.
 	Envoy:      envoy.OnRoute(func(r *routev3.Route, v Fault, _ *envoy.Ctx) { envoy.RouteFilter(r, envoy.SlotFault, lower(v)) }).Needs(envoy.SlotFault),
+	Kubernetes: kubernetes.Nothing("the caller's proxy does it"),
 	GatewayAPI: gatewayapi.Refuse("Gateway API has no faults"),
 }
 

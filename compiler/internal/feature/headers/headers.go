@@ -16,6 +16,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/hop"
@@ -63,6 +64,7 @@ var Request = feature.Feature{
 		r.RequestHeadersToAdd = append(r.RequestHeadersToAdd, envoy.HeaderOptions(v.Set, v.Add)...)
 		r.RequestHeadersToRemove = append(r.RequestHeadersToRemove, v.Remove...)
 	}),
+	Kubernetes: kubernetes.Nothing("the caller's proxy edits"),
 	GatewayAPI: gatewayapi.OnRule(func(r *gatewayapi.Rule, v RequestEdit, _ *gatewayapi.Ctx) {
 		r.Filters = append(r.Filters, gatewayapi.Filter{Type: "RequestHeaderModifier", RequestHeaderModifier: gatewayapi.Headers(v.Set, v.Add, v.Remove)})
 	}),
@@ -85,6 +87,7 @@ var Response = feature.Feature{
 		r.ResponseHeadersToAdd = append(r.ResponseHeadersToAdd, envoy.HeaderOptions(v.Set, v.Add)...)
 		r.ResponseHeadersToRemove = append(r.ResponseHeadersToRemove, v.Remove...)
 	}),
+	Kubernetes: kubernetes.Nothing("the caller's proxy edits"),
 	GatewayAPI: gatewayapi.OnRule(func(r *gatewayapi.Rule, v ResponseEdit, _ *gatewayapi.Ctx) {
 		r.Filters = append(r.Filters, gatewayapi.Filter{Type: "ResponseHeaderModifier", ResponseHeaderModifier: gatewayapi.Headers(v.Set, v.Add, v.Remove)})
 	}),

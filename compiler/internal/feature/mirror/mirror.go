@@ -15,6 +15,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -64,6 +65,7 @@ var Feature = feature.Feature{
 			})
 		}
 	}),
+	Kubernetes: kubernetes.Nothing("the caller's proxy sends the copy"),
 	GatewayAPI: gatewayapi.Refuse("RequestMirror in Gateway API names a Service, and versions are no Services of their own"),
 }
 

@@ -15,6 +15,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
 )
 
@@ -56,6 +57,7 @@ var Feature = feature.Feature{
 	Meaning:    meaning,
 	Change:     change,
 	Envoy:      envoy.OnCluster(lower),
+	Kubernetes: kubernetes.Nothing("the callers' proxies judge it"),
 	GatewayAPI: gatewayapi.Refuse("Gateway API has no outlier detection"),
 }
 

@@ -18,6 +18,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -52,6 +53,7 @@ var Feature = feature.Feature{
 	Envoy: envoy.OnInbound(func(h *routev3.VirtualHost, v Limit, _ *envoy.Ctx) {
 		envoy.HostFilter(h, envoy.SlotLocalRateLimit, lower(v))
 	}).Needs(envoy.SlotLocalRateLimit),
+	Kubernetes: kubernetes.Nothing("the callee's proxies count"),
 	GatewayAPI: gatewayapi.Refuse("Gateway API has no rate limits"),
 }
 

@@ -14,6 +14,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -47,7 +48,8 @@ var Feature = feature.Feature{
 	Change: func(before, after []space.Field) (plan.Class, string) {
 		return plan.Neutral, plan.Arrow("redirect", before, after)
 	},
-	Envoy: envoy.OnRoute(lower),
+	Envoy:      envoy.OnRoute(lower),
+	Kubernetes: kubernetes.Nothing("the caller's proxy answers"),
 	GatewayAPI: gatewayapi.OnRule(func(r *gatewayapi.Rule, v Redirect, _ *gatewayapi.Ctx) {
 		r.Filters = append(r.Filters, gatewayapi.Redirect(v.Scheme, v.Host, v.Path, v.Code))
 	}),

@@ -13,6 +13,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -60,6 +61,7 @@ var Feature = feature.Feature{
 	Meaning:    meaning,
 	Change:     change,
 	Envoy:      onEnvoy,
+	Kubernetes: kubernetes.Nothing("the caller's proxy tries again"),
 	GatewayAPI: onGatewayAPI,
 }
 

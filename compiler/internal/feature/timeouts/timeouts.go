@@ -14,6 +14,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
 )
 
@@ -40,10 +41,11 @@ var Feature = feature.Feature{
 		Defaults: []resolve.Default{{Field: "route.timeout", Value: byDefault.String(), Why: "no request waits for ever"}},
 		Read:     read, Uses: nil,
 	},
-	Codec:   trait.JSON[Timeout],
-	Meaning: meaning,
-	Change:  change,
-	Envoy:   envoy.OnRoute(lower),
+	Codec:      trait.JSON[Timeout],
+	Meaning:    meaning,
+	Change:     change,
+	Envoy:      envoy.OnRoute(lower),
+	Kubernetes: kubernetes.Nothing("the proxies keep it"),
 	GatewayAPI: gatewayapi.OnRule(func(r *gatewayapi.Rule, v Timeout, _ *gatewayapi.Ctx) {
 		r.Timeouts = &gatewayapi.Timeouts{Request: v.Request.String()}
 	}),

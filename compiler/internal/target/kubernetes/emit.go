@@ -1,0 +1,310 @@
+package kubernetes
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Folder is where the artifacts are in a release.
+const Folder = "kubernetes/"
+
+// TargetPath is the mesh path of what the root package says of the target.
+const TargetPath = "target/kubernetes"
+
+// oldest is the minor version of the first API server that starts sidecars (init
+// containers that go on) before applications.
+const oldest = 29
+
+// Profile is what the target depends on beside the mesh.
+type Profile struct {
+	// Version is the oldest API server that takes the objects, such as "1.31"; "" means the oldest known.
+	Version string
+	// Injection is what pods get, nil for nothing.
+	Injection *release.Injection
+	// Locate gives the user's position of a mesh path (nil: the path stands in place of the file).
+	Locate func(meshPath string) diag.Pos
+}
+
+// Emit compiles the mesh to Kubernetes objects, sorted by path, and the mesh path that
+// each artifact comes from, in the same order. With an error among the problems there
+// are no artifacts.
+func Emit(m *model.Mesh, cells Column, p Profile) (arts []release.Artifact, origins []string, problems diag.List) {
+	if p.Locate == nil {
+		p.Locate = func(path string) diag.Pos { return diag.Pos{File: path} }
+	}
+	e := &emitter{m: m, cells: cells, profile: p}
+	e.checkTarget()
+	for _, n := range e.namespaces() {
+		e.namespace(n)
+	}
+	for _, s := range m.Services {
+		e.service(s)
+	}
+	e.accounts()
+	if e.problems.HasErrors() {
+		return nil, nil, e.problems.Sorted()
+	}
+	arts, origins = e.write()
+	if e.problems.HasErrors() {
+		return nil, nil, e.problems.Sorted()
+	}
+	return arts, origins, e.problems.Sorted()
+}
+
+type emitter struct {
+	m        *model.Mesh
+	cells    Column
+	profile  Profile
+	objects  []made
+	problems diag.List
+}
+
+// made is an object and where it comes from.
+type made struct {
+	object object
+	owner  string
+	origin string // mesh path
+}
+
+// wayOut is what helps against every refusal.
+const wayOut = "take it out, or compile without the target kubernetes (`targets` in the root package)"
+
+func (e *emitter) problem(d diag.Diagnostic) {
+	if d.Fix == "" {
+		d = d.WithFix(wayOut)
+	}
+	e.problems = append(e.problems, d)
+}
+
+// checkTarget reports what no object could mend.
+func (e *emitter) checkTarget() {
+	at := e.profile.Locate(TargetPath)
+	if e.m.Capture != model.Transparent {
+		e.problem(diag.New(diag.CodeUnsupported, at, "the kubernetes target has no pods whose traffic is redirected: the capture of environment %q is %q", e.m.Environment, e.m.Capture).
+			WithFix("write `capture: \"transparent\"` for this environment, or name the target in the environments that are clusters only"))
+	}
+	_, minor, _ := strings.Cut(e.profile.Version, ".")
+	if n, err := strconv.Atoi(minor); err == nil && n < oldest {
+		e.problem(diag.New(diag.CodeLowering, at, "the kubernetes target: version %s does not start sidecars before applications", e.profile.Version).
+			WithFix("write 1.%d or later, and upgrade the cluster", oldest))
+	}
+	for _, s := range e.m.Services {
+		e.checkTraits(s.Traits, model.ServicePath(s.ID))
+		for _, r := range s.Routes {
+			e.checkTraits(r.Traits, model.RoutePath(s.ID, r.Name))
+		}
+	}
+	for _, g := range e.m.Gateways {
+		for _, h := range g.Hosts {
+			for _, r := range h.Routes {
+				e.checkTraits(r.Traits, model.GatewayRoutePath(g.ID, h.Name, r.Name))
+			}
+		}
+	}
+}
+
+// checkTraits demands that somebody said of each feature what it needs here.
+func (e *emitter) checkTraits(s trait.Set, path string) {
+	for _, name := range s.Names() {
+		if e.cells[name].nothing == "" {
+			e.problem(diag.New(diag.CodeUnsupported, e.profile.Locate(path+"/"+name), "the kubernetes target does not know the feature %q", name))
+		}
+	}
+}
+
+// namespaces are those in which something of the mesh runs or is called, sorted.
+func (e *emitter) namespaces() []string {
+	set := map[string]bool{}
+	for _, s := range e.m.Services {
+		set[s.Namespace] = true
+	}
+	for _, g := range e.m.Gateways {
+		set[g.Namespace] = true
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+// clusterOwn are the namespaces of the cluster itself. Its webhooks do not look there.
+func clusterOwn() []string { return []string{"kube-system", "kube-public", "kube-node-lease"} }
+
+// namespace writes a Namespace. It carries labels only: whatever else it has stays.
+func (e *emitter) namespace(name string) {
+	origin := model.OwnerPath(name)
+	if slices.Contains(clusterOwn(), name) {
+		e.problem(diag.New(diag.CodeKubernetesName, e.profile.Locate(origin), "the kubernetes target: namespace %q is the cluster's own, and no sidecar is put into its pods", name).
+			WithFix("run the services in a namespace of their own"))
+	}
+	o := object{APIVersion: "v1", Kind: "Namespace", Metadata: metadata{Name: name, Labels: map[string]string{}, Annotations: map[string]string{
+		annotFluxPrune: "disabled", annotArgoSync: "Prune=false",
+	}}}
+	if e.profile.Injection != nil && slices.ContainsFunc(e.m.Services, func(s *model.Service) bool { return s.Namespace == name && hasPods(s) }) {
+		o.Metadata.Labels[labelInject] = "enabled"
+	}
+	owner, _ := e.m.Namespace(name)
+	e.add(o, owner.Owner, origin)
+}
+
+// hasPods reports whether the cluster knows workloads of the service.
+func hasPods(s *model.Service) bool {
+	return slices.ContainsFunc(s.Versions, func(v model.Version) bool { return v.Discovered() })
+}
+
+// service writes the Service. One whose workloads are all elsewhere selects no pods:
+// it is there so that its name has an address, which callers' proxies take.
+func (e *emitter) service(s *model.Service) {
+	path := model.ServicePath(s.ID)
+	if s.Name[0] >= '0' && s.Name[0] <= '9' {
+		e.problem(diag.New(diag.CodeKubernetesName, e.profile.Locate(path), "the kubernetes target: the name of a Service begins with a letter, that of %q does not", s.ID).
+			WithFix("rename the service"))
+	}
+	spec := serviceSpec{Type: "ClusterIP"}
+	if hasPods(s) {
+		spec.Selector = s.PodLabels()
+	}
+	for _, p := range s.Ports {
+		spec.Ports = append(spec.Ports, servicePort{Name: p.Name, Port: p.Number, TargetPort: e.targetPort(s, p), Protocol: "TCP", AppProtocol: appProtocol(p.Protocol)})
+	}
+	labels := map[string]string{labelName: s.Name}
+	e.add(object{APIVersion: "v1", Kind: "Service", Metadata: metadata{Name: s.Name, Namespace: s.Namespace, Labels: labels}, Spec: spec}, s.Owner, path)
+}
+
+// targetPort is where pods listen: a Service says one number for all of them.
+func (e *emitter) targetPort(s *model.Service, p model.Port) uint32 {
+	var first *model.Version
+	for i, v := range s.Versions {
+		switch {
+		case !v.Discovered():
+		case first == nil:
+			first = &s.Versions[i]
+		case v.AppListenPort(p) != first.AppListenPort(p):
+			e.problem(diag.New(diag.CodeLowering, e.profile.Locate(model.ServicePath(s.ID)+"/version/"+v.Name),
+				"the kubernetes target: the applications of %q listen at different ports, %d for version %q and %d for %q, and a Service has one number for all pods",
+				s.ID, first.AppListenPort(p), first.Name, v.AppListenPort(p), v.Name).WithFix("give the versions the same `port: %s: app`, or make them services of their own", p.Name))
+		}
+	}
+	if first == nil {
+		return p.Number
+	}
+	return first.AppListenPort(p)
+}
+
+// appProtocol is what others may take a port for. gRPC is HTTP/2 without TLS, for
+// which Kubernetes has a word.
+func appProtocol(p model.Protocol) string {
+	switch p {
+	case model.HTTP:
+		return "http"
+	case model.HTTP2, model.GRPC:
+		return "kubernetes.io/h2c"
+	case model.TCP:
+	}
+	return ""
+}
+
+// accounts writes the ServiceAccounts of pods. Whether a pod gets the API server's own
+// token is the application's affair; the sidecar has a token of its own.
+func (e *emitter) accounts() {
+	type account struct{ namespace, name string }
+	first := map[account]made{}
+	note := func(namespace, name, owner, origin string) {
+		if _, ok := first[account{namespace, name}]; !ok {
+			first[account{namespace, name}] = made{
+				object{APIVersion: "v1", Kind: "ServiceAccount", Metadata: metadata{Name: name, Namespace: namespace}}, owner, origin,
+			}
+		}
+	}
+	for _, s := range e.m.Services {
+		for _, v := range s.Versions {
+			if v.Discovered() {
+				note(s.Namespace, v.Account, s.Owner, model.ServicePath(s.ID)+"/version/"+v.Name)
+			}
+		}
+	}
+	for _, g := range e.m.Gateways {
+		note(g.Namespace, g.Account, g.Owner, model.GatewayPath(g.ID))
+	}
+	for _, m := range first {
+		e.add(m.object, m.owner, m.origin)
+	}
+}
+
+// add gives an object what all objects have.
+func (e *emitter) add(o object, owner, origin string) {
+	if o.Metadata.Labels == nil {
+		o.Metadata.Labels = map[string]string{}
+	}
+	if o.Metadata.Annotations == nil {
+		o.Metadata.Annotations = map[string]string{}
+	}
+	o.Metadata.Labels[labelManagedBy] = manager
+	o.Metadata.Labels[labelPartOf] = labelValue(e.m.TrustDomain)
+	o.Metadata.Annotations[annotOwner] = owner
+	e.objects = append(e.objects, made{o, owner, origin})
+}
+
+// labelValue shortens what is too long for a label.
+func labelValue(s string) string {
+	const most, digest = 63, 8
+	if len(s) <= most {
+		return s
+	}
+	return strings.TrimRight(s[:most-digest-1], ".-") + "-" + canon.Digest([]byte(s))[:digest]
+}
+
+// ranks is the order in which a cluster takes kinds: what others lie in or name comes first.
+func ranks() []string { return []string{"Namespace", "ServiceAccount", "Service"} }
+
+// write makes the artifacts.
+func (e *emitter) write() (arts []release.Artifact, origins []string) {
+	slices.SortFunc(e.objects, func(a, b made) int { return cmp.Compare(pathOf(a.object), pathOf(b.object)) })
+	list := kustomization{APIVersion: "kustomize.config.k8s.io/v1beta1", Kind: "Kustomization", Resources: []string{}}
+	kinds := map[string]string{}
+	for _, m := range e.objects {
+		path := pathOf(m.object)
+		text, err := sealed(m.object)
+		if err != nil {
+			e.problem(diag.New(diag.CodeInconsistent, e.profile.Locate(m.origin), "writing %s %q: %v", m.object.Kind, m.object.Metadata.Name, err))
+			continue
+		}
+		arts, origins = append(arts, release.Artifact{Path: Folder + path, Bytes: text}), append(origins, m.origin)
+		list.Resources, kinds[path] = append(list.Resources, path), m.object.Kind
+	}
+	slices.SortStableFunc(list.Resources, func(a, b string) int {
+		return cmp.Compare(slices.Index(ranks(), kinds[a]), slices.Index(ranks(), kinds[b]))
+	})
+	text, err := yamlOf(list)
+	if err != nil {
+		e.problem(diag.New(diag.CodeInconsistent, e.profile.Locate(TargetPath), "writing the list of objects: %v", err))
+	}
+	arts, origins = append(arts, release.Artifact{Path: Folder + "kustomization.yaml", Bytes: text}), append(origins, TargetPath)
+	if e.profile.Injection != nil {
+		text, err := canon.JSON(e.profile.Injection)
+		if err != nil {
+			e.problem(diag.New(diag.CodeInconsistent, e.profile.Locate(TargetPath), "writing what pods get: %v", err))
+		}
+		arts, origins = append(arts, release.Artifact{Path: release.InjectionPath, Bytes: text}), append(origins, TargetPath+"/injection")
+	}
+	return sorted(arts, origins)
+}
+
+// sorted sorts artifacts by path and their origins with them.
+func sorted(arts []release.Artifact, origins []string) ([]release.Artifact, []string) {
+	of := make(map[string]string, len(arts))
+	for i, a := range arts {
+		of[a.Path] = origins[i]
+	}
+	slices.SortFunc(arts, func(a, b release.Artifact) int { return cmp.Compare(a.Path, b.Path) })
+	for i, a := range arts {
+		origins[i] = of[a.Path]
+	}
+	return arts, origins
+}
