@@ -153,7 +153,7 @@ func Open(r release.Release) (*Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening release %.12s: %w", r.Digest(), err)
 	}
-	p.result, p.provenance, p.inputs = &resolve.Result{Mesh: m}, r.Provenance(), r.Manifest().Inputs
+	p.result, p.provenance, p.inputs = &resolve.Result{Mesh: m}, r.Provenance(), r.Inputs()
 	return p, nil
 }
 

@@ -134,7 +134,7 @@ func outcome(t fataler, files fs.FS, o compiler.Options) []byte {
 		all["release"] = []any{more, r.Digest(), r.Manifest(), r.Provenance(), arts}
 		all["program"] = []any{p.Expiries(), p.Exceptions(), p.Owners(), string(p.MeshJSON())}
 		if r.Digest() != "" {
-			again, err := release.Seal(artifacts(r), r.Manifest().Inputs, nil)
+			again, err := release.Seal(artifacts(r), r.Inputs(), nil)
 			if err != nil || again.Digest() != r.Digest() {
 				t.Fatalf("sealed again it is %s, not %s: %v", again.Digest(), r.Digest(), err)
 			}

@@ -15,23 +15,23 @@ type Change struct {
 
 // Diff lists the artifacts whose bytes differ, sorted by path.
 func Diff(before, after Release) []Change {
-	all := maps.Clone(before.manifest.Artifacts)
-	if all == nil {
-		all = map[string]string{}
-	}
-	maps.Copy(all, after.manifest.Artifacts)
 	var out []Change
-	for _, p := range slices.Sorted(maps.Keys(all)) {
-		b, inB := before.manifest.Artifacts[p]
-		a, inA := after.manifest.Artifacts[p]
-		switch {
-		case !inB:
-			out = append(out, Change{"added", p})
-		case !inA:
-			out = append(out, Change{"removed", p})
-		case a != b:
-			out = append(out, Change{"changed", p})
+	rest := after.files
+	for _, b := range before.files {
+		for ; len(rest) > 0 && rest[0].Path < b.Path; rest = rest[1:] {
+			out = append(out, Change{"added", rest[0].Path})
 		}
+		switch {
+		case len(rest) == 0 || rest[0].Path != b.Path:
+			out = append(out, Change{"removed", b.Path})
+			continue
+		case rest[0].digest != b.digest:
+			out = append(out, Change{"changed", b.Path})
+		}
+		rest = rest[1:]
+	}
+	for _, f := range rest {
+		out = append(out, Change{"added", f.Path})
 	}
 	return out
 }
@@ -100,7 +100,7 @@ type resourceKey struct{ typ, name string }
 // digests are those of a class's resources; none if the release has no such class.
 func (r Release) digests(c Class) (map[resourceKey]string, error) {
 	out := map[resourceKey]string{}
-	if _, ok := r.artifacts[SnapshotPath(c)]; !ok {
+	if _, ok := r.file(SnapshotPath(c)); !ok {
 		return out, nil
 	}
 	s, err := r.Snapshot(c)

@@ -33,9 +33,9 @@ func WriteDir(r Release, dir string) error {
 	if err != nil {
 		return fmt.Errorf("writing release: %w", err)
 	}
-	files := maps.Clone(r.artifacts)
-	if files == nil {
-		files = map[string][]byte{}
+	files := make(map[string][]byte, len(r.files)+2)
+	for _, f := range r.files {
+		files[f.Path] = f.Bytes
 	}
 	files[manifestFile], files[provenanceFile] = man, prov
 	if err := durable.WriteDir(dir, files, 0o644); err != nil {
@@ -61,7 +61,7 @@ func replaceable(dir string) error {
 // Index is what a release is beside its artifacts, as canonical JSON: manifest and
 // provenance.
 func (r Release) Index() (manifest, provenance []byte, err error) {
-	if manifest, err = canon.JSON(r.manifest); err != nil {
+	if manifest, err = canon.JSON(r.Manifest()); err != nil {
 		return nil, nil, err
 	}
 	provenance, err = canon.JSON(r.provenance)
@@ -100,9 +100,9 @@ func Assemble(manifest, provenance []byte, bytesOf func(path, digest string) ([]
 	if err != nil {
 		return Release{}, err
 	}
-	for _, a := range arts {
-		if r.manifest.Artifacts[a.Path] != man.Artifacts[a.Path] {
-			return Release{}, fmt.Errorf("reading release: %w: %q has other bytes than the manifest says", ErrTampered, a.Path)
+	for _, f := range r.files {
+		if f.digest != man.Artifacts[f.Path] {
+			return Release{}, fmt.Errorf("reading release: %w: %q has other bytes than the manifest says", ErrTampered, f.Path)
 		}
 	}
 	if r.Digest() != man.Digest {

@@ -20,7 +20,7 @@ type Injection struct {
 // Injection reads what the release says of pods. ok is false if it says nothing, and
 // no pod gets a sidecar.
 func (r Release) Injection() (in Injection, ok bool, err error) {
-	raw, ok := r.artifacts[InjectionPath]
+	raw, ok := r.Artifact(InjectionPath)
 	if !ok {
 		return Injection{}, false, nil
 	}

@@ -10,7 +10,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -59,9 +58,16 @@ type Provenance map[string]diag.Pos
 
 // Release is an immutable, sealed set of artifacts. Only Seal and ReadDir make one.
 type Release struct {
-	manifest   Manifest
-	artifacts  map[string][]byte
+	digest     string
+	inputs     Inputs
+	files      []file // sorted by path, each path once
 	provenance Provenance
+}
+
+// file is an artifact and its SHA-256 (hex).
+type file struct {
+	Artifact
+	digest string
 }
 
 // Step is a release and the instant from which it is in force. Of a commit's steps
@@ -72,26 +78,54 @@ type Step struct {
 }
 
 // Digest is the release's name, "" for the zero Release.
-func (r Release) Digest() string { return r.manifest.Digest }
+func (r Release) Digest() string { return r.digest }
 
 // Manifest returns the manifest.
 func (r Release) Manifest() Manifest {
-	m := r.manifest
-	m.Artifacts = maps.Clone(m.Artifacts)
+	if r.files == nil {
+		return Manifest{}
+	}
+	m := Manifest{Format: FormatVersion, Digest: r.digest, Artifacts: make(map[string]string, len(r.files)), Inputs: r.inputs}
+	for _, f := range r.files {
+		m.Artifacts[f.Path] = f.digest
+	}
 	return m
 }
+
+// Inputs is what the release was made from.
+func (r Release) Inputs() Inputs { return r.inputs }
 
 // Provenance returns where each artifact and mesh path comes from. Read only.
 func (r Release) Provenance() Provenance { return r.provenance }
 
 // Paths returns all artifact paths, sorted.
-func (r Release) Paths() []string { return slices.Sorted(maps.Keys(r.artifacts)) }
+func (r Release) Paths() []string {
+	out := make([]string, len(r.files))
+	for i, f := range r.files {
+		out[i] = f.Path
+	}
+	return out
+}
 
 // Artifact returns the bytes at path. Read only.
-func (r Release) Artifact(p string) ([]byte, bool) { b, ok := r.artifacts[p]; return b, ok }
+func (r Release) Artifact(p string) ([]byte, bool) {
+	f, ok := r.file(p)
+	return f.Bytes, ok
+}
 
 // ArtifactDigest returns the SHA-256 (hex) of the artifact at path, "" if there is none.
-func (r Release) ArtifactDigest(p string) string { return r.manifest.Artifacts[p] }
+func (r Release) ArtifactDigest(p string) string {
+	f, _ := r.file(p)
+	return f.digest
+}
+
+func (r Release) file(p string) (file, bool) {
+	i, ok := slices.BinarySearchFunc(r.files, p, func(f file, p string) int { return cmp.Compare(f.Path, p) })
+	if !ok {
+		return file{}, false
+	}
+	return r.files[i], true
+}
 
 // Seal checks and freezes artifacts. Two artifacts with one path must have the
 // same bytes; a path must be clean, relative and slash-separated.
@@ -102,35 +136,42 @@ func Seal(arts []Artifact, in Inputs, prov Provenance) (Release, error) {
 // SealKnown is Seal with a digest function that may know the digests of bytes that
 // it has seen; it must return what canon.Digest does.
 func SealKnown(arts []Artifact, in Inputs, prov Provenance, digest func([]byte) string) (Release, error) {
-	r := Release{artifacts: make(map[string][]byte, len(arts)), provenance: prov}
-	digests, paths := make(map[string]string, len(arts)), make([]string, 0, len(arts))
-	for _, a := range arts {
+	files := make([]file, len(arts))
+	sorted := true
+	for i, a := range arts {
 		if err := checkPath(a.Path); err != nil {
 			return Release{}, err
 		}
-		d := digest(a.Bytes)
-		if old, ok := digests[a.Path]; ok && old != d {
-			return Release{}, fmt.Errorf("sealing release: two different artifacts at %q", a.Path)
-		}
-		digests[a.Path], r.artifacts[a.Path] = d, a.Bytes
-		paths = append(paths, a.Path)
+		files[i] = file{a, digest(a.Bytes)}
+		sorted = sorted && (i == 0 || arts[i-1].Path < a.Path)
 	}
-	r.manifest = Manifest{Format: FormatVersion, Digest: digestOf(paths, digests), Artifacts: digests, Inputs: in}
-	return r, nil
+	if !sorted {
+		slices.SortStableFunc(files, func(a, b file) int { return cmp.Compare(a.Path, b.Path) })
+		for i := 1; i < len(files); i++ {
+			if files[i-1].Path == files[i].Path && files[i-1].digest != files[i].digest {
+				return Release{}, fmt.Errorf("sealing release: two different artifacts at %q", files[i].Path)
+			}
+		}
+		files = slices.CompactFunc(files, func(a, b file) bool { return a.Path == b.Path })
+	}
+	return Release{digestOf(files), in, files, prov}, nil
 }
 
 // checkPath demands a path that means one file on every system, and that stands
 // on one line of what the digest is made of. It looks at every artifact of every
-// compile, so it builds no string.
+// compile, so it goes over the path once and builds no string.
 func checkPath(p string) error {
-	for rest, more := p, true; more; {
-		var segment string
-		if segment, rest, more = strings.Cut(rest, "/"); segment == "" || segment == "." || segment == ".." {
-			return fmt.Errorf("artifact path %q is not clean and relative", p)
+	begin := 0 // of the segment
+	for i := 0; i <= len(p); i++ {
+		if i == len(p) || p[i] == '/' {
+			if segment := p[begin:i]; segment == "" || segment == "." || segment == ".." {
+				return fmt.Errorf("artifact path %q is not clean and relative", p)
+			}
+			begin = i + 1
+			continue
 		}
-	}
-	for i := range len(p) {
-		if c := p[i]; c <= ' ' || c > '~' || strings.IndexByte(`\:*?"<>|`, c) >= 0 {
+		switch c := p[i]; {
+		case c <= ' ', c > '~', c == '\\', c == ':', c == '*', c == '?', c == '"', c == '<', c == '>', c == '|':
 			return fmt.Errorf("artifact path %q has a character that some file system or list has no place for", p)
 		}
 	}
@@ -140,16 +181,15 @@ func checkPath(p string) error {
 	return nil
 }
 
-// digestOf names a release. paths are those of digests, in any order, each at
-// least once.
-func digestOf(paths []string, digests map[string]string) string {
-	if !slices.IsSorted(paths) {
-		slices.Sort(paths)
+// digestOf names a release of these files.
+func digestOf(files []file) string {
+	size := 0
+	for _, f := range files {
+		size += len(f.Path) + len(f.digest) + 2
 	}
-	const line = 160 // about a path and a digest
-	b := make([]byte, 0, line*len(paths))
-	for _, p := range slices.Compact(paths) {
-		b = append(append(append(append(b, p...), ' '), digests[p]...), '\n')
+	b := make([]byte, 0, size)
+	for _, f := range files {
+		b = append(append(append(append(b, f.Path...), ' '), f.digest...), '\n')
 	}
 	return canon.Digest(b)
 }
@@ -245,8 +285,8 @@ func BlobPath(digest string) string { return "envoy/blobs/" + digest }
 // Classes returns all classes of the release, sorted by name.
 func (r Release) Classes() []Class {
 	var out []Class
-	for p := range r.artifacts {
-		rest, ok := strings.CutPrefix(p, "envoy/")
+	for _, f := range r.files {
+		rest, ok := strings.CutPrefix(f.Path, "envoy/")
 		if !ok || strings.HasPrefix(rest, "blobs/") {
 			continue
 		}
@@ -273,7 +313,7 @@ func (r Release) Outline(c Class) (Outline, error) {
 }
 
 func (r Release) snapshot(c Class, into any) error {
-	b, ok := r.artifacts[SnapshotPath(c)]
+	b, ok := r.Artifact(SnapshotPath(c))
 	if !ok {
 		return fmt.Errorf("release %s has no proxy class %q", short(r.Digest()), c)
 	}
@@ -285,7 +325,7 @@ func (r Release) snapshot(c Class, into any) error {
 
 // Blob returns the canonical JSON of the resource with that digest.
 func (r Release) Blob(digest string) ([]byte, error) {
-	b, ok := r.artifacts[BlobPath(digest)]
+	b, ok := r.Artifact(BlobPath(digest))
 	if !ok {
 		return nil, fmt.Errorf("release %s has no resource %s", short(r.Digest()), short(digest))
 	}

@@ -26,7 +26,7 @@ func canonDigest(s string) string { return canon.Digest([]byte(s)) }
 // stepFor is a release with other bytes for the commit's date.
 func stepFor(t *testing.T, w *world, commit, text string) release.Release {
 	t.Helper()
-	in := w.candidate(commit).Steps[0].Release.Manifest().Inputs
+	in := w.candidate(commit).Steps[0].Release.Inputs()
 	r, err := release.Seal([]release.Artifact{{Path: "a", Bytes: []byte(text)}}, in, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -111,7 +111,7 @@ func (a Author) Statement(c Candidate, t Trust) (gitrepo.Tag, error) {
 	if err != nil {
 		return gitrepo.Tag{}, err
 	}
-	in := c.Steps[0].Release.Manifest().Inputs
+	in := c.Steps[0].Release.Inputs()
 	m := StatementMessage{Repository: t.Repository, Commit: c.Commit, Environment: c.Environment, Compiler: c.Compiler,
 		Schema: in.Schema, Policy: in.Policy, Releases: releaseSteps(c.Steps), Seq: seq}
 	return a.write(t, fmt.Sprintf("%s%d", statementTags(c.Environment), m.Seq), c.Commit, m, false)

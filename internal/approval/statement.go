@@ -119,7 +119,7 @@ func (v *verifier) reproduced() error {
 	if v.stmt == nil {
 		return nil // the server compiled it: its own release counts
 	}
-	in := v.c.Steps[0].Release.Manifest().Inputs
+	in := v.c.Steps[0].Release.Inputs()
 	if m := v.stmt; m.Compiler != v.c.Compiler && v.env.OtherCompiler == RefuseOther {
 		return refuse(LinkReproduce, diag.CodeOtherCompiler, v.c.Commit, "the statement is by compiler %q, this is %q", m.Compiler, v.c.Compiler).
 			fix("sign a statement with this version, serve with that one, or set otherCompiler: trustStatement")
@@ -147,10 +147,10 @@ func (v *verifier) checkSteps() error {
 	if len(v.c.Steps) == 0 {
 		return no("there is no release")
 	}
-	first := v.c.Steps[0].Release.Manifest().Inputs
+	first := v.c.Steps[0].Release.Inputs()
 	last := v.commit.Committer.When
 	for i, s := range v.c.Steps {
-		in := s.Release.Manifest().Inputs
+		in := s.Release.Inputs()
 		at, err := time.Parse(time.RFC3339, in.At)
 		switch {
 		case s.Release.Digest() == "" || err != nil:

@@ -400,7 +400,8 @@ func (s step) next(before []release.Artifact, blobs [][]byte) ([]release.Artifac
 		if err := take(a.Path, false); err != nil {
 			return nil, err
 		}
-		if _, again := s.Put[a.Path]; !again && !gone[a.Path] {
+		replaced := len(out) > 0 && out[len(out)-1].Path == a.Path
+		if !replaced && !gone[a.Path] {
 			out = append(out, a)
 		}
 	}

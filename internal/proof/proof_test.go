@@ -95,7 +95,7 @@ func tampered(t *testing.T, r release.Release, class release.Class, typ release.
 			arts = append(arts, release.Artifact{Path: p, Bytes: b})
 		}
 	}
-	out, err := release.Seal(arts, r.Manifest().Inputs, prov)
+	out, err := release.Seal(arts, r.Inputs(), prov)
 	if err != nil {
 		t.Fatal(err)
 	}
