@@ -119,6 +119,38 @@ func TestACrowdOfTagsIsLookedAtOnce(t *testing.T) {
 	}
 }
 
+// What is served next hangs on the newest statement that counts: of those behind it
+// nothing is read, however many there are, and of those before it everything.
+func TestTheNewestStatementDecides(t *testing.T) {
+	w := newWorld(t)
+	w.environment(", position: tag, statementSigners: [ops]")
+	var in strings.Builder
+	var heads []string
+	for i := range 3 {
+		heads = append(heads, w.commit(&w.alice, "bookinfo/a.cue", fmt.Sprint(i)))
+	}
+	const n = 300
+	for i := range n {
+		fmt.Fprintf(&in, "tag %s\nfrom %s\ntagger T <t@example.test> 1 +0000\ndata 3\n%03d\n", statementName(int64(i+1)), heads[0], i)
+	}
+	w.repo.GitIn([]byte(in.String()), "fast-import", "--quiet")
+	next := func(want string, proofs int) {
+		t.Helper()
+		trust := w.trust()
+		got, err := Next(w.candidate(w.root), State{}, trust, w.now)
+		if made := len(trust.proofs.now); err != nil || got != want || made != proofs {
+			t.Errorf("next %s, %v, after %d signatures; want %s after %d", got, err, made, want, proofs)
+		}
+	}
+	next(heads[2], n)
+	w.tag(w.ops, statementName(n+1), heads[1], w.statementFor(heads[1], n+1))
+	next(heads[1], 1)
+	w.tag(w.ops, statementName(7), heads[2], w.statementFor(heads[2], 7))
+	next(heads[1], 1)
+	w.repo.Git("tag", "-d", statementName(n+1))
+	next(heads[2], n) // every one before the seventh, and with them what is read ahead
+}
+
 // What is kept is bounded, and what is in use stays.
 func TestMemoryIsBounded(t *testing.T) {
 	m := &memory[int]{}

@@ -3,7 +3,6 @@ package approval
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -186,14 +185,15 @@ func (v *verifier) blamed(err error, at int) int {
 // stated is the commit of the newest statement among line[first:end]: the highest
 // number where numbers count, else the furthest commit. "" if there is none.
 func (v *verifier) stated(first, end int) string {
-	found := statements(v.c.Snapshot, v.c.Environment, "", v.t, v.now, func(string, error) {})
-	if v.env.Position != ByTag {
-		slices.SortStableFunc(found, func(a, b signedStatement) int { return v.index(b.msg.Commit) - v.index(a.msg.Commit) })
-	}
-	for _, st := range found {
-		if i := v.index(st.msg.Commit); i >= first && i < end && (i >= 0 || st.msg.Commit == v.t.RootCommit) {
-			return st.msg.Commit
+	out, furthest := "", -2
+	for st, err := range statements(v.c.Snapshot, v.c.Environment, "", v.t, v.now) {
+		i := v.index(st.tag.Commit)
+		if err != nil || i < first || i >= end || i <= furthest || (i < 0 && st.tag.Commit != v.t.RootCommit) {
+			continue
+		}
+		if out, furthest = st.tag.Commit, i; v.env.Position == ByTag {
+			break
 		}
 	}
-	return ""
+	return out
 }

@@ -231,9 +231,9 @@ func Next(c Candidate, s State, t Trust, now time.Time) (string, error) {
 	}
 	asks := c.Snapshot.Head()
 	if v.env.Position == ByTag {
-		for _, st := range statements(c.Snapshot, c.Environment, "", t, now, func(string, error) {}) {
-			if v.onLine(st.msg.Commit) {
-				asks = st.msg.Commit
+		for st, err := range statements(c.Snapshot, c.Environment, "", t, now) {
+			if err == nil && v.onLine(st.tag.Commit) {
+				asks = st.tag.Commit
 				break
 			}
 		}
@@ -260,11 +260,14 @@ func Ignored(c Candidate, s State, t Trust, now time.Time) []error {
 	}
 	_ = v.newestRollback()
 	if v.env.Position == ByTag {
-		statements(c.Snapshot, c.Environment, "", t, now, func(tag string, err error) {
-			if n, _ := number(strings.TrimPrefix(tag, statementTags(c.Environment))); n > s.Place.Position {
-				v.ignore(tag, err)
+		for st, err := range statements(c.Snapshot, c.Environment, "", t, now) {
+			if st.seq <= s.Place.Position {
+				break
 			}
-		})
+			if err != nil {
+				v.ignore(st.name, err)
+			}
+		}
 	}
 	var out []error
 	for _, text := range v.record.Ignored {
@@ -278,8 +281,8 @@ func Ignored(c Candidate, s State, t Trust, now time.Time) []error {
 // is served: a new statement about the same commit counts as a sign of life.
 func NewestEvidence(a Approved, snap *gitrepo.Snapshot, t Trust, now time.Time) time.Time {
 	newest := a.record.EvidenceAt
-	for _, s := range statements(snap, a.Environment(), a.Commit(), t, now, func(string, error) {}) {
-		if at := s.tag.Tagger.When; at.After(newest) && !at.After(now) {
+	for s, err := range statements(snap, a.Environment(), a.Commit(), t, now) {
+		if at := s.tag.Tagger.When; err == nil && at.After(newest) && !at.After(now) {
 			newest = at
 		}
 	}

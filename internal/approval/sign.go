@@ -174,8 +174,11 @@ func asStranger(snap *gitrepo.Snapshot, t Trust, env string, now time.Time) (*ve
 // number that any other tag has is passed over.
 func nextStatement(c Candidate, t Trust, now time.Time) (int64, error) {
 	top := int64(0)
-	for _, st := range statements(c.Snapshot, c.Environment, "", t, now, func(string, error) {}) {
-		top = max(top, st.msg.Seq)
+	for st, err := range statements(c.Snapshot, c.Environment, "", t, now) {
+		if err == nil {
+			top = st.seq
+			break
+		}
 	}
 	return freeNumber(c.Snapshot, statementTags(c.Environment), top, maxSeq)
 }
@@ -197,7 +200,7 @@ func nextRollback(v *verifier) (int64, error) {
 		}
 		w, no := v.t.vouch(tag.Hash, tag.Signature, v.now)
 		if no != nil && no.code == diag.CodeKeyNotValid {
-			p := v.t.proofs.get(tag.Hash, func() proof { return v.t.prove(tag.Signature) })
+			p := v.t.proof(tag.Hash, tag.Signature)
 			w, no = Vouch{Signer: p.signer, Key: p.key.Fingerprint}, nil
 		}
 		if no != nil {

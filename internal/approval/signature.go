@@ -59,7 +59,13 @@ func (p proof) at(now time.Time) (Vouch, *notVouched) {
 // vouch checks the signature of the Git object with that hash against the policy's
 // keys as of now. Whether the signer may sign this is not asked here.
 func (t Trust) vouch(object string, sig gitrepo.Signature, now time.Time) (Vouch, *notVouched) {
-	return t.proofs.get(object, func() proof { return t.prove(sig) }).at(now)
+	return t.proof(object, sig).at(now)
+}
+
+// proof is what the signature of the object with that hash is worth but for dates. It
+// is checked once.
+func (t Trust) proof(object string, sig gitrepo.Signature) proof {
+	return t.proofs.get(object, func() proof { return t.prove(sig) })
 }
 
 // prove checks a signature but for dates.

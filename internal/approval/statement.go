@@ -1,10 +1,15 @@
 package approval
 
 import (
+	"cmp"
 	"fmt"
+	"iter"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"meshc.dev/meshc/internal/diag"
@@ -20,76 +25,126 @@ func number(s string) (int64, bool) {
 	return n, err == nil && n >= 1 && n <= maxSeq && strconv.FormatInt(n, 10) == s
 }
 
-// signedStatement is a statement tag whose signature counts.
-type signedStatement struct {
-	tag gitrepo.Tag
-	msg StatementMessage
-	who Vouch
+// statement is a tag in the place of a statement: its name and number are the ref's.
+// The rest is there if it counts.
+type statement struct {
+	name  string
+	seq   int64
+	tag   gitrepo.Tag
+	wrong error // why it does not count
+	msg   StatementMessage
+	who   Vouch
 }
 
-// statements returns the valid statements of the environment, newest first; of
-// one commit only, if one is named. Others are told to skipped.
-func statements(snap *gitrepo.Snapshot, env, commit string, t Trust, now time.Time, skipped func(tag string, err error)) []signedStatement {
-	var out []signedStatement
-	for _, name := range snap.TagNames(statementTags(env)) {
-		seq, ok := number(strings.TrimPrefix(name, statementTags(env)))
-		if !ok {
-			continue // an environment's rollback tags, or somebody else's
+// maxAhead is how many tags are read and their signatures checked before the first of
+// them is looked at.
+const maxAhead = 256
+
+// statements goes through what stands in the place of statements of the environment,
+// the newest first; of one commit only, if one is named. With each comes why it does
+// not count. What nobody asks for is hardly read: mostly the first one decides.
+func statements(snap *gitrepo.Snapshot, env, commit string, t Trust, now time.Time) iter.Seq2[statement, error] {
+	return func(yield func(statement, error) bool) {
+		rest := numbered(snap, env)
+		for ahead := 1; len(rest) > 0; ahead = min(2*ahead, maxAhead) {
+			n := min(ahead, len(rest))
+			batch := tagged(snap, rest[:n], commit)
+			rest = rest[n:]
+			t.proveAll(batch)
+			for _, s := range batch {
+				if s.wrong == nil {
+					s.wrong = s.read(env, t, now)
+				}
+				if !yield(s, s.wrong) {
+					return
+				}
+			}
 		}
-		tag, err := snap.Tag(name)
-		if err != nil {
-			skipped(name, err)
-			continue
-		}
-		if commit != "" && tag.Commit != commit {
-			continue
-		}
-		s, err := readStatement(tag, env, seq, t, now)
-		if err != nil {
-			skipped(name, err)
-			continue
-		}
-		out = append(out, s)
 	}
-	slices.SortFunc(out, func(a, b signedStatement) int { return int(max(-1, min(1, b.msg.Seq-a.msg.Seq))) })
+}
+
+// tagged reads tags, and leaves out those of other commits than the named one.
+func tagged(snap *gitrepo.Snapshot, batch []statement, commit string) []statement {
+	out := batch[:0]
+	for _, s := range batch {
+		s.tag, s.wrong = snap.Tag(s.name)
+		if s.wrong != nil || commit == "" || s.tag.Commit == commit {
+			out = append(out, s)
+		}
+	}
 	return out
 }
 
-func readStatement(tag gitrepo.Tag, env string, seq int64, t Trust, now time.Time) (s signedStatement, err error) {
-	w, no := t.vouch(tag.Hash, tag.Signature, now)
+// proveAll checks the signatures of many tags at once, on every core: each tag that
+// somebody pushes with a known key's signature costs a check of it, and a look should
+// not take as long as all of them one after another.
+func (t Trust) proveAll(batch []statement) {
+	var next atomic.Int64
+	var cores sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(batch)) {
+		cores.Go(func() {
+			for i := next.Add(1); i <= int64(len(batch)); i = next.Add(1) {
+				if s := &batch[i-1]; s.wrong == nil {
+					t.proof(s.tag.Hash, s.tag.Signature)
+				}
+			}
+		})
+	}
+	cores.Wait()
+}
+
+// numbered are the names of an environment's statement tags, the highest number first.
+func numbered(snap *gitrepo.Snapshot, env string) []statement {
+	var out []statement
+	for _, name := range snap.TagNames(statementTags(env)) {
+		if seq, ok := number(strings.TrimPrefix(name, statementTags(env))); ok { // else a rollback tag, or somebody else's
+			out = append(out, statement{name: name, seq: seq})
+		}
+	}
+	slices.SortFunc(out, func(a, b statement) int { return cmp.Compare(b.seq, a.seq) })
+	return out
+}
+
+// read takes what the tag says, if somebody signed it who may.
+func (s *statement) read(env string, t Trust, now time.Time) error {
+	w, no := t.vouch(s.tag.Hash, s.tag.Signature, now)
 	if no != nil {
-		return s, no
+		return no
 	}
-	s = signedStatement{tag: tag, who: w}
+	s.who = w
 	if !slices.Contains(t.Environments[env].StatementSigners, w.Signer) {
-		return s, fmt.Errorf("%q (%s) may not sign statements", w.Signer, w.Key)
+		return fmt.Errorf("%q (%s) may not sign statements", w.Signer, w.Key)
 	}
-	if err := decode(tag.Message, &s.msg); err != nil {
-		return s, err
+	if err := decode(s.tag.Message, &s.msg); err != nil {
+		return err
 	}
 	switch m := s.msg; {
 	case m.Repository != t.Repository:
-		return s, fmt.Errorf("it is about repository %q, this is %q", m.Repository, t.Repository)
+		return fmt.Errorf("it is about repository %q, this is %q", m.Repository, t.Repository)
 	case m.Environment != env:
-		return s, fmt.Errorf("it is about environment %q", m.Environment)
-	case m.Commit != tag.Commit:
-		return s, fmt.Errorf("the tag and its message name different commits")
-	case m.Seq != seq:
-		return s, fmt.Errorf("its message says sequence %d", m.Seq)
+		return fmt.Errorf("it is about environment %q", m.Environment)
+	case m.Commit != s.tag.Commit:
+		return fmt.Errorf("the tag and its message name different commits")
+	case m.Seq != s.seq:
+		return fmt.Errorf("its message says sequence %d", m.Seq)
 	}
-	return s, nil
+	return nil
 }
 
 // statement finds the statement about the candidate, if there must or may be one,
 // and the candidate's place.
 func (v *verifier) statement() error {
 	var why []string
-	found := statements(v.c.Snapshot, v.c.Environment, v.c.Commit, v.t, v.now, func(tag string, err error) {
-		why = append(why, ofTag(tag, err))
-		v.ignore(tag, err)
-	})
-	if len(found) > 0 {
-		s := found[0]
+	var found *statement
+	for s, err := range statements(v.c.Snapshot, v.c.Environment, v.c.Commit, v.t, v.now) {
+		if err != nil {
+			why = append(why, ofTag(s.name, err))
+			v.ignore(s.name, err)
+		} else if found == nil {
+			found = &s
+		}
+	}
+	if s := found; s != nil {
 		v.stmt = &s.msg
 		v.keys = append(v.keys, s.who.Key)
 		v.record.Statement = &TagEvidence{Tag: s.tag.Name, Signer: s.who.Signer, Key: s.who.Key}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -191,18 +192,39 @@ func TestTagsByPrefix(t *testing.T) {
 		names := rapid.SliceOf(rapid.StringMatching(`[ab/\x{7f}é]{0,4}`)).Draw(t, "names")
 		prefix := rapid.StringMatching(`[ab/\x{7f}é]{0,2}`).Draw(t, "prefix")
 		s := newSnapshot("", nil)
-		for _, n := range names {
-			s.tags[n] = "x"
+		all := map[string]string{}
+		for i, n := range names {
+			all[n] = fmt.Sprint(i) // the later of two counts
+			s.tags.put(n, all[n])
 		}
-		s.index()
+		s.tags.sort()
 		var want []string
-		for _, n := range slices.Sorted(maps.Keys(s.tags)) {
+		for _, n := range slices.Sorted(maps.Keys(all)) {
 			if strings.HasPrefix(n, prefix) {
 				want = append(want, n)
+			}
+			if got := s.TagHash(n); got != all[n] {
+				t.Fatalf("%q names %q, want %q", n, got, all[n])
 			}
 		}
 		if got := s.TagNames(prefix); !slices.Equal(got, want) {
 			t.Fatalf("%q begin with %q, want %q", got, prefix, want)
+		}
+		if h := s.TagHash("c"); h != "" {
+			t.Fatalf("a tag that is not there names %q", h)
+		}
+	})
+}
+
+// A part of a ref's name is plain by the same words that the rule is written with.
+func TestPartsOfRefsArePlain(t *testing.T) {
+	rule := regexp.MustCompile(`^[A-Za-z0-9_+@%=,][-A-Za-z0-9_+@%=,.]*$`)
+	end := rapid.SampledFrom([]string{"", "", ".lock", ".lock2", ".", "..", "@", "@{", "-", "\n", "\x00", "é", "/"})
+	rapid.Check(t, func(t *rapid.T) {
+		seg := end.Draw(t, "begin") + rapid.StringMatching(`[-A-Za-z0-9_+@%=,.~^:?*\[\\ {}]{0,6}`).Draw(t, "middle") + end.Draw(t, "end")
+		want := rule.MatchString(seg) && seg != "@" && !strings.Contains(seg, "..") && !strings.HasSuffix(seg, ".") && !strings.HasSuffix(seg, ".lock")
+		if got := plainSegment(seg); got != want {
+			t.Fatalf("%q: %v", seg, got)
 		}
 	})
 }
@@ -240,7 +262,8 @@ func TestALookThatEndedSaysSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.store.cache.put(cacheKey{tagKind, fuzzTree}, verdict{*refuse(diag.CodeGitObject, "x", "bad"), always}, 1)
-	s.tags["meshc/x/1"], s.tags["meshc/x/2"] = fuzzTree, strings.Repeat("1", 40)
+	s.tags.put("meshc/x/1", fuzzTree)
+	s.tags.put("meshc/x/2", strings.Repeat("1", 40))
 	if _, err := view.Tag("meshc/x/1"); err == nil || view.Err() != nil {
 		t.Errorf("a verdict is no failure: %v, then %v", err, view.Err())
 	}

@@ -261,7 +261,7 @@ func (l *local) fetch(ctx context.Context, ref string, _ *Snapshot) (*Snapshot, 
 		if err := f.readRefs(ctx, s, l.opts); err != nil {
 			return nil, err
 		}
-		s.index()
+		s.tags.sort()
 		return s, nil
 	})
 }

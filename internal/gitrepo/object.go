@@ -10,12 +10,14 @@ func quote(s string) string {
 }
 
 // IsHash reports whether s is a full hash: 40 lower-case hexadecimal digits.
-func IsHash(s string) bool {
+func IsHash(s string) bool { return isHash(s) }
+
+func isHash[T string | []byte](s T) bool {
 	if len(s) != 40 {
 		return false
 	}
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
 			return false
 		}
 	}

@@ -1,7 +1,6 @@
 package gitrepo
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -341,7 +340,7 @@ func (o *objectFiles) openLoose(path string) (l loose, err error) {
 			_ = l.file.Close()
 		}
 	}()
-	if l.data, err = o.inflate.reader(bufio.NewReader(l.file)); err != nil {
+	if l.data, err = o.inflate.reader(l.file); err != nil {
 		return l, err
 	}
 	const longest = 32 // kind, decimal size, NUL

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sort"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -29,6 +30,7 @@ type pack struct {
 	version   int        // of the index
 	fanout    [256]byte4 // how many names begin with at most that byte
 	used      int64      // the larger, the later
+	rowsRead  []byte     // of the index, last
 }
 
 type byte4 = [4]byte
@@ -191,7 +193,8 @@ func (p *pack) find(name plumbing.Hash) (offset int64, ok bool, err error) {
 			hi = mid
 		}
 	}
-	b := make([]byte, (hi-lo)*width)
+	p.rowsRead = slices.Grow(p.rowsRead[:0], chunk*24)
+	b := p.rowsRead[:(hi-lo)*width]
 	if err := readAt(p.idx, b, start+lo*width); err != nil {
 		return 0, false, err
 	}
@@ -300,21 +303,27 @@ func distance(next func() byte) int64 {
 	return back
 }
 
-// inflater reuses the memory of one decompressor.
-type inflater struct{ r io.ReadCloser }
+// inflater reuses the memory of one decompressor: what is read with it ends when the
+// next is begun.
+type inflater struct {
+	from *bufio.Reader
+	r    io.ReadCloser
+}
 
 func (z *inflater) reader(r io.Reader) (io.Reader, error) {
-	if z.r == nil {
-		zr, err := zlib.NewReader(r)
-		z.r = zr
-		return zr, err
+	if z.r != nil {
+		z.from.Reset(r)
+		return z.r, z.r.(zlib.Resetter).Reset(z.from, nil)
 	}
-	return z.r, z.r.(zlib.Resetter).Reset(r, nil)
+	z.from = bufio.NewReader(r)
+	zr, err := zlib.NewReader(z.from)
+	z.r = zr
+	return zr, err
 }
 
 // inflated opens the bytes of an entry.
 func (o *objectFiles) inflated(p *pack, e packEntry) (io.Reader, error) {
-	return o.inflate.reader(bufio.NewReader(io.NewSectionReader(p.data, e.data, p.size-20-e.data)))
+	return o.inflate.reader(io.NewSectionReader(p.data, e.data, p.size-20-e.data))
 }
 
 type baseKey struct {

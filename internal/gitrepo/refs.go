@@ -226,11 +226,12 @@ func parsePacked(line []byte) (name, hash string, ok bool) {
 	case bytes.HasPrefix(line, []byte("#")):
 		return "", "", true
 	case bytes.HasPrefix(line, []byte("^")):
-		return "", "", IsHash(string(line[1:]))
-	case len(line) < 42 || line[40] != ' ' || !IsHash(string(line[:40])):
+		return "", "", isHash(line[1:])
+	case len(line) < 42 || line[40] != ' ' || !isHash(line[:40]):
 		return "", "", false
 	}
-	return string(line[41:]), string(line[:40]), true
+	text := string(line)
+	return text[41:], text[:40], true
 }
 
 func tooManyRefs(l Limits) error {
@@ -243,7 +244,7 @@ func (s *Snapshot) takeTag(name, hash string, o Options) error {
 	if !ok || !strings.HasPrefix(tag, o.TagPrefix) || CheckRef(name) != nil {
 		return nil // nothing that meshc writes has such a name
 	}
-	if s.tags[tag] = hash; len(s.tags) > o.Limits.Tags {
+	if s.tags.put(tag, hash); len(s.tags.names) > o.Limits.Tags {
 		return refuse(diag.CodeGitLimit, "repository", "more than %d tags under %s", o.Limits.Tags, o.TagPrefix).
 			fix("delete approval tags of commits long served")
 	}

@@ -100,7 +100,6 @@ func (r *remote) session(ctx context.Context, sess session, ref string, last *Sn
 		return nil, err
 	}
 	s.store, s.dropped = newStore(r.objects, r.opts.Limits, r.cache, newTurn(0, nil)), maps.Clone(r.dropped)
-	s.index()
 	return s, nil
 }
 
@@ -118,6 +117,7 @@ func (r *remote) advertised(adv *packp.AdvRefs, ref string) (*Snapshot, error) {
 			return nil, err
 		}
 	}
+	s.tags.sort()
 	if s.head == "" {
 		return nil, s.checkHead()
 	}
@@ -136,7 +136,7 @@ func (r *remote) complete(ctx context.Context, sess session, caps *capability.Li
 		before, inflated = &fetched{}, 0
 	}
 	missing := map[plumbing.Hash]bool{plumbing.NewHash(s.head): true}
-	for _, h := range s.tags {
+	for _, h := range s.tags.hashes {
 		if !r.dropped[plumbing.NewHash(h)] {
 			missing[plumbing.NewHash(h)] = true
 		}
@@ -152,7 +152,7 @@ func (r *remote) complete(ctx context.Context, sess session, caps *capability.Li
 	}
 	into := memory.NewStorage()
 	n, err := r.pack(ctx, sess, r.opts.Limits, caps, into, wants, haves)
-	if tooMuch(err) && len(s.tags) > 0 {
+	if tooMuch(err) && len(s.tags.names) > 0 {
 		into = memory.NewStorage()
 		n, err = r.apart(ctx, into, s, haves)
 	}

@@ -3,7 +3,6 @@ package gitrepo
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -31,8 +30,8 @@ func (r *remote) apart(ctx context.Context, into *memory.Storage, s *Snapshot, h
 		return 0, err
 	}
 	var all []plumbing.Hash
-	for _, name := range slices.Sorted(maps.Keys(s.tags)) {
-		if h := plumbing.NewHash(s.tags[name]); !r.dropped[h] && !slices.Contains(all, h) {
+	for _, hash := range s.tags.hashes {
+		if h := plumbing.NewHash(hash); !r.dropped[h] && !slices.Contains(all, h) {
 			all = append(all, h)
 		}
 	}

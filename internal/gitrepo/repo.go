@@ -2,7 +2,6 @@ package gitrepo
 
 import (
 	"context"
-	"maps"
 	"sync"
 	"time"
 
@@ -80,7 +79,7 @@ func (r *Repo) Fetch(ctx context.Context) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.last != nil && r.last.store.objects == s.store.objects && r.last.head == s.head && maps.Equal(r.last.tags, s.tags) {
+	if r.last != nil && r.last.store.objects == s.store.objects && r.last.head == s.head && r.last.tags.equal(&s.tags) {
 		return r.last, nil
 	}
 	r.last = s

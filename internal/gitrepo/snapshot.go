@@ -3,7 +3,6 @@ package gitrepo
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"sync/atomic"
 
@@ -17,8 +16,7 @@ import (
 // what is compiled are the same bytes. Safe for several goroutines.
 type Snapshot struct {
 	ref, head string
-	tags      map[string]string // name without refs/tags/ → hash of the tag object
-	names     []string          // of tags, sorted
+	tags      tagRefs
 	store     *store
 	dropped   map[plumbing.Hash]bool // tag objects that are too much to fetch
 	look
@@ -33,11 +31,8 @@ type look struct {
 func newLook(ctx context.Context) look { return look{ctx, new(atomic.Pointer[error])} }
 
 func newSnapshot(ref string, st *store) *Snapshot {
-	return &Snapshot{ref: ref, tags: map[string]string{}, store: st, look: newLook(context.Background())}
+	return &Snapshot{ref: ref, store: st, look: newLook(context.Background())}
 }
-
-// index sorts the tags' names, once.
-func (s *Snapshot) index() { s.names = slices.Sorted(maps.Keys(s.tags)) }
 
 // Within is the snapshot as one look reads it: every read ends with ctx, and Err
 // tells whether any of them failed. It shares what was read before.

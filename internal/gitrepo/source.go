@@ -135,8 +135,6 @@ func dialable(u *url.URL) bool {
 	return err == nil && n > 0
 }
 
-var refSegment = regexp.MustCompile(`^[A-Za-z0-9_+@%=,][-A-Za-z0-9_+@%=,.]*$`)
-
 // CheckRef refuses a ref that is not a full, plain name such as refs/heads/main.
 // It is stricter than git: such names never need escaping anywhere.
 func CheckRef(ref string) error {
@@ -150,12 +148,29 @@ func CheckRef(ref string) error {
 		return no("only refs/heads/… and refs/tags/… are used")
 	}
 	for seg := range strings.SplitSeq(ref, "/") {
-		if !refSegment.MatchString(seg) || strings.Contains(seg, "..") || strings.Contains(seg, "@{") ||
-			strings.HasSuffix(seg, ".lock") || strings.HasSuffix(seg, ".") || seg == "@" {
+		if !plainSegment(seg) {
 			return no("the part " + quote(seg) + " is not a plain name")
 		}
 	}
 	return nil
+}
+
+// plainSegment says that one part of a ref's name is plain. It is asked for every tag
+// of a repository at every look.
+func plainSegment(seg string) bool {
+	if seg == "" || seg == "@" || seg[0] == '-' || seg[0] == '.' || strings.Contains(seg, "..") || strings.HasSuffix(seg, ".") || strings.HasSuffix(seg, ".lock") {
+		return false
+	}
+	for i := range len(seg) {
+		if c := seg[i]; !isLetterOrDigit(c) && strings.IndexByte("_+@%=,-.", c) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func isLetterOrDigit(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
 // printable says that s is valid UTF-8 of graphic characters and spaces.

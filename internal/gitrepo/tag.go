@@ -3,7 +3,6 @@ package gitrepo
 import (
 	"bytes"
 	"errors"
-	"slices"
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -101,29 +100,20 @@ func (s *Snapshot) Tags(prefix string) (tags []Tag, bad []error) {
 
 // TagNames returns the names of the tags that begin with prefix, sorted, read or
 // not. It costs nothing for the others. Read only.
-func (s *Snapshot) TagNames(prefix string) []string {
-	from, _ := slices.BinarySearch(s.names, prefix)
-	n, _ := slices.BinarySearchFunc(s.names[from:], prefix, func(name, prefix string) int {
-		if strings.HasPrefix(name, prefix) {
-			return -1
-		}
-		return 1
-	})
-	return slices.Clip(s.names[from : from+n])
-}
+func (s *Snapshot) TagNames(prefix string) []string { return s.tags.under(prefix) }
 
 // TagHash returns the hash of the object that a tag's ref names, "" without such a
 // tag. Nothing is read: a verdict on an object holds wherever the hash is met under
 // the same name.
-func (s *Snapshot) TagHash(name string) string { return s.tags[name] }
+func (s *Snapshot) TagHash(name string) string { return s.tags.hash(name) }
 
 // Tag returns one annotated tag by its name without refs/tags/.
 func (s *Snapshot) Tag(name string) (Tag, error) {
 	if err := s.ended(); err != nil {
 		return Tag{}, err
 	}
-	h, ok := s.tags[name]
-	if !ok {
+	h := s.tags.hash(name)
+	if h == "" {
 		return Tag{}, refuse(diag.CodeGitMissing, "tag "+quote(name), "the repository does not have it").fix("push it")
 	}
 	if s.dropped[plumbing.NewHash(h)] {

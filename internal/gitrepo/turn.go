@@ -12,10 +12,48 @@ type turn struct {
 	// patience bounds one such work; without it, it is done in the caller's goroutine.
 	patience time.Duration
 	late     error // tells that patience ended
+	// work is for the one worker, which takes the next as soon as its last has let go of
+	// lock; whoever holds lock may say whether it is there.
+	work   chan func()
+	worker bool
 }
 
 func newTurn(patience time.Duration, late error) *turn {
-	return &turn{lock: make(chan struct{}, 1), patience: patience, late: late}
+	return &turn{lock: make(chan struct{}, 1), patience: patience, late: late, work: make(chan func(), 1)}
+}
+
+// lull is how long a worker waits for more: a look reads thousands of objects one after
+// another, and a goroutine for each would grow a stack for each.
+const lull = 50 * time.Millisecond
+
+// do gives work to the worker. The caller holds lock, and the work lets go of it.
+func (t *turn) do(work func()) {
+	if !t.worker {
+		t.worker = true
+		go t.workAll()
+	}
+	t.work <- work // which holds one, and only who holds lock sends
+}
+
+func (t *turn) workAll() {
+	rest := time.NewTimer(lull)
+	defer rest.Stop()
+	for {
+		select {
+		case work := <-t.work:
+			work()
+			rest.Reset(lull)
+		case <-rest.C:
+			select {
+			case t.lock <- struct{}{}: // nobody has work
+				t.worker = false
+				<-t.lock
+				return
+			default: // somebody is about to send it
+				rest.Reset(lull)
+			}
+		}
+	}
 }
 
 // inTurn runs f and gives up with ctx and when patience ends. What does not look at
@@ -39,11 +77,11 @@ func inTurn[T any](ctx context.Context, t *turn, f func(context.Context) (T, err
 	done := make(chan answer, 1)
 	select {
 	case t.lock <- struct{}{}:
-		go func() {
+		t.do(func() {
 			defer func() { <-t.lock }()
 			v, err := f(ctx)
 			done <- answer{v, err}
-		}()
+		})
 	case <-ctx.Done():
 		return value, context.Cause(ctx)
 	}

@@ -73,3 +73,25 @@ func TestMemoryIsReadInTurn(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// However much is read, one goroutine reads it, and it goes when nothing more comes.
+func TestOneGoroutineReadsAll(t *testing.T) {
+	turn := newTurn(time.Minute, nil)
+	before := runtime.NumGoroutine()
+	for i := range 1000 {
+		n, err := inTurn(t.Context(), turn, func(context.Context) (int, error) { return runtime.NumGoroutine(), nil })
+		if n > before+1 || err != nil {
+			t.Fatalf("read %d: %d goroutines, before %d, %v", i, n, before, err)
+		}
+	}
+	end := time.Now().Add(10 * time.Second)
+	for runtime.NumGoroutine() > before && time.Now().Before(end) {
+		time.Sleep(time.Millisecond)
+	}
+	if n := runtime.NumGoroutine(); n > before {
+		t.Errorf("%d goroutines stay, before %d", n, before)
+	}
+	if n, err := inTurn(t.Context(), turn, func(context.Context) (int, error) { return 7, nil }); n != 7 || err != nil {
+		t.Errorf("after a lull: %d, %v", n, err)
+	}
+}
