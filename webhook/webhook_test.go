@@ -1,0 +1,286 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	admission "k8s.io/api/admission/v1"
+
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/guard"
+	"meshc.dev/meshc/policies"
+	"meshc.dev/meshc/webhook/internal/admit"
+)
+
+// running is a server with a release, and a client that trusts it.
+type running struct {
+	*Server
+	client *http.Client
+	url    string
+}
+
+func start(t *testing.T, user string) *running {
+	t.Helper()
+	var own bytes.Buffer
+	certs, err := OpenCertificates(t.TempDir(), []string{"127.0.0.1"}, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, ds := guard.New(t.Context(), policies.FS, userPolicy(user))
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	s, err := New(Config{
+		Listen: "127.0.0.1:0", HTTP: "127.0.0.1:0", TLS: certs.TLS(), Policies: engine,
+		Log: slog.New(slog.NewTextHandler(&own, nil)), Now: time.Now, Registry: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("the webhook ended with %v", err)
+		}
+	})
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(certs.Bundle())
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	t.Cleanup(client.CloseIdleConnections)
+	return &running{s, client, "https://" + s.Addr().String()}
+}
+
+// publish makes a release with one service and injection what is judged by.
+func (r *running) publish(t *testing.T) {
+	t.Helper()
+	var arts []release.Artifact
+	for p, text := range map[string]string{
+		"kubernetes/shop/service-web.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {ports: [{port: 80}]}\n",
+		"envoy/sidecar/shop/web.json":      "{}",
+		release.InjectionPath:              `{"image":"i@sha256:00","server":"s:1"}`,
+	} {
+		arts = append(arts, release.Artifact{Path: p, Bytes: []byte(text)})
+	}
+	made, err := release.Seal(arts, release.Inputs{Environment: "e"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := admit.See("0123456789abcdef", made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.steps.Store(&[]step{{world: w}})
+}
+
+func question(kind, resource, object string) string {
+	return fmt.Sprintf(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u-1","operation":"CREATE","namespace":"shop","name":"web",
+		"kind":{"group":"","version":"v1","kind":%q},"resource":{"group":"","version":"v1","resource":%q},"object":%s}}`, kind, resource, object)
+}
+
+func podWith(spec string) string {
+	return question("Pod", "pods", `{"metadata":{"name":"web"},"spec":{"serviceAccountName":"web","containers":[{"name":"app"}]`+spec+`}}`)
+}
+
+// ask sends a question and reads the answer.
+func (r *running) ask(t *testing.T, path, body string) (*admission.AdmissionResponse, int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := r.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out admission.AdmissionReview
+	if res.StatusCode == http.StatusOK {
+		if err := json.Unmarshal(raw, &out); err != nil || out.Response == nil || out.Response.UID != "u-1" {
+			t.Fatalf("%s: %v", raw, err)
+		}
+	}
+	return out.Response, res.StatusCode, string(raw)
+}
+
+func TestAnswers(t *testing.T) {
+	r := start(t, "")
+	if a, _, _ := r.ask(t, ValidatePath, podWith("")); a.Allowed || a.Result.Code != 503 || !strings.Contains(a.Result.Message, "MESH0707") {
+		t.Errorf("without a release: %+v", a)
+	}
+	if err := r.Ready(); err == nil {
+		t.Error("it is ready without a release")
+	}
+	r.publish(t)
+	if err := r.Ready(); err != nil {
+		t.Errorf("it is not ready: %v", err)
+	}
+	for name, c := range map[string]struct{ path, body, want string }{
+		"a pod":                    {ValidatePath, podWith(""), ""},
+		"a policy over pods":       {ValidatePath, podWith(`,"hostNetwork":true`), "MESH0401 [pod-host-network]"},
+		"an object that differs":   {ValidatePath, question("Service", "services", `{"metadata":{"name":"web","namespace":"shop"},"spec":{"ports":[{"port":81}]}}`), "MESH0701 Service/shop/web"},
+		"a pod that asks":          {MutatePath, podWith(""), ""},
+		"a pod that cannot":        {MutatePath, podWith(`,"hostNetwork":true`), "MESH0704"},
+		"something that never has": {MutatePath, question("Service", "services", `{}`), ""},
+	} {
+		a, _, _ := r.ask(t, c.path, c.body)
+		if a.Allowed != (c.want == "") || c.want != "" && (!strings.HasPrefix(a.Result.Message, c.want) || a.Result.Code != 403 || !strings.Contains(a.Result.Message, "fix: ")) {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	a, _, _ := r.ask(t, MutatePath, podWith(""))
+	var patch []map[string]any
+	if err := json.Unmarshal(a.Patch, &patch); err != nil || *a.PatchType != admission.PatchTypeJSONPatch || len(patch) != 2 {
+		t.Errorf("the patch: %s, %v", a.Patch, err)
+	}
+}
+
+// What is no question of an API server's is turned away, and costs nothing.
+func TestOddRequests(t *testing.T) {
+	r := start(t, "")
+	r.publish(t)
+	post := func(path, kind, encoding string, body io.Reader) int {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+path, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", kind)
+		if encoding != "" {
+			req.Header.Set("Content-Encoding", encoding)
+		}
+		res, err := r.client.Do(req)
+		if err != nil {
+			return 0 // cut off
+		}
+		defer res.Body.Close()
+		return res.StatusCode
+	}
+	const jsonKind = "application/json"
+	for name, c := range map[string]struct{ got, want int }{
+		"another path":      {post("/", jsonKind, "", strings.NewReader("{}")), 404},
+		"a page of metrics": {post("/metrics", jsonKind, "", strings.NewReader("{}")), 404},
+		"another kind":      {post(ValidatePath, "text/plain", "", strings.NewReader("{}")), 415},
+		"packed":            {post(ValidatePath, jsonKind, "gzip", strings.NewReader("{}")), 415},
+		"malformed":         {post(ValidatePath, jsonKind, "", strings.NewReader("{")), 400},
+		"without a length":  {post(ValidatePath, jsonKind, "", io.MultiReader(strings.NewReader("{}"))), 413},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %d, want %d", name, c.got, c.want)
+		}
+	}
+	if got := post(ValidatePath, jsonKind, "", bytes.NewReader(make([]byte, 32<<20))); got != 413 && got != 0 {
+		t.Errorf("32 MiB: %d", got)
+	}
+	if a, _, _ := r.ask(t, ValidatePath, podWith("")); !a.Allowed {
+		t.Errorf("afterwards: %+v", a)
+	}
+}
+
+// Whoever says nothing, or says it slowly, is cut off, and others are answered.
+func TestSlowSendersAreCutOff(t *testing.T) {
+	r := start(t, "")
+	r.publish(t)
+	var wait sync.WaitGroup
+	for i := range 50 {
+		wait.Go(func() {
+			c, err := tls.Dial("tcp", r.Addr().String(), r.client.Transport.(*http.Transport).TLSClientConfig.Clone())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			if i%2 == 0 {
+				_, _ = io.WriteString(c, "POST /validate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000000\r\n\r\n{")
+			}
+			if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+				t.Error(err)
+			}
+			if _, err := io.Copy(io.Discard, c); err != nil {
+				var late net.Error
+				if errors.As(err, &late) && late.Timeout() {
+					t.Errorf("connection %d is still open", i)
+				}
+			}
+		})
+	}
+	for range 20 {
+		if a, _, _ := r.ask(t, ValidatePath, podWith("")); !a.Allowed {
+			t.Errorf("meanwhile: %+v", a)
+		}
+	}
+	wait.Wait()
+}
+
+// A policy that burns its time denies, in time, and is no other's misfortune.
+func TestAPolicyThatTakesTooLongDeniesAndNoOtherWaits(t *testing.T) {
+	r := start(t, `package meshc.object.slow
+
+import rego.v1
+
+findings contains {"id": "slow", "path": "x", "severity": "deny", "msg": "never"} if {
+	input.object.metadata.labels.slow
+	some a in numbers.range(1, 100000)
+	some b in numbers.range(1, 100000)
+	a * b == -1
+}
+`)
+	r.publish(t)
+	slow := question("Pod", "pods", `{"metadata":{"labels":{"slow":"yes"}},"spec":{"containers":[]}}`)
+	var wait sync.WaitGroup
+	for range 4 {
+		wait.Go(func() {
+			if a, _, _ := r.ask(t, ValidatePath, slow); a.Allowed || a.Result.Code != 429 && !strings.Contains(a.Result.Message, "MESH0407") {
+				t.Errorf("the slow one: %+v", a.Result)
+			}
+		})
+	}
+	for range 10 {
+		if a, _, _ := r.ask(t, MutatePath, podWith("")); !a.Allowed {
+			t.Errorf("meanwhile: %+v", a.Result)
+		}
+	}
+	wait.Wait()
+}
+
+func TestWithoutPoliciesNothingStarts(t *testing.T) {
+	engine, ds := guard.New(t.Context(), userPolicy("package meshc.mesh.one\n\nimport rego.v1\n\nfindings contains {\"id\": \"a\", \"path\": \"b\", \"severity\": \"deny\", \"msg\": \"c\"} if input.environment == \"never\"\n"), nil)
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	if _, err := New(Config{Listen: "127.0.0.1:0", TLS: &tls.Config{}, Policies: engine, Log: slog.New(slog.DiscardHandler), Now: time.Now}); err == nil || !strings.Contains(err.Error(), "no policy over objects") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Names in a cluster are anybody's: an answer carries them so that they cannot act.
+func TestNamesInAnswersCannotAct(t *testing.T) {
+	r := start(t, "")
+	r.publish(t)
+	body := strings.Replace(podWith(`,"hostNetwork":true`), `"name":"web","kind"`, `"name":"x","kind"`, 1)
+	body = strings.ReplaceAll(body, `"name":"web",`, `"name":"\u001b[2J\n::error::\u202e`+strings.Repeat("long", 2000)+`",`)
+	a, _, _ := r.ask(t, ValidatePath, body)
+	if a.Allowed || len(a.Result.Message) > maxReason || strings.ContainsAny(a.Result.Message, "\n\x1b\u202e") {
+		t.Errorf("%q", a.Result.Message)
+	}
+}
