@@ -14,7 +14,7 @@ import (
 )
 
 func TestGraphTellsWhichCallsAreRefused(t *testing.T) {
-	p, ds := Load(os.DirFS("../examples/bookinfo/intent"), Options{At: time.Unix(1.8e9, 0)})
+	p, ds := Load(os.DirFS("../examples/bookinfo/intent"), Options{Environment: "local", At: time.Unix(1.8e9, 0)})
 	if ds.HasErrors() {
 		t.Fatal(ds)
 	}

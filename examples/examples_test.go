@@ -5,6 +5,7 @@ package examples_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,17 +13,48 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/golden"
 )
 
-func TestExamplesCompileAndKeepTheirPromises(t *testing.T) {
-	intents, err := filepath.Glob("*/intent")
-	if err != nil || len(intents) < 2 {
-		t.Fatalf("found %v, %v", intents, err)
+// example is an intent for one of its environments.
+type example struct{ name, env string }
+
+func (e example) String() string { return e.name + "/" + e.env }
+
+// release is the folder with what it compiles to.
+func (e example) release() string {
+	if e.env == home {
+		return filepath.Join(e.name, "release")
 	}
-	for _, dir := range intents {
-		t.Run(filepath.Dir(dir), func(t *testing.T) {
-			p, ds := compiler.Load(os.DirFS(dir), compiler.Options{At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)})
+	return filepath.Join(e.name, "release-"+e.env)
+}
+
+func (e example) load() (*compiler.Program, diag.List) {
+	return compiler.Load(os.DirFS(filepath.Join(e.name, "intent")), compiler.Options{Environment: e.env, At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)})
+}
+
+// home is the environment that every example has: one machine.
+const home = "local"
+
+func examples(t *testing.T) []example {
+	t.Helper()
+	dirs, err := filepath.Glob("*/intent/environments/*")
+	if err != nil || len(dirs) < 3 {
+		t.Fatalf("found %v, %v", dirs, err)
+	}
+	var out []example
+	for _, dir := range dirs {
+		name, _, _ := strings.Cut(filepath.ToSlash(dir), "/")
+		out = append(out, example{name, filepath.Base(dir)})
+	}
+	return out
+}
+
+func TestExamplesCompileAndKeepTheirPromises(t *testing.T) {
+	for _, e := range examples(t) {
+		t.Run(e.String(), func(t *testing.T) {
+			p, ds := e.load()
 			for _, d := range ds {
 				t.Error(d)
 			}
@@ -52,14 +84,9 @@ func TestExamplesCompileAndKeepTheirPromises(t *testing.T) {
 // The compiled form beside each intent is what this compiler makes of it, byte
 // for byte, and whole.
 func TestReleasesAreUpToDate(t *testing.T) {
-	intents, err := filepath.Glob("*/intent")
-	if err != nil || len(intents) < 2 {
-		t.Fatalf("found %v, %v", intents, err)
-	}
-	for _, dir := range intents {
-		name := filepath.Dir(dir)
-		t.Run(name, func(t *testing.T) {
-			p, ds := compiler.Load(os.DirFS(dir), compiler.Options{Environment: "local", At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)})
+	for _, e := range examples(t) {
+		t.Run(e.String(), func(t *testing.T) {
+			p, ds := e.load()
 			if err := ds.Err(); err != nil {
 				t.Fatal(err)
 			}
@@ -67,7 +94,7 @@ func TestReleasesAreUpToDate(t *testing.T) {
 			if err := ds.Err(); err != nil {
 				t.Fatal(err)
 			}
-			committed := filepath.Join(name, "release")
+			committed := e.release()
 			if golden.Updating() {
 				if err := release.WriteDir(r, committed); err != nil {
 					t.Fatal(err)
@@ -96,12 +123,11 @@ func TestReleasesAreUpToDate(t *testing.T) {
 
 // The picture beside each intent is what `meshc graph -o svg` draws.
 func TestPicturesAreUpToDate(t *testing.T) {
-	intents, err := filepath.Glob("*/intent")
-	if err != nil || len(intents) < 2 {
-		t.Fatalf("found %v, %v", intents, err)
-	}
-	for _, dir := range intents {
-		p, ds := compiler.Load(os.DirFS(dir), compiler.Options{At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)})
+	for _, e := range examples(t) {
+		if e.env != home {
+			continue
+		}
+		p, ds := e.load()
 		if err := ds.Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -113,14 +139,13 @@ func TestPicturesAreUpToDate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		name := filepath.Dir(dir)
 		if golden.Updating() {
-			if err := os.WriteFile(filepath.Join(name, "graph.svg"), []byte(want), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(e.name, "graph.svg"), []byte(want), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if d := cmp.Diff(want, read(t, name, "graph.svg")); d != "" {
-			t.Errorf("%s/graph.svg differs (-want +got, -update rewrites):\n%s", name, d)
+		if d := cmp.Diff(want, read(t, e.name, "graph.svg")); d != "" {
+			t.Errorf("%s/graph.svg differs (-want +got, -update rewrites):\n%s", e.name, d)
 		}
 	}
 }

@@ -45,12 +45,12 @@ func envoy(t *testing.T, before string) string {
 
 func TestVetAndCompileAskARealEnvoy(t *testing.T) {
 	e := envoy(t, "")
-	code, out, errs := run("vet", bookinfo, "--envoy-path", e)
+	code, out, errs := run("vet", bookinfo, "--env", "local", "--envoy-path", e)
 	if code != diag.ExitOK || !strings.Contains(out, "resources accepted by Envoy 1.40") {
 		t.Errorf("vet = %d\n%s%s", code, out, errs)
 	}
 	release := filepath.Join(t.TempDir(), "release")
-	code, out, errs = run("compile", bookinfo, "--out", release, "--envoy-path", e)
+	code, out, errs = run("compile", bookinfo, "--env", "local", "--out", release, "--envoy-path", e)
 	if code != diag.ExitOK || !strings.Contains(out, "resources accepted by Envoy 1.40") {
 		t.Errorf("compile = %d\n%s%s", code, out, errs)
 	}
@@ -73,7 +73,7 @@ func TestWhatEnvoyRefusesIsToldInEveryForm(t *testing.T) {
 	} {
 		t.Run(format, func(t *testing.T) {
 			release := filepath.Join(t.TempDir(), "release")
-			for _, args := range [][]string{{"vet", bookinfo}, {"compile", bookinfo, "--out", release}} {
+			for _, args := range [][]string{{"vet", bookinfo, "--env", "local"}, {"compile", bookinfo, "--env", "local", "--out", release}} {
 				code, out, errs := run(append(args, "-o", format, "--envoy-path", e)...)
 				if all := out + errs; code != diag.ExitInvalid || !strings.Contains(all, want) || !strings.Contains(all, "I do not like v2") {
 					t.Errorf("%v = %d\n%s", args, code, all)
@@ -87,7 +87,7 @@ func TestWhatEnvoyRefusesIsToldInEveryForm(t *testing.T) {
 }
 
 func TestAMissingEnvoyIsNoVerdict(t *testing.T) {
-	for _, args := range [][]string{{"vet", bookinfo}, {"compile", bookinfo, "--out", filepath.Join(t.TempDir(), "r")}, {"test", bookinfo}} {
+	for _, args := range [][]string{{"vet", bookinfo, "--env", "local"}, {"compile", bookinfo, "--env", "local", "--out", filepath.Join(t.TempDir(), "r")}, {"test", bookinfo, "--env", "local"}} {
 		code, out, errs := run(append(args, "--envoy-path", "/no/such/envoy")...)
 		if code != diag.ExitFailure || !strings.Contains(errs, string(diag.CodeEnvoyMissing)) {
 			t.Errorf("%v = %d\n%s%s", args, code, out, errs)
@@ -96,7 +96,7 @@ func TestAMissingEnvoyIsNoVerdict(t *testing.T) {
 }
 
 func TestTestBlocksOnRealEnvoys(t *testing.T) {
-	code, out, errs := run("test", bookinfo, "--envoy-path", envoy(t, ""))
+	code, out, errs := run("test", bookinfo, "--env", "local", "--envoy-path", envoy(t, ""))
 	if code != diag.ExitOK || !strings.Contains(out, "8 passed, 0 failed on the evaluator and on Envoy 1.40") {
 		t.Errorf("test = %d\n%s%s", code, out, errs)
 	}
@@ -106,7 +106,7 @@ func TestTestBlocksOnRealEnvoys(t *testing.T) {
 // /reviews/… are granted nowhere.
 func TestADisagreementOfEvaluatorAndEnvoyFails(t *testing.T) {
 	e := envoy(t, `sed -i 's#"/reviews/"#"/revues/"#g' "$2"`)
-	code, out, _ := run("test", bookinfo, "--envoy-path", e)
+	code, out, _ := run("test", bookinfo, "--env", "local", "--envoy-path", e)
 	for _, want := range []string{"FAIL  testers see black stars", "bookinfo/tests.cue:", "MESH0341", "7 passed, 1 failed", "answer was 403"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
@@ -115,7 +115,7 @@ func TestADisagreementOfEvaluatorAndEnvoyFails(t *testing.T) {
 	if code != diag.ExitInvalid {
 		t.Errorf("exit code %d", code)
 	}
-	_, out, _ = run("test", bookinfo, "--json", "--envoy-path", e)
+	_, out, _ = run("test", bookinfo, "--env", "local", "--json", "--envoy-path", e)
 	var results []struct {
 		Name, Rehearsal string
 		Envoy           struct{ Status int }
@@ -137,10 +137,10 @@ func TestAnInterruptLeavesNoEnvoy(t *testing.T) {
 		before  string
 		started int
 	}{
-		"vet": {[]string{"vet", bookinfo}, `exec sleep 600`, 1},
+		"vet": {[]string{"vet", bookinfo, "--env", "local"}, `exec sleep 600`, 1},
 		// None of them ever answers.
-		"test, while starting": {[]string{"test", bookinfo}, `exec sleep 600`, 2},
-		"test, all running":    {[]string{"test", bookinfo}, ``, 5},
+		"test, while starting": {[]string{"test", bookinfo, "--env", "local"}, `exec sleep 600`, 2},
+		"test, all running":    {[]string{"test", bookinfo, "--env", "local"}, ``, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pids := filepath.Join(t.TempDir(), "pids")

@@ -174,7 +174,7 @@ func pullRequest(ctx context.Context, w *World) (string, error) {
 		return "", err
 	}
 	w.out.tell("What the reviewers get to see:")
-	r, err := w.meshcWant(ctx, 2, 40, "plan", "mesh", "--base", "main", "--detailed-exitcode")
+	r, err := w.meshcWant(ctx, 2, 40, "plan", "mesh", "--env", "local", "--base", "main", "--detailed-exitcode")
 	if err != nil {
 		return "", err
 	}
@@ -229,7 +229,7 @@ func canary(ctx context.Context, w *World) (string, error) {
 
 func testers(ctx context.Context, w *World) (string, error) {
 	w.out.tell("The header passes through the gateway and productpage; the route is reviews' own.")
-	if _, err := w.meshcWant(ctx, 0, 12, "explain", "mesh", "--from", "bookinfo/productpage", "--to", "bookinfo/reviews", "--path", "/reviews/0", "-H", "end-user=jason"); err != nil {
+	if _, err := w.meshcWant(ctx, 0, 12, "explain", "mesh", "--env", "local", "--from", "bookinfo/productpage", "--to", "bookinfo/reviews", "--path", "/reviews/0", "-H", "end-user=jason"); err != nil {
 		return "", err
 	}
 	c := Ask(ctx, w.page(map[string]string{"end-user": "jason"}), 200)
@@ -370,7 +370,7 @@ func wrongSigner(ctx context.Context, w *World) (string, error) {
 		return "", fmt.Errorf("a refused commit took effect: the report got %d", r.Status)
 	}
 	w.out.tell("The way out: Alice reads the plan and approves the commit as it is.")
-	if _, err := w.meshcWant(ctx, 2, 30, "plan", "mesh", "--base", "HEAD~1", "--detailed-exitcode"); err != nil {
+	if _, err := w.meshcWant(ctx, 2, 30, "plan", "mesh", "--env", "local", "--base", "HEAD~1", "--detailed-exitcode"); err != nil {
 		return "", err
 	}
 	a, err := w.meshcWant(ctx, 0, 4, "approve", commit, "--repo", "mesh", "--trust", "trust.yaml", "--key", filepath.Join("keys", alice), "--name", alice, "--email", alice+"@bookinfo.example")
@@ -414,7 +414,7 @@ func mistakes(ctx context.Context, w *World) (string, error) {
 	if err := w.repo.edit("bookinfo/reviews.cue", "to: {v1: 90, v3: 10}", "to: {v1: 90, v4: 10}"); err != nil {
 		return "", err
 	}
-	typo, err := w.meshcWant(ctx, 3, 6, "vet", "mesh", "--output", "github")
+	typo, err := w.meshcWant(ctx, 3, 6, "vet", "mesh", "--env", "local", "--output", "github")
 	if err != nil {
 		return "", err
 	}
@@ -425,7 +425,7 @@ func mistakes(ctx context.Context, w *World) (string, error) {
 	if err := w.repo.edit("bookinfo/bookinfo.cue", "grant: stars: {from: ", "grant: all: anyone: true\n\tgrant: stars: {from: "); err != nil {
 		return "", err
 	}
-	denied, err := w.meshcWant(ctx, 3, 8, "vet", "mesh", "--output", "github")
+	denied, err := w.meshcWant(ctx, 3, 8, "vet", "mesh", "--env", "local", "--output", "github")
 	if err != nil {
 		return "", err
 	}

@@ -34,7 +34,7 @@ func bookinfo(t *testing.T) release.Release {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, ds := compiler.Load(intent, compiler.Options{At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)})
+	p, ds := compiler.Load(intent, compiler.Options{Environment: "local", At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)})
 	if err := ds.Err(); err != nil {
 		t.Fatal(err)
 	}
