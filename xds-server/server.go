@@ -241,7 +241,12 @@ func (s *Server) SourceChanged() { s.ledger.Poke() }
 func (s *Server) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	gated := newGate(s.xds, s.cfg.ConnectionsPerSecond, s.cfg.Now, s.meter.rejected.Inc)
-	g.Go(func() error { return s.grpc.Serve(gated) })
+	g.Go(func() error {
+		if err := s.grpc.Serve(gated); !errors.Is(err, grpc.ErrServerStopped) { // before it began
+			return err
+		}
+		return nil
+	})
 	g.Go(func() error { return s.live.run(ctx) })
 	g.Go(func() error { return giveBack(ctx, s.meter.opened.Load) })
 	g.Go(func() error { s.facts.Run(ctx.Done()); return nil })

@@ -222,6 +222,13 @@ func keepsOld(p view.Pair) bool {
 
 func has(it *view.Item) bool { return it != nil && !it.Absent }
 
+// Added is what a client has of a type that got what the target has more and lost
+// nothing yet.
+func Added(t view.Type, held, target *view.List) *view.List {
+	s, _ := add(t, Add, held, target)
+	return s.To
+}
+
 // drop removes what the target lacks.
 func drop(t view.Type, g Group, held, target *view.List) (Step, bool) {
 	s := Step{Type: t, Group: g, To: target, Structural: true}

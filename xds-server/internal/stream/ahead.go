@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"slices"
 	"sync"
 
 	"meshc.dev/meshc/xds-server/internal/phase"
@@ -121,10 +122,13 @@ func (s *session) stamp(st phase.Step, items []*view.Item, cur *serving) string 
 }
 
 // note is a step of nothing but a resource that stays: the class has come by other
-// releases to one of which the client has everything, as one that refused what was taken
-// back. Else it would follow a server that knows less to what lies between.
+// contents to one that the client has already, as one that refused what was taken back.
+// Else it would follow a server that knows less to what lies between.
 func (s *session) note(target view.Lists, cur *serving) (phase.Step, bool) {
-	if !s.follows || s.marked == cur.v.position || s.confirmed != cur.v.set.Content {
+	between := func(e *edition) bool {
+		return e != s.chosen.edition && e.since.Compare(s.marked) > 0 && e.since.Compare(cur.v.position) < 0
+	}
+	if s.confirmed != cur.v.set.Content || !slices.ContainsFunc(s.chosen.t.editions, between) {
 		return phase.Step{}, false
 	}
 	for _, t := range []view.Type{view.Listeners, view.Clusters} {

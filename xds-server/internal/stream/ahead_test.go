@@ -162,3 +162,59 @@ func TestWhatWasTakenBackIsNotGivenAgain(t *testing.T) {
 		p.quiet(time.Minute)
 	})
 }
+
+// TestWhatCameBackMeanwhileIsTold: a proxy that was away while its class left its content
+// and came back to it is told so as well; one whose class has not changed is not.
+func TestWhatCameBackMeanwhileIsTold(t *testing.T) {
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		one, other := seal(t, withHost(t, "one")), seal(t, withHost(t, "other"))
+		s.publish(t, "commit-1", one)
+		p := s.delta(t, shop, "p")
+		p.boot("a")
+		s.publish(t, "commit-2", one)
+		p = p.back(t, s)
+		p.quiet(time.Minute)
+		p.cancel()
+		s.publish(t, "commit-3", other)
+		s.publish(t, "commit-4", one)
+		p = p.back(t, s)
+		p.ack(p.want(lds, []string{"in"}))
+		p.quiet(time.Minute)
+		p = p.back(t, s)
+		p.quiet(time.Minute)
+		p.back(t, knows(t, at{one, rollout.Position{Place: 1}}, at{other, rollout.Position{Place: 3}})).quiet(time.Minute)
+	})
+}
+
+// TestListsBetweenTwoReleases: a state-of-the-world proxy that was cut when it had what a
+// release added, and still all that it removes, loses nothing that it uses.
+func TestListsBetweenTwoReleases(t *testing.T) {
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		s.publish(t, "commit-1", seal(t, app(t, time.Second, "a")))
+		c := s.world(t, "p")
+		c.ask(cds, "")
+		r := c.want(cds, "a")
+		c.ask(eds, "", "a")
+		c.ack(c.want(eds, "a"))
+		c.ack(r)
+		c.ask(lds, "")
+		l := c.want(lds, "in")
+		c.ask(rds, "", "r")
+		c.ack(c.want(rds, "r"))
+		c.ack(l)
+		s.arrived(t, "commit-1", soon)
+		s.publish(t, "commit-2", seal(t, app(t, time.Second, "b")))
+		c.ack(c.want(cds, "a", "b"))
+		c.cancel()
+		again := s.world(t, "p")
+		again.has = c.has
+		again.ask(cds, "")
+		again.ask(eds, "", "a", "b")
+		again.ask(lds, "")
+		again.ask(rds, "", "r")
+		again.ack(again.want(eds, "b"))
+		again.ack(again.want(rds, "r"))
+		again.ack(again.want(cds, "b"))
+		s.arrived(t, "commit-2", soon)
+	})
+}

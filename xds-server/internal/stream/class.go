@@ -391,16 +391,22 @@ func (c *class) held() bool {
 	return t != nil && t.class.Because != nil
 }
 
-// known returns the lists that a client of the class may have from an earlier stream.
-func (c *class) known() []view.Lists {
+// known is what an edition gives, and since when.
+type known struct {
+	since rollout.Position
+	lists view.Lists
+}
+
+// known returns what a client of the class may have from an earlier stream, newest first.
+func (c *class) known() []known {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var out []view.Lists
+	var out []known
 	for _, e := range slices.Backward(c.editions) {
 		if cur := e.current.Load(); cur != nil {
-			out = append(out, cur.lists)
+			out = append(out, known{e.since, cur.lists})
 		} else if lists, err := c.join(e.version.Load(), nil); err == nil {
-			out = append(out, lists)
+			out = append(out, known{e.since, lists})
 		}
 	}
 	return out

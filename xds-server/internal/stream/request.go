@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"meshc.dev/meshc/xds-server/internal/phase"
+	"meshc.dev/meshc/xds-server/internal/rollout"
 	"meshc.dev/meshc/xds-server/internal/store"
 	"meshc.dev/meshc/xds-server/internal/view"
 )
@@ -239,7 +241,7 @@ func worldNames(in []string) (bool, []string) {
 
 // openWorld handles the first request for a type. The client names one version
 // for all that it has: if it wants everything and that is a version that we serve,
-// or served last, we know what it has; if not, it gets the whole list when its
+// or served last, or that lies between two of these, we know what it has; if not, it gets the whole list when its
 // turn comes, and never a part of it. A client that gives names may have dropped
 // some since that version and want them again, so it gets what it names.
 func (s *session) openWorld(t view.Type, r *discoveryv3.DiscoveryRequest) error {
@@ -256,13 +258,37 @@ func (s *session) openWorld(t view.Type, r *discoveryv3.DiscoveryRequest) error 
 	if !c.names.All || c.names.Len() > 0 {
 		return nil
 	}
-	for _, lists := range s.class.known() {
-		for _, l := range lists {
-			s.work += l.Len() // each was put together anew
+	if l := s.listOf(t, version, stamp); l != nil {
+		c.held = l
+	}
+	return nil
+}
+
+// listOf finds a list that a client of the class may have from an earlier stream: all
+// of an edition, or of the edition of that position with what it had of another one, if
+// it was cut before the removals. It is nil if no edition that is known leads there.
+func (s *session) listOf(t view.Type, version, stamp string) *view.List {
+	if version == "" {
+		return nil
+	}
+	at, _ := rollout.ParsePosition(stamp)
+	var whole []*view.List
+	var to *view.List
+	for _, e := range s.class.known() {
+		l := s.hub.store.Restrict(e.lists[t], s.channels[t].names)
+		s.work += l.Len() // each was put together anew
+		if l.Version() == version {
+			return l
 		}
-		if l := s.hub.store.Restrict(lists[t], c.names); l.Version() == version {
-			c.held = l
-			return nil
+		if to == nil && e.since.Compare(at) <= 0 {
+			to = l
+		}
+		whole = append(whole, l)
+	}
+	for _, from := range whole {
+		l := phase.Added(t, from, to)
+		if s.work += l.Len(); l.Version() == version {
+			return l
 		}
 	}
 	return nil

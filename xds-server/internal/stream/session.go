@@ -61,11 +61,9 @@ type session struct {
 	confirmed string
 	// claims are the positions that the client said that it has something of.
 	claims claims
-	// marked is the release of which the client last said or confirmed that it has
-	// something which tells so; follows says that it was given another edition than the
-	// first on this stream.
-	marked  rollout.Position
-	follows bool
+	// marked is the position of which the client last said or confirmed that it has
+	// something that tells so.
+	marked rollout.Position
 	// countedAhead says that the class counts it among those that are ahead.
 	countedAhead bool
 }
@@ -175,7 +173,6 @@ func (s *session) choose() bool {
 		s.hub.cfg.Log.Error("edition not served", slog.String("class", s.class.name), slog.Any("error", err))
 		return false
 	}
-	s.follows = s.follows || s.cur != nil && s.cur.v.set != cur.v.set
 	s.cur = cur
 	service := ledger.Service{Content: cur.v.set.Content, Approved: s.chosen.approved, RetryAt: s.chosen.retry}
 	if because := s.chosen.because; because != nil {
