@@ -60,10 +60,15 @@ type Kind int
 const (
 	// Approve makes release Release approved, before any server has it. Content is its
 	// content by class. Releases count from 1; a later one replaces an earlier one.
+	// If Later, it follows by itself, at an instant that InForce tells.
 	Approve Kind = iota
 	// RollBack is a signed record that release Release is to be served again.
 	RollBack
-	// Open is a proxy that connects, Cut one whose connection has ended.
+	// InForce is the instant of a later step of an approval, release Release.
+	InForce
+	// Serve is a server that was given approvals.
+	Serve
+	// Open is a proxy that connects to a server, Cut one whose connection has ended.
 	Open
 	Cut
 	// Take is a response that a proxy received; Confirm and Refuse are its answer to it.
@@ -86,6 +91,12 @@ type Event struct {
 	// Release and Contents are those of Approve and RollBack.
 	Release  int
 	Contents map[string]Content
+	// Later is of Approve and RollBack.
+	Later bool
+	// Server is that of Serve and Open, if servers are told apart; Approvals counts those
+	// of Serve among all of Approve and RollBack, from 0.
+	Server    string
+	Approvals []int
 	// Type, Nonce, Resources and Removed are those of Take; Type and Nonce also of its
 	// answer; Type and Removed of Drop.
 	Type      Type
@@ -111,7 +122,9 @@ func (f Finding) String() string { return fmt.Sprintf("event %d: %s: %s", f.At, 
 // proxy is what a proxy holds and has confirmed, as follows from a history.
 type proxy struct {
 	class string
-	held  [types]map[string]Resource
+	// server is the one that it is connected to.
+	server string
+	held   [types]map[string]Resource
 	// pending are responses without an answer, by nonce.
 	pending map[string]Event
 	// confirmed is the newest approval whose content the proxy has held as a whole; -1
@@ -125,18 +138,21 @@ type Checker struct {
 	// approvals are in their order. A rollback is another one: what it goes back to is
 	// newer than what it goes back from.
 	approvals []approval
-	proxies   map[string]*proxy
-	findings  []Finding
+	// served are those that each server was given.
+	served   map[string]map[int]bool
+	proxies  map[string]*proxy
+	findings []Finding
 }
 
 type approval struct {
 	release  int
 	contents map[string]Content
+	later    bool // not in force yet
 }
 
 // NewChecker begins a history.
 func NewChecker() *Checker {
-	return &Checker{proxies: map[string]*proxy{}}
+	return &Checker{proxies: map[string]*proxy{}, served: map[string]map[int]bool{}}
 }
 
 // Check applies all rules to a history.
@@ -165,10 +181,21 @@ func (c *Checker) find(rule, format string, args ...any) {
 func (c *Checker) Add(e Event) {
 	switch e.Kind {
 	case Approve:
-		c.approvals = append(c.approvals, approval{e.Release, e.Contents})
+		c.approvals = append(c.approvals, approval{e.Release, e.Contents, e.Later})
 	case RollBack:
 		i := slices.IndexFunc(c.approvals, func(a approval) bool { return a.release == e.Release })
-		c.approvals = append(c.approvals, c.approvals[i])
+		c.approvals = append(c.approvals, approval{e.Release, c.approvals[i].contents, e.Later})
+	case InForce:
+		for i := range c.approvals {
+			c.approvals[i].later = c.approvals[i].later && c.approvals[i].release != e.Release
+		}
+	case Serve:
+		if c.served[e.Server] == nil {
+			c.served[e.Server] = map[int]bool{}
+		}
+		for _, i := range e.Approvals {
+			c.served[e.Server][i] = true
+		}
 	case Open:
 		c.open(e)
 	case Cut:
@@ -206,6 +233,7 @@ func (c *Checker) open(e Event) {
 		}
 		c.proxies[e.Proxy] = p
 	}
+	c.proxies[e.Proxy].server = e.Server
 }
 
 // take judges a response before it is answered.
@@ -225,7 +253,7 @@ func (c *Checker) take(p *proxy, e Event) {
 func (c *Checker) approved(p *proxy, e Event, r Resource) {
 	ever := false
 	for i, a := range slices.Backward(c.approvals) {
-		if !a.contents[p.class].holds(e.Type, r.Name, r.Digest) {
+		if a.later || !a.contents[p.class].holds(e.Type, r.Name, r.Digest) {
 			continue
 		}
 		ever = true
@@ -279,7 +307,7 @@ func (c *Checker) mayGo(p *proxy, e Event, name string) {
 		return
 	}
 	for _, a := range c.approvals[p.confirmed:] {
-		if _, has := a.contents[p.class][e.Type][name]; !has {
+		if _, has := a.contents[p.class][e.Type][name]; !has && !a.later {
 			return
 		}
 	}
@@ -303,10 +331,14 @@ func (c *Checker) answer(e Event) {
 	for _, name := range taken.Removed {
 		delete(p.held[taken.Type], name)
 	}
-	// The newest first: what two releases share counts for the later one only if
-	// nothing before it has it, so that a proxy is never taken for newer than it is.
+	if taken.Type == Endpoints {
+		return // which say nothing of a release
+	}
+	// What two releases share counts for the later one only if nothing before it has it, and
+	// only if the proxy's server knows it, so that a proxy is never taken for newer than it is.
 	for i := p.confirmed + 1; i < len(c.approvals); i++ {
-		if p.has(c.approvals[i].contents[p.class]) {
+		known := p.server == "" || c.served[p.server][i]
+		if known && !c.approvals[i].later && p.has(c.approvals[i].contents[p.class]) {
 			p.confirmed = i
 			break
 		}

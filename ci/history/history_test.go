@@ -93,7 +93,8 @@ func TestAGoodHistoryHasNoFindings(t *testing.T) {
 			send(history.Clusters, history.Confirm, []string{"a"}).add(rest("p")),
 		"a rollback": second().add(history.Event{Kind: history.RollBack, Release: 1}).take(history.Clusters, cluster("a")).take(history.Endpoints, addresses("a")).
 			take(history.Routes, routes("r1", "a")).send(history.Clusters, history.Confirm, []string{"b"}).add(rest("p")),
-		"answered requests": first().add(history.Event{Kind: history.Request, Status: 200}),
+		"a step that never comes": first().add(history.Event{Kind: history.Approve, Release: 2, Contents: content("b", "r2"), Later: true}).take(history.Endpoints, addresses("a")).approve(3, content("a", "r3")).take(history.Routes, routes("r3", "a")).add(rest("p")),
+		"answered requests":       first().add(history.Event{Kind: history.Request, Status: 200}),
 	} {
 		if got := history.Check(*s); len(got) > 0 {
 			t.Errorf("%s: %v", name, got)
@@ -108,16 +109,21 @@ func TestEachRuleFindsWhatItIsFor(t *testing.T) {
 			"an unknown name":                first().take(history.Clusters, cluster("z")),
 			"addresses of an unknown name":   first().take(history.Endpoints, addresses("z")),
 			"a release that is not yet":      first().take(history.Clusters, cluster("b")).approve(2, content("b", "r2")),
+			"a step before its time":         first().add(history.Event{Kind: history.Approve, Release: 2, Contents: content("b", "r2"), Later: true}).take(history.Clusters, cluster("b")),
 			"what another class may have":    first().approve(2, map[string]history.Content{"other": content("b", "r2")["c"]}).take(history.Clusters, cluster("b")),
 			"before anything was approved":   new(story).add(history.Event{Kind: history.Open, Class: "c"}).take(history.Clusters, cluster("a")),
 			"the digest of another resource": first().take(history.Listeners, history.Resource{Name: "l", Digest: "r1"}),
 		},
 		"nothing older": {
-			"a route of the release before":     second().take(history.Routes, routes("r1", "b")),
-			"a cluster of the release before":   second().take(history.Clusters, cluster("a")),
-			"over a reconnect":                  second().add(history.Event{Kind: history.Cut}).add(history.Event{Kind: history.Open, Class: "c"}).take(history.Clusters, cluster("a")),
-			"a removal that is in no release":   first().approve(2, content("a b", "r2")).take(history.Clusters, cluster("b")).send(history.Routes, history.Confirm, []string{"r"}),
-			"further back than the rollback":    second().approve(3, content("b", "r3")).take(history.Routes, routes("r3", "b")).add(history.Event{Kind: history.RollBack, Release: 2}).take(history.Routes, routes("r1", "b")),
+			"a route of the release before":   second().take(history.Routes, routes("r1", "b")),
+			"a cluster of the release before": second().take(history.Clusters, cluster("a")),
+			"over a reconnect":                second().add(history.Event{Kind: history.Cut}).add(history.Event{Kind: history.Open, Class: "c"}).take(history.Clusters, cluster("a")),
+			"a removal that is in no release": first().approve(2, content("a b", "r2")).take(history.Clusters, cluster("b")).send(history.Routes, history.Confirm, []string{"r"}),
+			"further back than the rollback":  second().approve(3, content("b", "r3")).take(history.Routes, routes("r3", "b")).add(history.Event{Kind: history.RollBack, Release: 2}).take(history.Routes, routes("r1", "b")),
+			"what the server knows": second().add(history.Event{Kind: history.RollBack, Release: 1}).add(history.Event{Kind: history.RollBack, Release: 2}).add(history.Event{Kind: history.Serve, Server: "s", Approvals: []int{3}}).
+				add(history.Event{Kind: history.Open, Class: "c", Server: "s"}).send(history.Listeners, history.Confirm, nil).take(history.Clusters, cluster("a")),
+			"after a step's time": first().add(history.Event{Kind: history.Approve, Release: 2, Contents: content("b", "r2"), Later: true}).add(history.Event{Kind: history.InForce, Release: 2}).take(history.Clusters, cluster("b")).
+				take(history.Endpoints, addresses("b")).take(history.Routes, routes("r2", "b")).send(history.Clusters, history.Confirm, []string{"a"}).take(history.Clusters, cluster("a")),
 			"after a refusal":                   second().approve(3, content("b", "r3")).send(history.Routes, history.Refuse, nil, routes("r3", "b")).take(history.Clusters, cluster("a")),
 			"after the rollback was left again": second().add(history.Event{Kind: history.RollBack, Release: 1}).approve(3, content("b", "r3")).take(history.Routes, routes("r3", "b")).take(history.Routes, routes("r1", "b")),
 		},

@@ -48,6 +48,9 @@ type proxy struct {
 	rng   *mathrand.Rand
 	// naughty ones refuse some resources, always the same.
 	naughty bool
+	// whole ones speak the state-of-the-world protocol; versions are of their lists.
+	whole    bool
+	versions [4]string
 
 	held  [4]map[string]item
 	liked map[string]bool
@@ -112,16 +115,24 @@ func (p *proxy) session(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	p.cut.Store(&cancel)
-	conn, err := grpc.NewClient("passthrough:///"+p.w.servers[p.rng.IntN(len(p.w.servers))].addr, grpc.WithTransportCredentials(credentials.NewTLS(p.tls)))
+	to := p.w.servers[p.rng.IntN(len(p.w.servers))]
+	if p.whole {
+		to = p.w.servers[0]
+	}
+	conn, err := grpc.NewClient("passthrough:///"+to.addr, grpc.WithTransportCredentials(credentials.NewTLS(p.tls)))
 	if err != nil {
 		return
 	}
 	defer conn.Close()
+	if p.whole {
+		p.wholeSession(ctx, conn, to.dir)
+		return
+	}
 	st, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
 	if err != nil {
 		return
 	}
-	p.w.record(history.Event{Kind: history.Open, Proxy: p.name, Class: p.class.String()})
+	p.w.record(history.Event{Kind: history.Open, Proxy: p.name, Class: p.class.String(), Server: to.dir})
 	for t, url := range release.Types() {
 		r := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, InitialResourceVersions: map[string]string{}}
 		if t == 0 {
@@ -173,11 +184,11 @@ func (p *proxy) take(st deltaStream, r *discoveryv3.DeltaDiscoveryResponse) erro
 	e := history.Event{Kind: history.Take, Proxy: p.name, Type: t, Nonce: t.String() + r.GetNonce(), Removed: r.GetRemovedResources()}
 	var items []item
 	for _, res := range r.GetResources() {
-		it, err := p.w.known.read(res)
+		got, err := p.w.known.read(res.GetResource())
 		if err != nil {
 			return err
 		}
-		items, e.Resources = append(items, it), append(e.Resources, it.Resource)
+		items, e.Resources = append(items, item{got, res.GetVersion()}), append(e.Resources, got)
 	}
 	p.w.record(e)
 	if p.rng.IntN(4) == 0 {
@@ -249,28 +260,34 @@ type reader struct {
 	known map[[sha256.Size]byte]history.Resource
 }
 
-func (k *reader) read(r *discoveryv3.Resource) (item, error) {
-	key := sha256.Sum256(append([]byte(r.GetResource().GetTypeUrl()+"\n"), r.GetResource().GetValue()...))
+func (k *reader) read(boxed *anypb.Any) (history.Resource, error) {
+	key := sha256.Sum256(append([]byte(boxed.GetTypeUrl()+"\n"), boxed.GetValue()...))
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	res, ok := k.known[key]
-	if !ok {
-		m, err := r.GetResource().UnmarshalNew()
-		if err != nil {
-			return item{}, fmt.Errorf("reading %q: %w", r.GetName(), err)
-		}
-		raw, err := canon.Proto(m)
-		if err != nil {
-			return item{}, err
-		}
-		res = resourceOf(r.GetName(), canon.Digest(raw), m)
-		if len(k.known) > 100_000 {
-			clear(k.known)
-		}
-		k.known[key] = res
+	if res, ok := k.known[key]; ok {
+		return res, nil
 	}
-	res.Name = r.GetName()
-	return item{res, r.GetVersion()}, nil
+	m, err := boxed.UnmarshalNew()
+	if err != nil {
+		return history.Resource{}, fmt.Errorf("reading %s: %w", boxed.GetTypeUrl(), err)
+	}
+	raw, err := canon.Proto(m)
+	if err != nil {
+		return history.Resource{}, err
+	}
+	var name string
+	switch m := m.(type) {
+	case *endpointv3.ClusterLoadAssignment:
+		name = m.GetClusterName()
+	case interface{ GetName() string }:
+		name = m.GetName()
+	}
+	res := resourceOf(name, canon.Digest(raw), m)
+	if len(k.known) > 100_000 {
+		clear(k.known)
+	}
+	k.known[key] = res
+	return res, nil
 }
 
 // resourceOf finds what a resource names. It knows Envoy's messages and nothing of

@@ -66,14 +66,14 @@ func TestHistory(t *testing.T) {
 	w.settle()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	t.Logf("seed %d: %d events in %v: %d releases, %v, %d requests", *seed, w.checker.Events(), time.Since(start).Round(time.Second), len(w.releases), w.did, w.requests)
+	t.Logf("seed %d: %d events in %v: %d releases, %v, %d requests", *seed, w.checker.Events(), time.Since(start).Round(time.Second), w.releases, w.did, w.requests)
 	if found := w.checker.Findings(); len(found) > 0 {
 		for _, f := range found[:min(len(found), 10)] {
 			t.Error(f)
 		}
 		t.Errorf("%d findings with -seed %d; the history before the first is in %s", len(found), *seed, w.dump())
 	}
-	for _, k := range []string{"release", "rollback", "kill", "cut", "clock", "addresses", "refusal"} {
+	for _, k := range []string{"release", "rollback", "kill", "cut", "clock", "addresses", "refusal", "expiry", "exchange"} {
 		if w.did[k] == 0 {
 			t.Errorf("the history has no %s: it proves nothing about it", k)
 		}
@@ -98,10 +98,15 @@ type world struct {
 	faults    atomic.Bool
 	backends  []int
 
-	releases []release.Release
-	place    []int64 // of each release in the repository's history
+	commits  []commit         // that were approved, in their order
+	releases int              // how many there were
+	approved int              // how many approvals were recorded
+	numbers  map[string][]int // of them, by the approval's commit
 	rolled   int64
-	commits  int64
+	records  int64
+	// due is the later step of the last approval; calm is until when there is no other.
+	due  atomic.Pointer[step]
+	calm time.Time
 
 	mu       sync.Mutex
 	checker  *history.Checker
@@ -111,10 +116,23 @@ type world struct {
 	requests int
 }
 
+// commit is what was approved: a release, and perhaps another one that follows it at an
+// instant.
+type commit struct {
+	place int64
+	steps []step
+}
+
+type step struct {
+	number  int // of the release
+	release release.Release
+	from    time.Time // zero for the first
+}
+
 func newWorld(t *testing.T, seed uint64) *world {
 	t.Helper()
 	w := &world{
-		t: t, dir: shortDir(t), rng: rand.New(rand.NewPCG(seed, 0)), checker: history.NewChecker(), did: map[string]int{},
+		t: t, dir: shortDir(t), rng: rand.New(rand.NewPCG(seed, 0)), checker: history.NewChecker(), did: map[string]int{}, numbers: map[string][]int{},
 		known: reader{known: map[[32]byte]history.Resource{}},
 	}
 	port, err := freeport.Next()
@@ -166,8 +184,15 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// now is the servers' clock, which the test sets.
-func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.offset.Load())) }
+// now is the servers' clock, which the test sets. A step's time has come as soon as a
+// server can know it.
+func (w *world) now() time.Time {
+	now := time.Now().Add(time.Duration(w.offset.Load()))
+	if s := w.due.Load(); s != nil && !now.Before(s.from) && w.due.CompareAndSwap(s, nil) {
+		w.record(history.Event{Kind: history.InForce, Release: s.number})
+	}
+	return now
+}
 
 func backend(t *testing.T) int {
 	t.Helper()
@@ -234,10 +259,15 @@ func (w *world) dump() string {
 func (w *world) step() {
 	did := "nothing"
 	switch n := w.rng.IntN(100); {
+	case n < 40 && time.Now().Before(w.calm):
+	case n < 35 && len(w.commits)%expiring == expiring/2:
+		did = "expiry"
+		w.publish(w.release(w.soon()))
+		w.calm = w.commits[len(w.commits)-1].steps[1].from.Add(alarm)
 	case n < 35:
 		did = "release"
 		w.publish(w.release())
-	case n < 40 && len(w.releases) > 3:
+	case n < 40 && len(w.commits) > 3:
 		did = "rollback"
 		w.publish(w.rollBack())
 	case n < 55:
@@ -283,66 +313,102 @@ func (w *world) publish(a approval.Approved) {
 	}
 }
 
-// release approves the next release.
-func (w *world) release() approval.Approved {
-	w.t.Helper()
-	w.draft.change()
-	r, err := w.draft.compile()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	contents, err := contentsOf(r)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.releases = append(w.releases, r)
-	w.record(history.Event{Kind: history.Approve, Release: len(w.releases), Contents: contents})
-	w.place = append(w.place, w.commits+1)
-	return w.approve(r, w.commits+1)
+const (
+	// expiring is one in how many commits has something that ends soon.
+	expiring = 40
+	// alarm is how long after its instant a step is served at the latest, without faults.
+	alarm = 1500 * time.Millisecond
+)
+
+// soon is the next second or the one after it, or a moment ago.
+func (w *world) soon() time.Time {
+	return time.Now().Truncate(time.Second).Add(time.Duration(w.rng.IntN(3)) * time.Second)
 }
 
-// rollBack approves, by a signed record, one of the releases before the last.
+// release approves the next release, and others that follow it at those instants.
+func (w *world) release(at ...time.Time) approval.Approved {
+	w.t.Helper()
+	c := commit{place: w.records + 1}
+	for _, from := range append([]time.Time{{}}, at...) {
+		w.draft.change()
+		r, err := w.draft.compile()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		contents, err := contentsOf(r)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.releases++
+		c.steps = append(c.steps, step{w.releases, r, from})
+		w.approved++
+		w.record(history.Event{Kind: history.Approve, Release: w.releases, Contents: contents, Later: !from.IsZero()})
+	}
+	w.commits = append(w.commits, c)
+	return w.approve(c)
+}
+
+// rollBack approves, by a signed record, one of the commits before the last.
 func (w *world) rollBack() approval.Approved {
-	n := len(w.releases) - 1 - w.rng.IntN(2)
+	c := w.commits[len(w.commits)-2-w.rng.IntN(2)]
 	w.rolled++
-	w.record(history.Event{Kind: history.RollBack, Release: n})
-	return w.approve(w.releases[n-1], w.place[n-1])
+	for _, s := range c.steps {
+		w.approved++
+		w.record(history.Event{Kind: history.RollBack, Release: s.number, Later: !s.from.IsZero()})
+	}
+	return w.approve(c)
 }
 
-// approve takes a release from where a server keeps what was verified: who may write
+// approve takes a commit from where a server keeps what was verified: who may write
 // there is whom the server believes. What a signature is worth is tested elsewhere.
-func (w *world) approve(r release.Release, place int64) approval.Approved {
+func (w *world) approve(c commit) approval.Approved {
 	w.t.Helper()
-	w.commits++
+	w.due.Store(nil)
+	if s := c.steps[len(c.steps)-1]; !s.from.IsZero() {
+		w.due.Store(&s)
+	}
+	w.records++
 	dir := filepath.Join(w.dir, "approved")
-	commit := fmt.Sprintf("%040x", w.commits)
-	raw, err := canon.JSON(approval.Record{
-		Format: "meshc.dev/approval/v1", Commit: commit, Environment: "default", Repository: "history", Ref: "refs/heads/main",
-		Place: approval.Place{Rollbacks: w.rolled, Position: place}, Tip: commit, VerifiedAt: time.Now(), EvidenceAt: time.Now(),
-		Releases: []approval.ReleaseStep{{Digest: r.Digest()}},
-	})
+	id := fmt.Sprintf("%040x", w.records)
+	for i := range c.steps {
+		w.numbers[id] = append(w.numbers[id], w.approved-len(c.steps)+i)
+	}
+	rec := approval.Record{
+		Format: "meshc.dev/approval/v1", Commit: id, Environment: "default", Repository: "history", Ref: "refs/heads/main",
+		Place: approval.Place{Rollbacks: w.rolled, Position: c.place}, Tip: id, VerifiedAt: time.Now(), EvidenceAt: time.Now(),
+	}
+	for _, s := range c.steps {
+		rs := approval.ReleaseStep{Digest: s.release.Digest()}
+		if !s.from.IsZero() {
+			rs.From = s.from.UTC().Format(time.RFC3339)
+		}
+		rec.Releases = append(rec.Releases, rs)
+	}
+	raw, err := canon.JSON(rec)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	man, prov, err := r.Index()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	name := filepath.Join(dir, fmt.Sprintf("%08d-%s", w.commits, canon.Digest(raw)))
+	name := filepath.Join(dir, fmt.Sprintf("%08d-%s", w.records, canon.Digest(raw)))
 	write := func(path string, b []byte) {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, b, 0o600)); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	for p, d := range r.Manifest().Artifacts {
-		b, _ := r.Artifact(p)
-		if path := filepath.Join(dir, "blobs", d); !exists(path) {
-			write(path, b)
+	for i, s := range c.steps {
+		man, prov, err := s.release.Index()
+		if err != nil {
+			w.t.Fatal(err)
 		}
+		for p, d := range s.release.Manifest().Artifacts {
+			b, _ := s.release.Artifact(p)
+			if path := filepath.Join(dir, "blobs", d); !exists(path) {
+				write(path, b)
+			}
+		}
+		write(filepath.Join(name, "steps", fmt.Sprintf("%03d", i), "manifest.json"), man)
+		write(filepath.Join(name, "steps", fmt.Sprintf("%03d", i), "provenance.json"), prov)
 	}
 	write(filepath.Join(name, "record.json"), raw)
-	write(filepath.Join(name, "steps", "000", "manifest.json"), man)
-	write(filepath.Join(name, "steps", "000", "provenance.json"), prov)
 	a, err := approval.NewStore(dir).Restore()
 	if err != nil {
 		w.t.Fatal(err)
@@ -389,6 +455,12 @@ func (w *world) connect(seed uint64) {
 			class: release.Class{Role: release.Sidecar, Namespace: "app", Account: "front"}}
 		if i%3 == 0 {
 			p.name, p.class = fmt.Sprintf("gateway-%d", i), release.Class{Role: release.Gateway, Namespace: "app", Account: "edge"}
+		}
+		// A server that does not know the version of a list can send it only as a whole, and
+		// takes away what is used: those with lists stay with the server that has every
+		// release, and refuse nothing, so that they are never further back than it remembers.
+		if p.whole = i%5 == 4; p.whole {
+			p.naughty = false
 		}
 		for t := range p.held {
 			p.held[t] = map[string]item{}
@@ -469,7 +541,7 @@ func (w *world) settle() {
 	for _, r := range w.servers {
 		r.publish(last)
 	}
-	contents, err := contentsOf(w.releases[len(w.releases)-1])
+	contents, err := contentsOf(w.commits[len(w.commits)-1].steps[0].release)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -498,6 +570,7 @@ type replica struct {
 	server *xdsserver.Server
 	end    context.CancelFunc
 	done   chan error
+	starts int
 }
 
 func (r *replica) start() {
@@ -511,6 +584,7 @@ func (r *replica) start() {
 		Bounds:   xdsserver.Bounds{FirstRetry: 200 * time.Millisecond, LastRetry: time.Second},
 		TLS:      func() (*tls.Config, error) { return r.w.authority.TLSConfig(ca.Requested), nil },
 		Register: func(g grpc.ServiceRegistrar) { joining.Register(g) },
+		Peers:    r.peers(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -529,6 +603,23 @@ func (r *replica) start() {
 	go func(s *xdsserver.Server) { r.done <- s.Run(ctx) }(r.server)
 }
 
+// peers are the other servers, or none: every other start it exchanges evidence.
+func (r *replica) peers() xdsserver.Peers {
+	if r.starts++; r.starts%2 == 0 {
+		return xdsserver.Peers{}
+	}
+	p := xdsserver.Peers{TLS: r.w.authority.PeerTLS(), Check: r.w.authority.CheckServer}
+	for _, other := range r.w.servers {
+		if other != r {
+			p.Addresses = append(p.Addresses, other.addr)
+		}
+	}
+	r.w.mu.Lock()
+	defer r.w.mu.Unlock()
+	r.w.did["exchange"] += len(p.Addresses)
+	return p
+}
+
 func (r *replica) publish(a approval.Approved) {
 	// As on a server's disk.
 	if r.latest.Record().Place != a.Record().Place {
@@ -540,6 +631,7 @@ func (r *replica) publish(a approval.Approved) {
 	if err := r.server.Publish(context.Background(), a); err != nil {
 		r.w.t.Fatal(err)
 	}
+	r.w.record(history.Event{Kind: history.Serve, Server: r.dir, Approvals: r.w.numbers[a.Commit()]})
 }
 
 func (r *replica) kill() {
