@@ -125,6 +125,8 @@ func equal(a, b any) bool {
 
 func number(v any) (float64, bool) {
 	switch v := v.(type) {
+	case int:
+		return float64(v), true
 	case int64:
 		return float64(v), true
 	case float64:

@@ -1,0 +1,279 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	core "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/guard"
+	"meshc.dev/meshc/internal/kubetest"
+	"meshc.dev/meshc/policies"
+	"meshc.dev/meshc/webhook/internal/admit"
+)
+
+const shop = `package shop
+
+import "meshc.dev/intent"
+
+mesh: intent.#Mesh
+mesh: {namespace: "shop", environment: prod: {}}
+mesh: targets: kubernetes: injection: {
+	image:  "registry.example/meshc-proxy@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	server: "meshc.meshc-system.svc:18000"
+}
+mesh: service: web: {port: http: number: 9080, calls: cart: {}}
+mesh: service: cart: {port: http: number: 9080, grant: web: from: ["web"]}
+`
+
+func compiled(t *testing.T) release.Release {
+	t.Helper()
+	p, ds := compiler.Load(fstest.MapFS{"shop.cue": {Data: []byte(shop)}}, compiler.Options{At: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)})
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	r, ds := p.Release()
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	return r
+}
+
+// objects are the texts of a release's objects.
+func objects(r release.Release) []string {
+	var out []string
+	for _, p := range r.Paths() {
+		if strings.HasPrefix(p, "kubernetes/") && strings.HasSuffix(p, ".yaml") && p != "kubernetes/kustomization.yaml" {
+			raw, _ := r.Artifact(p)
+			out = append(out, string(raw))
+		}
+	}
+	return out
+}
+
+// guarded is a cluster whose API server asks a webhook.
+type guarded struct {
+	*kubetest.Cluster
+	release release.Release
+	log     *lines
+}
+
+// lines is a log that several write.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func guardedCluster(t *testing.T) *guarded {
+	t.Helper()
+	g := &guarded{Cluster: kubetest.ForTest(t, kubetest.Options{}), release: compiled(t), log: &lines{}}
+	certs, err := OpenCertificates(t.TempDir(), []string{"127.0.0.1"}, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, ds := guard.New(t.Context(), policies.FS, nil)
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	s, err := New(Config{
+		Listen: "127.0.0.1:0", TLS: certs.TLS(), Policies: engine, Log: slog.New(slog.NewTextHandler(g.log, nil)), Now: time.Now, Registry: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := admit.See("0123456789abcdef", g.release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.steps.Store(&[]step{{world: w}})
+	ctx, stop := context.WithCancel(t.Context())
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if err := s.Run(ctx); err != nil {
+			t.Errorf("the webhook ended with %v", err)
+		}
+	})
+	wait.Go(func() {
+		_, port, _ := net.SplitHostPort(s.Addr().String())
+		_ = s.Keep(ctx, Cluster{Client: g.Client, URL: "https://127.0.0.1:" + port}, certs) // it ends with ctx
+	})
+	t.Cleanup(func() { stop(); wait.Wait() })
+	g.until(t, "the webhook is asked", func() bool {
+		_, err := g.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), InjectName, metav1.GetOptions{})
+		return err == nil
+	})
+	if err := g.Apply(t.Context(), objects(g.release)...); err != nil {
+		t.Fatalf("the release is refused: %v", err)
+	}
+	// An API server takes a moment to follow a new configuration.
+	g.until(t, "an edit is refused", func() bool { return g.patch(t, "services", "cart", `{"spec":{"type":"NodePort"}}`, true) != nil })
+	return g
+}
+
+func (g *guarded) until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it never came to pass that %s\n%s", what, g.log)
+		}
+	}
+}
+
+// patch edits an object of the namespace shop by hand.
+func (g *guarded) patch(t *testing.T, resource, name, change string, dry bool) error {
+	t.Helper()
+	o := metav1.PatchOptions{}
+	if dry {
+		o.DryRun = []string{metav1.DryRunAll}
+	}
+	return g.Client.CoreV1().RESTClient().Patch(types.StrategicMergePatchType).Namespace("shop").Resource(resource).Name(name).
+		VersionedParams(&o, metav1.ParameterCodec).Body([]byte(change)).Do(t.Context()).Error()
+}
+
+func refused(t *testing.T, what string, err error, want string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%s: %v, want %q", what, err, want)
+	}
+}
+
+func podText(name, more string) string {
+	return `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"` + name + `","namespace":"shop"},"spec":{"nodeName":"n","serviceAccountName":"web",
+		"containers":[{"name":"app","image":"a","ports":[{"containerPort":9080}]}]` + more + `}}`
+}
+
+func TestARealClusterIsGuarded(t *testing.T) {
+	g := guardedCluster(t)
+	ctx := t.Context()
+
+	t.Run("hand edits", func(t *testing.T) {
+		refused(t, "a port", g.patch(t, "services", "cart", `{"spec":{"ports":[{"name":"http","port":9080,"targetPort":9999}]}}`, false),
+			"MESH0701 Service/shop/cart is not what the approved release says: spec.ports[0].targetPort is 9999")
+		refused(t, "a label", g.patch(t, "services", "cart", `{"metadata":{"labels":{"app.kubernetes.io/managed-by":null}}}`, false), "MESH0701")
+		refused(t, "a namespace's label", g.Client.CoreV1().RESTClient().Patch(types.MergePatchType).Resource("namespaces").Name("shop").
+			Body([]byte(`{"metadata":{"labels":{"meshc.dev/inject":"disabled"}}}`)).Do(ctx).Error(), "MESH0701 Namespace/shop")
+		refused(t, "a dry run", g.patch(t, "services", "cart", `{"spec":{"externalIPs":["1.2.3.4"]}}`, true), "spec.externalIPs")
+		refused(t, "a deletion", g.Client.CoreV1().Services("shop").Delete(ctx, "cart", metav1.DeleteOptions{}), "MESH0703")
+		refused(t, "all of a kind", g.Client.CoreV1().RESTClient().Delete().Namespace("shop").Resource("serviceaccounts").Name("cart").Do(ctx).Error(), "MESH0703")
+		refused(t, "the namespace", g.Client.CoreV1().Namespaces().Delete(ctx, "shop", metav1.DeleteOptions{}), "MESH0703")
+		if err := g.patch(t, "services", "cart", `{"metadata":{"annotations":{"example.com/seen":"yes"}}}`, false); err != nil {
+			t.Errorf("a foreign annotation: %v", err)
+		}
+	})
+
+	t.Run("the release again", func(t *testing.T) {
+		if err := g.Apply(ctx, objects(g.release)...); err != nil {
+			t.Error(err)
+		}
+	})
+
+	t.Run("what only says that it is ours", func(t *testing.T) {
+		const claim = `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x","namespace":"%","labels":{"app.kubernetes.io/managed-by":"meshc"}}}`
+		refused(t, "in the mesh", g.Apply(ctx, strings.Replace(claim, "%", "shop", 1)), "MESH0702")
+		refused(t, "elsewhere", g.Apply(ctx, strings.Replace(claim, "%", "default", 1)), "MESH0702")
+	})
+
+	t.Run("pods", func(t *testing.T) {
+		if err := g.Apply(ctx, podText("web-1", "")); err != nil {
+			t.Fatal(err)
+		}
+		p, err := g.Client.CoreV1().Pods("shop").Get(ctx, "web-1", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkSidecar(t, p)
+		refused(t, "on the node's network", g.Apply(ctx, podText("web-2", `,"hostNetwork":true`)), "MESH0704")
+		refused(t, "one that wants none", g.Apply(ctx, strings.Replace(podText("web-3", ""), `"namespace"`, `"labels":{"meshc.dev/inject":"disabled"},"namespace"`, 1)), "no sidecar")
+		refused(t, "a rule", g.Apply(ctx, podText("web-4", `,"initContainers":[{"name":"i","image":"a","securityContext":{"capabilities":{"add":["NET_ADMIN"]}}}]`)), "MESH0401 [pod-net-admin]")
+		refused(t, "another image of the proxy", g.patch(t, "pods", "web-1", `{"spec":{"initContainers":[{"name":"meshc-proxy","image":"evil"}]}}`, false), "MESH0704")
+		if err := g.patch(t, "pods", "web-1", `{"metadata":{"labels":{"a":"b"}}}`, false); err != nil {
+			t.Errorf("a label: %v", err)
+		}
+		if p, err = g.Client.CoreV1().Pods("shop").Get(ctx, "web-1", metav1.GetOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = g.Client.CoreV1().Pods("shop").UpdateEphemeralContainers(ctx, "web-1", withDebug(p), metav1.UpdateOptions{})
+		refused(t, "a debug container as the proxy", err, "1337")
+	})
+
+	t.Run("configurations", func(t *testing.T) {
+		api := g.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
+		if err := api.Delete(ctx, GuardName, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		g.until(t, "a deleted configuration is back", func() bool {
+			_, err := api.Get(ctx, GuardName, metav1.GetOptions{})
+			return err == nil
+		})
+		have, err := api.Get(ctx, GuardName, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		have.Webhooks = have.Webhooks[:1]
+		if _, err := api.Update(ctx, have, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		g.until(t, "an edited configuration is whole again", func() bool {
+			have, err := api.Get(ctx, GuardName, metav1.GetOptions{})
+			return err == nil && len(have.Webhooks) > 1
+		})
+		if strings.Count(g.log.String(), "webhook configuration put back") != 2 {
+			t.Errorf("the alarm was not raised twice:\n%s", g.log)
+		}
+	})
+}
+
+func checkSidecar(t *testing.T, p *core.Pod) {
+	t.Helper()
+	var names []string
+	for _, c := range p.Spec.InitContainers {
+		names = append(names, c.Name)
+	}
+	if strings.Join(names, " ") != "meshc-redirect meshc-proxy" {
+		t.Fatalf("init containers %v", names)
+	}
+	proxy := p.Spec.InitContainers[1]
+	if proxy.RestartPolicy == nil || *proxy.RestartPolicy != core.ContainerRestartPolicyAlways || !strings.Contains(strings.Join(proxy.Args, " "), "meshc.meshc-system.svc:18000") {
+		t.Errorf("the proxy: %+v", proxy)
+	}
+	for _, c := range p.Spec.InitContainers {
+		for _, m := range c.VolumeMounts {
+			if strings.HasPrefix(m.Name, "kube-api-access") {
+				t.Errorf("%s has the API server's token", c.Name)
+			}
+		}
+	}
+}
+
+func withDebug(p *core.Pod) *core.Pod {
+	out := p.DeepCopy()
+	id := int64(1337)
+	out.Spec.EphemeralContainers = append(out.Spec.EphemeralContainers, core.EphemeralContainer{EphemeralContainerCommon: core.EphemeralContainerCommon{
+		Name: "debug", Image: "a", SecurityContext: &core.SecurityContext{RunAsUser: &id},
+	}})
+	return out
+}
