@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/xds-server/internal/evidence"
 )
 
@@ -142,7 +143,8 @@ func (e *exchanger) follow(ctx context.Context, address string, conn *grpc.Clien
 		more, err := e.ask(ctx, conn, &heard, &told)
 		if bad := err != nil; bad != failed && ctx.Err() == nil {
 			if failed = bad; bad {
-				e.log.Warn("evidence not exchanged", slog.String("peer", address), slog.Any("error", err))
+				e.log.Warn("evidence not exchanged", slog.String("code", string(diag.CodePeer)), slog.String("peer", address), slog.Any("error", err),
+					slog.String("fix", "check that a server of this authority (the same roots.json) runs at the address; until then each decides from what it knows"))
 			} else {
 				e.log.Info("evidence exchanged", slog.String("peer", address))
 			}

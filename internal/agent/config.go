@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/operatorfile"
 )
 
 // Config is what the flags of meshc-agent say. Paths may be relative; Normalise
@@ -167,7 +167,7 @@ func (c Config) token() (string, error) {
 	if c.JoinTokenFile == "" {
 		return c.JoinToken, nil
 	}
-	b, err := os.ReadFile(c.JoinTokenFile)
+	b, err := operatorfile.Read(c.JoinTokenFile)
 	if err != nil {
 		return "", problem(flagProblem("write the token there, readable by this user", "--join-token-file: %v", err))
 	}

@@ -7,13 +7,13 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/operatorfile"
 )
 
 // Renewal falls at a random moment between these parts of a certificate's
@@ -126,7 +126,7 @@ func noToken(ended *svid, now time.Time) error {
 func (k *keeper) joinTrust(td spiffeid.TrustDomain) (ca.Trust, error) {
 	t := ca.Trust{TrustDomain: td, Pins: k.cfg.Fingerprints, Clock: k.cfg.Clock}
 	if k.cfg.BundleFile != "" {
-		text, err := os.ReadFile(k.cfg.BundleFile)
+		text, err := operatorfile.Read(k.cfg.BundleFile)
 		if err != nil {
 			return t, problem(flagProblem("name a readable PEM file", "--server-bundle: %v", err))
 		}

@@ -17,6 +17,7 @@ import (
 
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
+	"meshc.dev/meshc/internal/operatorfile"
 )
 
 const (
@@ -99,7 +100,7 @@ func (l *loader) key(at string, f keyFile) (Key, string) {
 		if !filepath.IsAbs(p) {
 			p = filepath.Join(filepath.Dir(filepath.FromSlash(l.file)), p)
 		}
-		raw, err := readTrustFile(p)
+		raw, err := operatorfile.Read(p)
 		if err != nil {
 			return Key{}, fmt.Sprintf("the PGP key cannot be read: %v", err)
 		}

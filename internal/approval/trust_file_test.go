@@ -28,7 +28,7 @@ func TestTrustFilesThatAreNoFiles(t *testing.T) {
 		return f
 	}
 	hold("silent")
-	if err := os.WriteFile(at("large"), []byte(strings.Repeat("#", maxTrustFile+1)), 0o600); err != nil {
+	if err := os.WriteFile(at("large"), []byte(strings.Repeat("#", 1<<20+1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{

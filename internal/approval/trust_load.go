@@ -18,6 +18,8 @@ import (
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
+	"meshc.dev/meshc/internal/operatorfile"
+	"meshc.dev/meshc/internal/printer"
 )
 
 // TrustVersion is the format of the file. Another is refused.
@@ -80,7 +82,7 @@ type loader struct {
 // LoadTrust reads a trust policy. With errors in the list, the Trust is zero.
 func LoadTrust(path string) (Trust, diag.List) {
 	l := &loader{file: filepath.ToSlash(path), keys: map[string]string{}}
-	raw, err := readTrustFile(path)
+	raw, err := operatorfile.Read(path)
 	if err != nil {
 		return Trust{}, diag.List{diag.New(diag.CodeTrustFile, diag.Pos{File: l.file}, "the trust policy cannot be read: %v", err).
 			WithFix("give the file with --trust; docs/trust-policy.md describes it")}
@@ -153,8 +155,8 @@ func (l *loader) trust(f trustFile) Trust {
 	if f.Version != TrustVersion {
 		l.problem(diag.CodeTrustFile, "version", "write version: "+TrustVersion, "version is %q, this meshc reads %q", f.Version, TrustVersion)
 	}
-	if strings.TrimSpace(f.Repository) == "" || strings.ContainsAny(f.Repository, "\n\r\t") {
-		l.problem(diag.CodeTrustValue, "repository", "give the repository's name, such as its URL: signatures are bound to it", "repository is empty or no single line")
+	if reason := wrongName(f.Repository); reason != "" {
+		l.problem(diag.CodeTrustValue, "repository", "give the repository's name, such as its URL: signatures are bound to it", "repository %s", reason)
 	}
 	if err := gitrepo.CheckRef(f.Ref); err != nil {
 		l.problem(diag.CodeTrustValue, "ref", "write the full name, such as refs/heads/main", "%v", err)
@@ -181,6 +183,21 @@ func (l *loader) trust(f trustFile) Trust {
 	}
 	l.rules(f, &t)
 	return t
+}
+
+// wrongName says why people could not tell a repository's name from another one.
+func wrongName(name string) string {
+	switch {
+	case strings.TrimSpace(name) == "":
+		return "is empty"
+	case strings.ContainsAny(name, "\n\r\t"):
+		return "is no single line"
+	case printer.Escape(name) != name:
+		return fmt.Sprintf("%q has characters that cannot be seen", printer.Escape(name))
+	case strings.TrimSpace(name) != name:
+		return fmt.Sprintf("%q begins or ends with a space", name)
+	}
+	return ""
 }
 
 var plainName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9._]{0,61}[a-z0-9])?$`)

@@ -59,6 +59,10 @@ func (l *loader) index(n *yaml.Node, path string, s shape) {
 		no("remove it", "the tag %q is not used here", n.Tag)
 		return
 	case n.Tag == "!!null":
+		if path == "" {
+			no("docs/trust-policy.md shows one", "the trust policy says nothing")
+			return
+		}
 		no("write a value, {} for none, or remove the field", "%q has no value", path)
 		return
 	}

@@ -53,11 +53,12 @@ func (f *approvalFlags) policy(a *app) (approval.Trust, error) {
 
 // readTrust reads a trust policy; what is wrong in it is told.
 func (a *app) readTrust(path string) (approval.Trust, error) {
-	if _, err := os.Stat(path); err != nil {
-		return approval.Trust{}, fail(diag.ExitFailure, "the trust policy cannot be read: %v; name the operator's file with --trust", err)
-	}
 	t, ds := approval.LoadTrust(path)
-	return t, a.printProblems("", ds)
+	err := a.printProblems("", ds)
+	if _, missing := os.Stat(path); err != nil && missing != nil {
+		err = fail(diag.ExitFailure, "") // told, and nothing that the file says
+	}
+	return t, err
 }
 
 // snapshot reads the repository at the trust policy's ref.
@@ -108,8 +109,10 @@ func (f *approvalFlags) candidate(ctx context.Context, t approval.Trust, rev str
 			return c, err
 		}
 	}
-	c.Steps, err = f.compiler(ctx, snap)(c.Commit)
-	return c, err
+	if c.Steps, err = f.compiler(ctx, snap)(c.Commit); err != nil {
+		return c, &approval.CompileError{Commit: c.Commit, Err: err}
+	}
+	return c, nil
 }
 
 func (a *app) approveCmd() *cobra.Command {

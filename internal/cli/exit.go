@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/printer"
 )
@@ -22,6 +23,9 @@ func (a *app) report(err error) diag.ExitCode {
 			printer.Fprint(a.err, "error: "+f.text+"\n")
 		}
 		return f.code
+	}
+	if c := (*approval.CompileError)(nil); errors.As(err, &c) {
+		printer.Fprintf(a.err, "commit %s does not compile:\n", c.Commit)
 	}
 	if ds := findings(err); len(ds) > 0 {
 		if rerr := diag.Render(a.err, diag.Text, ds, diag.Options{Color: a.color}); rerr != nil {

@@ -38,4 +38,8 @@ const (
 	// to the state folder; a restart would forget it.
 	// Example: a full disk under the server's state folder.
 	CodeEvidenceNotStored Code = "MESH0612"
+	// CodePeer is another server with which evidence is not exchanged; until it is, each
+	// decides from what it knows.
+	// Example: `--peer` with the address of a server that has another `roots.json`.
+	CodePeer Code = "MESH0608"
 )

@@ -6,11 +6,11 @@ import (
 )
 
 // Nearest returns the known name that a misspelt one was probably meant to be:
-// at most a third of its letters may differ.
+// at most a third of its letters may differ, and not all.
 func Nearest(name string, known []string) (string, bool) {
 	best, limit := "", max(1, len(name)/3)
 	for _, k := range slices.Sorted(slices.Values(known)) {
-		if d := distance(strings.ToLower(name), strings.ToLower(k), limit); d <= limit && (best == "" || d < distance(strings.ToLower(name), strings.ToLower(best), limit)) {
+		if d := distance(strings.ToLower(name), strings.ToLower(k), limit); d <= limit && d < max(len(name), len(k)) && (best == "" || d < distance(strings.ToLower(name), strings.ToLower(best), limit)) {
 			best = k
 		}
 	}

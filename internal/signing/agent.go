@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -17,24 +18,42 @@ import (
 
 const agentFix = "load the key into an ssh-agent (ssh-add) whose socket SSH_AUTH_SOCK names, or give the file of the private key"
 
-// dialTimeout bounds how long an agent may take to be there. What it is asked for
-// may wait for a person.
-const dialTimeout = 5 * time.Second
+// patient is a connection on which each request has an answer in time, or fails.
+type patient struct {
+	net.Conn
+	wait time.Duration
+}
+
+func (p *patient) Write(request []byte) (int, error) {
+	if err := p.SetDeadline(time.Now().Add(p.wait)); err != nil {
+		return 0, err
+	}
+	return p.Conn.Write(request)
+}
 
 // signers are the keys of the agent. The connection ends with ctx.
 func signers(ctx context.Context, o Options) ([]ssh.Signer, error) {
 	if o.Agent == "" {
 		return nil, errors.New("there is no ssh-agent: SSH_AUTH_SOCK is not set")
 	}
-	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "unix", o.Agent)
+	wait := o.AgentWait
+	if wait <= 0 {
+		wait = 10 * time.Second
+	}
+	dialled, err := (&net.Dialer{Timeout: wait}).DialContext(ctx, "unix", o.Agent)
 	if err != nil {
 		return nil, fmt.Errorf("the ssh-agent does not answer: %w", err)
 	}
-	context.AfterFunc(ctx, func() { _ = conn.Close() })
+	context.AfterFunc(ctx, func() { _ = dialled.Close() })
+	conn := &patient{dialled, wait}
 	all, err := agent.NewClient(conn).Signers()
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) || (err != nil && strings.Contains(err.Error(), os.ErrDeadlineExceeded.Error())):
+		return nil, fmt.Errorf("the ssh-agent at %q did not say within %s which keys it has", o.Agent, wait)
+	case err != nil:
 		return nil, fmt.Errorf("the ssh-agent does not answer: %w", err)
 	}
+	conn.wait = PersonWait
 	return slices.DeleteFunc(all, func(s ssh.Signer) bool { // a certificate says who, which the trust policy does
 		_, cert := s.PublicKey().(*ssh.Certificate)
 		return cert || strings.Contains(s.PublicKey().Type(), "-cert-")

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os/exec"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -75,16 +76,22 @@ func primaries(listing string) []string {
 // maxOutput bounds what is kept of what a program says.
 const maxOutput = 1 << 20
 
-// run runs a program to its end. What it says on stderr is also told as it comes.
+// run runs a program to its end, which may wait for a person. What it says on stderr is
+// also told as it comes.
 func run(ctx context.Context, in []byte, tell io.Writer, name string, args ...string) (out []byte, said string, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, PersonWait, fmt.Errorf("%s did not end within %s", name, PersonWait))
+	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = time.Second // children of its own may hold its output
 	cmd.Stdin = bytes.NewReader(in)
 	var stdout, stderr bounded
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if tell != nil {
 		cmd.Stderr = io.MultiWriter(&stderr, tell)
 	}
-	err = cmd.Run()
+	if err = cmd.Run(); err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	return stdout.b.Bytes(), stderr.b.String(), err
 }
 

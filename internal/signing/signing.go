@@ -15,8 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
+	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/fluxcd/pkg/git/signature"
@@ -24,6 +24,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/operatorfile"
 )
 
 // Key signs tags.
@@ -43,10 +44,16 @@ func (k Key) Sign(r io.Reader) ([]byte, error) {
 	return k.sign(payload)
 }
 
+// PersonWait bounds whatever waits for a person: a passphrase, a touch, a PIN.
+const PersonWait = 5 * time.Minute
+
 // Options are what Open may use. The zero value uses nothing but the file.
 type Options struct {
 	// Agent is the socket of an ssh-agent (SSH_AUTH_SOCK), "" for none.
 	Agent string
+	// AgentWait bounds how long the agent may take to say which keys it has; default 10
+	// s. What it signs may wait for a person: see PersonWait.
+	AgentWait time.Duration
 	// Passphrase asks a person for the passphrase of a key; nil if nobody is there.
 	Passphrase func(of string) ([]byte, error)
 	// Known says whether a key is worth choosing when none is named; nil for any.
@@ -70,11 +77,13 @@ func Open(ctx context.Context, name string, o Options) (Key, error) {
 	if name == "" {
 		return onlyInAgent(ctx, o)
 	}
-	raw, err := os.ReadFile(name)
+	raw, err := operatorfile.Read(name)
 	if err != nil {
 		return Key{}, problem(name, "give the file of a private key, of a public key that ssh-agent holds, or gpg:ID", "it cannot be read: %v", err)
 	}
 	switch text := string(raw); {
+	case text == "":
+		return Key{}, problem(name, "give the file of a private key, of a public key that ssh-agent holds, or gpg:ID", "it is empty")
 	case strings.Contains(text, "BEGIN PGP PRIVATE KEY BLOCK"):
 		return pgpFile(name, text, o)
 	case strings.Contains(text, "PRIVATE KEY-----"):

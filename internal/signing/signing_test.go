@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/pem"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -199,7 +200,46 @@ func TestNoAgent(t *testing.T) {
 	no(t, err, "does not answer")
 }
 
+// An agent that takes a connection and says nothing, or never to the end, is left
+// behind in time.
+func TestASilentAgent(t *testing.T) {
+	p := keygen(t, "ed25519", "")
+	for name, answer := range map[string]string{"nothing": "", "half": "\x00\x00\x10\x00\x0c", "more than there may be": "\xff\xff\xff\xff\x0c"} {
+		t.Run(name, func(t *testing.T) {
+			dir, err := os.MkdirTemp("", "a") // a socket's path is short
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			l, err := net.Listen("unix", filepath.Join(dir, "s"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { l.Close() })
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					t.Cleanup(func() { c.Close() })
+					_, _ = c.Write([]byte(answer))
+				}
+			}()
+			o := Options{Agent: l.Addr().String(), AgentWait: 200 * time.Millisecond}
+			for _, key := range []string{"", p + ".pub"} {
+				_, err := Open(context.Background(), key, o)
+				no(t, err, "the ssh-agent")
+			}
+		})
+	}
+}
+
 func TestWhatIsNoKey(t *testing.T) {
+	for path, word := range map[string]string{"/dev/zero": "has more than 1048576 bytes", os.DevNull: "it is empty", t.TempDir(): "is a directory"} {
+		_, err := Open(context.Background(), path, Options{})
+		no(t, err, word)
+	}
 	_, err := Open(context.Background(), filepath.Join(t.TempDir(), "none"), Options{})
 	no(t, err, "cannot be read")
 	for name, text := range map[string]string{"text": "x", "broken": "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",

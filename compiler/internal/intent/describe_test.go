@@ -52,4 +52,10 @@ func TestNearest(t *testing.T) {
 			t.Errorf("%q: %q, want %q", name, got, want)
 		}
 	}
+	// With nothing in common, one name is as near as any other.
+	for name, want := range map[string]string{"a": "", "x": "", "xy": "", "v": "v1", "V": "v1", ".": ".", "v11": "v1", "b2": "v2"} {
+		if got, _ := diag.Nearest(name, []string{".", "v1", "v2"}); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
 }

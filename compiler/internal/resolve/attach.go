@@ -64,7 +64,11 @@ func (l *linker) attachHost(p, owner *pkg, g *model.Gateway, e intent.Entry) {
 		if isOwners {
 			at = l.pos[hostPath(g.ID, name)]
 		}
-		l.add(d.WithRelated(at, "declared here").WithFix("let the owner say, in %s: %s", owner, delegateLine(model.Delegation{To: p.dir, Hosts: []model.DelegatedHost{{Name: name, Paths: l.wanted(e.Node)}}})))
+		paths, smaller := l.wanted(e.Node), ""
+		if paths == nil {
+			smaller = "give each route a path, so that a word for these paths will do; or "
+		}
+		l.add(d.WithRelated(at, "declared here").WithFix("%slet the owner say, in %s: %s", smaller, owner, delegateLine(model.Delegation{To: p.dir, Hosts: []model.DelegatedHost{{Name: name, Paths: paths}}})))
 		return
 	}
 	if !isOwners {

@@ -387,7 +387,8 @@ func (l *linker) checkHost(host string, c hostClaim, over string, above hostClai
 		text = fmt.Sprintf("host %q of %s lies under %q, which belongs to %s", host, c.pkg, over, above.pkg)
 	}
 	l.add(diag.New(diag.CodeHostOwner, c.at, "%s", text).WithRelated(above.at, "the owner's").
-		WithFix("choose another host; or let the owner say, in %s: %s", above.pkg, delegateLine(model.Delegation{To: c.pkg.dir, Hosts: []model.DelegatedHost{{Name: host}}})))
+		WithFix("choose another host; for some of its paths, attach routes to %q at the owner's gateway; or, for all of it, let the owner say, in %s: %s",
+			over, above.pkg, delegateLine(model.Delegation{To: c.pkg.dir, Hosts: []model.DelegatedHost{{Name: host}}})))
 }
 
 // delegatesHost reports whether p lets to have the whole of a host.

@@ -1,0 +1,42 @@
+// Package operatorfile reads small files that a person names: trust policies, keys,
+// tokens.
+//
+// In: a path. Out: its bytes.
+//
+// What always holds: whatever stands there, a device or a pipe that nobody writes to,
+// reading ends in time and in size. A pipe that says something (a shell's `<(…)`) is
+// as good as a file.
+package operatorfile
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+)
+
+// MaxBytes is how large a file may be.
+const MaxBytes = 1 << 20
+
+// wait bounds how long a pipe may take to say everything.
+const wait = 5 * time.Second
+
+// Read returns what the file holds. What does not end in time, or in size, is an
+// error. Files on disks have no deadline, and need none.
+func Read(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	defer time.AfterFunc(wait, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) }).Stop()
+	raw, err := io.ReadAll(io.LimitReader(f, MaxBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) > MaxBytes {
+		return nil, fmt.Errorf("%q has more than %d bytes", path, MaxBytes)
+	}
+	return raw, nil
+}
