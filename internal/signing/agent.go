@@ -25,7 +25,7 @@ type patient struct {
 }
 
 func (p *patient) Write(request []byte) (int, error) {
-	if err := p.SetDeadline(time.Now().Add(p.wait)); err != nil {
+	if err := p.SetDeadline(time.Now().Add(p.wait)); err != nil { //nolint:forbidigo // the operating system's deadline
 		return 0, err
 	}
 	return p.Conn.Write(request)
