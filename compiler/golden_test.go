@@ -40,7 +40,8 @@ const compileDate = "2027-01-01T00:00:00Z"
 // Outputs: envoy and later (the shown parts at both dates), provenance (their
 // lines), gateway-api and kubernetes (what the same intent with that target has
 // beside Envoy's, and its lines, or why there is nothing), plan, answers, answers-later, ends (what is temporary), classes
-// (who gets what) and live (clusters whose addresses join at the server).
+// (who gets what), live (clusters whose addresses join at the server) and discovered
+// (versions whose instances a Kubernetes cluster knows).
 type whole struct {
 	files, before fstest.MapFS
 	other         map[string]fstest.MapFS // by target
@@ -139,6 +140,7 @@ func TestWholePipeline(t *testing.T) {
 		out["answers"] = w.answers(t, p)
 		out["ends"] = ends(p)
 		out["classes"], out["live"] = classes(t, r)
+		out["discovered"] = discovered(t, r)
 		if at := w.opts["later"]; at != "" {
 			later, ds := w.load(t, w.files, at)
 			lr := w.release(t, later, ds)
@@ -387,4 +389,19 @@ func TestEveryFeatureIsShown(t *testing.T) {
 			t.Errorf("no case in testdata shows %q", f.Field)
 		}
 	}
+}
+
+func discovered(t *testing.T, r release.Release) []byte {
+	t.Helper()
+	all, err := compiler.Discovered(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	for _, s := range all {
+		for _, v := range s.Versions {
+			fmt.Fprintf(&b, "%s/%s %v %s: labels %v, clusters %v\n", s.Namespace, s.Name, s.Ports, v.Name, v.Labels, v.Clusters)
+		}
+	}
+	return b.Bytes()
 }

@@ -30,6 +30,8 @@ type (
 	Blame = ledger.Blame
 	// Source is what it says of the repository of approved releases.
 	Source = ledger.Source
+	// Kubernetes is what it says of the cluster in which it discovers services.
+	Kubernetes = ledger.Kubernetes
 	// Refused is a commit that the source has and the server does not serve.
 	Refused = ledger.Refused
 	// Lacking is a part of a route that no endpoint answers.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/kubeapi"
 	"meshc.dev/meshc/xds-server/internal/rollout"
 	"meshc.dev/meshc/xds-server/internal/stream"
 )
@@ -40,6 +41,10 @@ type Config struct {
 	// EndpointPoll is how often it is looked at beside what the system tells, default
 	// 30 s. ResolveEvery is how often a DNS name is looked up, at least 1 s, default 10 s.
 	EndpointPoll, ResolveEvery time.Duration
+	// Kubernetes is the cluster in which services are discovered, nil for none; Discovered
+	// names those of a release. Nil means that it has none.
+	Kubernetes *kubeapi.Cluster
+	Discovered func(release.Release) ([]release.Discovered, error)
 	// StateDir holds the admin socket, and the evidence: what proxies confirmed and
 	// refused.
 	StateDir string

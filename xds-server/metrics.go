@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meshc.dev/meshc/xds-server/internal/endpoints/kube"
 	"meshc.dev/meshc/xds-server/internal/ledger"
 	"meshc.dev/meshc/xds-server/internal/view"
 )
@@ -131,4 +132,45 @@ func (h heldProxies) Collect(ch chan<- prometheus.Metric) {
 	if others > 0 {
 		ch <- prometheus.MustNewConstMetric(h.desc, prometheus.GaugeValue, float64(others), otherClasses)
 	}
+}
+
+// clusterMetrics are how it is with the cluster in which services are discovered, asked
+// when they are read.
+type clusterMetrics struct {
+	state                   func() kube.State
+	now                     func() time.Time
+	endpoints, current, age *prometheus.Desc
+}
+
+func newClusterMetrics(state func() kube.State, now func() time.Time) clusterMetrics {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("meshc_kubernetes_"+name, help, labels, nil)
+	}
+	return clusterMetrics{
+		state, now,
+		desc("endpoints", "Endpoints of the cluster by what became of them.", "state"),
+		desc("current", "1 while all that is needed of the Kubernetes API is being followed."),
+		desc("table_age_seconds", "How long some of it has not been followed; 0 while all is."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c clusterMetrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.endpoints
+	ch <- c.current
+	ch <- c.age
+}
+
+// Collect implements prometheus.Collector.
+func (c clusterMetrics) Collect(ch chan<- prometheus.Metric) {
+	st := c.state()
+	for fate, n := range st.Endpoints {
+		ch <- prometheus.MustNewConstMetric(c.endpoints, prometheus.GaugeValue, float64(n), string(fate))
+	}
+	current, age := 1.0, 0.0
+	if !st.Current {
+		current, age = 0, max(0, c.now().Sub(st.Since).Seconds())
+	}
+	ch <- prometheus.MustNewConstMetric(c.current, prometheus.GaugeValue, current)
+	ch <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, age)
 }

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/xds-server/internal/alarm"
@@ -77,7 +78,10 @@ func New(cfg Config) (*Server, error) {
 	})
 	s.facts.Watch(s.hub.Learned)
 	s.ledger.LookAt(ledger.Look{Source: cfg.Source, Lacking: s.hub.Lacking})
-	s.live = newSources(cfg, s.hub, s.ledger.Poke)
+	if s.live, err = newSources(cfg, s.hub, s.ledger.Poke); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("making the xDS server: %w", err)
+	}
 	s.grpc = grpc.NewServer(options(cfg, credentials.NewTLS(tc))...)
 	s.hub.Register(s.grpc)
 	s.peers = newExchanger(cfg.Peers, s.facts, cfg.Log)
@@ -208,9 +212,21 @@ func (s *Server) prepare(ctx context.Context, steps []approval.Step, by approved
 		if err != nil {
 			return timetable{}, notServable(fmt.Errorf("commit %.12s: %w", by.commit, err))
 		}
-		t.steps = append(t.steps, step{st.From, ready})
+		discovered, err := s.discovered(st.Release)
+		if err != nil {
+			return timetable{}, notServable(fmt.Errorf("commit %.12s: %w", by.commit, err))
+		}
+		t.steps = append(t.steps, step{st.From, ready, discovered})
 	}
 	return t, nil
+}
+
+// discovered are the services of a release that are found by name.
+func (s *Server) discovered(r release.Release) ([]release.Discovered, error) {
+	if s.cfg.Discovered == nil {
+		return nil, nil
+	}
+	return s.cfg.Discovered(r)
 }
 
 // Status returns what each proxy runs, and what is wrong.
@@ -220,7 +236,7 @@ func (s *Server) Status() Status {
 	if st.Source != nil {
 		st.Problems = append(st.Problems, st.Source.Problems...)
 	}
-	st.IgnoredEndpoints = s.hub.Ignored()
+	st.Kubernetes, st.IgnoredEndpoints = s.live.kubernetes(), s.hub.Ignored()
 	for _, l := range st.Lacking {
 		st.Problems = append(st.Problems, lacking(l))
 	}

@@ -1,6 +1,7 @@
 package xdsserver
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -11,10 +12,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/xds-server/internal/endpoints"
 	"meshc.dev/meshc/xds-server/internal/endpoints/dns"
 	"meshc.dev/meshc/xds-server/internal/endpoints/file"
+	"meshc.dev/meshc/xds-server/internal/endpoints/kube"
 	"meshc.dev/meshc/xds-server/internal/stream"
 )
 
@@ -23,6 +26,8 @@ type sources struct {
 	cfg   Config
 	hub   *stream.Hub
 	names *dns.Source
+	// cluster is nil if there is none.
+	cluster *kube.Source
 
 	mu     sync.Mutex
 	wanted []endpoints.Key
@@ -32,11 +37,19 @@ type sources struct {
 	changed func()
 }
 
-func newSources(cfg Config, hub *stream.Hub, changed func()) *sources {
-	return &sources{
+func newSources(cfg Config, hub *stream.Hub, changed func()) (*sources, error) {
+	s := &sources{
 		cfg: cfg, hub: hub, changed: changed, bad: map[endpoints.Key]diag.Diagnostic{}, seen: map[endpoints.Key]bool{},
 		names: dns.New(dns.Config{Every: cfg.ResolveEvery}),
 	}
+	if cfg.Kubernetes == nil {
+		return s, nil
+	}
+	var err error
+	if s.cluster, err = kube.New(kube.Config{Cluster: cfg.Kubernetes, Log: cfg.Log, Now: cfg.Now}); err == nil {
+		cfg.Registry.MustRegister(newClusterMetrics(s.cluster.State, cfg.Now))
+	}
+	return s, err
 }
 
 func (s *sources) run(ctx context.Context) error {
@@ -45,11 +58,14 @@ func (s *sources) run(ctx context.Context) error {
 	if s.cfg.EndpointDir != "" {
 		g.Go(func() error { return file.Watch(ctx, s.cfg.EndpointDir, s.cfg.EndpointPoll, s.take) })
 	}
+	if s.cluster != nil {
+		g.Go(func() error { return s.cluster.Watch(ctx, s.take) })
+	}
 	return g.Wait()
 }
 
-// want tells the sources what the release names.
-func (s *sources) want(keys []endpoints.Key) {
+// want tells the sources what the release names, and the services that are discovered.
+func (s *sources) want(keys []endpoints.Key, discovered []release.Discovered) {
 	s.mu.Lock()
 	s.wanted = keys
 	maps.DeleteFunc(s.bad, func(k endpoints.Key, _ diag.Diagnostic) bool { return k.DNS != "" && !slices.Contains(keys, k) })
@@ -61,6 +77,22 @@ func (s *sources) want(keys []endpoints.Key) {
 		}
 	}
 	s.names.Want(names)
+	if s.cluster != nil {
+		s.cluster.Want(discovered)
+	}
+}
+
+// kubernetes says how it is with the cluster, nil for none.
+func (s *sources) kubernetes() *Kubernetes {
+	if s.cluster == nil {
+		return nil
+	}
+	st := s.cluster.State()
+	out := &Kubernetes{Current: st.Current, Since: st.Since, Endpoints: map[string]int{}}
+	for fate, n := range st.Endpoints {
+		out.Endpoints[string(fate)] = n
+	}
+	return out
 }
 
 // take is called by the sources with changes and problems.
@@ -84,16 +116,23 @@ func (s *sources) take(changes []endpoints.Change, problems []endpoints.Problem)
 }
 
 func text(p endpoints.Problem) string {
-	if p.Key.File != "" {
+	switch {
+	case p.Key.File != "":
 		return fmt.Sprintf("endpoint file %q: %v", p.Key.File, p.Err)
+	case p.Key.Cluster != "":
+		return fmt.Sprintf("pods of %q: %v", p.Key.Cluster, p.Err)
 	}
 	return fmt.Sprintf("endpoint name %q: %v", p.Key.DNS, p.Err)
 }
 
 func diagnose(p endpoints.Problem) diag.Diagnostic {
-	if p.Key.File != "" {
+	switch {
+	case p.Key.File != "":
 		return diag.New(diag.CodeEndpointFile, diag.Pos{File: p.Path}, "%s", text(p)).
 			WithFix(`write the file as {"endpoints": ["IP:PORT", …]}; the addresses read before stay in use`)
+	case p.Key.Cluster != "":
+		return diag.New(diag.CodeEndpointUnfit, diag.Pos{}, "%s", text(p)).
+			WithFix("divide the service; the addresses found before stay in use")
 	}
 	return diag.New(diag.CodeEndpointName, diag.Pos{}, "%s", text(p)).
 		WithFix("correct the name in the intent or in DNS; the addresses found before stay in use")
@@ -114,6 +153,24 @@ func (s *sources) problems() []diag.Diagnostic {
 				WithFix("put %s.yaml or %s.json there", k.File, k.File))
 		}
 	}
+	if s.cluster != nil {
+		out = append(out, s.cluster.State().Problems...)
+	} else if d, lost := s.undiscovered(); lost {
+		out = append(out, d)
+	}
 	slices.SortFunc(out, func(a, b diag.Diagnostic) int { return strings.Compare(string(a.Code)+a.Text, string(b.Code)+b.Text) })
 	return out
+}
+
+// undiscovered tells of clusters whose addresses nobody looks for. The caller holds mu.
+func (s *sources) undiscovered() (diag.Diagnostic, bool) {
+	n, first := 0, ""
+	for _, k := range s.wanted { // sorted
+		if k.Cluster != "" {
+			n++
+			first = cmp.Or(first, k.Cluster)
+		}
+	}
+	return diag.Warn(diag.CodeNotDiscovered, diag.Pos{}, "the release says of %d clusters, such as %q, neither where they are nor who knows it, and this server looks for them nowhere", n, first).
+		WithFix("start it with --in-cluster or --kubeconfig, or write in the intent where the services are (endpoints, address)"), n > 0
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
@@ -46,6 +47,8 @@ func (t timetable) approval() stream.Approval {
 type step struct {
 	from    time.Time
 	release stream.Prepared
+	// discovered are the release's services that live sources find by name.
+	discovered []release.Discovered
 }
 
 // reached is the last step whose instant has come, at least the one that is served.
@@ -89,11 +92,11 @@ func (s *Server) follow(t timetable) error {
 
 // serve serves the step at which a timetable is. The caller holds mu.
 func (s *Server) serve(t timetable) error {
-	r := t.steps[t.at].release
+	r, discovered := t.steps[t.at].release, t.steps[t.at].discovered
 	if err := s.hub.Publish(r, t.approval()); err != nil {
 		return err
 	}
-	s.live.want(s.hub.Wanted())
+	s.live.want(s.hub.Wanted(), discovered)
 	s.meter.released(t.commit, r.Digest(), t.environment, s.cfg.Now())
 	s.cfg.Log.Info("release published", slog.String("commit", t.commit), slog.String("release", r.Digest()), slog.String("environment", t.environment))
 	if t.at > 0 {

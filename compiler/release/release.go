@@ -253,9 +253,29 @@ type Endpoints struct {
 	// Cluster is the EDS cluster's name.
 	Cluster string `json:"cluster"`
 	// File names an endpoint file of the server's endpoint folder; DNS is
-	// "host:port". Exactly one is set.
+	// "host:port". None is set for a cluster of a Discovered service.
 	File string `json:"file,omitempty"`
 	DNS  string `json:"dns,omitempty"`
+}
+
+// Discovered is a service whose instances a Kubernetes cluster knows: the release says
+// what they are called, not where they are.
+type Discovered struct {
+	Namespace, Name string
+	// Ports are the names of its ports, in the release's order.
+	Ports    []string
+	Versions []DiscoveredVersion
+}
+
+// DiscoveredVersion is a version of such a service.
+type DiscoveredVersion struct {
+	Name string
+	// Labels are those that tell its pods from the others of the service; none means
+	// all of them.
+	Labels map[string]string
+	// Clusters are the names of its EDS clusters by port, without ports for which the
+	// intent says where they are.
+	Clusters map[string]string
 }
 
 // Snapshot is the content of envoy/<class>.json: a class's resources by type.

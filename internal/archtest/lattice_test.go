@@ -39,6 +39,7 @@ const (
 	kubeMachine = "k8s.io/apimachinery"
 	kubeClient  = "k8s.io/client-go"
 	kubeJSON    = "sigs.k8s.io/json" // what an API server decodes with
+	kubeLog     = "k8s.io/klog/v2"   // client-go's, to keep it silent
 	txtarText   = "golang.org/x/tools/txtar"
 	goCmp       = "github.com/google/go-cmp"
 	differ      = "github.com/rogpeppe/go-internal/diff"
@@ -124,6 +125,7 @@ func rims() []row {
 		{pkg: "internal/sandbox"},
 		{pkg: "internal/compile", may: []string{"compiler", "compiler/release", "internal/canon", "internal/guard", "internal/sandbox", "policies", xsync}},
 		{pkg: "internal/envoybin", may: []string{"compiler/release", "internal/canon", "internal/child", xsync}},
+		{pkg: "internal/kubeapi", may: []string{kubeMachine, kubeClient}},
 		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", fluxTar, fsEvents}},
 		{pkg: "internal/ca", may: []string{"internal/canon", "internal/durable", spiffe, rpc, statuses, protobuf, xcrypto}},
 		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", "internal/durable", "internal/hop", "internal/operatorfile", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},
@@ -134,8 +136,8 @@ func rims() []row {
 		{pkg: "webhook", may: []string{"webhook/internal/...", "internal/approval", "internal/durable", "internal/guard",
 			kubeAPI, kubeMachine, kubeClient, prometheus, xsync}},
 		{pkg: "xds-server/internal/alarm"},
-		{pkg: "xds-server/internal/endpoints", may: []string{"internal/canon"}, pure: true},
-		{pkg: "xds-server/internal/endpoints/kube", may: []string{"xds-server/internal/endpoints", kubeAPI, kubeMachine, kubeClient}},
+		{pkg: "xds-server/internal/endpoints", may: []string{"compiler/release"}, pure: true},
+		{pkg: "xds-server/internal/endpoints/kube", may: []string{"xds-server/internal/endpoints", "compiler/release", "internal/kubeapi", kubeAPI, kubeMachine, kubeClient, kubeLog, xsync}},
 		{pkg: "xds-server/internal/endpoints/file", may: []string{"xds-server/internal/endpoints", fsEvents, yaml}},
 		{pkg: "xds-server/internal/endpoints/...", may: []string{"xds-server/internal/endpoints", "compiler/release", yaml}},
 		{pkg: "xds-server/internal/store", may: []string{"compiler/release", "internal/canon", "xds-server/internal/endpoints", "xds-server/internal/view", envoyProtos, protobuf, rpc, xsync}},
@@ -146,7 +148,7 @@ func rims() []row {
 		{pkg: "xds-server/internal/rollout", may: []string{"xds-server/internal/evidence"}, pure: true},
 		{pkg: "xds-server/internal/stream", may: []string{"compiler/release", "internal/ca", "internal/canon", "xds-server/internal/store", "xds-server/internal/view",
 			"xds-server/internal/phase", "xds-server/internal/evidence", "xds-server/internal/rollout", "xds-server/internal/ledger", "xds-server/internal/alarm", "xds-server/internal/endpoints", spiffe, envoyProtos, protobuf, rpc, statuses}},
-		{pkg: "xds-server", may: []string{"xds-server/internal/...", "compiler/release", "internal/approval", "internal/ca", "internal/canon", "internal/durable", "internal/feed",
+		{pkg: "xds-server", may: []string{"xds-server/internal/...", "compiler/release", "internal/approval", "internal/ca", "internal/canon", "internal/durable", "internal/feed", "internal/kubeapi",
 			envoyProtos, protobuf, rpc, statuses, spiffe, prometheus, xsync}},
 	}
 }
@@ -160,7 +162,7 @@ func doors() []row {
 		{pkg: "internal/rehearsal", may: []string{"compiler", "compiler/release", "internal/ca", "internal/envoybin", "internal/hop", spiffe, xsync}},
 		{pkg: "internal/demo", may: append(slices.Clone(work), "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
-		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/demo", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus, kubeClient)},
+		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/demo", "internal/kubeapi", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "internal/freeport"}, // for tests and the demo

@@ -22,6 +22,7 @@ import (
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/feed"
 	"meshc.dev/meshc/internal/gitrepo"
+	"meshc.dev/meshc/internal/kubeapi"
 	"meshc.dev/meshc/internal/sandbox"
 	xdsserver "meshc.dev/meshc/xds-server"
 )
@@ -29,6 +30,7 @@ import (
 // serveFlags is the whole configuration of the server.
 type serveFlags struct {
 	followFlags
+	cluster                              kubeapi.Account
 	listen, http, endpoints, trustDomain string
 	peers                                []string
 	ttl                                  time.Duration
@@ -56,6 +58,8 @@ repository is looked at, so that the server starts with Git down.`,
 	fl.StringVar(&f.http, "http", "127.0.0.1:18001", "address for /metrics, /healthz and /readyz; empty for none")
 	fl.StringSliceVar(&f.peers, "peer", nil, "address of another server of this environment (--listen there), to exchange what proxies refused; both need the same roots.json")
 	fl.StringVar(&f.endpoints, "endpoints", "", "folder with endpoint files")
+	fl.StringVar(&f.cluster.Kubeconfig, "kubeconfig", "", "file that leads to a Kubernetes cluster: services are discovered there, and pods join with their own tokens")
+	fl.BoolVar(&f.cluster.InCluster, "in-cluster", false, "the same for the cluster in which this process is a pod")
 	fl.StringVar(&f.trustDomain, "trust-domain", "mesh.local", "trust domain of the identities that are signed")
 	fl.DurationVar(&f.ttl, "svid-ttl", ca.DefaultTTL, "lifetime of a proxy's certificate")
 	return cmd
@@ -108,13 +112,17 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if d, lacks := sandbox.Warning(); lacks {
 		log.Warn("commits are compiled with fewer limits", "code", d.Code, "reason", d.Text, "fix", d.Fix)
 	}
+	cluster, err := f.connect()
+	if err != nil {
+		return err
+	}
 	metrics := prometheus.NewRegistry()
 	seen := newSourceMetrics(metrics)
 	source, err := a.source(ctx, &f.followFlags, t, repo)
 	if err != nil {
 		return err
 	}
-	server, authority, err := a.server(f, metrics, log, func() *xdsserver.Source { return sourceOf(f.repo, source.Condition()) })
+	server, authority, err := a.server(f, cluster, metrics, log, func() *xdsserver.Source { return sourceOf(f.repo, source.Condition()) })
 	if err != nil {
 		return err
 	}
@@ -138,6 +146,14 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	return nil
 }
 
+// connect says how the Kubernetes cluster is reached, nil for none.
+func (f *serveFlags) connect() (*kubeapi.Cluster, error) {
+	if !f.cluster.Used() {
+		return nil, nil
+	}
+	return f.cluster.Connect()
+}
+
 // recall gives the server what was approved before, for proxies that failed with what
 // came after.
 func recall(ctx context.Context, server *xdsserver.Server, source *feed.Feed, log *slog.Logger) {
@@ -149,7 +165,7 @@ func recall(ctx context.Context, server *xdsserver.Server, source *feed.Feed, lo
 }
 
 // server makes the xDS server with the built-in certificate authority on its port.
-func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logger, source func() *xdsserver.Source) (*xdsserver.Server, *ca.Authority, error) {
+func (a *app) server(f serveFlags, cluster *kubeapi.Cluster, metrics *prometheus.Registry, log *slog.Logger, source func() *xdsserver.Source) (*xdsserver.Server, *ca.Authority, error) {
 	if err := os.MkdirAll(f.state, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("making the state folder: %w; name another one with --state", err)
 	}
@@ -164,13 +180,14 @@ func (a *app) server(f serveFlags, metrics *prometheus.Registry, log *slog.Logge
 	joining := ca.NewService(authority, tokens, ca.Denied(f.state), log)
 	server, err := xdsserver.New(xdsserver.Config{
 		Listen: f.listen, HTTP: f.http, TrustDomain: f.trustDomain, EndpointDir: f.endpoints, StateDir: f.state, Log: log, Now: a.now, Registry: metrics,
-		TLS:      func() (*tls.Config, error) { return authority.TLSConfig(ca.Requested), nil },
-		Register: func(r grpc.ServiceRegistrar) { joining.Register(r) },
-		Owner:    func(r release.Release, resource string) string { return compiler.OwnerOf(r, resource) },
-		Narrows:  compiler.Narrows,
-		Denied:   func() (map[string]bool, error) { return ca.DeniedIDs(f.state, f.trustDomain) },
-		Source:   source,
-		Peers:    xdsserver.Peers{Addresses: f.peers, TLS: authority.PeerTLS(), Check: authority.CheckServer},
+		TLS:        func() (*tls.Config, error) { return authority.TLSConfig(ca.Requested), nil },
+		Register:   func(r grpc.ServiceRegistrar) { joining.Register(r) },
+		Owner:      func(r release.Release, resource string) string { return compiler.OwnerOf(r, resource) },
+		Narrows:    compiler.Narrows,
+		Kubernetes: cluster, Discovered: compiler.Discovered,
+		Denied: func() (map[string]bool, error) { return ca.DeniedIDs(f.state, f.trustDomain) },
+		Source: source,
+		Peers:  xdsserver.Peers{Addresses: f.peers, TLS: authority.PeerTLS(), Check: authority.CheckServer},
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("starting the server: %w", err)

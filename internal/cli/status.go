@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -171,10 +173,32 @@ func (a *app) tellStatus(s xdsserver.Status) error {
 	if s.Source != nil {
 		writeSource(&b, *s.Source)
 	}
+	if s.Kubernetes != nil {
+		writeCluster(&b, *s.Kubernetes)
+	}
 	for _, d := range s.Problems {
 		printer.Fprint(&b, d.String()+"\n")
 	}
 	return printer.Fprint(a.out, b.String())
+}
+
+// writeCluster tells what is known of the cluster in which services are discovered.
+func writeCluster(b *strings.Builder, k xdsserver.Kubernetes) {
+	if k.Current {
+		printer.Fprintf(b, "Kubernetes is followed since %s", moment(k.Since))
+	} else {
+		printer.Fprintf(b, "Kubernetes is not followed since %s: what was found last stays", moment(k.Since))
+	}
+	var parts []string
+	for _, state := range slices.Sorted(maps.Keys(k.Endpoints)) {
+		if n := k.Endpoints[state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", strings.ReplaceAll(state, "_", " "), n))
+		}
+	}
+	if len(parts) > 0 {
+		printer.Fprintf(b, "; endpoints: %s", strings.Join(parts, ", "))
+	}
+	b.WriteString("\n")
 }
 
 // withoutProxy names the classes of the release that have no proxy, at most ten.

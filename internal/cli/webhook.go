@@ -13,14 +13,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/feed"
 	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/guard"
+	"meshc.dev/meshc/internal/kubeapi"
 	"meshc.dev/meshc/policies"
 	"meshc.dev/meshc/webhook"
 )
@@ -56,7 +54,7 @@ them: while no webhook answers, what they name is refused.`,
 	fl := cmd.Flags()
 	fl.StringVar(&f.listen, "listen", ":8443", "address for the API server (TLS 1.3)")
 	fl.StringVar(&f.http, "http", "127.0.0.1:18002", "address for /metrics, /healthz and /readyz; empty for none")
-	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "the cluster (default: $KUBECONFIG, else the one that this runs in)")
+	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "file that leads to the cluster; default: the one in which this process is a pod")
 	fl.StringVar(&f.url, "url", "", "where the API server reaches this webhook, outside the cluster: https://host:port")
 	fl.StringVar(&f.service, "service", "", "where it does inside: namespace/name of a service with port 443")
 	cmd.MarkFlagsMutuallyExclusive("url", "service")
@@ -101,7 +99,12 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	if err != nil {
 		return err
 	}
-	client, err := kubernetesClient(f.kubeconfig)
+	cluster, err := kubeapi.Account{Kubeconfig: f.kubeconfig, InCluster: f.kubeconfig == ""}.Connect()
+	if err != nil {
+		return err
+	}
+	const patience = 5 * time.Second
+	client, err := cluster.Client(patience)
 	if err != nil {
 		return err
 	}
@@ -162,25 +165,4 @@ func judgeBy(s *webhook.Server, log *slog.Logger, e feed.Event) {
 		return
 	}
 	log.Info("release approved", "commit", e.Commit, "release", e.Approved.At(e.At).Digest())
-}
-
-// kubernetesClient speaks to the cluster that a file names, or to the one around this
-// process.
-func kubernetesClient(file string) (kubernetes.Interface, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = file
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{}).ClientConfig()
-	if file == "" && clientcmd.IsEmptyConfig(err) {
-		config, err = rest.InClusterConfig()
-	}
-	if err != nil {
-		return nil, fail(diag.ExitFailure, "no cluster: %v; name a file with --kubeconfig", err)
-	}
-	const patience = 5 * time.Second
-	config.Timeout = patience
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fail(diag.ExitFailure, "the cluster cannot be spoken to: %v", err)
-	}
-	return client, nil
 }

@@ -42,4 +42,34 @@ const (
 	// decides from what it knows.
 	// Example: `--peer` with the address of a server that has another `roots.json`.
 	CodePeer Code = "MESH0608"
+	// CodeKubeconfig is that there is no way to a Kubernetes API server.
+	// Example: `meshc serve --kubeconfig nowhere`.
+	CodeKubeconfig Code = "MESH0614"
+	// CodeKubernetesAway is a Kubernetes API server that does not answer; what it said
+	// last stays in use.
+	// Example: an API server that is restarted while `meshc serve --in-cluster` runs.
+	CodeKubernetesAway Code = "MESH0615"
+	// CodeKubernetesRights is a Kubernetes API server that does not let the server do what
+	// it has to.
+	// Example: `meshc serve --in-cluster` with an account that may not watch EndpointSlices.
+	CodeKubernetesRights Code = "MESH0616"
+	// CodeKubernetesOld is a Kubernetes API server without a resource that is needed.
+	// Example: `--kubeconfig` with the address of something that is no API server.
+	CodeKubernetesOld Code = "MESH0617"
+	// CodeServiceMissing is a service of the release of which the cluster has no
+	// EndpointSlice; addresses that were found before stay.
+	// Example: `mesh: service: web: {…}` without a Service of that name in the namespace.
+	CodeServiceMissing Code = "MESH0618"
+	// CodeEndpointUnfit is a pod behind a service that is not served because it is not
+	// clear what it is.
+	// Example: a pod without the label `version`, behind a service with versions v1 and v2.
+	CodeEndpointUnfit Code = "MESH0619"
+	// CodeSliceByHand is an EndpointSlice of a service that no controller of Kubernetes
+	// wrote. Its endpoints count if they are pods of the service.
+	// Example: `kubectl apply` of an EndpointSlice with the label `kubernetes.io/service-name: web`.
+	CodeSliceByHand Code = "MESH0610"
+	// CodeNotDiscovered is a service whose addresses are to be discovered by its name, on a
+	// server that looks for them nowhere.
+	// Example: a service without `endpoints` under `meshc serve` without `--in-cluster`.
+	CodeNotDiscovered Code = "MESH0609"
 )

@@ -117,8 +117,9 @@ type Port struct {
 type Version struct {
 	Name string `json:"name"`
 	// Account is the service account's name, in the service's namespace.
-	Account string            `json:"account"`
-	Labels  map[string]string `json:"labels,omitempty"`
+	Account string `json:"account"`
+	// Labels tell its workloads from the service's others; none means all of them.
+	Labels map[string]string `json:"labels,omitempty"`
 	// Ports maps a port's name to what intent says of it for this version.
 	Ports map[string]VersionPort `json:"ports,omitempty"`
 	// Endpoints is where instances take requests for ports without a Host.

@@ -1,7 +1,6 @@
 package resolve
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -73,14 +72,26 @@ func (l *linker) versionsOf(p *pkg, s *model.Service, n intent.Node) []model.Ver
 		if ep := e.Node.Field("endpoints"); ep.Exists() {
 			v.Endpoints = l.endpoints(ep)
 		}
-		v.Labels = map[string]string{"version": e.Name}
-		maps.Copy(v.Labels, labels(e.Node.Field("labels")))
+		v.Labels = ownLabels(e, len(entries) == 1)
 		v.Ports = l.versionPorts(s, e)
 		v.Locals = l.locals(p, e.Node)
 		l.place(model.ServicePath(s.ID)+"/version/"+e.Name, e.Node.Pos())
 		out = append(out, v)
 	}
 	return out
+}
+
+// ownLabels are those of a version's workloads. A service that tells no versions apart
+// has one, "default", which is all of its workloads.
+func ownLabels(e intent.Entry, only bool) map[string]string {
+	own := labels(e.Node.Field("labels"))
+	if _, said := own["version"]; !said && (e.Name != "default" || !only) {
+		own["version"] = e.Name
+	}
+	if len(own) == 0 {
+		return nil // as it is read from mesh.json
+	}
+	return own
 }
 
 // labels reads labels.

@@ -1,7 +1,7 @@
 // Package endpoints holds live addresses as immutable values.
 //
 // In: changes from sources, each naming what its addresses are the content of (a
-// file, a DNS name). Out: Tables. A Table says for each key which addresses it
+// file, a DNS name, a cluster). Out: Tables. A Table says for each key which addresses it
 // has now; a key that it does not have is unknown, which is not the same as
 // having no addresses: nothing is taken from a proxy because a source is silent.
 package endpoints
@@ -15,6 +15,8 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+
+	"meshc.dev/meshc/compiler/release"
 )
 
 // Key names a source's entry. Exactly one field is set.
@@ -23,12 +25,25 @@ type Key struct {
 	File string
 	// DNS is "host:port".
 	DNS string
+	// Cluster is the name of an EDS cluster whose addresses are discovered.
+	Cluster string
 }
 
-// String gives "file:name" or "dns:host:port".
+// KeyOf is the source of a live cluster's addresses.
+func KeyOf(e release.Endpoints) Key {
+	if e.File == "" && e.DNS == "" {
+		return Key{Cluster: e.Cluster}
+	}
+	return Key{File: e.File, DNS: e.DNS}
+}
+
+// String gives "file:name", "dns:host:port" or "kubernetes:cluster".
 func (k Key) String() string {
-	if k.File != "" {
+	switch {
+	case k.File != "":
 		return "file:" + k.File
+	case k.Cluster != "":
+		return "kubernetes:" + k.Cluster
 	}
 	return "dns:" + k.DNS
 }

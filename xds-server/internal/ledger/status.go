@@ -134,6 +134,8 @@ type Status struct {
 	Source *Source `json:"source,omitempty"`
 	// Lacking are parts of splits that no endpoint answers.
 	Lacking []Lacking `json:"lacking,omitempty"`
+	// Kubernetes is the cluster in which services are discovered, nil for none.
+	Kubernetes *Kubernetes `json:"kubernetes,omitempty"`
 	// Problems are codes with sentences about the server's inputs: endpoint
 	// files that cannot be read, names that do not resolve.
 	Problems []diag.Diagnostic `json:"problems,omitempty"`
@@ -163,6 +165,16 @@ type Source struct {
 	// Problems are all that is wrong with the repository and the trust policy. They stand
 	// among the status's own.
 	Problems []diag.Diagnostic `json:"-"`
+}
+
+// Kubernetes is the cluster in which services are discovered.
+type Kubernetes struct {
+	// Current says that what is known of it is followed; Since is from when on that was
+	// so, or not: what was found last stays in use then.
+	Current bool      `json:"current"`
+	Since   time.Time `json:"since"`
+	// Endpoints are how many of its endpoints met which fate, such as "served".
+	Endpoints map[string]int `json:"endpoints"`
 }
 
 // Refused is a commit at the head of the ref that is not approved.

@@ -192,7 +192,7 @@ func (c *class) settle(v *version) {
 	}
 	v.live = map[endpoints.Key][]string{}
 	for _, e := range v.set.Live {
-		k := endpoints.Key{File: e.File, DNS: e.DNS}
+		k := endpoints.KeyOf(e)
 		v.live[k] = append(v.live[k], v.set.EndpointName(e.Cluster))
 	}
 }

@@ -45,7 +45,7 @@ func (h *Hub) empty(v *version) map[string]string {
 	table := *h.table.Load()
 	out := map[string]string{}
 	for _, e := range v.set.Live {
-		k := endpoints.Key{File: e.File, DNS: e.DNS}
+		k := endpoints.KeyOf(e)
 		if addrs, known := table.Find(k); !known || addrs.Len() == 0 {
 			out[e.Cluster] = k.String()
 		}

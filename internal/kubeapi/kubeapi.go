@@ -1,0 +1,120 @@
+// Package kubeapi reaches a Kubernetes API server.
+//
+// In: a kubeconfig file, or the account of the pod that this process runs in. Out:
+// settings for clients, and what an API server's errors mean to somebody who can mend
+// them. Requests are not slowed down here: whoever asks bounds what he asks. No error
+// text has a credential in it.
+package kubeapi
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Account is how a process is known to an API server: by a kubeconfig file, or by the
+// account of its pod. The zero Account is none.
+type Account struct {
+	// Kubeconfig is the path of a file, "" for none.
+	Kubeconfig string
+	// InCluster is the account of the pod.
+	InCluster bool
+}
+
+// Used says whether there is any.
+func (a Account) Used() bool { return a.Kubeconfig != "" || a.InCluster }
+
+// Cluster is a way to an API server.
+type Cluster struct{ Config *rest.Config }
+
+// Connect reads the settings; it asks nobody. Problem: CodeKubeconfig.
+func (a Account) Connect() (*Cluster, error) {
+	c, err := a.settings()
+	if err != nil {
+		return nil, err
+	}
+	return New(c), nil
+}
+
+// New is a way to the API server of these settings, which are copied.
+func New(settings *rest.Config) *Cluster {
+	c := rest.CopyConfig(settings)
+	c.UserAgent = "meshc"
+	c.QPS = -1 // not bounded here
+	c.WarningHandler = rest.NoWarnings{}
+	return &Cluster{c}
+}
+
+// Client is a client whose requests end after limit; 0 means never, for those that watch.
+func (c *Cluster) Client(limit time.Duration) (kubernetes.Interface, error) {
+	settings := rest.CopyConfig(c.Config)
+	settings.Timeout = limit
+	client, err := kubernetes.NewForConfig(settings)
+	if err != nil {
+		return nil, fmt.Errorf("preparing to ask the Kubernetes API: %w", err)
+	}
+	return client, nil
+}
+
+func (a Account) settings() (*rest.Config, error) {
+	switch {
+	case a.Kubeconfig != "" && a.InCluster:
+		return nil, problem(diag.New(diag.CodeKubeconfig, diag.Pos{}, "--kubeconfig and --in-cluster exclude each other").WithFix("keep one of them"))
+	case a.InCluster:
+		c, err := rest.InClusterConfig()
+		if err != nil {
+			return nil, problem(diag.New(diag.CodeKubeconfig, diag.Pos{}, "--in-cluster: %v", err).
+				WithFix("run in a pod whose account's token is mounted, or name a file with --kubeconfig"))
+		}
+		return c, nil
+	}
+	c, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		&clientcmd.ClientConfigLoadingRules{ExplicitPath: a.Kubeconfig}, &clientcmd.ConfigOverrides{}).ClientConfig()
+	if err != nil {
+		return nil, problem(diag.New(diag.CodeKubeconfig, diag.Pos{File: a.Kubeconfig}, "this kubeconfig cannot be used: %v", err).
+			WithFix("`kubectl --kubeconfig %s get --raw /version` has to work", a.Kubeconfig))
+	}
+	return c, nil
+}
+
+// Explain says why a request was not answered: verb and resource as in RBAC, group ""
+// for the core.
+func Explain(err error, verb, resource, group string) diag.Diagnostic {
+	what := resource
+	if group != "" {
+		what += "." + group
+	}
+	switch {
+	case apierrors.IsForbidden(err):
+		return diag.New(diag.CodeKubernetesRights, diag.Pos{}, "the Kubernetes API does not let meshc %s %s", verb, what).
+			WithFix("allow it: apiGroups: [%q], resources: [%q], verbs: [%q] in a ClusterRole that is bound to its account; `docs/kubernetes-serving.md` has all of them", group, resource, verb)
+	case apierrors.IsUnauthorized(err):
+		return diag.New(diag.CodeKubernetesRights, diag.Pos{}, "the Kubernetes API does not know who meshc is (%s %s)", verb, what).
+			WithFix("renew the credentials of its kubeconfig, or the token of its pod")
+	case apierrors.IsNotFound(err), apierrors.IsMethodNotSupported(err):
+		return diag.New(diag.CodeKubernetesOld, diag.Pos{}, "this Kubernetes API has no %s", what).
+			WithFix("meshc needs Kubernetes 1.21 or later; check that the address is that of an API server")
+	}
+	return diag.New(diag.CodeKubernetesAway, diag.Pos{}, "the Kubernetes API does not answer (%s %s): %v", verb, what, err).
+		WithFix("check that it runs and can be reached from here; meshc goes on with what it knows, and tries again")
+}
+
+func problem(d diag.Diagnostic) error { return diag.List{d}.Err() }
+
+// Away says whether an error is none of the API server's verdicts: asked again, it may
+// answer something else.
+func Away(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return true
+	}
+	return apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) || apierrors.IsTooManyRequests(err) ||
+		apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)
+}
