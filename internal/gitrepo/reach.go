@@ -73,7 +73,7 @@ func (r *remote) useSSH(o Options) error {
 	}
 	hosts, err := gitssh.NewKnownHostsDb(o.Auth.KnownHosts...) // none: the user's own
 	if err != nil {
-		return refuse(diag.CodeGitSource, "known_hosts", "%v", err).fix("give a known_hosts file with the server's key")
+		return refuse(diag.CodeGitSource, "known_hosts", "%v", err).fix("compare the key that ssh-keyscan shows with what the server's operator says, and write it into ~/.ssh/known_hosts, or a file that SSH_KNOWN_HOSTS names")
 	}
 	r.hosts, r.dial = hosts, r.sshDial
 	callback := gitssh.HostKeyCallbackHelper{HostKeyCallback: hosts.HostKeyCallback()}
@@ -89,7 +89,7 @@ func (r *remote) useSSH(o Options) error {
 		}
 	}
 	if err != nil {
-		return refuse(diag.CodeGitSource, "SSH key", "it cannot be used: %v", err).fix("give a private key without a passphrase, or start an SSH agent")
+		return refuse(diag.CodeGitSource, "SSH key", "it cannot be used: %v", err).fix("start an ssh-agent, load a key that the server lets in (ssh-add), and have SSH_AUTH_SOCK name its socket")
 	}
 	return nil
 }

@@ -66,7 +66,11 @@ func (e *TransportError) Diagnostic() diag.Diagnostic {
 	if e.OnDisk {
 		return d.WithFix("check the folder, its file system and the rights to read it; meshc keeps serving and tries again")
 	}
-	return d.WithFix("check the address, the network and the credentials; meshc keeps serving and tries again")
+	fix := wayIn(e.Err)
+	if fix == "" {
+		fix = "check the address, the network and the credentials"
+	}
+	return d.WithFix("%s; meshc keeps serving and tries again", fix)
 }
 
 func (r *remote) failed(doing string, err error) error {

@@ -16,6 +16,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/transport"
 	gitssh "github.com/go-git/go-git/v5/plumbing/transport/ssh"
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
 	"golang.org/x/net/proxy"
 )
 
@@ -37,6 +38,9 @@ func (r *remote) sshDial(ctx context.Context) (session, error) {
 	known := time.AfterFunc(s.idle, func() { _ = conn.Close() }) // who the server is
 	defer known.Stop()
 	if err := s.start(addr, config, "git-upload-pack "+shellQuote(r.endpoint.Path)); err != nil {
+		if !known.Stop() && ctx.Err() == nil {
+			err = fellSilent(s.idle)
+		}
 		_ = s.Close()
 		return nil, err
 	}
@@ -63,6 +67,21 @@ func sshAddress(ep *transport.Endpoint) string {
 		port = gitssh.DefaultPort
 	}
 	return net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+// wayIn says what to do about a server that SSH does not lead into, "" if it is
+// something else.
+func wayIn(err error) string {
+	var key *knownhosts.KeyError
+	switch {
+	case errors.As(err, &key) && len(key.Want) == 0:
+		return "compare the key that ssh-keyscan shows with what the server's operator says, and add it to known_hosts (~/.ssh/known_hosts, or a file that SSH_KNOWN_HOSTS names)"
+	case errors.As(err, &key):
+		return "the server shows another key than known_hosts has: find out why before you change known_hosts"
+	case strings.Contains(err.Error(), "ssh: unable to authenticate"):
+		return "load a key that the server lets in into the ssh-agent (ssh-add) whose socket SSH_AUTH_SOCK names"
+	}
+	return ""
 }
 
 // shellQuote makes one word for any shell on the other side, as git itself does.

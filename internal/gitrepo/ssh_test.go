@@ -127,10 +127,21 @@ func TestFetchOverSSH(t *testing.T) {
 	if err := fetch(k, known); err != nil {
 		t.Error(err)
 	}
-	if err := fetch(stranger, known); err == nil {
-		t.Error("a strange key was let in")
+	nobody := filepath.Join(t.TempDir(), "known_hosts")
+	if err := os.WriteFile(nobody, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if err := fetch(k, wrong); err == nil {
-		t.Error("a server with another host key was believed")
+	for _, c := range []struct {
+		key        gittest.Key
+		hosts, fix string
+	}{
+		{stranger, known, "load a key that the server lets in"},
+		{k, wrong, "another key than known_hosts has"},
+		{k, nobody, "ssh-keyscan"},
+	} {
+		var failed *gitrepo.TransportError
+		if err := fetch(c.key, c.hosts); !errors.As(err, &failed) || !strings.Contains(failed.Diagnostic().Fix, c.fix) {
+			t.Errorf("%v, want the way out %q", err, c.fix)
+		}
 	}
 }
