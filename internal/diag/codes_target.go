@@ -38,6 +38,10 @@ const (
 	// CodeKubernetesName is a name that Kubernetes does not take, or that is the cluster's own.
 	// Example: `mesh: namespace: "kube-system"` with the target "kubernetes".
 	CodeKubernetesName Code = "MESH0312"
+	// CodeAddresses is a TCP destination that a proxy cannot hold to what was dialled, or cannot
+	// choose the instances of, because intent does not say which addresses stand for it.
+	// Example: an external with `protocol: "tcp"` and `endpoints: dns`, with `capture: "transparent"`.
+	CodeAddresses Code = "MESH0319"
 	// CodeInconsistent is compiled output that contradicts itself: a mistake of the compiler, not of the intent.
 	// Example: a feature whose route names a cluster that the proxy does not get.
 	CodeInconsistent Code = "MESH0390"

@@ -94,6 +94,10 @@ func At(d Door) Limits {
 	return shared
 }
 
+// HelloTimeout is how long a connection between proxies may wait with its first bytes,
+// where these tell what it is (listener_filters_timeout).
+const HelloTimeout = 5 * time.Second
+
 // PoolIdle is how long a caller keeps a connection without requests: shorter than
 // any proxy's Idle, so that none is closed while a request is on its way to it.
 const PoolIdle = 10 * time.Minute

@@ -97,7 +97,9 @@ type Service struct {
 	Selector map[string]string `json:"selector,omitempty"`
 	Ports    []Port            `json:"ports"`
 	Versions []Version         `json:"versions"`
-	Calls    []Call            `json:"calls,omitempty"`
+	// Addresses are IP prefixes that callers of its TCP ports dial (transparent capture), sorted.
+	Addresses []string `json:"addresses,omitempty"`
+	Calls     []Call   `json:"calls,omitempty"`
 	// Routes is in the order of trial and ends the decision: no match is 404. A
 	// service without routes in intent has one that sends to all versions alike.
 	Routes []Route   `json:"routes,omitempty"`
@@ -278,6 +280,8 @@ type External struct {
 	Ports     []Port    `json:"ports"` // MTLS is Disable
 	Endpoints Endpoints `json:"endpoints"`
 	Hosts     []string  `json:"hosts,omitempty"`
+	// Addresses are IP prefixes that callers of its TCP ports dial (transparent capture), sorted.
+	Addresses []string `json:"addresses,omitempty"`
 }
 
 // Build indexes the mesh. Call it once, after the slices are final.

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -104,6 +105,7 @@ func (c *comparison) externals() {
 		for _, x := range []struct{ what, before, after string }{
 			{"endpoints", endpoints(b.Endpoints), endpoints(a.Endpoints)},
 			{"hosts", orNone(fmt.Sprint(b.Hosts)), orNone(fmt.Sprint(a.Hosts))},
+			{"addresses", orNone(strings.Join(b.Addresses, " ")), orNone(strings.Join(a.Addresses, " "))},
 			{"ports", portWords(b.Ports), portWords(a.Ports)},
 			{"owner", b.Owner, a.Owner},
 		} {

@@ -86,6 +86,9 @@ func (c *comparison) service(before, after *model.Service) {
 	if before.Owner != after.Owner {
 		c.note(after, Neutral, KindService, "owner %s → %s", before.Owner, after.Owner)
 	}
+	if b, a := orNone(strings.Join(before.Addresses, " ")), orNone(strings.Join(after.Addresses, " ")); b != a {
+		c.note(after, Neutral, KindAddress, "addresses: %s → %s", b, a)
+	}
 	c.ports(before, after)
 	c.versions(before, after)
 	c.calls(before, after)

@@ -24,6 +24,7 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 		}
 	}
 	s.Versions = l.versionsOf(p, s, n)
+	s.Addresses = l.addresses(n.Field("addresses"))
 	s.Calls = l.callsOf(p, s, n)
 	s.Traits = l.traits(OnService, n, &Place{l: l, pkg: p, self: s.ID}, model.ServicePath(s.ID))
 	s.Routes = l.serviceRoutes(p, s, n)
@@ -144,6 +145,28 @@ func (l *linker) address(at *model.VersionPort, a intent.Node) {
 	at.Host, at.Port = ap.Addr().String(), uint32(ap.Port())
 }
 
+// addresses reads what callers dial: IP addresses and ranges, as prefixes.
+func (l *linker) addresses(n intent.Node) []string {
+	if n.Exists() && len(n.List()) == 0 {
+		l.add(diag.New(diag.CodeListen, n.Pos(), "an empty list of addresses is dialled by nobody").WithFix("leave `addresses` out"))
+	}
+	var out []string
+	for _, a := range n.List() {
+		p, err := netip.ParsePrefix(a.Str())
+		if ip, notIP := netip.ParseAddr(a.Str()); notIP == nil {
+			p, err = netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen()), nil
+		}
+		if err != nil || p.Masked() != p || p.Addr().Is4In6() {
+			l.add(diag.New(diag.CodeListen, a.Pos(), "%q is neither an IP address nor a range of them", a.Str()).
+				WithFix(`write "10.96.0.7", or "10.96.0.0/24" with zeros behind the prefix`))
+			continue
+		}
+		out = append(out, p.String())
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // endpoints reads where instances are.
 func (l *linker) endpoints(n intent.Node) model.Endpoints {
 	var ep model.Endpoints
@@ -254,5 +277,6 @@ func (l *linker) external(p *pkg, e intent.Entry) {
 		x.Hosts = append(x.Hosts, strings.ToLower(h.Str()))
 	}
 	slices.Sort(x.Hosts)
+	x.Addresses = l.addresses(e.Node.Field("addresses"))
 	l.mesh.Externals = append(l.mesh.Externals, x)
 }

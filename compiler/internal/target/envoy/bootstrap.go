@@ -137,8 +137,12 @@ func (b *bootstrap) readdress(v map[string]any) {
 	if s == nil {
 		return
 	}
+	family := ""
+	if s["ipv4_compat"] == true {
+		family = "::ffff:" // what Envoy takes of IPv4 there
+	}
 	for i := 2; b.addresses[key()]; i++ {
-		s["address"] = fmt.Sprintf("127.%d.%d.%d", i>>16&255, i>>8&255, i&255)
+		s["address"] = fmt.Sprintf("%s127.%d.%d.%d", family, i>>16&255, i>>8&255, i&255)
 	}
 	b.addresses[key()] = true
 }

@@ -127,17 +127,19 @@ func (s *snapshot) outboundTransparent(e *emitter, c scope, n needs) {
 	for _, w := range e.calls(c) {
 		ts = append(ts, w.target)
 	}
-	ports, problems := e.byPort(c, ts)
+	dials, problems := e.dials(c, ts)
 	s.problems = append(s.problems, problems...)
 	s.entries = append(s.entries, e.captureListener())
-	for _, number := range slices.Sorted(maps.Keys(ports)) {
-		group := ports[number]
-		for _, t := range group {
+	for _, d := range dials {
+		for _, t := range d.calls() {
 			e.callNeeds(t, n)
 		}
-		s.entries = append(s.entries, e.portListener(number, group))
-		if group[0].port.Protocol.IsHTTP() {
-			s.entries = append(s.entries, e.portConfig(c.class.Namespace, number, group))
+		s.entries = append(s.entries, e.portListener(d))
+		if d.isHTTP() {
+			s.entries = append(s.entries, e.portConfig(c.class.Namespace, d))
+		}
+		if len(d.proven()) > 0 {
+			s.entries = append(s.entries, e.dialledCluster(d))
 		}
 	}
 }

@@ -23,11 +23,12 @@ const (
 	connectTimeout = 5 * time.Second
 )
 
-// loopback is where applications listen; inboundSource is the source address of
-// a transparent sidecar towards them, which redirection rules leave alone.
+// loopback is where applications listen with explicit capture; the sources are a
+// transparent sidecar's own addresses towards them, which redirection rules leave alone.
 const (
-	loopback      = "127.0.0.1"
-	inboundSource = "127.0.0.6"
+	loopback        = "127.0.0.1"
+	inboundSource   = "127.0.0.6"
+	inboundSourceV6 = "::6"
 )
 
 // serviceCluster is the upstream for one version's port.
@@ -45,7 +46,7 @@ func (e *emitter) serviceCluster(s *model.Service, p model.Port, v model.Version
 		setProtocol(c, p.Protocol, fromMesh())
 		return c, live, nil
 	}
-	c.TransportSocket = e.upstreamTLS(s, p, v)
+	c.TransportSocket = upstreamTLS(s.Name+"."+s.Namespace, p.Protocol.IsHTTP(), []string{s.Class(v).SPIFFEID(e.m.TrustDomain)})
 	if p.Protocol.IsHTTP() {
 		setProtocol(c, model.HTTP2, fromMesh()) // between sidecars, whatever the application speaks
 	}
@@ -63,14 +64,24 @@ func externalCluster(x *model.External, p model.Port) (*clusterv3.Cluster, *rele
 	return c, live, nil
 }
 
-// localCluster is the application behind a sidecar.
+// localCluster is the application behind a sidecar: on the loopback, or (redirection)
+// where the connection would have gone without the sidecar.
 func (e *emitter) localCluster(s *model.Service, p model.Port, v model.Version) *clusterv3.Cluster {
 	name := model.LocalClusterName(s.ID, p.Name, v.Name)
-	c := baseCluster(name)
-	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
-	c.LoadAssignment = assignment(name, []*corev3.Address{address(loopback, v.AppListenPort(p))})
+	var c *clusterv3.Cluster
 	if e.m.Capture == model.Transparent {
-		c.UpstreamBindConfig = &corev3.BindConfig{SourceAddress: socketAddress(inboundSource, 0)}
+		c = originalDestination(name)
+		c.UpstreamBindConfig = &corev3.BindConfig{
+			SourceAddress:        socketAddress(inboundSource, 0),
+			ExtraSourceAddresses: []*corev3.ExtraSourceAddress{{Address: socketAddress(inboundSourceV6, 0)}},
+		}
+		if app := v.AppListenPort(p); app != e.inboundNumber(v, p) {
+			c.LbConfig = &clusterv3.Cluster_OriginalDstLbConfig_{OriginalDstLbConfig: &clusterv3.Cluster_OriginalDstLbConfig{UpstreamPortOverride: UInt32(app)}}
+		}
+	} else {
+		c = baseCluster(name)
+		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+		c.LoadAssignment = assignment(name, []*corev3.Address{address(loopback, v.AppListenPort(p))})
 	}
 	setProtocol(c, p.Protocol, fromApps())
 	return c

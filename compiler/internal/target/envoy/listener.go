@@ -126,6 +126,14 @@ func tlsInspector() *listenerv3.ListenerFilter {
 	}}
 }
 
+// waitForHello bounds how long a connection may keep a listener waiting for the first
+// bytes, which tell mTLS from plaintext. Where plaintext is taken, silence then counts as
+// such: the server may be the one that speaks first.
+func waitForHello(l *listenerv3.Listener, plaintext bool) {
+	l.ListenerFiltersTimeout = Duration(hop.HelloTimeout)
+	l.ContinueOnListenerFiltersTimeout = plaintext
+}
+
 // outboundListener is the loopback port at which a workload calls a destination
 // (explicit capture). suffix tells two ports for one destination apart.
 func (e *emitter) outboundListener(t target, local uint32, suffix string) *entry {
@@ -184,6 +192,7 @@ func (e *emitter) inboundListener(s *model.Service, p model.Port, v model.Versio
 		l.FilterChains = e.inboundChains(s, p, v, out)
 		if p.MTLS == model.Permissive {
 			l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}
+			waitForHello(l, true)
 			for i, transport := range []string{transportTLS, transportPlaintext} {
 				l.FilterChains[i].FilterChainMatch = &listenerv3.FilterChainMatch{TransportProtocol: transport}
 			}

@@ -199,7 +199,9 @@ func TestMutualTLS(t *testing.T) {
 	db := svc("db", bytes1, model.TCP, model.Strict, port(t, banner.Addr().String()), friend)
 	both := svc("both", freePort(t), model.HTTP, model.Permissive, w.app(t, "v2"), friend, model.Grant{Name: "open", Anyone: true, Paths: []model.Path{{Kind: model.PathExact, Value: "/open"}}})
 	forged := svc("forged", freePort(t), model.HTTP, model.Strict, freePort(t), friend)
-	forged.Versions[0].Ports, forged.Versions[0].Endpoints.Static = nil, []string{callee.addr}
+	place := forged.Versions[0].Ports["p"]
+	place.Host = "" // its address is among the endpoints
+	forged.Versions[0].Ports["p"], forged.Versions[0].Endpoints.Static = place, []string{callee.addr}
 	db.Calls = []model.Call{{To: web.ID, Port: "p", Local: local}, {To: db.ID, Port: "p", Local: localTCP}, {To: forged.ID, Port: "p", Local: localForged}}
 	m := (&model.Mesh{TrustDomain: "mesh.local", Capture: model.Explicit, Services: []*model.Service{both, db, forged, web}}).Build()
 	arts, _, problems := Emit(m, testColumn(), Profile{})

@@ -124,8 +124,8 @@ func own(s *model.Service, p model.Port, to []model.Target) []model.Target {
 	return out
 }
 
-// externalTimeout bounds answers of externals; it is Envoy's own default.
-const externalTimeout = 15 * time.Second
+// answerTimeout bounds answers of what has no routes; it is Envoy's own default.
+const answerTimeout = 15 * time.Second
 
 // externalRoutes is the one route to an external. With explicit capture the
 // application has called a loopback address, so the host that the external
@@ -133,7 +133,7 @@ const externalTimeout = 15 * time.Second
 func (e *emitter) externalRoutes(x *model.External, p model.Port) []*routev3.Route {
 	path := model.ExternalPath(x.ID)
 	action := forward([]share{{model.ExternalClusterName(x.ID, p.Name), 1}})
-	action.Route.Timeout = Duration(externalTimeout)
+	action.Route.Timeout = Duration(answerTimeout)
 	if host := externalHost(x); host != "" && e.m.Capture == model.Explicit {
 		action.Route.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: host}
 	}

@@ -7,8 +7,6 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
-
-	"meshc.dev/meshc/compiler/internal/model"
 )
 
 // Names that the bootstrap and the agent share with the snapshot.
@@ -33,16 +31,19 @@ const (
 const tlsSocket = "envoy.transport_sockets.tls"
 
 // upstreamTLS authenticates the caller to the callee and accepts no other
-// identity than that of the version's account.
-func (e *emitter) upstreamTLS(s *model.Service, p model.Port, v model.Version) *corev3.TransportSocket {
+// identities than those.
+func upstreamTLS(sni string, http bool, identities []string) *corev3.TransportSocket {
 	alpn := []string{alpnHTTP, "h2"}
-	if !p.Protocol.IsHTTP() {
+	if !http {
 		alpn = []string{alpnTCP}
 	}
-	id := s.Class(v).SPIFFEID(e.m.TrustDomain)
+	sans := make([]*matcherv3.StringMatcher, len(identities))
+	for i, id := range identities {
+		sans[i] = exactString(id)
+	}
 	return socket(&tlsv3.UpstreamTlsContext{
-		Sni:              s.Name + "." + s.Namespace,
-		CommonTlsContext: commonTLS(alpn, []*matcherv3.StringMatcher{exactString(id)}),
+		Sni:              sni,
+		CommonTlsContext: commonTLS(alpn, sans),
 		// No session is resumed: the callee would show no certificate, and could go on
 		// after the end of the one that it had.
 		MaxSessionKeys: UInt32(0),

@@ -1,16 +1,19 @@
 package envoy
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/release"
-	"meshc.dev/meshc/internal/diag"
 )
 
 // The ports to which redirection rules send a workload's traffic.
@@ -30,12 +33,19 @@ const (
 // closed: what intent does not name cannot be called.
 func (e *emitter) captureListener() *entry {
 	return e.get("listener "+captureOutbound, nil, func(out *entry) {
-		l := newListener(captureOutbound, anyAddress, OutboundPort, corev3.TrafficDirection_OUTBOUND)
+		l := transparentListener(captureOutbound, OutboundPort, corev3.TrafficDirection_OUTBOUND)
 		l.UseOriginalDst = Bool(true)
 		l.ListenerFilters = []*listenerv3.ListenerFilter{originalDst()}
 		l.FilterChains = []*listenerv3.FilterChain{{Name: "unknown", Filters: []*listenerv3.Filter{closeFilter()}}}
 		e.seal(out, release.ListenerType, captureOutbound, "", l)
 	})
+}
+
+// transparentListener takes connections of both families.
+func transparentListener(name string, port uint32, dir corev3.TrafficDirection) *listenerv3.Listener {
+	l := newListener(name, "", port, dir)
+	l.Address = anyFamily(port)
+	return l
 }
 
 func originalDst() *listenerv3.ListenerFilter {
@@ -50,43 +60,116 @@ func originalDst() *listenerv3.ListenerFilter {
 func portName(port uint32) string { return captureOutbound + "/" + portText(port) }
 
 // portListener takes a workload's connections to one port number.
-func (e *emitter) portListener(port uint32, ts []target) *entry {
-	name, key := portName(port), "listener "+portName(port)
-	tcp := !ts[0].port.Protocol.IsHTTP()
-	var of []given // HTTP: nothing of the destinations
-	if tcp {
-		key += " " + ts[0].path()
-		of = givenTargets(ts[:1])
+func (e *emitter) portListener(d *dial) *entry {
+	name := portName(d.number)
+	proven := !d.isHTTP() && len(d.proven()) > 0
+	key := fmt.Sprintf("listener %s %v %v", name, d.isHTTP(), proven) // HTTP: nothing of the destinations
+	origin := ""
+	if proven {
+		origin = d.proven()[0].path()
+		key += " " + origin
 	}
-	return e.get(key, of, func(out *entry) {
-		l := newListener(name, anyAddress, port, corev3.TrafficDirection_OUTBOUND)
+	for _, t := range d.bound {
+		origin = cmp.Or(origin, t.path())
+		key += fmt.Sprintf(" %s/%s %v", t.path(), t.port.Name, t.addresses())
+	}
+	return e.get(key, givenTargets(d.bound), func(out *entry) {
+		l := transparentListener(name, d.number, corev3.TrafficDirection_OUTBOUND)
 		l.BindToPort = Bool(false)
-		routes, path := name, ""
-		if tcp {
-			routes, path = model.OutboundName(ts[0].id(), ts[0].port.Name), ts[0].path()
+		for _, t := range d.bound {
+			chain := chainOf(e.outboundFilters(t, model.OutboundName(t.id(), t.port.Name), out)...)
+			chain.Name = t.id()
+			chain.FilterChainMatch = &listenerv3.FilterChainMatch{}
+			for _, p := range t.addresses() {
+				chain.FilterChainMatch.PrefixRanges = append(chain.FilterChainMatch.PrefixRanges, cidr(p))
+			}
+			l.FilterChains = append(l.FilterChains, chain)
 		}
-		l.FilterChains = []*listenerv3.FilterChain{{Filters: e.outboundFilters(ts[0], routes, out)}}
-		e.seal(out, release.ListenerType, name, path, l)
+		switch {
+		case d.isHTTP():
+			out.routes = append(out.routes, name)
+			l.FilterChains = append(l.FilterChains, chainOf(httpManager(atCaller, name)))
+		case proven:
+			out.clusters = append(out.clusters, dialledName(d.number))
+			l.FilterChains = append(l.FilterChains, chainOf(tcpProxy(name, []share{{dialledName(d.number), 1}})))
+		}
+		e.seal(out, release.ListenerType, name, origin, l)
 	})
 }
 
 // portConfig is the RouteConfiguration for one port number and dependency set,
 // with one virtual host per destination. Ports in Host are stripped before
 // virtual hosts are matched, so domains have none.
-func (e *emitter) portConfig(namespace string, port uint32, ts []target) *entry {
-	key := "route " + portName(port)
-	for _, t := range ts {
+func (e *emitter) portConfig(namespace string, d *dial) *entry {
+	key, origin := "route "+portName(d.number), ""
+	for _, t := range d.named {
 		key += " " + t.path() + "/" + t.port.Name + localMark(namespace, t)
 	}
-	return e.get(key, givenTargets(ts), func(out *entry) {
-		rc := &routev3.RouteConfiguration{Name: portName(port)}
-		for _, t := range ts {
+	pods := podDomains(namespace, d)
+	key += fmt.Sprintf(" pods %q", pods)
+	switch {
+	case len(d.named) > 0:
+		origin = d.named[0].path()
+	default:
+		origin = d.requests[0].path()
+		key += " " + origin
+	}
+	return e.get(key, givenTargets(d.named), func(out *entry) {
+		rc := &routev3.RouteConfiguration{Name: portName(d.number)}
+		for _, t := range d.named {
 			rc.VirtualHosts = append(rc.VirtualHosts, &routev3.VirtualHost{
 				Name: t.id(), Domains: domains(namespace, t), Routes: e.targetRoutes(t, out),
 			})
 		}
-		e.sealRoutes(out, ts[0].path(), rc)
+		if len(d.requests) > 0 {
+			rc.VirtualHosts = append(rc.VirtualHosts, dialledHosts(d.number, pods)...)
+		}
+		e.sealRoutes(out, origin, rc)
 	})
+}
+
+// podDomains are the names of single pods of what may be dialled, as a headless Service
+// gives them: pod-0.db.shop.svc.cluster.local.
+func podDomains(namespace string, d *dial) []string {
+	var out []string
+	taken := map[string]bool{}
+	for _, t := range d.named {
+		for _, h := range domains(namespace, t) {
+			taken[h] = true
+		}
+	}
+	for _, t := range d.requests {
+		for _, h := range domains(namespace, t) {
+			if h = "*." + h; !taken[h] {
+				taken[h] = true
+				out = append(out, h)
+			}
+		}
+	}
+	return out
+}
+
+// anAddress is a Host that is an IP address, with or without a port.
+const anAddress = `([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?`
+
+// dialledHosts are the virtual hosts of requests to single pods, by the pod's name or by
+// address: the pod that was dialled is the pod that is reached. Routes have no part in
+// it, for they choose.
+func dialledHosts(port uint32, pods []string) []*routev3.VirtualHost {
+	to := func(match *routev3.RouteMatch) []*routev3.Route {
+		action := forward([]share{{dialledName(port), 1}})
+		action.Route.Timeout = Duration(answerTimeout)
+		match.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: "/"}
+		return []*routev3.Route{{Name: dialledName(port), Match: match, Action: action}}
+	}
+	return []*routev3.VirtualHost{
+		{Name: "pods by name", Domains: pods, Routes: to(&routev3.RouteMatch{})},
+		{Name: "pods by address", Domains: []string{"*"}, Routes: to(&routev3.RouteMatch{Headers: []*routev3.HeaderMatcher{{
+			Name: ":authority", HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
+				MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: anAddress}},
+			}},
+		}}})},
+	}
 }
 
 // localMark tells a destination of the caller's own namespace from others: only
@@ -120,33 +203,6 @@ func callPath(c scope, id string) string {
 	return c.origin()
 }
 
-// byPort groups a class's destinations by port number, and reports those that a
-// proxy cannot tell apart: bytes carry no host, so a TCP destination needs its
-// port number for itself.
-func (e *emitter) byPort(c scope, ts []target) (map[uint32][]target, diag.List) {
-	out := map[uint32][]target{}
-	var problems diag.List
-	for _, t := range ts {
-		n := t.port.Number
-		if n == OutboundPort || n == InboundPort {
-			problems = append(problems, diag.New(diag.CodeSharedPort, e.at(t.path()),
-				"port %d of %q is the port at which sidecars take redirected traffic", n, t.id()).WithFix("give it another port number"))
-			continue
-		}
-		i := slices.IndexFunc(out[n], func(o target) bool {
-			return !o.port.Protocol.IsHTTP() || !t.port.Protocol.IsHTTP()
-		})
-		if i >= 0 {
-			problems = append(problems, diag.New(diag.CodeSharedPort, e.at(callPath(c, t.id())),
-				"proxies of %s call %q and %q on port %d and cannot tell a TCP destination by its port alone", c.class, out[n][i].id(), t.id(), n).
-				WithRelated(e.at(callPath(c, out[n][i].id())), "the other call").WithFix("give one of the two another port number"))
-			continue
-		}
-		out[n] = append(out[n], t)
-	}
-	return out, problems
-}
-
 // captureInboundListener takes redirected connections to a workload: a chain per
 // port and way in. There is no chain for an application's own TLS: its bytes
 // could not be authorized.
@@ -156,14 +212,17 @@ func (e *emitter) captureInboundListener(c scope, binds []bind) *entry {
 		of = append(of, b.given()...)
 	}
 	return e.get("listener "+captureInbound+" "+c.class.String(), of, func(out *entry) {
-		l := newListener(captureInbound, anyAddress, InboundPort, corev3.TrafficDirection_INBOUND)
+		l := transparentListener(captureInbound, InboundPort, corev3.TrafficDirection_INBOUND)
 		l.ListenerFilters = []*listenerv3.ListenerFilter{originalDst()}
-		tls := false
+		var tls, both []uint32 // ports
 		for _, b := range binds {
+			if b.port.MTLS == model.Permissive {
+				both = append(both, b.number)
+			}
 			for _, chain := range e.inboundChains(b.service, b.port, b.version, out) {
 				match := &listenerv3.FilterChainMatch{DestinationPort: UInt32(b.number), TransportProtocol: transportPlaintext}
 				if chain.TransportSocket != nil {
-					tls = true
+					tls = append(tls, b.number)
 					match.TransportProtocol = transportTLS
 					match.ApplicationProtocols = []string{alpnHTTP, alpnTCP}
 				}
@@ -172,9 +231,30 @@ func (e *emitter) captureInboundListener(c scope, binds []bind) *entry {
 				l.FilterChains = append(l.FilterChains, chain)
 			}
 		}
-		if tls {
-			l.ListenerFilters = append(l.ListenerFilters, tlsInspector())
+		if len(tls) > 0 {
+			inspector := tlsInspector()
+			inspector.FilterDisabled = exceptPorts(tls)
+			l.ListenerFilters = append(l.ListenerFilters, inspector)
+			waitForHello(l, len(both) > 0)
 		}
 		e.seal(out, release.ListenerType, captureInbound, model.ServicePath(binds[0].service.ID), l)
 	})
+}
+
+// exceptPorts matches connections to all ports but these: there is nothing to wait for
+// before they are closed, or before a server that speaks first does so.
+func exceptPorts(ports []uint32) *listenerv3.ListenerFilterChainMatchPredicate {
+	one := make([]*listenerv3.ListenerFilterChainMatchPredicate, len(ports))
+	for i, p := range ports {
+		one[i] = &listenerv3.ListenerFilterChainMatchPredicate{Rule: &listenerv3.ListenerFilterChainMatchPredicate_DestinationPortRange{
+			DestinationPortRange: &typev3.Int32Range{Start: int32(p), End: int32(p) + 1},
+		}}
+	}
+	rule := one[0]
+	if len(one) > 1 { // a set has two at least
+		rule = &listenerv3.ListenerFilterChainMatchPredicate{Rule: &listenerv3.ListenerFilterChainMatchPredicate_OrMatch{
+			OrMatch: &listenerv3.ListenerFilterChainMatchPredicate_MatchSet{Rules: one},
+		}}
+	}
+	return &listenerv3.ListenerFilterChainMatchPredicate{Rule: &listenerv3.ListenerFilterChainMatchPredicate_NotMatch{NotMatch: rule}}
 }
