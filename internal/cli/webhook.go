@@ -113,19 +113,8 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 		return err
 	}
 	defer repo.Close()
-	engine, ds := guard.New(ctx, policies.FS, nil)
-	if err := a.printProblems("", ds); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(f.state, 0o700); err != nil {
-		return fmt.Errorf("making the state folder: %w; name another one with --state", err)
-	}
-	certs, err := webhook.OpenCertificates(f.state, f.hosts(), a.now)
-	if err != nil {
-		return err
-	}
 	metrics := prometheus.NewRegistry()
-	server, err := webhook.New(webhook.Config{Listen: f.listen, HTTP: f.http, TLS: certs.TLS(), Policies: engine, Log: log, Now: a.now, Registry: metrics})
+	server, certs, err := a.guardian(ctx, f, metrics, log)
 	if err != nil {
 		return err
 	}
@@ -133,7 +122,7 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	if err != nil {
 		return err
 	}
-	log.Info("answering", "address", server.Addr().String(), "environment", f.env, "repository", t.Repository, "ref", t.Ref, "policies", engine.Objects())
+	log.Info("answering", "address", server.Addr().String(), "environment", f.env, "repository", t.Repository, "ref", t.Ref)
 	seen := newSourceMetrics(metrics)
 	tell := func(e feed.Event) {
 		seen.see(e)
@@ -152,6 +141,23 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// guardian makes the webhook on its port.
+func (a *app) guardian(ctx context.Context, f *webhookFlags, metrics *prometheus.Registry, log *slog.Logger) (*webhook.Server, *webhook.Certificates, error) {
+	engine, ds := guard.New(ctx, policies.FS, nil)
+	if err := a.printProblems("", ds); err != nil {
+		return nil, nil, err
+	}
+	if err := os.MkdirAll(f.state, 0o700); err != nil {
+		return nil, nil, fmt.Errorf("making the state folder: %w; name another one with --state", err)
+	}
+	certs, err := webhook.OpenCertificates(f.state, f.hosts(), a.now)
+	if err != nil {
+		return nil, nil, err
+	}
+	server, err := webhook.New(webhook.Config{Listen: f.listen, HTTP: f.http, TLS: certs.TLS(), Policies: engine, Log: log, Now: a.now, Registry: metrics})
+	return server, certs, err
 }
 
 // judgeBy acts on what the feed found, as follow does.
