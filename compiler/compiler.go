@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"maps"
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
@@ -71,13 +70,13 @@ type Options struct {
 
 // Program is a linked mesh with everything that can be asked of it. Immutable.
 type Program struct {
-	intent     *intent.Intent // nil if it was opened from a release
-	mesh       *model.Mesh
-	form       meshForm
-	result     *resolve.Result
-	inputs     release.Inputs
-	provenance release.Provenance
-	memo       *Memo
+	intent    *intent.Intent // nil if it was opened from a release
+	mesh      *model.Mesh
+	form      meshForm
+	result    *resolve.Result
+	inputs    release.Inputs
+	positions release.Positions
+	memo      *Memo
 }
 
 // Read reads the intent in fsys. It counts before it reads, and evaluates nothing.
@@ -132,7 +131,7 @@ func link(in *intent.Intent, at time.Time, policy string, memo *Memo) (*Program,
 	if err != nil {
 		return nil, append(ds, internalError(err))
 	}
-	p.intent, p.result, p.provenance = in, res, res.Positions
+	p.intent, p.result, p.positions = in, res, res.Positions
 	p.inputs = release.Inputs{Environment: in.Environment, Tree: in.Tree, Compiler: Version, Schema: schemas.Digest(), Policy: policy,
 		At: at.UTC().Format(time.RFC3339)}
 	return p, ds
@@ -153,7 +152,8 @@ func Open(r release.Release) (*Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening release %.12s: %w", r.Digest(), err)
 	}
-	p.result, p.provenance, p.inputs = &resolve.Result{Mesh: m}, r.Provenance(), r.Inputs()
+	lines := r.Provenance()
+	p.result, p.positions, p.inputs = &resolve.Result{Mesh: m}, release.NewPositions(nil, &lines), r.Inputs()
 	return p, nil
 }
 
@@ -194,13 +194,12 @@ type Output struct {
 	Places    []diag.Pos
 	Inputs    release.Inputs
 	// Positions are the lines of mesh paths.
-	Positions release.Provenance
+	Positions release.Positions
 }
 
 // Provenance is the positions of mesh paths and artifacts.
 func (o Output) Provenance() release.Provenance {
-	out := make(release.Provenance, len(o.Positions)+len(o.Artifacts))
-	maps.Copy(out, o.Positions)
+	out := o.Positions.Provenance()
 	for i, a := range o.Artifacts {
 		if o.Places[i] != (diag.Pos{}) {
 			out[a.Path] = o.Places[i]
@@ -225,7 +224,7 @@ func (p *Program) Output() (Output, diag.List) {
 	for i, origin := range origins {
 		places[i] = p.Position(origin)
 	}
-	return Output{arts, places, p.inputs, p.provenance}, ds.Sorted()
+	return Output{arts, places, p.inputs, p.positions}, ds.Sorted()
 }
 
 // itself is the linked mesh, which comes from no one line.
@@ -254,7 +253,7 @@ func (p *Program) gatewayAPI() ([]release.Artifact, []string, diag.List) {
 // Position is the user's line of a mesh path, or of its nearest ancestor.
 func (p *Program) Position(meshPath string) diag.Pos {
 	for path := meshPath; path != ""; path = parent(path) {
-		if pos, ok := p.provenance[path]; ok {
+		if pos, ok := p.positions.At(path); ok {
 			return pos
 		}
 	}

@@ -38,7 +38,7 @@ func Empty(like *Program) *Program {
 	if err != nil {
 		panic(fmt.Sprintf("compiler: encoding an empty mesh: %v", err)) // plain strings always encode
 	}
-	p.result, p.provenance, p.inputs = &resolve.Result{Mesh: m}, release.Provenance{}, like.inputs
+	p.result, p.inputs = &resolve.Result{Mesh: m}, like.inputs
 	return p
 }
 

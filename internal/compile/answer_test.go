@@ -24,13 +24,44 @@ func text(t *rapid.T) []byte {
 	return b
 }
 
+// layers are those of Positions.
+type layers struct {
+	whole *release.Provenance
+	units map[string]*release.Provenance
+}
+
+// drawnLines has some of the layers before, and new ones.
+func drawnLines(t *rapid.T, before layers) layers {
+	layer := func(was *release.Provenance, prefix string) *release.Provenance {
+		if was != nil && rapid.Bool().Draw(t, "stays") {
+			return was
+		}
+		out := release.Provenance{}
+		for i := range 3 {
+			if line := rapid.IntRange(0, 2).Draw(t, "line"); line > 0 {
+				out[fmt.Sprint(prefix, i)] = diag.Pos{Line: line}
+			}
+		}
+		return &out
+	}
+	now := layers{layer(before.whole, "mesh/"), map[string]*release.Provenance{}}
+	for i := range 3 {
+		if unit := fmt.Sprint("service/ns/s", i); rapid.Bool().Draw(t, "is there") {
+			now.units[unit] = layer(before.units[unit], unit+"/route/")
+		}
+	}
+	return now
+}
+
 // Whatever steps follow each other, what is put together again is what was sent.
 func TestAnswerKeepsSteps(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a := newAnswer()
 		var sent []compiler.Output
+		var lines layers
 		for range rapid.IntRange(1, 5).Draw(t, "steps") {
-			out := compiler.Output{Positions: release.Provenance{}}
+			lines = drawnLines(t, lines)
+			out := compiler.Output{Positions: release.NewPositions(lines.units, lines.whole)}
 			for i := range 4 {
 				path := fmt.Sprintf("a/%d", i)
 				switch rapid.IntRange(0, 3).Draw(t, "kind") {
@@ -44,9 +75,6 @@ func TestAnswerKeepsSteps(t *testing.T) {
 					out.Artifacts = append(out.Artifacts, release.Artifact{Path: path, Bytes: text(t)})
 				}
 				out.Places = append(out.Places, diag.Pos{Line: rapid.IntRange(0, 2).Draw(t, "line")})
-			}
-			for i := range rapid.IntRange(0, 3).Draw(t, "positions") {
-				out.Positions[fmt.Sprint(i)] = diag.Pos{Line: rapid.IntRange(1, 2).Draw(t, "line")}
 			}
 			sent = append(sent, out)
 			a.add(date(), out)

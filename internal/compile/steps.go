@@ -183,7 +183,8 @@ func newAnswer() *answer { return &answer{places: map[*byte]int{}, digests: map[
 
 // add adds a step.
 func (a *answer) add(from time.Time, out compiler.Output) {
-	s, was := step{From: from, Inputs: out.Inputs, Put: map[string]int{}, Place: release.Provenance{}}, a.last
+	place, unplace := out.Positions.Since(a.last.Positions)
+	s, was := step{From: from, Inputs: out.Inputs, Put: map[string]int{}, Place: place, Unplace: unplace}, a.last
 	k := 0 // in what was; both are sorted
 	drop := func(before string) {
 		for ; k < len(was.Artifacts) && (before == "" || was.Artifacts[k].Path < before); k++ {
@@ -207,29 +208,7 @@ func (a *answer) add(from time.Time, out compiler.Output) {
 		s.place(artifact.Path, at, out.Places[i])
 	}
 	drop("")
-	a.addPositions(&s, out.Positions)
 	a.head.Steps, a.last = append(a.head.Steps, s), out
-}
-
-func (a *answer) addPositions(s *step, now release.Provenance) {
-	both := 0
-	for path, at := range now {
-		was, ok := a.last.Positions[path]
-		if ok {
-			both++
-		}
-		if !ok || was != at {
-			s.Place[path] = at
-		}
-	}
-	if both == len(a.last.Positions) {
-		return
-	}
-	for path := range a.last.Positions {
-		if _, ok := now[path]; !ok {
-			s.Unplace = append(s.Unplace, path)
-		}
-	}
 }
 
 // place notes where an artifact comes from, if that changed; the zero Pos is nowhere.

@@ -60,9 +60,9 @@ func (l *linker) attachHost(p, owner *pkg, g *model.Gateway, e intent.Entry) {
 	word, ok := l.wordFor(p, owner, name)
 	if !ok {
 		d := diag.New(diag.CodeNotDelegated, e.Node.Pos(), "%s attaches routes to host %q of gateway %q, which belongs to %s", p, name, g.ID, owner)
-		at := l.pos[model.GatewayPath(g.ID)]
+		at := l.lineOf(model.GatewayPath(g.ID))
 		if isOwners {
-			at = l.pos[hostPath(g.ID, name)]
+			at = l.lineOf(hostPath(g.ID, name))
 		}
 		paths, smaller := l.wanted(e.Node), ""
 		if paths == nil {
@@ -74,7 +74,7 @@ func (l *linker) attachHost(p, owner *pkg, g *model.Gateway, e intent.Entry) {
 	if !isOwners {
 		if word.Paths != nil {
 			l.add(diag.New(diag.CodeNotDelegated, e.Node.Pos(), "host %q would take all of its requests from %q, of which %s delegates some paths only", name, word.Name, owner).
-				WithRelated(l.pos[model.GatewayPath(g.ID)], "the gateway").WithFix("attach the routes to host %q", word.Name))
+				WithRelated(l.lineOf(model.GatewayPath(g.ID)), "the gateway").WithFix("attach the routes to host %q", word.Name))
 			return
 		}
 		l.hosts[name] = append(l.hosts[name], hostClaim{p, e.Node.Pos()})
@@ -135,7 +135,7 @@ func (l *linker) wanted(n intent.Node) []model.Path {
 func (l *linker) attachedRoute(p, owner *pkg, g *model.Gateway, host string, word model.DelegatedHost, e intent.Entry) model.Route {
 	name := model.AttachedName(p.dir, e.Name)
 	path := model.GatewayRoutePath(g.ID, host, name)
-	if first, ok := l.pos[path]; ok {
+	if first, ok := l.pos.At(path); ok {
 		l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "route %q of host %q is attached twice, once with and once without the gateway's namespace", e.Name, host).
 			WithRelated(first, "the other").WithFix("keep one of them"))
 	}
@@ -229,8 +229,8 @@ func (l *linker) attachConflicts(h model.Host, path func(string) string) {
 		}
 		for _, a := range near {
 			if a.Package != b.Package && a.Match.Meets(b.Match) {
-				l.add(diag.New(diag.CodeAttachConflict, l.pos[path(b.Name)], "attached routes %q and %q take the same requests to host %q", b.Name, a.Name, h.Name).
-					WithRelated(l.pos[path(a.Name)], "the other route").WithFix("let their matches exclude each other; the host's owner can delegate other paths"))
+				l.add(diag.New(diag.CodeAttachConflict, l.lineOf(path(b.Name)), "attached routes %q and %q take the same requests to host %q", b.Name, a.Name, h.Name).
+					WithRelated(l.lineOf(path(a.Name)), "the other route").WithFix("let their matches exclude each other; the host's owner can delegate other paths"))
 			}
 		}
 		seen[key] = append(seen[key], b)

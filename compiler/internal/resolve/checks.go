@@ -34,20 +34,20 @@ func (l *linker) checkRoles() {
 	for _, g := range l.mesh.Gateways {
 		acct := g.Namespace + "/" + g.Account
 		if other, ok := gateways[acct]; ok && other.ID != g.ID {
-			l.add(diag.New(diag.CodeRole, l.pos[model.GatewayPath(g.ID)], "gateways %q and %q share account %q", other.ID, g.ID, acct).
-				WithRelated(l.pos[model.GatewayPath(other.ID)], "the other gateway").WithFix("give each a `serviceAccount` of its own"))
+			l.add(diag.New(diag.CodeRole, l.lineOf(model.GatewayPath(g.ID)), "gateways %q and %q share account %q", other.ID, g.ID, acct).
+				WithRelated(l.lineOf(model.GatewayPath(other.ID)), "the other gateway").WithFix("give each a `serviceAccount` of its own"))
 		}
 		gateways[acct] = g
 	}
 	for _, s := range l.mesh.Services {
 		for _, acct := range l.accounts[s.ID] {
 			if g, ok := gateways[acct]; ok {
-				l.add(diag.New(diag.CodeRole, l.pos[model.ServicePath(s.ID)], "account %q is a sidecar's (service %q) and a gateway's (%q)", acct, s.ID, g.ID).
-					WithRelated(l.pos[model.GatewayPath(g.ID)], "the gateway").WithFix("give one of them another `serviceAccount`"))
+				l.add(diag.New(diag.CodeRole, l.lineOf(model.ServicePath(s.ID)), "account %q is a sidecar's (service %q) and a gateway's (%q)", acct, s.ID, g.ID).
+					WithRelated(l.lineOf(model.GatewayPath(g.ID)), "the gateway").WithFix("give one of them another `serviceAccount`"))
 			}
 			if other, ok := services[acct]; ok && other != s.ID {
-				l.add(diag.Warn(diag.CodeSharedAccount, l.pos[model.ServicePath(s.ID)], "services %q and %q share account %q: what is granted to one is granted to both", other, s.ID, acct).
-					WithRelated(l.pos[model.ServicePath(other)], "the other service").WithFix("give each a `serviceAccount` of its own"))
+				l.add(diag.Warn(diag.CodeSharedAccount, l.lineOf(model.ServicePath(s.ID)), "services %q and %q share account %q: what is granted to one is granted to both", other, s.ID, acct).
+					WithRelated(l.lineOf(model.ServicePath(other)), "the other service").WithFix("give each a `serviceAccount` of its own"))
 			}
 			services[acct] = s.ID
 		}
@@ -59,7 +59,7 @@ func (l *linker) checkPlain() {
 		s := l.mesh.Service(w.service)
 		if s != nil && (len(s.Routes) != 1 || !s.Routes[0].Match.IsZero() || len(s.Routes[0].To) == 0) {
 			l.add(diag.New(diag.CodeRouteConflict, w.at, "%s shares requests among services, but %q has routes with conditions", w.route, w.service).
-				WithRelated(l.pos[model.ServicePath(w.service)], "the service").WithFix("send to one service, or let %q have a single route without match", w.service))
+				WithRelated(l.lineOf(model.ServicePath(w.service)), "the service").WithFix("send to one service, or let %q have a single route without match", w.service))
 		}
 	}
 }
@@ -93,14 +93,14 @@ func (l *linker) checkUnreachable() {
 // from those to whom it delegates: that is told, and no mistake of his.
 func (l *linker) unreached(a, b model.Route, path func(string) string) diag.Diagnostic {
 	const text = "route %q is never reached: %q comes before it and takes everything it matches"
-	d := diag.New(diag.CodeNever, l.pos[path(b.Name)], text, b.Name, a.Name).WithFix("delete it, or give it a higher `priority`")
+	d := diag.New(diag.CodeNever, l.lineOf(path(b.Name)), text, b.Name, a.Name).WithFix("delete it, or give it a higher `priority`")
 	switch {
 	case b.Package != "" && a.Package == "":
-		d = diag.Warn(diag.CodeAttachShadowed, l.pos[path(b.Name)], "attached "+text, b.Name, a.Name).WithFix("ask the host's owner to leave these requests to it, or delete it")
+		d = diag.Warn(diag.CodeAttachShadowed, l.lineOf(path(b.Name)), "attached "+text, b.Name, a.Name).WithFix("ask the host's owner to leave these requests to it, or delete it")
 	case b.Package != "":
 		d = d.WithFix("delete it, or let it match something else")
 	}
-	return d.WithRelated(l.pos[path(a.Name)], "the route before it")
+	return d.WithRelated(l.lineOf(path(a.Name)), "the route before it")
 }
 
 // covers reports whether a takes everything that b takes: their conjunction is b.
@@ -122,7 +122,7 @@ func (l *linker) checkTCP() {
 			continue
 		}
 		if last := s.Routes[len(s.Routes)-1]; !last.Match.IsZero() || len(last.To) == 0 {
-			l.add(diag.New(diag.CodeProtocol, l.pos[model.RoutePath(s.ID, last.Name)], "service %q has a tcp port, but no route without conditions for it", s.ID).
+			l.add(diag.New(diag.CodeProtocol, l.lineOf(model.RoutePath(s.ID, last.Name)), "service %q has a tcp port, but no route without conditions for it", s.ID).
 				WithFix("add: route: default: to: <version>: 100"))
 		}
 	}
@@ -139,8 +139,8 @@ func (l *linker) checkUses() {
 			for _, id := range r.Uses(v) {
 				s := l.mesh.Service(id)
 				if s != nil && !slices.ContainsFunc(s.Ports, func(p model.Port) bool { return p.Protocol.IsHTTP() }) {
-					l.add(diag.New(diag.CodeProtocol, l.pos[path], "the %s sends requests to %q, which has only tcp ports", r.Field, id).
-						WithRelated(l.pos[model.ServicePath(id)], "the service").WithFix("name a service that takes requests"))
+					l.add(diag.New(diag.CodeProtocol, l.lineOf(path), "the %s sends requests to %q, which has only tcp ports", r.Field, id).
+						WithRelated(l.lineOf(model.ServicePath(id)), "the service").WithFix("name a service that takes requests"))
 				}
 			}
 		}
@@ -172,7 +172,7 @@ func (l *linker) checkCycles() {
 			case l.mesh.Service(c.To) == nil || state[c.To] == 2:
 			case state[c.To] == 1:
 				ring := append(slices.Clone(path[slices.Index(path, c.To):]), c.To)
-				l.add(diag.Warn(diag.CodeCycle, l.pos[model.ServicePath(id)+"/calls/"+c.To], "services call each other in a ring: %s", strings.Join(ring, " → ")).
+				l.add(diag.Warn(diag.CodeCycle, l.lineOf(model.ServicePath(id)+"/calls/"+c.To), "services call each other in a ring: %s", strings.Join(ring, " → ")).
 					WithFix("break the ring, or keep retries off inside it: their product has no bound"))
 			default:
 				visit(c.To)
@@ -215,16 +215,16 @@ func (l *linker) checkExplicit() {
 		taken[k] = holder{who, at}
 	}
 	for _, g := range l.mesh.Gateways {
-		claim(g.Host, g.Port, fmt.Sprintf("gateway %q", g.ID), l.pos[model.GatewayPath(g.ID)])
+		claim(g.Host, g.Port, fmt.Sprintf("gateway %q", g.ID), l.lineOf(model.GatewayPath(g.ID)))
 	}
 	for _, s := range l.mesh.Services {
 		hosts := map[string]map[string]bool{}
 		for _, v := range s.Versions {
 			for _, p := range s.Ports {
-				at := l.pos[versionPortPath(s.ID, v.Name, p.Name)]
+				at := l.lineOf(versionPortPath(s.ID, v.Name, p.Name))
 				if v.Host(p) == "" {
 					if at == (diag.Pos{}) {
-						at = l.pos[model.ServicePath(s.ID)+"/version/"+v.Name]
+						at = l.lineOf(model.ServicePath(s.ID) + "/version/" + v.Name)
 					}
 					l.add(diag.New(diag.CodeListen, at, "version %q of service %q has no address for port %q, and capture is explicit", v.Name, s.ID, p.Name).
 						WithFix("in environments/%s: service: %s: version: %s: port: %s: address: \"127.0.0.1:15001\"", l.mesh.Environment, s.Name, v.Name, p.Name))
@@ -245,7 +245,7 @@ func (l *linker) checkExplicit() {
 		}
 		for _, account := range slices.Sorted(maps.Keys(hosts)) {
 			if len(hosts[account]) > 1 {
-				l.add(diag.New(diag.CodeListen, l.pos[model.ServicePath(s.ID)], "versions of %q on different hosts share account %q, hence one proxy configuration", s.ID, account).
+				l.add(diag.New(diag.CodeListen, l.lineOf(model.ServicePath(s.ID)), "versions of %q on different hosts share account %q, hence one proxy configuration", s.ID, account).
 					WithFix("give each version a `serviceAccount` of its own"))
 			}
 		}
@@ -261,7 +261,7 @@ func (l *linker) checkLocals(s *model.Service, v model.Version, claim func(strin
 		return // told already
 	}
 	for _, c := range s.Calls {
-		at := l.pos[model.ServicePath(s.ID)+"/calls/"+c.To]
+		at := l.lineOf(model.ServicePath(s.ID) + "/calls/" + c.To)
 		if v.Local(c) == 0 {
 			l.add(diag.New(diag.CodeListen, at, "the call from %q (version %q) to %q has no local port, and capture is explicit", s.ID, v.Name, c.To).
 				WithFix("in environments/%s: service: %s: calls: %s: local: 15101", l.mesh.Environment, s.Name, callLabel(s, c.To)))

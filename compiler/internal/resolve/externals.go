@@ -37,14 +37,14 @@ func (l *linker) checkExternalHosts() {
 		path := model.ExternalPath(x.ID)
 		for i, h := range x.Hosts {
 			if i > 0 && x.Hosts[i-1] == h { // they are sorted
-				l.add(diag.New(diag.CodeDuplicate, l.pos[path], "host %q of external service %q is written twice", h, x.ID).WithFix("delete one of them"))
+				l.add(diag.New(diag.CodeDuplicate, l.lineOf(path), "host %q of external service %q is written twice", h, x.ID).WithFix("delete one of them"))
 				continue
 			}
 			for _, p := range x.Ports {
 				key := fmt.Sprintf("%s:%d", h, p.Number)
 				if other, ok := taken[key]; ok {
-					l.add(diag.New(diag.CodeDuplicate, l.pos[path], "host %q on port %d belongs to two destinations%s, and a proxy cannot tell which is meant", h, p.Number, l.ofTwo(other, path)).
-						WithRelated(l.pos[other], "the other destination").WithFix("join them in one external service, or choose another host or port for one of them"))
+					l.add(diag.New(diag.CodeDuplicate, l.lineOf(path), "host %q on port %d belongs to two destinations%s, and a proxy cannot tell which is meant", h, p.Number, l.ofTwo(other, path)).
+						WithRelated(l.lineOf(other), "the other destination").WithFix("join them in one external service, or choose another host or port for one of them"))
 					continue
 				}
 				taken[key] = path
@@ -113,7 +113,7 @@ func (l *linker) calledBy(services []*model.Service) []callee {
 	var out []callee
 	for _, s := range services {
 		for _, c := range s.Calls {
-			x := callee{l.mesh.Service(c.To), l.mesh.External(c.To), l.pos[model.ServicePath(s.ID)+"/calls/"+c.To]}
+			x := callee{l.mesh.Service(c.To), l.mesh.External(c.To), l.lineOf(model.ServicePath(s.ID) + "/calls/" + c.To)}
 			if (x.service != nil || x.external != nil) && !slices.ContainsFunc(out, func(o callee) bool { return o.id() == c.To }) {
 				out = append(out, x)
 			}
@@ -139,7 +139,7 @@ func (l *linker) collide(account, namespace string, x, y callee) bool {
 	host, over, ok := takes(x.external, y.external)
 	if ok {
 		l.add(diag.New(diag.CodeExternalOwner, x.at, "for account %q, host %q of %s takes requests from %q of %s", account, host, l.destinationOf(model.ExternalPath(x.id())), over, l.destinationOf(model.ExternalPath(y.id()))).
-			WithRelated(l.pos[model.ExternalPath(x.id())], "the narrower").WithRelated(l.pos[model.ExternalPath(y.id())], "the wider").
+			WithRelated(l.lineOf(model.ExternalPath(x.id())), "the narrower").WithRelated(l.lineOf(model.ExternalPath(y.id())), "the wider").
 			WithFix("call one of the two, or let one package declare both"))
 	}
 	return ok

@@ -36,7 +36,7 @@ func (l *linker) gateway(p *pkg, e intent.Entry) {
 func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	h := model.Host{Name: strings.ToLower(e.Name), Owner: e.Node.Field("owner").Str()}
 	path := hostPath(g.ID, h.Name)
-	if first, ok := l.pos[path]; ok {
+	if first, ok := l.pos.At(path); ok {
 		l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "host %q of gateway %q is declared twice (hosts ignore case)", e.Name, g.ID).WithRelated(first, "first declared here").
 			WithFix("keep one of them"))
 	}

@@ -13,6 +13,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -74,7 +75,7 @@ type linked struct {
 	service    *model.Service
 	form       []byte // the service's JSON
 	externals  []*model.External
-	pos        map[string]diag.Pos
+	places     *release.Provenance
 	expiries   map[time.Time]bool
 	exceptions []Exception
 	owners     map[string]string
@@ -138,23 +139,16 @@ func (l *declared) tables(env string) [sha256.Size]byte {
 func (l *linker) linkAll(memo *Memo) {
 	if memo == nil || l.diags.HasErrors() {
 		for _, p := range l.pkgs {
-			l.link(p)
+			for _, u := range p.units() {
+				l.linkUnit(p, u)
+			}
+			l.linkGateways(p)
 		}
 		return
 	}
 	before := memo.load()
-	now, places := make(map[string]*linked, len(before)), len(l.pos)
-	for _, k := range before {
-		places += len(k.pos)
-	}
-	roomy := make(map[string]diag.Pos, places)
-	maps.Copy(roomy, l.pos)
-	l.pos = roomy
+	now := make(map[string]*linked, len(before))
 	for _, p := range l.pkgs {
-		if len(p.node.Field("gateway").Fields()) > 0 {
-			l.link(p) // which package may have a host depends on the others
-			continue
-		}
 		for _, u := range p.units() {
 			path := p.pathOf(u)
 			k := before[path]
@@ -162,10 +156,11 @@ func (l *linker) linkAll(memo *Memo) {
 				k = l.linkAlone(p, u, k)
 			}
 			if k != nil {
-				l.merge(k)
+				l.merge(path, k)
 				now[path] = k
 			}
 		}
+		l.linkGateways(p)
 	}
 	memo.keep(l.declared, now)
 }
@@ -185,13 +180,18 @@ func (p *pkg) pathOf(u unit) string {
 func (l *linker) linkAlone(p *pkg, u unit, before *linked) *linked {
 	alone := *l
 	alone.mesh = &model.Mesh{Environment: l.mesh.Environment, TrustDomain: l.mesh.TrustDomain, Capture: l.mesh.Capture}
-	alone.pos, alone.expiries, alone.owners = map[string]diag.Pos{}, map[time.Time]bool{}, map[string]string{}
+	alone.begin(nil)
+	alone.expiries, alone.owners = map[time.Time]bool{}, map[string]string{}
 	alone.diags, alone.exceptions, alone.dates = nil, nil, span{}
 	alone.linkUnit(p, u)
 	k := &linked{
 		from: p.from, namespace: p.namespace, owner: p.owner, guest: p.guest, mtls: l.modes[p], tables: l.digest, dates: alone.dates, diags: alone.diags,
-		externals: alone.mesh.Externals, pos: alone.pos, expiries: alone.expiries, exceptions: alone.exceptions, owners: alone.owners,
+		externals: alone.mesh.Externals, places: alone.own, expiries: alone.expiries, exceptions: alone.exceptions, owners: alone.owners,
 	}
+	maps.DeleteFunc(*alone.own, func(path string, _ diag.Pos) bool { // what is declared has its line
+		_, ok := l.pos.At(path)
+		return ok
+	})
 	other := slices.ContainsFunc(alone.diags, func(d diag.Diagnostic) bool { return d.Code != diag.CodeExpired })
 	if len(alone.mesh.Services) > 0 {
 		k.service = alone.mesh.Services[0]
@@ -218,14 +218,13 @@ func (k *linked) intern(before *linked) (err error) {
 	return nil
 }
 
-func (l *linker) merge(k *linked) {
+// merge takes the link of the unit with that mesh path.
+func (l *linker) merge(path string, k *linked) {
 	if k.service != nil {
 		l.mesh.Services = append(l.mesh.Services, k.service)
 	}
 	l.mesh.Externals = append(l.mesh.Externals, k.externals...)
-	for path, at := range k.pos {
-		l.place(path, at)
-	}
+	l.units[path] = k.places
 	maps.Copy(l.expiries, k.expiries)
 	maps.Copy(l.owners, k.owners)
 	l.exceptions = append(l.exceptions, k.exceptions...)

@@ -23,12 +23,13 @@ func declare(in *intent.Intent) *declared {
 		from: in, trustDomain: DefaultTrustDomain, capture: model.Transparent, kinds: map[string]string{}, gateways: map[string]string{},
 		accounts: map[string][]string{}, versions: map[string][]string{}, firstPort: map[string]string{}, ports: map[string][]string{},
 		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{},
-	}, pos: map[string]diag.Pos{}}
+	}}
+	l.begin(nil)
 	l.pkgs = l.packages(in)
 	for _, p := range l.pkgs {
 		l.declare(p)
 	}
-	l.places, l.problems = l.pos, l.diags
+	l.places, l.problems = l.own, l.diags
 	l.declared.digest = l.tables(in.Environment)
 	return l.declared
 }
@@ -159,10 +160,16 @@ func whyNot(err error) string {
 	return ""
 }
 
+// lineOf is where a mesh path was written, the zero Pos if that is not known.
+func (l *linker) lineOf(path string) diag.Pos {
+	pos, _ := l.pos.At(path)
+	return pos
+}
+
 // place notes where a mesh path was written; the first one stays.
 func (l *linker) place(path string, p diag.Pos) {
-	if _, ok := l.pos[path]; !ok {
-		l.pos[path] = p
+	if _, ok := l.pos.At(path); !ok {
+		(*l.own)[path] = p
 	}
 }
 
@@ -279,13 +286,13 @@ func (l *linker) claim(path, kind, id string, at diag.Pos) bool {
 // declaredAt is where a service or an external is declared.
 func (l *linker) declaredAt(id string) diag.Pos {
 	if l.kinds[id] == "external" {
-		return l.pos[model.ExternalPath(id)]
+		return l.lineOf(model.ExternalPath(id))
 	}
-	return l.pos[model.ServicePath(id)]
+	return l.lineOf(model.ServicePath(id))
 }
 
 func (l *linker) free(path, kind, id string, at diag.Pos) bool {
-	if first, ok := l.pos[path]; ok {
+	if first, ok := l.pos.At(path); ok {
 		l.add(diag.New(diag.CodeDuplicate, at, "%s %q is declared twice", kind, id).WithRelated(first, "first declared here").
 			WithFix("rename one of them"))
 		return false

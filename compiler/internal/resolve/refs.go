@@ -47,7 +47,7 @@ func (l *linker) version(id string, n intent.Node) bool {
 	if slices.Contains(l.versions[id], n.Str()) {
 		return true
 	}
-	l.add(l.unknown(n.Pos(), "version", n.Str(), l.versions[id]).WithRelated(l.pos["service/"+id], "service %q", id))
+	l.add(l.unknown(n.Pos(), "version", n.Str(), l.versions[id]).WithRelated(l.lineOf("service/"+id), "service %q", id))
 	return false
 }
 

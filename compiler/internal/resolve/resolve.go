@@ -8,7 +8,6 @@ package resolve
 
 import (
 	"crypto/sha256"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -58,7 +58,7 @@ type declared struct {
 	home    map[string]*pkg
 	uses    map[string][]use
 
-	places   map[string]diag.Pos // of what is declared
+	places   *release.Provenance // of what is declared
 	problems diag.List
 	digest   [sha256.Size]byte // of the tables that linking looks names up in
 }
@@ -71,7 +71,11 @@ type linker struct {
 	diags diag.List
 
 	mesh *model.Mesh
-	pos  map[string]diag.Pos
+	// own are the positions that the run notes itself, units those of services and
+	// externals that were linked alone; pos are all.
+	own   *release.Provenance
+	units map[string]*release.Provenance
+	pos   release.Positions
 
 	modes  map[*pkg]model.MTLS    // the nearest mode above a package's services
 	hosts  map[string][]hostClaim // of gateways
@@ -93,10 +97,11 @@ func Mesh(in *intent.Intent, rules []Rule, at time.Time, memo *Memo) (*Result, d
 	}
 	l := &linker{
 		declared: names, rules: rules, at: at, diags: slices.Clone(names.problems),
-		mesh: &model.Mesh{Environment: in.Environment, TrustDomain: names.trustDomain, Capture: names.capture},
-		pos:  maps.Clone(names.places), modes: map[*pkg]model.MTLS{}, hosts: map[string][]hostClaim{}, broken: map[string]bool{},
+		mesh:  &model.Mesh{Environment: in.Environment, TrustDomain: names.trustDomain, Capture: names.capture},
+		modes: map[*pkg]model.MTLS{}, hosts: map[string][]hostClaim{}, broken: map[string]bool{},
 		expiries: map[time.Time]bool{}, owners: map[string]string{},
 	}
+	l.begin(names.places)
 	l.settleModes()
 	l.linkAll(memo)
 	l.attachAll(l.pkgs)
@@ -114,6 +119,16 @@ func Mesh(in *intent.Intent, rules []Rule, at time.Time, memo *Memo) (*Result, d
 	}
 	slices.SortFunc(r.Packages, func(a, b Package) int { return strings.Compare(a.Dir, b.Dir) })
 	return r, l.diags.Sorted()
+}
+
+// begin lets positions be noted, behind those of what is declared, if that is known.
+func (l *linker) begin(declared *release.Provenance) {
+	l.own, l.units = &release.Provenance{}, map[string]*release.Provenance{}
+	whole := []*release.Provenance{l.own}
+	if declared != nil {
+		whole = []*release.Provenance{declared, l.own}
+	}
+	l.pos = release.NewPositions(l.units, whole...)
 }
 
 func (l *linker) result() *Result {
@@ -138,11 +153,9 @@ func (l *linker) owned(n intent.Node, p *pkg, path string) string {
 
 func (l *linker) add(d diag.Diagnostic) { l.diags = append(l.diags, d) }
 
-// link resolves everything that a package declares.
-func (l *linker) link(p *pkg) {
-	for _, u := range p.units() {
-		l.linkUnit(p, u)
-	}
+// linkGateways resolves the gateways that a package declares. Which package may have a
+// host depends on the others.
+func (l *linker) linkGateways(p *pkg) {
 	for _, e := range p.node.Field("gateway").Fields() {
 		l.gateway(p, e)
 	}

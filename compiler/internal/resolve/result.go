@@ -11,8 +11,8 @@ import (
 // Result is a linked mesh and what was noted on the way.
 type Result struct {
 	Mesh *model.Mesh
-	// Positions maps mesh paths to the user's lines.
-	Positions map[string]diag.Pos
+	// Positions are the user's lines of mesh paths.
+	Positions release.Positions
 	// Expiries are the instants after the compile date at which something of the
 	// intent ends, sorted, each once.
 	Expiries []time.Time

@@ -250,7 +250,7 @@ func (l *linker) rank(rs []model.Route, path func(string) string) {
 			if a.Package != b.Package || l.broken[path(a.Name)] || l.broken[path(b.Name)] || !a.Match.Meets(b.Match) {
 				continue
 			}
-			at, other := l.pos[path(b.Name)], l.pos[path(a.Name)]
+			at, other := l.lineOf(path(b.Name)), l.lineOf(path(a.Name))
 			fix := "give one of them a higher `priority`, or make one match more specific"
 			if b.Package != "" {
 				fix = "make one match more specific"

@@ -231,7 +231,7 @@ func (l *linker) callsOf(p *pkg, s *model.Service, n intent.Node) []model.Call {
 			c.Port = port.Str()
 		}
 		path := model.ServicePath(s.ID) + "/calls/" + id
-		if first, ok := l.pos[path]; ok {
+		if first, ok := l.pos.At(path); ok {
 			l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "service %q calls %q twice, once with and once without its namespace", s.ID, id).
 				WithRelated(first, "the other").WithFix("keep one of them"))
 			continue
