@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -187,6 +188,39 @@ func TestARestartForgetsNoRefusal(t *testing.T) {
 	if !slices.ContainsFunc(st.Proxies, func(p ProxyStatus) bool { return p.Held && !p.RetryAt.IsZero() && p.Commit == "commit-1" }) {
 		t.Errorf("proxies: %+v", st.Proxies)
 	}
+}
+
+// TestARestartKnowsEarlierSteps: after a restart beyond an instant, what the commit said
+// before it is still what its proxies have.
+func TestARestartKnowsEarlierSteps(t *testing.T) {
+	var offset atomic.Int64
+	w := runAt(t, t.TempDir(), func() time.Time { return time.Now().Add(time.Duration(offset.Load())).Round(0) })
+	steps := []approval.Step{{Release: sealed(t, time.Second)}, {From: time.Now().Add(time.Hour), Release: sealed(t, 2*time.Second)}}
+	publish := func(w *world) {
+		if err := w.publish(t.Context(), steps, approved{"commit-1", "default", approval.Place{Position: 1}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(w)
+	p := newChoosy(t, w)
+	p.connect(t, w, nil)
+	good, bad := p.next(t), versionOf(t, 2*time.Second)
+	w.arrived(t, "commit-1", 1)
+	if err := w.stop(); err != nil {
+		t.Fatal(err)
+	}
+	offset.Store(int64(2 * time.Hour))
+	again := w.restart(t, w.config(t))
+	publish(again)
+	p.refuses[bad] = true
+	p.connect(t, again, map[string]string{"a": good})
+	if v := p.next(t); v != bad {
+		t.Fatalf("got %s, want %s", v, bad)
+	}
+	if v := p.next(t); v != good {
+		t.Errorf("went back to %s, want %s", v, good)
+	}
+	p.quiet(t)
 }
 
 // lines is a log that a test reads while it is written.

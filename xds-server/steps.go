@@ -82,6 +82,11 @@ func (s *Server) follow(t timetable) error {
 		t.at = past.Step
 	}
 	t.at = t.reached(s.cfg.Now())
+	if !s.hub.Ready() { // proxies may have what came before the step, from a run that took it
+		for before := (timetable{approved: t.approved}); before.at < t.at; before.at++ {
+			s.hub.Recall(t.steps[before.at].release, before.approval())
+		}
+	}
 	if err := s.serve(t); err != nil {
 		return notServable(err)
 	}

@@ -297,6 +297,11 @@ func (w *world) step() {
 			r.publish(w.servers[0].latest)
 		}
 	}
+	for _, r := range w.servers {
+		if len(r.latest.Steps()) > 1 {
+			r.tell()
+		}
+	}
 	w.mu.Lock()
 	w.did[did]++
 	w.mu.Unlock()
@@ -631,7 +636,16 @@ func (r *replica) publish(a approval.Approved) {
 	if err := r.server.Publish(context.Background(), a); err != nil {
 		r.w.t.Fatal(err)
 	}
-	r.w.record(history.Event{Kind: history.Serve, Server: r.dir, Approvals: r.w.numbers[a.Commit()]})
+	r.tell()
+}
+
+// tell records which steps of its approval the server has reached.
+func (r *replica) tell() {
+	numbers := r.w.numbers[r.latest.Commit()]
+	if len(numbers) > 1 && r.server.Status().Release != r.latest.Steps()[1].Release.Digest() {
+		numbers = numbers[:1]
+	}
+	r.w.record(history.Event{Kind: history.Serve, Server: r.dir, Approvals: numbers})
 }
 
 func (r *replica) kill() {
