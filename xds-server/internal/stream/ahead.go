@@ -100,11 +100,20 @@ func (s *session) keeps(st phase.Step) bool {
 	return s.ahead() && (st.Type != view.Endpoints || len(st.Removed) > 0)
 }
 
+// spare is what a client that is ahead gets of a step: addresses, and not that others do
+// not exist which this server only does not know.
+func (s *session) spare(st phase.Step) phase.Step {
+	if s.ahead() && st.Type == view.Endpoints && len(st.Items) > 0 && len(st.Removed) > 0 {
+		st.Removed, st.To = nil, s.channels[st.Type].held.With(st.Items...)
+	}
+	return st
+}
+
 // sends are the resources of a response. One that only removes takes along a resource
 // that stays, if nothing of the release says yet that the client has what follows. Envoy
 // ignores what has not changed.
 func (s *session) sends(st phase.Step, cur *serving) []*view.Item {
-	if s.protocol != store.Delta || st.Group <= phase.Switch || st.Type == view.Endpoints || s.marked == cur.v.position {
+	if s.protocol != store.Delta || st.Group <= phase.Switch || s.marked == cur.v.position {
 		return st.Items
 	}
 	return append(first(st.To), st.Items...)

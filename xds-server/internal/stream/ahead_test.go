@@ -218,3 +218,51 @@ func TestListsBetweenTwoReleases(t *testing.T) {
 		s.arrived(t, "commit-2", soon)
 	})
 }
+
+// ahead plays a proxy that has clusters "a" and "b" of a second release, and was cut
+// before it asked for the endpoints of "b", at a server that has only the first.
+func ahead(t *testing.T, s *server) (c *deltaClient, n *server, second release.Release) {
+	t.Helper()
+	first := app(t, time.Second, "a")
+	first.res, first.live = first.res[:3], []release.Endpoints{{Cluster: "a", File: "a"}}
+	next := app(t, time.Second, "a", "b")
+	next.res[1] = routes("r", "b")
+	next.res, next.live = slices.Delete(next.res, 3, 4), first.live
+	second = seal(t, next)
+	s.publish(t, "commit-1", seal(t, first))
+	p := s.delta(t, shop, "p")
+	p.boot("a")
+	s.publish(t, "commit-2", second)
+	p.ack(p.want(cds, []string{"b"}))
+	n = knows(t, at{seal(t, first), rollout.Position{Place: 1}})
+	return p.back(t, n), n, second
+}
+
+// TestWhoIsAheadGetsAddresses, which are live, and is told of nothing that it has and this
+// server lacks that it does not exist.
+func TestWhoIsAheadGetsAddresses(t *testing.T) {
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		c, n, _ := ahead(t, s)
+		c.quiet(time.Minute)
+		c.subscribe(eds, "b")
+		c.quiet(time.Minute)
+		n.addresses(t, "a", 1001)
+		c.ack(c.want(eds, []string{"a"}))
+		c.quiet(time.Minute)
+	})
+}
+
+// TestReportedClusterNeedsItsEndpoints: a route does not lead to a cluster that the proxy
+// has from another server before it has that one's endpoints.
+func TestReportedClusterNeedsItsEndpoints(t *testing.T) {
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		c, n, second := ahead(t, s)
+		c.quiet(time.Minute)
+		n.publishAt(t, "commit-2", second, rollout.Position{Place: 2})
+		c.quiet(4 * time.Second)
+		c.subscribe(eds, "b")
+		c.ack(c.want(eds, []string{"b"}))
+		c.ack(c.want(rds, []string{"r"}))
+		n.arrived(t, "commit-2", soon)
+	})
+}

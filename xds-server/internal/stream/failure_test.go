@@ -344,3 +344,23 @@ func TestHeldByOthersWhoAreGone(t *testing.T) {
 		})
 	}
 }
+
+// TestConfirmedAfterARefusal: what a proxy refused and then confirmed is something to be
+// taken back to.
+func TestConfirmedAfterARefusal(t *testing.T) {
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		s.publish(t, "commit-1", seal(t, withHost(t, "good")))
+		p := s.delta(t, shop, "p")
+		p.boot("a")
+		good := p.has[rds]["r"]
+		p.subscribe(rds, "r")
+		p.refuseRoutes()
+		p.ack(p.want(rds, []string{"r"}))
+		s.arrived(t, "commit-1", soon)
+		s.publish(t, "commit-2", seal(t, withHost(t, "bad")))
+		p.refuseRoutes()
+		if r := p.want(rds, []string{"r"}); versionOf(r, "r") != good {
+			t.Errorf("went back to %s, want %s", versionOf(r, "r"), good)
+		}
+	})
+}

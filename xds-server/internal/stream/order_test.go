@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"fmt"
 	"maps"
 	"testing"
 	"time"
@@ -319,5 +320,25 @@ func TestSilentSourceTakesNothing(t *testing.T) {
 		c.subscribe(cds)
 		c.ack(c.want(cds, []string{"a"}))
 		c.quiet(time.Minute)
+	})
+}
+
+// TestEverySwitchWaitsForItsEndpoints: a client that did not ask for endpoints once, and
+// was waited for, is waited for again.
+func TestEverySwitchWaitsForItsEndpoints(t *testing.T) {
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		s.publish(t, "commit-1", seal(t, app(t, time.Second, "a")))
+		c := s.delta(t, shop, "p")
+		c.boot("a")
+		next := app(t, time.Second, "a", "b", "c")
+		for i, to := range []string{"b", "c"} {
+			next.res[1] = routes("r", to)
+			s.publish(t, fmt.Sprint("commit-", i+2), seal(t, next))
+			if i == 0 {
+				c.ack(c.want(cds, []string{"b", "c"}))
+			}
+			c.quiet(4900 * time.Millisecond)
+			c.ack(c.want(rds, []string{"r"}))
+		}
 	})
 }

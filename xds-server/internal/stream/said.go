@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"slices"
 	"time"
 
 	"meshc.dev/meshc/xds-server/internal/phase"
@@ -93,20 +92,18 @@ func (s *session) reachable(st phase.Step, cur *serving, now time.Time) bool {
 }
 
 func (s *session) haveEndpoints(st phase.Step, cur *serving) bool {
-	e := &s.channels[view.Endpoints]
 	k := pathKey{
-		from: s.channels[st.Type].held, to: st.To, clusters: s.channels[view.Clusters].held, endpoints: e.held,
+		from: s.channels[st.Type].held, to: st.To, clusters: s.channels[view.Clusters].held, endpoints: s.channels[view.Endpoints].held,
 		servedClusters: cur.lists[view.Clusters], servedEndpoints: cur.lists[view.Endpoints],
 	}
-	p := s.hub.paths.Do(k, func() *path { return pathOf(st, k) })
-	return p.whole && !slices.ContainsFunc(p.endpoints, e.flying)
+	return s.hub.paths.Do(k, func() *path { return pathOf(st, k) }).whole
 }
 
 // path is what a switch needs behind it, the same for all streams that make it.
 type path struct {
-	// endpoints are those of the clusters that it leads to and the client has.
-	endpoints []string
-	// whole says that the client has all of them, or will when it takes what was sent.
+	// whole says that the client has the endpoints of all clusters that it leads to and
+	// the client has. Those on their way are among them: they hold the switch back by
+	// themselves if they are its first, and new addresses hold nothing.
 	whole bool
 	// bytes is about what it keeps alive.
 	bytes int
@@ -141,7 +138,6 @@ func pathOf(st phase.Step, k pathKey) *path {
 			for _, n := range needs(c, k) {
 				has, ok := k.endpoints.Find(n)
 				p.whole = p.whole && ok && !has.Absent && has.Version != ""
-				p.endpoints = append(p.endpoints, n)
 			}
 		}
 	}
@@ -163,16 +159,4 @@ func needs(c *view.Item, k pathKey) []string {
 		}
 	}
 	return out
-}
-
-// flying tells whether a response with that name is on its way.
-func (c *channel) flying(name string) bool {
-	for _, f := range c.flights {
-		for _, it := range f.step.Items {
-			if it.Name == name && !f.overdue {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -238,9 +238,9 @@ func (s *session) next(now time.Time) (m *store.Message, wake, turn <-chan struc
 		cur := s.cur
 		held, target := s.lists(cur)
 		p := s.hub.plan(s.protocol, held, target)
-		i := slices.IndexFunc(p.steps, func(st phase.Step) bool { return s.may(st, cur, target, now) })
+		i := slices.IndexFunc(p.steps, func(st phase.Step) bool { return s.may(s.spare(st), cur, target, now) })
 		if i >= 0 {
-			if m := s.send(p.steps[i], p.after[i], target, cur, now); m != nil {
+			if m := s.send(s.spare(p.steps[i]), p.after[i], target, cur, now); m != nil {
 				return m, nil, nil
 			}
 			continue
