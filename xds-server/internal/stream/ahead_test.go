@@ -219,19 +219,19 @@ func TestListsBetweenTwoReleases(t *testing.T) {
 	})
 }
 
-// ahead plays a proxy that has clusters "a" and "b" of a second release, and was cut
-// before it asked for the endpoints of "b", at a server that has only the first.
+// ahead plays a proxy that has clusters "a" and "b" of a second release, and still "d" of
+// the first, and was cut before it asked for the endpoints of "b", at a server that has
+// only the first.
 func ahead(t *testing.T, s *server) (c *deltaClient, n *server, second release.Release) {
 	t.Helper()
-	first := app(t, time.Second, "a")
-	first.res, first.live = first.res[:3], []release.Endpoints{{Cluster: "a", File: "a"}}
-	next := app(t, time.Second, "a", "b")
+	first, next := app(t, time.Second, "a", "d"), app(t, time.Second, "a", "b")
 	next.res[1] = routes("r", "b")
-	next.res, next.live = slices.Delete(next.res, 3, 4), first.live
+	first.live = []release.Endpoints{{Cluster: "a", File: "a"}}
+	first.res, next.res, next.live = slices.Delete(first.res, 3, 4), slices.Delete(next.res, 3, 4), first.live
 	second = seal(t, next)
 	s.publish(t, "commit-1", seal(t, first))
 	p := s.delta(t, shop, "p")
-	p.boot("a")
+	p.boot("a", "d")
 	s.publish(t, "commit-2", second)
 	p.ack(p.want(cds, []string{"b"}))
 	n = knows(t, at{seal(t, first), rollout.Position{Place: 1}})
@@ -263,6 +263,8 @@ func TestReportedClusterNeedsItsEndpoints(t *testing.T) {
 		c.subscribe(eds, "b")
 		c.ack(c.want(eds, []string{"b"}))
 		c.ack(c.want(rds, []string{"r"}))
+		c.ack(c.want(cds, nil, "d"))
+		c.ack(c.want(eds, nil, "d"))
 		n.arrived(t, "commit-2", soon)
 	})
 }
