@@ -41,8 +41,8 @@ objects: ## hold compiled Gateway API objects against the official definitions
 bench: ## measure compile, ends, plan, looks at Git, fan-out, swaps, agent and attacks, peers in the same run
 	cd ci/bench && go run .
 
-demo: ## the whole idea with real parts, in a minute or two
-	go run ./cmd/meshc demo
+demo: build ## the whole idea with real parts, in a minute or two
+	bin/meshc demo
 
 clean: ## remove what the targets made
 	rm -rf bin .cache

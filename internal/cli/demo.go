@@ -16,7 +16,7 @@ commits and a server that serves only what was approved. Each step prints its co
 and what was measured. It ends by itself and leaves nothing behind; so does Ctrl-C.`,
 		Example: "  meshc demo\n  meshc demo --keep",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := supervised(cmd.Context())
+			ctx, stop := a.supervised(cmd.Context())
 			defer stop()
 			return demo.Run(ctx, o)
 		},

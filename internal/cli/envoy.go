@@ -33,19 +33,20 @@ func (f *envoyFlags) add(cmd *cobra.Command, word, usage string) {
 func (f *envoyFlags) wanted() bool { return f.ask || f.path != "" }
 
 func (f *envoyFlags) find(ctx context.Context, a *app) (envoybin.Binary, error) {
-	a.cleansUp.Store(true) // no Envoy may outlive the command
 	return envoybin.Find(ctx, envoybin.Options{Path: f.path, Download: !f.local, Log: a.logger()})
 }
 
-// supervised ends also where a closed terminal or a reader that goes away
-// (| head) would end this program and leave an Envoy behind.
-func supervised(ctx context.Context) (context.Context, context.CancelFunc) {
+// supervised is for commands that start programs: none may outlive the command, which
+// gets the time that it needs to stop them. It ends also where a closed terminal or a
+// reader that goes away (| head) would end this program and leave them behind.
+func (a *app) supervised(ctx context.Context) (context.Context, context.CancelFunc) {
+	a.cleansUp.Store(true)
 	return signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE)
 }
 
 // prove has a real Envoy judge a release, and returns its version as well.
 func (a *app) prove(ctx context.Context, f *envoyFlags, r release.Release) (proof.Result, string, error) {
-	ctx, stop := supervised(ctx)
+	ctx, stop := a.supervised(ctx)
 	defer stop()
 	bin, err := f.find(ctx, a)
 	if err != nil {

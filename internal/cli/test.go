@@ -60,7 +60,7 @@ they do what the evaluator says.`,
 
 // rehearse adds to each result what real Envoys did, and returns their version.
 func (a *app) rehearse(ctx context.Context, f *envoyFlags, p *compiler.Program, results []tested) (string, error) {
-	ctx, stop := supervised(ctx)
+	ctx, stop := a.supervised(ctx)
 	defer stop()
 	bin, err := f.find(ctx, a)
 	if err != nil {

@@ -132,6 +132,23 @@ func TestAnInterruptLeavesNothingBehind(t *testing.T) {
 	}
 }
 
+// What is missing is told, and the folder that was made for the demo is gone.
+func TestAMissingProgramIsTold(t *testing.T) {
+	tmp, err := os.MkdirTemp("/tmp", "d") // short enough for sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(tmp)
+	t.Setenv("TMPDIR", tmp)
+	t.Setenv("PATH", "")
+	if err := Run(t.Context(), Options{Out: io.Discard}); err == nil || !strings.Contains(err.Error(), "the demo needs git on PATH") {
+		t.Errorf("got %v", err)
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
 func TestCommitsAreSignedWithoutOpenSSH(t *testing.T) {
 	dir := t.TempDir()
 	signer, err := ownSigner(programs(t).Meshc, dir)

@@ -39,20 +39,16 @@ type World struct {
 	stops []func()
 }
 
-func newWorld(ctx context.Context, o Options, n *narrator) (w *World, err error) {
+func newWorld(ctx context.Context, o Options, n *narrator) (*World, error) {
 	// Unix sockets have short paths, and a Mac's folder for temporary files has a long one.
 	dir, err := os.MkdirTemp(shortTemp(), "meshc-demo-")
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for the demo: %w", err)
 	}
-	w = &World{out: n, opts: o, dir: dir, agents: map[string]*child.Child{}}
+	w := &World{out: n, opts: o, dir: dir, agents: map[string]*child.Child{}}
 	w.onClose(func() { _ = os.RemoveAll(dir) })
-	defer func() {
-		if err != nil {
-			w.close()
-		}
-	}()
 	if w.tools, err = findTools(ctx, o, dir, n); err != nil {
+		w.close()
 		return nil, err
 	}
 	n.say("meshc demo: Bookinfo behind real Envoys (%s), on this machine only.", w.envoy.Version)
