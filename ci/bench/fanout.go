@@ -30,6 +30,12 @@ type cost struct {
 type costs struct {
 	cold, endpoint, route, again cost
 	idle, peak                   float64 // MiB
+	// rest is the processor time that a second without changes costs, in ms.
+	rest float64
+	// ages is how long each of many changes took to each client, churn what a second of
+	// them cost, in ms.
+	ages  measure.Samples
+	churn float64
 }
 
 // stepLimit is how long one event may take the slowest server.
@@ -84,6 +90,14 @@ func compareCosts(s report.Section, all map[xds.Kind]costs, n int) {
 			} else {
 				s.Add(name, ratio, "x", "medians")
 			}
+		}
+	}
+	for _, kind := range append([]xds.Kind{xds.Meshc}, xds.Peers()...) {
+		c := all[kind]
+		s.Add(fmt.Sprintf("%d clients, nothing changes: %s", n, kind), c.rest, "ms CPU/s", "")
+		if len(c.ages) > 0 {
+			s.Add(fmt.Sprintf("%d clients, %d endpoint changes a second: %s", n, perSecond, kind), measure.MS(c.ages.Percentile(99)), "ms",
+				"p99 from a change to each confirmation; median %s ms; %.0f ms CPU/s", ms(c.ages.Median()), c.churn)
 		}
 	}
 	for _, kind := range append([]xds.Kind{xds.Meshc}, xds.Peers()...) {
@@ -157,7 +171,7 @@ func (b *bench) race(root *pki.Root, kind xds.Kind, services, clients int) (cost
 	cfg.Target = "passthrough:///" + p.Address
 	f := fleet.New(b.ctx, cfg)
 	defer f.Disconnect()
-	r := &racer{b: b, p: p, f: f, services: services, rest: 12 * time.Second}
+	r := &racer{b: b, kind: kind, p: p, f: f, services: services, clients: clients, rest: 10 * time.Second}
 	if b.quick {
 		r.rest = time.Second
 	}
@@ -167,9 +181,11 @@ func (b *bench) race(root *pki.Root, kind xds.Kind, services, clients int) (cost
 // racer is one server with its clients.
 type racer struct {
 	b        *bench
+	kind     xds.Kind
 	p        *xds.Process
 	f        *fleet.Fleet
 	services int
+	clients  int
 	rest     time.Duration
 	state    content.State
 }
@@ -193,7 +209,13 @@ func (r *racer) run() (costs, error) {
 		return c, err
 	}
 	c.idle = measure.MiB(u.Memory.Now)
-	rounds := 5
+	time.Sleep(r.rest / 2)
+	calm, err := r.p.Usage()
+	if err != nil {
+		return c, err
+	}
+	c.rest = measure.MS(calm.CPU-u.CPU) / (r.rest / 2).Seconds()
+	rounds := 9
 	if r.b.quick {
 		rounds = 2
 	}
@@ -208,6 +230,9 @@ func (r *racer) run() (costs, error) {
 			break // the time is better spent on the others
 		}
 	}
+	if err := r.churn(&c); err != nil {
+		return c, fmt.Errorf("many changes: %w", err)
+	}
 	r.f.Disconnect()
 	if err := r.measure(&c.again, connect); err != nil {
 		return c, fmt.Errorf("reconnect: %w", err)
@@ -220,6 +245,48 @@ func (r *racer) run() (costs, error) {
 	u, err = r.p.Usage()
 	c.peak = measure.MiB(u.Memory.Peak)
 	return c, err
+}
+
+const (
+	// perSecond is how often endpoints change when they change all the time, and
+	// churning to how many clients: to more of them two cores cannot tell each change.
+	perSecond, churning = 200, 100
+)
+
+// churn changes one service's endpoints at a steady rate. A server that is slow to take
+// one change is told the newest that is due next: all of them count from when they were due.
+func (r *racer) churn(c *costs) error {
+	if r.clients > churning || r.kind == xds.PerNode { // which takes longer for one change than there is between ten
+		return nil
+	}
+	before, err := r.p.Idle(stepLimit)
+	if err != nil {
+		return err
+	}
+	first := r.state.Endpoint
+	made, end := r.f.Age(release.EndpointType, content.Service(content.Moving(r.services)), func(body []byte, n int) (int, bool) {
+		at, ok := content.StateIn(body, first+n)
+		return at - first, ok
+	})
+	start, n := time.Now(), 0
+	for time.Since(start) < r.rest {
+		due := int(time.Since(start).Seconds()*perSecond) + 1
+		if due == n {
+			time.Sleep(time.Until(start.Add(time.Duration(n) * time.Second / perSecond)))
+			continue
+		}
+		for ; n < due; n++ {
+			made(start.Add(time.Duration(n) * time.Second / perSecond))
+		}
+		r.state.Endpoint = first + n
+		if err := r.p.Change(r.state); err != nil {
+			return err
+		}
+	}
+	took := time.Since(start)
+	after, err := r.p.Idle(stepLimit)
+	c.ages, c.churn = end(), measure.MS(after.CPU-before.CPU)/took.Seconds()
+	return err
 }
 
 func (r *racer) change(c *cost, typ, name string, next func(*content.State)) error {

@@ -11,7 +11,7 @@ require (
 	github.com/go-git/go-git/v5 v5.19.3 // indirect
 	github.com/prometheus/client_golang v1.24.1 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
-	golang.org/x/sync v0.24.0
+	golang.org/x/sync v0.25.0
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 	sigs.k8s.io/yaml v1.6.0 // indirect

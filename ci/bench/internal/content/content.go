@@ -6,7 +6,9 @@
 package content
 
 import (
+	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,9 +41,28 @@ func Table(j int) string { return fmt.Sprintf("routes-%02d", j) }
 func Addresses(state int) []string {
 	var out []string
 	for i := range perEndpoints {
-		out = append(out, fmt.Sprintf("10.1.%d.%d", state*i%250, 10+i))
+		out = append(out, fmt.Sprintf("10.1.%d.%d", state*i%moves, 10+i))
 	}
 	return out
+}
+
+// moves is after how many states the addresses are the same again.
+const moves = 250
+
+// StateIn is the newest state, not above newest, that an encoded assignment shows.
+func StateIn(body []byte, newest int) (int, bool) {
+	_, rest, ok := bytes.Cut(body, []byte("10.1."))
+	for ok {
+		digits, _, found := bytes.Cut(rest, []byte(".11"))
+		if n, err := strconv.Atoi(string(digits)); found && err == nil {
+			if at := newest - (newest-n%moves+moves)%moves; at >= 0 {
+				return at, true
+			}
+			return 0, false
+		}
+		_, rest, ok = bytes.Cut(rest, []byte("10.1."))
+	}
+	return 0, false
 }
 
 // Port is that of every address.

@@ -88,6 +88,7 @@ func (c *client) take(st grpc.ClientStream, b []byte, asked map[string]bool) err
 		return err
 	}
 	news := c.hold(r)
+	c.fleet.age(c, r)
 	if err := st.SendMsg(request("", r.typ, r.nonce, nil, nil)); err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"meshc.dev/meshc/ci/bench/internal/measure"
 	"meshc.dev/meshc/compiler/release"
 )
 
@@ -46,6 +47,7 @@ type Fleet struct {
 	mu      sync.Mutex
 	err     error
 	waiting *watch
+	ages    *ages
 }
 
 // Confirmed is when the first and the last client had a change.
@@ -168,6 +170,65 @@ func (f *Fleet) confirmed(typ, name string) {
 	if w.left--; w.left == 0 {
 		w.seen.Last = now
 		close(w.done)
+	}
+}
+
+// ages are how long changes of one resource took to each client.
+type ages struct {
+	typ, name string
+	state     func(body []byte) (int, bool)
+	made      []time.Time // of each change
+	last      map[*client]int
+	took      measure.Samples
+}
+
+// Age begins to measure how long each change of a resource takes to each client's
+// confirmation. state reads from the resource's bytes which change it shows, where n
+// changes have been made: a client that was told a later one has the earlier ones too.
+// The first function notes changes, of which n have been due by then; the second ends it.
+func (f *Fleet) Age(typ, name string, state func(body []byte, n int) (int, bool)) (made func(at time.Time), end func() measure.Samples) {
+	a := &ages{typ: typ, name: name, last: map[*client]int{}}
+	a.state = func(body []byte) (int, bool) { return state(body, len(a.made)) }
+	f.mu.Lock()
+	f.ages = a
+	f.mu.Unlock()
+	made = func(at time.Time) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		a.made = append(a.made, at)
+	}
+	return made, func() measure.Samples {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.ages = nil
+		now := time.Now()
+		for _, c := range f.clients { // what did not arrive is at least that old
+			for n := a.last[c]; n < len(a.made); n++ {
+				a.took = append(a.took, now.Sub(a.made[n]))
+			}
+		}
+		return a.took
+	}
+}
+
+// age notes what a response confirmed.
+func (f *Fleet) age(c *client, r response) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a := f.ages
+	if a == nil || a.typ != r.typ {
+		return
+	}
+	now := time.Now()
+	for _, res := range r.resources {
+		if res.name != a.name {
+			continue
+		}
+		if n, ok := a.state(res.body); ok {
+			for ; a.last[c] < n; a.last[c]++ {
+				a.took = append(a.took, now.Sub(a.made[a.last[c]]))
+			}
+		}
 	}
 }
 

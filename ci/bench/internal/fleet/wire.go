@@ -43,7 +43,10 @@ type response struct {
 	removed    []string
 }
 
-type resource struct{ name, version string }
+type resource struct {
+	name, version string
+	body          []byte // the Any, unread
+}
 
 // fields calls f for every field of length-delimited bytes.
 func fields(b []byte, f func(n protowire.Number, v []byte)) error {
@@ -81,6 +84,8 @@ func parse(b []byte) (response, error) {
 				switch n {
 				case 1:
 					res.version = string(v)
+				case 2:
+					res.body = v
 				case 3:
 					res.name = string(v)
 				}

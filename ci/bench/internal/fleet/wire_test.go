@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 
@@ -29,7 +30,8 @@ func TestWire(t *testing.T) {
 	}
 	r, err := parse(raw)
 	if err != nil || r.typ != "t" || r.nonce != "9" || !slices.Equal(r.removed, []string{"x"}) ||
-		!slices.Equal(r.resources, []resource{{"a", "1"}, {"b", "2"}}) {
+		len(r.resources) != 2 || r.resources[0].name != "a" || r.resources[0].version != "1" || !bytes.Contains(r.resources[0].body, []byte("body")) ||
+		r.resources[1].name != "b" || r.resources[1].version != "2" {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if _, err := parse(raw[:len(raw)-1]); err == nil {

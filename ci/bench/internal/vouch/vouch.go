@@ -22,8 +22,9 @@ const Environment = "bench"
 
 // Store is a folder of approvals.
 type Store struct {
-	dir string
-	n   int
+	dir  string
+	n    int
+	last string // the folder of the last approval
 }
 
 // New names the folder; it must be empty or missing.
@@ -37,8 +38,10 @@ func (s *Store) Count() int { return s.n }
 
 // Approve stores the release as the newest approval and restores it.
 func (s *Store) Approve(r release.Release) (approval.Approved, error) {
-	if err := os.RemoveAll(s.dir); err != nil {
-		return approval.Approved{}, fmt.Errorf("approving: %w", err)
+	if s.last != "" {
+		if err := os.RemoveAll(s.last); err != nil {
+			return approval.Approved{}, fmt.Errorf("approving: %w", err)
+		}
 	}
 	s.n++
 	now := time.Now().UTC()
@@ -58,9 +61,12 @@ func (s *Store) Approve(r release.Release) (approval.Approved, error) {
 	if err := durable.WriteDir(dir, map[string][]byte{"record.json": raw, "steps/000/manifest.json": man, "steps/000/provenance.json": prov}, 0o600); err != nil {
 		return approval.Approved{}, fmt.Errorf("approving: %w", err)
 	}
+	s.last = dir
 	blobs := map[string][]byte{}
 	for p, d := range r.Manifest().Artifacts {
-		blobs[d], _ = r.Artifact(p)
+		if _, err := os.Stat(filepath.Join(s.dir, "blobs", d)); err != nil {
+			blobs[d], _ = r.Artifact(p)
+		}
 	}
 	if err := os.MkdirAll(filepath.Join(s.dir, "blobs"), 0o700); err != nil {
 		return approval.Approved{}, fmt.Errorf("approving: %w", err)
