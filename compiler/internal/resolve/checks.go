@@ -130,10 +130,11 @@ func (l *linker) checkTCP() {
 
 // checkUses refuses to send requests, by whatever feature, where only bytes are taken.
 func (l *linker) checkUses() {
+	using := slices.DeleteFunc(slices.Clone(l.rules), func(r Rule) bool { return r.Uses == nil })
 	check := func(set trait.Set, path string) {
-		for _, r := range l.rules {
+		for _, r := range using {
 			v, ok := set.Lookup(r.Name)
-			if !ok || r.Uses == nil {
+			if !ok {
 				continue
 			}
 			for _, id := range r.Uses(v) {

@@ -249,6 +249,9 @@ func (l *linker) checkDelegations(pkgs []*pkg) {
 		folders = append(folders, p.dir)
 	}
 	for _, p := range pkgs {
+		if len(p.delegates) == 0 {
+			continue
+		}
 		accounts := l.accountsIn(p.namespace)
 		for _, to := range sortedKeys(p.delegates) {
 			n := p.node.Field("delegate").Field(to)
