@@ -9,6 +9,13 @@ import (
 // InjectionPath is the artifact that holds an Injection. It is no Kubernetes object.
 const InjectionPath = "kubernetes/injection.json"
 
+// RootsConfigMap is the ConfigMap in each namespace of the mesh that holds the server's
+// roots (PEM) under RootsKey, for agents to mount.
+const (
+	RootsConfigMap = "meshc-roots"
+	RootsKey       = "roots.pem"
+)
+
 // Injection is what a pod gets beside its own containers.
 type Injection struct {
 	// Image holds meshc-agent and Envoy: a reference with a digest.

@@ -129,6 +129,7 @@ func rims() []row {
 		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", fluxTar, fsEvents}},
 		{pkg: "internal/ca", may: []string{"internal/canon", "internal/durable", spiffe, rpc, statuses, protobuf, xcrypto}},
 		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", "internal/durable", "internal/hop", "internal/operatorfile", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},
+		{pkg: "internal/roots", may: []string{"compiler/release", "internal/kubeapi", kubeAPI, kubeMachine, kubeClient}},
 		{pkg: "webhook/internal/review", may: []string{kubeAPI, kubeMachine, kubeJSON}, pure: true},
 		{pkg: "webhook/internal/drift", may: []string{"compiler/release", kubeJSON, yaml}, pure: true},
 		{pkg: "webhook/internal/inject", may: []string{"webhook/internal/drift", "compiler/release"}, pure: true},
@@ -156,7 +157,7 @@ func rims() []row {
 // doors: commands and the tools of tests. Nobody imports them but cmd and tests.
 func doors() []row {
 	work := []string{"compiler", "compiler/release", "internal/agent", "internal/approval", "internal/bookinfo", "internal/ca", "internal/canon", "internal/child", "internal/compile", "internal/envoybin",
-		"internal/feed", "internal/gitrepo", "internal/guard", "internal/sandbox", "internal/signing", "policies", "schemas", "webhook", "xds-server", xsync, yaml}
+		"internal/feed", "internal/gitrepo", "internal/guard", "internal/roots", "internal/sandbox", "internal/signing", "policies", "schemas", "webhook", "xds-server", xsync, yaml}
 	return []row{
 		{pkg: "internal/proof", may: []string{"compiler", "compiler/release", "internal/envoybin"}},
 		{pkg: "internal/rehearsal", may: []string{"compiler", "compiler/release", "internal/ca", "internal/envoybin", "internal/hop", spiffe, xsync}},

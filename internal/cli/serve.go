@@ -23,6 +23,7 @@ import (
 	"meshc.dev/meshc/internal/feed"
 	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/kubeapi"
+	"meshc.dev/meshc/internal/roots"
 	"meshc.dev/meshc/internal/sandbox"
 	xdsserver "meshc.dev/meshc/xds-server"
 )
@@ -127,9 +128,16 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 	log.Info("serving", "address", server.Addr().String(), "environment", f.env, "repository", t.Repository, "ref", t.Ref, "fingerprint", authority.Fingerprints()[0])
+	trusted, err := publisher(cluster, authority, log)
+	if err != nil {
+		return err
+	}
 	tell := func(e feed.Event) {
 		seen.see(e)
 		follow(ctx, server, log, e)
+		if e.Kind == feed.Approved && trusted != nil {
+			trusted.Serve(e.Approved.At(e.At))
+		}
 		server.SourceChanged()
 	}
 	recall(ctx, server, source, log)
@@ -139,6 +147,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	group.Go(func() error { return server.Run(ctx) })
 	group.Go(func() error { return authority.Run(ctx, log) })
 	group.Go(func() error { return source.Run(ctx, tell) })
+	if trusted != nil {
+		group.Go(func() error { return trusted.Run(ctx) })
+	}
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -152,6 +163,19 @@ func (f *serveFlags) connect() (*kubeapi.Cluster, error) {
 		return nil, nil
 	}
 	return f.cluster.Connect()
+}
+
+// publisher tells the pods of a cluster which server to trust, nil without a cluster.
+func publisher(cluster *kubeapi.Cluster, authority *ca.Authority, log *slog.Logger) (*roots.Publisher, error) {
+	if cluster == nil {
+		return nil, nil
+	}
+	const patience = 5 * time.Second
+	client, err := cluster.Client(patience)
+	if err != nil {
+		return nil, err
+	}
+	return roots.New(client, func() []byte { return ca.EncodeCertificates(authority.Bundle().X509Authorities()) }, log), nil
 }
 
 // recall gives the server what was approved before, for proxies that failed with what

@@ -30,4 +30,8 @@ const (
 	// put back.
 	// Example: `kubectl delete validatingwebhookconfiguration meshc-guard`.
 	CodeConfiguration Code = "MESH0708"
+	// CodeRoots is the ConfigMap that tells pods which server to trust, written by somebody
+	// else than the server.
+	// Example: `kubectl edit configmap meshc-roots`.
+	CodeRoots Code = "MESH0709"
 )

@@ -2,8 +2,10 @@ package admit
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/webhook/internal/drift"
 	"meshc.dev/meshc/webhook/internal/inject"
@@ -45,6 +47,8 @@ func (w *World) Validate(q review.Review) diag.List {
 		return w.scale(q)
 	case q.SubResource != "":
 		return nil // a status says how things are, not how they shall be
+	case q.Resource == "configmaps" && q.Name == release.RootsConfigMap:
+		return w.roots(q)
 	case q.Operation == review.Delete:
 		return w.deletion(q)
 	}
@@ -133,6 +137,29 @@ func (w *World) deletion(q review.Review) diag.List {
 		return diag.List{d.WithFix("%s", w.way())}
 	}
 	return nil
+}
+
+// administrators may do anything in a cluster anyway.
+const administrators = "system:masters"
+
+// roots guards what pods trust: who writes it decides to whom they give their tokens.
+func (w *World) roots(q review.Review) diag.List {
+	by := w.servers()
+	if slices.Contains(q.Groups, by) || slices.Contains(q.Groups, administrators) {
+		return nil
+	}
+	return diag.List{diag.New(diag.CodeRoots, diag.Pos{}, "ConfigMap %q of namespace %q says which server pods trust, and is written by that server alone", q.Name, q.Namespace).
+		WithFix("leave it to meshc serve, which puts it back by itself (its accounts are %s)", by)}
+}
+
+// servers is the group of the accounts beside the server, by the name that the release
+// gives it: "meshc.meshc-system.svc:18000" lies in meshc-system.
+func (w *World) servers() string {
+	host, _, _ := strings.Cut(w.injection.Server, ":")
+	if parts := strings.Split(host, "."); len(parts) > 1 && (len(parts) == 2 || parts[2] == "svc") {
+		return "system:serviceaccounts:" + parts[1]
+	}
+	return administrators
 }
 
 // pod guards the sidecar: of a new pod it is the release's, and later it stays.

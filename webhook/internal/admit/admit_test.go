@@ -184,6 +184,22 @@ func TestWhatIsKeptAndWhatIsNot(t *testing.T) {
 	}
 }
 
+func TestRootsAreTheServersOwn(t *testing.T) {
+	w := world(t)
+	for group, want := range map[string]int{
+		"system:serviceaccounts:meshc-system": 0, "system:masters": 0,
+		"system:serviceaccounts:bookinfo": 1, "system:serviceaccounts": 1, "system:authenticated": 1,
+	} {
+		for op, o := range map[review.Operation]review.Object{review.Create: {}, review.Update: {}, review.Delete: nil} {
+			q := about(op, "configmaps", "ConfigMap", "meshc-roots", o, review.Object{})
+			q.Groups = []string{group}
+			if ds := w.Validate(q); len(ds) != want || want > 0 && ds[0].Code != diag.CodeRoots {
+				t.Errorf("%s by %s: %v", op, group, ds)
+			}
+		}
+	}
+}
+
 func withSub(sub string, q review.Review) review.Review {
 	q.SubResource = sub
 	return q

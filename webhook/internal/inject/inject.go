@@ -37,12 +37,6 @@ const (
 // Audience is whom the pod's token is for.
 const Audience = "meshc.dev"
 
-// RootsConfigMap holds the server's roots under the key RootsKey, in each namespace.
-const (
-	RootsConfigMap = "meshc-roots"
-	RootsKey       = "roots.pem"
-)
-
 // ProxyID is the user and the group of the sidecar. What runs as either is not
 // redirected.
 const ProxyID = 1337

@@ -43,7 +43,7 @@ func proxy(in release.Injection) Object {
 		"name": ProxyContainer, "image": in.Image, "restartPolicy": "Always",
 		"command": []any{"meshc-agent"},
 		"args": []any{
-			"--server", in.Server, "--server-bundle", identityDir + "/" + RootsKey, "--token-file", identityDir + "/token",
+			"--server", in.Server, "--server-bundle", identityDir + "/" + release.RootsKey, "--token-file", identityDir + "/token",
 			"--node-id", "$(POD_NAME)", "--state-dir", stateDir, "--envoy", "envoy", "--status-addr", "[::]:" + strconv.Itoa(StatusPort),
 			"--require-redirect",
 		},
@@ -76,7 +76,7 @@ func volumes() []any {
 	return []any{
 		Object{"name": identityVolume, "projected": Object{"defaultMode": int64(0o644), "sources": []any{
 			Object{"serviceAccountToken": Object{"audience": Audience, "expirationSeconds": int64(3600), "path": "token"}},
-			Object{"configMap": Object{"name": RootsConfigMap, "items": []any{Object{"key": RootsKey, "path": RootsKey}}}},
+			Object{"configMap": Object{"name": release.RootsConfigMap, "items": []any{Object{"key": release.RootsKey, "path": release.RootsKey}}}},
 		}}},
 		Object{"name": stateVolume, "emptyDir": Object{"medium": "Memory", "sizeLimit": "64Mi"}},
 		Object{"name": nothingVolume, "emptyDir": Object{"sizeLimit": "1Mi"}},

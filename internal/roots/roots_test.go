@@ -1,0 +1,99 @@
+package roots_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	core "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/kubetest"
+	"meshc.dev/meshc/internal/roots"
+)
+
+// lines is a log that is read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// Every namespace of the mesh has the roots: new namespaces, edited and deleted
+// ConfigMaps, and new roots.
+func TestNamespacesHaveTheRoots(t *testing.T) {
+	c := kubetest.ForTest(t, kubetest.Options{})
+	made, err := release.Seal([]release.Artifact{
+		{Path: "envoy/sidecar/shop/web.json", Bytes: []byte("{}")}, {Path: "envoy/sidecar/default/cart.json", Bytes: []byte("{}")},
+	}, release.Inputs{Environment: "e"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &lines{}
+	var mu sync.Mutex
+	text := "first"
+	p := roots.New(c.Client, func() []byte {
+		mu.Lock()
+		defer mu.Unlock()
+		return []byte(text)
+	}, slog.New(slog.NewTextHandler(log, nil)))
+	p.Serve(made)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = p.Run(ctx) // it ends with ctx
+	}()
+	holds := func(namespace, want string) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			m, err := c.Client.CoreV1().ConfigMaps(namespace).Get(ctx, release.RootsConfigMap, metav1.GetOptions{})
+			if err == nil && m.Data[release.RootsKey] == want {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s: %v, %v, want %q", namespace, m, err, want)
+			}
+		}
+	}
+	holds("default", "first")
+	for end := time.Now().Add(time.Minute); !strings.Contains(log.String(), "no such namespace yet"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("nobody told of the missing namespace:\n%s", log)
+		}
+	}
+	if _, err := c.Client.CoreV1().Namespaces().Create(ctx, &core.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	holds("shop", "first")
+	if err := c.Client.CoreV1().ConfigMaps("shop").Delete(ctx, release.RootsConfigMap, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	text = "second"
+	mu.Unlock()
+	p.Serve(made) // looks at once
+	holds("shop", "second")
+	holds("default", "second")
+	stop()
+	<-ended
+	if got := log.String(); strings.Count(got, "no such namespace yet") != 1 || strings.Contains(got, "ERROR") {
+		t.Errorf("the log:\n%s", got)
+	}
+}
