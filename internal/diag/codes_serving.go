@@ -21,7 +21,7 @@ const (
 	// Example: `--listen 127.0.0.1:1` where another process has the port.
 	CodeServerListen Code = "MESH0605"
 	// CodeServerDown is a server that does not answer on its admin socket.
-	// Example: `meshc status --state-dir DIR` where no server runs.
+	// Example: `meshc status --state DIR` where no server runs.
 	CodeServerDown Code = "MESH0606"
 	// CodeNotServable is an approved release that this server cannot serve as a
 	// whole; it serves what it served before.
