@@ -27,6 +27,9 @@ type Config struct {
 	// JoinToken is used once, when there is no valid stored certificate.
 	// JoinTokenFile is read anew each time a token is needed.
 	JoinToken, JoinTokenFile string
+	// TokenFile has the projected token of the agent's pod, read anew for each join and
+	// each renewal. TrustDomain is the mesh's then: the token does not say it.
+	TokenFile, TrustDomain string
 	// Fingerprints of the server's roots, "sha256:…", for the join only.
 	Fingerprints []string
 	// BundleFile has the server's roots as PEM, instead of Fingerprints.
@@ -78,6 +81,14 @@ func (c Config) Normalise() (Config, diag.List) {
 	}
 	if c.JoinToken != "" && c.JoinTokenFile != "" {
 		l = append(l, flagProblem("prefer the file: arguments are visible to other users", "--join-token and --join-token-file exclude each other"))
+	}
+	if c.TokenFile != "" {
+		if c.JoinToken != "" || c.JoinTokenFile != "" {
+			l = append(l, flagProblem("a pod joins with its own token, anything else with one of `meshc token create`", "--token-file excludes --join-token and --join-token-file"))
+		}
+		if _, err := spiffeid.TrustDomainFromString(c.TrustDomain); err != nil {
+			l = append(l, flagProblem("write the one of `meshc serve`, such as mesh.local", "--trust-domain %q: %v", c.TrustDomain, err))
+		}
 	}
 	if c.AdminPort < 0 || c.AdminPort > 65535 {
 		l = append(l, flagProblem("use 1 to 65535, or 0 for a Unix socket", "%d is no port for --admin-port", c.AdminPort))
@@ -162,16 +173,36 @@ func (c Config) adminDial() (network, address string) {
 	return "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(c.AdminPort))
 }
 
-// token returns the join token, or "" if there is none.
+// token returns the token to join with, or "" if there is none.
 func (c Config) token() (string, error) {
-	if c.JoinTokenFile == "" {
+	flag, file := "--join-token-file", c.JoinTokenFile
+	if c.TokenFile != "" {
+		flag, file = "--token-file", c.TokenFile
+	}
+	if file == "" {
 		return c.JoinToken, nil
 	}
-	b, err := operatorfile.Read(c.JoinTokenFile)
+	b, err := operatorfile.Read(file)
 	if err != nil {
-		return "", problem(flagProblem("write the token there, readable by this user", "--join-token-file: %v", err))
+		return "", problem(flagProblem("write the token there, readable by this user", "%s: %v", flag, err))
 	}
 	return strings.TrimSpace(string(b)), nil
+}
+
+// identity is whom the token is for, as it says.
+func (c Config) identity(token string) (spiffeid.ID, error) {
+	if c.TokenFile == "" {
+		return ca.TokenID(token)
+	}
+	claims, err := ca.ReadPodToken(token)
+	if err != nil {
+		return spiffeid.ID{}, err
+	}
+	td, err := spiffeid.TrustDomainFromString(c.TrustDomain)
+	if err != nil {
+		return spiffeid.ID{}, fmt.Errorf("reading --trust-domain: %w", err)
+	}
+	return claims.Identity.SPIFFE(td)
 }
 
 // wants reports whether id is what --identity says, if it says anything.

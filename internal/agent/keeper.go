@@ -87,7 +87,7 @@ func (k *keeper) tryJoin(ctx context.Context, ended *svid) (*svid, error) {
 	if token == "" {
 		return nil, noToken(ended, k.cfg.Clock())
 	}
-	id, err := ca.TokenID(token)
+	id, err := k.cfg.identity(token)
 	if err != nil {
 		return nil, err
 	}
@@ -165,8 +165,15 @@ func (k *keeper) ask(ctx context.Context, id spiffeid.ID, t ca.Trust,
 
 func (k *keeper) renew(ctx context.Context, s *svid) (*svid, error) {
 	t := ca.Trust{TrustDomain: s.id.TrustDomain(), Roots: s.bundle, Certificate: s.tls(), Clock: k.cfg.Clock}
+	token := ""
+	if k.cfg.TokenFile != "" { // whoever joined as a pod shows that it is still there
+		var err error
+		if token, err = k.cfg.token(); err != nil {
+			return nil, err
+		}
+	}
 	return k.ask(ctx, s.id, t, func(ctx context.Context, c *ca.Client, csr []byte) (ca.Issued, error) {
-		return c.Renew(ctx, csr)
+		return c.Renew(ctx, token, csr)
 	})
 }
 

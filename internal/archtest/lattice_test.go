@@ -125,6 +125,7 @@ func rims() []row {
 		{pkg: "internal/sandbox"},
 		{pkg: "internal/compile", may: []string{"compiler", "compiler/release", "internal/canon", "internal/guard", "internal/sandbox", "policies", xsync}},
 		{pkg: "internal/envoybin", may: []string{"compiler/release", "internal/canon", "internal/child", xsync}},
+		{pkg: "internal/attest", may: []string{"internal/ca", "internal/kubeapi", kubeAPI, kubeMachine, kubeClient}},
 		{pkg: "internal/kubeapi", may: []string{kubeMachine, kubeClient}},
 		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", fluxTar, fsEvents}},
 		{pkg: "internal/ca", may: []string{"internal/canon", "internal/durable", spiffe, rpc, statuses, protobuf, xcrypto}},
@@ -163,7 +164,7 @@ func doors() []row {
 		{pkg: "internal/rehearsal", may: []string{"compiler", "compiler/release", "internal/ca", "internal/envoybin", "internal/hop", spiffe, xsync}},
 		{pkg: "internal/demo", may: append(slices.Clone(work), "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
-		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/demo", "internal/kubeapi", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
+		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/attest", "internal/demo", "internal/kubeapi", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "internal/freeport"}, // for tests and the demo
@@ -182,7 +183,7 @@ func links() map[string]map[string]string {
 	const small = "one agent runs beside every proxy; it has to stay small"
 	return map[string]map[string]string{
 		"cmd/meshc-agent": {
-			cueLang: small, opa: small, kubeClient: small, kubeAPI: small, kustomize: small, gogit: small, fluxGit: small,
+			cueLang: small, opa: small, "k8s.io": small, kustomize: small, gogit: small, fluxGit: small,
 			module + "/compiler/internal": small, module + "/xds-server": small, module + "/policies": small, module + "/schemas": small,
 		},
 		"internal/approval":            {"k8s.io": "approval needs no cluster", cueLang: "approval compares digests, it does not compile"},

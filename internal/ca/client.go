@@ -137,9 +137,10 @@ func (c *Client) Join(ctx context.Context, token string, csr []byte) (Issued, er
 	return c.call(ctx, joinMethod, map[string]string{fieldToken: token, fieldCSR: pemCSR(csr)})
 }
 
-// Renew asks for the next certificate of the identity in Trust.Certificate.
-func (c *Client) Renew(ctx context.Context, csr []byte) (Issued, error) {
-	return c.call(ctx, renewMethod, map[string]string{fieldCSR: pemCSR(csr)})
+// Renew asks for the next certificate of the identity in Trust.Certificate; token is a
+// pod's, "" for anybody else.
+func (c *Client) Renew(ctx context.Context, token string, csr []byte) (Issued, error) {
+	return c.call(ctx, renewMethod, map[string]string{fieldToken: token, fieldCSR: pemCSR(csr)})
 }
 
 func pemCSR(der []byte) string {
@@ -185,5 +186,5 @@ func Temporary(err error) bool {
 		return false
 	}
 	c := l.List[0].Code
-	return c == diag.CodeServerUnreachable || c == diag.CodeTooManyRequests
+	return c == diag.CodeServerUnreachable || c == diag.CodeTooManyRequests || c == diag.CodeNotAttested
 }

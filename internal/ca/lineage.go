@@ -2,6 +2,7 @@ package ca
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
@@ -9,33 +10,46 @@ import (
 )
 
 // lineage is what certificates have in common that follow each other by renewal,
-// from one join to the next. A workload gets a new one only for a new token, so it
-// tells the replicas of an account apart, and none of them can be many.
+// from one join to the next. A workload gets a new one only for a new token, and a pod
+// never: so it tells the replicas of an account apart, and none of them can be many.
 //
 // It stands in the serial number, where every certificate has room for it:
-// 2 octets that mark our own, 8 of lineage, 9 at random (RFC 5280, 4.1.2.2: at
-// most 20 octets, positive; 64 random bits would do).
-type lineage [8]byte
+// 2 octets that mark our own and say what joined, 8 of lineage, 9 at random (RFC 5280,
+// 4.1.2.2: at most 20 octets, positive; 64 random bits would do).
+type lineage struct {
+	mark [2]byte
+	id   [8]byte
+}
 
 const (
-	serialMark = "Mm"
-	serialSize = len(serialMark) + len(lineage{}) + 9
+	tokenMark  = "Mm" // joined with a join token
+	podMark    = "Mp" // a pod: renewals need its token, too
+	serialSize = len(tokenMark) + len(lineage{}.id) + 9
 )
 
 func newLineage() (lineage, error) {
-	var l lineage
-	if _, err := rand.Read(l[:]); err != nil {
+	l := lineage{mark: [2]byte([]byte(tokenMark))}
+	if _, err := rand.Read(l.id[:]); err != nil {
 		return l, fmt.Errorf("drawing a lineage: %w", err)
 	}
 	return l, nil
 }
 
+// podLineage is the one of the pod with that uid, however often it joins.
+func podLineage(uid string) lineage {
+	sum := sha256.Sum256([]byte("meshc.dev/pod\n" + uid))
+	return lineage{mark: [2]byte([]byte(podMark)), id: [8]byte(sum[:8])}
+}
+
+// isPod says whether a pod joined.
+func (l lineage) isPod() bool { return string(l.mark[:]) == podMark }
+
 // serial draws the serial number of the lineage's next certificate.
 func (l lineage) serial() (*big.Int, error) {
 	b := make([]byte, serialSize)
-	copy(b, serialMark)
-	copy(b[len(serialMark):], l[:])
-	if _, err := rand.Read(b[len(serialMark)+len(l):]); err != nil {
+	n := copy(b, l.mark[:])
+	n += copy(b[n:], l.id[:])
+	if _, err := rand.Read(b[n:]); err != nil {
 		return nil, fmt.Errorf("drawing a serial number: %w", err)
 	}
 	return new(big.Int).SetBytes(b), nil
@@ -47,10 +61,14 @@ func lineageOf(leaf *x509.Certificate) (lineage, bool) {
 		return l, false
 	}
 	b := leaf.SerialNumber.Bytes()
-	if len(b) != serialSize || string(b[:len(serialMark)]) != serialMark {
+	if len(b) != serialSize {
 		return l, false
 	}
-	copy(l[:], b[len(serialMark):])
+	n := copy(l.mark[:], b)
+	copy(l.id[:], b[n:])
+	if !l.isPod() && string(l.mark[:]) != tokenMark {
+		return lineage{}, false
+	}
 	return l, true
 }
 
@@ -59,5 +77,5 @@ func lineageOf(leaf *x509.Certificate) (lineage, bool) {
 // certificates of other authorities.
 func LineageOf(leaf *x509.Certificate) (string, bool) {
 	l, ok := lineageOf(leaf)
-	return hex.EncodeToString(l[:]), ok
+	return hex.EncodeToString(l.id[:]), ok
 }

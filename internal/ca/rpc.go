@@ -21,7 +21,9 @@ import (
 // and the xDS server's own codec passes it on as an ordinary proto message.
 //
 //	Join  {token, csr} → {chain, bundle}     server-authenticated TLS
-//	Renew {csr}        → {chain, bundle}     mutual TLS with the present SVID
+//	Renew {token, csr} → {chain, bundle}     mutual TLS with the present SVID
+//
+// The token is one of Tokens, or a pod's; only a pod's goes with Renew, too.
 //
 // csr, chain and bundle are PEM.
 const (
@@ -110,7 +112,7 @@ func field(m *structpb.Struct, name string) string { return m.GetFields()[name].
 // wireCode says how a problem travels. What is not listed is our own trouble.
 func wireCode(c diag.Code) codes.Code {
 	switch c {
-	case diag.CodeTokenUnknown, diag.CodeTokenUsed, diag.CodeTokenExpired, diag.CodeNoCertificate, diag.CodeIdentityExpired:
+	case diag.CodeTokenUnknown, diag.CodeTokenUsed, diag.CodeTokenExpired, diag.CodeNoCertificate, diag.CodeIdentityExpired, diag.CodePodToken:
 		return codes.Unauthenticated
 	case diag.CodeIdentityMismatch, diag.CodeIdentityDenied, diag.CodeIdentity:
 		return codes.PermissionDenied
@@ -118,6 +120,8 @@ func wireCode(c diag.Code) codes.Code {
 		return codes.InvalidArgument
 	case diag.CodeTooManyRequests:
 		return codes.ResourceExhausted
+	case diag.CodeNotAttested:
+		return codes.Unavailable
 	}
 	return codes.Internal
 }

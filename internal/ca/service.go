@@ -21,6 +21,9 @@ type Service struct {
 	permit func(Identity) error
 	log    *slog.Logger
 	limit  *limiter
+	// pods is nil if no pods may join; looking are those whose tokens are looked at.
+	pods    Attestor
+	looking room
 }
 
 // NewService joins an authority and its tokens. permit may refuse an identity
@@ -29,7 +32,8 @@ type Service struct {
 func NewService(a *Authority, t *Tokens, permit func(Identity) error, log *slog.Logger) *Service {
 	return &Service{
 		a: a, tokens: t, permit: permit, log: log,
-		limit: &limiter{clock: a.clock, buckets: map[netip.Prefix]bucket{}},
+		limit:   &limiter{clock: a.clock, buckets: map[netip.Prefix]bucket{}},
+		looking: room{one: map[netip.Prefix]int{}},
 	}
 }
 
@@ -43,6 +47,9 @@ func (s *Service) join(ctx context.Context, in *structpb.Struct) (*structpb.Stru
 func (s *Service) tryJoin(ctx context.Context, token, csr string) (spiffeid.ID, Issued, error) {
 	if err := s.admit(ctx); err != nil {
 		return spiffeid.ID{}, Issued{}, err
+	}
+	if isPodToken(token) {
+		return s.joinPod(ctx, token, csr)
 	}
 	id, err := s.tokens.check(token)
 	if err != nil {
@@ -60,11 +67,11 @@ func (s *Service) tryJoin(ctx context.Context, token, csr string) (spiffeid.ID, 
 }
 
 func (s *Service) renew(ctx context.Context, in *structpb.Struct) (*structpb.Struct, error) {
-	id, out, err := s.tryRenew(ctx, field(in, fieldCSR))
+	id, out, err := s.tryRenew(ctx, field(in, fieldToken), field(in, fieldCSR))
 	return s.answer(ctx, "renew", id, out, err)
 }
 
-func (s *Service) tryRenew(ctx context.Context, csr string) (spiffeid.ID, Issued, error) {
+func (s *Service) tryRenew(ctx context.Context, token, csr string) (spiffeid.ID, Issued, error) {
 	if err := s.admit(ctx); err != nil {
 		return spiffeid.ID{}, Issued{}, err
 	}
@@ -83,6 +90,9 @@ func (s *Service) tryRenew(ctx context.Context, csr string) (spiffeid.ID, Issued
 			return p.ID, Issued{}, err
 		}
 	}
+	if err := s.checkRenewal(ctx, p.ID, line, token); err != nil {
+		return p.ID, Issued{}, err
+	}
 	out, err := s.sign(p.ID, csr, line)
 	return p.ID, out, err
 }
@@ -91,6 +101,10 @@ func (s *Service) admit(ctx context.Context) error {
 	if s.limit.allow(remote(ctx)) {
 		return nil
 	}
+	return busy()
+}
+
+func busy() error {
 	return problem(diag.New(diag.CodeTooManyRequests, diag.Pos{}, "too many requests from this address").
 		WithFix("wait a second; the agent does so by itself"))
 }

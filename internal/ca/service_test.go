@@ -64,7 +64,7 @@ func TestJoinThenRenew(t *testing.T) {
 	mine := Trust{TrustDomain: s.a.TrustDomain(), Roots: got.Bundle, Certificate: certificate(key, got), Clock: s.clock.now}
 	c := dial(t, s.addr, mine)
 	next := newKey(t)
-	again, err := c.Renew(timeout(t), request(t, next, []string{web}, nil))
+	again, err := c.Renew(timeout(t), "", request(t, next, []string{web}, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,21 +82,21 @@ func TestJoinThenRenew(t *testing.T) {
 	if l, _ := LineageOf(other.Chain[0]); l == first {
 		t.Error("two joins are one replica")
 	}
-	_, err = c.Renew(timeout(t), request(t, next, []string{web + "2"}, nil))
+	_, err = c.Renew(timeout(t), "", request(t, next, []string{web + "2"}, nil))
 	wantCode(t, err, diag.CodeIdentityMismatch)
 
 	// The connection stays open while the certificate ends.
 	s.clock.add(61 * time.Minute)
-	_, err = c.Renew(timeout(t), request(t, next, []string{web}, nil))
+	_, err = c.Renew(timeout(t), "", request(t, next, []string{web}, nil))
 	wantCode(t, err, diag.CodeIdentityExpired)
 	// A new connection fails at the handshake.
-	_, err = dial(t, s.addr, mine).Renew(timeout(t), request(t, next, []string{web}, nil))
+	_, err = dial(t, s.addr, mine).Renew(timeout(t), "", request(t, next, []string{web}, nil))
 	wantCode(t, err, diag.CodeIdentityExpired)
 }
 
 func TestRenewNeedsACertificate(t *testing.T) {
 	s := newSite(t, nil)
-	_, err := dial(t, s.addr, s.pinned()).Renew(timeout(t), request(t, newKey(t), []string{web}, nil))
+	_, err := dial(t, s.addr, s.pinned()).Renew(timeout(t), "", request(t, newKey(t), []string{web}, nil))
 	wantCode(t, err, diag.CodeNoCertificate)
 }
 
@@ -110,7 +110,7 @@ func TestForeignCertificateIsRefused(t *testing.T) {
 	}
 	tr := s.pinned()
 	tr.Certificate = &tls.Certificate{Certificate: [][]byte{chain[0].Raw}, PrivateKey: key}
-	_, err = dial(t, s.addr, tr).Renew(timeout(t), request(t, key, []string{web}, nil))
+	_, err = dial(t, s.addr, tr).Renew(timeout(t), "", request(t, key, []string{web}, nil))
 	if err == nil {
 		t.Fatal("a foreign root was accepted")
 	}

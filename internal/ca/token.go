@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -34,6 +35,11 @@ const (
 	tokenPrefix = "meshc1."
 	maxToken    = 1 << 10
 	tokenFormat = "meshc-token/v1"
+
+	// podCredential stands before names of pods' tokens, which no join token begins with.
+	podCredential = "pod:"
+	// sweepEvery is after how many pods' tokens old ones are removed.
+	sweepEvery = 256
 )
 
 // Tokens is the set of join tokens in a state folder: one file per token,
@@ -42,6 +48,7 @@ const (
 type Tokens struct {
 	dir   string
 	clock func() time.Time
+	spent atomic.Int64 // tokens of pods
 }
 
 type tokenFile struct {
@@ -144,6 +151,42 @@ func (t *Tokens) use(token string) error {
 		return fmt.Errorf("spending a join token: %w", err)
 	}
 	return nil
+}
+
+// checkPod says whether a pod's token was spent, by the name of its credential.
+func (t *Tokens) checkPod(credential string) error {
+	switch _, err := os.Stat(t.usedFile(podCredential + credential)); {
+	case err == nil:
+		return podTokenUsed()
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	default:
+		return fmt.Errorf("looking for a pod's token among the used: %w", err)
+	}
+}
+
+// usePod spends a pod's token. Exactly one caller gets nil.
+func (t *Tokens) usePod(credential string, id spiffeid.ID, ends time.Time) error {
+	data, err := canon.JSON(tokenFile{Format: tokenFormat, ID: id.String(), Created: t.clock().UTC(), NotAfter: ends.UTC()})
+	if err != nil {
+		return err
+	}
+	err = durable.CreateFile(t.usedFile(podCredential+credential), data, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return podTokenUsed()
+	}
+	if err != nil {
+		return fmt.Errorf("spending a pod's token: %w", err)
+	}
+	if t.spent.Add(1)%sweepEvery == 0 {
+		return t.sweep()
+	}
+	return nil
+}
+
+func podTokenUsed() error {
+	return problem(diag.New(diag.CodeTokenUsed, diag.Pos{}, "this token of the pod was used before").
+		WithFix("if the pod's agent lost its --state-dir, the token's next rotation or a new pod ends this; if it did not, somebody else holds the token: find out"))
 }
 
 func (t *Tokens) whyMissing(token string) error {

@@ -18,6 +18,7 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/attest"
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/feed"
@@ -202,6 +203,13 @@ func (a *app) server(f serveFlags, cluster *kubeapi.Cluster, metrics *prometheus
 		return nil, nil, err
 	}
 	joining := ca.NewService(authority, tokens, ca.Denied(f.state), log)
+	if cluster != nil {
+		pods, err := attest.New(cluster, a.now)
+		if err != nil {
+			return nil, nil, err
+		}
+		joining.TakePods(pods)
+	}
 	server, err := xdsserver.New(xdsserver.Config{
 		Listen: f.listen, HTTP: f.http, TrustDomain: f.trustDomain, EndpointDir: f.endpoints, StateDir: f.state, Log: log, Now: a.now, Registry: metrics,
 		TLS:        func() (*tls.Config, error) { return authority.TLSConfig(ca.Requested), nil },

@@ -44,6 +44,13 @@ const (
 	// CodeIdentityDenied is an identity that the server has decided not to certify.
 	// Example: a renewal by an account that is on the server's denial list.
 	CodeIdentityDenied Code = "MESH0633"
+	// CodePodToken is a service account's token that proves no pod of the cluster.
+	// Example: `--token-file` with a token for another audience, of a pod that is gone, or of no pod.
+	CodePodToken Code = "MESH0634"
+	// CodeNotAttested is a pod's token about which nobody can say anything now; the agent
+	// tries again.
+	// Example: a pod that joins while the API server is away, or `meshc serve` without `--in-cluster`.
+	CodeNotAttested Code = "MESH0635"
 	// CodeAgentFlag is a flag of the agent that is missing or makes no sense.
 	// Example: neither `--envoy PATH` nor `--no-envoy`.
 	CodeAgentFlag Code = "MESH0640"

@@ -7,7 +7,6 @@
 package kubeapi
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -107,14 +106,3 @@ func Explain(err error, verb, resource, group string) diag.Diagnostic {
 }
 
 func problem(d diag.Diagnostic) error { return diag.List{d}.Err() }
-
-// Away says whether an error is none of the API server's verdicts: asked again, it may
-// answer something else.
-func Away(err error) bool {
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return true
-	}
-	return apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) || apierrors.IsTooManyRequests(err) ||
-		apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)
-}
