@@ -67,8 +67,8 @@ func (s *Set) Add(r Receipt) bool {
 	}
 	rec[r.key()] = r
 	s.trim(r.Class, r.Instance)
-	kept, ok := s.classes[r.Class][r.Instance][r.key()]
-	return ok && kept.At.Equal(r.At)
+	_, kept := s.classes[r.Class][r.Instance][r.key()]
+	return kept
 }
 
 // trim drops what is over the limits. What stays depends on the whole only, never

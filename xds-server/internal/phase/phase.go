@@ -147,7 +147,7 @@ func (s Step) Stale() []string {
 func Blocked(s Step, underway []Group) bool {
 	for _, g := range underway {
 		switch {
-		case s.Group == Add || !s.Structural:
+		case s.Group == Add:
 		case s.Group == Switch && g == Add:
 			return true
 		case s.Group > Switch && g != s.Group:

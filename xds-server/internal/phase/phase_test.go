@@ -126,6 +126,17 @@ func TestSoft(t *testing.T) {
 	if got := show(phase.Plan(lists("a@0>a", "a@7", "", ""), target)); !slices.Equal(got, []string{"clusters+a"}) {
 		t.Errorf("changed cluster, addresses unknown: %v", got)
 	}
+	fresh := lists("a@1>a", "", "", "")
+	fresh[view.Endpoints] = view.NewList([]*view.Item{{Name: "a", Fresh: true}})
+	if got := show(phase.Plan(fresh, target)); !slices.Equal(got, []string{"endpoints+a"}) {
+		t.Errorf("client that may have refused its first addresses: %v", got)
+	}
+	held := lists("a@1>a", "a@7 b@7", "", "")
+	for _, s := range phase.Next(held, target) {
+		if it, ok := s.To.Find("a"); !ok || it.Version != "7" {
+			t.Errorf("after the removal of others it is taken to have %+v", it)
+		}
+	}
 }
 
 // TestAbsent: a client is told once that a name does not exist.
@@ -155,6 +166,8 @@ func TestBlocked(t *testing.T) {
 		{phase.Step{Group: phase.Switch, Structural: true}, []phase.Group{phase.Switch}, false},
 		{phase.Step{Group: phase.DropClusters, Structural: true}, []phase.Group{phase.Switch}, true},
 		{phase.Step{Group: phase.DropClusters, Structural: true}, []phase.Group{phase.DropListeners}, true},
+		{phase.Step{Group: phase.DropListeners, Structural: true}, []phase.Group{phase.DropClusters}, true},
+		{phase.Step{Group: phase.DropClusters, Structural: true}, []phase.Group{phase.DropClusters}, false},
 		{phase.Step{Group: phase.Add, Structural: true}, []phase.Group{phase.Switch}, false},
 	} {
 		if got := phase.Blocked(c.s, c.way); got != c.want {

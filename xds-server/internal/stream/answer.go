@@ -29,7 +29,7 @@ func (s *session) answered(t view.Type, nonce, why string, now time.Time) {
 	if f.marks {
 		s.marked = f.v.position
 	}
-	c.failures, c.failed, c.retry = 0, nil, time.Time{}
+	c.failed, c.retry = nil, time.Time{}
 	s.hub.cfg.Meter.Answered(t, ledger.Acked, now.Sub(f.sentAt))
 	s.entry.Record(t.String(), s.receipt(f, ledger.Acked, now))
 }

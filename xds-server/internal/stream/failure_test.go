@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"meshc.dev/meshc/xds-server/internal/ledger"
+	"meshc.dev/meshc/xds-server/internal/rollout"
 	"meshc.dev/meshc/xds-server/internal/stream"
 )
 
@@ -256,6 +258,13 @@ func TestNothingToGoBackTo(t *testing.T) {
 		if d := time.Since(last); d > time.Second {
 			t.Errorf("the new release came after %s", d)
 		}
+		// Its own refusals count from the first.
+		c.nack(r, "no")
+		last = time.Now()
+		r = c.nextWithin(2 * time.Minute)
+		if d := time.Since(last).Round(time.Second); d != time.Second {
+			t.Errorf("it was tried again after %s", d)
+		}
 		c.subscribe(eds, "a")
 		c.ack(c.want(eds, []string{"a"}))
 		c.ack(r)
@@ -363,4 +372,37 @@ func TestConfirmedAfterARefusal(t *testing.T) {
 			t.Errorf("went back to %s, want %s", versionOf(r, "r"), good)
 		}
 	})
+}
+
+// TestWhatMayNotBeTakenBack: although all refuse a release, who comes gets it if it
+// follows an expiry, or if nobody can tell whether it took something away.
+func TestWhatMayNotBeTakenBack(t *testing.T) {
+	unknown := errors.New("no memory")
+	for name, c := range map[string]struct {
+		next rollout.Position
+		err  *error
+		host string // of the release that a new proxy gets
+	}{
+		"another release":                {rollout.Position{Place: 2}, nil, "good"},
+		"a step after an expiry":         {rollout.Position{Place: 1, Step: 1}, nil, "bad"},
+		"a release that nobody compared": {rollout.Position{Place: 2}, &unknown, "bad"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+				s.uncompared.Store(c.err)
+				s.publishAt(t, "commit-1", seal(t, withHost(t, "good")), rollout.Position{Place: 1})
+				p := s.delta(t, shop, "p")
+				p.boot("a")
+				s.publishAt(t, "commit-2", seal(t, withHost(t, "bad")), c.next)
+				versions := map[string]string{p.has[rds]["r"]: "good", p.refuseRoutes(): "bad"}
+				p.ack(p.want(rds, []string{"r"}))
+				time.Sleep(time.Second)
+				q := s.delta(t, shop, "q")
+				q.boot("a")
+				if got := versions[q.has[rds]["r"]]; got != c.host {
+					t.Errorf("a new proxy gets %q, want %q", got, c.host)
+				}
+			})
+		})
+	}
 }

@@ -65,8 +65,8 @@ type channel struct {
 	// last is the nonce of the last response, which a state-of-the-world request
 	// must carry to count.
 	last string
-	// failures counts since the last confirmation; until retry nothing is sent
-	// unless the target is no longer the one that failed.
+	// failures counts those of the target that failed, which nothing was confirmed since;
+	// until retry nothing is sent unless the target is another.
 	failures int
 	retry    time.Time
 	failed   *view.List

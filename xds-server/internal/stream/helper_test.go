@@ -208,7 +208,10 @@ type server struct {
 	facts  *evidence.Log
 	place  int64
 	denied atomic.Pointer[denials]
-	ahead  atomic.Int64 // by which the wall clock is wrong, a time.Duration
+	// uncompared is why releases cannot be compared; a class may always be taken back
+	// otherwise.
+	uncompared atomic.Pointer[error]
+	ahead      atomic.Int64 // by which the wall clock is wrong, a time.Duration
 }
 
 // wall is what the wall clock says.
@@ -227,18 +230,24 @@ func (s *server) whoIsDenied() (map[string]bool, error) {
 	return nil, nil
 }
 
+func (s *server) narrows(_, _ release.Release) (bool, error) {
+	if err := s.uncompared.Load(); err != nil {
+		return false, *err
+	}
+	return false, nil
+}
+
 // lineCounter is a log that counts.
 type lineCounter struct{ n *atomic.Int64 }
 
 func (l lineCounter) Write(b []byte) (int, error) { l.n.Add(1); return len(b), nil }
 
-// newHub makes a hub to whose releases a class may always be taken back.
-func newHub(l stream.Limits, now func() time.Time, facts *evidence.Log, denied func() (map[string]bool, error), lines *atomic.Int64) (*stream.Hub, *ledger.Ledger, *counts) {
+func newHub(l stream.Limits, now func() time.Time, facts *evidence.Log, denied func() (map[string]bool, error), narrows func(_, _ release.Release) (bool, error), lines *atomic.Int64) (*stream.Hub, *ledger.Ledger, *counts) {
 	led, c := ledger.New(now), newCounts()
 	hub := stream.NewHub(stream.Config{
 		TrustDomain: trustDomain, Limits: l, Evidence: facts, Ledger: led, Meter: c, Now: now,
 		Log:     slog.New(slog.NewTextHandler(lineCounter{lines}, nil)),
-		Narrows: func(_, _ release.Release) (bool, error) { return false, nil },
+		Narrows: narrows,
 		Denied:  denied,
 	})
 	facts.Watch(hub.Learned)
@@ -274,7 +283,7 @@ func start(t testing.TB, l stream.Limits) *server {
 func serve(t testing.TB, lis net.Listener, l stream.Limits) *server {
 	t.Helper()
 	s := &server{ca: newAuthority(t), lines: new(atomic.Int64), facts: remember(t)}
-	s.hub, s.ledger, s.counts = newHub(l, s.wall, s.facts, s.whoIsDenied, s.lines)
+	s.hub, s.ledger, s.counts = newHub(l, s.wall, s.facts, s.whoIsDenied, s.narrows, s.lines)
 	g := grpc.NewServer(grpc.ForceServerCodecV2(store.Codec()), grpc.Creds(credentials.NewTLS(s.ca.serverTLS())), grpc.MaxRecvMsgSize(4<<20))
 	s.hub.Register(g)
 	done := make(chan struct{})

@@ -378,9 +378,6 @@ const maxFlights = 8
 
 // settled tells whether the client has everything of its class.
 func (s *session) settled(steps []phase.Step, cur *serving, target view.Lists, now time.Time) bool {
-	if s.ahead() {
-		return false
-	}
 	for _, st := range steps {
 		if st.Structural {
 			return false
