@@ -73,10 +73,26 @@ spec:
   ports: [{name: http, port: 80, targetPort: http}]
 `
 
+// One cluster for all: their objects have names of their own.
+func TestCluster(t *testing.T) {
+	c := kubetest.ForTest(t, kubetest.Options{Users: []kubetest.User{{Name: "alice", Groups: []string{"readers", "staff"}}, {Name: "bob"}}})
+	for _, s := range []struct {
+		name string
+		test func(*testing.T, *kubetest.Cluster)
+	}{
+		{"PodsBecomeEndpoints", podsBecomeEndpoints},
+		{"UsersMayWhatRolesSay", usersMayWhatRolesSay},
+		{"TokensOfPodsAreBoundToThem", tokensOfPodsAreBoundToThem},
+		{"ApplyWaitsForDefinitionsAndIsStrict", applyWaitsForDefinitionsAndIsStrict},
+		{"TheAPIServerShowsItsCertificateToWebhooks", theAPIServerShowsItsCertificateToWebhooks},
+	} {
+		t.Run(s.name, func(t *testing.T) { s.test(t, c) })
+	}
+}
+
 // The controllers are real: a Deployment becomes pods, and pods that are ready become
 // endpoints.
-func TestPodsBecomeEndpoints(t *testing.T) {
-	c := kubetest.ForTest(t, kubetest.Options{})
+func podsBecomeEndpoints(t *testing.T, c *kubetest.Cluster) {
 	ctx := t.Context()
 	if err := c.Apply(ctx, echo); err != nil {
 		t.Fatal(err)
@@ -139,8 +155,7 @@ func markReady(ctx context.Context, client kubernetes.Interface, want int) error
 	return nil
 }
 
-func TestUsersMayWhatRolesSay(t *testing.T) {
-	c := kubetest.ForTest(t, kubetest.Options{Users: []kubetest.User{{Name: "alice", Groups: []string{"readers", "staff"}}, {Name: "bob"}}})
+func usersMayWhatRolesSay(t *testing.T, c *kubetest.Cluster) {
 	ctx := t.Context()
 	err := c.Apply(ctx, `
 {apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: reader}, rules: [{apiGroups: [""], resources: [pods], verbs: [list]}]}
@@ -175,8 +190,7 @@ func TestUsersMayWhatRolesSay(t *testing.T) {
 	}
 }
 
-func TestTokensOfPodsAreBoundToThem(t *testing.T) {
-	c := kubetest.ForTest(t, kubetest.Options{})
+func tokensOfPodsAreBoundToThem(t *testing.T, c *kubetest.Cluster) {
 	ctx := t.Context()
 	if err := c.Apply(ctx, `{apiVersion: v1, kind: Pod, metadata: {name: one}, spec: {nodeName: "n", containers: [{name: app, image: app}]}}`); err != nil {
 		t.Fatal(err)
@@ -196,8 +210,7 @@ func TestTokensOfPodsAreBoundToThem(t *testing.T) {
 }
 
 // A definition is served when Apply returns; a misspelt field is an error.
-func TestApplyWaitsForDefinitionsAndIsStrict(t *testing.T) {
-	c := kubetest.ForTest(t, kubetest.Options{})
+func applyWaitsForDefinitionsAndIsStrict(t *testing.T, c *kubetest.Cluster) {
 	const definition = `
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -220,8 +233,7 @@ spec:
 }
 
 // Webhooks may ask the API server who it is.
-func TestTheAPIServerShowsItsCertificateToWebhooks(t *testing.T) {
-	c := kubetest.ForTest(t, kubetest.Options{})
+func theAPIServerShowsItsCertificateToWebhooks(t *testing.T, c *kubetest.Cluster) {
 	clients := x509.NewCertPool()
 	if !clients.AppendCertsFromPEM(c.WebhookClientCA) {
 		t.Fatal("the authority of clients is no PEM")

@@ -220,13 +220,13 @@ func (c *container) end(hurry context.Context) {
 		return
 	}
 	if run != nil {
-		c.terminate(run, hurry)
+		c.terminate(hurry, run)
 	}
 	<-c.over
 }
 
 // terminate ends one process.
-func (c *container) terminate(run *process, hurry context.Context) {
+func (c *container) terminate(hurry context.Context, run *process) {
 	if l := c.spec.Lifecycle; l != nil && l.PreStop != nil {
 		ctx, cancel := context.WithCancel(hurry)
 		stop := context.AfterFunc(run.running, cancel)

@@ -43,6 +43,7 @@ type kubelet struct {
 	mu   sync.Mutex
 	pods map[types.UID]*pod
 	used map[int]bool // numbers of pods
+	next int          // where to look for a number: the longest unused comes next
 }
 
 func serve(ctx context.Context, log *slog.Logger) error {
@@ -173,22 +174,30 @@ func (k *kubelet) see(ctx context.Context, object *corev1.Pod) {
 	k.mu.Lock()
 	p := k.pods[object.UID]
 	if p == nil {
-		number := firstPod
-		for k.used[number] {
-			number++
-		}
-		if number > lastPod {
+		if len(k.used) > lastPod-firstPod {
 			k.mu.Unlock()
 			k.log.Error("no address is left", "pod", object.Name)
 			return
 		}
-		k.used[number] = true
+		number := k.number()
 		p = newPod(k, object, number)
 		k.pods[object.UID] = p
 		go p.run(ctx)
 	}
 	k.mu.Unlock()
 	p.update(object)
+}
+
+// number takes a free number, of which there is one.
+func (k *kubelet) number() int {
+	for {
+		number := firstPod + k.next%(lastPod-firstPod+1)
+		k.next++
+		if !k.used[number] {
+			k.used[number] = true
+			return number
+		}
+	}
 }
 
 // forget ends a pod whose object is gone: nobody waits for it.

@@ -38,27 +38,32 @@ func namesOf(services []*corev1.Service, ends []*discoveryv1.EndpointSlice) name
 		}
 	}
 	for _, s := range ends {
-		name, ok := headless[serviceOf(s)]
-		if !ok {
+		if name, ok := headless[serviceOf(s)]; ok {
+			out.addEndpoints(name, s.Endpoints)
+		}
+	}
+	return out
+}
+
+// addEndpoints adds those that are ready, under the Service's name and their own.
+func (n names) addEndpoints(name string, all []discoveryv1.Endpoint) {
+	for _, e := range all {
+		if e.Conditions.Ready != nil && !*e.Conditions.Ready {
 			continue
 		}
-		for _, e := range s.Endpoints {
-			if e.Conditions.Ready != nil && !*e.Conditions.Ready {
-				continue
-			}
-			for _, address := range e.Addresses {
-				a, err := netip.ParseAddr(address)
-				if err != nil || slices.Contains(out[name], a) {
-					continue
-				}
-				out[name] = append(out[name], a)
-				if e.Hostname != nil {
-					out[*e.Hostname+"."+name] = append(out[*e.Hostname+"."+name], a)
+		of := []string{name}
+		if e.Hostname != nil {
+			of = append(of, *e.Hostname+"."+name)
+		}
+		for _, address := range e.Addresses {
+			a, err := netip.ParseAddr(address)
+			for _, name := range of {
+				if err == nil && !slices.Contains(n[name], a) {
+					n[name] = append(n[name], a)
 				}
 			}
 		}
 	}
-	return out
 }
 
 // serveNames answers for the names of the cluster, and that there are no others.

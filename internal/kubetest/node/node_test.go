@@ -22,10 +22,55 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == node.Word {
-		os.Exit(node.Main())
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case node.Word:
+			os.Exit(node.Main())
+		case hold:
+			os.Exit(holdNode())
+		case ask:
+			_, err := node.Start(context.Background(), nil, node.Options{})
+			fmt.Println(err)
+			os.Exit(1)
+		}
 	}
 	os.Exit(m.Run())
+}
+
+// First arguments of this program: start a node and wait to be killed; only try to.
+const (
+	hold = "hold-node"
+	ask  = "ask-for-node"
+)
+
+func holdNode() int {
+	c, err := kubetest.Start(context.Background(), kubetest.Options{})
+	if err == nil {
+		defer c.Stop()
+		_, err = node.Start(context.Background(), c, node.Options{Images: map[string]node.Image{"box": {}}})
+	}
+	if err == nil {
+		err = c.Apply(context.Background(), daemon)
+	}
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	select {}
+}
+
+// daemon has a process that leaves its group and its parent. Nothing else on the machine
+// sleeps for so long.
+const daemon = `
+apiVersion: v1
+kind: Pod
+metadata: {name: daemon}
+spec: {containers: [{name: box, image: box, command: [sh, -c, "setsid sleep 86399 & sleep 86399"]}]}
+`
+
+func daemons() int {
+	out, _ := exec.Command("pgrep", "-fx", "sleep 86399").Output()
+	return strings.Count(string(out), "\n")
 }
 
 // world is a cluster with one node, for one test.
@@ -33,6 +78,24 @@ type world struct {
 	*kubetest.Cluster
 	*node.Node
 	t *testing.T
+}
+
+// One node for all: their pods have names of their own. The last switches it off.
+func TestNode(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []struct {
+		name string
+		test func(*world)
+	}{
+		{"ServicesLeadToReadyPods", servicesLeadToReadyPods},
+		{"PodsAndMachineReachEachOther", podsAndMachineReachEachOther},
+		{"ContainersAreWhatTheirSpecSays", containersAreWhatTheirSpecSays},
+		{"SidecarsSurroundTheApplication", sidecarsSurroundTheApplication},
+		{"ContainersAreRestarted", containersAreRestarted},
+		{"NothingOutlivesTheNode", nothingOutlivesTheNode},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(&world{w.Cluster, w.Node, t}) })
+	}
 }
 
 // echo answers with the name of its pod and the address of who asks; it is ready as
@@ -56,6 +119,7 @@ Server(("::", int(sys.argv[1])), Handler).serve_forever()
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	t.Setenv("SECRET_OF_THE_MACHINE", "x")
 	c := kubetest.ForTest(t, kubetest.Options{})
 	script := t.TempDir() + "/echo.py"
 	if err := os.WriteFile(script, []byte(echo), 0o644); err != nil {
@@ -167,8 +231,8 @@ spec:
 `
 
 // A Service's address and name lead to its ready pods and no others, in both families.
-func TestServicesLeadToReadyPods(t *testing.T) {
-	w := newWorld(t)
+func servicesLeadToReadyPods(w *world) {
+	t := w.t
 	w.apply(echoes + "---" + client)
 	w.awaitReady("client")
 	service, err := w.Client.CoreV1().Services("default").Get(t.Context(), "echo", metav1.GetOptions{})
@@ -253,14 +317,12 @@ func sum(m map[string]int) int {
 }
 
 // The machine reaches pods, and pods reach the machine and the API server.
-func TestPodsAndMachineReachEachOther(t *testing.T) {
-	w := newWorld(t)
-	w.apply(client + `
----
-{apiVersion: v1, kind: Pod, metadata: {name: echo}, spec: {containers: [{name: echo, image: echo, args: ["80"], readinessProbe: {tcpSocket: {port: 80}}}]}}
+func podsAndMachineReachEachOther(w *world) {
+	t := w.t
+	w.apply(`{apiVersion: v1, kind: Pod, metadata: {name: single}, spec: {containers: [{name: echo, image: echo, args: ["80"], readinessProbe: {tcpSocket: {port: 80}}}]}}
 `)
 	w.awaitReady("client")
-	p := w.awaitReady("echo")
+	p := w.awaitReady("single")
 	for i, ip := range podAddresses(p) {
 		res, err := http.Get("http://" + net.JoinHostPort(ip, "80"))
 		if err != nil {
@@ -288,9 +350,8 @@ curl -sm 5 --cacert $d/ca.crt -H "Authorization: Bearer $(cat $d/token)" https:/
 
 // A container sees its pod and nothing of the machine's environment, runs as it is told
 // to, and what it writes is its own.
-func TestContainersAreWhatTheirSpecSays(t *testing.T) {
-	t.Setenv("SECRET_OF_THE_MACHINE", "x")
-	w := newWorld(t)
+func containersAreWhatTheirSpecSays(w *world) {
+	t := w.t
 	w.apply(`
 apiVersion: v1
 kind: ConfigMap
@@ -411,8 +472,8 @@ spec:
 `
 
 // The application begins when its proxy has started, and ends before it.
-func TestSidecarsSurroundTheApplication(t *testing.T) {
-	w := newWorld(t)
+func sidecarsSurroundTheApplication(w *world) {
+	t := w.t
 	w.apply(ordered)
 	p := w.awaitReady("ordered")
 	if s := p.Status.InitContainerStatuses; s[0].State.Terminated == nil || s[0].State.Terminated.Reason != "Completed" || s[1].State.Running == nil || !*s[1].Started {
@@ -447,8 +508,7 @@ func TestSidecarsSurroundTheApplication(t *testing.T) {
 }
 
 // What does not live is restarted, what fails is tried again, what ends has ended.
-func TestContainersAreRestarted(t *testing.T) {
-	w := newWorld(t)
+func containersAreRestarted(w *world) {
 	w.apply(`
 apiVersion: v1
 kind: Pod
@@ -493,30 +553,88 @@ spec:
 	}
 }
 
-// A node that is switched off takes everything with it, and so does one whose program
-// is killed.
-func TestNothingOutlivesTheNode(t *testing.T) {
-	w := newWorld(t)
-	w.apply(`{apiVersion: v1, kind: Pod, metadata: {name: box}, spec: {containers: [{name: box, image: box, command: [sh, -c, "setsid sleep 86399 & sleep 86399"]}]}}`)
-	w.awaitReady("box")
-	running := func() string { out, _ := exec.Command("pgrep", "-fx", "sleep 86399").Output(); return string(out) }
+// A node that is switched off takes everything with it.
+func nothingOutlivesTheNode(w *world) {
+	w.apply(daemon)
 	w.eventually(func(context.Context) error {
-		if n := strings.Count(running(), "\n"); n != 2 {
+		if n := daemons(); n != 2 {
 			return fmt.Errorf("%d processes", n)
 		}
 		return nil
 	})
-	link := linkOf(t, w.Machine[0])
+	link := linkOf(w.t, w.Machine[0])
 	w.Node.Stop()
+	w.eventually(func(context.Context) error { return nothingLeft(link) })
+}
+
+func nothingLeft(link string) error {
+	if n := daemons(); n != 0 {
+		return fmt.Errorf("%d processes are left", n)
+	}
+	if _, err := net.InterfaceByName(link); err == nil {
+		return fmt.Errorf("the link %s is left", link)
+	}
+	return nil
+}
+
+// So does one whose program is killed, and its cluster goes as well.
+func TestNothingOutlivesItsProgram(t *testing.T) {
+	w := &world{t: t}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmp := t.TempDir()
+	cmd := exec.Command(self, hold)
+	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill() }()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	parts := func() string {
+		out, _ := exec.Command("pgrep", "-f", "^[^ ]*(etcd|kube-[a-z-]*) .*"+tmp).Output()
+		return string(out)
+	}
 	w.eventually(func(context.Context) error {
-		if left := running(); left != "" {
-			return fmt.Errorf("processes are left: %s", left)
+		select {
+		case err := <-ended:
+			t.Fatalf("the program ended: %v", err)
+		default:
 		}
-		if _, err := net.InterfaceByName(link); err == nil {
-			return fmt.Errorf("the link %s is left", link)
+		if n := daemons(); n != 2 {
+			return fmt.Errorf("%d processes", n)
 		}
 		return nil
 	})
+	if strings.Count(parts(), "\n") != 3 {
+		t.Errorf("the cluster's processes: %q", parts())
+	}
+	_ = cmd.Process.Kill()
+	w.eventually(func(context.Context) error {
+		if left := parts(); left != "" {
+			return fmt.Errorf("of the cluster is left: %q", left)
+		}
+		return nothingLeft("")
+	})
+}
+
+// Whoever may not make a node is told what it takes.
+func TestANodeSaysWhatItTakes(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ prefix, want string }{
+		{"unshare --user", "run this as root"},
+		{"unshare --user --map-root-user --net --mount", "containers run as several"},
+	} {
+		cmd := exec.Command("sh", "-c", c.prefix+` "$0" `+ask, self)
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), c.want) {
+			t.Errorf("%s: %q, %v", c.prefix, out, err)
+		}
+	}
 }
 
 func linkOf(t *testing.T, a netip.Addr) string {

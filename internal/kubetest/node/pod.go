@@ -29,7 +29,7 @@ type pod struct {
 	sidecars []*container
 	apps     []*container
 
-	// life ends when the pod has to; over is closed when it has.
+	// life ends when the pod has to.
 	life    context.Context
 	endLife context.CancelFunc
 	hurry   context.Context // ends with the grace period
@@ -43,7 +43,8 @@ type pod struct {
 	failed      bool // an init container failed for good
 	done        bool // all containers have ended for good
 	endHurry    context.CancelFunc
-	deadline    *time.Timer
+	deadline    *time.Timer // nil = nothing asks it to end
+	deadlineAt  time.Time
 }
 
 func newPod(k *kubelet, object *corev1.Pod, number int) *pod {
@@ -77,23 +78,41 @@ func (p *pod) update(object *corev1.Pod) {
 	p.object = object
 	p.mu.Unlock()
 	if object.DeletionTimestamp != nil {
-		grace := int64(30)
-		if object.DeletionGracePeriodSeconds != nil {
-			grace = *object.DeletionGracePeriodSeconds
-		}
-		p.end(time.Duration(grace) * time.Second)
+		p.end(p.grace())
 	}
 	p.touch()
 }
 
-// end asks the pod to end within the grace period. A later, shorter one counts.
+// grace is how long the pod may take to end.
+func (p *pod) grace() time.Duration {
+	o := p.spec()
+	for _, n := range []*int64{o.DeletionGracePeriodSeconds, o.Spec.TerminationGracePeriodSeconds} {
+		if n != nil {
+			return time.Duration(*n) * time.Second
+		}
+	}
+	return corev1.DefaultTerminationGracePeriodSeconds * time.Second
+}
+
+// end asks the pod to end within the grace period.
 func (p *pod) end(grace time.Duration) {
+	p.arm(grace)
+	p.endLife()
+}
+
+// arm sets the moment at which what still runs is killed. An earlier one may take its
+// place.
+func (p *pod) arm(grace time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.deadline == nil || p.deadline.Stop() {
-		p.deadline = time.AfterFunc(grace, p.endHurry)
+	at := time.Now().Add(grace)
+	if p.deadline != nil {
+		if !at.Before(p.deadlineAt) {
+			return
+		}
+		p.deadline.Stop()
 	}
-	p.endLife()
+	p.deadlineAt, p.deadline = at, time.AfterFunc(grace, p.endHurry)
 }
 
 // touch has the status looked at again.
@@ -236,6 +255,7 @@ func retries(p corev1.RestartPolicy) again {
 // finish ends what runs: first the applications (or the init container that is under
 // way), all at once, then the sidecars, last first.
 func (p *pod) finish() {
+	p.arm(p.grace())
 	var wg sync.WaitGroup
 	for _, c := range append(append([]*container{}, p.apps...), p.initial...) {
 		if !c.sidecar {

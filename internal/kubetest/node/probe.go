@@ -49,13 +49,9 @@ func (c *container) probe(run *process) {
 
 // restart ends a run that is not well; supervise starts the next.
 func (c *container) restart(run *process) {
-	grace := int64(30)
-	if g := c.p.spec().Spec.TerminationGracePeriodSeconds; g != nil {
-		grace = *g
-	}
-	hurry, cancel := context.WithTimeout(context.Background(), time.Duration(grace)*time.Second)
+	hurry, cancel := context.WithTimeout(context.Background(), c.p.grace())
 	defer cancel()
-	c.terminate(run, hurry)
+	c.terminate(hurry, run)
 }
 
 func seconds(n, usual int32) time.Duration {
