@@ -75,6 +75,11 @@ func (f *serveFlags) check() error {
 	if err := f.followFlags.check(); err != nil {
 		return err
 	}
+	if f.endpoints != "" {
+		if st, err := os.Stat(f.endpoints); err != nil || !st.IsDir() {
+			return fail(diag.ExitFailure, "--endpoints: %q is no folder; make it first, files may come later", f.endpoints)
+		}
+	}
 	switch {
 	case f.ttl < leastTTL:
 		return fail(diag.ExitFailure, "--svid-ttl %v is too short: at least %v", f.ttl, leastTTL)
@@ -101,11 +106,6 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	if f.endpoints != "" {
-		if st, err := os.Stat(f.endpoints); err != nil || !st.IsDir() {
-			return fail(diag.ExitFailure, "--endpoints: %q is no folder; make it first, files may come later", f.endpoints)
-		}
-	}
 	repo, err := gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
 	if err != nil {
 		return err
@@ -118,44 +118,59 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
+	s := serving{log: log}
 	metrics := prometheus.NewRegistry()
-	seen := newSourceMetrics(metrics)
-	source, err := a.source(ctx, &f.followFlags, t, repo)
+	s.seen = newSourceMetrics(metrics)
+	if s.source, err = a.source(ctx, &f.followFlags, t, repo); err != nil {
+		return err
+	}
+	s.server, s.authority, err = a.server(f, cluster, metrics, log, func() *xdsserver.Source { return sourceOf(f.repo, s.source.Condition()) })
 	if err != nil {
 		return err
 	}
-	server, authority, err := a.server(f, cluster, metrics, log, func() *xdsserver.Source { return sourceOf(f.repo, source.Condition()) })
-	if err != nil {
+	log.Info("serving", "address", s.server.Addr().String(), "environment", f.env, "repository", t.Repository, "ref", t.Ref, "fingerprint", s.authority.Fingerprints()[0])
+	if s.trusted, err = publisher(cluster, s.authority, log); err != nil {
 		return err
 	}
-	log.Info("serving", "address", server.Addr().String(), "environment", f.env, "repository", t.Repository, "ref", t.Ref, "fingerprint", authority.Fingerprints()[0])
-	trusted, err := publisher(cluster, authority, log)
-	if err != nil {
-		return err
-	}
-	tell := func(e feed.Event) {
-		seen.see(e)
-		follow(ctx, server, log, e)
-		if e.Kind == feed.Approved && trusted != nil {
-			trusted.Serve(e.Approved.At(e.At))
-		}
-		server.SourceChanged()
-	}
-	recall(ctx, server, source, log)
 	a.cleansUp.Store(true)
-	source.Restore(tell) // before the first proxy is answered
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return server.Run(ctx) })
-	group.Go(func() error { return authority.Run(ctx, log) })
-	group.Go(func() error { return source.Run(ctx, tell) })
-	if trusted != nil {
-		group.Go(func() error { return trusted.Run(ctx) })
-	}
-	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+	if err := s.run(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// serving is the parts of a server that runs.
+type serving struct {
+	server    *xdsserver.Server
+	authority *ca.Authority
+	source    *feed.Feed
+	trusted   *roots.Publisher // nil outside a cluster
+	seen      *sourceMetrics
+	log       *slog.Logger
+}
+
+// run serves until ctx ends or a part fails. What was approved before is there before
+// the first proxy is answered.
+func (s *serving) run(ctx context.Context) error {
+	tell := func(e feed.Event) {
+		s.seen.see(e)
+		follow(ctx, s.server, s.log, e)
+		if e.Kind == feed.Approved && s.trusted != nil {
+			s.trusted.Serve(e.Approved.At(e.At))
+		}
+		s.server.SourceChanged()
+	}
+	recall(ctx, s.server, s.source, s.log)
+	s.source.Restore(tell)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.server.Run(ctx) })
+	group.Go(func() error { return s.authority.Run(ctx, s.log) })
+	group.Go(func() error { return s.source.Run(ctx, tell) })
+	if s.trusted != nil {
+		group.Go(func() error { return s.trusted.Run(ctx) })
+	}
+	return group.Wait()
 }
 
 // connect says how the Kubernetes cluster is reached, nil for none.
