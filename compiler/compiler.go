@@ -62,6 +62,10 @@ type Options struct {
 	// limits: it returns what the function Evaluate makes of the encoded job, or why
 	// there is no answer. It is called from several goroutines.
 	Evaluate func(Job) ([]byte, diag.List)
+	// Render, if set, has kustomize's files applied elsewhere, such as by a child with
+	// limits: it returns what the function Render makes of the encoded job, or why there
+	// is no answer.
+	Render func(job []byte) ([]byte, diag.List)
 	// Memo makes the next compile of nearly the same files fast; may be nil.
 	Memo *Memo
 	// Policy is the digest of the policies that will judge the result, for the manifest.
@@ -77,6 +81,7 @@ type Program struct {
 	inputs    release.Inputs
 	positions release.Positions
 	memo      *Memo
+	patches   *patches // nil for none
 }
 
 // Read reads the intent in fsys. It counts before it reads, and evaluates nothing.
@@ -108,6 +113,9 @@ func LoadSource(s Source, o Options) (*Program, diag.List) {
 		return nil, ds
 	}
 	p, more := link(in, o.At, o.Policy, o.Memo)
+	if p != nil {
+		p.patches = patchesOf(s, in.Environment, o.Render)
+	}
 	return p, append(ds, more...).Sorted()
 }
 
@@ -119,7 +127,11 @@ func (p *Program) At(at time.Time) (*Program, diag.List) {
 	if p.intent == nil {
 		panic("compiler: At of a program without intent")
 	}
-	return link(p.intent, at, p.inputs.Policy, p.memo)
+	later, ds := link(p.intent, at, p.inputs.Policy, p.memo)
+	if later != nil {
+		later.patches = p.patches
+	}
+	return later, ds
 }
 
 func link(in *intent.Intent, at time.Time, policy string, memo *Memo) (*Program, diag.List) {
@@ -211,43 +223,50 @@ func (o Output) Provenance() release.Provenance {
 // Output is Release before it is sealed, for somebody who sends it to where that is
 // done. With an error in the list it is empty.
 func (p *Program) Output() (Output, diag.List) {
-	arts, origins, ds := envoy.Emit(p.mesh, catalog.Envoy(), envoy.Profile{Locate: p.Position, Memo: p.memo.emit()})
+	var out Output
+	var ds diag.List
 	// The folders' names are in this order, too.
-	for _, stage := range []func() ([]release.Artifact, []string, diag.List){p.kubernetes, p.itself, p.gatewayAPI} {
-		more, from, problems := stage()
-		arts, origins, ds = append(arts, more...), append(origins, from...), append(ds, problems...)
+	for _, stage := range []func() ([]release.Artifact, []diag.Pos, diag.List){p.envoy, p.kubernetes, p.itself, p.gatewayAPI} {
+		arts, places, problems := stage()
+		out.Artifacts, out.Places, ds = append(out.Artifacts, arts...), append(out.Places, places...), append(ds, problems...)
 	}
 	if ds.HasErrors() {
 		return Output{}, ds.Sorted()
 	}
+	out.Inputs, out.Positions = p.inputs, p.positions
+	return out, ds.Sorted()
+}
+
+func (p *Program) envoy() ([]release.Artifact, []diag.Pos, diag.List) {
+	arts, origins, ds := envoy.Emit(p.mesh, catalog.Envoy(), envoy.Profile{Locate: p.Position, Memo: p.memo.emit()})
 	places := make([]diag.Pos, len(arts))
 	for i, origin := range origins {
 		places[i] = p.Position(origin)
 	}
-	return Output{arts, places, p.inputs, p.positions}, ds.Sorted()
+	return arts, places, ds
 }
 
 // itself is the linked mesh, which comes from no one line.
-func (p *Program) itself() ([]release.Artifact, []string, diag.List) {
-	return []release.Artifact{{Path: MeshPath, Bytes: p.MeshJSON()}}, []string{""}, nil
+func (p *Program) itself() ([]release.Artifact, []diag.Pos, diag.List) {
+	return []release.Artifact{{Path: MeshPath, Bytes: p.MeshJSON()}}, make([]diag.Pos, 1), nil
 }
 
 // kubernetes is what the target of that name makes, nothing if nobody asks for it.
-func (p *Program) kubernetes() ([]release.Artifact, []string, diag.List) {
+func (p *Program) kubernetes() ([]release.Artifact, []diag.Pos, diag.List) {
 	t, ok := p.result.Target("kubernetes")
 	if !ok {
 		return nil, nil, nil
 	}
-	return kubernetes.Emit(p.mesh, catalog.Kubernetes(), kubernetes.Profile{Version: t.Version, Injection: t.Injection, Locate: p.Position})
+	return kubernetes.Emit(p.mesh, catalog.Kubernetes(), kubernetes.Profile{Version: t.Version, Injection: t.Injection, Locate: p.Position, Patch: p.patches.apply()})
 }
 
 // gatewayAPI is what the target of that name makes, nothing if nobody asks for it.
-func (p *Program) gatewayAPI() ([]release.Artifact, []string, diag.List) {
+func (p *Program) gatewayAPI() ([]release.Artifact, []diag.Pos, diag.List) {
 	if _, ok := p.result.Target("gateway-api"); !ok {
 		return nil, nil, nil
 	}
 	arts, ds := gatewayapi.Emit(p.mesh, catalog.GatewayAPI(), p.Position)
-	return arts, make([]string, len(arts)), ds
+	return arts, make([]diag.Pos, len(arts)), ds
 }
 
 // Position is the user's line of a mesh path, or of its nearest ancestor.

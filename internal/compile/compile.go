@@ -4,7 +4,7 @@
 // operator sets. Out: a program, or the releases of a commit, each with the instant
 // from which it is in force, or problems with code, package, cause and fix.
 //
-// What always holds: CUE runs in child processes only, one package at a time, and
+// What always holds: CUE and kustomize run in child processes only, CUE one package at a time, and
 // every package has the same time and memory, however large its files are; a
 // package that goes over them fails by its name, and the others are evaluated all
 // the same; everything together stays within the bounds; what is signed or served
@@ -52,7 +52,7 @@ func New(b Bounds, cache compiler.Cache) (*Compiler, error) {
 
 // Main is a child; args are the program's arguments behind sandbox.Word.
 func Main(args []string) int {
-	return sandbox.Main(args, map[string]sandbox.Handler{evaluateWork: compiler.Evaluate, stepsWork: answerSteps})
+	return sandbox.Main(args, map[string]sandbox.Handler{evaluateWork: compiler.Evaluate, renderWork: compiler.Render, stepsWork: answerSteps})
 }
 
 // Load is compiler.Load with every package evaluated in a child. It links in this
@@ -70,7 +70,7 @@ func (c *Compiler) Load(ctx context.Context, fsys fs.FS, o compiler.Options) (*c
 func (c *Compiler) load(ctx context.Context, s compiler.Source, o compiler.Options) (*compiler.Program, diag.List, error) {
 	e := &evaluation{ctx: ctx, program: c.program, limits: c.limits, cost: map[string]time.Duration{}}
 	defer e.close()
-	o.Cache, o.Workers, o.Evaluate = c.cache, workers(), e.evaluate
+	o.Cache, o.Workers, o.Evaluate, o.Render = c.cache, workers(), e.evaluate, c.renderer(ctx)
 	p, ds := compiler.LoadSource(s, o)
 	var over *ExceededError
 	if err := context.Cause(ctx); err != nil && !errors.As(err, &over) {

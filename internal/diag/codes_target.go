@@ -38,6 +38,26 @@ const (
 	// CodeKubernetesName is a name that Kubernetes does not take, or that is the cluster's own.
 	// Example: `mesh: namespace: "kube-system"` with the target "kubernetes".
 	CodeKubernetesName Code = "MESH0312"
+	// CodeKustomization is something in a kustomization that is not taken: a misspelt word, a word
+	// that reaches outside of the repository, a path that leads out of the folder.
+	// Example: `resources: ["https://example.com/base"]` in kustomize/kustomization.yaml.
+	CodeKustomization Code = "MESH0313"
+	// CodeKustomizeFile is a file of kustomize's that cannot be read, or that some programs would
+	// read otherwise.
+	// Example: a patch with one key twice.
+	CodeKustomizeFile Code = "MESH0314"
+	// CodePatchTarget is a patch that finds nothing, or does not fit what it finds.
+	// Example: a patch of `kind: Service` with `name: review`, where the service is called reviews.
+	CodePatchTarget Code = "MESH0315"
+	// CodePatchConflict is two patches of one kustomization that want the same field otherwise.
+	// Example: one patch with `type: NodePort` and one with `type: LoadBalancer` for one Service.
+	CodePatchConflict Code = "MESH0316"
+	// CodePatchedAway is a patch that changes or deletes what the intent says.
+	// Example: a patch that changes the selector of a Service that meshc makes.
+	CodePatchedAway Code = "MESH0317"
+	// CodeKustomize is a render that kustomize gave up.
+	// Example: `labels` whose `pairs` are no texts.
+	CodeKustomize Code = "MESH0318"
 	// CodeAddresses is a TCP destination that a proxy cannot hold to what was dialled, or cannot
 	// choose the instances of, because intent does not say which addresses stand for it.
 	// Example: an external with `protocol: "tcp"` and `endpoints: dns`, with `capture: "transparent"`.

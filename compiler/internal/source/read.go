@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"meshc.dev/meshc/internal/diag"
@@ -139,8 +140,19 @@ func (r *reader) file(p string) error {
 		return r.keep(p, p, r.tree.Files)
 	case strings.HasPrefix(p, "policies/") && path.Ext(p) == ".rego":
 		return r.keep(p, p, r.tree.Files)
+	case ofKustomize(p):
+		return r.keep(p, p, r.tree.Files)
 	}
 	return nil
+}
+
+// ofKustomize reports whether kustomize's files may name a file.
+func ofKustomize(p string) bool {
+	parts := strings.Split(p, "/")
+	if len(parts) > 3 && parts[0] == "environments" {
+		parts = parts[2:]
+	}
+	return len(parts) > 1 && parts[0] == KustomizeFolder && (slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(p)) || path.Base(p) == "Kustomization")
 }
 
 // keep notes a file that belongs into the tree.

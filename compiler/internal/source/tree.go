@@ -21,10 +21,14 @@ const ModuleFile = "cue.mod/module.cue"
 // own tools. The copy is not part of the intent.
 const VendorDir = "cue.mod/pkg/meshc.dev/intent"
 
+// KustomizeFolder is where files of kustomize's are.
+const KustomizeFolder = "kustomize"
+
 // Tree is the part of a repository that is compiled. Read only.
 type Tree struct {
 	// Files maps a path with slashes, relative to the top folder, to the
-	// file's bytes: *.cue outside cue.mod, cue.mod/module.cue, policies/**.rego.
+	// file's bytes: *.cue outside cue.mod, cue.mod/module.cue, policies/**.rego, and
+	// kustomize's files (KustomizeFolder), there and below an environment's folder.
 	Files map[string][]byte
 	// Vendored maps file names in VendorDir to bytes. Not in the digest.
 	Vendored map[string][]byte

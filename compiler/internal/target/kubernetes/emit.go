@@ -1,12 +1,12 @@
 package kubernetes
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
+	"meshc.dev/meshc/compiler/internal/kustomize"
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/compiler/release"
@@ -30,14 +30,16 @@ type Profile struct {
 	Version string
 	// Injection is what pods get, nil for nothing.
 	Injection *release.Injection
+	// Patch applies the repository's own patches; nil if it has none.
+	Patch func([]kustomize.Object) ([]kustomize.Rendered, diag.List)
 	// Locate gives the user's position of a mesh path (nil: the path stands in place of the file).
 	Locate func(meshPath string) diag.Pos
 }
 
-// Emit compiles the mesh to Kubernetes objects, sorted by path, and the mesh path that
-// each artifact comes from, in the same order. With an error among the problems there
-// are no artifacts.
-func Emit(m *model.Mesh, cells Column, p Profile) (arts []release.Artifact, origins []string, problems diag.List) {
+// Emit compiles the mesh to Kubernetes objects, sorted by path, and the place that each
+// artifact comes from, in the same order. With an error among the problems there are no
+// artifacts.
+func Emit(m *model.Mesh, cells Column, p Profile) (arts []release.Artifact, places []diag.Pos, problems diag.List) {
 	if p.Locate == nil {
 		p.Locate = func(path string) diag.Pos { return diag.Pos{File: path} }
 	}
@@ -50,14 +52,13 @@ func Emit(m *model.Mesh, cells Column, p Profile) (arts []release.Artifact, orig
 		e.service(s)
 	}
 	e.accounts()
+	if !e.problems.HasErrors() {
+		arts, places = e.write()
+	}
 	if e.problems.HasErrors() {
 		return nil, nil, e.problems.Sorted()
 	}
-	arts, origins = e.write()
-	if e.problems.HasErrors() {
-		return nil, nil, e.problems.Sorted()
-	}
-	return arts, origins, e.problems.Sorted()
+	return arts, places, e.problems.Sorted()
 }
 
 type emitter struct {
@@ -73,6 +74,7 @@ type made struct {
 	object object
 	owner  string
 	origin string // mesh path
+	keep   [][]string
 }
 
 // wayOut is what helps against every refusal.
@@ -150,7 +152,7 @@ func (e *emitter) namespace(name string) {
 		o.Metadata.Labels[labelInject] = "enabled"
 	}
 	owner, _ := e.m.Namespace(name)
-	e.add(o, owner.Owner, origin)
+	e.add(o, owner.Owner, origin, []string{"metadata", "annotations", annotFluxPrune}, []string{"metadata", "annotations", annotArgoSync})
 }
 
 // hasPods reports whether the cluster knows workloads of the service.
@@ -174,7 +176,8 @@ func (e *emitter) service(s *model.Service) {
 		spec.Ports = append(spec.Ports, servicePort{Name: p.Name, Port: p.Number, TargetPort: e.targetPort(s, p), Protocol: "TCP", AppProtocol: appProtocol(p.Protocol)})
 	}
 	labels := map[string]string{labelName: s.Name}
-	e.add(object{APIVersion: "v1", Kind: "Service", Metadata: metadata{Name: s.Name, Namespace: s.Namespace, Labels: labels}, Spec: spec}, s.Owner, path)
+	e.add(object{APIVersion: "v1", Kind: "Service", Metadata: metadata{Name: s.Name, Namespace: s.Namespace, Labels: labels}, Spec: spec}, s.Owner, path,
+		[]string{"spec", "selector"}, []string{"spec", "ports"})
 }
 
 // targetPort is where pods listen: a Service says one number for all of them.
@@ -218,7 +221,7 @@ func (e *emitter) accounts() {
 	note := func(namespace, name, owner, origin string) {
 		if _, ok := first[account{namespace, name}]; !ok {
 			first[account{namespace, name}] = made{
-				object{APIVersion: "v1", Kind: "ServiceAccount", Metadata: metadata{Name: name, Namespace: namespace}}, owner, origin,
+				object: object{APIVersion: "v1", Kind: "ServiceAccount", Metadata: metadata{Name: name, Namespace: namespace}}, owner: owner, origin: origin,
 			}
 		}
 	}
@@ -237,8 +240,9 @@ func (e *emitter) accounts() {
 	}
 }
 
-// add gives an object what all objects have.
-func (e *emitter) add(o object, owner, origin string) {
+// add gives an object what all objects have. keep are the fields that no patch changes,
+// beside those.
+func (e *emitter) add(o object, owner, origin string, keep ...[]string) {
 	if o.Metadata.Labels == nil {
 		o.Metadata.Labels = map[string]string{}
 	}
@@ -248,7 +252,11 @@ func (e *emitter) add(o object, owner, origin string) {
 	o.Metadata.Labels[labelManagedBy] = manager
 	o.Metadata.Labels[labelPartOf] = labelValue(e.m.TrustDomain)
 	o.Metadata.Annotations[annotOwner] = owner
-	e.objects = append(e.objects, made{o, owner, origin})
+	for _, label := range slices.Sorted(maps.Keys(o.Metadata.Labels)) {
+		keep = append(keep, []string{"metadata", "labels", label})
+	}
+	keep = append(keep, []string{"metadata", "annotations", annotOwner}, []string{"metadata", "annotations", annotDigest})
+	e.objects = append(e.objects, made{o, owner, origin, keep})
 }
 
 // labelValue shortens what is too long for a label.
@@ -258,53 +266,4 @@ func labelValue(s string) string {
 		return s
 	}
 	return strings.TrimRight(s[:most-digest-1], ".-") + "-" + canon.Digest([]byte(s))[:digest]
-}
-
-// ranks is the order in which a cluster takes kinds: what others lie in or name comes first.
-func ranks() []string { return []string{"Namespace", "ServiceAccount", "Service"} }
-
-// write makes the artifacts.
-func (e *emitter) write() (arts []release.Artifact, origins []string) {
-	slices.SortFunc(e.objects, func(a, b made) int { return cmp.Compare(pathOf(a.object), pathOf(b.object)) })
-	list := kustomization{APIVersion: "kustomize.config.k8s.io/v1beta1", Kind: "Kustomization", Resources: []string{}}
-	kinds := map[string]string{}
-	for _, m := range e.objects {
-		path := pathOf(m.object)
-		text, err := sealed(m.object)
-		if err != nil {
-			e.problem(diag.New(diag.CodeInconsistent, e.profile.Locate(m.origin), "writing %s %q: %v", m.object.Kind, m.object.Metadata.Name, err))
-			continue
-		}
-		arts, origins = append(arts, release.Artifact{Path: Folder + path, Bytes: text}), append(origins, m.origin)
-		list.Resources, kinds[path] = append(list.Resources, path), m.object.Kind
-	}
-	slices.SortStableFunc(list.Resources, func(a, b string) int {
-		return cmp.Compare(slices.Index(ranks(), kinds[a]), slices.Index(ranks(), kinds[b]))
-	})
-	text, err := yamlOf(list)
-	if err != nil {
-		e.problem(diag.New(diag.CodeInconsistent, e.profile.Locate(TargetPath), "writing the list of objects: %v", err))
-	}
-	arts, origins = append(arts, release.Artifact{Path: Folder + "kustomization.yaml", Bytes: text}), append(origins, TargetPath)
-	if e.profile.Injection != nil {
-		text, err := canon.JSON(e.profile.Injection)
-		if err != nil {
-			e.problem(diag.New(diag.CodeInconsistent, e.profile.Locate(TargetPath), "writing what pods get: %v", err))
-		}
-		arts, origins = append(arts, release.Artifact{Path: release.InjectionPath, Bytes: text}), append(origins, TargetPath+"/injection")
-	}
-	return sorted(arts, origins)
-}
-
-// sorted sorts artifacts by path and their origins with them.
-func sorted(arts []release.Artifact, origins []string) ([]release.Artifact, []string) {
-	of := make(map[string]string, len(arts))
-	for i, a := range arts {
-		of[a.Path] = origins[i]
-	}
-	slices.SortFunc(arts, func(a, b release.Artifact) int { return cmp.Compare(a.Path, b.Path) })
-	for i, a := range arts {
-		origins[i] = of[a.Path]
-	}
-	return arts, origins
 }
