@@ -1,6 +1,7 @@
 package kustomize
 
 import (
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -47,8 +48,8 @@ func kustomizationFiles() []string {
 	return []string{"kustomization.yaml", "kustomization.yml", "Kustomization"}
 }
 
-// notTaken are words of kustomize that are refused, and why.
-func notTaken() map[string]string {
+// refusals are words of kustomize that are not taken, and why.
+func refusals() map[string]string {
 	const outside, renames = "it reaches outside of the repository or runs programs", "it renames or moves objects, whose names the mesh decides"
 	return map[string]string{
 		"helmCharts": outside, "helmChartInflationGenerator": outside, "helmGlobals": outside, "generators": outside, "transformers": outside, "validators": outside,
@@ -94,55 +95,67 @@ func (r *reader) component(folder string, above []string) *component {
 
 // words reads the words of a kustomization.
 func (r *reader) words(c *component, v value, above []string) {
+	taken := r.taken(c, above)
 	kind := ""
 	for _, f := range r.fields(v) {
-		name, at := f.name, f.at
-		switch name {
-		case "apiVersion", "metadata":
-		case "kind":
-			kind = r.text(at)
-		case "resources":
-			for _, e := range r.list(at) {
-				r.resource(c, e)
-			}
-		case "components":
-			for _, e := range r.list(at) {
-				if p := r.local(c, e); p != "" {
-					if inner := r.component(p, above); inner != nil {
-						c.inner = append(c.inner, inner)
-					}
-				}
-			}
-		case "patches":
-			for _, e := range r.list(at) {
-				r.patch(c, e)
-			}
-		case "images":
-			c.Images = r.maps(at, "name", "newName", "newTag", "digest")
-			r.checkImages(at)
-		case "replicas":
-			c.Replicas = r.maps(at, "name", "count")
-		case "labels":
-			c.Labels = r.maps(at, "pairs", "includeTemplates")
-		case "commonAnnotations":
-			c.Annotations = r.texts(at)
+		read, ok := taken[f.name]
+		switch {
+		case f.name == "kind":
+			kind = r.text(f.at)
+		case ok:
+			read(f.at)
 		default:
-			why, known := notTaken()[name]
-			if known {
-				r.fail(diag.CodeKustomization, f.word.pos(), "take it out: "+why, "%q is not taken", name)
-				continue
-			}
-			taken := []string{"apiVersion", "kind", "metadata", "resources", "components", "patches", "images", "replicas", "labels", "commonAnnotations"}
-			fix := "kustomize knows no such word; the words here are " + strings.Join(taken, ", ")
-			if near, ok := diag.Nearest(name, taken); ok {
-				fix = "did you mean \"" + near + "\"?"
-			}
-			r.fail(diag.CodeKustomization, f.word.pos(), fix, "unknown field %q", name)
+			r.notTaken(f, slices.Sorted(maps.Keys(taken)))
 		}
 	}
 	if kind != "Component" && !r.problems.HasErrors() {
 		r.fail(diag.CodeKustomization, c.at, "write `kind: Component` (apiVersion kustomize.config.k8s.io/v1alpha1): it is applied to what meshc makes", "the kustomization is a %q", kind)
 	}
+}
+
+// taken are the words that are taken, and how each is read into c.
+func (r *reader) taken(c *component, above []string) map[string]func(value) {
+	each := func(read func(value)) func(value) {
+		return func(v value) {
+			for _, e := range r.list(v) {
+				read(e)
+			}
+		}
+	}
+	return map[string]func(value){
+		"apiVersion": func(value) {},
+		"kind":       func(value) {},
+		"metadata":   func(value) {},
+		"resources":  each(func(v value) { r.resource(c, v) }),
+		"patches":    each(func(v value) { r.patch(c, v) }),
+		"components": each(func(v value) {
+			if folder := r.local(c, v); folder != "" {
+				if inner := r.component(folder, above); inner != nil {
+					c.inner = append(c.inner, inner)
+				}
+			}
+		}),
+		"images": func(v value) {
+			c.Images = r.maps(v, "name", "newName", "newTag", "digest")
+			r.checkImages(v)
+		},
+		"replicas":          func(v value) { c.Replicas = r.maps(v, "name", "count") },
+		"labels":            func(v value) { c.Labels = r.maps(v, "pairs", "includeTemplates") },
+		"commonAnnotations": func(v value) { c.Annotations = r.texts(v) },
+	}
+}
+
+// notTaken refuses a word.
+func (r *reader) notTaken(f field, taken []string) {
+	if why, known := refusals()[f.name]; known {
+		r.fail(diag.CodeKustomization, f.word.pos(), "take it out: "+why, "%q is not taken", f.name)
+		return
+	}
+	fix := "the words here are " + strings.Join(taken, ", ")
+	if near, ok := diag.Nearest(f.name, taken); ok {
+		fix = "did you mean \"" + near + "\"?"
+	}
+	r.fail(diag.CodeKustomization, f.word.pos(), fix, "unknown field %q", f.name)
 }
 
 // field is a field of a mapping: its name, and the places of that and of its value.
