@@ -19,11 +19,15 @@ import (
 	"meshc.dev/meshc/internal/agent"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/printer"
+	"meshc.dev/meshc/internal/redirect"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, out, errs io.Writer) int {
+	if len(args) > 0 && args[0] == "redirect" {
+		return layRules(args[1:], out, errs)
+	}
 	cfg, level, done, err := parse(args, out, errs)
 	if err != nil {
 		return 2 // flag has printed why
@@ -40,6 +44,35 @@ func run(args []string, out, errs io.Writer) int {
 		return report(err, errs)
 	}
 	return code
+}
+
+// layRules is `meshc-agent redirect`: the rules of a pod, laid and read back.
+func layRules(args []string, out, errs io.Writer) int {
+	f := flag.NewFlagSet("meshc-agent redirect", flag.ContinueOnError)
+	f.SetOutput(errs)
+	f.Usage = func() {
+		printer.Fprintf(f.Output(), "Usage: meshc-agent redirect [--check]\n\nSends all TCP of this network namespace through the sidecar, for IPv4 and IPv6.\n\n")
+		f.PrintDefaults()
+	}
+	check := f.Bool("check", false, "only read the rules back")
+	switch err := f.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return 2
+	case f.NArg() > 0:
+		printer.Fprintf(errs, "meshc-agent redirect: %q is no argument of it\n", f.Arg(0))
+		return 2
+	}
+	work := redirect.Set
+	if *check {
+		work = redirect.Check
+	}
+	if err := work(); err != nil {
+		return report(err, errs)
+	}
+	printer.Fprintf(out, "TCP of this network namespace goes through the sidecar\n")
+	return 0
 }
 
 func report(err error, errs io.Writer) int {
@@ -83,6 +116,7 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	f.IntVar(&cfg.AdminPort, "admin-port", 0, "`port` of Envoy's admin page on 127.0.0.1; default: a socket, admin.sock in the state folder")
 	f.StringVar(&cfg.StatusAddr, "status-addr", "", "`host:port` or unix:path of /ready and /metrics; default: status.sock in the state folder")
 	f.StringVar(&cfg.NodeID, "node-id", "", "`name` of this proxy; default: the identity and eight characters kept in the state folder")
+	f.BoolVar(&cfg.RequireRedirect, "require-redirect", false, "start nothing before the traffic of this pod is redirected (meshc-agent redirect), and be unready if it ever is not")
 	f.DurationVar(&cfg.Drain, "drain", 15*time.Second, "how long connections may take to finish when Envoy is stopped")
 	f.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	version := f.Bool("version", false, "print the version")

@@ -14,6 +14,7 @@ import (
 
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/durable"
+	"meshc.dev/meshc/internal/redirect"
 )
 
 // Run is the agent's life: identity first, then sockets, bootstrap, Envoy;
@@ -30,6 +31,11 @@ func Run(ctx context.Context, cfg Config, envoyOut io.Writer, log *slog.Logger) 
 	}
 	if !cfg.NoEnvoy {
 		if err := checkEnvoy(cfg.Envoy); err != nil {
+			return 0, err
+		}
+	}
+	if cfg.RequireRedirect {
+		if err := redirect.Stands(ctx); err != nil {
 			return 0, err
 		}
 	}
@@ -71,7 +77,7 @@ func newAgent(cfg Config, envoyOut io.Writer, log *slog.Logger) *agent {
 		cfg: cfg, envoyOut: envoyOut, log: log, hold: h,
 		keep:  &keeper{cfg: cfg, hold: h, log: log, stats: st, look: lookEvery},
 		relay: &relay{server: cfg.Server, clock: cfg.Clock, hold: h, log: log, stats: st},
-		page:  &page{hold: h, admin: newAdmin(cfg.adminDial()), clock: cfg.Clock, stats: st},
+		page:  &page{hold: h, admin: newAdmin(cfg.adminDial()), clock: cfg.Clock, stats: st, redirected: cfg.RequireRedirect},
 	}
 }
 

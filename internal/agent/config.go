@@ -55,6 +55,9 @@ type Config struct {
 	// Drain is how long connections may take to finish when Envoy is stopped:
 	// 0 to 10 minutes, whole seconds.
 	Drain time.Duration
+	// RequireRedirect makes the agent fail unless connections of this pod are redirected
+	// to its sidecar.
+	RequireRedirect bool
 	// Clock tells the time; required.
 	Clock func() time.Time
 }

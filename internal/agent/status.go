@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/redirect"
 )
 
 // page serves /ready and /metrics.
@@ -20,6 +21,8 @@ type page struct {
 	clock    func() time.Time
 	stats    *stats
 	stopping atomic.Bool
+	// redirected says that connections have to reach Envoy whatever they dial.
+	redirected bool
 }
 
 // notReady gives every reason why traffic should not come here; none means
@@ -41,6 +44,11 @@ func (p *page) notReady(ctx context.Context) []string {
 	}
 	if len(listeners) == 0 {
 		out = append(out, "Envoy has no listener")
+	}
+	if p.redirected && len(listeners) > 0 {
+		if err := redirect.Goes(ctx); err != nil {
+			out = append(out, err.Error())
+		}
 	}
 	const warming = "listener_manager.total_listeners_warming"
 	stats, err := p.admin.stats(ctx, warming)

@@ -40,6 +40,8 @@ const (
 	kubeClient  = "k8s.io/client-go"
 	kubeJSON    = "sigs.k8s.io/json" // what an API server decodes with
 	kubeLog     = "k8s.io/klog/v2"   // client-go's, to keep it silent
+	packetRules = "github.com/google/nftables"
+	netlinkDoor = "github.com/mdlayher/netlink"
 	txtarText   = "golang.org/x/tools/txtar"
 	goCmp       = "github.com/google/go-cmp"
 	differ      = "github.com/rogpeppe/go-internal/diff"
@@ -130,7 +132,8 @@ func rims() []row {
 		{pkg: "internal/kubeapi", may: []string{kubeMachine, kubeClient}},
 		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", fluxTar, fsEvents}},
 		{pkg: "internal/ca", may: []string{"internal/canon", "internal/durable", spiffe, rpc, statuses, protobuf, xcrypto}},
-		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", "internal/durable", "internal/hop", "internal/operatorfile", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},
+		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", "internal/durable", "internal/hop", "internal/operatorfile", "internal/redirect", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},
+		{pkg: "internal/redirect", may: []string{packetRules, netlinkDoor, xsys}},
 		{pkg: "internal/roots", may: []string{"compiler/release", "internal/kubeapi", kubeAPI, kubeMachine, kubeClient}},
 		{pkg: "webhook/internal/review", may: []string{kubeAPI, kubeMachine, kubeJSON}, pure: true},
 		{pkg: "webhook/internal/drift", may: []string{"compiler/release", kubeJSON, yaml}, pure: true},
@@ -172,7 +175,7 @@ func doors() []row {
 		{pkg: "internal/kubetest/node", may: []string{"internal/kubetest", kubeAPI, kubeMachine, kubeClient, xnet}},
 		{pkg: "internal/kubetest", may: []string{"ci/tools", "internal/child", "internal/freeport", kubeAPI, kubeMachine, kubeClient}},
 		{pkg: "cmd/meshc", may: []string{"internal/cli", "internal/compile", "internal/sandbox"}},
-		{pkg: "cmd/meshc-agent", may: []string{"internal/agent", "internal/ca", cobra}},
+		{pkg: "cmd/meshc-agent", may: []string{"internal/agent", "internal/ca", "internal/redirect", cobra}},
 		{pkg: "ci/...", may: []string{"..."}},
 		{pkg: "examples", pure: true}, // files only; its tests compile them
 		{pkg: "examples/...", may: []string{"..."}},

@@ -69,4 +69,7 @@ const (
 	// CodeServerUnreachable is a server that does not answer.
 	// Example: `--server 127.0.0.1:1` while the first certificate is missing.
 	CodeServerUnreachable Code = "MESH0645"
+	// CodeRedirect is a pod whose traffic does not go, or cannot be made to go, through its sidecar.
+	// Example: `meshc-agent redirect` without the capability NET_ADMIN.
+	CodeRedirect Code = "MESH0648"
 )
