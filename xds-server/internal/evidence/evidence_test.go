@@ -90,6 +90,10 @@ func TestMergeIsAUnion(t *testing.T) {
 				t.Fatalf("%s: %v, want %v", name, texts(got), want)
 			}
 		}
+		// Or servers would give each other the same for ever.
+		if changed := a.Merge(merged(a, a)); len(changed) > 0 {
+			t.Fatalf("its own receipts change %v", changed)
+		}
 		for _, class := range a.classes {
 			if len(class) > 3 || len(a.classes) > 2 {
 				t.Fatalf("over the limits: %d instances, %d classes", len(class), len(a.classes))
