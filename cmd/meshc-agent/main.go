@@ -104,7 +104,7 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	f.StringVar(&cfg.JoinToken, "join-token", "", "`token` of meshc token create; other users can see it: prefer the file")
 	f.StringVar(&cfg.JoinTokenFile, "join-token-file", "", "`file` with the token")
 	f.StringVar(&cfg.TokenFile, "token-file", "", "`file` with the projected token of this pod, audience meshc.dev, instead of a join token")
-	f.StringVar(&cfg.TrustDomain, "trust-domain", "mesh.local", "trust `domain` of the mesh; for --token-file")
+	f.StringVar(&cfg.TrustDomain, "trust-domain", "", "trust `domain` of the mesh, for --token-file; default: what the roots in --server-bundle say")
 	prints := f.String("server-fingerprint", "", "`sha256:…` of the server's root, several separated by commas; for the join")
 	f.StringVar(&cfg.BundleFile, "server-bundle", "", "PEM `file` with the server's roots, instead of a fingerprint")
 	f.StringVar(&cfg.StateDir, "state-dir", "", "`folder` of this agent alone")

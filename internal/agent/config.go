@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -28,7 +29,8 @@ type Config struct {
 	// JoinTokenFile is read anew each time a token is needed.
 	JoinToken, JoinTokenFile string
 	// TokenFile has the projected token of the agent's pod, read anew for each join and
-	// each renewal. TrustDomain is the mesh's then: the token does not say it.
+	// each renewal. TrustDomain is the mesh's then, which the token does not say; ""
+	// means the one that the roots in BundleFile are of.
 	TokenFile, TrustDomain string
 	// Fingerprints of the server's roots, "sha256:…", for the join only.
 	Fingerprints []string
@@ -89,8 +91,8 @@ func (c Config) Normalise() (Config, diag.List) {
 		if c.JoinToken != "" || c.JoinTokenFile != "" {
 			l = append(l, flagProblem("a pod joins with its own token, anything else with one of `meshc token create`", "--token-file excludes --join-token and --join-token-file"))
 		}
-		if _, err := spiffeid.TrustDomainFromString(c.TrustDomain); err != nil {
-			l = append(l, flagProblem("write the one of `meshc serve`, such as mesh.local", "--trust-domain %q: %v", c.TrustDomain, err))
+		if _, err := spiffeid.TrustDomainFromString(c.TrustDomain); err != nil && (c.TrustDomain != "" || c.BundleFile == "") {
+			l = append(l, flagProblem("write the one of `meshc serve`, such as mesh.local; or name the server's roots with --server-bundle", "--trust-domain %q: %v", c.TrustDomain, err))
 		}
 	}
 	if c.AdminPort < 0 || c.AdminPort > 65535 {
@@ -201,11 +203,44 @@ func (c Config) identity(token string) (spiffeid.ID, error) {
 	if err != nil {
 		return spiffeid.ID{}, err
 	}
-	td, err := spiffeid.TrustDomainFromString(c.TrustDomain)
+	td, err := c.trustDomain()
 	if err != nil {
-		return spiffeid.ID{}, fmt.Errorf("reading --trust-domain: %w", err)
+		return spiffeid.ID{}, err
 	}
 	return claims.Identity.SPIFFE(td)
+}
+
+// trustDomain is the mesh's, as the flag or the server's roots say.
+func (c Config) trustDomain() (spiffeid.TrustDomain, error) {
+	if c.TrustDomain != "" {
+		return spiffeid.TrustDomainFromString(c.TrustDomain)
+	}
+	roots, err := c.roots()
+	if err != nil {
+		return spiffeid.TrustDomain{}, err
+	}
+	for _, root := range roots {
+		if len(root.URIs) == 1 {
+			return spiffeid.TrustDomainFromURI(root.URIs[0])
+		}
+	}
+	return spiffeid.TrustDomain{}, problem(flagProblem("write --trust-domain", "the roots in --server-bundle %q do not say their trust domain", c.BundleFile))
+}
+
+// roots are those of --server-bundle, nil without one.
+func (c Config) roots() ([]*x509.Certificate, error) {
+	if c.BundleFile == "" {
+		return nil, nil
+	}
+	text, err := operatorfile.Read(c.BundleFile)
+	if err != nil {
+		return nil, problem(flagProblem("name a readable PEM file", "--server-bundle: %v", err))
+	}
+	roots, err := ca.ParseCertificates(text)
+	if err != nil {
+		return nil, problem(flagProblem("name a PEM file with the server's roots", "--server-bundle %q: %v", c.BundleFile, err))
+	}
+	return roots, nil
 }
 
 // wants reports whether id is what --identity says, if it says anything.

@@ -13,7 +13,6 @@ import (
 
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/diag"
-	"meshc.dev/meshc/internal/operatorfile"
 )
 
 // Renewal falls at a random moment between these parts of a certificate's
@@ -125,14 +124,9 @@ func noToken(ended *svid, now time.Time) error {
 // joinTrust is how the server is known before there is a bundle.
 func (k *keeper) joinTrust(td spiffeid.TrustDomain) (ca.Trust, error) {
 	t := ca.Trust{TrustDomain: td, Pins: k.cfg.Fingerprints, Clock: k.cfg.Clock}
-	if k.cfg.BundleFile != "" {
-		text, err := operatorfile.Read(k.cfg.BundleFile)
-		if err != nil {
-			return t, problem(flagProblem("name a readable PEM file", "--server-bundle: %v", err))
-		}
-		if t.Roots, err = ca.ParseCertificates(text); err != nil {
-			return t, problem(flagProblem("name a PEM file with the server's roots", "--server-bundle %q: %v", k.cfg.BundleFile, err))
-		}
+	var err error
+	if t.Roots, err = k.cfg.roots(); err != nil {
+		return t, err
 	}
 	if len(t.Pins) == 0 && len(t.Roots) == 0 {
 		return t, problem(flagProblem("`meshc token create` prints it with the token",

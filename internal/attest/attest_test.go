@@ -499,7 +499,10 @@ func TestAgentLivesAsLongAsItsPod(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	file := filepath.Join(dir, "token")
+	file, bundle := filepath.Join(dir, "token"), filepath.Join(dir, "roots.pem")
+	if err := os.WriteFile(bundle, ca.EncodeCertificates(s.a.Bundle().X509Authorities()), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	write := func() string {
 		token := s.token("web")
 		if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
@@ -513,7 +516,7 @@ func TestAgentLivesAsLongAsItsPod(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		_, err := agent.Run(ctx, agent.Config{
-			Server: s.addr, TokenFile: file, TrustDomain: "mesh.local", Fingerprints: s.a.Fingerprints(), StateDir: filepath.Join(dir, "s"), NoEnvoy: true, Clock: time.Now,
+			Server: s.addr, TokenFile: file, BundleFile: bundle, StateDir: filepath.Join(dir, "s"), NoEnvoy: true, Clock: time.Now,
 		}, log, slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 		ended <- err
 	}()

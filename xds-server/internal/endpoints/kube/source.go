@@ -15,11 +15,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	discoveryclient "k8s.io/client-go/kubernetes/typed/discovery/v1"
 	"k8s.io/client-go/metadata"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
@@ -55,48 +53,52 @@ const (
 // New makes a source that asks nobody yet.
 func New(cfg Config) (*Source, error) {
 	s := &Source{cfg: cfg, table: newTable(), kick: make(chan struct{}, 1)}
-	typed, err := discoveryclient.NewForConfig(binary(cfg.Cluster.Config))
-	if err != nil {
+	if err := s.followSlices(); err != nil {
 		return nil, fmt.Errorf("preparing to watch EndpointSlices: %w", err)
 	}
-	meta, err := metadata.NewForConfig(cfg.Cluster.Config)
-	if err != nil {
-		return nil, fmt.Errorf("preparing to watch pods: %w", err)
-	}
-	all := typed.EndpointSlices(metav1.NamespaceAll)
-	ofServices := func(o metav1.ListOptions) metav1.ListOptions {
-		o.LabelSelector = discoveryv1.LabelServiceName
-		return o
-	}
-	s.watch = []*watched{
-		newWatched(s, slicesResource, &discoveryv1.EndpointSlice{},
-			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				return all.List(ctx, ofServices(o))
-			},
-			func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-				return all.Watch(ctx, ofServices(o))
-			},
-			s.sliceStore()),
-		newMetadata(s, meta, podsResource, s.podStore()),
-		newMetadata(s, meta, nodesResource, s.nodeStore()),
+	for resource, into := range map[string]cache.ReflectorStore{podsResource: s.podStore(), nodesResource: s.nodeStore()} {
+		if err := s.followLabels(resource, into); err != nil {
+			return nil, fmt.Errorf("preparing to watch %s: %w", resource, err)
+		}
 	}
 	return s, nil
 }
 
-// binary is the settings with the encoding that costs least.
-func binary(c *rest.Config) *rest.Config {
-	c = rest.CopyConfig(c)
-	c.ContentType = runtime.ContentTypeProtobuf
-	c.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	return c
+// followSlices arranges to watch the slices of Services.
+func (s *Source) followSlices() error {
+	w := s.follow(slicesResource)
+	settings := w.observed(s.cfg.Cluster.Config)
+	settings.ContentType = runtime.ContentTypeProtobuf // costs least
+	settings.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	client, err := discoveryclient.NewForConfig(settings)
+	if err != nil {
+		return err
+	}
+	all := client.EndpointSlices(metav1.NamespaceAll)
+	w.reflect(&discoveryv1.EndpointSlice{}, s.sliceStore(),
+		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = discoveryv1.LabelServiceName
+			return all.List(ctx, o)
+		},
+		func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = discoveryv1.LabelServiceName
+			return all.Watch(ctx, o)
+		})
+	return nil
 }
 
-func newMetadata(s *Source, c metadata.Interface, resource string, into cache.ReflectorStore) *watched {
-	client := c.Resource(schema.GroupVersionResource{Version: "v1", Resource: resource})
-	return newWatched(s, resource, &metav1.PartialObjectMetadata{},
-		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return client.List(ctx, o) },
-		func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) { return client.Watch(ctx, o) },
-		into)
+// followLabels arranges to watch the metadata of a resource.
+func (s *Source) followLabels(resource string, into cache.ReflectorStore) error {
+	w := s.follow(resource)
+	client, err := metadata.NewForConfig(w.observed(s.cfg.Cluster.Config))
+	if err != nil {
+		return err
+	}
+	all := client.Resource(schema.GroupVersionResource{Version: "v1", Resource: resource})
+	w.reflect(&metav1.PartialObjectMetadata{}, into,
+		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return all.List(ctx, o) },
+		func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) { return all.Watch(ctx, o) })
+	return nil
 }
 
 // Want sets the services of the release.
@@ -197,98 +199,4 @@ func (s *Source) changes() (changes []endpoints.Change, problems []endpoints.Pro
 		}
 	}
 	return changes, problems
-}
-
-// watched is one resource that is followed. It knows how it is with the API server.
-type watched struct {
-	resource string
-	source   *Source
-	refl     *cache.Reflector
-
-	mu sync.Mutex
-	// read says that it was read as a whole, tried that it was asked for.
-	read, tried bool
-	// err is why the last request failed, nil if it did not; verb is what it was.
-	err  error
-	verb string
-	// since is when that began.
-	since time.Time
-}
-
-// again is how long to wait between requests that fail.
-func again() *wait.Backoff {
-	return &wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Steps: 6, Jitter: 0.5, Cap: 5 * time.Second}
-}
-
-func newWatched(s *Source, resource string, of runtime.Object,
-	list func(context.Context, metav1.ListOptions) (runtime.Object, error), follow func(context.Context, metav1.ListOptions) (watch.Interface, error),
-	into cache.ReflectorStore,
-) *watched {
-	w := &watched{resource: resource, source: s, since: s.cfg.Now()}
-	lw := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			l, err := list(ctx, o)
-			w.note(ctx, "list", err)
-			return l, err
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			i, err := follow(ctx, o)
-			w.note(ctx, "watch", err)
-			return i, err
-		},
-	}
-	log := silent()
-	w.refl = cache.NewReflectorWithOptions(lw, of, whole{into, w}, cache.ReflectorOptions{Name: resource, Logger: &log, Backoff: again()})
-	return w
-}
-
-// run follows the resource until ctx ends.
-func (w *watched) run(ctx context.Context) { w.refl.RunWithContext(ctx) }
-
-// note remembers how a request ended.
-func (w *watched) note(ctx context.Context, verb string, err error) {
-	if ctx.Err() != nil {
-		return
-	}
-	w.mu.Lock()
-	first, was := !w.tried, w.err
-	w.tried = true
-	if (was == nil) != (err == nil) {
-		w.since = w.source.cfg.Now()
-	}
-	w.err, w.verb = err, verb
-	w.mu.Unlock()
-	switch {
-	case err != nil && (was == nil || was.Error() != err.Error()):
-		w.source.cfg.Log.Warn("the Kubernetes API does not answer; what was found last stays", slog.String("resource", w.resource), slog.String("verb", verb), slog.Any("error", err))
-	case err == nil && was != nil:
-		w.source.cfg.Log.Info("the Kubernetes API answers", slog.String("resource", w.resource))
-	}
-	if first {
-		w.source.changed()
-	}
-}
-
-// settled says that it was read as a whole; of nodes, which add only where an endpoint
-// is, that they were asked for.
-func (w *watched) settled() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.read || w.resource == nodesResource && w.tried && w.err != nil
-}
-
-// whole notes that a resource was read as a whole.
-type whole struct {
-	cache.ReflectorStore
-	of *watched
-}
-
-// Replace takes all objects there are.
-func (w whole) Replace(all []any, version string) error {
-	err := w.ReflectorStore.Replace(all, version)
-	w.of.mu.Lock()
-	w.of.read = true
-	w.of.mu.Unlock()
-	w.of.source.changed()
-	return err
 }
