@@ -166,7 +166,9 @@ func doors() []row {
 	return []row{
 		{pkg: "internal/proof", may: []string{"compiler", "compiler/release", "internal/envoybin"}},
 		{pkg: "internal/rehearsal", may: []string{"compiler", "compiler/release", "internal/ca", "internal/envoybin", "internal/hop", spiffe, xsync}},
-		{pkg: "internal/demo", may: append(slices.Clone(work), "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},
+		{pkg: "internal/demo/narrate"},
+		{pkg: "internal/demo/people", may: []string{"internal/child", xcrypto}},
+		{pkg: "internal/demo", may: append(slices.Clone(work), "internal/demo/narrate", "internal/demo/people", "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
 		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/attest", "internal/demo", "internal/kubeapi", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},

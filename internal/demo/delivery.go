@@ -33,7 +33,7 @@ func (w *World) startServer(ctx context.Context) error {
 			*addr = fmt.Sprintf("127.0.0.1:%d", port)
 		}
 	}
-	w.out.command(child.Spec{Path: "meshc", Args: w.serverArgs()}.String() + " &")
+	w.out.Command(child.Spec{Path: "meshc", Args: w.serverArgs()}.String() + " &")
 	c, err := w.start("serve", w.tools.meshc, w.serverArgs()...)
 	if err != nil {
 		return err
@@ -49,7 +49,7 @@ func (w *World) startServer(ctx context.Context) error {
 
 // killServer ends the server without any chance to say goodbye.
 func (w *World) killServer() error {
-	w.out.command(fmt.Sprintf("kill -KILL %d   # meshc serve", w.server.PID()))
+	w.out.Command(fmt.Sprintf("kill -KILL %d   # meshc serve", w.server.PID()))
 	c := w.server
 	w.server = nil
 	if err := c.Signal(syscall.SIGKILL); err != nil {
@@ -136,7 +136,7 @@ func (w *World) startAgents(ctx context.Context) error {
 		args := []string{"--server", w.listen, "--identity", id, "--join-token-file", file, "--server-fingerprint", r["fingerprint"],
 			"--state-dir", filepath.Join("a", name), "--envoy", w.envoy.Path, "--drain", "1s", "--log-level", "warn", "--", "--concurrency", "1", "--log-level", "warning"}
 		if tell {
-			w.out.command(child.Spec{Path: "meshc-agent", Args: args}.String() + " &")
+			w.out.Command(child.Spec{Path: "meshc-agent", Args: args}.String() + " &")
 		}
 		if err := os.MkdirAll(w.path("a"), 0o700); err != nil {
 			return fmt.Errorf("making the folder for agents: %w", err)
@@ -147,7 +147,7 @@ func (w *World) startAgents(ctx context.Context) error {
 		}
 		all, w.agents[id] = append(all, c), c
 	}
-	w.out.tell("… and the same for %s.", strings.Join(identities()[1:], ", "))
+	w.out.Tell("… and the same for %s.", strings.Join(identities()[1:], ", "))
 	return nil
 }
 
@@ -155,7 +155,7 @@ func (w *World) startAgents(ctx context.Context) error {
 func (w *World) token(ctx context.Context, id string, tell bool) (map[string]string, error) {
 	args := []string{"token", "create", "--state", "server", "--identity", id, "--ttl", "5m"}
 	if tell {
-		w.out.command(child.Spec{Path: "meshc", Args: args}.String())
+		w.out.Command(child.Spec{Path: "meshc", Args: args}.String())
 	}
 	r, err := w.quiet(ctx, args...)
 	if err != nil {

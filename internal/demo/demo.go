@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/internal/child"
+	"meshc.dev/meshc/internal/demo/narrate"
 	"meshc.dev/meshc/internal/envoybin"
 )
 
@@ -45,7 +46,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &narrator{w: o.Out, color: o.Color}
+	n := narrate.New(o.Out, o.Color)
 	start := time.Now()
 	w, err := newWorld(ctx, o, n)
 	if err != nil {
@@ -54,21 +55,21 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer w.close()
 	steps := story()
 	for i, s := range steps {
-		n.title(i+1, len(steps), s.Title)
+		n.Title(i+1, len(steps), s.Title)
 		if err := tell(ctx, w, s); err != nil {
 			if ctx.Err() != nil {
-				n.say("Interrupted; stopping what was started.")
+				n.Say("Interrupted; stopping what was started.")
 				return ctx.Err()
 			}
-			n.failed(err)
-			n.logs(w.logs())
+			n.Failed(err)
+			n.Logs(w.logs())
 			if o.Keep {
 				w.wait(ctx)
 			}
 			return fmt.Errorf("step %d (%s): %w", i+1, s.Title, err)
 		}
 	}
-	n.say("All %d steps held, in %v.", len(steps), time.Since(start).Round(time.Second))
+	n.Say("All %d steps held, in %v.", len(steps), time.Since(start).Round(time.Second))
 	if o.Keep {
 		w.wait(ctx)
 	}
@@ -83,7 +84,7 @@ func tell(ctx context.Context, w *World, s Step) error {
 		err = w.alive()
 	}
 	if evidence != "" {
-		w.out.measured(evidence)
+		w.out.Measured(evidence)
 	}
 	return err
 }
@@ -94,7 +95,7 @@ type tools struct {
 	envoy             envoybin.Binary
 }
 
-func findTools(ctx context.Context, o Options, dir string, n *narrator) (t tools, err error) {
+func findTools(ctx context.Context, o Options, dir string, n *narrate.Narrator) (t tools, err error) {
 	if t.git, err = exec.LookPath("git"); err != nil {
 		return t, errors.New("the demo needs git on PATH: install it and try again")
 	}
@@ -114,7 +115,7 @@ func findTools(ctx context.Context, o Options, dir string, n *narrator) (t tools
 }
 
 // findAgent looks beside meshc and on PATH before it builds the agent.
-func findAgent(ctx context.Context, o Options, meshc, dir string, n *narrator) (string, error) {
+func findAgent(ctx context.Context, o Options, meshc, dir string, n *narrate.Narrator) (string, error) {
 	if o.Agent != "" {
 		return filepath.Abs(o.Agent)
 	}
@@ -132,7 +133,7 @@ func findAgent(ctx context.Context, o Options, meshc, dir string, n *narrator) (
 	if _, err := os.Stat(filepath.Join(src, "cmd", "meshc-agent", "main.go")); err != nil {
 		return "", errors.New("the demo needs meshc-agent beside meshc or on PATH: go install meshc.dev/meshc/cmd/meshc-agent, or run `make demo`")
 	}
-	n.say("Building meshc-agent.")
+	n.Say("Building meshc-agent.")
 	out := filepath.Join(dir, "bin", "meshc-agent")
 	res, err := child.Run(ctx, child.Spec{Path: "go", Dir: src, Args: []string{"build", "-o", out, "./cmd/meshc-agent"}}, 0)
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"meshc.dev/meshc/internal/demo/people"
 )
 
 // build makes the two programs once for all tests.
@@ -151,26 +153,26 @@ func TestAMissingProgramIsTold(t *testing.T) {
 
 func TestCommitsAreSignedWithoutOpenSSH(t *testing.T) {
 	dir := t.TempDir()
-	signer, err := ownSigner(programs(t).Meshc, dir)
+	signer, err := people.OwnSigner(programs(t).Meshc, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, public, err := newRepo(t.Context(), "git", signer, dir)
+	r, public, err := people.New(t.Context(), "git", signer, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(r.work, "a"), []byte("1"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(r.Work, "a"), []byte("1"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.commit(t.Context(), alice, true, "first"); err != nil {
+	if _, err := r.Commit(t.Context(), people.Alice, true, "first"); err != nil {
 		t.Fatal(err)
 	}
 	// The real ssh-keygen has the last word.
 	allowed := filepath.Join(dir, "allowed")
-	if err := os.WriteFile(allowed, []byte("alice@bookinfo.example "+public[alice]+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(allowed, []byte("alice@bookinfo.example "+public[people.Alice]+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.run(t.Context(), "-c", "gpg.format=ssh", "-c", "gpg.ssh.allowedSignersFile="+allowed, "verify-commit", "HEAD"); err != nil {
+	if _, err := r.Run(t.Context(), "-c", "gpg.format=ssh", "-c", "gpg.ssh.allowedSignersFile="+allowed, "verify-commit", "HEAD"); err != nil {
 		t.Error(err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/internal/bookinfo"
+	"meshc.dev/meshc/internal/demo/people"
 )
 
 // Step is a part of the story. Run does it and returns what was measured, a line
@@ -103,30 +104,30 @@ func firstRelease(ctx context.Context, w *World) (string, error) {
 // setUpRepository makes the first commit: the example with all traffic on v1.
 func (w *World) setUpRepository(ctx context.Context) (err error) {
 	var public map[string]string
-	signer, err := findSigner(w.tools.meshc, w.dir)
+	signer, err := people.FindSigner(w.tools.meshc, w.dir)
 	if err != nil {
 		return err
 	}
-	if w.repo, public, err = newRepo(ctx, w.git, signer, w.dir); err != nil {
+	if w.repo, public, err = people.New(ctx, w.git, signer, w.dir); err != nil {
 		return err
 	}
-	if w.shift, err = writeIntent(w.repo.work); err != nil {
+	if w.shift, err = writeIntent(w.repo.Work); err != nil {
 		return err
 	}
-	if err := w.repo.edit("bookinfo/reviews.cue", "to: {v1: 90, v3: 10}", "to: v1: 100"); err != nil {
+	if err := w.repo.Edit("bookinfo/reviews.cue", "to: {v1: 90, v3: 10}", "to: v1: 100"); err != nil {
 		return err
 	}
-	w.out.tell("Carol (platform) signs the first commit: the intent of Bookinfo, all on reviews v1.")
-	if w.first, err = w.commit(ctx, carol, true, "bookinfo: first release"); err != nil {
+	w.out.Tell("Carol (platform) signs the first commit: the intent of Bookinfo, all on reviews v1.")
+	if w.first, err = w.commit(ctx, people.Carol, true, "bookinfo: first release"); err != nil {
 		return err
 	}
 	if err := w.push(ctx, "main"); err != nil {
 		return err
 	}
-	if err := os.WriteFile(w.path("trust.yaml"), []byte(trustPolicy(w.first, public)), 0o600); err != nil {
+	if err := os.WriteFile(w.path("trust.yaml"), []byte(people.TrustPolicy(w.first, "local", public)), 0o600); err != nil {
 		return fmt.Errorf("writing the trust policy: %w", err)
 	}
-	w.out.tell("The operator's trust.yaml says who may approve what: carol everything, alice bookinfo/, rita reports/.")
+	w.out.Tell("The operator's trust.yaml says who may approve what: carol everything, alice bookinfo/, rita reports/.")
 	_, err = w.meshcWant(ctx, 0, 3, "trust", "check", "trust.yaml")
 	return err
 }
@@ -137,43 +138,43 @@ func (w *World) commit(ctx context.Context, who string, sign bool, message strin
 	if !sign {
 		flag = ""
 	}
-	hash, err := w.repo.commit(ctx, who, sign, message)
+	hash, err := w.repo.Commit(ctx, who, sign, message)
 	if err != nil {
 		return "", err
 	}
-	w.out.command(fmt.Sprintf("git commit%s -m %q   # as %s: %.12s", flag, message, who, hash))
+	w.out.Command(fmt.Sprintf("git commit%s -m %q   # as %s: %.12s", flag, message, who, hash))
 	return hash, nil
 }
 
 func (w *World) push(ctx context.Context, refs ...string) error {
-	w.out.command("git push origin " + strings.Join(refs, " "))
-	_, err := w.repo.run(ctx, append([]string{"push", "--quiet", "origin"}, refs...)...)
+	w.out.Command("git push origin " + strings.Join(refs, " "))
+	_, err := w.repo.Run(ctx, append([]string{"push", "--quiet", "origin"}, refs...)...)
 	return err
 }
 
 func (w *World) checkout(ctx context.Context, args ...string) error {
-	w.out.command("git checkout " + strings.Join(args, " "))
-	_, err := w.repo.run(ctx, append([]string{"checkout", "--quiet"}, args...)...)
+	w.out.Command("git checkout " + strings.Join(args, " "))
+	_, err := w.repo.Run(ctx, append([]string{"checkout", "--quiet"}, args...)...)
 	return err
 }
 
 func pullRequest(ctx context.Context, w *World) (string, error) {
-	w.out.tell("Alice (team-bookinfo) wants one request in ten on reviews v3. Her branch:")
+	w.out.Tell("Alice (team-bookinfo) wants one request in ten on reviews v3. Her branch:")
 	if err := w.checkout(ctx, "-b", "canary"); err != nil {
 		return "", err
 	}
-	if err := w.repo.edit("bookinfo/reviews.cue", "to: v1: 100", "to: {v1: 90, v3: 10}"); err != nil {
+	if err := w.repo.Edit("bookinfo/reviews.cue", "to: v1: 100", "to: {v1: 90, v3: 10}"); err != nil {
 		return "", err
 	}
-	diff, err := w.repo.run(ctx, "diff", "--unified=0", "--no-color")
+	diff, err := w.repo.Run(ctx, "diff", "--unified=0", "--no-color")
 	if err != nil {
 		return "", err
 	}
-	w.out.output(onlyChanges(diff), 0)
-	if w.canary, err = w.commit(ctx, alice, true, "reviews: canary of 10 % on v3"); err != nil {
+	w.out.Output(onlyChanges(diff), 0)
+	if w.canary, err = w.commit(ctx, people.Alice, true, "reviews: canary of 10 % on v3"); err != nil {
 		return "", err
 	}
-	w.out.tell("What the reviewers get to see:")
+	w.out.Tell("What the reviewers get to see:")
 	r, err := w.meshcWant(ctx, 2, 40, "plan", "mesh", "--env", "local", "--base", "main", "--detailed-exitcode")
 	if err != nil {
 		return "", err
@@ -204,8 +205,8 @@ func canary(ctx context.Context, w *World) (string, error) {
 	if err := w.checkout(ctx, "main"); err != nil {
 		return "", err
 	}
-	w.out.command("git merge --ff-only canary")
-	if _, err := w.repo.run(ctx, "merge", "--quiet", "--ff-only", "canary"); err != nil {
+	w.out.Command("git merge --ff-only canary")
+	if _, err := w.repo.Run(ctx, "merge", "--quiet", "--ff-only", "canary"); err != nil {
 		return "", err
 	}
 	if err := w.push(ctx, "main"); err != nil {
@@ -228,7 +229,7 @@ func canary(ctx context.Context, w *World) (string, error) {
 }
 
 func testers(ctx context.Context, w *World) (string, error) {
-	w.out.tell("The header passes through the gateway and productpage; the route is reviews' own.")
+	w.out.Tell("The header passes through the gateway and productpage; the route is reviews' own.")
 	if _, err := w.meshcWant(ctx, 0, 12, "explain", "mesh", "--env", "local", "--from", "bookinfo/productpage", "--to", "bookinfo/reviews", "--path", "/reviews/0", "-H", "end-user=jason"); err != nil {
 		return "", err
 	}
@@ -265,7 +266,7 @@ func (w *World) report(ctx context.Context) (r bookinfo.Report, err error) {
 }
 
 func noGrant(ctx context.Context, w *World) (string, error) {
-	w.out.tell("The report of another team knows the way to ratings and has an identity, but ratings grants it nothing.")
+	w.out.Tell("The report of another team knows the way to ratings and has an identity, but ratings grants it nothing.")
 	r, err := w.report(ctx)
 	if err != nil {
 		return "", err
@@ -287,11 +288,11 @@ func noGrant(ctx context.Context, w *World) (string, error) {
 
 func unsigned(ctx context.Context, w *World) (string, error) {
 	before := w.load.Counts()
-	w.out.tell("Somebody pushes straight to main, without a signature: all traffic to v3.")
-	if err := w.repo.edit("bookinfo/reviews.cue", "to: {v1: 90, v3: 10}", "to: v3: 100"); err != nil {
+	w.out.Tell("Somebody pushes straight to main, without a signature: all traffic to v3.")
+	if err := w.repo.Edit("bookinfo/reviews.cue", "to: {v1: 90, v3: 10}", "to: v3: 100"); err != nil {
 		return "", err
 	}
-	bad, err := w.commit(ctx, nobody, false, "reviews: all on v3")
+	bad, err := w.commit(ctx, people.Nobody, false, "reviews: all on v3")
 	if err != nil {
 		return "", err
 	}
@@ -308,9 +309,9 @@ func unsigned(ctx context.Context, w *World) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	w.out.tell("The way out: what was never approved may be rewound.")
-	w.out.command("git reset --hard HEAD~1")
-	if _, err := w.repo.run(ctx, "reset", "--quiet", "--hard", "HEAD~1"); err != nil {
+	w.out.Tell("The way out: what was never approved may be rewound.")
+	w.out.Command("git reset --hard HEAD~1")
+	if _, err := w.repo.Run(ctx, "reset", "--quiet", "--hard", "HEAD~1"); err != nil {
 		return "", err
 	}
 	if err := w.push(ctx, "--force", "main"); err != nil {
@@ -341,15 +342,15 @@ func (w *World) stillServes(ctx context.Context, commit string) (string, error) 
 
 func wrongSigner(ctx context.Context, w *World) (string, error) {
 	before := w.load.Counts()
-	w.out.tell("Rita (team-reports) grants her own report access to ratings. Her key is known, but bookinfo/ is not hers.")
-	if err := w.repo.edit("bookinfo/bookinfo.cue", `grant: stars: {from: ["reviews"],`, `grant: stars: {from: ["reviews", "reports/report"],`); err != nil {
+	w.out.Tell("Rita (team-reports) grants her own report access to ratings. Her key is known, but bookinfo/ is not hers.")
+	if err := w.repo.Edit("bookinfo/bookinfo.cue", `grant: stars: {from: ["reviews"],`, `grant: stars: {from: ["reviews", "reports/report"],`); err != nil {
 		return "", err
 	}
-	if err := w.repo.edit("bookinfo/tests.cue", "\"reports may not read ratings\": {\n\t\trequest: {from: \"reports/report\", to: \"ratings\", path: \"/ratings/0\"}\n\t\texpect: {allowed: false, status: 403}",
+	if err := w.repo.Edit("bookinfo/tests.cue", "\"reports may not read ratings\": {\n\t\trequest: {from: \"reports/report\", to: \"ratings\", path: \"/ratings/0\"}\n\t\texpect: {allowed: false, status: 403}",
 		"\"reports may read ratings\": {\n\t\trequest: {from: \"reports/report\", to: \"ratings\", path: \"/ratings/0\"}\n\t\texpect: allowed: true"); err != nil {
 		return "", err
 	}
-	commit, err := w.commit(ctx, rita, true, "ratings: let the report in")
+	commit, err := w.commit(ctx, people.Rita, true, "ratings: let the report in")
 	if err != nil {
 		return "", err
 	}
@@ -369,11 +370,11 @@ func wrongSigner(ctx context.Context, w *World) (string, error) {
 	if r.Status != http.StatusForbidden {
 		return "", fmt.Errorf("a refused commit took effect: the report got %d", r.Status)
 	}
-	w.out.tell("The way out: Alice reads the plan and approves the commit as it is.")
+	w.out.Tell("The way out: Alice reads the plan and approves the commit as it is.")
 	if _, err := w.meshcWant(ctx, 2, 30, "plan", "mesh", "--env", "local", "--base", "HEAD~1", "--detailed-exitcode"); err != nil {
 		return "", err
 	}
-	a, err := w.meshcWant(ctx, 0, 4, "approve", commit, "--repo", "mesh", "--trust", "trust.yaml", "--key", filepath.Join("keys", alice), "--name", alice, "--email", alice+"@bookinfo.example")
+	a, err := w.meshcWant(ctx, 0, 4, "approve", commit, "--repo", "mesh", "--trust", "trust.yaml", "--key", filepath.Join("keys", people.Alice), "--name", people.Alice, "--email", people.Alice+"@bookinfo.example")
 	if err != nil {
 		return "", err
 	}
@@ -410,26 +411,26 @@ func tagOf(text string) (string, bool) {
 
 func mistakes(ctx context.Context, w *World) (string, error) {
 	before := w.load.Counts()
-	w.out.tell("A typo, as the pull request's check shows it at the line:")
-	if err := w.repo.edit("bookinfo/reviews.cue", "to: {v1: 90, v3: 10}", "to: {v1: 90, v4: 10}"); err != nil {
+	w.out.Tell("A typo, as the pull request's check shows it at the line:")
+	if err := w.repo.Edit("bookinfo/reviews.cue", "to: {v1: 90, v3: 10}", "to: {v1: 90, v4: 10}"); err != nil {
 		return "", err
 	}
 	typo, err := w.meshcWant(ctx, 3, 6, "vet", "mesh", "--env", "local", "--output", "github")
 	if err != nil {
 		return "", err
 	}
-	if _, err := w.repo.run(ctx, "checkout", "--quiet", "--", "."); err != nil {
+	if _, err := w.repo.Run(ctx, "checkout", "--quiet", "--", "."); err != nil {
 		return "", err
 	}
-	w.out.tell("Valid, but against policy: ratings for anyone at all.")
-	if err := w.repo.edit("bookinfo/bookinfo.cue", "grant: stars: {from: ", "grant: all: anyone: true\n\tgrant: stars: {from: "); err != nil {
+	w.out.Tell("Valid, but against policy: ratings for anyone at all.")
+	if err := w.repo.Edit("bookinfo/bookinfo.cue", "grant: stars: {from: ", "grant: all: anyone: true\n\tgrant: stars: {from: "); err != nil {
 		return "", err
 	}
 	denied, err := w.meshcWant(ctx, 3, 8, "vet", "mesh", "--env", "local", "--output", "github")
 	if err != nil {
 		return "", err
 	}
-	if _, err := w.repo.run(ctx, "checkout", "--quiet", "--", "."); err != nil {
+	if _, err := w.repo.Run(ctx, "checkout", "--quiet", "--", "."); err != nil {
 		return "", err
 	}
 	if !strings.Contains(typo.stdout, "MESH0204") || !strings.Contains(denied.stdout, "MESH04") {
@@ -459,7 +460,7 @@ func restart(ctx context.Context, w *World) (string, error) {
 		}
 	}
 	without := burst.Counts()
-	w.out.tell("Two seconds without a server: the Envoys go on with what they have.")
+	w.out.Tell("Two seconds without a server: the Envoys go on with what they have.")
 	if err := w.startServer(ctx); err != nil {
 		return "", err
 	}
@@ -478,9 +479,9 @@ func restart(ctx context.Context, w *World) (string, error) {
 
 func rollback(ctx context.Context, w *World) (string, error) {
 	before := w.load.Counts()
-	w.out.tell("Carol goes back to the first release. The record is signed and says why; main is not rewritten.")
+	w.out.Tell("Carol goes back to the first release. The record is signed and says why; main is not rewritten.")
 	r, err := w.meshcWant(ctx, 0, 4, "rollback", w.first, "--repo", "mesh", "--trust", "trust.yaml", "--reason", "red stars upset the readers",
-		"--key", filepath.Join("keys", carol), "--name", carol, "--email", carol+"@bookinfo.example")
+		"--key", filepath.Join("keys", people.Carol), "--name", people.Carol, "--email", people.Carol+"@bookinfo.example")
 	if err != nil {
 		return "", err
 	}

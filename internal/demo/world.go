@@ -13,6 +13,8 @@ import (
 
 	"meshc.dev/meshc/internal/bookinfo"
 	"meshc.dev/meshc/internal/child"
+	"meshc.dev/meshc/internal/demo/narrate"
+	"meshc.dev/meshc/internal/demo/people"
 	"meshc.dev/meshc/internal/envoybin"
 )
 
@@ -20,13 +22,13 @@ import (
 // dir, so that what is printed is what was run.
 type World struct {
 	tools
-	out  *narrator
+	out  *narrate.Narrator
 	opts Options
 	dir  string
 	// shift is how far the example's ports were moved.
 	shift int
 
-	repo   *repo
+	repo   *people.Repo
 	server *child.Child
 	listen string // the server's address for proxies
 	http   string // the server's address for metrics
@@ -39,7 +41,7 @@ type World struct {
 	stops []func()
 }
 
-func newWorld(ctx context.Context, o Options, n *narrator) (*World, error) {
+func newWorld(ctx context.Context, o Options, n *narrate.Narrator) (*World, error) {
 	// Unix sockets have short paths, and a Mac's folder for temporary files has a long one.
 	dir, err := os.MkdirTemp(shortTemp(), "meshc-demo-")
 	if err != nil {
@@ -51,8 +53,8 @@ func newWorld(ctx context.Context, o Options, n *narrator) (*World, error) {
 		w.close()
 		return nil, err
 	}
-	n.say("meshc demo: Bookinfo behind real Envoys (%s), on this machine only.", w.envoy.Version)
-	n.say("Everything is in %s; commands are run there.", dir)
+	n.Say("meshc demo: Bookinfo behind real Envoys (%s), on this machine only.", w.envoy.Version)
+	n.Say("Everything is in %s; commands are run there.", dir)
 	return w, nil
 }
 
@@ -160,15 +162,15 @@ const commandLimit = 90 * time.Second
 // meshcWant runs a command of meshc's and tells about it: the line, at most lines of
 // its output (0 = all, -1 = none), the exit code. A code other than want is an error.
 func (w *World) meshcWant(ctx context.Context, want, lines int, args ...string) (result, error) {
-	w.out.command(child.Spec{Path: "meshc", Args: args}.String())
+	w.out.Command(child.Spec{Path: "meshc", Args: args}.String())
 	r, err := w.quiet(ctx, args...)
 	if err != nil {
 		return r, err
 	}
 	if lines >= 0 {
-		w.out.output(strings.TrimLeft(strings.TrimRight(r.stdout, "\n")+"\n"+r.stderr, "\n"), lines)
+		w.out.Output(strings.TrimLeft(strings.TrimRight(r.stdout, "\n")+"\n"+r.stderr, "\n"), lines)
 	}
-	w.out.exit(r.code, r.took)
+	w.out.Exit(r.code, r.took)
 	if r.code != want {
 		return r, fmt.Errorf("meshc %s: exit code %d instead of %d: %s", args[0], r.code, want, strings.TrimSpace(r.stderr))
 	}
@@ -243,11 +245,11 @@ func stopAll(children []*child.Child) {
 
 // wait keeps everything running until ctx ends.
 func (w *World) wait(ctx context.Context) {
-	w.out.say("\nStill running, until Ctrl-C:")
-	w.out.say("  page      http://localhost:%d/productpage (sign in as jason to be a tester)", 21080+w.shift)
-	w.out.say("  as JSON   curl -H 'Host: bookinfo.example' http://%s/api/v1/products/0", w.port(21080))
-	w.out.say("  metrics   http://%s/metrics", w.http)
-	w.out.say("  folder    %s (mesh/ is the repository, logs/ the logs, trust.yaml who may approve)", w.dir)
-	w.out.say("  status    cd %s && %s status --state server", w.dir, w.tools.meshc)
+	w.out.Say("\nStill running, until Ctrl-C:")
+	w.out.Say("  page      http://localhost:%d/productpage (sign in as jason to be a tester)", 21080+w.shift)
+	w.out.Say("  as JSON   curl -H 'Host: bookinfo.example' http://%s/api/v1/products/0", w.port(21080))
+	w.out.Say("  metrics   http://%s/metrics", w.http)
+	w.out.Say("  folder    %s (mesh/ is the repository, logs/ the logs, trust.yaml who may approve)", w.dir)
+	w.out.Say("  status    cd %s && %s status --state server", w.dir, w.tools.meshc)
 	<-ctx.Done()
 }
