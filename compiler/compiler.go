@@ -257,7 +257,8 @@ func (p *Program) kubernetes() ([]release.Artifact, []diag.Pos, diag.List) {
 	if !ok {
 		return nil, nil, nil
 	}
-	return kubernetes.Emit(p.mesh, catalog.Kubernetes(), kubernetes.Profile{Version: t.Version, Injection: t.Injection, Locate: p.Position, Patch: p.patches.apply()})
+	return kubernetes.Emit(p.mesh, catalog.Kubernetes(), kubernetes.Profile{Version: t.Version, Injection: t.Injection, NetworkPolicies: t.NetworkPolicies,
+		Locate: p.Position, Patch: p.patches.apply()})
 }
 
 // gatewayAPI is what the target of that name makes, nothing if nobody asks for it.

@@ -22,6 +22,7 @@ func Defaults() []Default {
 		{Field: "service.version.labels", Value: "version: its name", Why: "the usual label"},
 		{Field: "service.selector", Value: "app: the service's name", Why: "the usual label"},
 		{Field: "service.version", Value: "one, called default", Why: "a service without canaries needs none"},
+		{Field: "targets.kubernetes.networkPolicies", Value: "no", Why: "what the cluster's network makes of them has to be tried first"},
 		{Field: "targets.kubernetes.version", Value: "1.29", Why: "the first that starts sidecars before applications"},
 		{Field: "service.grant", Value: "nobody may call", Why: "default deny"},
 		{Field: "service.route", Value: "one, called default: all versions alike, all paths", Why: "a service without wishes works"},

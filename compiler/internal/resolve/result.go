@@ -46,6 +46,8 @@ type Target struct {
 	Version string
 	// Injection is what pods get, nil for nothing.
 	Injection *release.Injection
+	// NetworkPolicies asks for them.
+	NetworkPolicies bool
 }
 
 // Package is a package of the intent and who answers for it.

@@ -87,7 +87,7 @@ func Envoy() envoy.Column {
 func Kubernetes() kubernetes.Column {
 	out := kubernetes.Column{}
 	for _, f := range All() {
-		out[f.Name] = f.Kubernetes
+		out[f.Name] = kubernetes.Cell{Lowering: f.Kubernetes, Uses: f.Uses}
 	}
 	return out
 }

@@ -1,13 +1,23 @@
 package kubernetes
 
+import "meshc.dev/meshc/compiler/internal/trait"
+
 // Lowering says what objects one feature needs. Only Nothing makes one: so far the
 // proxies do all that features say. The zero Lowering counts as refused.
 type Lowering struct {
 	nothing string
 }
 
-// Column maps the name of a trait to its lowering.
-type Column map[string]Lowering
+// Cell is what the target knows of one feature.
+type Cell struct {
+	Lowering Lowering
+	// Uses returns the IDs of services and externals to which the value sends requests;
+	// nil means none.
+	Uses func(trait.Value) []string
+}
+
+// Column maps the name of a trait to its cell.
+type Column map[string]Cell
 
 // Nothing says that the feature needs no object, and why not.
 func Nothing(why string) Lowering { return Lowering{nothing: why} }

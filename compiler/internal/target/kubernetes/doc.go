@@ -1,6 +1,5 @@
 // Package kubernetes turns a mesh into the objects that a cluster needs around the
-// workloads: a Namespace, the ServiceAccounts, and a Service for each service; and it
-// says what pods get beside their own containers.
+// workloads: Namespaces, ServiceAccounts, Services and NetworkPolicies; and it says what pods get beside their own containers.
 //
 // In: a linked mesh, the column of the feature matrix, and what the root package says
 // of the target. Out: one YAML artifact per object, with sorted keys, a

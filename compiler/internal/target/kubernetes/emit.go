@@ -30,6 +30,8 @@ type Profile struct {
 	Version string
 	// Injection is what pods get, nil for nothing.
 	Injection *release.Injection
+	// NetworkPolicies asks for them.
+	NetworkPolicies bool
 	// Patch applies the repository's own patches; nil if it has none.
 	Patch func([]kustomize.Object) ([]kustomize.Rendered, diag.List)
 	// Locate gives the user's position of a mesh path (nil: the path stands in place of the file).
@@ -52,6 +54,7 @@ func Emit(m *model.Mesh, cells Column, p Profile) (arts []release.Artifact, plac
 		e.service(s)
 	}
 	e.accounts()
+	e.networkPolicies()
 	if !e.problems.HasErrors() {
 		arts, places = e.write()
 	}
@@ -117,7 +120,7 @@ func (e *emitter) checkTarget() {
 // checkTraits demands that somebody said of each feature what it needs here.
 func (e *emitter) checkTraits(s trait.Set, path string) {
 	for _, name := range s.Names() {
-		if e.cells[name].nothing == "" {
+		if e.cells[name].Lowering.nothing == "" {
 			e.problem(diag.New(diag.CodeUnsupported, e.profile.Locate(path+"/"+name), "the kubernetes target does not know the feature %q", name))
 		}
 	}

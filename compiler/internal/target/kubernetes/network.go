@@ -1,0 +1,303 @@
+package kubernetes
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
+)
+
+// The second line of defence: what the cluster's network lets through, where it keeps
+// NetworkPolicies. Grants and calls say it; methods, paths and identities are the
+// proxies' alone.
+
+type networkPolicySpec struct {
+	PodSelector labelSelector `json:"podSelector"`
+	PolicyTypes []string      `json:"policyTypes"`
+	Ingress     []rule        `json:"ingress,omitempty"`
+	Egress      []rule        `json:"egress,omitempty"`
+}
+
+type labelSelector struct {
+	MatchLabels      map[string]string `json:"matchLabels,omitempty"`
+	MatchExpressions []requirement     `json:"matchExpressions,omitempty"`
+}
+
+type requirement struct {
+	Key      string   `json:"key"`
+	Operator string   `json:"operator"`
+	Values   []string `json:"values"`
+}
+
+// rule lets through what comes from, or goes to, any of its peers (none: all) at any of
+// its ports (none: all).
+type rule struct {
+	From  []peer       `json:"from,omitempty"`
+	To    []peer       `json:"to,omitempty"`
+	Ports []policyPort `json:"ports,omitempty"`
+}
+
+type peer struct {
+	NamespaceSelector *labelSelector `json:"namespaceSelector,omitempty"`
+	PodSelector       *labelSelector `json:"podSelector,omitempty"`
+	IPBlock           *ipBlock       `json:"ipBlock,omitempty"`
+}
+
+type ipBlock struct {
+	CIDR string `json:"cidr"`
+}
+
+type policyPort struct {
+	Protocol string `json:"protocol"`
+	Port     uint32 `json:"port"`
+}
+
+// labelNamespace is the label of every namespace with its own name.
+const labelNamespace = "kubernetes.io/metadata.name"
+
+// namespaces selects some by their names.
+func namespaces(names ...string) *labelSelector {
+	if len(names) == 1 {
+		return &labelSelector{MatchLabels: map[string]string{labelNamespace: names[0]}}
+	}
+	return &labelSelector{MatchExpressions: []requirement{{labelNamespace, "In", names}}}
+}
+
+func pods(namespace string, labels map[string]string) peer {
+	return peer{NamespaceSelector: namespaces(namespace), PodSelector: &labelSelector{MatchLabels: labels}}
+}
+
+// gatewayLabels are the labels of a gateway's pods.
+func gatewayLabels(g *model.Gateway) map[string]string { return map[string]string{"app": g.Name} }
+
+// networkPolicies writes one for each service and gateway with pods.
+func (e *emitter) networkPolicies() {
+	if !e.profile.NetworkPolicies {
+		return
+	}
+	write := func(namespace, name, of, owner, origin string, labels map[string]string, ingress, egress []rule) {
+		spec := networkPolicySpec{PodSelector: labelSelector{MatchLabels: labels}, PolicyTypes: []string{"Ingress"}, Ingress: ingress}
+		if e.profile.Injection != nil { // else nobody says where the control plane is
+			spec.PolicyTypes, spec.Egress = append(spec.PolicyTypes, "Egress"), append(e.always(), egress...)
+		}
+		o := object{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy", Metadata: metadata{Name: name, Namespace: namespace, Labels: map[string]string{labelName: of}}, Spec: spec}
+		e.add(o, owner, origin, []string{"spec", "podSelector"}, []string{"spec", "policyTypes"})
+	}
+	for _, s := range e.m.Services {
+		if hasPods(s) {
+			write(s.Namespace, s.Name, s.Name, s.Owner, model.ServicePath(s.ID), s.PodLabels(), e.ingress(s), e.egress(s))
+		}
+	}
+	for _, g := range e.m.Gateways {
+		door := []rule{{Ports: []policyPort{{"TCP", g.Port}}}}
+		// A gateway may have the name of a service of its namespace, which has no dot.
+		write(g.Namespace, "gateway."+g.Name, g.Name, g.Owner, model.GatewayPath(g.ID), gatewayLabels(g), door, e.behind(g))
+	}
+}
+
+// ingress is one rule for each grant. Probes come from the node, which a cluster lets
+// through in any case.
+func (e *emitter) ingress(s *model.Service) []rule {
+	var out []rule
+	for _, g := range s.Grants {
+		r := rule{From: e.callers(g)}
+		if len(r.From) == 0 && !g.Anyone {
+			continue // callers without pods
+		}
+		for _, p := range s.Ports {
+			if g.Ports == nil || slices.Contains(g.Ports, p.Name) {
+				r.Ports = append(r.Ports, policyPort{"TCP", e.targetPort(s, p)})
+			}
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// callers are the peers that a grant names, none for everyone.
+func (e *emitter) callers(g model.Grant) []peer {
+	if g.Anyone {
+		return nil
+	}
+	var out []peer
+	if g.Mesh {
+		return []peer{{NamespaceSelector: namespaces(e.namespaces()...)}}
+	}
+	for _, n := range g.Namespaces {
+		out = append(out, peer{NamespaceSelector: namespaces(n)})
+	}
+	for _, account := range g.Accounts {
+		namespace, name, _ := strings.Cut(account, "/")
+		out = append(out, e.podsOf(namespace, name)...)
+	}
+	return out
+}
+
+// podsOf are the pods that run as an account.
+func (e *emitter) podsOf(namespace, account string) []peer {
+	var out []peer
+	for _, s := range e.m.Services {
+		if s.Namespace != namespace {
+			continue
+		}
+		for _, v := range s.Versions {
+			if v.Account == account && v.Discovered() {
+				out = append(out, pods(namespace, versionLabels(s, v)))
+			}
+		}
+	}
+	for _, g := range e.m.Gateways {
+		if g.Namespace == namespace && g.Account == account {
+			out = append(out, pods(namespace, gatewayLabels(g)))
+		}
+	}
+	return out
+}
+
+// versionLabels are those of a version's pods.
+func versionLabels(s *model.Service, v model.Version) map[string]string {
+	out := maps.Clone(s.PodLabels())
+	maps.Copy(out, v.Labels)
+	return out
+}
+
+// always is what every pod may reach: name servers, which may be anywhere, and the
+// control plane.
+func (e *emitter) always() []rule {
+	out := []rule{{Ports: []policyPort{{"UDP", 53}, {"TCP", 53}}}}
+	host, _, _ := strings.Cut(e.profile.Injection.Server, ":")
+	if parts := strings.Split(host, "."); len(parts) >= 2 && (len(parts) == 2 || parts[2] == "svc") {
+		return append(out, rule{To: []peer{{NamespaceSelector: namespaces(parts[1])}}})
+	}
+	return append(out, rule{To: []peer{{IPBlock: &ipBlock{"0.0.0.0/0"}}, {IPBlock: &ipBlock{"::/0"}}}, Ports: []policyPort{{"TCP", serverPort(e.profile.Injection.Server)}}})
+}
+
+func serverPort(address string) uint32 {
+	_, port, _ := strings.Cut(address, ":")
+	n := uint32(0)
+	for i := range len(port) {
+		n = n*10 + uint32(port[i]-'0')
+	}
+	return n
+}
+
+// egress is what the pods of a service call, and where copies of that go.
+func (e *emitter) egress(s *model.Service) []rule {
+	var out []rule
+	for _, c := range s.Calls {
+		out = append(out, e.reach(c.To, c.Port)...)
+		if callee := e.m.Service(c.To); callee != nil {
+			for _, r := range callee.Routes {
+				out = append(out, e.used(r.Traits)...)
+			}
+		}
+	}
+	return compact(out)
+}
+
+// behind is what a gateway's routes lead to.
+func (e *emitter) behind(g *model.Gateway) []rule {
+	var out []rule
+	for _, h := range g.Hosts {
+		for _, r := range h.Routes {
+			out = append(out, e.used(r.Traits)...)
+			for _, t := range r.To {
+				out = append(out, e.reach(t.Service, t.Port)...)
+				if s := e.m.Service(t.Service); s != nil {
+					for _, inner := range s.Routes {
+						out = append(out, e.used(inner.Traits)...)
+					}
+				}
+			}
+		}
+	}
+	return compact(out)
+}
+
+// used is what features send requests to, at all of its ports.
+func (e *emitter) used(traits trait.Set) []rule {
+	var out []rule
+	for _, name := range traits.Names() {
+		uses := e.cells[name].Uses
+		if uses == nil {
+			continue
+		}
+		v, _ := traits.Lookup(name)
+		for _, id := range uses(v) {
+			ports := []model.Port{}
+			if s := e.m.Service(id); s != nil {
+				ports = s.Ports
+			} else if x := e.m.External(id); x != nil {
+				ports = x.Ports
+			}
+			for _, p := range ports {
+				out = append(out, e.reach(id, p.Name)...)
+			}
+		}
+	}
+	return out
+}
+
+// reach is a port of a service or of an external.
+func (e *emitter) reach(id, port string) []rule {
+	if x := e.m.External(id); x != nil {
+		p, _ := x.Port(port)
+		return []rule{outside(x.Endpoints, p.Number)}
+	}
+	s := e.m.Service(id)
+	if s == nil {
+		return nil
+	}
+	p, _ := s.Port(port)
+	var out []rule
+	if hasPods(s) {
+		out = append(out, rule{To: []peer{pods(s.Namespace, s.PodLabels())}, Ports: []policyPort{{"TCP", e.targetPort(s, p)}}})
+	}
+	for _, v := range s.Versions {
+		if !v.Discovered() {
+			out = append(out, outside(v.Endpoints, p.Number))
+		}
+	}
+	return out
+}
+
+// outside is what lies at written addresses, or anywhere at a port.
+func outside(at model.Endpoints, port uint32) rule {
+	var r rule
+	for _, a := range at.Static {
+		ap, err := netip.ParseAddrPort(a)
+		if err != nil {
+			continue // resolve has said so
+		}
+		addr := ap.Addr()
+		r.To = append(r.To, peer{IPBlock: &ipBlock{netip.PrefixFrom(addr, addr.BitLen()).String()}})
+		if p := (policyPort{"TCP", uint32(ap.Port())}); !slices.Contains(r.Ports, p) {
+			r.Ports = append(r.Ports, p)
+		}
+	}
+	if len(r.To) == 0 && at.DNS != "" {
+		return rule{Ports: []policyPort{{"TCP", serverPort(at.DNS)}}}
+	}
+	if len(r.To) == 0 {
+		return rule{} // a file of the operator's: addresses and ports are not known here
+	}
+	return r
+}
+
+// compact leaves out rules that are there already.
+func compact(rules []rule) []rule {
+	seen := map[string]bool{}
+	var out []rule
+	for _, r := range rules {
+		text, err := yamlOf(r)
+		if err != nil || seen[string(text)] {
+			continue
+		}
+		seen[string(text)] = true
+		out = append(out, r)
+	}
+	return out
+}
