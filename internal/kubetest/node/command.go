@@ -153,81 +153,29 @@ func bounding(c *corev1.Capabilities) string {
 	return strings.Join(words, ",")
 }
 
-// mounts makes the container's file system: over this machine's, a layer that goes with
-// the container, with what is mounted on this machine, the image's files, names and
-// volumes. It is a script for outside, that ends in root/merged and its folder .kubetest
-// with what the second script mounts from inside, where links mean what they say.
+// mounts makes the container's file system. It is a script for outside, that ends in the
+// new root with its folder .kubetest, and one for inside, where links mean what they say,
+// that mounts what is in there: the image's files, names and volumes.
 func (c *container) mounts(image Image, root string) (outside, inside string, err error) {
-	var out, in strings.Builder
-	say := func(b *strings.Builder, format string, args ...any) { _, _ = fmt.Fprintf(b, format+"\n", args...) }
-	say(&out, "mount -t tmpfs -o mode=0755 kubetest %s; cd %[1]s; mkdir upper work merged", quote(root))
-	say(&out, "mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay merged; cd merged; mkdir .kubetest")
-	own, err := mountPoints()
+	tree, err := treeOf(root)
 	if err != nil {
 		return "", "", err
 	}
-	for _, m := range own {
-		say(&out, "mount --rbind %s .%[1]s", quote(m))
-	}
-	bound := 0
-	bind := func(from, at string, readOnly bool) {
-		stage := fmt.Sprintf(".kubetest/%d", bound)
-		bound++
-		if st, err := os.Stat(from); err == nil && !st.IsDir() {
-			say(&out, ": >%s", stage)
-			say(&in, "mkdir -p %s; [ -e %s ] || : >%[2]s", quote(filepath.Dir(at)), quote(at))
-		} else {
-			say(&out, "mkdir %s", stage)
-			say(&in, "mkdir -p %s", quote(at))
-		}
-		say(&out, "mount --bind %s %s", quote(from), stage)
-		say(&in, "mount --bind /%s %s; umount /%[1]s", stage, quote(at))
-		if readOnly {
-			say(&in, "mount -o remount,bind,ro %s", quote(at))
-		}
-	}
 	for _, at := range slices.Sorted(maps.Keys(image.Files)) {
-		bind(image.Files[at], at, true)
+		tree.bind(image.Files[at], at, true)
 	}
 	for _, file := range []string{"resolv.conf", "hosts"} {
-		bind(filepath.Join(c.p.dir, file), "/etc/"+file, false)
+		tree.bind(filepath.Join(c.p.dir, file), "/etc/"+file, false)
 	}
 	for _, m := range c.spec.VolumeMounts {
 		if m.SubPathExpr != "" {
 			return "", "", errors.New("subPathExpr is not there on this node")
 		}
-		bind(filepath.Join(c.p.volumePath(m.Name), m.SubPath), m.MountPath, m.ReadOnly)
+		tree.bind(filepath.Join(c.p.volumePath(m.Name), m.SubPath), m.MountPath, m.ReadOnly)
 	}
-	say(&in, "rm -r /.kubetest")
+	tree.done()
 	if s := c.spec.SecurityContext; s != nil && s.ReadOnlyRootFilesystem != nil && *s.ReadOnlyRootFilesystem {
-		say(&in, "mount -o remount,ro /")
+		tree.freeze()
 	}
-	return out.String(), in.String(), nil
-}
-
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-
-// mountPoints are those of this machine that lie on the root file system: an overlay
-// shows only the file system itself.
-func mountPoints() ([]string, error) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for line := range strings.Lines(string(text)) {
-		fields := strings.Fields(line)
-		if len(fields) < 5 || fields[4] == "/" {
-			continue
-		}
-		at := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(fields[4])
-		if _, err := os.Stat(at); err == nil {
-			out = append(out, at)
-		}
-	}
-	slices.Sort(out)
-	// What is mounted below another comes with it.
-	return slices.Compact(slices.DeleteFunc(out, func(at string) bool {
-		return slices.ContainsFunc(out, func(above string) bool { return strings.HasPrefix(at, above+"/") })
-	})), nil
+	return tree.outside.String(), tree.inside.String(), nil
 }

@@ -13,7 +13,8 @@
 // uses the package calls Main first thing if the program's first argument is Word. The
 // kernel ends it with us, and with it everything that ran on it: no process, link, mount
 // or rule outlives the program, however it ends. On the machine itself there is one link
-// (meshcN) with two addresses. It takes Linux, root, and ip, nft and util-linux.
+// (meshcN) with two addresses. It takes Linux, ip, nft and util-linux, and root: of a user
+// namespace is enough, if that has users for the containers.
 //
 // Not there: hostNetwork, hostPort, gRPC probes, resource limits, subPathExpr, ephemeral
 // containers, session affinity, traffic between nodes, routes from the machine to

@@ -382,6 +382,11 @@ spec:
     command: [sleep, infinity]
     securityContext: {capabilities: {drop: [ALL], add: [NET_ADMIN, NET_RAW]}}
     volumeMounts: [{name: scratch, mountPath: /scratch}]
+  - name: frozen
+    image: box
+    command: [sleep, infinity]
+    securityContext: {readOnlyRootFilesystem: true}
+    volumeMounts: [{name: scratch, mountPath: /scratch}]
   volumes:
   - {name: settings, configMap: {name: settings}}
   - {name: scratch, emptyDir: {}}
@@ -422,6 +427,9 @@ spec:
 		if got := w.in("box", "root", command); got != want {
 			t.Errorf("%s: %q instead of %q", command, got, want)
 		}
+	}
+	if got := w.in("box", "frozen", "touch /scratch/y; for d in / /usr /etc /tmp; do touch $d/y 2>/dev/null && echo $d; done; true"); got != "" {
+		t.Errorf("of a frozen root could be written to %q", got)
 	}
 	if _, err := os.Stat("/usr/bin/mine"); err == nil {
 		t.Error("a container wrote to the machine")
