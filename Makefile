@@ -38,7 +38,7 @@ envoy: ## put the compiled configuration and the evaluator to the test on a real
 objects: ## hold compiled Gateway API objects against the official definitions
 	cd ci/gatewayapi && go test ./...
 
-bench: ## measure compile, ends, plan, looks at Git, fan-out, swaps, agent and attacks, peers in the same run
+bench: ## measure compile, ends, plan, looks at Git, fan-out, swaps, agent, attacks and a cluster, peers in the same run
 	cd ci/bench && go run .
 
 demo: build ## the whole idea with real parts, in a minute or two

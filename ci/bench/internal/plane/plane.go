@@ -32,6 +32,7 @@ import (
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/child"
+	"meshc.dev/meshc/internal/kubeapi"
 	xdsserver "meshc.dev/meshc/xds-server"
 )
 
@@ -53,14 +54,17 @@ type Plane struct {
 }
 
 // Open starts a server in a new folder with a short path.
-func Open(date time.Time) (*Plane, error) {
+func Open(date time.Time) (*Plane, error) { return OpenIn(date, nil) }
+
+// OpenIn is Open for a server that discovers services in a cluster.
+func OpenIn(date time.Time, cluster *kubeapi.Cluster) (*Plane, error) {
 	dir, err := os.MkdirTemp("/tmp", "mb") // sockets have short paths
 	if err != nil {
 		return nil, fmt.Errorf("making a folder: %w", err)
 	}
 	p := &Plane{dir: dir, done: make(chan error, 1), store: vouch.New(filepath.Join(dir, "approved")),
 		options: compiler.Options{At: date, Cache: compiler.MemoryCache(100, nil), Memo: compiler.NewMemo()}}
-	if err := p.open(); err != nil {
+	if err := p.open(cluster); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -72,7 +76,7 @@ func Open(date time.Time) (*Plane, error) {
 
 func (p *Plane) state() string { return filepath.Join(p.dir, "state") }
 
-func (p *Plane) open() error {
+func (p *Plane) open(cluster *kubeapi.Cluster) error {
 	if err := os.MkdirAll(p.state(), 0o700); err != nil {
 		return fmt.Errorf("making a folder: %w", err)
 	}
@@ -89,6 +93,8 @@ func (p *Plane) open() error {
 		Listen: "127.0.0.1:0", TrustDomain: trustDomain, StateDir: p.state(), Log: log, Now: time.Now,
 		TLS:      func() (*tls.Config, error) { return p.authority.TLSConfig(ca.Requested), nil },
 		Register: func(r grpc.ServiceRegistrar) { joining.Register(r) },
+
+		Kubernetes: cluster, Discovered: compiler.Discovered,
 	})
 	return err
 }
