@@ -9,11 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"meshc.dev/meshc/internal/kubetest"
 )
 
@@ -127,18 +122,15 @@ func (n network) disconnect(ctx context.Context, i int) {
 	_ = s.run(ctx, 0) // it goes with the last process of the pod
 }
 
-// publish makes the API server the endpoint of its own Service.
+// publish makes the API server the endpoint of its own Service, at the address by which
+// the pods of the last node that started reach it.
 func publish(ctx context.Context, c *kubetest.Cluster, at netip.AddrPort) error {
-	name, port, ready, protocol := "https", int32(at.Port()), true, corev1.ProtocolTCP
-	slices := c.Client.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault)
-	_, err := slices.Create(ctx, &discoveryv1.EndpointSlice{
-		ObjectMeta:  metav1.ObjectMeta{Name: "kubernetes", Labels: map[string]string{discoveryv1.LabelServiceName: "kubernetes"}},
-		AddressType: discoveryv1.AddressTypeIPv4,
-		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{at.Addr().String()}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
-		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &protocol}},
-	}, metav1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("publishing the API server: %w", err)
-	}
-	return nil
+	return c.Apply(ctx, fmt.Sprintf(`
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: kubernetes, labels: {kubernetes.io/service-name: kubernetes}}
+addressType: IPv4
+endpoints: [{addresses: [%s], conditions: {ready: true}}]
+ports: [{name: https, protocol: TCP, port: %d}]
+`, at.Addr(), at.Port()))
 }

@@ -573,6 +573,16 @@ func nothingOutlivesTheNode(w *world) {
 	link := linkOf(w.t, w.Machine[0])
 	w.Node.Stop()
 	w.eventually(func(context.Context) error { return nothingLeft(link) })
+
+	// Switched on again, it runs what is still its own.
+	w.Node = node.ForTest(w.t, w.Cluster, node.Options{Images: map[string]node.Image{"box": {}}})
+	w.eventually(func(ctx context.Context) error {
+		out, err := w.Exec(ctx, "default", "daemon", "box", "curl", "-skm", "5", "https://kubernetes.default.svc/version")
+		if err != nil || !strings.Contains(out, "gitVersion") {
+			return fmt.Errorf("the API server says %q, %w", out, err)
+		}
+		return nil
+	})
 }
 
 func nothingLeft(link string) error {
