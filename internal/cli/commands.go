@@ -159,8 +159,8 @@ func (a *app) explain(ans compiler.Answer) error {
 func (a *app) showCmd() *cobra.Command {
 	var f intentFlags
 	cmd := &cobra.Command{
-		Use: "show [DIR] CLASS", Short: "Print a proxy's exact configuration", Args: cobra.RangeArgs(1, 2),
-		Example: "  meshc show sidecar/bookinfo/bookinfo-reviews\n  meshc show --rev v1.2 . gateway/edge/edge",
+		Use: "show [DIR] CLASS|FILE", Short: "Print a proxy's exact configuration, or an object of another target", Args: cobra.RangeArgs(1, 2),
+		Example: "  meshc show sidecar/bookinfo/bookinfo-reviews\n  meshc show --rev v1.2 . gateway/edge/edge\n  meshc show kubernetes/bookinfo/service-reviews.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, name := ".", args[len(args)-1]
 			if len(args) == 2 {
@@ -170,13 +170,16 @@ func (a *app) showCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			class, err := release.ParseClass(name)
-			if err != nil {
-				return fail(diag.ExitFailure, "%v; the mesh has: %v", err, p.Classes())
+			class, malformed := release.ParseClass(name)
+			if malformed != nil && !isObject(name) {
+				return fail(diag.ExitFailure, "%v; the mesh has: %v", malformed, p.Classes())
 			}
 			r, ds := p.Release()
 			if err := a.problems("", ds); err != nil {
 				return err
+			}
+			if malformed != nil {
+				return a.showObject(r, name)
 			}
 			snap, err := r.Snapshot(class)
 			if err != nil {
@@ -187,6 +190,25 @@ func (a *app) showCmd() *cobra.Command {
 	}
 	f.add(cmd)
 	return cmd
+}
+
+// isObject reports whether a file of a release is what a target beside Envoy made.
+func isObject(name string) bool {
+	return strings.HasPrefix(name, "kubernetes/") || strings.HasPrefix(name, "targets/")
+}
+
+func (a *app) showObject(r release.Release, name string) error {
+	text, ok := r.Artifact(name)
+	if !ok {
+		var all []string
+		for _, p := range r.Paths() {
+			if isObject(p) {
+				all = append(all, p)
+			}
+		}
+		return fail(diag.ExitFailure, "the release has no file %q; it has: %v", name, all)
+	}
+	return printer.Fprint(a.out, string(text))
 }
 
 func (a *app) showSnapshot(r release.Release, snap release.Snapshot) error {

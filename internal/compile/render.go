@@ -16,8 +16,11 @@ const renderWork = "render"
 const kustomizeFolder = "kustomize"
 
 // renderer has a child of its own apply kustomize's files, for compiler.Options: kustomize
-// keeps state from one render to the next. It has what a package has.
+// keeps state from one render to the next. It has what a package has. A program makes
+// its release when it is asked to, which may be after ctx, that of loading it, has
+// ended; the child's own limit holds then.
 func (c *Compiler) renderer(ctx context.Context) func([]byte) ([]byte, diag.List) {
+	ctx = context.WithoutCancel(ctx)
 	return func(job []byte) ([]byte, diag.List) {
 		answer, err := sandbox.Run(ctx, c.program, renderWork, c.limits, job)
 		if err == nil {

@@ -37,6 +37,15 @@ func TestObjectsArePatchedAlike(t *testing.T) {
 	if err != nil || passed.Release.Digest() != want.Digest() {
 		t.Errorf("a command makes %.12s, not %.12s: %v, %v", passed.Release.Digest(), want.Digest(), err, passed.Problems)
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	loaded, ds, err := c.Load(ctx, fs, compiler.Options{Environment: "prod", At: date()})
+	cancel()
+	if err != nil || ds.HasErrors() {
+		t.Fatal(err, ds)
+	}
+	if later, ds := loaded.Release(); later.Digest() != want.Digest() {
+		t.Errorf("a program that was loaded before makes %.12s, not %.12s: %v", later.Digest(), want.Digest(), ds)
+	}
 	steps, err := c.Steps(t.Context(), fs, "prod", date())
 	if err != nil || len(steps) != 2 || steps[0].Release.Digest() != want.Digest() {
 		t.Fatalf("%d steps: %v", len(steps), err)
