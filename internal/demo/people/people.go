@@ -180,9 +180,9 @@ signers:
 		fmt.Fprintf(&b, "  %s: {keys: [{ssh: %q}]}\n", who, public[who])
 	}
 	b.WriteString(`rules:
-  - {paths: ["**"], signers: [Carol]}
-  - {paths: ["bookinfo/**"], signers: [Alice, Carol]}
-  - {paths: ["reports/**"], signers: [Rita, Carol]}
+  - {paths: ["**"], signers: [carol]}
+  - {paths: ["bookinfo/**"], signers: [alice, carol]}
+  - {paths: ["reports/**"], signers: [rita, carol]}
 `)
 	return b.String()
 }
