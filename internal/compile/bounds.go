@@ -88,14 +88,15 @@ const watchEvery = 20 * time.Millisecond
 
 // Within does work in this process. If it goes over the bounds, or ctx ends, Within
 // returns all the same: the work is then left behind, and the process is to report
-// and end.
+// and end. What the process held before is not the work's, and does not count.
 func Within[T any](ctx context.Context, c *Compiler, work func(context.Context) (T, error)) (T, error) {
 	type outcome struct {
 		value T
 		err   error
 	}
 	var none T
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(c.bounds.heap()))
+	held := sandbox.InUse()
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(held + c.bounds.heap()))
 	ctx, cancel := c.bounds.limited(ctx)
 	defer cancel()
 	done := make(chan outcome, 1)
@@ -119,7 +120,7 @@ func Within[T any](ctx context.Context, c *Compiler, work func(context.Context) 
 				return none, context.Cause(ctx)
 			}
 		case <-tick.C:
-			if sandbox.InUse() > c.bounds.Memory {
+			if sandbox.InUse()-held > c.bounds.Memory {
 				return none, &ExceededError{Kind: sandbox.Memory, Bounds: c.bounds}
 			}
 		}
