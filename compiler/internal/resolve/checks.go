@@ -219,38 +219,54 @@ func (l *linker) checkExplicit() {
 		claim(g.Host, g.Port, fmt.Sprintf("gateway %q", g.ID), l.lineOf(model.GatewayPath(g.ID)))
 	}
 	for _, s := range l.mesh.Services {
-		hosts := map[string]map[string]bool{}
 		for _, v := range s.Versions {
 			for _, p := range s.Ports {
-				at := l.lineOf(versionPortPath(s.ID, v.Name, p.Name))
 				if v.Host(p) == "" {
-					if at == (diag.Pos{}) {
-						at = l.lineOf(model.ServicePath(s.ID) + "/version/" + v.Name)
-					}
-					l.add(diag.New(diag.CodeListen, at, "version %q of service %q has no address for port %q, and capture is explicit", v.Name, s.ID, p.Name).
-						WithFix("in environments/%s: service: %s: version: %s: port: %s: address: \"127.0.0.1:15001\"", l.mesh.Environment, s.Name, v.Name, p.Name))
+					l.missingAddress(s, v, p)
 					continue
 				}
-				if hosts[v.Account] == nil {
-					hosts[v.Account] = map[string]bool{}
-				}
-				hosts[v.Account][v.Host(p)] = true
 				whose := fmt.Sprintf("%s version %q", s.ID, v.Name)
 				if len(s.Ports) > 1 {
 					whose += fmt.Sprintf(" port %q", p.Name)
 				}
+				at := l.lineOf(versionPortPath(s.ID, v.Name, p.Name))
 				claim(v.Host(p), v.ListenPort(p), "the proxy of "+whose, at)
 				claim("127.0.0.1@"+hostKey(v.Host(p)), v.AppListenPort(p), "the application of "+whose, at)
 			}
 			l.checkLocals(s, v, claim)
 		}
-		for _, account := range slices.Sorted(maps.Keys(hosts)) {
-			if len(hosts[account]) > 1 {
-				l.add(diag.New(diag.CodeListen, l.lineOf(model.ServicePath(s.ID)), "versions of %q on different hosts share account %q, hence one proxy configuration", s.ID, account).
-					WithFix("give each version a `serviceAccount` of its own"))
+		l.checkMachines(s)
+	}
+}
+
+// checkMachines: versions that share an account share a proxy configuration, hence a host.
+func (l *linker) checkMachines(s *model.Service) {
+	hosts := map[string]map[string]bool{} // of each account
+	for _, v := range s.Versions {
+		if hosts[v.Account] == nil {
+			hosts[v.Account] = map[string]bool{}
+		}
+		for _, p := range s.Ports {
+			if host := v.Host(p); host != "" {
+				hosts[v.Account][host] = true
 			}
 		}
 	}
+	for _, account := range slices.Sorted(maps.Keys(hosts)) {
+		if len(hosts[account]) > 1 {
+			l.add(diag.New(diag.CodeListen, l.lineOf(model.ServicePath(s.ID)), "versions of %q on different hosts share account %q, hence one proxy configuration", s.ID, account).
+				WithFix("give each version a `serviceAccount` of its own"))
+		}
+	}
+}
+
+func (l *linker) missingAddress(s *model.Service, v model.Version, p model.Port) {
+	at := l.lineOf(versionPortPath(s.ID, v.Name, p.Name))
+	if at == (diag.Pos{}) {
+		at = l.lineOf(model.ServicePath(s.ID) + "/version/" + v.Name)
+	}
+	l.add(diag.New(diag.CodeListen, at, "version %q of service %q has no address for port %q, and capture is explicit", v.Name, s.ID, p.Name).
+		WithFix("in environments/%s: service: %s: version: %s: port: %s: address: \"127.0.0.1:15001\"", l.mesh.Environment, s.Name, v.Name, p.Name))
 }
 
 func (l *linker) checkLocals(s *model.Service, v model.Version, claim func(string, uint32, string, diag.Pos)) {
