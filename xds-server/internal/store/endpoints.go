@@ -8,6 +8,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"meshc.dev/meshc/xds-server/internal/endpoints"
@@ -33,7 +34,11 @@ func (s *Store) Assignment(name string, a endpoints.Addresses, known bool) (*vie
 		return it, nil
 	}
 	version := view.Version(digest)
-	body, err := wire(view.Endpoints, name, version, assignment(name, a))
+	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(assignment(name, a))
+	if err != nil {
+		return nil, err
+	}
+	body, err := wire(view.Endpoints, name, version, value)
 	if err != nil {
 		return nil, err
 	}

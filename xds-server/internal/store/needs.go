@@ -25,11 +25,7 @@ func needsOf(m proto.Message) view.Needs {
 	case *routev3.RouteConfiguration:
 		addRoutes(&n, m)
 	}
-	for _, l := range []*[]string{&n.Clusters, &n.Endpoints, &n.Routes} {
-		slices.Sort(*l)
-		*l = slices.Compact(*l)
-	}
-	return n
+	return view.Needs{Clusters: tidy(n.Clusters), Endpoints: tidy(n.Endpoints), Routes: tidy(n.Routes)}
 }
 
 func endpointName(c *clusterv3.Cluster) []string {
@@ -82,19 +78,23 @@ func addFilter(n *view.Needs, a *anypb.Any) {
 func addRoutes(n *view.Needs, rc *routev3.RouteConfiguration) {
 	addMirrors(n, rc.GetRequestMirrorPolicies())
 	for _, vh := range rc.GetVirtualHosts() {
-		addMirrors(n, vh.GetRequestMirrorPolicies())
-		for _, r := range vh.GetRoutes() {
-			a := r.GetRoute()
-			if c := a.GetCluster(); c != "" {
-				n.Clusters = append(n.Clusters, c)
-			}
-			for _, w := range a.GetWeightedClusters().GetClusters() {
-				if w.GetName() != "" {
-					n.Clusters = append(n.Clusters, w.GetName())
-				}
-			}
-			addMirrors(n, a.GetRequestMirrorPolicies())
+		addHost(n, vh)
+	}
+}
+
+func addHost(n *view.Needs, vh *routev3.VirtualHost) {
+	addMirrors(n, vh.GetRequestMirrorPolicies())
+	for _, r := range vh.GetRoutes() {
+		a := r.GetRoute()
+		if c := a.GetCluster(); c != "" {
+			n.Clusters = append(n.Clusters, c)
 		}
+		for _, w := range a.GetWeightedClusters().GetClusters() {
+			if w.GetName() != "" {
+				n.Clusters = append(n.Clusters, w.GetName())
+			}
+		}
+		addMirrors(n, a.GetRequestMirrorPolicies())
 	}
 }
 

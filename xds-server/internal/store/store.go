@@ -36,6 +36,7 @@ type Store struct {
 	swept  int // size after the last sweep
 	subs   map[[32]byte]weak.Pointer[view.Names]
 	frames *Memo[frameKey, *Frame]
+	hosts  *Memo[hostKey, *host]
 	parts  *Memo[partKey, *view.List]
 	// reported are what reconnecting clients have.
 	reported *Memo[reportedKey, *view.List]
@@ -56,6 +57,7 @@ func New() *Store {
 		items:  map[itemKey]weak.Pointer[view.Item]{},
 		subs:   map[[32]byte]weak.Pointer[view.Names]{},
 		frames: NewMemo[frameKey, *Frame](frameBytes, func(f *Frame) int { return len(f.body) + f.keeps + frameOverhead }),
+		hosts:  NewMemo[hostKey](hostBytes, (*host).bytes),
 		parts:  NewMemo[partKey, *view.List](partBytes, listBytes),
 
 		reported: NewMemo[reportedKey, *view.List](partBytes, listBytes),
@@ -152,19 +154,35 @@ func (s *Store) encode(r release.Release, t view.Type, it *view.Item) (*view.Ite
 	if err != nil {
 		return nil, err
 	}
-	m := newMessage(t)
-	if err := protojson.Unmarshal(raw, m); err != nil {
+	value, name, needs, err := s.decode(t, raw, it.Digest)
+	if err != nil {
 		return nil, fmt.Errorf("decoding %s %q: %w", t, it.Name, err)
 	}
-	if name := nameOf(m); name != it.Name {
+	if name != it.Name {
 		return nil, fmt.Errorf("decoding %s %q: the resource is called %q", t, it.Name, name)
 	}
-	body, err := wire(t, it.Name, it.Version, m)
+	body, err := wire(t, it.Name, it.Version, value)
 	if err != nil {
 		return nil, fmt.Errorf("encoding %s %q: %w", t, it.Name, err)
 	}
-	enc := &view.Item{Name: it.Name, Version: it.Version, Digest: it.Digest, Body: body, Needs: needsOf(m)}
+	enc := &view.Item{Name: it.Name, Version: it.Version, Digest: it.Digest, Body: body, Needs: needs}
 	return s.intern(itemKey{t: t, name: it.Name, digest: it.Digest}, enc), nil
+}
+
+// decode turns a resource's JSON into its message on the wire, and says what it is
+// called and what it needs.
+func (s *Store) decode(t view.Type, raw []byte, digest string) (value []byte, name string, needs view.Needs, err error) {
+	if t == view.Routes {
+		if value, name, needs, ok := s.table(raw, digest); ok {
+			return value, name, needs, nil
+		}
+	}
+	m := newMessage(t)
+	if err := protojson.Unmarshal(raw, m); err != nil {
+		return nil, "", needs, err
+	}
+	value, err = proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	return value, nameOf(m), needsOf(m), err
 }
 
 func (s *Store) intern(k itemKey, it *view.Item) *view.Item {
@@ -243,11 +261,7 @@ const (
 
 // wire encodes a discovery.Resource: version, name, then the Any, last, so that
 // the state-of-the-world form can take the tail of the same bytes.
-func wire(t view.Type, name, version string, m proto.Message) ([]byte, error) {
-	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-	if err != nil {
-		return nil, err
-	}
+func wire(t view.Type, name, version string, value []byte) ([]byte, error) {
 	boxed, err := proto.MarshalOptions{Deterministic: true}.Marshal(&anypb.Any{TypeUrl: t.URL(), Value: value})
 	if err != nil {
 		return nil, err

@@ -72,7 +72,7 @@ func (h *Hub) set(ctx context.Context, r release.Release, class release.Class) (
 	if set, err = h.store.Encode(ctx, r, set); err != nil {
 		return nil, err
 	}
-	if err := set.Check(); err != nil {
+	if err := set.Check(known); err != nil {
 		return nil, err
 	}
 	h.sets[digest] = weak.Make(&set)

@@ -127,6 +127,19 @@ func (l *List) Same(m *List) bool {
 	return true
 }
 
+// named tells whether the list has every name of m.
+func (l *List) named(m *List) bool {
+	if l == m {
+		return true
+	}
+	for p := range Pairs(m, l) {
+		if p.New == nil {
+			return false
+		}
+	}
+	return true
+}
+
 // Pair is one name with its items in two lists; nil where a list lacks it.
 type Pair struct{ Old, New *Item }
 

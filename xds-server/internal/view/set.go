@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 
 	"meshc.dev/meshc/compiler/release"
@@ -193,8 +194,10 @@ func (s Set) EndpointName(cluster string) string {
 
 // Check looks for references to resources that the set lacks. A proxy that got
 // them would answer 503, or wait for them; such a set is refused before it is sent.
-func (s Set) Check() error {
-	for l := range s.Lists[Listeners].All() {
+// What known, an earlier set that passed, has as well is looked at only if what it may
+// refer to has changed; the zero Set has nothing.
+func (s Set) Check(known Set) error {
+	for l := range s.news(known, Listeners, Routes, Clusters) {
 		if err := s.has(Routes, l.Needs.Routes, "listener", l.Name); err != nil {
 			return err
 		}
@@ -202,17 +205,37 @@ func (s Set) Check() error {
 			return err
 		}
 	}
-	for r := range s.Lists[Routes].All() {
+	for r := range s.news(known, Routes, Clusters) {
 		if err := s.has(Clusters, r.Needs.Clusters, "route table", r.Name); err != nil {
 			return err
 		}
 	}
+	if s.Lists[Clusters] == known.Lists[Clusters] && slices.Equal(s.Live, known.Live) {
+		return nil
+	}
 	for _, e := range s.Live {
-		if err := s.has(Clusters, []string{e.Cluster}, "endpoint source of", s.Class.String()); err != nil {
-			return err
+		if _, ok := s.Lists[Clusters].Find(e.Cluster); !ok {
+			return s.has(Clusters, []string{e.Cluster}, "endpoint source of", s.Class.String())
 		}
 	}
 	return nil
+}
+
+// news yields the items of a type that known has not, or all if known lacks a name of
+// those types that it may refer to.
+func (s Set) news(known Set, t Type, uses ...Type) iter.Seq[*Item] {
+	for _, u := range uses {
+		if !s.Lists[u].named(known.Lists[u]) {
+			return s.Lists[t].All()
+		}
+	}
+	return func(yield func(*Item) bool) {
+		for p := range Pairs(known.Lists[t], s.Lists[t]) {
+			if p.New != nil && p.New != p.Old && !yield(p.New) {
+				return
+			}
+		}
+	}
 }
 
 func (s Set) has(t Type, names []string, what, who string) error {

@@ -1,8 +1,11 @@
 package view_test
 
 import (
+	"fmt"
 	"reflect"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
@@ -82,4 +85,52 @@ func TestBuildTakesWhatIsKnown(t *testing.T) {
 		}
 		seen[got.Content] = true
 	}
+}
+
+// TestCheckTakesWhatIsKnown: whatever changes between two sets of which the first was
+// whole, the second is found lacking exactly if it is.
+func TestCheckTakesWhatIsKnown(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		pool := map[string]*view.Item{}
+		draw := func() view.Set {
+			s := view.Set{Class: web}
+			some := func(label string) []string {
+				return rapid.SliceOfDistinct(rapid.SampledFrom([]string{"a", "b", "c"}), func(n string) string { return n }).Draw(t, label)
+			}
+			list := func(kind string, needs func() view.Needs) *view.List {
+				var items []*view.Item
+				for _, n := range some(kind) {
+					it := &view.Item{Name: n, Needs: needs()}
+					key := fmt.Sprint(kind, *it)
+					if pool[key] == nil {
+						pool[key] = it
+					}
+					items = append(items, pool[key])
+				}
+				return view.NewList(items)
+			}
+			s.Lists[view.Clusters] = list("clusters", func() view.Needs { return view.Needs{} })
+			s.Lists[view.Routes] = list("routes", func() view.Needs { return view.Needs{Clusters: some("route to")} })
+			s.Lists[view.Listeners] = list("listeners", func() view.Needs { return view.Needs{Clusters: some("proxy to"), Routes: some("route by")} })
+			for _, n := range some("live") {
+				s.Live = append(s.Live, release.Endpoints{Cluster: n, File: "f"})
+			}
+			return s
+		}
+		known, now := draw(), draw()
+		if known.Check(view.Set{}) != nil {
+			known = view.Set{}
+		}
+		for i := range now.Lists { // more of the same than chance gives
+			if known.Lists[i] != nil && rapid.Bool().Draw(t, "stays") {
+				now.Lists[i] = known.Lists[i]
+			}
+		}
+		if known.Live != nil && rapid.Bool().Draw(t, "stays") {
+			now.Live = known.Live
+		}
+		if got, want := now.Check(known), now.Check(view.Set{}); (got == nil) != (want == nil) {
+			t.Fatalf("knowing %+v: %v, else %v", known, got, want)
+		}
+	})
 }
