@@ -223,7 +223,7 @@ func (s *Server) prepare(ctx context.Context, steps []approval.Step, by approved
 
 // discovered are the services of a release that are found by name.
 func (s *Server) discovered(r release.Release) ([]release.Discovered, error) {
-	if s.cfg.Discovered == nil {
+	if s.cfg.Kubernetes == nil || s.cfg.Discovered == nil {
 		return nil, nil
 	}
 	return s.cfg.Discovered(r)

@@ -43,6 +43,7 @@ func New(cluster *kubeapi.Cluster, now func() time.Time) (*Attestor, error) {
 // Attest says which pod the token was made for. What can be seen in the token itself is
 // looked at first: an API server is not asked about just anything.
 func (a *Attestor) Attest(ctx context.Context, token string) (ca.Pod, error) {
+	ctx = kubeapi.Quiet(ctx)
 	c, err := ca.ReadPodToken(token)
 	if err != nil {
 		return ca.Pod{}, err

@@ -7,6 +7,7 @@
 package kubeapi
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 
 	"meshc.dev/meshc/internal/diag"
 )
@@ -104,5 +106,12 @@ func Explain(err error, verb, resource, group string) diag.Diagnostic {
 	return diag.New(diag.CodeKubernetesAway, diag.Pos{}, "the Kubernetes API does not answer (%s %s): %v", verb, what, err).
 		WithFix("check that it runs and can be reached from here; meshc goes on with what it knows, and tries again")
 }
+
+// Quiet keeps client-go from writing to standard error by itself: what went wrong is
+// told by whoever asked.
+func Quiet(ctx context.Context) context.Context { return klog.NewContext(ctx, Silent()) }
+
+// Silent is a log of client-go's kind that writes nothing.
+func Silent() klog.Logger { return klog.New(nil) }
 
 func problem(d diag.Diagnostic) error { return diag.List{d}.Err() }

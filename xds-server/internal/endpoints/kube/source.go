@@ -19,7 +19,6 @@ import (
 	discoveryclient "k8s.io/client-go/kubernetes/typed/discovery/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/kubeapi"
@@ -126,8 +125,7 @@ const (
 // Watch follows the cluster until ctx ends, and returns nil then. Nothing is told before
 // slices and pods were read as a whole, and nodes read or refused.
 func (s *Source) Watch(ctx context.Context, sink endpoints.Sink) error {
-	// Whatever client-go has to say is said by state, in words about the release.
-	ctx = klog.NewContext(ctx, silent())
+	ctx = kubeapi.Quiet(ctx) // what matters is said by State, in words about the release
 	g, ctx := errgroup.WithContext(ctx)
 	for _, w := range s.watch {
 		g.Go(func() error { w.run(ctx); return nil })
@@ -135,9 +133,6 @@ func (s *Source) Watch(ctx context.Context, sink endpoints.Sink) error {
 	g.Go(func() error { s.tell(ctx, sink); return nil })
 	return g.Wait()
 }
-
-// silent is client-go's log.
-func silent() klog.Logger { return klog.New(nil) }
 
 // tell joins what has changed and tells it.
 func (s *Source) tell(ctx context.Context, sink endpoints.Sink) {

@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+
+	"meshc.dev/meshc/internal/kubeapi"
 )
 
 // watched is one resource that is followed. It knows how it is with the API server.
@@ -62,7 +64,7 @@ func (w *watched) reflect(of runtime.Object, into cache.ReflectorStore, list lis
 			return i, err
 		},
 	}
-	log := silent()
+	log := kubeapi.Silent()
 	w.refl = cache.NewReflectorWithOptions(lw, of, whole{into, w}, cache.ReflectorOptions{Name: w.resource, Logger: &log, Backoff: again()})
 }
 
