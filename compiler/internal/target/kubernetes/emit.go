@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -175,12 +176,48 @@ func (e *emitter) service(s *model.Service) {
 	if hasPods(s) {
 		spec.Selector = s.PodLabels()
 	}
+	spec.dialled(s)
 	for _, p := range s.Ports {
 		spec.Ports = append(spec.Ports, servicePort{Name: p.Name, Port: p.Number, TargetPort: e.targetPort(s, p), Protocol: "TCP", AppProtocol: appProtocol(p.Protocol)})
 	}
 	labels := map[string]string{labelName: s.Name}
 	e.add(object{APIVersion: "v1", Kind: "Service", Metadata: metadata{Name: s.Name, Namespace: s.Namespace, Labels: labels}, Spec: spec}, s.Owner, path,
-		[]string{"spec", "selector"}, []string{"spec", "ports"})
+		[]string{"spec", "selector"}, []string{"spec", "ports"}, []string{"spec", "clusterIP"}, []string{"spec", "clusterIPs"})
+}
+
+// dialled gives the Service the addresses that intent says callers dial, if they are
+// what a Service can have: one, or one of each family, and no workload's own. Otherwise
+// the cluster chooses.
+func (s *serviceSpec) dialled(of *model.Service) {
+	var ips []string
+	families := map[bool]bool{}
+	for _, text := range of.Addresses {
+		p, err := netip.ParsePrefix(text)
+		if err != nil || !p.IsSingleIP() || families[p.Addr().Is4()] || isWorkload(of, p.Addr()) {
+			return
+		}
+		families[p.Addr().Is4()] = true
+		ips = append(ips, p.Addr().String())
+	}
+	if len(ips) == 0 {
+		return
+	}
+	s.ClusterIP, s.ClusterIPs = ips[0], ips
+	if len(ips) > 1 {
+		s.IPFamilyPolicy = "RequireDualStack"
+	}
+}
+
+// isWorkload reports whether intent writes the address as one of the service's workloads.
+func isWorkload(s *model.Service, ip netip.Addr) bool {
+	for _, v := range s.Versions {
+		for _, text := range v.Endpoints.Static {
+			if a, err := netip.ParseAddrPort(text); err == nil && a.Addr() == ip {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // targetPort is where pods listen: a Service says one number for all of them.

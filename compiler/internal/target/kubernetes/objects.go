@@ -17,9 +17,12 @@ type metadata struct {
 }
 
 type serviceSpec struct {
-	Type     string            `json:"type"`
-	Selector map[string]string `json:"selector,omitempty"`
-	Ports    []servicePort     `json:"ports"`
+	Type           string            `json:"type"`
+	Selector       map[string]string `json:"selector,omitempty"`
+	Ports          []servicePort     `json:"ports"`
+	ClusterIP      string            `json:"clusterIP,omitempty"`
+	ClusterIPs     []string          `json:"clusterIPs,omitempty"`
+	IPFamilyPolicy string            `json:"ipFamilyPolicy,omitempty"`
 }
 
 type servicePort struct {
