@@ -1,12 +1,15 @@
 package pods
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"meshc.dev/meshc/internal/ca"
 )
 
 const shop = `
@@ -174,7 +177,58 @@ func TestPods(t *testing.T) {
 			}
 		})
 	}
+	t.Run("probes", func(t *testing.T) { probes(t, w) })
 	t.Run("no agent without rules", func(t *testing.T) { agentNeedsRules(t, w) })
+}
+
+// probes asks the agent of a strict pod from outside, as a kubelet.
+func probes(t *testing.T, w *world) {
+	state, dir := open(t), t.TempDir()
+	if err := os.Chown(state, 1337, 1337); err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := ca.OpenTokens(dir, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := ca.Identity{Namespace: "shop", Account: "echo-v1"}.SPIFFE(w.mesh.authority.TrustDomain())
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := tokens.Create(id, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Its server does not answer, which is no reason not to.
+	args := w.echo1.proxied(w.mesh.agent, "--server", "127.0.0.1:1", "--join-token", token, "--server-fingerprint", w.mesh.authority.Fingerprints()[0],
+		"--state-dir", state, "--no-envoy", "--status-addr", "[::]:15021")
+	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), `MESHC_PROBES={"app/readiness": {"httpGet": {"path": "/", "port": 8080}}, "app/liveness": {"tcpSocket": {"port": 8080}}, "dead/liveness": {"tcpSocket": {"port": 8089}}}`)
+	out := &strings.Builder{}
+	cmd.Stderr = out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Log(out)
+		}
+	}()
+	ask := func(path string) int {
+		got, err := w.stranger.ask(t.Context(), w.echo1.at(15021)[0]+path, "")
+		if err != nil {
+			return -1
+		}
+		return got.Status
+	}
+	until(t, "the agent answers", func(context.Context) bool { return ask("/probe/none/liveness") == 404 })
+	for path, want := range map[string]int{"/probe/app/readiness": 200, "/probe/app/liveness": 200, "/probe/dead/liveness": 503, "/probe/app/startup": 404, "/ready": 503} {
+		if got := ask(path); got != want {
+			t.Errorf("%s: %d, not %d", path, got, want)
+		}
+	}
 }
 
 // agentNeedsRules starts the agent in a pod without rules, and in one with a rule less.

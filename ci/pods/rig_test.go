@@ -183,9 +183,12 @@ type reply struct {
 
 // ask sends one request on a connection of its own; an error is a broken connection.
 func (p *pod) ask(ctx context.Context, address, host string) (reply, error) {
+	if !strings.Contains(address, "/") {
+		address += "/"
+	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address, nil)
 	if err != nil {
 		return reply{}, err
 	}
@@ -197,7 +200,7 @@ func (p *pod) ask(ctx context.Context, address, host string) (reply, error) {
 	}
 	defer x.Body.Close()
 	var out reply
-	if x.StatusCode == http.StatusOK {
+	if x.StatusCode == http.StatusOK && x.ContentLength != 0 {
 		err = json.NewDecoder(x.Body).Decode(&out)
 	}
 	out.Status = x.StatusCode

@@ -133,6 +133,7 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 		cfg.Fingerprints = strings.Split(*prints, ",")
 	}
 	cfg.EnvoyArgs = f.Args()
+	cfg.Probes = os.Getenv("MESHC_PROBES")
 	cfg.Clock = time.Now
 	return cfg, level, false, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/durable"
+	"meshc.dev/meshc/internal/probe"
 	"meshc.dev/meshc/internal/redirect"
 )
 
@@ -45,6 +46,11 @@ func Run(ctx context.Context, cfg Config, envoyOut io.Writer, log *slog.Logger) 
 	}
 	defer lock.Close()
 	a := newAgent(cfg, envoyOut, log)
+	if cfg.Probes != "" {
+		if a.page.probes, err = readProbes(cfg.Probes); err != nil {
+			return 0, err
+		}
+	}
 	if err := a.listen(); err != nil {
 		return 0, errors.Join(err, a.close())
 	}
@@ -79,6 +85,18 @@ func newAgent(cfg Config, envoyOut io.Writer, log *slog.Logger) *agent {
 		relay: &relay{server: cfg.Server, clock: cfg.Clock, hold: h, log: log, stats: st},
 		page:  &page{hold: h, admin: newAdmin(cfg.adminDial()), clock: cfg.Clock, stats: st, redirected: cfg.RequireRedirect},
 	}
+}
+
+func readProbes(text string) (*probe.Set, error) {
+	at, err := probe.PodAddress()
+	if err != nil {
+		return nil, problem(flagProblem("leave MESHC_PROBES out where there are no pods", "MESHC_PROBES: %v", err))
+	}
+	s, err := probe.Parse([]byte(text), at)
+	if err != nil {
+		return nil, problem(flagProblem("write one object by container and kind, as docs/pods.md shows", "MESHC_PROBES: %v", err))
+	}
+	return s, nil
 }
 
 // listen opens every socket before the token is spent: a wrong path must not

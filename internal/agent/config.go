@@ -57,6 +57,9 @@ type Config struct {
 	// Drain is how long connections may take to finish when Envoy is stopped:
 	// 0 to 10 minutes, whole seconds.
 	Drain time.Duration
+	// Probes is what the pod's application is asked at /probe/CONTAINER/KIND, in the form
+	// of package probe; empty: nothing.
+	Probes string
 	// RequireRedirect makes the agent fail unless connections of this pod are redirected
 	// to its sidecar.
 	RequireRedirect bool

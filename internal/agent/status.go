@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/probe"
 	"meshc.dev/meshc/internal/redirect"
 )
 
@@ -23,6 +25,8 @@ type page struct {
 	stopping atomic.Bool
 	// redirected says that connections have to reach Envoy whatever they dial.
 	redirected bool
+	// probes asks the application; nil where none are declared.
+	probes *probe.Set
 }
 
 // notReady gives every reason why traffic should not come here; none means
@@ -71,11 +75,26 @@ func (p *page) handler() http.Handler {
 		}
 		_ = json.NewEncoder(w).Encode(map[string]any{"ready": len(reasons) == 0, "reasons": reasons})
 	})
+	mux.HandleFunc("GET /probe/{container}/{kind}", p.ask)
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		_, _ = fmt.Fprint(w, p.metrics())
 	})
 	return mux
+}
+
+// ask answers for the application: 200 if it passes, 503 if not, 404 for what is not declared.
+func (p *page) ask(w http.ResponseWriter, r *http.Request) {
+	err := probe.ErrUndeclared
+	if p.probes != nil {
+		err = p.probes.Ask(r.Context(), r.PathValue("container"), r.PathValue("kind"))
+	}
+	switch {
+	case errors.Is(err, probe.ErrUndeclared):
+		http.Error(w, err.Error(), http.StatusNotFound)
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	}
 }
 
 // metrics is the text form of Prometheus, written by hand: the client library
