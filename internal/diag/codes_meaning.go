@@ -62,4 +62,8 @@ const (
 	// CodeEmpty is a repository without intent.
 	// Example: a folder without any CUE package.
 	CodeEmpty Code = "MESH0220"
+	// CodeFirstBytes is a TCP port that takes plaintext and mTLS, which only a client's first bytes
+	// tell apart (warning).
+	// Example: `port: sql: {number: 5432, protocol: "tcp", mtls: mode: "permissive"}`.
+	CodeFirstBytes Code = "MESH0229"
 )

@@ -66,12 +66,15 @@ const servicesField = "services"
 // MTLSException is the Kind of an Exception from strict mutual TLS.
 const MTLSException = "mtls"
 
+// GrantException is the Kind of a grant to anyone: an Exception from known callers.
+const GrantException = "grant"
+
 // Exception is something that intent permits, usually until an instant.
 type Exception struct {
 	// Path says where it holds: "mesh", "namespace/<name>", "service/<id>" or
-	// "service/<id>/port/<name>".
+	// "service/<id>/port/<name>", "service/<id>/grant/<name>".
 	Path string `json:"path"`
-	// Kind is what it is an exception from: MTLSException, or a feature's name.
+	// Kind is what it is an exception from: MTLSException, GrantException, or a feature's name.
 	Kind string `json:"kind"`
 	// Mode is what holds instead ("permissive", "disable"), "" for a feature.
 	Mode string `json:"mode"`

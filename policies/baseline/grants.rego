@@ -9,7 +9,7 @@ import data.meshc.lib.mesh
 import rego.v1
 
 # METADATA
-# title: No grant to anyone at all
+# title: No grant to anyone at all, save for a while
 # custom:
 #   id: grant-anyone
 #   severity: deny
@@ -17,11 +17,58 @@ findings contains mesh.finding(
 	rego.metadata.rule(),
 	mesh.grant_path(service, grant),
 	sprintf("grant %q of service %q admits anyone, also callers without an identity", [grant.name, service.id]),
-	"name the callers: from: [\"<service>\"] or namespaces: [\"<namespace>\"]; traffic from outside comes through a gateway: from: [\"gateway/<name>\"]",
+	"name the callers: from: [\"<service>\"] or namespaces: [\"<namespace>\"]; traffic from outside comes through a gateway: from: [\"gateway/<name>\"]; while callers without identity are moved, write owner, reason and until: \"<RFC 3339 instant>\" beside it",
 ) if {
 	input.mesh.services[i].grants[j].anyone
 	service := input.mesh.services[i]
 	grant := service.grants[j]
+	not excused(service, grant)
+}
+
+# METADATA
+# title: A grant to anyone that ends is looked at
+# custom:
+#   id: grant-anyone-until
+#   severity: warn
+findings contains mesh.finding(
+	rego.metadata.rule(),
+	exception.path,
+	sprintf("anyone is admitted until %s: %s (%s)", [exception.until, exception.reason, exception.owner]),
+	"give the callers identities, and name them instead",
+) if {
+	some exception in exceptions
+}
+
+# METADATA
+# title: A grant to anyone ends within 90 days
+# custom:
+#   id: grant-anyone-long
+#   severity: warn
+findings contains mesh.finding(
+	rego.metadata.rule(),
+	exception.path,
+	sprintf("anyone is admitted until %s, more than 90 days ahead", [exception.until]),
+	"choose an earlier end; it can be moved by another reviewed change",
+) if {
+	some exception in exceptions
+	time.parse_rfc3339_ns(exception.until) - now > ((((90 * 24) * 60) * 60) * 1000) * 1000000
+}
+
+# Somebody answers for it, and it ends.
+exceptions := {exception |
+	some exception in input.exceptions
+	exception.kind == "grant"
+	every field in ["owner", "reason", "until"] {
+		exception[field] != ""
+	}
+}
+
+now := time.parse_rfc3339_ns(input.at)
+
+excused(service, grant) if {
+	some exception in exceptions
+	exception.path == mesh.grant_path(service, grant)
+	time.parse_rfc3339_ns(exception.until) >= now
 }
 
 # METADATA

@@ -3,7 +3,9 @@ package meshc.mesh.grants_test
 import data.meshc.mesh.grants
 import rego.v1
 
-findings(grant) := found if {
+findings(grant) := excepted(grant, [])
+
+excepted(grant, exceptions) := found if {
 	found := grants.findings with input as {
 		"mesh": {"services": [{
 			"id": "shop/web",
@@ -14,7 +16,7 @@ findings(grant) := found if {
 		}]},
 		"environment": "prod",
 		"at": "2026-06-01T00:00:00Z",
-		"exceptions": [],
+		"exceptions": exceptions,
 		"owners": {},
 	}
 }
@@ -29,6 +31,26 @@ test_deny_anyone if ids({"anyone": true}) == {"grant-anyone"}
 
 # Paths do not make callers known.
 test_deny_anyone_on_paths if ids({"anyone": true, "paths": [{"kind": "exact", "value": "/health"}]}) == {"grant-anyone"}
+
+moves := {"path": "service/shop/web/grant/g", "kind": "grant", "mode": "", "owner": "shop", "reason": "batch hosts move", "until": "2026-07-01T00:00:00Z"}
+
+moving(change) := {finding.id | some finding in excepted({"anyone": true}, [object.union(moves, change)])}
+
+test_allow_anyone_for_a_while if moving({}) == {"grant-anyone-until"}
+
+test_warn_anyone_for_long if moving({"until": "2026-10-01T00:00:00Z"}) == {"grant-anyone-until", "grant-anyone-long"}
+
+test_deny_anyone_without_an_answer if {
+	every field in ["owner", "reason", "until"] {
+		moving({field: ""}) == {"grant-anyone"}
+	}
+}
+
+test_deny_anyone_after_the_end if "grant-anyone" in moving({"until": "2026-05-31T23:59:59Z"})
+
+test_deny_anyone_elsewhere if "grant-anyone" in moving({"path": "service/shop/web/grant/other"})
+
+test_deny_anyone_by_another_exception if moving({"kind": "mtls"}) == {"grant-anyone"}
 
 test_deny_mesh if ids({"mesh": true}) == {"grant-mesh"}
 

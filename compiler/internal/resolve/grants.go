@@ -13,7 +13,15 @@ func (l *linker) grantsOf(p *pkg, s *model.Service, n intent.Node) []model.Grant
 	var out []model.Grant
 	for _, e := range n.Field("grant").Fields() {
 		l.place(model.GrantPath(s.ID, e.Name), e.Node.Pos())
-		out = append(out, l.grant(p, s, e))
+		g := l.grant(p, s, e) // checked, ended or not
+		if l.expired(e.Node) {
+			continue
+		}
+		if n := e.Node; g.Anyone && n.Field("until").Exists() {
+			l.exceptions = append(l.exceptions, Exception{Path: model.GrantPath(s.ID, g.Name), Kind: "grant",
+				Owner: n.Field("owner").Str(), Reason: n.Field("reason").Str(), Until: n.Field("until").Str()})
+		}
+		out = append(out, g)
 	}
 	return out
 }

@@ -62,9 +62,9 @@ type Package struct {
 
 // Exception is a temporary deviation with somebody who answers for it.
 type Exception struct {
-	// Path is the mesh path of what it weakens ("mesh", "namespace/shop", a service's path, or that and "/port/http").
+	// Path is the mesh path of what it weakens ("mesh", "namespace/shop", a service's path, or that and "/port/http" or "/grant/all").
 	Path string `json:"path"`
-	// Kind is "mtls" or a feature's name.
+	// Kind is "mtls", "grant" (to anyone), or a feature's name.
 	Kind   string `json:"kind"`
 	Mode   string `json:"mode,omitempty"`
 	Owner  string `json:"owner,omitempty"`

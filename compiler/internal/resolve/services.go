@@ -9,6 +9,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/hop"
 )
 
 // serviceOf links one service.
@@ -41,6 +42,10 @@ func (l *linker) portsOf(s *model.Service, n intent.Node, mode model.MTLS) []mod
 			port.Protocol = model.Protocol(v.Str())
 		}
 		port.MTLS = l.mode(e.Node.Field("mtls"), mode, model.ServicePath(s.ID)+"/port/"+e.Name, s.Owner)
+		if port.Protocol == model.TCP && port.MTLS == model.Permissive {
+			l.add(diag.Warn(diag.CodeFirstBytes, e.Node.Pos(), "port %q of service %q takes plaintext and mTLS, which the client's first bytes tell apart: where the server speaks first, a plaintext client is greeted after %v",
+				e.Name, s.ID, hop.HelloTimeout).WithFix("if its server speaks first, make the port strict, or `disable` for as long as callers without a certificate are left"))
+		}
 		if other, ok := numbers[port.Number]; ok {
 			l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "ports %q and %q of service %q have the same number %d", other, e.Name, s.ID, port.Number).
 				WithFix("give each port a number of its own"))
