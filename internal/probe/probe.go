@@ -127,7 +127,7 @@ func (h handler) ask(ctx context.Context, at netip.Addr) error {
 }
 
 // The addresses of the sidecar towards its application, which the pod's rules leave alone.
-var sourceV4, sourceV6 = netip.MustParseAddr("127.0.0.6"), netip.MustParseAddr("::6")
+const sourceV4, sourceV6 = "127.0.0.6", "::6"
 
 // dial connects to the application as the sidecar does.
 func dial(ctx context.Context, address string) (net.Conn, error) {
@@ -139,7 +139,7 @@ func dial(ctx context.Context, address string) (net.Conn, error) {
 	if to.Addr().Is4() {
 		from = sourceV4
 	}
-	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0))}
 	return d.DialContext(ctx, "tcp", address)
 }
 
@@ -157,7 +157,7 @@ func PodAddress() (netip.Addr, error) {
 			continue
 		}
 		ip := p.Addr().Unmap()
-		if !ip.IsGlobalUnicast() || ip == sourceV6 || found.IsValid() && (found.Is4() || ip.Is6()) {
+		if !ip.IsGlobalUnicast() || ip.String() == sourceV6 || found.IsValid() && (found.Is4() || ip.Is6()) {
 			continue
 		}
 		found = ip

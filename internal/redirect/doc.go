@@ -23,9 +23,9 @@ const (
 // ProxyID is user and group of agent and Envoy. What runs as either is not redirected.
 const ProxyID = 1337
 
-// open are the ports of the sidecar that answer everyone, in plaintext: statistics, the
-// agent's status and probes, and Envoy's own.
-var open = []uint16{15020, 15021, 15090}
+// openPorts are the ports of the sidecar that answer everyone, in plaintext: statistics,
+// the agent's status and probes, and Envoy's own.
+func openPorts() []uint16 { return []uint16{15020, 15021, 15090} }
 
 // Own addresses of the sidecar towards its application. Nothing else may have them.
 const (

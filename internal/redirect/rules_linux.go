@@ -37,7 +37,7 @@ type rule struct {
 // table is everything that is set. Order matters: the first rule that fits decides.
 func table(resolvers []netip.Addr) []chain {
 	var in []rule
-	for _, p := range open {
+	for _, p := range openPorts() {
 		in = append(in, with("tcp dport %d return", p)(tcp(), destinationPort(p), verdict(expr.VerdictReturn)))
 	}
 	in = append(in, with("tcp redirect to :%d", inboundPort)(tcp(), to(inboundPort)))

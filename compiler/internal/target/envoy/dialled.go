@@ -45,9 +45,11 @@ func (d *dial) proven() []target {
 // calls gives the destinations of which a cluster of their own is needed.
 func (d *dial) calls() []target { return slices.Concat(d.named, d.bound) }
 
-// reserved are the ports of a sidecar and its agent in a pod. Redirection leaves some
-// of them alone, so that an application there would be without protection.
-var reserved = []uint32{OutboundPort, InboundPort, 15020, 15021, 15090}
+// reserved reports whether a port is of a sidecar and its agent in a pod. Redirection
+// leaves some of them alone, so that an application there would be without protection.
+func reserved(port uint32) bool {
+	return slices.Contains([]uint32{OutboundPort, InboundPort, 15020, 15021, 15090}, port)
+}
 
 // dials groups a class's destinations by port number, and reports those that a proxy
 // cannot tell apart.
@@ -62,7 +64,7 @@ func (e *emitter) dials(c scope, ts []target) ([]*dial, diag.List) {
 	var problems diag.List
 	for _, t := range ts {
 		n := t.port.Number
-		if slices.Contains(reserved, n) {
+		if reserved(n) {
 			problems = append(problems, e.reservedPort(t.path(), n, t.id()))
 			continue
 		}
@@ -84,7 +86,7 @@ func (e *emitter) dials(c scope, ts []target) ([]*dial, diag.List) {
 			continue
 		}
 		for _, v := range t.service.Versions {
-			if n := v.AppListenPort(t.port); n != t.port.Number && !slices.Contains(reserved, n) {
+			if n := v.AppListenPort(t.port); n != t.port.Number && !reserved(n) {
 				at(n).answer(t, []model.Version{v})
 			}
 		}

@@ -205,7 +205,7 @@ func (e *emitter) binds(c scope) ([]bind, diag.List) {
 	for _, mb := range c.members {
 		for _, p := range mb.service.Ports {
 			b := bind{mb.service, p, mb.version, e.inboundNumber(mb.version, p)}
-			if e.m.Capture == model.Transparent && slices.Contains(reserved, b.number) {
+			if e.m.Capture == model.Transparent && reserved(b.number) {
 				problems = append(problems, e.reservedPort(model.ServicePath(b.service.ID), b.number, b.service.ID))
 				continue
 			}
