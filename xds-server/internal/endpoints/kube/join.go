@@ -229,9 +229,9 @@ func has(labels, want map[string]string) bool {
 }
 
 // offered are the addresses that a cluster gets: those that are ready; if there is none,
-// those that end and still serve. An endpoint that ends is left out rather than marked:
-// a proxy lets the requests that it has there end either way, and one of whose endpoints
-// more than half are marked would take them all.
+// those that end and still serve. An endpoint that ends is left out rather than marked as
+// draining: Envoy gives it nothing new and lets the requests that it has there end either
+// way (1.40), and a list without it is the shorter one.
 func offered(all []offer, nodes map[string]place, told map[string]Fate) []endpoints.Address {
 	best := notReady
 	for _, o := range all {
