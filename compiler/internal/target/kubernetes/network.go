@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
@@ -175,13 +176,14 @@ func (e *emitter) always() []rule {
 	return append(out, rule{To: []peer{{IPBlock: &ipBlock{"0.0.0.0/0"}}, {IPBlock: &ipBlock{"::/0"}}}, Ports: []policyPort{{"TCP", serverPort(e.profile.Injection.Server)}}})
 }
 
+// serverPort is the port of host:port, which the schema has checked.
 func serverPort(address string) uint32 {
 	_, port, _ := strings.Cut(address, ":")
-	n := uint32(0)
-	for i := range len(port) {
-		n = n*10 + uint32(port[i]-'0')
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return 0
 	}
-	return n
+	return uint32(n)
 }
 
 // egress is what the pods of a service call, and where copies of that go.
@@ -244,8 +246,7 @@ func (e *emitter) used(traits trait.Set) []rule {
 // reach is a port of a service or of an external.
 func (e *emitter) reach(id, port string) []rule {
 	if x := e.m.External(id); x != nil {
-		p, _ := x.Port(port)
-		return []rule{outside(x.Endpoints, p.Number)}
+		return []rule{outside(x.Endpoints)}
 	}
 	s := e.m.Service(id)
 	if s == nil {
@@ -258,14 +259,14 @@ func (e *emitter) reach(id, port string) []rule {
 	}
 	for _, v := range s.Versions {
 		if !v.Discovered() {
-			out = append(out, outside(v.Endpoints, p.Number))
+			out = append(out, outside(v.Endpoints))
 		}
 	}
 	return out
 }
 
-// outside is what lies at written addresses, or anywhere at a port.
-func outside(at model.Endpoints, port uint32) rule {
+// outside is what lies at written addresses, or anywhere at a written port.
+func outside(at model.Endpoints) rule {
 	var r rule
 	for _, a := range at.Static {
 		ap, err := netip.ParseAddrPort(a)

@@ -1,0 +1,93 @@
+package kubernetes
+
+import (
+	"strings"
+	"testing"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/diag"
+)
+
+type lost struct{}
+
+func (lost) TraitName() string { return "lost" }
+
+func mesh(traits ...trait.Value) *model.Mesh {
+	web := &model.Service{
+		ID: "shop/web", Namespace: "shop", Name: "web", Owner: "team",
+		Ports:    []model.Port{{Name: "http", Number: 80, Protocol: model.HTTP, MTLS: model.Strict}},
+		Versions: []model.Version{{Name: "v1", Account: "web", Labels: map[string]string{"version": "v1"}}},
+		Grants:   []model.Grant{{Name: "self", Accounts: []string{"shop/web"}}},
+	}
+	for _, v := range traits {
+		web.Traits = web.Traits.With(v)
+	}
+	return (&model.Mesh{TrustDomain: strings.Repeat("very-", 20) + "long.example", Environment: "prod", Capture: model.Transparent,
+		Namespaces: []model.Namespace{{Name: "shop", Package: "shop", Owner: "team"}}, Services: []*model.Service{web}}).Build()
+}
+
+// The mesh is only read, and the same mesh gives the same bytes.
+func TestEmitIsAFunction(t *testing.T) {
+	m := mesh()
+	before, err := canon.JSON(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Profile{NetworkPolicies: true, Injection: &release.Injection{Image: "i", Server: "meshc.meshc-system.svc:18000"}}
+	first, places, ds := Emit(m, Column{}, p)
+	if err := ds.Err(); err != nil || len(first) != len(places) {
+		t.Fatal(err)
+	}
+	second, _, _ := Emit(m, Column{}, p)
+	for i, a := range first {
+		if a.Path != second[i].Path || string(a.Bytes) != string(second[i].Bytes) {
+			t.Errorf("%s differs", a.Path)
+		}
+		if places[i] == (diag.Pos{}) {
+			t.Errorf("%s comes from nowhere", a.Path)
+		}
+		if i > 0 && first[i-1].Path >= a.Path {
+			t.Errorf("%s stands behind %s", a.Path, first[i-1].Path)
+		}
+	}
+	if after, _ := canon.JSON(m); string(after) != string(before) {
+		t.Error("the mesh was changed")
+	}
+}
+
+// A feature of which nobody said what it needs is refused, not left out.
+func TestUnknownFeatureIsRefused(t *testing.T) {
+	for _, cells := range []Column{{}, {"lost": Cell{}}} {
+		if arts, _, ds := Emit(mesh(lost{}), cells, Profile{}); len(arts) > 0 || len(ds) != 1 || ds[0].Code != diag.CodeUnsupported {
+			t.Errorf("%d artifacts, %v", len(arts), ds)
+		}
+	}
+	if _, _, ds := Emit(mesh(lost{}), Column{"lost": Cell{Lowering: Nothing("proxies do it")}}, Profile{}); ds.HasErrors() {
+		t.Error(ds)
+	}
+}
+
+// What a label cannot hold is shortened, and stays apart.
+func TestLabelsHaveRoom(t *testing.T) {
+	a, b := strings.Repeat("a", 80)+".x", strings.Repeat("a", 80)+".y"
+	if labelValue("short") != "short" || len(labelValue(a)) > 63 || labelValue(a) == labelValue(b) {
+		t.Errorf("%q, %q", labelValue(a), labelValue(b))
+	}
+}
+
+// Paths are keys: kinds of other groups, and names that differ in case alone, have their own.
+func TestPathsAreKeys(t *testing.T) {
+	for _, c := range []struct{ group, kind, namespace, name, want string }{
+		{"", "Service", "shop", "web", "shop/service-web.yaml"},
+		{"serving.knative.dev", "Service", "shop", "web", "shop/service.serving.knative.dev-web.yaml"},
+		{"rbac.authorization.k8s.io", "ClusterRole", "", "system:Reader", "cluster/clusterrole-system=3A=52eader.yaml"},
+		{"rbac.authorization.k8s.io", "ClusterRole", "", "../x=", "cluster/clusterrole-..=2Fx=3D.yaml"},
+	} {
+		if got := pathOf(c.group, c.kind, c.namespace, c.name); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
