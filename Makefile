@@ -11,10 +11,10 @@ GOLANGCI_VERSION := v2.15.0
 GOLANGCI := bin/golangci-lint-$(GOLANGCI_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: build test tools lint golden envoy objects bench demo clean help
+.PHONY: build test tools lint golden envoy objects bench demo demo-k8s clean help
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name what; do printf '  %-8s %s\n' "$$name" "$$what"; done
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name what; do printf '  %-9s %s\n' "$$name" "$$what"; done
 
 build: ## build meshc and meshc-agent into bin
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/ ./cmd/...
@@ -43,6 +43,10 @@ bench: ## measure compile, ends, plan, looks at Git, fan-out, swaps, agent, atta
 
 demo: build ## the whole idea with real parts, in a minute or two
 	bin/meshc demo
+
+demo-k8s: build tools ## the same on Kubernetes: a real API server, injected pods, the admission guard (Linux, root)
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/demo-k8s ./ci/demo
+	bin/demo-k8s
 
 clean: ## remove what the targets made
 	rm -rf bin .cache

@@ -125,6 +125,7 @@ func FindSigner(meshc, dir string) (string, error) {
 	return OwnSigner(meshc, dir)
 }
 
+// OwnSigner writes that program, whether it is needed or not.
 func OwnSigner(meshc, dir string) (string, error) {
 	path := filepath.Join(dir, "ssh-sign")
 	text := "#!/bin/sh\nexec '" + strings.ReplaceAll(meshc, "'", `'\''`) + "' demo sign \"$@\"\n"
