@@ -53,7 +53,7 @@ func (m *Memo) emit() *envoy.Memo {
 // meshForm is a mesh in canonical form, in parts.
 type meshForm struct {
 	rest     []byte            // an object without services
-	services []json.RawMessage // indented as they are in the whole
+	services []json.RawMessage // as they are in the whole
 }
 
 // meshForm encodes a mesh; of services that are in memory it has the forms.
@@ -79,10 +79,11 @@ func (m *Memo) meshForm(mesh *model.Mesh) (meshForm, error) {
 	for i, s := range mesh.Services {
 		form, ok := before[s]
 		if !ok {
-			if form, err = canon.JSON(s); err != nil {
+			text, err := canon.JSON(s)
+			if err != nil {
 				return meshForm{}, err
 			}
-			form = bytes.ReplaceAll(bytes.TrimSuffix(form, []byte("\n")), []byte("\n"), []byte("\n    "))
+			form = canon.Element(text)
 		}
 		f.services[i], forms[s] = form, form
 	}
@@ -95,28 +96,7 @@ func (m *Memo) meshForm(mesh *model.Mesh) (meshForm, error) {
 }
 
 // json is the whole.
-func (f meshForm) json() []byte {
-	if len(f.services) == 0 {
-		return f.rest
-	}
-	const before, first, next, after = "\n  \"services\": [", "\n    ", ",\n    ", "\n  ],"
-	// No string of a canonical text holds a line break, so this is the field behind them.
-	at := bytes.LastIndex(f.rest, []byte("\n  \"trust_domain\": "))
-	size := len(f.rest) + len(before) + len(after)
-	for _, s := range f.services {
-		size += len(next) + len(s)
-	}
-	out := append(append(make([]byte, 0, size), f.rest[:at]...), before...)
-	for i, s := range f.services {
-		if i == 0 {
-			out = append(out, first...)
-		} else {
-			out = append(out, next...)
-		}
-		out = append(out, s...)
-	}
-	return append(append(out, after...), f.rest[at:]...)
-}
+func (f meshForm) json() []byte { return canon.WithArray(f.rest, "services", f.services) }
 
 // seal seals, with the digests of bytes that were sealed before.
 func (m *Memo) seal(arts []release.Artifact, in release.Inputs, prov release.Provenance) (release.Release, error) {

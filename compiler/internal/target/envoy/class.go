@@ -21,7 +21,7 @@ type snapshot struct {
 	origin   string // its mesh path
 	problems diag.List
 	// asked is what making it looked up; known says that it is from the memo.
-	asked asked
+	asked []model.Lookup
 	known bool
 }
 

@@ -60,7 +60,7 @@ func Emit(m *model.Mesh, cells Column, p Profile) ([]release.Artifact, []string,
 	}
 	artifacts, origins := make([]release.Artifact, len(all)), make([]string, len(all))
 	for i, a := range all {
-		artifacts[i], origins[i] = a.Artifact, a.origin
+		artifacts[i], origins[i] = a.Artifact, a.origins[0]
 	}
 	return artifacts, origins, problems
 }
@@ -91,6 +91,8 @@ type emitter struct {
 	run     *run
 	// asked gathers what the work in hand looks up; nil without a memo.
 	asked asked
+	// before are the entries that the class had in an earlier run, by key.
+	before map[string]*entry
 }
 
 type run struct {
@@ -117,11 +119,13 @@ type entry struct {
 	// key names it in a run; of is what its making was given, asked what it looked up.
 	key   string
 	of    []given
-	asked asked
+	asked []model.Lookup
 	// form is the resource in binary, and was the entry of that key in an earlier run:
-	// where their forms are the same, so is their JSON. Only with a memo.
-	form []byte
-	was  *entry
+	// where their forms are the same, so is their JSON. Of routes it is parts that have
+	// forms. Only with a memo.
+	form  []byte
+	parts []part
+	was   *entry
 }
 
 // given is an object that the making of an entry does not look up, but gets.
@@ -148,8 +152,8 @@ func (n *entry) problem(d diag.Diagnostic) { n.problems = append(n.problems, d) 
 // neither looks up nor has in the key.
 func (e *emitter) get(key string, of []given, build func(*entry)) *entry {
 	return e.entry(key, build, func() *entry {
-		was := e.run.before.entry(key)
-		if was != nil && e.run.before.mesh == headerOf(e.run.mesh) && slices.Equal(was.of, of) && was.asked.hold(e.run.mesh) {
+		was := e.before[key]
+		if was != nil && e.run.sameHeader() && slices.Equal(was.of, of) && hold(was.asked, e.run.mesh) {
 			return was
 		}
 		return &entry{key: key, of: of, was: was}
@@ -177,27 +181,44 @@ func (e *emitter) entry(key string, build func(*entry), first func() *entry) *en
 		outer := e.asked
 		e.asked = asked{}
 		build(n)
-		n.asked, e.asked = e.asked, outer
+		n.asked, e.asked = e.asked.list(), outer
 	})
-	maps.Copy(e.asked, n.asked)
+	for _, l := range n.asked {
+		e.asked.note(l)
+	}
 	return n
 }
 
 // seal encodes the resource of an entry.
 func (e *emitter) seal(n *entry, typ release.TypeURL, name, origin string, m proto.Message) {
-	n.typ, n.origin = typ, origin
 	was := n.was
-	if n.was = nil; e.run.before != nil {
-		form, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if e.run.before != nil {
+		form, err := marshal(m)
 		if n.form = form; err == nil && was != nil && was.typ == typ && was.res.Name == name && bytes.Equal(was.form, form) {
-			n.bytes, n.res, n.path = was.bytes, was.res, was.path
+			n.typ, n.origin, n.bytes, n.res, n.path, n.was = typ, origin, was.bytes, was.res, was.path, nil
 			return
 		}
 	}
 	b, err := canon.Proto(m)
-	if err != nil {
-		n.typ = "" // there is no resource
+	e.sealText(n, typ, name, origin, b, err)
+}
+
+// marshal is the one binary form of a message.
+func marshal(m proto.Message) ([]byte, error) {
+	return proto.MarshalOptions{Deterministic: true}.Marshal(m)
+}
+
+// sealText gives an entry its resource, of which b is the canonical form unless there is
+// an error.
+func (e *emitter) sealText(n *entry, typ release.TypeURL, name, origin string, b []byte, err error) {
+	was := n.was
+	n.origin, n.was = origin, nil
+	if err != nil { // there is no resource
 		n.problem(diag.New(diag.CodeInconsistent, e.at(origin), "resource %q: %v", name, err))
+		return
+	}
+	if n.typ = typ; was != nil && was.typ == typ && was.res.Name == name && bytes.Equal(was.bytes, b) {
+		n.bytes, n.res, n.path = was.bytes, was.res, was.path
 		return
 	}
 	n.bytes, n.res = b, release.Resource{Name: name, Digest: canon.Digest(b)}
@@ -212,53 +233,96 @@ func (e *emitter) at(path string) diag.Pos {
 	return e.profile.Locate(path)
 }
 
-// made is an artifact and the mesh path that it comes from.
+// made is an artifact and the mesh paths that it comes from, sorted: one for each
+// snapshot that has it.
 type made struct {
 	release.Artifact
-	origin string
+	origins []string
 }
 
 // gather gives the artifacts of all snapshots, sorted by path. Blobs that several
-// classes share are among them once, from the first origin. Only what a snapshot has
-// that is new, or has gone, is looked at anew.
+// classes share are among them once. Only what a snapshot has that is new, or has gone,
+// is looked at.
 func (e *emitter) gather(snapshots []snapshot) []made {
-	changed := e.run.before.changed(snapshots)
-	found := map[string]*made{}
-	put := func(path string, b []byte, origin string) {
-		if changed != nil && !changed[path] {
-			return
-		}
-		if old := found[path]; old == nil {
-			found[path] = &made{release.Artifact{Path: path, Bytes: b}, origin}
-		} else if origin < old.origin {
-			old.origin = origin
-		}
+	changes := map[string]*change{}
+	come, gone := e.run.before.changes(snapshots)
+	for _, s := range gone {
+		s.each(func(path string, _ []byte, origin string) { at(changes, path).gone(origin) })
 	}
-	for _, s := range snapshots {
-		put(s.path, s.bytes, s.origin)
-		for _, n := range s.entries {
-			put(n.path, n.bytes, cmp.Or(n.origin, s.origin))
+	for _, s := range come {
+		s.each(func(path string, b []byte, origin string) { at(changes, path).come(b, origin) })
+	}
+	var before []made
+	if e.run.before != nil {
+		before = e.run.before.all
+	}
+	out := make([]made, 0, len(before)+len(changes))
+	paths := slices.Sorted(maps.Keys(changes))
+	for _, a := range before {
+		for ; len(paths) > 0 && paths[0] < a.Path; paths = paths[1:] {
+			out = changes[paths[0]].appendTo(out, made{})
 		}
-	}
-	fresh := make([]*made, 0, len(found))
-	for _, a := range found {
-		fresh = append(fresh, a)
-	}
-	slices.SortFunc(fresh, func(a, b *made) int { return cmp.Compare(a.Path, b.Path) })
-	var out []made
-	if changed != nil {
-		out = make([]made, 0, len(e.run.before.all)+len(fresh))
-		for _, a := range e.run.before.all {
-			for ; len(fresh) > 0 && fresh[0].Path <= a.Path; fresh = fresh[1:] {
-				out = append(out, *fresh[0])
-			}
-			if !changed[a.Path] {
-				out = append(out, a)
-			}
+		if len(paths) == 0 || paths[0] != a.Path {
+			out = append(out, a)
+			continue
 		}
+		out = changes[paths[0]].appendTo(out, a)
+		paths = paths[1:]
 	}
-	for _, a := range fresh {
-		out = append(out, *a)
+	for _, path := range paths {
+		out = changes[path].appendTo(out, made{})
 	}
 	return out
+}
+
+// each gives the artifacts of a snapshot with their origins.
+func (s snapshot) each(give func(path string, b []byte, origin string)) {
+	give(s.path, s.bytes, s.origin)
+	for _, n := range s.entries {
+		give(n.path, n.bytes, cmp.Or(n.origin, s.origin))
+	}
+}
+
+// change is what becomes of the artifact with one path.
+type change struct {
+	path       string
+	bytes      []byte
+	plus, less []string // origins
+}
+
+func at(changes map[string]*change, path string) *change {
+	c := changes[path]
+	if c == nil {
+		c = &change{path: path}
+		changes[path] = c
+	}
+	return c
+}
+
+func (c *change) gone(origin string) { c.less = append(c.less, origin) }
+
+func (c *change) come(b []byte, origin string) {
+	if c.bytes == nil {
+		c.bytes = b
+	}
+	c.plus = append(c.plus, origin)
+}
+
+// appendTo appends the artifact, which was a, unless no snapshot has it any more.
+func (c *change) appendTo(out []made, a made) []made {
+	origins := slices.Concat(a.origins, c.plus)
+	slices.Sort(origins)
+	for _, origin := range c.less {
+		if i, ok := slices.BinarySearch(origins, origin); ok {
+			origins = slices.Delete(origins, i, i+1)
+		}
+	}
+	if len(origins) == 0 {
+		return out
+	}
+	b := a.Bytes // of a blob they are the same; of a snapshot they may not be
+	if c.bytes != nil && !bytes.Equal(b, c.bytes) {
+		b = c.bytes
+	}
+	return append(out, made{release.Artifact{Path: c.path, Bytes: b}, origins})
 }

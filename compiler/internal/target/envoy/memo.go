@@ -1,11 +1,12 @@
 package envoy
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"sync"
 
 	"meshc.dev/meshc/compiler/internal/model"
-	"meshc.dev/meshc/compiler/release"
 )
 
 // Memo remembers the snapshots of one mesh from one Emit to the next. A snapshot is
@@ -23,46 +24,43 @@ func NewMemo() *Memo { return &Memo{} }
 
 // generation is what one Emit made. Immutable.
 type generation struct {
-	mesh     header
-	services map[*model.Service]bool // whose traits have no problem
-	classes  map[release.Class]snapshot
-	entries  map[string]*entry // of the snapshots, by key
-	all      []made            // of the snapshots, sorted by path
+	mesh      *model.Mesh // whose traits have no problem; nil if nothing was made
+	snapshots []snapshot  // sorted by the classes' names
+	all       []made      // of the snapshots, sorted by path
 }
 
-// changed are the paths of snapshots that are new or have gone, and of what they
-// have; nil if nothing was made before.
-func (g *generation) changed(snapshots []snapshot) map[string]bool {
-	if g == nil || g.all == nil {
-		return nil
+// class is the snapshot of the class of that name, if there was one.
+func (g *generation) class(name string) (snapshot, bool) {
+	i, ok := slices.BinarySearchFunc(g.snapshots, name, func(s snapshot, name string) int { return cmp.Compare(s.scope.name, name) })
+	if !ok {
+		return snapshot{}, false
 	}
-	out := map[string]bool{}
-	note := func(s snapshot) {
-		out[s.path] = true
-		for _, n := range s.entries {
-			out[n.path] = true
-		}
+	return g.snapshots[i], true
+}
+
+// changes are the snapshots that are new, and those that have gone. Both lists are
+// sorted.
+func (g *generation) changes(snapshots []snapshot) (come, gone []snapshot) {
+	var before []snapshot
+	if g != nil {
+		before = g.snapshots
 	}
-	stay := map[release.Class]bool{}
 	for _, s := range snapshots {
-		if stay[s.scope.class] = s.known; !s.known {
-			note(s)
+		for ; len(before) > 0 && before[0].scope.name < s.scope.name; before = before[1:] {
+			gone = append(gone, before[0])
+		}
+		was := len(before) > 0 && before[0].scope.name == s.scope.name
+		if !s.known {
+			come = append(come, s)
+			if was {
+				gone = append(gone, before[0])
+			}
+		}
+		if was {
+			before = before[1:]
 		}
 	}
-	for class, s := range g.classes {
-		if !stay[class] {
-			note(s)
-		}
-	}
-	return out
-}
-
-// entry is the one of that key, whatever has changed since; nil if there was none.
-func (g *generation) entry(key string) *entry {
-	if g == nil {
-		return nil
-	}
-	return g.entries[key]
+	return come, append(gone, before...)
 }
 
 // header is what is said of the whole mesh.
@@ -78,9 +76,12 @@ type asked map[model.Lookup]struct{}
 
 func (a asked) note(l model.Lookup) { a[l] = struct{}{} }
 
+// list is the set as a list, in no order, which is faster to go through.
+func (a asked) list() []model.Lookup { return slices.Collect(maps.Keys(a)) }
+
 // hold reports whether the mesh still answers the same.
-func (a asked) hold(m *model.Mesh) bool {
-	for l := range a {
+func hold(ls []model.Lookup, m *model.Mesh) bool {
+	for _, l := range ls {
 		if l.IsExternal && m.External(l.ID) != l.External || !l.IsExternal && m.Service(l.ID) != l.Service {
 			return false
 		}
@@ -106,21 +107,9 @@ func (e *emitter) keep(snapshots []snapshot, all []made) {
 	if e.profile.Memo == nil {
 		return
 	}
-	g := &generation{
-		mesh: headerOf(e.m), services: make(map[*model.Service]bool, len(e.m.Services)),
-		classes: make(map[release.Class]snapshot, len(snapshots)), entries: make(map[string]*entry, len(e.run.memo)), all: all,
-	}
-	for _, s := range e.m.Services {
-		g.services[s] = true
-	}
-	for _, s := range snapshots {
-		s.known = true
-		for _, n := range s.entries {
-			if n.key != "" {
-				g.entries[n.key] = n
-			}
-		}
-		g.classes[s.scope.class] = s
+	g := &generation{mesh: e.m, snapshots: slices.Clone(snapshots), all: all}
+	for i := range g.snapshots {
+		g.snapshots[i].known = true
 	}
 	e.profile.Memo.mu.Lock()
 	defer e.profile.Memo.mu.Unlock()
@@ -132,15 +121,26 @@ func (e *emitter) remembered(c scope) snapshot {
 	if e.run.before == nil {
 		return e.class(c)
 	}
-	if s, ok := e.run.before.classes[c.class]; ok && e.run.before.mesh == headerOf(e.m) && s.scope.same(c) && s.asked.hold(e.m) {
-		return s
+	before, ok := e.run.before.class(c.name)
+	if ok && e.run.sameHeader() && before.scope.same(c) && hold(before.asked, e.m) {
+		return before
 	}
 	mine := *e // its questions are its own
-	mine.asked = asked{}
+	mine.asked, mine.before = asked{}, make(map[string]*entry, len(before.entries))
+	for _, n := range before.entries {
+		if n.key != "" {
+			mine.before[n.key] = n
+		}
+	}
 	mine.m = e.m.Watched(func(l model.Lookup) { mine.asked.note(l) })
 	s := mine.class(c)
-	s.asked = mine.asked
+	s.asked = mine.asked.list()
 	return s
+}
+
+// sameHeader reports whether what is said of the whole mesh is as before.
+func (r *run) sameHeader() bool {
+	return r.before != nil && r.before.mesh != nil && headerOf(r.before.mesh) == headerOf(r.mesh)
 }
 
 // same reports whether two scopes are of the same objects.
@@ -152,5 +152,5 @@ func (c scope) same(d scope) bool {
 
 // proven reports whether the traits of a service were checked in an earlier run.
 func (e *emitter) proven(s *model.Service) bool {
-	return e.run.before != nil && e.run.before.services[s]
+	return e.run.before != nil && e.run.before.mesh != nil && e.run.before.mesh.Service(s.ID) == s
 }

@@ -10,6 +10,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -210,13 +211,18 @@ func (e *emitter) sealRoutes(out *entry, path string, rc *routev3.RouteConfigura
 		// What no proxy takes is refused for hosts that nobody knows, too; the rest is not found.
 		rc.VirtualHosts = append(rc.VirtualHosts, &routev3.VirtualHost{Name: "unknown host", Domains: []string{"*"}})
 	}
-	for _, h := range rc.VirtualHosts {
-		h.Routes = append(refusals(), h.Routes...)
+	parts := partsOf(out, e.run.before != nil)
+	hosts := make([][]byte, len(rc.VirtualHosts))
+	for i, h := range rc.VirtualHosts {
 		for _, r := range h.Routes {
 			out.clusters = append(out.clusters, clustersOf(r.GetRoute())...)
 		}
+		hosts[i] = parts.host(h)
 	}
-	e.seal(out, release.RouteType, rc.Name, path, rc)
+	rc.VirtualHosts = nil
+	b := canon.WithArray(parts.text(rc), "virtual_hosts", hosts)
+	out.parts = parts.now
+	e.sealText(out, release.RouteType, rc.Name, path, b, parts.err)
 }
 
 func clustersOf(a *routev3.RouteAction) []string {

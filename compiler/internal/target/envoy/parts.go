@@ -1,0 +1,97 @@
+package envoy
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"sync"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"meshc.dev/meshc/internal/canon"
+)
+
+// part is a message of which a resource is put together: what it is, in binary, and its
+// canonical JSON.
+type part struct {
+	kind       protoreflect.FullName
+	form, text []byte
+}
+
+// parts encodes the parts of a resource. Those that the resource had in an earlier run
+// are not encoded again: most changes touch one route of many.
+type parts struct {
+	before, now []part
+	forms       bool // needed by a later run
+	err         error
+}
+
+func partsOf(n *entry, forms bool) *parts {
+	p := &parts{forms: forms}
+	if n.was != nil {
+		p.before = n.was.parts
+	}
+	return p
+}
+
+// text is the canonical JSON of a part.
+func (p *parts) text(m proto.Message) []byte {
+	kind, form := m.ProtoReflect().Descriptor().FullName(), []byte(nil)
+	if p.forms {
+		var err error
+		if form, err = marshal(m); err != nil {
+			return p.failed(err)
+		}
+		// Parts stand where they stood, unless some before them came or went.
+		for i := range p.before {
+			if old := p.before[(len(p.now)+i)%len(p.before)]; old.kind == kind && bytes.Equal(old.form, form) {
+				p.now = append(p.now, old)
+				return old.text
+			}
+		}
+	}
+	text, err := canon.Proto(m)
+	if err != nil {
+		return p.failed(err)
+	}
+	if p.forms {
+		p.now = append(p.now, part{kind, form, text})
+	}
+	return text
+}
+
+func (p *parts) failed(err error) []byte {
+	if p.err == nil {
+		p.err = err
+	}
+	return []byte("{}\n")
+}
+
+// host is a virtual host as it stands among others, with refusals before its routes,
+// which it loses.
+func (p *parts) host(h *routev3.VirtualHost) []byte {
+	routes := refusalTexts()
+	for _, r := range h.Routes {
+		routes = append(routes, canon.Element(p.text(r)))
+	}
+	h.Routes = nil
+	return canon.Element(canon.WithArray(p.text(h), "routes", routes))
+}
+
+// refusalTexts are refusals as they stand among routes. The caller may append to them.
+//
+//nolint:gochecknoglobals // a constant that Go cannot express
+var refusalTexts = sync.OnceValue(func() [][]byte {
+	rs := refusals()
+	out := make([][]byte, 0, len(rs))
+	for _, r := range rs {
+		text, err := canon.Proto(r)
+		if err != nil {
+			panic(fmt.Sprintf("envoy: encoding a refusal: %v", err))
+		}
+		out = append(out, canon.Element(text))
+	}
+	return slices.Clip(out)
+})
