@@ -163,7 +163,7 @@ func refused(t *testing.T, what string, err error, want string) {
 
 func podText(name, more string) string {
 	return `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"` + name + `","namespace":"shop"},"spec":{"nodeName":"n","serviceAccountName":"web",
-		"containers":[{"name":"app","image":"a","ports":[{"containerPort":9080}]}]` + more + `}}`
+		"containers":[{"name":"app","image":"a","ports":[{"name":"http","containerPort":9080}],"readinessProbe":{"httpGet":{"path":"/healthz","port":"http"}}}]` + more + `}}`
 }
 
 func TestARealClusterIsGuarded(t *testing.T) {
@@ -259,6 +259,13 @@ func checkSidecar(t *testing.T, p *core.Pod) {
 	proxy := p.Spec.InitContainers[1]
 	if proxy.RestartPolicy == nil || *proxy.RestartPolicy != core.ContainerRestartPolicyAlways || !strings.Contains(strings.Join(proxy.Args, " "), "meshc.meshc-system.svc:18000") {
 		t.Errorf("the proxy: %+v", proxy)
+	}
+	ready := p.Spec.Containers[0].ReadinessProbe
+	if ready.HTTPGet.Path != "/probe/app/readiness" || ready.HTTPGet.Port.IntValue() != 15021 || ready.TimeoutSeconds != 2 {
+		t.Errorf("the probe: %+v, %+v", ready, ready.HTTPGet)
+	}
+	if last := proxy.Env[len(proxy.Env)-1]; last.Name != "MESHC_PROBES" || !strings.Contains(last.Value, `"path":"/healthz","port":9080`) {
+		t.Errorf("the agent is to ask %+v", last)
 	}
 	for _, c := range p.Spec.InitContainers {
 		for _, m := range c.VolumeMounts {

@@ -243,7 +243,8 @@ spec:
       serviceAccountName: %[4]s
       terminationGracePeriodSeconds: 5
       containers:
-      - {name: app, image: bookinfo, args: %[5]s, ports: [{containerPort: 9080}], securityContext: {runAsUser: 1000}}
+      - {name: app, image: bookinfo, args: %[5]s, ports: [{name: http, containerPort: 9080}], securityContext: {runAsUser: 1000},
+         readinessProbe: {httpGet: {path: /health, port: http}, periodSeconds: 2}}
 `, a.namespace, a.name, a.version, a.account, quoted)
 }
 

@@ -54,16 +54,21 @@ type Operation struct {
 	Value any    `json:"value,omitempty"`
 }
 
-// Patch gives the operations that add the sidecar to a pod.
+// Patch gives the operations that add the sidecar to a pod. Of a pod that has it, those
+// that lead probes to it which came later.
 func Patch(pod Object, in release.Injection) ([]Operation, error) {
 	if err := Possible(pod); err != nil {
 		return nil, err
 	}
-	spec, _ := pod["spec"].(Object)
 	if Has(pod) {
-		return nil, Check(pod, in)
+		return again(pod, in)
 	}
-	var out []Operation
+	known := probes{}
+	out, err := redirectProbes(pod, known)
+	if err != nil {
+		return nil, err
+	}
+	spec, _ := pod["spec"].(Object)
 	add := func(list string, values ...any) {
 		if _, there := spec[list]; !there {
 			out = append(out, Operation{"add", "/spec/" + list, values})
@@ -73,9 +78,26 @@ func Patch(pod Object, in release.Injection) ([]Operation, error) {
 			out = append(out, Operation{"add", fmt.Sprintf("/spec/%s/%d", list, i), v})
 		}
 	}
-	add("initContainers", redirect(in), proxy(in))
+	add("initContainers", redirect(in), proxy(in, known))
 	add("volumes", volumes()...)
 	return out, nil
+}
+
+// again is for a pod that has the sidecar: somebody else may have added a container.
+func again(pod Object, in release.Injection) ([]Operation, error) {
+	if err := Check(pod, in); err != nil {
+		return nil, err
+	}
+	spec, _ := pod["spec"].(Object)
+	known, err := declared(list(spec, "initContainers")[1])
+	if err != nil {
+		return nil, err
+	}
+	out, err := redirectProbes(pod, known)
+	if err != nil || len(out) == 0 {
+		return nil, err
+	}
+	return append(out, Operation{"replace", "/spec/initContainers/1/env", proxy(in, known)["env"]}), nil
 }
 
 // Has reports whether something in the pod has a name of ours.
@@ -92,10 +114,16 @@ func Has(pod Object) bool {
 func Check(pod Object, in release.Injection) error {
 	spec, _ := pod["spec"].(Object)
 	inits := list(spec, "initContainers")
-	for i, want := range []Object{redirect(in), proxy(in)} {
-		if len(inits) <= i || inits[i]["name"] != want["name"] {
-			return fmt.Errorf("init container %d is not %q: the sidecar comes first", i+1, want["name"])
+	for i, name := range []string{RedirectContainer, ProxyContainer} {
+		if len(inits) <= i || inits[i]["name"] != name {
+			return fmt.Errorf("init container %d is not %q: the sidecar comes first", i+1, name)
 		}
+	}
+	known, err := declared(inits[1])
+	if err != nil {
+		return fmt.Errorf("container %q is not what the approved release says: %w", ProxyContainer, err)
+	}
+	for i, want := range []Object{redirect(in), proxy(in, known)} {
 		if ds := drift.Compare("Container", want, inits[i]); len(ds) > 0 {
 			return fmt.Errorf("container %q is not what the approved release says: %s", want["name"], ds[0])
 		}

@@ -32,7 +32,11 @@ func redirect(in release.Injection) Object {
 
 // proxy runs the agent and Envoy from before the application's first word until after
 // its last one: a native sidecar. The application waits for the startup probe.
-func proxy(in release.Injection) Object {
+func proxy(in release.Injection, ask probes) Object {
+	env := []any{Object{"name": "POD_NAME", "valueFrom": Object{"fieldRef": Object{"fieldPath": "metadata.name"}}}}
+	if text := ask.text(); text != "" {
+		env = append(env, Object{"name": probesVariable, "value": text})
+	}
 	ready := func(period, failures int64) Object {
 		return Object{
 			"httpGet":       Object{"path": "/ready", "port": int64(StatusPort)},
@@ -47,7 +51,7 @@ func proxy(in release.Injection) Object {
 			"--node-id", "$(POD_NAME)", "--state-dir", stateDir, "--envoy", "envoy", "--status-addr", "[::]:" + strconv.Itoa(StatusPort),
 			"--require-redirect",
 		},
-		"env":            []any{Object{"name": "POD_NAME", "valueFrom": Object{"fieldRef": Object{"fieldPath": "metadata.name"}}}},
+		"env":            env,
 		"ports":          []any{Object{"name": "meshc-status", "containerPort": int64(StatusPort)}},
 		"startupProbe":   ready(1, 300),
 		"readinessProbe": ready(5, 3),
