@@ -184,8 +184,11 @@ func (rec Record) Failure(content string) (Receipt, bool) {
 	confirmed, _ := rec.Confirmed(content)
 	var last Receipt
 	found := false
-	for k, r := range rec {
-		if k.content == content && r.Failed() && r.At.After(confirmed) && (!found || compare(r, last) > 0) {
+	for k := range rec {
+		if k.content != content || k.typ == "" {
+			continue // a confirmation is of no type
+		}
+		if r := rec[k]; r.At.After(confirmed) && (!found || compare(r, last) > 0) {
 			last, found = r, true
 		}
 	}

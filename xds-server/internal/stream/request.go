@@ -29,9 +29,8 @@ func (s *session) delta(r *discoveryv3.DeltaDiscoveryRequest, now time.Time) err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer s.wakeSender()
 	c := &s.channels[t]
-	defer s.acknowledge(now)
+	defer s.heed(now)
 	if n := r.GetResponseNonce(); n != "" {
 		s.answered(t, n, reason(r.GetErrorDetail() != nil, r.GetErrorDetail().GetMessage()), now)
 	}
@@ -187,9 +186,8 @@ func (s *session) world(r *discoveryv3.DiscoveryRequest, now time.Time) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer s.wakeSender()
 	c := &s.channels[t]
-	defer s.acknowledge(now)
+	defer s.heed(now)
 	nonce := r.GetResponseNonce()
 	if !c.open() {
 		s.hear(r.GetVersionInfo() != "", now)

@@ -54,6 +54,8 @@ type session struct {
 	// chosen is the edition that the proxy gets, cur what that is at the moment.
 	chosen choice
 	cur    *serving
+	// wake and turn are what the sender sleeps on beside kick.
+	wake, turn <-chan struct{}
 	// toldHeld is the refused content because of which the log last said that the proxy
 	// is held.
 	toldHeld string
@@ -235,30 +237,58 @@ func (s *session) next(now time.Time) (m *store.Message, wake, turn <-chan struc
 		if !s.choose() {
 			return nil, nil, s.chosen.t.done
 		}
-		cur := s.cur
-		held, target := s.lists(cur)
-		p := s.hub.plan(s.protocol, held, target)
-		i := slices.IndexFunc(p.steps, func(st phase.Step) bool { return s.may(s.spare(st), cur, target, now) })
-		if i >= 0 {
-			if m := s.send(s.spare(p.steps[i]), p.after[i], target, cur, now); m != nil {
-				return m, nil, nil
-			}
-			continue
+		o, ok := s.ready(now)
+		if !ok {
+			s.wake, s.turn = s.cur.wake, s.chosen.t.done
+			return nil, s.wake, s.turn
 		}
-		if st, ok := s.greeting(held, target); ok && s.may(st, cur, target, now) {
-			return s.send(st, held, target, cur, now), nil, nil
+		if m := s.send(o, now); m != nil {
+			return m, nil, nil
 		}
-		if s.settled(p.steps, cur, target, now) {
-			s.entry.Running(cur.v.set.Content)
-			if st, ok := s.note(target, cur); ok && s.may(st, cur, target, now) {
-				return s.send(st, held, target, cur, now), nil, nil
-			}
-		}
-		if d := s.retryIn(s.hub.cfg.Now()); d > 0 {
-			s.arm(now.Add(d), now)
-		}
-		return nil, cur.wake, s.chosen.t.done
 	}
+}
+
+// heed takes what the client has said into account, and wakes the sender if that is of
+// consequence: mostly it is a confirmation after which nothing is left to be sent.
+func (s *session) heed(now time.Time) {
+	s.acknowledge(now)
+	if !s.closed && s.choose() && s.cur.wake == s.wake && s.chosen.t.done == s.turn {
+		if _, ok := s.ready(now); !ok {
+			return
+		}
+	}
+	s.wakeSender()
+}
+
+// order is a step that can be sent now, with what the client has after it and what it
+// is to have.
+type order struct {
+	step          phase.Step
+	after, target view.Lists
+}
+
+// ready finds what is to be sent next of what was chosen; false if there is nothing now.
+func (s *session) ready(now time.Time) (order, bool) {
+	held, target := s.lists(s.cur)
+	p := s.hub.plan(s.protocol, held, target)
+	for i, st := range p.steps {
+		if st = s.spare(st); s.may(st, s.cur, target, now) {
+			return order{st, p.after[i], target}, true
+		}
+	}
+	if st, ok := s.greeting(held, target); ok && s.may(st, s.cur, target, now) {
+		return order{st, held, target}, true
+	}
+	if s.settled(p.steps, s.cur, target, now) {
+		s.entry.Running(s.cur.v.set.Content)
+		if st, ok := s.note(target, s.cur); ok && s.may(st, s.cur, target, now) {
+			return order{st, held, target}, true
+		}
+	}
+	if d := s.retryIn(s.hub.cfg.Now()); d > 0 {
+		s.arm(now.Add(d), now)
+	}
+	return order{}, false
 }
 
 // greeting is an empty answer to a client that has nothing of a type of which
@@ -328,7 +358,8 @@ func (s *session) complete(lists view.Lists, listeners *view.List) bool {
 
 // send turns a step into a message. It returns nil if the protocol has no way to
 // say it: the client is then taken to know.
-func (s *session) send(st phase.Step, after, target view.Lists, cur *serving, now time.Time) *store.Message {
+func (s *session) send(o order, now time.Time) *store.Message {
+	st, cur := o.step, s.cur
 	c := &s.channels[st.Type]
 	from, items := c.held, s.sends(st, cur)
 	stamp := s.stamp(st, items, cur)
@@ -345,7 +376,7 @@ func (s *session) send(st phase.Step, after, target view.Lists, cur *serving, no
 		}
 	}
 	s.nonce++
-	f := &flight{nonce: strconv.FormatUint(s.nonce, 36), step: st, base: c.held, target: target[st.Type], v: cur.v, sentAt: now}
+	f := &flight{nonce: strconv.FormatUint(s.nonce, 36), step: st, base: c.held, target: o.target[st.Type], v: cur.v, sentAt: now}
 	f.marks = stamp != ""
 	f.frame = s.hub.store.Frame(s.protocol, st.Type, from, st.To, items, st.Removed, stamp)
 	limit := s.hub.cfg.Limits.Ack
@@ -362,7 +393,7 @@ func (s *session) send(st phase.Step, after, target view.Lists, cur *serving, no
 	c.held = st.To
 	if e := &s.channels[view.Endpoints]; st.Type == view.Clusters {
 		if e.open() {
-			e.held = after[view.Endpoints]
+			e.held = o.after[view.Endpoints]
 		} else {
 			s.stale = append(s.stale, st.Stale()...)
 		}
