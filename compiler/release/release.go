@@ -287,15 +287,6 @@ type Snapshot struct {
 	Endpoints []Endpoints `json:"endpoints,omitempty"`
 }
 
-// Outline is a Snapshot whose lists are still JSON, so that a reader can leave out those
-// that it knows.
-type Outline struct {
-	Class       Class                       `json:"class"`
-	TrustDomain string                      `json:"trust_domain"`
-	Resources   map[TypeURL]json.RawMessage `json:"resources"`
-	Endpoints   json.RawMessage             `json:"endpoints,omitempty"`
-}
-
 // SnapshotPath is the artifact path of a class's snapshot.
 func SnapshotPath(c Class) string { return "envoy/" + c.String() + ".json" }
 
@@ -323,13 +314,6 @@ func (r Release) Snapshot(c Class) (Snapshot, error) {
 	var s Snapshot
 	err := r.snapshot(c, &s)
 	return s, err
-}
-
-// Outline reads the snapshot of a class without its lists.
-func (r Release) Outline(c Class) (Outline, error) {
-	var o Outline
-	err := r.snapshot(c, &o)
-	return o, err
 }
 
 func (r Release) snapshot(c Class, into any) error {

@@ -27,7 +27,7 @@ func artifacts(files map[string]string) []release.Artifact {
 	return out
 }
 
-func seal(t *testing.T, files map[string]string) release.Release {
+func seal(t testing.TB, files map[string]string) release.Release {
 	t.Helper()
 	r, err := release.Seal(artifacts(files), release.Inputs{Environment: "prod"}, release.Provenance{"a": {File: "a.cue", Line: 3, Col: 2}})
 	if err != nil {
