@@ -83,25 +83,19 @@ func (s *Store) table(raw []byte, digest string) (value []byte, name string, nee
 	return value, name, needs, err == nil
 }
 
-// How canonical JSON writes the virtual hosts of a table. A string has no line break,
-// so that nothing else looks like that in canonical JSON.
-var (
-	hostsBegin = []byte("\n  \"virtual_hosts\": [\n")
-	hostsEnd   = []byte("\n  ]")
-	hostEnd    = []byte("\n    }")
-	hostBegin  = []byte("    {\n")
-)
-
 // splitTable takes the virtual hosts out of a table's JSON, and puts a single one there
 // that is called mark, which the text does not have: whoever reads the rest sees whether
 // that is where virtual hosts are.
 func splitTable(raw []byte, mark string) (hosts [][]byte, rest []byte, ok bool) {
-	before, list, ok := bytes.Cut(raw, hostsBegin)
+	// How canonical JSON writes them. A string has no line break, so that nothing else
+	// looks like that in canonical JSON.
+	const hostsBegin, hostBegin, hostEnd, hostsEnd = "\n  \"virtual_hosts\": [\n", "    {\n", "\n    }", "\n  ]"
+	before, list, ok := bytes.Cut(raw, []byte(hostsBegin))
 	if !ok {
 		return nil, nil, false
 	}
-	for bytes.HasPrefix(list, hostBegin) {
-		end := bytes.Index(list, hostEnd)
+	for bytes.HasPrefix(list, []byte(hostBegin)) {
+		end := bytes.Index(list, []byte(hostEnd))
 		if end < 0 {
 			return nil, nil, false
 		}
@@ -112,10 +106,10 @@ func splitTable(raw []byte, mark string) (hosts [][]byte, rest []byte, ok bool) 
 			break
 		}
 	}
-	if !bytes.HasPrefix(list, hostsEnd) || len(hosts) == 0 {
+	if !bytes.HasPrefix(list, []byte(hostsEnd)) || len(hosts) == 0 {
 		return nil, nil, false
 	}
-	return hosts, slices.Concat(before, hostsBegin, []byte(`{"name": "`+mark+`"}`), list), true
+	return hosts, slices.Concat(before, []byte(hostsBegin+`{"name": "`+mark+`"}`), list), true
 }
 
 func tidy(names []string) []string {
