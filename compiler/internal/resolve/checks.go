@@ -14,13 +14,13 @@ import (
 	"meshc.dev/meshc/internal/diag"
 )
 
-// checkMesh runs the rules across objects.
-func (l *linker) checkMesh() {
+// checkMesh runs the rules about what is linked.
+func (l *linker) checkMesh(memo *Memo) {
+	l.checkServices(memo)
 	l.checkRoles()
 	l.checkPlain()
-	l.checkUnreachable()
+	l.checkGateways()
 	l.checkCycles()
-	l.checkTCP()
 	l.checkUses()
 	l.checkExternalHosts()
 	if l.mesh.Capture == model.Explicit {
@@ -64,27 +64,37 @@ func (l *linker) checkPlain() {
 	}
 }
 
-// checkUnreachable finds routes behind one that takes all they match.
-func (l *linker) checkUnreachable() {
-	dead := func(rs []model.Route, path func(string) string) {
-		for i, b := range rs {
-			for _, a := range rs[:i] {
-				if compareRank(a, b) == 0 || a.Package != "" && a.Package != b.Package || l.broken[path(a.Name)] || l.broken[path(b.Name)] {
-					continue // told already
-				}
-				if both, ok := model.IntersectMatches(a.Match, b.Match); ok && covers(a.Match, b.Match, both) {
-					l.add(l.unreached(a, b, path))
-					break
-				}
-			}
-		}
+// checkServices runs the rules that look at one service each, which need not look again
+// at what they passed.
+func (l *linker) checkServices(memo *Memo) {
+	for _, s := range memo.unproven(l.mesh) {
+		l.checkUnreachable(s.Routes, func(n string) string { return model.RoutePath(s.ID, n) })
+		l.checkTCP(s)
 	}
-	for _, s := range l.mesh.Services {
-		dead(s.Routes, func(n string) string { return model.RoutePath(s.ID, n) })
+	if !l.diags.HasErrors() { // of services they find nothing that is less
+		memo.proved(l.mesh)
 	}
+}
+
+func (l *linker) checkGateways() {
 	for _, g := range l.mesh.Gateways {
 		for _, h := range g.Hosts {
-			dead(h.Routes, func(n string) string { return model.GatewayRoutePath(g.ID, h.Name, n) })
+			l.checkUnreachable(h.Routes, func(n string) string { return model.GatewayRoutePath(g.ID, h.Name, n) })
+		}
+	}
+}
+
+// checkUnreachable finds routes behind one that takes all they match.
+func (l *linker) checkUnreachable(rs []model.Route, path func(string) string) {
+	for i, b := range rs {
+		for _, a := range rs[:i] {
+			if compareRank(a, b) == 0 || a.Package != "" && a.Package != b.Package || l.broken[path(a.Name)] || l.broken[path(b.Name)] {
+				continue // told already
+			}
+			if both, ok := model.IntersectMatches(a.Match, b.Match); ok && covers(a.Match, b.Match, both) {
+				l.add(l.unreached(a, b, path))
+				break
+			}
 		}
 	}
 }
@@ -115,16 +125,13 @@ func covers(a, b, both model.Match) bool {
 }
 
 // checkTCP refuses conditions and several rules where only bytes are routed.
-func (l *linker) checkTCP() {
-	for _, s := range l.mesh.Services {
-		tcp := slices.ContainsFunc(s.Ports, func(p model.Port) bool { return !p.Protocol.IsHTTP() })
-		if !tcp {
-			continue
-		}
-		if last := s.Routes[len(s.Routes)-1]; !last.Match.IsZero() || len(last.To) == 0 {
-			l.add(diag.New(diag.CodeProtocol, l.lineOf(model.RoutePath(s.ID, last.Name)), "service %q has a tcp port, but no route without conditions for it", s.ID).
-				WithFix("add: route: default: to: <version>: 100"))
-		}
+func (l *linker) checkTCP(s *model.Service) {
+	if !slices.ContainsFunc(s.Ports, func(p model.Port) bool { return !p.Protocol.IsHTTP() }) {
+		return
+	}
+	if last := s.Routes[len(s.Routes)-1]; !last.Match.IsZero() || len(last.To) == 0 {
+		l.add(diag.New(diag.CodeProtocol, l.lineOf(model.RoutePath(s.ID, last.Name)), "service %q has a tcp port, but no route without conditions for it", s.ID).
+			WithFix("add: route: default: to: <version>: 100"))
 	}
 }
 
@@ -162,29 +169,34 @@ func (l *linker) checkUses() {
 
 // checkCycles tells rings of calls: retries in a ring have no bound.
 func (l *linker) checkCycles() {
-	state := map[string]int{} // 1: on the path, 2: done
+	const onPath, done = 1, 2
+	state := make(map[*model.Service]int, len(l.mesh.Services))
 	var path []string
-	var visit func(id string)
-	visit = func(id string) {
-		state[id] = 1
-		path = append(path, id)
-		for _, c := range l.mesh.Service(id).Calls {
-			switch {
-			case l.mesh.Service(c.To) == nil || state[c.To] == 2:
-			case state[c.To] == 1:
+	var visit func(s *model.Service)
+	visit = func(s *model.Service) {
+		state[s] = onPath
+		path = append(path, s.ID)
+		for _, c := range s.Calls {
+			to := l.mesh.Service(c.To)
+			if to == nil {
+				continue
+			}
+			switch state[to] {
+			case done:
+			case onPath:
 				ring := append(slices.Clone(path[slices.Index(path, c.To):]), c.To)
-				l.add(diag.Warn(diag.CodeCycle, l.lineOf(model.ServicePath(id)+"/calls/"+c.To), "services call each other in a ring: %s", strings.Join(ring, " → ")).
+				l.add(diag.Warn(diag.CodeCycle, l.lineOf(model.ServicePath(s.ID)+"/calls/"+c.To), "services call each other in a ring: %s", strings.Join(ring, " → ")).
 					WithFix("break the ring, or keep retries off inside it: their product has no bound"))
 			default:
-				visit(c.To)
+				visit(to)
 			}
 		}
 		path = path[:len(path)-1]
-		state[id] = 2
+		state[s] = done
 	}
 	for _, s := range l.mesh.Services {
-		if state[s.ID] == 0 {
-			visit(s.ID)
+		if state[s] == 0 {
+			visit(s)
 		}
 	}
 }

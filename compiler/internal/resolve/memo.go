@@ -28,6 +28,7 @@ type Memo struct {
 	mu    sync.Mutex
 	names *declared
 	last  map[string]*linked // by mesh path
+	sound *model.Mesh        // in whose services the rules about single ones found nothing
 }
 
 // NewMemo makes an empty Memo.
@@ -57,6 +58,36 @@ func (m *Memo) keep(names *declared, now map[string]*linked) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.names, m.last = names, now
+}
+
+// unproven are the services of a mesh in which rules about single ones may find something:
+// those that were not in a mesh in which they found nothing.
+func (m *Memo) unproven(mesh *model.Mesh) []*model.Service {
+	if m == nil {
+		return mesh.Services
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.sound == nil {
+		return mesh.Services
+	}
+	var out []*model.Service
+	for _, s := range mesh.Services {
+		if m.sound.Service(s.ID) != s {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// proved notes that the rules about single services found nothing.
+func (m *Memo) proved(mesh *model.Mesh) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sound = mesh
 }
 
 // linked is the link of one unit and all that it depends on. Immutable.

@@ -109,7 +109,7 @@ func Mesh(in *intent.Intent, rules []Rule, at time.Time, memo *Memo) (*Result, d
 	l.order()
 	l.mesh.Build()
 	l.checkOwners(l.pkgs)
-	l.checkMesh()
+	l.checkMesh(memo)
 	for _, p := range l.pkgs {
 		l.readTests(p)
 	}
