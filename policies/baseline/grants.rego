@@ -82,7 +82,7 @@ findings contains mesh.finding(
 	sprintf("grant %q of service %q admits every identity of the mesh to every path", [grant.name, service.id]),
 	"name the callers: from: [\"<service>\"] or namespaces: [\"<namespace>\"], or the paths that everyone needs",
 ) if {
-	input.mesh.services[i].grants[j].mesh
+	some [i, j] in wide
 	service := input.mesh.services[i]
 	grant := service.grants[j]
 	not narrow(grant)
@@ -99,11 +99,14 @@ findings contains mesh.finding(
 	sprintf("grant %q of service %q admits every identity of the mesh to some paths", [grant.name, service.id]),
 	"name the callers if they are known",
 ) if {
-	input.mesh.services[i].grants[j].mesh
+	some [i, j] in wide
 	service := input.mesh.services[i]
 	grant := service.grants[j]
 	narrow(grant)
 }
+
+# wide are the grants to the whole mesh, searched for once for both rules.
+wide := [[i, j] | input.mesh.services[i].grants[j].mesh]
 
 # narrow: the paths leave something out.
 narrow(grant) if {
