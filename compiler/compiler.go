@@ -68,8 +68,17 @@ type Options struct {
 	Render func(job []byte) ([]byte, diag.List)
 	// Memo makes the next compile of nearly the same files fast; may be nil.
 	Memo *Memo
-	// Policy is the digest of the policies that will judge the result, for the manifest.
-	Policy string
+	// Policy is what will judge the result.
+	Policy Policy
+}
+
+// Policy is the policies of a compile, as far as a release knows of them.
+type Policy struct {
+	// Digest names them all, for the manifest.
+	Digest string
+	// Rules are the user's own files, below release.PoliciesFolder and sorted by path. They are part
+	// of a release with objects for a cluster, where they go on judging.
+	Rules []release.Artifact
 }
 
 // Program is a linked mesh with everything that can be asked of it. Immutable.
@@ -82,6 +91,7 @@ type Program struct {
 	positions release.Positions
 	memo      *Memo
 	patches   *patches // nil for none
+	rules     []release.Artifact
 }
 
 // Read reads the intent in fsys. It counts before it reads, and evaluates nothing.
@@ -112,9 +122,9 @@ func LoadSource(s Source, o Options) (*Program, diag.List) {
 	if ds.HasErrors() {
 		return nil, ds
 	}
-	p, more := link(in, o.At, o.Policy, o.Memo)
+	p, more := link(in, o.At, o.Policy.Digest, o.Memo)
 	if p != nil {
-		p.patches = patchesOf(s, in.Environment, o.Render)
+		p.patches, p.rules = patchesOf(s, in.Environment, o.Render), o.Policy.Rules
 	}
 	return p, append(ds, more...).Sorted()
 }
@@ -129,7 +139,7 @@ func (p *Program) At(at time.Time) (*Program, diag.List) {
 	}
 	later, ds := link(p.intent, at, p.inputs.Policy, p.memo)
 	if later != nil {
-		later.patches = p.patches
+		later.patches, later.rules = p.patches, p.rules
 	}
 	return later, ds
 }
@@ -226,7 +236,7 @@ func (p *Program) Output() (Output, diag.List) {
 	var out Output
 	var ds diag.List
 	// The folders' names are in this order, too.
-	for _, stage := range []func() ([]release.Artifact, []diag.Pos, diag.List){p.envoy, p.kubernetes, p.itself, p.gatewayAPI} {
+	for _, stage := range []func() ([]release.Artifact, []diag.Pos, diag.List){p.envoy, p.kubernetes, p.itself, p.policies, p.gatewayAPI} {
 		arts, places, problems := stage()
 		out.Artifacts, out.Places, ds = append(out.Artifacts, arts...), append(out.Places, places...), append(ds, problems...)
 	}
@@ -259,6 +269,14 @@ func (p *Program) kubernetes() ([]release.Artifact, []diag.Pos, diag.List) {
 	}
 	return kubernetes.Emit(p.mesh, catalog.Kubernetes(), kubernetes.Profile{Version: t.Version, Injection: t.Injection, NetworkPolicies: t.NetworkPolicies,
 		Locate: p.Position, Patch: p.patches.apply()})
+}
+
+// policies are what goes on judging in a cluster.
+func (p *Program) policies() ([]release.Artifact, []diag.Pos, diag.List) {
+	if _, ok := p.result.Target("kubernetes"); !ok {
+		return nil, nil, nil
+	}
+	return p.rules, make([]diag.Pos, len(p.rules)), nil
 }
 
 // gatewayAPI is what the target of that name makes, nothing if nobody asks for it.

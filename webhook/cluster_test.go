@@ -18,10 +18,8 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
-	"meshc.dev/meshc/internal/guard"
 	"meshc.dev/meshc/internal/kubetest"
 	"meshc.dev/meshc/policies"
-	"meshc.dev/meshc/webhook/internal/admit"
 )
 
 const shop = `package shop
@@ -95,21 +93,15 @@ func guardedCluster(t *testing.T) *guarded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine, ds := guard.New(t.Context(), policies.FS, nil)
-	if ds.HasErrors() {
-		t.Fatal(ds)
-	}
 	s, err := New(Config{
-		Listen: "127.0.0.1:0", TLS: certs.TLS(), Policies: engine, Log: slog.New(slog.NewTextHandler(g.log, nil)), Now: time.Now, Registry: prometheus.NewRegistry(),
+		Listen: "127.0.0.1:0", TLS: certs.TLS(), Baseline: policies.FS, Log: slog.New(slog.NewTextHandler(g.log, nil)), Now: time.Now, Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := admit.See("0123456789abcdef", g.release)
-	if err != nil {
+	if err := s.take(t.Context(), "0123456789abcdef", []release.Step{{Release: g.release}}); err != nil {
 		t.Fatal(err)
 	}
-	s.steps.Store(&[]step{{world: w}})
 	ctx, stop := context.WithCancel(t.Context())
 	var wait sync.WaitGroup
 	wait.Go(func() {

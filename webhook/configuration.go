@@ -59,11 +59,11 @@ func (s *Server) Keep(ctx context.Context, c Cluster, certs *Certificates) error
 	defer tick.Stop()
 	k := &keeper{cluster: c, log: s.c.Log}
 	for {
-		if w := s.world(s.c.Now()); w != nil {
+		if by := s.inForce(s.c.Now()); by != nil {
 			if _, err := certs.Maintain(); err != nil {
 				s.c.Log.Error("certificates not renewed", "reason", err)
 			}
-			k.keep(ctx, w.Namespaces(), certs.Bundle())
+			k.keep(ctx, by.world.Namespaces(), certs.Bundle())
 		}
 		select {
 		case <-ctx.Done():

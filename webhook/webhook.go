@@ -7,12 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"mime"
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
+	"testing/fstest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +24,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	admission "k8s.io/api/admission/v1"
 
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/guard"
@@ -57,8 +61,8 @@ type Config struct {
 	Listen, HTTP string
 	// TLS is the server's configuration, at least a certificate.
 	TLS *tls.Config
-	// Policies judge objects.
-	Policies *guard.Engine
+	// Baseline holds the shipped policies; the user's own come with each release.
+	Baseline fs.FS
 	Log      *slog.Logger
 	Now      func() time.Time
 	Registry *prometheus.Registry
@@ -77,17 +81,15 @@ type Server struct {
 
 // step is an approved release and the instant from which it is in force.
 type step struct {
-	from  time.Time
-	world *admit.World
+	from     time.Time
+	world    *admit.World
+	policies *guard.Engine
 }
 
 // New opens the ports; Run answers.
 func New(c Config) (*Server, error) {
-	if c.TLS == nil || c.Policies == nil || c.Now == nil || c.Log == nil {
+	if c.TLS == nil || c.Baseline == nil || c.Now == nil || c.Log == nil {
 		return nil, errors.New("webhook: TLS, policies, a clock and a log are needed")
-	}
-	if c.Policies.Objects() == 0 {
-		return nil, errors.New("webhook: there is no policy over objects")
 	}
 	s := &Server{c: c, waiting: semaphore.NewWeighted(maxWaiting), judging: semaphore.NewWeighted(maxJudged), metrics: newMetrics(c.Registry)}
 	l, err := net.Listen("tcp", c.Listen)
@@ -107,16 +109,29 @@ func New(c Config) (*Server, error) {
 // Addr is the address for the API server.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Publish makes an approved commit's releases what is judged by. On an error what was
-// there before stays.
-func (s *Server) Publish(a approval.Approved) error {
-	steps := make([]step, 0, len(a.Steps()))
-	for _, r := range a.Steps() {
-		w, err := admit.See(a.Commit(), r.Release)
+// Publish makes an approved commit's releases, with the policies in them, what is judged
+// by. On an error what was there before stays.
+func (s *Server) Publish(ctx context.Context, a approval.Approved) error {
+	return s.take(ctx, a.Commit(), a.Steps())
+}
+
+func (s *Server) take(ctx context.Context, commit string, releases []release.Step) error {
+	steps := make([]step, 0, len(releases))
+	for i, r := range releases {
+		one := step{from: r.From}
+		var err error
+		if one.world, err = admit.See(commit, r.Release); err != nil {
+			return err
+		}
+		if i == 0 { // ends of something do not change policies
+			one.policies, err = s.policies(ctx, r.Release)
+		} else {
+			one.policies = steps[0].policies
+		}
 		if err != nil {
 			return err
 		}
-		steps = append(steps, step{r.From, w})
+		steps = append(steps, one)
 	}
 	if len(steps) == 0 {
 		return errors.New("the approval holds no release")
@@ -125,24 +140,47 @@ func (s *Server) Publish(a approval.Approved) error {
 	return nil
 }
 
-// world is what is in force now, nil before the first release.
-func (s *Server) world(now time.Time) *admit.World {
+// policies compiles the shipped policies with those of a release.
+func (s *Server) policies(ctx context.Context, r release.Release) (*guard.Engine, error) {
+	own := fstest.MapFS{}
+	for _, p := range r.Paths() {
+		if name, ok := strings.CutPrefix(p, release.PoliciesFolder); ok {
+			text, _ := r.Artifact(p)
+			own[name] = &fstest.MapFile{Data: text}
+		}
+	}
+	var user fs.FS
+	if len(own) > 0 {
+		user = own
+	}
+	engine, ds := guard.New(ctx, s.c.Baseline, user)
+	if err := ds.Err(); err != nil {
+		return nil, err
+	}
+	if engine.Objects() == 0 {
+		return nil, errors.New("there is no policy over objects")
+	}
+	return engine, nil
+}
+
+// inForce is what holds now, nil before the first release.
+func (s *Server) inForce(now time.Time) *step {
 	steps := s.steps.Load()
 	if steps == nil {
 		return nil
 	}
-	var w *admit.World
-	for _, one := range *steps {
-		if !one.from.After(now) {
-			w = one.world
+	var found *step
+	for i := range *steps {
+		if one := &(*steps)[i]; !one.from.After(now) {
+			found = one
 		}
 	}
-	return w
+	return found
 }
 
 // Ready says why no question can be answered, nil if they can.
 func (s *Server) Ready() error {
-	if s.world(s.c.Now()) == nil {
+	if s.inForce(s.c.Now()) == nil {
 		return errors.New("no approved release yet")
 	}
 	return nil
@@ -201,7 +239,7 @@ func (s *Server) pages() http.Handler {
 }
 
 // judge decides about one question.
-type judge func(context.Context, *admit.World, review.Review) verdict
+type judge func(context.Context, *step, review.Review) verdict
 
 // serve reads a question, has it judged and answers in time.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, decide judge) {
@@ -259,8 +297,8 @@ func (s *Server) refuse(w http.ResponseWriter, status int, why string) {
 // decide has a question judged when there is room, before ctx ends.
 func (s *Server) decide(ctx context.Context, q review.Review, decide judge) verdict {
 	now := s.c.Now()
-	w := s.world(now)
-	if w == nil {
+	by := s.inForce(now)
+	if by == nil {
 		d := diag.New(diag.CodeNotReady, diag.Pos{}, "meshc has no approved release to judge by")
 		return unable(http.StatusServiceUnavailable, d.WithFix("try again; if it stays, see the log of meshc webhook"))
 	}
@@ -276,7 +314,7 @@ func (s *Server) decide(ctx context.Context, q review.Review, decide judge) verd
 				done <- unable(http.StatusInternalServerError, diag.New(diag.CodeReview, diag.Pos{}, "the review could not be judged"))
 			}
 		}()
-		done <- decide(ctx, w, q)
+		done <- decide(ctx, by, q)
 	}()
 	select {
 	case v := <-done:
@@ -295,18 +333,18 @@ func busy(why string) verdict {
 }
 
 // mutate gives a pod its sidecar.
-func (s *Server) mutate(_ context.Context, w *admit.World, q review.Review) verdict {
-	patch, problems := w.Mutate(q)
+func (s *Server) mutate(_ context.Context, by *step, q review.Review) verdict {
+	patch, problems := by.world.Mutate(q)
 	return verdict{problems: problems, patch: patch}
 }
 
 // validate asks the release and the policies.
-func (s *Server) validate(ctx context.Context, w *admit.World, q review.Review) verdict {
-	problems := w.Validate(q)
-	res, err := s.c.Policies.CheckObject(ctx, guard.Object{
+func (s *Server) validate(ctx context.Context, by *step, q review.Review) verdict {
+	problems := by.world.Validate(q)
+	res, err := by.policies.CheckObject(ctx, guard.Object{
 		Operation: string(q.Operation), Group: q.Group, Version: q.Version, Kind: q.Kind, Subresource: q.SubResource,
 		Namespace: q.Namespace, Name: q.Name, New: q.New, Old: q.Old, User: q.User, Groups: q.Groups,
-		Accounts: w.Accounts(), Namespaces: w.Namespaces(), At: s.c.Now(),
+		Accounts: by.world.Accounts(), Namespaces: by.world.Namespaces(), At: s.c.Now(),
 	})
 	if err != nil {
 		return busy("the policies were not done in time")

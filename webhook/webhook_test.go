@@ -15,15 +15,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	admission "k8s.io/api/admission/v1"
 
 	"meshc.dev/meshc/compiler/release"
-	"meshc.dev/meshc/internal/guard"
 	"meshc.dev/meshc/policies"
-	"meshc.dev/meshc/webhook/internal/admit"
 )
 
 // running is a server with a release, and a client that trusts it.
@@ -33,19 +32,15 @@ type running struct {
 	url    string
 }
 
-func start(t *testing.T, user string) *running {
+func start(t *testing.T) *running {
 	t.Helper()
 	var own bytes.Buffer
 	certs, err := OpenCertificates(t.TempDir(), []string{"127.0.0.1"}, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine, ds := guard.New(t.Context(), policies.FS, userPolicy(user))
-	if ds.HasErrors() {
-		t.Fatal(ds)
-	}
 	s, err := New(Config{
-		Listen: "127.0.0.1:0", HTTP: "127.0.0.1:0", TLS: certs.TLS(), Policies: engine,
+		Listen: "127.0.0.1:0", HTTP: "127.0.0.1:0", TLS: certs.TLS(), Baseline: policies.FS,
 		Log: slog.New(slog.NewTextHandler(&own, nil)), Now: time.Now, Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -67,10 +62,21 @@ func start(t *testing.T, user string) *running {
 	return &running{s, client, "https://" + s.Addr().String()}
 }
 
-// publish makes a release with one service and injection what is judged by.
-func (r *running) publish(t *testing.T) {
+// publish makes a release with one service, injection and a policy of the user's, if
+// there is one, what is judged by.
+func (r *running) publish(t *testing.T, policy ...string) {
+	t.Helper()
+	if err := r.take(t.Context(), "0123456789abcdef", []release.Step{{Release: shopOf(t, policy...)}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func shopOf(t *testing.T, policy ...string) release.Release {
 	t.Helper()
 	var arts []release.Artifact
+	for i, text := range policy {
+		arts = append(arts, release.Artifact{Path: fmt.Sprintf("%sown%d.rego", release.PoliciesFolder, i), Bytes: []byte(text)})
+	}
 	for p, text := range map[string]string{
 		"kubernetes/shop/service-web.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {ports: [{port: 80}]}\n",
 		"envoy/sidecar/shop/web.json":      "{}",
@@ -82,11 +88,7 @@ func (r *running) publish(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := admit.See("0123456789abcdef", made)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.steps.Store(&[]step{{world: w}})
+	return made
 }
 
 func question(kind, resource, object string) string {
@@ -125,7 +127,7 @@ func (r *running) ask(t *testing.T, path, body string) (*admission.AdmissionResp
 }
 
 func TestAnswers(t *testing.T) {
-	r := start(t, "")
+	r := start(t)
 	if a, _, _ := r.ask(t, ValidatePath, podWith("")); a.Allowed || a.Result.Code != 503 || !strings.Contains(a.Result.Message, "MESH0707") {
 		t.Errorf("without a release: %+v", a)
 	}
@@ -158,7 +160,7 @@ func TestAnswers(t *testing.T) {
 
 // What is no question of an API server's is turned away, and costs nothing.
 func TestOddRequests(t *testing.T) {
-	r := start(t, "")
+	r := start(t)
 	r.publish(t)
 	post := func(path, kind, encoding string, body io.Reader) int {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+path, body)
@@ -199,7 +201,7 @@ func TestOddRequests(t *testing.T) {
 
 // Whoever says nothing, or says it slowly, is cut off, and others are answered.
 func TestSlowSendersAreCutOff(t *testing.T) {
-	r := start(t, "")
+	r := start(t)
 	r.publish(t)
 	var wait sync.WaitGroup
 	for i := range 50 {
@@ -234,7 +236,8 @@ func TestSlowSendersAreCutOff(t *testing.T) {
 
 // A policy that burns its time denies, in time, and is no other's misfortune.
 func TestAPolicyThatTakesTooLongDeniesAndNoOtherWaits(t *testing.T) {
-	r := start(t, `package meshc.object.slow
+	r := start(t)
+	r.publish(t, `package meshc.object.slow
 
 import rego.v1
 
@@ -245,7 +248,6 @@ findings contains {"id": "slow", "path": "x", "severity": "deny", "msg": "never"
 	a * b == -1
 }
 `)
-	r.publish(t)
 	slow := question("Pod", "pods", `{"metadata":{"labels":{"slow":"yes"}},"spec":{"containers":[]}}`)
 	var wait sync.WaitGroup
 	for range 4 {
@@ -263,19 +265,32 @@ findings contains {"id": "slow", "path": "x", "severity": "deny", "msg": "never"
 	wait.Wait()
 }
 
-func TestWithoutPoliciesNothingStarts(t *testing.T) {
-	engine, ds := guard.New(t.Context(), userPolicy("package meshc.mesh.one\n\nimport rego.v1\n\nfindings contains {\"id\": \"a\", \"path\": \"b\", \"severity\": \"deny\", \"msg\": \"c\"} if input.environment == \"never\"\n"), nil)
-	if ds.HasErrors() {
-		t.Fatal(ds)
+// A release whose policies do not compile changes nothing, and without any policy over
+// objects there is nothing to judge by.
+func TestAReleaseWithBadPoliciesIsNotTaken(t *testing.T) {
+	r := start(t)
+	r.publish(t, `package meshc.object.mine
+
+import rego.v1
+
+findings contains {"id": "mine", "path": "x", "severity": "deny", "msg": "mine"} if input.kind == "Pod"
+`)
+	err := r.take(t.Context(), "fedcba9876543210", []release.Step{{Release: shopOf(t, "package meshc.object.mine\n\nfindings := http.send({})\n")}})
+	if err == nil || !strings.Contains(err.Error(), "http.send") {
+		t.Errorf("%v", err)
 	}
-	if _, err := New(Config{Listen: "127.0.0.1:0", TLS: &tls.Config{}, Policies: engine, Log: slog.New(slog.DiscardHandler), Now: time.Now}); err == nil || !strings.Contains(err.Error(), "no policy over objects") {
+	if a, _, _ := r.ask(t, ValidatePath, podWith("")); a.Allowed || !strings.Contains(a.Result.Message, "[mine]") {
+		t.Errorf("the policies before do not hold: %+v", a)
+	}
+	r.c.Baseline = fstest.MapFS{"one.rego": {Data: []byte("package meshc.mesh.one\n\nimport rego.v1\n\nfindings contains {\"id\": \"a\", \"path\": \"b\", \"severity\": \"deny\", \"msg\": \"c\"} if input.environment == \"never\"\n")}}
+	if err := r.take(t.Context(), "fedcba9876543210", []release.Step{{Release: shopOf(t)}}); err == nil || !strings.Contains(err.Error(), "no policy over objects") {
 		t.Errorf("%v", err)
 	}
 }
 
 // Names in a cluster are anybody's: an answer carries them so that they cannot act.
 func TestNamesInAnswersCannotAct(t *testing.T) {
-	r := start(t, "")
+	r := start(t)
 	r.publish(t)
 	body := strings.Replace(podWith(`,"hostNetwork":true`), `"name":"web","kind"`, `"name":"x","kind"`, 1)
 	body = strings.ReplaceAll(body, `"name":"web",`, `"name":"\u001b[2J\n::error::\u202e`+strings.Repeat("long", 2000)+`",`)

@@ -87,7 +87,7 @@ func Assemble(manifest, provenance []byte, bytesOf func(path, digest string) ([]
 	}
 	arts := make([]Artifact, 0, len(man.Artifacts))
 	for _, p := range slices.Sorted(maps.Keys(man.Artifacts)) {
-		if err := checkPath(p); err != nil { // before anybody makes the name of a file of it
+		if err := CheckPath(p); err != nil { // before anybody makes the name of a file of it
 			return Release{}, fmt.Errorf("reading release: %w: %w", ErrTampered, err)
 		}
 		b, err := bytesOf(p, man.Artifacts[p])

@@ -9,6 +9,10 @@ import (
 // InjectionPath is the artifact that holds an Injection. It is no Kubernetes object.
 const InjectionPath = "kubernetes/injection.json"
 
+// PoliciesFolder of a release holds the user's own policies, if it has objects for a
+// cluster.
+const PoliciesFolder = "policies/"
+
 // RootsConfigMap is the ConfigMap in each namespace of the mesh that holds the server's
 // roots (PEM) under RootsKey, for agents to mount.
 const (

@@ -139,7 +139,7 @@ func SealKnown(arts []Artifact, in Inputs, prov Provenance, digest func([]byte) 
 	files := make([]file, len(arts))
 	sorted := true
 	for i, a := range arts {
-		if err := checkPath(a.Path); err != nil {
+		if err := CheckPath(a.Path); err != nil {
 			return Release{}, err
 		}
 		files[i] = file{a, digest(a.Bytes)}
@@ -157,10 +157,10 @@ func SealKnown(arts []Artifact, in Inputs, prov Provenance, digest func([]byte) 
 	return Release{digestOf(files), in, files, prov}, nil
 }
 
-// checkPath demands a path that means one file on every system, and that stands
+// CheckPath demands a path that means one file on every system, and that stands
 // on one line of what the digest is made of. It looks at every artifact of every
 // compile, so it goes over the path once and builds no string.
-func checkPath(p string) error {
+func CheckPath(p string) error {
 	begin := 0 // of the segment
 	for i := 0; i <= len(p); i++ {
 		if i == len(p) || p[i] == '/' {

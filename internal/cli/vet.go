@@ -82,7 +82,9 @@ type vetted struct {
 // vet asks the targets and the policies about intent.
 func vet(ctx context.Context, c *compile.Compiler, fsys fs.FS, o compiler.Options, user compile.Rego) (vetted, error) {
 	court, ds := compile.Convene(ctx, user)
-	o.Policy = court.Digest()
+	var more diag.List
+	o.Policy, more = court.Policy()
+	ds = append(ds, more...)
 	p, more, err := c.Load(ctx, fsys, o)
 	ds = append(ds, more...)
 	if err != nil || p == nil {

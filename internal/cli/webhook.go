@@ -17,7 +17,6 @@ import (
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/feed"
 	"meshc.dev/meshc/internal/gitrepo"
-	"meshc.dev/meshc/internal/guard"
 	"meshc.dev/meshc/internal/kubeapi"
 	"meshc.dev/meshc/policies"
 	"meshc.dev/meshc/webhook"
@@ -114,7 +113,7 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	}
 	defer repo.Close()
 	metrics := prometheus.NewRegistry()
-	server, certs, err := a.guardian(ctx, f, metrics, log)
+	server, certs, err := a.guardian(f, metrics, log)
 	if err != nil {
 		return err
 	}
@@ -126,7 +125,7 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	seen := newSourceMetrics(metrics)
 	tell := func(e feed.Event) {
 		seen.see(e)
-		judgeBy(server, log, e)
+		judgeBy(ctx, server, log, e)
 	}
 	a.cleansUp.Store(true)
 	source.Restore(tell)
@@ -144,11 +143,7 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 }
 
 // guardian makes the webhook on its port.
-func (a *app) guardian(ctx context.Context, f *webhookFlags, metrics *prometheus.Registry, log *slog.Logger) (*webhook.Server, *webhook.Certificates, error) {
-	engine, ds := guard.New(ctx, policies.FS, nil)
-	if err := a.printProblems("", ds); err != nil {
-		return nil, nil, err
-	}
+func (a *app) guardian(f *webhookFlags, metrics *prometheus.Registry, log *slog.Logger) (*webhook.Server, *webhook.Certificates, error) {
 	if err := os.MkdirAll(f.state, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("making the state folder: %w; name another one with --state", err)
 	}
@@ -156,17 +151,17 @@ func (a *app) guardian(ctx context.Context, f *webhookFlags, metrics *prometheus
 	if err != nil {
 		return nil, nil, err
 	}
-	server, err := webhook.New(webhook.Config{Listen: f.listen, HTTP: f.http, TLS: certs.TLS(), Policies: engine, Log: log, Now: a.now, Registry: metrics})
+	server, err := webhook.New(webhook.Config{Listen: f.listen, HTTP: f.http, TLS: certs.TLS(), Baseline: policies.FS, Log: log, Now: a.now, Registry: metrics})
 	return server, certs, err
 }
 
 // judgeBy acts on what the feed found, as follow does.
-func judgeBy(s *webhook.Server, log *slog.Logger, e feed.Event) {
+func judgeBy(ctx context.Context, s *webhook.Server, log *slog.Logger, e feed.Event) {
 	if e.Kind != feed.Approved {
 		tellEvent(log, e)
 		return
 	}
-	if err := s.Publish(e.Approved); err != nil {
+	if err := s.Publish(ctx, e.Approved); err != nil {
 		log.Error("release not taken, the one before stays", append([]any{"commit", e.Commit}, reason(err)...)...)
 		return
 	}

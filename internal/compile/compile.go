@@ -96,7 +96,8 @@ func (c *Compiler) Release(ctx context.Context, fsys fs.FS, o compiler.Options) 
 	}
 	court, more := Convene(ctx, s.policies)
 	ds = append(ds, more...)
-	o.Policy = court.Digest()
+	o.Policy, more = court.Policy()
+	ds = append(ds, more...)
 	p, more, err := c.load(ctx, s.intent, o)
 	if ds = append(ds, more...); err != nil || ds.HasErrors() {
 		return Passed{Program: p, Problems: ds.Sorted()}, err

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
+	"strings"
 	"time"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/guard"
 	"meshc.dev/meshc/policies"
@@ -50,12 +53,38 @@ func Convene(ctx context.Context, user Rego) (Court, diag.List) {
 
 func (c Court) sits() bool { return c.engine != nil }
 
-// Digest names the policies, "" if they do not compile.
-func (c Court) Digest() string {
+// Policy is what a release knows of the policies, the zero Policy if they do not compile
+// or cannot be part of a release.
+func (c Court) Policy() (compiler.Policy, diag.List) {
 	if !c.sits() {
-		return ""
+		return compiler.Policy{}, nil
 	}
-	return c.engine.Digest()
+	p := compiler.Policy{Digest: c.engine.Digest()}
+	if c.user.Files == nil {
+		return p, nil
+	}
+	names, err := guard.Files(c.user.Files)
+	if err != nil {
+		return compiler.Policy{}, diag.List{c.unusable("", err)}
+	}
+	for _, name := range names {
+		at := release.PoliciesFolder + name
+		text, err := fs.ReadFile(c.user.Files, name)
+		if err == nil {
+			err = release.CheckPath(at)
+		}
+		if err != nil {
+			return compiler.Policy{}, diag.List{c.unusable(name, err)}
+		}
+		p.Rules = append(p.Rules, release.Artifact{Path: at, Bytes: text})
+	}
+	slices.SortFunc(p.Rules, func(a, b release.Artifact) int { return strings.Compare(a.Path, b.Path) })
+	return p, nil
+}
+
+func (c Court) unusable(name string, err error) diag.Diagnostic {
+	return diag.New(diag.CodePolicyInvalid, diag.Pos{File: path.Join(c.user.Dir, name)}, "the policy cannot be part of a release: %v", err).
+		WithFix("make it readable, and name it by letters, digits and dashes")
 }
 
 // Judge asks all policies. None evaluated is a failure: it would look like consent.

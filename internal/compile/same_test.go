@@ -71,7 +71,9 @@ func fewer(t *testing.T) {
 // fresh compiles in this process, from nothing, as the child does from what it knows.
 func fresh(t *rapid.T, files fs.FS, at time.Time) (*compiler.Program, release.Release, diag.List) {
 	court, ds := Convene(context.Background(), OwnPolicies(files))
-	p, more := compiler.Load(files, compiler.Options{At: at, Policy: court.Digest()})
+	policy, more := court.Policy()
+	ds = append(ds, more...)
+	p, more := compiler.Load(files, compiler.Options{At: at, Policy: policy})
 	if ds = append(ds, more...); ds.HasErrors() {
 		return nil, release.Release{}, ds
 	}

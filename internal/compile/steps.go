@@ -95,7 +95,9 @@ func link(ctx context.Context, first *compiler.Program) <-chan linked {
 // linked while the one before is compiled and policies judge others.
 func (c *Compiler) steps(ctx context.Context, s source, q request) (*answer, error) {
 	court, ds := Convene(ctx, s.policies)
-	first, more, err := c.load(ctx, s.intent, compiler.Options{Environment: q.Environment, At: q.At, Memo: compiler.NewMemo(), Policy: court.Digest()})
+	policy, more := court.Policy()
+	ds = append(ds, more...)
+	first, more, err := c.load(ctx, s.intent, compiler.Options{Environment: q.Environment, At: q.At, Memo: compiler.NewMemo(), Policy: policy})
 	if err != nil {
 		return nil, err
 	}

@@ -43,13 +43,8 @@ type source struct {
 func read(label string, fsys fs.FS) (source, diag.List) {
 	s := source{label: label, files: map[string]*ast.Module{}, digests: map[string]string{}}
 	var problems diag.List
-	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() || path.Ext(name) != ".rego" || strings.HasSuffix(name, "_test.rego"):
-			return nil
-		case !d.Type().IsRegular():
+	err := walk(fsys, func(name string, d fs.DirEntry) error {
+		if !d.Type().IsRegular() {
 			problems = append(problems, diag.New(diag.CodePolicyInvalid, diag.Pos{File: name}, "policy %q is no regular file", name).
 				WithFix("put the policy's text into the folder; links are not followed"))
 			return nil
@@ -62,6 +57,26 @@ func read(label string, fsys fs.FS) (source, diag.List) {
 			WithFix("make the policy folder readable"))
 	}
 	return s, problems
+}
+
+// Files are the names of the policy files in fsys that New compiles, in order.
+func Files(fsys fs.FS) ([]string, error) {
+	var names []string
+	err := walk(fsys, func(name string, _ fs.DirEntry) error {
+		names = append(names, name)
+		return nil
+	})
+	return names, err
+}
+
+// walk visits every *.rego of fsys but tests.
+func walk(fsys fs.FS, visit func(name string, d fs.DirEntry) error) error {
+	return fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || path.Ext(name) != ".rego" || strings.HasSuffix(name, "_test.rego") {
+			return err
+		}
+		return visit(name, d)
+	})
 }
 
 func (s source) add(fsys fs.FS, name string) diag.List {
