@@ -66,6 +66,7 @@ func (p planted) lines() [][]string {
 		{"approve", "--repo", ".", "--trust", "trust.yaml", "--key", "key"}, {"rollback", "HEAD~1", "--repo", ".", "--trust", "trust.yaml", "--key", "key", "--reason", "x"},
 		{"trust", "check", "trust.yaml"}, {"trust", "check", "wicked.yaml"},
 		{"serve", "--repo", remote, "--trust-domain", "shop.example", "--listen", "300.0.0.1:0"},
+		{"webhook", "--repo", remote, "--url", "https://127.0.0.1:1", "--kubeconfig", "nowhere"},
 		{"status", "--state", "nowhere"}, {"wait", "0123456", "--state", "nowhere"}, {"token", "create", "--identity", "a/b", "--state", "nowhere"},
 	}
 	for _, dir := range []string{"mesh", "broken", "policies"} {
