@@ -53,15 +53,16 @@ func TestJoinFailsWithTheReason(t *testing.T) {
 		change func(*Config)
 		want   diag.Code
 	}{
-		"used token":        {func(c *Config) { c.JoinToken = used }, diag.CodeTokenUsed},
-		"wrong token":       {func(c *Config) { c.JoinToken += "x" }, diag.CodeTokenUnknown},
-		"wrong fingerprint": {func(c *Config) { c.Fingerprints = []string{"sha256:" + strings.Repeat("ab", 32)} }, diag.CodeServerUnknown},
-		"no fingerprint":    {func(c *Config) { c.Fingerprints = nil }, diag.CodeAgentFlag},
-		"no token":          {func(c *Config) { c.JoinToken = "" }, diag.CodeAgentNoIdentity},
-		"no token file":     {func(c *Config) { c.JoinToken, c.JoinTokenFile = "", "/no/such/file" }, diag.CodeAgentFlag},
-		"another identity":  {func(c *Config) { c.Identity = "shop/api" }, diag.CodeIdentityMismatch},
-		"no Envoy":          {func(c *Config) { c.NoEnvoy, c.Envoy = false, "/no/such/file" }, diag.CodeEnvoyChild},
-		"a file as socket":  {func(c *Config) { c.SDSSocket = os.Args[0] }, diag.CodeSocket},
+		"used token":         {func(c *Config) { c.JoinToken = used }, diag.CodeTokenUsed},
+		"wrong token":        {func(c *Config) { c.JoinToken += "x" }, diag.CodeTokenUnknown},
+		"wrong fingerprint":  {func(c *Config) { c.Fingerprints = []string{"sha256:" + strings.Repeat("ab", 32)} }, diag.CodeServerUnknown},
+		"no fingerprint":     {func(c *Config) { c.Fingerprints = nil }, diag.CodeAgentFlag},
+		"no token":           {func(c *Config) { c.JoinToken = "" }, diag.CodeAgentNoIdentity},
+		"no token file":      {func(c *Config) { c.JoinToken, c.JoinTokenFile = "", "/no/such/file" }, diag.CodeAgentFlag},
+		"an empty pod token": {func(c *Config) { c.JoinToken, c.TokenFile, c.TrustDomain = "", os.DevNull, "mesh.local" }, diag.CodeAgentFlag},
+		"another identity":   {func(c *Config) { c.Identity = "shop/api" }, diag.CodeIdentityMismatch},
+		"no Envoy":           {func(c *Config) { c.NoEnvoy, c.Envoy = false, "/no/such/file" }, diag.CodeEnvoyChild},
+		"a file as socket":   {func(c *Config) { c.SDSSocket = os.Args[0] }, diag.CodeSocket},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

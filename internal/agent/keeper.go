@@ -83,7 +83,10 @@ func (k *keeper) tryJoin(ctx context.Context, ended *svid) (*svid, error) {
 	if err != nil {
 		return nil, err
 	}
-	if token == "" {
+	switch {
+	case token == "" && k.cfg.TokenFile != "":
+		return nil, problem(flagProblem("mount a projected token of the pod there", "--token-file: %q is empty", k.cfg.TokenFile))
+	case token == "":
 		return nil, noToken(ended, k.cfg.Clock())
 	}
 	id, err := k.cfg.identity(token)

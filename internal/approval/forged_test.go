@@ -72,6 +72,29 @@ func TestRollbackBySomebodyElseIsTold(t *testing.T) {
 	}
 }
 
+// A record with the number of the one in force, whose tag was deleted, is not obeyed,
+// and whoever signed it is told; that one itself is nothing to tell of.
+func TestRollbackWithANumberThatWasTaken(t *testing.T) {
+	w := newWorld(t)
+	c1 := w.commit(&w.alice, "bookinfo/a.cue", "1")
+	c2 := w.commit(&w.alice, "bookinfo/a.cue", "2")
+	s := w.approved(c2, State{}).State()
+	w.rollBack(w.ops, c2, c1)
+	s = w.approved(c1, s).State()
+	if ignored := Ignored(w.candidate(w.root), s, w.trust(), w.now); len(ignored) != 0 {
+		t.Errorf("the record in force: %v", ignored)
+	}
+	name := rollbackTags("prod") + "1"
+	w.repo.Git("tag", "-d", name)
+	w.tag(w.ops, name, w.root, RollbackMessage{Repository: repository, Environment: "prod", From: c2, To: w.root, Reason: "further"})
+	if next, err := Next(w.candidate(w.root), s, w.trust(), w.now); err != nil || next != c1 {
+		t.Errorf("next %s, %v", next, err)
+	}
+	if ignored := Ignored(w.candidate(w.root), s, w.trust(), w.now); len(ignored) != 1 || !strings.Contains(ignored[0].Error(), "number 1 was taken before") {
+		t.Errorf("ignored: %v", ignored)
+	}
+}
+
 // After a stolen key used up rollback numbers, the next record is numbered so
 // that servers take it.
 func TestRollbackNumbersAfterAStolenKey(t *testing.T) {

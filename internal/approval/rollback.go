@@ -34,6 +34,9 @@ func (v *verifier) newestRollback() *rollback {
 	var out *rollback
 	for _, name := range v.c.Snapshot.TagNames(prefix) {
 		n, ok := number(strings.TrimPrefix(name, prefix))
+		if ok && n == v.s.Place.Rollbacks && v.s.rolledBack() {
+			v.another(name, n)
+		}
 		if !ok || n <= v.s.Place.Rollbacks || (out != nil && n < out.n) {
 			continue
 		}
@@ -52,6 +55,15 @@ func (v *verifier) newestRollback() *rollback {
 		out = r
 	}
 	return out
+}
+
+// another tells of a record that has the number of the one in force and is another
+// one: whoever signed it, after that one's tag was deleted, waits for it in vain.
+func (v *verifier) another(name string, n int64) {
+	r, err := v.readRollback(name, n)
+	if err == nil && (r.msg.To != v.s.Commit || r.msg.From != v.s.Tip) {
+		v.ignore(name, fmt.Errorf("number %d was taken before, to go back to %s; sign it again, with the next number", n, short(v.s.Commit)))
+	}
 }
 
 func (v *verifier) readRollback(name string, n int64) (*rollback, error) {

@@ -129,7 +129,7 @@ func rims() []row {
 		{pkg: "internal/compile", may: []string{"compiler", "compiler/release", "internal/canon", "internal/guard", "internal/sandbox", "policies", xsync}},
 		{pkg: "internal/envoybin", may: []string{"compiler/release", "internal/canon", "internal/child", xsync}},
 		{pkg: "internal/attest", may: []string{"internal/ca", "internal/kubeapi", kubeAPI, kubeMachine, kubeClient}},
-		{pkg: "internal/kubeapi", may: []string{kubeMachine, kubeClient, kubeLog}},
+		{pkg: "internal/kubeapi", may: []string{"internal/operatorfile", kubeMachine, kubeClient, kubeLog}},
 		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", fluxTar, fsEvents}},
 		{pkg: "internal/ca", may: []string{"internal/canon", "internal/durable", spiffe, rpc, statuses, protobuf, xcrypto}},
 		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", "internal/durable", "internal/hop", "internal/operatorfile", "internal/probe", "internal/redirect", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},

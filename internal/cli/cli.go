@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/internal/diag"
@@ -77,6 +78,28 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 // grace is how long a command may take to end after a signal.
 const grace = 700 * time.Millisecond
+
+// letGo is how long the parts of a server may take to end. What takes longer is not
+// ours: a program that a kubeconfig names for its credentials knows no signal.
+const letGo = 5 * time.Second
+
+// ended waits for the parts of a server and, when ctx, that of the group, has ended, no
+// longer than limit.
+func ended(ctx context.Context, group *errgroup.Group, limit time.Duration) error {
+	done := make(chan error, 1)
+	go func() { done <- group.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(limit):
+		return context.Cause(ctx) // the part that failed, if one did
+	}
+}
 
 // interruptible runs a command so that a signal ends it, even in the middle of a
 // computation. Commands that have to clean up take the time that they need.

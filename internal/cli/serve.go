@@ -170,7 +170,7 @@ func (s *serving) run(ctx context.Context) error {
 	if s.trusted != nil {
 		group.Go(func() error { return s.trusted.Run(ctx) })
 	}
-	return group.Wait()
+	return ended(ctx, group, letGo)
 }
 
 // connect says how the Kubernetes cluster is reached, nil for none.

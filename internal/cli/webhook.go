@@ -66,7 +66,7 @@ func (f *webhookFlags) check() error {
 		return err
 	}
 	if f.url != "" {
-		if u, err := url.Parse(f.url); err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		if u, err := url.Parse(f.url); err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
 			return fail(diag.ExitFailure, "--url %q is no address of a webhook; write https://host:port", f.url)
 		}
 		f.url = strings.TrimSuffix(f.url, "/")
@@ -135,7 +135,7 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	group.Go(func() error {
 		return server.Keep(ctx, webhook.Cluster{Client: client, URL: f.url, Service: f.service}, certs)
 	})
-	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+	if err := ended(ctx, group, letGo); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	log.Info("stopped")

@@ -9,6 +9,7 @@ package kubeapi
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/operatorfile"
 )
 
 // Account is how a process is known to an API server: by a kubeconfig file, or by the
@@ -76,13 +78,44 @@ func (a Account) settings() (*rest.Config, error) {
 		}
 		return c, nil
 	}
-	c, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
-		&clientcmd.ClientConfigLoadingRules{ExplicitPath: a.Kubeconfig}, &clientcmd.ConfigOverrides{}).ClientConfig()
+	c, err := load(a.Kubeconfig)
 	if err != nil {
 		return nil, problem(diag.New(diag.CodeKubeconfig, diag.Pos{File: a.Kubeconfig}, "this kubeconfig cannot be used: %v", err).
 			WithFix("`kubectl --kubeconfig %s get --raw /version` has to work", a.Kubeconfig))
 	}
 	return c, nil
+}
+
+// load reads a kubeconfig. One that says nothing is an error also in a pod, whose own
+// account it would be to client-go. What it names is read by client-go again and again,
+// without an end where it is no file.
+func load(path string) (*rest.Config, error) {
+	raw, err := operatorfile.Read(path)
+	if err != nil {
+		return nil, err
+	}
+	conf, err := clientcmd.Load(raw)
+	if err != nil {
+		return nil, err
+	}
+	var named []*string
+	for _, u := range conf.AuthInfos {
+		u.LocationOfOrigin = path
+		named = append(named, &u.TokenFile, &u.ClientCertificate, &u.ClientKey)
+	}
+	for _, c := range conf.Clusters {
+		c.LocationOfOrigin = path
+		named = append(named, &c.CertificateAuthority)
+	}
+	if err := clientcmd.ResolveLocalPaths(conf); err != nil {
+		return nil, err
+	}
+	for _, name := range named {
+		if info, err := os.Stat(*name); err == nil && !info.Mode().IsRegular() { // one that is missing is told below
+			return nil, fmt.Errorf("%q, which it names, is no file", *name)
+		}
+	}
+	return clientcmd.NewNonInteractiveClientConfig(*conf, "", &clientcmd.ConfigOverrides{}, nil).ClientConfig()
 }
 
 // Explain says why a request was not answered: verb and resource as in RBAC, group ""

@@ -2,9 +2,11 @@ package kubeapi
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,12 +20,25 @@ func TestNoWayToACluster(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"broken": "{", "empty": "", "dangling": "apiVersion: v1\nkind: Config\ncurrent-context: none\n",
+		"token of a pipe":     kubeconfig("tokenFile: pipe", ""),
+		"key of a pipe":       kubeconfig("client-certificate: pipe, client-key: pipe", ""),
+		"authority of a pipe": kubeconfig("token: x", "certificate-authority: pipe, "),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	held, err := os.OpenFile(filepath.Join(dir, "pipe"), os.O_RDWR, 0) // nobody says anything, and it does not end
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
 	for _, a := range []Account{
+		{Kubeconfig: "/dev/zero"}, {Kubeconfig: filepath.Join(dir, "pipe")}, {Kubeconfig: filepath.Join(dir, "token of a pipe")},
+		{Kubeconfig: filepath.Join(dir, "key of a pipe")}, {Kubeconfig: filepath.Join(dir, "authority of a pipe")},
 		{Kubeconfig: filepath.Join(dir, "nowhere")}, {Kubeconfig: filepath.Join(dir, "broken")}, {Kubeconfig: filepath.Join(dir, "empty")}, {Kubeconfig: filepath.Join(dir, "dangling")},
 		{Kubeconfig: filepath.Join(dir, "empty"), InCluster: true}, {InCluster: true},
 	} {
@@ -33,6 +48,26 @@ func TestNoWayToACluster(t *testing.T) {
 			t.Errorf("%+v: %v", a, err)
 		}
 	}
+}
+
+// A kubeconfig may name files beside it.
+func TestKubeconfig(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"token": "secret", "good": kubeconfig("tokenFile: token", "")} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := Account{Kubeconfig: filepath.Join(dir, "good")}.Connect()
+	if err != nil || c.Config.Host != "https://127.0.0.1:1" || c.Config.BearerTokenFile != filepath.Join(dir, "token") {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// kubeconfig is one whose user and cluster have these fields.
+func kubeconfig(user, cluster string) string {
+	return fmt.Sprintf(`{clusters: [{name: c, cluster: {%sserver: "https://127.0.0.1:1"}}], users: [{name: u, user: {%s}}],
+contexts: [{name: x, context: {cluster: c, user: u}}], current-context: x}`, cluster, user)
 }
 
 // What an API server says becomes what somebody can do about it.
