@@ -32,7 +32,8 @@ mesh: targets: kubernetes: injection: {
 	image:  "registry.example/meshc-proxy@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	server: "meshc.meshc-system.svc:18000"
 }
-mesh: service: web: {port: http: number: 9080, calls: cart: {}}
+mesh: service: web: {port: http: number: 9080, calls: cart: {}, grant: visitors: from: ["gateway/edge"]}
+mesh: gateway: edge: {port: 80, host: "shop.example": route: all: to: web: 100}
 mesh: service: cart: {port: http: number: 9080, grant: web: from: ["web"]}
 `
 
@@ -212,6 +213,8 @@ func TestARealClusterIsGuarded(t *testing.T) {
 		refused(t, "a debug container as the proxy", err, "1337")
 	})
 
+	t.Run("gateways", func(t *testing.T) { checkGateway(t, g) })
+
 	t.Run("configurations", func(t *testing.T) {
 		api := g.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
 		if err := api.Delete(ctx, GuardName, metav1.DeleteOptions{}); err != nil {
@@ -237,6 +240,51 @@ func TestARealClusterIsGuarded(t *testing.T) {
 			t.Errorf("the alarm was not raised twice:\n%s", g.log)
 		}
 	})
+}
+
+// checkGateway: the pods of the release's Deployment come up in a namespace that wants
+// sidecars, without one; how many they are, the release says.
+func checkGateway(t *testing.T, g *guarded) {
+	t.Helper()
+	ctx, deployments := t.Context(), g.Client.AppsV1().Deployments("shop")
+	var pods []core.Pod
+	g.until(t, "the gateway has its pods", func() bool {
+		list, err := g.Client.CoreV1().Pods("shop").List(ctx, metav1.ListOptions{LabelSelector: "app=edge"})
+		if err != nil {
+			return false
+		}
+		pods = list.Items
+		return len(pods) == 2
+	})
+	for _, p := range pods {
+		if len(p.Spec.InitContainers) != 0 || len(p.Spec.Containers) != 1 || p.Spec.Containers[0].Name != "meshc-proxy" || p.Spec.ServiceAccountName != "edge" {
+			t.Errorf("a pod of the gateway: %+v", p.Spec)
+		}
+		for _, m := range p.Spec.Containers[0].VolumeMounts {
+			if strings.HasPrefix(m.Name, "kube-api-access") {
+				t.Error("the gateway has the API server's token")
+			}
+		}
+	}
+	if err := g.patch(t, "pods", pods[0].Name, `{"metadata":{"labels":{"a":"b"}}}`, false); err != nil {
+		t.Errorf("a label: %v", err)
+	}
+	refused(t, "another image", g.patch(t, "pods", pods[0].Name, `{"spec":{"containers":[{"name":"meshc-proxy","image":"evil"}]}}`, false), "MESH0704")
+	scale, err := deployments.GetScale(ctx, "edge", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	scale.Spec.Replicas = 5
+	_, err = deployments.UpdateScale(ctx, "edge", scale, metav1.UpdateOptions{})
+	refused(t, "another number of pods", err, "MESH0701 Deployment/shop/edge has 2 replicas")
+	_, err = deployments.Patch(ctx, "edge", types.StrategicMergePatchType, []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"meshc-proxy","image":"evil"}]}}}}`), metav1.PatchOptions{})
+	refused(t, "another image of all", err, "spec.template.spec.containers[0].image")
+	refused(t, "its budget", g.Client.PolicyV1().PodDisruptionBudgets("shop").Delete(ctx, "edge", metav1.DeleteOptions{}), "MESH0703")
+	for _, p := range pods { // its successor comes, also while the guard is there
+		if err := g.Client.CoreV1().Pods("shop").Delete(ctx, p.Name, metav1.DeleteOptions{}); err != nil {
+			t.Errorf("a pod that is moved: %v", err)
+		}
+	}
 }
 
 func checkSidecar(t *testing.T, p *core.Pod) {

@@ -28,7 +28,7 @@ import (
 // First arguments of this program where it is not the demo.
 const (
 	appWord = "app" // app NAME VERSION [SERVICE=ADDRESS …]: an application of Bookinfo
-	getWord = "get" // get URL: a request, as an application makes it
+	getWord = "get" // get URL [HOST]: a request, as an application makes it
 )
 
 func main() {
@@ -92,7 +92,7 @@ func app(args []string) int {
 
 // get prints the status and the body of an answer.
 func get(args []string) int {
-	if len(args) != 1 {
+	if len(args) < 1 || len(args) > 2 {
 		return 2
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -101,6 +101,9 @@ func get(args []string) int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
+	}
+	if len(args) == 2 {
+		req.Host = args[1]
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -36,6 +36,7 @@ func story() []step {
 		{"The objects that were approved are applied", apply},
 		{"Pods get their sidecar from the webhook", pods},
 		{"One request through two sidecars", request},
+		{"A visitor comes in by the gateway", visit},
 		{"Who has no grant gets 403", noGrant},
 		{"A pod without identity gets nothing", stranger},
 		{"A hand edit is refused, at its line of intent", handEdit},
@@ -336,6 +337,56 @@ func request(ctx context.Context, w *world) (string, error) {
 	return fmt.Sprintf("the caller's name was proved by mutual TLS with the token of its pod; the application spoke plain HTTP (%v)", took.Round(time.Millisecond)), nil
 }
 
+const outsider = `
+apiVersion: v1
+kind: Pod
+metadata: {name: stranger, namespace: default}
+spec:
+  containers:
+  - {name: app, image: bookinfo, args: ["app", "details", "v1"], ports: [{containerPort: 9080}], securityContext: {runAsUser: 1000}}
+`
+
+// visit asks for the page from a pod outside of the mesh, by the gateway's Service.
+func visit(ctx context.Context, w *world) (string, error) {
+	if err := w.cluster.Apply(ctx, outsider); err != nil {
+		return "", err
+	}
+	if _, err := w.until(ctx, "the visitor's pod is ready", func() (bool, error) {
+		p, err := w.cluster.Client.CoreV1().Pods("default").Get(ctx, "stranger", metav1.GetOptions{})
+		return err == nil && p.Status.PodIP != "" && len(p.Status.ContainerStatuses) > 0 && p.Status.ContainerStatuses[0].Ready, err
+	}); err != nil {
+		return "", err
+	}
+	if _, err := w.until(ctx, "the gateway is ready", func() (bool, error) {
+		d, err := w.cluster.Client.AppsV1().Deployments("edge").Get(ctx, "edge", metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		return d.Status.ReadyReplicas == 2, fmt.Errorf("%d pods of the gateway are ready", d.Status.ReadyReplicas)
+	}); err != nil {
+		return "", err
+	}
+	if _, err := w.kubectl(ctx, 0, 0, "-n", "edge", "get", "pods,services,poddisruptionbudgets"); err != nil {
+		return "", err
+	}
+	const url, host = "http://edge.edge:8080/productpage", "bookinfo.example"
+	w.out.Command("kubectl exec stranger -- curl --header 'Host: " + host + "' " + url)
+	var body string
+	took, err := w.until(ctx, "the page comes", func() (bool, error) {
+		status, text, err := w.ask(ctx, "default", "stranger", url, host)
+		body = text
+		return err == nil && status == "200", errors.Join(err, fmt.Errorf("status %s: %s", status, text))
+	})
+	if err != nil {
+		return "", err
+	}
+	w.out.Output("200", 0)
+	if !strings.Contains(body, "reviews-v1") {
+		return "", fmt.Errorf("the page has no reviews: %s", body)
+	}
+	return fmt.Sprintf("the page came with its reviews through the gateway, whose pods the release has (%v)", took.Round(time.Millisecond)), nil
+}
+
 func noGrant(ctx context.Context, w *world) (string, error) {
 	report, err := w.pod(ctx, "reports", "report")
 	if err != nil {
@@ -354,25 +405,7 @@ func noGrant(ctx context.Context, w *world) (string, error) {
 	return "the report has an identity, and no grant for ratings", nil
 }
 
-const outsider = `
-apiVersion: v1
-kind: Pod
-metadata: {name: stranger, namespace: default}
-spec:
-  containers:
-  - {name: app, image: bookinfo, args: ["app", "details", "v1"], ports: [{containerPort: 9080}], securityContext: {runAsUser: 1000}}
-`
-
 func stranger(ctx context.Context, w *world) (string, error) {
-	if err := w.cluster.Apply(ctx, outsider); err != nil {
-		return "", err
-	}
-	if _, err := w.until(ctx, "the pod is ready", func() (bool, error) {
-		p, err := w.cluster.Client.CoreV1().Pods("default").Get(ctx, "stranger", metav1.GetOptions{})
-		return err == nil && p.Status.PodIP != "" && len(p.Status.ContainerStatuses) > 0 && p.Status.ContainerStatuses[0].Ready, err
-	}); err != nil {
-		return "", err
-	}
 	const url = "http://ratings.bookinfo:9080/ratings/0"
 	w.out.Command("kubectl exec stranger -- curl " + url)
 	status, _, err := w.ask(ctx, "default", "stranger", url)

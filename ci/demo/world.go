@@ -174,9 +174,10 @@ func (w *world) tail(name string) string {
 	return strings.Join(lines[max(0, len(lines)-8):], "\n")
 }
 
-// ask makes a request from a pod's application, and returns the status and the body.
-func (w *world) ask(ctx context.Context, namespace, pod, url string) (status, body string, err error) {
-	out, err := w.node.Exec(ctx, namespace, pod, "app", "/bookinfo", getWord, url)
+// ask makes a request from a pod's application, to another host if one is named, and
+// returns the status and the body.
+func (w *world) ask(ctx context.Context, namespace, pod, url string, host ...string) (status, body string, err error) {
+	out, err := w.node.Exec(ctx, namespace, pod, "app", append([]string{"/bookinfo", getWord, url}, host...)...)
 	if err != nil {
 		return "", "", err
 	}

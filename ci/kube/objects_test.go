@@ -54,11 +54,20 @@ func sources(t *testing.T) []source {
 	return out
 }
 
+// everything is the target with all that it can write.
+const everything = `package mesh
+
+mesh: targets: kubernetes: {
+	networkPolicies: true
+	injection: {image: "registry.example/meshc-proxy@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", server: "meshc.meshc-system.svc:18000"}
+}
+`
+
 // asked is a case with the target and, unless it has one, a root package.
 func asked(name string, a *txtar.Archive) source {
 	files := fstest.MapFS{
 		"mesh.cue":    {Data: []byte("package mesh\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\n")},
-		"targets.cue": {Data: []byte("package mesh\n\nmesh: targets: kubernetes: networkPolicies: true\n")},
+		"targets.cue": {Data: []byte(everything)},
 	}
 	s := source{name, "", files}
 	for _, f := range a.Files {

@@ -94,7 +94,7 @@ func middle() []row {
 		{pkg: in + "plan", may: []string{in + "model", in + "trait", in + "space", in + "prove", in + "eval", "compiler/release"}, pure: true},
 		{pkg: in + "target/envoy", may: append(slices.Clone(object), envoyProtos, xdsProtos, protobuf), pure: true},
 		{pkg: in + "kustomize", may: []string{in + "source", "internal/canon", kustomize, yamlNodes}, pure: true},
-		{pkg: in + "target/kubernetes", may: append(slices.Clone(object), in+"kustomize"), pure: true},
+		{pkg: in + "target/kubernetes", may: append(slices.Clone(object), in+"kustomize", "internal/proxypod"), pure: true},
 		{pkg: "compiler", may: []string{in + "...", "compiler/release", "internal/canon", "internal/hop", "schemas", xsync}},
 	}
 	for _, t := range targets() {
@@ -136,9 +136,10 @@ func rims() []row {
 		{pkg: "internal/probe", may: []string{rpc, xsync}},
 		{pkg: "internal/redirect", may: []string{packetRules, netlinkDoor, xsys}},
 		{pkg: "internal/roots", may: []string{"compiler/release", "internal/kubeapi", kubeAPI, kubeMachine, kubeClient}},
+		{pkg: "internal/proxypod", may: []string{"compiler/release"}, pure: true},
 		{pkg: "webhook/internal/review", may: []string{kubeAPI, kubeMachine, kubeJSON}, pure: true},
 		{pkg: "webhook/internal/drift", may: []string{"compiler/release", kubeJSON, yaml}, pure: true},
-		{pkg: "webhook/internal/inject", may: []string{"webhook/internal/drift", "compiler/release"}, pure: true},
+		{pkg: "webhook/internal/inject", may: []string{"webhook/internal/drift", "compiler/release", "internal/proxypod"}, pure: true},
 		{pkg: "webhook/internal/admit", may: []string{"webhook/internal/drift", "webhook/internal/inject", "webhook/internal/review", "compiler/release"}, pure: true},
 		{pkg: "webhook", may: []string{"webhook/internal/...", "compiler/release", "internal/approval", "internal/durable", "internal/guard",
 			kubeAPI, kubeMachine, kubeClient, prometheus, xsync}},

@@ -14,7 +14,7 @@ import (
 
 // Mutate gives what a pod that asked for a sidecar gets, or why it cannot have one.
 func (w *World) Mutate(q review.Review) ([]inject.Operation, diag.List) {
-	if q.Kind != "Pod" || q.Operation != review.Create || q.SubResource != "" || !w.injects || labels(q.New)[inject.Label] == inject.Disabled {
+	if q.Kind != "Pod" || q.Operation != review.Create || q.SubResource != "" || !w.injects || w.gateway(q) || labels(q.New)[inject.Label] == inject.Disabled {
 		return nil, nil
 	}
 	patch, err := inject.Patch(q.New, w.injection)
@@ -178,21 +178,38 @@ func (w *World) pod(q review.Review) diag.List {
 	if len(has) == 0 {
 		return nil
 	}
-	if err := inject.Possible(q.New); err != nil {
+	possible := inject.Possible
+	if w.gateway(q) {
+		possible = inject.Apart // nothing of it is redirected
+	}
+	if err := possible(q.New); err != nil {
 		return diag.List{sidecar(q, err)}
 	}
 	return nil
 }
 
+// gateway reports whether a pod runs as a gateway. The account says it, not a label:
+// the account is what the server gives a gateway's configuration to, and a pod that has
+// one is nobody's workload.
+func (w *World) gateway(q review.Review) bool {
+	spec, _ := q.New["spec"].(drift.Object)
+	account, _ := spec["serviceAccountName"].(string)
+	return slices.Contains(w.gateways, q.Namespace+"/"+account)
+}
+
 func (w *World) newPod(q review.Review) diag.List {
 	switch {
+	case w.gateway(q):
+		if err := inject.Apart(q.New); err != nil {
+			return diag.List{sidecar(q, err)}
+		}
 	case inject.Has(q.New):
 		if err := inject.Check(q.New, w.injection); err != nil {
 			return diag.List{sidecar(q, err)}
 		}
 	case w.wants(q.Namespace):
 		d := diag.New(diag.CodeSidecar, diag.Pos{}, "pod %q of namespace %q has no sidecar, and the approved release wants one in each pod there", named(q), q.Namespace)
-		return diag.List{d.WithFix("remove the label %s: %s from the pod", inject.Label, inject.Disabled)}
+		return diag.List{d.WithFix("remove the label %s: %s from the pod; only pods that run as a gateway's account have none", inject.Label, inject.Disabled)}
 	}
 	return nil
 }

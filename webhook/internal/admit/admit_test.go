@@ -64,6 +64,7 @@ func world(t *testing.T) *admit.World {
 		"kubernetes/kustomization.yaml":              "resources: []\n",
 		release.InjectionPath:                        `{"image":"registry.example/meshc@sha256:00","server":"meshc.meshc-system.svc:18000"}`,
 		"envoy/sidecar/bookinfo/reviews.json":        `{}`,
+		"envoy/gateway/strict/edge.json":             `{}`,
 	} {
 		arts = append(arts, release.Artifact{Path: p, Bytes: []byte(text)})
 	}
@@ -353,6 +354,54 @@ func TestANamespaceThatWantsSidecarsTakesNoOtherPod(t *testing.T) {
 	q.Namespace = "strict"
 	if ds := w.Validate(q); len(ds) != 1 || ds[0].Code != diag.CodeSidecar || !strings.Contains(ds[0].Text, `"web-…"`) {
 		t.Errorf("it is let in: %v", ds)
+	}
+}
+
+// Who runs as a gateway's account is a gateway: it gets no sidecar, whatever its labels,
+// and nothing else of it is or sees the proxy.
+func TestAGatewaysPodsAreTheProxy(t *testing.T) {
+	w := world(t)
+	const proxy = `{"name":"meshc-proxy","image":"p","securityContext":{"runAsUser":1337},"volumeMounts":[{"name":"meshc-identity"}]}`
+	gateway := func(account, more string) review.Review {
+		q := about(review.Create, "pods", "Pod", "edge-1", pod(t, `{"serviceAccountName":"`+account+`","containers":[`+proxy+more+`],"volumes":[{"name":"meshc-identity"}]}`), nil)
+		q.Namespace = "strict"
+		return q
+	}
+	later := func(q, before review.Review) review.Review {
+		q.Operation, q.Old = review.Update, before.New
+		return q
+	}
+	plain := gateway("edge", "")
+	if patch, ds := w.Mutate(plain); len(patch)+len(ds) > 0 {
+		t.Errorf("it gets a sidecar: %v, %v", patch, ds)
+	}
+	other := gateway("edge", "")
+	other.New["metadata"] = review.Object{"labels": review.Object{"a": "b"}}
+	image := gateway("edge", "")
+	image.New = object(t, strings.Replace(`{"spec":{"serviceAccountName":"edge","containers":[`+proxy+`],"volumes":[{"name":"meshc-identity"}]}}`, `"p"`, `"evil"`, 1))
+	debug := gateway("edge", "")
+	debug.SubResource = "ephemeralcontainers"
+	spec, _ := debug.New["spec"].(review.Object)
+	spec["ephemeralContainers"] = []any{review.Object{"name": "debug", "volumeMounts": []any{review.Object{"name": "meshc-identity"}}}}
+	labelled := gateway("web", "")
+	labelled.New["metadata"] = review.Object{"labels": review.Object{"meshc.dev/inject": "disabled"}}
+	for name, c := range map[string]struct {
+		q  review.Review
+		ok bool
+	}{
+		"a gateway":                       {plain, true},
+		"its labels, later":               {later(other, plain), true},
+		"its image, later":                {later(image, plain), false},
+		"a debug container as it":         {later(debug, plain), false},
+		"a container that sees its key":   {gateway("edge", `,{"name":"b","volumeMounts":[{"name":"meshc-identity"}]}`), false},
+		"a container that passes for it":  {gateway("edge", `,{"name":"b","securityContext":{"runAsUser":1337}}`), false},
+		"the same as another account":     {gateway("web", ""), false},
+		"the same with the label instead": {labelled, false},
+		"elsewhere, its account's name":   {func() review.Review { q := gateway("edge", ""); q.Namespace = "bookinfo"; return q }(), false},
+	} {
+		if ds := w.Validate(c.q); (len(ds) == 0) != c.ok || !c.ok && ds[0].Code != diag.CodeSidecar {
+			t.Errorf("%s: %v", name, ds)
+		}
 	}
 }
 

@@ -25,7 +25,8 @@ type World struct {
 	provenance release.Provenance
 	injection  release.Injection
 	injects    bool
-	accounts   []string
+	accounts   []string // of sidecars
+	gateways   []string // the same of gateways
 	namespaces []string
 }
 
@@ -41,8 +42,12 @@ func See(commit string, r release.Release) (*World, error) {
 	}
 	w.namespaces = w.desired.Namespaces()
 	for _, c := range r.Classes() {
-		if c.Role == release.Sidecar {
-			w.accounts = append(w.accounts, c.Namespace+"/"+c.Account)
+		account := c.Namespace + "/" + c.Account
+		switch c.Role {
+		case release.Sidecar:
+			w.accounts = append(w.accounts, account)
+		case release.Gateway:
+			w.gateways = append(w.gateways, account)
 		}
 		w.namespaces = append(w.namespaces, c.Namespace)
 	}

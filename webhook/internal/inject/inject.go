@@ -15,6 +15,7 @@ import (
 	"slices"
 
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/proxypod"
 	"meshc.dev/meshc/webhook/internal/drift"
 )
 
@@ -25,24 +26,11 @@ const (
 	Disabled = "disabled"
 )
 
-// Names of what is added to a pod.
+// Names of what is added to a pod beside those of package proxypod.
 const (
 	RedirectContainer = "meshc-redirect"
-	ProxyContainer    = "meshc-proxy"
-	identityVolume    = "meshc-identity"
-	stateVolume       = "meshc-state"
 	nothingVolume     = "meshc-nothing"
 )
-
-// Audience is whom the pod's token is for.
-const Audience = "meshc.dev"
-
-// ProxyID is the user and the group of the sidecar. What runs as either is not
-// redirected.
-const ProxyID = 1337
-
-// StatusPort is where the agent answers probes. It is never redirected.
-const StatusPort = 15021
 
 // Object is a Kubernetes object, or a part of one, as JSON values.
 type Object = map[string]any
@@ -103,7 +91,7 @@ func again(pod Object, in release.Injection) ([]Operation, error) {
 // Has reports whether something in the pod has a name of ours.
 func Has(pod Object) bool {
 	for _, c := range containers(pod) {
-		if name, _ := c["name"].(string); name == RedirectContainer || name == ProxyContainer {
+		if name, _ := c["name"].(string); name == RedirectContainer || name == proxypod.Container {
 			return true
 		}
 	}
@@ -114,14 +102,14 @@ func Has(pod Object) bool {
 func Check(pod Object, in release.Injection) error {
 	spec, _ := pod["spec"].(Object)
 	inits := list(spec, "initContainers")
-	for i, name := range []string{RedirectContainer, ProxyContainer} {
+	for i, name := range []string{RedirectContainer, proxypod.Container} {
 		if len(inits) <= i || inits[i]["name"] != name {
 			return fmt.Errorf("init container %d is not %q: the sidecar comes first", i+1, name)
 		}
 	}
 	known, err := declared(inits[1])
 	if err != nil {
-		return fmt.Errorf("container %q is not what the approved release says: %w", ProxyContainer, err)
+		return fmt.Errorf("container %q is not what the approved release says: %w", proxypod.Container, err)
 	}
 	for i, want := range []Object{redirect(in), proxy(in, known)} {
 		if ds := drift.Compare("Container", want, inits[i]); len(ds) > 0 {
@@ -132,7 +120,7 @@ func Check(pod Object, in release.Injection) error {
 	for _, c := range containers(pod) {
 		named[c["name"]]++
 	}
-	if named[RedirectContainer] != 1 || named[ProxyContainer] != 1 {
+	if named[RedirectContainer] != 1 || named[proxypod.Container] != 1 {
 		return fmt.Errorf("a second container has the sidecar's name")
 	}
 	have := list(spec, "volumes")
@@ -158,19 +146,25 @@ func Possible(pod Object) error {
 	if on, _ := spec["hostNetwork"].(bool); on {
 		return fmt.Errorf("a pod on the host's network cannot be redirected: remove hostNetwork, or label the pod %s: %s", Label, Disabled)
 	}
+	return Apart(pod)
+}
+
+// Apart says why something of the pod passes for its proxy, or sees the proxy's identity.
+func Apart(pod Object) error {
+	spec, _ := pod["spec"].(Object)
 	if who := asProxy(spec["securityContext"]); who != "" {
-		return fmt.Errorf("the pod's securityContext has %s %d, which is the proxy's and is not redirected", who, ProxyID)
+		return fmt.Errorf("the pod's securityContext has %s %d, which is the proxy's and is not redirected", who, proxypod.ID)
 	}
 	for _, c := range containers(pod) {
 		name, _ := c["name"].(string)
-		if name == ProxyContainer {
+		if name == proxypod.Container {
 			continue
 		}
 		if who := asProxy(c["securityContext"]); who != "" {
-			return fmt.Errorf("container %q has %s %d, which is the proxy's and is not redirected", name, who, ProxyID)
+			return fmt.Errorf("container %q has %s %d, which is the proxy's and is not redirected", name, who, proxypod.ID)
 		}
 		for _, m := range list(c, "volumeMounts") {
-			if v, _ := m["name"].(string); name != RedirectContainer && (v == identityVolume || v == stateVolume) {
+			if v, _ := m["name"].(string); name != RedirectContainer && (v == proxypod.IdentityVolume || v == proxypod.StateVolume) {
 				return fmt.Errorf("container %q mounts %q, which holds the proxy's identity", name, v)
 			}
 		}
@@ -183,12 +177,12 @@ func Possible(pod Object) error {
 func asProxy(context any) string {
 	o, _ := context.(Object)
 	for _, field := range []string{"runAsUser", "runAsGroup", "fsGroup"} {
-		if id, ok := o[field].(int64); ok && id == ProxyID {
+		if id, ok := o[field].(int64); ok && id == proxypod.ID {
 			return field
 		}
 	}
 	groups, _ := o["supplementalGroups"].([]any)
-	if slices.Contains(groups, any(int64(ProxyID))) {
+	if slices.Contains(groups, any(int64(proxypod.ID))) {
 		return "supplementalGroups"
 	}
 	return ""
@@ -214,13 +208,13 @@ func list(o Object, key string) []Object {
 func Parts(pod Object) []Object {
 	var out []Object
 	for _, c := range containers(pod) {
-		if name, _ := c["name"].(string); name == RedirectContainer || name == ProxyContainer {
+		if name, _ := c["name"].(string); name == RedirectContainer || name == proxypod.Container {
 			out = append(out, c)
 		}
 	}
 	spec, _ := pod["spec"].(Object)
 	for _, v := range list(spec, "volumes") {
-		if name, _ := v["name"].(string); name == identityVolume || name == stateVolume || name == nothingVolume {
+		if name, _ := v["name"].(string); name == proxypod.IdentityVolume || name == proxypod.StateVolume || name == nothingVolume {
 			out = append(out, v)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"meshc.dev/meshc/internal/proxypod"
 )
 
 // probesVariable tells the agent what to ask the application, in the form of
@@ -57,7 +59,7 @@ func redirectProbes(pod Object, known probes) ([]Operation, error) {
 	for _, field := range []string{"initContainers", "containers"} {
 		for i, c := range list(spec, field) {
 			name, _ := c["name"].(string)
-			if name == ProxyContainer || name == RedirectContainer {
+			if name == proxypod.Container || name == RedirectContainer {
 				continue
 			}
 			kinds := probeKinds()
@@ -123,7 +125,7 @@ func number(container Object, port any) (int64, error) {
 // ours reports whether a probe is sent to the agent already.
 func ours(probe Object, container, kind string) bool {
 	get, _ := probe["httpGet"].(Object)
-	return get["path"] == probePath(container, kind) && get["port"] == int64(StatusPort)
+	return get["path"] == probePath(container, kind) && get["port"] == int64(proxypod.StatusPort)
 }
 
 func probePath(container, kind string) string { return "/probe/" + container + "/" + kind }
@@ -135,7 +137,7 @@ func asked(probe Object, container, kind string) Object {
 	for _, handler := range []string{"httpGet", "tcpSocket", "grpc"} {
 		delete(out, handler)
 	}
-	out["httpGet"] = Object{"path": probePath(container, kind), "port": int64(StatusPort), "scheme": "HTTP"}
+	out["httpGet"] = Object{"path": probePath(container, kind), "port": int64(proxypod.StatusPort), "scheme": "HTTP"}
 	timeout, ok := probe["timeoutSeconds"].(int64)
 	if !ok {
 		timeout = 1

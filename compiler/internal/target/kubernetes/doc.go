@@ -1,5 +1,6 @@
 // Package kubernetes turns a mesh into the objects that a cluster needs around the
-// workloads: Namespaces, ServiceAccounts, Services and NetworkPolicies; and it says what pods get beside their own containers.
+// workloads: Namespaces, ServiceAccounts, Services and NetworkPolicies, and what runs
+// gateways; and it says what pods get beside their own containers.
 //
 // In: a linked mesh, the column of the feature matrix, and what the root package says
 // of the target. Out: one YAML artifact per object, with sorted keys, a

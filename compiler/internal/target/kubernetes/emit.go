@@ -55,6 +55,7 @@ func Emit(m *model.Mesh, cells Column, p Profile) (arts []release.Artifact, plac
 		e.service(s)
 	}
 	e.accounts()
+	e.gateways()
 	e.networkPolicies()
 	if !e.problems.HasErrors() {
 		arts, places = e.write()

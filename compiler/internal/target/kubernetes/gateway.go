@@ -1,0 +1,118 @@
+package kubernetes
+
+import (
+	"strconv"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/proxypod"
+)
+
+// A gateway's pods are proxies and nothing else: Envoy and its agent run in them as in a
+// sidecar, but nothing is redirected.
+
+const (
+	// gatewayReplicas is how many pods a gateway has if no patch says otherwise: one may go.
+	gatewayReplicas = 2
+	// settle is for how many seconds a pod that ends goes on as before, while nodes learn
+	// that it does. Then the agent drains for its 15 seconds, and Envoy has 5 to end.
+	settle, grace = 5, 30
+	// unprivileged is the first port that any user may listen on.
+	unprivileged = 1024
+	// sysctlPorts says from which port on any user may listen. It is one of the pod's own,
+	// and the level "restricted" of Pod Security allows it, unlike capabilities.
+	sysctlPorts = "net.ipv4.ip_unprivileged_port_start"
+	// pausing is the minor version of the first API server that takes `preStop.sleep`.
+	pausing = 30
+)
+
+// gateways writes what runs them, if injection says what proxies are.
+func (e *emitter) gateways() {
+	if e.profile.Injection == nil {
+		return
+	}
+	for _, g := range e.m.Gateways {
+		if !e.runs(g) {
+			continue
+		}
+		path := model.GatewayPath(g.ID)
+		add := func(version, kind string, spec any, keep ...[]string) {
+			e.add(object{APIVersion: version, Kind: kind, Metadata: metadata{Name: g.Name, Namespace: g.Namespace, Labels: map[string]string{labelName: g.Name}}, Spec: spec}, g.Owner, path, keep...)
+		}
+		pod := []string{"spec", "template", "spec"}
+		add("apps/v1", "Deployment", e.gatewayDeployment(g), []string{"spec", "selector"}, []string{"spec", "template", "metadata", "labels", "app"},
+			[]string{"spec", "template", "metadata", "labels", labelInject}, append(pod[:3:3], "serviceAccountName"), append(pod[:3:3], "automountServiceAccountToken"))
+		add("v1", "Service", serviceSpec{Type: "ClusterIP", Selector: gatewayLabels(g), Ports: []servicePort{{Name: "http", Port: g.Port, TargetPort: g.Port, Protocol: "TCP", AppProtocol: "http"}}},
+			[]string{"spec", "selector"}, []string{"spec", "ports"})
+		// One at a time, however many there are: a gateway with one pod can still be moved.
+		add("policy/v1", "PodDisruptionBudget", map[string]any{"maxUnavailable": int64(1), "selector": labelSelector{MatchLabels: gatewayLabels(g)}}, []string{"spec", "selector"})
+	}
+}
+
+// runs reports what keeps a gateway from running in pods.
+func (e *emitter) runs(g *model.Gateway) bool {
+	at, before := e.profile.Locate(model.GatewayPath(g.ID)), len(e.problems)
+	if g.Name[0] >= '0' && g.Name[0] <= '9' {
+		e.problem(diag.New(diag.CodeKubernetesName, at, "the kubernetes target: the name of a Service begins with a letter, that of gateway %q does not", g.ID).
+			WithFix("rename the gateway"))
+	}
+	for _, s := range e.m.Services {
+		if s.Namespace == g.Namespace && (s.Name == g.Name || hasPods(s) && selectsBoth(s.PodLabels(), gatewayLabels(g))) {
+			e.problem(diag.New(diag.CodeKubernetesName, at, "the kubernetes target: gateway %q and service %q would be one Service, or have each other's pods", g.ID, s.ID).
+				WithFix("rename the gateway or the service, or give the service another `selector`"))
+		}
+	}
+	if g.Host != "0.0.0.0" && g.Host != "::" {
+		e.problem(diag.New(diag.CodeLowering, at, "the kubernetes target: gateway %q listens at %s, and no pod knows its address beforehand", g.ID, g.Host).
+			WithFix("leave out `address` in the environments that are clusters"))
+	}
+	if g.Port == proxypod.StatusPort {
+		e.problem(diag.New(diag.CodeLowering, at, "the kubernetes target: port %d of gateway %q is where the agent in its pods answers probes", g.Port, g.ID).
+			WithFix("give it another port number"))
+	}
+	_, minor, _ := strings.Cut(e.profile.Version, ".")
+	if n, err := strconv.Atoi(minor); err == nil && n < pausing {
+		e.problem(diag.New(diag.CodeLowering, at, "the kubernetes target: version %s neither lets a pod of gateway %q pause before it ends nor says whose a pod's token is", e.profile.Version, g.ID).
+			WithFix("write 1.%d or later, and upgrade the cluster", pausing))
+	}
+	return len(e.problems) == before
+}
+
+// selectsBoth reports whether labels select pods by the same label and value and by no
+// label that tells them apart.
+func selectsBoth(a, b map[string]string) bool {
+	same := false
+	for k, v := range a {
+		w, both := b[k]
+		if both && w != v {
+			return false
+		}
+		same = same || both
+	}
+	return same
+}
+
+func (e *emitter) gatewayDeployment(g *model.Gateway) map[string]any {
+	labels := map[string]any{labelInject: "disabled"}
+	for k, v := range gatewayLabels(g) {
+		labels[k] = v
+	}
+	c := proxypod.New(*e.profile.Injection)
+	proxypod.With(c, "ports", map[string]any{"name": "http", "containerPort": int64(g.Port), "protocol": "TCP"})
+	c["lifecycle"] = map[string]any{"preStop": map[string]any{"sleep": map[string]any{"seconds": int64(settle)}}}
+	// All visitors come through here, where a sidecar has those of one application.
+	c["resources"] = map[string]any{"requests": map[string]any{"cpu": "100m", "memory": "128Mi"}, "limits": map[string]any{"memory": "1Gi"}}
+	spec := map[string]any{
+		"serviceAccountName": g.Account, "automountServiceAccountToken": false, "terminationGracePeriodSeconds": int64(grace),
+		"containers": []any{c}, "volumes": proxypod.Volumes(),
+	}
+	if g.Port < unprivileged {
+		spec["securityContext"] = map[string]any{"sysctls": []any{map[string]any{"name": sysctlPorts, "value": strconv.Itoa(int(g.Port))}}}
+	}
+	return map[string]any{
+		"replicas": int64(gatewayReplicas),
+		"selector": labelSelector{MatchLabels: gatewayLabels(g)},
+		"template": map[string]any{"metadata": map[string]any{"labels": labels}, "spec": spec},
+	}
+}
