@@ -68,8 +68,19 @@ func (w *watched) reflect(of runtime.Object, into cache.ReflectorStore, list lis
 	w.refl = cache.NewReflectorWithOptions(lw, of, whole{into, w}, cache.ReflectorOptions{Name: w.resource, Logger: &log, Backoff: again()})
 }
 
-// run follows the resource until ctx ends.
-func (w *watched) run(ctx context.Context) { w.refl.RunWithContext(ctx) }
+// run follows the resource until ctx ends. It does not wait for client-go, which waits
+// until its next attempt whatever ctx says, nor for a program that gives credentials.
+func (w *watched) run(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.refl.RunWithContext(ctx)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
 
 // observed are settings with which it is seen how each request ends: client-go tries
 // again by itself, and gives a watch that ends at once for a connection that did.
