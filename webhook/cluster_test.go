@@ -34,12 +34,37 @@ mesh: targets: kubernetes: injection: {
 }
 mesh: service: web: {port: http: number: 9080, calls: cart: {}, grant: visitors: from: ["gateway/edge"]}
 mesh: gateway: edge: {port: 80, host: "shop.example": route: all: to: web: 100}
+mesh: gateway: scaled: {port: 8080, host: "more.example": route: all: to: web: 100}
 mesh: service: cart: {port: http: number: 9080, grant: web: from: ["web"]}
+`
+
+// patches make one gateway reachable from outside, and leave how many pods the other has
+// to an autoscaler.
+const patches = `apiVersion: kustomize.config.k8s.io/v1alpha1
+kind: Component
+resources: [autoscaler.yaml]
+patches:
+- target: {kind: Service, name: edge, namespace: shop}
+  patch: '[{"op": "replace", "path": "/spec/type", "value": "LoadBalancer"}]'
+- target: {kind: Deployment, name: scaled, namespace: shop}
+  patch: '[{"op": "remove", "path": "/spec/replicas"}]'
+`
+
+const autoscaler = `apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: scaled, namespace: shop}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: scaled}
+  minReplicas: 2
+  maxReplicas: 9
+  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 70}}}]
 `
 
 func compiled(t *testing.T) release.Release {
 	t.Helper()
-	p, ds := compiler.Load(fstest.MapFS{"shop.cue": {Data: []byte(shop)}}, compiler.Options{At: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)})
+	p, ds := compiler.Load(fstest.MapFS{
+		"shop.cue": {Data: []byte(shop)}, "kustomize/kustomization.yaml": {Data: []byte(patches)}, "kustomize/autoscaler.yaml": {Data: []byte(autoscaler)},
+	}, compiler.Options{At: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)})
 	if ds.HasErrors() {
 		t.Fatal(ds)
 	}
@@ -270,14 +295,20 @@ func checkGateway(t *testing.T, g *guarded) {
 		t.Errorf("a label: %v", err)
 	}
 	refused(t, "another image", g.patch(t, "pods", pods[0].Name, `{"spec":{"containers":[{"name":"meshc-proxy","image":"evil"}]}}`, false), "MESH0704")
-	scale, err := deployments.GetScale(ctx, "edge", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
+	scaled := func(name string) error {
+		scale, err := deployments.GetScale(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		scale.Spec.Replicas = 3
+		_, err = deployments.UpdateScale(ctx, name, scale, metav1.UpdateOptions{})
+		return err
 	}
-	scale.Spec.Replicas = 5
-	_, err = deployments.UpdateScale(ctx, "edge", scale, metav1.UpdateOptions{})
-	refused(t, "another number of pods", err, "MESH0701 Deployment/shop/edge has 2 replicas")
-	_, err = deployments.Patch(ctx, "edge", types.StrategicMergePatchType, []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"meshc-proxy","image":"evil"}]}}}}`), metav1.PatchOptions{})
+	refused(t, "another number of pods", scaled("edge"), "MESH0701 Deployment/shop/edge has 2 replicas")
+	if err := scaled("scaled"); err != nil {
+		t.Errorf("another number of pods beside an autoscaler: %v", err)
+	}
+	_, err := deployments.Patch(ctx, "edge", types.StrategicMergePatchType, []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"meshc-proxy","image":"evil"}]}}}}`), metav1.PatchOptions{})
 	refused(t, "another image of all", err, "spec.template.spec.containers[0].image")
 	refused(t, "its budget", g.Client.PolicyV1().PodDisruptionBudgets("shop").Delete(ctx, "edge", metav1.DeleteOptions{}), "MESH0703")
 	for _, p := range pods { // its successor comes, also while the guard is there
