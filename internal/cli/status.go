@@ -118,9 +118,12 @@ func (a *app) tellProgress(p xdsserver.Progress) error {
 	var b strings.Builder
 	if p.Outcome == xdsserver.Denied {
 		if p.Commit == p.Refused.Commit {
-			printer.Fprintf(&b, "%s: %.12s is at the head of the ref and not approved; it is not served\n%s\n", p.Outcome, p.Commit, p.Refused.Problem)
+			printer.Fprintf(&b, "%s: %.12s is at the head of the ref and not approved; it is not served\n", p.Outcome, p.Commit)
 		} else {
-			printer.Fprintf(&b, "%s: %.12s is not served, nor is %.12s on top of it, which is at the head of the ref and not approved\n%s\n", p.Outcome, p.Commit, p.Refused.Commit, p.Refused.Problem)
+			printer.Fprintf(&b, "%s: %.12s is not served, nor is %.12s on top of it, which is at the head of the ref and not approved\n", p.Outcome, p.Commit, p.Refused.Commit)
+		}
+		if err := diag.Render(&b, diag.Text, diag.List{p.Refused.Problem}, diag.Options{Color: a.color}); err != nil {
+			return err
 		}
 		return printer.Fprint(a.out, b.String())
 	}
