@@ -107,6 +107,10 @@ func mesh(a *txtar.Archive) fstest.MapFS {
 	}
 	for _, f := range a.Files {
 		name := strings.TrimPrefix(f.Name, "gateway-api/")
+		if name == optionsFile {
+			files[name] = &fstest.MapFile{Data: f.Data}
+			continue
+		}
 		if path.Ext(name) != ".cue" || strings.HasPrefix(name, "before/") || strings.HasPrefix(name, "kubernetes/") {
 			continue
 		}
@@ -117,8 +121,17 @@ func mesh(a *txtar.Archive) fstest.MapFS {
 	return files
 }
 
-// environment is the first that the case has files for.
+// optionsFile of a case says what it is compiled with, a word and a value on each line.
+const optionsFile = "options"
+
+// environment is the one that a case names, else the first that it has files for.
 func environment(files fstest.MapFS) string {
+	if f, ok := files[optionsFile]; ok {
+		if _, env, ok := strings.Cut(string(f.Data), "env "); ok {
+			env, _, _ = strings.Cut(env, "\n")
+			return env
+		}
+	}
 	for name := range files {
 		if rest, ok := strings.CutPrefix(name, "environments/"); ok {
 			env, _, _ := strings.Cut(rest, "/")
