@@ -92,18 +92,27 @@ func New(c Config) (*Server, error) {
 		return nil, errors.New("webhook: TLS, policies, a clock and a log are needed")
 	}
 	s := &Server{c: c, waiting: semaphore.NewWeighted(maxWaiting), judging: semaphore.NewWeighted(maxJudged), metrics: newMetrics(c.Registry)}
-	l, err := net.Listen("tcp", c.Listen)
+	l, err := listen(c.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("listening for the API server: %w", err)
+		return nil, err
 	}
 	s.listener = l
 	if c.HTTP != "" {
-		if s.http, err = net.Listen("tcp", c.HTTP); err != nil {
+		if s.http, err = listen(c.HTTP); err != nil {
 			_ = l.Close() // nobody has used it
-			return nil, fmt.Errorf("listening for metrics: %w", err)
+			return nil, err
 		}
 	}
 	return s, nil
+}
+
+func listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		d := diag.New(diag.CodeServerListen, diag.Pos{}, "cannot listen on %q: %v", address, err)
+		return nil, diag.List{d.WithFix("choose another address of this machine, such as 127.0.0.1:18443, or end the process that has it")}.Err()
+	}
+	return l, nil
 }
 
 // Addr is the address for the API server.

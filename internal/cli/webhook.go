@@ -56,14 +56,15 @@ them: while no webhook answers, what they name is refused.`,
 	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "file that leads to the cluster; default: the one in which this process is a pod")
 	fl.StringVar(&f.url, "url", "", "where the API server reaches this webhook, outside the cluster: https://host:port")
 	fl.StringVar(&f.service, "service", "", "where it does inside: namespace/name of a service with port 443")
-	cmd.MarkFlagsMutuallyExclusive("url", "service")
-	cmd.MarkFlagsOneRequired("url", "service")
 	return cmd
 }
 
 func (f *webhookFlags) check() error {
 	if err := f.followFlags.check(); err != nil {
 		return err
+	}
+	if (f.url == "") == (f.service == "") {
+		return fail(diag.ExitFailure, "say how the API server reaches this webhook: --service namespace/name inside the cluster, or --url https://host:port outside")
 	}
 	if f.url != "" {
 		if u, err := url.Parse(f.url); err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
