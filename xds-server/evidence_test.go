@@ -360,3 +360,25 @@ func TestAServerThatKnowsLess(t *testing.T) {
 		t.Errorf("after a rollback it is given %s", v)
 	}
 }
+
+// An alarm may ring just as something else is approved: then it says nothing about what
+// is served now.
+func TestAnAlarmOfWhatWasApprovedBeforeDoesNothing(t *testing.T) {
+	w := run(t)
+	two := []approval.Step{{Release: sealed(t, time.Second)}, {From: time.Now().Add(time.Hour), Release: sealed(t, 2*time.Second)}}
+	if err := w.publish(t.Context(), two, approved{"commit-1", "default", approval.Place{Position: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	w.mu.Lock()
+	rang := w.gen
+	w.mu.Unlock()
+	if err := w.publish(t.Context(), []approval.Step{{Release: sealed(t, 3*time.Second)}}, approved{"commit-2", "default", approval.Place{Position: 2}}); err != nil {
+		t.Fatal(err)
+	}
+	w.advance(rang)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.table.commit != "commit-2" || w.table.at != 0 {
+		t.Errorf("step %d of %s is served", w.table.at, w.table.commit)
+	}
+}

@@ -114,8 +114,8 @@ func (s *Server) serve(t timetable) error {
 func (s *Server) await() {
 	s.cancel()
 	s.cancel = func() {}
+	s.gen++ // an alarm that rang while this waited for the lock is of no use any more
 	if next := s.table.at + 1; next < len(s.table.steps) {
-		s.gen++
 		gen := s.gen
 		s.cancel = s.alarms.At(s.table.steps[next].from, func() { s.advance(gen) })
 	}
