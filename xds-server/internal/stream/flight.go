@@ -53,6 +53,8 @@ func (f *flight) warms() bool {
 type channel struct {
 	// names is nil until the client asks for the type.
 	names *view.Names
+	// part is what was asked for last of what the client subscribes to.
+	part part
 	// explicit says that a state-of-the-world client gave names at least once, so
 	// that none means nothing from then on.
 	explicit bool
@@ -72,6 +74,13 @@ type channel struct {
 	failed   *view.List
 	// greet says that the client said that it has nothing and got no answer yet.
 	greet bool
+}
+
+// part is what a list has of the names.
+type part struct {
+	of    *view.List
+	names *view.Names
+	list  *view.List
 }
 
 func (c *channel) open() bool { return c.names != nil }

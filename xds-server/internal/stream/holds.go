@@ -35,7 +35,7 @@ func (s *session) acknowledge(now time.Time) {
 // subscribes to, and nothing else of the same types. Live addresses are not among them.
 func (s *session) holds(lists view.Lists, now time.Time) bool {
 	for _, t := range []view.Type{view.Clusters, view.Listeners, view.Routes} {
-		if c := &s.channels[t]; c.open() && s.answeredFor(t).Version() != s.hub.store.Restrict(lists[t], c.names).Version() {
+		if c := &s.channels[t]; c.open() && s.answeredFor(t).Version() != s.wanted(t, lists[t]).Version() {
 			return false
 		}
 	}

@@ -141,7 +141,7 @@ func (s *session) open(t view.Type, add []string, versions map[string]string) er
 	}
 	var target *view.List
 	if cur := s.cur; cur != nil {
-		target = s.hub.store.Restrict(cur.lists[t], c.names)
+		target = s.wanted(t, cur.lists[t])
 	}
 	c.held = s.hub.store.Reported(target, c.names, versions)
 	c.greet = len(versions) == 0

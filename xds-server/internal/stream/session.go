@@ -54,6 +54,8 @@ type session struct {
 	// chosen is the edition that the proxy gets, cur what that is at the moment.
 	chosen choice
 	cur    *serving
+	// told is what the ledger was told last of what the proxy gets.
+	told ledger.Service
 	// wake and turn are what the sender sleeps on beside kick.
 	wake, turn <-chan struct{}
 	// toldHeld is the refused content because of which the log last said that the proxy
@@ -96,21 +98,24 @@ func (h *Hub) plan(p store.Protocol, held, target view.Lists) *plan {
 	if held == target {
 		return &plan{}
 	}
-	return h.plans.Do(planKey{p, held, target}, func() *plan {
-		pl := &plan{steps: phase.Next(held, target)}
-		for i := range pl.steps {
-			// A state-of-the-world response has no parts: what it lacks is removed.
-			if p == store.Delta {
-				pl.steps[i] = pl.steps[i].Split(held, responseBytes)
-			}
-			pl.after = append(pl.after, pl.steps[i].Apply(held))
-			pl.bytes += pl.steps[i].To.Bytes()
+	k := planKey{p, held, target}
+	return h.plans.Do(k, func() *plan { return planOf(k) })
+}
+
+func planOf(k planKey) *plan {
+	p := &plan{steps: phase.Next(k.held, k.target)}
+	for i := range p.steps {
+		// A state-of-the-world response has no parts: what it lacks is removed.
+		if k.protocol == store.Delta {
+			p.steps[i] = p.steps[i].Split(k.held, responseBytes)
 		}
-		for t := range held {
-			pl.bytes += held[t].Bytes() + target[t].Bytes()
-		}
-		return pl
-	})
+		p.after = append(p.after, p.steps[i].Apply(k.held))
+		p.bytes += p.steps[i].To.Bytes()
+	}
+	for t := range k.held {
+		p.bytes += k.held[t].Bytes() + k.target[t].Bytes()
+	}
+	return p
 }
 
 func newSession(h *Hub, c *class, p store.Protocol, who client, node string) *session {
@@ -155,13 +160,22 @@ func (s *session) lists(cur *serving) (held, target view.Lists) {
 		if !c.open() {
 			continue
 		}
-		target[t] = s.hub.store.Restrict(cur.lists[t], c.names)
+		target[t] = s.wanted(view.Type(t), cur.lists[t])
 		if c.held != target[t] && c.held.Same(target[t]) {
 			c.held = target[t]
 		}
 		held[t] = c.held
 	}
 	return held, target
+}
+
+// wanted is what the client subscribes to of a list.
+func (s *session) wanted(t view.Type, l *view.List) *view.List {
+	c := &s.channels[t]
+	if p := &c.part; p.of != l || p.names != c.names {
+		*p = part{of: l, names: c.names, list: s.hub.store.Restrict(l, c.names)}
+	}
+	return c.part.list
 }
 
 // choose brings chosen and cur up to date, and tells the ledger.
@@ -185,7 +199,10 @@ func (s *session) choose() bool {
 	if s.ahead() { // again: what is approved may have changed before the stream was counted
 		service.Ahead = s.claims.unseen.String()
 	}
-	s.entry.Serve(service)
+	if service != s.told {
+		s.told = service
+		s.entry.Serve(service)
+	}
 	return true
 }
 

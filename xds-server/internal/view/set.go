@@ -140,7 +140,13 @@ func itemsOf(rs []release.Resource) ([]*Item, error) {
 }
 
 func contentOf(s Set) string {
-	var b []byte // hashed at once: thousands of short writes take longer than the hash
+	lines := len(s.Live)
+	for _, l := range s.Lists {
+		lines += l.Len()
+	}
+	const usual = 128 // bytes of a line
+	// Hashed at once: thousands of short writes take longer than the hash.
+	b := make([]byte, 0, usual*(lines+len(s.Lists)+1))
 	line := func(parts ...string) {
 		for i, p := range parts {
 			if i > 0 {
