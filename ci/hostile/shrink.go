@@ -51,18 +51,23 @@ func (s *shrinker) harm(a Attack) error {
 	return s.f.check(s.ctx, s.at, []Attack{a})
 }
 
-// shrink cuts an attack that does harm down while it does.
+// shrink cuts an attack that does harm down while it does: twice, for what was tried
+// before may be felt late.
 func (s *shrinker) shrink(a Attack, why error) (Attack, error) {
 	keep := func(b Attack) bool {
 		if s.tries >= shrinkTries || time.Now().After(s.until) {
 			return false
 		}
 		s.tries++
-		if err := s.harm(b); err != nil {
-			a, why = b, err
-			return true
+		if s.harm(b) == nil {
+			return false
 		}
-		return false
+		err := s.harm(b)
+		if err == nil {
+			return false
+		}
+		a, why = b, err
+		return true
 	}
 	plain := a
 	plain.Sends, plain.Pause, plain.Times, plain.End = [][]byte{a.Bytes()}, 0, 0, Answered

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"time"
 
 	"meshc.dev/meshc/ci/bench/internal/content"
@@ -124,6 +125,7 @@ func obey(srv server, o order) answer {
 	switch o.Do {
 	case "prepare":
 		err = srv.prepare(o.State)
+		runtime.GC() // what was no part of the change must not be cleared away during it
 	case "change":
 		err = srv.change(o.State)
 	case "usage":
