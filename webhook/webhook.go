@@ -84,6 +84,7 @@ type step struct {
 	from     time.Time
 	world    *admit.World
 	policies *guard.Engine
+	known    guard.Known
 }
 
 // New opens the ports; Run answers.
@@ -132,6 +133,7 @@ func (s *Server) take(ctx context.Context, commit string, releases []release.Ste
 		if one.world, err = admit.See(commit, r.Release); err != nil {
 			return err
 		}
+		one.known = guard.NewKnown(one.world.Accounts(), one.world.Namespaces())
 		if i == 0 { // ends of something do not change policies
 			one.policies, err = s.policies(ctx, r.Release)
 		} else {
@@ -353,7 +355,7 @@ func (s *Server) validate(ctx context.Context, by *step, q review.Review) verdic
 	res, err := by.policies.CheckObject(ctx, guard.Object{
 		Operation: string(q.Operation), Group: q.Group, Version: q.Version, Kind: q.Kind, Subresource: q.SubResource,
 		Namespace: q.Namespace, Name: q.Name, New: q.New, Old: q.Old, User: q.User, Groups: q.Groups,
-		Accounts: by.world.Accounts(), Namespaces: by.world.Namespaces(), At: s.c.Now(),
+		Mesh: by.known, At: s.c.Now(),
 	})
 	if err != nil {
 		return busy("the policies were not done in time")

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/ast"
+
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -27,11 +29,27 @@ type Object struct {
 	// User and Groups are who asks.
 	User   string
 	Groups []string
-	// Accounts are those of the approved mesh, as "namespace/account", Namespaces where
-	// it has some.
-	Accounts, Namespaces []string
+	// Mesh is what the approved mesh knows; the zero Known is nothing.
+	Mesh Known
 	// At is the instant of the question.
 	At time.Time
+}
+
+// Known is what rules over objects see of a mesh, read once for all questions.
+type Known struct{ value *ast.Term }
+
+// NewKnown takes the accounts of a mesh, as "namespace/account", and the namespaces in
+// which it has something.
+func NewKnown(accounts, namespaces []string) Known {
+	list := func(words []string) *ast.Term {
+		terms := make([]*ast.Term, len(words))
+		for i, w := range words {
+			terms[i] = ast.StringTerm(w)
+		}
+		return ast.ArrayTerm(terms...)
+	}
+	return Known{ast.ObjectTerm(
+		ast.Item(ast.StringTerm("accounts"), list(accounts)), ast.Item(ast.StringTerm("namespaces"), list(namespaces)))}
 }
 
 type objectJSON struct {
@@ -45,7 +63,6 @@ type objectJSON struct {
 	New         map[string]any `json:"object"`
 	Old         map[string]any `json:"old"`
 	User        userJSON       `json:"user"`
-	Mesh        meshJSON       `json:"mesh"`
 	At          string         `json:"at"`
 }
 
@@ -54,14 +71,9 @@ type userJSON struct {
 	Groups []string `json:"groups"`
 }
 
-type meshJSON struct {
-	Accounts   []string `json:"accounts"`
-	Namespaces []string `json:"namespaces"`
-}
-
-// MarshalJSON gives the document that rules see. What is absent is an empty object or
-// list, so that a rule never meets null.
-func (o Object) MarshalJSON() ([]byte, error) {
+// value is the document that rules see. What is absent is an empty object or list, so
+// that a rule never meets null.
+func (o Object) value() (ast.Value, error) {
 	if o.At.IsZero() {
 		return nil, errors.New("policy input: no instant")
 	}
@@ -71,23 +83,30 @@ func (o Object) MarshalJSON() ([]byte, error) {
 		}
 		return m
 	}
-	return canon.JSON(objectJSON{
+	raw, err := canon.JSON(objectJSON{
 		Operation: o.Operation, Group: o.Group, Version: o.Version, Kind: o.Kind, Subresource: o.Subresource,
 		Namespace: o.Namespace, Name: o.Name, New: some(o.New), Old: some(o.Old),
-		User: userJSON{o.User, slices.Concat([]string{}, o.Groups)},
-		Mesh: meshJSON{slices.Concat([]string{}, o.Accounts), slices.Concat([]string{}, o.Namespaces)},
-		At:   o.At.UTC().Format(time.RFC3339Nano),
+		User: userJSON{o.User, slices.Concat([]string{}, o.Groups)}, At: o.At.UTC().Format(time.RFC3339Nano),
 	})
+	if err != nil {
+		return nil, err
+	}
+	doc, err := decodedObject(raw)
+	if err != nil {
+		return nil, err
+	}
+	mesh := o.Mesh
+	if mesh.value == nil {
+		mesh = NewKnown(nil, nil)
+	}
+	doc.Insert(ast.StringTerm("mesh"), mesh.value)
+	return doc, nil
 }
 
 // CheckObject evaluates every policy over objects. What went wrong in a policy is a
 // denial in the result, as with Check; so is that there is none.
 func (e *Engine) CheckObject(ctx context.Context, o Object) (Result, error) {
-	raw, err := o.MarshalJSON()
-	if err != nil {
-		return Result{}, err
-	}
-	doc, err := decodedObject(raw)
+	doc, err := o.value()
 	if err != nil {
 		return Result{}, err
 	}

@@ -14,7 +14,7 @@ func pod(spec map[string]any) Object {
 	spec["serviceAccountName"] = "web"
 	return Object{
 		Operation: "CREATE", Version: "v1", Kind: "Pod", Namespace: "shop", Name: "web-1",
-		New: map[string]any{"metadata": map[string]any{"name": "web-1"}, "spec": spec}, Accounts: []string{"shop/web"},
+		New: map[string]any{"metadata": map[string]any{"name": "web-1"}, "spec": spec}, Mesh: NewKnown([]string{"shop/web"}, []string{"shop"}),
 		At: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC),
 	}
 }
