@@ -21,10 +21,11 @@ type followFlags struct {
 	poll  time.Duration
 }
 
-func (f *followFlags) add(cmd *cobra.Command) {
+// add adds the flags; each kind of server has a state folder of its own.
+func (f *followFlags) add(cmd *cobra.Command, state string) {
 	f.approvalFlags.add(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&f.state, "state", "meshc-state", "folder for keys, tokens and the last approved releases")
+	fl.StringVar(&f.state, "state", state, "folder for keys and the last approved releases, of this server alone")
 	fl.DurationVar(&f.poll, "poll", 15*time.Second, "how often the repository is looked at")
 	fl.Lookup("repo").DefValue = ""
 	fl.Lookup("repo").Usage = "repository of the intent: https://…, ssh://… or a folder on this machine"

@@ -54,7 +54,7 @@ repository is looked at, so that the server starts with Git down.`,
 			return a.serve(cmd.Context(), f)
 		},
 	}
-	f.add(cmd)
+	f.add(cmd, "meshc-state")
 	fl := cmd.Flags()
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:18000", "address for proxies (mutual TLS)")
 	fl.StringVar(&f.http, "http", "127.0.0.1:18001", "address for /metrics, /healthz and /readyz; empty for none")

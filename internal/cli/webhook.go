@@ -49,7 +49,7 @@ them: while no webhook answers, what they name is refused.`,
 			return a.webhook(cmd.Context(), &f)
 		},
 	}
-	f.add(cmd)
+	f.add(cmd, "meshc-webhook-state")
 	fl := cmd.Flags()
 	fl.StringVar(&f.listen, "listen", ":8443", "address for the API server (TLS 1.3)")
 	fl.StringVar(&f.http, "http", "127.0.0.1:18002", "address for /metrics, /healthz and /readyz; empty for none")
