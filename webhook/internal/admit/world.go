@@ -62,12 +62,6 @@ func (w *World) Accounts() []string { return w.accounts }
 // Namespaces are those in which the mesh has something, sorted.
 func (w *World) Namespaces() []string { return w.namespaces }
 
-// Kinds are the groups and kinds of the release's objects.
-func (w *World) Kinds() [][2]string { return w.desired.Kinds() }
-
-// Commit is the approved commit.
-func (w *World) Commit() string { return w.commit }
-
 // wants reports whether the release itself asks for sidecars in a namespace.
 func (w *World) wants(namespace string) bool {
 	return labels(w.desired.Object(drift.Key{Kind: "Namespace", Name: namespace}))[inject.Label] == inject.Enabled

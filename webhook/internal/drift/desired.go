@@ -96,9 +96,6 @@ func parse(raw []byte) (Object, error) {
 	return o, nil
 }
 
-// Len is the number of objects.
-func (d Desired) Len() int { return len(d.objects) }
-
 // Object is what the release says of an object, nil if nothing.
 func (d Desired) Object(k Key) Object { return d.objects[k] }
 
@@ -110,15 +107,6 @@ func (d Desired) Autoscaled(k Key) bool { return d.scaled[k] }
 
 // Namespaces are those that the release has objects in, sorted.
 func (d Desired) Namespaces() []string { return slices.Sorted(maps.Keys(d.namespaces)) }
-
-// Kinds are the groups and kinds of the objects, sorted.
-func (d Desired) Kinds() [][2]string {
-	seen := map[[2]string]bool{}
-	for k := range d.objects {
-		seen[[2]string{k.Group, k.Kind}] = true
-	}
-	return slices.SortedFunc(maps.Keys(seen), func(a, b [2]string) int { return strings.Compare(a[0]+"/"+a[1], b[0]+"/"+b[1]) })
-}
 
 // Lives reports whether the release has objects in a namespace.
 func (d Desired) Lives(namespace string) bool { return namespace != "" && d.namespaces[namespace] > 0 }
