@@ -78,8 +78,8 @@ func inTurn[T any](ctx context.Context, t *turn, f func(context.Context) (T, err
 	select {
 	case t.lock <- struct{}{}:
 		t.do(func() {
-			defer func() { <-t.lock }()
 			v, err := f(ctx)
+			<-t.lock // before the answer: who has it finds nobody at work
 			done <- answer{v, err}
 		})
 	case <-ctx.Done():

@@ -95,3 +95,20 @@ func TestOneGoroutineReadsAll(t *testing.T) {
 		t.Errorf("after a lull: %d, %v", n, err)
 	}
 }
+
+// Whoever has his answer finds nobody at work: a repository that is closed after its
+// last read gives back its files, and is not taken for stuck.
+func TestAnAnswerEndsTheTurn(t *testing.T) {
+	turn := newTurn(time.Minute, nil)
+	for range 10_000 {
+		if _, err := inTurn(t.Context(), turn, func(context.Context) (int, error) { return 7, nil }); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case turn.lock <- struct{}{}:
+			<-turn.lock
+		default:
+			t.Fatal("somebody is still at work")
+		}
+	}
+}
