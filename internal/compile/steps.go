@@ -9,6 +9,8 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -320,18 +322,7 @@ func decodeSteps(b []byte, bounds Bounds) ([]release.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	digests := make(map[*byte]string, len(blobs))
-	for _, b := range blobs {
-		if len(b) > 0 {
-			digests[&b[0]] = canon.Digest(b)
-		}
-	}
-	digest := func(b []byte) string {
-		if len(b) == 0 {
-			return canon.Digest(b)
-		}
-		return digests[&b[0]]
-	}
+	digest := digestsOf(blobs)
 	out := make([]release.Step, len(h.Steps))
 	var seals errgroup.Group
 	seals.SetLimit(runtime.GOMAXPROCS(0))
@@ -357,6 +348,34 @@ func decodeSteps(b []byte, bounds Bounds) ([]release.Step, error) {
 		return nil, fmt.Errorf("sealing what the child compiled: %w", err)
 	}
 	return out, nil
+}
+
+// digestsOf computes the digests of blobs, as many at a time as the machine can, and
+// gives the function that knows them.
+func digestsOf(blobs [][]byte) func([]byte) string {
+	each := make([]string, len(blobs))
+	var work sync.WaitGroup
+	var taken atomic.Int64
+	for range runtime.GOMAXPROCS(0) {
+		work.Go(func() {
+			for i := int(taken.Add(1)) - 1; i < len(blobs); i = int(taken.Add(1)) - 1 {
+				each[i] = canon.Digest(blobs[i])
+			}
+		})
+	}
+	work.Wait()
+	known := make(map[*byte]string, len(blobs))
+	for i, b := range blobs {
+		if len(b) > 0 {
+			known[&b[0]] = each[i]
+		}
+	}
+	return func(b []byte) string {
+		if len(b) == 0 {
+			return canon.Digest(b)
+		}
+		return known[&b[0]]
+	}
 }
 
 // next is the artifacts of a step, sorted by path, behind those of the one before.
