@@ -111,7 +111,7 @@ func checkAnnotations(t *testing.T, file string, m *ast.Module, seen map[string]
 			continue
 		}
 		id, _ := r.Annotations[0].Custom["id"].(string)
-		if sev := r.Annotations[0].Custom["severity"]; !form.MatchString(id) || (sev != "deny" && sev != "warn") {
+		if sev := r.Annotations[0].Custom["severity"]; !form.MatchString(id) || (sev != "deny" && sev != "warn" && sev != "audit") {
 			t.Errorf("%s:%d: id %q, severity %v", file, r.Location.Row, id, sev)
 		}
 		if other, ok := seen[id]; ok {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/guard"
 	"meshc.dev/meshc/internal/printer"
 	"meshc.dev/meshc/webhook/internal/inject"
 )
@@ -25,6 +26,7 @@ const (
 // verdict is the answer to one question.
 type verdict struct {
 	problems diag.List
+	found    []guard.Found // by rules; among the problems
 	patch    []inject.Operation
 	status   int32 // of a refusal, 403 unless the webhook itself is the reason
 }
@@ -32,19 +34,39 @@ type verdict struct {
 // allowed reports whether nothing is refused.
 func (v verdict) allowed() bool { return !v.problems.HasErrors() }
 
+// annotations are what an audit event notes: what each rule found, whatever became of
+// it, by the rule's ID.
+func (v verdict) annotations() map[string]string {
+	if len(v.found) == 0 {
+		return nil
+	}
+	out := map[string]string{}
+	for _, f := range v.found {
+		if text, known := out[f.Rule.ID]; known {
+			out[f.Rule.ID] = cut(text+" | "+sentence(f.Problem, false), maxReason)
+		} else {
+			out[f.Rule.ID] = cut(sentence(f.Problem, false), maxReason)
+		}
+	}
+	return out
+}
+
 // response puts it into the API's words.
 func (v verdict) response(uid types.UID) (*admission.AdmissionResponse, error) {
 	out := &admission.AdmissionResponse{UID: uid, Allowed: v.allowed()}
 	var refused []string
 	for _, d := range v.problems {
-		if d.Severity == diag.Warning || d.Severity == diag.Note {
+		switch d.Severity {
+		case diag.Note: // an annotation
+		case diag.Warning:
 			if len(out.Warnings) < maxTold {
 				out.Warnings = append(out.Warnings, cut(sentence(d, false), maxWarning))
 			}
-			continue
+		default:
+			refused = append(refused, sentence(d, true))
 		}
-		refused = append(refused, sentence(d, true))
 	}
+	out.AuditAnnotations = v.annotations()
 	if !out.Allowed {
 		status := v.status
 		if status == 0 {

@@ -1,12 +1,14 @@
 package webhook
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/webhook/internal/review"
 )
 
@@ -14,6 +16,7 @@ import (
 type metrics struct {
 	reviews  *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	findings *prometheus.CounterVec
 	requests *prometheus.CounterVec
 }
 
@@ -26,12 +29,15 @@ func newMetrics(r *prometheus.Registry) *metrics {
 			Name: "meshc_webhook_review_seconds", Help: "Time from a review's header to its answer.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2},
 		}, []string{"webhook"}),
+		findings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "meshc_webhook_findings_total", Help: "What rules over objects found in reviews, by rule and severity.",
+		}, []string{"rule", "severity"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "meshc_webhook_refused_requests_total", Help: "Requests that were no reviews, by HTTP status.",
 		}, []string{"status"}),
 	}
 	if r != nil {
-		r.MustRegister(m.reviews, m.seconds, m.requests)
+		r.MustRegister(m.reviews, m.seconds, m.findings, m.requests)
 	}
 	return m
 }
@@ -43,8 +49,11 @@ func (m *metrics) answered(path string, q review.Review, v verdict, took time.Du
 		word = "not judged"
 	case !v.allowed():
 		word = "denied"
-	case len(v.problems) > 0:
+	case slices.ContainsFunc(v.problems, func(d diag.Diagnostic) bool { return d.Severity == diag.Warning }):
 		word = "warned"
+	}
+	for _, f := range v.found {
+		m.findings.WithLabelValues(f.Rule.ID, string(f.Severity)).Inc()
 	}
 	webhook := strings.TrimPrefix(path, "/")
 	m.reviews.WithLabelValues(webhook, strings.ToLower(string(q.Operation)), word).Inc()

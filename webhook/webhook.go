@@ -360,7 +360,7 @@ func (s *Server) validate(ctx context.Context, by *step, q review.Review) verdic
 	if err != nil {
 		return busy("the policies were not done in time")
 	}
-	return verdict{problems: append(problems, res.Findings...)}
+	return verdict{problems: append(problems, res.Findings...), found: res.Found}
 }
 
 // log tells what was refused: an answer reaches one user, the log the operator.

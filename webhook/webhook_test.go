@@ -241,6 +241,11 @@ func TestAPolicyThatTakesTooLongDeniesAndNoOtherWaits(t *testing.T) {
 
 import rego.v1
 
+# METADATA
+# title: slow
+# custom:
+#   id: slow
+#   severity: deny
 findings contains {"id": "slow", "path": "x", "severity": "deny", "msg": "never"} if {
 	input.object.metadata.labels.slow
 	some a in numbers.range(1, 100000)
@@ -273,6 +278,11 @@ func TestAReleaseWithBadPoliciesIsNotTaken(t *testing.T) {
 
 import rego.v1
 
+# METADATA
+# title: mine
+# custom:
+#   id: mine
+#   severity: deny
 findings contains {"id": "mine", "path": "x", "severity": "deny", "msg": "mine"} if input.kind == "Pod"
 `)
 	err := r.take(t.Context(), "fedcba9876543210", []release.Step{{Release: shopOf(t, "package meshc.object.mine\n\nfindings := http.send({})\n")}})

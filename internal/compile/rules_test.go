@@ -14,6 +14,11 @@ const ownRule = `package meshc.object.mine
 
 import rego.v1
 
+# METADATA
+# title: mine
+# custom:
+#   id: mine
+#   severity: deny
 findings contains {"id": "mine", "path": "x", "severity": "deny", "msg": "mine"} if input.kind == "Nothing"
 `
 

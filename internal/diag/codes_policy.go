@@ -29,4 +29,11 @@ const (
 	// CodePolicyBudget is a policy that was not done in time. It counts as a denial.
 	// Example: a rule that compares every service with every pair of services of a large mesh.
 	CodePolicyBudget Code = "MESH0407"
+	// CodePolicyRule is a rule over objects that does not declare, in its METADATA, an id of
+	// its own and what its findings do: intent can only soften, or exempt from, what it can name.
+	// Example: a rule "findings" of `package meshc.object.mine` without `custom: {id: …, severity: deny}`.
+	CodePolicyRule Code = "MESH0408"
+	// CodePolicyNoted is a finding of a policy that is only noted: it lets everything through.
+	// Example: a rule with `severity: audit` about images without a digest.
+	CodePolicyNoted Code = "MESH0409"
 )

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -20,26 +21,32 @@ import (
 type Result struct {
 	// Findings holds denials (errors) and warnings, sorted.
 	Findings diag.List
+	// Found is what rules over objects found, in the order of policies: each finding but
+	// those about policies that gave no answer. It is empty for a mesh.
+	Found []Found
 	// Evaluated is the number of policies (packages) that gave an answer.
 	Evaluated int
 	// Total is the number of policies that were asked.
 	Total int
 }
 
-// finding is what a rule returns. All fields but fix are demanded.
-type finding struct {
-	ID       string `json:"id"`
-	Path     string `json:"path"`
-	Severity string `json:"severity"`
-	Msg      string `json:"msg"`
-	Fix      string `json:"fix"`
+// Found is what a rule found in an object.
+type Found struct {
+	Rule Rule
+	// Severity is what becomes of it.
+	Severity Severity
+	// Problem is one of the result's findings.
+	Problem diag.Diagnostic
 }
 
-// The severities of a finding.
-const (
-	deny = "deny"
-	warn = "warn"
-)
+// finding is what a rule returns. All fields but fix are demanded.
+type finding struct {
+	ID       string   `json:"id"`
+	Path     string   `json:"path"`
+	Severity Severity `json:"severity"`
+	Msg      string   `json:"msg"`
+	Fix      string   `json:"fix"`
+}
 
 // maxText bounds a message, in characters.
 const maxText = 500
@@ -60,7 +67,7 @@ func (e *Engine) Check(ctx context.Context, in Input) (Result, error) {
 }
 
 // evaluateAll asks each of the rules. where gives the user's position of a path.
-func evaluateAll(ctx context.Context, rules []rule, doc ast.Value, at time.Time, limit time.Duration, where func(string) diag.Pos) (Result, error) {
+func evaluateAll(ctx context.Context, rules []policy, doc ast.Value, at time.Time, limit time.Duration, where func(string) diag.Pos) (Result, error) {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	res := Result{Total: len(rules)}
@@ -75,7 +82,11 @@ func evaluateAll(ctx context.Context, rules []rule, doc ast.Value, at time.Time,
 		}
 		res.Evaluated++
 		for _, f := range found {
-			res.Findings = append(res.Findings, f.diagnostic(where(f.Path)))
+			d := f.diagnostic(where(f.Path))
+			res.Findings = append(res.Findings, d)
+			if r.rules != nil {
+				res.Found = append(res.Found, Found{r.rules[f.ID], f.Severity, d})
+			}
 		}
 	}
 	if res.Evaluated == 0 {
@@ -88,7 +99,7 @@ func evaluateAll(ctx context.Context, rules []rule, doc ast.Value, at time.Time,
 // evaluate runs one policy and gives up waiting shortly after the deadline. Such
 // a run goes on in the background until its built-in function returns; its
 // result is dropped.
-func (r rule) evaluate(ctx context.Context, doc ast.Value, at time.Time) ([]finding, error) {
+func (r policy) evaluate(ctx context.Context, doc ast.Value, at time.Time) ([]finding, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -116,7 +127,7 @@ func (r rule) evaluate(ctx context.Context, doc ast.Value, at time.Time) ([]find
 	}
 }
 
-func (r rule) run(ctx context.Context, doc ast.Value, at time.Time) (found []finding, err error) {
+func (r policy) run(ctx context.Context, doc ast.Value, at time.Time) (found []finding, err error) {
 	defer func() { // a panic of the engine must not become a pass, nor end the process
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the policy engine failed: %v", p)
@@ -138,6 +149,9 @@ func (r rule) run(ctx context.Context, doc ast.Value, at time.Time) (found []fin
 	}
 	for _, v := range list {
 		f, err := decode(v)
+		if err == nil {
+			err = r.settle(&f)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -163,10 +177,30 @@ func decode(v any) (finding, error) {
 	if err := dec.Decode(&f); err != nil {
 		return finding{}, fmt.Errorf("a finding is malformed: %w", err)
 	}
-	if f.ID == "" || f.Path == "" || f.Msg == "" || (f.Severity != deny && f.Severity != warn) {
-		return finding{}, fmt.Errorf("a finding needs id, path, msg and severity %q or %q, got %s", deny, warn, cut(string(raw)))
+	if f.ID == "" || f.Path == "" || f.Msg == "" {
+		return finding{}, fmt.Errorf("a finding needs id, path and msg, got %s", cut(string(raw)))
 	}
 	return f, nil
+}
+
+// settle gives a finding the severity that its rule declares, and refuses one of a rule
+// that nobody declared: it could neither be softened nor exempted from.
+func (r policy) settle(f *finding) error {
+	if r.rules != nil {
+		declared, ok := r.rules[f.ID]
+		switch {
+		case !ok:
+			return fmt.Errorf("a finding has the id %q, which no rule of the package declares", cut(f.ID))
+		case f.Severity == "":
+			f.Severity = declared.Severity
+		case f.Severity != declared.Severity:
+			return fmt.Errorf("a finding of rule %q says %q, and the rule declares %q", f.ID, cut(string(f.Severity)), declared.Severity)
+		}
+	}
+	if !slices.Contains(severities(), f.Severity) {
+		return fmt.Errorf("a finding of rule %q needs the severity deny, warn or audit, not %q", cut(f.ID), cut(string(f.Severity)))
+	}
+	return nil
 }
 
 // cut bounds a text by characters.
@@ -179,8 +213,11 @@ func cut(s string) string {
 
 func (f finding) diagnostic(at diag.Pos) diag.Diagnostic {
 	d := diag.New(diag.CodePolicyDenied, at, "[%s] %s", f.ID, cut(f.Msg))
-	if f.Severity == warn {
+	switch f.Severity {
+	case Warn:
 		d.Code, d.Severity = diag.CodePolicyWarned, diag.Warning
+	case Audit:
+		d.Code, d.Severity = diag.CodePolicyNoted, diag.Note
 	}
 	if d.Pos == (diag.Pos{}) {
 		d.Text += " (at " + cut(f.Path) + ")"
@@ -190,7 +227,7 @@ func (f finding) diagnostic(at diag.Pos) diag.Diagnostic {
 }
 
 // failed makes the denial of a policy without an answer.
-func (r rule) failed(err error, limit time.Duration) diag.Diagnostic {
+func (r policy) failed(err error, limit time.Duration) diag.Diagnostic {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return diag.New(diag.CodePolicyBudget, r.pos, "policy %q was not done when %s for all policies were over", r.pkg, limit).
 			WithFix("make the rule cheaper: look things up by key where it compares all with all")

@@ -30,17 +30,20 @@ const ObjectTimeout = 800 * time.Millisecond
 
 // Engine is a compiled set of policies. It is immutable and safe for concurrent use.
 type Engine struct {
-	rules   []rule // over a mesh
-	objects []rule // over an object of a cluster
-	digest  string
-	timeout time.Duration
+	rules    []policy // over a mesh
+	objects  []policy // over an object of a cluster
+	declared []Rule   // over objects, sorted by ID
+	digest   string
+	timeout  time.Duration
 }
 
-// rule is one evaluated package.
-type rule struct {
+// policy is one evaluated package.
+type policy struct {
 	pkg   string
 	pos   diag.Pos // zero for a shipped package
 	query rego.PreparedEvalQuery
+	// rules are those that a package over objects declares, by ID; nil for one over a mesh.
+	rules map[string]Rule
 }
 
 // New compiles the shipped policies and, if user is not nil, the user's own.
@@ -50,7 +53,7 @@ func New(ctx context.Context, baseline, user fs.FS) (*Engine, diag.List) {
 	base, problems := read("baseline", baseline)
 	sets := []source{base}
 	if user != nil {
-		own, more := read("user", user)
+		own, more := read(userSet, user)
 		problems = append(problems, more...)
 		problems = append(problems, checkPackages(own, base)...)
 		if len(own.files) == 0 && len(more) == 0 {
@@ -67,13 +70,15 @@ func New(ctx context.Context, baseline, user fs.FS) (*Engine, diag.List) {
 	if problems.HasErrors() {
 		return nil, problems.Sorted()
 	}
-	e, problems := compile(ctx, sets)
-	if problems.HasErrors() {
+	declared, problems := declarations(sets)
+	e, more := compile(ctx, sets)
+	if problems = append(problems, more...); problems.HasErrors() {
 		return nil, problems.Sorted()
 	}
 	if len(e.rules) == 0 {
 		return nil, diag.List{nonePolicy()}
 	}
+	e.declare(declared)
 	return e, nil
 }
 
@@ -108,7 +113,7 @@ func digestOf(sets []source) string {
 	return canon.Digest([]byte(strings.Join(lines, "")))
 }
 
-func compileKind(ctx context.Context, sets []source, root string, schema []byte) ([]rule, diag.List) {
+func compileKind(ctx context.Context, sets []source, root string, schema []byte) ([]policy, diag.List) {
 	input, err := inputSchema(schema)
 	if err != nil {
 		return nil, diag.List{diag.New(diag.CodePolicyInvalid, diag.Pos{}, "%v", err)}
@@ -129,7 +134,7 @@ func compileKind(ctx context.Context, sets []source, root string, schema []byte)
 			modules[s.label+"/"+name] = m.Copy() // a compiler rewrites its modules
 			if under(pkg, root) {
 				places[pkg] = diag.Pos{}
-				if s.label == "user" {
+				if s.label == userSet {
 					places[pkg] = diag.Pos{File: name, Line: m.Package.Location.Row, Col: m.Package.Location.Col}
 				}
 			}
@@ -138,14 +143,14 @@ func compileKind(ctx context.Context, sets []source, root string, schema []byte)
 	if c.Compile(modules); c.Failed() {
 		return nil, regoErrors(c.Errors)
 	}
-	var rules []rule
+	var rules []policy
 	for _, pkg := range slices.Sorted(maps.Keys(places)) {
 		q, err := rego.New(rego.Compiler(c), rego.Query("data."+pkg+"."+entry), rego.StrictBuiltinErrors(true),
 			rego.Capabilities(capabilities()), rego.UnsafeBuiltins(forbidden())).PrepareForEval(ctx)
 		if err != nil {
 			return nil, diag.List{diag.New(diag.CodePolicyInvalid, places[pkg], "preparing policy %q: %v", pkg, err)}
 		}
-		rules = append(rules, rule{pkg, places[pkg], q})
+		rules = append(rules, policy{pkg: pkg, pos: places[pkg], query: q})
 	}
 	return rules, nil
 }

@@ -3,6 +3,7 @@ package guard
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -37,6 +38,12 @@ type source struct {
 	// digests maps file name to digest.
 	digests map[string]string
 }
+
+// userSet is the label of the user's own policies.
+const userSet = "user"
+
+// names are the files of the set, sorted.
+func (s source) names() []string { return slices.Sorted(maps.Keys(s.files)) }
 
 // read parses every *.rego of fsys but tests. The names of its modules are the
 // paths in fsys, so that problems point into the user's files.
@@ -137,9 +144,7 @@ func checkEntries(s source) diag.List {
 	var problems diag.List
 	has := map[string]bool{}
 	for _, m := range s.files {
-		has[packageOf(m)] = has[packageOf(m)] || slices.ContainsFunc(m.Rules, func(r *ast.Rule) bool {
-			return r.Head.Ref()[0].Value.Compare(ast.Var(entry)) == 0
-		})
+		has[packageOf(m)] = has[packageOf(m)] || slices.ContainsFunc(m.Rules, isEntry)
 	}
 	for name, m := range s.files {
 		if pkg := packageOf(m); evaluated(pkg) && !has[pkg] {

@@ -24,6 +24,11 @@ func TestObjectsAreJudgedByTheirOwnRules(t *testing.T) {
 
 import rego.v1
 
+# METADATA
+# title: no-latest
+# custom:
+#   id: no-latest
+#   severity: warn
 findings contains {"id": "no-latest", "path": "spec", "severity": "warn", "msg": "an image without a digest", "fix": "pin it"} if {
 	some c in input.object.spec.containers
 	endswith(c.image, ":latest")
@@ -58,6 +63,8 @@ func TestAnObjectPolicyWithoutAnAnswerDenies(t *testing.T) {
 
 import rego.v1
 
+# METADATA
+# custom: {id: nowhere, severity: deny}
 findings := x if x := input.object.spec.nowhere
 `))
 	if problems.HasErrors() {
@@ -66,5 +73,58 @@ findings := x if x := input.object.spec.nowhere
 	res, err := e.CheckObject(t.Context(), pod(map[string]any{}))
 	if err != nil || !res.Findings.HasErrors() || res.Findings[0].Code != diag.CodePolicyFailed || res.Evaluated != res.Total-1 {
 		t.Errorf("%+v, %v", res, err)
+	}
+}
+
+// objectRule is a policy over objects with one rule, whose findings have the id "x".
+func objectRule(metadata, body string) string {
+	return "package meshc.object.mine\n\n# METADATA\n# " + metadata + "\nfindings contains {\"id\": \"x\", \"path\": \"p\", \"msg\": \"m\"} if {\n\t" + body + "\n}\n"
+}
+
+func TestARuleOverObjectsSaysWhoItIs(t *testing.T) {
+	const always = `input.kind == "Pod"`
+	for metadata, says := range map[string]string{
+		"title: nothing else":                            "does not declare its id",
+		"custom: {id: X, severity: deny}":                "small letters",
+		"custom: {id: a--b, severity: deny}":             "small letters",
+		"custom: {id: drift, severity: deny}":            "meshc's own",
+		"custom: {id: x}":                                "none of deny, warn, audit",
+		"custom: {id: x, severity: fatal}":               "none of deny, warn, audit",
+		"custom: {id: pod-host-network, severity: deny}": `declared in package "meshc.object.pods"`,
+	} {
+		e, problems := New(t.Context(), policies.FS, user("mine.rego", objectRule(metadata, always)))
+		if e != nil || len(problems) != 1 || problems[0].Code != diag.CodePolicyRule || problems[0].Pos.Line != 5 || !strings.Contains(problems[0].Text, says) {
+			t.Errorf("%s: %v, want %q at line 5", metadata, problems, says)
+		}
+	}
+	for severity, code := range map[Severity]diag.Code{Deny: diag.CodePolicyDenied, Warn: diag.CodePolicyWarned, Audit: diag.CodePolicyNoted} {
+		e, problems := New(t.Context(), policies.FS, user("mine.rego", objectRule("custom: {id: x, severity: "+string(severity)+"}", always)))
+		if problems.HasErrors() {
+			t.Fatal(problems)
+		}
+		if r, ok := e.Rule("x"); !ok || r.Severity != severity || r.Shipped || r.Pos.Line != 5 {
+			t.Errorf("the engine knows %+v", r)
+		}
+		res, err := e.CheckObject(t.Context(), pod(map[string]any{}))
+		if err != nil || len(res.Findings) != 1 || res.Findings[0].Code != code || res.Findings.HasErrors() != (severity == Deny) {
+			t.Errorf("%s: %+v, %v", severity, res, err)
+		}
+	}
+}
+
+// What a rule finds under another name or severity could escape those who soften it.
+func TestAFindingIsItsRules(t *testing.T) {
+	for name, text := range map[string]string{
+		"another id":       objectRule("custom: {id: y, severity: deny}", `input.kind == "Pod"`),
+		"another severity": strings.Replace(objectRule("custom: {id: x, severity: deny}", `input.kind == "Pod"`), `"path"`, `"severity": "audit", "path"`, 1),
+	} {
+		e, problems := New(t.Context(), policies.FS, user("mine.rego", text))
+		if problems.HasErrors() {
+			t.Fatal(problems)
+		}
+		res, err := e.CheckObject(t.Context(), pod(map[string]any{}))
+		if err != nil || len(res.Findings) != 1 || res.Findings[0].Code != diag.CodePolicyFailed {
+			t.Errorf("%s: %+v, %v", name, res, err)
+		}
 	}
 }
