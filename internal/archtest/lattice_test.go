@@ -93,7 +93,7 @@ func middle() []row {
 		{pkg: in + "prove", may: []string{in + "space"}, pure: true},
 		{pkg: in + "plan", may: []string{in + "model", in + "trait", in + "space", in + "prove", in + "eval", "compiler/release"}, pure: true},
 		{pkg: in + "target/envoy", may: append(slices.Clone(object), envoyProtos, xdsProtos, protobuf), pure: true},
-		{pkg: in + "kustomize", may: []string{in + "source", "internal/canon", kustomize, yamlNodes}, pure: true},
+		{pkg: in + "kustomize", may: []string{in + "source", "internal/canon", kustomize, yamlNodes, kubeAPI, kubeMachine, kubeJSON}, pure: true},
 		{pkg: in + "target/kubernetes", may: append(slices.Clone(object), in+"kustomize", "internal/proxypod"), pure: true},
 		{pkg: "compiler", may: []string{in + "...", "compiler/release", "internal/canon", "internal/hop", "schemas", xsync}},
 	}

@@ -143,6 +143,9 @@ func (s *stage) effectOn(e effect, o entry, now []Rendered) {
 	if err != nil {
 		return // it was an object when it was read
 	}
+	if what, fix, ok := s.unfit(now[i].JSON); ok {
+		s.fail(diag.CodePatchTarget, e.patch.at, fix, "the patch does not fit %v: %s", o.key, what)
+	}
 	fields := map[string]string{}
 	differences(fields, "", was, now[i].object)
 	e.fields[o.key] = fields

@@ -1,6 +1,7 @@
 package kustomize
 
 import (
+	"fmt"
 	"maps"
 	"path"
 	"regexp"
@@ -109,7 +110,11 @@ func (r *reader) words(c *component, v value, above []string) {
 		}
 	}
 	if kind != "Component" && !r.problems.HasErrors() {
-		r.fail(diag.CodeKustomization, c.at, "write `kind: Component` (apiVersion kustomize.config.k8s.io/v1alpha1): it is applied to what meshc makes", "the kustomization is a %q", kind)
+		what := "the kustomization does not say its kind"
+		if kind != "" {
+			what = fmt.Sprintf("the kustomization is of kind %q", kind)
+		}
+		r.fail(diag.CodeKustomization, c.at, "write `kind: Component` (apiVersion kustomize.config.k8s.io/v1alpha1): it is applied to what meshc makes", "%s", what)
 	}
 }
 
@@ -283,6 +288,9 @@ func (r *reader) resource(c *component, v value) {
 		case k.group == "" && k.kind == "Secret":
 			r.fail(diag.CodeKustomizeFile, d.pos(), "have it made in the cluster", "%v: a release holds no secrets", k)
 		default:
+			if what, fix, ok := r.unfit(d.json); ok {
+				r.fail(diag.CodeKustomizeFile, d.pos(), fix, "%v does not fit its kind: %s", k, what)
+			}
 			c.added = append(c.added, d)
 		}
 	}

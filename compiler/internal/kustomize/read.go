@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
@@ -26,6 +27,7 @@ const (
 // reader reads files and notes what is wrong with them.
 type reader struct {
 	files    map[string][]byte
+	kinds    *runtime.Scheme // Kubernetes' own
 	problems diag.List
 }
 

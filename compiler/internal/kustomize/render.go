@@ -18,7 +18,11 @@ import (
 
 // Render renders. With an error among the problems there are no objects.
 func Render(j Job) (out []Rendered, problems diag.List) {
-	r := &reader{files: j.Files}
+	kinds, err := newKinds()
+	if err != nil {
+		return nil, diag.List{diag.New(diag.CodeInternal, diag.Pos{}, "%v", err).WithFix("this is a defect of meshc: please report it")}
+	}
+	r := &reader{files: j.Files, kinds: kinds}
 	s := &stage{reader: r, own: map[key]Object{}, from: map[key]diag.Pos{}}
 	for _, folder := range j.Roots {
 		if c := r.component(folder, nil); c != nil {
