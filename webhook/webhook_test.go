@@ -285,7 +285,7 @@ import rego.v1
 #   severity: deny
 findings contains {"id": "mine", "path": "x", "severity": "deny", "msg": "mine"} if input.kind == "Pod"
 `)
-	err := r.take(t.Context(), "fedcba9876543210", []release.Step{{Release: shopOf(t, "package meshc.object.mine\n\nfindings := http.send({})\n")}})
+	err := r.take(t.Context(), "fedcba9876543210", []release.Step{{Release: shopOf(t, "package meshc.object.mine\n\n# METADATA\n# custom: {id: mine, severity: deny}\nfindings := http.send({})\n")}})
 	if err == nil || !strings.Contains(err.Error(), "http.send") {
 		t.Errorf("%v", err)
 	}
