@@ -23,9 +23,6 @@ import (
 // make different bytes of the same intent; one version never does.
 const Version = "0.1.0"
 
-// MeshPath is the artifact that holds the linked mesh.
-const MeshPath = "mesh.json"
-
 // Cache keeps evaluated packages between runs, by digest of everything they
 // depend on. What it returns is checked; a corrupt entry is a miss.
 type Cache = intent.Cache
@@ -162,9 +159,9 @@ func link(in *intent.Intent, at time.Time, policy string, memo *Memo) (*Program,
 // Open reads the mesh of a release: what a server, or a plan against an old
 // release, can ask without the intent. Tests and expiries are not in a release.
 func Open(r release.Release) (*Program, error) {
-	raw, ok := r.Artifact(MeshPath)
+	raw, ok := r.Artifact(release.MeshPath)
 	if !ok {
-		return nil, fmt.Errorf("opening release %.12s: it has no %s", r.Digest(), MeshPath)
+		return nil, fmt.Errorf("opening release %.12s: it has no %s", r.Digest(), release.MeshPath)
 	}
 	m, err := model.Decode(raw, catalog.Codecs())
 	if err != nil {
@@ -258,7 +255,7 @@ func (p *Program) envoy() ([]release.Artifact, []diag.Pos, diag.List) {
 
 // itself is the linked mesh, which comes from no one line.
 func (p *Program) itself() ([]release.Artifact, []diag.Pos, diag.List) {
-	return []release.Artifact{{Path: MeshPath, Bytes: p.MeshJSON()}}, make([]diag.Pos, 1), nil
+	return []release.Artifact{{Path: release.MeshPath, Bytes: p.MeshJSON()}}, make([]diag.Pos, 1), nil
 }
 
 // kubernetes is what the target of that name makes, nothing if nobody asks for it.

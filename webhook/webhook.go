@@ -28,6 +28,7 @@ import (
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/guard"
+	"meshc.dev/meshc/internal/known"
 	"meshc.dev/meshc/webhook/internal/admit"
 	"meshc.dev/meshc/webhook/internal/review"
 )
@@ -133,7 +134,13 @@ func (s *Server) take(ctx context.Context, commit string, releases []release.Ste
 		if one.world, err = admit.See(commit, r.Release); err != nil {
 			return err
 		}
-		one.known = guard.NewKnown(one.world.Accounts(), one.world.Namespaces())
+		knowledge, err := known.Of(r.Release)
+		if err != nil {
+			return err
+		}
+		if one.known, err = guard.NewKnown(knowledge); err != nil {
+			return err
+		}
 		if i == 0 { // ends of something do not change policies
 			one.policies, err = s.policies(ctx, r.Release)
 		} else {

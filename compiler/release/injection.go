@@ -6,6 +6,9 @@ import (
 	"fmt"
 )
 
+// MeshPath is the artifact that holds the linked mesh.
+const MeshPath = "mesh.json"
+
 // InjectionPath is the artifact that holds an Injection. It is no Kubernetes object.
 const InjectionPath = "kubernetes/injection.json"
 

@@ -119,6 +119,7 @@ func features() []row {
 func rims() []row {
 	return []row{
 		{pkg: "internal/guard", may: []string{"policies", "internal/canon", opa}},
+		{pkg: "internal/known", may: []string{"compiler/release", "internal/guard", yaml}, pure: true},
 		{pkg: "internal/child", may: []string{xsys}},
 		{pkg: "internal/gitrepo", may: []string{"internal/canon", gogit, xcrypto, xnet, xtext}},
 		{pkg: "internal/gitrepo/gittest", may: []string{"internal/canon", "internal/gitrepo", gogit, fluxGit, pgp, xcrypto}},
@@ -141,7 +142,7 @@ func rims() []row {
 		{pkg: "webhook/internal/drift", may: []string{"compiler/release", kubeJSON, yaml}, pure: true},
 		{pkg: "webhook/internal/inject", may: []string{"webhook/internal/drift", "compiler/release", "internal/proxypod"}, pure: true},
 		{pkg: "webhook/internal/admit", may: []string{"webhook/internal/drift", "webhook/internal/inject", "webhook/internal/review", "compiler/release"}, pure: true},
-		{pkg: "webhook", may: []string{"webhook/internal/...", "compiler/release", "internal/approval", "internal/durable", "internal/guard",
+		{pkg: "webhook", may: []string{"webhook/internal/...", "compiler/release", "internal/approval", "internal/durable", "internal/guard", "internal/known",
 			kubeAPI, kubeMachine, kubeClient, prometheus, xsync}},
 		{pkg: "xds-server/internal/alarm"},
 		{pkg: "xds-server/internal/endpoints", may: []string{"compiler/release"}, pure: true},

@@ -170,7 +170,7 @@ func TestPoliciesThatAreRefused(t *testing.T) {
 		"no Rego":                {"findings {", diag.CodePolicyInvalid, ""},
 		"empty file":             {"\n", diag.CodePolicyPackage, ""},
 		"other package":          {strings.Replace(one, "meshc.mesh.mine", "main", 1), diag.CodePolicyPackage, "never evaluated"},
-		"object rules":           {objectRule("custom: {id: x, severity: deny}", "count(input.mesh.services) > 0"), diag.CodePolicyInvalid, "input.mesh.services"},
+		"object rules":           {objectRule("custom: {id: x, severity: deny}", "input.environment == \"prod\""), diag.CodePolicyInvalid, "input.environment"},
 		"undeclared object rule": {objectRule("title: x", "true"), diag.CodePolicyRule, "its id and severity"},
 		"rule under other name": {"package meshc.mesh.mine\n\ndeny contains \"x\" if input.environment == \"prod\"\n",
 			diag.CodePolicyPackage, "no rule \"findings\""},

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -38,18 +39,72 @@ type Object struct {
 // Known is what rules over objects see of a mesh, read once for all questions.
 type Known struct{ value *ast.Term }
 
-// NewKnown takes the accounts of a mesh, as "namespace/account", and the namespaces in
-// which it has something.
-func NewKnown(accounts, namespaces []string) Known {
-	list := func(words []string) *ast.Term {
-		terms := make([]*ast.Term, len(words))
-		for i, w := range words {
-			terms[i] = ast.StringTerm(w)
+// Knowledge is what a release says of a cluster, for rules over objects: input.mesh. Its
+// JSON form is a contract with users' policies: fields are added, never renamed or removed.
+type Knowledge struct {
+	// Accounts are those of sidecars, as "namespace/account".
+	Accounts []string `json:"accounts"`
+	// Namespaces are those in which the mesh has something, Injected those of them in
+	// which every pod gets a sidecar.
+	Namespaces []string `json:"namespaces"`
+	Injected   []string `json:"injected"`
+	// Image is the sidecar's, by its digest; "" if pods bring their own.
+	Image string `json:"image"`
+	// Services and Gateways are the mesh's, by namespace and name.
+	Services map[string]map[string]Service `json:"services"`
+	Gateways map[string]map[string]Gateway `json:"gateways"`
+	// Hosts maps a host of gateways, such as "shop.example" or "*.example", to the
+	// namespaces of those gateways.
+	Hosts map[string][]string `json:"hosts"`
+	// Objects are the release's, by namespace, as "group/Kind/name".
+	Objects map[string][]string `json:"objects"`
+}
+
+// Service is a service of the mesh.
+type Service struct {
+	// Selector are the labels of its pods, none if the cluster has no pods of it.
+	Selector map[string]string `json:"selector"`
+	// Accounts are the names that its pods run as.
+	Accounts []string `json:"accounts"`
+}
+
+// Gateway is a gateway of the mesh.
+type Gateway struct {
+	// Account is the name that its pods run as.
+	Account string `json:"account"`
+}
+
+// NewKnown makes of it what rules read. What is absent is an empty list or object, so
+// that a rule never meets null.
+func NewKnown(k Knowledge) (Known, error) {
+	k.Accounts, k.Namespaces, k.Injected = some(k.Accounts), some(k.Namespaces), some(k.Injected)
+	k.Services, k.Gateways, k.Hosts, k.Objects = filled(k.Services), filled(k.Gateways), filled(k.Hosts), filled(k.Objects)
+	for namespace, services := range k.Services {
+		k.Services[namespace] = filled(services)
+		for name, s := range k.Services[namespace] {
+			s.Selector, s.Accounts = filled(s.Selector), some(s.Accounts)
+			k.Services[namespace][name] = s
 		}
-		return ast.ArrayTerm(terms...)
 	}
-	return Known{ast.ObjectTerm(
-		ast.Item(ast.StringTerm("accounts"), list(accounts)), ast.Item(ast.StringTerm("namespaces"), list(namespaces)))}
+	raw, err := canon.JSON(k)
+	if err != nil {
+		return Known{}, err
+	}
+	v, err := decodedObject(raw)
+	if err != nil {
+		return Known{}, err
+	}
+	return Known{ast.NewTerm(v)}, nil
+}
+
+// some is a copy that is not null.
+func some[T any](list []T) []T { return slices.Concat([]T{}, list) }
+
+// filled is a copy that is not null.
+func filled[V any](m map[string]V) map[string]V {
+	out := make(map[string]V, len(m))
+	maps.Copy(out, m)
+	return out
 }
 
 type objectJSON struct {
@@ -77,16 +132,10 @@ func (o Object) value() (ast.Value, error) {
 	if o.At.IsZero() {
 		return nil, errors.New("policy input: no instant")
 	}
-	some := func(m map[string]any) map[string]any {
-		if m == nil {
-			return map[string]any{}
-		}
-		return m
-	}
 	raw, err := canon.JSON(objectJSON{
 		Operation: o.Operation, Group: o.Group, Version: o.Version, Kind: o.Kind, Subresource: o.Subresource,
-		Namespace: o.Namespace, Name: o.Name, New: some(o.New), Old: some(o.Old),
-		User: userJSON{o.User, slices.Concat([]string{}, o.Groups)}, At: o.At.UTC().Format(time.RFC3339Nano),
+		Namespace: o.Namespace, Name: o.Name, New: filled(o.New), Old: filled(o.Old),
+		User: userJSON{o.User, some(o.Groups)}, At: o.At.UTC().Format(time.RFC3339Nano),
 	})
 	if err != nil {
 		return nil, err
@@ -97,7 +146,9 @@ func (o Object) value() (ast.Value, error) {
 	}
 	mesh := o.Mesh
 	if mesh.value == nil {
-		mesh = NewKnown(nil, nil)
+		if mesh, err = NewKnown(Knowledge{}); err != nil {
+			return nil, err
+		}
 	}
 	doc.Insert(ast.StringTerm("mesh"), mesh.value)
 	return doc, nil

@@ -25,8 +25,7 @@ type World struct {
 	provenance release.Provenance
 	injection  release.Injection
 	injects    bool
-	accounts   []string // of sidecars
-	gateways   []string // the same of gateways
+	gateways   []string // accounts, as "namespace/account"
 	namespaces []string
 }
 
@@ -42,12 +41,8 @@ func See(commit string, r release.Release) (*World, error) {
 	}
 	w.namespaces = w.desired.Namespaces()
 	for _, c := range r.Classes() {
-		account := c.Namespace + "/" + c.Account
-		switch c.Role {
-		case release.Sidecar:
-			w.accounts = append(w.accounts, account)
-		case release.Gateway:
-			w.gateways = append(w.gateways, account)
+		if c.Role == release.Gateway {
+			w.gateways = append(w.gateways, c.Namespace+"/"+c.Account)
 		}
 		w.namespaces = append(w.namespaces, c.Namespace)
 	}
@@ -55,9 +50,6 @@ func See(commit string, r release.Release) (*World, error) {
 	w.namespaces = slices.Compact(w.namespaces)
 	return w, nil
 }
-
-// Accounts are those of the mesh's sidecars, as "namespace/account".
-func (w *World) Accounts() []string { return w.accounts }
 
 // Namespaces are those in which the mesh has something, sorted.
 func (w *World) Namespaces() []string { return w.namespaces }
