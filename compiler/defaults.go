@@ -3,6 +3,7 @@ package compiler
 import (
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
 	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/internal/kubeversion"
 )
 
 // Default is one row of the table of defaults: the field, what holds if nothing is
@@ -23,7 +24,7 @@ func Defaults() []Default {
 		{Field: "service.selector", Value: "app: the service's name", Why: "the usual label"},
 		{Field: "service.version", Value: "one, called default", Why: "a service without canaries needs none"},
 		{Field: "targets.kubernetes.networkPolicies", Value: "no", Why: "what the cluster's network makes of them has to be tried first"},
-		{Field: "targets.kubernetes.version", Value: "1.29", Why: "the first that starts sidecars before applications"},
+		{Field: "targets.kubernetes.version", Value: kubeversion.Oldest.String(), Why: "the oldest that says whose a pod's token is"},
 		{Field: "service.grant", Value: "nobody may call", Why: "default deny"},
 		{Field: "service.route", Value: "one, called default: all versions alike, all paths", Why: "a service without wishes works"},
 		{Field: "service.calls.port", Value: "the callee's first port by name", Why: "most have one"},

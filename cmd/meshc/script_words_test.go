@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"regexp"
@@ -34,6 +36,7 @@ func words() map[string]func(*testscript.TestScript, bool, []string) {
 		"until":   until,
 		"occupy":  occupy,
 		"port":    port,
+		"publish": publish,
 	}
 }
 
@@ -182,6 +185,17 @@ func port(ts *testscript.TestScript, neg bool, args []string) {
 	n, err := freeport.Next()
 	ts.Check(err)
 	ts.Setenv(args[0], net.JoinHostPort("127.0.0.1", strconv.Itoa(n)))
+}
+
+// publish NAME FOLDER: answer by HTTP with the files of a folder until the script ends;
+// the URL is kept in a variable.
+func publish(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: publish NAME FOLDER")
+	}
+	s := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[1]))))
+	ts.Defer(s.Close)
+	ts.Setenv(args[0], s.URL)
 }
 
 // writeKey writes the private key of somebody, always the same, and returns the

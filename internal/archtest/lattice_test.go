@@ -94,8 +94,8 @@ func middle() []row {
 		{pkg: in + "plan", may: []string{in + "model", in + "trait", in + "space", in + "prove", in + "eval", "compiler/release"}, pure: true},
 		{pkg: in + "target/envoy", may: append(slices.Clone(object), envoyProtos, xdsProtos, protobuf), pure: true},
 		{pkg: in + "kustomize", may: []string{in + "source", "internal/canon", kustomize, yamlNodes, kubeAPI, kubeMachine, kubeJSON}, pure: true},
-		{pkg: in + "target/kubernetes", may: append(slices.Clone(object), in+"kustomize", "internal/proxypod"), pure: true},
-		{pkg: "compiler", may: []string{in + "...", "compiler/release", "internal/canon", "internal/hop", "schemas", xsync}},
+		{pkg: in + "target/kubernetes", may: append(slices.Clone(object), in+"kustomize", "internal/kubeversion", "internal/proxypod"), pure: true},
+		{pkg: "compiler", may: []string{in + "...", "compiler/release", "internal/canon", "internal/hop", "internal/kubeversion", "schemas", xsync}},
 	}
 	for _, t := range targets() {
 		rows = append(rows, row{pkg: t, may: object, pure: true})
@@ -129,8 +129,9 @@ func rims() []row {
 		{pkg: "internal/sandbox"},
 		{pkg: "internal/compile", may: []string{"compiler", "compiler/release", "internal/canon", "internal/guard", "internal/sandbox", "policies", xsync}},
 		{pkg: "internal/envoybin", may: []string{"compiler/release", "internal/canon", "internal/child", xsync}},
-		{pkg: "internal/attest", may: []string{"internal/ca", "internal/kubeapi", kubeAPI, kubeMachine, kubeClient}},
-		{pkg: "internal/kubeapi", may: []string{"internal/operatorfile", kubeMachine, kubeClient, kubeLog}},
+		{pkg: "internal/attest", may: []string{"internal/ca", "internal/kubeapi", "internal/kubeversion", kubeAPI, kubeMachine, kubeClient}},
+		{pkg: "internal/kubeversion", pure: true},
+		{pkg: "internal/kubeapi", may: []string{"internal/kubeversion", "internal/operatorfile", kubeMachine, kubeClient, kubeLog}},
 		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", fluxTar, fsEvents}},
 		{pkg: "internal/ca", may: []string{"internal/canon", "internal/durable", spiffe, rpc, statuses, protobuf, xcrypto}},
 		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", "internal/durable", "internal/hop", "internal/operatorfile", "internal/probe", "internal/redirect", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},

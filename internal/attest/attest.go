@@ -20,6 +20,7 @@ import (
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/kubeapi"
+	"meshc.dev/meshc/internal/kubeversion"
 )
 
 // Attestor asks an API server. It implements ca.Attestor.
@@ -101,7 +102,7 @@ func (a *Attestor) review(ctx context.Context, token string, c ca.PodClaims) (cr
 		return "", refused(fixMount, "the Kubernetes API says that it is somebody else's, or bound to no pod")
 	case len(who.Extra[credentialID]) != 1 || who.Extra[credentialID][0] == "":
 		return "", undecided(diag.New(diag.CodeKubernetesOld, diag.Pos{}, "this Kubernetes API does not tell one token from another (credential-id)").
-			WithFix("pods can join with Kubernetes 1.30 or later"))
+			WithFix("upgrade the cluster to Kubernetes %s or later", kubeversion.Oldest))
 	}
 	return who.Extra[credentialID][0], nil
 }

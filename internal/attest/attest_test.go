@@ -73,6 +73,9 @@ func newSite(t *testing.T, ttl time.Duration) *site {
 	if s.tokens, err = ca.OpenTokens(dir, time.Now); err != nil {
 		t.Fatal(err)
 	}
+	if err := kubeapi.New(s.config).Supported(t.Context()); err != nil { // nobody needs a right for that
+		t.Fatal(err)
+	}
 	s.addr = s.serve(s.config)
 	return s
 }

@@ -114,7 +114,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if d, lacks := sandbox.Warning(); lacks {
 		log.Warn("commits are compiled with fewer limits", "code", d.Code, "reason", d.Text, "fix", d.Fix)
 	}
-	cluster, err := f.connect()
+	cluster, err := f.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -174,11 +174,20 @@ func (s *serving) run(ctx context.Context) error {
 }
 
 // connect says how the Kubernetes cluster is reached, nil for none.
-func (f *serveFlags) connect() (*kubeapi.Cluster, error) {
+func (f *serveFlags) connect(ctx context.Context) (*kubeapi.Cluster, error) {
 	if !f.cluster.Used() {
 		return nil, nil
 	}
-	return f.cluster.Connect()
+	return supported(ctx, f.cluster)
+}
+
+// supported is a way to a cluster that is not too old. One that is away may be anything.
+func supported(ctx context.Context, by kubeapi.Account) (*kubeapi.Cluster, error) {
+	c, err := by.Connect()
+	if err != nil {
+		return nil, err
+	}
+	return c, c.Supported(ctx)
 }
 
 // publisher tells the pods of a cluster which server to trust, nil without a cluster.

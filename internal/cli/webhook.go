@@ -99,7 +99,7 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	if err != nil {
 		return err
 	}
-	cluster, err := kubeapi.Account{Kubeconfig: f.kubeconfig, InCluster: f.kubeconfig == ""}.Connect()
+	cluster, err := supported(ctx, kubeapi.Account{Kubeconfig: f.kubeconfig, InCluster: f.kubeconfig == ""})
 	if err != nil {
 		return err
 	}

@@ -53,8 +53,8 @@ const (
 	// it has to.
 	// Example: `meshc serve --in-cluster` with an account that may not watch EndpointSlices.
 	CodeKubernetesRights Code = "MESH0616"
-	// CodeKubernetesOld is a Kubernetes API server without a resource that is needed.
-	// Example: `--kubeconfig` with the address of something that is no API server.
+	// CodeKubernetesOld is a Kubernetes API server that is too old, or something that is none.
+	// Example: `meshc serve --in-cluster` in a cluster of Kubernetes 1.29.
 	CodeKubernetesOld Code = "MESH0617"
 	// CodeServiceMissing is a service of the release of which the cluster has no
 	// EndpointSlice; addresses that were found before stay.

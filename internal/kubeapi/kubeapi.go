@@ -8,17 +8,20 @@ package kubeapi
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/kubeversion"
 	"meshc.dev/meshc/internal/operatorfile"
 )
 
@@ -64,6 +67,42 @@ func (c *Cluster) Client(limit time.Duration) (kubernetes.Interface, error) {
 		return nil, fmt.Errorf("preparing to ask the Kubernetes API: %w", err)
 	}
 	return client, nil
+}
+
+// asking bounds the question for the version.
+const asking = 2 * time.Second
+
+// Supported demands that the API server is one that meshc works with; whoever begins to
+// use a cluster asks. One that does not answer within two seconds, or lets nobody ask,
+// is no verdict: nil. Problem: CodeKubernetesOld.
+func (c *Cluster) Supported(ctx context.Context) error {
+	client, err := c.Client(asking)
+	if err != nil {
+		return err
+	}
+	raw, err := client.Discovery().RESTClient().Get().AbsPath("/version").MaxRetries(0).DoRaw(Quiet(ctx))
+	if err != nil {
+		if d := Explain(err, "get", "version", ""); d.Code == diag.CodeKubernetesOld {
+			return problem(d)
+		}
+		return nil
+	}
+	var said version.Info
+	if err := json.Unmarshal(raw, &said); err != nil {
+		return old("what answers at %q does not say which Kubernetes it is: %v", c.Config.Host, err)
+	}
+	switch v, err := kubeversion.Reported(said.Major, said.Minor); {
+	case err != nil:
+		return old("the Kubernetes API at %q does not say its version: %v", c.Config.Host, err)
+	case v < kubeversion.Oldest:
+		return old("the Kubernetes API at %q is %s, and meshc needs %s or later", c.Config.Host, said.GitVersion, kubeversion.Oldest)
+	}
+	return nil
+}
+
+func old(why string, args ...any) error {
+	return problem(diag.New(diag.CodeKubernetesOld, diag.Pos{}, why, args...).
+		WithFix("check that the address is that of an API server, and upgrade the cluster to Kubernetes %s or later", kubeversion.Oldest))
 }
 
 func (a Account) settings() (*rest.Config, error) {
@@ -134,7 +173,7 @@ func Explain(err error, verb, resource, group string) diag.Diagnostic {
 			WithFix("renew the credentials of its kubeconfig, or the token of its pod")
 	case apierrors.IsNotFound(err), apierrors.IsMethodNotSupported(err):
 		return diag.New(diag.CodeKubernetesOld, diag.Pos{}, "this Kubernetes API has no %s", what).
-			WithFix("meshc needs Kubernetes 1.21 or later; check that the address is that of an API server")
+			WithFix("meshc needs Kubernetes %s or later; check that the address is that of an API server", kubeversion.Oldest)
 	}
 	return diag.New(diag.CodeKubernetesAway, diag.Pos{}, "the Kubernetes API does not answer (%s %s): %v", verb, what, err).
 		WithFix("check that it runs and can be reached from here; meshc goes on with what it knows, and tries again")

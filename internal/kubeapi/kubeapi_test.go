@@ -3,6 +3,8 @@ package kubeapi
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +13,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
 
 	"meshc.dev/meshc/internal/diag"
 )
@@ -86,5 +89,53 @@ func TestErrorsAreExplained(t *testing.T) {
 	}
 	if d := Explain(apierrors.NewForbidden(of, "", errors.New("no")), "watch", "endpointslices", "discovery.k8s.io"); !strings.Contains(d.Fix, `apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["watch"]`) {
 		t.Errorf("the fix is %q", d.Fix)
+	}
+}
+
+// What API servers answer to /version, builds of vendors among them, and what is no API
+// server. Of those that are too old the text says which they are.
+func TestOldClusters(t *testing.T) {
+	info := func(minor, git string) string {
+		return fmt.Sprintf(`{"major": "1", "minor": %q, "gitVersion": %q, "gitCommit": "6813625b7cd706db5bc7388921be03071e1a492d", "gitTreeState": "clean",
+  "buildDate": "2024-03-15T00:00:00Z", "goVersion": "go1.21.8", "compiler": "gc", "platform": "linux/amd64"}`, minor, git)
+	}
+	for name, tc := range map[string]struct {
+		status     int
+		body, want string
+	}{
+		"1.29":             {http.StatusOK, info("29", "v1.29.3"), "is v1.29.3, and meshc needs 1.30 or later"},
+		"1.29 of a vendor": {http.StatusOK, info("29+", "v1.29.15-eks-4096722"), "is v1.29.15-eks-4096722, and"},
+		"1.9":              {http.StatusOK, info("9", "v1.9.11"), "is v1.9.11, and"},
+		"1.30":             {http.StatusOK, info("30", "v1.30.0"), ""},
+		"1.31 of a vendor": {http.StatusOK, info("31+", "v1.31.0-gke.1"), ""},
+		"no version":       {http.StatusOK, `{}`, "does not say its version"},
+		"no JSON":          {http.StatusOK, `<html>`, "does not say which Kubernetes it is"},
+		"no such page":     {http.StatusNotFound, `{}`, "this Kubernetes API has no version"},
+		"nobody may ask":   {http.StatusForbidden, `{}`, ""},
+		"in trouble":       {http.StatusInternalServerError, `{}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/version" {
+					t.Errorf("asked for %q", r.URL.Path)
+				}
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(tc.status)
+				fmt.Fprint(w, tc.body)
+			}))
+			defer api.Close()
+			err := New(&rest.Config{Host: api.URL}).Supported(t.Context())
+			var l *diag.ListError
+			switch {
+			case tc.want == "" && err != nil:
+				t.Error(err)
+			case tc.want == "":
+			case !errors.As(err, &l) || l.List[0].Code != diag.CodeKubernetesOld || !strings.Contains(l.List[0].Text, tc.want) || !strings.Contains(l.List[0].Fix, "1.30"):
+				t.Error(err)
+			}
+		})
+	}
+	if err := New(&rest.Config{Host: "http://127.0.0.1:1"}).Supported(t.Context()); err != nil {
+		t.Errorf("nobody answers, which is no verdict: %v", err)
 	}
 }

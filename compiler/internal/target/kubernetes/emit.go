@@ -4,7 +4,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/kustomize"
@@ -13,6 +12,7 @@ import (
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/kubeversion"
 )
 
 // Folder is where the artifacts are in a release.
@@ -21,13 +21,9 @@ const Folder = "kubernetes/"
 // TargetPath is the mesh path of what the root package says of the target.
 const TargetPath = "target/kubernetes"
 
-// oldest is the minor version of the first API server that starts sidecars (init
-// containers that go on) before applications.
-const oldest = 29
-
 // Profile is what the target depends on beside the mesh.
 type Profile struct {
-	// Version is the oldest API server that takes the objects, such as "1.31"; "" means the oldest known.
+	// Version is the oldest API server that takes the objects, such as "1.31"; "" means kubeversion.Oldest.
 	Version string
 	// Injection is what pods get, nil for nothing.
 	Injection *release.Injection
@@ -99,10 +95,9 @@ func (e *emitter) checkTarget() {
 		e.problem(diag.New(diag.CodeUnsupported, at, "the kubernetes target has no pods whose traffic is redirected: the capture of environment %q is %q", e.m.Environment, e.m.Capture).
 			WithFix("write `capture: \"transparent\"` for this environment, or name the target in the environments that are clusters only"))
 	}
-	_, minor, _ := strings.Cut(e.profile.Version, ".")
-	if n, err := strconv.Atoi(minor); err == nil && n < oldest {
-		e.problem(diag.New(diag.CodeLowering, at, "the kubernetes target: version %s does not start sidecars before applications", e.profile.Version).
-			WithFix("write 1.%d or later, and upgrade the cluster", oldest))
+	if v, err := kubeversion.Parse(e.profile.Version); err == nil && v < kubeversion.Oldest {
+		e.problem(diag.New(diag.CodeLowering, at, "the kubernetes target: version %s is too old: it does not say of a pod's token which it is, nor lets a pod pause before it ends", v).
+			WithFix("write %s or later, and upgrade the cluster", kubeversion.Oldest))
 	}
 	for _, s := range e.m.Services {
 		e.checkTraits(s.Traits, model.ServicePath(s.ID))

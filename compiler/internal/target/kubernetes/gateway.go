@@ -2,7 +2,6 @@ package kubernetes
 
 import (
 	"strconv"
-	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/internal/diag"
@@ -23,8 +22,6 @@ const (
 	// sysctlPorts says from which port on any user may listen. It is one of the pod's own,
 	// and the level "restricted" of Pod Security allows it, unlike capabilities.
 	sysctlPorts = "net.ipv4.ip_unprivileged_port_start"
-	// pausing is the minor version of the first API server that takes `preStop.sleep`.
-	pausing = 30
 )
 
 // gateways writes what runs them, if injection says what proxies are.
@@ -70,11 +67,6 @@ func (e *emitter) runs(g *model.Gateway) bool {
 	if g.Port == proxypod.StatusPort {
 		e.problem(diag.New(diag.CodeLowering, at, "the kubernetes target: port %d of gateway %q is where the agent in its pods answers probes", g.Port, g.ID).
 			WithFix("give it another port number"))
-	}
-	_, minor, _ := strings.Cut(e.profile.Version, ".")
-	if n, err := strconv.Atoi(minor); err == nil && n < pausing {
-		e.problem(diag.New(diag.CodeLowering, at, "the kubernetes target: version %s neither lets a pod of gateway %q pause before it ends nor says whose a pod's token is", e.profile.Version, g.ID).
-			WithFix("write 1.%d or later, and upgrade the cluster", pausing))
 	}
 	return len(e.problems) == before
 }
