@@ -64,6 +64,7 @@ func (p planted) lines() [][]string {
 		{"compile", "mesh", "--out", "release"}, {"compile", "mesh", "--rev", "HEAD~1", "--out", "before"}, {"diff", "before", "release"}, {"diff", "--stat", "before", "release"}, {"diff", "--json", "before", "release"},
 		{"verify", "--repo", ".", "--trust", "trust.yaml"}, {"verify", "--repo", ".", "--trust", "trust.yaml", "--json"}, {"verify", "--repo", remote, "--trust", "trust.yaml"},
 		{"approve", "--repo", ".", "--trust", "trust.yaml", "--key", "key"}, {"rollback", "HEAD~1", "--repo", ".", "--trust", "trust.yaml", "--key", "key", "--reason", "x"},
+		{"push", "--trust", "trust.yaml", "--folder", "pushed"}, {"push", "--trust", "trust.yaml", "--branch", "x", "--remote", remote, "--key", "key"}, {"push", "--trust", "trust.yaml", "--branch", "x", "--key", "key"},
 		{"trust", "check", "trust.yaml"}, {"trust", "check", "wicked.yaml"},
 		{"serve", "--repo", remote, "--trust-domain", "shop.example", "--listen", "300.0.0.1:0"},
 		{"webhook", "--repo", remote, "--url", "https://127.0.0.1:1", "--kubeconfig", "nowhere"},
@@ -78,7 +79,7 @@ func (p planted) lines() [][]string {
 	for i, w := range printertest.Wicked() {
 		out = append(out, []string{"explain", "mesh", "--to", w}, []string{"vet", w}, []string{w})
 		if i%4 == 0 {
-			out = append(out, []string{"vet", "mesh", "--env", w}, []string{"show", "mesh", w}, []string{"trust", "check", w}, []string{"wait", w}, []string{"plan", "mesh", "--base", w}, []string{"diff", w, w})
+			out = append(out, []string{"vet", "mesh", "--env", w}, []string{"show", "mesh", w}, []string{"trust", "check", w}, []string{"wait", w}, []string{"plan", "mesh", "--base", w}, []string{"diff", w, w}, []string{"push", "--trust", "trust.yaml", "--branch", w}, []string{"push", "--trust", "trust.yaml", "--branch", "x", "--remote", w, "--key", "key"})
 		}
 	}
 	return out

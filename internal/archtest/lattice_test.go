@@ -20,7 +20,6 @@ const (
 	spiffe      = "github.com/spiffe/go-spiffe/v2"
 	gogit       = "github.com/go-git"
 	fluxGit     = "github.com/fluxcd/pkg/git"
-	fluxTar     = "github.com/fluxcd/pkg/tar"
 	fsEvents    = "github.com/fsnotify/fsnotify"
 	terminal    = "golang.org/x/term"
 	pgp         = "github.com/ProtonMail/go-crypto"
@@ -132,7 +131,9 @@ func rims() []row {
 		{pkg: "internal/attest", may: []string{"internal/ca", "internal/kubeapi", "internal/kubeversion", kubeAPI, kubeMachine, kubeClient}},
 		{pkg: "internal/kubeversion", pure: true},
 		{pkg: "internal/kubeapi", may: []string{"internal/kubeversion", "internal/operatorfile", kubeMachine, kubeClient, kubeLog}},
-		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", fluxTar, fsEvents}},
+		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", fsEvents}},
+		{pkg: "internal/rendered", may: []string{"compiler/release", "internal/approval", "internal/gitrepo"}},
+		{pkg: "internal/rendered/branch", may: []string{"internal/approval", "internal/gitrepo", "internal/rendered", gogit}},
 		{pkg: "internal/ca", may: []string{"internal/canon", "internal/durable", spiffe, rpc, statuses, protobuf, xcrypto}},
 		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", "internal/durable", "internal/hop", "internal/operatorfile", "internal/probe", "internal/redirect", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},
 		{pkg: "internal/probe", may: []string{rpc, xsync}},
@@ -174,7 +175,7 @@ func doors() []row {
 		{pkg: "internal/demo/people", may: []string{"internal/child", xcrypto}},
 		{pkg: "internal/demo", may: append(slices.Clone(work), "internal/demo/narrate", "internal/demo/people", "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
-		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/attest", "internal/demo", "internal/kubeapi", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
+		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/attest", "internal/demo", "internal/durable", "internal/rendered", "internal/rendered/...", "internal/kubeapi", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "internal/freeport"}, // for tests and the demo

@@ -63,11 +63,16 @@ func (a *app) readTrust(path string) (approval.Trust, error) {
 
 // snapshot reads the repository at the trust policy's ref.
 func (f *approvalFlags) snapshot(ctx context.Context, t approval.Trust) (*gitrepo.Snapshot, error) {
-	repo, err := gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
+	repo, err := f.open(t)
 	if err != nil {
 		return nil, err
 	}
 	return repo.Fetch(ctx)
+}
+
+// open opens the repository at the trust policy's ref.
+func (f *approvalFlags) open(t approval.Trust) (*gitrepo.Repo, error) {
+	return gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
 }
 
 // resolve gives the full hash of what somebody wrote.

@@ -22,7 +22,6 @@ import (
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/feed"
-	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/kubeapi"
 	"meshc.dev/meshc/internal/roots"
 	"meshc.dev/meshc/internal/sandbox"
@@ -106,7 +105,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	repo, err := gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
+	repo, err := f.open(t)
 	if err != nil {
 		return err
 	}

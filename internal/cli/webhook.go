@@ -16,7 +16,6 @@ import (
 
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/feed"
-	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/kubeapi"
 	"meshc.dev/meshc/policies"
 	"meshc.dev/meshc/webhook"
@@ -108,7 +107,7 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	if err != nil {
 		return err
 	}
-	repo, err := gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
+	repo, err := f.open(t)
 	if err != nil {
 		return err
 	}

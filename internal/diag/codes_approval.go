@@ -21,6 +21,15 @@ const (
 	// CodeGitFetch is a repository that cannot be read now: a server or a file that does not answer as it should.
 	// Example: the server is down, answers with a redirect, or cuts a pack short; `HEAD` is a pipe.
 	CodeGitFetch Code = "MESH0505"
+	// CodeArtifact is an artifact that is not what its source says, or that is not unpacked.
+	// Example: a tarball whose digest is another than the source's status says, that has a symlink in it, or that unpacks to 5 GiB.
+	CodeArtifact Code = "MESH0506"
+	// CodeNoEvidence is a source that brings no signed intent, so that nothing proves what it brings.
+	// Example: `--repo flux://gitrepository/flux-system/intent`, where the GitRepository follows the intent itself and not what `meshc push` wrote.
+	CodeNoEvidence Code = "MESH0507"
+	// CodePush is a release that is not pushed because of what is there, or because the other side does not take it.
+	// Example: the branch has a release of a later commit, and no signed rollback goes back from that.
+	CodePush Code = "MESH0508"
 
 	// CodeNotDescended is a commit that is not on the approved ref or does not follow the last approved one.
 	// Example: the branch was force-pushed to an older commit.
