@@ -3,8 +3,10 @@ package webhook
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
-	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -39,7 +41,7 @@ mesh: service: cart: {port: http: number: 9080, grant: web: from: ["web"]}
 `
 
 // patches make one gateway reachable from outside, and leave how many pods the other has
-// to an autoscaler.
+// to an autoscaler, and what its environment is to a ConfigMap.
 const patches = `apiVersion: kustomize.config.k8s.io/v1alpha1
 kind: Component
 resources: [autoscaler.yaml]
@@ -47,7 +49,7 @@ patches:
 - target: {kind: Service, name: edge, namespace: shop}
   patch: '[{"op": "replace", "path": "/spec/type", "value": "LoadBalancer"}]'
 - target: {kind: Deployment, name: scaled, namespace: shop}
-  patch: '[{"op": "remove", "path": "/spec/replicas"}]'
+  patch: '[{"op": "remove", "path": "/spec/replicas"}, {"op": "add", "path": "/spec/template/spec/containers/0/envFrom", "value": [{"configMapRef": {"name": "tuning", "optional": true}}]}]'
 `
 
 const autoscaler = `apiVersion: autoscaling/v2
@@ -87,11 +89,13 @@ func objects(r release.Release) []string {
 	return out
 }
 
-// guarded is a cluster whose API server asks a webhook.
+// guarded is a cluster whose API server asks a webhook, over a relay that can fail.
 type guarded struct {
 	*kubetest.Cluster
 	release release.Release
 	log     *lines
+	server  *Server
+	relay   *relay
 }
 
 // lines is a log that several write.
@@ -119,25 +123,30 @@ func guardedCluster(t *testing.T) *guarded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{
-		Listen: "127.0.0.1:0", TLS: certs.TLS(), Baseline: policies.FS, Log: slog.New(slog.NewTextHandler(g.log, nil)), Now: time.Now, Registry: prometheus.NewRegistry(),
-	})
+	log := slog.New(slog.NewTextHandler(g.log, nil))
+	authorities := filepath.Join(t.TempDir(), "api-server.pem")
+	if err := os.WriteFile(authorities, g.WebhookClientCA, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	callers, err := OpenCallers(authorities, kubetest.WebhookClientName, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.take(t.Context(), "0123456789abcdef", []release.Step{{Release: g.release}}); err != nil {
+	g.server, err = New(Config{Listen: "127.0.0.1:0", TLS: callers.Demand(certs.TLS()), Baseline: policies.FS, Log: log, Now: time.Now, Registry: prometheus.NewRegistry()})
+	if err != nil {
 		t.Fatal(err)
 	}
+	g.publish(t)
+	g.relay = newRelay(t, g.server.Addr().String())
 	ctx, stop := context.WithCancel(t.Context())
 	var wait sync.WaitGroup
 	wait.Go(func() {
-		if err := s.Run(ctx); err != nil {
+		if err := g.server.Run(ctx); err != nil {
 			t.Errorf("the webhook ended with %v", err)
 		}
 	})
 	wait.Go(func() {
-		_, port, _ := net.SplitHostPort(s.Addr().String())
-		_ = s.Keep(ctx, Cluster{Client: g.Client, URL: "https://127.0.0.1:" + port}, certs) // it ends with ctx
+		_ = g.server.Keep(ctx, Cluster{Client: g.Client, Watcher: g.Client, URL: "https://" + g.relay.Addr().String()}, certs) // it ends with ctx
 	})
 	t.Cleanup(func() { stop(); wait.Wait() })
 	g.until(t, "the webhook is asked", func() bool {
@@ -150,6 +159,31 @@ func guardedCluster(t *testing.T) *guarded {
 	// An API server takes a moment to follow a new configuration.
 	g.until(t, "an edit is refused", func() bool { return g.patch(t, "services", "cart", `{"spec":{"type":"NodePort"}}`, true) != nil })
 	return g
+}
+
+// publish makes the release, with policies of its own, what is judged by.
+func (g *guarded) publish(t *testing.T, own ...string) {
+	t.Helper()
+	if err := g.take(t, own...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (g *guarded) take(t *testing.T, own ...string) error {
+	t.Helper()
+	var arts []release.Artifact
+	for _, p := range g.release.Paths() {
+		raw, _ := g.release.Artifact(p)
+		arts = append(arts, release.Artifact{Path: p, Bytes: raw})
+	}
+	for i, text := range own {
+		arts = append(arts, release.Artifact{Path: fmt.Sprintf("%sown%d.rego", release.PoliciesFolder, i), Bytes: []byte(text)})
+	}
+	made, err := release.Seal(arts, release.Inputs{Environment: "prod"}, g.release.Provenance())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g.server.take(t.Context(), "0123456789abcdef", []release.Step{{Release: made}})
 }
 
 func (g *guarded) until(t *testing.T, what string, ok func() bool) {

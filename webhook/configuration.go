@@ -1,21 +1,14 @@
 package webhook
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"log/slog"
-	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	registration "k8s.io/api/admissionregistration/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/webhook/internal/inject"
 )
 
@@ -42,7 +35,8 @@ func spared(own string) []string {
 
 // Cluster is where the webhook is called from, and how.
 type Cluster struct {
-	Client kubernetes.Interface
+	// Client's requests end after some seconds; Watcher's may last.
+	Client, Watcher kubernetes.Interface
 	// URL is https://host:port under which the API server reaches the webhook; "" if
 	// Service is given.
 	URL string
@@ -50,133 +44,22 @@ type Cluster struct {
 	Service string
 }
 
-// Keep makes the configurations in the cluster what the approved release asks for, and
-// puts them back when somebody changes them: an API server asks no webhook about
-// webhook configurations. It ends with ctx and leaves them there.
-func (s *Server) Keep(ctx context.Context, c Cluster, certs *Certificates) error {
-	const every = time.Second
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	k := &keeper{cluster: c, log: s.c.Log}
-	for {
-		if by := s.inForce(s.c.Now()); by != nil {
-			if _, err := certs.Maintain(); err != nil {
-				s.c.Log.Error("certificates not renewed", "reason", err)
-			}
-			k.keep(ctx, by.world.Namespaces(), certs.Bundle())
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
-}
-
-// keeper remembers what it wrote, so that what differs is somebody else's doing.
-type keeper struct {
-	cluster Cluster
-	log     *slog.Logger
-	wrote   map[string]any // by name: the webhooks as they were written last
-	failing string
-}
-
-func (k *keeper) keep(ctx context.Context, namespaces []string, bundle []byte) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	err := errors.Join(k.validating(ctx, namespaces, bundle), k.mutating(ctx, bundle))
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	if text != k.failing && text != "" && ctx.Err() == nil {
-		k.log.Error("webhook configuration not written", "code", diag.CodeConfiguration, "reason", err,
-			"fix", "give the webhook's account the verbs get, create and update on both webhook configurations; see meshc webhook --help")
-	}
-	k.failing = text
-}
-
-func (k *keeper) validating(ctx context.Context, namespaces []string, bundle []byte) error {
-	api := k.cluster.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	want := k.guards(namespaces, bundle)
-	have, err := api.Get(ctx, GuardName, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		k.changed(GuardName, "is gone")
-		_, err = api.Create(ctx, &registration.ValidatingWebhookConfiguration{ObjectMeta: k.meta(GuardName), Webhooks: want}, metav1.CreateOptions{})
-	case err == nil && !reflect.DeepEqual(have.Webhooks, want):
-		k.differs(GuardName, have.Webhooks)
-		have.Webhooks = want
-		_, err = api.Update(ctx, have, metav1.UpdateOptions{})
-	}
-	if err != nil {
-		return fmt.Errorf("configuration %q: %w", GuardName, err)
-	}
-	k.note(GuardName, want)
-	return nil
-}
-
-func (k *keeper) mutating(ctx context.Context, bundle []byte) error {
-	api := k.cluster.Client.AdmissionregistrationV1().MutatingWebhookConfigurations()
-	want := k.injectors(bundle)
-	have, err := api.Get(ctx, InjectName, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		k.changed(InjectName, "is gone")
-		_, err = api.Create(ctx, &registration.MutatingWebhookConfiguration{ObjectMeta: k.meta(InjectName), Webhooks: want}, metav1.CreateOptions{})
-	case err == nil && !reflect.DeepEqual(have.Webhooks, want):
-		k.differs(InjectName, have.Webhooks)
-		have.Webhooks = want
-		_, err = api.Update(ctx, have, metav1.UpdateOptions{})
-	}
-	if err != nil {
-		return fmt.Errorf("configuration %q: %w", InjectName, err)
-	}
-	k.note(InjectName, want)
-	return nil
-}
-
-func (k *keeper) note(name string, webhooks any) {
-	if k.wrote == nil {
-		k.wrote = map[string]any{}
-	}
-	k.wrote[name] = webhooks
-}
-
-// differs alarms if what is there is not what was written last.
-func (k *keeper) differs(name string, have any) {
-	if wrote, ok := k.wrote[name]; ok && !reflect.DeepEqual(wrote, have) {
-		k.changed(name, "was changed")
-	}
-}
-
-func (k *keeper) changed(name, what string) {
-	if _, before := k.wrote[name]; before {
-		k.log.Error("webhook configuration put back", "code", diag.CodeConfiguration, "name", name, "reason", "it "+what+" while the webhook was running",
-			"fix", "see the cluster's audit log for who did it; nothing was judged meanwhile")
-	}
-}
-
-func (k *keeper) meta(name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: name, Labels: map[string]string{"app.kubernetes.io/part-of": "meshc", "app.kubernetes.io/component": "webhook"}}
-}
-
-func (k *keeper) client(path string, bundle []byte) registration.WebhookClientConfig {
+func (c Cluster) caller(path string, bundle []byte) registration.WebhookClientConfig {
 	out := registration.WebhookClientConfig{CABundle: bundle}
-	if k.cluster.URL != "" {
-		url := k.cluster.URL + path
+	if c.URL != "" {
+		url := c.URL + path
 		out.URL = &url
 		return out
 	}
-	namespace, name, _ := strings.Cut(k.cluster.Service, "/")
+	namespace, name, _ := strings.Cut(c.Service, "/")
 	port := int32(443)
 	out.Service = &registration.ServiceReference{Namespace: namespace, Name: name, Path: &path, Port: &port}
 	return out
 }
 
 // own is the webhook's own namespace, "" outside a cluster.
-func (k *keeper) own() string {
-	namespace, _, _ := strings.Cut(k.cluster.Service, "/")
+func (c Cluster) own() string {
+	namespace, _, _ := strings.Cut(c.Service, "/")
 	return namespace
 }
 
@@ -190,25 +73,38 @@ func expression(key string, op metav1.LabelSelectorOperator, values ...string) *
 	return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: key, Operator: op, Values: values}}}
 }
 
-// kept are the resources of the kinds that a release has.
+// kept are the resources of the kinds that a release has, with the subresources by which
+// an object's labels or size can be changed.
 func kept() []registration.RuleWithOperations {
 	ops := []registration.OperationType{registration.Create, registration.Update, registration.Delete}
 	return []registration.RuleWithOperations{
-		rule(registration.NamespacedScope, "", "v1", ops, "services", "serviceaccounts", "configmaps"),
-		rule(registration.NamespacedScope, "apps", "v1", ops, "deployments", "deployments/scale"),
+		rule(registration.NamespacedScope, "", "v1", ops, "services", "services/status", "serviceaccounts", "configmaps"),
+		rule(registration.NamespacedScope, "apps", "v1", ops, "deployments", "deployments/scale", "deployments/status"),
 		rule(registration.NamespacedScope, "networking.k8s.io", "v1", ops, "networkpolicies"),
-		rule(registration.NamespacedScope, "policy", "v1", ops, "poddisruptionbudgets"),
-		rule(registration.NamespacedScope, "autoscaling", "v2", ops, "horizontalpodautoscalers"),
+		rule(registration.NamespacedScope, "policy", "v1", ops, "poddisruptionbudgets", "poddisruptionbudgets/status"),
+		rule(registration.NamespacedScope, "autoscaling", "v2", ops, "horizontalpodautoscalers", "horizontalpodautoscalers/status"),
 	}
+}
+
+// moreThanStatus leaves out the requests that write a status and nothing else: there are
+// many, and how things are is told to a cluster whose webhook is down as well. Whoever
+// may write a status may write labels and annotations with it.
+func moreThanStatus() []registration.MatchCondition {
+	field := func(name string) string {
+		const has, had = "object.metadata.", "oldObject.metadata."
+		return fmt.Sprintf("has(%[1]s) != has(%[2]s) || has(%[1]s) && %[1]s != %[2]s", has+name, had+name)
+	}
+	return []registration.MatchCondition{{Name: "more-than-a-status", Expression: `!has(request.subResource) || request.subResource != "status" || ` +
+		strings.Join([]string{field("labels"), field("annotations"), field("ownerReferences")}, " || ")}}
 }
 
 // guards are the validating webhooks: everything of the kinds that we keep where the
 // mesh lives; what says elsewhere that it is ours; the pods; the namespaces themselves.
-func (k *keeper) guards(namespaces []string, bundle []byte) []registration.ValidatingWebhook {
-	namespaces = slices.DeleteFunc(slices.Clone(namespaces), func(n string) bool { return slices.Contains(spared(k.own()), n) })
+func (c Cluster) guards(namespaces []string, bundle []byte) []registration.ValidatingWebhook {
+	namespaces = slices.DeleteFunc(slices.Clone(namespaces), func(n string) bool { return slices.Contains(spared(c.own()), n) })
 	hook := func(name string, in *metav1.LabelSelector, rules ...registration.RuleWithOperations) registration.ValidatingWebhook {
 		return registration.ValidatingWebhook{
-			Name: name + ".guard.meshc.dev", ClientConfig: k.client(ValidatePath, bundle), Rules: rules, NamespaceSelector: in, ObjectSelector: &metav1.LabelSelector{},
+			Name: name + ".guard.meshc.dev", ClientConfig: c.caller(ValidatePath, bundle), Rules: rules, NamespaceSelector: in, ObjectSelector: &metav1.LabelSelector{},
 			FailurePolicy: new(registration.Fail), MatchPolicy: new(registration.Equivalent), SideEffects: new(registration.SideEffectClassNone),
 			TimeoutSeconds: new(int32(2)), AdmissionReviewVersions: []string{"v1"},
 		}
@@ -217,27 +113,31 @@ func (k *keeper) guards(namespaces []string, bundle []byte) []registration.Valid
 		namespaces = []string{"-"} // no namespace's name: an empty list of values is refused
 	}
 	inside := expression(metadataName, metav1.LabelSelectorOpIn, namespaces...)
-	outside := expression(metadataName, metav1.LabelSelectorOpNotIn, slices.Concat(namespaces, spared(k.own()))...)
-	claims := hook("claims", outside, kept()...)
+	outside := expression(metadataName, metav1.LabelSelectorOpNotIn, slices.Concat(namespaces, spared(c.own()))...)
+	objects, claims := hook("objects", inside, kept()...), hook("claims", outside, kept()...)
+	spaces := hook("namespaces", inside, rule(registration.ClusterScope, "", "v1",
+		[]registration.OperationType{registration.Create, registration.Update, registration.Delete}, "namespaces", "namespaces/status", "namespaces/finalize"))
+	for _, h := range []*registration.ValidatingWebhook{&objects, &claims, &spaces} {
+		h.MatchConditions = moreThanStatus()
+	}
 	claims.ObjectSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/managed-by": "meshc"}}
 	return []registration.ValidatingWebhook{
-		hook("objects", inside, kept()...),
+		objects,
 		claims,
 		hook("pods", inside, rule(registration.NamespacedScope, "", "v1",
 			[]registration.OperationType{registration.Create, registration.Update}, "pods", "pods/ephemeralcontainers")),
-		hook("namespaces", inside, rule(registration.ClusterScope, "", "v1",
-			[]registration.OperationType{registration.Create, registration.Update, registration.Delete}, "namespaces")),
+		spaces,
 	}
 }
 
 // injectors are the mutating webhooks: one for namespaces that ask for sidecars, one
 // for pods that ask for themselves.
-func (k *keeper) injectors(bundle []byte) []registration.MutatingWebhook {
+func (c Cluster) injectors(bundle []byte) []registration.MutatingWebhook {
 	hook := func(name string, namespaces, pods *metav1.LabelSelector) registration.MutatingWebhook {
 		namespaces.MatchExpressions = append(namespaces.MatchExpressions,
-			metav1.LabelSelectorRequirement{Key: metadataName, Operator: metav1.LabelSelectorOpNotIn, Values: spared(k.own())})
+			metav1.LabelSelectorRequirement{Key: metadataName, Operator: metav1.LabelSelectorOpNotIn, Values: spared(c.own())})
 		return registration.MutatingWebhook{
-			Name: name + ".inject.meshc.dev", ClientConfig: k.client(MutatePath, bundle), NamespaceSelector: namespaces, ObjectSelector: pods,
+			Name: name + ".inject.meshc.dev", ClientConfig: c.caller(MutatePath, bundle), NamespaceSelector: namespaces, ObjectSelector: pods,
 			Rules:         []registration.RuleWithOperations{rule(registration.NamespacedScope, "", "v1", []registration.OperationType{registration.Create}, "pods")},
 			FailurePolicy: new(registration.Fail), MatchPolicy: new(registration.Equivalent), SideEffects: new(registration.SideEffectClassNone),
 			TimeoutSeconds: new(int32(2)), AdmissionReviewVersions: []string{"v1"}, ReinvocationPolicy: new(registration.IfNeededReinvocationPolicy),

@@ -18,6 +18,7 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 	findings *prometheus.CounterVec
 	requests *prometheus.CounterVec
+	restores *prometheus.CounterVec
 }
 
 func newMetrics(r *prometheus.Registry) *metrics {
@@ -35,9 +36,15 @@ func newMetrics(r *prometheus.Registry) *metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "meshc_webhook_refused_requests_total", Help: "Requests that were no reviews, by HTTP status.",
 		}, []string{"status"}),
+		restores: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "meshc_webhook_configuration_restored_total", Help: "Times that a webhook configuration was put back because somebody had changed or removed it.",
+		}, []string{"configuration"}),
+	}
+	for _, name := range []string{GuardName, InjectName} {
+		m.restores.WithLabelValues(name)
 	}
 	if r != nil {
-		r.MustRegister(m.reviews, m.seconds, m.findings, m.requests)
+		r.MustRegister(m.reviews, m.seconds, m.findings, m.requests, m.restores)
 	}
 	return m
 }
@@ -61,3 +68,5 @@ func (m *metrics) answered(path string, q review.Review, v verdict, took time.Du
 }
 
 func (m *metrics) refused(status int) { m.requests.WithLabelValues(strconv.Itoa(status)).Inc() }
+
+func (m *metrics) restored(configuration string) { m.restores.WithLabelValues(configuration).Inc() }

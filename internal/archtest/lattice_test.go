@@ -144,7 +144,7 @@ func rims() []row {
 		{pkg: "webhook/internal/drift", may: []string{"compiler/release", kubeJSON, yaml}, pure: true},
 		{pkg: "webhook/internal/inject", may: []string{"webhook/internal/drift", "compiler/release", "internal/proxypod"}, pure: true},
 		{pkg: "webhook/internal/admit", may: []string{"webhook/internal/drift", "webhook/internal/inject", "webhook/internal/review", "compiler/release"}, pure: true},
-		{pkg: "webhook", may: []string{"webhook/internal/...", "compiler/release", "internal/approval", "internal/durable", "internal/guard", "internal/known",
+		{pkg: "webhook", may: []string{"webhook/internal/...", "compiler/release", "internal/approval", "internal/durable", "internal/guard", "internal/known", "internal/kubeapi", "internal/operatorfile",
 			kubeAPI, kubeMachine, kubeClient, prometheus, xsync}},
 		{pkg: "xds-server/internal/alarm"},
 		{pkg: "xds-server/internal/endpoints", may: []string{"compiler/release"}, pure: true},

@@ -36,9 +36,9 @@ release must be what the release says; pods that ask for it get the sidecar of t
 release; policies over objects refuse what breaks them.
 
 The webhook writes its own configurations ("meshc-guard", "zz-meshc-inject") and puts
-them back when somebody changes them. It needs the verbs get, create and update on
-validatingwebhookconfigurations and mutatingwebhookconfigurations. It never removes
-them: while no webhook answers, what they name is refused.`,
+them back when somebody changes them. It needs the verbs get, create, update and watch on
+validatingwebhookconfigurations and mutatingwebhookconfigurations, and create and patch
+on events. It never removes them: while no webhook answers, what they name is refused.`,
 		Example: `  meshc webhook --repo https://git.example/mesh.git --trust trust.yaml --service meshc-system/meshc-webhook
   meshc webhook --repo . --trust trust.yaml --kubeconfig admin.conf --listen 127.0.0.1:18443 --url https://127.0.0.1:18443`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -107,6 +107,10 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	if err != nil {
 		return err
 	}
+	watcher, err := cluster.Client(0)
+	if err != nil {
+		return err
+	}
 	repo, err := f.open(t)
 	if err != nil {
 		return err
@@ -133,7 +137,7 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	group.Go(func() error { return server.Run(ctx) })
 	group.Go(func() error { return source.Run(ctx, tell) })
 	group.Go(func() error {
-		return server.Keep(ctx, webhook.Cluster{Client: client, URL: f.url, Service: f.service}, certs)
+		return server.Keep(ctx, webhook.Cluster{Client: client, Watcher: watcher, URL: f.url, Service: f.service}, certs)
 	})
 	if err := ended(ctx, group, letGo); err != nil && !errors.Is(err, context.Canceled) {
 		return err

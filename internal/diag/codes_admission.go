@@ -34,4 +34,8 @@ const (
 	// else than the server.
 	// Example: `kubectl edit configmap meshc-roots`.
 	CodeRoots Code = "MESH0709"
+	// CodeCallers is a file of authorities for the API server's client certificate that
+	// cannot be used.
+	// Example: `meshc webhook --client-ca` with a file that holds a key.
+	CodeCallers Code = "MESH0720"
 )

@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,6 +74,7 @@ type Cluster struct {
 	WebhookClientCA []byte
 
 	dir       string
+	etcd, api int               // ports
 	tokens    map[string]string // by user
 	processes []process         // in the order of their start
 	applier   applier
@@ -140,6 +142,7 @@ func (c *Cluster) start(ctx context.Context, o Options) error {
 		ports[i] = p
 	}
 	etcd, peer, api := ports[0], ports[1], ports[2]
+	c.etcd, c.api = etcd, api
 	if err := c.writeCredentials(o.Users); err != nil {
 		return err
 	}
@@ -247,6 +250,24 @@ func (c *Cluster) hasAccount(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	return err == nil && a.UID != "", err
+}
+
+// RestartAPIServer ends the API server and starts it again, on the same port and data, and
+// returns when it is ready.
+func (c *Cluster) RestartAPIServer(ctx context.Context) error {
+	const name = "kube-apiserver"
+	c.processes = slices.DeleteFunc(c.processes, func(p process) bool {
+		if p.name == name {
+			p.Stop(stopGrace)
+		}
+		return p.name == name
+	})
+	if err := c.run(name, apiServerFlags(c.dir, c.etcd, c.api)...); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	return c.poll(ctx, "the API server is not ready again", c.ready)
 }
 
 // Stop ends the cluster and removes its folder. The order matters: an API server whose

@@ -45,8 +45,6 @@ func (w *World) Validate(q review.Review) diag.List {
 		return w.pod(q)
 	case q.SubResource == "scale":
 		return w.scale(q)
-	case q.SubResource != "":
-		return nil // a status says how things are, not how they shall be
 	case q.Resource == "configmaps" && q.Name == release.RootsConfigMap:
 		return w.roots(q)
 	case q.Operation == review.Delete:
@@ -69,20 +67,21 @@ func (w *World) object(q review.Review) diag.List {
 	k := key(q)
 	want := w.desired.Object(k)
 	if want == nil {
-		if !drift.Managed(q.New) && !drift.Managed(q.Old) || vanishing(q) {
+		if !drift.Managed(q.New) && !drift.Managed(q.Old) || q.Operation == review.Update && drift.Unchanged(k.Kind, q.New, q.Old) {
 			return nil
 		}
 		d := diag.New(diag.CodeUnapproved, diag.Pos{}, "%s is said to be kept by meshc, but no approved release has it", k)
 		return diag.List{d.WithFix("remove the label %s, or %s", drift.ManagedLabel, w.way())}
 	}
-	if ds := drift.Compare(k.Kind, want, q.New, w.left(k)...); len(ds) > 0 {
+	ds := drift.Compare(k.Kind, want, q.New, w.left(k)...)
+	if q.Operation == review.Update {
+		ds = drift.Brought(k.Kind, want, q.New, q.Old, w.left(k)...)
+	}
+	if len(ds) > 0 {
 		return diag.List{w.about(diag.CodeDrift, k, "is not what the approved release says: %s", several(ds))}
 	}
 	return nil
 }
-
-// vanishing: an object that is being deleted may lose its finalizers.
-func vanishing(q review.Review) bool { return metadata(q.Old)["deletionTimestamp"] != nil }
 
 // maxDifferences bounds a verdict's text.
 const maxDifferences = 3
@@ -134,6 +133,10 @@ func (w *World) deletion(q review.Review) diag.List {
 		return diag.List{w.about(diag.CodeStillNeeded, k, "is part of the approved release and cannot be deleted")}
 	case k.Kind == "Namespace" && w.desired.Lives(k.Name):
 		d := diag.New(diag.CodeStillNeeded, diag.Pos{}, "namespace %q holds objects of the approved release and cannot be deleted", k.Name)
+		return diag.List{d.WithFix("%s", w.way())}
+	}
+	if by, needed := w.desired.NamedBy(k); needed {
+		d := diag.New(diag.CodeStillNeeded, w.provenance[w.desired.Path(by)], "%s is named by %s of the approved release and cannot be deleted", k, by)
 		return diag.List{d.WithFix("%s", w.way())}
 	}
 	return nil

@@ -13,8 +13,11 @@ import (
 type Difference struct {
 	// Path is a field, such as "spec.ports[0].port".
 	Path string
-	// Want and Got are JSON texts, "" for nothing.
+	// Want and Got are JSON texts, "" for nothing. What may be a secret of whoever asks is
+	// in neither.
 	Want, Got string
+
+	got any // the value itself
 }
 
 func (d Difference) String() string {
@@ -33,8 +36,25 @@ func (d Difference) String() string {
 // "spec.replicas" beside an autoscaler.
 func Compare(kind string, want, got Object, ignored ...string) []Difference {
 	c := comparison{extra: filled(kind), ignored: ignored}
-	c.objects("", "", want, got)
+	c.objects(place{}, want, got)
 	return c.found
+}
+
+// Brought gives those differences of got from want that old, which it takes the place
+// of, did not have: an update that leaves an object no worse than it was is nobody's
+// attack, and whoever applied an earlier release goes on looking at it.
+func Brought(kind string, want, got, old Object, ignored ...string) []Difference {
+	before := Compare(kind, want, old, ignored...)
+	return slices.DeleteFunc(Compare(kind, want, got, ignored...), func(d Difference) bool {
+		return slices.ContainsFunc(before, func(b Difference) bool { return b.Path == d.Path && reflect.DeepEqual(b.got, d.got) })
+	})
+}
+
+// Unchanged reports whether nothing but bookkeeping is new: what may always be there
+// beside what a release says, such as a finalizer that has done its work.
+func Unchanged(kind string, got, old Object) bool {
+	nothing := Object{"metadata": Object{"labels": Object{}, "annotations": Object{}}}
+	return len(Brought(kind, nothing, got, old)) == 0 && len(Brought(kind, nothing, old, got)) == 0
 }
 
 type comparison struct {
@@ -43,57 +63,100 @@ type comparison struct {
 	found   []Difference
 }
 
-func join(path, key string) string {
-	if path == "" {
-		return key
-	}
-	return path + "." + key
+// place is where in an object something stands.
+type place struct {
+	path, pattern string // the latter without indices
+	hidden        bool   // values there may be secrets
 }
 
-// objects compares two objects. pattern is path without indices.
-func (c *comparison) objects(path, pattern string, want, got Object) {
+func (p place) field(key string) place {
+	join := func(path string) string {
+		if path == "" {
+			return key
+		}
+		return path + "." + key
+	}
+	return place{join(p.path), join(p.pattern), p.hidden || hides(key)}
+}
+
+func (p place) item(i int) place {
+	return place{fmt.Sprintf("%s[%d]", p.path, i), p.pattern + "[]", p.hidden}
+}
+
+// hides: in these fields people put secrets. What the release says there is approved,
+// and no secret.
+func hides(key string) bool {
+	switch key {
+	case "annotations", "args", "binaryData", "command", "data", "env", "httpHeaders", "stringData":
+		return true
+	}
+	return false
+}
+
+// differs notes that got, nil for nothing, is not want, nil for nothing.
+func (c *comparison) differs(at place, want, got any) {
+	d := Difference{Path: at.path, got: got}
+	if want != nil {
+		d.Want = short(want)
+	}
+	switch {
+	case got == nil:
+	case at.hidden:
+		d.Got = notShown
+	default:
+		d.Got = short(without(got))
+	}
+	c.found = append(c.found, d)
+}
+
+func (c *comparison) objects(at place, want, got Object) {
 	for _, k := range slices.Sorted(maps.Keys(want)) {
-		p, q := join(path, k), join(pattern, k)
+		to := at.field(k)
 		v, there := got[k]
 		switch {
-		case slices.Contains(c.ignored, q):
+		case slices.Contains(c.ignored, to.pattern):
 		case there:
-			c.values(p, q, want[k], v)
-		case !empty(want[k]):
-			c.found = append(c.found, Difference{Path: p, Want: short(want[k])})
+			c.values(to, want[k], v)
+		case empty(want[k]):
+		default:
+			if part, ok := want[k].(Object); ok { // what is missing are its fields
+				c.objects(to, part, nil)
+				continue
+			}
+			c.differs(to, want[k], nil)
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(got)) {
-		if _, said := want[k]; said || empty(got[k]) || c.harmless(pattern, k, got) {
+		if _, said := want[k]; said || empty(got[k]) || c.harmless(at.pattern, k, got) {
 			continue
 		}
-		c.found = append(c.found, Difference{Path: join(path, k), Got: short(got[k])})
+		c.differs(at.field(k), nil, got[k])
 	}
 }
 
-func (c *comparison) values(path, pattern string, want, got any) {
+func (c *comparison) values(at place, want, got any) {
 	switch w := want.(type) {
 	case Object:
 		if g, ok := got.(Object); ok {
-			c.objects(path, pattern, w, g)
+			c.objects(at, w, g)
 			return
 		}
 	case []any:
 		if g, ok := got.([]any); ok && len(g) == len(w) {
 			for i := range w {
-				c.values(fmt.Sprintf("%s[%d]", path, i), pattern+"[]", w[i], g[i])
+				c.values(at.item(i), w[i], g[i])
 			}
 			return
 		}
 	}
 	if !equal(want, got) {
-		c.found = append(c.found, Difference{path, short(want), short(got)})
+		c.differs(at, want, got)
 	}
 }
 
 // harmless reports whether a field that the release does not say may be there.
 func (c *comparison) harmless(pattern, key string, beside Object) bool {
-	for _, r := range []rule{c.extra[join(pattern, key)], c.extra[join(pattern, "*")]} {
+	for _, r := range []rule{c.extra[(place{pattern: pattern}).field(key).pattern], c.extra[(place{pattern: pattern}).field("*").pattern]} {
 		if r != nil && r(key, beside[key], beside) {
 			return true
 		}
@@ -135,10 +198,35 @@ func number(v any) (float64, bool) {
 	return 0, false
 }
 
-// maxShown bounds a value in a text, in bytes.
-const maxShown = 80
+const (
+	maxShown = 80 // bounds a value in a text, in bytes
+	notShown = "(not shown)"
+)
 
-// short is a value for a text. Data of secrets never gets here: no release holds one.
+// without is a value without what may be secret in it.
+func without(v any) any {
+	switch v := v.(type) {
+	case Object:
+		out := make(Object, len(v))
+		for k, field := range v {
+			if hides(k) {
+				out[k] = notShown
+			} else {
+				out[k] = without(field)
+			}
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, item := range v {
+			out[i] = without(item)
+		}
+		return out
+	}
+	return v
+}
+
+// short is a value for a text.
 func short(v any) string {
 	raw, err := json.Marshal(v)
 	if err != nil {

@@ -49,11 +49,12 @@ type Desired struct {
 	paths      map[Key]string // their artifacts
 	namespaces map[string]int
 	scaled     map[Key]bool // what autoscalers aim at
+	named      map[Key]Key  // what a pod of a Deployment needs beside the release, and the Deployment
 }
 
 // Read takes the objects out of a release.
 func Read(r release.Release) (Desired, error) {
-	d := Desired{objects: map[Key]Object{}, paths: map[Key]string{}, namespaces: map[string]int{}, scaled: map[Key]bool{}}
+	d := Desired{objects: map[Key]Object{}, paths: map[Key]string{}, namespaces: map[string]int{}, scaled: map[Key]bool{}, named: map[Key]Key{}}
 	for _, p := range r.Paths() {
 		if !strings.HasPrefix(p, Folder) || !strings.HasSuffix(p, ".yaml") || p == Folder+"kustomization.yaml" {
 			continue
@@ -77,8 +78,13 @@ func Read(r release.Release) (Desired, error) {
 		case k.Kind == "Namespace":
 			d.namespaces[k.Name]++
 		}
-		if k.Kind == "HorizontalPodAutoscaler" {
+		switch k.Kind {
+		case "HorizontalPodAutoscaler":
 			d.scaled[Key{"apps", text(o, "spec", "scaleTargetRef", "kind"), k.Namespace, text(o, "spec", "scaleTargetRef", "name")}] = true
+		case "Deployment":
+			for _, needed := range needs(o) {
+				d.named[needed] = k
+			}
 		}
 	}
 	return d, nil
@@ -105,6 +111,13 @@ func (d Desired) Path(k Key) string { return d.paths[k] }
 // Autoscaled reports whether an autoscaler of the release says how many pods k has.
 func (d Desired) Autoscaled(k Key) bool { return d.scaled[k] }
 
+// NamedBy is a Deployment of the release whose pods do not start without k, a ConfigMap
+// or a ServiceAccount that need not be the release's.
+func (d Desired) NamedBy(k Key) (by Key, found bool) {
+	by, found = d.named[k]
+	return by, found
+}
+
 // Namespaces are those that the release has objects in, sorted.
 func (d Desired) Namespaces() []string { return slices.Sorted(maps.Keys(d.namespaces)) }
 
@@ -130,4 +143,47 @@ func text(o Object, path ...string) string {
 	}
 	s, _ := o[path[len(path)-1]].(string)
 	return s
+}
+
+// needs are the ConfigMaps and the ServiceAccount that a Deployment's pods name.
+func needs(deployment Object) []Key {
+	namespace := text(deployment, "metadata", "namespace")
+	var out []Key
+	add := func(kind, name string) {
+		if name != "" {
+			out = append(out, Key{Kind: kind, Namespace: namespace, Name: name})
+		}
+	}
+	spec, _ := deployment["spec"].(Object)
+	template, _ := spec["template"].(Object)
+	pod, _ := template["spec"].(Object)
+	add("ServiceAccount", text(pod, "serviceAccountName"))
+	for _, v := range items(pod, "volumes") {
+		add("ConfigMap", text(v, "configMap", "name"))
+		projected, _ := v["projected"].(Object)
+		for _, source := range items(projected, "sources") {
+			add("ConfigMap", text(source, "configMap", "name"))
+		}
+	}
+	for _, c := range slices.Concat(items(pod, "initContainers"), items(pod, "containers")) {
+		for _, e := range items(c, "env") {
+			add("ConfigMap", text(e, "valueFrom", "configMapKeyRef", "name"))
+		}
+		for _, e := range items(c, "envFrom") {
+			add("ConfigMap", text(e, "configMapRef", "name"))
+		}
+	}
+	return out
+}
+
+// items are the objects of a list.
+func items(o Object, key string) []Object {
+	values, _ := o[key].([]any)
+	out := make([]Object, 0, len(values))
+	for _, v := range values {
+		if item, ok := v.(Object); ok {
+			out = append(out, item)
+		}
+	}
+	return out
 }

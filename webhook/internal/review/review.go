@@ -87,7 +87,16 @@ func Read(body []byte) (Review, error) {
 	if out.New == nil && (out.Operation == Create || out.Operation == Update) || out.Old == nil && out.Operation == Update {
 		return Review{}, fmt.Errorf("the review of %s carries no object", out.Operation)
 	}
+	if out.Name == "" && out.Operation == Delete {
+		out.Name = nameOf(out.Old) // one of a collection, which is asked for without a name
+	}
 	return out, nil
+}
+
+func nameOf(o Object) string {
+	m, _ := o["metadata"].(Object)
+	name, _ := m["name"].(string)
+	return name
 }
 
 // object reads one object; absent and null are nil.

@@ -25,6 +25,14 @@ func TestReadTakesAReviewApart(t *testing.T) {
 	}
 }
 
+// An API server that deletes a collection asks about each object, without its name.
+func TestReadNamesOneOfACollection(t *testing.T) {
+	q, err := review.Read([]byte(ask(`{"uid":"1","resource":{"version":"v1","resource":"services"},"namespace":"shop","operation":"DELETE","oldObject":{"metadata":{"name":"cart"}}}`)))
+	if err != nil || q.Name != "cart" {
+		t.Errorf("%+v, %v", q, err)
+	}
+}
+
 // What a decoder might read in two ways is not read at all.
 func TestReadRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ body, want string }{

@@ -1,0 +1,200 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"time"
+
+	registration "k8s.io/api/admissionregistration/v1"
+	core "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes/scheme"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/record"
+
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/kubeapi"
+)
+
+// How often the keeper looks at what it should write, which costs no request, and how
+// long it waits after a request that failed.
+const (
+	looking = time.Second
+	waiting = 2 * time.Second
+	asking  = 5 * time.Second // bounds one look at the cluster
+)
+
+// api is what the clients of both kinds of configuration have.
+type api[T any] interface {
+	Get(context.Context, string, metav1.GetOptions) (*T, error)
+	Create(context.Context, *T, metav1.CreateOptions) (*T, error)
+	Update(context.Context, *T, metav1.UpdateOptions) (*T, error)
+	Watch(context.Context, metav1.ListOptions) (watch.Interface, error)
+}
+
+// Keep makes the configurations in the cluster what the approved release asks for, and
+// puts them back when somebody changes them: an API server asks no webhook about
+// webhook configurations. It follows them, and asks nothing while nothing happens. It
+// ends with ctx and leaves them there.
+func (s *Server) Keep(ctx context.Context, c Cluster, certs *Certificates) error {
+	ctx = kubeapi.Quiet(ctx)
+	events := record.NewBroadcaster(record.WithContext(ctx))
+	defer events.Shutdown()
+	events.StartRecordingToSink(&corev1.EventSinkImpl{Interface: c.Client.CoreV1().Events("")})
+	k := &keeper{
+		cluster: c, log: s.c.Log, now: s.c.Now, metrics: s.metrics, wrote: map[string]any{}, changed: make(chan struct{}, 1),
+		events: events.NewRecorder(scheme.Scheme, core.EventSource{Component: "meshc-webhook"}),
+	}
+	registered := c.Watcher.AdmissionregistrationV1()
+	go follow(ctx, k, registered.ValidatingWebhookConfigurations(), GuardName)
+	go follow(ctx, k, registered.MutatingWebhookConfigurations(), InjectName)
+	tick := time.NewTicker(looking)
+	defer tick.Stop()
+	for dirty := true; ; {
+		if by := s.inForce(s.c.Now()); by != nil {
+			if _, err := certs.Maintain(); err != nil {
+				s.c.Log.Error("certificates not renewed", "reason", err)
+			}
+			dirty = !k.keep(ctx, by.world.Namespaces(), certs.Bundle(), dirty)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-k.changed:
+			dirty = true
+		case <-tick.C:
+		}
+	}
+}
+
+// keeper remembers what it wrote, so that what differs is somebody else's doing.
+type keeper struct {
+	cluster Cluster
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *metrics
+	events  record.EventRecorder
+	changed chan struct{}  // something happened to a configuration
+	wrote   map[string]any // by name: the webhooks as they were written last
+	writing complaint
+	after   time.Time // when to ask again, after a failure
+}
+
+// complaint is a failure that lasts, and is told once.
+type complaint struct{ last string }
+
+func (c *complaint) tell(ctx context.Context, log *slog.Logger, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != c.last && text != "" && ctx.Err() == nil {
+		log.Error("webhook configuration not kept", "code", diag.CodeConfiguration, "reason", err,
+			"fix", "give the webhook's account the verbs get, create, update and watch on both webhook configurations; see meshc webhook --help")
+	}
+	c.last = text
+}
+
+// follow tells the keeper of each change of one configuration, and that it may have
+// missed some.
+func follow[T any](ctx context.Context, k *keeper, api api[T], name string) {
+	var watching complaint
+	o := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()}
+	for ctx.Err() == nil {
+		w, err := api.Watch(ctx, o)
+		watching.tell(ctx, k.log, err)
+		if err == nil {
+			for range w.ResultChan() { // the first is what there is
+				k.tell()
+			}
+		}
+		k.tell()
+		select {
+		case <-ctx.Done():
+		case <-time.After(waiting):
+		}
+	}
+}
+
+func (k *keeper) tell() {
+	select {
+	case k.changed <- struct{}{}:
+	default:
+	}
+}
+
+// keep writes what differs, if somebody may have changed something or something else is
+// wanted than was written last. It reports whether all is as it should be.
+func (k *keeper) keep(ctx context.Context, namespaces []string, bundle []byte, dirty bool) bool {
+	guards, injectors := k.cluster.guards(namespaces, bundle), k.cluster.injectors(bundle)
+	if !dirty && reflect.DeepEqual(k.wrote[GuardName], guards) && reflect.DeepEqual(k.wrote[InjectName], injectors) {
+		return true
+	}
+	if k.now().Before(k.after) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, asking)
+	defer cancel()
+	registered := k.cluster.Client.AdmissionregistrationV1()
+	err := errors.Join(
+		put(ctx, k, registered.ValidatingWebhookConfigurations(), GuardName, guards, func(c *registration.ValidatingWebhookConfiguration) *[]registration.ValidatingWebhook {
+			return &c.Webhooks
+		}),
+		put(ctx, k, registered.MutatingWebhookConfigurations(), InjectName, injectors, func(c *registration.MutatingWebhookConfiguration) *[]registration.MutatingWebhook { return &c.Webhooks }),
+	)
+	k.writing.tell(ctx, k.log, err)
+	if err != nil {
+		k.after = k.now().Add(waiting)
+	}
+	return err == nil
+}
+
+// put makes one configuration what it should be.
+func put[T, W any](ctx context.Context, k *keeper, api api[T], name string, want []W, webhooks func(*T) *[]W) error {
+	have, err := api.Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		have = new(T)
+		object, ok := any(have).(metav1.Object)
+		if !ok {
+			return fmt.Errorf("%T is no object", have)
+		}
+		object.SetName(name)
+		object.SetLabels(map[string]string{"app.kubernetes.io/part-of": "meshc", "app.kubernetes.io/component": "webhook"})
+		*webhooks(have) = want
+		if have, err = api.Create(ctx, have, metav1.CreateOptions{}); err == nil {
+			k.alarm(name, "is gone", have)
+		}
+	case err == nil && !reflect.DeepEqual(*webhooks(have), want):
+		foreign := !reflect.DeepEqual(k.wrote[name], any(*webhooks(have)))
+		*webhooks(have) = want
+		if have, err = api.Update(ctx, have, metav1.UpdateOptions{}); err == nil && foreign {
+			k.alarm(name, "was changed", have)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("configuration %q: %w", name, err)
+	}
+	k.wrote[name] = want
+	return nil
+}
+
+// alarm says that somebody had changed what was written before.
+func (k *keeper) alarm(name, what string, now any) {
+	if _, before := k.wrote[name]; !before {
+		return
+	}
+	k.metrics.restored(name)
+	k.log.Error("webhook configuration put back", "code", diag.CodeConfiguration, "name", name, "reason", "it "+what+" while the webhook was running",
+		"fix", "see the cluster's audit log for who did it; nothing was judged meanwhile")
+	if object, ok := now.(runtime.Object); ok {
+		k.events.Eventf(object, core.EventTypeWarning, "ConfigurationRestored", "%s it %s while the webhook was running, and was put back", diag.CodeConfiguration, what)
+	}
+}
