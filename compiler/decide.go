@@ -26,7 +26,7 @@ func HeaderLines(name string, lines []string) []string { return model.HeaderLine
 // Outcome is what becomes of a request.
 type Outcome = space.Outcome
 
-// Verdict is the outcome's kind: "forward", "denied", "notFound" or "redirect".
+// Verdict is the outcome's kind: "forward", "denied", "notFound", "redirect" or "answered".
 type Verdict = space.Verdict
 
 // Request is one request to a service or a gateway.
@@ -70,10 +70,8 @@ type Answer struct {
 	Scope   space.Scope   `json:"scope"`
 	Outcome Outcome       `json:"outcome"`
 	// Status is what the caller sees if a proxy answers, 0 if the destination does.
-	Status int `json:"status,omitempty"`
-	// MayAbort is the status of an injected fault that hits some of such requests.
-	MayAbort int    `json:"may_abort,omitempty"`
-	Steps    []Step `json:"steps,omitempty"`
+	Status int    `json:"status,omitempty"`
+	Steps  []Step `json:"steps,omitempty"`
 }
 
 // Allowed reports whether the request gets through, or is redirected.
@@ -83,16 +81,31 @@ func (a Answer) Allowed() bool {
 
 // Words says in one line what becomes of the request.
 func (a Answer) Words() string {
-	n, percent := eval.Abort(a.Outcome)
-	switch {
-	case a.Status == badStatus || a.Status == tooLargeStatus:
+	if o := a.Outcome; o.Verdict == space.Denied && (o.Status == badStatus || o.Status == tooLargeStatus) {
 		return fmt.Sprintf("refused by the first proxy, whatever the mesh says (%d)", a.Status)
-	case n != 0 && percent == "100%":
-		return fmt.Sprintf("broken off by a fault (%d)", n)
-	case a.MayAbort != 0:
-		return fmt.Sprintf("%s; %s of such requests are broken off by a fault (%d)", words(a.Outcome), percent, n)
 	}
-	return words(a.Outcome)
+	text := ""
+	for _, p := range a.Outcome.Partly {
+		if p.Percent == all {
+			return fmt.Sprintf("broken off by a %s (%d)", p.Feature, p.Status)
+		}
+		text += fmt.Sprintf("; %s%% of such requests are broken off by a %s (%d)", strconv.FormatFloat(p.Percent, 'f', -1, 64), p.Feature, p.Status)
+	}
+	return words(a.Outcome) + text
+}
+
+// all is the share of an answer that every request gets.
+const all = 100
+
+// MayAnswer is the status of an answer that some of such requests get and others do
+// not, 0 if there is none.
+func (a Answer) MayAnswer() int {
+	for _, p := range a.Outcome.Partly {
+		if p.Percent < all && p.Status != a.Status {
+			return p.Status
+		}
+	}
+	return 0
 }
 
 // Answers to what no proxy of the mesh passes on.
@@ -103,8 +116,7 @@ const (
 
 // Redirects reports whether the caller's proxy answers with another place.
 func (a Answer) Redirects() bool {
-	n, percent := eval.Abort(a.Outcome)
-	return a.Outcome.Verdict == space.Redirect && (n == 0 || percent != "100%")
+	return a.Outcome.Verdict == space.Redirect && a.Status == a.Outcome.Status
 }
 
 // Decisions returns everything that is decided, by scope. Computed once per call.
@@ -140,9 +152,6 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		ans = eval.Decide(scope, q)
 	}
 	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome)}
-	if n, percent := eval.Abort(ans.Outcome); percent != "0%" && out.Status != n {
-		out.MayAbort = n
-	}
 	for _, o := range ans.From {
 		out.Steps = append(out.Steps, p.step(string(o)))
 	}
@@ -203,7 +212,7 @@ func hasUnderscore(hs []Header) bool {
 
 // refused is the answer to what no proxy of the mesh passes on.
 func refused(q space.Request, s space.Scope, status int) Answer {
-	return Answer{Request: q, Scope: s, Outcome: Outcome{Verdict: space.Denied}, Status: status}
+	return Answer{Request: q, Scope: s, Outcome: Outcome{Verdict: space.Denied, Status: status}, Status: status}
 }
 
 // refused is the status with which the first proxy refuses the request, whatever
@@ -258,28 +267,15 @@ func orElse(s, def string) string {
 	return s
 }
 
-// status is what the caller's proxy, or the destination's, answers by itself. A
-// fault for all requests comes before anything else.
+// status is what a proxy answers by itself, 0 if the application does. An answer that
+// all requests get comes before whatever would have been theirs.
 func status(o Outcome) int {
-	if n, percent := eval.Abort(o); percent == "100%" {
-		return n
-	}
-	switch o.Verdict {
-	case space.Denied:
-		return 403
-	case space.NotFound:
-		return 404
-	case space.Redirect:
-		for _, f := range o.Fields {
-			if f.Feature == eval.RedirectTrait && f.Name == "code" {
-				if n, err := strconv.Atoi(f.Value); err == nil {
-					return n
-				}
-			}
+	for _, p := range o.Partly {
+		if p.Percent == all {
+			return p.Status
 		}
-	case space.Forward: // the application answers
 	}
-	return 0
+	return o.Status
 }
 
 // scope finds the decision that a request is judged by.
@@ -459,6 +455,8 @@ func words(o Outcome) string {
 		return "not routed (404)"
 	case space.Redirect:
 		return "redirected"
+	case space.Answered:
+		return fmt.Sprintf("answered by %s (%d)", o.By, o.Status)
 	case space.Forward:
 	}
 	total := 0

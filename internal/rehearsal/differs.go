@@ -18,7 +18,7 @@ func Differs(want compiler.Answer, r compiler.Request, got Reply) string {
 	switch {
 	case want.Scope.Protocol == "tcp":
 		return differsTCP(want, got)
-	case want.MayAbort != 0 && got.Seen == nil && got.Status == want.MayAbort:
+	case want.MayAnswer() != 0 && got.Seen == nil && got.Status == want.MayAnswer():
 		return ""
 	case want.Status == http.StatusForbidden && want.Request.From == "" && got.Seen == nil && got.Status == http.StatusServiceUnavailable:
 		return "" // a caller without identity fails at the handshake with a strict port
@@ -56,23 +56,18 @@ func differsTCP(want compiler.Answer, got Reply) string {
 	return ""
 }
 
-// deniedShare marks a destination that refuses what another one of the route takes.
-const deniedShare = "denied:"
-
 func differsTarget(want compiler.Answer, got Reply) string {
-	refusal := false
 	for _, s := range want.Outcome.Shares {
-		if strings.HasPrefix(s.Target, deniedShare) {
-			refusal = true
+		if s.Status != 0 {
+			if got.Seen == nil && got.Status == s.Status {
+				return ""
+			}
 		} else if got.Seen != nil && s.Target == got.Seen.Target && s.Weight > 0 {
 			return ""
 		}
 	}
 	if got.Seen != nil {
 		return fmt.Sprintf("the evaluator says %s, but the request reached %s", want.Words(), got.Seen.Target)
-	}
-	if refusal && got.Status == http.StatusForbidden {
-		return ""
 	}
 	return fmt.Sprintf("the evaluator says %s, but the answer was %d (%s)", want.Words(), got.Status, strings.TrimSpace(got.Text))
 }
@@ -90,7 +85,7 @@ func differsLocation(want compiler.Answer, r compiler.Request, got Reply) string
 	_, query, _ := strings.Cut(orElse(r.Path, "/"), "?")
 	expect := map[string]string{"scheme": "http", "host": strings.ToLower(arrivingHost(r)), "path": want.Request.Path}
 	for _, f := range want.Outcome.Fields {
-		if f.Feature == "redirect" {
+		if f.Feature == want.Outcome.By {
 			expect[f.Name] = f.Value
 		}
 	}

@@ -12,7 +12,7 @@ func Decide(d space.Decision, q space.Request) space.Answer {
 	if r, ok := First(d.Effective, q); ok {
 		return space.Answer{Outcome: r.Then, From: r.From}
 	}
-	return space.Answer{Outcome: space.Outcome{Verdict: space.NotFound}}
+	return space.Answer{Outcome: space.NotRouted()}
 }
 
 // First returns the first rule of l that matches q.

@@ -2,7 +2,7 @@
 // what happens to them on the way.
 //
 // In: a model.Mesh and a Column, which turns each feature's settled value into
-// fields (data, run once per value). Out: one space.Decision per service port
+// acts at the stations of a request's way (data, run once per value). Out: one space.Decision per service port
 // and per gateway host (Scopes), and the answer for one request (Decide).
 //
 // Invariants: Scopes is the only maker of rule lists; the last rule of every
@@ -11,10 +11,9 @@
 package eval
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
-	"strconv"
-	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -24,55 +23,54 @@ import (
 
 // Effect says what a feature's value does to the requests of a rule, as data.
 // It runs once per value; what it returns holds no function.
-type Effect func(v trait.Value) []space.Field
+type Effect func(v trait.Value) []space.Act
 
 // Column maps a trait's name to its effect. A trait without an effect becomes
 // one opaque field with the digest of its value: it is compared, never ignored.
 type Column map[string]Effect
 
-// RedirectTrait is the name of the trait whose presence makes the caller's own
-// proxy answer: the route's verdict is space.Redirect.
-const RedirectTrait = "redirect"
-
 // OpaqueField is the field name of an effect that is known by digest only.
 const OpaqueField = "opaque"
 
-// effectsBeforeAccess are the features that act in the caller's proxy before
-// the callee's grants are asked, in the order in which a request meets them. A
-// denied request still has their effects (a delay, a copy to another service);
-// all other fields of a route show only on requests that get through.
-func effectsBeforeAccess() []string { return []string{faultTrait, "mirror"} }
+// act is what one feature does at a station.
+type act struct {
+	space.Act
+	feature string
+}
 
-// faultTrait is the name of the trait whose effect may be an answer instead of any other.
-const faultTrait = "fault"
-
-// Abort is the status with which the outcome's requests are broken off, and the
-// share of them that is ("5%"); 0 and "" for none.
-func Abort(o space.Outcome) (status int, percent string) {
-	for _, f := range o.Fields {
-		if f.Feature != faultTrait || f.Name != "abort" {
-			continue
+// acts are what all traits in s do, in the order in which a request meets it.
+func (c Column) acts(s trait.Set) []act {
+	var out []act
+	for _, name := range s.Names() {
+		v, _ := s.Lookup(name)
+		effect := c[name]
+		if effect == nil {
+			effect = func(v trait.Value) []space.Act { return space.Labels(space.AtWorkload, opaque(name, v)) }
 		}
-		code, percent, _ := strings.Cut(f.Value, " for ")
-		if n, err := strconv.Atoi(code); err == nil {
-			return n, percent
+		for _, a := range effect(v) {
+			out = append(out, act{a, name})
 		}
 	}
-	return 0, ""
+	slices.SortStableFunc(out, func(a, b act) int { return cmp.Compare(a.At, b.At) })
+	return out
 }
 
 // Fields returns the fields of all traits in s, in canonical order.
 func (c Column) Fields(s trait.Set) []space.Field {
 	var out []space.Field
-	for _, name := range s.Names() {
-		v, _ := s.Lookup(name)
-		if effect, ok := c[name]; ok && effect != nil {
-			out = append(out, effect(v)...)
-			continue
-		}
-		out = append(out, opaque(name, v))
+	for _, a := range c.acts(s) {
+		out = append(out, a.Fields...)
 	}
 	return space.Outcome{Fields: out}.Canonical().Fields
+}
+
+// Tries is how often a request may be sent at most, of all that s says.
+func (c Column) Tries(s trait.Set) int {
+	n := 1
+	for _, a := range c.acts(s) {
+		n = max(n, a.Tries)
+	}
+	return n
 }
 
 func opaque(name string, v trait.Value) space.Field {
@@ -101,45 +99,33 @@ func Scopes(m *model.Mesh, c Column) []space.Decision {
 	return out
 }
 
-// serviceDecision composes routes and grants of one port.
+// serviceDecision follows the requests to one port through the caller's route and the
+// callee's proxy.
 func serviceDecision(m *model.Mesh, s *model.Service, p model.Port, c Column) space.Decision {
 	d := space.Decision{
 		Scope:  space.Scope{Kind: "service", ID: s.ID, Port: p.Name, Protocol: string(p.Protocol)},
 		Access: accessList(m, s, p),
-		Routes: routeList(s, p, c),
 	}
-	for _, r := range d.Routes {
-		if r.Then.Verdict != space.Forward {
-			d.Effective = append(d.Effective, r) // answered before any grant is asked
-			continue
+	at := door(m, s, p, c)
+	for _, r := range s.Routes {
+		if !p.Protocol.IsHTTP() && !matchesAll(r.Match) {
+			continue // only a route without conditions can take connections
 		}
-		for _, a := range d.Access {
-			d.Effective = append(d.Effective, compose(r, a))
-		}
+		begin, acts := start(routeRule(s, p, r)), c.actsOn(p, r.Traits)
+		d.Routes = append(d.Routes, begin.whole(acts))
+		before, behind := behindAccess(acts)
+		d.Effective = append(d.Effective, begin.through(before, func(w way) space.List { return w.to(at, behind) })...)
 	}
+	last := notFound(model.ServicePath(s.ID))
+	d.Routes, d.Effective = append(d.Routes, last), append(d.Effective, last)
 	return d
 }
 
-// compose is what takes effect when route r and access rule a both decide.
-func compose(r, a space.Rule) space.Rule {
-	out := space.Rule{
-		When: slices.Concat(r.When, a.When),
-		Then: r.Then,
-		From: slices.Concat(r.From, a.From),
+// actsOn are the acts on a port's requests. What a TCP port has are connections, which
+// features of requests do not touch.
+func (c Column) actsOn(p model.Port, s trait.Set) []act {
+	if !p.Protocol.IsHTTP() {
+		return nil
 	}
-	if a.Then.Verdict == space.Denied {
-		out.Then = denied(r.Then.Fields)
-	}
-	return out
-}
-
-// denied keeps of a route's fields those that act before access is decided.
-func denied(fields []space.Field) space.Outcome {
-	o := space.Outcome{Verdict: space.Denied}
-	for _, f := range fields {
-		if slices.Contains(effectsBeforeAccess(), f.Feature) {
-			o.Fields = append(o.Fields, f)
-		}
-	}
-	return o
+	return c.acts(s)
 }

@@ -24,14 +24,14 @@ func (redirect) TraitName() string { return "redirect" }
 
 func column() eval.Column {
 	return eval.Column{
-		"note": func(v trait.Value) []space.Field {
-			return []space.Field{{Feature: "note", Name: "text", Value: v.(note).Text}}
+		"note": func(v trait.Value) []space.Act {
+			return space.Labels(space.AtWorkload, space.Field{Feature: "note", Name: "text", Value: v.(note).Text})
 		},
-		"mirror": func(v trait.Value) []space.Field {
-			return []space.Field{{Feature: "mirror", Name: "to", Value: v.(mirror).To}}
+		"mirror": func(v trait.Value) []space.Act {
+			return space.Labels(space.AtCaller, space.Field{Feature: "mirror", Name: "to", Value: v.(mirror).To})
 		},
-		"redirect": func(v trait.Value) []space.Field {
-			return []space.Field{{Feature: "redirect", Name: "path", Value: v.(redirect).Path}}
+		"redirect": func(v trait.Value) []space.Act {
+			return []space.Act{{At: space.AtCaller, Answer: &space.Reply{Status: 301}, Fields: []space.Field{{Feature: "redirect", Name: "path", Value: v.(redirect).Path}}}}
 		},
 	}
 }
@@ -155,7 +155,7 @@ func TestGrants(t *testing.T) {
 		want(t, from, decide(t, m, "http", space.Request{From: from, Method: "GET", Path: "/"}), v)
 	}
 	want(t, "redirect", decide(t, m, "http", space.Request{Method: "POST", Path: "/old"}), space.Redirect)
-	if got := decide(t, m, "http", space.Request{Path: "/"}).Outcome.Key(); got != `denied|mirror.to="shop/copy"` {
+	if got := decide(t, m, "http", space.Request{Path: "/"}).Outcome.Key(); got != `denied 403|mirror.to="shop/copy"` {
 		t.Errorf("denied outcome %s", got)
 	}
 	want(t, "grant names another port, and asks for a method", decide(t, m, "raw", space.Request{From: id("shop/cart")}), space.Denied)
@@ -245,7 +245,7 @@ func TestGatewaySplitBetweenServices(t *testing.T) {
 		{Service: "shop/web", Port: "http", Weight: 50}, {Service: "shop/shut", Port: "http", Weight: 50},
 	}}}}}
 	d, _ := eval.FindGateway(eval.Scopes(m.Build(), column()), "shop/edge", "x")
-	if got := eval.Decide(d, space.Request{Method: "GET", Path: "/"}).Outcome.Key(); got != `forward|"denied:shop/shut/http/v1"=1|"shop/web/http/v1"=1` {
+	if got := eval.Decide(d, space.Request{Method: "GET", Path: "/"}).Outcome.Key(); got != `forward|"shop/shut/http/v1"=1 answered 403|"shop/web/http/v1"=1` {
 		t.Errorf("outcome %s", got)
 	}
 }

@@ -44,7 +44,7 @@ func Find(ds []space.Decision, kind, id, portOrHost string) (space.Decision, boo
 
 // UnknownHost is a gateway's answer to a host that none of its hosts covers.
 func UnknownHost() space.Answer {
-	return space.Answer{Outcome: space.Outcome{Verdict: space.NotFound}}
+	return space.Answer{Outcome: space.NotRouted()}
 }
 
 // CleanHost is a request's host as Envoy compares it here: lower case, without

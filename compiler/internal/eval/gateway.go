@@ -1,34 +1,36 @@
 package eval
 
 import (
+	"maps"
 	"slices"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
 )
 
-// gatewayDecision composes a host's routes with the grants of the services
-// behind them. The gateway calls with its own identity, so tests on identity
-// are decided here; whoever calls the gateway needs no grant.
+// gatewayDecision follows the requests to one host through the gateway's routes and
+// the proxies of the services behind them. The gateway calls with its own identity, so
+// tests on identity are decided here; whoever calls the gateway needs no grant.
 func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) space.Decision {
 	d := space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Port: h.Name, Protocol: string(model.HTTP)}}
-	known := behind{mesh: m, identity: g.Class().SPIFFEID(m.TrustDomain), lists: map[destination]space.List{}}
+	known := behind{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]space.List{}}
 	for _, e := range m.GatewayRoutes(g, h) {
-		r := gatewayRule(g, h, e, c)
-		d.Routes = append(d.Routes, r)
+		r := gatewayRule(g, h, e)
 		if r.Then.Verdict != space.Forward {
-			d.Effective = append(d.Effective, r)
+			d.Routes, d.Effective = append(d.Routes, r), append(d.Effective, r)
 			continue
 		}
-		d.Effective = append(d.Effective, known.behindRoute(r, e.To)...)
+		begin, acts := start(r), c.acts(e.Traits)
+		d.Routes = append(d.Routes, begin.whole(acts))
+		before, after := behindAccess(acts)
+		d.Effective = append(d.Effective, begin.through(before, func(w way) space.List { return known.follow(w, e.To, after) })...)
 	}
 	last := notFound(model.GatewayPath(g.ID))
-	d.Routes = append(d.Routes, last)
-	d.Effective = append(d.Effective, last)
+	d.Routes, d.Effective = append(d.Routes, last), append(d.Effective, last)
 	return d
 }
 
-func gatewayRule(g *model.Gateway, h model.Host, e model.EffectiveRoute, c Column) space.Rule {
+func gatewayRule(g *model.Gateway, h model.Host, e model.EffectiveRoute) space.Rule {
 	r := space.Rule{
 		When: MatchTests(e.Match),
 		Then: space.Outcome{Verdict: space.Forward},
@@ -38,18 +40,12 @@ func gatewayRule(g *model.Gateway, h model.Host, e model.EffectiveRoute, c Colum
 		r.From = append(r.From, space.Origin(model.RoutePath(e.Service.ID, e.Inner.Name)))
 	}
 	if e.NotFound {
-		r.Then.Verdict = space.NotFound
-		return r
-	}
-	r.Then.Fields = c.Fields(e.Traits)
-	if _, ok := e.Traits.Lookup(RedirectTrait); ok {
-		r.Then.Verdict = space.Redirect
+		r.Then = space.NotRouted()
 		return r
 	}
 	for _, t := range e.To {
 		r.Then.Shares = append(r.Then.Shares, space.Share{Target: targetName(t), Weight: t.Weight})
 	}
-	r.Then = r.Then.Canonical()
 	return r
 }
 
@@ -64,27 +60,28 @@ func targetName(t model.Target) string {
 // destination is a service's port.
 type destination struct{ service, port string }
 
-// behind holds the access lists of destinations as one identity meets them.
+// behind holds the doors of destinations as one identity meets them.
 type behind struct {
 	mesh     *model.Mesh
+	column   Column
 	identity string
-	lists    map[destination]space.List
+	doors    map[destination]space.List
 }
 
-// access is the access list of a destination with the identity decided. An
-// external has none: what a route sends there goes there.
-func (b behind) access(to destination) space.List {
-	if l, ok := b.lists[to]; ok {
+// door is a destination's door with the identity decided. An external has none: what a
+// route sends there goes there.
+func (b behind) door(to destination) space.List {
+	if l, ok := b.doors[to]; ok {
 		return l
 	}
 	l := space.List{{Then: space.Outcome{Verdict: space.Forward}}}
 	if s := b.mesh.Service(to.service); s != nil {
 		l = nil
 		if p, ok := s.Port(to.port); ok {
-			l = AsIdentity(accessList(b.mesh, s, p), b.identity)
+			l = AsIdentity(door(b.mesh, s, p, b.column), b.identity)
 		}
 	}
-	b.lists[to] = l
+	b.doors[to] = l
 	return l
 }
 
@@ -115,14 +112,10 @@ func AsIdentity(l space.List, identity string) space.List {
 	return out
 }
 
-// DeniedShare marks a share whose destination refuses the gateway while another
-// destination of the same route lets it through.
-const DeniedShare = "denied:"
-
-// behindRoute is route r × the access lists of all its destinations. A share
-// that its destination denies stays in the outcome, marked by DeniedShare; if
-// all are denied, the verdict is Denied.
-func (b behind) behindRoute(r space.Rule, to []model.Target) space.List {
+// follow leads the way to all destinations of a route at once. A share that its
+// destination's proxy answers stays in the outcome with that status; if that is so of
+// all, the outcome is that answer.
+func (b behind) follow(w way, to []model.Target, behind []act) space.List {
 	var dests []destination
 	for _, t := range to {
 		if d := (destination{t.Service, t.Port}); !slices.Contains(dests, d) {
@@ -130,61 +123,51 @@ func (b behind) behindRoute(r space.Rule, to []model.Target) space.List {
 		}
 	}
 	if len(dests) == 0 {
-		r.Then = denied(r.Then.Fields) // all weights are zero: nothing can be reached
-		return space.List{r}
+		return space.List{w.ending(space.Refused()).rule()}
 	}
-	partial := []meeting{{rule: space.Rule{When: r.When, From: r.From}}}
+	partial := []meeting{{way: w, at: map[destination]space.Outcome{}}}
 	for _, d := range dests {
 		var next []meeting
 		for _, p := range partial {
-			for _, a := range b.access(d) {
-				next = append(next, p.and(d, a))
+			for _, r := range b.door(d) {
+				next = append(next, p.and(d, r))
 			}
 		}
 		partial = next
 	}
-	out := make(space.List, 0, len(partial))
+	var out space.List
 	for _, p := range partial {
-		p.rule.Then = p.outcome(r.Then, to)
-		out = append(out, p.rule)
+		out = append(out, p.end(to, behind)...)
 	}
 	return out
 }
 
-// meeting is a route joined with one access rule of each destination so far.
+// meeting is a way with what one rule of each destination's door so far says.
 type meeting struct {
-	rule    space.Rule
-	refused []destination
+	way way
+	at  map[destination]space.Outcome
 }
 
-func (p meeting) and(d destination, a space.Rule) meeting {
-	out := meeting{
-		rule:    space.Rule{When: slices.Concat(p.rule.When, a.When), From: slices.Concat(p.rule.From, a.From)},
-		refused: slices.Clone(p.refused),
-	}
-	if a.Then.Verdict == space.Denied {
-		out.refused = append(out.refused, d)
-	}
+func (p meeting) and(d destination, r space.Rule) meeting {
+	out := meeting{way: p.way, at: maps.Clone(p.at)}
+	out.way.when, out.way.from = slices.Concat(p.way.when, r.When), slices.Concat(p.way.from, r.From)
+	out.at[d] = r.Then
 	return out
 }
 
-func (p meeting) outcome(then space.Outcome, to []model.Target) space.Outcome {
-	if len(p.refused) == 0 {
-		return then
-	}
-	o := space.Outcome{Verdict: space.Forward, Fields: then.Fields}
+// end is where the requests arrive that meet these rules.
+func (p meeting) end(to []model.Target, behind []act) space.List {
+	var shares []space.Share
 	passed := false
 	for _, t := range to {
-		share := space.Share{Target: targetName(t), Weight: t.Weight}
-		if slices.Contains(p.refused, destination{t.Service, t.Port}) {
-			share.Target = DeniedShare + share.Target
-		} else {
-			passed = passed || t.Weight > 0
-		}
-		o.Shares = append(o.Shares, share)
+		there := p.at[destination{t.Service, t.Port}]
+		shares = append(shares, space.Share{Target: targetName(t), Weight: t.Weight, Status: there.Status})
+		passed = passed || there.Status == 0 && t.Weight > 0
 	}
-	if !passed {
-		return denied(then.Fields)
+	first := p.at[destination{to[0].Service, to[0].Port}]
+	if !passed && !slices.ContainsFunc(shares, func(s space.Share) bool { return s.Status != first.Status }) {
+		return space.List{p.way.ending(first).rule()}
 	}
-	return o.Canonical()
+	p.way.then.Shares = shares
+	return p.way.through(behind, func(w way) space.List { return space.List{w.rule()} })
 }

@@ -25,7 +25,7 @@ func accessList(m *model.Mesh, s *model.Service, p model.Port) space.List {
 		}
 		l = append(l, space.Rule{
 			When: []space.Test{{Dim: space.IdentityDim, Any: known, Not: true}},
-			Then: space.Outcome{Verdict: space.Denied},
+			Then: space.Refused(),
 			From: self,
 		})
 	}
@@ -38,7 +38,7 @@ func accessList(m *model.Mesh, s *model.Service, p model.Port) space.List {
 			})
 		}
 	}
-	return append(l, space.Rule{Then: space.Outcome{Verdict: space.Denied}, From: self})
+	return append(l, space.Rule{Then: space.Refused(), From: self})
 }
 
 // grantTests returns the conditions of g on port p; false if it can match
@@ -103,39 +103,17 @@ func Identity(trustDomain, account string) string {
 	return identityPrefix(trustDomain) + "ns//sa/" + account
 }
 
-// routeList is where the requests to port p go, in the mesh's order, then 404.
-// A TCP port has connections, which only a route without conditions can take and
-// which features of requests do not touch.
-func routeList(s *model.Service, p model.Port, c Column) space.List {
-	var l space.List
-	for _, r := range s.Routes {
-		if !p.Protocol.IsHTTP() && !matchesAll(r.Match) {
-			continue
-		}
-		o := space.Outcome{Verdict: space.Forward}
-		if p.Protocol.IsHTTP() {
-			o.Fields = c.Fields(r.Traits)
-		}
-		_, redirects := r.Traits.Lookup(RedirectTrait)
-		switch {
-		case !redirects:
-			o.Shares = serviceShares(s.ID, p.Name, r.To)
-		case p.Protocol.IsHTTP():
-			o.Verdict = space.Redirect
-		default:
-			o.Verdict = space.Denied // there is nowhere to go
-		}
-		l = append(l, space.Rule{
-			When: MatchTests(r.Match),
-			Then: o,
-			From: []space.Origin{space.Origin(model.RoutePath(s.ID, r.Name))},
-		})
+// routeRule is which requests to port p a route takes, and where they go.
+func routeRule(s *model.Service, p model.Port, r model.Route) space.Rule {
+	return space.Rule{
+		When: MatchTests(r.Match),
+		Then: space.Outcome{Verdict: space.Forward, Shares: serviceShares(s.ID, p.Name, r.To)},
+		From: []space.Origin{space.Origin(model.RoutePath(s.ID, r.Name))},
 	}
-	return append(l, notFound(model.ServicePath(s.ID)))
 }
 
 func notFound(origin string) space.Rule {
-	return space.Rule{Then: space.Outcome{Verdict: space.NotFound}, From: []space.Origin{space.Origin(origin)}}
+	return space.Rule{Then: space.NotRouted(), From: []space.Origin{space.Origin(origin)}}
 }
 
 func serviceShares(service, port string, to []model.Target) []space.Share {

@@ -22,7 +22,7 @@ type Feature struct {
 	resolve.Rule
 	// Codec reads the value from mesh.json.
 	Codec trait.Codec
-	// Meaning is what the value does to a request, as data.
+	// Meaning is what the value does to a request at the stations of its way, as data.
 	Meaning eval.Effect
 	// Change is how a change of it reads in a plan.
 	Change plan.Word

@@ -3,6 +3,7 @@ package plan_test
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"testing"
 
 	"meshc.dev/meshc/compiler/internal/eval"
@@ -42,8 +43,21 @@ func features() (map[string]trait.Codec, eval.Column, plan.Words) {
 		if name == "retry" {
 			field = "attempts"
 		}
-		meaning[name] = func(v trait.Value) []space.Field {
-			return []space.Field{{Feature: name, Name: field, Value: v.(setting).Value}}
+		meaning[name] = func(v trait.Value) []space.Act {
+			a := space.Act{At: space.AtWorkload, Fields: []space.Field{{Feature: name, Name: field, Value: v.(setting).Value}}}
+			switch name {
+			case "mirror":
+				a.At = space.AtCaller
+			case "redirect":
+				a.At, a.Answer = space.AtCaller, &space.Reply{Status: 301}
+			case "retry":
+				n, err := strconv.Atoi(v.(setting).Value)
+				if err != nil {
+					panic(err)
+				}
+				a.Tries = 1 + n
+			}
+			return []space.Act{a}
 		}
 		if class != "" {
 			words[name] = func(before, after []space.Field) (plan.Class, string) {

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/space"
@@ -198,6 +199,8 @@ func outcomeText(o space.Outcome) string {
 		return "denied"
 	case space.Redirect:
 		return "redirect"
+	case space.Answered:
+		return "answered " + strconv.Itoa(o.Status) + " by " + o.By
 	default:
 		return "404"
 	}

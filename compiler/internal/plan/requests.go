@@ -287,8 +287,7 @@ func shareClass(before, after space.Outcome) Class {
 func refused(o space.Outcome) map[string]bool {
 	out := map[string]bool{}
 	for _, s := range o.Shares {
-		target, denied := strings.CutPrefix(s.Target, deniedShare)
-		out[target] = denied
+		out[s.Target] = s.Status != 0
 	}
 	return out
 }

@@ -1,8 +1,6 @@
 package plan
 
 import (
-	"strconv"
-
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/model"
 )
@@ -16,7 +14,7 @@ func Amplification(m *model.Mesh, meaning eval.Column) (worst map[string]int, cy
 	for _, s := range m.Services {
 		g.tries[s.ID] = 1
 		for _, r := range s.Routes {
-			g.tries[s.ID] = max(g.tries[s.ID], 1+attempts(r, meaning))
+			g.tries[s.ID] = max(g.tries[s.ID], meaning.Tries(r.Traits))
 		}
 		for _, call := range s.Calls {
 			if m.Service(call.To) != nil {
@@ -27,25 +25,15 @@ func Amplification(m *model.Mesh, meaning eval.Column) (worst map[string]int, cy
 	for _, gw := range m.Gateways {
 		for _, h := range gw.Hosts {
 			for _, e := range m.GatewayRoutes(gw, h) {
-				r := model.Route{Traits: e.Traits}
 				for _, t := range e.To {
 					if _, ok := g.tries[t.Service]; ok {
-						g.tries[t.Service] = max(g.tries[t.Service], 1+attempts(r, meaning))
+						g.tries[t.Service] = max(g.tries[t.Service], meaning.Tries(e.Traits))
 					}
 				}
 			}
 		}
 	}
 	return g.worst(m)
-}
-
-// attempts is the number of retries of a route.
-func attempts(r model.Route, meaning eval.Column) int {
-	n, err := strconv.Atoi(Value(only("retry", meaning.Fields(r.Traits)), "attempts"))
-	if err != nil {
-		return 0
-	}
-	return n
 }
 
 type callGraph struct {

@@ -225,8 +225,12 @@ func shares(o space.Outcome, own, near string) string {
 		if version != "" {
 			part += " " + version
 		}
-		if strings.HasPrefix(s.Target, deniedShare) {
+		switch s.Status {
+		case 0:
+		case space.Refused().Status:
 			part += " (denied)"
+		default:
+			part += " (answered " + strconv.Itoa(s.Status) + ")"
 		}
 		if name != last {
 			part, last = name+" "+part, name
@@ -241,7 +245,6 @@ func shares(o space.Outcome, own, near string) string {
 
 // splitTarget reads "namespace/service/port/version" or "external/namespace/name/port".
 func splitTarget(target string) (service, version string) {
-	target = strings.TrimPrefix(target, deniedShare)
 	parts := strings.Split(target, "/")
 	if len(parts) != 4 {
 		return target, ""

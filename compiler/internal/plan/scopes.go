@@ -10,8 +10,6 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 )
 
-const deniedShare = eval.DeniedShare
-
 // pair is one scope on both sides. A side that lacks it has a decision that
 // answers 404 to all, and the flag.
 type pair struct {
@@ -73,7 +71,7 @@ func (c *comparison) pairs() []pair {
 }
 
 func nowhere() space.Decision {
-	return space.Decision{Effective: space.List{{Then: space.Outcome{Verdict: space.NotFound}}}}
+	return space.Decision{Effective: space.List{{Then: space.NotRouted()}}}
 }
 
 // serviceDisplay names a service's scope; the port only where it has several.

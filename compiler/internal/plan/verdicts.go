@@ -162,6 +162,8 @@ func verdictWords(v space.Verdict, missing bool) string {
 		return "denied"
 	case space.Redirect:
 		return "redirected"
+	case space.Answered:
+		return "answered"
 	case space.NotFound:
 	}
 	if missing {
@@ -176,7 +178,9 @@ func (n *narrator) outcome(o space.Outcome, missing bool) string {
 	case space.Forward:
 		return n.shares(o)
 	case space.Redirect:
-		return "redirect (" + List(only("redirect", o.Fields)) + ")"
+		return "redirect (" + List(only(o.By, o.Fields)) + ")"
+	case space.Answered:
+		return "answered " + strconv.Itoa(o.Status) + " by " + o.By
 	default:
 		return verdictWords(o.Verdict, missing)
 	}

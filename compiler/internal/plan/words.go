@@ -42,6 +42,16 @@ func Value(fs []space.Field, name string) string {
 	return ""
 }
 
+// Number returns the number of a field, 0 if it is absent or has none.
+func Number(fs []space.Field, name string) float64 {
+	for _, f := range fs {
+		if f.Name == name {
+			return f.Number
+		}
+	}
+	return 0
+}
+
 // List words fields as "name value, name value"; "none" if there are none.
 func List(fs []space.Field) string {
 	if len(fs) == 0 {

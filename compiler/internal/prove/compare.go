@@ -43,7 +43,7 @@ func closed(l space.List) space.List {
 	if n := len(l); n > 0 && len(l[n-1].When) == 0 {
 		return l
 	}
-	return append(slices.Clip(l), space.Rule{Then: space.Outcome{Verdict: space.NotFound}})
+	return append(slices.Clip(l), space.Rule{Then: space.NotRouted()})
 }
 
 func equalLists(a, b space.List) bool {

@@ -61,7 +61,7 @@ func first(l space.List, q space.Request) space.Rule {
 	if r, ok := eval.First(l, q); ok {
 		return r
 	}
-	return space.Rule{Then: space.Outcome{Verdict: space.NotFound}}
+	return space.Rule{Then: space.NotRouted()}
 }
 
 // Reach tells exactly the rules that decide something, Shadowed the others.

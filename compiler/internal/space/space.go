@@ -9,6 +9,7 @@
 //     path normalisation.
 //   - Test: a condition on one dimension; Rule: a conjunction of tests and an
 //     outcome; List: rules of which the first match decides.
+//   - Act: what a feature does to a rule's requests, at a Station of their way.
 //   - Decision: everything that is decided for one destination (a Scope).
 package space
 
@@ -96,6 +97,7 @@ const (
 	Denied   Verdict = "denied"   // 403 (HTTP), connection closed (TCP)
 	NotFound Verdict = "notFound" // 404: no route matches
 	Redirect Verdict = "redirect" // the caller's own proxy answers with a 3xx
+	Answered Verdict = "answered" // a proxy on the way answers, by a feature, with any other status
 )
 
 // Share is a destination and its share of the requests.
@@ -104,6 +106,8 @@ type Share struct {
 	Target string `json:"target"`
 	// Weight is relative; Outcome.Canonical reduces all by their common divisor.
 	Weight int `json:"weight"`
+	// Status is what the target's own proxy answers instead, 0 if the request gets through.
+	Status int `json:"status,omitempty"`
 }
 
 // Field is one named effect of a feature on the requests that a rule takes
@@ -112,40 +116,58 @@ type Field struct {
 	Feature string `json:"feature"`
 	Name    string `json:"name"`
 	Value   string `json:"value"`
+	// Number is the value of a field that has an amount: seconds for a time, else in
+	// the unit that Value names. Two fields with equal values have equal numbers.
+	Number float64 `json:"number,omitempty"`
 }
 
 // Outcome is what follows for a request; two outcomes are the same behaviour
 // exactly if their Keys are equal.
 type Outcome struct {
 	Verdict Verdict `json:"verdict"`
-	Shares  []Share `json:"shares,omitempty"`
-	Fields  []Field `json:"fields,omitempty"`
+	// Status is what the proxy answers that ends the way, 0 if a destination does.
+	Status int `json:"status,omitempty"`
+	// By is the feature that ends the way; "" if no route or no grant took the request.
+	By string `json:"by,omitempty"`
+	// Partly are answers that a share of the requests gets instead, in the order in
+	// which they are met.
+	Partly []Partial `json:"partly,omitempty"`
+	Shares []Share   `json:"shares,omitempty"`
+	Fields []Field   `json:"fields,omitempty"`
 }
+
+// Refused is the outcome of a request that no grant admits.
+func Refused() Outcome { return Outcome{Verdict: Denied, Status: 403} }
+
+// NotRouted is the outcome of a request that no route takes.
+func NotRouted() Outcome { return Outcome{Verdict: NotFound, Status: 404} }
 
 // Canonical returns o with shares merged, sorted and reduced, zero shares left
 // out, and fields sorted.
 func (o Outcome) Canonical() Outcome {
-	byTarget := map[string]int{}
+	weights := map[Share]int{}
 	for _, s := range o.Shares {
-		byTarget[s.Target] += s.Weight
+		weights[Share{Target: s.Target, Status: s.Status}] += s.Weight
 	}
 	g := 0
 	var shares []Share
-	for t, w := range byTarget {
+	for s, w := range weights {
 		if w > 0 {
-			shares = append(shares, Share{t, w})
+			s.Weight = w
+			shares = append(shares, s)
 			g = gcd(g, w)
 		}
 	}
 	for i := range shares {
 		shares[i].Weight /= g
 	}
-	slices.SortFunc(shares, func(a, b Share) int { return cmp.Compare(a.Target, b.Target) })
+	slices.SortFunc(shares, func(a, b Share) int { return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Status, b.Status)) })
 	fields := slices.Clone(o.Fields)
 	slices.SortFunc(fields, func(a, b Field) int {
 		return cmp.Or(cmp.Compare(a.Feature, b.Feature), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Value, b.Value))
 	})
-	return Outcome{Verdict: o.Verdict, Shares: shares, Fields: fields}
+	o.Shares, o.Fields = shares, fields
+	return o
 }
 
 // Key is the canonical text of o.
@@ -153,8 +175,17 @@ func (o Outcome) Key() string {
 	c := o.Canonical()
 	var b strings.Builder
 	b.WriteString(string(c.Verdict))
+	if c.Status != 0 {
+		b.WriteString(" " + c.By + strconv.Itoa(c.Status))
+	}
+	for _, p := range c.Partly {
+		b.WriteString("|" + p.Feature + " " + strconv.Itoa(p.Status) + " for " + strconv.FormatFloat(p.Percent, 'f', -1, 64) + "%")
+	}
 	for _, s := range c.Shares {
 		b.WriteString("|" + strconv.Quote(s.Target) + "=" + strconv.Itoa(s.Weight))
+		if s.Status != 0 {
+			b.WriteString(" answered " + strconv.Itoa(s.Status))
+		}
 	}
 	for _, f := range c.Fields {
 		b.WriteString("|" + f.Feature + "." + f.Name + "=" + strconv.Quote(f.Value))

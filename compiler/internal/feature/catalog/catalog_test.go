@@ -18,12 +18,8 @@ import (
 // knownElsewhere are the features that a package other than their own knows by
 // name, with the reason. CONTRIBUTING.md promises that there are no others.
 func knownElsewhere() map[string][]string {
-	const eval, plan = "compiler/internal/eval/eval.go", "compiler/internal/plan/"
 	return map[string][]string{
-		"fault":    {eval},                                                                               // acts before the grants are asked
-		"mirror":   {eval},                                                                               // acts before the grants are asked
-		"redirect": {eval, "compiler/internal/space/space.go", plan + "render.go", plan + "verdicts.go"}, // is a verdict of its own
-		"retry":    {plan + "retries.go"},                                                                // multiplies along calls
+		"redirect": {"compiler/internal/space/space.go", "compiler/internal/plan/render.go"}, // is the word for a verdict as well
 	}
 }
 

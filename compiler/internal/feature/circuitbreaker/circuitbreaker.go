@@ -73,7 +73,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	return b
 }
 
-func meaning(v trait.Value) []space.Field {
+func meaning(v trait.Value) []space.Act {
 	b := v.(Breaker)
 	var out []space.Field
 	for _, f := range []struct {
@@ -84,7 +84,7 @@ func meaning(v trait.Value) []space.Field {
 			out = append(out, space.Field{Feature: name, Name: f.n, Value: strconv.Itoa(f.v)})
 		}
 	}
-	return out
+	return space.Labels(space.AtWorkload, out...)
 }
 
 // change: bounds that appear are neutral; bounds that go or move may protect less.

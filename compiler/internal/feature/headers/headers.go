@@ -56,9 +56,11 @@ var Request = feature.Feature{
 			}
 			return nil
 		}},
-	Codec:   trait.JSON[RequestEdit],
-	Meaning: func(v trait.Value) []space.Field { return fields(requestName, v.(RequestEdit).Edit) },
-	Change:  change("request headers"),
+	Codec: trait.JSON[RequestEdit],
+	Meaning: func(v trait.Value) []space.Act {
+		return space.Labels(space.AtWorkload, fields(requestName, v.(RequestEdit).Edit)...)
+	},
+	Change: change("request headers"),
 	// Route.request_headers_to_add / _to_remove.
 	Envoy: envoy.OnRoute(func(r *routev3.Route, v RequestEdit, _ *envoy.Ctx) {
 		r.RequestHeadersToAdd = append(r.RequestHeadersToAdd, envoy.HeaderOptions(v.Set, v.Add)...)
@@ -79,9 +81,11 @@ var Response = feature.Feature{
 			}
 			return nil
 		}},
-	Codec:   trait.JSON[ResponseEdit],
-	Meaning: func(v trait.Value) []space.Field { return fields(responseName, v.(ResponseEdit).Edit) },
-	Change:  change("response headers"),
+	Codec: trait.JSON[ResponseEdit],
+	Meaning: func(v trait.Value) []space.Act {
+		return space.Labels(space.AtCaller, fields(responseName, v.(ResponseEdit).Edit)...)
+	},
+	Change: change("response headers"),
 	// Route.response_headers_to_add / _to_remove.
 	Envoy: envoy.OnRoute(func(r *routev3.Route, v ResponseEdit, _ *envoy.Ctx) {
 		r.ResponseHeadersToAdd = append(r.ResponseHeadersToAdd, envoy.HeaderOptions(v.Set, v.Add)...)

@@ -97,12 +97,12 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	return m
 }
 
-func meaning(v trait.Value) []space.Field {
+// meaning: the copy is sent whatever the destination's grants say.
+func meaning(v trait.Value) []space.Act {
 	m := v.(Mirror)
-	return []space.Field{
-		{Feature: name, Name: "to", Value: m.To + "/" + m.Version},
-		{Feature: name, Name: "percent", Value: strconv.FormatFloat(m.Percent, 'f', -1, 64)},
-	}
+	return space.Labels(space.AtCaller,
+		space.Field{Feature: name, Name: "to", Value: m.To + "/" + m.Version},
+		space.Field{Feature: name, Name: "percent", Value: strconv.FormatFloat(m.Percent, 'f', -1, 64)})
 }
 
 // change: a new receiver of copies is one more place that sees what requests hold.

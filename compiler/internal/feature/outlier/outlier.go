@@ -89,14 +89,14 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	return o
 }
 
-func meaning(v trait.Value) []space.Field {
+func meaning(v trait.Value) []space.Act {
 	o := v.(Outlier)
-	return []space.Field{
+	return space.Labels(space.AtWorkload, []space.Field{
 		{Feature: name, Name: "base ejection", Value: o.BaseEjection.String()},
 		{Feature: name, Name: "consecutive 5xx", Value: strconv.Itoa(o.Consecutive5xx)},
 		{Feature: name, Name: "interval", Value: o.Interval.String()},
 		{Feature: name, Name: "max ejection", Value: strconv.Itoa(o.MaxEjectionPercent) + "%"},
-	}
+	}...)
 }
 
 // change: protection that appears is neutral; that goes or moves may be weaker.

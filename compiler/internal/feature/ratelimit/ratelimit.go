@@ -92,12 +92,11 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	return l
 }
 
-func meaning(v trait.Value) []space.Field {
+func meaning(v trait.Value) []space.Act {
 	l := v.(Limit)
-	return []space.Field{
-		{Feature: name, Name: "burst", Value: strconv.Itoa(l.Burst)},
-		{Feature: name, Name: "limit", Value: strconv.Itoa(l.Requests) + " per " + l.Per.String()},
-	}
+	return space.Labels(space.AtCallee,
+		space.Field{Feature: name, Name: "burst", Value: strconv.Itoa(l.Burst)},
+		space.Field{Feature: name, Name: "limit", Value: strconv.Itoa(l.Requests) + " per " + l.Per.String()})
 }
 
 // change: a limit that appears refuses requests that got through; one that goes or moves protects less.

@@ -85,7 +85,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	return r
 }
 
-func meaning(v trait.Value) []space.Field {
+func meaning(v trait.Value) []space.Act {
 	r := v.(Redirect)
 	out := []space.Field{{Feature: name, Name: "code", Value: strconv.Itoa(r.Code)}}
 	for _, f := range []struct{ n, v string }{{"host", r.Host}, {"path", r.Path}, {"scheme", r.Scheme}} {
@@ -93,5 +93,5 @@ func meaning(v trait.Value) []space.Field {
 			out = append(out, space.Field{Feature: name, Name: f.n, Value: f.v})
 		}
 	}
-	return out
+	return []space.Act{{At: space.AtCaller, Answer: &space.Reply{Status: r.Code}, Fields: out}}
 }

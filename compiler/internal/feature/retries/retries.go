@@ -103,30 +103,23 @@ func conditions(on intent.Node, idempotent bool, x *resolve.Place) []string {
 	return slices.Compact(out)
 }
 
-func meaning(v trait.Value) []space.Field {
+func meaning(v trait.Value) []space.Act {
 	r := v.(Retry)
 	f := func(n, val string) space.Field { return space.Field{Feature: name, Name: n, Value: val} }
 	out := []space.Field{
-		f("attempts", strconv.Itoa(r.Attempts)), f("on", strings.Join(r.On, ",")),
+		{Feature: name, Name: "attempts", Value: strconv.Itoa(r.Attempts), Number: float64(r.Attempts)}, f("on", strings.Join(r.On, ",")),
 		f("budget", fmt.Sprintf("%d%%, at least %d", r.Percent, r.MinConcurrent)),
 	}
 	if r.PerTry > 0 {
 		out = append(out, f("per try", r.PerTry.String()))
 	}
-	return out
+	return []space.Act{{At: space.AtWorkload, Tries: 1 + r.Attempts, Fields: out}}
 }
 
 // change: more tries, or none at all any more, relax what protects somebody: the
 // callee from load, or the caller from failures.
 func change(before, after []space.Field) (plan.Class, string) {
-	tries := func(fs []space.Field) int {
-		n, err := strconv.Atoi(plan.Value(fs, "attempts"))
-		if err != nil {
-			return 0
-		}
-		return n
-	}
-	b, a := tries(before), tries(after)
+	b, a := int(plan.Number(before, "attempts")), int(plan.Number(after, "attempts"))
 	text := fmt.Sprintf("retries %d → %d", b, a)
 	switch {
 	case a != b:

@@ -73,16 +73,16 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	return Timeout{Request: x.Duration(n, byDefault)}
 }
 
-func meaning(v trait.Value) []space.Field {
-	return []space.Field{{Feature: name, Name: "request", Value: v.(Timeout).Request.String()}}
+func meaning(v trait.Value) []space.Act {
+	t := v.(Timeout).Request
+	return space.Labels(space.AtWorkload, space.Field{Feature: name, Name: "request", Value: t.String(), Number: time.Duration(t).Seconds()})
 }
 
 // change: a longer wait holds more of the caller's resources.
 func change(before, after []space.Field) (plan.Class, string) {
-	b, errB := time.ParseDuration(plan.Value(before, "request"))
-	a, errA := time.ParseDuration(plan.Value(after, "request"))
+	b, a := plan.Number(before, "request"), plan.Number(after, "request")
 	text := "timeout " + plan.Value(before, "request") + " → " + plan.Value(after, "request")
-	if errA == nil && errB == nil && a < b {
+	if a != 0 && a < b {
 		return plan.Neutral, text
 	}
 	return plan.Weakening, text

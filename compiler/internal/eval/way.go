@@ -1,0 +1,142 @@
+package eval
+
+import (
+	"slices"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// way is how far requests have come: which are meant, who decided, and what was done
+// to them so far. A way is never changed, only continued.
+type way struct {
+	when []space.Test
+	from []space.Origin
+	then space.Outcome
+}
+
+// start is the way of the requests that a rule takes.
+func start(r space.Rule) way { return way{r.When, r.From, r.Then} }
+
+// rule is the way's end.
+func (w way) rule() space.Rule {
+	return space.Rule{When: w.when, Then: w.then.Canonical(), From: w.from}
+}
+
+// meeting continues with those of the way's requests that an act is about.
+func (w way) meeting(a act) way {
+	w.when = slices.Concat(w.when, a.When)
+	w.then.Fields = slices.Concat(w.then.Fields, a.Fields)
+	if a.Answer != nil && !a.ends() {
+		p := space.Partial{Feature: a.feature, Status: a.Answer.Status, Percent: a.Answer.Percent}
+		w.then.Partly = append(slices.Clip(w.then.Partly), p)
+	}
+	return w
+}
+
+// ends reports whether no request that the act is about goes on.
+func (a act) ends() bool { return a.Answer != nil && a.Answer.Percent == 0 }
+
+// answered ends the way with what a proxy says. What else acts at its station acts on
+// the answer as well.
+func (w way) answered(a act, others []act) way {
+	for _, o := range others {
+		if o.At == a.At && len(o.When) == 0 {
+			w.then.Fields = slices.Concat(w.then.Fields, o.Fields)
+		}
+	}
+	return w.ending(space.Outcome{Verdict: verdictOf(a.Answer.Status), Status: a.Answer.Status, By: a.feature})
+}
+
+// ending ends the way as o does, before any destination.
+func (w way) ending(o space.Outcome) way {
+	w.then.Verdict, w.then.Status, w.then.By, w.then.Shares = o.Verdict, o.Status, o.By, nil
+	return w
+}
+
+func verdictOf(status int) space.Verdict {
+	if slices.Contains([]int{301, 302, 303, 307, 308}, status) {
+		return space.Redirect
+	}
+	return space.Answered
+}
+
+// through lets requests meet acts one after the other, and those that none of them
+// answers meet the end.
+func (w way) through(acts []act, end func(way) space.List) space.List {
+	if len(acts) == 0 {
+		return end(w)
+	}
+	a, others := acts[0], acts[1:]
+	var out space.List
+	if met := w.meeting(a); a.ends() {
+		out = space.List{met.answered(a, others).rule()}
+	} else {
+		out = met.through(others, end)
+	}
+	if len(a.When) == 0 {
+		return out
+	}
+	return append(out, w.through(others, end)...)
+}
+
+// whole is the way with all that acts do to all of its requests.
+func (w way) whole(acts []act) space.Rule {
+	for _, a := range acts {
+		if len(a.When) > 0 {
+			continue
+		}
+		if w = w.meeting(a); a.ends() {
+			return w.answered(a, acts[slices.IndexFunc(acts, func(o act) bool { return o.ends() })+1:]).rule()
+		}
+	}
+	return w.rule()
+}
+
+// behindAccess cuts acts into those that a request meets before grants are asked, and
+// those that only one meets that they admit.
+func behindAccess(acts []act) (before, behind []act) {
+	i := slices.IndexFunc(acts, func(a act) bool { return a.At > space.AtAccess })
+	if i < 0 {
+		return acts, nil
+	}
+	return acts[:i], acts[i:]
+}
+
+// to leads the way to where its shares go: to workloads of one service, through its
+// door. Without shares there is nowhere to go.
+func (w way) to(door space.List, behind []act) space.List {
+	if len(w.then.Shares) == 0 {
+		return space.List{w.ending(space.Refused()).rule()}
+	}
+	return w.into(door, behind)
+}
+
+// into leads the way through a door; behind it, acts are met.
+func (w way) into(door space.List, behind []act) space.List {
+	var out space.List
+	for _, r := range door {
+		in := w
+		in.when, in.from = slices.Concat(w.when, r.When), slices.Concat(w.from, r.From)
+		if r.Then.Verdict != space.Forward {
+			out = append(out, in.ending(r.Then).rule())
+			continue
+		}
+		out = append(out, in.through(behind, func(w way) space.List { return space.List{w.rule()} })...)
+	}
+	return out
+}
+
+// door is what the proxy of a service's port does with requests before its workload
+// gets them: what features answer, then access.
+func door(m *model.Mesh, s *model.Service, p model.Port, c Column) space.List {
+	var answers []act
+	for _, a := range c.actsOn(p, s.Traits) {
+		if a.At == space.AtCallee && a.Answer != nil {
+			a.Fields = nil // what a service does to all of its requests is told of the service
+			answers = append(answers, a)
+		}
+	}
+	open := space.Rule{Then: space.Outcome{Verdict: space.Forward}}
+	return start(open).through(answers, func(w way) space.List { return w.into(accessList(m, s, p), nil) })
+}
