@@ -94,7 +94,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 
 func meaning(v trait.Value) []space.Act {
 	l := v.(Limit)
-	return space.Labels(space.AtCallee,
+	return space.Labels(space.AtWorkload, // behind the grants: who has none spends no tokens
 		space.Field{Feature: name, Name: "burst", Value: strconv.Itoa(l.Burst)},
 		space.Field{Feature: name, Name: "limit", Value: strconv.Itoa(l.Requests) + " per " + l.Per.String()})
 }
