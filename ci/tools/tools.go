@@ -34,9 +34,15 @@ type Tool struct {
 	// Names are further names of the one program, which goes by the name that it was
 	// started by.
 	Names []string
+	// Files are what programs need beside themselves: patterns of files, each below the
+	// path of a module that is required. They come into the folder by their own names.
+	Files []Files
 	// Stamp returns the linker's flags that tell the programs their version; nil = none.
 	Stamp func(goMod []byte) ([]string, error)
 }
+
+// Files are those of a required module that a pattern finds in its folder.
+type Files struct{ Module, Pattern string }
 
 // Kube is the Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager
 // and kubectl.
@@ -49,8 +55,19 @@ func Kube() Tool {
 	}
 }
 
+// Flux is source-controller and kustomize-controller, with the definitions of their
+// objects (*.yaml).
+func Flux() Tool {
+	const source, kustomize, definitions = "github.com/fluxcd/source-controller", "github.com/fluxcd/kustomize-controller", "config/crd/bases/*.yaml"
+	return Tool{
+		Name:     "flux",
+		Packages: []string{source, kustomize},
+		Files:    []Files{{source, definitions}, {kustomize, definitions}},
+	}
+}
+
 // All are the tools that there are.
-func All() []Tool { return []Tool{Kube()} }
+func All() []Tool { return []Tool{Kube(), Flux()} }
 
 // stampKube: a server that does not know its version reports v0.0.0, and clients
 // believe it.
@@ -152,7 +169,7 @@ func recipe(ctx context.Context, t Tool, source string) (args []string, key stri
 	if err != nil {
 		return nil, "", fmt.Errorf("asking Go for its version: %w", err)
 	}
-	fmt.Fprintf(h, "%s%q %q\n", version, args, t.Names)
+	fmt.Fprintf(h, "%s%q %q %q\n", version, args, t.Names, t.Files)
 	files, err := filepath.Glob(filepath.Join(source, "*"))
 	if err != nil {
 		return nil, "", err
@@ -217,6 +234,11 @@ func build(ctx context.Context, t Tool, source string, args []string, dir string
 			return fmt.Errorf("naming a tool: %w", err)
 		}
 	}
+	for _, f := range t.Files {
+		if err := bring(ctx, f, source, tmp); err != nil {
+			return err
+		}
+	}
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return fmt.Errorf("opening the folder of a tool: %w", err)
 	}
@@ -224,6 +246,31 @@ func build(ctx context.Context, t Tool, source string, args []string, dir string
 		return fmt.Errorf("putting ci/tools/%s into place: %w", t.Name, err)
 	}
 	say(progress, "built ci/tools/%s in %d s", t.Name, int(time.Since(start).Seconds()))
+	return nil
+}
+
+// bring copies files of a module into dir.
+func bring(ctx context.Context, f Files, source, dir string) error {
+	where, err := goCommand(ctx, source, "list", "-m", "-f", "{{.Dir}}", f.Module).Output()
+	if err != nil {
+		return fmt.Errorf("finding the module %s: %w", f.Module, err)
+	}
+	names, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(where)), filepath.FromSlash(f.Pattern)))
+	if err != nil {
+		return fmt.Errorf("looking for %s of %s: %w", f.Pattern, f.Module, err)
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("%s has no %s", f.Module, f.Pattern)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("reading a file of %s: %w", f.Module, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(name)), text, 0o644); err != nil {
+			return fmt.Errorf("copying a file of %s: %w", f.Module, err)
+		}
+	}
 	return nil
 }
 

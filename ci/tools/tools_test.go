@@ -20,7 +20,8 @@ func toy(t *testing.T, says string) (tool Tool, cache string) {
 	t.Chdir(repo)
 	t.Setenv("MESHC_TOOLS", cache)
 	t.Setenv("GOFLAGS", "-mod=mod -race") // of the caller; no business of tools
-	return Tool{Name: "toy", Packages: []string{"."}, Names: []string{"sheep", "goat"}}, cache
+	write(t, filepath.Join(repo, "ci", "tools", "toy", "animal.yaml"), "kind: Animal\n")
+	return Tool{Name: "toy", Packages: []string{"."}, Names: []string{"sheep", "goat"}, Files: []Files{{"toy", "*.yaml"}}}, cache
 }
 
 func write(t *testing.T, file, text string) {
@@ -57,6 +58,9 @@ func TestAToolIsBuiltOnce(t *testing.T) {
 		if err != nil || string(out) != name+" says hello\n" {
 			t.Errorf("%s: %q, %v", name, out, err)
 		}
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "animal.yaml")); err != nil || string(text) != "kind: Animal\n" {
+		t.Errorf("beside the programs: %q, %v", text, err)
 	}
 	progress.Reset()
 	if again, err := Find(t.Context(), tool, &progress); err != nil || again != dir || progress.Len() > 0 {
@@ -102,6 +106,11 @@ func TestABrokenToolIsAnError(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(cache, "*-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+	write(t, filepath.Join("ci", "tools", "toy", "main.go"), speaker)
+	tool.Files = []Files{{"toy", "nothing/*"}}
+	if _, err := Find(t.Context(), tool, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "toy has no nothing/*") {
+		t.Errorf("%v", err)
 	}
 	if _, err := Find(t.Context(), Tool{Name: "nothing"}, &bytes.Buffer{}); err == nil {
 		t.Error("a tool without a module was found")
