@@ -179,6 +179,8 @@ func doors() []row {
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "internal/freeport"}, // for tests and the demo
+		{pkg: "internal/githttp"},  // likewise
+		{pkg: "internal/kubetest/flux", may: []string{"ci/tools", "internal/child", "internal/freeport", "internal/kubetest", kubeAPI, kubeMachine, kubeClient}},
 		{pkg: "internal/kubetest/node", may: []string{"internal/kubetest", kubeAPI, kubeMachine, kubeClient, xnet}},
 		{pkg: "internal/kubetest", may: []string{"ci/tools", "internal/child", "internal/freeport", kubeAPI, kubeMachine, kubeClient}},
 		{pkg: "cmd/meshc", may: []string{"internal/cli", "internal/compile", "internal/sandbox"}},

@@ -4,25 +4,19 @@ import (
 	"encoding/pem"
 	"errors"
 	"net/http"
-	"net/http/cgi"
 	"net/http/httptest"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"meshc.dev/meshc/internal/githttp"
 	"meshc.dev/meshc/internal/gitrepo"
 )
 
 // A Git server that sends half a pack and falls silent, or goes on for ever, is told
 // once as unreachable; when it is well again the next look takes up what is new.
 func TestTheFeedOutlastsAServerThatHangs(t *testing.T) {
-	out, err := exec.Command("git", "--exec-path").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for name, spoil := range map[string]func(w http.ResponseWriter, good []byte, gone <-chan struct{}){
 		"half, then nothing": func(w http.ResponseWriter, good []byte, gone <-chan struct{}) {
 			_, _ = w.Write(good[:len(good)/2])
@@ -34,8 +28,10 @@ func TestTheFeedOutlastsAServerThatHangs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, "")
-			git := &cgi.Handler{Path: filepath.Join(strings.TrimSpace(string(out)), "git-http-backend"),
-				Env: []string{"GIT_PROJECT_ROOT=" + s.repo.Dir, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}}
+			git, err := githttp.Handler(s.repo.Dir)
+			if err != nil {
+				t.Fatal(err)
+			}
 			var bad atomic.Bool
 			server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 				if !bad.Load() || !strings.HasSuffix(q.URL.Path, "/git-upload-pack") {

@@ -38,3 +38,9 @@ func Next() (int, error) {
 	}
 	return 0, errors.New("finding a free port: all are in use")
 }
+
+// Address is 127.0.0.1 with such a port.
+func Address() (string, error) {
+	port, err := Next()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
+}

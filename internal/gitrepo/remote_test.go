@@ -10,10 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/cgi"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -22,6 +20,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/githttp"
 	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/gitrepo/gittest"
 )
@@ -30,13 +29,9 @@ import (
 // whatever wrap makes of it.
 func gitServer(t *testing.T, root string, wrap func(http.Handler) http.Handler) (*httptest.Server, gitrepo.Options) {
 	t.Helper()
-	out, err := exec.Command("git", "--exec-path").Output()
+	h, err := githttp.Handler(root)
 	if err != nil {
 		t.Fatal(err)
-	}
-	var h http.Handler = &cgi.Handler{
-		Path: filepath.Join(strings.TrimSpace(string(out)), "git-http-backend"),
-		Env:  []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"},
 	}
 	if wrap != nil {
 		h = wrap(h)
