@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,12 +32,14 @@ type Repo struct {
 	signer string // program that signs instead of ssh-keygen; empty = ssh-keygen
 }
 
-// The people of the story. Nobody is the author who does not sign.
+// The people of the story. Nobody is the author who does not sign, CI the program that
+// signs what it has compiled.
 const (
 	Alice  = "alice"  // team-bookinfo
 	Carol  = "carol"  // platform
 	Rita   = "rita"   // team-reports
-	Nobody = "nobody" // in no trust policy
+	CI     = "ci"     // in no trust policy
+	Nobody = "nobody" // likewise
 )
 
 const gitLimit = time.Minute
@@ -50,23 +53,39 @@ func New(ctx context.Context, git, signer, dir string) (*Repo, map[string]string
 		}
 	}
 	public := map[string]string{}
-	for _, who := range []string{Alice, Carol, Rita, Nobody} {
+	for _, who := range []string{Alice, Carol, Rita, CI, Nobody} {
 		line, err := writeKey(filepath.Join(r.keys, who), who)
 		if err != nil {
 			return nil, nil, err
 		}
 		public[who] = line
 	}
-	for _, args := range [][]string{
-		{"init", "--quiet", "--initial-branch", "main"},
-		{"clone", "--quiet", "--bare", r.Work, r.Origin},
-		{"remote", "add", "origin", r.Origin},
-	} {
+	return r, public, r.init(ctx, "main")
+}
+
+// init makes the work tree and, if it is not there, the bare repository.
+func (r *Repo) init(ctx context.Context, branch string) error {
+	commands := [][]string{{"init", "--quiet", "--initial-branch", branch}, {"remote", "add", "origin", r.Origin}}
+	if _, err := os.Stat(r.Origin); err != nil {
+		commands = slices.Insert(commands, 1, []string{"clone", "--quiet", "--bare", r.Work, r.Origin})
+	}
+	for _, args := range commands {
 		if _, err := r.Run(ctx, args...); err != nil {
-			return nil, nil, err
+			return err
 		}
 	}
-	return r, public, nil
+	return nil
+}
+
+// Beside makes another work tree for the same people, with an empty branch of a bare
+// repository: r's own by the name of its folder, or one that is made.
+func (r *Repo) Beside(ctx context.Context, name, origin, branch string) (*Repo, error) {
+	dir := filepath.Dir(r.Work)
+	o := &Repo{git: r.git, signer: r.signer, keys: r.keys, Work: filepath.Join(dir, name), Origin: filepath.Join(dir, origin)}
+	if err := os.MkdirAll(o.Work, 0o700); err != nil {
+		return nil, fmt.Errorf("making a work tree: %w", err)
+	}
+	return o, o.init(ctx, branch)
 }
 
 // writeKey makes an SSH key and returns its line for authorized_keys.
