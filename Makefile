@@ -22,7 +22,7 @@ build: ## build meshc and meshc-agent into bin
 test: tools ## run all tests with the race detector (real Envoys, real git, real Kubernetes)
 	go test -race -timeout 20m ./...
 
-tools: ## build the Kubernetes control plane that tests start; minutes, once per machine and version
+tools: ## build the Kubernetes control plane and Flux, which tests start; minutes, once per machine and version
 	GOFLAGS= go run ./ci/tools/build >/dev/null
 
 lint: $(GOLANGCI) ## run the linters
@@ -44,7 +44,7 @@ bench: ## measure compile, ends, plan, looks at Git, fan-out, swaps, agent, atta
 demo: build ## the whole idea with real parts, in a minute or two
 	bin/meshc demo
 
-demo-k8s: build tools ## the same on Kubernetes: a real API server, injected pods, the admission guard (Linux, root)
+demo-k8s: build tools ## the same on Kubernetes: a real API server, Flux, injected pods, the admission guard (Linux, root)
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/demo-k8s ./ci/demo
 	bin/demo-k8s
 

@@ -1,6 +1,7 @@
 // Command demo tells meshc's story on Kubernetes with real parts: an API server, a node
-// whose pods are network namespaces with real processes and real redirection, meshc
-// serve, meshc webhook, and Bookinfo in pods that got their sidecar from the webhook.
+// whose pods are network namespaces with real processes and real redirection, Flux that
+// applies what Git has, meshc serve, meshc webhook, and Bookinfo in pods that got their
+// sidecar from the webhook.
 //
 // In: the folder of the programs (-bin). Out: a narration with the commands that were
 // run, their exit codes and what was measured; exit code 1 if something did not hold.
@@ -28,7 +29,9 @@ import (
 // First arguments of this program where it is not the demo.
 const (
 	appWord = "app" // app NAME VERSION [SERVICE=ADDRESS …]: an application of Bookinfo
-	getWord = "get" // get URL [HOST]: a request, as an application makes it
+	getWord = "get" // get URL: a request, as an application makes it
+	// visit URL HOST: a visitor who asks for that, and tells us what came back.
+	visitWord = "visit"
 )
 
 func main() {
@@ -40,6 +43,8 @@ func main() {
 			os.Exit(app(os.Args[2:]))
 		case getWord:
 			os.Exit(get(os.Args[2:]))
+		case visitWord:
+			os.Exit(visit(os.Args[2:]))
 		}
 	}
 	o := options{}
@@ -69,15 +74,22 @@ func app(args []string) int {
 		service, address, _ := strings.Cut(call, "=")
 		a.Calls[service] = address
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
 	h, err := a.Handler()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	s := &http.Server{Addr: a.Listen, Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	return serve(a.Listen, h)
+}
+
+// serve answers until SIGTERM, and then those who have asked already.
+func serve(listen string, h http.Handler) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	s := &http.Server{Addr: listen, Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
 		<-ctx.Done()
 		grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
@@ -87,23 +99,21 @@ func app(args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	<-ended
 	return 0
 }
 
 // get prints the status and the body of an answer.
 func get(args []string) int {
-	if len(args) < 1 || len(args) > 2 {
+	if len(args) != 1 {
 		return 2
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, args[0], nil)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
-	}
-	if len(args) == 2 {
-		req.Host = args[1]
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {

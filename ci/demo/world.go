@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,8 +16,9 @@ import (
 	"meshc.dev/meshc/internal/demo/narrate"
 	"meshc.dev/meshc/internal/demo/people"
 	"meshc.dev/meshc/internal/envoybin"
-	"meshc.dev/meshc/internal/freeport"
+	"meshc.dev/meshc/internal/githttp"
 	"meshc.dev/meshc/internal/kubetest"
+	"meshc.dev/meshc/internal/kubetest/flux"
 	"meshc.dev/meshc/internal/kubetest/node"
 )
 
@@ -37,14 +39,22 @@ type world struct {
 	dir     string
 	meshc   string
 	cluster *kubetest.Cluster
+	flux    *flux.Flux
 	node    *node.Node
-	repo    *people.Repo
-	head    string
+	machine string // its address, for pods
+	host    string // where Flux finds the repositories: URL of the folder
+
+	// The repositories' work trees: intent; what it compiles to, on a branch of the same
+	// repository; the teams' Deployments.
+	repo, rendered, apps *people.Repo
+	keys                 map[string]string // each person's public key
+	first, canary        string            // commits
+
 	running map[string]*child.Child
 	stops   []func()
 }
 
-// open starts the cluster and its node. Whatever it returns is closed by its owner.
+// open starts the cluster with its node, Flux and a Git host. Whatever it returns is closed by its owner.
 func open(ctx context.Context, o options, out *narrate.Narrator) (w *world, err error) {
 	w = &world{out: out, running: map[string]*child.Child{}}
 	defer func() {
@@ -77,6 +87,13 @@ func open(ctx context.Context, o options, out *narrate.Narrator) (w *world, err 
 		return nil, err
 	}
 	w.stops = append(w.stops, w.cluster.Stop)
+	if w.flux, err = flux.Start(ctx, w.cluster); err != nil {
+		return nil, err
+	}
+	w.stops = append(w.stops, w.flux.Stop)
+	if err := w.openGit(); err != nil {
+		return nil, err
+	}
 	w.node, err = node.Start(ctx, w.cluster, node.Options{Images: map[string]node.Image{
 		"bookinfo": {Files: map[string]string{"/bookinfo": self}, Entrypoint: []string{"/bookinfo"}},
 		proxyImage: {Files: map[string]string{"/usr/local/bin/meshc-agent": agent, "/usr/local/bin/envoy": envoy.Path}},
@@ -86,6 +103,23 @@ func open(ctx context.Context, o options, out *narrate.Narrator) (w *world, err 
 	}
 	w.stops = append(w.stops, w.node.Stop)
 	return w, nil
+}
+
+// openGit serves the repositories to Flux.
+func (w *world) openGit() error {
+	handler, err := githttp.Handler(w.dir)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("serving repositories: %w", err)
+	}
+	s := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	go func() { _ = s.Serve(l) }() // it ends with Close
+	w.host = "http://" + l.Addr().String()
+	w.stops = append(w.stops, func() { _ = s.Close() })
+	return nil
 }
 
 // close stops everything, the last first.
@@ -174,22 +208,17 @@ func (w *world) tail(name string) string {
 	return strings.Join(lines[max(0, len(lines)-8):], "\n")
 }
 
-// ask makes a request from a pod's application, to another host if one is named, and
-// returns the status and the body.
-func (w *world) ask(ctx context.Context, namespace, pod, url string, host ...string) (status, body string, err error) {
-	out, err := w.node.Exec(ctx, namespace, pod, "app", append([]string{"/bookinfo", getWord, url}, host...)...)
+// quiet runs a command of meshc's without telling.
+func (w *world) quiet(ctx context.Context, args ...string) (child.Output, error) {
+	return child.Run(ctx, child.Spec{Path: w.meshc, Args: args, Dir: w.dir}, commandLimit)
+}
+
+// ask makes a request from a pod's application and returns the status and the body.
+func (w *world) ask(ctx context.Context, namespace, pod, url string) (status, body string, err error) {
+	out, err := w.node.Exec(ctx, namespace, pod, "app", "/bookinfo", getWord, url)
 	if err != nil {
 		return "", "", err
 	}
 	status, body, _ = strings.Cut(strings.TrimSpace(out), "\n")
 	return status, body, nil
-}
-
-// address is one of ours on this machine, free a moment ago.
-func address() (string, error) {
-	port, err := freeport.Next()
-	if err != nil {
-		return "", err
-	}
-	return net.JoinHostPort("127.0.0.1", fmt.Sprint(port)), nil
 }
