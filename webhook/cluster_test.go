@@ -272,7 +272,10 @@ func TestARealClusterIsGuarded(t *testing.T) {
 		refused(t, "a debug container as the proxy", err, "1337")
 	})
 
-	t.Run("gateways", func(t *testing.T) { checkGateway(t, g) })
+	t.Run("gateways", func(t *testing.T) {
+		checkGateway(t, g)
+		checkGatewayPods(t, g)
+	})
 
 	t.Run("configurations", func(t *testing.T) {
 		api := g.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations()

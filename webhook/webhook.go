@@ -78,6 +78,7 @@ type Server struct {
 	judging  *semaphore.Weighted
 	metrics  *metrics
 	steps    atomic.Pointer[[]step]
+	last     *admit.World // of what was published or recalled last, nil for nothing
 }
 
 // step is an approved release and the instant from which it is in force.
@@ -127,13 +128,15 @@ func (s *Server) Publish(ctx context.Context, a approval.Approved) error {
 }
 
 func (s *Server) take(ctx context.Context, commit string, releases []release.Step) error {
-	steps := make([]step, 0, len(releases))
+	steps, last := make([]step, 0, len(releases)), s.last
 	for i, r := range releases {
 		one := step{from: r.From}
 		var err error
 		if one.world, err = admit.See(commit, r.Release); err != nil {
 			return err
 		}
+		one.world.After(last)
+		last = one.world
 		knowledge, err := known.Of(r.Release)
 		if err != nil {
 			return err
@@ -155,6 +158,21 @@ func (s *Server) take(ctx context.Context, commit string, releases []release.Ste
 		return errors.New("the approval holds no release")
 	}
 	s.steps.Store(&steps)
+	s.last = last
+	return nil
+}
+
+// Recall tells what was approved before, which nobody is judged by. The oldest comes
+// first, and all before the first Publish.
+func (s *Server) Recall(a approval.Approved) error {
+	for _, r := range a.Steps() {
+		world, err := admit.See(a.Commit(), r.Release)
+		if err != nil {
+			return err
+		}
+		world.After(s.last)
+		s.last = world
+	}
 	return nil
 }
 

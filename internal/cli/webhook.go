@@ -132,6 +132,11 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 		judgeBy(ctx, server, log, e)
 	}
 	a.cleansUp.Store(true)
+	for _, before := range source.Earlier() {
+		if err := server.Recall(before); err != nil {
+			log.Warn("earlier release not kept", append([]any{"commit", before.Commit()}, reason(err)...)...)
+		}
+	}
 	source.Restore(tell)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Run(ctx) })

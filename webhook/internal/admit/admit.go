@@ -14,7 +14,10 @@ import (
 
 // Mutate gives what a pod that asked for a sidecar gets, or why it cannot have one.
 func (w *World) Mutate(q review.Review) ([]inject.Operation, diag.List) {
-	if q.Kind != "Pod" || q.Operation != review.Create || q.SubResource != "" || !w.injects || w.gateway(q) || labels(q.New)[inject.Label] == inject.Disabled {
+	if q.Kind != "Pod" || q.Operation != review.Create || q.SubResource != "" || !w.injects || labels(q.New)[inject.Label] == inject.Disabled {
+		return nil, nil
+	}
+	if _, gateway := w.gateway(q); gateway {
 		return nil, nil
 	}
 	patch, err := inject.Patch(q.New, w.injection)
@@ -173,6 +176,9 @@ func (w *World) pod(q review.Review) diag.List {
 	if q.Operation == review.Create {
 		return w.newPod(q)
 	}
+	if _, gateway := w.gateway(q); gateway {
+		return livingGateway(q)
+	}
 	has, had := inject.Parts(q.New), inject.Parts(q.Old)
 	if !reflect.DeepEqual(has, had) {
 		return diag.List{diag.New(diag.CodeSidecar, diag.Pos{}, "the sidecar of pod %q of namespace %q is neither added to a living pod nor changed there", q.Name, q.Namespace).
@@ -181,31 +187,17 @@ func (w *World) pod(q review.Review) diag.List {
 	if len(has) == 0 {
 		return nil
 	}
-	possible := inject.Possible
-	if w.gateway(q) {
-		possible = inject.Apart // nothing of it is redirected
-	}
-	if err := possible(q.New); err != nil {
+	if err := inject.Possible(q.New); err != nil {
 		return diag.List{sidecar(q, err)}
 	}
 	return nil
 }
 
-// gateway reports whether a pod runs as a gateway. The account says it, not a label:
-// the account is what the server gives a gateway's configuration to, and a pod that has
-// one is nobody's workload.
-func (w *World) gateway(q review.Review) bool {
-	spec, _ := q.New["spec"].(drift.Object)
-	account, _ := spec["serviceAccountName"].(string)
-	return slices.Contains(w.gateways, q.Namespace+"/"+account)
-}
-
 func (w *World) newPod(q review.Review) diag.List {
+	account, gateway := w.gateway(q)
 	switch {
-	case w.gateway(q):
-		if err := inject.Apart(q.New); err != nil {
-			return diag.List{sidecar(q, err)}
-		}
+	case gateway:
+		return w.newGateway(q, account)
 	case inject.Has(q.New):
 		if err := inject.Check(q.New, w.injection); err != nil {
 			return diag.List{sidecar(q, err)}

@@ -38,6 +38,20 @@ spec:
   replicas: 2
 `
 
+// gateway runs the gateway of the namespace strict.
+const gateway = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: edge, namespace: strict}
+spec:
+  template:
+    metadata: {labels: {app: edge, meshc.dev/inject: disabled}}
+    spec:
+      serviceAccountName: edge
+      containers: [{name: meshc-proxy, image: %IMAGE%, securityContext: {runAsUser: 1337}, volumeMounts: [{name: meshc-identity}]}]
+      tolerations: [{key: edge, operator: Exists}]
+      volumes: [{name: meshc-identity}]
+`
+
 const autoscaler = `apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
 metadata: {name: scaled, namespace: bookinfo}
@@ -51,7 +65,10 @@ metadata: {name: %NAME%, labels: {meshc.dev/inject: enabled, app.kubernetes.io/m
 
 // world is a release with a service, two deployments, one of them scaled, and a
 // namespace that wants sidecars.
-func world(t *testing.T) *admit.World {
+func world(t *testing.T) *admit.World { return worldWith(t, "p") }
+
+// worldWith has this image in its gateway.
+func worldWith(t *testing.T, image string) *admit.World {
 	t.Helper()
 	const at = "kubernetes/bookinfo/service-reviews.yaml"
 	arts := []release.Artifact{}
@@ -59,6 +76,7 @@ func world(t *testing.T) *admit.World {
 		at: service,
 		"kubernetes/bookinfo/deployment-edge.yaml":   strings.Replace(deployment, "%NAME%", "edge", 1),
 		"kubernetes/bookinfo/deployment-scaled.yaml": strings.Replace(deployment, "%NAME%", "scaled", 1),
+		"kubernetes/strict/deployment-edge.yaml":     strings.Replace(gateway, "%IMAGE%", image, 1),
 		"kubernetes/bookinfo/hpa-scaled.yaml":        autoscaler,
 		"kubernetes/cluster/namespace-strict.yaml":   strings.Replace(namespace, "%NAME%", "strict", 1),
 		"kubernetes/kustomization.yaml":              "resources: []\n",
@@ -357,49 +375,135 @@ func TestANamespaceThatWantsSidecarsTakesNoOtherPod(t *testing.T) {
 	}
 }
 
-// Who runs as a gateway's account is a gateway: it gets no sidecar, whatever its labels,
-// and nothing else of it is or sees the proxy.
-func TestAGatewaysPodsAreTheProxy(t *testing.T) {
+// edge is a pod of the gateway's account as its Deployment makes one, with some fields of
+// its spec replaced.
+func edge(t *testing.T, spec string) review.Review {
+	t.Helper()
+	o := object(t, `{"apiVersion":"v1","kind":"Pod","status":{"phase":"Pending"},"metadata":{"generateName":"edge-5b-","namespace":"strict","uid":"x","labels":{"app":"edge","meshc.dev/inject":"disabled",
+		"pod-template-hash":"5b"},"ownerReferences":[{"kind":"ReplicaSet","name":"edge-5b"}],"annotations":{"kubernetes.io/limit-ranger":"LimitRanger plugin set: cpu limit"}},
+		"spec":{"serviceAccountName":"edge","serviceAccount":"edge","dnsPolicy":"ClusterFirst","restartPolicy":"Always","schedulerName":"default-scheduler","securityContext":{},"enableServiceLinks":true,
+		"priority":7,"priorityClassName":"everybody","preemptionPolicy":"Never","imagePullSecrets":[{"name":"registry"}],"readinessGates":[{"conditionType":"target-health.example/tg"}],
+		"tolerations":[{"key":"edge","operator":"Exists"},{"key":"node.kubernetes.io/not-ready","operator":"Exists","effect":"NoExecute","tolerationSeconds":300}],"volumes":[{"name":"meshc-identity"}],
+		"containers":[{"name":"meshc-proxy","image":"p","imagePullPolicy":"IfNotPresent","resources":{"limits":{"cpu":"1"},"requests":{"cpu":"1"}},"securityContext":{"runAsUser":1337},
+		"volumeMounts":[{"name":"meshc-identity"}]}]}}`)
+	part, _ := o["spec"].(review.Object)
+	if spec != "" {
+		maps.Copy(part, object(t, spec))
+	}
+	q := about(review.Create, "pods", "Pod", "edge-1", o, nil)
+	q.Namespace = "strict"
+	return q
+}
+
+// Who runs as a gateway's account is a gateway: it is what its Deployment makes, in
+// everything, and gets no sidecar, whatever its labels.
+func TestAGatewaysPodsAreItsDeployments(t *testing.T) {
 	w := world(t)
-	const proxy = `{"name":"meshc-proxy","image":"p","securityContext":{"runAsUser":1337},"volumeMounts":[{"name":"meshc-identity"}]}`
-	gateway := func(account, more string) review.Review {
-		q := about(review.Create, "pods", "Pod", "edge-1", pod(t, `{"serviceAccountName":"`+account+`","containers":[`+proxy+more+`],"volumes":[{"name":"meshc-identity"}]}`), nil)
-		q.Namespace = "strict"
-		return q
-	}
-	later := func(q, before review.Review) review.Review {
-		q.Operation, q.Old = review.Update, before.New
-		return q
-	}
-	plain := gateway("edge", "")
-	if patch, ds := w.Mutate(plain); len(patch)+len(ds) > 0 {
+	const proxy = `{"name":"meshc-proxy","image":"p","securityContext":{"runAsUser":1337},"volumeMounts":[{"name":"meshc-identity"}]`
+	if patch, ds := w.Mutate(edge(t, "")); len(patch)+len(ds) > 0 {
 		t.Errorf("it gets a sidecar: %v, %v", patch, ds)
 	}
-	other := gateway("edge", "")
-	other.New["metadata"] = review.Object{"labels": review.Object{"a": "b"}}
-	image := gateway("edge", "")
-	image.New = object(t, strings.Replace(`{"spec":{"serviceAccountName":"edge","containers":[`+proxy+`],"volumes":[{"name":"meshc-identity"}]}}`, `"p"`, `"evil"`, 1))
-	debug := gateway("edge", "")
-	debug.SubResource = "ephemeralcontainers"
-	spec, _ := debug.New["spec"].(review.Object)
-	spec["ephemeralContainers"] = []any{review.Object{"name": "debug", "volumeMounts": []any{review.Object{"name": "meshc-identity"}}}}
-	labelled := gateway("web", "")
-	labelled.New["metadata"] = review.Object{"labels": review.Object{"meshc.dev/inject": "disabled"}}
+	if ds := w.Validate(edge(t, "")); len(ds) > 0 {
+		t.Errorf("its own pod is refused: %v", ds)
+	}
+	for name, spec := range map[string]string{
+		"another image":               `{"containers":[` + strings.Replace(proxy, `"p"`, `"evil"`, 1) + `}]}`,
+		"another command":             `{"containers":[` + proxy + `,"command":["sh"]}]}`,
+		"another variable":            `{"containers":[` + proxy + `,"env":[{"name":"LD_PRELOAD","value":"x"}]}]}`,
+		"a hook":                      `{"containers":[` + proxy + `,"lifecycle":{"postStart":{"exec":{"command":["sh"]}}}}]}`,
+		"a mount":                     `{"containers":[{"name":"meshc-proxy","image":"p","securityContext":{"runAsUser":1337},"volumeMounts":[{"name":"meshc-identity"},{"name":"x","mountPath":"/"}]}]}`,
+		"more power":                  `{"containers":[{"name":"meshc-proxy","image":"p","securityContext":{"runAsUser":1337,"privileged":true},"volumeMounts":[{"name":"meshc-identity"}]}]}`,
+		"a container more":            `{"containers":[` + proxy + `},{"name":"b","image":"x"}]}`,
+		"no proxy":                    `{"containers":[{"name":"app","image":"x"}]}`,
+		"something before":            `{"initContainers":[{"name":"b","image":"x"}]}`,
+		"something beside":            `{"ephemeralContainers":[{"name":"b","image":"x"}]}`,
+		"another volume":              `{"volumes":[{"name":"meshc-identity","hostPath":{"path":"/"}}]}`,
+		"a volume more":               `{"volumes":[{"name":"meshc-identity"},{"name":"x","emptyDir":{}}]}`,
+		"the host's network":          `{"hostNetwork":true}`,
+		"the host's processes":        `{"hostPID":true}`,
+		"one process space":           `{"shareProcessNamespace":true}`,
+		"another user":                `{"securityContext":{"runAsUser":0}}`,
+		"a sysctl":                    `{"securityContext":{"sysctls":[{"name":"net.ipv4.ip_forward","value":"1"}]}}`,
+		"a chosen node":               `{"nodeName":"mine"}`,
+		"chosen nodes":                `{"nodeSelector":{"mine":"yes"}}`,
+		"another scheduler":           `{"schedulerName":"mine"}`,
+		"other names":                 `{"hostAliases":[{"ip":"1.2.3.4","hostnames":["meshc.meshc-system.svc"]}]}`,
+		"another name server":         `{"dnsPolicy":"None","dnsConfig":{"nameservers":["1.2.3.4"]}}`,
+		"a token":                     `{"automountServiceAccountToken":true}`,
+		"it tolerates more":           `{"tolerations":[{"key":"edge","operator":"Exists"},{"key":"mine","operator":"Exists"}]}`,
+		"a container that sees a key": `{"containers":[` + proxy + `},{"name":"b","volumeMounts":[{"name":"meshc-identity"}]}]}`,
+	} {
+		if ds := w.Validate(edge(t, spec)); len(ds) != 1 || ds[0].Code != diag.CodeSidecar || ds[0].Fix == "" {
+			t.Errorf("%s: %v", name, ds)
+		}
+	}
+	for name, change := range map[string]func(metadata review.Object){
+		"a label more":       func(m review.Object) { m["labels"].(review.Object)["team"] = "x" },
+		"a label less":       func(m review.Object) { delete(m["labels"].(review.Object), "app") },
+		"a second network":   func(m review.Object) { m["annotations"].(review.Object)["k8s.v1.cni.cncf.io/networks"] = "x" },
+		"a word of our own":  func(m review.Object) { m["annotations"].(review.Object)["meshc.dev/x"] = "y" },
+		"another app's name": func(m review.Object) { m["labels"].(review.Object)["app"] = "web" },
+	} {
+		q := edge(t, "")
+		change(q.New["metadata"].(review.Object))
+		if ds := w.Validate(q); len(ds) != 1 || ds[0].Code != diag.CodeSidecar {
+			t.Errorf("%s: %v", name, ds)
+		}
+	}
+	other := edge(t, `{"serviceAccountName":"web"}`)
+	elsewhere := edge(t, "")
+	elsewhere.Namespace = "bookinfo"
+	for name, q := range map[string]review.Review{"the same as another account": other, "the same elsewhere": elsewhere} {
+		if ds := w.Validate(q); len(ds) != 1 || ds[0].Code != diag.CodeSidecar {
+			t.Errorf("%s: %v", name, ds)
+		}
+	}
+}
+
+func TestALivingGatewayStaysWhatItIs(t *testing.T) {
+	w := world(t)
+	later := func(spec, sub string, change func(metadata review.Object)) review.Review {
+		q := edge(t, spec)
+		if change != nil {
+			change(q.New["metadata"].(review.Object))
+		}
+		q.Operation, q.SubResource, q.Old = review.Update, sub, edge(t, "").New
+		return q
+	}
+	label := func(name string, value any) func(review.Object) {
+		return func(m review.Object) { m["labels"].(review.Object)[name] = value }
+	}
 	for name, c := range map[string]struct {
 		q  review.Review
 		ok bool
 	}{
-		"a gateway":                       {plain, true},
-		"its labels, later":               {later(other, plain), true},
-		"its image, later":                {later(image, plain), false},
-		"a debug container as it":         {later(debug, plain), false},
-		"a container that sees its key":   {gateway("edge", `,{"name":"b","volumeMounts":[{"name":"meshc-identity"}]}`), false},
-		"a container that passes for it":  {gateway("edge", `,{"name":"b","securityContext":{"runAsUser":1337}}`), false},
-		"the same as another account":     {gateway("web", ""), false},
-		"the same with the label instead": {labelled, false},
-		"elsewhere, its account's name":   {func() review.Review { q := gateway("edge", ""); q.Namespace = "bookinfo"; return q }(), false},
+		"nothing":                   {later("", "", nil), true},
+		"somebody's label":          {later("", "", label("team", "x")), true},
+		"where it is":               {later(`{"nodeName":"n"}`, "", label("topology.kubernetes.io/zone", "a")), true},
+		"the label that it has":     {later("", "", label("app", "web")), false},
+		"its image":                 {later(`{"containers":[{"name":"meshc-proxy","image":"evil","securityContext":{"runAsUser":1337}}]}`, "", nil), false},
+		"a debug container":         {later(`{"ephemeralContainers":[{"name":"debug","image":"x"}]}`, "ephemeralcontainers", nil), true},
+		"a debug container as it":   {later(`{"ephemeralContainers":[{"name":"debug","securityContext":{"runAsUser":1337}}]}`, "ephemeralcontainers", nil), false},
+		"one that sees its key too": {later(`{"ephemeralContainers":[{"name":"debug","volumeMounts":[{"name":"meshc-identity"}]}]}`, "ephemeralcontainers", nil), false},
 	} {
 		if ds := w.Validate(c.q); (len(ds) == 0) != c.ok || !c.ok && ds[0].Code != diag.CodeSidecar {
+			t.Errorf("%s: %v", name, ds)
+		}
+	}
+}
+
+// Until somebody has applied what was approved, pods that end are replaced by their like;
+// what was approved before that counts no more.
+func TestAGatewaysPodsOfTheReleaseBefore(t *testing.T) {
+	first, second, again, third := worldWith(t, "p"), worldWith(t, "q"), worldWith(t, "q"), worldWith(t, "r")
+	second.After(first)
+	again.After(second)
+	third.After(again)
+	for name, c := range map[string]struct {
+		w    *admit.World
+		want int
+	}{"the release before": {second, 0}, "the same approved again": {again, 0}, "the one before that": {third, 1}} {
+		if ds := c.w.Validate(edge(t, "")); len(ds) != c.want {
 			t.Errorf("%s: %v", name, ds)
 		}
 	}

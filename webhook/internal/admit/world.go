@@ -25,13 +25,13 @@ type World struct {
 	provenance release.Provenance
 	injection  release.Injection
 	injects    bool
-	gateways   []string // accounts, as "namespace/account"
+	gateways   map[string]templates // by account, as "namespace/account"
 	namespaces []string
 }
 
 // See takes an approved commit's release apart.
 func See(commit string, r release.Release) (*World, error) {
-	w := &World{commit: commit, provenance: r.Provenance()}
+	w := &World{commit: commit, provenance: r.Provenance(), gateways: map[string]templates{}}
 	var err error
 	if w.desired, err = drift.Read(r); err != nil {
 		return nil, err
@@ -40,9 +40,10 @@ func See(commit string, r release.Release) (*World, error) {
 		return nil, err
 	}
 	w.namespaces = w.desired.Namespaces()
+	made := w.desired.Templates()
 	for _, c := range r.Classes() {
-		if c.Role == release.Gateway {
-			w.gateways = append(w.gateways, c.Namespace+"/"+c.Account)
+		if account := c.Namespace + "/" + c.Account; c.Role == release.Gateway {
+			w.gateways[account] = templates{now: made[account]}
 		}
 		w.namespaces = append(w.namespaces, c.Namespace)
 	}

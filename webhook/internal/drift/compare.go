@@ -31,7 +31,8 @@ func (d Difference) String() string {
 }
 
 // Compare gives the differences of got from want, which is of that kind
-// ("Deployment"; "Container" for one of a pod), in the order of their paths.
+// ("Deployment"; "Container" for one of a pod; "Pod" for one that comes from a template,
+// which want is then), in the order of their paths.
 // ignored are fields that something else keeps by the release's own word, such as
 // "spec.replicas" beside an autoscaler.
 func Compare(kind string, want, got Object, ignored ...string) []Difference {
@@ -130,7 +131,12 @@ func (c *comparison) objects(at place, want, got Object) {
 		if _, said := want[k]; said || empty(got[k]) || c.harmless(at.pattern, k, got) {
 			continue
 		}
-		c.differs(at.field(k), nil, got[k])
+		to := at.field(k)
+		if o, ok := got[k].(Object); ok && at.pattern != "" && c.knowsBelow(to.pattern) {
+			c.objects(to, nil, o)
+			continue
+		}
+		c.differs(to, nil, got[k])
 	}
 }
 
@@ -142,7 +148,7 @@ func (c *comparison) values(at place, want, got any) {
 			return
 		}
 	case []any:
-		if g, ok := got.([]any); ok && len(g) == len(w) {
+		if g, ok := got.([]any); ok && (len(g) == len(w) || len(g) > len(w) && c.allHarmless(at.pattern, g[len(w):])) {
 			for i := range w {
 				c.values(at.item(i), w[i], g[i])
 			}
@@ -154,6 +160,17 @@ func (c *comparison) values(at place, want, got any) {
 	}
 }
 
+// knowsBelow reports whether anything is allowed in an object that the release does not say,
+// other than a whole part of the object, such as its spec.
+func (c *comparison) knowsBelow(pattern string) bool {
+	for p := range c.extra {
+		if strings.HasPrefix(p, pattern+".") {
+			return true
+		}
+	}
+	return false
+}
+
 // harmless reports whether a field that the release does not say may be there.
 func (c *comparison) harmless(pattern, key string, beside Object) bool {
 	for _, r := range []rule{c.extra[(place{pattern: pattern}).field(key).pattern], c.extra[(place{pattern: pattern}).field("*").pattern]} {
@@ -161,7 +178,15 @@ func (c *comparison) harmless(pattern, key string, beside Object) bool {
 			return true
 		}
 	}
-	return false
+	list, ok := beside[key].([]any)
+	return ok && c.allHarmless(place{pattern: pattern}.field(key).pattern, list)
+}
+
+// allHarmless reports whether a list may have these elements beside those that the
+// release says; they come after them.
+func (c *comparison) allHarmless(pattern string, more []any) bool {
+	r := c.extra[pattern+"[]"]
+	return r != nil && !slices.ContainsFunc(more, func(v any) bool { return !r("", v, nil) })
 }
 
 // empty values say what an absent field says.

@@ -108,6 +108,23 @@ func (d Desired) Object(k Key) Object { return d.objects[k] }
 // Path is the artifact that holds an object, "" if none does.
 func (d Desired) Path(k Key) string { return d.paths[k] }
 
+// Templates are those of the pods that Deployments of the release run, by account as
+// "namespace/account", in the order of the Deployments' names.
+func (d Desired) Templates() map[string][]Object {
+	out := map[string][]Object{}
+	for _, k := range slices.SortedFunc(maps.Keys(d.objects), func(a, b Key) int { return strings.Compare(a.String(), b.String()) }) {
+		if k.Group != "apps" || k.Kind != "Deployment" {
+			continue
+		}
+		spec, _ := d.objects[k]["spec"].(Object)
+		if template, ok := spec["template"].(Object); ok {
+			account := k.Namespace + "/" + text(template, "spec", "serviceAccountName")
+			out[account] = append(out[account], template)
+		}
+	}
+	return out
+}
+
 // Autoscaled reports whether an autoscaler of the release says how many pods k has.
 func (d Desired) Autoscaled(k Key) bool { return d.scaled[k] }
 

@@ -7,7 +7,8 @@ import (
 )
 
 // rule reports whether a value may stand in a field that the release does not say.
-// beside is the object that holds the field.
+// beside is the object that holds the field; nil for an element of a list, which has no
+// key.
 type rule func(key string, v any, beside Object) bool
 
 func anything(string, any, Object) bool { return true }
@@ -42,7 +43,8 @@ func notOurs(key string, _ any, _ Object) bool {
 }
 
 // filled is what an object of a kind may hold beside what the release says, by path
-// without indices; "x.*" stands for every field of x. Taken from API servers 1.36: see
+// without indices; "x.*" stands for every field of x, "x[]" for an element of x after
+// those that the release says. Taken from API servers 1.36: see
 // the defaulting functions of k8s.io/kubernetes/pkg/apis.
 func filled(kind string) map[string]rule {
 	out := map[string]rule{
@@ -77,6 +79,8 @@ func filled(kind string) map[string]rule {
 		out["spec.behavior"] = anything // how fast, never how many
 	case "Container":
 		return container("")
+	case "Pod":
+		maps.Copy(out, pod())
 	case "Volume":
 		return nil
 	}
@@ -102,14 +106,48 @@ func service() map[string]rule {
 }
 
 func deployment() map[string]rule {
-	const pod = "spec.template.spec"
 	out := map[string]rule{
 		"metadata.annotations.deployment.kubernetes.io/revision": anything,
-		"spec.replicas":                          is(1),
-		"spec.progressDeadlineSeconds":           is(600),
-		"spec.revisionHistoryLimit":              is(10),
-		"spec.strategy":                          is(Object{"type": "RollingUpdate", "rollingUpdate": Object{"maxSurge": "25%", "maxUnavailable": "25%"}}),
-		"spec.strategy.rollingUpdate":            is(Object{"maxSurge": "25%", "maxUnavailable": "25%"}),
+		"spec.replicas":                is(1),
+		"spec.progressDeadlineSeconds": is(600),
+		"spec.revisionHistoryLimit":    is(10),
+		"spec.strategy":                is(Object{"type": "RollingUpdate", "rollingUpdate": Object{"maxSurge": "25%", "maxUnavailable": "25%"}}),
+		"spec.strategy.rollingUpdate":  is(Object{"maxSurge": "25%", "maxUnavailable": "25%"}),
+	}
+	maps.Copy(out, podSpec("spec.template.spec"))
+	return out
+}
+
+// pod is what a pod may have beside its template. Every field that says what runs, as
+// whom, where, and with what, is missing here.
+func pod() map[string]rule {
+	out := map[string]rule{
+		"apiVersion": anything, "kind": anything,
+		"metadata.name": anything, "metadata.generateName": anything, "metadata.namespace": anything, "metadata.ownerReferences": anything,
+		"metadata.labels.*": is(), "metadata.labels.pod-template-hash": anything,
+		"metadata.annotations.*": is(), "metadata.annotations.kubernetes.io/limit-ranger": anything, // what it has done, in words
+		// Added at admission: by Priority from a class that is the default of all, by
+		// ServiceAccount from the account, by RuntimeClass from the class that the release says.
+		"spec.priority": anything, "spec.priorityClassName": anything, "spec.preemptionPolicy": anything,
+		"spec.imagePullSecrets":   anything, // images are the release's by their digest
+		"spec.overhead":           anything,
+		"spec.enableServiceLinks": is(true),
+		// By DefaultTolerationSeconds: how long a pod stays on a node that is in trouble.
+		"spec.tolerations[]": func(_ string, v any, _ Object) bool {
+			o, _ := v.(Object)
+			key, _ := o["key"].(string)
+			return strings.HasPrefix(key, "node.kubernetes.io/")
+		},
+		// By load balancers, which so keep a pod from being ready too early, nothing else.
+		"spec.readinessGates": anything,
+	}
+	maps.Copy(out, podSpec("spec"))
+	return out
+}
+
+// podSpec is what is filled into a pod's spec at this path.
+func podSpec(pod string) map[string]rule {
+	out := map[string]rule{
 		pod + ".dnsPolicy":                       is("ClusterFirst"),
 		pod + ".restartPolicy":                   is("Always"),
 		pod + ".schedulerName":                   is("default-scheduler"),
@@ -136,6 +174,7 @@ func container(prefix string) map[string]rule {
 		prefix + "resources":                           is(Object{}),
 		prefix + "resources.requests":                  anything, // copied from the limits, which are compared
 		prefix + "resources.requests.*":                anything,
+		prefix + "resources.limits.*":                  anything, // a LimitRange's
 		prefix + "ports[].protocol":                    is("TCP"),
 		prefix + "env[].valueFrom.fieldRef.apiVersion": is("v1"),
 	}
