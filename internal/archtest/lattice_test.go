@@ -20,6 +20,7 @@ const (
 	spiffe      = "github.com/spiffe/go-spiffe/v2"
 	gogit       = "github.com/go-git"
 	fluxGit     = "github.com/fluxcd/pkg/git"
+	fluxMeta    = "github.com/fluxcd/pkg/apis/meta"
 	fsEvents    = "github.com/fsnotify/fsnotify"
 	terminal    = "golang.org/x/term"
 	pgp         = "github.com/ProtonMail/go-crypto"
@@ -133,6 +134,7 @@ func rims() []row {
 		{pkg: "internal/kubeapi", may: []string{"internal/kubeversion", "internal/operatorfile", kubeMachine, kubeClient, kubeLog}},
 		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", fsEvents}},
 		{pkg: "internal/rendered", may: []string{"compiler/release", "internal/approval", "internal/gitrepo"}},
+		{pkg: "internal/rendered/fluxsource", may: []string{"internal/approval", "internal/gitrepo", "internal/kubeapi", "internal/rendered", fluxMeta, kubeMachine, kubeClient}},
 		{pkg: "internal/rendered/branch", may: []string{"internal/approval", "internal/gitrepo", "internal/rendered", gogit}},
 		{pkg: "internal/ca", may: []string{"internal/canon", "internal/durable", spiffe, rpc, statuses, protobuf, xcrypto}},
 		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", "internal/durable", "internal/hop", "internal/operatorfile", "internal/probe", "internal/redirect", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},

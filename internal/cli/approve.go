@@ -16,6 +16,7 @@ import (
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/printer"
+	"meshc.dev/meshc/internal/rendered/fluxsource"
 )
 
 // approvalFlags name what is being approved and by what rules.
@@ -72,6 +73,9 @@ func (f *approvalFlags) snapshot(ctx context.Context, t approval.Trust) (*gitrep
 
 // open opens the repository at the trust policy's ref.
 func (f *approvalFlags) open(t approval.Trust) (*gitrepo.Repo, error) {
+	if strings.HasPrefix(f.repo, fluxsource.Scheme) {
+		return nil, fail(diag.ExitFailure, "--repo %s: sources of Flux's are followed by serve and webhook alone; give the repository", f.repo)
+	}
 	return gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
 }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +12,9 @@ import (
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/feed"
 	"meshc.dev/meshc/internal/gitrepo"
+	"meshc.dev/meshc/internal/kubeapi"
+	"meshc.dev/meshc/internal/rendered"
+	"meshc.dev/meshc/internal/rendered/fluxsource"
 )
 
 // followFlags say which repository a server follows, by what rules, and where it keeps
@@ -28,8 +32,27 @@ func (f *followFlags) add(cmd *cobra.Command, state string) {
 	fl.StringVar(&f.state, "state", state, "folder for keys and the last approved releases, of this server alone")
 	fl.DurationVar(&f.poll, "poll", 15*time.Second, "how often the repository is looked at")
 	fl.Lookup("repo").DefValue = ""
-	fl.Lookup("repo").Usage = "repository of the intent: https://…, ssh://… or a folder on this machine"
+	fl.Lookup("repo").Usage = "where the intent is followed: https://…, ssh://…, a folder on this machine, or flux://gitrepository/NAMESPACE/NAME, flux://ocirepository/… with what meshc push wrote"
 	_ = cmd.MarkFlagRequired("repo")
+}
+
+// followed opens what is followed. cluster leads to sources of Flux's; nil for none.
+func (f *followFlags) followed(t approval.Trust, cluster *kubeapi.Cluster) (*gitrepo.Repo, error) {
+	if !strings.HasPrefix(f.repo, fluxsource.Scheme) {
+		return f.open(t)
+	}
+	source, err := fluxsource.Parse(f.repo)
+	if err != nil {
+		return nil, err
+	}
+	if cluster == nil {
+		return nil, fail(diag.ExitFailure, "--repo %s lies in a cluster: lead to it with --kubeconfig FILE or --in-cluster", source)
+	}
+	carry, err := source.Carry(cluster, rendered.DefaultLimits())
+	if err != nil {
+		return nil, err
+	}
+	return gitrepo.OpenCarried(source.String(), t.Ref, carry, gitrepo.Options{})
 }
 
 // leastPoll keeps a slip of the pen from keeping a machine busy.

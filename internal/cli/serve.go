@@ -105,11 +105,6 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	repo, err := f.open(t)
-	if err != nil {
-		return err
-	}
-	defer repo.Close()
 	if d, lacks := sandbox.Warning(); lacks {
 		log.Warn("commits are compiled with fewer limits", "code", d.Code, "reason", d.Text, "fix", d.Fix)
 	}
@@ -117,6 +112,11 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
+	repo, err := f.followed(t, cluster)
+	if err != nil {
+		return err
+	}
+	defer repo.Close()
 	s := serving{log: log}
 	metrics := prometheus.NewRegistry()
 	s.seen = newSourceMetrics(metrics)

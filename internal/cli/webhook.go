@@ -111,7 +111,7 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	if err != nil {
 		return err
 	}
-	repo, err := f.open(t)
+	repo, err := f.followed(t, cluster)
 	if err != nil {
 		return err
 	}

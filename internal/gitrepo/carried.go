@@ -14,10 +14,12 @@ import (
 )
 
 // Carried is a mirror that was brought from somewhere: its version there, which names
-// its bytes, and its files; nil if that version was had already.
+// its bytes, and its files, or why that version brings none. Neither if it was had
+// already.
 type Carried struct {
 	Version string
 	Files   []File
+	Refused *Refused
 }
 
 // Carry brings a mirror unless its version is have, "" for none. What it brings need
@@ -54,7 +56,10 @@ func (c *carried) fetch(ctx context.Context, ref string, _ *Snapshot) (*Snapshot
 		if err != nil {
 			return nil, err
 		}
-		if m.Files != nil {
+		switch {
+		case m.Refused != nil:
+			c.version, c.snap, c.refused = m.Version, nil, m.Refused
+		case m.Files != nil:
 			c.version = m.Version
 			c.snap, c.refused = c.open(m.Files, ref)
 		}
