@@ -73,6 +73,9 @@ type Config struct {
 	// Source says how it is with the source of approved releases now; nil if nobody
 	// knows. SourceChanged tells that an answer has changed.
 	Source func() *Source
+	// Ready says why clients should ask another server now, although this one has a release;
+	// nil if they need not. Nil means that they never need to.
+	Ready func() error
 	// Grace is how long streams may end by themselves at the end, default 3 s.
 	Grace time.Duration
 }

@@ -144,7 +144,7 @@ func (e *exchanger) follow(ctx context.Context, address string, conn *grpc.Clien
 		if bad := err != nil; bad != failed && ctx.Err() == nil {
 			if failed = bad; bad {
 				e.log.Warn("evidence not exchanged", slog.String("code", string(diag.CodePeer)), slog.String("peer", address), slog.Any("error", err),
-					slog.String("fix", "check that a server of this authority (the same roots.json) runs at the address; until then each decides from what it knows"))
+					slog.String("fix", "check that a server of this authority runs at the address; until then each decides from what it knows"))
 			} else {
 				e.log.Info("evidence exchanged", slog.String("peer", address))
 			}

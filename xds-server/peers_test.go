@@ -56,7 +56,7 @@ func workload(t *testing.T, a *ca.Authority, id string) tls.Certificate {
 // have exchanged them both hold the class, and a new proxy gets the same from either.
 // A workload may not take part.
 func TestTwoServersAgree(t *testing.T) {
-	a, err := ca.Open(t.TempDir(), ca.Options{TrustDomain: trustDomain, TTL: time.Hour, Clock: time.Now})
+	a, err := ca.Open(t.Context(), t.TempDir(), ca.Options{TrustDomain: trustDomain, TTL: time.Hour, Clock: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -331,6 +331,12 @@ func (s *Server) webMux() http.Handler {
 			http.Error(w, "no approved release is loaded", http.StatusServiceUnavailable)
 			return
 		}
+		if s.cfg.Ready != nil {
+			if err := s.cfg.Ready(); err != nil {
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+		}
 		_, _ = w.Write([]byte("ok\n"))
 	})
 	return mux

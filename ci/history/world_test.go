@@ -141,7 +141,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	w.draft = newDraft(rand.New(rand.NewPCG(seed, 1)), port)
 	w.faults.Store(true)
-	if w.authority, err = ca.Open(w.dir, ca.Options{TrustDomain: "mesh.local", TTL: 12 * time.Hour, Clock: w.now}); err != nil {
+	if w.authority, err = ca.Open(t.Context(), w.dir, ca.Options{TrustDomain: "mesh.local", TTL: 12 * time.Hour, Clock: w.now}); err != nil {
 		t.Fatal(err)
 	}
 	if w.tokens, err = ca.OpenTokens(w.dir, w.now); err != nil {

@@ -47,7 +47,7 @@ func newMesh(t *testing.T, files fstest.MapFS) *mesh {
 	if ds.HasErrors() {
 		t.Fatal(ds.Err())
 	}
-	a, err := ca.Open(t.TempDir(), ca.Options{TrustDomain: "mesh.local", TTL: time.Hour, RootTTL: 24 * time.Hour, Clock: time.Now})
+	a, err := ca.Open(t.Context(), t.TempDir(), ca.Options{TrustDomain: "mesh.local", TTL: time.Hour, RootTTL: 24 * time.Hour, Clock: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

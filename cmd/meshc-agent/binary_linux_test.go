@@ -53,7 +53,7 @@ func (bulk) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryService_De
 func command(t *testing.T, args ...string) (cmd *exec.Cmd, state string, log *bytes.Buffer) {
 	t.Helper()
 	dir := t.TempDir()
-	a, err := ca.Open(dir, ca.Options{TrustDomain: "mesh.local", Clock: time.Now})
+	a, err := ca.Open(t.Context(), dir, ca.Options{TrustDomain: "mesh.local", Clock: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

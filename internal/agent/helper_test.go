@@ -45,7 +45,7 @@ func newPlane(t *testing.T, ttl time.Duration) *plane {
 func newPlaneAt(t *testing.T, ttl time.Duration, clock func() time.Time) *plane {
 	t.Helper()
 	dir := t.TempDir()
-	a, err := ca.Open(dir, ca.Options{TrustDomain: "mesh.local", TTL: ttl, Clock: clock})
+	a, err := ca.Open(t.Context(), dir, ca.Options{TrustDomain: "mesh.local", TTL: ttl, Clock: clock})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -137,7 +137,7 @@ func TestEnvoysTrustEachOtherThroughRotation(t *testing.T) {
 		}
 		if !rotated && time.Since(begin) > 2*time.Second {
 			rotated = true
-			if err := p.a.Rotate(); err != nil {
+			if err := p.a.Rotate(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			apiAgent.stop(t)

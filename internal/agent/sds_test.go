@@ -82,7 +82,7 @@ func TestDeltaSDSPushesEveryCertificate(t *testing.T) {
 		t.Errorf("%d certificates in 3 pushes", len(serials))
 	}
 	// After a new root the bundle follows with the next renewal.
-	if err := p.a.Rotate(); err != nil {
+	if err := p.a.Rotate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for {

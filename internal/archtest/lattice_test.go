@@ -136,7 +136,10 @@ func rims() []row {
 		{pkg: "internal/rendered", may: []string{"compiler/release", "internal/approval", "internal/gitrepo"}},
 		{pkg: "internal/rendered/fluxsource", may: []string{"internal/approval", "internal/gitrepo", "internal/kubeapi", "internal/rendered", fluxMeta, kubeMachine, kubeClient}},
 		{pkg: "internal/rendered/branch", may: []string{"internal/approval", "internal/gitrepo", "internal/rendered", gogit}},
-		{pkg: "internal/ca", may: []string{"internal/canon", "internal/durable", spiffe, rpc, statuses, protobuf, xcrypto}},
+		{pkg: "internal/kept", may: []string{"internal/canon", "internal/durable"}},
+		{pkg: "internal/keyring", may: []string{"internal/canon", "internal/kept"}},
+		{pkg: "internal/kubesecret", may: []string{"internal/kept", "internal/kubeapi", kubeAPI, kubeMachine, kubeClient}},
+		{pkg: "internal/ca", may: []string{"internal/canon", "internal/durable", "internal/kept", "internal/keyring", spiffe, rpc, statuses, protobuf, xcrypto}},
 		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", "internal/durable", "internal/hop", "internal/operatorfile", "internal/probe", "internal/redirect", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},
 		{pkg: "internal/probe", may: []string{rpc, xsync}},
 		{pkg: "internal/redirect", may: []string{packetRules, netlinkDoor, xsys}},
@@ -177,7 +180,7 @@ func doors() []row {
 		{pkg: "internal/demo/people", may: []string{"internal/child", xcrypto}},
 		{pkg: "internal/demo", may: append(slices.Clone(work), "internal/demo/narrate", "internal/demo/people", "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
-		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/attest", "internal/demo", "internal/durable", "internal/rendered", "internal/rendered/...", "internal/kubeapi", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
+		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/attest", "internal/demo", "internal/durable", "internal/rendered", "internal/rendered/...", "internal/kept", "internal/kubeapi", "internal/kubesecret", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "internal/freeport"}, // for tests and the demo

@@ -67,7 +67,7 @@ func newSite(t *testing.T, ttl time.Duration) *site {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if s.a, err = ca.Open(dir, ca.Options{TrustDomain: "mesh.local", TTL: ttl, Clock: time.Now}); err != nil {
+	if s.a, err = ca.Open(t.Context(), dir, ca.Options{TrustDomain: "mesh.local", TTL: ttl, Clock: time.Now}); err != nil {
 		t.Fatal(err)
 	}
 	if s.tokens, err = ca.OpenTokens(dir, time.Now); err != nil {

@@ -114,10 +114,10 @@ func TestSignRefuses(t *testing.T) {
 
 func TestRootSurvivesRestartAndIsPrivate(t *testing.T) {
 	dir, clock := t.TempDir(), newClock()
-	_, err := Open(dir, Options{Clock: clock.now})
+	_, err := Open(t.Context(), dir, Options{Clock: clock.now})
 	wantCode(t, err, diag.CodeAuthorityState) // whose authority would it be?
 	first := open(t, dir, clock.now)
-	if a, err := Open(dir, Options{Clock: clock.now}); err != nil || a.TrustDomain().Name() != "mesh.local" {
+	if a, err := Open(t.Context(), dir, Options{Clock: clock.now}); err != nil || a.TrustDomain().Name() != "mesh.local" {
 		t.Errorf("opened by folder alone: %v", err)
 	}
 	if again := open(t, dir, clock.now); !again.Bundle().Equal(first.Bundle()) {
@@ -128,9 +128,9 @@ func TestRootSurvivesRestartAndIsPrivate(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("mode %v, %v", info.Mode(), err)
 	}
-	_, err = Open(dir, Options{TrustDomain: "other.local", Clock: clock.now})
+	_, err = Open(t.Context(), dir, Options{TrustDomain: "other.local", Clock: clock.now})
 	wantCode(t, err, diag.CodeTrustDomain)
-	_, err = Open(dir, Options{TrustDomain: "no spaces", Clock: clock.now})
+	_, err = Open(t.Context(), dir, Options{TrustDomain: "no spaces", Clock: clock.now})
 	wantCode(t, err, diag.CodeTrustDomain)
 
 	good, _ := os.ReadFile(path)
@@ -140,7 +140,7 @@ func TestRootSurvivesRestartAndIsPrivate(t *testing.T) {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := Open(dir, Options{TrustDomain: "mesh.local", Clock: clock.now})
+		_, err := Open(t.Context(), dir, Options{TrustDomain: "mesh.local", Clock: clock.now})
 		if wantCode(t, err, diag.CodeAuthorityState); err == nil {
 			t.Errorf("%s: opened", name)
 		}
@@ -148,7 +148,7 @@ func TestRootSurvivesRestartAndIsPrivate(t *testing.T) {
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Open(dir, Options{TrustDomain: "mesh.local", Clock: clock.now})
+	_, err = Open(t.Context(), dir, Options{TrustDomain: "mesh.local", Clock: clock.now})
 	wantCode(t, err, diag.CodeAuthorityState)
 }
 
@@ -181,7 +181,7 @@ func TestRotationNeverBreaksTrust(t *testing.T) {
 	var all []workload
 	first, sawOverlap := a.Bundle(), false
 	for range 6 * 30 { // 30 hours: two rotations of 12-hour roots
-		if _, err := a.Maintain(); err != nil {
+		if _, err := a.Maintain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		chain, err := a.Sign(request(t, newKey(t), []string{web}, nil), spiffe(t, web), time.Hour)
@@ -213,7 +213,7 @@ func TestRotateByHandSurvivesRestart(t *testing.T) {
 	dir, clock := t.TempDir(), newClock()
 	a := open(t, dir, clock.now)
 	for range 2 { // the second call finds a root already waiting
-		if err := a.Rotate(); err != nil {
+		if err := a.Rotate(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -231,7 +231,7 @@ func TestAuthorityThatSleptPastItsRootStartsAgain(t *testing.T) {
 	clock.add(13 * time.Hour)
 	_, err := a.Sign(request(t, newKey(t), []string{web}, nil), spiffe(t, web), time.Minute)
 	wantCode(t, err, diag.CodeAuthorityState)
-	if _, err := a.Maintain(); err != nil {
+	if _, err := a.Maintain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := a.Sign(request(t, newKey(t), []string{web}, nil), spiffe(t, web), time.Minute); err != nil {

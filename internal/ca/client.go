@@ -186,5 +186,5 @@ func Temporary(err error) bool {
 		return false
 	}
 	c := l.List[0].Code
-	return c == diag.CodeServerUnreachable || c == diag.CodeTooManyRequests || c == diag.CodeNotAttested
+	return c == diag.CodeServerUnreachable || c == diag.CodeTooManyRequests || c == diag.CodeNotAttested || c == diag.CodeAuthorityUnsure
 }

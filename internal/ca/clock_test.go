@@ -33,18 +33,18 @@ func TestAWrongClockLeavesNothingBehind(t *testing.T) {
 
 			clock.add(jump)
 			_, _ = conf.GetConfigForClient(nil) // a reconnect while the clock is wrong; it may fail
-			_, merr := a.Maintain()
-			if _, err := os.Stat(a.path); err != nil {
+			_, merr := a.Maintain(t.Context())
+			if _, err := os.Stat(rootsFile(dir)); err != nil {
 				t.Fatal(err)
 			}
-			_, oerr := Open(dir, Options{TrustDomain: "mesh.local", TTL: time.Hour, RootTTL: 12 * time.Hour, Clock: clock.now})
+			_, oerr := Open(t.Context(), dir, Options{TrustDomain: "mesh.local", TTL: time.Hour, RootTTL: 12 * time.Hour, Clock: clock.now})
 			if jump < -time.Hour && (merr == nil || codeOf(merr) != diag.CodeAuthorityState || !strings.Contains(merr.Error(), "clock")) || oerr != nil {
 				t.Errorf("under the wrong clock: maintain %v, open %v", merr, oerr)
 			}
 
 			clock.add(-jump)
 			for name, now := range map[string]*Authority{"running": a, "restarted": open(t, dir, clock.now)} {
-				if _, err := now.Maintain(); err != nil {
+				if _, err := now.Maintain(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				for _, c := range bundle {
@@ -84,7 +84,7 @@ func TestARootOfAnotherTimeIsTrustedBeforeItSigns(t *testing.T) {
 	clock := newClock()
 	a := open(t, t.TempDir(), clock.now)
 	clock.add(15 * time.Hour) // past the only root: another is made
-	if _, err := a.Maintain(); err != nil {
+	if _, err := a.Maintain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	clock.add(-15 * time.Hour)
@@ -92,7 +92,7 @@ func TestARootOfAnotherTimeIsTrustedBeforeItSigns(t *testing.T) {
 	for range 40 * 4 { // two days by quarters of an hour
 		known := a.Bundle().X509Authorities()
 		clock.add(15 * time.Minute)
-		if _, err := a.Maintain(); err != nil {
+		if _, err := a.Maintain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		leaf, err := a.Sign(request(t, newKey(t), []string{web.String()}, nil), web, time.Hour)
@@ -138,30 +138,30 @@ func TestAMissingAuthorityIsRefused(t *testing.T) {
 	if _, err := OpenTokens(dir, clock.now); err != nil {
 		t.Fatal(err)
 	}
-	saved, err := os.ReadFile(a.path)
+	saved, err := os.ReadFile(rootsFile(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
 	options := Options{TrustDomain: "mesh.local", TTL: time.Hour, RootTTL: 12 * time.Hour, Clock: clock.now}
-	for _, gone := range []string{a.path, filepath.Dir(a.path)} {
+	for _, gone := range []string{rootsFile(dir), filepath.Dir(rootsFile(dir))} {
 		if err := os.RemoveAll(gone); err != nil {
 			t.Fatal(err)
 		}
-		_, err := Open(dir, options)
+		_, err := Open(t.Context(), dir, options)
 		if codeOf(err) != diag.CodeAuthorityState || !strings.Contains(err.Error(), "is missing") {
 			t.Errorf("without %s: %v", gone, err)
 		}
-		if _, err := os.Stat(a.path); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(rootsFile(dir)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("another authority was made: %v", err)
 		}
 	}
-	if err := os.WriteFile(a.path, saved, 0o600); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(rootsFile(dir)), 0o700), os.WriteFile(rootsFile(dir), saved, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	if back := open(t, dir, clock.now); !back.Bundle().Equal(a.Bundle()) {
 		t.Error("put back, it is another one")
 	}
-	if err := errors.Join(os.Remove(a.path), os.RemoveAll(filepath.Join(dir, tokensDir))); err != nil {
+	if err := errors.Join(os.Remove(rootsFile(dir)), os.RemoveAll(filepath.Join(dir, tokensDir))); err != nil {
 		t.Fatal(err)
 	}
 	if fresh := open(t, dir, clock.now); fresh.Bundle().Equal(a.Bundle()) {

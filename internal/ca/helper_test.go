@@ -44,7 +44,7 @@ func newClock() *testClock { return &testClock{t: time.Now()} }
 
 func open(t *testing.T, dir string, clock func() time.Time) *Authority {
 	t.Helper()
-	a, err := Open(dir, Options{TrustDomain: "mesh.local", TTL: time.Hour, RootTTL: 12 * time.Hour, Clock: clock})
+	a, err := Open(t.Context(), dir, Options{TrustDomain: "mesh.local", TTL: time.Hour, RootTTL: 12 * time.Hour, Clock: clock})
 	if err != nil {
 		t.Fatal(err)
 	}

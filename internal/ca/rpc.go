@@ -120,7 +120,7 @@ func wireCode(c diag.Code) codes.Code {
 		return codes.InvalidArgument
 	case diag.CodeTooManyRequests:
 		return codes.ResourceExhausted
-	case diag.CodeNotAttested:
+	case diag.CodeNotAttested, diag.CodeAuthorityUnsure:
 		return codes.Unavailable
 	}
 	return codes.Internal

@@ -128,7 +128,7 @@ func (s *Service) sign(id spiffeid.ID, csr string, line lineage) (Issued, error)
 	if block == nil || block.Type != "CERTIFICATE REQUEST" || len(rest) > 0 {
 		return Issued{}, refused("not one PEM block of type CERTIFICATE REQUEST")
 	}
-	chain, err := s.a.sign(block.Bytes, id, s.a.life.leaf, line)
+	chain, err := s.a.sign(block.Bytes, id, s.a.ttl, line)
 	if err != nil {
 		return Issued{}, err
 	}

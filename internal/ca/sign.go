@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/asn1"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/keyring"
 )
 
 // maxCSR bounds a request in bytes; a P-256 request with one name has about 300.
@@ -44,8 +44,8 @@ func (a *Authority) Sign(csr []byte, id spiffeid.ID, ttl time.Duration) ([]*x509
 
 // sign is Sign for a certificate that continues a lineage.
 func (a *Authority) sign(csr []byte, id spiffeid.ID, ttl time.Duration, line lineage) ([]*x509.Certificate, error) {
-	if ttl <= 0 || ttl > a.life.leaf {
-		return nil, refused("a lifetime of %v is not in (0, %v]", ttl, a.life.leaf)
+	if ttl <= 0 || ttl > a.ttl {
+		return nil, refused("a lifetime of %v is not in (0, %v]", ttl, a.ttl)
 	}
 	req, err := checkRequest(csr, id)
 	if err != nil {
@@ -54,45 +54,32 @@ func (a *Authority) sign(csr []byte, id spiffeid.ID, ttl time.Duration, line lin
 	if !id.MemberOf(a.td) {
 		return nil, refused("%q is not in trust domain %q", id, a.td.Name())
 	}
-	return a.issue(req.PublicKey, id, ttl, line)
-}
-
-// issue signs without a request: for Sign, and for the server's own key.
-func (a *Authority) issue(pub crypto.PublicKey, id spiffeid.ID, ttl time.Duration, line lineage) ([]*x509.Certificate, error) {
-	now, roots := a.clock(), a.ring.Load()
-	by, ok := roots.signer(now)
-	if _, begun := roots.newest(now); !begun {
-		return nil, clockBehind(*roots, now)
-	}
-	if !ok {
-		return nil, problem(diag.New(diag.CodeAuthorityState, diag.Pos{}, "every root of %q has ended", a.td.Name()).
-			WithFix("start `meshc serve`: it makes a new root; then let every agent join with a new token"))
-	}
-	serial, err := line.serial()
+	leaf, _, err := a.issue(req.PublicKey, id, ttl, line)
 	if err != nil {
 		return nil, err
 	}
-	end := now.Add(ttl)
-	if by.cert.NotAfter.Before(end) {
-		end = by.cert.NotAfter
+	return []*x509.Certificate{leaf}, nil
+}
+
+// issue signs without a request: for Sign, and for the server's own key.
+func (a *Authority) issue(pub crypto.PublicKey, id spiffeid.ID, ttl time.Duration, line lineage) (leaf, by *x509.Certificate, err error) {
+	serial, err := line.serial()
+	if err != nil {
+		return nil, nil, err
 	}
+	now := a.clock()
 	// No subject: the URI is the only name, and x509 marks it critical then.
-	tmpl := &x509.Certificate{
+	leaf, by, err = a.roots.Sign(&x509.Certificate{
 		SerialNumber: serial, URIs: []*url.URL{id.URL()},
-		NotBefore: now.Add(-backdate(ttl)), NotAfter: end,
+		NotBefore: now.Add(-keyring.Backdate(ttl)), NotAfter: now.Add(ttl),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, by.cert, pub, by.key)
+	}, pub)
 	if err != nil {
-		return nil, fmt.Errorf("signing the certificate of %q: %w", id, err)
+		return nil, nil, fmt.Errorf("signing the certificate of %q: %w", id, err)
 	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("reading back the certificate of %q: %w", id, err)
-	}
-	return []*x509.Certificate{leaf}, nil
+	return leaf, by, nil
 }
 
 func refused(format string, args ...any) error {

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,7 +52,7 @@ type serverTLS struct {
 	auth tls.ClientAuthType
 
 	mu      sync.Mutex
-	trusted []root
+	trusted []*x509.Certificate
 	last    *tls.Config
 	leaf    *x509.Certificate
 }
@@ -60,17 +61,21 @@ func (s *serverTLS) config() (*tls.Config, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.a.clock()
-	trusted := s.a.ring.Load().trusted(now, s.a.life)
-	if s.last != nil && sameRoots(s.trusted, trusted) && firstHalf(s.leaf, now) {
+	trusted := s.a.roots.Trusted()
+	same := s.last != nil && slices.EqualFunc(s.trusted, trusted, (*x509.Certificate).Equal)
+	if same && firstHalf(s.leaf, now) {
 		return s.last, nil
 	}
 	cert, err := s.a.serverCertificate()
+	if err != nil && same && !now.Before(s.leaf.NotBefore) && now.Before(s.leaf.NotAfter) {
+		return s.last, nil // good as long as it lasts
+	}
 	if err != nil {
 		return nil, err
 	}
 	pool := x509.NewCertPool()
 	for _, c := range trusted {
-		pool.AddCert(c.cert)
+		pool.AddCert(c)
 	}
 	s.trusted, s.leaf = trusted, cert.Leaf
 	s.last = &tls.Config{
@@ -117,15 +122,9 @@ func (a *Authority) serverCertificate() (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	chain, err := a.issue(key.Public(), ServerID(a.td), a.life.leaf, line)
+	leaf, by, err := a.issue(key.Public(), ServerID(a.td), a.ttl, line)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	out := tls.Certificate{Certificate: [][]byte{chain[0].Raw}, PrivateKey: key, Leaf: chain[0]}
-	for _, r := range a.ring.Load().roots {
-		if chain[0].CheckSignatureFrom(r.cert) == nil {
-			out.Certificate = append(out.Certificate, r.cert.Raw)
-		}
-	}
-	return out, nil
+	return tls.Certificate{Certificate: [][]byte{leaf.Raw, by.Raw}, PrivateKey: key, Leaf: leaf}, nil
 }

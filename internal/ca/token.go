@@ -19,6 +19,7 @@ import (
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/durable"
+	"meshc.dev/meshc/internal/kept"
 )
 
 // Bounds of a join token.
@@ -61,7 +62,7 @@ type tokenFile struct {
 // OpenTokens opens (or makes) the tokens of a state folder.
 func OpenTokens(dir string, clock func() time.Time) (*Tokens, error) {
 	t := &Tokens{dir: filepath.Join(dir, tokensDir), clock: clock}
-	return t, privateDir(filepath.Join(t.dir, "used"))
+	return t, kept.PrivateFolder(filepath.Join(t.dir, "used"))
 }
 
 // Create makes a token for an identity, good for one join within ttl (at most

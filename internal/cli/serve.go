@@ -22,7 +22,9 @@ import (
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/feed"
+	"meshc.dev/meshc/internal/kept"
 	"meshc.dev/meshc/internal/kubeapi"
+	"meshc.dev/meshc/internal/kubesecret"
 	"meshc.dev/meshc/internal/roots"
 	"meshc.dev/meshc/internal/sandbox"
 	xdsserver "meshc.dev/meshc/xds-server"
@@ -32,6 +34,7 @@ import (
 type serveFlags struct {
 	followFlags
 	cluster                              kubeapi.Account
+	authority                            string
 	listen, http, endpoints, trustDomain string
 	peers                                []string
 	ttl                                  time.Duration
@@ -57,7 +60,8 @@ repository is looked at, so that the server starts with Git down.`,
 	fl := cmd.Flags()
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:18000", "address for proxies (mutual TLS)")
 	fl.StringVar(&f.http, "http", "127.0.0.1:18001", "address for /metrics, /healthz and /readyz; empty for none")
-	fl.StringSliceVar(&f.peers, "peer", nil, "address of another server of this environment (--listen there), to exchange what proxies refused; both need the same roots.json")
+	fl.StringSliceVar(&f.peers, "peer", nil, "address of another server of this environment (--listen there), to exchange what proxies refused; both need the same --authority")
+	fl.StringVar(&f.authority, "authority", "", "secret/NAMESPACE/NAME: where servers that share an authority keep its roots and join tokens; default: each has its own in its state folder")
 	fl.StringVar(&f.endpoints, "endpoints", "", "folder with endpoint files")
 	fl.StringVar(&f.cluster.Kubeconfig, "kubeconfig", "", "file that leads to a Kubernetes cluster: services are discovered there, and pods join with their own tokens")
 	fl.BoolVar(&f.cluster.InCluster, "in-cluster", false, "the same for the cluster in which this process is a pod")
@@ -84,6 +88,12 @@ func (f *serveFlags) check() error {
 		return fail(diag.ExitFailure, "--svid-ttl %v is too short: at least %v", f.ttl, leastTTL)
 	case f.trustDomain == "":
 		return fail(diag.ExitFailure, "--trust-domain is empty; write something like mesh.local")
+	}
+	if _, ok := kubesecret.ParseName(f.authority); f.authority != "" && !ok {
+		return fail(diag.ExitFailure, "--authority %q is no Secret; write secret/NAMESPACE/NAME", f.authority)
+	}
+	if f.authority != "" && !f.cluster.Used() {
+		return fail(diag.ExitFailure, "--authority %s is in a cluster: say how it is reached, with --in-cluster or --kubeconfig", f.authority)
 	}
 	for _, peer := range f.peers {
 		if host, port, err := net.SplitHostPort(peer); err != nil || host == "" || port == "0" || !isPort(port) {
@@ -123,7 +133,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if s.source, err = a.source(ctx, &f.followFlags, t, repo); err != nil {
 		return err
 	}
-	s.server, s.authority, err = a.server(f, cluster, metrics, log, func() *xdsserver.Source { return sourceOf(f.repo, s.source.Condition()) })
+	s.server, s.authority, err = a.server(ctx, f, cluster, metrics, log, func() *xdsserver.Source { return sourceOf(f.repo, s.source.Condition()) })
 	if err != nil {
 		return err
 	}
@@ -189,6 +199,12 @@ func supported(ctx context.Context, by kubeapi.Account) (*kubeapi.Cluster, error
 	return c, c.Supported(ctx)
 }
 
+// bundle is an authority's roots as PEM.
+type bundle struct{ *ca.Authority }
+
+// PEM is what is to be trusted now.
+func (b bundle) PEM() []byte { return ca.EncodeCertificates(b.Bundle().X509Authorities()) }
+
 // publisher tells the pods of a cluster which server to trust, nil without a cluster.
 func publisher(cluster *kubeapi.Cluster, authority *ca.Authority, log *slog.Logger) (*roots.Publisher, error) {
 	if cluster == nil {
@@ -199,7 +215,16 @@ func publisher(cluster *kubeapi.Cluster, authority *ca.Authority, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	return roots.New(client, func() []byte { return ca.EncodeCertificates(authority.Bundle().X509Authorities()) }, log), nil
+	return roots.New(client, bundle{authority}, log), nil
+}
+
+// shared is what servers keep in a Secret, nil if name is "".
+func shared(cluster *kubeapi.Cluster, name, key string) (kept.Store, error) {
+	secret, ok := kubesecret.ParseName(name)
+	if !ok || cluster == nil {
+		return nil, nil
+	}
+	return kubesecret.New(cluster, secret, key)
 }
 
 // recall gives the server what was approved before, for proxies that failed with what
@@ -213,11 +238,15 @@ func recall(ctx context.Context, server *xdsserver.Server, source *feed.Feed, lo
 }
 
 // server makes the xDS server with the built-in certificate authority on its port.
-func (a *app) server(f serveFlags, cluster *kubeapi.Cluster, metrics *prometheus.Registry, log *slog.Logger, source func() *xdsserver.Source) (*xdsserver.Server, *ca.Authority, error) {
+func (a *app) server(ctx context.Context, f serveFlags, cluster *kubeapi.Cluster, metrics *prometheus.Registry, log *slog.Logger, source func() *xdsserver.Source) (*xdsserver.Server, *ca.Authority, error) {
 	if err := os.MkdirAll(f.state, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("making the state folder: %w; name another one with --state", err)
 	}
-	authority, err := ca.Open(f.state, ca.Options{TrustDomain: f.trustDomain, TTL: f.ttl, Clock: a.now})
+	where, err := shared(cluster, f.authority, kubesecret.RootsKey)
+	if err != nil {
+		return nil, nil, err
+	}
+	authority, err := ca.Open(ctx, f.state, ca.Options{TrustDomain: f.trustDomain, TTL: f.ttl, Clock: a.now, Roots: where})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -241,8 +270,8 @@ func (a *app) server(f serveFlags, cluster *kubeapi.Cluster, metrics *prometheus
 		Narrows:    compiler.Narrows,
 		Kubernetes: cluster, Discovered: compiler.Discovered,
 		Denied: func() (map[string]bool, error) { return ca.DeniedIDs(f.state, f.trustDomain) },
-		Source: source,
-		Peers:  xdsserver.Peers{Addresses: f.peers, TLS: authority.PeerTLS(), Check: authority.CheckServer},
+		Source: source, Ready: authority.Ready,
+		Peers: xdsserver.Peers{Addresses: f.peers, TLS: authority.PeerTLS(), Check: authority.CheckServer},
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("starting the server: %w", err)

@@ -17,8 +17,8 @@ func (a *app) tokenCmd() *cobra.Command {
 		Long: `Make a token in the state folder of a server on this machine. An agent that shows it
 once, in time, gets a certificate for this identity: hand it over like a password.`,
 		Example: "  meshc token create --identity bookinfo/reviews-v1 --ttl 10m",
-		RunE: func(*cobra.Command, []string) error {
-			authority, err := ca.Open(state, ca.Options{Clock: a.now})
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			authority, err := ca.Open(cmd.Context(), state, ca.Options{Clock: a.now})
 			if err != nil {
 				return err
 			}

@@ -35,7 +35,7 @@ const (
 	// CodeTooManyRequests is a client or a server above its rate of signatures.
 	// Example: a loop that joins a hundred times a second.
 	CodeTooManyRequests Code = "MESH0630"
-	// CodeAuthorityState is a state folder of the authority that cannot be used.
+	// CodeAuthorityState is a state folder of the authority, or a Secret, that cannot be used.
 	// Example: `ca/roots.json` cut short, readable by others, or gone.
 	CodeAuthorityState Code = "MESH0631"
 	// CodeTrustDomain is a trust domain that is malformed or not the one of the state folder.
@@ -51,6 +51,10 @@ const (
 	// tries again.
 	// Example: a pod that joins while the API server is away, or `meshc serve` without `--in-cluster`.
 	CodeNotAttested Code = "MESH0635"
+	// CodeAuthorityUnsure is a server that signs nothing, because others of its authority may
+	// sign with a root that it does not know; the agent tries again.
+	// Example: a replica of `meshc serve` that has not read its Secret for a month, or whose clock is hours off.
+	CodeAuthorityUnsure Code = "MESH0636"
 	// CodeAgentFlag is a flag of the agent that is missing or makes no sense.
 	// Example: neither `--envoy PATH` nor `--no-envoy`.
 	CodeAgentFlag Code = "MESH0640"

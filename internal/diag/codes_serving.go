@@ -40,7 +40,7 @@ const (
 	CodeEvidenceNotStored Code = "MESH0612"
 	// CodePeer is another server with which evidence is not exchanged; until it is, each
 	// decides from what it knows.
-	// Example: `--peer` with the address of a server that has another `roots.json`.
+	// Example: `--peer` with the address of a server of another authority.
 	CodePeer Code = "MESH0608"
 	// CodeKubeconfig is that there is no way to a Kubernetes API server.
 	// Example: `meshc serve --kubeconfig nowhere`.

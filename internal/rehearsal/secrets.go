@@ -1,6 +1,7 @@
 package rehearsal
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -27,8 +28,8 @@ type authority struct {
 	roots string // PEM
 }
 
-func newAuthority(dir, trustDomain string, clock func() time.Time) (authority, error) {
-	a, err := ca.Open(dir, ca.Options{TrustDomain: trustDomain, TTL: certificateTTL, RootTTL: 24 * certificateTTL, Clock: clock})
+func newAuthority(ctx context.Context, dir, trustDomain string, clock func() time.Time) (authority, error) {
+	a, err := ca.Open(ctx, dir, ca.Options{TrustDomain: trustDomain, TTL: certificateTTL, RootTTL: 24 * certificateTTL, Clock: clock})
 	if err != nil {
 		return authority{}, fmt.Errorf("making a throw-away authority: %w", err)
 	}

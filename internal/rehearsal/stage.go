@@ -77,7 +77,7 @@ func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehea
 	if err != nil {
 		return err
 	}
-	ids, err := newAuthority(filepath.Join(s.dir, "ca"), r.TrustDomain, clock)
+	ids, err := newAuthority(ctx, filepath.Join(s.dir, "ca"), r.TrustDomain, clock)
 	if err != nil {
 		return err
 	}

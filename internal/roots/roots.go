@@ -8,6 +8,7 @@ package roots
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/kubeapi"
 )
 
@@ -32,7 +34,7 @@ const (
 // Publisher writes the ConfigMaps.
 type Publisher struct {
 	client kubernetes.Interface
-	roots  func() []byte
+	roots  Roots
 	log    *slog.Logger
 	wake   chan struct{}
 
@@ -41,8 +43,16 @@ type Publisher struct {
 	failing    map[string]string // by namespace, as last told
 }
 
-// New makes a publisher of roots (PEM), which are asked for at each look.
-func New(client kubernetes.Interface, roots func() []byte, log *slog.Logger) *Publisher {
+// Roots are those of an authority that several servers may share.
+type Roots interface {
+	// PEM is what is to be trusted, as far as it is known here.
+	PEM() []byte
+	// Refresh learns what the other servers know.
+	Refresh(context.Context) error
+}
+
+// New makes a publisher of roots.
+func New(client kubernetes.Interface, roots Roots, log *slog.Logger) *Publisher {
 	return &Publisher{client: client, roots: roots, log: log, wake: make(chan struct{}, 1), failing: map[string]string{}}
 }
 
@@ -86,9 +96,9 @@ func (p *Publisher) look(ctx context.Context) bool {
 	p.mu.Lock()
 	namespaces := p.namespaces
 	p.mu.Unlock()
-	text, well := string(p.roots()), true
+	well := true
 	for _, n := range namespaces {
-		err := p.write(ctx, n, text)
+		err := p.write(ctx, n)
 		if ctx.Err() != nil {
 			return true
 		}
@@ -98,18 +108,35 @@ func (p *Publisher) look(ctx context.Context) bool {
 	return well
 }
 
-func (p *Publisher) write(ctx context.Context, namespace, text string) error {
+// write makes a namespace's ConfigMap what it should be. One that differs may be the work of
+// a server that knows more: roots are read again after it, and whatever a server wrote it
+// had read there before. So nobody takes back a root that another has published.
+func (p *Publisher) write(ctx context.Context, namespace string) error {
 	api := p.client.CoreV1().ConfigMaps(namespace)
 	have, err := api.Get(ctx, release.RootsConfigMap, metav1.GetOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return err
+	}
+	missing := err != nil
+	if !missing && have.Data[release.RootsKey] == string(p.roots.PEM()) {
+		return nil
+	}
+	if err := p.roots.Refresh(ctx); err != nil {
+		return err
+	}
+	text := string(p.roots.PEM())
 	switch {
-	case apierrors.IsNotFound(err):
+	case missing:
 		_, err = api.Create(ctx, &core.ConfigMap{
 			ObjectMeta: metav1.ObjectMeta{Name: release.RootsConfigMap, Labels: map[string]string{"app.kubernetes.io/part-of": "meshc"}},
 			Data:       map[string]string{release.RootsKey: text},
 		}, metav1.CreateOptions{})
-	case err == nil && have.Data[release.RootsKey] != text:
+	case have.Data[release.RootsKey] != text:
 		have.Data = map[string]string{release.RootsKey: text}
 		_, err = api.Update(ctx, have, metav1.UpdateOptions{})
+	}
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
+		return nil // another server was faster; the next look tells whether it is right
 	}
 	return err
 }
@@ -131,6 +158,10 @@ func (p *Publisher) tell(namespace string, err error) {
 		p.log.Warn("roots not written: there is no such namespace yet", "namespace", namespace)
 	default:
 		d := kubeapi.Explain(err, "get, create and update", "configmaps", "")
+		var told *diag.ListError
+		if errors.As(err, &told) && len(told.List) > 0 { // it is about the roots themselves
+			d = told.List[0]
+		}
 		p.log.Error("roots not written, pods there wait for them", "namespace", namespace, "code", d.Code, "reason", d.Text, "fix", d.Fix)
 	}
 }

@@ -3,6 +3,7 @@ package roots_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -35,6 +36,34 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
+// shared are roots that servers share: seen is what this server has read of them.
+type shared struct {
+	mu        sync.Mutex
+	all, seen string
+	away      error
+}
+
+func (s *shared) PEM() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return []byte(s.seen)
+}
+
+func (s *shared) Refresh(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.away == nil {
+		s.seen = s.all
+	}
+	return s.away
+}
+
+func (s *shared) set(all string, away error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all, s.away = all, away
+}
+
 // Every namespace of the mesh has the roots: new namespaces, edited and deleted
 // ConfigMaps, and new roots.
 func TestNamespacesHaveTheRoots(t *testing.T) {
@@ -46,13 +75,8 @@ func TestNamespacesHaveTheRoots(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := &lines{}
-	var mu sync.Mutex
-	text := "first"
-	p := roots.New(c.Client, func() []byte {
-		mu.Lock()
-		defer mu.Unlock()
-		return []byte(text)
-	}, slog.New(slog.NewTextHandler(log, nil)))
+	text := &shared{all: "first"}
+	p := roots.New(c.Client, text, slog.New(slog.NewTextHandler(log, nil)))
 	p.Serve(made)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
@@ -85,15 +109,39 @@ func TestNamespacesHaveTheRoots(t *testing.T) {
 	if err := c.Client.CoreV1().ConfigMaps("shop").Delete(ctx, release.RootsConfigMap, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	mu.Lock()
-	text = "second"
-	mu.Unlock()
+	text.set("second", nil)
+	if err := text.Refresh(ctx); err != nil {
+		t.Fatal(err)
+	}
 	p.Serve(made) // looks at once
 	holds("shop", "second")
 	holds("default", "second")
+	// A server that has not read them takes nothing back that another one has published.
+	m, err := c.Client.CoreV1().ConfigMaps("shop").Get(ctx, release.RootsConfigMap, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Data[release.RootsKey] = "third"
+	if _, err := c.Client.CoreV1().ConfigMaps("shop").Update(ctx, m, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	text.set("third", errors.New("the roots are away"))
+	p.Serve(made)
+	for end := time.Now().Add(time.Minute); !strings.Contains(log.String(), "the roots are away"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("nobody told:\n%s", log)
+		}
+	}
+	holds("shop", "third")
+	text.set("third", nil)
+	if err := text.Refresh(ctx); err != nil {
+		t.Fatal(err)
+	}
+	p.Serve(made)
+	holds("default", "third")
 	stop()
 	<-ended
-	if got := log.String(); strings.Count(got, "no such namespace yet") != 1 || strings.Contains(got, "ERROR") {
+	if got := log.String(); strings.Count(got, "no such namespace yet") != 1 || strings.Count(got, "ERROR") != 1 {
 		t.Errorf("the log:\n%s", got)
 	}
 }

@@ -64,11 +64,12 @@ func OpenIn(date time.Time, cluster *kubeapi.Cluster) (*Plane, error) {
 	}
 	p := &Plane{dir: dir, done: make(chan error, 1), store: vouch.New(filepath.Join(dir, "approved")),
 		options: compiler.Options{At: date, Cache: compiler.MemoryCache(100, nil), Memo: compiler.NewMemo()}}
-	if err := p.open(cluster); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.end = cancel
+	if err := p.open(ctx, cluster); err != nil {
+		cancel()
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
 	p.client = xdsserver.Dial(xdsserver.SocketPath(p.state()))
 	go func() { p.done <- p.server.Run(ctx) }()
 	return p, nil
@@ -76,12 +77,12 @@ func OpenIn(date time.Time, cluster *kubeapi.Cluster) (*Plane, error) {
 
 func (p *Plane) state() string { return filepath.Join(p.dir, "state") }
 
-func (p *Plane) open(cluster *kubeapi.Cluster) error {
+func (p *Plane) open(ctx context.Context, cluster *kubeapi.Cluster) error {
 	if err := os.MkdirAll(p.state(), 0o700); err != nil {
 		return fmt.Errorf("making a folder: %w", err)
 	}
 	var err error
-	if p.authority, err = ca.Open(p.state(), ca.Options{TrustDomain: trustDomain, TTL: time.Hour, Clock: time.Now}); err != nil {
+	if p.authority, err = ca.Open(ctx, p.state(), ca.Options{TrustDomain: trustDomain, TTL: time.Hour, Clock: time.Now}); err != nil {
 		return err
 	}
 	if p.tokens, err = ca.OpenTokens(p.state(), time.Now); err != nil {
