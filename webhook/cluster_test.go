@@ -277,6 +277,8 @@ func TestARealClusterIsGuarded(t *testing.T) {
 		checkGatewayPods(t, g)
 	})
 
+	t.Run("rules", func(t *testing.T) { checkRules(t, g) })
+
 	t.Run("configurations", func(t *testing.T) {
 		api := g.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
 		if err := api.Delete(ctx, GuardName, metav1.DeleteOptions{}); err != nil {

@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"meshc.dev/meshc/internal/foreign"
+	"meshc.dev/meshc/internal/proxypod"
 	"meshc.dev/meshc/webhook/internal/inject"
 )
 
@@ -98,8 +100,47 @@ func moreThanStatus() []registration.MatchCondition {
 		strings.Join([]string{field("labels"), field("annotations"), field("ownerReferences")}, " || ")}}
 }
 
+// makers are the kinds that make pods, beside Deployments: who applies one learns at once
+// what its pods would meet.
+func makers() []registration.RuleWithOperations {
+	return []registration.RuleWithOperations{
+		rule(registration.NamespacedScope, "", "v1", written(), "podtemplates", "replicationcontrollers"),
+		rule(registration.NamespacedScope, "apps", "v1", written(), "daemonsets", "replicasets", "statefulsets"),
+		rule(registration.NamespacedScope, "batch", "v1", written(), "cronjobs", "jobs"),
+	}
+}
+
+// routes are the kinds by which others say who gets a request. Which versions of them a
+// cluster has is not ours to know.
+func routes() []registration.RuleWithOperations {
+	out := []registration.RuleWithOperations{
+		rule(registration.NamespacedScope, "networking.k8s.io", "v1", written(), "ingresses"),
+		rule(registration.NamespacedScope, "projectcontour.io", "v1", written(), "httpproxies"),
+	}
+	for _, g := range foreign.Groups() {
+		out = append(out, rule(registration.NamespacedScope, g.Name, "*", written(), g.Resources...))
+	}
+	return out
+}
+
+// written are the operations after which an object says something.
+func written() []registration.OperationType {
+	return []registration.OperationType{registration.Create, registration.Update}
+}
+
+// Conditions under which nothing is asked, in CEL: what follows from something that was
+// asked about, and what a cluster needs to go on while no webhook answers.
+const (
+	notMade = `!has(object.metadata.ownerReferences) || !object.metadata.ownerReferences.exists(o, has(o.controller) && o.controller)`
+	byHand  = `!(request.userInfo.username in ["system:kube-controller-manager", "system:serviceaccount:kube-system:endpoint-controller", ` +
+		`"system:serviceaccount:kube-system:endpointslice-controller", "system:serviceaccount:kube-system:endpointslicemirroring-controller", ` +
+		`"system:serviceaccount:kube-system:generic-garbage-collector"])`
+	forMesh = `has(object.spec.audiences) && "` + proxypod.Audience + `" in object.spec.audiences && !("system:nodes" in request.userInfo.groups)`
+)
+
 // guards are the validating webhooks: everything of the kinds that we keep where the
-// mesh lives; what says elsewhere that it is ours; the pods; the namespaces themselves.
+// mesh lives; what says elsewhere that it is ours; the pods, and what makes them; what
+// says who gets traffic; the namespaces themselves.
 func (c Cluster) guards(namespaces []string, bundle []byte) []registration.ValidatingWebhook {
 	namespaces = slices.DeleteFunc(slices.Clone(namespaces), func(n string) bool { return slices.Contains(spared(c.own()), n) })
 	hook := func(name string, in *metav1.LabelSelector, rules ...registration.RuleWithOperations) registration.ValidatingWebhook {
@@ -121,9 +162,19 @@ func (c Cluster) guards(namespaces []string, bundle []byte) []registration.Valid
 		h.MatchConditions = moreThanStatus()
 	}
 	claims.ObjectSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/managed-by": "meshc"}}
+	when := func(h registration.ValidatingWebhook, name, condition string) registration.ValidatingWebhook {
+		h.MatchConditions = []registration.MatchCondition{{Name: name, Expression: condition}}
+		return h
+	}
 	return []registration.ValidatingWebhook{
 		objects,
 		claims,
+		when(hook("makers", inside, makers()...), "not-made", notMade),
+		hook("routes", inside, routes()...),
+		when(hook("endpoints", inside,
+			rule(registration.NamespacedScope, "", "v1", written(), "endpoints"),
+			rule(registration.NamespacedScope, "discovery.k8s.io", "v1", written(), "endpointslices")), "by-hand", byHand),
+		when(hook("tokens", inside, rule(registration.NamespacedScope, "", "v1", []registration.OperationType{registration.Create}, "serviceaccounts/token")), "for-the-mesh", forMesh),
 		hook("pods", inside, rule(registration.NamespacedScope, "", "v1",
 			[]registration.OperationType{registration.Create, registration.Update}, "pods", "pods/ephemeralcontainers")),
 		spaces,

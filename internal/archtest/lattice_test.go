@@ -80,7 +80,7 @@ func middle() []row {
 		{pkg: "internal/canon", may: []string{protobuf}, pure: true},
 		{pkg: "internal/hop", pure: true},
 		{pkg: "schemas", pure: true, tests: []string{cueLang}},
-		{pkg: "policies", pure: true, tests: []string{opa}},
+		{pkg: "policies", pure: true, tests: []string{"internal/golden", opa}},
 		{pkg: "internal/durable", may: []string{xsys}},
 		{pkg: "compiler/release", may: []string{"internal/canon", "internal/durable"}},
 		{pkg: in + "source", may: []string{"internal/canon"}, pure: true},
@@ -119,6 +119,7 @@ func features() []row {
 func rims() []row {
 	return []row{
 		{pkg: "internal/guard", may: []string{"policies", "internal/canon", opa}},
+		{pkg: "internal/foreign", pure: true, tests: []string{"policies"}},
 		{pkg: "internal/known", may: []string{"compiler/release", "internal/guard", yaml}, pure: true},
 		{pkg: "internal/child", may: []string{xsys}},
 		{pkg: "internal/gitrepo", may: []string{"internal/canon", gogit, xcrypto, xnet, xtext}},
@@ -149,7 +150,7 @@ func rims() []row {
 		{pkg: "webhook/internal/drift", may: []string{"compiler/release", kubeJSON, yaml}, pure: true},
 		{pkg: "webhook/internal/inject", may: []string{"webhook/internal/drift", "compiler/release", "internal/proxypod"}, pure: true},
 		{pkg: "webhook/internal/admit", may: []string{"webhook/internal/drift", "webhook/internal/inject", "webhook/internal/review", "compiler/release"}, pure: true},
-		{pkg: "webhook", may: []string{"webhook/internal/...", "compiler/release", "internal/approval", "internal/durable", "internal/guard", "internal/known", "internal/kubeapi", "internal/operatorfile",
+		{pkg: "webhook", may: []string{"webhook/internal/...", "compiler/release", "internal/approval", "internal/durable", "internal/foreign", "internal/guard", "internal/known", "internal/kubeapi", "internal/operatorfile", "internal/proxypod",
 			kubeAPI, kubeMachine, kubeClient, prometheus, xsync}},
 		{pkg: "xds-server/internal/alarm"},
 		{pkg: "xds-server/internal/endpoints", may: []string{"compiler/release"}, pure: true},

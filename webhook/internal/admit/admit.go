@@ -70,7 +70,8 @@ func (w *World) object(q review.Review) diag.List {
 	k := key(q)
 	want := w.desired.Object(k)
 	if want == nil {
-		if !drift.Managed(q.New) && !drift.Managed(q.Old) || q.Operation == review.Update && drift.Unchanged(k.Kind, q.New, q.Old) {
+		if !drift.Managed(q.New) && !drift.Managed(q.Old) || slices.Contains(derived(), q.Resource) ||
+			q.Operation == review.Update && drift.Unchanged(k.Kind, q.New, q.Old) {
 			return nil
 		}
 		d := diag.New(diag.CodeUnapproved, diag.Pos{}, "%s is said to be kept by meshc, but no approved release has it", k)
@@ -84,6 +85,12 @@ func (w *World) object(q review.Review) diag.List {
 		return diag.List{w.about(diag.CodeDrift, k, "is not what the approved release says: %s", several(ds))}
 	}
 	return nil
+}
+
+// derived are the resources that controllers make, with the labels of what they make
+// them from: those of a Service are on its slices.
+func derived() []string {
+	return []string{"controllerrevisions", "endpoints", "endpointslices", "jobs", "replicasets"}
 }
 
 // maxDifferences bounds a verdict's text.

@@ -58,6 +58,12 @@ metadata: {name: scaled, namespace: bookinfo}
 spec: {scaleTargetRef: {kind: Deployment, name: scaled}, maxReplicas: 9}
 `
 
+const route = `apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: own, namespace: bookinfo, labels: {app.kubernetes.io/managed-by: meshc}}
+spec: {hostnames: [a.example], rules: [{backendRefs: [{name: reviews, port: 9080}]}]}
+`
+
 const namespace = `apiVersion: v1
 kind: Namespace
 metadata: {name: %NAME%, labels: {meshc.dev/inject: enabled, app.kubernetes.io/managed-by: meshc}}
@@ -79,6 +85,7 @@ func worldWith(t *testing.T, image string) *admit.World {
 		"kubernetes/strict/deployment-edge.yaml":     strings.Replace(gateway, "%IMAGE%", image, 1),
 		"kubernetes/bookinfo/hpa-scaled.yaml":        autoscaler,
 		"kubernetes/cluster/namespace-strict.yaml":   strings.Replace(namespace, "%NAME%", "strict", 1),
+		"kubernetes/bookinfo/httproute-own.yaml":     route,
 		"kubernetes/kustomization.yaml":              "resources: []\n",
 		release.InjectionPath:                        `{"image":"registry.example/meshc@sha256:00","server":"meshc.meshc-system.svc:18000"}`,
 		"envoy/sidecar/bookinfo/reviews.json":        `{}`,
@@ -506,6 +513,39 @@ func TestAGatewaysPodsOfTheReleaseBefore(t *testing.T) {
 		if ds := c.w.Validate(edge(t, "")); len(ds) != c.want {
 			t.Errorf("%s: %v", name, ds)
 		}
+	}
+}
+
+// Of a kind that a repository brings by itself, what the release says must be there; its
+// definition fills in the rest.
+func TestKindsOfOthers(t *testing.T) {
+	w := world(t)
+	const head = `{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute","metadata":{"name":"own","namespace":"bookinfo","labels":{"app.kubernetes.io/managed-by":"meshc"%s}},"spec":`
+	for name, c := range map[string]struct {
+		label, spec string
+		ok          bool
+	}{
+		"filled in":         {"", `{"hostnames":["a.example"],"rules":[{"matches":[{"path":{"type":"PathPrefix","value":"/"}}],"backendRefs":[{"name":"reviews","port":9080,"weight":1}]}]}`, true},
+		"another host":      {"", `{"hostnames":["b.example"],"rules":[{"backendRefs":[{"name":"reviews","port":9080}]}]}`, false},
+		"one host more":     {"", `{"hostnames":["a.example","b.example"],"rules":[{"backendRefs":[{"name":"reviews","port":9080}]}]}`, false},
+		"another backend":   {"", `{"hostnames":["a.example"],"rules":[{"backendRefs":[{"name":"evil","port":9080}]}]}`, false},
+		"a label of others": {`,"x":"y"`, `{"hostnames":["a.example"],"rules":[{"backendRefs":[{"name":"reviews","port":9080}]}]}`, false},
+	} {
+		q := about(review.Create, "httproutes", "HTTPRoute", "own", object(t, strings.Replace(head, "%s", c.label, 1)+c.spec+"}"), nil)
+		q.Group = "gateway.networking.k8s.io"
+		if ds := w.Validate(q); (len(ds) == 0) != c.ok {
+			t.Errorf("%s: %v", name, ds)
+		}
+	}
+	unknown := about(review.Create, "httproutes", "HTTPRoute", "other", object(t, strings.Replace(head, "%s", "", 1)+"{}}"), nil)
+	unknown.Group = "gateway.networking.k8s.io"
+	if ds := w.Validate(unknown); len(ds) != 1 || ds[0].Code != diag.CodeUnapproved {
+		t.Errorf("a claim: %v", ds)
+	}
+	// A Service's labels are on the slices that a controller makes of it.
+	slice := about(review.Create, "endpointslices", "EndpointSlice", "reviews-x", unknown.New, nil)
+	if ds := w.Validate(slice); len(ds) > 0 {
+		t.Errorf("a slice: %v", ds)
 	}
 }
 

@@ -36,7 +36,7 @@ func (d Difference) String() string {
 // ignored are fields that something else keeps by the release's own word, such as
 // "spec.replicas" beside an autoscaler.
 func Compare(kind string, want, got Object, ignored ...string) []Difference {
-	c := comparison{extra: filled(kind), ignored: ignored}
+	c := comparison{extra: filled(kind), ignored: ignored, open: !slices.Contains(listed(), kind)}
 	c.objects(place{}, want, got)
 	return c.found
 }
@@ -60,6 +60,7 @@ func Unchanged(kind string, got, old Object) bool {
 
 type comparison struct {
 	extra   map[string]rule
+	open    bool // of the kind nobody listed what is filled in
 	ignored []string
 	found   []Difference
 }
@@ -177,6 +178,9 @@ func (c *comparison) harmless(pattern, key string, beside Object) bool {
 		if r != nil && r(key, beside[key], beside) {
 			return true
 		}
+	}
+	if c.open && pattern != "" && pattern != "metadata" && !strings.HasPrefix(pattern, "metadata.") {
+		return true
 	}
 	list, ok := beside[key].([]any)
 	return ok && c.allHarmless(place{pattern: pattern}.field(key).pattern, list)

@@ -42,6 +42,16 @@ func notOurs(key string, _ any, _ Object) bool {
 	return true
 }
 
+// listed are the kinds of which filled is the whole list. Of others, which a repository
+// brings by itself, whatever its definition fills in below a field that the release says
+// may be there.
+func listed() []string {
+	return []string{
+		"ConfigMap", "Container", "Deployment", "HorizontalPodAutoscaler", "Namespace", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Service", "ServiceAccount",
+		"Volume",
+	}
+}
+
 // filled is what an object of a kind may hold beside what the release says, by path
 // without indices; "x.*" stands for every field of x, "x[]" for an element of x after
 // those that the release says. Taken from API servers 1.36: see
