@@ -30,6 +30,8 @@ import (
 type Account struct {
 	// Kubeconfig is the path of a file, "" for none.
 	Kubeconfig string
+	// Context is the one of the file that is taken, "" for its current one.
+	Context string
 	// InCluster is the account of the pod.
 	InCluster bool
 }
@@ -117,7 +119,7 @@ func (a Account) settings() (*rest.Config, error) {
 		}
 		return c, nil
 	}
-	c, err := load(a.Kubeconfig)
+	c, err := load(a.Kubeconfig, a.Context)
 	if err != nil {
 		return nil, problem(diag.New(diag.CodeKubeconfig, diag.Pos{File: a.Kubeconfig}, "this kubeconfig cannot be used: %v", err).
 			WithFix("`kubectl --kubeconfig %s get --raw /version` has to work", a.Kubeconfig))
@@ -128,7 +130,7 @@ func (a Account) settings() (*rest.Config, error) {
 // load reads a kubeconfig. One that says nothing is an error also in a pod, whose own
 // account it would be to client-go. What it names is read by client-go again and again,
 // without an end where it is no file.
-func load(path string) (*rest.Config, error) {
+func load(path, context string) (*rest.Config, error) {
 	raw, err := operatorfile.Read(path)
 	if err != nil {
 		return nil, err
@@ -154,7 +156,7 @@ func load(path string) (*rest.Config, error) {
 			return nil, fmt.Errorf("%q, which it names, is no file", *name)
 		}
 	}
-	return clientcmd.NewNonInteractiveClientConfig(*conf, "", &clientcmd.ConfigOverrides{}, nil).ClientConfig()
+	return clientcmd.NewNonInteractiveClientConfig(*conf, context, &clientcmd.ConfigOverrides{}, nil).ClientConfig()
 }
 
 // Explain says why a request was not answered: verb and resource as in RBAC, group ""

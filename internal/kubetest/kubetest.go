@@ -52,6 +52,7 @@ type Options struct {
 	Users       []User    // besides Admin
 	Controllers []string  // of kube-controller-manager; nil = Controllers()
 	Progress    io.Writer // told if the programs have to be built; nil = standard error
+	Audit       bool      // keep who asked for what, for Asked
 }
 
 // User is somebody the API server knows by a token. What a user may do is said by RBAC
@@ -146,13 +147,20 @@ func (c *Cluster) start(ctx context.Context, o Options) error {
 	if err := c.writeCredentials(o.Users); err != nil {
 		return err
 	}
+	if err := c.write(auditPolicy, []byte(auditEverything)); err != nil {
+		return err
+	}
 	if err := c.connect(fmt.Sprintf("https://127.0.0.1:%d", api)); err != nil {
 		return err
 	}
 	if err := c.run("etcd", etcdFlags(c.dir, etcd, peer)...); err != nil {
 		return err
 	}
-	if err := c.run("kube-apiserver", apiServerFlags(c.dir, etcd, api)...); err != nil {
+	flags := apiServerFlags(c.dir, etcd, api)
+	if o.Audit {
+		flags = append(flags, auditFlags(c.dir)...)
+	}
+	if err := c.run("kube-apiserver", flags...); err != nil {
 		return err
 	}
 	if err := c.poll(ctx, "the API server is not ready", c.ready); err != nil {
@@ -191,6 +199,8 @@ func apiServerFlags(dir string, etcd, port int) []string {
 		"--admission-control-config-file=" + in(admissionFile),
 		// Nothing may publish a loopback address as the endpoint of the Service kubernetes.
 		"--endpoint-reconciler-type=none",
+		// Webhooks in pods are reached at the pods' addresses: Services are rules of nodes.
+		"--enable-aggregator-routing=true",
 		"--allow-privileged=true", "--profiling=false",
 	}
 }

@@ -27,8 +27,12 @@ type content struct {
 // volumePath is where a volume lies on this machine.
 func (p *pod) volumePath(name string) string {
 	for _, v := range p.spec().Spec.Volumes {
-		if v.Name == name && v.HostPath != nil {
+		switch {
+		case v.Name != name:
+		case v.HostPath != nil:
 			return v.HostPath.Path
+		case v.PersistentVolumeClaim != nil: // it outlives the pod, and is that of its successor
+			return filepath.Join(p.k.Dir, "claims", p.spec().Namespace, v.PersistentVolumeClaim.ClaimName)
 		}
 	}
 	return filepath.Join(p.dir, "volumes", name)
@@ -47,7 +51,7 @@ func (p *pod) makeVolumes(ctx context.Context) error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("volume %s: %w", v.Name, err)
 		}
-		if v.EmptyDir != nil {
+		if v.EmptyDir != nil || v.PersistentVolumeClaim != nil {
 			if err := os.Chmod(dir, 0o777); err != nil {
 				return fmt.Errorf("volume %s: %w", v.Name, err)
 			}
@@ -67,7 +71,7 @@ func (p *pod) refreshVolumes(ctx context.Context) {
 	for ctx.Err() == nil {
 		sleep(ctx, refreshEvery)
 		for _, v := range p.spec().Spec.Volumes {
-			if v.HostPath != nil || v.EmptyDir != nil || ctx.Err() != nil {
+			if v.HostPath != nil || v.EmptyDir != nil || v.PersistentVolumeClaim != nil || ctx.Err() != nil {
 				continue
 			}
 			// One with a token is made when it is time.

@@ -1,0 +1,304 @@
+package install
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"meshc.dev/meshc/internal/demo/people"
+	"meshc.dev/meshc/internal/envoybin"
+	"meshc.dev/meshc/internal/install"
+	"meshc.dev/meshc/internal/kubetest"
+	"meshc.dev/meshc/internal/kubetest/node"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == node.Word {
+		os.Exit(node.Main())
+	}
+	os.Exit(m.Run())
+}
+
+// Images of the node: nobody pulls anything.
+var (
+	image      = "registry.example/meshc@sha256:" + strings.Repeat("1", 64)
+	proxyImage = "registry.example/meshc-proxy@sha256:" + strings.Repeat("2", 64)
+)
+
+var intent = map[string]string{
+	"mesh.cue": `package mesh
+
+import "meshc.dev/intent"
+
+mesh: intent.#Mesh
+mesh: {owner: "carol", trustDomain: "shop.example", environment: prod: {}}
+mesh: targets: kubernetes: injection: {image: "` + proxyImage + `", server: "meshc.meshc-system.svc:18000"}
+`,
+	"shop/shop.cue": `package shop
+
+import "meshc.dev/intent"
+
+mesh: intent.#Mesh
+mesh: namespace: "shop"
+mesh: service: web: {port: http: number: 9080, calls: cart: {}}
+mesh: service: cart: {port: http: number: 9080, grant: web: from: ["web"]}
+`,
+}
+
+// application is a pod of the mesh that listens and does no more.
+const application = `
+apiVersion: v1
+kind: Pod
+metadata: {name: cart, namespace: shop, labels: {app: cart}}
+spec:
+  serviceAccountName: cart
+  containers:
+  - {name: app, image: app, command: [sleep, "1000000"], securityContext: {runAsUser: 1000}}
+`
+
+// rig is a machine with a cluster, and a repository that its operator signs.
+type rig struct {
+	t       *testing.T
+	dir     string
+	meshc   string
+	cluster *kubetest.Cluster
+	node    *node.Node
+	repo    *people.Repo
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{t: t, dir: t.TempDir()}
+	for d := r.dir; d != os.TempDir(); d = filepath.Dir(d) { // pods have users of their own
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bin := filepath.Join(r.dir, "bin")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "meshc.dev/meshc/cmd/meshc", "meshc.dev/meshc/cmd/meshc-agent")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building the programs: %v\n%s", err, out)
+	}
+	r.meshc = filepath.Join(bin, "meshc")
+	envoy, err := envoybin.Find(t.Context(), envoybin.Options{Download: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.cluster = kubetest.ForTest(t, kubetest.Options{Audit: true})
+	r.node = node.ForTest(t, r.cluster, node.Options{Images: map[string]node.Image{
+		image:      {Files: map[string]string{"/usr/local/bin/meshc": r.meshc}, Entrypoint: []string{"/usr/local/bin/meshc"}},
+		proxyImage: {Files: map[string]string{"/usr/local/bin/meshc-agent": filepath.Join(bin, "meshc-agent"), "/usr/local/bin/envoy": envoy.Path}},
+		"app":      {},
+	}})
+	r.commitFirst()
+	return r
+}
+
+func (r *rig) must(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// commitFirst makes the repository and the trust policy.
+func (r *rig) commitFirst() {
+	r.t.Helper()
+	signer, err := people.FindSigner(r.meshc, r.dir)
+	r.must(err)
+	var public map[string]string
+	r.repo, public, err = people.New(r.t.Context(), "git", signer, r.dir)
+	r.must(err)
+	for name, text := range intent {
+		r.write(name, text)
+	}
+	head := r.push("first")
+	r.must(os.WriteFile(filepath.Join(r.dir, "trust.yaml"), []byte(people.TrustPolicy(head, "prod", public)), 0o600))
+}
+
+func (r *rig) write(name, text string) {
+	r.t.Helper()
+	path := filepath.Join(r.repo.Work, name)
+	r.must(os.MkdirAll(filepath.Dir(path), 0o755))
+	r.must(os.WriteFile(path, []byte(text), 0o600))
+}
+
+func (r *rig) push(message string) string {
+	r.t.Helper()
+	head, err := r.repo.Commit(r.t.Context(), people.Carol, true, message)
+	r.must(err)
+	_, err = r.repo.Run(r.t.Context(), "push", "--quiet", "origin", "main")
+	r.must(err)
+	return head
+}
+
+// run runs meshc and returns what it printed and its exit code.
+func (r *rig) run(args ...string) (out string, code int) {
+	r.t.Helper()
+	cmd := exec.CommandContext(r.t.Context(), r.meshc, args...)
+	cmd.Dir, cmd.Env = r.dir, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + r.dir, "KUBECONFIG=" + r.cluster.Kubeconfig}
+	var both bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &both, &both
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		r.t.Fatal(err)
+	}
+	return both.String(), cmd.ProcessState.ExitCode()
+}
+
+// expect runs meshc and wants an exit code and words.
+func (r *rig) expect(code int, words []string, args ...string) string {
+	r.t.Helper()
+	out, got := r.run(args...)
+	if got != code {
+		r.t.Fatalf("meshc %s: exit code %d, not %d:\n%s", strings.Join(args, " "), got, code, out)
+	}
+	for _, w := range words {
+		if !strings.Contains(out, w) {
+			r.t.Fatalf("meshc %s does not say %q:\n%s", strings.Join(args, " "), w, out)
+		}
+	}
+	return out
+}
+
+func (r *rig) install(more ...string) []string {
+	return append([]string{"install", "--repo", r.repo.Origin, "--image", image, "--trust-domain", "shop.example", "--poll", "1s"}, more...)
+}
+
+func (r *rig) until(what string, ok func(context.Context) error) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 2*time.Minute)
+	defer cancel()
+	for {
+		err := ok(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			r.t.Fatalf("%s: %v", what, err)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// applyRelease applies what Git approved, as an administrator or a GitOps tool does.
+func (r *rig) applyRelease() {
+	r.t.Helper()
+	out := filepath.Join(r.dir, "release")
+	r.expect(0, nil, "compile", "mesh", "--out", out)
+	r.until("the release is taken", func(ctx context.Context) error {
+		_, err := r.cluster.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(out, "kubernetes"))
+		return err
+	})
+}
+
+// An installation as a whole: applied, ready, used in all that its accounts are for. What
+// they may do is then what they did.
+func TestAnInstallation(t *testing.T) {
+	r := newRig(t)
+	r.expect(0, []string{"new       Namespace meshc-system", "new       StatefulSet meshc-system/meshc-server", "meshc-server: ready", "meshc-webhook: ready"},
+		r.install("--apply", "--timeout", "2m")...)
+	r.expect(0, []string{"unchanged StatefulSet meshc-system/meshc-webhook"}, r.install("--apply", "--timeout", "2m")...)
+	r.applyRelease()
+	r.must(r.cluster.Apply(t.Context(), application))
+	r.until("the pod has joined", func(ctx context.Context) error {
+		p, err := r.cluster.Client.CoreV1().Pods("shop").Get(ctx, "cart", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if why := install.Trouble(*p); why != "" || len(p.Spec.InitContainers) != 2 {
+			return fmt.Errorf("pod cart with %d init containers: %s", len(p.Spec.InitContainers), why)
+		}
+		return nil
+	})
+	t.Run("Repairs", r.repairs)
+	t.Run("Rights", r.rights)
+}
+
+// repairs has both servers put back what somebody changed.
+func (r *rig) repairs(t *testing.T) {
+	ctx := t.Context()
+	hooks := r.cluster.Client.AdmissionregistrationV1()
+	nothing := []byte(`{"webhooks":[]}`)
+	_, err := hooks.ValidatingWebhookConfigurations().Patch(ctx, "meshc-guard", types.MergePatchType, nothing, metav1.PatchOptions{})
+	r.must(err)
+	_, err = hooks.MutatingWebhookConfigurations().Patch(ctx, "zz-meshc-inject", types.MergePatchType, nothing, metav1.PatchOptions{})
+	r.must(err)
+	maps := r.cluster.Client.CoreV1().ConfigMaps("shop")
+	_, err = maps.Patch(ctx, "meshc-roots", types.MergePatchType, []byte(`{"data":{"roots.pem":"none"}}`), metav1.PatchOptions{})
+	r.must(err)
+	r.write("shop/more.cue", "package shop\n\nmesh: service: web: route: default: to: default: 100\n")
+	r.push("more") // the server looks at its ConfigMaps when something new is approved
+	r.until("all is put back", func(ctx context.Context) error {
+		guard, err := hooks.ValidatingWebhookConfigurations().Get(ctx, "meshc-guard", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		inject, err := hooks.MutatingWebhookConfigurations().Get(ctx, "zz-meshc-inject", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		roots, err := maps.Get(ctx, "meshc-roots", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if len(guard.Webhooks) == 0 || len(inject.Webhooks) == 0 || roots.Data["roots.pem"] == "none" {
+			return fmt.Errorf("%d and %d webhooks, roots %.20q", len(guard.Webhooks), len(inject.Webhooks), roots.Data["roots.pem"])
+		}
+		return nil
+	})
+}
+
+// rights compares what the accounts asked for with what they may: a verb that was asked
+// for and refused is missing, one that was never asked for is too much.
+func (r *rig) rights(t *testing.T) {
+	asked, err := r.cluster.Asked()
+	r.must(err)
+	used := map[string]bool{}
+	for _, a := range asked {
+		account, ok := strings.CutPrefix(a.User, "system:serviceaccount:"+install.DefaultNamespace+":")
+		if !ok || a.Resource == "" {
+			continue
+		}
+		i := slices.IndexFunc(install.Rights(), func(right install.Right) bool { return covers(right, account, a) })
+		if i < 0 {
+			t.Errorf("%s wants to %s %s.%s %q in %q, which no right covers (answer %d)", account, a.Verb, a.Resource, a.Group, a.Name, a.Namespace, a.Code)
+			continue
+		}
+		if a.Code == 401 || a.Code == 403 {
+			t.Errorf("%s may not %s %s.%s %q in %q, by a right that covers it", account, a.Verb, a.Resource, a.Group, a.Name, a.Namespace)
+		}
+		used[fmt.Sprint(i, a.Verb)] = true
+	}
+	for i, right := range install.Rights() {
+		for _, verb := range right.Verbs {
+			if !used[fmt.Sprint(i, verb)] {
+				t.Errorf("%s may %s %s.%s %v (%s), and never did", right.Account, verb, right.Resource, right.Group, right.Names, right.Why)
+			}
+		}
+	}
+}
+
+// covers says that a right is the one for a request.
+func covers(r install.Right, account string, a kubetest.Asked) bool {
+	resource := a.Resource
+	if a.Subresource != "" {
+		resource += "/" + a.Subresource
+	}
+	return r.Account == account && r.Group == a.Group && r.Resource == resource && slices.Contains(r.Verbs, a.Verb) &&
+		(r.Names == nil || slices.Contains(r.Names, a.Name)) && (!r.Inside || a.Namespace == install.DefaultNamespace)
+}
+

@@ -1,0 +1,61 @@
+package install
+
+import (
+	"slices"
+
+	rbac "k8s.io/api/rbac/v1"
+
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/webhook"
+)
+
+// Accounts of the two servers, in the namespace of Settings.
+const (
+	ServerAccount  = "meshc-server"
+	WebhookAccount = "meshc-webhook"
+)
+
+// Right is something that an account may do.
+type Right struct {
+	Account string
+	// Group and Resource are what it is about, in the words of RBAC; "" is the core group.
+	Group, Resource string
+	// Names are the only objects that it is about; nil means all. RBAC knows no names of
+	// what does not exist yet, so create is never bound to one.
+	Names []string
+	Verbs []string
+	// Inside says that it holds in the servers' own namespace alone.
+	Inside bool
+	// Why is what it is needed for.
+	Why string
+}
+
+// Rights are all rights of both accounts: the one place where they are said. A test holds
+// them against what the servers ask a real API server for; none is left out or left over.
+func Rights() []Right {
+	return []Right{
+		{Account: ServerAccount, Group: "discovery.k8s.io", Resource: "endpointslices", Verbs: []string{"list", "watch"}, Why: "the addresses of services"},
+		{Account: ServerAccount, Resource: "pods", Verbs: []string{"get", "list", "watch"}, Why: "the version that an address belongs to, and the pod that a token was made for"},
+		{Account: ServerAccount, Resource: "nodes", Verbs: []string{"list", "watch"}, Why: "the region of an address"},
+		{Account: ServerAccount, Group: "authentication.k8s.io", Resource: "tokenreviews", Verbs: []string{"create"}, Why: "who a pod is that wants a certificate"},
+		{Account: ServerAccount, Resource: "configmaps", Names: []string{release.RootsConfigMap}, Verbs: []string{"get", "update"}, Why: "the server's roots, in each namespace of the mesh"},
+		{Account: ServerAccount, Resource: "configmaps", Verbs: []string{"create"}, Why: "the same, in a namespace that has none yet"},
+
+		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Names: []string{webhook.GuardName}, Verbs: []string{"get", "update"}, Why: "what the guard is asked about, put back when it is changed"},
+		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Verbs: []string{"create"}, Why: "the same, when it is gone"},
+		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations", Names: []string{webhook.InjectName}, Verbs: []string{"get", "update"}, Why: "which pods get a sidecar, put back when it is changed"},
+		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations", Verbs: []string{"create"}, Why: "the same, when it is gone"},
+	}
+}
+
+// rules are an account's rights as RBAC says them, those inside its namespace or the
+// others.
+func rules(account string, inside bool) []rbac.PolicyRule {
+	var out []rbac.PolicyRule
+	for _, r := range Rights() {
+		if r.Account == account && r.Inside == inside {
+			out = append(out, rbac.PolicyRule{APIGroups: []string{r.Group}, Resources: []string{r.Resource}, ResourceNames: slices.Clone(r.Names), Verbs: slices.Clone(r.Verbs)})
+		}
+	}
+	return out
+}
