@@ -53,6 +53,7 @@ type Options struct {
 	Controllers []string  // of kube-controller-manager; nil = Controllers()
 	Progress    io.Writer // told if the programs have to be built; nil = standard error
 	Audit       bool      // keep who asked for what, for Asked
+	Flags       []string  // of the API server, besides ours
 }
 
 // User is somebody the API server knows by a token. What a user may do is said by RBAC
@@ -156,7 +157,7 @@ func (c *Cluster) start(ctx context.Context, o Options) error {
 	if err := c.run("etcd", etcdFlags(c.dir, etcd, peer)...); err != nil {
 		return err
 	}
-	flags := apiServerFlags(c.dir, etcd, api)
+	flags := append(apiServerFlags(c.dir, etcd, api), o.Flags...)
 	if o.Audit {
 		flags = append(flags, auditFlags(c.dir)...)
 	}
