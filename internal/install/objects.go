@@ -2,6 +2,8 @@ package install
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	apps "k8s.io/api/apps/v1"
@@ -110,18 +112,24 @@ func (s Settings) account(c component) []runtime.Object {
 		&core.ServiceAccount{TypeMeta: kind("v1", "ServiceAccount"), ObjectMeta: s.meta(c.account, c.labels()), AutomountServiceAccountToken: &off},
 	}
 	who := []rbac.Subject{{Kind: "ServiceAccount", Name: c.account, Namespace: s.Namespace}}
-	if all := rules(c.account, false); len(all) > 0 {
+	all := rules(c.account)
+	for _, in := range slices.Sorted(maps.Keys(all)) {
 		name := s.clusterWide(c.account)
+		if in == "" {
+			out = append(out,
+				&rbac.ClusterRole{TypeMeta: kind("rbac.authorization.k8s.io/v1", "ClusterRole"), ObjectMeta: metav1.ObjectMeta{Name: name, Labels: c.labels()}, Rules: all[in]},
+				&rbac.ClusterRoleBinding{TypeMeta: kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"), ObjectMeta: metav1.ObjectMeta{Name: name, Labels: c.labels()},
+					RoleRef: rbac.RoleRef{APIGroup: rbac.GroupName, Kind: "ClusterRole", Name: name}, Subjects: who})
+			continue
+		}
+		meta := metav1.ObjectMeta{Name: name, Namespace: in, Labels: c.labels()}
+		if in == Own {
+			meta.Namespace = s.Namespace
+		}
 		out = append(out,
-			&rbac.ClusterRole{TypeMeta: kind("rbac.authorization.k8s.io/v1", "ClusterRole"), ObjectMeta: metav1.ObjectMeta{Name: name, Labels: c.labels()}, Rules: all},
-			&rbac.ClusterRoleBinding{TypeMeta: kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"), ObjectMeta: metav1.ObjectMeta{Name: name, Labels: c.labels()},
-				RoleRef: rbac.RoleRef{APIGroup: rbac.GroupName, Kind: "ClusterRole", Name: name}, Subjects: who})
-	}
-	if own := rules(c.account, true); len(own) > 0 {
-		out = append(out,
-			&rbac.Role{TypeMeta: kind("rbac.authorization.k8s.io/v1", "Role"), ObjectMeta: s.meta(c.account, c.labels()), Rules: own},
-			&rbac.RoleBinding{TypeMeta: kind("rbac.authorization.k8s.io/v1", "RoleBinding"), ObjectMeta: s.meta(c.account, c.labels()),
-				RoleRef: rbac.RoleRef{APIGroup: rbac.GroupName, Kind: "Role", Name: c.account}, Subjects: who})
+			&rbac.Role{TypeMeta: kind("rbac.authorization.k8s.io/v1", "Role"), ObjectMeta: meta, Rules: all[in]},
+			&rbac.RoleBinding{TypeMeta: kind("rbac.authorization.k8s.io/v1", "RoleBinding"), ObjectMeta: meta,
+				RoleRef: rbac.RoleRef{APIGroup: rbac.GroupName, Kind: "Role", Name: name}, Subjects: who})
 	}
 	return out
 }

@@ -53,7 +53,7 @@ func Tree(s Settings) (map[string][]byte, error) {
 	out := map[string][]byte{}
 	var names []string
 	for _, o := range s.base() {
-		name, text, err := file(o)
+		name, text, err := s.file(o)
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +93,7 @@ func kustomization(words map[string]any) ([]byte, error) {
 }
 
 // file is an object as a file of its own.
-func file(o runtime.Object) (name string, text []byte, err error) {
+func (s Settings) file(o runtime.Object) (name string, text []byte, err error) {
 	raw, err := json.Marshal(o)
 	if err != nil {
 		return "", nil, fmt.Errorf("install: writing an object: %w", err)
@@ -106,7 +106,11 @@ func file(o runtime.Object) (name string, text []byte, err error) {
 	if text, err = yaml.Marshal(u.Object); err != nil {
 		return "", nil, fmt.Errorf("install: writing an object: %w", err)
 	}
-	return strings.ToLower(u.GetKind()) + "-" + u.GetName() + ".yaml", text, nil
+	name = strings.ToLower(u.GetKind()) + "-" + u.GetName()
+	if in := u.GetNamespace(); in != "" && in != s.Namespace {
+		name += "-" + in
+	}
+	return name + ".yaml", text, nil
 }
 
 // tidy takes out what Go's types write and nobody wants.

@@ -24,11 +24,14 @@ type Right struct {
 	// what does not exist yet, so create is never bound to one.
 	Names []string
 	Verbs []string
-	// Inside says that it holds in the servers' own namespace alone.
-	Inside bool
+	// In is the only namespace where it holds, Own for that of the servers; "" is all.
+	In string
 	// Why is what it is needed for.
 	Why string
 }
+
+// Own stands for the servers' own namespace.
+const Own = "."
 
 // Rights are all rights of both accounts: the one place where they are said. A test holds
 // them against what the servers ask a real API server for; none is left out or left over.
@@ -41,20 +44,20 @@ func Rights() []Right {
 		{Account: ServerAccount, Resource: "configmaps", Names: []string{release.RootsConfigMap}, Verbs: []string{"get", "update"}, Why: "the server's roots, in each namespace of the mesh"},
 		{Account: ServerAccount, Resource: "configmaps", Verbs: []string{"create"}, Why: "the same, in a namespace that has none yet"},
 
-		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Names: []string{webhook.GuardName}, Verbs: []string{"get", "update"}, Why: "what the guard is asked about, put back when it is changed"},
+		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Names: []string{webhook.GuardName}, Verbs: []string{"get", "update", "watch"}, Why: "what the guard is asked about, put back when it is changed"},
 		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Verbs: []string{"create"}, Why: "the same, when it is gone"},
-		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations", Names: []string{webhook.InjectName}, Verbs: []string{"get", "update"}, Why: "which pods get a sidecar, put back when it is changed"},
+		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations", Names: []string{webhook.InjectName}, Verbs: []string{"get", "update", "watch"}, Why: "which pods get a sidecar, put back when it is changed"},
 		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations", Verbs: []string{"create"}, Why: "the same, when it is gone"},
+		{Account: WebhookAccount, Resource: "events", Verbs: []string{"create"}, In: "default", Why: "the alarm that a configuration was changed, where Kubernetes keeps events of what has no namespace"},
 	}
 }
 
-// rules are an account's rights as RBAC says them, those inside its namespace or the
-// others.
-func rules(account string, inside bool) []rbac.PolicyRule {
-	var out []rbac.PolicyRule
+// rules are an account's rights as RBAC says them, by the namespace in which they hold.
+func rules(account string) map[string][]rbac.PolicyRule {
+	out := map[string][]rbac.PolicyRule{}
 	for _, r := range Rights() {
-		if r.Account == account && r.Inside == inside {
-			out = append(out, rbac.PolicyRule{APIGroups: []string{r.Group}, Resources: []string{r.Resource}, ResourceNames: slices.Clone(r.Names), Verbs: slices.Clone(r.Verbs)})
+		if r.Account == account {
+			out[r.In] = append(out[r.In], rbac.PolicyRule{APIGroups: []string{r.Group}, Resources: []string{r.Resource}, ResourceNames: slices.Clone(r.Names), Verbs: slices.Clone(r.Verbs)})
 		}
 	}
 	return out
