@@ -34,6 +34,10 @@ type Source = source.Tree
 // Job is one package of a Source, for Options.Evaluate.
 type Job = intent.Job
 
+// Enforcement is what intent lets through in a cluster although rules over objects
+// refuse it.
+func (p *Program) Enforcement() release.Enforcement { return p.result.Enforcement }
+
 // Exception is a temporary weakening in force, with who answers for it.
 type Exception = resolve.Exception
 
@@ -171,8 +175,12 @@ func Open(r release.Release) (*Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening release %.12s: %w", r.Digest(), err)
 	}
+	terms, err := r.Enforcement()
+	if err != nil {
+		return nil, fmt.Errorf("opening release %.12s: %w", r.Digest(), err)
+	}
 	lines := r.Provenance()
-	p.result, p.positions, p.inputs = &resolve.Result{Mesh: m}, release.NewPositions(nil, &lines), r.Inputs()
+	p.result, p.positions, p.inputs = &resolve.Result{Mesh: m, Enforcement: terms}, release.NewPositions(nil, &lines), r.Inputs()
 	return p, nil
 }
 
@@ -264,7 +272,7 @@ func (p *Program) kubernetes() ([]release.Artifact, []diag.Pos, diag.List) {
 	if !ok {
 		return nil, nil, nil
 	}
-	return kubernetes.Emit(p.mesh, catalog.Kubernetes(), kubernetes.Profile{Version: t.Version, Injection: t.Injection, NetworkPolicies: t.NetworkPolicies,
+	return kubernetes.Emit(p.mesh, catalog.Kubernetes(), kubernetes.Profile{Version: t.Version, Injection: t.Injection, NetworkPolicies: t.NetworkPolicies, Enforcement: p.result.Enforcement,
 		Locate: p.Position, Patch: p.patches.apply()})
 }
 

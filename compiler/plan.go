@@ -46,12 +46,15 @@ func Empty(like *Program) *Program {
 // compiled for one date. What is over l's limits is a line "not compared".
 func Compare(before, after *Program, l Limits) (Changes, error) {
 	l.Identities = append(l.Identities, after.identities()...)
-	p, err := plan.Compare(before.mesh, after.mesh, catalog.Meaning(), catalog.Words(), l)
+	p, err := plan.Compare(before.side(), after.side(), catalog.Meaning(), catalog.Words(), l)
 	if err != nil {
 		return Changes{}, fmt.Errorf("comparing: %w", err)
 	}
 	return Changes{Plan: p, before: before, after: after}, nil
 }
+
+// side is the program as a comparison sees it.
+func (p *Program) side() plan.Side { return plan.Side{Mesh: p.mesh, Enforcement: p.result.Enforcement} }
 
 // Narrows reports whether after takes something away that before gives: a request
 // that got through, or an exception. What cannot be compared counts as that.

@@ -17,6 +17,7 @@ type metrics struct {
 	reviews  *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	findings *prometheus.CounterVec
+	exempted *prometheus.CounterVec
 	requests *prometheus.CounterVec
 	restores *prometheus.CounterVec
 }
@@ -33,6 +34,9 @@ func newMetrics(r *prometheus.Registry) *metrics {
 		findings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "meshc_webhook_findings_total", Help: "What rules over objects found in reviews, by rule and severity.",
 		}, []string{"rule", "severity"}),
+		exempted: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "meshc_webhook_exempted_total", Help: "Findings that an exemption let through, by exemption and rule.",
+		}, []string{"exemption", "rule"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "meshc_webhook_refused_requests_total", Help: "Requests that were no reviews, by HTTP status.",
 		}, []string{"status"}),
@@ -44,7 +48,7 @@ func newMetrics(r *prometheus.Registry) *metrics {
 		m.restores.WithLabelValues(name)
 	}
 	if r != nil {
-		r.MustRegister(m.reviews, m.seconds, m.findings, m.requests, m.restores)
+		r.MustRegister(m.reviews, m.seconds, m.findings, m.exempted, m.requests, m.restores)
 	}
 	return m
 }
@@ -60,6 +64,10 @@ func (m *metrics) answered(path string, q review.Review, v verdict, took time.Du
 		word = "warned"
 	}
 	for _, f := range v.found {
+		if f.Exemption != "" {
+			m.exempted.WithLabelValues(f.Exemption, f.Rule.ID).Inc()
+			continue
+		}
 		m.findings.WithLabelValues(f.Rule.ID, string(f.Severity)).Inc()
 	}
 	webhook := strings.TrimPrefix(path, "/")

@@ -268,10 +268,26 @@ func (s *Server) pages() http.Handler {
 		}
 		_, _ = io.WriteString(w, "ok\n")
 	})
+	mux.HandleFunc("GET /status", s.status)
 	if s.c.Registry != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(s.c.Registry, promhttp.HandlerOpts{}))
 	}
 	return mux
+}
+
+// status tells what is judged by, and what is let through meanwhile.
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	out := struct {
+		Commit      string              `json:"commit"`
+		Rules       []guard.Rule        `json:"rules"`
+		Enforcement release.Enforcement `json:"enforcement"`
+	}{Rules: []guard.Rule{}}
+	if by := s.inForce(s.c.Now()); by != nil {
+		out.Commit, out.Rules, out.Enforcement = by.world.Commit(), by.policies.Rules(), by.world.Enforcement()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_ = json.NewEncoder(w).Encode(out) // who went away has no use for it
 }
 
 // judge decides about one question.
@@ -376,16 +392,29 @@ func (s *Server) mutate(_ context.Context, by *step, q review.Review) verdict {
 
 // validate asks the release and the policies.
 func (s *Server) validate(ctx context.Context, by *step, q review.Review) verdict {
-	problems := by.world.Validate(q)
-	res, err := by.policies.CheckObject(ctx, guard.Object{
+	object := guard.Object{
 		Operation: string(q.Operation), Group: q.Group, Version: q.Version, Kind: q.Kind, Subresource: q.SubResource,
 		Namespace: q.Namespace, Name: q.Name, New: q.New, Old: q.Old, User: q.User, Groups: q.Groups,
-		Mesh: by.known, At: s.c.Now(),
-	})
+		Mesh: by.known, Enforcement: by.world.Enforcement(), At: s.c.Now(),
+	}
+	res, err := by.policies.CheckObject(ctx, object, guard.ObjectTimeout)
 	if err != nil {
 		return busy("the policies were not done in time")
 	}
-	return verdict{problems: append(problems, res.Findings...), found: res.Found}
+	v := verdict{found: res.Found}
+	for _, d := range by.world.Validate(q) {
+		if d.Code == diag.CodeDrift { // a rule, too: intent may let one object be edited by hand
+			edited := object
+			if q.SubResource == "scale" {
+				edited.Kind = "Deployment"
+			}
+			f := edited.Settle(guard.Drift(), d)
+			v.found, d = append(v.found, f), f.Problem
+		}
+		v.problems = append(v.problems, d)
+	}
+	v.problems = append(v.problems, res.Findings...)
+	return v
 }
 
 // log tells what was refused: an answer reaches one user, the log the operator.

@@ -118,7 +118,7 @@ func features() []row {
 // rims: where files, processes and the network are.
 func rims() []row {
 	return []row{
-		{pkg: "internal/guard", may: []string{"policies", "internal/canon", opa}},
+		{pkg: "internal/guard", may: []string{"compiler/release", "policies", "internal/canon", opa}},
 		{pkg: "internal/foreign", pure: true, tests: []string{"policies"}},
 		{pkg: "internal/known", may: []string{"compiler/release", "internal/guard", yaml}, pure: true},
 		{pkg: "internal/child", may: []string{xsys}},
@@ -128,7 +128,7 @@ func rims() []row {
 		{pkg: "internal/signing", may: []string{"internal/operatorfile", fluxGit, sshSig, pgp, xcrypto}},
 		{pkg: "internal/approval", may: []string{"compiler/release", "internal/canon", "internal/durable", "internal/gitrepo", "internal/operatorfile", "internal/signing", gogit, sshSig, pgp, xcrypto, yaml, yamlNodes}},
 		{pkg: "internal/sandbox"},
-		{pkg: "internal/compile", may: []string{"compiler", "compiler/release", "internal/canon", "internal/guard", "internal/sandbox", "policies", xsync}},
+		{pkg: "internal/compile", may: []string{"compiler", "compiler/release", "internal/canon", "internal/guard", "internal/known", "internal/sandbox", "policies", xsync, yaml}},
 		{pkg: "internal/envoybin", may: []string{"compiler/release", "internal/canon", "internal/child", xsync}},
 		{pkg: "internal/attest", may: []string{"internal/ca", "internal/kubeapi", "internal/kubeversion", kubeAPI, kubeMachine, kubeClient}},
 		{pkg: "internal/kubeversion", pure: true},

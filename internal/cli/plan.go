@@ -109,12 +109,14 @@ func (a *app) planChange(ctx context.Context, c *compile.Compiler, f planFlags, 
 	if err != nil {
 		return planned{}, err
 	}
+	judge := before
 	if f.policies != "" || f.base == "none" {
+		judge = nil
 		if user, err = choosePolicies(head, dir, f.policies); err != nil {
 			return planned{}, err
 		}
 	}
-	p, err := a.compare(ctx, before, after, at, user)
+	p, err := a.compare(ctx, before, after, judge, at, user)
 	if err != nil {
 		return planned{}, err
 	}
@@ -164,7 +166,9 @@ func (a *app) planBase(ctx context.Context, c *compile.Compiler, f planFlags, di
 	return p, compile.OwnPolicies(fsys), nil
 }
 
-func (a *app) compare(ctx context.Context, before, after *compiler.Program, at time.Time, user compile.Rego) (planned, error) {
+// compare compares two programs. user's policies judge the second, by the words about
+// rules of judge, or by its own if that is nil.
+func (a *app) compare(ctx context.Context, before, after, judge *compiler.Program, at time.Time, user compile.Rego) (planned, error) {
 	p := planned{expiries: after.Expiries()}
 	var err error
 	if p.changes, err = compiler.Compare(before, after, compiler.Limits{}); err != nil {
@@ -182,7 +186,7 @@ func (a *app) compare(ctx context.Context, before, after *compiler.Program, at t
 		p.findings = append(p.findings, ds...)
 		return p, nil
 	}
-	if p.verdict, err = court.Judge(ctx, after, at); err != nil {
+	if p.verdict, err = court.Judge(ctx, compile.Case{Program: after, At: at, Release: fresh, Base: judge}); err != nil {
 		return p, err
 	}
 	p.findings = slices.Concat(p.findings, ds, p.verdict.Findings)

@@ -91,6 +91,6 @@ func vet(ctx context.Context, c *compile.Compiler, fsys fs.FS, o compiler.Option
 		return vetted{problems: ds}, err
 	}
 	r, more := p.Release()
-	res, err := court.Judge(ctx, p, o.At)
+	res, err := court.Judge(ctx, compile.Case{Program: p, At: o.At, Release: r})
 	return vetted{r, p.Packages(), slices.Concat(ds, more, res.Findings), fmt.Sprintf("%d proxy classes, %d policies evaluated", len(p.Classes()), res.Evaluated)}, err
 }

@@ -103,7 +103,7 @@ func (c *Compiler) Release(ctx context.Context, fsys fs.FS, o compiler.Options) 
 		return Passed{Program: p, Problems: ds.Sorted()}, err
 	}
 	r, more := p.Release()
-	res, err := court.Judge(ctx, p, o.At)
+	res, err := court.Judge(ctx, Case{Program: p, At: o.At, Release: r})
 	passed := Passed{Program: p, Release: r, Problems: slices.Concat(ds, more, res.Findings).Sorted()}
 	if passed.Problems.HasErrors() {
 		passed.Release = release.Release{}

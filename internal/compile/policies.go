@@ -8,7 +8,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"time"
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
@@ -87,12 +86,14 @@ func (c Court) unusable(name string, err error) diag.Diagnostic {
 		WithFix("make it readable, and name it by letters, digits and dashes")
 }
 
-// Judge asks all policies. None evaluated is a failure: it would look like consent.
+// Judge asks all policies: those over the mesh, and those over objects about each object
+// that the program compiles to. None evaluated is a failure: it would look like consent.
 // A court that does not sit has said why, and finds nothing.
-func (c Court) Judge(ctx context.Context, p *compiler.Program, at time.Time) (guard.Result, error) {
+func (c Court) Judge(ctx context.Context, q Case) (guard.Result, error) {
 	if !c.sits() {
 		return guard.Result{}, nil
 	}
+	p, at := q.Program, q.At
 	rest, services := p.MeshParts()
 	in := guard.Input{Mesh: guard.Mesh{Rest: rest, Services: services}, Environment: p.Environment(), At: at, Owners: p.Owners(), Where: p.Position, Memo: c.memo}
 	for _, e := range p.Exceptions() {
@@ -105,7 +106,16 @@ func (c Court) Judge(ctx context.Context, p *compiler.Program, at time.Time) (gu
 	if res.Evaluated == 0 && !res.Findings.HasErrors() {
 		return res, errors.New("no policy was evaluated")
 	}
-	res.Findings = c.user.locate(res.Findings)
+	objects, err := c.judgeObjects(ctx, q)
+	if err != nil {
+		return res, err
+	}
+	res.Evaluated, res.Total = res.Evaluated+objects.Evaluated, res.Total+objects.Total
+	res.Findings = append(res.Findings, objects.Findings...)
+	if q.Base == nil {
+		res.Findings = append(res.Findings, c.checkWords(p)...)
+	}
+	res.Findings = c.user.locate(res.Findings.Sorted())
 	return res, nil
 }
 

@@ -78,7 +78,7 @@ func fresh(t *rapid.T, files fs.FS, at time.Time) (*compiler.Program, release.Re
 		return nil, release.Release{}, ds
 	}
 	r, more := p.Release()
-	res, err := court.Judge(context.Background(), p, at)
+	res, err := court.Judge(context.Background(), Case{Program: p, At: at, Release: r})
 	if err != nil {
 		t.Fatal(err)
 	}

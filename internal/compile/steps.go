@@ -121,7 +121,11 @@ func (c *Compiler) steps(ctx context.Context, s source, q request) (*answer, err
 		}
 		a.add(l.from, out)
 		judges.Go(func() error {
-			res, err := court.Judge(ctx, l.program, l.at)
+			sealed, err := sealedObjects(out)
+			if err != nil {
+				return err
+			}
+			res, err := court.Judge(ctx, Case{Program: l.program, At: l.at, Release: sealed})
 			problems[i] = append(problems[i], res.Findings...)
 			return err
 		})
@@ -141,6 +145,18 @@ func (c *Compiler) steps(ctx context.Context, s source, q request) (*answer, err
 		}
 	}
 	return a, nil
+}
+
+// sealedObjects seals an output that has objects for a cluster, for those who judge them.
+func sealedObjects(out compiler.Output) (release.Release, error) {
+	if !slices.ContainsFunc(out.Artifacts, func(a release.Artifact) bool { return isObject(a.Path) }) {
+		return release.Release{}, nil
+	}
+	r, err := release.Seal(out.Artifacts, out.Inputs, out.Provenance())
+	if err != nil {
+		return r, fmt.Errorf("sealing what is judged: %w", err)
+	}
+	return r, nil
 }
 
 // answer is what the child gives back. Bytes that several steps, or several

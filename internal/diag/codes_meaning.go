@@ -66,4 +66,9 @@ const (
 	// tell apart (warning).
 	// Example: `port: sql: {number: 5432, protocol: "tcp", mtls: mode: "permissive"}`.
 	CodeFirstBytes Code = "MESH0229"
+	// CodeExemption is an exemption from rules over objects that covers what none may, or
+	// nothing: what says who judges or whom to trust, no single object where the object is to
+	// be edited by hand, no rule.
+	// Example: `exemption: all: {rules: ["drift"], object: {kind: "Service", namespace: "shop", name: "web-*"}, …}`.
+	CodeExemption Code = "MESH0240"
 )

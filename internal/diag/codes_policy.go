@@ -36,4 +36,11 @@ const (
 	// CodePolicyNoted is a finding of a policy that is only noted: it lets everything through.
 	// Example: a rule with `severity: audit` about images without a digest.
 	CodePolicyNoted Code = "MESH0409"
+	// CodeExempted is a finding that an exemption of the intent lets through (warning).
+	// Example: a pod "agent-1" on its node's network, and `exemption: agents: {rules: ["pod-host-network"], …}` for it.
+	CodeExempted Code = "MESH0410"
+	// CodeNoEffect is an exemption, or a softened rule, that changes nothing: no rule is
+	// called so, or it would do as much without it.
+	// Example: `rule: "pod-hostnetwork": {severity: "warn", …}`, where the rule's id is "pod-host-network".
+	CodeNoEffect Code = "MESH0411"
 )

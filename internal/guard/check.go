@@ -24,6 +24,8 @@ type Result struct {
 	// Found is what rules over objects found, in the order of policies: each finding but
 	// those about policies that gave no answer. It is empty for a mesh.
 	Found []Found
+	// Unanswered are the findings about policies that gave no answer.
+	Unanswered diag.List
 	// Evaluated is the number of policies (packages) that gave an answer.
 	Evaluated int
 	// Total is the number of policies that were asked.
@@ -33,8 +35,9 @@ type Result struct {
 // Found is what a rule found in an object.
 type Found struct {
 	Rule Rule
-	// Severity is what becomes of it.
-	Severity Severity
+	// Severity is what becomes of it, unless Exemption names what lets it through.
+	Severity  Severity
+	Exemption string
 	// Problem is one of the result's findings.
 	Problem diag.Diagnostic
 }
@@ -63,11 +66,13 @@ func (e *Engine) Check(ctx context.Context, in Input) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return evaluateAll(ctx, e.rules, doc, in.At, e.timeout, in.pos)
+	return evaluateAll(ctx, e.rules, doc, in.At, e.timeout, func(_ policy, f finding) Found {
+		return Found{Severity: f.Severity, Problem: f.diagnostic(in.pos(f.Path))}
+	})
 }
 
-// evaluateAll asks each of the rules. where gives the user's position of a path.
-func evaluateAll(ctx context.Context, rules []policy, doc ast.Value, at time.Time, limit time.Duration, where func(string) diag.Pos) (Result, error) {
+// evaluateAll asks each of the policies. settle makes something of a finding.
+func evaluateAll(ctx context.Context, rules []policy, doc ast.Value, at time.Time, limit time.Duration, settle func(policy, finding) Found) (Result, error) {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	res := Result{Total: len(rules)}
@@ -77,20 +82,22 @@ func evaluateAll(ctx context.Context, rules []policy, doc ast.Value, at time.Tim
 			return Result{}, fmt.Errorf("evaluating policy %q: %w", r.pkg, err)
 		}
 		if problem != nil {
-			res.Findings = append(res.Findings, r.failed(problem, limit))
+			d := r.failed(problem, limit)
+			res.Findings, res.Unanswered = append(res.Findings, d), append(res.Unanswered, d)
 			continue
 		}
 		res.Evaluated++
 		for _, f := range found {
-			d := f.diagnostic(where(f.Path))
-			res.Findings = append(res.Findings, d)
+			one := settle(r, f)
+			res.Findings = append(res.Findings, one.Problem)
 			if r.rules != nil {
-				res.Found = append(res.Found, Found{r.rules[f.ID], f.Severity, d})
+				res.Found = append(res.Found, one)
 			}
 		}
 	}
 	if res.Evaluated == 0 {
-		res.Findings = append(res.Findings, nonePolicy())
+		d := nonePolicy()
+		res.Findings, res.Unanswered = append(res.Findings, d), append(res.Unanswered, d)
 	}
 	res.Findings = res.Findings.Sorted()
 	return res, nil
@@ -213,17 +220,24 @@ func cut(s string) string {
 
 func (f finding) diagnostic(at diag.Pos) diag.Diagnostic {
 	d := diag.New(diag.CodePolicyDenied, at, "[%s] %s", f.ID, cut(f.Msg))
-	switch f.Severity {
-	case Warn:
-		d.Code, d.Severity = diag.CodePolicyWarned, diag.Warning
-	case Audit:
-		d.Code, d.Severity = diag.CodePolicyNoted, diag.Note
-	}
+	d.Code, d.Severity = f.Severity.told(d.Code)
 	if d.Pos == (diag.Pos{}) {
 		d.Text += " (at " + cut(f.Path) + ")"
 	}
 	d.Fix = cut(f.Fix)
 	return d
+}
+
+// told is the code and severity by which people are told of a finding; denied is the code
+// of a denial.
+func (s Severity) told(denied diag.Code) (diag.Code, diag.Severity) {
+	switch s {
+	case Warn:
+		return diag.CodePolicyWarned, diag.Warning
+	case Audit:
+		return diag.CodePolicyNoted, diag.Note
+	}
+	return denied, diag.Error
 }
 
 // failed makes the denial of a policy without an answer.

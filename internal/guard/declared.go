@@ -7,6 +7,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -43,9 +44,11 @@ type Rule struct {
 	Pos     diag.Pos `json:"pos,omitzero"`
 }
 
-// Drift is the ID of the rule that is not written in Rego: an object of the release must
-// be what the release says.
-const Drift = "drift"
+// Drift is the rule that is not written in Rego: an object of the release must be what
+// the release says.
+func Drift() Rule {
+	return Rule{ID: release.DriftRule, Title: "Objects of the release are what the release says", Severity: Deny, Shipped: true}
+}
 
 // ruleID is the form of a rule's ID: it stands in metrics, in annotations of audit events
 // and in intent.
@@ -111,7 +114,7 @@ func declaration(file, pkg string, r *ast.Rule) (Rule, *diag.Diagnostic) {
 		return wrong("a rule over objects does not declare its id and severity")
 	case !ruleID.MatchString(rule.ID) || len(rule.ID) > maxID:
 		return wrong("a rule over objects declares the id %q, which is not words in small letters joined by hyphens, at most %d characters", cut(rule.ID), maxID)
-	case rule.ID == Drift:
+	case rule.ID == release.DriftRule:
 		return wrong("a rule over objects declares the id %q, which is meshc's own", rule.ID)
 	case !slices.Contains(severities(), rule.Severity):
 		return wrong("rule %q declares the severity %q, which is none of deny, warn, audit", rule.ID, cut(string(rule.Severity)))

@@ -22,10 +22,10 @@ import (
 // entry is the rule of a package that holds its findings.
 const entry = "findings"
 
-// Timeout bounds one Check.
+// Timeout bounds one Check, and a CheckObject for which nobody waits.
 const Timeout = 10 * time.Second
 
-// ObjectTimeout bounds one CheckObject: an API server waits for it.
+// ObjectTimeout bounds a CheckObject for which an API server waits.
 const ObjectTimeout = 800 * time.Millisecond
 
 // Engine is a compiled set of policies. It is immutable and safe for concurrent use.

@@ -3,12 +3,14 @@ package guard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -32,8 +34,13 @@ type Object struct {
 	Groups []string
 	// Mesh is what the approved mesh knows; the zero Known is nothing.
 	Mesh Known
+	// Enforcement is what intent lets through although rules refuse it. Rules do not see it.
+	Enforcement release.Enforcement
 	// At is the instant of the question.
 	At time.Time
+	// Pos is the user's line that it comes from, the zero Pos in a cluster. Rules do not
+	// see it.
+	Pos diag.Pos
 }
 
 // Known is what rules over objects see of a mesh, read once for all questions.
@@ -154,14 +161,47 @@ func (o Object) value() (ast.Value, error) {
 	return doc, nil
 }
 
-// CheckObject evaluates every policy over objects. What went wrong in a policy is a
-// denial in the result, as with Check; so is that there is none.
-func (e *Engine) CheckObject(ctx context.Context, o Object) (Result, error) {
+// CheckObject evaluates every policy over objects, all within limit. What went wrong in a
+// policy is a denial in the result, as with Check; so is that there is none.
+func (e *Engine) CheckObject(ctx context.Context, o Object, limit time.Duration) (Result, error) {
 	doc, err := o.value()
 	if err != nil {
 		return Result{}, err
 	}
-	return evaluateAll(ctx, e.objects, doc, o.At, ObjectTimeout, func(string) diag.Pos { return diag.Pos{} })
+	return evaluateAll(ctx, e.objects, doc, o.At, limit, func(r policy, f finding) Found {
+		d := f.diagnostic(diag.Pos{})
+		d.Pos = o.Pos
+		return o.Settle(r.rules[f.ID], d)
+	})
+}
+
+// Settle is what becomes of something that a rule has against the object: as the rule
+// declares, less if intent softens it, and nothing if intent exempts the object.
+func (o Object) Settle(r Rule, d diag.Diagnostic) Found {
+	f := Found{Rule: r, Severity: r.Severity, Problem: d}
+	if x, ok := o.Enforcement.Exempts(r.ID, o.Kind, o.Namespace, o.Name, o.generateName()); ok {
+		f.Exemption = x.Name
+		f.Problem.Code, f.Problem.Severity = diag.CodeExempted, diag.Warning
+		if r.Severity == Audit {
+			f.Problem.Severity = diag.Note
+		}
+		f.Problem.Text = fmt.Sprintf("exemption %q of %s until %s lets through: %s (%s)", x.Name, cut(x.Owner), x.Until, d.Text, cut(x.Reason))
+		return f
+	}
+	if s, ok := o.Enforcement.Softens(r.ID); ok && Severity(s.Severity).Softer(r.Severity) {
+		f.Severity = Severity(s.Severity)
+		again := map[Severity]string{Deny: "denied", Warn: "warned of"}[r.Severity]
+		f.Problem.Text = fmt.Sprintf("%s after %s: %s (%s: %s)", again, s.Until, d.Text, cut(s.Owner), cut(s.Reason))
+	}
+	f.Problem.Code, f.Problem.Severity = f.Severity.told(d.Code)
+	return f
+}
+
+// generateName is what the server makes a name from.
+func (o Object) generateName() string {
+	meta, _ := o.New["metadata"].(map[string]any)
+	s, _ := meta["generateName"].(string)
+	return s
 }
 
 // Objects is the number of policies that CheckObject asks.

@@ -50,7 +50,7 @@ findings contains {"id": "no-latest", "path": "spec", "severity": "warn", "msg":
 		"host network":  {map[string]any{"hostNetwork": true}, []string{"MESH0401: [pod-host-network]"}},
 		"a user's rule": {map[string]any{"containers": []any{map[string]any{"image": "x:latest"}}}, []string{"MESH0402: [no-latest]"}},
 	} {
-		res, err := e.CheckObject(t.Context(), pod(t, c.spec))
+		res, err := e.CheckObject(t.Context(), pod(t, c.spec), ObjectTimeout)
 		if err != nil || res.Evaluated != res.Total || res.Total != e.Objects() || len(res.Findings) != len(c.want) {
 			t.Errorf("%s: %+v, %v", name, res, err)
 			continue
@@ -75,7 +75,7 @@ findings := x if x := input.object.spec.nowhere
 	if problems.HasErrors() {
 		t.Fatal(problems)
 	}
-	res, err := e.CheckObject(t.Context(), pod(t, map[string]any{}))
+	res, err := e.CheckObject(t.Context(), pod(t, map[string]any{}), ObjectTimeout)
 	if err != nil || !res.Findings.HasErrors() || res.Findings[0].Code != diag.CodePolicyFailed || res.Evaluated != res.Total-1 {
 		t.Errorf("%+v, %v", res, err)
 	}
@@ -110,7 +110,7 @@ func TestARuleOverObjectsSaysWhoItIs(t *testing.T) {
 		if r, ok := e.Rule("x"); !ok || r.Severity != severity || r.Shipped || r.Pos.Line != 5 {
 			t.Errorf("the engine knows %+v", r)
 		}
-		res, err := e.CheckObject(t.Context(), pod(t, map[string]any{}))
+		res, err := e.CheckObject(t.Context(), pod(t, map[string]any{}), ObjectTimeout)
 		if err != nil || len(res.Findings) != 1 || res.Findings[0].Code != code || res.Findings.HasErrors() != (severity == Deny) {
 			t.Errorf("%s: %+v, %v", severity, res, err)
 		}
@@ -127,7 +127,7 @@ func TestAFindingIsItsRules(t *testing.T) {
 		if problems.HasErrors() {
 			t.Fatal(problems)
 		}
-		res, err := e.CheckObject(t.Context(), pod(t, map[string]any{}))
+		res, err := e.CheckObject(t.Context(), pod(t, map[string]any{}), ObjectTimeout)
 		if err != nil || len(res.Findings) != 1 || res.Findings[0].Code != diag.CodePolicyFailed {
 			t.Errorf("%s: %+v, %v", name, res, err)
 		}

@@ -47,5 +47,11 @@ func GatewayRoutePath(id, host, route string) string {
 	return GatewayPath(id) + "/host/" + host + "/route/" + route
 }
 
+// RulePath is the mesh path of what intent says of a rule over objects.
+func RulePath(rule string) string { return "rule/" + rule }
+
+// ExemptionPath is the mesh path of an exemption.
+func ExemptionPath(name string) string { return "exemption/" + name }
+
 // ExternalPath is the mesh path of an external service.
 func ExternalPath(id string) string { return "external/" + id }

@@ -162,7 +162,7 @@ func BenchmarkCompare1000(b *testing.B) {
 			before := mesh(100, -1)
 			b.ReportAllocs()
 			for b.Loop() {
-				if p, err := plan.Compare(before, after, meaning, words, prove.Limits{}); err != nil || !p.Changed() {
+				if p, err := plan.Compare(plan.Side{Mesh: before}, plan.Side{Mesh: after}, meaning, words, prove.Limits{}); err != nil || !p.Changed() {
 					b.Fatal(err)
 				}
 			}

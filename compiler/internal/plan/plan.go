@@ -19,6 +19,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/prove"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/release"
 )
 
 // Format is the version of a Plan's JSON form.
@@ -39,6 +40,7 @@ const (
 	KindAddress Kind = "address" // endpoints and listeners
 	KindRetries Kind = "retries" // worst case of retries along calls
 	KindMesh    Kind = "mesh"    // what holds for the whole mesh
+	KindRule    Kind = "rule"    // what is let through in a cluster although a rule refuses it
 	KindOwner   Kind = "owner"   // whose a namespace is, and what its owner lets others do
 )
 
@@ -119,12 +121,18 @@ func Worst(a, b Class) Class {
 	return b
 }
 
+// Side is one of the two that are compared.
+type Side struct {
+	Mesh        *model.Mesh
+	Enforcement release.Enforcement
+}
+
 // Compare says what changes from before to after. Both must have been compiled
 // for one date. The error is an internal one: a witness that the evaluator does
 // not confirm.
-func Compare(before, after *model.Mesh, meaning eval.Column, words Words, lim prove.Limits) (Plan, error) {
+func Compare(before, after Side, meaning eval.Column, words Words, lim prove.Limits) (Plan, error) {
 	c := &comparison{
-		before: before, after: after, meaning: meaning, words: words, lim: lim,
+		before: before.Mesh, after: after.Mesh, meaning: meaning, words: words, lim: lim,
 		touchedServices: map[string]bool{}, touchedGateways: map[string]bool{},
 	}
 	if err := c.requests(); err != nil {
@@ -132,6 +140,7 @@ func Compare(before, after *model.Mesh, meaning eval.Column, words Words, lim pr
 	}
 	c.objects()
 	c.retries()
+	c.enforcement(before.Enforcement, after.Enforcement)
 	p := Plan{Format: Format, Lines: c.merged(), OverBudget: c.overBudget, Blast: c.blast()}
 	for _, l := range p.Lines {
 		p.Verdict = Worst(p.Verdict, l.Class)

@@ -81,7 +81,7 @@ func decode(t *testing.T, raw []byte) *model.Mesh {
 func compare(t *testing.T, before, after *model.Mesh, lim prove.Limits) plan.Plan {
 	t.Helper()
 	_, meaning, words := features()
-	p, err := plan.Compare(before, after, meaning, words, lim)
+	p, err := plan.Compare(plan.Side{Mesh: before}, plan.Side{Mesh: after}, meaning, words, lim)
 	if err != nil {
 		t.Fatal(err)
 	}

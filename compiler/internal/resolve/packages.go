@@ -15,7 +15,9 @@ import (
 )
 
 // rootFields may stand only in the root package.
-func rootFields() []string { return []string{"trustDomain", "environment", "targets"} }
+func rootFields() []string {
+	return []string{"trustDomain", "environment", "targets", "rule", "exemption"}
+}
 
 // declare settles who is who: the frame of every package, and all names.
 func declare(in *intent.Intent) *declared {

@@ -86,6 +86,7 @@ type linker struct {
 	expiries   map[time.Time]bool
 	exceptions []Exception
 	owners     map[string]string
+	terms      release.Enforcement
 	tests      []Test
 }
 
@@ -105,6 +106,7 @@ func Mesh(in *intent.Intent, rules []Rule, at time.Time, memo *Memo) (*Result, d
 	l.settleModes()
 	l.linkAll(memo)
 	l.attachAll(l.pkgs)
+	l.readEnforcement()
 	l.describeOwners()
 	l.order()
 	l.mesh.Build()
@@ -132,7 +134,7 @@ func (l *linker) begin(declared *release.Provenance) {
 }
 
 func (l *linker) result() *Result {
-	r := &Result{Mesh: l.mesh, Positions: l.pos, Exceptions: l.exceptions, Owners: l.owners, Tests: l.tests, Targets: l.targets}
+	r := &Result{Mesh: l.mesh, Positions: l.pos, Exceptions: l.exceptions, Owners: l.owners, Tests: l.tests, Targets: l.targets, Enforcement: l.terms}
 	for t := range l.expiries {
 		r.Expiries = append(r.Expiries, t)
 	}

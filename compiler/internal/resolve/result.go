@@ -24,6 +24,8 @@ type Result struct {
 	Tests  []Test
 	// Packages are all packages, sorted by folder.
 	Packages []Package
+	// Enforcement is what is let through in a cluster although rules over objects refuse it.
+	Enforcement release.Enforcement
 	// Targets are the output forms that the root package asks for, beside envoy.
 	Targets []Target
 }
@@ -62,9 +64,9 @@ type Package struct {
 
 // Exception is a temporary deviation with somebody who answers for it.
 type Exception struct {
-	// Path is the mesh path of what it weakens ("mesh", "namespace/shop", a service's path, or that and "/port/http" or "/grant/all").
+	// Path is the mesh path of what it weakens ("mesh", "namespace/shop", a service's path, or that and "/port/http" or "/grant/all", "rule/pod-proxy-user", "exemption/old-agent").
 	Path string `json:"path"`
-	// Kind is "mtls", "grant" (to anyone), or a feature's name.
+	// Kind is "mtls", "grant" (to anyone), "rule" (Mode is its severity meanwhile), "exemption", or a feature's name.
 	Kind   string `json:"kind"`
 	Mode   string `json:"mode,omitempty"`
 	Owner  string `json:"owner,omitempty"`

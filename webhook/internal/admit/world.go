@@ -24,6 +24,7 @@ type World struct {
 	desired    drift.Desired
 	provenance release.Provenance
 	injection  release.Injection
+	terms      release.Enforcement
 	injects    bool
 	gateways   map[string]templates // by account, as "namespace/account"
 	namespaces []string
@@ -37,6 +38,9 @@ func See(commit string, r release.Release) (*World, error) {
 		return nil, err
 	}
 	if w.injection, w.injects, err = r.Injection(); err != nil {
+		return nil, err
+	}
+	if w.terms, err = r.Enforcement(); err != nil {
 		return nil, err
 	}
 	w.namespaces = w.desired.Namespaces()
@@ -54,6 +58,12 @@ func See(commit string, r release.Release) (*World, error) {
 
 // Namespaces are those in which the mesh has something, sorted.
 func (w *World) Namespaces() []string { return w.namespaces }
+
+// Enforcement is what is let through although rules refuse it.
+func (w *World) Enforcement() release.Enforcement { return w.terms }
+
+// Commit is the approved commit.
+func (w *World) Commit() string { return w.commit }
 
 // wants reports whether the release itself asks for sidecars in a namespace.
 func (w *World) wants(namespace string) bool {

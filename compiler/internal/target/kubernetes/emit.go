@@ -29,6 +29,8 @@ type Profile struct {
 	Injection *release.Injection
 	// NetworkPolicies asks for them.
 	NetworkPolicies bool
+	// Enforcement is what the webhook lets through although rules refuse it.
+	Enforcement release.Enforcement
 	// Patch applies the repository's own patches; nil if it has none.
 	Patch func([]kustomize.Object) ([]kustomize.Rendered, diag.List)
 	// Locate gives the user's position of a mesh path (nil: the path stands in place of the file).

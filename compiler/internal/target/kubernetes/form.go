@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"meshc.dev/meshc/compiler/internal/kustomize"
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
@@ -206,6 +207,31 @@ func yamlOf(v any) ([]byte, error) {
 	return out, nil
 }
 
+// checkExemptions warns of an object that is to be edited by hand and that there is not.
+func (e *emitter) checkExemptions(files []file) {
+	for _, x := range e.profile.Enforcement.Exemptions {
+		if !slices.Contains(x.Rules, release.DriftRule) {
+			continue
+		}
+		var known []string
+		covered := false
+		for _, f := range files {
+			o := release.Objects{Kind: f.text("kind"), Namespace: f.text("metadata", "namespace"), Name: f.text("metadata", "name")}
+			covered = covered || o == x.Object
+			known = append(known, o.String())
+		}
+		if covered {
+			continue
+		}
+		d := diag.Warn(diag.CodeExemption, e.profile.Locate(model.ExemptionPath(x.Name)), "the exemption %q lets %s be edited by hand, which is no object of environment %q", x.Name, x.Object, e.m.Environment).
+			WithFix("name one of the objects in the release's folder %s", Folder)
+		if near, ok := diag.Nearest(x.Object.String(), known); ok {
+			d = d.WithFix("did you mean %s?", near)
+		}
+		e.problem(d)
+	}
+}
+
 // write makes the artifacts.
 func (e *emitter) write() (arts []release.Artifact, places []diag.Pos) {
 	type artifact struct {
@@ -235,6 +261,11 @@ func (e *emitter) write() (arts []release.Artifact, places []diag.Pos) {
 	if e.profile.Injection != nil {
 		text, err := canon.JSON(e.profile.Injection)
 		put(release.InjectionPath, e.profile.Locate(TargetPath+"/injection"), text, err)
+	}
+	if x := e.profile.Enforcement; len(x.Softened)+len(x.Exemptions) > 0 {
+		e.checkExemptions(files)
+		text, err := canon.JSON(x)
+		put(release.EnforcementPath, diag.Pos{}, text, err)
 	}
 	slices.SortFunc(all, func(a, b artifact) int { return cmp.Compare(a.Path, b.Path) })
 	for _, a := range all {
