@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,6 +56,7 @@ func setup(e *testscript.Env, programs string) error {
 	if err := os.WriteFile(signer, []byte("#!/bin/sh\nexec meshc demo sign \"$@\"\n"), 0o700); err != nil {
 		return fmt.Errorf("writing the program that signs: %w", err)
 	}
+	e.Values[registries{}] = map[string]*httptest.Server{}
 	for k, v := range map[string]string{
 		"KEYS": keys, "SIGNER": signer,
 		"PATH": programs + string(filepath.ListSeparator) + e.Getenv("PATH"),

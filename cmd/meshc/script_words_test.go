@@ -7,6 +7,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/ssh"
 
@@ -27,16 +30,17 @@ import (
 // words are what scripts can say beside testscript's own.
 func words() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
-		"ends":    ends,
-		"commit":  commit,
-		"capture": capture,
-		"edit":    edit,
-		"fill":    fill,
-		"flip":    flip,
-		"until":   until,
-		"occupy":  occupy,
-		"port":    port,
-		"publish": publish,
+		"ends":     ends,
+		"commit":   commit,
+		"capture":  capture,
+		"edit":     edit,
+		"fill":     fill,
+		"flip":     flip,
+		"until":    until,
+		"occupy":   occupy,
+		"port":     port,
+		"registry": ociRegistry,
+		"publish":  publish,
 	}
 }
 
@@ -216,3 +220,23 @@ func writeKey(path, who string) (string, error) {
 	}
 	return string(bytes.TrimSpace(slices.Clone(ssh.MarshalAuthorizedKey(pub)))), nil
 }
+
+// registry NAME: an OCI registry on this machine answers until the script ends, or until
+// ! registry NAME; its host and port become $NAME.
+func ociRegistry(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] registry NAME")
+	}
+	running := ts.Value(registries{}).(map[string]*httptest.Server)
+	if neg {
+		running[args[0]].Close()
+		return
+	}
+	s := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	running[args[0]] = s
+	ts.Defer(s.Close)
+	ts.Setenv(args[0], strings.TrimPrefix(s.URL, "http://"))
+}
+
+// registries is the key of a script's registries, by name.
+type registries struct{}

@@ -65,6 +65,7 @@ func (p planted) lines() [][]string {
 		{"verify", "--repo", ".", "--trust", "trust.yaml"}, {"verify", "--repo", ".", "--trust", "trust.yaml", "--json"}, {"verify", "--repo", remote, "--trust", "trust.yaml"},
 		{"approve", "--repo", ".", "--trust", "trust.yaml", "--key", "key"}, {"rollback", "HEAD~1", "--repo", ".", "--trust", "trust.yaml", "--key", "key", "--reason", "x"},
 		{"push", "--trust", "trust.yaml", "--folder", "pushed"}, {"push", "--trust", "trust.yaml", "--branch", "x", "--remote", remote, "--key", "key"}, {"push", "--trust", "trust.yaml", "--branch", "x", "--key", "key"},
+		{"push", "--trust", "trust.yaml", "--artifact", "oci://user:" + secret + "@127.0.0.1:1/mesh:x"}, {"push", "--trust", "trust.yaml", "--artifact", "oci://127.0.0.1:1/mesh:x", "--insecure-registry"}, {"verify", "--repo", "oci://127.0.0.1:1/mesh:x", "--trust", "trust.yaml"},
 		{"trust", "check", "trust.yaml"}, {"trust", "check", "wicked.yaml"},
 		{"serve", "--repo", remote, "--trust-domain", "shop.example", "--listen", "300.0.0.1:0"},
 		{"webhook", "--repo", remote, "--url", "https://127.0.0.1:1", "--kubeconfig", "nowhere"},
@@ -84,6 +85,7 @@ func (p planted) lines() [][]string {
 		if i%4 == 0 {
 			out = append(out, []string{"vet", "mesh", "--env", w}, []string{"show", "mesh", w}, []string{"trust", "check", w}, []string{"wait", w}, []string{"plan", "mesh", "--base", w}, []string{"diff", w, w}, []string{"push", "--trust", "trust.yaml", "--branch", w}, []string{"push", "--trust", "trust.yaml", "--branch", "x", "--remote", w, "--key", "key"})
 			out = append(out, []string{"install", "--repo", w, "--image", w})
+			out = append(out, []string{"push", "--artifact", "oci://127.0.0.1:1/" + w}, []string{"serve", "--repo", "flux://" + w, "--trust-domain", "shop.example"})
 		}
 	}
 	return out

@@ -21,6 +21,7 @@ const (
 	gogit       = "github.com/go-git"
 	fluxGit     = "github.com/fluxcd/pkg/git"
 	fluxMeta    = "github.com/fluxcd/pkg/apis/meta"
+	ociRegistry = "github.com/google/go-containerregistry"
 	fsEvents    = "github.com/fsnotify/fsnotify"
 	terminal    = "golang.org/x/term"
 	pgp         = "github.com/ProtonMail/go-crypto"
@@ -136,6 +137,7 @@ func rims() []row {
 		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", fsEvents}},
 		{pkg: "internal/rendered", may: []string{"compiler/release", "internal/approval", "internal/gitrepo"}},
 		{pkg: "internal/rendered/fluxsource", may: []string{"internal/approval", "internal/gitrepo", "internal/kubeapi", "internal/rendered", fluxMeta, kubeMachine, kubeClient}},
+		{pkg: "internal/rendered/registry", may: []string{"internal/approval", "internal/gitrepo", "internal/rendered", ociRegistry}},
 		{pkg: "internal/rendered/branch", may: []string{"internal/approval", "internal/gitrepo", "internal/rendered", gogit}},
 		{pkg: "internal/kept", may: []string{"internal/canon", "internal/durable"}},
 		{pkg: "internal/keyring", may: []string{"internal/canon", "internal/kept"}},
@@ -203,7 +205,7 @@ func links() map[string]map[string]string {
 	const small = "one agent runs beside every proxy; it has to stay small"
 	return map[string]map[string]string{
 		"cmd/meshc-agent": {
-			cueLang: small, opa: small, "k8s.io": small, kustomize: small, gogit: small, fluxGit: small,
+			cueLang: small, opa: small, "k8s.io": small, kustomize: small, gogit: small, fluxGit: small, ociRegistry: small,
 			module + "/compiler/internal": small, module + "/xds-server": small, module + "/policies": small, module + "/schemas": small,
 		},
 		"internal/approval":            {"k8s.io": "approval needs no cluster", cueLang: "approval compares digests, it does not compile"},
@@ -219,7 +221,7 @@ func links() map[string]map[string]string {
 // testTools may be imported by every test, beside all packages of this module.
 func testTools() []string {
 	return []string{goCmp, txtarText, "pgregory.net/rapid", "github.com/rogpeppe/go-internal", envoyProtos, protobuf, rpc, statuses, spiffe, gogit,
-		pgp, xcrypto, xnet, xsync, xsys, prometheus, yaml, "go.uber.org/goleak", kubeAPI, kubeMachine, kubeClient}
+		pgp, xcrypto, xnet, xsync, xsys, prometheus, yaml, "go.uber.org/goleak", ociRegistry, kubeAPI, kubeMachine, kubeClient}
 }
 
 // impure are the standard packages that a pure package must not import. "net" is

@@ -17,12 +17,14 @@ import (
 	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/printer"
 	"meshc.dev/meshc/internal/rendered/fluxsource"
+	"meshc.dev/meshc/internal/rendered/registry"
 )
 
 // approvalFlags name what is being approved and by what rules.
 type approvalFlags struct {
 	bounds           boundFlags
 	trust, env, repo string
+	insecure         bool
 }
 
 func (f *approvalFlags) add(cmd *cobra.Command) {
@@ -30,6 +32,11 @@ func (f *approvalFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.env, "env", "", "environment (may be left out if the trust policy has one)")
 	cmd.Flags().StringVar(&f.repo, "repo", ".", "local repository of the intent")
 	f.bounds.add(cmd)
+}
+
+// addRegistry adds what commands take that read or write artifacts.
+func (f *approvalFlags) addRegistry(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.insecure, "insecure-registry", false, "speak plain HTTP with an oci:// registry on this machine")
 }
 
 // policy reads the trust policy and settles the environment.
@@ -75,6 +82,13 @@ func (f *approvalFlags) snapshot(ctx context.Context, t approval.Trust) (*gitrep
 func (f *approvalFlags) open(t approval.Trust) (*gitrepo.Repo, error) {
 	if strings.HasPrefix(f.repo, fluxsource.Scheme) {
 		return nil, fail(diag.ExitFailure, "--repo %s: sources of Flux's are followed by serve and webhook alone; give the repository", f.repo)
+	}
+	if strings.HasPrefix(f.repo, registry.Scheme) {
+		artifact, err := registry.Parse(f.repo, f.insecure)
+		if err != nil {
+			return nil, err
+		}
+		return gitrepo.OpenCarried(artifact.String(), t.Ref, artifact.Carry(), gitrepo.Options{})
 	}
 	return gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
 }

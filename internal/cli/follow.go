@@ -28,11 +28,12 @@ type followFlags struct {
 // add adds the flags; each kind of server has a state folder of its own.
 func (f *followFlags) add(cmd *cobra.Command, state string) {
 	f.approvalFlags.add(cmd)
+	f.addRegistry(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.state, "state", state, "folder for keys and the last approved releases, of this server alone")
 	fl.DurationVar(&f.poll, "poll", 15*time.Second, "how often the repository is looked at")
 	fl.Lookup("repo").DefValue = ""
-	fl.Lookup("repo").Usage = "where the intent is followed: https://…, ssh://…, a folder on this machine, or flux://gitrepository/NAMESPACE/NAME, flux://ocirepository/… with what meshc push wrote"
+	fl.Lookup("repo").Usage = "where the intent is followed: https://…, ssh://…, a folder on this machine; or what meshc push wrote: oci://host/repository:tag, flux://gitrepository/NAMESPACE/NAME, flux://ocirepository/NAMESPACE/NAME"
 	_ = cmd.MarkFlagRequired("repo")
 }
 

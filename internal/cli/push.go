@@ -19,29 +19,32 @@ import (
 	"meshc.dev/meshc/internal/printer"
 	"meshc.dev/meshc/internal/rendered"
 	"meshc.dev/meshc/internal/rendered/branch"
+	"meshc.dev/meshc/internal/rendered/registry"
 )
 
 // pushFlags say what is pushed, and where.
 type pushFlags struct {
 	approvalFlags
-	key, name, email       string
-	remote, branch, folder string
+	key, name, email                 string
+	remote, branch, folder, artifact string
 }
 
 func (a *app) pushCmd() *cobra.Command {
 	var f pushFlags
 	cmd := &cobra.Command{
-		Use: "push (--branch NAME | --folder DIR)", Short: "Push the approved release's objects, with what proves them", Args: cobra.NoArgs,
+		Use: "push (--branch NAME | --artifact oci://HOST/REPOSITORY:TAG | --folder DIR)", Short: "Push the approved release's objects, with what proves them", Args: cobra.NoArgs,
 		Long: `Verify and compile what servers would serve of the repository now, and write its
 objects (kubernetes/, targets/) together with the signed intent that proves them
-(intent.git/) to a branch, for Flux, Argo CD and servers that do not reach the
-repository of the intent. The commit is signed with KEY, as for approve, on top of what
-the branch has. What is newer there stays; a signed rollback record goes back.
+(intent.git/) to a branch, to a registry or to a folder, for Flux, Argo CD and servers
+that do not reach the repository of the intent. A commit on the branch is signed with
+KEY, as for approve. What is newer there stays; a signed rollback record goes back.
+Registries know the user of the docker config.
 
 Nothing is pushed that is not approved. Push again after each merge, approval tag or
 rollback, and where something in the intent ends: without a change nothing is written.`,
 		Example: `  meshc push --branch rendered/prod --key ci_key --trust trust.yaml
   meshc push --branch prod --remote ssh://git@git.example/rendered.git --key gpg:ci@example.com --env prod
+  meshc push --artifact oci://registry.example/shop/mesh:prod
   meshc push --folder out`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
@@ -54,7 +57,9 @@ rollback, and where something in the intent ends: without a change nothing is wr
 	fl := cmd.Flags()
 	fl.StringVar(&f.branch, "branch", "", "branch to push to, such as rendered/prod")
 	fl.StringVar(&f.remote, "remote", "origin", "remote of the clone at --repo, or an address, that has the branch")
-	fl.StringVar(&f.folder, "folder", "", "folder to write instead; replaced as a whole")
+	fl.StringVar(&f.artifact, "artifact", "", "artifact to push, a tag in a registry: oci://host/repository:tag")
+	f.addRegistry(cmd)
+	fl.StringVar(&f.folder, "folder", "", "folder to write; replaced as a whole")
 	fl.StringVar(&f.key, "key", "", keyUsage)
 	fl.StringVar(&f.name, "name", "meshc", "author's name")
 	fl.StringVar(&f.email, "email", "meshc@localhost", "author's address")
@@ -66,8 +71,13 @@ func (f *pushFlags) target() branch.Target {
 }
 
 func (f *pushFlags) check() error {
-	if f.branch == "" && f.folder == "" {
-		return fail(diag.ExitFailure, "say where to push: --branch NAME or --folder DIR")
+	if f.branch == "" && f.folder == "" && f.artifact == "" {
+		return fail(diag.ExitFailure, "say where to push: --branch NAME, --artifact oci://HOST/REPOSITORY:TAG or --folder DIR")
+	}
+	if f.artifact != "" {
+		if _, err := registry.Parse(f.artifact, f.insecure); err != nil {
+			return err
+		}
 	}
 	if f.branch != "" {
 		return f.target().Check()
@@ -96,6 +106,9 @@ func (a *app) push(ctx context.Context, f *pushFlags) error {
 	if err := a.pushFolder(f.folder, tree); err != nil {
 		return err
 	}
+	if err := a.pushArtifact(ctx, f, tree); err != nil {
+		return err
+	}
 	if f.branch == "" {
 		return nil
 	}
@@ -113,6 +126,38 @@ func (a *app) pushed(l rendered.Label, isNew bool, where string) error {
 		return printer.Fprintf(a.out, "nothing to push: %s has %s\n", where, l.Title())
 	}
 	return printer.Fprintf(a.out, "pushed %s\nto %s\n", l.Title(), where)
+}
+
+// pushArtifact pushes the tree to a registry.
+func (a *app) pushArtifact(ctx context.Context, f *pushFlags, tree rendered.Tree) error {
+	if f.artifact == "" {
+		return nil
+	}
+	artifact, err := registry.Parse(f.artifact, f.insecure)
+	if err != nil {
+		return err
+	}
+	p, err := artifact.Push(ctx, tree, a.progress(f.artifact))
+	if err != nil {
+		return err
+	}
+	return a.pushed(tree.Label, p.New, fmt.Sprintf("%s, %s", artifact, p.Digest))
+}
+
+// progress tells how much of something large is there: a line for each tenth.
+func (a *app) progress(what string) func(done, total int64) {
+	const (
+		large  = 4 << 20
+		tenths = 10
+	)
+	last := int64(0)
+	return func(done, total int64) {
+		if total < large || done*tenths/total <= last {
+			return
+		}
+		last = done * tenths / total
+		printer.Fprintf(a.err, "pushing to %s: %d of %d MiB\n", what, done>>20, total>>20)
+	}
 }
 
 // pushFolder writes the tree to a folder that is empty or has such a tree.
