@@ -11,13 +11,16 @@ GOLANGCI_VERSION := v2.15.0
 GOLANGCI := bin/golangci-lint-$(GOLANGCI_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: build test tools lint golden envoy objects bench demo demo-k8s clean help
+.PHONY: build images test tools lint golden envoy objects bench demo demo-k8s clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name what; do printf '  %-9s %s\n' "$$name" "$$what"; done
 
 build: ## build meshc and meshc-agent into bin
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/ ./cmd/...
+
+images: ## build the container images as OCI layouts in bin/images (Debian; IMAGES='-all -push registry/prefix')
+	go run ./ci/images/build $(IMAGES)
 
 test: tools ## run all tests with the race detector (real Envoys, real git, real Kubernetes)
 	go test -race -timeout 20m ./...

@@ -64,15 +64,23 @@ func Find(ctx context.Context, o Options) (Binary, error) {
 	if err := ctx.Err(); err != nil {
 		return Binary{}, err
 	}
-	dir := o.CacheDir
-	if dir == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			return Binary{}, fmt.Errorf("finding the cache folder: %w", err)
-		}
-		dir = filepath.Join(base, "meshc", "envoy")
+	dir, err := o.cache()
+	if err != nil {
+		return Binary{}, err
 	}
 	return cached(ctx, dir, o)
+}
+
+// cache is the folder where fetched Envoys are kept.
+func (o Options) cache() (string, error) {
+	if o.CacheDir != "" {
+		return o.CacheDir, nil
+	}
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("finding the cache folder: %w", err)
+	}
+	return filepath.Join(base, "meshc", "envoy"), nil
 }
 
 func named(ctx context.Context, path string) (Binary, error) {

