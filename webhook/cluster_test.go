@@ -20,6 +20,7 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/kept"
 	"meshc.dev/meshc/internal/kubetest"
 	"meshc.dev/meshc/policies"
 )
@@ -119,7 +120,7 @@ func (l *lines) String() string {
 func guardedCluster(t *testing.T) *guarded {
 	t.Helper()
 	g := &guarded{Cluster: kubetest.ForTest(t, kubetest.Options{}), release: compiled(t), log: &lines{}}
-	certs, err := OpenCertificates(t.TempDir(), []string{"127.0.0.1"}, time.Now)
+	certs, err := OpenCertificates(t.Context(), kept.File(filepath.Join(t.TempDir(), "roots.json")), []string{"127.0.0.1"}, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +184,7 @@ func (g *guarded) take(t *testing.T, own ...string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return g.server.take(t.Context(), "0123456789abcdef", []release.Step{{Release: made}})
+	return g.server.take(t.Context(), "0123456789abcdef", mark{}, []release.Step{{Release: made}})
 }
 
 func (g *guarded) until(t *testing.T, what string, ok func() bool) {

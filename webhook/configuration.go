@@ -75,9 +75,9 @@ func expression(key string, op metav1.LabelSelectorOperator, values ...string) *
 	return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: key, Operator: op, Values: values}}}
 }
 
-// kept are the resources of the kinds that a release has, with the subresources by which
+// keptKinds are the resources of the kinds that a release has, with the subresources by which
 // an object's labels or size can be changed.
-func kept() []registration.RuleWithOperations {
+func keptKinds() []registration.RuleWithOperations {
 	ops := []registration.OperationType{registration.Create, registration.Update, registration.Delete}
 	return []registration.RuleWithOperations{
 		rule(registration.NamespacedScope, "", "v1", ops, "services", "services/status", "serviceaccounts", "configmaps"),
@@ -155,7 +155,7 @@ func (c Cluster) guards(namespaces []string, bundle []byte) []registration.Valid
 	}
 	inside := expression(metadataName, metav1.LabelSelectorOpIn, namespaces...)
 	outside := expression(metadataName, metav1.LabelSelectorOpNotIn, slices.Concat(namespaces, spared(c.own()))...)
-	objects, claims := hook("objects", inside, kept()...), hook("claims", outside, kept()...)
+	objects, claims := hook("objects", inside, keptKinds()...), hook("claims", outside, keptKinds()...)
 	spaces := hook("namespaces", inside, rule(registration.ClusterScope, "", "v1",
 		[]registration.OperationType{registration.Create, registration.Update, registration.Delete}, "namespaces", "namespaces/status", "namespaces/finalize"))
 	for _, h := range []*registration.ValidatingWebhook{&objects, &claims, &spaces} {

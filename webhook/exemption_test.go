@@ -53,7 +53,7 @@ func TestBreakGlassIsForOneObjectAndEnds(t *testing.T) {
 	r := start(t)
 	r.c.Now = func() time.Time { return now }
 	steps := []release.Step{{Release: withTerms(t, terms)}, {From: end.Add(time.Second), Release: withTerms(t, "{}")}}
-	if err := r.take(t.Context(), "0123456789abcdef", steps); err != nil {
+	if err := r.take(t.Context(), "0123456789abcdef", mark{}, steps); err != nil {
 		t.Fatal(err)
 	}
 	web := `{"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"shop"},"spec":{"ports":[{"port":81}]}}`

@@ -41,15 +41,16 @@ type api[T any] interface {
 
 // Keep makes the configurations in the cluster what the approved release asks for, and
 // puts them back when somebody changes them: an API server asks no webhook about
-// webhook configurations. It follows them, and asks nothing while nothing happens. It
-// ends with ctx and leaves them there.
+// webhook configurations. It follows them, and asks nothing while nothing happens. Several
+// replicas may do so: what one has written that knows more is left alone. It ends with ctx
+// and leaves them there.
 func (s *Server) Keep(ctx context.Context, c Cluster, certs *Certificates) error {
 	ctx = kubeapi.Quiet(ctx)
 	events := record.NewBroadcaster(record.WithContext(ctx))
 	defer events.Shutdown()
 	events.StartRecordingToSink(&corev1.EventSinkImpl{Interface: c.Client.CoreV1().Events("")})
 	k := &keeper{
-		cluster: c, log: s.c.Log, now: s.c.Now, metrics: s.metrics, wrote: map[string]any{}, changed: make(chan struct{}, 1),
+		cluster: c, log: s.c.Log, now: s.c.Now, metrics: s.metrics, certs: certs, settled: map[string]wanted{}, newest: map[string]mark{}, changed: make(chan struct{}, 1),
 		events: events.NewRecorder(scheme.Scheme, core.EventSource{Component: "meshc-webhook"}),
 	}
 	registered := c.Watcher.AdmissionregistrationV1()
@@ -59,10 +60,10 @@ func (s *Server) Keep(ctx context.Context, c Cluster, certs *Certificates) error
 	defer tick.Stop()
 	for dirty := true; ; {
 		if by := s.inForce(s.c.Now()); by != nil {
-			if _, err := certs.Maintain(); err != nil {
-				s.c.Log.Error("certificates not renewed", "reason", err)
-			}
-			dirty = !k.keep(ctx, by.world.Namespaces(), certs.Bundle(), dirty)
+			trusted := certs.roots.Trusted()
+			k.mark = marking(by, trusted)
+			dirty = !k.keep(ctx, by.world.Namespaces(), pemOf(trusted), dirty)
+			s.ahead.Store(k.ahead())
 		}
 		select {
 		case <-ctx.Done():
@@ -74,17 +75,26 @@ func (s *Server) Keep(ctx context.Context, c Cluster, certs *Certificates) error
 	}
 }
 
-// keeper remembers what it wrote, so that what differs is somebody else's doing.
+// keeper remembers what it has seen, so that what differs is somebody else's doing.
 type keeper struct {
 	cluster Cluster
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *metrics
 	events  record.EventRecorder
-	changed chan struct{}  // something happened to a configuration
-	wrote   map[string]any // by name: the webhooks as they were written last
+	changed chan struct{} // something happened to a configuration
+	certs   *Certificates
+	mark    mark              // of what is to be written
+	settled map[string]wanted // by name: when the configuration was right last
+	newest  map[string]mark   // by name: the greatest that was seen
 	writing complaint
 	after   time.Time // when to ask again, after a failure
+}
+
+// wanted is what a configuration should be.
+type wanted struct {
+	mark     mark
+	webhooks any
 }
 
 // complaint is a failure that lasts, and is told once.
@@ -131,10 +141,10 @@ func (k *keeper) tell() {
 }
 
 // keep writes what differs, if somebody may have changed something or something else is
-// wanted than was written last. It reports whether all is as it should be.
+// wanted than when it was right last. It reports whether all is as it should be.
 func (k *keeper) keep(ctx context.Context, namespaces []string, bundle []byte, dirty bool) bool {
 	guards, injectors := k.cluster.guards(namespaces, bundle), k.cluster.injectors(bundle)
-	if !dirty && reflect.DeepEqual(k.wrote[GuardName], guards) && reflect.DeepEqual(k.wrote[InjectName], injectors) {
+	if !dirty && reflect.DeepEqual(k.settled[GuardName], wanted{k.mark, guards}) && reflect.DeepEqual(k.settled[InjectName], wanted{k.mark, injectors}) {
 		return true
 	}
 	if k.now().Before(k.after) {
@@ -156,39 +166,92 @@ func (k *keeper) keep(ctx context.Context, namespaces []string, bundle []byte, d
 	return err == nil
 }
 
-// put makes one configuration what it should be.
+// put makes one configuration what it should be, unless another replica that knows more
+// has. One that knows the same may be of another version: then whoever starts last writes.
 func put[T, W any](ctx context.Context, k *keeper, api api[T], name string, want []W, webhooks func(*T) *[]W) error {
 	have, err := api.Get(ctx, name, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
+	missing := apierrors.IsNotFound(err)
+	if err != nil && !missing {
+		return fmt.Errorf("configuration %q: %w", name, err)
+	}
+	if missing {
 		have = new(T)
-		object, ok := any(have).(metav1.Object)
-		if !ok {
-			return fmt.Errorf("%T is no object", have)
-		}
-		object.SetName(name)
-		object.SetLabels(map[string]string{"app.kubernetes.io/part-of": "meshc", "app.kubernetes.io/component": "webhook"})
-		*webhooks(have) = want
-		if have, err = api.Create(ctx, have, metav1.CreateOptions{}); err == nil {
-			k.alarm(name, "is gone", have)
-		}
-	case err == nil && !reflect.DeepEqual(*webhooks(have), want):
-		foreign := !reflect.DeepEqual(k.wrote[name], any(*webhooks(have)))
-		*webhooks(have) = want
-		if have, err = api.Update(ctx, have, metav1.UpdateOptions{}); err == nil && foreign {
-			k.alarm(name, "was changed", have)
-		}
+	}
+	object, ok := any(have).(metav1.Object)
+	if !ok {
+		return fmt.Errorf("%T is no object", have)
+	}
+	found, ours := k.certs.marked(name, object.GetAnnotations(), *webhooks(have))
+	ours = ours && found.Of == k.mark.Of
+	older := ours && found.compare(k.newest[name]) < 0 // nobody of us goes back
+	ours = ours && !older
+	if ours {
+		k.newest[name] = found
+	}
+	_, before := k.settled[name]
+	if ours && (found.compare(k.mark) > 0 || found == k.mark && (before || reflect.DeepEqual(*webhooks(have), want))) {
+		k.settled[name] = wanted{k.mark, want}
+		return nil
+	}
+	*webhooks(have) = want
+	if err := k.sign(name, object, want); err != nil {
+		return err
+	}
+	what := "was changed"
+	if missing {
+		what = "is gone"
+		have, err = api.Create(ctx, have, metav1.CreateOptions{})
+	} else {
+		have, err = api.Update(ctx, have, metav1.UpdateOptions{})
+	}
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
+		k.tell() // somebody was faster
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("configuration %q: %w", name, err)
 	}
-	k.wrote[name] = want
+	if !ours {
+		k.alarm(name, what, have)
+	}
+	k.settled[name], k.newest[name] = wanted{k.mark, want}, k.mark
+	return nil
+}
+
+// sign says on a configuration who it is by.
+func (k *keeper) sign(name string, object metav1.Object, want any) error {
+	text, err := k.certs.seal(name, k.mark, want)
+	if err != nil {
+		return err
+	}
+	labels, annotations := object.GetLabels(), object.GetAnnotations()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	labels["app.kubernetes.io/part-of"], labels["app.kubernetes.io/component"] = "meshc", "webhook"
+	annotations[markAnnotation] = text
+	object.SetName(name)
+	object.SetLabels(labels)
+	object.SetAnnotations(annotations)
+	return nil
+}
+
+// ahead is the release by which another replica wrote that has a later one, nil for none.
+func (k *keeper) ahead() *mark {
+	for _, m := range k.newest {
+		if m.Place.Compare(k.mark.Place) > 0 {
+			return &m
+		}
+	}
 	return nil
 }
 
 // alarm says that somebody had changed what was written before.
 func (k *keeper) alarm(name, what string, now any) {
-	if _, before := k.wrote[name]; !before {
+	if _, before := k.settled[name]; !before {
 		return
 	}
 	k.metrics.restored(name)

@@ -7,10 +7,12 @@ import (
 	"testing"
 )
 
-// relay stands between the API server and the webhook, and fails as networks do.
+// relay stands between the API server and the replicas of the webhook, which get
+// connections in turn, and fails as networks do.
 type relay struct {
 	net.Listener
-	to   string
+	to   []string
+	turn atomic.Uint32
 	mode atomic.Int32
 
 	mu    sync.Mutex
@@ -23,7 +25,7 @@ const (
 	swallowed       // connections are taken and stay silent, those that exist as well
 )
 
-func newRelay(t *testing.T, to string) *relay {
+func newRelay(t *testing.T, to ...string) *relay {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -62,7 +64,7 @@ func (r *relay) run() {
 			_ = c.Close()
 			continue
 		}
-		out, err := net.Dial("tcp", r.to)
+		out, err := net.Dial("tcp", r.to[int(r.turn.Add(1))%len(r.to)])
 		if err != nil {
 			_ = c.Close()
 			continue

@@ -81,7 +81,7 @@ func TestVetAndWebhookGiveTheSameVerdicts(t *testing.T) {
 
 	r := start(t)
 	r.c.Now = func() time.Time { return at }
-	if err := r.take(t.Context(), "0123456789abcdef", []release.Step{{Release: sealed}}); err != nil {
+	if err := r.take(t.Context(), "0123456789abcdef", mark{}, []release.Step{{Release: sealed}}); err != nil {
 		t.Fatal(err)
 	}
 	var asked []string

@@ -67,6 +67,9 @@ type Config struct {
 	Log      *slog.Logger
 	Now      func() time.Time
 	Registry *prometheus.Registry
+	// Ready says why an API server should ask another replica now, although this one has a
+	// release; nil if it need not. Nil means that it never needs to.
+	Ready func() error
 }
 
 // Server answers an API server.
@@ -78,12 +81,14 @@ type Server struct {
 	judging  *semaphore.Weighted
 	metrics  *metrics
 	steps    atomic.Pointer[[]step]
-	last     *admit.World // of what was published or recalled last, nil for nothing
+	ahead    atomic.Pointer[mark] // what another replica wrote that has a later release, nil for nothing
+	last     *admit.World         // of what was published or recalled last, nil for nothing
 }
 
 // step is an approved release and the instant from which it is in force.
 type step struct {
 	from     time.Time
+	mark     mark // without roots
 	world    *admit.World
 	policies *guard.Engine
 	known    guard.Known
@@ -124,13 +129,14 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // Publish makes an approved commit's releases, with the policies in them, what is judged
 // by. On an error what was there before stays.
 func (s *Server) Publish(ctx context.Context, a approval.Approved) error {
-	return s.take(ctx, a.Commit(), a.Steps())
+	return s.take(ctx, a.Commit(), mark{Of: a.Record().Repository + " " + a.Environment(), Place: a.Record().Place}, a.Steps())
 }
 
-func (s *Server) take(ctx context.Context, commit string, releases []release.Step) error {
+func (s *Server) take(ctx context.Context, commit string, by mark, releases []release.Step) error {
 	steps, last := make([]step, 0, len(releases)), s.last
 	for i, r := range releases {
-		one := step{from: r.From}
+		by.Step = i
+		one := step{from: r.From, mark: by}
 		var err error
 		if one.world, err = admit.See(commit, r.Release); err != nil {
 			return err
@@ -218,6 +224,12 @@ func (s *Server) inForce(now time.Time) *step {
 func (s *Server) Ready() error {
 	if s.inForce(s.c.Now()) == nil {
 		return errors.New("no approved release yet")
+	}
+	if m := s.ahead.Load(); m != nil {
+		return fmt.Errorf("another replica judges by a later release (rollbacks %d, position %d); if there is none, delete the configurations %s and %s", m.Place.Rollbacks, m.Place.Position, GuardName, InjectName)
+	}
+	if s.c.Ready != nil {
+		return s.c.Ready()
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	admission "k8s.io/api/admission/v1"
 
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/kept"
 	"meshc.dev/meshc/policies"
 )
 
@@ -35,7 +37,7 @@ type running struct {
 func start(t *testing.T) *running {
 	t.Helper()
 	var own bytes.Buffer
-	certs, err := OpenCertificates(t.TempDir(), []string{"127.0.0.1"}, time.Now)
+	certs, err := OpenCertificates(t.Context(), kept.File(filepath.Join(t.TempDir(), "roots.json")), []string{"127.0.0.1"}, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +68,7 @@ func start(t *testing.T) *running {
 // there is one, what is judged by.
 func (r *running) publish(t *testing.T, policy ...string) {
 	t.Helper()
-	if err := r.take(t.Context(), "0123456789abcdef", []release.Step{{Release: shopOf(t, policy...)}}); err != nil {
+	if err := r.take(t.Context(), "0123456789abcdef", mark{}, []release.Step{{Release: shopOf(t, policy...)}}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -285,7 +287,7 @@ import rego.v1
 #   severity: deny
 findings contains {"id": "mine", "path": "x", "severity": "deny", "msg": "mine"} if input.kind == "Pod"
 `)
-	err := r.take(t.Context(), "fedcba9876543210", []release.Step{{Release: shopOf(t, "package meshc.object.mine\n\n# METADATA\n# custom: {id: mine, severity: deny}\nfindings := http.send({})\n")}})
+	err := r.take(t.Context(), "fedcba9876543210", mark{}, []release.Step{{Release: shopOf(t, "package meshc.object.mine\n\n# METADATA\n# custom: {id: mine, severity: deny}\nfindings := http.send({})\n")}})
 	if err == nil || !strings.Contains(err.Error(), "http.send") {
 		t.Errorf("%v", err)
 	}
@@ -293,7 +295,7 @@ findings contains {"id": "mine", "path": "x", "severity": "deny", "msg": "mine"}
 		t.Errorf("the policies before do not hold: %+v", a)
 	}
 	r.c.Baseline = fstest.MapFS{"one.rego": {Data: []byte("package meshc.mesh.one\n\nimport rego.v1\n\nfindings contains {\"id\": \"a\", \"path\": \"b\", \"severity\": \"deny\", \"msg\": \"c\"} if input.environment == \"never\"\n")}}
-	if err := r.take(t.Context(), "fedcba9876543210", []release.Step{{Release: shopOf(t)}}); err == nil || !strings.Contains(err.Error(), "no policy over objects") {
+	if err := r.take(t.Context(), "fedcba9876543210", mark{}, []release.Step{{Release: shopOf(t)}}); err == nil || !strings.Contains(err.Error(), "no policy over objects") {
 		t.Errorf("%v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,7 +17,9 @@ import (
 
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/feed"
+	"meshc.dev/meshc/internal/kept"
 	"meshc.dev/meshc/internal/kubeapi"
+	"meshc.dev/meshc/internal/kubesecret"
 	"meshc.dev/meshc/policies"
 	"meshc.dev/meshc/webhook"
 )
@@ -25,6 +28,7 @@ import (
 type webhookFlags struct {
 	followFlags
 	listen, http, kubeconfig, url, service string
+	authority                              string
 }
 
 func (a *app) webhookCmd() *cobra.Command {
@@ -53,6 +57,7 @@ on events. It never removes them: while no webhook answers, what they name is re
 	fl.StringVar(&f.listen, "listen", ":8443", "address for the API server (TLS 1.3)")
 	fl.StringVar(&f.http, "http", "127.0.0.1:18002", "address for /metrics, /healthz and /readyz; empty for none")
 	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "file that leads to the cluster; default: the one in which this process is a pod")
+	fl.StringVar(&f.authority, "authority", "", "secret/NAMESPACE/NAME: where replicas of the webhook keep their roots; default: each has its own in its state folder")
 	fl.StringVar(&f.url, "url", "", "where the API server reaches this webhook, outside the cluster: https://host:port")
 	fl.StringVar(&f.service, "service", "", "where it does inside: namespace/name of a service with port 443")
 	return cmd
@@ -61,6 +66,9 @@ on events. It never removes them: while no webhook answers, what they name is re
 func (f *webhookFlags) check() error {
 	if err := f.followFlags.check(); err != nil {
 		return err
+	}
+	if _, ok := kubesecret.ParseName(f.authority); f.authority != "" && !ok {
+		return fail(diag.ExitFailure, "--authority %q is no Secret; write secret/NAMESPACE/NAME", f.authority)
 	}
 	if (f.url == "") == (f.service == "") {
 		return fail(diag.ExitFailure, "say how the API server reaches this webhook: --service namespace/name inside the cluster, or --url https://host:port outside")
@@ -102,12 +110,7 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	if err != nil {
 		return err
 	}
-	const patience = 5 * time.Second
-	client, err := cluster.Client(patience)
-	if err != nil {
-		return err
-	}
-	watcher, err := cluster.Client(0)
+	asked, err := f.asked(cluster)
 	if err != nil {
 		return err
 	}
@@ -117,7 +120,7 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	}
 	defer repo.Close()
 	metrics := prometheus.NewRegistry()
-	server, certs, err := a.guardian(f, metrics, log)
+	server, certs, err := a.guardian(ctx, f, cluster, metrics, log)
 	if err != nil {
 		return err
 	}
@@ -140,10 +143,9 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	source.Restore(tell)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Run(ctx) })
+	group.Go(func() error { return certs.Run(ctx, log) })
 	group.Go(func() error { return source.Run(ctx, tell) })
-	group.Go(func() error {
-		return server.Keep(ctx, webhook.Cluster{Client: client, Watcher: watcher, URL: f.url, Service: f.service}, certs)
-	})
+	group.Go(func() error { return server.Keep(ctx, asked, certs) })
 	if err := ended(ctx, group, letGo); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -151,16 +153,34 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	return nil
 }
 
+// asked is the cluster as the webhook sees it, and how it is asked from there.
+func (f *webhookFlags) asked(cluster *kubeapi.Cluster) (webhook.Cluster, error) {
+	const patience = 5 * time.Second
+	client, err := cluster.Client(patience)
+	if err != nil {
+		return webhook.Cluster{}, err
+	}
+	watcher, err := cluster.Client(0)
+	return webhook.Cluster{Client: client, Watcher: watcher, URL: f.url, Service: f.service}, err
+}
+
 // guardian makes the webhook on its port.
-func (a *app) guardian(f *webhookFlags, metrics *prometheus.Registry, log *slog.Logger) (*webhook.Server, *webhook.Certificates, error) {
+func (a *app) guardian(ctx context.Context, f *webhookFlags, cluster *kubeapi.Cluster, metrics *prometheus.Registry, log *slog.Logger) (*webhook.Server, *webhook.Certificates, error) {
 	if err := os.MkdirAll(f.state, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("making the state folder: %w; name another one with --state", err)
 	}
-	certs, err := webhook.OpenCertificates(f.state, f.hosts(), a.now)
+	where, err := shared(cluster, f.authority, kubesecret.RootsKey)
 	if err != nil {
 		return nil, nil, err
 	}
-	server, err := webhook.New(webhook.Config{Listen: f.listen, HTTP: f.http, TLS: certs.TLS(), Baseline: policies.FS, Log: log, Now: a.now, Registry: metrics})
+	if where == nil {
+		where = kept.File(filepath.Join(f.state, "webhook-roots.json"))
+	}
+	certs, err := webhook.OpenCertificates(ctx, where, f.hosts(), a.now)
+	if err != nil {
+		return nil, nil, err
+	}
+	server, err := webhook.New(webhook.Config{Listen: f.listen, HTTP: f.http, TLS: certs.TLS(), Baseline: policies.FS, Log: log, Now: a.now, Registry: metrics, Ready: certs.Ready})
 	return server, certs, err
 }
 
