@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -265,8 +266,26 @@ func (w *world) live(ctx context.Context, commit string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := w.tool(ctx, 0, -1, "wait", commit, "--state", "server"); err != nil {
+	if err := w.confirmed(ctx, commit); err != nil {
 		return err
 	}
 	return w.applied(ctx, rendered)
+}
+
+// confirmed waits until every proxy runs a commit, once the server has seen it: before, a
+// server may still refuse it for what it lacks.
+func (w *world) confirmed(ctx context.Context, commit string) error {
+	if _, err := w.until(ctx, fmt.Sprintf("meshc serve has %.12s", commit), func() (bool, error) {
+		out, err := w.quiet(ctx, "status", "--state", "server", "--json")
+		if err != nil || !out.OK() {
+			return false, errors.Join(err, errors.New(string(out.Stderr)))
+		}
+		var status struct{ Commit string }
+		err = json.Unmarshal(out.Stdout, &status)
+		return err == nil && status.Commit == commit, errors.Join(err, fmt.Errorf("it has %.12s", status.Commit))
+	}); err != nil {
+		return err
+	}
+	_, err := w.tool(ctx, 0, -1, "wait", commit, "--state", "server")
+	return err
 }

@@ -41,13 +41,7 @@ func restart(ctx context.Context, w *world) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := w.until(ctx, "the server answers", func() (bool, error) {
-		out, err := w.quiet(ctx, "status", "--state", "server")
-		return err == nil && out.OK(), errors.Join(err, errors.New(string(out.Stderr)))
-	}); err != nil {
-		return "", err
-	}
-	if _, err := w.tool(ctx, 0, -1, "wait", head, "--state", "server"); err != nil {
+	if err := w.confirmed(ctx, head); err != nil {
 		return "", err
 	}
 	calm, err := w.calm(ctx, before)
