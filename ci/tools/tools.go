@@ -1,8 +1,8 @@
-// Package tools has the programs of others that tests and the demo run and that no
-// package manager brings: it builds each from its Go modules, once per machine.
+// Package tools has the programs and files of others that tests and the demo use and that
+// no package manager brings: it builds each from its Go modules, once per machine.
 //
 // In: a Tool, whose module with its pinned versions is a folder beside this file. Out:
-// a folder with its programs. It lies in a cache outside the repository, under a key of
+// a folder with its programs and files. It lies in a cache outside the repository, under a key of
 // everything that the build depends on, so that it is built again exactly when one of
 // those changes; finding it is a look at the disk. It appears as a whole or not at all,
 // and of several processes that want it one builds. A program that cannot be had is an
@@ -27,10 +27,10 @@ import (
 	"time"
 )
 
-// Tool says how programs are built from a module.
+// Tool says what is taken from a module and how.
 type Tool struct {
 	Name     string   // the module's folder under ci/tools
-	Packages []string // main packages of that module or of those that it requires
+	Packages []string // main packages of that module or of those that it requires; none = only Files
 	// Names are further names of the one program, which goes by the name that it was
 	// started by.
 	Names []string
@@ -66,8 +66,14 @@ func Flux() Tool {
 	}
 }
 
+// ArgoCD is the definitions of Argo CD's objects alone: its programs cannot be built from
+// their module, which lacks a part of them.
+func ArgoCD() Tool {
+	return Tool{Name: "argocd", Files: []Files{{"github.com/argoproj/argo-cd/v3", "manifests/crds/*-crd.yaml"}}}
+}
+
 // All are the tools that there are.
-func All() []Tool { return []Tool{Kube(), Flux()} }
+func All() []Tool { return []Tool{Kube(), Flux(), ArgoCD()} }
 
 // stampKube: a server that does not know its version reports v0.0.0, and clients
 // believe it.
@@ -223,11 +229,13 @@ func build(ctx context.Context, t Tool, source string, args []string, dir string
 			}
 		}
 	}()
-	var said bytes.Buffer
-	cmd := goCommand(ctx, source, slices.Insert(slices.Clone(args), 1, "-o", tmp+string(filepath.Separator))...)
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("building ci/tools/%s: %w: %s", t.Name, errors.Join(ctx.Err(), err), tail(said.String(), 20))
+	if len(t.Packages) > 0 {
+		var said bytes.Buffer
+		cmd := goCommand(ctx, source, slices.Insert(slices.Clone(args), 1, "-o", tmp+string(filepath.Separator))...)
+		cmd.Stdout, cmd.Stderr = &said, &said
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("building ci/tools/%s: %w: %s", t.Name, errors.Join(ctx.Err(), err), tail(said.String(), 20))
+		}
 	}
 	for _, name := range t.Names {
 		if err := os.Symlink(t.Name, filepath.Join(tmp, name)); err != nil {
@@ -251,6 +259,9 @@ func build(ctx context.Context, t Tool, source string, args []string, dir string
 
 // bring copies files of a module into dir.
 func bring(ctx context.Context, f Files, source, dir string) error {
+	if out, err := goCommand(ctx, source, "mod", "download", f.Module).CombinedOutput(); err != nil {
+		return fmt.Errorf("fetching the module %s: %w: %s", f.Module, errors.Join(ctx.Err(), err), out)
+	}
 	where, err := goCommand(ctx, source, "list", "-m", "-f", "{{.Dir}}", f.Module).Output()
 	if err != nil {
 		return fmt.Errorf("finding the module %s: %w", f.Module, err)

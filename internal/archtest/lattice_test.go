@@ -221,7 +221,7 @@ func links() map[string]map[string]string {
 // testTools may be imported by every test, beside all packages of this module.
 func testTools() []string {
 	return []string{goCmp, txtarText, "pgregory.net/rapid", "github.com/rogpeppe/go-internal", envoyProtos, protobuf, rpc, statuses, spiffe, gogit,
-		pgp, xcrypto, xnet, xsync, xsys, prometheus, yaml, "go.uber.org/goleak", ociRegistry, kubeAPI, kubeMachine, kubeClient}
+		pgp, xcrypto, xnet, xsync, xsys, prometheus, yaml, "go.uber.org/goleak", "github.com/yuin/gopher-lua", ociRegistry, kubeAPI, kubeMachine, kubeClient}
 }
 
 // impure are the standard packages that a pure package must not import. "net" is
