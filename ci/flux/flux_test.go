@@ -33,6 +33,7 @@ func TestFluxAppliesWhatGitApproved(t *testing.T) {
 	}{
 		{"a signed release is applied and waited for", signedRelease},
 		{"looking again changes nothing", again},
+		{"Argo CD's way to apply is let through as well", asArgoCD},
 		{"a hand edit is refused", handEdit},
 		{"an unsigned commit is refused by Flux and by meshc", unsigned},
 		{"what only CI has signed is stopped at the cluster", onlyCI},
@@ -47,6 +48,25 @@ func TestFluxAppliesWhatGitApproved(t *testing.T) {
 			break
 		}
 		r.t = t
+	}
+}
+
+// What stands in the documentation is what was tried.
+func TestTheDocumentationShowsTheExamples(t *testing.T) {
+	for doc, files := range map[string][]string{"flux.md": {"flux/mesh.yaml", "flux/apps.yaml"}, "argocd.md": {"argocd/mesh.yaml", "argocd/apps.yaml", "argocd/argocd-cm.yaml"}} {
+		text, err := os.ReadFile(filepath.Join(root, "docs", doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			example, err := os.ReadFile(filepath.Join(root, "examples", file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(text), "```yaml\n"+string(example)+"```\n") {
+				t.Errorf("docs/%s does not show examples/%s as it is", doc, file)
+			}
+		}
 	}
 }
 
@@ -65,6 +85,7 @@ func signedRelease(r *rig) {
 	r.until("the gateway's pods are ready", func() error { return r.gateway(true) })
 	r.applied(head)
 	r.asReleased()
+	r.serves(r.intent())
 }
 
 // gateway looks for the two pods of the gateway, and says in a kubelet's place that they
@@ -205,6 +226,28 @@ func (r *rig) handled() string {
 	return at
 }
 
+// asArgoCD sends what Argo CD sends, to see what would change and to sync.
+func asArgoCD(r *rig) {
+	force := true
+	for _, o := range r.objects() {
+		id := o.GroupVersionKind().Group + "/" + o.GetKind() + ":" + o.GetNamespace() + "/" + o.GetName()
+		annotations := o.GetAnnotations()
+		annotations["argocd.argoproj.io/tracking-id"] = "mesh:" + id
+		o.SetAnnotations(annotations)
+		body, err := o.MarshalJSON()
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for _, dry := range [][]string{{metav1.DryRunAll}, nil} {
+			if _, err := r.Dynamic.Resource(resource(o)).Namespace(o.GetNamespace()).Patch(r.t.Context(), o.GetName(), types.ApplyPatchType, body,
+				metav1.PatchOptions{FieldManager: "argocd-controller", Force: &force, DryRun: dry}); err != nil {
+				r.t.Errorf("%s, dry run %v: %v", id, dry, err)
+			}
+		}
+	}
+	r.asReleased()
+}
+
 func handEdit(r *rig) {
 	_, err := r.Client.CoreV1().Services("shop").Patch(r.t.Context(), "cart", types.MergePatchType, []byte(`{"spec":{"selector":{"app":"mallory"}}}`), metav1.PatchOptions{})
 	says(r.t, fmt.Sprint(err), "MESH0701", "shop/shop.cue:")
@@ -248,7 +291,7 @@ func unsigned(r *rig) {
 	}
 	bad := r.intend(people.Nobody, "cart: let wishes in")
 	r.until("the webhook refuses "+bad[:12], func() error {
-		if log := r.log(); !strings.Contains(log, "commit refused") || !strings.Contains(log, bad) {
+		if log := r.log("webhook"); !strings.Contains(log, "commit refused") || !strings.Contains(log, bad) {
 			return errors.New(log)
 		}
 		return nil
@@ -339,7 +382,7 @@ func pruned(r *rig) {
 	if _, err := r.repo.Commit(r.t.Context(), people.Carol, true, "shop: no wishes"); err != nil {
 		r.t.Fatal(err)
 	}
-	head := r.render("shop: no wishes", "-S")
+	head := r.render()
 	s := r.becomes(flux.Kustomization, "mesh", "may not yet", func(s flux.State) bool {
 		return strings.HasSuffix(s.Tried, head) && s.Condition("Ready").Status == "False"
 	})
@@ -352,6 +395,7 @@ func pruned(r *rig) {
 	r.push()
 	r.applied(head)
 	r.asReleased()
+	r.serves(r.intent())
 	for _, resource := range []string{"services", "serviceaccounts"} {
 		list, err := r.Dynamic.Resource(schema.GroupVersionResource{Version: "v1", Resource: resource}).Namespace("shop").List(r.t.Context(), metav1.ListOptions{})
 		if err != nil {
@@ -372,9 +416,20 @@ func reverted(r *rig) {
 		r.t.Fatal(err)
 	}
 	r.push()
-	r.applied(r.render("shop: wishes again", "-S"))
+	r.applied(r.render())
 	r.asReleased()
+	r.serves(r.intent())
 	if _, err := r.Client.CoreV1().Services("shop").Get(r.t.Context(), "wishes", metav1.GetOptions{}); err != nil {
 		r.t.Error(err)
 	}
+}
+
+// intent is the head of main.
+func (r *rig) intent() string {
+	r.t.Helper()
+	hash, err := r.repo.Run(r.t.Context(), "rev-parse", "HEAD")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return hash
 }

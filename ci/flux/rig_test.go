@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -12,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	core "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"meshc.dev/meshc/internal/child"
@@ -31,7 +31,8 @@ const root = "../.."
 // signs with a PGP key; and the teams' own objects.
 type rig struct {
 	*kubetest.Cluster
-	t     *testing.T
+	whole *testing.T // the test
+	t     *testing.T // its present step
 	flux  *flux.Flux
 	dir   string
 	meshc string
@@ -53,13 +54,14 @@ func start(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	r := &rig{t: t, dir: dir, meshc: filepath.Join(dir, "meshc"), gpg: filepath.Join(dir, "gpg")}
+	r := &rig{whole: t, t: t, dir: dir, meshc: filepath.Join(dir, "meshc"), gpg: filepath.Join(dir, "gpg")}
 	r.run(root, 0, "go", "build", "-o", r.meshc, "./cmd/meshc")
 	r.Cluster = kubetest.ForTest(t, kubetest.Options{})
 	r.flux = flux.ForTest(t, r.Cluster)
 	r.repositories()
 	r.webhook()
 	r.follow()
+	r.serve()
 	return r
 }
 
@@ -84,8 +86,7 @@ func (r *rig) repositories() {
 	r.t.Cleanup(func() { _ = exec.Command("gpgconf", "--homedir", r.gpg, "--kill", "all").Run() })
 	r.run(r.dir, 0, "gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", "ci@shop.example", "ed25519", "sign", "0")
 	r.run(r.dir, 0, "git", "clone", "--quiet", r.repo.Origin, rendered)
-	r.git(rendered, "switch", "--quiet", "--orphan", "rendered/kubernetes")
-	r.render("first release", "-S")
+	r.render()
 	r.run(r.dir, 0, "git", "init", "--quiet", "--initial-branch=main", "--bare", "apps.git")
 	r.run(r.dir, 0, "git", "clone", "--quiet", "apps.git", apps)
 	r.git(apps, "switch", "--quiet", "--orphan", "main")
@@ -102,21 +103,55 @@ func (r *rig) webhook() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.t.Cleanup(func() {
-		c.Stop(5 * time.Second)
-		if r.t.Failed() {
-			lines := strings.Split(strings.TrimSpace(r.log()), "\n")
-			r.t.Log(strings.Join(lines[max(0, len(lines)-20):], "\n"))
-		}
-	})
+	r.stop(c, "webhook")
 	r.until("the API server asks the webhook", func() error {
 		_, err := r.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(r.t.Context(), "meshc-guard", metav1.GetOptions{})
 		return err
 	})
 }
 
-func (r *rig) log() string {
-	text, err := os.ReadFile(filepath.Join(r.dir, "webhook.log"))
+// serve starts meshc serve, which reads what Flux has fetched instead of a repository.
+func (r *rig) serve() {
+	r.t.Helper()
+	c, err := child.Start(child.Spec{Path: r.meshc, Dir: r.dir, Log: filepath.Join(r.dir, "serve.log"), Bound: true, Args: []string{
+		"serve", "--repo", "flux://gitrepository/flux-system/mesh", "--trust", "trust.yaml", "--env", "kubernetes", "--poll", "200ms", "--kubeconfig", r.Kubeconfig,
+		"--state", "server", "--trust-domain", "shop.example", "--listen", r.address(), "--http", r.address(),
+	}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.stop(c, "serve")
+}
+
+// serves waits until meshc serve has a commit of the intent.
+func (r *rig) serves(commit string) {
+	r.t.Helper()
+	r.until("meshc serve has "+commit[:12], func() error {
+		out, err := exec.CommandContext(r.t.Context(), r.meshc, "status", "--state", filepath.Join(r.dir, "server"), "--json").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		var s struct{ Commit string }
+		if err := json.Unmarshal(out, &s); err != nil || s.Commit != commit {
+			return fmt.Errorf("it has %q, %w", s.Commit, errors.Join(err))
+		}
+		return nil
+	})
+}
+
+// stop ends a program with the test, and shows the end of its log if that failed.
+func (r *rig) stop(c *child.Child, name string) {
+	r.whole.Cleanup(func() {
+		c.Stop(5 * time.Second)
+		if r.whole.Failed() {
+			lines := strings.Split(strings.TrimSpace(r.log(name)), "\n")
+			r.whole.Log(name + ":\n" + strings.Join(lines[max(0, len(lines)-20):], "\n"))
+		}
+	})
+}
+
+func (r *rig) log(name string) string {
+	text, err := os.ReadFile(filepath.Join(r.dir, name+".log"))
 	if err != nil {
 		return err.Error()
 	}
@@ -142,10 +177,8 @@ func (r *rig) follow() {
 	}
 	host := httptest.NewServer(handler)
 	r.t.Cleanup(host.Close)
-	key := r.run(r.dir, 0, "gpg", "--armor", "--export", "ci@shop.example")
-	if _, err := r.Client.CoreV1().Secrets(flux.Namespace).Create(r.t.Context(), &core.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: "mesh-signers"}, StringData: map[string]string{"ci.asc": key},
-	}, metav1.CreateOptions{}); err != nil {
+	r.run(r.dir, 0, "gpg", "--armor", "--output", "ci.asc", "--export", "ci@shop.example")
+	if _, err := r.Kubectl(r.t.Context(), "-n", flux.Namespace, "create", "secret", "generic", "mesh-signers", "--from-file=ci.asc="+filepath.Join(r.dir, "ci.asc")); err != nil {
 		r.t.Fatal(err)
 	}
 	for _, file := range []string{"mesh.yaml", "apps.yaml"} {
@@ -202,18 +235,14 @@ func (r *rig) push(flags ...string) {
 	}
 }
 
-// render does what CI does after a merge: it compiles main, signs the release and pushes
-// it. Its argument is git's own flag that signs, or not.
-func (r *rig) render(message, sign string) string {
+// render does what CI does after a merge: it pushes what is approved, signed. It returns
+// the branch's head, which lies in the rendered tree then.
+func (r *rig) render() string {
 	r.t.Helper()
-	r.run(r.dir, 0, r.meshc, "compile", "mesh", "--rev", "HEAD", "--env", "kubernetes", "--out", "release")
-	for _, name := range []string{"envoy", "kubernetes", "policies"} {
-		if err := os.RemoveAll(filepath.Join(r.dir, rendered, name)); err != nil {
-			r.t.Fatal(err)
-		}
-	}
-	r.run(r.dir, 0, "cp", "-r", "release/.", rendered)
-	return r.publish(rendered, message, sign)
+	r.run(r.dir, 0, r.meshc, "push", "--repo", "mesh", "--trust", "trust.yaml", "--env", "kubernetes", "--branch", "rendered/kubernetes", "--key", "gpg:ci@shop.example")
+	r.git(rendered, "fetch", "--quiet")
+	r.git(rendered, "switch", "--quiet", "--force-create", "rendered/kubernetes", "origin/rendered/kubernetes")
+	return r.git(rendered, "rev-parse", "HEAD")
 }
 
 // publish commits and pushes a work tree.
