@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,14 +56,14 @@ func firstRelease(ctx context.Context, w *world) (string, error) {
 	if err := os.WriteFile(w.path("trust.yaml"), []byte(people.TrustPolicy(w.first, "kubernetes", w.keys)), 0o600); err != nil {
 		return "", fmt.Errorf("writing the trust policy: %w", err)
 	}
-	if _, err := w.deliver(ctx, w.first); err != nil {
+	if _, err := w.deliver(ctx); err != nil {
 		return "", err
 	}
 	names, err := filepath.Glob(w.path("rendered", "kubernetes", "*", "*.yaml"))
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d objects for the cluster on the branch %s", len(names), rendered), nil
+	return fmt.Sprintf("%d objects for the cluster on the branch %s, beside the signed intent that proves them", len(names), rendered), nil
 }
 
 // commit commits everything in the intent's work tree and tells about it.
@@ -89,38 +90,19 @@ func (w *world) push(ctx context.Context, repo *people.Repo, refs ...string) err
 	return err
 }
 
-// deliver does what CI does once a commit is approved: it compiles it, signs the result
-// and pushes it for Flux.
-func (w *world) deliver(ctx context.Context, commit string) (string, error) {
-	if _, err := w.tool(ctx, 0, -1, "compile", "mesh", "--rev", commit, "--env", "kubernetes", "--out", "release"); err != nil {
+// deliver does what CI does after a merge, a tag or a record: it pushes what is approved,
+// signed. It returns the head of the rendered branch, which lies in its work tree then.
+func (w *world) deliver(ctx context.Context) (string, error) {
+	if _, err := w.tool(ctx, 0, 2, "push", "--repo", "mesh", "--trust", "trust.yaml", "--env", "kubernetes", "--branch", rendered,
+		"--key", filepath.Join("keys", people.CI), "--name", people.CI, "--email", people.CI+"@bookinfo.example"); err != nil {
 		return "", err
 	}
-	if err := os.RemoveAll(w.path("rendered", "kubernetes")); err != nil {
-		return "", err
+	for _, args := range [][]string{{"fetch", "--quiet", "origin"}, {"checkout", "--quiet", "--force", "-B", rendered, "origin/" + rendered}} {
+		if _, err := w.rendered.Run(ctx, args...); err != nil {
+			return "", err
+		}
 	}
-	if err := os.CopyFS(w.path("rendered", "kubernetes"), os.DirFS(w.path("release", "kubernetes"))); err != nil {
-		return "", err
-	}
-	return w.deliverTree(ctx, fmt.Sprintf("kubernetes: %.12s", commit))
-}
-
-// deliverTree signs and pushes the rendered tree as it lies there, as CI.
-func (w *world) deliverTree(ctx context.Context, message string) (string, error) {
-	status, err := w.rendered.Run(ctx, "status", "--porcelain")
-	if err != nil {
-		return "", err
-	}
-	if status == "" { // nothing for a cluster has changed
-		return w.rendered.Run(ctx, "rev-parse", "HEAD")
-	}
-	hash, err := w.commitIn(ctx, w.rendered, people.CI, true, message)
-	if err != nil {
-		return "", err
-	}
-	if err := w.push(ctx, w.rendered, rendered); err != nil {
-		return "", err
-	}
-	return hash, nil
+	return w.rendered.Run(ctx, "rev-parse", "HEAD")
 }
 
 // back takes the last commit of a branch back.
@@ -132,7 +114,8 @@ func (w *world) back(ctx context.Context, repo *people.Repo, branch string) erro
 	return w.push(ctx, repo, "--force", branch)
 }
 
-// meet is how pods find the server: a Service without a selector, and its address.
+// meet is how pods find the servers: one address that leads to each of them. The Secret
+// has the authority that they share.
 const meet = `
 apiVersion: v1
 kind: Namespace
@@ -141,15 +124,37 @@ metadata: {name: meshc-system}
 apiVersion: v1
 kind: Service
 metadata: {name: meshc, namespace: meshc-system}
-spec: {ports: [{name: xds, port: %[2]d}]}
+spec: {ports: [{name: xds, port: %d}]}
 ---
+apiVersion: v1
+kind: Secret
+metadata: {name: meshc-authority, namespace: meshc-system}
+`
+
+// serverSlice makes a server an endpoint of that Service, by name, address and port.
+const serverSlice = `
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
-metadata: {name: meshc-machine, namespace: meshc-system, labels: {kubernetes.io/service-name: meshc}}
+metadata: {name: meshc-%s, namespace: meshc-system, labels: {kubernetes.io/service-name: meshc}}
 addressType: IPv4
-endpoints: [{addresses: [%[1]s], conditions: {ready: true}}]
-ports: [{name: xds, port: %[2]d, protocol: TCP}]
+endpoints: [{addresses: [%s], conditions: {ready: true}}]
+ports: [{name: xds, port: %d, protocol: TCP}]
 `
+
+// server is a replica of meshc serve; its name is that of its state folder and its log.
+type server struct {
+	name, repo string
+	port       int
+}
+
+// servers follow the repository itself, and what Flux has fetched of the branch that CI
+// writes.
+func servers() [2]server {
+	return [2]server{
+		{"server-a", "origin.git", serverPort},
+		{"server-b", "flux://gitrepository/flux-system/mesh", serverPort + 1},
+	}
+}
 
 func controlPlane(ctx context.Context, w *world) (string, error) {
 	for _, a := range w.node.Machine {
@@ -157,21 +162,21 @@ func controlPlane(ctx context.Context, w *world) (string, error) {
 			w.machine = a.String()
 		}
 	}
-	if err := w.cluster.Apply(ctx, fmt.Sprintf(meet, w.machine, serverPort)); err != nil {
+	if err := w.cluster.Apply(ctx, fmt.Sprintf(meet, serverPort)); err != nil {
 		return "", err
 	}
-	if err := w.serve(); err != nil {
+	if err := w.serve(ctx, servers()[0]); err != nil {
 		return "", err
 	}
 	guard, err := freeport.Address()
 	if err != nil {
 		return "", err
 	}
-	http, err := freeport.Address()
+	metrics, err := freeport.Address()
 	if err != nil {
 		return "", err
 	}
-	if err := w.start("webhook", w.follows("webhook", "--state", "guard", "--listen", guard, "--url", "https://"+guard, "--http", http)...); err != nil {
+	if err := w.start("webhook", w.follows("webhook", "origin.git", "--state", "guard", "--listen", guard, "--url", "https://"+guard, "--http", metrics)...); err != nil {
 		return "", err
 	}
 	took, err := w.until(ctx, "the API server asks the webhook", func() (bool, error) {
@@ -184,19 +189,40 @@ func controlPlane(ctx context.Context, w *world) (string, error) {
 	return fmt.Sprintf("commit %.12s was verified by both, and the API server asks the webhook, after %v", w.first, took.Round(time.Millisecond)), nil
 }
 
-// follows are the arguments of a program that follows the repository.
-func (w *world) follows(program string, more ...string) []string {
-	return append([]string{program, "--repo", "origin.git", "--trust", "trust.yaml", "--env", "kubernetes", "--poll", "200ms", "--kubeconfig", w.cluster.Kubeconfig}, more...)
+// follows are the arguments of a program that follows what is approved.
+func (w *world) follows(program, repo string, more ...string) []string {
+	return append([]string{program, "--repo", repo, "--trust", "trust.yaml", "--env", "kubernetes", "--poll", "200ms", "--kubeconfig", w.cluster.Kubeconfig}, more...)
 }
 
-// serve starts meshc serve, for the first time or again.
-func (w *world) serve() error {
-	http, err := freeport.Address()
+// serve starts a server, for the first time or again, and leads pods to it when it is ready.
+func (w *world) serve(ctx context.Context, s server) error {
+	state, err := freeport.Address()
 	if err != nil {
 		return err
 	}
-	return w.start("serve", w.follows("serve", "--state", "server", "--trust-domain", "bookinfo.example",
-		"--listen", net.JoinHostPort(w.machine, fmt.Sprint(serverPort)), "--http", http)...)
+	at := func(port int) string { return net.JoinHostPort(w.machine, fmt.Sprint(port)) }
+	peers := servers()
+	if err := w.start(s.name, w.follows("serve", s.repo, "--state", s.name, "--trust-domain", "bookinfo.example", "--authority", "secret/meshc-system/meshc-authority",
+		"--listen", at(s.port), "--peer", at(peers[0].port+peers[1].port-s.port), "--http", state)...); err != nil {
+		return err
+	}
+	if _, err := w.until(ctx, s.name+" is ready", func() (bool, error) { return answers(ctx, "http://"+state+"/readyz") }); err != nil {
+		return err
+	}
+	return w.cluster.Apply(ctx, fmt.Sprintf(serverSlice, s.name, w.machine, s.port))
+}
+
+func answers(ctx context.Context, url string) (bool, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false, err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false, err
+	}
+	_ = res.Body.Close()
+	return res.StatusCode == http.StatusOK, errors.New(res.Status)
 }
 
 // follow gives Flux the example's files, with our addresses, and tells it to try again
@@ -223,7 +249,14 @@ func follow(ctx context.Context, w *world) (string, error) {
 	}
 	began := time.Now()
 	w.out.Tell("The files are examples/flux: a branch whose commits have to be signed by CI, and the teams' own Deployments after it.")
-	if _, err := w.kubectl(ctx, 0, 0, "apply", "-f", "mesh.yaml", "-f", "apps.yaml"); err != nil {
+	if _, err := w.kubectl(ctx, 0, 0, "apply", "-f", "mesh.yaml"); err != nil {
+		return "", err
+	}
+	w.out.Tell("A second server: it reads what Flux has fetched, verifies it as well, and shares the authority.")
+	if err := w.serve(ctx, servers()[1]); err != nil {
+		return "", err
+	}
+	if _, err := w.kubectl(ctx, 0, 0, "apply", "-f", "apps.yaml"); err != nil {
 		return "", err
 	}
 	hash, err := w.rendered.Run(ctx, "rev-parse", "HEAD")
@@ -260,32 +293,69 @@ func (w *world) applied(ctx context.Context, commit string) error {
 	return err
 }
 
-// live is that a commit is what proxies run and, rendered, what Flux has applied.
+// live is that a commit is what all proxies run and, rendered, what Flux has applied.
 func (w *world) live(ctx context.Context, commit string) error {
-	rendered, err := w.deliver(ctx, commit)
+	rendered, err := w.deliver(ctx)
 	if err != nil {
 		return err
 	}
-	if err := w.confirmed(ctx, commit); err != nil {
+	if err := w.applied(ctx, rendered); err != nil {
 		return err
 	}
-	return w.applied(ctx, rendered)
+	return w.confirmed(ctx, commit)
 }
 
-// confirmed waits until every proxy runs a commit, once the server has seen it: before, a
-// server may still refuse it for what it lacks.
+// proxies is how many there are: one for each pod of the teams, and two of the gateway.
+func proxies() int { return len(workloads()) + 2 }
+
+// confirmed waits until every server that runs has a commit and every proxy, connected to
+// one of them, has confirmed it.
 func (w *world) confirmed(ctx context.Context, commit string) error {
-	if _, err := w.until(ctx, fmt.Sprintf("meshc serve has %.12s", commit), func() (bool, error) {
-		out, err := w.quiet(ctx, "status", "--state", "server", "--json")
-		if err != nil || !out.OK() {
-			return false, errors.Join(err, errors.New(string(out.Stderr)))
+	_, err := w.until(ctx, fmt.Sprintf("all proxies run %.12s", commit), func() (bool, error) {
+		n := 0
+		for _, s := range servers() {
+			if w.running[s.name] == nil {
+				continue
+			}
+			has, err := w.status(ctx, s)
+			if err != nil {
+				return false, err
+			}
+			if has.Commit != commit {
+				return false, fmt.Errorf("%s has %.12s", s.name, has.Commit)
+			}
+			n += has.upToDate()
 		}
-		var status struct{ Commit string }
-		err = json.Unmarshal(out.Stdout, &status)
-		return err == nil && status.Commit == commit, errors.Join(err, fmt.Errorf("it has %.12s", status.Commit))
-	}); err != nil {
-		return err
-	}
-	_, err := w.tool(ctx, 0, -1, "wait", commit, "--state", "server")
+		return n == proxies(), fmt.Errorf("%d of %d proxies have confirmed it", n, proxies())
+	})
 	return err
+}
+
+// status is what meshc status says, as far as the story needs it.
+type status struct {
+	Commit  string
+	Proxies []struct {
+		UpToDate  bool `json:"up_to_date"`
+		Connected bool
+	}
+}
+
+func (s status) upToDate() (n int) {
+	for _, p := range s.Proxies {
+		if p.Connected && p.UpToDate {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *world) status(ctx context.Context, s server) (is status, err error) {
+	out, err := w.quiet(ctx, "status", "--state", s.name, "--json")
+	if err != nil {
+		return is, err
+	}
+	if !out.OK() {
+		return is, fmt.Errorf("meshc status of %s: %s", s.name, out.Stderr)
+	}
+	return is, json.Unmarshal(out.Stdout, &is)
 }

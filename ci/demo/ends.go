@@ -17,35 +17,39 @@ func restart(ctx context.Context, w *world) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	c := w.running["serve"]
-	delete(w.running, "serve")
-	w.out.Command(fmt.Sprintf("kill -KILL %d   # meshc serve", c.PID()))
+	a := servers()[0]
+	c := w.running[a.name]
+	delete(w.running, a.name)
+	w.out.Command(fmt.Sprintf("kill -KILL %d   # %s", c.PID(), a.name))
 	if err := c.Signal(syscall.SIGKILL); err != nil {
 		return "", err
 	}
 	<-c.Done()
-	w.out.Tell("Two seconds without a server: the Envoys go on with what they have.")
-	select {
-	case <-ctx.Done():
-		return "", ctx.Err()
-	case <-time.After(2 * time.Second):
-	}
-	without, err := w.calm(ctx, before)
-	if err != nil {
-		return without, err
-	}
-	if err := w.serve(); err != nil {
+	w.out.Tell("Its proxies go to the other one. Alice's next change is approved meanwhile:")
+	if err := w.repo.Edit("bookinfo/reviews.cue", "to: {v1: 90, v3: 10}", "to: {v1: 75, v3: 25}"); err != nil {
 		return "", err
 	}
-	head, err := w.repo.Run(ctx, "rev-parse", "HEAD")
+	hash, err := w.commit(ctx, people.Alice, true, "reviews: a quarter on v3")
 	if err != nil {
 		return "", err
 	}
-	if err := w.confirmed(ctx, head); err != nil {
+	if err := w.push(ctx, w.repo, "main"); err != nil {
+		return "", err
+	}
+	began := time.Now()
+	if err := w.live(ctx, hash); err != nil {
+		return "", err
+	}
+	took := time.Since(began)
+	if err := w.serve(ctx, a); err != nil {
+		return "", err
+	}
+	if err := w.confirmed(ctx, hash); err != nil {
 		return "", err
 	}
 	calm, err := w.calm(ctx, before)
-	return "while the server was away: " + without + "\nfrom the kill until now: " + calm, err
+	return fmt.Sprintf("all %d proxies run %.12s from the other server, %v after it was pushed; the first has it since it is back\n%s",
+		proxies(), hash, took.Round(time.Millisecond), calm), err
 }
 
 // roll replaces every pod: those of the teams by their Deployments, those of the gateway

@@ -13,10 +13,10 @@ import (
 	"meshc.dev/meshc/internal/kubetest/flux"
 )
 
-// refused waits until server and webhook have said in their logs that they refuse a commit.
+// refused waits until those that follow the repository have said in their logs that they refuse a commit.
 func (w *world) refused(ctx context.Context, commit string) error {
-	for _, program := range []string{"serve", "webhook"} {
-		if _, err := w.until(ctx, fmt.Sprintf("meshc %s refuses %.12s", program, commit), func() (bool, error) {
+	for _, program := range []string{"server-a", "webhook"} {
+		if _, err := w.until(ctx, fmt.Sprintf("%s refuses %.12s", program, commit), func() (bool, error) {
 			b, err := os.ReadFile(w.path(program + ".log"))
 			if err != nil {
 				return false, err
@@ -223,8 +223,11 @@ func badManifests(ctx context.Context, w *world) (string, error) {
 	if err := w.rendered.Edit("kubernetes/bookinfo/service-ratings.yaml", "app: ratings\n  type", "app: mallory\n  type"); err != nil {
 		return "", err
 	}
-	bad, err := w.deliverTree(ctx, "ratings: mine")
+	bad, err := w.commitIn(ctx, w.rendered, people.CI, true, "ratings: mine")
 	if err != nil {
+		return "", err
+	}
+	if err := w.push(ctx, w.rendered, rendered); err != nil {
 		return "", err
 	}
 	if err := w.stopped(ctx, "mesh", bad, "MESH0701"); err != nil {

@@ -33,7 +33,7 @@ func story() []step {
 		{"Mistakes end in the pull request", mistakes},
 		{"A hand edit is refused, at its line of intent", handEdit},
 		{"What Git has and nobody approved, Flux may not apply", badManifests},
-		{"The server is killed and comes back, under load", restart},
+		{"One of two servers is killed; the other serves what is approved meanwhile", restart},
 		{"All pods are replaced, under load", roll},
 		{"Back to where we were: a signed rollback", rollback},
 	}
@@ -63,7 +63,7 @@ func run(ctx context.Context, o options, out *narrate.Narrator) error {
 				return ctx.Err()
 			}
 			out.Failed(err)
-			out.Logs(map[string]string{"meshc serve": w.tail("serve"), "meshc webhook": w.tail("webhook"), "Flux": w.flux.Logs(6), "the node": w.node.Logs(6)})
+			out.Logs(map[string]string{"server-a": w.tail("server-a"), "server-b": w.tail("server-b"), "webhook": w.tail("webhook"), "Flux": w.flux.Logs(6), "the node": w.node.Logs(6)})
 			if o.keep {
 				w.wait(ctx)
 			}
@@ -83,7 +83,7 @@ func (w *world) wait(ctx context.Context) {
 	w.out.Say("  export KUBECONFIG=%s PATH=%s:$PATH; cd %s", w.cluster.Kubeconfig, w.cluster.Programs, w.dir)
 	w.out.Say("  kubectl get pods -A; kubectl -n flux-system get gitrepositories,kustomizations")
 	w.out.Say("  kubectl -n bookinfo edit service reviews   # refused")
-	w.out.Say("  %s status --state server", w.meshc)
+	w.out.Say("  %s status --state server-a", w.meshc)
 	w.out.Say("  mesh/ is the repository, with a key for each of alice, carol and rita in keys/; *.log are the logs")
 	<-ctx.Done()
 }
