@@ -246,6 +246,9 @@ func asArgoCD(r *rig) {
 		}
 	}
 	r.asReleased()
+	// By its other way to track what it applies it would change what is released.
+	_, err := r.Client.CoreV1().Services("shop").Patch(r.t.Context(), "cart", types.MergePatchType, []byte(`{"metadata":{"labels":{"app.kubernetes.io/instance":"mesh"}}}`), metav1.PatchOptions{})
+	says(r.t, fmt.Sprint(err), "MESH0701", "app.kubernetes.io/instance")
 }
 
 func handEdit(r *rig) {
