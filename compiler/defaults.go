@@ -33,7 +33,9 @@ func Defaults() []Default {
 		{Field: "grant.methods, paths, ports", Value: "all", Why: "a restriction is what is written"},
 		{Field: "external (timeout)", Value: "15s", Why: "no request waits for ever"},
 		{Field: "gateway.serviceAccount", Value: "the gateway's name", Why: "one identity for one gateway"},
-		{Field: "gateway.address", Value: "0.0.0.0", Why: "a gateway is there to be reached"},
+		{Field: "gateway.address", Value: "`::`, all addresses of both families; `0.0.0.0` where capture is explicit", Why: "a gateway is there to be reached"},
+		{Field: "gateway.autoscale", Value: "2 pods, always", Why: "one may go"},
+		{Field: "gateway.autoscale.min", Value: "2, or max if that is 1", Why: "one may go"},
 		{Field: "test.request.from", Value: "a caller without identity", Why: "what is not granted to anyone is refused"},
 		{Field: "test.request.method, path", Value: "GET, /", Why: "the plainest request"},
 	}

@@ -35,8 +35,9 @@ mesh: targets: kubernetes: injection: {
 	image:  "registry.example/meshc-proxy@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	server: "meshc.meshc-system.svc:18000"
 }
-mesh: service: web: {port: http: number: 9080, calls: cart: {}, grant: visitors: from: ["gateway/edge"]}
+mesh: service: web: {port: http: number: 9080, calls: cart: {}, grant: visitors: from: ["gateway/edge", "gateway/busy"]}
 mesh: gateway: edge: {port: 80, host: "shop.example": route: all: to: web: 100}
+mesh: gateway: busy: {port: 8080, autoscale: {min: 2, max: 4, cpu: 70}, host: "busy.example": route: all: to: web: 100}
 mesh: gateway: scaled: {port: 8080, host: "more.example": route: all: to: web: 100}
 mesh: service: cart: {port: http: number: 9080, grant: web: from: ["web"]}
 `
@@ -348,7 +349,18 @@ func checkGateway(t *testing.T, g *guarded) {
 	if err := scaled("scaled"); err != nil {
 		t.Errorf("another number of pods beside an autoscaler: %v", err)
 	}
-	_, err := deployments.Patch(ctx, "edge", types.StrategicMergePatchType, []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"meshc-proxy","image":"evil"}]}}}}`), metav1.PatchOptions{})
+	if err := scaled("busy"); err != nil {
+		t.Errorf("what an autoscaler of the intent would do: %v", err)
+	}
+	edit := func(change string) error {
+		_, err := deployments.Patch(ctx, "busy", types.MergePatchType, []byte(change), metav1.PatchOptions{})
+		return err
+	}
+	refused(t, "an autoscaler switched off", edit(`{"spec":{"replicas":0}}`), "MESH0701 Deployment/shop/busy has 2 to 4 replicas in the approved release, as its autoscaler chooses, not 0")
+	refused(t, "more than it may choose", edit(`{"spec":{"replicas":5}}`), "not 5")
+	_, err := g.Client.AutoscalingV2().HorizontalPodAutoscalers("shop").Patch(ctx, "busy", types.MergePatchType, []byte(`{"spec":{"maxReplicas":9}}`), metav1.PatchOptions{})
+	refused(t, "another most", err, "MESH0701 HorizontalPodAutoscaler/shop/busy is not what the approved release says: spec.maxReplicas is 9")
+	_, err = deployments.Patch(ctx, "edge", types.StrategicMergePatchType, []byte(`{"spec":{"template":{"spec":{"containers":[{"name":"meshc-proxy","image":"evil"}]}}}}`), metav1.PatchOptions{})
 	refused(t, "another image of all", err, "spec.template.spec.containers[0].image")
 	refused(t, "its budget", g.Client.PolicyV1().PodDisruptionBudgets("shop").Delete(ctx, "edge", metav1.DeleteOptions{}), "MESH0703")
 	for _, p := range pods { // its successor comes, also while the guard is there

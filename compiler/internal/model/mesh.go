@@ -253,11 +253,30 @@ type Gateway struct {
 	Name      string `json:"name"`
 	Owner     string `json:"owner"`
 	Account   string `json:"account"`
-	// Host is the IP that the listener binds ("0.0.0.0" if intent names none).
-	Host  string `json:"host"`
-	Port  uint32 `json:"port"`
-	Hosts []Host `json:"hosts"`
+	// Host is the IP that the listener binds; "::" means all addresses of both families.
+	Host string `json:"host"`
+	Port uint32 `json:"port"`
+	// Autoscale says how many pods it has, nil for a fixed number.
+	Autoscale *Autoscale `json:"autoscale,omitempty"`
+	Hosts     []Host     `json:"hosts"`
 }
+
+// Autoscale is a number of pods from Min to Max, 1 ≤ Min ≤ Max ≤ 1000, that follows how
+// busy they are: CPU is the wanted percentage of the processor time that they ask for,
+// 1 to 1000.
+type Autoscale struct {
+	Min uint32 `json:"min"`
+	Max uint32 `json:"max"`
+	CPU uint32 `json:"cpu"`
+}
+
+// Addresses that a listener binds if intent names none.
+const (
+	// AnyAddress is all addresses of both families, which pods may have.
+	AnyAddress = "::"
+	// AnyIPv4 is all addresses of IPv4.
+	AnyIPv4 = "0.0.0.0"
+)
 
 // Host is a virtual host of a gateway. Name is a DNS name, "*.suffix" or "*".
 type Host struct {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -18,11 +19,11 @@ func (c *comparison) gateways() {
 		b, a := c.before.Gateway(id), c.after.Gateway(id)
 		switch {
 		case b == nil:
-			c.gatewayNote(id, Neutral, KindGateway, "gateway is new, on %s:%d", a.Host, a.Port)
-			b = &model.Gateway{Host: a.Host, Port: a.Port, Account: a.Account, Owner: a.Owner}
+			c.gatewayNote(id, Neutral, KindGateway, "gateway is new, on %s", socket(a))
+			b = &model.Gateway{Host: a.Host, Port: a.Port, Account: a.Account, Owner: a.Owner, Autoscale: a.Autoscale}
 		case a == nil:
 			c.gatewayNote(id, Neutral, KindGateway, "gateway is gone")
-			a = &model.Gateway{Host: b.Host, Port: b.Port, Account: b.Account, Owner: b.Owner}
+			a = &model.Gateway{Host: b.Host, Port: b.Port, Account: b.Account, Owner: b.Owner, Autoscale: b.Autoscale}
 		}
 		c.gateway(id, b, a)
 	}
@@ -34,13 +35,16 @@ func (c *comparison) gateway(id string, b, a *model.Gateway) {
 		if loopback(b.Host) && !loopback(a.Host) {
 			class = Weakening // what one host could reach is now open to its network
 		}
-		c.gatewayNote(id, class, KindAddress, "listens on %s:%d → %s:%d", b.Host, b.Port, a.Host, a.Port)
+		c.gatewayNote(id, class, KindAddress, "listens on %s → %s", socket(b), socket(a))
 	}
 	if b.Account != a.Account {
 		c.gatewayNote(id, Neutral, KindGateway, "runs as %s → %s", b.Account, a.Account)
 	}
 	if b.Owner != a.Owner {
 		c.gatewayNote(id, Neutral, KindGateway, "owner %s → %s", b.Owner, a.Owner)
+	}
+	if was, is := pods(b.Autoscale), pods(a.Autoscale); was != is {
+		c.gatewayNote(id, Neutral, KindGateway, "has %s → %s", was, is)
 	}
 	before, after := hostOwners(b), hostOwners(a)
 	for _, name := range sortedKeys(after) {
@@ -57,6 +61,16 @@ func (c *comparison) gateway(id string, b, a *model.Gateway) {
 			c.gatewayNote(id, Neutral, KindGateway, "host %s is closed", name)
 		}
 	}
+}
+
+func socket(g *model.Gateway) string { return net.JoinHostPort(g.Host, number(g.Port)) }
+
+// pods says how many a gateway has.
+func pods(s *model.Autoscale) string {
+	if s == nil {
+		return "a fixed number of pods"
+	}
+	return fmt.Sprintf("%d to %d pods at %d%% of their CPU", s.Min, s.Max, s.CPU)
 }
 
 func hostOwners(g *model.Gateway) map[string]string {

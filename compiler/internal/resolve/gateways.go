@@ -16,21 +16,42 @@ const maxHost = 253
 func (l *linker) gateway(p *pkg, e intent.Entry) {
 	n := e.Node
 	g := &model.Gateway{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name,
-		Account: gatewayAccount(e), Host: "0.0.0.0", Port: uint32(n.Field("port").Int())}
+		Account: gatewayAccount(e), Host: model.AnyIPv4, Port: uint32(n.Field("port").Int())}
+	if l.capture == model.Transparent {
+		g.Host = model.AnyAddress
+	}
 	g.Owner = l.owned(n, p, model.GatewayPath(g.ID))
 	if a := n.Field("address"); a.Exists() {
 		ip, err := netip.ParseAddr(a.Str())
 		if err != nil {
-			l.add(diag.New(diag.CodeListen, a.Pos(), "address %q of gateway %q is not an IP address", a.Str(), g.ID).WithFix(`write "0.0.0.0" or the address to bind`))
+			l.add(diag.New(diag.CodeListen, a.Pos(), "address %q of gateway %q is not an IP address", a.Str(), g.ID).WithFix(`write "::", "0.0.0.0" or the address to bind`))
 		} else {
 			g.Host = ip.String()
 		}
+	}
+	if a := n.Field("autoscale"); a.Exists() {
+		g.Autoscale = l.autoscale(g, a)
 	}
 	for _, h := range n.Field("host").Fields() {
 		g.Hosts = append(g.Hosts, l.host(p, g, h))
 	}
 	slices.SortFunc(g.Hosts, func(a, b model.Host) int { return strings.Compare(a.Name, b.Name) })
 	l.mesh.Gateways = append(l.mesh.Gateways, g)
+}
+
+// fewestPods is how many pods an autoscaler leaves at least if nobody says it: one may go.
+const fewestPods = 2
+
+func (l *linker) autoscale(g *model.Gateway, n intent.Node) *model.Autoscale {
+	out := &model.Autoscale{Max: uint32(n.Field("max").Int()), CPU: uint32(n.Field("cpu").Int())}
+	out.Min = min(fewestPods, out.Max)
+	if fewest := n.Field("min"); fewest.Exists() {
+		if out.Min = uint32(fewest.Int()); out.Min > out.Max {
+			l.add(diag.New(diag.CodeRange, fewest.Pos(), "gateway %q has at least %d pods and at most %d", g.ID, out.Min, out.Max).
+				WithRelated(n.Field("max").Pos(), "the most").WithFix("write a `min` that is not above `max`"))
+		}
+	}
+	return out
 }
 
 func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {

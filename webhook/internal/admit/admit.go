@@ -84,7 +84,7 @@ func (w *World) object(q review.Review) diag.List {
 	if len(ds) > 0 {
 		return diag.List{w.about(diag.CodeDrift, k, "is not what the approved release says: %s", several(ds))}
 	}
-	return nil
+	return w.replicas(k, q)
 }
 
 // derived are the resources that controllers make, with the labels of what they make
@@ -109,22 +109,36 @@ func several(ds []drift.Difference) string {
 
 // left are the fields of an object that something else of the release keeps.
 func (w *World) left(k drift.Key) []string {
-	if k.Kind == "Deployment" && w.desired.Autoscaled(k) {
+	if _, scaled := w.desired.Autoscaled(k); scaled && k.Kind == "Deployment" {
 		return []string{"spec.replicas"}
 	}
 	return nil
+}
+
+func replicas(o drift.Object) any {
+	spec, _ := o["spec"].(drift.Object)
+	return spec["replicas"]
+}
+
+// replicas holds a number of replicas within what its autoscaler may choose.
+func (w *World) replicas(k drift.Key, q review.Review) diag.List {
+	s, scaled := w.desired.Autoscaled(k)
+	asked := replicas(q.New)
+	if !scaled || asked == nil || s.Takes(asked, replicas(q.Old)) {
+		return nil
+	}
+	return diag.List{w.about(diag.CodeDrift, k, "has %d to %d replicas in the approved release, as its autoscaler chooses, not %v", s.Min, s.Max, asked)}
 }
 
 // scale is a request for another number of replicas.
 func (w *World) scale(q review.Review) diag.List {
 	k := drift.Key{Group: "apps", Kind: "Deployment", Namespace: q.Namespace, Name: q.Name}
 	want := w.desired.Object(k)
-	if want == nil || len(w.left(k)) > 0 {
+	if want == nil {
 		return nil
 	}
-	replicas := func(o drift.Object) any {
-		spec, _ := o["spec"].(drift.Object)
-		return spec["replicas"]
+	if _, scaled := w.desired.Autoscaled(k); scaled {
+		return w.replicas(k, q)
 	}
 	said := replicas(want)
 	if said == nil {

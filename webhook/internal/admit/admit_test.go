@@ -55,7 +55,7 @@ spec:
 const autoscaler = `apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
 metadata: {name: scaled, namespace: bookinfo}
-spec: {scaleTargetRef: {kind: Deployment, name: scaled}, maxReplicas: 9}
+spec: {scaleTargetRef: {kind: Deployment, name: scaled}, minReplicas: 3, maxReplicas: 9}
 `
 
 const route = `apiVersion: gateway.networking.k8s.io/v1
@@ -181,6 +181,9 @@ func TestWhatIsKeptAndWhatIsNot(t *testing.T) {
 	plain := object(t, `{"apiVersion":"v1","kind":"Service","metadata":{"name":"x"}}`)
 	going := object(t, `{"apiVersion":"v1","kind":"Service","metadata":{"name":"x","deletionTimestamp":"2026-01-01T00:00:00Z","labels":{"app.kubernetes.io/managed-by":"meshc"}}}`)
 	scale := func(n string) review.Object { return object(t, `{"kind":"Scale","spec":{"replicas":`+n+`}}`) }
+	scaled := func(n string) review.Object {
+		return object(t, `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"scaled","namespace":"bookinfo","annotations":{"meshc.dev/owner":"edge"},"labels":{"app.kubernetes.io/managed-by":"meshc"}},"spec":{"replicas":`+n+`}}`)
+	}
 	elsewhere := about(review.Delete, "namespaces", "Namespace", "other", nil, plain)
 	own := about(review.Delete, "namespaces", "Namespace", "bookinfo", nil, plain)
 	for name, c := range map[string]struct {
@@ -200,6 +203,14 @@ func TestWhatIsKeptAndWhatIsNot(t *testing.T) {
 		"the number of replicas":          {withSub("scale", about(review.Update, "deployments", "Scale", "edge", scale("2"), scale("2"))), ""},
 		"another number of replicas":      {withSub("scale", about(review.Update, "deployments", "Scale", "edge", scale("0"), scale("2"))), diag.CodeDrift},
 		"what an autoscaler keeps":        {withSub("scale", about(review.Update, "deployments", "Scale", "scaled", scale("7"), scale("2"))), ""},
+		"the most that it keeps":          {withSub("scale", about(review.Update, "deployments", "Scale", "scaled", scale("9"), scale("2"))), ""},
+		"more than it keeps":              {withSub("scale", about(review.Update, "deployments", "Scale", "scaled", scale("10"), scale("2"))), diag.CodeDrift},
+		"more, but as before":             {withSub("scale", about(review.Update, "deployments", "Scale", "scaled", scale("10"), scale("10"))), ""},
+		"fewer than it keeps":             {withSub("scale", about(review.Update, "deployments", "Scale", "scaled", scale("2"), scale("7"))), diag.CodeDrift},
+		"the number that is filled in":    {withSub("scale", about(review.Update, "deployments", "Scale", "scaled", scale("1"), scale("7"))), ""},
+		"an autoscaler switched off":      {withSub("scale", about(review.Update, "deployments", "Scale", "scaled", scale("0"), scale("7"))), diag.CodeDrift},
+		"switched off by hand":            {about(review.Update, "deployments", "Deployment", "scaled", scaled("0"), scaled("7")), diag.CodeDrift},
+		"chosen by hand within it":        {about(review.Update, "deployments", "Deployment", "scaled", scaled("5"), scaled("7")), ""},
 		"a stranger's number of replicas": {withSub("scale", about(review.Update, "deployments", "Scale", "other", scale("7"), scale("2"))), ""},
 		"a status":                        {withSub("status", about(review.Update, "services", "Service", "reviews", plain, plain)), ""},
 	} {

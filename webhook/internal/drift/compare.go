@@ -129,10 +129,10 @@ func (c *comparison) objects(at place, want, got Object) {
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(got)) {
-		if _, said := want[k]; said || empty(got[k]) || c.harmless(at.pattern, k, got) {
+		to := at.field(k)
+		if _, said := want[k]; said || empty(got[k]) || slices.Contains(c.ignored, to.pattern) || c.harmless(at.pattern, k, got) {
 			continue
 		}
-		to := at.field(k)
 		if o, ok := got[k].(Object); ok && at.pattern != "" && c.knowsBelow(to.pattern) {
 			c.objects(to, nil, o)
 			continue

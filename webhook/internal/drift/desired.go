@@ -48,13 +48,13 @@ type Desired struct {
 	objects    map[Key]Object
 	paths      map[Key]string // their artifacts
 	namespaces map[string]int
-	scaled     map[Key]bool // what autoscalers aim at
-	named      map[Key]Key  // what a pod of a Deployment needs beside the release, and the Deployment
+	scaled     map[Key]Scale // what autoscalers aim at
+	named      map[Key]Key   // what a pod of a Deployment needs beside the release, and the Deployment
 }
 
 // Read takes the objects out of a release.
 func Read(r release.Release) (Desired, error) {
-	d := Desired{objects: map[Key]Object{}, paths: map[Key]string{}, namespaces: map[string]int{}, scaled: map[Key]bool{}, named: map[Key]Key{}}
+	d := Desired{objects: map[Key]Object{}, paths: map[Key]string{}, namespaces: map[string]int{}, scaled: map[Key]Scale{}, named: map[Key]Key{}}
 	for _, p := range r.Paths() {
 		if !strings.HasPrefix(p, Folder) || !strings.HasSuffix(p, ".yaml") || p == Folder+"kustomization.yaml" {
 			continue
@@ -80,7 +80,7 @@ func Read(r release.Release) (Desired, error) {
 		}
 		switch k.Kind {
 		case "HorizontalPodAutoscaler":
-			d.scaled[Key{"apps", text(o, "spec", "scaleTargetRef", "kind"), k.Namespace, text(o, "spec", "scaleTargetRef", "name")}] = true
+			d.scaled[Key{"apps", text(o, "spec", "scaleTargetRef", "kind"), k.Namespace, text(o, "spec", "scaleTargetRef", "name")}] = scaleOf(o)
 		case "Deployment":
 			for _, needed := range needs(o) {
 				d.named[needed] = k
@@ -125,8 +125,33 @@ func (d Desired) Templates() map[string][]Object {
 	return out
 }
 
-// Autoscaled reports whether an autoscaler of the release says how many pods k has.
-func (d Desired) Autoscaled(k Key) bool { return d.scaled[k] }
+// Scale is how many pods an autoscaler may have something have.
+type Scale struct{ Min, Max int64 }
+
+func scaleOf(autoscaler Object) Scale {
+	spec, _ := autoscaler["spec"].(Object)
+	out := Scale{Min: 1}
+	if n, ok := spec["minReplicas"].(int64); ok {
+		out.Min = n
+	}
+	out.Max, _ = spec["maxReplicas"].(int64)
+	return out
+}
+
+// Takes reports whether an autoscaled object may go from one number of replicas to
+// another: to one of the autoscaler's, or to the 1 that an API server fills in for none.
+// With 0, an autoscaler does nothing any more.
+func (s Scale) Takes(to, from any) bool {
+	n, ok := to.(int64)
+	return ok && (n >= s.Min && n <= s.Max || n == 1) || equal(to, from)
+}
+
+// Autoscaled gives how many pods an autoscaler of the release may have k have; false if
+// there is none.
+func (d Desired) Autoscaled(k Key) (Scale, bool) {
+	s, ok := d.scaled[k]
+	return s, ok
+}
 
 // NamedBy is a Deployment of the release whose pods do not start without k, a ConfigMap
 // or a ServiceAccount that need not be the release's.

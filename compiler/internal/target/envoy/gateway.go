@@ -18,8 +18,10 @@ import (
 func (e *emitter) gatewayListener(g *model.Gateway) *entry {
 	name := model.GatewayName(g.ID)
 	return e.getFresh("listener "+name, func(out *entry) {
-		host := cmp.Or(g.Host, anyAddress)
-		l := newListener(name, host, g.Port, corev3.TrafficDirection_OUTBOUND)
+		l := newListener(name, cmp.Or(g.Host, model.AnyIPv4), g.Port, corev3.TrafficDirection_OUTBOUND)
+		if g.Host == model.AnyAddress {
+			l.Address = anyFamily(g.Port)
+		}
 		l.PerConnectionBufferLimitBytes = UInt32(hop.At(hop.Gateway).Buffer)
 		l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{httpManager(atGateway, name)}}}
 		out.routes = append(out.routes, name)

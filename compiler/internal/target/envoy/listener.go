@@ -32,9 +32,6 @@ const (
 	transportPlaintext = "raw_buffer"
 )
 
-// anyAddress binds all addresses of the host.
-const anyAddress = "0.0.0.0"
-
 // newListener is a listener without chains. enable_reuse_port is off: with it
 // two Envoys on one port both start and share its connections in silence.
 func newListener(name, host string, port uint32, dir corev3.TrafficDirection) *listenerv3.Listener {
@@ -188,7 +185,7 @@ func tcpRoute(s *model.Service) (model.Route, bool) {
 func (e *emitter) inboundListener(s *model.Service, p model.Port, v model.Version) *entry {
 	name := model.InboundName(s.ID, p.Name, v.Name)
 	return e.get("listener "+name, bind{service: s, port: p, version: v}.given(), func(out *entry) {
-		l := newListener(name, cmp.Or(v.Host(p), anyAddress), v.ListenPort(p), corev3.TrafficDirection_INBOUND)
+		l := newListener(name, cmp.Or(v.Host(p), model.AnyIPv4), v.ListenPort(p), corev3.TrafficDirection_INBOUND)
 		l.FilterChains = e.inboundChains(s, p, v, out)
 		if p.MTLS == model.Permissive {
 			l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}

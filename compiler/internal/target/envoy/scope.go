@@ -211,7 +211,7 @@ func (e *emitter) binds(c scope) ([]bind, diag.List) {
 			}
 			where := portText(b.number)
 			if e.m.Capture == model.Explicit {
-				where = cmp.Or(mb.version.Host(p), anyAddress) + " " + where
+				where = cmp.Or(mb.version.Host(p), model.AnyIPv4) + " " + where
 			}
 			i, taken := at[where]
 			if !taken {

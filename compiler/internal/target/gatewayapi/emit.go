@@ -148,7 +148,7 @@ func (e *emitter) service(s *model.Service) {
 // gateway writes the Gateway and an HTTPRoute per host.
 func (e *emitter) gateway(g *model.Gateway) {
 	spec := gatewaySpec{GatewayClassName: GatewayClass, Listeners: []listener{{Name: "http", Port: g.Port, Protocol: "HTTP"}}}
-	if g.Host != "" && g.Host != "0.0.0.0" {
+	if g.Host != "" && g.Host != model.AnyIPv4 && g.Host != model.AnyAddress {
 		spec.Addresses = []gwAddr{{Type: "IPAddress", Value: g.Host}}
 	}
 	e.write(object{version, "Gateway", metadata{g.Name, g.Namespace}, spec})

@@ -12,7 +12,8 @@ import (
 // sidecar, but nothing is redirected.
 
 const (
-	// gatewayReplicas is how many pods a gateway has if no patch says otherwise: one may go.
+	// gatewayReplicas is how many pods a gateway has if neither intent nor a patch says
+	// otherwise: one may go.
 	gatewayReplicas = 2
 	// settle is for how many seconds a pod that ends goes on as before, while nodes learn
 	// that it does. Then the agent drains for its 15 seconds, and Envoy has 5 to end.
@@ -42,6 +43,9 @@ func (e *emitter) gateways() {
 			[]string{"spec", "template", "metadata", "labels", labelInject}, append(pod[:3:3], "serviceAccountName"), append(pod[:3:3], "automountServiceAccountToken"))
 		add("v1", "Service", serviceSpec{Type: "ClusterIP", Selector: gatewayLabels(g), Ports: []servicePort{{Name: "http", Port: g.Port, TargetPort: g.Port, Protocol: "TCP", AppProtocol: "http"}}},
 			[]string{"spec", "selector"}, []string{"spec", "ports"})
+		if g.Autoscale != nil {
+			add("autoscaling/v2", "HorizontalPodAutoscaler", autoscaler(g), []string{"spec", "scaleTargetRef"})
+		}
 		// One at a time, however many there are: a gateway with one pod can still be moved.
 		add("policy/v1", "PodDisruptionBudget", map[string]any{"maxUnavailable": int64(1), "selector": labelSelector{MatchLabels: gatewayLabels(g)}}, []string{"spec", "selector"})
 	}
@@ -60,7 +64,7 @@ func (e *emitter) runs(g *model.Gateway) bool {
 				WithFix("rename the gateway or the service, or give the service another `selector`"))
 		}
 	}
-	if g.Host != "0.0.0.0" && g.Host != "::" {
+	if g.Host != model.AnyIPv4 && g.Host != model.AnyAddress {
 		e.problem(diag.New(diag.CodeLowering, at, "the kubernetes target: gateway %q listens at %s, and no pod knows its address beforehand", g.ID, g.Host).
 			WithFix("leave out `address` in the environments that are clusters"))
 	}
@@ -102,9 +106,25 @@ func (e *emitter) gatewayDeployment(g *model.Gateway) map[string]any {
 	if g.Port < unprivileged {
 		spec["securityContext"] = map[string]any{"sysctls": []any{map[string]any{"name": sysctlPorts, "value": strconv.Itoa(int(g.Port))}}}
 	}
-	return map[string]any{
-		"replicas": int64(gatewayReplicas),
+	out := map[string]any{
 		"selector": labelSelector{MatchLabels: gatewayLabels(g)},
 		"template": map[string]any{"metadata": map[string]any{"labels": labels}, "spec": spec},
+	}
+	if g.Autoscale == nil { // else the number is the autoscaler's, and who applies this must not set it back
+		out["replicas"] = int64(gatewayReplicas)
+	}
+	return out
+}
+
+// autoscaler follows the processors of the gateway's pods. It needs the cluster's
+// metrics (metrics.k8s.io); while there are none, the number stays.
+func autoscaler(g *model.Gateway) map[string]any {
+	return map[string]any{
+		"scaleTargetRef": map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": g.Name},
+		"minReplicas":    int64(g.Autoscale.Min),
+		"maxReplicas":    int64(g.Autoscale.Max),
+		"metrics": []any{map[string]any{"type": "Resource", "resource": map[string]any{
+			"name": "cpu", "target": map[string]any{"type": "Utilization", "averageUtilization": int64(g.Autoscale.CPU)},
+		}}},
 	}
 }
