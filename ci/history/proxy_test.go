@@ -68,7 +68,7 @@ func (p *proxy) join(ctx context.Context, addr string) error {
 	if err != nil {
 		return err
 	}
-	token, err := p.w.tokens.Create(id, time.Hour)
+	token, err := p.w.tokens.Create(ctx, id, time.Hour)
 	if err != nil {
 		return err
 	}

@@ -491,7 +491,7 @@ func (w *world) envoy() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := w.tokens.Create(id, time.Hour)
+	token, err := w.tokens.Create(t.Context(), id, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -195,7 +195,7 @@ func probes(t *testing.T, w *world) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := tokens.Create(id, time.Minute)
+	token, err := tokens.Create(t.Context(), id, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,7 @@ func command(t *testing.T, args ...string) (cmd *exec.Cmd, state string, log *by
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := tokens.Create(id, time.Minute)
+	token, err := tokens.Create(t.Context(), id, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

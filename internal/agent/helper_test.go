@@ -92,7 +92,7 @@ func (p *plane) id(t *testing.T, who string) spiffeid.ID {
 
 func (p *plane) token(t *testing.T, who string) string {
 	t.Helper()
-	text, err := p.tokens.Create(p.id(t, who), time.Minute)
+	text, err := p.tokens.Create(t.Context(), p.id(t, who), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -131,7 +131,7 @@ func rims() []row {
 		{pkg: "internal/sandbox"},
 		{pkg: "internal/compile", may: []string{"compiler", "compiler/release", "internal/canon", "internal/guard", "internal/known", "internal/sandbox", "policies", xsync, yaml}},
 		{pkg: "internal/envoybin", may: []string{"compiler/release", "internal/canon", "internal/child", xsync}},
-		{pkg: "internal/attest", may: []string{"internal/ca", "internal/kubeapi", "internal/kubeversion", kubeAPI, kubeMachine, kubeClient}},
+		{pkg: "internal/attest", may: []string{"internal/ca", "internal/canon", spiffe, "internal/kubeapi", "internal/kubeversion", kubeAPI, kubeMachine, kubeClient}},
 		{pkg: "internal/kubeversion", pure: true},
 		{pkg: "internal/kubeapi", may: []string{"internal/kubeversion", "internal/operatorfile", kubeMachine, kubeClient, kubeLog}},
 		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", fsEvents}},

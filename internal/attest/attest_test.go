@@ -399,7 +399,7 @@ func TestPodsJoinAndRenew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain, err := s.tokens.Create(id, time.Minute)
+	plain, err := s.tokens.Create(t.Context(), id, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -471,7 +471,7 @@ func TestASlowAPIServerHoldsNobodyElse(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for range 10 {
-		plain, err := s.tokens.Create(spiffe, time.Minute)
+		plain, err := s.tokens.Create(t.Context(), spiffe, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -116,16 +116,16 @@ func TestATokenOfTheFutureIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	clock.add(13 * time.Hour)
-	token, err := tokens.Create(spiffe(t, "spiffe://mesh.local/ns/shop/sa/web"), 10*time.Minute)
+	token, err := tokens.Create(t.Context(), spiffe(t, "spiffe://mesh.local/ns/shop/sa/web"), 10*time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
 	clock.add(-13 * time.Hour)
-	if _, err := tokens.check(token); codeOf(err) != diag.CodeTokenExpired || !strings.Contains(err.Error(), "still to come") {
+	if _, err := tokens.check(t.Context(), token); codeOf(err) != diag.CodeTokenExpired || !strings.Contains(err.Error(), "still to come") {
 		t.Errorf("a token that would live for thirteen hours: %v", err)
 	}
 	clock.add(13 * time.Hour)
-	if _, err := tokens.check(token); err != nil {
+	if _, err := tokens.check(t.Context(), token); err != nil {
 		t.Error(err)
 	}
 }

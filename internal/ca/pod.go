@@ -127,14 +127,14 @@ func (s *Service) joinPod(ctx context.Context, token, csr string) (spiffeid.ID, 
 	if err != nil {
 		return id, Issued{}, err
 	}
-	if err := s.tokens.checkPod(pod.Credential); err != nil {
+	if err := s.tokens.checkPod(ctx, pod.Credential); err != nil {
 		return id, Issued{}, err
 	}
 	out, err := s.sign(id, csr, podLineage(pod.UID))
 	if err != nil {
 		return id, Issued{}, err
 	}
-	return id, out, s.tokens.usePod(pod.Credential, id, pod.Ends)
+	return id, out, s.tokens.usePod(ctx, pod.Credential, id, pod.Ends)
 }
 
 // checkRenewal demands of a pod that it is still there: its token goes with each

@@ -46,7 +46,7 @@ func TestPodTokensAreReadWithoutTrust(t *testing.T) {
 			t.Fatalf("%q: %v", text, err)
 		}
 	})
-	join, err := newSite(t, nil).tokens.Create(spiffe(t, web), MaxTokenTTL)
+	join, err := newSite(t, nil).tokens.Create(t.Context(), spiffe(t, web), MaxTokenTTL)
 	if err != nil || isPodToken(join) || !isPodToken("e30.e30.AA") {
 		t.Errorf("%q, %v", join, err)
 	}

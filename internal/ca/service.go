@@ -51,7 +51,7 @@ func (s *Service) tryJoin(ctx context.Context, token, csr string) (spiffeid.ID, 
 	if isPodToken(token) {
 		return s.joinPod(ctx, token, csr)
 	}
-	id, err := s.tokens.check(token)
+	id, err := s.tokens.check(ctx, token)
 	if err != nil {
 		return spiffeid.ID{}, Issued{}, err
 	}
@@ -63,7 +63,7 @@ func (s *Service) tryJoin(ctx context.Context, token, csr string) (spiffeid.ID, 
 	if err != nil {
 		return id, Issued{}, err
 	}
-	return id, out, s.tokens.use(token)
+	return id, out, s.tokens.use(ctx, token)
 }
 
 func (s *Service) renew(ctx context.Context, in *structpb.Struct) (*structpb.Struct, error) {

@@ -43,7 +43,7 @@ func newSite(t *testing.T, permit func(Identity) error) *site {
 
 func (s *site) token(t *testing.T) string {
 	t.Helper()
-	text, err := s.tokens.Create(spiffe(t, web), time.Minute)
+	text, err := s.tokens.Create(t.Context(), spiffe(t, web), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func TestTokensAreNotOnDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, ttl := range []time.Duration{0, -time.Second, MaxTokenTTL + 1} {
-		_, err := s.tokens.Create(spiffe(t, web), ttl)
+		_, err := s.tokens.Create(t.Context(), spiffe(t, web), ttl)
 		wantCode(t, err, diag.CodeTokenTTL)
 	}
 	// Long after its end a token leaves no trace.

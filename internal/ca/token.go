@@ -1,24 +1,20 @@
 package ca
 
 import (
-	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
-	"meshc.dev/meshc/internal/durable"
 	"meshc.dev/meshc/internal/kept"
 )
 
@@ -36,21 +32,37 @@ const (
 	tokenPrefix = "meshc1."
 	maxToken    = 1 << 10
 	tokenFormat = "meshc-token/v1"
-
-	// podCredential stands before names of pods' tokens, which no join token begins with.
-	podCredential = "pod:"
-	// sweepEvery is after how many pods' tokens old ones are removed.
-	sweepEvery = 256
 )
 
-// Tokens is the set of join tokens in a state folder: one file per token,
-// named after its SHA-256. Using a token is renaming its file, which the file
-// system grants to exactly one caller, in this process or another.
+// Tokens is the set of join tokens of an authority, and of the tokens of pods that were
+// used. Each is used once: by one caller, of whatever server.
 type Tokens struct {
-	dir   string
+	book  book
+	spent Spent
 	clock func() time.Time
-	spent atomic.Int64 // tokens of pods
 }
+
+// book is where join tokens stand, by the digest of their text. A name that is not there is
+// fs.ErrNotExist.
+type book interface {
+	add(ctx context.Context, name string, f tokenFile) error
+	find(ctx context.Context, name string) (tokenFile, error)
+	// use marks a token as used; exactly one caller gets nil, and ErrSpent is for the others.
+	use(ctx context.Context, name string) error
+	sweep(ctx context.Context) error
+}
+
+// Spent remembers which tokens of pods were used.
+type Spent interface {
+	// Check is ErrSpent if the token of that name was used. It may let some through that Use
+	// does not.
+	Check(ctx context.Context, credential string) error
+	// Use marks it as used until it ends; exactly one caller gets nil, the others ErrSpent.
+	Use(ctx context.Context, credential string, id spiffeid.ID, ends time.Time) error
+}
+
+// ErrSpent is that a token was used before.
+var ErrSpent = errors.New("used before")
 
 type tokenFile struct {
 	Format   string    `json:"format"`
@@ -61,13 +73,19 @@ type tokenFile struct {
 
 // OpenTokens opens (or makes) the tokens of a state folder.
 func OpenTokens(dir string, clock func() time.Time) (*Tokens, error) {
-	t := &Tokens{dir: filepath.Join(dir, tokensDir), clock: clock}
-	return t, kept.PrivateFolder(filepath.Join(t.dir, "used"))
+	f := &folder{dir: filepath.Join(dir, tokensDir), clock: clock}
+	return &Tokens{book: f, spent: f, clock: clock}, kept.PrivateFolder(filepath.Join(f.dir, "used"))
+}
+
+// SharedTokens are those of an authority that several servers share: join tokens are kept
+// in the store, used tokens of pods are remembered by spent.
+func SharedTokens(store kept.Store, spent Spent, clock func() time.Time) *Tokens {
+	return &Tokens{book: &shared{store: store, clock: clock}, spent: spent, clock: clock}
 }
 
 // Create makes a token for an identity, good for one join within ttl (at most
 // MaxTokenTTL). The text is returned once and stored nowhere.
-func (t *Tokens) Create(id spiffeid.ID, ttl time.Duration) (string, error) {
+func (t *Tokens) Create(ctx context.Context, id spiffeid.ID, ttl time.Duration) (string, error) {
 	if _, err := IdentityOf(id); err != nil {
 		return "", err
 	}
@@ -82,14 +100,10 @@ func (t *Tokens) Create(id spiffeid.ID, ttl time.Duration) (string, error) {
 	enc := base64.RawURLEncoding
 	text := tokenPrefix + enc.EncodeToString([]byte(id.String())) + "." + enc.EncodeToString(secret)
 	now := t.clock().UTC()
-	data, err := canon.JSON(tokenFile{Format: tokenFormat, ID: id.String(), Created: now, NotAfter: now.Add(ttl)})
-	if err != nil {
-		return "", err
-	}
-	if err := durable.CreateFile(t.file(text), data, 0o600); err != nil {
+	if err := t.book.add(ctx, nameOf(text), tokenFile{Format: tokenFormat, ID: id.String(), Created: now, NotAfter: now.Add(ttl)}); err != nil {
 		return "", fmt.Errorf("storing a token for %q: %w", id, err)
 	}
-	return text, t.sweep()
+	return text, t.book.sweep(ctx)
 }
 
 // TokenID reads the identity that a token says it is for. It proves nothing:
@@ -118,16 +132,13 @@ func TokenID(token string) (spiffeid.ID, error) {
 
 // check says for whom a token is, without using it. Problems:
 // CodeTokenUnknown, CodeTokenUsed, CodeTokenExpired.
-func (t *Tokens) check(token string) (spiffeid.ID, error) {
+func (t *Tokens) check(ctx context.Context, token string) (spiffeid.ID, error) {
 	if len(token) > maxToken {
 		return spiffeid.ID{}, unknownToken()
 	}
-	f, err := t.read(t.file(token))
-	if errors.Is(err, fs.ErrNotExist) {
-		return spiffeid.ID{}, t.whyMissing(token)
-	}
+	f, err := t.book.find(ctx, nameOf(token))
 	if err != nil {
-		return spiffeid.ID{}, err
+		return spiffeid.ID{}, whyNot(err)
 	}
 	now := t.clock()
 	if now.Before(f.Created.Add(-tokenSkew)) {
@@ -143,46 +154,25 @@ func (t *Tokens) check(token string) (spiffeid.ID, error) {
 }
 
 // use spends a token that check found good. Exactly one caller gets nil.
-func (t *Tokens) use(token string) error {
-	err := durable.Rename(t.file(token), t.usedFile(token))
-	if errors.Is(err, fs.ErrNotExist) {
-		return t.whyMissing(token)
-	}
-	if err != nil {
-		return fmt.Errorf("spending a join token: %w", err)
-	}
-	return nil
+func (t *Tokens) use(ctx context.Context, token string) error {
+	return whyNot(t.book.use(ctx, nameOf(token)))
 }
 
 // checkPod says whether a pod's token was spent, by the name of its credential.
-func (t *Tokens) checkPod(credential string) error {
-	switch _, err := os.Stat(t.usedFile(podCredential + credential)); {
-	case err == nil:
-		return podTokenUsed()
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	default:
-		return fmt.Errorf("looking for a pod's token among the used: %w", err)
-	}
+func (t *Tokens) checkPod(ctx context.Context, credential string) error {
+	return whyNotPod(t.spent.Check(ctx, credential))
 }
 
 // usePod spends a pod's token. Exactly one caller gets nil.
-func (t *Tokens) usePod(credential string, id spiffeid.ID, ends time.Time) error {
-	data, err := canon.JSON(tokenFile{Format: tokenFormat, ID: id.String(), Created: t.clock().UTC(), NotAfter: ends.UTC()})
-	if err != nil {
-		return err
-	}
-	err = durable.CreateFile(t.usedFile(podCredential+credential), data, 0o600)
-	if errors.Is(err, fs.ErrExist) {
+func (t *Tokens) usePod(ctx context.Context, credential string, id spiffeid.ID, ends time.Time) error {
+	return whyNotPod(t.spent.Use(ctx, credential, id, ends))
+}
+
+func whyNotPod(err error) error {
+	if errors.Is(err, ErrSpent) {
 		return podTokenUsed()
 	}
-	if err != nil {
-		return fmt.Errorf("spending a pod's token: %w", err)
-	}
-	if t.spent.Add(1)%sweepEvery == 0 {
-		return t.sweep()
-	}
-	return nil
+	return err
 }
 
 func podTokenUsed() error {
@@ -190,12 +180,16 @@ func podTokenUsed() error {
 		WithFix("if the pod's agent lost its --state-dir, the token's next rotation or a new pod ends this; if it did not, somebody else holds the token: find out"))
 }
 
-func (t *Tokens) whyMissing(token string) error {
-	if _, err := os.Stat(t.usedFile(token)); err == nil {
+// whyNot says what it means that a join token is not there to be used.
+func whyNot(err error) error {
+	switch {
+	case errors.Is(err, ErrSpent):
 		return problem(diag.New(diag.CodeTokenUsed, diag.Pos{}, "the join token was used before").
 			WithFix("if that was not you, somebody else holds its identity: find out; then make a new token"))
+	case errors.Is(err, fs.ErrNotExist):
+		return unknownToken()
 	}
-	return unknownToken()
+	return err
 }
 
 func unknownToken() error {
@@ -203,48 +197,10 @@ func unknownToken() error {
 		WithFix("copy the whole token, and use it with the server that made it"))
 }
 
-func (t *Tokens) read(path string) (tokenFile, error) {
-	var f tokenFile
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return f, fmt.Errorf("reading a join token: %w", err)
-	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&f); err != nil || f.Format != tokenFormat {
-		return f, problem(diag.New(diag.CodeAuthorityState, diag.Pos{}, "%q is damaged", path).
-			WithFix("remove the file and make a new token"))
-	}
-	return f, nil
-}
+// nameOf names a token that is stored nowhere: the hash of the whole text, so that a token
+// with a changed identity is simply unknown.
+func nameOf(token string) string { return canon.Digest([]byte(token)) }
 
-// sweep removes tokens, used or not, that ended more than MaxTokenTTL ago: so
-// long an honest answer (used, expired) is worth a small file.
-func (t *Tokens) sweep() error {
-	for _, dir := range []string{t.dir, filepath.Join(t.dir, "used")} {
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			return fmt.Errorf("sweeping join tokens: %w", err)
-		}
-		for _, e := range entries {
-			path := filepath.Join(dir, e.Name())
-			if !strings.HasSuffix(path, ".json") {
-				continue
-			}
-			if f, err := t.read(path); err == nil && t.clock().After(f.NotAfter.Add(MaxTokenTTL)) {
-				_ = os.Remove(path) // the next sweep tries again
-			}
-		}
-	}
-	return nil
-}
-
-// The hash of the whole text names the file, so a token with a changed
-// identity is simply unknown.
-func (t *Tokens) file(token string) string {
-	return filepath.Join(t.dir, canon.Digest([]byte(token))+".json")
-}
-
-func (t *Tokens) usedFile(token string) string {
-	return filepath.Join(t.dir, "used", canon.Digest([]byte(token))+".json")
-}
+// over reports whether a token ended so long ago that an honest answer (used, expired) is
+// worth no more room.
+func (f tokenFile) over(now time.Time) bool { return now.After(f.NotAfter.Add(MaxTokenTTL)) }

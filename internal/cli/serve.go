@@ -89,11 +89,8 @@ func (f *serveFlags) check() error {
 	case f.trustDomain == "":
 		return fail(diag.ExitFailure, "--trust-domain is empty; write something like mesh.local")
 	}
-	if _, ok := kubesecret.ParseName(f.authority); f.authority != "" && !ok {
-		return fail(diag.ExitFailure, "--authority %q is no Secret; write secret/NAMESPACE/NAME", f.authority)
-	}
-	if f.authority != "" && !f.cluster.Used() {
-		return fail(diag.ExitFailure, "--authority %s is in a cluster: say how it is reached, with --in-cluster or --kubeconfig", f.authority)
+	if err := checkAuthority(f.authority, f.cluster); err != nil {
+		return err
 	}
 	for _, peer := range f.peers {
 		if host, port, err := net.SplitHostPort(peer); err != nil || host == "" || port == "0" || !isPort(port) {
@@ -218,6 +215,28 @@ func publisher(cluster *kubeapi.Cluster, authority *ca.Authority, log *slog.Logg
 	return roots.New(client, bundle{authority}, log), nil
 }
 
+// checkAuthority refuses a flag --authority that names no Secret that can be reached.
+func checkAuthority(name string, by kubeapi.Account) error {
+	if name == "" {
+		return nil
+	}
+	if _, ok := kubesecret.ParseName(name); !ok {
+		return fail(diag.ExitFailure, "--authority %q is no Secret; write secret/NAMESPACE/NAME", name)
+	}
+	if !by.Used() {
+		return fail(diag.ExitFailure, "--authority %s is in a cluster: say how it is reached, with --in-cluster or --kubeconfig", name)
+	}
+	return nil
+}
+
+// sharing is the cluster of a shared authority, nil if there is none.
+func sharing(ctx context.Context, name string, by kubeapi.Account) (*kubeapi.Cluster, error) {
+	if err := checkAuthority(name, by); err != nil || name == "" {
+		return nil, err
+	}
+	return supported(ctx, by)
+}
+
 // shared is what servers keep in a Secret, nil if name is "".
 func shared(cluster *kubeapi.Cluster, name, key string) (kept.Store, error) {
 	secret, ok := kubesecret.ParseName(name)
@@ -225,6 +244,23 @@ func shared(cluster *kubeapi.Cluster, name, key string) (kept.Store, error) {
 		return nil, nil
 	}
 	return kubesecret.New(cluster, secret, key)
+}
+
+// joinTokens are those of the authority: shared as its roots are, or in the state folder.
+func joinTokens(cluster *kubeapi.Cluster, authority, state string, now func() time.Time) (*ca.Tokens, error) {
+	store, err := shared(cluster, authority, kubesecret.TokensKey)
+	if err != nil {
+		return nil, err
+	}
+	if store == nil {
+		return ca.OpenTokens(state, now)
+	}
+	name, _ := kubesecret.ParseName(authority)
+	spent, err := attest.NewSpent(cluster, name.Namespace, now)
+	if err != nil {
+		return nil, err
+	}
+	return ca.SharedTokens(store, spent, now), nil
 }
 
 // recall gives the server what was approved before, for proxies that failed with what
@@ -250,7 +286,7 @@ func (a *app) server(ctx context.Context, f serveFlags, cluster *kubeapi.Cluster
 	if err != nil {
 		return nil, nil, err
 	}
-	tokens, err := ca.OpenTokens(f.state, a.now)
+	tokens, err := joinTokens(cluster, f.authority, f.state, a.now)
 	if err != nil {
 		return nil, nil, err
 	}

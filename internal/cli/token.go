@@ -6,19 +6,32 @@ import (
 	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/internal/ca"
+	"meshc.dev/meshc/internal/kubeapi"
+	"meshc.dev/meshc/internal/kubesecret"
 	"meshc.dev/meshc/internal/printer"
 )
 
 func (a *app) tokenCmd() *cobra.Command {
-	var state, identity string
+	var state, identity, shares string
+	var by kubeapi.Account
 	var ttl time.Duration
 	create := &cobra.Command{
 		Use: "create --identity NAMESPACE/ACCOUNT", Short: "Make a one-time token with which an agent gets its identity", Args: cobra.NoArgs,
-		Long: `Make a token in the state folder of a server on this machine. An agent that shows it
-once, in time, gets a certificate for this identity: hand it over like a password.`,
-		Example: "  meshc token create --identity bookinfo/reviews-v1 --ttl 10m",
+		Long: `Make a token in the state folder of a server on this machine, or with --authority in the
+Secret of servers that share one. An agent that shows it once, in time, gets a certificate
+for this identity: hand it over like a password.`,
+		Example: `  meshc token create --identity bookinfo/reviews-v1 --ttl 10m
+  kubectl -n meshc-system exec deploy/meshc-serve -- meshc token create --identity hosts/billing --authority secret/meshc-system/meshc-authority --in-cluster`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			authority, err := ca.Open(cmd.Context(), state, ca.Options{Clock: a.now})
+			cluster, err := sharing(cmd.Context(), shares, by)
+			if err != nil {
+				return err
+			}
+			where, err := shared(cluster, shares, kubesecret.RootsKey)
+			if err != nil {
+				return err
+			}
+			authority, err := ca.Open(cmd.Context(), state, ca.Options{Clock: a.now, Roots: where})
 			if err != nil {
 				return err
 			}
@@ -30,11 +43,11 @@ once, in time, gets a certificate for this identity: hand it over like a passwor
 			if err != nil {
 				return err
 			}
-			tokens, err := ca.OpenTokens(state, a.now)
+			tokens, err := joinTokens(cluster, shares, state, a.now)
 			if err != nil {
 				return err
 			}
-			token, err := tokens.Create(spiffe, ttl)
+			token, err := tokens.Create(cmd.Context(), spiffe, ttl)
 			if err != nil {
 				return err
 			}
@@ -42,6 +55,9 @@ once, in time, gets a certificate for this identity: hand it over like a passwor
 		},
 	}
 	create.Flags().StringVar(&state, "state", "meshc-state", "the server's state folder")
+	create.Flags().StringVar(&shares, "authority", "", "secret/NAMESPACE/NAME: what the servers have for --authority, instead of a state folder")
+	create.Flags().StringVar(&by.Kubeconfig, "kubeconfig", "", "file that leads to its cluster")
+	create.Flags().BoolVar(&by.InCluster, "in-cluster", false, "it is the cluster in which this process is a pod")
 	create.Flags().StringVar(&identity, "identity", "", "namespace/account of the proxy")
 	create.Flags().DurationVar(&ttl, "ttl", 10*time.Minute, "how long the token may be used")
 	_ = create.MarkFlagRequired("identity")

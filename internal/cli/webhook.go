@@ -67,8 +67,8 @@ func (f *webhookFlags) check() error {
 	if err := f.followFlags.check(); err != nil {
 		return err
 	}
-	if _, ok := kubesecret.ParseName(f.authority); f.authority != "" && !ok {
-		return fail(diag.ExitFailure, "--authority %q is no Secret; write secret/NAMESPACE/NAME", f.authority)
+	if err := checkAuthority(f.authority, kubeapi.Account{Kubeconfig: f.kubeconfig, InCluster: f.kubeconfig == ""}); err != nil {
+		return err
 	}
 	if (f.url == "") == (f.service == "") {
 		return fail(diag.ExitFailure, "say how the API server reaches this webhook: --service namespace/name inside the cluster, or --url https://host:port outside")

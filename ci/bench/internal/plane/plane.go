@@ -156,7 +156,7 @@ func (p *Plane) token(identity string) (spiffeid.ID, string, error) {
 	if err != nil {
 		return spiffeid.ID{}, "", err
 	}
-	token, err := p.tokens.Create(full, 5*time.Minute)
+	token, err := p.tokens.Create(context.Background(), full, 5*time.Minute)
 	return full, token, err
 }
 
