@@ -62,6 +62,8 @@ func (c *carried) fetch(ctx context.Context, ref string, _ *Snapshot) (*Snapshot
 		case m.Files != nil:
 			c.version = m.Version
 			c.snap, c.refused = c.open(m.Files, ref)
+		case c.snap == nil && c.refused == nil:
+			return nil, &TransportError{Step: "fetching " + quote(c.name), Err: errors.New("nothing was brought")}
 		}
 		return c.snap, c.refused
 	})

@@ -3,6 +3,7 @@ package gitrepo_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -219,6 +220,10 @@ func TestCarriedVersions(t *testing.T) {
 	}
 	if again, err := repo.Fetch(context.Background()); err != nil || again != first {
 		t.Errorf("%p became %p, %v", first, again, err)
+	}
+	_, err = carrying(t, func(context.Context, string) (gitrepo.Carried, error) { return gitrepo.Carried{}, nil }, gitrepo.Options{}).Fetch(context.Background())
+	if te := (*gitrepo.TransportError)(nil); !errors.As(err, &te) {
+		t.Errorf("nothing was brought: %v", err)
 	}
 	next = gitrepo.Carried{Version: "2", Files: bad}
 	for range 2 {

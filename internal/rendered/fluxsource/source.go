@@ -134,6 +134,8 @@ func (s Source) artifact(o *unstructured.Unstructured) (meta.Artifact, error) {
 		return a, s.no("its status names an artifact that cannot be read: %v", err)
 	case !found || a.URL == "":
 		return a, s.missing("Flux has not fetched it yet"+s.ready(o), "see what `flux get sources all` says of it")
+	case a.Digest == "":
+		return a, s.no("its status gives no digest of its artifact")
 	}
 	return a, nil
 }

@@ -161,6 +161,8 @@ func TestSource(t *testing.T) {
 	s.status(t, map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": "False", "message": "authentication required"}}})
 	s.refused(t, diag.CodeGitMissing, "Flux has not fetched it yet: authentication required")
 
+	s.status(t, artifact(s.server.URL, ""))
+	s.refused(t, diag.CodeArtifact, "no digest")
 	r := gittest.New(t)
 	head := r.Commit(gittest.Commit{Files: map[string]string{"mesh.cue": "1"}})
 	raw := archive(t, r)
