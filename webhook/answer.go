@@ -105,10 +105,7 @@ func reasonOf(status int32) metav1.StatusReason {
 
 // sentence is a problem on one line. Names in it are other people's.
 func sentence(d diag.Diagnostic, withFix bool) string {
-	s := string(d.Code) + " " + d.Text
-	if d.Pos.File != "" {
-		s += " (" + d.Pos.String() + ")"
-	}
+	s := string(d.Code) + " " + place(d)
 	if withFix && d.Fix != "" {
 		s += "; fix: " + d.Fix
 	}

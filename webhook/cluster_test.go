@@ -100,6 +100,9 @@ type guarded struct {
 	relay   *relay
 }
 
+// nobody is a user without any right.
+const nobody = "nobody"
+
 // lines is a log that several write.
 type lines struct {
 	mu   sync.Mutex
@@ -120,7 +123,7 @@ func (l *lines) String() string {
 
 func guardedCluster(t *testing.T) *guarded {
 	t.Helper()
-	g := &guarded{Cluster: kubetest.ForTest(t, kubetest.Options{}), release: compiled(t), log: &lines{}}
+	g := &guarded{Cluster: kubetest.ForTest(t, kubetest.Options{Users: []kubetest.User{{Name: nobody}}}), release: compiled(t), log: &lines{}}
 	certs, err := OpenCertificates(t.Context(), kept.File(filepath.Join(t.TempDir(), "roots.json")), []string{"127.0.0.1"}, time.Now)
 	if err != nil {
 		t.Fatal(err)
@@ -161,6 +164,21 @@ func guardedCluster(t *testing.T) *guarded {
 	// An API server takes a moment to follow a new configuration.
 	g.until(t, "an edit is refused", func() bool { return g.patch(t, "services", "cart", `{"spec":{"type":"NodePort"}}`, true) != nil })
 	return g
+}
+
+// newServer is one that answers nobody.
+func newServer(t *testing.T, log *lines) *Server {
+	t.Helper()
+	certs, err := OpenCertificates(t.Context(), kept.File(filepath.Join(t.TempDir(), "roots.json")), []string{"127.0.0.1"}, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Config{Listen: "127.0.0.1:0", TLS: certs.TLS(), Baseline: policies.FS, Log: slog.New(slog.NewTextHandler(log, nil)), Now: time.Now, Registry: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.listener.Close() })
+	return s
 }
 
 // publish makes the release, with policies of its own, what is judged by.

@@ -49,10 +49,12 @@ func (s *Server) Keep(ctx context.Context, c Cluster, certs *Certificates) error
 	events := record.NewBroadcaster(record.WithContext(ctx))
 	defer events.Shutdown()
 	events.StartRecordingToSink(&corev1.EventSinkImpl{Interface: c.Client.CoreV1().Events("")})
+	s.reach.Store(newReach(c, s.c.Log, s.c.Now))
 	k := &keeper{
-		cluster: c, log: s.c.Log, now: s.c.Now, metrics: s.metrics, certs: certs, settled: map[string]wanted{}, newest: map[string]mark{}, changed: make(chan struct{}, 1),
+		cluster: c, reach: s.reach.Load(), log: s.c.Log, now: s.c.Now, metrics: s.metrics, certs: certs, settled: map[string]wanted{}, newest: map[string]mark{}, changed: make(chan struct{}, 1),
 		events: events.NewRecorder(scheme.Scheme, core.EventSource{Component: "meshc-webhook"}),
 	}
+	go k.reach.run(ctx)
 	registered := c.Watcher.AdmissionregistrationV1()
 	go follow(ctx, k, registered.ValidatingWebhookConfigurations(), GuardName)
 	go follow(ctx, k, registered.MutatingWebhookConfigurations(), InjectName)
@@ -78,6 +80,7 @@ func (s *Server) Keep(ctx context.Context, c Cluster, certs *Certificates) error
 // keeper remembers what it has seen, so that what differs is somebody else's doing.
 type keeper struct {
 	cluster Cluster
+	reach   *reach
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *metrics
@@ -100,16 +103,23 @@ type wanted struct {
 // complaint is a failure that lasts, and is told once.
 type complaint struct{ last string }
 
-func (c *complaint) tell(ctx context.Context, log *slog.Logger, err error) {
+// isNew reports whether err is another than last time. nil is nothing to tell.
+func (c *complaint) isNew(ctx context.Context, err error) bool {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
-	if text != c.last && text != "" && ctx.Err() == nil {
+	is := text != c.last && text != "" && ctx.Err() == nil
+	c.last = text
+	return is
+}
+
+// notKept tells that a configuration could not be written or followed.
+func (c *complaint) notKept(ctx context.Context, log *slog.Logger, err error) {
+	if c.isNew(ctx, err) {
 		log.Error("webhook configuration not kept", "code", diag.CodeConfiguration, "reason", err,
 			"fix", "give the webhook's account the verbs get, create, update and watch on both webhook configurations; see meshc webhook --help")
 	}
-	c.last = text
 }
 
 // follow tells the keeper of each change of one configuration, and that it may have
@@ -119,7 +129,7 @@ func follow[T any](ctx context.Context, k *keeper, api api[T], name string) {
 	o := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()}
 	for ctx.Err() == nil {
 		w, err := api.Watch(ctx, o)
-		watching.tell(ctx, k.log, err)
+		watching.notKept(ctx, k.log, err)
 		if err == nil {
 			for range w.ResultChan() { // the first is what there is
 				k.tell()
@@ -159,7 +169,7 @@ func (k *keeper) keep(ctx context.Context, namespaces []string, bundle []byte, d
 		}),
 		put(ctx, k, registered.MutatingWebhookConfigurations(), InjectName, injectors, func(c *registration.MutatingWebhookConfiguration) *[]registration.MutatingWebhook { return &c.Webhooks }),
 	)
-	k.writing.tell(ctx, k.log, err)
+	k.writing.notKept(ctx, k.log, err)
 	if err != nil {
 		k.after = k.now().Add(waiting)
 	}
@@ -190,7 +200,7 @@ func put[T, W any](ctx context.Context, k *keeper, api api[T], name string, want
 	}
 	_, before := k.settled[name]
 	if ours && (found.compare(k.mark) > 0 || found == k.mark && (before || reflect.DeepEqual(*webhooks(have), want))) {
-		k.settled[name] = wanted{k.mark, want}
+		k.settle(name, want)
 		return nil
 	}
 	*webhooks(have) = want
@@ -214,8 +224,19 @@ func put[T, W any](ctx context.Context, k *keeper, api api[T], name string, want
 	if !ours {
 		k.alarm(name, what, have)
 	}
-	k.settled[name], k.newest[name] = wanted{k.mark, want}, k.mark
+	k.newest[name] = k.mark
+	k.settle(name, want)
 	return nil
+}
+
+// settle notes that a configuration is right. Whether the API server acts by it is tried
+// if it is another than before.
+func (k *keeper) settle(name string, webhooks any) {
+	now := wanted{k.mark, webhooks}
+	if !reflect.DeepEqual(k.settled[name], now) {
+		k.reach.due()
+	}
+	k.settled[name] = now
 }
 
 // sign says on a configuration who it is by.

@@ -20,6 +20,28 @@ type metrics struct {
 	exempted *prometheus.CounterVec
 	requests *prometheus.CounterVec
 	restores *prometheus.CounterVec
+	audit    auditMetrics
+}
+
+// auditMetrics are about the last audit of this replica.
+type auditMetrics struct {
+	findings                           *prometheus.GaugeVec
+	objects, unread, seconds, finished prometheus.Gauge
+}
+
+func newAuditMetrics() auditMetrics {
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "meshc_webhook_audit_" + name, Help: help})
+	}
+	return auditMetrics{
+		findings: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "meshc_webhook_audit_findings", Help: "What the last audit found in objects that are there, by severity and code.",
+		}, []string{"severity", "code"}),
+		objects:  gauge("objects", "Objects that the last audit looked at."),
+		unread:   gauge("unread", "What the last audit could not look at; the log says why."),
+		seconds:  gauge("seconds", "How long the last audit took."),
+		finished: gauge("finished_timestamp_seconds", "When this replica finished its last audit, in seconds since 1970; 0 if another one has them."),
+	}
 }
 
 func newMetrics(r *prometheus.Registry) *metrics {
@@ -44,11 +66,13 @@ func newMetrics(r *prometheus.Registry) *metrics {
 			Name: "meshc_webhook_configuration_restored_total", Help: "Times that a webhook configuration was put back because somebody had changed or removed it.",
 		}, []string{"configuration"}),
 	}
+	m.audit = newAuditMetrics()
 	for _, name := range []string{GuardName, InjectName} {
 		m.restores.WithLabelValues(name)
 	}
 	if r != nil {
-		r.MustRegister(m.reviews, m.seconds, m.findings, m.exempted, m.requests, m.restores)
+		r.MustRegister(m.reviews, m.seconds, m.findings, m.exempted, m.requests, m.restores,
+			m.audit.findings, m.audit.objects, m.audit.unread, m.audit.seconds, m.audit.finished)
 	}
 	return m
 }
@@ -78,3 +102,19 @@ func (m *metrics) answered(path string, q review.Review, v verdict, took time.Du
 func (m *metrics) refused(status int) { m.requests.WithLabelValues(strconv.Itoa(status)).Inc() }
 
 func (m *metrics) restored(configuration string) { m.restores.WithLabelValues(configuration).Inc() }
+
+func (m *metrics) audited(a *Audit) {
+	m.audit.findings.Reset()
+	for severity, counts := range a.Findings {
+		for code, n := range counts {
+			m.audit.findings.WithLabelValues(string(severity), string(code)).Set(float64(n))
+		}
+	}
+	m.audit.objects.Set(float64(a.Objects))
+	m.audit.unread.Set(float64(len(a.Unread)))
+	m.audit.seconds.Set(a.Seconds)
+	m.audit.finished.Set(0)
+	if !a.Began.IsZero() {
+		m.audit.finished.Set(float64(a.Began.Unix()) + a.Seconds)
+	}
+}

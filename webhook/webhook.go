@@ -83,6 +83,8 @@ type Server struct {
 	steps    atomic.Pointer[[]step]
 	ahead    atomic.Pointer[mark] // what another replica wrote that has a later release, nil for nothing
 	last     *admit.World         // of what was published or recalled last, nil for nothing
+	reach    atomic.Pointer[reach]
+	audited  atomic.Pointer[Audit]
 }
 
 // step is an approved release and the instant from which it is in force.
@@ -280,26 +282,11 @@ func (s *Server) pages() http.Handler {
 		}
 		_, _ = io.WriteString(w, "ok\n")
 	})
-	mux.HandleFunc("GET /status", s.status)
+	mux.HandleFunc("GET "+StatusPath, s.tellStatus)
 	if s.c.Registry != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(s.c.Registry, promhttp.HandlerOpts{}))
 	}
 	return mux
-}
-
-// status tells what is judged by, and what is let through meanwhile.
-func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
-	out := struct {
-		Commit      string              `json:"commit"`
-		Rules       []guard.Rule        `json:"rules"`
-		Enforcement release.Enforcement `json:"enforcement"`
-	}{Rules: []guard.Rule{}}
-	if by := s.inForce(s.c.Now()); by != nil {
-		out.Commit, out.Rules, out.Enforcement = by.world.Commit(), by.policies.Rules(), by.world.Enforcement()
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	_ = json.NewEncoder(w).Encode(out) // who went away has no use for it
 }
 
 // judge decides about one question.

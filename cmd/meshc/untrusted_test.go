@@ -68,7 +68,7 @@ func (p planted) lines() [][]string {
 		{"push", "--trust", "trust.yaml", "--artifact", "oci://user:" + secret + "@127.0.0.1:1/mesh:x"}, {"push", "--trust", "trust.yaml", "--artifact", "oci://127.0.0.1:1/mesh:x", "--insecure-registry"}, {"verify", "--repo", "oci://127.0.0.1:1/mesh:x", "--trust", "trust.yaml"},
 		{"trust", "check", "trust.yaml"}, {"trust", "check", "wicked.yaml"},
 		{"serve", "--repo", remote, "--trust-domain", "shop.example", "--listen", "300.0.0.1:0"},
-		{"webhook", "--repo", remote, "--url", "https://127.0.0.1:1", "--kubeconfig", "nowhere"},
+		{"webhook", "--repo", remote, "--url", "https://127.0.0.1:1", "--kubeconfig", "nowhere"}, {"webhook", "status", "--http", "127.0.0.1:1"},
 		{"install", "--repo", remote, "--image", "registry.example/meshc@sha256:" + strings.Repeat("0", 64)},
 		{"install", "--repo", "https://127.0.0.1:1/mesh.git", "--image", "registry.example/meshc@sha256:" + strings.Repeat("0", 64)},
 		{"install", "--repo", "https://127.0.0.1:1/mesh.git", "--trust", "wicked.yaml", "--image", "registry.example/meshc@sha256:" + strings.Repeat("0", 64), "--apply", "--kubeconfig", "nowhere"},

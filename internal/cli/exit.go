@@ -73,7 +73,7 @@ func exitOfCode(c diag.Code) diag.ExitCode {
 	case diag.CodeMemoryLimit, diag.CodeTimeLimit, diag.CodeOutputLimit, diag.CodeCompileLimit, diag.CodeNotEvaluated, diag.CodePolicyBudget:
 		return diag.ExitBudget
 	case diag.CodeSandbox, diag.CodeGitSource, diag.CodeGitMissing, diag.CodeGitFetch, diag.CodeSigningKey,
-		diag.CodeInternal:
+		diag.CodeInternal, diag.CodeCallers, diag.CodeUnreached:
 		return diag.ExitFailure
 	}
 	switch {

@@ -32,7 +32,7 @@ type installFlags struct {
 	namespace, trustDomain string
 	apply, force           bool
 	cluster                clusterFlags
-	timeout, poll          time.Duration
+	timeout, poll, audit   time.Duration
 }
 
 func (a *app) installCmd() *cobra.Command {
@@ -59,6 +59,7 @@ anything changed. Then it is waited until all replicas are ready.`,
 	fl.StringVarP(&f.namespace, "namespace", "n", install.DefaultNamespace, "namespace of the servers")
 	fl.StringVar(&f.trustDomain, "trust-domain", "mesh.local", "trust domain of the identities that are signed")
 	fl.DurationVar(&f.poll, "poll", 15*time.Second, "how often the repository is looked at")
+	fl.DurationVar(&f.audit, "audit", defaultAudit, "how often the webhook audits the objects that are there; 0 for never")
 	fl.StringVar(&f.overlay, "overlay", string(install.Single), "how the servers run: "+list(install.Overlays()))
 	choices(cmd, "overlay", words(install.Overlays())...)
 	fl.StringVar(&f.output, "output", "", "folder to write a kustomize base and its overlays to, instead of printing one")
@@ -194,10 +195,12 @@ var (
 
 // settings checks the flags.
 func (f *installFlags) settings(a *app) (install.Settings, error) {
-	s := install.Settings{Namespace: f.namespace, Image: f.image, Repository: f.approval.repo, TrustDomain: f.trustDomain, Poll: f.poll}
+	s := install.Settings{Namespace: f.namespace, Image: f.image, Repository: f.approval.repo, TrustDomain: f.trustDomain, Poll: f.poll, Audit: f.audit}
 	switch {
 	case f.poll < leastPoll:
 		return s, fail(diag.ExitFailure, "--poll %v is too often: at least %v", f.poll, leastPoll)
+	case f.audit != 0 && f.audit < minAudit:
+		return s, fail(diag.ExitFailure, "--audit %v is too often: at least %v, or 0 for never", f.audit, minAudit)
 	case !slices.Contains(install.Overlays(), install.Overlay(f.overlay)):
 		return s, fail(diag.ExitFailure, "--overlay %q is unknown; write %s", f.overlay, list(install.Overlays()))
 	case !imagePattern.MatchString(f.image):

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,6 +30,8 @@ type webhookFlags struct {
 	followFlags
 	listen, http, kubeconfig, url, service string
 	authority                              string
+	clientCA, clientName                   string
+	audit                                  time.Duration
 }
 
 func (a *app) webhookCmd() *cobra.Command {
@@ -40,9 +43,11 @@ release must be what the release says; pods that ask for it get the sidecar of t
 release; policies over objects refuse what breaks them.
 
 The webhook writes its own configurations ("meshc-guard", "zz-meshc-inject") and puts
-them back when somebody changes them. It needs the verbs get, create, update and watch on
-validatingwebhookconfigurations and mutatingwebhookconfigurations, and create and patch
-on events. It never removes them: while no webhook answers, what they name is refused.`,
+them back when somebody changes them. It never removes them: while no webhook answers,
+what they name is refused. Now and again it looks at the objects that are there, and
+writes what it finds into a ConfigMap "meshc-audit" in each namespace of the mesh.
+
+What its account may do is in what "meshc install" prints.`,
 		Example: `  meshc webhook --repo https://git.example/mesh.git --trust trust.yaml --service meshc-system/meshc-webhook
   meshc webhook --repo . --trust trust.yaml --kubeconfig admin.conf --listen 127.0.0.1:18443 --url https://127.0.0.1:18443`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -55,11 +60,15 @@ on events. It never removes them: while no webhook answers, what they name is re
 	f.add(cmd, "meshc-webhook-state")
 	fl := cmd.Flags()
 	fl.StringVar(&f.listen, "listen", ":8443", "address for the API server (TLS 1.3)")
-	fl.StringVar(&f.http, "http", "127.0.0.1:18002", "address for /metrics, /healthz and /readyz; empty for none")
+	fl.StringVar(&f.http, "http", defaultWebhookHTTP, "address for /metrics, /healthz, /readyz and /status; empty for none")
 	fl.StringVar(&f.kubeconfig, "kubeconfig", "", "file that leads to the cluster; default: the one in which this process is a pod")
 	fl.StringVar(&f.authority, "authority", "", "secret/NAMESPACE/NAME: where replicas of the webhook keep their roots; default: each has its own in its state folder")
 	fl.StringVar(&f.url, "url", "", "where the API server reaches this webhook, outside the cluster: https://host:port")
 	fl.StringVar(&f.service, "service", "", "where it does inside: namespace/name of a service with port 443")
+	fl.StringVar(&f.clientCA, "client-ca", "", "file (PEM) with what signed the certificate that the API server shows to webhooks; nobody else is answered then")
+	fl.StringVar(&f.clientName, "client-name", "", "common name, DNS name or URI in that certificate; needed with --client-ca")
+	fl.DurationVar(&f.audit, "audit", defaultAudit, "time between two audits of the objects that are there; 0 for none")
+	cmd.AddCommand(a.webhookStatusCmd())
 	return cmd
 }
 
@@ -69,6 +78,12 @@ func (f *webhookFlags) check() error {
 	}
 	if err := checkAuthority(f.authority, kubeapi.Account{Kubeconfig: f.kubeconfig, InCluster: f.kubeconfig == ""}); err != nil {
 		return err
+	}
+	if (f.clientCA == "") != (f.clientName == "") {
+		return fail(diag.ExitFailure, "--client-ca and --client-name belong together: what signs API servers often signs kubelets and people too")
+	}
+	if f.audit != 0 && f.audit < minAudit {
+		return fail(diag.ExitFailure, "--audit %s is too often; write %s or more, or 0 for none", f.audit, minAudit)
 	}
 	if (f.url == "") == (f.service == "") {
 		return fail(diag.ExitFailure, "say how the API server reaches this webhook: --service namespace/name inside the cluster, or --url https://host:port outside")
@@ -85,6 +100,12 @@ func (f *webhookFlags) check() error {
 	}
 	return nil
 }
+
+// How often objects are audited; the least bounds what that costs an API server.
+const (
+	defaultAudit = 10 * time.Minute
+	minAudit     = 10 * time.Second
+)
 
 // hosts are the names that the webhook's certificate is good for.
 func (f *webhookFlags) hosts() []string {
@@ -110,7 +131,7 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	if err != nil {
 		return err
 	}
-	asked, err := f.asked(cluster)
+	watched, err := f.auditing(cluster)
 	if err != nil {
 		return err
 	}
@@ -145,7 +166,10 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	group.Go(func() error { return server.Run(ctx) })
 	group.Go(func() error { return certs.Run(ctx, log) })
 	group.Go(func() error { return source.Run(ctx, tell) })
-	group.Go(func() error { return server.Keep(ctx, asked, certs) })
+	group.Go(func() error { return server.Keep(ctx, watched.Cluster, certs) })
+	if f.audit > 0 {
+		group.Go(func() error { return server.Audit(ctx, watched) })
+	}
 	if err := ended(ctx, group, letGo); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -153,15 +177,19 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	return nil
 }
 
-// asked is the cluster as the webhook sees it, and how it is asked from there.
-func (f *webhookFlags) asked(cluster *kubeapi.Cluster) (webhook.Cluster, error) {
-	const patience = 5 * time.Second
-	client, err := cluster.Client(patience)
-	if err != nil {
-		return webhook.Cluster{}, err
+// auditing is the cluster as the webhook sees it.
+func (f *webhookFlags) auditing(cluster *kubeapi.Cluster) (webhook.Auditing, error) {
+	const patience, listing = 5 * time.Second, time.Minute
+	out := webhook.Auditing{Cluster: webhook.Cluster{URL: f.url, Service: f.service}, Every: f.audit, Replica: replica()}
+	var err error
+	if out.Cluster.Client, err = cluster.Client(patience); err != nil {
+		return out, err
 	}
-	watcher, err := cluster.Client(0)
-	return webhook.Cluster{Client: client, Watcher: watcher, URL: f.url, Service: f.service}, err
+	if out.Cluster.Watcher, err = cluster.Client(0); err != nil {
+		return out, err
+	}
+	out.Objects, err = cluster.Objects(listing)
+	return out, err
 }
 
 // guardian makes the webhook on its port.
@@ -180,8 +208,25 @@ func (a *app) guardian(ctx context.Context, f *webhookFlags, cluster *kubeapi.Cl
 	if err != nil {
 		return nil, nil, err
 	}
-	server, err := webhook.New(webhook.Config{Listen: f.listen, HTTP: f.http, TLS: certs.TLS(), Baseline: policies.FS, Log: log, Now: a.now, Registry: metrics, Ready: certs.Ready})
+	conf := certs.TLS()
+	if f.clientCA != "" {
+		callers, err := webhook.OpenCallers(f.clientCA, f.clientName, log)
+		if err != nil {
+			return nil, nil, err
+		}
+		conf = callers.Demand(conf)
+	}
+	server, err := webhook.New(webhook.Config{Listen: f.listen, HTTP: f.http, TLS: conf, Baseline: policies.FS, Log: log, Now: a.now, Registry: metrics, Ready: certs.Ready})
 	return server, certs, err
+}
+
+// replica names this process among several.
+func replica() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "meshc-webhook"
+	}
+	return host + "-" + strings.ToLower(rand.Text()[:6])
 }
 
 // judgeBy acts on what the feed found, as follow does.

@@ -38,4 +38,14 @@ const (
 	// cannot be used.
 	// Example: `meshc webhook --client-ca` with a file that holds a key.
 	CodeCallers Code = "MESH0720"
+	// CodeNotApplied is an object of the approved release that the cluster does not have.
+	// Example: a release that nobody has applied yet.
+	CodeNotApplied Code = "MESH0721"
+	// CodeUnreached is a webhook that the API server does not reach, or does not ask.
+	// Example: `meshc webhook --service` with a Service that has no endpoints.
+	CodeUnreached Code = "MESH0722"
+	// CodeAudit is an audit of a cluster's objects that is not whole, or whose report
+	// cannot be written.
+	// Example: an account that may not list ConfigMaps.
+	CodeAudit Code = "MESH0723"
 )

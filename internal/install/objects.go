@@ -63,7 +63,7 @@ func (s Settings) components() []component {
 		{ServerSet, ServerAccount, "serve", ServerPort, ServerHTTPPort, with(
 			"--in-cluster", "--trust-domain", s.TrustDomain, "--listen", fmt.Sprintf(":%d", ServerPort), "--http", fmt.Sprintf(":%d", ServerHTTPPort))},
 		{WebhookSet, WebhookAccount, "webhook", WebhookPort, WebhookHTTPPort, with(
-			"--service", s.Namespace+"/"+WebhookSet, "--listen", fmt.Sprintf(":%d", WebhookPort), "--http", fmt.Sprintf(":%d", WebhookHTTPPort))},
+			"--service", s.Namespace+"/"+WebhookSet, "--listen", fmt.Sprintf(":%d", WebhookPort), "--http", fmt.Sprintf(":%d", WebhookHTTPPort), "--audit", s.Audit.String())},
 	}
 }
 

@@ -30,6 +30,8 @@ type Settings struct {
 	Repository, Environment, TrustDomain string
 	// Poll is how often they look at the repository.
 	Poll time.Duration
+	// Audit is how often the webhook looks at the objects that are there.
+	Audit time.Duration
 	// Trust is the text of the operator's trust policy.
 	Trust []byte
 }

@@ -36,7 +36,7 @@ const Own = "."
 // Rights are all rights of both accounts: the one place where they are said. A test holds
 // them against what the servers ask a real API server for; none is left out or left over.
 func Rights() []Right {
-	return []Right{
+	out := []Right{
 		{Account: ServerAccount, Group: "discovery.k8s.io", Resource: "endpointslices", Verbs: []string{"list", "watch"}, Why: "the addresses of services"},
 		{Account: ServerAccount, Resource: "pods", Verbs: []string{"get", "list", "watch"}, Why: "the version that an address belongs to, and the pod that a token was made for"},
 		{Account: ServerAccount, Resource: "nodes", Verbs: []string{"list", "watch"}, Why: "the region of an address"},
@@ -49,7 +49,15 @@ func Rights() []Right {
 		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations", Names: []string{webhook.InjectName}, Verbs: []string{"get", "update", "watch"}, Why: "which pods get a sidecar, put back when it is changed"},
 		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations", Verbs: []string{"create"}, Why: "the same, when it is gone"},
 		{Account: WebhookAccount, Resource: "events", Verbs: []string{"create"}, In: "default", Why: "the alarm that a configuration was changed, where Kubernetes keeps events of what has no namespace"},
+		{Account: WebhookAccount, Resource: "configmaps", Verbs: []string{"create"}, Why: "a report of what an audit found in a namespace that has none yet, and what is tried to see whether the API server asks"},
+		{Account: WebhookAccount, Resource: "configmaps", Names: []string{webhook.ReportName}, Verbs: []string{"get", "update", "delete"}, Why: "the same, later"},
+		{Account: WebhookAccount, Group: "coordination.k8s.io", Resource: "leases", Names: []string{webhook.TurnName}, Verbs: []string{"get", "update"}, In: Own, Why: "which replica audits"},
+		{Account: WebhookAccount, Group: "coordination.k8s.io", Resource: "leases", Verbs: []string{"create"}, In: Own, Why: "the same, at first"},
 	}
+	for _, r := range webhook.Audited() {
+		out = append(out, Right{Account: WebhookAccount, Group: r.Group, Resource: r.Resource, Verbs: []string{"list"}, Why: "what an audit looks at"})
+	}
+	return out
 }
 
 // rules are an account's rights as RBAC says them, by the namespace in which they hold.

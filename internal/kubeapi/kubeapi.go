@@ -15,6 +15,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -65,6 +66,17 @@ func (c *Cluster) Client(limit time.Duration) (kubernetes.Interface, error) {
 	settings := rest.CopyConfig(c.Config)
 	settings.Timeout = limit
 	client, err := kubernetes.NewForConfig(settings)
+	if err != nil {
+		return nil, fmt.Errorf("preparing to ask the Kubernetes API: %w", err)
+	}
+	return client, nil
+}
+
+// Objects is a client for objects of any kind, whose requests end after limit.
+func (c *Cluster) Objects(limit time.Duration) (dynamic.Interface, error) {
+	settings := rest.CopyConfig(c.Config)
+	settings.Timeout = limit
+	client, err := dynamic.NewForConfig(settings)
 	if err != nil {
 		return nil, fmt.Errorf("preparing to ask the Kubernetes API: %w", err)
 	}

@@ -11,6 +11,7 @@ package admit
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
@@ -64,6 +65,24 @@ func (w *World) Enforcement() release.Enforcement { return w.terms }
 
 // Commit is the approved commit.
 func (w *World) Commit() string { return w.commit }
+
+// Objects are those of the release, sorted.
+func (w *World) Objects() []drift.Key { return w.desired.Objects() }
+
+// Has reports whether the release has an object.
+func (w *World) Has(k drift.Key) bool { return w.desired.Object(k) != nil }
+
+// Version is the API version of an object of the release, such as "v1".
+func (w *World) Version(k drift.Key) string {
+	version, _ := w.desired.Object(k)["apiVersion"].(string)
+	return version[strings.LastIndex(version, "/")+1:]
+}
+
+// Missing says that the cluster does not have an object of the release.
+func (w *World) Missing(k drift.Key) diag.Diagnostic {
+	d := w.about(diag.CodeNotApplied, k, "is part of the approved release, and the cluster does not have it")
+	return d.WithFix("apply the release; see the status of what applies it (Flux, Argo CD)")
+}
 
 // wants reports whether the release itself asks for sidecars in a namespace.
 func (w *World) wants(namespace string) bool {

@@ -54,7 +54,7 @@ func Brought(kind string, want, got, old Object, ignored ...string) []Difference
 // Unchanged reports whether nothing but bookkeeping is new: what may always be there
 // beside what a release says, such as a finalizer that has done its work.
 func Unchanged(kind string, got, old Object) bool {
-	nothing := Object{"metadata": Object{"labels": Object{}, "annotations": Object{}}}
+	nothing := Object{"metadata": Object{}}
 	return len(Brought(kind, nothing, got, old)) == 0 && len(Brought(kind, nothing, old, got)) == 0
 }
 

@@ -10,6 +10,7 @@
 package drift
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -104,6 +105,13 @@ func parse(raw []byte) (Object, error) {
 
 // Object is what the release says of an object, nil if nothing.
 func (d Desired) Object(k Key) Object { return d.objects[k] }
+
+// Objects are the keys of all, sorted.
+func (d Desired) Objects() []Key {
+	return slices.SortedFunc(maps.Keys(d.objects), func(a, b Key) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Group, b.Group))
+	})
+}
 
 // Path is the artifact that holds an object, "" if none does.
 func (d Desired) Path(k Key) string { return d.paths[k] }
