@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,6 +20,7 @@ import (
 
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/xds-server/internal/evidence"
+	"meshc.dev/meshc/xds-server/internal/rollout"
 )
 
 // Peers are the other servers of an environment, with which evidence is exchanged.
@@ -53,7 +56,25 @@ type exchange struct {
 	// UpTo is the change up to which Receipts are complete.
 	UpTo     uint64             `json:"up_to"`
 	Receipts []evidence.Receipt `json:"receipts,omitempty"`
+	// Serves is what the sender serves, nil if nothing.
+	Serves *served `json:"serves,omitempty"`
 }
+
+// served is what a server serves.
+type served struct {
+	Environment string           `json:"environment"`
+	Commit      string           `json:"commit"`
+	Position    rollout.Position `json:"position"`
+}
+
+// heard is what another server said that it serves.
+type heard struct {
+	served
+	at time.Time
+}
+
+// forgetAfter is how long what a server said counts: one that has gone holds nobody back.
+const forgetAfter = 5 * exchangeEvery
 
 // exchanger is the service, and the client of others'.
 type exchanger struct {
@@ -61,10 +82,42 @@ type exchanger struct {
 	facts *evidence.Log
 	log   *slog.Logger
 	run   string
+	// serves is what this server serves, nil if nothing; now tells the time.
+	serves func() *served
+	now    func() time.Time
+
+	mu     sync.Mutex
+	others map[string]heard // by run
 }
 
-func newExchanger(p Peers, facts *evidence.Log, log *slog.Logger) *exchanger {
-	return &exchanger{peers: p, facts: facts, log: log, run: rand.Text()}
+func newExchanger(p Peers, facts *evidence.Log, log *slog.Logger, now func() time.Time, serves func() *served) *exchanger {
+	return &exchanger{peers: p, facts: facts, log: log, run: rand.Text(), serves: serves, now: now, others: map[string]heard{}}
+}
+
+// hear notes what another server serves.
+func (e *exchanger) hear(said exchange) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.now()
+	maps.DeleteFunc(e.others, func(_ string, h heard) bool { return now.Sub(h.at).Abs() > forgetAfter })
+	if said.Serves != nil && said.Server != e.run {
+		e.others[said.Server] = heard{*said.Serves, now}
+	}
+}
+
+// behind is the latest that another server serves, nil if this one has it as well.
+func (e *exchanger) behind() *served {
+	var found *served
+	mine, now := e.serves(), e.now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, h := range e.others {
+		later := mine != nil && h.Environment == mine.Environment && h.Position.Compare(mine.Position) > 0
+		if later && now.Sub(h.at).Abs() <= forgetAfter && (found == nil || h.Position.Compare(found.Position) > 0) {
+			found = &h.served
+		}
+	}
+	return found
 }
 
 type evidenceServer interface {
@@ -106,10 +159,11 @@ func (e *exchanger) answer(_ context.Context, in *wrapperspb.BytesValue) (*wrapp
 		return nil, status.Error(codes.InvalidArgument, "not an exchange")
 	}
 	e.facts.Merge(q.Receipts)
+	e.hear(q)
 	if q.For != e.run {
 		q.Since = 0
 	}
-	a := exchange{Server: e.run}
+	a := exchange{Server: e.run, Serves: e.serves()}
 	a.Receipts, a.UpTo = e.facts.Since(q.Since, exchangeSize)
 	raw, err := json.Marshal(a)
 	if err != nil {
@@ -137,10 +191,10 @@ func (e *exchanger) exchangeAll(ctx context.Context) error {
 
 // follow keeps up with one peer. Whatever is wrong with it is told once.
 func (e *exchanger) follow(ctx context.Context, address string, conn *grpc.ClientConn) {
-	var heard, told exchange // what it said last, and what it was told last
+	var before, told exchange // what it said last, and what it was told last
 	failed := false
 	for {
-		more, err := e.ask(ctx, conn, &heard, &told)
+		more, err := e.ask(ctx, conn, &before, &told)
 		if bad := err != nil; bad != failed && ctx.Err() == nil {
 			if failed = bad; bad {
 				e.log.Warn("evidence not exchanged", slog.String("code", string(diag.CodePeer)), slog.String("peer", address), slog.Any("error", err),
@@ -162,10 +216,10 @@ func (e *exchanger) follow(ctx context.Context, address string, conn *grpc.Clien
 }
 
 // ask makes one exchange, and tells whether either side has more.
-func (e *exchanger) ask(ctx context.Context, conn *grpc.ClientConn, heard, told *exchange) (more bool, err error) {
+func (e *exchanger) ask(ctx context.Context, conn *grpc.ClientConn, before, told *exchange) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	q := exchange{Server: e.run, For: heard.Server, Since: heard.UpTo}
+	q := exchange{Server: e.run, For: before.Server, Since: before.UpTo, Serves: e.serves()}
 	q.Receipts, q.UpTo = e.facts.Since(told.UpTo, exchangeSize)
 	raw, err := json.Marshal(q)
 	if err != nil {
@@ -179,10 +233,11 @@ func (e *exchanger) ask(ctx context.Context, conn *grpc.ClientConn, heard, told 
 	if err := json.Unmarshal(out.GetValue(), &a); err != nil {
 		return false, err
 	}
-	if told.UpTo = q.UpTo; heard.Server != "" && a.Server != heard.Server {
+	if told.UpTo = q.UpTo; before.Server != "" && a.Server != before.Server {
 		told.UpTo = 0 // it forgot, or is another one
 	}
-	*heard = exchange{Server: a.Server, UpTo: a.UpTo}
+	e.hear(a)
+	*before = exchange{Server: a.Server, UpTo: a.UpTo}
 	e.facts.Merge(a.Receipts)
 	return len(a.Receipts) == exchangeSize || len(q.Receipts) == exchangeSize, nil
 }

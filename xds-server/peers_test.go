@@ -118,3 +118,44 @@ func TestTwoServersAgree(t *testing.T) {
 		t.Errorf("a workload: %v", err)
 	}
 }
+
+// TestAServerThatIsBehindIsNotReady: it goes on serving what it has, and is ready again when
+// it has what another serves, or the other one is gone.
+func TestAServerThatIsBehindIsNotReady(t *testing.T) {
+	a, err := ca.Open(t.Context(), t.TempDir(), ca.Options{TrustDomain: trustDomain, TTL: time.Hour, Clock: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := member(t, a)
+	two := member(t, a, one.Addr().String())
+	ready := func(w *world, want string) {
+		t.Helper()
+		soon(t, func() string {
+			text := ""
+			if err := w.Ready(); err != nil {
+				text = err.Error()
+			}
+			if text != want {
+				return "ready: " + text
+			}
+			return ""
+		})
+	}
+	for _, w := range []*world{one, two} {
+		w.approveAt(t, "commit-1", time.Second, 1)
+		ready(w, "")
+	}
+	for i, late := range []*world{two, one} { // who asks, and who is asked
+		first := map[*world]*world{one: two, two: one}[late]
+		commit, at := []string{"commit-2", "commit-3"}[i], time.Duration(i+2)*time.Second
+		first.approveAt(t, commit, at, int64(i+2))
+		ready(late, "another server serves a later commit, "+commit)
+		ready(first, "")
+		late.approveAt(t, commit, at, int64(i+2))
+		ready(late, "")
+	}
+	one.approveAt(t, "commit-4", 5*time.Second, 4)
+	ready(two, "another server serves a later commit, commit-4")
+	one.stop()
+	ready(two, "")
+}

@@ -84,7 +84,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.grpc = grpc.NewServer(options(cfg, credentials.NewTLS(tc))...)
 	s.hub.Register(s.grpc)
-	s.peers = newExchanger(cfg.Peers, s.facts, cfg.Log)
+	s.peers = newExchanger(cfg.Peers, s.facts, cfg.Log, cfg.Now, s.serves)
 	s.peers.register(s.grpc)
 	if cfg.Register != nil {
 		cfg.Register(s.grpc)
@@ -221,6 +221,31 @@ func (s *Server) prepare(ctx context.Context, steps []approval.Step, by approved
 	return t, nil
 }
 
+// serves is what proxies get now, nil for nothing.
+func (s *Server) serves() *served {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.table.steps) == 0 {
+		return nil
+	}
+	a := s.table.approval()
+	return &served{Environment: a.Environment, Commit: a.Commit, Position: a.Position}
+}
+
+// Ready says why proxies should ask another server now, nil if they need not.
+func (s *Server) Ready() error {
+	if !s.hub.Ready() {
+		return errors.New("no approved release is loaded")
+	}
+	if ahead := s.peers.behind(); ahead != nil {
+		return fmt.Errorf("another server serves a later commit, %.12s", ahead.Commit)
+	}
+	if s.cfg.Ready != nil {
+		return s.cfg.Ready()
+	}
+	return nil
+}
+
 // discovered are the services of a release that are found by name.
 func (s *Server) discovered(r release.Release) ([]release.Discovered, error) {
 	if s.cfg.Kubernetes == nil || s.cfg.Discovered == nil {
@@ -327,15 +352,9 @@ func (s *Server) webMux() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !s.hub.Ready() {
-			http.Error(w, "no approved release is loaded", http.StatusServiceUnavailable)
+		if err := s.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
-		}
-		if s.cfg.Ready != nil {
-			if err := s.cfg.Ready(); err != nil {
-				http.Error(w, err.Error(), http.StatusServiceUnavailable)
-				return
-			}
 		}
 		_, _ = w.Write([]byte("ok\n"))
 	})
