@@ -40,6 +40,7 @@ func TestFluxAppliesWhatGitApproved(t *testing.T) {
 		{"what policy forbids is stopped at the cluster", forbidden},
 		{"what a release no longer has is pruned, once it is approved", pruned},
 		{"a signed revert brings it back", reverted},
+		{"the same from a registry", fromRegistry},
 	} {
 		if !t.Run(step.name, func(t *testing.T) {
 			r.t = t

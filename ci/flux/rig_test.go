@@ -126,8 +126,14 @@ func (r *rig) serve() {
 // serves waits until meshc serve has a commit of the intent.
 func (r *rig) serves(commit string) {
 	r.t.Helper()
+	r.servesIn("server", commit)
+}
+
+// servesIn is serves for the server with that state folder.
+func (r *rig) servesIn(state, commit string) {
+	r.t.Helper()
 	r.until("meshc serve has "+commit[:12], func() error {
-		out, err := exec.CommandContext(r.t.Context(), r.meshc, "status", "--state", filepath.Join(r.dir, "server"), "--json").CombinedOutput()
+		out, err := exec.CommandContext(r.t.Context(), r.meshc, "status", "--state", filepath.Join(r.dir, state), "--json").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
