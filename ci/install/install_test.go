@@ -260,6 +260,7 @@ func TestAnInstallation(t *testing.T) {
 		return nil
 	})
 	t.Run("Audits", r.audits)
+	r.expect(0, []string{"✓ the API server reaches the webhook", "✓ the server has an approved release, and follows its repository: commit", "✓ namespaces with sidecars know"}, "doctor")
 	t.Run("Repairs", r.repairs)
 	t.Run("Rights", r.rights)
 }

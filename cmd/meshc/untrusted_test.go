@@ -69,6 +69,7 @@ func (p planted) lines() [][]string {
 		{"trust", "check", "trust.yaml"}, {"trust", "check", "wicked.yaml"},
 		{"serve", "--repo", remote, "--trust-domain", "shop.example", "--listen", "300.0.0.1:0"},
 		{"webhook", "--repo", remote, "--url", "https://127.0.0.1:1", "--kubeconfig", "nowhere"}, {"webhook", "status", "--http", "127.0.0.1:1"},
+		{"doctor", "--machine"}, {"doctor", "--machine", "-o", "json"}, {"doctor", "--kubeconfig", "nowhere"},
 		{"install", "--repo", remote, "--image", "registry.example/meshc@sha256:" + strings.Repeat("0", 64)},
 		{"install", "--repo", "https://127.0.0.1:1/mesh.git", "--image", "registry.example/meshc@sha256:" + strings.Repeat("0", 64)},
 		{"install", "--repo", "https://127.0.0.1:1/mesh.git", "--trust", "wicked.yaml", "--image", "registry.example/meshc@sha256:" + strings.Repeat("0", 64), "--apply", "--kubeconfig", "nowhere"},
@@ -84,7 +85,7 @@ func (p planted) lines() [][]string {
 		out = append(out, []string{"explain", "mesh", "--to", w}, []string{"vet", w}, []string{w})
 		if i%4 == 0 {
 			out = append(out, []string{"vet", "mesh", "--env", w}, []string{"show", "mesh", w}, []string{"trust", "check", w}, []string{"wait", w}, []string{"plan", "mesh", "--base", w}, []string{"diff", w, w}, []string{"push", "--trust", "trust.yaml", "--branch", w}, []string{"push", "--trust", "trust.yaml", "--branch", "x", "--remote", w, "--key", "key"})
-			out = append(out, []string{"install", "--repo", w, "--image", w})
+			out = append(out, []string{"install", "--repo", w, "--image", w}, []string{"doctor", "--kubeconfig", w, "--context", w, "-n", w})
 			out = append(out, []string{"push", "--artifact", "oci://127.0.0.1:1/" + w}, []string{"serve", "--repo", "flux://" + w, "--trust-domain", "shop.example"})
 		}
 	}

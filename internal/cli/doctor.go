@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/doctor"
+	"meshc.dev/meshc/internal/install"
+	"meshc.dev/meshc/internal/printer"
+)
+
+func (a *app) doctorCmd() *cobra.Command {
+	var cluster clusterFlags
+	var namespace, format string
+	var machine bool
+	cmd := &cobra.Command{
+		Use: "doctor", Short: "Look at a machine and a cluster, and say what is wrong", Args: cobra.NoArgs,
+		Long: `Look at this machine, a cluster and the installation of meshc in it, and say what is
+wrong and how to mend it. Nothing is changed. Each check ends within seconds. A cluster
+is looked at with the rights that you have; what you may not see is told as such.
+
+Ends with 3 if a check failed; warnings do not count.`,
+		Example: `  meshc doctor
+  meshc doctor --machine
+  meshc doctor --kubeconfig admin.conf -o json`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if format != "text" && format != "json" {
+				return fail(diag.ExitFailure, "unknown format %q: use text or json", format)
+			}
+			c := doctor.Config{Connect: cluster.connect, Namespace: namespace, Now: a.now}
+			if machine {
+				c.Connect = nil
+			}
+			return a.doctor(cmd.Context(), c, format)
+		},
+	}
+	cluster.add(cmd)
+	fl := cmd.Flags()
+	fl.StringVarP(&namespace, "namespace", "n", install.DefaultNamespace, "namespace of the installation")
+	fl.BoolVar(&machine, "machine", false, "look at this machine alone")
+	fl.StringVarP(&format, "output", "o", "text", "text or json")
+	choices(cmd, "output", "text", "json")
+	return cmd
+}
+
+func (a *app) doctor(ctx context.Context, c doctor.Config, format string) error {
+	section := ""
+	report, err := doctor.Examine(ctx, c, func(r doctor.Result) {
+		if format != "text" {
+			return
+		}
+		if r.Section != section {
+			section = r.Section
+			printer.Fprintf(a.out, "%s\n", section)
+		}
+		a.tellResult(r)
+	})
+	if err != nil {
+		return err
+	}
+	if format == "json" {
+		if err := a.json(report); err != nil {
+			return err
+		}
+	} else {
+		printer.Fprintf(a.out, "%s\n", tally(report))
+	}
+	if report.Failed() {
+		return quiet(diag.ExitInvalid)
+	}
+	return nil
+}
+
+func (a *app) tellResult(r doctor.Result) {
+	mark := map[doctor.Status]string{doctor.OK: "✓", doctor.Warning: "‼", doctor.Failed: "✗", doctor.Skipped: "–"}[r.Status]
+	switch {
+	case r.Status == doctor.OK && r.Detail == "":
+		printer.Fprintf(a.out, "  %s %s\n", mark, r.Title)
+	case r.Status == doctor.OK:
+		printer.Fprintf(a.out, "  %s %s: %s\n", mark, r.Title, r.Detail)
+	default:
+		printer.Fprintf(a.out, "  %s %s\n      %s\n", mark, r.Title, r.Detail)
+	}
+	if r.Fix != "" {
+		printer.Fprintf(a.out, "      fix: %s\n", r.Fix)
+	}
+}
+
+// tally counts what was found.
+func tally(r doctor.Report) string {
+	n := map[doctor.Status]int{}
+	for _, one := range r.Results {
+		n[one.Status]++
+	}
+	parts := []string{fmt.Sprintf("%d well", n[doctor.OK])}
+	for _, s := range []doctor.Status{doctor.Warning, doctor.Failed, doctor.Skipped} {
+		if n[s] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n[s], s))
+		}
+	}
+	return strings.Join(parts, ", ")
+}

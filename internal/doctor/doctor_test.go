@@ -1,0 +1,292 @@
+package doctor
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	core "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"meshc.dev/meshc/internal/install"
+	"meshc.dev/meshc/internal/kubeapi"
+	"meshc.dev/meshc/internal/kubetest"
+)
+
+// examine looks with settings of a client, and gives results by their checks.
+func examine(t *testing.T, c *rest.Config, change ...func(*Config)) map[string]Result {
+	t.Helper()
+	conf := Config{Connect: func() (*kubeapi.Cluster, error) { return kubeapi.New(c), nil }, Namespace: install.DefaultNamespace, Now: time.Now}
+	for _, f := range change {
+		f(&conf)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	out := map[string]Result{}
+	_, err := Examine(ctx, conf, func(r Result) { out[r.Check] = r })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// says demands a verdict, with words.
+func says(t *testing.T, got map[string]Result, check string, want Status, words ...string) {
+	t.Helper()
+	r := got[check]
+	if r.Status != want {
+		t.Errorf("%s: %s, not %s: %s", check, r.Status, want, r.Detail)
+	}
+	for _, w := range words {
+		if !strings.Contains(r.Detail+" "+r.Fix, w) {
+			t.Errorf("%s does not say %q: %s; %s", check, w, r.Detail, r.Fix)
+		}
+	}
+	if (want == Failed || want == Warning) && r.Fix == "" {
+		t.Errorf("%s has no fix", check)
+	}
+}
+
+func TestTheMachine(t *testing.T) {
+	conf := Config{Now: time.Now}
+	got := map[string]Result{}
+	if _, err := Examine(t.Context(), conf, func(r Result) { got[r.Check] = r }); err != nil {
+		t.Fatal(err)
+	}
+	says(t, got, "git", OK, "git version")
+	if _, asked := got["kubeconfig"]; asked {
+		t.Error("a cluster was looked at")
+	}
+	t.Setenv("PATH", t.TempDir())
+	if _, err := Examine(t.Context(), conf, func(r Result) { got[r.Check] = r }); err != nil {
+		t.Fatal(err)
+	}
+	says(t, got, "git", Warning, "install Git")
+	if !kernelFits("6.18.1-amd64") || !kernelFits("5.2.0") || kernelFits("5.1.9") || kernelFits("4.18.0-553.el8") {
+		t.Error("kernels")
+	}
+}
+
+func TestNoClusterAtAll(t *testing.T) {
+	got := examine(t, nil, func(c *Config) {
+		c.Connect = func() (*kubeapi.Cluster, error) { return kubeapi.Account{Kubeconfig: t.TempDir() + "/none"}.Connect() }
+	})
+	says(t, got, "kubeconfig", Failed, "MESH0614")
+	says(t, got, "sidecars", Skipped, "not asked")
+
+	l, err := net.Listen("tcp", "127.0.0.1:0") // it takes connections and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	got = examine(t, &rest.Config{Host: "https://" + l.Addr().String(), TLSClientConfig: rest.TLSClientConfig{Insecure: true}}, func(c *Config) { c.Limit = 500 * time.Millisecond })
+	says(t, got, "api-server", Failed, "MESH0615")
+	says(t, got, "installed", Skipped)
+
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := gone.Addr().String()
+	gone.Close()
+	got = examine(t, &rest.Config{Host: "http://" + address})
+	says(t, got, "api-server", Failed, "MESH0615")
+
+	old := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/version" {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprint(w, `{"major": "1", "minor": "29", "gitVersion": "v1.29.9"}`)
+	}))
+	defer old.Close()
+	got = examine(t, &rest.Config{Host: old.URL})
+	says(t, got, "api-server", OK, "v1.29.9")
+	says(t, got, "version", Failed, "MESH0617", "1.30")
+}
+
+// A look that is interrupted ends.
+func TestInterrupted(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := Examine(ctx, Config{Now: time.Now, Limit: time.Minute, Connect: func() (*kubeapi.Cluster, error) { stop(); <-t.Context().Done(); return nil, context.Canceled }}, func(Result) {})
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != context.Canceled {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it did not end")
+	}
+}
+
+// A real cluster: empty, then with an installation that has one fault after the other.
+func TestTheCluster(t *testing.T) {
+	c := kubetest.ForTest(t, kubetest.Options{Users: []kubetest.User{{Name: "stranger"}}})
+	got := examine(t, c.Config)
+	for _, check := range []string{"kubeconfig", "api-server", "version", "clock", "may-install"} {
+		says(t, got, check, OK)
+	}
+	says(t, got, "nodes", Warning, "no nodes")
+	says(t, got, "installed", Failed, "no StatefulSet meshc-system/meshc-server")
+	says(t, got, "roots", Skipped)
+
+	stranger, _, err := c.As("stranger")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = examine(t, stranger)
+	says(t, got, "may-install", Warning, "administers")
+	says(t, got, "nodes", Skipped, "you may not")
+	says(t, got, "installed", Failed, "you may not")
+
+	for _, skew := range []struct {
+		by   time.Duration
+		want Status
+	}{{-2 * time.Minute, Warning}, {time.Hour, Failed}} {
+		got = examine(t, c.Config, func(c *Config) { c.Now = func() time.Time { return time.Now().Add(skew.by) } })
+		says(t, got, "clock", skew.want, "time server")
+	}
+
+	tree, err := install.Tree(install.Settings{Namespace: install.DefaultNamespace, Image: "none@sha256:" + strings.Repeat("0", 64), Repository: "https://git.example/x", Environment: "prod", TrustDomain: "mesh.local", Poll: time.Minute, Trust: []byte("{}")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := install.Render(tree, install.Single)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := install.YAML(objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, c, string(text))
+	got = examine(t, c.Config)
+	says(t, got, "installed", OK)
+	says(t, got, "server-rights", OK)
+	says(t, got, "webhook-rights", OK)
+	says(t, got, "server-ready", Failed, "0 of 1")
+	says(t, got, "release", Failed, "no server runs")
+	says(t, got, "guard", Failed, "no webhook configuration")
+
+	t.Run("Rights", func(t *testing.T) { rights(t, c) })
+	t.Run("Webhooks", func(t *testing.T) { webhooks(t, c) })
+	t.Run("Mesh", func(t *testing.T) { namespaces(t, c) })
+}
+
+func apply(t *testing.T, c *kubetest.Cluster, text string) {
+	t.Helper()
+	if err := c.Apply(t.Context(), text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rights(t *testing.T, c *kubetest.Cluster) {
+	if err := c.Client.RbacV1().ClusterRoleBindings().Delete(t.Context(), install.WebhookAccount, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]Result
+	for range 50 { // authorizers follow their objects
+		if got = examine(t, c.Config); got["webhook-rights"].Status == Failed {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	says(t, got, "webhook-rights", Failed, "webhookconfigurations", "apply what `meshc install` prints again")
+	says(t, got, "server-rights", OK)
+}
+
+const hook = `
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingWebhookConfiguration
+metadata: {name: zz-meshc-inject}
+webhooks:
+- name: pods.inject.meshc.dev
+  clientConfig: {%s, caBundle: %s}
+  rules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods], scope: Namespaced}]
+  objectSelector: {matchLabels: {meshc.dev/inject: enabled}}
+  sideEffects: None
+  timeoutSeconds: 2
+  admissionReviewVersions: [v1]
+`
+
+func webhooks(t *testing.T, c *kubetest.Cluster) {
+	nobody := "url: \"https://127.0.0.1:1/mutate\""
+	for _, one := range []struct {
+		until time.Time
+		want  Status
+		words string
+	}{
+		{time.Now().Add(-time.Hour), Failed, "expired"},
+		{time.Now().Add(24 * time.Hour), Warning, "expires"},
+		{time.Now().Add(365 * 24 * time.Hour), OK, ""},
+	} {
+		apply(t, c, fmt.Sprintf(hook, nobody, base64.StdEncoding.EncodeToString(root(t, one.until))))
+		says(t, examine(t, c.Config), "injection", one.want, one.words)
+	}
+	var got map[string]Result
+	for range 50 { // an API server takes a moment to follow
+		if got = examine(t, c.Config); got["webhook-reached"].Status == Failed {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	says(t, got, "webhook-reached", Failed, "failed calling webhook")
+	apply(t, c, fmt.Sprintf(hook, "service: {namespace: meshc-system, name: meshc-webhook, path: /mutate}", base64.StdEncoding.EncodeToString(root(t, time.Now().Add(365*24*time.Hour)))))
+	says(t, examine(t, c.Config), "injection", Failed, "nothing ready is behind")
+	if err := c.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Delete(t.Context(), "zz-meshc-inject", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func namespaces(t *testing.T, c *kubetest.Cluster) {
+	got := examine(t, c.Config)
+	says(t, got, "roots", OK)
+	apply(t, c, "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {meshc.dev/inject: enabled}}}")
+	for range 100 { // its account is made by a controller
+		_, err := c.Client.CoreV1().Pods("shop").Create(t.Context(), &core.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: "bare"}, Spec: core.PodSpec{Containers: []core.Container{{Name: "app", Image: "app"}}},
+		}, metav1.CreateOptions{})
+		if err == nil {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	got = examine(t, c.Config)
+	says(t, got, "roots", Failed, "no ConfigMap meshc-roots in shop")
+	says(t, got, "sidecars", Warning, "shop/bare", "rollout restart")
+	ended := strings.ReplaceAll(string(root(t, time.Now().Add(-time.Hour))), "\n", "\n    ")
+	apply(t, c, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: meshc-roots, namespace: shop}\ndata:\n  roots.pem: |\n    "+ended+"\n")
+	says(t, examine(t, c.Config), "roots", Failed, "good today")
+}
+
+// root is a certificate that ends then.
+func root(t *testing.T, until time.Time) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: until.Add(-48 * time.Hour), NotAfter: until, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
