@@ -245,8 +245,8 @@ func TestAnInstallation(t *testing.T) {
 	r := newRig(t)
 	r.must(r.cluster.Apply(t.Context(), squatted))
 	r.expect(0, []string{"new       Namespace meshc-system", "new       StatefulSet meshc-system/meshc-server", "meshc-server: ready", "meshc-webhook: ready"},
-		r.install("--apply", "--timeout", "2m")...)
-	r.expect(0, []string{"unchanged StatefulSet meshc-system/meshc-webhook"}, r.install("--apply", "--timeout", "2m")...)
+		r.install("--apply", "--overlay", "ha", "--timeout", "2m")...)
+	r.expect(0, []string{"unchanged StatefulSet meshc-system/meshc-webhook", "unchanged PodDisruptionBudget"}, r.install("--apply", "--overlay", "ha", "--timeout", "2m")...)
 	r.applyRelease()
 	r.must(r.cluster.Apply(t.Context(), application))
 	r.until("the pod has joined", func(ctx context.Context) error {
@@ -263,6 +263,22 @@ func TestAnInstallation(t *testing.T) {
 	r.expect(0, []string{"✓ the API server reaches the webhook", "✓ the server has an approved release, and follows its repository: commit", "✓ namespaces with sidecars know"}, "doctor")
 	t.Run("Repairs", r.repairs)
 	t.Run("Rights", r.rights)
+	t.Run("Files", r.files)
+	t.Run("ToSingle", func(t *testing.T) {
+		r.expect(0, []string{"spec.replicas: 2 → 1", "removed PodDisruptionBudget meshc-system/meshc-server"}, r.install("--apply", "--timeout", "2m")...)
+		r.expect(0, []string{"✓ the server's replicas are ready: 1"}, "doctor")
+	})
+}
+
+// files has a real API server take each overlay as kubectl gives it.
+func (r *rig) files(t *testing.T) {
+	r.expect(0, []string{"wrote deploy/overlays/ha"}, r.install("--output", "deploy")...)
+	for _, o := range install.Overlays() {
+		out, err := r.cluster.Kubectl(t.Context(), "apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-k", filepath.Join(r.dir, "deploy", "overlays", string(o)))
+		if err != nil || strings.Count(out, "serverside-applied") < 15 {
+			t.Errorf("%s: %v\n%s", o, err, out)
+		}
+	}
 }
 
 // audits has the webhook look at the cluster twice.

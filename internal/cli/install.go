@@ -123,7 +123,7 @@ func (a *app) install(ctx context.Context, f installFlags) error {
 		return err
 	}
 	if f.apply {
-		return a.applyObjects(ctx, f, objects)
+		return a.applyObjects(ctx, f, tree, objects)
 	}
 	text, err := install.YAML(objects)
 	if err != nil {
@@ -135,7 +135,7 @@ func (a *app) install(ctx context.Context, f installFlags) error {
 // answering bounds what an API server is asked before anything is waited for.
 const answering = time.Minute
 
-func (a *app) applyObjects(ctx context.Context, f installFlags, objects []*unstructured.Unstructured) error {
+func (a *app) applyObjects(ctx context.Context, f installFlags, tree map[string][]byte, objects []*unstructured.Unstructured) error {
 	cluster, err := f.cluster.connect()
 	if err != nil {
 		return err
@@ -155,6 +155,16 @@ func (a *app) applyObjects(ctx context.Context, f installFlags, objects []*unstr
 	}
 	if err := to.Apply(asking, changes, func(c install.Change) { printer.Fprintf(a.out, "applied %s\n", c.Name()) }); err != nil {
 		return err
+	}
+	obsolete, err := to.Obsolete(asking, tree, install.Overlay(f.overlay))
+	if err != nil {
+		return err
+	}
+	for _, o := range obsolete {
+		if err := to.Remove(asking, o); err != nil {
+			return err
+		}
+		printer.Fprintf(a.out, "removed %s %s/%s, of another overlay\n", o.GetKind(), o.GetNamespace(), o.GetName())
 	}
 	if f.timeout == 0 {
 		return nil

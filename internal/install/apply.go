@@ -253,3 +253,59 @@ func text(v any) string {
 	}
 	return string(raw)
 }
+
+// Obsolete are the objects that only the other overlays have and the cluster has of us.
+func (c *Cluster) Obsolete(ctx context.Context, tree map[string][]byte, o Overlay) ([]*unstructured.Unstructured, error) {
+	kept := map[string]bool{}
+	objects, err := Render(tree, o)
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range objects {
+		kept[nameOf(one)] = true
+	}
+	var out []*unstructured.Unstructured
+	for _, other := range Overlays() {
+		objects, err := Render(tree, other)
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range objects {
+			if kept[nameOf(one)] {
+				continue
+			}
+			kept[nameOf(one)] = true
+			have, err := c.at(one).Get(ctx, one.GetName(), metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				continue
+			}
+			if err != nil {
+				return nil, away(err)
+			}
+			if ours(have) {
+				out = append(out, have)
+			}
+		}
+	}
+	return out, nil
+}
+
+// ours says that we applied an object.
+func ours(o *unstructured.Unstructured) bool {
+	return slices.ContainsFunc(o.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool {
+		return f.Manager == Manager && f.Operation == metav1.ManagedFieldsOperationApply
+	})
+}
+
+// Remove deletes an object, if it is still the one that was looked at.
+func (c *Cluster) Remove(ctx context.Context, o *unstructured.Unstructured) error {
+	uid := o.GetUID()
+	err := c.at(o).Delete(ctx, o.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+	if err == nil || apierrors.IsNotFound(err) {
+		return nil
+	}
+	if d, one := refusal(o, "delete", err); one {
+		return diag.List{d}.Err()
+	}
+	return away(err)
+}

@@ -8,6 +8,7 @@ import (
 
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
+	policy "k8s.io/api/policy/v1"
 	rbac "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +23,8 @@ const (
 	WebhookSet     = "meshc-webhook" // the webhook's, and the Service by which the API server reaches it
 	TrustConfigMap = "meshc-trust"
 	TrustKey       = "trust.yaml"
+	ServerSecret   = "meshc-authority" // the roots of all identities
+	WebhookSecret  = "meshc-webhook"   // those of the webhook's own certificates
 )
 
 // Ports of the pods.
@@ -61,9 +64,9 @@ func (s Settings) components() []component {
 	with := func(args ...string) []string { return append(append([]string{}, follow...), args...) }
 	return []component{
 		{ServerSet, ServerAccount, "serve", ServerPort, ServerHTTPPort, with(
-			"--in-cluster", "--trust-domain", s.TrustDomain, "--listen", fmt.Sprintf(":%d", ServerPort), "--http", fmt.Sprintf(":%d", ServerHTTPPort))},
+			"--in-cluster", "--authority", "secret/"+s.Namespace+"/"+ServerSecret, "--trust-domain", s.TrustDomain, "--listen", fmt.Sprintf(":%d", ServerPort), "--http", fmt.Sprintf(":%d", ServerHTTPPort))},
 		{WebhookSet, WebhookAccount, "webhook", WebhookPort, WebhookHTTPPort, with(
-			"--service", s.Namespace+"/"+WebhookSet, "--listen", fmt.Sprintf(":%d", WebhookPort), "--http", fmt.Sprintf(":%d", WebhookHTTPPort), "--audit", s.Audit.String())},
+			"--authority", "secret/"+s.Namespace+"/"+WebhookSecret, "--service", s.Namespace+"/"+WebhookSet, "--listen", fmt.Sprintf(":%d", WebhookPort), "--http", fmt.Sprintf(":%d", WebhookHTTPPort), "--audit", s.Audit.String())},
 	}
 }
 
@@ -94,6 +97,10 @@ func (s Settings) base() []runtime.Object {
 	out := []runtime.Object{
 		&core.Namespace{TypeMeta: kind("v1", "Namespace"), ObjectMeta: metav1.ObjectMeta{Name: s.Namespace, Labels: restricted}},
 		&core.ConfigMap{TypeMeta: kind("v1", "ConfigMap"), ObjectMeta: s.meta(TrustConfigMap, common), Data: map[string]string{TrustKey: string(s.Trust)}},
+	}
+	// Empty: the first replica that starts fills it, and nothing here touches what is in it.
+	for _, name := range []string{ServerSecret, WebhookSecret} {
+		out = append(out, &core.Secret{TypeMeta: kind("v1", "Secret"), ObjectMeta: s.meta(name, common), Type: core.SecretTypeOpaque})
 	}
 	for _, c := range s.components() {
 		out = append(out, s.account(c)...)
@@ -231,5 +238,14 @@ func (s Settings) container(c component) core.Container {
 			{Name: "state", MountPath: stateDir},
 			{Name: "trust", MountPath: trustDir, ReadOnly: true},
 		},
+	}
+}
+
+// disruption keeps the replicas of a component from being taken away at one time.
+func (s Settings) disruption(c component) runtime.Object {
+	most := intstr.FromInt32(1)
+	return &policy.PodDisruptionBudget{
+		TypeMeta: kind("policy/v1", "PodDisruptionBudget"), ObjectMeta: s.meta(c.name, c.labels()),
+		Spec: policy.PodDisruptionBudgetSpec{MaxUnavailable: &most, Selector: &metav1.LabelSelector{MatchLabels: c.selector()}},
 	}
 }

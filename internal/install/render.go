@@ -43,11 +43,18 @@ const Header = "# Written by `meshc install`, which replaces this folder: put ch
 // Overlay is a way to run the servers.
 type Overlay string
 
-// Single is one replica of each.
-const Single Overlay = "single"
+// The overlays: one replica of each server, or two on different nodes, of which one may
+// be taken away at a time.
+const (
+	Single Overlay = "single"
+	HA     Overlay = "ha"
+)
+
+// replicas is how many the overlay HA has of each.
+const replicas = 2
 
 // Overlays are all overlays.
-func Overlays() []Overlay { return []Overlay{Single} }
+func Overlays() []Overlay { return []Overlay{Single, HA} }
 
 // Tree is a kustomize base and the overlays: folders base and overlays/NAME, by the path
 // of each file.
@@ -77,13 +84,49 @@ func Tree(s Settings) (map[string][]byte, error) {
 }
 
 func (s Settings) overlay(o Overlay, out map[string][]byte) error {
+	folder := "overlays/" + string(o) + "/"
 	words := map[string]any{"resources": []string{"../../base"}}
-	text, err := kustomization(words)
-	if err != nil {
-		return err
+	if o == HA {
+		var resources []string
+		var counts, patches []any
+		for _, c := range s.components() {
+			name, text, err := s.file(s.disruption(c))
+			if err != nil {
+				return err
+			}
+			out[folder+name] = text
+			resources = append(resources, name)
+			counts = append(counts, map[string]any{"name": c.name, "count": replicas})
+			patch, err := json.Marshal(s.several(c))
+			if err != nil {
+				return fmt.Errorf("install: writing a patch: %w", err)
+			}
+			patches = append(patches, map[string]any{"target": map[string]string{"kind": "StatefulSet", "name": c.name}, "patch": string(patch)})
+		}
+		words = map[string]any{"resources": append([]string{"../../base"}, resources...), "replicas": counts, "patches": patches}
 	}
-	out["overlays/"+string(o)+"/kustomization.yaml"] = text
-	return nil
+	var err error
+	out[folder+"kustomization.yaml"], err = kustomization(words)
+	return err
+}
+
+// several is the patch (RFC 6902) that makes a component's replicas one server: on nodes
+// and in zones of their own where there are some, and servers that tell each other what
+// proxies refused.
+func (s Settings) several(c component) []any {
+	add := func(path string, v any) any { return map[string]any{"op": "add", "path": path, "value": v} }
+	var spread []any
+	for _, key := range []string{"kubernetes.io/hostname", "topology.kubernetes.io/zone"} {
+		spread = append(spread, map[string]any{"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": map[string]any{"matchLabels": c.selector()}})
+	}
+	out := []any{add("/spec/template/spec/topologySpreadConstraints", spread)}
+	if c.word == "serve" {
+		for i := range replicas {
+			peer := fmt.Sprintf("%s-%d.%s.%s.svc:%d", c.name, i, c.name, s.Namespace, ServerPort)
+			out = append(out, add("/spec/template/spec/containers/0/args/-", "--peer="+peer))
+		}
+	}
+	return out
 }
 
 func kustomization(words map[string]any) ([]byte, error) {

@@ -43,11 +43,13 @@ func Rights() []Right {
 		{Account: ServerAccount, Group: "authentication.k8s.io", Resource: "tokenreviews", Verbs: []string{"create"}, Why: "who a pod is that wants a certificate"},
 		{Account: ServerAccount, Resource: "configmaps", Names: []string{release.RootsConfigMap}, Verbs: []string{"get", "update"}, Why: "the server's roots, in each namespace of the mesh"},
 		{Account: ServerAccount, Resource: "configmaps", Verbs: []string{"create"}, Why: "the same, in a namespace that has none yet"},
+		{Account: ServerAccount, Resource: "secrets", Names: []string{ServerSecret}, Verbs: []string{"get", "update"}, In: Own, Why: "the roots of the authority that the replicas share"},
 
 		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Names: []string{webhook.GuardName}, Verbs: []string{"get", "update", "watch"}, Why: "what the guard is asked about, put back when it is changed"},
 		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Verbs: []string{"create"}, Why: "the same, when it is gone"},
 		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations", Names: []string{webhook.InjectName}, Verbs: []string{"get", "update", "watch"}, Why: "which pods get a sidecar, put back when it is changed"},
 		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations", Verbs: []string{"create"}, Why: "the same, when it is gone"},
+		{Account: WebhookAccount, Resource: "secrets", Names: []string{WebhookSecret}, Verbs: []string{"get", "update"}, In: Own, Why: "the roots of the certificates that the API server is shown, which the replicas share"},
 		{Account: WebhookAccount, Resource: "events", Verbs: []string{"create"}, In: "default", Why: "the alarm that a configuration was changed, where Kubernetes keeps events of what has no namespace"},
 		{Account: WebhookAccount, Resource: "configmaps", Verbs: []string{"create"}, Why: "a report of what an audit found in a namespace that has none yet, and what is tried to see whether the API server asks"},
 		{Account: WebhookAccount, Resource: "configmaps", Names: []string{webhook.ReportName}, Verbs: []string{"get", "update", "delete"}, Why: "the same, later"},
