@@ -164,7 +164,7 @@ func TestTheCluster(t *testing.T) {
 		says(t, got, "clock", skew.want, "time server")
 	}
 
-	tree, err := install.Tree(install.Settings{Namespace: install.DefaultNamespace, Image: "none@sha256:" + strings.Repeat("0", 64), Repository: "https://git.example/x", Environment: "prod", TrustDomain: "mesh.local", Poll: time.Minute, Trust: []byte("{}")})
+	tree, err := install.Tree(install.Settings{Namespace: install.DefaultNamespace, Image: "none@sha256:" + strings.Repeat("0", 64), Repository: "https://git.example/x", Environment: "prod", TrustDomain: "mesh.local", Poll: time.Minute, Audit: time.Minute, Trust: []byte("{}")})
 	if err != nil {
 		t.Fatal(err)
 	}
