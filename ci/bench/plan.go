@@ -100,6 +100,13 @@ func child(what string, in io.Reader, out, errs io.Writer) int {
 		}
 		return 0
 	}
+	if dir, ok := strings.CutPrefix(what, webhookChild); ok {
+		if err := serveWebhook(dir, in, out); err != nil {
+			fmt.Fprintln(errs, "bench:", err)
+			return 1
+		}
+		return 0
+	}
 	kind, number, _ := strings.Cut(what, ":")
 	var i int
 	if _, err := fmt.Sscan(number, &i); err != nil {

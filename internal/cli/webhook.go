@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/feed"
 	"meshc.dev/meshc/internal/kept"
@@ -156,11 +157,7 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 		judgeBy(ctx, server, log, e)
 	}
 	a.cleansUp.Store(true)
-	for _, before := range source.Earlier() {
-		if err := server.Recall(before); err != nil {
-			log.Warn("earlier release not kept", append([]any{"commit", before.Commit()}, reason(err)...)...)
-		}
-	}
+	recallIn(server, source.Earlier(), log)
 	source.Restore(tell)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Run(ctx) })
@@ -175,6 +172,15 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// recallIn tells the webhook what was approved before: pods of it may still be replaced.
+func recallIn(server *webhook.Server, earlier []approval.Approved, log *slog.Logger) {
+	for _, before := range earlier {
+		if err := server.Recall(before); err != nil {
+			log.Warn("earlier release not kept", append([]any{"commit", before.Commit()}, reason(err)...)...)
+		}
+	}
 }
 
 // auditing is the cluster as the webhook sees it.
