@@ -271,16 +271,20 @@ func (w *world) stopped(ctx context.Context, name, commit, why string) error {
 	if err := w.flux.Reconcile(ctx, flux.GitRepository, name); err != nil {
 		return err
 	}
+	// The message is that of the moment: each try again has none while it lasts.
+	message := ""
 	if _, err := w.until(ctx, fmt.Sprintf("Flux cannot apply %.12s", commit), func() (bool, error) {
 		s, err := w.flux.State(ctx, flux.Kustomization, name)
 		c := s.Condition("Ready")
+		message = c.Message
 		return err == nil && c.Status == "False" && strings.HasSuffix(s.Tried, commit), errors.Join(err, errors.New(c.Message))
 	}); err != nil {
 		return err
 	}
-	out, err := w.kubectl(ctx, 0, 0, "-n", flux.Namespace, "get", "kustomization", name, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].message}`)
-	if err == nil && !strings.Contains(out, why) {
-		err = fmt.Errorf("it was refused for another reason: %s", out)
+	w.out.Command(`kubectl -n flux-system get kustomization ` + name + ` -o 'jsonpath={.status.conditions[?(@.type=="Ready")].message}'`)
+	w.out.Output(message, 0)
+	if !strings.Contains(message, why) {
+		return fmt.Errorf("it was refused for another reason: %s", message)
 	}
-	return err
+	return nil
 }
