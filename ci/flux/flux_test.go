@@ -54,7 +54,7 @@ func TestFluxAppliesWhatGitApproved(t *testing.T) {
 
 // What stands in the documentation is what was tried.
 func TestTheDocumentationShowsTheExamples(t *testing.T) {
-	for doc, files := range map[string][]string{"flux.md": {"flux/mesh.yaml", "flux/apps.yaml"}, "argocd.md": {"argocd/mesh.yaml", "argocd/apps.yaml", "argocd/argocd-cm.yaml"}} {
+	for doc, files := range map[string][]string{"flux.md": {"flux/mesh.yaml", "flux/apps.yaml", "flux/artifact.yaml"}, "argocd.md": {"argocd/mesh.yaml", "argocd/apps.yaml", "argocd/argocd-cm.yaml"}} {
 		text, err := os.ReadFile(filepath.Join(root, "docs", doc))
 		if err != nil {
 			t.Fatal(err)
@@ -86,7 +86,7 @@ func signedRelease(r *rig) {
 	r.until("the gateway's pods are ready", func() error { return r.gateway(true) })
 	r.applied(head)
 	r.asReleased()
-	r.serves(r.intent())
+	r.serves("server", r.intent())
 }
 
 // gateway looks for the two pods of the gateway, and says in a kubelet's place that they
@@ -399,7 +399,7 @@ func pruned(r *rig) {
 	r.push()
 	r.applied(head)
 	r.asReleased()
-	r.serves(r.intent())
+	r.serves("server", r.intent())
 	for _, resource := range []string{"services", "serviceaccounts"} {
 		list, err := r.Dynamic.Resource(schema.GroupVersionResource{Version: "v1", Resource: resource}).Namespace("shop").List(r.t.Context(), metav1.ListOptions{})
 		if err != nil {
@@ -422,7 +422,7 @@ func reverted(r *rig) {
 	r.push()
 	r.applied(r.render())
 	r.asReleased()
-	r.serves(r.intent())
+	r.serves("server", r.intent())
 	if _, err := r.Client.CoreV1().Services("shop").Get(r.t.Context(), "wishes", metav1.GetOptions{}); err != nil {
 		r.t.Error(err)
 	}

@@ -61,7 +61,7 @@ func start(t *testing.T) *rig {
 	r.repositories()
 	r.webhook()
 	r.follow()
-	r.serve()
+	r.serve("server", "flux://gitrepository/flux-system/mesh")
 	return r
 }
 
@@ -110,30 +110,25 @@ func (r *rig) webhook() {
 	})
 }
 
-// serve starts meshc serve, which reads what Flux has fetched instead of a repository.
-func (r *rig) serve() {
+// serve starts a meshc serve of a name, which reads what Flux has fetched instead of a
+// repository.
+func (r *rig) serve(name, source string) {
 	r.t.Helper()
-	c, err := child.Start(child.Spec{Path: r.meshc, Dir: r.dir, Log: filepath.Join(r.dir, "serve.log"), Bound: true, Args: []string{
-		"serve", "--repo", "flux://gitrepository/flux-system/mesh", "--trust", "trust.yaml", "--env", "kubernetes", "--poll", "200ms", "--kubeconfig", r.Kubeconfig,
-		"--state", "server", "--trust-domain", "shop.example", "--listen", r.address(), "--http", r.address(),
+	c, err := child.Start(child.Spec{Path: r.meshc, Dir: r.dir, Log: filepath.Join(r.dir, name+".log"), Bound: true, Args: []string{
+		"serve", "--repo", source, "--trust", "trust.yaml", "--env", "kubernetes", "--poll", "200ms", "--kubeconfig", r.Kubeconfig,
+		"--state", name, "--trust-domain", "shop.example", "--listen", r.address(), "--http", r.address(),
 	}})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.stop(c, "serve")
+	r.stop(c, name)
 }
 
-// serves waits until meshc serve has a commit of the intent.
-func (r *rig) serves(commit string) {
+// serves waits until a server has a commit of the intent.
+func (r *rig) serves(name, commit string) {
 	r.t.Helper()
-	r.servesIn("server", commit)
-}
-
-// servesIn is serves for the server with that state folder.
-func (r *rig) servesIn(state, commit string) {
-	r.t.Helper()
-	r.until("meshc serve has "+commit[:12], func() error {
-		out, err := exec.CommandContext(r.t.Context(), r.meshc, "status", "--state", filepath.Join(r.dir, state), "--json").CombinedOutput()
+	r.until(name+" has "+commit[:12], func() error {
+		out, err := exec.CommandContext(r.t.Context(), r.meshc, "status", "--state", filepath.Join(r.dir, name), "--json").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}

@@ -220,6 +220,7 @@ type Kind string
 // The kinds that are looked at here.
 const (
 	GitRepository Kind = "gitrepositories"
+	OCIRepository Kind = "ocirepositories"
 	Kustomization Kind = "kustomizations"
 )
 
