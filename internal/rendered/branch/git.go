@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,7 +53,7 @@ func workshop(ctx context.Context, clone, dir string) (*git, error) {
 	if made, err := g.run(ctx, "init", "--quiet", "--bare", "--template=", dir); err != nil || !made.ok {
 		return nil, fmt.Errorf("making a repository to push from: %s: %w", made.said, errors.Join(err, os.ErrInvalid))
 	}
-	g.env = append(g.env, "GIT_DIR="+dir, "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=include.path", "GIT_CONFIG_VALUE_0="+config)
+	g.env = setting(append(g.env, "GIT_DIR="+dir), "include.path", config)
 	g.store = filesystem.NewStorage(osfs.New(dir), cache.NewObjectLRUDefault())
 	return g, nil
 }
@@ -62,8 +63,21 @@ func plainEnvironment() []string {
 	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		return slices.Contains([]string{"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-			"GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS", "LC_ALL"}, name)
+			"GIT_COMMON_DIR", "GIT_NAMESPACE", "LC_ALL"}, name)
 	})
+}
+
+// setting adds one to those that an environment has for git; a CI may keep credentials
+// there.
+func setting(env []string, key, value string) []string {
+	const counts = "GIT_CONFIG_COUNT="
+	n := 0
+	for _, kv := range env {
+		if text, ok := strings.CutPrefix(kv, counts); ok {
+			n, _ = strconv.Atoi(text) // git refuses what is no number, at the first command
+		}
+	}
+	return append(env, fmt.Sprintf("%s%d", counts, n+1), fmt.Sprintf("GIT_CONFIG_KEY_%d=%s", n, key), fmt.Sprintf("GIT_CONFIG_VALUE_%d=%s", n, value))
 }
 
 // result is what a command of git's left; said is for people, without credentials.
