@@ -323,7 +323,7 @@ func (r *rig) repairs(t *testing.T) {
 		for _, ns := range []string{"shop", "depot"} { // one that had others, and one that came late
 			roots, err := r.cluster.Client.CoreV1().ConfigMaps(ns).Get(ctx, "meshc-roots", metav1.GetOptions{})
 			if err != nil || !strings.Contains(roots.Data["roots.pem"], "BEGIN CERTIFICATE") {
-				return fmt.Errorf("roots in %s: %v, %v", ns, roots.Data, err)
+				return errors.Join(err, fmt.Errorf("roots in %s: %v", ns, roots.Data))
 			}
 		}
 		return nil

@@ -196,27 +196,38 @@ func (e *examination) accountMay(account string) func(context.Context) found {
 			if r.Account != account {
 				continue
 			}
-			names := r.Names
-			if len(names) == 0 {
-				names = []string{""}
+			lacks, err := e.lacking(ctx, r)
+			if err != nil {
+				return refused(err, "create", "subjectaccessreviews", "authorization.k8s.io")
 			}
-			for _, verb := range r.Verbs {
-				for _, name := range names {
-					ok, err := e.may(ctx, r, verb, name)
-					if err != nil {
-						return refused(err, "create", "subjectaccessreviews", "authorization.k8s.io")
-					}
-					if !ok {
-						missing = append(missing, fmt.Sprintf("%s %s (%s)", verb, r.Resource, r.Why))
-					}
-				}
-			}
+			missing = append(missing, lacks...)
 		}
 		if len(missing) > 0 {
 			return bad("it may not "+some(missing), "apply what `meshc install` prints again")
 		}
 		return well("")
 	}
+}
+
+// lacking is what of a right an account does not have.
+func (e *examination) lacking(ctx context.Context, r install.Right) ([]string, error) {
+	names := r.Names
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	var out []string
+	for _, verb := range r.Verbs {
+		for _, name := range names {
+			ok, err := e.may(ctx, r, verb, name)
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				out = append(out, fmt.Sprintf("%s %s (%s)", verb, r.Resource, r.Why))
+			}
+		}
+	}
+	return out, nil
 }
 
 func (e *examination) may(ctx context.Context, r install.Right, verb, name string) (bool, error) {

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -128,7 +129,7 @@ func TestInterrupted(t *testing.T) {
 	}()
 	select {
 	case err := <-done:
-		if err != context.Canceled {
+		if !errors.Is(err, context.Canceled) {
 			t.Errorf("it ended with %v", err)
 		}
 	case <-time.After(20 * time.Second):

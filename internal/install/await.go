@@ -2,6 +2,7 @@ package install
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -53,7 +54,7 @@ func Await(ctx context.Context, client kubernetes.Interface, objects []*unstruct
 }
 
 func late(ctx context.Context, objects []*unstructured.Unstructured, said map[string]string) error {
-	if context.Cause(ctx) != context.DeadlineExceeded {
+	if !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 		return ctx.Err()
 	}
 	var missing []string
