@@ -49,6 +49,10 @@ func TestAudit(t *testing.T) {
 	ctx := t.Context()
 	g.until(t, "the API server is known to ask", func() bool { return g.server.Status().Asked == "yes" })
 
+	if strings.Contains(g.log.String(), TriedName) {
+		t.Error("what the webhook tries itself is told as refused")
+	}
+
 	t.Run("a cluster that is as it should be", func(t *testing.T) {
 		a := g.look(t)
 		if len(a.Findings) != 0 || a.Objects < 14 || a.Commit != "0123456789abcdef" || len(a.Spaces) != 1 {
