@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -86,12 +87,13 @@ type exchanger struct {
 	serves func() *served
 	now    func() time.Time
 
-	mu     sync.Mutex
-	others map[string]heard // by run
+	mu      sync.Mutex
+	others  map[string]heard // by run
+	unasked int              // addresses that were not asked yet, since the start
 }
 
 func newExchanger(p Peers, facts *evidence.Log, log *slog.Logger, now func() time.Time, serves func() *served) *exchanger {
-	return &exchanger{peers: p, facts: facts, log: log, run: rand.Text(), serves: serves, now: now, others: map[string]heard{}}
+	return &exchanger{peers: p, facts: facts, log: log, run: rand.Text(), serves: serves, now: now, others: map[string]heard{}, unasked: len(p.Addresses)}
 }
 
 // hear notes what another server serves.
@@ -103,6 +105,28 @@ func (e *exchanger) hear(said exchange) {
 	if said.Serves != nil && said.Server != e.run {
 		e.others[said.Server] = heard{*said.Serves, now}
 	}
+}
+
+// asked notes that an address was asked for the first time, whether or not it answered.
+func (e *exchanger) asked() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.unasked--
+}
+
+// ready says why clients should ask another server, nil if they need not: one that starts
+// does not know yet how late it is.
+func (e *exchanger) ready() error {
+	e.mu.Lock()
+	waits := e.unasked > 0
+	e.mu.Unlock()
+	if waits {
+		return errors.New("the other servers have not been asked yet what they serve")
+	}
+	if ahead := e.behind(); ahead != nil {
+		return fmt.Errorf("another server serves a later commit, %.12s", ahead.Commit)
+	}
+	return nil
 }
 
 // behind is the latest that another server serves, nil if this one has it as well.
@@ -193,8 +217,11 @@ func (e *exchanger) exchangeAll(ctx context.Context) error {
 func (e *exchanger) follow(ctx context.Context, address string, conn *grpc.ClientConn) {
 	var before, told exchange // what it said last, and what it was told last
 	failed := false
-	for {
+	for first := true; ; first = false {
 		more, err := e.ask(ctx, conn, &before, &told)
+		if first {
+			e.asked()
+		}
 		if bad := err != nil; bad != failed && ctx.Err() == nil {
 			if failed = bad; bad {
 				e.log.Warn("evidence not exchanged", slog.String("code", string(diag.CodePeer)), slog.String("peer", address), slog.Any("error", err),

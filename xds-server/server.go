@@ -237,8 +237,8 @@ func (s *Server) Ready() error {
 	if !s.hub.Ready() {
 		return errors.New("no approved release is loaded")
 	}
-	if ahead := s.peers.behind(); ahead != nil {
-		return fmt.Errorf("another server serves a later commit, %.12s", ahead.Commit)
+	if err := s.peers.ready(); err != nil {
+		return err
 	}
 	if s.cfg.Ready != nil {
 		return s.cfg.Ready()

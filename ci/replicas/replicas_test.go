@@ -1,0 +1,415 @@
+// Package replicas runs two servers and two webhooks of one cluster as programs, and ends
+// them one after the other while they are asked: nothing that is asked fails.
+package replicas
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	core "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"meshc.dev/meshc/examples"
+	"meshc.dev/meshc/internal/ca"
+	"meshc.dev/meshc/internal/child"
+	"meshc.dev/meshc/internal/demo/people"
+	"meshc.dev/meshc/internal/freeport"
+	"meshc.dev/meshc/internal/kubetest"
+)
+
+const (
+	trustDomain = "bookinfo.example"
+	environment = "kubernetes"
+	patience    = time.Minute
+)
+
+// world is a cluster, a signed repository and the programs that follow it.
+type world struct {
+	*kubetest.Cluster
+	t    *testing.T
+	dir  string
+	bin  string
+	repo *people.Repo
+}
+
+// program is a replica that can be ended and started again.
+type program struct {
+	name string
+	args []string
+	http string
+	*child.Child
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{Cluster: kubetest.ForTest(t, kubetest.Options{}), t: t, dir: t.TempDir(), bin: filepath.Join(t.TempDir(), "meshc")}
+	w.must(w.Apply(t.Context(), `{apiVersion: v1, kind: Namespace, metadata: {name: meshc-system}}`,
+		`{apiVersion: v1, kind: Secret, metadata: {name: meshc-authority, namespace: meshc-system}}`,
+		`{apiVersion: v1, kind: Secret, metadata: {name: meshc-webhook, namespace: meshc-system}}`))
+	built, err := child.Run(t.Context(), child.Spec{Path: "go", Args: []string{"build", "-o", w.bin, "meshc.dev/meshc/cmd/meshc"}}, 0)
+	if err != nil {
+		t.Fatalf("building: %v, %v", built, err)
+	}
+	signer, err := people.FindSigner(w.bin, w.dir)
+	w.must(err)
+	var keys map[string]string
+	w.repo, keys, err = people.New(t.Context(), "git", signer, w.dir)
+	w.must(err)
+	files, err := fs.Sub(examples.FS, "bookinfo/intent")
+	w.must(err)
+	w.must(os.CopyFS(w.repo.Work, files))
+	root := w.commit("first release")
+	w.must(os.WriteFile(filepath.Join(w.dir, "trust.yaml"), []byte(people.TrustPolicy(root, environment, keys)), 0o600))
+	return w
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// commit signs everything in the work tree and pushes it.
+func (w *world) commit(message string) string {
+	w.t.Helper()
+	hash, err := w.repo.Commit(w.t.Context(), people.Carol, true, message)
+	w.must(err)
+	_, err = w.repo.Run(w.t.Context(), "push", "--quiet", "origin", "main")
+	w.must(err)
+	return hash
+}
+
+func (w *world) address() string {
+	w.t.Helper()
+	a, err := freeport.Address()
+	w.must(err)
+	return a
+}
+
+// program is one that follows the repository.
+func (w *world) program(name, command string, more ...string) *program {
+	p := &program{name: name, http: w.address()}
+	p.args = append([]string{command, "--repo", w.repo.Origin, "--trust", "trust.yaml", "--env", environment, "--poll", "200ms",
+		"--kubeconfig", w.Kubeconfig, "--state", name, "--http", p.http}, more...)
+	w.t.Cleanup(func() {
+		if p.Child != nil {
+			p.Stop(time.Second)
+		}
+		if text, err := os.ReadFile(filepath.Join(w.dir, name+".log")); w.t.Failed() && err == nil {
+			w.t.Logf("%s:\n%s", name, text[max(0, len(text)-4000):])
+		}
+		if text, err := os.ReadFile(filepath.Join(w.dir, name+".log")); err == nil && strings.Contains(string(text), "PRIVATE KEY") {
+			w.t.Errorf("%s logged a key", name)
+		}
+	})
+	return p
+}
+
+// start runs a program until it says that it is ready.
+func (w *world) start(p *program) {
+	w.t.Helper()
+	var err error
+	p.Child, err = child.Start(child.Spec{Path: w.bin, Args: p.args, Dir: w.dir, Log: filepath.Join(w.dir, p.name+".log"), Bound: true})
+	w.must(err)
+	w.until(p.name+" is ready", func() error {
+		select {
+		case <-p.Done():
+			w.t.Fatalf("%s ended: %v", p.name, p.Err())
+		default:
+		}
+		return page("http://"+p.http+"/readyz", "ok")
+	})
+}
+
+// page asks for a page that has that text.
+func page(address, text string) error {
+	res, err := http.Get(address)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err == nil && (res.StatusCode != http.StatusOK || !strings.Contains(string(body), text)) {
+		err = fmt.Errorf("%s: %.200s", res.Status, body)
+	}
+	return err
+}
+
+func (w *world) until(what string, ok func() error) {
+	w.t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		err := ok()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			w.t.Fatalf("it never came to pass that %s: %v", what, err)
+		}
+	}
+}
+
+// end ends a program as a machine or a kubelet does.
+func (w *world) end(p *program, by syscall.Signal) {
+	w.t.Helper()
+	w.must(p.Signal(by))
+	select {
+	case <-p.Done():
+	case <-time.After(patience):
+		w.t.Fatalf("%s does not end", p.name)
+	}
+}
+
+// service leads connections to replicas in turn, to the next one if one is away.
+func (w *world) service(to ...string) string {
+	w.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	w.must(err)
+	w.t.Cleanup(func() { _ = l.Close() })
+	var turn atomic.Int64
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				first := int(turn.Add(1))
+				for i := range to {
+					out, err := net.DialTimeout("tcp", to[(first+i)%len(to)], 5*time.Second)
+					if err != nil {
+						continue
+					}
+					go func() { _, _ = io.Copy(out, c); _ = out.Close() }()
+					_, _ = io.Copy(c, out)
+					return
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// load asks again and again, each of n on its own, until it is stopped.
+type load struct {
+	asked, failed atomic.Int64
+	stop          func()
+}
+
+func (w *world) load(n int, every time.Duration, ask func(i int) error) *load {
+	ctx, cancel := context.WithCancel(w.t.Context())
+	var group sync.WaitGroup
+	l := &load{stop: func() { cancel(); group.Wait() }}
+	for i := range n {
+		group.Go(func() {
+			tick := time.NewTicker(every)
+			defer tick.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+				}
+				err := ask(i)
+				if l.asked.Add(1); err != nil && l.failed.Add(1) < 5 {
+					w.t.Errorf("%s: %v", time.Now().Format(time.TimeOnly), err)
+				}
+			}
+		})
+	}
+	return l
+}
+
+// more waits until so many more were asked.
+func (w *world) more(l *load, n int64) {
+	w.t.Helper()
+	from := l.asked.Load()
+	w.until("more is asked", func() error {
+		if got := l.asked.Load() - from; got < n {
+			return fmt.Errorf("%d of %d", got, n)
+		}
+		return nil
+	})
+}
+
+// workload renews its certificate as an agent does.
+type workload struct {
+	id    spiffeid.ID
+	key   *ecdsa.PrivateKey
+	holds ca.Issued
+}
+
+func (v *workload) request() (*ecdsa.PrivateKey, []byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{URIs: []*url.URL{v.id.URL()}}, key)
+	return key, csr, err
+}
+
+func (v *workload) join(ctx context.Context, server, token, pin string) error {
+	return v.ask(ctx, server, ca.Trust{TrustDomain: v.id.TrustDomain(), Pins: []string{pin}, Clock: time.Now},
+		func(c *ca.Client, csr []byte) (ca.Issued, error) { return c.Join(ctx, token, csr) })
+}
+
+// renew tries again what is worth it, as agents do; for them it has hours.
+func (v *workload) renew(ctx context.Context, server string) error {
+	mine := &tls.Certificate{Certificate: [][]byte{v.holds.Chain[0].Raw}, PrivateKey: v.key, Leaf: v.holds.Chain[0]}
+	trust := ca.Trust{TrustDomain: v.id.TrustDomain(), Roots: v.holds.Bundle, Certificate: mine, Clock: time.Now}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		err := v.ask(ctx, server, trust, func(c *ca.Client, csr []byte) (ca.Issued, error) { return c.Renew(ctx, "", csr) })
+		if err == nil || !ca.Temporary(err) || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+func (v *workload) ask(ctx context.Context, server string, trust ca.Trust, call func(*ca.Client, []byte) (ca.Issued, error)) error {
+	key, csr, err := v.request()
+	if err != nil {
+		return err
+	}
+	c, err := ca.Dial(server, trust)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	got, err := call(c, csr)
+	if err != nil {
+		return err
+	}
+	if before := v.holds.Bundle; before != nil && !slices.EqualFunc(before, got.Bundle, (*x509.Certificate).Equal) {
+		return errors.New("another root")
+	}
+	v.key, v.holds = key, got
+	return nil
+}
+
+// TestEitherServerMayEnd: two servers with one authority are killed in turn while workloads
+// renew their certificates at whichever answers. One that starts again has the same roots, is
+// ready when it serves what the other one does, and takes the other one's tokens.
+func TestEitherServerMayEnd(t *testing.T) {
+	w := newWorld(t)
+	listen := []string{w.address(), w.address()}
+	var servers []*program
+	for i, name := range []string{"a", "b"} {
+		servers = append(servers, w.program(name, "serve", "--trust-domain", trustDomain, "--authority", "secret/meshc-system/meshc-authority",
+			"--listen", listen[i], "--peer", listen[1-i]))
+	}
+	for _, s := range servers { // at once
+		var err error
+		s.Child, err = child.Start(child.Spec{Path: w.bin, Args: s.args, Dir: w.dir, Log: filepath.Join(w.dir, s.name+".log"), Bound: true})
+		w.must(err)
+	}
+	for _, s := range servers {
+		w.until(s.name+" is ready", func() error { return page("http://"+s.http+"/readyz", "ok") })
+	}
+	at := w.service(listen...)
+	token := func(account string) (text, pin string) {
+		t.Helper()
+		out, err := child.Run(t.Context(), child.Spec{Path: w.bin, Dir: w.dir, Args: []string{"token", "create", "--identity", "bookinfo/" + account,
+			"--authority", "secret/meshc-system/meshc-authority", "--kubeconfig", w.Kubeconfig}}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields := strings.Fields(string(out.Stdout))
+		return fields[1], fields[3]
+	}
+	var all []*workload
+	for i := range 8 {
+		v := &workload{id: spiffeid.RequireFromString(fmt.Sprintf("spiffe://%s/ns/bookinfo/sa/w%d", trustDomain, i))}
+		text, pin := token(fmt.Sprintf("w%d", i))
+		w.must(v.join(t.Context(), at, text, pin))
+		if err := v.join(t.Context(), listen[i%2], text, pin); err == nil {
+			t.Fatal("a token was used twice")
+		}
+		all = append(all, v)
+	}
+	under := w.load(len(all), 150*time.Millisecond, func(i int) error { return all[i].renew(t.Context(), at) })
+	for round := range 4 {
+		w.more(under, 60)
+		victim, other := servers[round%2], servers[1-round%2]
+		w.end(victim, syscall.SIGKILL)
+		w.must(os.WriteFile(filepath.Join(w.repo.Work, "README"), fmt.Append(nil, "round ", round), 0o600))
+		commit := w.commit(fmt.Sprint("round ", round))
+		w.until("the other one serves the next commit", func() error { return page("http://"+other.http+"/metrics", commit) })
+		w.more(under, 60)
+		if round == 3 { // on another machine, with nothing but the Secret
+			w.must(os.RemoveAll(filepath.Join(w.dir, victim.name)))
+		}
+		w.start(victim)
+		w.must(page("http://"+victim.http+"/metrics", commit)) // ready means that it has it
+	}
+	w.more(under, 60)
+	under.stop()
+	t.Logf("%d renewals, %d failed", under.asked.Load(), under.failed.Load())
+}
+
+// TestEitherWebhookMayEnd: two webhooks with one bundle end in turn, as their pods do when they
+// are replaced, while the API server asks them.
+func TestEitherWebhookMayEnd(t *testing.T) {
+	w := newWorld(t)
+	listen := []string{w.address(), w.address()}
+	at := w.service(listen...)
+	var hooks []*program
+	for i, name := range []string{"c", "d"} {
+		hooks = append(hooks, w.program(name, "webhook", "--authority", "secret/meshc-system/meshc-webhook", "--listen", listen[i], "--url", "https://"+at))
+		w.start(hooks[i])
+	}
+	w.until("the webhook is asked", func() error {
+		_, err := w.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "meshc-guard", metav1.GetOptions{})
+		return err
+	})
+	w.must(w.Apply(t.Context(), `{apiVersion: v1, kind: Namespace, metadata: {name: plain, labels: {meshc.dev/inject: enabled}}}`))
+	// A pod that nobody is asked about would be stored without a sidecar.
+	pod := func(name string) error {
+		made, err := w.Client.CoreV1().Pods("plain").Create(t.Context(), &core.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: core.PodSpec{Containers: []core.Container{{Name: "a", Image: "a"}}},
+		}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if err == nil && !slices.ContainsFunc(made.Spec.InitContainers, func(c core.Container) bool { return c.Name == "meshc-proxy" }) {
+			err = errors.New("the webhook was not asked")
+		}
+		return err
+	}
+	w.until("the API server asks", func() error { return pod("x") })
+	under := w.load(5, 50*time.Millisecond, func(i int) error { return pod(fmt.Sprint("x", i)) })
+	for round := range 4 {
+		w.more(under, 100)
+		w.end(hooks[round%2], syscall.SIGTERM)
+		w.more(under, 100)
+		w.start(hooks[round%2])
+	}
+	w.more(under, 100)
+	under.stop()
+	t.Logf("%d questions, %d not answered", under.asked.Load(), under.failed.Load())
+	for _, h := range hooks {
+		text, err := os.ReadFile(filepath.Join(w.dir, h.name+".log"))
+		w.must(err)
+		if strings.Contains(string(text), "MESH0708") {
+			t.Errorf("%s put back what the other one wrote", h.name)
+		}
+	}
+}
