@@ -104,7 +104,8 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	f.StringVar(&cfg.JoinToken, "join-token", "", "`token` of meshc token create; other users can see it: prefer the file")
 	f.StringVar(&cfg.JoinTokenFile, "join-token-file", "", "`file` with the token")
 	f.StringVar(&cfg.TokenFile, "token-file", "", "`file` with the projected token of this pod, audience meshc.dev, instead of a join token")
-	f.StringVar(&cfg.TrustDomain, "trust-domain", "", "trust `domain` of the mesh, for --token-file; default: what the roots in --server-bundle say")
+	f.StringVar(&cfg.SPIFFEEndpoint, "spiffe-endpoint-socket", "", "`address` of a SPIFFE Workload API such as SPIRE's, unix:///path, which gives the identity in place of a join; default without a token: $SPIFFE_ENDPOINT_SOCKET")
+	f.StringVar(&cfg.TrustDomain, "trust-domain", "", "trust `domain` of the mesh, for --token-file and --spiffe-endpoint-socket; default: what the roots in --server-bundle say")
 	prints := f.String("server-fingerprint", "", "`sha256:…` of the server's root, several separated by commas; for the join")
 	f.StringVar(&cfg.BundleFile, "server-bundle", "", "PEM `file` with the server's roots, instead of a fingerprint")
 	f.StringVar(&cfg.StateDir, "state-dir", "", "`folder` of this agent alone")
@@ -129,13 +130,21 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 		printer.Fprintf(out, "%s\n", buildVersion())
 		return cfg, level, true, nil
 	}
-	if *prints != "" {
-		cfg.Fingerprints = strings.Split(*prints, ",")
+	complete(&cfg, *prints, f.Args())
+	return cfg, level, false, nil
+}
+
+// complete adds what several flags, the environment and the arguments say together.
+func complete(cfg *agent.Config, prints string, args []string) {
+	if prints != "" {
+		cfg.Fingerprints = strings.Split(prints, ",")
 	}
-	cfg.EnvoyArgs = f.Args()
+	cfg.EnvoyArgs = args
+	if cfg.SPIFFEEndpoint == "" && cfg.JoinToken == "" && cfg.JoinTokenFile == "" && cfg.TokenFile == "" {
+		cfg.SPIFFEEndpoint = os.Getenv("SPIFFE_ENDPOINT_SOCKET")
+	}
 	cfg.Probes = os.Getenv("MESHC_PROBES")
 	cfg.Clock = time.Now
-	return cfg, level, false, nil
 }
 
 func buildVersion() string {

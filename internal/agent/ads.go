@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -35,6 +36,9 @@ type relay struct {
 	hold   *holder
 	log    *slog.Logger
 	stats  *stats
+	// roots are those that the server may be signed by.
+	roots func(*svid) ([]*x509.Certificate, error)
+	known []*x509.Certificate // what roots gave last
 
 	cur atomic.Pointer[link]
 }
@@ -79,7 +83,12 @@ func (l *link) close() {
 func (r *relay) newLink(ctx context.Context, s *svid) (*link, error) {
 	l := &link{}
 	l.ctx, l.end = context.WithCancel(ctx)
-	trust := ca.Trust{TrustDomain: s.id.TrustDomain(), Roots: s.bundle, Certificate: s.tls(), Clock: r.clock}
+	if roots, err := r.roots(s); err == nil {
+		r.known = roots
+	} else {
+		r.log.Error("the server's roots cannot be read; those before count", "error", err)
+	}
+	trust := ca.Trust{TrustDomain: s.id.TrustDomain(), Roots: r.known, Certificate: s.tls(), Clock: r.clock}
 	creds := trust.Credentials(func(d diag.Diagnostic) {
 		l.mu.Lock()
 		defer l.mu.Unlock()

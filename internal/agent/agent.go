@@ -63,7 +63,7 @@ type agent struct {
 	log      *slog.Logger
 
 	hold  *holder
-	keep  *keeper
+	keep  source
 	relay *relay
 	page  *page
 
@@ -79,10 +79,13 @@ type server struct {
 
 func newAgent(cfg Config, envoyOut io.Writer, log *slog.Logger) *agent {
 	h, st := newHolder(), &stats{}
+	keep := source(&keeper{cfg: cfg, hold: h, log: log, stats: st, look: lookEvery})
+	if cfg.SPIFFEEndpoint != "" {
+		keep = newWorkload(cfg, h, log, st)
+	}
 	return &agent{
-		cfg: cfg, envoyOut: envoyOut, log: log, hold: h,
-		keep:  &keeper{cfg: cfg, hold: h, log: log, stats: st, look: lookEvery},
-		relay: &relay{server: cfg.Server, clock: cfg.Clock, hold: h, log: log, stats: st},
+		cfg: cfg, envoyOut: envoyOut, log: log, hold: h, keep: keep,
+		relay: &relay{server: cfg.Server, clock: cfg.Clock, hold: h, log: log, stats: st, roots: cfg.serverRoots},
 		page:  &page{hold: h, admin: newAdmin(cfg.adminDial()), clock: cfg.Clock, stats: st, redirected: cfg.RequireRedirect},
 	}
 }

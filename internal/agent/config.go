@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/workloadapi"
 
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/diag"
@@ -32,6 +33,9 @@ type Config struct {
 	// each renewal. TrustDomain is the mesh's then, which the token does not say; ""
 	// means the one that the roots in BundleFile are of.
 	TokenFile, TrustDomain string
+	// SPIFFEEndpoint is the address of a SPIFFE Workload API, "unix:///path" or
+	// "tcp://ip:port", which gives the identity in place of a join; "" for none.
+	SPIFFEEndpoint string
 	// Fingerprints of the server's roots, "sha256:…", for the join only.
 	Fingerprints []string
 	// BundleFile has the server's roots as PEM, instead of Fingerprints.
@@ -98,6 +102,7 @@ func (c Config) Normalise() (Config, diag.List) {
 			l = append(l, flagProblem("write the one of `meshc serve`, such as mesh.local; or name the server's roots with --server-bundle", "--trust-domain %q: %v", c.TrustDomain, err))
 		}
 	}
+	l = append(l, c.checkWorkload()...)
 	if c.AdminPort < 0 || c.AdminPort > 65535 {
 		l = append(l, flagProblem("use 1 to 65535, or 0 for a Unix socket", "%d is no port for --admin-port", c.AdminPort))
 	}
@@ -116,6 +121,24 @@ func (c Config) Normalise() (Config, diag.List) {
 		}
 	}
 	return c, l
+}
+
+// checkWorkload looks at what goes with a Workload API.
+func (c Config) checkWorkload() (l diag.List) {
+	if c.SPIFFEEndpoint == "" {
+		return nil
+	}
+	if err := workloadapi.ValidateAddress(c.SPIFFEEndpoint); err != nil {
+		l = append(l, flagProblem("write something like unix:///run/spire/sockets/agent.sock", "--spiffe-endpoint-socket %q: %v", c.SPIFFEEndpoint, err))
+	}
+	if c.JoinToken != "" || c.JoinTokenFile != "" || c.TokenFile != "" {
+		l = append(l, flagProblem("keep one source of identity", "--spiffe-endpoint-socket excludes --join-token, --join-token-file and --token-file"))
+	}
+	if c.BundleFile == "" {
+		l = append(l, flagProblem("`meshc token create` prints fingerprints only; take the roots from the ConfigMap meshc-roots, or `roots.pem` as docs/identity.md says",
+			"--spiffe-endpoint-socket needs --server-bundle: the Workload API does not know the server"))
+	}
+	return l
 }
 
 func (c Config) checkIdentity() (l diag.List) {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"crypto/ecdsa"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,7 +37,7 @@ func TestRestartNeedsNoToken(t *testing.T) {
 		t.Errorf("another bootstrap:\n%s\n%s", boot, again)
 	}
 	after, err := loadSVID(cfg.StateDir, identityName)
-	if err != nil || !after.key.Equal(before.key) {
+	if err != nil || !after.key.(*ecdsa.PrivateKey).Equal(before.key) {
 		t.Errorf("another key, %v", err)
 	}
 }

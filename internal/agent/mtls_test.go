@@ -37,6 +37,8 @@ func tlsContext(kind, peer string) obj {
 	}
 	if kind == "DownstreamTlsContext" {
 		ctx["require_client_certificate"] = true
+	} else {
+		ctx["max_session_keys"] = 0 // as compiled: every connection shows its certificate
 	}
 	return obj{"name": "envoy.transport_sockets.tls", "typed_config": ctx}
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -31,7 +32,7 @@ import (
 type svid struct {
 	id     spiffeid.ID
 	chain  []*x509.Certificate
-	key    *ecdsa.PrivateKey
+	key    crypto.Signer
 	bundle []*x509.Certificate
 }
 

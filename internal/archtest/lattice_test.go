@@ -142,7 +142,7 @@ func rims() []row {
 		{pkg: "internal/kept", may: []string{"internal/canon", "internal/durable"}},
 		{pkg: "internal/keyring", may: []string{"internal/canon", "internal/kept"}},
 		{pkg: "internal/kubesecret", may: []string{"internal/kept", "internal/kubeapi", kubeAPI, kubeMachine, kubeClient}},
-		{pkg: "internal/ca", may: []string{"internal/canon", "internal/durable", "internal/kept", "internal/keyring", spiffe, rpc, statuses, protobuf, xcrypto}},
+		{pkg: "internal/ca", may: []string{"internal/operatorfile", "internal/canon", "internal/durable", "internal/kept", "internal/keyring", spiffe, rpc, statuses, protobuf, xcrypto}},
 		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", "internal/durable", "internal/hop", "internal/operatorfile", "internal/probe", "internal/redirect", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},
 		{pkg: "internal/probe", may: []string{rpc, xsync}},
 		{pkg: "internal/redirect", may: []string{packetRules, netlinkDoor, xsys}},

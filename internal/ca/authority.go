@@ -45,10 +45,11 @@ type Options struct {
 // Authority signs certificates for one trust domain. It is safe for
 // concurrent use.
 type Authority struct {
-	td    spiffeid.TrustDomain
-	ttl   time.Duration
-	clock func() time.Time
-	roots *keyring.Keyring
+	td      spiffeid.TrustDomain
+	ttl     time.Duration
+	clock   func() time.Time
+	roots   *keyring.Keyring
+	foreign *Foreign // nil for none
 }
 
 // Open reads the authority of a server with the state folder dir, or makes it if there

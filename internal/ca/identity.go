@@ -89,6 +89,16 @@ func PeerFromContext(ctx context.Context) (Peer, error) {
 	return Peer{ID: id, Identity: who, NotAfter: leaf.NotAfter}, nil
 }
 
+// peerChains are those of the client's certificate that TLS verified.
+func peerChains(ctx context.Context) [][]*x509.Certificate {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	info, _ := p.AuthInfo.(credentials.TLSInfo)
+	return info.State.VerifiedChains
+}
+
 // peerLeaf is the client's certificate if, and only if, TLS verified it.
 func peerLeaf(ctx context.Context) *x509.Certificate {
 	p, ok := peer.FromContext(ctx)

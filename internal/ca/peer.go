@@ -43,7 +43,7 @@ func (a *Authority) CheckServer(ctx context.Context) error {
 		return problem(diag.New(diag.CodeNoCertificate, diag.Pos{}, "the client showed no verified certificate"))
 	}
 	id, err := x509svid.IDFromCert(leaf)
-	if err != nil || id != ServerID(a.td) || !a.clock().Before(leaf.NotAfter) {
+	if err != nil || id != ServerID(a.td) || !a.signed(peerChains(ctx)) || !a.clock().Before(leaf.NotAfter) {
 		return problem(diag.New(diag.CodeIdentity, diag.Pos{}, "%q is not %q, or its certificate has ended", id, ServerID(a.td)))
 	}
 	return nil

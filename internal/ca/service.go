@@ -84,6 +84,10 @@ func (s *Service) tryRenew(ctx context.Context, token, csr string) (spiffeid.ID,
 		return p.ID, Issued{}, problem(diag.New(diag.CodeIdentityExpired, diag.Pos{}, "the certificate of %q has ended", p.ID).
 			WithFix("join again with a new token"))
 	}
+	if !s.a.signed(peerChains(ctx)) {
+		return p.ID, Issued{}, problem(diag.New(diag.CodeIdentity, diag.Pos{}, "the certificate of %q is another authority's, and is not renewed here", p.ID).
+			WithFix("let whoever has given it renew it"))
+	}
 	line, ok := lineageOf(peerLeaf(ctx))
 	if !ok { // it was signed before certificates had one
 		if line, err = newLineage(); err != nil {

@@ -61,7 +61,7 @@ func (s *serverTLS) config() (*tls.Config, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.a.clock()
-	trusted := s.a.roots.Trusted()
+	trusted := s.a.accepted()
 	same := s.last != nil && slices.EqualFunc(s.trusted, trusted, (*x509.Certificate).Equal)
 	if same && firstHalf(s.leaf, now) {
 		return s.last, nil
@@ -102,12 +102,15 @@ func (s *serverTLS) verifyClient(c tls.ConnectionState) error {
 	if len(c.PeerCertificates) == 0 {
 		return nil // Requested only: crypto/tls ends the handshake otherwise
 	}
-	id, _, err := x509svid.Verify(c.PeerCertificates, s.a.Bundle(), x509svid.WithTime(s.a.clock()))
+	id, chains, err := x509svid.Verify(c.PeerCertificates, s.a.acceptedBundle(), x509svid.WithTime(s.a.clock()))
 	if err != nil {
 		return fmt.Errorf("verifying the client: %w", err)
 	}
 	if !id.MemberOf(s.a.td) {
 		return fmt.Errorf("verifying the client: %q is not in trust domain %q", id, s.a.td.Name())
+	}
+	if _, ours := lineageOf(c.PeerCertificates[0]); ours && !s.a.signed(chains) {
+		return fmt.Errorf("verifying the client: the serial number of %q is one of ours, and another authority has given it", id)
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ type serveFlags struct {
 	listen, http, endpoints, trustDomain string
 	peers                                []string
 	ttl                                  time.Duration
+	trustBundle                          string
 }
 
 func (a *app) serveCmd() *cobra.Command {
@@ -66,6 +67,7 @@ repository is looked at, so that the server starts with Git down.`,
 	fl.StringVar(&f.cluster.Kubeconfig, "kubeconfig", "", "file that leads to a Kubernetes cluster: services are discovered there, and pods join with their own tokens")
 	fl.BoolVar(&f.cluster.InCluster, "in-cluster", false, "the same for the cluster in which this process is a pod")
 	fl.StringVar(&f.trustDomain, "trust-domain", "mesh.local", "trust domain of the identities that are signed")
+	fl.StringVar(&f.trustBundle, "trust-bundle", "", "PEM file with the roots of another authority of this trust domain, such as SPIRE's: whom it has certified may connect. It is read again when it changes")
 	fl.DurationVar(&f.ttl, "svid-ttl", ca.DefaultTTL, "lifetime of a proxy's certificate")
 	return cmd
 }
@@ -286,6 +288,9 @@ func (a *app) server(ctx context.Context, f serveFlags, cluster *kubeapi.Cluster
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := f.trustOthers(authority, a.now, log); err != nil {
+		return nil, nil, err
+	}
 	tokens, err := joinTokens(cluster, f.authority, f.state, a.now)
 	if err != nil {
 		return nil, nil, err
@@ -313,6 +318,19 @@ func (a *app) server(ctx context.Context, f serveFlags, cluster *kubeapi.Cluster
 		return nil, nil, fmt.Errorf("starting the server: %w", err)
 	}
 	return server, authority, nil
+}
+
+// trustOthers has the authority take the certificates of another one, if a flag names it.
+func (f *serveFlags) trustOthers(authority *ca.Authority, now func() time.Time, log *slog.Logger) error {
+	if f.trustBundle == "" {
+		return nil
+	}
+	others, err := ca.OpenForeign(f.trustBundle, now, log)
+	if err != nil {
+		return fail(diag.ExitFailure, "--trust-bundle %q cannot be used: %v; write the roots of the other authority there as PEM", f.trustBundle, err)
+	}
+	authority.Accept(others)
+	return nil
 }
 
 // follow acts on what the feed found; one line of log for each decision.
