@@ -272,7 +272,9 @@ func (p *Program) kubernetes() ([]release.Artifact, []diag.Pos, diag.List) {
 	if !ok {
 		return nil, nil, nil
 	}
+	_, gateways := p.result.Target("gateway-api")
 	return kubernetes.Emit(p.mesh, catalog.Kubernetes(), kubernetes.Profile{Version: t.Version, Injection: t.Injection, NetworkPolicies: t.NetworkPolicies, Enforcement: p.result.Enforcement,
+		AdmissionPolicies: t.AdmissionPolicies, GatewayAPI: gateways,
 		Locate: p.Position, Patch: p.patches.apply()})
 }
 

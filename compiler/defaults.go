@@ -23,6 +23,7 @@ func Defaults() []Default {
 		{Field: "service.version.labels", Value: "version: its name", Why: "the usual label"},
 		{Field: "service.selector", Value: "app: the service's name", Why: "the usual label"},
 		{Field: "service.version", Value: "one, called default", Why: "a service without canaries needs none"},
+		{Field: "targets.kubernetes.admissionPolicies", Value: "no", Why: "whoever applies the release must be let write cluster-wide policies"},
 		{Field: "targets.kubernetes.networkPolicies", Value: "no", Why: "what the cluster's network makes of them has to be tried first"},
 		{Field: "targets.kubernetes.version", Value: kubeversion.Oldest.String(), Why: "the oldest that says whose a pod's token is"},
 		{Field: "service.grant", Value: "nobody may call", Why: "default deny"},

@@ -21,10 +21,11 @@ written.
 ## Rules over objects of a cluster
 
 They are asked in the namespaces of the approved release, about what is new in an object. A rule about pods is about whatever makes pods: Deployments, StatefulSets, DaemonSets,
-ReplicaSets, ReplicationControllers, Jobs, CronJobs and PodTemplates. "A pod of the mesh" runs as an account that the mesh knows, or where every pod gets a sidecar.
+ReplicaSets, ReplicationControllers, Jobs, CronJobs and PodTemplates. "A pod of the mesh" runs as an account that the mesh knows, or where every pod gets a sidecar. A rule with a twin is kept
+by the API server itself as well ([kubernetes.md](kubernetes.md#admission-policies)).
 
-| rule | severity | what must hold | why | what to do |
-|---|---|---|---|---|
+| rule | severity | what must hold | why | what to do | twin |
+|---|---|---|---|---|---|
 `
 
 const docsMesh = `
@@ -56,7 +57,11 @@ func TestTheTableOfRules(t *testing.T) {
 			if a.Description == "" || word(a, "fix") == "" {
 				t.Errorf("%s: rule %q does not say why, or what to do", file, id)
 			}
-			objects[id] = fmt.Sprintf("| `%s` | %s | %s | %s | %s |\n", id, word(a, "severity"), a.Title, a.Description, word(a, "fix"))
+			twin := "no"
+			if name := word(a, "twin"); name != "" {
+				twin = "`" + name + "`"
+			}
+			objects[id] = fmt.Sprintf("| `%s` | %s | %s | %s | %s | %s |\n", id, word(a, "severity"), a.Title, a.Description, word(a, "fix"), twin)
 		}
 	}
 	var b strings.Builder

@@ -59,6 +59,7 @@ const everything = `package mesh
 
 mesh: targets: kubernetes: {
 	networkPolicies: true
+	admissionPolicies: true
 	injection: {image: "registry.example/meshc-proxy@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", server: "meshc.meshc-system.svc:18000"}
 }
 `

@@ -90,10 +90,21 @@ func (e Enforcement) Softens(rule string) (s Softened, ok bool) {
 	return e.Softened[i], true
 }
 
-// Exempts gives the first exemption of a rule that covers an object.
+// PodMakers are the kinds that make pods, whose names begin with theirs.
+func PodMakers() []string {
+	return []string{"CronJob", "DaemonSet", "Deployment", "Job", "ReplicaSet", "ReplicationController", "StatefulSet"}
+}
+
+// Exempts gives the first exemption of a rule that covers an object. One of pods covers
+// what makes them as well: rules are asked about both.
 func (e Enforcement) Exempts(rule, kind, namespace, name, generateName string) (x Exemption, ok bool) {
+	pods := generateName
+	if name != "" {
+		pods = name + "-"
+	}
 	i := slices.IndexFunc(e.Exemptions, func(x Exemption) bool {
-		return slices.Contains(x.Rules, rule) && x.Object.Cover(kind, namespace, name, generateName)
+		return slices.Contains(x.Rules, rule) && (x.Object.Cover(kind, namespace, name, generateName) ||
+			slices.Contains(PodMakers(), kind) && x.Object.Cover("Pod", namespace, "", pods))
 	})
 	if i < 0 {
 		return Exemption{}, false

@@ -95,7 +95,7 @@ func middle() []row {
 		{pkg: in + "plan", may: []string{in + "model", in + "trait", in + "space", in + "prove", in + "eval", "compiler/release"}, pure: true},
 		{pkg: in + "target/envoy", may: append(slices.Clone(object), envoyProtos, xdsProtos, protobuf), pure: true},
 		{pkg: in + "kustomize", may: []string{in + "source", "internal/canon", kustomize, yamlNodes, kubeAPI, kubeMachine, kubeJSON}, pure: true},
-		{pkg: in + "target/kubernetes", may: append(slices.Clone(object), in+"kustomize", "internal/kubeversion", "internal/proxypod"), pure: true},
+		{pkg: in + "target/kubernetes", may: append(slices.Clone(object), in+"kustomize", "internal/foreign", "internal/kubeversion", "internal/proxypod"), pure: true},
 		{pkg: "compiler", may: []string{in + "...", "compiler/release", "internal/canon", "internal/hop", "internal/kubeversion", "schemas", xsync}},
 	}
 	for _, t := range targets() {

@@ -14,6 +14,7 @@ import rego.v1
 # custom:
 #   id: endpoints-by-hand
 #   severity: deny
+#   twin: meshc-endpoints
 #   fix: leave it to the controllers; addresses outside of the cluster stand in the intent (`endpoints`)
 findings contains cluster.finding(
 	rego.metadata.rule(),

@@ -15,6 +15,7 @@ import rego.v1
 # custom:
 #   id: foreign-object
 #   severity: deny
+#   twin: meshc-foreign
 #   fix: say it in the intent, or bring it with the kustomize files beside it
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -47,8 +48,12 @@ judged if {
 	foreign
 	input.namespace in input.mesh.namespaces
 	input.operation != "DELETE"
-	object.remove(input.object, ["metadata", "status"]) != object.remove(input.old, ["metadata", "status"])
+	fresh
 }
+
+fresh if input.operation == "CREATE"
+
+fresh if object.get(input.object, "spec", {}) != object.get(input.old, "spec", {})
 
 foreign if input.group in groups
 

@@ -15,6 +15,7 @@ import rego.v1
 # custom:
 #   id: host-taken
 #   severity: deny
+#   twin: meshc-hosts
 #   fix: choose another host, or ask the host's owner for a route (`delegate`)
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -35,6 +36,7 @@ findings contains cluster.finding(
 # custom:
 #   id: host-wildcard
 #   severity: deny
+#   twin: meshc-hosts
 #   fix: name the hosts; a wildcard of the intent has an owner
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -94,12 +96,11 @@ names contains named(host) if {
 names contains named(input.object.spec.virtualhost.fqdn) if input.kind == "HTTPProxy"
 
 # named is a host as it is compared: without the namespace that Istio writes before it.
-named(host) := "*" if host in {"", "*"}
-
-named(host) := lower(parts[count(parts) - 1]) if {
-	not host in {"", "*"}
+named(host) := name if {
 	parts := split(host, "/")
-}
+	name := lower(parts[count(parts) - 1])
+	name != ""
+} else := "*"
 
 # A gateway for all names owns none of them.
 overlap(host, name) if host == name

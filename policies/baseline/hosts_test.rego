@@ -54,6 +54,7 @@ test_deny_all_names if {
 		asked("networking.k8s.io", "Ingress", "shop", {"defaultBackend": {"service": {"name": "a"}}}),
 		asked("gateway.networking.k8s.io", "Gateway", "edge", {"listeners": [{"port": 80}]}),
 		asked("networking.istio.io", "Gateway", "edge", {"servers": [{"hosts": ["*"]}]}),
+		asked("networking.istio.io", "Gateway", "edge", {"servers": [{"hosts": ["./*"]}]}),
 	] {
 		"host-wildcard" in ids(q)
 		ids(object.union(q, {"namespace": "anywhere"})) == set()

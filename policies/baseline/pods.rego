@@ -16,6 +16,7 @@ import rego.v1
 # custom:
 #   id: pod-host-network
 #   severity: deny
+#   twin: meshc-pods
 #   fix: remove hostNetwork, or give the pod an account that the mesh does not know
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -32,6 +33,7 @@ findings contains cluster.finding(
 # custom:
 #   id: pod-host-processes
 #   severity: deny
+#   twin: meshc-pods
 #   fix: remove the field
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -48,6 +50,7 @@ findings contains cluster.finding(
 # custom:
 #   id: pod-host-port
 #   severity: deny
+#   twin: meshc-pods
 #   fix: remove hostPort; a gateway is where visitors come in
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -67,6 +70,7 @@ findings contains cluster.finding(
 # custom:
 #   id: pod-host-path
 #   severity: deny
+#   twin: meshc-pods
 #   fix: use another volume, such as emptyDir or a claim
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -84,6 +88,7 @@ findings contains cluster.finding(
 # custom:
 #   id: pod-shared-processes
 #   severity: deny
+#   twin: meshc-pods
 #   fix: remove the field; `kubectl debug --target` may name a container of the application
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -100,6 +105,7 @@ findings contains cluster.finding(
 # custom:
 #   id: pod-proxy-user
 #   severity: deny
+#   twin: meshc-pods
 #   fix: choose another id than 1337
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -116,6 +122,7 @@ findings contains cluster.finding(
 # custom:
 #   id: pod-net-admin
 #   severity: deny
+#   twin: meshc-pods
 #   fix: drop NET_ADMIN, NET_RAW, SYS_ADMIN and their like, and do not run it privileged
 findings contains cluster.finding(
 	rego.metadata.rule(),

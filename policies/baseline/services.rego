@@ -15,6 +15,7 @@ import rego.v1
 # custom:
 #   id: service-exposed
 #   severity: deny
+#   twin: meshc-services
 #   fix: make it ClusterIP, and write a host and routes in the intent
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -32,6 +33,7 @@ findings contains cluster.finding(
 # custom:
 #   id: service-external-ips
 #   severity: deny
+#   twin: meshc-services
 #   fix: remove externalIPs
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -48,6 +50,7 @@ findings contains cluster.finding(
 # custom:
 #   id: service-external-name
 #   severity: deny
+#   twin: meshc-services
 #   fix: call what is meant by its own name; what is outside is an external of the intent
 findings contains cluster.finding(
 	rego.metadata.rule(),

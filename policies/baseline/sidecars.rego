@@ -16,6 +16,7 @@ import rego.v1
 # custom:
 #   id: pod-without-sidecar
 #   severity: deny
+#   twin: meshc-pods
 #   fix: 'let the webhook add it: leave out init containers named meshc-…, and see that the webhook is there'
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -23,6 +24,7 @@ findings contains cluster.finding(
 	sprintf("%s does not begin with its sidecar, and the approved release wants one in each pod of namespace %q", [cluster.subject, input.namespace]),
 ) if {
 	input.operation == "CREATE"
+	input.user.name != "" # before the cluster, nobody has added it
 	workload.is_pod
 	workload.in_mesh
 	input.namespace in input.mesh.injected
@@ -36,6 +38,7 @@ findings contains cluster.finding(
 # custom:
 #   id: pod-opts-out
 #   severity: deny
+#   twin: meshc-pods
 #   fix: remove the label meshc.dev/inject; only pods that run as a gateway's account have none
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -54,6 +57,7 @@ findings contains cluster.finding(
 # custom:
 #   id: pod-reserved-name
 #   severity: deny
+#   twin: meshc-pods
 #   fix: choose another name; the webhook adds the sidecar to each pod by itself
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -71,6 +75,7 @@ findings contains cluster.finding(
 # custom:
 #   id: pod-identity-token
 #   severity: deny
+#   twin: meshc-pods
 #   fix: choose another audience than meshc.dev
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -91,6 +96,7 @@ findings contains cluster.finding(
 # custom:
 #   id: pod-identity-mount
 #   severity: deny
+#   twin: meshc-pods
 #   fix: mount another volume, at another path
 findings contains cluster.finding(
 	rego.metadata.rule(),
@@ -188,8 +194,16 @@ keeps_identity(mount) if mount.name in {"meshc-identity", "meshc-state"}
 
 keeps_identity(mount) if {
 	some folder in ["/var/run/secrets/meshc.dev", "/run/secrets/meshc.dev", "/var/run/meshc", "/run/meshc"]
-	startswith(sprintf("%s/", [trim_right(mount.mountPath, "/")]), sprintf("%s/", [folder]))
+	startswith(rooted(mount.mountPath), sprintf("%s/", [folder]))
 }
+
+# A path that has to be read twice to see where it leads.
+keeps_identity(mount) if regex.match(`/(/|[.]{1,2}/).`, rooted(mount.mountPath))
+
+# A kubelet takes a path without a root as one below it.
+rooted(path) := sprintf("/%s/", [trim_left(path, "/")]) if not startswith(path, "//")
+
+rooted(path) := sprintf("%s/", [path]) if startswith(path, "//")
 
 asked_of_agent(how) if {
 	how.port == 15021

@@ -28,6 +28,7 @@ asked_with(metadata, spec) := {
 	"name": "web-1",
 	"object": {"metadata": metadata, "spec": object.union({"serviceAccountName": "web"}, spec)},
 	"old": {},
+	"user": {"name": "somebody", "groups": []},
 	"mesh": mesh,
 }
 
@@ -64,6 +65,8 @@ test_allow_living_pod if {
 	q := asked({"containers": [{"name": "app"}]})
 	ids(object.union(q, {"operation": "UPDATE", "old": {"metadata": {}, "spec": {}}})) == set()
 }
+
+test_allow_pod_before_the_cluster if ids(object.union(asked({"containers": [{"name": "app"}]}), {"user": {"name": ""}})) == set()
 
 test_deny_no_sidecar if {
 	ids(asked({"containers": [{"name": "app"}]})) == {"pod-without-sidecar"}
@@ -115,12 +118,17 @@ test_deny_a_mount_of_the_identity if {
 	every mount in [
 		{"name": "meshc-identity", "mountPath": "/x"}, {"name": "meshc-state", "mountPath": "/x"}, {"name": "v", "mountPath": "/var/run/secrets/meshc.dev"},
 		{"name": "v", "mountPath": "/var/run/secrets/meshc.dev/identity/"}, {"name": "v", "mountPath": "/run/meshc/"},
+		{"name": "v", "mountPath": "run/meshc"}, {"name": "v", "mountPath": "//run/meshc"}, {"name": "v", "mountPath": "/x/../run/meshc"}, {"name": "v", "mountPath": "/run/./meshc"},
 	] {
 		ids(asked(app({"volumeMounts": [mount]}))) == {"pod-identity-mount"}
 	}
 }
 
-test_allow_other_mounts if ids(asked(app({"volumeMounts": [{"name": "v", "mountPath": "/var/run/meshcx"}]}))) == set()
+test_allow_other_mounts if {
+	every path in ["/var/run/meshcx", "/data/", "/a/.b", "/a..b"] {
+		ids(asked(app({"volumeMounts": [{"name": "v", "mountPath": path}]}))) == set()
+	}
+}
 
 test_deny_a_probe_of_the_kubelet if {
 	every kind in ["livenessProbe", "readinessProbe", "startupProbe"] {

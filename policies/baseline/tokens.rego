@@ -11,6 +11,7 @@ import rego.v1
 # custom:
 #   id: token-by-hand
 #   severity: deny
+#   twin: meshc-tokens
 #   fix: ask for another audience than meshc.dev; the webhook gives each pod a volume with its own
 findings contains cluster.finding(
 	rego.metadata.rule(),

@@ -103,7 +103,8 @@ func (l *linker) root(n intent.Node, env string) {
 
 // target reads what the root package says of an output form.
 func (l *linker) target(e intent.Entry) Target {
-	t := Target{Name: e.Name, Version: e.Node.Field("version").Str(), NetworkPolicies: e.Node.Field("networkPolicies").Bool()}
+	t := Target{Name: e.Name, Version: e.Node.Field("version").Str(), NetworkPolicies: e.Node.Field("networkPolicies").Bool(),
+		AdmissionPolicies: e.Node.Field("admissionPolicies").Bool()}
 	if in := e.Node.Field("injection"); in.Exists() {
 		l.place("target/"+e.Name+"/injection", in.Pos())
 		t.Injection = &release.Injection{Image: in.Field("image").Str(), Server: in.Field("server").Str()}

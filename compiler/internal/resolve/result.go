@@ -50,6 +50,8 @@ type Target struct {
 	Injection *release.Injection
 	// NetworkPolicies asks for them.
 	NetworkPolicies bool
+	// AdmissionPolicies asks for the rules that an API server keeps by itself.
+	AdmissionPolicies bool
 }
 
 // Package is a package of the intent and who answers for it.

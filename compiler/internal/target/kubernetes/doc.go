@@ -1,5 +1,5 @@
 // Package kubernetes turns a mesh into the objects that a cluster needs around the
-// workloads: Namespaces, ServiceAccounts, Services and NetworkPolicies, and what runs
+// workloads: Namespaces, ServiceAccounts, Services, NetworkPolicies and ValidatingAdmissionPolicies, and what runs
 // gateways; and it says what pods get beside their own containers.
 //
 // In: a linked mesh, the column of the feature matrix, and what the root package says

@@ -31,6 +31,10 @@ type Profile struct {
 	NetworkPolicies bool
 	// Enforcement is what the webhook lets through although rules refuse it.
 	Enforcement release.Enforcement
+	// AdmissionPolicies asks for the rules that an API server keeps by itself.
+	AdmissionPolicies bool
+	// GatewayAPI says that the release has objects for that target as well.
+	GatewayAPI bool
 	// Patch applies the repository's own patches; nil if it has none.
 	Patch func([]kustomize.Object) ([]kustomize.Rendered, diag.List)
 	// Locate gives the user's position of a mesh path (nil: the path stands in place of the file).

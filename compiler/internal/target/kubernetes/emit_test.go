@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -36,7 +37,7 @@ func TestEmitIsAFunction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := Profile{NetworkPolicies: true, Injection: &release.Injection{Image: "i", Server: "meshc.meshc-system.svc:18000"}}
+	p := Profile{NetworkPolicies: true, AdmissionPolicies: true, Injection: &release.Injection{Image: "i", Server: "meshc.meshc-system.svc:18000"}}
 	first, places, ds := Emit(m, Column{}, p)
 	if err := ds.Err(); err != nil || len(first) != len(places) {
 		t.Fatal(err)
@@ -55,6 +56,31 @@ func TestEmitIsAFunction(t *testing.T) {
 	}
 	if after, _ := canon.JSON(m); string(after) != string(before) {
 		t.Error("the mesh was changed")
+	}
+}
+
+// A long list becomes several, none of them longer than CEL's parser takes, and no name is lost.
+func TestLongListsAreCut(t *testing.T) {
+	many := map[string][]string{"few": {"a", "a"}}
+	for i := range 5000 {
+		many["many"] = append(many["many"], fmt.Sprintf("account-%d-%s", i, strings.Repeat("x", 40)))
+		many[fmt.Sprintf("namespace-%d", i)] = []string{"one"}
+	}
+	found := 0
+	for _, text := range tables(many) {
+		if len(text) > chunk+1000 {
+			t.Errorf("a list of %d bytes", len(text))
+		}
+		if strings.Count(text, `"many": `) > 1 {
+			t.Error("one map has a key twice")
+		}
+		found += strings.Count(text, "account-") + strings.Count(text, `"one"`) + strings.Count(text, `["a"]`)
+	}
+	if found != 10001 {
+		t.Errorf("%d names, want 10001", found)
+	}
+	if none := tables(nil); len(none) != 1 || none[0] != "{}" {
+		t.Errorf("of nothing: %v", none)
 	}
 }
 

@@ -247,6 +247,7 @@ func (e *emitter) write() (arts []release.Artifact, places []diag.Pos) {
 		all = append(all, artifact{release.Artifact{Path: path, Bytes: text}, place})
 	}
 	files := e.files()
+	files = append(files, e.admissionPolicies(files)...)
 	for _, f := range files {
 		text, err := f.sealed()
 		put(Folder+f.path, f.place, text, err)
