@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -64,6 +65,14 @@ mesh: namespace: "depot"
 mesh: service: stock: port: http: number: 9080
 `,
 }
+
+// used is a pod's token that was used long ago.
+const used = `
+apiVersion: coordination.k8s.io/v1
+kind: Lease
+metadata: {name: meshc-spent-old, namespace: meshc-system, labels: {meshc.dev/spent: token}}
+spec: {holderIdentity: nobody, acquireTime: "2026-01-01T00:00:00.000000Z", leaseDurationSeconds: 1}
+`
 
 // squatted is a namespace of the mesh in which somebody was faster than the servers, and
 // one with a report that nobody writes any more.
@@ -248,6 +257,7 @@ func TestAnInstallation(t *testing.T) {
 		r.install("--apply", "--overlay", "ha", "--timeout", "2m")...)
 	r.expect(0, []string{"unchanged StatefulSet meshc-system/meshc-webhook", "unchanged PodDisruptionBudget"}, r.install("--apply", "--overlay", "ha", "--timeout", "2m")...)
 	r.applyRelease()
+	r.must(r.cluster.Apply(t.Context(), used))
 	r.must(r.cluster.Apply(t.Context(), application))
 	r.until("the pod has joined", func(ctx context.Context) error {
 		p, err := r.cluster.Client.CoreV1().Pods("shop").Get(ctx, "cart", metav1.GetOptions{})
@@ -309,6 +319,9 @@ func (r *rig) repairs(t *testing.T) {
 	_, err = hooks.MutatingWebhookConfigurations().Patch(ctx, "zz-meshc-inject", types.MergePatchType, nothing, metav1.PatchOptions{})
 	r.must(err)
 	r.until("all is put back", func(ctx context.Context) error {
+		if _, err := r.cluster.Client.CoordinationV1().Leases(install.DefaultNamespace).Get(ctx, "meshc-spent-old", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			return errors.Join(errors.New("a token that ended long ago is still remembered"), err)
+		}
 		guard, err := hooks.ValidatingWebhookConfigurations().Get(ctx, "meshc-guard", metav1.GetOptions{})
 		if err != nil {
 			return err

@@ -44,6 +44,7 @@ func Rights() []Right {
 		{Account: ServerAccount, Resource: "configmaps", Names: []string{release.RootsConfigMap}, Verbs: []string{"get", "update"}, Why: "the server's roots, in each namespace of the mesh"},
 		{Account: ServerAccount, Resource: "configmaps", Verbs: []string{"create"}, Why: "the same, in a namespace that has none yet"},
 		{Account: ServerAccount, Resource: "secrets", Names: []string{ServerSecret}, Verbs: []string{"get", "update"}, In: Own, Why: "the roots of the authority that the replicas share"},
+		{Account: ServerAccount, Group: "coordination.k8s.io", Resource: "leases", Verbs: []string{"create", "list", "delete"}, In: Own, Why: "that a pod's token was used, until it has long ended"},
 
 		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Names: []string{webhook.GuardName}, Verbs: []string{"get", "update", "watch"}, Why: "what the guard is asked about, put back when it is changed"},
 		{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Verbs: []string{"create"}, Why: "the same, when it is gone"},
