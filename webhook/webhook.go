@@ -79,6 +79,7 @@ type Server struct {
 	http     net.Listener // nil for none
 	waiting  *semaphore.Weighted
 	judging  *semaphore.Weighted
+	shares   shares
 	metrics  *metrics
 	steps    atomic.Pointer[[]step]
 	ahead    atomic.Pointer[mark] // what another replica wrote that has a later release, nil for nothing
@@ -239,6 +240,7 @@ func (s *Server) Ready() error {
 // Run answers until ctx ends; then it finishes what it began.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.watch(ctx) })
 	questions := http.NewServeMux()
 	questions.HandleFunc("POST "+ValidatePath, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, s.validate) })
 	questions.HandleFunc("POST "+MutatePath, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, s.mutate) })
@@ -353,11 +355,17 @@ func (s *Server) decide(ctx context.Context, q review.Review, decide judge) verd
 		d := diag.New(diag.CodeNotReady, diag.Pos{}, "meshc has no approved release to judge by")
 		return unable(http.StatusServiceUnavailable, d.WithFix("try again; if it stays, see the log of meshc webhook"))
 	}
+	leave, err := s.shares.acquire(ctx, q.Namespace)
+	if err != nil {
+		return busy("no room for another review about this namespace")
+	}
 	if err := s.judging.Acquire(ctx, 1); err != nil {
+		leave()
 		return busy("no room for another review")
 	}
 	done := make(chan verdict, 1)
 	go func() {
+		defer leave()
 		defer s.judging.Release(1)
 		defer func() {
 			if p := recover(); p != nil {

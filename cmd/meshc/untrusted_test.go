@@ -66,6 +66,7 @@ func (p planted) lines() [][]string {
 		{"approve", "--repo", ".", "--trust", "trust.yaml", "--key", "key"}, {"rollback", "HEAD~1", "--repo", ".", "--trust", "trust.yaml", "--key", "key", "--reason", "x"},
 		{"push", "--trust", "trust.yaml", "--folder", "pushed"}, {"push", "--trust", "trust.yaml", "--branch", "x", "--remote", remote, "--key", "key"}, {"push", "--trust", "trust.yaml", "--branch", "x", "--key", "key"},
 		{"push", "--trust", "trust.yaml", "--artifact", "oci://user:" + secret + "@127.0.0.1:1/mesh:x"}, {"push", "--trust", "trust.yaml", "--artifact", "oci://127.0.0.1:1/mesh:x", "--insecure-registry"}, {"verify", "--repo", "oci://127.0.0.1:1/mesh:x", "--trust", "trust.yaml"},
+		{"policy", "test", "mesh"}, {"policy", "test", "policies"}, {"policy", "test", "policies", "-o", "json"}, {"policy", "test", "policies", "-o", "junit"}, {"policy", "new", "first", "mesh", "--policies", "written"},
 		{"trust", "check", "trust.yaml"}, {"trust", "check", "wicked.yaml"},
 		{"serve", "--repo", remote, "--trust-domain", "shop.example", "--listen", "300.0.0.1:0"},
 		{"webhook", "--repo", remote, "--url", "https://127.0.0.1:1", "--kubeconfig", "nowhere"}, {"webhook", "status", "--http", "127.0.0.1:1"},
@@ -84,7 +85,7 @@ func (p planted) lines() [][]string {
 	for i, w := range printertest.Wicked() {
 		out = append(out, []string{"explain", "mesh", "--to", w}, []string{"vet", w}, []string{w})
 		if i%4 == 0 {
-			out = append(out, []string{"vet", "mesh", "--env", w}, []string{"show", "mesh", w}, []string{"trust", "check", w}, []string{"wait", w}, []string{"plan", "mesh", "--base", w}, []string{"diff", w, w}, []string{"push", "--trust", "trust.yaml", "--branch", w}, []string{"push", "--trust", "trust.yaml", "--branch", "x", "--remote", w, "--key", "key"})
+			out = append(out, []string{"vet", "mesh", "--env", w}, []string{"show", "mesh", w}, []string{"trust", "check", w}, []string{"policy", "test", w}, []string{"policy", "new", w}, []string{"wait", w}, []string{"plan", "mesh", "--base", w}, []string{"diff", w, w}, []string{"push", "--trust", "trust.yaml", "--branch", w}, []string{"push", "--trust", "trust.yaml", "--branch", "x", "--remote", w, "--key", "key"})
 			out = append(out, []string{"install", "--repo", w, "--image", w}, []string{"doctor", "--kubeconfig", w, "--context", w, "-n", w})
 			out = append(out, []string{"push", "--artifact", "oci://127.0.0.1:1/" + w}, []string{"serve", "--repo", "flux://" + w, "--trust-domain", "shop.example"})
 		}
@@ -93,7 +94,7 @@ func (p planted) lines() [][]string {
 }
 
 func commandOf(line []string) string {
-	if slices.Contains([]string{"trust", "token", "completion"}, line[0]) && len(line) > 1 {
+	if slices.Contains([]string{"trust", "token", "policy", "completion"}, line[0]) && len(line) > 1 {
 		return line[0] + " " + line[1]
 	}
 	return line[0]
@@ -108,7 +109,7 @@ func (p planted) commands(group string) []string {
 		word := strings.TrimSpace(line)
 		switch {
 		case word == "" || strings.HasPrefix(word, ":") || word == "help":
-		case word == "trust" || word == "token" || word == "completion":
+		case word == "trust" || word == "token" || word == "policy" || word == "completion":
 			out = append(out, p.commands(word)...)
 		default:
 			out = append(out, strings.TrimSpace(group+" "+word))

@@ -47,7 +47,7 @@ type Court struct {
 // Convene compiles the policies. With errors in the list the court does not sit.
 func Convene(ctx context.Context, user Rego) (Court, diag.List) {
 	engine, ds := guard.New(ctx, policies.FS, user.Files)
-	return Court{engine, user, &guard.Memo{}}, user.locate(ds)
+	return Court{engine, user, &guard.Memo{}}, user.Located(ds)
 }
 
 func (c Court) sits() bool { return c.engine != nil }
@@ -115,12 +115,12 @@ func (c Court) Judge(ctx context.Context, q Case) (guard.Result, error) {
 	if q.Base == nil {
 		res.Findings = append(res.Findings, c.checkWords(p)...)
 	}
-	res.Findings = c.user.locate(res.Findings.Sorted())
+	res.Findings = c.user.Located(res.Findings.Sorted())
 	return res, nil
 }
 
-// locate makes positions in policies start where the user looks for them.
-func (u Rego) locate(ds diag.List) diag.List {
+// Located makes positions in policies start where the user looks for them.
+func (u Rego) Located(ds diag.List) diag.List {
 	for i := range ds {
 		if f := ds[i].Pos.File; path.Ext(f) == ".rego" {
 			ds[i].Pos.File = path.Join(u.Dir, f)

@@ -66,18 +66,18 @@ func (e *Engine) Check(ctx context.Context, in Input) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return evaluateAll(ctx, e.rules, doc, in.At, e.timeout, func(_ policy, f finding) Found {
+	return e.evaluateAll(ctx, e.rules, doc, in.At, e.timeout, func(_ policy, f finding) Found {
 		return Found{Severity: f.Severity, Problem: f.diagnostic(in.pos(f.Path))}
 	})
 }
 
 // evaluateAll asks each of the policies. settle makes something of a finding.
-func evaluateAll(ctx context.Context, rules []policy, doc ast.Value, at time.Time, limit time.Duration, settle func(policy, finding) Found) (Result, error) {
+func (e *Engine) evaluateAll(ctx context.Context, rules []policy, doc ast.Value, at time.Time, limit time.Duration, settle func(policy, finding) Found) (Result, error) {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	res := Result{Total: len(rules)}
 	for _, r := range rules {
-		found, problem := r.evaluate(limited, doc, at)
+		found, problem := r.evaluate(limited, doc, at, e.left)
 		if err := ctx.Err(); err != nil {
 			return Result{}, fmt.Errorf("evaluating policy %q: %w", r.pkg, err)
 		}
@@ -105,9 +105,12 @@ func evaluateAll(ctx context.Context, rules []policy, doc ast.Value, at time.Tim
 
 // evaluate runs one policy and gives up waiting shortly after the deadline. Such
 // a run goes on in the background until its built-in function returns; its
-// result is dropped.
-func (r policy) evaluate(ctx context.Context, doc ast.Value, at time.Time) ([]finding, error) {
+// result is dropped, and while there are several of a policy it is not asked.
+func (r policy) evaluate(ctx context.Context, doc ast.Value, at time.Time, behind *left) ([]finding, error) {
 	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := behind.full(r.pkg); err != nil {
 		return nil, err
 	}
 	type answer struct {
@@ -130,9 +133,17 @@ func (r policy) evaluate(ctx context.Context, doc ast.Value, at time.Time) ([]fi
 	case a := <-done:
 		return a.found, a.err
 	case <-late.C:
+		end := behind.begin(r.pkg)
+		go func() {
+			<-done
+			end()
+		}()
 		return nil, ctx.Err()
 	}
 }
+
+// errLeft: a policy is not asked because earlier evaluations of it still run.
+var errLeft = errors.New("it denies until they end")
 
 func (r policy) run(ctx context.Context, doc ast.Value, at time.Time) (found []finding, err error) {
 	defer func() { // a panic of the engine must not become a pass, nor end the process
@@ -236,12 +247,17 @@ func (s Severity) told(denied diag.Code) (diag.Code, diag.Severity) {
 		return diag.CodePolicyWarned, diag.Warning
 	case Audit:
 		return diag.CodePolicyNoted, diag.Note
+	case Deny:
 	}
 	return denied, diag.Error
 }
 
 // failed makes the denial of a policy without an answer.
 func (r policy) failed(err error, limit time.Duration) diag.Diagnostic {
+	if errors.Is(err, errLeft) {
+		return diag.New(diag.CodePolicyBudget, r.pos, "policy %q is not asked: %v", r.pkg, err).
+			WithFix("make the rule cheaper: it computes with a text or a number of the object that may be large")
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return diag.New(diag.CodePolicyBudget, r.pos, "policy %q was not done when %s for all policies were over", r.pkg, limit).
 			WithFix("make the rule cheaper: look things up by key where it compares all with all")

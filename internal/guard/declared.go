@@ -64,15 +64,8 @@ func declarations(sets []source) ([]Rule, diag.List) {
 	var problems diag.List
 	for _, s := range sets {
 		for _, name := range s.names() {
-			m := s.files[name]
-			if !under(packageOf(m), objectRoot) {
-				continue
-			}
-			for _, r := range m.Rules {
-				if !isEntry(r) || r.Default {
-					continue
-				}
-				rule, problem := declaration(name, packageOf(m), r)
+			for _, r := range entries(s.files[name]) {
+				rule, problem := declaration(name, packageOf(s.files[name]), r)
 				rule.Shipped = s.label != userSet
 				if other, ok := known[rule.ID]; ok && problem == nil {
 					problem = conflict(rule, other)
@@ -94,6 +87,20 @@ func declarations(sets []source) ([]Rule, diag.List) {
 	}
 	slices.SortFunc(out, func(a, b Rule) int { return cmp.Compare(a.ID, b.ID) })
 	return out, problems
+}
+
+// entries are the rules of a policy over objects that add to its findings.
+func entries(m *ast.Module) []*ast.Rule {
+	if !under(packageOf(m), objectRoot) {
+		return nil
+	}
+	var out []*ast.Rule
+	for _, r := range m.Rules {
+		if isEntry(r) && !r.Default {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // declaration reads the METADATA of one rule.

@@ -191,7 +191,7 @@ func regoErrors(err error) diag.List {
 func fixFor(msg string) string {
 	switch {
 	case strings.Contains(msg, "undefined function"):
-		return "policies have no network, clock, environment or randomness; the compile date is input.at"
+		return "policies have no network, clock, environment or randomness (the date is input.at), nor functions that cannot be stopped; docs/admission.md says which"
 	case strings.Contains(msg, "undefined ref"):
 		return "the fields of the input are listed in policies/input.schema.json, for rules over objects in policies/object.schema.json"
 	}

@@ -168,7 +168,7 @@ func (e *Engine) CheckObject(ctx context.Context, o Object, limit time.Duration)
 	if err != nil {
 		return Result{}, err
 	}
-	return evaluateAll(ctx, e.objects, doc, o.At, limit, func(r policy, f finding) Found {
+	return e.evaluateAll(ctx, e.objects, doc, o.At, limit, func(r policy, f finding) Found {
 		d := f.diagnostic(diag.Pos{})
 		d.Pos = o.Pos
 		return o.Settle(r.rules[f.ID], d)
