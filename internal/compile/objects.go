@@ -148,9 +148,6 @@ func (c Court) judgeObjects(ctx context.Context, q Case) (guard.Result, error) {
 		}
 		all.Evaluated = min(all.Evaluated, r.Evaluated)
 		for _, f := range r.Found {
-			if objects[i].Name == "" && slices.ContainsFunc(results[i-1].Found, func(w guard.Found) bool { return w.Rule.ID == f.Rule.ID }) {
-				continue // a pod, of whose maker the same was told
-			}
 			all.Findings = append(all.Findings, q.comfort(objects[i], f))
 		}
 		all.Findings = append(all.Findings, r.Unanswered...)
