@@ -140,6 +140,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	}
 	r.Host = joinHosts(r)
 	q.Path = clean
+	_, q.Query, _ = strings.Cut(r.Path, "?")
 	scope, found, err := p.scope(ds, r)
 	if err != nil {
 		return Answer{}, err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
@@ -160,6 +161,7 @@ func (p *Program) CanI(r Request, l Limits) (CanAnswer, error) {
 			return CanAnswer{}, fmt.Errorf("no proxy accepts the path %q", r.Path)
 		}
 		q.Request.Path = clean
+		_, q.Request.Query, _ = strings.Cut(r.Path, "?")
 	}
 	scope, found, err := p.scope(p.scopes(), r)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -175,7 +174,7 @@ func TestEvaluatorAndEnvoyAgree(t *testing.T) {
 
 // agree compares evaluator and Envoy on one mesh.
 func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
-	d := generate(rand.New(rand.NewPCG(s, 0)))
+	d := generate(s)
 	for _, lines := range d.files {
 		counts["lines"] += len(lines)
 	}

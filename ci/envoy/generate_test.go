@@ -17,7 +17,9 @@ type draft struct {
 	services []*service
 	gateways []string
 	hosts    []string
-	paths    []string // of all conditions: where requests are worth sending to
+	paths    []string // of all conditions (of query: its parameters): where requests are worth sending to
+	// query decides what concerns queries, so that the rest of a mesh does not hang on it.
+	query *draft
 }
 
 type service struct {
@@ -28,8 +30,9 @@ type service struct {
 }
 
 // generate drafts a mesh with a bit of every feature.
-func generate(r *rand.Rand) *draft {
-	d := &draft{Rand: r, files: map[string][]string{}}
+func generate(seed uint64) *draft {
+	r := rand.New(rand.NewPCG(seed, 0))
+	d := &draft{Rand: r, files: map[string][]string{}, query: &draft{Rand: rand.New(rand.NewPCG(seed, 1))}}
 	d.put("mesh.cue", `mesh: {trustDomain: "mesh.test", environment: local: {}}`)
 	if d.chance(30) {
 		d.put("mesh.cue", "mesh: mtls: "+d.mtls())
@@ -313,10 +316,33 @@ func (d *draft) match() string {
 		}
 		out = append(out, "headers: {"+strings.Join(hs, ", ")+"}")
 	}
+	if d.query.chance(12) {
+		out = append(out, "query: "+d.query.queryMatch())
+	}
 	if len(out) == 0 {
 		return ""
 	}
 	return "{" + strings.Join(out, ", ") + "}"
+}
+
+func (d *draft) queryMatch() string {
+	var out []string
+	for _, n := range some(d, queryNames())[:1+d.IntN(2)] {
+		kind, value := pick(d, "exact", "prefix", "suffix", "present"), pick(d, queryValues()...)
+		d.paths = append(d.paths, n+"="+value)
+		if value = strconv.Quote(value); kind == "present" {
+			value = "true"
+		}
+		out = append(out, fmt.Sprintf("%q: %s: %s", n, kind, value))
+	}
+	return "{" + strings.Join(out, ", ") + "}"
+}
+
+// queryNames and queryValues are of conditions and of requests alike.
+func queryNames() []string { return []string{"q", "Q", "a.b", "x?y", "%71"} }
+
+func queryValues() []string {
+	return []string{"", "1", "one", "1=2", "=", "a%20b", "a+b", "?", ";q=1", "/a", "%26"}
 }
 
 func methods() []string {

@@ -20,6 +20,9 @@ func (d *draft) request() compiler.Request {
 			}
 		}
 	}
+	if d.query.chance(45) && !strings.ContainsAny(r.Path, "?#") {
+		r.Path += "?" + d.query.parameters()
+	}
 	hosts := d.chance(10) // a second Host hides everything else
 	r.Headers = slices.DeleteFunc(r.Headers, func(h compiler.Header) bool {
 		// For a request that is from no scheme Envoy finds no route at all.
@@ -35,6 +38,23 @@ func (d *draft) request() compiler.Request {
 		r.Path, r.Headers, r.Method, r.Host = "", nil, "", ""
 	}
 	return r
+}
+
+// parameters are what may follow a path's "?", parameters that no condition names and odd
+// spellings among them.
+func (d *draft) parameters() string {
+	var parts []string
+	for range 1 + d.IntN(4) {
+		if len(d.paths) > 0 && d.chance(60) { // what a condition looks for, and the same parameter with something else
+			asked := pick(d, d.paths...)
+			name, _, _ := strings.Cut(asked, "=")
+			parts = append(parts, pick(d, asked, asked, name, name+"="+pick(d, queryValues()...)))
+			continue
+		}
+		name, value := pick(d, append(queryNames(), "other", "")...), pick(d, queryValues()...)
+		parts = append(parts, pick(d, name+"="+value, name+"="+value, name, value, "="+value))
+	}
+	return strings.Join(parts, "&")
 }
 
 // caller is a service, a gateway, a workload that nobody has declared, or nobody.

@@ -142,7 +142,7 @@ func (a *app) explain(ans compiler.Answer) error {
 	if from == "" {
 		from = "a caller without identity"
 	}
-	printer.Fprintf(a.out, "%s %s from %s\n→ %s\n", ans.Request.Method, ans.Request.Path, from, ans.Words())
+	printer.Fprintf(a.out, "%s %s from %s\n→ %s\n", ans.Request.Method, ans.Request.Target(), from, ans.Words())
 	for i, s := range ans.Steps {
 		note := ""
 		if ans.Outcome.Verdict == "denied" && strings.Count(s.Path, "/") == 2 && strings.HasPrefix(s.Path, "service/") {

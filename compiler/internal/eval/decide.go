@@ -56,6 +56,9 @@ func values(d space.Dim, q space.Request) []string {
 	case space.IdentityDim:
 		return []string{q.From}
 	}
+	if name, ok := d.Query(); ok {
+		return []string{q.Parameter(name)}
+	}
 	var lines []string
 	if name, ok := d.Header(); ok {
 		for _, h := range q.Headers {

@@ -108,7 +108,7 @@ func serviceDecision(m *model.Mesh, s *model.Service, p model.Port, c Column) sp
 	}
 	at := door(m, s, p, c)
 	for _, r := range s.Routes {
-		if !p.Protocol.IsHTTP() && !matchesAll(r.Match) {
+		if !p.Protocol.IsHTTP() && !r.Match.IsZero() {
 			continue // only a route without conditions can take connections
 		}
 		begin, acts := start(routeRule(s, p, r)), c.actsOn(p, r.Traits)

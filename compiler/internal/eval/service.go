@@ -124,10 +124,6 @@ func serviceShares(service, port string, to []model.Target) []space.Share {
 	return space.Outcome{Shares: out}.Canonical().Shares
 }
 
-func matchesAll(m model.Match) bool {
-	return m.Path.IsZero() && len(m.Methods) == 0 && len(m.Headers) == 0
-}
-
 // MatchTests is a route's match as tests.
 func MatchTests(m model.Match) []space.Test {
 	var when []space.Test
@@ -143,6 +139,9 @@ func MatchTests(m model.Match) []space.Test {
 			t.Any = []space.Pattern{{Kind: space.Kind(h.Kind), Text: h.Value}}
 		}
 		when = append(when, t)
+	}
+	for _, q := range m.Query {
+		when = append(when, space.Test{Dim: space.QueryDim(q.Name), Any: []space.Pattern{space.QueryPattern(space.Kind(q.Kind), q.Value)}})
 	}
 	return when
 }

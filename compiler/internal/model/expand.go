@@ -142,7 +142,7 @@ func (m *Mesh) expandSplit(r Route, targets []Target) EffectiveRoute {
 
 // IsZero reports whether x takes everything.
 func (x Match) IsZero() bool {
-	return x.Path.IsZero() && len(x.Methods) == 0 && len(x.Headers) == 0
+	return x.Path.IsZero() && len(x.Methods) == 0 && len(x.Headers) == 0 && len(x.Query) == 0
 }
 
 // IntersectMatches returns the conjunction of a and b, and whether a request can
@@ -163,21 +163,25 @@ func IntersectMatches(a, b Match) (Match, bool) {
 			return Match{}, false
 		}
 	}
-	headers, ok := joinHeaders(a.Headers, b.Headers)
-	return Match{Path: path, Methods: methods, Headers: headers}, ok
+	headers, ok := joinValues(a.Headers, b.Headers)
+	if !ok {
+		return Match{}, false
+	}
+	query, _ := joinValues(a.Query, b.Query)
+	return Match{Path: path, Methods: methods, Headers: headers, Query: query}, !otherValues(query, query)
 }
 
-func joinHeaders(a, b []HeaderMatch) ([]HeaderMatch, bool) {
+func joinValues(a, b []ValueMatch) ([]ValueMatch, bool) {
 	if len(a) == 0 || len(b) == 0 {
 		return append(slices.Clip(a), b...), true
 	}
 	all := append(slices.Clone(a), b...)
-	slices.SortFunc(all, compareHeaders)
+	slices.SortFunc(all, compareValues)
 	all = slices.Compact(all)
 	for _, h := range all {
 		opposite := h
 		opposite.Not = !h.Not
-		absent := HeaderMatch{Name: h.Name, Kind: "present", Not: true}
+		absent := ValueMatch{Name: h.Name, Kind: "present", Not: true}
 		// A header may stand on several lines, so two different exact values do not
 		// contradict each other; a condition and its complement do.
 		if slices.Contains(all, opposite) || (!h.Not && slices.Contains(all, absent)) {
@@ -187,7 +191,7 @@ func joinHeaders(a, b []HeaderMatch) ([]HeaderMatch, bool) {
 	return all, true
 }
 
-func compareHeaders(a, b HeaderMatch) int {
+func compareValues(a, b ValueMatch) int {
 	c := cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Value, b.Value))
 	if c != 0 || a.Not == b.Not {
 		return c

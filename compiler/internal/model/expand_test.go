@@ -85,17 +85,17 @@ func TestIntersectPathsIsConjunction(t *testing.T) {
 }
 
 func TestIntersectMatches(t *testing.T) {
-	x := HeaderMatch{Name: "x", Kind: "exact", Value: "1"}
+	x := ValueMatch{Name: "x", Kind: "exact", Value: "1"}
 	notX := x
 	notX.Not = true
-	if _, ok := IntersectMatches(Match{Headers: []HeaderMatch{x}}, Match{Headers: []HeaderMatch{notX}}); ok {
+	if _, ok := IntersectMatches(Match{Headers: []ValueMatch{x}}, Match{Headers: []ValueMatch{notX}}); ok {
 		t.Error("a condition and its complement count as possible")
 	}
-	if _, ok := IntersectMatches(Match{Headers: []HeaderMatch{x}}, Match{Headers: []HeaderMatch{{Name: "x", Kind: "present", Not: true}}}); ok {
+	if _, ok := IntersectMatches(Match{Headers: []ValueMatch{x}}, Match{Headers: []ValueMatch{{Name: "x", Kind: "present", Not: true}}}); ok {
 		t.Error("a value and an absent header count as possible")
 	}
-	y := HeaderMatch{Name: "x", Kind: "exact", Value: "2"}
-	if m, ok := IntersectMatches(Match{Headers: []HeaderMatch{x}}, Match{Headers: []HeaderMatch{y}}); !ok || len(m.Headers) != 2 {
+	y := ValueMatch{Name: "x", Kind: "exact", Value: "2"}
+	if m, ok := IntersectMatches(Match{Headers: []ValueMatch{x}}, Match{Headers: []ValueMatch{y}}); !ok || len(m.Headers) != 2 {
 		t.Error("two lines of one header are possible")
 	}
 	if _, ok := IntersectMatches(Match{Methods: []string{"GET"}}, Match{Methods: []string{"POST"}}); ok {
@@ -110,7 +110,7 @@ func expandMesh() *Mesh {
 	return (&Mesh{
 		Services: []*Service{
 			{ID: "shop/cond", Name: "cond", Versions: []Version{{Name: "v1"}, {Name: "v2"}}, Routes: []Route{
-				{Name: "testers", Match: Match{Headers: []HeaderMatch{{Name: "u", Kind: "exact", Value: "t"}}}, To: []Target{{Version: "v2", Weight: 100}}},
+				{Name: "testers", Match: Match{Headers: []ValueMatch{{Name: "u", Kind: "exact", Value: "t"}}}, To: []Target{{Version: "v2", Weight: 100}}},
 				{Name: "api", Match: Match{Path: Path{PathPrefix, "/other"}}, To: []Target{{Version: "v1", Weight: 100}}},
 			}},
 			{ID: "shop/one", Name: "one", Routes: []Route{uncond("default", trait.Of(note{"inner"}, mark{1}), Target{Version: "a", Weight: 34}, Target{Version: "b", Weight: 33}, Target{Version: "c", Weight: 33})}},

@@ -8,12 +8,17 @@ func (x Match) Meets(y Match) bool {
 	if _, ok := IntersectMatches(x, y); !ok {
 		return false
 	}
-	for _, a := range x.Headers {
-		for _, b := range y.Headers {
+	return !otherValues(x.Headers, y.Headers)
+}
+
+// otherValues reports whether two conditions demand different values under one name.
+func otherValues(xs, ys []ValueMatch) bool {
+	for _, a := range xs {
+		for _, b := range ys {
 			if a.Name == b.Name && a.Kind == "exact" && b.Kind == "exact" && !a.Not && !b.Not && a.Value != b.Value {
-				return false
+				return true
 			}
 		}
 	}
-	return true
+	return false
 }

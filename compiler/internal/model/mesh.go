@@ -184,21 +184,24 @@ type Path struct {
 // IsZero reports whether p is no condition.
 func (p Path) IsZero() bool { return p.Kind == "" }
 
-// HeaderMatch is a condition on one header; exactly one of Exact, Prefix,
-// Suffix, Present is meant, by Kind ("exact", "prefix", "suffix", "present").
-type HeaderMatch struct {
+// ValueMatch is a condition on one header, or on one parameter of the query; Kind says
+// how: "exact", "prefix", "suffix", "present".
+type ValueMatch struct {
 	Name  string `json:"name"`
 	Kind  string `json:"kind"`
 	Value string `json:"value,omitempty"`
-	// Not is the complement, absence included.
+	// Not is the complement, absence included. For headers only.
 	Not bool `json:"not,omitempty"`
 }
 
 // Match is a conjunction. The zero Match takes everything.
 type Match struct {
-	Path    Path          `json:"path,omitzero"`
-	Methods []string      `json:"methods,omitempty"` // sorted; empty: any
-	Headers []HeaderMatch `json:"headers,omitempty"` // sorted by name
+	Path    Path         `json:"path,omitzero"`
+	Methods []string     `json:"methods,omitempty"` // sorted; empty: any
+	Headers []ValueMatch `json:"headers,omitempty"` // sorted by name
+	// Query is about parameters as they are spelt: escapes are not decoded. One that is
+	// there more than once has the first of its values. Sorted by name.
+	Query []ValueMatch `json:"query,omitempty"`
 }
 
 // Route is one rule of a service or of a gateway's host.

@@ -53,7 +53,7 @@ type CanEntry struct {
 // CanI answers a query about scope d of mesh m. A redirect counts as not
 // getting through: the destination never sees the request.
 func CanI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer, error) {
-	region := region(q)
+	region := append(region(q), parameters(d, q.Request)...)
 	if !q.AnyCaller {
 		lim.Identities = []string{q.Request.From}
 	}
@@ -115,12 +115,33 @@ func region(q Query) []space.Test {
 	return when
 }
 
+// parameters are what a query with parameters fixes: each that the scope looks at.
+func parameters(d space.Decision, q space.Request) []space.Test {
+	if q.Query == "" {
+		return nil
+	}
+	var when []space.Test
+	asked := map[space.Dim]bool{}
+	for _, r := range d.Effective {
+		for _, t := range r.When {
+			if name, ok := t.Dim.Query(); ok && !asked[t.Dim] {
+				asked[t.Dim] = true
+				when = append(when, space.Test{Dim: t.Dim, Any: []space.Pattern{{Kind: space.Exact, Text: q.Parameter(name)}}})
+			}
+		}
+	}
+	return when
+}
+
 // completed gives a witness what the query fixed.
 func completed(w space.Request, q Query) space.Request {
 	if !q.AnyCaller {
 		w.From = q.Request.From
 	}
 	w.Host = q.Request.Host
+	if q.Request.Query != "" {
+		w.Query = q.Request.Query
+	}
 	return w
 }
 

@@ -184,7 +184,7 @@ func requestText(w Witness) string {
 	if w.Scope.Kind == "gateway" {
 		to, from = "gateway/"+w.Scope.ID+" host "+q.Host, "outside"
 	}
-	text := q.Method + " " + q.Path + " to " + to + " from " + from
+	text := q.Method + " " + q.Target() + " to " + to + " from " + from
 	for _, h := range q.Headers {
 		text += fmt.Sprintf(" with %s: %q", h.Name, h.Value)
 	}

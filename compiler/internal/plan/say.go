@@ -123,7 +123,7 @@ func (s speaker) identityPattern(p space.Pattern, near string) string {
 // what words the tests on method, path and headers: "GET /reviews/*", "" if
 // there are none.
 func (s speaker) what(when []space.Test) string {
-	var methods, paths, headers []string
+	var methods, paths, headers []string // and parameters
 	for _, t := range when {
 		switch t.Dim {
 		case space.MethodDim:
@@ -135,6 +135,10 @@ func (s speaker) what(when []space.Test) string {
 			paths = appendNew(paths, not(t, join(t.Any, pathWords)))
 		case space.IdentityDim, space.HostDim:
 		default:
+			if name, ok := t.Dim.Query(); ok {
+				headers = appendNew(headers, queryWords(name, t))
+				continue
+			}
 			headers = appendNew(headers, headerWords(t))
 		}
 	}
@@ -182,6 +186,23 @@ func headerWords(t space.Test) string {
 		return "with header " + name + " not " + words
 	}
 	return "with header " + name + " " + words
+}
+
+// queryWords words the test of a parameter, which has one pattern.
+func queryWords(name string, t space.Test) string {
+	words := "with query " + name
+	if t.Not {
+		words = "without query " + name
+	}
+	for _, p := range t.Any {
+		switch value := strings.Trim(p.Text, "&"); {
+		case p.Kind == space.Exact:
+			words += " " + strconv.Quote(value)
+		case value != "":
+			words += " " + string(p.Kind) + " " + strconv.Quote(value)
+		}
+	}
+	return words
 }
 
 func not(t space.Test, words string) string {

@@ -166,7 +166,7 @@ func drawRule(t *rapid.T) space.Rule {
 func drawTests(t *rapid.T, label string) []space.Test {
 	var when []space.Test
 	for range rapid.IntRange(0, 3).Draw(t, label) {
-		dim := rapid.SampledFrom([]space.Dim{space.PathDim, space.PathDim, space.MethodDim, space.IdentityDim, space.HeaderDim("a"), space.HeaderDim("b")}).Draw(t, "dim")
+		dim := rapid.SampledFrom([]space.Dim{space.PathDim, space.PathDim, space.MethodDim, space.IdentityDim, space.HeaderDim("a"), space.HeaderDim("b"), space.QueryDim("q"), space.QueryDim("r")}).Draw(t, "dim")
 		test := space.Test{Dim: dim, Not: rapid.IntRange(0, 3).Draw(t, "not") == 0}
 		for range rapid.IntRange(0, 2).Draw(t, "patterns") {
 			test.Any = append(test.Any, drawPattern(t, dim))
@@ -178,6 +178,9 @@ func drawTests(t *rapid.T, label string) []space.Test {
 
 func drawPattern(t *rapid.T, dim space.Dim) space.Pattern {
 	kind := rapid.SampledFrom([]space.Kind{space.Exact, space.Exact, space.Prefix, space.Suffix, space.Regex}).Draw(t, "kind")
+	if _, ok := dim.Query(); ok {
+		return space.QueryPattern(kind, rapid.SampledFrom([]string{"", "u", "uv", "v", "="}).Draw(t, "parameter"))
+	}
 	if dim == space.PathDim {
 		kind = rapid.SampledFrom([]space.Kind{space.Exact, space.Prefix, space.Segment, space.Template, space.Suffix, space.Regex}).Draw(t, "pathKind")
 	}
@@ -211,6 +214,7 @@ func drawRequest(t *rapid.T) space.Request {
 		From:   rapid.SampledFrom(identities).Draw(t, "from"),
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "lines") {
+		q.Query += rapid.SampledFrom([]string{"", "q", "&q=u", "&q=uv", "q=v&", "&r=u&", "&r==", "s=u"}).Draw(t, "query")
 		q.Headers = append(q.Headers, space.Header{
 			Name:  rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"),
 			Value: rapid.SampledFrom(append(samples(space.HeaderDim("a")), "w")).Draw(t, "value"),

@@ -62,6 +62,9 @@ const hostUniverse = `[-_.:\[\]0-9a-z]+`
 // at the ends.
 const headerUniverse = `(?:[!-~\x{80}-\x{10FFFF}](?:[\t -~\x{80}-\x{10FFFF}]*[!-~\x{80}-\x{10FFFF}])?)?`
 
+// queryUniverse is a parameter as space.QueryDim has it: absent, or with a value.
+const queryUniverse = `(?:&[!-"$%'-~\x{80}-\x{10FFFF}]*&)?`
+
 // universe is the language of the values that a dimension can have.
 func universe(d space.Dim, patterns []space.Pattern) string {
 	switch d {
@@ -75,6 +78,9 @@ func universe(d space.Dim, patterns []space.Pattern) string {
 		const name = `[a-z0-9](?:[-a-z0-9]*[a-z0-9])?`
 		const domain = `[a-z0-9][-._a-z0-9]*`
 		return `(?:spiffe://` + domain + `/ns/` + name + `/sa/` + name + `)?`
+	}
+	if _, ok := d.Query(); ok {
+		return queryUniverse
 	}
 	return headerUniverse
 }

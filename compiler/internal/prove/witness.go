@@ -33,7 +33,11 @@ func (p *problem) preferences() *preferences {
 			texts = []string{"GET", "POST", "PUT", "DELETE"}
 		case space.IdentityDim:
 			texts = p.limits.Identities[:min(len(p.limits.Identities), maxPreferredIdentities)]
-		default: // hosts and headers: whatever the search finds
+		default:
+			if _, ok := d.Query(); ok {
+				texts = []string{"", "&x&", "&&"}
+			}
+			// Of hosts whatever the search finds.
 		}
 		for _, t := range texts {
 			if a := p.atoms[i].atomOf(t); a >= 0 {
@@ -61,6 +65,10 @@ func (pr *preferences) request(s *search) space.Request {
 			q.Host = v
 		case space.IdentityDim:
 			q.From = v
+		default:
+			if name, ok := d.Query(); ok {
+				q = q.WithParameter(name, v)
+			}
 		}
 	}
 	for h := range pr.p.header {

@@ -45,7 +45,7 @@ func TestAttachedRoutesStayInside(t *testing.T) {
 		allowed := rapid.SliceOfN(delegated, 1, 4).Draw(t, "delegated")
 		m := model.Match{Path: taken(t, allowed)}
 		if rapid.Bool().Draw(t, "header") {
-			m.Headers = []model.HeaderMatch{{Name: "x-a", Kind: "exact", Value: "1", Not: rapid.Bool().Draw(t, "not")}}
+			m.Headers = []model.ValueMatch{{Name: "x-a", Kind: "exact", Value: "1", Not: rapid.Bool().Draw(t, "not")}}
 		}
 		isInside := func(path string) bool {
 			return slices.ContainsFunc(allowed, func(p model.Path) bool { return p.Takes(path) })

@@ -121,7 +121,7 @@ func covers(a, b, both model.Match) bool {
 			return false
 		}
 	}
-	return both.Path == b.Path && slices.Equal(both.Methods, b.Methods) && slices.Equal(both.Headers, b.Headers)
+	return both.Path == b.Path && slices.Equal(both.Methods, b.Methods) && slices.Equal(both.Headers, b.Headers) && slices.Equal(both.Query, b.Query)
 }
 
 // checkTCP refuses conditions and several rules where only bytes are routed.

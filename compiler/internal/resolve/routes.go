@@ -61,7 +61,7 @@ func (l *linker) match(n intent.Node) model.Match {
 		l.add(diag.New(diag.CodeNever, ms.Pos(), "an empty list of methods takes no request").WithFix("leave `methods` out to take all methods"))
 	}
 	for _, e := range n.Field("headers").Fields() {
-		h := model.HeaderMatch{Name: strings.ToLower(e.Name), Not: e.Node.Field("not").Bool()}
+		h := model.ValueMatch{Name: strings.ToLower(e.Name), Not: e.Node.Field("not").Bool()}
 		h.Kind = l.oneOf(e.Node, "exact", "prefix", "suffix", "present")
 		if h.Kind != "present" {
 			h.Value = e.Node.Field(h.Kind).Str()
@@ -74,8 +74,26 @@ func (l *linker) match(n intent.Node) model.Match {
 		}
 		m.Headers = append(m.Headers, h)
 	}
-	slices.SortFunc(m.Headers, func(a, b model.HeaderMatch) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(m.Headers, func(a, b model.ValueMatch) int { return strings.Compare(a.Name, b.Name) })
+	m.Query = l.query(n.Field("query"))
 	return m
+}
+
+// query reads conditions on the query's parameters.
+func (l *linker) query(n intent.Node) []model.ValueMatch {
+	var out []model.ValueMatch
+	for _, e := range n.Fields() {
+		q := model.ValueMatch{Name: e.Name, Kind: l.oneOf(e.Node, "exact", "prefix", "suffix", "present")}
+		if q.Kind != "present" {
+			q.Value = e.Node.Field(q.Kind).Str()
+		}
+		if q.Value == "" && (q.Kind == "prefix" || q.Kind == "suffix") {
+			q.Kind = "present"
+		}
+		out = append(out, q)
+	}
+	slices.SortFunc(out, func(a, b model.ValueMatch) int { return strings.Compare(a.Name, b.Name) })
+	return out
 }
 
 // methods reads a list of methods, sorted, each once.
@@ -93,7 +111,7 @@ func (l *linker) methods(n intent.Node) []string {
 }
 
 // headerValue refuses headers that are not the caller's, and values that no header has: HTTP drops the blanks around them.
-func (l *linker) headerValue(n intent.Node, h model.HeaderMatch) {
+func (l *linker) headerValue(n intent.Node, h model.ValueMatch) {
 	if hop.Reserved(h.Name) || hop.OfConnection(h.Name) {
 		l.add(diag.New(diag.CodeRange, n.Pos(), "header %q belongs to the proxies: they replace what a caller sends", h.Name).WithFix("test a header of your own; hosts are told apart by a gateway's `host`"))
 	}
@@ -240,7 +258,7 @@ func (l *linker) targetsOf(n intent.Node, r model.Route, name func(intent.Entry)
 // rank sorts routes into the order of trial and reports pairs without an order.
 func (l *linker) rank(rs []model.Route, path func(string) string) {
 	slices.SortFunc(rs, func(a, b model.Route) int {
-		return cmp.Or(compareRank(a, b), compareHeaders(a.Match, b.Match), strings.Compare(a.Name, b.Name))
+		return cmp.Or(compareRank(a, b), compareValues(a.Match.Headers, b.Match.Headers), compareValues(a.Match.Query, b.Match.Query), strings.Compare(a.Name, b.Name))
 	})
 	for i, a := range rs {
 		for _, b := range rs[i+1:] {
@@ -262,7 +280,7 @@ func (l *linker) rank(rs []model.Route, path func(string) string) {
 }
 
 // compareRank orders by whether the route is attached, by priority, then by how specific the match is: path exact,
-// template, prefix (longer first), none; then method, then more headers.
+// template, prefix (longer first), none; then method, then more headers, then more parameters of the query.
 func compareRank(a, b model.Route) int {
 	return cmp.Or(
 		cmp.Compare(rankIf(a.Package == ""), rankIf(b.Package == "")),
@@ -271,6 +289,7 @@ func compareRank(a, b model.Route) int {
 		cmp.Compare(prefixLen(b.Match.Path), prefixLen(a.Match.Path)),
 		cmp.Compare(rankIf(len(a.Match.Methods) > 0), rankIf(len(b.Match.Methods) > 0)),
 		cmp.Compare(len(b.Match.Headers), len(a.Match.Headers)),
+		cmp.Compare(len(b.Match.Query), len(a.Match.Query)),
 	)
 }
 
@@ -292,8 +311,8 @@ func prefixLen(p model.Path) int {
 	return 0
 }
 
-func compareHeaders(a, b model.Match) int {
-	return slices.CompareFunc(a.Headers, b.Headers, func(x, y model.HeaderMatch) int {
+func compareValues(a, b []model.ValueMatch) int {
+	return slices.CompareFunc(a, b, func(x, y model.ValueMatch) int {
 		return cmp.Or(strings.Compare(x.Name, y.Name), strings.Compare(x.Kind, y.Kind), strings.Compare(x.Value, y.Value))
 	})
 }

@@ -40,7 +40,7 @@ type Pattern struct {
 }
 
 // Dim is a dimension of the request: PathDim, MethodDim, HostDim, IdentityDim,
-// or HeaderDim(name).
+// HeaderDim(name) or QueryDim(name).
 type Dim string
 
 // The single-valued dimensions. An identity is a SPIFFE ID
@@ -60,6 +60,29 @@ func HeaderDim(name string) Dim { return Dim(headerPrefix + strings.ToLower(name
 
 // Header returns the header's name if d is a header dimension.
 func (d Dim) Header() (name string, ok bool) { return strings.CutPrefix(string(d), headerPrefix) }
+
+const queryPrefix = "query:"
+
+// QueryDim is the dimension of a query's parameter, spelt as in the request. It is
+// single-valued: the first value that the parameter has, between "&" and "&", or "" if
+// it is absent.
+func QueryDim(name string) Dim { return Dim(queryPrefix + name) }
+
+// Query returns the parameter's name if d is the dimension of one.
+func (d Dim) Query() (name string, ok bool) { return strings.CutPrefix(string(d), queryPrefix) }
+
+// QueryPattern takes the parameters whose first value is like text: Exact, Prefix or
+// Suffix. The empty Prefix takes every one that is there.
+func QueryPattern(k Kind, text string) Pattern {
+	switch k {
+	case Exact:
+		return Pattern{k, "&" + text + "&"}
+	case Suffix:
+		return Pattern{k, text + "&"}
+	default:
+		return Pattern{Prefix, "&" + text}
+	}
+}
 
 // Test is a condition on one dimension: the value is in one of Any (for a
 // header: some line is in one of Any). An empty Any means "present" (for a
@@ -231,13 +254,45 @@ type Header struct {
 }
 
 // Request is one request. Path is normalised and without query. From is the
-// caller's SPIFFE ID, "" if it has none. A header may stand on several lines.
+// caller's SPIFFE ID, "" if it has none. A header may stand on several lines. Query is
+// what follows the "?", as it was sent.
 type Request struct {
 	From    string   `json:"from"`
 	Host    string   `json:"host,omitempty"`
 	Method  string   `json:"method"`
 	Path    string   `json:"path"`
+	Query   string   `json:"query,omitempty"`
 	Headers []Header `json:"headers,omitempty"`
+}
+
+// Target is the path with its query.
+func (q Request) Target() string {
+	if q.Query == "" {
+		return q.Path
+	}
+	return q.Path + "?" + q.Query
+}
+
+// Parameter is the value of QueryDim(name).
+func (q Request) Parameter(name string) string {
+	for p := range strings.SplitSeq(q.Query, "&") {
+		if n, v, _ := strings.Cut(p, "="); n == name && p != "" {
+			return "&" + v + "&"
+		}
+	}
+	return ""
+}
+
+// WithParameter is the request with one more parameter, value as Parameter gives it.
+func (q Request) WithParameter(name, value string) Request {
+	if value == "" {
+		return q
+	}
+	if q.Query != "" {
+		q.Query += "&"
+	}
+	q.Query += name + "=" + strings.Trim(value, "&")
+	return q
 }
 
 // Scope names what a decision is about.

@@ -41,6 +41,28 @@ func routeMatch(m model.Match) (*routev3.RouteMatch, error) {
 		}
 		out.Headers = append(out.Headers, hm)
 	}
+	for _, q := range m.Query {
+		qm, err := queryMatcher(q)
+		if err != nil {
+			return nil, err
+		}
+		out.QueryParameters = append(out.QueryParameters, qm)
+	}
+	return out, nil
+}
+
+// queryMatcher looks at the first value of a parameter, undecoded, as Envoy's router does.
+func queryMatcher(q model.ValueMatch) (*routev3.QueryParameterMatcher, error) {
+	out := &routev3.QueryParameterMatcher{Name: q.Name}
+	if q.Kind == "present" && !q.Not {
+		out.QueryParameterMatchSpecifier = &routev3.QueryParameterMatcher_PresentMatch{PresentMatch: true}
+		return out, nil
+	}
+	s, ok := stringMatcher(q.Kind, q.Value)
+	if !ok || q.Not {
+		return nil, fmt.Errorf("query %q: a condition of kind %q has no form in a route", q.Name, q.Kind)
+	}
+	out.QueryParameterMatchSpecifier = &routev3.QueryParameterMatcher_StringMatch{StringMatch: s}
 	return out, nil
 }
 
@@ -78,7 +100,7 @@ func methodMatcher(methods []string) *routev3.HeaderMatcher {
 // headerMatcher is true if some line of the header meets the condition. Not is
 // the complement, absence included: Envoy's inverted string match is false for
 // an absent header unless treat_missing_header_as_empty is set.
-func headerMatcher(h model.HeaderMatch) (*routev3.HeaderMatcher, error) {
+func headerMatcher(h model.ValueMatch) (*routev3.HeaderMatcher, error) {
 	// An empty prefix or suffix is refused by Envoy at load and means "present".
 	if h.Kind == "present" || (h.Value == "" && (h.Kind == "prefix" || h.Kind == "suffix")) {
 		return &routev3.HeaderMatcher{
@@ -87,18 +109,11 @@ func headerMatcher(h model.HeaderMatch) (*routev3.HeaderMatcher, error) {
 			InvertMatch:          h.Not,
 		}, nil
 	}
-	var s *matcherv3.StringMatcher
-	switch h.Kind {
-	case "exact":
-		if h.Value == "" && h.Not {
-			return nil, fmt.Errorf("header %q: \"not empty\" with an absent header counted as not empty cannot be said to Envoy", h.Name)
-		}
-		s = exactString(h.Value)
-	case "prefix":
-		s = prefixString(h.Value)
-	case "suffix":
-		s = &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: h.Value}}
-	default:
+	if h.Kind == "exact" && h.Value == "" && h.Not {
+		return nil, fmt.Errorf("header %q: \"not empty\" with an absent header counted as not empty cannot be said to Envoy", h.Name)
+	}
+	s, ok := stringMatcher(h.Kind, h.Value)
+	if !ok {
 		return nil, fmt.Errorf("header %q: a condition of kind %q has no form in a route", h.Name, h.Kind)
 	}
 	m := stringHeader(h.Name, s)
@@ -108,6 +123,19 @@ func headerMatcher(h model.HeaderMatch) (*routev3.HeaderMatcher, error) {
 
 func stringHeader(name string, s *matcherv3.StringMatcher) *routev3.HeaderMatcher {
 	return &routev3.HeaderMatcher{Name: name, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: s}}
+}
+
+// stringMatcher is the matcher of a kind that compares with a text.
+func stringMatcher(kind, text string) (*matcherv3.StringMatcher, bool) {
+	switch kind {
+	case "exact":
+		return exactString(text), true
+	case "prefix":
+		return prefixString(text), true
+	case "suffix":
+		return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: text}}, true
+	}
+	return nil, false
 }
 
 func exactString(s string) *matcherv3.StringMatcher {

@@ -31,7 +31,7 @@ func wideMesh(n int) *model.Mesh {
 			})
 		}
 		s.Routes = []model.Route{
-			{Name: "beta", Priority: 1, Match: model.Match{Headers: []model.HeaderMatch{{Name: "x-user", Kind: "exact", Value: "beta"}}}, To: []model.Target{{Version: "v2", Weight: 100}}},
+			{Name: "beta", Priority: 1, Match: model.Match{Headers: []model.ValueMatch{{Name: "x-user", Kind: "exact", Value: "beta"}}}, To: []model.Target{{Version: "v2", Weight: 100}}},
 			{Name: "default", To: []model.Target{{Version: "v1", Weight: 90}, {Version: "v2", Weight: 10}}, Traits: trait.Of(wait{trait.Duration(5 * time.Second)}, budget{20})},
 		}
 		for j := range min(5, n-1) {

@@ -84,7 +84,7 @@ func start(t *testing.T) *world {
 				{Name: "v2", Account: "echo-v2", Ports: map[string]model.VersionPort{"http": {Host: loopback, Port: freePort(t), App: w.app(t, "v2")}}},
 			},
 			Routes: []model.Route{
-				{Name: "not", Match: model.Match{Path: model.Path{Kind: model.PathPrefix, Value: "/not"}, Headers: []model.HeaderMatch{{Name: "x-old", Kind: "exact", Value: "yes", Not: true}}}, To: []model.Target{{Version: "v2", Weight: 100}}},
+				{Name: "not", Match: model.Match{Path: model.Path{Kind: model.PathPrefix, Value: "/not"}, Headers: []model.ValueMatch{{Name: "x-old", Kind: "exact", Value: "yes", Not: true}}}, To: []model.Target{{Version: "v2", Weight: 100}}},
 				{Name: "template", Match: model.Match{Path: model.Path{Kind: model.PathTemplate, Value: "/t/{id}"}, Methods: []string{"GET", "PUT"}}, To: []model.Target{{Version: "v2", Weight: 100}}},
 				{Name: "default", Match: model.Match{Path: model.Path{Kind: model.PathPrefix, Value: "/r"}}, To: []model.Target{{Version: "v1", Weight: 100}}},
 				{Name: "rest", Match: model.Match{Path: model.Path{Kind: model.PathPrefix, Value: "/t"}}, To: []model.Target{{Version: "v1", Weight: 100}}},

@@ -19,10 +19,19 @@ const (
 	maxHeaders     = 16
 	maxHeaderName  = 256
 	maxHeaderValue = 4096
+	maxQueryValue  = 1024
 	maxPath        = 1024
 	maxObjectName  = 253
 	maxServiceName = 63
 )
+
+// goodName takes the names that a header, and a parameter of a query, may have in Gateway API.
+func goodName(name string) bool {
+	const signs = "!#$%&'*+-.^_`|~"
+	return !strings.ContainsFunc(name, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune(signs, r))
+	})
+}
 
 // methods are those that a match can ask for.
 func methods() []string {
@@ -78,6 +87,14 @@ func (l limits) match(m Match) {
 	l.atMost("the match", len(m.Headers), "headers", maxHeaders)
 	for _, h := range m.Headers {
 		l.header(h.Name, h.Value)
+	}
+	l.atMost("the match", len(m.QueryParams), "parameters of a query", maxHeaders)
+	for _, q := range m.QueryParams {
+		l.atMost("the name of a parameter", len(q.Name), "bytes", maxHeaderName)
+		l.atMost("the value of a parameter", len(q.Value), "bytes", maxQueryValue)
+		if !goodName(q.Name) {
+			l.problem("Gateway API does not take the name %q for a parameter of a query", q.Name)
+		}
 	}
 }
 

@@ -28,7 +28,7 @@ func matches(m model.Match) (out []Match, losses []string, err error) {
 		}
 	}
 	for _, h := range m.Headers {
-		hm, loss, err := headerMatch(h)
+		hm, loss, err := valueMatch("header", h)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -37,8 +37,18 @@ func matches(m model.Match) (out []Match, losses []string, err error) {
 		}
 		one.Headers = append(one.Headers, hm)
 	}
+	for _, q := range m.Query {
+		qm, loss, err := valueMatch("query", q)
+		if err != nil {
+			return nil, nil, err
+		}
+		if losses = append(losses, "which value counts of a parameter that a query repeats is the implementation's"); loss != "" {
+			losses = append(losses, loss)
+		}
+		one.QueryParams = append(one.QueryParams, qm)
+	}
 	if len(m.Methods) == 0 {
-		if one.Path == nil && len(one.Headers) == 0 {
+		if one.Path == nil && len(one.Headers)+len(one.QueryParams) == 0 {
 			return nil, losses, nil // no matches: everything
 		}
 		return []Match{one}, losses, nil
@@ -51,13 +61,14 @@ func matches(m model.Match) (out []Match, losses []string, err error) {
 	return out, losses, nil
 }
 
-func headerMatch(h model.HeaderMatch) (HeaderMatch, string, error) {
+// valueMatch is the condition on a header or on a parameter of the query.
+func valueMatch(of string, h model.ValueMatch) (HeaderMatch, string, error) {
 	if h.Not {
-		return HeaderMatch{}, "", fmt.Errorf("header %q: Gateway API has no \"not\"", h.Name)
+		return HeaderMatch{}, "", fmt.Errorf("%s %q: Gateway API has no \"not\"", of, h.Name)
 	}
 	regex := func(r string) (HeaderMatch, string, error) {
 		return HeaderMatch{"RegularExpression", h.Name, r},
-			"a header condition of kind " + h.Kind + " becomes a regular expression, whose support is the implementation's", nil
+			"a " + of + " condition of kind " + h.Kind + " becomes a regular expression, whose support is the implementation's", nil
 	}
 	switch {
 	case h.Kind == "exact" && h.Value != "":
@@ -69,7 +80,7 @@ func headerMatch(h model.HeaderMatch) (HeaderMatch, string, error) {
 	case h.Kind == "present":
 		return regex("^.*$")
 	}
-	return HeaderMatch{}, "", fmt.Errorf("header %q: Gateway API cannot compare with an empty value", h.Name)
+	return HeaderMatch{}, "", fmt.Errorf("%s %q: Gateway API cannot compare with an empty value", of, h.Name)
 }
 
 func templateRegexp(template string) string {
@@ -111,7 +122,7 @@ func duration(text string) (string, error) {
 }
 
 // precedes reports whether Gateway API tries a before b for a request that both
-// take: exact path, longer prefix, method, more headers. known is false where the
+// take: exact path, longer prefix, method, more headers, more parameters. known is false where the
 // specification leaves it to the implementation; tie where the order of rules
 // within one route decides.
 func precedes(a, b model.Match) (first, tie, known bool) {
@@ -123,6 +134,7 @@ func precedes(a, b model.Match) (first, tie, known bool) {
 		prefixLength(a.Path) - prefixLength(b.Path),
 		rank(len(a.Methods) > 0) - rank(len(b.Methods) > 0),
 		len(a.Headers) - len(b.Headers),
+		len(a.Query) - len(b.Query),
 	} {
 		if d != 0 {
 			return d > 0, false, true

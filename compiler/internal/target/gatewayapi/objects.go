@@ -68,7 +68,9 @@ type Rule struct {
 type Match struct {
 	Path    *PathMatch    `json:"path,omitempty"`
 	Headers []HeaderMatch `json:"headers,omitempty"`
-	Method  string        `json:"method,omitempty"`
+	// QueryParams have the form of headers.
+	QueryParams []HeaderMatch `json:"queryParams,omitempty"`
+	Method      string        `json:"method,omitempty"`
 }
 
 // PathMatch is an HTTPPathMatch of type Exact, PathPrefix or RegularExpression.
