@@ -151,11 +151,7 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 		return err
 	}
 	log.Info("answering", "address", server.Addr().String(), "environment", f.env, "repository", t.Repository, "ref", t.Ref)
-	seen := newSourceMetrics(metrics)
-	tell := func(e feed.Event) {
-		seen.see(e)
-		judgeBy(ctx, server, log, e)
-	}
+	tell := telling(ctx, server, log, newSourceMetrics(metrics))
 	a.cleansUp.Store(true)
 	recallIn(server, source.Earlier(), log)
 	source.Restore(tell)
@@ -172,6 +168,14 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// telling is what becomes of the source's events: figures, and what the server judges by.
+func telling(ctx context.Context, server *webhook.Server, log *slog.Logger, seen *sourceMetrics) func(feed.Event) {
+	return func(e feed.Event) {
+		seen.see(e)
+		judgeBy(ctx, server, log, e)
+	}
 }
 
 // recallIn tells the webhook what was approved before: pods of it may still be replaced.
