@@ -87,7 +87,9 @@ func asked(name string, a *txtar.Archive) source {
 		case path.Ext(name) != ".cue" && !strings.Contains(name, "kustomize/"):
 			continue
 		}
-		files[name] = &fstest.MapFile{Data: f.Data}
+		if files[name] = (&fstest.MapFile{Data: f.Data}); len(f.Data) == 0 { // no such file
+			delete(files, name)
+		}
 	}
 	return s
 }
