@@ -21,7 +21,7 @@ func (a *app) tokenCmd() *cobra.Command {
 Secret of servers that share one. An agent that shows it once, in time, gets a certificate
 for this identity: hand it over like a password.`,
 		Example: `  meshc token create --identity bookinfo/reviews-v1 --ttl 10m
-  kubectl -n meshc-system exec deploy/meshc-serve -- meshc token create --identity hosts/billing --authority secret/meshc-system/meshc-authority --in-cluster`,
+  meshc token create --identity hosts/billing --authority secret/meshc-system/meshc-authority --kubeconfig ~/.kube/config`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cluster, err := sharing(cmd.Context(), shares, by)
 			if err != nil {
