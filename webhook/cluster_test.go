@@ -17,6 +17,7 @@ import (
 	core "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
@@ -355,13 +356,15 @@ func checkGateway(t *testing.T, g *guarded) {
 	}
 	refused(t, "another image", g.patch(t, "pods", pods[0].Name, `{"spec":{"containers":[{"name":"meshc-proxy","image":"evil"}]}}`, false), "MESH0704")
 	scaled := func(name string) error {
-		scale, err := deployments.GetScale(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		scale.Spec.Replicas = 3
-		_, err = deployments.UpdateScale(ctx, name, scale, metav1.UpdateOptions{})
-		return err
+		return retry.RetryOnConflict(retry.DefaultBackoff, func() error { // its controller writes as well
+			scale, err := deployments.GetScale(ctx, name, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			scale.Spec.Replicas = 3
+			_, err = deployments.UpdateScale(ctx, name, scale, metav1.UpdateOptions{})
+			return err
+		})
 	}
 	refused(t, "another number of pods", scaled("edge"), "MESH0701 Deployment/shop/edge has 2 replicas")
 	if err := scaled("scaled"); err != nil {
