@@ -106,7 +106,7 @@ func serviceDecision(m *model.Mesh, s *model.Service, p model.Port, c Column) sp
 		Scope:  space.Scope{Kind: "service", ID: s.ID, Port: p.Name, Protocol: string(p.Protocol)},
 		Access: accessList(m, s, p),
 	}
-	at := door(m, s, p, c)
+	at := door(s, p, c, d.Access)
 	for _, r := range s.Routes {
 		if !p.Protocol.IsHTTP() && !r.Match.IsZero() {
 			continue // only a route without conditions can take connections

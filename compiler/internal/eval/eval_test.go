@@ -266,3 +266,46 @@ func TestGrantToANamespaceIsToItsAccounts(t *testing.T) {
 		}
 	}
 }
+
+type preflight struct{}
+
+func (preflight) TraitName() string { return "preflight" }
+
+// What a callee's proxy answers before its grants needs none; the requests that it does
+// not answer do, and at a gateway only the share of that callee is answered.
+func TestAnAnswerAtTheCalleeComesBeforeItsGrants(t *testing.T) {
+	c := column()
+	c["preflight"] = func(trait.Value) []space.Act {
+		options := space.Test{Dim: space.MethodDim, Any: []space.Pattern{{Kind: space.Exact, Text: "OPTIONS"}}}
+		return []space.Act{{At: space.AtCallee, When: []space.Test{options}, Answer: &space.Reply{Status: 204}}}
+	}
+	m := shop(model.Strict, []model.Route{everything("v1")}, []model.Grant{{Name: "edge", Accounts: []string{"shop/edge"}}})
+	open := *m.Services[0]
+	m.Services[0].Traits = trait.Of(preflight{})
+	open.ID, open.Name = "shop/open", "open"
+	m.Services = append(m.Services, &open)
+	m.Gateways[0].Hosts = []model.Host{{Name: "*", Routes: []model.Route{{Name: "half", To: []model.Target{
+		{Service: "shop/web", Port: "http", Weight: 50}, {Service: "shop/open", Port: "http", Weight: 50},
+	}}}}}
+	ds := eval.Scopes(m.Build(), c)
+	service, _ := eval.FindService(ds, "shop/web", "http")
+	tcp, _ := eval.FindService(ds, "shop/web", "raw")
+	gateway, _ := eval.FindGateway(ds, "shop/edge", "x")
+	for _, x := range []struct {
+		d            space.Decision
+		from, method string
+		want         string
+	}{
+		{service, "", "GET", "denied 403"},
+		{service, id("shop/x"), "OPTIONS", "answered 204 by preflight"},
+		{service, id("shop/edge"), "OPTIONS", "answered 204 by preflight"},
+		{service, id("shop/edge"), "GET", `forward|"shop/web/http/v1"=1`},
+		{tcp, id("shop/x"), "OPTIONS", "denied 403"},
+		{gateway, "", "OPTIONS", `forward|"shop/open/http/v1"=1|"shop/web/http/v1"=1 answered 204`},
+		{gateway, "", "GET", `forward|"shop/open/http/v1"=1|"shop/web/http/v1"=1`},
+	} {
+		if got := eval.Decide(x.d, space.Request{From: x.from, Method: x.method, Path: "/"}).Outcome.Key(); got != x.want {
+			t.Errorf("%s from %q at %s: %s, want %s", x.method, x.from, x.d.Scope, got, x.want)
+		}
+	}
+}

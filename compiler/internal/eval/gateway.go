@@ -78,7 +78,7 @@ func (b behind) door(to destination) space.List {
 	if s := b.mesh.Service(to.service); s != nil {
 		l = nil
 		if p, ok := s.Port(to.port); ok {
-			l = AsIdentity(door(b.mesh, s, p, b.column), b.identity)
+			l = AsIdentity(door(s, p, b.column, accessList(b.mesh, s, p)), b.identity)
 		}
 	}
 	b.doors[to] = l

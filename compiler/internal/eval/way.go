@@ -82,12 +82,12 @@ func (w way) through(acts []act, end func(way) space.List) space.List {
 
 // whole is the way with all that acts do to all of its requests.
 func (w way) whole(acts []act) space.Rule {
-	for _, a := range acts {
+	for i, a := range acts {
 		if len(a.When) > 0 {
 			continue
 		}
 		if w = w.meeting(a); a.ends() {
-			return w.answered(a, acts[slices.IndexFunc(acts, func(o act) bool { return o.ends() })+1:]).rule()
+			return w.answered(a, acts[i+1:]).rule()
 		}
 	}
 	return w.rule()
@@ -112,24 +112,26 @@ func (w way) to(door space.List, behind []act) space.List {
 	return w.into(door, behind)
 }
 
-// into leads the way through a door; behind it, acts are met.
+// into leads the way through a door; behind it, acts are met. What becomes of those
+// that get through is the same for all rules of the door.
 func (w way) into(door space.List, behind []act) space.List {
-	var out space.List
+	passed := w.through(behind, func(w way) space.List { return space.List{w.rule()} })
+	out := make(space.List, 0, len(door))
 	for _, r := range door {
-		in := w
-		in.when, in.from = slices.Concat(w.when, r.When), slices.Concat(w.from, r.From)
+		then := passed
 		if r.Then.Verdict != space.Forward {
-			out = append(out, in.ending(r.Then).rule())
-			continue
+			then = space.List{w.ending(r.Then).rule()}
 		}
-		out = append(out, in.through(behind, func(w way) space.List { return space.List{w.rule()} })...)
+		for _, t := range then {
+			out = append(out, space.Rule{When: slices.Concat(t.When, r.When), Then: t.Then, From: slices.Concat(w.from, r.From)})
+		}
 	}
 	return out
 }
 
 // door is what the proxy of a service's port does with requests before its workload
 // gets them: what features answer, then access.
-func door(m *model.Mesh, s *model.Service, p model.Port, c Column) space.List {
+func door(s *model.Service, p model.Port, c Column, access space.List) space.List {
 	var answers []act
 	for _, a := range c.actsOn(p, s.Traits) {
 		if a.At == space.AtCallee && a.Answer != nil {
@@ -138,5 +140,5 @@ func door(m *model.Mesh, s *model.Service, p model.Port, c Column) space.List {
 		}
 	}
 	open := space.Rule{Then: space.Outcome{Verdict: space.Forward}}
-	return start(open).through(answers, func(w way) space.List { return w.into(accessList(m, s, p), nil) })
+	return start(open).through(answers, func(w way) space.List { return w.into(access, nil) })
 }

@@ -199,7 +199,10 @@ func (o Outcome) Key() string {
 	var b strings.Builder
 	b.WriteString(string(c.Verdict))
 	if c.Status != 0 {
-		b.WriteString(" " + c.By + strconv.Itoa(c.Status))
+		b.WriteString(" " + strconv.Itoa(c.Status))
+	}
+	if c.By != "" {
+		b.WriteString(" by " + c.By)
 	}
 	for _, p := range c.Partly {
 		b.WriteString("|" + p.Feature + " " + strconv.Itoa(p.Status) + " for " + strconv.FormatFloat(p.Percent, 'f', -1, 64) + "%")
