@@ -45,7 +45,7 @@ import "meshc.dev/intent"
 
 mesh: intent.#Mesh
 mesh: {owner: "carol", trustDomain: "shop.example", environment: prod: {}}
-mesh: targets: kubernetes: injection: {image: "` + proxyImage + `", server: "meshc.meshc-system.svc:18000"}
+mesh: targets: kubernetes: {admissionPolicies: true, injection: {image: "` + proxyImage + `", server: "meshc.meshc-system.svc:18000"}}
 `,
 	"shop/shop.cue": `package shop
 

@@ -57,6 +57,9 @@ func Rights() []Right {
 		{Account: WebhookAccount, Group: "coordination.k8s.io", Resource: "leases", Names: []string{webhook.TurnName}, Verbs: []string{"get", "update"}, In: Own, Why: "which replica audits"},
 		{Account: WebhookAccount, Group: "coordination.k8s.io", Resource: "leases", Verbs: []string{"create"}, In: Own, Why: "the same, at first"},
 	}
+	for _, resource := range []string{"validatingadmissionpolicies", "validatingadmissionpolicybindings"} {
+		out = append(out, Right{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: resource, Verbs: []string{"get"}, Why: "whether those of a release with `admissionPolicies` are there, which an audit tells"})
+	}
 	for _, r := range webhook.Audited() {
 		out = append(out, Right{Account: WebhookAccount, Group: r.Group, Resource: r.Resource, Verbs: []string{"list"}, Why: "what an audit looks at"})
 	}
