@@ -119,6 +119,11 @@ func (a Answer) Redirects() bool {
 	return a.Outcome.Verdict == space.Redirect && a.Status == a.Outcome.Status
 }
 
+// Answered reports whether the caller's proxy answers by a feature, for all that it knows.
+func (a Answer) Answered() bool {
+	return a.Outcome.Verdict == space.Answered && a.Status == a.Outcome.Status
+}
+
 // Decisions returns everything that is decided, by scope. Computed once per call.
 func (p *Program) scopes() []space.Decision { return eval.Scopes(p.mesh, catalog.Meaning()) }
 

@@ -18,8 +18,9 @@ type draft struct {
 	gateways []string
 	hosts    []string
 	paths    []string // of all conditions (of query: its parameters): where requests are worth sending to
-	// query decides what concerns queries, so that the rest of a mesh does not hang on it.
-	query *draft
+	// aside decides what came later than the rest, which does not hang on it then: with a
+	// seed the same mesh but for that.
+	aside *draft
 }
 
 type service struct {
@@ -32,7 +33,7 @@ type service struct {
 // generate drafts a mesh with a bit of every feature.
 func generate(seed uint64) *draft {
 	r := rand.New(rand.NewPCG(seed, 0))
-	d := &draft{Rand: r, files: map[string][]string{}, query: &draft{Rand: rand.New(rand.NewPCG(seed, 1))}}
+	d := &draft{Rand: r, files: map[string][]string{}, aside: &draft{Rand: rand.New(rand.NewPCG(seed, 1))}}
 	d.put("mesh.cue", `mesh: {trustDomain: "mesh.test", environment: local: {}}`)
 	if d.chance(30) {
 		d.put("mesh.cue", "mesh: mtls: "+d.mtls())
@@ -171,9 +172,15 @@ func (d *draft) routeParts(s *service, to func() string) []string {
 	if m := d.match(); m != "" {
 		parts = append(parts, "match: "+m)
 	}
-	if d.chance(15) {
+	switch {
+	case d.chance(15):
 		parts = append(parts, "redirect: "+d.redirect())
-	} else {
+	case d.aside.chance(6):
+		parts = append(parts, "respond: "+d.aside.respond())
+		if d.aside.chance(60) {
+			parts = append(parts, "responseHeaders: "+d.aside.edits())
+		}
+	default:
 		parts = append(parts, "to: "+to())
 		parts = append(parts, d.effects(s)...)
 	}
@@ -266,6 +273,10 @@ func (d *draft) redirect() string {
 	return "{" + strings.Join(out, ", ") + "}"
 }
 
+func (d *draft) respond() string {
+	return pick(d, "{status: 200}", "{status: 204}", "{status: 404}", "{status: 418, body: \"no\"}", "{status: 503, body: \"{}\\r\\n\"}", "{status: 300}", "{status: 599, body: \"%REQ(:path)% é\"}")
+}
+
 func (d *draft) segment() string {
 	return pick(d, "a", "b", "items", "A", "x.y", "b-c", "~t", "a;p", "a:b", "a@b", "%20", "a%2Cb", "a=b", "$")
 }
@@ -316,8 +327,8 @@ func (d *draft) match() string {
 		}
 		out = append(out, "headers: {"+strings.Join(hs, ", ")+"}")
 	}
-	if d.query.chance(12) {
-		out = append(out, "query: "+d.query.queryMatch())
+	if d.aside.chance(12) {
+		out = append(out, "query: "+d.aside.queryMatch())
 	}
 	if len(out) == 0 {
 		return ""

@@ -20,8 +20,8 @@ func (d *draft) request() compiler.Request {
 			}
 		}
 	}
-	if d.query.chance(45) && !strings.ContainsAny(r.Path, "?#") {
-		r.Path += "?" + d.query.parameters()
+	if d.aside.chance(45) && !strings.ContainsAny(r.Path, "?#") {
+		r.Path += "?" + d.aside.parameters()
 	}
 	hosts := d.chance(10) // a second Host hides everything else
 	r.Headers = slices.DeleteFunc(r.Headers, func(h compiler.Header) bool {

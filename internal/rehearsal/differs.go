@@ -27,6 +27,9 @@ func Differs(want compiler.Answer, r compiler.Request, got Reply) string {
 		if why == "" && want.Redirects() {
 			return differsLocation(want, r, got)
 		}
+		if why == "" && want.Answered() {
+			return differsAnswer(want, got)
+		}
 		return why
 	}
 	if why := differsTarget(want, got); why != "" || got.Seen == nil {
@@ -42,6 +45,14 @@ func answered(status int, got Reply) string {
 	}
 	if got.Status != status {
 		return fmt.Sprintf("the evaluator says %d, but a proxy answered %d (%s)", status, got.Status, strings.TrimSpace(got.Text))
+	}
+	return ""
+}
+
+// differsAnswer compares the header lines of a proxy's own answer.
+func differsAnswer(want compiler.Answer, got Reply) string {
+	if why := differsHeaders("response-headers", want.Outcome, map[string][]string{}, got.Headers); why != "" {
+		return "at the caller: " + why
 	}
 	return ""
 }

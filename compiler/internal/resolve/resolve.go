@@ -198,14 +198,13 @@ func (l *linker) traits(on On, n intent.Node, x *Place, path string) trait.Set {
 		if r.On != on || r.Read == nil {
 			continue
 		}
-		if r.Forwards && answer != "" {
-			if f := n.Field(r.Field); f.Exists() {
-				l.add(diag.New(diag.CodeOneOf, f.Pos(), "%s is set, but the route answers by itself with its %s", f.Path(), answer).
-					WithFix("delete `%s`: there is no destination that it could be about", r.Field))
+		f := n.Field(r.Field)
+		if answer != "" && answer != r.Field && (r.Forwards || r.Answers) {
+			if f.Exists() {
+				l.idle(r, f, answer)
 			}
 			continue
 		}
-		f := n.Field(r.Field)
 		if f.Exists() {
 			l.place(path+"/"+r.Name, f.Pos())
 		}
@@ -214,6 +213,16 @@ func (l *linker) traits(on On, n intent.Node, x *Place, path string) trait.Set {
 		}
 	}
 	return set
+}
+
+// idle says that a field of a route means nothing because another one answers.
+func (l *linker) idle(r Rule, f intent.Node, answer string) {
+	why := "there is no destination that it could be about"
+	if r.Answers {
+		why = "a request has one answer"
+	}
+	l.add(diag.New(diag.CodeOneOf, f.Pos(), "%s is set, but the route answers by itself with its %s", f.Path(), answer).
+		WithFix("delete `%s`: %s", r.Field, why))
 }
 
 // answer is the field by which a route answers requests itself, "" if there is none.

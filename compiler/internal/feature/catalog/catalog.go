@@ -12,6 +12,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/outlier"
 	"meshc.dev/meshc/compiler/internal/feature/ratelimit"
 	"meshc.dev/meshc/compiler/internal/feature/redirect"
+	"meshc.dev/meshc/compiler/internal/feature/respond"
 	"meshc.dev/meshc/compiler/internal/feature/retries"
 	"meshc.dev/meshc/compiler/internal/feature/timeouts"
 	"meshc.dev/meshc/compiler/internal/plan"
@@ -31,6 +32,7 @@ func All() []feature.Feature {
 		headers.Response,
 		mirror.Feature,
 		redirect.Feature,
+		respond.Feature,
 		faults.Feature,
 		outlier.Feature,
 		circuitbreaker.Feature,
