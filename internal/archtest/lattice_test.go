@@ -126,6 +126,7 @@ func rims() []row {
 		{pkg: "internal/gitrepo", may: []string{"internal/canon", gogit, xcrypto, xnet, xtext}},
 		{pkg: "internal/gitrepo/gittest", may: []string{"internal/canon", "internal/gitrepo", gogit, fluxGit, pgp, xcrypto}},
 		{pkg: "internal/operatorfile"},
+		{pkg: "internal/credentials", may: []string{"internal/gitrepo", "internal/operatorfile", ociRegistry}},
 		{pkg: "internal/signing", may: []string{"internal/operatorfile", fluxGit, sshSig, pgp, xcrypto}},
 		{pkg: "internal/approval", may: []string{"compiler/release", "internal/canon", "internal/durable", "internal/gitrepo", "internal/operatorfile", "internal/signing", gogit, sshSig, pgp, xcrypto, yaml, yamlNodes}},
 		{pkg: "internal/sandbox"},
@@ -147,7 +148,7 @@ func rims() []row {
 		{pkg: "internal/probe", may: []string{rpc, xsync}},
 		{pkg: "internal/redirect", may: []string{packetRules, netlinkDoor, xsys}},
 		{pkg: "internal/roots", may: []string{"compiler/release", "internal/kubeapi", kubeAPI, kubeMachine, kubeClient}},
-		{pkg: "internal/install", may: []string{"compiler/release", "internal/kubeapi", "webhook", kubeAPI, kubeMachine, kubeClient, kustomize, yaml}},
+		{pkg: "internal/install", may: []string{"compiler/release", "internal/kubeapi", "internal/rendered/fluxsource", "webhook", kubeAPI, kubeMachine, kubeClient, kustomize, yaml}},
 		{pkg: "internal/doctor", may: []string{"compiler/release", "internal/child", "internal/envoybin", "internal/install", "internal/kubeapi", "internal/proxypod", "internal/sandbox", "webhook", kubeAPI, kubeMachine, kubeClient}},
 		{pkg: "internal/proxypod", may: []string{"compiler/release"}, pure: true},
 		{pkg: "webhook/internal/review", may: []string{kubeAPI, kubeMachine, kubeJSON}, pure: true},
@@ -185,7 +186,7 @@ func doors() []row {
 		{pkg: "internal/demo/people", may: []string{"internal/child", xcrypto}},
 		{pkg: "internal/demo", may: append(slices.Clone(work), "internal/demo/narrate", "internal/demo/people", "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
-		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/attest", "internal/demo", "internal/durable", "internal/rendered", "internal/rendered/...", "internal/doctor", "internal/install", "internal/operatorfile", kubeMachine, "internal/kept", "internal/kubeapi", "internal/kubesecret", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
+		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/attest", "internal/credentials", "internal/demo", "internal/durable", "internal/rendered", "internal/rendered/...", "internal/doctor", "internal/install", "internal/operatorfile", kubeMachine, "internal/kept", "internal/kubeapi", "internal/kubesecret", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "internal/freeport"}, // for tests and the demo

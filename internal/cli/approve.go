@@ -13,6 +13,7 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/internal/approval"
+	"meshc.dev/meshc/internal/credentials"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/printer"
@@ -25,6 +26,7 @@ type approvalFlags struct {
 	bounds           boundFlags
 	trust, env, repo string
 	insecure         bool
+	credentials      string // a folder, "" for none
 }
 
 func (f *approvalFlags) add(cmd *cobra.Command) {
@@ -37,6 +39,11 @@ func (f *approvalFlags) add(cmd *cobra.Command) {
 // addRegistry adds what commands take that read or write artifacts.
 func (f *approvalFlags) addRegistry(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.insecure, "insecure-registry", false, "speak plain HTTP with an oci:// registry on this machine")
+}
+
+// addCredentials adds what commands take that read a repository somewhere else.
+func (f *approvalFlags) addCredentials(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.credentials, "repo-credentials", "", "folder with the credentials by which --repo is read, in files named as Flux's Secrets have them: username and password, or bearerToken, and ca.crt; identity and known_hosts; .dockerconfigjson")
 }
 
 // policy reads the trust policy and settles the environment.
@@ -88,9 +95,35 @@ func (f *approvalFlags) open(t approval.Trust) (*gitrepo.Repo, error) {
 		if err != nil {
 			return nil, err
 		}
+		if f.credentials != "" {
+			logins, err := credentials.Open(f.credentials)
+			if err != nil {
+				return nil, noCredentials(err)
+			}
+			artifact = artifact.By(logins)
+		}
 		return gitrepo.OpenCarried(artifact.String(), t.Ref, artifact.Carry(), gitrepo.Options{})
 	}
-	return gitrepo.Open(f.repo, t.Ref, gitrepo.Options{Schemes: gitrepo.Schemes{File: true}})
+	o := gitrepo.Options{Schemes: gitrepo.Schemes{File: true}}
+	if f.credentials != "" {
+		source, err := gitrepo.ParseSource(f.repo, o.Schemes)
+		if err != nil {
+			return nil, err
+		}
+		if source.Kind == gitrepo.Local {
+			return nil, fail(diag.ExitFailure, "--repo %q is a folder, which --repo-credentials are not for; leave them out", f.repo)
+		}
+		by, err := credentials.Open(f.credentials)
+		if err != nil {
+			return nil, noCredentials(err)
+		}
+		o.Auth.Renew = func() (gitrepo.Auth, error) { return by.Git(source.Kind) }
+	}
+	return gitrepo.Open(f.repo, t.Ref, o)
+}
+
+func noCredentials(err error) error {
+	return fail(diag.ExitFailure, "--repo-credentials: %v; give a folder, such as a Secret that is mounted", err)
 }
 
 // resolve gives the full hash of what somebody wrote.

@@ -29,6 +29,7 @@ type followFlags struct {
 func (f *followFlags) add(cmd *cobra.Command, state string) {
 	f.approvalFlags.add(cmd)
 	f.addRegistry(cmd)
+	f.addCredentials(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.state, "state", state, "folder for keys and the last approved releases, of this server alone")
 	fl.DurationVar(&f.poll, "poll", 15*time.Second, "how often the repository is looked at")
@@ -45,6 +46,9 @@ func (f *followFlags) followed(t approval.Trust, cluster *kubeapi.Cluster) (*git
 	source, err := fluxsource.Parse(f.repo)
 	if err != nil {
 		return nil, err
+	}
+	if f.credentials != "" {
+		return nil, fail(diag.ExitFailure, "--repo %s is fetched by Flux, which has the credentials (the source's secretRef); leave --repo-credentials out", source)
 	}
 	if cluster == nil {
 		return nil, fail(diag.ExitFailure, "--repo %s lies in a cluster: lead to it with --kubeconfig FILE or --in-cluster", source)

@@ -59,6 +59,7 @@ approved last. Give its state folder with --state.`,
 	}
 	f.add(cmd)
 	f.addRegistry(cmd)
+	f.addCredentials(cmd)
 	cmd.Flags().StringVar(&state, "state", "", "a server's state folder: verify as that server would (default: as a new one)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the verification record")
 	return cmd

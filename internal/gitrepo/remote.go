@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/format/packfile"
@@ -24,9 +25,12 @@ import (
 // remote keeps what was fetched in memory and asks only for what is new.
 type remote struct {
 	endpoint *transport.Endpoint
-	dial     func(context.Context) (session, error)
-	sshAuth  gitssh.AuthMethod // ssh only
-	hosts    hostKeys          // ssh only
+	begin    func(context.Context) (session, error)
+	secrets  []string            // of the credentials that are used
+	web      transport.Transport // https only
+	trusted  []byte              // https only: the roots that web takes beside the system's
+	sshAuth  gitssh.AuthMethod   // ssh only
+	hosts    hostKeys            // ssh only
 	opts     Options
 	cache    *cache
 	turn     *turn
@@ -74,8 +78,32 @@ func (e *TransportError) Diagnostic() diag.Diagnostic {
 }
 
 func (r *remote) failed(doing string, err error) error {
-	return &TransportError{Step: doing + " " + quote(r.endpoint.Host), Err: err}
+	return &TransportError{Step: doing + " " + quote(r.endpoint.Host), Err: without(err, r.secrets)}
 }
+
+// without is an error whose text has no secret in it: a server may say back what it got.
+func without(err error, secrets []string) error {
+	text := err.Error()
+	for _, s := range secrets {
+		text = strings.ReplaceAll(text, s, "***")
+	}
+	if text == err.Error() {
+		return err
+	}
+	return &muted{text, err}
+}
+
+// muted is an error in other words.
+type muted struct {
+	text string
+	err  error
+}
+
+// Error gives the words.
+func (m *muted) Error() string { return m.text }
+
+// Unwrap gives the cause.
+func (m *muted) Unwrap() error { return m.err }
 
 func (r *remote) fetch(ctx context.Context, ref string, last *Snapshot) (*Snapshot, error) {
 	return inTurn(ctx, r.turn, func(ctx context.Context) (*Snapshot, error) {

@@ -230,7 +230,7 @@ func TestServersThatHangOverSSH(t *testing.T) {
 			t.Parallel()
 			var bad atomic.Bool
 			bad.Store(true)
-			addr, line := sshServerOf(t, k, func(repo string, in io.Reader, out, errOut io.Writer, gone <-chan struct{}) {
+			addr, line := gittest.SSHServerOf(t, k, func(repo string, in io.Reader, out, errOut io.Writer, gone <-chan struct{}) {
 				cmd := exec.Command("git", "upload-pack", filepath.Join(filepath.Dir(r.Dir), repo))
 				cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*")
 				if !bad.Load() {

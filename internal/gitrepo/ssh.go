@@ -69,17 +69,22 @@ func sshAddress(ep *transport.Endpoint) string {
 	return net.JoinHostPort(host, strconv.Itoa(port))
 }
 
-// wayIn says what to do about a server that SSH does not lead into, "" if it is
+// wayIn says what to do about a server that lets nobody in, "" if it is
 // something else.
 func wayIn(err error) string {
 	var key *knownhosts.KeyError
+	var bad *AuthError
 	switch {
+	case errors.As(err, &bad):
+		return bad.Fix
+	case errors.Is(err, transport.ErrAuthenticationRequired), errors.Is(err, transport.ErrAuthorizationFailed):
+		return "give credentials that may read it: a folder with username and password, or with bearerToken (--repo-credentials)"
 	case errors.As(err, &key) && len(key.Want) == 0:
 		return "compare the key that ssh-keyscan shows with what the server's operator says, and add it to known_hosts (~/.ssh/known_hosts, or a file that SSH_KNOWN_HOSTS names)"
 	case errors.As(err, &key):
 		return "the server shows another key than known_hosts has: find out why before you change known_hosts"
 	case strings.Contains(err.Error(), "ssh: unable to authenticate"):
-		return "load a key that the server lets in into the ssh-agent (ssh-add) whose socket SSH_AUTH_SOCK names"
+		return "load a key that the server lets in into the ssh-agent (ssh-add) whose socket SSH_AUTH_SOCK names, or give one as identity (--repo-credentials)"
 	}
 	return ""
 }

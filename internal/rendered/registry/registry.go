@@ -9,19 +9,21 @@
 //
 // What always holds: a registry is trusted with nothing but bytes that have the digest
 // by which they were asked for, within limits. Nothing goes over plain HTTP but to this
-// machine, where a flag allows it; credentials are those of the user's docker config,
-// and no text has one in it.
+// machine, where a flag allows it; credentials are those of the user's docker config
+// unless others are given, and no text has one in it.
 package registry
 
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -57,6 +59,7 @@ type Artifact struct {
 	ref      name.Reference
 	insecure bool
 	limits   rendered.Limits
+	logins   authn.Keychain
 }
 
 // Parse reads an address. insecure allows plain HTTP, which takes a registry on this
@@ -85,11 +88,15 @@ func Parse(address string, insecure bool) (Artifact, error) {
 	if err != nil {
 		return no("it has no tag or digest, or no valid name")
 	}
-	return Artifact{ref, insecure, rendered.DefaultLimits()}, nil
+	return Artifact{ref, insecure, rendered.DefaultLimits(), authn.DefaultKeychain}, nil
 }
 
 // Within is the artifact with other limits.
 func (a Artifact) Within(l rendered.Limits) Artifact { a.limits = l; return a }
+
+// By is the artifact with other logins than those of the user's docker config; they are
+// asked for anew in each conversation.
+func (a Artifact) By(logins authn.Keychain) Artifact { a.logins = logins; return a }
 
 // String is the artifact's address.
 func (a Artifact) String() string { return Scheme + a.ref.Name() }
@@ -280,7 +287,7 @@ func isArchive(t types.MediaType) bool {
 // options are those of one conversation.
 func (a Artifact) options(ctx context.Context) []remote.Option {
 	return []remote.Option{
-		remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithUserAgent("meshc"), remote.WithJobs(1),
+		remote.WithContext(ctx), remote.WithAuthFromKeychain(a.logins), remote.WithUserAgent("meshc"), remote.WithJobs(1),
 		remote.WithTransport(newGuarded(a)),
 		remote.WithRetryStatusCodes(http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout),
 		remote.WithRetryBackoff(remote.Backoff{Duration: 500 * time.Millisecond, Factor: 2, Jitter: 0.1, Steps: 3}),
@@ -308,12 +315,17 @@ func (a Artifact) failed(doing string, err error) error {
 		switch t.StatusCode {
 		case http.StatusUnauthorized, http.StatusForbidden:
 			d := diag.New(diag.CodeGitFetch, diag.Pos{}, "%s %s: the registry does not allow it (%d)", doing, a, t.StatusCode)
-			return &approval.ProblemError{D: d.WithFix("log in to %s (docker login, or a file that DOCKER_CONFIG's folder holds), and check what the account may do", a.ref.Context().RegistryStr())}
+			return &approval.ProblemError{D: d.WithFix("log in to %s (docker login, a file that DOCKER_CONFIG's folder holds, or .dockerconfigjson in --repo-credentials), and check what the account may do", a.ref.Context().RegistryStr())}
 		case http.StatusNotFound:
 			return &gitrepo.Refused{Code: diag.CodeGitMissing, Subject: a.String(), Reason: "the registry does not have it", Fix: "push it with meshc push, or check the address"}
 		}
 	}
-	d := diag.New(diag.CodeGitFetch, diag.Pos{}, "%s %s: %s", doing, a, said(err))
+	var bad *gitrepo.AuthError
+	if errors.As(err, &bad) {
+		d := diag.New(diag.CodeGitFetch, diag.Pos{}, "%s %s: %v", doing, a, bad)
+		return &approval.ProblemError{D: d.WithFix("%s", bad.Fix)}
+	}
+	d := diag.New(diag.CodeGitFetch, diag.Pos{}, "%s %s: %s", doing, a, a.said(err))
 	return &approval.ProblemError{D: d.WithFix("check the address, the network and the registry")}
 }
 
@@ -333,10 +345,36 @@ func hidden(s string) string {
 	})
 }
 
-func said(err error) string {
+// said is an error as it may be shown: a registry may say back what it got.
+func (a Artifact) said(err error) string {
 	s := hidden(err.Error())
+	for _, secret := range a.secrets() {
+		s = strings.ReplaceAll(s, secret, "***")
+	}
 	if len(s) > maxSaid {
 		s = s[:maxSaid] + "…"
 	}
 	return s
+}
+
+// secrets are what no text may have in it.
+func (a Artifact) secrets() []string {
+	by, err := a.logins.Resolve(a.ref.Context())
+	if err != nil {
+		return nil
+	}
+	c, err := by.Authorization()
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, s := range []string{c.Password, c.Auth, c.IdentityToken, c.RegistryToken} {
+		if s != "" {
+			out = append(out, s, url.QueryEscape(s))
+		}
+	}
+	if c.Password != "" {
+		out = append(out, base64.StdEncoding.EncodeToString([]byte(c.Username+":"+c.Password)))
+	}
+	return out
 }
