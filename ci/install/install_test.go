@@ -114,6 +114,7 @@ type rig struct {
 	cluster *kubetest.Cluster
 	node    *node.Node
 	repo    *people.Repo
+	host    *host
 }
 
 func newRig(t *testing.T) *rig {
@@ -144,6 +145,7 @@ func newRig(t *testing.T) *rig {
 		"app":      {},
 	}})
 	r.commitFirst()
+	r.host = newHost(t, r.dir, r.node.Machine[0].String())
 	return r
 }
 
@@ -214,8 +216,13 @@ func (r *rig) expect(code int, words []string, args ...string) string {
 	return out
 }
 
+// install is the command that installs what follows the private repository.
 func (r *rig) install(more ...string) []string {
-	return append([]string{"install", "--repo", r.repo.Origin, "--image", image, "--trust-domain", "shop.example", "--poll", "1s", "--audit", "10s"}, more...)
+	return r.following("https://"+r.host.address+"/origin.git", append([]string{"--repo-secret", "mesh-read"}, more...)...)
+}
+
+func (r *rig) following(repo string, more ...string) []string {
+	return append([]string{"install", "--repo", repo, "--image", image, "--trust-domain", "shop.example", "--poll", "1s", "--audit", "10s"}, more...)
 }
 
 func (r *rig) until(what string, ok func(context.Context) error) {
@@ -253,7 +260,12 @@ func (r *rig) applyRelease() {
 func TestAnInstallation(t *testing.T) {
 	r := newRig(t)
 	r.must(r.cluster.Apply(t.Context(), squatted))
-	r.expect(0, []string{"new       Namespace meshc-system", "new       StatefulSet meshc-system/meshc-server", "meshc-server: ready", "meshc-webhook: ready"},
+	r.expect(1, []string{"MESH0650: there is no Secret meshc-system/mesh-read", "kubectl create namespace"}, r.install("--apply", "--overlay", "ha")...)
+	if _, err := r.cluster.Client.CoreV1().Namespaces().Get(t.Context(), install.DefaultNamespace, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Fatalf("an installation that is refused made a namespace: %v", err)
+	}
+	r.must(r.cluster.Apply(t.Context(), r.host.secret()))
+	r.expect(0, []string{"changed   Namespace meshc-system", "new       StatefulSet meshc-system/meshc-server", "meshc-server: ready", "meshc-webhook: ready"},
 		r.install("--apply", "--overlay", "ha", "--timeout", "2m")...)
 	r.expect(0, []string{"unchanged StatefulSet meshc-system/meshc-webhook", "unchanged PodDisruptionBudget"}, r.install("--apply", "--overlay", "ha", "--timeout", "2m")...)
 	r.applyRelease()
@@ -272,12 +284,16 @@ func TestAnInstallation(t *testing.T) {
 	t.Run("Audits", r.audits)
 	r.expect(0, []string{"✓ the API server reaches the webhook", "✓ the server has an approved release, and follows its repository: commit", "✓ namespaces with sidecars know"}, "doctor")
 	t.Run("Repairs", r.repairs)
+	t.Run("FromFlux", r.fromFlux)
 	t.Run("Rights", r.rights)
 	t.Run("Files", r.files)
 	t.Run("ToSingle", func(t *testing.T) {
-		r.expect(0, []string{"spec.replicas: 2 → 1", "removed PodDisruptionBudget meshc-system/meshc-server"}, r.install("--apply", "--timeout", "2m")...)
+		r.expect(0, []string{"spec.replicas: 2 → 1", "removed PodDisruptionBudget meshc-system/meshc-server", "removed Role flux-system/meshc-webhook, of an earlier"}, r.install("--apply", "--timeout", "2m")...)
 		r.expect(0, []string{"✓ the server's replicas are ready: 1"}, "doctor")
 	})
+	if logs := r.node.Logs(1 << 20); strings.Contains(logs, canary) {
+		t.Error("the logs tell the password of the repository")
+	}
 }
 
 // files has a real API server take each overlay as kubectl gives it.
@@ -348,13 +364,13 @@ func (r *rig) repairs(t *testing.T) {
 func (r *rig) rights(t *testing.T) {
 	asked, err := r.cluster.Asked()
 	r.must(err)
-	used := map[string]bool{}
+	used, all := map[string]bool{}, install.Rights(source)
 	for _, a := range asked {
 		account, ok := strings.CutPrefix(a.User, "system:serviceaccount:"+install.DefaultNamespace+":")
 		if !ok || a.Resource == "" {
 			continue
 		}
-		i := slices.IndexFunc(install.Rights(), func(right install.Right) bool { return covers(right, account, a) })
+		i := slices.IndexFunc(all, func(right install.Right) bool { return covers(right, account, a) })
 		if i < 0 {
 			t.Errorf("%s wants to %s %s.%s %q in %q, which no right covers (answer %d)", account, a.Verb, a.Resource, a.Group, a.Name, a.Namespace, a.Code)
 			continue
@@ -364,7 +380,7 @@ func (r *rig) rights(t *testing.T) {
 		}
 		used[fmt.Sprint(i, a.Verb)] = true
 	}
-	for i, right := range install.Rights() {
+	for i, right := range all {
 		for _, verb := range right.Verbs {
 			if !used[fmt.Sprint(i, verb)] {
 				t.Errorf("%s may %s %s.%s %v (%s), and never did", right.Account, verb, right.Resource, right.Group, right.Names, right.Why)

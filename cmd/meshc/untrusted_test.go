@@ -72,6 +72,9 @@ func (p planted) lines() [][]string {
 		{"webhook", "--repo", remote, "--url", "https://127.0.0.1:1", "--kubeconfig", "nowhere"}, {"webhook", "status", "--http", "127.0.0.1:1"},
 		{"doctor", "--machine"}, {"doctor", "--machine", "-o", "json"}, {"doctor", "--kubeconfig", "nowhere"},
 		{"install", "--repo", remote, "--image", "registry.example/meshc@sha256:" + strings.Repeat("0", 64)},
+		{"install", "--repo", "https://127.0.0.1:1/mesh.git", "--repo-secret", secret + "!", "--image", "registry.example/meshc@sha256:" + strings.Repeat("0", 64)},
+		{"verify", "--repo", "https://127.0.0.1:1/mesh.git", "--repo-credentials", "private", "--trust", "trust.yaml"}, {"verify", "--repo", "oci://127.0.0.1:1/mesh:x", "--repo-credentials", "private", "--trust", "trust.yaml"},
+		{"verify", "--repo", "ssh://git@127.0.0.1:1/mesh.git", "--repo-credentials", "private", "--trust", "trust.yaml"}, {"serve", "--repo", remote, "--repo-credentials", "key", "--trust-domain", "shop.example"},
 		{"install", "--repo", "https://127.0.0.1:1/mesh.git", "--image", "registry.example/meshc@sha256:" + strings.Repeat("0", 64)},
 		{"install", "--repo", "https://127.0.0.1:1/mesh.git", "--trust", "wicked.yaml", "--image", "registry.example/meshc@sha256:" + strings.Repeat("0", 64), "--apply", "--kubeconfig", "nowhere"},
 		{"status", "--state", "nowhere"}, {"wait", "0123456", "--state", "nowhere"}, {"token", "create", "--identity", "a/b", "--state", "nowhere"},
@@ -199,8 +202,11 @@ func plant(t *testing.T) planted {
 	p := planted{t: t, programs: build(t), dir: t.TempDir()}
 	p.environment = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.dir, "XDG_CACHE_HOME=" + filepath.Join(p.dir, ".cache"), "LC_ALL=C",
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_TERMINAL_PROMPT=0", "GIT_CEILING_DIRECTORIES=" + filepath.Dir(p.dir), "TERM=xterm-256color", "GITHUB_ACTIONS=true"}
-	p.write(".gitignore", ".cache\nrelease\nbefore\nnew\nkey\ntrust.yaml\nwicked.yaml\n")
+	p.write(".gitignore", ".cache\nrelease\nbefore\nnew\nkey\nprivate\ntrust.yaml\nwicked.yaml\n")
 	p.write("key", "-----BEGIN OPENSSH PRIVATE KEY-----\n"+secret+"\n-----END OPENSSH PRIVATE KEY-----\n")
+	for _, name := range []string{"username", "password", "identity", "known_hosts", "ca.crt", ".dockerconfigjson"} {
+		p.write("private/"+name, secret+"\n"+printertest.Wicked()[0])
+	}
 	for _, dir := range []string{"mesh", "broken", "policies"} {
 		p.write(dir+"/mesh.cue", wickedRoot())
 		p.write(dir+"/shop/shop.cue", wickedShop)

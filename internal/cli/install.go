@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,16 +18,20 @@ import (
 
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/durable"
+	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/install"
 	"meshc.dev/meshc/internal/kubeapi"
 	"meshc.dev/meshc/internal/operatorfile"
 	"meshc.dev/meshc/internal/printer"
+	"meshc.dev/meshc/internal/rendered/fluxsource"
+	"meshc.dev/meshc/internal/rendered/registry"
 )
 
 // installFlags say what is installed, and where to.
 type installFlags struct {
 	approval               approvalFlags
 	overlay, output, image string
+	secret                 string
 	namespace, trustDomain string
 	apply, force           bool
 	cluster                clusterFlags
@@ -48,13 +51,15 @@ server first says of all of them what would change, and only if it takes every o
 anything changed. Then it is waited until all replicas are ready.`,
 		Example: `  meshc install --repo https://git.example/mesh.git --trust trust.yaml --image registry.example/meshc@sha256:… | kubectl apply --server-side -f -
   meshc install --repo https://git.example/mesh.git --trust trust.yaml --image registry.example/meshc@sha256:… --output deploy/meshc
-  meshc install --repo https://git.example/mesh.git --trust trust.yaml --image registry.example/meshc@sha256:… --apply`,
+  meshc install --repo https://git.example/mesh.git --repo-secret mesh-read --trust trust.yaml --image registry.example/meshc@sha256:… --apply
+  meshc install --repo flux://gitrepository/flux-system/mesh --trust trust.yaml --image registry.example/meshc@sha256:… --apply`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.install(cmd.Context(), f) },
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.approval.trust, "trust", "trust.yaml", "the operator's trust policy; it becomes a ConfigMap")
 	fl.StringVar(&f.approval.env, "env", "", "environment (may be left out if the trust policy has one)")
-	fl.StringVar(&f.approval.repo, "repo", "", "repository of the intent, as the cluster reaches it: https://… or ssh://…")
+	fl.StringVar(&f.approval.repo, "repo", "", "where the intent is followed, as the cluster reaches it: https://…, ssh://…, oci://host/repository:tag, flux://gitrepository/NAMESPACE/NAME, flux://ocirepository/NAMESPACE/NAME")
+	fl.StringVar(&f.secret, "repo-secret", "", "Secret in the servers' namespace with the credentials by which --repo is read, keys as of Flux's; you make it")
 	fl.StringVar(&f.image, "image", "", "image of meshc by its digest, such as registry.example/meshc@sha256:…")
 	fl.StringVarP(&f.namespace, "namespace", "n", install.DefaultNamespace, "namespace of the servers")
 	fl.StringVar(&f.trustDomain, "trust-domain", "mesh.local", "trust domain of the identities that are signed")
@@ -150,6 +155,11 @@ func (a *app) applyObjects(ctx context.Context, f installFlags, tree map[string]
 	if err != nil {
 		return err
 	}
+	if f.secret != "" {
+		if err := to.HasSecret(asking, f.namespace, f.secret); err != nil {
+			return err
+		}
+	}
 	for _, c := range changes {
 		a.tellChange(c)
 	}
@@ -164,7 +174,7 @@ func (a *app) applyObjects(ctx context.Context, f installFlags, tree map[string]
 		if err := to.Remove(asking, o); err != nil {
 			return err
 		}
-		printer.Fprintf(a.out, "removed %s %s/%s, of another overlay\n", o.GetKind(), o.GetNamespace(), o.GetName())
+		printer.Fprintf(a.out, "removed %s %s/%s, of an earlier installation\n", o.GetKind(), o.GetNamespace(), o.GetName())
 	}
 	if f.timeout == 0 {
 		return nil
@@ -199,13 +209,14 @@ func (a *app) tellChange(c install.Change) {
 // and not by an API server when half is applied.
 var (
 	imagePattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}$`)
+	secretPattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
 	labelPattern  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	domainPattern = regexp.MustCompile(`^[a-z0-9._-]{1,255}$`)
 )
 
 // settings checks the flags.
 func (f *installFlags) settings(a *app) (install.Settings, error) {
-	s := install.Settings{Namespace: f.namespace, Image: f.image, Repository: f.approval.repo, TrustDomain: f.trustDomain, Poll: f.poll, Audit: f.audit}
+	s := install.Settings{Namespace: f.namespace, Image: f.image, Repository: f.approval.repo, RepositorySecret: f.secret, TrustDomain: f.trustDomain, Poll: f.poll, Audit: f.audit}
 	switch {
 	case f.poll < leastPoll:
 		return s, fail(diag.ExitFailure, "--poll %v is too often: at least %v", f.poll, leastPoll)
@@ -217,10 +228,14 @@ func (f *installFlags) settings(a *app) (install.Settings, error) {
 		return s, fail(diag.ExitFailure, "--image %q is no image by its digest; write registry.example/meshc@sha256:… (a tag may become another image)", f.image)
 	case !labelPattern.MatchString(f.namespace):
 		return s, fail(diag.ExitFailure, "--namespace %q is no name of a namespace; write something like %s", f.namespace, install.DefaultNamespace)
+	case f.secret != "" && !secretPattern.MatchString(f.secret):
+		return s, fail(diag.ExitFailure, "--repo-secret is no name of a Secret in %s; write its name, never what is in it", f.namespace)
+	case f.secret == install.ServerSecret || f.secret == install.WebhookSecret:
+		return s, fail(diag.ExitFailure, "--repo-secret %s is where servers keep their own keys; make another one for the repository", f.secret)
 	case !domainPattern.MatchString(f.trustDomain):
 		return s, fail(diag.ExitFailure, "--trust-domain %q is none; write something like mesh.local", f.trustDomain)
 	}
-	if err := reachable(f.approval.repo); err != nil {
+	if err := reachable(f.approval.repo, f.secret != ""); err != nil {
 		return s, err
 	}
 	if _, err := f.approval.policy(a); err != nil {
@@ -235,13 +250,24 @@ func (f *installFlags) settings(a *app) (install.Settings, error) {
 }
 
 // reachable refuses what no pod can follow.
-func reachable(repo string) error {
-	u, err := url.Parse(repo)
-	if err != nil || u.Scheme == "" && !filepath.IsAbs(repo) {
-		return fail(diag.ExitFailure, "--repo %q is on this machine, where the cluster does not find it; write https://… or ssh://…", repo)
-	}
-	if _, secret := u.User.Password(); secret {
-		return fail(diag.ExitFailure, "--repo has a password in it, which everybody could read in the cluster; leave it out")
+func reachable(repo string, secret bool) error {
+	switch {
+	case strings.HasPrefix(repo, fluxsource.Scheme):
+		source, err := fluxsource.Parse(repo)
+		if err == nil && secret {
+			err = fail(diag.ExitFailure, "--repo %s is fetched by Flux, which has the credentials (the source's secretRef); leave --repo-secret out", source)
+		}
+		return err
+	case strings.HasPrefix(repo, registry.Scheme):
+		_, err := registry.Parse(repo, false)
+		return err
+	case strings.Contains(repo, "://"):
+		_, err := gitrepo.ParseSource(repo, gitrepo.Schemes{})
+		return err
+	case !filepath.IsAbs(repo):
+		return fail(diag.ExitFailure, "--repo %q is on this machine, where the cluster does not find it; write https://…, ssh://…, oci://… or flux://…", repo)
+	case secret:
+		return fail(diag.ExitFailure, "--repo %q is a folder, which --repo-secret is not for; leave it out", repo)
 	}
 	return nil
 }

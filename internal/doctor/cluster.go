@@ -192,7 +192,7 @@ func (e *examination) mayInstall(ctx context.Context) found {
 func (e *examination) accountMay(account string) func(context.Context) found {
 	return func(ctx context.Context) found {
 		var missing []string
-		for _, r := range install.Rights() {
+		for _, r := range install.Rights(e.repository) {
 			if r.Account != account {
 				continue
 			}

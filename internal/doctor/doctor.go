@@ -104,6 +104,8 @@ type examination struct {
 	cluster *kubeapi.Cluster
 	client  kubernetes.Interface
 	rest    *rest.Config
+	// What the installation follows, and the Secret by which it may: "" if none was seen.
+	repository, secret string
 }
 
 // Examine makes all checks in their order and tells each result as it comes. It ends early

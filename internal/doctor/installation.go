@@ -37,13 +37,14 @@ func (e *examination) installation() []check {
 }
 
 func (e *examination) installed(ctx context.Context) found {
-	_, err := e.client.AppsV1().StatefulSets(e.Namespace).Get(ctx, install.ServerSet, metav1.GetOptions{})
+	set, err := e.client.AppsV1().StatefulSets(e.Namespace).Get(ctx, install.ServerSet, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return bad(fmt.Sprintf("there is no StatefulSet %s/%s", e.Namespace, install.ServerSet), "install it (`meshc install --help`), or name its namespace with --namespace")
 	}
 	if err != nil {
 		return refusedGate(err)
 	}
+	e.repository, e.secret = install.Follows(*set)
 	return well("")
 }
 

@@ -9,12 +9,15 @@ import (
 	"slices"
 	"strings"
 
+	core "k8s.io/api/core/v1"
+	rbac "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/metadata"
 
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/kubeapi"
@@ -26,6 +29,8 @@ const Manager = "meshc"
 // Cluster is where the objects are applied.
 type Cluster struct {
 	api dynamic.Interface
+	// metadata tells that an object is there without telling what is in it.
+	metadata metadata.Interface
 	// force takes fields that somebody else applied.
 	force bool
 }
@@ -36,7 +41,11 @@ func NewCluster(c *kubeapi.Cluster, force bool) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing to ask the Kubernetes API: %w", err)
 	}
-	return &Cluster{api, force}, nil
+	names, err := metadata.NewForConfig(c.Config)
+	if err != nil {
+		return nil, fmt.Errorf("preparing to ask the Kubernetes API: %w", err)
+	}
+	return &Cluster{api, names, force}, nil
 }
 
 // resourceOf is where objects of a kind are, which is known of all that we write.
@@ -120,6 +129,20 @@ func (c *Cluster) Plan(ctx context.Context, objects []*unstructured.Unstructured
 	return out, refused.Err()
 }
 
+// HasSecret demands that a Secret is there, which pods would wait for without an end. What
+// is in it is not asked for. Problem: CodeInstall.
+func (c *Cluster) HasSecret(ctx context.Context, namespace, name string) error {
+	_, err := c.metadata.Resource(core.SchemeGroupVersion.WithResource("secrets")).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case err == nil, apierrors.IsForbidden(err): // who may not see it may install all the same
+		return nil
+	case apierrors.IsNotFound(err):
+		return diag.List{diag.New(diag.CodeInstall, diag.Pos{}, "there is no Secret %s/%s, and the pods would wait for it", namespace, name).
+			WithFix("`kubectl create namespace %s`, and `kubectl -n %s create secret generic %s --from-file=…` with the files that `meshc serve --repo-credentials` takes", namespace, namespace, name)}.Err()
+	}
+	return away(err)
+}
+
 func (c *Cluster) patch(ctx context.Context, o *unstructured.Unstructured, dry bool) (*unstructured.Unstructured, error) {
 	body, err := o.MarshalJSON()
 	if err != nil {
@@ -167,7 +190,10 @@ func refusal(o *unstructured.Unstructured, verb string, err error) (diag.Diagnos
 	case apierrors.IsConflict(err):
 		return diag.New(diag.CodeInstall, diag.Pos{}, "%s has fields that somebody else applied: %s", name, short(err)).
 			WithFix("have whoever applies them leave them to meshc, or take them with --force-conflicts"), true
-	case apierrors.IsNotFound(err) && o.GetNamespace() == "":
+	case apierrors.IsNotFound(err) && o.GetNamespace() != "":
+		return diag.New(diag.CodeInstall, diag.Pos{}, "the API server does not take %s: %s", name, short(err)).
+			WithFix("make the namespace first, or check the one that --repo names"), true
+	case apierrors.IsNotFound(err):
 		return kubeapi.Explain(err, verb, resourceOf(o).Resource, resourceOf(o).Group), true
 	case apierrors.IsServerTimeout(err), apierrors.IsTimeout(err), apierrors.IsTooManyRequests(err), apierrors.IsServiceUnavailable(err):
 		return diag.Diagnostic{}, false
@@ -254,7 +280,8 @@ func text(v any) string {
 	return string(raw)
 }
 
-// Obsolete are the objects that only the other overlays have and the cluster has of us.
+// Obsolete are the objects that the cluster has of this installation and that the overlay
+// has not: those of the others, and rights for a source that is not followed any more.
 func (c *Cluster) Obsolete(ctx context.Context, tree map[string][]byte, o Overlay) ([]*unstructured.Unstructured, error) {
 	kept := map[string]bool{}
 	objects, err := Render(tree, o)
@@ -284,6 +311,31 @@ func (c *Cluster) Obsolete(ctx context.Context, tree map[string][]byte, o Overla
 			}
 			if ours(have) {
 				out = append(out, have)
+			}
+		}
+	}
+	rights, err := c.formerRights(ctx, objects, kept)
+	return append(out, rights...), err
+}
+
+// formerRights are Roles and RoleBindings of the installation in namespaces where it has
+// none now. They are known by their names: those of two installations differ.
+func (c *Cluster) formerRights(ctx context.Context, objects []*unstructured.Unstructured, kept map[string]bool) ([]*unstructured.Unstructured, error) {
+	names := map[string]bool{}
+	for _, o := range objects {
+		if o.GetKind() == "Role" {
+			names[o.GetName()] = true
+		}
+	}
+	var out []*unstructured.Unstructured
+	for _, resource := range []string{"rolebindings", "roles"} {
+		list, err := c.api.Resource(rbac.SchemeGroupVersion.WithResource(resource)).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/part-of=meshc"})
+		if err != nil {
+			return nil, away(err)
+		}
+		for _, have := range list.Items {
+			if names[have.GetName()] && !kept[nameOf(&have)] && ours(&have) {
+				out = append(out, &have)
 			}
 		}
 	}

@@ -38,7 +38,7 @@ func TestRightsAreDocumented(t *testing.T) {
 func rows() string {
 	var out []string
 	var last string
-	for _, r := range Rights() {
+	for _, r := range Rights("flux://gitrepository/flux-system/mesh") {
 		on := "`" + r.Resource + "`"
 		if r.Names != nil {
 			on += " `" + strings.Join(r.Names, "`, `") + "`"

@@ -39,8 +39,11 @@ const (
 const User = 65532
 
 const (
-	stateDir = "/var/lib/meshc"
-	trustDir = "/etc/meshc"
+	stateDir       = "/var/lib/meshc"
+	trustDir       = "/etc/meshc"
+	credentialsDir = "/etc/meshc-credentials"
+
+	credentialsVolume = "credentials"
 )
 
 // What a compile as a whole may take, and a container: beside the compile four packages
@@ -61,6 +64,9 @@ type component struct {
 func (s Settings) components() []component {
 	follow := []string{"--repo", s.Repository, "--trust", trustDir + "/" + TrustKey, "--env", s.Environment, "--state", stateDir, "--poll", s.Poll.String(),
 		"--compile-memory", strconv.Itoa(compileMemory)}
+	if s.RepositorySecret != "" {
+		follow = append(follow, "--repo-credentials", credentialsDir)
+	}
 	with := func(args ...string) []string { return append(append([]string{}, follow...), args...) }
 	return []component{
 		{ServerSet, ServerAccount, "serve", ServerPort, ServerHTTPPort, with(
@@ -119,7 +125,7 @@ func (s Settings) account(c component) []runtime.Object {
 		&core.ServiceAccount{TypeMeta: kind("v1", "ServiceAccount"), ObjectMeta: s.meta(c.account, c.labels()), AutomountServiceAccountToken: &off},
 	}
 	who := []rbac.Subject{{Kind: "ServiceAccount", Name: c.account, Namespace: s.Namespace}}
-	all := rules(c.account)
+	all := s.rules(c.account)
 	for _, in := range slices.Sorted(maps.Keys(all)) {
 		name := s.clusterWide(c.account)
 		if in == "" {
@@ -193,6 +199,13 @@ func (s Settings) set(c component) runtime.Object {
 func (s Settings) pod(c component) core.PodSpec {
 	on, user := true, int64(User)
 	onRootMismatch := core.FSGroupChangeOnRootMismatch
+	volumes := []core.Volume{
+		{Name: "trust", VolumeSource: core.VolumeSource{ConfigMap: &core.ConfigMapVolumeSource{LocalObjectReference: core.LocalObjectReference{Name: TrustConfigMap}}}},
+	}
+	if s.RepositorySecret != "" {
+		group := int32(0o440) // the pod's user by its group, and nobody else
+		volumes = append(volumes, core.Volume{Name: credentialsVolume, VolumeSource: core.VolumeSource{Secret: &core.SecretVolumeSource{SecretName: s.RepositorySecret, DefaultMode: &group}}})
+	}
 	return core.PodSpec{
 		ServiceAccountName: c.account, AutomountServiceAccountToken: &on,
 		SecurityContext: &core.PodSecurityContext{
@@ -202,10 +215,7 @@ func (s Settings) pod(c component) core.PodSpec {
 			FSGroupChangePolicy: &onRootMismatch,
 			SeccompProfile:      &core.SeccompProfile{Type: core.SeccompProfileTypeRuntimeDefault},
 		},
-		Containers: []core.Container{s.container(c)},
-		Volumes: []core.Volume{
-			{Name: "trust", VolumeSource: core.VolumeSource{ConfigMap: &core.ConfigMapVolumeSource{LocalObjectReference: core.LocalObjectReference{Name: TrustConfigMap}}}},
-		},
+		Containers: []core.Container{s.container(c)}, Volumes: volumes,
 	}
 }
 
@@ -217,6 +227,13 @@ func (s Settings) container(c component) core.Container {
 			ProbeHandler:  core.ProbeHandler{HTTPGet: &core.HTTPGetAction{Path: path, Port: intstr.FromString("http")}},
 			PeriodSeconds: period, TimeoutSeconds: 2, FailureThreshold: failures,
 		}
+	}
+	mounts := []core.VolumeMount{
+		{Name: "state", MountPath: stateDir},
+		{Name: "trust", MountPath: trustDir, ReadOnly: true},
+	}
+	if s.RepositorySecret != "" {
+		mounts = append(mounts, core.VolumeMount{Name: credentialsVolume, MountPath: credentialsDir, ReadOnly: true})
 	}
 	return core.Container{
 		Name: "meshc", Image: s.Image, Args: append([]string{c.word}, c.args...),
@@ -234,10 +251,7 @@ func (s Settings) container(c component) core.Container {
 			RunAsNonRoot: &on, Privileged: &off, AllowPrivilegeEscalation: &off, ReadOnlyRootFilesystem: &on,
 			Capabilities: &core.Capabilities{Drop: []core.Capability{"ALL"}},
 		},
-		VolumeMounts: []core.VolumeMount{
-			{Name: "state", MountPath: stateDir},
-			{Name: "trust", MountPath: trustDir, ReadOnly: true},
-		},
+		VolumeMounts: mounts,
 	}
 }
 
@@ -248,4 +262,21 @@ func (s Settings) disruption(c component) runtime.Object {
 		TypeMeta: kind("policy/v1", "PodDisruptionBudget"), ObjectMeta: s.meta(c.name, c.labels()),
 		Spec: policy.PodDisruptionBudgetSpec{MaxUnavailable: &most, Selector: &metav1.LabelSelector{MatchLabels: c.selector()}},
 	}
+}
+
+// Follows is what a StatefulSet of ours follows, and the Secret by which it may, "" for
+// none.
+func Follows(set apps.StatefulSet) (repository, secret string) {
+	spec := set.Spec.Template.Spec
+	for _, c := range spec.Containers {
+		if i := slices.Index(c.Args, "--repo"); i >= 0 && i+1 < len(c.Args) {
+			repository = c.Args[i+1]
+		}
+	}
+	for _, v := range spec.Volumes {
+		if v.Name == credentialsVolume && v.Secret != nil {
+			secret = v.Secret.SecretName
+		}
+	}
+	return repository, secret
 }

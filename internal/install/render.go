@@ -28,6 +28,9 @@ type Settings struct {
 	Image string
 	// Repository, Environment and TrustDomain are flags of both servers.
 	Repository, Environment, TrustDomain string
+	// RepositorySecret is the Secret in the Namespace with the credentials by which the
+	// repository is read, "" for none. It is somebody else's to write.
+	RepositorySecret string
 	// Poll is how often they look at the repository.
 	Poll time.Duration
 	// Audit is how often the webhook looks at the objects that are there.

@@ -6,6 +6,7 @@ import (
 	rbac "k8s.io/api/rbac/v1"
 
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/rendered/fluxsource"
 	"meshc.dev/meshc/webhook"
 )
 
@@ -33,9 +34,22 @@ type Right struct {
 // Own stands for the servers' own namespace.
 const Own = "."
 
-// Rights are all rights of both accounts: the one place where they are said. A test holds
-// them against what the servers ask a real API server for; none is left out or left over.
-func Rights() []Right {
+// Rights are all rights of both accounts that follow a repository: the one place where
+// they are said. A test holds them against what the servers ask a real API server for; none
+// is left out or left over.
+func Rights(repository string) []Right {
+	out := rights()
+	if source, err := fluxsource.Parse(repository); err == nil {
+		at, namespace, name := source.Object()
+		for _, account := range []string{ServerAccount, WebhookAccount} {
+			out = append(out, Right{Account: account, Group: at.Group, Resource: at.Resource, Names: []string{name}, Verbs: []string{"get"}, In: namespace, Why: "where the artifact is that Flux fetched"})
+		}
+	}
+	return out
+}
+
+// rights are those that do not depend on the repository.
+func rights() []Right {
 	out := []Right{
 		{Account: ServerAccount, Group: "discovery.k8s.io", Resource: "endpointslices", Verbs: []string{"list", "watch"}, Why: "the addresses of services"},
 		{Account: ServerAccount, Resource: "pods", Verbs: []string{"get", "list", "watch"}, Why: "the version that an address belongs to, and the pod that a token was made for"},
@@ -67,9 +81,9 @@ func Rights() []Right {
 }
 
 // rules are an account's rights as RBAC says them, by the namespace in which they hold.
-func rules(account string) map[string][]rbac.PolicyRule {
+func (s Settings) rules(account string) map[string][]rbac.PolicyRule {
 	out := map[string][]rbac.PolicyRule{}
-	for _, r := range Rights() {
+	for _, r := range Rights(s.Repository) {
 		if r.Account == account {
 			out[r.In] = append(out[r.In], rbac.PolicyRule{APIGroups: []string{r.Group}, Resources: []string{r.Resource}, ResourceNames: slices.Clone(r.Names), Verbs: slices.Clone(r.Verbs)})
 		}

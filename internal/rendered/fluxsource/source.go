@@ -63,6 +63,11 @@ func Parse(address string) (Source, error) {
 	return Source{kind, namespace, name}, nil
 }
 
+// Object is the source in the API.
+func (s Source) Object() (resource schema.GroupResource, namespace, name string) {
+	return schema.GroupResource{Group: group, Resource: kinds()[s.kind]}, s.namespace, s.name
+}
+
 // String is the source as its address.
 func (s Source) String() string { return Scheme + s.kind + "/" + s.namespace + "/" + s.name }
 
