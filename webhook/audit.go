@@ -12,6 +12,8 @@ import (
 	"time"
 
 	registration "k8s.io/api/admissionregistration/v1"
+	core "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 
 	"meshc.dev/meshc/internal/diag"
@@ -54,6 +58,9 @@ type Audit struct {
 	Findings map[diag.Severity]Counts `json:"findings"`
 	Spaces   map[string]*AuditedSpace `json:"namespaces"`
 	Unread   []string                 `json:"unread,omitempty"` // what could not be looked at, and why
+	// Absent are the kinds that the cluster does not have, as "envoyfilters.networking.istio.io",
+	// sorted.
+	Absent []string `json:"absent,omitempty"`
 }
 
 // Counts are numbers of findings by code.
@@ -98,6 +105,7 @@ func (s *Server) Audit(ctx context.Context, a Auditing) error {
 	const soon = time.Second
 	turn := &turn{cluster: a.Cluster, replica: a.Replica, lasts: a.Every, now: s.c.Now}
 	var told complaint
+	var absent []string
 	for wait := soon; ; {
 		select {
 		case <-ctx.Done():
@@ -118,6 +126,10 @@ func (s *Server) Audit(ctx context.Context, a Auditing) error {
 			s.metrics.audited(&Audit{})
 		}
 		told.audit(ctx, s.c.Log, err)
+		if found := s.audited.Load(); found != nil && !slices.Equal(found.Absent, absent) {
+			absent = found.Absent
+			s.c.Log.Info("kinds that this cluster does not have are not audited", "kinds", strings.Join(absent, ", "))
+		}
 		if err != nil {
 			wait = max(soon, min(a.Every, time.Minute))
 		}
@@ -134,16 +146,14 @@ func (c *complaint) audit(ctx context.Context, log *slog.Logger, err error) {
 // audit is one look at everything.
 func (s *Server) audit(ctx context.Context, a Auditing, by *step) error {
 	began := s.c.Now()
-	l := &look{server: s, by: by, objects: a.Objects, seen: map[drift.Key]bool{}, listed: map[schema.GroupResource]bool{}, audit: &Audit{
+	l := &look{server: s, by: by, objects: a.Objects, seen: map[drift.Key]bool{}, listed: map[schema.GroupResource]bool{}, selecting: map[types.NamespacedName]bool{}, audit: &Audit{
 		Commit: by.world.Commit(), By: a.Replica, Began: began, Findings: map[diag.Severity]Counts{}, Spaces: map[string]*AuditedSpace{},
 	}}
 	for _, n := range by.world.Namespaces() {
 		l.space(n)
 	}
+	l.discover(a.Cluster.Client.Discovery())
 	for _, h := range a.Cluster.guards(by.world.Namespaces(), nil) {
-		if !saysItself(h) {
-			continue
-		}
 		l.hook(ctx, h, by.world.Namespaces())
 	}
 	l.rest(ctx)
@@ -152,6 +162,7 @@ func (s *Server) audit(ctx context.Context, a Auditing, by *step) error {
 	}
 	l.audit.Seconds = s.c.Now().Sub(began).Seconds()
 	slices.Sort(l.audit.Unread)
+	slices.Sort(l.audit.Absent)
 	s.audited.Store(l.audit)
 	s.metrics.audited(l.audit)
 	err := report(ctx, a.Cluster.Client, l.audit)
@@ -161,26 +172,22 @@ func (s *Server) audit(ctx context.Context, a Auditing, by *step) error {
 	return err
 }
 
-// saysItself: the other webhooks judge who writes, or kinds that a cluster need not have.
-func saysItself(h registration.ValidatingWebhook) bool {
-	switch name, _, _ := strings.Cut(h.Name, "."); name {
-	case "objects", "claims", "makers", "pods", "namespaces":
-		return true
-	}
-	return false
+// AuditedKind is a kind that is looked at.
+type AuditedKind struct {
+	schema.GroupResource
+	// Optional kinds are those that a cluster need not have.
+	Optional bool
 }
 
-// Audited are the kinds that are looked at, each once.
-func Audited() []schema.GroupResource {
-	var out []schema.GroupResource
+// Audited are the kinds that are looked at, each once: all that the guard is asked about.
+func Audited() []AuditedKind {
+	var out []AuditedKind
 	for _, h := range (Cluster{}).guards(nil, nil) {
-		if !saysItself(h) {
-			continue
-		}
 		for _, r := range h.Rules {
 			for _, resource := range whole(r) {
-				if of := (schema.GroupResource{Group: r.APIGroups[0], Resource: resource}); !slices.Contains(out, of) {
-					out = append(out, of)
+				one := AuditedKind{schema.GroupResource{Group: r.APIGroups[0], Resource: resource}, r.APIVersions[0] == anyVersion}
+				if !slices.Contains(out, one) {
+					out = append(out, one)
 				}
 			}
 		}
@@ -188,7 +195,8 @@ func Audited() []schema.GroupResource {
 	return out
 }
 
-// whole are a rule's resources without the parts of them, such as a status.
+// whole are a rule's resources without the parts of them, such as a status; a token is
+// nothing that is kept.
 func whole(r registration.RuleWithOperations) []string {
 	return slices.DeleteFunc(slices.Clone(r.Resources), func(resource string) bool { return strings.Contains(resource, "/") })
 }
@@ -201,6 +209,54 @@ type look struct {
 	audit   *Audit
 	seen    map[drift.Key]bool // of the release
 	listed  map[schema.GroupResource]bool
+	// served are the versions that the cluster prefers, by kind; unknown the groups of which
+	// it could not tell.
+	served  map[schema.GroupResource]string
+	unknown map[string]error
+	// selecting are the Services whose pods the cluster's controllers look for.
+	selecting map[types.NamespacedName]bool
+}
+
+// discover asks which kinds the cluster has. A server behind the API server that does not
+// answer costs the knowledge of its own groups.
+func (l *look) discover(d discovery.DiscoveryInterface) {
+	l.served, l.unknown = map[schema.GroupResource]string{}, map[string]error{}
+	lists, err := d.ServerPreferredNamespacedResources()
+	if failed := (*discovery.ErrGroupDiscoveryFailed)(nil); errors.As(err, &failed) {
+		for at, why := range failed.Groups {
+			l.unknown[at.Group] = why
+		}
+	} else if err != nil {
+		l.unread("kinds", err)
+	}
+	for _, list := range lists {
+		at, err := schema.ParseGroupVersion(list.GroupVersion)
+		if err != nil {
+			l.unread("kinds", err)
+			continue
+		}
+		for _, r := range list.APIResources {
+			l.served[schema.GroupResource{Group: cmp.Or(r.Group, at.Group), Resource: r.Name}] = cmp.Or(r.Version, at.Version)
+		}
+	}
+}
+
+// version is the one in which a rule's resource is read, false if the cluster does not
+// have it: most clusters have but one mesh.
+func (l *look) version(r registration.RuleWithOperations, resource string) (string, bool) {
+	if said := r.APIVersions[0]; said != anyVersion {
+		return said, true
+	}
+	of := schema.GroupResource{Group: r.APIGroups[0], Resource: resource}
+	if v, ok := l.served[of]; ok {
+		return v, true
+	}
+	if why, ok := l.unknown[of.Group]; ok {
+		l.unread(of.String(), why)
+	} else if len(l.served) > 0 && !slices.Contains(l.audit.Absent, of.String()) {
+		l.audit.Absent = append(l.audit.Absent, of.String())
+	}
+	return "", false
 }
 
 func (l *look) space(name string) *AuditedSpace {
@@ -223,30 +279,66 @@ func (l *look) hook(ctx context.Context, h registration.ValidatingWebhook, names
 		return
 	}
 	asked := func(namespace string) bool { return in.Matches(labels.Set{metadataName: namespace}) }
+	made := l.made(h)
 	for _, r := range h.Rules {
 		for _, resource := range whole(r) {
-			at := schema.GroupVersionResource{Group: r.APIGroups[0], Version: r.APIVersions[0], Resource: resource}
+			version, ok := l.version(r, resource)
+			if !ok {
+				continue
+			}
+			at := schema.GroupVersionResource{Group: r.APIGroups[0], Version: version, Resource: resource}
 			o := metav1.ListOptions{LabelSelector: of.String(), Limit: page}
 			switch {
 			case *r.Scope == registration.ClusterScope:
 				for _, n := range slices.DeleteFunc(slices.Clone(namespaces), func(n string) bool { return !asked(n) }) {
 					o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, n).String()
-					l.list(ctx, at, "", o, nil)
+					l.list(ctx, at, "", o, made)
 				}
 			case !slices.ContainsFunc(namespaces, asked): // everywhere else
-				l.list(ctx, at, "", o, asked)
+				l.list(ctx, at, "", o, func(one *unstructured.Unstructured) bool { return !asked(one.GetNamespace()) || made(one) })
 			default:
 				for _, n := range slices.DeleteFunc(slices.Clone(namespaces), func(n string) bool { return !asked(n) }) {
-					l.list(ctx, at, n, o, nil)
+					l.list(ctx, at, n, o, made)
 				}
 			}
 		}
 	}
 }
 
-// list looks at the objects of one kind page by page, those in namespaces that are
-// wanted, or in all.
-func (l *look) list(ctx context.Context, at schema.GroupVersionResource, namespace string, o metav1.ListOptions, wanted func(string) bool) {
+// made tells what follows from other objects, of what one of the webhooks is about: the
+// conditions under which nothing is asked, as an object itself shows them.
+func (l *look) made(h registration.ValidatingWebhook) func(*unstructured.Unstructured) bool {
+	for _, c := range h.MatchConditions {
+		switch c.Expression {
+		case notMade:
+			return func(o *unstructured.Unstructured) bool { return metav1.GetControllerOf(o) != nil }
+		case byHand:
+			return l.kept
+		}
+	}
+	return func(*unstructured.Unstructured) bool { return false }
+}
+
+// kept reports whether one of the cluster's controllers keeps the addresses of a Service,
+// so that what somebody wrote there by hand does not stay. Who wrote it, nothing says.
+func (l *look) kept(o *unstructured.Unstructured) bool {
+	service := types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
+	if o.GetKind() == "Endpoints" {
+		return l.selecting[service]
+	}
+	service.Name = o.GetLabels()[discoveryv1.LabelServiceName]
+	switch o.GetLabels()[discoveryv1.LabelManagedBy] {
+	case "endpointslice-controller.k8s.io":
+		return l.selecting[service]
+	case "endpointslicemirroring-controller.k8s.io": // from Endpoints, which are looked at
+		return !l.selecting[service]
+	}
+	return false
+}
+
+// list looks at the objects of one kind page by page, all but those that follow from
+// others.
+func (l *look) list(ctx context.Context, at schema.GroupVersionResource, namespace string, o metav1.ListOptions, made func(*unstructured.Unstructured) bool) {
 	for {
 		items, err := l.objects.Resource(at).Namespace(namespace).List(ctx, o)
 		if err != nil {
@@ -256,7 +348,9 @@ func (l *look) list(ctx context.Context, at schema.GroupVersionResource, namespa
 			return
 		}
 		for i := range items.Items {
-			if one := &items.Items[i]; wanted == nil || wanted(one.GetNamespace()) {
+			one := &items.Items[i]
+			l.note(one)
+			if !made(one) {
 				l.judge(ctx, at, one)
 			}
 		}
@@ -264,6 +358,20 @@ func (l *look) list(ctx context.Context, at schema.GroupVersionResource, namespa
 			l.listed[at.GroupResource()] = true
 			return
 		}
+	}
+}
+
+// note remembers of an object what is asked later.
+func (l *look) note(o *unstructured.Unstructured) {
+	if k := drift.KeyOf(o.Object); l.by.world.Has(k) {
+		l.seen[k] = true
+	}
+	if o.GetKind() != "Service" {
+		return
+	}
+	kind, _, _ := unstructured.NestedString(o.Object, "spec", "type")
+	if selector, _, _ := unstructured.NestedMap(o.Object, "spec", "selector"); len(selector) > 0 && kind != string(core.ServiceTypeExternalName) {
+		l.selecting[types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}] = true
 	}
 }
 
@@ -281,18 +389,19 @@ func (l *look) unread(what string, why error) {
 
 // judge asks about an object that is there as if it were to be stored now.
 func (l *look) judge(ctx context.Context, at schema.GroupVersionResource, o *unstructured.Unstructured) {
+	if over(o) {
+		return
+	}
 	k := drift.KeyOf(o.Object)
-	if l.by.world.Has(k) {
-		l.seen[k] = true
-	}
-	if over(o) || o.GetKind() != "Pod" && metav1.GetControllerOf(o) != nil {
-		return // what made it is looked at
-	}
 	unplaced(o)
 	kind := o.GroupVersionKind()
+	groups := []string{administrator}
+	if kind.Kind == "EndpointSlice" || kind.Kind == "Endpoints" {
+		groups = nil // what an administrator writes for a controller is kept by one
+	}
 	q := review.Review{
 		Operation: review.Create, Group: kind.Group, Version: kind.Version, Kind: kind.Kind, Resource: at.Resource,
-		Namespace: cmp.Or(o.GetNamespace(), o.GetName()), Name: o.GetName(), New: o.Object, User: auditor, Groups: []string{administrator},
+		Namespace: cmp.Or(o.GetNamespace(), o.GetName()), Name: o.GetName(), New: o.Object, User: auditor, Groups: groups,
 	}
 	l.audit.Objects++
 	l.space(q.Namespace).Objects++

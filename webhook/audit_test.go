@@ -65,6 +65,8 @@ func TestAudit(t *testing.T) {
 
 	t.Run("what was stored while nobody asked", func(t *testing.T) { g.findings(t) })
 
+	t.Run("kinds of others", func(t *testing.T) { g.foreignFindings(t) })
+
 	t.Run("many pages", func(t *testing.T) {
 		var texts []string
 		for i := range 2*page + 1 {
@@ -223,6 +225,59 @@ func (g *guarded) findings(t *testing.T) {
 	}
 	if strings.Contains(g.log.String(), canary) {
 		t.Error("the log holds what was in an object")
+	}
+}
+
+// foreignFindings: kinds that a cluster need not have, and addresses by hand, are looked at
+// like all else; what controllers keep is theirs.
+func (g *guarded) foreignFindings(t *testing.T) {
+	ctx := t.Context()
+	before := g.look(t)
+	if !slices.Contains(before.Absent, "envoyfilters.networking.istio.io") || !slices.Contains(before.Absent, "httproutes.gateway.networking.k8s.io") || len(before.Unread) > 0 {
+		t.Errorf("absent %v, unread %v", before.Absent, before.Unread)
+	}
+	cart, err := g.Client.CoreV1().Services("shop").Get(ctx, "cart", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owned := `"ownerReferences":[{"apiVersion":"v1","kind":"Service","name":"cart","uid":"` + string(cart.UID) + `","controller":true}]`
+	slice := func(name, by string) string {
+		return `{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{"name":"` + name + `","namespace":"shop",` + owned + `,"labels":{"kubernetes.io/service-name":"` + name[:strings.Index(name, "-")] +
+			`","endpointslice.kubernetes.io/managed-by":"` + by + `"}},"addressType":"IPv4","endpoints":[{"addresses":["10.9.9.9"]}]}`
+	}
+	g.earlier(t, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"none","namespace":"elsewhere"}}`, func() error {
+		return g.Apply(ctx, envoyFilters,
+			`{"apiVersion":"networking.istio.io/v1alpha3","kind":"EnvoyFilter","metadata":{"name":"f","namespace":"shop",`+owned+`},"spec":{}}`,
+			slice("cart-byhand", "mallory"), slice("bare-forged", "endpointslice-controller.k8s.io"),
+			`{"apiVersion":"v1","kind":"Service","metadata":{"name":"bare","namespace":"shop"},"spec":{"ports":[{"port":80}]}}`)
+	})
+	a := g.look(t)
+	told := func(object string) bool {
+		r, _ := g.reportOf(t, "shop")
+		return slices.ContainsFunc(r.Found, func(f Found) bool { return f.Object == object && f.Code == diag.CodePolicyDenied })
+	}
+	for _, object := range []string{"EnvoyFilter/shop/f", "EndpointSlice/shop/cart-byhand"} {
+		if !told(object) {
+			t.Errorf("%s is not told: %+v", object, a.Spaces["shop"])
+		}
+	}
+	if told("EndpointSlice/shop/bare-forged") { // of no service of the mesh: nobody's business
+		t.Errorf("%+v", a.Spaces["shop"])
+	}
+	if slices.Contains(a.Absent, "envoyfilters.networking.istio.io") || len(a.Unread) > 0 {
+		t.Errorf("absent %v, unread %v", a.Absent, a.Unread)
+	}
+	for _, f := range a.Spaces["shop"].Found {
+		if strings.HasPrefix(f.Object, "Endpoints/") || strings.HasPrefix(f.Object, "EndpointSlice/shop/web-") {
+			t.Errorf("a controller's work is told: %+v", f)
+		}
+	}
+	if err := g.Delete(ctx, `{"apiVersion":"networking.istio.io/v1alpha3","kind":"EnvoyFilter","metadata":{"name":"f","namespace":"shop"}}`, slice("cart-byhand", "mallory"), slice("bare-forged", "x"),
+		`{"apiVersion":"v1","kind":"Service","metadata":{"name":"bare","namespace":"shop"}}`); err != nil {
+		t.Fatal(err)
+	}
+	if a := g.look(t); len(a.Findings) != 0 {
+		t.Errorf("mended: %+v", a.Spaces["shop"])
 	}
 }
 

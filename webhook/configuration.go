@@ -110,15 +110,18 @@ func makers() []registration.RuleWithOperations {
 	}
 }
 
-// routes are the kinds by which others say who gets a request. Which versions of them a
-// cluster has is not ours to know.
+// anyVersion stands for all versions of a kind that a cluster need not have: which ones it
+// has is not ours to know.
+const anyVersion = "*"
+
+// routes are the kinds by which others say who gets a request.
 func routes() []registration.RuleWithOperations {
 	out := []registration.RuleWithOperations{
 		rule(registration.NamespacedScope, "networking.k8s.io", "v1", written(), "ingresses"),
-		rule(registration.NamespacedScope, "projectcontour.io", "v1", written(), "httpproxies"),
+		rule(registration.NamespacedScope, "projectcontour.io", anyVersion, written(), "httpproxies"),
 	}
 	for _, g := range foreign.Groups() {
-		out = append(out, rule(registration.NamespacedScope, g.Name, "*", written(), g.Resources...))
+		out = append(out, rule(registration.NamespacedScope, g.Name, anyVersion, written(), g.Resources...))
 	}
 	return out
 }

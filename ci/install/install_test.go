@@ -106,6 +106,18 @@ spec:
   - {name: app, image: app, command: [sleep, "1000000"], securityContext: {runAsUser: 1000}}
 `
 
+// definitions are those of the kinds that a cluster need not have, as an audit meets them.
+func definitions() []string {
+	var out []string
+	for i, k := range webhook.Audited() {
+		if k.Optional {
+			out = append(out, fmt.Sprintf(`{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: %[1]s.%[2]s, annotations: {api-approved.kubernetes.io: "unapproved, for a test"}},
+				spec: {group: %[2]s, scope: Namespaced, names: {plural: %[1]s, kind: Kind%[3]d}, versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]}}`, k.Resource, k.Group, i))
+		}
+	}
+	return out
+}
+
 // rig is a machine with a cluster, and a repository that its operator signs.
 type rig struct {
 	t       *testing.T
@@ -259,7 +271,7 @@ func (r *rig) applyRelease() {
 // they may do is then what they did.
 func TestAnInstallation(t *testing.T) {
 	r := newRig(t)
-	r.must(r.cluster.Apply(t.Context(), squatted))
+	r.must(r.cluster.Apply(t.Context(), append(definitions(), squatted)...))
 	r.expect(1, []string{"MESH0650: there is no Secret meshc-system/mesh-read", "kubectl create namespace"}, r.install("--apply", "--overlay", "ha")...)
 	if _, err := r.cluster.Client.CoreV1().Namespaces().Get(t.Context(), install.DefaultNamespace, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Fatalf("an installation that is refused made a namespace: %v", err)

@@ -67,6 +67,9 @@ func (a *app) tellWebhook(s webhook.Status) error {
 	for _, u := range s.Audit.Unread {
 		printer.Fprintf(&b, "not looked at: %s\n", u)
 	}
+	if n := len(s.Audit.Absent); n > 0 {
+		printer.Fprintf(&b, "not in this cluster: %d kinds of other meshes (--json lists them)\n", n)
+	}
 	return printer.Fprint(a.out, b.String())
 }
 

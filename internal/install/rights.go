@@ -75,7 +75,11 @@ func rights() []Right {
 		out = append(out, Right{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: resource, Verbs: []string{"get"}, Why: "whether those of a release with `admissionPolicies` are there, which an audit tells"})
 	}
 	for _, r := range webhook.Audited() {
-		out = append(out, Right{Account: WebhookAccount, Group: r.Group, Resource: r.Resource, Verbs: []string{"list"}, Why: "what an audit looks at"})
+		why := "what an audit looks at"
+		if r.Optional {
+			why = "the same, in clusters that have these kinds"
+		}
+		out = append(out, Right{Account: WebhookAccount, Group: r.Group, Resource: r.Resource, Verbs: []string{"list"}, Why: why})
 	}
 	return out
 }
