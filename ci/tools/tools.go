@@ -39,6 +39,8 @@ type Tool struct {
 	Files []Files
 	// Stamp returns the linker's flags that tell the programs their version; nil = none.
 	Stamp func(goMod []byte) ([]string, error)
+	// CGO says that a program is partly C, and that a compiler for it is needed.
+	CGO bool
 }
 
 // Files are those of a required module that a pattern finds in its folder.
@@ -72,8 +74,19 @@ func ArgoCD() Tool {
 	return Tool{Name: "argocd", Files: []Files{{"github.com/argoproj/argo-cd/v3", "manifests/crds/*-crd.yaml"}}}
 }
 
-// All are the tools that there are.
-func All() []Tool { return []Tool{Kube(), Flux(), ArgoCD()} }
+// Spire is SPIRE's server and agent. The server's only database that needs no server of its
+// own is SQLite, which is C.
+func Spire() Tool {
+	const commands = "github.com/spiffe/spire/cmd/"
+	return Tool{Name: "spire", Packages: []string{commands + "spire-server", commands + "spire-agent"}, CGO: true}
+}
+
+// OfTests are the tools that tests of the repository's own module start.
+func OfTests() []Tool { return []Tool{Kube(), Flux(), ArgoCD()} }
+
+// All are the tools that there are. Those beyond OfTests are too dear for every machine: who
+// wants one names it.
+func All() []Tool { return append(OfTests(), Spire()) }
 
 // stampKube: a server that does not know its version reports v0.0.0, and clients
 // believe it.
@@ -171,11 +184,14 @@ func recipe(ctx context.Context, t Tool, source string) (args []string, key stri
 	args = slices.Concat([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=" + strings.Join(ldflags, " ")}, t.Packages)
 
 	h := sha256.New()
-	version, err := goCommand(ctx, source, "version").Output()
+	version, err := goCommand(ctx, source, t.CGO, "version").Output()
 	if err != nil {
 		return nil, "", fmt.Errorf("asking Go for its version: %w", err)
 	}
 	fmt.Fprintf(h, "%s%q %q %q\n", version, args, t.Names, t.Files)
+	if t.CGO {
+		fmt.Fprintln(h, "CGO")
+	}
 	files, err := filepath.Glob(filepath.Join(source, "*"))
 	if err != nil {
 		return nil, "", err
@@ -191,12 +207,16 @@ func recipe(ctx context.Context, t Tool, source string) (args []string, key stri
 }
 
 // goCommand runs Go in the module with the settings that the key stands for: what the
-// caller builds with (a race detector, a workspace) is not for tools. Without cgo all
+// caller builds with (a race detector, a workspace) is not for tools. Without cgo
 // tools and all machines share what is compiled.
-func goCommand(ctx context.Context, source string, args ...string) *exec.Cmd {
+func goCommand(ctx context.Context, source string, cgo bool, args ...string) *exec.Cmd {
 	c := exec.CommandContext(ctx, "go", args...)
 	c.Dir = source
-	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWORK=off", "GOOS=", "GOARCH=", "GOEXPERIMENT=")
+	enabled := "CGO_ENABLED=0"
+	if cgo {
+		enabled = "CGO_ENABLED=1"
+	}
+	c.Env = append(os.Environ(), enabled, "GOFLAGS=-mod=readonly", "GOWORK=off", "GOOS=", "GOARCH=", "GOEXPERIMENT=")
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // with its compilers
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	return c
@@ -231,7 +251,7 @@ func build(ctx context.Context, t Tool, source string, args []string, dir string
 	}()
 	if len(t.Packages) > 0 {
 		var said bytes.Buffer
-		cmd := goCommand(ctx, source, slices.Insert(slices.Clone(args), 1, "-o", tmp+string(filepath.Separator))...)
+		cmd := goCommand(ctx, source, t.CGO, slices.Insert(slices.Clone(args), 1, "-o", tmp+string(filepath.Separator))...)
 		cmd.Stdout, cmd.Stderr = &said, &said
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("building ci/tools/%s: %w: %s", t.Name, errors.Join(ctx.Err(), err), tail(said.String(), 20))
@@ -259,10 +279,10 @@ func build(ctx context.Context, t Tool, source string, args []string, dir string
 
 // bring copies files of a module into dir.
 func bring(ctx context.Context, f Files, source, dir string) error {
-	if out, err := goCommand(ctx, source, "mod", "download", f.Module).CombinedOutput(); err != nil {
+	if out, err := goCommand(ctx, source, false, "mod", "download", f.Module).CombinedOutput(); err != nil {
 		return fmt.Errorf("fetching the module %s: %w: %s", f.Module, errors.Join(ctx.Err(), err), out)
 	}
-	where, err := goCommand(ctx, source, "list", "-m", "-f", "{{.Dir}}", f.Module).Output()
+	where, err := goCommand(ctx, source, false, "list", "-m", "-f", "{{.Dir}}", f.Module).Output()
 	if err != nil {
 		return fmt.Errorf("finding the module %s: %w", f.Module, err)
 	}

@@ -1,5 +1,5 @@
-// Command build builds the tools of ci/tools that its arguments name, or all of them,
-// and prints the folder of each on stdout. What is in the cache is not built again.
+// Command build builds the tools of ci/tools that its arguments name, without any those
+// that tests start, and prints the folder of each on stdout. What is in the cache is not built again.
 package main
 
 import (
@@ -29,10 +29,11 @@ func run(ctx context.Context, names []string) error {
 			return fmt.Errorf("there is no tool %q", name)
 		}
 	}
-	for _, t := range tools.All() {
-		if len(names) > 0 && !slices.Contains(names, t.Name) {
-			continue
-		}
+	wanted := tools.OfTests()
+	if len(names) > 0 {
+		wanted = slices.DeleteFunc(tools.All(), func(t tools.Tool) bool { return !slices.Contains(names, t.Name) })
+	}
+	for _, t := range wanted {
 		dir, err := tools.Find(ctx, t, os.Stderr)
 		if err != nil {
 			return err
