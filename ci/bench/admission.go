@@ -1,19 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -29,16 +21,8 @@ import (
 	"meshc.dev/meshc/ci/bench/internal/vouch"
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
-	"meshc.dev/meshc/internal/approval"
-	"meshc.dev/meshc/internal/diag"
-	"meshc.dev/meshc/internal/kept"
-	"meshc.dev/meshc/policies"
 	"meshc.dev/meshc/webhook"
 )
-
-// webhookChild is the child that is a webhook; its argument is a folder with what is
-// approved.
-const webhookChild = "webhook:"
 
 // Sizes of the load on a webhook.
 const (
@@ -60,14 +44,14 @@ func (b *bench) admission(s report.Section) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	r, err := shopOf(services)
+	r, err := shopOf(services, true)
 	if err != nil {
 		return err
 	}
 	if _, err := vouch.New(filepath.Join(dir, "approved")).Approve(r); err != nil {
 		return err
 	}
-	w, err := b.startWebhook(dir)
+	w, err := b.startJudge(byWebhook, dir)
 	if err != nil {
 		return err
 	}
@@ -96,11 +80,15 @@ func (b *bench) admission(s report.Section) (err error) {
 	return nil
 }
 
-// shopOf compiles a mesh of n services with objects for a cluster.
-func shopOf(n int) (release.Release, error) {
+// shopOf compiles a mesh of n services with objects for a cluster, and a sidecar for its
+// pods if it injects.
+func shopOf(n int, injects bool) (release.Release, error) {
 	var t strings.Builder
 	t.WriteString("package shop\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\nmesh: {namespace: \"shop\", environment: prod: {}}\n")
-	t.WriteString("mesh: targets: kubernetes: injection: {image: \"registry.example/proxy@sha256:" + strings.Repeat("a", 64) + "\", server: \"meshc.meshc-system.svc:18000\"}\n")
+	t.WriteString("mesh: targets: kubernetes: {}\n")
+	if injects {
+		t.WriteString("mesh: targets: kubernetes: injection: {image: \"registry.example/proxy@sha256:" + strings.Repeat("a", 64) + "\", server: \"meshc.meshc-system.svc:18000\"}\n")
+	}
 	for i := range n {
 		fmt.Fprintf(&t, "mesh: service: s%d: {port: http: number: 8080, calls: s%d: {}, grant: before: from: [\"s%d\"]}\n", i, (i+1)%n, (i+n-1)%n)
 	}
@@ -112,10 +100,11 @@ func shopOf(n int) (release.Release, error) {
 	return r, ds.Err()
 }
 
-// question is a review, and whether its answer lets the object in.
+// question is a review, and whether the object is refused.
 type question struct {
 	name, path string
 	body       []byte
+	refused    bool
 }
 
 // questionsOf are what an API server asks most: an object of the release that is applied
@@ -131,96 +120,24 @@ func questionsOf(r release.Release) ([]question, error) {
 	}
 	const pod = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"s1","namespace":"shop","labels":{"app":"s1"}},"spec":{"serviceAccountName":"s1","containers":[
 		{"name":"app","image":"a","ports":[{"name":"http","containerPort":8080}],"env":[{"name":"A","value":"b"}],"readinessProbe":{"httpGet":{"path":"/","port":"http"}}}]}}`
-	ask := func(operation, kind, resource, object string) []byte {
-		old := ""
-		if operation == "UPDATE" {
-			old = `,"oldObject":` + object
-		}
-		return []byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"1","operation":"` + operation + `","namespace":"shop","name":"s1","kind":{"group":"","version":"v1","kind":"` +
-			kind + `"},"resource":{"group":"","version":"v1","resource":"` + resource + `"},"userInfo":{"username":"flux","groups":["system:authenticated"]},"object":` + object + old + `}}`)
-	}
 	return []question{
-		{"an object applied again", webhook.ValidatePath, ask("UPDATE", "Service", "services", string(service))},
-		{"a sidecar", webhook.MutatePath, ask("CREATE", "Pod", "pods", pod)},
+		{"an object applied again", webhook.ValidatePath, reviewOf("UPDATE", "Service", "services", "s1", string(service), string(service)), false},
+		{"a sidecar", webhook.MutatePath, reviewOf("CREATE", "Pod", "pods", "s1", pod, ""), false},
 	}, nil
 }
 
-// webhookProcess is a webhook in a process of its own.
-type webhookProcess struct {
-	cmd   *exec.Cmd
-	stdin io.Closer
-	at    webhookAddress
-	busy  atomic.Int64 // answers that there was no time
-}
-
-// webhookAddress is what the child says of itself.
-type webhookAddress struct {
-	Address string `json:"address"`
-	Roots   string `json:"roots"` // PEM
-}
-
-func (b *bench) startWebhook(dir string) (*webhookProcess, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+// reviewOf is what an API server asks about an object of namespace shop.
+func reviewOf(operation, kind, resource, name, object, old string) []byte {
+	if old != "" {
+		old = `,"oldObject":` + old
 	}
-	w := &webhookProcess{cmd: exec.CommandContext(b.ctx, self, childFlag, webhookChild+dir)}
-	w.cmd.Stderr = b.err
-	in, err := w.cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	w.stdin = in
-	out, err := w.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := w.cmd.Start(); err != nil {
-		return nil, err
-	}
-	if err := json.NewDecoder(out).Decode(&w.at); err != nil {
-		return nil, errors.Join(fmt.Errorf("starting the webhook: %w", err), w.stop())
-	}
-	return w, nil
-}
-
-func (w *webhookProcess) stop() error { return errors.Join(w.stdin.Close(), w.cmd.Wait()) }
-
-// client is one caller with connections of its own.
-func (w *webhookProcess) client() *http.Client {
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM([]byte(w.at.Roots))
-	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}, MaxIdleConnsPerHost: askers}}
-}
-
-// ask sends one question and demands that the object is let in.
-func (w *webhookProcess) ask(ctx context.Context, c *http.Client, q question) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+w.at.Address+q.path, bytes.NewReader(q.body))
-	if err != nil {
-		return err
-	}
-	r.Header.Set("Content-Type", "application/json")
-	res, err := c.Do(r)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	raw, err := io.ReadAll(res.Body)
-	if err != nil {
-		return err
-	}
-	if bytes.Contains(raw, []byte(string(diag.CodeBusy))) {
-		w.busy.Add(1) // slowness is no failure
-		return nil
-	}
-	if res.StatusCode != http.StatusOK || !bytes.Contains(raw, []byte(`"allowed":true`)) {
-		return fmt.Errorf("%s: %s: %.300s", q.name, res.Status, raw)
-	}
-	return nil
+	return []byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"1","operation":"` + operation + `","namespace":"shop","name":"` + name +
+		`","kind":{"group":"","version":"v1","kind":"` + kind + `"},"resource":{"group":"","version":"v1","resource":"` + resource +
+		`"},"userInfo":{"username":"flux","groups":["system:authenticated"]},"object":` + object + old + `}}`)
 }
 
 // steady asks at a fixed rate. What is late counts from when it should have been asked.
-func (b *bench) steady(s report.Section, w *webhookProcess, q question, span time.Duration) error {
+func (b *bench) steady(s report.Section, w *judge, q question, span time.Duration) error {
 	c := w.client()
 	defer c.CloseIdleConnections()
 	ages, err := paced(b.ctx, reviewsPerSecond, span, func(ctx context.Context, _ int) error { return w.ask(ctx, c, q) })
@@ -232,7 +149,7 @@ func (b *bench) steady(s report.Section, w *webhookProcess, q question, span tim
 }
 
 // manyAskers has many clients, each with a connection of its own, that ask once a second.
-func (b *bench) manyAskers(s report.Section, w *webhookProcess, q question, span time.Duration) error {
+func (b *bench) manyAskers(s report.Section, w *judge, q question, span time.Duration) error {
 	clients := make([]*http.Client, askers)
 	for i := range clients {
 		clients[i] = w.client()
@@ -250,7 +167,7 @@ func (b *bench) manyAskers(s report.Section, w *webhookProcess, q question, span
 }
 
 // flatOut keeps the webhook busy, and counts what a second of processor time is good for.
-func (b *bench) flatOut(s report.Section, w *webhookProcess, q question, span time.Duration) error {
+func (b *bench) flatOut(s report.Section, w *judge, q question, span time.Duration) error {
 	const atOnce = 8 // fewer than it judges at a time
 	pid := w.cmd.Process.Pid
 	before, err := measure.CPUOf(pid)
@@ -314,40 +231,4 @@ func paced(ctx context.Context, rate int, span time.Duration, do func(context.Co
 		})
 	}
 	return out, g.Wait()
-}
-
-// serveWebhook is the child: a webhook that judges by what the folder has, until its
-// standard input ends.
-func serveWebhook(dir string, in io.Reader, out io.Writer) error {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	a, err := approval.NewStore(filepath.Join(dir, "approved")).Restore()
-	if err != nil {
-		return err
-	}
-	certs, err := webhook.OpenCertificates(ctx, kept.File(filepath.Join(dir, "roots.json")), []string{"127.0.0.1"}, time.Now)
-	if err != nil {
-		return err
-	}
-	s, err := webhook.New(webhook.Config{Listen: "127.0.0.1:0", TLS: certs.TLS(), Baseline: policies.FS, Log: slog.New(slog.DiscardHandler), Now: time.Now})
-	if err != nil {
-		return err
-	}
-	if err := s.Publish(ctx, a); err != nil {
-		return err
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.Run(ctx) })
-	_, port, err := net.SplitHostPort(s.Addr().String())
-	if err != nil {
-		return err
-	}
-	if err := json.NewEncoder(out).Encode(webhookAddress{Address: net.JoinHostPort("127.0.0.1", port), Roots: string(certs.Bundle())}); err != nil {
-		return err
-	}
-	if _, err := io.Copy(io.Discard, in); err != nil {
-		return err
-	}
-	cancel()
-	return g.Wait()
 }

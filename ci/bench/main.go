@@ -1,14 +1,14 @@
 // Command bench measures meshc beside its peers, on the machine that it runs on.
 //
-//	go run . [-only compile,ends,plan,look,fanout,swaps,agent,hostile,kubernetes,admission] [-quick] [-json]
+//	go run . [-only compile,ends,plan,look,fanout,swaps,agent,hostile,kubernetes,admission,rules] [-quick] [-json]
 //
 // In: flags. Out: the report on standard output, progress on standard error. The
 // exit code is 1 if something was not correct: a client missed a change, a request
 // failed, a compile gave other bytes than it should. Slowness is no failure: what
 // a figure should be stands beside it.
 //
-// Peers are go-control-plane's caches, in processes of their own like meshc's
-// server, with the same clients over the same transport. Everything listens on the
+// Peers are go-control-plane's caches and Gatekeeper's webhook, in processes of their own like
+// meshc's server and webhook, with the same clients over the same transport. Everything listens on the
 // loopback only.
 package main
 
@@ -57,7 +57,7 @@ type section struct {
 }
 
 func sections() []section {
-	return []section{{"compile", (*bench).compile}, {"ends", (*bench).ends}, {"plan", (*bench).plan}, {"look", (*bench).look}, {"fanout", (*bench).fanout}, {"swaps", (*bench).swaps}, {"agent", (*bench).agent}, {"hostile", (*bench).hostile}, {"kubernetes", (*bench).kubernetes}, {"admission", (*bench).admission}}
+	return []section{{"compile", (*bench).compile}, {"ends", (*bench).ends}, {"plan", (*bench).plan}, {"look", (*bench).look}, {"fanout", (*bench).fanout}, {"swaps", (*bench).swaps}, {"agent", (*bench).agent}, {"hostile", (*bench).hostile}, {"kubernetes", (*bench).kubernetes}, {"admission", (*bench).admission}, {"rules", (*bench).rules}}
 }
 
 func run(ctx context.Context, args []string, out, errs io.Writer) int {

@@ -100,8 +100,8 @@ func child(what string, in io.Reader, out, errs io.Writer) int {
 		}
 		return 0
 	}
-	if dir, ok := strings.CutPrefix(what, webhookChild); ok {
-		if err := serveWebhook(dir, in, out); err != nil {
+	if who, ok := strings.CutPrefix(what, judgeChild); ok {
+		if err := serveJudge(who, in, out); err != nil {
 			fmt.Fprintln(errs, "bench:", err)
 			return 1
 		}
