@@ -60,6 +60,9 @@ type Knowledge struct {
 	// Services and Gateways are the mesh's, by namespace and name.
 	Services map[string]map[string]Service `json:"services"`
 	Gateways map[string]map[string]Gateway `json:"gateways"`
+	// Selected maps a namespace, a label's key and its value to the names of the services
+	// there whose selector has it, sorted. NewKnown fills it in.
+	Selected map[string]map[string]map[string][]string `json:"selected"`
 	// Hosts maps a host of gateways, such as "shop.example" or "*.example", to the
 	// namespaces of those gateways.
 	Hosts map[string][]string `json:"hosts"`
@@ -93,6 +96,7 @@ func NewKnown(k Knowledge) (Known, error) {
 			k.Services[namespace][name] = s
 		}
 	}
+	k.Selected = selected(k.Services)
 	raw, err := canon.JSON(k)
 	if err != nil {
 		return Known{}, err
@@ -102,6 +106,24 @@ func NewKnown(k Knowledge) (Known, error) {
 		return Known{}, err
 	}
 	return Known{ast.NewTerm(v)}, nil
+}
+
+// selected finds services by a label, so that no rule has to look at all of a namespace.
+func selected(services map[string]map[string]Service) map[string]map[string]map[string][]string {
+	out := map[string]map[string]map[string][]string{}
+	for namespace, all := range services {
+		labels := map[string]map[string][]string{}
+		for _, name := range slices.Sorted(maps.Keys(all)) {
+			for key, value := range all[name].Selector {
+				if labels[key] == nil {
+					labels[key] = map[string][]string{}
+				}
+				labels[key][value] = append(labels[key][value], name)
+			}
+		}
+		out[namespace] = labels
+	}
+	return out
 }
 
 // some is a copy that is not null.

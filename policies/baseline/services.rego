@@ -77,9 +77,9 @@ findings contains cluster.finding(
 	judged
 	not cluster.approved
 	not cluster.claimed
-	some other, service in input.mesh.services[input.namespace]
+	some other in selecting(input.object.spec.selector)
 	other != input.name
-	meets(input.object.spec.selector, service.selector)
+	meets(input.object.spec.selector, input.mesh.services[input.namespace][other].selector)
 }
 
 # METADATA
@@ -97,8 +97,8 @@ findings contains cluster.finding(
 	input.namespace in input.mesh.namespaces
 	input.operation != "DELETE"
 	[workload.labels, workload.account] != [object.get(workload.was, ["metadata", "labels"], {}), object.get(workload.was, ["spec", "serviceAccountName"], "")]
-	some name, service in input.mesh.services[input.namespace]
-	count(service.selector) > 0
+	some name in selecting(workload.labels)
+	service := input.mesh.services[input.namespace][name]
 	every key, value in service.selector {
 		workload.labels[key] == value
 	}
@@ -135,10 +135,15 @@ inside(name) if {
 	parts[1] in input.mesh.namespaces
 }
 
-# meets: some pod may have the labels of both, as far as they tell.
+# selecting are the services of the namespace that select by one of the labels. A namespace
+# may have thousands; to look at each would take a review's time.
+selecting(labels) := {name |
+	some key, value in labels
+	some name in input.mesh.selected[input.namespace][key][value]
+}
+
+# meets: some pod may have the labels of both, as far as they tell, which share one.
 meets(a, b) if {
-	some key, value in a
-	b[key] == value
 	every k, v in a {
 		object.get(b, k, v) == v
 	}

@@ -6,6 +6,7 @@ import rego.v1
 mesh := {
 	"accounts": ["shop/web"], "namespaces": ["shop"], "injected": ["shop"], "image": "i",
 	"services": {"shop": {"web": {"selector": {"app": "web"}, "accounts": ["web"]}, "db": {"selector": {}, "accounts": []}}},
+	"selected": {"shop": {"app": {"web": ["web"]}}},
 	"gateways": {"shop": {"edge": {"account": "edge"}}}, "hosts": {}, "objects": {"shop": ["/Service/approved"]},
 }
 
