@@ -76,8 +76,9 @@ func (e *Engine) evaluateAll(ctx context.Context, rules []policy, doc ast.Value,
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	res := Result{Total: len(rules)}
+	next := e.begin(limited, rules, doc, at)
 	for _, r := range rules {
-		found, problem := r.evaluate(limited, doc, at, e.left)
+		found, problem := next(r)
 		if err := ctx.Err(); err != nil {
 			return Result{}, fmt.Errorf("evaluating policy %q: %w", r.pkg, err)
 		}
@@ -103,43 +104,60 @@ func (e *Engine) evaluateAll(ctx context.Context, rules []policy, doc ast.Value,
 	return res, nil
 }
 
-// evaluate runs one policy and gives up waiting shortly after the deadline. Such
-// a run goes on in the background until its built-in function returns; its
-// result is dropped, and while there are several of a policy it is not asked.
-func (r policy) evaluate(ctx context.Context, doc ast.Value, at time.Time, behind *left) ([]finding, error) {
+// answer is what one policy says.
+type answer struct {
+	found []finding
+	err   error
+}
+
+// begin has the policies evaluated, one after the other, and returns what waits for the next
+// one's answer. It gives up waiting shortly after the deadline. Such an evaluation goes on
+// in the background until its built-in function returns; its result is dropped, and while
+// there are several of a policy it is not asked.
+func (e *Engine) begin(ctx context.Context, rules []policy, doc ast.Value, at time.Time) (next func(policy) ([]finding, error)) {
+	answers := make(chan answer, len(rules)) // nobody may wait for them any more
+	e.crew.do(func() {
+		for _, r := range rules {
+			answers <- r.evaluate(ctx, doc, at, e.left)
+		}
+	})
+	late := false
+	return func(r policy) ([]finding, error) {
+		if late {
+			return nil, ctx.Err()
+		}
+		select {
+		case a := <-answers:
+			return a.found, a.err
+		case <-ctx.Done():
+		}
+		patience := time.NewTimer(grace)
+		defer patience.Stop()
+		select {
+		case a := <-answers:
+			return a.found, a.err
+		case <-patience.C:
+			late = true
+			end := e.left.begin(r.pkg)
+			go func() {
+				<-answers
+				end()
+			}()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// evaluate asks one policy, unless time is over or too many of its evaluations go on.
+func (r policy) evaluate(ctx context.Context, doc ast.Value, at time.Time, behind *left) answer {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return answer{err: err}
 	}
 	if err := behind.full(r.pkg); err != nil {
-		return nil, err
+		return answer{err: err}
 	}
-	type answer struct {
-		found []finding
-		err   error
-	}
-	done := make(chan answer, 1)
-	go func() {
-		found, err := r.run(ctx, doc, at)
-		done <- answer{found, err}
-	}()
-	select {
-	case a := <-done:
-		return a.found, a.err
-	case <-ctx.Done():
-	}
-	late := time.NewTimer(grace)
-	defer late.Stop()
-	select {
-	case a := <-done:
-		return a.found, a.err
-	case <-late.C:
-		end := behind.begin(r.pkg)
-		go func() {
-			<-done
-			end()
-		}()
-		return nil, ctx.Err()
-	}
+	found, err := r.run(ctx, doc, at)
+	return answer{found, err}
 }
 
 // errLeft: a policy is not asked because earlier evaluations of it still run.

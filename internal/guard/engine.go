@@ -38,6 +38,7 @@ type Engine struct {
 	digest   string
 	timeout  time.Duration
 	left     *left
+	crew     *crew
 }
 
 // policy is one evaluated package.
@@ -94,7 +95,7 @@ func nonePolicy() diag.Diagnostic {
 // a mesh and rules over an object see different inputs, so each kind is compiled by
 // itself, with what it shares.
 func compile(ctx context.Context, sets []source) (*Engine, diag.List) {
-	e := &Engine{digest: digestOf(sets), timeout: Timeout, left: &left{}}
+	e := &Engine{digest: digestOf(sets), timeout: Timeout, left: &left{}, crew: newCrew()}
 	var problems, more diag.List
 	e.rules, problems = compileKind(ctx, sets, meshRoot, policies.Schema)
 	e.objects, more = compileKind(ctx, sets, objectRoot, policies.ObjectSchema)

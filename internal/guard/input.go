@@ -106,7 +106,7 @@ func (in Input) MarshalJSON() ([]byte, error) {
 		Mesh:        in.Mesh,
 		Environment: in.Environment,
 		At:          in.At.UTC().Format(time.RFC3339Nano),
-		Exceptions:  slices.Concat([]Exception{}, in.Exceptions),
+		Exceptions:  some(in.Exceptions),
 		Owners:      maps.Clone(in.Owners),
 	}
 	if out.Owners == nil {

@@ -1,11 +1,14 @@
 package guard
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -127,7 +130,7 @@ func selected(services map[string]map[string]Service) map[string]map[string]map[
 }
 
 // some is a copy that is not null.
-func some[T any](list []T) []T { return slices.Concat([]T{}, list) }
+func some[T any](list []T) []T { return append([]T{}, list...) }
 
 // filled is a copy that is not null.
 func filled[V any](m map[string]V) map[string]V {
@@ -136,51 +139,84 @@ func filled[V any](m map[string]V) map[string]V {
 	return out
 }
 
-type objectJSON struct {
-	Operation   string         `json:"operation"`
-	Group       string         `json:"group"`
-	Version     string         `json:"version"`
-	Kind        string         `json:"kind"`
-	Subresource string         `json:"subresource"`
-	Namespace   string         `json:"namespace"`
-	Name        string         `json:"name"`
-	New         map[string]any `json:"object"`
-	Old         map[string]any `json:"old"`
-	User        userJSON       `json:"user"`
-	At          string         `json:"at"`
-}
-
-type userJSON struct {
-	Name   string   `json:"name"`
-	Groups []string `json:"groups"`
-}
-
 // value is the document that rules see. What is absent is an empty object or list, so
 // that a rule never meets null.
 func (o Object) value() (ast.Value, error) {
 	if o.At.IsZero() {
 		return nil, errors.New("policy input: no instant")
 	}
-	raw, err := canon.JSON(objectJSON{
-		Operation: o.Operation, Group: o.Group, Version: o.Version, Kind: o.Kind, Subresource: o.Subresource,
-		Namespace: o.Namespace, Name: o.Name, New: filled(o.New), Old: filled(o.Old),
-		User: userJSON{o.User, some(o.Groups)}, At: o.At.UTC().Format(time.RFC3339Nano),
-	})
-	if err != nil {
-		return nil, err
-	}
-	doc, err := decodedObject(raw)
-	if err != nil {
-		return nil, err
-	}
 	mesh := o.Mesh
 	if mesh.value == nil {
+		var err error
 		if mesh, err = NewKnown(Knowledge{}); err != nil {
 			return nil, err
 		}
 	}
-	doc.Insert(ast.StringTerm("mesh"), mesh.value)
-	return doc, nil
+	object, err := term(o.New)
+	if err != nil {
+		return nil, err
+	}
+	old, err := term(o.Old)
+	if err != nil {
+		return nil, err
+	}
+	groups := make([]*ast.Term, len(o.Groups))
+	for i, g := range o.Groups {
+		groups[i] = ast.StringTerm(g)
+	}
+	field := func(name string, value *ast.Term) [2]*ast.Term { return ast.Item(ast.StringTerm(name), value) }
+	return ast.NewObject(
+		field("operation", ast.StringTerm(o.Operation)), field("group", ast.StringTerm(o.Group)), field("version", ast.StringTerm(o.Version)),
+		field("kind", ast.StringTerm(o.Kind)), field("subresource", ast.StringTerm(o.Subresource)),
+		field("namespace", ast.StringTerm(o.Namespace)), field("name", ast.StringTerm(o.Name)),
+		field("object", object), field("old", old), field("mesh", mesh.value),
+		field("user", ast.ObjectTerm(field("name", ast.StringTerm(o.User)), field("groups", ast.ArrayTerm(groups...)))),
+		field("at", ast.StringTerm(o.At.UTC().Format(time.RFC3339Nano))),
+	), nil
+}
+
+// term makes of a JSON value what OPA reads. What has no form of its own here has the one
+// of its JSON text.
+func term(v any) (*ast.Term, error) {
+	switch v := v.(type) {
+	case nil:
+		return ast.NullTerm(), nil
+	case bool:
+		return ast.BooleanTerm(v), nil
+	case string:
+		return ast.StringTerm(v), nil
+	case int64:
+		return ast.NumberTerm(json.Number(strconv.FormatInt(v, 10))), nil
+	case []any:
+		list := make([]*ast.Term, len(v))
+		for i, one := range v {
+			t, err := term(one)
+			if err != nil {
+				return nil, err
+			}
+			list[i] = t
+		}
+		return ast.ArrayTerm(list...), nil
+	case map[string]any:
+		fields := make([][2]*ast.Term, 0, len(v))
+		for key, one := range v {
+			t, err := term(one)
+			if err != nil {
+				return nil, err
+			}
+			fields = append(fields, ast.Item(ast.StringTerm(key), t))
+		}
+		return ast.ObjectTerm(fields...), nil
+	}
+	raw, err := canon.JSON(v)
+	if err != nil {
+		return nil, fmt.Errorf("policy input: %w", err)
+	}
+	value, err := ast.ValueFromReader(bytes.NewReader(raw))
+	if err != nil {
+		return nil, fmt.Errorf("policy input: %w", err)
+	}
+	return ast.NewTerm(value), nil
 }
 
 // CheckObject evaluates every policy over objects, all within limit. What went wrong in a

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -131,5 +132,44 @@ func TestAFindingIsItsRules(t *testing.T) {
 		if err != nil || len(res.Findings) != 1 || res.Findings[0].Code != diag.CodePolicyFailed {
 			t.Errorf("%s: %+v, %v", name, res, err)
 		}
+	}
+}
+
+// What rules see of an object is what its JSON text says.
+func TestAnObjectIsSeenAsItsJSON(t *testing.T) {
+	o := Object{
+		Operation: "UPDATE", Group: "g", Version: "v1", Kind: "K", Subresource: "scale", Namespace: "n", Name: "x\"y", User: "u", Groups: []string{"a", "b"},
+		At: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
+		New: map[string]any{
+			"text": "a\nb<c>é", "yes": true, "none": nil, "whole": int64(-1 << 53), "float": 0.25, "large": 1e300, "said": json.Number("1.50"), "plain": 7,
+			"list": []any{int64(1), "x", []any{}, map[string]any{}}, "words": []string{"p"}, "nested": map[string]any{"": map[string]any{"k": false}},
+		},
+	}
+	got, err := o.value()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(map[string]any{
+		"operation": o.Operation, "group": o.Group, "version": o.Version, "kind": o.Kind, "subresource": o.Subresource, "namespace": o.Namespace, "name": o.Name,
+		"object": o.New, "old": map[string]any{}, "user": map[string]any{"name": o.User, "groups": o.Groups}, "at": "2026-01-02T03:04:05.000000006Z",
+		"mesh": knowsNothing(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := decodedObject(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Compare(want) != 0 || got.String() != want.String() {
+		t.Errorf("rules see\n%v\nthe JSON says\n%v", got, want)
+	}
+}
+
+// knowsNothing is input.mesh of a mesh that knows nothing.
+func knowsNothing() map[string]any {
+	return map[string]any{
+		"accounts": []any{}, "namespaces": []any{}, "injected": []any{}, "image": "",
+		"services": map[string]any{}, "gateways": map[string]any{}, "selected": map[string]any{}, "hosts": map[string]any{}, "objects": map[string]any{},
 	}
 }
