@@ -113,6 +113,12 @@ func (c Changes) Markdown(w io.Writer, at func(diag.Pos) diag.Pos, sections []Se
 	return plan.Markdown(w, c.Plan, c.rendering(at, sections))
 }
 
+// NoPlan writes the comment of a change that has no plan: why, in our own words, and the
+// sections behind it.
+func NoPlan(w io.Writer, why string, sections ...Section) error {
+	return plan.NoPlan(w, why, sections)
+}
+
 // Findings is one finding per line, for forms that annotate lines of files.
 func (c Changes) Findings() diag.List {
 	var out diag.List

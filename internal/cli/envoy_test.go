@@ -69,7 +69,7 @@ esac`
 func TestWhatEnvoyRefusesIsToldInEveryForm(t *testing.T) {
 	e := envoy(t, refusing)
 	for format, want := range map[string]string{
-		"text": "bookinfo/reviews.cue:", "json": `"MESH0330"`, "sarif": `"ruleId": "MESH0330"`, "junit": "MESH0330", "github": "::error file=" + bookinfo + "/bookinfo/reviews.cue",
+		"text": "bookinfo/reviews.cue:", "json": `"MESH0330"`, "sarif": `"ruleId": "MESH0330"`, "junit": "MESH0330", "github": "examples/bookinfo/intent/bookinfo/reviews.cue,line=",
 	} {
 		t.Run(format, func(t *testing.T) {
 			release := filepath.Join(t.TempDir(), "release")

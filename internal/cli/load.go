@@ -44,9 +44,22 @@ func dirArg(args []string) string {
 	return args[0]
 }
 
+// placeOf is what positions in DIR begin with: the folder as the user wrote it, so that
+// they can be opened. The forms that a code host lays over the files of a repository
+// begin at its top, wherever the command was started.
+func placeOf(dir, format string) string {
+	switch format {
+	case string(diag.SARIF), string(diag.JUnit), string(diag.GitHub), markdownForm:
+		if place, err := within(dir); err == nil {
+			return place
+		}
+	}
+	return filepath.ToSlash(filepath.Clean(dir))
+}
+
 // open returns the files of DIR, in the working tree or at a commit, and the compile date.
 func (f *intentFlags) open(a *app, dir string) (fs.FS, time.Time, error) {
-	a.place = filepath.ToSlash(filepath.Clean(dir))
+	a.place = placeOf(dir, f.format)
 	var at time.Time
 	if f.at != "" {
 		t, err := time.Parse(time.RFC3339, f.at)
@@ -141,6 +154,15 @@ func (f *intentFlags) load(ctx context.Context, a *app, dir string) (*compiler.P
 // error.
 func (a *app) problems(format string, ds diag.List) error {
 	return a.printProblems(format, a.placed(ds))
+}
+
+// refused ends a command as an error says, in the form that was asked for if it carries
+// problems.
+func (a *app) refused(format string, err error) error {
+	if ds := findings(err); len(ds) > 0 && format != string(diag.Text) {
+		return a.printProblems(format, ds)
+	}
+	return err
 }
 
 // printProblems is problems for findings whose positions start where the user is already.

@@ -77,23 +77,28 @@ type planned struct {
 	verdict  guard.Result
 	expiries []time.Time
 	later    []compiler.Section
+	lacks    string // why all is new, if it is
 }
 
 func (a *app) plan(ctx context.Context, f planFlags, dir string) error {
-	head, at, err := f.open(a, dir)
+	p, err := a.planOf(ctx, f, dir)
 	if err != nil {
-		return err
-	}
-	p, err := bounded(ctx, &f.bounds, func(ctx context.Context, c *compile.Compiler) (planned, error) {
-		return a.planChange(ctx, c, f, dir, head, at)
-	})
-	if err != nil {
-		return err
+		return a.noPlan(f.format, err)
 	}
 	if err := a.tellPlan(f.format, p); err != nil {
 		return err
 	}
 	return quiet(p.exit(f.detailed))
+}
+
+func (a *app) planOf(ctx context.Context, f planFlags, dir string) (planned, error) {
+	head, at, err := f.open(a, dir)
+	if err != nil {
+		return planned{}, err
+	}
+	return bounded(ctx, &f.bounds, func(ctx context.Context, c *compile.Compiler) (planned, error) {
+		return a.planChange(ctx, c, f, dir, head, at)
+	})
 }
 
 // planChange compares head, as of at, with the base.
@@ -103,23 +108,24 @@ func (a *app) planChange(ctx context.Context, c *compile.Compiler, f planFlags, 
 		return planned{}, err
 	}
 	if ds.HasErrors() {
-		return planned{}, a.problems(problemForm(f.format), ds)
+		return planned{}, a.placed(ds).Err()
 	}
-	before, user, err := a.planBase(ctx, c, f, dir, at, after)
+	from, err := planBase(ctx, c, f, dir, at, after)
 	if err != nil {
 		return planned{}, err
 	}
-	judge := before
+	judge, user := from.program, from.policies
 	if f.policies != "" || f.base == "none" {
 		judge = nil
 		if user, err = choosePolicies(head, dir, f.policies); err != nil {
 			return planned{}, err
 		}
 	}
-	p, err := a.compare(ctx, before, after, judge, at, user)
+	p, err := a.compare(ctx, from.program, after, judge, at, user)
 	if err != nil {
 		return planned{}, err
 	}
+	p.lacks = from.lacks
 	more, err := a.agree(f.trust, after.Packages(), dir)
 	if err != nil {
 		return planned{}, err
@@ -129,41 +135,117 @@ func (a *app) planChange(ctx context.Context, c *compile.Compiler, f planFlags, 
 	return p, err
 }
 
+// markdownForm is the form of a plan that is one comment.
+const markdownForm = "markdown"
+
+// noPlan tells why there is no plan. A comment says it as well: else the one before would
+// stay where the change is reviewed.
+func (a *app) noPlan(format string, err error) error {
+	ds := findings(err)
+	var broken *baseError
+	if format == markdownForm {
+		why, s := "there is none", compiler.Section{Title: "Problems", Lines: linesOf(ds)}
+		switch {
+		case errors.As(err, &broken):
+			why, s = "the base does not compile", compiler.Section{Title: "Problems of the base, not of this change", Lines: linesOf(broken.problems)}
+		case exitOf(ds) == diag.ExitInvalid:
+			why = "invalid"
+		case len(ds) == 0:
+			s.Lines = []string{err.Error()}
+		}
+		if err := compiler.NoPlan(a.out, why, s); err != nil {
+			return err
+		}
+	}
+	if errors.As(err, &broken) {
+		if perr := diag.Render(a.err, diag.Text, broken.problems, diag.Options{Color: a.color}); perr != nil {
+			return perr
+		}
+		return err
+	}
+	if len(ds) == 0 {
+		return err
+	}
+	return a.printProblems(problemForm(format), ds)
+}
+
+// linesOf are problems as lines of a report.
+func linesOf(ds diag.List) []string {
+	var out []string
+	for _, d := range ds {
+		out = append(out, strings.Split(d.String(), "\n")...)
+	}
+	return out
+}
+
 // problemForm is the form of problems that goes with a plan's form.
 func problemForm(format string) string {
-	if format == "markdown" {
+	if format == markdownForm {
 		return string(diag.Text)
 	}
 	return format
 }
 
+// planStart is what a change starts from, and what judges it.
+type planStart struct {
+	program  *compiler.Program
+	policies compile.Rego
+	lacks    string // why the program is empty although a commit was named, if it is
+}
+
+// baseError says that what a change starts from is no mesh.
+type baseError struct {
+	hash     string
+	problems diag.List
+}
+
+func (e *baseError) Error() string {
+	return printer.Sprintf("the base %.12s does not compile; compare with a commit that does, or with --base none", e.hash)
+}
+
 // planBase loads what the change starts from, for the same date, and the policies
-// that stood there: a change cannot bring the policies that judge it.
-func (a *app) planBase(ctx context.Context, c *compile.Compiler, f planFlags, dir string, at time.Time, after *compiler.Program) (*compiler.Program, compile.Rego, error) {
+// that stood there: a change cannot bring the policies that judge it. Before the first
+// intent, or the first of an environment, that is nothing.
+func planBase(ctx context.Context, c *compile.Compiler, f planFlags, dir string, at time.Time, after *compiler.Program) (planStart, error) {
 	if f.base == "none" {
-		return compiler.Empty(after), compile.Rego{}, nil
+		return planStart{program: compiler.Empty(after)}, nil
 	}
 	hash, err := gitrepo.Resolve(dir, f.base)
 	if err != nil {
-		return nil, compile.Rego{}, err
+		return planStart{}, err
 	}
 	if f.expect != "" && f.expect != hash {
-		return nil, compile.Rego{}, fail(diag.ExitStale, "base %s is %.12s, not %.12s as expected: plan again", f.base, hash, f.expect)
+		return planStart{}, fail(diag.ExitStale, "base %s is %.12s, not %.12s as expected: plan again", f.base, hash, f.expect)
 	}
-	base := intentFlags{env: f.env, rev: hash}
+	base := intentFlags{env: after.Environment(), rev: hash}
 	fsys, _, err := base.openCommit(dir, at)
 	if err != nil {
-		return nil, compile.Rego{}, err
+		return planStart{}, err
 	}
-	p, ds, err := c.Load(ctx, fsys, compiler.Options{Environment: f.env, At: at})
+	nothing := func(lacks string) (planStart, error) {
+		return planStart{compiler.Empty(after), compile.OwnPolicies(fsys), fmt.Sprintf("the base %.12s has no %s: all of it is new", hash, lacks)}, nil
+	}
+	if _, err := fs.Stat(fsys, "."); errors.Is(err, fs.ErrNotExist) {
+		return nothing("intent")
+	}
+	p, ds, err := c.Load(ctx, fsys, compiler.Options{Environment: base.env, At: at})
 	if err != nil {
-		return nil, compile.Rego{}, err
+		return planStart{}, err
 	}
-	if ds.HasErrors() {
-		_ = a.problems("", ds)
-		return nil, compile.Rego{}, fail(diag.ExitFailure, "the base %.12s does not compile; compare with a commit that does, or with --base none", hash)
+	switch {
+	case !ds.HasErrors():
+		return planStart{program: p, policies: compile.OwnPolicies(fsys)}, nil
+	case only(ds, diag.CodeNoIntent):
+		return nothing("intent")
+	case only(ds, diag.CodeEnvironment):
+		return nothing(fmt.Sprintf("environment %q", base.env))
 	}
-	return p, compile.OwnPolicies(fsys), nil
+	return planStart{}, &baseError{hash, ds}
+}
+
+// only reports whether all errors of the list have one code.
+func only(ds diag.List, code diag.Code) bool {
+	return !slices.ContainsFunc(ds, func(d diag.Diagnostic) bool { return d.IsError() && d.Code != code })
 }
 
 // compare compares two programs. user's policies judge the second, by the words about
@@ -209,7 +291,7 @@ func (a *app) tellPlan(format string, p planned) error {
 	switch format {
 	case "text":
 		return p.changes.Text(a.out, a.at, p.sections(a))
-	case "markdown":
+	case markdownForm:
 		return p.changes.Markdown(a.out, a.at, p.sections(a))
 	case "json":
 		return a.json(map[string]any{"format": "meshc.dev/plan-report/v1", "plan": p.changes.Plan, "findings": p.findings,
@@ -226,13 +308,12 @@ func (a *app) tellPlan(format string, p planned) error {
 func (p planned) sections(a *app) []compiler.Section {
 	var out []compiler.Section
 	if len(p.findings) > 0 {
-		s := compiler.Section{Title: "Findings"}
-		for _, d := range a.placed(p.findings) {
-			s.Lines = append(s.Lines, strings.Split(d.String(), "\n")...)
-		}
-		out = append(out, s)
+		out = append(out, compiler.Section{Title: "Findings", Lines: linesOf(a.placed(p.findings))})
 	}
 	proof := compiler.Section{Title: "Proof", Lines: []string{"compiled for Envoy " + envoybin.Supported, fmt.Sprintf("%d policies evaluated", p.verdict.Evaluated)}}
+	if p.lacks != "" {
+		proof.Lines = append(proof.Lines, p.lacks)
+	}
 	out = append(out, proof)
 	out = append(out, p.later...)
 	return append(out, compiler.Section{Title: p.bytes.title(), Lines: p.bytes.lines(), Folded: true})

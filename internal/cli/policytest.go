@@ -39,7 +39,7 @@ which lines of the policies no test runs. No policy or no test is invalid (code 
 a test that fails, or fewer lines than --coverage demands.`,
 		Example: "  meshc policy test\n  meshc policy test mesh --coverage 100 -o junit",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a.place = filepath.ToSlash(filepath.Clean(dirArg(args)))
+			a.place = placeOf(dirArg(args), format)
 			if st, err := os.Stat(dirArg(args)); err != nil || !st.IsDir() {
 				return fail(diag.ExitFailure, "%q is no folder; name the one that holds the intent", dirArg(args))
 			}

@@ -28,7 +28,7 @@ real Envoy is asked about every compiled resource as well.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			fsys, at, err := f.open(a, dirArg(args))
 			if err != nil {
-				return err
+				return a.refused(f.format, err)
 			}
 			user, err := choosePolicies(fsys, dirArg(args), policyDir)
 			if err != nil {
@@ -38,7 +38,7 @@ real Envoy is asked about every compiled resource as well.`,
 				return vet(ctx, c, fsys, compiler.Options{Environment: f.env, At: at}, user)
 			})
 			if err != nil {
-				return err
+				return a.refused(f.format, err)
 			}
 			if e.wanted() && v.release.Digest() != "" {
 				res, version, err := a.prove(cmd.Context(), &e, v.release)

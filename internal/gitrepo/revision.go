@@ -88,8 +88,14 @@ func (l *local) revision(ctx context.Context, s *Snapshot, rev string) (string, 
 var errNoRevision = errors.New("no such revision")
 
 func noRevision(rev string) error {
-	return refuse(diag.CodeGitMissing, "revision "+quote(rev), "the repository does not have it").
-		fix("fetch it (a shallow clone lacks older commits: `git fetch --unshallow`), or give another")
+	problem := refuse(diag.CodeGitMissing, "revision "+quote(rev), "the repository does not have it")
+	name, _, _ := strings.Cut(strings.NewReplacer("^", "~").Replace(rev), "~")
+	if remote, branch, ok := strings.Cut(name, "/"); ok && remote != "refs" {
+		// A checkout of one commit has no other branch, and may not be set to fetch them:
+		// `git fetch --unshallow` would leave it so.
+		return problem.fix("fetch it: git fetch %s +refs/heads/%s:refs/remotes/%s", remote, branch, name)
+	}
+	return problem.fix("fetch it (a shallow clone lacks older commits: `git fetch --unshallow`), or give another")
 }
 
 // parent is the nth parent of a commit, itself for 0.

@@ -41,6 +41,22 @@ func Markdown(w io.Writer, p Plan, o RenderOptions) error {
 	for _, s := range o.Sections {
 		m.section(s.Title, bullets(s.Lines), s.Folded)
 	}
+	return m.write(w)
+}
+
+// NoPlan writes a comment that takes the place of the one before when there is nothing to
+// say about a change but why.
+func NoPlan(w io.Writer, why string, sections []Section) error {
+	m := markdown{left: maxMarkdown}
+	m.line(Marker)
+	m.line("### meshc plan: " + escape(why))
+	for _, s := range sections {
+		m.section(s.Title, bullets(s.Lines), s.Folded)
+	}
+	return m.write(w)
+}
+
+func (m *markdown) write(w io.Writer) error {
 	if _, err := io.WriteString(w, m.b.String()); err != nil {
 		return fmt.Errorf("writing plan: %w", err)
 	}
