@@ -9,6 +9,7 @@ export GOFLAGS
 # Versions of tools. The Go modules are pinned by go.mod, Envoy by the code.
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := bin/golangci-lint-$(GOLANGCI_VERSION)
+LINTERS := $(CURDIR)/.cache/linters
 
 .DEFAULT_GOAL := help
 .PHONY: build images test tools lint golden envoy objects bench demo demo-k8s clean help
@@ -28,9 +29,12 @@ test: tools ## run all tests with the race detector (real Envoys, real git, real
 tools: ## build the Kubernetes control plane and Flux, which tests start; minutes, once per machine and version
 	GOFLAGS= go run ./ci/tools/build >/dev/null
 
-lint: $(GOLANGCI) ## run the linters
+lint: $(GOLANGCI) $(LINTERS)/done ## run the linters
 	$(GOLANGCI) config verify
 	$(GOLANGCI) run ./...
+	cd ci/templates/scripts && $(LINTERS)/bin/shellcheck --external-sources *.sh
+	PYTHONPATH=$(LINTERS) python3 -m check_jsonschema --builtin-schema vendor.github-workflows ci/templates/github/*.yaml
+	PYTHONPATH=$(LINTERS) python3 -m check_jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci ci/templates/gitlab/*.yaml
 
 golden: ## rewrite the expected files of all tests; review the diff
 	go test $$(go list -f '{{$$p := .ImportPath}}{{range .TestImports}}{{if eq . "meshc.dev/meshc/internal/golden"}}{{$$p}} {{end}}{{end}}{{range .XTestImports}}{{if eq . "meshc.dev/meshc/internal/golden"}}{{$$p}} {{end}}{{end}}' ./... | tr ' ' '\n' | sort -u) -update
@@ -58,3 +62,9 @@ $(GOLANGCI):
 	@mkdir -p bin
 	GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	@mv bin/golangci-lint $@
+
+# Into a folder, because not every Python can make virtual environments.
+$(LINTERS)/done: ci/templates/requirements.txt
+	@rm -rf $(LINTERS)
+	python3 -m pip install --quiet --disable-pip-version-check --no-input --only-binary :all: --require-hashes --target $(LINTERS) -r $<
+	@touch $@

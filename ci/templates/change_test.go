@@ -169,6 +169,7 @@ func wicked(t *testing.T) map[string]string {
 	t.Helper()
 	well := "#!/bin/sh\nmkdir -p meshc-out\necho '### all is well, says the author of the change' | tee meshc-out/plan.md\n"
 	out := map[string]string{
+		"meshc-$CI_COMMIT_SHA/plan.md":  "### all is well, says the author of the change\n",
 		"shop/shop.cue":                 replaced(t, shop, `"GET"`, `"DELETE"`),
 		"policies/no-delete.rego":       "",
 		"ci/meshc/version":              "MESHC_VERSION=" + evil + "\n",

@@ -191,7 +191,7 @@ func (p *pipeline) job(name, dir, shell string) (ran bool, code int, log string)
 		}
 	}
 	if len(job.Needs) > 0 {
-		_ = os.CopyFS(filepath.Join(dir, "meshc-out"), os.DirFS(p.stored)) // a job that failed early has left none
+		_ = os.CopyFS(dir, os.DirFS(p.stored)) // a job that failed early has left none
 	}
 	before := job.BeforeScript
 	if before == nil {
@@ -202,8 +202,9 @@ func (p *pipeline) job(name, dir, shell string) (ran bool, code int, log string)
 		lines[0] = "set -e"
 	}
 	code, log = p.run(p.t.Context(), dir, p.environment(env), shell, "-c", strings.Join(lines, "\n"))
-	if len(job.Artifacts.Paths) > 0 {
-		_ = os.CopyFS(p.stored, os.DirFS(filepath.Join(dir, job.Artifacts.Paths[0])))
+	for _, path := range job.Artifacts.Paths {
+		path = os.Expand(path, func(name string) string { return p.variables[name] })
+		_ = os.CopyFS(filepath.Join(p.stored, path), os.DirFS(filepath.Join(dir, path)))
 	}
 	return true, code, log
 }
