@@ -298,19 +298,32 @@ func (p *Program) scope(ds []space.Decision, r Request) (space.Decision, bool, e
 	if err != nil {
 		return space.Decision{}, false, err
 	}
-	port := r.Port
-	if port == "" {
-		port = s.Ports[0].Name
+	port, err := portOf(s, r.Port)
+	if err != nil {
+		return space.Decision{}, false, err
 	}
-	d, found := eval.FindService(ds, s.ID, port)
-	if !found {
-		var names []string
-		for _, p := range s.Ports {
-			names = append(names, p.Name)
+	d, found := eval.FindService(ds, s.ID, port.Name)
+	return d, found, nil
+}
+
+// portOf finds a port of a service by its name; "" is the only or main one.
+func portOf(s *model.Service, name string) (model.Port, error) {
+	var names []string
+	for _, p := range s.Ports {
+		names = append(names, p.Name)
+	}
+	if name == "" {
+		p, ok := model.Unnamed(s.Ports)
+		if !ok {
+			return p, fmt.Errorf("service %q has several ports and none is the main one: name one of %s", s.ID, some(names))
 		}
-		return d, false, fmt.Errorf("service %q has no port %q (it has %s)", s.ID, port, some(names))
+		return p, nil
 	}
-	return d, true, nil
+	p, ok := s.Port(name)
+	if !ok {
+		return p, fmt.Errorf("service %q has no port %q (it has %s)", s.ID, name, some(names))
+	}
+	return p, nil
 }
 
 // service finds a service by ID, by name in a namespace, or by a name that is unique.
@@ -436,18 +449,24 @@ func judge(e resolve.Expect, a Answer) string {
 	if e.Status != 0 && got != e.Status {
 		return fmt.Sprintf("expected status %d, the request is %s", e.Status, a.Words())
 	}
-	if e.To == "" && e.Version == "" {
+	if e.To == "" && e.Port == "" && e.Version == "" {
 		return ""
+	}
+	wanted := e.To
+	for _, w := range []struct{ word, name string }{{"port", e.Port}, {"version", e.Version}} {
+		if w.name != "" {
+			wanted = strings.TrimSpace(wanted + " " + w.word + " " + w.name)
+		}
 	}
 	for _, s := range a.Outcome.Shares {
 		parts := strings.Split(s.Target, "/") // namespace/service/port/version
-		if len(parts) == 4 && (e.To == "" || e.To == parts[0]+"/"+parts[1]) && (e.Version == "" || e.Version == parts[3]) {
+		if len(parts) == 4 && (e.To == "" || e.To == parts[0]+"/"+parts[1]) && (e.Port == "" || e.Port == parts[2]) && (e.Version == "" || e.Version == parts[3]) {
 			continue
 		}
-		return fmt.Sprintf("expected every request to reach %s, the request is %s", strings.TrimSpace(e.To+" "+e.Version), a.Words())
+		return fmt.Sprintf("expected every request to reach %s, the request is %s", wanted, a.Words())
 	}
 	if len(a.Outcome.Shares) == 0 {
-		return fmt.Sprintf("expected %s, the request is %s", strings.TrimSpace(e.To+" "+e.Version), a.Words())
+		return fmt.Sprintf("expected %s, the request is %s", wanted, a.Words())
 	}
 	return ""
 }

@@ -151,13 +151,9 @@ func (p *Program) door(r Request, c *cast) (Door, error) {
 	if err != nil {
 		return Door{}, err
 	}
-	name := r.Port
-	if name == "" {
-		name = s.Ports[0].Name
-	}
-	port, ok := s.Port(name)
-	if !ok {
-		return Door{}, fmt.Errorf("service %q has no port %q", s.ID, name)
+	port, err := portOf(s, r.Port)
+	if err != nil {
+		return Door{}, err
 	}
 	id, err := p.identity(r.From, r.Namespace)
 	if err != nil {

@@ -127,7 +127,7 @@ func (a *app) explainCmd() *cobra.Command {
 	fl.StringVar(&r.From, "from", "", "caller: a service, gateway/name, or nothing for a caller without identity")
 	fl.StringVar(&r.To, "to", "", "destination: a service, or gateway/name")
 	fl.StringVarP(&r.Namespace, "namespace", "n", "", "namespace of names without one")
-	fl.StringVar(&r.Port, "port", "", "name of the destination's port (default: its first)")
+	fl.StringVar(&r.Port, "port", "", "name of the destination's port (default: its only one, or its main one)")
 	fl.StringVar(&r.Host, "host", "", "Host header")
 	fl.StringVarP(&r.Method, "method", "X", "GET", "HTTP method")
 	fl.StringVar(&r.Path, "path", "/", "path as sent")

@@ -351,7 +351,7 @@ func (a *app) canICmd() *cobra.Command {
 	fl.StringVar(&r.From, "from", "*", "caller: a service, gateway/name, \"\" for no identity, * for anybody")
 	fl.StringVar(&r.To, "to", "", "destination: a service, or gateway/name")
 	fl.StringVarP(&r.Namespace, "namespace", "n", "", "namespace of names without one")
-	fl.StringVar(&r.Port, "port", "", "name of the destination's port (default: its first)")
+	fl.StringVar(&r.Port, "port", "", "name of the destination's port (default: its only one, or its main one)")
 	fl.StringVar(&r.Host, "host", "", "Host header")
 	fl.StringVarP(&r.Method, "method", "X", "", "HTTP method; leave out for all")
 	fl.StringVar(&r.Path, "path", "", "path; leave out for all")

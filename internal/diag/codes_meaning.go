@@ -62,6 +62,10 @@ const (
 	// CodeEmpty is a repository without intent.
 	// Example: a folder without any CUE package.
 	CodeEmpty Code = "MESH0220"
+	// CodePort is a destination with several ports of which none is named and none is the
+	// main one: adding a port moves nobody and lets nobody in.
+	// Example: calls: api: {} where service "api" has the ports http and admin
+	CodePort Code = "MESH0221"
 	// CodeFirstBytes is a TCP port that takes plaintext and mTLS, which only a client's first bytes
 	// tell apart (warning).
 	// Example: `port: sql: {number: 5432, protocol: "tcp", mtls: mode: "permissive"}`.

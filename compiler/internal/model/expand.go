@@ -25,7 +25,8 @@ type EffectiveRoute struct {
 	Inner Route
 	// Match is the conjunction of both routes' conditions.
 	Match Match
-	// Traits are those of both; where both set one, the gateway's value stands.
+	// Traits are those of both. Where both set one, they add up if they can
+	// (trait.Chained), else the gateway's value stands.
 	Traits trait.Set
 	// To is where requests go, with service or external ID, port and (for a
 	// service) version set. Weights are relative and positive. Empty if a trait
@@ -62,8 +63,8 @@ func (m *Mesh) GatewayRoutes(_ *Gateway, h Host) []EffectiveRoute {
 func (m *Mesh) expandOne(r Route, t Target) []EffectiveRoute {
 	base := EffectiveRoute{Gateway: r, Port: t.Port, Match: r.Match, Traits: r.Traits}
 	svc := m.Service(t.Service)
-	if svc == nil || t.Version != "" {
-		base.Service, base.External = svc, m.External(t.Service)
+	if svc == nil {
+		base.External = m.External(t.Service)
 		t.Weight = 1
 		base.To = []Target{t}
 		return []EffectiveRoute{base}
@@ -77,8 +78,10 @@ func (m *Mesh) expandOne(r Route, t Target) []EffectiveRoute {
 		}
 		e := base
 		e.Inner, e.Match = inner, match
-		e.Traits = overlay(inner.Traits, r.Traits)
-		e.To = svc.innerTargets(t.Port, inner)
+		e.Traits = r.Traits.Then(inner.Traits)
+		if e.To = svc.innerTargets(t.Port, inner); t.Version != "" && len(e.To) > 0 {
+			e.To = []Target{{Service: svc.ID, Port: t.Port, Version: t.Version, Weight: 1}}
+		}
 		out = append(out, e)
 		if inner.Match.IsZero() {
 			return out // nothing behind a route without conditions is ever tried
@@ -109,10 +112,14 @@ func (m *Mesh) expandSplit(r Route, targets []Target) EffectiveRoute {
 	var inner []trait.Set
 	for i, t := range targets {
 		shares[i] = []Target{{Service: t.Service, Port: t.Port, Version: t.Version, Weight: 1}}
-		if svc := m.Service(t.Service); svc != nil && t.Version == "" {
-			shares[i] = nil
+		if svc := m.Service(t.Service); svc != nil {
+			if t.Version == "" {
+				shares[i] = nil
+			}
 			if k := slices.IndexFunc(svc.Routes, func(x Route) bool { return x.Match.IsZero() }); k >= 0 {
-				shares[i] = svc.innerTargets(t.Port, svc.Routes[k])
+				if t.Version == "" {
+					shares[i] = svc.innerTargets(t.Port, svc.Routes[k])
+				}
 				inner = append(inner, svc.Routes[k].Traits)
 			}
 		} else {
@@ -131,9 +138,10 @@ func (m *Mesh) expandSplit(r Route, targets []Target) EffectiveRoute {
 	}
 	e.To = reduceWeights(e.To)
 	common, lost := commonTraits(inner)
-	e.Traits = overlay(common, r.Traits)
+	e.Traits = r.Traits.Then(common)
 	for _, name := range lost {
-		if _, ok := r.Traits.Lookup(name); !ok {
+		v, ok := r.Traits.Lookup(name)
+		if _, adds := v.(trait.Chained); !ok || adds {
 			e.Lost = append(e.Lost, name)
 		}
 	}
@@ -200,19 +208,6 @@ func compareValues(a, b ValueMatch) int {
 		return -1
 	}
 	return 1
-}
-
-// overlay returns base with every trait of top replacing its namesake.
-func overlay(base, top trait.Set) trait.Set {
-	if top.Len() == 0 {
-		return base
-	}
-	out := base
-	for _, n := range top.Names() {
-		v, _ := top.Lookup(n)
-		out = out.With(v)
-	}
-	return out
 }
 
 // commonTraits splits traits into those that all sets share with equal value

@@ -113,6 +113,8 @@ type Port struct {
 	Number   uint32   `json:"number"`
 	Protocol Protocol `json:"protocol"`
 	MTLS     MTLS     `json:"mtls"`
+	// Main says that it is meant where several are there and none is named.
+	Main bool `json:"main,omitempty"`
 }
 
 // Version is a set of instances of one service that share labels and an account.
@@ -225,7 +227,7 @@ type Target struct {
 	// Service is the ID of the service ("" inside a service's own route) and Port its port's name.
 	Service string `json:"service,omitempty"`
 	Port    string `json:"port,omitempty"`
-	// Version is a version's name; "" in a gateway's route: the service's own routes decide.
+	// Version is a version's name; "" in a gateway's route: the service's own routes choose it.
 	Version string `json:"version,omitempty"`
 	// Weight is a share of 100.
 	Weight int `json:"weight"`
@@ -349,6 +351,20 @@ func (s *Service) Port(name string) (Port, bool) { return findPort(s.Ports, name
 
 // Port returns the port of that name.
 func (e *External) Port(name string) (Port, bool) { return findPort(e.Ports, name) }
+
+// Unnamed is the port that is meant where none is named: the only one, or the main one.
+// ok is false if there is no such port, so that adding a port moves nobody.
+func Unnamed(ps []Port) (p Port, ok bool) {
+	if len(ps) == 1 {
+		return ps[0], true
+	}
+	for _, p := range ps {
+		if p.Main {
+			return p, true
+		}
+	}
+	return Port{}, false
+}
 
 func findPort(ps []Port, name string) (Port, bool) {
 	for _, p := range ps {

@@ -200,12 +200,16 @@ func (l *linker) attachedOwn(p *pkg, r model.Route, n intent.Node) {
 			WithRelated(l.declaredAt(id), "declared here").WithFix("send them to a service of %s, which may call on", p))
 	}
 	for _, e := range n.Field("to").Fields() {
-		check(p.qualify(e.Name), e.Node.Pos())
+		id, at := e.Name, e.Node.Pos()
+		if s := n.Field("destination").Field(e.Name).Field("service"); s.Exists() {
+			id, at = s.Str(), s.Pos()
+		}
+		check(p.qualify(id), at)
 	}
 	for _, rule := range l.rules {
 		if v, ok := r.Traits.Lookup(rule.Name); ok && rule.Uses != nil {
-			for _, id := range rule.Uses(v) {
-				check(id, n.Field(rule.Field).Pos())
+			for _, to := range rule.Uses(v) {
+				check(to.Service, n.Field(rule.Field).Pos())
 			}
 		}
 	}

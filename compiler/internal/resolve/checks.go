@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
-	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -21,7 +20,6 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkPlain()
 	l.checkGateways()
 	l.checkCycles()
-	l.checkUses()
 	l.checkExternalHosts()
 	if l.mesh.Capture == model.Explicit {
 		l.checkExplicit()
@@ -132,38 +130,6 @@ func (l *linker) checkTCP(s *model.Service) {
 	if last := s.Routes[len(s.Routes)-1]; !last.Match.IsZero() || len(last.To) == 0 {
 		l.add(diag.New(diag.CodeProtocol, l.lineOf(model.RoutePath(s.ID, last.Name)), "service %q has a tcp port, but no route without conditions for it", s.ID).
 			WithFix("add: route: default: to: <version>: 100"))
-	}
-}
-
-// checkUses refuses to send requests, by whatever feature, where only bytes are taken.
-func (l *linker) checkUses() {
-	using := slices.DeleteFunc(slices.Clone(l.rules), func(r Rule) bool { return r.Uses == nil })
-	check := func(set trait.Set, path string) {
-		for _, r := range using {
-			v, ok := set.Lookup(r.Name)
-			if !ok {
-				continue
-			}
-			for _, id := range r.Uses(v) {
-				s := l.mesh.Service(id)
-				if s != nil && !slices.ContainsFunc(s.Ports, func(p model.Port) bool { return p.Protocol.IsHTTP() }) {
-					l.add(diag.New(diag.CodeProtocol, l.lineOf(path), "the %s sends requests to %q, which has only tcp ports", r.Field, id).
-						WithRelated(l.lineOf(model.ServicePath(id)), "the service").WithFix("name a service that takes requests"))
-				}
-			}
-		}
-	}
-	for _, s := range l.mesh.Services {
-		for _, r := range s.Routes {
-			check(r.Traits, model.RoutePath(s.ID, r.Name))
-		}
-	}
-	for _, g := range l.mesh.Gateways {
-		for _, h := range g.Hosts {
-			for _, r := range h.Routes {
-				check(r.Traits, model.GatewayRoutePath(g.ID, h.Name, r.Name))
-			}
-		}
 	}
 }
 

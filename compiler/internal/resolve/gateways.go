@@ -85,16 +85,54 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 // hostPath is the mesh path of a gateway's host.
 func hostPath(gateway, host string) string { return model.GatewayPath(gateway) + "/host/" + host }
 
-// serviceTargets reads the weights of a gateway route's services.
+// serviceTargets reads the weights of a gateway route's destinations.
 func (l *linker) serviceTargets(p *pkg, n intent.Node, r model.Route) []model.Target {
-	to := l.targetsOf(n, r, func(e intent.Entry) (model.Target, bool) {
-		id, _, ok := l.destination(p, e.Name, e.Node.Pos())
-		return model.Target{Service: id, Port: l.firstPort[id]}, ok
-	})
+	for _, d := range n.Field("destination").Fields() {
+		if !n.Field("to").Field(d.Name).Exists() {
+			l.add(diag.New(diag.CodeNever, d.Node.Pos(), "nothing is sent to destination %q: `to` does not name it", d.Name).WithFix("give it a weight in `to`, or delete it"))
+		}
+	}
+	to := l.targetsOf(n, r, func(e intent.Entry) (model.Target, bool) { return l.destined(p, n, e) })
 	if len(to) > 1 {
 		l.needPlain(n, to)
 	}
 	return to
+}
+
+// destined resolves a name in the `to` of a gateway's route: a destination of the route, else a
+// service or an external.
+func (l *linker) destined(p *pkg, route intent.Node, to intent.Entry) (model.Target, bool) {
+	d := route.Field("destination").Field(to.Name)
+	id, ok := l.destinedID(p, route, to)
+	if !ok {
+		return model.Target{}, false
+	}
+	at := to.Node
+	if d.Exists() {
+		at = d
+	}
+	port, ok := l.httpPort(id, d.Field("port"), at)
+	t := model.Target{Service: id, Port: port, Version: d.Field("version").Str()}
+	if v := d.Field("version"); v.Exists() {
+		ok = l.version(id, v) && ok
+	}
+	return t, ok
+}
+
+// destinedID is the service or external that a name in `to` stands for.
+func (l *linker) destinedID(p *pkg, route intent.Node, to intent.Entry) (string, bool) {
+	service := route.Field("destination").Field(to.Name).Field("service")
+	if !service.Exists() {
+		id, _, ok := l.destination(p, to.Name, to.Node.Pos())
+		return id, ok
+	}
+	id, _, ok := l.destination(p, service.Str(), service.Pos())
+	if other := p.qualify(to.Name); ok && l.kinds[other] != "" && other != id {
+		l.add(diag.New(diag.CodeDuplicate, service.Pos(), "destination %q is sent to %q and has the name of another %s", to.Name, id, l.kinds[other]).
+			WithRelated(l.declaredAt(other), "declared here").WithFix("choose another name for the destination"))
+		return "", false
+	}
+	return id, ok
 }
 
 // needPlain notes a weighted gateway route, to be checked once all services are linked.

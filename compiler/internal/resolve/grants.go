@@ -54,12 +54,7 @@ func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 	}
 	l.nonEmpty(n.Field("paths"), "paths")
 	sortPaths(g.Paths)
-	for _, port := range n.Field("ports").List() {
-		if !slices.Contains(l.ports[s.ID], port.Str()) {
-			l.add(l.unknown(port.Pos(), "port", port.Str(), l.ports[s.ID]))
-		}
-	}
-	g.Ports = l.nonEmpty(n.Field("ports"), "ports")
+	g.Ports = l.grantPorts(s, n)
 	l.grantFits(s, g, n)
 	return g
 }
@@ -79,6 +74,24 @@ func (l *linker) grantFits(s *model.Service, g model.Grant, n intent.Node) {
 				WithFix("name the http ports in `ports`, and write a grant of its own for port %q", p.Name))
 		}
 	}
+}
+
+// grantPorts are the ports that a grant is for. Where it names none of several, it is for
+// the main one: a port that is added lets nobody in. nil is the only port.
+func (l *linker) grantPorts(s *model.Service, n intent.Node) []string {
+	ports := n.Field("ports")
+	for _, port := range ports.List() {
+		if _, ok := s.Port(port.Str()); !ok {
+			l.add(l.unknown(port.Pos(), "port", port.Str(), portNames(s.Ports)))
+		}
+	}
+	if ports.Exists() || len(s.Ports) < 2 {
+		return l.nonEmpty(ports, "ports")
+	}
+	if p, ok := l.port(s.ID, intent.Node{}, n); ok {
+		return []string{p.Name}
+	}
+	return nil
 }
 
 // nonEmpty reads a list that restricts; an empty one would let nobody through, which is a mistake here.

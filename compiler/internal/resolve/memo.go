@@ -153,7 +153,9 @@ func (l *declared) tables(env string) [sha256.Size]byte {
 	line("mesh", env, l.trustDomain, string(l.capture))
 	for _, id := range slices.Sorted(maps.Keys(l.kinds)) {
 		line("kind", id, l.kinds[id])
-		line("ports", id, l.ports[id]...)
+		for _, p := range l.ports[id] {
+			line("port", id, p.Name, strconv.FormatUint(uint64(p.Number), 10), string(p.Protocol), strconv.FormatBool(p.Main))
+		}
 		line("versions", id, l.versions[id]...)
 	}
 	for _, id := range slices.Sorted(maps.Keys(l.accounts)) {

@@ -23,7 +23,7 @@ func rootFields() []string {
 func declare(in *intent.Intent) *declared {
 	l := &linker{declared: &declared{
 		from: in, trustDomain: DefaultTrustDomain, capture: model.Transparent, kinds: map[string]string{}, gateways: map[string]string{},
-		accounts: map[string][]string{}, versions: map[string][]string{}, firstPort: map[string]string{}, ports: map[string][]string{},
+		accounts: map[string][]string{}, versions: map[string][]string{}, ports: map[string][]model.Port{},
 		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{},
 	}}
 	l.begin(nil)
@@ -265,12 +265,22 @@ func (l *linker) runs(p *pkg, who, account string, n intent.Node) {
 	}
 }
 
+// declarePorts enters the ports of a service or an external.
 func (l *linker) declarePorts(id string, n intent.Node) {
-	for _, port := range n.Field("port").Fields() {
-		l.ports[id] = append(l.ports[id], port.Name)
-	}
-	if len(l.ports[id]) > 0 {
-		l.firstPort[id] = l.ports[id][0]
+	main := ""
+	for _, e := range n.Field("port").Fields() {
+		p := model.Port{Name: e.Name, Number: uint32(e.Node.Field("number").Int()), Protocol: model.HTTP, Main: e.Node.Field("main").Bool()}
+		if v := e.Node.Field("protocol"); v.Exists() {
+			p.Protocol = model.Protocol(v.Str())
+		}
+		if p.Main && main != "" {
+			l.add(diag.New(diag.CodeDuplicate, e.Node.Field("main").Pos(), "ports %q and %q of %q both say that they are the main one", main, e.Name, id).
+				WithFix("let one of them say it"))
+		}
+		if p.Main {
+			main = e.Name
+		}
+		l.ports[id] = append(l.ports[id], p)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -40,6 +41,46 @@ func (l *linker) known(p *pkg) []string {
 		out = append(out, strings.TrimPrefix(id, p.namespace+"/"))
 	}
 	slices.Sort(out)
+	return out
+}
+
+// port resolves the port of a service or an external that named says, or the one that is
+// meant if it says none; at is what needs one.
+func (l *linker) port(id string, named, at intent.Node) (model.Port, bool) {
+	ports := l.ports[id]
+	if !named.Exists() {
+		p, ok := model.Unnamed(ports)
+		if !ok && len(ports) > 0 {
+			l.add(diag.New(diag.CodePort, at.Pos(), "%s has to name a port: %q has several and none is the main one", at.Path(), id).
+				WithRelated(l.declaredAt(id), "declared here").
+				WithFix("name one of %s, or let one of them say `main: true`", strings.Join(portNames(ports), ", ")))
+		}
+		return p, ok
+	}
+	if i := slices.IndexFunc(ports, func(p model.Port) bool { return p.Name == named.Str() }); i >= 0 {
+		return ports[i], true
+	}
+	l.add(l.unknown(named.Pos(), "port", named.Str(), portNames(ports)).WithRelated(l.declaredAt(id), "%q is declared here", id))
+	return model.Port{}, false
+}
+
+// httpPort resolves a port to which requests are sent: one that takes bytes only cannot
+// carry what is said of requests.
+func (l *linker) httpPort(id string, named, at intent.Node) (string, bool) {
+	p, ok := l.port(id, named, at)
+	if ok && !p.Protocol.IsHTTP() {
+		l.add(diag.New(diag.CodeProtocol, at.Pos(), "%s sends requests to port %q of %q, which takes bytes only", at.Path(), p.Name, id).
+			WithRelated(l.declaredAt(id), "declared here").WithFix("name a port whose protocol is http, http2 or grpc"))
+		ok = false
+	}
+	return p.Name, ok
+}
+
+func portNames(ps []model.Port) []string {
+	out := make([]string, len(ps))
+	for i, p := range ps {
+		out[i] = p.Name
+	}
 	return out
 }
 

@@ -46,12 +46,11 @@ type declared struct {
 	capture     model.Capture
 	targets     []Target
 
-	kinds     map[string]string   // ID → "service", "external"
-	gateways  map[string]string   // gateway name or ID → ID ("" if ambiguous)
-	accounts  map[string][]string // service ID → "ns/account", sorted
-	versions  map[string][]string // service ID → version names, sorted
-	firstPort map[string]string   // service or external ID → port name
-	ports     map[string][]string // service or external ID → port names
+	kinds    map[string]string       // ID → "service", "external"
+	gateways map[string]string       // gateway name or ID → ID ("" if ambiguous)
+	accounts map[string][]string     // service ID → "ns/account", sorted
+	versions map[string][]string     // service ID → version names, sorted
+	ports    map[string][]model.Port // service or external ID → its ports, by name, without mTLS
 	// Whose is what: namespaces; services, externals (by ID) and gateways (by mesh path);
 	// accounts by who runs as them.
 	domains map[string]*domain

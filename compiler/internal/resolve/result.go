@@ -98,6 +98,6 @@ type Test struct {
 type Expect struct {
 	Allowed *bool
 	Status  int
-	// To is a service's ID, Version a version's name.
-	To, Version string
+	// To is a service's ID, Port its port's name, Version a version's name.
+	To, Port, Version string
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -40,8 +41,9 @@ type Rule struct {
 	// Read settles the feature's value. n may not exist: then Read returns the
 	// default, or nil for none.
 	Read func(n intent.Node, x *Place) trait.Value
-	// Uses names the services that the value sends requests to; nil for none.
-	Uses func(v trait.Value) []string
+	// Uses names the destinations, beside the route's own, that the value sends requests to;
+	// nil for none. Each has a service, one of its HTTP ports and a version.
+	Uses func(v trait.Value) []model.Target
 }
 
 // Place is where a feature's value is being read: it resolves names, notes
@@ -71,6 +73,12 @@ func (x *Place) Service(ref, version intent.Node) (id string, ok bool) {
 		return id, ok
 	}
 	return id, x.l.version(id, version)
+}
+
+// Port resolves the port of a service to which requests are sent: the one that named says,
+// else the only or main one. at is what needs it. A problem is noted.
+func (x *Place) Port(id string, named, at intent.Node) (string, bool) {
+	return x.l.httpPort(id, named, at)
 }
 
 // Versions returns the names of a service's versions, sorted.

@@ -37,9 +37,9 @@ func (l *linker) portsOf(s *model.Service, n intent.Node, mode model.MTLS) []mod
 	var out []model.Port
 	numbers := map[uint32]string{}
 	for _, e := range n.Field("port").Fields() {
-		port := model.Port{Name: e.Name, Number: uint32(e.Node.Field("number").Int()), Protocol: model.HTTP}
-		if v := e.Node.Field("protocol"); v.Exists() {
-			port.Protocol = model.Protocol(v.Str())
+		port := model.Port{}
+		if i := slices.IndexFunc(l.ports[s.ID], func(p model.Port) bool { return p.Name == e.Name }); i >= 0 {
+			port = l.ports[s.ID][i]
 		}
 		port.MTLS = l.mode(e.Node.Field("mtls"), mode, model.ServicePath(s.ID)+"/port/"+e.Name, s.Owner)
 		if port.Protocol == model.TCP && port.MTLS == model.Permissive {
@@ -114,7 +114,7 @@ func (l *linker) versionPorts(s *model.Service, version intent.Entry) map[string
 	var out map[string]model.VersionPort
 	for _, e := range version.Node.Field("port").Fields() {
 		if _, ok := s.Port(e.Name); !ok {
-			l.add(l.unknown(e.Node.Pos(), "port", e.Name, l.ports[s.ID]))
+			l.add(l.unknown(e.Node.Pos(), "port", e.Name, portNames(l.ports[s.ID])))
 			continue
 		}
 		at := model.VersionPort{App: uint32(e.Node.Field("app").Int())}
@@ -227,14 +227,11 @@ func (l *linker) callsOf(p *pkg, s *model.Service, n intent.Node) []model.Call {
 		if !ok {
 			continue
 		}
-		c := model.Call{To: id, Local: uint32(e.Node.Field("local").Int()), Port: l.firstPort[id]}
-		if port := e.Node.Field("port"); port.Exists() {
-			if !slices.Contains(l.ports[id], port.Str()) {
-				l.add(l.unknown(port.Pos(), "port", port.Str(), l.ports[id]))
-				continue
-			}
-			c.Port = port.Str()
+		port, ok := l.port(id, e.Node.Field("port"), e.Node)
+		if !ok {
+			continue
 		}
+		c := model.Call{To: id, Local: uint32(e.Node.Field("local").Int()), Port: port.Name}
 		path := model.ServicePath(s.ID) + "/calls/" + id
 		if first, ok := l.pos.At(path); ok {
 			l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "service %q calls %q twice, once with and once without its namespace", s.ID, id).
@@ -267,11 +264,8 @@ func (l *linker) locals(p *pkg, n intent.Node) map[string]uint32 {
 func (l *linker) external(p *pkg, e intent.Entry) {
 	x := &model.External{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name}
 	x.Owner, x.Package = l.owned(e.Node, p, model.ExternalPath(x.ID)), p.asGuest()
-	for _, pe := range e.Node.Field("port").Fields() {
-		port := model.Port{Name: pe.Name, Number: uint32(pe.Node.Field("number").Int()), Protocol: model.HTTP, MTLS: model.Disable}
-		if v := pe.Node.Field("protocol"); v.Exists() {
-			port.Protocol = model.Protocol(v.Str())
-		}
+	for _, port := range l.ports[x.ID] {
+		port.MTLS = model.Disable
 		x.Ports = append(x.Ports, port)
 	}
 	if x.Endpoints = l.endpoints(e.Node.Field("endpoints")); !e.Node.Field("endpoints").Exists() {

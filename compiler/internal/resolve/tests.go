@@ -57,14 +57,11 @@ func (l *linker) testTarget(p *pkg, q intent.Node, t *Test) bool {
 		return t.To != ""
 	}
 	id, ok := l.service(p, to)
-	t.To, t.Port = id, l.firstPort[id]
-	if port := q.Field("port"); ok && port.Exists() {
-		t.Port = port.Str()
-		if _, found := l.mesh.Service(id).Port(t.Port); !found {
-			l.add(l.unknown(port.Pos(), "port", t.Port, l.ports[id]))
-			return false
-		}
+	if !ok {
+		return false
 	}
+	port, ok := l.port(id, q.Field("port"), q)
+	t.To, t.Port = id, port.Name
 	return ok
 }
 
@@ -82,6 +79,14 @@ func (l *linker) expect(p *pkg, n intent.Node, t *Test) bool {
 		}
 		t.Expect.To, dest = id, id
 	}
+	if port := n.Field("port"); port.Exists() {
+		if _, isService := l.versions[dest]; isService {
+			if _, ok := l.port(dest, port, n); !ok {
+				return false
+			}
+		}
+		t.Expect.Port = port.Str()
+	}
 	if v := n.Field("version"); v.Exists() {
 		t.Expect.Version = v.Str()
 		if _, isService := l.versions[dest]; isService && !l.version(dest, v) {
@@ -89,7 +94,7 @@ func (l *linker) expect(p *pkg, n intent.Node, t *Test) bool {
 		}
 	}
 	if t.Expect == (Expect{}) {
-		l.add(diag.New(diag.CodeOneOf, n.Pos(), "test %q expects nothing", t.Name).WithFix("add: expect: allowed: true, or a status, `to` or version"))
+		l.add(diag.New(diag.CodeOneOf, n.Pos(), "test %q expects nothing", t.Name).WithFix("add: expect: allowed: true, or a status, `to`, port or version"))
 		return false
 	}
 	return true

@@ -18,6 +18,15 @@ import (
 // the matrix and the key in mesh.json.
 type Value interface{ TraitName() string }
 
+// Chained is a value that adds up with another one of its feature, where a request meets
+// both: a gateway's route and then one of the service behind it. Of other features the
+// first value replaces the second.
+type Chained interface {
+	Value
+	// Then is what does as the value does and then as next does, which has its type.
+	Then(next Value) Value
+}
+
 // Codec decodes a value from its form in mesh.json. Encoding is plain JSON.
 type Codec func(raw []byte) (Value, error)
 
@@ -57,6 +66,25 @@ func (s Set) With(v Value) Set {
 		m = map[string]Value{}
 	}
 	m[v.TraitName()] = v
+	return Set{m: m}
+}
+
+// Then returns the values of both sets: of what s and next have both, that of s, joined with
+// that of next if it is Chained.
+func (s Set) Then(next Set) Set {
+	if s.Len() == 0 {
+		return next
+	}
+	m := maps.Clone(next.m)
+	if m == nil {
+		m = map[string]Value{}
+	}
+	for name, v := range s.m {
+		if c, ok := v.(Chained); ok && m[name] != nil {
+			v = c.Then(m[name])
+		}
+		m[name] = v
+	}
 	return Set{m: m}
 }
 

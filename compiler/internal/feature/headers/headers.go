@@ -30,9 +30,48 @@ const (
 // Edit changes header fields. Names are lower case. Removals happen first, then
 // sets (replacing all lines), then additions of one more line.
 type Edit struct {
-	Set    map[string]string `json:"set,omitempty"`
-	Add    map[string]string `json:"add,omitempty"`
-	Remove []string          `json:"remove,omitempty"`
+	Set    map[string]string   `json:"set,omitempty"`
+	Add    map[string][]string `json:"add,omitempty"`
+	Remove []string            `json:"remove,omitempty"`
+}
+
+// then is the one edit that does what e does and then what next does.
+func (e Edit) then(next Edit) Edit {
+	out := Edit{Set: maps.Clone(e.Set), Add: maps.Clone(e.Add)}
+	if out.Set == nil {
+		out.Set = map[string]string{}
+	}
+	if out.Add == nil {
+		out.Add = map[string][]string{}
+	}
+	gone := map[string]bool{}
+	for _, h := range e.Remove {
+		gone[h] = true
+	}
+	clear := func(h string) {
+		delete(out.Set, h)
+		delete(out.Add, h)
+		delete(gone, h)
+	}
+	for _, h := range next.Remove {
+		clear(h)
+		gone[h] = true
+	}
+	for h, v := range next.Set {
+		clear(h)
+		out.Set[h] = v
+	}
+	for h, vs := range next.Add {
+		if gone[h] { // the first of the lines stands in place of those that are removed
+			clear(h)
+			out.Set[h], vs = vs[0], vs[1:]
+		}
+		if len(vs) > 0 {
+			out.Add[h] = slices.Concat(out.Add[h], vs)
+		}
+	}
+	out.Remove = slices.Sorted(maps.Keys(gone))
+	return out
 }
 
 // RequestEdit edits what the destination sees.
@@ -41,11 +80,21 @@ type RequestEdit struct{ Edit }
 // TraitName is "request-headers".
 func (RequestEdit) TraitName() string { return requestName }
 
+// Then edits as e and then as next: the gateway's proxy before the service's route.
+func (e RequestEdit) Then(next trait.Value) trait.Value {
+	return RequestEdit{e.then(next.(RequestEdit).Edit)}
+}
+
 // ResponseEdit edits what the caller sees.
 type ResponseEdit struct{ Edit }
 
 // TraitName is "response-headers".
 func (ResponseEdit) TraitName() string { return responseName }
+
+// Then edits as next and then as e: an answer comes back by the service's route first.
+func (e ResponseEdit) Then(next trait.Value) trait.Value {
+	return ResponseEdit{next.(ResponseEdit).then(e.Edit)}
+}
 
 // Request is the row of `requestHeaders`.
 var Request = feature.Feature{
@@ -62,7 +111,8 @@ var Request = feature.Feature{
 	},
 	Change: change("request headers"),
 	// Route.request_headers_to_add / _to_remove.
-	Envoy: envoy.OnRoute(func(r *routev3.Route, v RequestEdit, _ *envoy.Ctx) {
+	Envoy: envoy.OnRoute(func(r *routev3.Route, v RequestEdit, x *envoy.Ctx) {
+		v.bounded(x)
 		r.RequestHeadersToAdd = append(r.RequestHeadersToAdd, envoy.HeaderOptions(v.Set, v.Add)...)
 		r.RequestHeadersToRemove = append(r.RequestHeadersToRemove, v.Remove...)
 	}),
@@ -87,7 +137,8 @@ var Response = feature.Feature{
 	},
 	Change: change("response headers"),
 	// Route.response_headers_to_add / _to_remove.
-	Envoy: envoy.OnRoute(func(r *routev3.Route, v ResponseEdit, _ *envoy.Ctx) {
+	Envoy: envoy.OnRoute(func(r *routev3.Route, v ResponseEdit, x *envoy.Ctx) {
+		v.bounded(x)
 		r.ResponseHeadersToAdd = append(r.ResponseHeadersToAdd, envoy.HeaderOptions(v.Set, v.Add)...)
 		r.ResponseHeadersToRemove = append(r.ResponseHeadersToRemove, v.Remove...)
 	}),
@@ -131,7 +182,13 @@ func read(n intent.Node, x *resolve.Place) (Edit, bool) {
 		}
 		return m
 	}
-	e.Set, e.Add = edits("set"), edits("add")
+	e.Set = edits("set")
+	for h, v := range edits("add") {
+		if e.Add == nil {
+			e.Add = map[string][]string{}
+		}
+		e.Add[h] = []string{v}
+	}
 	for _, h := range n.Field("remove").List() {
 		e.Remove = append(e.Remove, use(h.Str(), "remove", h.Pos()))
 	}
@@ -144,10 +201,20 @@ func read(n intent.Node, x *resolve.Place) (Edit, bool) {
 	return e, len(seen) > 0
 }
 
+// bounded notes a problem if two routes together add more than each alone may.
+func (e Edit) bounded(x *envoy.Ctx) {
+	if lines, size := e.adds(); lines > hop.EditLines || size > hop.EditBytes {
+		x.Problem("the edits of this route and of the service's route behind it add up to %d lines and %d bytes of header, want at most %d and %d", lines, size, hop.EditLines, hop.EditBytes)
+	}
+}
+
 // adds is how many lines, and bytes of names and values, an edit may add.
 func (e Edit) adds() (lines, size int) {
-	for _, m := range []map[string]string{e.Set, e.Add} {
-		for name, value := range m {
+	for name, value := range e.Set {
+		lines, size = lines+1, size+len(name)+len(value)
+	}
+	for name, values := range e.Add {
+		for _, value := range values {
 			lines, size = lines+1, size+len(name)+len(value)
 		}
 	}
@@ -156,13 +223,12 @@ func (e Edit) adds() (lines, size int) {
 
 func fields(feature string, e Edit) []space.Field {
 	var out []space.Field
-	put := func(how string, m map[string]string) {
-		for _, h := range slices.Sorted(maps.Keys(m)) {
-			out = append(out, space.Field{Feature: feature, Name: how + " " + h, Value: m[h]})
-		}
+	for _, h := range slices.Sorted(maps.Keys(e.Set)) {
+		out = append(out, space.Field{Feature: feature, Name: "set " + h, Value: e.Set[h]})
 	}
-	put("set", e.Set)
-	put("add", e.Add)
+	for _, h := range slices.Sorted(maps.Keys(e.Add)) {
+		out = append(out, space.Field{Feature: feature, Name: "add " + h, Value: strings.Join(e.Add[h], " and ")})
+	}
 	for _, h := range e.Remove {
 		out = append(out, space.Field{Feature: feature, Name: "remove " + h, Value: ""})
 	}

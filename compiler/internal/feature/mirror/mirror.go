@@ -3,6 +3,7 @@
 package mirror
 
 import (
+	"slices"
 	"strconv"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -10,6 +11,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -22,10 +24,17 @@ import (
 
 const name = "mirror"
 
-// Mirror is where copies go.
+// Mirror is where copies go: to one place, or behind a gateway to that of the gateway's
+// route and to that of the service's.
 type Mirror struct {
-	// To is the service's ID, Version one of its versions.
+	Copies []Copy `json:"copies"`
+}
+
+// Copy is one receiver.
+type Copy struct {
+	// To is the service's ID, Port one of its HTTP ports, Version one of its versions.
 	To      string `json:"to"`
+	Port    string `json:"port"`
 	Version string `json:"version"`
 	// Percent of the requests are copied, 0 to 100.
 	Percent float64 `json:"percent"`
@@ -34,13 +43,28 @@ type Mirror struct {
 // TraitName is "mirror".
 func (Mirror) TraitName() string { return name }
 
+// Then sends copies to both.
+func (m Mirror) Then(next trait.Value) trait.Value {
+	return Mirror{slices.Concat(m.Copies, next.(Mirror).Copies)}
+}
+
+func (c Copy) cluster() string { return model.ClusterName(c.To, c.Port, c.Version) }
+
+func uses(v trait.Value) []model.Target {
+	var out []model.Target
+	for _, c := range v.(Mirror).Copies {
+		out = append(out, model.Target{Service: c.To, Port: c.Port, Version: c.Version})
+	}
+	return out
+}
+
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
 		Name: name, Field: "mirror", On: resolve.OnRoute, Answers: false, Forwards: true,
 		Defaults: []resolve.Default{{Field: "route.mirror.percent", Value: "100", Why: "a mirror without a share copies everything"}},
 		Read:     read,
-		Uses:     func(v trait.Value) []string { return []string{v.(Mirror).To} },
+		Uses:     uses,
 	},
 	Codec:   trait.JSON[Mirror],
 	Meaning: meaning,
@@ -53,14 +77,10 @@ var Feature = feature.Feature{
 			x.Problem("a route that answers by itself has nothing to mirror")
 			return
 		}
-		clusters := x.Clusters(v.To, v.Version)
-		if len(clusters) == 0 {
-			x.Problem("%q has no port that takes requests to mirror", v.To)
-		}
-		for _, c := range clusters {
+		for _, c := range v.Copies {
 			a.RequestMirrorPolicies = append(a.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{
-				Cluster:                       c,
-				RuntimeFraction:               &corev3.RuntimeFractionalPercent{DefaultValue: envoy.Percent(v.Percent)},
+				Cluster:                       c.cluster(),
+				RuntimeFraction:               &corev3.RuntimeFractionalPercent{DefaultValue: envoy.Percent(c.Percent)},
 				DisableShadowHostSuffixAppend: true,
 			})
 		}
@@ -82,34 +102,41 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		x.Problem(diag.New(diag.CodeCycle, to.Pos(), "%q mirrors to itself", id).WithFix("name a version that gets no requests otherwise, or another service"))
 		return nil
 	}
-	m := Mirror{To: id, Version: version.Str(), Percent: 100}
-	if p := n.Field("percent"); p.Exists() {
-		m.Percent = float64(p.Int())
+	port, ok := x.Port(id, n.Field("port"), n)
+	if !ok {
+		return nil
 	}
-	if m.Version == "" {
+	c := Copy{To: id, Port: port, Version: version.Str(), Percent: 100}
+	if p := n.Field("percent"); p.Exists() {
+		c.Percent = float64(p.Int())
+	}
+	if c.Version == "" {
 		vs := x.Versions(id)
 		if len(vs) != 1 {
 			x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "service %q has %d versions; a mirror needs to name one", id, len(vs)).WithFix("add: version: %q", vs[0]))
 			return nil
 		}
-		m.Version = vs[0]
+		c.Version = vs[0]
 	}
-	return m
+	return Mirror{[]Copy{c}}
 }
 
 // meaning: the copy is sent whatever the destination's grants say.
 func meaning(v trait.Value) []space.Act {
-	m := v.(Mirror)
-	return space.Labels(space.AtCaller,
-		space.Field{Feature: name, Name: "to", Value: m.To + "/" + m.Version},
-		space.Field{Feature: name, Name: "percent", Value: strconv.FormatFloat(m.Percent, 'f', -1, 64)})
+	var out []space.Field
+	for _, c := range v.(Mirror).Copies {
+		out = append(out, space.Field{Feature: name, Name: "to " + c.cluster(), Value: strconv.FormatFloat(c.Percent, 'f', -1, 64) + "%", Number: c.Percent})
+	}
+	return space.Labels(space.AtCaller, out...)
 }
 
 // change: a new receiver of copies is one more place that sees what requests hold.
 func change(before, after []space.Field) (plan.Class, string) {
 	class := plan.Neutral
-	if len(after) > 0 && plan.Value(after, "to") != plan.Value(before, "to") {
-		class = plan.Weakening
+	for _, f := range after {
+		if !slices.ContainsFunc(before, func(b space.Field) bool { return b.Name == f.Name }) {
+			class = plan.Weakening
+		}
 	}
 	return class, plan.Arrow("mirror", before, after)
 }

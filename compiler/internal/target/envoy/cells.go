@@ -28,10 +28,9 @@ type Lowering struct {
 // Cell is one feature's entry in the column of this target.
 type Cell struct {
 	Lowering Lowering
-	// Uses returns the IDs of services and externals, other than the route's own
-	// destinations, to which the value sends requests (a mirror). Callers get their
-	// clusters. nil means none.
-	Uses func(trait.Value) []string
+	// Uses returns the destinations, other than the route's own, to which the value
+	// sends requests (a mirror). Callers get their clusters. nil means none.
+	Uses func(trait.Value) []model.Target
 }
 
 // Column maps the name of a trait to its cell.
@@ -147,45 +146,6 @@ type Ctx struct {
 	path     string
 	problems *diag.List
 	locate   func(string) diag.Pos
-}
-
-// Clusters returns the names of the clusters by which requests reach a service
-// or external that the cell's Uses names: one per version, or the one of that
-// version. Of several ports the one with the name of the calling port is meant,
-// else the first that speaks HTTP. It returns nil if there is none.
-func (x *Ctx) Clusters(id, version string) []string {
-	if e := x.Mesh.External(id); e != nil {
-		if p, ok := pickPort(e.Ports, x.Port.Name); ok {
-			return []string{model.ExternalClusterName(id, p.Name)}
-		}
-		return nil
-	}
-	s := x.Mesh.Service(id)
-	if s == nil {
-		return nil
-	}
-	p, ok := pickPort(s.Ports, x.Port.Name)
-	if !ok {
-		return nil
-	}
-	var out []string
-	for _, v := range s.Versions {
-		if version == "" || v.Name == version {
-			out = append(out, model.ClusterName(id, p.Name, v.Name))
-		}
-	}
-	return out
-}
-
-func pickPort(ps []model.Port, name string) (model.Port, bool) {
-	i := slices.IndexFunc(ps, func(p model.Port) bool { return p.Name == name && p.Protocol.IsHTTP() })
-	if i < 0 {
-		i = slices.IndexFunc(ps, func(p model.Port) bool { return p.Protocol.IsHTTP() })
-	}
-	if i < 0 {
-		return model.Port{}, false
-	}
-	return ps[i], true
 }
 
 // Problem reports that this value cannot be lowered, at the intent of its object.

@@ -85,14 +85,15 @@ func testColumn() Column {
 		}).Needs(SlotFault)},
 		"copyTo": {
 			Lowering: OnRoute(func(r *routev3.Route, v copyTo, x *Ctx) {
-				cs := x.Clusters(v.Service, "")
-				if len(cs) != 1 {
-					x.Problem("%q has %d versions to mirror to, not one", v.Service, len(cs))
+				if vs := x.Mesh.Service(v.Service).Versions; len(vs) != 1 {
+					x.Problem("%q has %d versions to mirror to, not one", v.Service, len(vs))
 					return
 				}
-				Action(r).RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{Cluster: cs[0]}}
+				Action(r).RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{Cluster: model.ClusterName(v.Service, "http", "default")}}
 			}),
-			Uses: func(v trait.Value) []string { return []string{v.(copyTo).Service} },
+			Uses: func(v trait.Value) []model.Target {
+				return []model.Target{{Service: v.(copyTo).Service, Port: "http", Version: "default"}}
+			},
 		},
 		"move": {Lowering: OnRoute(func(r *routev3.Route, v move, _ *Ctx) {
 			r.Action = &routev3.Route_Redirect{Redirect: &routev3.RedirectAction{

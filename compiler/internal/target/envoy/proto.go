@@ -38,22 +38,26 @@ func Percent(p float64) *typev3.FractionalPercent {
 }
 
 // HeaderOptions are Envoy's forms of header edits, sorted by name: set replaces
-// every line of that name, add appends one. Values are literal: Envoy reads "%"
+// every line of that name, add appends some, after what set says of it. Values are literal: Envoy reads "%"
 // as the start of a command, so it is doubled.
-func HeaderOptions(set, add map[string]string) []*corev3.HeaderValueOption {
+func HeaderOptions(set map[string]string, add map[string][]string) []*corev3.HeaderValueOption {
 	out := make([]*corev3.HeaderValueOption, 0, len(set)+len(add))
-	put := func(m map[string]string, action corev3.HeaderValueOption_HeaderAppendAction) {
-		for _, name := range slices.Sorted(maps.Keys(m)) {
-			out = append(out, &corev3.HeaderValueOption{
-				Header:       &corev3.HeaderValue{Key: name, Value: escapePercent(m[name])},
-				AppendAction: action,
-				// Without it Envoy drops an edit whose value is empty.
-				KeepEmptyValue: m[name] == "",
-			})
+	put := func(name, value string, action corev3.HeaderValueOption_HeaderAppendAction) {
+		out = append(out, &corev3.HeaderValueOption{
+			Header:       &corev3.HeaderValue{Key: name, Value: escapePercent(value)},
+			AppendAction: action,
+			// Without it Envoy drops an edit whose value is empty.
+			KeepEmptyValue: value == "",
+		})
+	}
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		put(name, set[name], corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)
+	}
+	for _, name := range slices.Sorted(maps.Keys(add)) {
+		for _, value := range add[name] {
+			put(name, value, corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD)
 		}
 	}
-	put(set, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)
-	put(add, corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD)
 	slices.SortStableFunc(out, func(a, b *corev3.HeaderValueOption) int { return cmp.Compare(a.Header.Key, b.Header.Key) })
 	return out
 }

@@ -121,8 +121,7 @@ func (e *emitter) routeTraits(s trait.Set, path string) []routeTrait {
 }
 
 // used offers the clusters of what the traits' cells name beside the route's own
-// destinations: all versions and HTTP ports of a service or external, of which the
-// class gets those that its routes name.
+// destinations, of which the class gets those that its routes name.
 func (e *emitter) used(s trait.Set, n needs) {
 	for _, name := range s.Names() {
 		uses := e.cells[name].Uses
@@ -130,29 +129,11 @@ func (e *emitter) used(s trait.Set, n needs) {
 			continue
 		}
 		v, _ := s.Lookup(name)
-		for _, id := range uses(v) {
-			e.usedService(id, n)
-		}
-	}
-}
-
-func (e *emitter) usedService(id string, n needs) {
-	if x := e.m.External(id); x != nil {
-		for _, p := range x.Ports {
-			n.offer(target{external: x, port: p})
-		}
-		return
-	}
-	s := e.m.Service(id)
-	if s == nil {
-		return
-	}
-	for _, p := range s.Ports {
-		if !p.Protocol.IsHTTP() {
-			continue
-		}
-		for _, v := range s.Versions {
-			n.offer(target{service: s, port: p, version: v})
+		for _, u := range uses(v) {
+			if t, ok := e.destination(u.Service, u.Port); ok && t.service != nil {
+				t.version, _ = t.service.Version(u.Version)
+				n.offer(t)
+			}
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
@@ -66,15 +67,20 @@ func (x *Ctx) Problem(format string, args ...any) {
 }
 
 // Headers is the modifier for header edits, sorted by name.
-func Headers(set, add map[string]string, remove []string) *HeaderModifier {
-	list := func(m map[string]string) []Header {
-		var out []Header
-		for _, n := range slices.Sorted(maps.Keys(m)) {
-			out = append(out, Header{n, m[n]})
-		}
-		return out
+//
+// Gateway API edits a header once: lines that are added to what is set, or to each other,
+// stand on one line, joined by commas (RFC 9110 section 5.3).
+func Headers(set map[string]string, add map[string][]string, remove []string) *HeaderModifier {
+	var sets, adds []Header
+	for _, n := range slices.Sorted(maps.Keys(set)) {
+		sets = append(sets, Header{n, strings.Join(append([]string{set[n]}, add[n]...), ",")})
 	}
-	return &HeaderModifier{Set: list(set), Add: list(add), Remove: slices.Sorted(slices.Values(remove))}
+	for _, n := range slices.Sorted(maps.Keys(add)) {
+		if _, both := set[n]; !both {
+			adds = append(adds, Header{n, strings.Join(add[n], ",")})
+		}
+	}
+	return &HeaderModifier{Set: sets, Add: adds, Remove: slices.Sorted(slices.Values(remove))}
 }
 
 // Redirect is the filter that answers with a redirect. Empty parts stay as the

@@ -1,6 +1,9 @@
 package kubernetes
 
-import "meshc.dev/meshc/compiler/internal/trait"
+import (
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
+)
 
 // Lowering says what objects one feature needs. Only Nothing makes one: so far the
 // proxies do all that features say. The zero Lowering counts as refused.
@@ -11,9 +14,9 @@ type Lowering struct {
 // Cell is what the target knows of one feature.
 type Cell struct {
 	Lowering Lowering
-	// Uses returns the IDs of services and externals to which the value sends requests;
+	// Uses returns the destinations to which the value sends requests;
 	// nil means none.
-	Uses func(trait.Value) []string
+	Uses func(trait.Value) []model.Target
 }
 
 // Column maps the name of a trait to its cell.

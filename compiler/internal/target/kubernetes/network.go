@@ -219,7 +219,7 @@ func (e *emitter) behind(g *model.Gateway) []rule {
 	return compact(out)
 }
 
-// used is what features send requests to, at all of its ports.
+// used is what features send requests to.
 func (e *emitter) used(traits trait.Set) []rule {
 	var out []rule
 	for _, name := range traits.Names() {
@@ -228,16 +228,8 @@ func (e *emitter) used(traits trait.Set) []rule {
 			continue
 		}
 		v, _ := traits.Lookup(name)
-		for _, id := range uses(v) {
-			ports := []model.Port{}
-			if s := e.m.Service(id); s != nil {
-				ports = s.Ports
-			} else if x := e.m.External(id); x != nil {
-				ports = x.Ports
-			}
-			for _, p := range ports {
-				out = append(out, e.reach(id, p.Name)...)
-			}
+		for _, to := range uses(v) {
+			out = append(out, e.reach(to.Service, to.Port)...)
 		}
 	}
 	return out
