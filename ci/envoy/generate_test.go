@@ -26,6 +26,7 @@ type draft struct {
 type service struct {
 	id, namespace, name string
 	ports               []string // "http" and perhaps "alt", "raw"
+	main                string   // of several
 	versions            []string
 	plain               bool // one route without conditions, so that gateways may split to it
 }
@@ -100,6 +101,10 @@ func (d *draft) service(ns, name string, plain bool) {
 	if plain || d.chance(40) {
 		s.ports = append(s.ports, "raw")
 		d.put(file(ns), `%sport: raw: {number: 9000, protocol: "tcp"}`, at)
+	}
+	if len(s.ports) > 1 {
+		s.main = pick(d.aside, s.ports[:max(1, len(s.ports)-1)]...)
+		d.put(file(ns), "%sport: %s: main: true", at, s.main)
 	}
 	for i := range 1 + d.IntN(3) {
 		v := "v" + strconv.Itoa(i+1)
@@ -393,7 +398,7 @@ func (d *draft) grant(s *service) string {
 		out = append(out, `ports: ["raw"]`)
 		return strings.Join(out, ", ")
 	}
-	if len(s.ports) > 1 {
+	if len(s.ports) > 1 && d.aside.chance(80) {
 		out = append(out, "ports: "+pick(d, `["http"]`, `["http"]`, quoted(slices.DeleteFunc(slices.Clone(s.ports), func(p string) bool { return p == "raw" }))))
 	}
 	if d.chance(35) {
@@ -435,5 +440,9 @@ func (d *draft) gatewayTargets() string {
 	case d.chance(20):
 		return d.weights([]string{"beta/out", "beta/s3"})
 	}
-	return fmt.Sprintf("{%q: 100}", pick(d, d.services...).id)
+	s := pick(d, d.services...)
+	if d.aside.chance(30) {
+		return fmt.Sprintf("{there: 100}, destination: there: {service: %q, port: %q, version: %q}", s.id, pick(d.aside, s.ports...), pick(d.aside, s.versions...))
+	}
+	return fmt.Sprintf("{%q: 100}", s.id)
 }
