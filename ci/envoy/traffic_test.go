@@ -34,8 +34,8 @@ func TestSharesAreKept(t *testing.T) {
 	const n = 600
 	p := shop(t, `
 mesh: service: app: {
-	port: {http: number: 80, raw: {number: 90, protocol: "tcp"}}
-	grant: all: mesh: true
+	port: {http: {number: 80, main: true}, raw: {number: 90, protocol: "tcp"}}
+	grant: all: {mesh: true, ports: ["http", "raw"]}
 	version: {v1: {}, v2: {}, v3: {}}
 	route: all: to: {v1: 10, v2: 60, v3: 30}
 }

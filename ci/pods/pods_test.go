@@ -32,17 +32,17 @@ mesh: service: {
 			v2: {serviceAccount: "echo-v2", port: {http: app: 8080, admin: app: 8081}}
 		}
 		route: default: to: {v1: 100, v2: 0}
-		grant: web: from: ["web", "admin"]
+		grant: web: {from: ["web", "admin"], ports: ["http", "admin"]}
 	}
 	db: {port: sql: {number: 9000, protocol: "tcp"}, grant: web: from: ["web"]}
 	cache: {port: sql: {number: 9000, protocol: "tcp"}, grant: web: from: ["web"]}
-	vault: {port: {sql: {number: 9000, protocol: "tcp"}, http: number: 8080}, grant: web: from: ["web"]}
+	vault: {port: {sql: {number: 9000, protocol: "tcp"}, http: number: 8080}, grant: web: {from: ["web"], ports: ["sql", "http"]}}
 	old: {
 		port: {
 			http: {number: 8080, mtls: #Exception & {mode: "permissive"}}
 			talk: {number: 6000, protocol: "tcp", mtls: #Exception & {mode: "permissive"}}
 		}
-		grant: all: anyone: true
+		grant: all: {anyone: true, ports: ["http", "talk"]}
 	}
 	plain: {
 		port: raw: {number: 7000, protocol: "tcp", mtls: #Exception & {mode: "disable"}}

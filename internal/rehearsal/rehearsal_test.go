@@ -25,7 +25,7 @@ func program(t *testing.T) *compiler.Program {
 		"shop/shop.cue": {Data: []byte("package shop\n" + head + `
 mesh: namespace: "shop"
 mesh: service: app: {
-	port: {http: number: 80, raw: {number: 90, protocol: "tcp"}}
+	port: {http: {number: 80, main: true}, raw: {number: 90, protocol: "tcp"}}
 	grant: {get: {from: ["app"], methods: ["GET"], ports: ["http"]}, raw: {from: ["app"], ports: ["raw"]}}
 	version: {v1: {}, v2: {}}
 	route: {
