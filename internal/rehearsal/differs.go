@@ -155,7 +155,7 @@ func differsSeen(want compiler.Answer, r compiler.Request, got Reply) string {
 // differsHeaders applies the edits of one feature to the lines that were sent and
 // compares each name among them with what arrived, lines in their order.
 func differsHeaders(feature string, o compiler.Outcome, sent, arrived map[string][]string) string {
-	expect := maps.Clone(sent)
+	expect, added := maps.Clone(sent), map[string]int{}
 	for _, how := range []string{"remove", "set", "add"} {
 		for _, f := range o.Fields {
 			what, name, _ := strings.Cut(f.Name, " ")
@@ -168,12 +168,16 @@ func differsHeaders(feature string, o compiler.Outcome, sent, arrived map[string
 			case "set":
 				expect[name] = []string{f.Value}
 			default:
-				expect[name] = append(slices.Clip(expect[name]), f.Value)
+				expect[name], added[name] = append(slices.Clip(expect[name]), f.Value), added[name]+1
 			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(expect)) {
-		if !slices.Equal(lines(name, expect[name]), lines(name, arrived[name])) {
+		want, got := lines(name, expect[name]), lines(name, arrived[name])
+		if added[name] > 1 { // fields are a set: in which order two routes add lines is not among them
+			want, got = slices.Sorted(slices.Values(expect[name])), slices.Sorted(slices.Values(arrived[name]))
+		}
+		if !slices.Equal(want, got) {
 			return fmt.Sprintf("the evaluator says %s: %q, but there is %q", name, expect[name], arrived[name])
 		}
 	}

@@ -227,7 +227,9 @@ func fields(feature string, e Edit) []space.Field {
 		out = append(out, space.Field{Feature: feature, Name: "set " + h, Value: e.Set[h]})
 	}
 	for _, h := range slices.Sorted(maps.Keys(e.Add)) {
-		out = append(out, space.Field{Feature: feature, Name: "add " + h, Value: strings.Join(e.Add[h], " and ")})
+		for _, v := range e.Add[h] {
+			out = append(out, space.Field{Feature: feature, Name: "add " + h, Value: v})
+		}
 	}
 	for _, h := range e.Remove {
 		out = append(out, space.Field{Feature: feature, Name: "remove " + h, Value: ""})
