@@ -12,7 +12,7 @@ GOLANGCI := bin/golangci-lint-$(GOLANGCI_VERSION)
 LINTERS := $(CURDIR)/.cache/linters
 
 .DEFAULT_GOAL := help
-.PHONY: build images test tools lint golden envoy objects bench demo demo-k8s clean help
+.PHONY: build images test tools lint golden envoy objects spire bench demo demo-k8s clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name what; do printf '  %-9s %s\n' "$$name" "$$what"; done
@@ -45,7 +45,10 @@ envoy: ## put the compiled configuration and the evaluator to the test on a real
 objects: ## hold compiled Gateway API objects against the official definitions
 	cd ci/gatewayapi && go test ./...
 
-bench: ## measure compile, ends, plan, looks at Git, fan-out, swaps, agent, attacks and a cluster, peers in the same run
+spire: build ## try identities of a real SPIRE, built from its modules: minutes, once (gcc)
+	go run ./ci/spire -bin bin
+
+bench: ## measure compile, ends, plan, looks at Git, fan-out, swaps, agent, attacks, a cluster and admission, peers in the same run
 	cd ci/bench && go run .
 
 demo: build ## the whole idea with real parts, in a minute or two
