@@ -180,7 +180,7 @@ func wicked(t *testing.T) map[string]string {
 		"evil/cmd/meshc/main.go":        evilMeshc,
 		"meshc-out/plan.md":             "### all is well, says the author of the change\n",
 		".gitattributes":                "* merge=evil filter=evil export-ignore\n",
-		"ci/gitlab/meshc.yaml":          "all well: {script: [\"true\"]}\n",
+		".gitlab-ci.yml":                "all well: {script: [\"true\"]}\n",
 		".github/workflows/meshc.yaml":  "on: pull_request_target\n",
 		"ci/meshc/sneaked-in.sh":        well,
 		"cue.mod/pkg/evil.example/x.go": evilMeshc,

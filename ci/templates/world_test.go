@@ -125,7 +125,21 @@ func publish(proxy, version, source string) error {
 	mod := "module " + module + "\n\ngo 1.21\n"
 	var archive bytes.Buffer
 	z := zip.NewWriter(&archive)
-	for name, text := range map[string]string{"go.mod": mod, "cmd/meshc/main.go": source} {
+	files := map[string]string{"go.mod": mod, "cmd/meshc/main.go": source}
+	for _, pattern := range []string{"scripts/*", "github/*.yaml", "gitlab/*.yaml"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			files["ci/templates/"+filepath.ToSlash(name)] = string(text)
+		}
+	}
+	for name, text := range files {
 		w, err := z.Create(module + "@" + version + "/" + name)
 		if err != nil {
 			return err
@@ -188,7 +202,7 @@ func newWorld(t *testing.T) *world {
 }
 
 // copied are the folders of the templates, and where docs/ci.md has them copied to.
-var copied = map[string]string{"scripts": "ci/meshc", "github": ".github/workflows", "gitlab": "ci/gitlab"}
+var copied = map[string]string{"scripts": "ci/meshc", "github": ".github/workflows"}
 
 func must(t *testing.T, err error) {
 	t.Helper()
