@@ -57,8 +57,9 @@ func Compare(before, after *Program, l Limits) (Changes, error) {
 // side is the program as a comparison sees it.
 func (p *Program) side() plan.Side { return plan.Side{Mesh: p.mesh, Enforcement: p.result.Enforcement} }
 
-// Narrows reports whether after takes something away that before gives: a request
-// that got through, or an exception. What cannot be compared counts as that.
+// Narrows reports whether after takes something away that before gives, and whoever goes
+// back gives again: access, a way in or out, an exception. Requests that fail for another
+// reason, such as a timeout, are none of it. What cannot be compared counts as that.
 func Narrows(before, after release.Release) (bool, error) {
 	b, err := Open(before)
 	if err != nil {
@@ -72,8 +73,9 @@ func Narrows(before, after release.Release) (bool, error) {
 	if err != nil {
 		return true, err
 	}
-	return slices.ContainsFunc(c.Lines, func(l plan.Line) bool { return l.Class == plan.Narrowing || l.Class == plan.NotCompared }) ||
-		slices.ContainsFunc(c.Access, func(x plan.Access) bool { return !x.Gained }), nil
+	return slices.ContainsFunc(c.Lines, func(l plan.Line) bool {
+		return l.Class == plan.NotCompared || l.Class == plan.Narrowing && l.Kind != plan.KindFeature && l.Kind != plan.KindAddress
+	}), nil
 }
 
 // identities are the callers to prefer in examples: those that exist.

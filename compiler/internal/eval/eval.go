@@ -73,6 +73,17 @@ func (c Column) Tries(s trait.Set) int {
 	return n
 }
 
+// Repeating are the names of those in s that let a request be sent more than once.
+func (c Column) Repeating(s trait.Set) []string {
+	var out []string
+	for _, a := range c.acts(s) {
+		if a.Tries > 1 && !slices.Contains(out, a.feature) {
+			out = append(out, a.feature)
+		}
+	}
+	return out
+}
+
 func opaque(name string, v trait.Value) space.Field {
 	raw, err := json.Marshal(v)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"meshc.dev/meshc/compiler/internal/model"
 )
 
-// blast lists what a change touches: the changed services, all that call them, and
-// gateways that send to them.
+// blast lists what a change touches: the changed services and gateways, those whose
+// requests to them change, and those whose access does.
 func (c *comparison) blast() Blast {
 	callers, gateways := map[string]bool{}, map[string]bool{}
 	for id := range c.touchedGateways {
@@ -15,26 +15,34 @@ func (c *comparison) blast() Blast {
 	}
 	for _, m := range []*model.Mesh{c.before, c.after} {
 		for _, s := range m.Services {
-			if slices.ContainsFunc(s.Calls, func(call model.Call) bool { return c.touchedServices[call.To] }) {
+			if slices.ContainsFunc(s.Calls, func(call model.Call) bool { return c.reachedServices[call.To] }) {
 				callers[s.ID] = true
 			}
 		}
 		for _, g := range m.Gateways {
-			if c.sendsToTouched(g) {
+			if sendsTo(g, func(to string) bool { return c.reachedServices[to] }) {
 				callers["gateway/"+g.ID], gateways[g.ID] = true, true
 			}
+		}
+	}
+	for who := range c.askers {
+		switch who.Kind {
+		case CallerService:
+			callers[who.Name] = true
+		case CallerGateway:
+			callers["gateway/"+who.Name], gateways[who.Name] = true, true
+		case CallerAccount, CallerNamespace, CallerMesh, CallerPlaintext, CallerAnyone, CallerOther:
 		}
 	}
 	return Blast{Services: sortedKeys(c.touchedServices), Callers: sortedKeys(callers), Gateways: sortedKeys(gateways)}
 }
 
-func (c *comparison) sendsToTouched(g *model.Gateway) bool {
+// sendsTo reports whether a route of g sends to one of those.
+func sendsTo(g *model.Gateway, one func(id string) bool) bool {
 	for _, h := range g.Hosts {
 		for _, r := range h.Routes {
-			for _, t := range r.To {
-				if c.touchedServices[t.Service] {
-					return true
-				}
+			if slices.ContainsFunc(r.To, func(t model.Target) bool { return one(t.Service) }) {
+				return true
 			}
 		}
 	}

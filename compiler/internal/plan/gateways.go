@@ -31,14 +31,17 @@ func (c *comparison) gateways() {
 
 func (c *comparison) gateway(id string, b, a *model.Gateway) {
 	if b.Host != a.Host || b.Port != a.Port {
-		class := Neutral
+		class := Narrowing // who still dials the old socket is not answered
+		if b.Port == a.Port && everywhere(a.Host) {
+			class = Neutral
+		}
 		if loopback(b.Host) && !loopback(a.Host) {
-			class = Weakening // what one host could reach is now open to its network
+			class = Worst(class, Weakening) // what one host could reach is now open to its network
 		}
 		c.gatewayNote(id, class, KindAddress, "listens on %s → %s", socket(b), socket(a))
 	}
 	if b.Account != a.Account {
-		c.gatewayNote(id, Neutral, KindGateway, "runs as %s → %s", b.Account, a.Account)
+		c.gatewayNote(id, Narrowing, KindGateway, "runs as %s → %s: services refuse it until it has the new account", b.Account, a.Account)
 	}
 	if b.Owner != a.Owner {
 		c.gatewayNote(id, Neutral, KindGateway, "owner %s → %s", b.Owner, a.Owner)
@@ -62,6 +65,9 @@ func (c *comparison) gateway(id string, b, a *model.Gateway) {
 		}
 	}
 }
+
+// everywhere reports whether a bind address is all that the host has.
+func everywhere(host string) bool { return host == model.AnyAddress || host == model.AnyIPv4 }
 
 func socket(g *model.Gateway) string { return net.JoinHostPort(g.Host, number(g.Port)) }
 
@@ -116,18 +122,30 @@ func (c *comparison) externals() {
 		if from, to := home(c.before, b.Namespace, b.Package), home(c.after, a.Namespace, a.Package); from != to {
 			c.externalNote(id, Widening, "belongs to %s → %s", folder(from), folder(to))
 		}
-		for _, x := range []struct{ what, before, after string }{
-			{"endpoints", endpoints(b.Endpoints), endpoints(a.Endpoints)},
-			{"hosts", orNone(fmt.Sprint(b.Hosts)), orNone(fmt.Sprint(a.Hosts))},
-			{"addresses", orNone(strings.Join(b.Addresses, " ")), orNone(strings.Join(a.Addresses, " "))},
-			{"ports", portWords(b.Ports), portWords(a.Ports)},
-			{"owner", b.Owner, a.Owner},
+		for _, x := range []struct {
+			what, before, after string
+			class               Class
+		}{
+			{"endpoints", endpoints(b.Endpoints), endpoints(a.Endpoints), Weakening}, // this is where the data goes
+			{"hosts", orNone(strings.Join(b.Hosts, " ")), orNone(strings.Join(a.Hosts, " ")), moreOrFewer(b.Hosts, a.Hosts)},
+			{"addresses", orNone(strings.Join(b.Addresses, " ")), orNone(strings.Join(a.Addresses, " ")), moreOrFewer(b.Addresses, a.Addresses)},
+			{"ports", portWords(b.Ports), portWords(a.Ports), Weakening},
+			{"owner", b.Owner, a.Owner, Neutral},
 		} {
 			if x.before != x.after {
-				c.externalNote(id, Neutral, "%s: %s → %s", x.what, x.before, x.after)
+				c.externalNote(id, x.class, "%s: %s → %s", x.what, x.before, x.after)
 			}
 		}
 	}
+}
+
+// moreOrFewer is the class of another list of what callers reach outside by.
+func moreOrFewer(before, after []string) Class {
+	class := lostAny(before, after)
+	if len(without(after, before)) > 0 {
+		return Worst(class, Weakening)
+	}
+	return class
 }
 
 func portWords(ps []model.Port) string {
@@ -152,6 +170,11 @@ func (c *comparison) externalNote(id string, class Class, format string, args ..
 		for _, s := range m.Services {
 			if slices.ContainsFunc(s.Calls, func(x model.Call) bool { return x.To == id }) {
 				c.touchedServices[s.ID] = true
+			}
+		}
+		for _, g := range m.Gateways {
+			if sendsTo(g, func(to string) bool { return to == id }) {
+				c.touchedGateways[g.ID] = true
 			}
 		}
 	}

@@ -2,11 +2,13 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
+	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
 )
@@ -30,22 +32,31 @@ func (c *comparison) objects() {
 }
 
 func (c *comparison) wholeMesh() {
-	for _, x := range []struct{ what, before, after string }{
-		{"trust domain", c.before.TrustDomain, c.after.TrustDomain},
-		{"environment", c.before.Environment, c.after.Environment},
-		{"capture", string(c.before.Capture), string(c.after.Capture)},
-	} {
-		if x.before != x.after {
-			c.add(piece{class: Neutral, kind: KindMesh, scope: "mesh", change: x.what + " " + x.before + " → " + x.after})
-			for _, s := range c.after.Services {
-				c.touchedServices[s.ID] = true
-			}
+	whole := func(class Class, format string, args ...any) {
+		c.add(piece{class: class, kind: KindMesh, scope: "mesh", change: fmt.Sprintf(format, args...)})
+		for _, s := range c.after.Services {
+			c.touchedServices[s.ID] = true
 		}
+	}
+	if c.oldDomain != c.after.TrustDomain {
+		whole(Narrowing, "trust domain %s → %s: proxies refuse each other until all have certificates of one domain", c.oldDomain, c.after.TrustDomain)
+	}
+	if b, a := c.before.Environment, c.after.Environment; b != a {
+		whole(Neutral, "environment %s → %s", b, a)
+	}
+	if b, a := c.before.Capture, c.after.Capture; b != a {
+		whole(Narrowing, "capture %s → %s: what is not reached in the new way gets nothing", b, a)
 	}
 }
 
-// note adds a piece about one service.
+// note adds a piece about one service that those who call it notice.
 func (c *comparison) note(s *model.Service, class Class, kind Kind, format string, args ...any) {
+	c.reachedServices[s.ID] = true
+	c.mention(s, class, kind, format, args...)
+}
+
+// mention adds a piece about one service, which nobody else notices.
+func (c *comparison) mention(s *model.Service, class Class, kind Kind, format string, args ...any) {
 	c.touchedServices[s.ID] = true
 	origin := []space.Origin{space.Origin(model.ServicePath(s.ID))}
 	p := piece{class: class, kind: kind, scope: s.ID, name: s.Name, change: fmt.Sprintf(format, args...)}
@@ -62,7 +73,7 @@ func (c *comparison) note(s *model.Service, class Class, kind Kind, format strin
 // namespace is granted.
 func (c *comparison) newService(s *model.Service) {
 	if s.Package == "" {
-		c.note(s, Neutral, KindService, "service is new")
+		c.mention(s, Neutral, KindService, "service is new")
 		return
 	}
 	n, _ := c.after.Namespace(s.Namespace)
@@ -77,7 +88,6 @@ func (c *comparison) service(before, after *model.Service) {
 		return
 	case after == nil:
 		c.note(before, Neutral, KindService, "service is gone")
-		c.calls(before, &model.Service{ID: before.ID, Name: before.Name, Namespace: before.Namespace})
 		return
 	}
 	if b, a := home(c.before, before.Namespace, before.Package), home(c.after, after.Namespace, after.Package); b != a {
@@ -86,8 +96,11 @@ func (c *comparison) service(before, after *model.Service) {
 	if before.Owner != after.Owner {
 		c.note(after, Neutral, KindService, "owner %s → %s", before.Owner, after.Owner)
 	}
-	if b, a := orNone(strings.Join(before.Addresses, " ")), orNone(strings.Join(after.Addresses, " ")); b != a {
-		c.note(after, Neutral, KindAddress, "addresses: %s → %s", b, a)
+	if b, a := before.Addresses, after.Addresses; !slices.Equal(b, a) {
+		c.note(after, lostAny(b, a), KindAddress, "addresses: %s → %s", orNone(strings.Join(b, " ")), orNone(strings.Join(a, " ")))
+	}
+	if b, a := before.PodLabels(), after.PodLabels(); !maps.Equal(b, a) {
+		c.note(after, Narrowing, KindAddress, "selector: %s → %s: pods without these labels get no requests", labels(b), labels(a))
 	}
 	c.ports(before, after)
 	c.versions(before, after)
@@ -95,8 +108,17 @@ func (c *comparison) service(before, after *model.Service) {
 	b, a := c.meaning.Fields(before.Traits), c.meaning.Fields(after.Traits)
 	for _, f := range features(b, a) {
 		class, text := c.word(f, b, a)
-		c.note(after, class, KindFeature, "%s", text)
+		c.noteFeature(after, f, class, text)
 	}
+}
+
+// noteFeature adds a piece about what a feature does to all of a service.
+func (c *comparison) noteFeature(s *model.Service, feature string, class Class, text string) {
+	if class == Nothing {
+		return
+	}
+	c.note(s, class, KindFeature, "%s", text)
+	c.found[len(c.found)-1].feature = feature
 }
 
 func (c *comparison) ports(before, after *model.Service) {
@@ -109,7 +131,7 @@ func (c *comparison) ports(before, after *model.Service) {
 		a, inA := after.Port(name)
 		switch {
 		case !inB:
-			c.note(after, Neutral, KindService, "port %s is new (%d, %s, mTLS %s)", name, a.Number, a.Protocol, a.MTLS)
+			c.mention(after, Neutral, KindService, "port %s is new (%d, %s, mTLS %s)", name, a.Number, a.Protocol, a.MTLS)
 			continue
 		case !inA:
 			c.note(after, Neutral, KindService, "port %s is gone", name)
@@ -119,7 +141,7 @@ func (c *comparison) ports(before, after *model.Service) {
 			c.note(after, mtlsClass(b.MTLS, a.MTLS), KindMTLS, "mTLS of port %s: %s → %s", name, b.MTLS, a.MTLS)
 		}
 		if b.Number != a.Number {
-			c.note(after, Neutral, KindAddress, "port %s: %d → %d", name, b.Number, a.Number)
+			c.note(after, Narrowing, KindAddress, "port %s: %d → %d: whoever still calls %d is not answered", name, b.Number, a.Number, b.Number)
 		}
 		if b.Protocol != a.Protocol && b.Protocol.IsHTTP() && a.Protocol.IsHTTP() {
 			c.note(after, Neutral, KindService, "protocol of port %s: %s → %s", name, b.Protocol, a.Protocol)
@@ -154,27 +176,57 @@ func (c *comparison) versions(before, after *model.Service) {
 			continue
 		}
 		if b.Account != a.Account {
-			c.note(after, Neutral, KindService, "version %s runs as %s → %s", name, b.Account, a.Account)
+			c.note(after, Narrowing, KindService, "version %s runs as %s → %s: its pods are refused, and refuse, until they have the new account", name, b.Account, a.Account)
 		}
-		type change struct{ what, before, after string }
-		var changes []change
-		for _, p := range before.Ports {
-			if _, ok := after.Port(p.Name); ok {
-				of := " of port " + p.Name
-				changes = append(changes, change{"address" + of, address(b.Ports[p.Name]), address(a.Ports[p.Name])},
-					change{"application port" + of, number(b.Ports[p.Name].App), number(a.Ports[p.Name].App)})
-			}
-		}
-		for _, x := range append(changes, []change{
-			{"endpoints", endpoints(b.Endpoints), endpoints(a.Endpoints)},
-			{"labels", labels(b.Labels), labels(a.Labels)},
-			{"local ports", locals(b.Locals), locals(a.Locals)},
-		}...) {
-			if x.before != x.after {
-				c.note(after, Neutral, KindAddress, "%s of version %s: %s → %s", x.what, name, x.before, x.after)
-			}
+		c.places(before, after, b, a)
+	}
+}
+
+// places compares where a version's workloads are found. Who is not found where callers
+// look gets no requests, so that a place that is taken away is narrowing.
+func (c *comparison) places(before, after *model.Service, b, a model.Version) {
+	type change struct {
+		what, before, after string
+		class               Class
+	}
+	var changes []change
+	for _, p := range before.Ports {
+		if _, ok := after.Port(p.Name); ok {
+			of := " of port " + p.Name
+			changes = append(changes, change{"address" + of, address(b.Ports[p.Name]), address(a.Ports[p.Name]), Narrowing},
+				change{"application port" + of, number(b.Ports[p.Name].App), number(a.Ports[p.Name].App), Narrowing})
 		}
 	}
+	lost := Narrowing
+	if len(b.Endpoints.Static) > 0 && slices.ContainsFunc(b.Endpoints.Static, func(e string) bool { return slices.Contains(a.Endpoints.Static, e) }) {
+		lost = Neutral // some instances are left, or come
+	}
+	for _, x := range append(changes, []change{
+		{"endpoints", endpoints(b.Endpoints), endpoints(a.Endpoints), lost},
+		{"labels", labels(b.Labels), labels(a.Labels), Narrowing},
+		{"local ports", locals(b.Locals), locals(a.Locals), lostLocal(b.Locals, a.Locals)},
+	}...) {
+		if x.before != x.after {
+			c.note(after, x.class, KindAddress, "%s of version %s: %s → %s", x.what, b.Name, x.before, x.after)
+		}
+	}
+}
+
+// lostAny is narrowing if something of before is not in after.
+func lostAny(before, after []string) Class {
+	if len(without(before, after)) > 0 {
+		return Narrowing
+	}
+	return Neutral
+}
+
+func lostLocal(before, after map[string]uint32) Class {
+	for to, port := range before {
+		if after[to] != port {
+			return Narrowing
+		}
+	}
+	return Neutral
 }
 
 func address(v model.VersionPort) string {
@@ -230,7 +282,8 @@ func orNone(s string) string {
 }
 
 // calls compares whom a service calls. A call to a service is scoping only (the
-// callee's grants decide); a call to an external opens or closes egress.
+// callee's grants decide), so that a new one alone is neutral; without one, requests
+// that got through no longer do. A call to an external opens or closes egress.
 func (c *comparison) calls(before, after *model.Service) {
 	type key struct{ to, port string }
 	index := func(s *model.Service) map[key]model.Call {
@@ -247,34 +300,63 @@ func (c *comparison) calls(before, after *model.Service) {
 		y, inA := a[k]
 		delete(b, k) // each pair once
 		delete(a, k)
+		external, callee := c.isExternal(call.To), c.callee(call)
 		switch {
 		case !inB && !inA:
+		case !inB && external:
+			c.mention(after, Widening, KindCall, "egress opened: may now reach %s", callee)
 		case !inB:
-			c.note(after, c.callClass(call.To, Widening), KindCall, "%s %s", c.callWords(call.To, "now calls", "egress opened: may now reach"), call.To)
+			c.mention(after, Neutral, KindCall, "now calls %s", callee)
+		case !inA && external:
+			c.mention(after, Narrowing, KindCall, "egress closed: may no longer reach %s", callee)
+		case !inA && c.gotThrough(before, call):
+			c.mention(after, Narrowing, KindCall, "no longer calls %s", callee)
 		case !inA:
-			c.note(after, c.callClass(call.To, Narrowing), KindCall, "%s %s", c.callWords(call.To, "no longer calls", "egress closed: may no longer reach"), call.To)
+			c.mention(after, Neutral, KindCall, "no longer calls %s, which let nothing of it through", callee)
 		case x.Local != y.Local:
-			c.note(after, Neutral, KindAddress, "local port for %s: %d → %d", call.To, x.Local, y.Local)
+			class := Narrowing
+			if x.Local == 0 {
+				class = Neutral
+			}
+			c.mention(after, class, KindAddress, "local port for %s: %s → %s", callee, orNo(x.Local), orNo(y.Local))
 		}
 	}
 }
 
+func orNo(port uint32) string {
+	if port == 0 {
+		return "none"
+	}
+	return number(port)
+}
+
+// callee names whom a call is to, with its port where there are several.
+func (c *comparison) callee(call model.Call) string {
+	for _, m := range []*model.Mesh{c.before, c.after} {
+		if s := m.Service(call.To); s != nil && len(s.Ports) > 1 {
+			return call.To + ":" + call.Port
+		}
+		if e := m.External(call.To); e != nil && len(e.Ports) > 1 {
+			return call.To + ":" + call.Port
+		}
+	}
+	return call.To
+}
+
+// gotThrough reports whether some request of a call reached its callee before.
+func (c *comparison) gotThrough(caller *model.Service, call model.Call) bool {
+	d, ok := c.scopesBefore["service/"+call.To+"/"+call.Port]
+	if !ok {
+		return false
+	}
+	return slices.ContainsFunc(caller.Versions, func(v model.Version) bool {
+		id := caller.Class(v).SPIFFEID(c.before.TrustDomain)
+		return slices.ContainsFunc(eval.AsIdentity(d.Effective, id), func(r space.Rule) bool { return r.Then.Verdict == space.Forward })
+	})
+}
+
 func (c *comparison) isExternal(id string) bool {
 	return c.after.External(id) != nil || c.before.External(id) != nil
-}
-
-func (c *comparison) callClass(to string, egress Class) Class {
-	if c.isExternal(to) {
-		return egress
-	}
-	return Neutral
-}
-
-func (c *comparison) callWords(to, service, egress string) string {
-	if c.isExternal(to) {
-		return egress
-	}
-	return service
 }
 
 // loopback reports whether a bind address is reachable from its own host only.

@@ -63,6 +63,16 @@ type Line struct {
 	Class Class  `json:"class"`
 	Kind  Kind   `json:"kind"`
 	Text  string `json:"text"`
+	// Feature is the name of the feature that it is about, "" if none.
+	Feature string `json:"feature,omitempty"`
+	// At are the scopes of requests that it holds for, in the order of Scopes; empty
+	// where the line is not about requests.
+	At []space.Scope `json:"at,omitempty"`
+	// Conditions say which requests it is about, of all that go to these scopes: tests
+	// that hold together. Exceptions are in the text.
+	Conditions []space.Test `json:"conditions,omitempty"`
+	// Callers are whom a change of access is about.
+	Callers []Caller `json:"callers,omitempty"`
 	// Scopes are the services and gateway hosts that it holds for, sorted.
 	Scopes []string `json:"scopes"`
 	// Witness is a request whose outcome changes; nil where requests do not show it.
@@ -81,15 +91,37 @@ type Witness struct {
 	Caller string        `json:"caller"`
 	Before space.Outcome `json:"before"`
 	After  space.Outcome `json:"after"`
+	// Direct says that the request is put to the destination's proxy itself, past the
+	// caller's own routes; Before and After are then what that proxy says.
+	Direct bool `json:"direct,omitempty"`
+	// FromBefore is the caller's identity before, if it has another one after.
+	FromBefore string `json:"from_before,omitempty"`
 }
 
 // Access is one gain or loss of access.
 type Access struct {
-	Gained bool   `json:"gained"`
-	Who    string `json:"who"`
+	Gained bool `json:"gained"`
+	// Who is Callers in words.
+	Who     string   `json:"who"`
+	Callers []Caller `json:"callers"`
+	// Except are callers of Callers that are not meant.
+	Except []Caller `json:"except,omitempty"`
 	// What is the methods and paths, "everything" if unrestricted.
-	What string   `json:"what"`
-	To   []string `json:"to"`
+	What string `json:"what"`
+	// Methods and Paths are the same as data, Conditions what else must hold.
+	Methods    prove.Set    `json:"methods"`
+	Paths      prove.Set    `json:"paths"`
+	Conditions []space.Test `json:"conditions,omitempty"`
+	To         []string     `json:"to"`
+	// Each says who it is at which scope, where that is not the same for all.
+	Each []AccessAt `json:"each,omitempty"`
+}
+
+// AccessAt is who gains or loses access at one scope.
+type AccessAt struct {
+	To      string   `json:"to"`
+	Callers []Caller `json:"callers"`
+	Except  []Caller `json:"except,omitempty"`
 }
 
 // Blast is what a change touches. All sorted.
@@ -132,9 +164,11 @@ type Side struct {
 // not confirm.
 func Compare(before, after Side, meaning eval.Column, words Words, lim prove.Limits) (Plan, error) {
 	c := &comparison{
-		before: before.Mesh, after: after.Mesh, meaning: meaning, words: words, lim: lim,
-		touchedServices: map[string]bool{}, touchedGateways: map[string]bool{},
+		before: inDomain(before.Mesh, after.Mesh.TrustDomain), after: after.Mesh, meaning: meaning, words: words, lim: lim,
+		oldDomain:       before.Mesh.TrustDomain,
+		touchedServices: map[string]bool{}, reachedServices: map[string]bool{}, touchedGateways: map[string]bool{}, askers: map[Caller]bool{},
 	}
+	c.movers = c.moved()
 	if err := c.requests(); err != nil {
 		return Plan{}, err
 	}
@@ -149,16 +183,36 @@ func Compare(before, after Side, meaning eval.Column, words Words, lim prove.Lim
 	return p, nil
 }
 
+// inDomain is the mesh with another trust domain, which moves every identity alike.
+func inDomain(m *model.Mesh, domain string) *model.Mesh {
+	if m.TrustDomain == domain {
+		return m
+	}
+	out := *m
+	out.TrustDomain = domain
+	return &out
+}
+
 // comparison is one run of Compare.
 type comparison struct {
-	before, after   *model.Mesh
-	meaning         eval.Column
-	words           Words
-	lim             prove.Limits
-	found           []piece
-	overBudget      bool
-	touchedServices map[string]bool
-	touchedGateways map[string]bool
+	// before has the trust domain of after; its own is oldDomain.
+	before, after *model.Mesh
+	oldDomain     string
+	movers        moves
+	// knownCallers are the identities of those that call a service, by its ID.
+	knownCallers map[string][]string
+	// scopesBefore are the decisions of before by their scopes' texts.
+	scopesBefore map[string]space.Decision
+	meaning      eval.Column
+	words        Words
+	lim          prove.Limits
+	found        []piece
+	overBudget   bool
+	// touchedServices change; of those in reachedServices the callers are touched as well.
+	touchedServices, reachedServices map[string]bool
+	touchedGateways                  map[string]bool
+	// askers are those whose access changes.
+	askers map[Caller]bool
 }
 
 // piece is one change in one scope; pieces that read alike become one Line.
@@ -169,21 +223,31 @@ type piece struct {
 	// the scope's own name.
 	when, change string
 	scope, name  string // scope's display name; the name that self stands for
-	who, what    string // for access
-	gained       bool
-	witness      *Witness
-	before       []space.Origin
-	after        []space.Origin
+	feature      string
+	at           space.Scope // the zero Scope if it is not about requests
+	tests        []space.Test
+	// For access: who may now, or no longer, do what; near is where names are read.
+	callers        callerSet
+	what, near     string
+	methods, paths prove.Set
+	gained         bool
+	witness        *Witness
+	before         []space.Origin
+	after          []space.Origin
 }
 
 // self stands for a scope's own service in a text; no name can hold it.
 const self = "\x00"
 
-func (c *comparison) add(p piece) { c.found = append(c.found, p) }
+func (c *comparison) add(p piece) {
+	if p.class != Nothing {
+		c.found = append(c.found, p)
+	}
+}
 
 func sortPieces(ps []piece) {
 	slices.SortStableFunc(ps, func(a, b piece) int {
 		return cmp.Or(cmp.Compare(rank(a.class), rank(b.class)), cmp.Compare(a.kind, b.kind),
-			cmp.Compare(a.when, b.when), cmp.Compare(a.change, b.change), cmp.Compare(a.scope, b.scope))
+			cmp.Compare(a.when, b.when), cmp.Compare(a.change, b.change), cmp.Compare(a.what, b.what), cmp.Compare(a.scope, b.scope))
 	})
 }

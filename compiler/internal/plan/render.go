@@ -153,7 +153,7 @@ func details(l Line, o RenderOptions) []string {
 	if w := l.Witness; w != nil {
 		text := "e.g. " + requestText(*w)
 		if l.Kind != KindFeature {
-			text += ": " + outcomeText(w.Before) + " → " + outcomeText(w.After)
+			text += ": " + outcomesText(*w)
 		}
 		out = append(out, text)
 	}
@@ -191,10 +191,25 @@ func requestText(w Witness) string {
 	return text
 }
 
-func outcomeText(o space.Outcome) string {
+// outcomesText words what becomes of a witness on both sides.
+func outcomesText(w Witness) string {
+	was, is := outcomeText(w.Before, false), outcomeText(w.After, false)
+	if was == is {
+		was, is = outcomeText(w.Before, true), outcomeText(w.After, true)
+	}
+	if w.Direct {
+		is += " by its proxy"
+	}
+	return was + " → " + is
+}
+
+func outcomeText(o space.Outcome, ports bool) string {
 	switch o.Verdict {
 	case space.Forward:
-		return shares(o, "", "")
+		if len(o.Shares) == 0 {
+			return "allowed"
+		}
+		return shares(o, "", "", ports)
 	case space.Denied:
 		return "denied"
 	case space.Redirect:

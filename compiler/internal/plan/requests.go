@@ -16,6 +16,7 @@ import (
 func (c *comparison) requests() error {
 	say := newSpeaker(c.before, c.after)
 	identities := c.identities()
+	c.knownCallers = identities
 	for _, p := range c.pairs() {
 		if err := c.scope(p, say, identities); err != nil {
 			return err
@@ -57,14 +58,23 @@ func (c *comparison) scope(p pair, say speaker, identities map[string][]string) 
 	} else {
 		lim.Identities = nil // whoever calls a gateway is a stranger to it
 	}
-	changes, err := prove.Compare(p.before, p.after, lim)
+	n := narrator{c: c, p: p, say: say, before: splitter(p.before), after: splitter(p.after), seen: map[string]bool{}}
+	if p.own != "" {
+		if err := n.accessChanges(lim); err != nil {
+			return c.notCompared(p, err)
+		}
+		if p.opened || p.removed {
+			c.touch(p)
+			return nil // who may call it says what becomes of requests
+		}
+	}
+	changes, err := prove.CompareLists(p.after.Scope, n.routed(p.before.Effective), n.routed(p.after.Effective), lim)
 	if err != nil {
 		return c.notCompared(p, err)
 	}
 	if len(changes) > 0 {
 		c.touch(p)
 	}
-	n := narrator{c: c, p: p, say: say, before: splitter(p.before), after: splitter(p.after), seen: map[string]bool{}}
 	// Requests that get through on a side come first: they make the better witness
 	// for an effect that denied requests have as well.
 	for _, ch := range slices.Concat(byDenied(changes, false), byDenied(changes, true)) {
@@ -74,6 +84,17 @@ func (c *comparison) scope(p pair, say speaker, identities map[string][]string) 
 	}
 	n.flush()
 	return nil
+}
+
+// routed is a list as callers meet it whose own proxies choose a route. A service's
+// callers without an identity of the mesh have none: of them, access is all there is.
+func (n *narrator) routed(l space.List) space.List {
+	if n.p.own == "" {
+		return l
+	}
+	everyone := []space.Pattern{{Kind: space.Prefix, Text: "spiffe://" + n.c.after.TrustDomain + "/"}}
+	stranger := space.Rule{When: []space.Test{{Dim: space.IdentityDim, Any: everyone, Not: true}}, Then: space.NotRouted()}
+	return slices.Concat(space.List{stranger}, l)
 }
 
 // byDenied selects the changes that are about requests denied on both sides, or
@@ -108,7 +129,7 @@ func (c *comparison) notCompared(p pair, err error) error {
 
 func (c *comparison) touch(p pair) {
 	if p.own != "" {
-		c.touchedServices[p.own] = true
+		c.touchedServices[p.own], c.reachedServices[p.own] = true, true
 		return
 	}
 	c.touchedGateways[p.after.Scope.ID] = true
@@ -128,7 +149,8 @@ type narrator struct {
 	p             pair
 	say           speaker
 	before, after map[string][]space.Test // tests of routes, by origins
-	access        []accessPiece
+	turns         []turn
+	pieces        []told
 	seen          map[string]bool
 }
 
@@ -152,16 +174,16 @@ func routeKey(from []space.Origin) string {
 	return b.String()
 }
 
-// split returns the tests of an effective rule that its route asks, and those
-// that access asks. sides are where the rule may come from.
-func split(r space.Rule, sides ...map[string][]space.Test) (route, access []space.Test) {
+// routeTests are those tests of an effective rule that its route asks; the others are
+// access's. sides are where the rule may come from.
+func routeTests(r space.Rule, sides ...map[string][]space.Test) []space.Test {
 	for _, routes := range sides {
 		when, ok := routes[routeKey(r.From)]
 		if ok && len(when) <= len(r.When) && slices.EqualFunc(when, r.When[:len(when)], sameTest) {
-			return r.When[:len(when)], r.When[len(when):]
+			return r.When[:len(when)]
 		}
 	}
-	return r.When, nil
+	return r.When
 }
 
 func sameTest(a, b space.Test) bool { return a.Key() == b.Key() }
@@ -172,10 +194,11 @@ func (n *narrator) tell(ch prove.Change) error {
 	if err != nil {
 		return err
 	}
-	base := piece{
-		scope: n.p.display, name: shortName(n.p), witness: w,
+	base := told{piece: piece{
+		scope: n.p.display, name: shortName(n.p), at: n.p.after.Scope, witness: w,
 		before: ch.Before.From, after: ch.After.From,
-	}
+	}}
+	n.conditions(&base, ch)
 	b, a := ch.Before.Then, ch.After.Then
 	if b.Verdict != a.Verdict {
 		n.verdict(base, ch)
@@ -184,21 +207,45 @@ func (n *narrator) tell(ch prove.Change) error {
 	if space.Outcome.Key(space.Outcome{Shares: b.Shares}) != space.Outcome.Key(space.Outcome{Shares: a.Shares}) {
 		q := base
 		q.kind, q.class = KindRoute, shareClass(b, a)
-		q.when = n.conditions(ch)
-		q.change = n.shares(b) + " → " + n.shares(a)
-		n.add(q)
+		q.change = n.sharesChange(b, a)
+		n.pieces = append(n.pieces, q)
 	}
 	for _, f := range features(b.Fields, a.Fields) {
 		q := base
-		q.kind = KindFeature
-		q.when = n.conditions(ch)
+		q.kind, q.feature = KindFeature, f
 		q.class, q.change = n.c.word(f, b.Fields, a.Fields)
-		if b.Verdict == space.Denied && !n.seen[q.key()] {
+		q.class = n.cutClass(f, q.class, b, a)
+		if b.Verdict == space.Denied {
+			if slices.ContainsFunc(n.pieces, func(o told) bool { return o.feature == f && o.change == q.change && n.words(o) == n.words(q) }) {
+				continue
+			}
 			q.change += " (for requests that are then denied)"
 		}
-		n.add(q)
+		if q.class != Nothing {
+			n.pieces = append(n.pieces, q)
+		}
 	}
 	return nil
+}
+
+// cutClass is the class of a feature's change that also begins or ends to answer all
+// requests itself.
+func (n *narrator) cutClass(feature string, class Class, b, a space.Outcome) Class {
+	was, is := answersAll(feature, b), answersAll(feature, a)
+	switch {
+	case b.Verdict != space.Forward || was == is:
+		return class
+	case is:
+		return Worst(class, Narrowing)
+	case n.p.own == "":
+		return Worst(class, Widening) // from outside, whatever kept it out
+	}
+	return class
+}
+
+// answersAll reports whether a feature answers in place of every destination.
+func answersAll(feature string, o space.Outcome) bool {
+	return slices.ContainsFunc(o.Partly, func(p space.Partial) bool { return p.Feature == feature && p.Percent >= 100 })
 }
 
 // confirm runs the witness through the evaluator on both sides.
@@ -227,7 +274,16 @@ func (p piece) key() string {
 	return string(p.class) + "|" + string(p.kind) + "|" + p.when + "|" + p.change
 }
 
-func (n *narrator) shares(o space.Outcome) string { return shares(o, n.p.own, n.p.near) }
+func (n *narrator) shares(o space.Outcome) string { return shares(o, n.p.own, n.p.near, false) }
+
+// sharesChange words where requests go, with ports where only these differ.
+func (n *narrator) sharesChange(b, a space.Outcome) string {
+	was, is := n.shares(b), n.shares(a)
+	if was == is {
+		was, is = shares(b, n.p.own, n.p.near, true), shares(a, n.p.own, n.p.near, true)
+	}
+	return was + " → " + is
+}
 
 // word asks the feature's row; a feature without one is not compared.
 func (c *comparison) word(feature string, before, after []space.Field) (Class, string) {
@@ -277,8 +333,13 @@ func shareClass(before, after space.Outcome) Class {
 		}
 	}
 	for target, now := range a {
-		if _, ok := b[target]; !ok && now {
+		_, ok := b[target]
+		switch {
+		case ok:
+		case now:
 			class = Worst(class, Narrowing) // a part of what got through goes where it is refused
+		case strings.HasPrefix(target, "external/"):
+			class = Worst(class, Widening) // a way out of the mesh
 		}
 	}
 	return class

@@ -1,6 +1,9 @@
 package plan
 
 import (
+	"fmt"
+	"slices"
+
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/model"
 )
@@ -132,10 +135,35 @@ func (c *comparison) retries() {
 		if a > b {
 			class = Weakening
 		}
+		if c.besideRetries(s.ID, class, b, a) {
+			continue
+		}
 		text := "worst case of retries along calls: one request can become %d → %d"
 		if cyclic[s.ID] {
 			text += " (not counting the cycle of calls that it is in)"
 		}
 		c.note(s, class, KindRetries, text, b, a)
 	}
+}
+
+// besideRetries puts the worst case into the line that tells of other retries on a
+// service's own routes, if there is one: that line's class then is the worst case's.
+func (c *comparison) besideRetries(id string, class Class, before, after int) bool {
+	var repeating []string
+	for _, m := range []*model.Mesh{c.before, c.after} {
+		if s := m.Service(id); s != nil {
+			for _, r := range s.Routes {
+				repeating = append(repeating, c.meaning.Repeating(r.Traits)...)
+			}
+		}
+	}
+	i := slices.IndexFunc(c.found, func(p piece) bool {
+		return p.kind == KindFeature && p.at.Kind == "service" && p.at.ID == id && slices.Contains(repeating, p.feature)
+	})
+	if i < 0 {
+		return false
+	}
+	c.found[i].class = Worst(c.found[i].class, class)
+	c.found[i].change += fmt.Sprintf(" (worst case along calls: one request can become %d → %d)", before, after)
+	return true
 }

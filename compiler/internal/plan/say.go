@@ -228,8 +228,8 @@ func appendNew(list []string, s string) []string {
 }
 
 // shares words where requests go: "reviews 90% v1 10% v3"; own is the ID of the
-// scope's service, near its namespace.
-func shares(o space.Outcome, own, near string) string {
+// scope's service, near its namespace. ports says "reviews:http 90% v1".
+func shares(o space.Outcome, own, near string, ports bool) string {
 	total := 0
 	for _, s := range o.Shares {
 		total += s.Weight
@@ -241,6 +241,9 @@ func shares(o space.Outcome, own, near string) string {
 		name := self
 		if service != own {
 			name = strings.TrimPrefix(service, near+"/")
+		}
+		if ports {
+			name += ":" + targetPort(s.Target)
 		}
 		part := percent(s.Weight, total)
 		if version != "" {
@@ -274,6 +277,18 @@ func splitTarget(target string) (service, version string) {
 		return "external " + parts[1] + "/" + parts[2], ""
 	}
 	return parts[0] + "/" + parts[1], parts[3]
+}
+
+// targetPort is the port's name in a target.
+func targetPort(target string) string {
+	parts := strings.Split(target, "/")
+	if len(parts) != 4 {
+		return ""
+	}
+	if parts[0] == "external" {
+		return parts[3]
+	}
+	return parts[2]
 }
 
 // percent gives a share with up to two decimals.

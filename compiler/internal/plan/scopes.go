@@ -33,6 +33,7 @@ func (c *comparison) pairs() []pair {
 		return out
 	}
 	b, a := index(before), index(after)
+	c.scopesBefore = b
 	gateways := gatewayScopes(before, after)
 	all := map[string]space.Scope{}
 	for _, d := range slices.Concat(before, after) {

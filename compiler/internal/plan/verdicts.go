@@ -9,77 +9,51 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 )
 
-// verdict tells a change from one verdict to another. Where the grants decide it
-// is about access, else about routes.
-func (n *narrator) verdict(base piece, ch prove.Change) {
+// turn is a change from one verdict to another, before turns on the same requests are
+// joined.
+type turn struct {
+	told
+	before, after string // what becomes of the requests, in words
+	b, a          space.Verdict
+}
+
+// told is a piece about requests with what says which: a conjunction, and what is
+// taken out of it.
+type told struct {
+	piece
+	box    []space.Test
+	except [][]space.Test
+	more   int // exceptions that are not listed
+}
+
+// verdict tells a change from one verdict to another. What the grants of a service
+// decide is told as access already.
+func (n *narrator) verdict(base told, ch prove.Change) {
 	b, a := ch.Before.Then.Verdict, ch.After.Then.Verdict
 	if n.p.opened && a == space.Denied || n.p.removed && b == space.Denied {
 		return // nothing got through, and that the scope comes or goes has its own line
 	}
-	base.class = n.classOf(b, a)
-	aboutAccess := b == space.Denied && a == space.Forward || b == space.Forward && a == space.Denied
-	// A service that comes or goes is read by who may call it, not by its routes.
-	whole := n.p.own != "" && (n.p.opened && a == space.Forward || n.p.removed && b == space.Forward)
-	if !aboutAccess && !whole {
-		base.kind, base.when = KindRoute, n.conditions(ch)
-		base.change = n.outcome(ch.Before.Then, n.p.opened) + " → " + n.outcome(ch.After.Then, n.p.removed)
-		n.add(base)
+	if n.p.own != "" && refusedOrPassed(b) && refusedOrPassed(a) {
 		return
 	}
-	base.kind, base.gained = KindAccess, a == space.Forward
-	routeB, accessB := split(ch.Before, n.before)
-	routeA, accessA := split(ch.After, n.after)
-	access := n.withoutTaken(slices.Concat(accessB, accessA), &ch)
-	route := slices.Concat(routeB, routeA)
-	if n.p.own == "" {
-		base.who = "gateway/" + strings.TrimPrefix(n.p.after.Scope.ID, n.p.near+"/")
-		base.when = "from " + base.who + " host " + n.p.after.Scope.Port
-		route = slices.Concat(route, access)
-		access = nil
-	} else {
-		base.who = n.say.who(access, n.p.near)
-		base.when = "from " + base.who
-	}
-	n.access = append(n.access, accessPiece{
-		piece: base, what: n.say.what(access), route: n.say.what(route), except: n.exceptions(ch, false),
-		change: verdictWords(b, n.p.opened) + " → " + verdictWords(a, n.p.removed),
-	})
+	base.class, base.kind = n.classOf(b, a), KindRoute
+	n.turns = append(n.turns, turn{base, n.outcome(ch.Before.Then, n.p.opened), n.outcome(ch.After.Then, n.p.removed), b, a})
 }
 
-// withoutTaken takes what earlier rules decide out of the change's own methods and
-// callers, where such a rule differs in nothing else: "POST", not "GET, POST,
-// except GET". The rules that this settles are no exceptions of ch any more.
-func (n *narrator) withoutTaken(access []space.Test, ch *prove.Change) []space.Test {
-	box := keys(slices.Concat(ch.Before.When, ch.After.When))
-	out := slices.Clone(access)
-	var others []space.Rule
-	for _, r := range ch.Except {
-		_, tests := split(r, n.after, n.before)
-		own := slices.DeleteFunc(slices.Clone(tests), func(t space.Test) bool { return box[t.Key()] })
-		if len(own) != 1 || !takeOut(out, own[0]) {
-			others = append(others, r)
-		}
-	}
-	ch.Except = others
-	return out
-}
+func refusedOrPassed(v space.Verdict) bool { return v == space.Denied || v == space.Forward }
 
-// takeOut removes the patterns of one test from the test on the same dimension, if
-// there is one and something of it is left.
-func takeOut(tests []space.Test, taken space.Test) bool {
-	if taken.Not || taken.Dim != space.MethodDim && taken.Dim != space.IdentityDim {
-		return false
+// takenOut is what is left of a dimension when a rule with these tests besides takes its
+// part, if one test says it.
+func takenOut(own []space.Test) (space.Test, bool) {
+	if len(own) != 1 {
+		return space.Test{}, false
 	}
-	i := slices.IndexFunc(tests, func(t space.Test) bool { return t.Dim == taken.Dim && !t.Not })
-	if i < 0 {
-		return false
+	if _, header := own[0].Dim.Header(); header || len(own[0].Any) == 0 {
+		return space.Test{}, false
 	}
-	rest := slices.DeleteFunc(slices.Clone(tests[i].Any), func(p space.Pattern) bool { return slices.Contains(taken.Any, p) })
-	if len(rest) == 0 || len(rest) == len(tests[i].Any) {
-		return false
-	}
-	tests[i].Any = rest
-	return true
+	t := own[0]
+	t.Not = !t.Not
+	return t, true
 }
 
 func keys(tests []space.Test) map[string]bool {
@@ -94,61 +68,137 @@ func keys(tests []space.Test) map[string]bool {
 // no news.
 func isRefusal(t space.Test) bool { return t.Dim == space.IdentityDim && t.Not }
 
-// accessPiece is an access change through one route; flush joins the routes.
-type accessPiece struct {
-	piece
-	what, route, change string
-	except              []string
-}
-
-// flush joins access changes that differ in their routes only.
+// flush adds what was told. Turns on the same requests that differ in nothing but
+// whether a grant lets them through are one piece; so are pieces that say the same of
+// requests that together are all of some; and so are turns that change alike without
+// getting through on either side.
 func (n *narrator) flush() {
-	type group struct {
-		first  accessPiece
-		routes []string
-		all    bool
-	}
 	var order []string
-	groups := map[string]*group{}
-	for _, a := range n.access {
-		key := string(a.class) + "|" + a.when + "|" + a.what + "|" + a.change
-		g := groups[key]
-		if g == nil {
-			g = &group{first: a}
-			groups[key] = g
-			order = append(order, key)
+	groups := map[string][]turn{}
+	for _, t := range n.turns {
+		when := n.words(t.told)
+		if groups[when] == nil {
+			order = append(order, when)
 		}
-		g.all = g.all || a.route == ""
-		g.routes = appendNew(g.routes, a.route)
+		groups[when] = append(groups[when], t)
+	}
+	blocked := map[string]bool{}
+	for _, when := range order {
+		for _, t := range joinDenied(groups[when]) {
+			t.change = t.before + " → " + t.after
+			if t.class == Neutral && t.b != space.Forward && t.a != space.Forward {
+				blocked[t.key()] = true
+			}
+			n.pieces = append(n.pieces, t.told)
+		}
+	}
+	byWords := map[string][]told{}
+	order = nil
+	for _, t := range n.pieces {
+		if byWords[t.key()] == nil {
+			order = append(order, t.key())
+		}
+		byWords[t.key()] = append(byWords[t.key()], t)
 	}
 	for _, key := range order {
-		g := groups[key]
-		q := g.first.piece
-		what := g.first.what
-		if !g.all {
-			routes := limited(g.routes, " or ")
-			if what != "" && routes != what {
-				routes = what + " as far as routed (" + routes + ")"
+		parts := n.united(byWords[key])
+		if blocked[key] && len(parts) > 1 {
+			first := parts[0].piece
+			var whens []string
+			for _, t := range parts {
+				whens = appendNew(whens, n.words(t))
 			}
-			what = routes
+			first.when = limited(whens, " or ", 3)
+			n.add(first)
+			continue
 		}
-		q.what = what
-		if what == "" {
-			q.what = "everything"
+		for _, t := range parts {
+			t.when, t.tests = n.words(t), t.box
+			n.add(t.piece)
 		}
-		q.what += except(g.first.except)
-		q.when += ": " + q.what
-		q.change = g.first.change
-		n.add(q)
 	}
 }
 
-// classOf classifies a change of verdict: rule 9 of the language.
+// united drops from pieces that say the same what needs not be said: an exception of
+// which another piece says the same, and a piece that another one holds.
+func (n *narrator) united(ts []told) []told {
+	for changed := true; changed && len(ts) > 1; {
+		changed = false
+		for i := range ts {
+			ts[i].except = slices.DeleteFunc(slices.Clone(ts[i].except), func(e []space.Test) bool {
+				part := n.key(slices.Concat(ts[i].box, e))
+				covered := slices.ContainsFunc(ts, func(o told) bool { return len(o.except)+o.more == 0 && n.key(o.box) == part })
+				changed = changed || covered
+				return covered
+			})
+		}
+		var kept []told
+		for i, t := range ts {
+			own := n.key(t.box)
+			held := slices.ContainsFunc(ts, func(o told) bool {
+				return len(o.except)+o.more == 0 && n.key(o.box) != own && n.key(slices.Concat(o.box, t.box)) == own
+			})
+			twice := slices.ContainsFunc(ts[:i], func(o told) bool { return n.words(o) == n.words(t) })
+			if !held && !twice {
+				kept = append(kept, t)
+			}
+		}
+		changed = changed && len(kept) < len(ts)
+		ts = kept
+	}
+	return ts
+}
+
+// key is the canonical text of a conjunction.
+func (n *narrator) key(box []space.Test) string {
+	return space.Rule{When: prove.Simplify(box, n.c.lim)}.Key()
+}
+
+// joinDenied makes one turn of those on the same requests, if each side has one outcome
+// besides the denial.
+func joinDenied(ts []turn) []turn {
+	sides := [2][]string{}
+	denied := [2]bool{}
+	out := ts[0]
+	for _, t := range ts {
+		for side, x := range []struct {
+			v     space.Verdict
+			words string
+		}{{t.b, t.before}, {t.a, t.after}} {
+			if x.v == space.Denied {
+				denied[side] = true
+			} else {
+				sides[side] = appendNew(sides[side], x.words)
+			}
+		}
+		if rank(t.class) < rank(out.class) {
+			out = t
+		}
+	}
+	if len(ts) == 1 || len(sides[0]) > 1 || len(sides[1]) > 1 {
+		return ts
+	}
+	words := func(side int, own string) string {
+		switch {
+		case len(sides[side]) == 0:
+			return own
+		case denied[side]:
+			return sides[side][0] + ", or denied where no grant allows it"
+		}
+		return sides[side][0]
+	}
+	out.before, out.after = words(0, out.before), words(1, out.after)
+	return []turn{out}
+}
+
+// classOf classifies a change of verdict: rule 9 of the language. From outside, whatever
+// kept a request out, that it comes in is widening; in the mesh, access says so.
 func (n *narrator) classOf(before, after space.Verdict) Class {
+	outside := n.p.own == ""
 	switch {
 	case before == space.Forward:
 		return Narrowing
-	case after == space.Forward && (before == space.Denied || n.p.opened):
+	case outside && (after == space.Forward || before == space.Denied && after == space.Redirect):
 		return Widening
 	}
 	return Neutral
@@ -186,58 +236,59 @@ func (n *narrator) outcome(o space.Outcome, missing bool) string {
 	}
 }
 
-// conditions words which requests a route decides, with what other routes take
-// of them before.
-func (n *narrator) conditions(ch prove.Change) string {
-	routeB, _ := split(ch.Before, n.before)
-	routeA, _ := split(ch.After, n.after)
-	words := n.say.what(slices.Concat(routeB, routeA))
-	if but := except(n.exceptions(ch, true)); but != "" {
-		if words == "" {
-			words = "all requests"
-		}
-		return words + but
+// conditions says which requests a change is about, with what other rules take of them
+// before: at a service by the routes, at a gateway by whatever decides.
+func (n *narrator) conditions(t *told, ch prove.Change) {
+	box := slices.Concat(ch.Before.When, ch.After.When)
+	if n.p.own != "" {
+		routeB := routeTests(ch.Before, n.before)
+		routeA := routeTests(ch.After, n.after)
+		box = slices.Concat(routeB, routeA)
 	}
-	return words
-}
-
-// exceptions words the earlier rules that take part of the change: by their
-// routes only, or by their conditions on access only.
-func (n *narrator) exceptions(ch prove.Change, routes bool) []string {
-	box := keys(slices.Concat(ch.Before.When, ch.After.When))
-	var out []string
+	known := keys(slices.Concat(ch.Before.When, ch.After.When))
 	for _, r := range ch.Except {
-		words := n.exception(r, box, routes)
-		if words != "" {
-			out = appendNew(out, words)
+		own := n.exception(r, known)
+		if one, ok := takenOut(own); ok {
+			box = append(box, one)
+		} else if len(own) > 0 {
+			t.except = append(t.except, own)
 		}
 	}
-	if ch.More > 0 {
-		out = append(out, strconv.Itoa(ch.More)+" more rules")
-	}
-	return out
+	t.box, t.more = prove.Simplify(box, n.c.lim), ch.More
 }
 
-func (n *narrator) exception(r space.Rule, box map[string]bool, routes bool) string {
-	route, access := split(r, n.after, n.before)
-	tests := access
-	if routes {
-		tests = route
+// words says it: "GET under /v1, except /v1/health".
+func (n *narrator) words(t told) string {
+	taken := func(t space.Test) bool {
+		return t.Not && len(t.Any) > 0 && (t.Dim == space.PathDim || t.Dim == space.MethodDim)
 	}
-	if slices.ContainsFunc(tests, isRefusal) {
-		return ""
-	}
-	var own []space.Test
-	for _, t := range tests {
-		if !box[t.Key()] {
-			own = append(own, t)
+	words := n.say.what(slices.DeleteFunc(slices.Clone(t.box), taken))
+	var but []string
+	for _, x := range t.box {
+		if taken(x) {
+			x.Not = false
+			but = append(but, n.say.what([]space.Test{x}))
 		}
 	}
-	words := n.say.what(own)
-	if slices.ContainsFunc(own, func(t space.Test) bool { return t.Dim == space.IdentityDim }) {
-		words = strings.TrimSpace(words + " from " + n.say.who(own, n.p.near))
+	for _, e := range t.except {
+		but = appendNew(but, n.say.what(e))
 	}
-	return words
+	if t.more > 0 {
+		but = append(but, strconv.Itoa(t.more)+" more rules")
+	}
+	if len(but) > 0 && words == "" {
+		words = "all requests"
+	}
+	return words + except(but)
+}
+
+// exception is what an earlier rule asks of requests that the change does not.
+func (n *narrator) exception(r space.Rule, known map[string]bool) []space.Test {
+	tests := r.When
+	if n.p.own != "" {
+		tests = routeTests(r, n.after, n.before)
+	}
+	return slices.DeleteFunc(slices.Clone(tests), func(t space.Test) bool { return known[t.Key()] || t.Dim == space.IdentityDim })
 }
 
 // except lists at most three exceptions.
@@ -245,11 +296,10 @@ func except(words []string) string {
 	if len(words) == 0 {
 		return ""
 	}
-	return ", except " + limited(words, "; ")
+	return ", except " + limited(words, "; ", 3)
 }
 
-func limited(words []string, sep string) string {
-	const most = 3
+func limited(words []string, sep string, most int) string {
 	if len(words) <= most {
 		return strings.Join(words, sep)
 	}

@@ -12,6 +12,8 @@ type Class string
 
 // The classes of a change.
 const (
+	// Nothing is no change: what is written differs, what is done does not.
+	Nothing Class = ""
 	// Neutral is a change that was compared and is none of the others.
 	Neutral Class = "neutral"
 	// Narrowing: a request that got through no longer does.
@@ -26,7 +28,8 @@ const (
 
 // Word puts the change of one feature's fields into words and says how bad it
 // is. before and after hold the feature's own fields, in canonical order; an
-// empty side means that the feature was not there. The text has no final period.
+// empty side means that the feature was not there. The text has no final period. Where
+// both sides do the same, it says Nothing.
 type Word func(before, after []space.Field) (Class, string)
 
 // Words has the Word of every feature by its name.

@@ -62,6 +62,14 @@ func (b bitset) minus(c bitset) bitset {
 	return out
 }
 
+func (b bitset) or(c bitset) bitset {
+	out := make(bitset, len(b))
+	for i, w := range b {
+		out[i] = w | c[i]
+	}
+	return out
+}
+
 func (b bitset) orInto(c bitset) {
 	for i, w := range c {
 		b[i] |= w

@@ -84,19 +84,19 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	return f
 }
 
+// meaning: what happens to no request is nothing.
 func meaning(v trait.Value) []space.Act {
 	f := v.(Fault)
 	percent := func(p float64) string { return strconv.FormatFloat(p, 'f', -1, 64) + "%" }
 	var out []space.Act
-	if f.Delay > 0 {
+	if f.Delay > 0 && f.DelayPercent > 0 {
 		out = append(out, space.Labels(space.AtCaller, space.Field{Feature: name, Name: "delay", Value: f.Delay.String() + " for " + percent(f.DelayPercent)})...)
 	}
-	if f.Status != 0 {
-		a := space.Act{At: space.AtCaller, Fields: []space.Field{{Feature: name, Name: "abort", Value: strconv.Itoa(f.Status) + " for " + percent(f.AbortPercent)}}}
-		if f.AbortPercent > 0 {
-			a.Answer = &space.Reply{Status: f.Status, Percent: f.AbortPercent}
-		}
-		out = append(out, a)
+	if f.Status != 0 && f.AbortPercent > 0 {
+		out = append(out, space.Act{
+			At: space.AtCaller, Answer: &space.Reply{Status: f.Status, Percent: f.AbortPercent},
+			Fields: []space.Field{{Feature: name, Name: "abort", Value: strconv.Itoa(f.Status) + " for " + percent(f.AbortPercent)}},
+		})
 	}
 	return out
 }

@@ -121,20 +121,27 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	return Mirror{[]Copy{c}}
 }
 
-// meaning: the copy is sent whatever the destination's grants say.
+// meaning: the copy is sent whatever the destination's grants say. Copies of no request
+// are none.
 func meaning(v trait.Value) []space.Act {
 	var out []space.Field
 	for _, c := range v.(Mirror).Copies {
-		out = append(out, space.Field{Feature: name, Name: "to " + c.cluster(), Value: strconv.FormatFloat(c.Percent, 'f', -1, 64) + "%", Number: c.Percent})
+		if c.Percent > 0 {
+			out = append(out, space.Field{Feature: name, Name: "to " + c.cluster(), Value: strconv.FormatFloat(c.Percent, 'f', -1, 64) + "%", Number: c.Percent})
+		}
+	}
+	if out == nil {
+		return nil
 	}
 	return space.Labels(space.AtCaller, out...)
 }
 
-// change: a new receiver of copies is one more place that sees what requests hold.
+// change: a new receiver of copies, or more of them, is more that others see of what
+// requests hold.
 func change(before, after []space.Field) (plan.Class, string) {
 	class := plan.Neutral
 	for _, f := range after {
-		if !slices.ContainsFunc(before, func(b space.Field) bool { return b.Name == f.Name }) {
+		if f.Number > plan.Number(before, f.Name) {
 			class = plan.Weakening
 		}
 	}

@@ -116,16 +116,15 @@ func meaning(v trait.Value) []space.Act {
 	return []space.Act{{At: space.AtWorkload, Tries: 1 + r.Attempts, Fields: out}}
 }
 
-// change: more tries, or none at all any more, relax what protects somebody: the
-// callee from load, or the caller from failures.
+// change: more tries are more load on the callee in the worst case, which the plan tells
+// along the whole of the calls; fewer are not. Other conditions may repeat what was not.
 func change(before, after []space.Field) (plan.Class, string) {
 	b, a := int(plan.Number(before, "attempts")), int(plan.Number(after, "attempts"))
-	text := fmt.Sprintf("retries %d → %d", b, a)
 	switch {
-	case a != b:
-		text += fmt.Sprintf(" (worst case per request ×%d → ×%d)", b+1, a+1)
-	default:
-		text = plan.Arrow("retries", before, after)
+	case a > b:
+		return plan.Weakening, fmt.Sprintf("retries %d → %d", b, a)
+	case a < b:
+		return plan.Neutral, fmt.Sprintf("retries %d → %d", b, a)
 	}
-	return plan.Weakening, text
+	return plan.Weakening, plan.Arrow("retries", before, after)
 }

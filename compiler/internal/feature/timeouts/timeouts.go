@@ -78,12 +78,23 @@ func meaning(v trait.Value) []space.Act {
 	return space.Labels(space.AtWorkload, space.Field{Feature: name, Name: "request", Value: t.String(), Number: time.Duration(t).Seconds()})
 }
 
-// change: a longer wait holds more of the caller's resources.
+// change: under a shorter bound requests fail that were answered. Where nothing is
+// written, Envoy's own default holds.
 func change(before, after []space.Field) (plan.Class, string) {
-	b, a := plan.Number(before, "request"), plan.Number(after, "request")
-	text := "timeout " + plan.Value(before, "request") + " → " + plan.Value(after, "request")
-	if a != 0 && a < b {
-		return plan.Neutral, text
+	b, a := bound(before), bound(after)
+	class := plan.Neutral
+	switch {
+	case a == b:
+		return plan.Nothing, ""
+	case a < b:
+		class = plan.Narrowing
 	}
-	return plan.Weakening, text
+	return class, "timeout " + b.String() + " → " + a.String()
+}
+
+func bound(fs []space.Field) trait.Duration {
+	if len(fs) == 0 {
+		return trait.Duration(byDefault)
+	}
+	return trait.Duration(plan.Number(fs, "request") * float64(time.Second))
 }
