@@ -151,7 +151,8 @@ func (n *narrator) united(ts []told) []told {
 
 // key is the canonical text of a conjunction.
 func (n *narrator) key(box []space.Test) string {
-	return space.Rule{When: prove.Simplify(box, n.c.lim)}.Key()
+	tests, _ := prove.Simplify(box, n.c.lim)
+	return space.Rule{When: tests}.Key()
 }
 
 // joinDenied makes one turn of those on the same requests, if each side has one outcome
@@ -254,7 +255,28 @@ func (n *narrator) conditions(t *told, ch prove.Change) {
 			t.except = append(t.except, own)
 		}
 	}
-	t.box, t.more = prove.Simplify(box, n.c.lim), ch.More
+	t.box, _ = prove.Simplify(box, n.c.lim)
+	t.except, t.more = n.exceptions(t.box, t.except), ch.More
+}
+
+// exceptions are those that take something of the box which no other one takes.
+func (n *narrator) exceptions(box []space.Test, all [][]space.Test) [][]space.Test {
+	var out [][]space.Test
+	for i, e := range all {
+		if _, possible := prove.Simplify(slices.Concat(box, e), n.c.lim); !possible {
+			continue
+		}
+		own := n.key(e)
+		held := false
+		for j, o := range all {
+			same := n.key(o) == own
+			held = held || same && j < i || !same && n.key(slices.Concat(o, e)) == own
+		}
+		if !held {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 // words says it: "GET under /v1, except /v1/health".

@@ -143,8 +143,9 @@ func (a *atoms) domainOf(ps []space.Pattern) bitset {
 
 // Simplify rewrites a conjunction: per single-valued dimension at most two tests, in
 // the patterns that say the same with the fewest words. Tests of headers and those
-// that no automaton can say stay as they are.
-func Simplify(when []space.Test, lim Limits) []space.Test {
+// that no automaton can say stay as they are. False says that no value of some dimension
+// is in all of its tests.
+func Simplify(when []space.Test, lim Limits) ([]space.Test, bool) {
 	lim = lim.withDefaults()
 	var out []space.Test
 	done := map[space.Dim]bool{}
@@ -157,16 +158,20 @@ func Simplify(when []space.Test, lim Limits) []space.Test {
 			continue
 		}
 		done[t.Dim] = true
-		out = append(out, conjunction(t.Dim, when, lim)...)
+		tests, possible := conjunction(t.Dim, when, lim)
+		if !possible {
+			return when, false
+		}
+		out = append(out, tests...)
 	}
-	return out
+	return out, true
 }
 
 // conjunction is Simplify for one dimension.
-func conjunction(d space.Dim, when []space.Test, lim Limits) []space.Test {
+func conjunction(d space.Dim, when []space.Test, lim Limits) ([]space.Test, bool) {
 	own := slices.DeleteFunc(slices.Clone(when), func(t space.Test) bool { return t.Dim != d })
 	if len(own) == 1 && len(own[0].Any) < 2 {
-		return own
+		return own, true
 	}
 	var patterns []space.Pattern
 	for _, t := range own {
@@ -176,7 +181,7 @@ func conjunction(d space.Dim, when []space.Test, lim Limits) []space.Test {
 	patterns = slices.Compact(patterns)
 	a, err := atomize(patterns, universe(d, patterns), lim.States)
 	if err != nil {
-		return own
+		return own, true
 	}
 	target := fullBits(len(a.witness))
 	for _, t := range own {
@@ -186,9 +191,12 @@ func conjunction(d space.Dim, when []space.Test, lim Limits) []space.Test {
 		}
 		target = target.and(in)
 	}
+	if target.empty() {
+		return own, false
+	}
 	s := a.cover(target, newBits(len(a.witness)), patterns)
 	if s.Rough || len(s.Wide) > 0 && len(s.In) > 0 {
-		return own // two unions are no conjunction
+		return own, true // two unions are no conjunction
 	}
 	var out []space.Test
 	if in := slices.Concat(s.In, s.Wide); len(in) > 0 {
@@ -197,5 +205,5 @@ func conjunction(d space.Dim, when []space.Test, lim Limits) []space.Test {
 	if len(s.Except) > 0 {
 		out = append(out, space.Test{Dim: d, Any: s.Except, Not: true})
 	}
-	return out
+	return out, true
 }
