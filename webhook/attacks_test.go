@@ -531,7 +531,7 @@ func messages(t *testing.T, g *guarded) {
 func configurations(t *testing.T, g *guarded) {
 	ctx := t.Context()
 	validating, mutating := g.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations(), g.Client.AdmissionregistrationV1().MutatingWebhookConfigurations()
-	alarms := func() int { return strings.Count(g.log.String(), "webhook configuration put back") }
+	alarms := func() int { return strings.Count(g.log.String(), "msg=\"put back\"") }
 	for name, c := range map[string]struct {
 		do   func() error
 		back func() bool

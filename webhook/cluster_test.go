@@ -67,8 +67,13 @@ spec:
 
 func compiled(t *testing.T) release.Release {
 	t.Helper()
+	return compiledOf(t, shop)
+}
+
+func compiledOf(t *testing.T, intent string) release.Release {
+	t.Helper()
 	p, ds := compiler.Load(fstest.MapFS{
-		"shop.cue": {Data: []byte(shop)}, "kustomize/kustomization.yaml": {Data: []byte(patches)}, "kustomize/autoscaler.yaml": {Data: []byte(autoscaler)},
+		"shop.cue": {Data: []byte(intent)}, "kustomize/kustomization.yaml": {Data: []byte(patches)}, "kustomize/autoscaler.yaml": {Data: []byte(autoscaler)},
 	}, compiler.Options{At: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)})
 	if ds.HasErrors() {
 		t.Fatal(ds)
@@ -321,7 +326,7 @@ func TestARealClusterIsGuarded(t *testing.T) {
 			have, err := api.Get(ctx, GuardName, metav1.GetOptions{})
 			return err == nil && len(have.Webhooks) > 1
 		})
-		if strings.Count(g.log.String(), "webhook configuration put back") != 2 {
+		if strings.Count(g.log.String(), "msg=\"put back\"") != 2 {
 			t.Errorf("the alarm was not raised twice:\n%s", g.log)
 		}
 	})

@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -21,27 +22,29 @@ import (
 
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/kubeapi"
+	"meshc.dev/meshc/webhook/internal/admit"
+	"meshc.dev/meshc/webhook/internal/drift"
 )
 
 // How often the keeper looks at what it should write, which costs no request, and how
 // long it waits after a request that failed.
 const (
 	looking = time.Second
+	pacing  = looking / 2 // at least, between two looks at the cluster: who changes something again and again makes no more of them
 	waiting = 2 * time.Second
 	asking  = 5 * time.Second // bounds one look at the cluster
 )
 
-// api is what the clients of both kinds of configuration have.
+// api is what the clients of both kinds of configuration have, and those of policies.
 type api[T any] interface {
 	Get(context.Context, string, metav1.GetOptions) (*T, error)
 	Create(context.Context, *T, metav1.CreateOptions) (*T, error)
 	Update(context.Context, *T, metav1.UpdateOptions) (*T, error)
-	Watch(context.Context, metav1.ListOptions) (watch.Interface, error)
 }
 
-// Keep makes the configurations in the cluster what the approved release asks for, and
-// puts them back when somebody changes them: an API server asks no webhook about
-// webhook configurations. It follows them, and asks nothing while nothing happens. Several
+// Keep makes the configurations in the cluster what the approved release asks for, and its
+// admission policies, and puts them back when somebody changes them: an API server asks no
+// webhook about either. It follows them, and asks nothing while nothing happens. Several
 // replicas may do so: what one has written that knows more is left alone. It ends with ctx
 // and leaves them there.
 func (s *Server) Keep(ctx context.Context, c Cluster, certs *Certificates) error {
@@ -51,20 +54,22 @@ func (s *Server) Keep(ctx context.Context, c Cluster, certs *Certificates) error
 	events.StartRecordingToSink(&corev1.EventSinkImpl{Interface: c.Client.CoreV1().Events("")})
 	s.reach.Store(newReach(c, s.c.Log, s.c.Now))
 	k := &keeper{
-		cluster: c, reach: s.reach.Load(), log: s.c.Log, now: s.c.Now, metrics: s.metrics, certs: certs, settled: map[string]wanted{}, newest: map[string]mark{}, changed: make(chan struct{}, 1),
+		cluster: c, reach: s.reach.Load(), log: s.c.Log, now: s.c.Now, metrics: s.metrics, certs: certs, settled: map[string]wanted{}, newest: map[string]mark{}, held: map[drift.Key]drift.Object{}, changed: make(chan struct{}, 1),
 		events: events.NewRecorder(scheme.Scheme, core.EventSource{Component: "meshc-webhook"}),
 	}
 	go k.reach.run(ctx)
 	registered := c.Watcher.AdmissionregistrationV1()
-	go follow(ctx, k, registered.ValidatingWebhookConfigurations(), GuardName)
-	go follow(ctx, k, registered.MutatingWebhookConfigurations(), InjectName)
+	go follow(ctx, k, registered.ValidatingWebhookConfigurations(), named(GuardName))
+	go follow(ctx, k, registered.MutatingWebhookConfigurations(), named(InjectName))
+	go follow(ctx, k, registered.ValidatingAdmissionPolicies(), ours())
+	go follow(ctx, k, registered.ValidatingAdmissionPolicyBindings(), ours())
 	tick := time.NewTicker(looking)
 	defer tick.Stop()
 	for dirty := true; ; {
 		if by := s.inForce(s.c.Now()); by != nil {
 			trusted := certs.roots.Trusted()
 			k.mark = marking(by, trusted)
-			dirty = !k.keep(ctx, by.world.Namespaces(), pemOf(trusted), dirty)
+			dirty = !k.keep(ctx, by.world, pemOf(trusted), dirty)
 			s.ahead.Store(k.ahead())
 		}
 		select {
@@ -87,9 +92,11 @@ type keeper struct {
 	events  record.EventRecorder
 	changed chan struct{} // something happened to a configuration
 	certs   *Certificates
-	mark    mark              // of what is to be written
-	settled map[string]wanted // by name: when the configuration was right last
-	newest  map[string]mark   // by name: the greatest that was seen
+	mark    mark                       // of what is to be written
+	settled map[string]wanted          // by name: when the configuration was right last
+	newest  map[string]mark            // by name: the greatest that was seen
+	held    map[drift.Key]drift.Object // admission policies: as which they were right last
+	world   *admit.World               // of the release for which all was right last
 	writing complaint
 	after   time.Time // when to ask again, after a failure
 }
@@ -117,16 +124,29 @@ func (c *complaint) isNew(ctx context.Context, err error) bool {
 // notKept tells that a configuration could not be written or followed.
 func (c *complaint) notKept(ctx context.Context, log *slog.Logger, err error) {
 	if c.isNew(ctx, err) {
-		log.Error("webhook configuration not kept", "code", diag.CodeConfiguration, "reason", err,
-			"fix", "give the webhook's account the verbs get, create, update and watch on both webhook configurations; see meshc webhook --help")
+		log.Error("webhook configurations and admission policies not kept", "code", diag.CodeConfiguration, "reason", err,
+			"fix", "give the webhook's account the rights that meshc install prints: those on both webhook configurations, admission policies and their bindings")
 	}
 }
 
-// follow tells the keeper of each change of one configuration, and that it may have
-// missed some.
-func follow[T any](ctx context.Context, k *keeper, api api[T], name string) {
+// named is one object, ours are those that say that they are meshc's; one that no longer
+// does is gone from them, which is a change.
+func named(name string) metav1.ListOptions {
+	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()}
+}
+
+func ours() metav1.ListOptions {
+	return metav1.ListOptions{LabelSelector: labels.Set{drift.ManagedLabel: drift.Manager}.String()}
+}
+
+// watcher is what follow needs of a client.
+type watcher interface {
+	Watch(context.Context, metav1.ListOptions) (watch.Interface, error)
+}
+
+// follow tells the keeper of each change of what it keeps, and that it may have missed some.
+func follow(ctx context.Context, k *keeper, api watcher, o metav1.ListOptions) {
 	var watching complaint
-	o := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()}
 	for ctx.Err() == nil {
 		w, err := api.Watch(ctx, o)
 		watching.notKept(ctx, k.log, err)
@@ -152,9 +172,9 @@ func (k *keeper) tell() {
 
 // keep writes what differs, if somebody may have changed something or something else is
 // wanted than when it was right last. It reports whether all is as it should be.
-func (k *keeper) keep(ctx context.Context, namespaces []string, bundle []byte, dirty bool) bool {
-	guards, injectors := k.cluster.guards(namespaces, bundle), k.cluster.injectors(bundle)
-	if !dirty && reflect.DeepEqual(k.settled[GuardName], wanted{k.mark, guards}) && reflect.DeepEqual(k.settled[InjectName], wanted{k.mark, injectors}) {
+func (k *keeper) keep(ctx context.Context, by *admit.World, bundle []byte, dirty bool) bool {
+	guards, injectors := k.cluster.guards(by.Namespaces(), bundle), k.cluster.injectors(bundle)
+	if !dirty && k.world == by && reflect.DeepEqual(k.settled[GuardName], wanted{k.mark, guards}) && reflect.DeepEqual(k.settled[InjectName], wanted{k.mark, injectors}) {
 		return true
 	}
 	if k.now().Before(k.after) {
@@ -169,11 +189,17 @@ func (k *keeper) keep(ctx context.Context, namespaces []string, bundle []byte, d
 		}),
 		put(ctx, k, registered.MutatingWebhookConfigurations(), InjectName, injectors, func(c *registration.MutatingWebhookConfiguration) *[]registration.MutatingWebhook { return &c.Webhooks }),
 	)
+	if k.ahead() == nil { // whoever has a later release keeps its policies
+		err = errors.Join(err, k.keepPolicies(ctx, by))
+	}
 	k.writing.notKept(ctx, k.log, err)
+	k.after = k.now().Add(pacing)
 	if err != nil {
 		k.after = k.now().Add(waiting)
+		return false
 	}
-	return err == nil
+	k.world = by
+	return true
 }
 
 // put makes one configuration what it should be, unless another replica that knows more
@@ -221,8 +247,8 @@ func put[T, W any](ctx context.Context, k *keeper, api api[T], name string, want
 	if err != nil {
 		return fmt.Errorf("configuration %q: %w", name, err)
 	}
-	if !ours {
-		k.alarm(name, what, have)
+	if before && !ours {
+		k.alarm("webhook configuration", name, what, have)
 	}
 	k.newest[name] = k.mark
 	k.settle(name, want)
@@ -271,13 +297,10 @@ func (k *keeper) ahead() *mark {
 }
 
 // alarm says that somebody had changed what was written before.
-func (k *keeper) alarm(name, what string, now any) {
-	if _, before := k.settled[name]; !before {
-		return
-	}
+func (k *keeper) alarm(kind, name, what string, now any) {
 	k.metrics.restored(name)
-	k.log.Error("webhook configuration put back", "code", diag.CodeConfiguration, "name", name, "reason", "it "+what+" while the webhook was running",
-		"fix", "see the cluster's audit log for who did it; nothing was judged meanwhile")
+	k.log.Error("put back", "what", kind, "code", diag.CodeConfiguration, "name", name, "reason", "it "+what+" while the webhook was running",
+		"fix", "see the cluster's audit log for who did it; nothing was judged by it meanwhile")
 	if object, ok := now.(runtime.Object); ok {
 		k.events.Eventf(object, core.EventTypeWarning, "ConfigurationRestored", "%s it %s while the webhook was running, and was put back", diag.CodeConfiguration, what)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/webhook/internal/review"
 )
@@ -67,7 +68,7 @@ func newMetrics(r *prometheus.Registry) *metrics {
 		}, []string{"configuration"}),
 	}
 	m.audit = newAuditMetrics()
-	for _, name := range []string{GuardName, InjectName} {
+	for _, name := range append(release.PolicyNames(), GuardName, InjectName) {
 		m.restores.WithLabelValues(name)
 	}
 	if r != nil {

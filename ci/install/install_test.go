@@ -106,6 +106,22 @@ spec:
   - {name: app, image: app, command: [sleep, "1000000"], securityContext: {runAsUser: 1000}}
 `
 
+// forgotten are an admission policy and its binding that a webhook wrote for a release
+// that nobody has any more.
+const forgotten = `
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: meshc-hosts, labels: {app.kubernetes.io/managed-by: meshc}}
+spec:
+  matchConstraints: {resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [podtemplates]}]}
+  validations: [{expression: "true"}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: meshc-hosts, labels: {app.kubernetes.io/managed-by: meshc}}
+spec: {policyName: meshc-hosts, validationActions: [Deny]}
+`
+
 // definitions are those of the kinds that a cluster need not have, as an audit meets them.
 func definitions() []string {
 	var out []string
@@ -272,6 +288,10 @@ func (r *rig) applyRelease() {
 func TestAnInstallation(t *testing.T) {
 	r := newRig(t)
 	r.must(r.cluster.Apply(t.Context(), append(definitions(), squatted)...))
+	left := filepath.Join(r.dir, "forgotten.yaml")
+	r.must(os.WriteFile(left, []byte(forgotten), 0o600))
+	_, err := r.cluster.Kubectl(t.Context(), "create", "--field-manager=meshc-webhook", "-f", left)
+	r.must(err)
 	r.expect(1, []string{"MESH0650: there is no Secret meshc-system/mesh-read", "kubectl create namespace"}, r.install("--apply", "--overlay", "ha")...)
 	if _, err := r.cluster.Client.CoreV1().Namespaces().Get(t.Context(), install.DefaultNamespace, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Fatalf("an installation that is refused made a namespace: %v", err)
@@ -346,6 +366,12 @@ func (r *rig) repairs(t *testing.T) {
 	r.must(err)
 	_, err = hooks.MutatingWebhookConfigurations().Patch(ctx, "zz-meshc-inject", types.MergePatchType, nothing, metav1.PatchOptions{})
 	r.must(err)
+	rule := []byte(`{"spec":{"failurePolicy":"Ignore"}}`)
+	_, err = hooks.ValidatingAdmissionPolicies().Patch(ctx, "meshc-pods", types.MergePatchType, rule, metav1.PatchOptions{})
+	r.must(err)
+	bound := []byte(`{"spec":{"validationActions":["Audit"]}}`)
+	_, err = hooks.ValidatingAdmissionPolicyBindings().Patch(ctx, "meshc-pods", types.MergePatchType, bound, metav1.PatchOptions{})
+	r.must(err)
 	r.until("all is put back", func(ctx context.Context) error {
 		if _, err := r.cluster.Client.CoordinationV1().Leases(install.DefaultNamespace).Get(ctx, "meshc-spent-old", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 			return errors.Join(errors.New("a token that ended long ago is still remembered"), err)
@@ -356,6 +382,9 @@ func (r *rig) repairs(t *testing.T) {
 		}
 		inject, err := hooks.MutatingWebhookConfigurations().Get(ctx, "zz-meshc-inject", metav1.GetOptions{})
 		if err != nil {
+			return err
+		}
+		if err := r.policies(ctx); err != nil {
 			return err
 		}
 		if len(guard.Webhooks) == 0 || len(inject.Webhooks) == 0 {
@@ -369,6 +398,26 @@ func (r *rig) repairs(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// policies says why the admission policies are not what the release says: one was changed,
+// and one is of a release that nobody has any more.
+func (r *rig) policies(ctx context.Context) error {
+	api := r.cluster.Client.AdmissionregistrationV1()
+	rule, err := api.ValidatingAdmissionPolicies().Get(ctx, "meshc-pods", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	bound, err := api.ValidatingAdmissionPolicyBindings().Get(ctx, "meshc-pods", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	_, old := api.ValidatingAdmissionPolicies().Get(ctx, "meshc-hosts", metav1.GetOptions{})
+	_, unbound := api.ValidatingAdmissionPolicyBindings().Get(ctx, "meshc-hosts", metav1.GetOptions{})
+	if *rule.Spec.FailurePolicy != "Fail" || bound.Spec.ValidationActions[0] != "Deny" || !apierrors.IsNotFound(old) || !apierrors.IsNotFound(unbound) {
+		return fmt.Errorf("%s, %v, %w, %w", *rule.Spec.FailurePolicy, bound.Spec.ValidationActions, old, unbound)
+	}
+	return nil
 }
 
 // rights compares what the accounts asked for with what they may: a verb that was asked

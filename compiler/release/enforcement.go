@@ -90,6 +90,12 @@ func (e Enforcement) Softens(rule string) (s Softened, ok bool) {
 	return e.Softened[i], true
 }
 
+// PolicyNames are the names that the admission policies of a release may have, each with a
+// binding of the same name.
+func PolicyNames() []string {
+	return []string{"meshc-endpoints", "meshc-foreign", "meshc-hosts", "meshc-pods", "meshc-services", "meshc-tokens", "meshc-webhooks"}
+}
+
 // PodMakers are the kinds that make pods, whose names begin with theirs.
 func PodMakers() []string {
 	return []string{"CronJob", "DaemonSet", "Deployment", "Job", "ReplicaSet", "ReplicationController", "StatefulSet"}

@@ -26,8 +26,8 @@ const (
 	// CodeNotReady is a request before the webhook has an approved release.
 	// Example: an empty state folder while the repository cannot be reached.
 	CodeNotReady Code = "MESH0707"
-	// CodeConfiguration is a webhook configuration that somebody changed or removed. It is
-	// put back.
+	// CodeConfiguration is a webhook configuration, or an admission policy of the release, that
+	// somebody changed or removed. It is put back.
 	// Example: `kubectl delete validatingwebhookconfiguration meshc-guard`.
 	CodeConfiguration Code = "MESH0708"
 	// CodeRoots is the ConfigMap that tells pods which server to trust, written by somebody

@@ -72,15 +72,22 @@ func rights() []Right {
 		{Account: WebhookAccount, Group: "coordination.k8s.io", Resource: "leases", Verbs: []string{"create"}, In: Own, Why: "the same, at first"},
 	}
 	for _, resource := range []string{"validatingadmissionpolicies", "validatingadmissionpolicybindings"} {
-		out = append(out, Right{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: resource, Verbs: []string{"get"}, Why: "whether those of a release with `admissionPolicies` are there, which an audit tells"})
+		out = append(out, Right{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: resource, Names: release.PolicyNames(), Verbs: []string{"get", "update", "delete"}, Why: "those of a release with `admissionPolicies`, put back when they are changed"})
 	}
+	for _, resource := range []string{"validatingadmissionpolicies", "validatingadmissionpolicybindings"} {
+		out = append(out, Right{Account: WebhookAccount, Group: "admissionregistration.k8s.io", Resource: resource, Verbs: []string{"create", "watch"}, Why: "the same, when they are gone"})
+	}
+	var others []Right
 	for _, r := range webhook.Audited() {
-		why := "what an audit looks at"
+		right := Right{Account: WebhookAccount, Group: r.Group, Resource: r.Resource, Verbs: []string{"list"}, Why: "what an audit looks at"}
 		if r.Optional {
-			why = "the same, in clusters that have these kinds"
+			right.Why = "the same, in clusters that have these kinds"
+			others = append(others, right)
+			continue
 		}
-		out = append(out, Right{Account: WebhookAccount, Group: r.Group, Resource: r.Resource, Verbs: []string{"list"}, Why: why})
+		out = append(out, right)
 	}
+	out = append(out, others...)
 	return out
 }
 

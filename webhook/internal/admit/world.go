@@ -69,6 +69,9 @@ func (w *World) Commit() string { return w.commit }
 // Objects are those of the release, sorted.
 func (w *World) Objects() []drift.Key { return w.desired.Objects() }
 
+// Object is what the release says of an object, nil if nothing. It is not to be changed.
+func (w *World) Object(k drift.Key) drift.Object { return w.desired.Object(k) }
+
 // Has reports whether the release has an object.
 func (w *World) Has(k drift.Key) bool { return w.desired.Object(k) != nil }
 

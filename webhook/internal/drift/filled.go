@@ -20,13 +20,6 @@ func is(values ...any) rule {
 	}
 }
 
-// keyWithin allows keys with one of the prefixes.
-func keyWithin(prefixes ...string) rule {
-	return func(key string, _ any, _ Object) bool {
-		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(key, p) })
-	}
-}
-
 // notOurs allows what others note in annotations. What meshc or an API server acts on
 // is not among it.
 func notOurs(key string, _ any, _ Object) bool {
@@ -48,8 +41,29 @@ func notOurs(key string, _ any, _ Object) bool {
 func listed() []string {
 	return []string{
 		"ConfigMap", "Container", "Deployment", "HorizontalPodAutoscaler", "Namespace", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Service", "ServiceAccount",
-		"Volume",
+		"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "Volume",
 	}
+}
+
+// tools: labels select; only those of the tools that apply releases are no one else's business.
+func tools(key string, _ any, _ Object) bool {
+	return strings.HasPrefix(key, "kustomize.toolkit.fluxcd.io/") || strings.HasPrefix(key, "argocd.argoproj.io/")
+}
+
+// Kept are the labels and annotations of an object that others keep there by design.
+func Kept(o Object) (labels, annotations map[string]string) {
+	own := func(field string, may rule) map[string]string {
+		out := map[string]string{}
+		metadata, _ := o["metadata"].(Object)
+		all, _ := metadata[field].(Object)
+		for key, v := range all {
+			if value, ok := v.(string); ok && may(key, v, nil) {
+				out[key] = value
+			}
+		}
+		return out
+	}
+	return own("labels", tools), own("annotations", notOurs)
 }
 
 // filled is what an object of a kind may hold beside what the release says, by path
@@ -69,8 +83,7 @@ func filled(kind string) map[string]rule {
 		"metadata.selfLink":                   anything,
 		"metadata.finalizers":                 anything, // they keep an object from vanishing, nothing else
 		"metadata.annotations.*":              notOurs,
-		// Labels select; only those of the tools that apply releases are no one else's business.
-		"metadata.labels.*": keyWithin("kustomize.toolkit.fluxcd.io/", "argocd.argoproj.io/"),
+		"metadata.labels.*":                   tools,
 	}
 	switch kind {
 	case "Namespace":
@@ -85,6 +98,11 @@ func filled(kind string) map[string]rule {
 		out["spec.egress[].ports[].protocol"] = is("TCP")
 	case "PodDisruptionBudget":
 		out["spec.unhealthyPodEvictionPolicy"] = is("IfHealthyBudget")
+	case "ValidatingAdmissionPolicy":
+		maps.Copy(out, matching("spec.matchConstraints"))
+		out["spec.failurePolicy"] = is("Fail")
+	case "ValidatingAdmissionPolicyBinding":
+		maps.Copy(out, matching("spec.matchResources"))
 	case "HorizontalPodAutoscaler":
 		out["spec.behavior"] = anything // how fast, never how many
 	case "Container":
@@ -95,6 +113,15 @@ func filled(kind string) map[string]rule {
 		return nil
 	}
 	return out
+}
+
+// matching is what is filled into the objects that an admission policy is about.
+func matching(prefix string) map[string]rule {
+	return map[string]rule{
+		prefix + ".matchPolicy":                  is("Equivalent"),
+		prefix + ".resourceRules[].scope":        is("*"),
+		prefix + ".excludeResourceRules[].scope": is("*"),
+	}
 }
 
 func service() map[string]rule {

@@ -72,6 +72,9 @@ func (e *emitter) admissionPolicies(files []file) []file {
 	}
 	var out []file
 	for _, t := range twins {
+		if !slices.Contains(release.PolicyNames(), t.name) { // who keeps them knows them by their names
+			e.problem(diag.New(diag.CodeInconsistent, e.profile.Locate(TargetPath), "admission policy %q has no name of one", t.name))
+		}
 		for _, o := range t.objects(e.profile.Enforcement) {
 			text, err := canon.JSON(e.dressed(o))
 			if err != nil {
