@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,7 +94,10 @@ func TestBreakGlassIsForOneObjectAndEnds(t *testing.T) {
 			t.Errorf("%s: let through after the end", name)
 		}
 	}
-	if page := r.page(t, "/status"); strings.Contains(page, `"repair"`) {
-		t.Errorf("the status shows what has ended: %s", page)
+	if s := r.Status(); len(s.Enforcement.Exemptions) != 0 || len(s.Ended.Exemptions) != 3 || s.Ended.Exemptions[0].Until != until {
+		t.Errorf("the status does not say what has ended: %+v, %+v", s.Enforcement, s.Ended)
+	}
+	if s := r.Status(); !slices.Contains(s.Kinds, Kind{"apps/v1", "Deployment", "kubernetes"}) || slices.ContainsFunc(s.Kinds, func(k Kind) bool { return k.Kind == "Kustomization" }) {
+		t.Errorf("the kinds of the release: %v", s.Kinds)
 	}
 }

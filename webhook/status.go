@@ -1,12 +1,16 @@
 package webhook
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
@@ -23,6 +27,10 @@ type Status struct {
 	// Rules are those over objects, Enforcement what is let through although they refuse it.
 	Rules       []guard.Rule        `json:"rules"`
 	Enforcement release.Enforcement `json:"enforcement"`
+	// Ended is what the commit in force let through once, and does not any more.
+	Ended release.Enforcement `json:"ended"`
+	// Kinds are those of the objects that the release has for an API server.
+	Kinds []Kind `json:"kinds"`
 	// Asked says whether the API server asks this webhook: "yes", "not known yet", or why
 	// it does not.
 	Asked string `json:"asked"`
@@ -31,14 +39,77 @@ type Status struct {
 	Audit *Audit `json:"audit,omitempty"`
 }
 
+// Kind is a kind of objects.
+type Kind struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	// Target is whose they are: "kubernetes", or another target of the mesh.
+	Target string `json:"target"`
+}
+
+// kindsOf are the kinds of a release's objects, sorted. The compiler writes an object with
+// both fields at the beginning of a line.
+func kindsOf(r release.Release) []Kind {
+	found := map[Kind]bool{}
+	for _, path := range r.Paths() {
+		target, _, _ := strings.Cut(strings.TrimPrefix(path, "targets/"), "/")
+		if !strings.HasSuffix(path, ".yaml") || !strings.HasPrefix(path, "targets/") && target != "kubernetes" {
+			continue
+		}
+		text, _ := r.Artifact(path)
+		one := Kind{Target: target}
+		for line := range strings.Lines(string(text)) {
+			if v, ok := strings.CutPrefix(line, "apiVersion: "); ok {
+				one.APIVersion = strings.TrimSpace(v)
+			} else if v, ok := strings.CutPrefix(line, "kind: "); ok {
+				one.Kind = strings.TrimSpace(v)
+			}
+			if one.APIVersion != "" && one.Kind != "" {
+				found[one] = !strings.HasPrefix(one.APIVersion, "kustomize.config.k8s.io/")
+				one = Kind{Target: target}
+			}
+		}
+	}
+	maps.DeleteFunc(found, func(_ Kind, object bool) bool { return !object })
+	return slices.SortedFunc(maps.Keys(found), func(a, b Kind) int {
+		return cmp.Or(strings.Compare(a.Target, b.Target), strings.Compare(a.APIVersion, b.APIVersion), strings.Compare(a.Kind, b.Kind))
+	})
+}
+
+// endedBefore is what earlier steps let through and the one in force does not.
+func (s *Server) endedBefore(by *step) release.Enforcement {
+	var out release.Enforcement
+	now := by.world.Enforcement()
+	for _, before := range *s.steps.Load() {
+		if !before.from.Before(by.from) {
+			break
+		}
+		had := before.world.Enforcement()
+		for _, e := range had.Exemptions {
+			same := func(o release.Exemption) bool { return o.Name == e.Name }
+			if !slices.ContainsFunc(now.Exemptions, same) && !slices.ContainsFunc(out.Exemptions, same) {
+				out.Exemptions = append(out.Exemptions, e)
+			}
+		}
+		for _, e := range had.Softened {
+			same := func(o release.Softened) bool { return o.Rule == e.Rule }
+			if !slices.ContainsFunc(now.Softened, same) && !slices.ContainsFunc(out.Softened, same) {
+				out.Softened = append(out.Softened, e)
+			}
+		}
+	}
+	return out
+}
+
 // Status says how it is now.
 func (s *Server) Status() Status {
-	out := Status{Rules: []guard.Rule{}, Asked: new(reach).told(), Audit: s.audited.Load()}
+	out := Status{Rules: []guard.Rule{}, Kinds: []Kind{}, Asked: new(reach).told(), Audit: s.audited.Load()}
 	if r := s.reach.Load(); r != nil {
 		out.Asked = r.told()
 	}
 	if by := s.inForce(s.c.Now()); by != nil {
 		out.Commit, out.Rules, out.Enforcement = by.world.Commit(), by.policies.Rules(), by.world.Enforcement()
+		out.Kinds, out.Ended = by.kinds, s.endedBefore(by)
 	}
 	return out
 }

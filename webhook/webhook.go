@@ -95,6 +95,7 @@ type step struct {
 	world    *admit.World
 	policies *guard.Engine
 	known    guard.Known
+	kinds    []Kind
 }
 
 // New opens the ports; Run answers.
@@ -139,7 +140,7 @@ func (s *Server) take(ctx context.Context, commit string, by mark, releases []re
 	steps, last := make([]step, 0, len(releases)), s.last
 	for i, r := range releases {
 		by.Step = i
-		one := step{from: r.From, mark: by}
+		one := step{from: r.From, mark: by, kinds: kindsOf(r.Release)}
 		var err error
 		if one.world, err = admit.See(commit, r.Release); err != nil {
 			return err

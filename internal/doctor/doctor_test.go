@@ -165,7 +165,31 @@ func TestTheCluster(t *testing.T) {
 		says(t, got, "clock", skew.want, "time server")
 	}
 
-	tree, err := install.Tree(install.Settings{Namespace: install.DefaultNamespace, Image: "none@sha256:" + strings.Repeat("0", 64), Repository: "https://git.example/x", Environment: "prod", TrustDomain: "mesh.local", Poll: time.Minute, Audit: time.Minute, Trust: []byte("{}")})
+	apply(t, c, installation(t, "https://git.example/x", "mesh-read"))
+	got = examine(t, c.Config)
+	says(t, got, "installed", OK)
+	says(t, got, "server-rights", OK)
+	says(t, got, "webhook-rights", OK)
+	says(t, got, "server-ready", Failed, "0 of 1")
+	says(t, got, "release", Failed, "no pod of meshc-server runs")
+	says(t, got, "guard", Failed, "no webhook configuration")
+
+	says(t, got, "namespace", OK)
+	says(t, got, "webhook-release", Failed, "no pod of meshc-webhook runs")
+	says(t, got, "kinds", Skipped)
+	says(t, got, "exemptions", Skipped)
+	t.Run("Sources", func(t *testing.T) { sources(t, c) })
+	t.Run("Rights", func(t *testing.T) { rights(t, c) })
+	t.Run("Webhooks", func(t *testing.T) { webhooks(t, c) })
+	t.Run("Mesh", func(t *testing.T) { namespaces(t, c) })
+	t.Run("Deleted", func(t *testing.T) { deleted(t, c) })
+}
+
+// installation is the objects of one that follows a repository.
+func installation(t *testing.T, repository, secret string) string {
+	t.Helper()
+	tree, err := install.Tree(install.Settings{Namespace: install.DefaultNamespace, Image: "none@sha256:" + strings.Repeat("0", 64), Repository: repository, RepositorySecret: secret,
+		Environment: "prod", TrustDomain: "mesh.local", Poll: time.Minute, Audit: time.Minute, Trust: []byte("{}")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,18 +201,77 @@ func TestTheCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	apply(t, c, string(text))
-	got = examine(t, c.Config)
-	says(t, got, "installed", OK)
-	says(t, got, "server-rights", OK)
-	says(t, got, "webhook-rights", OK)
-	says(t, got, "server-ready", Failed, "0 of 1")
-	says(t, got, "release", Failed, "no server runs")
-	says(t, got, "guard", Failed, "no webhook configuration")
+	return string(text)
+}
 
-	t.Run("Rights", func(t *testing.T) { rights(t, c) })
-	t.Run("Webhooks", func(t *testing.T) { webhooks(t, c) })
-	t.Run("Mesh", func(t *testing.T) { namespaces(t, c) })
+// fluxDefinition is what Flux installs, in a version of its.
+const fluxDefinition = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: gitrepositories.source.toolkit.fluxcd.io}
+spec:
+  group: source.toolkit.fluxcd.io
+  scope: Namespaced
+  names: {kind: GitRepository, plural: gitrepositories, singular: gitrepository, listKind: GitRepositoryList}
+  versions:
+  - {name: v1beta2, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+  - {name: v1, served: %t, storage: false, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+`
+
+// becomes looks until a check says what it should: an API server takes a moment to follow.
+func becomes(t *testing.T, c *kubetest.Cluster, check string, want Status, words ...string) {
+	t.Helper()
+	var got map[string]Result
+	for range 50 {
+		if got = examine(t, c.Config); got[check].Status == want && strings.Contains(got[check].Detail, words[0]) {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	says(t, got, check, want, words...)
+}
+
+// sources: a Secret that is missing; a source of Flux's from nothing to what is followed.
+func sources(t *testing.T, c *kubetest.Cluster) {
+	becomes(t, c, "source", Failed, "there is no Secret meshc-system/mesh-read", "docs/install.md")
+	apply(t, c, "{apiVersion: v1, kind: Secret, metadata: {name: mesh-read, namespace: meshc-system}}")
+	becomes(t, c, "source", OK, "https://git.example/x, with the Secret mesh-read")
+
+	apply(t, c, "{apiVersion: v1, kind: Namespace, metadata: {name: flux-system}}")
+	apply(t, c, installation(t, "flux://gitrepository/flux-system/mesh", ""))
+	becomes(t, c, "source", Failed, "the API server does not have source.toolkit.fluxcd.io/v1", "flux install")
+	apply(t, c, fmt.Sprintf(fluxDefinition, false))
+	becomes(t, c, "source", Failed, "source.toolkit.fluxcd.io/v1, it has source.toolkit.fluxcd.io/v1beta2", "Flux 2.6")
+	apply(t, c, fmt.Sprintf(fluxDefinition, true))
+	becomes(t, c, "source", Failed, "there is no gitrepository flux-system/mesh", "docs/flux.md")
+	const object = "{apiVersion: source.toolkit.fluxcd.io/v1, kind: GitRepository, metadata: {name: mesh, namespace: flux-system}, status: %s}"
+	apply(t, c, fmt.Sprintf(object, "{}"))
+	becomes(t, c, "source", Failed, "Flux has not fetched", "flux get sources")
+	apply(t, c, fmt.Sprintf(object, "{artifact: {digest: 'sha256:0123456789abcdef'}}"))
+	becomes(t, c, "source", OK, "flux://gitrepository/flux-system/mesh has sha256:0123456789ab")
+	becomes(t, c, "server-rights", OK, "")
+	if err := c.Client.RbacV1().Roles("flux-system").Delete(t.Context(), install.ServerAccount, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, c, "server-rights", Failed, "get gitrepositories")
+	apply(t, c, installation(t, "flux://gitrepository/flux-system/mesh", ""))
+	becomes(t, c, "server-rights", OK, "")
+}
+
+// deleted: a namespace of the mesh, and that of the installation, whose deletion waits.
+func deleted(t *testing.T, c *kubetest.Cluster) {
+	for _, one := range []struct {
+		namespace, check string
+		want             Status
+		words            string
+	}{{"shop", "namespaces", Warning, "shop"}, {install.DefaultNamespace, "namespace", Failed, "meshc-system is being deleted since"}} {
+		apply(t, c, "{apiVersion: v1, kind: ConfigMap, metadata: {name: held, namespace: "+one.namespace+", finalizers: [test.example/held]}}")
+		if err := c.Client.CoreV1().Namespaces().Delete(t.Context(), one.namespace, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		becomes(t, c, one.check, one.want, one.words)
+	}
+	says(t, examine(t, c.Config), "installed", Skipped, "not asked")
 }
 
 func apply(t *testing.T, c *kubetest.Cluster, text string) {
@@ -249,6 +332,10 @@ func webhooks(t *testing.T, c *kubetest.Cluster) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	says(t, got, "webhook-reached", Failed, "failed calling webhook")
+	stranger := httptest.NewTLSServer(http.NotFoundHandler())
+	defer stranger.Close()
+	apply(t, c, fmt.Sprintf(hook, "url: \""+stranger.URL+"/mutate\"", base64.StdEncoding.EncodeToString(root(t, time.Now().Add(365*24*time.Hour)))))
+	becomes(t, c, "webhook-reached", Failed, "x509: ", "compare the clocks")
 	apply(t, c, fmt.Sprintf(hook, "service: {namespace: meshc-system, name: meshc-webhook, path: /mutate}", base64.StdEncoding.EncodeToString(root(t, time.Now().Add(365*24*time.Hour)))))
 	says(t, examine(t, c.Config), "injection", Failed, "nothing ready is behind")
 	if err := c.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Delete(t.Context(), "zz-meshc-inject", metav1.DeleteOptions{}); err != nil {
@@ -272,9 +359,15 @@ func namespaces(t *testing.T, c *kubetest.Cluster) {
 	got = examine(t, c.Config)
 	says(t, got, "roots", Failed, "no ConfigMap meshc-roots in shop")
 	says(t, got, "sidecars", Warning, "shop/bare", "rollout restart")
-	ended := strings.ReplaceAll(string(root(t, time.Now().Add(-time.Hour))), "\n", "\n    ")
-	apply(t, c, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: meshc-roots, namespace: shop}\ndata:\n  roots.pem: |\n    "+ended+"\n")
-	says(t, examine(t, c.Config), "roots", Failed, "good today")
+	for _, one := range []struct {
+		left  time.Duration
+		want  Status
+		words string
+	}{{-time.Hour, Failed, "good today"}, {48 * time.Hour, Warning, "ends soon in shop"}, {365 * 24 * time.Hour, OK, "1 namespaces"}} {
+		text := strings.ReplaceAll(string(root(t, time.Now().Add(one.left))), "\n", "\n    ")
+		apply(t, c, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: meshc-roots, namespace: shop}\ndata:\n  roots.pem: |\n    "+text+"\n")
+		says(t, examine(t, c.Config), "roots", one.want, one.words)
+	}
 }
 
 // root is a certificate that ends then.

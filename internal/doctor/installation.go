@@ -24,15 +24,20 @@ import (
 
 func (e *examination) installation() []check {
 	return []check{
+		{name: "namespace", title: "its namespace is not being deleted", look: e.stays, gate: true},
 		{name: "installed", title: "meshc is installed in " + e.Namespace, look: e.installed, gate: true},
 		{name: "server-rights", title: install.ServerAccount + " may do what it needs", look: e.accountMay(install.ServerAccount)},
 		{name: "webhook-rights", title: install.WebhookAccount + " may do what it needs", look: e.accountMay(install.WebhookAccount)},
+		{name: "source", title: "there is what the servers need to follow the repository", look: e.source},
 		{name: "server-ready", title: "the server's replicas are ready", look: e.ready(install.ServerSet)},
 		{name: "webhook-ready", title: "the webhook's replicas are ready", look: e.ready(install.WebhookSet)},
 		{name: "release", title: "the server has an approved release, and follows its repository", look: e.release},
 		{name: "guard", title: "the API server asks the guard", look: e.configuration(webhook.GuardName)},
 		{name: "injection", title: "the API server asks for sidecars", look: e.configuration(webhook.InjectName)},
 		{name: "webhook-reached", title: "the API server reaches the webhook", look: e.reached},
+		{name: "webhook-release", title: "the webhook judges by an approved release", look: e.judges},
+		{name: "kinds", title: "the API server has the kinds of the release's objects", look: e.kinds},
+		{name: "exemptions", title: "no exemption or softened rule ends soon", look: e.exemptions},
 	}
 }
 
@@ -131,25 +136,32 @@ func value(text, name string) (float64, bool) {
 
 // metrics are those of a server, through the API server.
 func (e *examination) metrics(ctx context.Context) (string, found) {
-	pods, err := e.client.CoreV1().Pods(e.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + install.ServerSet})
+	raw, why := e.page(ctx, install.ServerSet, install.ServerHTTPPort, "metrics")
+	return string(raw), why
+}
+
+// page is what the first replica that runs of a StatefulSet says of itself, nil with the
+// reason if none does.
+func (e *examination) page(ctx context.Context, set string, port int, path string) ([]byte, found) {
+	pods, err := e.client.CoreV1().Pods(e.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + set})
 	if err != nil {
-		return "", refused(err, "list", "pods", "")
+		return nil, refused(err, "list", "pods", "")
 	}
 	for _, p := range pods.Items {
 		if p.Status.Phase != core.PodRunning {
 			continue
 		}
-		raw, err := e.client.CoreV1().RESTClient().Get().Namespace(e.Namespace).Resource("pods").Name(p.Name + ":" + strconv.Itoa(install.ServerHTTPPort)).
-			SubResource("proxy").Suffix("metrics").MaxRetries(0).DoRaw(ctx)
+		raw, err := e.client.CoreV1().RESTClient().Get().Namespace(e.Namespace).Resource("pods").Name(p.Name + ":" + strconv.Itoa(port)).
+			SubResource("proxy").Suffix(path).MaxRetries(0).DoRaw(ctx)
 		if apierrors.IsForbidden(err) {
-			return "", refused(err, "get", "pods/proxy", "")
+			return nil, refused(err, "get", "pods/proxy", "")
 		}
 		if err != nil {
-			return "", bad(fmt.Sprintf("%s does not answer: %v", p.Name, err), fmt.Sprintf("see `kubectl -n %s logs %s`", e.Namespace, p.Name))
+			return nil, bad(fmt.Sprintf("%s does not answer: %v", p.Name, err), fmt.Sprintf("see `kubectl -n %s logs %s`", e.Namespace, p.Name))
 		}
-		return string(raw), found{}
+		return raw, found{}
 	}
-	return "", bad("no server runs", "see the checks above")
+	return nil, bad(fmt.Sprintf("no pod of %s runs", set), "see the checks above")
 }
 
 // What is left of a certificate's time when it is told. A webhook makes its next root
@@ -265,6 +277,8 @@ func (e *examination) reached(ctx context.Context) found {
 		Spec:       core.PodSpec{Containers: []core.Container{{Name: "none", Image: "none"}}},
 	}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	switch {
+	case err != nil && strings.Contains(err.Error(), "x509: "):
+		return bad(err.Error(), "the API server does not believe the webhook's certificate: restart the webhook, which writes its roots into both configurations, and compare the clocks of both machines")
 	case err != nil && strings.Contains(err.Error(), "failed calling webhook"):
 		return bad(err.Error(), "see whether the API server's network reaches the webhook's pods (port "+strconv.Itoa(install.WebhookPort)+"), and the webhook's log")
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "cannot create"):
@@ -275,6 +289,7 @@ func (e *examination) reached(ctx context.Context) found {
 
 func (e *examination) mesh() []check {
 	return []check{
+		{name: "namespaces", title: "no namespace with sidecars is being deleted", look: e.leaving},
 		{name: "roots", title: "namespaces with sidecars know the server's roots", look: e.roots},
 		{name: "sidecars", title: "pods have the sidecar that their namespaces ask for", look: e.sidecars},
 	}
@@ -298,7 +313,7 @@ func (e *examination) roots(ctx context.Context) found {
 	if err != nil {
 		return refused(err, "list", "namespaces", "")
 	}
-	var missing, ended []string
+	var missing, ended, ending []string
 	for _, n := range namespaces {
 		m, err := e.client.CoreV1().ConfigMaps(n).Get(ctx, release.RootsConfigMap, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
@@ -308,8 +323,11 @@ func (e *examination) roots(ctx context.Context) found {
 		if err != nil {
 			return refused(err, "get", "configmaps", "")
 		}
-		if until, err := lasts([]byte(m.Data[release.RootsKey])); err != nil || e.Now().After(until) {
+		switch until, err := lasts([]byte(m.Data[release.RootsKey])); {
+		case err != nil, e.Now().After(until):
 			ended = append(ended, n)
+		case e.Now().Add(expiring).After(until):
+			ending = append(ending, n+" ("+until.Format(time.DateOnly)+")")
 		}
 	}
 	const fix = "the server writes it within half a minute into each namespace of the approved release: see its log"
@@ -318,6 +336,8 @@ func (e *examination) roots(ctx context.Context) found {
 		return bad("there is no ConfigMap "+release.RootsConfigMap+" in "+some(missing)+": pods there do not start", fix)
 	case len(ended) > 0:
 		return bad("the ConfigMap "+release.RootsConfigMap+" has no root that is good today in "+some(ended), fix)
+	case len(ending) > 0:
+		return warn("the last root in the ConfigMap "+release.RootsConfigMap+" ends soon in "+some(ending), "the server should have made the next one when two thirds of its time were over: see its log")
 	}
 	return well("%d namespaces", len(namespaces))
 }

@@ -184,6 +184,9 @@ func refusal(o *unstructured.Unstructured, verb string, err error) (diag.Diagnos
 	switch {
 	case apierrors.IsUnauthorized(err), !errors.As(err, &status):
 		return diag.Diagnostic{}, false
+	case apierrors.HasStatusCause(err, core.NamespaceTerminatingCause):
+		return diag.New(diag.CodeInstall, diag.Pos{}, "the API server does not take %s: its namespace is being deleted", name).
+			WithFix("wait until it is gone (`kubectl wait --for=delete namespace/%s`), and apply again", o.GetNamespace()), true
 	case apierrors.IsForbidden(err):
 		return diag.New(diag.CodeInstall, diag.Pos{}, "you may not %s %s: %s", verb, name, short(err)).
 			WithFix("take an account that administers the cluster, or print the objects (without --apply) and have somebody apply them who does"), true

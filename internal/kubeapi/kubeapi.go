@@ -13,6 +13,7 @@ import (
 	"os"
 	"time"
 
+	core "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/dynamic"
@@ -179,6 +180,9 @@ func Explain(err error, verb, resource, group string) diag.Diagnostic {
 		what += "." + group
 	}
 	switch {
+	case apierrors.HasStatusCause(err, core.NamespaceTerminatingCause):
+		return diag.New(diag.CodeKubernetesRights, diag.Pos{}, "the Kubernetes API takes no new %s in a namespace that is being deleted", what).
+			WithFix("wait until it is gone (`kubectl get namespaces`), and make it again if it is still needed")
 	case apierrors.IsForbidden(err):
 		return diag.New(diag.CodeKubernetesRights, diag.Pos{}, "the Kubernetes API does not let meshc %s %s", verb, what).
 			WithFix("allow it: apiGroups: [%q], resources: [%q], verbs: [%q] in a ClusterRole that is bound to its account; `docs/kubernetes-serving.md` has all of them", group, resource, verb)
