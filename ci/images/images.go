@@ -22,10 +22,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
@@ -224,4 +227,17 @@ func Write(index v1.ImageIndex, dir string) (v1.Hash, error) {
 		return v1.Hash{}, fmt.Errorf("writing an OCI layout: %w", err)
 	}
 	return index.Digest()
+}
+
+// Push puts an image into a registry under its version, with the logins of docker's
+// configuration. Plain HTTP is spoken with a registry on this machine.
+func Push(ctx context.Context, index v1.ImageIndex, repository, version string) error {
+	ref, err := name.NewTag(repository + ":" + strings.ReplaceAll(version, "+", "-"))
+	if err != nil {
+		return err
+	}
+	if err := remote.WriteIndex(ref, index, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)); err != nil {
+		return fmt.Errorf("pushing %s: %w", ref, err)
+	}
+	return nil
 }

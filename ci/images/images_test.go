@@ -2,9 +2,13 @@ package images
 
 import (
 	"archive/tar"
+	"bytes"
+	"debug/elf"
 	"encoding/json"
 	"errors"
 	"io"
+	"log"
+	"maps"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -34,8 +38,8 @@ func source(t *testing.T) Source {
 	return Source{Root: root, Version: "v0.0.0", Revision: strings.Repeat("a", 40), Date: time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC), Cache: t.TempDir()}
 }
 
-// read gives the one image of a layout.
-func read(t *testing.T, dir string) v1.Image {
+// read gives the images of a layout by their architectures.
+func read(t *testing.T, dir string) map[string]v1.Image {
 	t.Helper()
 	l, err := layout.ImageIndexFromPath(dir)
 	if err != nil {
@@ -53,14 +57,19 @@ func read(t *testing.T, dir string) v1.Image {
 		t.Fatal(err)
 	}
 	m, err := index.IndexManifest()
-	if err != nil || len(m.Manifests) != 1 || m.Manifests[0].Platform.Architecture != runtime.GOARCH {
-		t.Fatalf("%v, %v", m, err)
-	}
-	img, err := index.Image(m.Manifests[0].Digest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return img
+	out := map[string]v1.Image{}
+	for _, one := range m.Manifests {
+		if one.Platform.OS != "linux" {
+			t.Errorf("platform %v", one.Platform)
+		}
+		if out[one.Platform.Architecture], err = index.Image(one.Digest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
 }
 
 // unfold writes what a container would see, and returns the names.
@@ -118,21 +127,24 @@ func inside(t *testing.T, dir string, user uint32, argv ...string) string {
 // Each image has what it needs and nothing else, runs by itself, and is the same twice.
 func TestImages(t *testing.T) {
 	s := source(t)
+	native := []string{runtime.GOARCH}
 	for _, c := range []struct {
-		name string
-		user uint32
-		runs [][]string // and the words that the last one of each must say
-		has  []string
+		name          string
+		user          uint32
+		architectures []string
+		runs          [][]string // and the words that the last one of each must say
+		has           []string
 	}{
-		{Meshc, 65532, [][]string{{"/usr/local/bin/meshc", "version", "meshc"}}, []string{"etc/group", "etc/nsswitch.conf", "etc/passwd", "etc/ssl/certs/ca-certificates.crt", "usr/local/bin/meshc", "usr/share/meshc/sbom.cdx.json"}},
-		{Proxy, 1337, [][]string{{"/usr/local/bin/envoy", "--version", "/1.40.0/"}, {"/usr/local/bin/meshc-agent", "--version", "meshc-agent"}}, nil},
+		{Meshc, 65532, native, [][]string{{"/usr/local/bin/meshc", "version", "meshc"}}, []string{"etc/group", "etc/nsswitch.conf", "etc/passwd", "etc/ssl/certs/ca-certificates.crt", "usr/local/bin/meshc", "usr/share/meshc/sbom.cdx.json"}},
+		{Proxy, 1337, Architectures(), [][]string{{"/usr/local/bin/envoy", "--version", "/1.40.0/"}, {"/usr/local/bin/meshc-agent", "--version", "meshc-agent"}}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var digests []v1.Hash
 			var dirs []string
+			var index v1.ImageIndex
 			for range 2 {
-				index, err := Build(t.Context(), s, c.name, runtime.GOARCH)
-				if err != nil {
+				var err error
+				if index, err = Build(t.Context(), s, c.name, c.architectures...); err != nil {
 					t.Fatal(err)
 				}
 				dir := filepath.Join(t.TempDir(), c.name)
@@ -145,9 +157,16 @@ func TestImages(t *testing.T) {
 			if digests[0] != digests[1] {
 				t.Errorf("two builds: %v", digests)
 			}
-			img := read(t, dirs[0])
-			checkConfig(t, img, s)
-			pushed(t, img)
+			pushed(t, index, c.name, len(c.architectures))
+			all := read(t, dirs[0])
+			if len(all) != len(c.architectures) {
+				t.Fatalf("it is for %v", slices.Collect(maps.Keys(all)))
+			}
+			for arch, img := range all {
+				checkConfig(t, img, s, arch)
+				checkPrograms(t, img, arch)
+			}
+			img := all[runtime.GOARCH]
 			root := t.TempDir()
 			if err := os.Chmod(root, 0o755); err != nil {
 				t.Fatal(err)
@@ -167,11 +186,48 @@ func TestImages(t *testing.T) {
 	}
 }
 
-func checkConfig(t *testing.T, img v1.Image, s Source) {
+// checkPrograms demands that all programs and libraries of an image are for its
+// architecture.
+func checkPrograms(t *testing.T, img v1.Image, arch string) {
+	t.Helper()
+	want := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[arch]
+	in := mutate.Extract(img)
+	defer in.Close()
+	some := 0
+	for r := tar.NewReader(in); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.HasPrefix(raw, []byte(elf.ELFMAG)) {
+			continue
+		}
+		f, err := elf.NewFile(bytes.NewReader(raw))
+		if err != nil || f.Machine != want {
+			t.Errorf("%s of the image for %s: %v, %v", h.Name, arch, f, err)
+		}
+		some++
+	}
+	if some == 0 {
+		t.Errorf("the image for %s has no program", arch)
+	}
+}
+
+func checkConfig(t *testing.T, img v1.Image, s Source, arch string) {
 	t.Helper()
 	c, err := img.ConfigFile()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if c.Architecture != arch || c.OS != "linux" {
+		t.Errorf("it is for %s/%s", c.OS, c.Architecture)
 	}
 	if u := c.Config.User; u == "" || strings.HasPrefix(u, "0") || strings.HasPrefix(u, "root") {
 		t.Errorf("it runs as %q", u)
@@ -203,24 +259,36 @@ func checkBill(t *testing.T, file string) {
 	}
 }
 
-// pushed puts the image into a real registry and takes it out again.
-func pushed(t *testing.T, img v1.Image) {
+// pushed puts an image into a real registry, which has it by the same digest, for each
+// architecture.
+func pushed(t *testing.T, index v1.ImageIndex, image string, architectures int) {
 	t.Helper()
-	server := httptest.NewServer(registry.New())
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
-	ref, err := name.ParseReference(strings.TrimPrefix(server.URL, "http://") + "/meshc:test")
+	repository := strings.TrimPrefix(server.URL, "http://") + "/mesh/" + image
+	if err := Push(t.Context(), index, repository, "v1.2.3+dirty"); err != nil {
+		t.Fatal(err)
+	}
+	ref, err := name.ParseReference(repository + ":v1.2.3-dirty")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := remote.Write(ref, img); err != nil {
-		t.Fatal(err)
-	}
-	back, err := remote.Image(ref)
+	back, err := remote.Index(ref)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, _ := img.Digest()
+	want, err := index.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if got, err := back.Digest(); err != nil || got != want {
 		t.Errorf("the registry has %v, not %v: %v", got, want, err)
+	}
+	if m, err := back.IndexManifest(); err != nil || len(m.Manifests) != architectures {
+		t.Errorf("the registry has it for %v, %v", m, err)
+	}
+	if err := Push(t.Context(), index, "127.0.0.1:1/mesh/"+image, "v1"); err == nil || !strings.Contains(err.Error(), "pushing 127.0.0.1:1/mesh/") {
+		t.Errorf("a registry that is not there: %v", err)
 	}
 }

@@ -53,8 +53,8 @@ import "meshc.dev/intent"
 
 mesh: intent.#Mesh
 mesh: namespace: "shop"
-mesh: service: web: {port: http: number: 9080, calls: cart: {}}
-mesh: service: cart: {port: http: number: 9080, grant: web: from: ["web"]}
+mesh: service: web: port: http: number: 9080
+mesh: service: cart: port: http: number: 9080
 `,
 	"depot/depot.cue": `package depot
 
@@ -65,6 +65,15 @@ mesh: namespace: "depot"
 mesh: service: stock: port: http: number: 9080
 `,
 }
+
+// terms are two exemptions, one that ends while the test runs and one in days, and a target
+// whose kinds the cluster does not have.
+const terms = `package mesh
+
+mesh: targets: "gateway-api": {}
+mesh: exemption: over: {rules: ["drift"], object: {kind: "Service", namespace: "shop", name: "web"}, owner: "on-call", reason: "incident 4711", until: %q}
+mesh: exemption: soon: {rules: ["drift"], object: {kind: "Service", namespace: "shop", name: "cart"}, owner: "on-call", reason: "incident 4712", until: %q}
+`
 
 // used is a pod's token that was used long ago.
 const used = `
@@ -195,6 +204,7 @@ func (r *rig) commitFirst() {
 	for name, text := range intent {
 		r.write(name, text)
 	}
+	r.write("terms.cue", fmt.Sprintf(terms, time.Now().Add(20*time.Second).UTC().Format(time.RFC3339), time.Now().Add(3*24*time.Hour).UTC().Format(time.RFC3339)))
 	head := r.push("first")
 	r.must(os.WriteFile(filepath.Join(r.dir, "trust.yaml"), []byte(people.TrustPolicy(head, "prod", public)), 0o600))
 }
@@ -315,6 +325,16 @@ func TestAnInstallation(t *testing.T) {
 	})
 	t.Run("Audits", r.audits)
 	r.expect(0, []string{"✓ the API server reaches the webhook", "✓ the server has an approved release, and follows its repository: commit", "✓ namespaces with sidecars know"}, "doctor")
+	r.until("the doctor sees what ends and what is not there", func(context.Context) error {
+		out, _ := r.run("doctor")
+		for _, w := range []string{`the exemption "soon" of on-call ends on`, `the exemption "over" of on-call ended on`, "✓ the webhook judges by an approved release: commit",
+			"objects of the target gateway-api cannot be applied here: the API server does not have gateway.networking.k8s.io/v1", "Gateway API 1.1 or later"} {
+			if !strings.Contains(out, w) {
+				return fmt.Errorf("the doctor does not say %q:\n%s", w, out)
+			}
+		}
+		return nil
+	})
 	t.Run("Repairs", r.repairs)
 	t.Run("FromFlux", r.fromFlux)
 	t.Run("Rights", r.rights)

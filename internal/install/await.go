@@ -59,7 +59,7 @@ func late(ctx context.Context, objects []*unstructured.Unstructured, said map[st
 	}
 	var missing []string
 	for _, o := range objects {
-		if state := said[o.GetName()]; state != "" && state != allReady {
+		if state := said[o.GetName()]; o.GetKind() == "StatefulSet" && state != allReady {
 			missing = append(missing, o.GetName()+": "+state)
 		}
 	}

@@ -16,11 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-
 	"meshc.dev/meshc/ci/images"
 	"meshc.dev/meshc/compiler"
 )
@@ -64,22 +59,10 @@ func run(ctx context.Context, out, push string, all bool) error {
 		if push == "" {
 			continue
 		}
-		if err := upload(ctx, index, push+"/"+n, digest); err != nil {
+		if err := images.Push(ctx, index, push+"/"+n, compiler.Version); err != nil {
 			return err
 		}
 		fmt.Printf("pushed %s/%s@%s\n", push, n, digest)
-	}
-	return nil
-}
-
-// upload puts an image into a registry under its version.
-func upload(ctx context.Context, index v1.ImageIndex, repository string, digest v1.Hash) error {
-	ref, err := name.NewTag(repository + ":" + strings.ReplaceAll(compiler.Version, "+", "-"))
-	if err != nil {
-		return err
-	}
-	if err := remote.WriteIndex(ref, index, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)); err != nil {
-		return fmt.Errorf("pushing %s@%s: %w", repository, digest, err)
 	}
 	return nil
 }
