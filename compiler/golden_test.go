@@ -365,7 +365,7 @@ func (w whole) plan(t *testing.T, after *compiler.Program) []byte {
 	if err := ds.Err(); err != nil {
 		t.Fatalf("before: %v", err)
 	}
-	ch, err := compiler.Compare(before, after, compiler.Limits{})
+	ch, err := compiler.CompareAhead(before, after, compiler.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
@@ -124,13 +125,21 @@ func NoPlan(w io.Writer, why string, sections ...Section) error {
 // Findings is one finding per line, for forms that annotate lines of files.
 func (c Changes) Findings() diag.List {
 	var out diag.List
-	for _, l := range c.Lines {
-		d := diag.Diagnostic{Code: diag.CodeChange, Severity: diag.Warning, Text: string(l.Class) + ": " + l.Sentence()}
+	add := func(l plan.Line, when string) {
+		d := diag.Diagnostic{Code: diag.CodeChange, Severity: diag.Warning, Text: string(l.Class) + when + ": " + l.Sentence()}
 		if l.Class == plan.Neutral {
 			d.Severity = diag.Note
 		}
 		d.Pos = c.decisive(l)
 		out = append(out, d)
+	}
+	for _, l := range c.Lines {
+		add(l, "")
+	}
+	for _, s := range c.Steps {
+		for _, l := range s.Lines {
+			add(l, " after "+s.After.UTC().Format(time.RFC3339))
+		}
 	}
 	return out
 }
@@ -185,6 +194,3 @@ func (p *Program) CanI(r Request, l Limits) (CanAnswer, error) {
 	}
 	return ans, nil
 }
-
-// Summary is the lines of Text without witnesses and places.
-func (c Changes) Summary() []string { return plan.Summary(c.Plan) }

@@ -13,7 +13,6 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 	"github.com/spf13/cobra"
 
-	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
@@ -208,24 +207,4 @@ func blob(r release.Release, digest string) []byte {
 		return nil
 	}
 	return b
-}
-
-// laterSteps says what the ends of temporary things will change, one section per
-// end. Each is compared with the state before it.
-func laterSteps(p *compiler.Program) ([]compiler.Section, error) {
-	var out []compiler.Section
-	from := p
-	for _, end := range p.Expiries() {
-		next, ds := p.At(end.Add(time.Second))
-		if ds.HasErrors() {
-			return nil, ds.Err()
-		}
-		c, err := compiler.Compare(from, next, compiler.Limits{})
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, compiler.Section{Title: "After " + end.Format(time.RFC3339), Lines: c.Summary()})
-		from = next
-	}
-	return out, nil
 }

@@ -76,7 +76,6 @@ type planned struct {
 	bytes    byteDiff
 	verdict  guard.Result
 	expiries []time.Time
-	later    []compiler.Section
 	lacks    string // why all is new, if it is
 }
 
@@ -131,8 +130,7 @@ func (a *app) planChange(ctx context.Context, c *compile.Compiler, f planFlags, 
 		return planned{}, err
 	}
 	p.findings = slices.Concat(ds, p.findings, more).Sorted()
-	p.later, err = laterSteps(after)
-	return p, err
+	return p, nil
 }
 
 // markdownForm is the form of a plan that is one comment.
@@ -228,7 +226,7 @@ func planBase(ctx context.Context, c *compile.Compiler, f planFlags, dir string,
 	if _, err := fs.Stat(fsys, "."); errors.Is(err, fs.ErrNotExist) {
 		return nothing("intent")
 	}
-	p, ds, err := c.Load(ctx, fsys, compiler.Options{Environment: base.env, At: at})
+	p, ds, err := c.Load(ctx, fsys, compiler.Options{Environment: base.env, At: at, Memo: compiler.NewMemo()})
 	if err != nil {
 		return planStart{}, err
 	}
@@ -253,7 +251,7 @@ func only(ds diag.List, code diag.Code) bool {
 func (a *app) compare(ctx context.Context, before, after, judge *compiler.Program, at time.Time, user compile.Rego) (planned, error) {
 	p := planned{expiries: after.Expiries()}
 	var err error
-	if p.changes, err = compiler.Compare(before, after, compiler.Limits{}); err != nil {
+	if p.changes, err = compiler.CompareAhead(before, after, compiler.Limits{}); err != nil {
 		return p, err
 	}
 	old, _ := before.Release() // a base that no longer compiles for Envoy differs as a whole
@@ -315,7 +313,6 @@ func (p planned) sections(a *app) []compiler.Section {
 		proof.Lines = append(proof.Lines, p.lacks)
 	}
 	out = append(out, proof)
-	out = append(out, p.later...)
 	return append(out, compiler.Section{Title: p.bytes.title(), Lines: p.bytes.lines(), Folded: true})
 }
 

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -38,7 +39,7 @@ func Markdown(w io.Writer, p Plan, o RenderOptions) error {
 		access = append(access, "- "+code(accessText(a, o)))
 	}
 	m.section("Access", access, false)
-	for _, s := range o.Sections {
+	for _, s := range slices.Concat(p.ahead(o), o.Sections) {
 		m.section(s.Title, bullets(s.Lines), s.Folded)
 	}
 	return m.write(w)

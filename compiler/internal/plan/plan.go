@@ -14,6 +14,7 @@ package plan
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/model"
@@ -47,7 +48,7 @@ const (
 // Plan is what changes between two meshes.
 type Plan struct {
 	Format string `json:"format"`
-	// Verdict is the worst class of all lines, "" if nothing changes.
+	// Verdict is the worst class of all lines, those of steps included, "" if nothing changes.
 	Verdict Class `json:"verdict"`
 	// OverBudget says that some line is not compared because of a limit (exit
 	// code 5 whatever else was asked for).
@@ -56,6 +57,29 @@ type Plan struct {
 	Lines      []Line `json:"lines,omitempty"`
 	// Access sums up the access lines: who may now what, and who may no longer.
 	Access []Access `json:"access,omitempty"`
+	// Steps are later instants at which either side changes by itself, in order.
+	Steps []Step `json:"steps,omitempty"`
+}
+
+// Step is what holds once something of either side has ended.
+type Step struct {
+	// After is the last instant at which it is in force.
+	After time.Time `json:"after"`
+	// Lines say what differs between both sides from then on, of what is not told for
+	// the instant before.
+	Lines []Line `json:"lines,omitempty"`
+	// Ends say what then changes by itself on the second side. They are no part of what
+	// differs between both.
+	Ends []Line `json:"ends,omitempty"`
+}
+
+// AddStep adds the next step; over says that some line of it is over budget.
+func (p *Plan) AddStep(s Step, over bool) {
+	p.Steps = append(p.Steps, s)
+	p.OverBudget = p.OverBudget || over
+	for _, l := range s.Lines {
+		p.Verdict = Worst(p.Verdict, l.Class)
+	}
 }
 
 // Line is one change in words.
@@ -134,8 +158,8 @@ type Blast struct {
 	Gateways []string `json:"gateways,omitempty"`
 }
 
-// Changed reports whether behaviour changes, or may.
-func (p Plan) Changed() bool { return len(p.Lines) > 0 }
+// Changed reports whether behaviour changes, or may, now or later.
+func (p Plan) Changed() bool { return p.Verdict != Nothing }
 
 // rank orders classes by how much they gate, the worst first.
 func rank(c Class) int {

@@ -3,8 +3,10 @@ package plan
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/internal/printer"
@@ -51,7 +53,7 @@ func Text(w io.Writer, p Plan, o RenderOptions) error {
 			printer.Fprintf(&b, "  %s\n", accessText(a, o))
 		}
 	}
-	for _, s := range o.Sections {
+	for _, s := range slices.Concat(p.ahead(o), o.Sections) {
 		printer.Fprintf(&b, "\n%s", s.Title)
 		if len(s.Lines) > 0 {
 			b.WriteString(":")
@@ -70,11 +72,35 @@ func Text(w io.Writer, p Plan, o RenderOptions) error {
 // upper makes the first letter large; l starts with an ASCII letter.
 func upper(l string) string { return strings.ToUpper(l[:1]) + l[1:] }
 
-// Summary is a line for each change, "class  scope: words".
-func Summary(p Plan) []string {
-	out := []string{}
-	for _, l := range p.Lines {
-		out = append(out, printer.Sprintf("%-12s %s", className(l.Class), lineText(l, RenderOptions{})))
+// ahead is a section for each step that says something, and one for what ends by itself.
+func (p Plan) ahead(o RenderOptions) []Section {
+	var out []Section
+	for _, s := range p.Steps {
+		end := s.After.UTC().Format(time.RFC3339)
+		if len(s.Lines) > 0 {
+			out = append(out, Section{Title: "After " + end + ", beside the base as it is then", Lines: sectionLines(s.Lines, o, true)})
+		}
+		own := sectionLines(s.Ends, o, false)
+		if len(own) == 0 {
+			if len(s.Lines) > 0 {
+				continue
+			}
+			own = []string{"nothing changes"}
+		}
+		out = append(out, Section{Title: "After " + end, Lines: own})
+	}
+	return out
+}
+
+func sectionLines(ls []Line, o RenderOptions, detailed bool) []string {
+	var out []string
+	for _, l := range ls {
+		out = append(out, fmt.Sprintf("%-12s %s", className(l.Class), lineText(l, o)))
+		if detailed {
+			for _, d := range details(l, o) {
+				out = append(out, fmt.Sprintf("%-12s   %s", "", d))
+			}
+		}
 	}
 	return out
 }
@@ -91,6 +117,17 @@ func verdictLine(p Plan) string {
 	for _, c := range []Class{NotCompared, Widening, Narrowing, Weakening, Neutral} {
 		if counts[c] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", counts[c], className(c)))
+		}
+	}
+	later := map[Class]int{}
+	for _, s := range p.Steps {
+		for _, l := range s.Lines {
+			later[l.Class]++
+		}
+	}
+	for _, c := range []Class{NotCompared, Widening, Narrowing, Weakening, Neutral} {
+		if later[c] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s later", later[c], className(c)))
 		}
 	}
 	return className(p.Verdict) + " (" + strings.Join(parts, ", ") + ")"
