@@ -116,6 +116,10 @@ func (c Changes) Markdown(w io.Writer, at func(diag.Pos) diag.Pos, sections []Se
 	return plan.Markdown(w, c.Plan, c.rendering(at, sections))
 }
 
+// Policies adds what becomes of the policies beside the intent: the digest of each file by
+// its name, before and after.
+func (c *Changes) Policies(before, after map[string]string) { c.Plan.Policies(before, after) }
+
 // NoPlan writes the comment of a change that has no plan: why, in our own words, and the
 // sections behind it.
 func NoPlan(w io.Writer, why string, sections ...Section) error {

@@ -93,7 +93,23 @@ func TestPullRequestsHaveOneComment(t *testing.T) {
 		}
 		contains(t, "comment", told, "[no-delete] nobody deletes")
 	})
-	t.Run("the first of an environment, and new folders", func(t *testing.T) {
+	t.Run("a tree that no server takes", func(t *testing.T) {
+		failed, told, log := p.judged(main, map[string]string{".github/x": "-> ../mesh.cue"})
+		if !failed {
+			t.Errorf("it passes:\n%s", log)
+		}
+		contains(t, "comment", told, "### meshc plan: there is none", "MESH0502", ".github/x")
+		contains(t, "log", log, "::error ", "MESH0502")
+		contains(t, "findings", p.sarif[len(p.sarif)-1].text, "MESH0502")
+	})
+	t.Run("no policy any more", func(t *testing.T) {
+		failed, told, log := p.judged(main, map[string]string{"policies/no-delete.rego": ""})
+		if failed {
+			t.Errorf("who may, decides by the comment:\n%s", log)
+		}
+		contains(t, "comment", told, "### meshc plan: weakening", "policy no-delete.rego: removed")
+	})
+	t.Run("a new package", func(t *testing.T) {
 		failed, told, log := p.judged(main, map[string]string{"more/more.cue": replaced(t, shop, "package shop", "package more", `"shop"`, `"more"`)})
 		if failed {
 			t.Errorf("a good change fails:\n%s", log)
@@ -198,7 +214,7 @@ func TestAForkCannotChangeItsJudge(t *testing.T) {
 	if !failed {
 		t.Errorf("it passes:\n%s", log)
 	}
-	contains(t, "comment", told, "[no-delete] nobody deletes", "widening", "!all is well")
+	contains(t, "comment", told, "[no-delete] nobody deletes", "widening", "policy no-delete.rego: removed", "!all is well")
 	contains(t, "log", log, "!all is well")
 }
 

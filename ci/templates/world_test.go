@@ -211,7 +211,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// change commits files, unsigned, on top of a commit, and pushes that to refs of the host.
+// change commits files ("" removes one, "-> TO" is a link), unsigned, on top of a commit, and pushes that to refs of the host.
 func (w *world) change(on string, files map[string]string, refs ...string) string {
 	w.t.Helper()
 	w.author.Git("checkout", "-q", "--force", "--detach", on)
@@ -236,6 +236,10 @@ func (w *world) write(p, text string) {
 		return
 	}
 	must(w.t, os.MkdirAll(filepath.Dir(full), 0o755))
+	if to, ok := strings.CutPrefix(text, "-> "); ok {
+		must(w.t, os.Symlink(to, full))
+		return
+	}
 	must(w.t, os.WriteFile(full, []byte(text), 0o600))
 }
 

@@ -125,6 +125,9 @@ func (a *app) planChange(ctx context.Context, c *compile.Compiler, f planFlags, 
 		return planned{}, err
 	}
 	p.lacks = from.lacks
+	if err := p.comparePolicies(from.policies, compile.OwnPolicies(head)); err != nil {
+		return p, err
+	}
 	more, err := a.agree(f.trust, after.Packages(), dir)
 	if err != nil {
 		return planned{}, err
@@ -271,6 +274,19 @@ func (a *app) compare(ctx context.Context, before, after, judge *compiler.Progra
 	}
 	p.findings = slices.Concat(p.findings, ds, p.verdict.Findings)
 	return p, nil
+}
+
+// comparePolicies adds what becomes of the policies beside the intent.
+func (p *planned) comparePolicies(before, after compile.Rego) error {
+	b, err := before.Digests()
+	if err != nil {
+		return err
+	}
+	a, err := after.Digests()
+	if err == nil {
+		p.changes.Policies(b, a)
+	}
+	return err
 }
 
 // exit is the plan's exit code.

@@ -11,6 +11,7 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/guard"
 	"meshc.dev/meshc/policies"
@@ -34,6 +35,27 @@ func OwnPolicies(intent fs.FS) Rego {
 		}
 	}
 	return Rego{}
+}
+
+// Digests are those of the files of which rules are made, by name.
+func (u Rego) Digests() (map[string]string, error) {
+	u, err := copied(u)
+	if err != nil || u.Files == nil {
+		return nil, err
+	}
+	names, err := guard.Files(u.Files)
+	if err != nil {
+		return nil, fmt.Errorf("reading policies: %w", err)
+	}
+	out := map[string]string{}
+	for _, name := range names {
+		text, err := fs.ReadFile(u.Files, name)
+		if err != nil {
+			return nil, fmt.Errorf("reading policies: %w", err)
+		}
+		out[name] = canon.Digest(text)
+	}
+	return out, nil
 }
 
 // Court is the shipped policies with those of a user. Everything that makes a

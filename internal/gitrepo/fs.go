@@ -64,7 +64,10 @@ type tree struct {
 
 func (t *tree) walk(hash, dir string, depth int, when time.Time) error {
 	l := t.snap.store.limits
-	at := strings.TrimPrefix(dir, ".")
+	at := dir
+	if at == "." { // the top, and not the beginning of .github
+		at = ""
+	}
 	if depth > l.Depth || len(dir) > l.PathBytes {
 		return refuse(diag.CodeGitLimit, "tree "+hash, "folders are nested deeper than %d, or a path is longer than %d bytes", l.Depth, l.PathBytes).
 			at(at).fix("use fewer folders")

@@ -77,6 +77,11 @@ func TestAttack15Symlinks(t *testing.T) {
 		})
 		wantCode(t, err, diag.CodeGitTree, "symbolic link")
 	}
+	err := hostileTree(t, func(r *gittest.Repo, _, _ string) string {
+		link := r.Tree(gittest.Entry{Mode: "120000", Name: "loop", Hash: r.Object("blob", []byte("../a.cue"))})
+		return r.Tree(gittest.Entry{Mode: "40000", Name: ".github", Hash: link})
+	})
+	wantCode(t, err, diag.CodeGitTree, `".github/loop"`)
 }
 
 // Attack 16: names and shapes that mean different files on different systems.

@@ -41,6 +41,7 @@ const (
 	KindAddress Kind = "address" // endpoints and listeners
 	KindRetries Kind = "retries" // worst case of retries along calls
 	KindMesh    Kind = "mesh"    // what holds for the whole mesh
+	KindPolicy  Kind = "policy"  // a rule beside the intent
 	KindRule    Kind = "rule"    // what is let through in a cluster although a rule refuses it
 	KindOwner   Kind = "owner"   // whose a namespace is, and what its owner lets others do
 )
