@@ -1,6 +1,6 @@
 // Command bench measures meshc beside its peers, on the machine that it runs on.
 //
-//	go run . [-only compile,ends,plan,look,fanout,swaps,agent,hostile,kubernetes,admission,rules] [-quick] [-json]
+//	go run . [-only compile,ends,plan,look,fanout,swaps,agent,pod,hostile,kubernetes,admission,rules] [-quick] [-json]
 //
 // In: flags. Out: the report on standard output, progress on standard error. The
 // exit code is 1 if something was not correct: a client missed a change, a request
@@ -57,12 +57,12 @@ type section struct {
 }
 
 func sections() []section {
-	return []section{{"compile", (*bench).compile}, {"ends", (*bench).ends}, {"plan", (*bench).plan}, {"look", (*bench).look}, {"fanout", (*bench).fanout}, {"swaps", (*bench).swaps}, {"agent", (*bench).agent}, {"hostile", (*bench).hostile}, {"kubernetes", (*bench).kubernetes}, {"admission", (*bench).admission}, {"rules", (*bench).rules}}
+	return []section{{"compile", (*bench).compile}, {"ends", (*bench).ends}, {"plan", (*bench).plan}, {"look", (*bench).look}, {"fanout", (*bench).fanout}, {"swaps", (*bench).swaps}, {"agent", (*bench).agent}, {"pod", (*bench).pod}, {"hostile", (*bench).hostile}, {"kubernetes", (*bench).kubernetes}, {"admission", (*bench).admission}, {"rules", (*bench).rules}}
 }
 
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	if len(args) > 1 && args[0] == childFlag {
-		return child(args[1], os.Stdin, out, errs)
+		return childMain(args[1], os.Stdin, out, errs)
 	}
 	var names []string
 	for _, s := range sections() {

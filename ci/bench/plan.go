@@ -91,8 +91,8 @@ func (b *bench) inChild(i int) (comparison, error) {
 
 const planRounds = 5
 
-// child is the other side of inChild.
-func child(what string, in io.Reader, out, errs io.Writer) int {
+// childMain is the other side of inChild.
+func childMain(what string, in io.Reader, out, errs io.Writer) int {
 	if what == "serve" {
 		if err := xds.Child(in, out); err != nil {
 			fmt.Fprintln(errs, "bench:", err)

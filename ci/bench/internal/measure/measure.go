@@ -64,6 +64,27 @@ func MemoryOf(pid int) (Memory, error) {
 	return Memory{Now: kilobytes(string(b), "VmRSS:"), Peak: kilobytes(string(b), "VmHWM:")}, nil
 }
 
+// Share is what one of several processes that share programs and files holds, in bytes.
+type Share struct {
+	// Resident is all of it that is in memory, Peak its highest point.
+	Resident, Peak int64
+	// Proportional counts of each shared page the part of one process among all that have it.
+	Proportional int64
+}
+
+// ShareOf reads what a process holds.
+func ShareOf(pid int) (Share, error) {
+	m, err := MemoryOf(pid)
+	if err != nil {
+		return Share{}, err
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return Share{}, fmt.Errorf("reading memory: %w", err)
+	}
+	return Share{Resident: m.Now, Peak: m.Peak, Proportional: kilobytes(string(b), "Pss:")}, nil
+}
+
 func kilobytes(status, field string) int64 {
 	_, rest, _ := strings.Cut(status, field)
 	words := strings.Fields(rest)

@@ -19,13 +19,13 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"google.golang.org/grpc"
 
+	"meshc.dev/meshc/ci/bench/internal/binaries"
 	"meshc.dev/meshc/ci/bench/internal/vouch"
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
@@ -179,10 +179,8 @@ func (a Agent) Log() string {
 // binary that it shall start, "" for none.
 func (p *Plane) Agent(ctx context.Context, identity, envoy string) (Agent, error) {
 	binary := filepath.Join(p.dir, "meshc-agent")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", binary, "meshc.dev/meshc/cmd/meshc-agent")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return Agent{}, fmt.Errorf("building the agent (run this in ci/bench): %w\n%s", err, out)
+	if err := binaries.Build(ctx, p.dir, "meshc-agent"); err != nil {
+		return Agent{}, err
 	}
 	_, token, err := p.token(identity)
 	if err != nil {
