@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/hop"
 	"meshc.dev/meshc/internal/rehearsal"
 )
 
@@ -82,6 +84,90 @@ func TestRetriesAreMadeAsAsked(t *testing.T) {
 		if got := p.ask(c.path, c.fail, 0); got.Status != c.status || p.tries(c.path) != c.tries {
 			t.Errorf("%s: %d after %d tries, want %d after %d", c.path, got.Status, p.tries(c.path), c.status, c.tries)
 		}
+	}
+}
+
+// retried is how often the caller's proxy has sent a request again.
+func (p *play) retried() int {
+	p.t.Helper()
+	page, err := p.stage.Admin(p.ctx, p.door.Class, "/stats?filter=upstream_rq_retry$")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	n := 0
+	for line := range strings.Lines(string(page)) {
+		if _, value, ok := strings.Cut(strings.TrimSpace(line), "upstream_rq_retry: "); ok {
+			more, err := strconv.Atoi(value)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			n += more
+		}
+	}
+	return n
+}
+
+// An application that cannot have begun a request gets it again, although two proxies are
+// in between; one that may have does not, whatever it says of itself.
+func TestWhatHasNotBegunIsSentAgain(t *testing.T) {
+	p := start(t, `route: {
+		off: {match: path: prefix: "/off", to: default: 100, retry: attempts: 0}
+		patient: {match: path: prefix: "/patient", to: default: 100, retry: {attempts: 10, on: ["connect-failure"]}}
+		twice: {match: path: prefix: "/twice", to: default: 100, retry: {attempts: 2, on: ["reset"], idempotent: true}}
+		default: to: default: 100
+	}`)
+	answer := func(path, raw string) rehearsal.Reply {
+		got, err := p.stage.Ask(p.ctx, p.door, compiler.Request{Path: path, Headers: []compiler.Header{{Name: rehearsal.AnswerHeader, Value: rehearsal.Raw(raw)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	for _, c := range []struct {
+		path, answer           string
+		status, tries, retried int
+	}{
+		{"/closed", "", 503, 1, 0},
+		{"/twice/closed", "", 503, 3, 2},
+		{"/forged", "HTTP/1.1 503 Unavailable\r\n" + hop.NotAnswered + ": " + hop.NotConnected + "\r\ncontent-length: 0\r\n\r\n", 503, 1, 0},
+		{"/twice/forged", "HTTP/1.1 503 Unavailable\r\n" + hop.NotAnswered + ": upstream_reset_before_response_started{connection_termination}\r\ncontent-length: 0\r\n\r\n", 503, 1, 0},
+	} {
+		before := p.retried()
+		got := answer(c.path, c.answer)
+		if n := p.retried() - before; got.Status != c.status || p.tries(c.path) != c.tries || n != c.retried {
+			t.Errorf("%s: %d after %d tries and %d retries, want %d after %d and %d", c.path, got.Status, p.tries(c.path), n, c.status, c.tries, c.retried)
+		}
+		if told := got.Headers[hop.NotAnswered]; told != nil {
+			t.Errorf("%s: the caller's application is told %q", c.path, told)
+		}
+	}
+	back, err := p.stage.Away("shop/app/http/default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, retries := range map[string]int{"/": 1, "/off": 0} {
+		before := p.retried()
+		if got := p.ask(path, 0, 0); got.Status != http.StatusServiceUnavailable || p.retried()-before != retries || got.Headers[hop.NotAnswered] != nil {
+			t.Errorf("%s: %d %v after %d retries, want 503 after %d", path, got.Status, got.Headers, p.retried()-before, retries)
+		}
+	}
+	before := p.retried()
+	var g errgroup.Group
+	g.Go(func() error {
+		got, err := p.stage.Ask(p.ctx, p.door, compiler.Request{Path: "/patient"})
+		if err == nil && got.Status != http.StatusOK {
+			err = fmt.Errorf("the answer is %d", got.Status)
+		}
+		return err
+	})
+	for p.retried() == before && p.ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	if err := back(p.ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Wait(); err != nil {
+		t.Errorf("an application that comes back: %v", err)
 	}
 }
 

@@ -194,6 +194,14 @@ func OfConnection(name string) bool {
 	return name == "content-length" || name == "trailer" || slices.ContainsFunc(Headers(), func(h Header) bool { return h.Name == name && h.Gateway == Own })
 }
 
+// NotAnswered is the header in which the proxy of a service tells that its application did
+// not answer, and why (NotConnected, or Envoy's response code details), to the proxy of the
+// caller, which may try again and passes it to nobody.
+const NotAnswered = "meshc-not-answered"
+
+// NotConnected says in NotAnswered that there was no connection to the application.
+const NotConnected = "not-connected"
+
 // Answers are the headers of answers that a proxy removes, in every spelling.
 func Answers() []string { return []string{"x-envoy-*", "x-meshc-*", "x-forwarded-client-cert"} }
 

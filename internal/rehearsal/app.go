@@ -42,13 +42,20 @@ func AppHeaders() map[string][]string {
 
 // app is the application of one destination.
 type app struct {
-	addr  string
-	close func()
+	target string
+	addr   string
+	close  func()
+	// again serves at the same address once more.
+	again func(context.Context) (app, error)
 }
 
 // serveHTTP answers HTTP/1.1 and HTTP/2 without TLS, and tells saw of every request.
 func serveHTTP(ctx context.Context, target string, saw func(Seen)) (app, error) {
-	l, err := listen(ctx)
+	return serveHTTPAt(ctx, loopback+":0", target, saw)
+}
+
+func serveHTTPAt(ctx context.Context, addr, target string, saw func(Seen)) (app, error) {
+	l, err := listen(ctx, addr)
 	if err != nil {
 		return app{}, err
 	}
@@ -86,7 +93,8 @@ func serveHTTP(ctx context.Context, target string, saw func(Seen)) (app, error) 
 		answer(w, r)
 	})}
 	go func() { _ = s.Serve(l) }()
-	return app{l.Addr().String(), func() { _ = s.Close() }}, nil
+	addr = l.Addr().String()
+	return app{target, addr, func() { _ = s.Close() }, func(ctx context.Context) (app, error) { return serveHTTPAt(ctx, addr, target, saw) }}, nil
 }
 
 // seenHeader carries Seen back to the caller, without the headers of a request
@@ -98,7 +106,7 @@ const (
 
 // serveTCP answers the first line of a connection with its Seen and closes.
 func serveTCP(ctx context.Context, target string, saw func(Seen)) (app, error) {
-	l, err := listen(ctx)
+	l, err := listen(ctx, loopback+":0")
 	if err != nil {
 		return app{}, err
 	}
@@ -125,11 +133,11 @@ func serveTCP(ctx context.Context, target string, saw func(Seen)) (app, error) {
 			}()
 		}
 	}()
-	return app{l.Addr().String(), func() { _ = l.Close() }}, nil
+	return app{target: target, addr: l.Addr().String(), close: func() { _ = l.Close() }}, nil
 }
 
-func listen(ctx context.Context) (net.Listener, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", loopback+":0")
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listening for an application: %w", err)
 	}

@@ -209,6 +209,24 @@ func (s *Stage) Usurp(as release.Class, listener string) (net.Listener, error) {
 	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}}), nil
 }
 
+// Away ends the application of a target that speaks HTTP ("namespace/service/port/version"),
+// so that it refuses connections. back serves at the same address again.
+func (s *Stage) Away(target string) (back func(context.Context) error, err error) {
+	i := slices.IndexFunc(s.apps, func(a app) bool { return a.target == target && a.again != nil })
+	if i < 0 {
+		return nil, fmt.Errorf("ending an application: there is no %q that speaks HTTP", target)
+	}
+	gone := s.apps[i]
+	gone.close()
+	return func(ctx context.Context) error {
+		a, err := gone.again(ctx)
+		if err == nil {
+			s.apps[i] = a
+		}
+		return err
+	}, nil
+}
+
 // Classes are those whose proxies run, in order.
 func (s *Stage) Classes() []release.Class { return slices.Clone(s.classes) }
 

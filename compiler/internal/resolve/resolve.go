@@ -211,6 +211,13 @@ func (l *linker) traits(on On, n intent.Node, x *Place, path string) trait.Set {
 			set = set.With(v)
 		}
 	}
+	for _, r := range l.rules {
+		if f := n.Field(r.Field); r.On == on && r.Fits != nil && f.Exists() {
+			if v, ok := set.Lookup(r.Name); ok {
+				r.Fits(v, set, f, x)
+			}
+		}
+	}
 	return set
 }
 

@@ -41,6 +41,8 @@ type Rule struct {
 	// Read settles the feature's value. n may not exist: then Read returns the
 	// default, or nil for none.
 	Read func(n intent.Node, x *Place) trait.Value
+	// Fits, if set, notes what of a value that n says cannot hold beside the carrier's others.
+	Fits func(v trait.Value, others trait.Set, n intent.Node, x *Place)
 	// Uses names the destinations, beside the route's own, that the value sends requests to;
 	// nil for none. Each has a service, one of its HTTP ports and a version.
 	Uses func(v trait.Value) []model.Target

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // Value is a feature's settled value: a struct of plain data (no functions, no
@@ -25,6 +26,13 @@ type Chained interface {
 	Value
 	// Then is what does as the value does and then as next does, which has its type.
 	Then(next Value) Value
+}
+
+// Bound is a value that ends requests.
+type Bound interface {
+	Value
+	// Whole is how long a request may take with all that is tried for it.
+	Whole() time.Duration
 }
 
 // Codec decodes a value from its form in mesh.json. Encoding is plain JSON.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/intent"
@@ -27,11 +28,17 @@ const (
 )
 
 // notBegun are the failures that the callee cannot have begun to work on.
-var notBegun = []string{"connect-failure", "refused-stream"}
+var notBegun = []string{"connect-failure", "refused-stream", "reset-before-request"}
+
+// tooLong are the failures that take a try which lasts longer than it may.
+var tooLong = []string{"5xx", "gateway-error", "reset"}
+
+// byDefault is what holds where nothing is written.
+var byDefault = Retry{Attempts: 1, On: notBegun, Percent: budgetPercent, MinConcurrent: budgetMinConcurrent}
 
 // Retry says when a request is tried again.
 type Retry struct {
-	// Attempts is how many more tries there are after the first, 1 to 10.
+	// Attempts is how many more tries there are after the first, 0 to 10.
 	Attempts int `json:"attempts"`
 	// PerTry bounds one try; 0 means the route's timeout.
 	PerTry trait.Duration `json:"per_try,omitempty"`
@@ -50,12 +57,13 @@ var Feature = feature.Feature{
 	Rule: resolve.Rule{
 		Name: name, Field: "retry", On: resolve.OnRoute, Answers: false, Forwards: true,
 		Defaults: []resolve.Default{
+			{Field: "route.retry", Value: "attempts: 1", Why: "a connection that is refused, or closed before the request, costs no caller an answer"},
 			{Field: "route.retry.perTry", Value: "the route's timeout", Why: "the whole answer has a bound already"},
 			{Field: "route.retry.on", Value: strings.Join(notBegun, ", "), Why: "only what the callee cannot have begun is safe to send twice"},
 			{Field: "route.retry.budget.percent", Value: strconv.Itoa(budgetPercent), Why: "a failing service is not buried under retries"},
 			{Field: "route.retry.budget.minConcurrent", Value: strconv.Itoa(budgetMinConcurrent), Why: "a quiet service can still be retried"},
 		},
-		Read: read, Uses: nil,
+		Read: read, Fits: fits, Uses: nil,
 	},
 	Codec:      trait.JSON[Retry],
 	Meaning:    meaning,
@@ -67,9 +75,20 @@ var Feature = feature.Feature{
 
 func read(n intent.Node, x *resolve.Place) trait.Value {
 	if !n.Exists() {
-		return nil
+		if x.Gateway {
+			return nil // the service's own retry holds behind a gateway
+		}
+		return byDefault
 	}
-	r := Retry{Attempts: int(n.Field("attempts").Int()), On: notBegun, Percent: budgetPercent, MinConcurrent: budgetMinConcurrent}
+	r := byDefault
+	if r.Attempts = int(n.Field("attempts").Int()); r.Attempts == 0 {
+		for _, f := range n.Fields() {
+			if f.Name != "attempts" {
+				x.Problem(diag.New(diag.CodeNever, f.Node.Pos(), "%s means nothing where nothing is tried again", f.Node.Path()).WithFix("delete it, or write `attempts` above 0"))
+			}
+		}
+		return r
+	}
 	if p := n.Field("perTry"); p.Exists() {
 		r.PerTry = x.Duration(p, 0)
 	}
@@ -101,6 +120,25 @@ func conditions(on intent.Node, idempotent bool, x *resolve.Place) []string {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// fits refuses what cannot take effect together with the rest of the route.
+func fits(v trait.Value, route trait.Set, n intent.Node, x *resolve.Place) {
+	r, perTry := v.(Retry), n.Field("perTry")
+	if r.PerTry == 0 {
+		return
+	}
+	if !slices.ContainsFunc(r.On, func(on string) bool { return slices.Contains(tooLong, on) }) {
+		x.Problem(diag.New(diag.CodeNever, perTry.Pos(), "perTry ends a try after %s, and no failure in `on` takes that: it only shortens answers", r.PerTry).
+			WithFix("retry on one of %s with `idempotent: true`, or write `timeout` instead", strings.Join(tooLong, ", ")))
+	}
+	for _, name := range route.Names() {
+		other, _ := route.Lookup(name)
+		if b, ok := other.(trait.Bound); ok && time.Duration(r.PerTry) >= b.Whole() {
+			x.Problem(diag.New(diag.CodeNever, perTry.Pos(), "perTry is %s, but the whole answer may take no more than %s: there is no time for another try", r.PerTry, trait.Duration(b.Whole())).
+				WithFix("write a shorter `perTry` or a longer `timeout`"))
+		}
+	}
 }
 
 func meaning(v trait.Value) []space.Act {

@@ -34,6 +34,9 @@ type Timeout struct {
 // TraitName is "timeout".
 func (Timeout) TraitName() string { return name }
 
+// Whole is the bound.
+func (t Timeout) Whole() time.Duration { return time.Duration(t.Request) }
+
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{

@@ -143,10 +143,15 @@ type Ctx struct {
 	// Gateway is the gateway whose route this is, nil in a sidecar.
 	Gateway *model.Gateway
 
+	sidecars bool
 	path     string
 	problems *diag.List
 	locate   func(string) diag.Pos
 }
+
+// BehindSidecars reports whether all destinations of the route are services, whose proxies
+// are ours: what they say of their applications can be believed.
+func (x *Ctx) BehindSidecars() bool { return x.sidecars }
 
 // Problem reports that this value cannot be lowered, at the intent of its object.
 func (x *Ctx) Problem(format string, args ...any) {

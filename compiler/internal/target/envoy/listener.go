@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
@@ -86,6 +87,7 @@ func httpManager(at place, routes string) *listenerv3.Filter {
 	case atCallee:
 		// The caller's identity, from its certificate only.
 		h.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
+		h.LocalReplyConfig = notAnswered()
 		h.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true}
 	case atGateway:
 		// "x_role" and "x-role" are one header to many applications.
@@ -93,6 +95,26 @@ func httpManager(at place, routes string) *listenerv3.Filter {
 	case atCaller: // its own application: nothing to add
 	}
 	return filter(filterHCM, h)
+}
+
+// notAnswered marks what this proxy answers because its application did not: the caller's
+// proxy sees an answer either way, and could not tell what is safe to send again.
+func notAnswered() *hcmv3.LocalReplyConfig {
+	mark := func(value string, flags ...string) *hcmv3.ResponseMapper {
+		return &hcmv3.ResponseMapper{
+			Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
+				ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: flags},
+			}},
+			HeadersToAdd: []*corev3.HeaderValueOption{{
+				Header:       &corev3.HeaderValue{Key: hop.NotAnswered, Value: value},
+				AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+			}},
+		}
+	}
+	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
+		mark(hop.NotConnected, "UF"),
+		mark("%RESPONSE_CODE_DETAILS%", "UC", "UR"), // the application closed the connection, or reset the stream
+	}}
 }
 
 // tcpProxy forwards bytes to weighted clusters.
@@ -163,7 +185,7 @@ func (e *emitter) outboundFilters(t target, routes string, out *entry) []*listen
 // without conditions, because a connection has no path, method or header.
 func (e *emitter) tcpShares(t target) []share {
 	if t.external != nil {
-		return []share{{model.ExternalClusterName(t.external.ID, t.port.Name), 1}}
+		return []share{{cluster: model.ExternalClusterName(t.external.ID, t.port.Name), weight: 1, external: true}}
 	}
 	if r, ok := tcpRoute(t.service); ok {
 		return e.shares(own(t.service, t.port, r.To))
@@ -280,7 +302,7 @@ func (e *emitter) inboundFilters(s *model.Service, p model.Port, v model.Version
 	out.clusters = append(out.clusters, local)
 	return append(who,
 		filter(filterRBAC, &networkrbacv3.RBAC{StatPrefix: name, Rules: rules}),
-		tcpProxy(name, []share{{local, 1}}))
+		tcpProxy(name, []share{{cluster: local, weight: 1}}))
 }
 
 func chainOf(fs ...*listenerv3.Filter) *listenerv3.FilterChain {

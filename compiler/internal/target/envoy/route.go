@@ -12,12 +12,14 @@ import (
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/hop"
 )
 
 // share is a destination of a route and its relative weight.
 type share struct {
-	cluster string
-	weight  uint32
+	cluster  string
+	weight   uint32
+	external bool
 }
 
 // shares names the clusters of weighted destinations. Those without weight are
@@ -28,11 +30,11 @@ func (e *emitter) shares(to []model.Target) []share {
 		if t.Weight <= 0 {
 			continue
 		}
-		name := model.ClusterName(t.Service, t.Port, t.Version)
+		s := share{cluster: model.ClusterName(t.Service, t.Port, t.Version), weight: uint32(t.Weight)}
 		if e.m.External(t.Service) != nil {
-			name = model.ExternalClusterName(t.Service, t.Port)
+			s.cluster, s.external = model.ExternalClusterName(t.Service, t.Port), true
 		}
-		out = append(out, share{name, uint32(t.Weight)})
+		out = append(out, s)
 	}
 	return out
 }
@@ -60,6 +62,7 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
 	}
 	x := s.x
 	x.Mesh, x.path, x.problems, x.locate = e.m, s.path, &out.problems, e.at
+	x.sidecars = !slices.ContainsFunc(s.shares, func(sh share) bool { return sh.external })
 	for _, name := range s.traits.Names() {
 		if f := e.cells[name].Lowering.route; f != nil {
 			v, _ := s.traits.Lookup(name)
@@ -133,7 +136,7 @@ const answerTimeout = 15 * time.Second
 // expects is put back.
 func (e *emitter) externalRoutes(x *model.External, p model.Port) []*routev3.Route {
 	path := model.ExternalPath(x.ID)
-	action := forward([]share{{model.ExternalClusterName(x.ID, p.Name), 1}})
+	action := forward([]share{{cluster: model.ExternalClusterName(x.ID, p.Name), weight: 1, external: true}})
 	action.Route.Timeout = Duration(answerTimeout)
 	if host := externalHost(x); host != "" && e.m.Capture == model.Explicit {
 		action.Route.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: host}
@@ -178,7 +181,7 @@ func (e *emitter) inboundConfig(s *model.Service, p model.Port, v model.Version)
 	name := model.InboundName(s.ID, p.Name, v.Name)
 	return e.get("route "+name, bind{service: s, port: p, version: v}.given(), func(out *entry) {
 		path := model.ServicePath(s.ID)
-		action := forward([]share{{model.LocalClusterName(s.ID, p.Name, v.Name), 1}})
+		action := forward([]share{{cluster: model.LocalClusterName(s.ID, p.Name, v.Name), weight: 1}})
 		action.Route.Timeout, action.Route.IdleTimeout = Duration(0), Duration(0)
 		h := &routev3.VirtualHost{Name: s.ID, Domains: []string{"*"}, Routes: []*routev3.Route{{
 			Name:   path,
@@ -214,6 +217,9 @@ func (e *emitter) sealRoutes(out *entry, path string, rc *routev3.RouteConfigura
 	parts := partsOf(out, e.run.before != nil)
 	hosts := make([][]byte, len(rc.VirtualHosts))
 	for i, h := range rc.VirtualHosts {
+		// Nobody but the callee's proxy says it: what an application writes goes here, before that
+		// proxy answers for it, and the caller's proxy keeps to itself what it was told.
+		h.ResponseHeadersToRemove = append(h.ResponseHeadersToRemove, hop.NotAnswered)
 		for _, r := range h.Routes {
 			out.clusters = append(out.clusters, clustersOf(r.GetRoute())...)
 		}

@@ -91,7 +91,7 @@ func (e *emitter) portListener(d *dial) *entry {
 			l.FilterChains = append(l.FilterChains, chainOf(httpManager(atCaller, name)))
 		case proven:
 			out.clusters = append(out.clusters, dialledName(d.number))
-			l.FilterChains = append(l.FilterChains, chainOf(tcpProxy(name, []share{{dialledName(d.number), 1}})))
+			l.FilterChains = append(l.FilterChains, chainOf(tcpProxy(name, []share{{cluster: dialledName(d.number), weight: 1}})))
 		}
 		e.seal(out, release.ListenerType, name, origin, l)
 	})
@@ -157,7 +157,7 @@ const anAddress = `([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?`
 // it, for they choose.
 func dialledHosts(port uint32, pods []string) []*routev3.VirtualHost {
 	to := func(match *routev3.RouteMatch) []*routev3.Route {
-		action := forward([]share{{dialledName(port), 1}})
+		action := forward([]share{{cluster: dialledName(port), weight: 1}})
 		action.Route.Timeout = Duration(answerTimeout)
 		match.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: "/"}
 		return []*routev3.Route{{Name: dialledName(port), Match: match, Action: action}}

@@ -17,6 +17,8 @@ type Lowering struct {
 	rule    func(*Rule, trait.Value, *Ctx)
 	refusal string
 	loss    string
+	// unsaid is a value that needs not be said, nil if each does.
+	unsaid trait.Value
 }
 
 // Column maps the name of a trait to its lowering.
@@ -36,6 +38,12 @@ func OnRule[T trait.Value](f func(r *Rule, v T, x *Ctx)) Lowering {
 
 // Refuse says that Gateway API cannot express the feature, and why.
 func Refuse(reason string) Lowering { return Lowering{refusal: reason} }
+
+// RefuseWritten says that Gateway API cannot express the feature, and why, but that its
+// default needs no expression.
+func RefuseWritten(byDefault trait.Value, reason string) Lowering {
+	return Lowering{refusal: reason, unsaid: byDefault}
+}
 
 // Approximate says that l expresses the feature with a loss, in words.
 func Approximate(loss string, l Lowering) Lowering { l.loss = loss; return l }

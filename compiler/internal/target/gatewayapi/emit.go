@@ -3,6 +3,7 @@ package gatewayapi
 import (
 	"cmp"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -103,6 +104,9 @@ func (e *emitter) refusals() {
 func (e *emitter) checkTraits(s trait.Set, path string, route bool) {
 	for _, name := range s.Names() {
 		l, ok := e.cells[name]
+		if v, _ := s.Lookup(name); l.unsaid != nil && reflect.DeepEqual(v, l.unsaid) {
+			continue
+		}
 		switch {
 		case !ok:
 			e.problem(diag.New(diag.CodeUnsupported, e.at(path+"/"+name), "the gateway-api target does not know the feature %q", name))
