@@ -64,7 +64,7 @@ func (c Column) Fields(s trait.Set) []space.Field {
 	return space.Outcome{Fields: out}.Canonical().Fields
 }
 
-// Tries is how often a request may be sent at most, of all that s says.
+// Tries is how often a request may be begun by its destination at most, of all that s says.
 func (c Column) Tries(s trait.Set) int {
 	n := 1
 	for _, a := range c.acts(s) {

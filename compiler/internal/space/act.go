@@ -25,7 +25,7 @@ type Act struct {
 	When []Test
 	// Answer, if set, is what the proxy at the station says instead of passing them on.
 	Answer *Reply
-	// Tries is how often a request may be sent at most; 0 says nothing of it.
+	// Tries is how often a request may be begun by its destination at most; 0 says nothing of it.
 	Tries int
 	// Fields are what the feature does besides, in words.
 	Fields []Field

@@ -151,7 +151,11 @@ func meaning(v trait.Value) []space.Act {
 	if r.PerTry > 0 {
 		out = append(out, f("per try", r.PerTry.String()))
 	}
-	return []space.Act{{At: space.AtWorkload, Tries: 1 + r.Attempts, Fields: out}}
+	tries := 1
+	if slices.ContainsFunc(r.On, func(on string) bool { return !slices.Contains(notBegun, on) }) {
+		tries += r.Attempts
+	}
+	return []space.Act{{At: space.AtWorkload, Tries: tries, Fields: out}}
 }
 
 // change: more tries are more load on the callee in the worst case, which the plan tells
