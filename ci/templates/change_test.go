@@ -233,7 +233,7 @@ func TestScriptsInAMergeCheckout(t *testing.T) {
 		t.Errorf("judge: %d\n%s", code, out)
 	}
 	contains(t, "log", out, "[no-delete] nobody deletes", "valid: ") // the plan; vet asks what would hold after the merge
-	for _, f := range []string{"plan.md", "vet.sarif", "vet.junit", "head"} {
+	for _, f := range []string{"plan.md", "vet.sarif", "vet.xml", "head"} {
 		if text, err := os.ReadFile(filepath.Join(dir, "meshc-out", f)); err != nil || len(text) == 0 {
 			t.Errorf("%s: %v", f, err)
 		}

@@ -154,7 +154,10 @@ type pipelineJob struct {
 	BeforeScript []string `json:"before_script"`
 	Script       []string
 	Rules        []pipelineRule
-	Artifacts    struct{ Paths []string }
+	Artifacts    struct {
+		Paths   []string
+		Reports map[string]string
+	}
 }
 
 type pipelineRule struct {
@@ -202,8 +205,16 @@ func (p *pipeline) job(name, dir, shell string) (ran bool, code int, log string)
 		lines[0] = "set -e"
 	}
 	code, log = p.run(p.t.Context(), dir, p.environment(env), shell, "-c", strings.Join(lines, "\n"))
+	expand := func(path string) string {
+		return os.Expand(path, func(name string) string { return p.variables[name] })
+	}
+	for _, report := range job.Artifacts.Reports {
+		if _, err := os.Stat(filepath.Join(dir, expand(report))); err != nil && (code == 0 || code == 3) {
+			p.t.Errorf("a report is missing after a verdict: %v", err)
+		}
+	}
 	for _, path := range job.Artifacts.Paths {
-		path = os.Expand(path, func(name string) string { return p.variables[name] })
+		path = expand(path)
 		_ = os.CopyFS(filepath.Join(p.stored, path), os.DirFS(filepath.Join(dir, path)))
 	}
 	return true, code, log

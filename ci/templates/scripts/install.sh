@@ -23,8 +23,13 @@ empty=$(mktemp -d)
 trap 'rm -rf "$empty"' EXIT
 cd "$empty"
 
+# The module says which Go it wants; images of Go's would refuse to get that one.
+GOTOOLCHAIN=auto
+GOWORK=off
+export GOTOOLCHAIN GOWORK
+
 if [ -n "${MESHC_SUM:-}" ]; then
-	GOWORK=off go mod download -json "meshc.dev/meshc@$MESHC_VERSION" >module.json || {
+	go mod download -json "meshc.dev/meshc@$MESHC_VERSION" >module.json || {
 		cat module.json >&2
 		exit 1
 	}
@@ -34,5 +39,5 @@ if [ -n "${MESHC_SUM:-}" ]; then
 		exit 1
 	fi
 fi
-CGO_ENABLED=0 GOWORK=off GOBIN=$bin go install -trimpath "meshc.dev/meshc/cmd/meshc@$MESHC_VERSION"
+CGO_ENABLED=0 GOBIN=$bin go install -trimpath "meshc.dev/meshc/cmd/meshc@$MESHC_VERSION"
 "$bin/meshc" version

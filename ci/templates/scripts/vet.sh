@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks the change as a compile would, and asks the shipped policies and those that it
-# would have after the merge. In the log in the form $MESHC_LOG, and as a file
-# vet.FORM in $MESHC_OUT for each FORM of $MESHC_REPORTS (sarif, junit). Ends as vet does.
+# would have after the merge. In the log in the form $MESHC_LOG, and in $MESHC_OUT as
+# vet.sarif and vet.xml, if $MESHC_REPORTS names sarif and junit. Ends as vet does.
 set -eu
 
 PATH="${MESHC_BIN:-$HOME/.meshc/bin}:$PATH"
@@ -16,6 +16,8 @@ status=0
 vet "${MESHC_LOG:-text}" || status=$?
 for form in ${MESHC_REPORTS:-}; do
 	# It ends as before. A report that could not be made is none.
-	vet "$form" >"$out/vet.$form" 2>/dev/null || [ -s "$out/vet.$form" ] || rm -f "$out/vet.$form"
+	report=$out/vet.$form
+	[ "$form" != junit ] || report=$out/vet.xml # GitLab takes no other name
+	vet "$form" >"$report" 2>/dev/null || [ -s "$report" ] || rm -f "$report"
 done
 exit "$status"
