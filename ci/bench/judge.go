@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -12,35 +11,35 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing/fstest"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"meshc.dev/meshc/ci/bench/internal/gatekeeper"
+	"meshc.dev/meshc/ci/bench/internal/judging"
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/diag"
-	"meshc.dev/meshc/internal/kept"
 	"meshc.dev/meshc/policies"
 	"meshc.dev/meshc/webhook"
 )
 
-// judgeChild is the child that answers reviews; its argument is who does, and a folder with
-// what is approved.
+// judgeChild is the child that answers reviews by meshc's webhook; its argument is by which
+// rules, and a folder with what is approved.
 const judgeChild = "judge:"
 
-// Who answers reviews, besides Gatekeeper in its layouts.
+// Who answers reviews.
 const (
-	byWebhook = "webhook" // with all shipped rules
-	byChecks  = "checks"  // with those that Gatekeeper is given as well
+	byWebhook = "webhook" // meshc with all shipped rules
+	byChecks  = "checks"  // meshc with those that Gatekeeper is given as well
+	// Gatekeeper's, by how the checks lie in templates.
+	byEach   = "each"
+	byJoined = "joined"
+	// peerPath is where Gatekeeper is asked.
+	peerPath = "/v1/admit"
 )
 
 // judge answers reviews over TLS, in a process of its own.
@@ -48,25 +47,31 @@ type judge struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 	said  *json.Decoder
-	at    judgeAddress
+	at    judging.Address
 	busy  atomic.Int64 // answers that there was no time
 }
-
-// judgeAddress is what the child says of itself.
-type judgeAddress struct {
-	Address string `json:"address"`
-	Roots   string `json:"roots"` // PEM
-}
-
-// allocated is what a process has allocated since its start.
-type allocated struct{ Objects, Bytes uint64 }
 
 func (b *bench) startJudge(who, dir string) (*judge, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	w := &judge{cmd: exec.CommandContext(b.ctx, self, childFlag, judgeChild+who+":"+dir)}
+	return b.startProcess(who, self, childFlag, judgeChild+who+":"+dir)
+}
+
+// startPeer builds Gatekeeper's webhook and starts it. It is a program of its own, so that
+// its libraries take no memory from any other process here.
+func (b *bench) startPeer(layout, dir string) (*judge, error) {
+	program := filepath.Join(dir, "gatekeeper")
+	if out, err := exec.CommandContext(b.ctx, "go", "build", "-o", program, "meshc.dev/meshc/ci/bench/gatekeeper").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("building Gatekeeper (run this in ci/bench): %w\n%s", err, out)
+	}
+	return b.startProcess(layout, program, layout, filepath.Join(dir, layout+"-roots.json"))
+}
+
+func (b *bench) startProcess(who, program string, args ...string) (*judge, error) {
+	w := &judge{cmd: exec.CommandContext(b.ctx, program, args...)}
+	var err error
 	w.cmd.Stderr = b.err
 	if w.stdin, err = w.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -88,13 +93,13 @@ func (b *bench) startJudge(who, dir string) (*judge, error) {
 func (w *judge) stop() error { return errors.Join(w.stdin.Close(), w.cmd.Wait()) }
 
 // allocated asks the process.
-func (w *judge) allocated() (allocated, error) {
+func (w *judge) allocated() (judging.Allocated, error) {
 	if _, err := io.WriteString(w.stdin, "\n"); err != nil {
-		return allocated{}, fmt.Errorf("asking what is allocated: %w", err)
+		return judging.Allocated{}, fmt.Errorf("asking what is allocated: %w", err)
 	}
-	var a allocated
+	var a judging.Allocated
 	if err := w.said.Decode(&a); err != nil {
-		return allocated{}, fmt.Errorf("asking what is allocated: %w", err)
+		return judging.Allocated{}, fmt.Errorf("asking what is allocated: %w", err)
 	}
 	return a, nil
 }
@@ -132,89 +137,29 @@ func (w *judge) ask(ctx context.Context, c *http.Client, q question) error {
 	return nil
 }
 
-// serveJudge is the child: it answers reviews until its standard input ends, and says what
-// it has allocated for each line of it.
+// serveJudge is the child.
 func serveJudge(what string, in io.Reader, out io.Writer) error {
 	who, dir, _ := strings.Cut(what, ":")
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	certs, err := webhook.OpenCertificates(ctx, kept.File(filepath.Join(dir, who+"-roots.json")), []string{"127.0.0.1"}, time.Now)
-	if err != nil {
-		return err
-	}
-	addr, run, err := answering(ctx, who, dir, certs.TLS())
-	if err != nil {
-		return err
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return run(ctx) })
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return err
-	}
-	say := json.NewEncoder(out)
-	if err := say.Encode(judgeAddress{Address: net.JoinHostPort("127.0.0.1", port), Roots: string(certs.Bundle())}); err != nil {
-		return err
-	}
-	asked := bufio.NewScanner(in)
-	for asked.Scan() {
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		if err := say.Encode(allocated{m.Mallocs, m.TotalAlloc}); err != nil {
-			return err
-		}
-	}
-	if err := asked.Err(); err != nil {
-		return err
-	}
-	cancel()
-	return g.Wait()
-}
-
-// answering opens the port of whoever answers; run serves until its context ends.
-func answering(ctx context.Context, who, dir string, conf *tls.Config) (addr string, run func(context.Context) error, err error) {
-	switch who {
-	case byWebhook, byChecks:
-	default:
-		return answeringPeer(ctx, gatekeeper.Layout(who), conf)
-	}
-	a, err := approval.NewStore(filepath.Join(dir, "approved")).Restore()
-	if err != nil {
-		return "", nil, err
-	}
-	var rules fs.FS = policies.FS
-	if who == byChecks {
-		if rules, err = onlyChecks(); err != nil {
+	return judging.Serve(filepath.Join(dir, who+"-roots.json"), func(ctx context.Context, conf *tls.Config) (string, func(context.Context) error, error) {
+		a, err := approval.NewStore(filepath.Join(dir, "approved")).Restore()
+		if err != nil {
 			return "", nil, err
 		}
-	}
-	s, err := webhook.New(webhook.Config{Listen: "127.0.0.1:0", TLS: conf, Baseline: rules, Log: slog.New(slog.DiscardHandler), Now: time.Now})
-	if err != nil {
-		return "", nil, err
-	}
-	if err := s.Publish(ctx, a); err != nil {
-		return "", nil, err
-	}
-	return s.Addr().String(), s.Run, nil
-}
-
-func answeringPeer(ctx context.Context, layout gatekeeper.Layout, conf *tls.Config) (string, func(context.Context) error, error) {
-	h, err := gatekeeper.Handler(ctx, layout, "shop")
-	if err != nil {
-		return "", nil, err
-	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", conf)
-	if err != nil {
-		return "", nil, fmt.Errorf("listening: %w", err)
-	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Second}
-	return l.Addr().String(), func(ctx context.Context) error {
-		context.AfterFunc(ctx, func() { _ = s.Close() })
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serving: %w", err)
+		var rules fs.FS = policies.FS
+		if who == byChecks {
+			if rules, err = onlyChecks(); err != nil {
+				return "", nil, err
+			}
 		}
-		return nil
-	}, nil
+		s, err := webhook.New(webhook.Config{Listen: "127.0.0.1:0", TLS: conf, Baseline: rules, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+		if err != nil {
+			return "", nil, err
+		}
+		if err := s.Publish(ctx, a); err != nil {
+			return "", nil, err
+		}
+		return s.Addr().String(), s.Run, nil
+	}, in, out)
 }
 
 // onlyChecks are the shipped rules over pods and services. An engine wants a rule over a

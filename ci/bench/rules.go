@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"meshc.dev/meshc/ci/bench/internal/gatekeeper"
 	"meshc.dev/meshc/ci/bench/internal/measure"
 	"meshc.dev/meshc/ci/bench/internal/report"
 	"meshc.dev/meshc/ci/bench/internal/vouch"
@@ -24,15 +23,16 @@ import (
 type contestant struct {
 	who, name string
 	*judge
+	start                func(b *bench, who, dir string) (*judge, error)
 	cost, objects, bytes []float64 // of a review, in each round: nanoseconds of CPU, allocations
 }
 
 func contestants() []*contestant {
 	return []*contestant{
-		{who: byChecks, name: "meshc, the same checks"},
-		{who: byWebhook, name: "meshc, all shipped rules"},
-		{who: string(gatekeeper.Joined), name: "Gatekeeper, two templates"},
-		{who: string(gatekeeper.Each), name: "Gatekeeper, a template for each check"},
+		{who: byChecks, name: "meshc, the same checks", start: (*bench).startJudge},
+		{who: byWebhook, name: "meshc, all shipped rules", start: (*bench).startJudge},
+		{who: byJoined, name: "Gatekeeper, two templates", start: (*bench).startPeer},
+		{who: byEach, name: "Gatekeeper, a template for each check", start: (*bench).startPeer},
 	}
 }
 
@@ -60,7 +60,7 @@ func (b *bench) rules(s report.Section) (err error) {
 	}
 	all, asked := contestants(), checksOf()
 	for _, c := range all {
-		if c.judge, err = b.startJudge(c.who, dir); err != nil {
+		if c.judge, err = c.start(b, c.who, dir); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, c.stop()) }()
@@ -101,8 +101,8 @@ func middle(of []float64) float64 {
 
 // asks makes the question one for this contestant.
 func (c *contestant) asks(q question) question {
-	if c.who == string(gatekeeper.Joined) || c.who == string(gatekeeper.Each) {
-		q.path = gatekeeper.Path
+	if c.who == byJoined || c.who == byEach {
+		q.path = peerPath
 	}
 	return q
 }

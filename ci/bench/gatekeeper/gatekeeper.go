@@ -1,22 +1,29 @@
-// Package gatekeeper is Gatekeeper's own admission handler in this process, with checks that
-// meshc's rules over objects make as well.
+// Command gatekeeper is Gatekeeper's own admission handler, with checks that meshc's rules
+// over objects make as well.
 //
-// In: how the checks lie in ConstraintTemplates. Out: what Gatekeeper serves at /v1/admit,
-// with its decoding, its client and its Rego driver, configured as its main program does it.
-// A stand-in gives it what its manager would: namespaces, without a copy or a lock, which is
-// in its favour. There are no mutations, expansions or events, and nothing is logged.
-package gatekeeper
+//	gatekeeper each|joined FILE
+//
+// In: how the checks lie in ConstraintTemplates, and a file for the roots of its certificate.
+// Out: what Gatekeeper serves at /v1/admit, with its decoding, its client and its Rego driver,
+// configured as its main program does it; package judging says what is printed. A stand-in
+// gives it what its manager would: namespaces, without a copy or a lock, which is in its
+// favour. There are no mutations, expansions or events, and nothing is logged.
+package main
 
 import (
 	"context"
+	"crypto/tls"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
+	"os"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-logr/logr"
 	constraintclient "github.com/open-policy-agent/frameworks/constraint/pkg/client"
@@ -38,36 +45,66 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	server "sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"meshc.dev/meshc/ci/bench/internal/judging"
 )
 
-// Path is where it is asked.
-const Path = "/v1/admit"
-
-// Layout is how checks lie in ConstraintTemplates.
-type Layout string
-
-// The layouts.
+// How checks lie in ConstraintTemplates.
 const (
-	// Each has a template for each check, as Gatekeeper's library ships them.
-	Each Layout = "each"
-	// Joined has all checks of one kind of objects in one template: nobody writes it so, and
+	// each has a template for each check, as Gatekeeper's library ships them.
+	each = "each"
+	// joined has all checks of one kind of objects in one template: nobody writes it so, and
 	// it costs the least.
-	Joined Layout = "joined"
+	joined = "joined"
 )
+
+// namespace is the one that the constraints are about.
+const namespace = "shop"
+
+func main() {
+	if len(os.Args) != 3 || os.Args[1] != each && os.Args[1] != joined {
+		fmt.Fprintln(os.Stderr, "usage: gatekeeper each|joined FILE")
+		os.Exit(2)
+	}
+	if err := judging.Serve(os.Args[2], open, os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "gatekeeper:", err)
+		os.Exit(1)
+	}
+}
+
+// open listens.
+func open(ctx context.Context, conf *tls.Config) (string, func(context.Context) error, error) {
+	h, err := handler(ctx, os.Args[1])
+	if err != nil {
+		return "", nil, err
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", conf)
+	if err != nil {
+		return "", nil, fmt.Errorf("listening: %w", err)
+	}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Second}
+	return l.Addr().String(), func(ctx context.Context) error {
+		context.AfterFunc(ctx, func() { _ = s.Close() })
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving: %w", err)
+		}
+		return nil
+	}, nil
+}
 
 // checks holds *.rego: lib_KIND.rego is what the checks KIND_*.rego share.
 //
 //go:embed checks/*.rego
 var checks embed.FS
 
-// Handler answers reviews about one namespace.
-func Handler(ctx context.Context, layout Layout, namespace string) (http.Handler, error) {
+// handler answers reviews.
+func handler(ctx context.Context, layout string) (http.Handler, error) {
 	log.SetLogger(logr.Discard())
 	all, err := read(layout)
 	if err != nil {
 		return nil, err
 	}
-	c, err := engine(ctx, all, namespace)
+	c, err := engine(ctx, all)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +128,7 @@ type template struct {
 }
 
 // read makes templates of the checks.
-func read(layout Layout) ([]template, error) {
+func read(layout string) ([]template, error) {
 	names, err := fs.Glob(checks, "checks/*.rego")
 	if err != nil {
 		return nil, err
@@ -115,7 +152,7 @@ func read(layout Layout) ([]template, error) {
 		}
 		t := template{kind: "Meshc" + strings.Join(words, ""), objects: words[0], rego: string(text), lib: string(lib)}
 		i := slices.IndexFunc(out, func(o template) bool { return o.objects == t.objects })
-		if layout == Joined && i >= 0 {
+		if layout == joined && i >= 0 {
 			out[i].rego += header.ReplaceAllString(t.rego, "")
 			continue
 		}
@@ -128,7 +165,7 @@ func read(layout Layout) ([]template, error) {
 var header = regexp.MustCompile(`(?m)^(package|import) .*$`)
 
 // engine is Gatekeeper's client with the templates, and a constraint of each.
-func engine(ctx context.Context, all []template, namespace string) (*constraintclient.Client, error) {
+func engine(ctx context.Context, all []template) (*constraintclient.Client, error) {
 	driver, err := rego.New(rego.Externs())
 	if err != nil {
 		return nil, fmt.Errorf("starting Gatekeeper's engine: %w", err)
