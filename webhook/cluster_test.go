@@ -301,6 +301,7 @@ func TestARealClusterIsGuarded(t *testing.T) {
 	t.Run("gateways", func(t *testing.T) {
 		checkGateway(t, g)
 		checkGatewayPods(t, g)
+		checkRestart(t, g)
 	})
 
 	t.Run("rules", func(t *testing.T) { checkRules(t, g) })

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"slices"
 	"testing"
 
 	core "k8s.io/api/core/v1"
@@ -91,5 +92,31 @@ func checkGatewayPods(t *testing.T, g *guarded) {
 		"a service's label": func(p *core.Pod) { p.Labels["team"] = "shop" },
 	} {
 		refused(t, what, made(change), `MESH0704 pod "edge-`)
+	}
+}
+
+// checkRestart: people restart what they run; the note of it is all that they bring.
+func checkRestart(t *testing.T, g *guarded) {
+	t.Helper()
+	ctx := t.Context()
+	const note = "kubectl.kubernetes.io/restartedAt"
+	if _, err := g.Kubectl(ctx, "rollout", "restart", "deployment/edge", "-n", "shop"); err != nil {
+		t.Fatal(err)
+	}
+	g.until(t, "there are new pods", func() bool {
+		l, err := g.Client.CoreV1().Pods("shop").List(ctx, metav1.ListOptions{LabelSelector: "app=edge"})
+		return err == nil && slices.ContainsFunc(l.Items, func(p core.Pod) bool { return p.Annotations[note] != "" })
+	})
+	for what, change := range map[string]string{
+		"a note of no time":    `{"` + note + `":"now"}`,
+		"another note":         `{"kubectl.kubernetes.io/restartedBy":"2026-11-27T18:00:00Z"}`,
+		"a note and a profile": `{"` + note + `":"2026-11-27T18:00:00Z","container.apparmor.security.beta.kubernetes.io/meshc-proxy":"unconfined"}`,
+	} {
+		refused(t, what, g.send(t, "PATCH", ofApps+"edge", strategic, `{"spec":{"template":{"metadata":{"annotations":`+change+`}}}}`), "MESH0701 Deployment/shop/edge")
+	}
+	refused(t, "a restart that brings an image", g.send(t, "PATCH", ofApps+"edge", strategic,
+		`{"spec":{"template":{"metadata":{"annotations":{"`+note+`":"2026-11-27T18:00:00Z"}},"spec":{"containers":[{"name":"meshc-proxy","image":"evil"}]}}}}`), "MESH0701 Deployment/shop/edge")
+	if err := g.Apply(ctx, objects(g.release)...); err != nil {
+		t.Errorf("the release after a restart: %v", err)
 	}
 }

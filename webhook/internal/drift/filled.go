@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // rule reports whether a value may stand in a field that the release does not say.
@@ -64,6 +65,13 @@ func Kept(o Object) (labels, annotations map[string]string) {
 		return out
 	}
 	return own("labels", tools), own("annotations", notOurs)
+}
+
+// restarted is what `kubectl rollout restart` writes into a template, and nothing else.
+func restarted(key string, v any, _ Object) bool {
+	text, _ := v.(string)
+	_, err := time.Parse(time.RFC3339, text)
+	return key == "kubectl.kubernetes.io/restartedAt" && err == nil
 }
 
 // filled is what an object of a kind may hold beside what the release says, by path
@@ -145,11 +153,12 @@ func service() map[string]rule {
 func deployment() map[string]rule {
 	out := map[string]rule{
 		"metadata.annotations.deployment.kubernetes.io/revision": anything,
-		"spec.replicas":                is(1),
-		"spec.progressDeadlineSeconds": is(600),
-		"spec.revisionHistoryLimit":    is(10),
-		"spec.strategy":                is(Object{"type": "RollingUpdate", "rollingUpdate": Object{"maxSurge": "25%", "maxUnavailable": "25%"}}),
-		"spec.strategy.rollingUpdate":  is(Object{"maxSurge": "25%", "maxUnavailable": "25%"}),
+		"spec.template.metadata.annotations.*":                   restarted,
+		"spec.replicas":                                          is(1),
+		"spec.progressDeadlineSeconds":                           is(600),
+		"spec.revisionHistoryLimit":                              is(10),
+		"spec.strategy":                                          is(Object{"type": "RollingUpdate", "rollingUpdate": Object{"maxSurge": "25%", "maxUnavailable": "25%"}}),
+		"spec.strategy.rollingUpdate":                            is(Object{"maxSurge": "25%", "maxUnavailable": "25%"}),
 	}
 	maps.Copy(out, podSpec("spec.template.spec"))
 	return out
@@ -162,7 +171,7 @@ func pod() map[string]rule {
 		"apiVersion": anything, "kind": anything,
 		"metadata.name": anything, "metadata.generateName": anything, "metadata.namespace": anything, "metadata.ownerReferences": anything,
 		"metadata.labels.*": is(), "metadata.labels.pod-template-hash": anything,
-		"metadata.annotations.*": is(), "metadata.annotations.kubernetes.io/limit-ranger": anything, // what it has done, in words
+		"metadata.annotations.*": restarted, "metadata.annotations.kubernetes.io/limit-ranger": anything, // what it has done, in words
 		// Added at admission: by Priority from a class that is the default of all, by
 		// ServiceAccount from the account, by RuntimeClass from the class that the release says.
 		"spec.priority": anything, "spec.priorityClassName": anything, "spec.preemptionPolicy": anything,
