@@ -282,7 +282,7 @@ func (n *narrator) accessChange(ch prove.AccessChange) error {
 	}
 	p := piece{kind: KindAccess, class: Narrowing, scope: n.p.display, name: shortName(n.p), at: n.p.after.Scope, near: n.p.near, witness: w}
 	p.gained, p.callers = ch.Gained, n.say.callers(ch.Who, ch.Movers, n.c.movers.names)
-	p.methods, p.paths, p.tests = ch.Methods, ch.Paths, ch.Rest
+	p.methods, p.paths, p.rest = ch.Methods, ch.Paths, ch.Rest
 	p.what = n.say.area(ch.Methods, ch.Paths, ch.Rest)
 	p.before, p.after = n.origins(by[0], n.p.opened), n.origins(by[1], n.p.removed)
 	b, a := space.Forward, space.Denied

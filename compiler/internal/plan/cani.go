@@ -57,6 +57,7 @@ func CanI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer
 	if !q.AnyCaller {
 		lim.Identities = []string{q.Request.From}
 	}
+	d.Effective = withStrangers(m, d)
 	hits, err := prove.Reach(d.Scope, d.Effective, region, lim)
 	if err != nil {
 		return CanAnswer{}, err
@@ -92,6 +93,21 @@ func CanI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer
 		out.Can = Yes
 	}
 	return out, nil
+}
+
+// withStrangers is what takes effect for everybody: callers without an identity of the
+// mesh have no proxy that would choose a route, so that for them access is all there is.
+func withStrangers(m *model.Mesh, d space.Decision) space.List {
+	if d.Scope.Kind != "service" {
+		return d.Effective
+	}
+	stranger := space.Test{Dim: space.IdentityDim, Any: []space.Pattern{{Kind: space.Prefix, Text: "spiffe://" + m.TrustDomain + "/"}}, Not: true}
+	var out space.List
+	for _, r := range d.Access {
+		r.When = slices.Concat([]space.Test{stranger}, r.When)
+		out = append(out, r)
+	}
+	return slices.Concat(out, d.Effective)
 }
 
 // region is the query as tests.

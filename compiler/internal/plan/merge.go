@@ -15,7 +15,7 @@ func (c *comparison) merged() []Line {
 	var out []Line
 	for _, g := range c.groups() {
 		first := g[0]
-		l := Line{Class: first.class, Kind: first.kind, Feature: first.feature, Witness: first.witness, Before: first.before, After: first.after, Conditions: first.tests}
+		l := Line{Class: first.class, Kind: first.kind, Feature: first.feature, Witness: first.witness, Before: first.before, After: first.after, Requests: first.parts}
 		names := map[string]bool{}
 		for _, p := range g {
 			l.Scopes = append(l.Scopes, p.scope)
@@ -116,7 +116,7 @@ func (c *comparison) access() []Access {
 		}
 		a := Access{
 			Gained: first.gained, Who: callersOf(g), What: first.what,
-			Methods: first.methods, Paths: first.paths, Conditions: first.tests, Callers: []Caller{},
+			Methods: first.methods, Paths: first.paths, Conditions: first.rest, Callers: []Caller{},
 		}
 		one := true
 		for _, p := range g {

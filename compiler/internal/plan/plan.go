@@ -93,9 +93,9 @@ type Line struct {
 	// At are the scopes of requests that it holds for, in the order of Scopes; empty
 	// where the line is not about requests.
 	At []space.Scope `json:"at,omitempty"`
-	// Conditions say which requests it is about, of all that go to these scopes: tests
-	// that hold together. Exceptions are in the text.
-	Conditions []space.Test `json:"conditions,omitempty"`
+	// Requests say which it is about, of all that go to these scopes: those of any part.
+	// Of a change of access, Access says it.
+	Requests []Part `json:"requests,omitempty"`
 	// Callers are whom a change of access is about.
 	Callers []Caller `json:"callers,omitempty"`
 	// Scopes are the services and gateway hosts that it holds for, sorted.
@@ -106,6 +106,14 @@ type Line struct {
 	// side's provenance.
 	Before []space.Origin `json:"before,omitempty"`
 	After  []space.Origin `json:"after,omitempty"`
+}
+
+// Part is a set of requests: those for which all of When holds and none of Except.
+type Part struct {
+	When   []space.Test   `json:"when,omitempty"`
+	Except [][]space.Test `json:"except,omitempty"`
+	// More is how many further exceptions there are.
+	More int `json:"more,omitempty"`
 }
 
 // Witness is a request to one scope with what becomes of it on both sides.
@@ -250,11 +258,12 @@ type piece struct {
 	scope, name  string // scope's display name; the name that self stands for
 	feature      string
 	at           space.Scope // the zero Scope if it is not about requests
-	tests        []space.Test
+	parts        []Part
 	// For access: who may now, or no longer, do what; near is where names are read.
 	callers        callerSet
 	what, near     string
 	methods, paths prove.Set
+	rest           []space.Test
 	gained         bool
 	witness        *Witness
 	before         []space.Origin

@@ -27,9 +27,12 @@ type RenderOptions struct {
 type Section struct {
 	Title string
 	Lines []string
-	// Folded hides the lines behind the title, where the form can.
+	// Folded hides the lines behind the title, where the form can, else most of them.
 	Folded bool
 }
+
+// maxFolded is how many lines of a folded section a text has, which cannot fold.
+const maxFolded = 20
 
 // Text writes the plan for a terminal.
 func Text(w io.Writer, p Plan, o RenderOptions) error {
@@ -59,7 +62,11 @@ func Text(w io.Writer, p Plan, o RenderOptions) error {
 			b.WriteString(":")
 		}
 		b.WriteString("\n")
-		for _, l := range s.Lines {
+		lines := s.Lines
+		if s.Folded && len(lines) > maxFolded {
+			lines = append(slices.Clone(lines[:maxFolded]), fmt.Sprintf("… and %d more", len(lines)-maxFolded))
+		}
+		for _, l := range lines {
 			printer.Fprintf(&b, "  %s\n", l)
 		}
 	}

@@ -26,6 +26,8 @@ type told struct {
 	more   int // exceptions that are not listed
 }
 
+func (t told) part() Part { return Part{When: t.box, Except: t.except, More: t.more} }
+
 // verdict tells a change from one verdict to another. What the grants of a service
 // decide is told as access already.
 func (n *narrator) verdict(base told, ch prove.Change) {
@@ -107,13 +109,14 @@ func (n *narrator) flush() {
 			var whens []string
 			for _, t := range parts {
 				whens = appendNew(whens, n.words(t))
+				first.parts = append(first.parts, t.part())
 			}
 			first.when = limited(whens, " or ", 3)
 			n.add(first)
 			continue
 		}
 		for _, t := range parts {
-			t.when, t.tests = n.words(t), t.box
+			t.when, t.parts = n.words(t), []Part{t.part()}
 			n.add(t.piece)
 		}
 	}
