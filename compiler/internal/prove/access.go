@@ -456,11 +456,10 @@ func rectangles(table []bitset, paths int) []area {
 // changes words what was found.
 func (c *accessComparison) changes() ([]AccessChange, error) {
 	var out []AccessChange
-	absent := c.absent()
 	for _, g := range c.groups() {
-		base := AccessChange{Gained: g.gained, Movers: g.movers, Methods: c.words(c.method, g.methods, nil), Paths: c.words(c.path, g.paths, nil)}
+		base := AccessChange{Gained: g.gained, Movers: g.movers, Methods: c.words(c.method, g.methods), Paths: c.words(c.path, g.paths)}
 		if !g.who.empty() {
-			base.Who = c.words(c.identity, g.who, absent)
+			base.Who = c.words(c.identity, g.who.or(c.identitiesOf(g.movers)))
 		}
 		for _, part := range c.cubes(g.worlds) {
 			ch := base
@@ -475,15 +474,24 @@ func (c *accessComparison) changes() ([]AccessChange, error) {
 	return out, nil
 }
 
-func (c *accessComparison) words(dim int, in, free bitset) Set {
+// identitiesOf are the atoms of both identities of moves: nobody else has them.
+func (c *accessComparison) identitiesOf(moves []Move) bitset {
+	out := newBits(c.atomsOf(c.identity))
+	for _, m := range moves {
+		for _, id := range []string{m.Before, m.After} {
+			if slices.Contains(c.q.Absent, id) {
+				out.add(max(0, c.p.atoms[c.identity].atomOf(id)))
+			}
+		}
+	}
+	return out
+}
+
+func (c *accessComparison) words(dim int, in bitset) Set {
 	if dim < 0 {
 		return Set{All: true}
 	}
-	a := c.p.atoms[dim]
-	if free == nil {
-		free = newBits(len(a.witness))
-	}
-	return a.cover(in, free, c.candidates(c.p.dims[dim]))
+	return c.p.atoms[dim].cover(in, c.candidates(c.p.dims[dim]))
 }
 
 // candidates are the patterns that the lists themselves say, in their order.
@@ -496,6 +504,11 @@ func (c *accessComparison) candidates(d space.Dim) []space.Pattern {
 					out = append(out, t.Any...)
 				}
 			}
+		}
+	}
+	if d == space.IdentityDim {
+		for _, id := range c.q.Absent { // who moves may have to be left out
+			out = append(out, space.Pattern{Kind: space.Exact, Text: id})
 		}
 	}
 	slices.SortFunc(out, comparePatterns)

@@ -21,25 +21,23 @@ type Set struct {
 // Everything reports whether s holds every value.
 func (s Set) Everything() bool { return s.All && len(s.Except) == 0 }
 
-// cover words target by candidates, the widest first. Values of free may be in or out,
-// whichever is shorter.
-func (a *atoms) cover(target, free bitset, candidates []space.Pattern) Set {
-	allowed := target.or(free)
+// cover words target by candidates, the widest first.
+func (a *atoms) cover(target bitset, candidates []space.Pattern) Set {
 	all := fullBits(len(a.witness))
-	if all.within(allowed) {
+	if all.within(target) {
 		return Set{All: true}
 	}
-	chosen := a.widest(candidates, allowed, target)
+	chosen := a.widest(candidates, target, target)
 	rest := target.minus(a.domainOf(chosen))
 	if rest.empty() {
 		return Set{In: a.needed(chosen, target)}
 	}
-	wide, ok := a.narrowest(candidates, rest, allowed)
+	wide, ok := a.narrowest(candidates, rest, target)
 	out, whole := Set{All: !ok}, all
 	if ok {
 		out.Wide, whole = wide, a.domainOf(wide)
 	}
-	tooMuch := whole.minus(allowed)
+	tooMuch := whole.minus(target)
 	left := all.minus(rest)
 	out.Except = a.widest(candidates, left, tooMuch)
 	if !tooMuch.within(a.domainOf(out.Except)) {
@@ -48,7 +46,7 @@ func (a *atoms) cover(target, free bitset, candidates []space.Pattern) Set {
 	out.Except = a.needed(out.Except, tooMuch)
 	// What of the target lies outside, or in an exception, is said by itself.
 	missing := target.minus(whole.minus(a.domainOf(out.Except)))
-	out.In = a.needed(a.widest(chosen, allowed, missing), missing)
+	out.In = a.needed(a.widest(chosen, target, missing), missing)
 	return out
 }
 
@@ -194,7 +192,7 @@ func conjunction(d space.Dim, when []space.Test, lim Limits) ([]space.Test, bool
 	if target.empty() {
 		return own, false
 	}
-	s := a.cover(target, newBits(len(a.witness)), patterns)
+	s := a.cover(target, patterns)
 	if s.Rough || len(s.Wide) > 0 && len(s.In) > 0 {
 		return own, true // two unions are no conjunction
 	}
