@@ -159,7 +159,14 @@ func mtlsClass(before, after model.MTLS) Class {
 	return Neutral
 }
 
+// untilMoved is what the order of moving workloads has to reckon with.
+const untilMoved = "its pods are refused, and refuse, until they have the new account"
+
 func (c *comparison) versions(before, after *model.Service) {
+	together := movesTogether(before, after)
+	if together && before.Versions[0].Account != after.Versions[0].Account {
+		c.note(after, Narrowing, KindService, "runs as %s → %s: %s", before.Versions[0].Account, after.Versions[0].Account, untilMoved)
+	}
 	names := map[string]bool{}
 	for _, v := range slices.Concat(before.Versions, after.Versions) {
 		names[v.Name] = true
@@ -175,8 +182,8 @@ func (c *comparison) versions(before, after *model.Service) {
 			c.note(after, Neutral, KindService, "version %s is gone", name)
 			continue
 		}
-		if b.Account != a.Account {
-			c.note(after, Narrowing, KindService, "version %s runs as %s → %s: its pods are refused, and refuse, until they have the new account", name, b.Account, a.Account)
+		if b.Account != a.Account && !together {
+			c.note(after, Narrowing, KindService, "version %s runs as %s → %s: %s", name, b.Account, a.Account, untilMoved)
 		}
 		c.places(before, after, b, a)
 	}

@@ -241,17 +241,21 @@ func (n *narrator) outcome(o space.Outcome, missing bool) string {
 }
 
 // conditions says which requests a change is about, with what other rules take of them
-// before: at a service by the routes, at a gateway by whatever decides.
+// before: at a service by the routes, whoever may ask, at a gateway by whatever decides.
 func (n *narrator) conditions(t *told, ch prove.Change) {
-	box := slices.Concat(ch.Before.When, ch.After.When)
+	box, earlier := slices.Concat(ch.Before.When, ch.After.When), ch.Except
+	t.more = ch.More
 	if n.p.own != "" {
-		routeB := routeTests(ch.Before, n.before)
-		routeA := routeTests(ch.After, n.after)
-		box = slices.Concat(routeB, routeA)
+		box = slices.Concat(routeTests(ch.Before, n.before), routeTests(ch.After, n.after))
+		earlier = slices.Concat(earlierRoutes(n.p.before.Routes, ch.Before), earlierRoutes(n.p.after.Routes, ch.After))
+		t.more = 0
 	}
-	known := keys(slices.Concat(ch.Before.When, ch.After.When))
-	for _, r := range ch.Except {
-		own := n.exception(r, known)
+	known := keys(box)
+	for _, r := range earlier {
+		if apart(r.When, box) {
+			continue
+		}
+		own := slices.DeleteFunc(slices.Clone(r.When), func(t space.Test) bool { return known[t.Key()] || t.Dim == space.IdentityDim })
 		if one, ok := takenOut(own); ok {
 			box = append(box, one)
 		} else if len(own) > 0 {
@@ -259,7 +263,42 @@ func (n *narrator) conditions(t *told, ch prove.Change) {
 		}
 	}
 	t.box, _ = prove.Simplify(box, n.c.lim)
-	t.except, t.more = n.exceptions(t.box, t.except), ch.More
+	if over := len(t.except) - prove.MaxExcept; over > 0 {
+		t.except, t.more = t.except[:prove.MaxExcept], t.more+over
+	}
+	t.except = n.exceptions(t.box, t.except)
+}
+
+// earlierRoutes are the routes that a request meets before the one of a rule.
+func earlierRoutes(routes space.List, r space.Rule) space.List {
+	key := routeKey(r.From)
+	i := slices.IndexFunc(routes, func(x space.Rule) bool { return routeKey(x.From) == key })
+	return routes[:max(i, 0)]
+}
+
+// apart reports whether two conjunctions plainly ask for other paths.
+func apart(a, b []space.Test) bool {
+	return slices.ContainsFunc(a, func(x space.Test) bool {
+		return x.Dim == space.PathDim && !x.Not && slices.ContainsFunc(b, func(y space.Test) bool {
+			return y.Dim == space.PathDim && !y.Not && !slices.ContainsFunc(x.Any, func(p space.Pattern) bool {
+				return slices.ContainsFunc(y.Any, func(q space.Pattern) bool { return mayMeet(p, q) || mayMeet(q, p) })
+			})
+		})
+	})
+}
+
+// mayMeet reports whether p may take a value of q, as far as a text that q begins with
+// tells. Two patterns are apart if neither may.
+func mayMeet(p, q space.Pattern) bool {
+	switch {
+	case q.Kind == space.Exact:
+		return p.Matches(q.Text)
+	case p.Kind == space.Exact:
+		return q.Matches(p.Text)
+	case q.Kind == space.Regex || q.Kind == space.Template || q.Kind == space.Suffix || p.Kind == space.Regex || p.Kind == space.Template || p.Kind == space.Suffix:
+		return true
+	}
+	return strings.HasPrefix(q.Text, strings.TrimSuffix(p.Text, "/"))
 }
 
 // exceptions are those that take something of the box which no other one takes.
@@ -305,15 +344,6 @@ func (n *narrator) words(t told) string {
 		words = "all requests"
 	}
 	return words + except(but)
-}
-
-// exception is what an earlier rule asks of requests that the change does not.
-func (n *narrator) exception(r space.Rule, known map[string]bool) []space.Test {
-	tests := r.When
-	if n.p.own != "" {
-		tests = routeTests(r, n.after, n.before)
-	}
-	return slices.DeleteFunc(slices.Clone(tests), func(t space.Test) bool { return known[t.Key()] || t.Dim == space.IdentityDim })
 }
 
 // except lists at most three exceptions.
