@@ -82,7 +82,7 @@ func open(ctx context.Context, conf *tls.Config) (string, func(context.Context) 
 	if err != nil {
 		return "", nil, fmt.Errorf("listening: %w", err)
 	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Second}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 32 * time.Second} // as its own server has
 	return l.Addr().String(), func(ctx context.Context) error {
 		context.AfterFunc(ctx, func() { _ = s.Close() })
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
