@@ -66,6 +66,14 @@ const (
 	// main one: adding a port moves nobody and lets nobody in.
 	// Example: calls: api: {} where service "api" has the ports http and admin
 	CodePort Code = "MESH0221"
+	// CodeRefused is a feature that sends requests to a service none of whose grants lets
+	// them in (warning).
+	// Example: mirror: to: "audit" where service "audit" has no grant.
+	CodeRefused Code = "MESH0222"
+	// CodeNobodyMore is an mTLS mode that takes plaintext, where no grant admits callers
+	// without an identity (warning).
+	// Example: mtls: mode: "permissive" where all grants name services.
+	CodeNobodyMore Code = "MESH0223"
 	// CodeFirstBytes is a TCP port that takes plaintext and mTLS, which only a client's first bytes
 	// tell apart (warning).
 	// Example: `port: sql: {number: 5432, protocol: "tcp", mtls: mode: "permissive"}`.

@@ -71,6 +71,64 @@ excused(service, grant) if {
 	time.parse_rfc3339_ns(exception.until) >= now
 }
 
+# While a port takes plaintext for a time that somebody answers for, those whom it is taken
+# for may have some paths.
+excused(service, grant) if {
+	narrow(grant)
+	every port in doors(service, grant) {
+		port.mtls != "strict"
+		some exception in openings
+		exception.path in above(service, port)
+		time.parse_rfc3339_ns(exception.until) >= now
+	}
+}
+
+# METADATA
+# title: What plaintext is taken for is looked at
+# custom:
+#   id: grant-anyone-plaintext
+#   severity: warn
+findings contains mesh.finding(
+	rego.metadata.rule(),
+	mesh.grant_path(service, grant),
+	sprintf("grant %q of service %q admits callers without an identity to some paths while plaintext is taken there", [grant.name, service.id]),
+	"give the callers identities, and make the port strict",
+) if {
+	input.mesh.services[i].grants[j].anyone
+	service := input.mesh.services[i]
+	grant := service.grants[j]
+	excused(service, grant)
+	not ended(service, grant)
+}
+
+# ended are grants with an end of their own, which another rule tells of.
+ended(service, grant) if {
+	some exception in exceptions
+	exception.path == mesh.grant_path(service, grant)
+}
+
+openings := {exception |
+	some exception in input.exceptions
+	exception.kind == "mtls"
+	every field in ["owner", "reason", "until"] {
+		exception[field] != ""
+	}
+}
+
+# doors are the ports that a grant is for.
+doors(service, grant) := [port |
+	some port in service.ports
+	port.name in object.get(grant, "ports", [port.name])
+]
+
+# above is where an exception stands that a port is under.
+above(service, port) := [
+	sprintf("service/%s/port/%s", [service.id, port.name]),
+	sprintf("service/%s", [service.id]),
+	sprintf("namespace/%s", [service.namespace]),
+	"mesh",
+]
+
 # METADATA
 # title: No grant of everything to the whole mesh
 # custom:

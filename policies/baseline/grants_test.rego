@@ -12,6 +12,7 @@ excepted(grant, exceptions) := found if {
 			"namespace": "shop",
 			"name": "web",
 			"owner": "shop",
+			"ports": [{"name": "http", "number": 80, "protocol": "http", "mtls": "strict"}, {"name": "plain", "number": 81, "protocol": "http", "mtls": "permissive"}],
 			"grants": [object.union({"name": "g"}, grant)],
 		}]},
 		"environment": "prod",
@@ -51,6 +52,38 @@ test_deny_anyone_after_the_end if "grant-anyone" in moving({"until": "2026-05-31
 test_deny_anyone_elsewhere if "grant-anyone" in moving({"path": "service/shop/web/grant/other"})
 
 test_deny_anyone_by_another_exception if moving({"kind": "mtls"}) == {"grant-anyone"}
+
+probes := {"anyone": true, "paths": [{"kind": "exact", "value": "/healthz"}], "ports": ["plain"]}
+
+opening := {"path": "service/shop/web/port/plain", "kind": "mtls", "mode": "permissive", "owner": "shop", "reason": "probes", "until": "2026-07-01T00:00:00Z"}
+
+opened(grant, exception) := {finding.id | some finding in excepted(object.union(probes, grant), [object.union(opening, exception)])}
+
+test_allow_anyone_by_plaintext if opened({}, {}) == {"grant-anyone-plaintext"}
+
+test_allow_anyone_by_plaintext_above if {
+	every path in ["service/shop/web", "namespace/shop", "mesh"] {
+		opened({}, {"path": path}) == {"grant-anyone-plaintext"}
+	}
+}
+
+test_deny_anyone_by_plaintext_elsewhere if {
+	every path in ["service/shop/web/port/http", "service/shop/other", "namespace/other"] {
+		opened({}, {"path": path}) == {"grant-anyone"}
+	}
+}
+
+test_deny_anyone_by_plaintext_on_all_paths if opened({"paths": [{"kind": "below", "value": "/"}]}, {}) == {"grant-anyone"}
+
+test_deny_anyone_by_plaintext_on_a_strict_port if opened({"ports": ["http", "plain"]}, {"path": "mesh"}) == {"grant-anyone"}
+
+test_deny_anyone_by_plaintext_after_the_end if opened({}, {"until": "2026-05-31T23:59:59Z"}) == {"grant-anyone"}
+
+test_deny_anyone_by_plaintext_without_an_answer if {
+	every field in ["owner", "reason", "until"] {
+		opened({}, {field: ""}) == {"grant-anyone"}
+	}
+}
 
 test_deny_mesh if ids({"mesh": true}) == {"grant-mesh"}
 

@@ -2,6 +2,7 @@ package intent
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -153,6 +154,10 @@ func (r *reducer) unknown(g *problem, e errors.Error) diag.Diagnostic {
 	if !ok || def == nil {
 		return diag.New(diag.CodeUnknownField, pos, "%s: unknown field", g.joined)
 	}
+	if def.pattern != nil && def.pattern.allows(label) {
+		return diag.New(diag.CodeUnknownField, pos, "%s: a definition of your own closes what stands around %q", g.joined, label).
+			WithFix("add `...` to the struct in that definition")
+	}
 	if def.pattern != nil {
 		return diag.New(diag.CodeName, pos, "%s: %q is not a legal name here", g.joined, label).
 			WithFix("want %s", wantIdent(def.pattern.name))
@@ -162,6 +167,31 @@ func (r *reducer) unknown(g *problem, e errors.Error) diag.Diagnostic {
 		return d.WithFix("did you mean %q?", near)
 	}
 	return d.WithFix("the fields here are %s", strings.Join(def.names(), ", "))
+}
+
+// allows reports whether the schema takes a name as a key of a map.
+func (f fieldDef) allows(label string) bool {
+	if f.name == "string" {
+		return true
+	}
+	d := description()[f.name]
+	if d == nil {
+		return false
+	}
+	u, ok := d.expr.(*ast.UnaryExpr)
+	if !ok || u.Op != token.MAT {
+		return false
+	}
+	lit, ok := u.X.(*ast.BasicLit)
+	if !ok {
+		return false
+	}
+	s, err := literal.Unquote(lit.Value)
+	if err != nil {
+		return false
+	}
+	re, err := regexp.Compile(s)
+	return err == nil && re.MatchString(label)
 }
 
 // absent words a required field that is not there, at the place around it.

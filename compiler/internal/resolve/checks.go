@@ -20,6 +20,8 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkPlain()
 	l.checkGateways()
 	l.checkCycles()
+	l.checkReceivers()
+	l.checkPlaintext()
 	l.checkExternalHosts()
 	if l.mesh.Capture == model.Explicit {
 		l.checkExplicit()
@@ -68,6 +70,7 @@ func (l *linker) checkServices(memo *Memo) {
 	for _, s := range memo.unproven(l.mesh) {
 		l.checkUnreachable(s.Routes, func(n string) string { return model.RoutePath(s.ID, n) })
 		l.checkTCP(s)
+		l.checkLabels(s)
 	}
 	if !l.diags.HasErrors() { // of services they find nothing that is less
 		memo.proved(l.mesh)
@@ -131,6 +134,151 @@ func (l *linker) checkTCP(s *model.Service) {
 		l.add(diag.New(diag.CodeProtocol, l.lineOf(model.RoutePath(s.ID, last.Name)), "service %q has a tcp port, but no route without conditions for it", s.ID).
 			WithFix("add: route: default: to: <version>: 100"))
 	}
+}
+
+// checkReceivers warns of features that send requests to whoever admits none of those
+// who would send them: each would be refused, and nobody sees the answers.
+func (l *linker) checkReceivers() {
+	using := slices.DeleteFunc(slices.Clone(l.rules), func(r Rule) bool { return r.Uses == nil })
+	check := func(r model.Route, path string, senders []string) {
+		for _, rule := range using {
+			v, ok := r.Traits.Lookup(rule.Name)
+			if !ok || len(senders) == 0 {
+				continue
+			}
+			for _, to := range rule.Uses(v) {
+				s := l.mesh.Service(to.Service)
+				if s == nil || slices.ContainsFunc(senders, func(account string) bool { return admits(s, to.Port, account, r.Match) }) {
+					continue
+				}
+				l.add(diag.Warn(diag.CodeRefused, l.lineOf(path+"/"+rule.Name), "the %s goes to %q port %q, which refuses it: no grant admits %s there", rule.Field, s.ID, to.Port, strings.Join(senders, ", ")).
+					WithRelated(l.lineOf(model.ServicePath(s.ID)), "the service").WithFix("let it say: grant: copies: from: the callers of this route"))
+			}
+		}
+	}
+	callers := l.callersOf()
+	for _, s := range l.mesh.Services {
+		for _, r := range s.Routes {
+			check(r, model.RoutePath(s.ID, r.Name), callers[s.ID])
+		}
+	}
+	for _, g := range l.mesh.Gateways {
+		for _, h := range g.Hosts {
+			for _, r := range h.Routes {
+				check(r, model.GatewayRoutePath(g.ID, h.Name, r.Name), []string{g.Namespace + "/" + g.Account})
+			}
+		}
+	}
+}
+
+// callersOf maps a service to the accounts whose proxies have its routes, sorted.
+func (l *linker) callersOf() map[string][]string {
+	out := map[string][]string{}
+	for _, s := range l.mesh.Services {
+		for _, c := range s.Calls {
+			out[c.To] = append(out[c.To], l.accounts[s.ID]...)
+		}
+	}
+	for _, g := range l.mesh.Gateways {
+		for _, h := range g.Hosts {
+			for _, r := range h.Routes {
+				for _, t := range r.To {
+					out[t.Service] = append(out[t.Service], g.Namespace+"/"+g.Account)
+				}
+			}
+		}
+	}
+	for id, accounts := range out {
+		slices.Sort(accounts)
+		out[id] = slices.Compact(accounts)
+	}
+	return out
+}
+
+// admits reports whether some grant of a service lets an account send to a port a request that m takes.
+func admits(s *model.Service, port, account string, m model.Match) bool {
+	namespace, _, _ := strings.Cut(account, "/")
+	return slices.ContainsFunc(s.Grants, func(g model.Grant) bool {
+		who := g.Mesh || g.Anyone || slices.Contains(g.Namespaces, namespace) || slices.Contains(g.Accounts, account)
+		if !who || g.Ports != nil && !slices.Contains(g.Ports, port) {
+			return false
+		}
+		if _, ok := model.IntersectMatches(model.Match{Methods: g.Methods}, model.Match{Methods: m.Methods}); !ok {
+			return false
+		}
+		return g.Paths == nil || slices.ContainsFunc(g.Paths, func(p model.Path) bool {
+			if p.Kind == model.PathBelow {
+				p = model.Path{Kind: model.PathPrefix, Value: cmp.Or(strings.TrimSuffix(p.Value, "/"), "/")}
+			}
+			_, ok := model.IntersectPaths(p, m.Path)
+			return ok
+		})
+	})
+}
+
+// checkPlaintext warns where plaintext is taken and nobody gets in by it: whoever has no
+// certificate has no identity, so that only grants to anyone are for him.
+func (l *linker) checkPlaintext() {
+	type opening struct{ used bool }
+	openings := map[string]*opening{}
+	var paths []string
+	for _, s := range l.mesh.Services {
+		for _, p := range s.Ports {
+			if p.MTLS == model.Strict {
+				continue
+			}
+			path := l.opened(s, p)
+			if openings[path] == nil {
+				openings[path], paths = &opening{}, append(paths, path)
+			}
+			if slices.ContainsFunc(s.Grants, func(g model.Grant) bool {
+				return g.Anyone && (g.Ports == nil || slices.Contains(g.Ports, p.Name))
+			}) {
+				openings[path].used = true
+			}
+		}
+	}
+	for _, path := range paths {
+		if !openings[path].used {
+			l.add(diag.Warn(diag.CodeNobodyMore, l.lineOf(path), "plaintext is taken here, and nobody gets in by it: a caller without a certificate has no identity, and no grant admits anyone").
+				WithFix("add what it is for, such as grant: probes: {anyone: true, methods: [\"GET\"], paths: [\"/healthz\"]}, or keep mTLS strict"))
+		}
+	}
+}
+
+// opened is the mesh path of the nearest mTLS exception that a port is under.
+func (l *linker) opened(s *model.Service, p model.Port) string {
+	path := model.ServicePath(s.ID)
+	for _, at := range []string{path + "/port/" + p.Name, path, "namespace/" + s.Namespace} {
+		if slices.ContainsFunc(l.exceptions, func(e Exception) bool { return e.Kind == "mtls" && e.Path == at }) {
+			return at
+		}
+	}
+	return "mesh"
+}
+
+// checkLabels refuses two versions of which one pod could be an instance of both.
+func (l *linker) checkLabels(s *model.Service) {
+	for i, a := range s.Versions {
+		for _, b := range s.Versions[i+1:] {
+			if !a.Discovered() || !b.Discovered() || len(s.Versions) == 1 || apart(a.Labels, b.Labels) {
+				continue
+			}
+			path := model.ServicePath(s.ID) + "/version/"
+			l.add(diag.New(diag.CodeDuplicate, l.lineOf(path+b.Name), "one workload could be an instance of versions %q and %q of %q: their labels do not exclude each other", a.Name, b.Name, s.ID).
+				WithRelated(l.lineOf(path+a.Name), "the other version").WithFix("give one label of both different values"))
+		}
+	}
+}
+
+// apart reports whether nothing has both sets of labels.
+func apart(a, b map[string]string) bool {
+	for k, v := range a {
+		if w, ok := b[k]; ok && v != w {
+			return true
+		}
+	}
+	return false
 }
 
 // checkCycles tells rings of calls: retries in a ring have no bound.

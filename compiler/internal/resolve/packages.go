@@ -44,6 +44,10 @@ func (l *linker) packages(in *intent.Intent) []*pkg {
 		if p.owner == "" {
 			p.owner = ip.Dir
 		}
+		if p.namespace+"/" == gatewayPrefix {
+			l.add(diag.New(diag.CodeNamespace, ip.Mesh.Field("namespace").Pos(), "no namespace is called %q: the first part of \"gateway/edge\" says that a gateway is meant", p.namespace).
+				WithFix("choose another name"))
+		}
 		if p.root {
 			l.root(p.node, in.Environment)
 		} else {
