@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"meshc.dev/meshc/internal/diag"
-	"meshc.dev/meshc/internal/guard"
 )
 
 // maxShare bounds the questions about one namespace that are judged at a time: whoever
@@ -18,6 +17,7 @@ const maxShare = maxJudged / 4
 
 // shares gives each namespace room of its own.
 type shares struct {
+	most  int64 // questions about one namespace at a time
 	mu    sync.Mutex
 	inUse map[string]*share
 }
@@ -35,7 +35,7 @@ func (s *shares) acquire(ctx context.Context, namespace string) (release func(),
 	}
 	own := s.inUse[namespace]
 	if own == nil {
-		own = &share{room: semaphore.NewWeighted(maxShare)}
+		own = &share{room: semaphore.NewWeighted(s.most)}
 		s.inUse[namespace] = own
 	}
 	own.held++
@@ -78,9 +78,8 @@ func (s *Server) watch(ctx context.Context) error {
 		if steps == nil {
 			continue
 		}
-		policies := (*steps)[0].policies // those of all steps
-		number, pkg := policies.Stuck()
-		if err := seen.look(policies, number, pkg, s.c.Now()); err != nil {
+		number, pkg := (*steps)[0].policies.Stuck() // those of all steps, and of the releases before
+		if err := seen.look(number, pkg, s.c.Now()); err != nil {
 			return err
 		}
 	}
@@ -88,15 +87,14 @@ func (s *Server) watch(ctx context.Context) error {
 
 // lateness is the evaluation that was last seen to run after its time.
 type lateness struct {
-	of     *guard.Engine
 	number int
 	since  time.Time
 }
 
 // look says that an evaluation of a policy does not end, nil while it may.
-func (l *lateness) look(of *guard.Engine, number int, pkg string, now time.Time) error {
-	if number == 0 || l.of != of || l.number != number {
-		*l = lateness{of, number, now}
+func (l *lateness) look(number int, pkg string, now time.Time) error {
+	if number == 0 || l.number != number {
+		*l = lateness{number, now}
 		return nil
 	}
 	late := now.Sub(l.since)

@@ -12,7 +12,7 @@ import (
 // A namespace whose questions take long has its share of the room, and no more; when it
 // is idle nothing of it is kept.
 func TestANamespaceHasItsShare(t *testing.T) {
-	var s shares
+	s := shares{most: maxShare}
 	var held []func()
 	for range maxShare {
 		leave, err := s.acquire(t.Context(), "slow")
@@ -63,7 +63,7 @@ func TestAnEvaluationThatDoesNotEndEndsTheProcess(t *testing.T) {
 		{8, 3 * endless, false}, // the first one has ended
 		{0, 4 * endless, false}, {8, 5 * endless, false}, {8, 6 * endless, true},
 	} {
-		err := seen.look(nil, c.number, "meshc.object.mine", now.Add(c.after))
+		err := seen.look(c.number, "meshc.object.mine", now.Add(c.after))
 		if (err != nil) != c.ends || err != nil && !strings.Contains(err.Error(), string(diag.CodePolicyBudget)) {
 			t.Errorf("evaluation %d after %s: %v", c.number, c.after, err)
 		}

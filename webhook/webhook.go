@@ -81,6 +81,7 @@ type Server struct {
 	judging  *semaphore.Weighted
 	shares   shares
 	metrics  *metrics
+	workers  atomic.Pointer[workers] // for the rules of what was published last, nil if it has none of its own
 	steps    atomic.Pointer[[]step]
 	ahead    atomic.Pointer[mark] // what another replica wrote that has a later release, nil for nothing
 	last     *admit.World         // of what was published or recalled last, nil for nothing
@@ -103,7 +104,7 @@ func New(c Config) (*Server, error) {
 	if c.TLS == nil || c.Baseline == nil || c.Now == nil || c.Log == nil {
 		return nil, errors.New("webhook: TLS, policies, a clock and a log are needed")
 	}
-	s := &Server{c: c, waiting: semaphore.NewWeighted(maxWaiting), judging: semaphore.NewWeighted(maxJudged), metrics: newMetrics(c.Registry)}
+	s := &Server{c: c, waiting: semaphore.NewWeighted(maxWaiting), judging: semaphore.NewWeighted(maxJudged), shares: shares{most: maxShare}, metrics: newMetrics(c.Registry)}
 	l, err := listen(c.Listen)
 	if err != nil {
 		return nil, err
@@ -137,7 +138,11 @@ func (s *Server) Publish(ctx context.Context, a approval.Approved) error {
 }
 
 func (s *Server) take(ctx context.Context, commit string, by mark, releases []release.Step) error {
+	if len(releases) == 0 {
+		return errors.New("the approval holds no release")
+	}
 	steps, last := make([]step, 0, len(releases)), s.last
+	var knowledge []guard.Knowledge
 	for i, r := range releases {
 		by.Step = i
 		one := step{from: r.From, mark: by, kinds: kindsOf(r.Release)}
@@ -147,28 +152,26 @@ func (s *Server) take(ctx context.Context, commit string, by mark, releases []re
 		}
 		one.world.After(last)
 		last = one.world
-		knowledge, err := known.Of(r.Release)
+		k, err := known.Of(r.Release)
 		if err != nil {
 			return err
 		}
-		if one.known, err = guard.NewKnown(knowledge); err != nil {
+		if one.known, err = guard.NewKnown(k); err != nil {
 			return err
 		}
-		if i == 0 { // ends of something do not change policies
-			one.policies, err = s.policies(ctx, r.Release)
-		} else {
-			one.policies = steps[0].policies
-		}
-		if err != nil {
-			return err
-		}
+		knowledge = append(knowledge, k)
 		steps = append(steps, one)
 	}
-	if len(steps) == 0 {
-		return errors.New("the approval holds no release")
+	engine, own, err := s.policies(ctx, releases[0].Release, knowledge) // ends of something do not change policies
+	if err != nil {
+		return err
+	}
+	for i := range steps {
+		steps[i].policies = engine
 	}
 	s.steps.Store(&steps)
 	s.last = last
+	s.workers.Swap(own).close()
 	return nil
 }
 
@@ -186,8 +189,9 @@ func (s *Server) Recall(a approval.Approved) error {
 	return nil
 }
 
-// policies compiles the shipped policies with those of a release.
-func (s *Server) policies(ctx context.Context, r release.Release) (*guard.Engine, error) {
+// policies compiles the shipped policies with those of a release, for which there are
+// workers then.
+func (s *Server) policies(ctx context.Context, r release.Release, knowledge []guard.Knowledge) (*guard.Engine, *workers, error) {
 	own := fstest.MapFS{}
 	for _, p := range r.Paths() {
 		if name, ok := strings.CutPrefix(p, release.PoliciesFolder); ok {
@@ -201,12 +205,26 @@ func (s *Server) policies(ctx context.Context, r release.Release) (*guard.Engine
 	}
 	engine, ds := guard.New(ctx, s.c.Baseline, user)
 	if err := ds.Err(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if engine.Objects() == 0 {
-		return nil, errors.New("there is no policy over objects")
+		return nil, nil, errors.New("there is no policy over objects")
 	}
-	return engine, nil
+	if before := s.steps.Load(); before != nil {
+		engine = engine.After((*before)[0].policies)
+	}
+	if !engine.Own() {
+		return engine, nil, nil
+	}
+	setup, err := guard.Setup(s.c.Baseline, user, knowledge)
+	if err != nil {
+		return nil, nil, err
+	}
+	workers, err := newWorkers(setup, s.c.Log)
+	if err != nil {
+		return nil, nil, err
+	}
+	return engine.Elsewhere(workers), workers, nil
 }
 
 // inForce is what holds now, nil before the first release.
@@ -249,6 +267,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.http != nil {
 		s.run(ctx, group, s.http, s.pages())
 	}
+	defer func() { s.workers.Swap(nil).close() }()
 	return group.Wait()
 }
 

@@ -155,7 +155,7 @@ func rims() []row {
 		{pkg: "webhook/internal/drift", may: []string{"compiler/release", kubeJSON, yaml}, pure: true},
 		{pkg: "webhook/internal/inject", may: []string{"webhook/internal/drift", "compiler/release", "internal/proxypod"}, pure: true},
 		{pkg: "webhook/internal/admit", may: []string{"webhook/internal/drift", "webhook/internal/inject", "webhook/internal/review", "compiler/release"}, pure: true},
-		{pkg: "webhook", may: []string{"webhook/internal/...", "compiler/release", "internal/approval", "internal/foreign", "internal/guard", "internal/kept", "internal/keyring", "internal/known", "internal/kubeapi", "internal/operatorfile", "internal/proxypod",
+		{pkg: "webhook", may: []string{"webhook/internal/...", "compiler/release", "internal/approval", "internal/foreign", "internal/guard", "internal/kept", "internal/keyring", "internal/known", "internal/kubeapi", "internal/operatorfile", "internal/proxypod", "internal/sandbox",
 			kubeAPI, kubeMachine, kubeClient, prometheus, xsync}},
 		{pkg: "xds-server/internal/alarm"},
 		{pkg: "xds-server/internal/endpoints", may: []string{"compiler/release"}, pure: true},

@@ -26,6 +26,7 @@ import (
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/guard"
 	"meshc.dev/meshc/internal/sandbox"
 )
 
@@ -52,7 +53,7 @@ func New(b Bounds, cache compiler.Cache) (*Compiler, error) {
 
 // Main is a child; args are the program's arguments behind sandbox.Word.
 func Main(args []string) int {
-	return sandbox.Main(args, map[string]sandbox.Handler{evaluateWork: compiler.Evaluate, renderWork: compiler.Render, stepsWork: answerSteps})
+	return sandbox.Main(args, map[string]sandbox.Handler{evaluateWork: compiler.Evaluate, renderWork: compiler.Render, stepsWork: answerSteps, guard.EvaluateWork: guard.Evaluator()})
 }
 
 // Load is compiler.Load with every package evaluated in a child. It links in this

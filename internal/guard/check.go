@@ -66,17 +66,19 @@ func (e *Engine) Check(ctx context.Context, in Input) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return e.evaluateAll(ctx, e.rules, doc, in.At, e.timeout, func(_ policy, f finding) Found {
+	begin := func(ctx context.Context) func(policy) ([]finding, error) { return e.begin(ctx, e.rules, doc, in.At) }
+	return e.evaluateAll(ctx, e.rules, e.timeout, begin, func(_ policy, f finding) Found {
 		return Found{Severity: f.Severity, Problem: f.diagnostic(in.pos(f.Path))}
 	})
 }
 
-// evaluateAll asks each of the policies. settle makes something of a finding.
-func (e *Engine) evaluateAll(ctx context.Context, rules []policy, doc ast.Value, at time.Time, limit time.Duration, settle func(policy, finding) Found) (Result, error) {
+// evaluateAll asks each of the policies. begin has them evaluated and returns what waits
+// for the answer of the next one; settle makes something of a finding.
+func (e *Engine) evaluateAll(ctx context.Context, rules []policy, limit time.Duration, begin func(context.Context) func(policy) ([]finding, error), settle func(policy, finding) Found) (Result, error) {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	res := Result{Total: len(rules)}
-	next := e.begin(limited, rules, doc, at)
+	next := begin(limited)
 	for _, r := range rules {
 		found, problem := next(r)
 		if err := ctx.Err(); err != nil {
@@ -275,6 +277,10 @@ func (r policy) failed(err error, limit time.Duration) diag.Diagnostic {
 	if errors.Is(err, errLeft) {
 		return diag.New(diag.CodePolicyBudget, r.pos, "policy %q is not asked: %v", r.pkg, err).
 			WithFix("make the rule cheaper: it computes with a text or a number of the object that may be large")
+	}
+	if spent := (*SpentError)(nil); errors.As(err, &spent) {
+		return diag.New(diag.CodePolicyBudget, r.pos, "policy %q gave no answer, which counts as a denial: %v", r.pkg, err).
+			WithFix("build nothing from an object that grows with its lists or texts many times over: products of lists, ranges up to a number, texts that are repeated")
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return diag.New(diag.CodePolicyBudget, r.pos, "policy %q was not done when %s for all policies were over", r.pkg, limit).

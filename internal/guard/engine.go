@@ -39,6 +39,8 @@ type Engine struct {
 	timeout  time.Duration
 	left     *left
 	crew     *crew
+	// elsewhere evaluates users' rules over objects, nil for this process.
+	elsewhere Elsewhere
 }
 
 // policy is one evaluated package.

@@ -47,7 +47,10 @@ type Object struct {
 }
 
 // Known is what rules over objects see of a mesh, read once for all questions.
-type Known struct{ value *ast.Term }
+type Known struct {
+	value  *ast.Term
+	digest string // of its JSON form, "" for the zero Known
+}
 
 // Knowledge is what a release says of a cluster, for rules over objects: input.mesh. Its
 // JSON form is a contract with users' policies: fields are added, never renamed or removed.
@@ -108,7 +111,7 @@ func NewKnown(k Knowledge) (Known, error) {
 	if err != nil {
 		return Known{}, err
 	}
-	return Known{ast.NewTerm(v)}, nil
+	return Known{ast.NewTerm(v), canon.Digest(raw)}, nil
 }
 
 // selected finds services by a label, so that no rule has to look at all of a namespace.
@@ -142,6 +145,19 @@ func filled[V any](m map[string]V) map[string]V {
 // value is the document that rules see. What is absent is an empty object or list, so
 // that a rule never meets null.
 func (o Object) value() (ast.Value, error) {
+	object, err := term(o.New)
+	if err != nil {
+		return nil, err
+	}
+	old, err := term(o.Old)
+	if err != nil {
+		return nil, err
+	}
+	return o.document(object, old)
+}
+
+// document is the value with these for New and Old.
+func (o Object) document(object, old *ast.Term) (ast.Value, error) {
 	if o.At.IsZero() {
 		return nil, errors.New("policy input: no instant")
 	}
@@ -151,14 +167,6 @@ func (o Object) value() (ast.Value, error) {
 		if mesh, err = NewKnown(Knowledge{}); err != nil {
 			return nil, err
 		}
-	}
-	object, err := term(o.New)
-	if err != nil {
-		return nil, err
-	}
-	old, err := term(o.Old)
-	if err != nil {
-		return nil, err
 	}
 	groups := make([]*ast.Term, len(o.Groups))
 	for i, g := range o.Groups {
@@ -226,11 +234,24 @@ func (e *Engine) CheckObject(ctx context.Context, o Object, limit time.Duration)
 	if err != nil {
 		return Result{}, err
 	}
-	return e.evaluateAll(ctx, e.objects, doc, o.At, limit, func(r policy, f finding) Found {
+	settle := func(r policy, f finding) Found {
 		d := f.diagnostic(diag.Pos{})
 		d.Pos = o.Pos
 		return o.Settle(r.rules[f.ID], d)
-	})
+	}
+	return e.evaluateAll(ctx, e.objects, limit, func(ctx context.Context) func(policy) ([]finding, error) {
+		if e.elsewhere == nil || !e.Own() {
+			return e.begin(ctx, e.objects, doc, o.At)
+		}
+		theirs := e.ask(ctx, o)
+		shipped := e.begin(ctx, slices.DeleteFunc(slices.Clone(e.objects), policy.own), doc, o.At)
+		return func(r policy) ([]finding, error) {
+			if r.own() {
+				return theirs(r)
+			}
+			return shipped(r)
+		}
+	}, settle)
 }
 
 // Settle is what becomes of something that a rule has against the object: as the rule

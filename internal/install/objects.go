@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"meshc.dev/meshc/webhook"
 )
 
 // Names of what is installed, in the namespace of Settings.
@@ -47,11 +49,11 @@ const (
 )
 
 // What a compile as a whole may take, and a container: beside the compile four packages
-// at a time have 512 MiB each, and the server itself needs some. What a cluster ends for
+// at a time have 512 MiB each, the webhook's workers theirs, and the server itself needs some. What a cluster ends for
 // its memory is the whole container, so the compile has to meet its own limit first. MiB.
 const (
 	compileMemory = 1024
-	memoryLimit   = compileMemory + 4*512 + 1024
+	memoryLimit   = compileMemory + 4*512 + 1024 + webhook.WorkerMemory>>20
 )
 
 // component is one of the two servers.
