@@ -68,12 +68,29 @@ func (c *comparison) scope(p pair, say speaker, identities map[string][]string) 
 			return nil // who may call it says what becomes of requests
 		}
 	}
-	changes, err := prove.CompareLists(p.after.Scope, n.routed(p.before.Effective), n.routed(p.after.Effective), lim)
+	if err := n.outcomes(n.routed(p.before.Effective), n.routed(p.after.Effective), lim); err != nil {
+		return err
+	}
+	if p.own != "" && !slices.EqualFunc(p.before.Routes, p.after.Routes, func(x, y space.Rule) bool { return x.Key() == y.Key() }) {
+		for _, m := range c.movers.list {
+			n.mover = &m
+			if err := n.outcomes(eval.AsIdentity(p.before.Effective, m.Before), eval.AsIdentity(p.after.Effective, m.After), lim); err != nil {
+				return err
+			}
+		}
+	}
+	n.flush()
+	return nil
+}
+
+// outcomes compares what becomes of requests. What could not be compared is told.
+func (n *narrator) outcomes(before, after space.List, lim prove.Limits) error {
+	changes, err := prove.CompareLists(n.p.after.Scope, before, after, lim)
 	if err != nil {
-		return c.notCompared(p, err)
+		return n.c.notCompared(n.p, err)
 	}
 	if len(changes) > 0 {
-		c.touch(p)
+		n.c.touch(n.p)
 	}
 	// Requests that get through on a side come first: they make the better witness
 	// for an effect that denied requests have as well.
@@ -82,19 +99,24 @@ func (c *comparison) scope(p pair, say speaker, identities map[string][]string) 
 			return err
 		}
 	}
-	n.flush()
 	return nil
 }
 
 // routed is a list as callers meet it whose own proxies choose a route. A service's
 // callers without an identity of the mesh have none: of them, access is all there is.
+// Who moves is compared with itself.
 func (n *narrator) routed(l space.List) space.List {
 	if n.p.own == "" {
 		return l
 	}
 	everyone := []space.Pattern{{Kind: space.Prefix, Text: "spiffe://" + n.c.after.TrustDomain + "/"}}
 	stranger := space.Rule{When: []space.Test{{Dim: space.IdentityDim, Any: everyone, Not: true}}, Then: space.NotRouted()}
-	return slices.Concat(space.List{stranger}, l)
+	out := space.List{stranger}
+	for _, id := range n.c.movers.absent {
+		nobody := []space.Test{{Dim: space.IdentityDim, Any: []space.Pattern{{Kind: space.Exact, Text: id}}}}
+		out = append(out, space.Rule{When: nobody, Then: space.NotRouted()})
+	}
+	return slices.Concat(out, l)
 }
 
 // byDenied selects the changes that are about requests denied on both sides, or
@@ -135,6 +157,22 @@ func (c *comparison) touch(p pair) {
 	c.touchedGateways[p.after.Scope.ID] = true
 }
 
+// touchBehind touches the services that get requests of a gateway on one side only.
+func (c *comparison) touchBehind(p pair, b, a space.Outcome) {
+	if p.own != "" {
+		return
+	}
+	for _, x := range [][2]space.Outcome{{b, a}, {a, b}} {
+		for _, s := range x[0].Shares {
+			service, version := splitTarget(s.Target)
+			other := func(o space.Share) bool { to, _ := splitTarget(o.Target); return to == service }
+			if version != "" && !slices.ContainsFunc(x[1].Shares, other) {
+				c.touchedServices[service] = true
+			}
+		}
+	}
+}
+
 // shortName is what self stands for in the scope's texts.
 func shortName(p pair) string {
 	if p.own == "" {
@@ -152,6 +190,7 @@ type narrator struct {
 	turns         []turn
 	pieces        []told
 	seen          map[string]bool
+	mover         *prove.Move // whose requests are compared, nil for those who do not move
 }
 
 // splitter knows the tests of each route, by its origins.
@@ -200,6 +239,7 @@ func (n *narrator) tell(ch prove.Change) error {
 	}}
 	n.conditions(&base, ch)
 	b, a := ch.Before.Then, ch.After.Then
+	n.c.touchBehind(n.p, b, a)
 	if b.Verdict != a.Verdict {
 		n.verdict(base, ch)
 		return nil
@@ -254,12 +294,20 @@ func (n *narrator) confirm(ch prove.Change) (*Witness, error) {
 	if n.p.own == "" {
 		q.Host, q.From = n.p.host, ""
 	}
-	b, a := eval.Decide(n.p.before, q).Outcome, eval.Decide(n.p.after, q).Outcome
+	was := q
+	if n.mover != nil {
+		was.From, q.From = n.mover.Before, n.mover.After
+	}
+	b, a := eval.Decide(n.p.before, was).Outcome, eval.Decide(n.p.after, q).Outcome
 	if b.Key() != ch.Before.Then.Key() || a.Key() != ch.After.Then.Key() || b.Key() == a.Key() {
 		return nil, fmt.Errorf("internal error: the evaluator does not confirm the witness %+v of scope %q: %s → %s, proved was %s → %s",
 			q, n.p.display, b.Key(), a.Key(), ch.Before.Then.Key(), ch.After.Then.Key())
 	}
-	return &Witness{Scope: n.p.after.Scope, Request: q, Caller: n.say.caller(q.From, ""), Before: b, After: a}, nil
+	w := &Witness{Scope: n.p.after.Scope, Request: q, Caller: n.say.caller(q.From, ""), Before: b, After: a}
+	if n.mover != nil {
+		w.FromBefore, w.Caller = was.From, n.c.movers.names[n.mover.Name].text("")
+	}
+	return w, nil
 }
 
 // add keeps one piece of a kind and text per scope.
