@@ -1,7 +1,13 @@
 package compiler_test
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
 	"testing"
+
+	"golang.org/x/tools/txtar"
 
 	"meshc.dev/meshc/internal/golden"
 )
@@ -16,4 +22,33 @@ func TestPlans(t *testing.T) {
 		}
 		return map[string][]byte{"plan": w.plan(t, p), "diag": text(ds)}
 	})
+}
+
+// The examples of the document are those of the cases.
+func TestPlanDocumentShowsTheCases(t *testing.T) {
+	file := filepath.Join("..", "docs", "plan.md")
+	doc, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	example := regexp.MustCompile("(?s)<!-- compiler/(testdata/plan/[a-z-]+\\.txtar) -->\n```text\n.*?```\n")
+	shown := 0
+	doc = example.ReplaceAllFunc(doc, func(b []byte) []byte {
+		name := example.FindSubmatch(b)[1]
+		a, err := txtar.ParseFile(filepath.FromSlash(string(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range a.Files {
+			if f.Name == golden.Want+"plan" {
+				shown++
+				return bytes.Join([][]byte{[]byte("<!-- compiler/"), name, []byte(" -->\n```text\n"), f.Data, []byte("```\n")}, nil)
+			}
+		}
+		return b
+	})
+	if shown != 3 {
+		t.Errorf("%d examples, want 3", shown)
+	}
+	golden.File(t, file, doc)
 }
