@@ -56,6 +56,9 @@ type world struct {
 
 // open starts the cluster with its node, Flux and a Git host. Whatever it returns is closed by its owner.
 func open(ctx context.Context, o options, out *narrate.Narrator) (w *world, err error) {
+	if err := node.Possible(); err != nil {
+		return nil, err
+	}
 	w = &world{out: out, running: map[string]*child.Child{}}
 	defer func() {
 		if err != nil {

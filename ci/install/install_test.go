@@ -328,7 +328,7 @@ func TestAnInstallation(t *testing.T) {
 	r.until("the doctor sees what ends and what is not there", func(context.Context) error {
 		out, _ := r.run("doctor")
 		for _, w := range []string{`the exemption "soon" of on-call ends on`, `the exemption "over" of on-call ended on`, "✓ the webhook judges by an approved release: commit",
-			"objects of the target gateway-api cannot be applied here: the API server does not have gateway.networking.k8s.io/v1", "Gateway API 1.1 or later"} {
+			"objects of the target gateway-api cannot be applied here: the API server has no HTTPRoute in gateway.networking.k8s.io/v1", "Gateway API 1.1 or later"} {
 			if !strings.Contains(out, w) {
 				return fmt.Errorf("the doctor does not say %q:\n%s", w, out)
 			}

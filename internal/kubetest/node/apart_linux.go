@@ -1,6 +1,12 @@
 package node
 
-import "syscall"
+import (
+	"os"
+	"syscall"
+)
+
+// owner is whose a file is, as this user namespace sees it.
+func owner(st os.FileInfo) int { return int(st.Sys().(*syscall.Stat_t).Uid) }
 
 // apart: the node and all that it starts are in namespaces of their own. When the first
 // process of a process namespace ends, the kernel ends all others, and then the network

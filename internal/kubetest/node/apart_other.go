@@ -2,7 +2,12 @@
 
 package node
 
-import "syscall"
+import (
+	"os"
+	"syscall"
+)
+
+func owner(os.FileInfo) int { return 0 }
 
 func apart() *syscall.SysProcAttr { return nil }
 

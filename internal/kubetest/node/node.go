@@ -77,7 +77,7 @@ const (
 // Start starts a node and returns when it takes pods. ctx bounds the start alone. If it
 // fails, nothing is left.
 func Start(ctx context.Context, c *kubetest.Cluster, o Options) (*Node, error) {
-	if err := possible(); err != nil {
+	if err := Possible(); err != nil {
 		return nil, err
 	}
 	if o.Name == "" {

@@ -645,8 +645,8 @@ func TestANodeSaysWhatItTakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ prefix, want string }{
-		{"unshare --user", "run this as root"},
-		{"unshare --user --map-root-user --net --mount", "containers run as several"},
+		{"unshare --user", "run this as root. A user namespace that an unprivileged user can make does not do"},
+		{"unshare --user --map-root-user --net --mount", "has 1 users that follow each other, and containers run as several, up to 65532"},
 	} {
 		cmd := exec.Command("sh", "-c", c.prefix+` "$0" `+ask, self)
 		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), c.want) {

@@ -14,17 +14,20 @@ func programs() []string {
 	return []string{"ip", "nft", "nsenter", "unshare", "setpriv", "mount", "chroot", "env", "sh", "sleep"}
 }
 
-// possible says what this machine or this user lacks, and how to get it.
-func possible() error {
+// Possible says what this machine or this user lacks, and how to get it.
+func Possible() error {
 	if runtime.GOOS != "linux" {
 		return errors.New("pods are network namespaces, which only Linux has")
 	}
 	if os.Geteuid() != 0 {
-		return errors.New("pods are network namespaces, which take root: run this as root, or as root of a user namespace with many users, " +
-			"in a network of its own (unshare --user --map-root-user --map-auto --net --mount, then ip link set lo up)")
+		return errors.New("pods are network namespaces, which take root: run this as root. A user namespace that an unprivileged user can make does not do, not even with the users of /etc/subuid: " +
+			"containers run as several users (root, the proxy's 1337, the servers' 65532, the application's) on copies of this machine's files, and those belong to its root, whom that namespace does not have")
 	}
-	if users := users(); len(users) == 3 && users[2] == "1" {
-		return errors.New("this user namespace has one user, and containers run as several: map more (unshare --map-auto, with newuidmap and /etc/subuid)")
+	if n := users(); n < mostUsers {
+		return fmt.Errorf("this user namespace has %d users that follow each other, and containers run as several, up to %d: map as many", n, mostUsers-1)
+	}
+	if st, err := os.Stat("/usr"); err == nil && owner(st) != 0 {
+		return errors.New("this user namespace does not have the root of this machine, to whom its files belong, and containers could add nothing to their copies of them: map user 0 to user 0, which takes root")
 	}
 	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
 		return fmt.Errorf("pods have addresses of both families, and this kernel has no IPv6: %w", err)
@@ -41,17 +44,25 @@ func possible() error {
 	return nil
 }
 
-// users are the ranges of users of our namespace: inside, outside, how many, and so on.
-func users() []string {
+// mostUsers is how many users a namespace needs: the servers' is the highest, 65532.
+const mostUsers = 65533
+
+// users are how many follow each other in our namespace, from root on.
+func users() int {
 	text, err := os.ReadFile("/proc/self/uid_map")
 	if err != nil {
-		return nil
+		return 0
 	}
-	return strings.Fields(string(text))
+	next := 0
+	for line := range strings.Lines(string(text)) {
+		var inside, outside, n int
+		if _, err := fmt.Sscan(line, &inside, &outside, &n); err != nil || inside != next {
+			break
+		}
+		next += n
+	}
+	return next
 }
 
 // inUserNamespace: the machine's own has all users.
-func inUserNamespace() bool {
-	u := users()
-	return len(u) != 3 || u[2] != "4294967295"
-}
+func inUserNamespace() bool { return users() != 1<<32-1 }

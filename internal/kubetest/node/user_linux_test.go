@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -15,7 +16,8 @@ func TestANodeRunsInAUserNamespace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1 << 16}}
+	// As unshare --map-auto does: each of the two may be another range outside.
+	all := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}, {ContainerID: 1, HostID: 1, Size: 1<<16 - 1}}
 	cmd := exec.Command("sh", "-c", `ip link set lo up; exec "$0" "$1"`, self, hold)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
@@ -42,4 +44,28 @@ func TestANodeRunsInAUserNamespace(t *testing.T) {
 	})
 	_ = cmd.Process.Kill()
 	w.eventually(func(context.Context) error { return nothingLeft("") })
+}
+
+// What an unprivileged user can make with the users of /etc/subuid has not this machine's
+// root, to whom its files belong.
+func TestANodeNeedsTheMachinesRoot(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.Open(self) // its folder is not everybody's
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	lent := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 100000, Size: 1 << 16}}
+	cmd := exec.Command("/proc/self/fd/3", ask)
+	cmd.ExtraFiles, cmd.Dir = []*os.File{program}, "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
+		UidMappings: lent, GidMappings: lent, GidMappingsEnableSetgroups: true, Credential: &syscall.Credential{},
+	}
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "does not have the root of this machine") {
+		t.Errorf("%q, %v", out, err)
+	}
 }
