@@ -9,7 +9,10 @@ import (
 	"strconv"
 	"strings"
 
+	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/prove"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -85,33 +88,99 @@ func (l *linker) checkGateways() {
 	}
 }
 
-// checkUnreachable finds routes behind one that takes all they match.
+// checkUnreachable finds routes behind one that takes all they match, or behind several
+// that do so together.
 func (l *linker) checkUnreachable(rs []model.Route, path func(string) string) {
+	wrong := l.wrong(rs, path)
+	near := newPathIndex()
+	left := togetherBudget
 	for i, b := range rs {
-		for _, a := range rs[:i] {
-			if compareRank(a, b) == 0 || a.Package != "" && a.Package != b.Package || l.broken[path(a.Name)] || l.broken[path(b.Name)] {
+		if wrong[i] {
+			continue
+		}
+		var before []model.Route // that take all of b's paths
+		alone := false
+		for _, k := range near.over(b.Match.Path) {
+			a := rs[k]
+			if compareRank(a, b) == 0 || a.Package != "" && a.Package != b.Package {
 				continue // told already
 			}
-			if both, ok := model.IntersectMatches(a.Match, b.Match); ok && covers(a.Match, b.Match, both) {
-				l.add(l.unreached(a, b, path))
+			both, ok := model.IntersectMatches(a.Match, b.Match)
+			if ok && covers(a.Match, b.Match, both) {
+				l.add(l.unreached([]model.Route{a}, b, path))
+				alone = true
 				break
 			}
+			if ok {
+				before = append(before, a)
+			}
+		}
+		near.put(i, b.Match.Path)
+		if left -= len(before); alone || len(before) < 2 || left < 0 {
+			continue
+		}
+		if hiding := together(before, b); len(hiding) > 0 {
+			l.add(l.unreached(hiding, b, path))
 		}
 	}
 }
 
-// unreached says that a leaves b nothing. The owner of a host may take requests back
-// from those to whom it delegates: that is told, and no mistake of his.
-func (l *linker) unreached(a, b model.Route, path func(string) string) diag.Diagnostic {
-	const text = "route %q is never reached: %q comes before it and takes everything it matches"
-	d := diag.New(diag.CodeNever, l.lineOf(path(b.Name)), text, b.Name, a.Name).WithFix("delete it, or give it a higher `priority`")
+// What is done to find routes that several others hide: so many are laid beside others for
+// one list, and for each of them so many steps are searched. What is beyond is not told.
+const (
+	togetherBudget = 50_000
+	togetherSteps  = 100_000
+)
+
+// together finds routes among before, each of which takes all of b's paths, that leave b
+// nothing. A route that takes only some of b's paths has no part in it: b has paths that no
+// such route takes, however many there are.
+func together(before []model.Route, b model.Route) []model.Route {
+	var list space.List
+	rules := append(slices.Clone(before), b)
+	for _, r := range rules {
+		m := r.Match
+		m.Path = model.Path{}
+		list = append(list, space.Rule{When: eval.MatchTests(m), Then: space.Outcome{Verdict: space.Forward}})
+	}
+	shadows, err := prove.Shadowed(space.Scope{Kind: "gateway"}, list, prove.Limits{Steps: togetherSteps})
+	if err != nil {
+		return nil // too much to search
+	}
+	var out []model.Route
+	for _, s := range shadows {
+		if s.Index == len(before) {
+			for _, k := range s.By {
+				out = append(out, rules[k])
+			}
+		}
+	}
+	return out
+}
+
+// unreached says that routes before b leave it nothing. The owner of a host may take requests
+// back from those to whom it delegates: that is told, and no mistake of his.
+func (l *linker) unreached(before []model.Route, b model.Route, path func(string) string) diag.Diagnostic {
+	var names []string
+	own := true // of the host's owner
+	for _, a := range before {
+		names, own = append(names, strconv.Quote(a.Name)), own && a.Package == ""
+	}
+	text := fmt.Sprintf("route %q is never reached: %s comes before it and takes everything it matches", b.Name, names[0])
+	if len(names) > 1 {
+		text = fmt.Sprintf("route %q is never reached: %s come before it and together take everything it matches", b.Name, strings.Join(names, ", "))
+	}
+	d := diag.New(diag.CodeNever, l.lineOf(path(b.Name)), "%s", text).WithFix("delete it, or give it a higher `priority`")
 	switch {
-	case b.Package != "" && a.Package == "":
-		d = diag.Warn(diag.CodeAttachShadowed, l.lineOf(path(b.Name)), "attached "+text, b.Name, a.Name).WithFix("ask the host's owner to leave these requests to it, or delete it")
+	case b.Package != "" && own:
+		d = diag.Warn(diag.CodeAttachShadowed, l.lineOf(path(b.Name)), "attached %s", text).WithFix("ask the host's owner to leave these requests to it, or delete it")
 	case b.Package != "":
 		d = d.WithFix("delete it, or let it match something else")
 	}
-	return d.WithRelated(l.lineOf(path(a.Name)), "the route before it")
+	for _, a := range before {
+		d = d.WithRelated(l.lineOf(path(a.Name)), "the route before it")
+	}
+	return d
 }
 
 // covers reports whether a takes everything that b takes: their conjunction is b.

@@ -260,12 +260,15 @@ func (l *linker) rank(rs []model.Route, path func(string) string) {
 	slices.SortFunc(rs, func(a, b model.Route) int {
 		return cmp.Or(compareRank(a, b), compareValues(a.Match.Headers, b.Match.Headers), compareValues(a.Match.Query, b.Match.Query), strings.Compare(a.Name, b.Name))
 	})
-	for i, a := range rs {
-		for _, b := range rs[i+1:] {
-			if compareRank(a, b) != 0 {
-				break // sorted by rank: nothing equal follows
-			}
-			if a.Package != b.Package || l.broken[path(a.Name)] || l.broken[path(b.Name)] || !a.Match.Meets(b.Match) {
+	wrong := l.wrong(rs, path)
+	near := newPathIndex()
+	for i, b := range rs {
+		if wrong[i] {
+			continue
+		}
+		for _, k := range near.over(b.Match.Path) {
+			a := rs[k]
+			if compareRank(a, b) != 0 || a.Package != b.Package || !a.Match.Meets(b.Match) {
 				continue
 			}
 			at, other := l.lineOf(path(b.Name)), l.lineOf(path(a.Name))
@@ -276,7 +279,20 @@ func (l *linker) rank(rs []model.Route, path func(string) string) {
 			l.add(diag.New(diag.CodeRouteConflict, at, "routes %q and %q take the same requests with equal rank", b.Name, a.Name).
 				WithRelated(other, "the other route").WithFix("%s", fix))
 		}
+		near.put(i, b.Match.Path)
 	}
+}
+
+// wrong tells the routes whose match is wrong, which are compared with no other.
+func (l *linker) wrong(rs []model.Route, path func(string) string) []bool {
+	out := make([]bool, len(rs))
+	if len(l.broken) == 0 {
+		return out
+	}
+	for i, r := range rs {
+		out[i] = l.broken[path(r.Name)]
+	}
+	return out
 }
 
 // compareRank orders by whether the route is attached, by priority, then by how specific the match is: path exact,

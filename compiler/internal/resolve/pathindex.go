@@ -1,0 +1,65 @@
+package resolve
+
+import (
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/model"
+)
+
+// pathIndex finds, among routes that were put into it, those whose paths may include all
+// paths of another, without looking at all of them.
+type pathIndex struct {
+	any       []int            // without a condition on the path, or with the prefix "/"
+	exact     map[string][]int // by path
+	prefix    map[string][]int // by path
+	templates map[string][]int // by first segment, "" if that is free
+}
+
+func newPathIndex() *pathIndex {
+	return &pathIndex{exact: map[string][]int{}, prefix: map[string][]int{}, templates: map[string][]int{}}
+}
+
+// put enters a route by its place in a list.
+func (x *pathIndex) put(i int, p model.Path) {
+	switch {
+	case p.IsZero() || p.Kind == model.PathPrefix && p.Value == "/":
+		x.any = append(x.any, i)
+	case p.Kind == model.PathExact:
+		x.exact[p.Value] = append(x.exact[p.Value], i)
+	case p.Kind == model.PathPrefix:
+		x.prefix[p.Value] = append(x.prefix[p.Value], i)
+	default:
+		x.templates[firstSegment(p)] = append(x.templates[firstSegment(p)], i)
+	}
+}
+
+// over are the places of routes that may take all paths of p, or are templates that may
+// take some of a template's, in order.
+func (x *pathIndex) over(p model.Path) []int {
+	out := slices.Clone(x.any)
+	if p.IsZero() || p.Value == "/" && p.Kind == model.PathPrefix {
+		return out
+	}
+	if p.Kind == model.PathExact {
+		out = append(out, x.exact[p.Value]...)
+	}
+	literal, _, free := strings.Cut(p.Value, "{")
+	if free {
+		literal = strings.TrimSuffix(literal, "/")
+	}
+	for at := literal; at != ""; at = at[:strings.LastIndexByte(at, '/')] {
+		out = append(out, x.prefix[at]...)
+	}
+	switch first := firstSegment(p); {
+	case p.Kind == model.PathPrefix: // no template takes all below a path
+	case first == "":
+		for _, is := range x.templates {
+			out = append(out, is...)
+		}
+	default:
+		out = append(append(out, x.templates[first]...), x.templates[""]...)
+	}
+	slices.Sort(out)
+	return out
+}
