@@ -119,9 +119,9 @@ func (a Answer) Redirects() bool {
 	return a.Outcome.Verdict == space.Redirect && a.Status == a.Outcome.Status
 }
 
-// Answered reports whether the caller's proxy answers by a feature, for all that it knows.
+// Answered reports whether a route answers by itself, and no fault comes before.
 func (a Answer) Answered() bool {
-	return a.Outcome.Verdict == space.Answered && a.Status == a.Outcome.Status
+	return a.Outcome.Verdict == space.Answered && !slices.ContainsFunc(a.Outcome.Partly, func(p space.Partial) bool { return p.Percent == all })
 }
 
 // Decisions returns everything that is decided, by scope. Computed once per call.

@@ -29,7 +29,7 @@ func TestSupportTableIsUpToDate(t *testing.T) {
 		"`targets: \"gateway-api\": {}` the objects of the Kubernetes Gateway API.\n\n" +
 		"## Features\n\n| field | what it is | envoy | kubernetes | gateway-api |\n|---|---|---|---|---|\n")
 	for _, f := range catalog.All() {
-		fmt.Fprintf(&b, "| `%s.%s` | %s | %s | %s | %s |\n", f.On, f.Field, tableCell(fieldComment(t, f.Field)), support(f.Envoy.Support()), support(f.Kubernetes.Support()),
+		fmt.Fprintf(&b, "| `%s.%s` | %s | %s | %s | %s |\n", f.On[0], f.Field, tableCell(fieldComment(t, f.Field)), support(f.Envoy.Support()), support(f.Kubernetes.Support()),
 			support(f.GatewayAPI.Support()))
 	}
 	b.WriteString("\n## Other words\n\n| word | example | envoy | kubernetes | gateway-api |\n|---|---|---|---|---|\n")

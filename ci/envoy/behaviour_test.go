@@ -269,3 +269,45 @@ func TestDelayIsKept(t *testing.T) {
 		t.Errorf("%d after %v", got.Status, time.Since(began))
 	}
 }
+
+// TestPagesOfOtherOriginsAreToldWhatTheyMay: a preflight from an origin that fits is
+// answered before the grants, other answers to it can be read, and refusals too.
+func TestPagesOfOtherOriginsAreToldWhatTheyMay(t *testing.T) {
+	p := start(t, `grant: all: methods: ["GET"], cors: {
+		origins: ["https://*.app.example"], methods: ["PUT"], headers: ["x-token"], expose: ["x-count"], maxAge: "10m", credentials: true
+	}`)
+	const fits, other = "https://www.app.example", "https://app.example"
+	for _, c := range []struct {
+		name, method, origin string
+		asked                bool
+		status               int
+		reached              bool
+		want                 map[string]string
+	}{
+		{"preflight", "OPTIONS", fits, true, 200, false, map[string]string{"access-control-allow-origin": fits, "access-control-allow-methods": "PUT",
+			"access-control-allow-headers": "x-token", "access-control-max-age": "600", "access-control-allow-credentials": "true"}},
+		{"preflight of another", "OPTIONS", other, true, 403, false, map[string]string{"access-control-allow-origin": ""}},
+		{"options that ask for nothing", "OPTIONS", fits, false, 403, false, map[string]string{"access-control-allow-origin": fits}},
+		{"get", "GET", fits, false, 200, true, map[string]string{"access-control-allow-origin": fits, "access-control-expose-headers": "x-count",
+			"access-control-allow-credentials": "true", "access-control-allow-methods": ""}},
+		{"get of another", "GET", other, false, 200, true, map[string]string{"access-control-allow-origin": "", "access-control-expose-headers": ""}},
+		{"refused", "PUT", fits, false, 403, false, map[string]string{"access-control-allow-origin": fits}},
+	} {
+		r := compiler.Request{Method: c.method, Path: "/", Headers: []compiler.Header{{Name: "origin", Value: c.origin}}}
+		if c.asked {
+			r.Headers = append(r.Headers, compiler.Header{Name: "access-control-request-method", Value: "PUT"})
+		}
+		got, err := p.stage.Ask(p.ctx, p.door, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Status != c.status || (got.Seen != nil) != c.reached {
+			t.Errorf("%s: status %d, reached %t; want %d, %t", c.name, got.Status, got.Seen != nil, c.status, c.reached)
+		}
+		for name, want := range c.want {
+			if have := strings.Join(got.Headers[name], "|"); have != want {
+				t.Errorf("%s: %s is %q, want %q", c.name, name, have, want)
+			}
+		}
+	}
+}

@@ -25,7 +25,7 @@ var (
 )
 
 const (
-	usualMeshes = 12
+	usualMeshes = 16
 	perMesh     = 450 // requests
 	parallel    = 4   // requests under way at once
 	shown       = 10  // disagreements of a mesh that are told one by one
@@ -142,7 +142,7 @@ func try(t *testing.T, bin envoybin.Binary, p *compiler.Program, rs []compiler.R
 func least() map[string]int {
 	return map[string]int{
 		"all": 5000, "forward": 250, "split": 200, "external": 30, "denied": 500, "notFound": 500, "redirect": 80, "abort": 20,
-		"refused": 200, "tcp forward": 200, "tcp denied": 200, "attached": 60,
+		"answered by cors": 30, "answered by respond": 20, "refused": 200, "tcp forward": 200, "tcp denied": 200, "attached": 60,
 	}
 }
 
@@ -211,6 +211,8 @@ func kind(x trial) string {
 		return "tcp " + string(o.Verdict)
 	case x.want.Status == 400:
 		return "refused"
+	case x.want.Answered():
+		return "answered by " + o.By
 	case o.Verdict != "redirect" && x.want.Status != 0 && x.want.Status != 403 && x.want.Status != 404,
 		o.Verdict == "redirect" && !x.want.Redirects():
 		return "abort"

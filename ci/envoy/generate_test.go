@@ -149,6 +149,9 @@ func (d *draft) service(ns, name string, plain bool) {
 	if d.chance(30) {
 		d.put(file(ns), `%srateLimit: {requests: 100000, per: "1s"}`, at)
 	}
+	if d.aside.chance(40) {
+		d.put(file(ns), "%scors: %s", at, d.aside.cors())
+	}
 }
 
 // weights shares 100 among some of the names, one of them perhaps with nothing.
@@ -177,17 +180,14 @@ func (d *draft) routeParts(s *service, to func() string) []string {
 	if m := d.match(); m != "" {
 		parts = append(parts, "match: "+m)
 	}
-	switch {
-	case d.chance(15):
+	if d.chance(15) {
 		parts = append(parts, "redirect: "+d.redirect())
-	case d.aside.chance(6):
-		parts = append(parts, "respond: "+d.aside.respond())
-		if d.aside.chance(60) {
-			parts = append(parts, "responseHeaders: "+d.aside.edits())
+	} else {
+		forwards := append([]string{"to: " + to()}, d.effects(s)...)
+		if d.aside.chance(12) {
+			forwards = []string{"respond: " + d.aside.respond(), "responseHeaders: " + d.aside.edits()}
 		}
-	default:
-		parts = append(parts, "to: "+to())
-		parts = append(parts, d.effects(s)...)
+		parts = append(parts, forwards...)
 	}
 	if d.chance(15) {
 		parts = append(parts, "fault: "+d.fault())
@@ -280,6 +280,15 @@ func (d *draft) redirect() string {
 
 func (d *draft) respond() string {
 	return pick(d, "{status: 200}", "{status: 204}", "{status: 404}", "{status: 418, body: \"no\"}", "{status: 503, body: \"{}\\r\\n\"}", "{status: 300}", "{status: 599, body: \"%REQ(:path)% é\"}")
+}
+
+func (d *draft) cors() string {
+	return fmt.Sprintf(`{origins: %s, methods: ["PUT"]}`, quoted(some(d, append(origins(), "https://*.a.test", "*"))))
+}
+
+// origins are of conditions and of requests alike.
+func origins() []string {
+	return []string{"https://a.test", "http://a.test:3000", "https://x.a.test"}
 }
 
 func (d *draft) segment() string {
@@ -426,6 +435,12 @@ func (d *draft) gateway(ns, name string) {
 		at := fmt.Sprintf("mesh: gateway: %s: host: %q: ", name, h)
 		for i := range 1 + d.IntN(5) {
 			d.route(file(ns), at, "r"+strconv.Itoa(i), nil, d.gatewayTargets)
+		}
+		if d.aside.chance(40) {
+			d.put(file(ns), "%scors: %s", at, d.aside.cors())
+		}
+		if d.aside.chance(40) {
+			d.put(file(ns), "%sroute: shared: {match: path: prefix: \"/a\", to: {%q: 100}, cors: %s}", at, d.services[0].id, d.aside.cors())
 		}
 		if d.chance(40) {
 			d.put(file(ns), "%sroute: rest: {priority: -1, to: %s}", at, d.gatewayTargets())

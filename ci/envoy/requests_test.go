@@ -28,6 +28,9 @@ func (d *draft) request() compiler.Request {
 		// For a request that is from no scheme Envoy finds no route at all.
 		return h.Name == "host" && !hosts || h.Name == "x-forwarded-proto" && h.Value == ""
 	})
+	if d.aside.chance(20) {
+		d.aside.preflight(&r)
+	}
 	if d.chance(35) {
 		r.To = "gateway/edge/" + pick(d, d.gateways...)
 		return r
@@ -38,6 +41,20 @@ func (d *draft) request() compiler.Request {
 		r.Path, r.Headers, r.Method, r.Host = "", nil, "", ""
 	}
 	return r
+}
+
+// preflight makes a browser's question of a request, or something like one.
+func (d *draft) preflight(r *compiler.Request) {
+	if d.chance(80) {
+		r.Method = "OPTIONS"
+	}
+	put := func(name string, values ...string) {
+		for range pick(d, 1, 1, 1, 1, 2, 0) {
+			r.Headers = append(r.Headers, compiler.Header{Name: name, Value: pick(d, values...)})
+		}
+	}
+	put("origin", append(origins(), "https://b.a.test", "https://a_b.a.test", "https://.a.test", "https://xa.test", "null", "", "HTTPS://a.test", "https://a.test/")...)
+	put("access-control-request-method", "PUT", "PUT", "GET", "")
 }
 
 // parameters are what may follow a path's "?", parameters that no condition names and odd

@@ -51,6 +51,9 @@ func (c Column) acts(s trait.Set) []act {
 			out = append(out, act{a, name})
 		}
 	}
+	if slices.ContainsFunc(out, func(a act) bool { return a.ends() && len(a.When) == 0 }) {
+		out = slices.DeleteFunc(out, func(a act) bool { return a.Passing })
+	}
 	slices.SortStableFunc(out, func(a, b act) int { return cmp.Compare(a.At, b.At) })
 	return out
 }

@@ -28,10 +28,10 @@ func column() eval.Column {
 			return space.Labels(space.AtWorkload, space.Field{Feature: "note", Name: "text", Value: v.(note).Text})
 		},
 		"mirror": func(v trait.Value) []space.Act {
-			return space.Labels(space.AtCaller, space.Field{Feature: "mirror", Name: "to", Value: v.(mirror).To})
+			return space.Labels(space.AtRoute, space.Field{Feature: "mirror", Name: "to", Value: v.(mirror).To})
 		},
 		"redirect": func(v trait.Value) []space.Act {
-			return []space.Act{{At: space.AtCaller, Answer: &space.Reply{Status: 301}, Fields: []space.Field{{Feature: "redirect", Name: "path", Value: v.(redirect).Path}}}}
+			return []space.Act{{At: space.AtRoute, Answer: &space.Reply{Status: 301}, Fields: []space.Field{{Feature: "redirect", Name: "path", Value: v.(redirect).Path}}}}
 		},
 	}
 }
@@ -277,7 +277,7 @@ func TestAnAnswerAtTheCalleeComesBeforeItsGrants(t *testing.T) {
 	c := column()
 	c["preflight"] = func(trait.Value) []space.Act {
 		options := space.Test{Dim: space.MethodDim, Any: []space.Pattern{{Kind: space.Exact, Text: "OPTIONS"}}}
-		return []space.Act{{At: space.AtCallee, When: []space.Test{options}, Answer: &space.Reply{Status: 204}}}
+		return []space.Act{{At: space.AtArrival, When: []space.Test{options}, Answer: &space.Reply{Status: 204}}}
 	}
 	m := shop(model.Strict, []model.Route{everything("v1")}, []model.Grant{{Name: "edge", Accounts: []string{"shop/edge"}}})
 	open := *m.Services[0]

@@ -41,6 +41,15 @@ func accessList(m *model.Mesh, s *model.Service, p model.Port) space.List {
 	return append(l, space.Rule{Then: space.Refused(), From: self})
 }
 
+// handshakes is how many rules of a port's access list the handshake decides, before the
+// proxy sees a request.
+func handshakes(p model.Port) int {
+	if p.MTLS == model.Disable {
+		return 0
+	}
+	return 1
+}
+
 // grantTests returns the conditions of g on port p; false if it can match
 // nothing there.
 func grantTests(trustDomain string, p model.Port, g model.Grant) ([]space.Test, bool) {

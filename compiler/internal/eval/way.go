@@ -130,15 +130,17 @@ func (w way) into(door space.List, behind []act) space.List {
 }
 
 // door is what the proxy of a service's port does with requests before its workload
-// gets them: what features answer, then access.
+// gets them: the handshake, what features answer, then the grants.
 func door(s *model.Service, p model.Port, c Column, access space.List) space.List {
+	shaken := handshakes(p)
 	var answers []act
 	for _, a := range c.actsOn(p, s.Traits) {
-		if a.At == space.AtCallee && a.Answer != nil {
+		if a.At < space.AtAccess && a.Answer != nil {
 			a.Fields = nil // what a service does to all of its requests is told of the service
 			answers = append(answers, a)
 		}
 	}
 	open := space.Rule{Then: space.Outcome{Verdict: space.Forward}}
-	return start(open).through(answers, func(w way) space.List { return w.into(access, nil) })
+	inside := start(open).through(answers, func(w way) space.List { return w.into(access[shaken:], nil) })
+	return slices.Concat(access[:shaken], inside)
 }

@@ -47,9 +47,9 @@ func features() (map[string]trait.Codec, eval.Column, plan.Words) {
 			a := space.Act{At: space.AtWorkload, Fields: []space.Field{{Feature: name, Name: field, Value: v.(setting).Value}}}
 			switch name {
 			case "mirror":
-				a.At = space.AtCaller
+				a.At = space.AtRoute
 			case "redirect":
-				a.At, a.Answer = space.AtCaller, &space.Reply{Status: 301}
+				a.At, a.Answer = space.AtRoute, &space.Reply{Status: 301}
 			case "retry":
 				n, err := strconv.Atoi(v.(setting).Value)
 				if err != nil {

@@ -89,8 +89,12 @@ func (l *linker) attachHost(p, owner *pkg, g *model.Gateway, e intent.Entry) {
 	if len(entries) == 0 {
 		l.add(diag.New(diag.CodeOneOf, e.Node.Pos(), "host %q has no route", name).WithFix("add: route: default: to: <service>: 100"))
 	}
+	around := e.Node // of a host that the package adds itself, else the owner's
+	if isOwners {
+		around = owner.node.Field("gateway").Field(g.Name).Field("host").Field(name)
+	}
 	for _, re := range entries {
-		h.Routes = append(h.Routes, l.attachedRoute(p, owner, g, name, word, re))
+		h.Routes = append(h.Routes, l.attachedRoute(p, owner, g, name, around, word, re))
 	}
 }
 
@@ -132,14 +136,14 @@ func (l *linker) wanted(n intent.Node) []model.Path {
 	return slices.Compact(out)
 }
 
-func (l *linker) attachedRoute(p, owner *pkg, g *model.Gateway, host string, word model.DelegatedHost, e intent.Entry) model.Route {
+func (l *linker) attachedRoute(p, owner *pkg, g *model.Gateway, host string, around intent.Node, word model.DelegatedHost, e intent.Entry) model.Route {
 	name := model.AttachedName(p.dir, e.Name)
 	path := model.GatewayRoutePath(g.ID, host, name)
 	if first, ok := l.pos.At(path); ok {
 		l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "route %q of host %q is attached twice, once with and once without the gateway's namespace", e.Name, host).
 			WithRelated(first, "the other").WithFix("keep one of them"))
 	}
-	r := l.route(e, &Place{Gateway: true, l: l, pkg: p, self: g.ID}, path)
+	r := l.route(e, gatewayRoute(e.Node, around), &Place{Gateway: true, l: l, pkg: p, self: g.ID}, path)
 	r.Name, r.Package, r.Owner = name, p.dir, p.owner
 	r.To = l.serviceTargets(p, e.Node, r)
 	l.place(path, e.Node.Pos())

@@ -188,18 +188,20 @@ func (l *linker) linkUnit(p *pkg, u unit) {
 	l.mesh.Services = append(l.mesh.Services, l.serviceOf(p, u.Entry))
 }
 
-// traits settles the features of one carrier, whose mesh path is path.
-func (l *linker) traits(on On, n intent.Node, x *Place, path string) trait.Set {
+// traits settles the features of the object whose mesh path is path, from its carriers,
+// the nearest first.
+func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 	set := trait.Set{}
 	x.path = path
-	answer := l.answer(on, n)
+	answer := l.answer(cs)
 	for _, r := range l.rules {
-		if r.On != on || r.Read == nil {
+		c, ok := r.nearest(cs)
+		if !ok || r.Read == nil {
 			continue
 		}
-		f := n.Field(r.Field)
+		f := c.node.Field(r.Field)
 		if answer != "" && answer != r.Field && (r.Forwards || r.Answers) {
-			if f.Exists() {
+			if f.Exists() && !c.around {
 				l.idle(r, f, answer)
 			}
 			continue
@@ -232,9 +234,9 @@ func (l *linker) idle(r Rule, f intent.Node, answer string) {
 }
 
 // answer is the field by which a route answers requests itself, "" if there is none.
-func (l *linker) answer(on On, n intent.Node) string {
+func (l *linker) answer(cs []carrier) string {
 	for _, r := range l.rules {
-		if r.On == on && r.Answers && n.Field(r.Field).Exists() {
+		if c, ok := r.nearest(cs); ok && r.Answers && c.node.Field(r.Field).Exists() {
 			return r.Field
 		}
 	}

@@ -19,13 +19,13 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 	entries := n.Field("route").Fields()
 	if len(entries) == 0 {
 		path := model.RoutePath(s.ID, "default")
-		def := model.Route{Name: "default", To: evenly(s.Versions), Traits: l.traits(OnRoute, n.Field("route").Field("default"), x, path)}
+		def := model.Route{Name: "default", To: evenly(s.Versions), Traits: l.traits(serviceRoute(n.Field("route").Field("default")), x, path)}
 		l.place(path, n.Pos())
 		return []model.Route{def}
 	}
 	var out []model.Route
 	for _, e := range entries {
-		r := l.route(e, x, model.RoutePath(s.ID, e.Name))
+		r := l.route(e, serviceRoute(e.Node), x, model.RoutePath(s.ID, e.Name))
 		r.To = l.versionTargets(s, e.Node, r)
 		l.place(model.RoutePath(s.ID, e.Name), e.Node.Pos())
 		out = append(out, r)
@@ -47,11 +47,12 @@ func evenly(vs []model.Version) []model.Target {
 }
 
 // route reads what service and gateway routes share.
-func (l *linker) route(e intent.Entry, x *Place, path string) model.Route {
+func (l *linker) route(e intent.Entry, cs []carrier, x *Place, path string) model.Route {
 	problems := len(l.diags)
 	match := l.match(e.Node.Field("match"))
 	l.broken[path] = len(l.diags) > problems
-	return model.Route{Name: e.Name, Priority: int(e.Node.Field("priority").Int()), Match: match, Traits: l.traits(OnRoute, e.Node, x, path)}
+	x.Match = match
+	return model.Route{Name: e.Name, Priority: int(e.Node.Field("priority").Int()), Match: match, Traits: l.traits(cs, x, path)}
 }
 
 func (l *linker) match(n intent.Node) model.Match {

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"slices"
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/intent"
@@ -12,11 +13,49 @@ import (
 // On says which object of the intent carries a feature's field.
 type On string
 
-// The carriers. OnRoute is a service's route and a gateway's route alike.
+// The carriers. OnRoute is a service's route and a gateway's route alike. What stands on a
+// gateway's host is settled on each of its routes that says nothing else itself.
 const (
-	OnRoute   On = "route"
-	OnService On = "service"
+	OnRoute        On = "route"
+	OnGatewayRoute On = "gateway.route"
+	OnHost         On = "gateway.host"
+	OnService      On = "service"
 )
+
+// carrier is an object of the intent as features find it.
+type carrier struct {
+	on   On
+	node intent.Node
+	// around says that it is not the object whose values are settled, but one around it.
+	around bool
+}
+
+func serviceRoute(n intent.Node) []carrier { return []carrier{{on: OnRoute, node: n}} }
+
+func gatewayRoute(n, host intent.Node) []carrier {
+	return []carrier{{on: OnRoute, node: n}, {on: OnGatewayRoute, node: n}, {on: OnHost, node: host, around: true}}
+}
+
+// nearest is the first of the carriers that has the rule's field; without one, the first
+// that could have it. The nearest whole value counts, fields are not mixed.
+func (r Rule) nearest(cs []carrier) (carrier, bool) {
+	var could *carrier
+	for i, c := range cs {
+		if !slices.Contains(r.On, c.on) {
+			continue
+		}
+		if c.node.Field(r.Field).Exists() {
+			return c, true
+		}
+		if could == nil {
+			could = &cs[i]
+		}
+	}
+	if could == nil {
+		return carrier{}, false
+	}
+	return *could, true
+}
 
 // Default is one row of the table of defaults, which resolve fills and the
 // documentation and `meshc plan --defaults` print.
@@ -31,7 +70,8 @@ type Rule struct {
 	Name string
 	// Field is the CUE field on the carrier.
 	Field string
-	On    On
+	// On are the carriers on which it may stand.
+	On []On
 	// Answers says that the feature answers requests itself, so that its route has no `to`.
 	Answers bool
 	// Forwards says that the feature is about requests on their way to a destination:
@@ -53,8 +93,10 @@ type Rule struct {
 type Place struct {
 	// Gateway is set on a gateway's route, whose unset features leave the service's own in force.
 	Gateway bool
-	l       *linker
-	pkg     *pkg
+	// Match is which requests a route takes.
+	Match model.Match
+	l     *linker
+	pkg   *pkg
 	// self is the ID of the service or gateway that carries the field.
 	self string
 	// path is the mesh path of the carrier: the service, or the route.

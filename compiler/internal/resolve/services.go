@@ -27,7 +27,7 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 	s.Versions = l.versionsOf(p, s, n)
 	s.Addresses = l.addresses(n.Field("addresses"))
 	s.Calls = l.callsOf(p, s, n)
-	s.Traits = l.traits(OnService, n, &Place{l: l, pkg: p, self: s.ID}, model.ServicePath(s.ID))
+	s.Traits = l.traits([]carrier{{on: OnService, node: n}}, &Place{l: l, pkg: p, self: s.ID}, model.ServicePath(s.ID))
 	s.Routes = l.serviceRoutes(p, s, n)
 	s.Grants = l.grantsOf(p, s, n)
 	return s

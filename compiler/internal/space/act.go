@@ -1,17 +1,20 @@
 package space
 
-// Station is a place on a request's way where something acts on it. Stations are met
-// in the order of their values.
+// Station is a place on a request's way where something acts on it. Stations are met in
+// the order of their values: those before AtAccess at the proxy that the carrier speaks
+// for, which is the caller's for a route and the callee's own for a service, those from
+// AtAccess on at the callee's.
 type Station int
 
 // The stations of a request.
 const (
-	// AtCaller is the proxy that the request meets first, a sidecar's or a gateway's,
-	// with the route that it has chosen.
-	AtCaller Station = iota
-	// AtCallee is the destination's proxy, before it asks its grants.
-	AtCallee
-	// AtAccess is that proxy as it asks them. Nothing but grants acts here.
+	// AtArrival is before anything else looks at the request.
+	AtArrival Station = iota
+	// AtDrill is where faults are made on purpose.
+	AtDrill
+	// AtRoute is where the route itself acts: it answers, copies, or edits what comes back.
+	AtRoute
+	// AtAccess is the callee's proxy as it asks its grants. Nothing but grants acts here.
 	AtAccess
 	// AtWorkload is behind the grants: what only a request meets that gets through, or
 	// its answer.
@@ -25,6 +28,8 @@ type Act struct {
 	When []Test
 	// Answer, if set, is what the proxy at the station says instead of passing them on.
 	Answer *Reply
+	// Passing says that it means nothing to requests that their route itself answers.
+	Passing bool
 	// Tries is how often a request may be begun by its destination at most; 0 says nothing of it.
 	Tries int
 	// Fields are what the feature does besides, in words.

@@ -6,6 +6,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/feature/circuitbreaker"
+	"meshc.dev/meshc/compiler/internal/feature/cors"
 	"meshc.dev/meshc/compiler/internal/feature/faults"
 	"meshc.dev/meshc/compiler/internal/feature/headers"
 	"meshc.dev/meshc/compiler/internal/feature/mirror"
@@ -33,6 +34,7 @@ func All() []feature.Feature {
 		mirror.Feature,
 		redirect.Feature,
 		respond.Feature,
+		cors.Feature,
 		faults.Feature,
 		outlier.Feature,
 		circuitbreaker.Feature,

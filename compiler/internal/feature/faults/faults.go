@@ -40,7 +40,7 @@ func (Fault) TraitName() string { return name }
 
 // Feature is the row.
 var Feature = feature.Feature{
-	Rule:    resolve.Rule{Name: name, Field: "fault", On: resolve.OnRoute, Answers: false, Defaults: nil, Read: read, Uses: nil},
+	Rule:    resolve.Rule{Name: name, Field: "fault", On: []resolve.On{resolve.OnRoute}, Answers: false, Defaults: nil, Read: read, Uses: nil},
 	Codec:   trait.JSON[Fault],
 	Meaning: meaning,
 	Change:  change,
@@ -90,11 +90,11 @@ func meaning(v trait.Value) []space.Act {
 	percent := func(p float64) string { return strconv.FormatFloat(p, 'f', -1, 64) + "%" }
 	var out []space.Act
 	if f.Delay > 0 && f.DelayPercent > 0 {
-		out = append(out, space.Labels(space.AtCaller, space.Field{Feature: name, Name: "delay", Value: f.Delay.String() + " for " + percent(f.DelayPercent)})...)
+		out = append(out, space.Labels(space.AtDrill, space.Field{Feature: name, Name: "delay", Value: f.Delay.String() + " for " + percent(f.DelayPercent)})...)
 	}
 	if f.Status != 0 && f.AbortPercent > 0 {
 		out = append(out, space.Act{
-			At: space.AtCaller, Answer: &space.Reply{Status: f.Status, Percent: f.AbortPercent},
+			At: space.AtDrill, Answer: &space.Reply{Status: f.Status, Percent: f.AbortPercent},
 			Fields: []space.Field{{Feature: name, Name: "abort", Value: strconv.Itoa(f.Status) + " for " + percent(f.AbortPercent)}},
 		})
 	}

@@ -98,7 +98,7 @@ func (e ResponseEdit) Then(next trait.Value) trait.Value {
 
 // Request is the row of `requestHeaders`.
 var Request = feature.Feature{
-	Rule: resolve.Rule{Name: requestName, Field: "requestHeaders", On: resolve.OnRoute, Answers: false, Defaults: nil, Uses: nil,
+	Rule: resolve.Rule{Name: requestName, Field: "requestHeaders", On: []resolve.On{resolve.OnRoute}, Answers: false, Defaults: nil, Uses: nil,
 		Read: func(n intent.Node, x *resolve.Place) trait.Value {
 			if e, ok := read(n, x); ok {
 				return RequestEdit{e}
@@ -124,7 +124,7 @@ var Request = feature.Feature{
 
 // Response is the row of `responseHeaders`.
 var Response = feature.Feature{
-	Rule: resolve.Rule{Name: responseName, Field: "responseHeaders", On: resolve.OnRoute, Answers: false, Defaults: nil, Uses: nil,
+	Rule: resolve.Rule{Name: responseName, Field: "responseHeaders", On: []resolve.On{resolve.OnRoute}, Answers: false, Defaults: nil, Uses: nil,
 		Read: func(n intent.Node, x *resolve.Place) trait.Value {
 			if e, ok := read(n, x); ok {
 				return ResponseEdit{e}
@@ -133,7 +133,7 @@ var Response = feature.Feature{
 		}},
 	Codec: trait.JSON[ResponseEdit],
 	Meaning: func(v trait.Value) []space.Act {
-		return space.Labels(space.AtCaller, fields(responseName, v.(ResponseEdit).Edit)...)
+		return space.Labels(space.AtRoute, fields(responseName, v.(ResponseEdit).Edit)...)
 	},
 	Change: change("response headers"),
 	// Route.response_headers_to_add / _to_remove.

@@ -61,7 +61,7 @@ func uses(v trait.Value) []model.Target {
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "mirror", On: resolve.OnRoute, Answers: false, Forwards: true,
+		Name: name, Field: "mirror", On: []resolve.On{resolve.OnRoute}, Answers: false, Forwards: true,
 		Defaults: []resolve.Default{{Field: "route.mirror.percent", Value: "100", Why: "a mirror without a share copies everything"}},
 		Read:     read,
 		Uses:     uses,
@@ -133,7 +133,7 @@ func meaning(v trait.Value) []space.Act {
 	if out == nil {
 		return nil
 	}
-	return space.Labels(space.AtCaller, out...)
+	return space.Labels(space.AtRoute, out...)
 }
 
 // change: a new receiver of copies, or more of them, is more that others see of what

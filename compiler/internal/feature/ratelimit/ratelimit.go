@@ -43,7 +43,7 @@ func (Limit) TraitName() string { return name }
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "rateLimit", On: resolve.OnService, Answers: false,
+		Name: name, Field: "rateLimit", On: []resolve.On{resolve.OnService}, Answers: false,
 		Defaults: []resolve.Default{{Field: "service.rateLimit.burst", Value: "requests", Why: "no more at once than in the whole time"}},
 		Read:     read, Uses: nil,
 	},

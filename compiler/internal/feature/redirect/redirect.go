@@ -39,7 +39,7 @@ func (Redirect) TraitName() string { return name }
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "redirect", On: resolve.OnRoute, Answers: true,
+		Name: name, Field: "redirect", On: []resolve.On{resolve.OnRoute}, Answers: true,
 		Defaults: []resolve.Default{{Field: "route.redirect.code", Value: strconv.Itoa(defaultCode), Why: "as HTTP servers do"}},
 		Read:     read, Uses: nil,
 	},
@@ -93,5 +93,5 @@ func meaning(v trait.Value) []space.Act {
 			out = append(out, space.Field{Feature: name, Name: f.n, Value: f.v})
 		}
 	}
-	return []space.Act{{At: space.AtCaller, Answer: &space.Reply{Status: r.Code}, Fields: out}}
+	return []space.Act{{At: space.AtRoute, Answer: &space.Reply{Status: r.Code}, Fields: out}}
 }

@@ -45,7 +45,7 @@ func (Answer) TraitName() string { return name }
 
 // Feature is the row.
 var Feature = feature.Feature{
-	Rule:    resolve.Rule{Name: name, Field: "respond", On: resolve.OnRoute, Answers: true, Defaults: nil, Read: read, Uses: nil},
+	Rule:    resolve.Rule{Name: name, Field: "respond", On: []resolve.On{resolve.OnRoute}, Answers: true, Defaults: nil, Read: read, Uses: nil},
 	Codec:   trait.JSON[Answer],
 	Meaning: meaning,
 	Change: func(before, after []space.Field) (plan.Class, string) {
@@ -87,7 +87,7 @@ func meaning(v trait.Value) []space.Act {
 	if a.Body != "" {
 		fields = append(fields, space.Field{Feature: name, Name: "body", Value: words(a.Body)})
 	}
-	return []space.Act{{At: space.AtCaller, Answer: &space.Reply{Status: a.Status}, Fields: fields}}
+	return []space.Act{{At: space.AtRoute, Answer: &space.Reply{Status: a.Status}, Fields: fields}}
 }
 
 // words tell a body from every other one: by itself if it is one short line.

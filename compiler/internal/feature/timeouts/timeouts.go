@@ -40,7 +40,7 @@ func (t Timeout) Whole() time.Duration { return time.Duration(t.Request) }
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "timeout", On: resolve.OnRoute, Answers: false, Forwards: true,
+		Name: name, Field: "timeout", On: []resolve.On{resolve.OnRoute}, Answers: false, Forwards: true,
 		Defaults: []resolve.Default{{Field: "route.timeout", Value: byDefault.String(), Why: "no request waits for ever"}},
 		Read:     read, Uses: nil,
 	},

@@ -4,7 +4,9 @@ import (
 	"slices"
 
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	filterchainv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/filter_chain/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
@@ -12,16 +14,25 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Slot is a place in the chain of HTTP filters. Its text is the filter's
-// canonical name, which is also the key of per-route configuration.
+// Slot is a place in the chain of HTTP filters. Its text is the filter's name there, which
+// is also the key of per-route configuration.
 type Slot string
 
-// The slots. A feature with a filter of its own adds one here and in slots.
+// The slots. A feature's filter has a slot of its own if a route can say all of its
+// configuration; any other stands in one of the positions, which take whole filters from
+// a route. A position is named after what is decided there.
 const (
 	SlotAnswers        Slot = "envoy.filters.http.header_mutation"
+	SlotCORS           Slot = "envoy.filters.http.cors"
 	SlotFault          Slot = "envoy.filters.http.fault"
+	SlotUsers          Slot = "meshc.users" // who the end user is
+	SlotDeny           Slot = "meshc.deny"  // what is refused, whoever may
 	SlotRBAC           Slot = "envoy.filters.http.rbac"
+	SlotAuthorize      Slot = "meshc.authorize" // what somebody else is asked about
 	SlotLocalRateLimit Slot = "envoy.filters.http.local_ratelimit"
+	SlotLimits         Slot = "meshc.limits"     // what is too much, counted elsewhere
+	SlotExtensions     Slot = "meshc.extensions" // code of users
+	SlotBodies         Slot = "meshc.bodies"     // what holds, packs or slows bodies
 	SlotRouter         Slot = "envoy.filters.http.router"
 )
 
@@ -35,32 +46,44 @@ const (
 )
 
 type slotDef struct {
-	slot    Slot
-	sides   []side
+	slot  Slot
+	sides []side
+	// asleep slots cost a request nothing until a route configures them
+	// (HttpFilter.disabled).
+	asleep  bool
 	neutral func() proto.Message
 }
 
-// slots is the one ordered list of HTTP filters. All slots of a side are in every
-// chain of that side, with a configuration that does nothing: if a filter came
-// and went with the routes that need it, the first route with a fault would
-// replace the listener and drain every connection.
+// slots is the one ordered list of HTTP filters, of those that features have and those
+// that they will have. All slots of a side are in every chain of that side, with a
+// configuration that does nothing: if a filter came and went with the routes that need
+// it, the first route with a fault would replace the listener and drain every connection.
 func slots() []slotDef {
+	both := []side{outbound, inbound}
+	position := func() proto.Message { return &filterchainv3.FilterChainConfig{} }
 	return []slotDef{
 		// First, so that it sees answers last, those of other filters included. It says the
 		// same for every route.
-		{SlotAnswers, []side{outbound, inbound}, cleanAnswers},
-		{SlotFault, []side{outbound}, func() proto.Message { return &faultv3.HTTPFault{} }},
+		{SlotAnswers, both, false, cleanAnswers},
+		{SlotCORS, both, true, func() proto.Message { return &corsv3.Cors{} }},
+		{SlotFault, []side{outbound}, true, func() proto.Message { return &faultv3.HTTPFault{} }},
+		{SlotUsers, both, true, position},
+		{SlotDeny, both, true, func() proto.Message { return &rbacv3.RBAC{} }},
 		// An ALLOW without policies denies all: a route configuration without grants fails closed.
-		{SlotRBAC, []side{inbound}, func() proto.Message {
+		{SlotRBAC, []side{inbound}, false, func() proto.Message {
 			return &rbacv3.RBAC{Rules: &rbacconfigv3.RBAC{Action: rbacconfigv3.RBAC_ALLOW}}
 		}},
+		{SlotAuthorize, both, true, position},
 		// No token bucket: no limit until a route brings one.
-		{SlotLocalRateLimit, []side{inbound}, func() proto.Message {
+		{SlotLocalRateLimit, []side{inbound}, true, func() proto.Message {
 			return &ratelimitv3.LocalRateLimit{StatPrefix: "local_rate_limit"}
 		}},
+		{SlotLimits, both, true, position},
+		{SlotExtensions, both, true, position},
+		{SlotBodies, both, true, position},
 		// suppress_envoy_headers: the router adds no x-envoy-* header of its own, so
 		// that nothing internal leaks and both hops see the same request.
-		{SlotRouter, []side{outbound, inbound}, func() proto.Message {
+		{SlotRouter, both, false, func() proto.Message {
 			return &routerv3.Router{SuppressEnvoyHeaders: true}
 		}},
 	}
@@ -74,12 +97,21 @@ type order struct {
 
 func orders() []order {
 	return []order{
+		{SlotCORS, SlotFault, "a browser that is told nothing of an answer cannot tell a fault from a refusal"},
+		{SlotCORS, SlotUsers, "a preflight carries no credentials: whoever asked for some would refuse it"},
+		{SlotCORS, SlotRBAC, "a preflight is an OPTIONS that no grant names, and its answer says nothing of what is behind"},
+		{SlotFault, SlotUsers, "a drill must not hang on who is signed in"},
+		{SlotUsers, SlotDeny, "what is refused may depend on who the user is"},
+		{SlotDeny, SlotRBAC, "one denial refuses, whatever grants say"},
+		{SlotUsers, SlotRBAC, "a grant may ask who the user is"},
+		{SlotRBAC, SlotAuthorize, "whoever may not come at all is no question for others"},
 		{SlotRBAC, SlotLocalRateLimit, "a caller without a grant must not spend the tokens of those who have one"},
-		{SlotAnswers, SlotFault, "answers pass the filters backwards: what a filter behind this one answers is cleaned"},
-		{SlotAnswers, SlotRBAC, "answers pass the filters backwards: what a filter behind this one answers is cleaned"},
-		{SlotFault, SlotRouter, "the router ends the chain: a delay or abort behind it never happens"},
-		{SlotRBAC, SlotRouter, "the router ends the chain: a denial behind it comes too late"},
-		{SlotLocalRateLimit, SlotRouter, "the router ends the chain: a limit behind it limits nothing"},
+		{SlotAuthorize, SlotLocalRateLimit, "nor must one that was refused by others"},
+		{SlotLocalRateLimit, SlotLimits, "what is too much for one proxy need not be counted elsewhere"},
+		{SlotLimits, SlotExtensions, "what is too much must not reach the most expensive"},
+		{SlotExtensions, SlotBodies, "what an extension sends is held and packed like the rest"},
+		{SlotAnswers, SlotCORS, "answers pass the filters backwards: what a filter behind this one answers is cleaned"},
+		{SlotBodies, SlotRouter, "the router ends the chain: nothing behind it happens"},
 	}
 }
 
@@ -90,6 +122,7 @@ func chain(s side) []*hcmv3.HttpFilter {
 		if slices.Contains(d.sides, s) {
 			out = append(out, &hcmv3.HttpFilter{
 				Name:       string(d.slot),
+				Disabled:   d.asleep,
 				ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(d.neutral())},
 			})
 		}

@@ -92,6 +92,18 @@ type Filter struct {
 	RequestHeaderModifier  *HeaderModifier  `json:"requestHeaderModifier,omitempty"`
 	ResponseHeaderModifier *HeaderModifier  `json:"responseHeaderModifier,omitempty"`
 	RequestRedirect        *RequestRedirect `json:"requestRedirect,omitempty"`
+	CORS                   *CORS            `json:"cors,omitempty"`
+}
+
+// CORS is an HTTPCORSFilter.
+type CORS struct {
+	AllowOrigins     []string `json:"allowOrigins,omitempty"`
+	AllowCredentials bool     `json:"allowCredentials,omitempty"`
+	AllowMethods     []string `json:"allowMethods,omitempty"`
+	AllowHeaders     []string `json:"allowHeaders,omitempty"`
+	ExposeHeaders    []string `json:"exposeHeaders,omitempty"`
+	// MaxAge is in seconds, 0 for 5.
+	MaxAge int `json:"maxAge,omitempty"`
 }
 
 // HeaderModifier is an HTTPHeaderFilter.
