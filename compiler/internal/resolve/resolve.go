@@ -214,10 +214,12 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 		}
 	}
 	for _, r := range l.rules {
-		if f := n.Field(r.Field); r.On == on && r.Fits != nil && f.Exists() {
-			if v, ok := set.Lookup(r.Name); ok {
-				r.Fits(v, set, f, x)
-			}
+		c, ok := r.nearest(cs)
+		if !ok || r.Fits == nil {
+			continue
+		}
+		if v, ok := set.Lookup(r.Name); ok && c.node.Field(r.Field).Exists() {
+			r.Fits(v, set, c.node.Field(r.Field), x)
 		}
 	}
 	return set
