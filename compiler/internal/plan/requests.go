@@ -58,7 +58,7 @@ func (c *comparison) scope(p pair, say speaker, identities map[string][]string) 
 	} else {
 		lim.Identities = nil // whoever calls a gateway is a stranger to it
 	}
-	n := narrator{c: c, p: p, say: say, before: splitter(p.before), after: splitter(p.after), seen: map[string]bool{}}
+	n := narrator{c: c, p: p, say: say, before: splitter(p.before), after: splitter(p.after), seen: map[string]bool{}, simple: map[string]simple{}}
 	if p.own != "" {
 		if err := n.accessChanges(lim); err != nil {
 			return c.notCompared(p, err)
@@ -190,6 +190,7 @@ type narrator struct {
 	turns         []turn
 	pieces        []told
 	seen          map[string]bool
+	simple        map[string]simple
 	mover         *prove.Move // whose requests are compared, nil for those who do not move
 }
 

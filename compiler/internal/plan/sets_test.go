@@ -57,3 +57,27 @@ func TestOneEditOfManyGrantsIsOneLine(t *testing.T) {
 		}
 	}
 }
+
+// Many routes that change alike are one line, which names a few and holds all as data.
+func TestManyRoutesThatChangeAlikeAreOneLine(t *testing.T) {
+	const n = 300
+	routed := func(weight int) *model.Mesh {
+		m := shop(model.Grant{Name: "all", Mesh: true})
+		s := m.Services[1]
+		s.Versions, s.Routes = append(s.Versions, model.Version{Name: "v2", Account: "web"}), nil
+		for i := range n {
+			s.Routes = append(s.Routes, model.Route{
+				Name: fmt.Sprintf("r%d", i), Match: model.Match{Path: model.Path{Kind: model.PathPrefix, Value: fmt.Sprintf("/r%03d", i)}},
+				To: []model.Target{{Version: "v1", Weight: weight}, {Version: "v2", Weight: 100 - weight}},
+			})
+		}
+		return m.Build()
+	}
+	p := compare(t, routed(90), routed(50), prove.Limits{})
+	if len(p.Lines) != 1 || len(p.Lines[0].Requests) != n {
+		t.Fatalf("%d lines, want one of %d parts", len(p.Lines), n)
+	}
+	if want := "under /r000 or under /r001 or under /r002 and 297 more: web 90% v1 10% v2 → web 50% v1 50% v2"; p.Lines[0].Text != want {
+		t.Errorf("%q, want %q", p.Lines[0].Text, want)
+	}
+}

@@ -104,7 +104,7 @@ func (n *narrator) flush() {
 	}
 	for _, key := range order {
 		parts := n.united(byWords[key])
-		if blocked[key] && len(parts) > 1 {
+		if blocked[key] && len(parts) > 1 || len(parts) > mostAlike {
 			first := parts[0].piece
 			var whens []string
 			for _, t := range parts {
@@ -122,15 +122,23 @@ func (n *narrator) flush() {
 	}
 }
 
+// mostAlike is how many lines of one scope say the same of different requests.
+const mostAlike = 3
+
+// mostUnited bounds the pieces that are looked at in pairs.
+const mostUnited = 48
+
 // united drops from pieces that say the same what needs not be said: an exception of
 // which another piece says the same, and a piece that another one holds.
 func (n *narrator) united(ts []told) []told {
-	for changed := true; changed && len(ts) > 1; {
+	for changed := true; changed && len(ts) > 1 && len(ts) <= mostUnited; {
 		changed = false
 		for i := range ts {
 			ts[i].except = slices.DeleteFunc(slices.Clone(ts[i].except), func(e []space.Test) bool {
 				part := n.key(slices.Concat(ts[i].box, e))
-				covered := slices.ContainsFunc(ts, func(o told) bool { return len(o.except)+o.more == 0 && n.key(o.box) == part })
+				covered := slices.ContainsFunc(ts, func(o told) bool {
+					return len(o.except)+o.more == 0 && !apart(o.box, ts[i].box) && n.key(o.box) == part
+				})
 				changed = changed || covered
 				return covered
 			})
@@ -139,7 +147,7 @@ func (n *narrator) united(ts []told) []told {
 		for i, t := range ts {
 			own := n.key(t.box)
 			held := slices.ContainsFunc(ts, func(o told) bool {
-				return len(o.except)+o.more == 0 && n.key(o.box) != own && n.key(slices.Concat(o.box, t.box)) == own
+				return len(o.except)+o.more == 0 && !apart(o.box, t.box) && n.key(o.box) != own && n.key(slices.Concat(o.box, t.box)) == own
 			})
 			twice := slices.ContainsFunc(ts[:i], func(o told) bool { return n.words(o) == n.words(t) })
 			if !held && !twice {
@@ -154,8 +162,25 @@ func (n *narrator) united(ts []told) []told {
 
 // key is the canonical text of a conjunction.
 func (n *narrator) key(box []space.Test) string {
-	tests, _ := prove.Simplify(box, n.c.lim)
+	tests, _ := n.simplified(box)
 	return space.Rule{When: tests}.Key()
+}
+
+// simplified is prove.Simplify, once for the same tests.
+func (n *narrator) simplified(box []space.Test) ([]space.Test, bool) {
+	raw := space.Rule{When: box}.Key()
+	known, ok := n.simple[raw]
+	if !ok {
+		known.tests, known.possible = prove.Simplify(box, n.c.lim)
+		n.simple[raw] = known
+	}
+	return known.tests, known.possible
+}
+
+// simple is what prove.Simplify says.
+type simple struct {
+	tests    []space.Test
+	possible bool
 }
 
 // joinDenied makes one turn of those on the same requests, if each side has one outcome
@@ -262,7 +287,7 @@ func (n *narrator) conditions(t *told, ch prove.Change) {
 			t.except = append(t.except, own)
 		}
 	}
-	t.box, _ = prove.Simplify(box, n.c.lim)
+	t.box, _ = n.simplified(box)
 	if over := len(t.except) - prove.MaxExcept; over > 0 {
 		t.except, t.more = t.except[:prove.MaxExcept], t.more+over
 	}
@@ -305,7 +330,7 @@ func mayMeet(p, q space.Pattern) bool {
 func (n *narrator) exceptions(box []space.Test, all [][]space.Test) [][]space.Test {
 	var out [][]space.Test
 	for i, e := range all {
-		if _, possible := prove.Simplify(slices.Concat(box, e), n.c.lim); !possible {
+		if _, possible := n.simplified(slices.Concat(box, e)); !possible {
 			continue
 		}
 		own := n.key(e)
