@@ -301,24 +301,42 @@ func (x area) takenFrom(in []bitset) {
 	})
 }
 
-// groups cuts what was found into products, those that concern the most callers first.
+// groups cuts what was found into products, those that tell the most first.
 func (c *accessComparison) groups() []*accessGroup {
 	var out []*accessGroup
 	for side := range 2 {
-		for {
-			best, most := area{}, -1
-			for _, key := range c.order {
-				for _, x := range rectangles(c.kinds[key].left[side], c.atomsOf(c.path)) {
-					if n := c.concerned(side, x); n > most {
-						best, most = x, n
-					}
+		for areas := c.areasLeft(side); len(areas) > 0; areas = c.areasLeft(side) {
+			for _, x := range areas {
+				// What was told in part meanwhile is cut anew.
+				if slices.ContainsFunc(c.order, func(key string) bool { return x.holds(c.kinds[key].left[side]) }) {
+					out = append(out, c.groupsOf(side, x)...)
 				}
 			}
-			if most < 0 {
-				break
-			}
-			out = append(out, c.groupsOf(side, best)...)
 		}
+	}
+	return out
+}
+
+// areasLeft are the products of what is not told yet, those that tell the most first.
+func (c *accessComparison) areasLeft(side int) []area {
+	type scored struct {
+		area
+		tells int
+	}
+	var all []scored
+	seen := map[string]bool{}
+	for _, key := range c.order {
+		for _, x := range rectangles(c.kinds[key].left[side], c.atomsOf(c.path)) {
+			if id := fmt.Sprint(x); !seen[id] {
+				seen[id] = true
+				all = append(all, scored{x, c.concerned(side, x)})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b scored) int { return b.tells - a.tells })
+	out := make([]area, len(all))
+	for i, x := range all {
+		out[i] = x.area
 	}
 	return out
 }
@@ -597,11 +615,16 @@ func plainestFirst(ws []AccessWitness) []AccessWitness {
 
 // decides is the rule that a request of a world meets first.
 func (c *accessComparison) decides(side int, q space.Request, world uint) space.Rule {
-	has := func(dim int, in bitset, value string) bool {
-		return in == nil || in.has(max(0, c.p.atoms[dim].atomOf(value)))
+	atom := func(dim int, value string) int {
+		if dim < 0 {
+			return 0
+		}
+		return max(0, c.p.atoms[dim].atomOf(value))
 	}
+	from, method, path := atom(c.identity, q.From), atom(c.method, q.Method), atom(c.path, q.Path)
+	in := func(set bitset, atom int) bool { return set == nil || set.has(atom) }
 	for _, r := range c.sides[side] {
-		if r.want&^world == 0 && r.not&world == 0 && has(c.identity, r.identity, q.From) && has(c.method, r.method, q.Method) && has(c.path, r.path, q.Path) {
+		if r.want&^world == 0 && r.not&world == 0 && in(r.identity, from) && in(r.method, method) && in(r.path, path) {
 			return r.rule
 		}
 	}
