@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"sync/atomic"
 	"time"
 
 	registration "k8s.io/api/admissionregistration/v1"
@@ -30,7 +31,7 @@ import (
 // long it waits after a request that failed.
 const (
 	looking = time.Second
-	pacing  = looking / 2 // at least, between two looks at the cluster: who changes something again and again makes no more of them
+	pacing  = looking / 4 // at least, between two looks at the cluster: who changes something again and again makes no more of them
 	waiting = 2 * time.Second
 	asking  = 5 * time.Second // bounds one look at the cluster
 )
@@ -59,10 +60,10 @@ func (s *Server) Keep(ctx context.Context, c Cluster, certs *Certificates) error
 	}
 	go k.reach.run(ctx)
 	registered := c.Watcher.AdmissionregistrationV1()
-	go follow(ctx, k, registered.ValidatingWebhookConfigurations(), named(GuardName))
-	go follow(ctx, k, registered.MutatingWebhookConfigurations(), named(InjectName))
-	go follow(ctx, k, registered.ValidatingAdmissionPolicies(), ours())
-	go follow(ctx, k, registered.ValidatingAdmissionPolicyBindings(), ours())
+	go follow(ctx, k, registered.ValidatingWebhookConfigurations(), named(GuardName), k.tell)
+	go follow(ctx, k, registered.MutatingWebhookConfigurations(), named(InjectName), k.tell)
+	go follow(ctx, k, registered.ValidatingAdmissionPolicies(), ours(), k.tellPolicy)
+	go follow(ctx, k, registered.ValidatingAdmissionPolicyBindings(), ours(), k.tellPolicy)
 	tick := time.NewTicker(looking)
 	defer tick.Stop()
 	for dirty := true; ; {
@@ -72,11 +73,16 @@ func (s *Server) Keep(ctx context.Context, c Cluster, certs *Certificates) error
 			dirty = !k.keep(ctx, by.world, pemOf(trusted), dirty)
 			s.ahead.Store(k.ahead())
 		}
+		var again <-chan time.Time
+		if dirty {
+			again = time.After(max(pacing, k.after.Sub(k.now())))
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-k.changed:
 			dirty = true
+		case <-again:
 		case <-tick.C:
 		}
 	}
@@ -97,6 +103,7 @@ type keeper struct {
 	newest  map[string]mark            // by name: the greatest that was seen
 	held    map[drift.Key]drift.Object // admission policies: as which they were right last
 	world   *admit.World               // of the release for which all was right last
+	touched atomic.Bool                // something may have happened to an admission policy
 	writing complaint
 	after   time.Time // when to ask again, after a failure
 }
@@ -145,17 +152,17 @@ type watcher interface {
 }
 
 // follow tells the keeper of each change of what it keeps, and that it may have missed some.
-func follow(ctx context.Context, k *keeper, api watcher, o metav1.ListOptions) {
+func follow(ctx context.Context, k *keeper, api watcher, o metav1.ListOptions, tell func()) {
 	var watching complaint
 	for ctx.Err() == nil {
 		w, err := api.Watch(ctx, o)
 		watching.notKept(ctx, k.log, err)
 		if err == nil {
 			for range w.ResultChan() { // the first is what there is
-				k.tell()
+				tell()
 			}
 		}
-		k.tell()
+		tell()
 		select {
 		case <-ctx.Done():
 		case <-time.After(waiting):
@@ -168,6 +175,12 @@ func (k *keeper) tell() {
 	case k.changed <- struct{}{}:
 	default:
 	}
+}
+
+// tellPolicy tells that something happened to an admission policy.
+func (k *keeper) tellPolicy() {
+	k.touched.Store(true)
+	k.tell()
 }
 
 // keep writes what differs, if somebody may have changed something or something else is
@@ -189,8 +202,10 @@ func (k *keeper) keep(ctx context.Context, by *admit.World, bundle []byte, dirty
 		}),
 		put(ctx, k, registered.MutatingWebhookConfigurations(), InjectName, injectors, func(c *registration.MutatingWebhookConfiguration) *[]registration.MutatingWebhook { return &c.Webhooks }),
 	)
-	if k.ahead() == nil { // whoever has a later release keeps its policies
-		err = errors.Join(err, k.keepPolicies(ctx, by))
+	if k.ahead() == nil && (k.touched.Swap(false) || k.world != by) { // whoever has a later release keeps its policies
+		badly := k.keepPolicies(ctx, by)
+		k.touched.CompareAndSwap(false, badly != nil)
+		err = errors.Join(err, badly)
 	}
 	k.writing.notKept(ctx, k.log, err)
 	k.after = k.now().Add(pacing)

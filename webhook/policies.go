@@ -79,7 +79,7 @@ func keepPolicy[T any](ctx context.Context, k *keeper, api policyAPI[T], want dr
 		made, err = api.Update(ctx, made, metav1.UpdateOptions{FieldManager: fieldManager})
 	}
 	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
-		k.tell() // somebody was faster
+		k.tellPolicy() // somebody was faster
 		return nil
 	}
 	if err != nil {
