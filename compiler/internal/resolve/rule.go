@@ -125,6 +125,13 @@ func (x *Place) Port(id string, named, at intent.Node) (string, bool) {
 	return x.l.httpPort(id, named, at)
 }
 
+// Streams reports whether the carrier is a service all of whose ports speak gRPC, or of a
+// route of one.
+func (x *Place) Streams() bool {
+	ports := x.l.ports[x.self]
+	return !x.Gateway && len(ports) > 0 && !slices.ContainsFunc(ports, func(p model.Port) bool { return p.Protocol != model.GRPC })
+}
+
 // Versions returns the names of a service's versions, sorted.
 func (x *Place) Versions(id string) []string { return x.l.versions[id] }
 

@@ -31,7 +31,7 @@ type Chained interface {
 // Bound is a value that ends requests.
 type Bound interface {
 	Value
-	// Whole is how long a request may take with all that is tried for it.
+	// Whole is how long a request may take with all that is tried for it, 0 for any time.
 	Whole() time.Duration
 }
 

@@ -134,7 +134,7 @@ func fits(v trait.Value, route trait.Set, n intent.Node, x *resolve.Place) {
 	}
 	for _, name := range route.Names() {
 		other, _ := route.Lookup(name)
-		if b, ok := other.(trait.Bound); ok && time.Duration(r.PerTry) >= b.Whole() {
+		if b, ok := other.(trait.Bound); ok && b.Whole() > 0 && time.Duration(r.PerTry) >= b.Whole() {
 			x.Problem(diag.New(diag.CodeNever, perTry.Pos(), "perTry is %s, but the whole answer may take no more than %s: there is no time for another try", r.PerTry, trait.Duration(b.Whole())).
 				WithFix("write a shorter `perTry` or a longer `timeout`"))
 		}

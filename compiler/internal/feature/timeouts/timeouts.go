@@ -18,7 +18,10 @@ import (
 	"meshc.dev/meshc/compiler/internal/trait"
 )
 
-const name = "timeout"
+const (
+	name = "timeout"
+	none = "none"
+)
 
 // byDefault equals Envoy's own default, so that writing nothing surprises nobody.
 const byDefault = 15 * time.Second
@@ -28,6 +31,7 @@ const streamIdle = 5 * time.Minute
 
 // Timeout bounds a request from its end at the proxy to the end of the answer.
 type Timeout struct {
+	// Request is 0 for no bound: streams last.
 	Request trait.Duration `json:"request"`
 }
 
@@ -41,8 +45,11 @@ func (t Timeout) Whole() time.Duration { return time.Duration(t.Request) }
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
 		Name: name, Field: "timeout", On: []resolve.On{resolve.OnRoute}, Answers: false, Forwards: true,
-		Defaults: []resolve.Default{{Field: "route.timeout", Value: byDefault.String(), Why: "no request waits for ever"}},
-		Read:     read, Uses: nil,
+		Defaults: []resolve.Default{
+			{Field: "route.timeout", Value: byDefault.String(), Why: "no request waits for ever"},
+			{Field: "route.timeout (all ports grpc)", Value: none, Why: "a stream lasts as long as something moves, and callers of gRPC bring deadlines of their own"},
+		},
+		Read: read, Uses: nil,
 	},
 	Codec:      trait.JSON[Timeout],
 	Meaning:    meaning,
@@ -73,12 +80,15 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	if !n.Exists() && x.Gateway {
 		return nil // the service's own timeout holds behind a gateway
 	}
+	if n.Str() == none || !n.Exists() && x.Streams() {
+		return Timeout{}
+	}
 	return Timeout{Request: x.Duration(n, byDefault)}
 }
 
 func meaning(v trait.Value) []space.Act {
 	t := v.(Timeout).Request
-	return space.Labels(space.AtWorkload, space.Field{Feature: name, Name: "request", Value: t.String(), Number: time.Duration(t).Seconds()})
+	return space.Labels(space.AtWorkload, space.Field{Feature: name, Name: "request", Value: words(t), Number: time.Duration(t).Seconds()})
 }
 
 // change: under a shorter bound requests fail that were answered. Where nothing is
@@ -89,10 +99,18 @@ func change(before, after []space.Field) (plan.Class, string) {
 	switch {
 	case a == b:
 		return plan.Nothing, ""
-	case a < b:
+	case b == 0 || a != 0 && a < b:
 		class = plan.Narrowing
 	}
-	return class, "timeout " + b.String() + " → " + a.String()
+	return class, "timeout " + words(b) + " → " + words(a)
+}
+
+// words is a bound as intent writes it.
+func words(t trait.Duration) string {
+	if t == 0 {
+		return none
+	}
+	return t.String()
 }
 
 func bound(fs []space.Field) trait.Duration {
