@@ -58,7 +58,7 @@ func (c *comparison) scope(p pair, say speaker, identities map[string][]string) 
 	} else {
 		lim.Identities = nil // whoever calls a gateway is a stranger to it
 	}
-	n := narrator{c: c, p: p, say: say, before: splitter(p.before), after: splitter(p.after), seen: map[string]bool{}, simple: map[string]simple{}}
+	n := narrator{c: c, p: p, say: say, seen: map[string]bool{}, simple: map[string]simple{}}
 	if p.own != "" {
 		if err := n.accessChanges(lim); err != nil {
 			return c.notCompared(p, err)
@@ -183,24 +183,14 @@ func shortName(p pair) string {
 
 // narrator turns the changes of one scope into pieces.
 type narrator struct {
-	c             *comparison
-	p             pair
-	say           speaker
-	before, after map[string][]space.Test // tests of routes, by origins
-	turns         []turn
-	pieces        []told
-	seen          map[string]bool
-	simple        map[string]simple
-	mover         *prove.Move // whose requests are compared, nil for those who do not move
-}
-
-// splitter knows the tests of each route, by its origins.
-func splitter(d space.Decision) map[string][]space.Test {
-	out := map[string][]space.Test{}
-	for _, r := range d.Routes {
-		out[routeKey(r.From)] = r.When
-	}
-	return out
+	c      *comparison
+	p      pair
+	say    speaker
+	turns  []turn
+	pieces []told
+	seen   map[string]bool
+	simple map[string]simple
+	mover  *prove.Move // whose requests are compared, nil for those who do not move
 }
 
 func routeKey(from []space.Origin) string {
@@ -214,13 +204,13 @@ func routeKey(from []space.Origin) string {
 	return b.String()
 }
 
-// routeTests are those tests of an effective rule that its route asks; the others are
-// access's. sides are where the rule may come from.
-func routeTests(r space.Rule, sides ...map[string][]space.Test) []space.Test {
-	for _, routes := range sides {
-		when, ok := routes[routeKey(r.From)]
-		if ok && len(when) <= len(r.When) && slices.EqualFunc(when, r.When[:len(when)], sameTest) {
-			return r.When[:len(when)]
+// beforeAccess are the tests of an effective rule that a request meets before those of
+// access: its route's, and those of what features do on the way.
+func beforeAccess(r space.Rule, access space.List) []space.Test {
+	for _, a := range access {
+		at, from := len(r.When)-len(a.When), len(r.From)-len(a.From)
+		if at >= 0 && from >= 0 && slices.Equal(r.From[from:], a.From) && slices.EqualFunc(r.When[at:], a.When, sameTest) {
+			return r.When[:at]
 		}
 	}
 	return r.When

@@ -271,8 +271,13 @@ func (n *narrator) conditions(t *told, ch prove.Change) {
 	box, earlier := slices.Concat(ch.Before.When, ch.After.When), ch.Except
 	t.more = ch.More
 	if n.p.own != "" {
-		box = slices.Concat(routeTests(ch.Before, n.before), routeTests(ch.After, n.after))
-		earlier = slices.Concat(earlierRoutes(n.p.before.Routes, ch.Before), earlierRoutes(n.p.after.Routes, ch.After))
+		before, after := n.p.before, n.p.after
+		box = slices.Concat(beforeAccess(ch.Before, before.Access), beforeAccess(ch.After, after.Access))
+		earlier = slices.Concat(earlierRoutes(before.Routes, ch.Before), earlierRoutes(after.Routes, ch.After))
+		for _, r := range ch.Except { // what the same route does with some of its requests
+			r.When = beforeAccess(space.Rule{When: beforeAccess(r, before.Access), From: r.From}, after.Access)
+			earlier = append(earlier, r)
+		}
 		t.more = 0
 	}
 	known := keys(box)
