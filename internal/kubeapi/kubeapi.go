@@ -194,7 +194,7 @@ func Explain(err error, verb, resource, group string) diag.Diagnostic {
 			WithFix("meshc needs Kubernetes %s or later; check that the address is that of an API server", kubeversion.Oldest)
 	}
 	return diag.New(diag.CodeKubernetesAway, diag.Pos{}, "the Kubernetes API does not answer (%s %s): %v", verb, what, err).
-		WithFix("check that it runs and can be reached from here; meshc goes on with what it knows, and tries again")
+		WithFix("check that it runs and can be reached from here; servers of meshc go on with what they know, and try again")
 }
 
 // Quiet keeps client-go from writing to standard error by itself: what went wrong is

@@ -194,14 +194,39 @@ func covers(a, b, both model.Match) bool {
 	return both.Path == b.Path && slices.Equal(both.Methods, b.Methods) && slices.Equal(both.Headers, b.Headers) && slices.Equal(both.Query, b.Query)
 }
 
-// checkTCP refuses conditions and several rules where only bytes are routed.
+// checkTCP refuses conditions where only bytes are routed, and whatever is said of requests
+// where there are none.
 func (l *linker) checkTCP(s *model.Service) {
-	if !slices.ContainsFunc(s.Ports, func(p model.Port) bool { return !p.Protocol.IsHTTP() }) {
+	bytes := func(p model.Port) bool { return !p.Protocol.IsHTTP() }
+	if !slices.ContainsFunc(s.Ports, bytes) {
 		return
 	}
 	if last := s.Routes[len(s.Routes)-1]; !last.Match.IsZero() || len(last.To) == 0 {
 		l.add(diag.New(diag.CodeProtocol, l.lineOf(model.RoutePath(s.ID, last.Name)), "service %q has a tcp port, but no route without conditions for it", s.ID).
 			WithFix("add: route: default: to: <version>: 100"))
+		return
+	}
+	if slices.ContainsFunc(s.Ports, func(p model.Port) bool { return !bytes(p) }) {
+		return
+	}
+	l.noRequests(s, model.ServicePath(s.ID))
+	for _, r := range s.Routes {
+		if !r.Match.IsZero() {
+			l.add(diag.New(diag.CodeProtocol, l.lineOf(model.RoutePath(s.ID, r.Name)), "route %q has conditions on requests, but service %q has none: all of its ports are tcp", r.Name, s.ID).
+				WithFix("delete it, or let the port say http, http2 or grpc"))
+			continue
+		}
+		l.noRequests(s, model.RoutePath(s.ID, r.Name))
+	}
+}
+
+// noRequests refuses what path's carrier says of requests, of which its service has none.
+func (l *linker) noRequests(s *model.Service, path string) {
+	for _, r := range l.rules {
+		if at, ok := l.pos.At(path + "/" + r.Name); ok && !r.Bytes {
+			l.add(diag.New(diag.CodeProtocol, at, "%s is about requests, but service %q has none: all of its ports are tcp", r.Field, s.ID).
+				WithFix("delete `%s`, or let the port say http, http2 or grpc", r.Field))
+		}
 	}
 }
 

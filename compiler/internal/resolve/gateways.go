@@ -3,6 +3,7 @@ package resolve
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/intent"
@@ -111,7 +112,7 @@ func (l *linker) destined(p *pkg, route intent.Node, to intent.Entry) (model.Tar
 	if d.Exists() {
 		at = d
 	}
-	port, ok := l.httpPort(id, d.Field("port"), at)
+	port, ok := l.httpPort(id, d.Field("port"), at, "destination: "+strconv.Quote(to.Name)+": port")
 	t := model.Target{Service: id, Port: port, Version: d.Field("version").Str()}
 	if v := d.Field("version"); v.Exists() {
 		ok = l.version(id, v) && ok

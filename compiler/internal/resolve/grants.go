@@ -88,7 +88,7 @@ func (l *linker) grantPorts(s *model.Service, n intent.Node) []string {
 	if ports.Exists() || len(s.Ports) < 2 {
 		return l.nonEmpty(ports, "ports")
 	}
-	if p, ok := l.port(s.ID, intent.Node{}, n); ok {
+	if p, ok := l.port(s.ID, intent.Node{}, n, "ports"); ok {
 		return []string{p.Name}
 	}
 	return nil

@@ -45,15 +45,15 @@ func (l *linker) known(p *pkg) []string {
 }
 
 // port resolves the port of a service or an external that named says, or the one that is
-// meant if it says none; at is what needs one.
-func (l *linker) port(id string, named, at intent.Node) (model.Port, bool) {
+// meant if it says none; at is what needs one, field where it can be written.
+func (l *linker) port(id string, named, at intent.Node, field string) (model.Port, bool) {
 	ports := l.ports[id]
 	if !named.Exists() {
 		p, ok := model.Unnamed(ports)
 		if !ok && len(ports) > 0 {
 			l.add(diag.New(diag.CodePort, at.Pos(), "%s has to name a port: %q has several and none is the main one", at.Path(), id).
 				WithRelated(l.declaredAt(id), "declared here").
-				WithFix("name one of %s, or let one of them say `main: true`", strings.Join(portNames(ports), ", ")))
+				WithFix("name one of %s in `%s`, or let one of them say `main: true`", strings.Join(portNames(ports), ", "), field))
 		}
 		return p, ok
 	}
@@ -66,8 +66,8 @@ func (l *linker) port(id string, named, at intent.Node) (model.Port, bool) {
 
 // httpPort resolves a port to which requests are sent: one that takes bytes only cannot
 // carry what is said of requests.
-func (l *linker) httpPort(id string, named, at intent.Node) (string, bool) {
-	p, ok := l.port(id, named, at)
+func (l *linker) httpPort(id string, named, at intent.Node, field string) (string, bool) {
+	p, ok := l.port(id, named, at, field)
 	if ok && !p.Protocol.IsHTTP() {
 		l.add(diag.New(diag.CodeProtocol, at.Pos(), "%s sends requests to port %q of %q, which takes bytes only", at.Path(), p.Name, id).
 			WithRelated(l.declaredAt(id), "declared here").WithFix("name a port whose protocol is http, http2 or grpc"))

@@ -77,6 +77,9 @@ type Rule struct {
 	// Forwards says that the feature is about requests on their way to a destination:
 	// on a route that answers itself it means nothing, and writing it is a mistake.
 	Forwards bool
+	// Bytes says that the feature holds for connections whose bytes nobody reads as well:
+	// others mean nothing at a service that has TCP ports alone.
+	Bytes    bool
 	Defaults []Default
 	// Read settles the feature's value. n may not exist: then Read returns the
 	// default, or nil for none.
@@ -122,7 +125,7 @@ func (x *Place) Service(ref, version intent.Node) (id string, ok bool) {
 // Port resolves the port of a service to which requests are sent: the one that named says,
 // else the only or main one. at is what needs it. A problem is noted.
 func (x *Place) Port(id string, named, at intent.Node) (string, bool) {
-	return x.l.httpPort(id, named, at)
+	return x.l.httpPort(id, named, at, "port")
 }
 
 // Streams reports whether the carrier is a service all of whose ports speak gRPC, or of a

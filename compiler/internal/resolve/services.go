@@ -227,7 +227,7 @@ func (l *linker) callsOf(p *pkg, s *model.Service, n intent.Node) []model.Call {
 		if !ok {
 			continue
 		}
-		port, ok := l.port(id, e.Node.Field("port"), e.Node)
+		port, ok := l.port(id, e.Node.Field("port"), e.Node, "port")
 		if !ok {
 			continue
 		}

@@ -60,7 +60,7 @@ func (l *linker) testTarget(p *pkg, q intent.Node, t *Test) bool {
 	if !ok {
 		return false
 	}
-	port, ok := l.port(id, q.Field("port"), q)
+	port, ok := l.port(id, q.Field("port"), q, "port")
 	t.To, t.Port = id, port.Name
 	return ok
 }
@@ -81,7 +81,7 @@ func (l *linker) expect(p *pkg, n intent.Node, t *Test) bool {
 	}
 	if port := n.Field("port"); port.Exists() {
 		if _, isService := l.versions[dest]; isService {
-			if _, ok := l.port(dest, port, n); !ok {
+			if _, ok := l.port(dest, port, n, "port"); !ok {
 				return false
 			}
 		}

@@ -125,6 +125,9 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	}
 	v := Sharing{Origins: set(n.Field("origins")), Methods: set(n.Field("methods")), Headers: set(n.Field("headers")), Expose: set(n.Field("expose")),
 		Credentials: n.Field("credentials").Bool()}
+	for _, o := range n.Field("origins").List() {
+		checkPort(o, x)
+	}
 	if len(v.Origins) == 0 {
 		x.Problem(diag.New(diag.CodeNever, n.Field("origins").Pos(), "an empty list of origins lets no page call").WithFix("name the origins, or delete `cors`"))
 	}
@@ -152,6 +155,28 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 			WithFix("add %s to its methods, or write cors at the host", preflight))
 	}
 	return v
+}
+
+// checkPort refuses an origin that no browser ever names: they leave out the port that is
+// the scheme's own (https://url.spec.whatwg.org/#concept-url-port), and others end at 65535.
+func checkPort(n intent.Node, x *resolve.Place) {
+	scheme, rest, _ := strings.Cut(n.Str(), "://")
+	colon := strings.LastIndexByte(rest, ':')
+	if colon <= strings.LastIndexByte(rest, ']') {
+		return
+	}
+	text := rest[colon+1:]
+	port, err := strconv.ParseUint(text, 10, 16)
+	switch own := map[string]uint64{"http": 80, "https": 443}[scheme]; {
+	case err != nil || port == 0:
+		x.Problem(diag.New(diag.CodeRange, n.Pos(), "origin %q has a port that is none: %s", n.Str(), text).WithFix("write one from 1 to 65535"))
+	case port == own:
+		x.Problem(diag.New(diag.CodeRange, n.Pos(), "no page has the origin %q: browsers leave out %d, which is the port of %s", n.Str(), own, scheme).
+			WithFix("write %q", scheme+"://"+rest[:colon]))
+	case text != strconv.FormatUint(port, 10):
+		x.Problem(diag.New(diag.CodeRange, n.Pos(), "no page has the origin %q: browsers write the port as %d", n.Str(), port).
+			WithFix("write %q", scheme+"://"+rest[:colon+1]+strconv.FormatUint(port, 10)))
+	}
 }
 
 func set(n intent.Node) []string {
