@@ -261,9 +261,13 @@ func reachable(repo string, secret bool) error {
 	case strings.HasPrefix(repo, registry.Scheme):
 		_, err := registry.Parse(repo, false)
 		return err
-	case strings.Contains(repo, "://"):
-		_, err := gitrepo.ParseSource(repo, gitrepo.Schemes{})
+	}
+	source, err := gitrepo.ParseSource(repo, gitrepo.Schemes{})
+	switch {
+	case err != nil:
 		return err
+	case source.Kind != gitrepo.Local:
+		return nil
 	case !filepath.IsAbs(repo):
 		return fail(diag.ExitFailure, "--repo %q is on this machine, where the cluster does not find it; write https://…, ssh://…, oci://… or flux://…", repo)
 	case secret:
