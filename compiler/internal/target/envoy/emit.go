@@ -200,6 +200,9 @@ func (e *emitter) seal(n *entry, typ release.TypeURL, name, origin string, m pro
 		}
 	}
 	b, err := canon.Proto(m)
+	if err == nil && typ == release.ListenerType {
+		b = withChains(b)
+	}
 	e.sealText(n, typ, name, origin, b, err)
 }
 

@@ -64,7 +64,7 @@ func httpManager(at place, routes string) *listenerv3.Filter {
 	h := &hcmv3.HttpConnectionManager{
 		StatPrefix:  routes,
 		CodecType:   hcmv3.HttpConnectionManager_AUTO,
-		HttpFilters: chain(s),
+		HttpFilters: standIn(s),
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			ConfigSource: adsSource(), RouteConfigName: routes,
 		}},

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -94,4 +95,54 @@ var refusalTexts = sync.OnceValue(func() [][]byte {
 		out = append(out, canon.Element(text))
 	}
 	return slices.Clip(out)
+})
+
+// standIn is what a manager has in place of its chain until its listener is text. Chains
+// are most of a listener, and the same in all managers of a side.
+func standIn(s side) []*hcmv3.HttpFilter {
+	return []*hcmv3.HttpFilter{{Name: "meshc.chain." + string(s)}}
+}
+
+// withChains puts the chains in the place of their stand-ins. A string of a canonical text
+// has its quotes escaped, so what looks like a stand-in is one.
+func withChains(listener []byte) []byte {
+	for s, filters := range chainTexts() {
+		name := []byte(`"name": "` + standIn(s)[0].GetName() + `"`)
+		var out []byte
+		for {
+			at := bytes.Index(listener, name)
+			if at < 0 {
+				break
+			}
+			line := bytes.LastIndexByte(listener[:at], '\n') + 1
+			indent := append([]byte{'\n'}, listener[line:at-2]...)
+			out = append(out, listener[:line-len("{\n")]...)
+			for i, f := range filters {
+				if i > 0 {
+					out = append(append(out, ','), indent...)
+				}
+				out = append(out, bytes.ReplaceAll(f, []byte("\n"), indent)...)
+			}
+			listener = listener[at+len(name)+len(indent)+len("}"):]
+		}
+		listener = append(out, listener...)
+	}
+	return listener
+}
+
+// chainTexts are the filters of each side's chain, each without the final newline.
+//
+//nolint:gochecknoglobals // a constant that Go cannot express
+var chainTexts = sync.OnceValue(func() map[side][][]byte {
+	out := map[side][][]byte{}
+	for _, s := range []side{outbound, inbound} {
+		for _, f := range chain(s) {
+			text, err := canon.Proto(f)
+			if err != nil {
+				panic(fmt.Sprintf("envoy: encoding a filter: %v", err))
+			}
+			out[s] = append(out[s], bytes.TrimSuffix(text, []byte("\n")))
+		}
+	}
+	return out
 })
