@@ -4,14 +4,23 @@
 # that there is none. Needs curl and jq, and in $GITHUB_TOKEN a token that may comment.
 set -eu
 
+tmp=$(mktemp -d)
+# Whatever happens, nothing stays in the folder; other programs have codes of their own.
+ended() {
+	code=$?
+	rm -rf "$tmp"
+	case $code in 0 | 130 | 143) ;; *) exit 1 ;; esac
+}
+trap ended EXIT
+trap 'exit 130' INT
+trap 'exit 143' HUP TERM
+
 : "${GITHUB_TOKEN:?}" "${GITHUB_REPOSITORY:?}" "${MESHC_PULL:?}" "${MESHC_HEAD:?}"
 api=${GITHUB_API_URL:-https://api.github.com}/repos/$GITHUB_REPOSITORY
 author=${MESHC_COMMENT_AUTHOR:-github-actions[bot]}
 plan=${MESHC_OUT:-meshc-out}/plan.md
 marker="<!-- meshc ${MESHC_ENV:-} -->"
 
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
 # In a file, and so not in the list of processes.
 printf 'header = "Authorization: Bearer %s"\n' "$GITHUB_TOKEN" >"$tmp/auth"
 

@@ -4,14 +4,23 @@
 # there is none. Needs curl and jq, and in $MESHC_GITLAB_TOKEN a token with the scope api.
 set -eu
 
+tmp=$(mktemp -d)
+# Whatever happens, nothing stays in the folder; other programs have codes of their own.
+ended() {
+	code=$?
+	rm -rf "$tmp"
+	case $code in 0 | 130 | 143) ;; *) exit 1 ;; esac
+}
+trap ended EXIT
+trap 'exit 130' INT
+trap 'exit 143' HUP TERM
+
 : "${MESHC_GITLAB_TOKEN:?}" "${CI_API_V4_URL:?}" "${CI_MERGE_REQUEST_PROJECT_ID:?}" "${CI_MERGE_REQUEST_IID:?}"
 request=/projects/$CI_MERGE_REQUEST_PROJECT_ID/merge_requests/$CI_MERGE_REQUEST_IID
 out=${MESHC_OUT:-meshc-out}
 plan=$out/plan.md
 marker="<!-- meshc ${MESHC_ENV:-} -->"
 
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
 # In a file, and so not in the list of processes.
 printf 'header = "PRIVATE-TOKEN: %s"\n' "$MESHC_GITLAB_TOKEN" >"$tmp/auth"
 

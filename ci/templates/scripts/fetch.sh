@@ -9,6 +9,13 @@
 # an earlier run in $MESHC_OUT are removed.
 set -eu
 
+# Other programs have codes of their own.
+ended() {
+	code=$?
+	case $code in 0 | 1 | 3 | 4 | 130 | 143) ;; *) exit 1 ;; esac
+}
+trap ended EXIT
+
 out=${MESHC_OUT:-meshc-out}
 remote=${MESHC_REMOTE:-origin}
 : "${MESHC_TARGET:?name the branch that the change is for}"

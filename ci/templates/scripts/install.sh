@@ -19,9 +19,16 @@ v[0-9]*.[0-9]*.[0-9]*) ;;
 esac
 
 # Elsewhere, a go.mod or go.work of the repository would have a say.
-empty=$(mktemp -d)
-trap 'rm -rf "$empty"' EXIT
-cd "$empty"
+tmp=$(mktemp -d)
+ended() {
+	code=$?
+	rm -rf "$tmp"
+	case $code in 0 | 130 | 143) ;; *) exit 1 ;; esac
+}
+trap ended EXIT
+trap 'exit 130' INT
+trap 'exit 143' HUP TERM
+cd "$tmp"
 
 # The module says which Go it wants; images of Go's would refuse to get that one.
 GOTOOLCHAIN=auto

@@ -11,6 +11,18 @@
 # Without a change nothing is written. Ends with 4 if nothing is approved.
 set -eu
 
+umask 077
+tmp=$(mktemp -d)
+# Whatever happens, no key stays in the folder; other programs have codes of their own.
+ended() {
+	code=$?
+	rm -rf "$tmp"
+	case $code in 0 | 1 | 3 | 4 | 5 | 130 | 143) ;; *) exit 1 ;; esac
+}
+trap ended EXIT
+trap 'exit 130' INT
+trap 'exit 143' HUP TERM
+
 PATH="${MESHC_BIN:-$HOME/.meshc/bin}:$PATH"
 out=${MESHC_OUT:-meshc-out}
 remote=${MESHC_REMOTE:-origin}
@@ -21,10 +33,6 @@ if [ -z "${MESHC_BRANCH:-}${MESHC_ARTIFACT:-}" ]; then
 	echo "meshc: say where to push: MESHC_BRANCH or MESHC_ARTIFACT" >&2
 	exit 1
 fi
-
-umask 077
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
 
 file() { # NAME VALUE: the path of a file with the value
 	if [ -f "$2" ]; then

@@ -4,6 +4,17 @@
 # $GITHUB_TOKEN a token that may write security events.
 set -eu
 
+tmp=$(mktemp -d)
+# Whatever happens, nothing stays in the folder; other programs have codes of their own.
+ended() {
+	code=$?
+	rm -rf "$tmp"
+	case $code in 0 | 130 | 143) ;; *) exit 1 ;; esac
+}
+trap ended EXIT
+trap 'exit 130' INT
+trap 'exit 143' HUP TERM
+
 : "${GITHUB_TOKEN:?}" "${GITHUB_REPOSITORY:?}" "${MESHC_HEAD:?}" "${MESHC_REF:?}"
 sarif=${MESHC_OUT:-meshc-out}/vet.sarif
 if [ ! -s "$sarif" ]; then
@@ -11,8 +22,6 @@ if [ ! -s "$sarif" ]; then
 	exit 0
 fi
 
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
 printf 'header = "Authorization: Bearer %s"\n' "$GITHUB_TOKEN" >"$tmp/auth"
 gzip --stdout "$sarif" >"$tmp/sarif.gz"
 base64 <"$tmp/sarif.gz" | tr -d '\n' >"$tmp/sarif.b64"

@@ -12,6 +12,16 @@ vet() {
 	meshc vet "${MESHC_DIR:-.}" --rev "${MESHC_CHANGE:-refs/meshc/change}" --env "${MESHC_ENV:-}" --output "$1"
 }
 
+for form in ${MESHC_REPORTS:-}; do
+	case $form in
+	sarif | junit) ;;
+	*)
+		echo "meshc: MESHC_REPORTS names $form, which is none: sarif, junit or both" >&2
+		exit 1
+		;;
+	esac
+done
+
 status=0
 vet "${MESHC_LOG:-text}" || status=$?
 for form in ${MESHC_REPORTS:-}; do
