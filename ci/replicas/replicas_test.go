@@ -182,34 +182,54 @@ func (w *world) end(p *program, by syscall.Signal) {
 }
 
 // service leads connections to replicas in turn, to the next one if one is away.
-func (w *world) service(to ...string) string {
+type service struct {
+	address string
+	to      []string
+	sent    []atomic.Int64 // bytes to each
+}
+
+func (w *world) service(to ...string) *service {
 	w.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	w.must(err)
 	w.t.Cleanup(func() { _ = l.Close() })
-	var turn atomic.Int64
+	s := &service{address: l.Addr().String(), to: to, sent: make([]atomic.Int64, len(to))}
 	go func() {
-		for {
+		for turn := 1; ; turn++ {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				first := int(turn.Add(1))
-				for i := range to {
-					out, err := net.DialTimeout("tcp", to[(first+i)%len(to)], 5*time.Second)
-					if err != nil {
-						continue
-					}
-					go func() { _, _ = io.Copy(out, c); _ = out.Close() }()
-					_, _ = io.Copy(c, out)
-					return
-				}
-			}()
+			go s.lead(c, turn)
 		}
 	}()
-	return l.Addr().String()
+	return s
+}
+
+func (s *service) lead(c net.Conn, turn int) {
+	defer c.Close()
+	for i := range s.to {
+		at := (turn + i) % len(s.to)
+		out, err := net.DialTimeout("tcp", s.to[at], 5*time.Second)
+		if err != nil {
+			continue
+		}
+		go func() { _, _ = io.Copy(counted{out, &s.sent[at]}, c); _ = out.Close() }()
+		_, _ = io.Copy(c, out)
+		return
+	}
+}
+
+// counted counts what is written.
+type counted struct {
+	io.Writer
+	n *atomic.Int64
+}
+
+func (c counted) Write(b []byte) (int, error) {
+	n, err := c.Writer.Write(b)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 // load asks again and again, each of n on its own, until it is stopped.
@@ -327,7 +347,7 @@ func TestEitherServerMayEnd(t *testing.T) {
 	for _, s := range servers {
 		w.until(s.name+" is ready", func() error { return page("http://"+s.http+"/readyz", "ok") })
 	}
-	at := w.service(listen...)
+	at := w.service(listen...).address
 	token := func(account string) (text, pin string) {
 		t.Helper()
 		out, err := child.Run(t.Context(), child.Spec{Path: w.bin, Dir: w.dir, Args: []string{"token", "create", "--identity", "bookinfo/" + account,
@@ -368,48 +388,141 @@ func TestEitherServerMayEnd(t *testing.T) {
 	t.Logf("%d renewals, %d failed", under.asked.Load(), under.failed.Load())
 }
 
-// TestEitherWebhookMayEnd: two webhooks with one bundle end in turn, as their pods do when they
-// are replaced, while the API server asks them.
-func TestEitherWebhookMayEnd(t *testing.T) {
+// webhooks are two with one bundle, which an API server asks.
+type webhooks struct {
+	*world
+	*service
+	both []*program
+}
+
+func newWebhooks(t *testing.T) *webhooks {
+	t.Helper()
 	w := newWorld(t)
 	listen := []string{w.address(), w.address()}
-	at := w.service(listen...)
-	var hooks []*program
+	h := &webhooks{world: w, service: w.service(listen...)}
 	for i, name := range []string{"c", "d"} {
-		hooks = append(hooks, w.program(name, "webhook", "--authority", "secret/meshc-system/meshc-webhook", "--listen", listen[i], "--url", "https://"+at))
-		w.start(hooks[i])
+		h.both = append(h.both, w.program(name, "webhook", "--authority", "secret/meshc-system/meshc-webhook", "--listen", listen[i], "--url", "https://"+h.service.address))
+		w.start(h.both[i])
 	}
 	w.until("the webhook is asked", func() error {
 		_, err := w.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "meshc-guard", metav1.GetOptions{})
 		return err
 	})
 	w.must(w.Apply(t.Context(), `{apiVersion: v1, kind: Namespace, metadata: {name: plain, labels: {meshc.dev/inject: enabled}}}`))
-	// A pod that nobody is asked about would be stored without a sidecar.
-	pod := func(name string) error {
-		made, err := w.Client.CoreV1().Pods("plain").Create(t.Context(), &core.Pod{
-			ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: core.PodSpec{Containers: []core.Container{{Name: "a", Image: "a"}}},
-		}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		if err == nil && !slices.ContainsFunc(made.Spec.InitContainers, func(c core.Container) bool { return c.Name == "meshc-proxy" }) {
-			err = errors.New("the webhook was not asked")
-		}
-		return err
+	w.until("the API server asks", func() error { return h.pod("x") })
+	return h
+}
+
+// pod makes one, by a dry run. One that nobody is asked about would be stored without a
+// sidecar.
+func (h *webhooks) pod(name string) error {
+	made, err := h.Client.CoreV1().Pods("plain").Create(h.t.Context(), &core.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: core.PodSpec{Containers: []core.Container{{Name: "a", Image: "a"}}},
+	}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if err == nil && !slices.ContainsFunc(made.Spec.InitContainers, func(c core.Container) bool { return c.Name == "meshc-proxy" }) {
+		err = errors.New("the webhook was not asked")
 	}
-	w.until("the API server asks", func() error { return pod("x") })
-	under := w.load(5, 50*time.Millisecond, func(i int) error { return pod(fmt.Sprint("x", i)) })
+	return err
+}
+
+// review is less than the API server sends with a question about a pod, in bytes.
+const review = 1000
+
+// asked is the replica that the API server asks now: it keeps its connection.
+func (h *webhooks) asked() (at int) {
+	h.t.Helper()
+	from := []int64{h.sent[0].Load(), h.sent[1].Load()}
+	h.until("a replica is asked", func() error {
+		for i := range from {
+			if h.sent[i].Load() > from[i]+review {
+				at = i
+				return nil
+			}
+		}
+		return errors.New("none is")
+	})
+	return at
+}
+
+// TestEitherWebhookMayEnd: two webhooks with one bundle end in turn, as their pods do when they
+// are replaced, while the API server asks them.
+func TestEitherWebhookMayEnd(t *testing.T) {
+	w := newWebhooks(t)
+	under := w.load(5, 50*time.Millisecond, func(i int) error { return w.pod(fmt.Sprint("x", i)) })
 	for round := range 4 {
 		w.more(under, 100)
-		w.end(hooks[round%2], syscall.SIGTERM)
+		w.end(w.both[round%2], syscall.SIGTERM)
 		w.more(under, 100)
-		w.start(hooks[round%2])
+		w.start(w.both[round%2])
 	}
 	w.more(under, 100)
 	under.stop()
 	t.Logf("%d questions, %d not answered", under.asked.Load(), under.failed.Load())
-	for _, h := range hooks {
+	for _, h := range w.both {
 		text, err := os.ReadFile(filepath.Join(w.dir, h.name+".log"))
 		w.must(err)
 		if strings.Contains(string(text), "MESH0708") {
 			t.Errorf("%s put back what the other one wrote", h.name)
 		}
 	}
+}
+
+// TestAWebhookThatIsKilledLosesOnlyWhatItWasAsked: the replica that the API server asks is
+// killed with questions in its hands. Those fail, because an API server does not ask again;
+// whoever does asks the other replica.
+func TestAWebhookThatIsKilledLosesOnlyWhatItWasAsked(t *testing.T) {
+	const askers = 5
+	w := newWebhooks(t)
+	var killed atomic.Bool
+	var held, after [askers]atomic.Int64 // what failed, asked before and after the end of a replica
+	under := w.load(askers, 50*time.Millisecond, func(i int) error {
+		lost := &held[i]
+		if killed.Load() {
+			lost = &after[i]
+		}
+		err := w.pod(fmt.Sprint("x", i))
+		if err != nil && strings.Contains(err.Error(), "failed calling webhook") {
+			lost.Add(1)
+			return nil
+		}
+		return err
+	})
+	for round := range 3 {
+		w.more(under, 50)
+		for i := range askers {
+			if n := held[i].Load(); n > 0 {
+				t.Errorf("round %d: asker %d failed %d times beside two replicas", round, i, n)
+			}
+		}
+		at := w.asked()
+		victim := w.both[at]
+		w.must(victim.Signal(syscall.SIGSTOP)) // so that it holds a question for certain
+		from := w.sent[at].Load()
+		w.until("it holds a question", func() error {
+			if n := w.sent[at].Load() - from; n < review {
+				return fmt.Errorf("%d bytes", n)
+			}
+			return nil
+		})
+		w.end(victim, syscall.SIGKILL)
+		killed.Store(true)
+		w.more(under, 100)
+		var lost, since int64
+		for i := range askers {
+			n := after[i].Swap(0)
+			if n > 1 { // one may have been written before the connection was seen to be gone
+				t.Errorf("round %d: asker %d failed %d times after the end of %s", round, i, n, victim.name)
+			}
+			since += n
+			lost += held[i].Swap(0)
+		}
+		if lost == 0 {
+			t.Errorf("round %d: %s held a question that nobody misses", round, victim.name)
+		}
+		t.Logf("round %d: %d questions were lost with %s, %d right after", round, lost, victim.name, since)
+		w.start(victim)
+		killed.Store(false)
+	}
+	w.more(under, 100)
+	under.stop()
 }
