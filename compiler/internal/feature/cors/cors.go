@@ -72,20 +72,34 @@ var Feature = feature.Feature{
 		envoy.OnInbound(func(h *routev3.VirtualHost, v Sharing, _ *envoy.Ctx) { envoy.HostFilter(h, envoy.SlotCORS, lower(v)) }),
 	).Needs(envoy.SlotCORS),
 	Kubernetes: kubernetes.Nothing("the proxies answer browsers"),
-	GatewayAPI: gatewayapi.OnRule(func(r *gatewayapi.Rule, v Sharing, x *gatewayapi.Ctx) {
-		if len(v.Origins) > mostListed || len(v.Headers) > mostListed || len(v.Expose) > mostListed {
-			x.Problem("a list of cors has more than %d entries, which is the most that an HTTPRoute takes", mostListed)
-		}
-		f := &gatewayapi.CORS{AllowOrigins: v.Origins, AllowCredentials: v.Credentials, AllowMethods: v.Methods, AllowHeaders: v.Headers, ExposeHeaders: v.Expose}
-		if v.MaxAge != nil {
-			f.MaxAge = *v.MaxAge
-		}
-		r.Filters = append(r.Filters, gatewayapi.Filter{Type: "CORS", CORS: f})
-	}),
+	GatewayAPI: gatewayapi.OnRule(object),
 }
 
 // mostListed is the bound of HTTPCORSFilter's lists.
 const mostListed = 64
+
+// object makes HTTPCORSFilter, whose definition takes no address as an IPv6 origin and the
+// methods of RFC 9110 and PATCH only.
+func object(r *gatewayapi.Rule, v Sharing, x *gatewayapi.Ctx) {
+	if len(v.Origins) > mostListed || len(v.Headers) > mostListed || len(v.Expose) > mostListed {
+		x.Problem("a list of cors has more than %d entries, which is the most that an HTTPRoute takes", mostListed)
+	}
+	for _, o := range v.Origins {
+		if strings.Contains(o, "[") {
+			x.Problem("an HTTPRoute takes no IPv6 address in an origin, such as %q", o)
+		}
+	}
+	for _, m := range v.Methods {
+		if !slices.Contains([]string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}, m) {
+			x.Problem("cors of an HTTPRoute takes no method %s", m)
+		}
+	}
+	f := &gatewayapi.CORS{AllowOrigins: v.Origins, AllowCredentials: v.Credentials, AllowMethods: v.Methods, AllowHeaders: v.Headers, ExposeHeaders: v.Expose}
+	if v.MaxAge != nil {
+		f.MaxAge = *v.MaxAge
+	}
+	r.Filters = append(r.Filters, gatewayapi.Filter{Type: "CORS", CORS: f})
+}
 
 // lower makes CorsPolicy. Without filter_enabled it holds for all requests.
 func lower(v Sharing) *corsv3.CorsPolicy {
