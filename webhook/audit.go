@@ -139,7 +139,7 @@ func (s *Server) Audit(ctx context.Context, a Auditing) error {
 // audit tells once that something does not work.
 func (c *complaint) audit(ctx context.Context, log *slog.Logger, err error) {
 	if c.isNew(ctx, err) {
-		log.Error("audit not whole", "code", diag.CodeAudit, "reason", err, "fix", "give the webhook's account the rights that meshc webhook --help lists")
+		log.Error("audit not whole", "code", diag.CodeAudit, "reason", err, "fix", wayOut(err, "those to list the objects of the mesh, and on leases and the reports' config maps"))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -132,8 +133,22 @@ func (c *complaint) isNew(ctx context.Context, err error) bool {
 func (c *complaint) notKept(ctx context.Context, log *slog.Logger, err error) {
 	if c.isNew(ctx, err) {
 		log.Error("webhook configurations and admission policies not kept", "code", diag.CodeConfiguration, "reason", err,
-			"fix", "give the webhook's account the rights that meshc install prints: those on both webhook configurations, admission policies and their bindings")
+			"fix", wayOut(err, "those on both webhook configurations, admission policies and their bindings"))
 	}
+}
+
+// wayOut says what to do about an API server's answer, or about none: only who is refused
+// needs the rights.
+func wayOut(err error, rights string) string {
+	var told *diag.ListError
+	refused := apierrors.IsForbidden(err)
+	if errors.As(err, &told) {
+		refused = refused || slices.ContainsFunc(told.List, func(d diag.Diagnostic) bool { return d.Code == diag.CodeKubernetesRights })
+	}
+	if refused {
+		return "give the webhook's account the rights that meshc install prints: " + rights
+	}
+	return "check that the API server runs and can be reached from here; the webhook tries again"
 }
 
 // named is one object, ours are those that say that they are meshc's; one that no longer
