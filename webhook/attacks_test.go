@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -8,7 +9,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
@@ -52,6 +55,7 @@ func TestAttacks(t *testing.T) {
 		{"APolicyThatReachesOutIsNotTaken", reachingPolicies},
 		{"APolicyThatBurnsItsTimeHurtsNoOther", burningPolicy},
 		{"AMessageCarriesNoSecretAndCannotAct", messages},
+		{"AnObjectOfAnySizeIsJudgedOrRefused", largeObjects},
 		{"AConfigurationThatIsRemovedOrEditedComesBack", configurations},
 		{"AWebhookThatIsDownHurtsOnlyItsOwnKinds", webhookDown},
 		{"AColdClusterStartsWithoutItsWebhook", coldStart},
@@ -532,8 +536,56 @@ func messages(t *testing.T, g *guarded) {
 	}
 }
 
+// largeObjects: the largest ConfigMaps that a cluster stores, two of them in one review, are
+// judged; what an API server does not take reaches nobody.
+func largeObjects(t *testing.T, g *guarded) {
+	configMap := func(size int) string {
+		return fmt.Sprintf(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"large","namespace":"shop"},"data":{"a":%q}}`, strings.Repeat("x", size))
+	}
+	put := func(text, want string) {
+		t.Helper()
+		g.until(t, fmt.Sprintf("%d bytes are judged", len(text)), func() bool {
+			err := g.send(t, "PUT", ofShop+"configmaps/large", "application/json", text)
+			if err == nil || strings.Contains(err.Error(), string(diag.CodeBusy)) {
+				return err == nil && want == ""
+			}
+			if want == "" || !strings.Contains(err.Error(), want) {
+				t.Errorf("%d bytes: %.300v", len(text), err)
+			}
+			return true
+		})
+	}
+	if err := g.Apply(t.Context(), configMap(1)); err != nil {
+		t.Fatal(err)
+	}
+	const most = 1 << 20
+	put(configMap(most-1), "")
+	put(configMap(most), "")
+	claim := strings.Replace(configMap(most), `"metadata":{`, `"metadata":{"labels":{"app.kubernetes.io/managed-by":"meshc"},`, 1)
+	put(claim, string(diag.CodeUnapproved))
+	put(configMap(32<<20), "too large")
+	g.untouched(t)
+}
+
+// expired is an authority whose time is over (PEM).
+func expired(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := time.Now().Add(-time.Hour)
+	of := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: ended.Add(-time.Hour), NotAfter: ended, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	raw, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
+}
+
 func configurations(t *testing.T, g *guarded) {
 	ctx := t.Context()
+	old := expired(t)
 	validating, mutating := g.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations(), g.Client.AdmissionregistrationV1().MutatingWebhookConfigurations()
 	alarms := func() int { return strings.Count(g.log.String(), "msg=\"put back\"") }
 	for name, c := range map[string]struct {
@@ -562,6 +614,17 @@ func configurations(t *testing.T, g *guarded) {
 			func() bool {
 				have, err := validating.Get(ctx, GuardName, metav1.GetOptions{})
 				return err == nil && *have.Webhooks[0].FailurePolicy == "Fail"
+			},
+		},
+		"the guard trusts an authority that has expired": {
+			func() error {
+				_, err := validating.Patch(ctx, GuardName, jsonPatch, fmt.Appendf(nil, `[{"op":"replace","path":"/webhooks/0/clientConfig/caBundle","value":%q}]`, base64.StdEncoding.EncodeToString(old)), metav1.PatchOptions{})
+				refused(t, "meanwhile", g.patch(t, "services", "cart", `{"spec":{"type":"NodePort"}}`, true), "")
+				return err
+			},
+			func() bool {
+				have, err := validating.Get(ctx, GuardName, metav1.GetOptions{})
+				return err == nil && !bytes.Equal(have.Webhooks[0].ClientConfig.CABundle, old)
 			},
 		},
 		"the injector trusts another": {
