@@ -193,7 +193,7 @@ func (b *bootstrap) carry() error {
 			at = atCallee
 		}
 		l.FilterChains = append(l.FilterChains, chainOf(httpManager(at, "carried")))
-		raw, err := canon.Proto(l)
+		raw, err := encode(l)
 		if err != nil {
 			return err
 		}

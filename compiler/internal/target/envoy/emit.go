@@ -199,10 +199,7 @@ func (e *emitter) seal(n *entry, typ release.TypeURL, name, origin string, m pro
 			return
 		}
 	}
-	b, err := canon.Proto(m)
-	if err == nil && typ == release.ListenerType {
-		b = withChains(b)
-	}
+	b, err := encode(m)
 	e.sealText(n, typ, name, origin, b, err)
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
@@ -96,6 +97,18 @@ var refusalTexts = sync.OnceValue(func() [][]byte {
 	}
 	return slices.Clip(out)
 })
+
+// encode is the canonical JSON of a resource, with the chains of its managers.
+func encode(m proto.Message) ([]byte, error) {
+	b, err := canon.Proto(m)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a resource: %w", err)
+	}
+	if _, ok := m.(*listenerv3.Listener); ok {
+		b = withChains(b)
+	}
+	return b, nil
+}
 
 // standIn is what a manager has in place of its chain until its listener is text. Chains
 // are most of a listener, and the same in all managers of a side.
