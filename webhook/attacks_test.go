@@ -455,6 +455,9 @@ func reachingPolicies(t *testing.T, g *guarded) {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
+		if told := fmt.Sprint(g.server.Status().Problems); !strings.Contains(told, name) {
+			t.Errorf("%s: the status tells %s", name, told)
+		}
 	}
 	if err := g.Apply(t.Context(), podText("after", "")); err != nil {
 		t.Errorf("the release before does not hold: %v", err)

@@ -34,6 +34,9 @@ type Status struct {
 	// Asked says whether the API server asks this webhook: "yes", "not known yet", or why
 	// it does not.
 	Asked string `json:"asked"`
+	// Problems are what stands between this replica and a newer release: the head of its
+	// source that is refused, a source that does not answer, policies that do not compile.
+	Problems []diag.Diagnostic `json:"problems,omitempty"`
 	// Audit is the last one of this replica, nil if another one has the turn, or before
 	// the first.
 	Audit *Audit `json:"audit,omitempty"`
@@ -76,6 +79,15 @@ func kindsOf(r release.Release) []Kind {
 	})
 }
 
+// problemsOf are the findings that an error carries, or itself as one.
+func problemsOf(err error) []diag.Diagnostic {
+	var found *diag.ListError
+	if errors.As(err, &found) {
+		return found.List
+	}
+	return []diag.Diagnostic{diag.New(diag.CodeNotReady, diag.Pos{}, "%v", err).WithFix("correct it and have it approved; until then the release before stays in force")}
+}
+
 // endedBefore is what earlier steps let through and the one in force does not.
 func (s *Server) endedBefore(by *step) release.Enforcement {
 	var out release.Enforcement
@@ -106,6 +118,12 @@ func (s *Server) Status() Status {
 	out := Status{Rules: []guard.Rule{}, Kinds: []Kind{}, Asked: new(reach).told(), Audit: s.audited.Load()}
 	if r := s.reach.Load(); r != nil {
 		out.Asked = r.told()
+	}
+	if s.c.Problems != nil {
+		out.Problems = s.c.Problems()
+	}
+	if err := s.untaken.Load(); err != nil {
+		out.Problems = append(out.Problems, problemsOf(*err)...)
 	}
 	if by := s.inForce(s.c.Now()); by != nil {
 		out.Commit, out.Rules, out.Enforcement = by.world.Commit(), by.policies.Rules(), by.world.Enforcement()

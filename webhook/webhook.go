@@ -70,6 +70,12 @@ type Config struct {
 	// Ready says why an API server should ask another replica now, although this one has a
 	// release; nil if it need not. Nil means that it never needs to.
 	Ready func() error
+	// Problems says what stands between this replica and a newer release, for the status. Nil
+	// means that there is no source to ask.
+	Problems func() []diag.Diagnostic
+	// Drain is how long, after Run was told to end, new questions are answered still: until
+	// nothing leads here any more. Connections end with their answers then. 0 for not at all.
+	Drain time.Duration
 }
 
 // Server answers an API server.
@@ -83,8 +89,10 @@ type Server struct {
 	metrics  *metrics
 	workers  atomic.Pointer[workers] // for the rules of what was published last, nil if it has none of its own
 	steps    atomic.Pointer[[]step]
-	ahead    atomic.Pointer[mark] // what another replica wrote that has a later release, nil for nothing
-	last     *admit.World         // of what was published or recalled last, nil for nothing
+	ahead    atomic.Pointer[mark]  // what another replica wrote that has a later release, nil for nothing
+	last     *admit.World          // of what was published or recalled last, nil for nothing
+	ending   atomic.Bool           // told to end
+	untaken  atomic.Pointer[error] // why what was published last is not judged by, nil if it is
 	reach    atomic.Pointer[reach]
 	audited  atomic.Pointer[Audit]
 }
@@ -137,7 +145,18 @@ func (s *Server) Publish(ctx context.Context, a approval.Approved) error {
 	return s.take(ctx, a.Commit(), mark{Of: a.Record().Repository + " " + a.Environment(), Place: a.Record().Place}, a.Steps())
 }
 
+// take judges by the releases from now on, or notes why not: what was judged by before
+// stays in force then.
 func (s *Server) take(ctx context.Context, commit string, by mark, releases []release.Step) error {
+	err := s.judgeBy(ctx, commit, by, releases)
+	if s.untaken.Store(nil); err != nil {
+		err = fmt.Errorf("the release of commit %.12s is not taken: %w", commit, err)
+		s.untaken.Store(&err)
+	}
+	return err
+}
+
+func (s *Server) judgeBy(ctx context.Context, commit string, by mark, releases []release.Step) error {
 	if len(releases) == 0 {
 		return errors.New("the approval holds no release")
 	}
@@ -242,8 +261,11 @@ func (s *Server) inForce(now time.Time) *step {
 	return found
 }
 
-// Ready says why no question can be answered, nil if they can.
+// Ready says why no question should be asked here, nil if they should.
 func (s *Server) Ready() error {
+	if s.ending.Load() {
+		return errors.New("it was told to end")
+	}
 	if s.inForce(s.c.Now()) == nil {
 		return errors.New("no approved release yet")
 	}
@@ -256,8 +278,11 @@ func (s *Server) Ready() error {
 	return nil
 }
 
-// Run answers until ctx ends; then it finishes what it began.
+// Run answers until ctx ends, and as long as Config.Drain says; then it finishes what it
+// began.
 func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := s.drained(ctx)
+	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.watch(ctx) })
 	questions := http.NewServeMux()
@@ -269,6 +294,16 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	defer func() { s.workers.Swap(nil).close() }()
 	return group.Wait()
+}
+
+// drained is a context that ends Config.Drain after ctx.
+func (s *Server) drained(told context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(told))
+	stop := context.AfterFunc(told, func() {
+		s.ending.Store(true)
+		time.AfterFunc(s.c.Drain, cancel)
+	})
+	return ctx, func() { stop(); cancel() }
 }
 
 func (s *Server) run(ctx context.Context, group *errgroup.Group, l net.Listener, h http.Handler) {
@@ -317,6 +352,9 @@ type judge func(context.Context, *step, review.Review) verdict
 // serve reads a question, has it judged and answers in time.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, decide judge) {
 	began := s.c.Now()
+	if s.ending.Load() {
+		w.Header().Set("Connection", "close") // the next question goes elsewhere
+	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		s.refuse(w, http.StatusUnsupportedMediaType, "a review is sent as application/json")
 		return

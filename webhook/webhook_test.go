@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -37,6 +38,13 @@ type running struct {
 
 func start(t *testing.T) *running {
 	t.Helper()
+	r, _ := startDraining(t, 0)
+	return r
+}
+
+// startDraining also returns what tells it to end.
+func startDraining(t *testing.T, drain time.Duration) (*running, context.CancelFunc) {
+	t.Helper()
 	var own bytes.Buffer
 	certs, err := OpenCertificates(t.Context(), kept.File(filepath.Join(t.TempDir(), "roots.json")), []string{"127.0.0.1"}, time.Now)
 	if err != nil {
@@ -44,7 +52,7 @@ func start(t *testing.T) *running {
 	}
 	s, err := New(Config{
 		Listen: "127.0.0.1:0", HTTP: "127.0.0.1:0", TLS: certs.TLS(), Baseline: policies.FS,
-		Log: slog.New(slog.NewTextHandler(&own, nil)), Now: time.Now, Registry: prometheus.NewRegistry(),
+		Log: slog.New(slog.NewTextHandler(&own, nil)), Now: time.Now, Registry: prometheus.NewRegistry(), Drain: drain,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +70,64 @@ func start(t *testing.T) *running {
 	pool.AppendCertsFromPEM(certs.Bundle())
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
 	t.Cleanup(client.CloseIdleConnections)
-	return &running{s, client, "https://" + s.Addr().String()}
+	return &running{s, client, "https://" + s.Addr().String()}, stop
+}
+
+// A webhook that was told to end answers as long as something may still lead to it, says
+// that it should not be asked, and ends each connection with its answer.
+func TestItAnswersUntilNothingLeadsThere(t *testing.T) {
+	const drain = 3 * time.Second
+	r, stop := startDraining(t, drain)
+	r.publish(t)
+	if a, _, _ := r.ask(t, ValidatePath, podWith("")); !a.Allowed {
+		t.Fatalf("before: %+v", a)
+	}
+	told := time.Now()
+	stop()
+	for r.Ready() == nil {
+		if time.Since(told) > drain {
+			t.Fatal("it stays ready")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	opened := 0
+	trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
+		if !c.Reused {
+			opened++
+		}
+	}}
+	const asked = 5
+	for range asked {
+		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), http.MethodPost, r.url+ValidatePath, strings.NewReader(podWith("")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		res, err := r.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil || !strings.Contains(string(raw), `"allowed":true`) {
+			t.Errorf("while it ends: %s, %v", raw, err)
+		}
+	}
+	if opened < asked-1 { // the first goes over the connection that is there
+		t.Errorf("%d questions opened %d connections", asked, opened)
+	}
+	for {
+		if _, err := net.DialTimeout("tcp", r.Addr().String(), time.Second); err != nil {
+			break
+		}
+		if time.Since(told) > 10*drain {
+			t.Fatal("it does not end")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if early := time.Since(told); early < drain {
+		t.Errorf("it ended after %s", early)
+	}
 }
 
 // publish makes a release with one service, injection and a policy of the user's, if
@@ -140,6 +205,17 @@ func TestAnswers(t *testing.T) {
 	r.publish(t)
 	if err := r.Ready(); err != nil {
 		t.Errorf("it is not ready: %v", err)
+	}
+	bad := []release.Step{{Release: shopOf(t, "package meshc.object.own\n\nfindings contains x if true\n")}}
+	if err := r.take(t.Context(), "fedcba9876543210", mark{}, bad); err == nil {
+		t.Error("a policy that does not compile is taken")
+	}
+	if s := r.Status(); s.Commit != "0123456789abcdef" || len(s.Problems) == 0 {
+		t.Errorf("the status after a policy that does not compile: %+v", s)
+	}
+	r.publish(t)
+	if s := r.Status(); len(s.Problems) > 0 {
+		t.Errorf("the status after it is mended: %v", s.Problems)
 	}
 	for name, c := range map[string]struct{ path, body, want string }{
 		"a pod":                    {ValidatePath, podWith(""), ""},

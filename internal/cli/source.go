@@ -34,6 +34,15 @@ func sourceOf(address string, c feed.Condition) *xdsserver.Source {
 	return s
 }
 
+// problemsOf is all that is wrong with a source.
+func problemsOf(c feed.Condition) []diag.Diagnostic {
+	var out []diag.Diagnostic
+	for _, k := range slices.Sorted(maps.Keys(c.Wrong)) {
+		out = append(out, problemOf(k, c.Wrong[k]))
+	}
+	return out
+}
+
 // problemOf is the first problem that an error carries.
 func problemOf(k feed.Kind, err error) diag.Diagnostic {
 	if ds := findings(err); len(ds) > 0 {

@@ -32,7 +32,7 @@ type webhookFlags struct {
 	listen, http, kubeconfig, url, service string
 	authority                              string
 	clientCA, clientName                   string
-	audit                                  time.Duration
+	audit, drain                           time.Duration
 }
 
 func (a *app) webhookCmd() *cobra.Command {
@@ -68,6 +68,7 @@ What its account may do is in what "meshc install" prints.`,
 	fl.StringVar(&f.service, "service", "", "where it does inside: namespace/name of a service with port 443")
 	fl.StringVar(&f.clientCA, "client-ca", "", "file (PEM) with what signed the certificate that the API server shows to webhooks; nobody else is answered then")
 	fl.StringVar(&f.clientName, "client-name", "", "common name, DNS name or URI in that certificate; needed with --client-ca")
+	fl.DurationVar(&f.drain, "drain", 0, "how long questions are answered still after it was told to end: until no Service leads here any more")
 	fl.DurationVar(&f.audit, "audit", defaultAudit, "time between two audits of the objects that are there; 0 for none")
 	cmd.AddCommand(a.webhookStatusCmd())
 	return cmd
@@ -82,6 +83,9 @@ func (f *webhookFlags) check() error {
 	}
 	if (f.clientCA == "") != (f.clientName == "") {
 		return fail(diag.ExitFailure, "--client-ca and --client-name belong together: what signs API servers often signs kubelets and people too")
+	}
+	if f.drain < 0 || f.drain > maxDrain {
+		return fail(diag.ExitFailure, "--drain %s is out of range; write 0 to %s", f.drain, maxDrain)
 	}
 	if f.audit != 0 && f.audit < minAudit {
 		return fail(diag.ExitFailure, "--audit %s is too often; write %s or more, or 0 for none", f.audit, minAudit)
@@ -107,6 +111,9 @@ const (
 	defaultAudit = 10 * time.Minute
 	minAudit     = 10 * time.Second
 )
+
+// maxDrain is longer than any cluster takes to lead its Services elsewhere.
+const maxDrain = 5 * time.Minute
 
 // hosts are the names that the webhook's certificate is good for.
 func (f *webhookFlags) hosts() []string {
@@ -142,11 +149,11 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	}
 	defer repo.Close()
 	metrics := prometheus.NewRegistry()
-	server, certs, err := a.guardian(ctx, f, cluster, metrics, log)
+	source, err := a.source(ctx, &f.followFlags, t, repo)
 	if err != nil {
 		return err
 	}
-	source, err := a.source(ctx, &f.followFlags, t, repo)
+	server, certs, err := a.guardian(ctx, f, cluster, metrics, log, func() []diag.Diagnostic { return problemsOf(source.Condition()) })
 	if err != nil {
 		return err
 	}
@@ -163,7 +170,7 @@ func (a *app) webhook(ctx context.Context, f *webhookFlags) error {
 	if f.audit > 0 {
 		group.Go(func() error { return server.Audit(ctx, watched) })
 	}
-	if err := ended(ctx, group, letGo); err != nil && !errors.Is(err, context.Canceled) {
+	if err := ended(ctx, group, f.drain+letGo); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	log.Info("stopped")
@@ -203,7 +210,7 @@ func (f *webhookFlags) auditing(cluster *kubeapi.Cluster) (webhook.Auditing, err
 }
 
 // guardian makes the webhook on its port.
-func (a *app) guardian(ctx context.Context, f *webhookFlags, cluster *kubeapi.Cluster, metrics *prometheus.Registry, log *slog.Logger) (*webhook.Server, *webhook.Certificates, error) {
+func (a *app) guardian(ctx context.Context, f *webhookFlags, cluster *kubeapi.Cluster, metrics *prometheus.Registry, log *slog.Logger, problems func() []diag.Diagnostic) (*webhook.Server, *webhook.Certificates, error) {
 	if err := os.MkdirAll(f.state, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("making the state folder: %w; name another one with --state", err)
 	}
@@ -226,7 +233,7 @@ func (a *app) guardian(ctx context.Context, f *webhookFlags, cluster *kubeapi.Cl
 		}
 		conf = callers.Demand(conf)
 	}
-	server, err := webhook.New(webhook.Config{Listen: f.listen, HTTP: f.http, TLS: conf, Baseline: policies.FS, Log: log, Now: a.now, Registry: metrics, Ready: certs.Ready})
+	server, err := webhook.New(webhook.Config{Listen: f.listen, HTTP: f.http, TLS: conf, Baseline: policies.FS, Log: log, Now: a.now, Registry: metrics, Ready: certs.Ready, Problems: problems, Drain: f.drain})
 	return server, certs, err
 }
 

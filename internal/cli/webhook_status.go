@@ -53,6 +53,9 @@ func (a *app) tellWebhook(s webhook.Status) error {
 		printer.Fprintf(&b, "judges by commit %.12s\n", s.Commit)
 	}
 	printer.Fprintf(&b, "asked by the API server: %s\n", s.Asked)
+	for _, d := range s.Problems {
+		printer.Fprintf(&b, "not newer because of: %s\n", d)
+	}
 	if s.Audit == nil {
 		b.WriteString("no audit by this replica yet\n")
 		return printer.Fprint(a.out, b.String())

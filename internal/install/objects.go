@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
@@ -56,6 +57,10 @@ const (
 	memoryLimit   = compileMemory + 4*512 + 1024 + webhook.WorkerMemory>>20
 )
 
+// webhookDrain is longer than clusters take to lead a Service's connections past a pod that
+// is being deleted, and shorter than the 30 s after which they kill it.
+const webhookDrain = 5 * time.Second
+
 // component is one of the two servers.
 type component struct {
 	name, account, word string
@@ -74,7 +79,7 @@ func (s Settings) components() []component {
 		{ServerSet, ServerAccount, "serve", ServerPort, ServerHTTPPort, with(
 			"--in-cluster", "--authority", "secret/"+s.Namespace+"/"+ServerSecret, "--trust-domain", s.TrustDomain, "--listen", fmt.Sprintf(":%d", ServerPort), "--http", fmt.Sprintf(":%d", ServerHTTPPort))},
 		{WebhookSet, WebhookAccount, "webhook", WebhookPort, WebhookHTTPPort, with(
-			"--authority", "secret/"+s.Namespace+"/"+WebhookSecret, "--service", s.Namespace+"/"+WebhookSet, "--listen", fmt.Sprintf(":%d", WebhookPort), "--http", fmt.Sprintf(":%d", WebhookHTTPPort), "--audit", s.Audit.String())},
+			"--authority", "secret/"+s.Namespace+"/"+WebhookSecret, "--service", s.Namespace+"/"+WebhookSet, "--listen", fmt.Sprintf(":%d", WebhookPort), "--http", fmt.Sprintf(":%d", WebhookHTTPPort), "--audit", s.Audit.String(), "--drain", webhookDrain.String())},
 	}
 }
 
