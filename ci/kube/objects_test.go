@@ -141,7 +141,15 @@ func TestObjectsAreTaken(t *testing.T) {
 			if out, err := c.Kubectl(ctx, append(apply, "--filename", filepath.Join(dir, "cluster"))...); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			out, err := c.Kubectl(ctx, append(apply, "--dry-run=server", "--kustomize", dir)...)
+			// The admission policies of the case before hold until the server has taken up these.
+			var out string
+			var err error
+			for end := time.Now().Add(15 * time.Second); ; {
+				out, err = c.Kubectl(ctx, append(apply, "--dry-run=server", "--kustomize", dir)...)
+				if err == nil || !strings.Contains(err.Error(), "ValidatingAdmissionPolicy") || time.Now().After(end) {
+					break
+				}
+			}
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}

@@ -50,10 +50,10 @@ func (f *Feed) condition(change func(*Condition)) {
 func (f *Feed) looked() {
 	at := f.c.Now()
 	f.condition(func(c *Condition) {
-		if c.LookedAt.IsZero() || c.Reachable == f.unreachable {
+		if c.LookedAt.IsZero() || c.Reachable != (f.unreachable == "") {
 			c.Since = at
 		}
-		c.Reachable, c.LookedAt = !f.unreachable, at
+		c.Reachable, c.LookedAt = f.unreachable == "", at
 		if f.snap != nil {
 			c.Head = f.snap.Head()
 		}

@@ -100,8 +100,8 @@ type Feed struct {
 	settled   *gitrepo.Snapshot // had nothing new,
 	settledAt time.Time         // when
 
-	unstored    bool // current is not on disk
-	unreachable bool
+	unstored    bool   // current is not on disk
+	unreachable string // the code of why, as last told; "" if the source answers
 	stale       bool
 	failures    int             // fetches that failed in a row
 	refusal     string          // the last one told
@@ -257,8 +257,8 @@ func (f *Feed) Poll(ctx context.Context, emit func(Event)) {
 		f.failed(err)
 	default:
 		f.failures = 0
-		if f.unreachable {
-			f.unreachable = false
+		if f.unreachable != "" {
+			f.unreachable = ""
 			f.note(Unreachable, nil)
 			f.tell(Event{Kind: Reachable})
 		}
@@ -273,10 +273,19 @@ func (f *Feed) failed(err error) {
 		f.refuse("", err)
 		return
 	}
-	if !f.unreachable {
-		f.unreachable = true
+	if why := codeOf(err); why != f.unreachable {
+		f.unreachable = why
 		f.tell(Event{Kind: Unreachable, Err: err})
 	}
+}
+
+// codeOf tells kinds of trouble apart; texts may differ from look to look.
+func codeOf(err error) string {
+	var found interface{ Diagnostic() diag.Diagnostic }
+	if errors.As(err, &found) {
+		return string(found.Diagnostic().Code)
+	}
+	return "unknown"
 }
 
 // follow takes what asks to be served through verification. An error means that

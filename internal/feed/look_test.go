@@ -149,7 +149,7 @@ func TestAStopEndsALook(t *testing.T) {
 	var got []Event
 	f.Poll(ctx, func(e Event) { got = append(got, e) })
 	s.want(got)
-	if f.failures != 0 || f.unreachable {
+	if f.failures != 0 || f.unreachable != "" {
 		t.Errorf("%d failures", f.failures)
 	}
 }
