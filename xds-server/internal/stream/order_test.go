@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -162,11 +163,13 @@ func TestSubscriptions(t *testing.T) {
 		c.subscribe(cds, "b") // again: on demand
 		c.ack(c.want(cds, []string{"b"}))
 		c.unsubscribe(cds, "a")
+		synctest.Wait() // the server has heard it
 		s.publish(t, "commit-2", seal(t, app(t, 2*time.Second, "a", "b", "nothing")))
 		c.ack(c.want(cds, []string{"b", "nothing"}))
 		c.subscribe(cds, "*")
 		c.ack(c.want(cds, []string{"a"}))
 		c.unsubscribe(cds, "*")
+		synctest.Wait()
 		s.publish(t, "commit-3", seal(t, app(t, 3*time.Second, "a", "b", "nothing")))
 		c.ack(c.want(cds, []string{"b", "nothing"}))
 		c.quiet(time.Second)
