@@ -90,6 +90,16 @@ func (n Node) List() []Node {
 	return out
 }
 
+// Strings returns the strings of a list, sorted, each once: a list of the language is a set.
+func (n Node) Strings() []string {
+	var out []string
+	for _, v := range n.List() {
+		out = append(out, v.Str())
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // Str returns a string, or "".
 func (n Node) Str() string { s, _ := n.value.(string); return s }
 

@@ -44,7 +44,7 @@ func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 			l.add(l.unknown(s.Pos(), "namespace", s.Str(), known))
 		}
 	}
-	g.Namespaces = names(spaces)
+	g.Namespaces = spaces.Strings()
 	l.nonEmpty(n.Field("methods"), "methods")
 	g.Methods = l.methods(n.Field("methods"))
 	for _, pn := range n.Field("paths").List() {
@@ -100,17 +100,7 @@ func (l *linker) nonEmpty(n intent.Node, field string) []string {
 		l.add(diag.New(diag.CodeNever, n.Pos(), "an empty list of %s lets nobody through", field).
 			WithFix("leave `%s` out to not restrict, or delete the grant", field))
 	}
-	return names(n)
-}
-
-// names reads a list of strings, sorted, each once.
-func names(n intent.Node) []string {
-	var out []string
-	for _, v := range n.List() {
-		out = append(out, v.Str())
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return n.Strings()
 }
 
 // grantPath reads "/a" (exactly) or "/a/*" (everything below "/a/").

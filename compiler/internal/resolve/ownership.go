@@ -176,7 +176,7 @@ func (l *linker) readDelegations(p *pkg) {
 	}
 	p.delegates = map[string]model.Delegation{}
 	for _, e := range n.Fields() {
-		d := model.Delegation{To: e.Name, Services: e.Node.Field("services").Bool(), Accounts: names(e.Node.Field("accounts"))}
+		d := model.Delegation{To: e.Name, Services: e.Node.Field("services").Bool(), Accounts: e.Node.Field("accounts").Strings()}
 		for _, h := range e.Node.Field("hosts").Fields() {
 			d.Hosts = append(d.Hosts, l.delegatedHost(h))
 		}

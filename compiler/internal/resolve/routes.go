@@ -108,7 +108,7 @@ func (l *linker) methods(n intent.Node) []string {
 				WithFix("use one of %s", strings.Join(hop.Methods(), ", ")))
 		}
 	}
-	return names(n)
+	return n.Strings()
 }
 
 // headerValue refuses headers that are not the caller's, and values that no header has: HTTP drops the blanks around them.

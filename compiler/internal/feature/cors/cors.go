@@ -137,7 +137,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	if !n.Exists() {
 		return nil
 	}
-	v := Sharing{Origins: set(n.Field("origins")), Methods: set(n.Field("methods")), Headers: set(n.Field("headers")), Expose: set(n.Field("expose")),
+	v := Sharing{Origins: n.Field("origins").Strings(), Methods: n.Field("methods").Strings(), Headers: n.Field("headers").Strings(), Expose: n.Field("expose").Strings(),
 		Credentials: n.Field("credentials").Bool()}
 	for _, o := range n.Field("origins").List() {
 		checkPort(o, x)
@@ -191,15 +191,6 @@ func checkPort(n intent.Node, x *resolve.Place) {
 		x.Problem(diag.New(diag.CodeRange, n.Pos(), "no page has the origin %q: browsers write the port as %d", n.Str(), port).
 			WithFix("write %q", scheme+"://"+rest[:colon+1]+strconv.FormatUint(port, 10)))
 	}
-}
-
-func set(n intent.Node) []string {
-	var out []string
-	for _, v := range n.List() {
-		out = append(out, v.Str())
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
 }
 
 // meaning follows Envoy's filter: a preflight has an origin that fits and says what it asks

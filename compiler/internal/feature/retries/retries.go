@@ -107,19 +107,17 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 
 // conditions reads `on`. What the callee may have begun is refused without idempotent.
 func conditions(on intent.Node, idempotent bool, x *resolve.Place) []string {
-	var out []string
 	for _, c := range on.List() {
 		if !idempotent && !slices.Contains(notBegun, c.Str()) {
 			x.Problem(diag.New(diag.CodeNotIdempotent, c.Pos(), "a retry on %q may repeat a request that the service has begun", c.Str()).
 				WithFix("add `idempotent: true` if repeating is safe, or retry only on %s", strings.Join(notBegun, " and ")))
 		}
-		out = append(out, c.Str())
 	}
+	out := on.Strings()
 	if len(out) == 0 {
 		x.Problem(diag.New(diag.CodeNever, on.Pos(), "a retry on nothing never happens").WithFix("leave `on` out for the default, or delete `retry`"))
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return out
 }
 
 // fits refuses what cannot take effect together with the rest of the route.
