@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,9 +46,10 @@ func TestAReadThatNeverEndsIsLeft(t *testing.T) {
 	if _, err := s.Within(ctx).FS(Commit{Tree: fuzzTree[:39] + "1"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped: %v", err)
 	}
-	if n := runtime.NumGoroutine(); n > before+1 || len(o.asked) != 1 {
-		t.Errorf("%d goroutines, before %d; asked %d times", n, before, len(o.asked))
+	if len(o.asked) != 1 {
+		t.Errorf("asked %d times", len(o.asked))
 	}
+	waitAtMost(t, before+1)
 	close(o.back)
 	var r *Refused
 	for range 1000 { // the one that was left has to go first
@@ -78,21 +80,42 @@ func TestMemoryIsReadInTurn(t *testing.T) {
 func TestOneGoroutineReadsAll(t *testing.T) {
 	turn := newTurn(time.Minute, nil)
 	before := runtime.NumGoroutine()
+	readers := map[string]bool{}
 	for i := range 1000 {
-		n, err := inTurn(t.Context(), turn, func(context.Context) (int, error) { return runtime.NumGoroutine(), nil })
-		if n > before+1 || err != nil {
-			t.Fatalf("read %d: %d goroutines, before %d, %v", i, n, before, err)
+		name, err := inTurn(t.Context(), turn, func(context.Context) (string, error) { return goroutineName(), nil })
+		if err != nil {
+			t.Fatalf("read %d: %v", i, err)
 		}
+		readers[name] = true
 	}
-	end := time.Now().Add(10 * time.Second)
-	for runtime.NumGoroutine() > before && time.Now().Before(end) {
-		time.Sleep(time.Millisecond)
+	if len(readers) > 100 { // a busy machine may make a lull of its own between two reads
+		t.Errorf("%d goroutines read 1000 times", len(readers))
 	}
-	if n := runtime.NumGoroutine(); n > before {
-		t.Errorf("%d goroutines stay, before %d", n, before)
-	}
+	waitAtMost(t, before)
 	if n, err := inTurn(t.Context(), turn, func(context.Context) (int, error) { return 7, nil }); n != 7 || err != nil {
 		t.Errorf("after a lull: %d, %v", n, err)
+	}
+}
+
+// goroutineName is what the runtime calls the goroutine that asks: "goroutine 7".
+func goroutineName() string {
+	head := make([]byte, 64)
+	head = head[:runtime.Stack(head, false)]
+	name, _, _ := strings.Cut(string(head), " [")
+	return name
+}
+
+// waitAtMost waits until no more than n goroutines are there. The count alone says nothing
+// about the moment: the runtime's own ones, such as the one of finalizers, come and go.
+func waitAtMost(t *testing.T, n int) {
+	t.Helper()
+	end := time.Now().Add(10 * time.Second)
+	for runtime.NumGoroutine() > n {
+		if time.Now().After(end) {
+			t.Errorf("%d goroutines stay, of %d at most", runtime.NumGoroutine(), n)
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
