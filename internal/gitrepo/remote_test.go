@@ -203,7 +203,7 @@ func TestAttack19BrokenServers(t *testing.T) {
 			if err == nil {
 				t.Fatal("accepted")
 			}
-			if d := time.Since(start); d > 15*time.Second {
+			if d := time.Since(start); d > time.Minute { // they would go on for longer, or for ever
 				t.Errorf("took %s", d)
 			}
 			s.CloseClientConnections()
@@ -211,7 +211,7 @@ func TestAttack19BrokenServers(t *testing.T) {
 		})
 	}
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for runtime.NumGoroutine() > before+2 {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d goroutines, before %d", runtime.NumGoroutine(), before)

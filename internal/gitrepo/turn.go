@@ -2,6 +2,7 @@ package gitrepo
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -13,8 +14,10 @@ type turn struct {
 	patience time.Duration
 	late     error // tells that patience ended
 	// work is for the one worker, which takes the next as soon as its last has let go of
-	// lock; whoever holds lock may say whether it is there.
+	// lock. Whether there is a worker has a lock of its own: one that goes must not look
+	// like one at work to whoever only tries lock.
 	work   chan func()
+	mu     sync.Mutex
 	worker bool
 }
 
@@ -28,6 +31,8 @@ const lull = 50 * time.Millisecond
 
 // do gives work to the worker. The caller holds lock, and the work lets go of it.
 func (t *turn) do(work func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if !t.worker {
 		t.worker = true
 		go t.workAll()
@@ -44,16 +49,20 @@ func (t *turn) workAll() {
 			work()
 			rest.Reset(lull)
 		case <-rest.C:
-			select {
-			case t.lock <- struct{}{}: // nobody has work
-				t.worker = false
-				<-t.lock
+			if t.goes() {
 				return
-			default: // somebody is about to send it
-				rest.Reset(lull)
 			}
+			rest.Reset(lull)
 		}
 	}
+}
+
+// goes lets the worker go, unless it has been given work.
+func (t *turn) goes() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.worker = len(t.work) > 0
+	return !t.worker
 }
 
 // inTurn runs f and gives up with ctx and when patience ends. What does not look at
