@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	"github.com/fsnotify/fsnotify"
 
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/gitrepo/gittest"
@@ -44,14 +46,16 @@ func followed(t *testing.T, s *site) *policyFile {
 	return p
 }
 
-// write replaces the file as an operator's tools do.
 func (p *policyFile) write(text string) {
 	p.s.t.Helper()
-	if err := os.WriteFile(p.path+".new", []byte(text), 0o600); err != nil {
-		p.s.t.Fatal(err)
-	}
-	if err := os.Rename(p.path+".new", p.path); err != nil {
-		p.s.t.Fatal(err)
+	replace(p.s.t, p.path, text)
+}
+
+// replace replaces a file as an operator's tools do.
+func replace(t *testing.T, path, text string) {
+	t.Helper()
+	if err := errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path)); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -63,7 +67,7 @@ func (p *policyFile) next(k Kind) Event {
 			p.s.t.Fatalf("told %s (%v), want %s", e.Kind, e.Err, k)
 		}
 		return e
-	case <-time.After(30 * time.Second):
+	case <-time.After(4 * policyPoll): // longer than where the system tells nothing
 		p.s.t.Fatalf("nothing is told, want %s", k)
 		return Event{}
 	}
@@ -115,23 +119,38 @@ func TestThePolicyIsReadAgainWhenItsFileChanges(t *testing.T) {
 // file has come to rest.
 func TestAPolicyIsReadAtRest(t *testing.T) {
 	s := newSite(t, "")
-	p := followed(t, s)
-	p.next(Approved)
-	strict := strings.Replace(p.text, "signers: [alice]", "signers: [alice], requireTags: true", 1)
-	f, err := os.Create(p.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, part := range strings.SplitAfter(strict, "\n") {
-		if _, err := f.WriteString(part); err != nil {
-			t.Fatal(err)
+	path, text := filepath.Join(t.TempDir(), "trust.yaml"), s.policy()
+	strict := strings.Replace(text, "signers: [alice]", "signers: [alice], requireTags: true", 1)
+	synctest.Test(t, func(t *testing.T) { // in which a busy machine is as fast as another
+		events, out := make(chan fsnotify.Event), make(chan Policy)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		replace(t, path, text)
+		go followPolicy(ctx, path, events, nil, time.Hour, out)
+		if p := <-out; p.Err != nil {
+			t.Fatal(p.Err)
 		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	p.next(PolicyTaken)
+		var last string
+		for part := range strings.Lines(strict) {
+			last += part
+			if err := os.WriteFile(path, []byte(last), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			events <- fsnotify.Event{Name: path, Op: fsnotify.Write}
+			select {
+			case p := <-out:
+				t.Fatalf("told while it is written: %v", p.Err)
+			case <-time.After(policyRest - time.Millisecond):
+			}
+		}
+		want, l := approval.LoadTrust(path)
+		if l.HasErrors() {
+			t.Fatal(l)
+		}
+		if p := <-out; p.Err != nil || p.Trust.Digest != want.Digest {
+			t.Errorf("told %v", p.Err)
+		}
+	})
 }
 
 // Key files are watched by the slow poll: what they hold belongs to the policy.
@@ -151,7 +170,7 @@ func TestAChangedKeyFileIsNoticed(t *testing.T) {
 		select {
 		case p := <-out:
 			return p
-		case <-time.After(30 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("nothing is told")
 			return Policy{}
 		}
@@ -161,9 +180,7 @@ func TestAChangedKeyFileIsNoticed(t *testing.T) {
 	}
 	digests := map[string]bool{}
 	for range 2 {
-		if err := os.WriteFile(filepath.Join(dir, "a.asc"), []byte(pgpKey(t)), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		replace(t, filepath.Join(dir, "a.asc"), pgpKey(t))
 		p := next()
 		if p.Err != nil {
 			t.Fatal(p.Err)

@@ -27,6 +27,7 @@ func TestTheFeedOutlastsAServerThatHangs(t *testing.T) {
 		"nothing":            func(_ http.ResponseWriter, _ []byte, gone <-chan struct{}) { <-gone },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait
 			s := newSite(t, "")
 			git, err := githttp.Handler(s.repo.Dir)
 			if err != nil {
@@ -45,7 +46,7 @@ func TestTheFeedOutlastsAServerThatHangs(t *testing.T) {
 			}))
 			t.Cleanup(server.Close)
 			ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-			repo, err := gitrepo.Open(server.URL+"/.git", "refs/heads/main", gitrepo.Options{Auth: gitrepo.Auth{CABundle: ca}, Timeout: 3 * time.Second})
+			repo, err := gitrepo.Open(server.URL+"/.git", "refs/heads/main", gitrepo.Options{Auth: gitrepo.Auth{CABundle: ca}, Timeout: 12 * time.Second}) // a third of it is for git to say something
 			if err != nil {
 				t.Fatal(err)
 			}
