@@ -81,7 +81,7 @@ func (p *proxy) join(ctx context.Context, addr string) error {
 		return err
 	}
 	trust := ca.Trust{TrustDomain: p.w.authority.TrustDomain(), Pins: p.w.authority.Fingerprints(), Clock: time.Now}
-	c, err := ca.Dial(addr, trust)
+	c, err := ca.Dial([]string{addr}, trust)
 	if err != nil {
 		return err
 	}

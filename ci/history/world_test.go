@@ -496,7 +496,7 @@ func (w *world) envoy() {
 		t.Fatal(err)
 	}
 	cfg, problems := agent.Config{
-		Server: w.servers[0].addr, JoinToken: token, Fingerprints: w.authority.Fingerprints(), StateDir: shortDir(t), Envoy: binary.Path,
+		Servers: []string{w.servers[0].addr}, JoinToken: token, Fingerprints: w.authority.Fingerprints(), StateDir: shortDir(t), Envoy: binary.Path,
 		EnvoyArgs: []string{"--concurrency", "1", "--log-level", "error"}, Clock: time.Now, Drain: 0,
 	}.Normalise()
 	if err := problems.Err(); err != nil {

@@ -34,6 +34,7 @@ import (
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/child"
 	"meshc.dev/meshc/internal/demo/people"
+	"meshc.dev/meshc/internal/envoybin"
 	"meshc.dev/meshc/internal/freeport"
 	"meshc.dev/meshc/internal/kubetest"
 )
@@ -312,7 +313,7 @@ func (v *workload) ask(ctx context.Context, server string, trust ca.Trust, call 
 	if err != nil {
 		return err
 	}
-	c, err := ca.Dial(server, trust)
+	c, err := ca.Dial([]string{server}, trust)
 	if err != nil {
 		return err
 	}
@@ -328,40 +329,46 @@ func (v *workload) ask(ctx context.Context, server string, trust ca.Trust, call 
 	return nil
 }
 
+// servers are two with one authority that were started at once, and where they listen.
+func (w *world) servers() (both []*program, listen []string) {
+	w.t.Helper()
+	listen = []string{w.address(), w.address()}
+	for i, name := range []string{"a", "b"} {
+		both = append(both, w.program(name, "serve", "--trust-domain", trustDomain, "--authority", "secret/meshc-system/meshc-authority",
+			"--listen", listen[i], "--peer", listen[1-i]))
+	}
+	for _, s := range both {
+		var err error
+		s.Child, err = child.Start(child.Spec{Path: w.bin, Args: s.args, Dir: w.dir, Log: filepath.Join(w.dir, s.name+".log"), Bound: true})
+		w.must(err)
+	}
+	for _, s := range both {
+		w.until(s.name+" is ready", func() error { return page("http://"+s.http+"/readyz", "ok") })
+	}
+	return both, listen
+}
+
+// token is one for an account, with the server's fingerprint.
+func (w *world) token(account string) (text, pin string) {
+	w.t.Helper()
+	out, err := child.Run(w.t.Context(), child.Spec{Path: w.bin, Dir: w.dir, Args: []string{"token", "create", "--identity", "bookinfo/" + account,
+		"--authority", "secret/meshc-system/meshc-authority", "--kubeconfig", w.Kubeconfig}}, 0)
+	w.must(err)
+	fields := strings.Fields(string(out.Stdout))
+	return fields[1], fields[3]
+}
+
 // TestEitherServerMayEnd: two servers with one authority are killed in turn while workloads
 // renew their certificates at whichever answers. One that starts again has the same roots, is
 // ready when it serves what the other one does, and takes the other one's tokens.
 func TestEitherServerMayEnd(t *testing.T) {
 	w := newWorld(t)
-	listen := []string{w.address(), w.address()}
-	var servers []*program
-	for i, name := range []string{"a", "b"} {
-		servers = append(servers, w.program(name, "serve", "--trust-domain", trustDomain, "--authority", "secret/meshc-system/meshc-authority",
-			"--listen", listen[i], "--peer", listen[1-i]))
-	}
-	for _, s := range servers { // at once
-		var err error
-		s.Child, err = child.Start(child.Spec{Path: w.bin, Args: s.args, Dir: w.dir, Log: filepath.Join(w.dir, s.name+".log"), Bound: true})
-		w.must(err)
-	}
-	for _, s := range servers {
-		w.until(s.name+" is ready", func() error { return page("http://"+s.http+"/readyz", "ok") })
-	}
+	servers, listen := w.servers()
 	at := w.service(listen...).address
-	token := func(account string) (text, pin string) {
-		t.Helper()
-		out, err := child.Run(t.Context(), child.Spec{Path: w.bin, Dir: w.dir, Args: []string{"token", "create", "--identity", "bookinfo/" + account,
-			"--authority", "secret/meshc-system/meshc-authority", "--kubeconfig", w.Kubeconfig}}, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fields := strings.Fields(string(out.Stdout))
-		return fields[1], fields[3]
-	}
 	var all []*workload
 	for i := range 8 {
 		v := &workload{id: spiffeid.RequireFromString(fmt.Sprintf("spiffe://%s/ns/bookinfo/sa/w%d", trustDomain, i))}
-		text, pin := token(fmt.Sprintf("w%d", i))
+		text, pin := w.token(fmt.Sprintf("w%d", i))
 		w.must(v.join(t.Context(), at, text, pin))
 		if err := v.join(t.Context(), listen[i%2], text, pin); err == nil {
 			t.Fatal("a token was used twice")
@@ -386,6 +393,60 @@ func TestEitherServerMayEnd(t *testing.T) {
 	w.more(under, 60)
 	under.stop()
 	t.Logf("%d renewals, %d failed", under.asked.Load(), under.failed.Load())
+}
+
+// agent starts a real meshc-agent with a real Envoy that knows all the servers.
+func (w *world) agent(account, token, pin string, servers ...string) *child.Child {
+	w.t.Helper()
+	bin := filepath.Join(w.t.TempDir(), "meshc-agent")
+	if built, err := child.Run(w.t.Context(), child.Spec{Path: "go", Args: []string{"build", "-o", bin, "meshc.dev/meshc/cmd/meshc-agent"}}, 0); err != nil {
+		w.t.Fatalf("building: %v, %v", built, err)
+	}
+	envoy, err := envoybin.Find(w.t.Context(), envoybin.Options{Download: true})
+	w.must(err)
+	state, err := os.MkdirTemp("", "ma") // sockets want a short path
+	w.must(err)
+	w.t.Cleanup(func() { _ = os.RemoveAll(state) })
+	file := filepath.Join(state, "token")
+	w.must(os.WriteFile(file, []byte(token), 0o600))
+	args := []string{"--identity", "bookinfo/" + account, "--join-token-file", file, "--server-fingerprint", pin, "--state-dir", state, "--envoy", envoy.Path, "--drain", "0s"}
+	for _, s := range servers {
+		args = append(args, "--server", s)
+	}
+	c, err := child.Start(child.Spec{Path: bin, Args: append(args, "--", "--concurrency", "1", "-l", "error"), Dir: w.dir, Log: filepath.Join(w.dir, "agent.log"), Bound: true})
+	w.must(err)
+	w.t.Cleanup(func() { c.Stop(5 * time.Second) })
+	return c
+}
+
+// serves says whether that many proxies have a stream with a server.
+func serves(p *program, n int) error {
+	return page("http://"+p.http+"/metrics", fmt.Sprintf("meshc_xds_connected_proxies{protocol=\"delta\"} %d\n", n))
+}
+
+// TestAnAgentGoesToTheOtherServer: an agent that knows both servers has its Envoy at one of
+// them at a time, whichever that is. The first is away when it joins.
+func TestAnAgentGoesToTheOtherServer(t *testing.T) {
+	w := newWorld(t)
+	servers, listen := w.servers()
+	text, pin := w.token("reviews-v1")
+	w.end(servers[0], syscall.SIGKILL)
+	agent := w.agent("reviews-v1", text, pin, listen...)
+	for round := range 4 {
+		gone, here := servers[round%2], servers[1-round%2]
+		w.until("the proxy is at "+here.name, func() error { return serves(here, 1) })
+		w.start(gone)
+		w.must(serves(here, 1)) // what stands is kept
+		if err := serves(gone, 1); err == nil {
+			t.Errorf("round %d: the proxy is at both", round)
+		}
+		w.end(here, syscall.SIGKILL)
+	}
+	select {
+	case <-agent.Done():
+		t.Errorf("the agent ended: %v", agent.Err())
+	default:
+	}
 }
 
 // webhooks are two with one bundle, which an API server asks.

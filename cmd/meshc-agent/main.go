@@ -96,10 +96,13 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	f := flag.NewFlagSet("meshc-agent", flag.ContinueOnError)
 	f.SetOutput(errs)
 	f.Usage = func() {
-		printer.Fprintf(f.Output(), "Usage: meshc-agent --server host:port --state-dir dir (--envoy path | --no-envoy) [flags] [-- Envoy's arguments]\n")
+		printer.Fprintf(f.Output(), "Usage: meshc-agent --server host:port [--server …] --state-dir dir (--envoy path | --no-envoy) [flags] [-- Envoy's arguments]\n")
 		f.PrintDefaults()
 	}
-	f.StringVar(&cfg.Server, "server", "", "`host:port` of meshc serve")
+	f.Func("server", "`host:port` of meshc serve; once for each server that may be asked", func(s string) error {
+		cfg.Servers = append(cfg.Servers, s)
+		return nil
+	})
 	f.StringVar(&cfg.Identity, "identity", "", "`namespace/account`; default: what the token or the stored certificate says")
 	f.StringVar(&cfg.JoinToken, "join-token", "", "`token` of meshc token create; other users can see it: prefer the file")
 	f.StringVar(&cfg.JoinTokenFile, "join-token-file", "", "`file` with the token")

@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/upstream"
 )
 
 // Bounds of one ADS message. A full configuration of some thousand clusters
@@ -29,13 +30,13 @@ const (
 
 const adsService = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 
-// relay carries ADS streams from Envoy to the server.
+// relay carries ADS streams from Envoy to one of the servers.
 type relay struct {
-	server string
-	clock  func() time.Time
-	hold   *holder
-	log    *slog.Logger
-	stats  *stats
+	servers []string
+	clock   func() time.Time
+	hold    *holder
+	log     *slog.Logger
+	stats   *stats
 	// roots are those that the server may be signed by.
 	roots func(*svid) ([]*x509.Certificate, error)
 	known []*x509.Certificate // what roots gave last
@@ -94,12 +95,7 @@ func (r *relay) newLink(ctx context.Context, s *svid) (*link, error) {
 		defer l.mu.Unlock()
 		l.problem = &d
 	})
-	conn, err := grpc.NewClient("passthrough:///"+r.server,
-		grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.3, MaxDelay: 5 * time.Second},
-			MinConnectTimeout: 5 * time.Second,
-		}),
+	conn, err := upstream.Dial(r.servers, grpc.WithTransportCredentials(creds), grpc.WithDisableRetry(),
 		// Longer than the five seconds that the server enforces at least.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}), grpc.MaxCallRecvMsgSize(maxFromServer), grpc.MaxCallSendMsgSize(maxFromEnvoy)))
@@ -132,8 +128,8 @@ func enforcement() grpc.ServerOption {
 	return grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true})
 }
 
-// carry joins one stream of Envoy with one to the server. There is no waiting
-// for a server that is away: Envoy must see that it is not connected.
+// carry joins one stream of Envoy with one to a server. There is no waiting
+// while all servers are away: Envoy must see that it is not connected.
 func (r *relay) carry(method string, down grpc.ServerStream) error {
 	l := r.cur.Load()
 	if l == nil {
@@ -176,6 +172,9 @@ func (r *relay) join(ctx context.Context, cancel context.CancelFunc, l *link, me
 	up, err := l.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
 	if err != nil {
 		return err
+	}
+	if at, ok := peer.FromContext(up.Context()); ok {
+		r.log.Info("ads stream begun", "server", at.Addr.String())
 	}
 	go func() {
 		err := pump(down, up, &r.stats.adsUpFrames, &r.stats.adsUpBytes)

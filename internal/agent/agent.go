@@ -85,7 +85,7 @@ func newAgent(cfg Config, envoyOut io.Writer, log *slog.Logger) *agent {
 	}
 	return &agent{
 		cfg: cfg, envoyOut: envoyOut, log: log, hold: h, keep: keep,
-		relay: &relay{server: cfg.Server, clock: cfg.Clock, hold: h, log: log, stats: st, roots: cfg.serverRoots},
+		relay: &relay{servers: cfg.Servers, clock: cfg.Clock, hold: h, log: log, stats: st, roots: cfg.serverRoots},
 		page:  &page{hold: h, admin: newAdmin(cfg.adminDial()), clock: cfg.Clock, stats: st, redirected: cfg.RequireRedirect},
 	}
 }

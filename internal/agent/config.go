@@ -21,9 +21,9 @@ import (
 // Config is what the flags of meshc-agent say. Paths may be relative; Normalise
 // makes them absolute and fills in what is empty.
 type Config struct {
-	// Server is "host:port" of the xDS server. Which name it has does not
-	// matter: it is known by its SPIFFE ID.
-	Server string
+	// Servers are "host:port" of xDS servers that serve the same mesh; one is used at a
+	// time. Which names they have does not matter: they are known by their SPIFFE ID.
+	Servers []string
 	// Identity is "namespace/account"; empty: the token or the stored certificate says it.
 	Identity string
 	// JoinToken is used once, when there is no valid stored certificate.
@@ -81,8 +81,13 @@ func flagProblem(fix, format string, args ...any) diag.Diagnostic {
 // Normalise checks the whole configuration and reports every problem at once.
 func (c Config) Normalise() (Config, diag.List) {
 	var l diag.List
-	if _, port, err := net.SplitHostPort(c.Server); err != nil || port == "" {
-		l = append(l, flagProblem("write --server host:port", "%q is no server address", c.Server))
+	if len(c.Servers) == 0 {
+		l = append(l, flagProblem("write --server host:port, once for each server", "--server is missing"))
+	}
+	for _, s := range c.Servers {
+		if host, port, err := net.SplitHostPort(s); err != nil || host == "" || port == "" {
+			l = append(l, flagProblem("write --server host:port", "%q is no server address", s))
+		}
 	}
 	if c.StateDir == "" {
 		l = append(l, flagProblem("name a folder of this agent's own", "--state-dir is missing"))

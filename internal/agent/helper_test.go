@@ -103,7 +103,7 @@ func (p *plane) token(t *testing.T, who string) string {
 func (p *plane) config(t *testing.T, who string) Config {
 	t.Helper()
 	return Config{
-		Server: p.addr, JoinToken: p.token(t, who), Fingerprints: p.a.Fingerprints(),
+		Servers: []string{p.addr}, JoinToken: p.token(t, who), Fingerprints: p.a.Fingerprints(),
 		StateDir: shortDir(t), NoEnvoy: true, Clock: time.Now,
 	}
 }

@@ -243,7 +243,7 @@ func TestOneAgentPerStateFolder(t *testing.T) {
 }
 
 func TestFlagsAreCheckedTogether(t *testing.T) {
-	_, l := Config{Server: "nowhere", StateDir: "/tmp/" + strings.Repeat("x", 100), Drain: -1, AdminPort: 70000, Identity: "Shop",
+	_, l := Config{Servers: []string{"nowhere"}, StateDir: "/tmp/" + strings.Repeat("x", 100), Drain: -1, AdminPort: 70000, Identity: "Shop",
 		JoinToken: "a", JoinTokenFile: "b", Fingerprints: []string{"sha256:zz"}}.Normalise()
 	count := map[diag.Code]int{}
 	for _, d := range l {

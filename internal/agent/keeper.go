@@ -13,6 +13,7 @@ import (
 
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/upstream"
 )
 
 // Renewal falls at a random moment between these parts of a certificate's
@@ -71,7 +72,7 @@ func (k *keeper) join(ctx context.Context, ended *svid) error {
 		if !ca.Temporary(err) {
 			return err
 		}
-		k.log.Warn("join failed; trying again", "server", k.cfg.Server, "error", err)
+		k.log.Warn("join failed; trying again", "servers", upstream.Names(k.cfg.Servers), "error", err)
 		if !pause(ctx, wait.next()) {
 			return err
 		}
@@ -146,7 +147,7 @@ func (k *keeper) ask(ctx context.Context, id spiffeid.ID, t ca.Trust,
 	if err != nil {
 		return nil, err
 	}
-	c, err := ca.Dial(k.cfg.Server, t)
+	c, err := ca.Dial(k.cfg.Servers, t)
 	if err != nil {
 		return nil, err
 	}

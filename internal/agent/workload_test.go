@@ -171,7 +171,7 @@ func (p *plane) workloadConfig(t *testing.T, w *workloadAPI) Config {
 	if err := os.WriteFile(roots, ca.EncodeCertificates(p.a.Bundle().X509Authorities()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return Config{Server: p.addr, SPIFFEEndpoint: "unix://" + w.socket, BundleFile: roots, StateDir: shortDir(t), NoEnvoy: true, Clock: time.Now}
+	return Config{Servers: []string{p.addr}, SPIFFEEndpoint: "unix://" + w.socket, BundleFile: roots, StateDir: shortDir(t), NoEnvoy: true, Clock: time.Now}
 }
 
 const workloadID = "spiffe://mesh.local/ns/shop/sa/"
@@ -375,7 +375,7 @@ func TestTheServerAndAnotherAuthority(t *testing.T) {
 
 	cert, key := root.svid(t, web, time.Minute, nil)
 	s := &svid{id: spiffeid.RequireFromString(web), chain: []*x509.Certificate{cert}, key: key}
-	c, err := ca.Dial(p.addr, ca.Trust{TrustDomain: p.a.TrustDomain(), Roots: p.a.Bundle().X509Authorities(), Certificate: s.tls(), Clock: time.Now})
+	c, err := ca.Dial([]string{p.addr}, ca.Trust{TrustDomain: p.a.TrustDomain(), Roots: p.a.Bundle().X509Authorities(), Certificate: s.tls(), Clock: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -171,7 +171,7 @@ func (s *site) trust() ca.Trust {
 
 func (s *site) dial(addr string, tr ca.Trust) *ca.Client {
 	s.t.Helper()
-	c, err := ca.Dial(addr, tr)
+	c, err := ca.Dial([]string{addr}, tr)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -519,7 +519,7 @@ func TestAgentLivesAsLongAsItsPod(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		_, err := agent.Run(ctx, agent.Config{
-			Server: s.addr, TokenFile: file, BundleFile: bundle, StateDir: filepath.Join(dir, "s"), NoEnvoy: true, Clock: time.Now,
+			Servers: []string{s.addr}, TokenFile: file, BundleFile: bundle, StateDir: filepath.Join(dir, "s"), NoEnvoy: true, Clock: time.Now,
 		}, log, slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 		ended <- err
 	}()

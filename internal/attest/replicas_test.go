@@ -99,7 +99,7 @@ func joinAt(ctx context.Context, at, trusts *sharing, id spiffeid.ID, token stri
 	if err != nil {
 		return err
 	}
-	c, err := ca.Dial(at.addr, ca.Trust{TrustDomain: trusts.authority.TrustDomain(), Roots: trusts.authority.Bundle().X509Authorities(), Clock: time.Now})
+	c, err := ca.Dial([]string{at.addr}, ca.Trust{TrustDomain: trusts.authority.TrustDomain(), Roots: trusts.authority.Bundle().X509Authorities(), Clock: time.Now})
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/upstream"
 )
 
 // Trust is how a client knows the server, and what it shows of itself.
@@ -112,18 +113,18 @@ func orNone(s []string) string {
 
 // Client calls Join and Renew. Close it after use.
 type Client struct {
-	server string
-	conn   *grpc.ClientConn
-	local  atomic.Pointer[diag.Diagnostic]
+	servers []string
+	conn    *grpc.ClientConn
+	local   atomic.Pointer[diag.Diagnostic]
 }
 
-// Dial prepares a connection to "host:port"; the first call makes it.
-func Dial(server string, t Trust) (*Client, error) {
-	c := &Client{server: server}
+// Dial prepares a connection to one of the servers, each "host:port"; the first call makes it.
+func Dial(servers []string, t Trust) (*Client, error) {
+	c := &Client{servers: servers}
 	creds := t.Credentials(func(d diag.Diagnostic) { c.local.Store(&d) })
-	conn, err := grpc.NewClient("passthrough:///"+server, grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig(), grpc.WithNoProxy())
+	conn, err := upstream.Dial(servers, grpc.WithTransportCredentials(creds))
 	if err != nil {
-		return nil, fmt.Errorf("preparing a connection to %q: %w", server, err)
+		return nil, err
 	}
 	c.conn = conn
 	return c, nil
@@ -174,7 +175,7 @@ func (c *Client) explain(err error) diag.Diagnostic {
 	if d := c.local.Load(); d != nil {
 		return *d
 	}
-	return diag.New(diag.CodeServerUnreachable, diag.Pos{}, "%q gives no certificate: %s", c.server, s.Message()).
+	return diag.New(diag.CodeServerUnreachable, diag.Pos{}, "%s gives no certificate: %s", upstream.Names(c.servers), s.Message()).
 		WithFix("check that `meshc serve` runs and that --server names its address")
 }
 

@@ -121,7 +121,7 @@ func serve(t *testing.T, a *Authority, tokens *Tokens, permit func(Identity) err
 
 func dial(t *testing.T, addr string, tr Trust) *Client {
 	t.Helper()
-	c, err := Dial(addr, tr)
+	c, err := Dial([]string{addr}, tr)
 	if err != nil {
 		t.Fatal(err)
 	}

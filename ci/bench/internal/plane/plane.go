@@ -223,7 +223,7 @@ func (p *Plane) Join(ctx context.Context, identity string) (*tls.Config, error) 
 		return nil, fmt.Errorf("joining: %w", err)
 	}
 	trust := ca.Trust{TrustDomain: p.authority.TrustDomain(), Pins: p.authority.Fingerprints(), Clock: time.Now}
-	c, err := ca.Dial(p.Address(), trust)
+	c, err := ca.Dial([]string{p.Address()}, trust)
 	if err != nil {
 		return nil, err
 	}
