@@ -107,7 +107,7 @@ func discoveredRelease(t *testing.T) (release.Release, []release.Discovered) {
 				t.Fatal(err)
 			}
 			arts = append(arts, release.Artifact{Path: release.BlobPath(canon.Digest(raw)), Bytes: raw})
-			snap.Resources[release.ClusterType] = append(snap.Resources[release.ClusterType], release.Resource{Name: name, Digest: canon.Digest(raw)})
+			snap.Resources[release.ClusterType] = append(snap.Resources[release.ClusterType], release.Resource{Name: name, Digest: canon.Digest(raw), Needs: release.References{release.EndpointType: {name}}})
 			snap.Endpoints = append(snap.Endpoints, release.Endpoints{Cluster: name})
 		}
 	}

@@ -162,7 +162,7 @@ func sealed(t *testing.T, timeout time.Duration) release.Release {
 	}
 	snap, err := canon.JSON(release.Snapshot{
 		Class: web, TrustDomain: trustDomain, Endpoints: []release.Endpoints{{Cluster: "a", File: "addresses"}},
-		Resources: map[release.TypeURL][]release.Resource{release.ClusterType: {{Name: "a", Digest: canon.Digest(raw)}}},
+		Resources: map[release.TypeURL][]release.Resource{release.ClusterType: {{Name: "a", Digest: canon.Digest(raw), Needs: release.References{release.EndpointType: {"a"}}}}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -70,7 +70,8 @@ func (r Release) Index() (manifest, provenance []byte, err error) {
 
 // Assemble is the inverse of Index: bytesOf gives the artifact at a path that has
 // that digest by the manifest. Every byte is checked against the manifest;
-// provenance may be nil. A path whose bytes differ is ErrTampered with its name.
+// provenance may be nil. A path whose bytes differ is ErrTampered with its name; a
+// reference that leads to nothing is CodeInconsistent.
 func Assemble(manifest, provenance []byte, bytesOf func(path, digest string) ([]byte, error)) (Release, error) {
 	var man Manifest
 	if err := json.Unmarshal(manifest, &man); err != nil {
@@ -107,6 +108,9 @@ func Assemble(manifest, provenance []byte, bytesOf func(path, digest string) ([]
 	}
 	if r.Digest() != man.Digest {
 		return Release{}, fmt.Errorf("reading release: %w: artifacts give %s, manifest says %s", ErrTampered, short(r.Digest()), short(man.Digest))
+	}
+	if err := r.closed(); err != nil {
+		return Release{}, fmt.Errorf("reading release: %w", err)
 	}
 	return r, nil
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // FormatVersion is the manifest's format. A reader refuses what it does not know.
-const FormatVersion = "meshc.dev/release/v1"
+const FormatVersion = "meshc.dev/release/v2"
 
 // Artifact is one file of a release. Path is relative and slash-separated.
 type Artifact struct {
@@ -246,11 +246,14 @@ func Types() []TypeURL { return []TypeURL{ClusterType, EndpointType, ListenerTyp
 type Resource struct {
 	Name   string `json:"name"`
 	Digest string `json:"digest"`
+	// Needs are the resources of the snapshot that this one names. Who made the
+	// resource says it; who delivers it believes it, and looks into no resource.
+	Needs References `json:"needs,omitempty"`
 }
 
 // Endpoints says where the live addresses of an EDS cluster come from.
 type Endpoints struct {
-	// Cluster is the EDS cluster's name.
+	// Cluster is the EDS cluster's name, by which proxies ask for its addresses, too.
 	Cluster string `json:"cluster"`
 	// File names an endpoint file of the server's endpoint folder; DNS is
 	// "host:port". None is set for a cluster of a Discovered service.
@@ -314,6 +317,21 @@ func (r Release) Snapshot(c Class) (Snapshot, error) {
 	var s Snapshot
 	err := r.snapshot(c, &s)
 	return s, err
+}
+
+// closed refuses a release of which a snapshot has a reference to what it lacks.
+func (r Release) closed() error {
+	for _, c := range r.Classes() {
+		s, err := r.Snapshot(c)
+		if err != nil {
+			return err
+		}
+		if d := s.Dangling(); len(d) > 0 {
+			return diag.List{diag.New(diag.CodeInconsistent, diag.Pos{File: SnapshotPath(c)}, "%s", d[0]).
+				WithFix("compile the release again; if it is the same then, the compiler is at fault")}.Err()
+		}
+	}
+	return nil
 }
 
 func (r Release) snapshot(c Class, into any) error {

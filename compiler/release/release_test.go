@@ -231,7 +231,7 @@ func TestReadDirRefuses(t *testing.T) {
 		"link":              {func(f fstest.MapFS) { f["mesh.json"] = &fstest.MapFile{Mode: fs.ModeSymlink} }, "not a regular file"},
 		"no manifest":       {func(f fstest.MapFS) { delete(f, "manifest.json") }, "manifest.json"},
 		"empty manifest":    {func(f fstest.MapFS) { f["manifest.json"] = &fstest.MapFile{} }, "manifest.json"},
-		"other format":      {func(f fstest.MapFS) { edit(f, "manifest.json", "release/v1", "release/v9") }, `format "meshc.dev/release/v9"`},
+		"other format":      {func(f fstest.MapFS) { edit(f, "manifest.json", "release/v2", "release/v9") }, `format "meshc.dev/release/v9"`},
 		"other name":        {func(f fstest.MapFS) { edit(f, "manifest.json", `"digest": "`, `"digest": "0`) }, "manifest says 0"},
 		"broken provenance": {func(f fstest.MapFS) { f["provenance.json"] = &fstest.MapFile{Data: []byte("[")} }, "provenance.json"},
 		"path to elsewhere": {func(f fstest.MapFS) { edit(f, "manifest.json", `"mesh.json"`, `"../mesh.json"`) }, "not clean and relative"},

@@ -135,7 +135,7 @@ func (s Step) Stale() []string {
 	}
 	var names []string
 	for _, it := range s.Items {
-		names = append(names, it.Needs.Endpoints...)
+		names = append(names, it.Needs[view.Endpoints]...)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -24,11 +24,11 @@ func res(t view.Type, text string) *view.Item {
 		list := strings.Split(needs, ",")
 		switch t {
 		case view.Clusters:
-			it.Needs.Endpoints = list
+			it.Needs[view.Endpoints] = list
 		case view.Listeners:
-			it.Needs.Routes = list
+			it.Needs[view.Routes] = list
 		case view.Routes, view.Endpoints, view.Types:
-			it.Needs.Clusters = list
+			it.Needs[view.Clusters] = list
 		}
 	}
 	return it
@@ -239,7 +239,7 @@ func TestPlanNeverBreaks(t *testing.T) {
 				}
 			}
 			for _, it := range s.Items {
-				for _, c := range it.Needs.Clusters {
+				for _, c := range it.Needs[view.Clusters] {
 					if h, ok := next[view.Clusters].Find(c); !ok || h.Version == "" {
 						t.Fatalf("%s %q needs cluster %q, which the client lacks", s.Type, it.Name, c)
 					}
@@ -258,7 +258,7 @@ func TestPlanNeverBreaks(t *testing.T) {
 func userOf(l view.Lists, t view.Type, name string) string {
 	for ty := range l {
 		for it := range l[ty].All() {
-			used := map[view.Type][]string{view.Clusters: it.Needs.Clusters, view.Endpoints: it.Needs.Endpoints, view.Routes: it.Needs.Routes}[t]
+			used := map[view.Type][]string{view.Clusters: it.Needs[view.Clusters], view.Endpoints: it.Needs[view.Endpoints], view.Routes: it.Needs[view.Routes]}[t]
 			if t == view.Endpoints {
 				continue // endpoints go after their clusters, which the target decides
 			}

@@ -9,17 +9,13 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
-
-	"meshc.dev/meshc/xds-server/internal/view"
 )
 
 // host is a virtual host on the wire, without its tag. A route table that changes is
 // decoded again only in those virtual hosts that changed.
 type host struct {
 	body []byte
-	// clusters are those that it names.
-	clusters []string
-	err      error
+	err  error
 }
 
 type hostKey [sha256.Size]byte
@@ -40,9 +36,7 @@ func (s *Store) host(text []byte) *host {
 			return &host{err: err}
 		}
 		body, err := proto.MarshalOptions{Deterministic: true}.Marshal(&vh)
-		var n view.Needs
-		addHost(&n, &vh)
-		return &host{body, tidy(n.Clusters), err}
+		return &host{body, err}
 	})
 }
 
@@ -54,33 +48,30 @@ const (
 
 // table encodes the canonical JSON of a route table, to the same bytes as decoding it as
 // a whole. It reports false if the text has another form, or is no route table.
-func (s *Store) table(raw []byte, digest string) (value []byte, name string, needs view.Needs, ok bool) {
+func (s *Store) table(raw []byte, digest string) (value []byte, name string, ok bool) {
 	hosts, rest, ok := splitTable(raw, digest)
 	if !ok {
-		return nil, "", needs, false
+		return nil, "", false
 	}
 	var rc routev3.RouteConfiguration
 	if protojson.Unmarshal(rest, &rc) != nil {
-		return nil, "", needs, false
+		return nil, "", false
 	}
 	if vhs := rc.GetVirtualHosts(); len(vhs) != 1 || vhs[0].GetName() != digest {
-		return nil, "", needs, false // what was split is something else
+		return nil, "", false // what was split is something else
 	}
 	name = rc.GetName()
 	value = appendField(make([]byte, 0, len(raw)/2), tableName, name)
 	rc.Name, rc.VirtualHosts = "", nil
-	addRoutes(&needs, &rc)
 	for _, text := range hosts {
 		h := s.host(text)
 		if h.err != nil {
-			return nil, "", needs, false
+			return nil, "", false
 		}
 		value = appendField(value, tableHost, h.body)
-		needs.Clusters = append(needs.Clusters, h.clusters...)
 	}
-	needs.Clusters = tidy(needs.Clusters)
 	value, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(value, &rc)
-	return value, name, needs, err == nil
+	return value, name, err == nil
 }
 
 // splitTable takes the virtual hosts out of a table's JSON, and puts a single one there
@@ -110,9 +101,4 @@ func splitTable(raw []byte, mark string) (hosts [][]byte, rest []byte, ok bool) 
 		return nil, nil, false
 	}
 	return hosts, slices.Concat(before, []byte(hostsBegin+`{"name": "`+mark+`"}`), list), true
-}
-
-func tidy(names []string) []string {
-	slices.Sort(names)
-	return slices.Compact(names)
 }

@@ -47,6 +47,8 @@ type Store struct {
 type itemKey struct {
 	t            view.Type
 	name, digest string
+	// needs is the key of what the release says that it names.
+	needs string
 	// stamp is "" for an item as Encode makes it.
 	stamp string
 }
@@ -88,7 +90,7 @@ func (s *Store) Encode(ctx context.Context, r release.Release, set view.Set) (vi
 		for it := range l.All() {
 			slot := &lists[t][i]
 			i++
-			if *slot = s.known(itemKey{t: view.Type(t), name: it.Name, digest: it.Digest}); *slot != nil {
+			if *slot = s.known(keyOf(view.Type(t), it)); *slot != nil {
 				continue
 			}
 			g.Go(func() error {
@@ -116,7 +118,8 @@ func (s *Store) Stamp(t view.Type, it *view.Item, stamp string) *view.Item {
 	if stamp == "" || it.Digest == "" {
 		return it
 	}
-	k := itemKey{t, it.Name, it.Digest, stamp}
+	k := keyOf(t, it)
+	k.stamp = stamp
 	if known := s.known(k); known != nil {
 		return known
 	}
@@ -154,7 +157,7 @@ func (s *Store) encode(r release.Release, t view.Type, it *view.Item) (*view.Ite
 	if err != nil {
 		return nil, err
 	}
-	value, name, needs, err := s.decode(t, raw, it.Digest)
+	value, name, err := s.decode(t, raw, it.Digest)
 	if err != nil {
 		return nil, fmt.Errorf("decoding %s %q: %w", t, it.Name, err)
 	}
@@ -165,24 +168,29 @@ func (s *Store) encode(r release.Release, t view.Type, it *view.Item) (*view.Ite
 	if err != nil {
 		return nil, fmt.Errorf("encoding %s %q: %w", t, it.Name, err)
 	}
-	enc := &view.Item{Name: it.Name, Version: it.Version, Digest: it.Digest, Body: body, Needs: needs}
-	return s.intern(itemKey{t: t, name: it.Name, digest: it.Digest}, enc), nil
+	enc := &view.Item{Name: it.Name, Version: it.Version, Digest: it.Digest, Body: body, Needs: it.Needs}
+	return s.intern(keyOf(t, it), enc), nil
+}
+
+// keyOf is the key of an item as Encode makes it.
+func keyOf(t view.Type, it *view.Item) itemKey {
+	return itemKey{t: t, name: it.Name, digest: it.Digest, needs: it.Needs.Key()}
 }
 
 // decode turns a resource's JSON into its message on the wire, and says what it is
-// called and what it needs.
-func (s *Store) decode(t view.Type, raw []byte, digest string) (value []byte, name string, needs view.Needs, err error) {
+// called.
+func (s *Store) decode(t view.Type, raw []byte, digest string) (value []byte, name string, err error) {
 	if t == view.Routes {
-		if value, name, needs, ok := s.table(raw, digest); ok {
-			return value, name, needs, nil
+		if value, name, ok := s.table(raw, digest); ok {
+			return value, name, nil
 		}
 	}
 	m := newMessage(t)
 	if err := protojson.Unmarshal(raw, m); err != nil {
-		return nil, "", needs, err
+		return nil, "", err
 	}
 	value, err = proto.MarshalOptions{Deterministic: true}.Marshal(m)
-	return value, nameOf(m), needsOf(m), err
+	return value, nameOf(m), err
 }
 
 func (s *Store) intern(k itemKey, it *view.Item) *view.Item {

@@ -106,7 +106,7 @@ func (c *class) join(v *version, cur *serving) (view.Lists, error) {
 	}
 	if cur != nil {
 		for t := range lists {
-			if lists[t].Same(cur.lists[t]) {
+			if lists[t].Equal(cur.lists[t]) {
 				lists[t] = cur.lists[t]
 			}
 		}
@@ -193,7 +193,7 @@ func (c *class) settle(v *version) {
 	v.live = map[endpoints.Key][]string{}
 	for _, e := range v.set.Live {
 		k := endpoints.KeyOf(e)
-		v.live[k] = append(v.live[k], v.set.EndpointName(e.Cluster))
+		v.live[k] = append(v.live[k], e.Cluster)
 	}
 }
 
@@ -209,7 +209,7 @@ func sameSources(a, b *view.Set) bool {
 func (c *class) stamped(v *version, before *view.Set) *view.Set {
 	out := *v.set
 	for t := range out.Lists {
-		if out.Lists[t].Same(before.Lists[t]) {
+		if out.Lists[t].Equal(before.Lists[t]) {
 			out.Lists[t] = before.Lists[t]
 			continue
 		}
@@ -217,7 +217,7 @@ func (c *class) stamped(v *version, before *view.Set) *view.Set {
 		for p := range view.Pairs(before.Lists[t], out.Lists[t]) {
 			switch {
 			case p.New == nil:
-			case p.Old != nil && p.Old.Version == p.New.Version:
+			case p.Old != nil && p.Old.Version == p.New.Version && p.Old.Needs.Equal(p.New.Needs):
 				items = append(items, p.Old)
 			default:
 				items = append(items, c.hub.store.Stamp(view.Type(t), p.New, v.position.String()))

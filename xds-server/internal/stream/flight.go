@@ -42,7 +42,7 @@ func (f *flight) warms() bool {
 		return false
 	}
 	for _, it := range f.step.Items {
-		if len(it.Needs.Endpoints) > 0 {
+		if len(it.Needs[view.Endpoints]) > 0 {
 			return true
 		}
 	}

@@ -26,6 +26,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/proto"
@@ -53,6 +54,8 @@ type classSpec struct {
 	class release.Class
 	res   []proto.Message
 	live  []release.Endpoints
+	// forgets is whether the release leaves out that resources of a type need others of a type.
+	forgets func(from, to release.TypeURL) bool
 }
 
 func urlOf(m proto.Message) release.TypeURL {
@@ -84,7 +87,7 @@ func seal(t testing.TB, specs ...classSpec) release.Release {
 			d := canon.Digest(raw)
 			arts = append(arts, release.Artifact{Path: release.BlobPath(d), Bytes: raw})
 			prov[release.BlobPath(d)] = diag.Pos{File: nameOf(m) + ".cue", Line: 7}
-			snap.Resources[urlOf(m)] = append(snap.Resources[urlOf(m)], release.Resource{Name: nameOf(m), Digest: d})
+			snap.Resources[urlOf(m)] = append(snap.Resources[urlOf(m)], release.Resource{Name: nameOf(m), Digest: d, Needs: s.declared(t, m)})
 		}
 		raw, err := canon.JSON(snap)
 		if err != nil {
@@ -97,6 +100,60 @@ func seal(t testing.TB, specs ...classSpec) release.Release {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// declared are the references of a message as the release has them.
+func (s classSpec) declared(t testing.TB, m proto.Message) release.References {
+	refs := s.needsOf(t, m)
+	maps.DeleteFunc(refs, func(to release.TypeURL, _ []string) bool { return s.forgets != nil && s.forgets(urlOf(m), to) })
+	return refs
+}
+
+// needsOf are the references of the messages that these tests make. A cluster whose
+// addresses nobody knows of needs none.
+func (s classSpec) needsOf(t testing.TB, m proto.Message) release.References {
+	t.Helper()
+	refs := release.References{}
+	switch m := m.(type) {
+	case *clusterv3.Cluster:
+		known := slices.ContainsFunc(s.live, func(e release.Endpoints) bool { return e.Cluster == m.GetName() }) ||
+			slices.ContainsFunc(s.res, func(r proto.Message) bool { return urlOf(r) == release.EndpointType && nameOf(r) == m.GetName() })
+		if m.GetType() == clusterv3.Cluster_EDS && known {
+			refs.Add(release.EndpointType, m.GetName())
+		}
+	case *listenerv3.Listener:
+		boxes := []*anypb.Any{m.GetApiListener().GetApiListener()}
+		for _, c := range m.GetFilterChains() {
+			for _, f := range c.GetFilters() {
+				boxes = append(boxes, f.GetTypedConfig())
+			}
+		}
+		for _, b := range boxes {
+			if b == nil {
+				continue
+			}
+			inner, err := b.UnmarshalNew()
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch f := inner.(type) {
+			case *hcmv3.HttpConnectionManager:
+				refs.Add(release.RouteType, f.GetRds().GetRouteConfigName())
+			case *tcpv3.TcpProxy:
+				refs.Add(release.ClusterType, f.GetCluster())
+			}
+		}
+	case *routev3.RouteConfiguration:
+		for _, vh := range m.GetVirtualHosts() {
+			for _, r := range vh.GetRoutes() {
+				refs.Add(release.ClusterType, r.GetRoute().GetCluster())
+				for _, w := range r.GetRoute().GetWeightedClusters().GetClusters() {
+					refs.Add(release.ClusterType, w.GetName())
+				}
+			}
+		}
+	}
+	return refs
 }
 
 // edsCluster is a cluster with live endpoints; the timeout makes versions differ.

@@ -24,7 +24,7 @@ func (h *Hub) Lacking() []ledger.Lacking {
 		v := c.turn.Load().approved().version.Load()
 		if empty := h.empty(v); len(empty) > 0 {
 			for l := range v.set.Lists[view.Routes].All() {
-				if slices.ContainsFunc(l.Needs.Clusters, func(n string) bool { return empty[n] != "" }) {
+				if slices.ContainsFunc(l.Needs[view.Clusters], func(n string) bool { return empty[n] != "" }) {
 					splits(v, l, empty, found)
 				}
 			}

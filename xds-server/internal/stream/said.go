@@ -130,7 +130,7 @@ func (k pathKey) bytes() int {
 func pathOf(st phase.Step, k pathKey) *path {
 	p := &path{whole: true, bytes: planOverhead + k.bytes()}
 	for _, it := range st.Items {
-		for _, name := range it.Needs.Clusters {
+		for _, name := range it.Needs[view.Clusters] {
 			c, ok := k.clusters.Find(name)
 			if !ok || c.Absent {
 				continue
@@ -153,7 +153,7 @@ func needs(c *view.Item, k pathKey) []string {
 		}
 	}
 	var out []string
-	for _, n := range c.Needs.Endpoints {
+	for _, n := range c.Needs[view.Endpoints] {
 		if _, ok := k.servedEndpoints.Find(n); ok {
 			out = append(out, n)
 		}

@@ -364,7 +364,7 @@ func (s *session) asked(cur *serving, target view.Lists, now time.Time) bool {
 func (s *session) complete(lists view.Lists, listeners *view.List) bool {
 	routes := &s.channels[view.Routes]
 	for l := range listeners.All() {
-		for _, r := range l.Needs.Routes {
+		for _, r := range l.Needs[view.Routes] {
 			if _, exists := lists[view.Routes].Find(r); exists && !routes.names.Has(r) && (routes.names == nil || !routes.names.All) {
 				return false
 			}

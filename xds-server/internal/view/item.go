@@ -1,8 +1,13 @@
 package view
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"meshc.dev/meshc/compiler/release"
 )
 
 // Item is one resource of a class. An Item with a Name only is what a client is
@@ -17,7 +22,7 @@ type Item struct {
 	Digest string
 	// Body is the encoded discovery.Resource. Read only.
 	Body []byte
-	// Needs are the resources that this one names.
+	// Needs are the resources that this one names, as the release says.
 	Needs Needs
 	// Absent marks a name that the client asked for and that does not exist.
 	Absent bool
@@ -29,9 +34,48 @@ type Item struct {
 	Fresh bool
 }
 
-// Needs are references to other resources, each list sorted and without repeats.
-type Needs struct {
-	Clusters, Endpoints, Routes []string
+// Needs are references to other resources by their type, each list sorted and without
+// repeats.
+type Needs [Types][]string
+
+// readNeeds takes the references of a release.
+func readNeeds(refs release.References) (Needs, error) {
+	var n Needs
+	for url, names := range refs {
+		t, ok := TypeOf(url)
+		if !ok {
+			return Needs{}, fmt.Errorf("it names a resource of type %q, which is not served", url)
+		}
+		n[t] = slices.Compact(slices.Sorted(slices.Values(names)))
+	}
+	return n, nil
+}
+
+// Equal tells whether the references are the same.
+func (n Needs) Equal(m Needs) bool {
+	for t := range n {
+		if !slices.Equal(n[t], m[t]) {
+			return false
+		}
+	}
+	return true
+}
+
+// Key is equal for equal references, and for no others; "" for none.
+func (n Needs) Key() string {
+	h := sha256.New()
+	none := true
+	for t, names := range n {
+		for _, name := range names {
+			none = false
+			writeSized(h, Type(t).URL())
+			writeSized(h, name)
+		}
+	}
+	if none {
+		return ""
+	}
+	return string(h.Sum(nil))
 }
 
 // versionBytes is how much of a digest goes over the wire. A reconnecting proxy

@@ -127,6 +127,11 @@ func (l *List) Same(m *List) bool {
 	return true
 }
 
+// Equal tells whether the lists are the same for a client, and need the same.
+func (l *List) Equal(m *List) bool {
+	return l == m || l.Same(m) && slices.EqualFunc(l.items, m.items, func(a, b *Item) bool { return a == b || a.Needs.Equal(b.Needs) })
+}
+
 // named tells whether the list has every name of m.
 func (l *List) named(m *List) bool {
 	if l == m {

@@ -134,7 +134,11 @@ func itemsOf(rs []release.Resource) ([]*Item, error) {
 			return nil, fmt.Errorf("resource name %q is empty or there twice", r.Name)
 		}
 		seen[r.Name] = true
-		items = append(items, &Item{Name: r.Name, Digest: r.Digest, Version: Version(r.Digest)})
+		needs, err := readNeeds(r.Needs)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", r.Name, err)
+		}
+		items = append(items, &Item{Name: r.Name, Digest: r.Digest, Version: Version(r.Digest), Needs: needs})
 	}
 	return items, nil
 }
@@ -160,7 +164,7 @@ func contentOf(s Set) string {
 	for t, l := range s.Lists {
 		line(Type(t).URL())
 		for it := range l.All() {
-			line(it.Name, it.Digest)
+			line(it.Name, it.Digest, it.Needs.Key())
 		}
 	}
 	for _, e := range s.Live {
@@ -174,10 +178,7 @@ func contentOf(s Set) string {
 // item that no cluster of the class needs is left out: a live source can add
 // addresses, never a name.
 func (s Set) WithEndpoints(items ...*Item) Set {
-	live := make(map[string]bool, len(s.Live))
-	for _, e := range s.Live {
-		live[s.EndpointName(e.Cluster)] = true
-	}
+	live := s.live()
 	put := make([]*Item, 0, len(items))
 	for _, it := range items {
 		if live[it.Name] {
@@ -188,51 +189,50 @@ func (s Set) WithEndpoints(items ...*Item) Set {
 	return s
 }
 
-// EndpointName is the name under which Envoy asks for the endpoints of a
-// cluster: the cluster's EDS service name, or the cluster's own name.
-func (s Set) EndpointName(cluster string) string {
-	if it, ok := s.Lists[Clusters].Find(cluster); ok && len(it.Needs.Endpoints) == 1 {
-		return it.Needs.Endpoints[0]
-	}
-	return cluster
-}
-
 // Check looks for references to resources that the set lacks. A proxy that got
 // them would answer 503, or wait for them; such a set is refused before it is sent.
-// What known, an earlier set that passed, has as well is looked at only if what it may
-// refer to has changed; the zero Set has nothing.
+// What known, an earlier set that passed, has as well is looked at only if something
+// that it may refer to has gone; the zero Set has nothing.
 func (s Set) Check(known Set) error {
-	for l := range s.news(known, Listeners, Routes, Clusters) {
-		if err := s.has(Routes, l.Needs.Routes, "listener", l.Name); err != nil {
-			return err
+	live := s.live()
+	for t := range Types {
+		for it := range s.news(known, t) {
+			for to, names := range it.Needs {
+				for _, n := range names {
+					if _, ok := s.Lists[to].Find(n); !ok && !(Type(to) == Endpoints && live[n]) {
+						return fmt.Errorf("the entry %q among the %s names %q, which is not among the %s of class %q", it.Name, t, n, Type(to), s.Class)
+					}
+				}
+			}
 		}
-		if err := s.has(Clusters, l.Needs.Clusters, "listener", l.Name); err != nil {
-			return err
-		}
-	}
-	for r := range s.news(known, Routes, Clusters) {
-		if err := s.has(Clusters, r.Needs.Clusters, "route table", r.Name); err != nil {
-			return err
-		}
-	}
-	if s.Lists[Clusters] == known.Lists[Clusters] && slices.Equal(s.Live, known.Live) {
-		return nil
 	}
 	for _, e := range s.Live {
 		if _, ok := s.Lists[Clusters].Find(e.Cluster); !ok {
-			return s.has(Clusters, []string{e.Cluster}, "endpoint source of", s.Class.String())
+			return fmt.Errorf("a source of endpoints is for %q, which is not among the %s of class %q", e.Cluster, Clusters, s.Class)
 		}
 	}
 	return nil
 }
 
-// news yields the items of a type that known has not, or all if known lacks a name of
-// those types that it may refer to.
-func (s Set) news(known Set, t Type, uses ...Type) iter.Seq[*Item] {
-	for _, u := range uses {
+// live are the clusters whose addresses come from somewhere else.
+func (s Set) live() map[string]bool {
+	out := make(map[string]bool, len(s.Live))
+	for _, e := range s.Live {
+		out[e.Cluster] = true
+	}
+	return out
+}
+
+// news yields the items of a type that known has not, or all if known has a name that s
+// lacks.
+func (s Set) news(known Set, t Type) iter.Seq[*Item] {
+	for u := range Types {
 		if !s.Lists[u].named(known.Lists[u]) {
 			return s.Lists[t].All()
 		}
+	}
+	if !slices.EqualFunc(s.Live, known.Live, func(a, b release.Endpoints) bool { return a.Cluster == b.Cluster }) {
+		return s.Lists[t].All()
 	}
 	return func(yield func(*Item) bool) {
 		for p := range Pairs(known.Lists[t], s.Lists[t]) {
@@ -241,13 +241,4 @@ func (s Set) news(known Set, t Type, uses ...Type) iter.Seq[*Item] {
 			}
 		}
 	}
-}
-
-func (s Set) has(t Type, names []string, what, who string) error {
-	for _, n := range names {
-		if _, ok := s.Lists[t].Find(n); !ok {
-			return fmt.Errorf("%s %q names %q, which is not among the %s of class %q", what, who, n, t, s.Class)
-		}
-	}
-	return nil
 }

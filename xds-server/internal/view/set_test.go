@@ -109,9 +109,9 @@ func TestCheckTakesWhatIsKnown(t *testing.T) {
 				}
 				return view.NewList(items)
 			}
-			s.Lists[view.Clusters] = list("clusters", func() view.Needs { return view.Needs{} })
-			s.Lists[view.Routes] = list("routes", func() view.Needs { return view.Needs{Clusters: some("route to")} })
-			s.Lists[view.Listeners] = list("listeners", func() view.Needs { return view.Needs{Clusters: some("proxy to"), Routes: some("route by")} })
+			s.Lists[view.Clusters] = list("clusters", func() view.Needs { return view.Needs{view.Endpoints: some("addresses of")} })
+			s.Lists[view.Routes] = list("routes", func() view.Needs { return view.Needs{view.Clusters: some("route to")} })
+			s.Lists[view.Listeners] = list("listeners", func() view.Needs { return view.Needs{view.Clusters: some("proxy to"), view.Routes: some("route by")} })
 			for _, n := range some("live") {
 				s.Live = append(s.Live, release.Endpoints{Cluster: n, File: "f"})
 			}

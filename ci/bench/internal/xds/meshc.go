@@ -7,8 +7,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
 
 	"meshc.dev/meshc/ci/bench/internal/content"
@@ -137,6 +141,24 @@ func (m *meshc) close() error {
 	return <-m.done
 }
 
+// needs are the references of the content's messages.
+func needs(m proto.Message) release.References {
+	refs := release.References{}
+	switch m := m.(type) {
+	case *clusterv3.Cluster:
+		refs.Add(release.EndpointType, m.GetName())
+	case *listenerv3.Listener:
+		refs.Add(release.RouteType, strings.TrimPrefix(m.GetName(), "listener-"))
+	case *routev3.RouteConfiguration:
+		for _, h := range m.GetVirtualHosts() {
+			for _, r := range h.GetRoutes() {
+				refs.Add(release.ClusterType, r.GetRoute().GetCluster())
+			}
+		}
+	}
+	return refs
+}
+
 // seal is the release of a state. Assignments are live, so they are no part of it.
 func seal(n int, st content.State) (release.Release, error) {
 	all, err := content.All(n, st)
@@ -156,7 +178,7 @@ func seal(n int, st content.State) (release.Release, error) {
 			}
 			d := canon.Digest(raw)
 			arts = append(arts, release.Artifact{Path: release.BlobPath(d), Bytes: raw})
-			snap.Resources[url] = append(snap.Resources[url], release.Resource{Name: nameOf(msg), Digest: d})
+			snap.Resources[url] = append(snap.Resources[url], release.Resource{Name: nameOf(msg), Digest: d, Needs: needs(msg)})
 		}
 	}
 	for i := range n {

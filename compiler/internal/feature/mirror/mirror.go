@@ -50,10 +50,14 @@ func (m Mirror) Then(next trait.Value) trait.Value {
 
 func (c Copy) cluster() string { return model.ClusterName(c.To, c.Port, c.Version) }
 
+func (c Copy) target() model.Target {
+	return model.Target{Service: c.To, Port: c.Port, Version: c.Version}
+}
+
 func uses(v trait.Value) []model.Target {
 	var out []model.Target
 	for _, c := range v.(Mirror).Copies {
-		out = append(out, model.Target{Service: c.To, Port: c.Port, Version: c.Version})
+		out = append(out, c.target())
 	}
 	return out
 }
@@ -79,7 +83,7 @@ var Feature = feature.Feature{
 		}
 		for _, c := range v.Copies {
 			a.RequestMirrorPolicies = append(a.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{
-				Cluster:                       c.cluster(),
+				Cluster:                       x.Cluster(c.target()),
 				RuntimeFraction:               &corev3.RuntimeFractionalPercent{DefaultValue: envoy.Percent(c.Percent)},
 				DisableShadowHostSuffixAppend: true,
 			})

@@ -9,6 +9,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -145,9 +146,22 @@ type Ctx struct {
 
 	sidecars bool
 	path     string
-	problems *diag.List
+	out      *entry
 	locate   func(string) diag.Pos
 }
+
+// Cluster is the name of the cluster of a destination, and notes that the resource names
+// it. A lowering that writes a cluster's name gets it here and nowhere else: servers put
+// the cluster before what names it, because it is noted. Which destinations they are
+// the cell's Uses says.
+func (x *Ctx) Cluster(t model.Target) string {
+	name := model.ClusterName(t.Service, t.Port, t.Version)
+	x.Names(release.ClusterType, name)
+	return name
+}
+
+// Names notes that the resource names others of the snapshot, of any type.
+func (x *Ctx) Names(t release.TypeURL, names ...string) { x.out.need(t, names...) }
 
 // BehindSidecars reports whether all destinations of the route are services, whose proxies
 // are ours: what they say of their applications can be believed.
@@ -155,5 +169,5 @@ func (x *Ctx) BehindSidecars() bool { return x.sidecars }
 
 // Problem reports that this value cannot be lowered, at the intent of its object.
 func (x *Ctx) Problem(format string, args ...any) {
-	*x.problems = append(*x.problems, diag.New(diag.CodeLowering, x.locate(x.path), format, args...))
+	x.out.problem(diag.New(diag.CodeLowering, x.locate(x.path), format, args...))
 }

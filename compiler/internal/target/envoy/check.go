@@ -51,30 +51,23 @@ func (e *emitter) checkSet(s trait.Set, path, kind string, fits func(Lowering) b
 	return out
 }
 
-// checkRefs holds every name that a class's resources mention against the class:
-// a missing cluster answers 503, a missing route configuration keeps a listener
-// warming, and Envoy acknowledges both.
-func (e *emitter) checkRefs(s snapshot) diag.List {
-	have := map[string]bool{}
+// checkRefs holds every name that a class's resources mention against the class.
+func (e *emitter) checkRefs(s release.Snapshot, entries []*entry) diag.List {
+	type key struct {
+		typ  release.TypeURL
+		name string
+	}
+	origin := map[key]string{}
 	var out diag.List
-	for _, n := range s.entries {
-		key := n.typ + " " + n.res.Name
-		if have[key] {
-			out = append(out, diag.New(diag.CodeInconsistent, e.at(n.origin), "proxies of %s get two resources %q", s.scope.class, n.res.Name))
+	for _, n := range entries {
+		k := key{n.typ, n.res.Name}
+		if _, twice := origin[k]; twice {
+			out = append(out, diag.New(diag.CodeInconsistent, e.at(n.origin), "proxies of %s get two resources %q", s.Class, n.res.Name))
 		}
-		have[key] = true
+		origin[k] = n.origin
 	}
-	missing := func(n *entry, typ release.TypeURL, names []string, kind string) {
-		for _, name := range names {
-			if !have[typ+" "+name] {
-				out = append(out, diag.New(diag.CodeInconsistent, e.at(n.origin),
-					"resource %q of %s names the %s %q, which these proxies do not get", n.res.Name, s.scope.class, kind, name))
-			}
-		}
-	}
-	for _, n := range s.entries {
-		missing(n, release.ClusterType, n.clusters, "cluster")
-		missing(n, release.RouteType, n.routes, "route configuration")
+	for _, d := range s.Dangling() {
+		out = append(out, diag.New(diag.CodeInconsistent, e.at(origin[key{d.From, d.Name}]), "%s", d))
 	}
 	return out
 }

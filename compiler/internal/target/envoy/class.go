@@ -20,6 +20,8 @@ type snapshot struct {
 	path     string // the artifact's
 	origin   string // its mesh path
 	problems diag.List
+	// dangling are references that lead to nothing, and names that two resources have.
+	dangling diag.List
 	// asked is what making it looked up; known says that it is from the memo.
 	asked []model.Lookup
 	known bool
@@ -51,7 +53,7 @@ func (e *emitter) class(c scope) snapshot {
 func (s *snapshot) namedClusters() map[string]bool {
 	out := map[string]bool{}
 	for _, n := range s.entries {
-		for _, name := range n.clusters {
+		for _, name := range n.needs[release.ClusterType] {
 			out[name] = true
 		}
 	}
@@ -195,6 +197,7 @@ func (s *snapshot) seal(e *emitter) {
 			file.Endpoints = append(file.Endpoints, *n.live)
 		}
 	}
+	s.dangling = e.checkRefs(file, s.entries)
 	b, err := canon.JSON(file)
 	if err != nil {
 		s.problems = append(s.problems, diag.New(diag.CodeInconsistent, e.at(s.scope.origin()), "snapshot %q: %v", s.scope.class, err))

@@ -159,7 +159,7 @@ func (e *emitter) buildServiceCluster(t target, routes []routeTrait, out *entry)
 		out.problem(diag.New(diag.CodeAddress, e.at(path), "version %q of service %q: %v", v.Name, s.ID, err))
 		return
 	}
-	x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, path: path, problems: &out.problems, locate: e.at}
+	x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, path: path, out: out, locate: e.at}
 	for _, name := range s.Traits.Names() {
 		if f := e.cells[name].Lowering.cluster; f != nil {
 			value, _ := s.Traits.Lookup(name)
@@ -167,7 +167,7 @@ func (e *emitter) buildServiceCluster(t target, routes []routeTrait, out *entry)
 		}
 	}
 	e.applyRouteTraits(c, routes, x)
-	out.live = live
+	out.discovers(live)
 	e.seal(out, release.ClusterType, c.Name, path, c)
 }
 
@@ -178,8 +178,8 @@ func (e *emitter) buildExternalCluster(t target, routes []routeTrait, out *entry
 		out.problem(diag.New(diag.CodeAddress, e.at(path), "external %q: %v", t.external.ID, err))
 		return
 	}
-	e.applyRouteTraits(c, routes, Ctx{Mesh: e.m, Port: t.port, path: path, problems: &out.problems, locate: e.at})
-	out.live = live
+	e.applyRouteTraits(c, routes, Ctx{Mesh: e.m, Port: t.port, path: path, out: out, locate: e.at})
+	out.discovers(live)
 	e.seal(out, release.ClusterType, c.Name, path, c)
 }
 

@@ -45,9 +45,7 @@ func Emit(m *model.Mesh, cells Column, p Profile) ([]release.Artifact, []string,
 	}
 	if !problems.HasErrors() { // else what is missing is missing for a known reason
 		for _, s := range snapshots {
-			if !s.known {
-				problems = append(problems, e.checkRefs(s)...)
-			}
+			problems = append(problems, s.dangling...)
 		}
 	}
 	problems = problems.Sorted()
@@ -113,9 +111,10 @@ type entry struct {
 	origin string
 	// live is set for an EDS cluster.
 	live *release.Endpoints
-	// clusters and routes are the names that the resource mentions.
-	clusters, routes []string
-	problems         diag.List
+	// needs are the resources that the resource names. Whoever writes a name into it
+	// notes it here: what delivers the resource believes this list and looks for no other.
+	needs    release.References
+	problems diag.List
 	// key names it in a run; of is what its making was given, asked what it looked up.
 	key   string
 	of    []given
@@ -146,6 +145,22 @@ func givenTargets(ts []target) []given {
 }
 
 func (n *entry) problem(d diag.Diagnostic) { n.problems = append(n.problems, d) }
+
+// need notes that the resource names others of the snapshot.
+func (n *entry) need(t release.TypeURL, names ...string) {
+	if n.needs == nil {
+		n.needs = release.References{}
+	}
+	n.needs.Add(t, names...)
+}
+
+// discovers notes that the resource is an EDS cluster, if live is not nil: the
+// addresses have the cluster's own name.
+func (n *entry) discovers(live *release.Endpoints) {
+	if n.live = live; live != nil {
+		n.need(release.EndpointType, live.Cluster)
+	}
+}
 
 // get returns the entry of that key, built by the first who asks, or by an earlier
 // run. Equal keys must mean equal resources. of is everything that build uses and
@@ -196,6 +211,7 @@ func (e *emitter) seal(n *entry, typ release.TypeURL, name, origin string, m pro
 		form, err := marshal(m)
 		if n.form = form; err == nil && was != nil && was.typ == typ && was.res.Name == name && bytes.Equal(was.form, form) {
 			n.typ, n.origin, n.bytes, n.res, n.path, n.was = typ, origin, was.bytes, was.res, was.path, nil
+			n.res.Needs = n.needs
 			return
 		}
 	}
@@ -219,9 +235,10 @@ func (e *emitter) sealText(n *entry, typ release.TypeURL, name, origin string, b
 	}
 	if n.typ = typ; was != nil && was.typ == typ && was.res.Name == name && bytes.Equal(was.bytes, b) {
 		n.bytes, n.res, n.path = was.bytes, was.res, was.path
+		n.res.Needs = n.needs
 		return
 	}
-	n.bytes, n.res = b, release.Resource{Name: name, Digest: canon.Digest(b)}
+	n.bytes, n.res = b, release.Resource{Name: name, Digest: canon.Digest(b), Needs: n.needs}
 	n.path = release.BlobPath(n.res.Digest)
 }
 

@@ -89,7 +89,7 @@ func testColumn() Column {
 					x.Problem("%q has %d versions to mirror to, not one", v.Service, len(vs))
 					return
 				}
-				Action(r).RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{Cluster: model.ClusterName(v.Service, "http", "default")}}
+				Action(r).RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{Cluster: x.Cluster(model.Target{Service: v.Service, Port: "http", Version: "default"})}}
 			}),
 			Uses: func(v trait.Value) []model.Target {
 				return []model.Target{{Service: v.(copyTo).Service, Port: "http", Version: "default"}}

@@ -23,8 +23,7 @@ func (e *emitter) gatewayListener(g *model.Gateway) *entry {
 			l.Address = anyFamily(g.Port)
 		}
 		l.PerConnectionBufferLimitBytes = UInt32(hop.At(hop.Gateway).Buffer)
-		l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{httpManager(atGateway, name)}}}
-		out.routes = append(out.routes, name)
+		l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{out.httpManager(atGateway, name)}}}
 		e.seal(out, release.ListenerType, name, model.GatewayPath(g.ID), l)
 	})
 }

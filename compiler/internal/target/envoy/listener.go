@@ -55,6 +55,12 @@ const (
 	atGateway              // requests from anyone
 )
 
+// httpManager is httpManager, and notes the routes' name.
+func (n *entry) httpManager(at place, routes string) *listenerv3.Filter {
+	n.need(release.RouteType, routes)
+	return httpManager(at, routes)
+}
+
 // httpManager is the HTTP connection manager for a route configuration.
 func httpManager(at place, routes string) *listenerv3.Filter {
 	s := outbound
@@ -117,9 +123,10 @@ func notAnswered() *hcmv3.LocalReplyConfig {
 	}}
 }
 
-// tcpProxy forwards bytes to weighted clusters.
-func tcpProxy(name string, shares []share) *listenerv3.Filter {
+// tcpProxy forwards bytes to weighted clusters, and notes their names.
+func (n *entry) tcpProxy(name string, shares []share) *listenerv3.Filter {
 	t := &tcpv3.TcpProxy{StatPrefix: name}
+	n.needClusters(shares)
 	if len(shares) == 1 {
 		t.ClusterSpecifier = &tcpv3.TcpProxy_Cluster{Cluster: shares[0].cluster}
 		return filter(filterTCP, t)
@@ -168,17 +175,13 @@ func (e *emitter) outboundListener(t target, local uint32, suffix string) *entry
 // outboundFilters ends a chain of the caller: routes for HTTP, clusters for bytes.
 func (e *emitter) outboundFilters(t target, routes string, out *entry) []*listenerv3.Filter {
 	if t.port.Protocol.IsHTTP() {
-		out.routes = append(out.routes, routes)
-		return []*listenerv3.Filter{httpManager(atCaller, routes)}
+		return []*listenerv3.Filter{out.httpManager(atCaller, routes)}
 	}
 	shares := e.tcpShares(t)
 	if len(shares) == 0 {
 		return []*listenerv3.Filter{closeFilter()}
 	}
-	for _, s := range shares {
-		out.clusters = append(out.clusters, s.cluster)
-	}
-	return []*listenerv3.Filter{tcpProxy(routes, shares)}
+	return []*listenerv3.Filter{out.tcpProxy(routes, shares)}
 }
 
 // tcpShares are the destinations of a connection: those of the first route
@@ -291,18 +294,16 @@ func (e *emitter) inboundFilters(s *model.Service, p model.Port, v model.Version
 		who = append(who, oneIdentity(name))
 	}
 	if p.Protocol.IsHTTP() {
-		out.routes = append(out.routes, name)
-		return append(who, httpManager(atCallee, name))
+		return append(who, out.httpManager(atCallee, name))
 	}
 	rules := e.access(s, p)
 	if len(rules.Policies) == 0 || (transport == transportPlaintext && !anyone(rules)) {
 		return []*listenerv3.Filter{closeFilter()}
 	}
 	local := model.LocalClusterName(s.ID, p.Name, v.Name)
-	out.clusters = append(out.clusters, local)
 	return append(who,
 		filter(filterRBAC, &networkrbacv3.RBAC{StatPrefix: name, Rules: rules}),
-		tcpProxy(name, []share{{cluster: local, weight: 1}}))
+		out.tcpProxy(name, []share{{cluster: local, weight: 1}}))
 }
 
 func chainOf(fs ...*listenerv3.Filter) *listenerv3.FilterChain {

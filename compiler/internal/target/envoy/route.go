@@ -61,13 +61,16 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
 		r.Action = forward(s.shares)
 	}
 	x := s.x
-	x.Mesh, x.path, x.problems, x.locate = e.m, s.path, &out.problems, e.at
+	x.Mesh, x.path, x.out, x.locate = e.m, s.path, out, e.at
 	x.sidecars = !slices.ContainsFunc(s.shares, func(sh share) bool { return sh.external })
 	for _, name := range s.traits.Names() {
 		if f := e.cells[name].Lowering.route; f != nil {
 			v, _ := s.traits.Lookup(name)
 			f(r, v, &x)
 		}
+	}
+	if r.GetRoute() != nil { // unless a feature answers in place of the destinations
+		out.needClusters(s.shares)
 	}
 	if r.Action == nil {
 		out.problem(diag.New(diag.CodeNoAnswer, e.at(s.path), "the route sends requests nowhere and no feature answers them").
@@ -81,6 +84,20 @@ func matchProblem(at diag.Pos, err error) diag.Diagnostic {
 	return diag.New(diag.CodeMatch, at, "the envoy target: %v", err).WithFix("write the condition with another test, or give the requests that it leaves out a route of their own before it")
 }
 
+// needClusters notes the names of destinations.
+func (n *entry) needClusters(shares []share) {
+	for _, s := range shares {
+		n.need(release.ClusterType, s.cluster)
+	}
+}
+
+// forward is forward, and notes the clusters' names.
+func (n *entry) forward(shares []share) *routev3.Route_Route {
+	n.needClusters(shares)
+	return forward(shares)
+}
+
+// forward sends requests to weighted clusters.
 func forward(shares []share) *routev3.Route_Route {
 	if len(shares) == 1 {
 		return &routev3.Route_Route{Route: &routev3.RouteAction{
@@ -134,9 +151,9 @@ const answerTimeout = 15 * time.Second
 // externalRoutes is the one route to an external. With explicit capture the
 // application has called a loopback address, so the host that the external
 // expects is put back.
-func (e *emitter) externalRoutes(x *model.External, p model.Port) []*routev3.Route {
+func (e *emitter) externalRoutes(x *model.External, p model.Port, out *entry) []*routev3.Route {
 	path := model.ExternalPath(x.ID)
-	action := forward([]share{{cluster: model.ExternalClusterName(x.ID, p.Name), weight: 1, external: true}})
+	action := out.forward([]share{{cluster: model.ExternalClusterName(x.ID, p.Name), weight: 1, external: true}})
 	action.Route.Timeout = Duration(answerTimeout)
 	if host := externalHost(x); host != "" && e.m.Capture == model.Explicit {
 		action.Route.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: host}
@@ -167,7 +184,7 @@ func (e *emitter) outboundConfig(t target) *entry {
 
 func (e *emitter) targetRoutes(t target, out *entry) []*routev3.Route {
 	if t.external != nil {
-		return e.externalRoutes(t.external, t.port)
+		return e.externalRoutes(t.external, t.port, out)
 	}
 	return e.serviceRoutes(t.service, t.port, out)
 }
@@ -181,7 +198,7 @@ func (e *emitter) inboundConfig(s *model.Service, p model.Port, v model.Version)
 	name := model.InboundName(s.ID, p.Name, v.Name)
 	return e.get("route "+name, bind{service: s, port: p, version: v}.given(), func(out *entry) {
 		path := model.ServicePath(s.ID)
-		action := forward([]share{{cluster: model.LocalClusterName(s.ID, p.Name, v.Name), weight: 1}})
+		action := out.forward([]share{{cluster: model.LocalClusterName(s.ID, p.Name, v.Name), weight: 1}})
 		action.Route.Timeout, action.Route.IdleTimeout = Duration(0), Duration(0)
 		h := &routev3.VirtualHost{Name: s.ID, Domains: []string{"*"}, Routes: []*routev3.Route{{
 			Name:   path,
@@ -189,7 +206,7 @@ func (e *emitter) inboundConfig(s *model.Service, p model.Port, v model.Version)
 			Action: action,
 		}}}
 		HostFilter(h, SlotRBAC, perRoute(e.access(s, p)))
-		x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, path: path, problems: &out.problems, locate: e.at}
+		x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, path: path, out: out, locate: e.at}
 		for _, n := range s.Traits.Names() {
 			if f := e.cells[n].Lowering.inbound; f != nil {
 				value, _ := s.Traits.Lookup(n)
@@ -205,7 +222,7 @@ func (e *emitter) inboundConfig(s *model.Service, p model.Port, v model.Version)
 	})
 }
 
-// sealRoutes notes the clusters that the routes name and encodes the configuration.
+// sealRoutes encodes the configuration.
 func (e *emitter) sealRoutes(out *entry, path string, rc *routev3.RouteConfiguration) {
 	// Hosts are told apart without their port, but keep it: redirects and
 	// applications need it.
@@ -220,32 +237,10 @@ func (e *emitter) sealRoutes(out *entry, path string, rc *routev3.RouteConfigura
 		// Nobody but the callee's proxy says it: what an application writes goes here, before that
 		// proxy answers for it, and the caller's proxy keeps to itself what it was told.
 		h.ResponseHeadersToRemove = append(h.ResponseHeadersToRemove, hop.NotAnswered)
-		for _, r := range h.Routes {
-			out.clusters = append(out.clusters, clustersOf(r.GetRoute())...)
-		}
 		hosts[i] = parts.host(h)
 	}
 	rc.VirtualHosts = nil
 	b := canon.WithArray(parts.text(rc), "virtual_hosts", hosts)
 	out.parts = parts.now
 	e.sealText(out, release.RouteType, rc.Name, path, b, parts.err)
-}
-
-func clustersOf(a *routev3.RouteAction) []string {
-	if a == nil {
-		return nil
-	}
-	var out []string
-	if c := a.GetCluster(); c != "" {
-		out = append(out, c)
-	}
-	for _, w := range a.GetWeightedClusters().GetClusters() {
-		out = append(out, w.Name)
-	}
-	for _, m := range a.RequestMirrorPolicies {
-		if m.Cluster != "" {
-			out = append(out, m.Cluster)
-		}
-	}
-	return out
 }

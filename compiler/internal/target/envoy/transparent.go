@@ -87,11 +87,9 @@ func (e *emitter) portListener(d *dial) *entry {
 		}
 		switch {
 		case d.isHTTP():
-			out.routes = append(out.routes, name)
-			l.FilterChains = append(l.FilterChains, chainOf(httpManager(atCaller, name)))
+			l.FilterChains = append(l.FilterChains, chainOf(out.httpManager(atCaller, name)))
 		case proven:
-			out.clusters = append(out.clusters, dialledName(d.number))
-			l.FilterChains = append(l.FilterChains, chainOf(tcpProxy(name, []share{{cluster: dialledName(d.number), weight: 1}})))
+			l.FilterChains = append(l.FilterChains, chainOf(out.tcpProxy(name, []share{{cluster: dialledName(d.number), weight: 1}})))
 		}
 		e.seal(out, release.ListenerType, name, origin, l)
 	})
@@ -122,7 +120,7 @@ func (e *emitter) portConfig(namespace string, d *dial) *entry {
 			})
 		}
 		if len(d.requests) > 0 {
-			rc.VirtualHosts = append(rc.VirtualHosts, dialledHosts(d.number, pods)...)
+			rc.VirtualHosts = append(rc.VirtualHosts, dialledHosts(d.number, pods, out)...)
 		}
 		e.sealRoutes(out, origin, rc)
 	})
@@ -155,9 +153,9 @@ const anAddress = `([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?`
 // dialledHosts are the virtual hosts of requests to single pods, by the pod's name or by
 // address: the pod that was dialled is the pod that is reached. Routes have no part in
 // it, for they choose.
-func dialledHosts(port uint32, pods []string) []*routev3.VirtualHost {
+func dialledHosts(port uint32, pods []string, out *entry) []*routev3.VirtualHost {
 	to := func(match *routev3.RouteMatch) []*routev3.Route {
-		action := forward([]share{{cluster: dialledName(port), weight: 1}})
+		action := out.forward([]share{{cluster: dialledName(port), weight: 1}})
 		action.Route.Timeout = Duration(answerTimeout)
 		match.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: "/"}
 		return []*routev3.Route{{Name: dialledName(port), Match: match, Action: action}}
