@@ -3,8 +3,8 @@
 //
 // In: nothing. Out: ports of 127.0.0.1 on which nobody listens. They lie below the
 // range that systems hand out by themselves, so that no outgoing connection and no
-// listener on port 0 takes one before its program does, and each process looks in
-// a part of its own.
+// listener on port 0 takes one before its program does, and no two processes look in
+// the same part of it: who listens on the first port of a part has the others.
 package freeport
 
 import (
@@ -12,31 +12,61 @@ import (
 	"net"
 	"os"
 	"strconv"
-	"sync/atomic"
+	"sync"
 )
 
-// The range, and how much of it a process begins with.
+// The range, and how much of it a process takes at a time.
 const (
 	first, last = 10000, 20999
 	part        = 100
+	parts       = (last - first + 1) / part
 )
 
-// tried counts the ports that this process has looked at: each is given once.
-var tried atomic.Int64 //nolint:gochecknoglobals // it is the process that must not use a port twice
+// process is what this process has of the range: each port is given once.
+type process struct {
+	mu    sync.Mutex
+	held  []net.Listener // on the first port of each part, until the process ends
+	tried int            // parts
+	next  int            // port of the last part that is held
+}
+
+var here process //nolint:gochecknoglobals // it is the process that must not use a port twice
 
 // Next returns a port that this process has not been given yet.
 func Next() (int, error) {
-	const size = last - first + 1
-	for range size {
-		offset := int64(os.Getpid())*part + tried.Add(1) - 1
-		port := first + int(offset%size)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	here.mu.Lock()
+	defer here.mu.Unlock()
+	for {
+		if here.next%part == 0 && !here.takePart() {
+			return 0, errors.New("finding a free port: all are in use")
+		}
+		port := here.next
+		here.next++
+		l, err := listen(port)
 		if err != nil {
 			continue
 		}
 		return port, l.Close()
 	}
-	return 0, errors.New("finding a free port: all are in use")
+}
+
+// takePart goes on to a part that no other process has.
+func (p *process) takePart() bool {
+	for p.tried < parts {
+		start := first + (os.Getpid()+p.tried)%parts*part
+		p.tried++
+		l, err := listen(start)
+		if err != nil {
+			continue
+		}
+		p.held, p.next = append(p.held, l), start+1
+		return true
+	}
+	return false
+}
+
+func listen(port int) (net.Listener, error) {
+	return net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 }
 
 // Address is 127.0.0.1 with such a port.

@@ -26,7 +26,7 @@ func must(t *testing.T, err error) {
 
 func openLocal(t *testing.T, dir string) *gitrepo.Repo {
 	t.Helper()
-	repo, err := gitrepo.Open(dir, "refs/heads/main", gitrepo.Options{Timeout: 20 * time.Second})
+	repo, err := gitrepo.Open(dir, "refs/heads/main", gitrepo.Options{Timeout: 2 * time.Minute})
 	must(t, err)
 	t.Cleanup(repo.Close)
 	return repo

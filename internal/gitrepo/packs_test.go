@@ -285,7 +285,7 @@ func TestDamageIsNoticed(t *testing.T) {
 		must(t, os.Chmod(path, 0o600))
 		must(t, os.WriteFile(path, now, 0o600))
 		defer func() { must(t, os.WriteFile(path, was, 0o600)) }()
-		repo, err := gitrepo.Open(r.Dir, "refs/heads/main", gitrepo.Options{Timeout: 20 * time.Second})
+		repo, err := gitrepo.Open(r.Dir, "refs/heads/main", gitrepo.Options{Timeout: 2 * time.Minute})
 		must(t, err)
 		defer repo.Close()
 		s, err := repo.Fetch(t.Context())

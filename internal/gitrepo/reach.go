@@ -188,7 +188,7 @@ func (l limitedBodies) RoundTrip(q *http.Request) (*http.Response, error) {
 	first := time.AfterFunc(l.idle, func() { cancel(fellSilent(l.idle)) })
 	a, err := l.next.RoundTrip(q.WithContext(ctx))
 	if !first.Stop() && q.Context().Err() == nil {
-		err = errors.Join(context.Cause(ctx), closed(a))
+		err = errors.Join(fellSilent(l.idle), closed(a))
 	}
 	if err != nil {
 		cancel(err)

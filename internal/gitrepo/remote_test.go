@@ -39,7 +39,7 @@ func gitServer(t *testing.T, root string, wrap func(http.Handler) http.Handler) 
 	s := httptest.NewTLSServer(h)
 	t.Cleanup(s.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
-	return s, gitrepo.Options{Auth: gitrepo.Auth{CABundle: ca, Username: "u", Password: "secret"}, Timeout: 20 * time.Second}
+	return s, gitrepo.Options{Auth: gitrepo.Auth{CABundle: ca, Username: "u", Password: "secret"}, Timeout: 2 * time.Minute}
 }
 
 func openRemote(t *testing.T, s *httptest.Server, r *gittest.Repo, o gitrepo.Options) *gitrepo.Repo {

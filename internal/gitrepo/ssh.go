@@ -36,11 +36,11 @@ func (r *remote) sshDial(ctx context.Context) (session, error) {
 	s := &sshSession{conn: conn, limits: r.opts.Limits, idle: r.opts.idle()}
 	s.stop = context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends whatever waits for the server
 	known := time.AfterFunc(s.idle, func() { _ = conn.Close() }) // who the server is
-	defer known.Stop()
-	if err := s.start(addr, config, "git-upload-pack "+shellQuote(r.endpoint.Path)); err != nil {
-		if !known.Stop() && ctx.Err() == nil {
-			err = fellSilent(s.idle)
-		}
+	err = s.start(addr, config, "git-upload-pack "+shellQuote(r.endpoint.Path))
+	if !known.Stop() && ctx.Err() == nil { // also when it was known at the last moment: the connection is closed
+		err = fellSilent(s.idle)
+	}
+	if err != nil {
 		_ = s.Close()
 		return nil, err
 	}

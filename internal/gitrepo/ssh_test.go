@@ -30,7 +30,7 @@ func TestFetchOverSSH(t *testing.T) {
 	}
 	fetch := func(key gittest.Key, hosts string) error {
 		repo, err := gitrepo.Open(fmt.Sprintf("ssh://git@%s/%s/.git", addr, filepath.Base(r.Dir)), "refs/heads/main",
-			gitrepo.Options{Auth: gitrepo.Auth{SSHKey: key.PEM, KnownHosts: []string{hosts}}, Timeout: 20 * time.Second})
+			gitrepo.Options{Auth: gitrepo.Auth{SSHKey: key.PEM, KnownHosts: []string{hosts}}, Timeout: 2 * time.Minute})
 		if err != nil {
 			return err
 		}
