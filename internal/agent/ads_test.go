@@ -151,10 +151,10 @@ func TestADSSaysWhenTheServerIsAway(t *testing.T) {
 	close(hold)
 }
 
-// A certificate lives four seconds here. Every stream is of the certificate
+// A certificate lives eight seconds here, and is renewed when half of it is left. Every stream is of the certificate
 // it began with, so it must end and begin again, always with a valid one.
 func TestADSFollowsRotation(t *testing.T) {
-	p := newPlane(t, 4*time.Second)
+	p := newPlane(t, 8*time.Second)
 	p.ads = func(_ string, s grpc.ServerStream) error {
 		who, err := ca.PeerFromContext(s.Context())
 		if err != nil {

@@ -168,7 +168,7 @@ func withListener(t *testing.T, name string, open chan struct{}) (*running, func
 	p := newPlane(t, time.Hour)
 	p.ads = serveListener(t, httpListener(name, answer("hello"), nil), open)
 	cfg := p.config(t, "shop/web")
-	cfg.Envoy, cfg.NoEnvoy, cfg.Drain = bin.Path, false, 2*time.Second
+	cfg.Envoy, cfg.NoEnvoy, cfg.Drain = bin.Path, false, time.Minute
 	cfg.EnvoyArgs = []string{"--concurrency", "1", "-l", "warning"}
 	r := start(t, cfg)
 	r.joined(t)
@@ -228,7 +228,7 @@ func TestEnvoyChildFromStartToDrain(t *testing.T) {
 	in := url()
 
 	// A connection that is kept open while the agent is asked to end.
-	client := &http.Client{Timeout: 5 * time.Second}
+	client := &http.Client{Timeout: time.Minute}
 	get := func() (*http.Response, error) {
 		res, err := client.Get(in)
 		if err == nil {

@@ -24,6 +24,7 @@ import (
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/envoybin"
+	"meshc.dev/meshc/internal/freeport"
 )
 
 // plane is a control plane with a real authority on a free port. ADS streams
@@ -53,7 +54,10 @@ func newPlaneAt(t *testing.T, ttl time.Duration, clock func() time.Time) *plane 
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &plane{a: a, tokens: tokens, addr: "127.0.0.1:0"}
+	p := &plane{a: a, tokens: tokens}
+	if p.addr, err = freeport.Address(); err != nil { // nobody takes it while the server is away
+		t.Fatal(err)
+	}
 	p.start(t)
 	t.Cleanup(func() { p.server.Stop() })
 	return p
@@ -66,7 +70,6 @@ func (p *plane) start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.addr = lis.Addr().String()
 	// Like the real server: one codec for everything, here proto or frames.
 	p.server = grpc.NewServer(grpc.Creds(credentials.NewTLS(p.a.TLSConfig(ca.Requested))), grpc.MaxRecvMsgSize(maxFromEnvoy), enforcement(),
 		grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
@@ -165,7 +168,7 @@ func (r *running) wait(t *testing.T) {
 	t.Helper()
 	select {
 	case <-r.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("the agent does not end\n%s", r.log)
 	}
 }
@@ -186,7 +189,7 @@ func (r *running) joined(t *testing.T) {
 
 func (r *running) get(t *testing.T, path string) (int, string) {
 	t.Helper()
-	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	c := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(r.cfg.StateDir, "status.sock"))
 	}}}
 	res, err := c.Get("http://agent" + path)
@@ -224,7 +227,7 @@ func unix(t *testing.T, path string, o ...grpc.DialOption) *grpc.ClientConn {
 func eventually(t *testing.T, what string, f func() error) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if err = f(); err == nil {
 			return
 		}

@@ -213,7 +213,7 @@ func TestEnvoysWithIdentitiesOfAWorkloadAPI(t *testing.T) {
 		})
 	}
 
-	client := &http.Client{Timeout: 5 * time.Second}
+	client := &http.Client{Timeout: time.Minute}
 	last := "" // body
 	get := func(addr string) int {
 		res, err := client.Get("http://" + addr)
@@ -249,7 +249,7 @@ func TestEnvoysWithIdentitiesOfAWorkloadAPI(t *testing.T) {
 		}
 	}
 
-	has("web", apis["web"].give(t, workloadID+"web", 10*time.Second, next))
+	has("web", apis["web"].give(t, workloadID+"web", 15*time.Second, next))
 	apis["web"].server.Stop()
 	_ = os.Remove(apis["web"].socket) // a server that is stopped has removed it
 	eventually(t, "the agent says that the API is away", func() error { return says(agents["web"], "the identity that is there lasts until 2") })
@@ -328,7 +328,7 @@ func TestTheServerAndAnotherAuthority(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		err = conn.Invoke(ctx, "/"+adsService+"/x", &workloadpb.X509SVIDRequest{}, &workloadpb.X509SVIDRequest{})
 		return err.Error()
