@@ -90,6 +90,9 @@ func (c *deltaClient) resume(typ string, has map[string]string, names ...string)
 // client may yet ask for: on fake time two equal limits end in any order.
 const soon = 8 * time.Second
 
+// patience is for what takes real time, as with an Envoy: a limit of the test's own.
+const patience = time.Minute
+
 // next returns the next response.
 func (c *deltaClient) next() *discoveryv3.DeltaDiscoveryResponse {
 	c.t.Helper()

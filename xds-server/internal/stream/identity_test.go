@@ -36,42 +36,43 @@ func TestStreamEndsWithItsCertificate(t *testing.T) {
 // TestOddCertificates: every certificate below is signed by the right root, and
 // none may have an identity.
 func TestOddCertificates(t *testing.T) {
-	s := start(t, stream.Limits{})
-	s.publish(t, "commit-1", seal(t, app(t, time.Second, "a")))
-	id := shop.SPIFFEID(trustDomain)
-	for name, c := range map[string]struct {
-		ids  []string
-		form func(*x509.Certificate)
-	}{
-		"an authority's":        {[]string{id}, func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }},
-		"may sign certificates": {[]string{id}, func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }},
-		"expired":               {[]string{id}, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }},
-		"not yet valid":         {[]string{id}, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }},
-		"for servers only":      {[]string{id}, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }},
-		"the same name twice":   {[]string{id, id}, nil},
-		"name as subject":       {nil, func(c *x509.Certificate) { c.Subject.CommonName = id }},
-		"name as DNS":           {nil, func(c *x509.Certificate) { c.DNSNames = []string{"localhost", "mesh.local"} }},
-		"escaped slash":         {[]string{"spiffe://mesh.local/ns/shop%2Fsa%2Fweb"}, nil},
-		"escaped letter":        {[]string{"spiffe://mesh.local/ns/shop/sa/w%65b"}, nil},
-		"dots":                  {[]string{"spiffe://mesh.local/ns/x/../shop/sa/web"}, nil},
-		"dot":                   {[]string{"spiffe://mesh.local/./ns/shop/sa/web"}, nil},
-		"two slashes":           {[]string{"spiffe://mesh.local//ns/shop/sa/web"}, nil},
-		"slash at end":          {[]string{id + "/"}, nil},
-		"query":                 {[]string{id + "?x"}, nil},
-		"fragment":              {[]string{id + "#x"}, nil},
-		"user":                  {[]string{"spiffe://x@mesh.local/ns/shop/sa/web"}, nil},
-		"port":                  {[]string{"spiffe://mesh.local:443/ns/shop/sa/web"}, nil},
-		"upper case":            {[]string{"spiffe://MESH.local/ns/shop/sa/web"}, nil},
-		"upper case path":       {[]string{"spiffe://mesh.local/ns/Shop/sa/web"}, nil},
-		"domain as prefix":      {[]string{"spiffe://mesh.local.evil/ns/shop/sa/web"}, nil},
-		"no path":               {[]string{"spiffe://mesh.local"}, nil},
-		"opaque":                {[]string{"spiffe:mesh.local/ns/shop/sa/web"}, nil},
-	} {
-		s.ca.form = c.form
-		if err := attempt(t, s.connect(t, c.ids...)); status.Code(err) != codes.PermissionDenied && status.Code(err) != codes.Unavailable {
-			t.Errorf("%s: %v", name, err)
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		s.publish(t, "commit-1", seal(t, app(t, time.Second, "a")))
+		id := shop.SPIFFEID(trustDomain)
+		for name, c := range map[string]struct {
+			ids  []string
+			form func(*x509.Certificate)
+		}{
+			"an authority's":        {[]string{id}, func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }},
+			"may sign certificates": {[]string{id}, func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }},
+			"expired":               {[]string{id}, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }},
+			"not yet valid":         {[]string{id}, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }},
+			"for servers only":      {[]string{id}, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }},
+			"the same name twice":   {[]string{id, id}, nil},
+			"name as subject":       {nil, func(c *x509.Certificate) { c.Subject.CommonName = id }},
+			"name as DNS":           {nil, func(c *x509.Certificate) { c.DNSNames = []string{"localhost", "mesh.local"} }},
+			"escaped slash":         {[]string{"spiffe://mesh.local/ns/shop%2Fsa%2Fweb"}, nil},
+			"escaped letter":        {[]string{"spiffe://mesh.local/ns/shop/sa/w%65b"}, nil},
+			"dots":                  {[]string{"spiffe://mesh.local/ns/x/../shop/sa/web"}, nil},
+			"dot":                   {[]string{"spiffe://mesh.local/./ns/shop/sa/web"}, nil},
+			"two slashes":           {[]string{"spiffe://mesh.local//ns/shop/sa/web"}, nil},
+			"slash at end":          {[]string{id + "/"}, nil},
+			"query":                 {[]string{id + "?x"}, nil},
+			"fragment":              {[]string{id + "#x"}, nil},
+			"user":                  {[]string{"spiffe://x@mesh.local/ns/shop/sa/web"}, nil},
+			"port":                  {[]string{"spiffe://mesh.local:443/ns/shop/sa/web"}, nil},
+			"upper case":            {[]string{"spiffe://MESH.local/ns/shop/sa/web"}, nil},
+			"upper case path":       {[]string{"spiffe://mesh.local/ns/Shop/sa/web"}, nil},
+			"domain as prefix":      {[]string{"spiffe://mesh.local.evil/ns/shop/sa/web"}, nil},
+			"no path":               {[]string{"spiffe://mesh.local"}, nil},
+			"opaque":                {[]string{"spiffe:mesh.local/ns/shop/sa/web"}, nil},
+		} {
+			s.ca.form = c.form
+			if err := attempt(t, s.connect(t, c.ids...)); status.Code(err) != codes.PermissionDenied && status.Code(err) != codes.Unavailable {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
-	}
+	})
 }
 
 // TestOldTLS: nothing below TLS 1.3, and no other root.

@@ -209,35 +209,36 @@ func TestClassWithoutResources(t *testing.T) {
 }
 
 func TestOnlyAuthenticatedIdentitiesCount(t *testing.T) {
-	s := start(t, stream.Limits{})
-	other := release.Class{Role: release.Gateway, Namespace: "shop", Account: "edge"}
-	s.publish(t, "commit-1", seal(t, app(t, time.Second, "a"), classSpec{class: other, res: messages(edsCluster("other", time.Second))}))
-	for name, ids := range map[string][]string{
-		"no identity":        nil,
-		"two identities":     {shop.SPIFFEID(trustDomain), other.SPIFFEID(trustDomain)},
-		"other trust domain": {shop.SPIFFEID("evil.local")},
-		"unknown class":      {"spiffe://" + trustDomain + "/ns/shop/sa/nobody"},
-		"longer path":        {shop.SPIFFEID(trustDomain) + "/x"},
-		"not SPIFFE":         {"https://mesh.local/ns/shop/sa/web"},
-	} {
-		c := openDelta(t, s.connect(t, ids...), "p")
+	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
+		other := release.Class{Role: release.Gateway, Namespace: "shop", Account: "edge"}
+		s.publish(t, "commit-1", seal(t, app(t, time.Second, "a"), classSpec{class: other, res: messages(edsCluster("other", time.Second))}))
+		for name, ids := range map[string][]string{
+			"no identity":        nil,
+			"two identities":     {shop.SPIFFEID(trustDomain), other.SPIFFEID(trustDomain)},
+			"other trust domain": {shop.SPIFFEID("evil.local")},
+			"unknown class":      {"spiffe://" + trustDomain + "/ns/shop/sa/nobody"},
+			"longer path":        {shop.SPIFFEID(trustDomain) + "/x"},
+			"not SPIFFE":         {"https://mesh.local/ns/shop/sa/web"},
+		} {
+			c := openDelta(t, s.connect(t, ids...), "p")
+			c.subscribe(cds)
+			if err := c.ended(); status.Code(err) != codes.PermissionDenied {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		eventually(t, soon, func() string {
+			s.counts.mu.Lock()
+			defer s.counts.mu.Unlock()
+			if s.counts.refused["no_identity"] != 5 || s.counts.refused["unknown_identity"] != 1 {
+				return "refusals not counted"
+			}
+			return ""
+		})
+		// The node id of another class does not help.
+		c := openDelta(t, s.connect(t, other.SPIFFEID(trustDomain)), shop.String())
 		c.subscribe(cds)
-		if err := c.ended(); status.Code(err) != codes.PermissionDenied {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	eventually(t, soon, func() string {
-		s.counts.mu.Lock()
-		defer s.counts.mu.Unlock()
-		if s.counts.refused["no_identity"] != 5 || s.counts.refused["unknown_identity"] != 1 {
-			return "refusals not counted"
-		}
-		return ""
+		c.want(cds, []string{"other"})
 	})
-	// The node id of another class does not help.
-	c := openDelta(t, s.connect(t, other.SPIFFEID(trustDomain)), shop.String())
-	c.subscribe(cds)
-	c.want(cds, []string{"other"})
 }
 
 // TestOnlyChangedClassesWake: another class's change, the same release again and a
