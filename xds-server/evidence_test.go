@@ -80,7 +80,7 @@ func (c *choosy) next(t *testing.T) string {
 	select {
 	case v := <-c.got:
 		return v
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("nothing came")
 	}
 	return ""
@@ -126,13 +126,25 @@ func (w *world) approveAt(t *testing.T, commit string, timeout time.Duration, pl
 func (w *world) arrived(t *testing.T, commit string, n int) {
 	t.Helper()
 	soon(t, func() string {
+		have := 0
 		for _, p := range w.Status().Proxies {
 			if p.Connected && p.Commit == commit && p.UpToDate {
-				n--
+				have++
 			}
 		}
-		if n > 0 {
+		if have < n {
 			return "not everybody has " + commit
+		}
+		return ""
+	})
+}
+
+// some waits until it is so with a proxy.
+func (w *world) some(t *testing.T, so func(ProxyStatus) bool) {
+	t.Helper()
+	soon(t, func() string {
+		if st := w.Status(); !slices.ContainsFunc(st.Proxies, so) {
+			return fmt.Sprintf("proxies: %+v", st.Proxies)
 		}
 		return ""
 	})
@@ -141,7 +153,8 @@ func (w *world) arrived(t *testing.T, commit string, n int) {
 // TestARestartForgetsNoRefusal: what everybody refused is not served to new proxies
 // after a restart either, and not to those that refused it until their pause is over.
 func TestARestartForgetsNoRefusal(t *testing.T) {
-	w := run(t)
+	at := time.Now()
+	w := runAt(t, t.TempDir(), func() time.Time { return at }) // no pause ends
 	w.approveAt(t, "commit-1", time.Second, 1)
 	p := newChoosy(t, w)
 	p.connect(t, w, nil)
@@ -185,9 +198,7 @@ func TestARestartForgetsNoRefusal(t *testing.T) {
 	if c := st.Classes[0]; !c.Held || c.Failure == nil || c.Failure.Why != "no" || c.Failure.Commit != "commit-2" {
 		t.Errorf("class: %+v", c)
 	}
-	if !slices.ContainsFunc(st.Proxies, func(p ProxyStatus) bool { return p.Held && !p.RetryAt.IsZero() && p.Commit == "commit-1" }) {
-		t.Errorf("proxies: %+v", st.Proxies)
-	}
+	again.some(t, func(p ProxyStatus) bool { return p.Held && !p.RetryAt.IsZero() && p.Commit == "commit-1" })
 }
 
 // TestARestartKnowsEarlierSteps: after a restart beyond an instant, what the commit said
@@ -346,9 +357,7 @@ func TestAServerThatKnowsLess(t *testing.T) {
 		t.Errorf("a new proxy is given %s", v)
 	}
 	p.quiet(t)
-	if !slices.ContainsFunc(less.Status().Proxies, func(p ProxyStatus) bool { return p.Ahead == "2" && !p.UpToDate }) {
-		t.Errorf("status: %+v", less.Status().Proxies)
-	}
+	less.some(t, func(p ProxyStatus) bool { return p.Ahead == "2" && !p.UpToDate })
 	less.approveAt(t, "commit-2", 2*time.Second, 2)
 	less.arrived(t, "commit-2", 2)
 	p.quiet(t) // it had that all the time

@@ -154,7 +154,7 @@ func TestFramesOfAnAttacker(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = c.Close() })
 			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-			_ = c.SetReadDeadline(time.Now().Add(15 * time.Second))
+			_ = c.SetReadDeadline(time.Now().Add(patience))
 			if _, err := io.Copy(io.Discard, c); isTimeout(err) {
 				t.Error("the connection stays open")
 			}
@@ -167,7 +167,7 @@ func TestFramesOfAnAttacker(t *testing.T) {
 				return // refused
 			}
 			t.Cleanup(func() { _ = c.Close() })
-			_ = c.SetReadDeadline(time.Now().Add(15 * time.Second))
+			_ = c.SetReadDeadline(time.Now().Add(patience))
 			if _, err := io.Copy(io.Discard, c); isTimeout(err) {
 				t.Error("the connection stays open")
 			}
@@ -193,7 +193,7 @@ func TestFramesOfAnAttacker(t *testing.T) {
 					select {
 					case <-done:
 						t.Logf("the good proxy waited %s at most", worst)
-						if worst > 3*time.Second { // some milliseconds on a quiet machine
+						if worst > 15*time.Second { // some milliseconds on a quiet machine, seconds on a busy one
 							t.Error("too long")
 						}
 						return
@@ -231,7 +231,7 @@ func follow(t *testing.T, ports <-chan []uint32, ended <-chan error) {
 			}
 		case err := <-ended:
 			t.Fatalf("the good proxy's stream ended: %v", err)
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("the good proxy got nothing")
 		}
 	}
@@ -313,7 +313,7 @@ func TestEndWhileSending(t *testing.T) {
 	for i := 0; ; i++ {
 		select {
 		case err := <-stopped:
-			if d := time.Since(started); err != nil || d > 10*time.Second { // the grace is three seconds
+			if d := time.Since(started); err != nil || d > 30*time.Second { // the grace is three seconds
 				t.Errorf("%v after %s", err, d)
 			}
 			return

@@ -112,7 +112,7 @@ func TestTwoServersAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := conn.Invoke(ctx, exchangeMethod, wrapperspb.Bytes([]byte("{}")), new(wrapperspb.BytesValue)); status.Code(err) != codes.PermissionDenied {
 		t.Errorf("a workload: %v", err)
