@@ -200,8 +200,11 @@ func internalError(err error) diag.Diagnostic {
 
 // Release compiles the mesh for all its targets. With an error in the list the
 // release is empty.
-func (p *Program) Release() (release.Release, diag.List) {
-	out, ds := p.Output()
+func (p *Program) Release() (release.Release, diag.List) { return p.without(nil) }
+
+// without is Release without the Envoy snapshots of some classes.
+func (p *Program) without(classes map[string]bool) (release.Release, diag.List) {
+	out, ds := p.output(classes)
 	if ds.HasErrors() {
 		return release.Release{}, ds
 	}
@@ -237,11 +240,15 @@ func (o Output) Provenance() release.Provenance {
 
 // Output is Release before it is sealed, for somebody who sends it to where that is
 // done. With an error in the list it is empty.
-func (p *Program) Output() (Output, diag.List) {
+func (p *Program) Output() (Output, diag.List) { return p.output(nil) }
+
+// output is Output without the Envoy snapshots of some classes.
+func (p *Program) output(without map[string]bool) (Output, diag.List) {
 	var out Output
 	var ds diag.List
+	snapshots := func() ([]release.Artifact, []diag.Pos, diag.List) { return p.envoy(without) }
 	// The folders' names are in this order, too.
-	for _, stage := range []func() ([]release.Artifact, []diag.Pos, diag.List){p.envoy, p.kubernetes, p.itself, p.policies, p.gatewayAPI} {
+	for _, stage := range []func() ([]release.Artifact, []diag.Pos, diag.List){snapshots, p.kubernetes, p.itself, p.policies, p.gatewayAPI} {
 		arts, places, problems := stage()
 		out.Artifacts, out.Places, ds = append(out.Artifacts, arts...), append(out.Places, places...), append(ds, problems...)
 	}
@@ -252,8 +259,8 @@ func (p *Program) Output() (Output, diag.List) {
 	return out, ds.Sorted()
 }
 
-func (p *Program) envoy() ([]release.Artifact, []diag.Pos, diag.List) {
-	arts, origins, ds := envoy.Emit(p.mesh, catalog.Envoy(), envoy.Profile{Locate: p.Position, Memo: p.memo.emit()})
+func (p *Program) envoy(without map[string]bool) ([]release.Artifact, []diag.Pos, diag.List) {
+	arts, origins, ds := envoy.Emit(p.mesh, catalog.Envoy(), envoy.Profile{Locate: p.Position, Memo: p.memo.emit(), Without: without})
 	places := make([]diag.Pos, len(arts))
 	for i, origin := range origins {
 		places[i] = p.Position(origin)

@@ -39,9 +39,12 @@ func (f *boundFlags) compiler(cache compiler.Cache) (*compile.Compiler, error) {
 	return c, nil
 }
 
+// readyPackages is how many evaluated packages a command has at hand, for a second side.
+const readyPackages = 10_000
+
 // bounded does the work of a command that compiles, under the bounds.
 func bounded[T any](ctx context.Context, f *boundFlags, work func(context.Context, *compile.Compiler) (T, error)) (T, error) {
-	c, err := f.compiler(userCache("cue"))
+	c, err := f.compiler(compiler.MemoryCache(readyPackages, userCache("cue")))
 	if err != nil {
 		var none T
 		return none, err

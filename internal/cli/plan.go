@@ -102,14 +102,15 @@ func (a *app) planOf(ctx context.Context, f planFlags, dir string) (planned, err
 
 // planChange compares head, as of at, with the base.
 func (a *app) planChange(ctx context.Context, c *compile.Compiler, f planFlags, dir string, head fs.FS, at time.Time) (planned, error) {
-	after, ds, err := c.Load(ctx, head, compiler.Options{Environment: f.env, At: at, Memo: compiler.NewMemo()})
+	memo := compiler.NewMemo() // what did not change is one object in both
+	after, ds, err := c.Load(ctx, head, compiler.Options{Environment: f.env, At: at, Memo: memo})
 	if err != nil {
 		return planned{}, err
 	}
 	if ds.HasErrors() {
 		return planned{}, a.placed(ds).Err()
 	}
-	from, err := planBase(ctx, c, f, dir, at, after)
+	from, err := planBase(ctx, c, f, dir, at, after, memo)
 	if err != nil {
 		return planned{}, err
 	}
@@ -120,7 +121,7 @@ func (a *app) planChange(ctx context.Context, c *compile.Compiler, f planFlags, 
 			return planned{}, err
 		}
 	}
-	p, err := a.compare(ctx, from.program, after, judge, at, user)
+	p, err := a.compare(ctx, c, from.program, after, judge, at, user)
 	if err != nil {
 		return planned{}, err
 	}
@@ -207,7 +208,7 @@ func (e *baseError) Error() string {
 // planBase loads what the change starts from, for the same date, and the policies
 // that stood there: a change cannot bring the policies that judge it. Before the first
 // intent, or the first of an environment, that is nothing.
-func planBase(ctx context.Context, c *compile.Compiler, f planFlags, dir string, at time.Time, after *compiler.Program) (planStart, error) {
+func planBase(ctx context.Context, c *compile.Compiler, f planFlags, dir string, at time.Time, after *compiler.Program, memo *compiler.Memo) (planStart, error) {
 	if f.base == "none" {
 		return planStart{program: compiler.Empty(after)}, nil
 	}
@@ -229,7 +230,7 @@ func planBase(ctx context.Context, c *compile.Compiler, f planFlags, dir string,
 	if _, err := fs.Stat(fsys, "."); errors.Is(err, fs.ErrNotExist) {
 		return nothing("intent")
 	}
-	p, ds, err := c.Load(ctx, fsys, compiler.Options{Environment: base.env, At: at, Memo: compiler.NewMemo()})
+	p, ds, err := c.Load(ctx, fsys, compiler.Options{Environment: base.env, At: at, Memo: memo})
 	if err != nil {
 		return planStart{}, err
 	}
@@ -251,14 +252,13 @@ func only(ds diag.List, code diag.Code) bool {
 
 // compare compares two programs. user's policies judge the second, by the words about
 // rules of judge, or by its own if that is nil.
-func (a *app) compare(ctx context.Context, before, after, judge *compiler.Program, at time.Time, user compile.Rego) (planned, error) {
+func (a *app) compare(ctx context.Context, c *compile.Compiler, before, after, judge *compiler.Program, at time.Time, user compile.Rego) (planned, error) {
 	p := planned{expiries: after.Expiries()}
 	var err error
 	if p.changes, err = compiler.CompareAhead(before, after, compiler.Limits{}); err != nil {
 		return p, err
 	}
-	old, _ := before.Release() // a base that no longer compiles for Envoy differs as a whole
-	fresh, ds := after.Release()
+	old, fresh, ds := c.Differing(before, after)
 	p.findings = ds
 	if p.bytes, err = newByteDiff(old, fresh); err != nil {
 		return p, err

@@ -35,7 +35,7 @@ real Envoy is asked about every compiled resource as well.`,
 				return err
 			}
 			v, err := bounded(cmd.Context(), &f.bounds, func(ctx context.Context, c *compile.Compiler) (vetted, error) {
-				return vet(ctx, c, fsys, compiler.Options{Environment: f.env, At: at}, user)
+				return vet(ctx, c, fsys, compiler.Options{Environment: f.env, At: at, Memo: compiler.NewMemo()}, user, e.wanted())
 			})
 			if err != nil {
 				return a.refused(f.format, err)
@@ -79,8 +79,8 @@ type vetted struct {
 	told     string // what was looked at, in words
 }
 
-// vet asks the targets and the policies about intent.
-func vet(ctx context.Context, c *compile.Compiler, fsys fs.FS, o compiler.Options, user compile.Rego) (vetted, error) {
+// vet asks the targets and the policies about intent. The release is whole only if it has to be.
+func vet(ctx context.Context, c *compile.Compiler, fsys fs.FS, o compiler.Options, user compile.Rego, whole bool) (vetted, error) {
 	court, ds := compile.Convene(ctx, user)
 	var more diag.List
 	o.Policy, more = court.Policy()
@@ -90,7 +90,11 @@ func vet(ctx context.Context, c *compile.Compiler, fsys fs.FS, o compiler.Option
 	if err != nil || p == nil {
 		return vetted{problems: ds}, err
 	}
-	r, more := p.Release()
+	check := c.Checked
+	if whole {
+		check = (*compiler.Program).Release
+	}
+	r, more := check(p)
 	res, err := court.Judge(ctx, compile.Case{Program: p, At: o.At, Release: r})
 	return vetted{r, p.Packages(), slices.Concat(ds, more, res.Findings), fmt.Sprintf("%d proxy classes, %d policies evaluated", len(p.Classes()), res.Evaluated)}, err
 }

@@ -16,7 +16,7 @@ import (
 	"meshc.dev/meshc/internal/diag"
 )
 
-// Profile is how Emit is asked to work; it never changes what Emit makes, save
+// Profile is how Emit is asked to work; it never changes what Emit makes of a class, save
 // for the positions of problems. The zero Profile is usable.
 type Profile struct {
 	// Locate gives the user's position of a mesh path. nil: problems name the mesh
@@ -25,6 +25,9 @@ type Profile struct {
 	// Memo keeps what was made between calls, so that a change costs what it
 	// touches. nil: none.
 	Memo *Memo
+	// Without names classes whose snapshots are not wanted, because somebody knows that
+	// they have no problem. nil: all are.
+	Without map[string]bool
 }
 
 // Emit compiles the mesh for Envoy: a snapshot artifact for every proxy class and
@@ -36,7 +39,7 @@ func Emit(m *model.Mesh, cells Column, p Profile) ([]release.Artifact, []string,
 	if problems.HasErrors() {
 		return nil, nil, problems.Sorted()
 	}
-	cs := scopes(m)
+	cs := slices.DeleteFunc(scopes(m), func(c scope) bool { return p.Without[c.name] })
 	snapshots := make([]snapshot, len(cs))
 	each(len(cs), func(i int) { snapshots[i] = e.remembered(cs[i]) })
 

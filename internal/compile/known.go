@@ -1,0 +1,62 @@
+package compile
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"os"
+	"runtime/debug"
+	"sync"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Checked is the program's release for somebody who asks whether it compiles: without
+// those Envoy snapshots that this machine made before without a problem.
+func (c *Compiler) Checked(p *compiler.Program) (release.Release, diag.List) {
+	return c.known().Checked(p)
+}
+
+// Differing are the releases of two programs for somebody who asks what differs: without
+// those Envoy snapshots of which this machine knows that they are the same. The first is
+// empty if before does not compile.
+func (c *Compiler) Differing(before, after *compiler.Program) (old, fresh release.Release, problems diag.List) {
+	return c.known().Differing(before, after)
+}
+
+func (c *Compiler) known() compiler.Known {
+	build := ""
+	if c.cache != nil {
+		build = programDigest()
+	}
+	if build == "" { // what nobody can name is not remembered
+		return compiler.Known{}
+	}
+	return compiler.Known{Cache: c.cache, Build: build}
+}
+
+// programDigest names this very program: by its version where that says what it was built
+// of, else by its bytes. "" if they cannot be read.
+var programDigest = sync.OnceValue(func() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if info.Main.Sum != "" {
+			return info.GoVersion + " " + info.Main.Version + " " + info.Main.Sum
+		}
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close() //nolint:errcheck // it was read only
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return ""
+	}
+	return hex.EncodeToString(h.Sum(nil))
+})
