@@ -41,8 +41,15 @@ func (c *Compiler) known() compiler.Known {
 // of, else by its bytes. "" if they cannot be read.
 var programDigest = sync.OnceValue(func() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
-		if info.Main.Sum != "" {
+		set := map[string]string{}
+		for _, s := range info.Settings {
+			set[s.Key] = s.Value
+		}
+		switch {
+		case info.Main.Sum != "":
 			return info.GoVersion + " " + info.Main.Version + " " + info.Main.Sum
+		case set["vcs.revision"] != "" && set["vcs.modified"] == "false":
+			return info.GoVersion + " " + set["vcs"] + " " + set["vcs.revision"]
 		}
 	}
 	path, err := os.Executable()

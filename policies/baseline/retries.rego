@@ -2,7 +2,8 @@
 # title: Retries do not multiply into a storm
 # description: >-
 #   Retries of one call multiply with those of the calls behind it. The bound is on
-#   the worst case, in which every attempt fails and no retry budget helps.
+#   the worst case, in which every attempt fails and no retry budget helps. What the
+#   callee cannot have begun, such as a connection that was refused, repeats nothing.
 package meshc.mesh.retries
 
 import data.meshc.lib.mesh
@@ -64,8 +65,18 @@ findings contains mesh.finding(
 	worst[id] <= bound
 }
 
+# not_begun are the failures after which the callee cannot have begun to work, so that it
+# makes no calls of its own for them.
+not_begun := {"connect-failure", "refused-stream", "reset-before-request"}
+
+# repeats is how often a request that the callee may have begun is sent again.
+repeats(retry) := retry.attempts if {
+	some condition in retry.on
+	not condition in not_begun
+} else := 0
+
 # load_of is how many requests one request on the route may become: the first and its retries.
-load_of(route) := 1 + object.get(route, ["traits", "retry", "attempts"], 0)
+load_of(route) := 1 + repeats(route.traits.retry)
 
 # tries is the same for a request that a gateway sends to a service: where the
 # gateway's route retries, its own number stands, else the service's.
@@ -77,9 +88,9 @@ tries(route, service) := object.get(load, service, 1) if not route.traits.retry
 # of the others it is one. It and what follows are objects made once: a rule with a
 # key would be searched for each key anew.
 load := {service.id: n |
-	input.mesh.services[i].routes[_].traits.retry.attempts > 0
+	repeats(input.mesh.services[i].routes[_].traits.retry) > 0
 	service := input.mesh.services[i]
-	n := 1 + max({attempts | attempts := service.routes[_].traits.retry.attempts})
+	n := 1 + max({repeats(retry) | retry := service.routes[_].traits.retry})
 }
 
 # calls are the edges between services; what is outside the mesh makes no calls.

@@ -18,7 +18,7 @@ service(name, attempts, to) := {
 	"id": sprintf("shop/%s", [name]),
 	"namespace": "shop",
 	"name": name,
-	"routes": [{"name": "default", "traits": {"retry": {"attempts": attempts}}}],
+	"routes": [{"name": "default", "traits": {"retry": {"attempts": attempts, "on": ["gateway-error"]}}}],
 	"calls": [{"to": sprintf("shop/%s", [callee]), "port": "http"} | some callee in to],
 }
 
@@ -29,7 +29,7 @@ gateway(attempts, to) := {
 	"hosts": [{"name": "shop.example", "routes": [{
 		"name": "all",
 		"to": [{"service": sprintf("shop/%s", [to]), "weight": 100}],
-		"traits": {"retry": {"attempts": attempts}},
+		"traits": {"retry": {"attempts": attempts, "on": ["gateway-error"]}},
 	}]}],
 }
 
@@ -37,6 +37,18 @@ test_allow_no_retries if found({"services": [{"id": "shop/web", "routes": [{"nam
 
 test_allow_retries_at_one_place if {
 	found({"services": [service("a", 0, ["b"]), service("b", 3, ["c"]), service("c", 0, [])]}) == set()
+}
+
+# What every route does by default repeats no request, however long the chain.
+test_allow_a_long_chain_that_repeats_nothing if {
+	chain := [object.union(service(name, 1, [sprintf("s%d", [i + 1])]), {"routes": [{
+		"name": "default",
+		"traits": {"retry": {"attempts": 9, "on": ["connect-failure", "refused-stream", "reset-before-request"]}},
+	}]}) |
+		some i in numbers.range(1, 9)
+		name := sprintf("s%d", [i])
+	]
+	found({"services": chain}) == set()
 }
 
 # A call to something outside the mesh ends the chain.

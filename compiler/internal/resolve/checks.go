@@ -393,7 +393,7 @@ func (l *linker) checkCycles() {
 			case done:
 			case onPath:
 				ring := append(slices.Clone(path[slices.Index(path, c.To):]), c.To)
-				l.add(diag.Warn(diag.CodeCycle, l.lineOf(model.ServicePath(s.ID)+"/calls/"+c.To), "services call each other in a ring: %s", strings.Join(ring, " → ")).
+				l.add(diag.Warn(diag.CodeCycle, l.lineOf(model.ServicePath(s.ID)+"/calls/"+c.To), "services call each other in a ring: %s", ringText(ring)).
 					WithFix("break the ring, or keep retries off inside it: their product has no bound"))
 			default:
 				visit(to)
@@ -407,6 +407,15 @@ func (l *linker) checkCycles() {
 			visit(s)
 		}
 	}
+}
+
+// ringText names the services of a ring, of a long one its beginning and its end.
+func ringText(ring []string) string {
+	const begin, end = 6, 2
+	if n := len(ring) - begin - end; n > 1 {
+		ring = slices.Concat(ring[:begin], []string{fmt.Sprintf("(%d more)", n)}, ring[len(ring)-end:])
+	}
+	return strings.Join(ring, " → ")
 }
 
 // socket is an address that a proxy or an application listens on.

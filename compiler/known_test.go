@@ -1,0 +1,139 @@
+package compiler_test
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
+)
+
+// kept is a Cache.
+type kept map[string][]byte
+
+func (k kept) Get(key string) ([]byte, bool) { b, ok := k[key]; return b, ok }
+func (k kept) Put(key string, b []byte)      { k[key] = b }
+
+// difference is what differs between two releases, but for the digests of blobs.
+func difference(t fataler, before, after release.Release) []any {
+	resources, err := release.DiffResources(before, after)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	var others []release.Change
+	for _, c := range release.Diff(before, after) {
+		if !strings.HasPrefix(c.Path, release.BlobPath("")) {
+			others = append(others, c)
+		}
+	}
+	return []any{resources, others}
+}
+
+// snapshotsOf counts the classes of whose snapshots a release is.
+func snapshotsOf(r release.Release) int { return len(r.Classes()) }
+
+// Whatever is known from earlier meshes: what differs between two is what differs between
+// their whole releases, and what one says of itself is said all the same.
+func TestWhatIsKnownChangesNoAnswer(t *testing.T) {
+	fewer(t)
+	all := edits()
+	names := slices.Sorted(maps.Keys(all))
+	compared, less := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		known := compiler.Known{Cache: kept{}, Build: "this"}
+		at := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+		w := newWorld(rapid.IntRange(2, 3).Draw(t, "packages"), rapid.IntRange(1, 3).Draw(t, "services"))
+		for range rapid.IntRange(2, 6).Draw(t, "edits") {
+			edited := w.clone()
+			for range rapid.IntRange(0, 2).Draw(t, "at once") {
+				p := &edited.packages[rapid.IntRange(0, len(edited.packages)-1).Draw(t, "package")]
+				s := &p.services[rapid.IntRange(0, len(p.services)-1).Draw(t, "service")]
+				all[rapid.SampledFrom(names).Draw(t, "edit")](t, &edited, p, s)
+			}
+			o := remembering(at)
+			after, _ := compiler.Load(edited.files(), o)
+			before, _ := compiler.Load(w.files(), o)
+			w = edited
+			if before == nil || after == nil {
+				continue
+			}
+			old, fresh, problems := known.Differing(before, after)
+			whole, _ := before.Release()
+			wholeAfter, want := after.Release()
+			if !reflect.DeepEqual(problems, want) {
+				t.Fatalf("problems %v, of the whole %v", problems, want)
+			}
+			if problems.HasErrors() {
+				continue
+			}
+			if got, want := difference(t, old, fresh), difference(t, whole, wholeAfter); !reflect.DeepEqual(got, want) {
+				t.Fatalf("differs %v\nof the whole %v", got, want)
+			}
+			compared++
+			if snapshotsOf(fresh) < snapshotsOf(wholeAfter) {
+				less++
+			}
+			again, _ := compiler.Load(edited.files(), remembering(at))
+			if _, ds := known.Checked(again); !reflect.DeepEqual(ds, want) {
+				t.Fatalf("checked: %v, of the whole %v", ds, want)
+			}
+		}
+	})
+	t.Logf("%d compared, in %d something was left out", compared, less)
+	if less < compared/4 || compared < 20 {
+		t.Errorf("%d compared, in %d something was left out: it helps nobody", compared, less)
+	}
+}
+
+// What another build made, another mesh's trust domain or environment says, or what does
+// not read, is not known.
+func TestWhatIsKnownIsOfOneBuild(t *testing.T) {
+	cache := kept{}
+	load := func(edit func(*world)) *compiler.Program {
+		w := newWorld(2, 2)
+		edit(&w)
+		p, ds := compiler.Load(w.files(), remembering(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)))
+		if p == nil {
+			t.Fatal(ds)
+		}
+		return p
+	}
+	left := func(build string, edit func(*world)) int {
+		p := load(edit)
+		r, ds := compiler.Known{Cache: cache, Build: build}.Checked(p)
+		if ds.HasErrors() {
+			t.Fatal(ds)
+		}
+		return len(p.Classes()) - snapshotsOf(r)
+	}
+	nothing := func(*world) {}
+	if n := left("one", nothing); n != 0 {
+		t.Errorf("%d are known before anything was made", n)
+	}
+	all := len(load(nothing).Classes())
+	if n := left("one", nothing); n != all {
+		t.Errorf("%d of %d are known", n, all)
+	}
+	if n := left("other", nothing); n != 0 {
+		t.Errorf("another build knows %d", n)
+	}
+	if n := left("one", func(w *world) { w.domain = "other.local" }); n != 0 {
+		t.Errorf("another trust domain has %d", n)
+	}
+	for key := range cache {
+		cache[key] = []byte("{torn")
+	}
+	if n := left("one", nothing); n != 0 {
+		t.Errorf("of a torn file %d are known", n)
+	}
+	var none compiler.Known
+	if r, _ := none.Checked(load(nothing)); snapshotsOf(r) != all {
+		t.Errorf("who knows nothing makes %d of %d", snapshotsOf(r), all)
+	}
+}
