@@ -21,7 +21,7 @@ type Header = space.Header
 
 // HeaderLines returns the lines of a request's header as a proxy keeps them: some
 // headers (lower case) become one line.
-func HeaderLines(name string, lines []string) []string { return model.HeaderLines(name, lines) }
+func HeaderLines(name string, lines []string) []string { return space.HeaderLines(name, lines) }
 
 // Outcome is what becomes of a request.
 type Outcome = space.Outcome
@@ -72,6 +72,28 @@ type Answer struct {
 	// Status is what the caller sees if a proxy answers, 0 if the destination does.
 	Status int    `json:"status,omitempty"`
 	Steps  []Step `json:"steps,omitempty"`
+	// Arrives is the request as its destination gets it: the grants, and behind them the
+	// application. Its host is "" if nothing has changed it.
+	Arrives Arrival `json:"arrives,omitzero"`
+}
+
+// Arrival is where a request has got to.
+type Arrival struct {
+	// Path is without the query.
+	Path string `json:"path,omitempty"`
+	Host string `json:"host,omitempty"`
+}
+
+// Moved reports whether another path or host arrives than was sent.
+func (a Answer) Moved() bool {
+	return a.Arrives.Host != "" || a.Arrives.Path != "" && a.Arrives.Path != a.Request.Path
+}
+
+// Target is the path that arrives, with the query and behind a new host.
+func (a Answer) Target() string {
+	q := a.Request
+	q.Path = a.Arrives.Path
+	return a.Arrives.Host + q.Target()
 }
 
 // Allowed reports whether the request gets through, or is redirected.
@@ -158,6 +180,9 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		ans = eval.Decide(scope, q)
 	}
 	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome)}
+	if v := ans.Outcome.Verdict; scope.Scope.Protocol != string(model.TCP) && (v == space.Forward || v == space.Denied) {
+		out.Arrives = Arrival{ans.Image.Of(q).Path, ans.Image.Host}
+	}
 	for _, o := range ans.From {
 		out.Steps = append(out.Steps, p.step(string(o)))
 	}
@@ -261,7 +286,7 @@ func (r Request) head() (lines, size int) {
 		size += len(h.Name) + len(h.Value) + perLine
 	}
 	for name, values := range kept {
-		lines += len(model.HeaderLines(name, values))
+		lines += len(space.HeaderLines(name, values))
 	}
 	return lines, size
 }
@@ -448,6 +473,12 @@ func judge(e resolve.Expect, a Answer) string {
 	}
 	if e.Status != 0 && got != e.Status {
 		return fmt.Sprintf("expected status %d, the request is %s", e.Status, a.Words())
+	}
+	if e.Path != "" && e.Path != a.Arrives.Path {
+		return fmt.Sprintf("expected the path %s to arrive, it is %s", e.Path, orElse(a.Arrives.Path, "none: the request is "+a.Words()))
+	}
+	if e.Host != "" && e.Host != orElse(a.Arrives.Host, a.Request.Host) {
+		return fmt.Sprintf("expected the host %s to arrive, it is %s", e.Host, orElse(a.Arrives.Host, a.Request.Host))
 	}
 	if e.To == "" && e.Port == "" && e.Version == "" {
 		return ""

@@ -274,6 +274,9 @@ func (w whole) answers(t *testing.T, p *compiler.Program) []byte {
 		for _, s := range ans.Steps {
 			fmt.Fprintf(&b, "  by %s at %s\n", s.Path, s.Pos)
 		}
+		if ans.Moved() {
+			fmt.Fprintf(&b, "  arrives as %s\n", ans.Target())
+		}
 		for _, f := range ans.Outcome.Fields {
 			fmt.Fprintf(&b, "  %s: %s\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value))
 		}

@@ -150,6 +150,9 @@ func (a *app) explain(ans compiler.Answer) error {
 		}
 		printer.Fprintf(a.out, "  %d. %s%s\n     %s\n", i+1, s.String(), note, a.at(s.Pos))
 	}
+	if ans.Moved() {
+		printer.Fprintf(a.out, "  arrives as %s\n", ans.Target())
+	}
 	for _, f := range ans.Outcome.Fields {
 		printer.Fprintf(a.out, "  %s: %s\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value))
 	}

@@ -137,14 +137,14 @@ func differsSeen(want compiler.Answer, r compiler.Request, got Reply) string {
 	if seen.Method != want.Request.Method {
 		return fmt.Sprintf("the method %s arrived as %s", want.Request.Method, seen.Method)
 	}
-	path := want.Request.Path
+	path := want.Arrives.Path
 	if _, query, ok := strings.Cut(r.Path, "?"); ok {
 		path += "?" + query
 	}
 	if seen.Path != path {
 		return fmt.Sprintf("the evaluator says the path %q, but %q arrived", path, seen.Path)
 	}
-	if host := arrivingHost(r); seen.Host != host {
+	if host := orElse(want.Arrives.Host, arrivingHost(r)); seen.Host != host {
 		return fmt.Sprintf("the host %q arrived as %q", host, seen.Host)
 	}
 	sent := map[string][]string{}

@@ -32,7 +32,7 @@ func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) sp
 
 func gatewayRule(g *model.Gateway, h model.Host, e model.EffectiveRoute) space.Rule {
 	r := space.Rule{
-		When: MatchTests(e.Match),
+		When: e.Match.Tests(),
 		Then: space.Outcome{Verdict: space.Forward},
 		From: []space.Origin{space.Origin(model.GatewayRoutePath(g.ID, h.Name, e.Gateway.Name))},
 	}
@@ -43,6 +43,7 @@ func gatewayRule(g *model.Gateway, h model.Host, e model.EffectiveRoute) space.R
 		r.Then = space.NotRouted()
 		return r
 	}
+	r.Image = e.Traits.Image()
 	for _, t := range e.To {
 		r.Then.Shares = append(r.Then.Shares, space.Share{Target: targetName(t), Weight: t.Weight})
 	}
@@ -97,7 +98,7 @@ func AsIdentity(l space.List, identity string) space.List {
 		for _, t := range r.When {
 			if t.Dim != space.IdentityDim {
 				kept.When = append(kept.When, t)
-			} else if !holds(t, q) {
+			} else if !t.Holds(q) {
 				possible = false
 			}
 		}
@@ -129,7 +130,7 @@ func (b behind) follow(w way, to []model.Target, behind []act) space.List {
 	for _, d := range dests {
 		var next []meeting
 		for _, p := range partial {
-			for _, r := range b.door(d) {
+			for _, r := range w.behind(b.door(d)) {
 				next = append(next, p.and(d, r))
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/internal/hop"
 )
@@ -62,7 +61,7 @@ func CleanHeaders(d hop.Door, hs []space.Header) []space.Header {
 	}
 	var out []space.Header
 	for _, name := range names {
-		for _, v := range model.HeaderLines(name, lines[name]) {
+		for _, v := range space.HeaderLines(name, lines[name]) {
 			out = append(out, space.Header{Name: name, Value: v})
 		}
 	}

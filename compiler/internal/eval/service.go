@@ -80,7 +80,7 @@ func grantTests(trustDomain string, p model.Port, g model.Grant) ([]space.Test, 
 		}
 		t := space.Test{Dim: space.PathDim}
 		for _, path := range g.Paths {
-			t.Any = append(t.Any, pathPattern(path))
+			t.Any = append(t.Any, path.Pattern())
 		}
 		when = append(when, t)
 	}
@@ -114,11 +114,15 @@ func Identity(trustDomain, account string) string {
 
 // routeRule is which requests to port p a route takes, and where they go.
 func routeRule(s *model.Service, p model.Port, r model.Route) space.Rule {
-	return space.Rule{
-		When: MatchTests(r.Match),
+	out := space.Rule{
+		When: r.Match.Tests(),
 		Then: space.Outcome{Verdict: space.Forward, Shares: serviceShares(s.ID, p.Name, r.To)},
 		From: []space.Origin{space.Origin(model.RoutePath(s.ID, r.Name))},
 	}
+	if p.Protocol.IsHTTP() {
+		out.Image = r.Traits.Image()
+	}
+	return out
 }
 
 func notFound(origin string) space.Rule {
@@ -133,47 +137,12 @@ func serviceShares(service, port string, to []model.Target) []space.Share {
 	return space.Outcome{Shares: out}.Canonical().Shares
 }
 
-// MatchTests is a route's match as tests.
-func MatchTests(m model.Match) []space.Test {
-	var when []space.Test
-	if !m.Path.IsZero() {
-		when = append(when, space.Test{Dim: space.PathDim, Any: []space.Pattern{pathPattern(m.Path)}})
-	}
-	if len(m.Methods) > 0 {
-		when = append(when, exactTest(space.MethodDim, m.Methods))
-	}
-	for _, h := range m.Headers {
-		t := space.Test{Dim: space.HeaderDim(h.Name), Not: h.Not}
-		if h.Kind != "present" {
-			t.Any = []space.Pattern{{Kind: space.Kind(h.Kind), Text: h.Value}}
-		}
-		when = append(when, t)
-	}
-	for _, q := range m.Query {
-		when = append(when, space.Test{Dim: space.QueryDim(q.Name), Any: []space.Pattern{space.QueryPattern(space.Kind(q.Kind), q.Value)}})
-	}
-	return when
-}
-
 func exactTest(d space.Dim, values []string) space.Test {
 	t := space.Test{Dim: d}
 	for _, v := range values {
 		t.Any = append(t.Any, space.Pattern{Kind: space.Exact, Text: v})
 	}
 	return t
-}
-
-func pathPattern(p model.Path) space.Pattern {
-	switch p.Kind {
-	case model.PathPrefix:
-		return space.Pattern{Kind: space.Segment, Text: p.Value}
-	case model.PathBelow:
-		return space.Pattern{Kind: space.Prefix, Text: p.Value}
-	case model.PathTemplate:
-		return space.Pattern{Kind: space.Template, Text: p.Value}
-	default:
-		return space.Pattern{Kind: space.Exact, Text: p.Value}
-	}
 }
 
 func contains(list []string, s string) bool {

@@ -13,14 +13,36 @@ type way struct {
 	when []space.Test
 	from []space.Origin
 	then space.Outcome
+	// image is what leaves the proxy at which the way begins.
+	image space.Image
 }
 
 // start is the way of the requests that a rule takes.
-func start(r space.Rule) way { return way{r.When, r.From, r.Then} }
+func start(r space.Rule) way { return way{r.When, r.From, r.Then, r.Image} }
 
 // rule is the way's end.
 func (w way) rule() space.Rule {
-	return space.Rule{When: w.when, Then: w.then.Canonical(), From: w.from}
+	return space.Rule{When: w.when, Then: w.then.Canonical(), From: w.from, Image: w.image}
+}
+
+// behind are the rules of a door, which see the image of the way's requests, as rules about the
+// requests themselves: those that can take one.
+func (w way) behind(door space.List) space.List {
+	if w.image.IsZero() {
+		return door
+	}
+	var out space.List
+	for _, r := range door {
+		when, possible, err := w.image.Before(r.When)
+		if err != nil {
+			panic("eval: " + err.Error()) // resolve has refused such a mesh
+		}
+		if possible {
+			r.When = when
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // meeting continues with those of the way's requests that an act is about.
@@ -117,13 +139,13 @@ func (w way) to(door space.List, behind []act) space.List {
 func (w way) into(door space.List, behind []act) space.List {
 	passed := w.through(behind, func(w way) space.List { return space.List{w.rule()} })
 	out := make(space.List, 0, len(door))
-	for _, r := range door {
+	for _, r := range w.behind(door) {
 		then := passed
 		if r.Then.Verdict != space.Forward {
 			then = space.List{w.ending(r.Then).rule()}
 		}
 		for _, t := range then {
-			out = append(out, space.Rule{When: slices.Concat(t.When, r.When), Then: t.Then, From: slices.Concat(w.from, r.From)})
+			out = append(out, space.Rule{When: slices.Concat(t.When, r.When), Then: t.Then, From: slices.Concat(w.from, r.From), Image: w.image})
 		}
 	}
 	return out

@@ -23,7 +23,8 @@ type EffectiveRoute struct {
 	Port string
 	// Inner is the service's route, the zero Route if there is none.
 	Inner Route
-	// Match is the conjunction of both routes' conditions.
+	// Match is the conjunction of both routes' conditions, on the request as it comes to the
+	// gateway. A service's route that takes what several conditions together say has a rule for each.
 	Match Match
 	// Traits are those of both. Where both set one, they add up if they can
 	// (trait.Chained), else the gateway's value stands.
@@ -38,11 +39,14 @@ type EffectiveRoute struct {
 	// Lost names the traits that could not be kept because several destinations
 	// differ in them. Resolve refuses such a mesh; a target must not drop them silently.
 	Lost []string
+	// Unclear says why it cannot be told which requests the service's route takes of those
+	// that the gateway's route changes; "" if it can. Resolve refuses such a mesh.
+	Unclear string
 }
 
 // GatewayRoutes expands the routes of one host of a gateway in the order of
 // trial: each gateway route to a service becomes gateway route × the service's
-// routes. Combinations that no request can meet are left out. Eval and every
+// routes, which apply to requests as the gateway's route leaves them. Combinations that no request can meet are left out. Eval and every
 // target share this expansion, so that they cannot disagree about it.
 func (m *Mesh) GatewayRoutes(_ *Gateway, h Host) []EffectiveRoute {
 	out := make([]EffectiveRoute, 0, len(h.Routes))
@@ -70,21 +74,29 @@ func (m *Mesh) expandOne(r Route, t Target) []EffectiveRoute {
 		return []EffectiveRoute{base}
 	}
 	base.Service = svc
+	image := r.Traits.Image()
 	var out []EffectiveRoute
 	for _, inner := range svc.Routes {
-		match, ok := IntersectMatches(r.Match, inner.Match)
-		if !ok {
-			continue
-		}
 		e := base
-		e.Inner, e.Match = inner, match
+		e.Inner = inner
 		e.Traits = r.Traits.Then(inner.Traits)
 		if e.To = svc.innerTargets(t.Port, inner); t.Version != "" && len(e.To) > 0 {
 			e.To = []Target{{Service: svc.ID, Port: t.Port, Version: t.Version, Weight: 1}}
 		}
-		out = append(out, e)
-		if inner.Match.IsZero() {
-			return out // nothing behind a route without conditions is ever tried
+		before, err := inner.Match.before(image)
+		if err != nil {
+			e.Unclear = err.Error()
+			out = append(out, e)
+			continue
+		}
+		for _, b := range before {
+			if match, ok := IntersectMatches(r.Match, b); ok {
+				e.Match = match
+				out = append(out, e)
+			}
+			if b.IsZero() {
+				return out // nothing behind a route without conditions is ever tried
+			}
 		}
 	}
 	base.NotFound = true

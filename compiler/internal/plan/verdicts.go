@@ -29,13 +29,13 @@ type told struct {
 func (t told) part() Part { return Part{When: t.box, Except: t.except, More: t.more} }
 
 // verdict tells a change from one verdict to another. What the grants of a service
-// decide is told as access already.
+// decide is told as access already, of requests that arrive as they did before.
 func (n *narrator) verdict(base told, ch prove.Change) {
 	b, a := ch.Before.Then.Verdict, ch.After.Then.Verdict
 	if n.p.opened && a == space.Denied || n.p.removed && b == space.Denied {
 		return // nothing got through, and that the scope comes or goes has its own line
 	}
-	if n.p.own != "" && refusedOrPassed(b) && refusedOrPassed(a) {
+	if n.p.own != "" && refusedOrPassed(b) && refusedOrPassed(a) && ch.Before.Image.Equal(ch.After.Image) {
 		return
 	}
 	base.class, base.kind = n.classOf(b, a), KindRoute

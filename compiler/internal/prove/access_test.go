@@ -21,7 +21,7 @@ func in(s prove.Set, v string) bool {
 
 // said reports whether a request is one of those that a change is about.
 func said(ch prove.AccessChange, q space.Request) bool {
-	return in(ch.Who, q.From) && in(ch.Methods, q.Method) && in(ch.Paths, q.Path) && eval.Matches(ch.Rest, q)
+	return in(ch.Who, q.From) && in(ch.Methods, q.Method) && in(ch.Paths, q.Path) && space.Matches(ch.Rest, q)
 }
 
 func lets(l space.List, q space.Request) bool {

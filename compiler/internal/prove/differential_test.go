@@ -76,7 +76,7 @@ func TestReachAndShadowedAgreeWithEval(t *testing.T) {
 		reached := map[string]bool{}
 		for _, h := range hits {
 			r, ok := eval.First(l, h.Witness)
-			if !ok || r.Key() != h.Rule.Key() || !eval.Matches(region, h.Witness) {
+			if !ok || r.Key() != h.Rule.Key() || !space.Matches(region, h.Witness) {
 				t.Fatalf("witness %+v does not show rule %s", h.Witness, h.Rule.Key())
 			}
 			reached[r.Key()] = true
@@ -91,14 +91,14 @@ func TestReachAndShadowedAgreeWithEval(t *testing.T) {
 		}
 		for range 40 {
 			q := drawRequest(t)
-			i := slices.IndexFunc(l, func(r space.Rule) bool { return eval.Matches(r.When, q) })
+			i := slices.IndexFunc(l, func(r space.Rule) bool { return space.Matches(r.When, q) })
 			if i < 0 {
 				continue
 			}
 			if dead[i] {
 				t.Fatalf("rule %d decides %+v but was called shadowed", i, q)
 			}
-			if eval.Matches(region, q) && !reached[l[i].Key()] {
+			if space.Matches(region, q) && !reached[l[i].Key()] {
 				t.Fatalf("rule %s decides %+v of the region but was not told", l[i].Key(), q)
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/prove"
@@ -179,12 +178,10 @@ func (l *linker) attachedInside(p, owner *pkg, path string, r model.Route, word 
 func takesOutside(m model.Match, allowed []model.Path) (space.Request, bool, error) {
 	inside := space.Test{Dim: space.PathDim}
 	for _, p := range allowed {
-		for _, t := range eval.MatchTests(model.Match{Path: p}) {
-			inside.Any = append(inside.Any, t.Any...)
-		}
+		inside.Any = append(inside.Any, p.Pattern())
 	}
 	list := space.List{{When: []space.Test{inside}, Then: space.Outcome{Verdict: space.Forward}}, {Then: space.Outcome{Verdict: space.Denied}}}
-	hit, outside, err := prove.Never(space.Scope{Kind: "gateway"}, list, eval.MatchTests(m), space.Denied, prove.Limits{})
+	hit, outside, err := prove.Never(space.Scope{Kind: "gateway"}, list, m.Tests(), space.Denied, prove.Limits{})
 	return hit.Witness, outside, err
 }
 

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/prove"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -141,7 +140,7 @@ func together(before []model.Route, b model.Route) []model.Route {
 	for _, r := range rules {
 		m := r.Match
 		m.Path = model.Path{}
-		list = append(list, space.Rule{When: eval.MatchTests(m), Then: space.Outcome{Verdict: space.Forward}})
+		list = append(list, space.Rule{When: m.Tests(), Then: space.Outcome{Verdict: space.Forward}})
 	}
 	shadows, err := prove.Shadowed(space.Scope{Kind: "gateway"}, list, prove.Limits{Steps: togetherSteps})
 	if err != nil {

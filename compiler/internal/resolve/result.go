@@ -100,4 +100,6 @@ type Expect struct {
 	Status  int
 	// To is a service's ID, Port its port's name, Version a version's name.
 	To, Port, Version string
+	// Path and Host are those that arrive, the path without its query.
+	Path, Host string
 }

@@ -138,6 +138,17 @@ func (x *Place) Streams() bool {
 // Versions returns the names of a service's versions, sorted.
 func (x *Place) Versions(id string) []string { return x.l.versions[id] }
 
+// Path reads a path that a request is to have: as normalisation leaves it. Names of segments
+// may stand in it. A problem is noted.
+func (x *Place) Path(n intent.Node) (string, bool) {
+	p := n.Str()
+	why := badPath(p, true)
+	if why != "" {
+		x.Problem(diag.New(diag.CodePath, n.Pos(), "path %q %s", p, why).WithFix("write the path as it is after normalisation, such as \"/reviews/0\""))
+	}
+	return p, why == ""
+}
+
 // Duration reads a duration. The schema has checked its form; a missing one is def.
 func (x *Place) Duration(n intent.Node, def time.Duration) trait.Duration {
 	if !n.Exists() {

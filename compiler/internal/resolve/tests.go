@@ -93,8 +93,9 @@ func (l *linker) expect(p *pkg, n intent.Node, t *Test) bool {
 			return false
 		}
 	}
+	t.Expect.Path, t.Expect.Host = n.Field("path").Str(), n.Field("host").Str()
 	if t.Expect == (Expect{}) {
-		l.add(diag.New(diag.CodeOneOf, n.Pos(), "test %q expects nothing", t.Name).WithFix("add: expect: allowed: true, or a status, `to`, port or version"))
+		l.add(diag.New(diag.CodeOneOf, n.Pos(), "test %q expects nothing", t.Name).WithFix("add: expect: allowed: true, or a status, `to`, port, version, path or host"))
 		return false
 	}
 	return true

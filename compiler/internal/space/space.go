@@ -105,6 +105,9 @@ type Rule struct {
 	// From names the deciding pieces of the mesh, in the order in which a
 	// request meets them (route, then grant).
 	From []Origin `json:"from,omitempty"`
+	// Image is what the destination gets of the requests. Like From it is no part of the
+	// rule's identity: the outcome's fields tell of it.
+	Image Image `json:"image,omitzero"`
 }
 
 // List is an ordered list: the first rule that matches decides. The zero List
@@ -330,4 +333,6 @@ type Decision struct {
 type Answer struct {
 	Outcome Outcome  `json:"outcome"`
 	From    []Origin `json:"from,omitempty"`
+	// Image is what the destination gets of the request.
+	Image Image `json:"image,omitzero"`
 }

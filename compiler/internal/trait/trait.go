@@ -12,6 +12,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"meshc.dev/meshc/compiler/internal/space"
 )
 
 // Value is a feature's settled value: a struct of plain data (no functions, no
@@ -26,6 +28,13 @@ type Chained interface {
 	Value
 	// Then is what does as the value does and then as next does, which has its type.
 	Then(next Value) Value
+}
+
+// Changing is a value that changes requests as they leave the proxy that its carrier speaks
+// for: whatever is behind it sees the image. Two that one set may hold are about different things.
+type Changing interface {
+	Value
+	Image() space.Image
 }
 
 // Bound is a value that ends requests.
@@ -94,6 +103,17 @@ func (s Set) Then(next Set) Set {
 		m[name] = v
 	}
 	return Set{m: m}
+}
+
+// Image is what all of the set together makes of requests.
+func (s Set) Image() space.Image {
+	var m space.Image
+	for _, name := range s.Names() {
+		if c, ok := s.m[name].(Changing); ok {
+			m = m.And(c.Image())
+		}
+	}
+	return m
 }
 
 // Names returns the names in s, sorted.

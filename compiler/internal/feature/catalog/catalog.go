@@ -15,6 +15,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/redirect"
 	"meshc.dev/meshc/compiler/internal/feature/respond"
 	"meshc.dev/meshc/compiler/internal/feature/retries"
+	"meshc.dev/meshc/compiler/internal/feature/rewrite"
 	"meshc.dev/meshc/compiler/internal/feature/timeouts"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
@@ -31,6 +32,7 @@ func All() []feature.Feature {
 		retries.Feature,
 		headers.Request,
 		headers.Response,
+		rewrite.Feature,
 		mirror.Feature,
 		redirect.Feature,
 		respond.Feature,

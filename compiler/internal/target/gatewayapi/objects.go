@@ -92,6 +92,7 @@ type Filter struct {
 	RequestHeaderModifier  *HeaderModifier  `json:"requestHeaderModifier,omitempty"`
 	ResponseHeaderModifier *HeaderModifier  `json:"responseHeaderModifier,omitempty"`
 	RequestRedirect        *RequestRedirect `json:"requestRedirect,omitempty"`
+	URLRewrite             *URLRewrite      `json:"urlRewrite,omitempty"`
 	CORS                   *CORS            `json:"cors,omitempty"`
 }
 
@@ -127,10 +128,17 @@ type RequestRedirect struct {
 	StatusCode int           `json:"statusCode,omitempty"`
 }
 
-// PathModifier is an HTTPPathModifier of type ReplaceFullPath.
+// URLRewrite is an HTTPURLRewriteFilter.
+type URLRewrite struct {
+	Hostname string        `json:"hostname,omitempty"`
+	Path     *PathModifier `json:"path,omitempty"`
+}
+
+// PathModifier is an HTTPPathModifier: the field that Type names is set.
 type PathModifier struct {
-	Type            string `json:"type"`
-	ReplaceFullPath string `json:"replaceFullPath"`
+	Type               string `json:"type"`
+	ReplaceFullPath    string `json:"replaceFullPath,omitempty"`
+	ReplacePrefixMatch string `json:"replacePrefixMatch,omitempty"`
 }
 
 // BackendRef is an HTTPBackendRef to a Service.

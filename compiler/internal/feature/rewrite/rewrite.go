@@ -1,0 +1,279 @@
+// Package rewrite is the feature `route.rewrite`: the caller's proxy sends the request on
+// with another path or host, which all that is behind it sees.
+package rewrite
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+
+	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/diag"
+)
+
+const (
+	name = "rewrite"
+	root = "/"
+	// groups is how many parts of a match a substitution of RE2 can name.
+	groups = 9
+)
+
+// Rewrite is the new place; what is empty stays as the request had it.
+type Rewrite struct {
+	Path *space.Move `json:"path,omitempty"`
+	Host string      `json:"host,omitempty"`
+}
+
+// TraitName is "rewrite".
+func (Rewrite) TraitName() string { return name }
+
+// Image is what leaves the caller's proxy.
+func (r Rewrite) Image() space.Image { return space.Image{Path: r.Path, Host: r.Host} }
+
+// Then rewrites as r and then as next: the gateway's route before the service's.
+func (r Rewrite) Then(next trait.Value) trait.Value {
+	n := next.(Rewrite)
+	switch {
+	case n.Path == nil:
+		n.Path = r.Path
+	case r.Path != nil:
+		both := r.Path.Then(*n.Path)
+		n.Path = &both
+	}
+	if n.Host == "" {
+		n.Host = r.Host
+	}
+	return n
+}
+
+// Feature is the row.
+var Feature = feature.Feature{
+	Rule: resolve.Rule{
+		Name: name, Field: "rewrite", On: []resolve.On{resolve.OnRoute}, Answers: false, Forwards: true, Defaults: nil,
+		Read: read, Uses: nil,
+	},
+	Codec: trait.JSON[Rewrite],
+	// What it does to what is behind it, its image says.
+	Meaning: func(v trait.Value) []space.Act { return space.Labels(space.AtWorkload, fields(v.(Rewrite))...) },
+	Change: func(before, after []space.Field) (plan.Class, string) {
+		return plan.Neutral, plan.Arrow("rewriting", before, after)
+	},
+	Envoy:      envoy.OnRoute(lower),
+	Kubernetes: kubernetes.Nothing("the caller's proxy rewrites"),
+	GatewayAPI: gatewayapi.OnRule(object),
+}
+
+func fields(r Rewrite) []space.Field {
+	var out []space.Field
+	put := func(what, value string) {
+		out = append(out, space.Field{Feature: name, Name: what, Value: value})
+	}
+	if m := r.Path; m != nil {
+		switch m.How {
+		case space.Below:
+			put("prefix", m.From+" to "+m.To)
+		case space.Filled:
+			put("path", m.From+" to "+m.To)
+		case space.Whole:
+			put("path", m.To)
+		}
+	}
+	if r.Host != "" {
+		put("host", r.Host)
+	}
+	return out
+}
+
+// lower sets RouteAction.prefix_rewrite, regex_rewrite and host_rewrite_literal. Envoy puts
+// prefix_rewrite in place of what the route's match took, a whole path if that is no prefix,
+// and joins it with the rest as it is. Where that is not what is meant, an anchored expression
+// says it; it replaces what it matches of the path without the query.
+func lower(r *routev3.Route, v Rewrite, x *envoy.Ctx) {
+	a := envoy.Action(r)
+	if a == nil {
+		return // a route of the service behind a gateway answers, and nobody gets the request
+	}
+	if v.Host != "" {
+		a.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: v.Host}
+	}
+	switch m := v.Path; {
+	case m == nil:
+	case m.How == space.Below && r.GetMatch().GetPathSeparatedPrefix() == m.From && !strings.HasSuffix(m.To, root):
+		a.PrefixRewrite = m.To
+	default:
+		pattern, to, used := expression(*m)
+		if used > groups {
+			x.Problem("the path is made of %d segments of the request's, and at most %d can be taken", used, groups)
+		}
+		a.RegexRewrite = &matcherv3.RegexMatchAndSubstitute{Pattern: &matcherv3.RegexMatcher{Regex: pattern}, Substitution: to}
+	}
+}
+
+// expression says a move in RE2: what is replaced, by what, and how many groups that names.
+func expression(m space.Move) (pattern, to string, used int) {
+	switch m.How {
+	case space.Below:
+		from := regexp.QuoteMeta(strings.TrimSuffix(m.From, root))
+		if strings.HasSuffix(m.To, root) {
+			from += "/*" // slashes behind it go with it
+		}
+		return "^" + from, m.To, 0
+	case space.Filled:
+		want := strings.Split(m.To, root)
+		numbers := map[string]string{}
+		from := strings.Split(m.From, root)
+		for i, s := range from {
+			switch {
+			case !space.IsVariable(s):
+				from[i] = regexp.QuoteMeta(s)
+			case slices.Contains(want, s):
+				numbers[s] = `\` + strconv.Itoa(len(numbers)+1)
+				from[i] = "([^/]+)"
+			default:
+				from[i] = "[^/]+"
+			}
+		}
+		for i, s := range want {
+			if n, ok := numbers[s]; ok {
+				want[i] = n
+			}
+		}
+		return "^" + strings.Join(from, root) + "$", strings.Join(want, root), len(numbers)
+	default:
+		return "^/.*", m.To, 0
+	}
+}
+
+// object makes HTTPURLRewriteFilter, which replaces a path or the prefix that the rule matches.
+func object(r *gatewayapi.Rule, v Rewrite, x *gatewayapi.Ctx) {
+	if len(r.BackendRefs) == 0 {
+		return // as with Envoy
+	}
+	f := &gatewayapi.URLRewrite{Hostname: v.Host}
+	r.Filters = append(r.Filters, gatewayapi.Filter{Type: "URLRewrite", URLRewrite: f})
+	m := v.Path
+	if m == nil {
+		return
+	}
+	if m.How == space.Whole {
+		f.Path = &gatewayapi.PathModifier{Type: "ReplaceFullPath", ReplaceFullPath: m.To}
+		return
+	}
+	match := gatewayapi.PathMatch{Type: "PathPrefix", Value: root}
+	if len(r.Matches) > 0 && r.Matches[0].Path != nil { // alternatives differ in their methods only
+		match = *r.Matches[0].Path
+	}
+	switch {
+	case match.Type == "Exact":
+		f.Path = &gatewayapi.PathModifier{Type: "ReplaceFullPath", ReplaceFullPath: m.Of(match.Value)}
+	case match.Type != "PathPrefix" || m.How == space.Filled:
+		x.Problem("an HTTPRoute replaces a whole path or the prefix that it matches, and puts no segment elsewhere")
+	case match.Value == root || strings.HasSuffix(m.To, root) && (m.To != root || match.Value != m.From):
+		x.Problem("what an HTTPRoute makes of the path %q itself is the implementation's, where its prefix is replaced with %q", match.Value, m.To)
+	default:
+		f.Path = &gatewayapi.PathModifier{Type: "ReplacePrefixMatch", ReplacePrefixMatch: m.Of(match.Value)}
+	}
+}
+
+func read(n intent.Node, x *resolve.Place) trait.Value {
+	if !n.Exists() {
+		return nil
+	}
+	r := Rewrite{Host: n.Field("host").Str()}
+	path, prefix := n.Field("path"), n.Field("prefix")
+	switch {
+	case path.Exists() && prefix.Exists():
+		x.Problem(diag.New(diag.CodeOneOf, prefix.Pos(), "%s has both a path and a prefix", n.Path()).WithFix("keep one of them"))
+	case path.Exists():
+		r.Path = whole(path, x)
+	case prefix.Exists():
+		r.Path = below(prefix, x)
+	case r.Host == "":
+		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "the rewriting changes nothing").WithFix("set path, prefix or host"))
+	}
+	return r
+}
+
+// whole reads `path`, in which segments of the match's template may stand.
+func whole(n intent.Node, x *resolve.Place) *space.Move {
+	to, ok := x.Path(n)
+	if !ok {
+		return nil
+	}
+	var known []string
+	if x.Match.Path.Kind == model.PathTemplate {
+		known = slices.DeleteFunc(strings.Split(x.Match.Path.Value, root), func(s string) bool { return !space.IsVariable(s) })
+	}
+	used := map[string]bool{}
+	for s := range strings.SplitSeq(to, root) {
+		switch {
+		case !strings.ContainsAny(s, "{}"):
+		case !space.IsVariable(s):
+			x.Problem(diag.New(diag.CodePath, n.Pos(), "segment %q of the path is neither a literal nor one {name}", s).WithFix(`let the name be a segment of its own, such as "/orders/{id}"`))
+			return nil
+		case !slices.Contains(known, s):
+			x.Problem(unknown(n, s, known))
+			return nil
+		default:
+			used[s] = true
+		}
+	}
+	if len(used) > groups {
+		x.Problem(diag.New(diag.CodeRange, n.Pos(), "the path takes %d segments of the request's, and at most %d can be taken", len(used), groups).WithFix("leave some out"))
+	}
+	if k := x.Match.Path.Kind; to == x.Match.Path.Value && (k == model.PathExact || k == model.PathTemplate) {
+		x.Problem(same(n, to))
+	}
+	m := space.MoveFilled(x.Match.Path.Value, to)
+	return &m
+}
+
+func unknown(n intent.Node, segment string, known []string) diag.Diagnostic {
+	d := diag.New(diag.CodeUnknown, n.Pos(), "the route's match names no segment %s", segment)
+	if len(known) == 0 {
+		return d.WithFix("match a template that does, such as path: template: \"/orders/%s\"", segment)
+	}
+	return d.WithFix("use one of %s", strings.Join(known, ", "))
+}
+
+func same(n intent.Node, path string) diag.Diagnostic {
+	return diag.New(diag.CodeOneOf, n.Pos(), "the rewriting puts %q in place of itself", path).WithFix("delete it, or write another path")
+}
+
+// below reads `prefix`.
+func below(n intent.Node, x *resolve.Place) *space.Move {
+	to, ok := x.Path(n)
+	if !ok {
+		return nil
+	}
+	if strings.ContainsAny(to, "{}") {
+		x.Problem(diag.New(diag.CodePath, n.Pos(), "prefix %q names segments, which are a template's", to).WithFix("write `path` instead"))
+		return nil
+	}
+	from := x.Match.Path
+	if from.Kind != model.PathPrefix {
+		x.Problem(diag.New(diag.CodePath, n.Pos(), "a prefix is to be replaced, and the route matches none").WithFix("match path: prefix: …, or write `path` instead"))
+		return nil
+	}
+	if to != root {
+		to = strings.TrimSuffix(to, root)
+	}
+	if to == from.Value {
+		x.Problem(same(n, to))
+	}
+	m := space.MoveBelow(from.Value, to)
+	return &m
+}

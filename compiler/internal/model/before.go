@@ -1,0 +1,93 @@
+package model
+
+import (
+	"fmt"
+
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// Tests is the match as tests.
+func (x Match) Tests() []space.Test {
+	var when []space.Test
+	if !x.Path.IsZero() {
+		when = append(when, space.Test{Dim: space.PathDim, Any: []space.Pattern{x.Path.Pattern()}})
+	}
+	if len(x.Methods) > 0 {
+		t := space.Test{Dim: space.MethodDim}
+		for _, m := range x.Methods {
+			t.Any = append(t.Any, space.Pattern{Kind: space.Exact, Text: m})
+		}
+		when = append(when, t)
+	}
+	for _, h := range x.Headers {
+		when = append(when, h.headerTest())
+	}
+	for _, q := range x.Query {
+		when = append(when, space.Test{Dim: space.QueryDim(q.Name), Any: []space.Pattern{space.QueryPattern(space.Kind(q.Kind), q.Value)}})
+	}
+	return when
+}
+
+func (h ValueMatch) headerTest() space.Test {
+	t := space.Test{Dim: space.HeaderDim(h.Name), Not: h.Not}
+	if h.Kind != "present" {
+		t.Any = []space.Pattern{{Kind: space.Kind(h.Kind), Text: h.Value}}
+	}
+	return t
+}
+
+// Pattern is the condition as a pattern of paths.
+func (p Path) Pattern() space.Pattern {
+	switch p.Kind {
+	case PathPrefix:
+		return space.Pattern{Kind: space.Segment, Text: p.Value}
+	case PathBelow:
+		return space.Pattern{Kind: space.Prefix, Text: p.Value}
+	case PathTemplate:
+		return space.Pattern{Kind: space.Template, Text: p.Value}
+	default:
+		return space.Pattern{Kind: space.Exact, Text: p.Value}
+	}
+}
+
+// like is the condition that a pattern of the kinds of a route's path stands for.
+func like(p space.Pattern) (Path, bool) {
+	kind, ok := map[space.Kind]PathKind{space.Exact: PathExact, space.Segment: PathPrefix, space.Template: PathTemplate}[p.Kind]
+	return Path{Kind: kind, Value: p.Text}, ok
+}
+
+// before are matches, one of which takes a request exactly if x takes its image; none if x
+// takes no image. The error says why that cannot be told.
+func (x Match) before(m space.Image) ([]Match, error) {
+	if m.IsZero() {
+		return []Match{x}, nil
+	}
+	out := Match{Methods: x.Methods, Query: x.Query}
+	for _, h := range x.Headers {
+		left, possible, err := m.Before([]space.Test{h.headerTest()})
+		if err != nil || !possible {
+			return nil, err
+		}
+		if len(left) > 0 {
+			out.Headers = append(out.Headers, h) // an edit decides a test or leaves it
+		}
+	}
+	if x.Path.IsZero() || m.Path == nil {
+		out.Path = x.Path
+		return []Match{out}, nil
+	}
+	ps, all, err := m.Path.Before(x.Path.Pattern())
+	if err != nil || all {
+		return []Match{out}, err
+	}
+	var each []Match
+	for _, p := range ps {
+		path, ok := like(p)
+		if !ok {
+			return nil, fmt.Errorf("paths of kind %q are no condition of a route", p.Kind)
+		}
+		out.Path = path
+		each = append(each, out)
+	}
+	return each, nil
+}

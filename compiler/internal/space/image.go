@@ -1,0 +1,181 @@
+package space
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Image is what a request is made into on its way: whatever is behind sees the image. The
+// zero Image leaves a request as it is.
+type Image struct {
+	// Path moves it, nil leaves it.
+	Path *Move `json:"path,omitempty"`
+	// Host is the new one, in lower case and without a port; "" leaves it.
+	Host string `json:"host,omitempty"`
+	// Headers are edits, each of another header.
+	Headers []Edit `json:"headers,omitempty"`
+}
+
+// Edit is what becomes of one header: its lines stay unless Clear, and Lines follow them.
+type Edit struct {
+	// Name is in lower case.
+	Name  string   `json:"name"`
+	Clear bool     `json:"clear,omitempty"`
+	Lines []string `json:"lines,omitempty"`
+}
+
+// IsZero reports whether the image of every request is the request.
+func (m Image) IsZero() bool { return m.Path == nil && m.Host == "" && len(m.Headers) == 0 }
+
+// Equal reports whether both say the same.
+func (m Image) Equal(other Image) bool {
+	if (m.Path == nil) != (other.Path == nil) || m.Path != nil && *m.Path != *other.Path {
+		return false
+	}
+	same := func(a, b Edit) bool { return a.Name == b.Name && a.Clear == b.Clear && slices.Equal(a.Lines, b.Lines) }
+	return m.Host == other.Host && slices.EqualFunc(m.Headers, other.Headers, same)
+}
+
+// And does as m and as other, which are about different things.
+func (m Image) And(other Image) Image {
+	if other.Path != nil {
+		m.Path = other.Path
+	}
+	if other.Host != "" {
+		m.Host = other.Host
+	}
+	m.Headers = slices.Concat(m.Headers, other.Headers)
+	return m
+}
+
+// Of is the image of a request: as the next proxy of the mesh reads it.
+func (m Image) Of(q Request) Request {
+	if m.Path != nil {
+		q.Path = m.Path.Of(q.Path)
+	}
+	if m.Host != "" {
+		q.Host = m.Host
+	}
+	for _, e := range m.Headers {
+		var lines []string
+		kept := make([]Header, 0, len(q.Headers))
+		for _, h := range q.Headers {
+			switch {
+			case h.Name != e.Name:
+				kept = append(kept, h)
+			case !e.Clear:
+				lines = append(lines, h.Value)
+			}
+		}
+		for _, v := range HeaderLines(e.Name, slices.Concat(lines, e.Lines)) {
+			kept = append(kept, Header{Name: e.Name, Value: v})
+		}
+		q.Headers = kept
+	}
+	return q
+}
+
+// Unclear is a test that cannot be said of a request before it is changed.
+type Unclear struct {
+	// Dim is what the test is on.
+	Dim Dim
+	// Why completes "cannot be told of the request as it came: …".
+	Why string
+}
+
+// Error says so.
+func (e *Unclear) Error() string {
+	return fmt.Sprintf("%s cannot be told of the request as it came: %s", e.Dim, e.Why)
+}
+
+// Before are tests that hold for a request exactly if when hold for its image; possible is
+// false if they hold for none. It is about requests whose path the Move takes. The error is
+// an *Unclear.
+func (m Image) Before(when []Test) (before []Test, possible bool, err error) {
+	if m.IsZero() {
+		return when, true, nil
+	}
+	for _, t := range when {
+		b, is, err := m.before(t)
+		switch {
+		case err != nil:
+			return nil, false, err
+		case is == never:
+			return nil, false, nil
+		case is == maybe:
+			before = append(before, b)
+		}
+	}
+	return before, true, nil
+}
+
+// truth is what is known of a test before the request comes.
+type truth int
+
+const (
+	maybe truth = iota
+	always
+	never
+)
+
+func (a truth) not() truth {
+	switch a {
+	case always:
+		return never
+	case never:
+		return always
+	default:
+		return maybe
+	}
+}
+
+func decided(holds bool) truth {
+	if holds {
+		return always
+	}
+	return never
+}
+
+// before takes one test back.
+func (m Image) before(t Test) (Test, truth, error) {
+	b, is, err := t, maybe, error(nil)
+	if name, ok := t.Dim.Header(); ok {
+		if i := slices.IndexFunc(m.Headers, func(e Edit) bool { return e.Name == name }); i >= 0 {
+			is, err = m.Headers[i].before(t)
+		}
+	}
+	switch {
+	case t.Dim == HostDim && m.Host != "":
+		is = decided(t.takes(m.Host))
+	case t.Dim == PathDim && m.Path != nil:
+		b.Any, is, err = m.Path.before(t.Any)
+	}
+	if t.Not {
+		is = is.not()
+	}
+	return b, is, err
+}
+
+// takes reports whether a value is in one of t's patterns, whatever t.Not says.
+func (t Test) takes(v string) bool {
+	return len(t.Any) == 0 || slices.ContainsFunc(t.Any, func(p Pattern) bool { return p.Matches(v) })
+}
+
+// before says what is known of "some line is in one of t's patterns" behind the edit. A
+// header that is kept as one line is another value with what is added to it.
+func (e Edit) before(t Test) (truth, error) {
+	lines := HeaderLines(e.Name, e.Lines)
+	switch {
+	case e.Clear:
+		return decided(slices.ContainsFunc(lines, t.takes)), nil
+	case len(lines) == 0:
+		return maybe, nil
+	case len(t.Any) == 0:
+		return always, nil
+	case joined(e.Name):
+		return maybe, &Unclear{t.Dim, "proxies keep " + e.Name + " as one line, to which something is added"}
+	case slices.ContainsFunc(lines, t.takes):
+		return always, nil
+	}
+	return maybe, nil
+}
