@@ -136,9 +136,18 @@ func (s *Server) Audit(ctx context.Context, a Auditing) error {
 	}
 }
 
+// complaint is a failure that lasts, and is told once for each cause.
+type complaint struct{ last string }
+
 // audit tells once that something does not work.
 func (c *complaint) audit(ctx context.Context, log *slog.Logger, err error) {
-	if c.isNew(ctx, err) {
+	why := ""
+	if err != nil {
+		why = cause(err)
+	}
+	isNew := why != "" && why != c.last && ctx.Err() == nil
+	c.last = why
+	if isNew {
 		log.Error("audit not whole", "code", diag.CodeAudit, "reason", err, "fix", wayOut(err, "those to list the objects of the mesh, and on leases and the reports' config maps"))
 	}
 }

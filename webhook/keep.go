@@ -57,14 +57,14 @@ func (s *Server) Keep(ctx context.Context, c Cluster, certs *Certificates) error
 	s.reach.Store(newReach(c, s.c.Log, s.c.Now))
 	k := &keeper{
 		cluster: c, reach: s.reach.Load(), log: s.c.Log, now: s.c.Now, metrics: s.metrics, certs: certs, settled: map[string]wanted{}, newest: map[string]mark{}, held: map[drift.Key]drift.Object{}, changed: make(chan struct{}, 1),
-		events: events.NewRecorder(scheme.Scheme, core.EventSource{Component: "meshc-webhook"}),
+		unkept: newUnkept(s.c.Log), events: events.NewRecorder(scheme.Scheme, core.EventSource{Component: "meshc-webhook"}),
 	}
 	go k.reach.run(ctx)
 	registered := c.Watcher.AdmissionregistrationV1()
-	go follow(ctx, k, registered.ValidatingWebhookConfigurations(), named(GuardName), k.tell)
-	go follow(ctx, k, registered.MutatingWebhookConfigurations(), named(InjectName), k.tell)
-	go follow(ctx, k, registered.ValidatingAdmissionPolicies(), ours(), k.tellPolicy)
-	go follow(ctx, k, registered.ValidatingAdmissionPolicyBindings(), ours(), k.tellPolicy)
+	go follow(ctx, k, GuardName, registered.ValidatingWebhookConfigurations(), named(GuardName), k.tell)
+	go follow(ctx, k, InjectName, registered.MutatingWebhookConfigurations(), named(InjectName), k.tell)
+	go follow(ctx, k, "policies", registered.ValidatingAdmissionPolicies(), ours(), k.tellPolicy)
+	go follow(ctx, k, "bindings", registered.ValidatingAdmissionPolicyBindings(), ours(), k.tellPolicy)
 	tick := time.NewTicker(looking)
 	defer tick.Stop()
 	for dirty := true; ; {
@@ -105,7 +105,7 @@ type keeper struct {
 	held    map[drift.Key]drift.Object // admission policies: as which they were right last
 	world   *admit.World               // of the release for which all was right last
 	touched atomic.Bool                // something may have happened to an admission policy
-	writing complaint
+	unkept  *unkept
 	after   time.Time // when to ask again, after a failure
 }
 
@@ -113,28 +113,6 @@ type keeper struct {
 type wanted struct {
 	mark     mark
 	webhooks any
-}
-
-// complaint is a failure that lasts, and is told once.
-type complaint struct{ last string }
-
-// isNew reports whether err is another than last time. nil is nothing to tell.
-func (c *complaint) isNew(ctx context.Context, err error) bool {
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	is := text != c.last && text != "" && ctx.Err() == nil
-	c.last = text
-	return is
-}
-
-// notKept tells that a configuration could not be written or followed.
-func (c *complaint) notKept(ctx context.Context, log *slog.Logger, err error) {
-	if c.isNew(ctx, err) {
-		log.Error("webhook configurations and admission policies not kept", "code", diag.CodeConfiguration, "reason", err,
-			"fix", wayOut(err, "those on both webhook configurations, admission policies and their bindings"))
-	}
 }
 
 // wayOut says what to do about an API server's answer, or about none: only who is refused
@@ -167,11 +145,10 @@ type watcher interface {
 }
 
 // follow tells the keeper of each change of what it keeps, and that it may have missed some.
-func follow(ctx context.Context, k *keeper, api watcher, o metav1.ListOptions, tell func()) {
-	var watching complaint
+func follow(ctx context.Context, k *keeper, what string, api watcher, o metav1.ListOptions, tell func()) {
 	for ctx.Err() == nil {
 		w, err := api.Watch(ctx, o)
-		watching.notKept(ctx, k.log, err)
+		k.unkept.note(ctx, "following "+what, err)
 		if err == nil {
 			for range w.ResultChan() { // the first is what there is
 				tell()
@@ -208,6 +185,19 @@ func (k *keeper) keep(ctx context.Context, by *admit.World, bundle []byte, dirty
 	if k.now().Before(k.after) {
 		return false
 	}
+	err := k.write(ctx, by, guards, injectors)
+	k.unkept.note(ctx, "writing", err)
+	k.after = k.now().Add(pacing)
+	if err != nil {
+		k.after = k.now().Add(waiting)
+		return false
+	}
+	k.world = by
+	return true
+}
+
+// write is one look at all that is kept, which writes what differs.
+func (k *keeper) write(ctx context.Context, by *admit.World, guards []registration.ValidatingWebhook, injectors []registration.MutatingWebhook) error {
 	ctx, cancel := context.WithTimeout(ctx, asking)
 	defer cancel()
 	registered := k.cluster.Client.AdmissionregistrationV1()
@@ -222,14 +212,7 @@ func (k *keeper) keep(ctx context.Context, by *admit.World, bundle []byte, dirty
 		k.touched.CompareAndSwap(false, badly != nil)
 		err = errors.Join(err, badly)
 	}
-	k.writing.notKept(ctx, k.log, err)
-	k.after = k.now().Add(pacing)
-	if err != nil {
-		k.after = k.now().Add(waiting)
-		return false
-	}
-	k.world = by
-	return true
+	return err
 }
 
 // put makes one configuration what it should be, unless another replica that knows more

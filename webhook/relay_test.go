@@ -27,7 +27,12 @@ const (
 
 func newRelay(t *testing.T, to ...string) *relay {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return newRelayAt(t, "127.0.0.1:0", to...)
+}
+
+func newRelayAt(t *testing.T, address string, to ...string) *relay {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
