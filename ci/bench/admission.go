@@ -44,7 +44,7 @@ func (b *bench) admission(s report.Section) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	r, err := shopOf(services, true)
+	r, err := shopOf(services, true, nil)
 	if err != nil {
 		return err
 	}
@@ -80,9 +80,9 @@ func (b *bench) admission(s report.Section) (err error) {
 	return nil
 }
 
-// shopOf compiles a mesh of n services with objects for a cluster, and a sidecar for its
-// pods if it injects.
-func shopOf(n int, injects bool) (release.Release, error) {
+// shopOf compiles a mesh of n services with objects for a cluster, a sidecar for its pods if
+// it injects, and rules of its own.
+func shopOf(n int, injects bool, rules []release.Artifact) (release.Release, error) {
 	var t strings.Builder
 	t.WriteString("package shop\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\nmesh: {namespace: \"shop\", environment: prod: {}}\n")
 	t.WriteString("mesh: targets: kubernetes: {}\n")
@@ -92,7 +92,7 @@ func shopOf(n int, injects bool) (release.Release, error) {
 	for i := range n {
 		fmt.Fprintf(&t, "mesh: service: s%d: {port: http: number: 8080, calls: s%d: {}, grant: before: from: [\"s%d\"]}\n", i, (i+1)%n, (i+n-1)%n)
 	}
-	p, ds := compiler.Load(fstest.MapFS{"shop.cue": {Data: []byte(t.String())}}, compiler.Options{At: compileDate()})
+	p, ds := compiler.Load(fstest.MapFS{"shop.cue": {Data: []byte(t.String())}}, compiler.Options{At: compileDate(), Policy: compiler.Policy{Rules: rules}})
 	if err := ds.Err(); err != nil {
 		return release.Release{}, err
 	}

@@ -127,7 +127,7 @@ func (w *judge) ask(ctx context.Context, c *http.Client, q question) error {
 	if err != nil {
 		return err
 	}
-	if bytes.Contains(raw, []byte(string(diag.CodeBusy))) {
+	if bytes.Contains(raw, []byte(diag.CodeBusy)) || bytes.Contains(raw, []byte(diag.CodePolicyBudget)) {
 		w.busy.Add(1) // slowness is no failure
 		return nil
 	}

@@ -51,7 +51,7 @@ func (b *bench) rules(s report.Section) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	r, err := shopOf(services, false)
+	r, err := shopOf(services, false, nil)
 	if err != nil {
 		return err
 	}

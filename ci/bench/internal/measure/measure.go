@@ -64,6 +64,49 @@ func MemoryOf(pid int) (Memory, error) {
 	return Memory{Now: kilobytes(string(b), "VmRSS:"), Peak: kilobytes(string(b), "VmHWM:")}, nil
 }
 
+// Tree is what a process and the processes that it started use together: processor time of
+// those that live, memory in bytes with shared pages counted once, and how many it started.
+type Tree struct {
+	CPU      time.Duration
+	Memory   int64
+	Children int
+}
+
+// TreeOf reads a process and all below it.
+func TreeOf(pid int) (Tree, error) {
+	var t Tree
+	var err error
+	if t.CPU, err = CPUOf(pid); err != nil {
+		return t, err
+	}
+	m, err := ShareOf(pid)
+	if err != nil {
+		return t, err
+	}
+	t.Memory = m.Proportional
+	all, err := filepath.Glob("/proc/[0-9]*/status")
+	if err != nil {
+		return t, fmt.Errorf("listing processes: %w", err)
+	}
+	for _, file := range all {
+		text, _ := os.ReadFile(file) // it may have just ended
+		_, rest, _ := strings.Cut(string(text), "\nPPid:")
+		if words := strings.Fields(rest); len(words) == 0 || words[0] != strconv.Itoa(pid) {
+			continue
+		}
+		child, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			return t, fmt.Errorf("reading %s: %w", file, err)
+		}
+		below, err := TreeOf(child)
+		if err != nil {
+			return t, err
+		}
+		t.CPU, t.Memory, t.Children = t.CPU+below.CPU, t.Memory+below.Memory, t.Children+1+below.Children
+	}
+	return t, nil
+}
+
 // Share is what one of several processes that share programs and files holds, in bytes.
 type Share struct {
 	// Resident is all of it that is in memory, Peak its highest point.
