@@ -68,7 +68,7 @@ func startDraining(t *testing.T, drain time.Duration) (*running, context.CancelF
 	})
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(certs.Bundle())
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
 	t.Cleanup(client.CloseIdleConnections)
 	return &running{s, client, "https://" + s.Addr().String()}, stop
 }
@@ -76,7 +76,14 @@ func startDraining(t *testing.T, drain time.Duration) (*running, context.CancelF
 // A webhook that was told to end answers as long as something may still lead to it, says
 // that it should not be asked, and ends each connection with its answer.
 func TestItAnswersUntilNothingLeadsThere(t *testing.T) {
-	const drain = 3 * time.Second
+	for drain := 3 * time.Second; !drains(t, drain); drain *= 4 {
+		t.Logf("the machine is too busy to ask within %s", drain)
+	}
+}
+
+// drains reports false if the time was over before all was asked.
+func drains(t *testing.T, drain time.Duration) bool {
+	t.Helper()
 	r, stop := startDraining(t, drain)
 	r.publish(t)
 	if a, _, _ := r.ask(t, ValidatePath, podWith("")); !a.Allowed {
@@ -85,7 +92,7 @@ func TestItAnswersUntilNothingLeadsThere(t *testing.T) {
 	told := time.Now()
 	stop()
 	for r.Ready() == nil {
-		if time.Since(told) > drain {
+		if time.Since(told) > time.Minute {
 			t.Fatal("it stays ready")
 		}
 		time.Sleep(time.Millisecond)
@@ -103,12 +110,15 @@ func TestItAnswersUntilNothingLeadsThere(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Header.Set("Content-Type", "application/json")
+		var raw []byte
 		res, err := r.client.Do(req)
-		if err != nil {
-			t.Fatal(err)
+		if err == nil {
+			raw, err = io.ReadAll(res.Body)
+			_ = res.Body.Close()
 		}
-		raw, err := io.ReadAll(res.Body)
-		_ = res.Body.Close()
+		if time.Since(told) > drain && drain < time.Minute {
+			return false
+		}
 		if err != nil || !strings.Contains(string(raw), `"allowed":true`) {
 			t.Errorf("while it ends: %s, %v", raw, err)
 		}
@@ -120,7 +130,7 @@ func TestItAnswersUntilNothingLeadsThere(t *testing.T) {
 		if _, err := net.DialTimeout("tcp", r.Addr().String(), time.Second); err != nil {
 			break
 		}
-		if time.Since(told) > 10*drain {
+		if time.Since(told) > drain+time.Minute {
 			t.Fatal("it does not end")
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -128,6 +138,7 @@ func TestItAnswersUntilNothingLeadsThere(t *testing.T) {
 	if early := time.Since(told); early < drain {
 		t.Errorf("it ended after %s", early)
 	}
+	return true
 }
 
 // publish makes a release with one service, injection and a policy of the user's, if
@@ -294,7 +305,7 @@ func TestSlowSendersAreCutOff(t *testing.T) {
 			if i%2 == 0 {
 				_, _ = io.WriteString(c, "POST /validate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000000\r\n\r\n{")
 			}
-			if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			if err := c.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 				t.Error(err)
 			}
 			if _, err := io.Copy(io.Discard, c); err != nil {

@@ -300,7 +300,7 @@ func (v *workload) join(ctx context.Context, server, token, pin string) error {
 func (v *workload) renew(ctx context.Context, server string) error {
 	mine := &tls.Certificate{Certificate: [][]byte{v.holds.Chain[0].Raw}, PrivateKey: v.key, Leaf: v.holds.Chain[0]}
 	trust := ca.Trust{TrustDomain: v.id.TrustDomain(), Roots: v.holds.Bundle, Certificate: mine, Clock: time.Now}
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		err := v.ask(ctx, server, trust, func(c *ca.Client, csr []byte) (ca.Issued, error) { return c.Renew(ctx, "", csr) })
 		if err == nil || !ca.Temporary(err) || time.Now().After(end) {
 			return err

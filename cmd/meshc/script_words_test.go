@@ -146,7 +146,7 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // patience is how long `until` asks before it gives up.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // until PATTERN PROGRAM ARG…: ask again and again until the program's output, on
 // both streams, matches.

@@ -281,7 +281,7 @@ func TestStartRunsAnEnvoyAndStopEndsIt(t *testing.T) {
 	p.Stop()
 	select {
 	case <-p.Done():
-	case <-time.After(time.Second):
+	case <-time.After(time.Minute):
 		t.Error("still there after Stop")
 	}
 	if _, err := os.Stat(dir); err == nil {

@@ -37,7 +37,8 @@ func TestWhatCannotBeStoppedCostsNoOtherItsTime(t *testing.T) {
 	e.objects = append(e.objects, policy{pkg: "meshc.object.stuck", query: q, rules: map[string]Rule{}})
 	ask := func() diag.Diagnostic {
 		t.Helper()
-		res, err := e.CheckObject(context.Background(), pod(t, map[string]any{}), 100*time.Millisecond)
+		// More than all others need on a busy machine: the one that is stuck uses it up.
+		res, err := e.CheckObject(context.Background(), pod(t, map[string]any{}), 3*time.Second)
 		if err != nil || len(res.Findings) != 1 || res.Evaluated != res.Total-1 {
 			t.Fatalf("%+v, %v", res, err)
 		}
@@ -64,11 +65,11 @@ func TestWhatCannotBeStoppedCostsNoOtherItsTime(t *testing.T) {
 		if number, _ := e.Stuck(); number == 0 {
 			break
 		}
-		if time.Since(began) > 10*time.Second {
+		if time.Since(began) > time.Minute {
 			t.Fatal("what has ended is still counted")
 		}
 	}
-	res, err := e.CheckObject(context.Background(), pod(t, map[string]any{}), 10*time.Second)
+	res, err := e.CheckObject(context.Background(), pod(t, map[string]any{}), time.Minute)
 	if err != nil || res.Evaluated != res.Total {
 		t.Errorf("it is not asked again: %+v, %v", res, err)
 	}

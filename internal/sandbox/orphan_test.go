@@ -36,7 +36,7 @@ func TestChildDiesWithParent(t *testing.T) {
 			if err != nil {
 				t.Errorf("%q: %v", work, err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Errorf("%q: the child outlives its parent", work)
 		}
 	}
