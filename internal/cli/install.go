@@ -151,6 +151,9 @@ func (a *app) applyObjects(ctx context.Context, f installFlags, tree map[string]
 	}
 	asking, cancel := context.WithTimeout(ctx, answering)
 	defer cancel()
+	if err := cluster.Supported(asking); err != nil {
+		return err
+	}
 	changes, err := to.Plan(asking, objects)
 	if err != nil {
 		return err
