@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync"
 	"time"
 
 	"meshc.dev/meshc/compiler"
@@ -36,6 +37,7 @@ type Compiler struct {
 	bounds  Bounds
 	limits  sandbox.Limits // of a package
 	cache   compiler.Cache
+	build   func() string // names this program
 }
 
 // New makes a Compiler whose children are this program, which calls Main if it is
@@ -48,7 +50,7 @@ func New(b Bounds, cache compiler.Cache) (*Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Compiler{program, b, packageLimits(), cache}, nil
+	return &Compiler{program, b, packageLimits(), cache, sync.OnceValue(programDigest)}, nil
 }
 
 // Main is a child; args are the program's arguments behind sandbox.Word.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
-	"sync"
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
@@ -29,7 +28,7 @@ func (c *Compiler) Differing(before, after *compiler.Program) (old, fresh releas
 func (c *Compiler) known() compiler.Known {
 	build := ""
 	if c.cache != nil {
-		build = programDigest()
+		build = c.build()
 	}
 	if build == "" { // what nobody can name is not remembered
 		return compiler.Known{}
@@ -39,7 +38,7 @@ func (c *Compiler) known() compiler.Known {
 
 // programDigest names this very program: by its version where that says what it was built
 // of, else by its bytes. "" if they cannot be read.
-var programDigest = sync.OnceValue(func() string {
+func programDigest() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		set := map[string]string{}
 		for _, s := range info.Settings {
@@ -60,10 +59,10 @@ var programDigest = sync.OnceValue(func() string {
 	if err != nil {
 		return ""
 	}
-	defer f.Close() //nolint:errcheck // it was read only
+	defer f.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
 		return ""
 	}
 	return hex.EncodeToString(h.Sum(nil))
-})
+}

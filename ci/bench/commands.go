@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"meshc.dev/meshc/ci/bench/internal/binaries"
+	"meshc.dev/meshc/ci/bench/internal/measure"
+	"meshc.dev/meshc/ci/bench/internal/report"
+	"meshc.dev/meshc/ci/bench/internal/sample"
+)
+
+// commandRounds is how often each command is run; the first of `vet` fills the cache.
+const commandRounds = 5
+
+// commands measures what a user starts: `meshc vet` and `meshc plan` in a working tree,
+// with the cache of the user as the run before left it.
+func (b *bench) commands(s report.Section) error {
+	n := 1000
+	if b.quick {
+		n = 100
+	}
+	dir, err := os.MkdirTemp("", "meshc-commands-")
+	if err != nil {
+		return fmt.Errorf("making a folder: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	if err := binaries.Build(b.ctx, dir, "meshc"); err != nil {
+		return err
+	}
+	w := worktree{ctx: b.ctx, meshc: filepath.Join(dir, "meshc"), dir: filepath.Join(dir, "repository"), cache: filepath.Join(dir, "cache")}
+	m := sample.New(n)
+	if err := w.commit(m.FS()); err != nil {
+		return err
+	}
+	b.say("commands: %d services", n)
+	first, err := w.run("vet")
+	if err != nil {
+		return err
+	}
+	s.Add(fmt.Sprintf("%d services: meshc vet, nothing in the cache", n), measure.MS(first.wall), "ms", "CPU %s ms, peak memory of one process %.0f MiB", ms(first.cpu), measure.MiB(first.memory))
+	for _, c := range []struct {
+		what          string
+		files         fs.FS
+		limit, memory float64
+		args          []string
+	}{
+		{"meshc vet again", m.FS(), 300, 256, []string{"vet"}},
+		{"meshc plan, one edit", m.Edited(n/2, 9).FS(), 1000, 256, []string{"plan", "--base", "HEAD"}},
+		{"meshc plan, all changed", m.AllEdited(9).FS(), 3000, 0, []string{"plan", "--base", "HEAD"}},
+	} {
+		if err := w.write(c.files); err != nil {
+			return err
+		}
+		var wall, cpu measure.Samples
+		var peak int64
+		for range commandRounds {
+			got, err := w.run(c.args...)
+			if err != nil {
+				return err
+			}
+			wall, cpu, peak = append(wall, got.wall), append(cpu, got.cpu), max(peak, got.memory)
+		}
+		s.AtMost(c.limit, fmt.Sprintf("%d services: %s", n, c.what), measure.MS(wall.Best()), "ms", "best of %d, median %s ms; CPU %s ms", commandRounds, ms(wall.Median()), ms(cpu.Best()))
+		name := fmt.Sprintf("%d services: %s: memory", n, c.what)
+		if c.memory > 0 {
+			s.AtMost(c.memory, name, measure.MiB(peak), "MiB", "peak")
+		} else {
+			s.Add(name, measure.MiB(peak), "MiB", "peak")
+		}
+	}
+	return nil
+}
+
+// worktree is a clone of a repository of intent on somebody's disk.
+type worktree struct {
+	ctx               context.Context
+	meshc, dir, cache string
+}
+
+func (w worktree) write(files fs.FS) error {
+	return fs.WalkDir(files, ".", func(path string, d fs.DirEntry, err error) error {
+		to := filepath.Join(w.dir, path)
+		if err != nil || d.IsDir() {
+			return errors.Join(err, os.MkdirAll(to, 0o750))
+		}
+		text, err := fs.ReadFile(files, path)
+		if err != nil {
+			return fmt.Errorf("reading %q of the sample: %w", path, err)
+		}
+		return os.WriteFile(to, text, 0o600)
+	})
+}
+
+func (w worktree) commit(files fs.FS) error {
+	if err := w.write(files); err != nil {
+		return err
+	}
+	for _, args := range [][]string{{"init", "-q"}, {"add", "-A"}, {"-c", "user.name=bench", "-c", "user.email=bench@shop.example", "-c", "commit.gpgsign=false", "commit", "-qm", "sample"}} {
+		if out, err := exec.CommandContext(w.ctx, "git", append([]string{"-C", w.dir}, args...)...).CombinedOutput(); err != nil {
+			return fmt.Errorf("git %s: %w\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	return nil
+}
+
+// ran is what one run of a command took.
+type ran struct {
+	wall, cpu time.Duration // of it and its children
+	memory    int64         // bytes at most of one process
+}
+
+func (w worktree) run(args ...string) (ran, error) {
+	c := exec.CommandContext(w.ctx, w.meshc, args...)
+	var out bytes.Buffer
+	c.Dir, c.Stdout, c.Stderr = w.dir, &out, &out
+	c.Env = append(os.Environ(), "XDG_CACHE_HOME="+w.cache, "HOME="+w.cache)
+	start := time.Now()
+	err := c.Run()
+	got := ran{wall: time.Since(start)}
+	if err != nil {
+		return got, fmt.Errorf("meshc %s: %w\n%s", strings.Join(args, " "), err, out.Bytes())
+	}
+	got.cpu = c.ProcessState.UserTime() + c.ProcessState.SystemTime()
+	if u, ok := c.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		got.memory = u.Maxrss << 10
+	}
+	return got, nil
+}
