@@ -75,6 +75,8 @@ type Answer struct {
 	// Arrives is the request as its destination gets it: the grants, and behind them the
 	// application. Its host is "" if nothing has changed it.
 	Arrives Arrival `json:"arrives,omitzero"`
+	// Why is the reason of a proxy that answers by itself, where neither a route nor a grant is.
+	Why string `json:"why,omitempty"`
 }
 
 // Arrival is where a request has got to.
@@ -107,6 +109,9 @@ func (a Answer) Words() string {
 		return fmt.Sprintf("refused by the first proxy, whatever the mesh says (%d)", a.Status)
 	}
 	text := ""
+	if a.Why != "" {
+		text = ": " + a.Why
+	}
 	for _, p := range a.Outcome.Partly {
 		if p.Percent == all {
 			return fmt.Sprintf("broken off by a %s (%d)", p.Feature, p.Status)
@@ -168,6 +173,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	r.Host = joinHosts(r)
 	q.Path = clean
 	_, q.Query, _ = strings.Cut(r.Path, "?")
+	q.Upgrade = hop.Upgrade(r.lines(hop.Connection), r.lines(hop.UpgradeTo))
 	scope, found, err := p.scope(ds, r)
 	if err != nil {
 		return Answer{}, err
@@ -179,7 +185,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	if found {
 		ans = eval.Decide(scope, q)
 	}
-	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome)}
+	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why}
 	if v := ans.Outcome.Verdict; scope.Scope.Protocol != string(model.TCP) && (v == space.Forward || v == space.Denied) {
 		out.Arrives = Arrival{ans.Image.Of(q).Path, ans.Image.Host}
 	}
@@ -228,6 +234,17 @@ func joinHosts(r Request) string {
 		}
 	}
 	return strings.Join(slices.DeleteFunc(hosts, func(h string) bool { return h == "" }), ",")
+}
+
+// lines are the values of a header's lines.
+func (r Request) lines(name string) []string {
+	var out []string
+	for _, h := range r.Headers {
+		if strings.EqualFold(h.Name, name) {
+			out = append(out, h.Value)
+		}
+	}
+	return out
 }
 
 // goodLength: a request that says nothing of its length has a good one.

@@ -55,3 +55,21 @@ var length = regexp.MustCompile("^" + Length + "$")
 // GoodLength reports whether a proxy takes the content-length. To others the first proxy
 // answers 400.
 func GoodLength(text string) bool { return length.MatchString(strings.Trim(text, " \t")) }
+
+// Connection names headers of one connection, and UpgradeTo the protocol that it could have.
+const (
+	Connection = "connection"
+	UpgradeTo  = "upgrade"
+)
+
+// Upgrade is the protocol to which a request wants to change its connection (RFC 9110
+// section 7.8), in lower case, "" for none: what its lines of "upgrade" say, where a line of
+// "connection" names that header. Wishes for HTTP/2 are not heard.
+func Upgrade(connection, upgrade []string) string {
+	named := slices.ContainsFunc(strings.Split(strings.Join(connection, ","), ","), func(t string) bool { return strings.EqualFold(strings.Trim(t, " \t"), "upgrade") })
+	wish := strings.ToLower(strings.Trim(strings.Join(upgrade, ","), " \t"))
+	if !named || wish == "h2c" {
+		return ""
+	}
+	return wish
+}

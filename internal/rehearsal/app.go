@@ -89,6 +89,9 @@ func serveHTTPAt(ctx context.Context, addr, target string, saw func(Seen)) (app,
 		if len(b) <= maxSeenHeader {
 			w.Header().Set(seenHeader, string(b)) // in a header: HEAD has no body
 		}
+		if echoes(w, r) {
+			return
+		}
 		w.WriteHeader(asked.status(r))
 		answer(w, r)
 	})}

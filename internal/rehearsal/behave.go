@@ -10,6 +10,10 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/net/websocket"
+
+	"meshc.dev/meshc/internal/hop"
 )
 
 // Headers by which a request tells the application how to treat it. The
@@ -120,4 +124,17 @@ func (b *behaviour) status(r *http.Request) int {
 	}
 	b.failed[r.URL.Path]++
 	return http.StatusServiceUnavailable
+}
+
+// echoes answers a WebSocket (RFC 6455) with whatever it says, message by message, until
+// that ends. It reports whether the request asks for one.
+func echoes(w http.ResponseWriter, r *http.Request) bool {
+	if hop.Upgrade(r.Header.Values(hop.Connection), r.Header.Values(hop.UpgradeTo)) != "websocket" {
+		return false
+	}
+	websocket.Server{
+		Handshake: func(c *websocket.Config, _ *http.Request) error { c.Header = w.Header(); return nil },
+		Handler:   func(c *websocket.Conn) { _, _ = io.Copy(c, c) },
+	}.ServeHTTP(w, r)
+	return true
 }

@@ -1,14 +1,61 @@
 package eval
 
-import "meshc.dev/meshc/compiler/internal/space"
+import (
+	"slices"
+
+	"meshc.dev/meshc/compiler/internal/space"
+)
 
 // Decide returns what becomes of q in scope d and which pieces of the mesh
 // decided it. q.Path must be normalised (Normalise).
 func Decide(d space.Decision, q space.Request) space.Answer {
-	if r, ok := First(d.Effective, q); ok {
+	if q.Upgrade != "" {
+		if a, ok := notUpgraded(d, q); ok {
+			return a
+		}
+	}
+	r, ok := First(d.Effective, q)
+	if !ok {
+		return space.Answer{Outcome: space.NotRouted()}
+	}
+	if q.Upgrade == "" {
 		return space.Answer{Outcome: r.Then, From: r.From, Image: r.Image}
 	}
-	return space.Answer{Outcome: space.NotRouted()}
+	return upgraded(r, q)
+}
+
+// notUpgraded refuses a request that wants to change its connection to what its route does
+// not let through, before anything else of the route acts. Where no route takes it, that is
+// the answer.
+func notUpgraded(d space.Decision, q space.Request) (space.Answer, bool) {
+	i := slices.IndexFunc(d.Routes, func(r space.Rule) bool { return space.Matches(r.When, q) })
+	if i < 0 || i == len(d.Routes)-1 { // the last is what no route takes
+		return space.Answer{}, false
+	}
+	r := d.Routes[i]
+	if slices.ContainsFunc(r.Then.Shares, func(s space.Share) bool { return s.Upgradable(q.Upgrade) }) {
+		return space.Answer{}, false
+	}
+	return space.Answer{Outcome: space.Refused(), From: r.From, Why: "the route lets no connection change to " + q.Upgrade}, true
+}
+
+// upgraded is the answer of a rule to such a request that its route lets through: of its
+// destinations some may refuse it.
+func upgraded(r space.Rule, q space.Request) space.Answer {
+	a := space.Answer{Outcome: r.Then, From: r.From, Image: r.Image}
+	a.Outcome.Shares = slices.Clone(r.Then.Shares)
+	passed := len(a.Outcome.Shares) == 0
+	for i, s := range a.Outcome.Shares {
+		if s.Status == 0 && !s.Upgradable(q.Upgrade) {
+			a.Outcome.Shares[i].Status = space.Refused().Status
+			a.Why = "the service lets no connection change to " + q.Upgrade
+		}
+		passed = passed || a.Outcome.Shares[i].Status == 0
+	}
+	if !passed {
+		a.Outcome.Verdict, a.Outcome.Status, a.Outcome.Shares = space.Denied, space.Refused().Status, nil
+	}
+	return a
 }
 
 // First returns the first rule of l that matches q.

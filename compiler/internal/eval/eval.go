@@ -120,12 +120,12 @@ func serviceDecision(m *model.Mesh, s *model.Service, p model.Port, c Column) sp
 		Scope:  space.Scope{Kind: "service", ID: s.ID, Port: p.Name, Protocol: string(p.Protocol)},
 		Access: accessList(m, s, p),
 	}
-	at := door(s, p, c, d.Access)
+	at := doorOf(s, p, c, d.Access)
 	for _, r := range s.Routes {
 		if !p.Protocol.IsHTTP() && !r.Match.IsZero() {
 			continue // only a route without conditions can take connections
 		}
-		begin, acts := start(routeRule(s, p, r)), c.actsOn(p, r.Traits)
+		begin, acts := start(routeRule(s, p, r)), c.actsOn(p, r.TraitsAt(p.Name))
 		d.Routes = append(d.Routes, begin.whole(acts))
 		before, behind := behindAccess(acts)
 		d.Effective = append(d.Effective, begin.through(before, func(w way) space.List { return w.to(at, behind) })...)

@@ -13,7 +13,7 @@ import (
 // tests on identity are decided here; whoever calls the gateway needs no grant.
 func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) space.Decision {
 	d := space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Port: h.Name, Protocol: string(model.HTTP)}}
-	known := behind{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]space.List{}}
+	known := behind{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]door{}}
 	for _, e := range m.GatewayRoutes(g, h) {
 		r := gatewayRule(g, h, e)
 		if r.Then.Verdict != space.Forward {
@@ -66,24 +66,25 @@ type behind struct {
 	mesh     *model.Mesh
 	column   Column
 	identity string
-	doors    map[destination]space.List
+	doors    map[destination]door
 }
 
 // door is a destination's door with the identity decided. An external has none: what a
 // route sends there goes there.
-func (b behind) door(to destination) space.List {
-	if l, ok := b.doors[to]; ok {
-		return l
+func (b behind) door(to destination) door {
+	if d, ok := b.doors[to]; ok {
+		return d
 	}
-	l := space.List{{Then: space.Outcome{Verdict: space.Forward}}}
+	d := door{none: true, rules: space.List{{Then: space.Outcome{Verdict: space.Forward}}}}
 	if s := b.mesh.Service(to.service); s != nil {
-		l = nil
+		d = door{}
 		if p, ok := s.Port(to.port); ok {
-			l = AsIdentity(door(s, p, b.column, accessList(b.mesh, s, p)), b.identity)
+			d = doorOf(s, p, b.column, accessList(b.mesh, s, p))
+			d.rules = AsIdentity(d.rules, b.identity)
 		}
 	}
-	b.doors[to] = l
-	return l
+	b.doors[to] = d
+	return d
 }
 
 // AsIdentity returns what is left of l for one caller: tests on identity are
@@ -130,7 +131,7 @@ func (b behind) follow(w way, to []model.Target, behind []act) space.List {
 	for _, d := range dests {
 		var next []meeting
 		for _, p := range partial {
-			for _, r := range w.behind(b.door(d)) {
+			for _, r := range w.behind(b.door(d).rules) {
 				next = append(next, p.and(d, r))
 			}
 		}
@@ -138,7 +139,7 @@ func (b behind) follow(w way, to []model.Target, behind []act) space.List {
 	}
 	var out space.List
 	for _, p := range partial {
-		out = append(out, p.end(to, behind)...)
+		out = append(out, b.end(p, to, behind)...)
 	}
 	return out
 }
@@ -157,12 +158,13 @@ func (p meeting) and(d destination, r space.Rule) meeting {
 }
 
 // end is where the requests arrive that meet these rules.
-func (p meeting) end(to []model.Target, behind []act) space.List {
+func (b behind) end(p meeting, to []model.Target, behind []act) space.List {
 	var shares []space.Share
 	passed := false
-	for _, t := range to {
-		there := p.at[destination{t.Service, t.Port}]
-		shares = append(shares, space.Share{Target: targetName(t), Weight: t.Weight, Status: there.Status})
+	for i, t := range to { // the way's shares are these destinations, in their order
+		d := destination{t.Service, t.Port}
+		there := p.at[d]
+		shares = append(shares, space.Share{Target: targetName(t), Weight: t.Weight, Status: there.Status, Upgrades: b.door(d).passes(p.way.then.Shares[i].Upgrades)})
 		passed = passed || there.Status == 0 && t.Weight > 0
 	}
 	first := p.at[destination{to[0].Service, to[0].Port}]

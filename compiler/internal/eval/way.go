@@ -2,6 +2,7 @@ package eval
 
 import (
 	"slices"
+	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -49,6 +50,12 @@ func (w way) behind(door space.List) space.List {
 func (w way) meeting(a act) way {
 	w.when = slices.Concat(w.when, a.When)
 	w.then.Fields = slices.Concat(w.then.Fields, a.Fields)
+	if len(a.Upgrades) > 0 {
+		w.then.Shares = slices.Clone(w.then.Shares)
+		for i := range w.then.Shares {
+			w.then.Shares[i].Upgrades = strings.Join(a.Upgrades, ",")
+		}
+	}
 	if a.Answer != nil && !a.ends() {
 		p := space.Partial{Feature: a.feature, Status: a.Answer.Status, Percent: a.Answer.Percent}
 		w.then.Partly = append(slices.Clip(w.then.Partly), p)
@@ -127,11 +134,15 @@ func behindAccess(acts []act) (before, behind []act) {
 
 // to leads the way to where its shares go: to workloads of one service, through its
 // door. Without shares there is nowhere to go.
-func (w way) to(door space.List, behind []act) space.List {
+func (w way) to(door door, behind []act) space.List {
 	if len(w.then.Shares) == 0 {
 		return space.List{w.ending(space.Refused()).rule()}
 	}
-	return w.into(door, behind)
+	w.then.Shares = slices.Clone(w.then.Shares)
+	for i, s := range w.then.Shares {
+		w.then.Shares[i].Upgrades = door.passes(s.Upgrades)
+	}
+	return w.into(door.rules, behind)
 }
 
 // into leads the way through a door; behind it, acts are met. What becomes of those
@@ -152,11 +163,21 @@ func (w way) into(door space.List, behind []act) space.List {
 }
 
 // door is what the proxy of a service's port does with requests before its workload
-// gets them: the handshake, what features answer, then the grants.
-func door(s *model.Service, p model.Port, c Column, access space.List) space.List {
+// gets them: the handshake, what features answer, then the grants. An upgrade of the
+// connection has to be among those that its features let through; nothing holds back
+// any where there is no such proxy.
+type door struct {
+	rules    space.List
+	upgrades []string
+	none     bool
+}
+
+func doorOf(s *model.Service, p model.Port, c Column, access space.List) door {
 	shaken := handshakes(p)
+	var d door
 	var answers []act
-	for _, a := range c.actsOn(p, s.Traits) {
+	for _, a := range c.actsOn(p, s.TraitsAt(p.Name)) {
+		d.upgrades = append(d.upgrades, a.Upgrades...)
 		if a.At < space.AtAccess && a.Answer != nil {
 			a.Fields = nil // what a service does to all of its requests is told of the service
 			answers = append(answers, a)
@@ -164,5 +185,15 @@ func door(s *model.Service, p model.Port, c Column, access space.List) space.Lis
 	}
 	open := space.Rule{Then: space.Outcome{Verdict: space.Forward}}
 	inside := start(open).through(answers, func(w way) space.List { return w.into(access[shaken:], nil) })
-	return slices.Concat(access[:shaken], inside)
+	d.rules = slices.Concat(access[:shaken], inside)
+	return d
+}
+
+// passes are those of the upgrades that the door lets through.
+func (d door) passes(upgrades string) string {
+	if d.none || upgrades == "" {
+		return upgrades
+	}
+	kept := slices.DeleteFunc(strings.Split(upgrades, ","), func(u string) bool { return !slices.Contains(d.upgrades, u) })
+	return strings.Join(kept, ",")
 }

@@ -79,7 +79,7 @@ func (m *Mesh) expandOne(r Route, t Target) []EffectiveRoute {
 	for _, inner := range svc.Routes {
 		e := base
 		e.Inner = inner
-		e.Traits = r.Traits.Then(inner.Traits)
+		e.Traits = r.Traits.Then(inner.TraitsAt(t.Port))
 		if e.To = svc.innerTargets(t.Port, inner); t.Version != "" && len(e.To) > 0 {
 			e.To = []Target{{Service: svc.ID, Port: t.Port, Version: t.Version, Weight: 1}}
 		}
@@ -132,7 +132,7 @@ func (m *Mesh) expandSplit(r Route, targets []Target) EffectiveRoute {
 				if t.Version == "" {
 					shares[i] = svc.innerTargets(t.Port, svc.Routes[k])
 				}
-				inner = append(inner, svc.Routes[k].Traits)
+				inner = append(inner, svc.Routes[k].TraitsAt(t.Port))
 			}
 		} else {
 			inner = append(inner, trait.Set{})

@@ -105,6 +105,21 @@ type Service struct {
 	Routes []Route   `json:"routes,omitempty"`
 	Grants []Grant   `json:"grants,omitempty"`
 	Traits trait.Set `json:"traits,omitzero"`
+	// PortTraits stand in the place of Traits for the ports that they name.
+	PortTraits map[string]trait.Set `json:"port_traits,omitempty"`
+}
+
+// TraitsAt are the service's own at one of its ports.
+func (s *Service) TraitsAt(port string) trait.Set { return at(port, s.Traits, s.PortTraits) }
+
+// TraitsAt are the route's for requests to one of its service's ports.
+func (r Route) TraitsAt(port string) trait.Set { return at(port, r.Traits, r.PortTraits) }
+
+func at(port string, all trait.Set, own map[string]trait.Set) trait.Set {
+	if s, ok := own[port]; ok {
+		return s
+	}
+	return all
 }
 
 // Port is a service's port.
@@ -220,6 +235,9 @@ type Route struct {
 	// or an external's route names services. Empty if a trait answers (redirect).
 	To     []Target  `json:"to,omitempty"`
 	Traits trait.Set `json:"traits,omitzero"`
+	// PortTraits stand in the place of Traits for requests to the ports that they name. Only a
+	// service's route has some.
+	PortTraits map[string]trait.Set `json:"port_traits,omitempty"`
 }
 
 // Target is a weighted destination.
@@ -444,14 +462,22 @@ func Decode(raw []byte, codecs map[string]trait.Codec) (*Mesh, error) {
 		return nil, fmt.Errorf("reading mesh.json: %w", err)
 	}
 	decode := func(s *trait.Set) (err error) { *s, err = s.Decoded(codecs); return err }
-	for _, s := range m.Services {
-		if err := decode(&s.Traits); err != nil {
-			return nil, fmt.Errorf("reading mesh.json: service %q: %w", s.ID, err)
-		}
-		for i := range s.Routes {
-			if err := decode(&s.Routes[i].Traits); err != nil {
-				return nil, fmt.Errorf("reading mesh.json: service %q: %w", s.ID, err)
+	both := func(all *trait.Set, own map[string]trait.Set) error {
+		for port, s := range own {
+			if err := decode(&s); err != nil {
+				return err
 			}
+			own[port] = s
+		}
+		return decode(all)
+	}
+	for _, s := range m.Services {
+		err := both(&s.Traits, s.PortTraits)
+		for i := range s.Routes {
+			err = cmp.Or(err, both(&s.Routes[i].Traits, s.Routes[i].PortTraits))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading mesh.json: service %q: %w", s.ID, err)
 		}
 	}
 	for _, g := range m.Gateways {

@@ -105,10 +105,27 @@ func (c *comparison) service(before, after *model.Service) {
 	c.ports(before, after)
 	c.versions(before, after)
 	c.calls(before, after)
+	c.ownFeatures(before, after)
+}
+
+// ownFeatures compares what a service's own proxies do: for requests to all of its ports, and
+// to those for which it is something else on either side.
+func (c *comparison) ownFeatures(before, after *model.Service) {
 	b, a := c.meaning.Fields(before.Traits), c.meaning.Fields(after.Traits)
 	for _, f := range features(b, a) {
 		class, text := c.word(f, b, a)
 		c.noteFeature(after, f, class, text)
+	}
+	for _, p := range after.Ports {
+		if _, was := before.Port(p.Name); !was || before.TraitsAt(p.Name).Equal(before.Traits) && after.TraitsAt(p.Name).Equal(after.Traits) {
+			continue
+		}
+		ownB, ownA := c.meaning.Fields(before.TraitsAt(p.Name)), c.meaning.Fields(after.TraitsAt(p.Name))
+		for _, f := range features(ownB, ownA) {
+			if class, text := c.word(f, ownB, ownA); !slices.Equal(only(f, b), only(f, ownB)) || !slices.Equal(only(f, a), only(f, ownA)) {
+				c.noteFeature(after, f, class, "port "+p.Name+": "+text)
+			}
+		}
 	}
 }
 

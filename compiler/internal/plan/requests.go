@@ -235,7 +235,7 @@ func (n *narrator) tell(ch prove.Change) error {
 		n.verdict(base, ch)
 		return nil
 	}
-	if space.Outcome.Key(space.Outcome{Shares: b.Shares}) != space.Outcome.Key(space.Outcome{Shares: a.Shares}) {
+	if !slices.Equal(places(b), places(a)) {
 		q := base
 		q.kind, q.class = KindRoute, shareClass(b, a)
 		q.change = n.sharesChange(b, a)
@@ -257,6 +257,15 @@ func (n *narrator) tell(ch prove.Change) error {
 		}
 	}
 	return nil
+}
+
+// places are where requests go. To what they may change there, a feature says.
+func places(o space.Outcome) []space.Share {
+	out := slices.Clone(o.Shares)
+	for i := range out {
+		out[i].Upgrades = ""
+	}
+	return space.Outcome{Shares: out}.Canonical().Shares
 }
 
 // cutClass is the class of a feature's change that also begins or ends to answer all

@@ -12,6 +12,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/prove"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -23,6 +24,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkGateways()
 	l.checkCycles()
 	l.checkReceivers()
+	l.checkAgreed()
 	l.checkPlaintext()
 	l.checkExternalHosts()
 	if l.mesh.Capture == model.Explicit {
@@ -260,6 +262,35 @@ func (l *linker) checkReceivers() {
 			for _, r := range h.Routes {
 				check(r, model.GatewayRoutePath(g.ID, h.Name, r.Name), []string{g.Namespace + "/" + g.Account})
 			}
+		}
+	}
+}
+
+// checkAgreed warns of what a gateway's route says for nothing: the service behind it would
+// have to say it, too, and does so on none of its routes.
+func (l *linker) checkAgreed() {
+	for _, g := range l.mesh.Gateways {
+		for _, h := range g.Hosts {
+			for _, r := range h.Routes {
+				l.checkAgreedOn(r, model.GatewayRoutePath(g.ID, h.Name, r.Name))
+			}
+		}
+	}
+}
+
+func (l *linker) checkAgreedOn(r model.Route, path string) {
+	for _, rule := range l.rules {
+		v, said := r.Traits.Lookup(rule.Name)
+		if _, both := v.(trait.Agreed); !said || !both {
+			continue
+		}
+		for _, to := range r.To {
+			s := l.mesh.Service(to.Service)
+			if s == nil || slices.ContainsFunc(s.Routes, func(inner model.Route) bool { _, ok := inner.TraitsAt(to.Port).Lookup(rule.Name); return ok }) {
+				continue
+			}
+			l.add(diag.Warn(diag.CodeNever, l.lineOf(path+"/"+rule.Name), "no request has any of it: %s counts as far as the service behind the route says it, too, and %q says nothing for its port %q", rule.Field, s.ID, to.Port).
+				WithRelated(l.lineOf(model.ServicePath(s.ID)), "the service").WithFix("let the service say `%s`, or one of its routes", rule.Field))
 		}
 	}
 }

@@ -70,9 +70,8 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	}
 	l.place(path, e.Node.Pos())
 	l.hosts[h.Name] = append(l.hosts[h.Name], hostClaim{p, e.Node.Pos()})
-	x := &Place{Gateway: true, l: l, pkg: p, self: g.ID}
 	for _, re := range e.Node.Field("route").Fields() {
-		r := l.route(re, gatewayRoute(re.Node, e.Node), x, model.GatewayRoutePath(g.ID, h.Name, re.Name))
+		r := l.gatewayRoute(p, g, re, e.Node, model.GatewayRoutePath(g.ID, h.Name, re.Name))
 		r.To = l.serviceTargets(p, re.Node, r)
 		l.place(model.GatewayRoutePath(g.ID, h.Name, re.Name), re.Node.Pos())
 		h.Routes = append(h.Routes, r)

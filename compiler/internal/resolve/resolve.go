@@ -209,6 +209,8 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 		if f.Exists() {
 			l.place(path+"/"+r.Name, f.Pos())
 		}
+		x.At = c.on
+		l.portOfBytes(r, f, x)
 		if v := r.Read(f, x); v != nil {
 			set = set.With(v)
 		}
@@ -223,6 +225,15 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 		}
 	}
 	return set
+}
+
+// portOfBytes refuses what a port says of requests that has none.
+func (l *linker) portOfBytes(r Rule, f intent.Node, x *Place) {
+	if !x.OnPort() || !f.Exists() || r.Bytes || x.To.Protocol.IsHTTP() {
+		return
+	}
+	l.add(diag.New(diag.CodeProtocol, f.Pos(), "%s is about requests, but port %q has none: it is %s", r.Field, x.To.Name, x.To.Protocol).
+		WithFix("delete `%s`, or let the port say http, http2 or grpc", r.Field))
 }
 
 // idle says that a field of a route means nothing because another one answers.

@@ -9,23 +9,29 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/hop"
 )
 
 // serviceRoutes links a service's routes. Without any, all versions share alike.
 func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.Route {
-	x := &Place{l: l, pkg: p, self: s.ID}
 	entries := n.Field("route").Fields()
+	traits := func(r *model.Route, route intent.Node) {
+		r.Traits, r.PortTraits = l.byPort(s, n, func(port model.Port, node intent.Node) trait.Set {
+			return l.traits(serviceRoute(route, node, n), &Place{Match: r.Match, To: port, l: l, pkg: p, self: s.ID}, model.RoutePath(s.ID, r.Name))
+		})
+	}
 	if len(entries) == 0 {
-		path := model.RoutePath(s.ID, "default")
-		def := model.Route{Name: "default", To: evenly(s.Versions), Traits: l.traits(serviceRoute(n.Field("route").Field("default")), x, path)}
-		l.place(path, n.Pos())
+		def := model.Route{Name: "default", To: evenly(s.Versions)}
+		traits(&def, n.Field("route").Field("default"))
+		l.place(model.RoutePath(s.ID, def.Name), n.Pos())
 		return []model.Route{def}
 	}
 	var out []model.Route
 	for _, e := range entries {
-		r := l.route(e, serviceRoute(e.Node), x, model.RoutePath(s.ID, e.Name))
+		r := l.route(e, model.RoutePath(s.ID, e.Name))
+		traits(&r, e.Node)
 		r.To = l.versionTargets(s, e.Node, r)
 		l.place(model.RoutePath(s.ID, e.Name), e.Node.Pos())
 		out = append(out, r)
@@ -46,13 +52,19 @@ func evenly(vs []model.Version) []model.Target {
 	return out
 }
 
-// route reads what service and gateway routes share.
-func (l *linker) route(e intent.Entry, cs []carrier, x *Place, path string) model.Route {
+// route reads what service and gateway routes share, but for their features.
+func (l *linker) route(e intent.Entry, path string) model.Route {
 	problems := len(l.diags)
 	match := l.match(e.Node.Field("match"))
 	l.broken[path] = len(l.diags) > problems
-	x.Match = match
-	return model.Route{Name: e.Name, Priority: int(e.Node.Field("priority").Int()), Match: match, Traits: l.traits(cs, x, path)}
+	return model.Route{Name: e.Name, Priority: int(e.Node.Field("priority").Int()), Match: match}
+}
+
+// gatewayRoute reads a gateway's route; around is its host.
+func (l *linker) gatewayRoute(p *pkg, g *model.Gateway, e intent.Entry, around intent.Node, path string) model.Route {
+	r := l.route(e, path)
+	r.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Match: r.Match, l: l, pkg: p, self: g.ID}, path)
+	return r
 }
 
 func (l *linker) match(n intent.Node) model.Match {

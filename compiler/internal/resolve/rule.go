@@ -14,12 +14,18 @@ import (
 type On string
 
 // The carriers. OnRoute is a service's route and a gateway's route alike. What stands on a
-// gateway's host is settled on each of its routes that says nothing else itself.
+// gateway's host is settled on each of its routes that says nothing else itself; so is what
+// stands on a service or on one of its ports, for a feature that acts at callers' proxies
+// (AroundRoutes, AroundPort), on the service's routes. OnService and OnPort are the service's
+// own proxy.
 const (
 	OnRoute        On = "route"
 	OnGatewayRoute On = "gateway.route"
 	OnHost         On = "gateway.host"
 	OnService      On = "service"
+	OnPort         On = "service.port"
+	AroundRoutes   On = "service around its routes"
+	AroundPort     On = "service.port around the service's routes"
 )
 
 // carrier is an object of the intent as features find it.
@@ -30,7 +36,16 @@ type carrier struct {
 	around bool
 }
 
-func serviceRoute(n intent.Node) []carrier { return []carrier{{on: OnRoute, node: n}} }
+// serviceRoute are the carriers of a service's route for requests to one of its ports; port
+// does not exist where it is settled for all.
+func serviceRoute(n, port, service intent.Node) []carrier {
+	return []carrier{{on: OnRoute, node: n}, {on: AroundPort, node: port, around: true}, {on: AroundRoutes, node: service, around: true}}
+}
+
+// ownProxy are the carriers of what a service's own proxy does with requests to a port.
+func ownProxy(port, service intent.Node) []carrier {
+	return []carrier{{on: OnPort, node: port, around: true}, {on: OnService, node: service}}
+}
 
 func gatewayRoute(n, host intent.Node) []carrier {
 	return []carrier{{on: OnRoute, node: n}, {on: OnGatewayRoute, node: n}, {on: OnHost, node: host, around: true}}
@@ -96,10 +111,17 @@ type Rule struct {
 type Place struct {
 	// Gateway is set on a gateway's route, whose unset features leave the service's own in force.
 	Gateway bool
+	// At is the carrier whose field is being read.
+	At On
 	// Match is which requests a route takes.
 	Match model.Match
-	l     *linker
-	pkg   *pkg
+	// To is the port of the service for whose requests the value is settled, the zero Port
+	// where it has several and none is meant.
+	To model.Port
+	// Routes are those of the service whose own proxy the value is for.
+	Routes []model.Route
+	l      *linker
+	pkg    *pkg
 	// self is the ID of the service or gateway that carries the field.
 	self string
 	// path is the mesh path of the carrier: the service, or the route.
@@ -128,11 +150,22 @@ func (x *Place) Port(id string, named, at intent.Node) (string, bool) {
 	return x.l.httpPort(id, named, at, "port")
 }
 
-// Streams reports whether the carrier is a service all of whose ports speak gRPC, or of a
-// route of one.
-func (x *Place) Streams() bool {
+// Speaks reports whether all requests for which the value is settled are to ports of that
+// protocol. Of a gateway's route nobody knows.
+func (x *Place) Speaks(p model.Protocol) bool {
+	if x.To.Name != "" {
+		return x.To.Protocol == p
+	}
 	ports := x.l.ports[x.self]
-	return !x.Gateway && len(ports) > 0 && !slices.ContainsFunc(ports, func(p model.Port) bool { return p.Protocol != model.GRPC })
+	return !x.Gateway && len(ports) > 0 && !slices.ContainsFunc(ports, func(other model.Port) bool { return other.Protocol != p })
+}
+
+// OnPort reports whether the field that is being read stands on a port.
+func (x *Place) OnPort() bool { return x.At == OnPort || x.At == AroundPort }
+
+// MaySpeak reports whether a port of the service speaks that protocol.
+func (x *Place) MaySpeak(p model.Protocol) bool {
+	return slices.ContainsFunc(x.l.ports[x.self], func(other model.Port) bool { return other.Protocol == p })
 }
 
 // Versions returns the names of a service's versions, sorted.

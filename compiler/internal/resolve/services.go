@@ -8,6 +8,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/hop"
 )
@@ -27,10 +28,40 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 	s.Versions = l.versionsOf(p, s, n)
 	s.Addresses = l.addresses(n.Field("addresses"))
 	s.Calls = l.callsOf(p, s, n)
-	s.Traits = l.traits([]carrier{{on: OnService, node: n}}, &Place{l: l, pkg: p, self: s.ID}, model.ServicePath(s.ID))
 	s.Routes = l.serviceRoutes(p, s, n)
+	l.ownTraits(p, s, n)
 	s.Grants = l.grantsOf(p, s, n)
 	return s
+}
+
+// ownTraits settles what the service's own proxies do, and where they do something else
+// for one of several ports.
+func (l *linker) ownTraits(p *pkg, s *model.Service, n intent.Node) {
+	s.Traits, s.PortTraits = l.byPort(s, n, func(port model.Port, node intent.Node) trait.Set {
+		return l.traits(ownProxy(node, n), &Place{To: port, Routes: s.Routes, l: l, pkg: p, self: s.ID}, model.ServicePath(s.ID))
+	})
+}
+
+// byPort settles a set for all ports of a service, and for those by themselves that have
+// another one. A service's only port is all of its ports.
+func (l *linker) byPort(s *model.Service, n intent.Node, settle func(model.Port, intent.Node) trait.Set) (trait.Set, map[string]trait.Set) {
+	nodes := n.Field("port")
+	if len(s.Ports) == 1 {
+		return settle(s.Ports[0], nodes.Field(s.Ports[0].Name)), nil
+	}
+	all := settle(model.Port{}, nodes.Field("")) // no port has that name
+	var own map[string]trait.Set
+	for _, p := range s.Ports {
+		set := settle(p, nodes.Field(p.Name))
+		if set.Equal(all) {
+			continue
+		}
+		if own == nil {
+			own = map[string]trait.Set{}
+		}
+		own[p.Name] = set
+	}
+	return all, own
 }
 
 func (l *linker) portsOf(s *model.Service, n intent.Node, mode model.MTLS) []model.Port {

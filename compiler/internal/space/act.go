@@ -30,6 +30,9 @@ type Act struct {
 	Answer *Reply
 	// Passing says that it means nothing to requests that their route itself answers.
 	Passing bool
+	// Upgrades are the protocols to which requests that are passed on may change their
+	// connection, in lower case; every proxy on the way has to allow it.
+	Upgrades []string
 	// Tries is how often a request may be begun by its destination at most; 0 says nothing of it.
 	Tries int
 	// Fields are what the feature does besides, in words.

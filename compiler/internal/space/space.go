@@ -134,6 +134,14 @@ type Share struct {
 	Weight int `json:"weight"`
 	// Status is what the target's own proxy answers instead, 0 if the request gets through.
 	Status int `json:"status,omitempty"`
+	// Upgrades are the protocols to which a request may change its connection on the way
+	// there, sorted, with commas in between.
+	Upgrades string `json:"upgrades,omitempty"`
+}
+
+// Upgradable reports whether a request to the share's target may change to the protocol.
+func (s Share) Upgradable(protocol string) bool {
+	return slices.Contains(strings.Split(s.Upgrades, ","), protocol)
 }
 
 // Field is one named effect of a feature on the requests that a rule takes
@@ -173,7 +181,7 @@ func NotRouted() Outcome { return Outcome{Verdict: NotFound, Status: 404} }
 func (o Outcome) Canonical() Outcome {
 	weights := map[Share]int{}
 	for _, s := range o.Shares {
-		weights[Share{Target: s.Target, Status: s.Status}] += s.Weight
+		weights[Share{Target: s.Target, Status: s.Status, Upgrades: s.Upgrades}] += s.Weight
 	}
 	g := 0
 	var shares []Share
@@ -187,7 +195,9 @@ func (o Outcome) Canonical() Outcome {
 	for i := range shares {
 		shares[i].Weight /= g
 	}
-	slices.SortFunc(shares, func(a, b Share) int { return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Status, b.Status)) })
+	slices.SortFunc(shares, func(a, b Share) int {
+		return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Status, b.Status), cmp.Compare(a.Upgrades, b.Upgrades))
+	})
 	fields := slices.Clone(o.Fields)
 	slices.SortFunc(fields, func(a, b Field) int {
 		return cmp.Or(cmp.Compare(a.Feature, b.Feature), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Value, b.Value))
@@ -214,6 +224,9 @@ func (o Outcome) Key() string {
 		b.WriteString("|" + strconv.Quote(s.Target) + "=" + strconv.Itoa(s.Weight))
 		if s.Status != 0 {
 			b.WriteString(" answered " + strconv.Itoa(s.Status))
+		}
+		if s.Upgrades != "" {
+			b.WriteString(" upgrades " + s.Upgrades)
 		}
 	}
 	for _, f := range c.Fields {
@@ -269,6 +282,9 @@ type Request struct {
 	Path    string   `json:"path"`
 	Query   string   `json:"query,omitempty"`
 	Headers []Header `json:"headers,omitempty"`
+	// Upgrade is the protocol to which it wants to change its connection, in lower case; ""
+	// for none.
+	Upgrade string `json:"upgrade,omitempty"`
 }
 
 // Target is the path with its query.
@@ -335,4 +351,6 @@ type Answer struct {
 	From    []Origin `json:"from,omitempty"`
 	// Image is what the destination gets of the request.
 	Image Image `json:"image,omitzero"`
+	// Why says why a proxy refuses the request that no grant has to do with.
+	Why string `json:"why,omitempty"`
 }

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -35,6 +36,14 @@ type Chained interface {
 type Changing interface {
 	Value
 	Image() space.Image
+}
+
+// Agreed is a value that a gateway's route and the route of the service behind it must both
+// have: what only one of them says does not count.
+type Agreed interface {
+	Value
+	// With is what both agree on, nil for nothing. other has the value's type.
+	With(other Value) Value
 }
 
 // Bound is a value that ends requests.
@@ -87,20 +96,29 @@ func (s Set) With(v Value) Set {
 }
 
 // Then returns the values of both sets: of what s and next have both, that of s, joined with
-// that of next if it is Chained.
+// that of next if it is Chained. What they have to agree on is left where they do.
 func (s Set) Then(next Set) Set {
-	if s.Len() == 0 {
-		return next
-	}
-	m := maps.Clone(next.m)
-	if m == nil {
-		m = map[string]Value{}
-	}
-	for name, v := range s.m {
-		if c, ok := v.(Chained); ok && m[name] != nil {
-			v = c.Then(m[name])
+	m := make(map[string]Value, len(next.m)+len(s.m))
+	for name, v := range next.m {
+		if _, both := v.(Agreed); both {
+			continue
 		}
 		m[name] = v
+	}
+	for name, v := range s.m {
+		switch joins := v.(type) {
+		case Chained:
+			if m[name] != nil {
+				v = joins.Then(m[name])
+			}
+		case Agreed:
+			if v = nil; next.m[name] != nil {
+				v = joins.With(next.m[name])
+			}
+		}
+		if v != nil {
+			m[name] = v
+		}
 	}
 	return Set{m: m}
 }
@@ -114,6 +132,11 @@ func (s Set) Image() space.Image {
 		}
 	}
 	return m
+}
+
+// Equal reports whether both have the same values.
+func (s Set) Equal(other Set) bool {
+	return maps.EqualFunc(s.m, other.m, func(a, b Value) bool { return reflect.DeepEqual(a, b) })
 }
 
 // Names returns the names in s, sorted.

@@ -17,6 +17,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/retries"
 	"meshc.dev/meshc/compiler/internal/feature/rewrite"
 	"meshc.dev/meshc/compiler/internal/feature/timeouts"
+	"meshc.dev/meshc/compiler/internal/feature/upgrades"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
@@ -29,6 +30,7 @@ import (
 func All() []feature.Feature {
 	return []feature.Feature{
 		timeouts.Feature,
+		upgrades.Feature,
 		retries.Feature,
 		headers.Request,
 		headers.Response,

@@ -9,6 +9,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -80,7 +81,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	if !n.Exists() && x.Gateway {
 		return nil // the service's own timeout holds behind a gateway
 	}
-	if n.Str() == none || !n.Exists() && x.Streams() {
+	if n.Str() == none || !n.Exists() && x.Speaks(model.GRPC) {
 		return Timeout{}
 	}
 	return Timeout{Request: x.Duration(n, byDefault)}

@@ -14,9 +14,11 @@ func (e *emitter) checkTraits() diag.List {
 		if e.proven(s) {
 			continue
 		}
-		out = append(out, e.checkSet(s.Traits, model.ServicePath(s.ID), "service", Lowering.onService)...)
-		for _, r := range s.Routes {
-			out = append(out, e.checkSet(r.Traits, model.RoutePath(s.ID, r.Name), "route", Lowering.onRoute)...)
+		for _, p := range s.Ports {
+			out = append(out, e.checkSet(s.TraitsAt(p.Name), model.ServicePath(s.ID), "service", Lowering.onService)...)
+			for _, r := range s.Routes {
+				out = append(out, e.checkSet(r.TraitsAt(p.Name), model.RoutePath(s.ID, r.Name), "route", Lowering.onRoute)...)
+			}
 		}
 	}
 	for _, g := range e.m.Gateways {

@@ -160,9 +160,10 @@ func (e *emitter) buildServiceCluster(t target, routes []routeTrait, out *entry)
 		return
 	}
 	x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, path: path, out: out, locate: e.at}
-	for _, name := range s.Traits.Names() {
+	traits := s.TraitsAt(p.Name)
+	for _, name := range traits.Names() {
 		if f := e.cells[name].Lowering.cluster; f != nil {
-			value, _ := s.Traits.Lookup(name)
+			value, _ := traits.Lookup(name)
 			f(c, value, &x)
 		}
 	}

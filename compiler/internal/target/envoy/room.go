@@ -27,6 +27,9 @@ func limitRequests(h *hcmv3.HttpConnectionManager, d hop.Door) {
 	l := hop.At(d)
 	h.MaxRequestHeadersKb = UInt32(l.HeaderKiB)
 	h.Http2ProtocolOptions = http2(l, l.HeaderKiB)
+	// A connection of HTTP/1 that changes its protocol is a stream of HTTP/2 that does
+	// (RFC 8441). Routes say which may.
+	h.Http2ProtocolOptions.AllowConnect = true
 	h.CommonHttpProtocolOptions = &corev3.HttpProtocolOptions{
 		MaxHeadersCount: UInt32(l.HeaderLines),
 		IdleTimeout:     Duration(l.Idle),

@@ -127,7 +127,7 @@ func (e *emitter) serviceRoutes(s *model.Service, p model.Port, out *entry) []*r
 	for _, r := range s.Routes {
 		path := model.RoutePath(s.ID, r.Name)
 		if route := e.buildRoute(routeSpec{
-			name: path, path: path, match: r.Match, shares: e.shares(own(s, p, r.To)), traits: r.Traits,
+			name: path, path: path, match: r.Match, shares: e.shares(own(s, p, r.To)), traits: r.TraitsAt(p.Name),
 			x: Ctx{Service: s, Port: p},
 		}, out); route != nil {
 			rs = append(rs, route)
@@ -207,9 +207,10 @@ func (e *emitter) inboundConfig(s *model.Service, p model.Port, v model.Version)
 		}}}
 		HostFilter(h, SlotRBAC, perRoute(e.access(s, p)))
 		x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, path: path, out: out, locate: e.at}
-		for _, n := range s.Traits.Names() {
+		traits := s.TraitsAt(p.Name)
+		for _, n := range traits.Names() {
 			if f := e.cells[n].Lowering.inbound; f != nil {
-				value, _ := s.Traits.Lookup(n)
+				value, _ := traits.Lookup(n)
 				f(h, value, &x)
 			}
 		}

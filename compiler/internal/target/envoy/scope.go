@@ -153,7 +153,7 @@ func (e *emitter) callNeeds(t target, n needs) {
 		}
 	}
 	for _, r := range routes {
-		traits := e.routeTraits(r.Traits, model.RoutePath(t.service.ID, r.Name))
+		traits := e.routeTraits(r.TraitsAt(t.port.Name), model.RoutePath(t.service.ID, r.Name))
 		for _, to := range r.To {
 			if v, ok := t.service.Version(to.Version); ok && to.Weight > 0 {
 				t.version = v

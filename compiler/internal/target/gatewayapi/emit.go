@@ -93,7 +93,9 @@ func (e *emitter) refusals() {
 			e.problem(diag.Warn(diag.CodeApproximate, e.at(path), "the versions of %q are the Services %s, which must exist beside these objects", s.ID, strings.Join(names, ", ")).
 				WithFix("make each of them a Service that selects the workloads of its version"))
 		}
-		e.checkTraits(s.Traits, path, false)
+		for _, p := range s.Ports {
+			e.checkTraits(s.TraitsAt(p.Name), path, false)
+		}
 	}
 	for _, x := range e.m.Externals {
 		e.problem(diag.New(diag.CodeUnsupported, e.at(model.ExternalPath(x.ID)), "the gateway-api target cannot say the external %q: a backend is a Service", x.ID))
@@ -141,7 +143,7 @@ func (e *emitter) service(s *model.Service) {
 			for i, t := range r.To {
 				to[i] = model.Target{Service: s.ID, Port: p.Name, Version: t.Version, Weight: t.Weight}
 			}
-			rs = append(rs, rule{path: model.RoutePath(s.ID, r.Name), match: r.Match, to: to, traits: r.Traits})
+			rs = append(rs, rule{path: model.RoutePath(s.ID, r.Name), match: r.Match, to: to, traits: r.TraitsAt(p.Name)})
 		}
 		core := ""
 		parent := ParentRef{Group: &core, Kind: "Service", Name: s.Name, Port: p.Number}

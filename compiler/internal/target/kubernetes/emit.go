@@ -106,9 +106,11 @@ func (e *emitter) checkTarget() {
 			WithFix("write %s or later, and upgrade the cluster", kubeversion.Oldest))
 	}
 	for _, s := range e.m.Services {
-		e.checkTraits(s.Traits, model.ServicePath(s.ID))
-		for _, r := range s.Routes {
-			e.checkTraits(r.Traits, model.RoutePath(s.ID, r.Name))
+		for _, p := range s.Ports {
+			e.checkTraits(s.TraitsAt(p.Name), model.ServicePath(s.ID))
+			for _, r := range s.Routes {
+				e.checkTraits(r.TraitsAt(p.Name), model.RoutePath(s.ID, r.Name))
+			}
 		}
 	}
 	for _, g := range e.m.Gateways {

@@ -1,0 +1,132 @@
+package envoy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"golang.org/x/net/websocket"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/rehearsal"
+)
+
+// socket opens a WebSocket at a door. An error tells the status of a refusal.
+func socket(ctx context.Context, t *testing.T, addr, host, path string, headers ...compiler.Header) (*websocket.Conn, error) {
+	t.Helper()
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = raw.Close() })
+	if err := raw.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	config, err := websocket.NewConfig("ws://"+host+path, "http://"+host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range headers {
+		config.Header.Add(h.Name, h.Value)
+	}
+	ws, err := websocket.NewClient(config, raw)
+	if err != nil {
+		return nil, fmt.Errorf("opening a WebSocket: %w", err)
+	}
+	return ws, nil
+}
+
+// echoed sends a message and demands it back.
+func echoed(t *testing.T, ws *websocket.Conn, text string) {
+	t.Helper()
+	var got string
+	err := websocket.Message.Send(ws, text)
+	if err == nil {
+		err = websocket.Message.Receive(ws, &got)
+	}
+	if err != nil || got != text {
+		t.Errorf("sent %q, got %q: %v", text, got, err)
+	}
+}
+
+// open starts a mesh and returns the addresses of doors.
+func open(t *testing.T, p *compiler.Program, rs ...compiler.Request) (*rehearsal.Stage, []string) {
+	t.Helper()
+	reh, err := p.Rehearse(rs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage, err := rehearsal.Start(t.Context(), realEnvoy(t), reh, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stage.Stop)
+	out := make([]string, len(rs))
+	for i, d := range reh.Doors {
+		var ok bool
+		if out[i], ok = stage.Address(d); !ok {
+			t.Fatalf("no address for %+v", rs[i])
+		}
+	}
+	return stage, out
+}
+
+// What changes its protocol passes two sidecars, which speak HTTP/2 with each other, or a
+// gateway and a sidecar, where all of them are told so, and nowhere else.
+func TestWebSocketsPassWhereAllLetThem(t *testing.T) {
+	p := shop(t, `
+mesh: service: app: {port: http: number: 80, grant: all: mesh: true, route: {
+	live: {match: path: prefix: "/live", to: default: 100, upgrade: ["websocket"], timeout: "1s"}
+	default: to: default: 100
+}}
+mesh: service: plain: {port: http: number: 80, grant: all: mesh: true}
+mesh: service: open: {port: http: number: 80, upgrade: ["websocket"], grant: all: {mesh: true, paths: ["/in", "/in/*"]}}
+mesh: gateway: edge: {port: 80, host: "*": route: {
+	live: {match: path: prefix: "/live", to: app: 100, upgrade: ["websocket"]}
+	wide: {match: path: prefix: "/wide", to: app: 100, upgrade: ["websocket"]}
+	plain: {match: path: prefix: "/plain", to: plain: 100, upgrade: ["websocket"]}
+	in: {match: path: prefix: "/in", to: open: 100, upgrade: ["websocket"]}
+	out: {match: path: prefix: "/out", to: open: 100, upgrade: ["websocket"]}
+	silent: {match: path: prefix: "/silent", to: open: 100}
+	elsewhere: {match: path: prefix: "/elsewhere", redirect: path: "/"}
+}}`)
+	doors := []compiler.Request{{From: "shop/app", To: "shop/app"}, {From: "shop/app", To: "shop/open"}, {From: "shop/app", To: "shop/plain"}, {To: "gateway/shop/edge"}}
+	stage, at := open(t, p, doors...)
+	wish := []compiler.Header{{Name: "connection", Value: "Upgrade"}, {Name: "upgrade", Value: "websocket"}}
+	for _, c := range []struct {
+		door   int
+		path   string
+		status int // 0: it passes
+	}{
+		{0, "/live/a", 0}, {0, "/else", 403}, {1, "/in", 0}, {1, "/out", 403}, {2, "/", 403},
+		{3, "/live/a", 0}, {3, "/wide", 403}, {3, "/plain", 403}, {3, "/in", 0}, {3, "/out", 403}, {3, "/silent", 403}, {3, "/elsewhere", 403}, {3, "/nowhere", 404},
+	} {
+		r := doors[c.door]
+		r.Path, r.Headers, r.Host = c.path, wish, "a.test"
+		want, err := p.Decide(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want.Status != c.status {
+			t.Errorf("%s %s: the evaluator says %d (%s), want %d", r.To, c.path, want.Status, want.Words(), c.status)
+		}
+		ws, err := socket(t.Context(), t, at[c.door], r.Host, c.path)
+		switch {
+		case c.status != 0:
+			if got, _ := say(t.Context(), at[c.door], "GET "+c.path+" HTTP/1.1\r\nhost: a.test\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n"); got != c.status || err == nil {
+				t.Errorf("%s %s: %d, want %d", r.To, c.path, got, c.status)
+			}
+		case err != nil:
+			t.Errorf("%s %s: %v", r.To, c.path, err)
+		default:
+			echoed(t, ws, "one")
+			time.Sleep(1500 * time.Millisecond)
+			echoed(t, ws, "two")
+		}
+	}
+	_ = stage
+	_ = http.StatusOK
+}
