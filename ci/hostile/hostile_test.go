@@ -144,7 +144,7 @@ func weakDoor(t *testing.T, word string) Door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := &http.Server{ReadHeaderTimeout: inTime, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		stream := http.NewResponseController(w)
 		_ = stream.EnableFullDuplex()
 		buf := make([]byte, 1024)
@@ -177,9 +177,12 @@ func TestHuntFindsAndCutsDown(t *testing.T) {
 
 func TestHuntFindsNothingWhereNothingIs(t *testing.T) {
 	h := Hunt{Doors: []Door{weakDoor(t, "\x00no such word\x00")}, Seed: 1, For: 2 * time.Second}
-	got, err := h.Run(t.Context())
-	if err != nil || len(got.Findings) != 0 || got.Attacks < 2*perRound {
-		t.Errorf("%+v, %v", got, err)
+	for h.First < 2*perRound { // a busy machine may be at one round for all that time
+		got, err := h.Run(t.Context())
+		if err != nil || len(got.Findings) != 0 || got.Attacks == 0 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		h.First += got.Attacks
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 // Bounds of the search for the bytes that matter.
 const (
 	shrinkTries = 400
-	shrinkFor   = 40 * time.Second
+	shrinkFor   = 4 * time.Minute
 )
 
 // explain finds the attack of a batch that did the harm, and cuts it down. Harm has

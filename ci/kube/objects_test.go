@@ -134,7 +134,7 @@ func TestObjectsAreTaken(t *testing.T) {
 			if !ok {
 				return
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			apply := []string{"apply", "--server-side", "--force-conflicts", "--validate=strict"}
 			// What lies in namespaces needs them, even to be looked at.
@@ -144,7 +144,7 @@ func TestObjectsAreTaken(t *testing.T) {
 			// The admission policies of the case before hold until the server has taken up these.
 			var out string
 			var err error
-			for end := time.Now().Add(15 * time.Second); ; {
+			for end := time.Now().Add(time.Minute); ; {
 				out, err = c.Kubectl(ctx, append(apply, "--dry-run=server", "--kustomize", dir)...)
 				if err == nil || !strings.Contains(err.Error(), "ValidatingAdmissionPolicy") || time.Now().After(end) {
 					break

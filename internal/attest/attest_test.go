@@ -468,7 +468,7 @@ func TestASlowAPIServerHoldsNobodyElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for range 10 {
 		plain, err := s.tokens.Create(t.Context(), spiffe, time.Minute)
@@ -525,7 +525,7 @@ func TestAgentLivesAsLongAsItsPod(t *testing.T) {
 	}()
 	wait := func(what string, n int) {
 		t.Helper()
-		for end := time.Now().Add(30 * time.Second); strings.Count(log.String(), what) < n; time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); strings.Count(log.String(), what) < n; time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("no %q in\n%s", what, log)
 			}

@@ -122,7 +122,7 @@ subjects: [{kind: User, name: %s, apiGroup: rbac.authorization.k8s.io}]
 	s.pod("web", "web")
 	servers := []*sharing{s.sharing(), s.sharing()}
 	id := spiffeid.RequireFromString("spiffe://mesh.local/ns/shop/sa/web")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 
 	for round := range 4 {

@@ -296,17 +296,18 @@ func TestWithin(t *testing.T) {
 	held := slices.Repeat([]byte("x"), 256<<20)
 	defer runtime.KeepAlive(held)
 	debug.FreeOSMemory() // what earlier tests left would be room that nobody sees in use
-	c := newCompiler(t, Bounds{Time: time.Second, Memory: 128 << 20})
+	c := newCompiler(t, Bounds{Time: time.Second, Memory: Default().Memory})
+	room := newCompiler(t, Bounds{Time: time.Minute, Memory: 128 << 20})
 	done := make(chan struct{})
 	defer close(done)
-	over := func(work func()) error {
+	over := func(c *Compiler, work func()) error {
 		_, err := Within(t.Context(), c, func(context.Context) (int, error) { work(); return 1, nil })
 		return err
 	}
 	var kept [][]byte
 	for name, err := range map[string]error{
-		"longer than 1s":    over(func() { <-done }),
-		"more than 128 MiB": over(func() { kept = append(kept, slices.Repeat([]byte("x"), 256<<20)); <-done }),
+		"longer than 1s":    over(c, func() { <-done }),
+		"more than 128 MiB": over(room, func() { kept = append(kept, slices.Repeat([]byte("x"), 256<<20)); <-done }),
 	} {
 		var e *ExceededError
 		if !errors.As(err, &e) || !strings.Contains(err.Error(), name) || e.Diagnostic().Code != diag.CodeCompileLimit {

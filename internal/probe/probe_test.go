@@ -57,18 +57,18 @@ func TestAsk(t *testing.T) {
 	t.Cleanup(g.Stop)
 
 	raw := fmt.Sprintf(`{
-		"ok/readiness": {"httpGet": {"path": "/ok?deep=1", "port": %[1]d, "httpHeaders": [{"name": "host", "value": "probed"}, {"name": "x-probe", "value": "yes"}]}},
-		"bad/readiness": {"httpGet": {"path": "bad", "port": %[1]d, "scheme": "HTTP"}},
-		"moved/readiness": {"httpGet": {"path": "/moved", "port": %[1]d}},
-		"away/readiness": {"httpGet": {"path": "/away", "port": %[1]d}},
-		"round/readiness": {"httpGet": {"path": "/round", "port": %[1]d}},
-		"slow/readiness": {"httpGet": {"path": "/slow", "port": %[1]d}, "timeoutSeconds": 1},
-		"tls/readiness": {"httpGet": {"path": "/away", "port": %[2]d, "scheme": "HTTPS"}},
-		"tcp/liveness": {"tcpSocket": {"port": %[1]d}},
-		"dead/liveness": {"tcpSocket": {"port": %[3]d}},
-		"grpc/startup": {"grpc": {"port": %[4]d}},
-		"sick/startup": {"grpc": {"port": %[4]d, "service": "sick"}},
-		"unknown/startup": {"grpc": {"port": %[4]d, "service": "unknown"}}
+		"ok/readiness": {"httpGet": {"path": "/ok?deep=1", "port": %[1]d, "httpHeaders": [{"name": "host", "value": "probed"}, {"name": "x-probe", "value": "yes"}]}, "timeoutSeconds": 60},
+		"bad/readiness": {"httpGet": {"path": "bad", "port": %[1]d, "scheme": "HTTP"}, "timeoutSeconds": 60},
+		"moved/readiness": {"httpGet": {"path": "/moved", "port": %[1]d}, "timeoutSeconds": 60},
+		"away/readiness": {"httpGet": {"path": "/away", "port": %[1]d}, "timeoutSeconds": 60},
+		"round/readiness": {"httpGet": {"path": "/round", "port": %[1]d}, "timeoutSeconds": 60},
+		"slow/readiness": {"httpGet": {"path": "/slow", "port": %[1]d}},
+		"tls/readiness": {"httpGet": {"path": "/away", "port": %[2]d, "scheme": "HTTPS"}, "timeoutSeconds": 60},
+		"tcp/liveness": {"tcpSocket": {"port": %[1]d}, "timeoutSeconds": 60},
+		"dead/liveness": {"tcpSocket": {"port": %[3]d}, "timeoutSeconds": 60},
+		"grpc/startup": {"grpc": {"port": %[4]d}, "timeoutSeconds": 60},
+		"sick/startup": {"grpc": {"port": %[4]d, "service": "sick"}, "timeoutSeconds": 60},
+		"unknown/startup": {"grpc": {"port": %[4]d, "service": "unknown"}, "timeoutSeconds": 60}
 	}`, port(plain), port(tls), deadPort, healthPort)
 	s, err := Parse([]byte(raw), netip.MustParseAddr("127.0.0.1"))
 	if err != nil {

@@ -383,7 +383,7 @@ func tlsStatus(t *testing.T, conf *tls.Config, p uint32, path string) (int, erro
 	t.Helper()
 	tr := &http.Transport{TLSClientConfig: conf, ForceAttemptHTTP2: true}
 	defer tr.CloseIdleConnections()
-	res, err := (&http.Client{Transport: tr, Timeout: 5 * time.Second}).Get(fmt.Sprintf("https://%s:%d%s", loopback, p, path))
+	res, err := (&http.Client{Transport: tr, Timeout: 20 * time.Second}).Get(fmt.Sprintf("https://%s:%d%s", loopback, p, path))
 	if err != nil {
 		return 0, err
 	}
@@ -404,7 +404,7 @@ func read(t *testing.T, conf *tls.Config, p uint32) string {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if conf != nil {
@@ -417,7 +417,7 @@ func read(t *testing.T, conf *tls.Config, p uint32) string {
 
 func until(t *testing.T, f func() error) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		err := f()
 		if err == nil {

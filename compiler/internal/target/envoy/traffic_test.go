@@ -157,7 +157,7 @@ func ask(t *testing.T, method, address, path, host string, headers map[string]st
 	for k, v := range headers {
 		r.Header[k] = []string{v}
 	}
-	c := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	c := &http.Client{Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	res, err := c.Do(r)
 	if err != nil {
 		t.Fatal(err)
