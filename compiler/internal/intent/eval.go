@@ -13,6 +13,7 @@ import (
 	"cuelang.org/go/cue/token"
 
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/schemas"
 )
 
 // result is what one package gave.
@@ -39,18 +40,39 @@ func (l *layout) evaluate(u unit) (res result) {
 				WithFix("write the last change in another way, and report this text to the makers of meshc")}}
 		}
 	}()
-	return l.evaluateOnce(u)
+	all := schemas.Files()
+	if words := schemaFiles(l.texts(u)); len(words) < len(all) {
+		if res := l.evaluateOnce(u, words); !res.diags.HasErrors() {
+			return res
+		}
+	}
+	return l.evaluateOnce(u, all)
 }
 
-// evaluateOnce reads one package, in contexts that are not kept: a context holds
-// everything that was ever evaluated in it.
-func (l *layout) evaluateOnce(u unit) result {
+// texts are those that the unit's value depends on.
+func (l *layout) texts(u unit) [][]byte {
+	own := slices.Concat(u.base, u.overlay)
+	files := map[string]bool{}
+	l.imports(own, files)
+	var out [][]byte
+	for _, p := range own {
+		out = append(out, l.tree.Files[p])
+	}
+	for p := range files {
+		out = append(out, l.tree.Files[p])
+	}
+	return out
+}
+
+// evaluateOnce reads one package with so much of the schema, in contexts that are not kept:
+// a context holds everything that was ever evaluated in it.
+func (l *layout) evaluateOnce(u unit, words []schemas.File) result {
 	files, res := l.parseUnit(u)
 	if res.diags.HasErrors() {
 		return res
 	}
 	red := newReducer(l, res.pos)
-	inst, diags := l.instance(u, files, res.name)
+	inst, diags := l.instance(u, files, res.name, words)
 	if diags.HasErrors() || res.library {
 		res.diags = append(res.diags, diags...)
 		return res
@@ -61,7 +83,10 @@ func (l *layout) evaluateOnce(u unit) result {
 	}
 	v, diags := valid(inst, red)
 	if diags.HasErrors() {
-		res.diags = append(diags, l.hidden(u, res.name, red)...)
+		res.diags = diags
+		if len(words) == len(schemas.Files()) { // else it is evaluated again
+			res.diags = append(diags, l.hidden(u, res.name, red)...)
+		}
 		return res
 	}
 	mesh, ok := literalMesh(files)
@@ -87,7 +112,7 @@ func (l *layout) hidden(u unit, name string, red *reducer) diag.List {
 		if !changed || res.diags.HasErrors() {
 			return out
 		}
-		inst, diags := l.instance(u, files, name)
+		inst, diags := l.instance(u, files, name, schemas.Files())
 		if diags.HasErrors() {
 			return out
 		}
@@ -100,8 +125,8 @@ func (l *layout) hidden(u unit, name string, red *reducer) diag.List {
 }
 
 // instance builds the unit with what it imports, in a build context of its own.
-func (l *layout) instance(u unit, files []parsed, name string) (*build.Instance, diag.List) {
-	r := newResolver(l)
+func (l *layout) instance(u unit, files []parsed, name string, words []schemas.File) (*build.Instance, diag.List) {
+	r := newResolver(l, words)
 	inst := r.ctx.NewInstance(u.dir, r.load)
 	inst.PkgName = name
 	inst.ImportPath = "mesh.invalid/" + u.dir

@@ -100,13 +100,14 @@ func isBuiltinName(s string) bool {
 // module resolution that a file of the repository could redirect.
 type resolver struct {
 	layout *layout
+	words  []schemas.File // the schema, as far as the package can mean it
 	ctx    *build.Context
 	open   map[string]bool // imports being loaded, to find cycles
 	diags  diag.List
 }
 
-func newResolver(l *layout) *resolver {
-	r := &resolver{layout: l, open: map[string]bool{}}
+func newResolver(l *layout, words []schemas.File) *resolver {
+	r := &resolver{layout: l, words: words, open: map[string]bool{}}
 	r.ctx = build.NewContext(build.Loader(r.load))
 	return r
 }
@@ -167,7 +168,7 @@ func (r *resolver) schema() *build.Instance {
 	inst := r.ctx.NewInstance(schemaDir, r.load)
 	inst.PkgName = "intent"
 	var files []*ast.File
-	for _, f := range schemas.Files() {
+	for _, f := range r.words {
 		file, err := parser.ParseFile(schemaDir+f.Name, f.Text, parser.Version(schemas.LanguageVersion))
 		if err != nil {
 			inst.ReportError(errors.Promote(err, "schema"))

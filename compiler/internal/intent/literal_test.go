@@ -9,6 +9,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/source"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/schemas"
 )
 
 // Reading literals from the syntax must give what CUE gives, wherever CUE finds
@@ -21,7 +22,7 @@ func sameAsCUE(t *testing.T, tree source.Tree) (literal, all int) {
 		if res.diags.HasErrors() || res.library {
 			continue
 		}
-		inst, _ := l.instance(u, files, res.name)
+		inst, _ := l.instance(u, files, res.name, schemas.Files())
 		red := newReducer(l, res.pos)
 		v, diags := valid(inst, red)
 		if diags.HasErrors() || checkBound(u, files).HasErrors() {

@@ -1,0 +1,142 @@
+package intent
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/parser"
+	"cuelang.org/go/cue/token"
+
+	"meshc.dev/meshc/schemas"
+)
+
+// Every word that the schema knows costs time for every object on which it may stand. So a
+// package is evaluated with those files of the schema of whose words its text holds one,
+// and again with all of them before anything is called a problem: a word that is put
+// together, or misspelt, is then judged by the whole schema.
+
+// schemaPart is a file of the schema.
+type schemaPart struct {
+	schemas.File
+	// words are those without one of which no text can mean anything of the file: fields
+	// that it adds to what stands in other files, and its own definitions. None: always.
+	words []string
+	// needs are the indexes of files whose definitions it uses.
+	needs []int
+}
+
+// schemaFiles returns the files of the schema that a package with these texts can mean,
+// in the order of their names.
+func schemaFiles(texts [][]byte) []schemas.File {
+	parts := schemaParts()
+	chosen := make([]bool, len(parts))
+	var choose func(i int)
+	choose = func(i int) {
+		if chosen[i] {
+			return
+		}
+		chosen[i] = true
+		for _, j := range parts[i].needs {
+			choose(j)
+		}
+	}
+	for i, p := range parts {
+		if len(p.words) == 0 || slices.ContainsFunc(p.words, func(w string) bool {
+			return slices.ContainsFunc(texts, func(text []byte) bool { return bytes.Contains(text, []byte(w)) })
+		}) {
+			choose(i)
+		}
+	}
+	var out []schemas.File
+	for i, p := range parts {
+		if chosen[i] {
+			out = append(out, p.File)
+		}
+	}
+	return out
+}
+
+// schemaParts cuts the schema.
+//
+//nolint:gochecknoglobals // a constant that Go cannot express: the embedded schema, read once.
+var schemaParts = sync.OnceValue(func() []schemaPart {
+	files := schemas.Files()
+	parts, trees := make([]schemaPart, len(files)), make([]*ast.File, len(files))
+	defined := map[string][]int{} // definition → files that have a piece of it
+	for i, f := range files {
+		tree, err := parser.ParseFile(f.Name, f.Text, parser.Version(schemas.LanguageVersion))
+		if err != nil {
+			panic(fmt.Sprintf("intent: the schema's file %q: %v", f.Name, err))
+		}
+		parts[i].File, trees[i] = f, tree
+		for _, d := range tree.Decls {
+			if field, ok := d.(*ast.Field); ok {
+				name, _ := labelName(field.Label)
+				defined[name] = append(defined[name], i)
+			}
+		}
+	}
+	for i, tree := range trees {
+		parts[i].words = words(tree, func(name string) bool { return len(defined[name]) == 1 })
+		ast.Walk(tree, func(n ast.Node) bool {
+			if id, ok := n.(*ast.Ident); ok {
+				if in := defined[id.Name]; len(in) == 1 && in[0] != i && !slices.Contains(parts[i].needs, in[0]) {
+					parts[i].needs = append(parts[i].needs, in[0])
+				}
+			}
+			return true
+		}, nil)
+	}
+	return parts
+})
+
+// words are those of a file that holds definitions of its own, and optional fields of
+// others; nil if it says more of others than that. own tells definitions of the file's.
+func words(f *ast.File, own func(name string) bool) []string {
+	var out []string
+	for _, d := range f.Decls {
+		switch d := d.(type) {
+		case *ast.Package, *ast.CommentGroup:
+			continue
+		case *ast.Field:
+			name, _ := labelName(d.Label)
+			if own(name) {
+				out = append(out, strings.TrimLeft(name, "_#"))
+				continue
+			}
+			fields, ok := optional(d.Value)
+			if !ok {
+				return nil
+			}
+			out = append(out, fields...)
+		default:
+			return nil
+		}
+	}
+	return out
+}
+
+// optional are the names of a struct's fields, if all are optional ones.
+func optional(v ast.Expr) ([]string, bool) {
+	lit, ok := v.(*ast.StructLit)
+	if !ok {
+		return nil, false
+	}
+	var out []string
+	for _, d := range lit.Elts {
+		field, ok := d.(*ast.Field)
+		if !ok || field.Constraint != token.OPTION {
+			return nil, false
+		}
+		name, ok := labelName(field.Label)
+		if !ok {
+			return nil, false
+		}
+		out = append(out, name)
+	}
+	return out, true
+}
