@@ -26,7 +26,7 @@ mesh: service: app: {
 		moved: {match: path: exact: "/moved", redirect: path: "/"}
 	}
 }
-mesh: gateway: edge: {port: 80, host: "a.test": route: all: to: app: 100}
+mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: all: to: app: 100}
 `)},
 	}, compiler.Options{At: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)})
 	if err := ds.Err(); err != nil {

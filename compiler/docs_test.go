@@ -89,9 +89,9 @@ func words() []word {
 		{"mTLS, permissive", `mtls: mode: "permissive"`},
 		{"mTLS, off", `mtls: mode: "disable"`},
 		{"TCP ports with versions", `port: raw: {number: 9000, protocol: "tcp"}`},
-		{"gateway hosts", `mesh: gateway: edge: {port: 80, host: "shop.example": route: default: to: cart: 100}`},
-		{"gateway, wildcard host", `mesh: gateway: edge: {port: 80, host: "*.shop.example": route: default: to: cart: 100}`},
-		{"gateway, split over services", `mesh: gateway: edge: {port: 80, host: "*": route: default: to: {cart: 50, web: 50}}`},
+		{"gateway hosts", `mesh: gateway: edge: {port: http: number: 80, host: "shop.example": route: default: to: cart: 100}`},
+		{"gateway, wildcard host", `mesh: gateway: edge: {port: http: number: 80, host: "*.shop.example": route: default: to: cart: 100}`},
+		{"gateway, split over services", `mesh: gateway: edge: {port: http: number: 80, host: "*": route: default: to: {cart: 50, web: 50}}`},
 		{"externals", `mesh: external: pay: {port: http: number: 80, endpoints: dns: "pay.example:80"}`},
 	}
 }

@@ -122,7 +122,7 @@ func (w world) files() fs.FS {
 			s.write(&b, 15001+j)
 		}
 		if w.gateway == p.name {
-			fmt.Fprintf(&b, "mesh: gateway: edge: {port: 8000, serviceAccount: %q, host: \"*\": route: all: {match: methods: [\"GET\"], to: s0: 100}}\n", w.gatewayAccount)
+			fmt.Fprintf(&b, "mesh: gateway: edge: {port: http: number: 8000, serviceAccount: %q, host: \"*\": route: all: {match: methods: [\"GET\"], to: s0: 100}}\n", w.gatewayAccount)
 			if w.guest != "" && !w.unasked {
 				b.WriteString("mesh: delegate: guest: hosts: \"*\": {}\n")
 			}

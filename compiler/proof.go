@@ -145,7 +145,8 @@ func (p *Program) door(r Request, c *cast) (Door, error) {
 		if err != nil {
 			return Door{}, err
 		}
-		return Door{Class: g.Class(), Listener: model.GatewayName(g.ID)}, nil
+		port, _ := model.Unnamed(g.Ports)
+		return Door{Class: g.Class(), Listener: model.GatewayName(g.ID, port.Name)}, nil
 	}
 	s, err := p.service(r.To, r.Namespace)
 	if err != nil {

@@ -159,7 +159,7 @@ func (w sketch) files() map[string]string {
 		b.WriteString("}\n")
 	}
 	b := text["shop"]
-	fmt.Fprintf(b, "mesh: external: out: {port: http: number: 80, endpoints: dns: %q}\nmesh: gateway: edge: port: %d\n", w.external, w.gateway)
+	fmt.Fprintf(b, "mesh: external: out: {port: http: number: 80, endpoints: dns: %q}\nmesh: gateway: edge: port: http: number: %d\n", w.external, w.gateway)
 	for _, h := range slices.Sorted(maps.Keys(w.hosts)) {
 		for _, r := range w.hosts[h] {
 			fmt.Fprintf(b, "mesh: gateway: edge: host: %q: %s\n", h, r.cue())

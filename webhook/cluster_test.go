@@ -37,9 +37,9 @@ mesh: targets: kubernetes: injection: {
 	server: "meshc.meshc-system.svc:18000"
 }
 mesh: service: web: {port: http: number: 9080, calls: cart: {}, grant: visitors: from: ["gateway/edge", "gateway/busy"]}
-mesh: gateway: edge: {port: 80, host: "shop.example": route: all: to: web: 100}
-mesh: gateway: busy: {port: 8080, autoscale: {min: 2, max: 4, cpu: 70}, host: "busy.example": route: all: to: web: 100}
-mesh: gateway: scaled: {port: 8080, host: "more.example": route: all: to: web: 100}
+mesh: gateway: edge: {port: http: number: 80, host: "shop.example": route: all: to: web: 100}
+mesh: gateway: busy: {port: http: number: 8080, autoscale: {min: 2, max: 4, cpu: 70}, host: "busy.example": route: all: to: web: 100}
+mesh: gateway: scaled: {port: http: number: 8080, host: "more.example": route: all: to: web: 100}
 mesh: service: cart: {port: http: number: 9080, grant: web: from: ["web"]}
 `
 

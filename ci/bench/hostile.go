@@ -28,7 +28,7 @@ func (b *bench) hostile(s report.Section) error {
 		"mesh.cue": {Data: []byte("package mesh\n" + head)},
 		"shop/shop.cue": {Data: []byte("package shop\n" + head + `mesh: namespace: "shop"
 mesh: service: app: {port: http: number: 80, grant: all: mesh: true}
-mesh: gateway: edge: {port: 80, host: "shop.test": route: all: to: app: 100}
+mesh: gateway: edge: {port: http: number: 80, host: "shop.test": route: all: to: app: 100}
 `)},
 	}, compiler.Options{At: compileDate()})
 	if err := ds.Err(); err != nil {

@@ -127,7 +127,7 @@ func (st *stage) intent(i, seconds int) fs.FS {
 	for k := range window {
 		fmt.Fprintf(&b, "mesh: service: \"app-%d\": {port: http: number: 8080, endpoints: static: [\"127.0.0.1:%d\"], grant: edge: from: [\"gateway/edge\"]}\n", i+k, st.ports[(i+k)%2])
 	}
-	fmt.Fprintf(&b, "mesh: gateway: edge: {port: %d, address: \"127.0.0.1\", host: \"*\": route: {\n", st.port)
+	fmt.Fprintf(&b, "mesh: gateway: edge: {port: http: number: %d, address: \"127.0.0.1\", host: \"*\": route: {\n", st.port)
 	for k := range window {
 		fmt.Fprintf(&b, "\tr%d: {match: path: prefix: \"/%d\", to: \"app-%d\": 100, timeout: \"%ds\"}\n", k, k, i+k, 15+seconds*(window-k)/window)
 	}

@@ -25,7 +25,7 @@ func openDoors(t *testing.T, more string) doors {
 	t.Helper()
 	p := shop(t, `
 mesh: service: app: {port: http: number: 80, grant: all: mesh: true, `+more+`}
-mesh: gateway: edge: {port: 80, host: "a.test": route: all: to: app: 100}`)
+mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: all: to: app: 100}`)
 	reh, err := p.Rehearse([]compiler.Request{{To: "gateway/shop/edge"}, {From: "shop/app", To: "shop/app"}})
 	if err != nil {
 		t.Fatal(err)

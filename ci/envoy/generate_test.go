@@ -426,7 +426,7 @@ func (d *draft) grant(s *service) string {
 }
 
 func (d *draft) gateway(ns, name string) {
-	d.put(file(ns), "mesh: gateway: %s: port: 8443", name)
+	d.put(file(ns), "mesh: gateway: %s: port: http: number: 8443", name)
 	d.gateways = append(d.gateways, name)
 	d.put(file(ns), `mesh: gateway: %s: host: "front.test": route: all: to: "beta/s3": 100`, name)
 	d.put(file(ns), `mesh: gateway: %s: host: "front.test": route: broken: {match: methods: ["GET"], to: "beta/s3": 100, fault: %s}`, name, d.fault())

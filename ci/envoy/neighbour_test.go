@@ -51,7 +51,7 @@ func openStreet(t *testing.T, services map[string]string) *street {
 		fmt.Fprintf(&routes, "\t%s: {match: path: prefix: \"/%s\", to: %s: 100, timeout: \"60s\"}\n", s, s, s)
 		rs = append(rs, compiler.Request{To: "gateway/shop/edge"}, compiler.Request{From: "shop/" + names[0], To: "shop/" + s})
 	}
-	fmt.Fprintf(&body, "mesh: gateway: edge: {port: 80, host: \"shop.test\": route: {\n%s}}\n", routes.String())
+	fmt.Fprintf(&body, "mesh: gateway: edge: {port: http: number: 80, host: \"shop.test\": route: {\n%s}}\n", routes.String())
 	ctx, cancel := context.WithTimeout(t.Context(), *hunted+5*time.Minute)
 	t.Cleanup(cancel)
 	reh, err := shop(t, body.String()).Rehearse(rs)

@@ -40,7 +40,7 @@ func TestFirstProxyIsTheOneThatRefusesWhatIsTooLarge(t *testing.T) {
 	d := openDoors(t, outlier)
 	p := shop(t, `
 mesh: service: app: {port: http: number: 80, grant: all: mesh: true}
-mesh: gateway: edge: {port: 80, host: "a.test": route: all: to: app: 100}`)
+mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: all: to: app: 100}`)
 	for door, l := range map[string]hop.Limits{"gateway": hop.At(hop.Gateway), "sidecar": hop.At(hop.Outbound)} {
 		lines, size := int(l.HeaderLines), int(l.HeaderKiB)<<10
 		const frame = len("GET / HTTP/1.1\r\nhost: a.test\r\nx: \r\n\r\n")

@@ -40,7 +40,7 @@ mesh: service: app: {
 	route: all: to: {v1: 10, v2: 60, v3: 30}
 }
 mesh: service: other: {port: http: number: 80, grant: all: mesh: true, version: {v1: {}, v2: {}}, route: all: to: {v1: 50, v2: 50}}
-mesh: gateway: edge: {port: 80, host: "*": route: all: to: {app: 20, other: 80}}
+mesh: gateway: edge: {port: http: number: 80, host: "*": route: all: to: {app: 20, other: 80}}
 `)
 	for name, r := range map[string]compiler.Request{
 		"requests": {From: "shop/app", To: "shop/app"}, "connections": {From: "shop/app", To: "shop/app", Port: "raw"}, "at a gateway": {To: "gateway/shop/edge"},

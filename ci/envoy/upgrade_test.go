@@ -84,7 +84,7 @@ mesh: service: app: {port: http: number: 80, grant: all: mesh: true, route: {
 }}
 mesh: service: plain: {port: http: number: 80, grant: all: mesh: true}
 mesh: service: open: {port: http: number: 80, upgrade: ["websocket"], grant: all: {mesh: true, paths: ["/in", "/in/*"]}}
-mesh: gateway: edge: {port: 80, host: "*": route: {
+mesh: gateway: edge: {port: http: number: 80, host: "*": route: {
 	live: {match: path: prefix: "/live", to: app: 100, upgrade: ["websocket"]}
 	wide: {match: path: prefix: "/wide", to: app: 100, upgrade: ["websocket"]}
 	plain: {match: path: prefix: "/plain", to: plain: 100, upgrade: ["websocket"]}

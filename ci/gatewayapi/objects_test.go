@@ -158,7 +158,7 @@ func TestLimits(t *testing.T) {
 		return "mesh: service: cart: {port: http: number: 8080, route: {x: {to: default: 100, " + body + "}}}\n"
 	}
 	gateway := func(host, body string) string {
-		return fmt.Sprintf("mesh: service: cart: port: http: number: 8080\nmesh: gateway: edge: {port: 80, host: %q: route: {%s}}\n", host, body)
+		return fmt.Sprintf("mesh: service: cart: port: http: number: 8080\nmesh: gateway: edge: {port: http: number: 80, host: %q: route: {%s}}\n", host, body)
 	}
 	for name, write := range map[string]func(n int) string{
 		"rules": func(n int) string {
@@ -212,7 +212,7 @@ func TestLimits(t *testing.T) {
 			return fmt.Sprintf("mesh: service: %s: {port: %s: number: 8080, version: {%s: {}, b: {}}}\n", name, name, name)
 		},
 		"an address": func(int) string {
-			return "mesh: service: cart: port: http: number: 8080\nmesh: gateway: edge: {port: 80, address: \"::1\", host: \"*\": route: x: to: cart: 100}\n"
+			return "mesh: service: cart: port: http: number: 8080\nmesh: gateway: edge: {port: http: number: 80, address: \"::1\", host: \"*\": route: x: to: cart: 100}\n"
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

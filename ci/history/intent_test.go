@@ -82,7 +82,7 @@ func (d *draft) fsys() fs.FS {
 			i, versions(i, s), weights(s), s.timeout)
 	}
 	fmt.Fprintf(&b, "mesh: service: front: {port: http: number: 8080, endpoints: file: \"front\", calls: {%s}}\n", calls.String())
-	fmt.Fprintf(&b, "mesh: gateway: edge: {port: %d, address: \"127.0.0.1\", host: \"*\": route: {\n%s}}\n", d.port, routes.String())
+	fmt.Fprintf(&b, "mesh: gateway: edge: {port: http: number: %d, address: \"127.0.0.1\", host: \"*\": route: {\n%s}}\n", d.port, routes.String())
 	return fstest.MapFS{
 		"mesh.cue":           &fstest.MapFile{Data: []byte("package mesh\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\nmesh: {owner: \"test\", trustDomain: \"mesh.local\"}\n")},
 		"cue.mod/module.cue": &fstest.MapFile{Data: []byte("module: \"history.example/mesh\"\nlanguage: version: \"v0.17.0\"\n")},

@@ -72,7 +72,7 @@ import "meshc.dev/intent"
 
 mesh: intent.#Mesh
 mesh: namespace: "edge"
-mesh: gateway: edge: {port: 80, host: {
+mesh: gateway: edge: {port: http: number: 80, host: {
 	"shop.example": route: all: to: "shop/web": 100
 	"*.wild.example": {owner: "edge", route: all: to: "shop/web": 100}
 }}

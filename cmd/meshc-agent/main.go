@@ -120,6 +120,7 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	f.IntVar(&cfg.AdminPort, "admin-port", 0, "`port` of Envoy's admin page on 127.0.0.1; default: a socket, admin.sock in the state folder")
 	f.StringVar(&cfg.StatusAddr, "status-addr", "", "`host:port` or unix:path of /ready and /metrics; default: status.sock in the state folder")
 	f.StringVar(&cfg.NodeID, "node-id", "", "`name` of this proxy; default: the identity and eight characters kept in the state folder")
+	f.StringVar(&cfg.CertificateDir, "certificates", "", "`folder` with a folder for each certificate that a gateway shows to visitors, in it tls.crt and tls.key; read anew every 5 seconds")
 	f.BoolVar(&cfg.RequireRedirect, "require-redirect", false, "start nothing before the traffic of this pod is redirected (meshc-agent redirect), and be unready if it ever is not")
 	f.DurationVar(&cfg.Drain, "drain", 15*time.Second, "how long connections may take to finish when Envoy is stopped")
 	f.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"meshc.dev/meshc/internal/ca"
+	"meshc.dev/meshc/internal/certstore"
 	"meshc.dev/meshc/internal/durable"
 	"meshc.dev/meshc/internal/probe"
 	"meshc.dev/meshc/internal/redirect"
@@ -64,6 +65,7 @@ type agent struct {
 
 	hold  *holder
 	keep  source
+	certs *certstore.Store
 	relay *relay
 	page  *page
 
@@ -83,10 +85,11 @@ func newAgent(cfg Config, envoyOut io.Writer, log *slog.Logger) *agent {
 	if cfg.SPIFFEEndpoint != "" {
 		keep = newWorkload(cfg, h, log, st)
 	}
+	certs := certstore.New(certstore.Places{Folder: cfg.CertificateDir}, cfg.Clock, log)
 	return &agent{
-		cfg: cfg, envoyOut: envoyOut, log: log, hold: h, keep: keep,
+		cfg: cfg, envoyOut: envoyOut, log: log, hold: h, keep: keep, certs: certs,
 		relay: &relay{servers: cfg.Servers, clock: cfg.Clock, hold: h, log: log, stats: st, roots: cfg.serverRoots},
-		page:  &page{hold: h, admin: newAdmin(cfg.adminDial()), clock: cfg.Clock, stats: st, redirected: cfg.RequireRedirect},
+		page:  &page{hold: h, certs: certs, admin: newAdmin(cfg.adminDial()), clock: cfg.Clock, stats: st, redirected: cfg.RequireRedirect},
 	}
 }
 
@@ -105,7 +108,7 @@ func readProbes(text string) (*probe.Set, error) {
 // listen opens every socket before the token is spent: a wrong path must not
 // cost a token.
 func (a *agent) listen() error {
-	sds := &sds{hold: a.hold, log: a.log, stats: a.page.stats}
+	sds := &sds{hold: a.hold, certs: a.certs, log: a.log, stats: a.page.stats}
 	for _, g := range []struct {
 		path string
 		s    *grpc.Server
@@ -176,6 +179,7 @@ func (a *agent) work(ctx, long context.Context, g *errgroup.Group) (int, error) 
 	g.Go(func() error { return a.keep.run(long) })
 	g.Go(func() error { return giveBack(long, a.page.stats) })
 	g.Go(func() error { return a.relay.run(long) })
+	g.Go(func() error { return a.certs.Run(long) })
 	g.Go(func() error { return keepRole(long, a.page.admin, a.log) })
 	if a.cfg.NoEnvoy {
 		select {

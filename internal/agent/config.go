@@ -64,6 +64,9 @@ type Config struct {
 	// Probes is what the pod's application is asked at /probe/CONTAINER/KIND, in the form
 	// of package probe; empty: nothing.
 	Probes string
+	// CertificateDir has a folder with tls.crt and tls.key for each certificate that a
+	// gateway's release names by file; "" for none.
+	CertificateDir string
 	// RequireRedirect makes the agent fail unless connections of this pod are redirected
 	// to its sidecar.
 	RequireRedirect bool
@@ -172,6 +175,11 @@ func (c Config) withPaths() (Config, error) {
 		return c, fmt.Errorf("resolving --state-dir: %w", err)
 	}
 	c.StateDir = dir
+	if c.CertificateDir != "" {
+		if c.CertificateDir, err = filepath.Abs(c.CertificateDir); err != nil {
+			return c, fmt.Errorf("resolving --certificates: %w", err)
+		}
+	}
 	for _, p := range []struct {
 		path *string
 		name string

@@ -21,6 +21,8 @@ import (
 
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/certref"
+	"meshc.dev/meshc/internal/certstore"
 )
 
 // Names of the secrets that compiled configuration refers to.
@@ -47,31 +49,44 @@ func secretsOf(s *svid) (map[string]secret, error) {
 	if err != nil {
 		return nil, err
 	}
-	inline := func(b []byte) *corev3.DataSource {
-		return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: b}}
-	}
 	out := map[string]secret{}
 	for _, m := range []*tlsv3.Secret{
-		{Name: SecretOwn, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
-			CertificateChain: inline(ca.EncodeCertificates(s.chain)), PrivateKey: inline(key),
-		}}},
+		keyPair(SecretOwn, ca.EncodeCertificates(s.chain), key),
 		{Name: SecretRoots, Type: &tlsv3.Secret_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
 			TrustedCa: inline(ca.EncodeCertificates(s.bundle)),
 		}}},
 	} {
-		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-		if err != nil {
+		if out[m.GetName()], err = encode(m); err != nil {
 			return nil, err
 		}
-		out[m.GetName()] = secret{version: canon.Digest(b)[:24], body: &anypb.Any{TypeUrl: secretType, Value: b}}
 	}
 	return out, nil
+}
+
+func inline(b []byte) *corev3.DataSource {
+	return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: b}}
+}
+
+// keyPair is a certificate with its key, both PEM.
+func keyPair(name string, chain, key []byte) *tlsv3.Secret {
+	return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
+		CertificateChain: inline(chain), PrivateKey: inline(key),
+	}}}
+}
+
+func encode(m *tlsv3.Secret) (secret, error) {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		return secret{}, err
+	}
+	return secret{version: canon.Digest(b)[:24], body: &anypb.Any{TypeUrl: secretType, Value: b}}, nil
 }
 
 // sds serves secrets, on a socket that only this user can open.
 type sds struct {
 	secretv3.UnimplementedSecretDiscoveryServiceServer
 	hold  *holder
+	certs *certstore.Store
 	log   *slog.Logger
 	stats *stats
 }
@@ -95,6 +110,8 @@ type session struct {
 	wanted []string
 	sent   map[string]string // name → version; kept after a NACK: sending the same again would not help
 	nonce  string
+	// done says of each certificate of visitors that it is not wanted here any more.
+	done map[string]func()
 	// send encodes a response: all wanted secrets, or the changed ones.
 	send func(n *session, all map[string]secret, changed []string) error
 }
@@ -145,19 +162,23 @@ func (s *sds) serve(ctx context.Context, recv func() (wish, error), send func(*s
 	s.stats.sdsActive.Add(1)
 	defer s.stats.sdsActive.Add(-1)
 	wishes, gone := receive(ctx, recv)
-	n := &session{sent: map[string]string{}, send: send}
+	n := &session{sent: map[string]string{}, done: map[string]func(){}, send: send}
+	defer n.want(s.certs, nil)
 	for {
 		cur, bell := s.hold.get()
+		fresh := s.certs.Bell()
 		if err := s.push(n, cur); err != nil {
 			return err
 		}
 		select {
+		case <-fresh:
 		case w := <-wishes:
 			if w.typeURL != "" && w.typeURL != secretType {
 				return status.Errorf(codes.InvalidArgument, "only %s is served here", secretType)
 			}
 			s.note(n, w)
 			n.apply(w)
+			n.want(s.certs, n.wanted)
 		case <-bell:
 		case err := <-gone:
 			if errors.Is(err, io.EOF) {
@@ -200,6 +221,16 @@ func (s *sds) push(n *session, cur *svid) error {
 		s.log.Error("secrets not encoded", "error", err)
 		return status.Error(codes.Internal, "the agent cannot encode its certificate")
 	}
+	for _, name := range n.wanted {
+		pair := s.certs.Get(name)
+		if pair == nil {
+			continue
+		}
+		if all[name], err = encode(keyPair(name, pair.Chain, pair.Key)); err != nil {
+			s.log.Error("certificate not encoded", "name", name, "error", err)
+			delete(all, name) // the others are good
+		}
+	}
 	var changed []string
 	for _, name := range n.wanted {
 		if x, ok := all[name]; ok && n.sent[name] != x.version {
@@ -237,13 +268,35 @@ func (n *session) apply(w wish) {
 	maps.Copy(n.sent, w.has)
 }
 
+// want tells the store which certificates of visitors the session asks for now.
+func (n *session) want(certs *certstore.Store, names []string) {
+	for name, done := range n.done {
+		if !slices.Contains(names, name) {
+			done()
+			delete(n.done, name)
+		}
+	}
+	for _, name := range names {
+		if n.done[name] != nil {
+			continue
+		}
+		if done, ok := certs.Want(name); ok {
+			n.done[name] = done
+		}
+	}
+}
+
 func (s *sds) note(n *session, w wish) {
 	if w.nack != "" {
 		s.stats.sdsNacks.Add(1)
+		for _, name := range n.wanted {
+			s.certs.Refused(name, w.nack)
+		}
 		s.log.Error("envoy refused a secret", "names", n.wanted, "error", w.nack)
 	}
 	for _, name := range slices.Concat(w.names, w.add) {
-		if name != SecretOwn && name != SecretRoots && !slices.Contains(n.wanted, name) {
+		_, visitors := certref.Parse(name)
+		if name != SecretOwn && name != SecretRoots && !visitors && !slices.Contains(n.wanted, name) {
 			s.log.Warn("envoy asks for a secret that this agent does not have", "name", name)
 		}
 	}

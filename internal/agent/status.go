@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"meshc.dev/meshc/internal/certstore"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/probe"
 	"meshc.dev/meshc/internal/redirect"
@@ -19,6 +20,7 @@ import (
 // page serves /ready and /metrics.
 type page struct {
 	hold     *holder
+	certs    *certstore.Store
 	admin    *admin
 	clock    func() time.Time
 	stats    *stats
@@ -76,6 +78,10 @@ func (p *page) handler() http.Handler {
 		_ = json.NewEncoder(w).Encode(map[string]any{"ready": len(reasons) == 0, "reasons": reasons})
 	})
 	mux.HandleFunc("GET /probe/{container}/{kind}", p.ask)
+	mux.HandleFunc("GET /certificates", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{"certificates": p.certs.Status()})
+	})
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		_, _ = fmt.Fprint(w, p.metrics())
@@ -121,7 +127,35 @@ func (p *page) metrics() string {
 	put("sds_streams_active", "gauge", "SDS streams open.", t.sdsActive.Load())
 	put("sds_pushes_total", "counter", "SDS responses sent.", t.sdsPushes.Load())
 	put("sds_refused_total", "counter", "SDS responses that Envoy refused.", t.sdsNacks.Load())
+	p.visitors(&b)
 	return b.String()
+}
+
+// visitors tells of the certificates for visitors. Their names are those of files and
+// Secrets, which have neither quotes nor backslashes.
+func (p *page) visitors(b *strings.Builder) {
+	all := p.certs.Status()
+	if len(all) == 0 {
+		return
+	}
+	put := func(name, help string, of func(certstore.Status) (v int64, ok bool)) {
+		fmt.Fprintf(b, "# HELP meshc_agent_%[1]s %[2]s\n# TYPE meshc_agent_%[1]s gauge\n", name, help)
+		for _, s := range all {
+			if v, ok := of(s); ok {
+				fmt.Fprintf(b, "meshc_agent_%s{name=%q} %d\n", name, s.Name, v)
+			}
+		}
+	}
+	put("visitor_certificate_served", "1 if Envoy is given a certificate of that name.", func(s certstore.Status) (int64, bool) { return one(s.Served), true })
+	put("visitor_certificate_problem", "1 if something is wrong with it; /certificates says what.", func(s certstore.Status) (int64, bool) { return one(s.Problem != ""), true })
+	put("visitor_certificate_not_after_seconds", "End of the certificate that is served, Unix time.", func(s certstore.Status) (int64, bool) { return s.NotAfter.Unix(), !s.NotAfter.IsZero() })
+}
+
+func one(yes bool) int64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // listenStatus opens "unix:path" or "host:port".

@@ -48,7 +48,7 @@ func drawn(t *rapid.T) fstest.MapFS {
 				s, port, rapid.IntRange(1, 3).Draw(t, "timeout"), fault, rapid.SampledFrom([]string{"s0", "team0/s0", "s0", "team0/s0", "team9/s0"}).Draw(t, "caller"))
 		}
 		if p == 0 && rapid.Bool().Draw(t, "gateway") {
-			fmt.Fprintf(&b, "mesh: gateway: edge: {port: 8000, host: \"a.example\": route: all: {to: s0: 100}}\n")
+			fmt.Fprintf(&b, "mesh: gateway: edge: {port: http: number: 8000, host: \"a.example\": route: all: {to: s0: 100}}\n")
 		}
 		files[fmt.Sprintf("team%d/a.cue", p)] = &fstest.MapFile{Data: []byte(b.String())}
 	}

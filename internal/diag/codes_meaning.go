@@ -78,6 +78,14 @@ const (
 	// tell apart (warning).
 	// Example: `port: sql: {number: 5432, protocol: "tcp", mtls: mode: "permissive"}`.
 	CodeFirstBytes Code = "MESH0229"
+	// CodeHostPort is a host of a gateway that is at no port where it could be: one with
+	// `tls` at no port that speaks https, or one without at such a port.
+	// Example: host: "shop.example": tls: certificates: ["shop-tls"] where the gateway has port: http: number: 80
+	CodeHostPort Code = "MESH0245"
+	// CodeCertificate is a certificate that a gateway's host cannot have: another package's, a
+	// Secret of another namespace, or none at all.
+	// Example: tls: certificates: ["shop/shop-tls"] at a gateway of package edge
+	CodeCertificate Code = "MESH0246"
 	// CodeExemption is an exemption from rules over objects that covers what none may, or
 	// nothing: what says who judges or whom to trust, no single object where the object is to
 	// be edited by hand, no rule.

@@ -48,7 +48,7 @@ func shop(mtls model.MTLS, routes []model.Route, grants []model.Grant) *model.Me
 		Routes:   routes, Grants: grants,
 	}
 	edge := &model.Gateway{
-		ID: "shop/edge", Namespace: "shop", Name: "edge", Account: "edge", Port: 80,
+		ID: "shop/edge", Namespace: "shop", Name: "edge", Account: "edge", Ports: []model.Port{{Name: "http", Number: 80, Protocol: model.HTTP, MTLS: model.Disable}},
 		Hosts: []model.Host{
 			{Name: "*", Routes: []model.Route{{Name: "all", Match: prefix("/any"), To: toWeb()}}},
 			{Name: "*.example", Routes: []model.Route{{Name: "wild", Match: prefix("/wild"), To: toWeb()}}},

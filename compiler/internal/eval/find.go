@@ -3,6 +3,7 @@ package eval
 import (
 	"strings"
 
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
 )
 
@@ -23,10 +24,10 @@ func FindGateway(ds []space.Decision, id, host string) (space.Decision, bool) {
 	host = CleanHost(host)
 	best, found := space.Decision{}, false
 	for _, d := range ds {
-		if d.Scope.Kind != "gateway" || d.Scope.ID != id || !HostCovers(d.Scope.Port, host) {
+		if d.Scope.Kind != "gateway" || d.Scope.ID != id || !model.HostCovers(d.Scope.Port, host) {
 			continue
 		}
-		if !found || moreSpecific(d.Scope.Port, best.Scope.Port) {
+		if !found || model.MoreSpecific(d.Scope.Port, best.Scope.Port) {
 			best, found = d, true
 		}
 	}
@@ -66,26 +67,4 @@ func WithoutDot(host string) string {
 		return host
 	}
 	return host[:i] + host[i+1:]
-}
-
-// HostCovers reports whether a host's name ("a.b", "*.b", "*") takes host, which
-// may itself be a wildcard: then all that it covers must be taken. "*.b" takes
-// neither "b" nor ".b".
-func HostCovers(name, host string) bool {
-	name = strings.ToLower(name)
-	if name == "*" || name == host {
-		return true
-	}
-	suffix, ok := strings.CutPrefix(name, "*")
-	return ok && host != "*" && strings.HasSuffix(host, suffix) && len(host) > len(suffix)
-}
-
-// moreSpecific orders names that cover the same host: exact first, then the
-// longer wildcard.
-func moreSpecific(a, b string) bool {
-	wildA, wildB := strings.HasPrefix(a, "*"), strings.HasPrefix(b, "*")
-	if wildA != wildB {
-		return wildB
-	}
-	return len(a) > len(b)
 }

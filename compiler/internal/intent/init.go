@@ -102,7 +102,7 @@ mesh: service: hello: {
 }
 
 mesh: gateway: edge: {
-	port: 8443
+	port: http: number: 8443
 	host: "hello.example.com": route: default: to: hello: 100
 }
 

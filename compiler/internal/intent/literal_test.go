@@ -67,7 +67,7 @@ func TestLiteralsMatchCUE(t *testing.T) {
 		"mesh: owner: \"a\"\nmesh: \"owner\": \"a\"", `mesh: service: a: {port: {}, endpoints: static: ["1.2.3.4:5"]}` + "\nmesh: service: a: endpoints: static: [\"1.2.3.4:5\"]",
 		`mesh: service: a: {port: {}, endpoints: static: ["1.2.3.4:5", ...]}`, `for x in ["a"] {mesh: owner: x}`, `if true {mesh: owner: "a"}`, `mesh: service: a: port: true: number: 1`,
 		`mesh: service: a: {port: {}, outlier: consecutive5xx: 007}`, `mesh: test: "": {request: to: "a", expect: {}}`, `mesh: test: "a": {request: {to: "a", host: ""}, expect: allowed: false}`,
-		`mesh: service: a: {port: {}, calls: {"x/y": {}, z: {}}}`, `mesh: ("owner"): "a"`, `mesh: "\("owner")": "a"`, `#x: "a"` + "\nmesh: owner: #x", `mesh: gateway: e: {port: 80, host: {}, host: {}}`,
+		`mesh: service: a: {port: {}, calls: {"x/y": {}, z: {}}}`, `mesh: ("owner"): "a"`, `mesh: "\("owner")": "a"`, `#x: "a"` + "\nmesh: owner: #x", `mesh: gateway: e: {port: http: number: 80, host: {}, host: {}}`,
 	} {
 		trees = append(trees, source.Tree{Files: map[string][]byte{"a.cue": []byte("package a\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\n" + body + "\n")}})
 	}

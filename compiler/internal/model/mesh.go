@@ -13,6 +13,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/certref"
 )
 
 // Capture says how traffic reaches a sidecar.
@@ -35,6 +36,8 @@ const (
 	HTTP2 Protocol = "http2"
 	GRPC  Protocol = "grpc"
 	TCP   Protocol = "tcp"
+	// HTTPS is requests of visitors within TLS, at a gateway.
+	HTTPS Protocol = "https"
 )
 
 // IsHTTP reports whether requests (not bytes) are routed.
@@ -278,7 +281,8 @@ type Gateway struct {
 	Account   string `json:"account"`
 	// Host is the IP that the listener binds; "::" means all addresses of both families.
 	Host string `json:"host"`
-	Port uint32 `json:"port"`
+	// Ports are those that it listens on, sorted by name, of protocol HTTP or HTTPS. MTLS is Disable.
+	Ports []Port `json:"ports"`
 	// Autoscale says how many pods it has, nil for a fixed number.
 	Autoscale *Autoscale `json:"autoscale,omitempty"`
 	Hosts     []Host     `json:"hosts"`
@@ -307,9 +311,48 @@ type Host struct {
 	// Owner is who answers for the host; "" means the gateway's owner.
 	Owner string `json:"owner,omitempty"`
 	// Package is the folder of the package that attached the host, "" for the gateway's own.
-	Package string  `json:"package,omitempty"`
-	Routes  []Route `json:"routes"`
+	Package string `json:"package,omitempty"`
+	// Ports are the names of the gateway's ports at which it is, sorted.
+	Ports []string `json:"ports"`
+	// TLS is set if one of them speaks HTTPS.
+	TLS    *HostTLS `json:"tls,omitempty"`
+	Routes []Route  `json:"routes"`
 }
+
+// HostTLS is how visitors reach a host by HTTPS.
+type HostTLS struct {
+	// Certificates are sorted by ID: any of them may be shown.
+	Certificates []Certificate `json:"certificates"`
+	// Min is the oldest version of TLS, "1.2" or "1.3".
+	Min string `json:"min"`
+	// Plain is what requests get that come by plain HTTP.
+	Plain Plain `json:"http"`
+}
+
+// Plain is what a host with TLS does with requests that come without.
+type Plain string
+
+// What can be done with them.
+const (
+	PlainRedirect Plain = "redirect" // 308 to the same place by HTTPS
+	PlainRefuse   Plain = "refuse"   // 403
+	PlainServe    Plain = "serve"    // as if they had come by HTTPS
+)
+
+// Certificate is a certificate by where it lies: exactly one of File and Secret is set. ID
+// is "namespace/name". Nothing of what is in it is part of a mesh.
+type Certificate struct {
+	ID string `json:"id"`
+	// Owner is who answers for it.
+	Owner string `json:"owner"`
+	// File is the name of a folder that the operator of a gateway has.
+	File string `json:"file,omitempty"`
+	// Secret is a Secret of Kubernetes, "namespace/name".
+	Secret string `json:"secret,omitempty"`
+}
+
+// Ref is the name by which a proxy asks for the certificate.
+func (c Certificate) Ref() certref.Ref { return certref.Ref{File: c.File, Secret: c.Secret} }
 
 // External is a destination outside the mesh, without identity. ID is "namespace/name".
 type External struct {
@@ -411,6 +454,9 @@ func (s *Service) PodLabels() map[string]string {
 	}
 	return map[string]string{"app": s.Name}
 }
+
+// Port returns the gateway's port of that name.
+func (g *Gateway) Port(name string) (Port, bool) { return findPort(g.Ports, name) }
 
 // Discovered reports whether the platform knows where the version's instances are,
 // because intent does not say it.

@@ -25,8 +25,18 @@ func InboundName(service, port, version string) string {
 	return "inbound/" + ClusterName(service, port, version)
 }
 
-// GatewayName is the RouteConfiguration and the listener of a gateway.
-func GatewayName(gateway string) string { return hop.GatewayListener + gateway }
+// GatewayName is the listener of a gateway's port, and the RouteConfiguration of plain HTTP there.
+func GatewayName(gateway, port string) string { return hop.GatewayListener + gateway + "/" + port }
+
+// GatewayTLSName is the RouteConfiguration of connections to a gateway's port on which these
+// certificates were chosen.
+func GatewayTLSName(gateway, port string, t *HostTLS) string {
+	name := GatewayName(gateway, port) + "/" + t.Min
+	for _, c := range t.Certificates {
+		name += "/" + c.Ref().String()
+	}
+	return name
+}
 
 // Mesh paths: the keys of provenance and the origins of rules.
 
@@ -44,8 +54,17 @@ func GatewayPath(id string) string { return "gateway/" + id }
 
 // GatewayRoutePath is the mesh path of a route of a gateway's host.
 func GatewayRoutePath(id, host, route string) string {
-	return GatewayPath(id) + "/host/" + host + "/route/" + route
+	return GatewayHostPath(id, host) + "/route/" + route
 }
+
+// GatewayPortPath is the mesh path of a gateway's port.
+func GatewayPortPath(id, port string) string { return GatewayPath(id) + "/port/" + port }
+
+// GatewayHostPath is the mesh path of a gateway's host.
+func GatewayHostPath(id, host string) string { return GatewayPath(id) + "/host/" + host }
+
+// CertificatePath is the mesh path of a certificate.
+func CertificatePath(id string) string { return "certificate/" + id }
 
 // RulePath is the mesh path of what intent says of a rule over objects.
 func RulePath(rule string) string { return "rule/" + rule }

@@ -19,27 +19,18 @@ func (c *comparison) gateways() {
 		b, a := c.before.Gateway(id), c.after.Gateway(id)
 		switch {
 		case b == nil:
-			c.gatewayNote(id, Neutral, KindGateway, "gateway is new, on %s", socket(a))
-			b = &model.Gateway{Host: a.Host, Port: a.Port, Account: a.Account, Owner: a.Owner, Autoscale: a.Autoscale}
+			c.gatewayNote(id, Neutral, KindGateway, "gateway is new, on %s", sockets(a))
+			b = &model.Gateway{Host: a.Host, Ports: a.Ports, Account: a.Account, Owner: a.Owner, Autoscale: a.Autoscale}
 		case a == nil:
 			c.gatewayNote(id, Neutral, KindGateway, "gateway is gone")
-			a = &model.Gateway{Host: b.Host, Port: b.Port, Account: b.Account, Owner: b.Owner, Autoscale: b.Autoscale}
+			a = &model.Gateway{Host: b.Host, Ports: b.Ports, Account: b.Account, Owner: b.Owner, Autoscale: b.Autoscale}
 		}
 		c.gateway(id, b, a)
 	}
 }
 
 func (c *comparison) gateway(id string, b, a *model.Gateway) {
-	if b.Host != a.Host || b.Port != a.Port {
-		class := Narrowing // who still dials the old socket is not answered
-		if b.Port == a.Port && everywhere(a.Host) {
-			class = Neutral
-		}
-		if loopback(b.Host) && !loopback(a.Host) {
-			class = Worst(class, Weakening) // what one host could reach is now open to its network
-		}
-		c.gatewayNote(id, class, KindAddress, "listens on %s → %s", socket(b), socket(a))
-	}
+	c.gatewayPorts(id, b, a)
 	if b.Account != a.Account {
 		c.gatewayNote(id, Narrowing, KindGateway, "runs as %s → %s: services refuse it until it has the new account", b.Account, a.Account)
 	}
@@ -49,6 +40,7 @@ func (c *comparison) gateway(id string, b, a *model.Gateway) {
 	if was, is := pods(b.Autoscale), pods(a.Autoscale); was != is {
 		c.gatewayNote(id, Neutral, KindGateway, "has %s → %s", was, is)
 	}
+	c.hostTLS(id, b, a)
 	before, after := hostOwners(b), hostOwners(a)
 	for _, name := range sortedKeys(after) {
 		owner, ok := before[name]
@@ -69,7 +61,112 @@ func (c *comparison) gateway(id string, b, a *model.Gateway) {
 // everywhere reports whether a bind address is all that the host has.
 func everywhere(host string) bool { return host == model.AnyAddress || host == model.AnyIPv4 }
 
-func socket(g *model.Gateway) string { return net.JoinHostPort(g.Host, number(g.Port)) }
+func socket(g *model.Gateway, p model.Port) string { return net.JoinHostPort(g.Host, number(p.Number)) }
+
+func sockets(g *model.Gateway) string {
+	out := make([]string, len(g.Ports))
+	for i, p := range g.Ports {
+		out[i] = socket(g, p)
+	}
+	return strings.Join(out, " and ")
+}
+
+// gatewayPorts compares where a gateway listens, and for what.
+func (c *comparison) gatewayPorts(id string, b, a *model.Gateway) {
+	names := map[string]bool{}
+	for _, p := range slices.Concat(b.Ports, a.Ports) {
+		names[p.Name] = true
+	}
+	for _, name := range sortedKeys(names) {
+		was, before := b.Port(name)
+		is, after := a.Port(name)
+		switch {
+		case !before:
+			c.gatewayNote(id, Neutral, KindAddress, "port %s is new: %s on %s", name, is.Protocol, socket(a, is))
+			continue
+		case !after:
+			c.gatewayNote(id, Narrowing, KindAddress, "port %s is gone: %s is not answered any more", name, socket(b, was))
+			continue
+		}
+		if b.Host != a.Host || was.Number != is.Number {
+			class := Narrowing // who still dials the old socket is not answered
+			if was.Number == is.Number && everywhere(a.Host) {
+				class = Neutral
+			}
+			if loopback(b.Host) && !loopback(a.Host) {
+				class = Worst(class, Weakening) // what one host could reach is now open to its network
+			}
+			c.gatewayNote(id, class, KindAddress, "port %s listens on %s → %s", name, socket(b, was), socket(a, is))
+		}
+		if was.Protocol != is.Protocol {
+			class := Narrowing // who still speaks the old one is not answered
+			if is.Protocol == model.HTTP {
+				class = Weakening
+			}
+			c.gatewayNote(id, class, KindAddress, "port %s speaks %s → %s", name, was.Protocol, is.Protocol)
+		}
+	}
+}
+
+// hostTLS compares how visitors reach hosts by HTTPS.
+func (c *comparison) hostTLS(id string, b, a *model.Gateway) {
+	before := map[string]model.Host{}
+	for _, h := range b.Hosts {
+		before[h.Name] = h
+	}
+	for _, is := range a.Hosts {
+		was, ok := before[is.Name]
+		if !ok {
+			continue
+		}
+		switch {
+		case was.TLS == nil && is.TLS == nil:
+		case was.TLS == nil:
+			c.gatewayNote(id, Neutral, KindAddress, "host %s is reached by HTTPS, with %s; plain HTTP: serve → %s", is.Name, shown(is.TLS), is.TLS.Plain)
+		case is.TLS == nil:
+			c.gatewayNote(id, Weakening, KindAddress, "host %s is not reached by HTTPS any more, which showed %s", is.Name, shown(was.TLS))
+		default:
+			c.changedTLS(id, is.Name, was.TLS, is.TLS)
+		}
+	}
+}
+
+func (c *comparison) changedTLS(id, host string, was, is *model.HostTLS) {
+	if b, a := shown(was), shown(is); b != a {
+		c.gatewayNote(id, Neutral, KindAddress, "host %s shows %s → %s", host, b, a)
+	}
+	if was.Min != is.Min {
+		class := Narrowing // older visitors are closed out
+		if is.Min < was.Min {
+			class = Weakening
+		}
+		c.gatewayNote(id, class, KindAddress, "host %s takes TLS %s → %s and newer", host, was.Min, is.Min)
+	}
+	if was.Plain != is.Plain {
+		order := []model.Plain{model.PlainServe, model.PlainRedirect, model.PlainRefuse}
+		class := Narrowing
+		if slices.Index(order, is.Plain) < slices.Index(order, was.Plain) {
+			class = Neutral // a redirect gives nothing away
+		}
+		if is.Plain == model.PlainServe {
+			class = Weakening
+		}
+		c.gatewayNote(id, class, KindAddress, "plain HTTP of host %s: %s → %s", host, was.Plain, is.Plain)
+	}
+}
+
+// shown says which certificates visitors are shown, and where they lie.
+func shown(t *model.HostTLS) string {
+	out := make([]string, len(t.Certificates))
+	for i, c := range t.Certificates {
+		where := "file " + c.File
+		if c.Secret != "" {
+			where = "Secret " + c.Secret
+		}
+		out[i] = fmt.Sprintf("certificate %s (%s)", c.ID, where)
+	}
+	return strings.Join(out, " or ")
+}
 
 // pods says how many a gateway has.
 func pods(s *model.Autoscale) string {

@@ -129,7 +129,7 @@ func hostOf(name string, names []string) string {
 		host := label + suffix
 		best := name
 		for _, n := range names {
-			if eval.HostCovers(n, host) && cmp.Compare(len(n), len(best)) > 0 {
+			if model.HostCovers(n, host) && cmp.Compare(len(n), len(best)) > 0 {
 				best = n
 			}
 		}

@@ -61,7 +61,7 @@ func (l *linker) attachHost(p, owner *pkg, g *model.Gateway, e intent.Entry) {
 		d := diag.New(diag.CodeNotDelegated, e.Node.Pos(), "%s attaches routes to host %q of gateway %q, which belongs to %s", p, name, g.ID, owner)
 		at := l.lineOf(model.GatewayPath(g.ID))
 		if isOwners {
-			at = l.lineOf(hostPath(g.ID, name))
+			at = l.lineOf(model.GatewayHostPath(g.ID, name))
 		}
 		paths, smaller := l.wanted(e.Node), ""
 		if paths == nil {
@@ -79,9 +79,14 @@ func (l *linker) attachHost(p, owner *pkg, g *model.Gateway, e intent.Entry) {
 		l.hosts[name] = append(l.hosts[name], hostClaim{p, e.Node.Pos()})
 	}
 	if i < 0 {
-		l.place(hostPath(g.ID, name), e.Node.Pos())
-		l.owners[hostPath(g.ID, name)] = p.owner
-		g.Hosts, i = append(g.Hosts, model.Host{Name: name, Owner: p.owner, Package: p.dir}), len(g.Hosts)
+		l.place(model.GatewayHostPath(g.ID, name), e.Node.Pos())
+		l.owners[model.GatewayHostPath(g.ID, name)] = p.owner
+		over := l.hostOver(g, word.Name)
+		if len(over.Ports) == 0 {
+			l.add(diag.New(diag.CodeHostPort, e.Node.Pos(), "host %q is at no port: all ports of gateway %q speak https, and it has no host %q whose certificate could be shown", name, g.ID, word.Name).
+				WithRelated(l.lineOf(model.GatewayPath(g.ID)), "the gateway").WithFix("let the owner declare the host %q with `tls`, or a port that speaks http", word.Name))
+		}
+		g.Hosts, i = append(g.Hosts, model.Host{Name: name, Owner: p.owner, Package: p.dir, Ports: over.Ports, TLS: over.TLS}), len(g.Hosts)
 	}
 	h := &g.Hosts[i]
 	entries := e.Node.Field("route").Fields()
@@ -95,6 +100,20 @@ func (l *linker) attachHost(p, owner *pkg, g *model.Gateway, e intent.Entry) {
 	for _, re := range entries {
 		h.Routes = append(h.Routes, l.attachedRoute(p, owner, g, name, around, word, re))
 	}
+}
+
+// hostOver is the gateway's own host under whose name a package adds one: visitors reach both
+// in the same way. A name that is delegated and no host of this gateway is at its plain port.
+func (l *linker) hostOver(g *model.Gateway, name string) model.Host {
+	for _, h := range g.Hosts {
+		if h.Name == name && h.Package == "" {
+			return h
+		}
+	}
+	if p, ok := model.Unnamed(speaking(g.Ports, model.HTTP)); ok {
+		return model.Host{Ports: []string{p.Name}}
+	}
+	return model.Host{}
 }
 
 // wordFor is what the owner of a gateway says about a host for p. A wildcard says

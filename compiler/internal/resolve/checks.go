@@ -475,7 +475,9 @@ func (l *linker) checkExplicit() {
 		taken[k] = holder{who, at}
 	}
 	for _, g := range l.mesh.Gateways {
-		claim(g.Host, g.Port, fmt.Sprintf("gateway %q", g.ID), l.lineOf(model.GatewayPath(g.ID)))
+		for _, p := range g.Ports {
+			claim(g.Host, p.Number, fmt.Sprintf("port %q of gateway %q", p.Name, g.ID), l.lineOf(model.GatewayPortPath(g.ID, p.Name)))
+		}
 	}
 	for _, s := range l.mesh.Services {
 		for _, v := range s.Versions {

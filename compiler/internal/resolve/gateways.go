@@ -17,7 +17,7 @@ const maxHost = 253
 func (l *linker) gateway(p *pkg, e intent.Entry) {
 	n := e.Node
 	g := &model.Gateway{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name,
-		Account: gatewayAccount(e), Host: model.AnyIPv4, Port: uint32(n.Field("port").Int())}
+		Account: gatewayAccount(e), Host: model.AnyIPv4, Ports: l.gatewayPorts(p, e)}
 	if l.capture == model.Transparent {
 		g.Host = model.AnyAddress
 	}
@@ -57,7 +57,7 @@ func (l *linker) autoscale(g *model.Gateway, n intent.Node) *model.Autoscale {
 
 func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	h := model.Host{Name: strings.ToLower(e.Name), Owner: e.Node.Field("owner").Str()}
-	path := hostPath(g.ID, h.Name)
+	path := model.GatewayHostPath(g.ID, h.Name)
 	if first, ok := l.pos.At(path); ok {
 		l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "host %q of gateway %q is declared twice (hosts ignore case)", e.Name, g.ID).WithRelated(first, "first declared here").
 			WithFix("keep one of them"))
@@ -70,6 +70,8 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	}
 	l.place(path, e.Node.Pos())
 	l.hosts[h.Name] = append(l.hosts[h.Name], hostClaim{p, e.Node.Pos()})
+	h.TLS = l.hostTLS(p, g, path, e)
+	h.Ports = l.hostPorts(g, h.TLS != nil, e)
 	for _, re := range e.Node.Field("route").Fields() {
 		r := l.gatewayRoute(p, g, re, e.Node, model.GatewayRoutePath(g.ID, h.Name, re.Name))
 		r.To = l.serviceTargets(p, re.Node, r)
@@ -81,9 +83,6 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	}
 	return h
 }
-
-// hostPath is the mesh path of a gateway's host.
-func hostPath(gateway, host string) string { return model.GatewayPath(gateway) + "/host/" + host }
 
 // serviceTargets reads the weights of a gateway route's destinations.
 func (l *linker) serviceTargets(p *pkg, n intent.Node, r model.Route) []model.Target {

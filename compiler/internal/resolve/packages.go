@@ -136,7 +136,10 @@ func (l *linker) mode(n intent.Node, above model.MTLS, path, owner string) model
 
 // expired reads n.until: the instant is the last one in force. A block in force
 // notes the instant, a block that has ended is told and left out.
-func (l *linker) expired(n intent.Node) bool {
+func (l *linker) expired(n intent.Node) bool { return l.ended(n, n.Path()) }
+
+// ended is expired for a part of n, which what names.
+func (l *linker) ended(n intent.Node, what string) bool {
 	u := n.Field("until")
 	if !u.Exists() {
 		return false
@@ -150,7 +153,7 @@ func (l *linker) expired(n intent.Node) bool {
 	t = t.UTC()
 	l.dates.note(t, l.at.After(t))
 	if l.at.After(t) {
-		l.add(diag.Warn(diag.CodeExpired, u.Pos(), "%s ended at %s and is left out", n.Path(), t.Format(time.RFC3339)).
+		l.add(diag.Warn(diag.CodeExpired, u.Pos(), "%s ended at %s and is left out", what, t.Format(time.RFC3339)).
 			WithFix("delete it, or set a later `until` with a reason"))
 		return true
 	}
@@ -183,7 +186,7 @@ func (l *linker) place(path string, p diag.Pos) {
 // declare enters the names of a package into the tables.
 func (l *linker) declare(p *pkg) {
 	services, externals, gateways := p.node.Field("service").Fields(), p.node.Field("external").Fields(), p.node.Field("gateway").Fields()
-	if p.namespace == "" && len(services)+len(externals)+len(gateways) > 0 {
+	if p.namespace == "" && len(services)+len(externals)+len(gateways)+len(p.node.Field("certificate").Fields()) > 0 {
 		l.add(diag.New(diag.CodeNamespace, p.node.Pos(), "package %q declares services or gateways but has no namespace", p.dir).
 			WithFix("add: mesh: namespace: %q", namespaceFor(p.dir)))
 	}

@@ -76,10 +76,12 @@ type linker struct {
 	units map[string]*release.Provenance
 	pos   release.Positions
 
-	modes  map[*pkg]model.MTLS    // the nearest mode above a package's services
-	hosts  map[string][]hostClaim // of gateways
-	plain  []plainWish
-	broken map[string]bool // mesh paths of routes whose match is wrong, which are compared with no other
+	modes map[*pkg]model.MTLS    // the nearest mode above a package's services
+	hosts map[string][]hostClaim // of gateways
+	// certificates are all that packages declare, by ID.
+	certificates map[string]ownCertificate
+	plain        []plainWish
+	broken       map[string]bool // mesh paths of routes whose match is wrong, which are compared with no other
 
 	dates      span // in which the link is the same
 	expiries   map[time.Time]bool
@@ -98,11 +100,14 @@ func Mesh(in *intent.Intent, rules []Rule, at time.Time, memo *Memo) (*Result, d
 	l := &linker{
 		declared: names, rules: rules, at: at, diags: slices.Clone(names.problems),
 		mesh:  &model.Mesh{Environment: in.Environment, TrustDomain: names.trustDomain, Capture: names.capture},
-		modes: map[*pkg]model.MTLS{}, hosts: map[string][]hostClaim{}, broken: map[string]bool{},
+		modes: map[*pkg]model.MTLS{}, hosts: map[string][]hostClaim{}, certificates: map[string]ownCertificate{}, broken: map[string]bool{},
 		expiries: map[time.Time]bool{}, owners: map[string]string{},
 	}
 	l.begin(names.places)
 	l.settleModes()
+	for _, p := range l.pkgs {
+		l.declareCertificates(p)
+	}
 	l.linkAll(memo)
 	l.attachAll(l.pkgs)
 	l.readEnforcement()

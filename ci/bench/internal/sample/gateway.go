@@ -31,7 +31,7 @@ func gateway(n, edited int) Gateway {
 	for i := range backends {
 		fmt.Fprintf(&b, "mesh: service: %s: {port: http: number: 8080, endpoints: file: %q, grant: edge: from: [\"gateway/edge\"]}\n", Name(i), Name(i))
 	}
-	b.WriteString("mesh: gateway: edge: {port: 8080, host: \"*\": route: {\n")
+	b.WriteString("mesh: gateway: edge: {port: http: number: 8080, host: \"*\": route: {\n")
 	for i := range n {
 		to := i % backends
 		if i == edited {

@@ -36,8 +36,7 @@ func (e *emitter) class(c scope) snapshot {
 		s.outbound(e, c, n)
 	}
 	for _, g := range c.gateways {
-		s.entries = append(s.entries, e.gatewayListener(g), e.gatewayConfig(g))
-		e.gatewayNeeds(g, n)
+		s.gateway(e, g, n)
 	}
 	named := s.namedClusters()
 	for _, name := range slices.Sorted(maps.Keys(n)) {

@@ -14,37 +14,67 @@ import (
 	"meshc.dev/meshc/internal/hop"
 )
 
-// gatewayListener is a gateway's one listener: plain HTTP for anyone.
-func (e *emitter) gatewayListener(g *model.Gateway) *entry {
-	name := model.GatewayName(g.ID)
-	return e.getFresh("listener "+name, func(out *entry) {
-		l := newListener(name, cmp.Or(g.Host, model.AnyIPv4), g.Port, corev3.TrafficDirection_OUTBOUND)
-		if g.Host == model.AnyAddress {
-			l.Address = anyFamily(g.Port)
+// gateway adds what the proxies of a gateway have.
+func (s *snapshot) gateway(e *emitter, g *model.Gateway, n needs) {
+	for _, p := range g.Ports {
+		if p.Protocol == model.HTTPS {
+			groups := tlsGroups(g, p)
+			s.entries = append(s.entries, e.tlsListener(g, p, groups))
+			for _, hosts := range groups {
+				s.entries = append(s.entries, e.tlsConfig(g, p, hosts))
+			}
+			continue
 		}
-		l.PerConnectionBufferLimitBytes = UInt32(hop.At(hop.Gateway).Buffer)
+		s.entries = append(s.entries, e.plainListener(g, p), e.plainConfig(g, p))
+	}
+	e.gatewayNeeds(g, n)
+}
+
+// gatewayListener is a listener for anyone at a port of a gateway.
+func gatewayListener(g *model.Gateway, p model.Port) *listenerv3.Listener {
+	l := newListener(model.GatewayName(g.ID, p.Name), cmp.Or(g.Host, model.AnyIPv4), p.Number, corev3.TrafficDirection_OUTBOUND)
+	if g.Host == model.AnyAddress {
+		l.Address = anyFamily(p.Number)
+	}
+	l.PerConnectionBufferLimitBytes = UInt32(hop.At(hop.Gateway).Buffer)
+	return l
+}
+
+// plainListener takes plain HTTP.
+func (e *emitter) plainListener(g *model.Gateway, p model.Port) *entry {
+	name := model.GatewayName(g.ID, p.Name)
+	return e.getFresh("listener "+name, func(out *entry) {
+		l := gatewayListener(g, p)
 		l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{out.httpManager(atGateway, name)}}}
 		e.seal(out, release.ListenerType, name, model.GatewayPath(g.ID), l)
 	})
 }
 
-// gatewayConfig has a virtual host per host of the gateway. Once a host is
-// chosen only its routes count, without falling back to a wildcard host.
-func (e *emitter) gatewayConfig(g *model.Gateway) *entry {
-	name := model.GatewayName(g.ID)
+// plainConfig has a virtual host per host of the gateway that plain HTTP reaches. Once a host
+// is chosen only its routes count, without falling back to a wildcard host.
+func (e *emitter) plainConfig(g *model.Gateway, p model.Port) *entry {
+	name := model.GatewayName(g.ID, p.Name)
 	return e.getFresh("route "+name, func(out *entry) {
 		rc := &routev3.RouteConfiguration{Name: name}
-		for _, h := range g.Hosts {
-			vh := &routev3.VirtualHost{Name: h.Name, Domains: []string{strings.ToLower(h.Name)}}
-			for _, r := range e.m.GatewayRoutes(g, h) {
-				if route := e.gatewayRoute(g, h, r, out); route != nil {
-					vh.Routes = append(vh.Routes, route)
-				}
-			}
-			rc.VirtualHosts = append(rc.VirtualHosts, vh)
+		for _, h := range g.HostsAt(p.Name) {
+			rc.VirtualHosts = append(rc.VirtualHosts, e.plainHost(g, h, out))
 		}
 		e.sealRoutes(out, model.GatewayPath(g.ID), rc)
 	})
+}
+
+func (e *emitter) gatewayHost(g *model.Gateway, h model.Host, out *entry) *routev3.VirtualHost {
+	vh := virtualHost(h)
+	for _, r := range e.m.GatewayRoutes(g, h) {
+		if route := e.gatewayRoute(g, h, r, out); route != nil {
+			vh.Routes = append(vh.Routes, route)
+		}
+	}
+	return vh
+}
+
+func virtualHost(h model.Host) *routev3.VirtualHost {
+	return &routev3.VirtualHost{Name: h.Name, Domains: []string{strings.ToLower(h.Name)}}
 }
 
 // gatewayRoute is one rule of the expansion. Its name joins both mesh paths, so

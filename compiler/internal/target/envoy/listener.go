@@ -63,6 +63,10 @@ func (n *entry) httpManager(at place, routes string) *listenerv3.Filter {
 
 // httpManager is the HTTP connection manager for a route configuration.
 func httpManager(at place, routes string) *listenerv3.Filter {
+	return filter(filterHCM, manager(at, routes))
+}
+
+func manager(at place, routes string) *hcmv3.HttpConnectionManager {
 	s := outbound
 	if at == atCallee {
 		s = inbound
@@ -100,7 +104,7 @@ func httpManager(at place, routes string) *listenerv3.Filter {
 		h.CommonHttpProtocolOptions.HeadersWithUnderscoresAction = corev3.HttpProtocolOptions_REJECT_REQUEST
 	case atCaller: // its own application: nothing to add
 	}
-	return filter(filterHCM, h)
+	return h
 }
 
 // notAnswered marks what this proxy answers because its application did not: the caller's

@@ -96,8 +96,8 @@ func start(t *testing.T) *world {
 			}},
 		{ID: "shop/web", Namespace: "shop", Name: "web", Versions: []model.Version{{Name: "default", Account: "web"}},
 			Calls: []model.Call{{To: "shop/echo", Port: "http", Local: local}}},
-	}, Gateways: []*model.Gateway{{ID: "edge/main", Namespace: "edge", Name: "main", Account: "gw", Host: loopback, Port: edge, Hosts: []model.Host{
-		{Name: "shop.test", Routes: []model.Route{
+	}, Gateways: []*model.Gateway{{ID: "edge/main", Namespace: "edge", Name: "main", Account: "gw", Host: loopback, Ports: []model.Port{{Name: "http", Number: edge, Protocol: model.HTTP, MTLS: model.Disable}}, Hosts: []model.Host{
+		{Name: "shop.test", Ports: []string{"http"}, Routes: []model.Route{
 			{Name: "old", Match: model.Match{Path: model.Path{Kind: model.PathExact, Value: "/old"}}, Traits: trait.Of(move{"/r/new"})},
 			{Name: "t", Match: model.Match{Path: model.Path{Kind: model.PathPrefix, Value: "/not"}}, To: []model.Target{{Service: "shop/echo", Port: "http", Weight: 100}}},
 			{Name: "all", To: []model.Target{{Service: "shop/echo", Port: "http", Version: "v1", Weight: 100}}},

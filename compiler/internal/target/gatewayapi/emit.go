@@ -147,42 +147,8 @@ func (e *emitter) service(s *model.Service) {
 		}
 		core := ""
 		parent := ParentRef{Group: &core, Kind: "Service", Name: s.Name, Port: p.Number}
-		e.routes(s.Namespace, s.Name+".port."+p.Name, parent, nil, rs)
+		e.routes(s.Namespace, s.Name+".port."+p.Name, []ParentRef{parent}, nil, rs)
 	}
-}
-
-// gateway writes the Gateway and an HTTPRoute per host.
-func (e *emitter) gateway(g *model.Gateway) {
-	spec := gatewaySpec{GatewayClassName: GatewayClass, Listeners: []listener{{Name: "http", Port: g.Port, Protocol: "HTTP"}}}
-	if g.Host != "" && g.Host != model.AnyIPv4 && g.Host != model.AnyAddress {
-		spec.Addresses = []gwAddr{{Type: "IPAddress", Value: g.Host}}
-	}
-	e.write(object{version, "Gateway", metadata{g.Name, g.Namespace}, spec})
-	for _, h := range g.Hosts {
-		var rs []rule
-		for _, r := range e.m.GatewayRoutes(g, h) {
-			path := model.GatewayRoutePath(g.ID, h.Name, r.Gateway.Name)
-			if len(r.Lost) > 0 {
-				e.problem(diag.New(diag.CodeSplit, e.at(path), "the services of this split differ in %s, and one weighted route has only one of each", strings.Join(r.Lost, ", ")))
-				continue
-			}
-			rs = append(rs, rule{path: path, match: r.Match, to: r.To, traits: r.Traits, notFound: r.NotFound})
-		}
-		name, hostnames := hostObject(g.Name, h.Name)
-		e.routes(g.Namespace, name, ParentRef{Kind: "Gateway", Name: g.Name}, hostnames, rs)
-	}
-}
-
-// hostObject names the HTTPRoute of a host. Names of gateways have no dot, so
-// the second label tells the kinds apart.
-func hostObject(gateway, host string) (name string, hostnames []string) {
-	switch suffix, wild := strings.CutPrefix(host, "*."); {
-	case host == "*":
-		return gateway + ".all", nil
-	case wild:
-		return gateway + ".wild." + suffix, []string{host}
-	}
-	return gateway + ".host." + host, []string{host}
 }
 
 // rule is a route before it is a Rule.
@@ -196,7 +162,7 @@ type rule struct {
 
 // routes writes the rules of one parent, in as many HTTPRoutes as the schema's
 // limit on rules asks for.
-func (e *emitter) routes(namespace, name string, parent ParentRef, hostnames []string, rs []rule) {
+func (e *emitter) routes(namespace, name string, parents []ParentRef, hostnames []string, rs []rule) {
 	e.checkOrder(rs)
 	var rules []Rule
 	for _, r := range rs {
@@ -211,7 +177,7 @@ func (e *emitter) routes(namespace, name string, parent ParentRef, hostnames []s
 			n += ".part" + strconv.Itoa(i+1)
 		}
 		part := rules[i*maxRules : min(len(rules), (i+1)*maxRules)]
-		e.write(object{version, "HTTPRoute", metadata{n, namespace}, routeSpec{[]ParentRef{parent}, hostnames, part}})
+		e.write(object{version, "HTTPRoute", metadata{n, namespace}, routeSpec{parents, hostnames, part}})
 	}
 }
 

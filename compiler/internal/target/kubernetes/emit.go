@@ -250,6 +250,8 @@ func appProtocol(p model.Protocol) string {
 	switch p {
 	case model.HTTP:
 		return "http"
+	case model.HTTPS:
+		return "https"
 	case model.HTTP2, model.GRPC:
 		return "kubernetes.io/h2c"
 	case model.TCP:

@@ -1,7 +1,9 @@
 package kubernetes
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/internal/diag"
@@ -20,6 +22,8 @@ const (
 	settle, grace = 5, 30
 	// unprivileged is the first port that any user may listen on.
 	unprivileged = 1024
+	// maxPortName is how long the name of a container's port may be.
+	maxPortName = 15
 	// sysctlPorts says from which port on any user may listen. It is one of the pod's own,
 	// and the level "restricted" of Pod Security allows it, unlike capabilities.
 	sysctlPorts = "net.ipv4.ip_unprivileged_port_start"
@@ -41,7 +45,7 @@ func (e *emitter) gateways() {
 		pod := []string{"spec", "template", "spec"}
 		add("apps/v1", "Deployment", e.gatewayDeployment(g), []string{"spec", "selector"}, []string{"spec", "template", "metadata", "labels", "app"},
 			[]string{"spec", "template", "metadata", "labels", labelInject}, append(pod[:3:3], "serviceAccountName"), append(pod[:3:3], "automountServiceAccountToken"))
-		add("v1", "Service", serviceSpec{Type: "ClusterIP", Selector: gatewayLabels(g), Ports: []servicePort{{Name: "http", Port: g.Port, TargetPort: g.Port, Protocol: "TCP", AppProtocol: "http"}}},
+		add("v1", "Service", serviceSpec{Type: "ClusterIP", Selector: gatewayLabels(g), Ports: gatewayPorts(g)},
 			[]string{"spec", "selector"}, []string{"spec", "ports"})
 		if g.Autoscale != nil {
 			add("autoscaling/v2", "HorizontalPodAutoscaler", autoscaler(g), []string{"spec", "scaleTargetRef"})
@@ -49,6 +53,14 @@ func (e *emitter) gateways() {
 		// One at a time, however many there are: a gateway with one pod can still be moved.
 		add("policy/v1", "PodDisruptionBudget", map[string]any{"maxUnavailable": int64(1), "selector": labelSelector{MatchLabels: gatewayLabels(g)}}, []string{"spec", "selector"})
 	}
+}
+
+func gatewayPorts(g *model.Gateway) []servicePort {
+	out := make([]servicePort, len(g.Ports))
+	for i, p := range g.Ports {
+		out[i] = servicePort{Name: p.Name, Port: p.Number, TargetPort: p.Number, Protocol: "TCP", AppProtocol: appProtocol(p.Protocol)}
+	}
+	return out
 }
 
 // runs reports what keeps a gateway from running in pods.
@@ -68,11 +80,29 @@ func (e *emitter) runs(g *model.Gateway) bool {
 		e.problem(diag.New(diag.CodeLowering, at, "the kubernetes target: gateway %q listens at %s, and no pod knows its address beforehand", g.ID, g.Host).
 			WithFix("leave out `address` in the environments that are clusters"))
 	}
-	if g.Port == proxypod.StatusPort {
-		e.problem(diag.New(diag.CodeLowering, at, "the kubernetes target: port %d of gateway %q is where the agent in its pods answers probes", g.Port, g.ID).
+	if slices.ContainsFunc(g.Ports, func(p model.Port) bool { return p.Number == proxypod.StatusPort }) {
+		e.problem(diag.New(diag.CodeLowering, at, "the kubernetes target: port %d of gateway %q is where the agent in its pods answers probes", proxypod.StatusPort, g.ID).
 			WithFix("give it another port number"))
 	}
+	for _, c := range certificates(g) {
+		if c.File != "" {
+			e.problem(diag.New(diag.CodeLowering, e.profile.Locate(model.CertificatePath(c.ID)), "the kubernetes target: certificate %q of gateway %q is a file of the operator, which no pod has", c.ID, g.ID).
+				WithFix("keep it in a Secret: mesh: certificate: …: secret: %q", g.Namespace+"/…"))
+		}
+	}
 	return len(e.problems) == before
+}
+
+// certificates are those that a gateway shows, sorted, each once.
+func certificates(g *model.Gateway) []model.Certificate {
+	var out []model.Certificate
+	for _, h := range g.Hosts {
+		if h.TLS != nil {
+			out = append(out, h.TLS.Certificates...)
+		}
+	}
+	slices.SortFunc(out, func(a, b model.Certificate) int { return strings.Compare(a.ID, b.ID) })
+	return slices.Compact(out)
 }
 
 // selectsBoth reports whether labels select pods by the same label and value and by no
@@ -95,7 +125,15 @@ func (e *emitter) gatewayDeployment(g *model.Gateway) map[string]any {
 		labels[k] = v
 	}
 	c := proxypod.New(*e.profile.Injection)
-	proxypod.With(c, "ports", map[string]any{"name": "http", "containerPort": int64(g.Port), "protocol": "TCP"})
+	lowest := g.Ports[0].Number
+	for _, p := range g.Ports {
+		port := map[string]any{"containerPort": int64(p.Number), "protocol": "TCP"}
+		if len(p.Name) <= maxPortName {
+			port["name"] = p.Name
+		}
+		proxypod.With(c, "ports", port)
+		lowest = min(lowest, p.Number)
+	}
 	c["lifecycle"] = map[string]any{"preStop": map[string]any{"sleep": map[string]any{"seconds": int64(settle)}}}
 	// All visitors come through here, where a sidecar has those of one application.
 	c["resources"] = map[string]any{"requests": map[string]any{"cpu": "100m", "memory": "128Mi"}, "limits": map[string]any{"memory": "1Gi"}}
@@ -103,8 +141,8 @@ func (e *emitter) gatewayDeployment(g *model.Gateway) map[string]any {
 		"serviceAccountName": g.Account, "automountServiceAccountToken": false, "terminationGracePeriodSeconds": int64(grace),
 		"containers": []any{c}, "volumes": proxypod.Volumes(),
 	}
-	if g.Port < unprivileged {
-		spec["securityContext"] = map[string]any{"sysctls": []any{map[string]any{"name": sysctlPorts, "value": strconv.Itoa(int(g.Port))}}}
+	if lowest < unprivileged {
+		spec["securityContext"] = map[string]any{"sysctls": []any{map[string]any{"name": sysctlPorts, "value": strconv.Itoa(int(lowest))}}}
 	}
 	out := map[string]any{
 		"selector": labelSelector{MatchLabels: gatewayLabels(g)},

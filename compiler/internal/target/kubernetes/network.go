@@ -93,7 +93,11 @@ func (e *emitter) networkPolicies() {
 		}
 	}
 	for _, g := range e.m.Gateways {
-		door := []rule{{Ports: []policyPort{{"TCP", g.Port}}}}
+		var open []policyPort
+		for _, p := range g.Ports {
+			open = append(open, policyPort{"TCP", p.Number})
+		}
+		door := []rule{{Ports: open}}
 		// A gateway may have the name of a service of its namespace, which has no dot.
 		write(g.Namespace, "gateway."+g.Name, g.Name, g.Owner, model.GatewayPath(g.ID), gatewayLabels(g), door, e.behind(g))
 	}

@@ -1,0 +1,380 @@
+package edge
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/agent"
+	"meshc.dev/meshc/internal/approval"
+	"meshc.dev/meshc/internal/ca"
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/certstore"
+	"meshc.dev/meshc/internal/envoybin"
+	"meshc.dev/meshc/internal/freeport"
+	xdsserver "meshc.dev/meshc/xds-server"
+)
+
+// patience is for what has to come, on a busy machine.
+const patience = 60 * time.Second
+
+func compileDate() time.Time { return time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC) }
+
+// edge is a gateway that runs, with all that it needs.
+type edge struct {
+	t           *testing.T
+	dir         string // of its certificates
+	approved    string // folder
+	state       string // of the agent
+	plain, port int
+	server      *xdsserver.Server
+	backend     int
+	records     int64
+	issuer      *issuer
+}
+
+// open runs a gateway for that intent of its hosts and certificates.
+func open(t *testing.T, intent string, certificates map[string][]string) *edge {
+	t.Helper()
+	e := &edge{t: t, dir: t.TempDir(), approved: t.TempDir(), state: shortDir(t), issuer: newIssuer(t), backend: backend(t)}
+	for _, port := range []*int{&e.plain, &e.port} {
+		var err error
+		if *port, err = freeport.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, hosts := range certificates {
+		e.put(name, e.issuer.pair(t, hosts...))
+	}
+	authority, err := ca.Open(t.Context(), filepath.Join(e.approved, "ca"), ca.Options{TrustDomain: "mesh.local", TTL: time.Hour, Clock: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := ca.OpenTokens(filepath.Join(e.approved, "ca"), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	joining := ca.NewService(authority, tokens, nil, slog.New(slog.DiscardHandler))
+	e.server, err = xdsserver.New(xdsserver.Config{
+		Listen: "127.0.0.1:0", TrustDomain: "mesh.local", StateDir: t.TempDir(), Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Grace: time.Millisecond, ConnectionsPerSecond: -1,
+		TLS:      func() (*tls.Config, error) { return authority.TLSConfig(ca.Requested), nil },
+		Register: func(g grpc.ServiceRegistrar) { joining.Register(g) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	t.Cleanup(func() { end(); wg.Wait() })
+	e.publish(intent)
+	wg.Go(func() {
+		if err := e.server.Run(ctx); err != nil && ctx.Err() == nil {
+			t.Errorf("the server ended: %v", err)
+		}
+	})
+	e.envoy(ctx, &wg, authority, tokens)
+	return e
+}
+
+// envoy starts agent and Envoy.
+func (e *edge) envoy(ctx context.Context, wg *sync.WaitGroup, authority *ca.Authority, tokens *ca.Tokens) {
+	t := e.t
+	t.Helper()
+	binary, err := envoybin.Find(t.Context(), envoybin.Options{Download: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := ca.Identity{Namespace: "edge", Account: "edge"}.SPIFFE(authority.TrustDomain())
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := tokens.Create(t.Context(), id, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, problems := agent.Config{
+		Servers: []string{e.server.Addr().String()}, JoinToken: token, Fingerprints: authority.Fingerprints(), StateDir: e.state, Envoy: binary.Path,
+		EnvoyArgs: []string{"--concurrency", "1", "--log-level", "error"}, Clock: time.Now, Drain: 0, CertificateDir: e.dir,
+	}.Normalise()
+	if err := problems.Err(); err != nil {
+		t.Fatal(err)
+	}
+	log := &strings.Builder{}
+	var mu sync.Mutex
+	out := writer(func(b []byte) (int, error) { mu.Lock(); defer mu.Unlock(); return log.Write(b) })
+	wg.Go(func() {
+		if _, err := agent.Run(ctx, cfg, out, slog.New(slog.NewTextHandler(out, nil))); err != nil && ctx.Err() == nil {
+			t.Errorf("the agent ended: %v", err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }
+
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// saw is what the application was asked.
+type saw struct{ Host, Path, Method, Scheme, Body string }
+
+// backend answers with what it was asked.
+func backend(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(io.LimitReader(r.Body, 1<<10))
+		_ = json.NewEncoder(w).Encode(saw{r.Host, r.URL.Path, r.Method, r.Header.Get("X-Forwarded-Proto"), string(b)})
+	})}
+	go func() { _ = h.Serve(l) }() // ends with Close
+	t.Cleanup(func() { _ = h.Close() })
+	addr, _ := l.Addr().(*net.TCPAddr)
+	return addr.Port
+}
+
+// publish compiles the intent, approves the release, and serves it.
+func (e *edge) publish(hosts string) {
+	e.t.Helper()
+	const head = "import \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\n"
+	body := fmt.Sprintf(`
+mesh: {namespace: "edge", mtls: {mode: "disable", owner: "test", reason: "the application has no proxy", until: "2099-01-01T00:00:00Z"}}
+mesh: service: app: {port: http: number: 8080, grant: visitors: from: ["gateway/edge"], endpoints: static: ["127.0.0.1:%d"]}
+mesh: gateway: edge: {address: "127.0.0.1", port: {http: number: %d, https: {number: %d, protocol: "https"}}}
+`, e.backend, e.plain, e.port)
+	p, ds := compiler.Load(fstest.MapFS{
+		"mesh.cue":      {Data: []byte("package mesh\n\n" + head + "mesh: trustDomain: \"mesh.local\"\n")},
+		"edge/edge.cue": {Data: []byte("package edge\n\n" + head + body + hosts)},
+	}, compiler.Options{At: compileDate()})
+	if ds.HasErrors() {
+		e.t.Fatal(ds.Err())
+	}
+	r, ds := p.Release()
+	if ds.HasErrors() {
+		e.t.Fatal(ds.Err())
+	}
+	e.records++
+	id := fmt.Sprintf("%040x", e.records)
+	rec := approval.Record{
+		Format: "meshc.dev/approval/v1", Commit: id, Environment: "default", Repository: "edge", Ref: "refs/heads/main",
+		Place: approval.Place{Position: e.records}, Tip: id, VerifiedAt: time.Now(), EvidenceAt: time.Now(),
+		Releases: []approval.ReleaseStep{{Digest: r.Digest()}},
+	}
+	raw, err := canon.JSON(rec)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	man, prov, err := r.Index()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	dir := e.t.TempDir()
+	name := filepath.Join(dir, fmt.Sprintf("%08d-%s", e.records, canon.Digest(raw)))
+	files := map[string][]byte{
+		filepath.Join(name, "record.json"): raw, filepath.Join(name, "steps", "000", "manifest.json"): man, filepath.Join(name, "steps", "000", "provenance.json"): prov,
+	}
+	for path, digest := range r.Manifest().Artifacts {
+		files[filepath.Join(dir, "blobs", digest)], _ = r.Artifact(path)
+	}
+	for path, b := range files {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, b, 0o600)); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+	approved, err := approval.NewStore(dir).Restore()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if err := e.server.Publish(context.Background(), approved); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// issuer signs certificates for visitors.
+type issuer struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+}
+
+func newIssuer(t *testing.T) *issuer {
+	t.Helper()
+	i := &issuer{pool: x509.NewCertPool()}
+	i.key, i.cert = i.sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "test root"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	i.pool.AddCert(i.cert)
+	return i
+}
+
+func (i *issuer) sign(t *testing.T, c *x509.Certificate) (*ecdsa.PrivateKey, *x509.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.SerialNumber, err = rand.Int(rand.Reader, big.NewInt(1<<62)); err != nil {
+		t.Fatal(err)
+	}
+	if c.NotAfter.IsZero() {
+		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(1000*time.Hour)
+	}
+	parent, by := i.cert, i.key
+	if parent == nil {
+		parent, by = c, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, cert
+}
+
+// pair is PEM of a certificate for the hosts and of its key.
+type pair struct {
+	chain, key []byte
+	serial     string
+}
+
+func (i *issuer) pair(t *testing.T, hosts ...string) pair {
+	t.Helper()
+	key, cert := i.sign(t, &x509.Certificate{DNSNames: hosts})
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair{
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), cert.SerialNumber.String(),
+	}
+}
+
+// put lays a pair into the operator's folder, at once as operators should.
+func (e *edge) put(name string, p pair) {
+	e.t.Helper()
+	tmp := filepath.Join(e.dir, "."+name+"-"+p.serial)
+	link := filepath.Join(e.dir, name)
+	if err := errors.Join(os.Mkdir(tmp, 0o700), os.WriteFile(filepath.Join(tmp, certstore.ChainName), p.chain, 0o600),
+		os.WriteFile(filepath.Join(tmp, certstore.KeyName), p.key, 0o600), os.Symlink(tmp, link+".new"), os.Rename(link+".new", link)); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// client speaks HTTP/2 or HTTP/1.1 over TLS to the gateway, whatever the host is called;
+// sni is the name that its connections ask for, "" for the request's own.
+func (e *edge) client(protocol, sni string) *http.Client {
+	tr := &http.Transport{
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, fmt.Sprintf("127.0.0.1:%d", e.port))
+		},
+		TLSClientConfig: &tls.Config{RootCAs: e.issuer.pool, ServerName: sni, MinVersion: tls.VersionTLS12},
+		Protocols:       new(http.Protocols),
+	}
+	tr.Protocols.SetHTTP2(protocol == "h2")
+	tr.Protocols.SetHTTP1(protocol != "h2")
+	e.t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// answer is what came of a request.
+type answer struct {
+	status   int
+	protocol string
+	location string
+	saw      saw
+	serial   string // of the certificate that was shown
+}
+
+func ask(c *http.Client, method, url, host string, body io.Reader) (answer, error) {
+	req, err := http.NewRequest(method, url, body)
+	if err != nil {
+		return answer{}, err
+	}
+	if host != "" {
+		req.Host = host
+	}
+	res, err := c.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer res.Body.Close()
+	a := answer{status: res.StatusCode, protocol: res.Proto, location: res.Header.Get("Location")}
+	if res.TLS != nil {
+		a.serial = res.TLS.PeerCertificates[0].SerialNumber.String()
+	}
+	b, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode == http.StatusOK {
+		err = json.Unmarshal(b, &a.saw)
+	}
+	return a, err
+}
+
+// eventually waits for something that has to come.
+func eventually(t *testing.T, what string, try func() error) {
+	t.Helper()
+	end := time.Now().Add(patience)
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: %v", what, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// is waits until the request is answered so.
+func (e *edge) is(c *http.Client, url string, status int) answer {
+	e.t.Helper()
+	var got answer
+	eventually(e.t, url, func() (err error) {
+		if got, err = ask(c, http.MethodGet, url, "", nil); err == nil && got.status != status {
+			err = fmt.Errorf("%d, want %d", got.status, status)
+		}
+		return err
+	})
+	return got
+}

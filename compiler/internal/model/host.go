@@ -1,0 +1,61 @@
+package model
+
+import (
+	"slices"
+	"strings"
+)
+
+// HostCovers reports whether a host's name ("a.b", "*.b", "*") takes host, which
+// may itself be a wildcard: then all that it covers must be taken. "*.b" takes
+// neither "b" nor ".b".
+func HostCovers(name, host string) bool {
+	name = strings.ToLower(name)
+	if name == "*" || name == host {
+		return true
+	}
+	suffix, ok := strings.CutPrefix(name, "*")
+	return ok && host != "*" && strings.HasSuffix(host, suffix) && len(host) > len(suffix)
+}
+
+// MoreSpecific orders names that cover the same host: exact first, then the
+// longer wildcard.
+func MoreSpecific(a, b string) bool {
+	wildA, wildB := strings.HasPrefix(a, "*"), strings.HasPrefix(b, "*")
+	if wildA != wildB {
+		return wildB
+	}
+	return len(a) > len(b)
+}
+
+// HostsAt are the gateway's hosts at one of its ports.
+func (g *Gateway) HostsAt(port string) []Host {
+	return slices.DeleteFunc(slices.Clone(g.Hosts), func(h Host) bool { return !slices.Contains(h.Ports, port) })
+}
+
+// TLSPort is the port at which visitors reach the host by HTTPS, if there is one.
+func (g *Gateway) TLSPort(h Host) Port {
+	for _, p := range g.Ports {
+		if p.Protocol == HTTPS && slices.Contains(h.Ports, p.Name) {
+			return p
+		}
+	}
+	return Port{}
+}
+
+// Shares reports whether a connection on which t was chosen is as good for a host with o:
+// the same certificates, and no older version of TLS than the host allows.
+func (t *HostTLS) Shares(o *HostTLS) bool {
+	return t.Min == o.Min && slices.Equal(t.Certificates, o.Certificates)
+}
+
+// Misdirected are the names under one of hosts, in the order of others, that fit a longer
+// name of others: who asks for them on a connection of hosts has come by the wrong door.
+func Misdirected(hosts, others []Host) []string {
+	var out []string
+	for _, o := range others {
+		if slices.ContainsFunc(hosts, func(h Host) bool { return h.Name != o.Name && HostCovers(h.Name, o.Name) }) {
+			out = append(out, o.Name)
+		}
+	}
+	return out
+}

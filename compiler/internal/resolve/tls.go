@@ -1,0 +1,220 @@
+package resolve
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// gatewayPorts are the ports of a gateway, by name.
+func (l *linker) gatewayPorts(p *pkg, e intent.Entry) []model.Port {
+	id := p.namespace + "/" + e.Name
+	var out []model.Port
+	main := map[model.Protocol]string{}
+	for _, f := range e.Node.Field("port").Fields() {
+		port := model.Port{Name: f.Name, Number: uint32(f.Node.Field("number").Int()), Protocol: model.HTTP, MTLS: model.Disable, Main: f.Node.Field("main").Bool()}
+		if v := f.Node.Field("protocol"); v.Exists() {
+			port.Protocol = model.Protocol(v.Str())
+		}
+		l.place(model.GatewayPortPath(id, f.Name), f.Node.Pos())
+		if other := main[port.Protocol]; port.Main && other != "" {
+			l.add(diag.New(diag.CodeDuplicate, f.Node.Field("main").Pos(), "ports %q and %q of gateway %q both say that they are the main one of %s", other, f.Name, id, port.Protocol).
+				WithFix("let one of them say it"))
+		}
+		if port.Main {
+			main[port.Protocol] = f.Name
+		}
+		if i := slices.IndexFunc(out, func(o model.Port) bool { return o.Number == port.Number }); i >= 0 {
+			l.add(diag.New(diag.CodeListen, f.Node.Pos(), "ports %q and %q of gateway %q both have the number %d", out[i].Name, f.Name, id, port.Number).
+				WithRelated(l.lineOf(model.GatewayPortPath(id, out[i].Name)), "the other").WithFix("choose another number for one of them"))
+		}
+		out = append(out, port)
+	}
+	if len(out) == 0 {
+		l.add(diag.New(diag.CodeOneOf, e.Node.Pos(), "gateway %q has no port", id).WithFix("add: port: http: number: 80"))
+	}
+	slices.SortFunc(out, func(a, b model.Port) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+func speaking(ps []model.Port, of model.Protocol) []model.Port {
+	return slices.DeleteFunc(slices.Clone(ps), func(p model.Port) bool { return p.Protocol != of })
+}
+
+// hostPorts are the names of the ports at which a host is: those that it names, else
+// for each protocol the one that is meant where none is named.
+func (l *linker) hostPorts(g *model.Gateway, tls bool, e intent.Entry) []string {
+	if named := e.Node.Field("ports"); named.Exists() {
+		return l.namedPorts(g, tls, named, e)
+	}
+	out := l.unnamedPorts(g, model.HTTP, e)
+	switch https := speaking(g.Ports, model.HTTPS); {
+	case !tls && len(https) > 0 && len(https) == len(g.Ports):
+		l.add(noTLS(g, https[0].Name, e, e.Node.Pos()))
+	case tls && len(https) == 0:
+		l.add(diag.New(diag.CodeHostPort, e.Node.Field("tls").Pos(), "host %q has `tls`, but no port of gateway %q speaks https", e.Name, g.ID).
+			WithRelated(l.lineOf(model.GatewayPath(g.ID)), "the gateway").WithFix(`add to the gateway: port: https: {number: 443, protocol: "https"}`))
+	case tls:
+		out = append(out, l.unnamedPorts(g, model.HTTPS, e)...)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// unnamedPorts is the port of a protocol at which hosts are that name none, if there is one.
+func (l *linker) unnamedPorts(g *model.Gateway, of model.Protocol, e intent.Entry) []string {
+	ps := speaking(g.Ports, of)
+	p, ok := model.Unnamed(ps)
+	switch {
+	case ok:
+		return []string{p.Name}
+	case len(ps) > 1:
+		l.add(diag.New(diag.CodePort, e.Node.Pos(), "host %q has to name its ports: gateway %q has several that speak %s and none is the main one", e.Name, g.ID, of).
+			WithRelated(l.lineOf(model.GatewayPath(g.ID)), "the gateway").
+			WithFix("name some of %s in `ports`, or let one of them say `main: true`", strings.Join(portNames(ps), ", ")))
+	}
+	return nil
+}
+
+func (l *linker) namedPorts(g *model.Gateway, tls bool, named intent.Node, e intent.Entry) []string {
+	var out []string
+	https := false
+	for _, n := range named.List() {
+		p, ok := g.Port(n.Str())
+		switch {
+		case !ok:
+			l.add(l.unknown(n.Pos(), "port", n.Str(), portNames(g.Ports)).WithRelated(l.lineOf(model.GatewayPath(g.ID)), "the gateway"))
+		case p.Protocol == model.HTTPS && !tls:
+			l.add(noTLS(g, p.Name, e, n.Pos()))
+		}
+		https = https || p.Protocol == model.HTTPS
+		out = append(out, n.Str())
+	}
+	switch {
+	case len(out) == 0:
+		l.add(diag.New(diag.CodeNever, named.Pos(), "host %q is at no port, so that no request reaches it", e.Name).WithFix("leave `ports` out, or name some of %s", strings.Join(portNames(g.Ports), ", ")))
+	case tls && !https:
+		l.add(diag.New(diag.CodeHostPort, e.Node.Field("tls").Pos(), "host %q has `tls`, but is at no port that speaks https", e.Name).
+			WithRelated(named.Pos(), "its ports").WithFix("name a port of the protocol https as well, or delete `tls`"))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func noTLS(g *model.Gateway, port string, e intent.Entry, at diag.Pos) diag.Diagnostic {
+	return diag.New(diag.CodeHostPort, at, "host %q is at port %q of gateway %q, which speaks https, and has no `tls`", e.Name, port, g.ID).
+		WithFix("add: tls: certificates: [%q], and the certificate: mesh: certificate: %q: file: %q", "my-tls", "my-tls", "my-tls")
+}
+
+// defaultTLS is the oldest version of TLS that visitors may speak unless a host says more.
+const defaultTLS = "1.2"
+
+// hostTLS reads how a host is reached by HTTPS, nil if it is not.
+func (l *linker) hostTLS(p *pkg, g *model.Gateway, path string, e intent.Entry) *model.HostTLS {
+	n := e.Node.Field("tls")
+	if !n.Exists() {
+		return nil
+	}
+	out := &model.HostTLS{Min: defaultTLS, Plain: model.PlainRedirect}
+	if v := n.Field("min"); v.Exists() {
+		out.Min = v.Str()
+	}
+	if v := n.Field("http"); v.Exists() {
+		out.Plain = l.plainHTTP(p, path, n, e)
+	}
+	for _, c := range n.Field("certificates").List() {
+		if x, ok := l.certificate(p, g, c); ok {
+			out.Certificates = append(out.Certificates, x)
+		}
+	}
+	if list := n.Field("certificates"); len(list.List()) == 0 {
+		l.add(diag.New(diag.CodeCertificate, list.Pos(), "host %q has an empty list of certificates, so that no visitor could be answered", e.Name).WithFix(`name one: certificates: ["my-tls"]`))
+	}
+	slices.SortFunc(out.Certificates, func(a, b model.Certificate) int { return strings.Compare(a.ID, b.ID) })
+	out.Certificates = slices.Compact(out.Certificates)
+	return out
+}
+
+// plainHTTP is what a host does with requests that come without TLS. Serving them is an
+// exception that somebody answers for, until it ends.
+func (l *linker) plainHTTP(p *pkg, path string, n intent.Node, e intent.Entry) model.Plain {
+	word := n.Field("http")
+	plain := model.Plain(word.Str())
+	if plain != model.PlainServe {
+		for _, f := range []string{"until", "owner", "reason"} {
+			if x := n.Field(f); x.Exists() {
+				l.add(diag.New(diag.CodeOneOf, x.Pos(), "%s is about plain HTTP that is served, which %q does not do", x.Path(), word.Str()).WithFix("delete it"))
+			}
+		}
+		return plain
+	}
+	var missing []string
+	for _, f := range []string{"owner", "reason", "until"} {
+		if !n.Field(f).Exists() {
+			missing = append(missing, "`"+f+"`")
+		}
+	}
+	if len(missing) > 0 {
+		l.add(diag.New(diag.CodeOneOf, word.Pos(), "host %q serves plain HTTP, which anybody on the way can read and change, without %s", e.Name, strings.Join(missing, ", ")).
+			WithFix(`say who answers for it, why and until when, or write http: "redirect"`))
+	}
+	if l.ended(n, "plain HTTP of host "+strconv.Quote(e.Name)) {
+		return model.PlainRedirect
+	}
+	l.exceptions = append(l.exceptions, Exception{Path: path, Kind: "plain HTTP", Mode: string(plain), Owner: n.Field("owner").Str(),
+		Reason: n.Field("reason").Str(), Until: n.Field("until").Str()})
+	return plain
+}
+
+// certificate resolves the name of a certificate at a gateway's host. A gateway shows what
+// its own package has, and has rights on Secrets of its own namespace only: who may name a
+// key may use it.
+func (l *linker) certificate(p *pkg, g *model.Gateway, n intent.Node) (model.Certificate, bool) {
+	id := p.qualify(n.Str())
+	c, ok := l.certificates[id]
+	if !ok {
+		var known []string
+		for _, k := range sortedKeys(l.certificates) {
+			if l.certificates[k].pkg == p {
+				known = append(known, strings.TrimPrefix(k, p.namespace+"/"))
+			}
+		}
+		l.add(l.unknown(n.Pos(), "certificate", n.Str(), known))
+		return model.Certificate{}, false
+	}
+	at := l.lineOf(model.CertificatePath(id))
+	if c.pkg != p {
+		l.add(diag.New(diag.CodeCertificate, n.Pos(), "certificate %q belongs to %s", id, c.pkg).WithRelated(at, "declared here").
+			WithFix("declare one in this package: whoever may name a key may use it"))
+		return model.Certificate{}, false
+	}
+	if namespace, _, _ := strings.Cut(c.Secret, "/"); c.Secret != "" && namespace != g.Namespace {
+		l.add(diag.New(diag.CodeCertificate, at, "certificate %q is a Secret of namespace %q, and gateway %q is in %q", id, namespace, g.ID, g.Namespace).WithRelated(n.Pos(), "used here").
+			WithFix("keep the Secret in the gateway's namespace: its pods read nothing elsewhere"))
+		return model.Certificate{}, false
+	}
+	return c.Certificate, true
+}
+
+// ownCertificate is a certificate and the package that may use it.
+type ownCertificate struct {
+	model.Certificate
+	pkg *pkg
+}
+
+// declareCertificates enters the certificates of a package into the tables.
+func (l *linker) declareCertificates(p *pkg) {
+	for _, e := range p.node.Field("certificate").Fields() {
+		id := p.namespace + "/" + e.Name
+		if !l.free(model.CertificatePath(id), "certificate", id, e.Node.Pos()) {
+			continue
+		}
+		l.oneOf(e.Node, "file", "secret")
+		c := model.Certificate{ID: id, Owner: l.owned(e.Node, p, model.CertificatePath(id)), File: e.Node.Field("file").Str(), Secret: e.Node.Field("secret").Str()}
+		l.certificates[id] = ownCertificate{c, p}
+	}
+}

@@ -1,0 +1,156 @@
+package envoy
+
+import (
+	"slices"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/hop"
+)
+
+// tlsGroups are the hosts at a port by the connections that are good for them, in the order
+// of the first host of each.
+func tlsGroups(g *model.Gateway, p model.Port) [][]model.Host {
+	var out [][]model.Host
+	for _, h := range g.HostsAt(p.Name) {
+		if i := slices.IndexFunc(out, func(hs []model.Host) bool { return hs[0].TLS.Shares(h.TLS) }); i >= 0 {
+			out[i] = append(out[i], h)
+			continue
+		}
+		out = append(out, []model.Host{h})
+	}
+	return out
+}
+
+// tlsListener takes HTTPS: the name that a visitor asks for (SNI) chooses certificates and
+// routes. Names that no host has are closed before a handshake.
+func (e *emitter) tlsListener(g *model.Gateway, p model.Port, groups [][]model.Host) *entry {
+	name := model.GatewayName(g.ID, p.Name)
+	return e.getFresh("listener "+name, func(out *entry) {
+		l := gatewayListener(g, p)
+		l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}
+		waitForHello(l, false)
+		for _, hosts := range groups {
+			routes := model.GatewayTLSName(g.ID, p.Name, hosts[0].TLS)
+			out.need(release.RouteType, routes)
+			m := manager(atGateway, routes)
+			// What HTTP/2 says of the scheme is the visitor's word, the connection is not.
+			m.SchemeHeaderTransformation = &corev3.SchemeHeaderTransformation{Transformation: &corev3.SchemeHeaderTransformation_SchemeToOverwrite{SchemeToOverwrite: "https"}}
+			l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{
+				Name:             routes,
+				FilterChainMatch: namesOf(hosts),
+				TransportSocket:  visitorTLS(hosts[0].TLS),
+				// A handshake that stands still holds a connection.
+				TransportSocketConnectTimeout: Duration(hop.HelloTimeout),
+				Filters:                       []*listenerv3.Filter{filter(filterHCM, m)},
+			})
+		}
+		e.seal(out, release.ListenerType, name, model.GatewayPath(g.ID), l)
+	})
+}
+
+// namesOf takes connections that ask for one of the hosts, by the longest name as routes
+// do. The host "*" is no name: it takes all others, and those that ask for none.
+func namesOf(hosts []model.Host) *listenerv3.FilterChainMatch {
+	m := &listenerv3.FilterChainMatch{TransportProtocol: transportTLS}
+	for _, h := range hosts {
+		if h.Name == anyHost {
+			m.ServerNames = nil
+			return m
+		}
+		m.ServerNames = append(m.ServerNames, h.Name)
+	}
+	return m
+}
+
+const anyHost = "*"
+
+// tlsConfig has the hosts of one group. Who asks for another one on a connection of theirs
+// is told to open a connection for it (421, RFC 9110 section 15.5.20), as browsers do that
+// reuse one because its certificate fits: not everything that was decided by the name of
+// the connection holds for the other host.
+func (e *emitter) tlsConfig(g *model.Gateway, p model.Port, hosts []model.Host) *entry {
+	name := model.GatewayTLSName(g.ID, p.Name, hosts[0].TLS)
+	return e.getFresh("route "+name, func(out *entry) {
+		rc := &routev3.RouteConfiguration{Name: name}
+		for _, h := range hosts {
+			rc.VirtualHosts = append(rc.VirtualHosts, e.gatewayHost(g, h, out))
+		}
+		others := slices.DeleteFunc(g.HostsAt(p.Name), func(h model.Host) bool { return h.TLS.Shares(hosts[0].TLS) })
+		wrong := model.Misdirected(hosts, others)
+		if !slices.ContainsFunc(hosts, func(h model.Host) bool { return h.Name == anyHost }) {
+			wrong = append(wrong, anyHost)
+		}
+		if len(wrong) > 0 {
+			rc.VirtualHosts = append(rc.VirtualHosts, &routev3.VirtualHost{Name: "misdirected", Domains: wrong, Routes: []*routev3.Route{answeredRoute("misdirected", 421)}})
+		}
+		e.sealRoutes(out, model.GatewayPath(g.ID), rc)
+	})
+}
+
+// plainHost is a host as plain HTTP meets it.
+func (e *emitter) plainHost(g *model.Gateway, h model.Host, out *entry) *routev3.VirtualHost {
+	vh := virtualHost(h)
+	switch {
+	case h.TLS == nil || h.TLS.Plain == model.PlainServe:
+		return e.gatewayHost(g, h, out)
+	case h.TLS.Plain == model.PlainRefuse:
+		vh.Routes = []*routev3.Route{answeredRoute("plain HTTP", 403)}
+	default:
+		vh.Routes = []*routev3.Route{{Name: "plain HTTP", Match: everyRequest(), Action: &routev3.Route_Redirect{Redirect: toHTTPS(g, h)}}}
+	}
+	return vh
+}
+
+// toHTTPS leads to the same place by HTTPS, with the method and body that the request had.
+func toHTTPS(g *model.Gateway, h model.Host) *routev3.RedirectAction {
+	return &routev3.RedirectAction{
+		SchemeRewriteSpecifier: &routev3.RedirectAction_HttpsRedirect{HttpsRedirect: true},
+		PortRedirect:           g.TLSPort(h).Number,
+		ResponseCode:           routev3.RedirectAction_PERMANENT_REDIRECT,
+	}
+}
+
+func answeredRoute(name string, status uint32) *routev3.Route {
+	return &routev3.Route{Name: name, Match: everyRequest(), Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: status}}}
+}
+
+func everyRequest() *routev3.RouteMatch {
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
+}
+
+// certificatePatience is how long a listener waits for a certificate. Without it the
+// connections that would be shown it are closed, and all others served; when it comes, theirs
+// are too.
+const certificatePatience = 2 * time.Second
+
+// visitorTLS shows visitors one of the certificates, which the agent has.
+func visitorTLS(t *model.HostTLS) *corev3.TransportSocket {
+	c := &tlsv3.CommonTlsContext{
+		TlsParams: &tlsv3.TlsParameters{
+			TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2,
+			TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+			// Of TLS 1.2: forward secret and authenticated, as HTTP/2 asks (RFC 9113 section 9.2.2).
+			CipherSuites: []string{
+				"[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]", "[ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]",
+				"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
+			},
+		},
+		AlpnProtocols: []string{"h2", "http/1.1"},
+	}
+	if t.Min == "1.3" {
+		c.TlsParams.TlsMinimumProtocolVersion, c.TlsParams.CipherSuites = tlsv3.TlsParameters_TLSv1_3, nil
+	}
+	for _, x := range t.Certificates {
+		s := secret(x.Ref().String())
+		s.SdsConfig.InitialFetchTimeout = Duration(certificatePatience)
+		c.TlsCertificateSdsSecretConfigs = append(c.TlsCertificateSdsSecretConfigs, s)
+	}
+	return socket(&tlsv3.DownstreamTlsContext{CommonTlsContext: c, RequireClientCertificate: Bool(false)})
+}
