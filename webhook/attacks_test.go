@@ -270,8 +270,16 @@ func heldDeletion(t *testing.T, g *guarded) {
 // earlier does something while a release holds that has one object alone.
 func (g *guarded) earlier(t *testing.T, object string, do func() error) {
 	t.Helper()
+	g.while(t, "shop/one.yaml", object, do)
+}
+
+// while does something while a release holds that has one object in one file, and a proxy in
+// the namespace of that.
+func (g *guarded) while(t *testing.T, file, object string, do func() error) {
+	t.Helper()
+	namespace, _, _ := strings.Cut(file, "/")
 	made, err := release.Seal([]release.Artifact{
-		{Path: "envoy/sidecar/shop/web.json", Bytes: []byte("{}")}, {Path: "kubernetes/shop/one.yaml", Bytes: []byte(object)},
+		{Path: "envoy/sidecar/" + namespace + "/web.json", Bytes: []byte("{}")}, {Path: "kubernetes/" + file, Bytes: []byte(object)},
 	}, release.Inputs{Environment: "prod"}, nil)
 	if err != nil {
 		t.Fatal(err)

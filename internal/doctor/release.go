@@ -41,7 +41,7 @@ func (e *examination) stays(ctx context.Context) found {
 // why says what a namespace's deletion waits for.
 func why(n core.Namespace) string {
 	for _, c := range n.Status.Conditions {
-		if c.Status == core.ConditionTrue && (c.Type == core.NamespaceContentRemaining || c.Type == core.NamespaceFinalizersRemaining) {
+		if c.Status == core.ConditionTrue && (c.Type == core.NamespaceDeletionContentFailure || c.Type == core.NamespaceContentRemaining || c.Type == core.NamespaceFinalizersRemaining) {
 			return ": " + c.Message
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	core "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"meshc.dev/meshc/compiler/release"
@@ -139,9 +140,30 @@ func TestNamespacesHaveTheRoots(t *testing.T) {
 	}
 	p.Serve(made)
 	holds("default", "third")
+
+	// A namespace that is being deleted, and waits for something else, takes no new one. It is
+	// told with the way out, and the others have theirs.
+	if _, err := c.Client.CoreV1().ConfigMaps("shop").Create(ctx, &core.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "held", Finalizers: []string{"test.example/held"}}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Client.CoreV1().Namespaces().Delete(ctx, "shop", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Client.CoreV1().ConfigMaps("shop").Delete(ctx, release.RootsConfigMap, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		t.Fatal(err)
+	}
+	p.Serve(made)
+	for end := time.Now().Add(time.Minute); !strings.Contains(log.String(), "in a namespace that is being deleted") || !strings.Contains(log.String(), "wait until it is gone"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("nobody told of the namespace that goes:\n%s", log)
+		}
+	}
+	text.set("fourth", nil)
+	p.Serve(made)
+	holds("default", "fourth")
 	stop()
 	<-ended
-	if got := log.String(); strings.Count(got, "no such namespace yet") != 1 || strings.Count(got, "ERROR") != 1 {
+	if got := log.String(); strings.Count(got, "no such namespace yet") != 1 || strings.Count(got, "ERROR") != 2 {
 		t.Errorf("the log:\n%s", got)
 	}
 }

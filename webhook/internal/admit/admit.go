@@ -150,20 +150,26 @@ func (w *World) scale(q review.Review) diag.List {
 	return nil
 }
 
+// deletion keeps what the release has, or names, where it is.
+//
+// A namespace may be on its way out already, because nobody was asked when that began. What
+// the release has in it stays all the same, for it serves, and the namespace's status says
+// why.
 func (w *World) deletion(q review.Review) diag.List {
 	k := key(q)
+	var d diag.Diagnostic
+	by, needed := w.desired.NamedBy(k)
 	switch {
 	case w.desired.Object(k) != nil:
-		return diag.List{w.about(diag.CodeStillNeeded, k, "is part of the approved release and cannot be deleted")}
+		d = w.about(diag.CodeStillNeeded, k, "is part of the approved release and cannot be deleted")
 	case k.Kind == "Namespace" && w.desired.Lives(k.Name):
-		d := diag.New(diag.CodeStillNeeded, diag.Pos{}, "namespace %q holds objects of the approved release and cannot be deleted", k.Name)
-		return diag.List{d.WithFix("%s", w.way())}
+		d = diag.New(diag.CodeStillNeeded, diag.Pos{}, "namespace %q holds objects of the approved release and cannot be deleted", k.Name)
+	case needed:
+		d = diag.New(diag.CodeStillNeeded, w.provenance[w.desired.Path(by)], "%s is named by %s of the approved release and cannot be deleted", k, by)
+	default:
+		return nil
 	}
-	if by, needed := w.desired.NamedBy(k); needed {
-		d := diag.New(diag.CodeStillNeeded, w.provenance[w.desired.Path(by)], "%s is named by %s of the approved release and cannot be deleted", k, by)
-		return diag.List{d.WithFix("%s", w.way())}
-	}
-	return nil
+	return diag.List{d.WithFix("take it out of the intent and have that approved, for which a namespace that is being deleted waits too; what holds now is commit %.12s", w.commit)}
 }
 
 // administrators may do anything in a cluster anyway.
