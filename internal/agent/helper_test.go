@@ -55,17 +55,21 @@ func newPlaneAt(t *testing.T, ttl time.Duration, clock func() time.Time) *plane 
 		t.Fatal(err)
 	}
 	p := &plane{a: a, tokens: tokens}
-	if p.addr, err = freeport.Address(); err != nil { // nobody takes it while the server is away
-		t.Fatal(err)
-	}
 	p.start(t)
 	t.Cleanup(func() { p.server.Stop() })
 	return p
 }
 
-// start serves on p.addr; after p.server.Stop it serves there again.
+// start serves on p.addr, which nobody takes while the server is away: after p.server.Stop
+// it serves there again.
 func (p *plane) start(t *testing.T) {
 	t.Helper()
+	var err error
+	if p.addr == "" {
+		if p.addr, err = freeport.Address(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	lis, err := net.Listen("tcp", p.addr)
 	if err != nil {
 		t.Fatal(err)

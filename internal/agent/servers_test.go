@@ -15,7 +15,7 @@ import (
 // twin is another server of the same authority.
 func (p *plane) twin(t *testing.T) *plane {
 	t.Helper()
-	q := &plane{a: p.a, tokens: p.tokens, addr: "127.0.0.1:0"}
+	q := &plane{a: p.a, tokens: p.tokens}
 	q.start(t)
 	t.Cleanup(func() { q.server.Stop() })
 	return q

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"meshc.dev/meshc/internal/freeport"
 )
 
 // server answers every call and counts.
@@ -22,7 +24,17 @@ type server struct {
 	calls atomic.Int64
 }
 
-func newServer(t *testing.T, at string) *server {
+// newServer starts one at a port that nobody takes while it is away.
+func newServer(t *testing.T) *server {
+	t.Helper()
+	at, err := freeport.Address()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, at)
+}
+
+func serve(t *testing.T, at string) *server {
 	t.Helper()
 	l, err := net.Listen("tcp", at)
 	if err != nil {
@@ -51,7 +63,7 @@ func dial(t *testing.T, servers ...string) *grpc.ClientConn {
 // ask returns the address of the server that answers, or the error.
 func ask(t *testing.T, c *grpc.ClientConn, wait bool) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	err := c.Invoke(ctx, "/a/b", &emptypb.Empty{}, &emptypb.Empty{}, grpc.WaitForReady(wait))
 	if s := status.Convert(err); s.Code() == codes.Unimplemented {
@@ -63,7 +75,7 @@ func ask(t *testing.T, c *grpc.ClientConn, wait bool) (string, error) {
 // mustAsk asks again what was lost with a connection that broke.
 func mustAsk(t *testing.T, c *grpc.ClientConn) string {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
 		at, err := ask(t, c, true)
 		if err == nil {
 			return at
@@ -79,7 +91,7 @@ func mustAsk(t *testing.T, c *grpc.ClientConn) string {
 func TestTheNextTakesOver(t *testing.T) {
 	both := map[string]*server{}
 	for range 2 {
-		s := newServer(t, "127.0.0.1:0")
+		s := newServer(t)
 		both[s.addr] = s
 	}
 	var list []string
@@ -103,7 +115,7 @@ func TestTheNextTakesOver(t *testing.T) {
 		if next == at {
 			t.Fatal("a server that is gone answers")
 		}
-		both[at] = newServer(t, at)
+		both[at] = serve(t, at)
 		if again := mustAsk(t, c); again != next {
 			t.Errorf("a connection that stands was left for %s", again)
 		}
@@ -117,7 +129,7 @@ func TestASilentServerIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	good := newServer(t, "127.0.0.1:0")
+	good := newServer(t)
 	for range 12 { // half of them begin with the silent one
 		if at := mustAsk(t, dial(t, silent.Addr().String(), good.addr)); at != good.addr {
 			t.Fatal(at)
@@ -126,7 +138,7 @@ func TestASilentServerIsLeft(t *testing.T) {
 }
 
 func TestClientsSpread(t *testing.T) {
-	a, b := newServer(t, "127.0.0.1:0"), newServer(t, "127.0.0.1:0")
+	a, b := newServer(t), newServer(t)
 	for range 40 {
 		mustAsk(t, dial(t, a.addr, b.addr))
 	}
@@ -136,7 +148,7 @@ func TestClientsSpread(t *testing.T) {
 }
 
 func TestANameThatNobodyKnows(t *testing.T) {
-	good := newServer(t, "127.0.0.1:0")
+	good := newServer(t)
 	const nobody = "nobody.invalid:1"
 	if at := mustAsk(t, dial(t, nobody, good.addr)); at != good.addr {
 		t.Error(at)
@@ -152,14 +164,14 @@ func TestANameThatNobodyKnows(t *testing.T) {
 
 // TestWithoutAnyServer: a call does not wait for one, and the first that comes back is found.
 func TestWithoutAnyServer(t *testing.T) {
-	a, b := newServer(t, "127.0.0.1:0"), newServer(t, "127.0.0.1:0")
+	a, b := newServer(t), newServer(t)
 	c := dial(t, a.addr, b.addr)
 	a.Stop()
 	b.Stop()
 	if _, err := ask(t, c, false); status.Code(err) != codes.Unavailable {
 		t.Fatalf("the error is %v", err)
 	}
-	newServer(t, b.addr)
+	serve(t, b.addr)
 	if at := mustAsk(t, c); at != b.addr {
 		t.Error(at)
 	}
