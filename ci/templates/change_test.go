@@ -201,7 +201,7 @@ func wicked(t *testing.T) map[string]string {
 		"ci/meshc/sneaked-in.sh":        well,
 		"cue.mod/pkg/evil.example/x.go": evilMeshc,
 	}
-	for _, s := range []string{"install.sh", "judge.sh", "fetch.sh", "plan.sh", "vet.sh", "comment-github.sh", "comment-gitlab.sh"} {
+	for _, s := range []string{"install.sh", "judge.sh", "fetch.sh", "plan.sh", "vet.sh", "comment.sh", "comment-github.sh", "comment-gitlab.sh"} {
 		out["ci/meshc/"+s] = well
 	}
 	return out
