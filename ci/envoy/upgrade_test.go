@@ -3,8 +3,8 @@ package envoy
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
-	"net/http"
 	"testing"
 	"time"
 
@@ -53,7 +53,7 @@ func echoed(t *testing.T, ws *websocket.Conn, text string) {
 }
 
 // open starts a mesh and returns the addresses of doors.
-func open(t *testing.T, p *compiler.Program, rs ...compiler.Request) (*rehearsal.Stage, []string) {
+func open(t *testing.T, p *compiler.Program, rs ...compiler.Request) []string {
 	t.Helper()
 	reh, err := p.Rehearse(rs)
 	if err != nil {
@@ -71,7 +71,7 @@ func open(t *testing.T, p *compiler.Program, rs ...compiler.Request) (*rehearsal
 			t.Fatalf("no address for %+v", rs[i])
 		}
 	}
-	return stage, out
+	return out
 }
 
 // What changes its protocol passes two sidecars, which speak HTTP/2 with each other, or a
@@ -79,7 +79,7 @@ func open(t *testing.T, p *compiler.Program, rs ...compiler.Request) (*rehearsal
 func TestWebSocketsPassWhereAllLetThem(t *testing.T) {
 	p := shop(t, `
 mesh: service: app: {port: http: number: 80, grant: all: mesh: true, route: {
-	live: {match: path: prefix: "/live", to: default: 100, upgrade: ["websocket"], timeout: "1s"}
+	live: {match: path: prefix: "/live", to: default: 100, upgrade: ["websocket"]}
 	default: to: default: 100
 }}
 mesh: service: plain: {port: http: number: 80, grant: all: mesh: true}
@@ -94,7 +94,7 @@ mesh: gateway: edge: {port: http: number: 80, host: "*": route: {
 	elsewhere: {match: path: prefix: "/elsewhere", redirect: path: "/"}
 }}`)
 	doors := []compiler.Request{{From: "shop/app", To: "shop/app"}, {From: "shop/app", To: "shop/open"}, {From: "shop/app", To: "shop/plain"}, {To: "gateway/shop/edge"}}
-	stage, at := open(t, p, doors...)
+	at := open(t, p, doors...)
 	wish := []compiler.Header{{Name: "connection", Value: "Upgrade"}, {Name: "upgrade", Value: "websocket"}}
 	for _, c := range []struct {
 		door   int
@@ -123,10 +123,57 @@ mesh: gateway: edge: {port: http: number: 80, host: "*": route: {
 			t.Errorf("%s %s: %v", r.To, c.path, err)
 		default:
 			echoed(t, ws, "one")
-			time.Sleep(1500 * time.Millisecond)
 			echoed(t, ws, "two")
 		}
 	}
-	_ = stage
-	_ = http.StatusOK
+}
+
+// over reads until the other side ends the stream, and reports how long that took.
+func over(ws *websocket.Conn, begun time.Time) time.Duration {
+	_, _ = io.Copy(io.Discard, ws)
+	return time.Since(begun)
+}
+
+// What has changed its protocol lasts: no timeout ends it, but silence does, and the end of
+// the time that it may last, whatever moves.
+func TestStreamsEndWhenTheyShould(t *testing.T) {
+	p := shop(t, `
+mesh: service: app: {
+	port: {http: {number: 80, main: true, timeout: "1s"}, rpc: {number: 90, protocol: "grpc"}}
+	grant: all: {mesh: true, ports: ["http", "rpc"]}
+	upgrade: ["websocket"]
+	route: {
+		quiet: {match: path: prefix: "/quiet", to: default: 100, idle: "1s"}
+		brief: {match: path: prefix: "/brief", to: default: 100, maxDuration: "2s"}
+		default: to: default: 100
+	}
+}`)
+	at := open(t, p, compiler.Request{From: "shop/app", To: "shop/app", Port: "http"}, compiler.Request{From: "shop/app", To: "shop/app", Port: "rpc"})
+	streams := map[string]*websocket.Conn{}
+	begun := time.Now()
+	for _, path := range []string{"/quiet", "/brief", "/lasting"} {
+		ws, err := socket(t.Context(), t, at[0], "a.test", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams[path] = ws
+	}
+	go func() { // moves until it is over
+		for websocket.Message.Send(streams["/brief"], "still here") == nil {
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+	// Longer than they may take is slow; shorter is wrong.
+	if took := over(streams["/quiet"], begun); took < time.Second {
+		t.Errorf("a silent stream ended after %v", took)
+	}
+	if took := over(streams["/brief"], begun); took < 2*time.Second {
+		t.Errorf("a stream that may last 2s ended after %v", took)
+	}
+	echoed(t, streams["/lasting"], "longer than the timeout of its port")
+	for i, want := range []int{504, 200} { // nothing bounds an answer of gRPC
+		if got, _ := say(t.Context(), at[i], "GET / HTTP/1.1\r\nhost: a.test\r\n"+rehearsal.WaitHeader+": 1500ms\r\n\r\n"); got != want {
+			t.Errorf("an answer after 1.5s on port %d: %d, want %d", i, got, want)
+		}
+	}
 }

@@ -222,9 +222,10 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 	}
 	for _, r := range l.rules {
 		c, ok := r.nearest(cs)
-		if !ok || r.Fits == nil {
+		if !ok || r.Fits == nil || x.To.Name != "" && !x.To.Protocol.IsHTTP() {
 			continue
 		}
+		x.At = c.on
 		if v, ok := set.Lookup(r.Name); ok && c.node.Field(r.Field).Exists() {
 			r.Fits(v, set, c.node.Field(r.Field), x)
 		}

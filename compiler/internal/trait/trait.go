@@ -53,6 +53,12 @@ type Bound interface {
 	Whole() time.Duration
 }
 
+// Lasting is a value by which a request goes on beyond its answer, so that no Bound ends it.
+type Lasting interface {
+	Value
+	Lasts()
+}
+
 // Codec decodes a value from its form in mesh.json. Encoding is plain JSON.
 type Codec func(raw []byte) (Value, error)
 

@@ -30,6 +30,8 @@ import (
 func All() []feature.Feature {
 	return []feature.Feature{
 		timeouts.Feature,
+		timeouts.Idle,
+		timeouts.MaxDuration,
 		upgrades.Feature,
 		retries.Feature,
 		headers.Request,

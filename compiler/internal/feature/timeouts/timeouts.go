@@ -1,5 +1,6 @@
-// Package timeouts is the feature `route.timeout`: how long the whole answer may
-// take, retries included.
+// Package timeouts is the features `timeout`, `idle` and `maxDuration` of routes, of what is
+// around them, and of a service's ports: how long the whole answer may take, retries
+// included; how long nothing may move; how long a stream may last.
 package timeouts
 
 import (
@@ -45,16 +46,16 @@ func (t Timeout) Whole() time.Duration { return time.Duration(t.Request) }
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "timeout", On: []resolve.On{resolve.OnRoute}, Answers: false, Forwards: true,
+		Name: name, Field: name, On: carriers(), Answers: false, Forwards: true,
 		Defaults: []resolve.Default{
 			{Field: "route.timeout", Value: byDefault.String(), Why: "no request waits for ever"},
-			{Field: "route.timeout (all ports grpc)", Value: none, Why: "a stream lasts as long as something moves, and callers of gRPC bring deadlines of their own"},
+			{Field: "route.timeout (port grpc)", Value: none, Why: "a stream lasts as long as something moves, and callers of gRPC bring deadlines of their own"},
 		},
 		Read: read, Uses: nil,
 	},
 	Codec:      trait.JSON[Timeout],
 	Meaning:    meaning,
-	Change:     change,
+	Change:     change(name, "request", byDefault),
 	Envoy:      envoy.OnRoute(lower),
 	Kubernetes: kubernetes.Nothing("the proxies keep it"),
 	GatewayAPI: gatewayapi.OnRule(func(r *gatewayapi.Rule, v Timeout, _ *gatewayapi.Ctx) {
@@ -62,17 +63,22 @@ var Feature = feature.Feature{
 	}),
 }
 
-// lower sets RouteAction.timeout; streams too: a longer one needs a longer timeout
-// here. Envoy also ends a stream on which nothing moves for five minutes, a
-// destination that still works on its answer included, so that a longer timeout
-// takes its RouteAction.idle_timeout along.
-func lower(r *routev3.Route, v Timeout, _ *envoy.Ctx) {
+// carriers are the same for all three: the nearest counts.
+func carriers() []resolve.On {
+	return []resolve.On{resolve.OnRoute, resolve.OnHost, resolve.AroundPort, resolve.AroundRoutes}
+}
+
+// lower sets RouteAction.timeout. Envoy also ends a stream on which nothing moves for five
+// minutes, a destination that still works on its answer included, so that a longer timeout
+// takes its RouteAction.idle_timeout along, unless that is written. Neither the timeout of a
+// route counts for a connection that has changed its protocol: that request never ends.
+func lower(r *routev3.Route, v Timeout, x *envoy.Ctx) {
 	a := envoy.Action(r)
 	if a == nil {
 		return
 	}
 	a.Timeout = envoy.Duration(time.Duration(v.Request))
-	if time.Duration(v.Request) > streamIdle {
+	if _, written := trait.Get[Silence](x.Traits); !written && time.Duration(v.Request) > streamIdle {
 		a.IdleTimeout = envoy.Duration(time.Duration(v.Request))
 	}
 }
@@ -87,23 +93,35 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	return Timeout{Request: x.Duration(n, byDefault)}
 }
 
-func meaning(v trait.Value) []space.Act {
-	t := v.(Timeout).Request
-	return space.Labels(space.AtWorkload, space.Field{Feature: name, Name: "request", Value: words(t), Number: time.Duration(t).Seconds()})
+func meaning(v trait.Value) []space.Act { return bounds(name, "request", v.(Timeout).Request) }
+
+// bounds is the meaning of a bound; 0 is none.
+func bounds(feature, what string, t trait.Duration) []space.Act {
+	return space.Labels(space.AtWorkload, space.Field{Feature: feature, Name: what, Value: words(t), Number: time.Duration(t).Seconds()})
 }
 
-// change: under a shorter bound requests fail that were answered. Where nothing is
-// written, Envoy's own default holds.
-func change(before, after []space.Field) (plan.Class, string) {
-	b, a := bound(before), bound(after)
-	class := plan.Neutral
-	switch {
-	case a == b:
-		return plan.Nothing, ""
-	case b == 0 || a != 0 && a < b:
-		class = plan.Narrowing
+// change: under a shorter bound requests fail that were answered, and without one nothing
+// ends them. Where nothing is written, the default holds.
+func change(feature, what string, byDefault time.Duration) plan.Word {
+	bound := func(fs []space.Field) trait.Duration {
+		if len(fs) == 0 {
+			return trait.Duration(byDefault)
+		}
+		return trait.Duration(plan.Number(fs, what) * float64(time.Second))
 	}
-	return class, "timeout " + words(b) + " → " + words(a)
+	return func(before, after []space.Field) (plan.Class, string) {
+		b, a := bound(before), bound(after)
+		class := plan.Neutral
+		switch {
+		case a == b:
+			return plan.Nothing, ""
+		case a == 0:
+			class = plan.Weakening
+		case b == 0 || a < b:
+			class = plan.Narrowing
+		}
+		return class, feature + " " + words(b) + " → " + words(a)
+	}
 }
 
 // words is a bound as intent writes it.
@@ -112,11 +130,4 @@ func words(t trait.Duration) string {
 		return none
 	}
 	return t.String()
-}
-
-func bound(fs []space.Field) trait.Duration {
-	if len(fs) == 0 {
-		return trait.Duration(byDefault)
-	}
-	return trait.Duration(plan.Number(fs, "request") * float64(time.Second))
 }

@@ -35,6 +35,9 @@ type Upgrades struct {
 // TraitName is "upgrade".
 func (Upgrades) TraitName() string { return name }
 
+// Lasts says that what has changed its protocol lasts as long as its sides like.
+func (Upgrades) Lasts() {}
+
 // With is what both let through.
 func (u Upgrades) With(other trait.Value) trait.Value {
 	both := slices.DeleteFunc(slices.Clone(u.To), func(p string) bool { return !slices.Contains(other.(Upgrades).To, p) })

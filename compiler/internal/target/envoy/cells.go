@@ -143,6 +143,8 @@ type Ctx struct {
 	Version model.Version
 	// Gateway is the gateway whose route this is, nil in a sidecar.
 	Gateway *model.Gateway
+	// Traits are all that the route has (OnRoute).
+	Traits trait.Set
 
 	sidecars bool
 	path     string

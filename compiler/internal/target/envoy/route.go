@@ -61,6 +61,7 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
 		r.Action = forward(s.shares)
 	}
 	x := s.x
+	x.Traits = s.traits
 	x.Mesh, x.path, x.out, x.locate = e.m, s.path, out, e.at
 	x.sidecars = !slices.ContainsFunc(s.shares, func(sh share) bool { return sh.external })
 	for _, name := range s.traits.Names() {
