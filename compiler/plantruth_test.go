@@ -69,6 +69,15 @@ func (m maker) route(name string, to ...string) rte {
 		if m.chance(30) {
 			r.timeout = pick(m, 5, 30)
 		}
+		if m.chance(30) {
+			r.moved, r.place = "path", pick(m, "/", "/a", "/a/b", "/b", "/b/c/")
+			if r.kind == "prefix" && m.chance(70) {
+				r.moved, r.place = "prefix", pick(m, "/", "/a", "/a/b", "/b", "/b/c")
+			}
+			if r.place == r.path {
+				r.moved, r.place = "", ""
+			}
+		}
 	}
 	return r
 }
@@ -109,6 +118,7 @@ func (m maker) editRoutes(rs *[]rte, to ...string) {
 			*rs = slices.Delete(slices.Clone(*rs), i, i+1)
 		case 1:
 			(*rs)[i].timeout = 0
+			(*rs)[i].moved, (*rs)[i].place = "", ""
 			if !(*rs)[i].redirect {
 				(*rs)[i].timeout = pick(m, 5, 30)
 			}
@@ -330,7 +340,7 @@ func (j judge) outcomes() {
 				}
 				vb, wb := j.b.becomes(sb, "http", c[0], q)
 				va, wa := j.a.becomes(sa, "http", c[1], q)
-				if wb == wa || vb != va && forwardOrDenied(vb) && forwardOrDenied(va) {
+				if wb == wa || vb != va && forwardOrDenied(vb) && forwardOrDenied(va) && sb.arrives(q) == sa.arrives(q) {
 					continue
 				}
 				differs, to = true, fmt.Sprintf("%+v: %s → %s", c, wb, wa)
@@ -338,7 +348,7 @@ func (j judge) outcomes() {
 			}
 			_, was := sb.goes(q)
 			_, is := sa.goes(q)
-			j.told(lines, q, differs, was != is, sb.id(), to)
+			j.told(lines, q, differs, was != is || sb.edits(q) != sa.edits(q), sb.id(), to)
 			if narrower && !slices.ContainsFunc(lines, func(l plan.Line) bool { return l.Class == plan.Narrowing && tells(l.Requests, q) }) {
 				j.wrong("%+v to %s gets through no longer and no line is narrowing: %s", q, sb.id(), to)
 			}
@@ -358,7 +368,7 @@ func (j judge) outcomes() {
 			// A host that comes or goes is told; what it keeps out then, as before, is not.
 			whole := hostClass(keysOf(j.b.hosts), host) == "" || hostClass(keysOf(j.a.hosts), host) == ""
 			blocked := slices.Contains([]string{"404", "denied"}, vb) && slices.Contains([]string{"404", "denied"}, va)
-			j.told(lines, q, wb != wa && !(whole && blocked), wb != wa, host, to)
+			j.told(lines, q, wb != wa && !(whole && blocked), wb != wa || j.b.outsideEdits(host, q) != j.a.outsideEdits(host, q), host, to)
 			for class, is := range map[plan.Class]bool{plan.Widening: vb != "forward" && va == "forward", plan.Narrowing: vb == "forward" && va != "forward"} {
 				if is && !slices.ContainsFunc(lines, func(l plan.Line) bool { return l.Class == class && tells(l.Requests, q) }) {
 					j.wrong("%+v to host %s: %s, and no line is %s", q, host, to, class)

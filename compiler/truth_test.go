@@ -39,6 +39,7 @@ type rte struct {
 	to                       []string // "name:weight"
 	timeout                  int      // seconds; 0: not written
 	redirect                 bool
+	moved, place             string // "path" or "prefix" is rewritten, to place; "" leaves it
 }
 
 type grt struct {
@@ -105,6 +106,9 @@ func (r rte) cue() string {
 	}
 	if r.timeout > 0 {
 		out = append(out, fmt.Sprintf("timeout: \"%ds\"", r.timeout))
+	}
+	if r.moved != "" {
+		out = append(out, fmt.Sprintf("rewrite: %s: %q", r.moved, r.place))
 	}
 	return fmt.Sprintf("route: %q: {%s}", r.name, strings.Join(out, ", "))
 }
@@ -203,6 +207,25 @@ func (r rte) takes(q query) bool {
 	return !r.beta || q.beta
 }
 
+// sends is the path with which a request is sent on. What stands for a prefix is followed by
+// the segments that followed the prefix.
+func (r rte) sends(path string) string {
+	switch r.moved {
+	case "path":
+		return r.place
+	case "prefix":
+		rest := path[len(strings.TrimSuffix(r.path, "/")):]
+		if place := strings.TrimSuffix(r.place, "/"); place+rest != "" {
+			return place + rest
+		}
+		return "/"
+	}
+	return path
+}
+
+// edit is what a route says of paths.
+func (r rte) edit() string { return r.moved + " " + r.path + " " + r.place }
+
 // before reports whether a is tried before b: the more specific one.
 func (r rte) before(o rte) bool {
 	rank := func(x rte) []int {
@@ -273,10 +296,28 @@ func (w sketch) accountOf(name, _ string) string {
 // ends, and the rest.
 func (w sketch) becomes(s *drawn, port string, c caller, q query) (verdict, whole string) {
 	verdict, whole = s.goes(q)
+	q.path = s.arrives(q)
 	if verdict == "forward" && !w.allows(s, port, c, q) {
 		return "denied", "denied"
 	}
 	return verdict, whole
+}
+
+// arrives is the path at which a service's proxy gets a request.
+func (s *drawn) arrives(q query) string {
+	if r := routed(s.routes, q); r != nil {
+		return r.sends(q.path)
+	}
+	return q.path
+}
+
+// edits is what the routes that a request meets say of paths: two ways of saying may come to
+// the same.
+func (s *drawn) edits(q query) string {
+	if r := routed(s.routes, q); r != nil {
+		return r.edit()
+	}
+	return ""
 }
 
 // goes is what a caller's own proxy does with a request, whoever the caller is.
@@ -299,7 +340,7 @@ func (s *drawn) goes(q query) (verdict, whole string) {
 			timeout = r.timeout
 		}
 	}
-	return "forward", fmt.Sprintf("%s%s within %ds", s.id(), to, timeout)
+	return "forward", fmt.Sprintf("%s%s at %s within %ds", s.id(), to, s.arrives(q), timeout)
 }
 
 // hostClass is the host of a gateway that a request's host means: the exact one, else
@@ -333,12 +374,27 @@ func (w sketch) outside(host string, q query) (verdict, whole string) {
 		if r.timeout > 0 {
 			timeout = r.timeout
 		}
-		return "forward", fmt.Sprintf("external within %ds", timeout)
+		return "forward", fmt.Sprintf("external at %s within %ds", r.sends(q.path), timeout)
 	}
 	s := w.service("shop/" + name)
+	q.path = r.sends(q.path)
 	verdict, whole = w.becomes(s, "http", caller{workload: "gateway shop/edge", ns: "shop", account: "edge"}, q)
 	if r.timeout > 0 && verdict == "forward" {
 		whole = whole[:strings.LastIndex(whole, " within")] + fmt.Sprintf(" within %ds", r.timeout)
 	}
 	return verdict, whole
+}
+
+// outsideEdits is what the routes that a request from outside meets say of paths.
+func (w sketch) outsideEdits(host string, q query) string {
+	r := routed(w.hosts[hostClass(slices.Sorted(maps.Keys(w.hosts)), host)], q)
+	if r == nil || r.redirect {
+		return ""
+	}
+	name, _, _ := strings.Cut(r.to[0], ":")
+	if name == "out" {
+		return r.edit()
+	}
+	q.path = r.sends(q.path)
+	return r.edit() + ", " + w.service("shop/"+name).edits(q)
 }

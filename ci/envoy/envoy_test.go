@@ -142,7 +142,7 @@ func try(t *testing.T, bin envoybin.Binary, p *compiler.Program, rs []compiler.R
 func least() map[string]int {
 	return map[string]int{
 		"all": 5000, "forward": 250, "split": 200, "external": 30, "denied": 500, "notFound": 500, "redirect": 80, "abort": 20,
-		"answered by cors": 30, "answered by respond": 20, "refused": 200, "tcp forward": 200, "tcp denied": 200, "attached": 60,
+		"answered by cors": 30, "answered by respond": 20, "refused": 200, "tcp forward": 200, "tcp denied": 200, "attached": 60, "moved": 150,
 	}
 }
 
@@ -190,6 +190,9 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 		counts[kind(x)]++
 		if slices.ContainsFunc(x.want.Steps, func(s compiler.Step) bool { return s.Package != "" }) {
 			counts["attached"]++
+		}
+		if x.want.Moved() {
+			counts["moved"]++
 		}
 		if x.differs == "" {
 			continue

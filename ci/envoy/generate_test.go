@@ -177,13 +177,17 @@ func (d *draft) route(file, at, name string, s *service, to func() string) {
 // routeParts are what a route says beside its priority.
 func (d *draft) routeParts(s *service, to func() string) []string {
 	var parts []string
-	if m := d.match(); m != "" {
-		parts = append(parts, "match: "+m)
+	match := d.match()
+	if match != "" {
+		parts = append(parts, "match: "+match)
 	}
 	if d.chance(15) {
 		parts = append(parts, "redirect: "+d.redirect())
 	} else {
 		forwards := append([]string{"to: " + to()}, d.effects(s)...)
+		if d.aside.chance(30) {
+			forwards = append(forwards, "rewrite: "+d.rewrite(match))
+		}
 		if d.aside.chance(12) {
 			forwards = []string{"respond: " + d.aside.respond(), "responseHeaders: " + d.aside.edits()}
 		}
@@ -274,6 +278,27 @@ func (d *draft) redirect() string {
 	}
 	if d.chance(60) {
 		out = append(out, fmt.Sprintf("code: %d", pick(d, 301, 302, 303, 307, 308)))
+	}
+	return "{" + strings.Join(out, ", ") + "}"
+}
+
+// rewrite moves what a route with such a match takes, to where other conditions look for it.
+func (d *draft) rewrite(match string) string {
+	to := pick(d.aside, append(d.paths, "/", "/a", "/b", "/a/b", "/items/$", "/x/")...)
+	if !strings.HasPrefix(to, "/") || strings.Contains(to, "?") { // a parameter's
+		to = "/a"
+	}
+	var out []string
+	switch {
+	case strings.Contains(match, "path: prefix") && d.aside.chance(75):
+		out = append(out, fmt.Sprintf("prefix: %q", to))
+	case strings.Contains(match, "{x}") && d.aside.chance(75):
+		out = append(out, fmt.Sprintf("path: %q", pick(d.aside, "/a/{x}", "/{x}", "/b/{x}/a", "/{x}/{x}", strings.TrimSuffix(to, "/")+"/{x}/")))
+	default:
+		out = append(out, fmt.Sprintf("path: %q", to))
+	}
+	if d.aside.chance(30) {
+		out = append(out, fmt.Sprintf("host: %q", pick(d.aside, "inner.test", "a.inner.test")))
 	}
 	return "{" + strings.Join(out, ", ") + "}"
 }
