@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"time"
 
+	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
@@ -149,6 +150,15 @@ func link(in *intent.Intent, at time.Time, policy string, memo *Memo) (*Program,
 	res, ds := resolve.Mesh(in, catalog.Rules(), at, memo.link())
 	if ds.HasErrors() {
 		return nil, ds
+	}
+	for _, d := range eval.Doubts(res.Mesh, catalog.Meaning()) {
+		at, _ := res.Positions.At(d.Route)
+		behind, _ := res.Positions.At(d.At)
+		ds = append(ds, diag.New(diag.CodeBehind, at, "the route changes requests, and which of them something behind it takes cannot be told: %s", d.Why).
+			WithRelated(behind, "behind it").WithFix("set the header or remove it instead, or test another one behind the route"))
+	}
+	if ds.HasErrors() {
+		return nil, ds.Sorted()
 	}
 	p, err := memo.program(res.Mesh)
 	if err != nil {

@@ -74,6 +74,10 @@ const (
 	// without an identity (warning).
 	// Example: mtls: mode: "permissive" where all grants name services.
 	CodeNobodyMore Code = "MESH0223"
+	// CodeBehind is a route that changes requests so that it cannot be told of those that come to
+	// it which ones something behind it takes.
+	// Example: requestHeaders: add: via: "edge" at a gateway, where a route of the service tests the header via.
+	CodeBehind Code = "MESH0224"
 	// CodeFirstBytes is a TCP port that takes plaintext and mTLS, which only a client's first bytes
 	// tell apart (warning).
 	// Example: `port: sql: {number: 5432, protocol: "tcp", mtls: mode: "permissive"}`.

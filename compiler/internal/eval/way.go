@@ -36,7 +36,7 @@ func (w way) behind(door space.List) space.List {
 	for _, r := range door {
 		when, possible, err := w.image.Before(r.When)
 		if err != nil {
-			panic("eval: " + err.Error()) // resolve has refused such a mesh
+			panic("eval: " + err.Error()) // Doubts has told of it
 		}
 		if possible {
 			r.When = when

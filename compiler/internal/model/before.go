@@ -50,8 +50,8 @@ func (p Path) Pattern() space.Pattern {
 	}
 }
 
-// like is the condition that a pattern of the kinds of a route's path stands for.
-func like(p space.Pattern) (Path, bool) {
+// PathLike is the condition that a pattern of the kinds of a route's path stands for.
+func PathLike(p space.Pattern) (Path, bool) {
 	kind, ok := map[space.Kind]PathKind{space.Exact: PathExact, space.Segment: PathPrefix, space.Template: PathTemplate}[p.Kind]
 	return Path{Kind: kind, Value: p.Text}, ok
 }
@@ -82,7 +82,7 @@ func (x Match) before(m space.Image) ([]Match, error) {
 	}
 	var each []Match
 	for _, p := range ps {
-		path, ok := like(p)
+		path, ok := PathLike(p)
 		if !ok {
 			return nil, fmt.Errorf("paths of kind %q are no condition of a route", p.Kind)
 		}

@@ -40,7 +40,7 @@ type EffectiveRoute struct {
 	// differ in them. Resolve refuses such a mesh; a target must not drop them silently.
 	Lost []string
 	// Unclear says why it cannot be told which requests the service's route takes of those
-	// that the gateway's route changes; "" if it can. Resolve refuses such a mesh.
+	// that the gateway's route changes; "" if it can. No mesh with such a route is compiled.
 	Unclear string
 }
 

@@ -208,6 +208,10 @@ func routeKey(from []space.Origin) string {
 // access: its route's, and those of what features do on the way.
 func beforeAccess(r space.Rule, access space.List) []space.Test {
 	for _, a := range access {
+		var err error
+		if a.When, _, err = r.Image.Before(a.When); err != nil {
+			continue // as with a rule that takes none of them
+		}
 		at, from := len(r.When)-len(a.When), len(r.From)-len(a.From)
 		if at >= 0 && from >= 0 && slices.Equal(r.From[from:], a.From) && slices.EqualFunc(r.When[at:], a.When, sameTest) {
 			return r.When[:at]

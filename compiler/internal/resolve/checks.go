@@ -243,7 +243,7 @@ func (l *linker) checkReceivers() {
 			}
 			for _, to := range rule.Uses(v) {
 				s := l.mesh.Service(to.Service)
-				if s == nil || slices.ContainsFunc(senders, func(account string) bool { return admits(s, to.Port, account, r.Match) }) {
+				if s == nil || slices.ContainsFunc(senders, func(account string) bool { return admits(s, to.Port, account, r) }) {
 					continue
 				}
 				l.add(diag.Warn(diag.CodeRefused, l.lineOf(path+"/"+rule.Name), "the %s goes to %q port %q, which refuses it: no grant admits %s there", rule.Field, s.ID, to.Port, strings.Join(senders, ", ")).
@@ -319,8 +319,10 @@ func (l *linker) callersOf() map[string][]string {
 	return out
 }
 
-// admits reports whether some grant of a service lets an account send to a port a request that m takes.
-func admits(s *model.Service, port, account string, m model.Match) bool {
+// admits reports whether some grant of a service lets an account send to a port a request that
+// a route takes, as it leaves the route.
+func admits(s *model.Service, port, account string, r model.Route) bool {
+	m, moved := r.Match, r.Traits.Image().Path
 	namespace, _, _ := strings.Cut(account, "/")
 	return slices.ContainsFunc(s.Grants, func(g model.Grant) bool {
 		who := g.Mesh || g.Anyone || slices.Contains(g.Namespaces, namespace) || slices.Contains(g.Accounts, account)
@@ -334,8 +336,16 @@ func admits(s *model.Service, port, account string, m model.Match) bool {
 			if p.Kind == model.PathBelow {
 				p = model.Path{Kind: model.PathPrefix, Value: cmp.Or(strings.TrimSuffix(p.Value, "/"), "/")}
 			}
-			_, ok := model.IntersectPaths(p, m.Path)
-			return ok
+			if moved == nil {
+				_, ok := model.IntersectPaths(p, m.Path)
+				return ok
+			}
+			before, all, err := moved.Before(p.Pattern())
+			return err != nil || all || slices.ContainsFunc(before, func(b space.Pattern) bool {
+				path, ok := model.PathLike(b)
+				_, both := model.IntersectPaths(path, m.Path)
+				return !ok || both
+			})
 		})
 	})
 }

@@ -1,9 +1,6 @@
 package space
 
-import (
-	"fmt"
-	"slices"
-)
+import "slices"
 
 // Image is what a request is made into on its way: whatever is behind sees the image. The
 // zero Image leaves a request as it is.
@@ -75,22 +72,15 @@ func (m Image) Of(q Request) Request {
 	return q
 }
 
-// Unclear is a test that cannot be said of a request before it is changed.
-type Unclear struct {
-	// Dim is what the test is on.
-	Dim Dim
-	// Why completes "cannot be told of the request as it came: …".
-	Why string
-}
+// Unclear is a test that cannot be said of a request before it is changed; the text is why.
+type Unclear string
 
-// Error says so.
-func (e *Unclear) Error() string {
-	return fmt.Sprintf("%s cannot be told of the request as it came: %s", e.Dim, e.Why)
-}
+// Error is the reason.
+func (e Unclear) Error() string { return string(e) }
 
 // Before are tests that hold for a request exactly if when hold for its image; possible is
 // false if they hold for none. It is about requests whose path the Move takes. The error is
-// an *Unclear.
+// an Unclear.
 func (m Image) Before(when []Test) (before []Test, possible bool, err error) {
 	if m.IsZero() {
 		return when, true, nil
@@ -173,7 +163,7 @@ func (e Edit) before(t Test) (truth, error) {
 	case len(t.Any) == 0:
 		return always, nil
 	case joined(e.Name):
-		return maybe, &Unclear{t.Dim, "proxies keep " + e.Name + " as one line, to which something is added"}
+		return maybe, Unclear("proxies keep " + e.Name + " as one line, to which something is added")
 	case slices.ContainsFunc(lines, t.takes):
 		return always, nil
 	}

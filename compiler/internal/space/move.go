@@ -106,13 +106,13 @@ func (m Move) before(any []Pattern) (before []Pattern, is truth, err error) {
 }
 
 // Before are the patterns of the paths from which p's come, of those that the Move takes;
-// all says that it is all of them. The error is an *Unclear.
+// all says that it is all of them. The error is an Unclear.
 func (m Move) Before(p Pattern) (before []Pattern, all bool, err error) {
 	switch {
 	case m.How == Whole:
 		return nil, p.Matches(m.To), nil
 	case p.Kind == Regex:
-		return nil, false, &Unclear{PathDim, "what an expression takes behind a rewriting is no expression"}
+		return nil, false, Unclear("what an expression takes behind a rewriting is no expression")
 	case m.How == Filled:
 		before, all = m.filled(p)
 	default:

@@ -80,6 +80,27 @@ type RequestEdit struct{ Edit }
 // TraitName is "request-headers".
 func (RequestEdit) TraitName() string { return requestName }
 
+// Image is what whoever is behind sees of the headers.
+func (e RequestEdit) Image() space.Image {
+	edits := map[string]space.Edit{}
+	for _, h := range e.Remove {
+		edits[h] = space.Edit{Name: h, Clear: true}
+	}
+	for h, v := range e.Set {
+		edits[h] = space.Edit{Name: h, Clear: true, Lines: []string{v}}
+	}
+	for h, vs := range e.Add {
+		one := edits[h]
+		one.Name, one.Lines = h, slices.Concat(one.Lines, vs)
+		edits[h] = one
+	}
+	var out space.Image
+	for _, h := range slices.Sorted(maps.Keys(edits)) {
+		out.Headers = append(out.Headers, edits[h])
+	}
+	return out
+}
+
 // Then edits as e and then as next: the gateway's proxy before the service's route.
 func (e RequestEdit) Then(next trait.Value) trait.Value {
 	return RequestEdit{e.then(next.(RequestEdit).Edit)}

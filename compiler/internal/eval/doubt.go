@@ -1,0 +1,71 @@
+package eval
+
+import (
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// Doubt is a route that changes requests so that it cannot be told of those that come to it
+// which of them something behind it takes.
+type Doubt struct {
+	// Route is the mesh path of the route, At that of what is behind it.
+	Route, At string
+	// Why completes "it cannot be told which requests it takes: …".
+	Why string
+}
+
+// Doubts are the mesh's, each route's first. What else is here is for meshes without any.
+func Doubts(m *model.Mesh, c Column) []Doubt {
+	var out []Doubt
+	for _, s := range m.Services {
+		for _, p := range s.Ports {
+			for _, r := range s.Routes {
+				if p.Protocol.IsHTTP() && len(r.To) > 0 {
+					out = doubt(out, model.RoutePath(s.ID, r.Name), r.Traits.Image(), s, p, c, m)
+				}
+			}
+		}
+	}
+	for _, g := range m.Gateways {
+		for _, h := range g.Hosts {
+			out = append(out, gatewayDoubts(m, g, h, c)...)
+		}
+	}
+	return out
+}
+
+func gatewayDoubts(m *model.Mesh, g *model.Gateway, h model.Host, c Column) []Doubt {
+	var out []Doubt
+	for _, e := range m.GatewayRoutes(g, h) {
+		route := model.GatewayRoutePath(g.ID, h.Name, e.Gateway.Name)
+		if e.Unclear != "" {
+			out = append(out, Doubt{route, model.RoutePath(e.Service.ID, e.Inner.Name), e.Unclear})
+			continue
+		}
+		image := e.Traits.Image()
+		for _, t := range e.To {
+			if s := m.Service(t.Service); s != nil {
+				p, _ := s.Port(t.Port)
+				out = doubt(out, route, image, s, p, c, m)
+			}
+		}
+	}
+	return out
+}
+
+// doubt adds the doubt of a route whose requests come to a port, if there is one.
+func doubt(out []Doubt, route string, image space.Image, s *model.Service, p model.Port, c Column, m *model.Mesh) []Doubt {
+	if image.IsZero() || len(out) > 0 && out[len(out)-1].Route == route {
+		return out
+	}
+	for _, r := range doorOf(s, p, c, accessList(m, s, p)).rules {
+		if _, _, err := image.Before(r.When); err != nil {
+			at := model.ServicePath(s.ID)
+			if len(r.From) > 0 {
+				at = string(r.From[0])
+			}
+			return append(out, Doubt{route, at, err.Error()})
+		}
+	}
+	return out
+}
