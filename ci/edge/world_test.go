@@ -378,3 +378,32 @@ func (e *edge) is(c *http.Client, url string, status int) answer {
 	})
 	return got
 }
+
+// nameless asks for no name: an address is none.
+func (e *edge) nameless() *http.Client {
+	c := e.client("http/1.1", "127.0.0.1")
+	c.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true
+	return c
+}
+
+// status is what the agent says of a certificate.
+func (e *edge) status(name string) certstore.Status {
+	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(e.state, "status.sock"))
+	}}}
+	res, err := c.Get("http://agent/certificates")
+	if err != nil {
+		return certstore.Status{Problem: err.Error()}
+	}
+	defer res.Body.Close()
+	var page struct{ Certificates []certstore.Status }
+	if err := json.NewDecoder(res.Body).Decode(&page); err != nil {
+		return certstore.Status{Problem: err.Error()}
+	}
+	for _, s := range page.Certificates {
+		if s.Name == name {
+			return s
+		}
+	}
+	return certstore.Status{Problem: "the agent does not know it"}
+}

@@ -57,7 +57,7 @@ func (e *emitter) plainConfig(g *model.Gateway, p model.Port) *entry {
 	return e.getFresh("route "+name, func(out *entry) {
 		rc := &routev3.RouteConfiguration{Name: name}
 		for _, h := range g.HostsAt(p.Name) {
-			rc.VirtualHosts = append(rc.VirtualHosts, e.plainHost(g, h, out))
+			rc.VirtualHosts = append(rc.VirtualHosts, e.plainHost(g, p, h, out))
 		}
 		e.sealRoutes(out, model.GatewayPath(g.ID), rc)
 	})

@@ -95,7 +95,7 @@ func (e *emitter) tlsConfig(g *model.Gateway, p model.Port, hosts []model.Host) 
 }
 
 // plainHost is a host as plain HTTP meets it.
-func (e *emitter) plainHost(g *model.Gateway, h model.Host, out *entry) *routev3.VirtualHost {
+func (e *emitter) plainHost(g *model.Gateway, p model.Port, h model.Host, out *entry) *routev3.VirtualHost {
 	vh := virtualHost(h)
 	switch {
 	case h.TLS == nil || h.TLS.Plain == model.PlainServe:
@@ -103,18 +103,21 @@ func (e *emitter) plainHost(g *model.Gateway, h model.Host, out *entry) *routev3
 	case h.TLS.Plain == model.PlainRefuse:
 		vh.Routes = []*routev3.Route{answeredRoute("plain HTTP", 403)}
 	default:
-		vh.Routes = []*routev3.Route{{Name: "plain HTTP", Match: everyRequest(), Action: &routev3.Route_Redirect{Redirect: toHTTPS(g, h)}}}
+		vh.Routes = []*routev3.Route{{Name: "plain HTTP", Match: everyRequest(), Action: &routev3.Route_Redirect{Redirect: toHTTPS(p, g.TLSPort(h))}}}
 	}
 	return vh
 }
 
 // toHTTPS leads to the same place by HTTPS, with the method and body that the request had.
-func toHTTPS(g *model.Gateway, h model.Host) *routev3.RedirectAction {
-	return &routev3.RedirectAction{
+func toHTTPS(from, to model.Port) *routev3.RedirectAction {
+	a := &routev3.RedirectAction{
 		SchemeRewriteSpecifier: &routev3.RedirectAction_HttpsRedirect{HttpsRedirect: true},
-		PortRedirect:           g.TLSPort(h).Number,
 		ResponseCode:           routev3.RedirectAction_PERMANENT_REDIRECT,
 	}
+	if from.Number != 80 || to.Number != 443 { // between those two no port is written
+		a.PortRedirect = to.Number
+	}
+	return a
 }
 
 func answeredRoute(name string, status uint32) *routev3.Route {
