@@ -141,6 +141,9 @@ const (
 	tooLargeStatus = 431
 )
 
+// AtDoor reports whether the port of a gateway answers by itself, before any route.
+func (a Answer) AtDoor() bool { return a.Outcome.By == eval.ByDoor }
+
 // Redirects reports whether the caller's proxy answers with another place.
 func (a Answer) Redirects() bool {
 	return a.Outcome.Verdict == space.Redirect && a.Status == a.Outcome.Status
@@ -181,9 +184,15 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	if !eval.Stable(q.Path) && scope.Scope.Protocol != string(model.TCP) {
 		return refused(q, scope.Scope, badStatus), nil
 	}
-	ans := eval.UnknownHost()
-	if found {
+	ans, atDoor, err := p.atDoor(r)
+	switch {
+	case err != nil:
+		return Answer{}, err
+	case atDoor:
+	case found:
 		ans = eval.Decide(scope, q)
+	default:
+		ans = eval.UnknownHost()
 	}
 	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why}
 	if v := ans.Outcome.Verdict; scope.Scope.Protocol != string(model.TCP) && (v == space.Forward || v == space.Denied) {
@@ -333,7 +342,13 @@ func (p *Program) scope(ds []space.Decision, r Request) (space.Decision, bool, e
 		if err != nil {
 			return space.Decision{}, false, err
 		}
-		d, found := eval.FindGateway(ds, g.ID, r.Host)
+		host := r.Host
+		if port, ok := g.Port(r.Port); ok {
+			if h, ok := g.HostAt(port.Name, eval.CleanHost(r.Host)); ok {
+				host = h.Name // of hosts at other ports none is chosen
+			}
+		}
+		d, found := eval.FindGateway(ds, g.ID, host)
 		return d, found, nil
 	}
 	s, err := p.service(r.To, r.Namespace)
@@ -346,6 +361,29 @@ func (p *Program) scope(ds []space.Decision, r Request) (space.Decision, bool, e
 	}
 	d, found := eval.FindService(ds, s.ID, port.Name)
 	return d, found, nil
+}
+
+// atDoor is what the port of a gateway answers by itself. A request that names none comes
+// in the way that its host is for: by HTTPS where it has TLS.
+func (p *Program) atDoor(r Request) (space.Answer, bool, error) {
+	name, ok := strings.CutPrefix(r.To, gatewayPrefix)
+	if !ok || r.Port == "" {
+		return space.Answer{}, false, nil
+	}
+	g, err := p.gateway(name, r.Namespace)
+	if err != nil {
+		return space.Answer{}, false, err
+	}
+	port, ok := g.Port(r.Port)
+	if !ok {
+		var names []string
+		for _, p := range g.Ports {
+			names = append(names, p.Name)
+		}
+		return space.Answer{}, false, fmt.Errorf("gateway %q has no port %q (it has %s)", g.ID, r.Port, some(names))
+	}
+	a, ok := eval.AtDoor(g, port, r.Host)
+	return a, ok, nil
 }
 
 // portOf finds a port of a service by its name; "" is the only or main one.

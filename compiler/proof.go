@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
@@ -42,8 +43,8 @@ func Bootstrap(rs []Resource) ([]byte, error) { return envoy.StaticBootstrap(rs)
 type Door struct {
 	Class    release.Class
 	Listener string
-	// TCP says that the door takes bytes, not requests.
-	TCP bool
+	// TCP says that the door takes bytes, not requests, TLS that it takes them by HTTPS.
+	TCP, TLS bool
 }
 
 // Rehearsal is a mesh prepared to be tried on one host.
@@ -139,14 +140,33 @@ func (c *cast) call(class release.Class, to, port string) {
 	}
 }
 
+// entrance is the gateway's port by which a request comes: the one that it names, else the
+// one that its host is for.
+func entrance(g *model.Gateway, r Request) model.Port {
+	if p, ok := g.Port(r.Port); ok {
+		return p
+	}
+	plain := g.Ports[0]
+	for _, p := range g.Ports {
+		h, ok := g.HostAt(p.Name, eval.CleanHost(r.Host))
+		if ok && p.Protocol == model.HTTPS {
+			return p
+		}
+		if ok && h.TLS == nil || plain.Protocol == model.HTTPS {
+			plain = p
+		}
+	}
+	return plain
+}
+
 func (p *Program) door(r Request, c *cast) (Door, error) {
 	if name, ok := strings.CutPrefix(r.To, "gateway/"); ok {
 		g, err := p.gateway(name, r.Namespace)
 		if err != nil {
 			return Door{}, err
 		}
-		port, _ := model.Unnamed(g.Ports)
-		return Door{Class: g.Class(), Listener: model.GatewayName(g.ID, port.Name)}, nil
+		port := entrance(g, r)
+		return Door{Class: g.Class(), Listener: model.GatewayName(g.ID, port.Name), TLS: port.Protocol == model.HTTPS}, nil
 	}
 	s, err := p.service(r.To, r.Namespace)
 	if err != nil {

@@ -3,7 +3,7 @@
 // In: where a certificate lies, as a release says it. Out: the name of an SDS resource,
 // and the way back. A name says where a certificate is to be found and nothing of what is
 // in it, so that a release can name one and hold none. What Parse takes leads nowhere but
-// to one folder below another, or to one Secret.
+// to one folder below another.
 package certref
 
 import (
@@ -11,39 +11,23 @@ import (
 	"strings"
 )
 
-// Ref is where a certificate lies: exactly one field is set.
+// Ref is where a certificate lies.
 type Ref struct {
 	// File is the name of a folder with tls.crt and tls.key, below a folder that the
 	// agent's operator names.
 	File string
-	// Secret is a Secret of Kubernetes, "namespace/name".
-	Secret string
 }
 
-const (
-	filePrefix   = "certificate/file/"
-	secretPrefix = "certificate/secret/"
-)
+const filePrefix = "certificate/file/"
 
 // String is the name of the SDS resource.
-func (r Ref) String() string {
-	if r.Secret != "" {
-		return secretPrefix + r.Secret
-	}
-	return filePrefix + r.File
-}
+func (r Ref) String() string { return filePrefix + r.File }
 
 // Parse reads the name of an SDS resource; ok is false for the name of anything else.
 func Parse(name string) (r Ref, ok bool) {
-	if file, is := strings.CutPrefix(name, filePrefix); is {
-		return Ref{File: file}, object.MatchString(file) && !strings.Contains(file, "..")
-	}
-	if secret, is := strings.CutPrefix(name, secretPrefix); is {
-		namespace, of, both := strings.Cut(secret, "/")
-		return Ref{Secret: secret}, both && object.MatchString(namespace) && object.MatchString(of) && !strings.Contains(namespace, ".")
-	}
-	return Ref{}, false
+	file, is := strings.CutPrefix(name, filePrefix)
+	return Ref{File: file}, is && fileName.MatchString(file) && !strings.Contains(file, "..")
 }
 
-// object is a name without a slash that begins and ends with no dot.
-var object = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
+// fileName is a name without a slash that begins and ends with no dot.
+var fileName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)

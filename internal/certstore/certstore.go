@@ -1,5 +1,5 @@
 // Package certstore keeps the certificates that a gateway shows to visitors as they are
-// where the agent may read them: in a folder of its operator, or in Secrets of Kubernetes.
+// where the agent may read them: in a folder of its operator.
 //
 // In: names of certificates that somebody wants (package certref) and places to read. Out:
 // the newest good certificate of each name with its key, a bell when one is new, and what is

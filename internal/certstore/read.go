@@ -14,8 +14,8 @@ import (
 	"meshc.dev/meshc/internal/operatorfile"
 )
 
-// Names of the files, or keys of a Secret, that hold a certificate with those that lead to
-// its root, and its private key, as PEM: those of Secrets of type kubernetes.io/tls.
+// Names of the files that hold a certificate with those that lead to its root, and its
+// private key, as PEM: those of Secrets of type kubernetes.io/tls.
 const (
 	ChainName = "tls.crt"
 	KeyName   = "tls.key"
@@ -56,18 +56,10 @@ type Reader interface {
 type Places struct {
 	// Folder has a folder for each file reference; "" for none.
 	Folder string
-	// Secrets reads Secrets; nil outside clusters.
-	Secrets Reader
 }
 
 // Read reads the pair from its place.
-func (p Places) Read(ctx context.Context, r certref.Ref) (*Pair, error) {
-	if r.Secret != "" {
-		if p.Secrets == nil {
-			return nil, errors.New("it is a Secret of Kubernetes, and this agent has no way to them: start it with --secrets, as gateways' pods do")
-		}
-		return p.Secrets.Read(ctx, r)
-	}
+func (p Places) Read(_ context.Context, r certref.Ref) (*Pair, error) {
 	if p.Folder == "" {
 		return nil, errors.New("it is a file, and this agent has no folder of certificates: start it with --certificates")
 	}

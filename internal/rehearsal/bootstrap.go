@@ -69,7 +69,11 @@ func bootstrap(r release.Release, class release.Class, at places, secrets []any)
 			l["address"] = tcpAddress(loopback, 0)
 		}
 	}
-	static["clusters"], static["secrets"] = clusters, secrets
+	shown, err := shownTo(static["listeners"])
+	if err != nil {
+		return nil, err
+	}
+	static["clusters"], static["secrets"] = clusters, append(secrets, shown...)
 	useStaticSecrets(static)
 	return json.Marshal(b)
 }

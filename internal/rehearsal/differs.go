@@ -24,7 +24,7 @@ func Differs(want compiler.Answer, r compiler.Request, got Reply) string {
 		return "" // a caller without identity fails at the handshake with a strict port
 	case want.Status != 0:
 		why := answered(want.Status, got)
-		if why == "" && want.Redirects() {
+		if why == "" && want.Redirects() && !want.AtDoor() {
 			return differsLocation(want, r, got)
 		}
 		if why == "" && want.Answered() {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net/url"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/ca"
+	"meshc.dev/meshc/internal/certref"
 )
 
 // certificateTTL outlives every rehearsal.
@@ -90,3 +92,51 @@ func (a authority) certificate(c release.Class) (tls.Certificate, error) {
 }
 
 func inline(s string) object { return object{"inline_string": s} }
+
+// shownTo are made-up certificates for all that listeners show to visitors.
+func shownTo(listeners any) ([]any, error) {
+	var out []any
+	for _, name := range certificateNames(listeners, map[string]bool{}) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		c := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Unix(0, 0), NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC), DNSNames: []string{"rehearsal.invalid"}}
+		cert, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+		if err != nil {
+			return nil, err
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, object{"name": name, "tls_certificate": object{
+			"certificate_chain": inline(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))),
+			"private_key":       inline(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))),
+		}})
+	}
+	return out, nil
+}
+
+// certificateNames are the names of certificates for visitors below v, each once.
+func certificateNames(v any, seen map[string]bool) []string {
+	var out []string
+	switch v := v.(type) {
+	case object:
+		for _, s := range list(v["tls_certificate_sds_secret_configs"]) {
+			name := text(s["name"])
+			if _, ok := certref.Parse(name); ok && !seen[name] {
+				seen[name] = true
+				out = append(out, name)
+			}
+		}
+		for _, x := range v {
+			out = append(out, certificateNames(x, seen)...)
+		}
+	case []any:
+		for _, x := range v {
+			out = append(out, certificateNames(x, seen)...)
+		}
+	}
+	return out
+}

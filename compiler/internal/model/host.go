@@ -32,6 +32,16 @@ func (g *Gateway) HostsAt(port string) []Host {
 	return slices.DeleteFunc(slices.Clone(g.Hosts), func(h Host) bool { return !slices.Contains(h.Ports, port) })
 }
 
+// HostAt is the host at a port that takes a name: the exact one, else the longest wildcard.
+func (g *Gateway) HostAt(port, name string) (best Host, found bool) {
+	for _, h := range g.HostsAt(port) {
+		if HostCovers(h.Name, name) && (!found || MoreSpecific(h.Name, best.Name)) {
+			best, found = h, true
+		}
+	}
+	return best, found
+}
+
 // TLSPort is the port at which visitors reach the host by HTTPS, if there is one.
 func (g *Gateway) TLSPort(h Host) Port {
 	for _, p := range g.Ports {

@@ -339,20 +339,18 @@ const (
 	PlainServe    Plain = "serve"    // as if they had come by HTTPS
 )
 
-// Certificate is a certificate by where it lies: exactly one of File and Secret is set. ID
-// is "namespace/name". Nothing of what is in it is part of a mesh.
+// Certificate is a certificate by where it lies. ID is "namespace/name". Nothing of what is
+// in it is part of a mesh.
 type Certificate struct {
 	ID string `json:"id"`
 	// Owner is who answers for it.
 	Owner string `json:"owner"`
 	// File is the name of a folder that the operator of a gateway has.
-	File string `json:"file,omitempty"`
-	// Secret is a Secret of Kubernetes, "namespace/name".
-	Secret string `json:"secret,omitempty"`
+	File string `json:"file"`
 }
 
 // Ref is the name by which a proxy asks for the certificate.
-func (c Certificate) Ref() certref.Ref { return certref.Ref{File: c.File, Secret: c.Secret} }
+func (c Certificate) Ref() certref.Ref { return certref.Ref{File: c.File} }
 
 // External is a destination outside the mesh, without identity. ID is "namespace/name".
 type External struct {

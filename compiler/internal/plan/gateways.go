@@ -159,11 +159,7 @@ func (c *comparison) changedTLS(id, host string, was, is *model.HostTLS) {
 func shown(t *model.HostTLS) string {
 	out := make([]string, len(t.Certificates))
 	for i, c := range t.Certificates {
-		where := "file " + c.File
-		if c.Secret != "" {
-			where = "Secret " + c.Secret
-		}
-		out[i] = fmt.Sprintf("certificate %s (%s)", c.ID, where)
+		out[i] = fmt.Sprintf("certificate %s (file %s)", c.ID, c.File)
 	}
 	return strings.Join(out, " or ")
 }

@@ -70,7 +70,7 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	}
 	l.place(path, e.Node.Pos())
 	l.hosts[h.Name] = append(l.hosts[h.Name], hostClaim{p, e.Node.Pos()})
-	h.TLS = l.hostTLS(p, g, path, e)
+	h.TLS = l.hostTLS(p, path, e)
 	h.Ports = l.hostPorts(g, h.TLS != nil, e)
 	for _, re := range e.Node.Field("route").Fields() {
 		r := l.gatewayRoute(p, g, re, e.Node, model.GatewayRoutePath(g.ID, h.Name, re.Name))

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -54,6 +55,11 @@ func (l *linker) testTarget(p *pkg, q intent.Node, t *Test) bool {
 			l.add(diag.New(diag.CodeOneOf, q.Pos(), "test %q enters at a gateway but names no host", t.Name).WithFix(`add: request: host: "…"`))
 			return false
 		}
+		if port := q.Field("port"); port.Exists() {
+			if t.Port = port.Str(); !l.gatewayPort(t.To, port) {
+				return false
+			}
+		}
 		return t.To != ""
 	}
 	id, ok := l.service(p, to)
@@ -63,6 +69,19 @@ func (l *linker) testTarget(p *pkg, q intent.Node, t *Test) bool {
 	port, ok := l.port(id, q.Field("port"), q, "port")
 	t.To, t.Port = id, port.Name
 	return ok
+}
+
+// gatewayPort reports whether a gateway has the port that n names.
+func (l *linker) gatewayPort(id string, n intent.Node) bool {
+	g := l.mesh.Gateway(id)
+	if g == nil {
+		return true // told already
+	}
+	if _, ok := g.Port(n.Str()); !ok {
+		l.add(l.unknown(n.Pos(), "port", n.Str(), portNames(g.Ports)).WithRelated(l.lineOf(model.GatewayPath(id)), "the gateway"))
+		return false
+	}
+	return true
 }
 
 func (l *linker) expect(p *pkg, n intent.Node, t *Test) bool {

@@ -114,7 +114,7 @@ func noTLS(g *model.Gateway, port string, e intent.Entry, at diag.Pos) diag.Diag
 const defaultTLS = "1.2"
 
 // hostTLS reads how a host is reached by HTTPS, nil if it is not.
-func (l *linker) hostTLS(p *pkg, g *model.Gateway, path string, e intent.Entry) *model.HostTLS {
+func (l *linker) hostTLS(p *pkg, path string, e intent.Entry) *model.HostTLS {
 	n := e.Node.Field("tls")
 	if !n.Exists() {
 		return nil
@@ -124,10 +124,10 @@ func (l *linker) hostTLS(p *pkg, g *model.Gateway, path string, e intent.Entry) 
 		out.Min = v.Str()
 	}
 	if v := n.Field("http"); v.Exists() {
-		out.Plain = l.plainHTTP(p, path, n, e)
+		out.Plain = l.plainHTTP(path, n, e)
 	}
 	for _, c := range n.Field("certificates").List() {
-		if x, ok := l.certificate(p, g, c); ok {
+		if x, ok := l.certificate(p, c); ok {
 			out.Certificates = append(out.Certificates, x)
 		}
 	}
@@ -141,7 +141,7 @@ func (l *linker) hostTLS(p *pkg, g *model.Gateway, path string, e intent.Entry) 
 
 // plainHTTP is what a host does with requests that come without TLS. Serving them is an
 // exception that somebody answers for, until it ends.
-func (l *linker) plainHTTP(p *pkg, path string, n intent.Node, e intent.Entry) model.Plain {
+func (l *linker) plainHTTP(path string, n intent.Node, e intent.Entry) model.Plain {
 	word := n.Field("http")
 	plain := model.Plain(word.Str())
 	if plain != model.PlainServe {
@@ -171,9 +171,8 @@ func (l *linker) plainHTTP(p *pkg, path string, n intent.Node, e intent.Entry) m
 }
 
 // certificate resolves the name of a certificate at a gateway's host. A gateway shows what
-// its own package has, and has rights on Secrets of its own namespace only: who may name a
-// key may use it.
-func (l *linker) certificate(p *pkg, g *model.Gateway, n intent.Node) (model.Certificate, bool) {
+// its own package has: who may name a key may use it.
+func (l *linker) certificate(p *pkg, n intent.Node) (model.Certificate, bool) {
 	id := p.qualify(n.Str())
 	c, ok := l.certificates[id]
 	if !ok {
@@ -186,15 +185,9 @@ func (l *linker) certificate(p *pkg, g *model.Gateway, n intent.Node) (model.Cer
 		l.add(l.unknown(n.Pos(), "certificate", n.Str(), known))
 		return model.Certificate{}, false
 	}
-	at := l.lineOf(model.CertificatePath(id))
 	if c.pkg != p {
-		l.add(diag.New(diag.CodeCertificate, n.Pos(), "certificate %q belongs to %s", id, c.pkg).WithRelated(at, "declared here").
+		l.add(diag.New(diag.CodeCertificate, n.Pos(), "certificate %q belongs to %s", id, c.pkg).WithRelated(l.lineOf(model.CertificatePath(id)), "declared here").
 			WithFix("declare one in this package: whoever may name a key may use it"))
-		return model.Certificate{}, false
-	}
-	if namespace, _, _ := strings.Cut(c.Secret, "/"); c.Secret != "" && namespace != g.Namespace {
-		l.add(diag.New(diag.CodeCertificate, at, "certificate %q is a Secret of namespace %q, and gateway %q is in %q", id, namespace, g.ID, g.Namespace).WithRelated(n.Pos(), "used here").
-			WithFix("keep the Secret in the gateway's namespace: its pods read nothing elsewhere"))
 		return model.Certificate{}, false
 	}
 	return c.Certificate, true
@@ -213,8 +206,7 @@ func (l *linker) declareCertificates(p *pkg) {
 		if !l.free(model.CertificatePath(id), "certificate", id, e.Node.Pos()) {
 			continue
 		}
-		l.oneOf(e.Node, "file", "secret")
-		c := model.Certificate{ID: id, Owner: l.owned(e.Node, p, model.CertificatePath(id)), File: e.Node.Field("file").Str(), Secret: e.Node.Field("secret").Str()}
+		c := model.Certificate{ID: id, Owner: l.owned(e.Node, p, model.CertificatePath(id)), File: e.Node.Field("file").Str()}
 		l.certificates[id] = ownCertificate{c, p}
 	}
 }

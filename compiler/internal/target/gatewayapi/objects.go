@@ -39,20 +39,6 @@ type listener struct {
 	Name     string `json:"name"`
 	Port     uint32 `json:"port"`
 	Protocol string `json:"protocol"`
-	// Hostname is the one that it takes, "" for all.
-	Hostname string       `json:"hostname,omitempty"`
-	TLS      *listenerTLS `json:"tls,omitempty"`
-}
-
-type listenerTLS struct {
-	Mode            string           `json:"mode"`
-	CertificateRefs []certificateRef `json:"certificateRefs"`
-}
-
-// certificateRef is a Secret in the Gateway's namespace.
-type certificateRef struct {
-	Kind string `json:"kind"`
-	Name string `json:"name"`
 }
 
 type routeSpec struct {
@@ -141,7 +127,6 @@ type RequestRedirect struct {
 	Scheme     string        `json:"scheme,omitempty"`
 	Hostname   string        `json:"hostname,omitempty"`
 	Path       *PathModifier `json:"path,omitempty"`
-	Port       uint32        `json:"port,omitempty"`
 	StatusCode int           `json:"statusCode,omitempty"`
 }
 

@@ -85,10 +85,8 @@ func (e *emitter) runs(g *model.Gateway) bool {
 			WithFix("give it another port number"))
 	}
 	for _, c := range certificates(g) {
-		if c.File != "" {
-			e.problem(diag.New(diag.CodeLowering, e.profile.Locate(model.CertificatePath(c.ID)), "the kubernetes target: certificate %q of gateway %q is a file of the operator, which no pod has", c.ID, g.ID).
-				WithFix("keep it in a Secret: mesh: certificate: …: secret: %q", g.Namespace+"/…"))
-		}
+		e.problem(diag.New(diag.CodeLowering, e.profile.Locate(model.CertificatePath(c.ID)), "the kubernetes target: certificate %q of gateway %q is a file of the operator, which no pod has", c.ID, g.ID).
+			WithFix("let this gateway speak plain HTTP in environments that are clusters, behind what ends TLS there, or run it outside"))
 	}
 	return len(e.problems) == before
 }
