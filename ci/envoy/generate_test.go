@@ -47,7 +47,34 @@ func generate(seed uint64) *draft {
 	d.gateway("edge", "gw")
 	d.attach("alpha", []string{"alpha/s0", "alpha/s2"})
 	d.attach("beta", []string{"beta/s1", "beta/s3"})
+	d.logs(seed)
 	return d
+}
+
+// logs has some of the proxies tell of requests, which changes nothing of them. What it draws
+// hangs on nothing else.
+func (d *draft) logs(seed uint64) {
+	own := &draft{Rand: rand.New(rand.NewPCG(seed, 2))}
+	d.put("mesh.cue", `mesh: collector: all: otlp: to: "watch/otel"`)
+	d.put(file("watch"), `mesh: service: otel: {port: grpc: {number: 4317, protocol: "grpc"}, grant: logs: mesh: true}`)
+	log := func() string {
+		when := pick(own, "sample: 100", "errors: true, denied: true", `slowerThan: "1ms", statuses: ["404", "2xx"]`)
+		return fmt.Sprintf(`telemetry: logs: all: {when: {%s}, fields: host: "%%REQ(X-HOST?HOST):40%% %%UPSTREAM_HOST%%"}`, when)
+	}
+	if own.chance(30) {
+		d.put("mesh.cue", "mesh: %s", log())
+	}
+	if own.chance(30) {
+		d.put(file("alpha"), "mesh: %s", log())
+	}
+	for _, s := range d.services {
+		if own.chance(30) {
+			d.put(file(s.namespace), "mesh: service: %s: %s", s.name, log())
+		}
+	}
+	if own.chance(30) {
+		d.put(file("edge"), "mesh: gateway: gw: %s", log())
+	}
 }
 
 func file(namespace string) string { return namespace + "/" + namespace + ".cue" }

@@ -13,7 +13,8 @@ const (
 	cueLang     = "cuelang.org/go"
 	opa         = "github.com/open-policy-agent/opa"
 	envoyProtos = "github.com/envoyproxy/go-control-plane"
-	xdsProtos   = "github.com/cncf/xds" // Envoy's own, split off
+	xdsProtos   = "github.com/cncf/xds"            // Envoy's own, split off
+	otlpProtos  = "go.opentelemetry.io/proto/otlp" // of log lines
 	protobuf    = "google.golang.org/protobuf"
 	rpc         = "google.golang.org/grpc"
 	statuses    = "google.golang.org/genproto/googleapis/rpc"
@@ -114,7 +115,7 @@ func features() []row {
 	return []row{
 		{pkg: in + "feature", may: cell, pure: true},
 		{pkg: in + "feature/catalog", may: append(slices.Clone(cell), in+"feature", in+"feature/..."), pure: true},
-		{pkg: in + "feature/...", may: append(slices.Clone(cell), in+"feature", envoyProtos, protobuf), pure: true},
+		{pkg: in + "feature/...", may: append(slices.Clone(cell), in+"feature", envoyProtos, otlpProtos, protobuf), pure: true},
 	}
 }
 

@@ -67,7 +67,7 @@ const (
 	// Example: calls: api: {} where service "api" has the ports http and admin
 	CodePort Code = "MESH0221"
 	// CodeRefused is a feature that sends requests to a service none of whose grants lets
-	// them in (warning).
+	// them in (warning; an error for what proxies send by themselves, such as logs).
 	// Example: mirror: to: "audit" where service "audit" has no grant.
 	CodeRefused Code = "MESH0222"
 	// CodeNobodyMore is an mTLS mode that takes plaintext, where no grant admits callers
@@ -78,6 +78,10 @@ const (
 	// it which ones something behind it takes.
 	// Example: requestHeaders: add: via: "edge" at a gateway, where a route of the service tests the header via.
 	CodeBehind Code = "MESH0224"
+	// CodeLogField is a field of a log that is no format, or that would give secrets to whoever
+	// reads the lines.
+	// Example: `fields: who: "%REQ(AUTHORIZATION)%"`.
+	CodeLogField Code = "MESH0228"
 	// CodeFirstBytes is a TCP port that takes plaintext and mTLS, which only a client's first bytes
 	// tell apart (warning).
 	// Example: `port: sql: {number: 5432, protocol: "tcp", mtls: mode: "permissive"}`.

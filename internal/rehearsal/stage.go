@@ -227,6 +227,22 @@ func (s *Stage) Away(target string) (back func(context.Context) error, err error
 	}, nil
 }
 
+// Recast gives the place of an application that speaks HTTP to somebody else's server.
+func (s *Stage) Recast(ctx context.Context, target string, serve func(net.Listener)) error {
+	i := slices.IndexFunc(s.apps, func(a app) bool { return a.target == target && a.again != nil })
+	if i < 0 {
+		return fmt.Errorf("replacing an application: there is no %q that speaks HTTP", target)
+	}
+	s.apps[i].close()
+	l, err := listen(ctx, s.apps[i].addr)
+	if err != nil {
+		return err
+	}
+	s.apps[i].close = func() { _ = l.Close() }
+	go serve(l)
+	return nil
+}
+
 // Classes are those whose proxies run, in order.
 func (s *Stage) Classes() []release.Class { return slices.Clone(s.classes) }
 

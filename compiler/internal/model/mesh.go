@@ -286,6 +286,8 @@ type Gateway struct {
 	// Autoscale says how many pods it has, nil for a fixed number.
 	Autoscale *Autoscale `json:"autoscale,omitempty"`
 	Hosts     []Host     `json:"hosts"`
+	// Traits are what its proxies do with all requests.
+	Traits trait.Set `json:"traits,omitzero"`
 }
 
 // Autoscale is a number of pods from Min to Max, 1 ≤ Min ≤ Max ≤ 1000, that follows how
@@ -525,6 +527,9 @@ func Decode(raw []byte, codecs map[string]trait.Codec) (*Mesh, error) {
 		}
 	}
 	for _, g := range m.Gateways {
+		if err := decode(&g.Traits); err != nil {
+			return nil, fmt.Errorf("reading mesh.json: gateway %q: %w", g.ID, err)
+		}
 		for i := range g.Hosts {
 			for j := range g.Hosts[i].Routes {
 				if err := decode(&g.Hosts[i].Routes[j].Traits); err != nil {

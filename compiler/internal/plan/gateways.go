@@ -20,10 +20,10 @@ func (c *comparison) gateways() {
 		switch {
 		case b == nil:
 			c.gatewayNote(id, Neutral, KindGateway, "gateway is new, on %s", sockets(a))
-			b = &model.Gateway{Host: a.Host, Ports: a.Ports, Account: a.Account, Owner: a.Owner, Autoscale: a.Autoscale}
+			b = &model.Gateway{Host: a.Host, Ports: a.Ports, Account: a.Account, Owner: a.Owner, Autoscale: a.Autoscale, Traits: a.Traits}
 		case a == nil:
 			c.gatewayNote(id, Neutral, KindGateway, "gateway is gone")
-			a = &model.Gateway{Host: b.Host, Ports: b.Ports, Account: b.Account, Owner: b.Owner, Autoscale: b.Autoscale}
+			a = &model.Gateway{Host: b.Host, Ports: b.Ports, Account: b.Account, Owner: b.Owner, Autoscale: b.Autoscale, Traits: b.Traits}
 		}
 		c.gateway(id, b, a)
 	}
@@ -41,6 +41,13 @@ func (c *comparison) gateway(id string, b, a *model.Gateway) {
 		c.gatewayNote(id, Neutral, KindGateway, "has %s → %s", was, is)
 	}
 	c.hostTLS(id, b, a)
+	was, is := c.meaning.Fields(b.Traits), c.meaning.Fields(a.Traits)
+	for _, f := range features(was, is) {
+		if class, text := c.word(f, was, is); class != Nothing {
+			c.gatewayNote(id, class, KindFeature, "%s", text)
+			c.found[len(c.found)-1].feature = f
+		}
+	}
 	before, after := hostOwners(b), hostOwners(a)
 	for _, name := range sortedKeys(after) {
 		owner, ok := before[name]

@@ -251,6 +251,7 @@ func (l *linker) checkReceivers() {
 			}
 		}
 	}
+	l.checkOwn(using)
 	callers := l.callersOf()
 	for _, s := range l.mesh.Services {
 		for _, r := range s.Routes {
@@ -293,6 +294,57 @@ func (l *linker) checkAgreedOn(r model.Route, path string) {
 				WithRelated(l.lineOf(model.ServicePath(s.ID)), "the service").WithFix("let the service say `%s`, or one of its routes", rule.Field))
 		}
 	}
+}
+
+// checkOwn refuses what the proxies of services and gateways would send by themselves to
+// whoever does not admit one of their accounts: nobody would see what is missing. What is
+// said once for many is told once.
+func (l *linker) checkOwn(using []Rule) {
+	type wish struct {
+		at       diag.Pos
+		rule, to string
+	}
+	refused := map[wish][]string{}
+	check := func(traits trait.Set, path string, senders []string) {
+		for _, rule := range using {
+			v, ok := traits.Lookup(rule.Name)
+			if !ok {
+				continue
+			}
+			for _, to := range rule.Uses(v) {
+				s := l.mesh.Service(to.Service)
+				if s == nil {
+					continue
+				}
+				w := wish{l.lineOf(path + "/" + rule.Name), rule.Name, to.Service}
+				for _, account := range senders {
+					if !admits(s, to.Port, account, model.Route{Match: rule.Sends}) && !slices.Contains(refused[w], account) {
+						refused[w] = append(refused[w], account)
+					}
+				}
+			}
+		}
+	}
+	for _, s := range l.mesh.Services {
+		check(s.Traits, model.ServicePath(s.ID), l.accounts[s.ID])
+	}
+	for _, g := range l.mesh.Gateways {
+		check(g.Traits, model.GatewayPath(g.ID), []string{g.Namespace + "/" + g.Account})
+	}
+	for w, accounts := range refused { // problems are sorted when they are told
+		l.add(diag.New(diag.CodeRefused, w.at, "the %s of %s go to %q, which refuses them: no grant admits their senders", w.rule, someOf(accounts), w.to).
+			WithRelated(l.lineOf(model.ServicePath(w.to)), "the service").WithFix("let it say: grant: %s: mesh: true", w.rule))
+	}
+}
+
+// someOf names the first few of accounts, sorted.
+func someOf(accounts []string) string {
+	slices.Sort(accounts)
+	const few = 5
+	if len(accounts) <= few {
+		return strings.Join(accounts, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(accounts[:few], ", "), len(accounts)-few)
 }
 
 // callersOf maps a service to the accounts whose proxies have its routes, sorted.

@@ -33,6 +33,7 @@ func (l *linker) gateway(p *pkg, e intent.Entry) {
 	if a := n.Field("autoscale"); a.Exists() {
 		g.Autoscale = l.autoscale(g, a)
 	}
+	g.Traits = l.traits(append([]carrier{{on: OnGateway, node: n}}, l.around(p)...), &Place{Gateway: true, l: l, pkg: p, self: g.ID}, model.GatewayPath(g.ID))
 	for _, h := range n.Field("host").Fields() {
 		g.Hosts = append(g.Hosts, l.host(p, g, h))
 	}

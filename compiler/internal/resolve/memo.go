@@ -99,6 +99,7 @@ type linked struct {
 	owner     string
 	guest     bool
 	mtls      model.MTLS
+	around    [2]*intent.Package
 	tables    [sha256.Size]byte
 	dates     span
 
@@ -114,7 +115,7 @@ type linked struct {
 
 // holds reports whether k is the link of a unit of p.
 func (l *linker) holds(k *linked, p *pkg) bool {
-	return k != nil && k.from == p.from && k.namespace == p.namespace && k.owner == p.owner && k.guest == p.guest && k.mtls == l.modes[p] &&
+	return k != nil && k.from == p.from && k.namespace == p.namespace && k.owner == p.owner && k.guest == p.guest && k.mtls == l.modes[p] && k.around == l.surroundings(p) &&
 		k.tables == l.digest && k.dates.holds(l.at)
 }
 
@@ -160,6 +161,10 @@ func (l *declared) tables(env string) [sha256.Size]byte {
 	}
 	for _, id := range slices.Sorted(maps.Keys(l.accounts)) {
 		line("accounts", id, l.accounts[id]...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.collectors)) {
+		c := l.collectors[name]
+		line("collector", name, c.Service, c.Port, c.Version)
 	}
 	line("namespaces", "", sortedKeys(l.domains)...)
 	for _, id := range slices.Sorted(maps.Keys(l.gateways)) {
@@ -218,7 +223,7 @@ func (l *linker) linkAlone(p *pkg, u unit, before *linked) *linked {
 	alone.diags, alone.exceptions, alone.dates = nil, nil, span{}
 	alone.linkUnit(p, u)
 	k := &linked{
-		from: p.from, namespace: p.namespace, owner: p.owner, guest: p.guest, mtls: l.modes[p], tables: l.digest, dates: alone.dates, diags: alone.diags,
+		from: p.from, namespace: p.namespace, owner: p.owner, guest: p.guest, mtls: l.modes[p], around: l.surroundings(p), tables: l.digest, dates: alone.dates, diags: alone.diags,
 		externals: alone.mesh.Externals, places: alone.own, expiries: alone.expiries, exceptions: alone.exceptions, owners: alone.owners,
 	}
 	maps.DeleteFunc(*alone.own, func(path string, _ diag.Pos) bool { // what is declared has its line

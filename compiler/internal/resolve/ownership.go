@@ -21,7 +21,7 @@ import (
 
 // ownersWords are the fields that hold for a whole namespace, or open a door in its
 // name: they stand in the package that owns it, and cannot be delegated.
-func ownersWords() []string { return []string{"mtls", "gateway"} }
+func ownersWords() []string { return []string{"mtls", "telemetry", "gateway"} }
 
 // domain is a namespace and the packages that name it, sorted by folder.
 type domain struct {
@@ -316,7 +316,7 @@ func (l *linker) checkGuest(namespace string, owner, m *pkg) {
 			WithFix("give it a namespace of its own; or let the owner say, in %s: %s", owner, delegateLine(model.Delegation{To: m.dir, Services: true, Accounts: l.foreignAccounts(owner, m)})))
 	}
 	for _, w := range ownersWords() {
-		if w == "mtls" && m.root {
+		if w != "gateway" && m.root {
 			continue // it is the whole mesh's there
 		}
 		if n := m.node.Field(w); n.Exists() {

@@ -16,20 +16,23 @@ import (
 
 // rootFields may stand only in the root package.
 func rootFields() []string {
-	return []string{"trustDomain", "environment", "targets", "rule", "exemption"}
+	return []string{"trustDomain", "environment", "targets", "collector", "rule", "exemption"}
 }
 
 // declare settles who is who: the frame of every package, and all names.
 func declare(in *intent.Intent) *declared {
 	l := &linker{declared: &declared{
 		from: in, trustDomain: DefaultTrustDomain, capture: model.Transparent, kinds: map[string]string{}, gateways: map[string]string{},
-		accounts: map[string][]string{}, versions: map[string][]string{}, ports: map[string][]model.Port{},
+		accounts: map[string][]string{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, collectors: map[string]model.Target{},
 		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{},
 	}}
 	l.begin(nil)
 	l.pkgs = l.packages(in)
 	for _, p := range l.pkgs {
 		l.declare(p)
+	}
+	if l.root != nil {
+		l.declareCollectors(l.root)
 	}
 	l.places, l.problems = l.own, l.diags
 	l.declared.digest = l.tables(in.Environment)
@@ -49,7 +52,8 @@ func (l *linker) packages(in *intent.Intent) []*pkg {
 				WithFix("choose another name"))
 		}
 		if p.root {
-			l.root(p.node, in.Environment)
+			l.declared.root = p
+			l.readRoot(p.node, in.Environment)
 		} else {
 			for _, f := range rootFields() {
 				if n := ip.Mesh.Field(f); n.Exists() {
@@ -89,8 +93,8 @@ func (l *linker) settleModes() {
 	}
 }
 
-// root reads what holds for the whole mesh.
-func (l *linker) root(n intent.Node, env string) {
+// readRoot reads what holds for the whole mesh.
+func (l *linker) readRoot(n intent.Node, env string) {
 	if td := n.Field("trustDomain"); td.Exists() {
 		l.trustDomain = td.Str()
 	}
@@ -114,6 +118,31 @@ func (l *linker) target(e intent.Entry) Target {
 		t.Injection = &release.Injection{Image: in.Field("image").Str(), Server: in.Field("server").Str()}
 	}
 	return t
+}
+
+// declareCollectors reads where lines go: to a service with one version, at a port on which
+// it speaks gRPC.
+func (l *linker) declareCollectors(p *pkg) {
+	for _, e := range p.node.Field("collector").Fields() {
+		l.collectors[e.Name] = model.Target{}
+		n := e.Node.Field("otlp")
+		id, ok := l.service(p, n.Field("to"))
+		if !ok {
+			continue
+		}
+		port, ok := l.port(id, n.Field("port"), n, "port")
+		switch vs := l.versions[id]; {
+		case !ok:
+		case port.Protocol != model.GRPC:
+			l.add(diag.New(diag.CodeProtocol, n.Pos(), "OTLP is spoken over gRPC, and port %q of %q is %s", port.Name, id, port.Protocol).
+				WithRelated(l.declaredAt(id), "declared here").WithFix("name a port with protocol: \"grpc\""))
+		case len(vs) != 1:
+			l.add(diag.New(diag.CodeOneOf, n.Pos(), "collector %q is service %q, which has %d versions; a collector has one", e.Name, id, len(vs)).
+				WithRelated(l.declaredAt(id), "declared here").WithFix("make each version a service of its own, and name one of them"))
+		default:
+			l.collectors[e.Name] = model.Target{Service: id, Port: port.Name, Version: vs[0]}
+		}
+	}
 }
 
 // mode reads an mTLS block. Without one, or after its end, above holds. A mode

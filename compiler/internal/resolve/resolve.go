@@ -41,6 +41,7 @@ type pkg struct {
 type declared struct {
 	from *intent.Intent
 	pkgs []*pkg // owners of namespaces before guests
+	root *pkg   // nil if there is none
 
 	trustDomain string
 	capture     model.Capture
@@ -51,6 +52,8 @@ type declared struct {
 	accounts map[string][]string     // service ID → "ns/account", sorted
 	versions map[string][]string     // service ID → version names, sorted
 	ports    map[string][]model.Port // service or external ID → its ports, by name, without mTLS
+	// collectors are what the root package calls so; one without a service has a problem.
+	collectors map[string]model.Target
 	// Whose is what: namespaces; services, externals (by ID) and gateways (by mesh path);
 	// accounts by who runs as them.
 	domains map[string]*domain
@@ -201,7 +204,7 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 	answer := l.answer(cs)
 	for _, r := range l.rules {
 		c, ok := r.nearest(cs)
-		if !ok || r.Read == nil {
+		if !ok || r.Read == nil || l.silent(r, c, x) {
 			continue
 		}
 		f := c.node.Field(r.Field)
@@ -240,6 +243,48 @@ func (l *linker) portOfBytes(r Rule, f intent.Node, x *Place) {
 	}
 	l.add(diag.New(diag.CodeProtocol, f.Pos(), "%s is about requests, but port %q has none: it is %s", r.Field, x.To.Name, x.To.Protocol).
 		WithFix("delete `%s`, or let the port say http, http2 or grpc", r.Field))
+}
+
+// silent reports whether what is said of the mesh or a namespace means nothing to a service:
+// it is about requests, and the service has bytes alone.
+func (l *linker) silent(r Rule, c carrier, x *Place) bool {
+	ports := l.ports[x.self]
+	return (c.on == OnMesh || c.on == OnNamespace) && !r.Bytes && !x.Gateway && len(ports) > 0 && !slices.ContainsFunc(ports, func(p model.Port) bool { return p.Protocol.IsHTTP() })
+}
+
+// around are the carriers around everything in a package's namespace.
+func (l *linker) around(p *pkg) []carrier {
+	var out []carrier
+	if owner := l.ownerOf(p); !owner.root {
+		out = append(out, carrier{on: OnNamespace, node: owner.node, around: true})
+	}
+	if l.root != nil {
+		out = append(out, carrier{on: OnMesh, node: l.root.node, around: true})
+	}
+	return out
+}
+
+// ownerOf is the package whose words hold for the namespace of p.
+func (l *linker) ownerOf(p *pkg) *pkg {
+	if p.guest {
+		return l.domains[p.namespace].owner
+	}
+	return p
+}
+
+// surroundings are the packages whose words around a unit of p it depends on, beside p.
+func (l *linker) surroundings(p *pkg) [2]*intent.Package {
+	out := [2]*intent.Package{}
+	said := func(c carrier) bool {
+		return slices.ContainsFunc(l.rules, func(r Rule) bool { return slices.Contains(r.On, c.on) && c.node.Field(r.Field).Exists() })
+	}
+	if owner := l.ownerOf(p); owner != p && said(carrier{on: OnNamespace, node: owner.node}) {
+		out[0] = owner.from
+	}
+	if l.root != nil && said(carrier{on: OnMesh, node: l.root.node}) {
+		out[1] = l.root.from
+	}
+	return out
 }
 
 // idle says that a field of a route means nothing because another one answers.

@@ -17,7 +17,8 @@ type On string
 // gateway's host is settled on each of its routes that says nothing else itself; so is what
 // stands on a service or on one of its ports, for a feature that acts at callers' proxies
 // (AroundRoutes, AroundPort), on the service's routes. OnService and OnPort are the service's
-// own proxy.
+// own proxy. What the root says for the mesh, and the owner of a namespace for it, is settled on
+// each service and gateway.
 const (
 	OnRoute        On = "route"
 	OnGatewayRoute On = "gateway.route"
@@ -26,6 +27,9 @@ const (
 	OnPort         On = "service.port"
 	AroundRoutes   On = "service around its routes"
 	AroundPort     On = "service.port around the service's routes"
+	OnGateway      On = "gateway"
+	OnNamespace    On = "namespace"
+	OnMesh         On = "mesh"
 )
 
 // carrier is an object of the intent as features find it.
@@ -104,6 +108,10 @@ type Rule struct {
 	// Uses names the destinations, beside the route's own, that the value sends requests to;
 	// nil for none. Each has a service, one of its HTTP ports and a version.
 	Uses func(v trait.Value) []model.Target
+	// Sends is which requests the proxies of a service or a gateway send there for a value of
+	// its own: each of its accounts needs a grant for them. Of a route's value they are the
+	// route's requests.
+	Sends model.Match
 }
 
 // Place is where a feature's value is being read: it resolves names, notes
@@ -148,6 +156,26 @@ func (x *Place) Service(ref, version intent.Node) (id string, ok bool) {
 // else the only or main one. at is what needs it. A problem is noted.
 func (x *Place) Port(id string, named, at intent.Node) (string, bool) {
 	return x.l.httpPort(id, named, at, "port")
+}
+
+// Collector resolves the name of a collector: a service, its port and its version. A problem
+// is noted.
+func (x *Place) Collector(name string, at intent.Node) (model.Target, bool) {
+	c, ok := x.l.collectors[name]
+	if !ok {
+		x.l.add(x.l.unknown(at.Pos(), "collector", name, sortedKeys(x.l.collectors)))
+	}
+	return c, ok && c.Service != ""
+}
+
+// Collects reports whether the carrier is a service that is a collector.
+func (x *Place) Collects() bool {
+	for _, c := range x.l.collectors {
+		if c.Service == x.self && !x.Gateway {
+			return true
+		}
+	}
+	return false
 }
 
 // Speaks reports whether all requests for which the value is settled are to ports of that

@@ -38,7 +38,7 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 // for one of several ports.
 func (l *linker) ownTraits(p *pkg, s *model.Service, n intent.Node) {
 	s.Traits, s.PortTraits = l.byPort(s, n, func(port model.Port, node intent.Node) trait.Set {
-		return l.traits(ownProxy(node, n), &Place{To: port, Routes: s.Routes, l: l, pkg: p, self: s.ID}, model.ServicePath(s.ID))
+		return l.traits(append(ownProxy(node, n), l.around(p)...), &Place{To: port, Routes: s.Routes, l: l, pkg: p, self: s.ID}, model.ServicePath(s.ID))
 	})
 }
 

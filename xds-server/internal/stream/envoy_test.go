@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -18,7 +20,11 @@ import (
 	"testing"
 	"time"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	otelv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/open_telemetry/v3"
 
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/envoybin"
@@ -196,6 +202,86 @@ func TestEnvoyChangedClusterDoesNotStall(t *testing.T) {
 	if code, text := get(t, port); code != 200 {
 		t.Errorf("after the change: %d %s", code, text)
 	}
+}
+
+// loggingListener is a listener whose manager logs to a cluster, "" for none.
+func loggingListener(t testing.TB, port int, cluster string) *listenerv3.Listener {
+	m := hcm(t, "in", "r")
+	if cluster != "" {
+		m.AccessLog = []*accesslogv3.AccessLog{{Name: "envoy.access_loggers.open_telemetry", ConfigType: &accesslogv3.AccessLog_TypedConfig{
+			TypedConfig: boxed(t, &otelv3.OpenTelemetryAccessLogConfig{GrpcService: &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
+				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: cluster},
+			}}}),
+		}}}
+	}
+	return &listenerv3.Listener{Name: "in", Address: socketAddress("127.0.0.1", port), FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
+		Name: "envoy.filters.network.http_connection_manager", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: boxed(t, m)},
+	}}}}}
+}
+
+// TestAChangedLoggerLosesNoRequest: a logger is part of a listener, and only its filter chain
+// drains: whoever keeps a connection is asked to open another one, and no request fails. The
+// cluster that the logger names is there before it, because the listener says that it needs it.
+func TestAChangedLoggerLosesNoRequest(t *testing.T) {
+	s := start(t, stream.Limits{})
+	port := freePort(t)
+	s.addresses(t, "a", backend(t, "hello"))
+	publish := func(i int) {
+		spec := classSpec{class: shop, res: messages(edsCluster("a", time.Second), routes("r", "a")), live: []release.Endpoints{{Cluster: "a", File: "a"}}}
+		cluster := ""
+		if i > 0 {
+			cluster = "log-" + strconv.Itoa(i)
+			spec.res = append(spec.res, edsCluster(cluster, time.Second))
+			spec.live = append(spec.live, release.Endpoints{Cluster: cluster, File: "nobody"})
+		}
+		spec.res = append(spec.res, loggingListener(t, port, cluster))
+		s.publish(t, fmt.Sprintf("commit-%d", i), seal(t, spec))
+	}
+	publish(0)
+	proxy := s.envoy(t, shop)
+	eventually(t, patience, func() string {
+		if code, text := get(t, port); code != 200 {
+			return fmt.Sprint(code, text)
+		}
+		return ""
+	})
+	dials := 0
+	keeps := http.Client{Timeout: patience, Transport: &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dials++
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}}}
+	asked := 0
+	ask := func() {
+		t.Helper()
+		asked++
+		resp, err := keeps.Get("http://127.0.0.1:" + strconv.Itoa(port) + "/")
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("request %d: %v, %v", asked, resp, err)
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const changes = 3
+	for i := 1; i <= changes; i++ {
+		ask()
+		publish(i)
+		eventually(t, patience, func() string { // requests go on meanwhile
+			ask()
+			page, err := proxy.Admin(t.Context(), "/stats?filter=listener_in_place_updated")
+			if err != nil {
+				return err.Error()
+			}
+			if want := fmt.Sprintf("listener_in_place_updated: %d", i); !strings.Contains(string(page), want) {
+				return string(page)
+			}
+			return ""
+		})
+		s.arrived(t, fmt.Sprintf("commit-%d", i), patience)
+		ask()
+	}
+	t.Logf("%d requests, %d connections, %d changes", asked, dials, changes)
 }
 
 // TestEnvoySwapsLoseNoRequest swaps 25 releases under load, each with a new

@@ -24,6 +24,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	otelv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/open_telemetry/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
@@ -139,6 +140,13 @@ func (s classSpec) needsOf(t testing.TB, m proto.Message) release.References {
 			switch f := inner.(type) {
 			case *hcmv3.HttpConnectionManager:
 				refs.Add(release.RouteType, f.GetRds().GetRouteConfigName())
+				for _, l := range f.GetAccessLog() {
+					var otel otelv3.OpenTelemetryAccessLogConfig
+					if err := l.GetTypedConfig().UnmarshalTo(&otel); err != nil {
+						t.Fatal(err)
+					}
+					refs.Add(release.ClusterType, otel.GetGrpcService().GetEnvoyGrpc().GetClusterName())
+				}
 			case *tcpv3.TcpProxy:
 				refs.Add(release.ClusterType, f.GetCluster())
 			}

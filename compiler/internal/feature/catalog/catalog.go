@@ -9,6 +9,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/cors"
 	"meshc.dev/meshc/compiler/internal/feature/faults"
 	"meshc.dev/meshc/compiler/internal/feature/headers"
+	"meshc.dev/meshc/compiler/internal/feature/logs"
 	"meshc.dev/meshc/compiler/internal/feature/mirror"
 	"meshc.dev/meshc/compiler/internal/feature/outlier"
 	"meshc.dev/meshc/compiler/internal/feature/ratelimit"
@@ -45,6 +46,7 @@ func All() []feature.Feature {
 		outlier.Feature,
 		circuitbreaker.Feature,
 		ratelimit.Feature,
+		logs.Feature,
 	}
 }
 

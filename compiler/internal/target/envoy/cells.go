@@ -6,6 +6,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
@@ -14,13 +15,14 @@ import (
 )
 
 // Lowering says how one feature reads in Envoy's configuration. Only the
-// constructors OnRoute, OnRouteClusters, OnCluster, OnInbound, Join, Refuse and
+// constructors OnRoute, OnRouteClusters, OnCluster, OnInbound, OnManager, Join, Refuse and
 // Approximate make one. The zero Lowering says nothing and counts as refused.
 type Lowering struct {
 	route         func(*routev3.Route, trait.Value, *Ctx)
 	routeClusters func(*clusterv3.Cluster, trait.Value, *Ctx)
 	cluster       func(*clusterv3.Cluster, trait.Value, *Ctx)
 	inbound       func(*routev3.VirtualHost, trait.Value, *Ctx)
+	manager       func(*hcmv3.HttpConnectionManager, trait.Value, *Ctx)
 	needs         []Slot
 	refusal       string
 	loss          string
@@ -65,6 +67,14 @@ func OnInbound[T trait.Value](f func(h *routev3.VirtualHost, v T, x *Ctx)) Lower
 	return Lowering{inbound: func(h *routev3.VirtualHost, v trait.Value, x *Ctx) { f(h, typed[T](v), x) }}
 }
 
+// OnManager lowers a trait of a service, or of a gateway, on the HTTP connection managers
+// where its proxies take requests. A manager is part of a listener: whatever changes there
+// drains the connections of its filter chain, so what a route or a virtual host can say
+// belongs there.
+func OnManager[T trait.Value](f func(m *hcmv3.HttpConnectionManager, v T, x *Ctx)) Lowering {
+	return Lowering{manager: func(m *hcmv3.HttpConnectionManager, v trait.Value, x *Ctx) { f(m, typed[T](v), x) }}
+}
+
 // Join makes one lowering of several at different places. Where two are for the
 // same place, the later counts.
 func Join(ls ...Lowering) Lowering {
@@ -81,6 +91,9 @@ func Join(ls ...Lowering) Lowering {
 		}
 		if l.inbound != nil {
 			out.inbound = l.inbound
+		}
+		if l.manager != nil {
+			out.manager = l.manager
 		}
 		out.needs = append(out.needs, l.needs...)
 	}
@@ -109,7 +122,8 @@ func (l Lowering) Support() (state, why string) {
 }
 
 func (l Lowering) onRoute() bool   { return l.route != nil || l.routeClusters != nil }
-func (l Lowering) onService() bool { return l.cluster != nil || l.inbound != nil }
+func (l Lowering) onService() bool { return l.cluster != nil || l.inbound != nil || l.manager != nil }
+func (l Lowering) onGateway() bool { return l.manager != nil }
 
 // misplaced returns a slot that l needs and that the chain of its side lacks.
 func (l Lowering) misplaced() (Slot, bool) {

@@ -22,6 +22,7 @@ func (e *emitter) checkTraits() diag.List {
 		}
 	}
 	for _, g := range e.m.Gateways {
+		out = append(out, e.checkSet(g.Traits, model.GatewayPath(g.ID), "gateway", Lowering.onGateway)...)
 		for _, h := range g.Hosts {
 			for _, r := range h.Routes {
 				out = append(out, e.checkSet(r.Traits, model.GatewayRoutePath(g.ID, h.Name, r.Name), "route", Lowering.onRoute)...)

@@ -33,10 +33,14 @@ func (e *emitter) class(c scope) snapshot {
 	n := needs{}
 	if len(c.members) > 0 {
 		s.inbound(e, c)
+		for _, m := range c.members {
+			e.used(m.service.Traits, n)
+		}
 		s.outbound(e, c, n)
 	}
 	for _, g := range c.gateways {
 		s.gateway(e, g, n)
+		e.used(g.Traits, n)
 	}
 	named := s.namedClusters()
 	for _, name := range slices.Sorted(maps.Keys(n)) {

@@ -7,6 +7,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/release"
@@ -40,12 +41,17 @@ func gatewayListener(g *model.Gateway, p model.Port) *listenerv3.Listener {
 	return l
 }
 
+// gatewayManager takes requests at a gateway.
+func (e *emitter) gatewayManager(g *model.Gateway, routes string, out *entry) *hcmv3.HttpConnectionManager {
+	return e.ownManager(atGateway, routes, g.Traits, Ctx{Gateway: g, path: model.GatewayPath(g.ID)}, out)
+}
+
 // plainListener takes plain HTTP.
 func (e *emitter) plainListener(g *model.Gateway, p model.Port) *entry {
 	name := model.GatewayName(g.ID, p.Name)
 	return e.getFresh("listener "+name, func(out *entry) {
 		l := gatewayListener(g, p)
-		l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{out.httpManager(atGateway, name)}}}
+		l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{filter(filterHCM, e.gatewayManager(g, name, out))}}}
 		e.seal(out, release.ListenerType, name, model.GatewayPath(g.ID), l)
 	})
 }

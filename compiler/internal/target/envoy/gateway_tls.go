@@ -38,8 +38,7 @@ func (e *emitter) tlsListener(g *model.Gateway, p model.Port, groups [][]model.H
 		waitForHello(l, false)
 		for _, hosts := range groups {
 			routes := model.GatewayTLSName(g.ID, p.Name, hosts[0].TLS)
-			out.need(release.RouteType, routes)
-			m := manager(atGateway, routes)
+			m := e.gatewayManager(g, routes, out)
 			// What HTTP/2 says of the scheme is the visitor's word, the connection is not.
 			m.SchemeHeaderTransformation = &corev3.SchemeHeaderTransformation{Transformation: &corev3.SchemeHeaderTransformation_SchemeToOverwrite{SchemeToOverwrite: "https"}}
 			l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/hop"
 )
@@ -59,6 +60,21 @@ const (
 func (n *entry) httpManager(at place, routes string) *listenerv3.Filter {
 	n.need(release.RouteType, routes)
 	return httpManager(at, routes)
+}
+
+// ownManager is the manager where a service or a gateway takes requests, with what its
+// traits say of them.
+func (e *emitter) ownManager(at place, routes string, traits trait.Set, x Ctx, out *entry) *hcmv3.HttpConnectionManager {
+	out.need(release.RouteType, routes)
+	m := manager(at, routes)
+	x.Mesh, x.out, x.locate = e.m, out, e.at
+	for _, name := range traits.Names() {
+		if f := e.cells[name].Lowering.manager; f != nil {
+			v, _ := traits.Lookup(name)
+			f(m, v, &x)
+		}
+	}
+	return m
 }
 
 // httpManager is the HTTP connection manager for a route configuration.
@@ -298,7 +314,8 @@ func (e *emitter) inboundFilters(s *model.Service, p model.Port, v model.Version
 		who = append(who, oneIdentity(name))
 	}
 	if p.Protocol.IsHTTP() {
-		return append(who, out.httpManager(atCallee, name))
+		x := Ctx{Service: s, Port: p, Version: v, path: model.ServicePath(s.ID)}
+		return append(who, filter(filterHCM, e.ownManager(atCallee, name, s.TraitsAt(p.Name), x, out)))
 	}
 	rules := e.access(s, p)
 	if len(rules.Policies) == 0 || (transport == transportPlaintext && !anyone(rules)) {

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"time"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -91,6 +93,12 @@ func HostFilter(h *routev3.VirtualHost, s Slot, config proto.Message) {
 		h.TypedPerFilterConfig = map[string]*anypb.Any{}
 	}
 	h.TypedPerFilterConfig[string(s)] = pack(config)
+}
+
+// AddAccessLog gives a manager a logger, by its canonical name, for the requests that the
+// filter lets through.
+func AddAccessLog(m *hcmv3.HttpConnectionManager, name string, filter *accesslogv3.AccessLogFilter, config proto.Message) {
+	m.AccessLog = append(m.AccessLog, &accesslogv3.AccessLog{Name: name, Filter: filter, ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: pack(config)}})
 }
 
 // pack puts a message into an Any. Marshalling a message that this package built

@@ -97,6 +97,9 @@ func (e *emitter) refusals() {
 			e.checkTraits(s.TraitsAt(p.Name), path, false)
 		}
 	}
+	for _, g := range e.m.Gateways {
+		e.checkTraits(g.Traits, model.GatewayPath(g.ID), false)
+	}
 	for _, x := range e.m.Externals {
 		e.problem(diag.New(diag.CodeUnsupported, e.at(model.ExternalPath(x.ID)), "the gateway-api target cannot say the external %q: a backend is a Service", x.ID))
 	}

@@ -114,6 +114,7 @@ func (e *emitter) checkTarget() {
 		}
 	}
 	for _, g := range e.m.Gateways {
+		e.checkTraits(g.Traits, model.GatewayPath(g.ID))
 		for _, h := range g.Hosts {
 			for _, r := range h.Routes {
 				e.checkTraits(r.Traits, model.GatewayRoutePath(g.ID, h.Name, r.Name))

@@ -192,7 +192,7 @@ func serverPort(address string) uint32 {
 
 // egress is what the pods of a service call, and where copies of that go.
 func (e *emitter) egress(s *model.Service) []rule {
-	var out []rule
+	out := e.used(s.Traits)
 	for _, c := range s.Calls {
 		out = append(out, e.reach(c.To, c.Port)...)
 		if callee := e.m.Service(c.To); callee != nil {
@@ -206,7 +206,7 @@ func (e *emitter) egress(s *model.Service) []rule {
 
 // behind is what a gateway's routes lead to.
 func (e *emitter) behind(g *model.Gateway) []rule {
-	var out []rule
+	out := e.used(g.Traits)
 	for _, h := range g.Hosts {
 		for _, r := range h.Routes {
 			out = append(out, e.used(r.Traits)...)

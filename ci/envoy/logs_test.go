@@ -1,0 +1,282 @@
+package envoy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	otlp "go.opentelemetry.io/proto/otlp/common/v1"
+	otlplogs "go.opentelemetry.io/proto/otlp/logs/v1"
+	"google.golang.org/grpc"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/rehearsal"
+)
+
+// receiver is a collector of OpenTelemetry's protocol, behind its own sidecar.
+type receiver struct {
+	mu    sync.Mutex
+	lines []map[string]string
+	raw   []string
+	// hang, if set, keeps every batch waiting until it is closed.
+	hang chan struct{}
+}
+
+// serve takes batches of lines. An ExportLogsServiceRequest is LogsData on the wire, and an
+// answer without fields is an empty ExportLogsServiceResponse; the package that has both
+// would bring a gateway for JSON along.
+func (r *receiver) serve(l net.Listener) {
+	s := grpc.NewServer()
+	s.RegisterService(&grpc.ServiceDesc{
+		ServiceName: "opentelemetry.proto.collector.logs.v1.LogsService", HandlerType: (*any)(nil),
+		Methods: []grpc.MethodDesc{{MethodName: "Export", Handler: func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+			var in otlplogs.LogsData
+			if err := decode(&in); err != nil {
+				return nil, err
+			}
+			return &otlplogs.LogsData{}, r.export(ctx, &in)
+		}}},
+	}, r)
+	_ = s.Serve(l)
+}
+
+func (r *receiver) export(ctx context.Context, in *otlplogs.LogsData) error {
+	if r.hang != nil {
+		select {
+		case <-r.hang:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.raw = append(r.raw, in.String())
+	for _, res := range in.GetResourceLogs() {
+		for _, scope := range res.GetScopeLogs() {
+			for _, l := range scope.GetLogRecords() {
+				line := map[string]string{"body": l.GetBody().GetStringValue()}
+				for _, kv := range append(append([]*otlp.KeyValue{}, res.GetResource().GetAttributes()...), l.GetAttributes()...) {
+					line[kv.GetKey()] = kv.GetValue().GetStringValue()
+				}
+				r.lines = append(r.lines, line)
+			}
+		}
+	}
+	return nil
+}
+
+func (r *receiver) all() ([]map[string]string, string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]map[string]string{}, r.lines...), strings.Join(r.raw, "\n")
+}
+
+const otel = "platform/otel/grpc/default"
+
+// logged is a rehearsal in which service "app", called by its peer "web", tells of requests.
+func logged(t *testing.T, log string, r *receiver) *play {
+	t.Helper()
+	const head = "import \"meshc.dev/intent\"\nmesh: intent.#Mesh\n"
+	p, ds := compiler.Load(fstest.MapFS{
+		"mesh.cue": {Data: []byte("package mesh\n" + head + "mesh: collector: prod: otlp: {to: \"platform/otel\", port: \"grpc\"}\n")},
+		"platform/otel.cue": {Data: []byte("package platform\n" + head + `mesh: namespace: "platform"
+mesh: service: otel: {port: grpc: {number: 4317, protocol: "grpc"}, grant: logs: {mesh: true, methods: ["POST"], paths: ["/opentelemetry.proto.collector.logs.v1.LogsService/Export"]}}`)},
+		"shop/shop.cue": {Data: []byte("package shop\n" + head + `mesh: namespace: "shop"
+mesh: service: web: port: http: number: 80
+mesh: service: app: {owner: "team 100%", port: http: number: 80, grant: web: {from: ["web"], paths: ["/open", "/open/*"]}, telemetry: logs: prod: ` + log + `}`)},
+	}, compiler.Options{At: compileDate()})
+	if err := ds.Err(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	reh, err := p.Rehearse([]compiler.Request{{From: "shop/web", To: "shop/app"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage, err := rehearsal.Start(ctx, realEnvoy(t), reh, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stage.Stop)
+	if err := stage.Recast(ctx, otel, r.serve); err != nil {
+		t.Fatal(err)
+	}
+	return &play{t, ctx, stage, reh.Doors[0]}
+}
+
+// admin reads a page of the proxy of service "app".
+func (p *play) admin(page string) string {
+	p.t.Helper()
+	for _, c := range p.stage.Classes() {
+		if c.Account == "app" {
+			b, err := p.stage.Admin(p.ctx, c, page)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			return string(b)
+		}
+	}
+	p.t.Fatal("no proxy of app runs")
+	return ""
+}
+
+// gauge is a number among the metrics of the proxy of service "app"; 0 if there is none.
+func (p *play) gauge(name string) int {
+	p.t.Helper()
+	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + `: ([0-9]+)$`).FindStringSubmatch(p.admin("/stats?filter=upstream_rq"))
+	if m == nil {
+		return 0
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return n
+}
+
+// until polls for what has to come.
+func (p *play) until(what string, is func() bool) {
+	p.t.Helper()
+	for !is() {
+		select {
+		case <-p.ctx.Done():
+			p.t.Fatalf("never: %s", what)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// TestLinesGoToTheCollector: those that are wanted and no other, with who asked for what and
+// what became of it, and nothing by which somebody could do the same.
+func TestLinesGoToTheCollector(t *testing.T) {
+	r := &receiver{}
+	p := logged(t, `{when: {errors: true, denied: true}, fields: {tenant: "%REQ(X-TENANT)%", share: "100 %%"}}`, r)
+	ask := func(path string, fail int, headers ...compiler.Header) int {
+		t.Helper()
+		got, err := p.stage.Ask(p.ctx, p.door, compiler.Request{Path: path, Headers: append(headers,
+			compiler.Header{Name: rehearsal.FailHeader, Value: fmt.Sprint(fail)}, compiler.Header{Name: "authorization", Value: "Bearer opensesame"},
+			compiler.Header{Name: "cookie", Value: "session=opensesame"}, compiler.Header{Name: "x-tenant", Value: "acme"})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Status
+	}
+	const token = "?token=opensesame"
+	if got := ask("/open/good"+token, 0); got != http.StatusOK {
+		t.Fatalf("good: %d", got)
+	}
+	if got := ask("/open/bad"+token, 9); got != http.StatusServiceUnavailable {
+		t.Fatalf("bad: %d", got)
+	}
+	if got := ask("/closed"+token, 0); got != http.StatusForbidden {
+		t.Fatalf("closed: %d", got)
+	}
+	// Whoever calls himself gRPC is denied with status 200.
+	if got := ask("/closed/grpc"+token, 0, compiler.Header{Name: "content-type", Value: "application/grpc"}); got != http.StatusOK {
+		t.Fatalf("closed to gRPC: %d", got)
+	}
+	find := func(path string) map[string]string {
+		lines, _ := r.all()
+		for _, l := range lines {
+			if l["url.path"] == path {
+				return l
+			}
+		}
+		return nil
+	}
+	p.until("lines of both denials and of the error", func() bool {
+		return find("/open/bad") != nil && find("/closed") != nil && find("/closed/grpc") != nil
+	})
+	for path, want := range map[string]map[string]string{
+		"/open/bad": {"http.response.status_code": "503", "upstream": "app/shop/app/http/default", "details": "via_upstream"},
+		"/closed":   {"http.response.status_code": "403", "details": "rbac_access_denied_matched_policy[none]", "body": "GET 403"},
+	} {
+		for k, v := range map[string]string{
+			"service.name": "app", "service.namespace": "shop", "owner": "team 100%", "version": "default", "http.request.method": "GET", "tenant": "acme", "share": "100 %",
+			"caller": "spiffe://mesh.local/ns/shop/sa/web", "route": "service/shop/app",
+		} {
+			if _, ok := want[k]; !ok {
+				want[k] = v
+			}
+		}
+		for k, v := range want {
+			if got := find(path)[k]; got != v {
+				t.Errorf("%s: %s is %q, want %q", path, k, got, v)
+			}
+		}
+	}
+	lines, raw := r.all()
+	if len(lines) != 3 || find("/open/good") != nil {
+		t.Errorf("%d lines, want 3: %v", len(lines), lines)
+	}
+	if strings.Contains(raw, "opensesame") {
+		t.Errorf("a line has a secret: %s", raw)
+	}
+}
+
+// TestACollectorThatHangsCostsNoRequest: batches are given up in time, so that what a proxy
+// holds back has a bound, and requests do not wait for any of it.
+func TestACollectorThatHangsCostsNoRequest(t *testing.T) {
+	r := &receiver{hang: make(chan struct{})}
+	p := logged(t, `when: sample: 100`, r)
+	allocated := func() int {
+		m := regexp.MustCompile(`"allocated": "([0-9]+)"`).FindStringSubmatch(p.admin("/memory"))
+		if m == nil {
+			t.Fatal("no figure of memory")
+		}
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := allocated()
+	const active, given = "cluster." + otel + ".upstream_rq_active", "cluster." + otel + ".upstream_rq_timeout"
+	filler := strings.Repeat("x", 2<<10) // of every line
+	asked := 0
+	for ; asked < 300 || p.gauge(given) == 0; asked++ {
+		got, err := p.stage.Ask(p.ctx, p.door, compiler.Request{Path: "/open/" + filler})
+		if err != nil || got.Status != http.StatusOK {
+			t.Fatalf("request %d: %d, %v", asked, got.Status, err)
+		}
+	}
+	p.until("no batch waits any more", func() bool { return p.gauge(active) == 0 })
+	const most = 32 << 20
+	grown := allocated() - before
+	t.Logf("%d requests, of which no line was taken: %d bytes more", asked, grown)
+	if grown > most {
+		t.Errorf("%d requests left %d bytes behind", asked, grown)
+	}
+	close(r.hang)
+	p.until("a line, once the collector is back", func() bool {
+		if _, err := p.stage.Ask(p.ctx, p.door, compiler.Request{Path: "/open/again"}); err != nil {
+			t.Fatal(err)
+		}
+		lines, _ := r.all()
+		return len(lines) > 0
+	})
+}
+
+// TestACollectorThatIsAwayCostsNoRequest: nothing answers at its address.
+func TestACollectorThatIsAwayCostsNoRequest(t *testing.T) {
+	p := logged(t, `when: sample: 100`, &receiver{})
+	if err := p.stage.Recast(p.ctx, otel, func(l net.Listener) { _ = l.Close() }); err != nil {
+		t.Fatal(err)
+	}
+	sent := "cluster." + otel + ".upstream_rq_completed"
+	for i := 0; i < 50 || p.gauge(sent) == 0; i++ {
+		got, err := p.stage.Ask(p.ctx, p.door, compiler.Request{Path: "/open"})
+		if err != nil || got.Status != http.StatusOK {
+			t.Fatalf("request %d: %d, %v", i, got.Status, err)
+		}
+	}
+}
