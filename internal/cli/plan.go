@@ -72,7 +72,10 @@ func (a *app) tellDefaults() error {
 // planned is a finished comparison with everything that is told about it.
 type planned struct {
 	changes  compiler.Changes
+	// findings are those of the change: its errors, and warnings that the base has not.
 	findings diag.List
+	// before are the base's findings; standing are the warnings among them that stay.
+	before, standing diag.List
 	bytes    byteDiff
 	verdict  guard.Result
 	expiries []time.Time
@@ -125,6 +128,8 @@ func (a *app) planChange(ctx context.Context, c *compile.Compiler, f planFlags, 
 	if err != nil {
 		return planned{}, err
 	}
+	p.findings = append(p.findings, ds...)
+	p.tellApart(from.problems)
 	p.lacks = from.lacks
 	if err := p.comparePolicies(from.policies, compile.OwnPolicies(head)); err != nil {
 		return p, err
@@ -133,8 +138,33 @@ func (a *app) planChange(ctx context.Context, c *compile.Compiler, f planFlags, 
 	if err != nil {
 		return planned{}, err
 	}
-	p.findings = slices.Concat(ds, p.findings, more).Sorted()
+	p.findings = append(p.findings, more...).Sorted()
 	return p, nil
+}
+
+// tellApart takes from the findings the warnings that the base has, too: by what they say,
+// since lines move.
+func (p *planned) tellApart(base diag.List) {
+	type said struct {
+		code diag.Code
+		text string
+	}
+	had := map[said]int{}
+	for _, d := range append(base, p.before...) {
+		if !d.IsError() {
+			had[said{d.Code, d.Text}]++
+		}
+	}
+	var fresh diag.List
+	for _, d := range p.findings.Sorted() {
+		if k := (said{d.Code, d.Text}); !d.IsError() && had[k] > 0 {
+			had[k]--
+			p.standing = append(p.standing, d)
+			continue
+		}
+		fresh = append(fresh, d)
+	}
+	p.findings = fresh
 }
 
 // markdownForm is the form of a plan that is one comment.
@@ -191,6 +221,7 @@ func problemForm(format string) string {
 // planStart is what a change starts from, and what judges it.
 type planStart struct {
 	program  *compiler.Program
+	problems diag.List // warnings
 	policies compile.Rego
 	lacks    string // why the program is empty although a commit was named, if it is
 }
@@ -225,7 +256,7 @@ func planBase(ctx context.Context, c *compile.Compiler, f planFlags, dir string,
 		return planStart{}, err
 	}
 	nothing := func(lacks string) (planStart, error) {
-		return planStart{compiler.Empty(after), compile.OwnPolicies(fsys), fmt.Sprintf("the base %.12s has no %s: all of it is new", hash, lacks)}, nil
+		return planStart{compiler.Empty(after), nil, compile.OwnPolicies(fsys), fmt.Sprintf("the base %.12s has no %s: all of it is new", hash, lacks)}, nil
 	}
 	if _, err := fs.Stat(fsys, "."); errors.Is(err, fs.ErrNotExist) {
 		return nothing("intent")
@@ -236,7 +267,7 @@ func planBase(ctx context.Context, c *compile.Compiler, f planFlags, dir string,
 	}
 	switch {
 	case !ds.HasErrors():
-		return planStart{program: p, policies: compile.OwnPolicies(fsys)}, nil
+		return planStart{program: p, problems: ds, policies: compile.OwnPolicies(fsys)}, nil
 	case only(ds, diag.CodeNoIntent):
 		return nothing("intent")
 	case only(ds, diag.CodeEnvironment):
@@ -273,6 +304,13 @@ func (a *app) compare(ctx context.Context, c *compile.Compiler, before, after, j
 		return p, err
 	}
 	p.findings = slices.Concat(p.findings, ds, p.verdict.Findings)
+	if len(p.verdict.Findings) > 0 {
+		was, err := court.Judge(ctx, compile.Case{Program: before, At: at, Release: old, Base: judge})
+		if err != nil {
+			return p, err
+		}
+		p.before = was.Findings
+	}
 	return p, nil
 }
 
@@ -304,11 +342,11 @@ func (p planned) exit(detailed bool) diag.ExitCode {
 func (a *app) tellPlan(format string, p planned) error {
 	switch format {
 	case "text":
-		return p.changes.Text(a.out, a.at, p.sections(a))
+		return p.changes.Text(a.out, a.at, p.sections(a, false))
 	case markdownForm:
-		return p.changes.Markdown(a.out, a.at, p.sections(a))
+		return p.changes.Markdown(a.out, a.at, p.sections(a, true))
 	case "json":
-		return a.json(map[string]any{"format": "meshc.dev/plan-report/v1", "plan": p.changes.Plan, "findings": p.findings,
+		return a.json(map[string]any{"format": "meshc.dev/plan-report/v1", "plan": p.changes.Plan, "findings": append(diag.List{}, p.findings...), "standing": append(diag.List{}, p.standing...),
 			"bytes": map[string]any{"resources": p.bytes.resources, "others": p.bytes.others}, "envoy": envoybin.Supported, "policies_evaluated": p.verdict.Evaluated, "expiries": p.expiries})
 	}
 	form, err := diag.ParseFormat(format)
@@ -318,11 +356,19 @@ func (a *app) tellPlan(format string, p planned) error {
 	return diag.Render(a.out, form, a.placed(append(p.changes.Findings(), p.findings...)), diag.Options{ToolVersion: compiler.Version})
 }
 
-// sections are the parts of the report behind the changes.
-func (p planned) sections(a *app) []compiler.Section {
+// sections are the parts of the report behind the changes. Where the form can fold, it has
+// what was there before as well.
+func (p planned) sections(a *app, folds bool) []compiler.Section {
 	var out []compiler.Section
 	if len(p.findings) > 0 {
 		out = append(out, compiler.Section{Title: "Findings", Lines: linesOf(a.placed(p.findings))})
+	}
+	if n := len(p.standing); n > 0 {
+		was := compiler.Section{Title: "The base has " + count(n, "warning") + " as well (meshc vet)", Folded: true}
+		if folds {
+			was.Lines = linesOf(a.placed(p.standing))
+		}
+		out = append(out, was)
 	}
 	proof := compiler.Section{Title: "Proof", Lines: []string{"compiled for Envoy " + envoybin.Supported, fmt.Sprintf("%d policies evaluated", p.verdict.Evaluated)}}
 	if p.lacks != "" {

@@ -375,6 +375,9 @@ func (s speaker) area(methods, paths prove.Set, rest []space.Test) string {
 		}
 	}
 	if words != "" {
+		if len(parts) > 0 && len(methods.Except) > 0 {
+			words = "on " + words // else the paths read as what is left out
+		}
 		parts = append(parts, words)
 	}
 	if r := s.what(rest); r != "" {
