@@ -71,15 +71,15 @@ func (a *app) tellDefaults() error {
 
 // planned is a finished comparison with everything that is told about it.
 type planned struct {
-	changes  compiler.Changes
+	changes compiler.Changes
 	// findings are those of the change: its errors, and warnings that the base has not.
 	findings diag.List
 	// before are the base's findings; standing are the warnings among them that stay.
 	before, standing diag.List
-	bytes    byteDiff
-	verdict  guard.Result
-	expiries []time.Time
-	lacks    string // why all is new, if it is
+	bytes            byteDiff
+	verdict          guard.Result
+	expiries         []time.Time
+	lacks            string // why all is new, if it is
 }
 
 func (a *app) plan(ctx context.Context, f planFlags, dir string) error {
@@ -375,6 +375,9 @@ func (p planned) sections(a *app, folds bool) []compiler.Section {
 		proof.Lines = append(proof.Lines, p.lacks)
 	}
 	out = append(out, proof)
+	if r, ok := p.bytes.rollout(); ok {
+		out = append(out, r)
+	}
 	return append(out, compiler.Section{Title: p.bytes.title(), Lines: p.bytes.lines(), Folded: true})
 }
 
