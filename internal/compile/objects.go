@@ -205,7 +205,8 @@ type Case struct {
 	Program *compiler.Program
 	// At is the program's date.
 	At time.Time
-	// Release is what it compiles to, the zero Release if it does not.
+	// Release is what it compiles to, the zero Release if it does not. Nothing that Envoy gets
+	// is looked at, and may be missing.
 	Release release.Release
 	// Base, if set, is the program whose words about rules hold, because a change must not
 	// excuse itself.

@@ -4,7 +4,7 @@
 // In: a release. Out: a guard.Knowledge, every list of it sorted.
 //
 // What always holds: the same release gives the same knowledge; it says nothing that
-// the release does not say. Whatever judges objects takes it from here, so that rules
+// the release does not say, and reads nothing of what Envoy gets. Whatever judges objects takes it from here, so that rules
 // see one mesh before a release is approved and in a cluster.
 package known
 
@@ -56,12 +56,6 @@ func Of(r release.Release) (guard.Knowledge, error) {
 		return k, err
 	}
 	k.Image = injection.Image
-	for _, c := range r.Classes() {
-		if c.Role == release.Sidecar {
-			k.Accounts = append(k.Accounts, c.Namespace+"/"+c.Account)
-		}
-		k.Namespaces = append(k.Namespaces, c.Namespace)
-	}
 	if raw, ok := r.Artifact(release.MeshPath); ok {
 		if err := fromMesh(&k, raw, injects); err != nil {
 			return k, err
@@ -77,7 +71,7 @@ func Of(r release.Release) (guard.Knowledge, error) {
 	return k, nil
 }
 
-// fromMesh takes services, gateways and hosts.
+// fromMesh takes accounts, namespaces, services, gateways and hosts.
 func fromMesh(k *guard.Knowledge, raw []byte, injects bool) error {
 	var m mesh
 	if err := json.Unmarshal(raw, &m); err != nil {
@@ -86,6 +80,7 @@ func fromMesh(k *guard.Knowledge, raw []byte, injects bool) error {
 	for _, s := range m.Services {
 		out := guard.Service{Accounts: []string{}}
 		for _, v := range s.Versions {
+			k.Accounts, k.Namespaces = append(k.Accounts, s.Namespace+"/"+v.Account), append(k.Namespaces, s.Namespace)
 			elsewhere := len(v.Endpoints) > 0
 			for _, p := range v.Ports {
 				elsewhere = elsewhere || p.Host != ""
@@ -108,6 +103,7 @@ func fromMesh(k *guard.Knowledge, raw []byte, injects bool) error {
 		put(k.Services, s.Namespace, s.Name, out)
 	}
 	for _, g := range m.Gateways {
+		k.Namespaces = append(k.Namespaces, g.Namespace)
 		put(k.Gateways, g.Namespace, g.Name, guard.Gateway{Account: g.Account})
 		for _, h := range g.Hosts {
 			k.Hosts[h.Name] = append(k.Hosts[h.Name], g.Namespace)

@@ -3,6 +3,7 @@ package known_test
 import (
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -45,6 +46,35 @@ func TestWhatTheExampleSays(t *testing.T) {
 	}
 	if in, _, err := r.Injection(); err != nil || k.Image != in.Image {
 		t.Errorf("the image is %q, %v", k.Image, err)
+	}
+}
+
+// Nothing of it comes from what Envoy gets, which whoever asks about a change leaves out.
+func TestNothingComesFromWhatEnvoyGets(t *testing.T) {
+	whole, err := release.ReadDir(os.DirFS("../../examples/bookinfo/release-kubernetes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rest []release.Artifact
+	for _, p := range whole.Paths() {
+		if b, _ := whole.Artifact(p); !strings.HasPrefix(p, "envoy/") {
+			rest = append(rest, release.Artifact{Path: p, Bytes: b})
+		}
+	}
+	part, err := release.Seal(rest, whole.Inputs(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := known.Of(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := known.Of(part)
+	if err != nil || len(part.Classes()) > 0 || len(whole.Classes()) == 0 {
+		t.Fatal(err, part.Classes())
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
