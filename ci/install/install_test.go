@@ -336,6 +336,7 @@ func TestAnInstallation(t *testing.T) {
 		return nil
 	})
 	t.Run("Repairs", r.repairs)
+	t.Run("FromRegistry", r.fromRegistry)
 	t.Run("FromFlux", r.fromFlux)
 	t.Run("Rights", r.rights)
 	t.Run("Files", r.files)

@@ -11,7 +11,9 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"io/fs"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -23,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/registry"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -40,6 +43,7 @@ type host struct {
 	t         *testing.T
 	address   string // of private repositories, over TLS
 	root      []byte // PEM
+	shows     tls.Certificate
 	artifacts *httptest.Server
 	artifact  atomic.Pointer[[]byte]
 }
@@ -53,6 +57,7 @@ func newHost(t *testing.T, dir, ip string) *host {
 		t.Fatal(err)
 	}
 	h := &host{t: t}
+	h.certify(ip)
 	private := h.listen(ip, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if user, pass, _ := q.BasicAuth(); user != "ci" || pass != canary {
 			w.Header().Set("WWW-Authenticate", `Basic realm="git"`)
@@ -62,7 +67,7 @@ func newHost(t *testing.T, dir, ip string) *host {
 		repositories.ServeHTTP(w, q)
 	}))
 	h.address = private.Listener.Addr().String()
-	private.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{h.certify(ip)}}
+	private.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{h.shows}}
 	private.StartTLS()
 	h.artifacts = h.listen(ip, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(*h.artifact.Load()) }))
 	h.artifacts.Start()
@@ -83,7 +88,7 @@ func (h *host) listen(ip string, answer http.Handler) *httptest.Server {
 }
 
 // certify makes a certificate for an address, which is its own root.
-func (h *host) certify(ip string) tls.Certificate {
+func (h *host) certify(ip string) {
 	h.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -95,7 +100,7 @@ func (h *host) certify(ip string) tls.Certificate {
 		h.t.Fatal(err)
 	}
 	h.root = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	h.shows = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 // secret is what an operator makes before the installation.
@@ -110,6 +115,46 @@ kind: Secret
 metadata: {name: mesh-read, namespace: meshc-system}
 stringData: {username: ci, password: %s, ca.crt: %q}
 `, canary, h.root)
+}
+
+// newRegistry serves artifacts over TLS to whoever has the password, at an address that pods
+// reach, and to everybody on this machine. It returns both addresses.
+func (h *host) newRegistry(ip string) (there, here string) {
+	h.t.Helper()
+	artifacts := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	private := h.listen(ip, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if user, pass, _ := q.BasicAuth(); user != "ci" || pass != canary {
+			w.Header().Set("WWW-Authenticate", `Basic realm="registry"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		artifacts.ServeHTTP(w, q)
+	}))
+	private.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{h.shows}}
+	private.StartTLS()
+	open := h.listen("127.0.0.1", artifacts)
+	open.Start()
+	return private.Listener.Addr().String(), open.Listener.Addr().String()
+}
+
+// fromRegistry has both servers follow an artifact, with the login and the authority that its
+// registry asks for.
+func (r *rig) fromRegistry(t *testing.T) {
+	there, here := r.host.newRegistry(r.node.Machine[0].String())
+	login, err := json.Marshal(map[string]any{"auths": map[string]any{there: map[string]string{"username": "ci", "password": canary}}})
+	r.must(err)
+	r.must(r.cluster.Apply(t.Context(), fmt.Sprintf(`{apiVersion: v1, kind: Secret, metadata: {name: registry-read, namespace: meshc-system}, type: kubernetes.io/dockerconfigjson, stringData: {.dockerconfigjson: %q, ca.crt: %q}}`, login, r.host.root)))
+	r.write("shop/shop.cue", strings.Replace(intent["shop/shop.cue"], "number: 9080", "number: 9082", 1))
+	head := r.push("by a registry")
+	r.expect(0, nil, "push", "--repo", r.repo.Origin, "--artifact", "oci://"+here+"/shop/mesh:prod", "--insecure-registry")
+	r.expect(0, []string{"meshc-server: ready", "meshc-webhook: ready"}, r.following("oci://"+there+"/shop/mesh:prod", "--repo-secret", "registry-read", "--apply", "--overlay", "ha", "--timeout", "2m")...)
+	r.until("the servers have what the registry has", func(context.Context) error {
+		out, code := r.run("doctor")
+		if !strings.Contains(out, "✓ the server has an approved release, and follows its repository: commit "+head[:12]) || !strings.Contains(out, "✓ the webhook judges by an approved release: commit "+head[:12]) {
+			return fmt.Errorf("doctor ends with %d:\n%s", code, out)
+		}
+		return nil
+	})
 }
 
 // source is followed in place of the repository.

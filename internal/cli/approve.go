@@ -100,7 +100,7 @@ func (f *approvalFlags) open(t approval.Trust) (*gitrepo.Repo, error) {
 			if err != nil {
 				return nil, noCredentials(err)
 			}
-			artifact = artifact.By(logins)
+			artifact = artifact.By(logins).Trusting(logins.Authority)
 		}
 		return gitrepo.OpenCarried(artifact.String(), t.Ref, artifact.Carry(), gitrepo.Options{})
 	}

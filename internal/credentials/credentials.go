@@ -10,6 +10,7 @@
 package credentials
 
 import (
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -90,12 +91,28 @@ func (f Folder) lacks(fix string) error {
 	return &gitrepo.AuthError{What: "credentials in " + f.dir, Err: errors.New("what this address needs is not in it"), Fix: fix + " into it, by the names of Flux's Secrets"}
 }
 
+// Authority is who may have signed a registry's certificate beside whom the system knows:
+// ca.crt, nil for nobody.
+func (f Folder) Authority() ([]byte, error) {
+	text, err := f.read(authority)
+	if err != nil || text == "" {
+		return nil, err
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM([]byte(text)) {
+		return nil, &gitrepo.AuthError{What: authority, Err: errors.New("it has no certificate"), Fix: "write the authority's certificates into it, as PEM"}
+	}
+	return []byte(text), nil
+}
+
 // Resolve implements authn.Keychain by the file .dockerconfigjson: the login of the
 // longest name that the registry's begins with. Helpers that it names are not run.
 func (f Folder) Resolve(of authn.Resource) (authn.Authenticator, error) {
 	text, err := f.read(registries)
 	if err != nil {
 		return nil, err
+	}
+	if roots, err := f.Authority(); text == "" && len(roots) > 0 {
+		return authn.Anonymous, err // a registry that asks for no login
 	}
 	var config struct {
 		Auths map[string]login `json:"auths"`

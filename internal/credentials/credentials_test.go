@@ -242,6 +242,48 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
+// TestRegistryOfAnUnknownAuthority: ca.crt, with a login and without.
+func TestRegistryOfAnUnknownAuthority(t *testing.T) {
+	h := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
+	open := httptest.NewTLSServer(h)
+	private := httptest.NewTLSServer(asking(basic("ci", canary), h))
+	t.Cleanup(open.Close)
+	t.Cleanup(private.Close)
+	dir := filepath.Join(t.TempDir(), "secret")
+	f := secret(t, dir, nil)
+	push := func(s *httptest.Server, files map[string]string) error {
+		t.Helper()
+		secret(t, dir, files)
+		a, err := registry.Parse(strings.Replace(s.URL, "https://", registry.Scheme, 1)+"/shop/mesh:prod", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = a.By(f).Trusting(f.Authority).Push(t.Context(), rendered.Tree{
+			Label: rendered.Label{Repository: "shop", Environment: "prod", Commit: strings.Repeat("1", 40), Release: strings.Repeat("a", 64), Place: approval.Place{Position: 1}},
+			Files: []gitrepo.File{{Path: "intent.git/HEAD", Bytes: []byte("x")}},
+		}, nil)
+		return err
+	}
+	root := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: private.Certificate().Raw}))
+	login := fmt.Sprintf(`{"auths": {%q: {"username": "ci", "password": %q}}}`, strings.TrimPrefix(private.URL, "https://"), canary)
+	for name, c := range map[string]struct {
+		s     *httptest.Server
+		files map[string]string
+		want  string
+	}{
+		"login and authority":     {private, map[string]string{".dockerconfigjson": login, "ca.crt": root}, ""},
+		"authority alone":         {open, map[string]string{"ca.crt": root}, ""},
+		"no authority":            {private, map[string]string{".dockerconfigjson": login}, "certificate"},
+		"no login":                {private, map[string]string{"ca.crt": root}, "does not allow it"},
+		"an authority that is no": {private, map[string]string{".dockerconfigjson": login, "ca.crt": canary}, "it has no certificate"},
+	} {
+		err := push(c.s, c.files)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(told(err), c.want)) || err != nil && strings.Contains(err.Error(), canary) {
+			t.Errorf("%s: %s", name, told(err))
+		}
+	}
+}
+
 // resource is a repository's name.
 type resource string
 

@@ -1,6 +1,9 @@
 package registry
 
 import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +21,7 @@ type guarded struct {
 	host     string // the registry's, with its port
 	insecure bool
 	most     int64 // bytes of a blob
+	broken   error // why nothing is asked
 }
 
 const (
@@ -41,12 +45,30 @@ func newGuarded(a Artifact) guarded {
 	}}).DialContext
 	t.ResponseHeaderTimeout, t.MaxResponseHeaderBytes = silence, 64<<10
 	t.DisableKeepAlives = true // each conversation has its own
-	return guarded{next: t, host: a.ref.Context().RegistryStr(), insecure: a.insecure, most: a.limits.Packed}
+	g := guarded{next: t, host: a.ref.Context().RegistryStr(), insecure: a.insecure, most: a.limits.Packed}
+	if a.roots != nil {
+		t.TLSClientConfig, g.broken = trusting(a.roots)
+	}
+	return g
+}
+
+// trusting believes the system's roots and more.
+func trusting(more func() ([]byte, error)) (*tls.Config, error) {
+	text, err := more()
+	if err != nil {
+		return nil, err
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool() // a machine without any
+	}
+	pool.AppendCertsFromPEM(text)
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, nil
 }
 
 // RoundTrip implements http.RoundTripper.
 func (g guarded) RoundTrip(q *http.Request) (*http.Response, error) {
-	if err := g.refuse(q); err != nil {
+	if err := cmp.Or(g.broken, g.refuse(q)); err != nil {
 		return nil, err
 	}
 	a, err := g.next.RoundTrip(q)

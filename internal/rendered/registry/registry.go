@@ -60,6 +60,7 @@ type Artifact struct {
 	insecure bool
 	limits   rendered.Limits
 	logins   authn.Keychain
+	roots    func() ([]byte, error) // PEM, beside the system's; nil for none
 }
 
 // Parse reads an address. insecure allows plain HTTP, which takes a registry on this
@@ -88,7 +89,7 @@ func Parse(address string, insecure bool) (Artifact, error) {
 	if err != nil {
 		return no("it has no tag or digest, or no valid name")
 	}
-	return Artifact{ref, insecure, rendered.DefaultLimits(), authn.DefaultKeychain}, nil
+	return Artifact{ref: ref, insecure: insecure, limits: rendered.DefaultLimits(), logins: authn.DefaultKeychain}, nil
 }
 
 // Within is the artifact with other limits.
@@ -97,6 +98,10 @@ func (a Artifact) Within(l rendered.Limits) Artifact { a.limits = l; return a }
 // By is the artifact with other logins than those of the user's docker config; they are
 // asked for anew in each conversation.
 func (a Artifact) By(logins authn.Keychain) Artifact { a.logins = logins; return a }
+
+// Trusting is the artifact in a registry whose certificate may also be by one of these roots
+// (PEM); they are asked for anew in each conversation.
+func (a Artifact) Trusting(roots func() ([]byte, error)) Artifact { a.roots = roots; return a }
 
 // String is the artifact's address.
 func (a Artifact) String() string { return Scheme + a.ref.Name() }
