@@ -60,3 +60,47 @@ mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: all: to: ap
 		}
 	}
 }
+
+// TestTestsLookAtWhatArrives: expectations of a path and a host are about the request as the
+// callee gets it, whether its grants let it through or not.
+func TestTestsLookAtWhatArrives(t *testing.T) {
+	const shop = `package shop
+
+import "meshc.dev/intent"
+
+mesh: intent.#Mesh
+mesh: namespace: "shop"
+mesh: service: web: {port: http: number: 8080, calls: cart: {}}
+mesh: service: cart: {
+	port: http: number: 8080
+	route: {
+		old: {match: path: prefix: "/old", rewrite: {prefix: "/new", host: "cart.internal"}, to: default: 100}
+		gone: {match: path: prefix: "/gone", respond: status: 410}
+		default: to: default: 100
+	}
+	grant: web: {from: ["web"], paths: ["/new/*"]}
+}
+mesh: test: {
+	a: {request: {from: "web", to: "cart", path: "/old/1?q"}, expect: {allowed: true, path: "/new/1", host: "cart.internal"}}
+	b: {request: {from: "web", to: "cart", path: "/old"}, expect: {allowed: false, path: "/new"}}
+	c: {request: {from: "web", to: "cart", path: "/old/1"}, expect: path: "/old/1"}
+	d: {request: {from: "web", to: "cart", path: "/new/1", host: "cart"}, expect: {path: "/new/1", host: "cart.internal"}}
+	e: {request: {from: "web", to: "cart", path: "/gone"}, expect: path: "/gone"}
+}
+`
+	p, ds := compiler.Load(fstest.MapFS{"mesh.cue": {Data: []byte(plainRoot)}, "shop/shop.cue": {Data: []byte(shop)}}, compiler.Options{At: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)})
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	want := map[string]string{
+		"a": "", "b": "",
+		"c": "expected the path /old/1 to arrive, it is /new/1",
+		"d": "expected the host cart.internal to arrive, it is cart",
+		"e": "expected the path /gone to arrive, it is none: the request is answered by respond (410)",
+	}
+	for _, r := range p.Test() {
+		if r.Failure != want[r.Name] {
+			t.Errorf("%s: %q, want %q", r.Name, r.Failure, want[r.Name])
+		}
+	}
+}

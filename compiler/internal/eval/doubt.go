@@ -21,7 +21,7 @@ func Doubts(m *model.Mesh, c Column) []Doubt {
 		for _, p := range s.Ports {
 			for _, r := range s.Routes {
 				if p.Protocol.IsHTTP() && len(r.To) > 0 {
-					out = doubt(out, model.RoutePath(s.ID, r.Name), r.Traits.Image(), s, p, c, m)
+					out = doubt(out, model.RoutePath(s.ID, r.Name), r.TraitsAt(p.Name).Image(), s, p, c, m)
 				}
 			}
 		}

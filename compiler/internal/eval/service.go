@@ -120,7 +120,7 @@ func routeRule(s *model.Service, p model.Port, r model.Route) space.Rule {
 		From: []space.Origin{space.Origin(model.RoutePath(s.ID, r.Name))},
 	}
 	if p.Protocol.IsHTTP() {
-		out.Image = r.Traits.Image()
+		out.Image = r.TraitsAt(p.Name).Image()
 	}
 	return out
 }

@@ -79,7 +79,6 @@ func (m *Mesh) expandOne(r Route, t Target) []EffectiveRoute {
 	for _, inner := range svc.Routes {
 		e := base
 		e.Inner = inner
-		e.Traits = r.Traits.Then(inner.TraitsAt(t.Port))
 		if e.To = svc.innerTargets(t.Port, inner); t.Version != "" && len(e.To) > 0 {
 			e.To = []Target{{Service: svc.ID, Port: t.Port, Version: t.Version, Weight: 1}}
 		}
@@ -91,7 +90,7 @@ func (m *Mesh) expandOne(r Route, t Target) []EffectiveRoute {
 		}
 		for _, b := range before {
 			if match, ok := IntersectMatches(r.Match, b); ok {
-				e.Match = match
+				e.Match, e.Traits = match, r.Traits.Then(inner.TraitsAt(t.Port))
 				out = append(out, e)
 			}
 			if b.IsZero() {

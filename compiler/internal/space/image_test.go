@@ -74,6 +74,7 @@ var (
 			text = text[:rapid.IntRange(0, len(text)).Draw(t, "length")]
 		case space.Suffix:
 			text = text[rapid.IntRange(0, len(text)).Draw(t, "from"):]
+		case space.Exact, space.Regex:
 		}
 		return space.Pattern{Kind: k, Text: text}
 	})
@@ -99,6 +100,7 @@ func taken(t *rapid.T, m space.Move) string {
 			}
 		}
 		return strings.Join(parts, "/")
+	case space.Whole:
 	}
 	return paths.Draw(t, "path")
 }
@@ -109,6 +111,7 @@ func takes(m space.Move, path string) bool {
 		return space.Pattern{Kind: space.Segment, Text: m.From}.Matches(path)
 	case space.Filled:
 		return space.Pattern{Kind: space.Template, Text: m.From}.Matches(path)
+	case space.Whole:
 	}
 	return true
 }
@@ -130,11 +133,10 @@ func before(t *rapid.T) {
 // joined holds two moves one after the other against the one that does as both.
 func joined(t *rapid.T) {
 	m, next := moves.Draw(t, "first"), moves.Draw(t, "second")
-	path := taken(t, m)
+	path, both := taken(t, m), m.Then(next)
 	if !takes(next, m.Of(path)) {
 		return
 	}
-	both := m.Then(next)
 	if !takes(both, path) {
 		t.Fatalf("%+v does not take %q, which %+v takes and %+v then", both, path, m, next)
 	}
@@ -186,10 +188,9 @@ func TestTestsBehindAnImage(t *testing.T) {
 			test := space.Test{Dim: rapid.SampledFrom([]space.Dim{space.PathDim, space.HostDim, space.HeaderDim("x-a"), space.HeaderDim("x-b"), space.HeaderDim("via")}).Draw(t, "dim"), Not: rapid.Bool().Draw(t, "not")}
 			for range rapid.IntRange(1, 2).Draw(t, "patterns") {
 				p := space.Pattern{Kind: rapid.SampledFrom([]space.Kind{space.Exact, space.Prefix, space.Suffix}).Draw(t, "kind"), Text: values.Draw(t, "value")}
-				switch test.Dim {
-				case space.PathDim:
+				if test.Dim == space.PathDim {
 					p = patterns.Draw(t, "pattern")
-				case space.HostDim:
+				} else if test.Dim == space.HostDim {
 					p = space.Pattern{Kind: space.Exact, Text: "a.test"}
 				}
 				test.Any = append(test.Any, p)

@@ -64,7 +64,19 @@ func (m Move) base() string { return strings.TrimSuffix(m.From, root) }
 // open reports whether what follows To comes without its slash.
 func (m Move) open() bool { return strings.HasSuffix(m.To, root) }
 
-// Of is what becomes of a path that From takes.
+// takes reports whether the Move is about a path.
+func (m Move) takes(path string) bool {
+	switch m.How {
+	case Below:
+		return Pattern{Segment, m.From}.Matches(path)
+	case Filled:
+		return Pattern{Template, m.From}.Matches(path)
+	default:
+		return true
+	}
+}
+
+// Of is what becomes of a path that the Move takes.
 func (m Move) Of(path string) string {
 	switch m.How {
 	case Below:
@@ -221,9 +233,11 @@ func (b binding) fill(segments []string) []string {
 	return out
 }
 
-// unify finds what have's variables stand for where a path has have's segments and fits
-// want, of equal length.
+// unify finds what have's variables stand for where a path has have's segments and fits want.
 func unify(have, want []string) (binding, bool) {
+	if len(have) != len(want) {
+		return nil, false
+	}
 	bound := binding{}
 	for i, h := range have {
 		w := want[i]
@@ -328,13 +342,15 @@ func templated(segments []string) Pattern {
 }
 
 // Then is the Move that does as m and then as next, for the paths that next takes of those
-// that m makes.
+// that m makes; without any it is whatever Move.
 func (m Move) Then(next Move) Move {
 	switch {
 	case next.How == Whole:
 		return next
-	case m.How == Whole:
+	case m.How == Whole && next.takes(m.To):
 		return Move{How: Whole, To: next.Of(m.To)}
+	case m.How == Whole:
+		return next // no path meets both
 	case m.How == Below && next.How == Below:
 		return m.belowBelow(next)
 	case m.How == Below:
@@ -349,7 +365,7 @@ func (m Move) Then(next Move) Move {
 	}
 	from := binding{}
 	for i, v := range bound.fill(have) {
-		if i < len(want) && IsVariable(want[i]) {
+		if IsVariable(want[i]) {
 			from[want[i]] = v
 		}
 	}
