@@ -164,12 +164,11 @@ func (s *Store) note(name string, pair *Pair, err error) {
 	}
 	if problem != h.problem {
 		h.problem = problem
-		switch {
-		case problem == "":
+		if problem == "" {
 			s.log.Info("certificate for visitors is good again", "name", name)
-		default:
-			s.log.Error("certificate for visitors", "name", name, "problem", problem, "serving_an_older_one", err != nil && h.pair != nil)
+			return
 		}
+		s.log.Error("certificate for visitors", "name", name, "problem", problem, "serving_an_older_one", err != nil && h.pair != nil)
 	}
 }
 

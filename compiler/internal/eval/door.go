@@ -1,8 +1,6 @@
 package eval
 
 import (
-	"net/http"
-
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
 )
@@ -10,13 +8,20 @@ import (
 // ByDoor names a gateway's port as what answers a request.
 const ByDoor = "gateway port"
 
+// Statuses of RFC 9110.
+const (
+	permanentRedirect = 308
+	forbidden         = 403
+	misdirected       = 421
+)
+
 // AtDoor is what a port of a gateway answers by itself to requests for a host, before any of
 // its routes; ok is false if it passes them on.
 func AtDoor(g *model.Gateway, p model.Port, host string) (a space.Answer, ok bool) {
 	h, known := g.HostAt(p.Name, CleanHost(host))
 	switch {
 	case !known && p.Protocol == model.HTTPS:
-		return answeredAt(nil, space.Answered, http.StatusMisdirectedRequest, "no connection to port "+p.Name+" is for this host"), true
+		return answeredAt(nil, space.Answered, misdirected, "no connection to port "+p.Name+" is for this host"), true
 	case !known:
 		return UnknownHost(), true
 	case p.Protocol == model.HTTPS || h.TLS == nil:
@@ -25,9 +30,9 @@ func AtDoor(g *model.Gateway, p model.Port, host string) (a space.Answer, ok boo
 	from := []space.Origin{space.Origin(model.GatewayHostPath(g.ID, h.Name))}
 	switch h.TLS.Plain {
 	case model.PlainRedirect:
-		return answeredAt(from, space.Redirect, http.StatusPermanentRedirect, "to HTTPS"), true
+		return answeredAt(from, space.Redirect, permanentRedirect, "to HTTPS"), true
 	case model.PlainRefuse:
-		return answeredAt(from, space.Answered, http.StatusForbidden, "the host refuses plain HTTP"), true
+		return answeredAt(from, space.Answered, forbidden, "the host refuses plain HTTP"), true
 	case model.PlainServe:
 	}
 	return space.Answer{}, false
