@@ -75,7 +75,7 @@ mesh: service: "svc-%d": {
 // with the language. Allocations repeat within a percent, unlike a time.
 const (
 	maxPerService = 2900
-	maxOnce       = 8000
+	maxOnce       = 20000
 )
 
 func TestMallocsOfALoad(t *testing.T) {

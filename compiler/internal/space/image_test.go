@@ -188,9 +188,10 @@ func TestTestsBehindAnImage(t *testing.T) {
 			test := space.Test{Dim: rapid.SampledFrom([]space.Dim{space.PathDim, space.HostDim, space.HeaderDim("x-a"), space.HeaderDim("x-b"), space.HeaderDim("via")}).Draw(t, "dim"), Not: rapid.Bool().Draw(t, "not")}
 			for range rapid.IntRange(1, 2).Draw(t, "patterns") {
 				p := space.Pattern{Kind: rapid.SampledFrom([]space.Kind{space.Exact, space.Prefix, space.Suffix}).Draw(t, "kind"), Text: values.Draw(t, "value")}
-				if test.Dim == space.PathDim {
+				switch test.Dim { //nolint:exhaustive // dimensions are no closed set
+				case space.PathDim:
 					p = patterns.Draw(t, "pattern")
-				} else if test.Dim == space.HostDim {
+				case space.HostDim:
 					p = space.Pattern{Kind: space.Exact, Text: "a.test"}
 				}
 				test.Any = append(test.Any, p)
