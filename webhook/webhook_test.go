@@ -158,7 +158,7 @@ func shopOf(t *testing.T, policy ...string) release.Release {
 	}
 	for p, text := range map[string]string{
 		"kubernetes/shop/service-web.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {ports: [{port: 80}]}\n",
-		"envoy/sidecar/shop/web.json":      "{}",
+		release.MeshPath:                   `{"services":[{"namespace":"shop","name":"web","versions":[{"account":"web"}]}]}`,
 		release.InjectionPath:              `{"image":"i@sha256:00","server":"s:1"}`,
 	} {
 		arts = append(arts, release.Artifact{Path: p, Bytes: []byte(text)})
