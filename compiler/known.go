@@ -40,22 +40,21 @@ func (k Known) Checked(p *Program) (release.Release, diag.List) {
 // Differing are the releases of two programs, which were loaded one after the other with
 // one Memo, without those Envoy snapshots that are known to be the same in both. The first
 // is empty if before does not compile, which is no problem of after's: then nothing of
-// after's is left out.
-func (k Known) Differing(before, after *Program) (old, fresh release.Release, problems diag.List) {
+// after's is left out. Each has its problems.
+func (k Known) Differing(before, after *Program) (old, fresh release.Release, were, problems diag.List) {
 	forms := after.forms(before)
 	known := k.load(after)
 	same, err := known.same(before, after, forms)
 	if err != nil {
-		return old, fresh, diag.List{internalError(err)}
+		return old, fresh, nil, diag.List{internalError(err)}
 	}
-	old, ds := before.without(same)
-	if ds.HasErrors() {
+	if old, were = before.without(same); were.HasErrors() {
 		same = nil
 	}
 	if fresh, problems = after.without(same); !problems.HasErrors() {
 		k.keep(after, known, forms)
 	}
-	return old, fresh, problems
+	return old, fresh, were, problems
 }
 
 // snapshots is what is known of them.

@@ -63,11 +63,11 @@ func TestWhatIsKnownChangesNoAnswer(t *testing.T) {
 			if before == nil || after == nil {
 				continue
 			}
-			old, fresh, problems := known.Differing(before, after)
-			whole, _ := before.Release()
+			old, fresh, were, problems := known.Differing(before, after)
+			whole, wantBefore := before.Release()
 			wholeAfter, want := after.Release()
-			if !reflect.DeepEqual(problems, want) {
-				t.Fatalf("problems %v, of the whole %v", problems, want)
+			if !reflect.DeepEqual(problems, want) || !reflect.DeepEqual(were, wantBefore) {
+				t.Fatalf("problems %v and %v, of the whole %v and %v", were, problems, wantBefore, want)
 			}
 			if problems.HasErrors() {
 				continue

@@ -9,10 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"meshc.dev/meshc/ci/bench/internal/measure"
 	"meshc.dev/meshc/ci/bench/internal/report"
@@ -107,39 +104,22 @@ func rulesOf(n int) ([]release.Artifact, error) {
 // wholeRound is round with the processes that the webhook started, and returns how many
 // reviews there were in a second.
 func (c *contestant) wholeRound(ctx context.Context, span time.Duration) (float64, error) {
-	const atOnce = 4
 	before, err := measure.TreeOf(c.cmd.Process.Pid)
 	if err != nil {
 		return 0, err
 	}
-	asked, began := checksOf(), time.Now()
-	var n atomic.Int64
-	ctx, cancel := context.WithTimeout(ctx, span)
-	defer cancel()
-	g, ctx := errgroup.WithContext(ctx)
-	for range atOnce {
-		client := c.client()
-		defer client.CloseIdleConnections()
-		g.Go(func() error {
-			for ctx.Err() == nil {
-				q := asked[int(n.Add(1))%len(asked)]
-				if err := c.ask(ctx, client, q); err != nil && ctx.Err() == nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return 0, fmt.Errorf("%s: %w", c.name, err)
+	began := time.Now()
+	n, err := c.keepBusy(ctx, checksOf(), span)
+	if err != nil {
+		return 0, err
 	}
 	took := time.Since(began)
 	after, err := measure.TreeOf(c.cmd.Process.Pid)
 	if err != nil {
 		return 0, err
 	}
-	c.cost = append(c.cost, float64(after.CPU-before.CPU)/float64(n.Load()))
-	return float64(n.Load()) / took.Seconds(), nil
+	c.cost = append(c.cost, float64(after.CPU-before.CPU)/float64(n))
+	return float64(n) / took.Seconds(), nil
 }
 
 // tellWhole asks at a fixed rate and writes the line of a contestant.

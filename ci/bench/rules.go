@@ -121,7 +121,6 @@ func (c *contestant) right(ctx context.Context, asked []question) error {
 
 // round keeps the contestant busy for a while and notes what a review cost it.
 func (c *contestant) round(ctx context.Context, asked []question, span time.Duration) error {
-	const atOnce = 4
 	pid := c.cmd.Process.Pid
 	cpu, err := measure.CPUOf(pid)
 	if err != nil {
@@ -131,6 +130,28 @@ func (c *contestant) round(ctx context.Context, asked []question, span time.Dura
 	if err != nil {
 		return err
 	}
+	n, err := c.keepBusy(ctx, asked, span)
+	if err != nil {
+		return err
+	}
+	after, err := measure.CPUOf(pid)
+	if err != nil {
+		return err
+	}
+	now, err := c.allocated()
+	if err != nil {
+		return err
+	}
+	reviews := float64(n)
+	c.cost = append(c.cost, float64(after-cpu)/reviews)
+	c.objects = append(c.objects, float64(now.Objects-before.Objects)/reviews)
+	c.bytes = append(c.bytes, float64(now.Bytes-before.Bytes)/reviews)
+	return nil
+}
+
+// keepBusy asks for a while, and returns how many reviews there were.
+func (c *contestant) keepBusy(ctx context.Context, asked []question, span time.Duration) (int64, error) {
+	const atOnce = 4
 	var n atomic.Int64
 	ctx, cancel := context.WithTimeout(ctx, span)
 	defer cancel()
@@ -149,21 +170,9 @@ func (c *contestant) round(ctx context.Context, asked []question, span time.Dura
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return fmt.Errorf("%s: %w", c.name, err)
+		return 0, fmt.Errorf("%s: %w", c.name, err)
 	}
-	after, err := measure.CPUOf(pid)
-	if err != nil {
-		return err
-	}
-	now, err := c.allocated()
-	if err != nil {
-		return err
-	}
-	reviews := float64(n.Load())
-	c.cost = append(c.cost, float64(after-cpu)/reviews)
-	c.objects = append(c.objects, float64(now.Objects-before.Objects)/reviews)
-	c.bytes = append(c.bytes, float64(now.Bytes-before.Bytes)/reviews)
-	return nil
+	return n.Load(), nil
 }
 
 // paced asks at a fixed rate.

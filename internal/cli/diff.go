@@ -147,16 +147,20 @@ func count(n int, what string) string {
 
 // line says which resource changes for which classes.
 func line(c release.ResourceChange) string {
-	const most = 4
-	names := make([]string, 0, most+1)
-	for i, class := range c.Classes {
-		if i == most {
-			names = append(names, fmt.Sprintf("%d more", len(c.Classes)-most))
-			break
-		}
+	names := make([]string, 0, len(c.Classes))
+	for _, class := range c.Classes {
 		names = append(names, class.String())
 	}
-	return fmt.Sprintf("%s %s %q of %s", c.Kind(), c.Type[strings.LastIndex(c.Type, ".")+1:], c.Name, strings.Join(names, ", "))
+	return fmt.Sprintf("%s %s %q of %s", c.Kind(), c.Type[strings.LastIndex(c.Type, ".")+1:], c.Name, few(names))
+}
+
+// few names the first of a list.
+func few(names []string) string {
+	const most = 4
+	if rest := len(names) - most; rest > 0 {
+		names = append(names[:most:most], fmt.Sprintf("%d more", rest))
+	}
+	return strings.Join(names, ", ")
 }
 
 // lines name what differs.

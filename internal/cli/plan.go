@@ -289,7 +289,8 @@ func (a *app) compare(ctx context.Context, c *compile.Compiler, before, after, j
 	if p.changes, err = compiler.CompareAhead(before, after, compiler.Limits{}); err != nil {
 		return p, err
 	}
-	old, fresh, ds := c.Differing(before, after)
+	old, fresh, were, ds := c.Differing(before, after)
+	p.before = were
 	p.findings = ds
 	if p.bytes, err = newByteDiff(old, fresh); err != nil {
 		return p, err
@@ -309,7 +310,7 @@ func (a *app) compare(ctx context.Context, c *compile.Compiler, before, after, j
 		if err != nil {
 			return p, err
 		}
-		p.before = was.Findings
+		p.before = append(p.before, was.Findings...)
 	}
 	return p, nil
 }

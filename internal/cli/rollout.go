@@ -80,11 +80,4 @@ func without(a, b map[string]bool) map[string]bool {
 }
 
 // some names the first of a set.
-func some(set map[string]bool) string {
-	const most = 4
-	names := slices.Sorted(maps.Keys(set))
-	if rest := len(names) - most; rest > 0 {
-		names = append(names[:most], fmt.Sprintf("%d more", rest))
-	}
-	return strings.Join(names, ", ")
-}
+func some(set map[string]bool) string { return few(slices.Sorted(maps.Keys(set))) }

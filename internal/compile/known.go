@@ -20,8 +20,8 @@ func (c *Compiler) Checked(p *compiler.Program) (release.Release, diag.List) {
 
 // Differing are the releases of two programs for somebody who asks what differs: without
 // those Envoy snapshots of which this machine knows that they are the same. The first is
-// empty if before does not compile.
-func (c *Compiler) Differing(before, after *compiler.Program) (old, fresh release.Release, problems diag.List) {
+// empty if before does not compile. Each has its problems.
+func (c *Compiler) Differing(before, after *compiler.Program) (old, fresh release.Release, were, problems diag.List) {
 	return c.known().Differing(before, after)
 }
 
