@@ -182,6 +182,21 @@ func (w *world) end(p *program, by syscall.Signal) {
 	}
 }
 
+// halt stops a program and returns when none of its threads runs any more: a signal is on its
+// way when its call returns, and a parent is told of a stop that is complete.
+func (w *world) halt(p *program) {
+	w.t.Helper()
+	w.must(p.Signal(syscall.SIGSTOP))
+	w.until(p.name+" stands still", func() error {
+		var status syscall.WaitStatus
+		_, err := syscall.Wait4(p.PID(), &status, syscall.WUNTRACED|syscall.WNOHANG, nil)
+		if err == nil && !status.Stopped() {
+			err = errors.New("it runs")
+		}
+		return err
+	})
+}
+
 // service leads connections to replicas in turn, to the next one if one is away.
 type service struct {
 	address string
@@ -474,20 +489,23 @@ func newWebhooks(t *testing.T) *webhooks {
 	return h
 }
 
+// review is less than the API server sends with a question about one of our pods, and more
+// than all that it sends besides in that time, in bytes: a webhook tries itself now and again
+// whether it is asked, and connections are kept alive.
+const review = 32 << 10
+
 // pod makes one, by a dry run. One that nobody is asked about would be stored without a
 // sidecar.
 func (h *webhooks) pod(name string) error {
 	made, err := h.Client.CoreV1().Pods("plain").Create(h.t.Context(), &core.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: core.PodSpec{Containers: []core.Container{{Name: "a", Image: "a"}}},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{"size": strings.Repeat("x", review)}},
+		Spec:       core.PodSpec{Containers: []core.Container{{Name: "a", Image: "a"}}},
 	}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	if err == nil && !slices.ContainsFunc(made.Spec.InitContainers, func(c core.Container) bool { return c.Name == "meshc-proxy" }) {
 		err = errors.New("the webhook was not asked")
 	}
 	return err
 }
-
-// review is less than the API server sends with a question about a pod, in bytes.
-const review = 1000
 
 // asked is the replica that the API server asks now: it keeps its connection.
 func (h *webhooks) asked() (at int) {
@@ -557,9 +575,9 @@ func TestAWebhookThatIsKilledLosesOnlyWhatItWasAsked(t *testing.T) {
 		}
 		at := w.asked()
 		victim := w.both[at]
-		w.must(victim.Signal(syscall.SIGSTOP)) // so that it holds a question for certain
+		w.halt(victim) // what comes from here on it holds for certain
 		from := w.sent[at].Load()
-		w.until("it holds a question", func() error {
+		w.until("it holds a question about a pod", func() error {
 			if n := w.sent[at].Load() - from; n < review {
 				return fmt.Errorf("%d bytes", n)
 			}
