@@ -154,6 +154,7 @@ func waysRound(t *testing.T, g *guarded) {
 	}{
 		"an older version":                      {"PATCH", fmt.Sprintf(hpa, "v1", ""), merge, `{"spec":{"maxReplicas":99}}`, metav1.PatchOptions{}, diag.CodeDrift},
 		"the scale":                             {"PATCH", ofApps + "edge/scale", merge, `{"spec":{"replicas":0}}`, metav1.PatchOptions{}, diag.CodeDrift},
+		"the scale of what is autoscaled":       {"PATCH", ofApps + "busy/scale", merge, `{"spec":{"replicas":0}}`, metav1.PatchOptions{}, diag.CodeDrift},
 		"the scale, by strategic patch":         {"PATCH", ofApps + "edge/scale", jsonPatch, `[{"op":"replace","path":"/spec/replicas","value":0}]`, metav1.PatchOptions{}, diag.CodeDrift},
 		"a label, by a service's status":        {"PATCH", ofShop + "services/cart/status", merge, unlab, metav1.PatchOptions{}, diag.CodeDrift},
 		"a label, by an autoscaler's status":    {"PATCH", fmt.Sprintf(hpa, "v2", "/status"), merge, unlab, metav1.PatchOptions{}, diag.CodeDrift},

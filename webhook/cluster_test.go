@@ -361,24 +361,26 @@ func checkGateway(t *testing.T, g *guarded) {
 		t.Errorf("a label: %v", err)
 	}
 	refused(t, "another image", g.patch(t, "pods", pods[0].Name, `{"spec":{"containers":[{"name":"meshc-proxy","image":"evil"}]}}`, false), "MESH0704")
-	scaled := func(name string) error {
+	scaled := func(name string, to int32) error {
 		return retry.RetryOnConflict(retry.DefaultBackoff, func() error { // its controller writes as well
 			scale, err := deployments.GetScale(ctx, name, metav1.GetOptions{})
 			if err != nil {
 				return err
 			}
-			scale.Spec.Replicas = 3
+			scale.Spec.Replicas = to
 			_, err = deployments.UpdateScale(ctx, name, scale, metav1.UpdateOptions{})
 			return err
 		})
 	}
-	refused(t, "another number of pods", scaled("edge"), "MESH0701 Deployment/shop/edge has 2 replicas")
-	if err := scaled("scaled"); err != nil {
+	refused(t, "another number of pods", scaled("edge", 3), "MESH0701 Deployment/shop/edge has 2 replicas in the approved release, not 3")
+	refused(t, "none at all", scaled("edge", 0), "has 2 replicas in the approved release, not 0")
+	if err := scaled("scaled", 3); err != nil {
 		t.Errorf("another number of pods beside an autoscaler: %v", err)
 	}
-	if err := scaled("busy"); err != nil {
+	if err := scaled("busy", 3); err != nil {
 		t.Errorf("what an autoscaler of the intent would do: %v", err)
 	}
+	refused(t, "an autoscaler switched off by the scale", scaled("busy", 0), "MESH0701 Deployment/shop/busy has 2 to 4 replicas in the approved release, as its autoscaler chooses, not 0")
 	edit := func(change string) error {
 		_, err := deployments.Patch(ctx, "busy", types.MergePatchType, []byte(change), metav1.PatchOptions{})
 		return err

@@ -234,6 +234,7 @@ func TestAnswers(t *testing.T) {
 		"an object that differs":   {ValidatePath, question("Service", "services", `{"metadata":{"name":"web","namespace":"shop"},"spec":{"ports":[{"port":81}]}}`), "MESH0701 Service/shop/web"},
 		"a pod that asks":          {MutatePath, podWith(""), ""},
 		"a pod that cannot":        {MutatePath, podWith(`,"hostNetwork":true`), "MESH0704"},
+		"a pod of Windows":         {MutatePath, podWith(`,"os":{"name":"windows"}`), "MESH0704"},
 		"something that never has": {MutatePath, question("Service", "services", `{}`), ""},
 	} {
 		a, _, _ := r.ask(t, c.path, c.body)

@@ -48,16 +48,16 @@ Ends with 3 if a check failed; warnings do not count.`,
 }
 
 func (a *app) doctor(ctx context.Context, c doctor.Config, format string) error {
-	section := ""
+	var last doctor.Result
 	report, err := doctor.Examine(ctx, c, func(r doctor.Result) {
 		if format != "text" {
 			return
 		}
-		if r.Section != section {
-			section = r.Section
-			printer.Fprintf(a.out, "%s\n", section)
+		if r.Section != last.Section {
+			printer.Fprintf(a.out, "%s\n", r.Section)
 		}
-		a.tellResult(r)
+		a.tellResult(r, last)
+		last = r
 	})
 	if err != nil {
 		return err
@@ -75,10 +75,12 @@ func (a *app) doctor(ctx context.Context, c doctor.Config, format string) error 
 	return nil
 }
 
-func (a *app) tellResult(r doctor.Result) {
+// tellResult prints what a check found. Checks that were not made for the same reason as
+// the one before do not repeat it.
+func (a *app) tellResult(r, last doctor.Result) {
 	mark := map[doctor.Status]string{doctor.OK: "✓", doctor.Warning: "‼", doctor.Failed: "✗", doctor.Skipped: "–"}[r.Status]
 	switch {
-	case r.Status == doctor.OK && r.Detail == "":
+	case r.Status == doctor.OK && r.Detail == "", r.Status == doctor.Skipped && r.Status == last.Status && r.Detail == last.Detail:
 		printer.Fprintf(a.out, "  %s %s\n", mark, r.Title)
 	case r.Status == doctor.OK:
 		printer.Fprintf(a.out, "  %s %s: %s\n", mark, r.Title, r.Detail)

@@ -151,6 +151,9 @@ func (e *examination) nodes(ctx context.Context) found {
 	case len(old) > 0:
 		return bad("too old: "+some(old), "pods need nf_tables of Linux 5.2 or later: take newer node images")
 	}
+	if len(list.Items) == 1 {
+		return well("1 node")
+	}
 	return well("%d nodes", len(list.Items))
 }
 

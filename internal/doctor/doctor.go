@@ -139,7 +139,7 @@ func (e *examination) run(ctx context.Context, section string, checks []check) {
 			f.status = OK
 		}
 		if c.gate && f.status == Failed {
-			e.closed = "not asked: " + c.title + " failed"
+			e.closed = fmt.Sprintf("not asked, since %q failed", c.title)
 		}
 		if ctx.Err() != nil {
 			return

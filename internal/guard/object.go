@@ -82,6 +82,15 @@ type Service struct {
 	Selector map[string]string `json:"selector"`
 	// Accounts are the names that its pods run as.
 	Accounts []string `json:"accounts"`
+	// Versions are those of whose pods the cluster has some, by name.
+	Versions map[string]Version `json:"versions"`
+}
+
+// Version is a version of a service.
+type Version struct {
+	// Labels tell its pods from those of the other versions, Account is what they run as.
+	Labels  map[string]string `json:"labels"`
+	Account string            `json:"account"`
 }
 
 // Gateway is a gateway of the mesh.
@@ -98,7 +107,11 @@ func NewKnown(k Knowledge) (Known, error) {
 	for namespace, services := range k.Services {
 		k.Services[namespace] = filled(services)
 		for name, s := range k.Services[namespace] {
-			s.Selector, s.Accounts = filled(s.Selector), some(s.Accounts)
+			s.Selector, s.Accounts, s.Versions = filled(s.Selector), some(s.Accounts), filled(s.Versions)
+			for version, v := range s.Versions {
+				v.Labels = filled(v.Labels)
+				s.Versions[version] = v
+			}
 			k.Services[namespace][name] = s
 		}
 	}

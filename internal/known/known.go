@@ -28,8 +28,10 @@ type mesh struct {
 		Name      string            `json:"name"`
 		Selector  map[string]string `json:"selector"`
 		Versions  []struct {
-			Account   string          `json:"account"`
-			Endpoints json.RawMessage `json:"endpoints"`
+			Name      string            `json:"name"`
+			Account   string            `json:"account"`
+			Labels    map[string]string `json:"labels"`
+			Endpoints json.RawMessage   `json:"endpoints"`
 			Ports     map[string]struct {
 				Host string `json:"host"`
 			} `json:"ports"`
@@ -78,7 +80,7 @@ func fromMesh(k *guard.Knowledge, raw []byte, injects bool) error {
 		return fmt.Errorf("reading %q of the release: %w", release.MeshPath, err)
 	}
 	for _, s := range m.Services {
-		out := guard.Service{Accounts: []string{}}
+		out := guard.Service{Accounts: []string{}, Versions: map[string]guard.Version{}}
 		for _, v := range s.Versions {
 			k.Accounts, k.Namespaces = append(k.Accounts, s.Namespace+"/"+v.Account), append(k.Namespaces, s.Namespace)
 			elsewhere := len(v.Endpoints) > 0
@@ -87,6 +89,7 @@ func fromMesh(k *guard.Knowledge, raw []byte, injects bool) error {
 			}
 			if !elsewhere { // the cluster has its pods
 				out.Accounts = append(out.Accounts, v.Account)
+				out.Versions[v.Name] = guard.Version{Labels: v.Labels, Account: v.Account}
 			}
 		}
 		if len(out.Accounts) > 0 {

@@ -33,6 +33,10 @@ func TestWhatTheExampleSays(t *testing.T) {
 		"gateways": cmp.Diff(map[string]map[string]guard.Gateway{"edge": {"edge": {Account: "edge"}}}, k.Gateways),
 		"a service": cmp.Diff(guard.Service{
 			Selector: map[string]string{"app": "reviews"}, Accounts: []string{"reviews-v1", "reviews-v2", "reviews-v3"},
+			Versions: map[string]guard.Version{
+				"v1": {Labels: map[string]string{"version": "v1"}, Account: "reviews-v1"}, "v2": {Labels: map[string]string{"version": "v2"}, Account: "reviews-v2"},
+				"v3": {Labels: map[string]string{"version": "v3"}, Account: "reviews-v3"},
+			},
 		}, k.Services["bookinfo"]["reviews"]),
 	} {
 		if diff != "" {
@@ -85,7 +89,7 @@ func TestWorkloadsElsewhere(t *testing.T) {
 		{Path: release.MeshPath, Bytes: []byte(`{"services":[
 			{"namespace":"shop","name":"host","versions":[{"account":"a","ports":{"http":{"host":"10.0.0.1"}}}]},
 			{"namespace":"shop","name":"dns","versions":[{"account":"a","endpoints":{"dns":"a:1"}}]},
-			{"namespace":"shop","name":"pods","selector":{"x":"y"},"versions":[{"account":"b"},{"account":"b","ports":{"http":{"app":8080}}}]}]}`)},
+			{"namespace":"shop","name":"pods","selector":{"x":"y"},"versions":[{"name":"v1","account":"b","labels":{"v":"1"}},{"name":"v2","account":"b","ports":{"http":{"app":8080}}}]}]}`)},
 		{Path: "targets/gateway-api/shop/httproute-web.yaml", Bytes: []byte("apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: web, namespace: shop}\n")},
 	}, release.Inputs{}, nil)
 	if err != nil {
@@ -95,9 +99,11 @@ func TestWorkloadsElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	none := guard.Service{Accounts: []string{}}
+	none := guard.Service{Accounts: []string{}, Versions: map[string]guard.Version{}}
 	if diff := cmp.Diff(map[string]map[string]guard.Service{"shop": {
-		"host": none, "dns": none, "pods": {Selector: map[string]string{"x": "y"}, Accounts: []string{"b"}},
+		"host": none, "dns": none, "pods": {
+			Selector: map[string]string{"x": "y"}, Accounts: []string{"b"}, Versions: map[string]guard.Version{"v1": {Labels: map[string]string{"v": "1"}, Account: "b"}, "v2": {Account: "b"}},
+		},
 	}}, k.Services); diff != "" {
 		t.Error(diff)
 	}

@@ -91,18 +91,47 @@ findings contains cluster.finding(
 #   fix: choose other labels, or the account that the intent says
 findings contains cluster.finding(
 	rego.metadata.rule(),
-	"metadata.labels",
+	where,
 	sprintf("%s has the labels of service %q, whose pods do not run as %q", [cluster.subject, name, workload.account]),
 ) if {
+	some name in joined
+	not workload.account in input.mesh.services[input.namespace][name].accounts
+}
+
+# METADATA
+# title: Nobody joins a version whose pods run as others
+# description: The pod would get the version's share of the traffic and could not prove that it is the version, so that each request there fails.
+# custom:
+#   id: pod-in-another-version
+#   severity: deny
+#   fix: choose the labels of its own version, or the account that the intent says
+findings contains cluster.finding(
+	rego.metadata.rule(),
+	where,
+	sprintf("%s has the labels of version %q of service %q, whose pods run as %q and not as %q", [cluster.subject, version, name, v.account, workload.account]),
+) if {
+	some name in joined
+	workload.account in input.mesh.services[input.namespace][name].accounts
+	some version, v in input.mesh.services[input.namespace][name].versions
+	v.account != workload.account
+	has(v.labels)
+}
+
+where := concat(".", array.concat(workload.at, ["metadata", "labels"]))
+
+# joined are the services whose pod it becomes.
+joined contains name if {
 	input.namespace in input.mesh.namespaces
 	input.operation != "DELETE"
 	[workload.labels, workload.account] != [object.get(workload.was, ["metadata", "labels"], {}), object.get(workload.was, ["spec", "serviceAccountName"], "")]
 	some name in selecting(workload.labels)
-	service := input.mesh.services[input.namespace][name]
-	every key, value in service.selector {
+	has(input.mesh.services[input.namespace][name].selector)
+}
+
+has(labels) if {
+	every key, value in labels {
 		workload.labels[key] == value
 	}
-	not workload.account in service.accounts
 }
 
 # judged: a Service in the mesh's namespaces of which something is new.

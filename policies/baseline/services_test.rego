@@ -5,7 +5,10 @@ import rego.v1
 
 mesh := {
 	"accounts": ["shop/web"], "namespaces": ["shop"], "injected": ["shop"], "image": "i",
-	"services": {"shop": {"web": {"selector": {"app": "web"}, "accounts": ["web"]}, "db": {"selector": {}, "accounts": []}}},
+	"services": {"shop": {
+		"web": {"selector": {"app": "web"}, "accounts": ["web", "web-v2"], "versions": {"v1": {"labels": {"version": "v1"}, "account": "web"}, "v2": {"labels": {"version": "v2"}, "account": "web-v2"}}},
+		"db": {"selector": {}, "accounts": [], "versions": {}},
+	}},
 	"selected": {"shop": {"app": {"web": ["web"]}}},
 	"gateways": {"shop": {"edge": {"account": "edge"}}}, "hosts": {}, "objects": {"shop": ["/Service/approved"]},
 }
@@ -101,6 +104,26 @@ test_allow_joining_the_own_service if {
 	ids(pod({"app": "web"}, "web")) == set()
 	ids(told({"app": "web"}, "web")) == set()
 	ids(pod({"app": "other"}, "other")) == set()
+}
+
+test_deny_joining_another_version if {
+	ids(pod({"app": "web", "version": "v2"}, "web")) == {"pod-in-another-version"}
+	ids(told({"app": "web", "version": "v1"}, "web-v2")) == {"pod-in-another-version"}
+	ids(pod({"app": "web", "version": "v2"}, "other")) == {"pod-in-another-service"}
+}
+
+test_allow_joining_the_own_version if {
+	ids(pod({"app": "web", "version": "v2"}, "web-v2")) == set()
+	ids(told({"app": "web", "version": "v1"}, "web")) == set()
+	ids(pod({"app": "web", "version": "none"}, "web")) == set()
+	ids(pod({"version": "v2"}, "web")) == set()
+}
+
+test_says_where_the_labels_are if {
+	some deployment in services.findings with input as told({"app": "web"}, "other")
+	deployment.path == "spec.template.metadata.labels"
+	some alone in services.findings with input as pod({"app": "web"}, "other")
+	alone.path == "metadata.labels"
 }
 
 test_allow_living_pod if {

@@ -84,7 +84,7 @@ func (w *World) object(q review.Review) diag.List {
 	if len(ds) > 0 {
 		return diag.List{w.about(diag.CodeDrift, k, "is not what the approved release says: %s", several(ds))}
 	}
-	return w.replicas(k, q)
+	return w.replicas(k, replicas(q.New), replicas(q.Old))
 }
 
 // derived are the resources that controllers make, with the labels of what they make
@@ -121,13 +121,20 @@ func replicas(o drift.Object) any {
 }
 
 // replicas holds a number of replicas within what its autoscaler may choose.
-func (w *World) replicas(k drift.Key, q review.Review) diag.List {
+func (w *World) replicas(k drift.Key, asked, had any) diag.List {
 	s, scaled := w.desired.Autoscaled(k)
-	asked := replicas(q.New)
-	if !scaled || asked == nil || s.Takes(asked, replicas(q.Old)) {
+	if !scaled || asked == nil || s.Takes(asked, had) {
 		return nil
 	}
 	return diag.List{w.about(diag.CodeDrift, k, "has %d to %d replicas in the approved release, as its autoscaler chooses, not %v", s.Min, s.Max, asked)}
+}
+
+// scaled is the number of a Scale, which leaves 0 out (autoscaling/v1 ScaleSpec).
+func scaled(o drift.Object) any {
+	if n := replicas(o); n != nil || o == nil {
+		return n
+	}
+	return int64(0)
 }
 
 // scale is a request for another number of replicas.
@@ -137,14 +144,15 @@ func (w *World) scale(q review.Review) diag.List {
 	if want == nil {
 		return nil
 	}
-	if _, scaled := w.desired.Autoscaled(k); scaled {
-		return w.replicas(k, q)
+	asked, had := scaled(q.New), scaled(q.Old)
+	if _, by := w.desired.Autoscaled(k); by {
+		return w.replicas(k, asked, had)
 	}
 	said := replicas(want)
 	if said == nil {
 		said = int64(1)
 	}
-	if asked := replicas(q.New); asked != said {
+	if asked != said {
 		return diag.List{w.about(diag.CodeDrift, k, "has %v replicas in the approved release, not %v", said, asked)}
 	}
 	return nil

@@ -144,7 +144,10 @@ func Possible(pod Object) error {
 		return fmt.Errorf("the pod has no spec")
 	}
 	if on, _ := spec["hostNetwork"].(bool); on {
-		return fmt.Errorf("a pod on the host's network cannot be redirected: remove hostNetwork, or label the pod %s: %s", Label, Disabled)
+		return fmt.Errorf("a pod on the host's network cannot be redirected: remove hostNetwork, or run it in a namespace without sidecars")
+	}
+	if system, _ := spec["os"].(Object); system["name"] == "windows" {
+		return fmt.Errorf("a pod of Windows cannot be redirected: run it in a namespace without sidecars")
 	}
 	return Apart(pod)
 }
