@@ -51,14 +51,19 @@ type Step struct {
 	Path string   `json:"path"`
 	Pos  diag.Pos `json:"pos"`
 	// Package is the folder of the package that attached a route to another one's
-	// gateway, Owner who answers for it; "" for all that was declared where it stands.
+	// gateway, "" for all that was declared where it stands.
 	Package string `json:"package,omitempty"`
-	Owner   string `json:"owner,omitempty"`
+	// Owner is who answers for an attached route or a deny, Reason why there is a deny.
+	Owner  string `json:"owner,omitempty"`
+	Reason string `json:"reason,omitempty"`
 }
 
-// String is the path, with who attached it.
+// String is the path, with who attached it, or denies and why.
 func (s Step) String() string {
 	if s.Package == "" {
+		if why := strings.Join(slices.DeleteFunc([]string{s.Owner, s.Reason}, func(t string) bool { return t == "" }), ": "); why != "" {
+			return s.Path + " (" + why + ")"
+		}
 		return s.Path
 	}
 	return fmt.Sprintf("%s, attached by package %q (%s)", s.Path, s.Package, s.Owner)
@@ -206,6 +211,9 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 
 func (p *Program) step(path string) Step {
 	s := Step{Path: path, Pos: p.Position(path)}
+	if d, ok := p.mesh.Deny(path); ok {
+		s.Owner, s.Reason = d.Owner, d.Reason
+	}
 	if !strings.HasPrefix(path, gatewayPrefix) {
 		return s
 	}
@@ -561,6 +569,9 @@ func judge(e resolve.Expect, a Answer) string {
 func words(o Outcome) string {
 	switch o.Verdict {
 	case space.Denied:
+		if o.By == space.ByDeny {
+			return "denied (403), whatever grants say"
+		}
 		return "denied (403)"
 	case space.NotFound:
 		return "not routed (404)"

@@ -36,6 +36,7 @@ const OpaqueField = "opaque"
 type act struct {
 	space.Act
 	feature string
+	origin  space.Origin // "" for what acts in its carrier's name
 }
 
 // acts are what all traits in s do, in the order in which a request meets it.
@@ -48,14 +49,19 @@ func (c Column) acts(s trait.Set) []act {
 			effect = func(v trait.Value) []space.Act { return space.Labels(space.AtWorkload, opaque(name, v)) }
 		}
 		for _, a := range effect(v) {
-			out = append(out, act{a, name})
+			out = append(out, act{Act: a, feature: name})
 		}
 	}
 	if slices.ContainsFunc(out, func(a act) bool { return a.ends() && len(a.When) == 0 }) {
 		out = slices.DeleteFunc(out, func(a act) bool { return a.Passing })
 	}
-	slices.SortStableFunc(out, func(a, b act) int { return cmp.Compare(a.At, b.At) })
-	return out
+	return inOrder(out)
+}
+
+// inOrder sorts acts by their stations.
+func inOrder(acts []act) []act {
+	slices.SortStableFunc(acts, func(a, b act) int { return cmp.Compare(a.At, b.At) })
+	return acts
 }
 
 // Fields returns the fields of all traits in s, in canonical order.

@@ -93,7 +93,7 @@ func TestRoutesDecideInOrder(t *testing.T) {
 	m := shop(model.Strict, []model.Route{
 		{Name: "testers", Match: model.Match{Headers: []model.ValueMatch{{Name: "user", Kind: "exact", Value: "jason"}}}, To: []model.Target{{Version: "v2", Weight: 100}}},
 		{Name: "api", Match: prefix("/api"), To: []model.Target{{Version: "v1", Weight: 90}, {Version: "v2", Weight: 10}}},
-	}, []model.Grant{{Name: "all", Mesh: true}})
+	}, []model.Grant{{Name: "all", Terms: model.Terms{Mesh: true}}})
 	q := space.Request{From: id("shop/x"), Method: "GET", Path: "/api/1"}
 	a := decide(t, m, "http", q)
 	if got := a.Outcome.Key(); got != `forward|"shop/web/http/v1"=9|"shop/web/http/v2"=1` {
@@ -111,7 +111,7 @@ func TestRoutesDecideInOrder(t *testing.T) {
 
 // Rule 2: a route's prefix goes by segment; a grant's /a/* is what is below /a/.
 func TestPaths(t *testing.T) {
-	grants := []model.Grant{{Name: "below", Mesh: true, Paths: []model.Path{{Kind: model.PathBelow, Value: "/a/"}}}}
+	grants := []model.Grant{{Name: "below", Terms: model.Terms{Mesh: true, Paths: []model.Path{{Kind: model.PathBelow, Value: "/a/"}}}}}
 	m := shop(model.Strict, []model.Route{{Name: "a", Match: prefix("/a"), To: everything("v1").To}}, grants)
 	for path, v := range map[string]space.Verdict{
 		"/a": space.Denied, "/a/": space.Forward, "/a/b": space.Forward, "/ab": space.NotFound,
@@ -119,7 +119,7 @@ func TestPaths(t *testing.T) {
 		want(t, path, decide(t, m, "http", space.Request{From: id("shop/x"), Path: path}), v)
 	}
 	tmpl := model.Match{Path: model.Path{Kind: model.PathTemplate, Value: "/t/{x}/y"}}
-	m = shop(model.Strict, []model.Route{{Name: "t", Match: tmpl, To: everything("v1").To}}, []model.Grant{{Name: "g", Mesh: true}})
+	m = shop(model.Strict, []model.Route{{Name: "t", Match: tmpl, To: everything("v1").To}}, []model.Grant{{Name: "g", Terms: model.Terms{Mesh: true}}})
 	for path, v := range map[string]space.Verdict{
 		"/t/1/y": space.Forward, "/t//y": space.NotFound, "/t/1/y/": space.NotFound, "/t/1/2/y": space.NotFound,
 	} {
@@ -131,7 +131,7 @@ func TestPaths(t *testing.T) {
 func TestNot(t *testing.T) {
 	not := model.Match{Headers: []model.ValueMatch{{Name: "user", Kind: "exact", Value: "u", Not: true}}}
 	m := shop(model.Strict, []model.Route{{Name: "r", Match: not, To: everything("v1").To}},
-		[]model.Grant{{Name: "none", Accounts: nil}, {Name: "nothing", Mesh: true, Methods: []string{}}, {Name: "get", Mesh: true, Methods: []string{"GET"}}})
+		[]model.Grant{{Name: "none", Terms: model.Terms{Accounts: nil}}, {Name: "nothing", Terms: model.Terms{Mesh: true, Methods: []string{}}}, {Name: "get", Terms: model.Terms{Mesh: true, Methods: []string{"GET"}}}})
 	q := space.Request{From: id("shop/x"), Method: "GET", Path: "/"}
 	want(t, "absent", decide(t, m, "http", q), space.Forward)
 	q.Headers = []space.Header{{Name: "user", Value: "w"}, {Name: "user", Value: "u"}}
@@ -142,7 +142,7 @@ func TestNot(t *testing.T) {
 // Rule 4: who is a union, the rest holds together; redirects need no grant; a
 // route's mirror acts before the denial, its other fields do not.
 func TestGrants(t *testing.T) {
-	g := model.Grant{Name: "g", Accounts: []string{"shop/cart"}, Namespaces: []string{"ops"}, Methods: []string{"GET"}, Ports: []string{"http"}}
+	g := model.Grant{Name: "g", Terms: model.Terms{Accounts: []string{"shop/cart"}, Namespaces: []string{"ops"}, Methods: []string{"GET"}, Ports: []string{"http"}}}
 	r := everything("v1")
 	r.Traits = trait.Of(note{"n"}, mirror{"shop/copy"})
 	m := shop(model.Strict, []model.Route{
@@ -163,7 +163,7 @@ func TestGrants(t *testing.T) {
 
 // Rule 4, mTLS: without it nobody has an identity; with it nobody is unknown.
 func TestModes(t *testing.T) {
-	grants := []model.Grant{{Name: "cart", Accounts: []string{"shop/cart"}}, {Name: "open", Anyone: true, Methods: []string{"GET"}, Ports: []string{"http"}}}
+	grants := []model.Grant{{Name: "cart", Terms: model.Terms{Accounts: []string{"shop/cart"}}}, {Name: "open", Terms: model.Terms{Anyone: true, Methods: []string{"GET"}, Ports: []string{"http"}}}}
 	for _, c := range []struct {
 		mtls         model.MTLS
 		from, method string
@@ -185,7 +185,7 @@ func TestModes(t *testing.T) {
 // A TCP port has one list of identities and the route without conditions.
 func TestTCP(t *testing.T) {
 	m := shop(model.Strict, []model.Route{{Name: "api", Match: prefix("/api"), To: everything("v2").To}, everything("v1")},
-		[]model.Grant{{Name: "cart", Accounts: []string{"shop/cart"}}})
+		[]model.Grant{{Name: "cart", Terms: model.Terms{Accounts: []string{"shop/cart"}}}})
 	a := decide(t, m, "raw", space.Request{From: id("shop/cart")})
 	if got := a.Outcome.Key(); got != `forward|"shop/web/raw/v1"=1` {
 		t.Errorf("outcome %s", got)
@@ -197,7 +197,7 @@ func TestTCP(t *testing.T) {
 // with its own identity and the service's routes apply behind it.
 func TestGateway(t *testing.T) {
 	m := shop(model.Strict, []model.Route{{Name: "api", Match: prefix("/api"), To: everything("v2").To}},
-		[]model.Grant{{Name: "edge", Accounts: []string{"shop/edge"}, Methods: []string{"GET"}}})
+		[]model.Grant{{Name: "edge", Terms: model.Terms{Accounts: []string{"shop/edge"}, Methods: []string{"GET"}}}})
 	ds := eval.Scopes(m, column())
 	for _, c := range []struct {
 		host, method, path string
@@ -237,7 +237,7 @@ func TestOpaque(t *testing.T) {
 
 // A route to two services of which one denies keeps the refused share visible.
 func TestGatewaySplitBetweenServices(t *testing.T) {
-	m := shop(model.Strict, []model.Route{everything("v1")}, []model.Grant{{Name: "edge", Accounts: []string{"shop/edge"}}})
+	m := shop(model.Strict, []model.Route{everything("v1")}, []model.Grant{{Name: "edge", Terms: model.Terms{Accounts: []string{"shop/edge"}}}})
 	other := *m.Services[0]
 	other.ID, other.Name, other.Grants = "shop/shut", "shut", nil
 	m.Services = append(m.Services, &other)
@@ -256,7 +256,7 @@ func TestGrantToANamespaceIsToItsAccounts(t *testing.T) {
 		Ports:    []model.Port{{Name: "http", Protocol: model.HTTP, MTLS: model.Strict}},
 		Versions: []model.Version{{Name: "v", Account: "web"}},
 		Routes:   []model.Route{{Name: "default", To: []model.Target{{Version: "v", Weight: 1}}}},
-		Grants:   []model.Grant{{Name: "ns", Namespaces: []string{"foo"}}}}}}).Build()
+		Grants:   []model.Grant{{Name: "ns", Terms: model.Terms{Namespaces: []string{"foo"}}}}}}}).Build()
 	d, _ := eval.FindService(eval.Scopes(m, nil), "shop/web", "http")
 	for from, want := range map[string]space.Verdict{
 		"spiffe://td/ns/foo/sa/a": space.Forward, "spiffe://td/ns/foo/a": space.Denied, "spiffe://td/ns/foobar/sa/a": space.Denied, "spiffe://other/ns/foo/sa/a": space.Denied,
@@ -279,7 +279,7 @@ func TestAnAnswerAtTheCalleeComesBeforeItsGrants(t *testing.T) {
 		options := space.Test{Dim: space.MethodDim, Any: []space.Pattern{{Kind: space.Exact, Text: "OPTIONS"}}}
 		return []space.Act{{At: space.AtArrival, When: []space.Test{options}, Answer: &space.Reply{Status: 204}}}
 	}
-	m := shop(model.Strict, []model.Route{everything("v1")}, []model.Grant{{Name: "edge", Accounts: []string{"shop/edge"}}})
+	m := shop(model.Strict, []model.Route{everything("v1")}, []model.Grant{{Name: "edge", Terms: model.Terms{Accounts: []string{"shop/edge"}}}})
 	open := *m.Services[0]
 	m.Services[0].Traits = trait.Of(preflight{})
 	open.ID, open.Name = "shop/open", "open"

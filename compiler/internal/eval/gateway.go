@@ -14,13 +14,16 @@ import (
 func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) space.Decision {
 	d := space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Port: h.Name, Protocol: string(model.HTTP)}}
 	known := behind{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]door{}}
+	refusals := visitorRefusals(m.TrustDomain, g, h)
 	for _, e := range m.GatewayRoutes(g, h) {
 		r := gatewayRule(g, h, e)
+		begin := start(r)
 		if r.Then.Verdict != space.Forward {
-			d.Routes, d.Effective = append(d.Routes, r), append(d.Effective, r)
+			d.Routes = append(d.Routes, r)
+			d.Effective = append(d.Effective, begin.through(refusals, func(w way) space.List { return space.List{w.rule()} })...)
 			continue
 		}
-		begin, acts := start(r), c.acts(e.Traits)
+		acts := inOrder(append(c.acts(e.Traits), refusals...))
 		d.Routes = append(d.Routes, begin.whole(acts))
 		before, after := behindAccess(acts)
 		d.Effective = append(d.Effective, begin.through(before, func(w way) space.List { return known.follow(w, e.To, after) })...)

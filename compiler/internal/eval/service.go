@@ -8,8 +8,8 @@ import (
 // identityPrefix is what every identity of the trust domain starts with.
 func identityPrefix(trustDomain string) string { return "spiffe://" + trustDomain + "/" }
 
-// accessList is who may do what to a port: first what mTLS refuses, then the
-// grants, then the denial of the rest.
+// accessList is who may do what to a port: first what mTLS refuses, then what denies
+// do, then the grants, then the denial of the rest.
 //
 //   - strict: only identities of the trust domain get as far as the grants.
 //   - permissive: these, and callers without any identity.
@@ -28,6 +28,11 @@ func accessList(m *model.Mesh, s *model.Service, p model.Port) space.List {
 			Then: space.Refused(),
 			From: self,
 		})
+	}
+	for _, deny := range s.Denies {
+		if when, ok := denyTests(m.TrustDomain, p, deny); ok {
+			l = append(l, space.Rule{When: when, Then: space.RefusedByDeny(), From: []space.Origin{space.Origin(model.DenyPath(model.ServicePath(s.ID), deny.Name))}})
+		}
 	}
 	for _, g := range s.Grants {
 		if when, ok := grantTests(m.TrustDomain, p, g); ok {
@@ -62,7 +67,7 @@ func grantTests(trustDomain string, p model.Port, g model.Grant) ([]space.Test, 
 	}
 	var when []space.Test
 	if !g.Anyone {
-		who := grantIdentities(trustDomain, g)
+		who := identities(trustDomain, g.Terms)
 		if len(who) == 0 || p.MTLS == model.Disable {
 			return nil, false
 		}
@@ -78,17 +83,21 @@ func grantTests(trustDomain string, p model.Port, g model.Grant) ([]space.Test, 
 		if len(g.Paths) == 0 {
 			return nil, false
 		}
-		t := space.Test{Dim: space.PathDim}
-		for _, path := range g.Paths {
-			t.Any = append(t.Any, path.Pattern())
-		}
-		when = append(when, t)
+		when = append(when, pathTest(g.Paths, model.Path.Pattern))
 	}
 	return when, true
 }
 
-// grantIdentities is the union of the who-fields of g, without Anyone.
-func grantIdentities(trustDomain string, g model.Grant) []space.Pattern {
+func pathTest(paths []model.Path, pattern func(model.Path) space.Pattern) space.Test {
+	t := space.Test{Dim: space.PathDim}
+	for _, p := range paths {
+		t.Any = append(t.Any, pattern(p))
+	}
+	return t
+}
+
+// identities is the union of the who-fields, without Anyone.
+func identities(trustDomain string, g model.Terms) []space.Pattern {
 	var who []space.Pattern
 	if g.Mesh {
 		who = append(who, space.Pattern{Kind: space.Prefix, Text: identityPrefix(trustDomain)})

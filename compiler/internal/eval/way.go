@@ -49,6 +49,9 @@ func (w way) behind(door space.List) space.List {
 // meeting continues with those of the way's requests that an act is about.
 func (w way) meeting(a act) way {
 	w.when = slices.Concat(w.when, a.When)
+	if a.origin != "" {
+		w.from = append(slices.Clip(w.from), a.origin)
+	}
 	w.then.Fields = slices.Concat(w.then.Fields, a.Fields)
 	if len(a.Upgrades) > 0 {
 		w.then.Shares = slices.Clone(w.then.Shares)
@@ -74,7 +77,11 @@ func (w way) answered(a act, others []act) way {
 			w.then.Fields = slices.Concat(w.then.Fields, o.Fields)
 		}
 	}
-	return w.ending(space.Outcome{Verdict: verdictOf(a.Answer.Status), Status: a.Answer.Status, By: a.feature})
+	verdict := verdictOf(a.Answer.Status)
+	if a.At == space.AtDeny {
+		verdict = space.Denied
+	}
+	return w.ending(space.Outcome{Verdict: verdict, Status: a.Answer.Status, By: a.feature})
 }
 
 // ending ends the way as o does, before any destination.

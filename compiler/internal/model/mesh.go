@@ -10,6 +10,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/compiler/release"
@@ -107,6 +109,7 @@ type Service struct {
 	// service without routes in intent has one that sends to all versions alike.
 	Routes []Route   `json:"routes,omitempty"`
 	Grants []Grant   `json:"grants,omitempty"`
+	Denies []Deny    `json:"denies,omitempty"`
 	Traits trait.Set `json:"traits,omitzero"`
 	// PortTraits stand in the place of Traits for the ports that they name.
 	PortTraits map[string]trait.Set `json:"port_traits,omitempty"`
@@ -201,6 +204,14 @@ type Path struct {
 	Value string `json:"value,omitempty"`
 }
 
+// Written is a PathExact or PathBelow as a grant writes it.
+func (p Path) Written() string {
+	if p.Kind == PathBelow {
+		return p.Value + "*"
+	}
+	return p.Value
+}
+
 // IsZero reports whether p is no condition.
 func (p Path) IsZero() bool { return p.Kind == "" }
 
@@ -254,15 +265,13 @@ type Target struct {
 	Weight int `json:"weight"`
 }
 
-// Grant lets callers through. The who-fields are a union; methods, paths and
-// ports hold together.
-type Grant struct {
-	Name string `json:"name"`
+// Terms say who asks for what. Who is a union; it, methods, paths and ports hold together.
+type Terms struct {
 	// Accounts are callers by identity, "namespace/account", sorted.
 	Accounts []string `json:"accounts,omitempty"`
 	// Namespaces are callers by namespace.
 	Namespaces []string `json:"namespaces,omitempty"`
-	// Mesh admits every identity of the trust domain, Anyone also callers without one.
+	// Mesh is every identity of the trust domain, Anyone also callers without one.
 	Mesh   bool `json:"mesh,omitempty"`
 	Anyone bool `json:"anyone,omitempty"`
 	// Methods and Paths: nil does not restrict; resolve refuses empty lists that mean nobody.
@@ -270,6 +279,34 @@ type Grant struct {
 	Paths   []Path   `json:"paths,omitempty"`
 	// Ports are port names; nil does not restrict.
 	Ports []string `json:"ports,omitempty"`
+}
+
+// Grant lets callers through who meet its terms.
+type Grant struct {
+	Name string `json:"name"`
+	Terms
+}
+
+// Deny refuses what meets its terms, whatever grants say. It is read broadly: every
+// spelling of a path counts (hop.Spellings), and GET stands for HEAD too. Terms of a
+// gateway's or a host's deny say nothing of callers and ports: visitors have no identity.
+type Deny struct {
+	Name string `json:"name"`
+	Terms
+	// Not are terms of which none may hold, each field by itself, read as strictly as a
+	// grant's. Anyone is not among them.
+	Not Terms `json:"not,omitzero"`
+	// Owner answers for it, Reason says why; "" if nobody wrote it.
+	Owner  string `json:"owner,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Refused are the methods that a deny refuses: HEAD is answered by what answers GET.
+func (d Deny) Refused() []string {
+	if slices.Contains(d.Methods, "GET") && !slices.Contains(d.Methods, "HEAD") {
+		return append(slices.Clip(d.Methods), "HEAD")
+	}
+	return d.Methods
 }
 
 // Gateway is an ingress proxy. ID is "namespace/name".
@@ -285,7 +322,9 @@ type Gateway struct {
 	Ports []Port `json:"ports"`
 	// Autoscale says how many pods it has, nil for a fixed number.
 	Autoscale *Autoscale `json:"autoscale,omitempty"`
-	Hosts     []Host     `json:"hosts"`
+	// Denies are for all hosts.
+	Denies []Deny `json:"denies,omitempty"`
+	Hosts  []Host `json:"hosts"`
 	// Traits are what its proxies do with all requests.
 	Traits trait.Set `json:"traits,omitzero"`
 }
@@ -318,6 +357,7 @@ type Host struct {
 	Ports []string `json:"ports"`
 	// TLS is set if one of them speaks HTTPS.
 	TLS    *HostTLS `json:"tls,omitempty"`
+	Denies []Deny   `json:"denies,omitempty"`
 	Routes []Route  `json:"routes"`
 }
 
@@ -406,6 +446,35 @@ func (m *Mesh) External(id string) *External {
 
 // Gateway returns the gateway with that ID, nil if there is none.
 func (m *Mesh) Gateway(id string) *Gateway { return m.gateways[id] }
+
+// Deny returns the deny that has a mesh path.
+func (m *Mesh) Deny(path string) (Deny, bool) {
+	carrier, name, ok := strings.Cut(path, "/deny/")
+	if !ok {
+		return Deny{}, false
+	}
+	find := func(at string, ds []Deny) (Deny, bool) {
+		i := slices.IndexFunc(ds, func(d Deny) bool { return at == carrier && d.Name == name })
+		if i < 0 {
+			return Deny{}, false
+		}
+		return ds[i], true
+	}
+	if s := m.services[strings.TrimPrefix(carrier, ServicePath(""))]; s != nil {
+		return find(ServicePath(s.ID), s.Denies)
+	}
+	for _, g := range m.Gateways {
+		if d, ok := find(GatewayPath(g.ID), g.Denies); ok {
+			return d, true
+		}
+		for _, h := range g.Hosts {
+			if d, ok := find(GatewayHostPath(g.ID, h.Name), h.Denies); ok {
+				return d, true
+			}
+		}
+	}
+	return Deny{}, false
+}
 
 // Port returns the port of that name.
 func (s *Service) Port(name string) (Port, bool) { return findPort(s.Ports, name) }

@@ -49,6 +49,10 @@ func RoutePath(id, route string) string { return ServicePath(id) + "/route/" + r
 // GrantPath is the mesh path of a service's grant.
 func GrantPath(id, grant string) string { return ServicePath(id) + "/grant/" + grant }
 
+// DenyPath is the mesh path of a deny of what has the path carrier: a service, a gateway or
+// a gateway's host.
+func DenyPath(carrier, deny string) string { return carrier + "/deny/" + deny }
+
 // GatewayPath is the mesh path of a gateway.
 func GatewayPath(id string) string { return "gateway/" + id }
 

@@ -31,11 +31,11 @@ func shop(grants ...model.Grant) *model.Mesh {
 }
 
 func cartGrant() model.Grant {
-	return model.Grant{Name: "cart", Accounts: []string{"shop/cart"}, Methods: []string{"GET"}, Paths: []model.Path{{Kind: model.PathBelow, Value: "/items/"}}}
+	return model.Grant{Name: "cart", Terms: model.Terms{Accounts: []string{"shop/cart"}, Methods: []string{"GET"}, Paths: []model.Path{{Kind: model.PathBelow, Value: "/items/"}}}}
 }
 
 func TestCanI(t *testing.T) {
-	m := shop(cartGrant(), model.Grant{Name: "ops", Namespaces: []string{"ops"}})
+	m := shop(cartGrant(), model.Grant{Name: "ops", Terms: model.Terms{Namespaces: []string{"ops"}}})
 	d, _ := eval.FindService(eval.Scopes(m, nil), "shop/web", "http")
 	cart := "spiffe://td/ns/shop/sa/cart"
 	for _, c := range []struct {
@@ -72,7 +72,7 @@ func TestCanI(t *testing.T) {
 }
 
 func TestMatrix(t *testing.T) {
-	m := shop(cartGrant(), model.Grant{Name: "ops", Namespaces: []string{"ops"}})
+	m := shop(cartGrant(), model.Grant{Name: "ops", Terms: model.Terms{Namespaces: []string{"ops"}}})
 	got := plan.Matrix(m, eval.Scopes(m, nil), []string{"spiffe://td/ns/shop/sa/cart", "spiffe://td/ns/ops/sa/a", "spiffe://td/ns/x/sa/y", ""})
 	var lines []string
 	for _, c := range got {
@@ -103,7 +103,7 @@ func TestProtocolChangeIsNotCompared(t *testing.T) {
 
 // The order of services and grants does not change a plan.
 func TestOrderOfInput(t *testing.T) {
-	a, b := shop(cartGrant(), model.Grant{Name: "ops", Namespaces: []string{"ops"}}), shop(model.Grant{Name: "ops", Namespaces: []string{"ops"}}, cartGrant())
+	a, b := shop(cartGrant(), model.Grant{Name: "ops", Terms: model.Terms{Namespaces: []string{"ops"}}}), shop(model.Grant{Name: "ops", Terms: model.Terms{Namespaces: []string{"ops"}}}, cartGrant())
 	slices.Reverse(b.Services)
 	if p := compare(t, a, b.Build(), prove.Limits{}); p.Changed() {
 		t.Errorf("changed: %+v", p.Lines)
@@ -149,8 +149,8 @@ func BenchmarkCompare1000(b *testing.B) {
 					{Name: "c", To: split},
 				},
 				Grants: []model.Grant{
-					{Name: "x", Accounts: []string{fmt.Sprintf("n/s%03d", (i+999)%1000)}, Methods: []string{"GET"}},
-					{Name: "y", Namespaces: []string{"ops"}, Paths: []model.Path{{Kind: model.PathExact, Value: "/healthz"}}},
+					{Name: "x", Terms: model.Terms{Accounts: []string{fmt.Sprintf("n/s%03d", (i+999)%1000)}, Methods: []string{"GET"}}},
+					{Name: "y", Terms: model.Terms{Namespaces: []string{"ops"}, Paths: []model.Path{{Kind: model.PathExact, Value: "/healthz"}}}},
 				},
 			})
 		}

@@ -152,7 +152,7 @@ func (s speaker) what(when []space.Test) string {
 }
 
 func takesEveryPath(p space.Pattern) bool {
-	return p.Text == "/" && (p.Kind == space.Segment || p.Kind == space.Prefix)
+	return p.Text == "/" && (p.Kind == space.Segment || p.Kind == space.Prefix) || p.Text == "/*" && p.Kind == space.Spelt
 }
 
 func pathWords(p space.Pattern) string {
@@ -161,7 +161,7 @@ func pathWords(p space.Pattern) string {
 		return "under " + p.Text
 	case space.Prefix:
 		return p.Text + "*"
-	case space.Exact, space.Template:
+	case space.Exact, space.Template, space.Spelt:
 		return p.Text
 	default:
 		return string(p.Kind) + " " + p.Text

@@ -22,7 +22,7 @@ func chain(n int, paths ...string) *model.Mesh {
 		}
 		if i > 0 {
 			caller := fmt.Sprintf("s%03d", i-1)
-			g := model.Grant{Name: "before", Accounts: []string{"shop/" + caller}, Methods: []string{"GET"}}
+			g := model.Grant{Name: "before", Terms: model.Terms{Accounts: []string{"shop/" + caller}, Methods: []string{"GET"}}}
 			for _, p := range paths {
 				g.Paths = append(g.Paths, model.Path{Kind: model.PathExact, Value: p})
 			}
@@ -62,7 +62,7 @@ func TestOneEditOfManyGrantsIsOneLine(t *testing.T) {
 func TestManyRoutesThatChangeAlikeAreOneLine(t *testing.T) {
 	const n = 300
 	routed := func(weight int) *model.Mesh {
-		m := shop(model.Grant{Name: "all", Mesh: true})
+		m := shop(model.Grant{Name: "all", Terms: model.Terms{Mesh: true}})
 		s := m.Services[1]
 		s.Versions, s.Routes = append(s.Versions, model.Version{Name: "v2", Account: "web"}), nil
 		for i := range n {

@@ -142,6 +142,9 @@ func newAccessComparison(q Access, lim Limits) (*accessComparison, error) {
 	if len(named) > 0 {
 		extra = append(extra, space.Rule{When: []space.Test{{Dim: space.IdentityDim, Any: named}}})
 	}
+	if plain := literals(q.Before, q.After); len(plain) > 0 {
+		extra = append(extra, space.Rule{When: []space.Test{{Dim: space.PathDim, Any: plain}}})
+	}
 	p, err := newProblem(q.Scope, lim, q.Before, q.After, extra)
 	if err != nil {
 		return nil, err
@@ -509,7 +512,11 @@ func (c *accessComparison) words(dim int, in bitset) Set {
 	if dim < 0 {
 		return Set{All: true}
 	}
-	return c.p.atoms[dim].cover(in, c.candidates(c.p.dims[dim]))
+	a, candidates := c.p.atoms[dim], c.candidates(c.p.dims[dim])
+	if plain, within := a.plainly(in); !within.empty() {
+		return plain.cover(within, candidates)
+	}
+	return a.cover(in, candidates) // nothing but odd spellings
 }
 
 // candidates are the patterns that the lists themselves say, in their order.

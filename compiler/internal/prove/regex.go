@@ -10,7 +10,7 @@ import (
 
 // regex adds a full-match regular expression.
 func (b *builder) regex(p space.Pattern, number int32) ([]int32, error) {
-	re, err := syntax.Parse(p.Text, syntax.Perl)
+	re, err := syntax.Parse(p.Expression(), syntax.Perl)
 	if err != nil {
 		return nil, &UnsupportedError{Pattern: p, Reason: err.Error()}
 	}

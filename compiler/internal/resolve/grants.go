@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/intent"
@@ -28,50 +29,61 @@ func (l *linker) grantsOf(p *pkg, s *model.Service, n intent.Node) []model.Grant
 
 func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 	n := e.Node
-	g := model.Grant{Name: e.Name, Mesh: n.Field("mesh").Bool(), Anyone: n.Field("anyone").Bool()}
-	from, spaces := n.Field("from"), n.Field("namespaces")
-	if len(from.List()) == 0 && len(spaces.List()) == 0 && !g.Mesh && !g.Anyone {
-		l.add(diag.New(diag.CodeWho, n.Pos(), "grant %q does not say who", e.Name).
+	g := model.Grant{Name: e.Name, Terms: l.termsOf(p, n)}
+	l.saysWho("grant "+strconv.Quote(e.Name), g.Terms, n)
+	g.Ports = l.grantPorts(s, n)
+	l.needRequests("grant", e, s, g.Terms)
+	return g
+}
+
+// saysWho refuses terms that name nobody.
+func (l *linker) saysWho(what string, t model.Terms, n intent.Node) {
+	if len(n.Field("from").List()) == 0 && len(t.Namespaces) == 0 && !t.Mesh && !t.Anyone {
+		l.add(diag.New(diag.CodeWho, n.Pos(), "%s does not say who", what).
 			WithFix("add `from`, `namespaces`, `mesh: true` (every workload) or `anyone: true` (callers without identity too)"))
 	}
-	for _, f := range from.List() {
-		g.Accounts = append(g.Accounts, l.caller(p, f)...)
+}
+
+// termsOf reads who asks for what, without ports.
+func (l *linker) termsOf(p *pkg, n intent.Node) model.Terms {
+	t := model.Terms{Mesh: n.Field("mesh").Bool(), Anyone: n.Field("anyone").Bool()}
+	for _, f := range n.Field("from").List() {
+		t.Accounts = append(t.Accounts, l.caller(p, f)...)
 	}
-	slices.Sort(g.Accounts)
-	g.Accounts = slices.Compact(g.Accounts)
+	slices.Sort(t.Accounts)
+	t.Accounts = slices.Compact(t.Accounts)
+	spaces := n.Field("namespaces")
 	for _, s := range spaces.List() {
 		if known := sortedKeys(l.domains); !slices.Contains(known, s.Str()) {
 			l.add(l.unknown(s.Pos(), "namespace", s.Str(), known))
 		}
 	}
-	g.Namespaces = spaces.Strings()
+	t.Namespaces = spaces.Strings()
 	l.nonEmpty(n.Field("methods"), "methods")
-	g.Methods = l.methods(n.Field("methods"))
+	t.Methods = l.methods(n.Field("methods"))
 	for _, pn := range n.Field("paths").List() {
 		if path, ok := l.grantPath(pn); ok {
-			g.Paths = append(g.Paths, path)
+			t.Paths = append(t.Paths, path)
 		}
 	}
 	l.nonEmpty(n.Field("paths"), "paths")
-	sortPaths(g.Paths)
-	g.Ports = l.grantPorts(s, n)
-	l.grantFits(s, g, n)
-	return g
+	sortPaths(t.Paths)
+	return t
 }
 
 func sortPaths(ps []model.Path) {
 	slices.SortFunc(ps, func(a, b model.Path) int { return strings.Compare(a.Value+string(a.Kind), b.Value+string(b.Kind)) })
 }
 
-// grantFits refuses conditions that no port of the grant can have.
-func (l *linker) grantFits(s *model.Service, g model.Grant, n intent.Node) {
-	if len(g.Methods) == 0 && len(g.Paths) == 0 {
+// needRequests refuses conditions on requests at ports that have none.
+func (l *linker) needRequests(what string, e intent.Entry, s *model.Service, t model.Terms) {
+	if len(t.Methods) == 0 && len(t.Paths) == 0 {
 		return
 	}
 	for _, p := range s.Ports {
-		if !p.Protocol.IsHTTP() && (g.Ports == nil || slices.Contains(g.Ports, p.Name)) {
-			l.add(diag.New(diag.CodeProtocol, n.Pos(), "grant %q restricts methods or paths, but port %q is tcp", g.Name, p.Name).
-				WithFix("name the http ports in `ports`, and write a grant of its own for port %q", p.Name))
+		if !p.Protocol.IsHTTP() && (t.Ports == nil || slices.Contains(t.Ports, p.Name)) {
+			l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "%s %q restricts methods or paths, but port %q is tcp", what, e.Name, p.Name).
+				WithFix("name the http ports in `ports`, and write a %s of its own for port %q", what, p.Name))
 		}
 	}
 }
@@ -79,14 +91,9 @@ func (l *linker) grantFits(s *model.Service, g model.Grant, n intent.Node) {
 // grantPorts are the ports that a grant is for. Where it names none of several, it is for
 // the main one: a port that is added lets nobody in. nil is the only port.
 func (l *linker) grantPorts(s *model.Service, n intent.Node) []string {
-	ports := n.Field("ports")
-	for _, port := range ports.List() {
-		if _, ok := s.Port(port.Str()); !ok {
-			l.add(l.unknown(port.Pos(), "port", port.Str(), portNames(s.Ports)))
-		}
-	}
-	if ports.Exists() || len(s.Ports) < 2 {
-		return l.nonEmpty(ports, "ports")
+	ports := l.servicePorts(s, n)
+	if n.Field("ports").Exists() || len(s.Ports) < 2 {
+		return ports
 	}
 	if p, ok := l.port(s.ID, intent.Node{}, n, "ports"); ok {
 		return []string{p.Name}
@@ -94,11 +101,22 @@ func (l *linker) grantPorts(s *model.Service, n intent.Node) []string {
 	return nil
 }
 
-// nonEmpty reads a list that restricts; an empty one would let nobody through, which is a mistake here.
+// servicePorts are the ports of a service that `ports` names, nil if it is not there.
+func (l *linker) servicePorts(s *model.Service, n intent.Node) []string {
+	ports := n.Field("ports")
+	for _, port := range ports.List() {
+		if _, ok := s.Port(port.Str()); !ok {
+			l.add(l.unknown(port.Pos(), "port", port.Str(), portNames(s.Ports)))
+		}
+	}
+	return l.nonEmpty(ports, "ports")
+}
+
+// nonEmpty reads a list that restricts; an empty one would hold for nothing, which is a mistake here.
 func (l *linker) nonEmpty(n intent.Node, field string) []string {
 	if n.Exists() && len(n.List()) == 0 {
-		l.add(diag.New(diag.CodeNever, n.Pos(), "an empty list of %s lets nobody through", field).
-			WithFix("leave `%s` out to not restrict, or delete the grant", field))
+		l.add(diag.New(diag.CodeNever, n.Pos(), "an empty list of %s holds for nothing", field).
+			WithFix("leave `%s` out to not restrict, or delete what it stands in", field))
 	}
 	return n.Strings()
 }

@@ -31,6 +31,7 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 	s.Routes = l.serviceRoutes(p, s, n)
 	l.ownTraits(p, s, n)
 	s.Grants = l.grantsOf(p, s, n)
+	s.Denies = l.deniesOf(model.ServicePath(s.ID), n, func(e intent.Entry) model.Deny { return l.serviceDeny(p, s, e) })
 	return s
 }
 

@@ -12,6 +12,8 @@ const (
 	AtArrival Station = iota
 	// AtDrill is where faults are made on purpose.
 	AtDrill
+	// AtDeny is where denies are asked. What answers here refuses, and is a denial.
+	AtDeny
 	// AtRoute is where the route itself acts: it answers, copies, or edits what comes back.
 	AtRoute
 	// AtAccess is the callee's proxy as it asks its grants. Nothing but grants acts here.

@@ -3,6 +3,8 @@ package space
 import (
 	"regexp"
 	"strings"
+
+	"meshc.dev/meshc/internal/hop"
 )
 
 // Matches reports whether the pattern takes a value. An expression that does not
@@ -20,11 +22,19 @@ func (p Pattern) Matches(v string) bool {
 		return v == base || strings.HasPrefix(v, base+"/")
 	case Template:
 		return matchesTemplate(p.Text, v)
-	case Regex:
-		re, err := regexp.Compile(`\A(?:` + p.Text + `)\z`)
+	case Regex, Spelt:
+		re, err := regexp.Compile(`\A(?:` + p.Expression() + `)\z`)
 		return err == nil && re.MatchString(v)
 	}
 	return false
+}
+
+// Expression is the regular expression (RE2, the whole value) of a Regex or Spelt pattern.
+func (p Pattern) Expression() string {
+	if p.Kind == Spelt {
+		return hop.Spellings(p.Text)
+	}
+	return p.Text
 }
 
 func matchesTemplate(template, v string) bool {

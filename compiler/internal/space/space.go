@@ -23,7 +23,7 @@ import (
 // Kind says how a Pattern's text is compared.
 type Kind string
 
-// The kinds of pattern. Template and Segment are for paths only.
+// The kinds of pattern. Template, Segment and Spelt are for paths only.
 const (
 	Exact    Kind = "exact"    // equal
 	Prefix   Kind = "prefix"   // string prefix; "" matches every present value
@@ -31,6 +31,7 @@ const (
 	Suffix   Kind = "suffix"   // string suffix
 	Template Kind = "template" // "/t/{x}/y": each {…} is one non-empty segment; no trailing slash
 	Regex    Kind = "regex"    // RE2, the whole value
+	Spelt    Kind = "spelt"    // a path in every spelling: "/a", or "/a/*" for it and all below (hop.Spellings)
 )
 
 // Pattern is a set of strings.
@@ -120,7 +121,7 @@ type Verdict string
 // The verdicts, with the status that the caller sees where a proxy of the mesh answers.
 const (
 	Forward  Verdict = "forward"  // reaches a destination
-	Denied   Verdict = "denied"   // 403 (HTTP), connection closed (TCP)
+	Denied   Verdict = "denied"   // 403 (HTTP), connection closed (TCP): no grant admits it, or a deny refuses it
 	NotFound Verdict = "notFound" // 404: no route matches
 	Redirect Verdict = "redirect" // the caller's own proxy answers with a 3xx
 	Answered Verdict = "answered" // a proxy on the way answers, by a feature, with any other status
@@ -161,7 +162,7 @@ type Outcome struct {
 	Verdict Verdict `json:"verdict"`
 	// Status is what the proxy answers that ends the way, 0 if a destination does.
 	Status int `json:"status,omitempty"`
-	// By is the feature that ends the way; "" if no route or no grant took the request.
+	// By is the feature that ends the way, or ByDeny; "" if no route or no grant took the request.
 	By string `json:"by,omitempty"`
 	// Partly are answers that a share of the requests gets instead, in the order in
 	// which they are met.
@@ -172,6 +173,12 @@ type Outcome struct {
 
 // Refused is the outcome of a request that no grant admits.
 func Refused() Outcome { return Outcome{Verdict: Denied, Status: 403} }
+
+// ByDeny is what ends the way of a request that a deny refuses.
+const ByDeny = "deny"
+
+// RefusedByDeny is the outcome of a request that a deny refuses, whatever grants say.
+func RefusedByDeny() Outcome { return Outcome{Verdict: Denied, Status: 403, By: ByDeny} }
 
 // NotRouted is the outcome of a request that no route takes.
 func NotRouted() Outcome { return Outcome{Verdict: NotFound, Status: 404} }

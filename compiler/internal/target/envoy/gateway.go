@@ -70,9 +70,12 @@ func (e *emitter) plainConfig(g *model.Gateway, p model.Port) *entry {
 }
 
 func (e *emitter) gatewayHost(g *model.Gateway, h model.Host, out *entry) *routev3.VirtualHost {
-	vh := virtualHost(h)
+	vh, refused := virtualHost(h), visitorDenials(g, h)
 	for _, r := range e.m.GatewayRoutes(g, h) {
 		if route := e.gatewayRoute(g, h, r, out); route != nil {
+			if len(refused.Policies) > 0 { // not on the virtual host: to what no proxy takes it answers 400
+				RouteFilter(route, SlotDeny, perRoute(refused))
+			}
 			vh.Routes = append(vh.Routes, route)
 		}
 	}

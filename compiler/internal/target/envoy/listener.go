@@ -250,7 +250,10 @@ func (e *emitter) inboundChains(s *model.Service, p model.Port, v model.Version,
 	if p.MTLS != model.Disable {
 		alpn, who := []string{"h2", "http/1.1"}, e.everyone()
 		if !p.Protocol.IsHTTP() {
-			alpn, who = []string{alpnTCP}, e.admitted(s, p)
+			alpn, who = []string{alpnTCP}, e.admitted(s, p, e.access(s, p))
+		}
+		if len(who) == 0 {
+			who = e.everyone() // the filters close all connections
 		}
 		chains = append(chains, &listenerv3.FilterChain{
 			Name:            "mtls",
@@ -282,28 +285,30 @@ func anyone(rules *rbacconfigv3.RBAC) bool {
 	return false
 }
 
-// admitted are the identities that may open a TCP connection. The handshake
-// already refuses the others: a server that speaks first would greet them before
-// the network RBAC filter, which waits for the client's first byte.
-func (e *emitter) admitted(s *model.Service, p model.Port) []*matcherv3.StringMatcher {
-	rules := e.access(s, p)
-	if len(rules.Policies) == 0 || anyone(rules) {
-		return e.everyone() // the filters decide: all closed, or all open
-	}
-	var out []*matcherv3.StringMatcher
-	seen := map[string]bool{}
+// admitted are the identities that may open a TCP connection, in no order: those that
+// grants admit, without those that denies refuse. The handshake already refuses the
+// others: a server that speaks first would greet them before the network RBAC filter,
+// which waits for the client's first byte. None means that nobody may.
+func (e *emitter) admitted(s *model.Service, p model.Port, rules *rbacconfigv3.RBAC) []*matcherv3.StringMatcher {
+	var in identities
 	for _, g := range s.Grants {
-		if _, ok := rules.Policies[g.Name]; !ok {
-			continue
-		}
-		for _, m := range e.sans(g) {
-			if key := m.GetExact() + "|" + m.GetPrefix(); !seen[key] {
-				seen[key] = true
-				out = append(out, m)
-			}
+		if _, ok := rules.Policies[g.Name]; ok {
+			in = append(in, e.identities(g.Terms)...)
 		}
 	}
-	return out
+	refused := e.denials(s, p)
+	for _, d := range s.Denies {
+		if _, ok := refused.Policies[d.Name]; ok {
+			in = append(in.without(e.identities(d.Terms)), in.with(e.identities(d.Not))...)
+		}
+	}
+	return in.matchers()
+}
+
+// refusesStrangers reports whether a deny refuses all connections of callers without an
+// identity.
+func refusesStrangers(rules *rbacconfigv3.RBAC, ds []model.Deny) bool {
+	return slices.ContainsFunc(ds, func(d model.Deny) bool { return d.Anyone && rules.Policies[d.Name] != nil })
 }
 
 // inboundFilters end a chain of the callee.
@@ -317,9 +322,16 @@ func (e *emitter) inboundFilters(s *model.Service, p model.Port, v model.Version
 		x := Ctx{Service: s, Port: p, Version: v, path: model.ServicePath(s.ID)}
 		return append(who, filter(filterHCM, e.ownManager(atCallee, name, s.TraitsAt(p.Name), x, out)))
 	}
-	rules := e.access(s, p)
-	if len(rules.Policies) == 0 || (transport == transportPlaintext && !anyone(rules)) {
+	rules, denials := e.access(s, p), e.denials(s, p)
+	closed := len(e.admitted(s, p, rules)) == 0
+	if transport == transportPlaintext {
+		closed = !anyone(rules) || refusesStrangers(denials, s.Denies)
+	}
+	if closed {
 		return []*listenerv3.Filter{closeFilter()}
+	}
+	if len(denials.Policies) > 0 {
+		who = append(who, filter(filterRBAC, &networkrbacv3.RBAC{StatPrefix: name + "/deny", Rules: denials}))
 	}
 	local := model.LocalClusterName(s.ID, p.Name, v.Name)
 	return append(who,

@@ -21,7 +21,7 @@ func wideMesh(n int) *model.Mesh {
 			ID: id(i), Namespace: fmt.Sprintf("ns%d", i/20), Name: fmt.Sprintf("svc%d", i), Owner: "team",
 			Ports:  []model.Port{{Name: "http", Number: 8080, Protocol: model.HTTP, MTLS: model.Strict}},
 			Traits: trait.Of(eject{5}),
-			Grants: []model.Grant{{Name: "callers", Namespaces: []string{"ns0", "ns1"}, Methods: []string{"GET", "POST"}, Paths: []model.Path{{Kind: model.PathBelow, Value: "/api/"}}}},
+			Grants: []model.Grant{{Name: "callers", Terms: model.Terms{Namespaces: []string{"ns0", "ns1"}, Methods: []string{"GET", "POST"}, Paths: []model.Path{{Kind: model.PathBelow, Value: "/api/"}}}}},
 		}
 		for j := range 2 {
 			s.Versions = append(s.Versions, model.Version{

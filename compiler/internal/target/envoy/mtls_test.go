@@ -194,10 +194,10 @@ func TestMutualTLS(t *testing.T) {
 			Versions: []model.Version{{Name: "v", Account: "one", Ports: map[string]model.VersionPort{"p": {Host: loopback, Port: p, App: app}}}},
 			Routes:   []model.Route{{Name: "default", To: []model.Target{{Version: "v", Weight: 1}}}}, Grants: grants}
 	}
-	friend := model.Grant{Name: "friend", Accounts: []string{"shop/one", "shop/friend"}}
-	web := svc("web", http1, model.HTTP, model.Strict, w.app(t, "v1"), friend, model.Grant{Name: "inner", Namespaces: []string{"inner"}})
+	friend := model.Grant{Name: "friend", Terms: model.Terms{Accounts: []string{"shop/one", "shop/friend"}}}
+	web := svc("web", http1, model.HTTP, model.Strict, w.app(t, "v1"), friend, model.Grant{Name: "inner", Terms: model.Terms{Namespaces: []string{"inner"}}})
 	db := svc("db", bytes1, model.TCP, model.Strict, port(t, banner.Addr().String()), friend)
-	both := svc("both", freePort(t), model.HTTP, model.Permissive, w.app(t, "v2"), friend, model.Grant{Name: "open", Anyone: true, Paths: []model.Path{{Kind: model.PathExact, Value: "/open"}}})
+	both := svc("both", freePort(t), model.HTTP, model.Permissive, w.app(t, "v2"), friend, model.Grant{Name: "open", Terms: model.Terms{Anyone: true, Paths: []model.Path{{Kind: model.PathExact, Value: "/open"}}}})
 	forged := svc("forged", freePort(t), model.HTTP, model.Strict, freePort(t), friend)
 	place := forged.Versions[0].Ports["p"]
 	place.Host = "" // its address is among the endpoints

@@ -27,13 +27,13 @@ func (e *emitter) access(s *model.Service, p model.Port) *rbacconfigv3.RBAC {
 		if len(g.Ports) > 0 && !slices.Contains(g.Ports, p.Name) {
 			continue
 		}
-		principals := e.principals(g, p)
+		principals := e.principals(g.Terms, p)
 		if len(principals) == 0 {
 			continue
 		}
 		perms := []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_Any{Any: true}}}
 		if p.Protocol.IsHTTP() {
-			perms = permissions(g)
+			perms = []*rbacconfigv3.Permission{allOf(strictly(g.Terms))}
 		} else if len(g.Methods) > 0 || len(g.Paths) > 0 {
 			continue // bytes have neither method nor path, so such a grant admits nobody
 		}
@@ -42,8 +42,8 @@ func (e *emitter) access(s *model.Service, p model.Port) *rbacconfigv3.RBAC {
 	return out
 }
 
-// principals are the who-fields of a grant, a union.
-func (e *emitter) principals(g model.Grant, p model.Port) []*rbacconfigv3.Principal {
+// principals are the who-fields of terms, a union.
+func (e *emitter) principals(g model.Terms, p model.Port) []*rbacconfigv3.Principal {
 	if g.Anyone {
 		return []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_Any{Any: true}}}
 	}
@@ -98,9 +98,9 @@ func oneIdentity(name string) *listenerv3.Filter {
 	}})
 }
 
-// sans are the identities that a grant admits, as matchers on the certificate's
+// sans are the identities that terms name, as matchers on the certificate's
 // URI. Prefixes end in a slash: "ns/a" must not take "ns/ab".
-func (e *emitter) sans(g model.Grant) []*matcherv3.StringMatcher {
+func (e *emitter) sans(g model.Terms) []*matcherv3.StringMatcher {
 	td := "spiffe://" + e.m.TrustDomain + "/"
 	if g.Mesh {
 		return []*matcherv3.StringMatcher{prefixString(td)}
@@ -116,36 +116,35 @@ func (e *emitter) sans(g model.Grant) []*matcherv3.StringMatcher {
 	return out
 }
 
-// permissions are the conditions of a grant on the request, all of which hold
-// together. The path is Envoy's url_path: without query and normalised, where a
-// matcher on the header :path would see the query.
-func permissions(g model.Grant) []*rbacconfigv3.Permission {
-	var all []*rbacconfigv3.Permission
-	if len(g.Methods) > 0 {
-		all = append(all, &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_Header{Header: methodMatcher(g.Methods)}})
+// strictly are the conditions of terms on the request. The path is Envoy's url_path:
+// without query and normalised, where a matcher on the header :path would see the query.
+func strictly(t model.Terms) []*rbacconfigv3.Permission {
+	var out []*rbacconfigv3.Permission
+	if len(t.Methods) > 0 {
+		out = append(out, methodPermission(t.Methods))
 	}
-	if len(g.Paths) > 0 {
+	if len(t.Paths) > 0 {
 		var paths []*rbacconfigv3.Permission
-		for _, p := range g.Paths {
+		for _, p := range t.Paths {
 			paths = append(paths, pathPermissions(p)...)
 		}
-		all = append(all, anyOf(paths))
+		out = append(out, anyOf(paths))
 	}
-	switch len(all) {
-	case 0:
-		return []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_Any{Any: true}}}
-	case 1:
-		return all
-	}
-	return []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_AndRules{AndRules: &rbacconfigv3.Permission_Set{Rules: all}}}}
+	return out
+}
+
+func methodPermission(methods []string) *rbacconfigv3.Permission {
+	return &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_Header{Header: methodMatcher(methods)}}
+}
+
+func pathPermission(s *matcherv3.StringMatcher) *rbacconfigv3.Permission {
+	return &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_UrlPath{
+		UrlPath: &matcherv3.PathMatcher{Rule: &matcherv3.PathMatcher_Path{Path: s}},
+	}}
 }
 
 func pathPermissions(p model.Path) []*rbacconfigv3.Permission {
-	path := func(s *matcherv3.StringMatcher) *rbacconfigv3.Permission {
-		return &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_UrlPath{
-			UrlPath: &matcherv3.PathMatcher{Rule: &matcherv3.PathMatcher_Path{Path: s}},
-		}}
-	}
+	path := pathPermission
 	switch {
 	case p.Kind == model.PathExact:
 		return []*rbacconfigv3.Permission{path(exactString(p.Value))}
@@ -164,6 +163,17 @@ func anyOf(ps []*rbacconfigv3.Permission) *rbacconfigv3.Permission {
 		return ps[0]
 	}
 	return &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_OrRules{OrRules: &rbacconfigv3.Permission_Set{Rules: ps}}}
+}
+
+// allOf holds where all of ps do; without any, always.
+func allOf(ps []*rbacconfigv3.Permission) *rbacconfigv3.Permission {
+	switch len(ps) {
+	case 0:
+		return &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_Any{Any: true}}
+	case 1:
+		return ps[0]
+	}
+	return &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_AndRules{AndRules: &rbacconfigv3.Permission_Set{Rules: ps}}}
 }
 
 // perRoute wraps rules for a virtual host. An RBACPerRoute without rules would

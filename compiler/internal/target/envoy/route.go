@@ -207,6 +207,9 @@ func (e *emitter) inboundConfig(s *model.Service, p model.Port, v model.Version)
 			Action: action,
 		}}}
 		HostFilter(h, SlotRBAC, perRoute(e.access(s, p)))
+		if rules := e.denials(s, p); len(rules.Policies) > 0 {
+			HostFilter(h, SlotDeny, perRoute(rules))
+		}
 		x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, path: path, out: out, locate: e.at}
 		traits := s.TraitsAt(p.Name)
 		for _, n := range traits.Names() {

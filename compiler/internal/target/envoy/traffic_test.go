@@ -90,9 +90,9 @@ func start(t *testing.T) *world {
 				{Name: "rest", Match: model.Match{Path: model.Path{Kind: model.PathPrefix, Value: "/t"}}, To: []model.Target{{Version: "v1", Weight: 100}}},
 			},
 			Grants: []model.Grant{
-				{Name: "read", Anyone: true, Paths: []model.Path{{Kind: model.PathBelow, Value: "/r/"}, {Kind: model.PathExact, Value: "/r/exact"}}, Methods: []string{"GET"}},
-				{Name: "other", Anyone: true, Paths: []model.Path{{Kind: model.PathPrefix, Value: "/t"}, {Kind: model.PathPrefix, Value: "/not"}}},
-				{Name: "nobody", Mesh: true},
+				{Name: "read", Terms: model.Terms{Anyone: true, Paths: []model.Path{{Kind: model.PathBelow, Value: "/r/"}, {Kind: model.PathExact, Value: "/r/exact"}}, Methods: []string{"GET"}}},
+				{Name: "other", Terms: model.Terms{Anyone: true, Paths: []model.Path{{Kind: model.PathPrefix, Value: "/t"}, {Kind: model.PathPrefix, Value: "/not"}}}},
+				{Name: "nobody", Terms: model.Terms{Mesh: true}},
 			}},
 		{ID: "shop/web", Namespace: "shop", Name: "web", Versions: []model.Version{{Name: "default", Account: "web"}},
 			Calls: []model.Call{{To: "shop/echo", Port: "http", Local: local}}},

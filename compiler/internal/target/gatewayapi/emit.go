@@ -85,6 +85,7 @@ func (e *emitter) refusals() {
 		for _, g := range s.Grants {
 			e.problem(diag.New(diag.CodeUnsupported, e.at(model.GrantPath(s.ID, g.Name)), "the gateway-api target cannot say grants: Gateway API has no authorization"))
 		}
+		e.denies(path, s.Denies)
 		if len(s.Versions) > 1 {
 			var names []string
 			for _, v := range s.Versions {
@@ -99,9 +100,19 @@ func (e *emitter) refusals() {
 	}
 	for _, g := range e.m.Gateways {
 		e.checkTraits(g.Traits, model.GatewayPath(g.ID), false)
+		e.denies(model.GatewayPath(g.ID), g.Denies)
+		for _, h := range g.Hosts {
+			e.denies(model.GatewayHostPath(g.ID, h.Name), h.Denies)
+		}
 	}
 	for _, x := range e.m.Externals {
 		e.problem(diag.New(diag.CodeUnsupported, e.at(model.ExternalPath(x.ID)), "the gateway-api target cannot say the external %q: a backend is a Service", x.ID))
+	}
+}
+
+func (e *emitter) denies(carrier string, ds []model.Deny) {
+	for _, d := range ds {
+		e.problem(diag.New(diag.CodeUnsupported, e.at(model.DenyPath(carrier, d.Name)), "the gateway-api target cannot say denies: Gateway API has no authorization"))
 	}
 }
 

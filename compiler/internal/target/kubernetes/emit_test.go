@@ -21,7 +21,7 @@ func mesh(traits ...trait.Value) *model.Mesh {
 		ID: "shop/web", Namespace: "shop", Name: "web", Owner: "team",
 		Ports:    []model.Port{{Name: "http", Number: 80, Protocol: model.HTTP, MTLS: model.Strict}},
 		Versions: []model.Version{{Name: "v1", Account: "web", Labels: map[string]string{"version": "v1"}}},
-		Grants:   []model.Grant{{Name: "self", Accounts: []string{"shop/web"}}},
+		Grants:   []model.Grant{{Name: "self", Terms: model.Terms{Accounts: []string{"shop/web"}}}},
 	}
 	for _, v := range traits {
 		web.Traits = web.Traits.With(v)

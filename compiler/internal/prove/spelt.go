@@ -1,0 +1,74 @@
+package prove
+
+import (
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// literally is a Spelt pattern without odd spellings: what somebody has in mind who
+// writes it.
+func literally(p space.Pattern) []space.Pattern {
+	path, below := strings.CutSuffix(p.Text, "*")
+	switch path = strings.TrimSuffix(path, "/"); {
+	case below:
+		return []space.Pattern{{Kind: space.Segment, Text: path + "/"}}
+	case path == "":
+		return []space.Pattern{{Kind: space.Exact, Text: "/"}}
+	}
+	return []space.Pattern{{Kind: space.Exact, Text: path}, {Kind: space.Exact, Text: path + "/"}}
+}
+
+// literals are those of all Spelt patterns in lists.
+func literals(lists ...space.List) []space.Pattern {
+	var out []space.Pattern
+	for _, l := range lists {
+		for _, r := range l {
+			for _, t := range r.When {
+				for _, p := range t.Any {
+					if p.Kind == space.Spelt {
+						out = append(out, literally(p)...)
+					}
+				}
+			}
+		}
+	}
+	return out
+}
+
+// plainly leaves out the atoms of odd spellings: those that a Spelt pattern takes and its
+// literals do not. Of the others every Spelt pattern takes what it says, so that a set of
+// them has plain words; odd spellings follow what they are spellings of. It returns in,
+// as a set of atoms of what is left.
+func (a *atoms) plainly(in bitset) (*atoms, bitset) {
+	odd := newBits(len(a.witness))
+	for i, p := range a.patterns {
+		if p.Kind == space.Spelt {
+			odd.orInto(a.in[i].minus(a.domainOf(literally(p))))
+		}
+	}
+	if odd.empty() {
+		return a, in
+	}
+	var kept []int
+	out := &atoms{patterns: a.patterns, number: a.number}
+	for i, w := range a.witness {
+		if !odd.has(i) {
+			kept, out.witness = append(kept, i), append(out.witness, w)
+		}
+	}
+	renumbered := func(set bitset) bitset {
+		to := newBits(len(kept))
+		for i, atom := range kept {
+			if set.has(atom) {
+				to.add(i)
+			}
+		}
+		return to
+	}
+	out.in = make([]bitset, 0, len(a.in))
+	for _, set := range a.in {
+		out.in = append(out.in, renumbered(set))
+	}
+	return out, renumbered(in)
+}

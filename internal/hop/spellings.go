@@ -1,0 +1,65 @@
+package hop
+
+import (
+	"fmt"
+	"strings"
+)
+
+// What an application may take for one character or one slash of a path, beyond what
+// proxies do: an escape, however often it was escaped itself, and path parameters (RFC
+// 3986 section 3.3), which many frameworks cut off before they look at a path.
+const (
+	again     = `%(?:25)*`
+	param     = `(?:;|` + again + `3[Bb])[^/]*`
+	slash     = `(?:/|` + again + `(?:2[Ff]|5[Cc]))`
+	parting   = `(?:(?:` + param + `)?` + slash + `)+`
+	following = `(?:(?:` + param + `|` + slash + `).*)?`
+)
+
+// Spellings is a regular expression (RE2) that takes, as a whole, every normalised path
+// that an application may read as the given one: with escapes for characters, with path
+// parameters or empty segments in between, with or without a slash at its end. The path
+// is one that a grant may name: "/a", or "/a/*" for it and all below it.
+func Spellings(path string) string {
+	path, below := strings.CutSuffix(path, "*")
+	path = strings.Trim(path, "/")
+	if path == "" && below {
+		return `.*`
+	}
+	var b strings.Builder
+	if path != "" {
+		for segment := range strings.SplitSeq(path, "/") {
+			b.WriteString(parting)
+			writeSpellings(&b, segment)
+		}
+	}
+	if below {
+		b.WriteString(following)
+	} else {
+		b.WriteString(`(?:` + parting + `)?(?:` + param + `)?`)
+	}
+	return b.String()
+}
+
+// writeSpellings writes what stands for the characters of a segment.
+func writeSpellings(b *strings.Builder, segment string) {
+	for i := 0; i < len(segment); i++ {
+		c := segment[i]
+		if c == '%' && i+2 < len(segment) {
+			var v byte
+			if _, err := fmt.Sscanf(segment[i+1:i+3], "%02x", &v); err == nil {
+				c, i = v, i+2
+			}
+		}
+		fmt.Fprintf(b, `(?:\x%02x|%s%s%s)`, c, again, anyCase(c>>4), anyCase(c&0xf))
+	}
+}
+
+// anyCase takes a hexadecimal digit in both cases.
+func anyCase(digit byte) string {
+	text := fmt.Sprintf("%x", digit)
+	if upper := strings.ToUpper(text); upper != text {
+		return "[" + text + upper + "]"
+	}
+	return text
+}
