@@ -1,6 +1,7 @@
 package space_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -130,6 +131,46 @@ func before(t *rapid.T) {
 	}
 }
 
+// speltBefore is before for paths in every spelling.
+func speltBefore(t *rapid.T) {
+	m := moves.Filter(func(m space.Move) bool { return m.How != space.Filled }).Draw(t, "move")
+	odd := func(path string) string {
+		for range rapid.IntRange(0, 2).Draw(t, "times") {
+			at := rapid.IntRange(0, len(path)-1).Draw(t, "at")
+			switch c := path[at]; {
+			case c == '/':
+				path = path[:at] + rapid.SampledFrom([]string{";p", "/;p", "%252f", "%255C", "%3bp"}).Draw(t, "slash") + path[at:]
+			case c != '%':
+				path = path[:at] + fmt.Sprintf("%%25%x", c) + path[at+1:]
+			}
+		}
+		if strings.HasPrefix(path, "/") {
+			return path
+		}
+		return "/" + path
+	}
+	text := plain.Draw(t, "text")
+	if !strings.Contains(text, "%") { // grants' paths have whole escapes only
+		text += rapid.SampledFrom([]string{"", "", "/*"}).Draw(t, "below")
+	}
+	p := space.Pattern{Kind: space.Spelt, Text: strings.Replace(text, "//", "/", 1)}
+	path := taken(t, m)
+	if m.How == space.Below {
+		path = m.From + strings.TrimPrefix(odd("/"+strings.TrimPrefix(path, m.From)), "/")
+	}
+	if !takes(m, path) {
+		return
+	}
+	ps, all, err := m.Before(p)
+	if err != nil {
+		return // a target that is escaped twice
+	}
+	is := all || slices.ContainsFunc(ps, func(p space.Pattern) bool { return p.Matches(path) })
+	if want := p.Matches(m.Of(path)); is != want {
+		t.Fatalf("%+v makes %q of %q, which %+v takes: %v; before the move: %+v, all %v", m, m.Of(path), path, p, want, ps, all)
+	}
+}
+
 // joined holds two moves one after the other against the one that does as both.
 func joined(t *rapid.T) {
 	m, next := moves.Draw(t, "first"), moves.Draw(t, "second")
@@ -156,6 +197,8 @@ func often(t *testing.T, property func(*rapid.T)) {
 }
 
 func TestAPatternBehindAMoveIsSaidOfThePathBefore(t *testing.T) { often(t, before) }
+
+func TestASpellingBehindAMoveIsSaidOfThePathBefore(t *testing.T) { often(t, speltBefore) }
 
 func TestTwoMovesAreOne(t *testing.T) { often(t, joined) }
 

@@ -125,6 +125,8 @@ func (m Move) Before(p Pattern) (before []Pattern, all bool, err error) {
 		return nil, p.Matches(m.To), nil
 	case p.Kind == Regex:
 		return nil, false, Unclear("what an expression takes behind a rewriting is no expression")
+	case p.Kind == Spelt:
+		return m.spelt(p)
 	case m.How == Filled:
 		before, all = m.filled(p)
 	default:
@@ -161,6 +163,36 @@ func (m Move) below(p Pattern) (before []Pattern, all bool) {
 	case Regex: // refused before
 	}
 	return nil, false
+}
+
+// spelt is Before of a Spelt pattern, which takes a path segment by segment. Segments of
+// To that have nothing but parameters are none to it.
+func (m Move) spelt(p Pattern) (before []Pattern, all bool, err error) {
+	if m.How == Filled || strings.Contains(m.To, "%25") {
+		return nil, false, Unclear("which spellings of a path come out of a template is not known")
+	}
+	path, below := strings.CutSuffix(p.Text, "*")
+	want := slices.DeleteFunc(split(path), func(s string) bool { return s == "" })
+	spells := func(path, segment string) bool { return Pattern{Spelt, path}.Matches(root + segment) }
+	for _, s := range split(m.To) {
+		switch {
+		case len(want) == 0 && below:
+			return nil, true, nil
+		case len(want) > 0 && s != "" && spells(root+want[0], s):
+			want = want[1:]
+		case !spells(root, s):
+			return nil, false, nil
+		}
+	}
+	if len(want) == 0 && below {
+		return nil, true, nil
+	}
+	if text := m.base() + root + join(want); below {
+		return []Pattern{{Spelt, text + "/*"}}, false, nil
+	} else if len(want) > 0 {
+		return []Pattern{{Spelt, text}}, false, nil
+	}
+	return []Pattern{{Spelt, m.base() + root}}, false, nil
 }
 
 // slash is what stands between base and what follows To.
