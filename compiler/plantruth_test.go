@@ -55,6 +55,33 @@ func (m maker) grant(name string) grt {
 	return g
 }
 
+// deny draws a deny; a gateway's says nothing of callers.
+func (m maker) deny(name string, gateway bool) grt {
+	d := m.grant(name)
+	not := m.grant("")
+	not.anyone = false
+	if gateway {
+		what := func(g grt) grt { return grt{name: g.name, methods: g.methods, paths: g.paths} }
+		d, not = what(d), what(not)
+		if len(d.methods)+len(d.paths) == 0 {
+			d.paths = []string{"/*"}
+		}
+	}
+	if m.chance(50) && not.parts() != "" {
+		d.not = &not
+	}
+	return d
+}
+
+func (m maker) editDenies(ds []grt, gateway bool) []grt {
+	ds = slices.Clone(ds)
+	if n := len(ds); n > 0 && m.chance(50) {
+		i := m.IntN(n)
+		return slices.Delete(ds, i, i+1)
+	}
+	return append(ds, m.deny(fmt.Sprintf("d%d", m.IntN(1000)), gateway))
+}
+
 func (m maker) route(name string, to ...string) rte {
 	r := rte{name: name}
 	if m.chance(80) {
@@ -83,7 +110,7 @@ func (m maker) route(name string, to ...string) rte {
 }
 
 func (m maker) sketch() sketch {
-	w := sketch{hosts: map[string][]rte{}, gateway: 8443, external: "api.example:80"}
+	w := sketch{hosts: map[string][]rte{}, denies: map[string][]grt{}, gateway: 8443, external: "api.example:80"}
 	for i, id := range []string{"shop/web", "shop/cart", "ops/probe"} {
 		ns, name, _ := strings.Cut(id, "/")
 		s := drawn{ns: ns, name: name, account: name, number: 8080 + i, admin: m.chance(30), permissive: m.chance(30), versions: []string{"v1", "v2"}}
@@ -92,6 +119,9 @@ func (m maker) sketch() sketch {
 		}
 		for range 1 + m.IntN(2) {
 			m.editGrants(&s)
+		}
+		if m.chance(40) {
+			s.denies = m.editDenies(nil, false)
 		}
 		s.calls = some(m, 2, "shop/web", "shop/cart", "ops/probe")
 		s.calls = slices.DeleteFunc(s.calls, func(c string) bool { return c == s.id() })
@@ -148,7 +178,12 @@ func (m maker) editGrants(s *drawn) {
 // edit changes one thing.
 func (m maker) edit(w *sketch) {
 	s := &w.services[m.IntN(len(w.services))]
-	switch m.IntN(9) {
+	switch m.IntN(11) {
+	case 9:
+		s.denies = m.editDenies(s.denies, false)
+	case 10:
+		at := pick(m, "", "*.example", "x.example")
+		w.denies[at] = m.editDenies(w.denies[at], true)
 	case 0, 1, 2:
 		m.editGrants(s)
 	case 3, 4:

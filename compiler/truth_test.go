@@ -15,6 +15,7 @@ import (
 type sketch struct {
 	services []drawn
 	hosts    map[string][]rte // of gateway shop/edge, by host
+	denies   map[string][]grt // of its hosts that it has, and "" of the gateway itself
 	gateway  int              // its port
 	external string           // the address of external shop/out
 }
@@ -26,7 +27,7 @@ type drawn struct {
 	permissive        bool
 	versions          []string
 	routes            []rte
-	grants            []grt
+	grants, denies    []grt
 	calls             []string // "ns/name"
 }
 
@@ -42,20 +43,23 @@ type rte struct {
 	moved, place             string // "path" or "prefix" is rewritten, to place; "" leaves it
 }
 
+// grt is a grant, or a deny with what it excepts.
 type grt struct {
 	name             string
 	from, namespaces []string
 	mesh, anyone     bool
 	methods, paths   []string
 	ports            []string
+	not              *grt
 }
 
 func (w sketch) clone() sketch {
 	w.services = slices.Clone(w.services)
-	w.hosts = maps.Clone(w.hosts)
+	w.hosts, w.denies = maps.Clone(w.hosts), maps.Clone(w.denies)
 	for i := range w.services {
 		s := &w.services[i]
 		s.versions, s.routes, s.grants, s.calls = slices.Clone(s.versions), slices.Clone(s.routes), slices.Clone(s.grants), slices.Clone(s.calls)
+		s.denies = slices.Clone(s.denies)
 	}
 	for h := range w.hosts {
 		w.hosts[h] = slices.Clone(w.hosts[h])
@@ -113,7 +117,9 @@ func (r rte) cue() string {
 	return fmt.Sprintf("route: %q: {%s}", r.name, strings.Join(out, ", "))
 }
 
-func (g grt) cue() string {
+func (g grt) cue(word string) string { return fmt.Sprintf("%s: %q: {%s}", word, g.name, g.parts()) }
+
+func (g grt) parts() string {
 	var out []string
 	for _, l := range []struct {
 		word string
@@ -129,7 +135,10 @@ func (g grt) cue() string {
 	if g.anyone {
 		out = append(out, "anyone: true")
 	}
-	return fmt.Sprintf("grant: %q: {%s}", g.name, strings.Join(out, ", "))
+	if g.not != nil {
+		out = append(out, "not: {"+g.not.parts()+"}")
+	}
+	return strings.Join(out, ", ")
 }
 
 // files is the sketch as files of intent.
@@ -158,13 +167,22 @@ func (w sketch) files() map[string]string {
 			b.WriteString("\t" + r.cue() + "\n")
 		}
 		for _, g := range s.grants {
-			b.WriteString("\t" + g.cue() + "\n")
+			b.WriteString("\t" + g.cue("grant") + "\n")
+		}
+		for _, d := range s.denies {
+			b.WriteString("\t" + d.cue("deny") + "\n")
 		}
 		b.WriteString("}\n")
 	}
 	b := text["shop"]
 	fmt.Fprintf(b, "mesh: external: out: {port: http: number: 80, endpoints: dns: %q}\nmesh: gateway: edge: port: http: number: %d\n", w.external, w.gateway)
+	for _, d := range w.denies[""] {
+		fmt.Fprintf(b, "mesh: gateway: edge: %s\n", d.cue("deny"))
+	}
 	for _, h := range slices.Sorted(maps.Keys(w.hosts)) {
+		for _, d := range w.denies[h] {
+			fmt.Fprintf(b, "mesh: gateway: edge: host: %q: %s\n", h, d.cue("deny"))
+		}
 		for _, r := range w.hosts[h] {
 			fmt.Fprintf(b, "mesh: gateway: edge: host: %q: %s\n", h, r.cue())
 		}
@@ -262,25 +280,64 @@ func (w sketch) allows(s *drawn, port string, c caller, q query) bool {
 	if c.plaintext && !s.permissive {
 		return false
 	}
+	if slices.ContainsFunc(s.denies, func(d grt) bool { return w.refuses(d, s, port, c, q) }) {
+		return false
+	}
 	return slices.ContainsFunc(s.grants, func(g grt) bool {
 		ports := g.ports
 		if len(ports) == 0 {
 			ports = []string{"http"} // the main one
 		}
-		who := g.anyone
-		if c.inMesh() {
-			who = who || g.mesh || slices.Contains(g.namespaces, c.ns) || slices.ContainsFunc(g.from, func(f string) bool {
-				return w.accountOf(f, s.ns) == c.ns+"/"+c.account
-			})
-		}
-		what := len(g.paths) == 0 || slices.ContainsFunc(g.paths, func(p string) bool {
-			if dir, ok := strings.CutSuffix(p, "*"); ok {
-				return strings.HasPrefix(q.path, dir)
-			}
-			return p == q.path
-		})
-		return who && what && slices.Contains(ports, port) && (len(g.methods) == 0 || slices.Contains(g.methods, q.method))
+		return w.isAbout(g, s, c) && g.asks(q, under) && slices.Contains(ports, port)
 	})
+}
+
+// isAbout reports whether a grant or deny names a caller.
+func (w sketch) isAbout(g grt, s *drawn, c caller) bool {
+	return g.anyone || c.inMesh() && (g.mesh || slices.Contains(g.namespaces, c.ns) || w.namesOne(g, s, c))
+}
+
+func (w sketch) namesOne(g grt, s *drawn, c caller) bool {
+	return slices.ContainsFunc(g.from, func(f string) bool { return w.accountOf(f, s.ns) == c.ns+"/"+c.account })
+}
+
+// asks reports whether a request has one of the methods, and one of the paths.
+func (g grt) asks(q query, takes func(pattern, path string) bool) bool {
+	return (len(g.methods) == 0 || slices.Contains(g.methods, q.method)) &&
+		(len(g.paths) == 0 || slices.ContainsFunc(g.paths, func(p string) bool { return takes(p, q.path) }))
+}
+
+// under is how a grant reads a path: "/a/*" is all below "/a/".
+func under(pattern, path string) bool {
+	if dir, ok := strings.CutSuffix(pattern, "*"); ok {
+		return strings.HasPrefix(path, dir)
+	}
+	return pattern == path
+}
+
+// atOrUnder is how a deny does: "/a/*" is "/a", too, and a slash at the end is nothing.
+func atOrUnder(pattern, path string) bool {
+	if dir, ok := strings.CutSuffix(pattern, "/*"); ok {
+		return below(dir, path) || dir == ""
+	}
+	return strings.TrimSuffix(pattern, "/") == strings.TrimSuffix(path, "/")
+}
+
+// refuses reports whether a deny of a service refuses a caller's request.
+func (w sketch) refuses(d grt, s *drawn, port string, c caller, q query) bool {
+	if len(d.ports) > 0 && !slices.Contains(d.ports, port) || !w.isAbout(d, s, c) {
+		return false
+	}
+	if n := d.not; n != nil && (slices.Contains(n.ports, port) || c.inMesh() && (n.mesh || slices.Contains(n.namespaces, c.ns) || w.namesOne(*n, s, c))) {
+		return false
+	}
+	return d.refusesWhat(q)
+}
+
+// refusesWhat is refuses without callers and ports.
+func (g grt) refusesWhat(q query) bool {
+	n := g.not
+	return g.asks(q, atOrUnder) && (n == nil || !slices.Contains(n.methods, q.method) && !slices.ContainsFunc(n.paths, func(p string) bool { return under(p, q.path) }))
 }
 
 // accountOf is the account that a name in a grant means.
@@ -364,6 +421,9 @@ func (w sketch) outside(host string, q query) (verdict, whole string) {
 	r := routed(w.hosts[h], q)
 	if r == nil {
 		return "404", "404"
+	}
+	if slices.ContainsFunc(slices.Concat(w.denies[""], w.denies[h]), func(d grt) bool { return d.refusesWhat(q) }) {
+		return "denied", "denied"
 	}
 	if r.redirect {
 		return "redirect", "redirect"

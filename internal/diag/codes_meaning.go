@@ -53,7 +53,7 @@ const (
 	// CodeCycle is services that call each other in a ring (warning), or mirror to themselves.
 	// Example: a calls b and b calls a.
 	CodeCycle Code = "MESH0217"
-	// CodeNever is a route that no request can reach.
+	// CodeNever is a route that no request can reach, or a deny that no request can meet.
 	// Example: a route behind another that takes everything it matches.
 	CodeNever Code = "MESH0218"
 	// CodeProtocol is a feature on a port whose protocol cannot have it.
@@ -99,4 +99,8 @@ const (
 	// be edited by hand, no rule.
 	// Example: `exemption: all: {rules: ["drift"], object: {kind: "Service", namespace: "shop", name: "web-*"}, …}`.
 	CodeExemption Code = "MESH0240"
+	// CodeIdle is a grant of which denies leave nothing, or a deny that nobody meets at any of
+	// its ports (warning).
+	// Example: grant: web: from: ["web"] beside deny: all: mesh: true
+	CodeIdle Code = "MESH0247"
 )

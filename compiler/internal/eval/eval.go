@@ -124,7 +124,7 @@ func Scopes(m *model.Mesh, c Column) []space.Decision {
 func serviceDecision(m *model.Mesh, s *model.Service, p model.Port, c Column) space.Decision {
 	d := space.Decision{
 		Scope:  space.Scope{Kind: "service", ID: s.ID, Port: p.Name, Protocol: string(p.Protocol)},
-		Access: accessList(m, s, p),
+		Access: Access(m, s, p),
 	}
 	at := doorOf(s, p, c, d.Access)
 	for _, r := range s.Routes {

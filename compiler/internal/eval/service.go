@@ -8,14 +8,14 @@ import (
 // identityPrefix is what every identity of the trust domain starts with.
 func identityPrefix(trustDomain string) string { return "spiffe://" + trustDomain + "/" }
 
-// accessList is who may do what to a port: first what mTLS refuses, then what denies
+// Access is who may do what to a port: first what mTLS refuses, then what denies
 // do, then the grants, then the denial of the rest.
 //
 //   - strict: only identities of the trust domain get as far as the grants.
 //   - permissive: these, and callers without any identity.
 //   - disable: nobody has an identity, so only grants to anyone can apply;
 //     the others are left out, because they can never match.
-func accessList(m *model.Mesh, s *model.Service, p model.Port) space.List {
+func Access(m *model.Mesh, s *model.Service, p model.Port) space.List {
 	var l space.List
 	self := []space.Origin{space.Origin(model.ServicePath(s.ID))}
 	if p.MTLS != model.Disable {

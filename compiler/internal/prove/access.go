@@ -2,6 +2,7 @@ package prove
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 
@@ -477,7 +478,7 @@ func rectangles(table []bitset, paths int) []area {
 // changes words what was found.
 func (c *accessComparison) changes() ([]AccessChange, error) {
 	var out []AccessChange
-	for _, g := range c.groups() {
+	for g := range c.sayable(c.groups()) {
 		base := AccessChange{Gained: g.gained, Movers: g.movers, Methods: c.words(c.method, g.methods), Paths: c.words(c.path, g.paths)}
 		if !g.who.empty() {
 			base.Who = c.words(c.identity, g.who.or(c.identitiesOf(g.movers)))
@@ -493,6 +494,35 @@ func (c *accessComparison) changes() ([]AccessChange, error) {
 		}
 	}
 	return out, nil
+}
+
+// sayable cuts groups whose callers no words say at once: some by name, beside others
+// without a kind to which those belong.
+func (c *accessComparison) sayable(groups []*accessGroup) iter.Seq[*accessGroup] {
+	return func(yield func(*accessGroup) bool) {
+		for _, g := range groups {
+			for _, part := range c.parted(g) {
+				if !yield(part) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (c *accessComparison) parted(g *accessGroup) []*accessGroup {
+	if c.identity < 0 || g.who.empty() {
+		return []*accessGroup{g}
+	}
+	who, a := c.words(c.identity, g.who.or(c.identitiesOf(g.movers))), c.p.atoms[c.identity]
+	named := a.domainOf(who.In)
+	if !named.meets(a.domainOf(who.Except)) {
+		return []*accessGroup{g}
+	}
+	some, others := *g, *g
+	some.who, some.movers = g.who.and(named), nil
+	others.who = g.who.minus(named)
+	return slices.DeleteFunc([]*accessGroup{&some, &others}, func(g *accessGroup) bool { return g.who.empty() && len(g.movers) == 0 })
 }
 
 // identitiesOf are the atoms of both identities of moves: nobody else has them.

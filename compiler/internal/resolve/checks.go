@@ -26,6 +26,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkReceivers()
 	l.checkAgreed()
 	l.checkPlaintext()
+	l.checkDenies()
 	l.checkExternalHosts()
 	if l.mesh.Capture == model.Explicit {
 		l.checkExplicit()
@@ -371,14 +372,19 @@ func (l *linker) callersOf() map[string][]string {
 	return out
 }
 
-// admits reports whether some grant of a service lets an account send to a port a request that
-// a route takes, as it leaves the route.
+// admits reports whether some grant of a service, and no deny of all that it sends, lets an
+// account send to a port a request that a route takes, as it leaves the route.
 func admits(s *model.Service, port, account string, r model.Route) bool {
 	m, moved := r.Match, r.Traits.Image().Path
-	namespace, _, _ := strings.Cut(account, "/")
+	whole := func(d model.Deny) bool {
+		return d.Methods == nil && d.Paths == nil && (d.Ports == nil || slices.Contains(d.Ports, port)) && names(d.Terms, account) &&
+			!names(d.Not, account) && d.Not.Methods == nil && d.Not.Paths == nil && !slices.Contains(d.Not.Ports, port)
+	}
+	if slices.ContainsFunc(s.Denies, whole) {
+		return false
+	}
 	return slices.ContainsFunc(s.Grants, func(g model.Grant) bool {
-		who := g.Mesh || g.Anyone || slices.Contains(g.Namespaces, namespace) || slices.Contains(g.Accounts, account)
-		if !who || g.Ports != nil && !slices.Contains(g.Ports, port) {
+		if !names(g.Terms, account) || g.Ports != nil && !slices.Contains(g.Ports, port) {
 			return false
 		}
 		if _, ok := model.IntersectMatches(model.Match{Methods: g.Methods}, model.Match{Methods: m.Methods}); !ok {
@@ -400,6 +406,12 @@ func admits(s *model.Service, port, account string, r model.Route) bool {
 			})
 		})
 	})
+}
+
+// names reports whether terms are about an account.
+func names(t model.Terms, account string) bool {
+	namespace, _, _ := strings.Cut(account, "/")
+	return t.Mesh || t.Anyone || slices.Contains(t.Namespaces, namespace) || slices.Contains(t.Accounts, account)
 }
 
 // checkPlaintext warns where plaintext is taken and nobody gets in by it: whoever has no

@@ -3,11 +3,13 @@ package resolve
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/prove"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -55,5 +57,94 @@ func (l *linker) canDeny(e intent.Entry, d model.Deny) {
 	if !possible || d.Ports != nil && len(at) == 0 {
 		l.add(diag.New(diag.CodeNever, e.Node.Pos(), "deny %q refuses nothing: its `not` takes back all that it says", e.Name).
 			WithFix("delete it, or what excepts too much"))
+	}
+}
+
+// checkDenies tells what denies make of each other and of grants, and what cannot be told.
+func (l *linker) checkDenies() {
+	if l.diags.HasErrors() {
+		return
+	}
+	for _, s := range l.mesh.Services {
+		if len(s.Denies) > 0 {
+			l.checkEffect(s)
+			for _, r := range s.Routes {
+				l.checkSpellings(s, r.Traits.Image(), model.RoutePath(s.ID, r.Name))
+			}
+		}
+	}
+	for _, g := range l.mesh.Gateways {
+		for _, h := range g.Hosts {
+			for _, e := range l.mesh.GatewayRoutes(g, h) {
+				if e.Gateway.Traits.Image().Path == nil {
+					continue // what the service's routes do is told of them
+				}
+				for _, t := range e.To {
+					if s := l.mesh.Service(t.Service); s != nil && len(s.Denies) > 0 {
+						l.checkSpellings(s, e.Traits.Image(), model.GatewayRoutePath(g.ID, h.Name, e.Gateway.Name))
+					}
+				}
+			}
+		}
+	}
+}
+
+// checkEffect warns of grants of which denies leave nothing, and of denies that nobody meets.
+func (l *linker) checkEffect(s *model.Service) {
+	var order []space.Origin
+	effect := map[space.Origin]bool{}
+	for _, d := range s.Denies {
+		order = append(order, space.Origin(model.DenyPath(model.ServicePath(s.ID), d.Name)))
+	}
+	for _, p := range s.Ports {
+		list := eval.Access(l.mesh, s, p)
+		grants := slices.IndexFunc(list, func(r space.Rule) bool { return r.Then.Verdict == space.Forward })
+		for i, r := range list[:len(list)-1] {
+			if grants >= 0 && i >= grants || r.Then.By == space.ByDeny {
+				if !slices.Contains(order, r.From[0]) {
+					order = append(order, r.From[0])
+				}
+				effect[r.From[0]] = effect[r.From[0]] || l.hasEffect(list, i)
+			}
+		}
+	}
+	for _, o := range order {
+		switch g := strings.TrimPrefix(string(o), model.GrantPath(s.ID, "")); {
+		case effect[o]:
+		case g != string(o):
+			l.add(diag.Warn(diag.CodeIdle, l.lineOf(string(o)), "grant %q lets nobody through: denies refuse all that it allows", g).
+				WithFix("delete the grant, or give the denies a `not`"))
+		default:
+			l.add(diag.Warn(diag.CodeIdle, l.lineOf(string(o)), "deny %q refuses nobody: as mTLS is at its ports, nobody whom it names comes there", strings.TrimPrefix(string(o), model.DenyPath(model.ServicePath(s.ID), ""))).
+				WithFix("name others, or see to the ports' mTLS"))
+		}
+	}
+}
+
+// hasEffect reports whether a request meets rule i of an access list that the handshake
+// lets through, and no deny refuses: other grants are not looked at.
+func (l *linker) hasEffect(list space.List, i int) bool {
+	before := list[:i:i]
+	if list[i].Then.By == space.ByDeny {
+		before = slices.DeleteFunc(slices.Clone(before), func(r space.Rule) bool { return r.Then.By == space.ByDeny })
+	} else {
+		before = slices.DeleteFunc(slices.Clone(before), func(r space.Rule) bool { return r.Then.Verdict == space.Forward })
+	}
+	shadows, err := prove.Shadowed(space.Scope{Kind: "service"}, append(before, list[i]), prove.Limits{Steps: togetherSteps})
+	return err != nil || !slices.ContainsFunc(shadows, func(s prove.Shadow) bool { return s.Index == len(before) })
+}
+
+// checkSpellings refuses a rewriting behind which it is not known which requests a deny
+// refuses.
+func (l *linker) checkSpellings(s *model.Service, image space.Image, route string) {
+	if image.Path == nil {
+		return
+	}
+	for _, d := range s.Denies {
+		path := model.DenyPath(model.ServicePath(s.ID), d.Name)
+		if _, _, err := image.Before(eval.Broadly(l.trustDomain, d)); err != nil {
+			l.add(diag.New(diag.CodeMatch, l.lineOf(route), "deny %q of service %q is about paths, and %v", d.Name, s.ID, err).
+				WithRelated(l.lineOf(path), "the deny").WithFix("rewrite to a path without segments of the old one, or a prefix"))
+		}
 	}
 }
