@@ -325,10 +325,15 @@ func mayMeet(p, q space.Pattern) bool {
 		return p.Matches(q.Text)
 	case p.Kind == space.Exact:
 		return q.Matches(p.Text)
-	case q.Kind == space.Regex || q.Kind == space.Template || q.Kind == space.Suffix || p.Kind == space.Regex || p.Kind == space.Template || p.Kind == space.Suffix:
+	case beginsAnyhow(p) || beginsAnyhow(q):
 		return true
 	}
 	return strings.HasPrefix(q.Text, strings.TrimSuffix(p.Text, "/"))
+}
+
+// beginsAnyhow reports whether the text of a pattern is not what its values begin with.
+func beginsAnyhow(p space.Pattern) bool {
+	return slices.Contains([]space.Kind{space.Regex, space.Template, space.Suffix, space.Spelt}, p.Kind)
 }
 
 // exceptions are those that take something of the box which no other one takes.
