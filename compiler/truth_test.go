@@ -3,6 +3,7 @@ package compiler_test
 import (
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -317,10 +318,33 @@ func under(pattern, path string) bool {
 
 // atOrUnder is how a deny does: "/a/*" is "/a", too, and a slash at the end is nothing.
 func atOrUnder(pattern, path string) bool {
+	path = folded(path)
 	if dir, ok := strings.CutSuffix(pattern, "/*"); ok {
 		return below(dir, path) || dir == ""
 	}
 	return strings.TrimSuffix(pattern, "/") == strings.TrimSuffix(path, "/")
+}
+
+// folded is what an application makes of a path that knows parameters, and unescapes until
+// nothing is left to.
+func folded(path string) string {
+	for {
+		plain, err := url.PathUnescape(path)
+		if err != nil || plain == path {
+			break
+		}
+		path = plain
+	}
+	out := ""
+	for s := range strings.SplitSeq(strings.ReplaceAll(path, `\`, "/"), "/") {
+		if s, _, _ = strings.Cut(s, ";"); s != "" {
+			out += "/" + s
+		}
+	}
+	if out == "" {
+		return "/"
+	}
+	return out
 }
 
 // refuses reports whether a deny of a service refuses a caller's request.

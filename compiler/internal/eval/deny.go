@@ -25,7 +25,7 @@ func denyTests(trustDomain string, p model.Port, d model.Deny) ([]space.Test, bo
 		}
 		d.Not.Mesh, d.Not.Namespaces, d.Not.Accounts = false, nil, nil
 	}
-	return Broadly(trustDomain, d), true
+	return broadly(trustDomain, d), true
 }
 
 // visitorRefusals are what the denies around a gateway's host do.
@@ -35,7 +35,7 @@ func visitorRefusals(trustDomain string, g *model.Gateway, h model.Host) []act {
 		for _, d := range ds {
 			d.Anyone = true
 			out = append(out, act{
-				Act:     space.Act{At: space.AtDeny, When: Broadly(trustDomain, d), Answer: &space.Reply{Status: space.RefusedByDeny().Status}},
+				Act:     space.Act{At: space.AtDeny, When: broadly(trustDomain, d), Answer: &space.Reply{Status: space.RefusedByDeny().Status}},
 				feature: space.ByDeny, origin: space.Origin(model.DenyPath(carrier, d.Name)),
 			})
 		}
@@ -45,9 +45,9 @@ func visitorRefusals(trustDomain string, g *model.Gateway, h model.Host) []act {
 	return out
 }
 
-// Broadly are the conditions of a deny: what it refuses in every form in which an
+// broadly are the conditions of a deny: what it refuses in every form in which an
 // application may take it, without what it excepts in the one form that it is written in.
-func Broadly(trustDomain string, d model.Deny) []space.Test {
+func broadly(trustDomain string, d model.Deny) []space.Test {
 	d.Methods = d.Refused()
 	return denial(trustDomain, d, spelt)
 }

@@ -60,7 +60,7 @@ func (l *linker) canDeny(e intent.Entry, d model.Deny) {
 	}
 }
 
-// checkDenies tells what denies make of each other and of grants, and what cannot be told.
+// checkDenies tells what denies make of each other and of grants.
 func (l *linker) checkDenies() {
 	if l.diags.HasErrors() {
 		return
@@ -68,23 +68,6 @@ func (l *linker) checkDenies() {
 	for _, s := range l.mesh.Services {
 		if len(s.Denies) > 0 {
 			l.checkEffect(s)
-			for _, r := range s.Routes {
-				l.checkSpellings(s, r.Traits.Image(), model.RoutePath(s.ID, r.Name))
-			}
-		}
-	}
-	for _, g := range l.mesh.Gateways {
-		for _, h := range g.Hosts {
-			for _, e := range l.mesh.GatewayRoutes(g, h) {
-				if e.Gateway.Traits.Image().Path == nil {
-					continue // what the service's routes do is told of them
-				}
-				for _, t := range e.To {
-					if s := l.mesh.Service(t.Service); s != nil && len(s.Denies) > 0 {
-						l.checkSpellings(s, e.Traits.Image(), model.GatewayRoutePath(g.ID, h.Name, e.Gateway.Name))
-					}
-				}
-			}
 		}
 	}
 }
@@ -132,19 +115,4 @@ func (l *linker) hasEffect(list space.List, i int) bool {
 	}
 	shadows, err := prove.Shadowed(space.Scope{Kind: "service"}, append(before, list[i]), prove.Limits{Steps: togetherSteps})
 	return err != nil || !slices.ContainsFunc(shadows, func(s prove.Shadow) bool { return s.Index == len(before) })
-}
-
-// checkSpellings refuses a rewriting behind which it is not known which requests a deny
-// refuses.
-func (l *linker) checkSpellings(s *model.Service, image space.Image, route string) {
-	if image.Path == nil {
-		return
-	}
-	for _, d := range s.Denies {
-		path := model.DenyPath(model.ServicePath(s.ID), d.Name)
-		if _, _, err := image.Before(eval.Broadly(l.trustDomain, d)); err != nil {
-			l.add(diag.New(diag.CodeMatch, l.lineOf(route), "deny %q of service %q is about paths, and %v", d.Name, s.ID, err).
-				WithRelated(l.lineOf(path), "the deny").WithFix("rewrite to a path without segments of the old one, or a prefix"))
-		}
-	}
 }
