@@ -143,6 +143,7 @@ func least() map[string]int {
 	return map[string]int{
 		"all": 5000, "forward": 250, "split": 200, "external": 30, "denied": 500, "notFound": 500, "redirect": 80, "abort": 20,
 		"answered by cors": 30, "answered by respond": 20, "refused": 200, "tcp forward": 200, "tcp denied": 200, "attached": 60, "moved": 150,
+		"denied by deny": 120, "tcp denied by deny": 25,
 	}
 }
 
@@ -210,12 +211,16 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 func kind(x trial) string {
 	o := x.want.Outcome
 	switch {
+	case x.want.Scope.Protocol == "tcp" && o.By != "":
+		return "tcp denied by " + o.By
 	case x.want.Scope.Protocol == "tcp":
 		return "tcp " + string(o.Verdict)
 	case x.want.Status == 400:
 		return "refused"
 	case x.want.Answered():
 		return "answered by " + o.By
+	case o.Verdict == "denied" && o.By != "":
+		return "denied by " + o.By
 	case o.Verdict != "redirect" && x.want.Status != 0 && x.want.Status != 403 && x.want.Status != 404,
 		o.Verdict == "redirect" && !x.want.Redirects():
 		return "abort"

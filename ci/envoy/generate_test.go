@@ -21,6 +21,8 @@ type draft struct {
 	// aside decides what came later than the rest, which does not hang on it then: with a
 	// seed the same mesh but for that.
 	aside *draft
+	// denies decides what is denied, for the same reason.
+	denies *draft
 }
 
 type service struct {
@@ -34,7 +36,7 @@ type service struct {
 // generate drafts a mesh with a bit of every feature.
 func generate(seed uint64) *draft {
 	r := rand.New(rand.NewPCG(seed, 0))
-	d := &draft{Rand: r, files: map[string][]string{}, aside: &draft{Rand: rand.New(rand.NewPCG(seed, 1))}}
+	d := &draft{Rand: r, files: map[string][]string{}, aside: &draft{Rand: rand.New(rand.NewPCG(seed, 1))}, denies: &draft{Rand: rand.New(rand.NewPCG(seed, 3))}}
 	d.put("mesh.cue", `mesh: {trustDomain: "mesh.test", environment: local: {}}`)
 	if d.chance(30) {
 		d.put("mesh.cue", "mesh: mtls: "+d.mtls())
@@ -166,6 +168,9 @@ func (d *draft) service(ns, name string, plain bool) {
 	}
 	for i := range 1 + d.IntN(5) {
 		d.put(file(ns), "%sgrant: g%d: {%s}", at, i, d.grant(s))
+	}
+	for i := range d.denies.IntN(3) {
+		d.put(file(ns), "%sdeny: d%d: {%s}", at, i, d.deny(s))
 	}
 	if d.chance(30) {
 		d.put(file(ns), "%scircuitBreaker: {maxConnections: 1000, maxPendingRequests: 1000}", at)
@@ -477,8 +482,52 @@ func (d *draft) grant(s *service) string {
 	return strings.Join(out, ", ")
 }
 
+// deny is a deny of a service, or of a gateway or a host of it (nil).
+func (d *draft) deny(s *service) string {
+	var out, not []string
+	own := d.denies
+	path := func() string {
+		if len(d.paths) > 0 && own.chance(60) { // where something else looks for it
+			if p := pick(own, d.paths...); strings.HasPrefix(p, "/") {
+				return p
+			}
+		}
+		p := own.path()
+		d.paths = append(d.paths, p)
+		return p
+	}
+	below := func(p string) string { return strings.TrimSuffix(p, "/") + "/*" }
+	what := []string{
+		"methods: " + quoted(some(own, methods()[:5])),
+		"paths: " + quoted([]string{pick(own, path(), below(path()))}),
+	}
+	if s != nil {
+		callers := []string{`from: ["alpha/s0"]`, `from: ["beta/s1", "alpha/s2"]`, `from: ["gateway/gw"]`, `namespaces: ["alpha"]`, `namespaces: ["edge", "beta"]`, "mesh: true"}
+		out = append(out, pick(own, append(callers, "anyone: true", "anyone: true")...))
+		if own.chance(40) {
+			not = append(not, pick(own, callers...))
+		}
+		if len(s.ports) > 1 {
+			out = append(out, "ports: "+quoted(some(own, s.ports)))
+		}
+	}
+	if s == nil || own.chance(75) {
+		out = append(out, some(own, what)...)
+	}
+	if own.chance(30) {
+		not = append(not, pick(own, "methods: "+quoted(some(own, methods()[:4])[:1]), "paths: "+quoted([]string{below(path())})))
+	}
+	if len(not) > 0 {
+		out = append(out, "not: {"+strings.Join(not, ", ")+"}")
+	}
+	return strings.Join(out, ", ")
+}
+
 func (d *draft) gateway(ns, name string) {
 	d.put(file(ns), "mesh: gateway: %s: port: http: number: 8443", name)
+	if d.denies.chance(30) {
+		d.put(file(ns), "mesh: gateway: %s: deny: all: {%s}", name, d.deny(nil))
+	}
 	d.gateways = append(d.gateways, name)
 	d.put(file(ns), `mesh: gateway: %s: host: "front.test": route: all: to: "beta/s3": 100`, name)
 	d.put(file(ns), `mesh: gateway: %s: host: "front.test": route: broken: {match: methods: ["GET"], to: "beta/s3": 100, fault: %s}`, name, d.fault())
@@ -490,6 +539,9 @@ func (d *draft) gateway(ns, name string) {
 		}
 		if d.aside.chance(40) {
 			d.put(file(ns), "%scors: %s", at, d.aside.cors())
+		}
+		if d.denies.chance(30) {
+			d.put(file(ns), "%sdeny: here: {%s}", at, d.deny(nil))
 		}
 		if d.aside.chance(40) {
 			d.put(file(ns), "%sroute: shared: {match: path: prefix: \"/a\", to: {%q: 100}, cors: %s}", at, d.services[0].id, d.aside.cors())

@@ -20,6 +20,9 @@ func (d *draft) request() compiler.Request {
 			}
 		}
 	}
+	if d.denies.chance(12) {
+		r.Path = d.denies.spelt(r.Path)
+	}
 	if d.aside.chance(45) && !strings.ContainsAny(r.Path, "?#") {
 		r.Path += "?" + d.aside.parameters()
 	}
@@ -159,6 +162,27 @@ func (d *draft) odd(p string) string {
 		return p + "/x/../../.."
 	default:
 		return p + "/."
+	}
+}
+
+// spelt writes a path in a way that proxies leave and applications may fold back.
+func (d *draft) spelt(p string) string {
+	at := max(0, strings.LastIndexByte(p, '/'))
+	switch d.IntN(7) {
+	case 0:
+		return p[:at] + ";v=1" + p[at:]
+	case 1:
+		return p[:at] + "/;" + p[at:]
+	case 2:
+		return p[:at] + "%252f" + p[min(at+1, len(p)):]
+	case 3:
+		return strings.ReplaceAll(p, "a", "%2561")
+	case 4:
+		return strings.ReplaceAll(p, "b", "%252562")
+	case 5:
+		return p + "%253Bx"
+	default:
+		return p + "/;"
 	}
 }
 

@@ -75,7 +75,7 @@ var (
 			text = text[:rapid.IntRange(0, len(text)).Draw(t, "length")]
 		case space.Suffix:
 			text = text[rapid.IntRange(0, len(text)).Draw(t, "from"):]
-		case space.Exact, space.Regex:
+		case space.Exact, space.Regex, space.Spelt:
 		}
 		return space.Pattern{Kind: k, Text: text}
 	})

@@ -160,7 +160,7 @@ func (m Move) below(p Pattern) (before []Pattern, all bool) {
 		return m.ending(p.Text)
 	case Template:
 		return m.fitting(p.Text), false
-	case Regex: // refused before
+	case Regex, Spelt: // said before
 	}
 	return nil, false
 }
