@@ -316,9 +316,10 @@ func under(pattern, path string) bool {
 	return pattern == path
 }
 
-// atOrUnder is how a deny does: "/a/*" is "/a", too, and a slash at the end is nothing.
+// atOrUnder is how a deny does: "/a/*" is "/a", too, a slash at the end is nothing, and
+// letters are the same in both cases.
 func atOrUnder(pattern, path string) bool {
-	path = folded(path)
+	path, pattern = strings.ToLower(folded(path)), strings.ToLower(pattern)
 	if dir, ok := strings.CutSuffix(pattern, "/*"); ok {
 		return below(dir, path) || dir == ""
 	}

@@ -6,8 +6,9 @@ import (
 )
 
 // What an application may take for one character or one slash of a path, beyond what
-// proxies do: an escape, however often it was escaped itself, and path parameters (RFC
-// 3986 section 3.3), which many frameworks cut off before they look at a path.
+// proxies do: an escape, however often it was escaped itself, path parameters (RFC
+// 3986 section 3.3), which many frameworks cut off before they look at a path, and a
+// letter (of ASCII) in the other case, which is the same to many routers and file systems.
 const (
 	again     = `%(?:25)*`
 	param     = `(?:;|` + again + `3[Bb])[^/]*`
@@ -17,8 +18,9 @@ const (
 )
 
 // Spellings is a regular expression (RE2) that takes, as a whole, every normalised path
-// that an application may read as the given one: with escapes for characters, with path
-// parameters or empty segments in between, with or without a slash at its end. The path
+// that an application may read as the given one: with escapes for characters, letters of
+// either case, path parameters or empty segments in between, with or without a slash at
+// its end. The path
 // is one that a grant may name: "/a", or "/a/*" for it and all below it.
 func Spellings(path string) string {
 	path, below := strings.CutSuffix(path, "*")
@@ -51,8 +53,19 @@ func writeSpellings(b *strings.Builder, segment string) {
 				c, i = v, i+2
 			}
 		}
-		fmt.Fprintf(b, `(?:\x%02x|%s%s%s)`, c, again, anyCase(c>>4), anyCase(c&0xf))
+		b.WriteString("(?:" + character(c))
+		if other := c ^ 0x20; isLetter(c) {
+			b.WriteString("|" + character(other))
+		}
+		b.WriteString(")")
 	}
+}
+
+func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
+
+// character takes a byte, plain or as an escape.
+func character(c byte) string {
+	return fmt.Sprintf(`\x%02x|%s%s%s`, c, again, anyCase(c>>4), anyCase(c&0xf))
 }
 
 // anyCase takes a hexadecimal digit in both cases.

@@ -11,14 +11,15 @@ import (
 func TestSpellings(t *testing.T) {
 	for path, c := range map[string]struct{ takes, leaves string }{
 		"/admin": {
-			"/admin /admin/ /%61dmin /%2561dmin /%25252561dmin /admin;x /admin;x/ /;x/admin /admin%3bx /admin%253Bx %252fadmin //admin /;/;/admin",
-			"/ /adminx /admin/x /x/admin /Admin /admi /a;dmin /admin.x /%2562dmin /admin?x",
+			"/admin /admin/ /%61dmin /%2561dmin /%25252561dmin /admin;x /admin;x/ /;x/admin /admin%3bx /admin%253Bx /Admin /ADMIN/ /%41dmin /adm%2549N %252fadmin //admin /;/;/admin",
+			"/ /adminx /admin/x /x/admin /admi /\x01dmin /@dmin /a;dmin /admin.x /%2562dmin /admin?x",
 		},
 		"/admin/*": {
 			"/admin /admin/ /admin/x /admin/x/y /admin;p/x /admin%252fx /admin%255Cx /admin;p",
 			"/administrator /x/admin/y / /admin.x",
 		},
 		"/a!b/c%20d":  {"/a!b/c%20d /a%21b/c%2520d /a!b;1/c%20d;2 /a!b//c%20d", "/a!b /a%22b/c%20d /a!b/c+d"},
+		"/a[1]{":      {"/A[1]{ /a%5B1%5d%7b /%61%5b1]{", "/a{1}{ /a[1][ /A{1]{"},
 		"/*":          {"/ /x //", ""},
 		"/":           {"/ // /;x", "/x"},
 		"/a.b/[x]$/*": {"/a.b/[x]$/1 /a%252eb/%5Bx]%24", "/axb/[x]$/1 /a.b/x$"},
