@@ -83,6 +83,7 @@ func keptKinds() []registration.RuleWithOperations {
 		rule(registration.NamespacedScope, "", "v1", ops, "services", "services/status", "serviceaccounts", "configmaps"),
 		rule(registration.NamespacedScope, "apps", "v1", ops, "deployments", "deployments/scale", "deployments/status"),
 		rule(registration.NamespacedScope, "networking.k8s.io", "v1", ops, "networkpolicies"),
+		rule(registration.NamespacedScope, "rbac.authorization.k8s.io", "v1", ops, "roles", "rolebindings"),
 		rule(registration.NamespacedScope, "policy", "v1", ops, "poddisruptionbudgets", "poddisruptionbudgets/status"),
 		rule(registration.NamespacedScope, "autoscaling", "v2", ops, "horizontalpodautoscalers", "horizontalpodautoscalers/status"),
 	}

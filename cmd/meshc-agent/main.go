@@ -9,6 +9,7 @@ import (
 	"flag"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -121,6 +122,7 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	f.StringVar(&cfg.StatusAddr, "status-addr", "", "`host:port` or unix:path of /ready and /metrics; default: status.sock in the state folder")
 	f.StringVar(&cfg.NodeID, "node-id", "", "`name` of this proxy; default: the identity and eight characters kept in the state folder")
 	f.StringVar(&cfg.CertificateDir, "certificates", "", "`folder` with a folder for each certificate that a gateway shows to visitors, in it tls.crt and tls.key; read anew every 5 seconds")
+	f.StringVar(&cfg.SecretsDir, "secrets", "", "`folder` with this pod's token for the Kubernetes API (token) and its roots (ca.crt), to read the Secrets that a gateway shows to visitors")
 	f.BoolVar(&cfg.RequireRedirect, "require-redirect", false, "start nothing before the traffic of this pod is redirected (meshc-agent redirect), and be unready if it ever is not")
 	f.DurationVar(&cfg.Drain, "drain", 15*time.Second, "how long connections may take to finish when Envoy is stopped")
 	f.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
@@ -148,6 +150,7 @@ func complete(cfg *agent.Config, prints string, args []string) {
 		cfg.SPIFFEEndpoint = os.Getenv("SPIFFE_ENDPOINT_SOCKET")
 	}
 	cfg.Probes = os.Getenv("MESHC_PROBES")
+	cfg.KubernetesAPI = net.JoinHostPort(os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT"))
 	cfg.Clock = time.Now
 }
 

@@ -57,23 +57,33 @@ type link struct {
 }
 
 // run keeps one link, with the present certificate, until ctx ends.
-func (r *relay) run(ctx context.Context) error {
+func (r *relay) run(ctx context.Context, next <-chan struct{}) error {
 	for {
-		s, next := r.hold.get()
-		l, err := r.newLink(ctx, s)
-		if err != nil {
-			return err
-		}
-		if old := r.cur.Swap(l); old != nil {
-			old.close()
-		}
 		select {
 		case <-next:
 		case <-ctx.Done():
-			l.close()
+			r.cur.Load().close()
 			return nil
 		}
+		var err error
+		if next, err = r.open(ctx); err != nil {
+			return err
+		}
 	}
+}
+
+// open makes the connection with the present identity the one that new streams go by; next
+// is closed when there is another identity.
+func (r *relay) open(ctx context.Context) (next <-chan struct{}, err error) {
+	s, next := r.hold.get()
+	l, err := r.newLink(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if old := r.cur.Swap(l); old != nil {
+		old.close()
+	}
+	return next, nil
 }
 
 func (l *link) close() {

@@ -15,6 +15,7 @@ import (
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/certstore"
 	"meshc.dev/meshc/internal/durable"
+	"meshc.dev/meshc/internal/kubewatch"
 	"meshc.dev/meshc/internal/probe"
 	"meshc.dev/meshc/internal/redirect"
 )
@@ -85,7 +86,11 @@ func newAgent(cfg Config, envoyOut io.Writer, log *slog.Logger) *agent {
 	if cfg.SPIFFEEndpoint != "" {
 		keep = newWorkload(cfg, h, log, st)
 	}
-	certs := certstore.New(certstore.Places{Folder: cfg.CertificateDir}, cfg.Clock, log)
+	places := certstore.Places{Folder: cfg.CertificateDir}
+	if cfg.SecretsDir != "" {
+		places.Cluster = &kubewatch.API{Address: cfg.KubernetesAPI, Token: filepath.Join(cfg.SecretsDir, "token"), Roots: filepath.Join(cfg.SecretsDir, "ca.crt")}
+	}
+	certs := certstore.New(places, cfg.Clock, log)
 	return &agent{
 		cfg: cfg, envoyOut: envoyOut, log: log, hold: h, keep: keep, certs: certs,
 		relay: &relay{servers: cfg.Servers, clock: cfg.Clock, hold: h, log: log, stats: st, roots: cfg.serverRoots},
@@ -173,12 +178,16 @@ func (a *agent) work(ctx, long context.Context, g *errgroup.Group) (int, error) 
 		}
 		return 0, err
 	}
+	next, err := a.relay.open(long) // before the bootstrap is there: whoever starts by it is answered
+	if err != nil {
+		return 0, err
+	}
 	if err := a.bootstrap(); err != nil {
 		return 0, err
 	}
 	g.Go(func() error { return a.keep.run(long) })
 	g.Go(func() error { return giveBack(long, a.page.stats) })
-	g.Go(func() error { return a.relay.run(long) })
+	g.Go(func() error { return a.relay.run(long, next) })
 	g.Go(func() error { return a.certs.Run(long) })
 	g.Go(func() error { return keepRole(long, a.page.admin, a.log) })
 	if a.cfg.NoEnvoy {

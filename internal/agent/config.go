@@ -67,6 +67,10 @@ type Config struct {
 	// CertificateDir has a folder with tls.crt and tls.key for each certificate that a
 	// gateway's release names by file; "" for none.
 	CertificateDir string
+	// SecretsDir has the token of the agent's pod for its API server ("token") and what
+	// signed that one's certificate ("ca.crt"), for certificates that a gateway's release
+	// names as Secrets; "" for none. KubernetesAPI is that server's "host:port".
+	SecretsDir, KubernetesAPI string
 	// RequireRedirect makes the agent fail unless connections of this pod are redirected
 	// to its sidecar.
 	RequireRedirect bool
@@ -116,6 +120,9 @@ func (c Config) Normalise() (Config, diag.List) {
 	}
 	if c.Drain < 0 || c.Drain > 10*time.Minute || c.Drain%time.Second != 0 {
 		l = append(l, flagProblem("use whole seconds up to 10m, like --drain 15s", "--drain %v", c.Drain))
+	}
+	if host, port, err := net.SplitHostPort(c.KubernetesAPI); c.SecretsDir != "" && (err != nil || host == "" || port == "") {
+		l = append(l, flagProblem("leave it out where there are no pods", "--secrets needs a pod, in which KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT say where the API server is"))
 	}
 	l = append(l, c.checkIdentity()...)
 	c, err := c.withPaths()

@@ -3,14 +3,16 @@ package certref
 import "testing"
 
 func TestNamesLeadToOnePlace(t *testing.T) {
-	for _, r := range []Ref{{File: "shop-tls"}, {File: "shop.example"}} {
+	for _, r := range []Ref{{File: "shop-tls"}, {File: "shop.example"}, {Namespace: "edge", Secret: "shop-tls"}, {Namespace: "edge", Secret: "shop.example"}} {
 		if back, ok := Parse(r.String()); !ok || back != r {
 			t.Errorf("%q is read as %+v, %v", r, back, ok)
 		}
 	}
 	for _, name := range []string{
 		"", "default", "ROOTCA", "certificate/file/", "certificate/file/..", "certificate/file/a/../b", "certificate/file/a..b",
-		"certificate/file//etc", "certificate/file/A", "certificate/secret/a/b", "certificate/other/a",
+		"certificate/file//etc", "certificate/file/A", "certificate/other/a",
+		"certificate/secret/", "certificate/secret/a", "certificate/secret/a/", "certificate/secret//b", "certificate/secret/a/b/c", "certificate/secret/a/..",
+		"certificate/secret/../b", "certificate/secret/a.b/c", "certificate/secret/a/b?watch=1", "certificate/secret/a/B",
 	} {
 		if r, ok := Parse(name); ok {
 			t.Errorf("%q is read as %+v", name, r)

@@ -1,5 +1,5 @@
 // Package certstore keeps the certificates that a gateway shows to visitors as they are
-// where the agent may read them: in a folder of its operator.
+// where the agent may read them: in a folder of its operator, in a cluster's Secrets.
 //
 // In: names of certificates that somebody wants (package certref) and places to read. Out:
 // the newest good certificate of each name with its key, a bell when one is new, and what is
@@ -21,9 +21,6 @@ import (
 	"meshc.dev/meshc/internal/certref"
 )
 
-// every is how often places are looked at.
-const every = 5 * time.Second
-
 // soon is when a certificate is told of that will end.
 const soon = 7 * 24 * time.Hour
 
@@ -42,7 +39,8 @@ type Store struct {
 // held is a certificate that is wanted.
 type held struct {
 	ref     certref.Ref
-	wishes  int // how many want it
+	wishes  int    // how many want it
+	end     func() // ends following it; nil before that began
 	pair    *Pair
 	problem string
 	refused string // what a proxy said of the pair
@@ -75,8 +73,12 @@ func (s *Store) Want(name string) (done func(), ok bool) {
 	return sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if h.wishes--; h.wishes == 0 {
-			delete(s.wanted, name)
+		if h.wishes--; h.wishes > 0 {
+			return
+		}
+		delete(s.wanted, name)
+		if h.end != nil {
+			h.end()
 		}
 	}), true
 }
@@ -107,48 +109,48 @@ func (s *Store) Refused(name, why string) {
 	}
 }
 
-// Run reads what is wanted, again and again, until ctx ends.
+// Run follows what is wanted, each by itself: one place that does not answer holds up no
+// other. It returns when ctx has ended and nothing is read any more.
 func (s *Store) Run(ctx context.Context) error {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	for {
-		s.look(ctx)
+		s.follow(ctx, &wg)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
 		case <-s.kick:
 		}
 	}
 }
 
-// look reads every wanted certificate once, at the same time: one place that does not answer
-// holds up no other.
-func (s *Store) look(ctx context.Context) {
-	s.mu.Lock()
-	names := make(map[string]certref.Ref, len(s.wanted))
-	for name, h := range s.wanted {
-		names[name] = h.ref
-	}
-	s.mu.Unlock()
-	var wg sync.WaitGroup
-	for name, ref := range names {
-		wg.Go(func() {
-			pair, err := s.read.Read(ctx, ref)
-			if ctx.Err() == nil {
-				s.note(name, pair, err)
-			}
-		})
-	}
-	wg.Wait()
-}
-
-func (s *Store) note(name string, pair *Pair, err error) {
+// follow begins to follow what is wanted and not followed yet.
+func (s *Store) follow(ctx context.Context, wg *sync.WaitGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.wanted[name]
-	if h == nil {
-		return
+	for name, h := range s.wanted {
+		if h.end != nil {
+			continue
+		}
+		ctx, end := context.WithCancel(ctx)
+		h.end = end
+		wg.Go(func() {
+			defer end()
+			s.read.Follow(ctx, h.ref, func(pair *Pair, err error) {
+				if ctx.Err() == nil {
+					s.note(name, h, pair, err)
+				}
+			})
+		})
+	}
+}
+
+// note takes what was read for h; either pair or err is nil.
+func (s *Store) note(name string, h *held, pair *Pair, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wanted[name] != h {
+		return // nobody wants it any more
 	}
 	problem := ""
 	if err != nil {

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"meshc.dev/meshc/internal/certref"
+	"meshc.dev/meshc/internal/kubewatch"
 	"meshc.dev/meshc/internal/operatorfile"
 )
 
@@ -47,23 +49,70 @@ func parse(chain, key []byte) (*Pair, error) {
 	return p, nil
 }
 
-// Reader reads the certificate that a reference leads to. It may be asked by several at once.
+// Reader follows the certificate that a reference leads to.
 type Reader interface {
-	Read(ctx context.Context, r certref.Ref) (*Pair, error)
+	// Follow tells what is there, now and whenever that changes, until ctx ends: a pair, or
+	// why there is none. It may run for several references at once.
+	Follow(ctx context.Context, r certref.Ref, tell func(*Pair, error))
 }
 
 // Places are the ways to certificates that an agent has.
 type Places struct {
 	// Folder has a folder for each file reference; "" for none.
 	Folder string
+	// Cluster has the Secrets; nil for none.
+	Cluster *kubewatch.API
 }
 
-// Read reads the pair from its place.
-func (p Places) Read(_ context.Context, r certref.Ref) (*Pair, error) {
-	if p.Folder == "" {
-		return nil, errors.New("it is a file, and this agent has no folder of certificates: start it with --certificates")
+// every is how often files are looked at.
+const every = 5 * time.Second
+
+// Follow looks at files again and again, and has a cluster tell of Secrets.
+func (p Places) Follow(ctx context.Context, r certref.Ref, tell func(*Pair, error)) {
+	switch {
+	case r.Secret != "" && p.Cluster == nil:
+		tell(nil, errors.New("it is a Secret, and this agent knows no cluster: run the gateway by the objects of a release with the target kubernetes, or start it with --secrets"))
+	case r.Secret != "":
+		p.Cluster.Follow(ctx, r.Namespace, r.Secret, func(values map[string][]byte, err error) {
+			if err != nil {
+				tell(nil, err)
+				return
+			}
+			tell(ofSecret(r, values))
+		})
+	case p.Folder == "":
+		tell(nil, errors.New("it is a file, and this agent has no folder of certificates: start it with --certificates"))
+	default:
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			tell(p.file(r.File))
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
 	}
-	at := func(name string) string { return filepath.Join(p.Folder, r.File, name) }
+}
+
+// ofSecret reads what a Secret holds, as those of type kubernetes.io/tls do.
+func ofSecret(r certref.Ref, values map[string][]byte) (*Pair, error) {
+	for _, key := range []string{ChainName, KeyName} {
+		if len(values[key]) == 0 {
+			return nil, fmt.Errorf("Secret %s/%s has no %s: it has to be of type kubernetes.io/tls", r.Namespace, r.Secret, key)
+		}
+	}
+	pair, err := parse(values[ChainName], values[KeyName])
+	if err != nil {
+		return nil, fmt.Errorf("%s and %s in Secret %s/%s: %w", ChainName, KeyName, r.Namespace, r.Secret, err)
+	}
+	return pair, nil
+}
+
+// file reads the pair in a folder.
+func (p Places) file(name string) (*Pair, error) {
+	at := func(file string) string { return filepath.Join(p.Folder, name, file) }
 	chain, err := operatorfile.Read(at(ChainName))
 	if err != nil {
 		return nil, err
@@ -74,7 +123,7 @@ func (p Places) Read(_ context.Context, r certref.Ref) (*Pair, error) {
 	}
 	pair, err := parse(chain, key)
 	if err != nil {
-		return nil, fmt.Errorf("%s and %s in %q: %w", ChainName, KeyName, filepath.Join(p.Folder, r.File), err)
+		return nil, fmt.Errorf("%s and %s in %q: %w", ChainName, KeyName, filepath.Join(p.Folder, name), err)
 	}
 	return pair, nil
 }

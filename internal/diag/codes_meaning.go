@@ -91,7 +91,7 @@ const (
 	// Example: host: "shop.example": tls: certificates: ["shop-tls"] where the gateway has port: http: number: 80
 	CodeHostPort Code = "MESH0245"
 	// CodeCertificate is a certificate that a gateway's host cannot have: another package's,
-	// or none at all.
+	// one whose Secret is in another namespace, or none at all.
 	// Example: tls: certificates: ["shop/shop-tls"] at a gateway of package edge
 	CodeCertificate Code = "MESH0246"
 	// CodeExemption is an exemption from rules over objects that covers what none may, or

@@ -24,6 +24,8 @@ const Container = "meshc-proxy"
 const (
 	IdentityVolume = "meshc-identity"
 	StateVolume    = "meshc-state"
+	// SecretsVolume has what a gateway's agent reads Secrets with.
+	SecretsVolume = "meshc-secrets"
 )
 
 // Audience is whom the pod's token is for.
@@ -37,6 +39,7 @@ const StatusPort = 15021
 
 const (
 	identityDir = "/var/run/secrets/meshc.dev/identity"
+	secretsDir  = "/var/run/secrets/meshc.dev/kubernetes"
 	stateDir    = "/var/run/meshc"
 )
 
@@ -84,6 +87,18 @@ func Volumes() []any {
 		}}},
 		Object{"name": StateVolume, "emptyDir": Object{"medium": "Memory", "sizeLimit": "64Mi"}},
 	}
+}
+
+// ReadSecrets lets the container's agent read the Secrets that its account may, by the
+// volume that it returns: the pod's token for the API server, and that server's roots, which
+// every namespace has.
+func ReadSecrets(container Object) Object {
+	With(container, "args", "--secrets", secretsDir)
+	With(container, "volumeMounts", Object{"name": SecretsVolume, "mountPath": secretsDir, "readOnly": true})
+	return Object{"name": SecretsVolume, "projected": Object{"defaultMode": int64(0o644), "sources": []any{
+		Object{"serviceAccountToken": Object{"expirationSeconds": int64(3600), "path": "token"}},
+		Object{"configMap": Object{"name": "kube-root-ca.crt", "items": []any{Object{"key": "ca.crt", "path": "ca.crt"}}}},
+	}}}
 }
 
 // With appends to a list of an object.

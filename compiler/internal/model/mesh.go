@@ -387,12 +387,40 @@ type Certificate struct {
 	ID string `json:"id"`
 	// Owner is who answers for it.
 	Owner string `json:"owner"`
-	// File is the name of a folder that the operator of a gateway has.
-	File string `json:"file"`
+	// File is the name of a folder that the operator of a gateway has; "" if Secret is set.
+	File string `json:"file,omitempty"`
+	// Secret is "namespace/name" of a Kubernetes Secret in the namespace of the certificate; "" if File is set.
+	Secret string `json:"secret,omitempty"`
 }
 
 // Ref is the name by which a proxy asks for the certificate.
-func (c Certificate) Ref() certref.Ref { return certref.Ref{File: c.File} }
+func (c Certificate) Ref() certref.Ref {
+	if c.Secret == "" {
+		return certref.Ref{File: c.File}
+	}
+	namespace, name, _ := strings.Cut(c.Secret, "/")
+	return certref.Ref{Namespace: namespace, Secret: name}
+}
+
+// Place says where the certificate lies, for people.
+func (c Certificate) Place() string {
+	if c.Secret == "" {
+		return "file " + c.File
+	}
+	return "Secret " + c.Secret
+}
+
+// Certificates are all that the gateway's hosts show, sorted by ID, each once.
+func (g *Gateway) Certificates() []Certificate {
+	var out []Certificate
+	for _, h := range g.Hosts {
+		if h.TLS != nil {
+			out = append(out, h.TLS.Certificates...)
+		}
+	}
+	slices.SortFunc(out, func(a, b Certificate) int { return strings.Compare(a.ID, b.ID) })
+	return slices.Compact(out)
+}
 
 // External is a destination outside the mesh, without identity. ID is "namespace/name".
 type External struct {

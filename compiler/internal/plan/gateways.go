@@ -166,7 +166,7 @@ func (c *comparison) changedTLS(id, host string, was, is *model.HostTLS) {
 func shown(t *model.HostTLS) string {
 	out := make([]string, len(t.Certificates))
 	for i, c := range t.Certificates {
-		out[i] = fmt.Sprintf("certificate %s (file %s)", c.ID, c.File)
+		out[i] = fmt.Sprintf("certificate %s (%s)", c.ID, c.Place())
 	}
 	return strings.Join(out, " or ")
 }

@@ -207,6 +207,25 @@ func (l *linker) declareCertificates(p *pkg) {
 			continue
 		}
 		c := model.Certificate{ID: id, Owner: l.owned(e.Node, p, model.CertificatePath(id)), File: e.Node.Field("file").Str()}
+		if secret := e.Node.Field("secret"); secret.Exists() {
+			c.Secret = l.secretOf(p, secret)
+		}
+		if (c.File == "") == (c.Secret == "") {
+			l.add(diag.New(diag.CodeOneOf, e.Node.Pos(), "certificate %q lies in one place: `file`, a folder of the gateway's operator, or `secret`, a Secret of a cluster", id).
+				WithFix("write one of them, like secret: %q", e.Name))
+		}
 		l.certificates[id] = ownCertificate{c, p}
 	}
+}
+
+// secretOf is "namespace/name" of a Secret that a package names. A gateway's pods read
+// Secrets of their own namespace: whoever owns another one has not said that its keys
+// may be used here.
+func (l *linker) secretOf(p *pkg, n intent.Node) string {
+	id := p.qualify(n.Str())
+	if namespace, name, _ := strings.Cut(id, "/"); namespace != p.namespace {
+		l.add(diag.New(diag.CodeCertificate, n.Pos(), "the Secret %q is not in namespace %q, where this package's gateways run and may read Secrets", id, p.namespace).
+			WithFix("keep the Secret in namespace %q and write secret: %q", p.namespace, name))
+	}
+	return id
 }

@@ -41,7 +41,7 @@ func notOurs(key string, _ any, _ Object) bool {
 // may be there.
 func listed() []string {
 	return []string{
-		"ConfigMap", "Container", "Deployment", "HorizontalPodAutoscaler", "Namespace", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Service", "ServiceAccount",
+		"ConfigMap", "Container", "Deployment", "HorizontalPodAutoscaler", "Namespace", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Role", "RoleBinding", "Service", "ServiceAccount",
 		"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "Volume",
 	}
 }

@@ -26,22 +26,59 @@ func (e *emitter) gateway(g *model.Gateway) {
 		}
 		kind, hostnames := hostObject(h.Name)
 		e.routes(g.Namespace, g.Name+"."+kind, doors(g, h), hostnames, rs)
+		if plain := plainDoors(g, h); h.TLS != nil && h.TLS.Plain == model.PlainRedirect && len(plain) > 0 {
+			e.write(object{version, "HTTPRoute", metadata{fitName(g.Name + ".plain." + kind), g.Namespace}, routeSpec{plain, hostnames, []Rule{toHTTPS(g.TLSPort(h))}}})
+		}
 	}
 }
 
-// doors are the listeners at which a host is. A gateway with one of them needs not name it.
+// doors are the listeners at which a host's routes are. A gateway with one of them needs not
+// name it.
 func doors(g *model.Gateway, h model.Host) []ParentRef {
-	if len(g.Ports) == 1 {
-		return []ParentRef{{Kind: "Gateway", Name: g.Name}}
-	}
 	var out []ParentRef
 	for _, name := range h.Ports {
-		out = append(out, ParentRef{Kind: "Gateway", Name: g.Name, SectionName: name})
+		if p, _ := g.Port(name); p.Protocol == model.HTTPS {
+			out = append(out, ParentRef{Kind: "Gateway", Name: g.Name, SectionName: tlsListener(p, h)})
+		}
+	}
+	if h.TLS == nil || h.TLS.Plain == model.PlainServe {
+		out = append(out, plainDoors(g, h)...)
 	}
 	return out
 }
 
-// listeners are the ports that speak plain HTTP. Those for HTTPS are refused.
+// plainDoors are the listeners at which a host is by plain HTTP.
+func plainDoors(g *model.Gateway, h model.Host) []ParentRef {
+	if len(g.Ports) == 1 && g.Ports[0].Protocol == model.HTTP {
+		return []ParentRef{{Kind: "Gateway", Name: g.Name}}
+	}
+	var out []ParentRef
+	for _, name := range h.Ports {
+		if p, _ := g.Port(name); p.Protocol == model.HTTP {
+			out = append(out, ParentRef{Kind: "Gateway", Name: g.Name, SectionName: name})
+		}
+	}
+	return out
+}
+
+// toHTTPS leads every request to the same place by HTTPS, with the method and body that
+// it had.
+func toHTTPS(to model.Port) Rule {
+	r := &RequestRedirect{Scheme: "https", StatusCode: permanentRedirect}
+	if to.Number != 443 { // else it is what the scheme says
+		r.Port = to.Number
+	}
+	return Rule{Filters: []Filter{{Type: "RequestRedirect", RequestRedirect: r}}}
+}
+
+// permanentRedirect is 308 of RFC 9110, section 15.4.9.
+const permanentRedirect = 308
+
+// maxListeners is how many a Gateway may have.
+const maxListeners = 64
+
+// listeners are one for each port that speaks plain HTTP, and one for each host at a port
+// that speaks HTTPS: a listener has the certificates of one name.
 func (e *emitter) listeners(g *model.Gateway) []listener {
 	var out []listener
 	for _, p := range g.Ports {
@@ -50,18 +87,50 @@ func (e *emitter) listeners(g *model.Gateway) []listener {
 			continue
 		}
 		for _, h := range g.HostsAt(p.Name) {
-			e.checkTLS(h)
+			l := listener{Name: tlsListener(p, h), Port: p.Number, Protocol: "HTTPS", TLS: e.tls(g, h)}
+			if _, names := hostObject(h.Name); len(names) > 0 {
+				l.Hostname = names[0]
+			}
+			out = append(out, l)
 		}
+	}
+	if len(out) > maxListeners {
+		e.problem(diag.New(diag.CodeLowering, e.at(model.GatewayPath(g.ID)), "the gateway-api target: gateway %q needs %d listeners, one for each of its hosts with `tls`, and Gateway API allows %d", g.ID, len(out), maxListeners))
 	}
 	return out
 }
 
-// checkTLS refuses what a listener cannot say of a host.
-func (e *emitter) checkTLS(h model.Host) {
-	for _, c := range h.TLS.Certificates {
-		e.problem(diag.New(diag.CodeUnsupported, e.at(model.CertificatePath(c.ID)), "the gateway-api target cannot say certificate %q: a listener's certificates are Secrets, and it is a file of the operator", c.ID))
-	}
+// tlsListener is the name of a host's listener at a port.
+func tlsListener(p model.Port, h model.Host) string {
+	kind, _ := hostObject(h.Name)
+	return fitName(p.Name + "." + kind)
 }
+
+// tls is what a listener says of a host; what it cannot say is refused.
+func (e *emitter) tls(g *model.Gateway, h model.Host) *listenerTLS {
+	out := &listenerTLS{Mode: "Terminate"}
+	for _, c := range h.TLS.Certificates {
+		if c.Secret == "" {
+			e.problem(diag.New(diag.CodeUnsupported, e.at(model.CertificatePath(c.ID)), "the gateway-api target cannot say certificate %q: a listener's certificates are Secrets, and it is a file of the operator", c.ID).
+				WithFix("name a Secret in place of `file`: secret: %q; or compile without the target gateway-api (`targets` in the root package)", c.File))
+			continue
+		}
+		_, name, _ := strings.Cut(c.Secret, "/") // of the gateway's own namespace
+		out.CertificateRefs = append(out.CertificateRefs, certificateRef{Name: name})
+	}
+	path := model.GatewayHostPath(g.ID, h.Name)
+	if h.TLS.Min != oldestTLS {
+		e.problem(diag.New(diag.CodeUnsupported, e.at(path), "the gateway-api target cannot say TLS %s and newer of host %q: the oldest version is each implementation's affair", h.TLS.Min, h.Name))
+	}
+	if h.TLS.Plain == model.PlainRefuse && len(plainDoors(g, h)) > 0 {
+		e.problem(diag.New(diag.CodeUnsupported, e.at(path), "the gateway-api target cannot refuse plain HTTP of host %q: no route of Gateway API answers 403", h.Name).
+			WithFix("redirect it, or leave the host out of the ports that speak http (`ports`)"))
+	}
+	return out
+}
+
+// oldestTLS is what a host takes that asks for nothing newer.
+const oldestTLS = "1.2"
 
 // hostObject is the end of the name of a host's HTTPRoute, and its hostnames. Names of
 // gateways have no dot, so the second label tells the kinds apart.

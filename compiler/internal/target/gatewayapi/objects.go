@@ -36,9 +36,22 @@ type gwAddr struct {
 }
 
 type listener struct {
-	Name     string `json:"name"`
-	Port     uint32 `json:"port"`
-	Protocol string `json:"protocol"`
+	Name string `json:"name"`
+	// Hostname is a name that visitors ask for, or "*.suffix"; "" takes all.
+	Hostname string       `json:"hostname,omitempty"`
+	Port     uint32       `json:"port"`
+	Protocol string       `json:"protocol"`
+	TLS      *listenerTLS `json:"tls,omitempty"`
+}
+
+type listenerTLS struct {
+	Mode            string           `json:"mode"`
+	CertificateRefs []certificateRef `json:"certificateRefs"`
+}
+
+// certificateRef is a Secret of the Gateway's namespace.
+type certificateRef struct {
+	Name string `json:"name"`
 }
 
 type routeSpec struct {
@@ -126,6 +139,7 @@ type Header struct {
 type RequestRedirect struct {
 	Scheme     string        `json:"scheme,omitempty"`
 	Hostname   string        `json:"hostname,omitempty"`
+	Port       uint32        `json:"port,omitempty"`
 	Path       *PathModifier `json:"path,omitempty"`
 	StatusCode int           `json:"statusCode,omitempty"`
 }

@@ -50,6 +50,7 @@ func (e *emitter) gateways() {
 		if g.Autoscale != nil {
 			add("autoscaling/v2", "HorizontalPodAutoscaler", autoscaler(g), []string{"spec", "scaleTargetRef"})
 		}
+		e.gatewayRights(g)
 		// One at a time, however many there are: a gateway with one pod can still be moved.
 		add("policy/v1", "PodDisruptionBudget", map[string]any{"maxUnavailable": int64(1), "selector": labelSelector{MatchLabels: gatewayLabels(g)}}, []string{"spec", "selector"})
 	}
@@ -84,24 +85,51 @@ func (e *emitter) runs(g *model.Gateway) bool {
 		e.problem(diag.New(diag.CodeLowering, at, "the kubernetes target: port %d of gateway %q is where the agent in its pods answers probes", proxypod.StatusPort, g.ID).
 			WithFix("give it another port number"))
 	}
-	for _, c := range certificates(g) {
-		e.problem(diag.New(diag.CodeLowering, e.profile.Locate(model.CertificatePath(c.ID)), "the kubernetes target: certificate %q of gateway %q is a file of the operator, which no pod has", c.ID, g.ID).
-			WithFix("let this gateway speak plain HTTP in environments that are clusters, behind what ends TLS there, or run it outside"))
+	for _, c := range g.Certificates() {
+		if c.Secret == "" {
+			e.problem(diag.New(diag.CodeLowering, e.profile.Locate(model.CertificatePath(c.ID)), "the kubernetes target: certificate %q of gateway %q is a file of the operator, which no pod has", c.ID, g.ID).
+				WithFix("name a Secret in environments that are clusters: secret: %q in place of `file`", c.File))
+		}
 	}
 	return len(e.problems) == before
 }
 
-// certificates are those that a gateway shows, sorted, each once.
-func certificates(g *model.Gateway) []model.Certificate {
-	var out []model.Certificate
-	for _, h := range g.Hosts {
-		if h.TLS != nil {
-			out = append(out, h.TLS.Certificates...)
+// gatewaySecrets are the names of the Secrets that a gateway's pods read, in its own
+// namespace, sorted, each once.
+func gatewaySecrets(g *model.Gateway) []string {
+	var out []string
+	for _, c := range g.Certificates() {
+		if namespace, name, _ := strings.Cut(c.Secret, "/"); namespace == g.Namespace {
+			out = append(out, name)
 		}
 	}
-	slices.SortFunc(out, func(a, b model.Certificate) int { return strings.Compare(a.ID, b.ID) })
+	slices.Sort(out)
 	return slices.Compact(out)
 }
+
+// gatewayRights let a gateway's account read the Secrets that its hosts show, and nothing
+// else. A list cannot be bound to names; a watch of one name can, if it asks for that name.
+func (e *emitter) gatewayRights(g *model.Gateway) {
+	names := gatewaySecrets(g)
+	if len(names) == 0 {
+		return
+	}
+	path, name := model.GatewayPath(g.ID), gatewayObject(g)
+	meta := func() metadata {
+		return metadata{Name: name, Namespace: g.Namespace, Labels: map[string]string{labelName: g.Name}}
+	}
+	e.add(object{APIVersion: rbacVersion, Kind: "Role", Metadata: meta(), Rules: []policyRule{
+		{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: names, Verbs: []string{"get", "watch"}},
+	}}, g.Owner, path, []string{"rules"})
+	e.add(object{
+		APIVersion: rbacVersion, Kind: "RoleBinding", Metadata: meta(), RoleRef: &roleRef{APIGroup: rbacGroup, Kind: "Role", Name: name},
+		Subjects: []subject{{Kind: "ServiceAccount", Name: g.Account, Namespace: g.Namespace}},
+	}, g.Owner, path, []string{"roleRef"}, []string{"subjects"})
+}
+
+// gatewayObject is the name of what a gateway has beside objects of its own name: one that
+// no service, and so nothing of a service, has.
+func gatewayObject(g *model.Gateway) string { return "gateway." + g.Name }
 
 // selectsBoth reports whether labels select pods by the same label and value and by no
 // label that tells them apart.
@@ -135,9 +163,13 @@ func (e *emitter) gatewayDeployment(g *model.Gateway) map[string]any {
 	c["lifecycle"] = map[string]any{"preStop": map[string]any{"sleep": map[string]any{"seconds": int64(settle)}}}
 	// All visitors come through here, where a sidecar has those of one application.
 	c["resources"] = map[string]any{"requests": map[string]any{"cpu": "100m", "memory": "128Mi"}, "limits": map[string]any{"memory": "1Gi"}}
+	volumes := proxypod.Volumes()
+	if len(gatewaySecrets(g)) > 0 {
+		volumes = append(volumes, proxypod.ReadSecrets(c))
+	}
 	spec := map[string]any{
 		"serviceAccountName": g.Account, "automountServiceAccountToken": false, "terminationGracePeriodSeconds": int64(grace),
-		"containers": []any{c}, "volumes": proxypod.Volumes(),
+		"containers": []any{c}, "volumes": volumes,
 	}
 	if lowest < unprivileged {
 		spec["securityContext"] = map[string]any{"sysctls": []any{map[string]any{"name": sysctlPorts, "value": strconv.Itoa(int(lowest))}}}

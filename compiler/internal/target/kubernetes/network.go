@@ -98,8 +98,11 @@ func (e *emitter) networkPolicies() {
 			open = append(open, policyPort{"TCP", p.Number})
 		}
 		door := []rule{{Ports: open}}
-		// A gateway may have the name of a service of its namespace, which has no dot.
-		write(g.Namespace, "gateway."+g.Name, g.Name, g.Owner, model.GatewayPath(g.ID), gatewayLabels(g), door, e.behind(g))
+		out := e.behind(g)
+		if len(gatewaySecrets(g)) > 0 {
+			out = append(out, apiServers())
+		}
+		write(g.Namespace, gatewayObject(g), g.Name, g.Owner, model.GatewayPath(g.ID), gatewayLabels(g), door, out)
 	}
 }
 
@@ -179,6 +182,10 @@ func (e *emitter) always() []rule {
 	}
 	return append(out, rule{To: []peer{{IPBlock: &ipBlock{"0.0.0.0/0"}}, {IPBlock: &ipBlock{"::/0"}}}, Ports: []policyPort{{"TCP", serverPort(e.profile.Injection.Server)}}})
 }
+
+// apiServers is where a cluster's API servers may be: no label says it, and most networks
+// see the address behind that of the Service "kubernetes".
+func apiServers() rule { return rule{Ports: []policyPort{{"TCP", 443}, {"TCP", 6443}}} }
 
 // serverPort is the port of host:port, which the schema has checked.
 func serverPort(address string) uint32 {

@@ -7,6 +7,34 @@ type object struct {
 	Kind       string   `json:"kind"`
 	Metadata   metadata `json:"metadata"`
 	Spec       any      `json:"spec,omitempty"`
+	// Rules are a Role's, RoleRef and Subjects a RoleBinding's.
+	Rules    []policyRule `json:"rules,omitempty"`
+	RoleRef  *roleRef     `json:"roleRef,omitempty"`
+	Subjects []subject    `json:"subjects,omitempty"`
+}
+
+const (
+	rbacGroup   = "rbac.authorization.k8s.io"
+	rbacVersion = rbacGroup + "/v1"
+)
+
+type policyRule struct {
+	APIGroups     []string `json:"apiGroups"`
+	Resources     []string `json:"resources"`
+	ResourceNames []string `json:"resourceNames"`
+	Verbs         []string `json:"verbs"`
+}
+
+type roleRef struct {
+	APIGroup string `json:"apiGroup"`
+	Kind     string `json:"kind"`
+	Name     string `json:"name"`
+}
+
+type subject struct {
+	Kind      string `json:"kind"`
+	Name      string `json:"name"`
+	Namespace string `json:"namespace"`
 }
 
 type metadata struct {
