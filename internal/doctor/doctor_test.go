@@ -182,6 +182,7 @@ func TestTheCluster(t *testing.T) {
 	t.Run("Rights", func(t *testing.T) { rights(t, c) })
 	t.Run("Webhooks", func(t *testing.T) { webhooks(t, c) })
 	t.Run("Mesh", func(t *testing.T) { namespaces(t, c) })
+	t.Run("Secrets", func(t *testing.T) { secrets(t, c) })
 	t.Run("Deleted", func(t *testing.T) { deleted(t, c) })
 }
 
@@ -258,18 +259,34 @@ func sources(t *testing.T, c *kubetest.Cluster) {
 	becomes(t, c, "server-rights", OK, "")
 }
 
+// secrets: a gateway's Role that names two, of which one is not there.
+func secrets(t *testing.T, c *kubetest.Cluster) {
+	becomes(t, c, "secrets", OK, "0")
+	apply(t, c, `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: gateway.edge, namespace: shop, labels: {app.kubernetes.io/managed-by: meshc}}
+rules: [{apiGroups: [""], resources: [secrets], resourceNames: [shop-tls, other-tls], verbs: [get, watch]}]
+`)
+	apply(t, c, "{apiVersion: v1, kind: Secret, metadata: {name: other-tls, namespace: shop}}")
+	becomes(t, c, "secrets", Failed, "there is no Secret shop/shop-tls: ", "kubectl create secret tls")
+	apply(t, c, "{apiVersion: v1, kind: Secret, metadata: {name: shop-tls, namespace: shop}}")
+	becomes(t, c, "secrets", OK, "2")
+}
+
 // deleted: a namespace of the mesh, and that of the installation, whose deletion waits.
 func deleted(t *testing.T, c *kubetest.Cluster) {
 	for _, one := range []struct {
 		namespace, check string
 		want             Status
 		words            string
-	}{{"shop", "namespaces", Warning, "shop"}, {install.DefaultNamespace, "namespace", Failed, "meshc-system is being deleted since"}} {
+	}{{"shop", "namespaces", Warning, "shop: "}, {install.DefaultNamespace, "namespace", Failed, "meshc-system is being deleted since"}} {
 		apply(t, c, "{apiVersion: v1, kind: ConfigMap, metadata: {name: held, namespace: "+one.namespace+", finalizers: [test.example/held]}}")
 		if err := c.Client.CoreV1().Namespaces().Delete(t.Context(), one.namespace, metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		becomes(t, c, one.check, one.want, one.words)
+		// What it waits for is the namespace's own condition, which a controller writes.
+		becomes(t, c, one.check, one.want, "finalizers remaining: test.example/held in 1 resource instances", one.words)
 	}
 	says(t, examine(t, c.Config), "installed", Skipped, "not asked")
 }

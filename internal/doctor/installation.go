@@ -292,6 +292,7 @@ func (e *examination) mesh() []check {
 		{name: "namespaces", title: "no namespace with sidecars is being deleted", look: e.leaving},
 		{name: "roots", title: "namespaces with sidecars know the server's roots", look: e.roots},
 		{name: "sidecars", title: "pods have the sidecar that their namespaces ask for", look: e.sidecars},
+		{name: "secrets", title: "the Secrets that gateways show are there", look: e.secrets},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	core "k8s.io/api/core/v1"
+	rbac "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -40,12 +41,16 @@ func (e *examination) stays(ctx context.Context) found {
 
 // why says what a namespace's deletion waits for.
 func why(n core.Namespace) string {
+	var all []string
 	for _, c := range n.Status.Conditions {
 		if c.Status == core.ConditionTrue && (c.Type == core.NamespaceDeletionContentFailure || c.Type == core.NamespaceContentRemaining || c.Type == core.NamespaceFinalizersRemaining) {
-			return ": " + c.Message
+			all = append(all, strings.TrimSuffix(c.Message, "."))
 		}
 	}
-	return ""
+	if len(all) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(all, "; ")
 }
 
 // leaving looks for namespaces of the mesh that are being deleted.
@@ -95,6 +100,50 @@ func (e *examination) source(ctx context.Context) found {
 		return bad("Flux has not fetched "+source.String()+" yet", "see what `flux get sources all -A` says of it")
 	}
 	return well("%s has %.19s", source, digest)
+}
+
+// secrets looks for what the Roles of gateways name, and not at what is in it.
+func (e *examination) secrets(ctx context.Context) found {
+	roles, err := e.client.RbacV1().Roles(metav1.NamespaceAll).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/managed-by=meshc"})
+	if err != nil {
+		return refused(err, "list", "roles", "rbac.authorization.k8s.io")
+	}
+	names, err := metadata.NewForConfig(e.rest)
+	if err != nil {
+		return failure(err)
+	}
+	seen, missing := map[string]bool{}, []string{}
+	for _, role := range roles.Items {
+		for _, name := range shownBy(role) {
+			at := role.Namespace + "/" + name
+			if seen[at] {
+				continue
+			}
+			seen[at] = true
+			_, err := names.Resource(core.SchemeGroupVersion.WithResource("secrets")).Namespace(role.Namespace).Get(ctx, name, metav1.GetOptions{})
+			switch {
+			case apierrors.IsNotFound(err):
+				missing = append(missing, at)
+			case err != nil:
+				return refused(err, "get", "secrets", "")
+			}
+		}
+	}
+	if len(missing) > 0 {
+		return bad("there is no Secret "+some(missing)+": gateways there close the hosts that show it", "have it issued, or make it (`kubectl create secret tls`); gateways take it at once")
+	}
+	return well("%d", len(seen))
+}
+
+// shownBy are the Secrets that a gateway's Role names.
+func shownBy(role rbac.Role) []string {
+	var out []string
+	for _, r := range role.Rules {
+		if slices.Contains(r.Resources, "secrets") {
+			out = append(out, r.ResourceNames...)
+		}
+	}
+	return out
 }
 
 // credentials looks whether the Secret is there, and not what is in it.
