@@ -137,6 +137,7 @@ func waysRound(t *testing.T, g *guarded) {
 		label  = "app.kubernetes.io/managed-by"
 		hpa    = "/apis/autoscaling/%s/namespaces/shop/horizontalpodautoscalers/scaled%s"
 		pdb    = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/edge"
+		rbac   = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/"
 		noName = `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"generateName":"x-","labels":{"app.kubernetes.io/managed-by":"meshc"}}}`
 		unlab  = `{"metadata":{"labels":{"app.kubernetes.io/managed-by":null}}}`
 		stolen = `{"apiVersion":"v1","kind":"Service","metadata":{"name":"cart"},"spec":{"selector":{"app":"evil"},"ports":[{"name":"http","port":9080}]}}`
@@ -177,6 +178,10 @@ func waysRound(t *testing.T, g *guarded) {
 		"the same elsewhere":                    {"POST", "/api/v1/namespaces/default/configmaps", plainJSON, noName, metav1.PatchOptions{}, diag.CodeUnapproved},
 		"an old object that becomes ours":       {"PATCH", "/api/v1/namespaces/default/configmaps/plain", merge, `{"metadata":{"labels":{"` + label + `":"meshc"}}}`, metav1.PatchOptions{}, diag.CodeUnapproved},
 		"one of a collection":                   {"DELETE", ofShop + "serviceaccounts", plainJSON, "", metav1.PatchOptions{}, diag.CodeStillNeeded},
+		"a Secret more for a gateway":           {"PATCH", rbac + "roles/gateway.shown", jsonPatch, `[{"op":"add","path":"/rules/0/resourceNames/-","value":"another"}]`, metav1.PatchOptions{}, diag.CodeDrift},
+		"all Secrets for a gateway":             {"PATCH", rbac + "roles/gateway.shown", jsonPatch, `[{"op":"remove","path":"/rules/0/resourceNames"}]`, metav1.PatchOptions{}, diag.CodeDrift},
+		"a gateway's Secrets for another":       {"PATCH", rbac + "rolebindings/gateway.shown", merge, `{"subjects":[{"kind":"ServiceAccount","name":"cart","namespace":"shop"}]}`, metav1.PatchOptions{}, diag.CodeDrift},
+		"a gateway without its rights":          {"DELETE", rbac + "rolebindings/gateway.shown", plainJSON, "", metav1.PatchOptions{}, diag.CodeStillNeeded},
 		"a pod's debug container as the proxy":  {"PATCH", ofShop + "pods/victim/ephemeralcontainers", strategic, `{"spec":{"ephemeralContainers":[{"name":"d","image":"a","securityContext":{"runAsUser":1337}}]}}`, metav1.PatchOptions{}, diag.CodeSidecar},
 		"the proxy's image":                     {"PATCH", ofShop + "pods/victim", strategic, `{"spec":{"initContainers":[{"name":"meshc-proxy","image":"evil"}]}}`, metav1.PatchOptions{}, diag.CodeSidecar},
 	} {

@@ -40,6 +40,8 @@ mesh: service: web: {port: http: number: 9080, calls: cart: {}, grant: visitors:
 mesh: gateway: edge: {port: http: number: 80, host: "shop.example": route: all: to: web: 100}
 mesh: gateway: busy: {port: http: number: 8080, autoscale: {min: 2, max: 4, cpu: 70}, host: "busy.example": route: all: to: web: 100}
 mesh: gateway: scaled: {port: http: number: 8080, host: "more.example": route: all: to: web: 100}
+mesh: certificate: shown: secret: "shown-tls"
+mesh: gateway: shown: {port: https: {number: 8443, protocol: "https"}, host: "shown.example": {tls: certificates: ["shown"], route: all: to: web: 100}}
 mesh: service: cart: {port: http: number: 9080, grant: web: from: ["web"]}
 `
 

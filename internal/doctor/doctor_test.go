@@ -286,7 +286,7 @@ func deleted(t *testing.T, c *kubetest.Cluster) {
 			t.Fatal(err)
 		}
 		// What it waits for is the namespace's own condition, which a controller writes.
-		becomes(t, c, one.check, one.want, "finalizers remaining: test.example/held in 1 resource instances", one.words)
+		becomes(t, c, one.check, one.want, "test.example/held in 1 resource instances", one.words)
 	}
 	says(t, examine(t, c.Config), "installed", Skipped, "not asked")
 }
