@@ -121,9 +121,7 @@ func (c Config) Normalise() (Config, diag.List) {
 	if c.Drain < 0 || c.Drain > 10*time.Minute || c.Drain%time.Second != 0 {
 		l = append(l, flagProblem("use whole seconds up to 10m, like --drain 15s", "--drain %v", c.Drain))
 	}
-	if host, port, err := net.SplitHostPort(c.KubernetesAPI); c.SecretsDir != "" && (err != nil || host == "" || port == "") {
-		l = append(l, flagProblem("leave it out where there are no pods", "--secrets needs a pod, in which KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT say where the API server is"))
-	}
+	l = append(l, c.checkSecrets()...)
 	l = append(l, c.checkIdentity()...)
 	c, err := c.withPaths()
 	if err != nil {
@@ -136,6 +134,14 @@ func (c Config) Normalise() (Config, diag.List) {
 		}
 	}
 	return c, l
+}
+
+// checkSecrets looks at what goes with reading Secrets.
+func (c Config) checkSecrets() (l diag.List) {
+	if host, port, err := net.SplitHostPort(c.KubernetesAPI); c.SecretsDir != "" && (err != nil || host == "" || port == "") {
+		l = append(l, flagProblem("leave it out where there are no pods", "--secrets needs a pod, in which KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT say where the API server is"))
+	}
+	return l
 }
 
 // checkWorkload looks at what goes with a Workload API.

@@ -100,12 +100,12 @@ func (p Places) Follow(ctx context.Context, r certref.Ref, tell func(*Pair, erro
 func ofSecret(r certref.Ref, values map[string][]byte) (*Pair, error) {
 	for _, key := range []string{ChainName, KeyName} {
 		if len(values[key]) == 0 {
-			return nil, fmt.Errorf("Secret %s/%s has no %s: it has to be of type kubernetes.io/tls", r.Namespace, r.Secret, key)
+			return nil, fmt.Errorf("the Secret %s/%s has no %s: it has to be of type kubernetes.io/tls", r.Namespace, r.Secret, key)
 		}
 	}
 	pair, err := parse(values[ChainName], values[KeyName])
 	if err != nil {
-		return nil, fmt.Errorf("%s and %s in Secret %s/%s: %w", ChainName, KeyName, r.Namespace, r.Secret, err)
+		return nil, fmt.Errorf("%s and %s in the Secret %s/%s: %w", ChainName, KeyName, r.Namespace, r.Secret, err)
 	}
 	return pair, nil
 }
