@@ -270,7 +270,7 @@ func (p *Program) output(without map[string]bool) (Output, diag.List) {
 }
 
 func (p *Program) envoy(without map[string]bool) ([]release.Artifact, []diag.Pos, diag.List) {
-	arts, origins, ds := envoy.Emit(p.mesh, catalog.Envoy(), envoy.Profile{Locate: p.Position, Memo: p.memo.emit(), Without: without})
+	arts, origins, ds := envoy.Emit(p.mesh, catalog.Envoy(), catalog.EnvoyParts(), envoy.Profile{Locate: p.Position, Memo: p.memo.emit(), Without: without})
 	places := make([]diag.Pos, len(arts))
 	for i, origin := range origins {
 		places[i] = p.Position(origin)
@@ -290,9 +290,13 @@ func (p *Program) kubernetes() ([]release.Artifact, []diag.Pos, diag.List) {
 		return nil, nil, nil
 	}
 	_, gateways := p.result.Target("gateway-api")
-	return kubernetes.Emit(p.mesh, catalog.Kubernetes(), kubernetes.Profile{Version: t.Version, Injection: t.Injection, NetworkPolicies: t.NetworkPolicies, Enforcement: p.result.Enforcement,
+	arts, places, gaps, ds := kubernetes.Emit(p.mesh, catalog.Kubernetes(), catalog.KubernetesParts(), kubernetes.Profile{Version: t.Version, Injection: t.Injection, NetworkPolicies: t.NetworkPolicies, Enforcement: p.result.Enforcement,
 		AdmissionPolicies: t.AdmissionPolicies, GatewayAPI: gateways,
 		Locate: p.Position, Patch: p.patches.apply()})
+	if ds = append(ds, unaccepted(t, gaps)...); ds.HasErrors() {
+		return nil, nil, ds
+	}
+	return arts, places, ds
 }
 
 // policies are what goes on judging in a cluster.
@@ -305,10 +309,14 @@ func (p *Program) policies() ([]release.Artifact, []diag.Pos, diag.List) {
 
 // gatewayAPI is what the target of that name makes, nothing if nobody asks for it.
 func (p *Program) gatewayAPI() ([]release.Artifact, []diag.Pos, diag.List) {
-	if _, ok := p.result.Target("gateway-api"); !ok {
+	t, ok := p.result.Target("gateway-api")
+	if !ok {
 		return nil, nil, nil
 	}
-	arts, ds := gatewayapi.Emit(p.mesh, catalog.GatewayAPI(), p.Position)
+	arts, gaps, ds := gatewayapi.Emit(p.mesh, catalog.GatewayAPI(), catalog.GatewayAPIParts(), gatewayapi.Profile{Locate: p.Position})
+	if ds = append(ds, unaccepted(t, gaps)...); ds.HasErrors() {
+		return nil, nil, ds
+	}
 	return arts, make([]diag.Pos, len(arts)), ds
 }
 

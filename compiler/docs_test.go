@@ -11,7 +11,10 @@ import (
 	"time"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/target/coverage"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/golden"
 	"meshc.dev/meshc/schemas"
@@ -31,6 +34,11 @@ func TestSupportTableIsUpToDate(t *testing.T) {
 	for _, f := range catalog.All() {
 		fmt.Fprintf(&b, "| `%s.%s` | %s | %s | %s | %s |\n", f.On[0], f.Field, tableCell(fieldComment(t, f.Field)), support(f.Envoy.Support()), support(f.Kubernetes.Support()),
 			support(f.GatewayAPI.Support()))
+	}
+	b.WriteString("\n## Structure\n\nWhat a mesh is made of. Each example is compiled for each target.\n\n| name | what it is | example | envoy | kubernetes | gateway-api |\n|---|---|---|---|---|---|\n")
+	for _, s := range catalog.Structure() {
+		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s | %s | %s |\n", s.Name, tableCell(s.What), tableCell(s.Example), support(s.Envoy.Support()), support(s.Kubernetes.Support()),
+			support(s.GatewayAPI.Support()))
 	}
 	b.WriteString("\n## Other words\n\n| word | example | envoy | kubernetes | gateway-api |\n|---|---|---|---|---|\n")
 	for _, w := range words() {
@@ -73,7 +81,6 @@ func words() []word {
 		return "route: {x: {match: " + match + ", to: v1: 100}, default: to: v2: 100}"
 	}
 	return []word{
-		{"weighted versions", "route: default: to: {v1: 90, v2: 10}"},
 		{"path, exact", route(`path: exact: "/a"`)},
 		{"path, by segments", route(`path: prefix: "/a"`)},
 		{"path, by template", `route: x: {match: path: template: "/a/{id}", to: v1: 100}`},
@@ -84,25 +91,22 @@ func words() []word {
 		{"header, present", route(`headers: "x-a": present: true`)},
 		{"header, negated", route(`headers: "x-a": {exact: "b", not: true}`)},
 		{"rank by priority", `route: {x: {priority: 1, to: v1: 100, match: headers: "x-a": exact: "b"}, y: {match: path: prefix: "/a", to: v2: 100}}`},
-		{"grants", `grant: web: from: ["web"]`},
-		{"mTLS, strict", `mtls: mode: "strict"`},
-		{"mTLS, permissive", `mtls: mode: "permissive"`},
-		{"mTLS, off", `mtls: mode: "disable"`},
-		{"TCP ports with versions", `port: raw: {number: 9000, protocol: "tcp"}`},
-		{"gateway hosts", `mesh: gateway: edge: {port: http: number: 80, host: "shop.example": route: default: to: cart: 100}`},
 		{"gateway, wildcard host", `mesh: gateway: edge: {port: http: number: 80, host: "*.shop.example": route: default: to: cart: 100}`},
-		{"gateway, split over services", `mesh: gateway: edge: {port: http: number: 80, host: "*": route: default: to: {cart: 50, web: 50}}`},
-		{"externals", `mesh: external: pay: {port: http: number: 80, endpoints: dns: "pay.example:80"}`},
 	}
 }
 
-// compiled is how far a target goes with a word. target "" is Envoy alone.
-func compiled(t *testing.T, w word, target string) string {
+// example compiles a package with shown in it for a target; "" is Envoy alone.
+func example(t *testing.T, shown, target string) diag.List {
+	t.Helper()
+	_, ds := exampleProgram(t, shown, target).Release()
+	return ds.Sorted()
+}
+
+func exampleProgram(t *testing.T, shown, target string) *compiler.Program {
 	t.Helper()
 	pkg := "mesh: namespace: \"shop\"\nmesh: service: web: port: http: number: 8080\nmesh: service: cart: {port: http: number: 8080, version: {v1: {}, v2: {}}}\n"
-	shown := "mesh: service: cart: " + w.shown
-	if strings.HasPrefix(w.shown, "mesh:") {
-		shown = w.shown
+	if !strings.HasPrefix(shown, "mesh:") {
+		shown = "mesh: service: cart: " + shown
 	}
 	root := plainRoot
 	if target != "" {
@@ -116,16 +120,47 @@ func compiled(t *testing.T, w word, target string) string {
 	at, _ := time.Parse(time.RFC3339, compileDate)
 	p, ds := compiler.Load(files, compiler.Options{At: at})
 	if ds.HasErrors() {
-		t.Fatalf("%s: %v", w.name, ds.Err())
+		t.Fatalf("%s: %v", shown, ds.Err())
 	}
-	_, ds = p.Release()
+	return p
+}
+
+// Each target does with each part of a mesh what its cell says of it.
+func TestCellsOfStructureAreTrue(t *testing.T) {
+	for _, s := range catalog.Structure() {
+		m, err := model.Decode(exampleProgram(t, s.Example, "").MeshJSON(), catalog.Codecs())
+		if err != nil || len(s.Uses(m)) == 0 {
+			t.Errorf("%s is not used by its example %s (%v)", s.Name, s.Example, err)
+		}
+		for target, cell := range map[string]coverage.Answer{"": s.Envoy, "kubernetes": s.Kubernetes, "gateway-api": s.GatewayAPI} {
+			state, why := cell.Support()
+			if (why == "") != (state == "exact") || cell == (coverage.Answer{}) {
+				t.Errorf("%s, target %q: %q because of %q: say how far it goes, and why not further", s.Name, target, state, why)
+			}
+			severity := map[string]diag.Severity{"refused": diag.Error, "approximate": diag.Warning}
+			told := false
+			for _, d := range example(t, s.Example, target) {
+				told = told || strings.HasSuffix(d.Text, ": "+why) && d.Severity == severity[state]
+				if d.IsError() && state != "refused" {
+					t.Errorf("%s, target %q: it is %q, and a compile says %s", s.Name, target, state, d)
+				}
+			}
+			if _, tells := severity[state]; tells != told {
+				t.Errorf("%s, target %q: it is %q (%s), and a compile of %s told that: %v", s.Name, target, state, why, s.Example, told)
+			}
+		}
+	}
+}
+
+// compiled is how far a target goes with a word. target "" is Envoy alone.
+func compiled(t *testing.T, w word, target string) string {
+	t.Helper()
 	state := "exact"
 	var why []string
-	for _, d := range ds.Sorted() {
+	for _, d := range example(t, w.shown, target) {
 		switch {
-		case d.Pos.File == "mesh.cue" && w.name != "mTLS, strict": // holds for every mesh
-		case strings.HasPrefix(d.Text, "the versions of") && w.name != "weighted versions": // holds for the example's service
-		case d.IsError() && d.Code != diag.CodeUnsupported && d.Code != diag.CodeMatch && d.Code != diag.CodeOrder:
+		case ofStructure(d):
+		case d.IsError() && d.Code != diag.CodeMatch && d.Code != diag.CodeOrder:
 			t.Errorf("%s: %s", w.name, d)
 		case d.IsError():
 			state = "refused"
@@ -141,6 +176,14 @@ func compiled(t *testing.T, w word, target string) string {
 		}
 	}
 	return support(state, strings.Join(slices.Compact(why), "; "))
+}
+
+// ofStructure reports whether a problem is told of a part of the mesh, which has its own table.
+func ofStructure(d diag.Diagnostic) bool {
+	return slices.ContainsFunc(catalog.Structure(), func(s feature.Structure) bool {
+		_, why := s.GatewayAPI.Support()
+		return strings.HasSuffix(d.Text, ": "+why)
+	})
 }
 
 func TestTableOfDefaultsIsUpToDate(t *testing.T) {

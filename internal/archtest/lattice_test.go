@@ -75,7 +75,7 @@ func lattice() []row {
 // middle: values flow one way, from the intent's text to a release.
 func middle() []row {
 	const in = "compiler/internal/"
-	object := []string{in + "model", in + "trait", "compiler/release", "internal/canon", "internal/hop", yaml}
+	object := []string{in + "model", in + "trait", in + "target/coverage", "compiler/release", "internal/canon", "internal/hop", yaml}
 	rows := []row{
 		{pkg: "internal/printer", pure: true},
 		{pkg: "internal/printer/printertest", pure: true},
@@ -96,6 +96,7 @@ func middle() []row {
 		{pkg: in + "eval", may: []string{in + "model", in + "trait", in + "space", "compiler/release", "internal/canon", "internal/hop"}, pure: true},
 		{pkg: in + "prove", may: []string{in + "space"}, pure: true},
 		{pkg: in + "plan", may: []string{in + "model", in + "trait", in + "space", in + "prove", in + "eval", "compiler/release"}, pure: true},
+		{pkg: in + "target/coverage", may: []string{in + "model"}, pure: true},
 		{pkg: in + "target/envoy", may: append(slices.Clone(object), envoyProtos, xdsProtos, protobuf), pure: true},
 		{pkg: in + "kustomize", may: []string{in + "source", "internal/canon", kustomize, yamlNodes, kubeAPI, kubeMachine, kubeJSON}, pure: true},
 		{pkg: in + "target/kubernetes", may: append(slices.Clone(object), in+"kustomize", "internal/foreign", "internal/kubeversion", "internal/proxypod"), pure: true},
@@ -110,7 +111,7 @@ func middle() []row {
 // features: the matrix. A feature knows every column and no other feature.
 func features() []row {
 	const in = "compiler/internal/"
-	cell := append(targets(), in+"intent", in+"resolve", in+"model", in+"trait", in+"space", in+"eval", in+"plan",
+	cell := append(targets(), in+"target/coverage", in+"intent", in+"resolve", in+"model", in+"trait", in+"space", in+"eval", in+"plan",
 		"compiler/release", "internal/canon", "internal/hop")
 	return []row{
 		{pkg: in + "feature", may: cell, pure: true},

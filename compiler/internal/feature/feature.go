@@ -1,14 +1,17 @@
-// Package feature holds the row of the matrix: what the user may write, what it
+// Package feature holds the rows of the matrix: what the user may write, what it
 // means, and how each target says it.
 //
 // In: the column types of the packages that consume them. Out: Feature, which a
-// package below fills once per feature. A row is data; nothing registers itself.
+// package below fills once per feature, and Structure, for the parts of a mesh that are no
+// features. A row is data; nothing registers itself.
 package feature
 
 import (
 	"meshc.dev/meshc/compiler/internal/eval"
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/target/coverage"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
 	"meshc.dev/meshc/compiler/internal/target/kubernetes"
@@ -30,4 +33,24 @@ type Feature struct {
 	Envoy      envoy.Lowering
 	Kubernetes kubernetes.Lowering
 	GatewayAPI gatewayapi.Lowering
+}
+
+// Structure is the row of a part of the language that is no value on an object. Every field
+// must be set, so that each target answers for each part.
+type Structure struct {
+	// Name is the word that a user writes for it, or would.
+	Name string
+	// What it is, for the documentation: a sentence.
+	What string
+	// Example uses it. It is added to a service "cart" with versions v1 and v2 beside a service
+	// "web", or, if it begins with "mesh:", to their package.
+	Example string
+	// Lost is what it means for whoever a target serves that the target says it no more.
+	Lost plan.Class
+	// Uses are the places of a mesh where it is used.
+	Uses func(*model.Mesh) []coverage.Use
+
+	Envoy      coverage.Answer
+	Kubernetes coverage.Answer
+	GatewayAPI coverage.Answer
 }

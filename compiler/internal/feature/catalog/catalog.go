@@ -17,10 +17,12 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/respond"
 	"meshc.dev/meshc/compiler/internal/feature/retries"
 	"meshc.dev/meshc/compiler/internal/feature/rewrite"
+	"meshc.dev/meshc/compiler/internal/feature/structure"
 	"meshc.dev/meshc/compiler/internal/feature/timeouts"
 	"meshc.dev/meshc/compiler/internal/feature/upgrades"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/target/coverage"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
 	"meshc.dev/meshc/compiler/internal/target/kubernetes"
@@ -47,6 +49,28 @@ func All() []feature.Feature {
 		circuitbreaker.Feature,
 		ratelimit.Feature,
 		logs.Feature,
+	}
+}
+
+// Structure returns the rows of what a mesh is made of, in the order of the documentation.
+func Structure() []feature.Structure {
+	return []feature.Structure{
+		structure.Identity,
+		structure.Grants,
+		structure.Denies,
+		structure.MTLS,
+		structure.Calls,
+		structure.Versions,
+		structure.TCP,
+		structure.Gateways,
+		structure.Splits,
+		structure.Autoscale,
+		structure.CertificateFiles,
+		structure.CertificateSecrets,
+		structure.TLSMin,
+		structure.PlainRefused,
+		structure.Externals,
+		structure.Endpoints,
 	}
 }
 
@@ -111,4 +135,28 @@ func GatewayAPI() gatewayapi.Column {
 		out[f.Name] = f.GatewayAPI
 	}
 	return out
+}
+
+// parts is the column of structure of the target whose answer is given.
+func parts(answer func(feature.Structure) coverage.Answer) []coverage.Part {
+	var out []coverage.Part
+	for _, s := range Structure() {
+		out = append(out, coverage.Part{Name: s.Name, Uses: s.Uses, Answer: answer(s)})
+	}
+	return out
+}
+
+// EnvoyParts is the column of structure of the target envoy.
+func EnvoyParts() []coverage.Part {
+	return parts(func(s feature.Structure) coverage.Answer { return s.Envoy })
+}
+
+// KubernetesParts is the column of structure of the target kubernetes.
+func KubernetesParts() []coverage.Part {
+	return parts(func(s feature.Structure) coverage.Answer { return s.Kubernetes })
+}
+
+// GatewayAPIParts is the column of structure of the target gateway-api.
+func GatewayAPIParts() []coverage.Part {
+	return parts(func(s feature.Structure) coverage.Answer { return s.GatewayAPI })
 }

@@ -2,10 +2,21 @@ package envoy
 
 import (
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/target/coverage"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
+
+// checkParts holds the mesh against the column of structure. What is served must be whole:
+// nobody can accept a gap.
+func (e *emitter) checkParts(parts []coverage.Part) diag.List {
+	gaps, out := coverage.Check("envoy", e.m, parts, e.at)
+	for _, g := range gaps {
+		out = append(out, g.Problem)
+	}
+	return out
+}
 
 // checkTraits holds every trait of the mesh against the column, once.
 func (e *emitter) checkTraits() diag.List {

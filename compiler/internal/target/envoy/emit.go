@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/target/coverage"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
@@ -33,9 +34,9 @@ type Profile struct {
 // Emit compiles the mesh for Envoy: a snapshot artifact for every proxy class and
 // a blob artifact for every distinct resource, sorted by path, each with the mesh path
 // that it comes from. With an error among the problems there are no artifacts.
-func Emit(m *model.Mesh, cells Column, p Profile) ([]release.Artifact, []string, diag.List) {
+func Emit(m *model.Mesh, cells Column, parts []coverage.Part, p Profile) ([]release.Artifact, []string, diag.List) {
 	e := &emitter{m: m, cells: cells, profile: p, run: &run{mesh: m, memo: map[string]*entry{}, before: p.Memo.load()}}
-	problems := e.checkTraits()
+	problems := append(e.checkParts(parts), e.checkTraits()...)
 	if problems.HasErrors() {
 		return nil, nil, problems.Sorted()
 	}

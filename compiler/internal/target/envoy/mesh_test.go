@@ -47,16 +47,16 @@ func BenchmarkEmit(b *testing.B) {
 		m := wideMesh(n)
 		b.Run(fmt.Sprintf("cold/%d", n), func(b *testing.B) {
 			for b.Loop() {
-				if _, _, ps := Emit(m, testColumn(), Profile{}); ps.HasErrors() {
+				if _, _, ps := Emit(m, testColumn(), nil, Profile{}); ps.HasErrors() {
 					b.Fatal(ps)
 				}
 			}
 		})
 		b.Run(fmt.Sprintf("memo/%d", n), func(b *testing.B) {
 			memo := NewMemo()
-			Emit(m, testColumn(), Profile{Memo: memo})
+			Emit(m, testColumn(), nil, Profile{Memo: memo})
 			for b.Loop() {
-				Emit(m, testColumn(), Profile{Memo: memo})
+				Emit(m, testColumn(), nil, Profile{Memo: memo})
 			}
 		})
 	}

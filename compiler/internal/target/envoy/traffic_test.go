@@ -103,7 +103,7 @@ func start(t *testing.T) *world {
 			{Name: "all", To: []model.Target{{Service: "shop/echo", Port: "http", Version: "v1", Weight: 100}}},
 		}},
 	}}}}
-	arts, _, problems := Emit(m.Build(), testColumn(), Profile{})
+	arts, _, problems := Emit(m.Build(), testColumn(), nil, Profile{})
 	if err := problems.Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package gatewayapi
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -11,20 +12,27 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/target/coverage"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
 
-// Emit compiles the mesh to Gateway API objects, one artifact each, sorted by
-// path. locate gives the user's position of a mesh path (nil: the path stands in
-// place of the file). With an error among the problems there are no artifacts.
-func Emit(m *model.Mesh, cells Column, locate func(meshPath string) diag.Pos) ([]release.Artifact, diag.List) {
-	if locate == nil {
-		locate = func(p string) diag.Pos { return diag.Pos{File: p} }
+// Profile is what the target depends on beside the mesh. The zero Profile is usable.
+type Profile struct {
+	// Locate gives the user's position of a mesh path (nil: the path stands in place of the file).
+	Locate func(meshPath string) diag.Pos
+}
+
+// Emit compiles the mesh to Gateway API objects, one artifact each, sorted by path. gaps are
+// what they do not say and the mesh does: whoever takes the artifacts answers for each. With
+// an error among the problems there are no artifacts.
+func Emit(m *model.Mesh, cells Column, parts []coverage.Part, p Profile) (arts []release.Artifact, gaps []coverage.Gap, problems diag.List) {
+	if p.Locate == nil {
+		p.Locate = func(path string) diag.Pos { return diag.Pos{File: path} }
 	}
-	e := &emitter{m: m, cells: cells, at: locate, grants: map[[2]string]bool{}}
-	e.refusals()
+	e := &emitter{m: m, cells: cells, at: p.Locate, grants: map[[2]string]bool{}}
+	e.check(parts)
 	for _, s := range m.Services {
 		e.service(s)
 	}
@@ -32,12 +40,11 @@ func Emit(m *model.Mesh, cells Column, locate func(meshPath string) diag.Pos) ([
 		e.gateway(g)
 	}
 	e.referenceGrants()
-	problems := e.problems.Sorted()
-	if problems.HasErrors() {
-		return nil, problems
+	if e.problems.HasErrors() {
+		e.artifacts = nil
 	}
 	slices.SortFunc(e.artifacts, func(a, b release.Artifact) int { return cmp.Compare(a.Path, b.Path) })
-	return e.artifacts, problems
+	return e.artifacts, e.gaps, e.problems.Sorted()
 }
 
 type emitter struct {
@@ -45,10 +52,14 @@ type emitter struct {
 	cells     Column
 	at        func(string) diag.Pos
 	artifacts []release.Artifact
+	gaps      []coverage.Gap
 	problems  diag.List
 	// grants are the pairs (namespace of a route, namespace of a Service behind it).
 	grants map[[2]string]bool
 }
+
+// name is the target's.
+const name = "gateway-api"
 
 // wayOut is what helps against every refusal.
 const wayOut = "take it out, or compile without the target gateway-api (`targets` in the root package)"
@@ -67,53 +78,30 @@ func (e *emitter) problem(d diag.Diagnostic) {
 	e.problems = append(e.problems, d)
 }
 
-// refusals reports what holds for whole services and no object can say.
-func (e *emitter) refusals() {
-	e.problem(diag.Warn(diag.CodeApproximate, e.at("target/gateway-api"),
-		"the gateway-api target: Gateway API has neither mTLS nor authorization; strict mTLS and default deny are left to the mesh that runs these objects").
-		WithFix("see to both there, or serve the target envoy"))
+// check holds whole objects against the columns: no object here says anything of them.
+func (e *emitter) check(parts []coverage.Part) {
+	gaps, losses := coverage.Check(name, e.m, parts, e.where)
+	e.gaps = append(e.gaps, gaps...)
+	for _, l := range losses {
+		e.problem(l)
+	}
 	for _, s := range e.m.Services {
-		path := model.ServicePath(s.ID)
 		for _, p := range s.Ports {
-			if p.MTLS != model.Strict {
-				e.problem(diag.New(diag.CodeUnsupported, e.at(path+"/port/"+p.Name), "the gateway-api target cannot say mTLS mode %q of port %q", p.MTLS, p.Name))
-			}
-			if !p.Protocol.IsHTTP() && (len(s.Versions) > 1 || len(s.Routes) > 1) {
-				e.problem(diag.New(diag.CodeUnsupported, e.at(path), "the gateway-api target cannot route TCP port %q of %q to versions", p.Name, s.ID))
-			}
-		}
-		for _, g := range s.Grants {
-			e.problem(diag.New(diag.CodeUnsupported, e.at(model.GrantPath(s.ID, g.Name)), "the gateway-api target cannot say grants: Gateway API has no authorization"))
-		}
-		e.denies(path, s.Denies)
-		if len(s.Versions) > 1 {
-			var names []string
-			for _, v := range s.Versions {
-				names = append(names, strconv.Quote(backendName(s, v.Name)))
-			}
-			e.problem(diag.Warn(diag.CodeApproximate, e.at(path), "the versions of %q are the Services %s, which must exist beside these objects", s.ID, strings.Join(names, ", ")).
-				WithFix("make each of them a Service that selects the workloads of its version"))
-		}
-		for _, p := range s.Ports {
-			e.checkTraits(s.TraitsAt(p.Name), path, false)
+			e.checkTraits(s.TraitsAt(p.Name), model.ServicePath(s.ID), false)
 		}
 	}
 	for _, g := range e.m.Gateways {
 		e.checkTraits(g.Traits, model.GatewayPath(g.ID), false)
-		e.denies(model.GatewayPath(g.ID), g.Denies)
-		for _, h := range g.Hosts {
-			e.denies(model.GatewayHostPath(g.ID, h.Name), h.Denies)
-		}
-	}
-	for _, x := range e.m.Externals {
-		e.problem(diag.New(diag.CodeUnsupported, e.at(model.ExternalPath(x.ID)), "the gateway-api target cannot say the external %q: a backend is a Service", x.ID))
 	}
 }
 
-func (e *emitter) denies(carrier string, ds []model.Deny) {
-	for _, d := range ds {
-		e.problem(diag.New(diag.CodeUnsupported, e.at(model.DenyPath(carrier, d.Name)), "the gateway-api target cannot say denies: Gateway API has no authorization"))
-	}
+// where is at for what may be the whole mesh: then it is what the root package says of the target.
+func (e *emitter) where(path string) diag.Pos { return e.at(cmp.Or(path, "target/"+name)) }
+
+// gap notes a feature that no object says.
+func (e *emitter) gap(feature, path, why, text string) {
+	at := path + "/" + feature
+	e.gaps = append(e.gaps, coverage.Gap{Name: feature, Path: at, Why: why, Problem: diag.New(diag.CodeUnsupported, e.at(at), "the gateway-api target %s", text)})
 }
 
 // checkTraits holds a set against the column. On a service no trait has a form.
@@ -127,9 +115,9 @@ func (e *emitter) checkTraits(s trait.Set, path string, route bool) {
 		case !ok:
 			e.problem(diag.New(diag.CodeUnsupported, e.at(path+"/"+name), "the gateway-api target does not know the feature %q", name))
 		case l.refusal != "":
-			e.problem(diag.New(diag.CodeUnsupported, e.at(path+"/"+name), "the gateway-api target cannot say %q: %s", name, l.refusal))
+			e.gap(name, path, l.refusal, fmt.Sprintf("cannot say %q: %s", name, l.refusal))
 		case !route || l.rule == nil:
-			e.problem(diag.New(diag.CodeUnsupported, e.at(path+"/"+name), "the gateway-api target has no form of %q here", name))
+			e.gap(name, path, "it has no form of it here", fmt.Sprintf("has no form of %q here", name))
 		case l.loss != "":
 			e.problem(diag.Warn(diag.CodeApproximate, e.at(path+"/"+name), "the gateway-api target says %q with a loss: %s", name, l.loss))
 		}
@@ -206,8 +194,11 @@ func (e *emitter) rule(namespace string, r rule) Rule {
 	out := Rule{Matches: ms}
 	for _, t := range r.to {
 		s := e.m.Service(t.Service)
+		if s == nil {
+			e.problem(diag.New(diag.CodeLowering, e.at(r.path), "the gateway-api target: the route leads to %q, and a backend is a Service", t.Service))
+		}
 		if s == nil || t.Weight <= 0 {
-			continue // an external: refused already
+			continue
 		}
 		p, _ := s.Port(t.Port)
 		b := BackendRef{Name: backendName(s, t.Version), Port: p.Number, Weight: t.Weight}

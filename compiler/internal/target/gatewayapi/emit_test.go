@@ -48,13 +48,16 @@ func TestEmit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		arts, problems := Emit(m, column(), nil)
+		arts, gaps, problems := Emit(m, column(), nil, Profile{})
 		if after, _ := canon.JSON(m); canon.Digest(after) != canon.Digest(before) {
 			t.Error("Emit changed the mesh")
 		}
 		out := map[string][]byte{}
 		for _, a := range arts {
 			out[a.Path] = a.Bytes
+		}
+		for _, g := range gaps {
+			out["gaps"] = append(out["gaps"], g.Name+": "+g.Problem.String()+"\n"...)
 		}
 		for _, d := range problems {
 			out["diag"] = append(out["diag"], d.String()+"\n"...)

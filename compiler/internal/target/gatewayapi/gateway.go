@@ -7,9 +7,12 @@ import (
 	"meshc.dev/meshc/internal/diag"
 )
 
-// gateway writes the Gateway and an HTTPRoute per host.
+// gateway writes the Gateway and an HTTPRoute per host. Without a listener there is none.
 func (e *emitter) gateway(g *model.Gateway) {
 	spec := gatewaySpec{GatewayClassName: GatewayClass, Listeners: e.listeners(g)}
+	if len(spec.Listeners) == 0 {
+		return
+	}
 	if g.Host != "" && g.Host != model.AnyIPv4 && g.Host != model.AnyAddress {
 		spec.Addresses = []gwAddr{{Type: "IPAddress", Value: g.Host}}
 	}
@@ -25,7 +28,11 @@ func (e *emitter) gateway(g *model.Gateway) {
 			rs = append(rs, rule{path: path, match: r.Match, to: r.To, traits: r.Traits, notFound: r.NotFound})
 		}
 		kind, hostnames := hostObject(h.Name)
-		e.routes(g.Namespace, g.Name+"."+kind, doors(g, h), hostnames, rs)
+		doors := doors(g, h)
+		if len(doors) == 0 {
+			continue // a gap closes a host, and does not open it
+		}
+		e.routes(g.Namespace, g.Name+"."+kind, doors, hostnames, rs)
 		if plain := plainDoors(g, h); h.TLS != nil && h.TLS.Plain == model.PlainRedirect && len(plain) > 0 {
 			e.write(object{version, "HTTPRoute", metadata{fitName(g.Name + ".plain." + kind), g.Namespace}, routeSpec{plain, hostnames, []Rule{toHTTPS(g.TLSPort(h))}}})
 		}
@@ -37,7 +44,7 @@ func (e *emitter) gateway(g *model.Gateway) {
 func doors(g *model.Gateway, h model.Host) []ParentRef {
 	var out []ParentRef
 	for _, name := range h.Ports {
-		if p, _ := g.Port(name); p.Protocol == model.HTTPS {
+		if p, _ := g.Port(name); p.Protocol == model.HTTPS && shows(h) {
 			out = append(out, ParentRef{Kind: "Gateway", Name: g.Name, SectionName: tlsListener(p, h)})
 		}
 	}
@@ -87,7 +94,10 @@ func (e *emitter) listeners(g *model.Gateway) []listener {
 			continue
 		}
 		for _, h := range g.HostsAt(p.Name) {
-			l := listener{Name: tlsListener(p, h), Port: p.Number, Protocol: "HTTPS", TLS: e.tls(g, h)}
+			if !shows(h) {
+				continue
+			}
+			l := listener{Name: tlsListener(p, h), Port: p.Number, Protocol: "HTTPS", TLS: &listenerTLS{Mode: "Terminate", CertificateRefs: certificateRefs(h)}}
 			if _, names := hostObject(h.Name); len(names) > 0 {
 				l.Hostname = names[0]
 			}
@@ -106,31 +116,19 @@ func tlsListener(p model.Port, h model.Host) string {
 	return fitName(p.Name + "." + kind)
 }
 
-// tls is what a listener says of a host; what it cannot say is refused.
-func (e *emitter) tls(g *model.Gateway, h model.Host) *listenerTLS {
-	out := &listenerTLS{Mode: "Terminate"}
+// certificateRefs are the Secrets, of the gateway's own namespace, that a host shows. Files are a gap.
+func certificateRefs(h model.Host) []certificateRef {
+	var out []certificateRef
 	for _, c := range h.TLS.Certificates {
-		if c.Secret == "" {
-			e.problem(diag.New(diag.CodeUnsupported, e.at(model.CertificatePath(c.ID)), "the gateway-api target cannot say certificate %q: a listener's certificates are Secrets, and it is a file of the operator", c.ID).
-				WithFix("name a Secret in place of `file`: secret: %q; or compile without the target gateway-api (`targets` in the root package)", c.File))
-			continue
+		if _, name, is := strings.Cut(c.Secret, "/"); is {
+			out = append(out, certificateRef{Name: name})
 		}
-		_, name, _ := strings.Cut(c.Secret, "/") // of the gateway's own namespace
-		out.CertificateRefs = append(out.CertificateRefs, certificateRef{Name: name})
-	}
-	path := model.GatewayHostPath(g.ID, h.Name)
-	if h.TLS.Min != oldestTLS {
-		e.problem(diag.New(diag.CodeUnsupported, e.at(path), "the gateway-api target cannot say TLS %s and newer of host %q: the oldest version is each implementation's affair", h.TLS.Min, h.Name))
-	}
-	if h.TLS.Plain == model.PlainRefuse && len(plainDoors(g, h)) > 0 {
-		e.problem(diag.New(diag.CodeUnsupported, e.at(path), "the gateway-api target cannot refuse plain HTTP of host %q: no route of Gateway API answers 403", h.Name).
-			WithFix("redirect it, or leave the host out of the ports that speak http (`ports`)"))
 	}
 	return out
 }
 
-// oldestTLS is what a host takes that asks for nothing newer.
-const oldestTLS = "1.2"
+// shows reports whether a listener can say what the host shows to visitors.
+func shows(h model.Host) bool { return h.TLS != nil && len(certificateRefs(h)) > 0 }
 
 // hostObject is the end of the name of a host's HTTPRoute, and its hostnames. Names of
 // gateways have no dot, so the second label tells the kinds apart.

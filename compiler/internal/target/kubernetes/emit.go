@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/kustomize"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/target/coverage"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
@@ -42,13 +44,15 @@ type Profile struct {
 }
 
 // Emit compiles the mesh to Kubernetes objects, sorted by path, and the place that each
-// artifact comes from, in the same order. With an error among the problems there are no
+// artifact comes from, in the same order. gaps are what they do not say and the mesh does:
+// whoever takes the artifacts answers for each. With an error among the problems there are no
 // artifacts.
-func Emit(m *model.Mesh, cells Column, p Profile) (arts []release.Artifact, places []diag.Pos, problems diag.List) {
+func Emit(m *model.Mesh, cells Column, parts []coverage.Part, p Profile) (arts []release.Artifact, places []diag.Pos, gaps []coverage.Gap, problems diag.List) {
 	if p.Locate == nil {
 		p.Locate = func(path string) diag.Pos { return diag.Pos{File: path} }
 	}
 	e := &emitter{m: m, cells: cells, profile: p}
+	gaps = e.checkParts(parts)
 	e.checkTarget()
 	for _, n := range e.namespaces() {
 		e.namespace(n)
@@ -63,9 +67,9 @@ func Emit(m *model.Mesh, cells Column, p Profile) (arts []release.Artifact, plac
 		arts, places = e.write()
 	}
 	if e.problems.HasErrors() {
-		return nil, nil, e.problems.Sorted()
+		arts, places = nil, nil
 	}
-	return arts, places, e.problems.Sorted()
+	return arts, places, gaps, e.problems.Sorted()
 }
 
 type emitter struct {
@@ -92,6 +96,15 @@ func (e *emitter) problem(d diag.Diagnostic) {
 		d = d.WithFix(wayOut)
 	}
 	e.problems = append(e.problems, d)
+}
+
+// checkParts holds the mesh against the column of structure.
+func (e *emitter) checkParts(parts []coverage.Part) []coverage.Gap {
+	gaps, losses := coverage.Check("kubernetes", e.m, parts, func(path string) diag.Pos { return e.profile.Locate(cmp.Or(path, TargetPath)) })
+	for _, l := range losses {
+		e.problem(l)
+	}
+	return gaps
 }
 
 // checkTarget reports what no object could mend.

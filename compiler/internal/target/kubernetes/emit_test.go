@@ -38,11 +38,11 @@ func TestEmitIsAFunction(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := Profile{NetworkPolicies: true, AdmissionPolicies: true, Injection: &release.Injection{Image: "i", Server: "meshc.meshc-system.svc:18000"}}
-	first, places, ds := Emit(m, Column{}, p)
+	first, places, _, ds := Emit(m, Column{}, nil, p)
 	if err := ds.Err(); err != nil || len(first) != len(places) {
 		t.Fatal(err)
 	}
-	second, _, _ := Emit(m, Column{}, p)
+	second, _, _, _ := Emit(m, Column{}, nil, p)
 	for i, a := range first {
 		if a.Path != second[i].Path || string(a.Bytes) != string(second[i].Bytes) {
 			t.Errorf("%s differs", a.Path)
@@ -87,11 +87,11 @@ func TestLongListsAreCut(t *testing.T) {
 // A feature of which nobody said what it needs is refused, not left out.
 func TestUnknownFeatureIsRefused(t *testing.T) {
 	for _, cells := range []Column{{}, {"lost": Cell{}}} {
-		if arts, _, ds := Emit(mesh(lost{}), cells, Profile{}); len(arts) > 0 || len(ds) != 1 || ds[0].Code != diag.CodeUnsupported {
+		if arts, _, _, ds := Emit(mesh(lost{}), cells, nil, Profile{}); len(arts) > 0 || len(ds) != 1 || ds[0].Code != diag.CodeUnsupported {
 			t.Errorf("%d artifacts, %v", len(arts), ds)
 		}
 	}
-	if _, _, ds := Emit(mesh(lost{}), Column{"lost": Cell{Lowering: Nothing("proxies do it")}}, Profile{}); ds.HasErrors() {
+	if _, _, _, ds := Emit(mesh(lost{}), Column{"lost": Cell{Lowering: Nothing("proxies do it")}}, nil, Profile{}); ds.HasErrors() {
 		t.Error(ds)
 	}
 }

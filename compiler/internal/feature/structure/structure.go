@@ -1,0 +1,303 @@
+// Package structure holds the rows of what a mesh is made of: the parts of the language that
+// are no values on an object. They have cells only, for the packages that read and emit a
+// mesh know them anyway; a cell says what becomes of the part there.
+//
+// In: the type of a row. Out: the rows, which feature/catalog lists.
+package structure
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/target/coverage"
+)
+
+// use is a Use with words.
+func use(path, format string, args ...any) coverage.Use {
+	return coverage.Use{Path: path, What: fmt.Sprintf(format, args...)}
+}
+
+// ofServices are the uses that each service has.
+func ofServices(f func(*model.Service) []coverage.Use) func(*model.Mesh) []coverage.Use {
+	return func(m *model.Mesh) []coverage.Use {
+		var out []coverage.Use
+		for _, s := range m.Services {
+			out = append(out, f(s)...)
+		}
+		return out
+	}
+}
+
+// ofGateways are the uses that each gateway has.
+func ofGateways(f func(*model.Gateway) []coverage.Use) func(*model.Mesh) []coverage.Use {
+	return func(m *model.Mesh) []coverage.Use {
+		var out []coverage.Use
+		for _, g := range m.Gateways {
+			out = append(out, f(g)...)
+		}
+		return out
+	}
+}
+
+// Identity is strict mTLS, and that who is not granted is refused.
+var Identity = feature.Structure{
+	Name: "identity", What: "Callers prove who they are by mTLS, and whom nothing grants is refused.",
+	Example: `mtls: mode: "strict"`, Lost: plan.Weakening,
+	Uses:  func(*model.Mesh) []coverage.Use { return []coverage.Use{{Path: "", What: "identities"}} },
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the proxies hold callers to it"),
+	GatewayAPI: coverage.Approximate("Gateway API has neither mTLS nor authorization; strict mTLS and default deny are left to the mesh that runs these objects").
+		WithFix("see to both there, or serve the target envoy"),
+}
+
+// Grants say who may ask what.
+var Grants = feature.Structure{
+	Name: "grant", What: "Who may ask what of a service.", Example: `grant: web: from: ["web"]`, Lost: plan.Widening,
+	Uses: ofServices(func(s *model.Service) []coverage.Use {
+		var out []coverage.Use
+		for _, g := range s.Grants {
+			out = append(out, use(model.GrantPath(s.ID, g.Name), "grant %q", g.Name))
+		}
+		return out
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the callees' proxies decide"), GatewayAPI: coverage.Refuse("Gateway API has no authorization"),
+}
+
+func denies(carrier string, ds []model.Deny) []coverage.Use {
+	var out []coverage.Use
+	for _, d := range ds {
+		out = append(out, use(model.DenyPath(carrier, d.Name), "deny %q", d.Name))
+	}
+	return out
+}
+
+// Denies take out what is refused although a grant allows it.
+var Denies = feature.Structure{
+	Name: "deny", What: "What is refused although a grant, or a gateway's route, allows it.", Example: `deny: frozen: {mesh: true, methods: ["DELETE"]}`, Lost: plan.Widening,
+	Uses: func(m *model.Mesh) []coverage.Use {
+		var out []coverage.Use
+		for _, s := range m.Services {
+			out = append(out, denies(model.ServicePath(s.ID), s.Denies)...)
+		}
+		for _, g := range m.Gateways {
+			out = append(out, denies(model.GatewayPath(g.ID), g.Denies)...)
+			for _, h := range g.Hosts {
+				out = append(out, denies(model.GatewayHostPath(g.ID, h.Name), h.Denies)...)
+			}
+		}
+		return out
+	},
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the callees' proxies refuse"), GatewayAPI: coverage.Refuse("Gateway API has no authorization"),
+}
+
+// MTLS is a port's mode, where that is weaker than strict.
+var MTLS = feature.Structure{
+	Name: "mtls", What: "Ports that take plaintext, beside mTLS or in its place.",
+	Example: `mtls: {mode: "permissive", until: "2027-02-01T00:00:00Z", owner: "team", reason: "old clients"}`, Lost: plan.Narrowing,
+	Uses: ofServices(func(s *model.Service) []coverage.Use {
+		var out []coverage.Use
+		for _, p := range s.Ports {
+			if p.MTLS != model.Strict {
+				out = append(out, use(model.ServicePath(s.ID)+"/port/"+p.Name, "mTLS mode %q of port %q", p.MTLS, p.Name))
+			}
+		}
+		return out
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the callees' proxies take it or not"), GatewayAPI: coverage.Refuse("Gateway API has no mTLS inside a mesh, so none that is off"),
+}
+
+// Calls say which services a service calls.
+var Calls = feature.Structure{
+	Name: "calls", What: "Whom a service calls: its proxy leads nowhere else.", Example: `calls: web: {}`, Lost: plan.Weakening,
+	Uses: ofServices(func(s *model.Service) []coverage.Use {
+		var out []coverage.Use
+		for _, c := range s.Calls {
+			out = append(out, use(model.ServicePath(s.ID), "call of %q", c.To))
+		}
+		return out
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the callers' proxies keep to it; `networkPolicies` makes a second line of it"),
+	GatewayAPI: coverage.Nothing("an HTTPRoute is for whoever calls; what nobody calls is left to the mesh that runs these objects"),
+}
+
+// Versions are a service's, where it has several.
+var Versions = feature.Structure{
+	Name: "version", What: "Several versions of a service, and the shares that they get.", Example: `route: default: to: {v1: 90, v2: 10}`, Lost: plan.Weakening,
+	Uses: ofServices(func(s *model.Service) []coverage.Use {
+		if len(s.Versions) < 2 {
+			return nil
+		}
+		var names []string
+		for _, v := range s.Versions {
+			names = append(names, v.Name)
+		}
+		return []coverage.Use{use(model.ServicePath(s.ID), "versions %s of %q", strings.Join(names, ", "), s.ID)}
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("a Service has the pods of all versions, and the callers' proxies tell them apart by their labels"),
+	GatewayAPI: coverage.Approximate("each is a Service of its own, called SERVICE-VERSION, which must exist beside these objects").
+		WithFix("make each of them a Service that selects the workloads of its version"),
+}
+
+// TCP is a service's port without HTTP, where versions or routes are behind it.
+var TCP = feature.Structure{
+	Name: "tcp", What: "TCP ports of services with several versions.", Example: `port: raw: {number: 9000, protocol: "tcp"}`, Lost: plan.Weakening,
+	Uses: ofServices(func(s *model.Service) []coverage.Use {
+		var out []coverage.Use
+		for _, p := range s.Ports {
+			if !p.Protocol.IsHTTP() && (len(s.Versions) > 1 || len(s.Routes) > 1) {
+				out = append(out, use(model.ServicePath(s.ID), "where TCP port %q of %q leads", p.Name, s.ID))
+			}
+		}
+		return out
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the callers' proxies choose the version"), GatewayAPI: coverage.Refuse("an HTTPRoute leads requests, not connections"),
+}
+
+// Gateways are the doors into the mesh.
+var Gateways = feature.Structure{
+	Name: "gateway", What: "Doors into the mesh, and the hosts behind them.", Example: `mesh: gateway: edge: {port: http: number: 80, host: "shop.example": route: default: to: cart: 100}`,
+	Lost: plan.Narrowing,
+	Uses: ofGateways(func(g *model.Gateway) []coverage.Use {
+		return []coverage.Use{use(model.GatewayPath(g.ID), "gateway %q", g.ID)}
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Exact(), GatewayAPI: coverage.Exact(),
+}
+
+// Splits are routes of gateways that share requests out among services.
+var Splits = feature.Structure{
+	Name: "split", What: "Routes of gateways with several services behind them.",
+	Example: `mesh: gateway: edge: {port: http: number: 80, host: "*": route: default: to: {cart: 50, web: 50}}`, Lost: plan.Weakening,
+	Uses: ofGateways(func(g *model.Gateway) []coverage.Use {
+		var out []coverage.Use
+		for _, h := range g.Hosts {
+			for _, r := range h.Routes {
+				if len(r.To) > 1 {
+					out = append(out, use(model.GatewayRoutePath(g.ID, h.Name, r.Name), "the shares of route %q", r.Name))
+				}
+			}
+		}
+		return out
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the gateway's proxies share requests out"), GatewayAPI: coverage.Exact(),
+}
+
+// Autoscale is how many pods a gateway has.
+var Autoscale = feature.Structure{
+	Name: "autoscale", What: "How many pods a gateway has, following how busy they are.",
+	Example: `mesh: gateway: edge: {port: http: number: 80, autoscale: {min: 2, max: 5, cpu: 70}, host: "*": route: default: to: cart: 100}`, Lost: plan.Weakening,
+	Uses: ofGateways(func(g *model.Gateway) []coverage.Use {
+		if g.Autoscale == nil {
+			return nil
+		}
+		return []coverage.Use{use(model.GatewayPath(g.ID), "the number of pods of gateway %q", g.ID)}
+	}),
+	Envoy: coverage.Nothing("whoever runs the proxies has as many as it wants"), Kubernetes: coverage.Exact(),
+	GatewayAPI: coverage.Nothing("an implementation runs as many proxies as it wants"),
+}
+
+// certificates are the uses of certificates that lie where wanted says.
+func certificates(wanted func(model.Certificate) bool) func(*model.Mesh) []coverage.Use {
+	return func(m *model.Mesh) []coverage.Use {
+		var out []coverage.Use
+		seen := map[string]bool{}
+		for _, g := range m.Gateways {
+			for _, c := range g.Certificates() {
+				if wanted(c) && !seen[c.ID] {
+					seen[c.ID] = true
+					out = append(out, use(model.CertificatePath(c.ID), "certificate %q", c.ID))
+				}
+			}
+		}
+		return out
+	}
+}
+
+// edge is a gateway with a host that has the certificate "shop".
+func edge(certificate, tls string) string {
+	return `mesh: {certificate: shop: ` + certificate + `, gateway: edge: {port: {http: number: 80, https: {number: 443, protocol: "https"}}, host: "shop.example": {tls: {certificates: ["shop"]` +
+		tls + `}, route: default: to: cart: 100}}}`
+}
+
+// CertificateFiles are certificates that the operator of a gateway has as files.
+var CertificateFiles = feature.Structure{
+	Name: "certificate.file", What: "Certificates that gateways show to visitors, from files of the operator.", Example: edge(`file: "shop"`, ""), Lost: plan.Weakening,
+	Uses:  certificates(func(c model.Certificate) bool { return c.Secret == "" }),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the agents of gateways that run elsewhere read them; one in pods is refused, which has no files of its operator"),
+	GatewayAPI: coverage.Refuse("a listener's certificates are Secrets, and it is a file of the operator").
+		WithFix("name a Secret in place of `file`, accept the loss, or compile without the target gateway-api"),
+}
+
+// CertificateSecrets are certificates that lie in a cluster.
+var CertificateSecrets = feature.Structure{
+	Name: "certificate.secret", What: "Certificates that gateways show to visitors, from Secrets of a cluster.", Example: edge(`secret: "shop/shop-tls"`, ""), Lost: plan.Weakening,
+	Uses:  certificates(func(c model.Certificate) bool { return c.Secret != "" }),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Exact(), GatewayAPI: coverage.Exact(),
+}
+
+// hosts are the uses of gateways' hosts with TLS that wanted takes.
+func hosts(what string, wanted func(*model.Gateway, model.Host) bool) func(*model.Mesh) []coverage.Use {
+	return ofGateways(func(g *model.Gateway) []coverage.Use {
+		var out []coverage.Use
+		for _, h := range g.Hosts {
+			if h.TLS != nil && wanted(g, h) {
+				out = append(out, use(model.GatewayHostPath(g.ID, h.Name), "%s of host %q", what, h.Name))
+			}
+		}
+		return out
+	})
+}
+
+// oldestTLS is what a host takes that asks for nothing newer.
+const oldestTLS = "1.2"
+
+// TLSMin is the oldest version of TLS that a host takes.
+var TLSMin = feature.Structure{
+	Name: "tls.min", What: "The oldest version of TLS that a host takes, if it is not 1.2.", Example: edge(`secret: "shop/shop-tls"`, `, min: "1.3"`), Lost: plan.Weakening,
+	Uses:  hosts("the oldest version of TLS", func(_ *model.Gateway, h model.Host) bool { return h.TLS.Min != oldestTLS }),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the gateway's proxies keep to it"), GatewayAPI: coverage.Refuse("the oldest version is each implementation's affair"),
+}
+
+// PlainRefused are hosts that answer plain HTTP with 403.
+var PlainRefused = feature.Structure{
+	Name: "tls.http", What: "Hosts with TLS that refuse plain HTTP, at ports that speak it.", Example: edge(`secret: "shop/shop-tls"`, `, http: "refuse"`), Lost: plan.Neutral,
+	Uses: hosts("the refusal of plain HTTP", func(g *model.Gateway, h model.Host) bool {
+		return h.TLS.Plain == model.PlainRefuse && slices.ContainsFunc(h.Ports, func(name string) bool {
+			p, _ := g.Port(name)
+			return p.Protocol == model.HTTP
+		})
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the gateway's proxies answer"),
+	GatewayAPI: coverage.Refuse("no route of Gateway API answers 403").WithFix("redirect it, leave the host out of the ports that speak http (`ports`), or accept that it is not there at all"),
+}
+
+// Externals lie outside of the mesh.
+var Externals = feature.Structure{
+	Name: "external", What: "What lies outside the mesh and is called from inside.", Example: `mesh: external: pay: {port: http: number: 80, endpoints: dns: "pay.example:80"}`, Lost: plan.Weakening,
+	Uses: func(m *model.Mesh) []coverage.Use {
+		var out []coverage.Use
+		for _, x := range m.Externals {
+			out = append(out, use(model.ExternalPath(x.ID), "the external %q", x.ID))
+		}
+		return out
+	},
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the callers' proxies know where it is"), GatewayAPI: coverage.Refuse("a backend is a Service"),
+}
+
+// Endpoints are where the instances of a service are, where intent writes it.
+var Endpoints = feature.Structure{
+	Name: "endpoints", What: "Where the instances of a version are, if the platform does not know it.", Example: `version: v1: endpoints: static: ["10.0.0.1:8080"]`, Lost: plan.Narrowing,
+	Uses: ofServices(func(s *model.Service) []coverage.Use {
+		var out []coverage.Use
+		for _, v := range s.Versions {
+			if !v.Discovered() {
+				out = append(out, use(model.ServicePath(s.ID)+"/version/"+v.Name, "where version %q of %q is", v.Name, s.ID))
+			}
+		}
+		return out
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the callers' proxies know them; the Service selects no pods"),
+	GatewayAPI: coverage.Nothing("a Service knows its own workloads"),
+}
