@@ -34,6 +34,8 @@ type app struct {
 	// began says that the arguments were understood, cleansUp that the command
 	// ends by itself after a signal.
 	began, cleansUp atomic.Bool
+	// signal is the number of the first signal that asked the command to end, 0 before.
+	signal atomic.Int32
 }
 
 // failure ends a command with a code of its own. An empty text prints nothing,
@@ -62,7 +64,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	color := colorful(stdout)
 	out, errs := printer.NewWriter(stdout, color), printer.NewWriter(stderr, color)
 	a := &app{in: stdin, out: out, err: errs, now: time.Now, color: color}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := a.until(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	root := a.root()
 	root.SetArgs(args)
@@ -74,6 +76,28 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		err = fail(diag.ExitFailure, "writing the output: %v", lost) // a report cut short must not look whole
 	}
 	return int(a.report(err))
+}
+
+// until is a context that ends with one of the signals, of which the first one is kept for
+// the exit code.
+func (a *app) until(parent context.Context, signals ...os.Signal) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(parent)
+	came := make(chan os.Signal, 1)
+	signal.Notify(came, signals...)
+	go func() {
+		select {
+		case s := <-came:
+			if number, ok := s.(syscall.Signal); ok {
+				a.signal.CompareAndSwap(0, int32(number)) //nolint:gosec // signals are few
+			}
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(came)
+		cancel()
+	}
 }
 
 // grace is how long a command may take to end after a signal.
@@ -148,7 +172,8 @@ func (a *app) root() *cobra.Command {
 will really do, and serves only what was approved by signatures in Git.
 
 Exit codes: 0 ok, 1 tool or usage error, 2 something served changes (with
---detailed-exitcode), 3 invalid or denied, 4 stale or unverifiable, 5 over budget.`,
+--detailed-exitcode), 3 invalid or denied, 4 stale or unverifiable, 5 over budget,
+130 or 143 ended by Ctrl-C or SIGTERM before the work was done.`,
 		Example: `  meshc init mesh && meshc vet mesh && meshc test mesh
   meshc plan mesh --base origin/main
   meshc serve --repo https://git.example/mesh.git --trust trust.yaml`,

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"syscall"
 
@@ -41,7 +40,7 @@ func (f *envoyFlags) find(ctx context.Context, a *app) (envoybin.Binary, error) 
 // reader that goes away (| head) would end this program and leave them behind.
 func (a *app) supervised(ctx context.Context) (context.Context, context.CancelFunc) {
 	a.cleansUp.Store(true)
-	return signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE)
+	return a.until(ctx, syscall.SIGHUP, syscall.SIGPIPE)
 }
 
 // prove has a real Envoy judge a release, and returns its version as well.

@@ -169,7 +169,7 @@ func TestAnInterruptLeavesNoEnvoy(t *testing.T) {
 			}
 			select {
 			case got := <-done:
-				if got.code != diag.ExitFailure || !strings.Contains(got.errs, "interrupted") {
+				if got.code != 130 || !strings.Contains(got.errs, "interrupted") {
 					t.Errorf("got %+v", got)
 				}
 			case <-deadline:

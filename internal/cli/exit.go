@@ -17,6 +17,27 @@ func (a *app) report(err error) diag.ExitCode {
 	if err == nil {
 		return diag.ExitOK
 	}
+	if number := a.signal.Load(); number != 0 {
+		a.tellError(interrupted(err))
+		return diag.ExitCode(128 + number) // as a shell says it of what a signal ended
+	}
+	return a.tellError(err)
+}
+
+// interrupted is the error of a command that was to end, where its words are about more
+// than that: not those of a child that was asked to end as well.
+func interrupted(err error) error {
+	for _, d := range findings(err) {
+		if d.Code != diag.CodeSandbox {
+			return err
+		}
+		err = context.Canceled
+	}
+	return err
+}
+
+// tellError prints an error, and says how the process ends by it.
+func (a *app) tellError(err error) diag.ExitCode {
 	var f *failure
 	if errors.As(err, &f) {
 		if f.text != "" {

@@ -3,7 +3,8 @@ package diag
 import "slices"
 
 // ExitCode is how a command of meshc ends. The numbers are a contract with
-// scripts and never change.
+// scripts and never change. A command that a signal ended before its work was done ends
+// with 128 and the signal's number (130 for SIGINT, 143 for SIGTERM).
 type ExitCode int
 
 // The exit codes of every command.
