@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/agent"
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/ca"
@@ -51,7 +52,7 @@ type edge struct {
 	state       string // of the agent
 	plain, port int
 	server      *xdsserver.Server
-	backend     int
+	backend     string // where the application is
 	records     int64
 	issuer      *issuer
 }
@@ -59,7 +60,7 @@ type edge struct {
 // open runs a gateway for that intent of its hosts and certificates.
 func open(t *testing.T, intent string, certificates map[string][]string) *edge {
 	t.Helper()
-	e := &edge{t: t, dir: t.TempDir(), approved: t.TempDir(), state: shortDir(t), issuer: newIssuer(t), backend: backend(t)}
+	e := &edge{t: t, dir: t.TempDir(), approved: t.TempDir(), state: shortDir(t), issuer: newIssuer(t), backend: backend(t, "127.0.0.1")}
 	for _, port := range []*int{&e.plain, &e.port} {
 		var err error
 		if *port, err = freeport.Next(); err != nil {
@@ -69,6 +70,26 @@ func open(t *testing.T, intent string, certificates map[string][]string) *edge {
 	for name, hosts := range certificates {
 		e.put(name, e.issuer.pair(t, hosts...))
 	}
+	ctx, wg := e.life()
+	authority, tokens := e.serve(ctx, wg, "127.0.0.1", nil)
+	e.publish(intent)
+	e.envoy(ctx, wg, authority, tokens)
+	return e
+}
+
+// life is as long as the test; what runs in it has ended then.
+func (e *edge) life() (context.Context, *sync.WaitGroup) {
+	ctx, end := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	e.t.Cleanup(func() { end(); wg.Wait() })
+	return ctx, &wg
+}
+
+// serve starts a server at that address, with an authority that certifies who has a token
+// of its own or is such a pod.
+func (e *edge) serve(ctx context.Context, wg *sync.WaitGroup, address string, pods ca.Attestor) (*ca.Authority, *ca.Tokens) {
+	t := e.t
+	t.Helper()
 	authority, err := ca.Open(t.Context(), filepath.Join(e.approved, "ca"), ca.Options{TrustDomain: "mesh.local", TTL: time.Hour, Clock: time.Now})
 	if err != nil {
 		t.Fatal(err)
@@ -78,8 +99,11 @@ func open(t *testing.T, intent string, certificates map[string][]string) *edge {
 		t.Fatal(err)
 	}
 	joining := ca.NewService(authority, tokens, nil, slog.New(slog.DiscardHandler))
+	if pods != nil {
+		joining.TakePods(pods)
+	}
 	e.server, err = xdsserver.New(xdsserver.Config{
-		Listen: "127.0.0.1:0", TrustDomain: "mesh.local", StateDir: t.TempDir(), Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Listen: net.JoinHostPort(address, "0"), TrustDomain: "mesh.local", StateDir: t.TempDir(), Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Grace: time.Millisecond, ConnectionsPerSecond: -1,
 		TLS:      func() (*tls.Config, error) { return authority.TLSConfig(ca.Requested), nil },
 		Register: func(g grpc.ServiceRegistrar) { joining.Register(g) },
@@ -87,17 +111,12 @@ func open(t *testing.T, intent string, certificates map[string][]string) *edge {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, end := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	t.Cleanup(func() { end(); wg.Wait() })
-	e.publish(intent)
 	wg.Go(func() {
 		if err := e.server.Run(ctx); err != nil && ctx.Err() == nil {
 			t.Errorf("the server ended: %v", err)
 		}
 	})
-	e.envoy(ctx, &wg, authority, tokens)
-	return e
+	return authority, tokens
 }
 
 // envoy starts agent and Envoy.
@@ -155,10 +174,10 @@ func shortDir(t *testing.T) string {
 // saw is what the application was asked.
 type saw struct{ Host, Path, Method, Scheme, Body string }
 
-// backend answers with what it was asked.
-func backend(t *testing.T) int {
+// backend answers with what it was asked, at a port of that address.
+func backend(t *testing.T, address string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,8 +187,7 @@ func backend(t *testing.T) int {
 	})}
 	go func() { _ = h.Serve(l) }() // ends with Close
 	t.Cleanup(func() { _ = h.Close() })
-	addr, _ := l.Addr().(*net.TCPAddr)
-	return addr.Port
+	return l.Addr().String()
 }
 
 // publish compiles the intent, approves the release, and serves it.
@@ -178,20 +196,31 @@ func (e *edge) publish(hosts string) {
 	const head = "import \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\n"
 	body := fmt.Sprintf(`
 mesh: {namespace: "edge", mtls: {mode: "disable", owner: "test", reason: "the application has no proxy", until: "2099-01-01T00:00:00Z"}}
-mesh: service: app: {port: http: number: 8080, grant: visitors: from: ["gateway/edge"], endpoints: static: ["127.0.0.1:%d"]}
+mesh: service: app: {port: http: number: 8080, grant: visitors: from: ["gateway/edge"], endpoints: static: [%q]}
 mesh: gateway: edge: {address: "127.0.0.1", port: {http: number: %d, https: {number: %d, protocol: "https"}}}
 `, e.backend, e.plain, e.port)
-	p, ds := compiler.Load(fstest.MapFS{
+	e.approve(compiled(e.t, fstest.MapFS{
 		"mesh.cue":      {Data: []byte("package mesh\n\n" + head + "mesh: trustDomain: \"mesh.local\"\n")},
 		"edge/edge.cue": {Data: []byte("package edge\n\n" + head + body + hosts)},
-	}, compiler.Options{At: compileDate()})
+	}))
+}
+
+func compiled(t *testing.T, files fstest.MapFS) release.Release {
+	t.Helper()
+	p, ds := compiler.Load(files, compiler.Options{At: compileDate()})
 	if ds.HasErrors() {
-		e.t.Fatal(ds.Err())
+		t.Fatal(ds.Err())
 	}
 	r, ds := p.Release()
 	if ds.HasErrors() {
-		e.t.Fatal(ds.Err())
+		t.Fatal(ds.Err())
 	}
+	return r
+}
+
+// approve has the server serve a release.
+func (e *edge) approve(r release.Release) {
+	e.t.Helper()
 	e.records++
 	id := fmt.Sprintf("%040x", e.records)
 	rec := approval.Record{
@@ -304,9 +333,14 @@ func (e *edge) put(name string, p pair) {
 // client speaks HTTP/2 or HTTP/1.1 over TLS to the gateway, whatever the host is called;
 // sni is the name that its connections ask for, "" for the request's own.
 func (e *edge) client(protocol, sni string) *http.Client {
+	return e.clientOf(fmt.Sprintf("127.0.0.1:%d", e.port), protocol, sni)
+}
+
+// clientOf is a client of the gateway at an address.
+func (e *edge) clientOf(gateway, protocol, sni string) *http.Client {
 	tr := &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, fmt.Sprintf("127.0.0.1:%d", e.port))
+			return new(net.Dialer).DialContext(ctx, network, gateway)
 		},
 		TLSClientConfig: &tls.Config{RootCAs: e.issuer.pool, ServerName: sni, MinVersion: tls.VersionTLS12},
 		Protocols:       new(http.Protocols),
@@ -391,7 +425,11 @@ func (e *edge) status(name string) certstore.Status {
 	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(e.state, "status.sock"))
 	}}}
-	res, err := c.Get("http://agent/certificates")
+	return statusOf(c, "http://agent", name)
+}
+
+func statusOf(c http.Client, agent, name string) certstore.Status {
+	res, err := c.Get(agent + "/certificates")
 	if err != nil {
 		return certstore.Status{Problem: err.Error()}
 	}
