@@ -39,12 +39,25 @@ type Request struct {
 	// Namespace completes names without one; "" allows only names that are unique in the mesh.
 	Namespace string
 	// Port is a port's name; "" is the first.
-	Port    string
-	Host    string
-	Method  string // "" is GET
-	Path    string // as sent; "" is "/"
+	Port   string
+	Host   string
+	Method string // "" is GET
+	// Path is the request's target as sent: a path with its query, a URI, "*", or for
+	// CONNECT a host with its port; "" is "/".
+	Path    string
 	Headers []Header
+	// HTTP is the version that the caller speaks: HTTP10, HTTP11 or HTTP2; "" is HTTP11.
+	HTTP string
+	// ServerName is what the caller's connection to a port of HTTPS asks for (SNI); "" is Host.
+	ServerName string
 }
+
+// Versions of HTTP, as a request names them.
+const (
+	HTTP10 = eval.HTTP10
+	HTTP11 = eval.HTTP11
+	HTTP2  = eval.HTTP2
+)
 
 // Step is one deciding piece of the mesh, with the user's line.
 type Step struct {
@@ -82,6 +95,10 @@ type Answer struct {
 	Arrives Arrival `json:"arrives,omitzero"`
 	// Why is the reason of a proxy that answers by itself, where neither a route nor a grant is.
 	Why string `json:"why,omitempty"`
+	// First is the proxy that the request meets first, in words.
+	First string `json:"first_proxy"`
+	// Scheme is "http" or "https": where a redirect leads that names none.
+	Scheme string `json:"scheme"`
 }
 
 // Arrival is where a request has got to.
@@ -110,8 +127,11 @@ func (a Answer) Allowed() bool {
 
 // Words says in one line what becomes of the request.
 func (a Answer) Words() string {
-	if o := a.Outcome; o.Verdict == space.Denied && (o.Status == badStatus || o.Status == tooLargeStatus) {
-		return fmt.Sprintf("refused by the first proxy, whatever the mesh says (%d)", a.Status)
+	if a.ByProxy() {
+		if a.Reset() {
+			return "ended by " + a.First + " without an answer: " + a.Why
+		}
+		return fmt.Sprintf("answered by %s: %d, %s", a.First, a.Status, a.Why)
 	}
 	text := ""
 	if a.Why != "" {
@@ -140,11 +160,11 @@ func (a Answer) MayAnswer() int {
 	return 0
 }
 
-// Answers to what no proxy of the mesh passes on.
-const (
-	badStatus      = 400
-	tooLargeStatus = 431
-)
+// ByProxy reports whether the first proxy answers by itself, whatever routes and grants say.
+func (a Answer) ByProxy() bool { return a.Outcome.By == eval.ByProxy }
+
+// Reset reports whether the first proxy ends HTTP/2's stream in place of an answer.
+func (a Answer) Reset() bool { return a.ByProxy() && a.Status == 0 }
 
 // AtDoor reports whether the port of a gateway answers by itself, before any route.
 func (a Answer) AtDoor() bool { return a.Outcome.By == eval.ByDoor }
@@ -173,34 +193,44 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	q := space.Request{From: from, Host: eval.CleanHost(joinHosts(r)), Method: orElse(r.Method, "GET"), Path: orElse(r.Path, "/"), Headers: eval.CleanHeaders(r.door(), r.Headers)}
-	clean, bad := r.refused()
-	if bad != 0 {
-		return refused(q, space.Scope{}, bad), nil
+	if v := orElse(r.HTTP, HTTP11); v != HTTP10 && v != HTTP11 && v != HTTP2 {
+		return Answer{}, fmt.Errorf("HTTP %q is no version that is known here: %s, %s or %s", v, HTTP10, HTTP11, HTTP2)
 	}
-	r.Host = joinHosts(r)
-	q.Path = clean
-	_, q.Query, _ = strings.Cut(r.Path, "?")
-	q.Upgrade = hop.Upgrade(r.lines(hop.Connection), r.lines(hop.UpgradeTo))
+	g, port, err := p.entrance(r)
+	if err != nil {
+		return Answer{}, err
+	}
+	sent := r.sent()
+	sent.TLS = port.Protocol == model.HTTPS
+	got := eval.Receive(sent)
+	q := got.Request
+	q.From = from
+	r.Host = got.Authority // that of the target, if it has one
 	scope, found, err := p.scope(ds, r)
 	if err != nil {
 		return Answer{}, err
 	}
-	if !eval.Stable(q.Path) && scope.Scope.Protocol != string(model.TCP) {
-		return refused(q, scope.Scope, badStatus), nil
+	tcp := scope.Scope.Protocol == string(model.TCP)
+	var ans space.Answer
+	answered := false
+	if sent.TLS {
+		ans, answered = eval.BeforeHandshake(g, port, r.serverName(sent.Host))
 	}
-	ans, atDoor, err := p.atDoor(r)
+	if !answered && got.Answer != nil && !tcp {
+		ans, answered = *got.Answer, true
+	}
+	if !answered && g != nil {
+		ans, answered = eval.AtDoor(g, port, r.serverName(sent.Host), r.Host, q.Upgrade)
+	}
 	switch {
-	case err != nil:
-		return Answer{}, err
-	case atDoor:
+	case answered:
 	case found:
 		ans = eval.Decide(scope, q)
 	default:
 		ans = eval.UnknownHost()
 	}
-	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why}
-	if v := ans.Outcome.Verdict; scope.Scope.Protocol != string(model.TCP) && (v == space.Forward || v == space.Denied) {
+	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(), Scheme: got.Scheme}
+	if v := ans.Outcome.Verdict; !tcp && (v == space.Forward || v == space.Denied) {
 		out.Arrives = Arrival{ans.Image.Of(q).Path, ans.Image.Host}
 	}
 	for _, o := range ans.From {
@@ -232,69 +262,13 @@ func (p *Program) step(path string) Step {
 // gatewayPrefix marks a gateway where a service may stand.
 const gatewayPrefix = "gateway/"
 
-// Authority is the host as applications and redirects get it: further Host lines
-// joined, without a dot at the end, with its port.
-func (r Request) Authority() string { return eval.WithoutDot(joinHosts(r)) }
+// Authority is the host as applications and redirects get it: that of the target if it has
+// one, further Host lines joined, without a dot at the end, with its port.
+func (r Request) Authority() string { return eval.Receive(r.sent()).Authority }
 
-// goodHost: a request that says nothing of its host has a good one.
-func (r Request) goodHost() bool {
-	host := r.Authority()
-	return host == "" && r.Host == "" || hop.GoodAuthority(host)
-}
-
-// joinHosts is the host as Envoy has it if there are further Host lines.
-func joinHosts(r Request) string {
-	hosts := []string{r.Host}
-	for _, h := range r.Headers {
-		if strings.EqualFold(h.Name, "host") {
-			hosts = append(hosts, h.Value)
-		}
-	}
-	return strings.Join(slices.DeleteFunc(hosts, func(h string) bool { return h == "" }), ",")
-}
-
-// lines are the values of a header's lines.
-func (r Request) lines(name string) []string {
-	var out []string
-	for _, h := range r.Headers {
-		if strings.EqualFold(h.Name, name) {
-			out = append(out, h.Value)
-		}
-	}
-	return out
-}
-
-// goodLength: a request that says nothing of its length has a good one.
-func (r Request) goodLength() bool {
-	return !slices.ContainsFunc(r.Headers, func(h Header) bool { return strings.EqualFold(h.Name, "content-length") && !hop.GoodLength(h.Value) })
-}
-
-// hasUnderscore: a gateway refuses such headers, because many applications take
-// "x_role" and "x-role" for one.
-func hasUnderscore(hs []Header) bool {
-	return slices.ContainsFunc(hs, func(h Header) bool { return strings.Contains(h.Name, "_") })
-}
-
-// refused is the answer to what no proxy of the mesh passes on.
-func refused(q space.Request, s space.Scope, status int) Answer {
-	return Answer{Request: q, Scope: s, Outcome: Outcome{Verdict: space.Denied, Status: status}, Status: status}
-}
-
-// refused is the status with which the first proxy refuses the request, whatever
-// the mesh says, and 0 with the normalised path of one that it takes.
-func (r Request) refused() (path string, status int) {
-	if !hop.GoodMethod(orElse(r.Method, "GET")) {
-		return "", badStatus
-	}
-	l := hop.At(r.door())
-	if lines, size := r.head(); lines > int(l.HeaderLines) || size > int(l.HeaderKiB)<<10 {
-		return "", tooLargeStatus
-	}
-	path, ok := eval.Normalise(orElse(r.Path, "/"))
-	if !ok || !r.goodHost() || !r.goodLength() || (r.atGateway() && hasUnderscore(r.Headers)) {
-		return "", badStatus
-	}
-	return path, 0
+// sent is the request as its sender writes it.
+func (r Request) sent() eval.Sent {
+	return eval.Sent{Door: r.door(), HTTP: orElse(r.HTTP, HTTP11), Method: orElse(r.Method, "GET"), Target: orElse(r.Path, "/"), Host: r.Host, Headers: r.Headers}
 }
 
 func (r Request) atGateway() bool { return strings.HasPrefix(r.To, gatewayPrefix) }
@@ -307,22 +281,15 @@ func (r Request) door() hop.Door {
 	return hop.Outbound
 }
 
-// head is the number of header lines as a proxy keeps them, and the bytes of the
-// request's head over HTTP/1.1, written without superfluous blanks.
-func (r Request) head() (lines, size int) {
-	const blanks = len("  HTTP/1.1\r\n") + len("\r\n")
-	const perLine = len(": \r\n")
-	lines, size = 1, len(orElse(r.Method, "GET"))+len(orElse(r.Path, "/"))+blanks+len("host")+len(r.Host)+perLine
-	kept := map[string][]string{}
-	for _, h := range r.Headers {
-		name := strings.ToLower(h.Name)
-		kept[name] = append(kept[name], h.Value)
-		size += len(h.Name) + len(h.Value) + perLine
+// serverName is what a connection to a port of HTTPS asks for, by a request with that host.
+func (r Request) serverName(host string) string { return eval.CleanHost(orElse(r.ServerName, host)) }
+
+// first is the request's first proxy in words.
+func (r Request) first() string {
+	if r.atGateway() {
+		return "the gateway's proxy"
 	}
-	for name, values := range kept {
-		lines += len(space.HeaderLines(name, values))
-	}
-	return lines, size
+	return "the caller's own proxy"
 }
 
 func orElse(s, def string) string {
@@ -371,27 +338,24 @@ func (p *Program) scope(ds []space.Decision, r Request) (space.Decision, bool, e
 	return d, found, nil
 }
 
-// atDoor is what the port of a gateway answers by itself. A request that names none comes
-// in the way that its host is for: by HTTPS where it has TLS.
-func (p *Program) atDoor(r Request) (space.Answer, bool, error) {
+// entrance is the gateway and the port of it by which a request comes; nil if it goes to a service.
+func (p *Program) entrance(r Request) (*model.Gateway, model.Port, error) {
 	name, ok := strings.CutPrefix(r.To, gatewayPrefix)
-	if !ok || r.Port == "" {
-		return space.Answer{}, false, nil
+	if !ok {
+		return nil, model.Port{}, nil
 	}
 	g, err := p.gateway(name, r.Namespace)
 	if err != nil {
-		return space.Answer{}, false, err
+		return nil, model.Port{}, err
 	}
-	port, ok := g.Port(r.Port)
-	if !ok {
+	if _, ok := g.Port(r.Port); !ok && r.Port != "" {
 		var names []string
 		for _, p := range g.Ports {
 			names = append(names, p.Name)
 		}
-		return space.Answer{}, false, fmt.Errorf("gateway %q has no port %q (it has %s)", g.ID, r.Port, some(names))
+		return nil, model.Port{}, fmt.Errorf("gateway %q has no port %q (it has %s)", g.ID, r.Port, some(names))
 	}
-	a, ok := eval.AtDoor(g, port, r.Host)
-	return a, ok, nil
+	return g, entrance(g, r), nil
 }
 
 // portOf finds a port of a service by its name; "" is the only or main one.

@@ -44,12 +44,12 @@ mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: all: to: ap
 		{compiler.Request{From: "app", To: "app", Path: "/broken"}, "broken off by a fault (503)", 503},
 		{compiler.Request{From: "app", To: "app", Path: "/moved"}, "redirected", 301},
 		{compiler.Request{From: "app", To: "app", Method: "POST"}, "denied (403)", 403},
-		{compiler.Request{From: "app", To: "app", Path: "/a%2fb"}, "refused by the first proxy, whatever the mesh says (400)", 400},
-		{compiler.Request{From: "app", To: "app", Path: "/a/%2e%2e;/b"}, "refused by the first proxy, whatever the mesh says (400)", 400},
+		{compiler.Request{From: "app", To: "app", Path: "/a%2fb"}, "answered by the caller's own proxy: 400, the path can be read in two ways, or is none", 400},
+		{compiler.Request{From: "app", To: "app", Path: "/a/%2e%2e;/b"}, "answered by the caller's own proxy: 400, the next proxy would read the path in another way", 400},
 		{compiler.Request{From: "app", To: "app", Path: "/a", Headers: []compiler.Header{{Name: "Content-Length", Value: "999999999999999999"}}}, there, 0},
-		{compiler.Request{From: "app", To: "app", Path: "/a", Headers: []compiler.Header{{Name: "Content-Length", Value: "1000000000000000000"}}}, "refused by the first proxy, whatever the mesh says (400)", 400},
+		{compiler.Request{From: "app", To: "app", Path: "/a", Headers: []compiler.Header{{Name: "Content-Length", Value: "1000000000000000000"}}}, "answered by the caller's own proxy: 400, the length is none, or too long for HTTP/2", 400},
 		{compiler.Request{To: "gateway/edge", Host: "a.test:80"}, there, 0},
-		{compiler.Request{To: "gateway/edge", Host: "a.test", Headers: []compiler.Header{{Name: "x_a", Value: "1"}}}, "refused by the first proxy, whatever the mesh says (400)", 400},
+		{compiler.Request{To: "gateway/edge", Host: "a.test", Headers: []compiler.Header{{Name: "x_a", Value: "1"}}}, "answered by the gateway's proxy: 400, x_a and its spelling with dashes are one header to many applications", 400},
 	} {
 		a, err := p.Decide(c.r)
 		if err != nil {

@@ -48,6 +48,8 @@ func reply(r rehearsal.Reply) string {
 		return r.Seen.Target
 	case r.Seen != nil:
 		return fmt.Sprintf("%d %s %s", r.Status, r.Seen.Target, r.Seen.Path)
+	case r.Reset:
+		return "no answer"
 	case r.Status == 0:
 		return "closed"
 	}
@@ -63,10 +65,12 @@ type written struct {
 	Method  string      `json:"method,omitempty"`
 	Path    string      `json:"path,omitempty"`
 	Headers [][2]string `json:"headers,omitempty"`
+	HTTP    string      `json:"http,omitempty"`
+	SNI     string      `json:"sni,omitempty"`
 }
 
 func encode(r compiler.Request) string {
-	w := written{From: r.From, To: r.To, Port: r.Port, Host: r.Host, Method: r.Method, Path: r.Path}
+	w := written{From: r.From, To: r.To, Port: r.Port, Host: r.Host, Method: r.Method, Path: r.Path, HTTP: r.HTTP, SNI: r.ServerName}
 	for _, h := range r.Headers {
 		w.Headers = append(w.Headers, [2]string{h.Name, h.Value})
 	}
@@ -90,7 +94,7 @@ func decode(t *testing.T, lines []byte) []compiler.Request {
 		if err := json.Unmarshal(line, &w); err != nil {
 			t.Fatalf("%s: %v", line, err)
 		}
-		r := compiler.Request{From: w.From, To: w.To, Port: w.Port, Host: w.Host, Method: w.Method, Path: w.Path}
+		r := compiler.Request{From: w.From, To: w.To, Port: w.Port, Host: w.Host, Method: w.Method, Path: w.Path, HTTP: w.HTTP, ServerName: w.SNI}
 		for _, h := range w.Headers {
 			r.Headers = append(r.Headers, compiler.Header{Name: h[0], Value: h[1]})
 		}

@@ -142,8 +142,9 @@ func try(t *testing.T, bin envoybin.Binary, p *compiler.Program, rs []compiler.R
 func least() map[string]int {
 	return map[string]int{
 		"all": 5000, "forward": 250, "split": 200, "external": 30, "denied": 500, "notFound": 500, "redirect": 80, "abort": 20,
-		"answered by cors": 30, "answered by respond": 20, "refused": 200, "tcp forward": 200, "tcp denied": 200, "attached": 60, "moved": 150,
+		"answered by cors": 30, "answered by respond": 20, "tcp forward": 200, "tcp denied": 200, "attached": 60, "moved": 150,
 		"denied by deny": 120, "tcp denied by deny": 25,
+		"proxy's 400": 1000, "proxy's 403": 10, "proxy's 404": 100, "proxy's 426": 100, "proxy's 431": 30, "ended by a proxy": 200,
 	}
 }
 
@@ -183,7 +184,7 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 	counts["lines refused"] += len(refused)
 	rs := make([]compiler.Request, perMesh)
 	for i := range rs {
-		rs[i] = d.request()
+		rs[i] = d.forms.form(d.request())
 	}
 	bad := 0
 	for _, x := range try(t, bin, p, rs) {
@@ -199,7 +200,7 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 			continue
 		}
 		if bad++; bad <= shown {
-			t.Errorf("%s\n  %s\n  evaluator: %s, by %v", encode(x.request), x.differs, x.want.Words(), x.want.Steps)
+			t.Errorf("%.2000s\n  %.1000s\n  evaluator: %s, by %v", encode(x.request), x.differs, x.want.Words(), x.want.Steps)
 		}
 	}
 	if bad > 0 {
@@ -215,8 +216,10 @@ func kind(x trial) string {
 		return "tcp denied by " + o.By
 	case x.want.Scope.Protocol == "tcp":
 		return "tcp " + string(o.Verdict)
-	case x.want.Status == 400:
-		return "refused"
+	case x.want.Reset():
+		return "ended by a proxy"
+	case x.want.ByProxy():
+		return fmt.Sprintf("proxy's %d", x.want.Status)
 	case x.want.Answered():
 		return "answered by " + o.By
 	case o.Verdict == "denied" && o.By != "":

@@ -21,6 +21,8 @@ type draft struct {
 	// aside decides what came later than the rest, which does not hang on it then: with a
 	// seed the same mesh but for that.
 	aside *draft
+	// forms decides how requests are written, for the same reason.
+	forms *draft
 	// denies decides what is denied, for the same reason.
 	denies *draft
 }
@@ -36,7 +38,7 @@ type service struct {
 // generate drafts a mesh with a bit of every feature.
 func generate(seed uint64) *draft {
 	r := rand.New(rand.NewPCG(seed, 0))
-	d := &draft{Rand: r, files: map[string][]string{}, aside: &draft{Rand: rand.New(rand.NewPCG(seed, 1))}, denies: &draft{Rand: rand.New(rand.NewPCG(seed, 3))}}
+	d := &draft{Rand: r, files: map[string][]string{}, aside: &draft{Rand: rand.New(rand.NewPCG(seed, 1))}, denies: &draft{Rand: rand.New(rand.NewPCG(seed, 3))}, forms: &draft{Rand: rand.New(rand.NewPCG(seed, 4))}}
 	d.put("mesh.cue", `mesh: {trustDomain: "mesh.test", environment: local: {}}`)
 	if d.chance(30) {
 		d.put("mesh.cue", "mesh: mtls: "+d.mtls())

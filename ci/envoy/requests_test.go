@@ -1,10 +1,12 @@
 package envoy
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/hop"
 )
 
 // request drafts a request that is worth trying: near the conditions of the mesh.
@@ -44,6 +46,82 @@ func (d *draft) request() compiler.Request {
 		r.Path, r.Headers, r.Method, r.Host = "", nil, "", ""
 	}
 	return r
+}
+
+// form gives a request one of the forms that a proxy may answer by itself. Most are still
+// requests like any other.
+func (d *draft) form(r compiler.Request) compiler.Request {
+	if r.Port == "raw" {
+		return r
+	}
+	if d.chance(30) {
+		r.HTTP = pick(d, compiler.HTTP2, compiler.HTTP2, compiler.HTTP2, compiler.HTTP2, compiler.HTTP10)
+	}
+	put := func(name string, values ...string) {
+		r.Headers = append(r.Headers, compiler.Header{Name: name, Value: pick(d, values...)})
+	}
+	if d.chance(40) {
+		return r
+	}
+	switch d.IntN(10) {
+	case 0:
+		r.Path = pick(d, "http", "http", "http", "HTTP", "https", "ftp", "ws") + "://" + pick(d, "", "", "", "me@", "me:word@", "@") + r.Host + r.Path
+		r.Host = pick(d, r.Host, d.host())
+	case 1:
+		r.Method, r.Path = pick(d, "OPTIONS", "OPTIONS", "GET", "POST"), pick(d, "*", "*", "*", "**", "*?q", "*#f", "", "?q=1", "a", "a/b", "http:", "http://", "http:/a")
+	case 2:
+		r.Method, r.Path = "CONNECT", pick(d, r.Host, r.Host+":80", r.Host+":443", r.Path, "http://"+r.Host+"/")
+	case 3: // lines that stay apart, and such as become one
+		name := pick(d, "x-a", "x-b", "end-user", "cookie", "accept", "via", "authorization", "x-forwarded-host", "set-cookie")
+		for range 2 + d.IntN(3) {
+			put(name, headerValues()...)
+		}
+	case 4:
+		put("connection", "x-a", "X-B, end-user", "close, x-a", "cookie", "keep-alive", "close", "te, x-a", "origin", "")
+	case 5:
+		put("connection", "Upgrade", "upgrade", "keep-alive, Upgrade", "x-a, upgrade")
+		for range pick(d, 1, 1, 1, 1, 2, 0) {
+			put("upgrade", "websocket", "websocket", "WebSocket", "h2c", "x")
+		}
+	case 6:
+		d.fill(&r)
+	case 7:
+		if d.chance(25) {
+			put("x-forwarded-proto", "https", "HTTPS", "http")
+			break
+		}
+		put(pick(d, "x-c", "user-agent", "x-under_score", "content-length", "te", "keep-alive", "upgrade", "transfer_encoding"), "0", "trailers", "a", "", "00")
+	case 8:
+		put(pick(d, "x-c", "cookie", "X-B"), "tab\there", "nothing\x01", "\x7f", "é", "a\"b", " blanks ")
+	default:
+		put("content-length", "0", "000", "x", "-0", "0,0", "18446744073709551616")
+	}
+	return r
+}
+
+// fill makes the head of a request as large as its door takes, or a little less or more.
+func (d *draft) fill(r *compiler.Request) {
+	l := hop.At(hop.Outbound)
+	if strings.HasPrefix(r.To, "gateway/") {
+		l = hop.At(hop.Gateway)
+	}
+	if d.chance(50) {
+		for i := range int(l.HeaderLines) + d.IntN(6) - 6 - len(r.Headers) {
+			r.Headers = append(r.Headers, compiler.Header{Name: fmt.Sprintf("x-n%d", i), Value: "1"})
+		}
+		return
+	}
+	size := int(l.HeaderKiB)<<10 + d.IntN(9) - 4 - len(r.Method+r.Path+r.Host) - len("  HTTP/1.1\r\nhost: \r\n\r\n") - len("x-fill: \r\n")
+	if r.HTTP == compiler.HTTP2 {
+		size = int(l.HeaderKiB)<<10 + d.IntN(9) - 4 - len(r.Method+r.Path+r.Host) - len(":method:path:authority:schemehttp") - len("x-fill")
+	}
+	for _, h := range r.Headers {
+		size -= len(h.Name) + len(h.Value)
+		if r.HTTP != compiler.HTTP2 {
+			size -= len(": \r\n")
+		}
+	}
+	r.Headers = append(r.Headers, compiler.Header{Name: "x-fill", Value: strings.Repeat(pick(d, "a", "{"), size)})
 }
 
 // preflight makes a browser's question of a request, or something like one.

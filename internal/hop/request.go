@@ -3,6 +3,7 @@ package hop
 import (
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -72,4 +73,30 @@ func Upgrade(connection, upgrade []string) string {
 		return ""
 	}
 	return wish
+}
+
+// possible is what Envoy's codecs take for an authority: characters that one may have (RFC 3986
+// section 3.2), in any order.
+var possible = regexp.MustCompile(`^[A-Za-z0-9._~!$&'()*+,;=:@%\[\]-]+$`)
+
+// PossibleAuthority reports whether a codec takes the authority. Of these a proxy refuses what
+// is no GoodAuthority.
+func PossibleAuthority(text string) bool { return possible.MatchString(text) }
+
+var token = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+
+// Token reports whether the text is a word as methods and header names are (RFC 9110 section 5.6.2).
+func Token(text string) bool { return token.MatchString(text) }
+
+// Number reports whether a content-length is a number of 64 bits, which is what codecs take;
+// a proxy refuses those that are no GoodLength.
+func Number(text string) bool {
+	_, err := strconv.ParseUint(strings.Trim(text, " \t"), 10, 64)
+	return err == nil
+}
+
+// OfHTTP1 reports whether a header (lower case) is malformed in HTTP/2, whatever it says (RFC
+// 9113 section 8.2.2).
+func OfHTTP1(name string) bool {
+	return slices.Contains([]string{Connection, UpgradeTo, "keep-alive", "proxy-connection", "transfer-encoding"}, name)
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 
 	"meshc.dev/meshc/compiler"
 )
@@ -25,7 +26,12 @@ type Reply struct {
 	Seen *Seen
 	// Text is the beginning of the body.
 	Text string
+	// Reset says that there was none: HTTP/2's stream was ended, or a connection before TLS.
+	Reset bool
 }
+
+// maxText is how much of a body is read.
+const maxText = 1024
 
 // Address is where a door listens, "127.0.0.1:port", for those who send bytes of
 // their own; false if the rehearsal has no such door.
@@ -51,10 +57,13 @@ func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (R
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	if d.TLS {
-		host, _, _ := strings.Cut(strings.ToLower(orElse(r.Host, defaultHost)), ":")
+		host, _, _ := strings.Cut(strings.ToLower(orElse(r.ServerName, orElse(r.Host, defaultHost))), ":")
 		// What the certificate says is not the rehearsal's affair: it is made up.
-		secure := tls.Client(c, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: strings.TrimSuffix(host, "."), InsecureSkipVerify: true})
+		secure := tls.Client(c, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: strings.TrimSuffix(host, "."), InsecureSkipVerify: true, NextProtos: protocols(r)})
 		if err := secure.HandshakeContext(ctx); err != nil {
+			if ended(ctx, err) {
+				return Reply{Reset: true}, nil
+			}
 			return Reply{}, fmt.Errorf("greeting %s: %w", d.Listener, err)
 		}
 		c = secure
@@ -63,6 +72,17 @@ func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (R
 		return askBytes(c), nil
 	}
 	method := orElse(r.Method, http.MethodGet)
+	if r.HTTP == compiler.HTTP2 {
+		scheme := "http"
+		if d.TLS {
+			scheme = "https"
+		}
+		reply, err := askHTTP2(c, scheme, method, r)
+		if err != nil {
+			return reply, fmt.Errorf("%s over HTTP/2: %w", d.Listener, errors.Join(err, ctx.Err()))
+		}
+		return reply, nil
+	}
 	if _, err := io.WriteString(c, request(method, r)); err != nil {
 		return Reply{}, fmt.Errorf("sending to %s: %w", d.Listener, errors.Join(err, ctx.Err()))
 	}
@@ -84,7 +104,7 @@ func orElse(s, def string) string {
 // request is the request as bytes.
 func request(method string, r compiler.Request) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", method, orElse(r.Path, "/"), orElse(r.Host, defaultHost))
+	fmt.Fprintf(&b, "%s %s HTTP/%s\r\nHost: %s\r\n", method, orElse(r.Path, "/"), orElse(r.HTTP, compiler.HTTP11), orElse(r.Host, defaultHost))
 	for _, h := range r.Headers {
 		fmt.Fprintf(&b, "%s: %s\r\n", h.Name, h.Value)
 	}
@@ -101,18 +121,38 @@ func ReadReply(res *http.Response) (Reply, error) {
 	for name, lines := range res.Header {
 		out.Headers[strings.ToLower(name)] = lines
 	}
-	body, err := io.ReadAll(io.LimitReader(res.Body, 1024))
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxText))
 	if err != nil {
 		return out, fmt.Errorf("reading the body: %w", err)
 	}
 	out.Text = string(body)
-	if lines := out.Headers[seenHeader]; len(lines) > 0 {
-		out.Seen = &Seen{}
-		if err := json.Unmarshal([]byte(lines[0]), out.Seen); err != nil {
-			return out, fmt.Errorf("reading what the application saw: %w", err)
-		}
+	return out, out.readSeen()
+}
+
+// readSeen finds what the destination saw in the reply's headers, if it answered.
+func (out *Reply) readSeen() error {
+	lines := out.Headers[seenHeader]
+	if len(lines) == 0 {
+		return nil
 	}
-	return out, nil
+	out.Seen = &Seen{}
+	if err := json.Unmarshal([]byte(lines[0]), out.Seen); err != nil {
+		return fmt.Errorf("reading what the application saw: %w", err)
+	}
+	return nil
+}
+
+// ended reports whether the other side closed the connection in time.
+func ended(ctx context.Context, err error) bool {
+	return ctx.Err() == nil && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET))
+}
+
+// protocols are what a client of HTTPS offers (RFC 7301).
+func protocols(r compiler.Request) []string {
+	if r.HTTP == compiler.HTTP2 {
+		return []string{"h2"}
+	}
+	return []string{"http/1.1"}
 }
 
 // askBytes greets an application that speaks TCP. A closed connection is an

@@ -18,6 +18,11 @@ func Differs(want compiler.Answer, r compiler.Request, got Reply) string {
 	switch {
 	case want.Scope.Protocol == "tcp":
 		return differsTCP(want, got)
+	case want.Reset() || got.Reset:
+		if want.Reset() && got.Reset {
+			return ""
+		}
+		return fmt.Sprintf("the evaluator says %s, but there was %s", want.Words(), came(got))
 	case want.MayAnswer() != 0 && got.Seen == nil && got.Status == want.MayAnswer():
 		return ""
 	case want.Status == http.StatusForbidden && want.Request.From == "" && got.Seen == nil && got.Status == http.StatusServiceUnavailable:
@@ -36,6 +41,17 @@ func Differs(want compiler.Answer, r compiler.Request, got Reply) string {
 		return why
 	}
 	return differsSeen(want, r, got)
+}
+
+// came is a reply in words.
+func came(got Reply) string {
+	switch {
+	case got.Reset:
+		return "no answer"
+	case got.Seen != nil:
+		return "one of " + got.Seen.Target
+	}
+	return fmt.Sprintf("a proxy's (%d)", got.Status)
 }
 
 // answered demands that a proxy answered with the status.
@@ -102,13 +118,13 @@ func differsLocation(want compiler.Answer, r compiler.Request, got Reply) string
 	scheme, rest, _ := strings.Cut(rest, "://")
 	host, path, _ := strings.Cut(rest, "/")
 	_, query, _ := strings.Cut(orElse(r.Path, "/"), "?")
-	expect := map[string]string{"scheme": "http", "host": strings.ToLower(arrivingHost(r)), "path": want.Request.Path}
+	expect := map[string]string{"scheme": want.Scheme, "host": strings.ToLower(arrivingHost(r)), "path": want.Request.Path}
 	for _, f := range want.Outcome.Fields {
 		if f.Feature == want.Outcome.By {
 			expect[f.Name] = f.Value
 		}
 	}
-	if expect["scheme"] != "http" { // Envoy takes the old scheme's port along no longer
+	if expect["scheme"] != want.Scheme { // Envoy takes the old scheme's port along no longer
 		expect["host"] = strings.TrimSuffix(expect["host"], ":80")
 	}
 	for name, v := range map[string]string{"scheme": scheme, "host": strings.ToLower(host), "path": "/" + path} {
@@ -192,8 +208,13 @@ func differsHeaders(feature string, o compiler.Outcome, sent, arrived map[string
 	return ""
 }
 
-// lines is a header as it may be written in several ways.
+// lines is a header as it may be written in several ways: what HTTP/2 carries may have blanks
+// around it, which HTTP/1 takes away.
 func lines(name string, ls []string) []string {
+	ls = slices.Clone(ls)
+	for i := range ls {
+		ls[i] = strings.Trim(ls[i], " \t")
+	}
 	if name != "cookie" {
 		return compiler.HeaderLines(name, ls)
 	}

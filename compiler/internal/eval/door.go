@@ -15,16 +15,39 @@ const (
 	misdirected       = 421
 )
 
+// BeforeHandshake is what becomes of a connection to a port of HTTPS that asks for a name (SNI)
+// which no host there has; ok is false if one has.
+func BeforeHandshake(g *model.Gateway, p model.Port, name string) (a space.Answer, ok bool) {
+	if _, known := g.HostAt(p.Name, name); known {
+		return space.Answer{}, false
+	}
+	return space.Answer{Outcome: space.Outcome{Verdict: space.Denied, By: ByProxy}, Why: "no host at port " + p.Name + " has the name that the connection asks for (SNI)"}, true
+}
+
 // AtDoor is what a port of a gateway answers by itself to requests for a host, before any of
-// its routes; ok is false if it passes them on.
-func AtDoor(g *model.Gateway, p model.Port, host string) (a space.Answer, ok bool) {
+// its routes; ok is false if it passes them on. name is what the connection asked for, by HTTPS.
+// What a port answers lets no connection change to another protocol.
+func AtDoor(g *model.Gateway, p model.Port, name, host, upgrade string) (a space.Answer, ok bool) {
+	a, ok = atDoor(g, p, name, host)
+	if ok && upgrade != "" && a.Outcome.Verdict != space.NotFound {
+		return answeredAt(a.From, space.Denied, forbidden, a.Why+", and no connection changes to "+upgrade), true
+	}
+	return a, ok
+}
+
+func atDoor(g *model.Gateway, p model.Port, name, host string) (a space.Answer, ok bool) {
 	h, known := g.HostAt(p.Name, CleanHost(host))
+	secure := p.Protocol == model.HTTPS
+	if secure {
+		asked, _ := g.HostAt(p.Name, name)
+		known = known && asked.TLS.Shares(h.TLS)
+	}
 	switch {
-	case !known && p.Protocol == model.HTTPS:
-		return answeredAt(nil, space.Answered, misdirected, "no connection to port "+p.Name+" is for this host"), true
+	case !known && secure:
+		return answeredAt(nil, space.Answered, misdirected, "this connection to port "+p.Name+" is not for this host"), true
 	case !known:
 		return UnknownHost(), true
-	case p.Protocol == model.HTTPS || h.TLS == nil:
+	case secure || h.TLS == nil:
 		return space.Answer{}, false
 	}
 	from := []space.Origin{space.Origin(model.GatewayHostPath(g.ID, h.Name))}

@@ -44,8 +44,7 @@ func Normalise(rawPath string) (path string, ok bool) {
 }
 
 // CleanHeaders is a request's header lines as routes see them behind a door: names in
-// lower case, values without blanks around them, lines joined where Envoy joins them,
-// and without those that the proxy takes away or replaces.
+// lower case, lines joined where Envoy joins them, and without those that the proxy takes away or replaces.
 func CleanHeaders(d hop.Door, hs []space.Header) []space.Header {
 	var names []string
 	lines := map[string][]string{}
@@ -57,7 +56,7 @@ func CleanHeaders(d hop.Door, hs []space.Header) []space.Header {
 		if lines[name] == nil {
 			names = append(names, name)
 		}
-		lines[name] = append(lines[name], strings.Trim(h.Value, " \t"))
+		lines[name] = append(lines[name], h.Value)
 	}
 	var out []space.Header
 	for _, name := range names {

@@ -162,7 +162,7 @@ func (e Edit) before(t Test) (truth, error) {
 		return maybe, nil
 	case len(t.Any) == 0:
 		return always, nil
-	case joined(e.Name):
+	case Joined(e.Name):
 		return maybe, Unclear("proxies keep " + e.Name + " as one line, to which something is added")
 	case slices.ContainsFunc(lines, t.takes):
 		return always, nil
