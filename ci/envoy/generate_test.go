@@ -47,7 +47,7 @@ func generate(seed uint64) *draft {
 		ns := []string{"alpha", "beta"}[i%2]
 		d.service(ns, "s"+strconv.Itoa(i), i == 3)
 	}
-	d.put(file("beta"), `mesh: external: out: {port: http: number: 80, endpoints: static: ["192.0.2.1:80"], hosts: ["out.test"]}`)
+	d.put(file("beta"), `mesh: external: out: {port: http: number: 80, endpoints: static: ["192.0.2.1:80"], hosts: ["out.test"], grant: all: mesh: true}`)
 	d.gateway("edge", "gw")
 	d.attach("alpha", []string{"alpha/s0", "alpha/s2"})
 	d.attach("beta", []string{"beta/s1", "beta/s3"})

@@ -136,7 +136,7 @@ func recipes() map[string]recipe {
 		},
 		Proxy: {
 			title: "meshc-agent and Envoy", user: "1337:1337", entrypoint: []string{"/usr/local/bin/meshc-agent"},
-			programs: []string{"meshc-agent"}, layers: envoy,
+			programs: []string{"meshc-agent"}, layers: proxy,
 		},
 	}
 }

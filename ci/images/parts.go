@@ -67,7 +67,7 @@ func modules(binary []byte) ([]part, error) {
 // bundle is where a program finds whom to trust on the network.
 const bundle = "/etc/ssl/certs/ca-certificates.crt"
 
-// certificates is what a program needs besides itself that reaches Git servers.
+// certificates is what a program needs besides itself that reaches servers of the world.
 func certificates(ctx context.Context, s Source, arch string) ([]files, []part, error) {
 	all, p, err := s.debian(ctx, "ca-certificates", arch)
 	if err != nil {
@@ -96,6 +96,19 @@ func loader(arch string) (link, dir string) {
 		return "lib/ld-linux-aarch64.so.1", "lib/aarch64-linux-gnu/"
 	}
 	return "lib64/ld-linux-x86-64.so.2", "lib/x86_64-linux-gnu/"
+}
+
+// proxy is Envoy, and whom externals of the mesh are verified by.
+func proxy(ctx context.Context, s Source, arch string) ([]files, []part, error) {
+	below, parts, err := envoy(ctx, s, arch)
+	if err != nil {
+		return nil, nil, err
+	}
+	trusted, more, err := certificates(ctx, s, arch)
+	if err != nil {
+		return nil, nil, err
+	}
+	return append(below, trusted...), append(parts, more...), nil
 }
 
 // envoy is the pinned Envoy with the glibc that it needs.

@@ -112,6 +112,7 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	f.StringVar(&cfg.TrustDomain, "trust-domain", "", "trust `domain` of the mesh, for --token-file and --spiffe-endpoint-socket; default: what the roots in --server-bundle say")
 	prints := f.String("server-fingerprint", "", "`sha256:…` of the server's root, several separated by commas; for the join")
 	f.StringVar(&cfg.BundleFile, "server-bundle", "", "PEM `file` with the server's roots, instead of a fingerprint")
+	f.StringVar(&cfg.RootsDir, "roots", "", "`folder` with authorities of externals, NAME.pem for what intent calls roots: NAME")
 	f.StringVar(&cfg.StateDir, "state-dir", "", "`folder` of this agent alone")
 	f.StringVar(&cfg.SDSSocket, "sds-socket", "", "`path`; default: sds.sock in the state folder")
 	f.StringVar(&cfg.ADSSocket, "ads-socket", "", "`path`; default: ads.sock in the state folder")

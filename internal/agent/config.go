@@ -40,6 +40,8 @@ type Config struct {
 	Fingerprints []string
 	// BundleFile has the server's roots as PEM, instead of Fingerprints.
 	BundleFile string
+	// RootsDir has the authorities of externals that intent names: NAME.pem. "" for none.
+	RootsDir string
 	// StateDir holds identity, instance name, sockets. Only one agent may use it.
 	StateDir string
 	// SDSSocket and ADSSocket default to sds.sock and ads.sock in StateDir.
@@ -201,6 +203,11 @@ func (c Config) withPaths() (Config, error) {
 			*p.path = filepath.Join(dir, p.name)
 		} else if *p.path, err = filepath.Abs(*p.path); err != nil {
 			return c, fmt.Errorf("resolving %s: %w", p.name, err)
+		}
+	}
+	if c.RootsDir != "" {
+		if c.RootsDir, err = filepath.Abs(c.RootsDir); err != nil {
+			return c, fmt.Errorf("resolving --roots: %w", err)
 		}
 	}
 	if c.StatusAddr == "" {

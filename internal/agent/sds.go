@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -89,6 +90,7 @@ type sds struct {
 	certs *certstore.Store
 	log   *slog.Logger
 	stats *stats
+	roots string // the folder with roots by name, "" for none
 }
 
 func (s *sds) newServer() *grpc.Server {
@@ -164,6 +166,8 @@ func (s *sds) serve(ctx context.Context, recv func() (wish, error), send func(*s
 	wishes, gone := receive(ctx, recv)
 	n := &session{sent: map[string]string{}, done: map[string]func(){}, send: send}
 	defer n.want(s.certs, nil)
+	again := time.NewTicker(rootsEvery)
+	defer again.Stop()
 	for {
 		cur, bell := s.hold.get()
 		fresh := s.certs.Bell()
@@ -180,6 +184,7 @@ func (s *sds) serve(ctx context.Context, recv func() (wish, error), send func(*s
 			n.apply(w)
 			n.want(s.certs, n.wanted)
 		case <-bell:
+		case <-again.C: // files of roots may have changed
 		case err := <-gone:
 			if errors.Is(err, io.EOF) {
 				return nil
@@ -231,6 +236,7 @@ func (s *sds) push(n *session, cur *svid) error {
 			delete(all, name) // the others are good
 		}
 	}
+	s.addRoots(all, n.wanted)
 	var changed []string
 	for _, name := range n.wanted {
 		if x, ok := all[name]; ok && n.sent[name] != x.version {
@@ -245,6 +251,22 @@ func (s *sds) push(n *session, cur *svid) error {
 	n.nonce = strconv.Itoa(count + 1)
 	s.stats.sdsPushes.Add(1)
 	return n.send(n, all, changed)
+}
+
+// addRoots adds the roots of others that are wanted. Those that cannot be read stay unanswered:
+// Envoy then goes on with what it has, and without any refuses all connections that need them.
+func (s *sds) addRoots(all map[string]secret, wanted []string) {
+	for _, name := range wanted {
+		if !isRoots(name) {
+			continue
+		}
+		x, err := rootsSecret(name, s.roots)
+		if err != nil {
+			s.log.Error("roots not read", "name", name, "error", err)
+			continue
+		}
+		all[name] = x
+	}
 }
 
 func (n *session) apply(w wish) {
@@ -296,7 +318,7 @@ func (s *sds) note(n *session, w wish) {
 	}
 	for _, name := range slices.Concat(w.names, w.add) {
 		_, visitors := certref.Parse(name)
-		if name != SecretOwn && name != SecretRoots && !visitors && !slices.Contains(n.wanted, name) {
+		if name != SecretOwn && name != SecretRoots && !visitors && !isRoots(name) && !slices.Contains(n.wanted, name) {
 			s.log.Warn("envoy asks for a secret that this agent does not have", "name", name)
 		}
 	}

@@ -103,4 +103,14 @@ const (
 	// its ports (warning).
 	// Example: grant: web: from: ["web"] beside deny: all: mesh: true
 	CodeIdle Code = "MESH0247"
+	// CodePlaintext is a port of an external that sends plaintext where everybody expects TLS.
+	// Example: `external: stripe: {hosts: ["api.stripe.com"], port: api: {number: 443, protocol: "http"}}`.
+	CodePlaintext Code = "MESH0250"
+	// CodeExternalGrant is a call, or a gateway's route, to an external of another namespace that
+	// does not grant it.
+	// Example: calls: "shop/stripe": {} in namespace "web" where external "shop/stripe" has no grant.
+	CodeExternalGrant Code = "MESH0251"
+	// CodeUnverified is an external that may prove any name.
+	// Example: `external: cdn: {hosts: ["cdn.example"], port: api: number: 443, tls: sans: ["*"]}`.
+	CodeUnverified Code = "MESH0252"
 )

@@ -3,6 +3,7 @@ package rehearsal
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,12 +50,13 @@ type app struct {
 	again func(context.Context) (app, error)
 }
 
-// serveHTTP answers HTTP/1.1 and HTTP/2 without TLS, and tells saw of every request.
-func serveHTTP(ctx context.Context, target string, saw func(Seen)) (app, error) {
-	return serveHTTPAt(ctx, loopback+":0", target, saw)
+// serveHTTP answers HTTP/1.1 and HTTP/2, without TLS where secure is nil, and tells saw of
+// every request.
+func serveHTTP(ctx context.Context, target string, secure *tls.Config, saw func(Seen)) (app, error) {
+	return serveHTTPAt(ctx, loopback+":0", target, secure, saw)
 }
 
-func serveHTTPAt(ctx context.Context, addr, target string, saw func(Seen)) (app, error) {
+func serveHTTPAt(ctx context.Context, addr, target string, secure *tls.Config, saw func(Seen)) (app, error) {
 	l, err := listen(ctx, addr)
 	if err != nil {
 		return app{}, err
@@ -63,6 +65,7 @@ func serveHTTPAt(ctx context.Context, addr, target string, saw func(Seen)) (app,
 	var both http.Protocols
 	both.SetHTTP1(true)
 	both.SetUnencryptedHTTP2(true)
+	both.SetHTTP2(true)
 	s := &http.Server{Protocols: &both, ReadHeaderTimeout: unused, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen := Seen{Target: target, Method: r.Method, Path: r.RequestURI, Host: r.Host, Headers: map[string][]string{}}
 		for name, lines := range r.Header {
@@ -95,9 +98,14 @@ func serveHTTPAt(ctx context.Context, addr, target string, saw func(Seen)) (app,
 		w.WriteHeader(asked.status(r))
 		answer(w, r)
 	})}
-	go func() { _ = s.Serve(l) }()
+	serve := func() error { return s.Serve(l) }
+	if secure != nil {
+		s.TLSConfig = secure
+		serve = func() error { return s.ServeTLS(l, "", "") }
+	}
+	go func() { _ = serve() }()
 	addr = l.Addr().String()
-	return app{target, addr, func() { _ = s.Close() }, func(ctx context.Context) (app, error) { return serveHTTPAt(ctx, addr, target, saw) }}, nil
+	return app{target, addr, func() { _ = s.Close() }, func(ctx context.Context) (app, error) { return serveHTTPAt(ctx, addr, target, secure, saw) }}, nil
 }
 
 // seenHeader carries Seen back to the caller, without the headers of a request

@@ -57,7 +57,7 @@ func bootstrap(r release.Release, class release.Class, at places, secrets []any)
 		if err := at.settle(c); err != nil {
 			return nil, fmt.Errorf("bootstrap of %s: %w", class, err)
 		}
-		if class == compiler.Nobody() {
+		if class == compiler.Nobody() && !isOutside(c["name"]) {
 			delete(c, "transport_socket")
 		}
 		clusters = append(clusters, c)

@@ -19,6 +19,8 @@ type plot struct {
 type application struct {
 	name string // of the cluster
 	tcp  bool
+	// proves is what an external has to prove, nil for what is called in plaintext.
+	proves *proof
 }
 
 // cut follows the doors to their clusters and these to the classes that answer
@@ -70,8 +72,23 @@ func (p *plot) addApplication(r release.Release, class release.Class, c release.
 	if err != nil {
 		return err
 	}
-	p.applications = append(p.applications, application{c.Name, isTCP(b)})
+	proves, err := proofOf(b)
+	if err != nil {
+		return err
+	}
+	p.applications = append(p.applications, application{c.Name, isTCP(b), proves})
 	return nil
+}
+
+// roots are the names of the secrets with authorities by which externals are verified.
+func (p plot) roots() []string {
+	var out []string
+	for _, a := range p.applications {
+		if a.proves != nil && !slices.Contains(out, a.proves.roots) {
+			out = append(out, a.proves.roots)
+		}
+	}
+	return out
 }
 
 func snapshots(r release.Release) (map[release.Class]release.Snapshot, error) {

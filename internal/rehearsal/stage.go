@@ -86,12 +86,12 @@ func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehea
 	for i, name := range plot.inbound {
 		at.sockets[name] = filepath.Join(s.dir, strconv.Itoa(i)+".s")
 	}
+	others, err := newOutsiders(clock)
+	if err != nil {
+		return err
+	}
 	for _, c := range plot.applications {
-		serve := serveHTTP
-		if c.tcp {
-			serve = serveTCP
-		}
-		a, err := serve(ctx, strings.TrimPrefix(c.name, localCluster), s.saw)
+		a, err := s.serve(ctx, c, others)
 		if err != nil {
 			return err
 		}
@@ -106,7 +106,7 @@ func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehea
 			if err != nil {
 				return err
 			}
-			boot, err := bootstrap(r.Release, class, at, secrets)
+			boot, err := bootstrap(r.Release, class, at, append(secrets, others.secrets(plot.roots())...))
 			if err != nil {
 				return err
 			}
@@ -122,6 +122,19 @@ func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehea
 		return err
 	}
 	return s.findDoors(ctx, plot.classes, r.Doors)
+}
+
+// serve runs what stands behind a cluster.
+func (s *Stage) serve(ctx context.Context, a application, others outsiders) (app, error) {
+	target := strings.TrimPrefix(a.name, localCluster)
+	if a.tcp {
+		return serveTCP(ctx, target, s.saw)
+	}
+	secure, err := others.config(a.proves)
+	if err != nil {
+		return app{}, err
+	}
+	return serveHTTP(ctx, target, secure, s.saw)
 }
 
 // findDoors asks the Envoys on which ports they listen.

@@ -216,7 +216,7 @@ func wantIdent(name string) string {
 	return bounds(exprText(d.expr))
 }
 
-// enumeration reads the words out of =~"^(a|b|c)$".
+// enumeration reads the words out of =~"^(a|b|c)$", in which a dot is escaped.
 func enumeration(u *ast.UnaryExpr) ([]string, bool) {
 	lit, ok := u.X.(*ast.BasicLit)
 	if !ok || u.Op != token.MAT {
@@ -225,10 +225,10 @@ func enumeration(u *ast.UnaryExpr) ([]string, bool) {
 	s, _ := unquote(lit)
 	s, open := strings.CutPrefix(s, "^(")
 	s, closed := strings.CutSuffix(s, ")$")
-	if !open || !closed || strings.ContainsAny(s, `()[]\*+?.{}^$`) {
+	if !open || !closed || strings.ContainsAny(strings.ReplaceAll(s, `\.`, ""), `()[]\*+?.{}^$`) {
 		return nil, false
 	}
-	return strings.Split(s, "|"), true
+	return strings.Split(strings.ReplaceAll(s, `\.`, "."), "|"), true
 }
 
 // bounds turns `int & >=1 & <=10` into words.

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/trait"
@@ -32,18 +33,40 @@ const (
 // Protocol is what a port speaks.
 type Protocol string
 
-// The protocols of this language. HTTP means HTTP/1.1 to the application.
+// The protocols of this language. HTTP means HTTP/1.1 to the application. Those that end in
+// an s are within TLS: of an external, which the caller's proxy begins for its application, or
+// of visitors, at a gateway. TLS is the application's own, of which only the name that it asks
+// for is read.
 const (
-	HTTP  Protocol = "http"
-	HTTP2 Protocol = "http2"
-	GRPC  Protocol = "grpc"
-	TCP   Protocol = "tcp"
-	// HTTPS is requests of visitors within TLS, at a gateway.
-	HTTPS Protocol = "https"
+	HTTP   Protocol = "http"
+	HTTP2  Protocol = "http2"
+	GRPC   Protocol = "grpc"
+	HTTPS  Protocol = "https"
+	HTTPS2 Protocol = "https2"
+	GRPCS  Protocol = "grpcs"
+	TCP    Protocol = "tcp"
+	TLS    Protocol = "tls"
 )
 
 // IsHTTP reports whether requests (not bytes) are routed.
-func (p Protocol) IsHTTP() bool { return p != TCP }
+func (p Protocol) IsHTTP() bool { return p != TCP && p != TLS }
+
+// Secured reports whether the caller's proxy begins TLS.
+func (p Protocol) Secured() bool { return p == HTTPS || p == HTTPS2 || p == GRPCS }
+
+// Plain is what is spoken inside of TLS, or without it.
+func (p Protocol) Plain() Protocol {
+	switch p {
+	case HTTPS:
+		return HTTP
+	case HTTPS2:
+		return HTTP2
+	case GRPCS:
+		return GRPC
+	default:
+		return p
+	}
+}
 
 // MTLS is a port's mutual-TLS mode.
 type MTLS string
@@ -429,12 +452,52 @@ type External struct {
 	Name      string `json:"name"`
 	Owner     string `json:"owner"`
 	// Package is the folder of the package that declares it, "" for the namespace's owner.
-	Package   string    `json:"package,omitempty"`
-	Ports     []Port    `json:"ports"` // MTLS is Disable
-	Endpoints Endpoints `json:"endpoints"`
-	Hosts     []string  `json:"hosts,omitempty"`
+	Package string `json:"package,omitempty"`
+	Ports   []Port `json:"ports"` // MTLS is Disable
+	// Endpoints is where all ports are. The zero value means the one host in Hosts, each port at its number.
+	Endpoints Endpoints `json:"endpoints,omitzero"`
+	// Hosts are the names under which it is called, sorted; none: by its own, like a service.
+	Hosts []string `json:"hosts,omitempty"`
 	// Addresses are IP prefixes that callers of its TCP ports dial (transparent capture), sorted.
 	Addresses []string `json:"addresses,omitempty"`
+	// Routes is in the order of trial and ends the decision: no match is 404. Their To has one
+	// Target without names, which is the external.
+	Routes []Route `json:"routes,omitempty"`
+	// Grants say who may call it from other namespaces, by who-fields alone.
+	Grants []Grant   `json:"grants,omitempty"`
+	Traits trait.Set `json:"traits,omitzero"`
+}
+
+// httpNumber is the port to which applications send plain requests.
+const httpNumber = 80
+
+// At is where the external's port p is.
+func (e *External) At(p Port) Endpoints {
+	if ep := e.Endpoints; len(ep.Static) > 0 || ep.DNS != "" || ep.File != "" || len(e.Hosts) != 1 {
+		return ep
+	}
+	return Endpoints{DNS: e.Hosts[0] + ":" + strconv.FormatUint(uint64(p.Number), 10)}
+}
+
+// Host is the name by which the external knows itself: the first of its hosts that is no
+// wildcard, else what is looked up in DNS; "" if neither says one.
+func (e *External) Host() string {
+	for _, h := range e.Hosts {
+		if !strings.HasPrefix(h, "*") {
+			return h
+		}
+	}
+	host, _, _ := strings.Cut(e.Endpoints.DNS, ":")
+	return host
+}
+
+// Dialled is the port number to which callers of the port connect (transparent capture):
+// where their proxy begins TLS, they speak plain HTTP.
+func (p Port) Dialled() uint32 {
+	if p.Protocol.Secured() {
+		return httpNumber
+	}
+	return p.Number
 }
 
 // Build indexes the mesh. Call it once, after the slices are final.
@@ -621,6 +684,16 @@ func Decode(raw []byte, codecs map[string]trait.Codec) (*Mesh, error) {
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reading mesh.json: service %q: %w", s.ID, err)
+		}
+	}
+	for _, x := range m.Externals {
+		if err := decode(&x.Traits); err != nil {
+			return nil, fmt.Errorf("reading mesh.json: external %q: %w", x.ID, err)
+		}
+		for i := range x.Routes {
+			if err := decode(&x.Routes[i].Traits); err != nil {
+				return nil, fmt.Errorf("reading mesh.json: external %q: %w", x.ID, err)
+			}
 		}
 	}
 	for _, g := range m.Gateways {

@@ -78,3 +78,9 @@ func ExemptionPath(name string) string { return "exemption/" + name }
 
 // ExternalPath is the mesh path of an external service.
 func ExternalPath(id string) string { return "external/" + id }
+
+// ExternalRoutePath is the mesh path of an external's route.
+func ExternalRoutePath(id, route string) string { return ExternalPath(id) + "/route/" + route }
+
+// ExternalGrantPath is the mesh path of an external's grant.
+func ExternalGrantPath(id, grant string) string { return ExternalPath(id) + "/grant/" + grant }

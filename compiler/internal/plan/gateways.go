@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/trait"
 )
 
 func (c *comparison) gateways() {
@@ -236,7 +238,71 @@ func (c *comparison) externals() {
 				c.externalNote(id, x.class, "%s: %s → %s", x.what, x.before, x.after)
 			}
 		}
+		c.externalRules(id, b, a)
 	}
+}
+
+// externalRules compares what callers' proxies do with requests to an external, and whom it is for.
+func (c *comparison) externalRules(id string, before, after *model.External) {
+	say := func(where string, b, a trait.Set) {
+		was, is := c.meaning.Fields(b), c.meaning.Fields(a)
+		for _, f := range features(was, is) {
+			if class, text := c.word(f, was, is); class != Nothing {
+				c.externalNote(id, class, "%s%s", where, text)
+			}
+		}
+	}
+	say("", before.Traits, after.Traits)
+	if b, a := routeWords(before.Routes), routeWords(after.Routes); b != a {
+		c.externalNote(id, Weakening, "routes: %s → %s", b, a) // others may leave the mesh now
+	}
+	for _, r := range after.Routes {
+		if i := slices.IndexFunc(before.Routes, func(x model.Route) bool { return x.Name == r.Name }); i >= 0 {
+			say("route "+r.Name+": ", before.Routes[i].Traits, r.Traits)
+		}
+	}
+	b, a := grantWords(before.Grants), grantWords(after.Grants)
+	if more := without(a, b); len(more) > 0 {
+		c.externalNote(id, Widening, "may be called by %s, too", strings.Join(more, ", "))
+	}
+	if fewer := without(b, a); len(fewer) > 0 {
+		c.externalNote(id, Narrowing, "may no longer be called by %s", strings.Join(fewer, ", "))
+	}
+}
+
+// routeWords are routes in the order of trial, with what they take and whether they answer.
+func routeWords(rs []model.Route) string {
+	parts := make([]string, 0, len(rs))
+	for _, r := range rs {
+		text := r.Name
+		if !r.Match.IsZero() {
+			text += " for some requests"
+			if raw, err := json.Marshal(r.Match); err == nil {
+				text = r.Name + " for " + string(raw)
+			}
+		}
+		if len(r.To) == 0 {
+			text += ", which answers itself"
+		}
+		parts = append(parts, text)
+	}
+	return orNone(strings.Join(parts, "; "))
+}
+
+// grantWords are whom grants of an external name, sorted.
+func grantWords(gs []model.Grant) []string {
+	var out []string
+	for _, g := range gs {
+		if g.Mesh {
+			out = append(out, "everyone in the mesh")
+		}
+		for _, n := range g.Namespaces {
+			out = append(out, "everyone in "+n)
+		}
+		out = append(out, g.Accounts...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // moreOrFewer is the class of another list of what callers reach outside by.

@@ -28,6 +28,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkPlaintext()
 	l.checkDenies()
 	l.checkExternalHosts()
+	l.checkExternalGrants()
 	if l.mesh.Capture == model.Explicit {
 		l.checkExplicit()
 	}

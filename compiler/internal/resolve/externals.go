@@ -3,11 +3,159 @@ package resolve
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
+	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/internal/diag"
 )
+
+// httpsNumber is the port at which the world expects TLS.
+const httpsNumber = 443
+
+// outside is what a port of an external speaks if nothing is written: in plaintext only where
+// nobody expects TLS.
+func outside(p model.Port) model.Protocol {
+	if p.Number == httpsNumber || p.Name == string(model.HTTPS) {
+		return model.HTTPS
+	}
+	return model.HTTP
+}
+
+// external links one external.
+func (l *linker) external(p *pkg, e intent.Entry) {
+	n := e.Node
+	x := &model.External{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name}
+	path := model.ExternalPath(x.ID)
+	x.Owner, x.Package = l.owned(n, p, path), p.asGuest()
+	for _, port := range l.ports[x.ID] {
+		port.MTLS = model.Disable
+		x.Ports = append(x.Ports, port)
+		l.externalPort(x, port, n.Field("port").Field(port.Name))
+	}
+	x.Endpoints = l.endpoints(n.Field("endpoints"))
+	x.Hosts = l.externalHosts(x, n)
+	x.Addresses = l.addresses(n.Field("addresses"))
+	place := &Place{l: l, pkg: p, self: x.ID, external: x}
+	x.Traits = l.traits([]carrier{{on: OnExternal, node: n}}, place, path)
+	x.Routes = l.externalRoutes(n, place)
+	x.Grants = l.externalGrants(p, x, n)
+	l.mesh.Externals = append(l.mesh.Externals, x)
+}
+
+// externalPort refuses a port that would send in plaintext what everybody expects to be secret.
+func (l *linker) externalPort(x *model.External, p model.Port, n intent.Node) {
+	if p.Number != httpsNumber || !p.Protocol.IsHTTP() || p.Protocol.Secured() {
+		return
+	}
+	secured := map[model.Protocol]model.Protocol{model.HTTP: model.HTTPS, model.HTTP2: model.HTTPS2, model.GRPC: model.GRPCS}
+	l.add(diag.New(diag.CodePlaintext, n.Field("protocol").Pos(), "port %q of external %q is %d and speaks %s, which is plaintext: whoever is on the way could read and change it", p.Name, x.ID, p.Number, p.Protocol).
+		WithFix("write protocol: %q, which callers' proxies speak by TLS; or \"tls\" if callers begin it themselves", secured[p.Protocol]))
+}
+
+// externalHosts are the names under which an external is called.
+func (l *linker) externalHosts(x *model.External, n intent.Node) []string {
+	var out []string
+	for _, h := range n.Field("hosts").List() {
+		out = append(out, strings.ToLower(h.Str()))
+	}
+	slices.Sort(out)
+	if host, _, ok := strings.Cut(x.Endpoints.DNS, ":"); ok && !n.Field("hosts").Exists() {
+		return []string{strings.ToLower(host)}
+	}
+	if !n.Field("endpoints").Exists() && (len(out) != 1 || strings.HasPrefix(out[0], "*")) {
+		l.add(diag.New(diag.CodeOneOf, n.Pos(), "external service %q does not say where it is: without `endpoints` it has one host, by which it is looked up", x.ID).
+			WithFix(`add: endpoints: dns: "example.com:443", or hosts: ["example.com"]`))
+	}
+	if i := slices.IndexFunc(x.Ports, func(p model.Port) bool { return p.Protocol == model.TLS }); i >= 0 && len(out) == 0 {
+		l.add(diag.New(diag.CodeOneOf, n.Pos(), "port %q of external %q takes callers' own TLS, which is told apart by the name that they ask for, but the external has no hosts", x.Ports[i].Name, x.ID).
+			WithFix(`add: hosts: ["example.com"]`))
+	}
+	return out
+}
+
+// externalRoutes links how requests to an external are sent: all the same if nothing is written.
+func (l *linker) externalRoutes(n intent.Node, x *Place) []model.Route {
+	if !slices.ContainsFunc(x.external.Ports, func(p model.Port) bool { return p.Protocol.IsHTTP() }) {
+		for _, e := range n.Field("route").Fields() {
+			l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "route %q is about requests, but external %q has none: proxies read no bytes of its ports", e.Name, x.external.ID).
+				WithFix("delete it, or let the port say http, https or what else it speaks"))
+		}
+		return nil
+	}
+	id := x.external.ID
+	path := func(name string) string { return model.ExternalRoutePath(id, name) }
+	entries := n.Field("route").Fields()
+	if len(entries) == 0 {
+		entries = []intent.Entry{{Name: "default", Node: n.Field("route").Field("default")}}
+		l.place(path("default"), n.Pos())
+	}
+	var out []model.Route
+	for _, e := range entries {
+		r := l.route(e, path(e.Name))
+		x.Match = r.Match
+		r.Traits = l.traits([]carrier{{on: OnRoute, node: e.Node}, {on: AroundExternal, node: n, around: true}}, x, path(e.Name))
+		if !l.answered(r.Traits) {
+			r.To = []model.Target{{Weight: 100}}
+		}
+		l.place(path(e.Name), e.Node.Pos())
+		out = append(out, r)
+	}
+	l.rank(out, path)
+	return out
+}
+
+// externalGrants link who may call an external from other namespaces.
+func (l *linker) externalGrants(p *pkg, x *model.External, n intent.Node) []model.Grant {
+	var out []model.Grant
+	for _, e := range n.Field("grant").Fields() {
+		l.place(model.ExternalGrantPath(x.ID, e.Name), e.Node.Pos())
+		g := model.Grant{Name: e.Name}
+		l.grantees(p, &g, e.Node, "add `from`, `namespaces` or `mesh: true` (every workload)")
+		out = append(out, g)
+	}
+	return out
+}
+
+// mayCall reports whether an account may call an external: one of its namespace may, others
+// need a grant of it.
+func mayCall(x *model.External, account string) bool {
+	namespace, _, _ := strings.Cut(account, "/")
+	return namespace == x.Namespace || slices.ContainsFunc(x.Grants, func(g model.Grant) bool {
+		return g.Mesh || slices.Contains(g.Namespaces, namespace) || slices.Contains(g.Accounts, account)
+	})
+}
+
+// checkExternalGrants refuses calls and gateways' routes to externals of other namespaces that
+// do not grant it. There is no proxy before an external that could refuse requests.
+func (l *linker) checkExternalGrants() {
+	refuse := func(id, who string, accounts []string, at string) {
+		x := l.mesh.External(id)
+		if x == nil || !slices.ContainsFunc(accounts, func(a string) bool { return !mayCall(x, a) }) {
+			return
+		}
+		l.add(diag.New(diag.CodeExternalGrant, l.lineOf(at), "%s calls %s, which does not grant it: an external is for its own namespace", who, l.destinationOf(model.ExternalPath(id))).
+			WithRelated(l.lineOf(model.ExternalPath(id)), "the external").WithFix("let the external say: grant: callers: from: [%q]", strings.ReplaceAll(who, `"`, "")))
+	}
+	for _, s := range l.mesh.Services {
+		for _, c := range s.Calls {
+			refuse(c.To, strconv.Quote(s.ID), l.accounts[s.ID], model.ServicePath(s.ID)+"/calls/"+c.To)
+		}
+	}
+	for _, g := range l.mesh.Gateways {
+		for _, h := range g.Hosts {
+			for _, r := range h.Routes {
+				for _, t := range r.To {
+					if r.Package != "" {
+						continue // what is attached sends to no external at all
+					}
+					refuse(t.Service, gatewayPrefix+g.ID, []string{g.Namespace + "/" + g.Account}, model.GatewayRoutePath(g.ID, h.Name, r.Name))
+				}
+			}
+		}
+	}
+}
 
 // checkExternalHosts: a sidecar tells the destinations of one port number by host,
 // so a host stands for one of them (Envoy refuses a route configuration with a
@@ -21,7 +169,7 @@ func (l *linker) checkExternalHosts() {
 	named := func(name, namespace, path string, ports []model.Port) {
 		for _, p := range ports {
 			for _, suffix := range []string{"", ".svc", ".svc.cluster.local"} {
-				taken[fmt.Sprintf("%s.%s%s:%d", name, namespace, suffix, p.Number)] = path
+				taken[fmt.Sprintf("%s.%s%s:%d", name, namespace, suffix, p.Dialled())] = path
 			}
 		}
 	}
@@ -35,15 +183,18 @@ func (l *linker) checkExternalHosts() {
 	}
 	for _, x := range l.mesh.Externals {
 		path := model.ExternalPath(x.ID)
+		if l.kinds[x.ID] != "external" || l.lineOf(path) == (diag.Pos{}) {
+			continue // its name is another's, which was told
+		}
 		for i, h := range x.Hosts {
 			if i > 0 && x.Hosts[i-1] == h { // they are sorted
 				l.add(diag.New(diag.CodeDuplicate, l.lineOf(path), "host %q of external service %q is written twice", h, x.ID).WithFix("delete one of them"))
 				continue
 			}
 			for _, p := range x.Ports {
-				key := fmt.Sprintf("%s:%d", h, p.Number)
+				key := fmt.Sprintf("%s:%d", h, p.Dialled())
 				if other, ok := taken[key]; ok {
-					l.add(diag.New(diag.CodeDuplicate, l.lineOf(path), "host %q on port %d belongs to two destinations%s, and a proxy cannot tell which is meant", h, p.Number, l.ofTwo(other, path)).
+					l.add(diag.New(diag.CodeDuplicate, l.lineOf(path), "host %q on port %d belongs to two destinations%s, and a proxy cannot tell which is meant", h, p.Dialled(), l.ofTwo(other, path)).
 						WithRelated(l.lineOf(other), "the other destination").WithFix("join them in one external service, or choose another host or port for one of them"))
 					continue
 				}
@@ -147,7 +298,7 @@ func (l *linker) collide(account, namespace string, x, y callee) bool {
 
 func samePort(a, b []model.Port) bool {
 	return slices.ContainsFunc(a, func(p model.Port) bool {
-		return slices.ContainsFunc(b, func(q model.Port) bool { return p.Number == q.Number })
+		return slices.ContainsFunc(b, func(q model.Port) bool { return p.Dialled() == q.Dialled() })
 	})
 }
 

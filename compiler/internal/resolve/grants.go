@@ -30,17 +30,20 @@ func (l *linker) grantsOf(p *pkg, s *model.Service, n intent.Node) []model.Grant
 func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 	n := e.Node
 	g := model.Grant{Name: e.Name, Terms: l.termsOf(p, n)}
-	l.saysWho("grant "+strconv.Quote(e.Name), g.Terms, n)
+	l.saysWho("grant "+strconv.Quote(e.Name), g.Terms, n, orAnyone)
 	g.Ports = l.grantPorts(s, n)
 	l.needRequests("grant", e, s, g.Terms)
 	return g
 }
 
+// orAnyone is how terms that may hold for callers without identity name somebody.
+const orAnyone = "add `from`, `namespaces`, `mesh: true` (every workload) or `anyone: true` (callers without identity too)"
+
 // saysWho refuses terms that name nobody.
-func (l *linker) saysWho(what string, t model.Terms, n intent.Node) {
+func (l *linker) saysWho(what string, t model.Terms, n intent.Node, fix string) {
 	if len(n.Field("from").List()) == 0 && len(t.Namespaces) == 0 && !t.Mesh && !t.Anyone {
 		l.add(diag.New(diag.CodeWho, n.Pos(), "%s does not say who", what).
-			WithFix("add `from`, `namespaces`, `mesh: true` (every workload) or `anyone: true` (callers without identity too)"))
+			WithFix("%s", fix))
 	}
 }
 

@@ -226,7 +226,7 @@ func (l *linker) declare(p *pkg) {
 		id := p.namespace + "/" + e.Name
 		if l.claim(model.ExternalPath(id), "external", id, e.Node.Pos()) {
 			l.home[id] = p
-			l.declarePorts(id, e.Node)
+			l.declarePorts(id, e.Node, outside)
 		}
 	}
 	for _, e := range gateways {
@@ -268,7 +268,7 @@ func (l *linker) declareService(p *pkg, e intent.Entry) {
 		return
 	}
 	l.home[id] = p
-	l.declarePorts(id, e.Node)
+	l.declarePorts(id, e.Node, inside)
 	account := e.Node.Field("serviceAccount").Str()
 	if account == "" {
 		account = e.Name
@@ -301,11 +301,16 @@ func (l *linker) runs(p *pkg, who, account string, n intent.Node) {
 	}
 }
 
-// declarePorts enters the ports of a service or an external.
-func (l *linker) declarePorts(id string, n intent.Node) {
+// inside is what a port of a service speaks if nothing is written.
+func inside(model.Port) model.Protocol { return model.HTTP }
+
+// declarePorts enters the ports of a service or an external, which speak what unsaid says if
+// they do not say it.
+func (l *linker) declarePorts(id string, n intent.Node, unsaid func(model.Port) model.Protocol) {
 	main := ""
 	for _, e := range n.Field("port").Fields() {
-		p := model.Port{Name: e.Name, Number: uint32(e.Node.Field("number").Int()), Protocol: model.HTTP, Main: e.Node.Field("main").Bool()}
+		p := model.Port{Name: e.Name, Number: uint32(e.Node.Field("number").Int()), Main: e.Node.Field("main").Bool()}
+		p.Protocol = unsaid(p)
 		if v := e.Node.Field("protocol"); v.Exists() {
 			p.Protocol = model.Protocol(v.Str())
 		}

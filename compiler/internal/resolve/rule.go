@@ -13,20 +13,23 @@ import (
 // On says which object of the intent carries a feature's field.
 type On string
 
-// The carriers. OnRoute is a service's route and a gateway's route alike. What stands on a
-// gateway's host is settled on each of its routes that says nothing else itself; so is what
-// stands on a service or on one of its ports, for a feature that acts at callers' proxies
-// (AroundRoutes, AroundPort), on the service's routes. OnService and OnPort are the service's
-// own proxy. What the root says for the mesh, and the owner of a namespace for it, is settled on
-// each service and gateway.
+// The carriers. OnRoute is a route of a service, of an external and of a gateway alike. What
+// stands on a gateway's host is settled on each of its routes that says nothing else itself;
+// so is what stands on a service or on one of its ports, for a feature that acts at callers'
+// proxies (AroundRoutes, AroundPort), on the service's routes, and what stands on an external
+// for all of its routes (AroundExternal). OnService and OnPort are the service's own proxy,
+// OnExternal is what is said of the external itself. What the root says for the mesh, and
+// the owner of a namespace for it, is settled on each service and gateway.
 const (
 	OnRoute        On = "route"
 	OnGatewayRoute On = "gateway.route"
 	OnHost         On = "gateway.host"
 	OnService      On = "service"
 	OnPort         On = "service.port"
+	OnExternal     On = "external"
 	AroundRoutes   On = "service around its routes"
 	AroundPort     On = "service.port around the service's routes"
+	AroundExternal On = "external around its routes"
 	OnGateway      On = "gateway"
 	OnNamespace    On = "namespace"
 	OnMesh         On = "mesh"
@@ -134,7 +137,13 @@ type Place struct {
 	self string
 	// path is the mesh path of the carrier: the service, or the route.
 	path string
+	// external is the external that carries the field, or of whose route it is; nil elsewhere.
+	external *model.External
 }
+
+// External is the external that carries the field, or whose route does, without its traits,
+// routes and grants; nil elsewhere. Read only.
+func (x *Place) External() *model.External { return x.external }
 
 // Problem notes a problem.
 func (x *Place) Problem(d diag.Diagnostic) { x.l.add(d) }
@@ -185,7 +194,7 @@ func (x *Place) Speaks(p model.Protocol) bool {
 		return x.To.Protocol == p
 	}
 	ports := x.l.ports[x.self]
-	return !x.Gateway && len(ports) > 0 && !slices.ContainsFunc(ports, func(other model.Port) bool { return other.Protocol != p })
+	return !x.Gateway && len(ports) > 0 && !slices.ContainsFunc(ports, func(other model.Port) bool { return other.Protocol.Plain() != p })
 }
 
 // OnPort reports whether the field that is being read stands on a port.

@@ -292,22 +292,3 @@ func (l *linker) locals(p *pkg, n intent.Node) map[string]uint32 {
 	}
 	return out
 }
-
-func (l *linker) external(p *pkg, e intent.Entry) {
-	x := &model.External{ID: p.namespace + "/" + e.Name, Namespace: p.namespace, Name: e.Name}
-	x.Owner, x.Package = l.owned(e.Node, p, model.ExternalPath(x.ID)), p.asGuest()
-	for _, port := range l.ports[x.ID] {
-		port.MTLS = model.Disable
-		x.Ports = append(x.Ports, port)
-	}
-	if x.Endpoints = l.endpoints(e.Node.Field("endpoints")); !e.Node.Field("endpoints").Exists() {
-		l.add(diag.New(diag.CodeOneOf, e.Node.Pos(), "external service %q has no endpoints", x.ID).
-			WithFix(`add: endpoints: dns: "example.com:443"`))
-	}
-	for _, h := range e.Node.Field("hosts").List() {
-		x.Hosts = append(x.Hosts, strings.ToLower(h.Str()))
-	}
-	slices.Sort(x.Hosts)
-	x.Addresses = l.addresses(e.Node.Field("addresses"))
-	l.mesh.Externals = append(l.mesh.Externals, x)
-}

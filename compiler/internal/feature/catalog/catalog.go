@@ -11,6 +11,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/headers"
 	"meshc.dev/meshc/compiler/internal/feature/logs"
 	"meshc.dev/meshc/compiler/internal/feature/mirror"
+	"meshc.dev/meshc/compiler/internal/feature/origination"
 	"meshc.dev/meshc/compiler/internal/feature/outlier"
 	"meshc.dev/meshc/compiler/internal/feature/ratelimit"
 	"meshc.dev/meshc/compiler/internal/feature/redirect"
@@ -49,6 +50,7 @@ func All() []feature.Feature {
 		circuitbreaker.Feature,
 		ratelimit.Feature,
 		logs.Feature,
+		origination.Feature,
 	}
 }
 

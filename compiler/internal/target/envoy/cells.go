@@ -151,6 +151,8 @@ type Ctx struct {
 	Mesh *model.Mesh
 	// Service is the called service, nil if the destination is an external or there is none.
 	Service *model.Service
+	// External is the called external, nil if the destination is a service or there is none.
+	External *model.External
 	// Port is the called port; the zero Port if there are several or none.
 	Port model.Port
 	// Version is the called version (OnCluster, OnRouteClusters and OnInbound).

@@ -32,6 +32,12 @@ func (e *emitter) checkTraits() diag.List {
 			}
 		}
 	}
+	for _, x := range e.m.Externals {
+		out = append(out, e.checkSet(x.Traits, model.ExternalPath(x.ID), "external", func(l Lowering) bool { return l.cluster != nil })...)
+		for _, r := range x.Routes {
+			out = append(out, e.checkSet(r.Traits, model.ExternalRoutePath(x.ID, r.Name), "route", Lowering.onRoute)...)
+		}
+	}
 	for _, g := range e.m.Gateways {
 		out = append(out, e.checkSet(g.Traits, model.GatewayPath(g.ID), "gateway", Lowering.onGateway)...)
 		for _, h := range g.Hosts {

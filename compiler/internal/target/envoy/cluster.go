@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -53,14 +54,14 @@ func (e *emitter) serviceCluster(s *model.Service, p model.Port, v model.Version
 	return c, live, nil
 }
 
-// externalCluster is the upstream for an external's port. It is plaintext: an
-// external has no identity.
+// externalCluster is the upstream for an external's port, as it is without features.
 func externalCluster(x *model.External, p model.Port) (*clusterv3.Cluster, *release.Endpoints, error) {
-	c, live, err := newCluster(model.ExternalClusterName(x.ID, p.Name), x.Endpoints.Static, x.Endpoints)
+	at := x.At(p)
+	c, live, err := newCluster(model.ExternalClusterName(x.ID, p.Name), at.Static, at)
 	if err != nil {
 		return nil, nil, err
 	}
-	setProtocol(c, p.Protocol, fromApps())
+	setProtocol(c, p.Protocol.Plain(), fromApps())
 	return c, live, nil
 }
 
@@ -132,7 +133,7 @@ func assignment(name string, addrs []*corev3.Address) *endpointv3.ClusterLoadAss
 func setProtocol(c *clusterv3.Cluster, p model.Protocol, a answers) {
 	explicit := &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig{}
 	switch p {
-	case model.TCP:
+	case model.TCP, model.TLS:
 		return
 	case model.HTTP:
 		explicit.ProtocolConfig = &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
@@ -160,13 +161,7 @@ func (e *emitter) buildServiceCluster(t target, routes []routeTrait, out *entry)
 		return
 	}
 	x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, path: path, out: out, locate: e.at}
-	traits := s.TraitsAt(p.Name)
-	for _, name := range traits.Names() {
-		if f := e.cells[name].Lowering.cluster; f != nil {
-			value, _ := traits.Lookup(name)
-			f(c, value, &x)
-		}
-	}
+	e.applyTraits(c, s.TraitsAt(p.Name), x)
 	e.applyRouteTraits(c, routes, x)
 	out.discovers(live)
 	e.seal(out, release.ClusterType, c.Name, path, c)
@@ -179,9 +174,25 @@ func (e *emitter) buildExternalCluster(t target, routes []routeTrait, out *entry
 		out.problem(diag.New(diag.CodeAddress, e.at(path), "external %q: %v", t.external.ID, err))
 		return
 	}
-	e.applyRouteTraits(c, routes, Ctx{Mesh: e.m, Port: t.port, path: path, out: out, locate: e.at})
+	x := Ctx{Mesh: e.m, External: t.external, Port: t.port, path: path, out: out, locate: e.at}
+	e.applyTraits(c, t.external.Traits, x)
+	if t.port.Protocol.Secured() && c.TransportSocket == nil { // never in plaintext, whatever features there are
+		out.problem(diag.New(diag.CodeInconsistent, e.at(path), "port %q of external %q speaks TLS, and nothing says how", t.port.Name, t.external.ID))
+		return
+	}
+	e.applyRouteTraits(c, routes, x)
 	out.discovers(live)
 	e.seal(out, release.ClusterType, c.Name, path, c)
+}
+
+// applyTraits lets the callee's own traits have their say.
+func (e *emitter) applyTraits(c *clusterv3.Cluster, traits trait.Set, x Ctx) {
+	for _, name := range traits.Names() {
+		if f := e.cells[name].Lowering.cluster; f != nil {
+			value, _ := traits.Lookup(name)
+			f(c, value, &x)
+		}
+	}
 }
 
 func (e *emitter) applyRouteTraits(c *clusterv3.Cluster, routes []routeTrait, x Ctx) {

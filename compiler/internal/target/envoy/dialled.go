@@ -63,7 +63,7 @@ func (e *emitter) dials(c scope, ts []target) ([]*dial, diag.List) {
 	}
 	var problems diag.List
 	for _, t := range ts {
-		n := t.port.Number
+		n := t.port.Dialled()
 		if reserved(n) {
 			problems = append(problems, e.reservedPort(t.path(), n, t.id()))
 			continue

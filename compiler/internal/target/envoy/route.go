@@ -2,7 +2,6 @@ package envoy
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -47,6 +46,7 @@ type routeSpec struct {
 	shares []share
 	traits trait.Set
 	x      Ctx
+	host   string // the request's host at its destination, "" for what it has
 }
 
 // buildRoute makes the route and lets the traits have their say. nil after a problem.
@@ -58,7 +58,11 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
 	}
 	r := &routev3.Route{Name: s.name, Match: match}
 	if len(s.shares) > 0 {
-		r.Action = forward(s.shares)
+		action := out.forward(s.shares)
+		if s.host != "" {
+			action.Route.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: s.host}
+		}
+		r.Action = action
 	}
 	x := s.x
 	x.Traits = s.traits
@@ -149,28 +153,37 @@ func own(s *model.Service, p model.Port, to []model.Target) []model.Target {
 // answerTimeout bounds answers of what has no routes; it is Envoy's own default.
 const answerTimeout = 15 * time.Second
 
-// externalRoutes is the one route to an external. With explicit capture the
-// application has called a loopback address, so the host that the external
-// expects is put back.
+// externalRoutes are the routes of requests to an external's port.
 func (e *emitter) externalRoutes(x *model.External, p model.Port, out *entry) []*routev3.Route {
-	path := model.ExternalPath(x.ID)
-	action := out.forward([]share{{cluster: model.ExternalClusterName(x.ID, p.Name), weight: 1, external: true}})
-	action.Route.Timeout = Duration(answerTimeout)
-	if host := externalHost(x); host != "" && e.m.Capture == model.Explicit {
-		action.Route.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: host}
-	}
-	match := &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
-	return []*routev3.Route{{Name: path, Match: match, Action: action}}
-}
-
-func externalHost(x *model.External) string {
-	for _, h := range x.Hosts {
-		if !strings.HasPrefix(h, "*") {
-			return h
+	var rs []*routev3.Route
+	for _, r := range x.Routes {
+		path := model.ExternalRoutePath(x.ID, r.Name)
+		if route := e.buildRoute(routeSpec{
+			name: path, path: path, match: r.Match, shares: e.shares(outsideTargets(x, p, r.To)), traits: r.Traits,
+			x: Ctx{External: x, Port: p}, host: e.calledAs(x),
+		}, out); route != nil {
+			rs = append(rs, route)
 		}
 	}
-	host, _, _ := strings.Cut(x.Endpoints.DNS, ":")
-	return host
+	return rs
+}
+
+// outsideTargets completes the destinations of an external's own route.
+func outsideTargets(x *model.External, p model.Port, to []model.Target) []model.Target {
+	out := make([]model.Target, len(to))
+	for i, t := range to {
+		out[i] = model.Target{Service: x.ID, Port: p.Name, Weight: t.Weight}
+	}
+	return out
+}
+
+// calledAs is the host that is put in place of what the application said, "" for none: with
+// explicit capture it has called a loopback address, and the external expects its own name.
+func (e *emitter) calledAs(x *model.External) string {
+	if e.m.Capture == model.Explicit {
+		return x.Host()
+	}
+	return ""
 }
 
 // outboundConfig is the RouteConfiguration for requests to one callee's port,

@@ -142,7 +142,7 @@ func (e *emitter) used(s trait.Set, n needs) {
 // their traits use.
 func (e *emitter) callNeeds(t target, n needs) {
 	if t.external != nil {
-		n.add(t, nil)
+		e.externalNeeds(t, n)
 		return
 	}
 	routes := t.service.Routes
@@ -159,6 +159,20 @@ func (e *emitter) callNeeds(t target, n needs) {
 				t.version = v
 				n.add(t, traits)
 			}
+		}
+		e.used(r.Traits, n)
+	}
+}
+
+// externalNeeds adds the clusters of a call of an external.
+func (e *emitter) externalNeeds(t target, n needs) {
+	if !t.port.Protocol.IsHTTP() {
+		n.add(t, nil)
+		return
+	}
+	for _, r := range t.external.Routes {
+		if len(r.To) > 0 {
+			n.add(t, e.routeTraits(r.Traits, model.ExternalRoutePath(t.external.ID, r.Name)))
 		}
 		e.used(r.Traits, n)
 	}

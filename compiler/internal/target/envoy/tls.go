@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -18,6 +19,9 @@ const (
 	SecretOwn = "default"
 	// SecretRoots is the secret with the bundle of trusted roots.
 	SecretRoots = "ROOTCA"
+	// SecretPublicRoots is the secret with the authorities that the agent's machine trusts;
+	// with "/" and a name it is those that the operator gave to the agent by that name.
+	SecretPublicRoots = "roots"
 )
 
 // ALPN of mesh traffic. A caller offers a word that is ours first, so that a
@@ -82,6 +86,55 @@ func commonTLS(alpn []string, identities []*matcherv3.StringMatcher) *tlsv3.Comm
 			},
 		},
 	}
+}
+
+// Origination is TLS towards somebody who is not of the mesh.
+type Origination struct {
+	// SNI is the name that is asked for.
+	SNI string
+	// SANs are the names of which the certificate must have one: exact, or "*.suffix".
+	SANs []string
+	// Roots names what the operator gave to the agents, "" for their machine's authorities.
+	Roots string
+	// Min13 refuses TLS 1.2.
+	Min13 bool
+}
+
+// rootsTimeout is how long a cluster waits for its roots before it is used without, so that all
+// of its connections fail: an agent that has no such roots must not keep others' changes waiting.
+const rootsTimeout = 2 * time.Second
+
+// Originate is the transport socket of a cluster outside. It shows no certificate of ours.
+// Envoy refuses names without roots, so that roots that are missing verify nothing.
+func Originate(o Origination) *corev3.TransportSocket {
+	sans := make([]*tlsv3.SubjectAltNameMatcher, len(o.SANs))
+	for i, n := range o.SANs {
+		m := exactString(n) // also what a certificate says of "*.suffix"
+		if suffix, ok := strings.CutPrefix(n, "*"); ok {
+			m = &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: suffix}, IgnoreCase: true}
+		}
+		sans[i] = &tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_DNS, Matcher: m}
+	}
+	name := SecretPublicRoots
+	if o.Roots != "" {
+		name += "/" + o.Roots
+	}
+	roots := secret(name)
+	roots.SdsConfig.InitialFetchTimeout = Duration(rootsTimeout)
+	oldest := tlsv3.TlsParameters_TLSv1_2
+	if o.Min13 {
+		oldest = tlsv3.TlsParameters_TLSv1_3
+	}
+	// A session that is resumed would go on without a certificate, after the end of the one that it had.
+	return socket(&tlsv3.UpstreamTlsContext{Sni: o.SNI, MaxSessionKeys: UInt32(0), CommonTlsContext: &tlsv3.CommonTlsContext{
+		TlsParams: &tlsv3.TlsParameters{TlsMinimumProtocolVersion: oldest, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3},
+		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
+			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+				DefaultValidationContext:         &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: sans},
+				ValidationContextSdsSecretConfig: roots,
+			},
+		},
+	}})
 }
 
 func secret(name string) *tlsv3.SdsSecretConfig {

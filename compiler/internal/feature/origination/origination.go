@@ -1,0 +1,158 @@
+// Package origination is the feature `external.tls`: the TLS that callers' proxies begin on
+// ports of an external that speak https, https2 or grpcs. What is not verified is not in the
+// language: the default verifies the external's own host by the authorities of the machine.
+package origination
+
+import (
+	"slices"
+	"strings"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+
+	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/diag"
+)
+
+const (
+	name = "origination"
+	// oldest is the oldest version of TLS if nothing is written. RFC 8996 forbids what is older.
+	oldest = "1.2"
+)
+
+// TLS is how an external proves who it is.
+type TLS struct {
+	// SNI is the name that is asked for.
+	SNI string `json:"sni"`
+	// SANs are the names of which the certificate has one: exact, or "*.suffix" for the names
+	// below; sorted, at least one.
+	SANs []string `json:"sans"`
+	// Roots names what the operator gave to the agents, "" for the authorities of their machine.
+	Roots string `json:"roots,omitempty"`
+	// Min is the oldest version of TLS, "1.2" or "1.3".
+	Min string `json:"min"`
+}
+
+// TraitName is "origination".
+func (TLS) TraitName() string { return name }
+
+// Feature is the row.
+var Feature = feature.Feature{
+	Rule: resolve.Rule{
+		Name: name, Field: "tls", On: []resolve.On{resolve.OnExternal}, Answers: false, Bytes: false,
+		Defaults: []resolve.Default{
+			{Field: "external.tls.sni", Value: "the external's first host", Why: "it is the name that was meant"},
+			{Field: "external.tls.sans", Value: "the external's hosts, or the written sni", Why: "whoever proves another name is somebody else"},
+			{Field: "external.tls.roots", Value: "the authorities that the agent's machine trusts", Why: "public APIs have certificates of public authorities"},
+			{Field: "external.tls.min", Value: oldest, Why: "older versions are broken (RFC 8996)"},
+		},
+		Read: read, Fits: nil, Uses: nil,
+	},
+	Codec:      trait.JSON[TLS],
+	Meaning:    meaning,
+	Change:     change,
+	Envoy:      envoy.OnCluster(lower),
+	Kubernetes: kubernetes.Nothing("the callers' proxies begin it"),
+	GatewayAPI: gatewayapi.Refuse("a BackendTLSPolicy is about a Service, and an external is none"),
+}
+
+// lower sets Cluster.transport_socket on the ports that the mesh secures.
+func lower(c *clusterv3.Cluster, v TLS, x *envoy.Ctx) {
+	if x.Port.Protocol.Secured() {
+		c.TransportSocket = envoy.Originate(envoy.Origination{SNI: v.SNI, SANs: v.SANs, Roots: v.Roots, Min13: v.Min != oldest})
+	}
+}
+
+func read(n intent.Node, x *resolve.Place) trait.Value {
+	e := x.External()
+	if !slices.ContainsFunc(e.Ports, func(p model.Port) bool { return p.Protocol.Secured() }) {
+		if n.Exists() {
+			x.Problem(diag.New(diag.CodeNever, n.Pos(), "%s is set, but no port of external %q speaks https, https2 or grpcs: no proxy begins TLS", n.Path(), e.ID).
+				WithFix("let the port say protocol: \"https\", or delete `tls`"))
+		}
+		return nil
+	}
+	t := TLS{SNI: e.Host(), SANs: slices.Clone(e.Hosts), Roots: n.Field("roots").Str(), Min: oldest}
+	if m := n.Field("min"); m.Exists() {
+		t.Min = m.Str()
+	}
+	if len(t.SANs) == 0 && t.SNI != "" {
+		t.SANs = []string{t.SNI}
+	}
+	if sni := n.Field("sni"); sni.Exists() {
+		t.SNI, t.SANs = sni.Str(), []string{sni.Str()}
+	}
+	sans := n.Field("sans")
+	if sans.Exists() {
+		t.SANs = nil
+		for _, s := range sans.List() {
+			t.SANs = append(t.SANs, strings.ToLower(s.Str()))
+		}
+		slices.Sort(t.SANs)
+		t.SANs = slices.Compact(t.SANs)
+	}
+	switch {
+	case t.SNI == "":
+		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "external %q speaks TLS, but nothing says which name it proves", e.ID).
+			WithFix(`add: hosts: ["api.example.com"], or tls: sni: "api.example.com"`))
+	case len(t.SANs) == 0 || slices.Contains(t.SANs, "*"):
+		x.Problem(diag.New(diag.CodeUnverified, n.Pos(), "external %q may prove any name at all: whoever has a certificate could stand in for it", e.ID).
+			WithFix(`name whom you mean: tls: sans: ["api.example.com"], or ["*.example.com"] for the names below`))
+	}
+	return t
+}
+
+func meaning(v trait.Value) []space.Act {
+	t := v.(TLS)
+	return space.Labels(space.AtWorkload,
+		space.Field{Feature: name, Name: "min", Value: t.Min},
+		space.Field{Feature: name, Name: "roots", Value: roots(t.Roots)},
+		space.Field{Feature: name, Name: "sans", Value: strings.Join(t.SANs, " ")},
+		space.Field{Feature: name, Name: "sni", Value: t.SNI},
+	)
+}
+
+func roots(file string) string {
+	if file == "" {
+		return "the machine's"
+	}
+	return file
+}
+
+// change: whom a caller takes for the external is all that TLS is for, so that any change of it
+// may be weaker; TLS that appears, or of a newer version at least, is neutral or narrower.
+func change(before, after []space.Field) (plan.Class, string) {
+	text := plan.Arrow("verified TLS", before, after)
+	switch {
+	case len(before) == 0:
+		return plan.Neutral, text
+	case len(after) == len(before) && same(before, after, "roots", "sans", "sni"):
+		if value(after, "min") > value(before, "min") {
+			return plan.Narrowing, text
+		}
+	case len(after) == len(before) && same(before, after, "roots", "sans", "min"):
+		return plan.Neutral, text // the name that is asked for proves nothing
+	}
+	return plan.Weakening, text
+}
+
+func same(before, after []space.Field, names ...string) bool {
+	return !slices.ContainsFunc(names, func(n string) bool { return value(before, n) != value(after, n) })
+}
+
+func value(fs []space.Field, n string) string {
+	for _, f := range fs {
+		if f.Name == n {
+			return f.Value
+		}
+	}
+	return ""
+}
