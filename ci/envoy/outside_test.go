@@ -314,3 +314,37 @@ func TestExternalsProveWhoTheyAre(t *testing.T) {
 		a.mu.Unlock()
 	}
 }
+
+// TLS that callers begin themselves goes where the name that they ask for leads: no proxy of ours
+// reads what is inside, and what asks for another name, for none, or speaks plaintext is closed.
+func TestCallersOwnTLSIsToldByItsName(t *testing.T) {
+	ours := newIssuer(t)
+	a := newAPI(t, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{ours.server(t, false, "own.test", "a.own.test", "other.test")}})
+	o := callOutside(t, map[string]string{
+		"own": fmt.Sprintf(`hosts: ["own.test", "*.own.test"], port: own: {number: 443, protocol: "tls"}, endpoints: static: [%q]`, a.addr),
+	}, nil)
+	pool := x509.NewCertPool()
+	pool.AddCert(ours.cert)
+	for name, want := range map[string]bool{"own.test": true, "a.own.test": true, "OWN.test": true, "other.test": false, "evilown.test": false, "": false} {
+		before := a.requests()
+		c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+			DisableKeepAlives: true,
+			TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, ServerName: name},
+		}}
+		at := net.JoinHostPort("127.0.0.1", fmt.Sprint(o.local["own"]))
+		res, err := c.Get("https://" + at + "/")
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		if got := err == nil; got != want {
+			t.Errorf("name %q: %v, want an answer: %v", name, err, want)
+		}
+		if got := a.requests() > before; got != want {
+			t.Errorf("name %q: arrived outside: %v, want %v", name, got, want)
+		}
+	}
+	if res, err := (&http.Client{Timeout: 20 * time.Second}).Get("http://" + net.JoinHostPort("127.0.0.1", fmt.Sprint(o.local["own"])) + "/"); err == nil {
+		_ = res.Body.Close()
+		t.Errorf("plaintext is answered %d, want a closed connection", res.StatusCode)
+	}
+}

@@ -152,6 +152,7 @@ func complete(cfg *agent.Config, prints string, args []string) {
 	}
 	cfg.Probes = os.Getenv("MESHC_PROBES")
 	cfg.KubernetesAPI = net.JoinHostPort(os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT"))
+	cfg.SystemRoots = os.Getenv("SSL_CERT_FILE") // as Go's programs and OpenSSL's have it
 	cfg.Clock = time.Now
 }
 

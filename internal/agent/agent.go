@@ -113,7 +113,7 @@ func readProbes(text string) (*probe.Set, error) {
 // listen opens every socket before the token is spent: a wrong path must not
 // cost a token.
 func (a *agent) listen() error {
-	sds := &sds{hold: a.hold, certs: a.certs, log: a.log, stats: a.page.stats, roots: a.cfg.RootsDir}
+	sds := &sds{hold: a.hold, certs: a.certs, log: a.log, stats: a.page.stats, roots: a.cfg.authorities(a.log)}
 	for _, g := range []struct {
 		path string
 		s    *grpc.Server

@@ -4,7 +4,9 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -42,6 +44,8 @@ type Config struct {
 	BundleFile string
 	// RootsDir has the authorities of externals that intent names: NAME.pem. "" for none.
 	RootsDir string
+	// SystemRoots is the file with the authorities that this machine trusts. Default: where systems have them.
+	SystemRoots string
 	// StateDir holds identity, instance name, sockets. Only one agent may use it.
 	StateDir string
 	// SDSSocket and ADSSocket default to sds.sock and ads.sock in StateDir.
@@ -124,6 +128,7 @@ func (c Config) Normalise() (Config, diag.List) {
 		l = append(l, flagProblem("use whole seconds up to 10m, like --drain 15s", "--drain %v", c.Drain))
 	}
 	l = append(l, c.checkSecrets()...)
+	l = append(l, c.checkRoots()...)
 	l = append(l, c.checkIdentity()...)
 	c, err := c.withPaths()
 	if err != nil {
@@ -142,6 +147,13 @@ func (c Config) Normalise() (Config, diag.List) {
 func (c Config) checkSecrets() (l diag.List) {
 	if host, port, err := net.SplitHostPort(c.KubernetesAPI); c.SecretsDir != "" && (err != nil || host == "" || port == "") {
 		l = append(l, flagProblem("leave it out where there are no pods", "--secrets needs a pod, in which KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT say where the API server is"))
+	}
+	return l
+}
+
+func (c Config) checkRoots() (l diag.List) {
+	if info, err := os.Stat(c.RootsDir); c.RootsDir != "" && (err != nil || !info.IsDir()) {
+		l = append(l, flagProblem("make a folder with NAME.pem in it for each `roots: \"NAME\"` of the intent", "--roots %q is no folder", c.RootsDir))
 	}
 	return l
 }
@@ -182,6 +194,15 @@ func (c Config) checkIdentity() (l diag.List) {
 		}
 	}
 	return l
+}
+
+// authorities are whom externals are verified by.
+func (c Config) authorities(log *slog.Logger) *authorities {
+	system := systemRoots()
+	if c.SystemRoots != "" {
+		system = []string{c.SystemRoots}
+	}
+	return &authorities{folder: c.RootsDir, system: system, log: log, held: map[string]*heldRoots{}}
 }
 
 func (c Config) withPaths() (Config, error) {

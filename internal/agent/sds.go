@@ -90,7 +90,7 @@ type sds struct {
 	certs *certstore.Store
 	log   *slog.Logger
 	stats *stats
-	roots string // the folder with roots by name, "" for none
+	roots *authorities
 }
 
 func (s *sds) newServer() *grpc.Server {
@@ -236,7 +236,13 @@ func (s *sds) push(n *session, cur *svid) error {
 			delete(all, name) // the others are good
 		}
 	}
-	s.addRoots(all, n.wanted)
+	for _, name := range n.wanted {
+		if isRoots(name) {
+			if x := s.roots.get(name); x != nil { // without any, Envoy refuses all connections that need them
+				all[name] = *x
+			}
+		}
+	}
 	var changed []string
 	for _, name := range n.wanted {
 		if x, ok := all[name]; ok && n.sent[name] != x.version {
@@ -251,22 +257,6 @@ func (s *sds) push(n *session, cur *svid) error {
 	n.nonce = strconv.Itoa(count + 1)
 	s.stats.sdsPushes.Add(1)
 	return n.send(n, all, changed)
-}
-
-// addRoots adds the roots of others that are wanted. Those that cannot be read stay unanswered:
-// Envoy then goes on with what it has, and without any refuses all connections that need them.
-func (s *sds) addRoots(all map[string]secret, wanted []string) {
-	for _, name := range wanted {
-		if !isRoots(name) {
-			continue
-		}
-		x, err := rootsSecret(name, s.roots)
-		if err != nil {
-			s.log.Error("roots not read", "name", name, "error", err)
-			continue
-		}
-		all[name] = x
-	}
 }
 
 func (n *session) apply(w wish) {

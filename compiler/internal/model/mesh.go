@@ -677,35 +677,31 @@ func Decode(raw []byte, codecs map[string]trait.Codec) (*Mesh, error) {
 		}
 		return decode(all)
 	}
-	for _, s := range m.Services {
-		err := both(&s.Traits, s.PortTraits)
-		for i := range s.Routes {
-			err = cmp.Or(err, both(&s.Routes[i].Traits, s.Routes[i].PortTraits))
+	routes := func(rs []Route) (err error) {
+		for i := range rs {
+			err = cmp.Or(err, both(&rs[i].Traits, rs[i].PortTraits))
 		}
-		if err != nil {
+		return err
+	}
+	for _, s := range m.Services {
+		if err := cmp.Or(both(&s.Traits, s.PortTraits), routes(s.Routes)); err != nil {
 			return nil, fmt.Errorf("reading mesh.json: service %q: %w", s.ID, err)
 		}
 	}
 	for _, x := range m.Externals {
-		if err := decode(&x.Traits); err != nil {
+		if err := cmp.Or(decode(&x.Traits), routes(x.Routes)); err != nil {
 			return nil, fmt.Errorf("reading mesh.json: external %q: %w", x.ID, err)
-		}
-		for i := range x.Routes {
-			if err := decode(&x.Routes[i].Traits); err != nil {
-				return nil, fmt.Errorf("reading mesh.json: external %q: %w", x.ID, err)
-			}
 		}
 	}
 	for _, g := range m.Gateways {
-		if err := decode(&g.Traits); err != nil {
-			return nil, fmt.Errorf("reading mesh.json: gateway %q: %w", g.ID, err)
-		}
-		for i := range g.Hosts {
-			for j := range g.Hosts[i].Routes {
-				if err := decode(&g.Hosts[i].Routes[j].Traits); err != nil {
-					return nil, fmt.Errorf("reading mesh.json: gateway %q: %w", g.ID, err)
-				}
+		err := decode(&g.Traits)
+		for _, h := range g.Hosts {
+			for i := range h.Routes {
+				err = cmp.Or(err, decode(&h.Routes[i].Traits))
 			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading mesh.json: gateway %q: %w", g.ID, err)
 		}
 	}
 	return m.Build(), nil

@@ -182,23 +182,31 @@ func (l *linker) checkExternalHosts() {
 		}
 	}
 	for _, x := range l.mesh.Externals {
-		path := model.ExternalPath(x.ID)
-		if l.kinds[x.ID] != "external" || l.lineOf(path) == (diag.Pos{}) {
-			continue // its name is another's, which was told
+		if path := model.ExternalPath(x.ID); l.kinds[x.ID] == "external" && l.lineOf(path) != (diag.Pos{}) { // else its name is another's, which was told
+			l.takeHosts(x, path, taken)
 		}
-		for i, h := range x.Hosts {
-			if i > 0 && x.Hosts[i-1] == h { // they are sorted
-				l.add(diag.New(diag.CodeDuplicate, l.lineOf(path), "host %q of external service %q is written twice", h, x.ID).WithFix("delete one of them"))
-				continue
-			}
-			for _, p := range x.Ports {
-				key := fmt.Sprintf("%s:%d", h, p.Dialled())
-				if other, ok := taken[key]; ok {
-					l.add(diag.New(diag.CodeDuplicate, l.lineOf(path), "host %q on port %d belongs to two destinations%s, and a proxy cannot tell which is meant", h, p.Dialled(), l.ofTwo(other, path)).
-						WithRelated(l.lineOf(other), "the other destination").WithFix("join them in one external service, or choose another host or port for one of them"))
-					continue
-				}
+	}
+}
+
+// takeHosts enters the hosts of an external at the port numbers at which it is called.
+func (l *linker) takeHosts(x *model.External, path string, taken map[string]string) {
+	for i, h := range x.Hosts {
+		if i > 0 && x.Hosts[i-1] == h { // they are sorted
+			l.add(diag.New(diag.CodeDuplicate, l.lineOf(path), "host %q of external service %q is written twice", h, x.ID).WithFix("delete one of them"))
+			continue
+		}
+		for _, p := range x.Ports {
+			key := fmt.Sprintf("%s:%d", h, p.Dialled())
+			other, ok := taken[key]
+			switch {
+			case !ok:
 				taken[key] = path
+			case other == path && i == 0:
+				l.add(diag.New(diag.CodeDuplicate, l.lineOf(path), "two ports of external %q are called at port %d of its hosts, and a proxy cannot tell which is meant: what proxies secure, callers call in plain HTTP at port %d", x.ID, p.Dialled(), p.Dialled()).
+					WithFix("make them two externals with different hosts, or leave one out"))
+			case other != path:
+				l.add(diag.New(diag.CodeDuplicate, l.lineOf(path), "host %q on port %d belongs to two destinations%s, and a proxy cannot tell which is meant", h, p.Dialled(), l.ofTwo(other, path)).
+					WithRelated(l.lineOf(other), "the other destination").WithFix("join them in one external service, or choose another host or port for one of them"))
 			}
 		}
 	}

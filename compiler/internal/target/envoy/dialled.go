@@ -22,6 +22,7 @@ import (
 type dial struct {
 	number uint32
 	named  []target // HTTP, by host
+	secret []target // callers' own TLS, by the name that they ask for
 	bound  []target // TCP, by written address
 	free   []target // TCP, by certificate
 	// bytes and requests are the versions that may answer where they were dialled
@@ -43,7 +44,7 @@ func (d *dial) proven() []target {
 }
 
 // calls gives the destinations of which a cluster of their own is needed.
-func (d *dial) calls() []target { return slices.Concat(d.named, d.bound) }
+func (d *dial) calls() []target { return slices.Concat(d.named, d.secret, d.bound) }
 
 // reserved reports whether a port is of a sidecar and its agent in a pod. Redirection
 // leaves some of them alone, so that an application there would be without protection.
@@ -71,6 +72,8 @@ func (e *emitter) dials(c scope, ts []target) ([]*dial, diag.List) {
 		switch d := at(n); {
 		case t.port.Protocol.IsHTTP():
 			d.named = append(d.named, t)
+		case t.port.Protocol == model.TLS:
+			d.secret = append(d.secret, t)
 		case len(t.addresses()) > 0:
 			d.bound = append(d.bound, t)
 		default:
@@ -203,6 +206,9 @@ func (e *emitter) checkDial(c scope, d *dial) diag.List {
 	clash := func(a, b target, why string) diag.List {
 		return diag.List{diag.New(diag.CodeSharedPort, e.at(callPath(c, a.id())), "proxies of %s call %q and %q on port %d and cannot tell them apart: %s", c.class, b.id(), a.id(), d.number, why).
 			WithRelated(e.at(callPath(c, b.id())), "the other call").WithFix("give one of the two another port number, or TCP destinations `addresses` that differ")}
+	}
+	if bytes := slices.Concat(d.free, d.bound, d.bytes); len(d.secret) > 0 && len(bytes) > 0 {
+		return clash(d.secret[0], bytes[0], "who waits for the name that TLS asks for would keep a server waiting that speaks first")
 	}
 	if len(d.named) > 0 && len(d.free) > 0 {
 		return clash(d.named[0], d.free[0], "bytes name no host")

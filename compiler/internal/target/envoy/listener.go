@@ -187,7 +187,11 @@ func (e *emitter) outboundListener(t target, local uint32, suffix string) *entry
 	name := routes + suffix
 	return e.get("listener "+name+" "+portText(local), []given{t.given()}, func(out *entry) {
 		l := newListener(name, loopback, local, corev3.TrafficDirection_OUTBOUND)
-		l.FilterChains = []*listenerv3.FilterChain{{Filters: e.outboundFilters(t, routes, out)}}
+		if t.port.Protocol == model.TLS {
+			l.FilterChains = []*listenerv3.FilterChain{e.namedTLS(t, l, out)}
+		} else {
+			l.FilterChains = []*listenerv3.FilterChain{{Filters: e.outboundFilters(t, routes, out)}}
+		}
 		e.seal(out, release.ListenerType, name, t.path(), l)
 	})
 }

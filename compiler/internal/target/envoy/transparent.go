@@ -69,13 +69,16 @@ func (e *emitter) portListener(d *dial) *entry {
 		origin = d.proven()[0].path()
 		key += " " + origin
 	}
-	for _, t := range d.bound {
+	for _, t := range slices.Concat(d.bound, d.secret) {
 		origin = cmp.Or(origin, t.path())
 		key += fmt.Sprintf(" %s/%s %v", t.path(), t.port.Name, t.addresses())
 	}
-	return e.get(key, givenTargets(d.bound), func(out *entry) {
+	return e.get(key, givenTargets(slices.Concat(d.bound, d.secret)), func(out *entry) {
 		l := transparentListener(name, d.number, corev3.TrafficDirection_OUTBOUND)
 		l.BindToPort = Bool(false)
+		for _, t := range d.secret {
+			l.FilterChains = append(l.FilterChains, e.namedTLS(t, l, out))
+		}
 		for _, t := range d.bound {
 			chain := chainOf(e.outboundFilters(t, model.OutboundName(t.id(), t.port.Name), out)...)
 			chain.Name = t.id()
@@ -87,12 +90,33 @@ func (e *emitter) portListener(d *dial) *entry {
 		}
 		switch {
 		case d.isHTTP():
-			l.FilterChains = append(l.FilterChains, chainOf(out.httpManager(atCaller, name)))
+			chain := chainOf(out.httpManager(atCaller, name))
+			if len(d.secret) > 0 { // TLS that asks for another name is nobody's
+				chain.FilterChainMatch = &listenerv3.FilterChainMatch{TransportProtocol: transportPlaintext}
+			}
+			l.FilterChains = append(l.FilterChains, chain)
 		case proven:
 			l.FilterChains = append(l.FilterChains, chainOf(out.tcpProxy(name, []share{{cluster: dialledName(d.number), weight: 1}})))
 		}
 		e.seal(out, release.ListenerType, name, origin, l)
 	})
+}
+
+// namedTLS is the chain of TLS that the callers themselves begin with one of an external's hosts: the
+// name that they ask for (SNI) is read, nothing of what is inside. l has to look for it. What
+// asks for no name, or for another one, has no chain, and its connection is closed.
+func (e *emitter) namedTLS(t target, l *listenerv3.Listener, out *entry) *listenerv3.FilterChain {
+	if len(l.ListenerFilters) == 0 {
+		l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}
+		waitForHello(l, false)
+	}
+	chain := chainOf(e.outboundFilters(t, model.OutboundName(t.id(), t.port.Name), out)...)
+	chain.Name = t.id()
+	chain.FilterChainMatch = &listenerv3.FilterChainMatch{TransportProtocol: transportTLS}
+	if hosts := t.external.Hosts; !slices.Contains(hosts, "*") { // for which Envoy has no word: any name
+		chain.FilterChainMatch.ServerNames = hosts
+	}
+	return chain
 }
 
 // portConfig is the RouteConfiguration for one port number and dependency set,

@@ -264,11 +264,11 @@ func appProtocol(p model.Protocol) string {
 	switch p {
 	case model.HTTP:
 		return "http"
-	case model.HTTPS:
+	case model.HTTPS, model.HTTPS2, model.GRPCS:
 		return "https"
 	case model.HTTP2, model.GRPC:
 		return "kubernetes.io/h2c"
-	case model.TCP:
+	case model.TCP, model.TLS:
 	}
 	return ""
 }
