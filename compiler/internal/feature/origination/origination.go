@@ -4,6 +4,7 @@
 package origination
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -60,8 +61,17 @@ var Feature = feature.Feature{
 	Meaning:    meaning,
 	Change:     change,
 	Envoy:      envoy.OnCluster(lower),
-	Kubernetes: kubernetes.Nothing("the callers' proxies begin it"),
+	Kubernetes: kubernetes.NothingBut("the callers' proxies begin it", lacks),
 	GatewayAPI: gatewayapi.Refuse("a BackendTLSPolicy is about a Service, and an external is none"),
+}
+
+// lacks: the folder of --roots is an operator's, on a host.
+func lacks(v TLS) (why, fix string) {
+	if v.Roots == "" {
+		return "", ""
+	}
+	return fmt.Sprintf("the roots %q are a file of the operator, which no pod has", v.Roots),
+		"leave `roots` out in the environments that are clusters, where the proxy's image has the authorities of the world; or call it from a workload outside"
 }
 
 // lower sets Cluster.transport_socket on the ports that the mesh secures.

@@ -126,6 +126,12 @@ func (e *emitter) checkTarget() {
 			}
 		}
 	}
+	for _, x := range e.m.Externals {
+		e.checkTraits(x.Traits, model.ExternalPath(x.ID))
+		for _, r := range x.Routes {
+			e.checkTraits(r.Traits, model.ExternalRoutePath(x.ID, r.Name))
+		}
+	}
 	for _, g := range e.m.Gateways {
 		e.checkTraits(g.Traits, model.GatewayPath(g.ID))
 		for _, h := range g.Hosts {
@@ -139,8 +145,16 @@ func (e *emitter) checkTarget() {
 // checkTraits demands that somebody said of each feature what it needs here.
 func (e *emitter) checkTraits(s trait.Set, path string) {
 	for _, name := range s.Names() {
-		if e.cells[name].Lowering.nothing == "" {
-			e.problem(diag.New(diag.CodeUnsupported, e.profile.Locate(path+"/"+name), "the kubernetes target does not know the feature %q", name))
+		cell, at := e.cells[name].Lowering, e.profile.Locate(path+"/"+name)
+		if cell.nothing == "" {
+			e.problem(diag.New(diag.CodeUnsupported, at, "the kubernetes target does not know the feature %q", name))
+		}
+		if cell.lacks == nil {
+			continue
+		}
+		v, _ := s.Lookup(name)
+		if why, fix := cell.lacks(v); why != "" {
+			e.problem(diag.New(diag.CodeLowering, at, "the kubernetes target: %s", why).WithFix("%s", fix))
 		}
 	}
 }

@@ -202,13 +202,22 @@ func (e *emitter) egress(s *model.Service) []rule {
 	out := e.used(s.Traits)
 	for _, c := range s.Calls {
 		out = append(out, e.reach(c.To, c.Port)...)
-		if callee := e.m.Service(c.To); callee != nil {
-			for _, r := range callee.Routes {
-				out = append(out, e.used(r.Traits)...)
-			}
+		for _, r := range e.routesOf(c.To) {
+			out = append(out, e.used(r.Traits)...)
 		}
 	}
 	return compact(out)
+}
+
+// routesOf are those that callers' proxies apply to requests to a service or an external.
+func (e *emitter) routesOf(id string) []model.Route {
+	if s := e.m.Service(id); s != nil {
+		return s.Routes
+	}
+	if x := e.m.External(id); x != nil {
+		return x.Routes
+	}
+	return nil
 }
 
 // behind is what a gateway's routes lead to.
@@ -249,7 +258,8 @@ func (e *emitter) used(traits trait.Set) []rule {
 // reach is a port of a service or of an external.
 func (e *emitter) reach(id, port string) []rule {
 	if x := e.m.External(id); x != nil {
-		return []rule{outside(x.Endpoints)}
+		p, _ := x.Port(port)
+		return []rule{outside(x.At(p))}
 	}
 	s := e.m.Service(id)
 	if s == nil {
