@@ -89,14 +89,13 @@ func (i issuer) server(t *testing.T, expired bool, names ...string) tls.Certific
 type api struct {
 	addr string
 
-	mu     sync.Mutex
-	asked  []string // names that were asked for at handshakes
-	hosts  []string // of requests
-	proto  string   // of the last request
-	status []int    // of the next answers
+	mu    sync.Mutex
+	asked []string // names that were asked for at handshakes
+	hosts []string // of requests
+	proto string   // of the last request
 }
 
-// newAPI serves HTTP by TLS as config says. /fail answers with the next status of the list.
+// newAPI serves HTTP by TLS as config says.
 func newAPI(t *testing.T, config *tls.Config) *api {
 	t.Helper()
 	a := &api{}
@@ -104,10 +103,6 @@ func newAPI(t *testing.T, config *tls.Config) *api {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.hosts, a.proto = append(a.hosts, r.Host), r.Proto
-		if len(a.status) > 0 {
-			w.WriteHeader(a.status[0])
-			a.status = a.status[1:]
-		}
 		_, _ = io.WriteString(w, "outside")
 	}))
 	certificate := config.Certificates[0]
@@ -131,12 +126,6 @@ func (a *api) requests() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.hosts)
-}
-
-func (a *api) next(status ...int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.status = status
 }
 
 // outside is a workload's proxy that calls externals.
