@@ -30,7 +30,7 @@ func (l *linker) deniesOf(carrier string, n intent.Node, read func(intent.Entry)
 func (l *linker) serviceDeny(p *pkg, s *model.Service, e intent.Entry) model.Deny {
 	n, not := e.Node, e.Node.Field("not")
 	d := model.Deny{Name: e.Name, Terms: l.termsOf(p, n), Not: l.termsOf(p, not)}
-	l.saysWho("deny "+strconv.Quote(e.Name), d.Terms, n)
+	l.saysWho("deny "+strconv.Quote(e.Name), d.Terms, n, orAnyone)
 	d.Ports, d.Not.Ports = l.servicePorts(s, n), l.servicePorts(s, not)
 	asked := d.Terms
 	asked.Methods, asked.Paths = slices.Concat(d.Methods, d.Not.Methods), slices.Concat(d.Paths, d.Not.Paths)

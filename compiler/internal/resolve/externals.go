@@ -111,8 +111,8 @@ func (l *linker) externalGrants(p *pkg, x *model.External, n intent.Node) []mode
 	var out []model.Grant
 	for _, e := range n.Field("grant").Fields() {
 		l.place(model.ExternalGrantPath(x.ID, e.Name), e.Node.Pos())
-		g := model.Grant{Name: e.Name}
-		l.grantees(p, &g, e.Node, "add `from`, `namespaces` or `mesh: true` (every workload)")
+		g := model.Grant{Name: e.Name, Terms: l.termsOf(p, e.Node)}
+		l.saysWho("grant "+strconv.Quote(e.Name), g.Terms, e.Node, "add `from`, `namespaces` or `mesh: true` (every workload)")
 		out = append(out, g)
 	}
 	return out
