@@ -85,10 +85,13 @@ func pemOf(certs []*x509.Certificate) []byte {
 	return out.Bytes()
 }
 
-// TLS is the configuration of the server's side: TLS 1.3 and nothing else.
+// TLS is the configuration of the server's side: TLS 1.3 and HTTP/1.1, nothing else. API
+// servers ask over HTTP/1.1 by themselves, but for a webhook on loopback: all their questions
+// would go over one connection to one replica, and outlast a replica that hangs by the time
+// of its health check. With HTTP/1.1 a question that gets no answer ends its own connection.
 func (c *Certificates) TLS() *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"},
+		MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current() },
 	}
 }

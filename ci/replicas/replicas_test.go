@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"golang.org/x/sync/errgroup"
 	core "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -171,10 +172,16 @@ func (w *world) until(what string, ok func() error) {
 	}
 }
 
-// end ends a program as a machine or a kubelet does.
-func (w *world) end(p *program, by syscall.Signal) {
+// kill ends a program as a machine does.
+func (w *world) kill(p *program) {
 	w.t.Helper()
-	w.must(p.Signal(by))
+	w.must(p.Signal(syscall.SIGKILL))
+	w.ended(p)
+}
+
+// ended waits for a program's end.
+func (w *world) ended(p *program) {
+	w.t.Helper()
 	select {
 	case <-p.Done():
 	case <-time.After(patience):
@@ -197,11 +204,18 @@ func (w *world) halt(p *program) {
 	})
 }
 
-// service leads connections to replicas in turn, to the next one if one is away.
+// service leads connections to replicas in turn, to the next one if one is away or not ready.
 type service struct {
 	address string
-	to      []string
-	sent    []atomic.Int64 // bytes to each
+	to      []replica
+}
+
+// replica is one as its service sees it.
+type replica struct {
+	address   string
+	unready   atomic.Bool  // gets no new connections
+	led, gone atomic.Int64 // connections that lead there, and those that ended
+	sent      atomic.Int64 // bytes to it
 }
 
 func (w *world) service(to ...string) *service {
@@ -209,7 +223,10 @@ func (w *world) service(to ...string) *service {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	w.must(err)
 	w.t.Cleanup(func() { _ = l.Close() })
-	s := &service{address: l.Addr().String(), to: to, sent: make([]atomic.Int64, len(to))}
+	s := &service{address: l.Addr().String(), to: make([]replica, len(to))}
+	for i, address := range to {
+		s.to[i].address = address
+	}
 	go func() {
 		for turn := 1; ; turn++ {
 			c, err := l.Accept()
@@ -225,15 +242,26 @@ func (w *world) service(to ...string) *service {
 func (s *service) lead(c net.Conn, turn int) {
 	defer c.Close()
 	for i := range s.to {
-		at := (turn + i) % len(s.to)
-		out, err := net.DialTimeout("tcp", s.to[at], 5*time.Second)
-		if err != nil {
-			continue
+		if s.to[(turn+i)%len(s.to)].lead(c) {
+			return
 		}
-		go func() { _, _ = io.Copy(counted{out, &s.sent[at]}, c); _ = out.Close() }()
-		_, _ = io.Copy(c, out)
-		return
 	}
+}
+
+// lead is false if the replica takes no connection.
+func (r *replica) lead(c net.Conn) bool {
+	if r.unready.Load() {
+		return false
+	}
+	r.led.Add(1) // before it can carry anything: what counts connections must not miss one
+	defer r.gone.Add(1)
+	out, err := net.DialTimeout("tcp", r.address, 5*time.Second)
+	if err != nil {
+		return false
+	}
+	go func() { _, _ = io.Copy(counted{out, &r.sent}, c); _ = out.Close() }()
+	_, _ = io.Copy(c, out)
+	return true
 }
 
 // counted counts what is written.
@@ -250,14 +278,15 @@ func (c counted) Write(b []byte) (int, error) {
 
 // load asks again and again, each of n on its own, until it is stopped.
 type load struct {
-	asked, failed atomic.Int64
-	stop          func()
+	asked  []atomic.Int64 // by each
+	failed atomic.Int64
+	stop   func()
 }
 
 func (w *world) load(n int, every time.Duration, ask func(i int) error) *load {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	var group sync.WaitGroup
-	l := &load{stop: func() { cancel(); group.Wait() }}
+	l := &load{asked: make([]atomic.Int64, n), stop: func() { cancel(); group.Wait() }}
 	for i := range n {
 		group.Go(func() {
 			tick := time.NewTicker(every)
@@ -269,7 +298,7 @@ func (w *world) load(n int, every time.Duration, ask func(i int) error) *load {
 				case <-tick.C:
 				}
 				err := ask(i)
-				if l.asked.Add(1); err != nil && l.failed.Add(1) < 5 {
+				if l.asked[i].Add(1); err != nil && l.failed.Add(1) < 5 {
 					w.t.Errorf("%s: %v", time.Now().Format(time.TimeOnly), err)
 				}
 			}
@@ -278,16 +307,27 @@ func (w *world) load(n int, every time.Duration, ask func(i int) error) *load {
 	return l
 }
 
-// more waits until so many more were asked.
+// more waits until each has asked n times more: what anybody asked before is over, if n is
+// not 0.
 func (w *world) more(l *load, n int64) {
 	w.t.Helper()
-	from := l.asked.Load()
-	w.until("more is asked", func() error {
-		if got := l.asked.Load() - from; got < n {
-			return fmt.Errorf("%d of %d", got, n)
-		}
-		return nil
-	})
+	for i := range l.asked {
+		from := l.asked[i].Load()
+		w.until("more is asked", func() error {
+			if got := l.asked[i].Load() - from; got < n {
+				return fmt.Errorf("%d of %d by %d", got, n, i)
+			}
+			return nil
+		})
+	}
+}
+
+// all is how often was asked.
+func (l *load) all() (n int64) {
+	for i := range l.asked {
+		n += l.asked[i].Load()
+	}
+	return n
 }
 
 // workload renews its certificate as an agent does.
@@ -392,22 +432,22 @@ func TestEitherServerMayEnd(t *testing.T) {
 	}
 	under := w.load(len(all), 150*time.Millisecond, func(i int) error { return all[i].renew(t.Context(), at) })
 	for round := range 4 {
-		w.more(under, 60)
+		w.more(under, 8)
 		victim, other := servers[round%2], servers[1-round%2]
-		w.end(victim, syscall.SIGKILL)
+		w.kill(victim)
 		w.must(os.WriteFile(filepath.Join(w.repo.Work, "README"), fmt.Append(nil, "round ", round), 0o600))
 		commit := w.commit(fmt.Sprint("round ", round))
 		w.until("the other one serves the next commit", func() error { return page("http://"+other.http+"/metrics", commit) })
-		w.more(under, 60)
+		w.more(under, 8)
 		if round == 3 { // on another machine, with nothing but the Secret
 			w.must(os.RemoveAll(filepath.Join(w.dir, victim.name)))
 		}
 		w.start(victim)
 		w.must(page("http://"+victim.http+"/metrics", commit)) // ready means that it has it
 	}
-	w.more(under, 60)
+	w.more(under, 8)
 	under.stop()
-	t.Logf("%d renewals, %d failed", under.asked.Load(), under.failed.Load())
+	t.Logf("%d renewals, %d failed", under.all(), under.failed.Load())
 }
 
 // agent starts a real meshc-agent with a real Envoy that knows all the servers.
@@ -445,7 +485,7 @@ func TestAnAgentGoesToTheOtherServer(t *testing.T) {
 	w := newWorld(t)
 	servers, listen := w.servers()
 	text, pin := w.token("reviews-v1")
-	w.end(servers[0], syscall.SIGKILL)
+	w.kill(servers[0])
 	agent := w.agent("reviews-v1", text, pin, listen...)
 	for round := range 4 {
 		gone, here := servers[round%2], servers[1-round%2]
@@ -455,7 +495,7 @@ func TestAnAgentGoesToTheOtherServer(t *testing.T) {
 		if err := serves(gone, 1); err == nil {
 			t.Errorf("round %d: the proxy is at both", round)
 		}
-		w.end(here, syscall.SIGKILL)
+		w.kill(here)
 	}
 	select {
 	case <-agent.Done():
@@ -471,34 +511,48 @@ type webhooks struct {
 	both []*program
 }
 
-func newWebhooks(t *testing.T) *webhooks {
+// askers ask the webhooks about pods, each in a namespace of its own, which has its share of a
+// webhook.
+const askers = 5
+
+func newWebhooks(t *testing.T, more ...string) *webhooks {
 	t.Helper()
 	w := newWorld(t)
 	listen := []string{w.address(), w.address()}
 	h := &webhooks{world: w, service: w.service(listen...)}
 	for i, name := range []string{"c", "d"} {
-		h.both = append(h.both, w.program(name, "webhook", "--authority", "secret/meshc-system/meshc-webhook", "--listen", listen[i], "--url", "https://"+h.service.address))
-		w.start(h.both[i])
+		h.both = append(h.both, w.program(name, "webhook", append(more, "--authority", "secret/meshc-system/meshc-webhook", "--listen", listen[i], "--url", "https://"+h.service.address)...))
+		h.start(i)
 	}
 	w.until("the webhook is asked", func() error {
 		_, err := w.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "meshc-guard", metav1.GetOptions{})
 		return err
 	})
-	w.must(w.Apply(t.Context(), `{apiVersion: v1, kind: Namespace, metadata: {name: plain, labels: {meshc.dev/inject: enabled}}}`))
-	w.until("the API server asks", func() error { return h.pod("x") })
+	for i := range askers {
+		w.must(w.Apply(t.Context(), fmt.Sprintf(`{apiVersion: v1, kind: Namespace, metadata: {name: plain%d, labels: {meshc.dev/inject: enabled}}}`, i)))
+		w.until("the API server asks", func() error { return h.pod(i) })
+	}
 	return h
+}
+
+// start starts a replica, which gets connections when it is ready.
+func (h *webhooks) start(at int) {
+	h.t.Helper()
+	h.to[at].unready.Store(true)
+	h.world.start(h.both[at])
+	h.to[at].unready.Store(false)
 }
 
 // review is less than the API server sends with a question about one of our pods, and more
 // than all that it sends besides in that time, in bytes: a webhook tries itself now and again
-// whether it is asked, and connections are kept alive.
+// whether it is asked.
 const review = 32 << 10
 
 // pod makes one, by a dry run. One that nobody is asked about would be stored without a
 // sidecar.
-func (h *webhooks) pod(name string) error {
-	made, err := h.Client.CoreV1().Pods("plain").Create(h.t.Context(), &core.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{"size": strings.Repeat("x", review)}},
+func (h *webhooks) pod(asker int) error {
+	made, err := h.Client.CoreV1().Pods(fmt.Sprint("plain", asker)).Create(h.t.Context(), &core.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "x", Annotations: map[string]string{"size": strings.Repeat("x", review)}},
 		Spec:       core.PodSpec{Containers: []core.Container{{Name: "a", Image: "a"}}},
 	}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	if err == nil && !slices.ContainsFunc(made.Spec.InitContainers, func(c core.Container) bool { return c.Name == "meshc-proxy" }) {
@@ -507,36 +561,58 @@ func (h *webhooks) pod(name string) error {
 	return err
 }
 
-// asked is the replica that the API server asks now: it keeps its connection.
-func (h *webhooks) asked() (at int) {
+// leave has the API server leave its connections to a replica, each of which ends with the
+// next answer: it asks as much at once as it has connections to both.
+func (h *webhooks) leave(at int) {
 	h.t.Helper()
-	from := []int64{h.sent[0].Load(), h.sent[1].Load()}
-	h.until("a replica is asked", func() error {
-		for i := range from {
-			if h.sent[i].Load() > from[i]+review {
-				at = i
-				return nil
+	h.until("no connection leads to "+h.both[at].name, func() error {
+		var open, all int64
+		for i := range h.to {
+			gone := h.to[i].gone.Load() // first: no more than there are
+			n := h.to[i].led.Load() - gone
+			all += n
+			if i == at {
+				open = n
 			}
 		}
-		return errors.New("none is")
+		if open == 0 {
+			return nil
+		}
+		var group errgroup.Group
+		for i := range int(all) {
+			group.Go(func() error { return h.pod(i % askers) })
+		}
+		if err := group.Wait(); err != nil {
+			h.t.Error(err)
+		}
+		return fmt.Errorf("%d do", open)
 	})
-	return at
 }
 
 // TestEitherWebhookMayEnd: two webhooks with one bundle end in turn, as their pods do when they
-// are replaced, while the API server asks them.
+// are replaced, while the API server asks them: a replica is told to end, is not ready, gets no
+// new connections and ends those that it has.
 func TestEitherWebhookMayEnd(t *testing.T) {
-	w := newWebhooks(t)
-	under := w.load(5, 50*time.Millisecond, func(i int) error { return w.pod(fmt.Sprint("x", i)) })
-	for round := range 4 {
-		w.more(under, 100)
-		w.end(w.both[round%2], syscall.SIGTERM)
-		w.more(under, 100)
-		w.start(w.both[round%2])
+	w := newWebhooks(t, "--drain", "10s")
+	under := w.load(askers, 50*time.Millisecond, w.pod)
+	for at, p := range w.both {
+		w.more(under, 20)
+		w.must(p.Signal(syscall.SIGTERM))
+		w.until(p.name+" is not ready", func() error {
+			if err := page("http://"+p.http+"/readyz", "ok"); err == nil {
+				return errors.New("it is")
+			}
+			return nil
+		})
+		w.to[at].unready.Store(true)
+		w.leave(at)
+		w.ended(p)
+		w.more(under, 20)
+		w.start(at)
 	}
-	w.more(under, 100)
+	w.more(under, 20)
 	under.stop()
-	t.Logf("%d questions, %d not answered", under.asked.Load(), under.failed.Load())
+	t.Logf("%d questions, %d not answered", under.all(), under.failed.Load())
 	for _, h := range w.both {
 		text, err := os.ReadFile(filepath.Join(w.dir, h.name+".log"))
 		w.must(err)
@@ -546,62 +622,101 @@ func TestEitherWebhookMayEnd(t *testing.T) {
 	}
 }
 
-// TestAWebhookThatIsKilledLosesOnlyWhatItWasAsked: the replica that the API server asks is
-// killed with questions in its hands. Those fail, because an API server does not ask again;
-// whoever does asks the other replica.
-func TestAWebhookThatIsKilledLosesOnlyWhatItWasAsked(t *testing.T) {
-	const askers = 5
-	w := newWebhooks(t)
-	var killed atomic.Bool
-	var held, after [askers]atomic.Int64 // what failed, asked before and after the end of a replica
-	under := w.load(askers, 50*time.Millisecond, func(i int) error {
-		lost := &held[i]
-		if killed.Load() {
-			lost = &after[i]
-		}
-		err := w.pod(fmt.Sprint("x", i))
+// losing is a load of questions, some of which nobody answers.
+type losing struct {
+	*load
+	lost atomic.Int64
+}
+
+func (h *webhooks) losing() *losing {
+	l := &losing{}
+	l.load = h.load(askers, 50*time.Millisecond, func(i int) error {
+		err := h.pod(i)
 		if err != nil && strings.Contains(err.Error(), "failed calling webhook") {
-			lost.Add(1)
+			l.lost.Add(1)
 			return nil
 		}
 		return err
 	})
-	for round := range 3 {
-		w.more(under, 50)
-		for i := range askers {
-			if n := held[i].Load(); n > 0 {
-				t.Errorf("round %d: asker %d failed %d times beside two replicas", round, i, n)
+	return l
+}
+
+// hold stops a replica that the API server asks, and returns when it holds a question. The API
+// server may have it in any of its connections, of which before have ended.
+func (h *webhooks) hold() (at int, before int64) {
+	h.t.Helper()
+	holds := func(from [2]int64, among ...int) error {
+		for _, at = range among {
+			if h.to[at].sent.Load() >= from[at]+review {
+				return nil
 			}
 		}
-		at := w.asked()
-		victim := w.both[at]
-		w.halt(victim) // what comes from here on it holds for certain
-		from := w.sent[at].Load()
-		w.until("it holds a question about a pod", func() error {
-			if n := w.sent[at].Load() - from; n < review {
-				return fmt.Errorf("%d bytes", n)
-			}
-			return nil
-		})
-		w.end(victim, syscall.SIGKILL)
-		killed.Store(true)
-		w.more(under, 100)
-		var lost, since int64
-		for i := range askers {
-			n := after[i].Swap(0)
-			if n > 1 { // one may have been written before the connection was seen to be gone
-				t.Errorf("round %d: asker %d failed %d times after the end of %s", round, i, n, victim.name)
-			}
-			since += n
-			lost += held[i].Swap(0)
-		}
-		if lost == 0 {
-			t.Errorf("round %d: %s held a question that nobody misses", round, victim.name)
-		}
-		t.Logf("round %d: %d questions were lost with %s, %d right after", round, lost, victim.name, since)
-		w.start(victim)
-		killed.Store(false)
+		return errors.New("none is")
 	}
-	w.more(under, 100)
+	sent := func() [2]int64 { return [2]int64{h.to[0].sent.Load(), h.to[1].sent.Load()} }
+	from := sent()
+	h.until("a replica is asked", func() error { return holds(from, 0, 1) })
+	before = h.to[at].gone.Load()
+	h.halt(h.both[at])
+	from = sent() // what comes from here on it holds for certain
+	h.until(h.both[at].name+" is asked about a pod", func() error { return holds(from, at) })
+	return at, before
+}
+
+// TestAWebhookThatIsKilledLosesOnlyWhatItWasAsked: a replica is killed with questions in its
+// hands. Those fail, because an API server does not ask again; whoever does asks the other
+// replica.
+func TestAWebhookThatIsKilledLosesOnlyWhatItWasAsked(t *testing.T) {
+	w := newWebhooks(t)
+	under := w.losing()
+	for round := range 3 {
+		w.more(under.load, 10)
+		if n := under.lost.Load(); n > 0 {
+			t.Errorf("round %d: %d questions failed beside two replicas", round, n)
+		}
+		at, before := w.hold()
+		victim := w.both[at]
+		w.kill(victim)
+		most := w.to[at].led.Load() - before // a connection has one question at a time
+		w.more(under.load, 20)
+		switch n := under.lost.Swap(0); {
+		case n == 0:
+			t.Errorf("round %d: %s held a question that nobody misses", round, victim.name)
+		case n > most:
+			t.Errorf("round %d: %d questions were lost with %s over %d connections", round, n, victim.name, most)
+		default:
+			t.Logf("round %d: %d questions were lost with %s over %d connections", round, n, victim.name, most)
+		}
+		w.start(at)
+	}
+	w.more(under.load, 20)
 	under.stop()
+}
+
+// TestAWebhookThatHangsCostsOneQuestionForEachConnection: a replica that stops without closing
+// anything fails one question on each connection to it. As soon as nothing leads there any
+// more, as when it is no longer ready, the other one is asked alone.
+func TestAWebhookThatHangsCostsOneQuestionForEachConnection(t *testing.T) {
+	w := newWebhooks(t)
+	under := w.losing()
+	w.more(under.load, 20)
+	if n := under.lost.Load(); n > 0 {
+		t.Errorf("%d questions failed beside two replicas", n)
+	}
+	at, before := w.hold()
+	w.to[at].unready.Store(true)
+	w.until("the other one is asked alone", func() error {
+		from := under.lost.Load()
+		w.more(under.load, 40)
+		if n := under.lost.Load() - from; n > 0 {
+			return fmt.Errorf("%d questions failed", n)
+		}
+		return nil
+	})
+	under.stop()
+	n, most := under.lost.Load(), w.to[at].led.Load()-before
+	if n == 0 || n > most {
+		t.Errorf("%d questions were lost over %d connections", n, most)
+	}
+	t.Logf("%d questions were lost with %s over %d connections", n, w.both[at].name, most)
 }
