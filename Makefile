@@ -24,7 +24,7 @@ images: ## build the container images as OCI layouts in bin/images (Debian; IMAG
 	go run ./ci/images/build $(IMAGES)
 
 test: tools ## run all tests with the race detector (real Envoys, real git, real Kubernetes)
-	go test -race -timeout 20m ./...
+	go test -race -timeout 20m $(TESTFLAGS) ./...
 
 tools: ## build the Kubernetes control plane and Flux, which tests start; minutes, once per machine and version
 	GOFLAGS= go run ./ci/tools/build >/dev/null
