@@ -71,13 +71,28 @@ func interrupt(t *testing.T, bin, moment string) {
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) { // what was killed may be on its way
+		left := processes(t, tmp)
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("left behind: %q", left)
+		}
+	}
+}
+
+// processes are those with a text on their command line.
+func processes(t *testing.T, text string) (found []string) {
+	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "ps", "-A", "-o", "pid=,args=").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(out)) {
-		if strings.Contains(line, tmp) {
-			t.Errorf("left behind: %s", line)
+		if strings.Contains(line, text) {
+			found = append(found, line)
 		}
 	}
+	return found
 }

@@ -308,8 +308,8 @@ func TestAnInstallation(t *testing.T) {
 	}
 	r.must(r.cluster.Apply(t.Context(), r.host.secret()))
 	r.expect(0, []string{"changed   Namespace meshc-system", "new       StatefulSet meshc-system/meshc-server", "meshc-server: ready", "meshc-webhook: ready"},
-		r.install("--apply", "--overlay", "ha", "--timeout", "2m")...)
-	r.expect(0, []string{"unchanged StatefulSet meshc-system/meshc-webhook", "unchanged PodDisruptionBudget"}, r.install("--apply", "--overlay", "ha", "--timeout", "2m")...)
+		r.install("--apply", "--overlay", "ha", "--timeout", "5m")...)
+	r.expect(0, []string{"unchanged StatefulSet meshc-system/meshc-webhook", "unchanged PodDisruptionBudget"}, r.install("--apply", "--overlay", "ha", "--timeout", "5m")...)
 	r.applyRelease()
 	r.must(r.cluster.Apply(t.Context(), used))
 	r.must(r.cluster.Apply(t.Context(), application))
@@ -341,7 +341,7 @@ func TestAnInstallation(t *testing.T) {
 	t.Run("Rights", r.rights)
 	t.Run("Files", r.files)
 	t.Run("ToSingle", func(t *testing.T) {
-		r.expect(0, []string{"spec.replicas: 2 → 1", "removed PodDisruptionBudget meshc-system/meshc-server", "removed Role flux-system/meshc-webhook, of an earlier"}, r.install("--apply", "--timeout", "2m")...)
+		r.expect(0, []string{"spec.replicas: 2 → 1", "removed PodDisruptionBudget meshc-system/meshc-server", "removed Role flux-system/meshc-webhook, of an earlier"}, r.install("--apply", "--timeout", "5m")...)
 		r.expect(0, []string{"✓ the server's replicas are ready: 1"}, "doctor")
 	})
 	if logs := r.node.Logs(1 << 20); strings.Contains(logs, canary) {

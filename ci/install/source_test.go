@@ -147,7 +147,7 @@ func (r *rig) fromRegistry(t *testing.T) {
 	r.write("shop/shop.cue", strings.Replace(intent["shop/shop.cue"], "number: 9080", "number: 9082", 1))
 	head := r.push("by a registry")
 	r.expect(0, nil, "push", "--repo", r.repo.Origin, "--artifact", "oci://"+here+"/shop/mesh:prod", "--insecure-registry")
-	r.expect(0, []string{"meshc-server: ready", "meshc-webhook: ready"}, r.following("oci://"+there+"/shop/mesh:prod", "--repo-secret", "registry-read", "--apply", "--overlay", "ha", "--timeout", "2m")...)
+	r.expect(0, []string{"meshc-server: ready", "meshc-webhook: ready"}, r.following("oci://"+there+"/shop/mesh:prod", "--repo-secret", "registry-read", "--apply", "--overlay", "ha", "--timeout", "5m")...)
 	r.until("the servers have what the registry has", func(context.Context) error {
 		out, code := r.run("doctor")
 		if !strings.Contains(out, "✓ the server has an approved release, and follows its repository: commit "+head[:12]) || !strings.Contains(out, "✓ the webhook judges by an approved release: commit "+head[:12]) {
@@ -183,7 +183,7 @@ metadata: {name: mesh, namespace: flux-system}
 
 // fromFlux has both servers follow what Flux has fetched, by one right more.
 func (r *rig) fromFlux(t *testing.T) {
-	to := r.following(source, "--apply", "--overlay", "ha", "--timeout", "2m")
+	to := r.following(source, "--apply", "--overlay", "ha", "--timeout", "5m")
 	r.expect(1, []string{"MESH0650", "Role flux-system/meshc-server", "make the namespace first"}, to...)
 	r.must(r.cluster.Apply(t.Context(), fluxObjects))
 	r.write("shop/shop.cue", strings.Replace(intent["shop/shop.cue"], "number: 9080", "number: 9081", 1))

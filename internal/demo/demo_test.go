@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"meshc.dev/meshc/internal/demo/people"
 )
@@ -59,22 +60,33 @@ func folder(t *testing.T, said string) string {
 }
 
 // leftovers fails the test if anything of a demo is still there: every program
-// that it starts has the demo's folder or one of its ports on its command line.
+// that it starts has the demo's folder or one of its ports on its command line. What was
+// killed may be on its way still.
 func leftovers(t *testing.T, said string) {
 	t.Helper()
 	dir := folder(t, said)
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is still there (%v)", dir, err)
 	}
-	out, err := exec.Command("ps", "-A", "-o", "pid=,args=").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	bin, _ := build()
-	for line := range strings.Lines(string(out)) {
-		if strings.Contains(line, dir) || strings.Contains(line, bin) {
-			t.Errorf("left behind: %s", line)
+	var left []string
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		out, err := exec.Command("ps", "-A", "-o", "pid=,args=").Output()
+		if err != nil {
+			t.Fatal(err)
 		}
+		left = nil
+		for line := range strings.Lines(string(out)) {
+			if strings.Contains(line, dir) || strings.Contains(line, bin) {
+				left = append(left, line)
+			}
+		}
+		if len(left) == 0 || time.Now().After(end) {
+			break
+		}
+	}
+	if len(left) > 0 {
+		t.Errorf("left behind: %q", left)
 	}
 }
 

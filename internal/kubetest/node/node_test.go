@@ -284,7 +284,7 @@ func servicesLeadToReadyPods(w *world) {
 		}
 		return nil
 	})
-	if out, err := w.Exec(t.Context(), "default", "client", "box", "curl", "-sSm", "2", "http://nobody"); err == nil || !strings.Contains(err.Error(), "resolve host") {
+	if out, err := w.Exec(t.Context(), "default", "client", "box", "curl", "-sSm", "60", "http://nobody"); err == nil || !strings.Contains(err.Error(), "resolve host") {
 		t.Errorf("a name that does not exist: %q, %v", out, err)
 	}
 
@@ -336,13 +336,13 @@ func podsAndMachineReachEachOther(w *world) {
 		}
 		server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprint(w, r.RemoteAddr) })}
 		go func() { _ = server.Serve(l) }()
-		if out := w.in("client", "box", "curl -sgm 5 http://"+l.Addr().String()); !strings.Contains(out, podAddresses(w.pod(t.Context(), "client"))[i]) {
+		if out := w.in("client", "box", "curl -sgm 60 http://"+l.Addr().String()); !strings.Contains(out, podAddresses(w.pod(t.Context(), "client"))[i]) {
 			t.Errorf("the machine sees %q", out)
 		}
 		_ = server.Close()
 	}
 	out := w.in("client", "box", `d=/var/run/secrets/kubernetes.io/serviceaccount
-curl -sm 5 --cacert $d/ca.crt -H "Authorization: Bearer $(cat $d/token)" https://kubernetes.default.svc/api/v1/namespaces/$(cat $d/namespace)/pods`)
+curl -sm 60 --cacert $d/ca.crt -H "Authorization: Bearer $(cat $d/token)" https://kubernetes.default.svc/api/v1/namespaces/$(cat $d/namespace)/pods`)
 	if !strings.Contains(out, "system:serviceaccount:default:default") { // who may not list pods
 		t.Errorf("the API server says %q", out)
 	}
@@ -463,7 +463,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: ordered}
 spec:
-  terminationGracePeriodSeconds: 20
+  terminationGracePeriodSeconds: 60
   initContainers:
   - {name: first, image: box, command: [sh, -c, "echo runs $(date +%s.%N)"]}
   - name: proxy
