@@ -254,11 +254,12 @@ func (r *replica) lead(c net.Conn) bool {
 		return false
 	}
 	r.led.Add(1) // before it can carry anything: what counts connections must not miss one
-	defer r.gone.Add(1)
 	out, err := net.DialTimeout("tcp", r.address, 5*time.Second)
 	if err != nil {
+		r.led.Add(-1)
 		return false
 	}
+	defer r.gone.Add(1)
 	go func() { _, _ = io.Copy(counted{out, &r.sent}, c); _ = out.Close() }()
 	_, _ = io.Copy(c, out)
 	return true
@@ -622,45 +623,49 @@ func TestEitherWebhookMayEnd(t *testing.T) {
 	}
 }
 
-// losing is a load of questions, some of which nobody answers.
-type losing struct {
-	*load
-	lost atomic.Int64
-}
-
-func (h *webhooks) losing() *losing {
-	l := &losing{}
-	l.load = h.load(askers, 50*time.Millisecond, func(i int) error {
-		err := h.pod(i)
-		if err != nil && strings.Contains(err.Error(), "failed calling webhook") {
-			l.lost.Add(1)
-			return nil
-		}
-		return err
-	})
-	return l
-}
-
-// hold stops a replica that the API server asks, and returns when it holds a question. The API
-// server may have it in any of its connections, of which before have ended.
-func (h *webhooks) hold() (at int, before int64) {
-	h.t.Helper()
-	holds := func(from [2]int64, among ...int) error {
-		for _, at = range among {
-			if h.to[at].sent.Load() >= from[at]+review {
-				return nil
+// asking has each asker ask so many times. The result waits for them, and tells how many
+// questions nobody answered.
+func (h *webhooks) asking(times int) (lost func() int64) {
+	var group sync.WaitGroup
+	var failed atomic.Int64
+	for i := range askers {
+		group.Go(func() {
+			for range times {
+				err := h.pod(i)
+				switch {
+				case err == nil:
+				case strings.Contains(err.Error(), "failed calling webhook"):
+					failed.Add(1)
+				default:
+					h.t.Error(err)
+				}
 			}
-		}
-		return errors.New("none is")
+		})
 	}
-	sent := func() [2]int64 { return [2]int64{h.to[0].sent.Load(), h.to[1].sent.Load()} }
-	from := sent()
-	h.until("a replica is asked", func() error { return holds(from, 0, 1) })
+	return func() int64 { group.Wait(); return failed.Load() }
+}
+
+// hold stops a replica and returns when it holds one of so many questions of each asker. A
+// connection has one at a time, so that no more are lost than connections led there in all but
+// those that had ended before.
+func (h *webhooks) hold(times int) (at int, lost func() int64, before int64) {
+	h.t.Helper()
+	from := [2]int64{h.to[0].sent.Load(), h.to[1].sent.Load()}
+	h.must(h.pod(0))
+	if h.to[1].sent.Load() >= from[1]+review { // an API server takes the connection that it used last
+		at = 1
+	}
 	before = h.to[at].gone.Load()
 	h.halt(h.both[at])
-	from = sent() // what comes from here on it holds for certain
-	h.until(h.both[at].name+" is asked about a pod", func() error { return holds(from, at) })
-	return at, before
+	sent := h.to[at].sent.Load()
+	lost = h.asking(times)
+	h.until(h.both[at].name+" holds a question about a pod", func() error {
+		if n := h.to[at].sent.Load() - sent; n < review {
+			return fmt.Errorf("%d bytes", n)
+		}
+		return nil
+	})
+	return at, lost, before
 }
 
 // TestAWebhookThatIsKilledLosesOnlyWhatItWasAsked: a replica is killed with questions in its
@@ -668,55 +673,43 @@ func (h *webhooks) hold() (at int, before int64) {
 // replica.
 func TestAWebhookThatIsKilledLosesOnlyWhatItWasAsked(t *testing.T) {
 	w := newWebhooks(t)
-	under := w.losing()
 	for round := range 3 {
-		w.more(under.load, 10)
-		if n := under.lost.Load(); n > 0 {
+		if n := w.asking(10)(); n > 0 {
 			t.Errorf("round %d: %d questions failed beside two replicas", round, n)
 		}
-		at, before := w.hold()
+		at, lost, before := w.hold(20)
 		victim := w.both[at]
 		w.kill(victim)
-		most := w.to[at].led.Load() - before // a connection has one question at a time
-		w.more(under.load, 20)
-		switch n := under.lost.Swap(0); {
-		case n == 0:
-			t.Errorf("round %d: %s held a question that nobody misses", round, victim.name)
-		case n > most:
-			t.Errorf("round %d: %d questions were lost with %s over %d connections", round, n, victim.name, most)
-		default:
-			t.Logf("round %d: %d questions were lost with %s over %d connections", round, n, victim.name, most)
+		n, most := lost(), w.to[at].led.Load()-before
+		if n == 0 || n > most {
+			t.Errorf("round %d: %s was killed with a question", round, victim.name)
 		}
+		t.Logf("round %d: %d questions were lost with %s over %d connections", round, n, victim.name, most)
 		w.start(at)
 	}
-	w.more(under.load, 20)
-	under.stop()
 }
 
 // TestAWebhookThatHangsCostsOneQuestionForEachConnection: a replica that stops without closing
-// anything fails one question on each connection to it. As soon as nothing leads there any
-// more, as when it is no longer ready, the other one is asked alone.
+// anything fails one question on each connection to it. When nothing leads there any more, as
+// when it is no longer ready, the other one is asked alone.
 func TestAWebhookThatHangsCostsOneQuestionForEachConnection(t *testing.T) {
 	w := newWebhooks(t)
-	under := w.losing()
-	w.more(under.load, 20)
-	if n := under.lost.Load(); n > 0 {
+	if n := w.asking(10)(); n > 0 {
 		t.Errorf("%d questions failed beside two replicas", n)
 	}
-	at, before := w.hold()
+	at, lost, before := w.hold(20)
 	w.to[at].unready.Store(true)
+	all := lost()
 	w.until("the other one is asked alone", func() error {
-		from := under.lost.Load()
-		w.more(under.load, 40)
-		if n := under.lost.Load() - from; n > 0 {
+		n := w.asking(20)()
+		if all += n; n > 0 {
 			return fmt.Errorf("%d questions failed", n)
 		}
 		return nil
 	})
-	under.stop()
-	n, most := under.lost.Load(), w.to[at].led.Load()-before
-	if n == 0 || n > most {
-		t.Errorf("%d questions were lost over %d connections", n, most)
+	most := w.to[at].led.Load() - before
+	if all == 0 || all > most {
+		t.Errorf("%s hangs with a question", w.both[at].name)
 	}
-	t.Logf("%d questions were lost with %s over %d connections", n, w.both[at].name, most)
+	t.Logf("%d questions were lost with %s over %d connections", all, w.both[at].name, most)
 }
