@@ -2,9 +2,6 @@ package xdsserver
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -35,6 +32,7 @@ import (
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/testca"
 	"meshc.dev/meshc/xds-server/internal/alarm"
 )
 
@@ -47,8 +45,7 @@ type world struct {
 	*Server
 	dir, endpoints string
 	now            func() time.Time
-	root           *x509.Certificate
-	key            *ecdsa.PrivateKey
+	authority      *testca.Authority
 	stop           func() error
 }
 
@@ -58,26 +55,13 @@ func (w *world) issue(t *testing.T, id string) tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
+	return w.authority.Sign(t, &x509.Certificate{
 		SerialNumber: big.NewInt(2), NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0), URIs: []*url.URL{u},
 		DNSNames: []string{"localhost"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, tmpl, w.root, key.Public(), w.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key}
+	})
 }
 
-func (w *world) pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(w.root)
-	return p
-}
+func (w *world) pool() *x509.CertPool { return w.authority.Pool }
 
 // run starts a server on free ports of the loopback.
 func run(t *testing.T) *world {
@@ -98,18 +82,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{dir: t.TempDir(), now: time.Now}
 	w.endpoints = filepath.Join(w.dir, "endpoints")
-	var err error
-	if w.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0)}
-	raw, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, w.key.Public(), w.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w.root, err = x509.ParseCertificate(raw); err != nil {
-		t.Fatal(err)
-	}
+	w.authority = testca.Of(t, &x509.Certificate{NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0)})
 	return w
 }
 

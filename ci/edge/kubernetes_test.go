@@ -26,6 +26,7 @@ import (
 	"meshc.dev/meshc/internal/kubetest"
 	"meshc.dev/meshc/internal/kubetest/node"
 	"meshc.dev/meshc/internal/proxypod"
+	"meshc.dev/meshc/internal/testca"
 )
 
 func TestMain(m *testing.M) {
@@ -61,7 +62,7 @@ mesh: gateway: edge: {
 
 func openCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{edge: &edge{t: t, approved: t.TempDir(), issuer: newIssuer(t)}}
+	c := &cluster{edge: &edge{t: t, approved: t.TempDir(), issuer: issuer{testca.New(t)}}}
 	agent := c.build()
 	envoy, err := envoybin.Find(t.Context(), envoybin.Options{Download: true})
 	if err != nil {

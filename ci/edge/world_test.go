@@ -2,19 +2,13 @@ package edge
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -36,6 +30,7 @@ import (
 	"meshc.dev/meshc/internal/certstore"
 	"meshc.dev/meshc/internal/envoybin"
 	"meshc.dev/meshc/internal/freeport"
+	"meshc.dev/meshc/internal/testca"
 	xdsserver "meshc.dev/meshc/xds-server"
 )
 
@@ -54,13 +49,13 @@ type edge struct {
 	server      *xdsserver.Server
 	backend     string // where the application is
 	records     int64
-	issuer      *issuer
+	issuer      issuer
 }
 
 // open runs a gateway for that intent of its hosts and certificates.
 func open(t *testing.T, intent string, certificates map[string][]string) *edge {
 	t.Helper()
-	e := &edge{t: t, dir: t.TempDir(), approved: t.TempDir(), state: shortDir(t), issuer: newIssuer(t), backend: backend(t, "127.0.0.1")}
+	e := &edge{t: t, dir: t.TempDir(), approved: t.TempDir(), state: shortDir(t), issuer: issuer{testca.New(t)}, backend: backend(t, "127.0.0.1")}
 	for _, port := range []*int{&e.plain, &e.port} {
 		var err error
 		if *port, err = freeport.Next(); err != nil {
@@ -259,46 +254,7 @@ func (e *edge) approve(r release.Release) {
 }
 
 // issuer signs certificates for visitors.
-type issuer struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-}
-
-func newIssuer(t *testing.T) *issuer {
-	t.Helper()
-	i := &issuer{pool: x509.NewCertPool()}
-	i.key, i.cert = i.sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "test root"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	i.pool.AddCert(i.cert)
-	return i
-}
-
-func (i *issuer) sign(t *testing.T, c *x509.Certificate) (*ecdsa.PrivateKey, *x509.Certificate) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.SerialNumber, err = rand.Int(rand.Reader, big.NewInt(1<<62)); err != nil {
-		t.Fatal(err)
-	}
-	if c.NotAfter.IsZero() {
-		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(1000*time.Hour)
-	}
-	parent, by := i.cert, i.key
-	if parent == nil {
-		parent, by = c, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), by)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, cert
-}
+type issuer struct{ *testca.Authority }
 
 // pair is PEM of a certificate for the hosts and of its key.
 type pair struct {
@@ -306,17 +262,11 @@ type pair struct {
 	serial     string
 }
 
-func (i *issuer) pair(t *testing.T, hosts ...string) pair {
+func (i issuer) pair(t *testing.T, hosts ...string) pair {
 	t.Helper()
-	key, cert := i.sign(t, &x509.Certificate{DNSNames: hosts})
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pair{
-		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), cert.SerialNumber.String(),
-	}
+	c := i.Sign(t, &x509.Certificate{DNSNames: hosts})
+	chain, key := testca.PEM(t, c)
+	return pair{chain, key, c.Leaf.SerialNumber.String()}
 }
 
 // put lays a pair into the operator's folder, at once as operators should.
@@ -342,7 +292,7 @@ func (e *edge) clientOf(gateway, protocol, sni string) *http.Client {
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, gateway)
 		},
-		TLSClientConfig: &tls.Config{RootCAs: e.issuer.pool, ServerName: sni, MinVersion: tls.VersionTLS12},
+		TLSClientConfig: &tls.Config{RootCAs: e.issuer.Pool, ServerName: sni, MinVersion: tls.VersionTLS12},
 		Protocols:       new(http.Protocols),
 	}
 	tr.Protocols.SetHTTP2(protocol == "h2")

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -34,61 +32,43 @@ import (
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/envoybin"
+	"meshc.dev/meshc/internal/testca"
 )
 
 // foreignRoot is a root of an authority that is not ours.
-type foreignRoot struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func certify(t *testing.T, tmpl *x509.Certificate, by *foreignRoot) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if tmpl.SerialNumber == nil {
-		if tmpl.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 128)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	parent, signer := tmpl, crypto.Signer(key)
-	if by != nil {
-		parent, signer = by.cert, by.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, key.Public(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert, key
-}
+type foreignRoot struct{ *testca.Authority }
 
 func newForeignRoot(t *testing.T, domain string) *foreignRoot {
 	t.Helper()
-	cert, key := certify(t, &x509.Certificate{
-		Subject: pkix.Name{Country: []string{"US"}, Organization: []string{"SPIFFE"}}, // all of SPIRE's are called so
-		URIs:    []*url.URL{spiffeid.RequireTrustDomainFromString(domain).ID().URL()}, IsCA: true, BasicConstraintsValid: true,
+	return &foreignRoot{testca.Of(t, &x509.Certificate{
+		Subject:  pkix.Name{Country: []string{"US"}, Organization: []string{"SPIFFE"}}, // all of SPIRE's are called so
+		URIs:     []*url.URL{spiffeid.RequireTrustDomainFromString(domain).ID().URL()},
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
-	}, nil)
-	return &foreignRoot{cert, key}
+	})}
 }
 
-// svid is a certificate with its key, of an identity.
-func (r *foreignRoot) svid(t *testing.T, id string, life time.Duration, serial *big.Int) (*x509.Certificate, *ecdsa.PrivateKey) {
+// certify makes a certificate with its key, of an identity.
+func (r *foreignRoot) certify(t *testing.T, id string, life time.Duration, serial *big.Int) tls.Certificate {
 	t.Helper()
 	u, err := url.Parse(id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return certify(t, &x509.Certificate{
+	return r.Sign(t, &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{Country: []string{"US"}, Organization: []string{"SPIRE"}}, URIs: []*url.URL{u}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true, NotBefore: time.Now().Add(-time.Second), NotAfter: time.Now().Add(life),
-	}, r)
+	})
+}
+
+// svid is the same as an agent has it.
+func (r *foreignRoot) svid(t *testing.T, id string, life time.Duration, serial *big.Int) *svid {
+	t.Helper()
+	c := r.certify(t, id, life, serial)
+	key, ok := c.PrivateKey.(crypto.Signer)
+	if !ok {
+		t.Fatalf("a key of type %T signs nothing", c.PrivateKey)
+	}
+	return &svid{id: spiffeid.RequireFromString(id), chain: []*x509.Certificate{c.Leaf}, key: key}
 }
 
 // workloadAPI is one on a socket, for one workload.
@@ -147,21 +127,21 @@ func (w *workloadAPI) FetchX509SVID(_ *workloadpb.X509SVIDRequest, s grpc.Server
 // as Envoy prints it.
 func (w *workloadAPI) give(t *testing.T, id string, life time.Duration, roots ...*foreignRoot) string {
 	t.Helper()
-	cert, key := roots[0].svid(t, id, life, nil)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	cert := roots[0].certify(t, id, life, nil)
+	der, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var bundle []byte
 	for _, r := range roots {
-		bundle = append(bundle, r.cert.Raw...)
+		bundle = append(bundle, r.Root.Raw...)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.now = &workloadpb.X509SVIDResponse{Svids: []*workloadpb.X509SVID{{SpiffeId: id, X509Svid: cert.Raw, X509SvidKey: der, Bundle: bundle}}}
+	w.now = &workloadpb.X509SVIDResponse{Svids: []*workloadpb.X509SVID{{SpiffeId: id, X509Svid: cert.Leaf.Raw, X509SvidKey: der, Bundle: bundle}}}
 	close(w.bell)
 	w.bell = make(chan struct{})
-	return cert.SerialNumber.Text(16)
+	return cert.Leaf.SerialNumber.Text(16)
 }
 
 // workloadConfig is an agent that has its identity from there.
@@ -244,7 +224,7 @@ func TestEnvoysWithIdentitiesOfAWorkloadAPI(t *testing.T) {
 		for name, serial := range serials {
 			has(name, serial)
 			for _, r := range roots {
-				has(name, r.cert.SerialNumber.Text(16))
+				has(name, r.Root.SerialNumber.Text(16))
 			}
 		}
 	}
@@ -320,8 +300,7 @@ func TestTheServerAndAnotherAuthority(t *testing.T) {
 		return status.Error(codes.Aborted, "you are "+who.ID.String())
 	}
 	ask := func(by *foreignRoot, id string, serial *big.Int) string {
-		cert, key := by.svid(t, id, time.Minute, serial)
-		s := &svid{id: spiffeid.RequireFromString(id), chain: []*x509.Certificate{cert}, key: key}
+		s := by.svid(t, id, time.Minute, serial)
 		trust := ca.Trust{TrustDomain: p.a.TrustDomain(), Roots: p.a.Bundle().X509Authorities(), Certificate: s.tls(), Clock: time.Now}
 		conn, err := grpc.NewClient("passthrough:///"+p.addr, grpc.WithTransportCredentials(trust.Credentials(nil)))
 		if err != nil {
@@ -341,7 +320,7 @@ func TestTheServerAndAnotherAuthority(t *testing.T) {
 	write := func(roots ...*foreignRoot) {
 		var text []byte
 		for _, r := range roots {
-			text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.cert.Raw})...)
+			text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.Root.Raw})...)
 		}
 		if err := os.WriteFile(file, text, 0o600); err != nil {
 			t.Fatal(err)
@@ -373,8 +352,7 @@ func TestTheServerAndAnotherAuthority(t *testing.T) {
 	write(next, root)
 	eventually(t, "the file is read again", func() error { return contains(ask(next, web, nil), "you are "+web) })
 
-	cert, key := root.svid(t, web, time.Minute, nil)
-	s := &svid{id: spiffeid.RequireFromString(web), chain: []*x509.Certificate{cert}, key: key}
+	s := root.svid(t, web, time.Minute, nil)
 	c, err := ca.Dial([]string{p.addr}, ca.Trust{TrustDomain: p.a.TrustDomain(), Roots: p.a.Bundle().X509Authorities(), Certificate: s.tls(), Clock: time.Now})
 	if err != nil {
 		t.Fatal(err)

@@ -2,15 +2,10 @@ package doctor
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -25,6 +20,7 @@ import (
 	"meshc.dev/meshc/internal/install"
 	"meshc.dev/meshc/internal/kubeapi"
 	"meshc.dev/meshc/internal/kubetest"
+	"meshc.dev/meshc/internal/testca"
 )
 
 // examine looks with settings of a client, and gives results by their checks.
@@ -390,14 +386,6 @@ func namespaces(t *testing.T, c *kubetest.Cluster) {
 // root is a certificate that ends then.
 func root(t *testing.T, until time.Time) []byte {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: until.Add(-48 * time.Hour), NotAfter: until, IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	chain, _ := testca.PEM(t, new(testca.Authority).Sign(t, &x509.Certificate{NotBefore: until.Add(-48 * time.Hour), NotAfter: until, IsCA: true, BasicConstraintsValid: true}))
+	return chain
 }

@@ -78,7 +78,7 @@ func (s *server) bootstrap(t *testing.T, class release.Class) []byte {
 				"common_tls_context": m{
 					"tls_params":         m{"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
 					"tls_certificates":   []m{{"certificate_chain": m{"filename": write("c.pem", "CERTIFICATE", cert.Certificate[0])}, "private_key": m{"filename": write("k.pem", "PRIVATE KEY", key)}}},
-					"validation_context": m{"trusted_ca": m{"filename": write("ca.pem", "CERTIFICATE", s.ca.cert.Raw)}},
+					"validation_context": m{"trusted_ca": m{"filename": write("ca.pem", "CERTIFICATE", s.ca.Root.Raw)}},
 				},
 			}},
 		}}},

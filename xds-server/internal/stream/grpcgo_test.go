@@ -105,7 +105,7 @@ func (s *server) grpcBootstrap(t *testing.T) []byte {
 	for name, block := range map[string]*pem.Block{
 		"certificate_file":    {Type: "CERTIFICATE", Bytes: cert.Certificate[0]},
 		"private_key_file":    {Type: "PRIVATE KEY", Bytes: key},
-		"ca_certificate_file": {Type: "CERTIFICATE", Bytes: s.ca.cert.Raw},
+		"ca_certificate_file": {Type: "CERTIFICATE", Bytes: s.ca.Root.Raw},
 	} {
 		files[name] = filepath.Join(dir, name)
 		if err := os.WriteFile(files[name], pem.EncodeToMemory(block), 0o600); err != nil {

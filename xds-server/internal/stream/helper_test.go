@@ -2,15 +2,10 @@ package stream_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"log/slog"
 	"maps"
-	"math/big"
 	"net"
 	"net/url"
 	"slices"
@@ -38,6 +33,7 @@ import (
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/testca"
 	"meshc.dev/meshc/xds-server/internal/evidence"
 	"meshc.dev/meshc/xds-server/internal/ledger"
 	"meshc.dev/meshc/xds-server/internal/rollout"
@@ -399,48 +395,22 @@ func eventually(t testing.TB, limit time.Duration, ok func() string) {
 
 // authority signs certificates for tests.
 type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-	t    testing.TB
+	*testca.Authority
+	t testing.TB
 	// form changes certificates before they are signed.
 	form func(*x509.Certificate)
 }
 
 func newAuthority(t testing.TB) *authority {
 	t.Helper()
-	a := &authority{t: t, pool: x509.NewCertPool()}
-	a.key = newKey(t)
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0), KeyUsage: x509.KeyUsageCertSign,
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, a.key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.cert, err = x509.ParseCertificate(raw); err != nil {
-		t.Fatal(err)
-	}
-	a.pool.AddCert(a.cert)
-	return a
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
+	return &authority{Authority: testca.New(t), t: t}
 }
 
 // issue signs a certificate for SPIFFE IDs (or none) and the loopback.
 func (a *authority) issue(ids ...string) tls.Certificate {
 	a.t.Helper()
 	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0),
-		KeyUsage: x509.KeyUsageDigitalSignature, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0), KeyUsage: x509.KeyUsageDigitalSignature, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, id := range ids {
@@ -453,23 +423,18 @@ func (a *authority) issue(ids ...string) tls.Certificate {
 	if a.form != nil {
 		a.form(tmpl)
 	}
-	key := newKey(a.t)
-	raw, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, key.Public(), a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key}
+	return a.Sign(a.t, tmpl)
 }
 
 func (a *authority) serverTLS() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{a.issue("spiffe://" + trustDomain + "/ns/meshc/sa/server")},
-		ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: a.pool,
+		ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: a.Pool,
 	}
 }
 
 func (a *authority) clientTLS(ids ...string) *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: a.pool, ServerName: "localhost", Certificates: []tls.Certificate{a.issue(ids...)}}
+	return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: a.Pool, ServerName: "localhost", Certificates: []tls.Certificate{a.issue(ids...)}}
 }
 
 // connect opens a connection as a class.

@@ -3,9 +3,6 @@ package envoy
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -13,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -33,52 +29,15 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/internal/testca"
 )
 
 // authority signs SPIFFE certificates for the tests below.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{pool: x509.NewCertPool()}
-	a.cert, a.key = a.sign(t, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	a.pool.AddCert(a.cert)
-	return a
-}
-
-func (a *authority) sign(t *testing.T, c *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.SerialNumber = big.NewInt(time.Now().UnixNano())
-	c.Subject = pkix.Name{CommonName: "test " + c.SerialNumber.String()}
-	if c.NotAfter.IsZero() {
-		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	}
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = c, key
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := x509.ParseCertificate(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out, key
-}
+type authority struct{ *testca.Authority }
 
 // identity makes a certificate for a SPIFFE ID. Several, with blanks between, make one
 // that is none of SPIFFE; "DNS:" before one makes it a host name. Edits come last.
-func (a *authority) identity(t *testing.T, ids string, edits ...func(*x509.Certificate)) tls.Certificate {
+func (a authority) identity(t *testing.T, ids string, edits ...func(*x509.Certificate)) tls.Certificate {
 	t.Helper()
 	c := &x509.Certificate{KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}}
 	for _, id := range strings.Fields(ids) {
@@ -95,8 +54,7 @@ func (a *authority) identity(t *testing.T, ids string, edits ...func(*x509.Certi
 	for _, edit := range edits {
 		edit(c)
 	}
-	cert, key := a.sign(t, c)
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
+	return a.Sign(t, c)
 }
 
 // secrets is an agent's SDS: one identity and the roots, over a Unix socket.
@@ -128,7 +86,7 @@ func (s *secrets) StreamSecrets(stream secretv3.SecretDiscoveryService_StreamSec
 	}
 }
 
-func serveSecrets(t *testing.T, a *authority, own tls.Certificate) string {
+func serveSecrets(t *testing.T, a authority, own tls.Certificate) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sds")
 	if err != nil {
@@ -147,7 +105,7 @@ func serveSecrets(t *testing.T, a *authority, own tls.Certificate) string {
 		SecretOwn: {Name: SecretOwn, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
 			CertificateChain: inline(block("CERTIFICATE", own.Certificate[0])), PrivateKey: inline(block("PRIVATE KEY", keyDER))}}},
 		SecretRoots: {Name: SecretRoots, Type: &tlsv3.Secret_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
-			TrustedCa: inline(block("CERTIFICATE", a.cert.Raw))}}},
+			TrustedCa: inline(block("CERTIFICATE", a.Root.Raw))}}},
 	}}
 	path := filepath.Join(dir, "sock")
 	l, err := net.Listen("unix", path)
@@ -165,7 +123,7 @@ func serveSecrets(t *testing.T, a *authority, own tls.Certificate) string {
 // identities, on HTTP and TCP ports and in all modes.
 func TestMutualTLS(t *testing.T) {
 	w := &world{}
-	a := newAuthority(t)
+	a := authority{testca.New(t)}
 	socket := serveSecrets(t, a, a.identity(t, "spiffe://mesh.local/ns/shop/sa/one"))
 	banner, err := net.Listen("tcp", loopback+":0")
 	if err != nil {
@@ -283,7 +241,7 @@ type kind struct {
 // instead of it. Some that SPIFFE has no use for are taken, as docs/identity.md says:
 // Envoy's validator for SPIFFE would refuse the last two, but takes a certificate that
 // is for servers only, or for signing code, from a caller.
-func kinds(t *testing.T, a *authority, own, stranger, foreign string) []kind {
+func kinds(t *testing.T, a authority, own, stranger, foreign string) []kind {
 	t.Helper()
 	usage := func(us ...x509.ExtKeyUsage) func(*x509.Certificate) {
 		return func(c *x509.Certificate) { c.ExtKeyUsage = us }
@@ -291,7 +249,7 @@ func kinds(t *testing.T, a *authority, own, stranger, foreign string) []kind {
 	during := func(from, to time.Duration) func(*x509.Certificate) {
 		return func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now().Add(from), time.Now().Add(to) }
 	}
-	bySomebody := newAuthority(t).identity(t, own)
+	bySomebody := authority{testca.New(t)}.identity(t, own)
 	return []kind{
 		{name: "own", cert: a.identity(t, own), caller: true, callee: true},
 		{name: "stranger", cert: a.identity(t, stranger)},
@@ -302,7 +260,7 @@ func kinds(t *testing.T, a *authority, own, stranger, foreign string) []kind {
 		{name: "subject", cert: a.identity(t, "DNS:a.test", func(c *x509.Certificate) { c.Subject = pkix.Name{CommonName: own} })},
 		{name: "longer", cert: a.identity(t, own+"/more")},
 		{name: "other authority", cert: bySomebody},
-		{name: "signed by itself", cert: (&authority{}).identity(t, own)},
+		{name: "signed by itself", cert: (authority{new(testca.Authority)}).identity(t, own)},
 		{name: "ended", cert: a.identity(t, own, during(-2*time.Hour, -time.Hour))},
 		{name: "not begun", cert: a.identity(t, own, during(time.Hour, 2*time.Hour))},
 		{name: "servers only", cert: a.identity(t, own, usage(x509.ExtKeyUsageServerAuth)), callee: true},
@@ -366,7 +324,7 @@ func (f *forger) answer(t *testing.T, cert tls.Certificate, local uint32) int {
 }
 
 // tlsGet asks with a certificate of that identity ("" = none). Status 0 wants no answer.
-func tlsGet(t *testing.T, a *authority, id string, p uint32, path string, want int) error {
+func tlsGet(t *testing.T, a authority, id string, p uint32, path string, want int) error {
 	t.Helper()
 	conf := &tls.Config{InsecureSkipVerify: true}
 	if id != "" {
