@@ -85,7 +85,7 @@ func LoadTrust(path string) (Trust, diag.List) {
 	raw, err := operatorfile.Read(path)
 	if err != nil {
 		return Trust{}, diag.List{diag.New(diag.CodeTrustFile, diag.Pos{File: l.file}, "the trust policy cannot be read: %v", err).
-			WithFix("give the file with --trust; docs/trust-policy.md describes it")}
+			WithFix("check the path of the file; docs/trust-policy.md describes it")}
 	}
 	f, ok := l.decode(raw)
 	if !ok {

@@ -104,8 +104,9 @@ func (l *loader) mapping(n *yaml.Node, path string, s shape) {
 		first[k.Value] = k.Line
 		inner, known := s.field(k.Value)
 		if !known {
-			fix := "docs/trust-policy.md lists the fields"
-			if near, ok := diag.Nearest(k.Value, slices.Sorted(maps.Keys(s.fields))); ok {
+			known := slices.Sorted(maps.Keys(s.fields))
+			fix := "fields here are " + strings.Join(known, ", ") + "; docs/trust-policy.md describes them"
+			if near, ok := diag.Nearest(k.Value, known); ok {
 				fix = "write " + near
 			}
 			l.refuse(k, diag.CodeTrustFile, fix, "unknown field %q", k.Value)

@@ -53,6 +53,12 @@ anything changed. Then it is waited until all replicas are ready.`,
   meshc install --repo https://git.example/mesh.git --trust trust.yaml --image registry.example/meshc@sha256:… --output deploy/meshc
   meshc install --repo https://git.example/mesh.git --repo-secret mesh-read --trust trust.yaml --image registry.example/meshc@sha256:… --apply
   meshc install --repo flux://gitrepository/flux-system/mesh --trust trust.yaml --image registry.example/meshc@sha256:… --apply`,
+		PreRunE: func(*cobra.Command, []string) error {
+			if f.apply && f.output != "" {
+				return fail(diag.ExitFailure, "--output writes files and --apply changes a cluster: leave one of them out")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.install(cmd.Context(), f) },
 	}
 	fl := cmd.Flags()
@@ -72,7 +78,6 @@ anything changed. Then it is waited until all replicas are ready.`,
 	fl.BoolVar(&f.force, "force-conflicts", false, "with --apply: take fields that somebody else applied")
 	fl.DurationVar(&f.timeout, "timeout", 5*time.Minute, "with --apply: how long to wait; 0 for not at all")
 	f.cluster.add(cmd)
-	cmd.MarkFlagsMutuallyExclusive("apply", "output")
 	_ = cmd.MarkFlagRequired("repo")
 	_ = cmd.MarkFlagRequired("image")
 	return cmd
