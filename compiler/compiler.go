@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/eval"
@@ -94,6 +95,7 @@ type Program struct {
 	memo      *Memo
 	patches   *patches // nil for none
 	rules     []release.Artifact
+	lost      []release.Loss // of a release; those of intent are asked for
 }
 
 // Read reads the intent in fsys. It counts before it reads, and evaluates nothing.
@@ -189,6 +191,9 @@ func Open(r release.Release) (*Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening release %.12s: %w", r.Digest(), err)
 	}
+	if p.lost, err = r.Losses(); err != nil {
+		return nil, fmt.Errorf("opening release %.12s: %w", r.Digest(), err)
+	}
 	lines := r.Provenance()
 	p.result, p.positions, p.inputs = &resolve.Result{Mesh: m, Enforcement: terms}, release.NewPositions(nil, &lines), r.Inputs()
 	return p, nil
@@ -256,12 +261,27 @@ func (p *Program) Output() (Output, diag.List) { return p.output(nil) }
 func (p *Program) output(without map[string]bool) (Output, diag.List) {
 	var out Output
 	var ds diag.List
-	snapshots := func() ([]release.Artifact, []diag.Pos, diag.List) { return p.envoy(without) }
-	// The folders' names are in this order, too.
-	for _, stage := range []func() ([]release.Artifact, []diag.Pos, diag.List){snapshots, p.kubernetes, p.itself, p.policies, p.gatewayAPI} {
-		arts, places, problems := stage()
+	var lost []release.Loss
+	add := func(arts []release.Artifact, places []diag.Pos, problems diag.List) {
 		out.Artifacts, out.Places, ds = append(out.Artifacts, arts...), append(out.Places, places...), append(ds, problems...)
 	}
+	target := func(made made, problems diag.List) made {
+		lost, ds = append(lost, made.lost...), append(ds, problems...)
+		return made
+	}
+	cluster, gateways := target(p.kubernetes()), target(p.gatewayAPI())
+	slices.SortFunc(lost, byTarget)
+	losses, err := lossList(lost)
+	if err != nil {
+		ds = append(ds, internalError(err))
+	}
+	// The folders' names are in this order, too.
+	add(p.envoy(without))
+	add(cluster.arts, cluster.places, nil)
+	add(losses, make([]diag.Pos, len(losses)), nil)
+	add(p.itself())
+	add(p.policies())
+	add(gateways.arts, gateways.places, nil)
 	if ds.HasErrors() {
 		return Output{}, ds.Sorted()
 	}
@@ -283,41 +303,58 @@ func (p *Program) itself() ([]release.Artifact, []diag.Pos, diag.List) {
 	return []release.Artifact{{Path: release.MeshPath, Bytes: p.MeshJSON()}}, make([]diag.Pos, 1), nil
 }
 
-// kubernetes is what the target of that name makes, nothing if nobody asks for it.
-func (p *Program) kubernetes() ([]release.Artifact, []diag.Pos, diag.List) {
-	t, ok := p.result.Target("kubernetes")
+// The targets that the root package may ask for.
+const (
+	kubernetesTarget = "kubernetes"
+	gatewayAPITarget = "gateway-api"
+)
+
+// made is what a target makes, nothing if nobody asks for it, and what it goes without.
+type made struct {
+	arts   []release.Artifact
+	places []diag.Pos
+	lost   []release.Loss
+}
+
+// kubernetes is what the target of that name makes.
+func (p *Program) kubernetes() (made, diag.List) {
+	t, ok := p.result.Target(kubernetesTarget)
 	if !ok {
-		return nil, nil, nil
+		return made{}, nil
 	}
-	_, gateways := p.result.Target("gateway-api")
-	arts, places, gaps, ds := kubernetes.Emit(p.mesh, catalog.Kubernetes(), catalog.KubernetesParts(), kubernetes.Profile{Version: t.Version, Injection: t.Injection, NetworkPolicies: t.NetworkPolicies, Enforcement: p.result.Enforcement,
-		AdmissionPolicies: t.AdmissionPolicies, GatewayAPI: gateways,
-		Locate: p.Position, Patch: p.patches.apply()})
-	if ds = append(ds, unaccepted(t, gaps)...); ds.HasErrors() {
-		return nil, nil, ds
+	profile := p.kubernetesProfile(t)
+	profile.Patch = p.patches.apply()
+	arts, places, gaps, ds := kubernetes.Emit(p.mesh, catalog.Kubernetes(), catalog.KubernetesParts(), profile)
+	lost, more := settle(kubernetesColumn(), t, gaps)
+	return made{arts, places, lost}, append(ds, more...)
+}
+
+// kubernetesProfile is what the target depends on, but for patches.
+func (p *Program) kubernetesProfile(t resolve.Target) kubernetes.Profile {
+	_, gateways := p.result.Target(gatewayAPITarget)
+	return kubernetes.Profile{
+		Version: t.Version, Injection: t.Injection, NetworkPolicies: t.NetworkPolicies, Enforcement: p.result.Enforcement,
+		AdmissionPolicies: t.AdmissionPolicies, GatewayAPI: gateways, Patch: nil, Locate: p.Position,
 	}
-	return arts, places, ds
 }
 
 // policies are what goes on judging in a cluster.
 func (p *Program) policies() ([]release.Artifact, []diag.Pos, diag.List) {
-	if _, ok := p.result.Target("kubernetes"); !ok {
+	if _, ok := p.result.Target(kubernetesTarget); !ok {
 		return nil, nil, nil
 	}
 	return p.rules, make([]diag.Pos, len(p.rules)), nil
 }
 
-// gatewayAPI is what the target of that name makes, nothing if nobody asks for it.
-func (p *Program) gatewayAPI() ([]release.Artifact, []diag.Pos, diag.List) {
-	t, ok := p.result.Target("gateway-api")
+// gatewayAPI is what the target of that name makes.
+func (p *Program) gatewayAPI() (made, diag.List) {
+	t, ok := p.result.Target(gatewayAPITarget)
 	if !ok {
-		return nil, nil, nil
+		return made{}, nil
 	}
 	arts, gaps, ds := gatewayapi.Emit(p.mesh, catalog.GatewayAPI(), catalog.GatewayAPIParts(), gatewayapi.Profile{Locate: p.Position})
-	if ds = append(ds, unaccepted(t, gaps)...); ds.HasErrors() {
-		return nil, nil, ds
-	}
-	return arts, make([]diag.Pos, len(arts)), ds
+	lost, more := settle(gatewayAPIColumn(), t, gaps)
+	return made{arts, make([]diag.Pos, len(arts)), lost}, append(ds, more...)
 }
 
 // Position is the user's line of a mesh path, or of its nearest ancestor.

@@ -40,7 +40,7 @@ const compileDate = "2027-01-01T00:00:00Z"
 // Outputs: envoy and later (the shown parts at both dates), provenance (their
 // lines), gateway-api and kubernetes (what the same intent with that target has
 // beside Envoy's, and its lines, or why there is nothing), plan, answers, answers-later, ends (what is temporary), classes
-// (who gets what), live (clusters whose addresses join at the server) and discovered
+// (who gets what), losses (what targets go without), live (clusters whose addresses join at the server) and discovered
 // (versions whose instances a Kubernetes cluster knows).
 type whole struct {
 	files, before fstest.MapFS
@@ -141,6 +141,7 @@ func TestWholePipeline(t *testing.T) {
 		out["ends"] = ends(p)
 		out["classes"], out["live"] = classes(t, r)
 		out["discovered"] = discovered(t, r)
+		out["losses"], _ = r.Artifact(release.LossesPath)
 		if at := w.opts["later"]; at != "" {
 			later, ds := w.load(t, w.files, at)
 			lr := w.release(t, later, ds)

@@ -56,7 +56,9 @@ func Compare(before, after *Program, l Limits) (Changes, error) {
 }
 
 // side is the program as a comparison sees it.
-func (p *Program) side() plan.Side { return plan.Side{Mesh: p.mesh, Enforcement: p.result.Enforcement} }
+func (p *Program) side() plan.Side {
+	return plan.Side{Mesh: p.mesh, Enforcement: p.result.Enforcement, Losses: p.classified()}
+}
 
 // Narrows reports whether after takes something away that before gives, and whoever goes
 // back gives again: access, a way in or out, an exception. Requests that fail for another
@@ -75,7 +77,7 @@ func Narrows(before, after release.Release) (bool, error) {
 		return true, err
 	}
 	return slices.ContainsFunc(c.Lines, func(l plan.Line) bool {
-		return l.Class == plan.NotCompared || l.Class == plan.Narrowing && l.Kind != plan.KindFeature && l.Kind != plan.KindAddress
+		return l.Class == plan.NotCompared || l.Class == plan.Narrowing && l.Kind != plan.KindFeature && l.Kind != plan.KindAddress && l.Kind != plan.KindLoss
 	}), nil
 }
 

@@ -62,6 +62,13 @@ const (
 	// choose the instances of, because intent does not say which addresses stand for it.
 	// Example: an external with `protocol: "tcp"` and `endpoints: dns`, with `capture: "transparent"`.
 	CodeAddresses Code = "MESH0319"
+	// CodeLoss is a loss that cannot be accepted: nothing has that name, the target says it, or
+	// the target is envoy.
+	// Example: `targets: "gateway-api": without: grants: {owner: "platform", reason: "the cluster's mesh decides"}`, where the name is grant.
+	CodeLoss Code = "MESH0350"
+	// CodeLossUnused is a loss that is accepted and that nothing in the mesh would have (a warning).
+	// Example: `without: fault: {…}` for the target "gateway-api", where no route has a fault.
+	CodeLossUnused Code = "MESH0351"
 	// CodeInconsistent is compiled output that contradicts itself: a mistake of the compiler, not of the intent.
 	// Example: a feature whose route names a cluster that the proxy does not get.
 	CodeInconsistent Code = "MESH0390"

@@ -84,3 +84,6 @@ func ExternalRoutePath(id, route string) string { return ExternalPath(id) + "/ro
 
 // ExternalGrantPath is the mesh path of an external's grant.
 func ExternalGrantPath(id, grant string) string { return ExternalPath(id) + "/grant/" + grant }
+
+// LossPath is the mesh path of what a target goes without.
+func LossPath(target, name string) string { return "target/" + target + "/without/" + name }

@@ -43,6 +43,7 @@ const (
 	KindMesh    Kind = "mesh"    // what holds for the whole mesh
 	KindPolicy  Kind = "policy"  // a rule beside the intent
 	KindRule    Kind = "rule"    // what is let through in a cluster although a rule refuses it
+	KindLoss    Kind = "loss"    // what a target's objects do not say, beside Envoy's configuration
 	KindOwner   Kind = "owner"   // whose a namespace is, and what its owner lets others do
 )
 
@@ -190,6 +191,8 @@ func Worst(a, b Class) Class {
 type Side struct {
 	Mesh        *model.Mesh
 	Enforcement release.Enforcement
+	// Losses are sorted by target and name.
+	Losses []Loss
 }
 
 // Compare says what changes from before to after. Both must have been compiled
@@ -208,6 +211,7 @@ func Compare(before, after Side, meaning eval.Column, words Words, lim prove.Lim
 	c.objects()
 	c.retries()
 	c.enforcement(before.Enforcement, after.Enforcement)
+	c.losses(before.Losses, after.Losses)
 	p := Plan{Format: Format, Lines: c.merged(), OverBudget: c.overBudget, Blast: c.blast()}
 	for _, l := range p.Lines {
 		p.Verdict = Worst(p.Verdict, l.Class)

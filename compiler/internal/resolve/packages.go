@@ -105,6 +105,9 @@ func (l *linker) readRoot(n intent.Node, env string) {
 		l.place("target/"+t.Name, t.Node.Pos())
 		if t.Name != "envoy" {
 			l.targets = append(l.targets, l.target(t))
+		} else if w := t.Node.Field("without"); w.Exists() {
+			l.add(diag.New(diag.CodeLoss, w.Pos(), "the envoy target goes without nothing: what is served is whole").
+				WithFix("take it out; what Envoy cannot do as it is meant is no word of the language"))
 		}
 	}
 }
@@ -116,6 +119,10 @@ func (l *linker) target(e intent.Entry) Target {
 	if in := e.Node.Field("injection"); in.Exists() {
 		l.place("target/"+e.Name+"/injection", in.Pos())
 		t.Injection = &release.Injection{Image: in.Field("image").Str(), Server: in.Field("server").Str()}
+	}
+	for _, w := range e.Node.Field("without").Fields() {
+		l.place(model.LossPath(e.Name, w.Name), w.Node.Pos())
+		t.Without = append(t.Without, Accepted{Name: w.Name, Owner: w.Node.Field("owner").Str(), Reason: w.Node.Field("reason").Str(), Pos: w.Node.Pos()})
 	}
 	return t
 }

@@ -52,6 +52,16 @@ type Target struct {
 	NetworkPolicies bool
 	// AdmissionPolicies asks for the rules that an API server keeps by itself.
 	AdmissionPolicies bool
+	// Without is what it may go without, sorted by name. Nobody looked yet whether it must.
+	Without []Accepted
+}
+
+// Accepted is a loss that the root package accepts.
+type Accepted struct {
+	// Name is a word of the table of what each target can say, if it is one.
+	Name          string
+	Owner, Reason string
+	Pos           diag.Pos
 }
 
 // Package is a package of the intent and who answers for it.
