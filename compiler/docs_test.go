@@ -30,6 +30,9 @@ func TestSupportTableIsUpToDate(t *testing.T) {
 		"that target is an error (MESH0301) with this reason: nothing is left out in silence. *nothing*: the target has nothing to say about it, for this reason.\n" +
 		"Envoy is what `meshc serve` serves; `targets: kubernetes: {}` in the root package writes what a cluster needs beside it ([kubernetes.md](kubernetes.md)),\n" +
 		"`targets: \"gateway-api\": {}` the objects of the Kubernetes Gateway API.\n\n" +
+		"What is refused can be gone without, by the field's name or the name under *Structure*, with who answers for it and why: `targets: \"gateway-api\": without: grant: {owner: \"platform\", reason: \"…\"}` in the\n" +
+		"root package. The release lists it in `losses.json`, a plan tells it by what it takes away, and `meshc vet` names it. Refused are also single values (MESH0302, MESH0306, MESH0311): those nobody accepts,\n" +
+		"for what would become of the rest is not known. `envoy` goes without nothing: what is served is whole.\n\n" +
 		"## Features\n\n| field | what it is | envoy | kubernetes | gateway-api |\n|---|---|---|---|---|\n")
 	for _, f := range catalog.All() {
 		fmt.Fprintf(&b, "| `%s.%s` | %s | %s | %s | %s |\n", f.On[0], f.Field, tableCell(fieldComment(t, f.Field)), support(f.Envoy.Support()), support(f.Kubernetes.Support()),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -96,5 +97,19 @@ func vet(ctx context.Context, c *compile.Compiler, fsys fs.FS, o compiler.Option
 	}
 	r, more := check(p)
 	res, err := court.Judge(ctx, compile.Case{Program: p, At: o.At, Release: r})
-	return vetted{r, p.Packages(), slices.Concat(ds, more, res.Findings), fmt.Sprintf("%d proxy classes, %d policies evaluated", len(p.Classes()), res.Evaluated)}, err
+	told := fmt.Sprintf("%d proxy classes, %d policies evaluated", len(p.Classes()), res.Evaluated) + losses(p.Losses())
+	return vetted{r, p.Packages(), slices.Concat(ds, more, res.Findings), told}, err
+}
+
+// losses says in short what targets go without. They are sorted by target.
+func losses(ls []release.Loss) string {
+	out := ""
+	for len(ls) > 0 {
+		target, names := ls[0].Target, []string(nil)
+		for len(ls) > 0 && ls[0].Target == target {
+			names, ls = append(names, ls[0].Name), ls[1:]
+		}
+		out += fmt.Sprintf(", %s without (%s)", target, strings.Join(names, ", "))
+	}
+	return out
 }
