@@ -222,6 +222,10 @@ func (p *Program) values(name string) []trait.Value {
 		add(slices.Collect(maps.Values(s.PortTraits))...)
 		routes(s.Routes)
 	}
+	for _, x := range p.mesh.Externals {
+		add(x.Traits)
+		routes(x.Routes)
+	}
 	for _, g := range p.mesh.Gateways {
 		add(g.Traits)
 		for _, h := range g.Hosts {

@@ -55,15 +55,22 @@ var Identity = feature.Structure{
 
 // Grants say who may ask what.
 var Grants = feature.Structure{
-	Name: "grant", What: "Who may ask what of a service.", Example: `grant: web: from: ["web"]`, Lost: plan.Widening,
-	Uses: ofServices(func(s *model.Service) []coverage.Use {
+	Name: "grant", What: "Who may ask what of a service, or of an external.", Example: `grant: web: from: ["web"]`, Lost: plan.Widening,
+	Uses: func(m *model.Mesh) []coverage.Use {
 		var out []coverage.Use
-		for _, g := range s.Grants {
-			out = append(out, use(model.GrantPath(s.ID, g.Name), "grant %q", g.Name))
+		for _, s := range m.Services {
+			for _, g := range s.Grants {
+				out = append(out, use(model.GrantPath(s.ID, g.Name), "grant %q", g.Name))
+			}
+		}
+		for _, x := range m.Externals {
+			for _, g := range x.Grants {
+				out = append(out, use(model.ExternalGrantPath(x.ID, g.Name), "grant %q", g.Name))
+			}
 		}
 		return out
-	}),
-	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the callees' proxies decide"), GatewayAPI: coverage.Refuse("Gateway API has no authorization"),
+	},
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the proxies decide"), GatewayAPI: coverage.Refuse("Gateway API has no authorization"),
 }
 
 func denies(carrier string, ds []model.Deny) []coverage.Use {
