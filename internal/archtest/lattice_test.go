@@ -30,6 +30,7 @@ const (
 	xnet        = "golang.org/x/net"
 	xsync       = "golang.org/x/sync"
 	xwebsocket  = "golang.org/x/net/websocket"
+	xhttp2      = "golang.org/x/net/http2"
 	xsys        = "golang.org/x/sys"
 	xtext       = "golang.org/x/text"
 	prometheus  = "github.com/prometheus"
@@ -188,7 +189,7 @@ func doors() []row {
 		"internal/feed", "internal/gitrepo", "internal/guard", "internal/roots", "internal/sandbox", "internal/signing", "policies", "schemas", "webhook", "xds-server", xsync, yaml}
 	return []row{
 		{pkg: "internal/proof", may: []string{"compiler", "compiler/release", "internal/envoybin"}},
-		{pkg: "internal/rehearsal", may: []string{"internal/certref", "compiler", "compiler/release", "internal/ca", "internal/envoybin", "internal/hop", spiffe, xsync, xwebsocket}},
+		{pkg: "internal/rehearsal", may: []string{"internal/certref", "compiler", "compiler/release", "internal/ca", "internal/envoybin", "internal/hop", spiffe, xhttp2, xsync, xwebsocket}},
 		{pkg: "internal/demo/narrate"},
 		{pkg: "internal/demo/people", may: []string{"internal/child", xcrypto}},
 		{pkg: "internal/demo", may: append(slices.Clone(work), "internal/demo/narrate", "internal/demo/people", "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},

@@ -3,7 +3,6 @@ package eval
 import (
 	"cmp"
 	"fmt"
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -75,7 +74,7 @@ func Receive(s Sent) Received {
 			out.Request.Path = in.path
 		}
 		out.Answer = &space.Answer{Why: problem.why, Outcome: space.Outcome{Verdict: space.Denied, Status: problem.status, By: ByProxy}}
-		if problem.status == http.StatusNotFound {
+		if problem.status == 404 {
 			out.Answer.Outcome.Verdict = space.NotFound
 		}
 	}
@@ -89,7 +88,7 @@ type refusal struct {
 }
 
 func bad(format string, args ...any) *refusal {
-	return &refusal{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+	return &refusal{400, fmt.Sprintf(format, args...)}
 }
 
 // reading is a request while a proxy reads it.
@@ -114,7 +113,7 @@ func (r *reading) http1() *refusal {
 	if first := len(r.Method) + len(r.Target) + blanks - len("\r\n"); first > r.limit() {
 		return r.tooLong(r.size())
 	}
-	if r.Method != http.MethodConnect && !hop.GoodMethod(r.Method) {
+	if r.Method != "CONNECT" && !hop.GoodMethod(r.Method) {
 		return bad("no proxy of the mesh knows the method %s", r.Method)
 	}
 	if !possibleTarget(r.Method, r.Target) {
@@ -130,7 +129,7 @@ func (r *reading) http1() *refusal {
 		return p
 	}
 	if r.HTTP == HTTP10 {
-		return &refusal{http.StatusUpgradeRequired, "HTTP/1.0 is not spoken"}
+		return &refusal{426, "HTTP/1.0 is not spoken"}
 	}
 	if !hop.PossibleAuthority(r.host) && r.host != "" {
 		return bad("the host %q is none", r.host)
@@ -142,13 +141,13 @@ func (r *reading) http1() *refusal {
 // absolute takes a target apart that is more than a path: a URI, or CONNECT's host and port.
 func (r *reading) absolute() *refusal {
 	switch {
-	case r.Method == http.MethodConnect:
+	case r.Method == "CONNECT":
 		if !uriHost.MatchString(r.Target) || !hop.GoodAuthority(r.Target) || !withPort.MatchString(r.Target) {
 			return bad("CONNECT asks for a host and a port, not for %s", r.Target)
 		}
 		r.host, r.target = r.Target, ""
 		return nil
-	case strings.HasPrefix(r.Target, "/"), r.Method == http.MethodOptions && strings.HasPrefix(r.Target, "*"):
+	case strings.HasPrefix(r.Target, "/"), r.Method == "OPTIONS" && strings.HasPrefix(r.Target, "*"):
 		return nil
 	}
 	scheme, rest, ok := strings.Cut(r.Target, "://")
@@ -165,7 +164,7 @@ func (r *reading) absolute() *refusal {
 	case "http":
 	case "https":
 		if r.Door == hop.Gateway && !r.TLS {
-			return &refusal{http.StatusForbidden, "a URI of HTTPS comes by plain HTTP"}
+			return &refusal{403, "a URI of HTTPS comes by plain HTTP"}
 		}
 	default:
 		return bad("URIs of %s are not for HTTP", scheme)
@@ -201,7 +200,7 @@ func possibleTarget(method, target string) bool {
 	if strings.ContainsFunc(target, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
 		return false
 	}
-	return method == http.MethodConnect || strings.HasPrefix(target, "/") || strings.HasPrefix(target, "*") || uri.MatchString(target)
+	return method == "CONNECT" || strings.HasPrefix(target, "/") || strings.HasPrefix(target, "*") || uri.MatchString(target)
 }
 
 // http2 ends the stream of what is malformed (RFC 9113 section 8.1.1).
@@ -227,20 +226,20 @@ func (r *reading) http2() *refusal {
 			return reset("the host %q is none", host)
 		}
 	}
-	if r.Method == http.MethodConnect && len(protocol) == 1 {
-		r.Method, r.upgrade = http.MethodGet, strings.ToLower(protocol[0]) // so it is passed on (RFC 8441)
+	if r.Method == "CONNECT" && len(protocol) == 1 {
+		r.Method, r.upgrade = "GET", strings.ToLower(protocol[0]) // so it is passed on (RFC 8441)
 	}
 	return nil
 }
 
 // tunnel reports whether this is HTTP/2's CONNECT, which has neither scheme nor path.
 func (r *reading) tunnel() bool {
-	return r.Method == http.MethodConnect && len(r.lines(":protocol")) == 0
+	return r.Method == "CONNECT" && len(r.lines(":protocol")) == 0
 }
 
 // badTarget says what is wrong with ":path".
 func badTarget(method, target string) string {
-	if method == http.MethodOptions && target == "*" {
+	if method == "OPTIONS" && target == "*" {
 		return ""
 	}
 	if !strings.HasPrefix(target, "/") {
@@ -256,10 +255,10 @@ func badTarget(method, target string) string {
 func (r *reading) manager() *refusal {
 	if !strings.HasPrefix(r.target, "/") {
 		what := "the request has no path"
-		if r.Method == http.MethodConnect {
+		if r.Method == "CONNECT" {
 			what = "CONNECT is not spoken"
 		}
-		return &refusal{http.StatusNotFound, what + ", and routes take paths only"}
+		return &refusal{404, what + ", and routes take paths only"}
 	}
 	target := r.target
 	if r.HTTP == HTTP2 {
@@ -301,7 +300,7 @@ func (r *reading) routes() *refusal {
 		p = bad("the next proxy would read the path in another way")
 	}
 	if p != nil && r.upgrade != "" {
-		return &refusal{http.StatusForbidden, p.why + ", and no connection changes to " + r.upgrade}
+		return &refusal{403, p.why + ", and no connection changes to " + r.upgrade}
 	}
 	return p
 }
@@ -321,7 +320,7 @@ func (s Sent) lines(name string) []string {
 func (r *reading) limit() int { return int(hop.At(r.Door).HeaderKiB) << 10 }
 
 func (r *reading) tooLong(size int) *refusal {
-	return &refusal{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the head has %d bytes, and %d are taken", size, r.limit())}
+	return &refusal{431, fmt.Sprintf("the head has %d bytes, and %d are taken", size, r.limit())}
 }
 
 // Bytes of a head over HTTP/1.1 beside its words, written without superfluous blanks.
@@ -403,7 +402,7 @@ func (r *reading) badLine() *refusal {
 			seen++
 		}
 		if seen > limit {
-			return &refusal{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the head has more than %d lines", limit)}
+			return &refusal{431, fmt.Sprintf("the head has more than %d lines", limit)}
 		}
 	}
 	return nil
