@@ -99,6 +99,11 @@ type Answer struct {
 	First string `json:"first_proxy"`
 	// Scheme is "http" or "https": where a redirect leads that names none.
 	Scheme string `json:"scheme"`
+	// Beside is what the services that it leads to have for all requests together.
+	Beside []Beside `json:"beside,omitempty"`
+	// NotCalled is the ID of the caller's service, if that does not call the destination: then
+	// its own proxy has no way there. "" else.
+	NotCalled string `json:"notCalled,omitempty"`
 }
 
 // Arrival is where a request has got to.
@@ -185,7 +190,14 @@ func (p *Program) scopes() []space.Decision { return eval.Scopes(p.mesh, catalog
 // Decide answers one request. The error names what the request refers to that
 // the mesh does not have.
 func (p *Program) Decide(r Request) (Answer, error) {
-	return p.decide(p.scopes(), r)
+	a, err := p.decide(p.scopes(), r)
+	if err == nil && a.Outcome.Verdict == space.Forward {
+		a.Beside = p.beside(a.Outcome)
+		if !r.atGateway() {
+			a.NotCalled = p.notCalled(a.Request.From, a.Scope)
+		}
+	}
+	return a, err
 }
 
 func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {

@@ -159,6 +159,14 @@ func (a *app) explain(ans compiler.Answer) error {
 	for _, f := range ans.Outcome.Fields {
 		printer.Fprintf(a.out, "  %s: %s\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value))
 	}
+	for _, b := range ans.Beside {
+		for _, f := range b.Fields {
+			printer.Fprintf(a.out, "  %s of %s, for all requests: %s\n", f.Feature, b.To, strings.TrimSpace(f.Name+" "+f.Value))
+		}
+	}
+	if ans.NotCalled != "" {
+		printer.Fprintf(a.out, "  but %s does not call it: its own proxy has no way there until `calls` names it\n", ans.NotCalled)
+	}
 	return nil
 }
 
