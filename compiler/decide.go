@@ -246,12 +246,13 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		out.Arrives = Arrival{ans.Image.Of(q).Path, ans.Image.Host}
 	}
 	for _, o := range ans.From {
-		out.Steps = append(out.Steps, p.step(string(o)))
+		out.Steps = append(out.Steps, p.Step(string(o)))
 	}
 	return out, nil
 }
 
-func (p *Program) step(path string) Step {
+// Step is what stands at a mesh path.
+func (p *Program) Step(path string) Step {
 	s := Step{Path: path, Pos: p.Position(path)}
 	if d, ok := p.mesh.Deny(path); ok {
 		s.Owner, s.Reason = d.Owner, d.Reason

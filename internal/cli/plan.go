@@ -431,7 +431,13 @@ func (a *app) tellCan(ans compiler.CanAnswer, p *compiler.Program) {
 			printer.Fprintf(a.out, "    by %s at %s\n", o, a.at(p.Position(string(o))))
 		}
 	}
-	if ans.Can == "no" {
+	for _, e := range ans.Refused {
+		printer.Fprintf(a.out, "  refused %s\n", e.Text)
+		for _, o := range e.From {
+			printer.Fprintf(a.out, "    by %s at %s\n", p.Step(string(o)), a.at(p.Position(string(o))))
+		}
+	}
+	if ans.Can == "no" && len(ans.Refused) == 0 {
 		for _, o := range ans.Answer.From {
 			printer.Fprintf(a.out, "  because of %s at %s\n", o, a.at(p.Position(string(o))))
 		}

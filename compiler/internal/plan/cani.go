@@ -36,13 +36,16 @@ type CanAnswer struct {
 	// Set is what gets through, exactly: one entry per deciding rule; the union
 	// is the answer. Empty if nothing does.
 	Set []CanEntry `json:"set,omitempty"`
+	// Refused is what denies keep out of what would get through without them: one entry
+	// for each that does, in the order in which they are asked.
+	Refused []CanEntry `json:"refused,omitempty"`
 	// Example is a request that shows the answer: one that gets through, else
-	// one that does not; with what decides it.
+	// one that a deny keeps out, else one that does not; with what decides it.
 	Example space.Request `json:"example"`
 	Answer  space.Answer  `json:"answer"`
 }
 
-// CanEntry is what one rule lets through.
+// CanEntry is what one rule lets through, or keeps out.
 type CanEntry struct {
 	// Text is "GET under /reviews, from productpage".
 	Text    string         `json:"text"`
@@ -64,35 +67,68 @@ func CanI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer
 	}
 	say := newSpeaker(m)
 	near, _, _ := strings.Cut(d.Scope.ID, "/")
-	asked := map[string]bool{}
-	for _, t := range region {
-		asked[t.Key()] = true
-	}
 	out := CanAnswer{Can: No}
-	denied := false
 	for _, h := range hits {
-		w := completed(h.Witness, q)
-		if h.Rule.Then.Verdict != space.Forward {
-			if !denied && len(out.Set) == 0 {
-				out.Example, out.Answer = w, eval.Decide(d, w)
-			}
-			denied = true
+		if h.Rule.Then.Verdict == space.Forward {
+			out.Set = append(out.Set, CanEntry{Text: say.set(h, region, near), Witness: completed(h.Witness, q), From: h.Rule.From})
 			continue
 		}
-		if len(out.Set) == 0 {
-			out.Example, out.Answer = w, eval.Decide(d, w)
+		if h.Rule.Then.By != space.ByDeny {
+			continue
 		}
-		out.Set = append(out.Set, CanEntry{
-			Text: say.set(h, region, near), Witness: w, From: h.Rule.From,
-		})
+		w, is, err := keptOut(d, h, region, lim)
+		if err != nil {
+			return CanAnswer{}, err
+		}
+		own := h.Rule.From[len(h.Rule.From)-1:]
+		if is && !slices.ContainsFunc(out.Refused, func(e CanEntry) bool { return slices.Equal(e.From, own) }) {
+			out.Refused = append(out.Refused, CanEntry{Text: say.set(prove.Hit{Rule: h.Rule}, region, near), Witness: completed(w, q), From: own})
+		}
 	}
 	switch {
-	case len(out.Set) > 0 && denied:
-		out.Can = Partly
-	case len(out.Set) > 0:
+	case len(out.Set) == len(hits) && len(hits) > 0:
 		out.Can = Yes
+	case len(out.Set) > 0:
+		out.Can = Partly
+	}
+	if example, ok := exampleOf(out, hits); ok {
+		out.Example = completed(example, q)
+		out.Answer = eval.Decide(d, out.Example)
 	}
 	return out, nil
+}
+
+// exampleOf is the request that shows an answer; false if the question was about none.
+func exampleOf(out CanAnswer, hits []prove.Hit) (space.Request, bool) {
+	switch {
+	case len(out.Set) > 0:
+		return out.Set[0].Witness, true
+	case len(out.Refused) > 0:
+		return out.Refused[0].Witness, true
+	case len(hits) == 0:
+		return space.Request{}, false
+	}
+	// Nothing would get through without denies: none of them is the reason.
+	i := slices.IndexFunc(hits, func(h prove.Hit) bool { return h.Rule.Then.By != space.ByDeny })
+	return hits[max(0, i)].Witness, true
+}
+
+// keptOut finds a request of the region that a deny decides, and that would get through if
+// neither it nor any behind it were there.
+func keptOut(d space.Decision, h prove.Hit, region []space.Test, lim prove.Limits) (space.Request, bool, error) {
+	without := slices.Clone(d.Effective[:h.Index])
+	for _, r := range d.Effective[h.Index+1:] {
+		if r.Then.By != space.ByDeny {
+			without = append(without, r)
+		}
+	}
+	hits, err := prove.Reach(d.Scope, without, slices.Concat(region, h.Rule.When), lim)
+	for _, x := range hits {
+		if x.Index >= h.Index && x.Rule.Then.Verdict == space.Forward {
+			return x.Witness, true, err
+		}
+	}
+	return space.Request{}, false, err
 }
 
 // withStrangers is what takes effect for everybody: callers without an identity of the
@@ -177,12 +213,12 @@ func (s speaker) set(h prove.Hit, region []space.Test, near string) string {
 	var but []string
 	for _, r := range h.Except {
 		var own []space.Test
-		for _, t := range r.When {
+		for _, t := range withoutWider(slices.Concat(region, r.When), space.MethodDim, space.PathDim) {
 			if !known[t.Key()] {
 				own = append(own, t)
 			}
 		}
-		if r.Then.Verdict == space.Forward || slices.ContainsFunc(own, isRefusal) {
+		if r.Then.Verdict == space.Forward || refusedByMTLS(r, own) {
 			continue // what another entry lets through is no exception from the whole
 		}
 		words := s.what(own)
@@ -194,6 +230,12 @@ func (s speaker) set(h prove.Hit, region []space.Test, near string) string {
 		}
 	}
 	return text + except(but)
+}
+
+// refusedByMTLS knows the rule by which a handshake refuses a caller, by what it tests. As an
+// exception it is no news.
+func refusedByMTLS(r space.Rule, own []space.Test) bool {
+	return r.Then.By == "" && slices.ContainsFunc(own, func(t space.Test) bool { return t.Dim == space.IdentityDim && t.Not })
 }
 
 // withoutWider drops, for each of dims, all tests if the query fixes one exact

@@ -67,7 +67,7 @@ func (s speaker) caller(identity, near string) string {
 
 // who words the identity tests: "productpage", "namespace ops", "anyone".
 func (s speaker) who(when []space.Test, near string) string {
-	var parts []string
+	var parts, but []string
 	for _, t := range when {
 		if t.Dim != space.IdentityDim {
 			continue
@@ -78,28 +78,37 @@ func (s speaker) who(when []space.Test, near string) string {
 		}
 		slices.Sort(names)
 		words := strings.Join(slices.Compact(names), ", ")
-		if t.Not {
-			words = s.refused(t, words)
+		if !t.Not {
+			parts = appendNew(parts, words)
+		} else if kind, ok := s.refused(t); ok {
+			parts = appendNew(parts, kind)
+		} else {
+			but = appendNew(but, words)
 		}
-		parts = appendNew(parts, words)
 	}
-	if len(parts) == 0 {
+	who := strings.Join(parts, " and ")
+	switch {
+	case len(but) == 0 && who == "":
 		return "anyone"
+	case len(but) == 0:
+		return who
+	case who == "":
+		return "all but " + strings.Join(but, ", ")
 	}
-	return strings.Join(parts, " and ")
+	return who + " except " + strings.Join(but, ", ")
 }
 
-// refused words who is not in t; the callers that mTLS refuses have a name.
-func (s speaker) refused(t space.Test, words string) string {
+// refused names the callers that mTLS refuses, if it is those whom t leaves.
+func (s speaker) refused(t space.Test) (string, bool) {
 	everyone := space.Pattern{Kind: space.Prefix, Text: "spiffe://" + s.trustDomain + "/"}
 	nobody := space.Pattern{Kind: space.Exact, Text: ""}
 	switch {
 	case slices.Equal(t.Any, []space.Pattern{everyone}):
-		return "callers without identity"
+		return "callers without identity", true
 	case slices.Equal(t.Any, []space.Pattern{everyone, nobody}):
-		return "callers with a foreign identity"
+		return "callers with a foreign identity", true
 	}
-	return "all but " + words
+	return "", false
 }
 
 func (s speaker) identityPattern(p space.Pattern, near string) string {

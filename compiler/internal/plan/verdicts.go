@@ -66,10 +66,6 @@ func keys(tests []space.Test) map[string]bool {
 	return out
 }
 
-// isRefusal knows the test by which mTLS refuses a caller. As an exception it is
-// no news.
-func isRefusal(t space.Test) bool { return t.Dim == space.IdentityDim && t.Not }
-
 // flush adds what was told. Turns on the same requests that differ in nothing but
 // whether a grant lets them through are one piece; so are pieces that say the same of
 // requests that together are all of some; and so are turns that change alike without
