@@ -103,6 +103,10 @@ const (
 	// its ports (warning).
 	// Example: grant: web: from: ["web"] beside deny: all: mesh: true
 	CodeIdle Code = "MESH0247"
+	// CodeDeafPort is a port of a gateway at which no host is, so that it answers nobody
+	// (warning).
+	// Example: a gateway with a port that speaks https, none of whose hosts has `tls`.
+	CodeDeafPort Code = "MESH0248"
 	// CodePlaintext is a port of an external that sends plaintext where everybody expects TLS.
 	// Example: `external: stripe: {hosts: ["api.stripe.com"], port: api: {number: 443, protocol: "http"}}`.
 	CodePlaintext Code = "MESH0250"

@@ -1,8 +1,6 @@
 package eval
 
 import (
-	"slices"
-
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
 )
@@ -10,7 +8,7 @@ import (
 // denyTests returns the conditions of d on port p of a service; false if it refuses
 // nothing there.
 func denyTests(trustDomain string, p model.Port, d model.Deny) ([]space.Test, bool) {
-	if d.Ports != nil && !slices.Contains(d.Ports, p.Name) || slices.Contains(d.Not.Ports, p.Name) {
+	if !d.At(p.Name) {
 		return nil, false
 	}
 	if !p.Protocol.IsHTTP() {

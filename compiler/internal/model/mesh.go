@@ -324,6 +324,25 @@ type Deny struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// Names reports whether terms are about an account, "namespace/account".
+func (t Terms) Names(account string) bool {
+	namespace, _, _ := strings.Cut(account, "/")
+	return t.Mesh || t.Anyone || slices.Contains(t.Namespaces, namespace) || slices.Contains(t.Accounts, account)
+}
+
+// At reports whether a deny holds at a port of its service.
+func (d Deny) At(port string) bool {
+	return (d.Ports == nil || slices.Contains(d.Ports, port)) && !slices.Contains(d.Not.Ports, port)
+}
+
+// Whole reports whether a deny refuses whatever its callers ask of a port.
+func (d Deny) Whole(port string) bool {
+	return d.At(port) && d.Methods == nil && d.Paths == nil && d.Not.Methods == nil && d.Not.Paths == nil
+}
+
+// IsAbout reports whether a deny names an account that it does not except.
+func (d Deny) IsAbout(account string) bool { return d.Terms.Names(account) && !d.Not.Names(account) }
+
 // Refused are the methods that a deny refuses: HEAD is answered by what answers GET.
 func (d Deny) Refused() []string {
 	if slices.Contains(d.Methods, "GET") && !slices.Contains(d.Methods, "HEAD") {

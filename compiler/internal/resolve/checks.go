@@ -27,6 +27,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkAgreed()
 	l.checkPlaintext()
 	l.checkDenies()
+	l.checkGatewayPorts()
 	l.checkExternalHosts()
 	l.checkExternalGrants()
 	if l.mesh.Capture == model.Explicit {
@@ -377,15 +378,11 @@ func (l *linker) callersOf() map[string][]string {
 // account send to a port a request that a route takes, as it leaves the route.
 func admits(s *model.Service, port, account string, r model.Route) bool {
 	m, moved := r.Match, r.Traits.Image().Path
-	whole := func(d model.Deny) bool {
-		return d.Methods == nil && d.Paths == nil && (d.Ports == nil || slices.Contains(d.Ports, port)) && names(d.Terms, account) &&
-			!names(d.Not, account) && d.Not.Methods == nil && d.Not.Paths == nil && !slices.Contains(d.Not.Ports, port)
-	}
-	if slices.ContainsFunc(s.Denies, whole) {
+	if slices.ContainsFunc(s.Denies, func(d model.Deny) bool { return d.Whole(port) && d.IsAbout(account) }) {
 		return false
 	}
 	return slices.ContainsFunc(s.Grants, func(g model.Grant) bool {
-		if !names(g.Terms, account) || g.Ports != nil && !slices.Contains(g.Ports, port) {
+		if !g.Names(account) || g.Ports != nil && !slices.Contains(g.Ports, port) {
 			return false
 		}
 		if _, ok := model.IntersectMatches(model.Match{Methods: g.Methods}, model.Match{Methods: m.Methods}); !ok {
@@ -407,12 +404,6 @@ func admits(s *model.Service, port, account string, r model.Route) bool {
 			})
 		})
 	})
-}
-
-// names reports whether terms are about an account.
-func names(t model.Terms, account string) bool {
-	namespace, _, _ := strings.Cut(account, "/")
-	return t.Mesh || t.Anyone || slices.Contains(t.Namespaces, namespace) || slices.Contains(t.Accounts, account)
 }
 
 // checkPlaintext warns where plaintext is taken and nobody gets in by it: whoever has no

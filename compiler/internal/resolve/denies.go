@@ -34,6 +34,7 @@ func (l *linker) serviceDeny(p *pkg, s *model.Service, e intent.Entry) model.Den
 	d.Ports, d.Not.Ports = l.servicePorts(s, n), l.servicePorts(s, not)
 	asked := d.Terms
 	asked.Methods, asked.Paths = slices.Concat(d.Methods, d.Not.Methods), slices.Concat(d.Paths, d.Not.Paths)
+	asked.Ports = slices.DeleteFunc(portNames(s.Ports), func(port string) bool { return !d.At(port) })
 	l.needRequests("deny", e, s, asked)
 	l.canDeny(e, d)
 	return d
@@ -53,8 +54,7 @@ func (l *linker) gatewayDeny(p *pkg, e intent.Entry) model.Deny {
 // canDeny refuses a deny whose own exceptions leave it nothing.
 func (l *linker) canDeny(e intent.Entry, d model.Deny) {
 	_, possible := prove.Simplify(eval.Literally(l.trustDomain, d), prove.Limits{})
-	at := slices.DeleteFunc(slices.Clone(d.Ports), func(port string) bool { return slices.Contains(d.Not.Ports, port) })
-	if !possible || d.Ports != nil && len(at) == 0 {
+	if !possible || d.Ports != nil && !slices.ContainsFunc(d.Ports, d.At) {
 		l.add(diag.New(diag.CodeNever, e.Node.Pos(), "deny %q refuses nothing: its `not` takes back all that it says", e.Name).
 			WithFix("delete it, or what excepts too much"))
 	}

@@ -105,6 +105,27 @@ func (l *linker) namedPorts(g *model.Gateway, tls bool, named intent.Node, e int
 	return slices.Compact(out)
 }
 
+// checkGatewayPorts warns of ports at which no host is: they listen and answer nobody.
+func (l *linker) checkGatewayPorts() {
+	if l.diags.HasErrors() {
+		return
+	}
+	for _, g := range l.mesh.Gateways {
+		for _, p := range g.Ports {
+			if len(g.Hosts) == 0 || slices.ContainsFunc(g.Hosts, func(h model.Host) bool { return slices.Contains(h.Ports, p.Name) }) {
+				continue
+			}
+			d := diag.Warn(diag.CodeDeafPort, l.lineOf(model.GatewayPortPath(g.ID, p.Name)), "port %q of gateway %q answers nobody: no host is at it", p.Name, g.ID)
+			if p.Protocol == model.HTTPS {
+				d = d.WithFix("give a host a certificate, tls: certificates: [%q], or delete the port", "my-tls")
+			} else {
+				d = d.WithFix("name it in a host's `ports`, or delete it")
+			}
+			l.add(d)
+		}
+	}
+}
+
 func noTLS(g *model.Gateway, port string, e intent.Entry, at diag.Pos) diag.Diagnostic {
 	return diag.New(diag.CodeHostPort, at, "host %q is at port %q of gateway %q, which speaks https, and has no `tls`", e.Name, port, g.ID).
 		WithFix("add: tls: certificates: [%q], and the certificate: mesh: certificate: %q: file: %q", "my-tls", "my-tls", "my-tls")

@@ -1,8 +1,6 @@
 package envoy
 
 import (
-	"slices"
-
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
@@ -15,7 +13,7 @@ import (
 func (e *emitter) denials(s *model.Service, p model.Port) *rbacconfigv3.RBAC {
 	out := denyAll()
 	for _, d := range s.Denies {
-		if d.Ports != nil && !slices.Contains(d.Ports, p.Name) || slices.Contains(d.Not.Ports, p.Name) {
+		if !d.At(p.Name) {
 			continue
 		}
 		who := e.refused(d, p)

@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +14,10 @@ import (
 
 // The second line of defence: what the cluster's network lets through, where it keeps
 // NetworkPolicies. Grants and calls say it; methods, paths and identities are the
-// proxies' alone.
+// proxies' alone. NetworkPolicies only let through, so that a deny takes out of them whom it
+// refuses whatever they ask, as far as they are named: a service, a whole namespace, everyone.
+// One service of a namespace that a grant lets through as a whole, callers without identity,
+// methods and paths are refused by the proxies alone.
 
 type networkPolicySpec struct {
 	PodSelector labelSelector `json:"podSelector"`
@@ -106,42 +110,75 @@ func (e *emitter) networkPolicies() {
 	}
 }
 
-// ingress is one rule for each grant. Probes come from the node, which a cluster lets
-// through in any case.
+// ingress is one rule for each grant, or several where denies refuse different callers at its
+// ports. Probes come from the node, which a cluster lets through in any case.
 func (e *emitter) ingress(s *model.Service) []rule {
 	var out []rule
 	for _, g := range s.Grants {
-		r := rule{From: e.callers(g)}
-		if len(r.From) == 0 && !g.Anyone {
-			continue // callers without pods
-		}
+		first := len(out)
 		for _, p := range s.Ports {
-			if g.Ports == nil || slices.Contains(g.Ports, p.Name) {
-				r.Ports = append(r.Ports, policyPort{"TCP", e.targetPort(s, p)})
+			if g.Ports != nil && !slices.Contains(g.Ports, p.Name) {
+				continue
 			}
+			from, ok := e.callers(g, refusing(s, p))
+			if !ok {
+				continue // nobody, or callers without pods
+			}
+			i := first + slices.IndexFunc(out[first:], func(r rule) bool { return reflect.DeepEqual(r.From, from) })
+			if i < first {
+				i, out = len(out), append(out, rule{From: from})
+			}
+			out[i].Ports = append(out[i].Ports, policyPort{"TCP", e.targetPort(s, p)})
 		}
-		out = append(out, r)
 	}
 	return out
 }
 
-// callers are the peers that a grant names, none for everyone.
-func (e *emitter) callers(g model.Grant) []peer {
+// refusing are the denies of a service that refuse whatever is asked of a port.
+func refusing(s *model.Service, p model.Port) []model.Deny {
+	return slices.DeleteFunc(slices.Clone(s.Denies), func(d model.Deny) bool { return !d.Whole(p.Name) })
+}
+
+// callers are the peers that a grant names and no deny refuses, none for everyone; false if
+// there are none.
+func (e *emitter) callers(g model.Grant, denies []model.Deny) ([]peer, bool) {
+	refused := func(is func(model.Deny) bool) bool { return slices.ContainsFunc(denies, is) }
 	if g.Anyone {
-		return nil
+		return nil, !refused(func(d model.Deny) bool { return d.Anyone && exceptsNone(d, "") })
 	}
-	var out []peer
+	spaces := g.Namespaces
 	if g.Mesh {
-		return []peer{{NamespaceSelector: namespaces(e.namespaces()...)}}
+		spaces = e.namespaces()
 	}
-	for _, n := range g.Namespaces {
+	spaces = slices.DeleteFunc(slices.Clone(spaces), func(n string) bool {
+		return refused(func(d model.Deny) bool {
+			return (d.Mesh || d.Anyone || slices.Contains(d.Namespaces, n)) && exceptsNone(d, n)
+		})
+	})
+	var out []peer
+	if g.Mesh && len(spaces) > 0 {
+		return []peer{{NamespaceSelector: namespaces(spaces...)}}, true
+	}
+	for _, n := range spaces {
 		out = append(out, peer{NamespaceSelector: namespaces(n)})
 	}
 	for _, account := range g.Accounts {
+		if refused(func(d model.Deny) bool { return d.IsAbout(account) }) {
+			continue
+		}
 		namespace, name, _ := strings.Cut(account, "/")
 		out = append(out, e.podsOf(namespace, name)...)
 	}
-	return out
+	return out, len(out) > 0
+}
+
+// exceptsNone reports whether a deny excepts nobody of a namespace, "" for nobody at all.
+func exceptsNone(d model.Deny, namespace string) bool {
+	if namespace == "" {
+		return !d.Not.Mesh && len(d.Not.Namespaces)+len(d.Not.Accounts) == 0
+	}
+	return !d.Not.Mesh && !slices.Contains(d.Not.Namespaces, namespace) &&
+		!slices.ContainsFunc(d.Not.Accounts, func(account string) bool { return strings.HasPrefix(account, namespace+"/") })
 }
 
 // podsOf are the pods that run as an account.
