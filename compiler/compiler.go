@@ -262,8 +262,8 @@ func (p *Program) output(without map[string]bool) (Output, diag.List) {
 	var out Output
 	var ds diag.List
 	var lost []release.Loss
-	add := func(arts []release.Artifact, places []diag.Pos, problems diag.List) {
-		out.Artifacts, out.Places, ds = append(out.Artifacts, arts...), append(out.Places, places...), append(ds, problems...)
+	add := func(arts []release.Artifact, places []diag.Pos) {
+		out.Artifacts, out.Places = append(out.Artifacts, arts...), append(out.Places, places...)
 	}
 	target := func(made made, problems diag.List) made {
 		lost, ds = append(lost, made.lost...), append(ds, problems...)
@@ -276,12 +276,14 @@ func (p *Program) output(without map[string]bool) (Output, diag.List) {
 		ds = append(ds, internalError(err))
 	}
 	// The folders' names are in this order, too.
-	add(p.envoy(without))
-	add(cluster.arts, cluster.places, nil)
-	add(losses, make([]diag.Pos, len(losses)), nil)
+	snapshots, origins, problems := p.envoy(without)
+	ds = append(ds, problems...)
+	add(snapshots, origins)
+	add(cluster.arts, cluster.places)
+	add(losses, make([]diag.Pos, len(losses)))
 	add(p.itself())
 	add(p.policies())
-	add(gateways.arts, gateways.places, nil)
+	add(gateways.arts, gateways.places)
 	if ds.HasErrors() {
 		return Output{}, ds.Sorted()
 	}
@@ -299,8 +301,8 @@ func (p *Program) envoy(without map[string]bool) ([]release.Artifact, []diag.Pos
 }
 
 // itself is the linked mesh, which comes from no one line.
-func (p *Program) itself() ([]release.Artifact, []diag.Pos, diag.List) {
-	return []release.Artifact{{Path: release.MeshPath, Bytes: p.MeshJSON()}}, make([]diag.Pos, 1), nil
+func (p *Program) itself() ([]release.Artifact, []diag.Pos) {
+	return []release.Artifact{{Path: release.MeshPath, Bytes: p.MeshJSON()}}, make([]diag.Pos, 1)
 }
 
 // The targets that the root package may ask for.
@@ -339,11 +341,11 @@ func (p *Program) kubernetesProfile(t resolve.Target) kubernetes.Profile {
 }
 
 // policies are what goes on judging in a cluster.
-func (p *Program) policies() ([]release.Artifact, []diag.Pos, diag.List) {
+func (p *Program) policies() ([]release.Artifact, []diag.Pos) {
 	if _, ok := p.result.Target(kubernetesTarget); !ok {
-		return nil, nil, nil
+		return nil, nil
 	}
-	return p.rules, make([]diag.Pos, len(p.rules)), nil
+	return p.rules, make([]diag.Pos, len(p.rules))
 }
 
 // gatewayAPI is what the target of that name makes.
