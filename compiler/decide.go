@@ -132,11 +132,8 @@ func (a Answer) Allowed() bool {
 
 // Words says in one line what becomes of the request.
 func (a Answer) Words() string {
-	if a.ByProxy() {
-		if a.Reset() {
-			return "ended by " + a.First + " without an answer: " + a.Why
-		}
-		return fmt.Sprintf("answered by %s: %d, %s", a.First, a.Status, a.Why)
+	if a.ByProxy() || a.AtDoor() && a.Outcome.Verdict != space.Redirect {
+		return wordsOfProxy(a.First, a.Status, a.Why)
 	}
 	text := ""
 	if a.Why != "" {
@@ -151,14 +148,22 @@ func (a Answer) Words() string {
 	return words(a.Outcome) + text
 }
 
+// wordsOfProxy say what a proxy answers by itself; status 0 is no answer.
+func wordsOfProxy(which string, status int, why string) string {
+	if status == 0 {
+		return "ended by " + which + " without an answer: " + why
+	}
+	return fmt.Sprintf("answered by %s: %d, %s", which, status, why)
+}
+
 // all is the share of an answer that every request gets.
 const all = 100
 
 // MayAnswer is the status of an answer that some of such requests get and others do
-// not, 0 if there is none.
+// not, 0 if there is none. What the others get may have the same one.
 func (a Answer) MayAnswer() int {
 	for _, p := range a.Outcome.Partly {
-		if p.Percent < all && p.Status != a.Status {
+		if p.Percent < all {
 			return p.Status
 		}
 	}
@@ -218,7 +223,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	q := got.Request
 	q.From = from
 	r.Host = got.Authority // that of the target, if it has one
-	scope, found, err := p.scope(ds, r)
+	scope, found, err := p.scope(ds, r, g, port)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -297,10 +302,13 @@ func (r Request) door() hop.Door {
 // serverName is what a connection to a port of HTTPS asks for, by a request with that host.
 func (r Request) serverName(host string) string { return eval.CleanHost(orElse(r.ServerName, host)) }
 
+// gatewayProxy is the first proxy of who comes through a gateway.
+const gatewayProxy = "the gateway's proxy"
+
 // first is the request's first proxy in words.
 func (r Request) first() string {
 	if r.atGateway() {
-		return "the gateway's proxy"
+		return gatewayProxy
 	}
 	return "the caller's own proxy"
 }
@@ -323,31 +331,26 @@ func status(o Outcome) int {
 	return o.Status
 }
 
-// scope finds the decision that a request is judged by.
-func (p *Program) scope(ds []space.Decision, r Request) (space.Decision, bool, error) {
-	if name, ok := strings.CutPrefix(r.To, gatewayPrefix); ok {
-		g, err := p.gateway(name, r.Namespace)
-		if err != nil {
-			return space.Decision{}, false, err
+// scope finds the decision that a request is judged by; at a gateway that of the host at the
+// port by which it comes, which is the only one that counts there.
+func (p *Program) scope(ds []space.Decision, r Request, g *model.Gateway, port model.Port) (space.Decision, bool, error) {
+	if g != nil {
+		h, ok := g.HostAt(port.Name, eval.CleanHost(r.Host))
+		if !ok {
+			return space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Protocol: string(model.HTTP)}}, false, nil
 		}
-		host := r.Host
-		if port, ok := g.Port(r.Port); ok {
-			if h, ok := g.HostAt(port.Name, eval.CleanHost(r.Host)); ok {
-				host = h.Name // of hosts at other ports none is chosen
-			}
-		}
-		d, found := eval.FindGateway(ds, g.ID, host)
+		d, found := eval.FindGateway(ds, g.ID, h.Name)
 		return d, found, nil
 	}
 	s, err := p.service(r.To, r.Namespace)
 	if err != nil {
 		return space.Decision{}, false, err
 	}
-	port, err := portOf(s, r.Port)
+	own, err := portOf(s, r.Port)
 	if err != nil {
 		return space.Decision{}, false, err
 	}
-	d, found := eval.FindService(ds, s.ID, port.Name)
+	d, found := eval.FindService(ds, s.ID, own.Name)
 	return d, found, nil
 }
 

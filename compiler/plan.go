@@ -166,6 +166,29 @@ func (c Changes) decisive(l plan.Line) diag.Pos {
 	return first
 }
 
+// atEntrance is what the port of a gateway answers to all requests for a host.
+func atEntrance(g *model.Gateway, port model.Port, r Request) (space.Answer, bool) {
+	if r.Host == "" {
+		return space.Answer{}, false
+	}
+	name := r.serverName(r.Host)
+	if port.Protocol == model.HTTPS {
+		if a, ok := eval.BeforeHandshake(g, port, name); ok {
+			return a, true
+		}
+	}
+	return eval.AtDoor(g, port, name, r.Host, "")
+}
+
+// WordsAtDoor say what the port of a gateway answers to everybody, "" if grants and routes decide.
+func WordsAtDoor(a CanAnswer) string {
+	o := a.Answer.Outcome
+	if o.By != eval.ByDoor && o.By != eval.ByProxy {
+		return ""
+	}
+	return wordsOfProxy(gatewayProxy, o.Status, a.Answer.Why)
+}
+
 // CanI says how much of a question is allowed. Empty fields of r are open: then
 // the answer is the exact set. From "*" leaves the caller open.
 func (p *Program) CanI(r Request, l Limits) (CanAnswer, error) {
@@ -186,11 +209,20 @@ func (p *Program) CanI(r Request, l Limits) (CanAnswer, error) {
 		q.Request.Path = clean
 		_, q.Request.Query, _ = strings.Cut(r.Path, "?")
 	}
-	scope, found, err := p.scope(p.scopes(), r)
+	g, port, err := p.entrance(r)
 	if err != nil {
 		return CanAnswer{}, err
 	}
-	if !found {
+	scope, found, err := p.scope(p.scopes(), r, g, port)
+	if err != nil {
+		return CanAnswer{}, err
+	}
+	if g != nil {
+		if a, ok := atEntrance(g, port, r); ok && a.Outcome.Verdict != space.NotFound { // whoever asks, and for what
+			return CanAnswer{Can: plan.No, Example: q.Request, Answer: a}, nil
+		}
+	}
+	if !found { // a gateway's host, which nobody has asked about
 		return CanAnswer{}, fmt.Errorf("%s has no host %q", r.To, r.Host)
 	}
 	l.Identities = append(l.Identities, p.identities()...)

@@ -22,13 +22,14 @@ import (
 var (
 	seed   = flag.Uint64("seed", 1, "seed of the random meshes; 0 takes a fresh one")
 	meshes = flag.Int("meshes", usualMeshes, "number of random meshes")
+	each   = flag.Int("each", usualEach, "number of requests for each of them")
 )
 
 const (
 	usualMeshes = 16
-	perMesh     = 450 // requests
-	parallel    = 4   // requests under way at once
-	shown       = 10  // disagreements of a mesh that are told one by one
+	usualEach   = 450
+	parallel    = 4  // requests under way at once
+	shown       = 10 // disagreements of a mesh that are told one by one
 )
 
 // compileDate is before the end of everything temporary.
@@ -145,6 +146,7 @@ func least() map[string]int {
 		"answered by cors": 30, "answered by respond": 20, "tcp forward": 200, "tcp denied": 200, "attached": 60, "moved": 150,
 		"denied by deny": 120, "tcp denied by deny": 25,
 		"proxy's 400": 1000, "proxy's 403": 10, "proxy's 404": 100, "proxy's 426": 100, "proxy's 431": 30, "ended by a proxy": 200,
+		"WebSocket": 10, "port's 308": 20, "port's 421": 8,
 	}
 }
 
@@ -161,7 +163,7 @@ func TestEvaluatorAndEnvoyAgree(t *testing.T) {
 		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) { agree(t, bin, s, counts) })
 	}
 	t.Logf("seed %d, %d meshes: %v", first, *meshes, counts)
-	if t.Failed() || *meshes != usualMeshes {
+	if t.Failed() || *meshes != usualMeshes || *each != usualEach {
 		return
 	}
 	for kind, n := range least() {
@@ -182,9 +184,9 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 	}
 	p, refused := mend(t, d)
 	counts["lines refused"] += len(refused)
-	rs := make([]compiler.Request, perMesh)
+	rs := make([]compiler.Request, *each)
 	for i := range rs {
-		rs[i] = d.forms.form(d.request())
+		rs[i] = d.forms.form(d, d.request())
 	}
 	bad := 0
 	for _, x := range try(t, bin, p, rs) {
@@ -196,6 +198,12 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 		if x.want.Moved() {
 			counts["moved"]++
 		}
+		if x.got.Echo != "" {
+			counts["WebSocket"]++
+		}
+		if x.want.AtDoor() {
+			counts[fmt.Sprintf("port's %d", x.want.Status)]++
+		}
 		if x.differs == "" {
 			continue
 		}
@@ -204,7 +212,7 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 		}
 	}
 	if bad > 0 {
-		t.Errorf("%d of %d requests differ; again with: go test ./ci/envoy -seed=%d -meshes=1; the mesh:\n%s", bad, len(rs), s, archive(d))
+		t.Errorf("%d of %d requests differ; again with: go test ./ci/envoy -seed=%d -meshes=1 -each=%d; the mesh:\n%s", bad, len(rs), s, len(rs), archive(d))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 // that one which the compiler refuses can be taken out alone.
 type draft struct {
 	*rand.Rand
+	secured  bool // gateways have a port "https"
 	files    map[string][]string
 	services []*service
 	gateways []string
@@ -23,6 +24,8 @@ type draft struct {
 	aside *draft
 	// forms decides how requests are written, for the same reason.
 	forms *draft
+	// edge decides who speaks HTTPS, and who lets connections change.
+	edge *draft
 	// denies decides what is denied, for the same reason.
 	denies *draft
 }
@@ -38,7 +41,8 @@ type service struct {
 // generate drafts a mesh with a bit of every feature.
 func generate(seed uint64) *draft {
 	r := rand.New(rand.NewPCG(seed, 0))
-	d := &draft{Rand: r, files: map[string][]string{}, aside: &draft{Rand: rand.New(rand.NewPCG(seed, 1))}, denies: &draft{Rand: rand.New(rand.NewPCG(seed, 3))}, forms: &draft{Rand: rand.New(rand.NewPCG(seed, 4))}}
+	d := &draft{Rand: r, files: map[string][]string{}, aside: &draft{Rand: rand.New(rand.NewPCG(seed, 1))}, denies: &draft{Rand: rand.New(rand.NewPCG(seed, 3))}, forms: &draft{Rand: rand.New(rand.NewPCG(seed, 4))},
+		edge: &draft{Rand: rand.New(rand.NewPCG(seed, 5))}}
 	d.put("mesh.cue", `mesh: {trustDomain: "mesh.test", environment: local: {}}`)
 	if d.chance(30) {
 		d.put("mesh.cue", "mesh: mtls: "+d.mtls())
@@ -52,7 +56,28 @@ func generate(seed uint64) *draft {
 	d.attach("alpha", []string{"alpha/s0", "alpha/s2"})
 	d.attach("beta", []string{"beta/s1", "beta/s3"})
 	d.logs(seed)
+	d.secure()
 	return d
+}
+
+// secure gives the gateways of half of the meshes a port of HTTPS, and some of their hosts
+// certificates for it.
+func (d *draft) secure() {
+	if d.edge.chance(50) {
+		return
+	}
+	d.put(file("edge"), `mesh: certificate: {one: file: "one", two: file: "two"}`)
+	for _, g := range d.gateways {
+		d.put(file("edge"), `mesh: gateway: %s: port: https: {number: 9443, protocol: "https"}`, g)
+		for _, h := range append([]string{"front.test"}, d.hosts...) {
+			if d.edge.chance(40) && h != "front.test" { // a port without a host is closed
+				continue
+			}
+			plain := pick(d.edge, "", "", `, http: "redirect"`, `, http: "refuse"`, `, http: "serve", owner: "ops", reason: "test", until: "2030-01-01T00:00:00Z"`)
+			d.put(file("edge"), `mesh: gateway: %s: host: %q: tls: {certificates: [%q]%s}`, g, h, pick(d.edge, "one", "two"), plain)
+		}
+	}
+	d.secured = true
 }
 
 // logs has some of the proxies tell of requests, which changes nothing of them. What it draws
@@ -186,6 +211,9 @@ func (d *draft) service(ns, name string, plain bool) {
 	if d.aside.chance(40) {
 		d.put(file(ns), "%scors: %s", at, d.aside.cors())
 	}
+	if d.edge.chance(40) {
+		d.put(file(ns), `%supgrade: ["websocket"]`, at)
+	}
 }
 
 // weights shares 100 among some of the names, one of them perhaps with nothing.
@@ -221,6 +249,9 @@ func (d *draft) routeParts(s *service, to func() string) []string {
 		forwards := append([]string{"to: " + to()}, d.effects(s)...)
 		if d.aside.chance(30) {
 			forwards = append(forwards, "rewrite: "+d.rewrite(match))
+		}
+		if d.edge.chance(35) {
+			forwards = append(forwards, `upgrade: ["websocket"]`)
 		}
 		if d.aside.chance(12) {
 			forwards = []string{"respond: " + d.aside.respond(), "responseHeaders: " + d.aside.edits()}

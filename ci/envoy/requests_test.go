@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -50,9 +51,16 @@ func (d *draft) request() compiler.Request {
 
 // form gives a request one of the forms that a proxy may answer by itself. Most are still
 // requests like any other.
-func (d *draft) form(r compiler.Request) compiler.Request {
+func (d *draft) form(of *draft, r compiler.Request) compiler.Request {
 	if r.Port == "raw" {
 		return r
+	}
+	if strings.HasPrefix(r.To, "gateway/") && of.secured {
+		r.Port = pick(d, "", "http", "https", "https")
+		names := append([]string{"front.test", "other.test", "c.shop.test"}, of.hosts...)
+		if d.chance(15) || !plainHost.MatchString(r.Host) {
+			r.ServerName = strings.Replace(pick(d, names...), "*", "any", 1)
+		}
 	}
 	if d.chance(30) {
 		r.HTTP = pick(d, compiler.HTTP2, compiler.HTTP2, compiler.HTTP2, compiler.HTTP2, compiler.HTTP10)
@@ -63,7 +71,9 @@ func (d *draft) form(r compiler.Request) compiler.Request {
 	if d.chance(40) {
 		return r
 	}
-	switch d.IntN(10) {
+	switch d.IntN(12) {
+	case 10, 11:
+		d.socket(&r)
 	case 0:
 		r.Path = pick(d, "http", "http", "http", "HTTP", "https", "ftp", "ws") + "://" + pick(d, "", "", "", "me@", "me:word@", "@") + r.Host + r.Path
 		r.Host = pick(d, r.Host, d.host())
@@ -81,7 +91,7 @@ func (d *draft) form(r compiler.Request) compiler.Request {
 	case 5:
 		put("connection", "Upgrade", "upgrade", "keep-alive, Upgrade", "x-a, upgrade")
 		for range pick(d, 1, 1, 1, 1, 2, 0) {
-			put("upgrade", "websocket", "websocket", "WebSocket", "h2c", "x")
+			put("upgrade", "h2c", "x", "websocket, x")
 		}
 	case 6:
 		d.fill(&r)
@@ -98,6 +108,20 @@ func (d *draft) form(r compiler.Request) compiler.Request {
 	}
 	return r
 }
+
+// socket makes a request one for a WebSocket (RFC 6455; over HTTP/2, RFC 8441).
+func (d *draft) socket(r *compiler.Request) {
+	r.Method = "GET"
+	if r.HTTP == compiler.HTTP2 {
+		r.Method, r.Headers = "CONNECT", append(r.Headers, compiler.Header{Name: ":protocol", Value: "websocket"})
+	} else {
+		r.Headers = append(r.Headers, compiler.Header{Name: "connection", Value: "Upgrade"}, compiler.Header{Name: "upgrade", Value: "websocket"})
+	}
+	r.Headers = append(r.Headers, compiler.Header{Name: "sec-websocket-version", Value: "13"}, compiler.Header{Name: "sec-websocket-key", Value: "dGhlIHNhbXBsZSBub25jZQ=="})
+}
+
+// plainHost is a host that can be asked for by SNI as it is.
+var plainHost = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9.-]*(:[0-9]+)?$`)
 
 // fill makes the head of a request as large as its door takes, or a little less or more.
 func (d *draft) fill(r *compiler.Request) {

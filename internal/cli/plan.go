@@ -416,6 +416,7 @@ func (a *app) canICmd() *cobra.Command {
 	fl.StringVarP(&r.Namespace, "namespace", "n", "", "namespace of names without one")
 	fl.StringVar(&r.Port, "port", "", "name of the destination's port (default: its only one, or its main one)")
 	fl.StringVar(&r.Host, "host", "", "Host header")
+	fl.StringVar(&r.ServerName, "sni", "", "name that the connection to a port of HTTPS asks for (default: the host)")
 	fl.StringVarP(&r.Method, "method", "X", "", "HTTP method; leave out for all")
 	fl.StringVar(&r.Path, "path", "", "path; leave out for all")
 	fl.BoolVar(&asJSON, "json", false, "print JSON")
@@ -436,6 +437,9 @@ func (a *app) tellCan(ans compiler.CanAnswer, p *compiler.Program) {
 		for _, o := range e.From {
 			printer.Fprintf(a.out, "    by %s at %s\n", p.Step(string(o)), a.at(p.Position(string(o))))
 		}
+	}
+	if words := compiler.WordsAtDoor(ans); ans.Can == "no" && words != "" {
+		printer.Fprintf(a.out, "  %s\n", words)
 	}
 	if ans.Can == "no" && len(ans.Refused) == 0 {
 		for _, o := range ans.Answer.From {

@@ -28,6 +28,8 @@ type Reply struct {
 	Text string
 	// Reset says that there was none: HTTP/2's stream was ended, or a connection before TLS.
 	Reset bool
+	// Echo is what a WebSocket said in return to greeting, "" if none was opened.
+	Echo string
 }
 
 // maxText is how much of a body is read.
@@ -57,13 +59,11 @@ func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (R
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	if d.TLS {
-		host, _, _ := strings.Cut(strings.ToLower(orElse(r.ServerName, orElse(r.Host, defaultHost))), ":")
-		// What the certificate says is not the rehearsal's affair: it is made up.
-		secure := tls.Client(c, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: strings.TrimSuffix(host, "."), InsecureSkipVerify: true, NextProtos: protocols(r)})
-		if err := secure.HandshakeContext(ctx); err != nil {
-			if ended(ctx, err) {
-				return Reply{Reset: true}, nil
-			}
+		secure, err := greet(ctx, c, r)
+		if ended(ctx, err) {
+			return Reply{Reset: true}, nil
+		}
+		if err != nil {
 			return Reply{}, fmt.Errorf("greeting %s: %w", d.Listener, err)
 		}
 		c = secure
@@ -73,11 +73,7 @@ func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (R
 	}
 	method := orElse(r.Method, http.MethodGet)
 	if r.HTTP == compiler.HTTP2 {
-		scheme := "http"
-		if d.TLS {
-			scheme = "https"
-		}
-		reply, err := askHTTP2(c, scheme, method, r)
+		reply, err := askHTTP2(c, d.TLS, method, r)
 		if err != nil {
 			return reply, fmt.Errorf("%s over HTTP/2: %w", d.Listener, errors.Join(err, ctx.Err()))
 		}
@@ -86,12 +82,28 @@ func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (R
 	if _, err := io.WriteString(c, request(method, r)); err != nil {
 		return Reply{}, fmt.Errorf("sending to %s: %w", d.Listener, errors.Join(err, ctx.Err()))
 	}
-	res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
+	from := bufio.NewReader(c)
+	res, err := http.ReadResponse(from, &http.Request{Method: method})
 	if err != nil {
 		return Reply{}, fmt.Errorf("reading the answer of %s: %w", d.Listener, errors.Join(err, ctx.Err()))
 	}
 	defer res.Body.Close()
-	return ReadReply(res)
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		return ReadReply(res)
+	}
+	out := Reply{Status: res.StatusCode, Headers: linesOf(res.Header)}
+	if out.Echo, err = speak(c, from); err != nil {
+		return out, fmt.Errorf("a WebSocket at %s: %w", d.Listener, errors.Join(err, ctx.Err()))
+	}
+	return out, out.readSeen()
+}
+
+// speak greets the other side of a WebSocket and returns what it says.
+func speak(c io.Writer, from *bufio.Reader) (string, error) {
+	if _, err := c.Write(frame()); err != nil {
+		return "", fmt.Errorf("speaking: %w", err)
+	}
+	return readFrame(from)
 }
 
 func orElse(s, def string) string {
@@ -117,16 +129,21 @@ const defaultHost = "rehearsal.invalid"
 
 // ReadReply reads an answer that somebody else has asked for.
 func ReadReply(res *http.Response) (Reply, error) {
-	out := Reply{Status: res.StatusCode, Headers: map[string][]string{}}
-	for name, lines := range res.Header {
-		out.Headers[strings.ToLower(name)] = lines
-	}
+	out := Reply{Status: res.StatusCode, Headers: linesOf(res.Header)}
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxText))
 	if err != nil {
 		return out, fmt.Errorf("reading the body: %w", err)
 	}
 	out.Text = string(body)
 	return out, out.readSeen()
+}
+
+func linesOf(h http.Header) map[string][]string {
+	out := map[string][]string{}
+	for name, lines := range h {
+		out[strings.ToLower(name)] = lines
+	}
+	return out
 }
 
 // readSeen finds what the destination saw in the reply's headers, if it answered.
@@ -140,6 +157,14 @@ func (out *Reply) readSeen() error {
 		return fmt.Errorf("reading what the application saw: %w", err)
 	}
 	return nil
+}
+
+// greet makes a connection one of TLS, as a client does that does not ask who is there: what
+// certificates say is not the rehearsal's affair, they are made up.
+func greet(ctx context.Context, c net.Conn, r compiler.Request) (net.Conn, error) {
+	host, _, _ := strings.Cut(strings.ToLower(orElse(r.ServerName, orElse(r.Host, defaultHost))), ":")
+	secure := tls.Client(c, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: strings.TrimSuffix(host, "."), InsecureSkipVerify: true, NextProtos: protocols(r)})
+	return secure, secure.HandshakeContext(ctx)
 }
 
 // ended reports whether the other side closed the connection in time.

@@ -147,8 +147,15 @@ func arrivingHost(r compiler.Request) string {
 // differsSeen compares the request at the destination, and the response.
 func differsSeen(want compiler.Answer, r compiler.Request, got Reply) string {
 	seen := got.Seen
-	if got.Status != http.StatusOK {
-		return fmt.Sprintf("the application answered 200, but the caller saw %d", got.Status)
+	status := http.StatusOK
+	if want.Request.Upgrade != "" && r.HTTP != compiler.HTTP2 {
+		status = http.StatusSwitchingProtocols
+	}
+	if got.Status != status {
+		return fmt.Sprintf("the application answered %d, but the caller saw %d", status, got.Status)
+	}
+	if want.Request.Upgrade != "" && got.Echo != greeting {
+		return fmt.Sprintf("a WebSocket answered %q to %q", got.Echo, greeting)
 	}
 	if seen.Method != want.Request.Method {
 		return fmt.Sprintf("the method %s arrived as %s", want.Request.Method, seen.Method)

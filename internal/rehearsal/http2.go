@@ -27,7 +27,11 @@ const streamID = 1
 
 // askHTTP2 sends one request on a connection of its own, frame by frame: a client that knows
 // better would refuse what a proxy has to.
-func askHTTP2(c net.Conn, scheme, method string, r compiler.Request) (Reply, error) {
+func askHTTP2(c net.Conn, secure bool, method string, r compiler.Request) (Reply, error) {
+	scheme := "http"
+	if secure {
+		scheme = "https"
+	}
 	f := http2.NewFramer(c, c)
 	f.ReadMetaHeaders, f.MaxHeaderListSize = hpack.NewDecoder(4<<10, nil), maxAnswer
 	if _, err := c.Write([]byte(http2.ClientPreface)); err != nil {
@@ -36,7 +40,8 @@ func askHTTP2(c net.Conn, scheme, method string, r compiler.Request) (Reply, err
 	if err := f.WriteSettings(); err != nil {
 		return Reply{}, fmt.Errorf("greeting: %w", err)
 	}
-	if err := writeHead(f, fields(scheme, method, r)); err != nil {
+	socket := extended(r)
+	if err := writeHead(f, fields(scheme, method, r), !socket); err != nil {
 		return Reply{}, fmt.Errorf("sending: %w", err)
 	}
 	out := Reply{Headers: map[string][]string{}}
@@ -49,10 +54,38 @@ func askHTTP2(c net.Conn, scheme, method string, r compiler.Request) (Reply, err
 		case err != nil:
 			return out, fmt.Errorf("reading the answer: %w", err)
 		}
-		if done, err := out.take(f, frame); done || err != nil {
+		done, err := out.take(f, frame)
+		if done || err != nil {
+			return out, err
+		}
+		if !socket {
+			continue
+		}
+		if done, err := out.speak(f, frame); done || err != nil {
 			return out, err
 		}
 	}
+}
+
+// extended reports whether the request wants a stream to speak another protocol (RFC 8441).
+func extended(r compiler.Request) bool {
+	return slices.ContainsFunc(r.Headers, func(h compiler.Header) bool { return h.Name == protocolField })
+}
+
+const protocolField = ":protocol"
+
+// speak greets a WebSocket when it is open, and reports whether it has answered.
+func (out *Reply) speak(f *http2.Framer, got http2.Frame) (done bool, err error) {
+	switch got.(type) {
+	case *http2.MetaHeadersFrame:
+		if out.Status == http.StatusOK {
+			return false, f.WriteData(streamID, false, frame())
+		}
+	case *http2.DataFrame:
+		out.Echo = unframed([]byte(out.Text))
+		return out.Echo != "", nil
+	}
+	return false, nil
 }
 
 // take adds what a frame says to the reply, and reports whether that was the last of it.
@@ -94,18 +127,26 @@ func (out *Reply) take(f *http2.Framer, frame http2.Frame) (done bool, err error
 // has neither scheme nor path.
 func fields(scheme, method string, r compiler.Request) []hpack.HeaderField {
 	out := []hpack.HeaderField{{Name: ":method", Value: method}}
-	if method != http.MethodConnect {
+	if method != http.MethodConnect || extended(r) {
 		out = append(out, hpack.HeaderField{Name: ":scheme", Value: scheme}, hpack.HeaderField{Name: ":path", Value: orElse(r.Path, "/")})
 	}
 	out = append(out, hpack.HeaderField{Name: ":authority", Value: orElse(r.Host, defaultHost)})
+	for _, h := range r.Headers { // such as have a colon come first
+		if h.Name == protocolField {
+			out = append(out, hpack.HeaderField{Name: h.Name, Value: h.Value})
+		}
+	}
 	for _, h := range r.Headers {
+		if h.Name == protocolField {
+			continue
+		}
 		out = append(out, hpack.HeaderField{Name: strings.ToLower(h.Name), Value: h.Value})
 	}
 	return out
 }
 
-// writeHead sends a head in as many frames as it takes, and nothing behind it.
-func writeHead(f *http2.Framer, fields []hpack.HeaderField) error {
+// writeHead sends a head in as many frames as it takes; last says that nothing follows.
+func writeHead(f *http2.Framer, fields []hpack.HeaderField, last bool) error {
 	var block bytes.Buffer
 	e := hpack.NewEncoder(&block)
 	for _, h := range fields {
@@ -114,7 +155,7 @@ func writeHead(f *http2.Framer, fields []hpack.HeaderField) error {
 		}
 	}
 	parts := slices.Collect(slices.Chunk(block.Bytes(), maxFrame))
-	if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: streamID, BlockFragment: parts[0], EndStream: true, EndHeaders: len(parts) == 1}); err != nil {
+	if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: streamID, BlockFragment: parts[0], EndStream: last, EndHeaders: len(parts) == 1}); err != nil {
 		return err
 	}
 	for i, p := range parts[1:] {

@@ -11,8 +11,12 @@ const ByDoor = "gateway port"
 // Statuses of RFC 9110.
 const (
 	permanentRedirect = 308
+	badRequest        = 400
 	forbidden         = 403
+	unrouted          = 404
 	misdirected       = 421
+	upgradeRequired   = 426
+	headTooLarge      = 431
 )
 
 // BeforeHandshake is what becomes of a connection to a port of HTTPS that asks for a name (SNI)

@@ -22,6 +22,12 @@ const (
 	HTTP2  = "2"
 )
 
+// Methods whose targets have forms of their own.
+const (
+	connect = "CONNECT"
+	options = "OPTIONS"
+)
+
 // Sent is a request as its sender writes it to a proxy.
 type Sent struct {
 	Door hop.Door
@@ -74,7 +80,7 @@ func Receive(s Sent) Received {
 			out.Request.Path = in.path
 		}
 		out.Answer = &space.Answer{Why: problem.why, Outcome: space.Outcome{Verdict: space.Denied, Status: problem.status, By: ByProxy}}
-		if problem.status == 404 {
+		if problem.status == unrouted {
 			out.Answer.Outcome.Verdict = space.NotFound
 		}
 	}
@@ -88,7 +94,7 @@ type refusal struct {
 }
 
 func bad(format string, args ...any) *refusal {
-	return &refusal{400, fmt.Sprintf(format, args...)}
+	return &refusal{badRequest, fmt.Sprintf(format, args...)}
 }
 
 // reading is a request while a proxy reads it.
@@ -113,7 +119,7 @@ func (r *reading) http1() *refusal {
 	if first := len(r.Method) + len(r.Target) + blanks - len("\r\n"); first > r.limit() {
 		return r.tooLong(r.size())
 	}
-	if r.Method != "CONNECT" && !hop.GoodMethod(r.Method) {
+	if r.Method != connect && !hop.GoodMethod(r.Method) {
 		return bad("no proxy of the mesh knows the method %s", r.Method)
 	}
 	if !possibleTarget(r.Method, r.Target) {
@@ -129,7 +135,7 @@ func (r *reading) http1() *refusal {
 		return p
 	}
 	if r.HTTP == HTTP10 {
-		return &refusal{426, "HTTP/1.0 is not spoken"}
+		return &refusal{upgradeRequired, "HTTP/1.0 is not spoken"}
 	}
 	if !hop.PossibleAuthority(r.host) && r.host != "" {
 		return bad("the host %q is none", r.host)
@@ -141,13 +147,13 @@ func (r *reading) http1() *refusal {
 // absolute takes a target apart that is more than a path: a URI, or CONNECT's host and port.
 func (r *reading) absolute() *refusal {
 	switch {
-	case r.Method == "CONNECT":
+	case r.Method == connect:
 		if !uriHost.MatchString(r.Target) || !hop.GoodAuthority(r.Target) || !withPort.MatchString(r.Target) {
 			return bad("CONNECT asks for a host and a port, not for %s", r.Target)
 		}
 		r.host, r.target = r.Target, ""
 		return nil
-	case strings.HasPrefix(r.Target, "/"), r.Method == "OPTIONS" && strings.HasPrefix(r.Target, "*"):
+	case strings.HasPrefix(r.Target, "/"), r.Method == options && strings.HasPrefix(r.Target, "*"):
 		return nil
 	}
 	scheme, rest, ok := strings.Cut(r.Target, "://")
@@ -164,7 +170,7 @@ func (r *reading) absolute() *refusal {
 	case "http":
 	case "https":
 		if r.Door == hop.Gateway && !r.TLS {
-			return &refusal{403, "a URI of HTTPS comes by plain HTTP"}
+			return &refusal{forbidden, "a URI of HTTPS comes by plain HTTP"}
 		}
 	default:
 		return bad("URIs of %s are not for HTTP", scheme)
@@ -200,7 +206,7 @@ func possibleTarget(method, target string) bool {
 	if strings.ContainsFunc(target, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
 		return false
 	}
-	return method == "CONNECT" || strings.HasPrefix(target, "/") || strings.HasPrefix(target, "*") || uri.MatchString(target)
+	return method == connect || strings.HasPrefix(target, "/") || strings.HasPrefix(target, "*") || uri.MatchString(target)
 }
 
 // http2 ends the stream of what is malformed (RFC 9113 section 8.1.1).
@@ -221,12 +227,19 @@ func (r *reading) http2() *refusal {
 	} else if why := badTarget(r.Method, r.Target); why != "" {
 		return reset("%s", why)
 	}
-	for _, host := range append(r.lines("host"), r.host) { // of which the last counts
-		if host != "" && (!hop.PossibleAuthority(host) || strings.Contains(host, "@")) {
+	hosts := r.lines("host")
+	if len(hosts) > 1 {
+		return reset("there are several hosts")
+	}
+	if r.host != "" { // it counts, but what stands beside it has to be a host, too
+		hosts = append(hosts, r.host)
+	}
+	for _, host := range hosts {
+		if !hop.PossibleAuthority(host) || strings.Contains(host, "@") {
 			return reset("the host %q is none", host)
 		}
 	}
-	if r.Method == "CONNECT" && len(protocol) == 1 {
+	if r.Method == connect && len(protocol) == 1 {
 		r.Method, r.upgrade = "GET", strings.ToLower(protocol[0]) // so it is passed on (RFC 8441)
 	}
 	return nil
@@ -234,12 +247,12 @@ func (r *reading) http2() *refusal {
 
 // tunnel reports whether this is HTTP/2's CONNECT, which has neither scheme nor path.
 func (r *reading) tunnel() bool {
-	return r.Method == "CONNECT" && len(r.lines(":protocol")) == 0
+	return r.Method == connect && len(r.lines(":protocol")) == 0
 }
 
 // badTarget says what is wrong with ":path".
 func badTarget(method, target string) string {
-	if method == "OPTIONS" && target == "*" {
+	if method == options && target == "*" {
 		return ""
 	}
 	if !strings.HasPrefix(target, "/") {
@@ -255,10 +268,10 @@ func badTarget(method, target string) string {
 func (r *reading) manager() *refusal {
 	if !strings.HasPrefix(r.target, "/") {
 		what := "the request has no path"
-		if r.Method == "CONNECT" {
+		if r.Method == connect {
 			what = "CONNECT is not spoken"
 		}
-		return &refusal{404, what + ", and routes take paths only"}
+		return &refusal{unrouted, what + ", and routes take paths only"}
 	}
 	target := r.target
 	if r.HTTP == HTTP2 {
@@ -300,7 +313,7 @@ func (r *reading) routes() *refusal {
 		p = bad("the next proxy would read the path in another way")
 	}
 	if p != nil && r.upgrade != "" {
-		return &refusal{403, p.why + ", and no connection changes to " + r.upgrade}
+		return &refusal{forbidden, p.why + ", and no connection changes to " + r.upgrade}
 	}
 	return p
 }
@@ -320,7 +333,7 @@ func (s Sent) lines(name string) []string {
 func (r *reading) limit() int { return int(hop.At(r.Door).HeaderKiB) << 10 }
 
 func (r *reading) tooLong(size int) *refusal {
-	return &refusal{431, fmt.Sprintf("the head has %d bytes, and %d are taken", size, r.limit())}
+	return &refusal{headTooLarge, fmt.Sprintf("the head has %d bytes, and %d are taken", size, r.limit())}
 }
 
 // Bytes of a head over HTTP/1.1 beside its words, written without superfluous blanks.
@@ -347,12 +360,19 @@ func (r *reading) size() int {
 		}
 	}
 	for name, values := range r.kept() {
+		if name == cookie {
+			continue
+		}
 		for _, v := range values {
 			n += len(name) + len(v)
 		}
 	}
 	return n
 }
+
+// cookie is the header that HTTP/2 may take apart: Envoy joins the pieces when all lines are
+// read, and counts them nowhere.
+const cookie = "cookie"
 
 // kept are the lines of each header (lower case) as a proxy keeps them.
 func (r *reading) kept() map[string][]string {
@@ -373,7 +393,7 @@ func (r *reading) kept() map[string][]string {
 // sees, too.
 func isOne(name string) bool {
 	return space.Joined(name) || slices.Contains([]string{
-		"x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-proto", "x-request-id", "expect", "te", "connection", "keep-alive", "proxy-connection", "upgrade",
+		"x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-proto", "x-request-id", "expect", "te", hop.Connection, "keep-alive", "proxy-connection", hop.UpgradeTo,
 		"x-envoy-attempt-count", "x-envoy-decorator-operation", "x-envoy-downstream-service-cluster", "x-envoy-downstream-service-node", "x-envoy-expected-rq-timeout-ms",
 		"x-envoy-external-address", "x-envoy-force-trace", "x-envoy-hedge-on-per-try-timeout", "x-envoy-ip-tags", "x-envoy-is-timeout-retry", "x-envoy-max-retries",
 		"x-envoy-original-host", "x-envoy-original-path", "x-envoy-original-url", "x-envoy-retriable-header-names", "x-envoy-retriable-status-codes", "x-envoy-retry-grpc-on",
@@ -397,12 +417,12 @@ func (r *reading) badLine() *refusal {
 		if why := r.badHeader(strings.ToLower(h.Name), h.Value); why != "" {
 			return bad("%s", why)
 		}
-		if name := strings.ToLower(h.Name); !met[name] || !isOne(name) {
+		if name := strings.ToLower(h.Name); (!met[name] || !isOne(name)) && (r.HTTP != HTTP2 || name != cookie) {
 			met[name] = true
 			seen++
 		}
 		if seen > limit {
-			return &refusal{431, fmt.Sprintf("the head has more than %d lines", limit)}
+			return &refusal{headTooLarge, fmt.Sprintf("the head has more than %d lines", limit)}
 		}
 	}
 	return nil

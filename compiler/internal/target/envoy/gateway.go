@@ -20,6 +20,9 @@ func (s *snapshot) gateway(e *emitter, g *model.Gateway, n needs) {
 	for _, p := range g.Ports {
 		if p.Protocol == model.HTTPS {
 			groups := tlsGroups(g, p)
+			if len(groups) == 0 {
+				continue // Envoy refuses a listener that takes no connection
+			}
 			s.entries = append(s.entries, e.tlsListener(g, p, groups))
 			for _, hosts := range groups {
 				s.entries = append(s.entries, e.tlsConfig(g, p, hosts))
