@@ -87,8 +87,7 @@ const (
 	// Example: `port: sql: {number: 5432, protocol: "tcp", mtls: mode: "permissive"}`.
 	CodeFirstBytes Code = "MESH0229"
 	// CodeHostPort is a host of a gateway that is at no port where it could be: one with
-	// `tls` at no port that speaks https, or one without at such a port. It is a warning if such a
-	// port has no host at all.
+	// `tls` at no port that speaks https, or one without at such a port.
 	// Example: host: "shop.example": tls: certificates: ["shop-tls"] where the gateway has port: http: number: 80
 	CodeHostPort Code = "MESH0245"
 	// CodeCertificate is a certificate that a gateway's host cannot have: another package's,

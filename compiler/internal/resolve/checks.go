@@ -86,19 +86,8 @@ func (l *linker) checkServices(memo *Memo) {
 
 func (l *linker) checkGateways() {
 	for _, g := range l.mesh.Gateways {
-		l.checkPorts(g)
 		for _, h := range g.Hosts {
 			l.checkUnreachable(h.Routes, func(n string) string { return model.GatewayRoutePath(g.ID, h.Name, n) })
-		}
-	}
-}
-
-// checkPorts warns of ports of HTTPS at which no host is: nobody is listened to there.
-func (l *linker) checkPorts(g *model.Gateway) {
-	for _, p := range speaking(g.Ports, model.HTTPS) {
-		if len(g.HostsAt(p.Name)) == 0 {
-			l.add(diag.Warn(diag.CodeHostPort, l.lineOf(model.GatewayPortPath(g.ID, p.Name)), "port %q of gateway %q speaks https, and no host is at it: it stays closed", p.Name, g.ID).
-				WithFix("give a host `tls`, or delete the port"))
 		}
 	}
 }
