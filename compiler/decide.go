@@ -227,7 +227,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	tcp := scope.Scope.Protocol == string(model.TCP)
+	tcp := !model.Protocol(scope.Scope.Protocol).IsHTTP()
 	var ans space.Answer
 	answered := false
 	if sent.TLS {
@@ -239,8 +239,11 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	if !answered && g != nil {
 		ans, answered = eval.AtDoor(g, port, r.serverName(sent.Host), r.Host, q.Upgrade)
 	}
+	x := p.mesh.External(scope.Scope.ID)
 	switch {
 	case answered:
+	case scope.Scope.Kind == space.External:
+		ans = p.outside(scope, x, q)
 	case found:
 		ans = eval.Decide(scope, q)
 	default:
@@ -249,6 +252,9 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(), Scheme: got.Scheme}
 	if v := ans.Outcome.Verdict; !tcp && (v == space.Forward || v == space.Denied) {
 		out.Arrives = Arrival{ans.Image.Of(q).Path, ans.Image.Host}
+	}
+	if scope.Scope.Kind == space.External && ans.Outcome.Verdict == space.Forward && !tcp && (q.Host == "" || p.mesh.Capture == model.Explicit) {
+		out.Arrives.Host = orElse(out.Arrives.Host, x.Host()) // it is called by its name, or at a loopback address
 	}
 	for _, o := range ans.From {
 		out.Steps = append(out.Steps, p.Step(string(o)))
@@ -342,16 +348,40 @@ func (p *Program) scope(ds []space.Decision, r Request, g *model.Gateway, port m
 		d, found := eval.FindGateway(ds, g.ID, h.Name)
 		return d, found, nil
 	}
+	if x := p.external(r.To, r.Namespace); x != nil {
+		if strings.HasPrefix(r.From, gatewayPrefix) {
+			return space.Decision{}, false, fmt.Errorf("a gateway sends to external %q what its own routes say: ask what becomes of a request to %s", x.ID, r.From)
+		}
+		own, err := portOf("external", x.ID, x.Ports, r.Port)
+		return eval.Outside(p.mesh, x, own, catalog.Meaning()), true, err
+	}
 	s, err := p.service(r.To, r.Namespace)
 	if err != nil {
 		return space.Decision{}, false, err
 	}
-	own, err := portOf(s, r.Port)
+	own, err := portOf("service", s.ID, s.Ports, r.Port)
 	if err != nil {
 		return space.Decision{}, false, err
 	}
 	d, found := eval.FindService(ds, s.ID, own.Name)
 	return d, found, nil
+}
+
+// outside is what becomes of a call of an external: its hosts are how proxies tell it from others.
+func (p *Program) outside(d space.Decision, x *model.External, q space.Request) space.Answer {
+	known := q.Host == "" || len(x.Hosts) == 0 || p.mesh.Capture == model.Explicit || slices.ContainsFunc(x.Hosts, func(h string) bool { return model.HostCovers(h, q.Host) })
+	if !known {
+		return space.Answer{Outcome: space.NotRouted(), From: []space.Origin{space.Origin(model.ExternalPath(x.ID))}, Why: fmt.Sprintf("external %q has no host %q (it has %s)", x.ID, q.Host, some(x.Hosts))}
+	}
+	return eval.Call(d, q)
+}
+
+// external finds an external by ID, or by name in a namespace; nil if there is none.
+func (p *Program) external(name, namespace string) *model.External {
+	if x := p.mesh.External(name); x != nil {
+		return x
+	}
+	return p.mesh.External(namespace + "/" + name)
 }
 
 // entrance is the gateway and the port of it by which a request comes; nil if it goes to a service.
@@ -374,22 +404,21 @@ func (p *Program) entrance(r Request) (*model.Gateway, model.Port, error) {
 	return g, entrance(g, r), nil
 }
 
-// portOf finds a port of a service by its name; "" is the only or main one.
-func portOf(s *model.Service, name string) (model.Port, error) {
+// portOf finds a port of what has these by its name; "" is the only or main one.
+func portOf(what, id string, ports []model.Port, name string) (model.Port, error) {
 	var names []string
-	for _, p := range s.Ports {
+	for _, p := range ports {
+		if p.Name == name {
+			return p, nil
+		}
 		names = append(names, p.Name)
 	}
-	if name == "" {
-		p, ok := model.Unnamed(s.Ports)
-		if !ok {
-			return p, fmt.Errorf("service %q has several ports and none is the main one: name one of %s", s.ID, some(names))
-		}
-		return p, nil
+	if name != "" {
+		return model.Port{}, fmt.Errorf("%s %q has no port %q (it has %s)", what, id, name, some(names))
 	}
-	p, ok := s.Port(name)
+	p, ok := model.Unnamed(ports)
 	if !ok {
-		return p, fmt.Errorf("service %q has no port %q (it has %s)", s.ID, name, some(names))
+		return p, fmt.Errorf("%s %q has several ports and none is the main one: name one of %s", what, id, some(names))
 	}
 	return p, nil
 }
@@ -534,6 +563,9 @@ func judge(e resolve.Expect, a Answer) string {
 	}
 	for _, s := range a.Outcome.Shares {
 		parts := strings.Split(s.Target, "/") // namespace/service/port/version
+		if at, outside := strings.CutPrefix(s.Target, "external/"); outside {
+			parts = strings.Split(at+"/", "/")
+		}
 		if len(parts) == 4 && (e.To == "" || e.To == parts[0]+"/"+parts[1]) && (e.Port == "" || e.Port == parts[2]) && (e.Version == "" || e.Version == parts[3]) {
 			continue
 		}
@@ -551,6 +583,9 @@ func words(o Outcome) string {
 	case space.Denied:
 		if o.By == space.ByDeny {
 			return "denied (403), whatever grants say"
+		}
+		if o.Status == 0 {
+			return "refused without an answer"
 		}
 		return "denied (403)"
 	case space.NotFound:

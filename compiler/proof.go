@@ -8,6 +8,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
@@ -39,7 +40,9 @@ func Resources(r release.Release, classes ...release.Class) ([]Resource, error) 
 // another one, and no Envoy with it would reach anybody.
 func Bootstrap(rs []Resource) ([]byte, error) { return envoy.StaticBootstrap(rs) }
 
-// Door is where a request enters a rehearsal: a listener of a proxy class.
+// Door is where a request enters a rehearsal: a listener of a proxy class. The zero Door is that of
+// a call of an external that one host cannot show: by somebody who has no way there, or with transparent
+// capture by another host than its first.
 type Door struct {
 	Class    release.Class
 	Listener string
@@ -168,11 +171,7 @@ func (p *Program) door(r Request, c *cast) (Door, error) {
 		port := entrance(g, r)
 		return Door{Class: g.Class(), Listener: model.GatewayName(g.ID, port.Name), TLS: port.Protocol == model.HTTPS}, nil
 	}
-	s, err := p.service(r.To, r.Namespace)
-	if err != nil {
-		return Door{}, err
-	}
-	port, err := portOf(s, r.Port)
+	to, port, err := p.destination(r)
 	if err != nil {
 		return Door{}, err
 	}
@@ -181,6 +180,14 @@ func (p *Program) door(r Request, c *cast) (Door, error) {
 		return Door{}, err
 	}
 	class := Nobody()
+	if x := p.external(r.To, r.Namespace); x != nil {
+		if host := eval.CleanHost(r.Host); p.mesh.Capture == model.Transparent && host != "" && host != x.Host() {
+			return Door{}, nil // with explicit capture it would arrive as the first host
+		}
+		if a, err := p.Decide(r); err != nil || a.Outcome.Verdict == space.Denied && a.Status == 0 {
+			return Door{}, err // nothing listens for what is not called
+		}
+	}
 	if id != "" {
 		ns, sa, ok := strings.Cut(strings.TrimPrefix(id, "spiffe://"+p.mesh.TrustDomain+"/ns/"), "/sa/")
 		if !ok || strings.Contains(ns+sa, "/") {
@@ -188,8 +195,22 @@ func (p *Program) door(r Request, c *cast) (Door, error) {
 		}
 		class = release.Class{Role: release.Sidecar, Namespace: ns, Account: sa}
 	}
-	c.call(class, s.ID, port.Name)
-	return Door{Class: class, Listener: model.OutboundName(s.ID, port.Name), TCP: !port.Protocol.IsHTTP()}, nil
+	c.call(class, to, port.Name)
+	return Door{Class: class, Listener: model.OutboundName(to, port.Name), TCP: !port.Protocol.IsHTTP()}, nil
+}
+
+// destination is the service, or the external, and the port that a request is for.
+func (p *Program) destination(r Request) (string, model.Port, error) {
+	if x := p.external(r.To, r.Namespace); x != nil {
+		port, err := portOf("external", x.ID, x.Ports, r.Port)
+		return x.ID, port, err
+	}
+	s, err := p.service(r.To, r.Namespace)
+	if err != nil {
+		return "", model.Port{}, err
+	}
+	port, err := portOf("service", s.ID, s.Ports, r.Port)
+	return s.ID, port, err
 }
 
 // Test is one `test:` block of the intent as a request.

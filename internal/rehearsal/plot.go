@@ -39,6 +39,9 @@ func cut(r compiler.Rehearsal) (plot, error) {
 	}
 	var next []release.Class
 	for _, d := range r.Doors {
+		if d == (compiler.Door{}) {
+			continue
+		}
 		next = append(next, d.Class)
 	}
 	for len(next) > 0 {

@@ -164,6 +164,9 @@ func (s *Stage) findDoors(ctx context.Context, classes []release.Class, doors []
 		}
 	}
 	for _, d := range doors {
+		if d == (compiler.Door{}) {
+			continue
+		}
 		addr, ok := at[d.Class.String()+" "+d.Listener]
 		if !ok {
 			return fmt.Errorf("the proxy of %s does not listen at %q", d.Class, d.Listener)

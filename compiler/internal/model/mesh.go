@@ -498,6 +498,28 @@ func (e *External) At(p Port) Endpoints {
 	return Endpoints{DNS: e.Hosts[0] + ":" + strconv.FormatUint(uint64(p.Number), 10)}
 }
 
+// TraitsAt are the external's own at its port p.
+func (e *External) TraitsAt(p Port) trait.Set {
+	if p.Protocol.Secured() {
+		return e.Traits
+	}
+	return e.Traits.Without(func(v trait.Value) bool { _, secures := v.(trait.Securing); return secures })
+}
+
+// GrantTo is the grant by which a class of another namespace may call the external.
+func (e *External) GrantTo(c release.Class) (Grant, bool) {
+	if c.Namespace == e.Namespace {
+		return Grant{}, false
+	}
+	i := slices.IndexFunc(e.Grants, func(g Grant) bool {
+		return g.Mesh || slices.Contains(g.Namespaces, c.Namespace) || slices.Contains(g.Accounts, c.Namespace+"/"+c.Account)
+	})
+	if i < 0 {
+		return Grant{}, false
+	}
+	return e.Grants[i], true
+}
+
 // Host is the name by which the external knows itself: the first of its hosts that is no
 // wildcard, else what is looked up in DNS; "" if neither says one.
 func (e *External) Host() string {

@@ -65,12 +65,16 @@ func CanI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer
 	if err != nil {
 		return CanAnswer{}, err
 	}
-	say := newSpeaker(m)
+	say, decide := newSpeaker(m), eval.Decide
+	if d.Scope.Kind == space.External {
+		decide = eval.Call
+	}
 	near, _, _ := strings.Cut(d.Scope.ID, "/")
 	out := CanAnswer{Can: No}
 	for _, h := range hits {
 		if h.Rule.Then.Verdict == space.Forward {
-			out.Set = append(out.Set, CanEntry{Text: say.set(h, region, near), Witness: completed(h.Witness, q), From: h.Rule.From})
+			w := completed(h.Witness, q)
+			out.Set = append(out.Set, CanEntry{Text: say.set(h, region, near), Witness: w, From: decide(d, w).From})
 			continue
 		}
 		if h.Rule.Then.By != space.ByDeny {
@@ -93,7 +97,7 @@ func CanI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer
 	}
 	if example, ok := exampleOf(out, hits); ok {
 		out.Example = completed(example, q)
-		out.Answer = eval.Decide(d, out.Example)
+		out.Answer = decide(d, out.Example)
 	}
 	return out, nil
 }

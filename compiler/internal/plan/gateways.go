@@ -215,7 +215,7 @@ func (c *comparison) externals() {
 		b, a := c.before.External(id), c.after.External(id)
 		switch {
 		case b == nil:
-			c.externalNote(id, Neutral, "external is new, at %s", endpoints(a.Endpoints))
+			c.externalNote(id, Neutral, "external is new, at %s", whereabouts(a))
 			continue
 		case a == nil:
 			c.externalNote(id, Neutral, "external is gone")
@@ -228,7 +228,7 @@ func (c *comparison) externals() {
 			what, before, after string
 			class               Class
 		}{
-			{"endpoints", endpoints(b.Endpoints), endpoints(a.Endpoints), Weakening}, // this is where the data goes
+			{"endpoints", whereabouts(b), whereabouts(a), Weakening}, // this is where the data goes
 			{"hosts", orNone(strings.Join(b.Hosts, " ")), orNone(strings.Join(a.Hosts, " ")), moreOrFewer(b.Hosts, a.Hosts)},
 			{"addresses", orNone(strings.Join(b.Addresses, " ")), orNone(strings.Join(a.Addresses, " ")), moreOrFewer(b.Addresses, a.Addresses)},
 			{"ports", portWords(b.Ports), portWords(a.Ports), Weakening},
@@ -240,6 +240,15 @@ func (c *comparison) externals() {
 		}
 		c.externalRules(id, b, a)
 	}
+}
+
+// whereabouts are where an external's ports are.
+func whereabouts(x *model.External) string {
+	var out []string
+	for _, p := range x.Ports {
+		out = appendNew(out, endpoints(x.At(p)))
+	}
+	return strings.Join(out, " ")
 }
 
 // externalRules compares what callers' proxies do with requests to an external, and whom it is for.

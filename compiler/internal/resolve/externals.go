@@ -8,6 +8,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -121,10 +122,9 @@ func (l *linker) externalGrants(p *pkg, x *model.External, n intent.Node) []mode
 // mayCall reports whether an account may call an external: one of its namespace may, others
 // need a grant of it.
 func mayCall(x *model.External, account string) bool {
-	namespace, _, _ := strings.Cut(account, "/")
-	return namespace == x.Namespace || slices.ContainsFunc(x.Grants, func(g model.Grant) bool {
-		return g.Mesh || slices.Contains(g.Namespaces, namespace) || slices.Contains(g.Accounts, account)
-	})
+	namespace, name, _ := strings.Cut(account, "/")
+	_, granted := x.GrantTo(release.Class{Namespace: namespace, Account: name})
+	return granted || namespace == x.Namespace
 }
 
 // checkExternalGrants refuses calls and gateways' routes to externals of other namespaces that

@@ -62,7 +62,7 @@ func (l *linker) testTarget(p *pkg, q intent.Node, t *Test) bool {
 		}
 		return t.To != ""
 	}
-	id, ok := l.service(p, to)
+	id, _, ok := l.destination(p, to.Str(), to.Pos())
 	if !ok {
 		return false
 	}
@@ -92,7 +92,7 @@ func (l *linker) expect(p *pkg, n intent.Node, t *Test) bool {
 	t.Expect.Status = int(n.Field("status").Int())
 	dest := t.To
 	if to := n.Field("to"); to.Exists() {
-		id, ok := l.service(p, to)
+		id, _, ok := l.destination(p, to.Str(), to.Pos())
 		if !ok {
 			return false
 		}

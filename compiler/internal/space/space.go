@@ -324,9 +324,12 @@ func (q Request) WithParameter(name, value string) Request {
 	return q
 }
 
+// External is the Kind of the scope of an external's port.
+const External = "external"
+
 // Scope names what a decision is about.
 type Scope struct {
-	// Kind is "service" or "gateway".
+	// Kind is "service", "gateway" or External.
 	Kind string `json:"kind"`
 	// ID is "namespace/name".
 	ID string `json:"id"`

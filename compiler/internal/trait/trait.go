@@ -59,6 +59,12 @@ type Lasting interface {
 	Lasts()
 }
 
+// Securing is a value that is about TLS which proxies begin: at other ports it does nothing.
+type Securing interface {
+	Value
+	Secures()
+}
+
 // Codec decodes a value from its form in mesh.json. Encoding is plain JSON.
 type Codec func(raw []byte) (Value, error)
 
@@ -147,6 +153,13 @@ func (s Set) Equal(other Set) bool {
 
 // Names returns the names in s, sorted.
 func (s Set) Names() []string { return slices.Sorted(maps.Keys(s.m)) }
+
+// Without returns s without the values that drop names.
+func (s Set) Without(drop func(Value) bool) Set {
+	m := maps.Clone(s.m)
+	maps.DeleteFunc(m, func(_ string, v Value) bool { return drop(v) })
+	return Set{m: m}
+}
 
 // Lookup returns the value of that name.
 func (s Set) Lookup(name string) (Value, bool) { v, ok := s.m[name]; return v, ok }

@@ -45,6 +45,9 @@ type TLS struct {
 // TraitName is "origination".
 func (TLS) TraitName() string { return name }
 
+// Secures says that it is about no other ports.
+func (TLS) Secures() {}
+
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
@@ -75,10 +78,8 @@ func lacks(v TLS) (why, fix string) {
 }
 
 // lower sets Cluster.transport_socket on the ports that the mesh secures.
-func lower(c *clusterv3.Cluster, v TLS, x *envoy.Ctx) {
-	if x.Port.Protocol.Secured() {
-		c.TransportSocket = envoy.Originate(envoy.Origination{SNI: v.SNI, SANs: v.SANs, Roots: v.Roots, Min13: v.Min != oldest})
-	}
+func lower(c *clusterv3.Cluster, v TLS, _ *envoy.Ctx) {
+	c.TransportSocket = envoy.Originate(envoy.Origination{SNI: v.SNI, SANs: v.SANs, Roots: v.Roots, Min13: v.Min != oldest})
 }
 
 func read(n intent.Node, x *resolve.Place) trait.Value {

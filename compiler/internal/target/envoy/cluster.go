@@ -175,7 +175,7 @@ func (e *emitter) buildExternalCluster(t target, routes []routeTrait, out *entry
 		return
 	}
 	x := Ctx{Mesh: e.m, External: t.external, Port: t.port, path: path, out: out, locate: e.at}
-	e.applyTraits(c, t.external.Traits, x)
+	e.applyTraits(c, t.external.TraitsAt(t.port), x)
 	if t.port.Protocol.Secured() && c.TransportSocket == nil { // never in plaintext, whatever features there are
 		out.problem(diag.New(diag.CodeInconsistent, e.at(path), "port %q of external %q speaks TLS, and nothing says how", t.port.Name, t.external.ID))
 		return
