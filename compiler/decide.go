@@ -210,8 +210,8 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	if v := orElse(r.HTTP, HTTP11); v != HTTP10 && v != HTTP11 && v != HTTP2 {
-		return Answer{}, fmt.Errorf("HTTP %q is no version that is known here: %s, %s or %s", v, HTTP10, HTTP11, HTTP2)
+	if err := r.knownVersion(); err != nil {
+		return Answer{}, err
 	}
 	g, port, err := p.entrance(r)
 	if err != nil {
@@ -239,10 +239,10 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	if !answered && g != nil {
 		ans, answered = eval.AtDoor(g, port, r.serverName(sent.Host), r.Host, q.Upgrade)
 	}
-	x := p.mesh.External(scope.Scope.ID)
+	x := p.externalAt(scope.Scope)
 	switch {
 	case answered:
-	case scope.Scope.Kind == space.External:
+	case x != nil:
 		ans = p.outside(scope, x, q)
 	case found:
 		ans = eval.Decide(scope, q)
@@ -252,14 +252,22 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(), Scheme: got.Scheme}
 	if v := ans.Outcome.Verdict; !tcp && (v == space.Forward || v == space.Denied) {
 		out.Arrives = Arrival{ans.Image.Of(q).Path, ans.Image.Host}
-	}
-	if scope.Scope.Kind == space.External && ans.Outcome.Verdict == space.Forward && !tcp && (q.Host == "" || p.mesh.Capture == model.Explicit) {
-		out.Arrives.Host = orElse(out.Arrives.Host, x.Host()) // it is called by its name, or at a loopback address
+		if x != nil && v == space.Forward && (q.Host == "" || p.mesh.Capture == model.Explicit) {
+			out.Arrives.Host = orElse(out.Arrives.Host, x.Host()) // it is called by its name, or at a loopback address
+		}
 	}
 	for _, o := range ans.From {
 		out.Steps = append(out.Steps, p.Step(string(o)))
 	}
 	return out, nil
+}
+
+// knownVersion refuses versions of HTTP that are none.
+func (r Request) knownVersion() error {
+	if v := orElse(r.HTTP, HTTP11); v != HTTP10 && v != HTTP11 && v != HTTP2 {
+		return fmt.Errorf("HTTP %q is no version that is known here: %s, %s or %s", v, HTTP10, HTTP11, HTTP2)
+	}
+	return nil
 }
 
 // Step is what stands at a mesh path.
@@ -382,6 +390,14 @@ func (p *Program) external(name, namespace string) *model.External {
 		return x
 	}
 	return p.mesh.External(namespace + "/" + name)
+}
+
+// externalAt is the external that a scope is of, nil for another scope.
+func (p *Program) externalAt(s space.Scope) *model.External {
+	if s.Kind != space.External {
+		return nil
+	}
+	return p.mesh.External(s.ID)
 }
 
 // entrance is the gateway and the port of it by which a request comes; nil if it goes to a service.
@@ -562,10 +578,7 @@ func judge(e resolve.Expect, a Answer) string {
 		}
 	}
 	for _, s := range a.Outcome.Shares {
-		parts := strings.Split(s.Target, "/") // namespace/service/port/version
-		if at, outside := strings.CutPrefix(s.Target, "external/"); outside {
-			parts = strings.Split(at+"/", "/")
-		}
+		parts := targetParts(s.Target)
 		if len(parts) == 4 && (e.To == "" || e.To == parts[0]+"/"+parts[1]) && (e.Port == "" || e.Port == parts[2]) && (e.Version == "" || e.Version == parts[3]) {
 			continue
 		}
@@ -575,6 +588,14 @@ func judge(e resolve.Expect, a Answer) string {
 		return fmt.Sprintf("expected %s, the request is %s", wanted, a.Words())
 	}
 	return ""
+}
+
+// targetParts are namespace, service, port and version of a share's target, "" for the version of an external.
+func targetParts(target string) []string {
+	if at, outside := strings.CutPrefix(target, "external/"); outside {
+		target = at + "/"
+	}
+	return strings.Split(target, "/")
 }
 
 // words says an outcome in one line.
