@@ -228,17 +228,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		return Answer{}, err
 	}
 	tcp := !model.Protocol(scope.Scope.Protocol).IsHTTP()
-	var ans space.Answer
-	answered := false
-	if sent.TLS {
-		ans, answered = eval.BeforeHandshake(g, port, r.serverName(sent.Host))
-	}
-	if !answered && got.Answer != nil && !tcp {
-		ans, answered = *got.Answer, true
-	}
-	if !answered && g != nil {
-		ans, answered = eval.AtDoor(g, port, r.serverName(sent.Host), r.Host, q.Upgrade)
-	}
+	ans, answered := r.byFirstProxy(g, port, sent, got, tcp)
 	x := p.externalAt(scope.Scope)
 	switch {
 	case answered:
@@ -260,6 +250,23 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		out.Steps = append(out.Steps, p.Step(string(o)))
 	}
 	return out, nil
+}
+
+// byFirstProxy is what the first proxy answers by itself, before any route: in the
+// handshake, to the form of the request, and at a gateway's port.
+func (r Request) byFirstProxy(g *model.Gateway, port model.Port, sent eval.Sent, got eval.Received, tcp bool) (space.Answer, bool) {
+	if sent.TLS {
+		if ans, answered := eval.BeforeHandshake(g, port, r.serverName(sent.Host)); answered {
+			return ans, true
+		}
+	}
+	if got.Answer != nil && !tcp {
+		return *got.Answer, true
+	}
+	if g == nil {
+		return space.Answer{}, false
+	}
+	return eval.AtDoor(g, port, r.serverName(sent.Host), got.Authority, got.Request.Upgrade)
 }
 
 // knownVersion refuses versions of HTTP that are none.
