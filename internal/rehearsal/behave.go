@@ -132,6 +132,8 @@ func echoes(w http.ResponseWriter, r *http.Request) bool {
 	if hop.Upgrade(r.Header.Values(hop.Connection), r.Header.Values(hop.UpgradeTo)) != "websocket" {
 		return false
 	}
+	r = r.Clone(r.Context())
+	r.Host = "app" // x/net/websocket makes a URL of it, which not every host that a proxy passes on can be in
 	websocket.Server{
 		Handshake: func(c *websocket.Config, _ *http.Request) error { c.Header = w.Header(); return nil },
 		Handler:   func(c *websocket.Conn) { _, _ = io.Copy(c, c) },

@@ -41,31 +41,56 @@ func (e *emitter) tlsListener(g *model.Gateway, p model.Port, groups [][]model.H
 			m := e.gatewayManager(g, routes, out)
 			// What HTTP/2 says of the scheme is the visitor's word, the connection is not.
 			m.SchemeHeaderTransformation = &corev3.SchemeHeaderTransformation{Transformation: &corev3.SchemeHeaderTransformation_SchemeToOverwrite{SchemeToOverwrite: "https"}}
-			l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{
-				Name:             routes,
-				FilterChainMatch: namesOf(hosts),
-				TransportSocket:  visitorTLS(hosts[0].TLS),
-				// A handshake that stands still holds a connection.
-				TransportSocketConnectTimeout: Duration(hop.HelloTimeout),
-				Filters:                       []*listenerv3.Filter{filter(filterHCM, m)},
-			})
+			for i, match := range matchesOf(hosts, otherHosts(g, p, hosts)) {
+				chain := &listenerv3.FilterChain{
+					Name:             routes,
+					FilterChainMatch: match,
+					TransportSocket:  visitorTLS(hosts[0].TLS),
+					// A handshake that stands still holds a connection.
+					TransportSocketConnectTimeout: Duration(hop.HelloTimeout),
+					Filters:                       []*listenerv3.Filter{filter(filterHCM, m)},
+				}
+				if i > 0 {
+					chain.Name += "/names"
+				}
+				l.FilterChains = append(l.FilterChains, chain)
+			}
 		}
 		e.seal(out, release.ListenerType, name, model.GatewayPath(g.ID), l)
 	})
 }
 
-// namesOf takes connections that ask for one of the hosts, by the longest name as routes
-// do. The host "*" is no name: it takes all others, and those that ask for none.
-func namesOf(hosts []model.Host) *listenerv3.FilterChainMatch {
-	m := &listenerv3.FilterChainMatch{TransportProtocol: transportTLS}
+// matchesOf take connections that ask for one of the hosts, by the longest name as routes
+// do. The host "*" is no name: a match without names takes all others, and those that ask for
+// none. Beside it, names that a wildcard of another group would take stand in a match of
+// their own.
+func matchesOf(hosts, others []model.Host) []*listenerv3.FilterChainMatch {
+	all := &listenerv3.FilterChainMatch{TransportProtocol: transportTLS}
+	taken := &listenerv3.FilterChainMatch{TransportProtocol: transportTLS}
+	whole := false
 	for _, h := range hosts {
 		if h.Name == anyHost {
-			m.ServerNames = nil
-			return m
+			whole = true
+			continue
 		}
-		m.ServerNames = append(m.ServerNames, h.Name)
+		all.ServerNames = append(all.ServerNames, h.Name)
+		if slices.ContainsFunc(others, func(o model.Host) bool { return model.HostCovers(o.Name, h.Name) }) {
+			taken.ServerNames = append(taken.ServerNames, h.Name)
+		}
 	}
-	return m
+	if !whole {
+		return []*listenerv3.FilterChainMatch{all}
+	}
+	all.ServerNames = nil
+	if taken.ServerNames == nil {
+		return []*listenerv3.FilterChainMatch{all}
+	}
+	return []*listenerv3.FilterChainMatch{all, taken}
+}
+
+// otherHosts are those at the port that connections for hosts are not good for.
+func otherHosts(g *model.Gateway, p model.Port, hosts []model.Host) []model.Host {
+	return slices.DeleteFunc(g.HostsAt(p.Name), func(h model.Host) bool { return h.TLS.Shares(hosts[0].TLS) })
 }
 
 const anyHost = "*"
@@ -81,8 +106,7 @@ func (e *emitter) tlsConfig(g *model.Gateway, p model.Port, hosts []model.Host) 
 		for _, h := range hosts {
 			rc.VirtualHosts = append(rc.VirtualHosts, e.gatewayHost(g, h, out))
 		}
-		others := slices.DeleteFunc(g.HostsAt(p.Name), func(h model.Host) bool { return h.TLS.Shares(hosts[0].TLS) })
-		wrong := model.Misdirected(hosts, others)
+		wrong := model.Misdirected(hosts, otherHosts(g, p, hosts))
 		if !slices.ContainsFunc(hosts, func(h model.Host) bool { return h.Name == anyHost }) {
 			wrong = append(wrong, anyHost)
 		}
