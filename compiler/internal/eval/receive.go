@@ -361,6 +361,7 @@ func (r *reading) size() int {
 	}
 	for name, values := range r.kept() {
 		if name == cookie {
+			n += len(joinedCookie(values))
 			continue
 		}
 		for _, v := range values {
@@ -370,9 +371,19 @@ func (r *reading) size() int {
 	return n
 }
 
-// cookie is the header that HTTP/2 may take apart: Envoy joins the pieces when all lines are
-// read, and counts them nowhere.
+// cookie is the header that HTTP/2 may take apart (RFC 9113 section 8.2.3). Envoy counts
+// each piece as a line, and of bytes those of the value that it makes of them.
 const cookie = "cookie"
+
+func joinedCookie(pieces []string) (value string) {
+	for _, piece := range pieces {
+		if value != "" {
+			value += "; "
+		}
+		value += piece
+	}
+	return value
+}
 
 // kept are the lines of each header (lower case) as a proxy keeps them.
 func (r *reading) kept() map[string][]string {
@@ -417,7 +428,7 @@ func (r *reading) badLine() *refusal {
 		if why := r.badHeader(strings.ToLower(h.Name), h.Value); why != "" {
 			return bad("%s", why)
 		}
-		if name := strings.ToLower(h.Name); (!met[name] || !isOne(name)) && (r.HTTP != HTTP2 || name != cookie) {
+		if name := strings.ToLower(h.Name); !met[name] || !isOne(name) || r.HTTP == HTTP2 && name == cookie {
 			met[name] = true
 			seen++
 		}

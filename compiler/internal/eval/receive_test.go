@@ -19,16 +19,30 @@ func TestReceive(t *testing.T) {
 		}
 		return out
 	}
+	cookies := func(values ...string) (out []space.Header) {
+		for _, v := range values {
+			out = append(out, space.Header{Name: "cookie", Value: v})
+		}
+		return out
+	}
 	get := eval.Sent{Door: hop.Inbound, HTTP: eval.HTTP11, Method: "GET", Target: "/", Host: "a.test"}
 	for name, c := range map[string]struct {
 		change func(*eval.Sent)
 		status int // 0: it is taken, or its stream is ended
 		why    string
 	}{
-		"taken":                      {func(*eval.Sent) {}, 0, ""},
-		"as many lines as it takes":  {func(s *eval.Sent) { s.Headers = many(199) }, 0, ""},
-		"a line more":                {func(s *eval.Sent) { s.Headers = many(200) }, 431, "the head has more than 200 lines"},
-		"a line more over HTTP/2":    {func(s *eval.Sent) { s.HTTP, s.Headers = eval.HTTP2, many(197) }, 0, "the head has more than 200 lines"},
+		"taken":                            {func(*eval.Sent) {}, 0, ""},
+		"as many lines as it takes":        {func(s *eval.Sent) { s.Headers = many(199) }, 0, ""},
+		"a line more":                      {func(s *eval.Sent) { s.Headers = many(200) }, 431, "the head has more than 200 lines"},
+		"a line more over HTTP/2":          {func(s *eval.Sent) { s.HTTP, s.Headers = eval.HTTP2, many(197) }, 0, "the head has more than 200 lines"},
+		"each piece of a cookie is a line": {func(s *eval.Sent) { s.HTTP, s.Headers = eval.HTTP2, append(many(194), cookies("a", "b", "c")...) }, 0, "the head has more than 200 lines"},
+		"a cookie in as many lines":        {func(s *eval.Sent) { s.HTTP, s.Headers = eval.HTTP2, append(many(194), cookies("a", "b")...) }, 0, ""},
+		"a cookie's value counts": {func(s *eval.Sent) {
+			s.HTTP, s.Headers = eval.HTTP2, cookies("", strings.Repeat("a", 102355-40000), strings.Repeat("b", 40000))
+		}, 0, ""},
+		"a byte more of it": {func(s *eval.Sent) {
+			s.HTTP, s.Headers = eval.HTTP2, cookies("", strings.Repeat("a", 102356-40000), strings.Repeat("b", 40000))
+		}, 0, "the head has 102401 bytes, and 102400 are taken"},
 		"a gateway takes fewer":      {func(s *eval.Sent) { s.Door, s.Headers = hop.Gateway, many(100) }, 431, "the head has more than 100 lines"},
 		"a long path":                {func(s *eval.Sent) { s.Target += strings.Repeat("a", 100<<10) }, 431, "the head has 102432 bytes, and 102400 are taken"},
 		"too long to be read at all": {func(s *eval.Sent) { s.Target = strings.Repeat("a", 100<<10) }, 431, "the head has 102431 bytes, and 102400 are taken"},
