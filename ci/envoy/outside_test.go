@@ -1,9 +1,6 @@
 package envoy
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -12,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -27,51 +23,20 @@ import (
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/envoybin"
 	"meshc.dev/meshc/internal/freeport"
+	"meshc.dev/meshc/internal/testca"
 )
 
 // issuer is an authority of the world outside.
-type issuer struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
+type issuer struct{ *testca.Authority }
 
-func newIssuer(t *testing.T) issuer {
+func newIssuer(t *testing.T, name string) issuer {
 	t.Helper()
-	template := &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	cert, key := sign(t, template, issuer{})
-	return issuer{cert, key}
-}
-
-func sign(t *testing.T, c *x509.Certificate, by issuer) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 100)); err != nil {
-		t.Fatal(err)
-	}
-	c.Subject = pkix.Name{CommonName: "outside " + c.SerialNumber.String()}
-	if c.NotAfter.IsZero() {
-		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	}
-	if by.cert == nil {
-		by = issuer{c, key}
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, c, by.cert, &key.PublicKey, by.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := x509.ParseCertificate(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out, key
+	return issuer{testca.Of(t, &x509.Certificate{Subject: pkix.Name{CommonName: name}, KeyUsage: x509.KeyUsageCertSign})}
 }
 
 // pem is the authority's certificate.
 func (i issuer) pem() string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.cert.Raw}))
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.Root.Raw}))
 }
 
 // server makes the certificate of a server with these names.
@@ -81,8 +46,7 @@ func (i issuer) server(t *testing.T, expired bool, names ...string) tls.Certific
 	if expired {
 		c.NotBefore, c.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
 	}
-	cert, key := sign(t, c, i)
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
+	return i.Sign(t, c)
 }
 
 // api is a server outside that notes what it is asked.
@@ -249,7 +213,7 @@ func (o *outside) counter(external, name string) int64 {
 // Whoever is called outside proves who it is, or is not called: a request that cannot be
 // secret is answered 503 and counted, and nothing of it is seen outside.
 func TestExternalsProveWhoTheyAre(t *testing.T) {
-	ours, other := newIssuer(t), newIssuer(t)
+	ours, other := newIssuer(t, "ours"), newIssuer(t, "other")
 	type external struct {
 		words   string // beside endpoints
 		cert    tls.Certificate
@@ -307,18 +271,16 @@ func TestExternalsProveWhoTheyAre(t *testing.T) {
 // TLS that callers begin themselves goes where the name that they ask for leads: no proxy of ours
 // reads what is inside, and what asks for another name, for none, or speaks plaintext is closed.
 func TestCallersOwnTLSIsToldByItsName(t *testing.T) {
-	ours := newIssuer(t)
+	ours := newIssuer(t, "ours")
 	a := newAPI(t, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{ours.server(t, false, "own.test", "a.own.test", "other.test")}})
 	o := callOutside(t, map[string]string{
 		"own": fmt.Sprintf(`hosts: ["own.test", "*.own.test"], port: own: {number: 443, protocol: "tls"}, endpoints: static: [%q]`, a.addr),
 	}, nil)
-	pool := x509.NewCertPool()
-	pool.AddCert(ours.cert)
 	for name, want := range map[string]bool{"own.test": true, "a.own.test": true, "OWN.test": true, "other.test": false, "evilown.test": false, "": false} {
 		before := a.requests()
 		c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 			DisableKeepAlives: true,
-			TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, ServerName: name},
+			TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: ours.Pool, ServerName: name},
 		}}
 		at := net.JoinHostPort("127.0.0.1", fmt.Sprint(o.local["own"]))
 		res, err := c.Get("https://" + at + "/")
