@@ -34,9 +34,9 @@ mesh: service: {
 		route: default: to: {v1: 100, v2: 0}
 		grant: web: {from: ["web", "admin"], ports: ["http", "admin"]}
 	}
-	db: {port: sql: {number: 9000, protocol: "tcp"}, grant: web: from: ["web"]}
+	db: {port: sql: {number: 9000, protocol: "tcp", speaks: "server"}, grant: web: from: ["web"]}
 	cache: {port: sql: {number: 9000, protocol: "tcp"}, grant: web: from: ["web"]}
-	vault: {port: {sql: {number: 9000, protocol: "tcp"}, http: number: 8080}, grant: web: {from: ["web"], ports: ["sql", "http"]}}
+	vault: {port: {sql: {number: 9000, protocol: "tcp", speaks: "server"}, http: number: 8080}, route: pages: {match: path: prefix: "/", to: default: 100}, grant: web: {from: ["web"], ports: ["sql", "http"]}}
 	old: {
 		port: {
 			http: {number: 8080, mtls: #Exception & {mode: "permissive"}}
@@ -45,7 +45,7 @@ mesh: service: {
 		grant: all: {anyone: true, ports: ["http", "talk"]}
 	}
 	plain: {
-		port: raw: {number: 7000, protocol: "tcp", mtls: #Exception & {mode: "disable"}}
+		port: raw: {number: 7000, protocol: "tcp", speaks: "server", mtls: #Exception & {mode: "disable"}}
 		addresses: ["10.96.0.5"]
 		serviceAccount: "old"
 		grant: all: anyone: true

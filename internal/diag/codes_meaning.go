@@ -83,7 +83,7 @@ const (
 	// Example: `fields: who: "%REQ(AUTHORIZATION)%"`.
 	CodeLogField Code = "MESH0228"
 	// CodeFirstBytes is a TCP port that takes plaintext and mTLS, which only a client's first bytes
-	// tell apart (warning).
+	// tell apart: an error where the server speaks first, else a warning.
 	// Example: `port: sql: {number: 5432, protocol: "tcp", mtls: mode: "permissive"}`.
 	CodeFirstBytes Code = "MESH0229"
 	// CodeHostPort is a host of a gateway that is at no port where it could be: one with

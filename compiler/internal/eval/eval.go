@@ -127,10 +127,7 @@ func serviceDecision(m *model.Mesh, s *model.Service, p model.Port, c Column) sp
 		Access: Access(m, s, p),
 	}
 	at := doorOf(s, p, c, d.Access)
-	for _, r := range s.Routes {
-		if !p.Protocol.IsHTTP() && !r.Match.IsZero() {
-			continue // only a route without conditions can take connections
-		}
+	for _, r := range s.RoutesAt(p) {
 		begin, acts := start(routeRule(s, p, r)), c.actsOn(p, r.TraitsAt(p.Name))
 		d.Routes = append(d.Routes, begin.whole(acts))
 		before, behind := behindAccess(acts)

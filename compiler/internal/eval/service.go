@@ -123,10 +123,14 @@ func Identity(trustDomain, account string) string {
 
 // routeRule is which requests to port p a route takes, and where they go.
 func routeRule(s *model.Service, p model.Port, r model.Route) space.Rule {
+	path := model.RoutePath(s.ID, r.Name)
+	if r.Name == "" { // connections for which intent has no route
+		path = model.ServicePath(s.ID)
+	}
 	out := space.Rule{
 		When: r.Match.Tests(),
 		Then: space.Outcome{Verdict: space.Forward, Shares: serviceShares(s.ID, p.Name, r.To)},
-		From: []space.Origin{space.Origin(model.RoutePath(s.ID, r.Name))},
+		From: []space.Origin{space.Origin(path)},
 	}
 	if p.Protocol.IsHTTP() {
 		out.Image = r.TraitsAt(p.Name).Image()

@@ -138,6 +138,33 @@ type Service struct {
 	PortTraits map[string]trait.Set `json:"port_traits,omitempty"`
 }
 
+// RoutesAt are the routes of what comes to one of its ports. Connections have no path, method
+// or header: where only bytes are routed it is one, without a name, by its first route that has
+// no conditions and sends somewhere, else to all versions alike.
+func (s *Service) RoutesAt(p Port) []Route {
+	if p.Protocol.IsHTTP() {
+		return s.Routes
+	}
+	for _, r := range s.Routes {
+		if r.Match.IsZero() && len(r.To) > 0 {
+			return []Route{{Name: r.Name, To: r.To}} // features of requests do not touch bytes
+		}
+	}
+	return []Route{{To: Evenly(s.Versions)}}
+}
+
+// Evenly shares 100 among versions; the first ones take the rest of the division.
+func Evenly(vs []Version) []Target {
+	out := make([]Target, len(vs))
+	for i, v := range vs {
+		out[i] = Target{Version: v.Name, Weight: 100 / len(vs)}
+		if i < 100%len(vs) {
+			out[i].Weight++
+		}
+	}
+	return out
+}
+
 // TraitsAt are the service's own at one of its ports.
 func (s *Service) TraitsAt(port string) trait.Set { return at(port, s.Traits, s.PortTraits) }
 

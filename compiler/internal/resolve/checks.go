@@ -205,11 +205,6 @@ func (l *linker) checkTCP(s *model.Service) {
 	if !slices.ContainsFunc(s.Ports, bytes) {
 		return
 	}
-	if last := s.Routes[len(s.Routes)-1]; !last.Match.IsZero() || len(last.To) == 0 {
-		l.add(diag.New(diag.CodeProtocol, l.lineOf(model.RoutePath(s.ID, last.Name)), "service %q has a tcp port, but no route without conditions for it", s.ID).
-			WithFix("add: route: default: to: <version>: 100"))
-		return
-	}
 	if slices.ContainsFunc(s.Ports, func(p model.Port) bool { return !bytes(p) }) {
 		return
 	}

@@ -23,7 +23,7 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 		})
 	}
 	if len(entries) == 0 {
-		def := model.Route{Name: "default", To: evenly(s.Versions)}
+		def := model.Route{Name: "default", To: model.Evenly(s.Versions)}
 		traits(&def, n.Field("route").Field("default"))
 		l.place(model.RoutePath(s.ID, def.Name), n.Pos())
 		return []model.Route{def}
@@ -37,18 +37,6 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 		out = append(out, r)
 	}
 	l.rank(out, func(name string) string { return model.RoutePath(s.ID, name) })
-	return out
-}
-
-// evenly shares 100 among versions; the first ones take the rest of the division.
-func evenly(vs []model.Version) []model.Target {
-	out := make([]model.Target, len(vs))
-	for i, v := range vs {
-		out[i] = model.Target{Version: v.Name, Weight: 100 / len(vs)}
-		if i < 100%len(vs) {
-			out[i].Weight++
-		}
-	}
 	return out
 }
 

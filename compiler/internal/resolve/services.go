@@ -74,10 +74,7 @@ func (l *linker) portsOf(s *model.Service, n intent.Node, mode model.MTLS) []mod
 			port = l.ports[s.ID][i]
 		}
 		port.MTLS = l.mode(e.Node.Field("mtls"), mode, model.ServicePath(s.ID)+"/port/"+e.Name, s.Owner)
-		if port.Protocol == model.TCP && port.MTLS == model.Permissive {
-			l.add(diag.Warn(diag.CodeFirstBytes, e.Node.Pos(), "port %q of service %q takes plaintext and mTLS, which the client's first bytes tell apart: where the server speaks first, a plaintext client is greeted after %v",
-				e.Name, s.ID, hop.HelloTimeout).WithFix("if its server speaks first, make the port strict, or `disable` for as long as callers without a certificate are left"))
-		}
+		l.speaks(s, port, e.Node)
 		if other, ok := numbers[port.Number]; ok {
 			l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "ports %q and %q of service %q have the same number %d", other, e.Name, s.ID, port.Number).
 				WithFix("give each port a number of its own"))
@@ -89,6 +86,24 @@ func (l *linker) portsOf(s *model.Service, n intent.Node, mode model.MTLS) []mod
 		l.add(diag.New(diag.CodeRange, n.Pos(), "service %q has no port", s.ID).WithFix("add: port: http: number: 8080"))
 	}
 	return out
+}
+
+// speaks reads who sends the first byte. Where mTLS and plaintext are both taken, the client's
+// first bytes tell them apart: a server that waits for nobody would be kept from speaking.
+func (l *linker) speaks(s *model.Service, port model.Port, n intent.Node) {
+	said := n.Field("speaks")
+	both := port.Protocol == model.TCP && port.MTLS == model.Permissive
+	switch {
+	case said.Exists() && port.Protocol.IsHTTP():
+		l.add(diag.New(diag.CodeProtocol, said.Pos(), "port %q of service %q speaks %s, of which clients send the first byte", port.Name, s.ID, port.Protocol).
+			WithFix("delete `speaks`, or let the port say tcp"))
+	case both && said.Str() == "server":
+		l.add(diag.New(diag.CodeFirstBytes, said.Pos(), "port %q of service %q takes plaintext and mTLS, which the client's first bytes tell apart, but its server speaks first: a plaintext client would be greeted after %v",
+			port.Name, s.ID, hop.HelloTimeout).WithFix(`let the port say: mtls: mode: "strict", or "disable" for as long as callers without a certificate are left`))
+	case both && !said.Exists():
+		l.add(diag.Warn(diag.CodeFirstBytes, n.Pos(), "port %q of service %q takes plaintext and mTLS, which the client's first bytes tell apart: if the server speaks first, a plaintext client is greeted after %v",
+			port.Name, s.ID, hop.HelloTimeout).WithFix(`say who speaks first: speaks: "client", or "server" and make the port strict, or ` + "`disable` for as long as callers without a certificate are left"))
+	}
 }
 
 func (l *linker) versionsOf(p *pkg, s *model.Service, n intent.Node) []model.Version {

@@ -165,7 +165,7 @@ func (e *emitter) checkFree(c scope, t target) diag.List {
 			return needs("endpoints of its version %q are written, while connections go where they are dialled", v.Name)
 		}
 	}
-	if r, ok := tcpRoute(t.service); ok && !alike(r.To, t.service.Versions) {
+	if r := t.service.RoutesAt(t.port)[0]; !alike(r.To, t.service.Versions) {
 		return needs("its route %q chooses between versions, while connections go where they are dialled", r.Name)
 	}
 	for _, name := range t.service.Traits.Names() {

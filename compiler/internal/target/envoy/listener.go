@@ -208,25 +208,12 @@ func (e *emitter) outboundFilters(t target, routes string, out *entry) []*listen
 	return []*listenerv3.Filter{out.tcpProxy(routes, shares)}
 }
 
-// tcpShares are the destinations of a connection: those of the first route
-// without conditions, because a connection has no path, method or header.
+// tcpShares are the destinations of a connection.
 func (e *emitter) tcpShares(t target) []share {
 	if t.external != nil {
 		return []share{{cluster: model.ExternalClusterName(t.external.ID, t.port.Name), weight: 1, external: true}}
 	}
-	if r, ok := tcpRoute(t.service); ok {
-		return e.shares(own(t.service, t.port, r.To))
-	}
-	return nil
-}
-
-func tcpRoute(s *model.Service) (model.Route, bool) {
-	for _, r := range s.Routes {
-		if r.Match.IsZero() {
-			return r, true
-		}
-	}
-	return model.Route{}, false
+	return e.shares(own(t.service, t.port, t.service.RoutesAt(t.port)[0].To))
 }
 
 // inboundListener is where the proxy of a version takes requests to one port

@@ -145,14 +145,7 @@ func (e *emitter) callNeeds(t target, n needs) {
 		e.externalNeeds(t, n)
 		return
 	}
-	routes := t.service.Routes
-	if !t.port.Protocol.IsHTTP() {
-		routes = nil
-		if r, ok := tcpRoute(t.service); ok {
-			routes = []model.Route{{Name: r.Name, To: r.To}} // features of requests do not touch bytes
-		}
-	}
-	for _, r := range routes {
+	for _, r := range t.service.RoutesAt(t.port) {
 		traits := e.routeTraits(r.TraitsAt(t.port.Name), model.RoutePath(t.service.ID, r.Name))
 		for _, to := range r.To {
 			if v, ok := t.service.Version(to.Version); ok && to.Weight > 0 {
