@@ -107,6 +107,10 @@ const (
 	// (warning).
 	// Example: a gateway with a port that speaks https, none of whose hosts has `tls`.
 	CodeDeafPort Code = "MESH0248"
+	// CodeRing is a redirect that leads back to itself, over any routes: whoever follows it never
+	// arrives. One to HTTPS at a gateway that has the host by plain HTTP only is a warning.
+	// Example: `match: path: prefix: "/app", redirect: path: "/app"`.
+	CodeRing Code = "MESH0249"
 	// CodePlaintext is a port of an external that sends plaintext where everybody expects TLS.
 	// Example: `external: stripe: {hosts: ["api.stripe.com"], port: api: {number: 443, protocol: "http"}}`.
 	CodePlaintext Code = "MESH0250"

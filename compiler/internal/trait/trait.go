@@ -46,6 +46,14 @@ type Agreed interface {
 	With(other Value) Value
 }
 
+// Moved is an answer that sends the visitor on to another place.
+type Moved interface {
+	Value
+	// To is where a request goes on that was sent to a scheme ("http", "https"), a host (a name,
+	// without a port) and a path, and by which method; its query and its header fields stay.
+	To(scheme, host, path, method string) (string, string, string, string)
+}
+
 // Bound is a value that ends requests.
 type Bound interface {
 	Value

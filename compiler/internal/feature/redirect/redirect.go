@@ -3,6 +3,8 @@
 package redirect
 
 import (
+	"cmp"
+	"net/http"
 	"strconv"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -16,7 +18,6 @@ import (
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
 	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
-	"meshc.dev/meshc/internal/diag"
 )
 
 const (
@@ -35,6 +36,17 @@ type Redirect struct {
 
 // TraitName is "redirect".
 func (Redirect) TraitName() string { return name }
+
+// To is where whoever follows it asks next. With 303 that is asked by GET, and browsers ask
+// so in place of a POST with 301 and 302 (RFC 9110 15.4).
+func (r Redirect) To(scheme, host, path, method string) (string, string, string, string) {
+	switch {
+	case method == http.MethodHead:
+	case r.Code == http.StatusSeeOther, method == http.MethodPost && (r.Code == http.StatusMovedPermanently || r.Code == http.StatusFound):
+		method = http.MethodGet
+	}
+	return cmp.Or(r.Scheme, scheme), cmp.Or(r.Host, host), cmp.Or(r.Path, path), method
+}
 
 // Feature is the row.
 var Feature = feature.Feature{
@@ -71,16 +83,13 @@ func lower(r *routev3.Route, v Redirect, _ *envoy.Ctx) {
 	r.Action = &routev3.Route_Redirect{Redirect: a}
 }
 
-func read(n intent.Node, x *resolve.Place) trait.Value {
+func read(n intent.Node, _ *resolve.Place) trait.Value {
 	if !n.Exists() {
 		return nil
 	}
 	r := Redirect{Path: n.Field("path").Str(), Host: n.Field("host").Str(), Scheme: n.Field("scheme").Str(), Code: defaultCode}
 	if c := n.Field("code"); c.Exists() {
 		r.Code = int(c.Int())
-	}
-	if r.Path == "" && r.Host == "" && r.Scheme == "" {
-		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "the redirect changes nothing, so that it leads to itself").WithFix("set path, host or scheme"))
 	}
 	return r
 }

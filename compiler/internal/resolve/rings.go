@@ -1,0 +1,289 @@
+package resolve
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/diag"
+)
+
+const (
+	plainScheme = "http"
+	tlsScheme   = "https"
+)
+
+// door is where somebody asks who follows redirects.
+type door struct{ scheme, host string }
+
+// crossing is what answers at a door: routes in the order of trial, or another scheme to ask by.
+type crossing struct {
+	routes []model.EffectiveRoute
+	near   *pathIndex
+	scheme string
+	path   func(model.EffectiveRoute) string
+}
+
+func newCrossing(routes []model.EffectiveRoute, path func(model.EffectiveRoute) string) *crossing {
+	c := &crossing{routes: routes, near: newPathIndex(), path: path}
+	for i, e := range routes {
+		c.near.put(i, e.Match.Path)
+	}
+	return c
+}
+
+// take finds the route that takes a request.
+func (c *crossing) take(q space.Request) (model.EffectiveRoute, bool) {
+	for _, i := range c.near.over(model.Path{Kind: model.PathExact, Value: q.Path}) {
+		if space.Matches(c.routes[i].Match.Tests(), q) {
+			return c.routes[i], true
+		}
+	}
+	return model.EffectiveRoute{}, false
+}
+
+// around looks up what answers at a door, nil if nobody knows.
+type around func(door) *crossing
+
+// steps bounds how far redirects are followed: farther than any browser does.
+const steps = 30
+
+// checkRings refuses redirects that lead back to themselves, over any routes. Each route that
+// redirects is tried with requests that it takes; one that never arrives is a witness, so that
+// nothing is refused which would arrive.
+func (l *linker) checkRings() {
+	told := map[string]bool{}
+	for _, s := range l.mesh.Services {
+		if slices.ContainsFunc(s.Routes, sendsOn) {
+			l.rings(door{plainScheme, s.Name + "." + s.Namespace}, atService(s), told)
+		}
+	}
+	known := map[string]*crossing{}
+	for _, g := range l.mesh.Gateways {
+		for _, h := range g.Hosts {
+			if !slices.ContainsFunc(h.Routes, l.mayLeadOn) {
+				continue
+			}
+			d := door{plainScheme, strings.Replace(h.Name, "*", "any", 1)}
+			if g.TLSPort(h).Name != "" {
+				d.scheme = tlsScheme
+			}
+			blind := l.rings(d, l.atGateways(g, known), told)
+			for _, path := range blind {
+				l.tellBlind(path, told)
+			}
+		}
+	}
+}
+
+func sendsOn(r model.Route) bool {
+	_, ok := moved(r.Traits)
+	return ok
+}
+
+// mayLeadOn reports whether a gateway's route sends visitors on, or the service behind it does.
+func (l *linker) mayLeadOn(r model.Route) bool {
+	return sendsOn(r) || slices.ContainsFunc(r.To, func(t model.Target) bool {
+		s := l.mesh.Service(t.Service)
+		return s != nil && slices.ContainsFunc(s.Routes, sendsOn)
+	})
+}
+
+// atService is what callers of a service meet: its own routes, as long as they ask for it.
+func atService(s *model.Service) around {
+	var routes []model.EffectiveRoute
+	for _, r := range s.Routes {
+		routes = append(routes, model.EffectiveRoute{Gateway: r, Match: r.Match, Traits: r.Traits})
+	}
+	own := newCrossing(routes, func(e model.EffectiveRoute) string { return model.RoutePath(s.ID, e.Gateway.Name) })
+	full := s.Name + "." + s.Namespace
+	names := []string{s.Name, full, full + ".svc", full + ".svc.cluster.local"}
+	return func(d door) *crossing {
+		if d.scheme != plainScheme || !slices.Contains(names, d.host) {
+			return nil
+		}
+		return own
+	}
+}
+
+// atGateways is what visitors meet: the host that they ask for at the gateway that they came
+// from, else at the first other one that has it.
+func (l *linker) atGateways(from *model.Gateway, known map[string]*crossing) around {
+	gateways := append([]*model.Gateway{from}, l.mesh.Gateways...)
+	return func(d door) *crossing {
+		for _, g := range gateways {
+			for _, p := range g.Ports {
+				h, ok := g.HostAt(p.Name, d.host)
+				switch {
+				case !ok || string(p.Protocol) != d.scheme:
+					continue
+				case h.TLS == nil || d.scheme == tlsScheme || h.TLS.Plain == model.PlainServe:
+					return l.atHost(g, h, known)
+				case h.TLS.Plain == model.PlainRedirect:
+					return &crossing{scheme: tlsScheme}
+				}
+				return nil // refused
+			}
+		}
+		return nil
+	}
+}
+
+func (l *linker) atHost(g *model.Gateway, h model.Host, known map[string]*crossing) *crossing {
+	key := model.GatewayHostPath(g.ID, h.Name)
+	if known[key] == nil {
+		known[key] = newCrossing(l.mesh.GatewayRoutes(g, h), func(e model.EffectiveRoute) string {
+			if !sendsOn(e.Gateway) && e.Service != nil {
+				return model.RoutePath(e.Service.ID, e.Inner.Name)
+			}
+			return model.GatewayRoutePath(g.ID, h.Name, e.Gateway.Name)
+		})
+	}
+	return known[key]
+}
+
+// moved is the value of a set that sends visitors on.
+func moved(s trait.Set) (trait.Moved, bool) {
+	for _, name := range s.Names() {
+		v, _ := s.Lookup(name)
+		if m, ok := v.(trait.Moved); ok {
+			return m, true
+		}
+	}
+	return nil, false
+}
+
+// rings follows the redirects that begin at a door, and returns the mesh paths of those that
+// lead from plain HTTP to HTTPS of the same host, which nobody has.
+func (l *linker) rings(d door, look around, told map[string]bool) []string {
+	at := look(d)
+	if at == nil {
+		return nil
+	}
+	var blind []string
+	for _, e := range at.routes {
+		if _, ok := moved(e.Traits); !ok {
+			continue
+		}
+		for _, q := range samples(d, e) {
+			ring, last := follow(d, q, look)
+			switch {
+			case len(ring) > 0:
+				l.tellRing(ring, told)
+			case d.scheme == plainScheme && last == door{tlsScheme, d.host}:
+				blind = append(blind, at.path(e))
+			}
+		}
+	}
+	return blind
+}
+
+// follow asks at a door, and goes where it is sent: the mesh paths of the routes that send it in
+// a ring, in the order in which they do, or none and the first door of which nobody knows.
+func follow(d door, q space.Request, look around) ([]string, door) {
+	type place struct {
+		door
+		path, method string
+	}
+	var been []place
+	var by []string
+	for range steps {
+		here := place{d, q.Path, q.Method}
+		if i := slices.Index(been, here); i >= 0 {
+			return slices.DeleteFunc(by[i:], func(s string) bool { return s == "" }), d
+		}
+		been = append(been, here)
+		at := look(d)
+		switch {
+		case at == nil:
+			return nil, d
+		case at.scheme != "":
+			d.scheme, by = at.scheme, append(by, "")
+			continue
+		}
+		e, taken := at.take(q)
+		m, ok := moved(e.Traits)
+		if !taken || !ok {
+			return nil, door{}
+		}
+		by = append(by, at.path(e))
+		d.scheme, d.host, q.Path, q.Method = m.To(d.scheme, d.host, q.Path, q.Method)
+	}
+	return nil, door{}
+}
+
+// samples are requests that a route takes, as far as they can be made up: at its own path, below
+// it, and where it sends them.
+func samples(d door, e model.EffectiveRoute) []space.Request {
+	q := space.Request{Host: d.host, Method: "GET"}
+	if ms := e.Match.Methods; len(ms) > 0 && !slices.Contains(ms, q.Method) {
+		q.Method = ms[0]
+	}
+	for _, h := range e.Match.Headers {
+		if !h.Not {
+			q.Headers = append(q.Headers, space.Header{Name: h.Name, Value: cmp.Or(h.Value, "x")})
+		}
+	}
+	for _, p := range e.Match.Query {
+		q.Query += "&" + p.Name + "=" + cmp.Or(p.Value, "x")
+	}
+	q.Query = strings.TrimPrefix(q.Query, "&")
+	base := cmp.Or(e.Match.Path.Value, "/")
+	if e.Match.Path.Kind == model.PathTemplate {
+		base = filled(base)
+	}
+	m, _ := moved(e.Traits)
+	_, _, target, _ := m.To(d.scheme, d.host, base, q.Method)
+	var out []space.Request
+	for _, path := range []string{base, strings.TrimSuffix(base, "/") + "/a", target} {
+		q.Path = path
+		if space.Matches(e.Match.Tests(), q) {
+			out = append(out, q)
+		}
+	}
+	return out
+}
+
+// filled is a path that a template takes.
+func filled(template string) string {
+	parts := strings.Split(template, "/")
+	for i, s := range parts {
+		if space.IsVariable(s) {
+			parts[i] = "a"
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+func (l *linker) tellRing(paths []string, told map[string]bool) {
+	key := strings.Join(slices.Sorted(slices.Values(paths)), "\n")
+	if told[key] {
+		return
+	}
+	told[key] = true
+	text := "the redirect leads to itself"
+	if len(paths) > 1 {
+		text = "the redirect leads back to itself, by another one"
+	}
+	d := diag.New(diag.CodeRing, l.lineOf(paths[0]), "%s: whoever follows it never arrives", text).
+		WithFix("send to what no redirect takes, or let a route before it take that")
+	for _, p := range paths[1:] {
+		d = d.WithRelated(l.lineOf(p), "the next redirect")
+	}
+	l.add(d)
+}
+
+// tellBlind warns of a redirect to HTTPS at a gateway that does not speak it for the host: what
+// ends TLS before the gateway sends all requests to it in plaintext, those that have been
+// redirected as well.
+func (l *linker) tellBlind(path string, told map[string]bool) {
+	if told[path] {
+		return
+	}
+	told[path] = true
+	l.add(diag.Warn(diag.CodeRing, l.lineOf(path), "the redirect to https never ends where a load balancer before the gateway ends TLS: the gateway sees plain HTTP again, and no gateway has the host by HTTPS").
+		WithFix("let the gateway speak HTTPS itself, with `tls` on the host, or redirect at the load balancer"))
+}
