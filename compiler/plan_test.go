@@ -31,7 +31,7 @@ func TestPlanDocumentShowsTheCases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	example := regexp.MustCompile("(?s)<!-- compiler/(testdata/plan/[a-z-]+\\.txtar) -->\n```text\n.*?```\n")
+	example := regexp.MustCompile("(?s)<!-- compiler/(testdata/(?:plan|sixty)/[a-z-]+\\.txtar) -->\n```text\n.*?```\n")
 	shown := 0
 	doc = example.ReplaceAllFunc(doc, func(b []byte) []byte {
 		name := example.FindSubmatch(b)[1]
@@ -47,8 +47,8 @@ func TestPlanDocumentShowsTheCases(t *testing.T) {
 		}
 		return b
 	})
-	if shown != 3 {
-		t.Errorf("%d examples, want 3", shown)
+	if shown != 5 {
+		t.Errorf("%d examples, want 5", shown)
 	}
 	golden.File(t, file, doc)
 }

@@ -348,7 +348,7 @@ func (a *app) tellPlan(format string, p planned) error {
 		return p.changes.Markdown(a.out, a.at, p.sections(a, true))
 	case "json":
 		return a.json(map[string]any{"format": "meshc.dev/plan-report/v1", "plan": p.changes.Plan, "findings": append(diag.List{}, p.findings...), "standing": append(diag.List{}, p.standing...),
-			"bytes": map[string]any{"resources": p.bytes.resources, "others": p.bytes.others}, "envoy": envoybin.Supported, "policies_evaluated": p.verdict.Evaluated, "expiries": p.expiries})
+			"rollout": p.bytes.rollout(), "bytes": map[string]any{"resources": p.bytes.resources, "others": p.bytes.others}, "envoy": envoybin.Supported, "policies_evaluated": p.verdict.Evaluated, "expiries": p.expiries})
 	}
 	form, err := diag.ParseFormat(format)
 	if err != nil {
@@ -376,7 +376,7 @@ func (p planned) sections(a *app, folds bool) []compiler.Section {
 		proof.Lines = append(proof.Lines, p.lacks)
 	}
 	out = append(out, proof)
-	if r, ok := p.bytes.rollout(); ok {
+	if r, ok := p.bytes.rollout().section(); ok {
 		out = append(out, r)
 	}
 	return append(out, compiler.Section{Title: p.bytes.title(), Lines: p.bytes.lines(), Folded: true})

@@ -12,56 +12,112 @@ import (
 
 // rollout says in which order a proxy gets what differs: a server takes a step when the
 // proxy has confirmed the one before, and nothing in use is taken away. It also says whose
-// connections end (of a listener those of the filter chains that change).
-func (d byteDiff) rollout() (compiler.Section, bool) {
-	s := compiler.Section{Title: "Rollout, in each proxy by itself"}
+// connections end (of a listener those of the filter chains that change). Classes are sorted.
+type rollout struct {
+	Steps []rolloutStep `json:"steps"`
+	// Draining are the classes of which a listener changes or goes, New those that the base
+	// has not, Gone those that it alone has.
+	Draining []string `json:"draining,omitempty"`
+	New      []string `json:"new,omitempty"`
+	Gone     []string `json:"gone,omitempty"`
+}
+
+// rolloutStep counts what proxies get in it, or lose, over all of them.
+type rolloutStep struct {
+	Resources []resourceCount `json:"resources"`
+	also      string          // what the step is besides, in words
+}
+
+// resourceCount counts resources of one type.
+type resourceCount struct {
+	Type    string `json:"type"`
+	Added   int    `json:"added,omitempty"`
+	Changed int    `json:"changed,omitempty"`
+	Removed int    `json:"removed,omitempty"`
+}
+
+func (d byteDiff) rollout() rollout {
+	out := rollout{Steps: []rolloutStep{}}
 	were, are := classSet(d.before), classSet(d.after)
-	counts, ending := map[[2]string]int{}, map[string]bool{} // by type and kind
+	counts, draining := map[string]*resourceCount{}, map[string]bool{}
+	for _, typ := range []string{release.ClusterType, release.ListenerType, release.RouteType} {
+		counts[typ] = &resourceCount{Type: typ}
+	}
 	for _, c := range d.resources {
 		for _, class := range c.Classes {
-			if name := class.String(); were[name] && are[name] {
-				counts[[2]string{c.Type, c.Kind()}]++
-				if c.Type == release.ListenerType && c.Kind() != "added" {
-					ending[name] = true
-				}
+			n, name := counts[c.Type], class.String()
+			if n == nil || !were[name] || !are[name] {
+				continue
+			}
+			switch c.Kind() {
+			case "added":
+				n.Added++
+			case "changed":
+				n.Changed++
+			default:
+				n.Removed++
+			}
+			if c.Type == release.ListenerType && c.Kind() != "added" {
+				draining[name] = true
 			}
 		}
 	}
-	step := func(format string, types []string, kinds ...string) {
-		if what := counted(counts, types, kinds); what != "" {
-			s.Lines = append(s.Lines, fmt.Sprintf("%d. ", len(s.Lines)+1)+fmt.Sprintf(format, what))
+	step := func(also string, of func(resourceCount) resourceCount, types ...string) {
+		s := rolloutStep{also: also}
+		for _, typ := range types {
+			if n := of(*counts[typ]); n != (resourceCount{Type: typ}) {
+				s.Resources = append(s.Resources, n)
+			}
+		}
+		if len(s.Resources) > 0 {
+			out.Steps = append(out.Steps, s)
 		}
 	}
-	step("%s, and their endpoints", []string{release.ClusterType}, "added", "changed")
-	step("%s", []string{release.ListenerType, release.RouteType}, "added", "changed")
-	step("%s, when nothing needs them any more", []string{release.ListenerType, release.RouteType, release.ClusterType}, "removed")
-	if len(ending) > 0 {
-		s.Lines = append(s.Lines, "Listener changed or removed: what was connected has the agent's --drain to finish: "+some(ending))
+	kept := func(n resourceCount) resourceCount { n.Removed = 0; return n }
+	removed := func(n resourceCount) resourceCount { n.Added, n.Changed = 0, 0; return n }
+	step(", and their endpoints", kept, release.ClusterType)
+	step("", kept, release.ListenerType, release.RouteType)
+	step(", when nothing needs them any more", removed, release.ListenerType, release.RouteType, release.ClusterType)
+	out.Draining, out.New, out.Gone = slices.Sorted(maps.Keys(draining)), without(are, were), without(were, are)
+	return out
+}
+
+// section is the rollout in words; false if proxies get nothing.
+func (r rollout) section() (compiler.Section, bool) {
+	s := compiler.Section{Title: "Rollout, in each proxy by itself"}
+	for i, step := range r.Steps {
+		var parts []string
+		for _, n := range step.Resources {
+			parts = append(parts, n.text())
+		}
+		s.Lines = append(s.Lines, fmt.Sprintf("%d. %s%s", i+1, strings.Join(parts, "; "), step.also))
 	}
-	if fresh := without(are, were); len(fresh) > 0 {
-		s.Lines = append(s.Lines, "new, with everything at once: "+some(fresh))
-	}
-	if gone := without(were, are); len(gone) > 0 {
-		s.Lines = append(s.Lines, "gone, so that its proxies keep what they have: "+some(gone))
+	for _, x := range []struct {
+		what    string
+		classes []string
+	}{
+		{"Listener changed or removed: what was connected has the agent's --drain to finish: ", r.Draining},
+		{"new, with everything at once: ", r.New},
+		{"gone, so that its proxies keep what they have: ", r.Gone},
+	} {
+		if len(x.classes) > 0 {
+			s.Lines = append(s.Lines, x.what+few(x.classes))
+		}
 	}
 	return s, len(s.Lines) > 0
 }
 
-// counted says how many resources of some types there are of some kinds, "" for none.
-func counted(counts map[[2]string]int, types, kinds []string) string {
-	var parts []string
-	for _, typ := range types {
-		var ns []string
-		for _, kind := range kinds {
-			if n := counts[[2]string{typ, kind}]; n > 0 {
-				ns = append(ns, fmt.Sprintf("%d %s", n, kind))
-			}
-		}
-		if len(ns) > 0 {
-			parts = append(parts, typ[strings.LastIndex(typ, ".")+1:]+" "+strings.Join(ns, ", "))
+func (n resourceCount) text() string {
+	var ns []string
+	for _, x := range []struct {
+		n    int
+		kind string
+	}{{n.Added, "added"}, {n.Changed, "changed"}, {n.Removed, "removed"}} {
+		if x.n > 0 {
+			ns = append(ns, fmt.Sprintf("%d %s", x.n, x.kind))
 		}
 	}
-	return strings.Join(parts, "; ")
+	return n.Type[strings.LastIndex(n.Type, ".")+1:] + " " + strings.Join(ns, ", ")
 }
 
 func classSet(r release.Release) map[string]bool {
@@ -72,12 +128,9 @@ func classSet(r release.Release) map[string]bool {
 	return out
 }
 
-// without is a without b.
-func without(a, b map[string]bool) map[string]bool {
+// without is a without b, sorted.
+func without(a, b map[string]bool) []string {
 	out := maps.Clone(a)
 	maps.DeleteFunc(out, func(name string, _ bool) bool { return b[name] })
-	return out
+	return slices.Sorted(maps.Keys(out))
 }
-
-// some names the first of a set.
-func some(set map[string]bool) string { return few(slices.Sorted(maps.Keys(set))) }

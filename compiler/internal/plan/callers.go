@@ -324,7 +324,7 @@ func (n *narrator) accessWitness(ch prove.AccessChange) (*Witness, [2]space.Rule
 		}
 	}
 	for _, w := range ch.Witnesses {
-		if !n.c.callsScope(n.p.own, w.Before.From, w.After.From) {
+		if !n.c.callsThere(n.p, w.Before.From, w.After.From) {
 			continue
 		}
 		b, a := eval.Decide(n.p.before, w.Before), eval.Decide(n.p.after, w.After)
@@ -349,11 +349,6 @@ func (n *narrator) witness(w prove.AccessWitness, b, a space.Outcome, direct boo
 		out.FromBefore = w.Before.From
 	}
 	return out
-}
-
-// callsScope reports whether a service that calls this one has one of the identities.
-func (c *comparison) callsScope(service string, identities ...string) bool {
-	return slices.ContainsFunc(identities, func(id string) bool { return slices.Contains(c.knownCallers[service], id) })
 }
 
 // area words methods, paths and further conditions: "GET /reviews/*", "everything".

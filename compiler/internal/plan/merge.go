@@ -16,8 +16,14 @@ func (c *comparison) merged() []Line {
 	for _, g := range c.groups() {
 		first := g[0]
 		l := Line{Class: first.class, Kind: first.kind, Feature: first.feature, Witness: first.witness, Before: first.before, After: first.after, Requests: first.parts}
+		if i := slices.IndexFunc(g, func(p piece) bool { return p.witness != nil && !p.witness.Uncalled && !p.witness.Direct }); i > 0 {
+			l.Witness, l.Before, l.After, l.Requests = g[i].witness, g[i].before, g[i].after, g[i].parts
+		}
 		names := map[string]bool{}
 		for _, p := range g {
+			if p.tries != nil {
+				l.Tries = append(l.Tries, *p.tries)
+			}
 			l.Scopes = append(l.Scopes, p.scope)
 			names[p.name] = true
 			if p.at != (space.Scope{}) {
@@ -41,7 +47,8 @@ func (c *comparison) merged() []Line {
 		if len(names) == 1 {
 			own = first.name
 		}
-		l.Text = strings.ReplaceAll(l.Text, self, own)
+		slices.SortFunc(l.Tries, func(a, b Tries) int { return cmp.Compare(a.To, b.To) })
+		l.Text = strings.ReplaceAll(l.Text, self, own) + triesWords(first.kind, l.Tries)
 		out = append(out, l)
 	}
 	slices.SortStableFunc(out, func(a, b Line) int {

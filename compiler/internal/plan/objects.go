@@ -155,7 +155,10 @@ func (c *comparison) ports(before, after *model.Service) {
 			continue
 		}
 		if b.MTLS != a.MTLS {
-			c.note(after, mtlsClass(b.MTLS, a.MTLS), KindMTLS, "mTLS of port %s: %s → %s", name, b.MTLS, a.MTLS)
+			c.mention(after, mtlsClass(b.MTLS, a.MTLS), KindMTLS, "mTLS of port %s: %s → %s", name, b.MTLS, a.MTLS)
+			if b.MTLS == model.Disable || a.MTLS == model.Disable {
+				c.reachedServices[after.ID] = true // callers begin TLS there, or no longer do
+			}
 		}
 		if b.Number != a.Number {
 			c.note(after, Narrowing, KindAddress, "port %s: %d → %d: whoever still calls %d is not answered", name, b.Number, a.Number, b.Number)

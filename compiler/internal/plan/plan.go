@@ -101,12 +101,22 @@ type Line struct {
 	Callers []Caller `json:"callers,omitempty"`
 	// Scopes are the services and gateway hosts that it holds for, sorted.
 	Scopes []string `json:"scopes"`
+	// Tries say what becomes of the worst case of retries at these, in their order.
+	Tries []Tries `json:"tries,omitempty"`
 	// Witness is a request whose outcome changes; nil where requests do not show it.
 	Witness *Witness `json:"witness,omitempty"`
 	// Before and After are the mesh paths that decide on each side: keys of each
 	// side's provenance.
 	Before []space.Origin `json:"before,omitempty"`
 	After  []space.Origin `json:"after,omitempty"`
+}
+
+// Tries is how many requests one can become at a service in the worst case, along all calls
+// that lead there.
+type Tries struct {
+	To     string `json:"to"`
+	Before int    `json:"before"`
+	After  int    `json:"after"`
 }
 
 // Part is a set of requests: those for which all of When holds and none of Except.
@@ -128,6 +138,9 @@ type Witness struct {
 	// Direct says that the request is put to the destination's proxy itself, past the
 	// caller's own routes; Before and After are then what that proxy says.
 	Direct bool `json:"direct,omitempty"`
+	// Uncalled says that no service with the caller's identity calls the destination: its own
+	// proxy lets it ask as soon as one does.
+	Uncalled bool `json:"uncalled,omitempty"`
 	// FromBefore is the caller's identity before, if it has another one after.
 	FromBefore string `json:"from_before,omitempty"`
 }
@@ -236,8 +249,10 @@ type comparison struct {
 	before, after *model.Mesh
 	oldDomain     string
 	movers        moves
-	// knownCallers are the identities of those that call a service, by its ID.
-	knownCallers map[string][]string
+	// callersOf are the identities of those that call a destination, or any port of it;
+	// someone those of any services.
+	callersOf map[destination][]string
+	someone   []string
 	// scopesBefore are the decisions of before by their scopes' texts.
 	scopesBefore map[string]space.Decision
 	meaning      eval.Column
@@ -272,6 +287,7 @@ type piece struct {
 	witness        *Witness
 	before         []space.Origin
 	after          []space.Origin
+	tries          *Tries // what becomes of the worst case of retries
 }
 
 // self stands for a scope's own service in a text; no name can hold it.

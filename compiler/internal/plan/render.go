@@ -197,7 +197,7 @@ func details(l Line, o RenderOptions) []string {
 	if w := l.Witness; w != nil {
 		text := "e.g. " + requestText(*w)
 		if l.Kind != KindFeature {
-			text += ": " + outcomesText(*w)
+			text += ": " + outcomesText(l, *w)
 		}
 		out = append(out, text)
 	}
@@ -224,6 +224,9 @@ func requestText(w Witness) string {
 	if w.Scope.Protocol == "tcp" {
 		return "connection to " + w.Scope.ID + ":" + w.Scope.Port + " from " + from
 	}
+	if w.Uncalled {
+		from += " (which does not call it)"
+	}
 	to := w.Scope.ID + ":" + w.Scope.Port
 	if w.Scope.Kind == "gateway" {
 		to, from = "gateway/"+w.Scope.ID+" host "+q.Host, "outside"
@@ -236,12 +239,18 @@ func requestText(w Witness) string {
 }
 
 // outcomesText words what becomes of a witness on both sides.
-func outcomesText(w Witness) string {
+func outcomesText(l Line, w Witness) string {
 	was, is := outcomeText(w.Before, false), outcomeText(w.After, false)
+	if w.Direct && len(l.Before) == 0 {
+		was = verdictWords(space.NotFound, true)
+	}
 	if was == is {
 		was, is = outcomeText(w.Before, true), outcomeText(w.After, true)
 	}
-	if w.Direct {
+	switch {
+	case w.Direct && len(l.After) == 0:
+		is = verdictWords(space.NotFound, true)
+	case w.Direct:
 		is += " by its proxy"
 	}
 	return was + " → " + is

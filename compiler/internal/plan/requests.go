@@ -15,37 +15,55 @@ import (
 // requests compares all scopes for all requests.
 func (c *comparison) requests() error {
 	say := newSpeaker(c.before, c.after)
-	identities := c.identities()
-	c.knownCallers = identities
+	c.learnCallers()
 	for _, p := range c.pairs() {
-		if err := c.scope(p, say, identities); err != nil {
+		if err := c.scope(p, say); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// identities lists callers that exist, for readable witnesses: per service those
-// that call it first.
-func (c *comparison) identities() map[string][]string {
-	out := map[string][]string{}
+// destination is a port of a service or external that is called.
+type destination struct{ id, port string }
+
+// learnCallers lists callers that exist, for readable witnesses: those of each destination,
+// and some of all.
+func (c *comparison) learnCallers() {
+	c.callersOf = map[destination][]string{}
 	for _, m := range []*model.Mesh{c.after, c.before} {
 		for _, s := range m.Services {
 			for _, v := range s.Versions {
 				id := s.Class(v).SPIFFEID(m.TrustDomain)
 				for _, call := range s.Calls {
-					out[call.To] = appendNew(out[call.To], id)
+					for _, to := range []destination{{call.To, call.Port}, {id: call.To}} {
+						c.callersOf[to] = appendNew(c.callersOf[to], id)
+					}
 				}
-				if len(out[""]) < 32 {
-					out[""] = appendNew(out[""], id)
+				if len(c.someone) < 32 {
+					c.someone = appendNew(c.someone, id)
 				}
 			}
 		}
 	}
-	return out
 }
 
-func (c *comparison) scope(p pair, say speaker, identities map[string][]string) error {
+// gatewaySends reports whether a gateway with one of the identities sends to a service.
+func (c *comparison) gatewaySends(service string, identities ...string) bool {
+	return slices.ContainsFunc([]*model.Mesh{c.before, c.after}, func(m *model.Mesh) bool {
+		return slices.ContainsFunc(m.Gateways, func(g *model.Gateway) bool {
+			return slices.Contains(identities, g.Class().SPIFFEID(m.TrustDomain)) && sendsTo(g, func(to string) bool { return to == service })
+		})
+	})
+}
+
+// callsThere reports whether a service that calls what a pair is about has one of the identities.
+func (c *comparison) callsThere(p pair, identities ...string) bool {
+	known := c.callersOf[p.destination()]
+	return slices.ContainsFunc(identities, func(id string) bool { return slices.Contains(known, id) })
+}
+
+func (c *comparison) scope(p pair, say speaker) error {
 	if tcpChanged(p) {
 		c.touch(p)
 		c.add(piece{class: NotCompared, kind: KindService, scope: p.display, name: shortName(p),
@@ -54,7 +72,7 @@ func (c *comparison) scope(p pair, say speaker, identities map[string][]string) 
 	}
 	lim := c.lim
 	if p.own != "" {
-		lim.Identities = slices.Concat(identities[p.own], identities[""], c.lim.Identities)
+		lim.Identities = slices.Concat(c.callersOf[p.destination()], c.callersOf[destination{id: p.own}], c.someone, c.lim.Identities)
 	} else {
 		lim.Identities = nil // whoever calls a gateway is a stranger to it
 	}
@@ -64,7 +82,6 @@ func (c *comparison) scope(p pair, say speaker, identities map[string][]string) 
 			return c.notCompared(p, err)
 		}
 		if p.opened || p.removed {
-			c.touch(p)
 			return nil // who may call it says what becomes of requests
 		}
 	}
@@ -311,6 +328,7 @@ func (n *narrator) confirm(ch prove.Change) (*Witness, error) {
 	if n.mover != nil {
 		w.FromBefore, w.Caller = was.From, n.c.movers.names[n.mover.Name].text("")
 	}
+	w.Uncalled = n.p.own != "" && !n.c.callsThere(n.p, was.From, q.From) && !n.c.gatewaySends(n.p.own, was.From, q.From)
 	return w, nil
 }
 

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -138,11 +139,12 @@ func (c *comparison) retries() {
 		if c.besideRetries(s.ID, class, b, a) {
 			continue
 		}
-		text := "worst case of retries along calls: one request can become %d → %d"
+		text := "worst case of retries along calls"
 		if cyclic[s.ID] {
-			text += " (not counting the cycle of calls that it is in)"
+			text += ", not counting the cycle of calls that it is in"
 		}
-		c.note(s, class, KindRetries, text, b, a)
+		c.note(s, class, KindRetries, "%s", text)
+		c.found[len(c.found)-1].tries = &Tries{To: s.ID, Before: b, After: a}
 	}
 }
 
@@ -164,6 +166,24 @@ func (c *comparison) besideRetries(id string, class Class, before, after int) bo
 		return false
 	}
 	c.found[i].class = Worst(c.found[i].class, class)
-	c.found[i].change += fmt.Sprintf(" (worst case along calls: one request can become %d → %d)", before, after)
+	c.found[i].tries = &Tries{To: id, Before: before, After: after}
 	return true
+}
+
+// triesWords say the worst of them.
+func triesWords(kind Kind, ts []Tries) string {
+	if len(ts) == 0 {
+		return ""
+	}
+	worst := slices.MaxFunc(ts, func(x, y Tries) int {
+		return cmp.Or(cmp.Compare(max(x.Before, x.After), max(y.Before, y.After)), cmp.Compare(y.To, x.To))
+	})
+	text := fmt.Sprintf("one request can become %d → %d", worst.Before, worst.After)
+	if slices.ContainsFunc(ts, func(t Tries) bool { return t.Before != worst.Before || t.After != worst.After }) {
+		text += " at " + worst.To + ", which is the most"
+	}
+	if kind == KindRetries {
+		return ": " + text
+	}
+	return " (worst case along calls: " + text + ")"
 }

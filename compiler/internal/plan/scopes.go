@@ -21,6 +21,9 @@ type pair struct {
 	host            string // a host of this class, for witnesses at gateways
 }
 
+// destination is what a pair of a service is about.
+func (p pair) destination() destination { return destination{p.own, p.after.Scope.Port} }
+
 // pairs lines up the scopes of both meshes. Hosts of gateways are lined up by
 // what requests meet: where one side has no such host, its wildcard answers.
 func (c *comparison) pairs() []pair {
