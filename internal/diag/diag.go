@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -160,4 +161,16 @@ func (e *ListError) Error() string {
 		}
 	}
 	return "no error"
+}
+
+// OneOf writes names as a sentence does: `"a", "b" or "c"`.
+func OneOf(names []string) string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = strconv.Quote(n)
+	}
+	if n := len(out); n > 1 {
+		return strings.Join(out[:n-1], ", ") + " or " + out[n-1]
+	}
+	return strings.Join(out, "")
 }

@@ -70,7 +70,7 @@ func (t *lint) importSpec(spec *ast.ImportSpec) {
 	}
 	if isBuiltinName(s) && !misspelt(s) {
 		t.fail(diag.CodeImport, spec.Path.Pos(), "the import %q is not allowed in intent", s).
-			Fix = "available are " + quotedList(append(builtins(), schemas.Module))
+			Fix = "available are " + diag.OneOf(append(builtins(), schemas.Module))
 		return
 	}
 	d := t.fail(diag.CodeImport, spec.Path.Pos(), "the import %q is not found: nothing is fetched", s)
@@ -78,7 +78,7 @@ func (t *lint) importSpec(spec *ast.ImportSpec) {
 	if t.module != "" {
 		known = append(known, t.module+"/…")
 	}
-	d.Fix = "available are " + quotedList(append(known, builtins()...))
+	d.Fix = "available are " + diag.OneOf(append(known, builtins()...))
 	if near, ok := diag.Nearest(s, append(known, builtins()...)); ok {
 		d.Fix = "did you mean " + strconv.Quote(near) + "?"
 	}

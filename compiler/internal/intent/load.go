@@ -100,7 +100,7 @@ func (s *session) environment(root result) (string, diag.List) {
 		name = known[0]
 	case name == "":
 		out = append(out, diag.New(diag.CodeEnvironment, at, "there are several environments and none was chosen").
-			WithFix("choose one with --env: %s", quotedList(known)))
+			WithFix("choose one with --env: %s", diag.OneOf(known)))
 	case !slices.Contains(known, name):
 		out = append(out, unknownEnvironment(at, name, known))
 	}
@@ -112,7 +112,7 @@ func unknownEnvironment(at diag.Pos, name string, known []string) diag.Diagnosti
 	if near, ok := diag.Nearest(name, known); ok {
 		return d.WithFix("did you mean %q?", near)
 	}
-	return d.WithFix("declared are %s; declare it in the root package: `mesh: environment: %s: {}`", quotedList(known), strconv.Quote(name))
+	return d.WithFix("declared are %s; declare it in the root package: `mesh: environment: %s: {}`", diag.OneOf(known), strconv.Quote(name))
 }
 
 // declared returns the names of the environments. A root package with problems

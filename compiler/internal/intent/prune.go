@@ -5,6 +5,8 @@ import (
 
 	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/token"
+
+	"meshc.dev/meshc/compiler/internal/schema"
 )
 
 // While any hard error exists CUE does not tell which required fields are
@@ -81,15 +83,15 @@ func (p *pruner) expr(v ast.Expr, path string) ast.Expr {
 // known reports whether the schema has the field.
 func (p *pruner) known(path string) bool {
 	labels := splitPath(path)
-	around, ok := at(below(labels[:len(labels)-1]))
+	around, ok := schema.At(below(labels[:len(labels)-1]))
 	if !ok || len(labels) < 2 {
 		return true
 	}
-	def := around.definition()
+	def := around.Definition()
 	if def == nil {
 		return true
 	}
-	_, ok = def.field(labels[len(labels)-1])
+	_, ok = def.Field(labels[len(labels)-1])
 	return ok
 }
 

@@ -2,16 +2,15 @@ package intent
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
-	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/literal"
 	"cuelang.org/go/cue/scanner"
 	"cuelang.org/go/cue/token"
 
+	"meshc.dev/meshc/compiler/internal/schema"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -149,63 +148,38 @@ func (r *reducer) unknown(g *problem, e errors.Error) diag.Diagnostic {
 		pos = r.at(g, e)
 	}
 	label := g.path[len(g.path)-1]
-	around, ok := at(below(g.path[:len(g.path)-1]))
-	def := around.definition()
+	around, ok := schema.At(below(g.path[:len(g.path)-1]))
+	def := around.Definition()
 	if !ok || def == nil {
 		return diag.New(diag.CodeUnknownField, pos, "%s: unknown field", g.joined)
 	}
-	if def.pattern != nil && def.pattern.allows(label) {
+	if def.Pattern != nil && def.Pattern.Allows(label) {
 		return diag.New(diag.CodeUnknownField, pos, "%s: a definition of your own closes what stands around %q", g.joined, label).
 			WithFix("add `...` to the struct in that definition")
 	}
-	if def.pattern != nil {
+	if def.Pattern != nil {
 		return diag.New(diag.CodeName, pos, "%s: %q is not a legal name here", g.joined, label).
-			WithFix("want %s", wantIdent(def.pattern.name))
+			WithFix("want %s", schema.WantIdent(def.Pattern.Name))
 	}
 	d := diag.New(diag.CodeUnknownField, pos, "%s: unknown field", g.joined)
-	if near, ok := diag.Nearest(label, def.names()); ok {
+	if near, ok := diag.Nearest(label, def.Names()); ok {
 		return d.WithFix("did you mean %q?", near)
 	}
-	return d.WithFix("the fields here are %s", strings.Join(def.names(), ", "))
-}
-
-// allows reports whether the schema takes a name as a key of a map.
-func (f fieldDef) allows(label string) bool {
-	if f.name == "string" {
-		return true
-	}
-	d := description()[f.name]
-	if d == nil {
-		return false
-	}
-	u, ok := d.expr.(*ast.UnaryExpr)
-	if !ok || u.Op != token.MAT {
-		return false
-	}
-	lit, ok := u.X.(*ast.BasicLit)
-	if !ok {
-		return false
-	}
-	s, err := literal.Unquote(lit.Value)
-	if err != nil {
-		return false
-	}
-	re, err := regexp.Compile(s)
-	return err == nil && re.MatchString(label)
+	return d.WithFix("the fields here are %s", strings.Join(def.Names(), ", "))
 }
 
 // absent words a required field that is not there, at the place around it.
 func (r *reducer) absent(g *problem) diag.Diagnostic {
 	d := diag.New(diag.CodeMissing, r.pos.nearest(g.joined), "%s: required field is missing", g.joined)
-	f, ok := at(below(g.path))
+	f, ok := schema.At(below(g.path))
 	if !ok {
 		return d
 	}
 	doc := ""
-	if f.doc != "" {
-		doc = " (" + strings.TrimSuffix(f.doc, ".") + ")"
+	if f.Doc != "" {
+		doc = " (" + strings.TrimSuffix(f.Doc, ".") + ")"
 	}
-	return d.WithFix("add %q%s: %s", f.name, doc, f.want())
+	return d.WithFix("add %q%s: %s", f.Name, doc, f.Want())
 }
 
 // value words a value of the wrong type or form, or one that was set twice.
@@ -220,34 +194,21 @@ func (r *reducer) value(g *problem, e errors.Error) diag.Diagnostic {
 		got, pos = user[0].text, user[0].pos
 	}
 	d := diag.New(diag.CodeValue, pos, "%s: got %s", g.joined, got)
-	f, ok := at(below(g.path))
+	f, ok := schema.At(below(g.path))
 	if !ok {
 		return d.WithFix("%s", oneLine(message(e)))
 	}
-	d.Text += ", want " + f.want()
-	words, enum := f.words()
+	d.Text += ", want " + f.Want()
+	words, enum := f.Words()
 	if near, ok := diag.Nearest(strings.Trim(got, `"`), words); enum && ok {
 		return d.WithFix("did you mean %q?", near)
 	}
 	return d
 }
 
-func (f fieldDef) words() ([]string, bool) {
-	e := f.value
-	if id, ok := e.(*ast.Ident); ok {
-		if d := description()[id.Name]; d != nil {
-			e = d.expr
-		}
-	}
-	if u, ok := e.(*ast.UnaryExpr); ok {
-		return enumeration(u)
-	}
-	return nil, false
-}
-
 func fixWant(g *problem) string {
-	if f, ok := at(below(g.path)); ok {
-		return "give it a value: " + f.want()
+	if f, ok := schema.At(below(g.path)); ok {
+		return "give it a value: " + f.Want()
 	}
 	return "give it a value"
 }

@@ -1,22 +1,9 @@
 package intent
 
 import (
-	"strconv"
 	"strings"
 	"unicode"
 )
-
-// quotedList writes names as a sentence does.
-func quotedList(names []string) string {
-	out := make([]string, len(names))
-	for i, n := range names {
-		out[i] = strconv.Quote(n)
-	}
-	if n := len(out); n > 1 {
-		return strings.Join(out[:n-1], ", ") + " or " + out[n-1]
-	}
-	return strings.Join(out, "")
-}
 
 // maxText bounds what is quoted from the user's files in a message.
 const maxText = 200
