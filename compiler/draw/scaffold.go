@@ -1,0 +1,356 @@
+package draw
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/feature/catalog"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/schema"
+)
+
+// byHand are the fields of objects that the scaffold writes, by definition: they say what
+// there is and who sends to whom, and have to fit together. All other fields are drawn.
+func byHand() map[string][]string {
+	return map[string][]string{
+		"#Mesh":          {"namespace", "owns", "delegate", "attach", "trustDomain", "environment", "targets", "service", "external", "certificate", "gateway", "rule", "exemption", "test", "collector"},
+		"#Service":       {"port", "version", "serviceAccount", "selector", "endpoints", "addresses", "calls", "route"},
+		"#ServicePort":   {"number", "protocol", "main"},
+		"#ServiceRoute":  {"to", "priority", "match"},
+		"#Gateway":       {"port", "address", "serviceAccount", "autoscale", "host"},
+		"#GatewayHost":   {"route", "ports", "tls"},
+		"#GatewayRoute":  {"to", "destination", "priority", "match"},
+		"#External":      {"port", "hosts", "endpoints", "addresses", "route"},
+		"#ExternalRoute": {"priority", "match"},
+	}
+}
+
+// free are the fields of an object that are drawn. A route that answers by itself has none
+// that are about requests on their way, and one answer.
+func (o *object) free() []string {
+	return slices.DeleteFunc(schema.Definitions()[o.definition].Names(), func(f string) bool {
+		if slices.Contains(byHand()[o.definition], f) {
+			return true
+		}
+		return slices.ContainsFunc(catalog.Rules(), func(r resolve.Rule) bool {
+			return r.Field == f && (r.Answers || r.Forwards && o.answers)
+		})
+	})
+}
+
+// answering are the fields with which a route answers by itself.
+func answering() []string {
+	var out []string
+	for _, r := range catalog.Rules() {
+		if r.Answers {
+			out = append(out, r.Field)
+		}
+	}
+	return out
+}
+
+// entries is how many entries of a map of structs are drawn at an object, a line each.
+func entries(r *rand.Rand, field string) int {
+	if field == "grant" { // without one nothing gets anywhere
+		return 1 + r.IntN(4)
+	}
+	return r.IntN(3)
+}
+
+// draw writes a field of an object: one line, or one for each entry.
+func (m *Mesh) draw(r *rand.Rand, o *object, field string) {
+	f, ok := schema.Definitions()[o.definition].Field(field)
+	if !ok {
+		panic(fmt.Sprintf("draw: %s has no field %s", o.definition, field))
+	}
+	if d := f.Definition(); d != nil && d.Pattern != nil && d.Pattern.Definition() != nil {
+		for i := range entries(r, field) {
+			key := strconv.Quote(field[:1] + strconv.Itoa(i))
+			at := spot{owner: o.definition, field: field, path: field}
+			m.lines = append(m.lines, m.write(r, o, field+": "+key, func(p *pen) string { p.fields[field] = true; return p.expr(d.Pattern.Value, d.Pattern.Holds, at) }))
+		}
+		return
+	}
+	m.lines = append(m.lines, m.write(r, o, field, func(p *pen) string { return p.value(f, spot{}.in(o.definition, field)) }))
+}
+
+// often is how likely a field is drawn, in percent.
+func often(field string) int {
+	if field == "grant" {
+		return 100
+	}
+	return 22
+}
+
+// fill draws fields of an object.
+func (m *Mesh) fill(r *rand.Rand, o *object) {
+	for _, f := range o.free() {
+		if r.IntN(100) < often(f) {
+			m.draw(r, o, f)
+		}
+	}
+}
+
+// add makes an object by a line that is written by hand. A route's is drawn by say.
+func (m *Mesh) add(r *rand.Rand, o *object, text string) *object {
+	return m.sketch(r, o, func(*pen) string { return text })
+}
+
+func (m *Mesh) sketch(r *rand.Rand, o *object, say func(*pen) string) *object {
+	l := m.write(r, o, "", say)
+	l.again = nil
+	m.lines, m.objects = append(m.lines, l), append(m.objects, o)
+	m.fill(r, o)
+	return o
+}
+
+// put writes a line by hand that belongs to an object.
+func (m *Mesh) put(o *object, text string) {
+	m.lines = append(m.lines, &line{of: o, field: "by hand", text: o.at + text})
+}
+
+func file(namespace string) string { return namespace + "/" + namespace + ".cue" }
+
+func on(cs ...resolve.On) []string {
+	var out []string
+	for _, c := range cs {
+		out = append(out, string(c))
+	}
+	return out
+}
+
+// scaffold writes what a mesh consists of.
+func (m *Mesh) scaffold(r *rand.Rand) {
+	root := m.add(r, &object{file: "mesh.cue", at: "mesh: ", definition: "#Mesh", carriers: on(resolve.OnMesh)}, `{trustDomain: "mesh.test", environment: local: {}}`)
+	m.put(root, `collector: all: otlp: to: "watch/otel"`)
+	m.put(&object{file: file("watch"), at: "mesh: "}, `service: otel: {port: grpc: {number: 4317, protocol: "grpc"}, grant: logs: mesh: true}`)
+	spaces := map[string]*object{}
+	for _, ns := range []string{"alpha", "beta", "edge"} {
+		spaces[ns] = m.add(r, &object{file: file(ns), at: "mesh: ", definition: "#Mesh", carriers: on(resolve.OnNamespace)}, "{}")
+	}
+	for i := range 4 {
+		ns := []string{"alpha", "beta"}[i%2]
+		m.service(r, spaces[ns], ns, "s"+strconv.Itoa(i), i == 3)
+	}
+	m.external(r, spaces["beta"], "out", `{port: http: number: 80, endpoints: static: ["192.0.2.1:80"], hosts: ["out.test"], grant: all: mesh: true}`)
+	m.external(r, spaces["beta"], "far", `{port: https: number: 443, endpoints: static: ["192.0.2.2:443"], hosts: ["far.test", "*.far.test"], grant: all: mesh: true}`)
+	m.gateway(r, spaces["edge"])
+	m.attach(r, spaces)
+}
+
+// rank is a route's priority.
+func rank(p *pen) *int { return ptr(p.IntN(1000)) }
+
+func ptr(n int) *int { return &n }
+
+// hand draws what is written by hand, of which nothing is noted.
+func hand(r *rand.Rand) *pen { return &pen{Rand: r} }
+
+func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool) {
+	p := hand(r)
+	d := Door{ID: ns + "/" + name, Ports: []string{"http"}}
+	ports := map[string]string{"http": fmt.Sprintf("{number: 8080, protocol: %q", pick(p, "http", "http", "http", "http2", "grpc"))}
+	if p.chance(30) {
+		d.Ports, ports["alt"] = append(d.Ports, "alt"), fmt.Sprintf("{number: 8081, protocol: %q", pick(p, "http", "http2"))
+	}
+	if plain || p.chance(40) {
+		d.Ports, ports["raw"] = append(d.Ports, "raw"), `{number: 9000, protocol: "tcp"`
+	}
+	if len(d.Ports) > 1 {
+		ports[pick(p, d.Ports[:max(1, len(d.Ports)-1)]...)] += ", main: true"
+	}
+	var parts []string
+	for _, n := range d.Ports {
+		parts = append(parts, "port: "+n+": "+ports[n]+"}")
+	}
+	for i := range pick(p, 1, 1, 1, 2, 3) {
+		v := "v" + strconv.Itoa(i+1)
+		d.Versions = append(d.Versions, v)
+		account := ""
+		if p.chance(15) {
+			account = fmt.Sprintf("serviceAccount: %q", name+"-"+v)
+		}
+		parts = append(parts, fmt.Sprintf("version: %s: {%s}", v, account))
+	}
+	m.Services = append(m.Services, d)
+	s := m.add(r, &object{file: file(ns), at: "mesh: service: " + name + ": ", definition: "#Service", carriers: on(resolve.OnService, resolve.AroundRoutes), parent: space}, "{"+strings.Join(parts, ", ")+"}")
+	for _, n := range d.Ports {
+		if n != "raw" {
+			m.add(r, &object{file: s.file, at: s.at + "port: " + n + ": ", definition: "#ServicePort", carriers: on(resolve.OnPort, resolve.AroundPort), parent: s}, "{}")
+		}
+	}
+	to := func(p *pen) string { return p.weights(d.Versions) }
+	routes := p.IntN(8)
+	if plain { // gateways may split to it
+		routes = 0
+	}
+	for i := range routes {
+		m.route(r, s, route{definition: "#ServiceRoute", name: "r" + strconv.Itoa(i), priority: rank(p), to: to})
+	}
+	if slices.Contains(d.Ports, "raw") || p.chance(60) { // connections go where requests without conditions go
+		m.route(r, s, route{definition: "#ServiceRoute", name: "rest", priority: ptr(last), to: to})
+	}
+}
+
+// inAnswer is the share of routes that answer by themselves, in percent.
+const inAnswer = 15
+
+// route is what the scaffold says of a route.
+type route struct {
+	definition, name string
+	// priority is written; -1 is a route without conditions, after all others. nil is none.
+	priority *int
+	// match draws its conditions; nil takes those of the schema.
+	match func(*pen) string
+	// to draws where it leads to; nil is where it stands.
+	to func(*pen) string
+}
+
+// last is the priority of a route without conditions.
+const last = -1
+
+// route draws a route. Its line has what makes it one: its match and where it leads to.
+func (m *Mesh) route(r *rand.Rand, around *object, what route) {
+	always := what.priority != nil && *what.priority == last
+	o := &object{file: around.file, at: around.at + "route: " + what.name + ": ", definition: what.definition, carriers: on(resolve.OnRoute), parent: around,
+		answers: !always && r.IntN(100) < inAnswer}
+	if what.definition == "#GatewayRoute" {
+		o.carriers = on(resolve.OnRoute, resolve.OnGatewayRoute)
+	}
+	field := func(p *pen, name string) string {
+		f, _ := schema.Definitions()[what.definition].Field(name)
+		return name + ": " + p.value(f, spot{}.in(what.definition, name))
+	}
+	m.sketch(r, o, func(p *pen) string {
+		var parts []string
+		if what.priority != nil {
+			parts = append(parts, "priority: "+strconv.Itoa(*what.priority))
+		}
+		switch {
+		case always:
+		case what.match != nil:
+			parts = append(parts, what.match(p))
+		case p.chance(85):
+			parts = append(parts, field(p, "match"))
+		}
+		switch {
+		case o.answers:
+			parts = append(parts, field(p, pick(p, answering()...)))
+		case what.to != nil:
+			parts = append(parts, "to: "+what.to(p))
+		}
+		return "{" + strings.Join(parts, ", ") + "}"
+	})
+}
+
+// weights shares 100 among some of the names, one of them perhaps with nothing.
+func (p *pen) weights(names []string) string {
+	names = some(p, len(names), names)
+	left, out := 100, []string{}
+	for i, n := range names {
+		w := left
+		if i < len(names)-1 {
+			w = p.IntN(left + 1)
+		}
+		left -= w
+		out = append(out, fmt.Sprintf("%q: %d", n, w))
+	}
+	return "{" + strings.Join(out, ", ") + "}"
+}
+
+func (m *Mesh) external(r *rand.Rand, space *object, name, text string) {
+	x := m.add(r, &object{file: space.file, at: "mesh: external: " + name + ": ", definition: "#External", carriers: on(resolve.OnExternal, resolve.AroundExternal), parent: space}, text)
+	port, _, _ := strings.Cut(strings.TrimPrefix(text, "{port: "), ":")
+	m.Externals = append(m.Externals, Door{ID: "beta/" + name, Ports: []string{port}, Hosts: []string{name + ".test"}})
+	for i := range r.IntN(4) {
+		m.route(r, x, route{definition: "#ExternalRoute", name: "r" + strconv.Itoa(i), priority: rank(hand(r))})
+	}
+}
+
+func (m *Mesh) gateway(r *rand.Rand, space *object) {
+	p := hand(r)
+	d := Door{ID: "edge/gw", Ports: []string{"http"}}
+	text := "{port: http: number: 8443}"
+	if p.chance(50) {
+		d.Ports, text = append(d.Ports, "https"), `{port: http: number: 8443, port: https: {number: 9443, protocol: "https"}}`
+		m.put(space, `certificate: {one: file: "one", two: file: "two"}`)
+	}
+	g := m.add(r, &object{file: space.file, at: "mesh: gateway: gw: ", definition: "#Gateway", carriers: on(resolve.OnGateway), parent: space}, text)
+	d.Hosts = append([]string{"front.test"}, some(p, len(Hosts()), Hosts())...)
+	for _, h := range d.Hosts {
+		at := g.at + fmt.Sprintf("host: %q: ", h)
+		o := m.add(r, &object{file: g.file, at: at, definition: "#GatewayHost", carriers: on(resolve.OnHost), parent: g}, "{}")
+		if h == "front.test" { // always there: a port without a host is closed
+			m.put(o, `route: all: to: "beta/s3": 100`)
+		}
+		if tls, _ := schema.Definitions()["#GatewayHost"].Field("tls"); len(d.Ports) > 1 && (h == "front.test" || p.chance(60)) {
+			m.lines = append(m.lines, m.write(r, o, "tls", func(p *pen) string { return p.value(tls, spot{}.in("#GatewayHost", "tls")) }))
+		}
+		for i := range 1 + p.IntN(5) {
+			m.route(r, o, route{definition: "#GatewayRoute", name: "r" + strconv.Itoa(i), priority: rank(p), to: m.targets})
+		}
+		if h != "front.test" && p.chance(40) {
+			m.route(r, o, route{definition: "#GatewayRoute", name: "rest", priority: ptr(last), to: m.targets})
+		}
+	}
+	m.Gateways = append(m.Gateways, d)
+}
+
+// targets draws where a gateway's route leads to.
+func (m *Mesh) targets(p *pen) string {
+	switch {
+	case p.chance(15):
+		return fmt.Sprintf("{%q: 100}", pick(p, m.Externals...).ID)
+	case p.chance(20):
+		return p.weights([]string{"beta/out", "beta/s3"})
+	}
+	s := pick(p, m.Services...)
+	if p.chance(30) {
+		return fmt.Sprintf("{there: 100}, destination: there: {service: %q, port: %q, version: %q}", s.ID, pick(p, s.Ports...), pick(p, s.Versions...))
+	}
+	return fmt.Sprintf("{%q: 100}", s.ID)
+}
+
+// attach draws routes of other packages at the gateway's hosts, and hosts of their own under
+// a wildcard, with the owner's word for all or some of the paths.
+func (m *Mesh) attach(r *rand.Rand, spaces map[string]*object) {
+	p, g := hand(r), &m.Gateways[0]
+	shared := slices.Clone(g.Hosts[1:])
+	p.Shuffle(len(shared), func(i, j int) { shared[i], shared[j] = shared[j], shared[i] })
+	for i, ns := range []string{"alpha", "beta"} {
+		var own []string
+		for _, s := range m.Services {
+			if strings.HasPrefix(s.ID, ns) {
+				own = append(own, s.ID)
+			}
+		}
+		for _, h := range shared[i*len(shared)/2 : (i+1)*len(shared)/2] {
+			m.attached(r, spaces, ns, h, h, pick(p, `{}`, `{}`, `{paths: ["/a", "/a/*", "/b", "/b/*"]}`), own)
+		}
+		for _, below := range []string{"shop.test", "a.shop.test"} {
+			if slices.Contains(g.Hosts, "*."+below) {
+				m.attached(r, spaces, ns, ns+"."+below, "*."+below, `{}`, own)
+				g.Hosts = append(g.Hosts, ns+"."+below)
+			}
+		}
+	}
+}
+
+// attached draws a package's routes at a host of which another one has delegated it all, or
+// some of the paths.
+func (m *Mesh) attached(r *rand.Rand, spaces map[string]*object, ns, host, delegated, paths string, own []string) {
+	m.put(spaces["edge"], fmt.Sprintf("delegate: %s: hosts: %q: %s", ns, delegated, paths))
+	at := &object{file: file(ns), at: fmt.Sprintf("mesh: attach: %q: host: %q: ", m.Gateways[0].ID, host), definition: "#AttachedHost", parent: spaces[ns]}
+	var match func(*pen) string
+	if paths != "{}" {
+		match = func(p *pen) string {
+			return "match: path: " + pick(p, `{prefix: "/a"}`, `{prefix: "/b"}`, `{exact: "/a/b"}`, `{template: "/a/{x}"}`)
+		}
+	}
+	for i := range 1 + r.IntN(3) {
+		m.route(r, at, route{definition: "#GatewayRoute", name: "a" + strconv.Itoa(i), match: match, to: func(p *pen) string { return fmt.Sprintf("{%q: 100}", pick(p, own...)) }})
+	}
+}

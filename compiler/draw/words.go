@@ -1,0 +1,111 @@
+package draw
+
+import "strings"
+
+// The alphabets. They are small, so that what one line looks for is what another one says,
+// and so that requests that are drawn from them as well meet both. What stands in none is
+// drawn from the schema's pattern or bounds.
+
+// alphabet are the words of a definition at a place, nil if the schema's pattern is all there
+// is to know of them.
+func alphabet(name string, at spot) []string {
+	for _, key := range []string{at.owner + "." + at.field, at.owner + ":" + name, at.field + ":" + name, name} {
+		if ws, ok := alphabets()[key]; ok {
+			return ws
+		}
+	}
+	return nil
+}
+
+func alphabets() map[string][]string {
+	return map[string][]string{
+		"string": {"one", "two words", "%REQ(X-A)%", "é"},
+		"bool":   {"true", "true", "true", "false"},
+
+		"#Name":             {"alpha", "beta", "edge", "http", "v1", "one"},
+		"port:#Name":        {"http", "http", "alt"},
+		"ports:#Name":       {"http", "http", "alt", "raw"},
+		"version:#Name":     {"v1", "v1", "v1", "v2"},
+		"logs:#Name":        {"all"},
+		"roots:#Name":       {"corp", "far"},
+		"grant:#Name":       {"g0", "g1", "g2", "g3"},
+		"deny:#Name":        {"d0", "d1"},
+		"#Ref":              {"alpha/s0", "beta/s1", "alpha/s2", "beta/s3"},
+		"from:#Ref":         {"alpha/s0", "beta/s1", "alpha/s2", "gateway/edge/gw"},
+		"namespaces:#Name":  {"alpha", "beta", "edge"},
+		"certificates:#Ref": {"one", "two"},
+
+		"#Owner":  {"ops", "a team"},
+		"#Domain": {"new.test", "a.b.new.test", "inner.test", "a.inner.test"},
+		"#Host":   Hosts(),
+		"#Origin": append(Origins(), "https://*.a.test", "*"),
+
+		// A share of one half is the only one that chance decides.
+		"#Percent":             {"0", "100", "100", "50"},
+		"#Count":               {"100000", "4000000000"},
+		"#Duration":            {"7s", "9s", "30s"},
+		"#Timeout":             {"20s", "1m", "10m", "none"},
+		"#Instant":             {"2030-01-01T00:00:00Z", "2030-01-01T00:00:00Z", "2027-03-01T12:00:00+01:00", "2026-05-31T00:00:00Z"},
+		"#FaultDelay.duration": {"1ms", "20ms"}, // a request waits for it
+		"#Retry.attempts":      {"0", "1", "2"},
+
+		"#Method":                  Methods(),
+		"#Path":                    Paths(),
+		"#PathMatch.template":      {"/{x}", "/a/{x}", "/{x}/b", "/a/{x}/b", "/b/{x}/{y}", "/{x}/items", "/x.y/{x}"},
+		"#Rewrite.path":            append(Paths(), "/a/{x}", "/{x}", "/b/{x}/a", "/{x}/{x}", "/items/{x}/"),
+		"#Redirect.path":           {"/", "/new", "/new/place/", "/a%20b", "/a/b"},
+		"#GrantPath":               grantPaths(),
+		"#HeaderName":              HeaderNames(),
+		"#HeaderEdits:#HeaderName": append(HeaderNames(), "x-new", "x-app", "x-app-two", "cache-control", "server"),
+		"#HeaderValue":             HeaderValues(),
+		"#QueryName":               QueryNames(),
+		"#QueryValue":              QueryValues(),
+	}
+}
+
+// Methods are some that a mesh may name.
+func Methods() []string {
+	return []string{"GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "PURGE", "MKCOL"}
+}
+
+// Paths are such as conditions look for, normalised.
+func Paths() []string {
+	return []string{"/", "/a", "/b", "/a/b", "/a/", "/b/a", "/a/a", "/a/b/a", "/items", "/a/items", "/A", "/x.y", "/b-c/a", "/~t", "/a;p", "/a:b/b", "/a@b", "/%20", "/a%2Cb/a", "/a=b", "/$", "/b/$"}
+}
+
+func grantPaths() []string {
+	out := []string{"/*"}
+	for _, p := range Paths() {
+		out = append(out, p, strings.TrimSuffix(p, "/")+"/*")
+	}
+	return out
+}
+
+// HeaderNames are of conditions, of edits and of requests alike: none of those that proxies
+// replace.
+func HeaderNames() []string {
+	return []string{"x-a", "x-a", "X-B", "end-user", "cookie", "accept", "x-forwarded-for", "via", "content-type", "user-agent", "x_under", "forwarded", "origin", "authorization", "x-forwarded-host", "date"}
+}
+
+// HeaderValues are likewise.
+func HeaderValues() []string {
+	return []string{"one", "two", "one,two", "on", "", "One", "o.e", "two words", "jason", "é", "50%", "%REQ(:path)%", "%", "%%", "a;b=\"c\"", "~", "{x}"}
+}
+
+// QueryNames are of conditions and of requests alike.
+func QueryNames() []string { return []string{"q", "Q", "a.b", "x?y", "%71"} }
+
+// QueryValues are likewise.
+func QueryValues() []string {
+	return []string{"", "1", "one", "1=2", "=", "a%20b", "a+b", "?", ";q=1", "/a", "%26"}
+}
+
+// Origins are of pages (https://fetch.spec.whatwg.org/#origin-header).
+func Origins() []string {
+	return []string{"https://a.test", "http://a.test:3000", "https://x.a.test"}
+}
+
+// Hosts are of gateways, and of what externals prove.
+func Hosts() []string {
+	return []string{"shop.test", "a.shop.test", "*.shop.test", "*.a.shop.test", "*", "b.a.shop.test"}
+}
