@@ -253,6 +253,9 @@ func (d *draft) routeParts(s *service, to func() string) []string {
 		if d.edge.chance(35) {
 			forwards = append(forwards, `upgrade: ["websocket"]`)
 		}
+		if d.edge.chance(10) {
+			forwards = append(forwards, `buffer: "64KiB"`)
+		}
 		if d.aside.chance(12) {
 			forwards = []string{"respond: " + d.aside.respond(), "responseHeaders: " + d.aside.edits()}
 		}

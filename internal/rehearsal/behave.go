@@ -17,8 +17,8 @@ import (
 )
 
 // Headers by which a request tells the application how to treat it. The
-// application answers 503 to the first so many requests with one path, waits so
-// long before it answers ("300ms"), or begins its body with so many bytes.
+// application answers 503 to the first so many requests with one path, once it has
+// read all of them, waits so long before it answers ("300ms"), or begins its body with so many bytes.
 const (
 	FailHeader = "x-rehearsal-fail"
 	WaitHeader = "x-rehearsal-wait"
@@ -118,11 +118,15 @@ func (b *behaviour) status(r *http.Request) int {
 		return http.StatusOK
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.failed[r.URL.Path] >= times {
+	fails := b.failed[r.URL.Path] < times
+	if fails {
+		b.failed[r.URL.Path]++
+	}
+	b.mu.Unlock()
+	if !fails {
 		return http.StatusOK
 	}
-	b.failed[r.URL.Path]++
+	_, _ = io.Copy(io.Discard, r.Body)
 	return http.StatusServiceUnavailable
 }
 

@@ -38,6 +38,7 @@ func All() []feature.Feature {
 		timeouts.MaxDuration,
 		upgrades.Feature,
 		retries.Feature,
+		retries.Kept,
 		headers.Request,
 		headers.Response,
 		rewrite.Feature,

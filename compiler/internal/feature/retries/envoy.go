@@ -1,6 +1,7 @@
 package retries
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/hop"
 )
 
@@ -35,6 +37,9 @@ func policy(r *routev3.Route, v Retry, x *envoy.Ctx) {
 		a.RetryPolicy.RetriableHeaders = []*routev3.HeaderMatcher{{Name: hop.NotAnswered, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{
 			StringMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: strings.Join(marks, "|")}}},
 		}}}
+	}
+	if _, said := trait.Get[Buffer](x.Traits); !said && !reflect.DeepEqual(v, byDefault) {
+		keep(r, Buffer{Bytes: keptByDefault}, x)
 	}
 	if v.PerTry > 0 {
 		a.RetryPolicy.PerTryTimeout = envoy.Duration(time.Duration(v.PerTry))

@@ -1,0 +1,109 @@
+package retries
+
+import (
+	"strconv"
+	"strings"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/diag"
+)
+
+const (
+	kept = "buffer"
+	kib  = 1 << 10
+	mib  = 1 << 20
+	// keptByDefault is what other meshes keep.
+	keptByDefault = mib
+	// keptAtMost bounds what a request may make a proxy hold.
+	keptAtMost = 64 * mib
+)
+
+// Buffer is how much of a request's body a proxy keeps, to be able to send it again.
+type Buffer struct {
+	// Bytes is above 0. Of a larger body nothing is sent again.
+	Bytes uint64 `json:"bytes"`
+}
+
+// TraitName is "buffer".
+func (Buffer) TraitName() string { return kept }
+
+// Kept is the row of the feature `buffer`: how large a body may be that is sent again.
+var Kept = feature.Feature{
+	Rule: resolve.Rule{
+		Name: kept, Field: kept,
+		On:      []resolve.On{resolve.OnRoute, resolve.OnHost, resolve.AroundPort, resolve.AroundRoutes, resolve.AroundExternal},
+		Answers: false, Forwards: true,
+		Defaults: []resolve.Default{{
+			Field: "route.buffer", Value: "1MiB where a retry is written, else 32KiB at a gateway and 1MiB at a sidecar",
+			Why: "whoever asks for retries means most bodies too, and visitors cannot make a gateway hold much where nobody did",
+		}},
+		Read: readBuffer, Fits: fitsRetry, Uses: nil,
+	},
+	Codec: trait.JSON[Buffer],
+	Meaning: func(v trait.Value) []space.Act {
+		b := v.(Buffer).Bytes
+		return space.Labels(space.AtWorkload, space.Field{Feature: kept, Name: "up to", Value: size(b), Number: float64(b)})
+	},
+	Change: func(before, after []space.Field) (plan.Class, string) {
+		return plan.Neutral, plan.Arrow("bodies that can be sent again", before, after)
+	},
+	Envoy:      envoy.OnRoute(keep),
+	Kubernetes: kubernetes.Nothing("the caller's proxy keeps it"),
+	GatewayAPI: gatewayapi.Refuse("Gateway API says nothing of the bodies of requests that are sent again"),
+}
+
+// keep sets Route.request_body_buffer_limit, which counts instead of the listener's
+// per_connection_buffer_limit_bytes, for this alone.
+func keep(r *routev3.Route, v Buffer, _ *envoy.Ctx) {
+	if envoy.Action(r) != nil {
+		r.RequestBodyBufferLimit = &wrapperspb.UInt64Value{Value: v.Bytes}
+	}
+}
+
+// size writes bytes as intent does.
+func size(b uint64) string {
+	switch {
+	case b%mib == 0:
+		return strconv.FormatUint(b/mib, 10) + "MiB"
+	case b%kib == 0:
+		return strconv.FormatUint(b/kib, 10) + "KiB"
+	default:
+		return strconv.FormatUint(b, 10) + "B"
+	}
+}
+
+func readBuffer(n intent.Node, x *resolve.Place) trait.Value {
+	if !n.Exists() {
+		return nil
+	}
+	text, unit := n.Str(), uint64(1)
+	for suffix, u := range map[string]uint64{"KiB": kib, "MiB": mib} {
+		if number, ok := strings.CutSuffix(text, suffix); ok {
+			text, unit = number, u
+		}
+	}
+	b, err := strconv.ParseUint(strings.TrimSuffix(text, "B"), 10, 32)
+	if err != nil || b == 0 || b*unit > keptAtMost {
+		x.Problem(diag.New(diag.CodeRange, n.Pos(), "%s is %q, out of range", n.Path(), n.Str()).WithFix("write a size above 0 and up to %s", size(keptAtMost)))
+		return nil
+	}
+	return Buffer{Bytes: b * unit}
+}
+
+// fitsRetry refuses a buffer of a route that sends nothing again.
+func fitsRetry(_ trait.Value, route trait.Set, n intent.Node, x *resolve.Place) {
+	if r, ok := trait.Get[Retry](route); ok && r.Attempts == 0 && x.At == resolve.OnRoute {
+		x.Problem(diag.New(diag.CodeNever, n.Pos(), "bodies are kept to be sent again, and nothing is tried again here").WithFix("delete it, or write `attempts` above 0"))
+	}
+}
