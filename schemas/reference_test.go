@@ -43,7 +43,7 @@ func TestReferenceIsUpToDate(t *testing.T) {
 		}
 		return
 	}
-	if d := gocmp.Diff(want, string(old)); d != "" {
+	if d := gocmp.Diff(string(old), want); d != "" {
 		t.Errorf("%s differs from the schema (-want +got, -update rewrites):\n%s", name, d)
 	}
 }

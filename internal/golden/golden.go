@@ -27,7 +27,9 @@ import (
 const Want = "want/"
 
 // Diag is the section that is compared in every case, present or not.
-const Diag = Want + "diag"
+const Diag = Want + diagName
+
+const diagName = "diag"
 
 // The flag is shared by every test that compares with a file: one word rewrites all.
 //
@@ -108,14 +110,14 @@ func compare(a *txtar.Archive, got map[string][]byte) []string {
 		sawDiag = sawDiag || s.Name == Diag
 		out, ok := got[name]
 		if !ok && s.Name != Diag {
-			problems = append(problems, "section "+s.Name+" is expected but was not produced (produced: "+names(got)+")")
+			problems = append(problems, missing(s.Name, got))
 			continue
 		}
 		if d := cmp.Diff(string(s.Data), string(normal(out))); d != "" {
 			problems = append(problems, "section "+s.Name+" differs (-want +got, -update rewrites):\n"+d)
 		}
 	}
-	if d := got[strings.TrimPrefix(Diag, Want)]; !sawDiag && len(d) > 0 {
+	if d := got[diagName]; !sawDiag && len(d) > 0 {
 		problems = append(problems, "problems, though the case expects none (no section "+Diag+"):\n"+string(d))
 	}
 	return problems
@@ -126,7 +128,6 @@ func compare(a *txtar.Archive, got map[string][]byte) []string {
 // problems.
 func rewrite(file string, a *txtar.Archive, got map[string][]byte) error {
 	before := txtar.Format(a)
-	diagName := strings.TrimPrefix(Diag, Want)
 	var out []txtar.File
 	sawDiag := false
 	for _, s := range a.Files {
@@ -140,7 +141,11 @@ func rewrite(file string, a *txtar.Archive, got map[string][]byte) error {
 			}
 			s.Data = normal(data)
 		case !made:
-			return &missingError{section: s.Name, produced: names(got)}
+			text := missing(s.Name, got)
+			if d := got[diagName]; len(d) > 0 {
+				text += "; the problems are:\n" + string(d)
+			}
+			return formError(text)
 		default:
 			s.Data = normal(data)
 		}
@@ -156,10 +161,8 @@ func rewrite(file string, a *txtar.Archive, got map[string][]byte) error {
 	return os.WriteFile(file, after, 0o644)
 }
 
-type missingError struct{ section, produced string }
-
-func (e *missingError) Error() string {
-	return "section " + e.section + " is expected but was not produced (produced: " + e.produced + ")"
+func missing(section string, got map[string][]byte) string {
+	return "section " + section + " is expected but was not produced (produced: " + names(got) + ")"
 }
 
 func names(got map[string][]byte) string {
