@@ -113,8 +113,10 @@ func (c *comparison) service(before, after *model.Service) {
 func (c *comparison) ownFeatures(before, after *model.Service) {
 	b, a := c.meaning.Fields(before.Traits), c.meaning.Fields(after.Traits)
 	for _, f := range features(b, a) {
-		class, text := c.word(f, b, a)
-		c.noteFeature(after, f, class, text)
+		if c.holdsSomewhere(f, b, a, before, after) {
+			class, text := c.word(f, b, a)
+			c.noteFeature(after, f, class, text)
+		}
 	}
 	for _, p := range after.Ports {
 		if _, was := before.Port(p.Name); !was || before.TraitsAt(p.Name).Equal(before.Traits) && after.TraitsAt(p.Name).Equal(after.Traits) {
@@ -127,6 +129,16 @@ func (c *comparison) ownFeatures(before, after *model.Service) {
 			}
 		}
 	}
+}
+
+// holdsSomewhere reports whether a port of a service has of a feature, before and after, what is
+// said for all of its ports: each may have something of its own, on either side.
+func (c *comparison) holdsSomewhere(feature string, b, a []space.Field, before, after *model.Service) bool {
+	lasting := slices.DeleteFunc(slices.Clone(after.Ports), func(p model.Port) bool { _, was := before.Port(p.Name); return !was })
+	return len(lasting) == 0 || slices.ContainsFunc(lasting, func(p model.Port) bool {
+		return slices.Equal(only(feature, b), only(feature, c.meaning.Fields(before.TraitsAt(p.Name)))) &&
+			slices.Equal(only(feature, a), only(feature, c.meaning.Fields(after.TraitsAt(p.Name))))
+	})
 }
 
 // noteFeature adds a piece about what a feature does to all of a service.

@@ -248,8 +248,13 @@ func (l *linker) portOfBytes(r Rule, f intent.Node, x *Place) {
 // silent reports whether what is said of the mesh or a namespace means nothing to a service:
 // it is about requests, and the service has bytes alone.
 func (l *linker) silent(r Rule, c carrier, x *Place) bool {
-	ports := l.ports[x.self]
-	return (c.on == OnMesh || c.on == OnNamespace) && !r.Bytes && !x.Gateway && len(ports) > 0 && !slices.ContainsFunc(ports, func(p model.Port) bool { return p.Protocol.IsHTTP() })
+	return (c.on == OnMesh || c.on == OnNamespace) && !r.Bytes && !x.Gateway && l.onlyBytes(x.self)
+}
+
+// onlyBytes reports whether a service or an external has TCP ports alone.
+func (l *linker) onlyBytes(id string) bool {
+	ports := l.ports[id]
+	return len(ports) > 0 && !slices.ContainsFunc(ports, func(p model.Port) bool { return p.Protocol.IsHTTP() })
 }
 
 // around are the carriers around everything in a package's namespace.

@@ -197,6 +197,19 @@ func (x *Place) Speaks(p model.Protocol) bool {
 	return !x.Gateway && len(ports) > 0 && !slices.ContainsFunc(ports, func(other model.Port) bool { return other.Protocol.Plain() != p })
 }
 
+// OfBytes reports whether what carries the field has no requests, only connections whose bytes
+// nobody reads: a TCP port, or a service or an external that has no other. Of a gateway's route
+// nobody knows. What a service says for requests means nothing to its TCP ports, and is no mistake.
+func (x *Place) OfBytes() bool {
+	if x.OnPort() {
+		return !x.To.Protocol.IsHTTP()
+	}
+	return !x.Gateway && x.l.onlyBytes(x.self)
+}
+
+// OneOf returns the only one of the fields that n has. None or several is a problem, and "".
+func (x *Place) OneOf(n intent.Node, fields ...string) string { return x.l.oneOf(n, fields...) }
+
 // OnPort reports whether the field that is being read stands on a port.
 func (x *Place) OnPort() bool { return x.At == OnPort || x.At == AroundPort }
 

@@ -3,6 +3,7 @@
 package headers
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -225,7 +226,8 @@ func read(n intent.Node, x *resolve.Place) (Edit, bool) {
 // bounded notes a problem if two routes together add more than each alone may.
 func (e Edit) bounded(x *envoy.Ctx) {
 	if lines, size := e.adds(); lines > hop.EditLines || size > hop.EditBytes {
-		x.Problem("the edits of this route and of the service's route behind it add up to %d lines and %d bytes of header, want at most %d and %d", lines, size, hop.EditLines, hop.EditBytes)
+		x.Problem(fmt.Sprintf("make fewer or shorter edits: %d lines and %d bytes of header at most", hop.EditLines, hop.EditBytes),
+			"the edits of this route and of the service's route behind it add up to %d lines and %d bytes of header", lines, size)
 	}
 }
 

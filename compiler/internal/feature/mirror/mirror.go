@@ -78,7 +78,7 @@ var Feature = feature.Feature{
 	Envoy: envoy.OnRoute(func(r *routev3.Route, v Mirror, x *envoy.Ctx) {
 		a := envoy.Action(r)
 		if a == nil {
-			x.Problem("a route that answers by itself has nothing to mirror")
+			x.Problem("delete `mirror`", "a route that answers by itself has nothing to mirror")
 			return
 		}
 		for _, c := range v.Copies {

@@ -116,7 +116,7 @@ func lower(r *routev3.Route, v Rewrite, x *envoy.Ctx) {
 	default:
 		pattern, to, used := expression(*m)
 		if used > groups {
-			x.Problem("the path is made of %d segments of the request's, and at most %d can be taken", used, groups)
+			x.Problem("name fewer segments, or replace a prefix", "the path is made of %d segments of the request's, and at most %d can be taken", used, groups)
 		}
 		a.RegexRewrite = &matcherv3.RegexMatchAndSubstitute{Pattern: &matcherv3.RegexMatcher{Regex: pattern}, Substitution: to}
 	}

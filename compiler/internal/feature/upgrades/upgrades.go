@@ -61,7 +61,7 @@ var Feature = feature.Feature{
 	Envoy: envoy.Join(
 		envoy.OnRoute(func(r *routev3.Route, v Upgrades, x *envoy.Ctx) {
 			if x.Service == nil && x.Port.Protocol != model.HTTP {
-				x.Problem("only a destination that speaks HTTP/1.1 can be asked to change to %s", strings.Join(v.To, ", "))
+				x.Problem("delete `upgrade`, or let the destination's port say protocol: \"http\"", "only a destination that speaks HTTP/1.1 can be asked to change to %s", strings.Join(v.To, ", "))
 			}
 			lower(envoy.Action(r), v)
 		}),

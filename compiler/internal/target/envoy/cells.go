@@ -7,6 +7,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
@@ -15,12 +16,14 @@ import (
 )
 
 // Lowering says how one feature reads in Envoy's configuration. Only the
-// constructors OnRoute, OnRouteClusters, OnCluster, OnInbound, OnManager, Join, Refuse and
-// Approximate make one. The zero Lowering says nothing and counts as refused.
+// constructors OnRoute, OnRouteClusters, OnCluster, OnRoutesTo, OnConnectionsTo, OnInbound,
+// OnManager, Join, Refuse and Approximate make one. The zero Lowering says nothing and counts as refused.
 type Lowering struct {
 	route         func(*routev3.Route, trait.Value, *Ctx)
 	routeClusters func(*clusterv3.Cluster, trait.Value, *Ctx)
 	cluster       func(*clusterv3.Cluster, trait.Value, *Ctx)
+	routesTo      func(*routev3.Route, []trait.Value, *Ctx)
+	connectionsTo func(*tcpv3.TcpProxy, []trait.Value, *Ctx)
 	inbound       func(*routev3.VirtualHost, trait.Value, *Ctx)
 	manager       func(*hcmv3.HttpConnectionManager, trait.Value, *Ctx)
 	needs         []Slot
@@ -61,6 +64,20 @@ func OnCluster[T trait.Value](f func(c *clusterv3.Cluster, v T, x *Ctx)) Lowerin
 	return Lowering{cluster: func(c *clusterv3.Cluster, v trait.Value, x *Ctx) { f(c, typed[T](v), x) }}
 }
 
+// OnRoutesTo lowers a service's or an external's trait on every route of a caller's proxy
+// (sidecar or gateway) that sends requests there: what its clusters need of a request. A route
+// may have several destinations: f gets the distinct values that they have, at least one, in
+// their order, and says with Ctx.Problem if one route cannot serve all of them. The feature is
+// OnCluster as well, Join makes one of both.
+func OnRoutesTo[T trait.Value](f func(r *routev3.Route, vs []T, x *Ctx)) Lowering {
+	return Lowering{routesTo: func(r *routev3.Route, vs []trait.Value, x *Ctx) { f(r, typedAll[T](vs), x) }}
+}
+
+// OnConnectionsTo is OnRoutesTo for the bytes that a caller's proxy sends to TCP ports.
+func OnConnectionsTo[T trait.Value](f func(p *tcpv3.TcpProxy, vs []T, x *Ctx)) Lowering {
+	return Lowering{connectionsTo: func(p *tcpv3.TcpProxy, vs []trait.Value, x *Ctx) { f(p, typedAll[T](vs), x) }}
+}
+
 // OnInbound lowers a service's trait on the virtual host of its own proxy, which
 // has one route for all requests that arrive at one HTTP port.
 func OnInbound[T trait.Value](f func(h *routev3.VirtualHost, v T, x *Ctx)) Lowering {
@@ -88,6 +105,12 @@ func Join(ls ...Lowering) Lowering {
 		}
 		if l.cluster != nil {
 			out.cluster = l.cluster
+		}
+		if l.routesTo != nil {
+			out.routesTo = l.routesTo
+		}
+		if l.connectionsTo != nil {
+			out.connectionsTo = l.connectionsTo
 		}
 		if l.inbound != nil {
 			out.inbound = l.inbound
@@ -146,6 +169,14 @@ func typed[T trait.Value](v trait.Value) T {
 	return t
 }
 
+func typedAll[T trait.Value](vs []trait.Value) []T {
+	out := make([]T, len(vs))
+	for i, v := range vs {
+		out[i] = typed[T](v)
+	}
+	return out
+}
+
 // Ctx is what a lowering may know beside its own value. Read only.
 type Ctx struct {
 	Mesh *model.Mesh
@@ -185,7 +216,8 @@ func (x *Ctx) Names(t release.TypeURL, names ...string) { x.out.need(t, names...
 // are ours: what they say of their applications can be believed.
 func (x *Ctx) BehindSidecars() bool { return x.sidecars }
 
-// Problem reports that this value cannot be lowered, at the intent of its object.
-func (x *Ctx) Problem(format string, args ...any) {
-	x.out.problem(diag.New(diag.CodeLowering, x.locate(x.path), format, args...))
+// Problem reports that this value cannot be lowered, at the intent of its object, and how its
+// author gets out of it.
+func (x *Ctx) Problem(fix, format string, args ...any) {
+	x.out.problem(diag.New(diag.CodeLowering, x.locate(x.path), format, args...).WithFix("%s", fix))
 }

@@ -86,7 +86,7 @@ func testColumn() Column {
 		"copyTo": {
 			Lowering: OnRoute(func(r *routev3.Route, v copyTo, x *Ctx) {
 				if vs := x.Mesh.Service(v.Service).Versions; len(vs) != 1 {
-					x.Problem("%q has %d versions to mirror to, not one", v.Service, len(vs))
+					x.Problem("name one", "%q has %d versions to mirror to, not one", v.Service, len(vs))
 					return
 				}
 				Action(r).RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{Cluster: x.Cluster(model.Target{Service: v.Service, Port: "http", Version: "default"})}}

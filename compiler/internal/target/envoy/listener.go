@@ -145,18 +145,22 @@ func notAnswered() *hcmv3.LocalReplyConfig {
 
 // tcpProxy forwards bytes to weighted clusters, and notes their names.
 func (n *entry) tcpProxy(name string, shares []share) *listenerv3.Filter {
+	return filter(filterTCP, n.forwardBytes(name, shares))
+}
+
+func (n *entry) forwardBytes(name string, shares []share) *tcpv3.TcpProxy {
 	t := &tcpv3.TcpProxy{StatPrefix: name}
 	n.needClusters(shares)
 	if len(shares) == 1 {
 		t.ClusterSpecifier = &tcpv3.TcpProxy_Cluster{Cluster: shares[0].cluster}
-		return filter(filterTCP, t)
+		return t
 	}
 	w := &tcpv3.TcpProxy_WeightedCluster{}
 	for _, s := range shares {
 		w.Clusters = append(w.Clusters, &tcpv3.TcpProxy_WeightedCluster_ClusterWeight{Name: s.cluster, Weight: s.weight})
 	}
 	t.ClusterSpecifier = &tcpv3.TcpProxy_WeightedClusters{WeightedClusters: w}
-	return filter(filterTCP, t)
+	return t
 }
 
 // closeFilter ends a connection without a byte.
@@ -205,13 +209,20 @@ func (e *emitter) outboundFilters(t target, routes string, out *entry) []*listen
 	if len(shares) == 0 {
 		return []*listenerv3.Filter{closeFilter()}
 	}
-	return []*listenerv3.Filter{out.tcpProxy(routes, shares)}
+	bytes := out.forwardBytes(routes, shares)
+	x := Ctx{Mesh: e.m, Service: t.service, External: t.external, Port: t.port, path: t.path(), out: out, locate: e.at}
+	e.ofDestinations(shares, func(l Lowering, vs []trait.Value) {
+		if l.connectionsTo != nil {
+			l.connectionsTo(bytes, vs, &x)
+		}
+	})
+	return []*listenerv3.Filter{filter(filterTCP, bytes)}
 }
 
 // tcpShares are the destinations of a connection.
 func (e *emitter) tcpShares(t target) []share {
 	if t.external != nil {
-		return []share{{cluster: model.ExternalClusterName(t.external.ID, t.port.Name), weight: 1, external: true}}
+		return e.shares(outsideTargets(t.external, t.port, []model.Target{{Weight: 1}}))
 	}
 	return e.shares(own(t.service, t.port, t.service.RoutesAt(t.port)[0].To))
 }

@@ -1,6 +1,8 @@
 package envoy
 
 import (
+	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -19,6 +21,8 @@ type share struct {
 	cluster  string
 	weight   uint32
 	external bool
+	// traits are what the destination says of itself.
+	traits trait.Set
 }
 
 // shares names the clusters of weighted destinations. Those without weight are
@@ -30,12 +34,32 @@ func (e *emitter) shares(to []model.Target) []share {
 			continue
 		}
 		s := share{cluster: model.ClusterName(t.Service, t.Port, t.Version), weight: uint32(t.Weight)}
-		if e.m.External(t.Service) != nil {
-			s.cluster, s.external = model.ExternalClusterName(t.Service, t.Port), true
+		if x := e.m.External(t.Service); x != nil {
+			p, _ := x.Port(t.Port)
+			s.cluster, s.external, s.traits = model.ExternalClusterName(t.Service, t.Port), true, x.TraitsAt(p)
+		} else if to := e.m.Service(t.Service); to != nil {
+			s.traits = to.TraitsAt(t.Port)
 		}
 		out = append(out, s)
 	}
 	return out
+}
+
+// ofDestinations calls f for each feature that destinations have, with its distinct values in
+// their order.
+func (e *emitter) ofDestinations(shares []share, f func(l Lowering, vs []trait.Value)) {
+	values := map[string][]trait.Value{}
+	for _, s := range shares {
+		for _, name := range s.traits.Names() {
+			v, _ := s.traits.Lookup(name)
+			if !slices.ContainsFunc(values[name], func(w trait.Value) bool { return reflect.DeepEqual(v, w) }) {
+				values[name] = append(values[name], v)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		f(e.cells[name].Lowering, values[name])
+	}
 }
 
 // routeSpec is one rule before it is an Envoy route.
@@ -76,6 +100,11 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
 	}
 	if r.GetRoute() != nil { // unless a feature answers in place of the destinations
 		out.needClusters(s.shares)
+		e.ofDestinations(s.shares, func(l Lowering, vs []trait.Value) {
+			if l.routesTo != nil {
+				l.routesTo(r, vs, &x)
+			}
+		})
 	}
 	if r.Action == nil {
 		out.problem(diag.New(diag.CodeNoAnswer, e.at(s.path), "the route sends requests nowhere and no feature answers them").
