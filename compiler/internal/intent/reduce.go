@@ -165,6 +165,9 @@ func (r *reducer) unknown(g *problem, e errors.Error) diag.Diagnostic {
 	if near, ok := diag.Nearest(label, def.Names()); ok {
 		return d.WithFix("did you mean %q?", near)
 	}
+	if len(def.Names()) == 0 {
+		return d.WithFix("write {}: there is nothing more to say")
+	}
 	return d.WithFix("the fields here are %s", strings.Join(def.Names(), ", "))
 }
 

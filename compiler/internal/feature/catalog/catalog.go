@@ -5,6 +5,7 @@ package catalog
 import (
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/feature/balance"
 	"meshc.dev/meshc/compiler/internal/feature/circuitbreaker"
 	"meshc.dev/meshc/compiler/internal/feature/cors"
 	"meshc.dev/meshc/compiler/internal/feature/faults"
@@ -49,6 +50,7 @@ func All() []feature.Feature {
 		faults.Feature,
 		outlier.Feature,
 		circuitbreaker.Feature,
+		balance.Feature,
 		ratelimit.Feature,
 		logs.Feature,
 		origination.Feature,

@@ -98,6 +98,7 @@ func baseCluster(name string) *clusterv3.Cluster {
 // inline: they are policy) and live ones (EDS, listed in the snapshot).
 func newCluster(name string, static []string, ep model.Endpoints) (*clusterv3.Cluster, *release.Endpoints, error) {
 	c := baseCluster(name)
+	c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST // unless a feature chooses in another way
 	if len(static) == 0 {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
 		c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource()}

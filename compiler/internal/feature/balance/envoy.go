@@ -1,0 +1,79 @@
+package balance
+
+import (
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+)
+
+// A cluster knows how it chooses, a route (or the proxy of connections) what is hashed for that.
+var onEnvoy = envoy.Join(envoy.OnCluster(choice), envoy.OnRoutesTo(hashOfRequest), envoy.OnConnectionsTo(hashOfConnection))
+
+// choice sets Cluster.lb_policy. Where connections have nothing that is hashed it stays as it is.
+func choice(c *clusterv3.Cluster, v Balance, x *envoy.Ctx) {
+	switch {
+	case v.ofRequests() && !x.Port.Protocol.IsHTTP():
+	case v.Choice == Hash && v.Maglev:
+		c.LbPolicy = clusterv3.Cluster_MAGLEV
+	case v.Choice == Hash:
+		c.LbPolicy = clusterv3.Cluster_RING_HASH
+	case v.Choice == RoundRobin:
+		c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
+	case v.Choice == Random:
+		c.LbPolicy = clusterv3.Cluster_RANDOM
+	case v.Choice == LeastRequest:
+		c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
+	}
+}
+
+// hashOfRequest sets RouteAction.hash_policy. Envoy would mix what several of them say into one
+// hash, so that two different ones hold for no destination.
+func hashOfRequest(r *routev3.Route, vs []Balance, x *envoy.Ctx) {
+	if b, ok := hashed(vs, x); ok {
+		envoy.Action(r).HashPolicy = []*routev3.RouteAction_HashPolicy{policy(b)}
+	}
+}
+
+// hashOfConnection sets TcpProxy.hash_policy, which knows the source alone.
+func hashOfConnection(p *tcpv3.TcpProxy, vs []Balance, _ *envoy.Ctx) {
+	for _, b := range vs {
+		if b.Choice == Hash && b.By == Source {
+			p.HashPolicy = []*typev3.HashPolicy{{PolicySpecifier: &typev3.HashPolicy_SourceIp_{SourceIp: &typev3.HashPolicy_SourceIp{}}}}
+		}
+	}
+}
+
+// hashed is what the destinations that hash do hash.
+func hashed(vs []Balance, x *envoy.Ctx) (Balance, bool) {
+	var out Balance
+	for _, b := range vs {
+		switch {
+		case b.Choice != Hash:
+		case out.Choice == "":
+			out = b
+		case out.key() != b.key():
+			x.Problem("let both choose by the same thing, or give each a route of its own",
+				"the destinations of the route choose by a hash of different things, %s and %s, and a route has one", out.key(), b.key())
+			return Balance{}, false
+		}
+	}
+	return out, out.Choice != ""
+}
+
+func policy(b Balance) *routev3.RouteAction_HashPolicy {
+	switch b.By {
+	case Header:
+		return &routev3.RouteAction_HashPolicy{PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: b.Name}}}
+	case Cookie: // without a ttl: Envoy would set a cookie that is not there
+		return &routev3.RouteAction_HashPolicy{PolicySpecifier: &routev3.RouteAction_HashPolicy_Cookie_{Cookie: &routev3.RouteAction_HashPolicy_Cookie{Name: b.Name}}}
+	case Query:
+		return &routev3.RouteAction_HashPolicy{PolicySpecifier: &routev3.RouteAction_HashPolicy_QueryParameter_{QueryParameter: &routev3.RouteAction_HashPolicy_QueryParameter{Name: b.Name}}}
+	default:
+		return &routev3.RouteAction_HashPolicy{PolicySpecifier: &routev3.RouteAction_HashPolicy_ConnectionProperties_{
+			ConnectionProperties: &routev3.RouteAction_HashPolicy_ConnectionProperties{SourceIp: true},
+		}}
+	}
+}
