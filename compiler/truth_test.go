@@ -459,7 +459,7 @@ func (w sketch) outside(host string, q query) (verdict, whole string) {
 		if r.timeout > 0 {
 			timeout = r.timeout
 		}
-		return "forward", fmt.Sprintf("external at %s within %ds", r.sends(q.path), timeout)
+		return "forward", fmt.Sprintf("external %s at %s within %ds", w.external, r.sends(q.path), timeout)
 	}
 	s := w.service("shop/" + name)
 	q.path = r.sends(q.path)

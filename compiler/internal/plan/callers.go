@@ -290,6 +290,9 @@ func (n *narrator) accessChange(ch prove.AccessChange) error {
 		p.class, b, a = Widening, a, b
 	}
 	p.change = accessWord(b, n.p.opened) + " → " + accessWord(a, n.p.removed)
+	if n.p.external {
+		n.egress(&p)
+	}
 	if len(ch.Movers) > 0 && len(ch.Who.In) == 0 {
 		w.Caller = n.c.movers.names[ch.Movers[0].Name].text("")
 	}
@@ -298,6 +301,17 @@ func (n *narrator) accessChange(ch prove.AccessChange) error {
 	}
 	n.c.add(p)
 	return nil
+}
+
+// egress words a way out of the mesh, which is all or nothing. Whoever is gone lost none.
+func (n *narrator) egress(p *piece) {
+	if p.change = "egress closed"; p.gained {
+		p.change = "egress opened"
+	}
+	gone := func(x Caller) bool { return x.Kind == CallerService && n.c.after.Service(x.Name) == nil }
+	if !p.gained && !slices.ContainsFunc(p.callers.in, func(x Caller) bool { return !gone(x) }) {
+		p.class = Neutral
+	}
 }
 
 func accessWord(v space.Verdict, missing bool) string {

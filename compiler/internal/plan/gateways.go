@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"encoding/json"
 	"fmt"
 	"net"
 	"slices"
@@ -9,7 +8,6 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
-	"meshc.dev/meshc/compiler/internal/trait"
 )
 
 func (c *comparison) gateways() {
@@ -141,8 +139,16 @@ func (c *comparison) hostTLS(id string, b, a *model.Gateway) {
 }
 
 func (c *comparison) changedTLS(id, host string, was, is *model.HostTLS) {
-	if b, a := shown(was), shown(is); b != a {
-		c.gatewayNote(id, Neutral, KindAddress, "host %s shows %s → %s", host, b, a)
+	// Whoever has the key of what is shown is the host to its visitors.
+	class, b, a := Nothing, certificatesAt(was), certificatesAt(is)
+	if len(without(b, a)) > 0 {
+		class = Narrowing // visitors may know no other kind of key
+	}
+	if len(without(a, b)) > 0 {
+		class = Weakening
+	}
+	if class != Nothing {
+		c.gatewayNote(id, class, KindAddress, "host %s shows %s → %s", host, shown(was), shown(is))
 	}
 	if was.Min != is.Min {
 		class := Narrowing // older visitors are closed out
@@ -171,6 +177,15 @@ func shown(t *model.HostTLS) string {
 		out[i] = fmt.Sprintf("certificate %s (%s)", c.ID, c.Place())
 	}
 	return strings.Join(out, " or ")
+}
+
+// certificatesAt is where the certificates lie.
+func certificatesAt(t *model.HostTLS) []string {
+	var out []string
+	for _, c := range t.Certificates {
+		out = appendNew(out, c.Place())
+	}
+	return out
 }
 
 // pods says how many a gateway has.
@@ -204,153 +219,4 @@ func (c *comparison) gatewayNote(id string, class Class, kind Kind, format strin
 		p.after = origin
 	}
 	c.add(p)
-}
-
-func (c *comparison) externals() {
-	ids := map[string]bool{}
-	for _, e := range slices.Concat(c.before.Externals, c.after.Externals) {
-		ids[e.ID] = true
-	}
-	for _, id := range sortedKeys(ids) {
-		b, a := c.before.External(id), c.after.External(id)
-		switch {
-		case b == nil:
-			c.externalNote(id, Neutral, "external is new, at %s", whereabouts(a))
-			continue
-		case a == nil:
-			c.externalNote(id, Neutral, "external is gone")
-			continue
-		}
-		if from, to := home(c.before, b.Namespace, b.Package), home(c.after, a.Namespace, a.Package); from != to {
-			c.externalNote(id, Widening, "belongs to %s → %s", folder(from), folder(to))
-		}
-		for _, x := range []struct {
-			what, before, after string
-			class               Class
-		}{
-			{"endpoints", whereabouts(b), whereabouts(a), Weakening}, // this is where the data goes
-			{"hosts", orNone(strings.Join(b.Hosts, " ")), orNone(strings.Join(a.Hosts, " ")), moreOrFewer(b.Hosts, a.Hosts)},
-			{"addresses", orNone(strings.Join(b.Addresses, " ")), orNone(strings.Join(a.Addresses, " ")), moreOrFewer(b.Addresses, a.Addresses)},
-			{"ports", portWords(b.Ports), portWords(a.Ports), Weakening},
-			{"owner", b.Owner, a.Owner, Neutral},
-		} {
-			if x.before != x.after {
-				c.externalNote(id, x.class, "%s: %s → %s", x.what, x.before, x.after)
-			}
-		}
-		c.externalRules(id, b, a)
-	}
-}
-
-// whereabouts are where an external's ports are.
-func whereabouts(x *model.External) string {
-	var out []string
-	for _, p := range x.Ports {
-		out = appendNew(out, endpoints(x.At(p)))
-	}
-	return strings.Join(out, " ")
-}
-
-// externalRules compares what callers' proxies do with requests to an external, and whom it is for.
-func (c *comparison) externalRules(id string, before, after *model.External) {
-	say := func(where string, b, a trait.Set) {
-		was, is := c.meaning.Fields(b), c.meaning.Fields(a)
-		for _, f := range features(was, is) {
-			if class, text := c.word(f, was, is); class != Nothing {
-				c.externalNote(id, class, "%s%s", where, text)
-			}
-		}
-	}
-	say("", before.Traits, after.Traits)
-	if b, a := routeWords(before.Routes), routeWords(after.Routes); b != a {
-		c.externalNote(id, Weakening, "routes: %s → %s", b, a) // others may leave the mesh now
-	}
-	for _, r := range after.Routes {
-		if i := slices.IndexFunc(before.Routes, func(x model.Route) bool { return x.Name == r.Name }); i >= 0 {
-			say("route "+r.Name+": ", before.Routes[i].Traits, r.Traits)
-		}
-	}
-	b, a := grantWords(before.Grants), grantWords(after.Grants)
-	if more := without(a, b); len(more) > 0 {
-		c.externalNote(id, Widening, "may be called by %s, too", strings.Join(more, ", "))
-	}
-	if fewer := without(b, a); len(fewer) > 0 {
-		c.externalNote(id, Narrowing, "may no longer be called by %s", strings.Join(fewer, ", "))
-	}
-}
-
-// routeWords are routes in the order of trial, with what they take and whether they answer.
-func routeWords(rs []model.Route) string {
-	parts := make([]string, 0, len(rs))
-	for _, r := range rs {
-		text := r.Name
-		if !r.Match.IsZero() {
-			text += " for some requests"
-			if raw, err := json.Marshal(r.Match); err == nil {
-				text = r.Name + " for " + string(raw)
-			}
-		}
-		if len(r.To) == 0 {
-			text += ", which answers itself"
-		}
-		parts = append(parts, text)
-	}
-	return orNone(strings.Join(parts, "; "))
-}
-
-// grantWords are whom grants of an external name, sorted.
-func grantWords(gs []model.Grant) []string {
-	var out []string
-	for _, g := range gs {
-		if g.Mesh {
-			out = append(out, "everyone in the mesh")
-		}
-		for _, n := range g.Namespaces {
-			out = append(out, "everyone in "+n)
-		}
-		out = append(out, g.Accounts...)
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-// moreOrFewer is the class of another list of what callers reach outside by.
-func moreOrFewer(before, after []string) Class {
-	class := lostAny(before, after)
-	if len(without(after, before)) > 0 {
-		return Worst(class, Weakening)
-	}
-	return class
-}
-
-func portWords(ps []model.Port) string {
-	out := ""
-	for _, p := range ps {
-		out += fmt.Sprintf(" %s %d %s", p.Name, p.Number, p.Protocol)
-	}
-	return orNone(out)
-}
-
-func (c *comparison) externalNote(id string, class Class, format string, args ...any) {
-	origin := []space.Origin{space.Origin(model.ExternalPath(id))}
-	p := piece{class: class, kind: KindAddress, scope: "external/" + id, name: id, change: fmt.Sprintf(format, args...)}
-	if c.before.External(id) != nil {
-		p.before = origin
-	}
-	if c.after.External(id) != nil {
-		p.after = origin
-	}
-	c.add(p)
-	for _, m := range []*model.Mesh{c.before, c.after} {
-		for _, s := range m.Services {
-			if slices.ContainsFunc(s.Calls, func(x model.Call) bool { return x.To == id }) {
-				c.touchedServices[s.ID] = true
-			}
-		}
-		for _, g := range m.Gateways {
-			if sendsTo(g, func(to string) bool { return to == id }) {
-				c.touchedGateways[g.ID] = true
-			}
-		}
-	}
 }

@@ -40,6 +40,9 @@ func (c *comparison) merged() []Line {
 		l.Text = first.change
 		if first.kind == KindAccess {
 			l.Text = "from " + callersOf(g) + ": " + first.what + ": " + first.change
+			if first.at.Kind == space.External {
+				l.Text = "from " + callersOf(g) + ": " + first.change
+			}
 		} else if first.when != "" {
 			l.Text = first.when + ": " + first.change
 		}

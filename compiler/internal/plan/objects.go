@@ -322,7 +322,7 @@ func orNone(s string) string {
 
 // calls compares whom a service calls. A call to a service is scoping only (the
 // callee's grants decide), so that a new one alone is neutral; without one, requests
-// that got through no longer do. A call to an external opens or closes egress.
+// that got through no longer do. A call of an external is the access to it.
 func (c *comparison) calls(before, after *model.Service) {
 	type key struct{ to, port string }
 	index := func(s *model.Service) map[key]model.Call {
@@ -342,12 +342,10 @@ func (c *comparison) calls(before, after *model.Service) {
 		external, callee := c.isExternal(call.To), c.callee(call)
 		switch {
 		case !inB && !inA:
-		case !inB && external:
-			c.mention(after, Widening, KindCall, "egress opened: may now reach %s", callee)
+		case inB != inA && external: // access says so
+			c.touchedServices[after.ID] = true
 		case !inB:
 			c.mention(after, Neutral, KindCall, "now calls %s", callee)
-		case !inA && external:
-			c.mention(after, Narrowing, KindCall, "egress closed: may no longer reach %s", callee)
 		case !inA && c.gotThrough(before, call):
 			c.mention(after, Narrowing, KindCall, "no longer calls %s", callee)
 		case !inA:

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/internal/printer"
 )
@@ -221,7 +222,7 @@ func details(l Line, o RenderOptions) []string {
 func requestText(w Witness) string {
 	q := w.Request
 	from := w.Caller
-	if w.Scope.Protocol == "tcp" {
+	if !model.Protocol(w.Scope.Protocol).IsHTTP() {
 		return "connection to " + w.Scope.ID + ":" + w.Scope.Port + " from " + from
 	}
 	if w.Uncalled {
@@ -232,6 +233,9 @@ func requestText(w Witness) string {
 		to, from = "gateway/"+w.Scope.ID+" host "+q.Host, "outside"
 	}
 	text := q.Method + " " + q.Target() + " to " + to + " from " + from
+	if q.Host != "" && w.Scope.Kind != "gateway" {
+		text += " by the name " + q.Host
+	}
 	for _, h := range q.Headers {
 		text += fmt.Sprintf(" with %s: %q", h.Name, h.Value)
 	}
@@ -241,14 +245,14 @@ func requestText(w Witness) string {
 // outcomesText words what becomes of a witness on both sides.
 func outcomesText(l Line, w Witness) string {
 	was, is := outcomeText(w.Before, false), outcomeText(w.After, false)
-	if w.Direct && len(l.Before) == 0 {
+	if l.Kind == KindAccess && len(l.Before) == 0 {
 		was = verdictWords(space.NotFound, true)
 	}
 	if was == is {
 		was, is = outcomeText(w.Before, true), outcomeText(w.After, true)
 	}
 	switch {
-	case w.Direct && len(l.After) == 0:
+	case l.Kind == KindAccess && len(l.After) == 0:
 		is = verdictWords(space.NotFound, true)
 	case w.Direct:
 		is += " by its proxy"

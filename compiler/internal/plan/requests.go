@@ -151,7 +151,7 @@ func byDenied(cs []prove.Change, denied bool) []prove.Change {
 
 func tcpChanged(p pair) bool {
 	b, a := p.before.Scope.Protocol, p.after.Scope.Protocol
-	return b != "" && a != "" && (b == string(model.TCP)) != (a == string(model.TCP))
+	return b != "" && a != "" && model.Protocol(b).IsHTTP() != model.Protocol(a).IsHTTP()
 }
 
 func (c *comparison) notCompared(p pair, err error) error {
@@ -167,7 +167,11 @@ func (c *comparison) notCompared(p pair, err error) error {
 }
 
 func (c *comparison) touch(p pair) {
-	if p.own != "" {
+	switch {
+	case p.external:
+		c.reachedServices[p.own] = true
+		return
+	case p.own != "":
 		c.touchedServices[p.own], c.reachedServices[p.own] = true, true
 		return
 	}
@@ -264,8 +268,17 @@ func (n *narrator) tell(ch prove.Change) error {
 	}
 	for _, f := range features(b.Fields, a.Fields) {
 		q := base
-		q.kind, q.feature = KindFeature, f
-		q.class, q.change = n.c.word(f, b.Fields, a.Fields)
+		of, feature := featureOf(f)
+		q.kind, q.feature = KindFeature, feature
+		if at := of + " " + outside; of != "" && (len(only(at, b.Fields)) == 0 || len(only(at, a.Fields)) == 0) {
+			continue // where requests go says so
+		}
+		if q.class, q.change = n.c.word(f, b.Fields, a.Fields); of != "" {
+			q.change = of + ": " + q.change
+		}
+		if n.p.external && n.ownsFeature(f, b.Fields, a.Fields) {
+			q.box, q.except, q.more = nil, nil, 0
+		}
 		q.class = n.cutClass(f, q.class, b, a)
 		if b.Verdict == space.Denied {
 			if slices.ContainsFunc(n.pieces, func(o told) bool { return o.feature == f && o.change == q.change && n.words(o) == n.words(q) }) {
@@ -278,6 +291,11 @@ func (n *narrator) tell(ch prove.Change) error {
 		}
 	}
 	return nil
+}
+
+// ownsFeature reports whether fields are what the external does on every route.
+func (n *narrator) ownsFeature(f string, before, after []space.Field) bool {
+	return slices.Equal(only(f, before), only(f, n.c.ownOf(n.c.before, n.p))) && slices.Equal(only(f, after), only(f, n.c.ownOf(n.c.after, n.p)))
 }
 
 // places are where requests go. To what they may change there, a feature says.
@@ -298,8 +316,8 @@ func (n *narrator) cutClass(feature string, class Class, b, a space.Outcome) Cla
 		return class
 	case is:
 		return Worst(class, Narrowing)
-	case n.p.own == "":
-		return Worst(class, Widening) // from outside, whatever kept it out
+	case n.p.own == "" || n.p.external:
+		return Worst(class, Widening) // from outside or to there, whatever kept it
 	}
 	return class
 }
@@ -344,13 +362,13 @@ func (p piece) key() string {
 	return string(p.class) + "|" + string(p.kind) + "|" + p.when + "|" + p.change
 }
 
-func (n *narrator) shares(o space.Outcome) string { return shares(o, n.p.own, n.p.near, false) }
+func (n *narrator) shares(o space.Outcome) string { return shares(o, n.p.target(), n.p.near, false) }
 
 // sharesChange words where requests go, with ports where only these differ.
 func (n *narrator) sharesChange(b, a space.Outcome) string {
 	was, is := n.shares(b), n.shares(a)
 	if was == is {
-		was, is = shares(b, n.p.own, n.p.near, true), shares(a, n.p.own, n.p.near, true)
+		was, is = shares(b, n.p.target(), n.p.near, true), shares(a, n.p.target(), n.p.near, true)
 	}
 	return was + " → " + is
 }
@@ -358,7 +376,11 @@ func (n *narrator) sharesChange(b, a space.Outcome) string {
 // word asks the feature's row; a feature without one is not compared.
 func (c *comparison) word(feature string, before, after []space.Field) (Class, string) {
 	b, a := only(feature, before), only(feature, after)
+	_, feature = featureOf(feature)
 	w, ok := c.words[feature]
+	if feature == outside {
+		w, ok = wordOutside, true
+	}
 	opaque := slices.ContainsFunc(slices.Concat(b, a), func(f space.Field) bool { return f.Name == eval.OpaqueField })
 	if !ok || w == nil || opaque {
 		return NotCompared, "feature " + feature + " changes, and how bad that is is not known"

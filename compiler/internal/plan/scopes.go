@@ -16,9 +16,18 @@ type pair struct {
 	before, after   space.Decision
 	opened, removed bool
 	display         string // "bookinfo/reviews", "gateway/edge host *.example"
-	own             string // ID of the scope's service; "" for a gateway
+	own             string // ID of the scope's service or external; "" for a gateway
+	external        bool
 	near            string // its namespace
 	host            string // a host of this class, for witnesses at gateways
+}
+
+// target is what splitTarget calls a pair's own service or external.
+func (p pair) target() string {
+	if p.external {
+		return outside + " " + p.own
+	}
+	return p.own
 }
 
 // destination is what a pair of a service is about.
@@ -50,6 +59,7 @@ func (c *comparison) pairs() []pair {
 		if s.Kind == "gateway" {
 			p.before, inB = eval.FindGateway(gateways[s.ID].before, s.ID, s.Port)
 			p.after, inA = eval.FindGateway(gateways[s.ID].after, s.ID, s.Port)
+			p.before, p.after = c.withOutside(c.before, p.before), c.withOutside(c.after, p.after)
 			p.host = hostOf(s.Port, gateways[s.ID].names)
 			p.display = "gateway/" + s.ID + " host " + s.Port
 		} else {
@@ -71,7 +81,7 @@ func (c *comparison) pairs() []pair {
 		p.before.Scope.Protocol, p.after.Scope.Protocol = protocolB, protocolA
 		out = append(out, p)
 	}
-	return out
+	return append(out, c.outsidePairs()...)
 }
 
 func nowhere() space.Decision {

@@ -216,14 +216,14 @@ func joinDenied(ts []turn) []turn {
 	return []turn{out}
 }
 
-// classOf classifies a change of verdict: rule 9 of the language. From outside, whatever
-// kept a request out, that it comes in is widening; in the mesh, access says so.
+// classOf classifies a change of verdict: rule 9 of the language. From outside, or to there,
+// whatever kept a request, that it passes is widening; in the mesh, access says so.
 func (n *narrator) classOf(before, after space.Verdict) Class {
-	outside := n.p.own == ""
+	across := n.p.own == "" || n.p.external
 	switch {
 	case before == space.Forward:
 		return Narrowing
-	case outside && (after == space.Forward || before == space.Denied && after == space.Redirect):
+	case across && (after == space.Forward || before == space.Denied && after == space.Redirect):
 		return Widening
 	}
 	return Neutral
@@ -275,6 +275,9 @@ func (n *narrator) conditions(t *told, ch prove.Change) {
 			earlier = append(earlier, r)
 		}
 		t.more = 0
+	}
+	if n.p.external { // whoever calls it, as access says
+		box = slices.DeleteFunc(box, func(t space.Test) bool { return t.Dim == space.IdentityDim })
 	}
 	known := keys(box)
 	for _, r := range earlier {

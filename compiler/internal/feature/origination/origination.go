@@ -138,32 +138,54 @@ func roots(file string) string {
 	return file
 }
 
-// change: whom a caller takes for the external is all that TLS is for, so that any change of it
-// may be weaker; TLS that appears, or of a newer version at least, is neutral or narrower.
+// change: whom a caller takes for the external is all that TLS is for. Who may prove it is weaker
+// where it is another one, and narrower where it is fewer; of two files of roots nobody here can
+// say which holds the other. The name that is asked for proves nothing.
 func change(before, after []space.Field) (plan.Class, string) {
-	text := plan.Arrow("verified TLS", before, after)
+	const what = "verified TLS: "
 	switch {
 	case len(before) == 0:
-		return plan.Neutral, text
-	case len(after) == len(before) && same(before, after, "roots", "sans", "sni"):
-		if value(after, "min") > value(before, "min") {
-			return plan.Narrowing, text
-		}
-	case len(after) == len(before) && same(before, after, "roots", "sans", "min"):
-		return plan.Neutral, text // the name that is asked for proves nothing
+		return plan.Neutral, what + "none → " + plan.List(after)
+	case len(after) == 0:
+		return plan.Weakening, what + plan.List(before) + " → none"
 	}
-	return plan.Weakening, text
-}
-
-func same(before, after []space.Field, names ...string) bool {
-	return !slices.ContainsFunc(names, func(n string) bool { return value(before, n) != value(after, n) })
-}
-
-func value(fs []space.Field, n string) string {
-	for _, f := range fs {
-		if f.Name == n {
-			return f.Value
+	class, texts := plan.Nothing, []string(nil)
+	for _, x := range []struct {
+		name   string
+		change func(before, after string) plan.Class
+	}{
+		{"sans", names}, {"roots", func(_, _ string) plan.Class { return plan.Weakening }},
+		{"min", version}, {"sni", func(_, _ string) plan.Class { return plan.Neutral }},
+	} {
+		if b, a := plan.Value(before, x.name), plan.Value(after, x.name); b != a {
+			class, texts = worse(class, x.change(b, a)), append(texts, x.name+" "+b+" → "+a)
 		}
 	}
-	return ""
+	return class, what + strings.Join(texts, ", ")
+}
+
+// worse is the class of both: what may be weaker is no mere narrowing.
+func worse(a, b plan.Class) plan.Class {
+	if a == plan.Weakening || b == plan.Weakening {
+		return plan.Weakening
+	}
+	return plan.Worst(a, b)
+}
+
+func version(before, after string) plan.Class {
+	if after > before {
+		return plan.Narrowing
+	}
+	return plan.Weakening
+}
+
+// names compares whose certificates do: each name counts for itself, "*.suffix" for all below.
+func names(before, after string) plan.Class {
+	known := strings.Fields(before)
+	for _, n := range strings.Fields(after) {
+		if !slices.ContainsFunc(known, func(k string) bool { return k == n || model.HostCovers(k, n) }) {
+			return plan.Weakening
+		}
+	}
+	return plan.Narrowing
 }
