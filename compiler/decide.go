@@ -179,6 +179,11 @@ func (a Answer) Reset() bool { return a.ByProxy() && a.Status == 0 }
 // AtDoor reports whether the port of a gateway answers by itself, before any route.
 func (a Answer) AtDoor() bool { return a.Outcome.By == eval.ByDoor }
 
+// Forwarded reports whether such requests reach a destination, all or some of them.
+func (a Answer) Forwarded() bool {
+	return a.Status == 0 && slices.ContainsFunc(a.Outcome.Shares, func(s space.Share) bool { return s.Status == 0 && s.Weight > 0 })
+}
+
 // Redirects reports whether the caller's proxy answers with another place.
 func (a Answer) Redirects() bool {
 	return a.Outcome.Verdict == space.Redirect && a.Status == a.Outcome.Status

@@ -40,10 +40,10 @@ func Resources(r release.Release, classes ...release.Class) ([]Resource, error) 
 // another one, and no Envoy with it would reach anybody.
 func Bootstrap(rs []Resource) ([]byte, error) { return envoy.StaticBootstrap(rs) }
 
-// Door is where a request enters a rehearsal: a listener of a proxy class. The zero Door is that of
-// a call of an external that one host cannot show: by somebody who has no way there, or with transparent
-// capture by another host than its first.
+// Door is where a request enters a rehearsal: a listener of a proxy class.
 type Door struct {
+	// Missing is why one host has no such door, "" if it has; nothing else is set then.
+	Missing  string
 	Class    release.Class
 	Listener string
 	// TCP says that the door takes bytes, not requests, TLS that it takes them by HTTPS.
@@ -169,6 +169,9 @@ func (p *Program) door(r Request, c *cast) (Door, error) {
 			return Door{}, err
 		}
 		port := entrance(g, r)
+		if port.Protocol == model.HTTPS && len(g.HostsAt(port.Name)) == 0 {
+			return Door{Missing: "no host is at port " + port.Name + ", so that nothing listens there"}, nil
+		}
 		return Door{Class: g.Class(), Listener: model.GatewayName(g.ID, port.Name), TLS: port.Protocol == model.HTTPS}, nil
 	}
 	to, port, err := p.destination(r)
@@ -182,10 +185,10 @@ func (p *Program) door(r Request, c *cast) (Door, error) {
 	class := Nobody()
 	if x := p.external(r.To, r.Namespace); x != nil {
 		if host := eval.CleanHost(r.Host); p.mesh.Capture == model.Transparent && host != "" && host != x.Host() {
-			return Door{}, nil // with explicit capture it would arrive as the first host
+			return Door{Missing: "on one host an external is called by its first name, " + x.Host()}, nil
 		}
 		if a, err := p.Decide(r); err != nil || a.Outcome.Verdict == space.Denied && a.Status == 0 {
-			return Door{}, err // nothing listens for what is not called
+			return Door{Missing: "nothing listens for what is not called"}, err
 		}
 	}
 	if id != "" {

@@ -71,7 +71,18 @@ func (d *draft) form(of *draft, r compiler.Request) compiler.Request {
 	if d.chance(40) {
 		return r
 	}
-	switch d.IntN(12) {
+	switch d.IntN(14) {
+	case 12:
+		put("transfer-encoding", "chunked", "chunked", "Chunked", "gzip, chunked", "identity", "")
+		if d.chance(25) {
+			put("content-length", "0", "3")
+		}
+	case 13:
+		if d.chance(25) {
+			put("expect", "100-continue", "100-Continue")
+			break
+		}
+		put("referer", "https://a.test/x?y", "https://a.test", "http://me@a.test/", "/x#y", "/x", "a:b", "x/a:b", "https://a.test:99999/", "https://a.test/é")
 	case 10, 11:
 		d.socket(&r)
 	case 0:

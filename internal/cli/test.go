@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -18,6 +20,8 @@ type tested struct {
 	Envoy *rehearsal.Reply `json:"envoy,omitempty"`
 	// Rehearsal is the disagreement of evaluator and Envoy, "" if there is none.
 	Rehearsal string `json:"rehearsal,omitempty"`
+	// Untried is why no Envoy was asked although they were wanted.
+	Untried string `json:"untried,omitempty"`
 }
 
 func (r tested) failed() bool { return r.Failure != "" || r.Rehearsal != "" }
@@ -71,18 +75,21 @@ func (a *app) rehearse(ctx context.Context, f *envoyFlags, p *compiler.Program, 
 		return "", err
 	}
 	for i, t := range trials {
-		results[i].Envoy, results[i].Rehearsal = t.Reply, t.Differs
+		results[i].Envoy, results[i].Rehearsal, results[i].Untried = t.Reply, t.Differs, t.Untried
 	}
 	return bin.Version, nil
 }
 
 // tell prints test results; a failure, or no test at all, is invalid.
 func (a *app) tell(results []tested, on string, asJSON bool) error {
-	failed := 0
+	failed, untried := 0, ""
 	for _, r := range results {
 		if r.failed() {
 			failed++
 		}
+	}
+	if n := len(slices.DeleteFunc(slices.Clone(results), func(r tested) bool { return r.Untried == "" })); n > 0 {
+		untried = fmt.Sprintf(" (%d on the evaluator alone)", n)
 	}
 	if asJSON {
 		if err := a.json(results); err != nil {
@@ -92,7 +99,7 @@ func (a *app) tell(results []tested, on string, asJSON bool) error {
 		for _, r := range results {
 			a.tellOne(r)
 		}
-		printer.Fprintf(a.out, "%d passed, %d failed on %s\n", len(results)-failed, failed, on)
+		printer.Fprintf(a.out, "%d passed, %d failed on %s%s\n", len(results)-failed, failed, on, untried)
 	}
 	if len(results) == 0 {
 		return fail(diag.ExitInvalid, "the intent has no test; write one: mesh: test: \"…\": {request: …, expect: …}")
@@ -104,11 +111,17 @@ func (a *app) tell(results []tested, on string, asJSON bool) error {
 }
 
 func (a *app) tellOne(r tested) {
+	verdict := "ok  "
+	if r.failed() {
+		verdict = "FAIL"
+	}
+	printer.Fprintf(a.out, "%s  %s\n", verdict, r.Name)
+	if r.Untried != "" {
+		printer.Fprintf(a.out, "      no Envoy was asked: %s\n", r.Untried)
+	}
 	if !r.failed() {
-		printer.Fprintf(a.out, "ok    %s\n", r.Name)
 		return
 	}
-	printer.Fprintf(a.out, "FAIL  %s\n", r.Name)
 	if r.Failure != "" {
 		printer.Fprintf(a.out, "      %s: %s\n", a.at(r.Pos), r.Failure)
 	}

@@ -72,6 +72,8 @@ func Headers() []Header {
 		{"x-original-uri", "the same", Remove, Pass, Pass},
 		{"x-original-host", "the host before another proxy changed it", Remove, Pass, Pass},
 		{"proxy", "nothing: CGI would make the variable HTTP_PROXY of it", Remove, Remove, Remove},
+		{"referer", "where a link was followed; removed if it is no URI or path, or has a fragment or user information", Pass, Pass, Pass},
+		{"expect", "\"100-continue\" is answered at once; of anything else the application says that it cannot meet it (RFC 9110 section 10.1.1)", Own, Own, Own},
 		{"te", "\"trailers\" stays, anything else is removed (RFC 9113 section 8.2.2)", Own, Own, Own},
 		{"connection", "what a header of this connection is; those that it names are removed", Own, Own, Own},
 		{"keep-alive", "about the connection", Own, Own, Own},

@@ -83,6 +83,18 @@ var possible = regexp.MustCompile(`^[A-Za-z0-9._~!$&'()*+,;=:@%\[\]-]+$`)
 // is no GoodAuthority.
 func PossibleAuthority(text string) bool { return possible.MatchString(text) }
 
+// referers are what Envoy 1.40 leaves of "referer": a URI with a host and without user
+// information, or a reference to a path; neither with a fragment (RFC 9110 section 10.1.3).
+var referers = regexp.MustCompile(`^(?:[A-Za-z]+://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])` + uriPort + `(?:[/?][!"$-~]*)?|` + relative + `)$`)
+
+const (
+	uriPort  = `(?::0*(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?`
+	relative = `[A-Za-z0-9!$%&'()*+,.;=?@_~-]*(?:/[A-Za-z0-9!$%&'()*+,.;=?@_~:/-]*)?`
+)
+
+// GoodReferer reports whether a proxy passes on what "referer" says, which it takes away else.
+func GoodReferer(text string) bool { return referers.MatchString(text) }
+
 var token = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 
 // Token reports whether the text is a word as methods and header names are (RFC 9110 section 5.6.2).

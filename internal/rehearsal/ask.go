@@ -10,6 +10,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -82,12 +84,16 @@ func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (R
 	if _, err := io.WriteString(c, request(method, r)); err != nil {
 		return Reply{}, fmt.Errorf("sending to %s: %w", d.Listener, errors.Join(err, ctx.Err()))
 	}
+	go func() { _, _ = io.Copy(c, body(r)) }() // until all is sent, or the connection is closed: an answer may come before
 	from := bufio.NewReader(c)
-	res, err := http.ReadResponse(from, &http.Request{Method: method})
+	res, err := readResponse(from, method)
 	if err != nil {
 		return Reply{}, fmt.Errorf("reading the answer of %s: %w", d.Listener, errors.Join(err, ctx.Err()))
 	}
-	defer res.Body.Close()
+	defer func() {
+		_ = c.Close() // first: a body that never ends would be read to its end
+		_ = res.Body.Close()
+	}()
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		return ReadReply(res)
 	}
@@ -96,6 +102,17 @@ func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (R
 		return out, fmt.Errorf("a WebSocket at %s: %w", d.Listener, errors.Join(err, ctx.Err()))
 	}
 	return out, out.readSeen()
+}
+
+// readResponse reads the answer, and what comes before it (RFC 9110 section 15.2), but for the
+// change to another protocol, which is one.
+func readResponse(from *bufio.Reader, method string) (*http.Response, error) {
+	for {
+		res, err := http.ReadResponse(from, &http.Request{Method: method})
+		if err != nil || res.StatusCode >= http.StatusOK || res.StatusCode == http.StatusSwitchingProtocols {
+			return res, err
+		}
+	}
 }
 
 // speak greets the other side of a WebSocket and returns what it says.
@@ -116,12 +133,57 @@ func orElse(s, def string) string {
 // request is the request as bytes.
 func request(method string, r compiler.Request) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s HTTP/%s\r\nHost: %s\r\n", method, orElse(r.Path, "/"), orElse(r.HTTP, compiler.HTTP11), orElse(r.Host, defaultHost))
+	fmt.Fprintf(&b, "%s %s HTTP/%s\r\n", method, orElse(r.Path, "/"), orElse(r.HTTP, compiler.HTTP11))
+	if host := hostOf(r); host != "" {
+		fmt.Fprintf(&b, "Host: %s\r\n", host)
+	}
 	for _, h := range r.Headers {
 		fmt.Fprintf(&b, "%s: %s\r\n", h.Name, h.Value)
 	}
 	b.WriteString("\r\n")
 	return b.String()
+}
+
+// body is what the head of a request of HTTP/1 announces (RFC 9112 section 6): so many bytes,
+// or chunks, of which there are none. A head that announces none, or what none is, has none.
+func body(r compiler.Request) io.Reader {
+	for _, h := range r.Headers {
+		if strings.EqualFold(h.Name, "transfer-encoding") {
+			return strings.NewReader("0\r\n\r\n")
+		}
+	}
+	return io.LimitReader(zeros{}, min(announced(r), maxBody))
+}
+
+// maxBody is how much of a body is sent. Applications answer as soon as they get something.
+const maxBody = 16 << 20
+
+// announced is the number of bytes that a request says it has, 0 if that is no number.
+func announced(r compiler.Request) int64 {
+	for _, h := range r.Headers {
+		if n, err := strconv.ParseInt(strings.Trim(h.Value, " \t"), 10, 64); err == nil && n > 0 && strings.EqualFold(h.Name, "content-length") {
+			return n
+		}
+	}
+	return 0
+}
+
+// zeros are endless digits.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = '0'
+	}
+	return len(b), nil
+}
+
+// hostOf is the host to write for a request: its own, none beside a header of that name, else one for it.
+func hostOf(r compiler.Request) string {
+	if r.Host == "" && slices.ContainsFunc(r.Headers, func(h compiler.Header) bool { return strings.EqualFold(h.Name, "host") && h.Value != "" }) {
+		return ""
+	}
+	return orElse(r.Host, defaultHost)
 }
 
 // defaultHost is the host of a request that names none.

@@ -20,6 +20,8 @@ import (
 // application answers 503 to the first so many requests with one path, once it has
 // read all of them, waits so long before it answers ("300ms"), or begins its body with so many bytes.
 const (
+	ownHeaders = "x-rehearsal-"
+
 	FailHeader = "x-rehearsal-fail"
 	WaitHeader = "x-rehearsal-wait"
 	SizeHeader = "x-rehearsal-size"

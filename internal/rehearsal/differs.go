@@ -140,7 +140,7 @@ func differsLocation(want compiler.Answer, r compiler.Request, got Reply) string
 
 // arrivingHost is the host that the destination gets.
 func arrivingHost(r compiler.Request) string {
-	r.Host = orElse(r.Host, defaultHost)
+	r.Host = hostOf(r)
 	return r.Authority()
 }
 

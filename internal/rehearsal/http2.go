@@ -40,9 +40,14 @@ func askHTTP2(c net.Conn, secure bool, method string, r compiler.Request) (Reply
 	if err := f.WriteSettings(); err != nil {
 		return Reply{}, fmt.Errorf("greeting: %w", err)
 	}
-	socket := extended(r)
-	if err := writeHead(f, fields(scheme, method, r), !socket); err != nil {
+	socket, length := extended(r), int(min(announced(r), maxFrame))
+	if err := writeHead(f, fields(scheme, method, r), !socket && length == 0); err != nil {
 		return Reply{}, fmt.Errorf("sending: %w", err)
+	}
+	if length > 0 && !socket {
+		if err := f.WriteData(streamID, announced(r) <= maxFrame, bytes.Repeat([]byte{'0'}, length)); err != nil {
+			return Reply{}, fmt.Errorf("sending a body: %w", err)
+		}
 	}
 	out := Reply{Headers: map[string][]string{}}
 	for {
@@ -109,7 +114,7 @@ func (out *Reply) take(f *http2.Framer, frame http2.Frame) (done bool, err error
 		return frame.StreamEnded(), out.readSeen()
 	case *http2.DataFrame:
 		out.Text += string(frame.Data()[:min(len(frame.Data()), maxText-len(out.Text))])
-		return frame.StreamEnded(), nil
+		return frame.StreamEnded() || len(out.Text) == maxText, nil
 	case *http2.RSTStreamFrame:
 		// An answer that is whole may be followed by the end of a request that is not.
 		out.Reset = out.Status == 0

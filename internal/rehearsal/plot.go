@@ -39,7 +39,7 @@ func cut(r compiler.Rehearsal) (plot, error) {
 	}
 	var next []release.Class
 	for _, d := range r.Doors {
-		if d == (compiler.Door{}) {
+		if d.Missing != "" {
 			continue
 		}
 		next = append(next, d.Class)

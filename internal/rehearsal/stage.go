@@ -164,7 +164,7 @@ func (s *Stage) findDoors(ctx context.Context, classes []release.Class, doors []
 		}
 	}
 	for _, d := range doors {
-		if d == (compiler.Door{}) {
+		if d.Missing != "" {
 			continue
 		}
 		addr, ok := at[d.Class.String()+" "+d.Listener]

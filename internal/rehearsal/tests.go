@@ -3,6 +3,8 @@ package rehearsal
 import (
 	"context"
 	"fmt"
+	"net/url"
+	"strings"
 	"time"
 
 	"meshc.dev/meshc/compiler"
@@ -16,6 +18,8 @@ type Trial struct {
 	Reply *Reply
 	// Differs says how that is not what the evaluator says, "" if it is.
 	Differs string
+	// Untried is why a rehearsal cannot show what becomes of the request, "" if it can. Then nobody was asked.
+	Untried string
 }
 
 // Tests rehearses the `test:` blocks of the intent. The trials are in the order
@@ -42,8 +46,8 @@ func Tests(ctx context.Context, bin envoybin.Binary, p *compiler.Program, clock 
 		if err != nil {
 			return nil, fmt.Errorf("test %q: %w", t.Name, err)
 		}
-		if r.Doors[i] == (compiler.Door{}) {
-			continue // there is nothing to ask
+		if out[i].Untried = orElse(r.Doors[i].Missing, beyond(want, t.Request)); out[i].Untried != "" {
+			continue
 		}
 		reply, err := stage.Ask(ctx, r.Doors[i], t.Request)
 		switch {
@@ -57,3 +61,23 @@ func Tests(ctx context.Context, bin envoybin.Binary, p *compiler.Program, clock 
 	}
 	return out, nil
 }
+
+// beyond is what in a request is beyond the rehearsal's own applications, "" for nothing. They
+// are servers of net/http, which answers some requests before it asks anybody.
+func beyond(want compiler.Answer, r compiler.Request) string {
+	for _, h := range r.Headers {
+		switch name := strings.ToLower(h.Name); {
+		case strings.HasPrefix(name, ownHeaders):
+			return name + " is an order to the applications of a rehearsal"
+		case name == "expect" && !strings.EqualFold(h.Value, continues) && want.Forwarded():
+			return "the applications of a rehearsal meet no expectation but " + continues
+		}
+	}
+	if _, err := url.ParseRequestURI(want.Arrives.Path); err != nil && want.Forwarded() {
+		return "the applications of a rehearsal read no path in which a % begins no escape"
+	}
+	return ""
+}
+
+// continues is the only expectation that RFC 9110 section 10.1.1 has.
+const continues = "100-continue"

@@ -17,6 +17,7 @@ const (
 	misdirected       = 421
 	upgradeRequired   = 426
 	headTooLarge      = 431
+	notImplemented    = 501
 )
 
 // BeforeHandshake is what becomes of a connection to a port of HTTPS that asks for a name (SNI)

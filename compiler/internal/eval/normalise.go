@@ -61,6 +61,9 @@ func CleanHeaders(d hop.Door, hs []space.Header) []space.Header {
 	var out []space.Header
 	for _, name := range names {
 		for _, v := range space.HeaderLines(name, lines[name]) {
+			if name == "referer" && !hop.GoodReferer(v) {
+				continue
+			}
 			out = append(out, space.Header{Name: name, Value: v})
 		}
 	}

@@ -131,6 +131,9 @@ func (r *reading) http1() *refusal {
 	if p := r.badLine(); p != nil {
 		return p
 	}
+	if p := r.coding(); p != nil {
+		return p
+	}
 	if p := r.absolute(); p != nil {
 		return p
 	}
@@ -141,6 +144,20 @@ func (r *reading) http1() *refusal {
 		return bad("the host %q is none", r.host)
 	}
 	r.upgrade = hop.Upgrade(r.lines(hop.Connection), r.lines(hop.UpgradeTo))
+	return nil
+}
+
+// coding refuses what says in no single way how long its body is (RFC 9112 section 6).
+func (r *reading) coding() *refusal {
+	codings := r.lines("transfer-encoding")
+	switch {
+	case len(codings) == 0:
+		return nil
+	case len(r.lines("content-length")) > 0 && (r.Method != connect || strings.Join(r.lines("content-length"), ",") != "0"):
+		return bad("content-length and transfer-encoding both say how long the body is")
+	case len(codings) > 1 || !strings.EqualFold(strings.Trim(codings[0], " \t"), "chunked") || r.Method == connect:
+		return &refusal{notImplemented, fmt.Sprintf("the transfer encoding %q is not spoken", strings.Join(codings, ","))}
+	}
 	return nil
 }
 

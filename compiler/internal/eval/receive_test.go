@@ -51,6 +51,13 @@ func TestReceive(t *testing.T) {
 		}, 400, "the target is neither a path nor a URI"},
 		"the limit before the version": {func(s *eval.Sent) { s.HTTP, s.Headers = eval.HTTP10, many(200) }, 431, "the head has more than 200 lines"},
 		"the version before the path":  {func(s *eval.Sent) { s.HTTP, s.Target = eval.HTTP10, "/%2f" }, 426, "HTTP/1.0 is not spoken"},
+		"a coding before the version": {func(s *eval.Sent) {
+			s.HTTP, s.Headers = eval.HTTP10, []space.Header{{Name: "Transfer-Encoding", Value: "gzip"}}
+		}, 501, `the transfer encoding "gzip" is not spoken`},
+		"two lengths before the coding": {func(s *eval.Sent) {
+			s.Headers = []space.Header{{Name: "transfer-encoding", Value: "gzip"}, {Name: "content-length", Value: "1"}}
+		}, 400, "content-length and transfer-encoding both say how long the body is"},
+		"chunks": {func(s *eval.Sent) { s.Headers = []space.Header{{Name: "transfer-encoding", Value: " Chunked"}} }, 0, ""},
 		"a wish before the length": {func(s *eval.Sent) {
 			s.Headers = []space.Header{{Name: "Content-Length", Value: "1000000000000000000"}, {Name: "Connection", Value: "upgrade"}, {Name: "Upgrade", Value: "x"}}
 		}, 403, "the length is none, or too long for HTTP/2, and no connection changes to x"},
