@@ -95,6 +95,9 @@ type Answer struct {
 	Arrives Arrival `json:"arrives,omitzero"`
 	// Why is the reason of a proxy that answers by itself, where neither a route nor a grant is.
 	Why string `json:"why,omitempty"`
+	// By is who answers: ByApplication, ByCallee, ByCaller or ByGateway; "" if different shares get
+	// their answers from different ones.
+	By string `json:"by,omitempty"`
 	// First is the proxy that the request meets first, in words.
 	First string `json:"first_proxy"`
 	// Scheme is "http" or "https": where a redirect leads that names none.
@@ -245,6 +248,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		ans = eval.UnknownHost()
 	}
 	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(), Scheme: got.Scheme}
+	out.By = r.by(ans)
 	if v := ans.Outcome.Verdict; !tcp && (v == space.Forward || v == space.Denied) {
 		out.Arrives = Arrival{ans.Image.Of(q).Path, ans.Image.Host}
 		if x != nil && v == space.Forward && (q.Host == "" || p.mesh.Capture == model.Explicit) {
@@ -327,6 +331,30 @@ func (r Request) door() hop.Door {
 
 // serverName is what a connection to a port of HTTPS asks for, by a request with that host.
 func (r Request) serverName(host string) string { return eval.CleanHost(orElse(r.ServerName, host)) }
+
+// Who may answer a request: what it is for, that one's own proxy, and the first proxy of its way.
+const (
+	ByApplication = "application"
+	ByCallee      = "callee"
+	ByCaller      = "caller"
+	ByGateway     = "gateway"
+)
+
+// by is who answers.
+func (r Request) by(a space.Answer) string {
+	refused := func(s space.Share) bool { return s.Status != 0 }
+	switch o := a.Outcome; {
+	case status(o) == o.Status && o.Verdict == space.Forward && !slices.ContainsFunc(o.Shares, refused):
+		return ByApplication
+	case status(o) == o.Status && o.Verdict == space.Forward:
+		return ""
+	case a.Inside && status(o) == o.Status:
+		return ByCallee
+	case r.atGateway():
+		return ByGateway
+	}
+	return ByCaller
+}
 
 // gatewayProxy is the first proxy of who comes through a gateway.
 const gatewayProxy = "the gateway's proxy"
@@ -573,6 +601,9 @@ func judge(e resolve.Expect, a Answer) string {
 	}
 	if e.Status != 0 && got != e.Status {
 		return fmt.Sprintf("expected status %d, the request is %s", e.Status, a.Words())
+	}
+	if e.By != "" && e.By != a.By {
+		return fmt.Sprintf("expected an answer by %s, the request is %s, by %s", e.By, a.Words(), orElse(a.By, "several"))
 	}
 	if e.Path != "" && e.Path != a.Arrives.Path {
 		return fmt.Sprintf("expected the path %s to arrive, it is %s", e.Path, orElse(a.Arrives.Path, "none: the request is "+a.Words()))

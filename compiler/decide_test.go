@@ -1,6 +1,8 @@
 package compiler_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -101,6 +103,80 @@ mesh: test: {
 	for _, r := range p.Test() {
 		if r.Failure != want[r.Name] {
 			t.Errorf("%s: %q, want %q", r.Name, r.Failure, want[r.Name])
+		}
+	}
+}
+
+// TestTestsSayWhoAnswers: an application, or one of the proxies before it.
+func TestTestsSayWhoAnswers(t *testing.T) {
+	const shop = `package shop
+
+import "meshc.dev/intent"
+
+mesh: intent.#Mesh
+mesh: namespace: "shop"
+mesh: certificate: {one: file: "one", two: file: "two"}
+mesh: service: {
+	web: {port: http: number: 8080, calls: {cart: {}, bank: {}}}
+	cart: {
+		port: http: number: 8080
+		cors: origins: ["https://page.test"]
+		route: {
+			gone: {match: path: prefix: "/gone", respond: status: 410}
+			broken: {match: path: prefix: "/broken", to: default: 100, fault: {abort: {status: 503, percent: 100}, owner: "ops", reason: "drill", until: "2030-01-01T00:00:00Z"}}
+			default: {match: path: prefix: "/a", to: default: 100}
+		}
+		grant: all: {from: ["web", "gateway/edge"], methods: ["GET"]}
+		deny: secret: {mesh: true, paths: ["/a/secret/*"]}
+	}
+}
+mesh: external: bank: {port: http: number: 80, endpoints: dns: "bank.example:80"}
+mesh: gateway: edge: {
+	port: {http: number: 80, https: {number: 443, protocol: "https"}}
+	host: {
+		"one.test": {tls: certificates: ["one"], deny: inner: paths: ["/inner/*"], route: all: to: cart: 100}
+		"two.test": {tls: certificates: ["two"], route: all: to: cart: 100}
+	}
+}
+`
+	tests := map[string]struct{ request, by string }{
+		"get":        {`from: "web", to: "cart", path: "/a"`, "application"},
+		"no grant":   {`from: "web", to: "cart", path: "/a", method: "POST"`, "callee"},
+		"denied":     {`from: "web", to: "cart", path: "/a/secret/x"`, "callee"},
+		"nobody":     {`to: "cart", path: "/a"`, "callee"},
+		"no route":   {`from: "web", to: "cart", path: "/b"`, "caller"},
+		"odd path":   {`from: "web", to: "cart", path: "/a%2fb"`, "caller"},
+		"answered":   {`from: "web", to: "cart", path: "/gone"`, "caller"},
+		"a fault":    {`from: "web", to: "cart", path: "/broken"`, "caller"},
+		"preflight":  {`from: "web", to: "cart", path: "/a", method: "OPTIONS", headers: {origin: "https://page.test", "access-control-request-method": "GET"}`, "callee"},
+		"old HTTP":   {`from: "web", to: "cart", path: "/a", http: "1.0"`, "caller"},
+		"bank":       {`from: "web", to: "bank"`, "application"},
+		"not called": {`from: "cart", to: "bank"`, "caller"},
+		"edge":       {`to: "gateway/edge", host: "one.test", path: "/a"`, "application"},
+		"at edge":    {`to: "gateway/edge", host: "one.test", path: "/inner/a"`, "gateway"},
+		"behind it":  {`to: "gateway/edge", host: "one.test", path: "/a/secret/x", http: "2"`, "callee"},
+		"plain":      {`to: "gateway/edge", port: "http", host: "one.test", path: "/a"`, "gateway"},
+		"elsewhere":  {`to: "gateway/edge", host: "one.test", sni: "two.test", path: "/a"`, "gateway"},
+		"same name":  {`to: "gateway/edge", host: "one.test", sni: "one.test", path: "/a"`, "application"},
+		"no name":    {`to: "gateway/edge", host: "one.test", sni: "three.test", path: "/a"`, "gateway"},
+	}
+	var all strings.Builder
+	for name, c := range tests {
+		for _, by := range []string{"application", "callee", "caller", "gateway"} {
+			fmt.Fprintf(&all, "mesh: test: %q: {request: {%s}, expect: by: %q}\n", name+": "+by, c.request, by)
+		}
+	}
+	p, ds := compiler.Load(fstest.MapFS{"mesh.cue": {Data: []byte(plainRoot)}, "shop/shop.cue": {Data: []byte(shop + all.String())}}, compiler.Options{At: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)})
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	if got := p.Test(); len(got) != 4*len(tests) {
+		t.Fatalf("%d results", len(got))
+	}
+	for _, r := range p.Test() {
+		name, by, _ := strings.Cut(r.Name, ": ")
+		if want := tests[name].by == by; want != (r.Failure == "") {
+			t.Errorf("%s by %s: %q", name, by, r.Failure)
 		}
 	}
 }

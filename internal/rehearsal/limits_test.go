@@ -46,6 +46,11 @@ func TestLimitsOfARehearsalAreNoDisagreement(t *testing.T) {
 		"plain beside it":           {door + `, port: "http"`, ""},
 		"another name of it":        {`from: "app", to: "bank", host: "two.test"`, "first name"},
 		"its first name":            {`from: "app", to: "bank", host: "one.test"`, ""},
+		"HTTP/2":                    {own + `, http: "2", method: "POST", headers: "content-length": "70000"`, ""},
+		"HTTP/1.0":                  {own + `, http: "1.0"`, ""},
+		"HTTPS":                     {`to: "gateway/front", host: "one.test", sni: "one.test", http: "2"`, ""},
+		"another name by HTTPS":     {`to: "gateway/front", host: "one.test", sni: "two.test"`, ""},
+		"no name that it knows":     {`to: "gateway/front", host: "one.test", sni: "three.test"`, ""},
 		"who does not call it":      {`from: "other", to: "bank", host: "one.test"`, "not called"},
 	}
 	var tests strings.Builder
@@ -60,6 +65,11 @@ mesh: namespace: "shop"
 mesh: service: app: {port: http: number: 80, grant: all: from: ["app", "gateway/edge"], calls: bank: {}}
 mesh: service: other: port: http: number: 80
 mesh: gateway: edge: {port: {http: number: 8080, https: {number: 8443, protocol: "https"}}, host: "a.test": {ports: ["http"], route: all: to: "shop/app": 100}}
+mesh: certificate: {one: file: "one", two: file: "two"}
+mesh: gateway: front: {
+	port: {http: number: 8081, https: {number: 8444, protocol: "https"}}
+	host: {"one.test": {tls: certificates: ["one"], route: all: to: app: 100}, "two.test": {tls: certificates: ["two"], route: all: to: app: 100}}
+}
 mesh: external: bank: {port: http: number: 80, hosts: ["one.test", "two.test"], endpoints: static: ["192.0.2.1:80"]}
 ` + tests.String())},
 	}, compiler.Options{At: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)})

@@ -172,7 +172,7 @@ func (b behind) end(p meeting, to []model.Target, behind []act) space.List {
 	}
 	first := p.at[destination{to[0].Service, to[0].Port}]
 	if !passed && !slices.ContainsFunc(shares, func(s space.Share) bool { return s.Status != first.Status }) {
-		return space.List{p.way.ending(first).rule()}
+		return space.List{p.way.refusedInside(first).rule()}
 	}
 	p.way.then.Shares = shares
 	return p.way.through(behind, func(w way) space.List { return space.List{w.rule()} })

@@ -16,14 +16,16 @@ type way struct {
 	then space.Outcome
 	// image is what leaves the proxy at which the way begins.
 	image space.Image
+	// inside says that the callee's proxy has answered.
+	inside bool
 }
 
 // start is the way of the requests that a rule takes.
-func start(r space.Rule) way { return way{r.When, r.From, r.Then, r.Image} }
+func start(r space.Rule) way { return way{r.When, r.From, r.Then, r.Image, false} }
 
 // rule is the way's end.
 func (w way) rule() space.Rule {
-	return space.Rule{When: w.when, Then: w.then.Canonical(), From: w.from, Image: w.image}
+	return space.Rule{When: w.when, Then: w.then.Canonical(), From: w.from, Inside: w.inside, Image: w.image}
 }
 
 // behind are the rules of a door, which see the image of the way's requests, as rules about the
@@ -87,6 +89,13 @@ func (w way) answered(a act, others []act) way {
 // ending ends the way as o does, before any destination.
 func (w way) ending(o space.Outcome) way {
 	w.then.Verdict, w.then.Status, w.then.By, w.then.Shares = o.Verdict, o.Status, o.By, nil
+	return w
+}
+
+// refusedInside ends the way as the callee's proxy does.
+func (w way) refusedInside(o space.Outcome) way {
+	w = w.ending(o)
+	w.inside = true
 	return w
 }
 
@@ -160,10 +169,10 @@ func (w way) into(door space.List, behind []act) space.List {
 	for _, r := range w.behind(door) {
 		then := passed
 		if r.Then.Verdict != space.Forward {
-			then = space.List{w.ending(r.Then).rule()}
+			then = space.List{w.refusedInside(r.Then).rule()}
 		}
 		for _, t := range then {
-			out = append(out, space.Rule{When: slices.Concat(t.When, r.When), Then: t.Then, From: slices.Concat(w.from, r.From), Image: w.image})
+			out = append(out, space.Rule{When: slices.Concat(t.When, r.When), Then: t.Then, From: slices.Concat(w.from, r.From), Inside: t.Inside, Image: w.image})
 		}
 	}
 	return out

@@ -101,7 +101,10 @@ type Test struct {
 	Method  string
 	Path    string
 	Headers map[string]string
-	Expect  Expect
+	// HTTP is the version that the caller speaks, ServerName what its connection asks for (SNI); "" for the defaults.
+	HTTP       string
+	ServerName string
+	Expect     Expect
 }
 
 // Expect is what a test demands; nil or "" demands nothing.
@@ -112,4 +115,6 @@ type Expect struct {
 	To, Port, Version string
 	// Path and Host are those that arrive, the path without its query.
 	Path, Host string
+	// By is who answers: "application", "callee", "caller" or "gateway".
+	By string
 }

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"slices"
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/intent"
@@ -20,7 +21,8 @@ func (l *linker) readTests(p *pkg) {
 
 func (l *linker) test(p *pkg, e intent.Entry) (Test, bool) {
 	q := e.Node.Field("request")
-	t := Test{Name: e.Name, Pos: e.Node.Pos(), Host: q.Field("host").Str(), Method: q.Field("method").Str(), Path: q.Field("path").Str()}
+	t := Test{Name: e.Name, Pos: e.Node.Pos(), Host: q.Field("host").Str(), Method: q.Field("method").Str(), Path: q.Field("path").Str(),
+		HTTP: q.Field("http").Str(), ServerName: q.Field("sni").Str()}
 	if t.Method == "" {
 		t.Method = "GET"
 	}
@@ -44,7 +46,7 @@ func (l *linker) test(p *pkg, e intent.Entry) (Test, bool) {
 	if !l.testTarget(p, q, &t) {
 		return t, false
 	}
-	return t, l.expect(p, e.Node.Field("expect"), &t)
+	return t, l.serverName(q, &t) && l.expect(p, e.Node.Field("expect"), &t)
 }
 
 func (l *linker) testTarget(p *pkg, q intent.Node, t *Test) bool {
@@ -69,6 +71,27 @@ func (l *linker) testTarget(p *pkg, q intent.Node, t *Test) bool {
 	port, ok := l.port(id, q.Field("port"), q, "port")
 	t.To, t.Port = id, port.Name
 	return ok
+}
+
+// serverName settles the port of a test that names one by SNI: only connections of TLS do.
+func (l *linker) serverName(q intent.Node, t *Test) bool {
+	g := l.mesh.Gateway(t.To)
+	if t.ServerName == "" || t.Gateway && g == nil {
+		return true // nothing is said, or it was told already
+	}
+	sni := q.Field("sni")
+	if !t.Gateway {
+		l.add(diag.New(diag.CodeOneOf, sni.Pos(), "test %q names a server (sni), but only a gateway's port of HTTPS looks at it", t.Name).WithFix("leave sni out"))
+		return false
+	}
+	secure := slices.DeleteFunc(slices.Clone(g.Ports), func(p model.Port) bool { return p.Protocol != model.HTTPS || t.Port != "" && p.Name != t.Port })
+	if len(secure) != 1 {
+		l.add(diag.New(diag.CodeOneOf, sni.Pos(), "test %q names a server (sni), which only a port of HTTPS looks at, and says no one port of those", t.Name).
+			WithFix(`name one: request: port: "…", or leave sni out`).WithRelated(l.lineOf(model.GatewayPath(t.To)), "the gateway"))
+		return false
+	}
+	t.Port = secure[0].Name
+	return true
 }
 
 // gatewayPort reports whether a gateway has the port that n names.
@@ -113,8 +136,9 @@ func (l *linker) expect(p *pkg, n intent.Node, t *Test) bool {
 		}
 	}
 	t.Expect.Path, t.Expect.Host = n.Field("path").Str(), n.Field("host").Str()
+	t.Expect.By = n.Field("by").Str()
 	if t.Expect == (Expect{}) {
-		l.add(diag.New(diag.CodeOneOf, n.Pos(), "test %q expects nothing", t.Name).WithFix("add: expect: allowed: true, or a status, `to`, port, version, path or host"))
+		l.add(diag.New(diag.CodeOneOf, n.Pos(), "test %q expects nothing", t.Name).WithFix("add: expect: allowed: true, or a status, `to`, port, version, path, host or by"))
 		return false
 	}
 	return true

@@ -106,6 +106,9 @@ type Rule struct {
 	// From names the deciding pieces of the mesh, in the order in which a
 	// request meets them (route, then grant).
 	From []Origin `json:"from,omitempty"`
+	// Inside says that the callee's proxy answers, not the one at which the way begins; like
+	// From it is no part of the rule's identity.
+	Inside bool `json:"-"`
 	// Image is what the destination gets of the requests. Like From it is no part of the
 	// rule's identity: the outcome's fields tell of it.
 	Image Image `json:"image,omitzero"`
@@ -359,6 +362,8 @@ type Decision struct {
 type Answer struct {
 	Outcome Outcome  `json:"outcome"`
 	From    []Origin `json:"from,omitempty"`
+	// Inside says that the callee's proxy answers, if one does.
+	Inside bool `json:"-"`
 	// Image is what the destination gets of the request.
 	Image Image `json:"image,omitzero"`
 	// Why says why a proxy refuses the request that no grant has to do with.
