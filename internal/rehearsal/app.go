@@ -27,7 +27,9 @@ const unused = time.Hour
 type Seen struct {
 	// Target is the destination: "namespace/service/port/version", or "external/namespace/name/port".
 	Target string `json:"target"`
-	Method string `json:"method,omitempty"`
+	// Workload is which of the destination's workloads it was, from 0.
+	Workload int    `json:"workload,omitempty"`
+	Method   string `json:"method,omitempty"`
 	// Path is the request's target as it came, with its query.
 	Path string `json:"path,omitempty"`
 	Host string `json:"host,omitempty"`
@@ -41,22 +43,22 @@ func AppHeaders() map[string][]string {
 	return map[string][]string{"x-app": {"one"}, "x-app-two": {"first", "second"}}
 }
 
-// app is the application of one destination.
+// app is the application of one workload of a destination.
 type app struct {
-	target string
-	addr   string
-	close  func()
+	who   Seen // its target and which of its workloads
+	addr  string
+	close func()
 	// again serves at the same address once more.
 	again func(context.Context) (app, error)
 }
 
 // serveHTTP answers HTTP/1.1 and HTTP/2, without TLS where secure is nil, and tells saw of
 // every request.
-func serveHTTP(ctx context.Context, target string, secure *tls.Config, saw func(Seen)) (app, error) {
-	return serveHTTPAt(ctx, loopback+":0", target, secure, saw)
+func serveHTTP(ctx context.Context, who Seen, secure *tls.Config, saw func(Seen)) (app, error) {
+	return serveHTTPAt(ctx, loopback+":0", who, secure, saw)
 }
 
-func serveHTTPAt(ctx context.Context, addr, target string, secure *tls.Config, saw func(Seen)) (app, error) {
+func serveHTTPAt(ctx context.Context, addr string, who Seen, secure *tls.Config, saw func(Seen)) (app, error) {
 	l, err := listen(ctx, addr)
 	if err != nil {
 		return app{}, err
@@ -67,7 +69,8 @@ func serveHTTPAt(ctx context.Context, addr, target string, secure *tls.Config, s
 	both.SetUnencryptedHTTP2(true)
 	both.SetHTTP2(true)
 	s := &http.Server{Protocols: &both, ReadHeaderTimeout: unused, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		seen := Seen{Target: target, Method: r.Method, Path: r.RequestURI, Host: r.Host, Headers: map[string][]string{}}
+		seen := who
+		seen.Method, seen.Path, seen.Host, seen.Headers = r.Method, r.RequestURI, r.Host, map[string][]string{}
 		for name, lines := range r.Header {
 			seen.Headers[strings.ToLower(name)] = lines
 		}
@@ -105,7 +108,7 @@ func serveHTTPAt(ctx context.Context, addr, target string, secure *tls.Config, s
 	}
 	go func() { _ = serve() }()
 	addr = l.Addr().String()
-	return app{target, addr, func() { _ = s.Close() }, func(ctx context.Context) (app, error) { return serveHTTPAt(ctx, addr, target, secure, saw) }}, nil
+	return app{who, addr, func() { _ = s.Close() }, func(ctx context.Context) (app, error) { return serveHTTPAt(ctx, addr, who, secure, saw) }}, nil
 }
 
 // seenHeader carries Seen back to the caller, without the headers of a request
@@ -116,12 +119,12 @@ const (
 )
 
 // serveTCP answers the first line of a connection with its Seen and closes.
-func serveTCP(ctx context.Context, target string, saw func(Seen)) (app, error) {
+func serveTCP(ctx context.Context, who Seen, saw func(Seen)) (app, error) {
 	l, err := listen(ctx, loopback+":0")
 	if err != nil {
 		return app{}, err
 	}
-	b, err := json.Marshal(Seen{Target: target})
+	b, err := json.Marshal(who)
 	if err != nil {
 		return app{}, err
 	}
@@ -138,13 +141,13 @@ func serveTCP(ctx context.Context, target string, saw func(Seen)) (app, error) {
 			go func() {
 				defer c.Close()
 				if _, err := bufio.NewReader(c).ReadString('\n'); err == nil {
-					saw(Seen{Target: target})
+					saw(who)
 					_, _ = c.Write(b)
 				}
 			}()
 		}
 	}()
-	return app{target: target, addr: l.Addr().String(), close: func() { _ = l.Close() }}, nil
+	return app{who: who, addr: l.Addr().String(), close: func() { _ = l.Close() }}, nil
 }
 
 func listen(ctx context.Context, addr string) (net.Listener, error) {

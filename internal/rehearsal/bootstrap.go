@@ -22,10 +22,18 @@ const (
 	inboundListener = "inbound/"
 )
 
-// places says where things are in this rehearsal.
+// places says where things are in this rehearsal, as one workload sees it: for each, those of
+// the workloads of its class.
 type places struct {
-	apps    map[string]string // address of the application of a cluster "app/…" or "external/…"
-	sockets map[string]string // Unix socket of the listener "inbound/…"
+	apps    map[string][]string // addresses of the applications of a cluster "app/…" or "external/…"
+	sockets map[string][]string // Unix sockets of the listener "inbound/…"
+	own     int                 // which workload of its class it is
+}
+
+// of is the same for another workload.
+func (at places) of(workload int) places {
+	at.own = workload
+	return at
 }
 
 // bootstrap is the static bootstrap of one class's Envoy.
@@ -63,8 +71,8 @@ func bootstrap(r release.Release, class release.Class, at places, secrets []any)
 		clusters = append(clusters, c)
 	}
 	for _, l := range list(static["listeners"]) {
-		if socket, ok := at.sockets[text(l["name"])]; ok {
-			l["address"] = pipe(socket)
+		if sockets, ok := at.sockets[text(l["name"])]; ok {
+			l["address"] = pipe(sockets[at.own])
 		} else {
 			l["address"] = tcpAddress(loopback, 0)
 		}
@@ -78,28 +86,39 @@ func bootstrap(r release.Release, class release.Class, at places, secrets []any)
 	return json.Marshal(b)
 }
 
-// settle gives a cluster its one endpoint.
+// settle gives a cluster its endpoints: the workload's own application, or all of a destination.
 func (at places) settle(c object) error {
 	name := text(c["name"])
-	var where object
-	if addr, ok := at.apps[name]; ok {
-		host, port, err := net.SplitHostPort(addr)
-		if err != nil {
-			return err
+	var where []object
+	if addrs, ok := at.apps[name]; ok {
+		if strings.HasPrefix(name, localCluster) {
+			addrs = addrs[at.own : at.own+1]
 		}
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil {
-			return err
+		for _, addr := range addrs {
+			host, port, err := net.SplitHostPort(addr)
+			if err != nil {
+				return err
+			}
+			n, err := strconv.ParseUint(port, 10, 16)
+			if err != nil {
+				return err
+			}
+			where = append(where, tcpAddress(host, n))
 		}
-		where = tcpAddress(host, n)
-	} else if socket, ok := at.sockets[inboundListener+name]; ok {
-		where = pipe(socket)
-	} else {
+	}
+	for _, socket := range at.sockets[inboundListener+name] {
+		where = append(where, pipe(socket))
+	}
+	if len(where) == 0 {
 		return fmt.Errorf("cluster %q leads nowhere", name)
+	}
+	endpoints := make([]any, len(where))
+	for i, address := range where {
+		endpoints[i] = object{"endpoint": object{"address": address}}
 	}
 	delete(c, "eds_cluster_config")
 	c["type"] = "STATIC"
-	c["load_assignment"] = object{"cluster_name": name, "endpoints": []any{object{"lb_endpoints": []any{object{"endpoint": object{"address": where}}}}}}
+	c["load_assignment"] = object{"cluster_name": name, "endpoints": []any{object{"lb_endpoints": endpoints}}}
 	return nil
 }
 

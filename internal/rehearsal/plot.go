@@ -12,12 +12,19 @@ import (
 // plot is what has to run for the doors of a rehearsal.
 type plot struct {
 	classes      []release.Class
-	inbound      []string // names of inbound listeners
+	inbound      []listener
 	applications []application
 }
 
+// listener is an inbound listener and the class that has it.
+type listener struct {
+	name string
+	of   release.Class
+}
+
 type application struct {
-	name string // of the cluster
+	name string        // of the cluster
+	of   release.Class // behind whose proxy it is; of an external the zero Class
 	tcp  bool
 	// proves is what an external has to prove, nil for what is called in plaintext.
 	proves *proof
@@ -51,7 +58,9 @@ func cut(r compiler.Rehearsal) (plot, error) {
 			continue
 		}
 		p.classes = append(p.classes, class)
-		p.inbound = append(p.inbound, inbound(snaps[class])...)
+		for _, name := range inbound(snaps[class]) {
+			p.inbound = append(p.inbound, listener{name, class})
+		}
 		for _, c := range snaps[class].Resources[release.ClusterType] {
 			if answers, ok := host[inboundListener+c.Name]; ok {
 				next = append(next, answers)
@@ -79,7 +88,10 @@ func (p *plot) addApplication(r release.Release, class release.Class, c release.
 	if err != nil {
 		return err
 	}
-	p.applications = append(p.applications, application{c.Name, isTCP(b), proves})
+	if !strings.HasPrefix(c.Name, localCluster) {
+		class = release.Class{}
+	}
+	p.applications = append(p.applications, application{c.Name, class, isTCP(b), proves})
 	return nil
 }
 

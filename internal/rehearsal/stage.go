@@ -29,9 +29,10 @@ type Stage struct {
 	dir       string
 	apps      []app
 	classes   []release.Class
-	processes []*envoybin.Process      // of the classes
+	processes []*envoybin.Process      // of the classes' first workloads
+	more      []*envoybin.Process      // of the others
 	doors     map[compiler.Door]string // addresses
-	inbound   map[string]string        // Unix sockets of listeners
+	inbound   map[string]string        // Unix sockets of listeners, of the first workload
 	ids       authority
 	mu        sync.Mutex
 	seen      []Seen
@@ -60,19 +61,26 @@ func (s *Stage) saw(x Seen) {
 // Start runs what the doors of a rehearsal lead to and returns when every proxy
 // is live. clock dates the certificates. After an error nothing is left running.
 func Start(ctx context.Context, bin envoybin.Binary, r compiler.Rehearsal, clock func() time.Time) (*Stage, error) {
+	return StartMany(ctx, bin, r, clock, nil)
+}
+
+// StartMany is Start with so many workloads of the classes that are named, each with a proxy
+// and applications of its own, in place of one: Seen.Workload tells them apart. What else is
+// asked of a class or a target is asked of its first workload.
+func StartMany(ctx context.Context, bin envoybin.Binary, r compiler.Rehearsal, clock func() time.Time, workloads map[release.Class]int) (*Stage, error) {
 	dir, err := os.MkdirTemp("", "meshc-") // short: a Unix socket's path has 104 bytes on some systems
 	if err != nil {
 		return nil, fmt.Errorf("starting a rehearsal: %w", err)
 	}
 	s := &Stage{dir: dir, doors: map[compiler.Door]string{}}
-	if err := s.start(ctx, bin, r, clock); err != nil {
+	if err := s.start(ctx, bin, r, clock, workloads); err != nil {
 		s.Stop()
 		return nil, fmt.Errorf("starting a rehearsal: %w", err)
 	}
 	return s, nil
 }
 
-func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehearsal, clock func() time.Time) error {
+func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehearsal, clock func() time.Time, workloads map[release.Class]int) error {
 	plot, err := cut(r)
 	if err != nil {
 		return err
@@ -81,60 +89,86 @@ func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehea
 	if err != nil {
 		return err
 	}
-	at := places{apps: map[string]string{}, sockets: map[string]string{}}
-	s.ids, s.inbound = ids, at.sockets
-	for i, name := range plot.inbound {
-		at.sockets[name] = filepath.Join(s.dir, strconv.Itoa(i)+".s")
+	at := places{apps: map[string][]string{}, sockets: map[string][]string{}}
+	s.ids, s.inbound = ids, map[string]string{}
+	for i, l := range plot.inbound {
+		for w := range max(1, workloads[l.of]) {
+			at.sockets[l.name] = append(at.sockets[l.name], filepath.Join(s.dir, fmt.Sprintf("%d-%d.s", i, w)))
+		}
+		s.inbound[l.name] = at.sockets[l.name][0]
 	}
 	others, err := newOutsiders(clock)
 	if err != nil {
 		return err
 	}
 	for _, c := range plot.applications {
-		a, err := s.serve(ctx, c, others)
-		if err != nil {
-			return err
+		for w := range max(1, workloads[c.of]) {
+			a, err := s.serve(ctx, c, w, others)
+			if err != nil {
+				return err
+			}
+			s.apps, at.apps[c.name] = append(s.apps, a), append(at.apps[c.name], a.addr)
 		}
-		s.apps, at.apps[c.name] = append(s.apps, a), a.addr
 	}
-	s.classes, s.processes = plot.classes, make([]*envoybin.Process, len(plot.classes))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(parallel)
-	for i, class := range plot.classes {
-		g.Go(func() error {
-			secrets, err := ids.secrets(class)
-			if err != nil {
-				return err
-			}
-			boot, err := bootstrap(r.Release, class, at, append(secrets, others.secrets(plot.roots())...))
-			if err != nil {
-				return err
-			}
-			if err := gctx.Err(); err != nil {
-				return err
-			}
-			// The process lives longer than the group: ctx, not gctx.
-			s.processes[i], err = envoybin.Start(ctx, bin, boot, envoybin.StartOptions{Until: envoybin.UntilLive})
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
+	s.classes = plot.classes
+	if err := s.startProxies(ctx, workloads, func(class release.Class, workload int) (*envoybin.Process, error) {
+		secrets, err := ids.secrets(class)
+		if err != nil {
+			return nil, err
+		}
+		boot, err := bootstrap(r.Release, class, at.of(workload), append(secrets, others.secrets(plot.roots())...))
+		if err != nil {
+			return nil, err
+		}
+		return envoybin.Start(ctx, bin, boot, envoybin.StartOptions{Until: envoybin.UntilLive})
+	}); err != nil {
 		return err
 	}
 	return s.findDoors(ctx, plot.classes, r.Doors)
 }
 
+// startProxies starts the proxies of all classes, those of their first workloads first.
+func (s *Stage) startProxies(ctx context.Context, workloads map[release.Class]int, start func(release.Class, int) (*envoybin.Process, error)) error {
+	type proxy struct {
+		of       release.Class
+		workload int
+	}
+	var all, more []proxy
+	for _, c := range s.classes {
+		all = append(all, proxy{of: c})
+		for w := 1; w < workloads[c]; w++ {
+			more = append(more, proxy{c, w})
+		}
+	}
+	all = append(all, more...)
+	s.processes = make([]*envoybin.Process, len(all))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallel)
+	for i, p := range all {
+		g.Go(func() error {
+			if err := gctx.Err(); err != nil {
+				return err
+			}
+			// The process lives longer than the group: it has not its context.
+			var err error
+			s.processes[i], err = start(p.of, p.workload)
+			return err
+		})
+	}
+	return g.Wait()
+}
+
 // serve runs what stands behind a cluster.
-func (s *Stage) serve(ctx context.Context, a application, others outsiders) (app, error) {
-	target := strings.TrimPrefix(a.name, localCluster)
+func (s *Stage) serve(ctx context.Context, a application, workload int, others outsiders) (app, error) {
+	who := Seen{Target: strings.TrimPrefix(a.name, localCluster), Workload: workload}
 	if a.tcp {
-		return serveTCP(ctx, target, s.saw)
+		return serveTCP(ctx, who, s.saw)
 	}
 	secure, err := others.config(a.proves)
 	if err != nil {
 		return app{}, err
 	}
-	return serveHTTP(ctx, target, secure, s.saw)
+	return serveHTTP(ctx, who, secure, s.saw)
 }
 
 // findDoors asks the Envoys on which ports they listen.
@@ -228,7 +262,7 @@ func (s *Stage) Usurp(as release.Class, listener string) (net.Listener, error) {
 // Away ends the application of a target that speaks HTTP ("namespace/service/port/version"),
 // so that it refuses connections. back serves at the same address again.
 func (s *Stage) Away(target string) (back func(context.Context) error, err error) {
-	i := slices.IndexFunc(s.apps, func(a app) bool { return a.target == target && a.again != nil })
+	i := slices.IndexFunc(s.apps, func(a app) bool { return a.who.Target == target && a.again != nil })
 	if i < 0 {
 		return nil, fmt.Errorf("ending an application: there is no %q that speaks HTTP", target)
 	}
@@ -245,7 +279,7 @@ func (s *Stage) Away(target string) (back func(context.Context) error, err error
 
 // Recast gives the place of an application that speaks HTTP to somebody else's server.
 func (s *Stage) Recast(ctx context.Context, target string, serve func(net.Listener)) error {
-	i := slices.IndexFunc(s.apps, func(a app) bool { return a.target == target && a.again != nil })
+	i := slices.IndexFunc(s.apps, func(a app) bool { return a.who.Target == target && a.again != nil })
 	if i < 0 {
 		return fmt.Errorf("replacing an application: there is no %q that speaks HTTP", target)
 	}
