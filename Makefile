@@ -36,8 +36,9 @@ lint: $(GOLANGCI) $(LINTERS)/done ## run the linters
 	PYTHONPATH=$(LINTERS) python3 -m check_jsonschema --builtin-schema vendor.github-workflows ci/templates/github/*.yaml
 	PYTHONPATH=$(LINTERS) python3 -m check_jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci ci/templates/gitlab/*.yaml
 
-golden: ## rewrite the expected files of all tests; review the diff
-	go test $$(go list -f '{{$$p := .ImportPath}}{{range .TestImports}}{{if eq . "meshc.dev/meshc/internal/golden"}}{{$$p}} {{end}}{{end}}{{range .XTestImports}}{{if eq . "meshc.dev/meshc/internal/golden"}}{{$$p}} {{end}}{{end}}' ./... | tr ' ' '\n' | sort -u) -update
+OF ?= ./...
+golden: ## rewrite the expected files of all tests (OF='./compiler/... ./schemas' for some); review the diff
+	go test $$(go list -f '{{$$p := .ImportPath}}{{range .TestImports}}{{if eq . "meshc.dev/meshc/internal/golden"}}{{$$p}} {{end}}{{end}}{{range .XTestImports}}{{if eq . "meshc.dev/meshc/internal/golden"}}{{$$p}} {{end}}{{end}}' $(OF) | tr ' ' '\n' | sort -u) -update
 
 envoy: ## put the compiled configuration and the evaluator to the test on a real Envoy, with meshes never seen before
 	go test -count=1 -timeout 20m ./ci/envoy -seed=0 -meshes=60

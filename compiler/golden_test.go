@@ -390,7 +390,7 @@ func TestEveryFeatureIsShown(t *testing.T) {
 	}
 	for _, f := range catalog.All() {
 		if !slices.ContainsFunc(all, func(r repository) bool { return strings.Contains(listing(r.files), f.Field+":") }) {
-			t.Errorf("no case in testdata shows %q", f.Field)
+			t.Errorf("no case shows %q: write compiler/testdata/%s.txtar with intent that has it (what a case holds is said at whole) and fill it with -update", f.Field, f.Name)
 		}
 	}
 }

@@ -30,7 +30,6 @@ type Stage struct {
 	apps      []app
 	classes   []release.Class
 	processes []*envoybin.Process      // of the classes' first workloads
-	more      []*envoybin.Process      // of the others
 	doors     map[compiler.Door]string // addresses
 	inbound   map[string]string        // Unix sockets of listeners, of the first workload
 	ids       authority

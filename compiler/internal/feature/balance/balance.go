@@ -86,10 +86,10 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	}
 	choices := map[string]Choice{"roundRobin": RoundRobin, "leastRequest": LeastRequest, "random": Random, "hash": Hash}
 	b := Balance{Choice: choices[x.OneOf(n, "roundRobin", "leastRequest", "random", "hash")]}
-	switch b.Choice {
-	case "":
+	if b.Choice == "" {
 		return nil
-	case Hash:
+	}
+	if b.Choice == Hash {
 		return readHash(b, n.Field("hash"), x)
 	}
 	return b

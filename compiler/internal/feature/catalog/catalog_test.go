@@ -83,7 +83,7 @@ func TestEveryFolderHasARow(t *testing.T) {
 	}
 	for _, d := range dirs {
 		if d.IsDir() && d.Name() != "catalog" && !strings.Contains(string(src), "\t\t"+d.Name()+".") {
-			t.Errorf("the feature %q has no row in the catalog", d.Name())
+			t.Errorf("the feature %q has no row in the catalog: add its line to All in catalog.go", d.Name())
 		}
 	}
 	schemas, err := filepath.Glob(filepath.Join(root, "schemas", "feature_*.cue"))
@@ -95,7 +95,30 @@ func TestEveryFolderHasARow(t *testing.T) {
 			text, err := os.ReadFile(file)
 			return err == nil && strings.Contains(string(text), "\t"+f.Field+"?:")
 		}) {
-			t.Errorf("no file schemas/feature_*.cue has the field %q", f.Field)
+			t.Errorf("no file schemas/feature_*.cue has the field %q: add it to its carriers there, as schemas/feature_ratelimit.cue does", f.Field)
+		}
+	}
+}
+
+// Every feature is shown to hold on a real Envoy: what it does there, no expected file proves.
+func TestEveryFeatureMeetsAnEnvoy(t *testing.T) {
+	var all strings.Builder
+	for _, pattern := range []string{"*_test.go", "testdata/*.txtar"} {
+		files, err := filepath.Glob(filepath.Join(root, "ci", "envoy", pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no %s in ci/envoy: %v", pattern, err)
+		}
+		for _, f := range files {
+			text, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all.Write(text)
+		}
+	}
+	for _, f := range catalog.All() {
+		if !strings.Contains(all.String(), f.Field+":") {
+			t.Errorf("no test of ci/envoy has the field %q: send requests that show what it does, as TestRateIsLimitedWhereItArrives does", f.Field)
 		}
 	}
 }
