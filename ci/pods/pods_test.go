@@ -36,7 +36,7 @@ mesh: service: {
 	}
 	db: {port: sql: {number: 9000, protocol: "tcp", speaks: "server"}, grant: web: from: ["web"]}
 	cache: {port: sql: {number: 9000, protocol: "tcp"}, grant: web: from: ["web"]}
-	vault: {port: {sql: {number: 9000, protocol: "tcp", speaks: "server"}, http: number: 8080}, route: pages: {match: path: prefix: "/", to: default: 100}, grant: web: {from: ["web"], ports: ["sql", "http"]}}
+	vault: {port: {sql: {number: 9000, protocol: "tcp", speaks: "server"}, http: number: 8080}, route: pages: {match: path: prefix: "/", to: default: 100}, probe: live: {port: "http", path: "/healthz"}, grant: web: {from: ["web"], ports: ["sql", "http"]}}
 	old: {
 		port: {
 			http: {number: 8080, mtls: #Exception & {mode: "permissive"}}
@@ -130,6 +130,9 @@ func TestPods(t *testing.T) {
 		"strict, from a stranger":                 {w.stranger, w.echo1.at(8080)[0], "echo", 0, "", ""},
 		"strict, from a stranger over IPv6":       {w.stranger, w.echo1.at(8080)[1], "echo", 0, "", ""},
 		"strict, at another port of the pod":      {w.stranger, w.echo1.at(15006)[0], "echo", 0, "", ""},
+		"a probe of a strict port":                {w.stranger, w.vault.at(8080)[0] + "/healthz", "vault", 200, "vault", ""},
+		"a probe, with a query":                   {w.stranger, w.vault.at(8080)[1] + "/healthz?deep", "vault", 200, "vault", ""},
+		"beside a probe, from a stranger":         {w.stranger, w.vault.at(8080)[0] + "/healthz/x", "vault", 403, "", ""},
 		"the application's own pod":               {w.echo1, w.echo1.at(8080)[0], "echo", 200, "echo-v1", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -111,6 +111,10 @@ const (
 	// arrives. One to HTTPS at a gateway that has the host by plain HTTP only is a warning.
 	// Example: `match: path: prefix: "/app", redirect: path: "/app"`.
 	CodeRing Code = "MESH0249"
+	// CodeOpened is a path that a grant gives to some callers, and that a probe or a scrape lets
+	// anyone read (warning).
+	// Example: `probe: live: path: "/admin/health"` beside `grant: ops: {from: ["ops"], paths: ["/admin/*"]}`.
+	CodeOpened Code = "MESH0253"
 	// CodePlaintext is a port of an external that sends plaintext where everybody expects TLS.
 	// Example: `external: stripe: {hosts: ["api.stripe.com"], port: api: {number: 443, protocol: "http"}}`.
 	CodePlaintext Code = "MESH0250"

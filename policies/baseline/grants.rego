@@ -22,6 +22,7 @@ findings contains mesh.finding(
 	input.mesh.services[i].grants[j].anyone
 	service := input.mesh.services[i]
 	grant := service.grants[j]
+	not grant.asked
 	not excused(service, grant)
 }
 
@@ -97,6 +98,7 @@ findings contains mesh.finding(
 	input.mesh.services[i].grants[j].anyone
 	service := input.mesh.services[i]
 	grant := service.grants[j]
+	not grant.asked
 	excused(service, grant)
 	not ended(service, grant)
 }

@@ -11,7 +11,8 @@ func identityPrefix(trustDomain string) string { return "spiffe://" + trustDomai
 // Access is who may do what to a port: first what mTLS refuses, then what denies
 // do, then the grants, then the denial of the rest.
 //
-//   - strict: only identities of the trust domain get as far as the grants.
+//   - strict: only identities of the trust domain get as far as the grants, but for what is
+//     asked by probes and scrapes.
 //   - permissive: these, and callers without any identity.
 //   - disable: nobody has an identity, so only grants to anyone can apply;
 //     the others are left out, because they can never match.
@@ -20,14 +21,26 @@ func Access(m *model.Mesh, s *model.Service, p model.Port) space.List {
 	self := []space.Origin{space.Origin(model.ServicePath(s.ID))}
 	if p.MTLS != model.Disable {
 		known := []space.Pattern{{Kind: space.Prefix, Text: identityPrefix(m.TrustDomain)}}
-		if p.MTLS == model.Permissive {
-			known = append(known, space.Pattern{Kind: space.Exact, Text: ""})
+		stranger := space.Pattern{Kind: space.Exact, Text: ""}
+		asked := s.Asked(p)
+		if p.MTLS == model.Permissive || len(asked) > 0 {
+			known = append(known, stranger)
 		}
-		l = append(l, space.Rule{
-			When: []space.Test{{Dim: space.IdentityDim, Any: known, Not: true}},
-			Then: space.Refused(),
-			From: self,
-		})
+		refuse := func(when ...space.Test) {
+			l = append(l, space.Rule{When: when, Then: space.Refused(), From: self})
+		}
+		refuse(space.Test{Dim: space.IdentityDim, Any: known, Not: true})
+		if len(asked) > 0 {
+			paths := space.Test{Dim: space.PathDim, Not: true}
+			for _, g := range asked {
+				paths.Any = append(paths.Any, pathTest(g.Paths, model.Path.Pattern).Any...)
+			}
+			methods := exactTest(space.MethodDim, asked[0].Methods) // all have the same
+			methods.Not = true
+			who := space.Test{Dim: space.IdentityDim, Any: []space.Pattern{stranger}}
+			refuse(who, paths)
+			refuse(who, methods)
+		}
 	}
 	for _, deny := range s.Denies {
 		if when, ok := denyTests(m.TrustDomain, p, deny); ok {

@@ -335,6 +335,18 @@ type Terms struct {
 type Grant struct {
 	Name string `json:"name"`
 	Terms
+	// Asked says that it is a probe or a scrape: Anyone may read one path of one port that speaks HTTP,
+	// without a certificate too, whatever mTLS the port demands of others.
+	Asked bool `json:"asked,omitempty"`
+}
+
+// Asked are the grants by which those without a certificate may read single paths of a port that
+// refuses them everything else.
+func (s *Service) Asked(p Port) []Grant {
+	if p.MTLS != Strict {
+		return nil // they come in anyway, and the grants are as good as others
+	}
+	return slices.DeleteFunc(slices.Clone(s.Grants), func(g Grant) bool { return !g.Asked || !slices.Contains(g.Ports, p.Name) })
 }
 
 // Deny refuses what meets its terms, whatever grants say. It is read broadly: every

@@ -25,6 +25,12 @@ func InboundName(service, port, version string) string {
 	return "inbound/" + ClusterName(service, port, version)
 }
 
+// AskedName is the RouteConfiguration for what probes and scrapes ask of a version's port that
+// demands mTLS of all others.
+func AskedName(service, port, version string) string {
+	return "asked/" + ClusterName(service, port, version)
+}
+
 // GatewayName is the listener of a gateway's port, and the RouteConfiguration of plain HTTP there.
 func GatewayName(gateway, port string) string { return hop.GatewayListener + gateway + "/" + port }
 

@@ -79,6 +79,7 @@ func (l *linker) checkServices(memo *Memo) {
 		l.checkUnreachable(s.Routes, func(n string) string { return model.RoutePath(s.ID, n) })
 		l.checkTCP(s)
 		l.checkLabels(s)
+		l.checkAsked(s)
 	}
 	if !l.diags.HasErrors() { // of services they find nothing that is less
 		memo.proved(l.mesh)
@@ -418,7 +419,7 @@ func (l *linker) checkPlaintext() {
 				openings[path], paths = &opening{}, append(paths, path)
 			}
 			if slices.ContainsFunc(s.Grants, func(g model.Grant) bool {
-				return g.Anyone && (g.Ports == nil || slices.Contains(g.Ports, p.Name))
+				return g.Anyone && !g.Asked && (g.Ports == nil || slices.Contains(g.Ports, p.Name))
 			}) {
 				openings[path].used = true
 			}
@@ -427,7 +428,7 @@ func (l *linker) checkPlaintext() {
 	for _, path := range paths {
 		if !openings[path].used {
 			l.add(diag.Warn(diag.CodeNobodyMore, l.lineOf(path), "plaintext is taken here, and nobody gets in by it: a caller without a certificate has no identity, and no grant admits anyone").
-				WithFix("add what it is for, such as grant: probes: {anyone: true, methods: [\"GET\"], paths: [\"/healthz\"]}, or keep mTLS strict"))
+				WithFix("add what it is for, such as grant: old: {anyone: true, methods: [\"GET\"], paths: [\"/orders\"]}, or keep mTLS strict, which probes and scrapes (`probe`, `scrape`) pass"))
 		}
 	}
 }

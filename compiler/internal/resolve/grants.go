@@ -27,6 +27,47 @@ func (l *linker) grantsOf(p *pkg, s *model.Service, n intent.Node) []model.Grant
 	return out
 }
 
+// asked are the grants of probes and scrapes. They are sorted behind the others: a name of
+// intent has no slash.
+func (l *linker) asked(s *model.Service, n intent.Node) []model.Grant {
+	var out []model.Grant
+	for _, kind := range []string{"probe", "scrape"} {
+		for _, e := range n.Field(kind).Fields() {
+			port, ok := l.httpPort(s.ID, e.Node.Field("port"), e.Node, "port")
+			path := e.Node.Field("path")
+			if why := badPath(path.Str(), false); why != "" {
+				l.add(diag.New(diag.CodePath, path.Pos(), "path %q %s", path.Str(), why).WithFix("write the path as it is after normalisation, such as \"/healthz\""))
+				ok = false
+			}
+			if !ok {
+				continue
+			}
+			name := kind + "/" + e.Name
+			l.place(model.GrantPath(s.ID, name), e.Node.Pos())
+			out = append(out, model.Grant{Name: name, Asked: true, Terms: model.Terms{
+				Anyone: true, Methods: []string{"GET", "HEAD"}, Paths: []model.Path{{Kind: model.PathExact, Value: path.Str()}}, Ports: []string{port},
+			}})
+		}
+	}
+	return out
+}
+
+// checkAsked warns of what grants keep to some callers and a probe or a scrape opens to all.
+func (l *linker) checkAsked(s *model.Service) {
+	for _, a := range s.Grants {
+		if !a.Asked {
+			continue
+		}
+		for _, g := range s.Grants {
+			if g.Anyone || g.Ports != nil && !slices.Contains(g.Ports, a.Ports[0]) || !slices.ContainsFunc(g.Paths, func(p model.Path) bool { return p.Pattern().Matches(a.Paths[0].Value) }) {
+				continue
+			}
+			l.add(diag.Warn(diag.CodeOpened, l.lineOf(model.GrantPath(s.ID, a.Name)), "anyone may read %q of %q by this, which grant %q gives to some callers", a.Paths[0].Value, s.ID, g.Name).
+				WithRelated(l.lineOf(model.GrantPath(s.ID, g.Name)), "the grant").WithFix("ask another path, which tells nothing, or take the path out of the grant"))
+		}
+	}
+}
+
 func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 	n := e.Node
 	g := model.Grant{Name: e.Name, Terms: l.termsOf(p, n)}

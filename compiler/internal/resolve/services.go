@@ -30,7 +30,7 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 	s.Calls = l.callsOf(p, s, n)
 	s.Routes = l.serviceRoutes(p, s, n)
 	l.ownTraits(p, s, n)
-	s.Grants = l.grantsOf(p, s, n)
+	s.Grants = append(l.grantsOf(p, s, n), l.asked(s, n)...)
 	s.Denies = l.deniesOf(model.ServicePath(s.ID), n, func(e intent.Entry) model.Deny { return l.serviceDeny(p, s, e) })
 	return s
 }

@@ -62,6 +62,7 @@ func Structure() []feature.Structure {
 	return []feature.Structure{
 		structure.Identity,
 		structure.Grants,
+		structure.Asked,
 		structure.Denies,
 		structure.MTLS,
 		structure.Calls,

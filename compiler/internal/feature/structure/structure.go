@@ -60,6 +60,9 @@ var Grants = feature.Structure{
 		var out []coverage.Use
 		for _, s := range m.Services {
 			for _, g := range s.Grants {
+				if g.Asked {
+					continue
+				}
 				out = append(out, use(model.GrantPath(s.ID, g.Name), "grant %q", g.Name))
 			}
 		}
@@ -71,6 +74,22 @@ var Grants = feature.Structure{
 		return out
 	},
 	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the proxies decide"), GatewayAPI: coverage.Refuse("Gateway API has no authorization"),
+}
+
+// Asked are probes and scrapes: what anyone may read, without a certificate.
+var Asked = feature.Structure{
+	Name: "probe", What: "Paths that anyone may read, without a certificate: for probes and scrapes.", Example: `probe: live: path: "/healthz"`, Lost: plan.Narrowing,
+	Uses: ofServices(func(s *model.Service) []coverage.Use {
+		var out []coverage.Use
+		for _, g := range s.Grants {
+			if kind, name, _ := strings.Cut(g.Name, "/"); g.Asked {
+				out = append(out, use(model.GrantPath(s.ID, g.Name), "%s %q", kind, name))
+			}
+		}
+		return out
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the callees' proxies let them through"),
+	GatewayAPI: coverage.Refuse("Gateway API has no authorization, so nothing that is let through it"),
 }
 
 func denies(carrier string, ds []model.Deny) []coverage.Use {

@@ -89,6 +89,9 @@ func (s *snapshot) inbound(e *emitter, c scope) {
 		s.entries = append(s.entries, e.localEntry(b))
 		if b.port.Protocol.IsHTTP() {
 			s.entries = append(s.entries, e.inboundConfig(b.service, b.port, b.version))
+			if len(b.service.Asked(b.port)) > 0 {
+				s.entries = append(s.entries, e.askedConfig(b.service, b.port, b.version))
+			}
 		}
 		if e.m.Capture == model.Explicit {
 			s.entries = append(s.entries, e.inboundListener(b.service, b.port, b.version))

@@ -234,9 +234,9 @@ func (e *emitter) inboundListener(s *model.Service, p model.Port, v model.Versio
 	return e.get("listener "+name, bind{service: s, port: p, version: v}.given(), func(out *entry) {
 		l := newListener(name, cmp.Or(v.Host(p), model.AnyIPv4), v.ListenPort(p), corev3.TrafficDirection_INBOUND)
 		l.FilterChains = e.inboundChains(s, p, v, out)
-		if p.MTLS == model.Permissive {
+		if len(l.FilterChains) > 1 {
 			l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}
-			waitForHello(l, true)
+			waitForHello(l, p.MTLS == model.Permissive)
 			for i, transport := range []string{transportTLS, transportPlaintext} {
 				l.FilterChains[i].FilterChainMatch = &listenerv3.FilterChainMatch{TransportProtocol: transport}
 			}
@@ -246,7 +246,8 @@ func (e *emitter) inboundListener(s *model.Service, p model.Port, v model.Versio
 }
 
 // inboundChains are the ways in: mTLS first, then plaintext, each present only
-// if the port's mode has it.
+// if the port's mode has it. A strict port of which something is asked takes plaintext for
+// that alone: other routes stand behind it.
 func (e *emitter) inboundChains(s *model.Service, p model.Port, v model.Version, out *entry) []*listenerv3.FilterChain {
 	var chains []*listenerv3.FilterChain
 	if p.MTLS != model.Disable {
@@ -263,10 +264,16 @@ func (e *emitter) inboundChains(s *model.Service, p model.Port, v model.Version,
 			Filters:         e.inboundFilters(s, p, v, transportTLS, out),
 		})
 	}
-	if p.MTLS != model.Strict {
+	switch {
+	case p.MTLS != model.Strict:
 		chains = append(chains, &listenerv3.FilterChain{
 			Name:    "plaintext",
 			Filters: e.inboundFilters(s, p, v, transportPlaintext, out),
+		})
+	case len(s.Asked(p)) > 0:
+		chains = append(chains, &listenerv3.FilterChain{
+			Name:    "asked",
+			Filters: []*listenerv3.Filter{e.ownHTTP(s, p, v, model.AskedName(s.ID, p.Name, v.Name), out)},
 		})
 	}
 	return chains
@@ -313,6 +320,12 @@ func refusesStrangers(rules *rbacconfigv3.RBAC, ds []model.Deny) bool {
 	return slices.ContainsFunc(ds, func(d model.Deny) bool { return d.Anyone && rules.Policies[d.Name] != nil })
 }
 
+// ownHTTP takes the callee's requests to a port by the routes of that name.
+func (e *emitter) ownHTTP(s *model.Service, p model.Port, v model.Version, routes string, out *entry) *listenerv3.Filter {
+	x := Ctx{Service: s, Port: p, Version: v, path: model.ServicePath(s.ID)}
+	return filter(filterHCM, e.ownManager(atCallee, routes, s.TraitsAt(p.Name), x, out))
+}
+
 // inboundFilters end a chain of the callee.
 func (e *emitter) inboundFilters(s *model.Service, p model.Port, v model.Version, transport string, out *entry) []*listenerv3.Filter {
 	name := model.InboundName(s.ID, p.Name, v.Name)
@@ -321,8 +334,7 @@ func (e *emitter) inboundFilters(s *model.Service, p model.Port, v model.Version
 		who = append(who, oneIdentity(name))
 	}
 	if p.Protocol.IsHTTP() {
-		x := Ctx{Service: s, Port: p, Version: v, path: model.ServicePath(s.ID)}
-		return append(who, filter(filterHCM, e.ownManager(atCallee, name, s.TraitsAt(p.Name), x, out)))
+		return append(who, e.ownHTTP(s, p, v, name, out))
 	}
 	rules, denials := e.access(s, p), e.denials(s, p)
 	closed := len(e.admitted(s, p, rules)) == 0

@@ -22,8 +22,12 @@ import (
 // that holds for the port, named as the grant. Without policies it denies all.
 // On a port without mTLS nobody has an identity, so only grants to anyone count.
 func (e *emitter) access(s *model.Service, p model.Port) *rbacconfigv3.RBAC {
+	return e.allow(s.Grants, p)
+}
+
+func (e *emitter) allow(grants []model.Grant, p model.Port) *rbacconfigv3.RBAC {
 	out := &rbacconfigv3.RBAC{Action: rbacconfigv3.RBAC_ALLOW, Policies: map[string]*rbacconfigv3.Policy{}}
-	for _, g := range s.Grants {
+	for _, g := range grants {
 		if len(g.Ports) > 0 && !slices.Contains(g.Ports, p.Name) {
 			continue
 		}

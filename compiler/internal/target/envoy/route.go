@@ -238,7 +238,16 @@ func (e *emitter) targetRoutes(t target, out *entry) []*routev3.Route {
 // business: here they are off, or the defaults of 15 s for an answer and 5 min
 // without a byte would cut longer ones.
 func (e *emitter) inboundConfig(s *model.Service, p model.Port, v model.Version) *entry {
-	name := model.InboundName(s.ID, p.Name, v.Name)
+	return e.arriving(s, p, v, model.InboundName(s.ID, p.Name, v.Name), s.Grants)
+}
+
+// askedConfig is the RouteConfiguration for what those without a certificate may ask of a port
+// that demands one.
+func (e *emitter) askedConfig(s *model.Service, p model.Port, v model.Version) *entry {
+	return e.arriving(s, p, v, model.AskedName(s.ID, p.Name, v.Name), s.Asked(p))
+}
+
+func (e *emitter) arriving(s *model.Service, p model.Port, v model.Version, name string, grants []model.Grant) *entry {
 	return e.get("route "+name, bind{service: s, port: p, version: v}.given(), func(out *entry) {
 		path := model.ServicePath(s.ID)
 		action := out.forward([]share{{cluster: model.LocalClusterName(s.ID, p.Name, v.Name), weight: 1}})
@@ -248,7 +257,7 @@ func (e *emitter) inboundConfig(s *model.Service, p model.Port, v model.Version)
 			Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
 			Action: action,
 		}}}
-		HostFilter(h, SlotRBAC, perRoute(e.access(s, p)))
+		HostFilter(h, SlotRBAC, perRoute(e.allow(grants, p)))
 		if rules := e.denials(s, p); len(rules.Policies) > 0 {
 			HostFilter(h, SlotDeny, perRoute(rules))
 		}
