@@ -196,6 +196,9 @@ func (d *draft) service(ns, name string, plain bool) {
 	for i := range 1 + d.IntN(5) {
 		d.put(file(ns), "%sgrant: g%d: {%s}", at, i, d.grant(s))
 	}
+	if d.edge.chance(30) {
+		d.put(file(ns), `%sprobe: live: {port: "http", path: %q}`, at, pick(d.edge, "/a", "/a/b", "/b"))
+	}
 	for i := range d.denies.IntN(3) {
 		d.put(file(ns), "%sdeny: d%d: {%s}", at, i, d.deny(s))
 	}

@@ -62,7 +62,7 @@ func denial(trustDomain string, d model.Deny, path func(model.Path) space.Patter
 		when = append(when, space.Test{Dim: space.IdentityDim, Any: identities(trustDomain, d.Terms)})
 	}
 	if d.Methods != nil {
-		when = append(when, exactTest(space.MethodDim, d.Methods))
+		when = append(when, methodTest(d.Methods))
 	}
 	if d.Paths != nil {
 		when = append(when, pathTest(d.Paths, path))
@@ -73,7 +73,7 @@ func denial(trustDomain string, d model.Deny, path func(model.Path) space.Patter
 		}
 	}
 	not(space.Test{Dim: space.IdentityDim, Any: identities(trustDomain, d.Not)})
-	not(exactTest(space.MethodDim, d.Not.Methods))
+	not(methodTest(d.Not.Methods))
 	not(pathTest(d.Not.Paths, model.Path.Pattern))
 	return when
 }

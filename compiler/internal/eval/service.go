@@ -35,7 +35,7 @@ func Access(m *model.Mesh, s *model.Service, p model.Port) space.List {
 			for _, g := range asked {
 				paths.Any = append(paths.Any, pathTest(g.Paths, model.Path.Pattern).Any...)
 			}
-			methods := exactTest(space.MethodDim, asked[0].Methods) // all have the same
+			methods := methodTest(asked[0].Methods) // all have the same
 			methods.Not = true
 			who := space.Test{Dim: space.IdentityDim, Any: []space.Pattern{stranger}}
 			refuse(who, paths)
@@ -90,7 +90,7 @@ func grantTests(trustDomain string, p model.Port, g model.Grant) ([]space.Test, 
 		if len(g.Methods) == 0 {
 			return nil, false // an empty list matches nobody
 		}
-		when = append(when, exactTest(space.MethodDim, g.Methods))
+		when = append(when, methodTest(g.Methods))
 	}
 	if g.Paths != nil {
 		if len(g.Paths) == 0 {
@@ -163,8 +163,8 @@ func serviceShares(service, port string, to []model.Target) []space.Share {
 	return space.Outcome{Shares: out}.Canonical().Shares
 }
 
-func exactTest(d space.Dim, values []string) space.Test {
-	t := space.Test{Dim: d}
+func methodTest(values []string) space.Test {
+	t := space.Test{Dim: space.MethodDim}
 	for _, v := range values {
 		t.Any = append(t.Any, space.Pattern{Kind: space.Exact, Text: v})
 	}
