@@ -96,8 +96,8 @@ func TestBaselineFindsAtTheUsersLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res.Evaluated != 4 || res.Total != 4 {
-		t.Errorf("%d of %d policies evaluated, want 4 of 4", res.Evaluated, res.Total)
+	if res.Evaluated != 5 || res.Total != 5 {
+		t.Errorf("%d of %d policies evaluated, want 5 of 5", res.Evaluated, res.Total)
 	}
 	var got []string
 	for _, d := range res.Findings {
@@ -135,8 +135,8 @@ func TestUsersPolicyStandsBesideTheShippedOnes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res.Evaluated != 5 {
-		t.Errorf("%d policies evaluated, want 5", res.Evaluated)
+	if res.Evaluated != 6 {
+		t.Errorf("%d policies evaluated, want 6", res.Evaluated)
 	}
 	if s := fmt.Sprint(res.Findings); !strings.Contains(s, "[no-web]") || !strings.Contains(s, "[grant-anyone]") {
 		t.Errorf("findings of one set are missing: %s", s)
@@ -236,7 +236,7 @@ func TestAPolicyWithoutAnAnswerDenies(t *testing.T) {
 				failed = append(failed, d)
 			}
 		}
-		if len(failed) != 1 || !failed[0].IsError() || failed[0].Pos.File != "mine.rego" || res.Evaluated != 4 || res.Total != 5 {
+		if len(failed) != 1 || !failed[0].IsError() || failed[0].Pos.File != "mine.rego" || res.Evaluated != 5 || res.Total != 6 {
 			t.Errorf("%s: %d of %d evaluated, failures %v", name, res.Evaluated, res.Total, failed)
 		}
 	}

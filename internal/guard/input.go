@@ -69,12 +69,15 @@ const MTLSException = "mtls"
 // GrantException is the Kind of a grant to anyone: an Exception from known callers.
 const GrantException = "grant"
 
+// ExternalException is the Kind of an external that leads inside and says so.
+const ExternalException = "external"
+
 // Exception is something that intent permits, usually until an instant.
 type Exception struct {
 	// Path says where it holds: "mesh", "namespace/<name>", "service/<id>" or
 	// "service/<id>/port/<name>", "service/<id>/grant/<name>".
 	Path string `json:"path"`
-	// Kind is what it is an exception from: MTLSException, GrantException, or a feature's name.
+	// Kind is what it is an exception from: MTLSException, GrantException, ExternalException, or a feature's name.
 	Kind string `json:"kind"`
 	// Mode is what holds instead ("permissive", "disable"), "" for a feature.
 	Mode string `json:"mode"`

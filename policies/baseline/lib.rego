@@ -30,3 +30,5 @@ gateway_path(gateway) := sprintf("gateway/%s", [gateway.id])
 host_path(gateway, host) := sprintf("gateway/%s/host/%s", [gateway.id, host.name])
 
 route_path(gateway, host, route) := sprintf("gateway/%s/host/%s/route/%s", [gateway.id, host.name, route.name])
+
+external_path(external) := sprintf("external/%s", [external.id])

@@ -42,6 +42,9 @@ func (l *linker) external(p *pkg, e intent.Entry) {
 	x.Traits = l.traits([]carrier{{on: OnExternal, node: n}}, place, path)
 	x.Routes = l.externalRoutes(n, place)
 	x.Grants = l.externalGrants(p, x, n)
+	if inside := n.Field("inside"); inside.Exists() {
+		l.exceptions = append(l.exceptions, Exception{Path: path, Kind: "external", Owner: inside.Field("owner").Str(), Reason: inside.Field("reason").Str()})
+	}
 	l.mesh.Externals = append(l.mesh.Externals, x)
 }
 

@@ -74,11 +74,11 @@ type Package struct {
 	Pos   diag.Pos
 }
 
-// Exception is a temporary deviation with somebody who answers for it.
+// Exception is a deviation with somebody who answers for it, temporary if it ends.
 type Exception struct {
 	// Path is the mesh path of what it weakens ("mesh", "namespace/shop", a service's path, or that and "/port/http" or "/grant/all", "rule/pod-proxy-user", "exemption/old-agent").
 	Path string `json:"path"`
-	// Kind is "mtls", "grant" (to anyone), "rule" (Mode is its severity meanwhile), "exemption", or a feature's name.
+	// Kind is "mtls", "grant" (to anyone), "external" (that leads inside), "rule" (Mode is its severity meanwhile), "exemption", or a feature's name.
 	Kind   string `json:"kind"`
 	Mode   string `json:"mode,omitempty"`
 	Owner  string `json:"owner,omitempty"`
