@@ -197,7 +197,19 @@ func (a Answer) Answered() bool {
 	return a.Outcome.Verdict == space.Answered && !slices.ContainsFunc(a.Outcome.Partly, func(p space.Partial) bool { return p.Percent == all })
 }
 
-// Decisions returns everything that is decided, by scope. Computed once per call.
+// Decisions returns everything that is decided, by scope: of services and gateways' hosts, and
+// of what is outside.
+func (p *Program) Decisions() []space.Decision {
+	out := p.scopes()
+	for _, x := range p.mesh.Externals {
+		for _, port := range x.Ports {
+			out = append(out, eval.Outside(p.mesh, x, port, catalog.Meaning()))
+		}
+	}
+	return out
+}
+
+// scopes is what is decided by proxies of the mesh that requests come to. Computed once per call.
 func (p *Program) scopes() []space.Decision { return eval.Scopes(p.mesh, catalog.Meaning()) }
 
 // Decide answers one request. The error names what the request refers to that

@@ -7,57 +7,124 @@ import (
 	"strings"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/draw"
 	"meshc.dev/meshc/internal/hop"
 )
 
-// request drafts a request that is worth trying: near the conditions of the mesh.
-func (d *draft) request() compiler.Request {
-	r := compiler.Request{Method: pick(d, append(methods(), "X-OWN", "get", "M-SEARCH", "CONNECT")...), Path: d.odd(d.target()), Host: d.host()}
+// proxied are headers that proxies set, replace or read, beside those of conditions.
+func proxied() []string {
+	return []string{"host", "x-forwarded-proto", "x-envoy-foo", "x-envoy-retry-on", "x-request-id", "x-forwarded-client-cert", "server"}
+}
+
+// request draws a request that is worth trying: one that a rule of the mesh takes, or is near
+// to taking.
+func (d *asker) request() compiler.Request {
+	r := d.door()
+	r.Method, r.Path, r.Host = pick(d, append(draw.Methods(), "X-OWN", "get", "M-SEARCH", "CONNECT")...), d.target(), d.host()
+	if x := d.external(r.To); x != nil { // with explicit capture all would arrive there
+		r.Host = x.Hosts[0]
+	}
 	if d.chance(60) {
 		r.Method = "GET"
 	}
-	for _, n := range append(some(d, headerNames())[:1], "x-a", "x-b", "end-user") {
-		if d.chance(30) {
-			for range pick(d, 1, 1, 1, 2) {
-				r.Headers = append(r.Headers, compiler.Header{Name: strings.ToLower(n), Value: pick(d, headerValues()...)})
-			}
-		}
+	if d.chance(55) {
+		d.toward(&r)
 	}
-	if d.denies.chance(12) {
-		r.Path = d.denies.spelt(r.Path)
+	r.Path = d.odd(r.Path)
+	d.lines(&r)
+	if d.chance(10) {
+		r.Path = d.spelt(r.Path)
 	}
-	if d.aside.chance(45) && !strings.ContainsAny(r.Path, "?#") {
-		r.Path += "?" + d.aside.parameters()
+	if d.chance(35) && !strings.ContainsAny(r.Path, "?#") {
+		r.Path += "?" + d.parameters()
 	}
-	hosts := d.chance(10) // a second Host hides everything else
-	r.Headers = slices.DeleteFunc(r.Headers, func(h compiler.Header) bool {
-		// For a request that is from no scheme Envoy finds no route at all.
-		return h.Name == "host" && !hosts || h.Name == "x-forwarded-proto" && h.Value == ""
-	})
-	if d.aside.chance(20) {
-		d.aside.preflight(&r)
+	if d.chance(15) {
+		d.preflight(&r)
 	}
-	if d.chance(35) {
-		r.To = "gateway/edge/" + pick(d, d.gateways...)
-		return r
-	}
-	s := pick(d, d.services...)
-	r.To, r.From, r.Port = s.id, d.caller(), pick(d, s.ports...)
 	if r.Port == "raw" {
 		r.Path, r.Headers, r.Method, r.Host = "", nil, "", ""
 	}
 	return r
 }
 
+// door is who asks whom.
+func (d *asker) door() compiler.Request {
+	switch {
+	case d.chance(35):
+		return compiler.Request{To: "gateway/" + pick(d, d.mesh.Gateways...).ID}
+	case d.chance(12):
+		x := pick(d, d.mesh.Externals...)
+		return compiler.Request{To: x.ID, From: pick(d, d.mesh.Services...).ID, Port: pick(d, x.Ports...)}
+	}
+	s := pick(d, d.mesh.Services...)
+	return compiler.Request{To: s.ID, From: d.caller(), Port: pick(d, s.Ports...)}
+}
+
+// external is the external of that ID, nil for what is none.
+func (d *asker) external(id string) *draw.Door {
+	for i := range d.mesh.Externals {
+		if d.mesh.Externals[i].ID == id {
+			return &d.mesh.Externals[i]
+		}
+	}
+	return nil
+}
+
+// toward has a request pass what a rule of its destination tests.
+func (d *asker) toward(r *compiler.Request) {
+	kind, id := "service", r.To
+	if name, ok := strings.CutPrefix(r.To, "gateway/"); ok {
+		kind, id = "gateway", name
+	} else if d.external(id) != nil {
+		kind = "external"
+	}
+	q := d.mesh.Toward(d.Rand, kind, id, r.Port)
+	r.Headers = append(r.Headers, q.Headers...)
+	if q.Method != "" {
+		r.Method = q.Method
+	}
+	if q.Path != "" {
+		r.Path = q.Path
+	}
+	if q.Host != "" && d.external(id) == nil {
+		r.Host = q.Host
+	}
+	if q.Query != "" {
+		r.Path += "?" + q.Query
+	}
+	if workload.MatchString(q.From) && kind == "service" && d.chance(80) {
+		r.From = q.From
+	}
+}
+
+// workload is an identity that a proxy can have.
+var workload = regexp.MustCompile(`^spiffe://mesh\.test/ns/[a-z0-9]+/sa/[a-z0-9-]+$`)
+
+// lines adds header lines, one of them perhaps twice.
+func (d *asker) lines(r *compiler.Request) {
+	for _, n := range append(some(d, slices.Concat(draw.HeaderNames(), proxied()))[:1], "x-a", "x-b", "end-user") {
+		if d.chance(20) {
+			for range pick(d, 1, 1, 1, 2) {
+				r.Headers = append(r.Headers, compiler.Header{Name: strings.ToLower(n), Value: pick(d, draw.HeaderValues()...)})
+			}
+		}
+	}
+	hosts := d.chance(10) // a second Host hides everything else
+	r.Headers = slices.DeleteFunc(r.Headers, func(h compiler.Header) bool {
+		// For a request that is from no scheme Envoy finds no route at all.
+		return h.Name == "host" && !hosts || h.Name == "x-forwarded-proto" && h.Value == ""
+	})
+}
+
 // form gives a request one of the forms that a proxy may answer by itself. Most are still
 // requests like any other.
-func (d *draft) form(of *draft, r compiler.Request) compiler.Request {
+func (d *asker) form(r compiler.Request) compiler.Request {
 	if r.Port == "raw" {
 		return r
 	}
-	if strings.HasPrefix(r.To, "gateway/") && of.secured {
+	if strings.HasPrefix(r.To, "gateway/") && d.secured() {
 		r.Port = pick(d, "", "http", "https", "https")
-		names := append([]string{"front.test", "other.test", "c.shop.test"}, of.hosts...)
+		names := append([]string{"front.test", "other.test", "c.shop.test"}, d.hosts...)
 		if d.chance(15) || !plainHost.MatchString(r.Host) {
 			r.ServerName = strings.Replace(pick(d, names...), "*", "any", 1)
 		}
@@ -68,7 +135,7 @@ func (d *draft) form(of *draft, r compiler.Request) compiler.Request {
 	put := func(name string, values ...string) {
 		r.Headers = append(r.Headers, compiler.Header{Name: name, Value: pick(d, values...)})
 	}
-	if d.chance(40) {
+	if d.chance(40) || d.external(r.To) != nil {
 		return r
 	}
 	switch d.IntN(14) {
@@ -95,7 +162,7 @@ func (d *draft) form(of *draft, r compiler.Request) compiler.Request {
 	case 3: // lines that stay apart, and such as become one
 		name := pick(d, "x-a", "x-b", "end-user", "cookie", "accept", "via", "authorization", "x-forwarded-host", "set-cookie")
 		for range 2 + d.IntN(3) {
-			put(name, headerValues()...)
+			put(name, draw.HeaderValues()...)
 		}
 	case 4:
 		put("connection", "x-a", "X-B, end-user", "close, x-a", "cookie", "keep-alive", "close", "te, x-a", "origin", "")
@@ -121,7 +188,7 @@ func (d *draft) form(of *draft, r compiler.Request) compiler.Request {
 }
 
 // socket makes a request one for a WebSocket (RFC 6455; over HTTP/2, RFC 8441).
-func (d *draft) socket(r *compiler.Request) {
+func (d *asker) socket(r *compiler.Request) {
 	r.Method = "GET"
 	if r.HTTP == compiler.HTTP2 {
 		r.Method, r.Headers = "CONNECT", append(r.Headers, compiler.Header{Name: ":protocol", Value: "websocket"})
@@ -135,7 +202,7 @@ func (d *draft) socket(r *compiler.Request) {
 var plainHost = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9.-]*(:[0-9]+)?$`)
 
 // fill makes the head of a request as large as its door takes, or a little less or more.
-func (d *draft) fill(r *compiler.Request) {
+func (d *asker) fill(r *compiler.Request) {
 	l := hop.At(hop.Outbound)
 	if strings.HasPrefix(r.To, "gateway/") {
 		l = hop.At(hop.Gateway)
@@ -160,7 +227,7 @@ func (d *draft) fill(r *compiler.Request) {
 }
 
 // preflight makes a browser's question of a request, or something like one.
-func (d *draft) preflight(r *compiler.Request) {
+func (d *asker) preflight(r *compiler.Request) {
 	if d.chance(80) {
 		r.Method = "OPTIONS"
 	}
@@ -169,49 +236,47 @@ func (d *draft) preflight(r *compiler.Request) {
 			r.Headers = append(r.Headers, compiler.Header{Name: name, Value: pick(d, values...)})
 		}
 	}
-	put("origin", append(origins(), "https://b.a.test", "https://a_b.a.test", "https://.a.test", "https://xa.test", "null", "", "HTTPS://a.test", "https://a.test/")...)
+	put("origin", append(draw.Origins(), "https://b.a.test", "https://a_b.a.test", "https://.a.test", "https://xa.test", "null", "", "HTTPS://a.test", "https://a.test/")...)
 	put("access-control-request-method", "PUT", "PUT", "GET", "")
 }
 
 // parameters are what may follow a path's "?", parameters that no condition names and odd
 // spellings among them.
-func (d *draft) parameters() string {
+func (d *asker) parameters() string {
 	var parts []string
 	for range 1 + d.IntN(4) {
-		if len(d.paths) > 0 && d.chance(60) { // what a condition looks for, and the same parameter with something else
-			asked := pick(d, d.paths...)
-			name, _, _ := strings.Cut(asked, "=")
-			parts = append(parts, pick(d, asked, asked, name, name+"="+pick(d, queryValues()...)))
-			continue
-		}
-		name, value := pick(d, append(queryNames(), "other", "")...), pick(d, queryValues()...)
+		name, value := pick(d, append(draw.QueryNames(), "other", "")...), pick(d, draw.QueryValues()...)
 		parts = append(parts, pick(d, name+"="+value, name+"="+value, name, value, "="+value))
 	}
 	return strings.Join(parts, "&")
 }
 
 // caller is a service, a gateway, a workload that nobody has declared, or nobody.
-func (d *draft) caller() string {
+func (d *asker) caller() string {
 	switch {
 	case d.chance(25):
 		return ""
 	case d.chance(10):
-		return "gateway/gw"
+		return "gateway/" + pick(d, d.mesh.Gateways...).ID
 	case d.chance(10):
 		return "spiffe://mesh.test/ns/" + pick(d, "alpha", "alphabet", "beta") + "/sa/stranger"
 	}
-	return pick(d, d.services[:3]...).id
+	return pick(d, d.mesh.Services[:3]...).ID
+}
+
+func segments() []string {
+	return []string{"a", "b", "items", "A", "x.y", "b-c", "~t", "a;p", "a:b", "a@b", "%20", "a%2Cb", "a=b", "$"}
 }
 
 // target is a path at or near a condition's.
-func (d *draft) target() string {
+func (d *asker) target() string {
 	if len(d.paths) == 0 || d.chance(10) {
 		return pick(d, "/", "/a", "/a/b/c", "/zzz")
 	}
 	p := pick(d, d.paths...)
 	switch {
 	case d.chance(20):
-		p += "/" + d.segment()
+		p += "/" + pick(d, segments()...)
 	case d.chance(10):
 		p += "x"
 	case d.chance(10):
@@ -221,7 +286,7 @@ func (d *draft) target() string {
 }
 
 // odd writes a path in a way that must not make a difference, or must be refused.
-func (d *draft) odd(p string) string {
+func (d *asker) odd(p string) string {
 	if d.chance(50) {
 		return p
 	}
@@ -256,7 +321,7 @@ func (d *draft) odd(p string) string {
 	case 13:
 		return p + ";p=1"
 	case 14:
-		return p + "/%%32e/" + d.segment()
+		return p + "/%%32e/" + pick(d, segments()...)
 	case 15:
 		return p + "é"
 	case 16:
@@ -279,7 +344,7 @@ func (d *draft) odd(p string) string {
 }
 
 // spelt writes a path in a way that proxies leave and applications may fold back.
-func (d *draft) spelt(p string) string {
+func (d *asker) spelt(p string) string {
 	at := max(0, strings.LastIndexByte(p, '/'))
 	switch d.IntN(7) {
 	case 0:
@@ -299,8 +364,11 @@ func (d *draft) spelt(p string) string {
 	}
 }
 
-func (d *draft) host() string {
+func (d *asker) host() string {
 	h := pick(d, "shop.test", "a.shop.test", "b.a.shop.test", "c.shop.test", "x.y.a.shop.test", "shop.tes", "other.test", "xshop.test", "localhost", "front.test", "front.test")
+	if d.chance(40) {
+		h = strings.Replace(pick(d, d.hosts...), "*", "any", 1)
+	}
 	switch d.IntN(10) {
 	case 0:
 		return strings.ToUpper(h)

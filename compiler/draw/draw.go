@@ -38,6 +38,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -62,6 +63,7 @@ type Mesh struct {
 
 	lines   []*line
 	objects []*object
+	decided []space.Decision
 }
 
 // Door is where requests can be sent.
@@ -92,7 +94,9 @@ type object struct {
 	carriers   []string
 	// answers says that it is a route that has no destination.
 	answers bool
-	parent  *object
+	// bytes says that it is a port whose bytes nobody reads.
+	bytes  bool
+	parent *object
 }
 
 // line is a declaration in one line of a file.

@@ -29,14 +29,14 @@ func byHand() map[string][]string {
 }
 
 // free are the fields of an object that are drawn. A route that answers by itself has none
-// that are about requests on their way, and one answer.
+// that are about requests on their way, and one answer; a port for bytes none about requests.
 func (o *object) free() []string {
 	return slices.DeleteFunc(schema.Definitions()[o.definition].Names(), func(f string) bool {
 		if slices.Contains(byHand()[o.definition], f) {
 			return true
 		}
 		return slices.ContainsFunc(catalog.Rules(), func(r resolve.Rule) bool {
-			return r.Field == f && (r.Answers || r.Forwards && o.answers)
+			return r.Field == f && (r.Answers || r.Forwards && o.answers || o.bytes && !r.Bytes)
 		})
 	})
 }
@@ -54,7 +54,7 @@ func answering() []string {
 
 // entries is how many entries of a map of structs are drawn at an object, a line each.
 func entries(r *rand.Rand, field string) int {
-	if field == "grant" { // without one nothing gets anywhere
+	if field == "grant" {
 		return 1 + r.IntN(4)
 	}
 	return r.IntN(3)
@@ -79,8 +79,11 @@ func (m *Mesh) draw(r *rand.Rand, o *object, field string) {
 
 // often is how likely a field is drawn, in percent.
 func often(field string) int {
-	if field == "grant" {
+	switch field {
+	case "grant": // without one nothing gets anywhere
 		return 100
+	case "deny": // has most to say
+		return 50
 	}
 	return 22
 }
@@ -175,12 +178,15 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 		}
 		parts = append(parts, fmt.Sprintf("version: %s: {%s}", v, account))
 	}
+	for _, x := range []string{"out", "far"} {
+		if p.chance(70) {
+			parts = append(parts, fmt.Sprintf("calls: %q: {}", "beta/"+x))
+		}
+	}
 	m.Services = append(m.Services, d)
 	s := m.add(r, &object{file: file(ns), at: "mesh: service: " + name + ": ", definition: "#Service", carriers: on(resolve.OnService, resolve.AroundRoutes), parent: space}, "{"+strings.Join(parts, ", ")+"}")
 	for _, n := range d.Ports {
-		if n != "raw" {
-			m.add(r, &object{file: s.file, at: s.at + "port: " + n + ": ", definition: "#ServicePort", carriers: on(resolve.OnPort, resolve.AroundPort), parent: s}, "{}")
-		}
+		m.add(r, &object{file: s.file, at: s.at + "port: " + n + ": ", definition: "#ServicePort", carriers: on(resolve.OnPort, resolve.AroundPort), bytes: n == "raw", parent: s}, "{}")
 	}
 	to := func(p *pen) string { return p.weights(d.Versions) }
 	routes := p.IntN(8)

@@ -116,8 +116,8 @@ func (p *pen) pattern(name string, u *ast.UnaryExpr, at spot) string {
 	return p.word(name, p.sample(re.Simplify()), false)
 }
 
-// few is how often something is repeated that may be repeated for ever.
-const few = 2
+// several is how often something is repeated that may be repeated for ever.
+const several = 2
 
 // sample draws a short string that an expression takes.
 func (p *pen) sample(re *syntax.Regexp) string {
@@ -137,9 +137,9 @@ func (p *pen) sample(re *syntax.Regexp) string {
 	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
 		b.WriteString(pick(p, "a", "b", " "))
 	case syntax.OpStar:
-		times(0, few)
+		times(0, several)
 	case syntax.OpPlus:
-		times(1, few)
+		times(1, several)
 	case syntax.OpQuest:
 		times(0, 1)
 	case syntax.OpCapture:
@@ -299,7 +299,7 @@ func choices(doc string, fields []string) []choice {
 		c := choice{least: 1, most: 1, of: slices.Clone(of)}
 		switch m[1] {
 		case "at least":
-			c.most = few
+			c.most = several
 		case "at most":
 			c.least = 0
 		}

@@ -89,7 +89,7 @@ func middle() []row {
 		{pkg: "internal/durable", may: []string{xsys}},
 		{pkg: "compiler/release", may: []string{"internal/canon", "internal/durable"}},
 		{pkg: in + "source", may: []string{"internal/canon"}, pure: true},
-		{pkg: "compiler/draw", may: []string{"compiler", in + "feature/catalog", in + "resolve", in + "schema", cueLang}}, // for tests
+		{pkg: "compiler/draw", may: []string{"compiler", in + "feature/catalog", in + "resolve", in + "schema", in + "space", cueLang}}, // for tests
 		{pkg: in + "schema", may: []string{"schemas", cueLang}, pure: true},
 		{pkg: in + "intent", may: []string{in + "schema", in + "source", in + "trait", "internal/canon", "internal/durable", "schemas", cueLang, xsync}},
 		{pkg: in + "trait", may: []string{in + "space"}, pure: true},

@@ -190,7 +190,7 @@ func differsHeaders(feature string, o compiler.Outcome, sent, arrived map[string
 	for _, how := range []string{"remove", "set", "add"} {
 		for _, f := range o.Fields {
 			what, name, _ := strings.Cut(f.Name, " ")
-			if f.Feature != feature || what != how || (how == "add" && name == "x-forwarded-for") { // proxies add to it, too
+			if f.Feature != feature || what != how || (how == "add" && (name == "x-forwarded-for" || name == "date")) { // others add to it, too
 				continue
 			}
 			switch how {

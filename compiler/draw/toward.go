@@ -1,0 +1,100 @@
+package draw
+
+import (
+	"math/rand/v2"
+	"regexp/syntax"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// Toward draws a request that one of a mesh's rules takes, or all but takes: a route, a grant
+// or a deny of the scope of that kind ("service", "gateway", "external"), ID and port, "" for
+// any. Only what the rule tests is set, From included.
+func (m *Mesh) Toward(r *rand.Rand, kind, id, port string) space.Request {
+	p := hand(r)
+	var rules space.List
+	for _, d := range m.decisions() {
+		if d.Scope.Kind == kind && d.Scope.ID == id && (port == "" || d.Scope.Port == port) {
+			rules = append(append(rules, d.Routes...), d.Access...)
+		}
+	}
+	var q space.Request
+	if len(rules) == 0 {
+		return q
+	}
+	for _, t := range pick(p, rules...).When {
+		if t.Not == p.chance(inTrouble) { // what is to be absent mostly is
+			p.hold(&q, t)
+		}
+	}
+	return q
+}
+
+// inTrouble is the share of tests that a drawn request is not made for, in percent.
+const inTrouble = 10
+
+func (m *Mesh) decisions() []space.Decision {
+	if m.decided == nil {
+		m.decided = m.Program.Decisions()
+	}
+	return m.decided
+}
+
+// hold has a request pass one of a test's patterns.
+func (p *pen) hold(q *space.Request, t space.Test) {
+	v := p.few()
+	if len(t.Any) > 0 {
+		v = p.like(pick(p, t.Any...))
+	}
+	switch t.Dim {
+	case space.PathDim:
+		q.Path = v
+	case space.MethodDim:
+		q.Method = v
+	case space.HostDim:
+		q.Host = v
+	case space.IdentityDim:
+		q.From = v
+	default:
+		if name, ok := t.Dim.Query(); ok {
+			if !strings.HasPrefix(v, "&") { // how values stand in this dimension: space.QueryPattern
+				v = "&" + v
+			}
+			*q = q.WithParameter(name, v)
+		} else if name, ok := t.Dim.Header(); ok {
+			q.Headers = append(q.Headers, space.Header{Name: name, Value: v})
+		}
+	}
+}
+
+// few is a bit of a value.
+func (p *pen) few() string { return pick(p, "", "", "a", "one") }
+
+// like draws a value that a pattern takes.
+func (p *pen) like(pat space.Pattern) string {
+	text := pat.Text
+	switch pat.Kind {
+	case space.Prefix:
+		return text + p.few()
+	case space.Suffix:
+		return p.few() + text
+	case space.Segment:
+		return pick(p, text, strings.TrimSuffix(text, "/")+"/"+pick(p, "a", "b", "x.y"))
+	case space.Template:
+		segments := strings.Split(text, "/")
+		for i, s := range segments {
+			if space.IsVariable(s) {
+				segments[i] = pick(p, "a", "b", "items")
+			}
+		}
+		return strings.Join(segments, "/")
+	case space.Spelt:
+		return strings.TrimSuffix(text, "*") + pick(p, "", "a")
+	case space.Regex:
+		if re, err := syntax.Parse(text, syntax.Perl); err == nil {
+			return p.sample(re.Simplify())
+		}
+	}
+	return text
+}
