@@ -148,7 +148,11 @@ var Request = feature.Feature{
 var Response = feature.Feature{
 	Rule: resolve.Rule{Name: responseName, Field: "responseHeaders", On: []resolve.On{resolve.OnRoute}, Answers: false, Defaults: nil, Uses: nil,
 		Read: func(n intent.Node, x *resolve.Place) trait.Value {
-			if e, ok := read(n, x); ok {
+			e, ok := read(n, x)
+			if slices.Contains(e.Remove, dated) {
+				x.Problem(diag.New(diag.CodeNever, n.Field("remove").Pos(), "an answer always has a %s: the first proxy on its way writes it where there is none", dated).WithFix("leave it out"))
+			}
+			if ok {
 				return ResponseEdit{e}
 			}
 			return nil
@@ -169,6 +173,9 @@ var Response = feature.Feature{
 		r.Filters = append(r.Filters, gatewayapi.Filter{Type: "ResponseHeaderModifier", ResponseHeaderModifier: gatewayapi.Headers(v.Set, v.Add, v.Remove)})
 	}),
 }
+
+// dated is the header that Envoy writes into every answer that has none, behind all edits.
+const dated = "date"
 
 // reserved are headers that the proxies themselves rest on: an edit would change
 // where a request goes, or forge who sent it, or be lost at the next proxy.
