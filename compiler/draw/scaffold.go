@@ -188,6 +188,9 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 	for _, n := range d.Ports {
 		m.add(r, &object{file: s.file, at: s.at + "port: " + n + ": ", definition: "#ServicePort", carriers: on(resolve.OnPort, resolve.AroundPort), bytes: n == "raw", parent: s}, "{}")
 	}
+	if p.chance(50) {
+		m.put(s, fmt.Sprintf("grant: way: {anyone: true, ports: [%s]}", quoted(d.Ports)))
+	}
 	to := func(p *pen) string { return p.weights(d.Versions) }
 	routes := p.IntN(8)
 	if plain { // gateways may split to it
@@ -250,6 +253,14 @@ func (m *Mesh) route(r *rand.Rand, around *object, what route) {
 		}
 		return "{" + strings.Join(parts, ", ") + "}"
 	})
+}
+
+func quoted(names []string) string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = strconv.Quote(n)
+	}
+	return strings.Join(out, ", ")
 }
 
 // weights shares 100 among some of the names, one of them perhaps with nothing.

@@ -75,6 +75,7 @@ func (p *pen) few() string { return pick(p, "", "", "a", "one") }
 func (p *pen) like(pat space.Pattern) string {
 	text := pat.Text
 	switch pat.Kind {
+	case space.Exact:
 	case space.Prefix:
 		return text + p.few()
 	case space.Suffix:

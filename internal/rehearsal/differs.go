@@ -157,6 +157,18 @@ func differsSeen(want compiler.Answer, r compiler.Request, got Reply) string {
 	if want.Request.Upgrade != "" && got.Echo != greeting {
 		return fmt.Sprintf("a WebSocket answered %q to %q", got.Echo, greeting)
 	}
+	if why := DiffersSeen(want, r, *seen); why != "" {
+		return why
+	}
+	if why := differsHeaders("response-headers", want.Outcome, AppHeaders(), got.Headers); why != "" {
+		return "at the caller: " + why
+	}
+	return ""
+}
+
+// DiffersSeen compares what the evaluator says of a request on its way with the request, or a
+// copy of it, as an application saw it.
+func DiffersSeen(want compiler.Answer, r compiler.Request, seen Seen) string {
 	if seen.Method != want.Request.Method {
 		return fmt.Sprintf("the method %s arrived as %s", want.Request.Method, seen.Method)
 	}
@@ -177,9 +189,6 @@ func differsSeen(want compiler.Answer, r compiler.Request, got Reply) string {
 	if why := differsHeaders("request-headers", want.Outcome, sent, seen.Headers); why != "" {
 		return "at the destination: " + why
 	}
-	if why := differsHeaders("response-headers", want.Outcome, AppHeaders(), got.Headers); why != "" {
-		return "at the caller: " + why
-	}
 	return ""
 }
 
@@ -190,7 +199,7 @@ func differsHeaders(feature string, o compiler.Outcome, sent, arrived map[string
 	for _, how := range []string{"remove", "set", "add"} {
 		for _, f := range o.Fields {
 			what, name, _ := strings.Cut(f.Name, " ")
-			if f.Feature != feature || what != how || (how == "add" && (name == "x-forwarded-for" || name == "date")) { // others add to it, too
+			if f.Feature != feature || what != how || (how == "add" && othersAdd(feature, name)) {
 				continue
 			}
 			switch how {
@@ -213,6 +222,12 @@ func differsHeaders(feature string, o compiler.Outcome, sent, arrived map[string
 		}
 	}
 	return ""
+}
+
+// othersAdd reports whether a header has lines beside those that were sent and added: proxies
+// add to the one, applications to the other.
+func othersAdd(feature, name string) bool {
+	return name == "x-forwarded-for" || feature == "response-headers" && name == "date"
 }
 
 // lines is a header as it may be written in several ways: what HTTP/2 carries may have blanks

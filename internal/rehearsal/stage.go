@@ -38,7 +38,7 @@ type Stage struct {
 }
 
 // maxSeen is how many requests a stage remembers.
-const maxSeen = 5000
+const maxSeen = 20000
 
 // Seen is what has arrived at all applications so far, copies of requests included;
 // the oldest are forgotten.
