@@ -4,7 +4,6 @@ package redirect
 
 import (
 	"cmp"
-	"net/http"
 	"strconv"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -41,9 +40,9 @@ func (Redirect) TraitName() string { return name }
 // so in place of a POST with 301 and 302 (RFC 9110 15.4).
 func (r Redirect) To(scheme, host, path, method string) (string, string, string, string) {
 	switch {
-	case method == http.MethodHead:
-	case r.Code == http.StatusSeeOther, method == http.MethodPost && (r.Code == http.StatusMovedPermanently || r.Code == http.StatusFound):
-		method = http.MethodGet
+	case method == "HEAD":
+	case r.Code == 303, method == "POST" && (r.Code == 301 || r.Code == 302):
+		method = "GET"
 	}
 	return cmp.Or(r.Scheme, scheme), cmp.Or(r.Host, host), cmp.Or(r.Path, path), method
 }
