@@ -42,7 +42,8 @@ With --prove nothing is written that a real Envoy refuses.`,
 		Example: "  meshc compile . --out release\n  meshc compile . --rev HEAD --env production --out release --prove",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			start := time.Now()
-			fsys, at, err := f.open(a, dirArg(args))
+			dir := a.meshDir(args)
+			fsys, at, err := f.open(a, dir)
 			if err != nil {
 				return err
 			}
@@ -62,6 +63,7 @@ With --prove nothing is written that a real Envoy refuses.`,
 				ds = append(ds, res.Findings...)
 				proved = fmt.Sprintf(", %d resources accepted by Envoy %s", res.Resources, version)
 			}
+			ds = append(f.staged(dir), ds...)
 			if err := a.problems(f.format, ds.Sorted()); err != nil {
 				return err
 			}
@@ -108,7 +110,7 @@ func (a *app) explainCmd() *cobra.Command {
 				}
 				r.Headers = append(r.Headers, compiler.Header{Name: strings.ToLower(name), Value: value})
 			}
-			p, err := f.load(cmd.Context(), a, dirArg(args))
+			p, err := f.load(cmd.Context(), a, a.meshDir(args))
 			if err != nil {
 				return err
 			}
@@ -246,7 +248,7 @@ func (a *app) graphCmd() *cobra.Command {
 		Use: "graph [DIR]", Short: "Draw who calls whom, and which calls are refused", Args: cobra.MaximumNArgs(1),
 		Example: "  meshc graph -o mermaid\n  meshc graph -o svg > mesh.svg",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := f.load(cmd.Context(), a, dirArg(args))
+			p, err := f.load(cmd.Context(), a, a.meshDir(args))
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,8 @@ import (
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
+	"meshc.dev/meshc/internal/operatorfile"
+	"meshc.dev/meshc/internal/printer"
 )
 
 // intentFlags say which intent to load, and how.
@@ -44,13 +47,49 @@ func dirArg(args []string) string {
 	return args[0]
 }
 
+// meshDir is the top of the mesh that DIR is, or lies in: who works in a package's folder
+// asks about the mesh that it is part of.
+func (a *app) meshDir(args []string) string {
+	dir := dirArg(args)
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return dir
+	}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return dir
+	}
+	for up, at := dir, abs; !hasModule(up) && at != filepath.Dir(at); {
+		if up, at = filepath.Join(up, ".."), filepath.Dir(at); hasModule(up) && hasMesh(up) {
+			printer.Fprintf(a.err, "note: the mesh begins in %s\n", filepath.ToSlash(up))
+			return up
+		}
+	}
+	return dir
+}
+
+// hasModule reports whether a CUE module begins in a folder.
+func hasModule(dir string) bool {
+	st, err := os.Stat(filepath.Join(dir, "cue.mod", "module.cue"))
+	return err == nil && st.Mode().IsRegular()
+}
+
+// hasMesh reports whether a folder holds a package with intent, as the top of a mesh does
+// and that of somebody else's module around it does not.
+func hasMesh(dir string) bool {
+	files, err := filepath.Glob(filepath.Join(dir, "*.cue"))
+	return err == nil && slices.ContainsFunc(files, func(file string) bool {
+		b, err := operatorfile.Read(file)
+		return err == nil && bytes.Contains(b, []byte(`"meshc.dev/intent"`))
+	})
+}
+
 // placeOf is what positions in DIR begin with: the folder as the user wrote it, so that
 // they can be opened. The forms that a code host lays over the files of a repository
 // begin at its top, wherever the command was started.
 func placeOf(dir, format string) string {
 	switch format {
 	case string(diag.SARIF), string(diag.JUnit), string(diag.GitHub), markdownForm:
-		if place, err := within(dir); err == nil {
+		if place, err := gitrepo.Within(dir); err == nil {
 			return place
 		}
 	}
@@ -94,44 +133,32 @@ func (f *intentFlags) openCommit(dir string, at time.Time) (fs.FS, time.Time, er
 	if err != nil {
 		return nil, at, err
 	}
-	commit, err := snap.Commit(snap.Head())
-	if err != nil {
-		return nil, at, err
-	}
 	if at.IsZero() {
+		commit, err := snap.Commit(snap.Head())
+		if err != nil {
+			return nil, at, err
+		}
 		at = commit.Committer.When.UTC()
+	}
+	fsys, err := intentAt(snap, snap.Head(), dir)
+	return fsys, at, err
+}
+
+// intentAt returns the files that DIR has at a commit.
+func intentAt(snap *gitrepo.Snapshot, hash, dir string) (fs.FS, error) {
+	commit, err := snap.Commit(hash)
+	if err != nil {
+		return nil, err
 	}
 	fsys, err := snap.FS(commit)
 	if err != nil {
-		return nil, at, err
+		return nil, err
 	}
-	sub, err := within(dir)
-	if err != nil {
-		return nil, at, err
+	sub, err := gitrepo.Within(dir)
+	if err != nil || sub == "." {
+		return fsys, err
 	}
-	if sub != "." {
-		if fsys, err = fs.Sub(fsys, sub); err != nil {
-			return nil, at, err
-		}
-	}
-	return fsys, at, nil
-}
-
-// within is dir's path inside the repository that holds it.
-func within(dir string) (string, error) {
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return "", fmt.Errorf("finding %q: %w", dir, err)
-	}
-	for top := abs; ; top = filepath.Dir(top) {
-		if _, err := os.Stat(filepath.Join(top, ".git")); err == nil {
-			rel, err := filepath.Rel(top, abs)
-			return filepath.ToSlash(rel), err
-		}
-		if top == filepath.Dir(top) {
-			return "", fail(diag.ExitFailure, "%q is not inside a Git repository", dir)
-		}
-	}
+	return fs.Sub(fsys, sub)
 }
 
 // load compiles DIR to a program, or gives a failure whose problems are told.
@@ -179,11 +206,16 @@ func (a *app) printProblems(format string, ds diag.List) error {
 		w = a.err
 	}
 	if len(ds) > 0 || f != diag.Text {
-		if err := diag.Render(w, f, ds, diag.Options{Color: a.color, ToolVersion: compiler.Version}); err != nil {
+		if err := diag.Render(w, f, ds, a.rendering()); err != nil {
 			return err
 		}
 	}
 	return quiet(exitOf(ds))
+}
+
+// rendering is how this command shows problems.
+func (a *app) rendering() diag.Options {
+	return diag.Options{Color: a.color, ToolVersion: compiler.Version, Anywhere: path.Join(a.place, "cue.mod", "module.cue")}
 }
 
 // at makes a position start where the user is, so that it can be opened.

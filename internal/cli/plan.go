@@ -16,7 +16,6 @@ import (
 	"meshc.dev/meshc/internal/compile"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/envoybin"
-	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/guard"
 	"meshc.dev/meshc/internal/printer"
 )
@@ -25,7 +24,7 @@ import (
 type planFlags struct {
 	intentFlags
 	base, expect, policies, trust string
-	detailed, defaults            bool
+	detailed, defaults, mergeBase bool
 }
 
 func (a *app) planCmd() *cobra.Command {
@@ -44,7 +43,7 @@ as such. No cluster is needed.`,
 			if f.base == "" {
 				return fail(diag.ExitFailure, "name what to compare with: --base origin/main, or --base none for an empty mesh")
 			}
-			return a.plan(cmd.Context(), f, dirArg(args))
+			return a.plan(cmd.Context(), f, a.meshDir(args))
 		},
 	}
 	f.add(cmd)
@@ -52,6 +51,7 @@ as such. No cluster is needed.`,
 	fl.StringVarP(&f.format, "output", "o", "text", "text, json, markdown, sarif, junit or github")
 	choices(cmd, "output", "text", "json", "markdown", "sarif", "junit", "github")
 	fl.StringVar(&f.base, "base", "", "commit to compare with, such as origin/main; \"none\" for an empty mesh")
+	fl.BoolVar(&f.mergeBase, "merge-base", true, "compare with the commit at which this left --base, so that the work of others since then is not told")
 	fl.StringVar(&f.expect, "expect-base", "", "hash that --base must have; another one is stale (code 4)")
 	fl.StringVar(&f.policies, "policies", "", "folder with more Rego policies (default: those of the base)")
 	fl.StringVar(&f.trust, "trust", "", "trust policy whose rules are to agree with the owners of the packages")
@@ -79,7 +79,7 @@ type planned struct {
 	bytes            byteDiff
 	verdict          guard.Result
 	expiries         []time.Time
-	lacks            string // why all is new, if it is
+	base             planStart
 }
 
 func (a *app) plan(ctx context.Context, f planFlags, dir string) error {
@@ -110,7 +110,7 @@ func (a *app) planChange(ctx context.Context, c *compile.Compiler, f planFlags, 
 	if err != nil {
 		return planned{}, err
 	}
-	if ds.HasErrors() {
+	if ds = append(f.staged(dir), ds...); ds.HasErrors() {
 		return planned{}, a.placed(ds).Err()
 	}
 	from, err := planBase(ctx, c, f, dir, at, after, memo)
@@ -130,7 +130,7 @@ func (a *app) planChange(ctx context.Context, c *compile.Compiler, f planFlags, 
 	}
 	p.findings = append(p.findings, ds...)
 	p.tellApart(from.problems)
-	p.lacks = from.lacks
+	p.base = from
 	if err := p.comparePolicies(from.policies, compile.OwnPolicies(head)); err != nil {
 		return p, err
 	}
@@ -179,7 +179,7 @@ func (a *app) noPlan(format string, err error) error {
 		why, s := "there is none", compiler.Section{Title: "Problems", Lines: linesOf(ds)}
 		switch {
 		case errors.As(err, &broken):
-			why, s = "the base does not compile", compiler.Section{Title: "Problems of the base, not of this change", Lines: linesOf(broken.problems)}
+			why, s = "the base is not compiled", compiler.Section{Title: problemsOfBase, Lines: linesOf(broken.problems)}
 		case exitOf(ds) == diag.ExitInvalid:
 			why = "invalid"
 		case len(ds) == 0:
@@ -210,75 +210,16 @@ func linesOf(ds diag.List) []string {
 	return out
 }
 
+// problemsOfBase is the title of problems that stand at the lines of the base, where the
+// change may have other ones.
+const problemsOfBase = "Problems of the base, not of this change"
+
 // problemForm is the form of problems that goes with a plan's form.
 func problemForm(format string) string {
 	if format == markdownForm {
 		return string(diag.Text)
 	}
 	return format
-}
-
-// planStart is what a change starts from, and what judges it.
-type planStart struct {
-	program  *compiler.Program
-	problems diag.List // warnings
-	policies compile.Rego
-	lacks    string // why the program is empty although a commit was named, if it is
-}
-
-// baseError says that what a change starts from is no mesh.
-type baseError struct {
-	hash     string
-	problems diag.List
-}
-
-func (e *baseError) Error() string {
-	return printer.Sprintf("the base %.12s does not compile; compare with a commit that does, or with --base none", e.hash)
-}
-
-// planBase loads what the change starts from, for the same date, and the policies
-// that stood there: a change cannot bring the policies that judge it. Before the first
-// intent, or the first of an environment, that is nothing.
-func planBase(ctx context.Context, c *compile.Compiler, f planFlags, dir string, at time.Time, after *compiler.Program, memo *compiler.Memo) (planStart, error) {
-	if f.base == "none" {
-		return planStart{program: compiler.Empty(after)}, nil
-	}
-	hash, err := gitrepo.Resolve(dir, f.base)
-	if err != nil {
-		return planStart{}, err
-	}
-	if f.expect != "" && f.expect != hash {
-		return planStart{}, fail(diag.ExitStale, "base %s is %.12s, not %.12s as expected: plan again", f.base, hash, f.expect)
-	}
-	base := intentFlags{env: after.Environment(), rev: hash}
-	fsys, _, err := base.openCommit(dir, at)
-	if err != nil {
-		return planStart{}, err
-	}
-	nothing := func(lacks string) (planStart, error) {
-		return planStart{compiler.Empty(after), nil, compile.OwnPolicies(fsys), fmt.Sprintf("the base %.12s has no %s: all of it is new", hash, lacks)}, nil
-	}
-	if _, err := fs.Stat(fsys, "."); errors.Is(err, fs.ErrNotExist) {
-		return nothing("intent")
-	}
-	p, ds, err := c.Load(ctx, fsys, compiler.Options{Environment: base.env, At: at, Memo: memo})
-	if err != nil {
-		return planStart{}, err
-	}
-	switch {
-	case !ds.HasErrors():
-		return planStart{program: p, problems: ds, policies: compile.OwnPolicies(fsys)}, nil
-	case only(ds, diag.CodeNoIntent):
-		return nothing("intent")
-	case only(ds, diag.CodeEnvironment):
-		return nothing(fmt.Sprintf("environment %q", base.env))
-	}
-	return planStart{}, &baseError{hash, ds}
-}
-
-// only reports whether all errors of the list have one code.
-func only(ds diag.List, code diag.Code) bool {
-	return !slices.ContainsFunc(ds, func(d diag.Diagnostic) bool { return d.IsError() && d.Code != code })
 }
 
 // compare compares two programs. user's policies judge the second, by the words about
@@ -354,13 +295,16 @@ func (a *app) tellPlan(format string, p planned) error {
 	if err != nil {
 		return errors.New("unknown format " + format + ": use text, json, markdown, sarif, junit or github")
 	}
-	return diag.Render(a.out, form, a.placed(append(p.changes.Findings(), p.findings...)), diag.Options{ToolVersion: compiler.Version})
+	return diag.Render(a.out, form, a.placed(append(p.changes.Findings(), p.findings...)), a.rendering())
 }
 
 // sections are the parts of the report behind the changes. Where the form can fold, it has
 // what was there before as well.
 func (p planned) sections(a *app, folds bool) []compiler.Section {
 	var out []compiler.Section
+	if len(p.base.broken) > 0 {
+		out = append(out, compiler.Section{Title: problemsOfBase, Lines: linesOf(a.placed(p.base.broken))})
+	}
 	if len(p.findings) > 0 {
 		out = append(out, compiler.Section{Title: "Findings", Lines: linesOf(a.placed(p.findings))})
 	}
@@ -372,9 +316,7 @@ func (p planned) sections(a *app, folds bool) []compiler.Section {
 		out = append(out, was)
 	}
 	proof := compiler.Section{Title: "Proof", Lines: []string{"compiled for Envoy " + envoybin.Supported, fmt.Sprintf("%d policies evaluated", p.verdict.Evaluated)}}
-	if p.lacks != "" {
-		proof.Lines = append(proof.Lines, p.lacks)
-	}
+	proof.Lines = append(proof.Lines, p.base.said...)
 	out = append(out, proof)
 	if r, ok := p.bytes.rollout().section(); ok {
 		out = append(out, r)
@@ -390,7 +332,7 @@ func (a *app) canICmd() *cobra.Command {
 		Use: "can-i [DIR] --to SERVICE [--from SERVICE]", Short: "Ask who may do what; leave parts out for the exact set", Args: cobra.MaximumNArgs(1),
 		Example: "  meshc can-i --from productpage --to reviews\n  meshc can-i --from '*' --to reviews --method DELETE",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := f.load(cmd.Context(), a, dirArg(args))
+			p, err := f.load(cmd.Context(), a, a.meshDir(args))
 			if err != nil {
 				return err
 			}

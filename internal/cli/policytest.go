@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,6 +19,7 @@ import (
 	"meshc.dev/meshc/internal/compile"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/guard"
+	"meshc.dev/meshc/internal/junit"
 	"meshc.dev/meshc/internal/printer"
 	"meshc.dev/meshc/policies"
 )
@@ -120,53 +120,21 @@ func numbers(list []int) string {
 	return strings.Join(words, ", ")
 }
 
-// The JUnit form of test results.
-type (
-	testSuites struct {
-		XMLName  xml.Name    `xml:"testsuites"`
-		Tests    int         `xml:"tests,attr"`
-		Failures int         `xml:"failures,attr"`
-		Suites   []testSuite `xml:"testsuite"`
-	}
-	testSuite struct {
-		Name     string          `xml:"name,attr"`
-		Tests    int             `xml:"tests,attr"`
-		Failures int             `xml:"failures,attr"`
-		Cases    []testCaseEntry `xml:"testcase"`
-	}
-	testCaseEntry struct {
-		Class   string       `xml:"classname,attr"`
-		Name    string       `xml:"name,attr"`
-		File    string       `xml:"file,attr"`
-		Line    int          `xml:"line,attr"`
-		Failure *testFailure `xml:"failure,omitempty"`
-		Output  string       `xml:"system-out,omitempty"`
-	}
-	testFailure struct {
-		Message string `xml:"message,attr"`
-	}
-)
-
 // junitPolicies writes one suite for each package, in the order of the cases.
 func (a *app) junitPolicies(t guard.Tested) error {
-	out := testSuites{Tests: len(t.Cases), Failures: t.Failed()}
+	var suites []junit.Suite
 	for _, c := range t.Cases {
-		if n := len(out.Suites); n == 0 || out.Suites[n-1].Name != printer.Escape(c.Package) {
-			out.Suites = append(out.Suites, testSuite{Name: printer.Escape(c.Package)})
+		if n := len(suites); n == 0 || suites[n-1].Name != c.Package {
+			suites = append(suites, junit.Suite{Name: c.Package})
 		}
-		s := &out.Suites[len(out.Suites)-1]
-		entry := testCaseEntry{Class: s.Name, Name: printer.Escape(c.Name), File: printer.Escape(c.Pos.File), Line: c.Pos.Line, Output: printer.Escape(c.Output)}
-		if s.Tests++; c.Failure != "" {
-			s.Failures++
-			entry.Failure = &testFailure{printer.Escape(c.Failure)}
+		entry := junit.Case{Class: c.Package, Name: c.Name, Output: c.Output}
+		if c.Failure != "" {
+			entry.Failure = &junit.Failure{Type: "failure", Message: c.Failure, Body: fmt.Sprintf("%s: %s", c.Pos, c.Failure)}
 		}
+		s := &suites[len(suites)-1]
 		s.Cases = append(s.Cases, entry)
 	}
-	raw, err := xml.MarshalIndent(out, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encoding test results: %w", err)
-	}
-	return printer.Fprint(a.out, xml.Header+string(raw)+"\n")
+	return junit.Write(a.out, suites...)
 }
 
 // ruleName is what a new rule may be called: it becomes its id.

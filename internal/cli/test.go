@@ -38,7 +38,7 @@ on this machine, with certificates and applications made for it: a test passes o
 they do what the evaluator says.`,
 		Example: "  meshc test\n  meshc test --envoy",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := f.load(cmd.Context(), a, dirArg(args))
+			p, err := f.load(cmd.Context(), a, a.meshDir(args))
 			if err != nil {
 				return err
 			}

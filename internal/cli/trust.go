@@ -10,6 +10,7 @@ import (
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/printer"
 )
 
@@ -54,7 +55,7 @@ where the rules and the owners of the intent's packages do not agree.`,
 // disagreements warns where the trust policy's rules and the owners of the intent
 // in dir do not agree. Rules are about paths in the repository; without one, dir is its top.
 func disagreements(t approval.Trust, pkgs []compiler.Package, dir string) diag.List {
-	top, err := within(dir)
+	top, err := gitrepo.Within(dir)
 	if err != nil {
 		top = "."
 	}

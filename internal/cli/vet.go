@@ -27,11 +27,12 @@ every policy: the shipped ones and those in DIR/policies or --policies. With --e
 real Envoy is asked about every compiled resource as well.`,
 		Example: "  meshc vet\n  meshc vet . --env production -o sarif\n  meshc vet --envoy",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			fsys, at, err := f.open(a, dirArg(args))
+			dir := a.meshDir(args)
+			fsys, at, err := f.open(a, dir)
 			if err != nil {
 				return a.refused(f.format, err)
 			}
-			user, err := choosePolicies(fsys, dirArg(args), policyDir)
+			user, err := choosePolicies(fsys, dir, policyDir)
 			if err != nil {
 				return err
 			}
@@ -49,11 +50,11 @@ real Envoy is asked about every compiled resource as well.`,
 				v.problems = append(v.problems, res.Findings...)
 				v.told += fmt.Sprintf(", %d resources accepted by Envoy %s", res.Resources, version)
 			}
-			more, err := a.agree(trust, v.packages, dirArg(args))
+			more, err := a.agree(trust, v.packages, dir)
 			if err != nil {
 				return err
 			}
-			v.problems = append(v.problems, more...)
+			v.problems = slices.Concat(f.staged(dir), v.problems, more)
 			if err := a.problems(f.format, v.problems.Sorted()); err != nil {
 				return err
 			}

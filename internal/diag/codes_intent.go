@@ -20,6 +20,12 @@ const (
 	// CodeIgnored warns of a file that meshc does not read.
 	// Example: `cue.mod/local-module.cue`.
 	CodeIgnored Code = "MESH0006"
+	// CodeStaged is a file in git's index for which the commit that gets it would be refused.
+	// Example: `git add docs/aux.md`, a link, a submodule.
+	CodeStaged Code = "MESH0007"
+	// CodeNotCheckedOut is intent that a sparse checkout leaves out of the work tree.
+	// Example: `git sparse-checkout set shop`, and `meshc vet`.
+	CodeNotCheckedOut Code = "MESH0008"
 )
 
 // Codes of schema and CUE (01xx): one package does not say what it may.

@@ -2,6 +2,7 @@ package diag_test
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -115,12 +116,25 @@ func bands() map[string]string {
 		"05": "release and approval", "06": "serving", "07": "admission", "08": "plan", "09": "internal"}
 }
 
+// The program itself knows every code.
+func TestAbout(t *testing.T) {
+	for _, c := range Codes(t) {
+		if e, ok := diag.About(c.Code); !ok || e.When == "" || e.Example == "" {
+			t.Errorf("%s: %+v, %v", c.Code, e, ok)
+		}
+	}
+	if e, ok := diag.About("MESH9999"); ok {
+		t.Errorf("an entry for no code: %+v", e)
+	}
+}
+
 func TestCodeReferenceIsUpToDate(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Problem codes\n\n" +
 		"Every problem that a user can fix has a code. Codes are never renumbered or used again.\n" +
 		"Generated from the comments in `internal/diag/codes_*.go` by `make golden`.\n")
 	band := ""
+	var all []diag.Entry
 	for _, c := range Codes(t) {
 		if two := strings.TrimPrefix(string(c.Code), "MESH")[:2]; two != band {
 			band = two
@@ -131,7 +145,13 @@ func TestCodeReferenceIsUpToDate(t *testing.T) {
 			when = strings.TrimPrefix(when, lead)
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", c.Code, cell(when), cell(c.Example))
+		all = append(all, diag.Entry{Code: c.Code, When: when, Example: c.Example})
 	}
+	program, err := json.MarshalIndent(all, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden.File(t, "codes.json", append(program, '\n'))
 	golden.File(t, filepath.Join("..", "..", "docs", "codes.md"), []byte(b.String()))
 }
 

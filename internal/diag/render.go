@@ -49,6 +49,9 @@ type Options struct {
 	// Max is the number of findings that the text form prints; 0 means
 	// DefaultMax, a negative number all. The other forms carry all of them.
 	Max int
+	// Anywhere is the file, relative as all positions are, at which a finding without a
+	// place is shown where a form demands one (SARIF).
+	Anywhere string
 	// ToolVersion is the version of meshc that the report names.
 	ToolVersion string
 }

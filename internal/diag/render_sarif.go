@@ -28,7 +28,18 @@ type (
 		Rules   []sarifRule `json:"rules"`
 	}
 	sarifRule struct {
-		ID string `json:"id"`
+		ID     string       `json:"id"`
+		Short  sarifMessage `json:"shortDescription"`
+		Full   sarifMessage `json:"fullDescription"`
+		Help   sarifMessage `json:"help"`
+		Config sarifConfig  `json:"defaultConfiguration"`
+		Props  sarifTags    `json:"properties"`
+	}
+	sarifConfig struct {
+		Level string `json:"level"`
+	}
+	sarifTags struct {
+		Tags []string `json:"tags"`
 	}
 	sarifResult struct {
 		RuleID    string          `json:"ruleId"`
@@ -72,7 +83,7 @@ func renderSARIF(w io.Writer, l List, o Options) error {
 	for _, d := range l {
 		if _, ok := index[d.Code]; !ok {
 			index[d.Code] = 0
-			rules = append(rules, sarifRule{ID: string(d.Code)})
+			rules = append(rules, sarifRuleOf(d))
 		}
 	}
 	slices.SortFunc(rules, func(a, b sarifRule) int { return strings.Compare(a.ID, b.ID) })
@@ -81,7 +92,7 @@ func renderSARIF(w io.Writer, l List, o Options) error {
 	}
 	results := make([]sarifResult, 0, len(l))
 	for _, d := range l {
-		results = append(results, sarifOne(d, index[d.Code]))
+		results = append(results, sarifOne(d, index[d.Code], o.Anywhere))
 	}
 	driver := sarifDriver{Name: toolName, Version: o.ToolVersion, Rules: rules}
 	return writeJSON(w, sarifLog{
@@ -91,13 +102,40 @@ func renderSARIF(w io.Writer, l List, o Options) error {
 	})
 }
 
-func sarifOne(d Diagnostic, rule int) sarifResult {
+// sarifRuleOf describes a code as code scanning demands it. Its level is that of the first
+// finding with it.
+func sarifRuleOf(d Diagnostic) sarifRule {
+	about, ok := About(d.Code)
+	if !ok { // one of a user's policies, which says what it is itself
+		about = Entry{Code: d.Code, When: "what a policy of this repository finds."}
+	}
+	r := sarifRule{
+		ID: string(d.Code), Short: sarifMessage{Text: sarifText(about.When)}, Full: sarifMessage{Text: sarifText(about.When)},
+		Help:   sarifMessage{Text: "meshc explain " + string(d.Code)},
+		Config: sarifConfig{string(d.Severity)}, Props: sarifTags{[]string{"service-mesh"}},
+	}
+	if about.Example != "" {
+		r.Full.Text += " For example: " + sarifText(about.Example)
+	}
+	return r
+}
+
+// sarifOne is one finding. Code scanning refuses a report with a result that is nowhere,
+// so that anywhere stands for the place of those.
+func sarifOne(d Diagnostic, rule int, anywhere string) sarifResult {
 	r := sarifResult{RuleID: string(d.Code), RuleIndex: rule, Level: string(d.Severity), Message: sarifMessage{Text: sarifText(d.Text)}}
 	if d.Fix != "" {
 		r.Message.Text += "\nfix: " + sarifText(d.Fix)
 		r.Props = &sarifProps{Fix: d.Fix}
 	}
-	if p := sarifPlace(d.Pos); p != nil {
+	at := d.Pos
+	if at.File == "" && anywhere != "" {
+		at = Pos{File: anywhere}
+	}
+	if p := sarifPlace(at); p != nil {
+		if p.Region == nil {
+			p.Region = &sarifRegion{StartLine: 1}
+		}
 		r.Locations = []sarifLocation{{Physical: p}}
 	}
 	for _, rel := range d.Related {

@@ -117,6 +117,14 @@ func TestEveryFormatCarriesTheSameFindings(t *testing.T) {
 				}
 				sortFindings(sorted)
 			}
+			if f == diag.SARIF { // code scanning shows nothing that has no line
+				for i := range sorted {
+					if sorted[i].File != "" && sorted[i].Line == 0 {
+						sorted[i].Line = 1
+					}
+				}
+				sortFindings(sorted)
+			}
 			if d := cmp.Diff(sorted, got); d != "" {
 				t.Fatalf("%s: findings differ (-want +got):\n%s\n%s", f, d, out)
 			}
@@ -160,7 +168,7 @@ func parsePos(s string) (file string, line, col int) {
 }
 
 func readText(s string) (out []finding, err error) {
-	re := regexp.MustCompile(`^([^:]*(?::\d+)*): (error|warning|note) (MESH\d{4}): (.*)$`)
+	re := regexp.MustCompile(`^(?:([^:]*(?::\d+)*): )?(error|warning|note) (MESH\d{4}): (.*)$`)
 	for line := range strings.Lines(s) {
 		line = strings.TrimSuffix(line, "\n")
 		if strings.HasPrefix(line, "    ") {
@@ -292,14 +300,17 @@ func readJUnit(s string) (out []finding, err error) {
 			failures++
 			body = c.Failure.Body
 		}
-		m := regexp.MustCompile(`: (error|warning|note) ` + code + `: `).FindStringSubmatch(body)
+		m := regexp.MustCompile(`(?:^|: )(error|warning|note) ` + code + `: `).FindStringSubmatch(body)
 		if m == nil {
 			return nil, fmt.Errorf("no severity in %q", body)
 		}
 		f.Severity = m[1]
-		pos, text, _ := strings.Cut(c.Name, ": ")
-		f.File, f.Line, f.Col = parsePos(pos)
-		f.Text = text
+		f.Text = c.Name
+		if !strings.HasPrefix(body, m[1]) {
+			var pos string
+			pos, f.Text, _ = strings.Cut(c.Name, ": ")
+			f.File, f.Line, f.Col = parsePos(pos)
+		}
 		out = append(out, f)
 	}
 	if failures != r.Failures || r.Tests != len(r.Suite.Cases) || r.Tests == 0 {
@@ -354,6 +365,54 @@ func githubTexts(fs []finding) ([]finding, error) {
 		fs[i].Text = strings.ReplaceAll(strings.Join(lines[:end], `\n`), "%25", "%")
 	}
 	return fs, nil
+}
+
+// What GitHub's code scanning demands of a report beside SARIF's own schema: a rule says
+// in three ways what it is, and a result has a file and a line.
+func TestSARIFIsTakenByCodeScanning(t *testing.T) {
+	l := diag.List{diag.New("MESH0201", diag.Pos{File: "a.cue", Line: 3, Col: 2}, "x"), diag.Warn("MESH0001", diag.Pos{}, "nowhere"), diag.New("house-rule", diag.Pos{File: "b.cue"}, "of a policy")}
+	var r struct {
+		Runs []struct {
+			Tool struct {
+				Driver struct {
+					Rules []struct {
+						ID                                      string
+						ShortDescription, FullDescription, Help struct{ Text string }
+						DefaultConfiguration                    struct{ Level string }
+					}
+				}
+			}
+			Results []struct {
+				RuleID    string
+				Locations []struct {
+					PhysicalLocation struct {
+						ArtifactLocation struct{ URI string }
+						Region           struct{ StartLine int }
+					}
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(render(t, diag.SARIF, l, diag.Options{Anywhere: "intent/mesh.cue"})), &r); err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range r.Runs[0].Tool.Driver.Rules {
+		if rule.ShortDescription.Text == "" || rule.FullDescription.Text == "" || rule.Help.Text == "" || rule.DefaultConfiguration.Level == "" {
+			t.Errorf("rule %s says too little: %+v", rule.ID, rule)
+		}
+	}
+	places := map[string]string{}
+	for _, x := range r.Runs[0].Results {
+		if len(x.Locations) != 1 {
+			t.Fatalf("%s is at %d places", x.RuleID, len(x.Locations))
+		}
+		p := x.Locations[0].PhysicalLocation
+		places[x.RuleID] = fmt.Sprintf("%s:%d", p.ArtifactLocation.URI, p.Region.StartLine)
+	}
+	want := map[string]string{"MESH0201": "a.cue:3", "MESH0001": "intent/mesh.cue:1", "house-rule": "b.cue:1"}
+	if d := cmp.Diff(want, places); d != "" {
+		t.Error(d)
+	}
 }
 
 func TestTextShowsTwentyAndCountsTheRest(t *testing.T) {

@@ -50,7 +50,10 @@ func writeText(b *strings.Builder, d Diagnostic, color bool) {
 	if color {
 		sev = paint(d.Severity) + sev + reset
 	}
-	b.WriteString(printer.Line(d.Pos.String()) + ": " + sev + " " + printer.Line(string(d.Code)+": "+d.Text) + "\n")
+	if d.Pos.File != "" {
+		b.WriteString(printer.Line(d.Pos.String()) + ": ")
+	}
+	b.WriteString(sev + " " + printer.Line(string(d.Code)+": "+d.Text) + "\n")
 	for _, r := range d.Related {
 		b.WriteString(printer.Line("    "+r.Pos.String()+": "+r.Text) + "\n")
 	}

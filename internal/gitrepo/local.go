@@ -21,6 +21,8 @@ type folders struct {
 	// git is the work tree's own: HEAD. common is what all work trees of a
 	// repository share: objects and refs. Mostly they are one.
 	git, common string
+	// work is the folder that holds git, the top of a work tree; "" for a bare repository.
+	work string
 	// partial says that objects may have been left out on purpose.
 	partial bool
 }
@@ -43,8 +45,8 @@ func findRepository(dir string) (folders, error) {
 		return folders{}, noRepository(dir, "there is no Git repository: it is no folder").fix("name the folder of the repository")
 	}
 	for at := abs; ; at = filepath.Dir(at) {
-		for _, git := range []string{filepath.Join(at, ".git"), at} {
-			if git == at && at != abs {
+		for i, git := range []string{filepath.Join(at, ".git"), at} {
+			if i == 1 && at != abs {
 				break // a bare repository has to be named itself
 			}
 			git, err := followGitFile(git)
@@ -56,6 +58,9 @@ func findRepository(dir string) (folders, error) {
 				return folders{}, cannotOpen(dir, err)
 			}
 			if ok {
+				if i == 0 {
+					f.work = at
+				}
 				return f, f.checkFormat(dir)
 			}
 		}
@@ -63,6 +68,29 @@ func findRepository(dir string) (folders, error) {
 			return folders{}, noRepository(dir, "there is no Git repository").fix("run git init there, or name another folder")
 		}
 	}
+}
+
+// Within is dir's path in the work tree that holds it, slash-separated, "." for its top
+// and for a bare repository. Errors are *Refused, or a *TransportError if the folders
+// cannot be read now.
+func Within(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", cannotRead(dir, err)
+	}
+	l := newLocal(dir, Options{}.orDefault())
+	defer l.close()
+	return inTurn(context.Background(), l.store.turn, func(context.Context) (string, error) {
+		f, err := findRepository(dir)
+		if err != nil || f.work == "" {
+			return ".", err
+		}
+		rel, err := filepath.Rel(f.work, abs)
+		if err != nil {
+			return "", cannotRead(dir, err)
+		}
+		return filepath.ToSlash(rel), nil
+	})
 }
 
 func noRepository(dir, reason string) *Refused {

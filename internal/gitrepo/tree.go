@@ -31,37 +31,55 @@ func parseTree(hash string, raw []byte, l Limits) ([]entry, error) {
 		return nil, refuse(diag.CodeGitTree, "tree "+hash, format, args...).at(name).fix(treeFix)
 	}
 	var out []entry
-	folded := map[string]string{}
+	taken := names{}
 	for len(raw) > 0 {
 		e, mode, rest, ok := nextEntry(raw)
 		if !ok {
 			return no("", "the tree object is cut short")
 		}
 		raw = rest
-		switch mode {
-		case "100644", "100755", "40000":
-			e.dir, e.exec = mode == "40000", mode == "100755"
-		case "120000":
-			return no(e.name, "it is a symbolic link")
-		case "160000":
-			return no(e.name, "it is a submodule")
-		default:
-			return no(e.name, "mode %s is none of 100644, 100755, 40000", quote(mode))
+		if reason := badMode(mode); reason != "" {
+			return no(e.name, "%s", reason)
 		}
+		e.dir, e.exec = mode == "40000", mode == "100755"
 		if reason := badName(e.name, l); reason != "" {
 			return no(e.name, "%s", reason)
 		}
 		if n := len(out); n > 0 && sortKey(out[n-1]) >= sortKey(e) {
 			return no(e.name, "the entries are repeated or not in Git's order")
 		}
-		key := foldName(e.name)
-		if old, clash := folded[key]; clash {
-			return no(e.name, "some file systems cannot tell it from %s", quote(old))
+		if reason := taken.take(e.name); reason != "" {
+			return no(e.name, "%s", reason)
 		}
-		folded[key] = e.name
 		out = append(out, e)
 	}
 	return out, nil
+}
+
+// badMode says what is wrong with the mode of an entry, or "".
+func badMode(mode string) string {
+	switch mode {
+	case "100644", "100755", "40000":
+		return ""
+	case "120000":
+		return "it is a symbolic link"
+	case "160000":
+		return "it is a submodule"
+	}
+	return "mode " + quote(mode) + " is none of 100644, 100755, 40000"
+}
+
+// names are those of one folder, by what file systems fold them to.
+type names map[string]string
+
+// take says why a folder with these names cannot have another one, or "".
+func (n names) take(name string) string {
+	key := foldName(name)
+	if old, clash := n[key]; clash {
+		return "some file systems cannot tell it from " + quote(old)
+	}
+	n[key] = name
+	return ""
 }
 
 func nextEntry(raw []byte) (e entry, mode string, rest []byte, ok bool) {
