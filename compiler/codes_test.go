@@ -71,13 +71,15 @@ func saysWhatIsWanted(s string) bool { return strings.Contains(s, ", want ") }
 // what does: a test, or nothing that a test can do on this system.
 func elsewhere() map[diag.Code]string {
 	const (
-		files  = "compiler/internal/source/read_test.go"
-		limits = "internal/compile/bombs_test.go"
-		envoy  = "internal/envoybin/envoybin_test.go"
-		proof  = "internal/proof/proof_test.go"
-		emit   = "compiler/internal/target/envoy/testdata/problems.txtar"
+		files    = "compiler/internal/source/read_test.go"
+		checkout = "cmd/meshc/testdata/script/checkout.txtar"
+		limits   = "internal/compile/bombs_test.go"
+		envoy    = "internal/envoybin/envoybin_test.go"
+		proof    = "internal/proof/proof_test.go"
+		emit     = "compiler/internal/target/envoy/testdata/problems.txtar"
 	)
 	return map[diag.Code]string{
+		diag.CodeStaged: checkout, diag.CodeNotCheckedOut: checkout,
 		diag.CodeUnreadable: files, diag.CodeSymlink: files, diag.CodeTooLarge: files,
 		diag.CodeMemoryLimit: limits, diag.CodeTimeLimit: limits, diag.CodeOutputLimit: limits, diag.CodeSandbox: limits, diag.CodeCompileLimit: limits, diag.CodeNotEvaluated: limits,
 		diag.CodeUnlimited: "not on Linux",

@@ -135,10 +135,10 @@ func TestPullRequestsHaveOneComment(t *testing.T) {
 	t.Run("a broken base", func(t *testing.T) {
 		broken := p.main(&p.alice, map[string]string{"shop/shop.cue": replaced(t, shop, `"5s"`, `5`)})
 		failed, told, log := p.judged(broken, map[string]string{"shop/shop.cue": shop})
-		if !failed {
-			t.Errorf("nothing was compared and it passes:\n%s", log)
+		if failed {
+			t.Errorf("the change that repairs it fails:\n%s", log)
 		}
-		contains(t, "comment", told, "### meshc plan: the base does not compile", "Problems of the base, not of this change", "shop/shop.cue:15:", "!conflicts")
+		contains(t, "comment", told, "### meshc plan: ", "Problems of the base, not of this change", "shop/shop.cue:15:", "does not compile: compared with", "!conflicts")
 	})
 	t.Run("no report", func(t *testing.T) {
 		// As if install.sh could not get the pinned version.

@@ -289,7 +289,7 @@ func (a *app) tellPlan(format string, p planned) error {
 		return p.changes.Markdown(a.out, a.at, p.sections(a, true))
 	case "json":
 		return a.json(map[string]any{"format": "meshc.dev/plan-report/v1", "plan": p.changes.Plan, "findings": append(diag.List{}, p.findings...), "standing": append(diag.List{}, p.standing...),
-			"rollout": p.bytes.rollout(), "bytes": map[string]any{"resources": p.bytes.resources, "others": p.bytes.others}, "envoy": envoybin.Supported, "policies_evaluated": p.verdict.Evaluated, "expiries": p.expiries})
+			"rollout": p.bytes.rollout(), "bytes": map[string]any{"resources": p.bytes.resources, "others": p.bytes.others}, "envoy": envoybin.Supported, "policies_evaluated": p.verdict.Evaluated, "expiries": p.expiries, "base": p.base.data()})
 	}
 	form, err := diag.ParseFormat(format)
 	if err != nil {

@@ -28,6 +28,12 @@ type planStart struct {
 	from string
 }
 
+// data is what a report says of the base: the commit that was compared with, "" for none,
+// in sentences how it came to that, and what is wrong with the commit that was named.
+func (s planStart) data() map[string]any {
+	return map[string]any{"commit": s.from, "said": append([]string{}, s.said...), "problems": append(diag.List{}, s.broken...)}
+}
+
 // planBase loads what the change starts from, for the same date, and the policies
 // that stood there: a change cannot bring the policies that judge it. Before the first
 // intent, or the first of an environment, that is nothing.

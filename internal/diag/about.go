@@ -16,6 +16,7 @@ type Entry struct {
 //go:embed codes.json
 var codesFile []byte // written by the tests from the comments in codes_*.go
 
+//nolint:gochecknoglobals // read once from the program, and never changed
 var entries = sync.OnceValue(func() map[Code]Entry {
 	var all []Entry
 	if err := json.Unmarshal(codesFile, &all); err != nil {

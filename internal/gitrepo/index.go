@@ -110,32 +110,37 @@ func (s *staged) add(e *index.Entry) bool {
 			return false
 		}
 	}
+	return s.named(e.Name)
+}
+
+// named judges the names on a file's path that are new.
+func (s *staged) named(file string) bool {
 	dir := ""
-	for _, name := range strings.Split(e.Name, "/") {
+	for _, name := range strings.Split(file, "/") {
 		taken := s.folders[dir]
 		if taken == nil {
 			taken = names{}
 			s.folders[dir] = taken
 		}
 		at := join(dir, name)
-		if taken[foldName(name)] != name { // else a folder that is known
-			reason := badName(name, l)
-			if reason == "" {
-				reason = taken.take(name)
-			}
-			if reason != "" {
-				if !s.told[at] {
-					s.refuse(diag.CodeGitTree, at, "%s", reason)
-				}
-				s.told[at] = true
-				return true
-			}
-			if s.entries++; s.entries > l.Entries {
-				s.refuse(diag.CodeGitLimit, at, "more than %s files and folders", strconv.Itoa(l.Entries))
-				return false
-			}
+		if dir = at; taken[foldName(name)] == name {
+			continue // a folder that is known
 		}
-		dir = at
+		reason := badName(name, s.limits)
+		if reason == "" {
+			reason = taken.take(name)
+		}
+		if reason != "" {
+			if !s.told[at] {
+				s.refuse(diag.CodeGitTree, at, "%s", reason)
+			}
+			s.told[at] = true
+			return true
+		}
+		if s.entries++; s.entries > s.limits.Entries {
+			s.refuse(diag.CodeGitLimit, at, "more than %s files and folders", strconv.Itoa(s.limits.Entries))
+			return false
+		}
 	}
 	return true
 }

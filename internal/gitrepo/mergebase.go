@@ -31,7 +31,8 @@ func (s *Snapshot) MergeBase(this, other string) (Fork, error) {
 		return Fork{}, err
 	}
 	var both []*walked
-	for w.pending() {
+	for len(w.queue) > 0 {
+		w.closing = w.closing || !w.pending()
 		c := heap.Pop(&w.queue).(*walked) //nolint:forcetypeassert // nothing else is in it
 		c.queued = false
 		sides := c.sides
@@ -80,6 +81,9 @@ type walk struct {
 	snap  *Snapshot
 	seen  map[string]*walked
 	queue byDate
+	// closing says that only what both have is left: commits that are known still may
+	// turn out to be among that, others do not matter.
+	closing bool
 }
 
 // pending says whether a commit is left that not both sides have.
@@ -96,6 +100,9 @@ func (w *walk) pending() bool {
 // shallow clone lacks ends its line.
 func (w *walk) reach(hash string, sides int) error {
 	c := w.seen[hash]
+	if c == nil && w.closing {
+		return nil
+	}
 	if c == nil {
 		if len(w.seen) >= maxForked {
 			return refuse(diag.CodeGitLimit, "commit "+hash, "the histories part more than %d commits ago", maxForked).fix("compare with a nearer commit, or --merge-base=false")

@@ -47,13 +47,17 @@ type document struct {
 }
 
 type suite struct {
-	Name     string     `xml:"name,attr"`
-	Time     string     `xml:"time,attr"`
-	Tests    int        `xml:"tests,attr"`
-	Failures int        `xml:"failures,attr"`
-	Errors   int        `xml:"errors,attr"`
-	Props    []property `xml:"properties>property,omitempty"`
-	Cases    []testcase `xml:"testcase"`
+	Name     string      `xml:"name,attr"`
+	Time     string      `xml:"time,attr"`
+	Tests    int         `xml:"tests,attr"`
+	Failures int         `xml:"failures,attr"`
+	Errors   int         `xml:"errors,attr"`
+	Props    *properties `xml:"properties"`
+	Cases    []testcase  `xml:"testcase"`
+}
+
+type properties struct {
+	List []property `xml:"property"`
 }
 
 type property struct {
@@ -87,7 +91,7 @@ func Write(w io.Writer, suites ...Suite) error {
 	for _, s := range suites {
 		out := suite{Name: printer.Escape(s.Name), Time: noTime, Tests: len(s.Cases)}
 		if s.Version != "" {
-			out.Props = []property{{Name: "version", Value: printer.Escape(s.Version)}}
+			out.Props = &properties{[]property{{Name: "version", Value: printer.Escape(s.Version)}}}
 		}
 		for _, c := range s.Cases {
 			if c.Failure != nil {

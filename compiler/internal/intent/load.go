@@ -13,6 +13,8 @@
 package intent
 
 import (
+	"bytes"
+	"maps"
 	"runtime"
 	"slices"
 	"strconv"
@@ -58,7 +60,8 @@ func Load(t source.Tree, o Options) (*Intent, diag.List) {
 		return in, append(diags, root.diags...).Sorted()
 	}
 	in.Environment = env
-	units := l.units(env)
+	units, ds := astray(l, l.units(env))
+	diags = append(diags, ds...)
 	for i, res := range s.all(units, root) {
 		diags = append(diags, capped(units[i], res.diags)...)
 		if res.pkg != nil {
@@ -173,6 +176,26 @@ func capped(u unit, l diag.List) diag.List {
 	}
 	more := diag.New(diag.CodeMore, l[maxProblems].Pos, "package %q has %d more problems", u.dir, len(l)-maxProblems)
 	return append(slices.Clip(l[:maxProblems]), more.WithFix("solve the first ones and run again"))
+}
+
+// astray takes out and refuses an environment's files that join no package, where their
+// folder is called almost as one: they would be a package of their own. One that is
+// meant to be says its namespace.
+func astray(l *layout, units []unit) ([]unit, diag.List) {
+	var kept []unit
+	var out diag.List
+	for _, u := range units {
+		near, ok := diag.Nearest(u.dir, slices.Collect(maps.Keys(l.base)))
+		named := slices.ContainsFunc(u.overlay, func(p string) bool { return bytes.Contains(l.tree.Files[p], []byte("namespace")) })
+		if len(u.base) > 0 || !ok || named {
+			kept = append(kept, u)
+			continue
+		}
+		env, _, _ := splitOverlay(u.overlay[0])
+		out = append(out, diag.New(diag.CodePackage, diag.Pos{File: u.overlay[0]}, "there is no package %q that the files of environment %q could join", u.dir, env).
+			WithFix("did you mean %q? A package of this environment alone says its namespace", OverlayFolder(env, near)))
+	}
+	return kept, out
 }
 
 // clashes refuses a package that has the name of one in a folder above it: CUE

@@ -1,6 +1,7 @@
 package intent
 
 import (
+	"bytes"
 	"regexp"
 	"strconv"
 	"strings"
@@ -36,7 +37,15 @@ func (l *layout) parse(p string) (parsed, diag.List) {
 	return parsed{path: p, file: f}, t.diags
 }
 
+// conflict is a line with which git marks what it could not merge.
+var conflict = regexp.MustCompile(`(?m)^(<<<<<<<|\|\|\|\|\|\|\||>>>>>>>)( |$)`)
+
 func syntaxErrors(p string, text []byte, err error) diag.List {
+	if mark := conflict.FindIndex(text); mark != nil {
+		line := 1 + bytes.Count(text[:mark[0]], []byte("\n"))
+		return diag.List{diag.New(diag.CodeSyntax, diag.Pos{File: p, Line: line, Col: 1}, "a merge left a conflict here that nobody has resolved").
+			WithFix("choose between the two sides, remove the lines <<<<<<<, ======= and >>>>>>>, and git add the file")}
+	}
 	var out diag.List
 	for _, e := range errors.Errors(err) {
 		at := userPos(e.Position())

@@ -143,6 +143,7 @@ func prefixed(path, text string) string {
 
 // unknown words a field that the schema does not have.
 func (r *reducer) unknown(g *problem, e errors.Error) diag.Diagnostic {
+	g.cut()
 	pos, ok := r.pos.at(g.joined)
 	if !ok {
 		pos = r.at(g, e)
@@ -158,8 +159,12 @@ func (r *reducer) unknown(g *problem, e errors.Error) diag.Diagnostic {
 			WithFix("add `...` to the struct in that definition")
 	}
 	if def.Pattern != nil {
-		return diag.New(diag.CodeName, pos, "%s: %q is not a legal name here", g.joined, label).
+		d := diag.New(diag.CodeName, pos, "%s: %q is not a legal name here", g.joined, label).
 			WithFix("want %s", schema.WantIdent(def.Pattern.Name))
+		if odd := strangeLetter(label); odd != "" {
+			d.Text += ": " + odd
+		}
+		return d
 	}
 	d := diag.New(diag.CodeUnknownField, pos, "%s: unknown field", g.joined)
 	if near, ok := diag.Nearest(label, def.Names()); ok {
@@ -169,6 +174,19 @@ func (r *reducer) unknown(g *problem, e errors.Error) diag.Diagnostic {
 		return d.WithFix("write {}: there is nothing more to say")
 	}
 	return d.WithFix("the fields here are %s", strings.Join(def.Names(), ", "))
+}
+
+// cut makes a problem one of the first key on its path that no map takes: what lies below
+// that has no schema, so that CUE knows none of its fields.
+func (g *problem) cut() {
+	for i := 1; i < len(g.path)-1; i++ {
+		around, ok := schema.At(below(g.path[:i]))
+		if def := around.Definition(); ok && def != nil && def.Pattern != nil && !def.Pattern.Allows(g.path[i]) {
+			g.path = g.path[:i+1]
+			g.joined = joinAll(g.path)
+			return
+		}
+	}
 }
 
 // absent words a required field that is not there, at the place around it.
@@ -200,6 +218,9 @@ func (r *reducer) value(g *problem, e errors.Error) diag.Diagnostic {
 	f, ok := schema.At(below(g.path))
 	if !ok {
 		return d.WithFix("%s", oneLine(message(e)))
+	}
+	if odd := strangeLetter(got); odd != "" {
+		d.Text += " (" + odd + ")"
 	}
 	d.Text += ", want " + f.Want()
 	words, enum := f.Words()

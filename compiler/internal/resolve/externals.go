@@ -100,7 +100,7 @@ func (l *linker) externalRoutes(n intent.Node, x *Place) []model.Route {
 		r := l.route(e, path(e.Name))
 		x.Match = r.Match
 		r.Traits = l.traits([]carrier{{on: OnRoute, node: e.Node}, {on: AroundExternal, node: n, around: true}}, x, path(e.Name))
-		if !l.answered(r.Traits) {
+		if len(l.answers(r.Traits)) == 0 {
 			r.To = []model.Target{{Weight: 100}}
 		}
 		l.place(path(e.Name), e.Node.Pos())

@@ -312,12 +312,15 @@ func (l *linker) answer(cs []carrier) string {
 	return ""
 }
 
-// answered reports whether a feature of the set answers requests itself.
-func (l *linker) answered(s trait.Set) bool {
-	return slices.ContainsFunc(l.rules, func(r Rule) bool {
-		_, ok := s.Lookup(r.Name)
-		return r.Answers && ok
-	})
+// answers are the fields of a route's features that answer its requests themselves.
+func (l *linker) answers(s trait.Set) []string {
+	var out []string
+	for _, r := range l.rules {
+		if _, ok := s.Lookup(r.Name); ok && r.Answers {
+			out = append(out, r.Field)
+		}
+	}
+	return out
 }
 
 // order gives every slice its total order.

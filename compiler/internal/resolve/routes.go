@@ -229,9 +229,13 @@ func (l *linker) versionTargets(s *model.Service, n intent.Node, r model.Route) 
 // targetsOf reads `to`: known names, whole weights, a sum of 100.
 func (l *linker) targetsOf(n intent.Node, r model.Route, name func(intent.Entry) (model.Target, bool)) []model.Target {
 	to := n.Field("to")
-	if l.answered(r.Traits) {
+	if len(l.answers(r.Traits)) > 0 {
 		if to.Exists() {
-			l.add(diag.New(diag.CodeOneOf, to.Pos(), "%s both answers by itself and has `to`", n.Path()).WithFix("keep one of them"))
+			d := diag.New(diag.CodeOneOf, to.Pos(), "%s both answers by itself and has `to`", n.Path()).WithFix("keep one of them")
+			for _, name := range l.answers(r.Traits) {
+				d = d.WithRelated(n.Field(name).Pos(), "%s", name) // which may be an environment's
+			}
+			l.add(d)
 		}
 		return nil
 	}

@@ -263,7 +263,11 @@ func (l *linker) oneOf(n intent.Node, fields ...string) string {
 	if len(found) > 1 {
 		text, fix = strings.Join(found, " and "), "keep one of them"
 	}
-	l.add(diag.New(diag.CodeOneOf, n.Pos(), "%s needs exactly one of %s, it has %s", n.Path(), strings.Join(fields, ", "), text).WithFix("%s", fix))
+	d := diag.New(diag.CodeOneOf, n.Pos(), "%s needs exactly one of %s, it has %s", n.Path(), strings.Join(fields, ", "), text).WithFix("%s", fix)
+	for _, f := range found {
+		d = d.WithRelated(n.Field(f).Pos(), "%s", f) // one may be the base's, the other an environment's
+	}
+	l.add(d)
 	return ""
 }
 
