@@ -134,7 +134,7 @@ func TestWorkloadsShareWhatIsNotHashed(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 		for w, k := range got {
-			if name == "round" && k != n/workloads {
+			if off := k - n/workloads; name == "round" && max(off, -off) > 2 { // one that is sent again takes a turn
 				t.Errorf("one after the other, workload %d got %d of %d", w, k, n)
 			}
 		}
