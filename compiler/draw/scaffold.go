@@ -31,6 +31,9 @@ func byHand() map[string][]string {
 // free are the fields of an object that are drawn. A route that answers by itself has none
 // that are about requests on their way, and one answer; a port for bytes none about requests.
 func (o *object) free() []string {
+	if o.definition == "" { // all of it is written by hand
+		return nil
+	}
 	return slices.DeleteFunc(schema.Definitions()[o.definition].Names(), func(f string) bool {
 		if slices.Contains(byHand()[o.definition], f) {
 			return true

@@ -238,7 +238,7 @@ func movesTogether(b, a *model.Service) bool {
 // identity, whatever that one's own proxy would do with the request.
 func (n *narrator) accessChanges(lim prove.Limits) error {
 	changes, err := prove.CompareAccess(prove.Access{
-		Scope: n.p.after.Scope, Before: n.p.before.Access, After: n.p.after.Access,
+		Scope: n.p.after.Scope, Before: n.known(n.p.before.Access), After: n.known(n.p.after.Access),
 		Moves: n.c.movers.list, Absent: n.c.movers.absent, Split: n.routedPaths(),
 	}, lim)
 	if err != nil {
@@ -253,6 +253,17 @@ func (n *narrator) accessChanges(lim prove.Limits) error {
 		n.c.touch(n.p)
 	}
 	return nil
+}
+
+// known is a list as those meet it whom a proxy can know: by an identity of the mesh, or by none.
+// Whoever has one of another trust domain gets through no handshake, and has none in plaintext.
+func (n *narrator) known(l space.List) space.List {
+	if n.p.external {
+		return l
+	}
+	who := []space.Pattern{{Kind: space.Prefix, Text: "spiffe://" + n.c.after.TrustDomain + "/"}, {Kind: space.Exact}}
+	stranger := space.Rule{When: []space.Test{{Dim: space.IdentityDim, Any: who, Not: true}}, Then: space.Refused()}
+	return append(space.List{stranger}, l...)
 }
 
 // routedPaths are the paths that routes look at, as long as they are few: a witness

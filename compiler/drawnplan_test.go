@@ -1,0 +1,419 @@
+package compiler_test
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/draw"
+	"meshc.dev/meshc/compiler/internal/eval"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+var (
+	drawnPairs = flag.Int("drawn-pairs", 100, "how many pairs of meshes TestPlansOfAllWordsAreTrue draws")
+	drawnSeed  = flag.Uint64("drawn-seed", 0, "seed of the first pair")
+)
+
+// drawnJudge holds a plan of two drawn meshes against the second reading of both.
+type drawnJudge struct {
+	*testing.T
+	b, a  *reading
+	files [2]map[string]string
+	p     plan.Plan
+	about string
+}
+
+func (j drawnJudge) wrong(format string, args ...any) {
+	j.Helper()
+	var text strings.Builder
+	for _, l := range j.p.Lines {
+		fmt.Fprintf(&text, "  %s %s: %s\n", l.Class, strings.Join(l.Scopes, ","), l.Text)
+	}
+	for _, x := range j.p.Access {
+		fmt.Fprintf(&text, "  access gained=%v %s at %v: %s\n", x.Gained, x.Who, x.To, x.What)
+	}
+	for name, after := range j.files[1] {
+		before := strings.Split(j.files[0][name], "\n")
+		after := strings.Split(after, "\n")
+		for _, l := range before {
+			if !slices.Contains(after, l) {
+				fmt.Fprintf(&text, "- %s: %s\n", name, l)
+			}
+		}
+		for _, l := range after {
+			if !slices.Contains(before, l) {
+				fmt.Fprintf(&text, "+ %s: %s\n", name, l)
+			}
+		}
+	}
+	j.Errorf("%s: %s\nplan:\n%s", j.about, fmt.Sprintf(format, args...), text.String())
+	j.FailNow()
+}
+
+// askers are callers as they are on both sides.
+func askers(r *reading) []asker {
+	out := []asker{{}, {"gateway edge/gw", "edge/gw"}, {"watch/otel", "watch/otel"}}
+	for _, ns := range []string{"alpha", "beta", "edge", "far"} {
+		out = append(out, asker{"", ns + "/nobody"})
+	}
+	for _, id := range slices.Sorted(maps.Keys(r.services)) {
+		accounts := r.services[id].accounts()
+		slices.Sort(accounts)
+		for _, a := range slices.Compact(accounts) {
+			out = append(out, asker{id, a})
+		}
+	}
+	return out
+}
+
+// questions are requests such as the meshes look for.
+func questions(r *rand.Rand, n int) []asked {
+	var out []asked
+	pick := func(xs []string) string { return xs[r.IntN(len(xs))] }
+	templates := strings.NewReplacer("{x}", "a", "{y}", "b")
+	paths := append(draw.Paths(), "/q/a", "/a/q/b", "/b/x/y", "/x.y/q", "/a/b/c")
+	for range n {
+		q := asked{method: pick(draw.Methods()), path: templates.Replace(pick(paths)), headers: map[string]string{}}
+		if r.IntN(2) == 0 {
+			q.headers[strings.ToLower(pick(draw.HeaderNames()))] = pick(draw.HeaderValues())
+		}
+		if r.IntN(3) == 0 {
+			q.query = pick(draw.QueryNames()) + "=" + pick(draw.QueryValues())
+		}
+		clean, ok := eval.Normalise(q.path)
+		if !ok || clean != q.path || !eval.Stable(clean) {
+			continue
+		}
+		out = append(out, q)
+	}
+	return out
+}
+
+func (q asked) request() space.Request {
+	out := space.Request{Method: q.method, Path: q.path, Query: q.query, Host: q.host}
+	for _, n := range slices.Sorted(maps.Keys(q.headers)) {
+		out.Headers = append(out.Headers, space.Header{Name: n, Value: q.headers[n]})
+	}
+	return out
+}
+
+// isIn reports whether a line is about a request, as far as all of its exceptions are there; with
+// more of them it may be.
+func (q asked) isIn(l plan.Line) (is, maybe bool) {
+	r := q.request()
+	for _, part := range l.Requests {
+		if space.Matches(part.When, r) && !slices.ContainsFunc(part.Except, func(e []space.Test) bool { return space.Matches(e, r) }) {
+			is, maybe = is || part.More == 0, true
+		}
+	}
+	return is, maybe
+}
+
+// mayBeIn is isIn where one of a class is looked for.
+func (q asked) mayBeIn(lines []plan.Line, class plan.Class) bool {
+	return slices.ContainsFunc(lines, func(l plan.Line) bool {
+		_, maybe := q.isIn(l)
+		return l.Class == class && maybe
+	})
+}
+
+func (j drawnJudge) lines(kind, id, port string) []plan.Line {
+	return slices.DeleteFunc(slices.Clone(j.p.Lines), func(l plan.Line) bool {
+		return l.Kind == plan.KindAccess || !slices.ContainsFunc(l.At, func(s space.Scope) bool { return s.Kind == kind && s.ID == id && s.Port == port })
+	})
+}
+
+func callerNamed(in, except []plan.Caller, c asker) bool {
+	ns, _, _ := strings.Cut(c.account, "/")
+	is := func(x plan.Caller) bool {
+		switch x.Kind {
+		case plan.CallerService:
+			return c.workload == x.Name
+		case plan.CallerGateway:
+			return c.workload == "gateway "+x.Name
+		case plan.CallerAccount:
+			return c.account == x.Name
+		case plan.CallerNamespace:
+			return c.account != "" && ns == x.Name
+		case plan.CallerMesh:
+			return c.account != ""
+		case plan.CallerPlaintext:
+			return c.account == ""
+		case plan.CallerAnyone:
+			return true
+		case plan.CallerOther:
+		}
+		return false
+	}
+	return slices.ContainsFunc(in, is) && !slices.ContainsFunc(except, is)
+}
+
+// access holds what is told of access against what both sides' proxies let through.
+func (j drawnJudge) access(qs []asked) (gained bool) {
+	for id, sb := range j.b.services {
+		sa := j.a.services[id]
+		for port := range sb.Port {
+			display := id
+			if len(sb.Port) > 1 {
+				display += ":" + port
+			}
+			for _, c := range askers(j.b) {
+				for _, q := range qs {
+					was, is := j.b.admits(j.T, sb, port, c, q), j.a.admits(j.T, sa, port, c, q)
+					gained = gained || !was && is
+					for _, side := range []bool{false, true} {
+						said := slices.ContainsFunc(j.p.Access, func(x plan.Access) bool {
+							return x.Gained == side && slices.Contains(x.To, display) && callerNamed(x.Callers, x.Except, c) &&
+								(sb.Port[port].Protocol == "tcp" || inSet(x.Methods, q.method) && inSet(x.Paths, q.path))
+						})
+						if want := was == !side && is == side; said != want {
+							j.wrong("%+v of %+v at %s: gained=%v is said: %v, true: %v", q, c, display, side, said, want)
+						}
+					}
+				}
+			}
+		}
+	}
+	return gained
+}
+
+// services holds what is told of requests to services against what becomes of them.
+func (j drawnJudge) services(qs []asked) {
+	for id, sb := range j.b.services {
+		sa := j.a.services[id]
+		for port, p := range sb.Port {
+			if p.Protocol != "tcp" {
+				j.calls("service", sb, sa, port, qs)
+			}
+		}
+	}
+	for id, xb := range j.b.outside {
+		for port := range xb.Port {
+			j.calls("external", xb, j.a.outside[id], port, qs)
+		}
+	}
+}
+
+func (j drawnJudge) calls(kind string, sb, sa *drawnService, port string, qs []asked) {
+	lines := j.lines(kind, sb.id, port)
+	for _, q := range qs {
+		ownB, ownA := sb.own(j.T, port, q), sa.own(j.T, port, q)
+		may := ownB.written != ownA.written || ownB.verdict != ownA.verdict || kind == "external" && fmt.Sprint(sb.words) != fmt.Sprint(sa.words)
+		must, narrower, what := false, false, ""
+		for _, c := range askers(j.b) {
+			if c.account == "" || kind == "external" && !j.calling(c, sb.id, port) {
+				continue
+			}
+			fb, fa := j.b.whole(j.T, sb, port, c, ownB), j.a.whole(j.T, sa, port, c, ownA)
+			access := fb.verdict != fa.verdict && forwardOrDenied(fb.verdict) && forwardOrDenied(fa.verdict) && ownB.arrived.path == ownA.arrived.path
+			if fb.key() != fa.key() && !access && !(fb.verdict == "denied" && fa.verdict == "denied") {
+				must, what = true, fmt.Sprintf("%+v: %s → %s", c, fb.key(), fa.key())
+				narrower = narrower || fb.verdict == "forward" && fa.verdict != "forward"
+			}
+		}
+		j.told(lines, q, must, may, sb.id+":"+port, what)
+		if narrower && !q.mayBeIn(lines, plan.Narrowing) {
+			j.wrong("%+v to %s gets through no longer and no line is narrowing: %s", q, sb.id, what)
+		}
+	}
+}
+
+// gateways holds what is told of requests from outside against what becomes of them.
+func (j drawnJudge) gateways(qs []asked) {
+	for id, gb := range j.b.gateways {
+		ga := j.a.gateways[id]
+		hosts := slices.Concat(slices.Collect(maps.Keys(gb.Host)), slices.Collect(maps.Keys(ga.Host)))
+		slices.Sort(hosts)
+		for _, class := range slices.Compact(hosts) {
+			host := strings.Replace(class, "*", "any", 1)
+			if hostClass(hosts, host) != class {
+				continue
+			}
+			if j.overBudget("gateway/" + id + " host " + class) {
+				continue
+			}
+			lines := j.lines("gateway", id, class)
+			for _, q := range qs {
+				fb, fa := j.b.fromOutside(j.T, gb, host, q), j.a.fromOutside(j.T, ga, host, q)
+				if fb.arrived.twice || fa.arrived.twice {
+					continue // which of both lines counts is another matter
+				}
+				may := fb.written != fa.written || fb.key() != fa.key()
+				blocked := fb.verdict == "denied" && fa.verdict == "denied"
+				what := fb.key() + " → " + fa.key()
+				j.told(lines, q, fb.key() != fa.key() && !blocked, may, id+" host "+host, what)
+				for class, is := range map[plan.Class]bool{plan.Widening: fb.verdict != "forward" && fa.verdict == "forward", plan.Narrowing: fb.verdict == "forward" && fa.verdict != "forward"} {
+					if is && !q.mayBeIn(lines, class) {
+						j.wrong("%+v to host %s: %s, and no line is %s", q, host, what, class)
+					}
+				}
+			}
+		}
+	}
+}
+
+// witnesses asks the second reading about every request that is shown.
+func (j drawnJudge) witnesses() (n int) {
+	for _, l := range j.p.Lines {
+		w := l.Witness
+		if w == nil || w.Scope.Protocol == "tcp" {
+			continue
+		}
+		q := asked{method: w.Request.Method, path: w.Request.Path, query: w.Request.Query, host: w.Request.Host, headers: map[string]string{}}
+		twice := false
+		for _, h := range w.Request.Headers {
+			_, there := q.headers[h.Name]
+			q.headers[h.Name], twice = h.Value, twice || there
+		}
+		if twice || w.Request.Upgrade != "" {
+			continue
+		}
+		var vs [2]string
+		for side, r := range []*reading{j.b, j.a} {
+			c := asker{"", strings.ReplaceAll(strings.TrimPrefix(w.Request.From, "spiffe://mesh.test/ns/"), "/sa/", "/")}
+			switch {
+			case w.Scope.Kind == "gateway":
+				vs[side] = r.fromOutside(j.T, r.gateways[w.Scope.ID], w.Request.Host, q).verdict
+			case w.Scope.Kind == "external":
+				vs[side] = "denied"
+				for _, s := range r.services {
+					if _, calls := s.Calls[w.Scope.ID]; calls && slices.Contains(s.accounts(), c.account) {
+						vs[side] = r.outside[w.Scope.ID].own(j.T, w.Scope.Port, q).verdict
+					}
+				}
+			case w.Direct:
+				vs[side] = verdictOf(r.admits(j.T, r.services[w.Scope.ID], w.Scope.Port, c, q))
+			default:
+				vs[side] = r.whole(j.T, r.services[w.Scope.ID], w.Scope.Port, c, r.services[w.Scope.ID].own(j.T, w.Scope.Port, q)).verdict
+			}
+		}
+		words := map[space.Verdict]string{space.Forward: "forward", space.Denied: "denied", space.NotFound: "404", space.Redirect: "redirect", space.Answered: "answered"}
+		for side, o := range []space.Outcome{w.Before, w.After} {
+			preflight := o.By == "cors"
+			if words[o.Verdict] != vs[side] && !preflight {
+				j.wrong("%q shows %+v: %s → %s, true is %s", l.Text, w, w.Before.Verdict, w.After.Verdict, vs)
+			}
+		}
+		n++
+	}
+	return n
+}
+
+// calling reports whether a caller calls an external on both sides.
+func (j drawnJudge) calling(c asker, id, port string) bool {
+	for _, r := range []*reading{j.b, j.a} {
+		s := r.services[c.workload]
+		if s == nil {
+			return false
+		}
+		_, one := s.Calls[id]
+		if !one {
+			return false
+		}
+	}
+	_ = port
+	return true
+}
+
+func (j drawnJudge) told(lines []plan.Line, q asked, must, may bool, where, what string) {
+	said, maybe := false, false
+	for _, l := range lines {
+		is, perhaps := q.isIn(l)
+		said, maybe = said || is, maybe || perhaps
+	}
+	if must && !maybe || said && !may {
+		j.wrong("%+v to %s: told %v, true %v, possible %v: %s", q, where, said, must, may, what)
+	}
+}
+
+// withCalls are files with calls, which are no part of what is drawn.
+func withCalls(r *rand.Rand, files map[string]string) map[string]string {
+	files = maps.Clone(files)
+	for _, s := range []string{"alpha/s0", "beta/s1", "alpha/s2"} {
+		ns, name, _ := strings.Cut(s, "/")
+		for _, to := range []string{"beta/out", "beta/far"} {
+			if r.IntN(2) == 0 {
+				files[ns+"/"+ns+".cue"] += fmt.Sprintf("mesh: service: %s: calls: %q: {}\n", name, to)
+			}
+		}
+	}
+	return files
+}
+
+func drawnProgram(t *testing.T, files map[string]string) *compiler.Program {
+	t.Helper()
+	fsys := fstest.MapFS{}
+	for name, text := range files {
+		fsys[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	p, ds := compiler.Load(fsys, compiler.Options{At: draw.At()})
+	if ds.HasErrors() {
+		t.Logf("not compared: %v", ds.Err())
+		return nil
+	}
+	return p
+}
+
+// TestPlansOfAllWordsAreTrue draws meshes with all words of the language, and edits of them, and holds what
+// a plan says against a second reading of the reference, as TestPlansAreTrue does for what is
+// most of it.
+func TestPlansOfAllWordsAreTrue(t *testing.T) {
+	counts := map[string]int{}
+	for i := range uint64(*drawnPairs) {
+		seed := *drawnSeed + i
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { drawnPair(t, seed, counts) })
+	}
+	t.Logf("%d pairs: %v", *drawnPairs, counts)
+	if *drawnPairs >= 100 && (counts["refused"] > *drawnPairs/4 || counts["witnesses"] < *drawnPairs) {
+		t.Error("too little was compared")
+	}
+}
+
+func drawnPair(t *testing.T, seed uint64, counts map[string]int) {
+	r := rand.New(rand.NewPCG(seed, 7)) //nolint:gosec // the same pairs every time
+	m := draw.New(r)
+	n := m.Edit(r)
+	called := r.Uint64()
+	files := [2]map[string]string{}
+	for side, x := range []*draw.Mesh{m, n} {
+		files[side] = withCalls(rand.New(rand.NewPCG(called, 0)), x.Files) //nolint:gosec // likewise
+	}
+	before, after := drawnProgram(t, files[0]), drawnProgram(t, files[1])
+	if before == nil || after == nil {
+		counts["refused"]++
+		return
+	}
+	c, err := compiler.Compare(before, after, compiler.Limits{})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, m)
+	}
+	j := drawnJudge{t, readIntent(t, files[0]), readIntent(t, files[1]), files, c.Plan, fmt.Sprintf("seed %d", seed)}
+	qs := questions(r, 120)
+	if j.access(qs) {
+		if counts["gained"]++; c.Verdict != plan.Widening && !c.OverBudget {
+			j.wrong("access grows, and the verdict is %q", c.Verdict)
+		}
+	}
+	j.services(qs)
+	j.gateways(qs)
+	counts["witnesses"] += j.witnesses()
+	for _, l := range c.Lines {
+		counts[string(l.Class)]++
+	}
+	if !c.Changed() {
+		counts["unchanged"]++
+	}
+}
+
+// overBudget reports whether a scope could not be compared.
+func (j drawnJudge) overBudget(scope string) bool {
+	return slices.ContainsFunc(j.p.Lines, func(l plan.Line) bool { return l.Class == plan.NotCompared && slices.Contains(l.Scopes, scope) })
+}

@@ -1,0 +1,906 @@
+package compiler_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"meshc.dev/meshc/compiler/draw"
+)
+
+// The types here are a second reading of all words of the language, from its reference
+// (docs/language.md, docs/defaults.md) and without any of the compiler's packages: intent as
+// package draw writes it, as data, and what becomes of a request in it. What a word does
+// besides letting through, sending on and answering is its own text, as it is written
+// nearest, with the defaults of the reference in place of what is not.
+
+// reading is intent as data.
+type reading struct {
+	mtls     *drawnMTLS // of the whole mesh
+	spaces   map[string]*drawnMTLS
+	services map[string]*drawnService
+	outside  map[string]*drawnService
+	gateways map[string]*drawnGateway
+}
+
+type drawnPackage struct {
+	Namespace string                   `json:"namespace"`
+	MTLS      *drawnMTLS               `json:"mtls"`
+	Service   map[string]*drawnService `json:"service"`
+	External  map[string]*drawnService `json:"external"`
+	Gateway   map[string]*drawnGateway `json:"gateway"`
+	Attach    map[string]struct {
+		Host map[string]drawnHost `json:"host"`
+	} `json:"attach"`
+}
+
+// lasting is until when something holds, "" for ever.
+type lasting struct {
+	Until string `json:"until"`
+}
+
+func (l lasting) ended(t *testing.T) bool {
+	if l.Until == "" {
+		return false
+	}
+	until, err := time.Parse(time.RFC3339, l.Until)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return draw.At().After(until)
+}
+
+type drawnMTLS struct {
+	lasting
+	Mode string `json:"mode"`
+}
+
+// drawnService is a service, or an external.
+type drawnService struct {
+	id, ns   string
+	Port     map[string]*drawnPort  `json:"port"`
+	Version  map[string]drawnOwner  `json:"version"`
+	Calls    map[string]drawnCall   `json:"calls"`
+	Route    map[string]*drawnRoute `json:"route"`
+	Grant    map[string]drawnRule   `json:"grant"`
+	Deny     map[string]drawnRule   `json:"deny"`
+	MTLS     *drawnMTLS             `json:"mtls"`
+	external bool
+	words    map[string]json.RawMessage
+}
+
+type drawnOwner struct {
+	ServiceAccount string `json:"serviceAccount"`
+}
+
+type drawnCall struct {
+	Port string `json:"port"`
+}
+
+type drawnPort struct {
+	Protocol string     `json:"protocol"`
+	Main     bool       `json:"main"`
+	MTLS     *drawnMTLS `json:"mtls"`
+	words    map[string]json.RawMessage
+}
+
+type drawnGateway struct {
+	Host map[string]drawnHost `json:"host"`
+	Deny map[string]drawnRule `json:"deny"`
+}
+
+type drawnHost struct {
+	Route    map[string]*drawnRoute `json:"route"`
+	Deny     map[string]drawnRule   `json:"deny"`
+	attached []*drawnRoute
+	words    map[string]json.RawMessage
+}
+
+// drawnRule is a grant, a deny, or what a deny leaves alone.
+type drawnRule struct {
+	lasting
+	From       []string   `json:"from"`
+	Namespaces []string   `json:"namespaces"`
+	Mesh       bool       `json:"mesh"`
+	Anyone     bool       `json:"anyone"`
+	Methods    []string   `json:"methods"`
+	Paths      []string   `json:"paths"`
+	Ports      []string   `json:"ports"`
+	Not        *drawnRule `json:"not"`
+}
+
+type drawnRoute struct {
+	name     string
+	Priority int `json:"priority"`
+	Match    struct {
+		Path    *drawnPath           `json:"path"`
+		Methods []string             `json:"methods"`
+		Headers map[string]drawnTest `json:"headers"`
+		Query   map[string]drawnTest `json:"query"`
+	} `json:"match"`
+	To          map[string]int `json:"to"`
+	Destination map[string]struct {
+		Service string `json:"service"`
+		Port    string `json:"port"`
+		Version string `json:"version"`
+	} `json:"destination"`
+	Redirect       json.RawMessage `json:"redirect"`
+	Respond        *drawnAnswer    `json:"respond"`
+	Rewrite        drawnRewrite    `json:"rewrite"`
+	RequestHeaders drawnEdits      `json:"requestHeaders"`
+	words          map[string]json.RawMessage
+}
+
+type drawnAnswer struct {
+	Status int    `json:"status"`
+	Body   string `json:"body"`
+}
+
+type drawnPath struct{ Exact, Prefix, Template string }
+
+type drawnTest struct {
+	Exact   *string `json:"exact"`
+	Prefix  *string `json:"prefix"`
+	Suffix  *string `json:"suffix"`
+	Present bool    `json:"present"`
+	Not     bool    `json:"not"`
+}
+
+type drawnRewrite struct {
+	Path   string `json:"path"`
+	Prefix string `json:"prefix"`
+	Host   string `json:"host"`
+}
+
+type drawnEdits struct {
+	Set    map[string]string `json:"set"`
+	Add    map[string]string `json:"add"`
+	Remove []string          `json:"remove"`
+}
+
+// readIntent reads the files of a drawn mesh as data: without the schema, they are nothing else.
+func readIntent(t *testing.T, files map[string]string) *reading {
+	t.Helper()
+	w := &reading{spaces: map[string]*drawnMTLS{}, services: map[string]*drawnService{}, outside: map[string]*drawnService{}, gateways: map[string]*drawnGateway{}}
+	type read struct {
+		drawnPackage
+		words json.RawMessage
+	}
+	var packages []read
+	for name, text := range files {
+		raw := asJSON(t, name, text)
+		var file struct {
+			Mesh drawnPackage `json:"mesh"`
+		}
+		words := decodeBoth(t, raw, &file)["mesh"]
+		p := file.Mesh
+		packages = append(packages, read{p, words})
+		if p.Namespace == "" {
+			w.mtls = p.MTLS
+			continue
+		}
+		w.spaces[p.Namespace] = p.MTLS
+		w.learn(t, p, words)
+	}
+	for _, p := range packages {
+		for g, at := range p.Attach {
+			for h, host := range at.Host {
+				there := w.gateways[g].Host[h]
+				for name, r := range host.Route {
+					r.name, r.words = name, child(t, p.words, "attach", g, "host", h, "route", name)
+					r.To = inSpace(p.Namespace, r.To)
+					there.attached = append(there.attached, r)
+				}
+				w.gateways[g].Host[h] = there
+			}
+		}
+	}
+	return w
+}
+
+// asJSON is a file as JSON. Its lines are data in the plainest CUE there is: `a: b: {c: 1, d: e: ["f"]}`.
+func asJSON(t *testing.T, name, text string) []byte {
+	t.Helper()
+	file := map[string]any{}
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "package ") || strings.HasPrefix(line, "import ") || strings.TrimSpace(line) == "" || strings.HasPrefix(line, "mesh: intent.") {
+			continue
+		}
+		p := plainCUE{text: strings.TrimSpace(line)}
+		if p.field(file); p.text != "" {
+			t.Fatalf("%s: %q is left of %q", name, p.text, line)
+		}
+	}
+	raw, err := json.Marshal(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// plainCUE is what is still to be read of a line.
+type plainCUE struct{ text string }
+
+var cueWord = regexp.MustCompile(`^("(?:[^"\\]|\\.)*"|[-\w.]+)\s*`)
+
+func (p *plainCUE) skip(prefix string) bool {
+	rest, ok := strings.CutPrefix(p.text, prefix)
+	if ok {
+		p.text = strings.TrimLeft(rest, " ")
+	}
+	return ok
+}
+
+// word is a name, a string, a number or a truth.
+func (p *plainCUE) word() string {
+	w := cueWord.FindString(p.text)
+	if w == "" {
+		panic("no word at " + p.text)
+	}
+	p.text = p.text[len(w):]
+	return strings.TrimSpace(w)
+}
+
+// field reads "name: value" or "name: name: value" into a struct.
+func (p *plainCUE) field(into map[string]any) {
+	name := p.word()
+	if plain, err := strconv.Unquote(name); err == nil {
+		name = plain
+	}
+	p.skip(":")
+	after := p.text[len(cueWord.FindString(p.text)):]
+	if cueWord.MatchString(p.text) && strings.HasPrefix(after, ":") {
+		below, ok := into[name].(map[string]any)
+		if !ok {
+			below = map[string]any{}
+			into[name] = below
+		}
+		p.field(below)
+		return
+	}
+	if v := p.value(); into[name] == nil {
+		into[name] = v
+	} else if old, ok := into[name].(map[string]any); ok {
+		joined(old, v.(map[string]any))
+	}
+}
+
+// joined joins a struct to another one.
+func joined(into, more map[string]any) {
+	for k, v := range more {
+		old, ok := into[k].(map[string]any)
+		if fresh, is := v.(map[string]any); ok && is {
+			joined(old, fresh)
+		} else {
+			into[k] = v
+		}
+	}
+}
+
+func (p *plainCUE) value() any {
+	switch {
+	case p.skip("{"):
+		out := map[string]any{}
+		for !p.skip("}") {
+			p.field(out)
+			p.skip(",")
+		}
+		return out
+	case p.skip("["):
+		out := []any{}
+		for !p.skip("]") {
+			out = append(out, p.value())
+			p.skip(",")
+		}
+		return out
+	}
+	w := p.word()
+	if plain, err := strconv.Unquote(w); err == nil {
+		return plain
+	}
+	return json.RawMessage(w)
+}
+
+func inSpace(ns string, to map[string]int) map[string]int {
+	out := map[string]int{}
+	for name, weight := range to {
+		if !strings.Contains(name, "/") {
+			name = ns + "/" + name
+		}
+		out[name] = weight
+	}
+	return out
+}
+
+// decodeBoth decodes a value twice, the second time as text by name.
+func decodeBoth(t *testing.T, raw []byte, into any) map[string]json.RawMessage {
+	t.Helper()
+	out := map[string]json.RawMessage{}
+	for _, to := range []any{into, &out} {
+		if err := json.Unmarshal(raw, to); err != nil {
+			t.Fatalf("%v: %s", err, raw)
+		}
+	}
+	return out
+}
+
+func child(t *testing.T, raw json.RawMessage, names ...string) map[string]json.RawMessage {
+	t.Helper()
+	out := map[string]json.RawMessage{}
+	for i, n := range append([]string{""}, names...) {
+		if i > 0 {
+			raw = out[n]
+		}
+		out = map[string]json.RawMessage{}
+		if len(raw) == 0 {
+			return out
+		}
+		if err := json.Unmarshal(raw, &out); err != nil {
+			t.Fatalf("%v: %s", err, raw)
+		}
+	}
+	return out
+}
+
+func (w *reading) learn(t *testing.T, p drawnPackage, words json.RawMessage) {
+	add := func(kind string, from, into map[string]*drawnService) {
+		for name, s := range from {
+			s.id, s.ns, s.external = p.Namespace+"/"+name, p.Namespace, kind == "external"
+			s.words = child(t, words, kind, name)
+			for port := range s.Port {
+				s.Port[port].words = child(t, words, kind, name, "port", port)
+			}
+			for r := range s.Route {
+				s.Route[r].name, s.Route[r].words = r, child(t, words, kind, name, "route", r)
+			}
+			into[s.id] = s
+		}
+	}
+	add("service", p.Service, w.services)
+	add("external", p.External, w.outside)
+	for name, g := range p.Gateway {
+		for h, host := range g.Host {
+			host.words = child(t, words, "gateway", name, "host", h)
+			for r := range host.Route {
+				host.Route[r].name, host.Route[r].words = r, child(t, words, "gateway", name, "host", h, "route", r)
+				host.Route[r].To = inSpace(p.Namespace, host.Route[r].To)
+			}
+			g.Host[h] = host
+		}
+		w.gateways[p.Namespace+"/"+name] = g
+	}
+}
+
+// asker is who sends a request: an account of a namespace, or nobody ("").
+type asker struct{ workload, account string }
+
+// asked is one request; headers have one line each.
+type asked struct {
+	method, path, query, host string
+	headers                   map[string]string
+	twice                     bool // an edit made it have a header twice
+}
+
+func (m *drawnMTLS) holds(t *testing.T) bool { return m != nil && !m.ended(t) }
+
+// mode is the nearest that holds.
+func (w *reading) mode(t *testing.T, s *drawnService, port string) string {
+	for _, m := range []*drawnMTLS{s.Port[port].MTLS, s.MTLS, w.spaces[s.ns], w.mtls} {
+		if m.holds(t) {
+			return m.Mode
+		}
+	}
+	return "strict"
+}
+
+// main is the port that is meant where none is named.
+func (s *drawnService) main() string {
+	for name, p := range s.Port {
+		if p.Main || len(s.Port) == 1 {
+			return name
+		}
+	}
+	return ""
+}
+
+func (s *drawnService) accounts() []string {
+	var out []string
+	for _, v := range s.Version {
+		account := v.ServiceAccount
+		if account == "" {
+			account = path.Base(s.id)
+		}
+		out = append(out, s.ns+"/"+account)
+	}
+	return out
+}
+
+// isAbout reports whether a rule names a caller.
+func (w *reading) isAbout(r drawnRule, c asker) bool {
+	if r.Anyone {
+		return true
+	}
+	if c.account == "" {
+		return false
+	}
+	ns, _, _ := strings.Cut(c.account, "/")
+	return r.Mesh || slices.Contains(r.Namespaces, ns) || slices.ContainsFunc(r.From, func(f string) bool {
+		if g, is := strings.CutPrefix(f, "gateway/"); is {
+			return c.account == g
+		}
+		s := w.services[f]
+		return s != nil && slices.Contains(s.accounts(), c.account)
+	})
+}
+
+// admits reports whether a service's proxy lets a request through that arrives at a port.
+func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q asked) bool {
+	bytes := s.Port[port].Protocol == "tcp"
+	switch mode := w.mode(t, s, port); {
+	case mode == "disable":
+		c = asker{}
+	case mode == "strict" && c.account == "":
+		return false
+	}
+	for _, d := range s.Deny {
+		if d.ended(t) || len(d.Ports) > 0 && !slices.Contains(d.Ports, port) || !w.isAbout(d, c) || bytes && len(d.Methods)+len(d.Paths) > 0 {
+			continue
+		}
+		if n := d.Not; n != nil && (slices.Contains(n.Ports, port) || w.isAbout(*n, c) && !n.Anyone) {
+			continue
+		}
+		if bytes || d.refusesWhat(q) {
+			return false
+		}
+	}
+	for _, g := range s.Grant {
+		ports := g.Ports
+		if len(ports) == 0 {
+			ports = []string{s.main()}
+		}
+		if g.ended(t) || !slices.Contains(ports, port) || !w.isAbout(g, c) || bytes && len(g.Methods)+len(g.Paths) > 0 {
+			continue
+		}
+		if bytes || (len(g.Methods) == 0 || slices.Contains(g.Methods, q.method)) && (len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return under(p, q.path) })) {
+			return true
+		}
+	}
+	return false
+}
+
+// refusesWhat reports whether a deny is about a request, whoever sends it.
+func (d drawnRule) refusesWhat(q asked) bool {
+	methods := slices.Clone(d.Methods)
+	if slices.Contains(methods, "GET") {
+		methods = append(methods, "HEAD")
+	}
+	if len(methods) > 0 && !slices.Contains(methods, q.method) || len(d.Paths) > 0 && !slices.ContainsFunc(d.Paths, func(p string) bool { return isSpelt(p, q.path) }) {
+		return false
+	}
+	n := d.Not
+	return n == nil || !slices.Contains(n.Methods, q.method) && !slices.ContainsFunc(n.Paths, func(p string) bool { return under(p, q.path) })
+}
+
+// isSpelt reports whether an application may take a path for what a deny names: unescaped however
+// often, with parameters or without, in the other case, with empty segments and a slash at the end.
+func isSpelt(pattern, p string) bool {
+	dir, all := strings.CutSuffix(pattern, "/*")
+	plain := func(s string) string {
+		for {
+			next, err := url.PathUnescape(s)
+			if err != nil || next == s {
+				return strings.ToLower(s)
+			}
+			s = next
+		}
+	}
+	for _, reading := range []string{plain(p), strings.ToLower(folded(p))} {
+		reading = path.Clean("/" + reading)
+		if want := path.Clean("/" + plain(dir)); reading == want || all && (want == "/" || strings.HasPrefix(reading, want+"/")) {
+			return true
+		}
+	}
+	return false
+}
+
+func (x drawnTest) holds(v string, there bool) bool {
+	ok := there
+	switch {
+	case x.Exact != nil:
+		ok = there && v == *x.Exact
+	case x.Prefix != nil:
+		ok = there && strings.HasPrefix(v, *x.Prefix)
+	case x.Suffix != nil:
+		ok = there && strings.HasSuffix(v, *x.Suffix)
+	}
+	return ok != x.Not
+}
+
+// bound are the segments that a template's variables take; false if it does not match.
+func bound(template, p string) (map[string]string, bool) {
+	ts, ps := strings.Split(template, "/"), strings.Split(p, "/")
+	out := map[string]string{}
+	if len(ts) != len(ps) {
+		return nil, false
+	}
+	for i, s := range ts {
+		if name, is := strings.CutPrefix(s, "{"); is && ps[i] != "" {
+			out[strings.TrimSuffix(name, "}")] = ps[i]
+		} else if s != ps[i] {
+			return nil, false
+		}
+	}
+	return out, true
+}
+
+func (r *drawnRoute) takes(q asked) bool {
+	if m := r.Match.Path; m != nil {
+		switch {
+		case m.Exact != "" && q.path != m.Exact, m.Prefix != "" && !below(strings.TrimSuffix(m.Prefix, "/"), q.path) && m.Prefix != "/":
+			return false
+		case m.Template != "":
+			if _, ok := bound(m.Template, q.path); !ok {
+				return false
+			}
+		}
+	}
+	if len(r.Match.Methods) > 0 && !slices.Contains(r.Match.Methods, q.method) {
+		return false
+	}
+	for name, x := range r.Match.Headers {
+		v, there := q.headers[strings.ToLower(name)]
+		if !x.holds(v, there) {
+			return false
+		}
+	}
+	for name, x := range r.Match.Query {
+		v, there := parameter(q.query, name)
+		if !x.holds(v, there) {
+			return false
+		}
+	}
+	return true
+}
+
+// parameter is the first value of a parameter.
+func parameter(query, name string) (string, bool) {
+	for part := range strings.SplitSeq(query, "&") {
+		if k, v, _ := strings.Cut(part, "="); k == name && part != "" {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+// before reports whether a route is tried before another one of the same list.
+func (r *drawnRoute) before(o *drawnRoute) bool {
+	rank := func(x *drawnRoute) []int {
+		kind, length := 0, 0
+		if m := x.Match.Path; m != nil {
+			switch {
+			case m.Exact != "":
+				kind = 3
+			case m.Template != "":
+				kind = 2
+			default:
+				kind, length = 1, len(strings.TrimSuffix(m.Prefix, "/"))
+			}
+		}
+		return []int{x.Priority, kind, length, min(1, len(x.Match.Methods)), len(x.Match.Headers), len(x.Match.Query)}
+	}
+	return slices.Compare(rank(r), rank(o)) > 0
+}
+
+func firstOf(rs []*drawnRoute, q asked) *drawnRoute {
+	var best *drawnRoute
+	for _, r := range rs {
+		if r.takes(q) && (best == nil || r.before(best)) {
+			best = r
+		}
+	}
+	return best
+}
+
+// sends is the request with which a route sends one on.
+func (r *drawnRoute) sends(q asked) asked {
+	if m := r.Match.Path; m != nil {
+		vars := map[string]string{}
+		if m.Template != "" {
+			vars, _ = bound(m.Template, q.path)
+		}
+		switch {
+		case r.Rewrite.Prefix != "" && m.Prefix != "":
+			rest := q.path[len(strings.TrimSuffix(m.Prefix, "/")):]
+			if q.path = strings.TrimSuffix(r.Rewrite.Prefix, "/") + rest; q.path == "" {
+				q.path = "/"
+			}
+		case r.Rewrite.Path != "":
+			q.path = r.Rewrite.Path
+			for name, v := range vars {
+				q.path = strings.ReplaceAll(q.path, "{"+name+"}", v)
+			}
+		}
+	} else if r.Rewrite.Path != "" {
+		q.path = r.Rewrite.Path
+	}
+	if r.Rewrite.Host != "" {
+		q.host = r.Rewrite.Host
+	}
+	q.headers = maps.Clone(q.headers)
+	for _, n := range r.RequestHeaders.Remove {
+		delete(q.headers, strings.ToLower(n))
+	}
+	for n, v := range r.RequestHeaders.Set {
+		q.headers[strings.ToLower(n)] = v
+	}
+	for n, v := range r.RequestHeaders.Add {
+		n = strings.ToLower(n)
+		_, there := q.headers[n]
+		q.twice = q.twice || there
+		q.headers[n] = v
+	}
+	return q
+}
+
+// fate is what becomes of a request: how it ends, where it goes and how it arrives there, and
+// the texts of what is done to it, by word, as far as they are known to matter.
+type fate struct {
+	verdict string // "forward", "denied", "404", "redirect", "answered"
+	to      string
+	arrived asked
+	effects map[string]string
+	// written are all texts that may matter.
+	written string
+}
+
+func (f fate) key() string {
+	out := f.verdict + " " + f.to
+	if f.verdict != "forward" {
+		return out
+	}
+	out += " " + f.arrived.path + " " + f.arrived.host
+	for _, k := range slices.Sorted(maps.Keys(f.effects)) {
+		out += fmt.Sprintf(" %s=%s", k, f.effects[k])
+	}
+	return out
+}
+
+// nearest is the text of a word on the first of its places that has it.
+func nearest(word string, places ...map[string]json.RawMessage) string {
+	for _, p := range places {
+		if v, ok := p[word]; ok {
+			return string(v)
+		}
+	}
+	return ""
+}
+
+// settled are the words of a route that takes part with those around it.
+func settled(around ...map[string]json.RawMessage) map[string]string {
+	out := map[string]string{}
+	for _, word := range []string{"timeout", "idle", "maxDuration", "retry", "buffer", "upgrade", "fault", "mirror", "requestHeaders", "responseHeaders", "rewrite", "cors"} {
+		if v := nearest(word, around...); v != "" {
+			out[word] = v
+		}
+	}
+	return out
+}
+
+// own is what a caller's own proxy does with a request to a service's port or an external's.
+func (s *drawnService) own(t *testing.T, port string, q asked) fate {
+	p := s.Port[port]
+	if len(s.Route) == 0 {
+		f := fate{verdict: "forward", to: s.id + ":" + port + " all", arrived: q, effects: effects(t, settled(p.words, s.words), p.Protocol)}
+		f.written = fmt.Sprint(settled(p.words, s.words))
+		return f
+	}
+	r := firstOf(slices.Collect(maps.Values(s.Route)), q)
+	if r == nil {
+		return fate{verdict: "404"}
+	}
+	f := r.answer()
+	words := settled(r.words, p.words, s.words)
+	f.written = fmt.Sprint(f, words)
+	if f.verdict != "" {
+		return f
+	}
+	f.verdict, f.to, f.arrived, f.effects = "forward", s.id+":"+port+" "+weights(r.To), r.sends(q), effects(t, words, p.Protocol)
+	f.written += f.to
+	return f
+}
+
+// answer is what a route answers by itself, the zero fate if it sends on.
+func (r *drawnRoute) answer() fate {
+	switch {
+	case len(r.Redirect) > 0:
+		return fate{verdict: "redirect", to: string(r.Redirect)}
+	case r.Respond != nil:
+		return fate{verdict: "answered", to: fmt.Sprint(*r.Respond)}
+	}
+	return fate{}
+}
+
+func weights(to map[string]int) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(to)) {
+		if to[name] > 0 {
+			out = append(out, fmt.Sprintf("%s %d", name, to[name]))
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// whole is what becomes of a caller's request to a service of which its own proxy makes that.
+func (w *reading) whole(t *testing.T, s *drawnService, port string, c asker, f fate) fate {
+	if f.verdict == "forward" && !s.external && !w.admits(t, s, port, c, f.arrived) {
+		f.verdict, f.to = "denied", ""
+	}
+	return f
+}
+
+// fromOutside is what becomes of a request from outside for a host of a gateway.
+func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q asked) fate {
+	h := hostClass(slices.Sorted(maps.Keys(g.Host)), host)
+	at := g.Host[h]
+	r := firstOf(slices.Collect(maps.Values(at.Route)), q)
+	if r == nil {
+		r = firstOf(at.attached, q)
+	}
+	if r == nil {
+		return fate{verdict: "404"}
+	}
+	words := settled(r.words, at.words)
+	for _, d := range slices.Concat(slices.Collect(maps.Values(g.Deny)), slices.Collect(maps.Values(at.Deny))) {
+		if !d.ended(t) && d.refusesWhat(q) {
+			return fate{verdict: "denied", written: fmt.Sprint(words)}
+		}
+	}
+	if f := r.answer(); f.verdict != "" {
+		f.written = fmt.Sprint(words)
+		return f
+	}
+	out := fate{written: fmt.Sprint(words, weights(r.To))}
+	sent := r.sends(q)
+	var ends, keys []string
+	for _, name := range slices.Sorted(maps.Keys(r.To)) {
+		weight := r.To[name]
+		if weight == 0 {
+			continue
+		}
+		f := w.behind(t, r, name, sent, words)
+		out.written += " | " + f.written
+		ends, keys = append(ends, f.verdict), append(keys, fmt.Sprintf("%d %s", weight, f.key()))
+		out.arrived.twice = out.arrived.twice || f.arrived.twice
+	}
+	slices.Sort(ends)
+	if ends = slices.Compact(ends); len(ends) == 1 {
+		out.verdict = ends[0]
+	} else if out.verdict = "forward"; !slices.Contains(ends, "forward") {
+		out.verdict = strings.Join(ends, " or ")
+	}
+	out.to = strings.Join(keys, ", ")
+	return out
+}
+
+// behind is what becomes of what a gateway's route sends to one of its destinations.
+func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, words map[string]string) fate {
+	to := r.Destination[path.Base(name)]
+	if d, ok := r.Destination[name]; ok {
+		to = d
+	}
+	id := name
+	if to.Service != "" {
+		id = to.Service
+	}
+	if x := w.outside[id]; x != nil {
+		f := fate{verdict: "forward", to: id, arrived: sent, effects: effects(t, words, "http")}
+		f.written = fmt.Sprint(x.words)
+		return f
+	}
+	s := w.services[id]
+	port := to.Port
+	if port == "" {
+		port = s.main()
+	}
+	f := s.own(t, port, sent)
+	if f.verdict != "forward" {
+		return f
+	}
+	inner := settled(s.Port[port].words, s.words)
+	if len(s.Route) > 0 {
+		inner = settled(firstOf(slices.Collect(maps.Values(s.Route)), sent).words, s.Port[port].words, s.words)
+	}
+	if to.Version != "" { // in place of those that the service's route chooses
+		f.to = id + ":" + port + " " + to.Version
+	}
+	f.written = fmt.Sprint(f.written, inner, f.to)
+	f.effects = map[string]string{}
+	outer, behind := effects(t, words, s.Port[port].Protocol), effects(t, inner, s.Port[port].Protocol)
+	for _, word := range []string{"timeout", "retry"} {
+		if f.effects[word] = behind[word]; words[word] != "" {
+			f.effects[word] = outer[word]
+		}
+	}
+	var own lasting
+	if decode(t, words["fault"], &own); words["fault"] == "" || own.ended(t) {
+		outer["delay"], outer["abort"] = behind["delay"], behind["abort"]
+	}
+	f.effects["delay"], f.effects["abort"] = outer["delay"], outer["abort"]
+	for _, word := range []string{"mirror", "requestHeaders", "responseHeaders"} {
+		f.effects[word] = outer[word] + " " + behind[word]
+	}
+	if !w.admits(t, s, port, asker{"gateway edge/gw", "edge/gw"}, f.arrived) {
+		return fate{verdict: "denied", written: f.written, arrived: f.arrived}
+	}
+	return f
+}
+
+// effects are the texts of words with their defaults, of those that are known to do something.
+func effects(t *testing.T, words map[string]string, protocol string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	timeout := words["timeout"]
+	if timeout == "" {
+		timeout = map[bool]string{true: `"none"`, false: `"15s"`}[protocol == "grpc"]
+	}
+	out["timeout"] = timeout
+	if v := words["maxDuration"]; v != "" && v != `"none"` {
+		out["maxDuration"] = v
+	}
+	var fault struct {
+		lasting
+		Delay *struct {
+			Duration string `json:"duration"`
+			Percent  int    `json:"percent"`
+		} `json:"delay"`
+		Abort *struct{ Status, Percent int } `json:"abort"`
+	}
+	if decode(t, words["fault"], &fault); !fault.ended(t) {
+		if fault.Delay != nil && fault.Delay.Percent > 0 {
+			out["delay"] = fmt.Sprint(*fault.Delay)
+		}
+		if fault.Abort != nil && fault.Abort.Percent > 0 {
+			out["abort"] = fmt.Sprint(*fault.Abort)
+		}
+	}
+	var mirror struct {
+		To, Port, Version string
+		Percent           *int
+	}
+	if decode(t, words["mirror"], &mirror); mirror.To != "" && (mirror.Percent == nil || *mirror.Percent > 0) {
+		percent := 100
+		if mirror.Percent != nil {
+			percent = *mirror.Percent
+		}
+		out["mirror"] = fmt.Sprint(mirror.To, percent)
+	}
+	retry := struct{ Attempts int }{1}
+	decode(t, words["retry"], &retry)
+	out["retry"] = fmt.Sprint(retry.Attempts)
+	for _, w := range []string{"requestHeaders", "responseHeaders"} {
+		var e drawnEdits
+		if decode(t, words[w], &e); len(e.Set)+len(e.Add)+len(e.Remove) > 0 {
+			slices.Sort(e.Remove)
+			out[w] = strings.ToLower(fmt.Sprint(slices.Sorted(maps.Keys(e.Set)), slices.Sorted(maps.Keys(e.Add)), e.Remove)) + fmt.Sprint(e.Set, e.Add)
+		}
+	}
+	return out
+}
+
+func decode(t *testing.T, text string, into any) {
+	t.Helper()
+	if text == "" {
+		return
+	}
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+}
