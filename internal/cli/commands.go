@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,8 +103,17 @@ func (a *app) explainCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "explain [DIR] --to SERVICE [--from SERVICE] [--path /p]", Short: "Say what becomes of one request, and which lines decide it", Args: cobra.MaximumNArgs(1),
-		Example: "  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage",
+		Long: `Say what becomes of one request, who answers it, and which lines of the intent decide
+that. With a problem's code in place of the rest, say what the code means.`,
+		Example: "  meshc explain MESH0206\n  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 && isCode(args[0]) {
+				return a.explainCode(diag.Code(args[0]))
+			}
+			if r.To == "" {
+				return fail(diag.ExitFailure, "required flag(s) \"to\" not set: whom is the request for?\nhelp:  meshc explain --help")
+			}
+			a.noteMethod(r.Method)
 			for _, h := range headers {
 				name, value, ok := strings.Cut(h, "=")
 				if !ok {
@@ -138,8 +149,30 @@ func (a *app) explainCmd() *cobra.Command {
 	fl.StringVar(&r.ServerName, "sni", "", "name that the connection to a port of HTTPS asks for (default: the host)")
 	fl.StringArrayVarP(&headers, "header", "H", nil, "header as name=value; may be repeated")
 	fl.BoolVar(&asJSON, "json", false, "print JSON")
-	_ = cmd.MarkFlagRequired("to")
 	return cmd
+}
+
+// isCode reports whether a word has the form of a problem's code.
+func isCode(word string) bool {
+	return len(word) == len(diag.CodeInternal) && strings.HasPrefix(word, "MESH") && strings.Trim(word[4:], "0123456789") == ""
+}
+
+// explainCode says what a code means.
+func (a *app) explainCode(c diag.Code) error {
+	e, ok := diag.About(c)
+	if !ok {
+		return fail(diag.ExitFailure, "there is no code %s; docs/codes.md has all of them", c)
+	}
+	return printer.Fprintf(a.out, "%s: %s\nFor example: %s\n", e.Code, e.When, e.Example)
+}
+
+// noteMethod tells of a method that is almost one: proxies compare letters as they are
+// (RFC 9110 section 9.1).
+func (a *app) noteMethod(method string) {
+	usual := []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions, http.MethodConnect, http.MethodTrace}
+	if up := strings.ToUpper(method); up != method && slices.Contains(usual, up) {
+		printer.Fprintf(a.err, "note: %q is another method than %q, as proxies and applications read them\n", method, up)
+	}
 }
 
 func (a *app) explain(ans compiler.Answer) error {

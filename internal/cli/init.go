@@ -1,6 +1,12 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
 	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/compiler"
@@ -20,6 +26,11 @@ cue command and the CUE language server. Nothing that exists is overwritten.`,
 			if err != nil {
 				return err
 			}
+			if ignored, err := ignoreOutput(dir); err != nil {
+				return err
+			} else if ignored {
+				files = append(files, ".gitignore")
+			}
 			for _, name := range files {
 				printer.Fprintf(a.out, "wrote %s\n", name)
 			}
@@ -28,4 +39,22 @@ cue command and the CUE language server. Nothing that exists is overwritten.`,
 	}
 	cmd.Flags().StringVar(&module, "module", "example.com/mesh", "path of the CUE module")
 	return cmd
+}
+
+// ignored is what commands write where they are started, if nothing else is said: none of
+// it belongs into the repository, and the state folder of a server holds keys.
+const ignored = "/release/\n/meshc-state/\n/meshc-webhook-state/\n"
+
+// ignoreOutput keeps git from taking that up, and says whether it wrote a file: one that is
+// there stays as it is.
+func ignoreOutput(dir string) (bool, error) {
+	f, err := os.OpenFile(filepath.Join(dir, ".gitignore"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // like every file of a repository
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("writing .gitignore: %w", err)
+	}
+	_, err = f.WriteString(ignored)
+	return true, errors.Join(err, f.Close())
 }

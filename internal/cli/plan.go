@@ -336,6 +336,7 @@ func (a *app) canICmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			a.noteMethod(r.Method)
 			ans, err := p.CanI(r, compiler.Limits{})
 			if err != nil {
 				return err
