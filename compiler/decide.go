@@ -102,6 +102,10 @@ type Answer struct {
 	First string `json:"first_proxy"`
 	// Scheme is "http" or "https": where a redirect leads that names none.
 	Scheme string `json:"scheme"`
+	// Authority is the host as applications and redirects get it that change nothing of it: that of
+	// the target if it has one, further Host lines joined, without a dot at the end, with its port;
+	// "" if the sender does not care.
+	Authority string `json:"-"`
 	// Beside is what the services that it leads to have for all requests together.
 	Beside []Beside `json:"beside,omitempty"`
 	// NotCalled is the ID of the caller's service, if that does not call the destination: then
@@ -259,7 +263,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	default:
 		ans = eval.UnknownHost()
 	}
-	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(), Scheme: got.Scheme}
+	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(), Scheme: got.Scheme, Authority: got.Authority}
 	out.By = r.by(ans)
 	if v := ans.Outcome.Verdict; !tcp && (v == space.Forward || v == space.Denied) {
 		out.Arrives = Arrival{ans.Image.Of(q).Path, ans.Image.Host}
@@ -321,10 +325,6 @@ func (p *Program) Step(path string) Step {
 
 // gatewayPrefix marks a gateway where a service may stand.
 const gatewayPrefix = "gateway/"
-
-// Authority is the host as applications and redirects get it: that of the target if it has
-// one, further Host lines joined, without a dot at the end, with its port.
-func (r Request) Authority() string { return eval.Receive(r.sent()).Authority }
 
 // sent is the request as its sender writes it.
 func (r Request) sent() eval.Sent {

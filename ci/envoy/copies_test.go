@@ -148,9 +148,13 @@ func arrival(t *testing.T, p *compiler.Program, x trial, to string) (arrives, su
 	parts := strings.Split(to, "/") // namespace/service/port/version
 	host := x.want.Arrives.Host
 	if host == "" {
-		host = x.request.Authority()
+		host = x.want.Authority
 	}
-	r := compiler.Request{From: x.want.Request.From, To: parts[0] + "/" + parts[1], Port: parts[2], Host: host, Method: x.want.Request.Method, Path: x.want.Arrives.Path, Headers: x.want.Request.Headers}
+	path := x.want.Arrives.Path
+	if q := x.want.Request.Query; q != "" {
+		path += "?" + q
+	}
+	r := compiler.Request{From: x.want.Request.From, To: parts[0] + "/" + parts[1], Port: parts[2], Host: host, Method: x.want.Request.Method, Path: path, Headers: x.want.Request.Headers}
 	if gateway, ok := strings.CutPrefix(x.request.To, "gateway/"); ok {
 		r.From = "gateway/" + gateway
 	}

@@ -124,11 +124,17 @@ func (d *asker) form(r compiler.Request) compiler.Request {
 	}
 	if strings.HasPrefix(r.To, "gateway/") && d.secured() {
 		r.Port = pick(d, "", "http", "https", "https")
-		names := append([]string{"front.test", "other.test", "c.shop.test"}, d.hosts...)
-		if d.chance(15) || !plainHost.MatchString(r.Host) {
-			r.ServerName = strings.Replace(pick(d, names...), "*", "any", 1)
-		}
 	}
+	r = d.shape(r)
+	if r.Port != "" && (d.chance(15) || !plainHost.MatchString(r.Host)) && strings.HasPrefix(r.To, "gateway/") {
+		names := append([]string{"front.test", "other.test", "c.shop.test"}, d.hosts...)
+		r.ServerName = strings.Replace(pick(d, names...), "*", "any", 1)
+	}
+	return r
+}
+
+// shape writes a request in the version and form that it has.
+func (d *asker) shape(r compiler.Request) compiler.Request {
 	if d.chance(30) {
 		r.HTTP = pick(d, compiler.HTTP2, compiler.HTTP2, compiler.HTTP2, compiler.HTTP2, compiler.HTTP10)
 	}

@@ -118,14 +118,14 @@ func differsLocation(want compiler.Answer, r compiler.Request, got Reply) string
 	scheme, rest, _ := strings.Cut(rest, "://")
 	host, path, _ := strings.Cut(rest, "/")
 	_, query, _ := strings.Cut(orElse(r.Path, "/"), "?")
-	expect := map[string]string{"scheme": want.Scheme, "host": strings.ToLower(arrivingHost(r)), "path": want.Request.Path}
+	expect := map[string]string{"scheme": want.Scheme, "host": strings.ToLower(arrivingHost(want, r)), "path": want.Request.Path}
 	for _, f := range want.Outcome.Fields {
 		if f.Feature == want.Outcome.By {
 			expect[f.Name] = f.Value
 		}
 	}
-	if expect["scheme"] != want.Scheme { // Envoy takes the old scheme's port along no longer
-		expect["host"] = strings.TrimSuffix(expect["host"], ":80")
+	if by := cameBy(want, r); expect["scheme"] != by { // Envoy takes the old scheme's port along no longer
+		expect["host"] = strings.TrimSuffix(expect["host"], map[string]string{"http": ":80", "https": ":443"}[by])
 	}
 	for name, v := range map[string]string{"scheme": scheme, "host": strings.ToLower(host), "path": "/" + path} {
 		if v != expect[name] {
@@ -138,10 +138,24 @@ func differsLocation(want compiler.Answer, r compiler.Request, got Reply) string
 	return ""
 }
 
+// cameBy is the scheme by which a request came to the proxy that redirects it: at a sidecar
+// what the sender says of the visitor's (x-forwarded-proto), whatever the target does.
+func cameBy(want compiler.Answer, r compiler.Request) string {
+	if strings.HasPrefix(r.To, "gateway/") {
+		return want.Scheme
+	}
+	by := "http"
+	for _, h := range r.Headers {
+		if strings.EqualFold(h.Name, "x-forwarded-proto") {
+			by = h.Value
+		}
+	}
+	return by
+}
+
 // arrivingHost is the host that the destination gets.
-func arrivingHost(r compiler.Request) string {
-	r.Host = hostOf(r)
-	return r.Authority()
+func arrivingHost(want compiler.Answer, r compiler.Request) string {
+	return orElse(want.Authority, hostOf(r))
 }
 
 // differsSeen compares the request at the destination, and the response.
@@ -179,7 +193,7 @@ func DiffersSeen(want compiler.Answer, r compiler.Request, seen Seen) string {
 	if seen.Path != path {
 		return fmt.Sprintf("the evaluator says the path %q, but %q arrived", path, seen.Path)
 	}
-	if host := orElse(want.Arrives.Host, arrivingHost(r)); seen.Host != host {
+	if host := orElse(want.Arrives.Host, arrivingHost(want, r)); seen.Host != host {
 		return fmt.Sprintf("the host %q arrived as %q", host, seen.Host)
 	}
 	sent := map[string][]string{}

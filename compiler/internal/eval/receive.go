@@ -178,9 +178,11 @@ func (r *reading) absolute() *refusal {
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
 		host, path = rest[:i], rest[i:]
 	}
-	named := strings.Count(host, "@")
-	host = host[strings.LastIndexByte(host, '@')+1:] // who is named before it reaches nobody
-	if !ok || named > 1 || !uriHost.MatchString(host) || !hop.GoodAuthority(host) {
+	named, at, isNamed := strings.Cut(host, "@")
+	if isNamed { // who is named reaches nobody
+		host = at
+	}
+	if !ok || isNamed && !userinfo.MatchString(named) || !uriHost.MatchString(host) || !hop.GoodAuthority(host) {
 		return bad("the target is neither a path nor a URI with a host")
 	}
 	switch strings.ToLower(scheme) {
@@ -198,6 +200,9 @@ func (r *reading) absolute() *refusal {
 
 // uriHost is a URI's host as Envoy's parser takes it, and perhaps a port.
 var uriHost = regexp.MustCompile(`^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?$`)
+
+// userinfo is what stands before a URI's host and "@", as Envoy's parser takes it.
+var userinfo = regexp.MustCompile(`^[A-Za-z0-9_.!~*'()%;:&=+$,-]*$`)
 
 var withPort = regexp.MustCompile(":[0-9]+$")
 
@@ -488,11 +493,21 @@ func withoutNamed(hs []space.Header) []space.Header {
 	return slices.DeleteFunc(slices.Clone(hs), func(h space.Header) bool { return slices.Contains(named, strings.ToLower(h.Name)) })
 }
 
+// withoutEmptyCookie takes away the cookie of HTTP/2 of whose pieces nothing is left when they
+// are put together.
+func withoutEmptyCookie(hs []space.Header) []space.Header {
+	is := func(h space.Header) bool { return strings.EqualFold(h.Name, cookie) }
+	if slices.ContainsFunc(hs, func(h space.Header) bool { return is(h) && h.Value != "" }) {
+		return hs
+	}
+	return slices.DeleteFunc(slices.Clone(hs), is)
+}
+
 // trimmed are the header lines without blanks around their values, which are none of the
 // value over HTTP/1.
 func trimmed(s Sent) []space.Header {
 	if s.HTTP == HTTP2 {
-		return s.Headers
+		return withoutEmptyCookie(s.Headers)
 	}
 	out := slices.Clone(s.Headers)
 	for i := range out {
