@@ -81,6 +81,11 @@ func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (R
 		}
 		return reply, nil
 	}
+	return askHTTP1(ctx, c, d, method, r)
+}
+
+// askHTTP1 sends the request over HTTP/1 and reads the answer. It closes the connection.
+func askHTTP1(ctx context.Context, c net.Conn, d compiler.Door, method string, r compiler.Request) (Reply, error) {
 	if _, err := io.WriteString(c, request(method, r)); err != nil {
 		return Reply{}, fmt.Errorf("sending to %s: %w", d.Listener, errors.Join(err, ctx.Err()))
 	}
