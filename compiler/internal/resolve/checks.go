@@ -246,8 +246,9 @@ func (l *linker) checkReceivers() {
 				if s == nil || slices.ContainsFunc(senders, func(account string) bool { return admits(s, to.Port, account, r) }) {
 					continue
 				}
-				l.add(diag.Warn(diag.CodeRefused, l.lineOf(path+"/"+rule.Name), "the %s goes to %q port %q, which refuses it: no grant admits %s there", rule.Field, s.ID, to.Port, strings.Join(senders, ", ")).
-					WithRelated(l.lineOf(model.ServicePath(s.ID)), "the service").WithFix("let it say: grant: copies: from: the callers of this route"))
+				why, fix := refusal(s, to.Port, senders, "let it say: grant: copies: from: the callers of this route")
+				l.add(diag.Warn(diag.CodeRefused, l.lineOf(path+"/"+rule.Name), "the %s goes to %q port %q, which refuses it: %s %s there", rule.Field, s.ID, to.Port, why, strings.Join(senders, ", ")).
+					WithRelated(l.lineOf(model.ServicePath(s.ID)), "the service").WithFix("%s", fix))
 			}
 		}
 	}
@@ -301,8 +302,8 @@ func (l *linker) checkAgreedOn(r model.Route, path string) {
 // said once for many is told once.
 func (l *linker) checkOwn(using []Rule) {
 	type wish struct {
-		at       diag.Pos
-		rule, to string
+		at             diag.Pos
+		rule, to, port string
 	}
 	refused := map[wish][]string{}
 	check := func(traits trait.Set, path string, senders []string) {
@@ -316,7 +317,7 @@ func (l *linker) checkOwn(using []Rule) {
 				if s == nil {
 					continue
 				}
-				w := wish{l.lineOf(path + "/" + rule.Name), rule.Name, to.Service}
+				w := wish{l.lineOf(path + "/" + rule.Name), rule.Name, to.Service, to.Port}
 				for _, account := range senders {
 					if !admits(s, to.Port, account, model.Route{Match: rule.Sends}) && !slices.Contains(refused[w], account) {
 						refused[w] = append(refused[w], account)
@@ -332,9 +333,20 @@ func (l *linker) checkOwn(using []Rule) {
 		check(g.Traits, model.GatewayPath(g.ID), []string{g.Namespace + "/" + g.Account})
 	}
 	for w, accounts := range refused { // problems are sorted when they are told
-		l.add(diag.New(diag.CodeRefused, w.at, "the %s of %s go to %q, which refuses them: no grant admits their senders", w.rule, someOf(accounts), w.to).
-			WithRelated(l.lineOf(model.ServicePath(w.to)), "the service").WithFix("let it say: grant: %s: mesh: true", w.rule))
+		why, fix := refusal(l.mesh.Service(w.to), w.port, accounts, "let it say: grant: "+w.rule+": mesh: true")
+		l.add(diag.New(diag.CodeRefused, w.at, "the %s of %s go to %q, which refuses them: %s their senders", w.rule, someOf(accounts), w.to, why).
+			WithRelated(l.lineOf(model.ServicePath(w.to)), "the service").WithFix("%s", fix))
 	}
+}
+
+// refusal says what refuses accounts at a port, and how to mend it: a deny, or that no grant is
+// there, which has a fix of its own.
+func refusal(s *model.Service, port string, accounts []string, granted string) (why, fix string) {
+	i := slices.IndexFunc(s.Denies, func(d model.Deny) bool { return d.Whole(port) && slices.ContainsFunc(accounts, d.IsAbout) })
+	if i < 0 {
+		return "no grant admits", granted
+	}
+	return fmt.Sprintf("deny %q refuses", s.Denies[i].Name), fmt.Sprintf("leave them out of it: deny: %q: not: from: those who send it", s.Denies[i].Name)
 }
 
 // someOf names the first few of accounts, sorted.
