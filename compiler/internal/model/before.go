@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"strings"
 
 	"meshc.dev/meshc/compiler/internal/space"
 )
@@ -52,6 +53,9 @@ func (p Path) Pattern() space.Pattern {
 
 // PathLike is the condition that a pattern of the kinds of a route's path stands for.
 func PathLike(p space.Pattern) (Path, bool) {
+	if p.Kind == space.Prefix && strings.HasSuffix(p.Text, "/") {
+		return Path{Kind: PathBelow, Value: p.Text}, true
+	}
 	kind, ok := map[space.Kind]PathKind{space.Exact: PathExact, space.Segment: PathPrefix, space.Template: PathTemplate}[p.Kind]
 	return Path{Kind: kind, Value: p.Text}, ok
 }

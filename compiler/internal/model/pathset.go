@@ -3,7 +3,7 @@ package model
 import "strings"
 
 // IntersectPaths returns the condition that holds where both a and b hold, and
-// whether any path can meet both. It goes by segment and knows exact, prefix and
+// whether any path can meet both. It goes by segment and knows exact, prefix, below and
 // template conditions, the kinds that a route may have; the result is again one
 // such condition, so the set of them is closed under intersection.
 func IntersectPaths(a, b Path) (Path, bool) {
@@ -18,6 +18,8 @@ func IntersectPaths(a, b Path) (Path, bool) {
 		return b, a.Takes(b.Value)
 	case a.Kind == PathPrefix && b.Kind == PathPrefix:
 		return intersectPrefixes(a, b)
+	case a.Kind != PathTemplate && b.Kind != PathTemplate: // one is below
+		return intersectBelow(a, b)
 	case a.Kind == PathTemplate && b.Kind == PathTemplate:
 		as, bs := segments(a.Value), segments(b.Value)
 		return unify(as, bs, len(as) == len(bs))
@@ -69,12 +71,28 @@ func intersectPrefixes(a, b Path) (Path, bool) {
 	return a, b.Takes(a.Value)
 }
 
+// intersectBelow: what is below, or at and below, two paths is so of one of them.
+func intersectBelow(a, b Path) (Path, bool) {
+	at := func(p Path) string { return strings.TrimSuffix(p.Value, "/") + "/" }
+	switch {
+	case at(a) == at(b) && a.Kind == PathBelow, strings.HasPrefix(at(a), at(b)) && at(a) != at(b):
+		return a, true
+	case strings.HasPrefix(at(b), at(a)):
+		return b, true
+	}
+	return Path{}, false
+}
+
 func intersectTemplatePrefix(template, prefix Path) (Path, bool) {
 	if prefix.Value == "/" {
 		return template, true
 	}
 	ts, ps := segments(template.Value), segments(prefix.Value)
-	return unify(ts, ps, len(ps) <= len(ts))
+	fits := len(ps) <= len(ts)
+	if prefix.Kind == PathBelow {
+		ps = ps[:len(ps)-1] // the last one is free
+	}
+	return unify(ts, ps, fits)
 }
 
 // unify lays the literals of other over the variables of template, segment by

@@ -98,7 +98,7 @@ func (l *linker) externalRoutes(n intent.Node, x *Place) []model.Route {
 	var out []model.Route
 	for _, e := range entries {
 		r := l.route(e, path(e.Name))
-		x.Match = r.Match
+		x.Match, x.Rest = r.Match, restOf(e.Node)
 		r.Traits = l.traits([]carrier{{on: OnRoute, node: e.Node}, {on: AroundExternal, node: n, around: true}}, x, path(e.Name))
 		if len(l.answers(r.Traits)) == 0 {
 			r.To = []model.Target{{Weight: 100}}

@@ -27,8 +27,9 @@ func (x *pathIndex) put(i int, p model.Path) {
 		x.any = append(x.any, i)
 	case p.Kind == model.PathExact:
 		x.exact[p.Value] = append(x.exact[p.Value], i)
-	case p.Kind == model.PathPrefix:
-		x.prefix[p.Value] = append(x.prefix[p.Value], i)
+	case p.Kind == model.PathPrefix, p.Kind == model.PathBelow:
+		at := strings.TrimSuffix(p.Value, "/")
+		x.prefix[at] = append(x.prefix[at], i)
 	default:
 		x.templates[firstSegment(p)] = append(x.templates[firstSegment(p)], i)
 	}

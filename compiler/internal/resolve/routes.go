@@ -19,7 +19,7 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 	entries := n.Field("route").Fields()
 	traits := func(r *model.Route, route intent.Node) {
 		r.Traits, r.PortTraits = l.byPort(s, n, func(port model.Port, node intent.Node) trait.Set {
-			return l.traits(serviceRoute(route, node, n), &Place{Match: r.Match, To: port, l: l, pkg: p, self: s.ID}, model.RoutePath(s.ID, r.Name))
+			return l.traits(serviceRoute(route, node, n), &Place{Match: r.Match, Rest: restOf(route), To: port, l: l, pkg: p, self: s.ID}, model.RoutePath(s.ID, r.Name))
 		})
 	}
 	if len(entries) == 0 {
@@ -51,7 +51,7 @@ func (l *linker) route(e intent.Entry, path string) model.Route {
 // gatewayRoute reads a gateway's route; around is its host.
 func (l *linker) gatewayRoute(p *pkg, g *model.Gateway, e intent.Entry, around intent.Node, path string) model.Route {
 	r := l.route(e, path)
-	r.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Match: r.Match, l: l, pkg: p, self: g.ID}, path)
+	r.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Match: r.Match, Rest: restOf(e.Node), l: l, pkg: p, self: g.ID}, path)
 	return r
 }
 
@@ -133,19 +133,49 @@ func (l *linker) path(n intent.Node) model.Path {
 	}
 	v := n.Field(kind)
 	p := model.Path{Kind: model.PathKind(kind), Value: v.Str()}
-	if why := badPath(p.Value, kind == "template"); why != "" {
+	if why := badPath(strings.ReplaceAll(p.Value, "=**}", "}"), kind == "template"); why != "" {
 		l.add(diag.New(diag.CodePath, v.Pos(), "path %q %s", p.Value, why).WithFix("write the path as it is after normalisation, such as \"/reviews/0\""))
 		return model.Path{}
 	}
 	if p.Kind == model.PathPrefix && p.Value != "/" {
 		p.Value = strings.TrimSuffix(p.Value, "/")
 	}
-	if p.Kind == model.PathTemplate && !goodTemplate(p.Value) {
+	if p.Kind != model.PathTemplate {
+		return p
+	}
+	if before, name := cutRest(p.Value); name != "" {
+		switch {
+		case strings.ContainsAny(before, "{}"):
+			l.add(diag.New(diag.CodePath, v.Pos(), "template %q has free segments before its rest", p.Value).WithFix(`let literals stand before it, such as "/files/{rest=**}"`))
+			return model.Path{}
+		case before == "/":
+			return model.Path{Kind: model.PathPrefix, Value: before}
+		}
+		return model.Path{Kind: model.PathBelow, Value: before}
+	}
+	if !goodTemplate(p.Value) {
 		l.add(diag.New(diag.CodePath, v.Pos(), "template %q is malformed", p.Value).
-			WithFix(`each segment is a literal or one {name}; no two names alike, such as "/users/{id}/orders"`))
+			WithFix(`each segment is a literal or one {name}; no two names alike, such as "/users/{id}/orders"; the last may be {name=**} behind literals`))
 		return model.Path{}
 	}
 	return p
+}
+
+// cutRest takes {name=**} from the end of a template: what stands before it, with the slash,
+// and the name, "" if there is none.
+func cutRest(template string) (before, name string) {
+	i := strings.LastIndexByte(template, '/')
+	name, ok := strings.CutSuffix(template[i+1:], "=**}")
+	if name, _ = strings.CutPrefix(name, "{"); !ok || strings.ContainsAny(name, "{}=*") {
+		return template, ""
+	}
+	return template[:i+1], name
+}
+
+// restOf is the name of the rest in a route's template, "" if there is none.
+func restOf(route intent.Node) string {
+	_, name := cutRest(route.Field("match").Field("path").Field("template").Str())
+	return name
 }
 
 // badPath says why a path can never be a normalised one. The braces of a template
@@ -322,11 +352,14 @@ func rankIf(specific bool) int {
 }
 
 func pathRank(p model.Path) int {
+	if p.Kind == model.PathBelow {
+		p.Kind = model.PathPrefix
+	}
 	return slices.Index([]model.PathKind{model.PathExact, model.PathTemplate, model.PathPrefix, ""}, p.Kind)
 }
 
 func prefixLen(p model.Path) int {
-	if p.Kind == model.PathPrefix {
+	if p.Kind == model.PathPrefix || p.Kind == model.PathBelow {
 		return len(p.Value)
 	}
 	return 0

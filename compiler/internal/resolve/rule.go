@@ -126,6 +126,8 @@ type Place struct {
 	At On
 	// Match is which requests a route takes.
 	Match model.Match
+	// Rest is the name that a route's template gives to all that follows its literals, "" for none.
+	Rest string
 	// To is the port of the service for whose requests the value is settled, the zero Port
 	// where it has several and none is meant.
 	To model.Port

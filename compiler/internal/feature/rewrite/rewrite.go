@@ -3,6 +3,7 @@
 package rewrite
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strconv"
@@ -213,6 +214,9 @@ func whole(n intent.Node, x *resolve.Place) *space.Move {
 	if !ok {
 		return nil
 	}
+	if x.Rest != "" {
+		return rest(n, to, x)
+	}
 	var known []string
 	if x.Match.Path.Kind == model.PathTemplate {
 		known = slices.DeleteFunc(strings.Split(x.Match.Path.Value, root), func(s string) bool { return !space.IsVariable(s) })
@@ -238,6 +242,26 @@ func whole(n intent.Node, x *resolve.Place) *space.Move {
 		x.Problem(same(n, to))
 	}
 	m := space.MoveFilled(x.Match.Path.Value, to)
+	return &m
+}
+
+// rest reads a path in which all that follows the template's literals may stand, at its end.
+func rest(n intent.Node, to string, x *resolve.Place) *space.Move {
+	at, ok := strings.CutSuffix(to, "/{"+x.Rest+"}")
+	switch {
+	case strings.ContainsAny(at, "{}"):
+		x.Problem(diag.New(diag.CodePath, n.Pos(), "the path names what its route's match does not, or not at its end").
+			WithFix("name {%s} once, as the last segment, such as \"/new/{%s}\"", x.Rest, x.Rest))
+		return nil
+	case !ok:
+		m := space.MoveFilled("", to)
+		return &m
+	}
+	from := cmp.Or(strings.TrimSuffix(x.Match.Path.Value, root), root)
+	if at = cmp.Or(at, root); at == from {
+		x.Problem(same(n, to))
+	}
+	m := space.MoveBelow(from, at)
 	return &m
 }
 

@@ -26,6 +26,8 @@ func routeMatch(m model.Match) (*routev3.RouteMatch, error) {
 			break
 		}
 		out.PathSpecifier = &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: m.Path.Value}
+	case model.PathBelow:
+		out.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: m.Path.Value}
 	case model.PathTemplate:
 		out.PathSpecifier = &routev3.RouteMatch_SafeRegex{SafeRegex: templateRegex(m.Path.Value)}
 	default:

@@ -23,6 +23,8 @@ func matches(m model.Match) (out []Match, losses []string, err error) {
 		case model.PathTemplate:
 			one.Path.Type, one.Path.Value = "RegularExpression", templateRegexp(m.Path.Value)
 			losses = append(losses, "a path template becomes a regular expression, whose support and order are the implementation's")
+		case model.PathBelow:
+			return nil, nil, fmt.Errorf("an HTTPRoute's prefix %q takes the path without the slash as well", m.Path.Value)
 		default:
 			return nil, nil, fmt.Errorf("a path condition of kind %q has no form in Gateway API", m.Path.Kind)
 		}
