@@ -17,18 +17,49 @@ import (
 	"meshc.dev/meshc/ci/bench/internal/measure"
 	"meshc.dev/meshc/ci/bench/internal/report"
 	"meshc.dev/meshc/ci/bench/internal/sample"
+	"meshc.dev/meshc/internal/envoybin"
 )
 
 // commandRounds is how often each command is run; the first of `vet` fills the cache.
 const commandRounds = 5
 
+// commandCase is a command in a changed working tree, and what it should take at most: 0 for no bound.
+type commandCase struct {
+	what          string
+	files         fs.FS
+	limit, memory float64 // ms of wall clock, MiB of one process
+	args          []string
+}
+
 // commands measures what a user starts: `meshc vet` and `meshc plan` in a working tree,
 // with the cache of the user as the run before left it.
 func (b *bench) commands(s report.Section) error {
-	n := 1000
+	n, hosts := 1000, 2000
 	if b.quick {
-		n = 100
+		n, hosts = 100, 50
 	}
+	m, g := sample.New(n), sample.NewHosts(hosts)
+	plan := []string{"plan", "--base", "HEAD"}
+	if err := b.commandsIn(s, fmt.Sprintf("%d services", n), m.FS(), []commandCase{
+		{"meshc vet again", m.FS(), 300, 256, []string{"vet"}},
+		{"meshc plan, one edit", m.Edited(n/2, 9).FS(), 1000, 256, plan},
+		{"meshc plan, all changed", m.AllEdited(9).FS(), 3000, 0, plan},
+	}); err != nil {
+		return err
+	}
+	envoy, err := envoybin.Find(b.ctx, envoybin.Options{Download: true})
+	if err != nil {
+		return fmt.Errorf("finding an Envoy: %w", err)
+	}
+	return b.commandsIn(s, fmt.Sprintf("a gateway of %d hosts", hosts), g.FS(), []commandCase{
+		{"meshc vet again", g.FS(), 0, 0, []string{"vet"}},
+		{"meshc plan, one edit", g.Edited(hosts / 2).FS(), 2000, 0, plan},
+		{"meshc vet --envoy", g.FS(), 0, 0, []string{"vet", "--envoy-path", envoy.Path}},
+	})
+}
+
+// commandsIn measures commands in a repository of its own.
+func (b *bench) commandsIn(s report.Section, size string, base fs.FS, cases []commandCase) error {
 	dir, err := os.MkdirTemp("", "meshc-commands-")
 	if err != nil {
 		return fmt.Errorf("making a folder: %w", err)
@@ -38,26 +69,16 @@ func (b *bench) commands(s report.Section) error {
 		return err
 	}
 	w := worktree{ctx: b.ctx, meshc: filepath.Join(dir, "meshc"), dir: filepath.Join(dir, "repository"), cache: filepath.Join(dir, "cache")}
-	m := sample.New(n)
-	if err := w.commit(m.FS()); err != nil {
+	if err := w.commit(base); err != nil {
 		return err
 	}
-	b.say("commands: %d services", n)
+	b.say("commands: %s", size)
 	first, err := w.run("vet")
 	if err != nil {
 		return err
 	}
-	s.Add(fmt.Sprintf("%d services: meshc vet, nothing in the cache", n), measure.MS(first.wall), "ms", "CPU %s ms, peak memory of one process %.0f MiB", ms(first.cpu), measure.MiB(first.memory))
-	for _, c := range []struct {
-		what          string
-		files         fs.FS
-		limit, memory float64
-		args          []string
-	}{
-		{"meshc vet again", m.FS(), 300, 256, []string{"vet"}},
-		{"meshc plan, one edit", m.Edited(n/2, 9).FS(), 1000, 256, []string{"plan", "--base", "HEAD"}},
-		{"meshc plan, all changed", m.AllEdited(9).FS(), 3000, 0, []string{"plan", "--base", "HEAD"}},
-	} {
+	s.Add(size+": meshc vet, nothing in the cache", measure.MS(first.wall), "ms", "CPU %s ms, peak memory of one process %.0f MiB", ms(first.cpu), measure.MiB(first.memory))
+	for _, c := range cases {
 		if err := w.write(c.files); err != nil {
 			return err
 		}
@@ -70,15 +91,20 @@ func (b *bench) commands(s report.Section) error {
 			}
 			wall, cpu, peak = append(wall, got.wall), append(cpu, got.cpu), max(peak, got.memory)
 		}
-		s.AtMost(c.limit, fmt.Sprintf("%d services: %s", n, c.what), measure.MS(wall.Best()), "ms", "best of %d, median %s ms; CPU %s ms", commandRounds, ms(wall.Median()), ms(cpu.Best()))
-		name := fmt.Sprintf("%d services: %s: memory", n, c.what)
-		if c.memory > 0 {
-			s.AtMost(c.memory, name, measure.MiB(peak), "MiB", "peak")
-		} else {
-			s.Add(name, measure.MiB(peak), "MiB", "peak")
-		}
+		name := size + ": " + c.what
+		atMost(s, c.limit, name, measure.MS(wall.Best()), "ms", fmt.Sprintf("best of %d, median %s ms; CPU %s ms", commandRounds, ms(wall.Median()), ms(cpu.Best())))
+		atMost(s, c.memory, name+": memory", measure.MiB(peak), "MiB", "peak")
 	}
 	return nil
+}
+
+// atMost reports a value, and its bound if it has one.
+func atMost(s report.Section, limit float64, name string, value float64, unit, how string) {
+	if limit > 0 {
+		s.AtMost(limit, name, value, unit, "%s", how)
+		return
+	}
+	s.Add(name, value, unit, "%s", how)
 }
 
 // worktree is a clone of a repository of intent on somebody's disk.

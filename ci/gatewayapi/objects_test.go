@@ -3,9 +3,11 @@ package gatewayapi
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -161,7 +163,7 @@ func mesh(a *txtar.Archive) fstest.MapFS {
 // optionsFile of a case says what it is compiled with, a word and a value on each line.
 const optionsFile = "options"
 
-// environment is the one that a case names, else the first that it has files for.
+// environment is the one that a case names, else the first by name that it has files for.
 func environment(files fstest.MapFS) string {
 	if f, ok := files[optionsFile]; ok {
 		if _, env, ok := strings.Cut(string(f.Data), "env "); ok {
@@ -169,7 +171,7 @@ func environment(files fstest.MapFS) string {
 			return env
 		}
 	}
-	for name := range files {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if rest, ok := strings.CutPrefix(name, "environments/"); ok {
 			env, _, _ := strings.Cut(rest, "/")
 			return env
