@@ -608,7 +608,7 @@ func judge(e resolve.Expect, a Answer) string {
 		return fmt.Sprintf("expected allowed: %v, the request is %s", *e.Allowed, a.Words())
 	}
 	got := a.Status
-	if a.Outcome.Verdict == space.Forward {
+	if got == 0 && a.Outcome.Verdict == space.Forward {
 		got = 200 // what an application answers is its own affair
 	}
 	if e.Status != 0 && got != e.Status {
@@ -623,6 +623,11 @@ func judge(e resolve.Expect, a Answer) string {
 	if e.Host != "" && e.Host != orElse(a.Arrives.Host, a.Request.Host) {
 		return fmt.Sprintf("expected the host %s to arrive, it is %s", e.Host, orElse(a.Arrives.Host, a.Request.Host))
 	}
+	return judgeDestination(e, a)
+}
+
+// judgeDestination words how requests do not all reach what is expected.
+func judgeDestination(e resolve.Expect, a Answer) string {
 	if e.To == "" && e.Port == "" && e.Version == "" {
 		return ""
 	}

@@ -166,16 +166,19 @@ mesh: gateway: edge: {
 			fmt.Fprintf(&all, "mesh: test: %q: {request: {%s}, expect: by: %q}\n", name+": "+by, c.request, by)
 		}
 	}
+	for name, status := range map[string]int{"get": 200, "a fault": 503, "answered": 410, "denied": 403, "old HTTP": 426} {
+		fmt.Fprintf(&all, "mesh: test: %q: {request: {%s}, expect: {by: %q, status: %d}}\n", name+": "+tests[name].by+" ", tests[name].request, tests[name].by, status)
+	}
 	p, ds := compiler.Load(fstest.MapFS{"mesh.cue": {Data: []byte(plainRoot)}, "shop/shop.cue": {Data: []byte(shop + all.String())}}, compiler.Options{At: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)})
 	if ds.HasErrors() {
 		t.Fatal(ds)
 	}
-	if got := p.Test(); len(got) != 4*len(tests) {
+	if got := p.Test(); len(got) != 4*len(tests)+5 {
 		t.Fatalf("%d results", len(got))
 	}
 	for _, r := range p.Test() {
 		name, by, _ := strings.Cut(r.Name, ": ")
-		if want := tests[name].by == by; want != (r.Failure == "") {
+		if want := tests[name].by == strings.TrimSpace(by); want != (r.Failure == "") {
 			t.Errorf("%s by %s: %q", name, by, r.Failure)
 		}
 	}
