@@ -246,6 +246,13 @@ func (a *app) compare(ctx context.Context, c *compile.Compiler, before, after, j
 		return p, err
 	}
 	p.findings = slices.Concat(p.findings, ds, p.verdict.Findings)
+	if !p.findings.HasErrors() {
+		ahead, err := c.Ahead(ctx, court, after, judge, p.findings)
+		if err != nil {
+			return p, err
+		}
+		p.findings = append(p.findings, ahead...)
+	}
 	if len(p.verdict.Findings) > 0 {
 		was, err := court.Judge(ctx, compile.Case{Program: before, At: at, Release: old, Base: judge})
 		if err != nil {

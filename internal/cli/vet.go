@@ -98,8 +98,12 @@ func vet(ctx context.Context, c *compile.Compiler, fsys fs.FS, o compiler.Option
 	}
 	r, more := check(p)
 	res, err := court.Judge(ctx, compile.Case{Program: p, At: o.At, Release: r})
+	if more = slices.Concat(ds, more, res.Findings); err == nil && !more.HasErrors() {
+		ds, err = c.Ahead(ctx, court, p, nil, more)
+		more = append(more, ds...)
+	}
 	told := fmt.Sprintf("%d proxy classes, %d policies evaluated", len(p.Classes()), res.Evaluated) + losses(p.Losses())
-	return vetted{r, p.Packages(), slices.Concat(ds, more, res.Findings), told}, err
+	return vetted{r, p.Packages(), more, told}, err
 }
 
 // losses says in short what targets go without. They are sorted by target.

@@ -107,7 +107,11 @@ func (c *Compiler) Release(ctx context.Context, fsys fs.FS, o compiler.Options) 
 	}
 	r, more := p.Release()
 	res, err := court.Judge(ctx, Case{Program: p, At: o.At, Release: r})
-	passed := Passed{Program: p, Release: r, Problems: slices.Concat(ds, more, res.Findings).Sorted()}
+	if ds = slices.Concat(ds, more, res.Findings); err == nil && !ds.HasErrors() {
+		more, err = c.Ahead(ctx, court, p, nil, ds)
+		ds = append(ds, more...)
+	}
+	passed := Passed{Program: p, Release: r, Problems: ds.Sorted()}
 	if passed.Problems.HasErrors() {
 		passed.Release = release.Release{}
 	}

@@ -125,7 +125,11 @@ func (c *Compiler) steps(ctx context.Context, s source, q request) (*answer, err
 			if err != nil {
 				return err
 			}
-			res, err := court.Judge(ctx, Case{Program: l.program, At: l.at, Release: sealed})
+			q := Case{Program: l.program, At: l.at, Release: sealed}
+			if i > 0 {
+				q.Base = first // what ends of its words about rules refuses the next commit, not this one
+			}
+			res, err := court.Judge(ctx, q)
 			problems[i] = append(problems[i], res.Findings...)
 			return err
 		})
