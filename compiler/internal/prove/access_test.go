@@ -120,3 +120,27 @@ func TestAccessOfAMove(t *testing.T) {
 		t.Errorf("%+v, want that web gained POST", ch)
 	}
 }
+
+// Denies whose paths are spellings of one another: what both refuse is told as left out,
+// although each is an odd spelling of the other.
+func TestSpellingsOfOneAnotherAreLeftOut(t *testing.T) {
+	path := func(text string) space.Test {
+		return space.Test{Dim: space.PathDim, Any: []space.Pattern{{Kind: space.Spelt, Text: text}}}
+	}
+	from := space.Test{Dim: space.IdentityDim, Any: []space.Pattern{{Kind: space.Exact, Text: "spiffe://td/ns/a/sa/x"}}}
+	after := space.List{
+		{When: []space.Test{path("/A")}, Then: space.Refused()},
+		{When: []space.Test{from, path("/a/")}, Then: space.Refused()},
+		{Then: space.Outcome{Verdict: space.Forward}},
+	}
+	changes, err := prove.CompareAccess(prove.Access{Before: space.List{{Then: space.Refused()}}, After: after}, prove.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{"/": true, "/b": true, "/a": false, "/a/": false, "/A": false, "/A/": false, "/a/b": true} {
+		q := space.Request{From: "spiffe://td/ns/b/sa/y", Method: "GET", Path: path}
+		if got := slices.ContainsFunc(changes, func(ch prove.AccessChange) bool { return ch.Gained && said(ch, q) }); got != want {
+			t.Errorf("%s: gained is said: %v, want %v", path, got, want)
+		}
+	}
+}

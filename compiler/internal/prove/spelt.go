@@ -36,17 +36,19 @@ func literals(lists ...space.List) []space.Pattern {
 	return out
 }
 
-// plainly leaves out the atoms of odd spellings: those that a Spelt pattern takes and its
-// literals do not. Of the others every Spelt pattern takes what it says, so that a set of
+// plainly leaves out the atoms of odd spellings: those that a Spelt pattern takes and that
+// are literals of none. Of the others every Spelt pattern takes what it says, so that a set of
 // them has plain words; odd spellings follow what they are spellings of. It returns in,
 // as a set of atoms of what is left.
 func (a *atoms) plainly(in bitset) (*atoms, bitset) {
-	odd := newBits(len(a.witness))
+	odd, literal := newBits(len(a.witness)), newBits(len(a.witness))
 	for i, p := range a.patterns {
 		if p.Kind == space.Spelt {
-			odd.orInto(a.in[i].minus(a.domainOf(literally(p))))
+			odd.orInto(a.in[i])
+			literal.orInto(a.domainOf(literally(p))) // also where it is another's odd spelling
 		}
 	}
+	odd = odd.minus(literal)
 	if odd.empty() {
 		return a, in
 	}
