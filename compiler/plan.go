@@ -27,6 +27,9 @@ type Section = plan.Section
 // CanAnswer is how much of a question is allowed, with the exact set.
 type CanAnswer = plan.CanAnswer
 
+// Near is what would get through in place of what does not.
+type Near = plan.Near
+
 // Changes is what a change of intent means.
 type Changes struct {
 	plan.Plan

@@ -396,4 +396,34 @@ func (a *app) tellCan(ans compiler.CanAnswer, p *compiler.Program) {
 			printer.Fprintf(a.out, "  because of %s at %s\n", o, a.at(p.Position(string(o))))
 		}
 	}
+	if ans.Can == "no" {
+		a.tellNear(ans.Near, p)
+	}
+}
+
+// fewNear are the entries that are told of what would get through instead.
+const fewNear = 5
+
+// tellNear says what would get through in place of what does not.
+func (a *app) tellNear(near *compiler.Near, p *compiler.Program) {
+	if near == nil {
+		printer.Fprint(a.out, "  nothing gets through here, whoever asks for what\n")
+		return
+	}
+	words := map[string]string{"path": "path", "method": "method", "from": "caller"}
+	differs := make([]string, len(near.Differs))
+	for i, part := range near.Differs {
+		differs[i] = words[part]
+	}
+	printer.Fprintf(a.out, "  with another %s:\n", strings.Join(differs, " and "))
+	for i, e := range near.Set {
+		if i == fewNear {
+			printer.Fprintf(a.out, "    and %d more\n", len(near.Set)-fewNear)
+			return
+		}
+		printer.Fprintf(a.out, "    %s\n", e.Text)
+		for _, o := range e.From {
+			printer.Fprintf(a.out, "      by %s at %s\n", o, a.at(p.Position(string(o))))
+		}
+	}
 }

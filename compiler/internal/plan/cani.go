@@ -43,6 +43,16 @@ type CanAnswer struct {
 	// one that a deny keeps out, else one that does not; with what decides it.
 	Example space.Request `json:"example"`
 	Answer  space.Answer  `json:"answer"`
+	// Near is what would get through instead, where the answer is no: nil if nobody gets
+	// through there, whatever is asked.
+	Near *Near `json:"near,omitempty"`
+}
+
+// Near is what gets through of a question that leaves open more.
+type Near struct {
+	// Differs are the parts of the question that are left open, as few as do: "path", "method", "from".
+	Differs []string   `json:"differs"`
+	Set     []CanEntry `json:"set"`
 }
 
 // CanEntry is what one rule lets through, or keeps out.
@@ -56,6 +66,48 @@ type CanEntry struct {
 // CanI answers a query about scope d of mesh m. A redirect counts as not
 // getting through: the destination never sees the request.
 func CanI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer, error) {
+	out, err := canI(m, d, q, lim)
+	if err == nil && out.Can == No {
+		out.Near, err = near(m, d, q, lim)
+	}
+	return out, err
+}
+
+// near opens one part of a question after the other, and then several, until something
+// gets through.
+func near(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (*Near, error) {
+	parts := []struct {
+		name string
+		said bool
+		open func(*Query)
+	}{
+		{"path", q.Request.Path != "", func(q *Query) { q.Request.Path, q.Request.Query = "", "" }},
+		{"method", q.Request.Method != "", func(q *Query) { q.Request.Method = "" }},
+		{"from", !q.AnyCaller, func(q *Query) { q.AnyCaller, q.Request.From = true, "" }},
+	}
+	for _, open := range [][]int{{0}, {1}, {0, 1}, {2}, {0, 2}, {1, 2}, {0, 1, 2}} {
+		wider, out := q, Near{}
+		for _, i := range open {
+			if parts[i].said {
+				parts[i].open(&wider)
+				out.Differs = append(out.Differs, parts[i].name)
+			}
+		}
+		if len(out.Differs) < len(open) {
+			continue // fewer parts were asked already
+		}
+		ans, err := canI(m, d, wider, lim)
+		if err != nil {
+			return nil, err
+		}
+		if out.Set = ans.Set; len(out.Set) > 0 {
+			return &out, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // nobody gets through, as Near says
+}
+
+func canI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer, error) {
 	region := append(region(q), parameters(d, q.Request)...)
 	if !q.AnyCaller {
 		lim.Identities = []string{q.Request.From}
@@ -69,12 +121,12 @@ func CanI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer
 	if d.Scope.Kind == space.External {
 		decide = eval.Call
 	}
-	near, _, _ := strings.Cut(d.Scope.ID, "/")
+	home, _, _ := strings.Cut(d.Scope.ID, "/")
 	out := CanAnswer{Can: No}
 	for _, h := range hits {
 		if h.Rule.Then.Verdict == space.Forward {
 			w := completed(h.Witness, q)
-			out.Set = append(out.Set, CanEntry{Text: say.set(h, region, near), Witness: w, From: decide(d, w).From})
+			out.Set = append(out.Set, CanEntry{Text: say.set(h, region, home), Witness: w, From: decide(d, w).From})
 			continue
 		}
 		if h.Rule.Then.By != space.ByDeny {
@@ -86,7 +138,7 @@ func CanI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer
 		}
 		own := h.Rule.From[len(h.Rule.From)-1:]
 		if is && !slices.ContainsFunc(out.Refused, func(e CanEntry) bool { return slices.Equal(e.From, own) }) {
-			out.Refused = append(out.Refused, CanEntry{Text: say.set(prove.Hit{Rule: h.Rule}, region, near), Witness: completed(w, q), From: own})
+			out.Refused = append(out.Refused, CanEntry{Text: say.set(prove.Hit{Rule: h.Rule}, region, home), Witness: completed(w, q), From: own})
 		}
 	}
 	switch {
