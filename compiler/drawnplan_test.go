@@ -282,7 +282,8 @@ func (j drawnJudge) witnesses() (n int) {
 			c := asker{"", strings.ReplaceAll(strings.TrimPrefix(w.Request.From, "spiffe://mesh.test/ns/"), "/sa/", "/")}
 			switch {
 			case w.Scope.Kind == "gateway":
-				vs[side] = r.fromOutside(j.T, r.gateways[w.Scope.ID], w.Request.Host, q).verdict
+				f := r.fromOutside(j.T, r.gateways[w.Scope.ID], w.Request.Host, q)
+				vs[side], twice = f.verdict, twice || f.arrived.twice
 			case w.Scope.Kind == "external":
 				vs[side] = "denied"
 				for _, s := range r.services {
@@ -295,6 +296,9 @@ func (j drawnJudge) witnesses() (n int) {
 			default:
 				vs[side] = r.whole(j.T, r.services[w.Scope.ID], w.Scope.Port, c, r.services[w.Scope.ID].own(j.T, w.Scope.Port, q)).verdict
 			}
+		}
+		if twice {
+			continue // which of both lines counts is another matter
 		}
 		words := map[space.Verdict]string{space.Forward: "forward", space.Denied: "denied", space.NotFound: "404", space.Redirect: "redirect", space.Answered: "answered"}
 		for side, o := range []space.Outcome{w.Before, w.After} {

@@ -760,9 +760,15 @@ func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q aske
 	words := settled(r.words, at.words)
 	for _, d := range slices.Concat(slices.Collect(maps.Values(g.Deny)), slices.Collect(maps.Values(at.Deny))) {
 		if !d.ended(t) && d.refusesWhat(q) {
-			return fate{verdict: "denied", written: fmt.Sprint(words)}
+			f := w.led(t, r, words, q) // faults on the way come first
+			return fate{verdict: "denied", written: f.written}
 		}
 	}
+	return w.led(t, r, words, q)
+}
+
+// led is what becomes of a request where a gateway's route leads it.
+func (w *reading) led(t *testing.T, r *drawnRoute, words map[string]string, q asked) fate {
 	if f := r.answer(); f.verdict != "" {
 		f.written = fmt.Sprint(words)
 		return f
