@@ -108,8 +108,8 @@ func TestBaselineFindsAtTheUsersLines(t *testing.T) {
 		got = append(got, head)
 	}
 	want := []string{
-		`-: warning MESH0402: [mtls-no-reason] nobody can tell why mTLS is "disable" here: owner is missing (at namespace/shop)`,
-		`-: warning MESH0402: [mtls-no-reason] nobody can tell why mTLS is "disable" here: reason is missing (at namespace/shop)`,
+		`warning MESH0402: [mtls-no-reason] nobody can tell why mTLS is "disable" here: owner is missing (at namespace/shop)`,
+		`warning MESH0402: [mtls-no-reason] nobody can tell why mTLS is "disable" here: reason is missing (at namespace/shop)`,
 		`edge/gw.cue:4:1: error MESH0401: [wildcard-host] gateway "edge/edge" takes all names of "*", and no owner is written for it`,
 		`shop/web.cue:9:3: error MESH0401: [grant-anyone] grant "all" of service "shop/web" admits anyone, also callers without an identity`,
 	}
