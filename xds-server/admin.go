@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -90,7 +91,13 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 		s.write(w, p)
 		_ = flush.Flush() // a client that is gone ends the request's context
 	}
-	p, err := s.ledger.Wait(r.Context(), r.URL.Query().Get("commit"), report)
+	q := r.URL.Query()
+	least, err := strconv.Atoi(q.Get("least"))
+	if err != nil {
+		http.Error(w, "least: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	p, err := s.ledger.Wait(r.Context(), q.Get("commit"), least, report)
 	switch {
 	case errors.Is(err, context.Canceled):
 		return

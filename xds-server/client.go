@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"meshc.dev/meshc/internal/diag"
@@ -95,12 +96,13 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return st, nil
 }
 
-// Wait waits until the commit has arrived everywhere, failed, or was superseded;
+// Wait waits until the commit has arrived everywhere, and at no fewer proxies than least,
+// failed, was superseded or is refused;
 // report (may be nil) hears of each change. When ctx ends, Wait returns the last
 // progress that it heard of with the context's error.
-func (c *Client) Wait(ctx context.Context, commit string, report func(Progress)) (Progress, error) {
+func (c *Client) Wait(ctx context.Context, commit string, least int, report func(Progress)) (Progress, error) {
 	last := Progress{Outcome: Waiting, Commit: commit}
-	body, err := c.get(ctx, "/wait", url.Values{"commit": {commit}})
+	body, err := c.get(ctx, "/wait", url.Values{"commit": {commit}, "least": {strconv.Itoa(least)}})
 	if err != nil {
 		return last, err
 	}

@@ -293,15 +293,18 @@ func TestAdminSocket(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if p, err := c.Wait(short, "c0ffee0123", nil); !errors.Is(err, context.DeadlineExceeded) || p.Outcome != Waiting {
+	if p, err := c.Wait(short, "c0ffee0123", 0, nil); !errors.Is(err, context.DeadlineExceeded) || p.Outcome != Waiting {
 		t.Errorf("waiting for the unknown: %+v, %v", p, err)
 	}
-	if _, err := c.Wait(t.Context(), "c0f", nil); err == nil {
+	if _, err := c.Wait(t.Context(), "c0f", 0, nil); err == nil {
 		t.Error("three characters are no commit")
+	}
+	if _, err := c.Wait(t.Context(), "c0ffee0", -1, nil); err == nil {
+		t.Error("there are no fewer proxies than none")
 	}
 	_, ended := w.proxy(t)
 	heard := 0
-	p, err := c.Wait(t.Context(), "c0ffee0", func(Progress) {
+	p, err := c.Wait(t.Context(), "c0ffee0", 1, func(Progress) {
 		if heard++; heard == 1 {
 			w.approve(t, "c0ffee0123", time.Second)
 		}

@@ -49,25 +49,30 @@ func (a *app) waitCmd() *cobra.Command {
 	var state string
 	var asJSON bool
 	var timeout time.Duration
+	var least int
 	cmd := &cobra.Command{
 		Use: "wait COMMIT", Short: "Wait until every connected proxy runs a commit", Args: cobra.ExactArgs(1),
 		Long: `Ask the running server, over the socket in its state folder, until all connected proxies
-have confirmed COMMIT (a hash, at least 7 characters), and no part of a split is without
-endpoints. It ends with 3 if a proxy refuses it, with 4 if another commit took its place
-or the server refuses it, with 5 if the time is over. Without any proxy an approved
-commit has arrived.`,
-		Example: "  meshc wait $(git rev-parse HEAD) --state /var/lib/meshc --timeout 2m",
+have confirmed COMMIT (a hash, at least 7 characters), there are as many as --min says,
+and no part of a split is without endpoints. It ends with 3 if a proxy refuses it, with 4
+if another commit took its place or the server refuses it, with 5 if the time is over.
+Of which classes no proxy is connected is told.`,
+		Example: `  meshc wait $(git rev-parse HEAD) --state /var/lib/meshc --timeout 2m
+  meshc wait $(git rev-parse HEAD) --min 7    # that many proxies are expected`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !commitHash.MatchString(args[0]) {
 				return fail(diag.ExitFailure, "%q is no commit hash: give 7 to 40 of its characters, such as $(git rev-parse HEAD)", args[0])
+			}
+			if least < 0 {
+				return fail(diag.ExitFailure, "--min %d: there cannot be fewer proxies than none", least)
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			c := xdsserver.Dial(xdsserver.SocketPath(state))
 			defer c.Close()
-			p, err := c.Wait(ctx, args[0], nil)
+			p, err := c.Wait(ctx, args[0], least, nil)
 			if errors.Is(err, context.DeadlineExceeded) {
-				return fail(diag.ExitBudget, "%.12s did not arrive everywhere within %s (%s); see `meshc status --state %s`", args[0], timeout, whyNot(p), state)
+				return fail(diag.ExitBudget, "%.12s did not arrive everywhere within %s (%s); see `meshc status --state %s`", args[0], timeout, whyNot(p, least), state)
 			}
 			if err != nil {
 				return err
@@ -86,6 +91,7 @@ commit has arrived.`,
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().StringVar(&state, "state", "meshc-state", "the server's state folder")
 	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this time")
+	cmd.Flags().IntVar(&least, "min", 1, "how many proxies have to run it, at least; 0: it need only be served")
 	return cmd
 }
 
@@ -107,7 +113,17 @@ func waitExit(o xdsserver.Outcome) diag.ExitCode {
 }
 
 // whyNot says what a commit waits for.
-func whyNot(p xdsserver.Progress) string {
+func whyNot(p xdsserver.Progress, least int) string {
+	if p.Release == "" {
+		return "the server does not serve it yet"
+	}
+	if p.Confirmed == p.Connected && p.Connected < least {
+		text := fmt.Sprintf("%d of %d proxies run it, and --min is %d", p.Confirmed, p.Connected, least)
+		if len(p.Absent) > 0 {
+			text += "; none is connected of " + listed(p.Absent)
+		}
+		return text
+	}
 	if n := len(p.Lacking); n > 0 {
 		return fmt.Sprintf("all %d proxies run it, but cluster %q has no endpoint: %d of %d requests of route table %q fail", p.Connected, p.Lacking[0].Cluster, p.Lacking[0].Weight, p.Lacking[0].Total, p.Lacking[0].Routes)
 	}
@@ -128,8 +144,11 @@ func (a *app) tellProgress(p xdsserver.Progress) error {
 		return printer.Fprint(a.out, b.String())
 	}
 	printer.Fprintf(&b, "%s: %.12s is confirmed by %d of %d proxies\n", p.Outcome, p.Commit, p.Confirmed, p.Connected)
-	if p.Outcome == xdsserver.Done && p.Connected == 0 {
+	switch {
+	case p.Outcome == xdsserver.Done && p.Connected == 0:
 		b.WriteString("no proxy is connected: it is served, and nobody has confirmed it\n")
+	case p.Outcome == xdsserver.Done && len(p.Absent) > 0:
+		printer.Fprintf(&b, "no proxy is connected of %s\n", listed(p.Absent))
 	}
 	for _, name := range p.Pending {
 		printer.Fprintf(&b, "  pending %s\n", name)
@@ -171,7 +190,7 @@ func (a *app) tellStatus(s xdsserver.Status) error {
 	if len(s.Proxies) == 0 {
 		b.WriteString("no proxy is connected\n")
 	} else if names := withoutProxy(s.Classes); len(names) > 0 {
-		printer.Fprintf(&b, "no proxy is connected of %s\n", strings.Join(names, ", "))
+		printer.Fprintf(&b, "no proxy is connected of %s\n", listed(names))
 	}
 	if s.Source != nil {
 		writeSource(&b, *s.Source)
@@ -204,19 +223,24 @@ func writeCluster(b *strings.Builder, k xdsserver.Kubernetes) {
 	b.WriteString("\n")
 }
 
-// withoutProxy names the classes of the release that have no proxy, at most ten.
+// withoutProxy names the classes of the release that have no proxy.
 func withoutProxy(classes []xdsserver.ClassStatus) []string {
-	const most = 10
 	var names []string
 	for _, c := range classes {
 		if c.Connected == 0 {
 			names = append(names, c.Class)
 		}
 	}
+	return names
+}
+
+// listed names ten of the names at most.
+func listed(names []string) string {
+	const most = 10
 	if n := len(names); n > most {
 		names = append(names[:most:most], fmt.Sprintf("%d others", n-most))
 	}
-	return names
+	return strings.Join(names, ", ")
 }
 
 func proxyState(p xdsserver.ProxyStatus) string {

@@ -203,7 +203,8 @@ type Outcome string
 // The outcomes of waiting.
 const (
 	Waiting Outcome = "waiting"
-	// Done means that every connected proxy has confirmed the commit.
+	// Done means that every connected proxy has confirmed the commit, and that there are
+	// as many as were asked for.
 	Done Outcome = "done"
 	// Failed means that a class is held at an earlier release, or a proxy refused.
 	Failed Outcome = "failed"
@@ -222,6 +223,8 @@ type Progress struct {
 	// Confirmed of Connected proxies have the commit.
 	Confirmed int `json:"confirmed"`
 	Connected int `json:"connected"`
+	// Absent are the classes of the release of which no proxy is connected, sorted.
+	Absent []string `json:"absent,omitempty"`
 	// Pending names up to 20 proxies that have not.
 	Pending  []string  `json:"pending,omitempty"`
 	Failures []Failure `json:"failures,omitempty"`

@@ -12,14 +12,17 @@ import (
 // answers arrive in a burst, and a person waits for the result.
 const pause = 20 * time.Millisecond
 
-// Wait blocks until the commit has arrived at every connected proxy, has failed, was
-// superseded, or is refused by the server's source, and calls report for each change on
-// the way. A commit that the source does not have is waited for. commit may be
-// shortened to 7 characters. When ctx ends, Wait returns the progress so far with the
-// context's error.
-func (l *Ledger) Wait(ctx context.Context, commit string, report func(Progress)) (Progress, error) {
+// Wait blocks until the commit has arrived at every connected proxy, of which there are at
+// least as many as least, has failed, was superseded, or is refused by the server's source,
+// and calls report for each change on the way. A commit that the source does not have is
+// waited for. commit may be shortened to 7 characters. When ctx ends, Wait returns the
+// progress so far with the context's error.
+func (l *Ledger) Wait(ctx context.Context, commit string, least int, report func(Progress)) (Progress, error) {
 	if len(commit) < minCommitLen {
 		return Progress{}, fmt.Errorf("waiting: commit %q is shorter than %d characters", commit, minCommitLen)
+	}
+	if least < 0 {
+		return Progress{}, fmt.Errorf("waiting for %d proxies: there cannot be fewer than none", least)
 	}
 	var last Progress
 	for first := true; ; first = false {
@@ -28,12 +31,12 @@ func (l *Ledger) Wait(ctx context.Context, commit string, report func(Progress))
 		l.mu.Unlock()
 		seen := l.see()
 		l.mu.Lock()
-		p := l.progress(commit, seen)
+		p := l.progress(commit, least, seen)
 		l.mu.Unlock()
 		if p.Outcome != Waiting {
 			return p, nil
 		}
-		if first || len(p.Lacking) != len(last.Lacking) || p.Confirmed != last.Confirmed || p.Connected != last.Connected || p.Release != last.Release {
+		if first || len(p.Lacking) != len(last.Lacking) || p.Confirmed != last.Confirmed || p.Connected != last.Connected || p.Release != last.Release || !slices.Equal(p.Absent, last.Absent) {
 			last = p
 			report(p)
 		}
@@ -60,12 +63,13 @@ func rest(ctx context.Context, changed <-chan struct{}) error {
 }
 
 // progress looks at the ledger. The caller holds mu.
-func (l *Ledger) progress(commit string, seen seen) Progress {
+func (l *Ledger) progress(commit string, least int, seen seen) Progress {
 	if !strings.HasPrefix(l.current.commit, commit) {
 		return l.unserved(commit, seen)
 	}
 	p := Progress{Outcome: Waiting}
 	p.Commit, p.Release = l.current.commit, l.current.release
+	here := map[string]bool{}
 	for _, c := range l.classes {
 		if c.status.Held && c.status.Failure != nil {
 			p.Failures = append(p.Failures, *c.status.Failure)
@@ -77,6 +81,7 @@ func (l *Ledger) progress(commit string, seen seen) Progress {
 			continue // its class is not in this release; there is nothing to wait for
 		}
 		p.Connected++
+		here[e.s.Class] = true
 		if e.s.content == c.status.content {
 			p.Confirmed++
 			continue
@@ -84,15 +89,22 @@ func (l *Ledger) progress(commit string, seen seen) Progress {
 		p.Pending = append(p.Pending, e.s.Identity+" "+e.s.Node)
 		p.Failures = append(p.Failures, refusals(e.s, c.status)...)
 	}
+	for class := range l.classes {
+		if !here[class] {
+			p.Absent = append(p.Absent, class)
+		}
+	}
+	slices.Sort(p.Absent)
 	slices.Sort(p.Pending)
 	p.Pending = p.Pending[:min(len(p.Pending), maxPending)]
 	slices.SortFunc(p.Failures, func(a, b Failure) int { return strings.Compare(a.Class+a.Type+a.Node, b.Class+b.Type+b.Node) })
 	switch {
 	case len(p.Failures) > 0:
 		p.Outcome = Failed
-	case p.Confirmed == p.Connected && p.Connected > 0 && len(seen.lacking) > 0:
+	case p.Confirmed < p.Connected, p.Connected < least:
+	case p.Connected > 0 && len(seen.lacking) > 0:
 		p.Lacking = seen.lacking
-	case p.Confirmed == p.Connected:
+	default:
 		p.Outcome = Done
 	}
 	return p

@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -41,11 +42,28 @@ func TestWaitEndsWhereNothingCanCome(t *testing.T) {
 			if c.want == ledger.Waiting {
 				cancel() // it looks once
 			}
-			p, err := l.Wait(ctx, c.commit, func(ledger.Progress) {})
+			p, err := l.Wait(ctx, c.commit, 0, func(ledger.Progress) {})
 			if p.Outcome != c.want || p.Commit != c.full || (err != nil) != (c.want == ledger.Waiting) || (p.Refused != nil) != (c.want == ledger.Denied) {
 				t.Errorf("%+v, %v; want %s %s", p, err, c.want, c.full)
 			}
 		})
+	}
+}
+
+// TestWaitWaitsForProxies: nobody is not everybody, unless that is asked for, and whose proxy
+// is missing is told.
+func TestWaitWaitsForProxies(t *testing.T) {
+	l := ledger.New(time.Now)
+	l.Approve("3333333333", "r3", "default")
+	l.SetTarget(ledger.Target{Class: "shop/web", Commit: "3333333333", Release: "r3"})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // it looks once
+	p, err := l.Wait(ctx, "3333333", 1, func(ledger.Progress) {})
+	if err == nil || p.Outcome != ledger.Waiting || !slices.Equal(p.Absent, []string{"shop/web"}) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if p, err := l.Wait(ctx, "3333333", 0, func(ledger.Progress) {}); err != nil || p.Outcome != ledger.Done {
+		t.Errorf("%+v, %v", p, err)
 	}
 }
 
@@ -67,7 +85,7 @@ func TestWaitHearsOfASource(t *testing.T) {
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if p, err := l.Wait(ctx, "1111111", func(ledger.Progress) {}); err != nil || p.Outcome != ledger.Denied {
+	if p, err := l.Wait(ctx, "1111111", 0, func(ledger.Progress) {}); err != nil || p.Outcome != ledger.Denied {
 		t.Errorf("%+v, %v", p, err)
 	}
 }

@@ -76,7 +76,7 @@ func TestSplitWithoutEndpoints(t *testing.T) {
 		s.delta(t, shop, "p").boot("a", "b", "c")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		p, err := s.ledger.Wait(ctx, "commit-1", func(ledger.Progress) {})
+		p, err := s.ledger.Wait(ctx, "commit-1", 0, func(ledger.Progress) {})
 		if !errors.Is(err, context.DeadlineExceeded) || p.Confirmed != 1 || len(p.Lacking) != 1 {
 			t.Fatalf("%+v, %v", p, err)
 		}

@@ -151,7 +151,7 @@ func (s *server) arrived(t testing.TB, commit string, limit time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	p, err := s.ledger.Wait(ctx, commit, func(ledger.Progress) {})
+	p, err := s.ledger.Wait(ctx, commit, 0, func(ledger.Progress) {})
 	if err != nil || p.Outcome != ledger.Done || p.Connected == 0 {
 		st, _ := json.MarshalIndent(s.ledger.Status(), "", " ")
 		t.Fatalf("commit %s: %+v, %v\n%s", commit, p, err, st)

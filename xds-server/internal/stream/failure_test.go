@@ -86,7 +86,7 @@ func TestFailures(t *testing.T) {
 				// The same content under another commit stays refused.
 				s.publish(t, "commit-2b", seal(t, app(t, 2*time.Second, "a", "bad")))
 				p.quiet(50 * time.Second)
-				if got, _ := s.ledger.Wait(t.Context(), "commit-2b", func(ledger.Progress) {}); got.Outcome != ledger.Failed {
+				if got, _ := s.ledger.Wait(t.Context(), "commit-2b", 0, func(ledger.Progress) {}); got.Outcome != ledger.Failed {
 					t.Errorf("waiting for it: %+v", got)
 				}
 				// New content is served.

@@ -133,7 +133,7 @@ func (p *Plane) PublishApproved(ctx context.Context, a approval.Approved) error 
 
 // Arrived waits until every connected proxy, at least one, runs a commit.
 func (p *Plane) Arrived(ctx context.Context, commit string) error {
-	pr, err := p.client.Wait(ctx, commit, nil)
+	pr, err := p.client.Wait(ctx, commit, 0, nil)
 	if err != nil {
 		return fmt.Errorf("waiting for %s: %w", commit, err)
 	}
