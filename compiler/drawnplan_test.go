@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	drawnPairs = flag.Int("drawn-pairs", 100, "how many pairs of meshes TestPlansOfAllWordsAreTrue draws")
+	drawnPairs = flag.Int("drawn-pairs", drawnByDefault, "how many pairs of meshes TestPlansOfAllWordsAreTrue draws")
 	drawnSeed  = flag.Uint64("drawn-seed", 0, "seed of the first pair")
 )
 

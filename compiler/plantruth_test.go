@@ -17,7 +17,7 @@ import (
 )
 
 // A longer run than an ordinary test's is worth a flag.
-var pairs = flag.Int("pairs", 100, "how many pairs of repositories TestPlansAreTrue draws")
+var pairs = flag.Int("pairs", drawnByDefault, "how many pairs of repositories TestPlansAreTrue draws")
 
 // maker draws sketches and edits of them.
 type maker struct{ *rand.Rand }
