@@ -270,7 +270,12 @@ func (s *Server) Status() Status {
 
 // lacking tells of a part of a route that nobody answers.
 func lacking(l Lacking) diag.Diagnostic {
-	return diag.Warn(diag.CodeNoEndpoints, l.Pos, "route table %q sends %d of %d requests to cluster %q, which has no endpoint: they are answered with 503", l.Routes, l.Weight, l.Total, l.Cluster).
+	whose := fmt.Sprintf("cluster %q", l.Cluster)
+	if l.Version != "" {
+		whose = fmt.Sprintf("version %q of %q", l.Version, l.Service)
+	}
+	return diag.Warn(diag.CodeNoEndpoints, l.Pos, "route table %q sends %d of %d requests to %s, which has had no endpoint since %s: they are answered with 503",
+		l.Routes, l.Weight, l.Total, whose, l.Since.UTC().Format(time.RFC3339)).
 		WithFix("start the version's workload, tell %s its addresses, or take the version out of the split", l.Source)
 }
 

@@ -1,16 +1,21 @@
 package model
 
-import "meshc.dev/meshc/internal/hop"
+import (
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/hop"
+)
 
 // Names of things in every target. Targets must not invent any.
 
 // ClusterName is the name of the upstream for one version's port.
 func ClusterName(service, port, version string) string {
-	return service + "/" + port + "/" + version
+	return release.Upstream{Service: service, Port: port, Version: version}.String()
 }
 
 // ExternalClusterName is the name of the upstream for an external's port.
-func ExternalClusterName(external, port string) string { return "external/" + external + "/" + port }
+func ExternalClusterName(external, port string) string {
+	return release.ExternalCluster(external, port)
+}
 
 // LocalClusterName is the application behind a sidecar.
 func LocalClusterName(service, port, version string) string {

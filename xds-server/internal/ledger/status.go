@@ -188,6 +188,12 @@ type Refused struct {
 type Lacking struct {
 	Routes  string `json:"routes"`
 	Cluster string `json:"cluster"`
+	// Service ("namespace/name") and Version are whose cluster it is, "" if it leads outside.
+	Service string `json:"service,omitempty"`
+	Version string `json:"version,omitempty"`
+	// Since is from when on the source has had no address: since it lost the last one, or,
+	// if this server knows of none, since a release of it first named the source.
+	Since time.Time `json:"since,omitzero"`
 	// Weight of Total requests go there.
 	Weight uint32 `json:"weight"`
 	Total  uint32 `json:"total"`

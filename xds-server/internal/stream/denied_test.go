@@ -72,6 +72,7 @@ func TestSplitWithoutEndpoints(t *testing.T) {
 		}
 		s.addresses(t, "a", 1001)
 		s.ledger.LookAt(ledger.Look{Lacking: s.hub.Lacking})
+		served := time.Now()
 		s.publish(t, "commit-1", seal(t, live))
 		s.delta(t, shop, "p").boot("a", "b", "c")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -80,7 +81,7 @@ func TestSplitWithoutEndpoints(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || p.Confirmed != 1 || len(p.Lacking) != 1 {
 			t.Fatalf("%+v, %v", p, err)
 		}
-		if l := p.Lacking[0]; l.Routes != "r" || l.Cluster != "b" || l.Weight != 40 || l.Total != 100 || l.Source != "file:b" || l.Pos.String() != "r.cue:7" {
+		if l := p.Lacking[0]; l.Routes != "r" || l.Cluster != "b" || l.Weight != 40 || l.Total != 100 || l.Source != "file:b" || l.Pos.String() != "r.cue:7" || !l.Since.Equal(served) || l.Version != "" {
 			t.Errorf("%+v", l)
 		}
 		if st := s.ledger.Status(); len(st.Lacking) != 1 {
@@ -88,8 +89,11 @@ func TestSplitWithoutEndpoints(t *testing.T) {
 		}
 		time.AfterFunc(time.Second, func() { s.addresses(t, "b", 1002); s.ledger.Poke() })
 		s.arrived(t, "commit-1", soon)
+		ended := time.Now()
 		s.addresses(t, "a") // the last workload of a part ends later
-		if l := s.ledger.Status().Lacking; len(l) != 1 || l[0].Cluster != "a" || l[0].Weight != 60 {
+		time.Sleep(time.Minute)
+		s.publish(t, "commit-2", seal(t, live)) // another release does not begin it anew
+		if l := s.ledger.Status().Lacking; len(l) != 1 || l[0].Cluster != "a" || l[0].Weight != 60 || !l[0].Since.Equal(ended) {
 			t.Errorf("after endpoints have gone: %+v", l)
 		}
 		s.addresses(t, "c") // it has no weight

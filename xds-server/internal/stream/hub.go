@@ -27,7 +27,9 @@ type Hub struct {
 	table atomic.Pointer[endpoints.Table]
 	// state is swapped as a whole at each publication; nil before the first.
 	state atomic.Pointer[state]
-	first chan struct{} // closed at the first publication
+	// silent are the endpoint sources that have no address.
+	silent silence
+	first  chan struct{} // closed at the first publication
 	// drained is closed when streams shall end; drain does it once.
 	drained chan struct{}
 	drain   func()
@@ -117,6 +119,7 @@ func (h *Hub) Publish(p Prepared, a Approval) error {
 		}
 	}
 	h.retire(old, next)
+	h.silent.want(next, *h.table.Load(), h.cfg.Now())
 	h.state.Store(next)
 	h.cfg.Ledger.Approve(a.Commit, p.release.Digest(), a.Environment)
 	if old == nil {
@@ -172,6 +175,7 @@ func (h *Hub) SetEndpoints(changes ...endpoints.Change) error {
 		return nil
 	}
 	h.table.Store(&table)
+	h.silent.heard(table, keys, h.cfg.Now())
 	st := h.state.Load()
 	if st == nil {
 		return nil

@@ -1,0 +1,29 @@
+package release
+
+import "strings"
+
+// Upstream is one port of one version of a service, to which a cluster of that name leads.
+type Upstream struct {
+	// Service is the service's ID, "namespace/name".
+	Service string
+	// Port and Version are names.
+	Port, Version string
+}
+
+// String gives "namespace/service/port/version".
+func (u Upstream) String() string { return u.Service + "/" + u.Port + "/" + u.Version }
+
+// externalPrefix begins the names of clusters that lead outside.
+const externalPrefix = "external/"
+
+// ExternalCluster is the name of the cluster for a port of an external.
+func ExternalCluster(external, port string) string { return externalPrefix + external + "/" + port }
+
+// ParseUpstream reads the form of String; false for a cluster that leads elsewhere.
+func ParseUpstream(cluster string) (Upstream, bool) {
+	p := strings.Split(cluster, "/")
+	if len(p) != 4 || strings.HasPrefix(cluster, externalPrefix) {
+		return Upstream{}, false
+	}
+	return Upstream{p[0] + "/" + p[1], p[2], p[3]}, true
+}
