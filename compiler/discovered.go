@@ -27,7 +27,7 @@ func discovered(s *model.Service) release.Discovered {
 		d.Ports = append(d.Ports, p.Name)
 	}
 	for _, v := range s.Versions {
-		if len(v.Endpoints.Static) > 0 || v.Endpoints.DNS != "" || v.Endpoints.File != "" {
+		if v.Endpoints.Written() {
 			continue
 		}
 		dv := release.DiscoveredVersion{Name: v.Name, Labels: v.Labels, Clusters: map[string]string{}}

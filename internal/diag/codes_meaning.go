@@ -125,4 +125,8 @@ const (
 	// CodeUnverified is an external that may prove any name.
 	// Example: `external: cdn: {hosts: ["cdn.example"], port: api: number: 443, tls: sans: ["*"]}`.
 	CodeUnverified Code = "MESH0252"
+	// CodeNoWorkloads is a version that has no workloads, as intent says itself, and a share of
+	// requests (warning).
+	// Example: `version: v2: endpoints: static: []` beside `to: {v1: 90, v2: 10}`.
+	CodeNoWorkloads Code = "MESH0258"
 )

@@ -216,6 +216,8 @@ type VersionPort struct {
 // Endpoints says where instances are: exactly one field is set, or none if they
 // are to be discovered by the service's name.
 type Endpoints struct {
+	// None says that there are none.
+	None bool `json:"none,omitempty"`
 	// Static are "host:port" addresses (IP literals).
 	Static []string `json:"static,omitempty"`
 	// DNS is "host:port", resolved by the server.
@@ -531,7 +533,7 @@ const httpNumber = 80
 
 // At is where the external's port p is.
 func (e *External) At(p Port) Endpoints {
-	if ep := e.Endpoints; len(ep.Static) > 0 || ep.DNS != "" || ep.File != "" || len(e.Hosts) != 1 {
+	if ep := e.Endpoints; ep.Written() || len(e.Hosts) != 1 {
 		return ep
 	}
 	return Endpoints{DNS: e.Hosts[0] + ":" + strconv.FormatUint(uint64(p.Number), 10)}
@@ -706,7 +708,18 @@ func (v Version) Discovered() bool {
 			return false
 		}
 	}
-	return len(v.Endpoints.Static) == 0 && v.Endpoints.DNS == "" && v.Endpoints.File == ""
+	return !v.Endpoints.Written()
+}
+
+// Written reports whether intent says where instances are, and be it that there are none.
+func (e Endpoints) Written() bool {
+	return e.None || len(e.Static) > 0 || e.DNS != "" || e.File != ""
+}
+
+// Meets reports whether one instance may be where both say that instances are.
+func (e Endpoints) Meets(o Endpoints) bool {
+	return e.DNS != "" && e.DNS == o.DNS || e.File != "" && e.File == o.File ||
+		slices.ContainsFunc(e.Static, func(at string) bool { return slices.Contains(o.Static, at) })
 }
 
 // Class is the proxy class of a version's instances.

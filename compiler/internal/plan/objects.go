@@ -287,6 +287,8 @@ func number(n uint32) string {
 
 func endpoints(e model.Endpoints) string {
 	switch {
+	case e.None:
+		return "none"
 	case len(e.Static) > 0:
 		return strings.Join(e.Static, " ")
 	case e.DNS != "":

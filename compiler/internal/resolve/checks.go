@@ -31,6 +31,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkGatewayPorts()
 	l.checkExternalHosts()
 	l.checkExternalGrants()
+	l.checkWorkloads()
 	if l.mesh.Capture == model.Explicit {
 		l.checkExplicit()
 	}
@@ -78,7 +79,7 @@ func (l *linker) checkServices(memo *Memo) {
 	for _, s := range memo.unproven(l.mesh) {
 		l.checkUnreachable(s.Routes, func(n string) string { return model.RoutePath(s.ID, n) })
 		l.checkTCP(s)
-		l.checkLabels(s)
+		l.checkVersions(s)
 		l.checkAsked(s)
 	}
 	if !l.diags.HasErrors() { // of services they find nothing that is less
@@ -456,18 +457,74 @@ func (l *linker) opened(s *model.Service, p model.Port) string {
 	return "mesh"
 }
 
-// checkLabels refuses two versions of which one pod could be an instance of both.
-func (l *linker) checkLabels(s *model.Service) {
+// checkVersions refuses two versions of which one workload could be an instance of both.
+func (l *linker) checkVersions(s *model.Service) {
 	for i, a := range s.Versions {
 		for _, b := range s.Versions[i+1:] {
-			if !a.Discovered() || !b.Discovered() || len(s.Versions) == 1 || apart(a.Labels, b.Labels) {
+			why, fix := "", ""
+			switch {
+			case a.Discovered() && b.Discovered() && !apart(a.Labels, b.Labels):
+				why, fix = "their labels do not exclude each other", "give one label of both different values"
+			case l.meet(s, a, b):
+				why, fix = "both are looked for at one place", "say for each where its own workloads are"
+			default:
 				continue
 			}
-			path := model.ServicePath(s.ID) + "/version/"
-			l.add(diag.New(diag.CodeDuplicate, l.lineOf(path+b.Name), "one workload could be an instance of versions %q and %q of %q: their labels do not exclude each other", a.Name, b.Name, s.ID).
-				WithRelated(l.lineOf(path+a.Name), "the other version").WithFix("give one label of both different values"))
+			l.add(diag.New(diag.CodeDuplicate, l.lineOf(versionPath(s.ID, b.Name)), "one workload could be an instance of versions %q and %q of %q: %s", a.Name, b.Name, s.ID, why).
+				WithRelated(l.lineOf(versionPath(s.ID, a.Name)), "the other version").WithFix("%s", fix))
 		}
 	}
+}
+
+// meet reports whether workloads of two versions are looked for at one place, for any port.
+// With explicit capture one address has one listener, which is another check.
+func (l *linker) meet(s *model.Service, a, b model.Version) bool {
+	return slices.ContainsFunc(s.Ports, func(p model.Port) bool {
+		if a.Host(p) == "" && b.Host(p) == "" {
+			return a.Endpoints.Meets(b.Endpoints)
+		}
+		return l.mesh.Capture == model.Transparent && a.Host(p) == b.Host(p) && a.ListenPort(p) == b.ListenPort(p)
+	})
+}
+
+// checkWorkloads warns of versions without workloads that get requests.
+func (l *linker) checkWorkloads() {
+	none := map[string]bool{} // versions' mesh paths
+	for _, s := range l.mesh.Services {
+		for _, v := range s.Versions {
+			if v.Endpoints.None {
+				none[versionPath(s.ID, v.Name)] = true
+			}
+		}
+	}
+	if len(none) == 0 {
+		return
+	}
+	check := func(routes []model.Route, self string, path func(route string) string) {
+		for _, r := range routes {
+			for _, t := range r.To {
+				to := cmp.Or(t.Service, self)
+				version := versionPath(to, t.Version)
+				if t.Weight == 0 || !none[version] {
+					continue
+				}
+				l.add(diag.Warn(diag.CodeNoWorkloads, l.lineOf(path(r.Name)), "%d of 100 requests go to version %q of %q, which has no workloads: they are answered with 503", t.Weight, t.Version, to).
+					WithRelated(l.lineOf(version), "the version").WithFix("take it out of `to`, or say in its `endpoints` where its workloads are"))
+			}
+		}
+	}
+	for _, s := range l.mesh.Services {
+		check(s.Routes, s.ID, func(route string) string { return model.RoutePath(s.ID, route) })
+	}
+	for _, g := range l.mesh.Gateways {
+		for _, h := range g.Hosts {
+			check(h.Routes, "", func(route string) string { return model.GatewayRoutePath(g.ID, h.Name, route) })
+		}
+	}
+}
+
+func versionPath(service, version string) string {
+	return model.ServicePath(service) + "/version/" + version
 }
 
 // apart reports whether nothing has both sets of labels.
@@ -599,7 +656,7 @@ func (l *linker) checkMachines(s *model.Service) {
 func (l *linker) missingAddress(s *model.Service, v model.Version, p model.Port) {
 	at := l.lineOf(versionPortPath(s.ID, v.Name, p.Name))
 	if at == (diag.Pos{}) {
-		at = l.lineOf(model.ServicePath(s.ID) + "/version/" + v.Name)
+		at = l.lineOf(versionPath(s.ID, v.Name))
 	}
 	l.add(diag.New(diag.CodeListen, at, "version %q of service %q has no address for port %q, and capture is explicit", v.Name, s.ID, p.Name).
 		WithFix("in environments/%s: service: %s: version: %s: port: %s: address: \"127.0.0.1:15001\"", l.mesh.Environment, s.Name, v.Name, p.Name))

@@ -35,7 +35,10 @@ func (l *linker) external(p *pkg, e intent.Entry) {
 		x.Ports = append(x.Ports, port)
 		l.externalPort(x, port, n.Field("port").Field(port.Name))
 	}
-	x.Endpoints = l.endpoints(n.Field("endpoints"))
+	if x.Endpoints = l.endpoints(n.Field("endpoints")); x.Endpoints.None {
+		l.add(diag.New(diag.CodeListen, n.Field("endpoints").Pos(), "external %q is nowhere: its list of addresses is empty", x.ID).
+			WithFix("write an address, or delete the external"))
+	}
 	x.Hosts = l.externalHosts(x, n)
 	x.Addresses = l.addresses(n.Field("addresses"))
 	place := &Place{l: l, pkg: p, self: x.ID, external: x}

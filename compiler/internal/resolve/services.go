@@ -128,7 +128,7 @@ func (l *linker) versionsOf(p *pkg, s *model.Service, n intent.Node) []model.Ver
 		v.Labels = ownLabels(e, len(entries) == 1)
 		v.Ports = l.versionPorts(s, e)
 		v.Locals = l.locals(p, e.Node)
-		l.place(model.ServicePath(s.ID)+"/version/"+e.Name, e.Node.Pos())
+		l.place(versionPath(s.ID, e.Name), e.Node.Pos())
 		out = append(out, v)
 	}
 	return out
@@ -176,7 +176,7 @@ func (l *linker) versionPorts(s *model.Service, version intent.Entry) map[string
 }
 
 func versionPortPath(service, version, port string) string {
-	return model.ServicePath(service) + "/version/" + version + "/port/" + port
+	return versionPath(service, version) + "/port/" + port
 }
 
 // address reads where a version's proxy listens for a port ("ip" or "ip:port").
@@ -238,6 +238,7 @@ func (l *linker) endpoints(n intent.Node) model.Endpoints {
 	}
 	slices.Sort(ep.Static)
 	ep.Static = slices.Compact(ep.Static)
+	ep.None = n.Field("static").Exists() && len(n.Field("static").List()) == 0
 	ep.DNS, ep.File = n.Field("dns").Str(), n.Field("file").Str()
 	if ep.DNS != "" {
 		host, port, ok := strings.Cut(ep.DNS, ":")

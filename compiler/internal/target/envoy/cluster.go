@@ -99,7 +99,7 @@ func baseCluster(name string) *clusterv3.Cluster {
 func newCluster(name string, static []string, ep model.Endpoints) (*clusterv3.Cluster, *release.Endpoints, error) {
 	c := baseCluster(name)
 	c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST // unless a feature chooses in another way
-	if len(static) == 0 {
+	if len(static) == 0 && !ep.None {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
 		c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource()}
 		// A host that discovery dropped must go even while it counts as healthy.
@@ -120,6 +120,9 @@ func newCluster(name string, static []string, ep model.Endpoints) (*clusterv3.Cl
 }
 
 func assignment(name string, addrs []*corev3.Address) *endpointv3.ClusterLoadAssignment {
+	if len(addrs) == 0 {
+		return &endpointv3.ClusterLoadAssignment{ClusterName: name}
+	}
 	group := &endpointv3.LocalityLbEndpoints{}
 	for _, a := range addrs {
 		group.LbEndpoints = append(group.LbEndpoints, &endpointv3.LbEndpoint{

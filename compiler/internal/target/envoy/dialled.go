@@ -161,7 +161,7 @@ func (e *emitter) checkFree(c scope, t target) diag.List {
 		return needs("whoever answers there proves no identity: any address could be dialled")
 	}
 	for _, v := range t.service.Versions {
-		if ep := v.Endpoints; ep.DNS != "" || ep.File != "" || len(ep.Static) > 0 {
+		if v.Endpoints.Written() {
 			return needs("endpoints of its version %q are written, while connections go where they are dialled", v.Name)
 		}
 	}

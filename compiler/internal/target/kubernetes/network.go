@@ -308,7 +308,7 @@ func (e *emitter) reach(id, port string) []rule {
 		out = append(out, rule{To: []peer{pods(s.Namespace, s.PodLabels())}, Ports: []policyPort{{"TCP", e.targetPort(s, p)}}})
 	}
 	for _, v := range s.Versions {
-		if !v.Discovered() {
+		if !v.Discovered() && !v.Endpoints.None {
 			out = append(out, outside(v.Endpoints))
 		}
 	}
