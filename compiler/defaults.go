@@ -6,6 +6,9 @@ import (
 	"meshc.dev/meshc/internal/kubeversion"
 )
 
+// DefaultTrustDomain is that of a mesh whose root package names none.
+const DefaultTrustDomain = resolve.DefaultTrustDomain
+
 // Default is one row of the table of defaults: the field, what holds if nothing is
 // written, and why.
 type Default = resolve.Default
@@ -13,7 +16,7 @@ type Default = resolve.Default
 // Defaults is the whole table: what the language itself settles, then each feature.
 func Defaults() []Default {
 	out := []Default{
-		{Field: "trustDomain", Value: resolve.DefaultTrustDomain, Why: "a name of its own; production sets one"},
+		{Field: "trustDomain", Value: DefaultTrustDomain, Why: "a name of its own; production sets one"},
 		{Field: "environment.capture", Value: "transparent", Why: "as in pods"},
 		{Field: "mtls.mode", Value: "strict", Why: "nobody without identity gets in"},
 		{Field: "owner", Value: "the package's path", Why: "somebody always answers"},

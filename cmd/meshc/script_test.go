@@ -60,7 +60,7 @@ func setup(e *testscript.Env, programs string) error {
 	for k, v := range map[string]string{
 		"KEYS": keys, "SIGNER": signer,
 		"PATH": programs + string(filepath.ListSeparator) + e.Getenv("PATH"),
-		"HOME": e.WorkDir, "XDG_CACHE_HOME": filepath.Join(e.WorkDir, ".cache"), "LC_ALL": "C", "NO_COLOR": "1",
+		"HOME": e.WorkDir, "STATE_DIRECTORY": filepath.Join(e.WorkDir, "meshc-state"), "XDG_CACHE_HOME": filepath.Join(e.WorkDir, ".cache"), "LC_ALL": "C", "NO_COLOR": "1",
 		"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.DevNull, "GIT_TERMINAL_PROMPT": "0", "GIT_CEILING_DIRECTORIES": filepath.Dir(e.WorkDir),
 	} {
 		e.Setenv(k, v)

@@ -200,7 +200,7 @@ func wellFormed(text string) error {
 func plant(t *testing.T) planted {
 	t.Helper()
 	p := planted{t: t, programs: build(t), dir: t.TempDir()}
-	p.environment = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.dir, "XDG_CACHE_HOME=" + filepath.Join(p.dir, ".cache"), "LC_ALL=C",
+	p.environment = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.dir, "STATE_DIRECTORY=" + filepath.Join(p.dir, "state"), "XDG_CACHE_HOME=" + filepath.Join(p.dir, ".cache"), "LC_ALL=C",
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_TERMINAL_PROMPT=0", "GIT_CEILING_DIRECTORIES=" + filepath.Dir(p.dir), "TERM=xterm-256color", "GITHUB_ACTIONS=true"}
 	p.write(".gitignore", ".cache\nrelease\nbefore\nnew\nkey\nprivate\ntrust.yaml\nwicked.yaml\n")
 	p.write("key", "-----BEGIN OPENSSH PRIVATE KEY-----\n"+secret+"\n-----END OPENSSH PRIVATE KEY-----\n")

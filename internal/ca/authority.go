@@ -61,9 +61,13 @@ func Open(ctx context.Context, dir string, o Options) (*Authority, error) {
 		o.Roots = kept.File(rootsFile(dir))
 	}
 	if o.TrustDomain == "" {
-		name, err := storedDomain(ctx, o.Roots)
+		name, err := Domain(ctx, dir, o.Roots)
 		if err != nil {
 			return nil, err
+		}
+		if name == "" {
+			return nil, problem(diag.New(diag.CodeAuthorityState, diag.Pos{}, "there is no authority yet: %s is missing or empty", o.Roots).
+				WithFix("start `meshc serve` with this place first, or name that of one that runs"))
 		}
 		o.TrustDomain = name
 	}
@@ -92,15 +96,15 @@ func Open(ctx context.Context, dir string, o Options) (*Authority, error) {
 
 func rootsFile(dir string) string { return filepath.Join(dir, "ca", "roots.json") }
 
-// storedDomain is the trust domain of the authority whose roots are there.
-func storedDomain(ctx context.Context, roots kept.Store) (string, error) {
-	text, err := roots.Read(ctx)
-	if err != nil {
-		return "", err
+// Domain is the trust domain of the authority with the state folder dir, or with those
+// roots; "" if there is none yet. Problem: CodeAuthorityState.
+func Domain(ctx context.Context, dir string, roots kept.Store) (string, error) {
+	if roots == nil {
+		roots = kept.File(rootsFile(dir))
 	}
-	if text.Data == nil {
-		return "", problem(diag.New(diag.CodeAuthorityState, diag.Pos{}, "there is no authority yet: %s is missing or empty", roots).
-			WithFix("start `meshc serve` with this place first, or name that of one that runs"))
+	text, err := roots.Read(ctx)
+	if err != nil || text.Data == nil {
+		return "", err
 	}
 	name := keyring.NameIn(text.Data)
 	if name == "" {

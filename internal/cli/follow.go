@@ -31,7 +31,7 @@ func (f *followFlags) add(cmd *cobra.Command, state string) {
 	f.addRegistry(cmd)
 	f.addCredentials(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&f.state, "state", state, "folder for keys and the last approved releases, of this server alone")
+	addState(fl, &f.state, state, "folder for keys and the last approved releases, of this server alone")
 	fl.DurationVar(&f.poll, "poll", 15*time.Second, "how often the repository is looked at")
 	fl.Lookup("repo").DefValue = ""
 	fl.Lookup("repo").Usage = "where the intent is followed: https://…, ssh://…, a folder on this machine; or what meshc push wrote: oci://host/repository:tag, flux://gitrepository/NAMESPACE/NAME, flux://ocirepository/NAMESPACE/NAME"
@@ -70,8 +70,12 @@ func (f *followFlags) check() error {
 	return nil
 }
 
-// source follows the repository and the trust policy's file.
+// source follows the repository and the trust policy's file, and keeps what is approved in
+// the state folder, which it makes.
 func (a *app) source(ctx context.Context, f *followFlags, t approval.Trust, repo *gitrepo.Repo) (*feed.Feed, error) {
+	if err := makeState(f.state); err != nil {
+		return nil, err
+	}
 	by, err := f.bounds.compiler(nil)
 	if err != nil {
 		return nil, err

@@ -41,9 +41,8 @@ cue command and the CUE language server. Nothing that exists is overwritten.`,
 	return cmd
 }
 
-// ignored is what commands write where they are started, if nothing else is said: none of
-// it belongs into the repository, and the state folder of a server holds keys.
-const ignored = "/release/\n/meshc-state/\n/meshc-webhook-state/\n"
+// ignored is what `meshc compile` writes where it is started, if nothing else is said.
+const ignored = "/release/\n"
 
 // ignoreOutput keeps git from taking that up, and says whether it wrote a file: one that is
 // there stays as it is.

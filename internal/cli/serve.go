@@ -18,10 +18,12 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/attest"
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/feed"
+	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/kept"
 	"meshc.dev/meshc/internal/kubeapi"
 	"meshc.dev/meshc/internal/kubesecret"
@@ -49,7 +51,7 @@ func (a *app) serveCmd() *cobra.Command {
 mutual TLS. What was approved last is kept in the state folder and served before the
 repository is looked at, so that the server starts with Git down.`,
 		Example: `  meshc serve --repo https://git.example/mesh.git --trust trust.yaml --state /var/lib/meshc
-  meshc serve --repo ssh://git@git.example/mesh.git --trust trust.yaml --trust-domain shop.example`,
+  meshc serve --repo ssh://git@git.example/mesh.git --trust trust.yaml --listen :18000`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
 				return err
@@ -57,7 +59,7 @@ repository is looked at, so that the server starts with Git down.`,
 			return a.serve(cmd.Context(), f)
 		},
 	}
-	f.add(cmd, "meshc-state")
+	f.add(cmd, serverState)
 	fl := cmd.Flags()
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:18000", "address for proxies (mutual TLS)")
 	fl.StringVar(&f.http, "http", "127.0.0.1:18001", "address for /metrics, /healthz and /readyz; empty for none")
@@ -66,7 +68,7 @@ repository is looked at, so that the server starts with Git down.`,
 	fl.StringVar(&f.endpoints, "endpoints", "", "folder with endpoint files")
 	fl.StringVar(&f.cluster.Kubeconfig, "kubeconfig", "", "file that leads to a Kubernetes cluster: services are discovered there, and pods join with their own tokens")
 	fl.BoolVar(&f.cluster.InCluster, "in-cluster", false, "the same for the cluster in which this process is a pod")
-	fl.StringVar(&f.trustDomain, "trust-domain", "mesh.local", "trust domain of the identities that are signed")
+	fl.StringVar(&f.trustDomain, "trust-domain", "", "trust domain of the identities that are signed; default: that of the roots that are there, or else what is approved says")
 	fl.StringVar(&f.trustBundle, "trust-bundle", "", "PEM file with the roots of another authority of this trust domain, such as SPIRE's: whom it has certified may connect. It is read again when it changes")
 	fl.DurationVar(&f.ttl, "svid-ttl", ca.DefaultTTL, "lifetime of a proxy's certificate")
 	return cmd
@@ -88,8 +90,6 @@ func (f *serveFlags) check() error {
 	switch {
 	case f.ttl < leastTTL:
 		return fail(diag.ExitFailure, "--svid-ttl %v is too short: at least %v", f.ttl, leastTTL)
-	case f.trustDomain == "":
-		return fail(diag.ExitFailure, "--trust-domain is empty; write something like mesh.local")
 	}
 	if err := checkAuthority(f.authority, f.cluster); err != nil {
 		return err
@@ -132,6 +132,16 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if s.source, err = a.source(ctx, &f.followFlags, t, repo); err != nil {
 		return err
 	}
+	if f.trustDomain == "" {
+		f.trustDomain, err = a.domain(ctx, &f, cluster, t, repo)
+	}
+	if errors.Is(err, context.Canceled) {
+		log.Info("stopped")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	s.server, s.authority, err = a.server(ctx, f, cluster, metrics, log, func() *xdsserver.Source { return sourceOf(f.repo, s.source.Condition()) })
 	if err != nil {
 		return err
@@ -156,6 +166,53 @@ type serving struct {
 	trusted   *roots.Publisher // nil outside a cluster
 	seen      *sourceMetrics
 	log       *slog.Logger
+}
+
+// domain is the trust domain that a server is for: that of its authority, or else of what
+// was approved last or is approved at the first look.
+func (a *app) domain(ctx context.Context, f *serveFlags, cluster *kubeapi.Cluster, t approval.Trust, repo *gitrepo.Repo) (string, error) {
+	where, err := shared(cluster, f.authority, kubesecret.RootsKey)
+	if err != nil {
+		return "", err
+	}
+	if name, err := ca.Domain(ctx, f.state, where); name != "" || err != nil {
+		return name, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	first, err := a.source(ctx, &f.followFlags, t, repo)
+	if err != nil {
+		return "", err
+	}
+	var why error
+	see := func(e feed.Event) {
+		if e.Err != nil {
+			why = e.Err
+		}
+	}
+	if first.Restore(see); first.Current().Commit() == "" {
+		first.Poll(ctx, see)
+	}
+	if ok := first.Current(); ok.Commit() != "" {
+		var name string
+		if name, why = domainOf(ok.At(a.now())); name != "" {
+			return name, nil
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	return "", append(findings(why), diag.New(diag.CodeTrustDomain, diag.Pos{}, "nothing is approved yet that would say the trust domain").
+		WithFix("name it with --trust-domain as the root package does (%s if it does not)", compiler.DefaultTrustDomain)).Err()
+}
+
+// domainOf is the trust domain of a release's classes, "" if it has none.
+func domainOf(r release.Release) (string, error) {
+	for _, class := range r.Classes() {
+		o, err := r.Outline(class)
+		return o.TrustDomain, err
+	}
+	return "", nil
 }
 
 // run serves until ctx ends or a part fails. What was approved before is there before
@@ -277,9 +334,6 @@ func recall(ctx context.Context, server *xdsserver.Server, source *feed.Feed, lo
 
 // server makes the xDS server with the built-in certificate authority on its port.
 func (a *app) server(ctx context.Context, f serveFlags, cluster *kubeapi.Cluster, metrics *prometheus.Registry, log *slog.Logger, source func() *xdsserver.Source) (*xdsserver.Server, *ca.Authority, error) {
-	if err := os.MkdirAll(f.state, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("making the state folder: %w; name another one with --state", err)
-	}
 	where, err := shared(cluster, f.authority, kubesecret.RootsKey)
 	if err != nil {
 		return nil, nil, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
@@ -58,7 +57,7 @@ What its account may do is in what "meshc install" prints.`,
 			return a.webhook(cmd.Context(), &f)
 		},
 	}
-	f.add(cmd, "meshc-webhook-state")
+	f.add(cmd, webhookState)
 	fl := cmd.Flags()
 	fl.StringVar(&f.listen, "listen", ":8443", "address for the API server (TLS 1.3)")
 	fl.StringVar(&f.http, "http", defaultWebhookHTTP, "address for /metrics, /healthz, /readyz and /status; empty for none")
@@ -211,9 +210,6 @@ func (f *webhookFlags) auditing(cluster *kubeapi.Cluster) (webhook.Auditing, err
 
 // guardian makes the webhook on its port.
 func (a *app) guardian(ctx context.Context, f *webhookFlags, cluster *kubeapi.Cluster, metrics *prometheus.Registry, log *slog.Logger, problems func() []diag.Diagnostic) (*webhook.Server, *webhook.Certificates, error) {
-	if err := os.MkdirAll(f.state, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("making the state folder: %w; name another one with --state", err)
-	}
 	where, err := shared(cluster, f.authority, kubesecret.RootsKey)
 	if err != nil {
 		return nil, nil, err

@@ -38,6 +38,10 @@ const (
 	// to the state folder; a restart would forget it.
 	// Example: a full disk under the server's state folder.
 	CodeEvidenceNotStored Code = "MESH0612"
+	// CodeStateInTree is a server's state folder in a Git work tree, where its keys would be
+	// committed and the intent would no longer compile.
+	// Example: `meshc serve --repo . --state state` in a repository of intent.
+	CodeStateInTree Code = "MESH0637"
 	// CodePeer is another server with which evidence is not exchanged; until it is, each
 	// decides from what it knows.
 	// Example: `--peer` with the address of a server of another authority.
