@@ -76,10 +76,13 @@ type planned struct {
 	findings diag.List
 	// before are the base's findings; standing are the warnings among them that stay.
 	before, standing diag.List
-	bytes            byteDiff
-	verdict          guard.Result
-	expiries         []time.Time
-	base             planStart
+	// own are what the change's own policies find besides, by its own words about rules. They
+	// do not judge the change, but all that is released after it.
+	own      diag.List
+	bytes    byteDiff
+	verdict  guard.Result
+	expiries []time.Time
+	base     planStart
 }
 
 func (a *app) plan(ctx context.Context, f planFlags, dir string) error {
@@ -134,12 +137,43 @@ func (a *app) planChange(ctx context.Context, c *compile.Compiler, f planFlags, 
 	if err := p.comparePolicies(from.policies, compile.OwnPolicies(head)); err != nil {
 		return p, err
 	}
+	if judge != nil {
+		if err := p.judgeByOwn(ctx, c, after, at, compile.OwnPolicies(head)); err != nil {
+			return planned{}, err
+		}
+	}
 	more, err := a.agree(f.trust, after.Packages(), dir)
 	if err != nil {
 		return planned{}, err
 	}
 	p.findings = append(p.findings, more...).Sorted()
 	return p, nil
+}
+
+// judgeByOwn asks the policies that a change brings, by which it is released once it is
+// merged: one that they deny would be merged and never served.
+func (p *planned) judgeByOwn(ctx context.Context, c *compile.Compiler, after *compiler.Program, at time.Time, own compile.Rego) error {
+	court, ds := compile.Convene(ctx, own)
+	if !ds.HasErrors() {
+		res, err := court.Judge(ctx, compile.Case{Program: after, At: at, Release: p.bytes.after})
+		if err != nil {
+			return err
+		}
+		if ds = append(ds, res.Findings...); !ds.HasErrors() {
+			ahead, err := c.Ahead(ctx, court, after, nil, ds)
+			if err != nil {
+				return err
+			}
+			ds = append(ds, ahead...)
+		}
+	}
+	for _, d := range ds.Sorted() {
+		told := func(o diag.Diagnostic) bool { return o.Code == d.Code && o.Text == d.Text && o.Severity == d.Severity }
+		if !slices.ContainsFunc(p.findings, told) && !slices.ContainsFunc(p.standing, told) {
+			p.own = append(p.own, d)
+		}
+	}
+	return nil
 }
 
 // tellApart takes from the findings the warnings that the base has, too: by what they say,
@@ -278,7 +312,7 @@ func (p *planned) comparePolicies(before, after compile.Rego) error {
 
 // exit is the plan's exit code.
 func (p planned) exit(detailed bool) diag.ExitCode {
-	codes := []diag.ExitCode{exitOf(p.findings)}
+	codes := []diag.ExitCode{exitOf(p.findings), exitOf(p.own)}
 	if p.changes.OverBudget {
 		codes = append(codes, diag.ExitBudget)
 	}
@@ -295,14 +329,23 @@ func (a *app) tellPlan(format string, p planned) error {
 	case markdownForm:
 		return p.changes.Markdown(a.out, a.at, p.sections(a, true))
 	case "json":
-		return a.json(map[string]any{"format": "meshc.dev/plan-report/v1", "plan": p.changes.Plan, "findings": append(diag.List{}, p.findings...), "standing": append(diag.List{}, p.standing...),
+		return a.json(map[string]any{"format": "meshc.dev/plan-report/v1", "plan": p.changes.Plan, "findings": append(diag.List{}, p.findings...), "standing": append(diag.List{}, p.standing...), "own": append(diag.List{}, p.own...),
 			"rollout": p.bytes.rollout(), "bytes": map[string]any{"resources": p.bytes.resources, "others": p.bytes.others}, "envoy": envoybin.Supported, "policies_evaluated": p.verdict.Evaluated, "expiries": p.expiries, "base": p.base.data()})
 	}
 	form, err := diag.ParseFormat(format)
 	if err != nil {
 		return errors.New("unknown format " + format + ": use text, json, markdown, sarif, junit or github")
 	}
-	return diag.Render(a.out, form, a.placed(append(p.changes.Findings(), p.findings...)), a.rendering())
+	return diag.Render(a.out, form, a.placed(slices.Concat(p.changes.Findings(), p.findings, p.afterMerge())), a.rendering())
+}
+
+// afterMerge are the findings of the change's own policies, each of which says so.
+func (p planned) afterMerge() diag.List {
+	out := slices.Clone(p.own)
+	for i := range out {
+		out[i].Text = "after the merge, by the change's own policies: " + out[i].Text
+	}
+	return out
 }
 
 // sections are the parts of the report behind the changes. Where the form can fold, it has
@@ -314,6 +357,9 @@ func (p planned) sections(a *app, folds bool) []compiler.Section {
 	}
 	if len(p.findings) > 0 {
 		out = append(out, compiler.Section{Title: "Findings", Lines: linesOf(a.placed(p.findings))})
+	}
+	if len(p.own) > 0 {
+		out = append(out, compiler.Section{Title: "Findings after the merge, by the change's own policies", Lines: linesOf(a.placed(p.own))})
 	}
 	if n := len(p.standing); n > 0 {
 		was := compiler.Section{Title: "The base has " + count(n, "warning") + " as well (meshc vet)", Folded: true}
