@@ -117,7 +117,7 @@ func (c Court) Judge(ctx context.Context, q Case) (guard.Result, error) {
 	}
 	p, at := q.Program, q.At
 	rest, services := p.MeshParts()
-	in := guard.Input{Mesh: guard.Mesh{Rest: rest, Services: services}, Environment: p.Environment(), At: at, Owners: p.Owners(), Where: p.Position, Memo: c.memo}
+	in := guard.Input{Mesh: guard.Mesh{Rest: rest, Services: services}, Environment: p.Environment(), At: at, Owners: p.Owners(), Losses: p.Losses(), Where: p.Position, Memo: c.memo}
 	for _, e := range p.Exceptions() {
 		in.Exceptions = append(in.Exceptions, guard.Exception(e))
 	}

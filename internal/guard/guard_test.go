@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/golden"
 	"meshc.dev/meshc/policies"
@@ -44,6 +45,7 @@ func sample(t *testing.T) Input {
 			{Path: "namespace/shop", Kind: MTLSException, Mode: "disable", Until: "2026-06-30T00:00:00Z"},
 		},
 		Owners: map[string]string{"gateway/edge/edge/host/*": "team-edge"},
+		Losses: []release.Loss{{Target: "gateway-api", Name: "grant", Why: []string{"Gateway API has no authorization"}, Owner: "platform", Reason: "the cluster's own mesh decides", At: []string{"service/shop/web/grant/all"}}},
 	}
 }
 
@@ -96,8 +98,8 @@ func TestBaselineFindsAtTheUsersLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res.Evaluated != 5 || res.Total != 5 {
-		t.Errorf("%d of %d policies evaluated, want 5 of 5", res.Evaluated, res.Total)
+	if res.Evaluated != 6 || res.Total != 6 {
+		t.Errorf("%d of %d policies evaluated, want 6 of 6", res.Evaluated, res.Total)
 	}
 	var got []string
 	for _, d := range res.Findings {
@@ -108,6 +110,7 @@ func TestBaselineFindsAtTheUsersLines(t *testing.T) {
 		got = append(got, head)
 	}
 	want := []string{
+		`warning MESH0402: [loss-access] the gateway-api target goes without "grant": the cluster's own mesh decides (platform) (at target/gateway-api/without/grant)`,
 		`warning MESH0402: [mtls-no-reason] nobody can tell why mTLS is "disable" here: owner is missing (at namespace/shop)`,
 		`warning MESH0402: [mtls-no-reason] nobody can tell why mTLS is "disable" here: reason is missing (at namespace/shop)`,
 		`edge/gw.cue:4:1: error MESH0401: [wildcard-host] gateway "edge/edge" takes all names of "*", and no owner is written for it`,

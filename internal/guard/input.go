@@ -13,6 +13,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -32,6 +33,8 @@ type Input struct {
 	// Owners maps a mesh path to the owner *written* there. Owners that follow from
 	// the package's path are left out.
 	Owners map[string]string
+	// Losses are what targets go without, accepted by name, sorted by target and name.
+	Losses []release.Loss
 	// Where gives the user's position of a mesh path, the zero Pos if it knows none
 	// (then the path above it is asked). It may be nil. It is no part of the JSON form.
 	Where func(meshPath string) diag.Pos
@@ -94,6 +97,7 @@ type inputJSON struct {
 	At          string            `json:"at"`
 	Exceptions  []Exception       `json:"exceptions"`
 	Owners      map[string]string `json:"owners"`
+	Losses      []release.Loss    `json:"losses"`
 }
 
 // MarshalJSON gives the document that rules see, in canonical form: exceptions
@@ -111,6 +115,7 @@ func (in Input) MarshalJSON() ([]byte, error) {
 		At:          in.At.UTC().Format(time.RFC3339Nano),
 		Exceptions:  some(in.Exceptions),
 		Owners:      maps.Clone(in.Owners),
+		Losses:      some(in.Losses),
 	}
 	if out.Owners == nil {
 		out.Owners = map[string]string{}

@@ -57,6 +57,26 @@ findings contains mesh.finding(
 	count(places(external)) == 0
 }
 
+# METADATA
+# title: An external behind a gateway is looked at
+# custom:
+#   id: external-gateway
+#   severity: warn
+findings contains mesh.finding(
+	rego.metadata.rule(),
+	mesh.route_path(gateway, host, route),
+	sprintf("route %q of host %q sends visitors on to external %q, where no grant of this mesh asks who they are", [route.name, host.name, target.service]),
+	"put a service before it that knows its visitors, or see that the external asks them itself",
+) if {
+	some target in input.mesh.gateways[i].hosts[j].routes[k].to
+	target.service in outside
+	gateway := input.mesh.gateways[i]
+	host := gateway.hosts[j]
+	route := host.routes[k]
+}
+
+outside := {external.id | some external in input.mesh.externals}
+
 # meant are the externals for which somebody answers, by their IDs.
 meant[external.id] := exception if {
 	some external in input.mesh.externals

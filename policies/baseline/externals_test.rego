@@ -87,3 +87,18 @@ test_deny_what_nobody_answers_for if {
 }
 
 test_allow_and_tell_of_an_idle_excuse if found(at("10.0.0.5:80"), "transparent", meant) == {"external-inside-idle"}
+
+shown(to) := {[finding.id, finding.path] |
+	some finding in externals.findings with input as {
+		"mesh": {
+			"capture": "transparent",
+			"externals": [hosts("pay.example")],
+			"gateways": [{"id": "edge/edge", "hosts": [{"name": "shop.example", "routes": [{"name": "pay", "to": [{"service": to, "weight": 100}]}]}]}],
+		},
+		"exceptions": [],
+	}
+}
+
+test_deny_behind_gateway if shown("shop/out") == {["external-gateway", "gateway/edge/edge/host/shop.example/route/pay"]}
+
+test_allow_service_behind_gateway if shown("shop/web") == set()

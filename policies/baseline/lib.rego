@@ -32,3 +32,5 @@ host_path(gateway, host) := sprintf("gateway/%s/host/%s", [gateway.id, host.name
 route_path(gateway, host, route) := sprintf("gateway/%s/host/%s/route/%s", [gateway.id, host.name, route.name])
 
 external_path(external) := sprintf("external/%s", [external.id])
+
+loss_path(loss) := sprintf("target/%s/without/%s", [loss.target, loss.name])
