@@ -244,7 +244,7 @@ func (l *linker) checkReceivers() {
 			}
 			for _, to := range rule.Uses(v) {
 				s := l.mesh.Service(to.Service)
-				if s == nil || slices.ContainsFunc(senders, func(account string) bool { return admits(s, to.Port, account, r) }) {
+				if s == nil || rule.Idle != nil && rule.Idle(v, to) || slices.ContainsFunc(senders, func(account string) bool { return admits(s, to.Port, account, r) }) {
 					continue
 				}
 				why, fix := refusal(s, to.Port, senders, "let it say: grant: copies: from: the callers of this route")

@@ -111,6 +111,10 @@ type Rule struct {
 	// Uses names the destinations, beside the route's own, that the value sends requests to;
 	// nil for none. Each has a service, one of its HTTP ports and a version.
 	Uses func(v trait.Value) []model.Target
+	// Idle, if set, reports whether a value sends nothing to one of the destinations that Uses
+	// names, such as a mirror of 0 %: nobody has to be admitted there for it. What a destination
+	// has to be is asked of it all the same, so that more than nothing can be written later.
+	Idle func(v trait.Value, to model.Target) bool
 	// Sends is which requests the proxies of a service or a gateway send there for a value of
 	// its own: each of its accounts needs a grant for them. Of a route's value they are the
 	// route's requests.

@@ -62,6 +62,11 @@ func uses(v trait.Value) []model.Target {
 	return out
 }
 
+// idle: no copy of 0 % is ever sent.
+func idle(v trait.Value, to model.Target) bool {
+	return !slices.ContainsFunc(v.(Mirror).Copies, func(c Copy) bool { return c.target() == to && c.Percent > 0 })
+}
+
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
@@ -69,6 +74,7 @@ var Feature = feature.Feature{
 		Defaults: []resolve.Default{{Field: "route.mirror.percent", Value: "100", Why: "a mirror without a share copies everything"}},
 		Read:     read,
 		Uses:     uses,
+		Idle:     idle,
 	},
 	Codec:   trait.JSON[Mirror],
 	Meaning: meaning,
