@@ -191,6 +191,14 @@ func (a Answer) Forwarded() bool {
 	return a.Status == 0 && slices.ContainsFunc(a.Outcome.Shares, func(s space.Share) bool { return s.Status == 0 && s.Weight > 0 })
 }
 
+// RedirectPath is the path to which a redirect leads.
+func (a Answer) RedirectPath() string {
+	if m := a.Outcome.Path; m != nil {
+		return m.Of(a.Request.Path)
+	}
+	return a.Request.Path
+}
+
 // Redirects reports whether the caller's proxy answers with another place.
 func (a Answer) Redirects() bool {
 	return a.Outcome.Verdict == space.Redirect && a.Status == a.Outcome.Status

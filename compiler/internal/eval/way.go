@@ -83,12 +83,12 @@ func (w way) answered(a act, others []act) way {
 	if a.At == space.AtDeny {
 		verdict = space.Denied
 	}
-	return w.ending(space.Outcome{Verdict: verdict, Status: a.Answer.Status, By: a.feature})
+	return w.ending(space.Outcome{Verdict: verdict, Status: a.Answer.Status, Path: a.Answer.Path, By: a.feature})
 }
 
 // ending ends the way as o does, before any destination.
 func (w way) ending(o space.Outcome) way {
-	w.then.Verdict, w.then.Status, w.then.By, w.then.Shares = o.Verdict, o.Status, o.By, nil
+	w.then.Verdict, w.then.Status, w.then.Path, w.then.By, w.then.Shares = o.Verdict, o.Status, o.Path, o.By, nil
 	return w
 }
 

@@ -16,8 +16,12 @@ const (
 	tlsScheme   = "https"
 )
 
-// door is where somebody asks who follows redirects.
-type door struct{ scheme, host string }
+// door is where somebody asks who follows redirects; a port of 0 is any at which the host is
+// by the scheme.
+type door struct {
+	scheme, host string
+	port         int
+}
 
 // crossing is what answers at a door: routes in the order of trial, or another scheme to ask by.
 type crossing struct {
@@ -48,7 +52,8 @@ func (c *crossing) take(q space.Request) (model.EffectiveRoute, bool) {
 // around looks up what answers at a door, nil if nobody knows.
 type around func(door) *crossing
 
-// steps bounds how far redirects are followed: farther than any browser does.
+// steps is how many redirects are followed, more than any browser does: a request that is still
+// sent on then, to a longer path each time, arrives as little as one that comes back.
 const steps = 30
 
 // checkRings refuses redirects that lead back to themselves, over any routes. Each route that
@@ -58,7 +63,7 @@ func (l *linker) checkRings() {
 	told := map[string]bool{}
 	for _, s := range l.mesh.Services {
 		if slices.ContainsFunc(s.Routes, sendsOn) {
-			l.rings(door{plainScheme, s.Name + "." + s.Namespace}, atService(s), told)
+			l.rings(door{scheme: plainScheme, host: s.Name + "." + s.Namespace}, atService(s), told)
 		}
 	}
 	known := map[string]*crossing{}
@@ -67,7 +72,7 @@ func (l *linker) checkRings() {
 			if !slices.ContainsFunc(h.Routes, l.mayLeadOn) {
 				continue
 			}
-			d := door{plainScheme, strings.Replace(h.Name, "*", "any", 1)}
+			d := door{scheme: plainScheme, host: strings.Replace(h.Name, "*", "any", 1)}
 			if g.TLSPort(h).Name != "" {
 				d.scheme = tlsScheme
 			}
@@ -102,7 +107,7 @@ func atService(s *model.Service) around {
 	full := s.Name + "." + s.Namespace
 	names := []string{s.Name, full, full + ".svc", full + ".svc.cluster.local"}
 	return func(d door) *crossing {
-		if d.scheme != plainScheme || !slices.Contains(names, d.host) {
+		if d.scheme != plainScheme || !slices.Contains(names, d.host) || d.port != 0 && !slices.ContainsFunc(s.Ports, func(p model.Port) bool { return int(p.Number) == d.port }) {
 			return nil
 		}
 		return own
@@ -118,7 +123,7 @@ func (l *linker) atGateways(from *model.Gateway, known map[string]*crossing) aro
 			for _, p := range g.Ports {
 				h, ok := g.HostAt(p.Name, d.host)
 				switch {
-				case !ok || string(p.Protocol) != d.scheme:
+				case !ok || string(p.Protocol) != d.scheme || d.port != 0 && d.port != int(p.Number):
 					continue
 				case h.TLS == nil || d.scheme == tlsScheme || h.TLS.Plain == model.PlainServe:
 					return l.atHost(g, h, known)
@@ -173,7 +178,7 @@ func (l *linker) rings(d door, look around, told map[string]bool) []string {
 			switch {
 			case len(ring) > 0:
 				l.tellRing(ring, told)
-			case d.scheme == plainScheme && last == door{tlsScheme, d.host}:
+			case d.scheme == plainScheme && last.scheme == tlsScheme && last.host == d.host && look(door{scheme: tlsScheme, host: d.host}) == nil:
 				blind = append(blind, at.path(e))
 			}
 		}
@@ -182,16 +187,16 @@ func (l *linker) rings(d door, look around, told map[string]bool) []string {
 }
 
 // follow asks at a door, and goes where it is sent: the mesh paths of the routes that send it in
-// a ring, in the order in which they do, or none and the first door of which nobody knows.
+// a ring, in the order in which they do, or farther than steps, or none and the first door of which nobody knows.
 func follow(d door, q space.Request, look around) ([]string, door) {
 	type place struct {
 		door
-		path, method string
+		path, query, method string
 	}
 	var been []place
 	var by []string
 	for range steps {
-		here := place{d, q.Path, q.Method}
+		here := place{d, q.Path, q.Query, q.Method}
 		if i := slices.Index(been, here); i >= 0 {
 			return slices.DeleteFunc(by[i:], func(s string) bool { return s == "" }), d
 		}
@@ -201,7 +206,7 @@ func follow(d door, q space.Request, look around) ([]string, door) {
 		case at == nil:
 			return nil, d
 		case at.scheme != "":
-			d.scheme, by = at.scheme, append(by, "")
+			d.scheme, d.port, by = at.scheme, 0, append(by, "")
 			continue
 		}
 		e, taken := at.take(q)
@@ -210,9 +215,17 @@ func follow(d door, q space.Request, look around) ([]string, door) {
 			return nil, door{}
 		}
 		by = append(by, at.path(e))
-		d.scheme, d.host, q.Path, q.Method = m.To(d.scheme, d.host, q.Path, q.Method)
+		d, q = next(m, d, q)
 	}
-	return nil, door{}
+	slices.Sort(by)
+	return slices.DeleteFunc(slices.Compact(by), func(s string) bool { return s == "" }), d
+}
+
+// next is where a redirect leads, and what is asked there.
+func next(m trait.Moved, d door, q space.Request) (door, space.Request) {
+	to := m.To(trait.Asked{Scheme: d.scheme, Host: d.host, Port: d.port, Path: q.Path, Query: q.Query, Method: q.Method})
+	q.Path, q.Query, q.Method = to.Path, to.Query, to.Method
+	return door{to.Scheme, to.Host, to.Port}, q
 }
 
 // samples are requests that a route takes, as far as they can be made up: at its own path, below
@@ -236,9 +249,10 @@ func samples(d door, e model.EffectiveRoute) []space.Request {
 		base = filled(base)
 	}
 	m, _ := moved(e.Traits)
-	_, _, target, _ := m.To(d.scheme, d.host, base, q.Method)
+	q.Path = base
+	_, target := next(m, d, q)
 	var out []space.Request
-	for _, path := range []string{base, strings.TrimSuffix(base, "/") + "/a", target} {
+	for _, path := range []string{base, strings.TrimSuffix(base, "/") + "/a", target.Path} {
 		q.Path = path
 		if space.Matches(e.Match.Tests(), q) {
 			out = append(out, q)

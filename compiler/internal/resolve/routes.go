@@ -269,6 +269,9 @@ func (l *linker) targetsOf(n intent.Node, r model.Route, name func(intent.Entry)
 		}
 		return nil
 	}
+	if !to.Exists() && slices.ContainsFunc(l.rules, func(r Rule) bool { return r.Answers && n.Field(r.Field).Exists() }) {
+		return nil // it answers, by a word that has been told to be wrong
+	}
 	if !to.Exists() || len(to.Fields()) == 0 {
 		l.add(diag.New(diag.CodeOneOf, n.Pos(), "%s does not say where requests go", n.Path()).WithFix("add: to: <name>: 100"))
 		return nil

@@ -2,10 +2,12 @@ package resolve
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -236,6 +238,32 @@ func (x *Place) Path(n intent.Node) (string, bool) {
 		x.Problem(diag.New(diag.CodePath, n.Pos(), "path %q %s", p, why).WithFix("write the path as it is after normalisation, such as \"/reviews/0\""))
 	}
 	return p, why == ""
+}
+
+// Below reads what stands in place of the prefix that the route's match takes, nil after a
+// problem that is noted.
+func (x *Place) Below(n intent.Node) *space.Move {
+	to, ok := x.Path(n)
+	if !ok {
+		return nil
+	}
+	if strings.ContainsAny(to, "{}") {
+		x.Problem(diag.New(diag.CodePath, n.Pos(), "prefix %q names segments, which are a template's", to).WithFix("write `path` instead"))
+		return nil
+	}
+	from := x.Match.Path
+	if from.Kind != model.PathPrefix {
+		x.Problem(diag.New(diag.CodePath, n.Pos(), "a prefix is to be replaced, and the route matches none").WithFix("match path: prefix: …, or write `path` instead"))
+		return nil
+	}
+	if to != "/" {
+		to = strings.TrimSuffix(to, "/")
+	}
+	if to == from.Value {
+		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "%q is put in place of itself", to).WithFix("delete it, or write another path"))
+	}
+	m := space.MoveBelow(from.Value, to)
+	return &m
 }
 
 // Duration reads a duration. The schema has checked its form; a missing one is def.

@@ -47,6 +47,8 @@ type Reply struct {
 	Status int
 	// Percent of the requests get it, above 0 to 100; the others go on.
 	Percent float64
+	// Path is what a redirect makes of the path, nil if that stays. Its act's fields tell it.
+	Path *Move
 }
 
 // Labels is the one act of a feature that does nothing but what its fields say.

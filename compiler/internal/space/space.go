@@ -165,6 +165,8 @@ type Outcome struct {
 	Verdict Verdict `json:"verdict"`
 	// Status is what the proxy answers that ends the way, 0 if a destination does.
 	Status int `json:"status,omitempty"`
+	// Path is what a redirect makes of the path, nil if that stays; Fields tell it in words.
+	Path *Move `json:"path,omitempty"`
 	// By is the feature that ends the way, or ByDeny; "" if no route or no grant took the request.
 	By string `json:"by,omitempty"`
 	// Partly are answers that a share of the requests gets instead, in the order in

@@ -49,9 +49,25 @@ type Agreed interface {
 // Moved is an answer that sends the visitor on to another place.
 type Moved interface {
 	Value
-	// To is where a request goes on that was sent to a scheme ("http", "https"), a host (a name,
-	// without a port) and a path, and by which method; its query and its header fields stay.
-	To(scheme, host, path, method string) (string, string, string, string)
+	// To is what the visitor asks next who has asked this; the header fields stay.
+	To(Asked) Asked
+}
+
+// Asked is a request as its visitor says it.
+type Asked struct {
+	// Scheme is "http" or "https", Host a name without a port.
+	Scheme, Host string
+	// Port is the number that is named, 0 for any at which the host is by the scheme.
+	Port                int
+	Path, Query, Method string
+}
+
+// Placed is a value that is about the path of a request as the route of its carrier gets it.
+type Placed interface {
+	Value
+	// Behind says the same of requests before they are changed: a gateway's route does so
+	// before the service's route that has the value.
+	Behind(space.Image) Value
 }
 
 // Bound is a value that ends requests.
@@ -120,8 +136,11 @@ func (s Set) With(v Value) Set {
 func (s Set) Then(next Set) Set {
 	m := make(map[string]Value, len(next.m)+len(s.m))
 	for name, v := range next.m {
-		if _, both := v.(Agreed); both {
+		switch said := v.(type) {
+		case Agreed:
 			continue
+		case Placed:
+			v = said.Behind(s.Image())
 		}
 		m[name] = v
 	}

@@ -4,13 +4,10 @@ package rewrite
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/intent"
@@ -28,8 +25,6 @@ import (
 const (
 	name = "rewrite"
 	root = "/"
-	// groups is how many parts of a match a substitution of RE2 can name.
-	groups = 9
 )
 
 // Rewrite is the new place; what is empty stays as the request had it.
@@ -98,10 +93,7 @@ func fields(r Rewrite) []space.Field {
 	return out
 }
 
-// lower sets RouteAction.prefix_rewrite, regex_rewrite and host_rewrite_literal. Envoy puts
-// prefix_rewrite in place of what the route's match took, a whole path if that is no prefix,
-// and joins it with the rest as it is. Where that is not what is meant, an anchored expression
-// says it; it replaces what it matches of the path without the query.
+// lower sets RouteAction.prefix_rewrite, regex_rewrite and host_rewrite_literal.
 func lower(r *routev3.Route, v Rewrite, x *envoy.Ctx) {
 	a := envoy.Action(r)
 	if a == nil {
@@ -110,51 +102,8 @@ func lower(r *routev3.Route, v Rewrite, x *envoy.Ctx) {
 	if v.Host != "" {
 		a.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: v.Host}
 	}
-	switch m := v.Path; {
-	case m == nil:
-	case m.How == space.Below && r.GetMatch().GetPathSeparatedPrefix() == m.From && !strings.HasSuffix(m.To, root):
-		a.PrefixRewrite = m.To
-	default:
-		pattern, to, used := expression(*m)
-		if used > groups {
-			x.Problem("name fewer segments, or replace a prefix", "the path is made of %d segments of the request's, and at most %d can be taken", used, groups)
-		}
-		a.RegexRewrite = &matcherv3.RegexMatchAndSubstitute{Pattern: &matcherv3.RegexMatcher{Regex: pattern}, Substitution: to}
-	}
-}
-
-// expression says a move in RE2: what is replaced, by what, and how many groups that names.
-func expression(m space.Move) (pattern, to string, used int) {
-	switch m.How {
-	case space.Below:
-		from := regexp.QuoteMeta(strings.TrimSuffix(m.From, root))
-		if strings.HasSuffix(m.To, root) {
-			from += "/*" // slashes behind it go with it
-		}
-		return "^" + from, m.To, 0
-	case space.Filled:
-		want := strings.Split(m.To, root)
-		numbers := map[string]string{}
-		from := strings.Split(m.From, root)
-		for i, s := range from {
-			switch {
-			case !space.IsVariable(s):
-				from[i] = regexp.QuoteMeta(s)
-			case slices.Contains(want, s):
-				numbers[s] = `\` + strconv.Itoa(len(numbers)+1)
-				from[i] = "([^/]+)"
-			default:
-				from[i] = "[^/]+"
-			}
-		}
-		for i, s := range want {
-			if n, ok := numbers[s]; ok {
-				want[i] = n
-			}
-		}
-		return "^" + strings.Join(from, root) + "$", strings.Join(want, root), len(numbers)
-	default:
-		return "^/.*", m.To, 0
+	if v.Path != nil {
+		a.PrefixRewrite, a.RegexRewrite = envoy.Moving(r, *v.Path, x)
 	}
 }
 
@@ -165,27 +114,8 @@ func object(r *gatewayapi.Rule, v Rewrite, x *gatewayapi.Ctx) {
 	}
 	f := &gatewayapi.URLRewrite{Hostname: v.Host}
 	r.Filters = append(r.Filters, gatewayapi.Filter{Type: "URLRewrite", URLRewrite: f})
-	m := v.Path
-	if m == nil {
-		return
-	}
-	if m.How == space.Whole {
-		f.Path = &gatewayapi.PathModifier{Type: "ReplaceFullPath", ReplaceFullPath: m.To}
-		return
-	}
-	match := gatewayapi.PathMatch{Type: "PathPrefix", Value: root}
-	if len(r.Matches) > 0 && r.Matches[0].Path != nil { // alternatives differ in their methods only
-		match = *r.Matches[0].Path
-	}
-	switch {
-	case match.Type == "Exact":
-		f.Path = &gatewayapi.PathModifier{Type: "ReplaceFullPath", ReplaceFullPath: m.Of(match.Value)}
-	case match.Type != "PathPrefix" || m.How == space.Filled:
-		x.Problem("an HTTPRoute replaces a whole path or the prefix that it matches, and puts no segment elsewhere")
-	case match.Value == root || strings.HasSuffix(m.To, root) && (m.To != root || match.Value != m.From):
-		x.Problem("what an HTTPRoute makes of the path %q itself is the implementation's, where its prefix is replaced with %q", match.Value, m.To)
-	default:
-		f.Path = &gatewayapi.PathModifier{Type: "ReplacePrefixMatch", ReplacePrefixMatch: m.Of(match.Value)}
+	if v.Path != nil {
+		f.Path = r.Moving(*v.Path, x)
 	}
 }
 
@@ -201,7 +131,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	case path.Exists():
 		r.Path = whole(path, x)
 	case prefix.Exists():
-		r.Path = below(prefix, x)
+		r.Path = x.Below(prefix)
 	case r.Host == "":
 		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "the rewriting changes nothing").WithFix("set path, prefix or host"))
 	}
@@ -235,8 +165,8 @@ func whole(n intent.Node, x *resolve.Place) *space.Move {
 			used[s] = true
 		}
 	}
-	if len(used) > groups {
-		x.Problem(diag.New(diag.CodeRange, n.Pos(), "the path takes %d segments of the request's, and at most %d can be taken", len(used), groups).WithFix("leave some out"))
+	if len(used) > envoy.Groups {
+		x.Problem(diag.New(diag.CodeRange, n.Pos(), "the path takes %d segments of the request's, and at most %d can be taken", len(used), envoy.Groups).WithFix("leave some out"))
 	}
 	if k := x.Match.Path.Kind; to == x.Match.Path.Value && (k == model.PathExact || k == model.PathTemplate) {
 		x.Problem(same(n, to))
@@ -274,30 +204,5 @@ func unknown(n intent.Node, segment string, known []string) diag.Diagnostic {
 }
 
 func same(n intent.Node, path string) diag.Diagnostic {
-	return diag.New(diag.CodeOneOf, n.Pos(), "the rewriting puts %q in place of itself", path).WithFix("delete it, or write another path")
-}
-
-// below reads `prefix`.
-func below(n intent.Node, x *resolve.Place) *space.Move {
-	to, ok := x.Path(n)
-	if !ok {
-		return nil
-	}
-	if strings.ContainsAny(to, "{}") {
-		x.Problem(diag.New(diag.CodePath, n.Pos(), "prefix %q names segments, which are a template's", to).WithFix("write `path` instead"))
-		return nil
-	}
-	from := x.Match.Path
-	if from.Kind != model.PathPrefix {
-		x.Problem(diag.New(diag.CodePath, n.Pos(), "a prefix is to be replaced, and the route matches none").WithFix("match path: prefix: …, or write `path` instead"))
-		return nil
-	}
-	if to != root {
-		to = strings.TrimSuffix(to, root)
-	}
-	if to == from.Value {
-		x.Problem(same(n, to))
-	}
-	m := space.MoveBelow(from.Value, to)
-	return &m
+	return diag.New(diag.CodeOneOf, n.Pos(), "%q is put in place of itself", path).WithFix("delete it, or write another path")
 }

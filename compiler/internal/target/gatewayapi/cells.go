@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -91,12 +92,25 @@ func Headers(set map[string]string, add map[string][]string, remove []string) *H
 	return &HeaderModifier{Set: sets, Add: adds, Remove: slices.Sorted(slices.Values(remove))}
 }
 
-// Redirect is the filter that answers with a redirect. Empty parts stay as the
-// request has them; path replaces the whole path.
-func Redirect(scheme, host, path string, code int) Filter {
-	r := &RequestRedirect{Scheme: scheme, Hostname: host, StatusCode: code}
-	if path != "" {
-		r.Path = &PathModifier{Type: "ReplaceFullPath", ReplaceFullPath: path}
+// Moving is the modifier that moves the path as m does: it replaces the whole path, or the
+// prefix that the rule matches. What it cannot say is a problem.
+func (r *Rule) Moving(m space.Move, x *Ctx) *PathModifier {
+	if m.How == space.Whole {
+		return &PathModifier{Type: "ReplaceFullPath", ReplaceFullPath: m.To}
 	}
-	return Filter{Type: "RequestRedirect", RequestRedirect: r}
+	match := PathMatch{Type: "PathPrefix", Value: "/"}
+	if len(r.Matches) > 0 && r.Matches[0].Path != nil { // alternatives differ in their methods only
+		match = *r.Matches[0].Path
+	}
+	switch {
+	case match.Type == "Exact":
+		return &PathModifier{Type: "ReplaceFullPath", ReplaceFullPath: m.Of(match.Value)}
+	case match.Type != "PathPrefix" || m.How == space.Filled:
+		x.Problem("an HTTPRoute replaces a whole path or the prefix that it matches, and puts no segment elsewhere")
+	case match.Value == "/" || strings.HasSuffix(m.To, "/") && (m.To != "/" || match.Value != m.From):
+		x.Problem("what an HTTPRoute makes of the path %q itself is the implementation's, where its prefix is replaced with %q", match.Value, m.To)
+	default:
+		return &PathModifier{Type: "ReplacePrefixMatch", ReplacePrefixMatch: m.Of(match.Value)}
+	}
+	return nil
 }

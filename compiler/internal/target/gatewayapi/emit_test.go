@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/golden"
@@ -29,7 +30,10 @@ func column() Column {
 		"tag": OnRule(func(r *Rule, v tag, _ *Ctx) {
 			r.Filters = append(r.Filters, Filter{Type: "RequestHeaderModifier", RequestHeaderModifier: Headers(map[string]string{v.Name: v.Value}, nil, nil)})
 		}),
-		"move":  OnRule(func(r *Rule, v move, _ *Ctx) { r.Filters = append(r.Filters, Redirect("https", "", v.Path, 301)) }),
+		"move": OnRule(func(r *Rule, v move, x *Ctx) {
+			to := &RequestRedirect{Scheme: "https", Path: r.Moving(space.Move{How: space.Whole, To: v.Path}, x), StatusCode: 301}
+			r.Filters = append(r.Filters, Filter{Type: "RequestRedirect", RequestRedirect: to})
+		}),
 		"lossy": Approximate("jitter is left out", OnRule(func(*Rule, lossy, *Ctx) {})),
 		"lost":  Refuse("there is nothing like it"),
 	}
