@@ -76,7 +76,7 @@ func lattice() []row {
 // middle: values flow one way, from the intent's text to a release.
 func middle() []row {
 	const in = "compiler/internal/"
-	object := []string{in + "model", in + "trait", in + "target/coverage", "compiler/release", "internal/canon", "internal/hop", yaml}
+	object := []string{in + "model", in + "trait", in + "space", in + "target/coverage", "compiler/release", "internal/canon", "internal/hop", yaml}
 	rows := []row{
 		{pkg: "internal/printer", pure: true},
 		{pkg: "internal/printer/printertest", pure: true},
