@@ -17,7 +17,8 @@ import (
 // boundFlags bound a compile as a whole.
 type boundFlags struct {
 	time   time.Duration
-	memory int64 // MiB
+	memory int64          // MiB
+	ready  compiler.Cache // once something was compiled
 }
 
 func (f *boundFlags) add(cmd *cobra.Command) {
@@ -39,12 +40,16 @@ func (f *boundFlags) compiler(cache compiler.Cache) (*compile.Compiler, error) {
 	return c, nil
 }
 
-// readyPackages is how many evaluated packages a command has at hand, for a second side.
+// readyPackages is how many evaluated packages a command has at hand, for a second side and
+// for another round.
 const readyPackages = 10_000
 
 // bounded does the work of a command that compiles, under the bounds.
 func bounded[T any](ctx context.Context, f *boundFlags, work func(context.Context, *compile.Compiler) (T, error)) (T, error) {
-	c, err := f.compiler(compiler.MemoryCache(readyPackages, userCache("cue")))
+	if f.ready == nil {
+		f.ready = compiler.MemoryCache(readyPackages, userCache("cue"))
+	}
+	c, err := f.compiler(f.ready)
 	if err != nil {
 		var none T
 		return none, err

@@ -25,17 +25,19 @@ type planFlags struct {
 	intentFlags
 	base, expect, policies, trust string
 	detailed, defaults, mergeBase bool
+	memo                          *compiler.Memo // what did not change is one object on both sides, and in the next round
 }
 
 func (a *app) planCmd() *cobra.Command {
-	var f planFlags
+	f := planFlags{memo: compiler.NewMemo()}
+	var again watchFlags
 	cmd := &cobra.Command{
 		Use: "plan [DIR] --base REV", Short: "Say what a change of intent will really do", Args: cobra.MaximumNArgs(1),
 		Long: `Compare the intent in DIR (the working tree, or --rev) with that of --base by meaning,
 for all requests: who gains or loses access, routes, weights, timeouts, retries, mTLS,
 gateways, each with a request whose outcome changes. What could not be compared is told
 as such. No cluster is needed.`,
-		Example: "  meshc plan --base origin/main\n  meshc plan --base origin/main --rev HEAD -o markdown --detailed-exitcode",
+		Example: "  meshc plan --base origin/main\n  meshc plan --base HEAD --watch\n  meshc plan --base origin/main --rev HEAD -o markdown --detailed-exitcode",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.defaults {
 				return a.tellDefaults()
@@ -43,10 +45,12 @@ as such. No cluster is needed.`,
 			if f.base == "" {
 				return fail(diag.ExitFailure, "name what to compare with: --base origin/main, or --base none for an empty mesh")
 			}
-			return a.plan(cmd.Context(), f, a.meshDir(args))
+			dir := a.meshDir(args)
+			return a.rounds(cmd.Context(), again, &f.intentFlags, func() error { return a.plan(cmd.Context(), &f, dir) }, dir, f.policies)
 		},
 	}
 	f.add(cmd)
+	again.add(cmd)
 	fl := cmd.Flags()
 	fl.StringVarP(&f.format, "output", "o", "text", "text, json, markdown, sarif, junit or github")
 	choices(cmd, "output", "text", "json", "markdown", "sarif", "junit", "github")
@@ -85,7 +89,7 @@ type planned struct {
 	base     planStart
 }
 
-func (a *app) plan(ctx context.Context, f planFlags, dir string) error {
+func (a *app) plan(ctx context.Context, f *planFlags, dir string) error {
 	p, err := a.planOf(ctx, f, dir)
 	if err != nil {
 		return a.noPlan(f.format, err)
@@ -96,7 +100,7 @@ func (a *app) plan(ctx context.Context, f planFlags, dir string) error {
 	return quiet(p.exit(f.detailed))
 }
 
-func (a *app) planOf(ctx context.Context, f planFlags, dir string) (planned, error) {
+func (a *app) planOf(ctx context.Context, f *planFlags, dir string) (planned, error) {
 	head, at, err := f.open(a, dir)
 	if err != nil {
 		return planned{}, err
@@ -107,16 +111,15 @@ func (a *app) planOf(ctx context.Context, f planFlags, dir string) (planned, err
 }
 
 // planChange compares head, as of at, with the base.
-func (a *app) planChange(ctx context.Context, c *compile.Compiler, f planFlags, dir string, head fs.FS, at time.Time) (planned, error) {
-	memo := compiler.NewMemo() // what did not change is one object in both
-	after, ds, err := c.Load(ctx, head, compiler.Options{Environment: f.env, At: at, Memo: memo})
+func (a *app) planChange(ctx context.Context, c *compile.Compiler, f *planFlags, dir string, head fs.FS, at time.Time) (planned, error) {
+	after, ds, err := c.Load(ctx, head, compiler.Options{Environment: f.env, At: at, Memo: f.memo})
 	if err != nil {
 		return planned{}, err
 	}
 	if ds = append(f.staged(dir), ds...); ds.HasErrors() {
 		return planned{}, a.placed(ds).Err()
 	}
-	from, err := planBase(ctx, c, f, dir, at, after, memo)
+	from, err := planBase(ctx, c, f, dir, at, after)
 	if err != nil {
 		return planned{}, err
 	}

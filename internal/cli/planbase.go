@@ -37,7 +37,7 @@ func (s planStart) data() map[string]any {
 // planBase loads what the change starts from, for the same date, and the policies
 // that stood there: a change cannot bring the policies that judge it. Before the first
 // intent, or the first of an environment, that is nothing.
-func planBase(ctx context.Context, c *compile.Compiler, f planFlags, dir string, at time.Time, after *compiler.Program, memo *compiler.Memo) (planStart, error) {
+func planBase(ctx context.Context, c *compile.Compiler, f *planFlags, dir string, at time.Time, after *compiler.Program) (planStart, error) {
 	if f.base == "none" {
 		return planStart{program: compiler.Empty(after)}, nil
 	}
@@ -53,7 +53,7 @@ func planBase(ctx context.Context, c *compile.Compiler, f planFlags, dir string,
 	if err != nil {
 		return planStart{}, err
 	}
-	b := baseLoader{ctx, c, snap, dir, compiler.Options{Environment: after.Environment(), At: at, Memo: memo}, after}
+	b := baseLoader{ctx, c, snap, dir, compiler.Options{Environment: after.Environment(), At: at, Memo: f.memo}, after}
 	start, err := b.start(from)
 	start.said = append(said, start.said...)
 	return start, err
@@ -62,7 +62,7 @@ func planBase(ctx context.Context, c *compile.Compiler, f planFlags, dir string,
 // forked is the commit to compare with: where what is planned left the base's branch, so
 // that the work of others since then is not told as undone. Who asks about a commit that
 // the base descends from wants to go back to it, and is told what that undoes.
-func forked(snap *gitrepo.Snapshot, f planFlags, dir string) (from string, said []string, err error) {
+func forked(snap *gitrepo.Snapshot, f *planFlags, dir string) (from string, said []string, err error) {
 	base := snap.Head()
 	if !f.mergeBase {
 		return base, nil, nil

@@ -17,60 +17,73 @@ import (
 )
 
 func (a *app) vetCmd() *cobra.Command {
-	var f intentFlags
-	var e envoyFlags
-	var policyDir, trust string
+	f := vetFlags{memo: compiler.NewMemo()}
+	var again watchFlags
 	cmd := &cobra.Command{
 		Use: "vet [DIR]", Short: "Check intent: schema, meaning, compiled output, policies", Args: cobra.MaximumNArgs(1),
 		Long: `Check the intent in DIR (default: the current folder) as a compile would, and ask
 every policy: the shipped ones and those in DIR/policies or --policies. With --envoy a
 real Envoy is asked about every compiled resource as well.`,
-		Example: "  meshc vet\n  meshc vet . --env production -o sarif\n  meshc vet --envoy",
+		Example: "  meshc vet\n  meshc vet --watch\n  meshc vet . --env production -o sarif\n  meshc vet --envoy",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := a.meshDir(args)
-			fsys, at, err := f.open(a, dir)
-			if err != nil {
-				return a.refused(f.format, err)
-			}
-			user, err := choosePolicies(fsys, dir, policyDir)
-			if err != nil {
-				return err
-			}
-			v, err := bounded(cmd.Context(), &f.bounds, func(ctx context.Context, c *compile.Compiler) (vetted, error) {
-				return vet(ctx, c, fsys, compiler.Options{Environment: f.env, At: at, Memo: compiler.NewMemo()}, user, e.wanted())
-			})
-			if err != nil {
-				return a.refused(f.format, err)
-			}
-			if e.wanted() && v.release.Digest() != "" {
-				res, version, err := a.prove(cmd.Context(), &e, v.release)
-				if err != nil {
-					return err
-				}
-				v.problems = append(v.problems, res.Findings...)
-				v.told += fmt.Sprintf(", %d resources accepted by Envoy %s", res.Resources, version)
-			}
-			more, err := a.agree(trust, v.packages, dir)
-			if err != nil {
-				return err
-			}
-			v.problems = slices.Concat(f.staged(dir), v.problems, more)
-			if err := a.problems(f.format, v.problems.Sorted()); err != nil {
-				return err
-			}
-			if f.format == string(diag.Text) {
-				_, warnings := v.problems.Counts()
-				printer.Fprintf(a.out, "valid: %s, %s\n", v.told, count(warnings, "warning"))
-			}
-			return nil
+			return a.rounds(cmd.Context(), again, &f.intentFlags, func() error { return a.vet(cmd.Context(), &f, dir) }, dir, f.policies)
 		},
 	}
 	f.add(cmd)
 	f.addFormat(cmd)
-	e.add(cmd, "envoy", "have a real Envoy judge every compiled resource")
-	cmd.Flags().StringVar(&trust, "trust", "", "trust policy whose rules are to agree with the owners of the packages")
-	cmd.Flags().StringVar(&policyDir, "policies", "", "folder with more Rego policies (default: DIR/policies if it exists)")
+	again.add(cmd)
+	f.envoy.add(cmd, "envoy", "have a real Envoy judge every compiled resource")
+	cmd.Flags().StringVar(&f.trust, "trust", "", "trust policy whose rules are to agree with the owners of the packages")
+	cmd.Flags().StringVar(&f.policies, "policies", "", "folder with more Rego policies (default: DIR/policies if it exists)")
 	return cmd
+}
+
+// vetFlags say what is checked.
+type vetFlags struct {
+	intentFlags
+	envoy           envoyFlags
+	policies, trust string
+	memo            *compiler.Memo // of the round before
+}
+
+// vet checks the intent in dir and tells the result.
+func (a *app) vet(ctx context.Context, f *vetFlags, dir string) error {
+	fsys, at, err := f.open(a, dir)
+	if err != nil {
+		return a.refused(f.format, err)
+	}
+	user, err := choosePolicies(fsys, dir, f.policies)
+	if err != nil {
+		return err
+	}
+	v, err := bounded(ctx, &f.bounds, func(ctx context.Context, c *compile.Compiler) (vetted, error) {
+		return vet(ctx, c, fsys, compiler.Options{Environment: f.env, At: at, Memo: f.memo}, user, f.envoy.wanted())
+	})
+	if err != nil {
+		return a.refused(f.format, err)
+	}
+	if f.envoy.wanted() && v.release.Digest() != "" {
+		res, version, err := a.prove(ctx, &f.envoy, v.release)
+		if err != nil {
+			return err
+		}
+		v.problems = append(v.problems, res.Findings...)
+		v.told += fmt.Sprintf(", %d resources accepted by Envoy %s", res.Resources, version)
+	}
+	more, err := a.agree(f.trust, v.packages, dir)
+	if err != nil {
+		return err
+	}
+	v.problems = slices.Concat(f.staged(dir), v.problems, more)
+	if err := a.problems(f.format, v.problems.Sorted()); err != nil {
+		return err
+	}
+	if f.format == string(diag.Text) {
+		_, warnings := v.problems.Counts()
+		printer.Fprintf(a.out, "valid: %s, %s\n", v.told, count(warnings, "warning"))
+	}
+	return nil
 }
 
 // vetted is what became of a check without Envoy.

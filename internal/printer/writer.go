@@ -31,6 +31,16 @@ func (p *Writer) Err() error {
 	return p.err
 }
 
+// Clear empties the screen of a terminal that shows colours, and what has scrolled off it
+// (ECMA-48 CUP and ED, and xterm's ED 3); it does nothing elsewhere.
+func (p *Writer) Clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.text.color && p.err == nil {
+		_, p.err = io.WriteString(p.w, "\x1b[H\x1b[2J\x1b[3J")
+	}
+}
+
 // Write implements io.Writer.
 func (p *Writer) Write(b []byte) (int, error) {
 	p.mu.Lock()
