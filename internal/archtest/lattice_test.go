@@ -143,6 +143,7 @@ func rims() []row {
 		{pkg: "internal/attest", may: []string{"internal/ca", "internal/canon", spiffe, "internal/kubeapi", "internal/kubeversion", kubeAPI, kubeMachine, kubeClient}},
 		{pkg: "internal/kubeversion", pure: true},
 		{pkg: "internal/kubeapi", may: []string{"internal/kubeversion", "internal/operatorfile", kubeAPI, kubeMachine, kubeClient, kubeLog}},
+		{pkg: "internal/filewatch", may: []string{fsEvents}},
 		{pkg: "internal/feed", may: []string{"compiler", "compiler/release", "internal/approval", "internal/canon", "internal/gitrepo", fsEvents}},
 		{pkg: "internal/rendered", may: []string{"compiler/release", "internal/approval", "internal/gitrepo"}},
 		{pkg: "internal/rendered/fluxsource", may: []string{"internal/approval", "internal/gitrepo", "internal/kubeapi", "internal/rendered", fluxMeta, kubeMachine, kubeClient}},
@@ -197,7 +198,7 @@ func doors() []row {
 		{pkg: "internal/demo/people", may: []string{"internal/child", xcrypto}},
 		{pkg: "internal/demo", may: append(slices.Clone(work), "internal/demo/narrate", "internal/demo/people", "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
-		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/attest", "internal/credentials", "internal/demo", "internal/durable", "internal/rendered", "internal/rendered/...", "internal/doctor", "internal/install", "internal/junit", "internal/operatorfile", kubeMachine, "internal/kept", "internal/kubeapi", "internal/kubesecret", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
+		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/attest", "internal/credentials", "internal/demo", "internal/durable", "internal/filewatch", "internal/rendered", "internal/rendered/...", "internal/doctor", "internal/install", "internal/junit", "internal/operatorfile", kubeMachine, "internal/kept", "internal/kubeapi", "internal/kubesecret", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "internal/freeport"}, // for tests and the demo
