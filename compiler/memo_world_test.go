@@ -150,9 +150,9 @@ func (s svc) write(b *strings.Builder, local int) {
 		fmt.Fprintf(b, "mesh: external: %s: {port: %s: number: %d, endpoints: dns: \"%s.example:443\"}\n", s.name, s.port, s.number, s.name)
 		return
 	}
-	fmt.Fprintf(b, "mesh: service: %s: {\n\tport: %s: number: %d\n\tversion: {v1: {}", s.name, s.port, s.number)
-	for v := 2; v <= s.versions; v++ {
-		fmt.Fprintf(b, ", v%d: {}", v)
+	fmt.Fprintf(b, "mesh: service: %s: {\n\tport: %s: number: %d\n\tversion: {", s.name, s.port, s.number)
+	for v := 1; v <= s.versions; v++ {
+		fmt.Fprintf(b, "v%d: endpoints: dns: \"%s-v%d.example:8080\"\n", v, s.name, v)
 	}
 	first := 100
 	if s.versions > 1 {
@@ -161,7 +161,7 @@ func (s svc) write(b *strings.Builder, local int) {
 	if s.bad {
 		first++
 	}
-	fmt.Fprintf(b, "}\n\tendpoints: dns: \"%s.example:8080\"\n\troute: default: {timeout: \"%ds\", to: {v1: %d", s.name, s.timeout, first)
+	fmt.Fprintf(b, "}\n\troute: default: {timeout: \"%ds\", to: {v1: %d", s.timeout, first)
 	if s.versions > 1 {
 		fmt.Fprintf(b, ", v2: %d", s.weight)
 	}
