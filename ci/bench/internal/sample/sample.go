@@ -137,16 +137,15 @@ func writeWith(n, p int, timeout func(i int) int, more func(i int) string) strin
 
 func service(b *strings.Builder, n, i, seconds int, more string) {
 	fmt.Fprintf(b, `
-mesh: service: %s: {
+mesh: service: %[1]s: {
 	port: http: number: 8080
-	version: {v1: {}, v2: {}}
-	endpoints: file: %q
-	calls: {%q: {}, %q: {}, %q: {}}
+	version: {v1: endpoints: file: "%[1]s-v1", v2: endpoints: file: "%[1]s-v2"}
+	calls: {%[2]q: {}, %[3]q: {}, %[4]q: {}}
 	route: {
-		items: {match: {path: template: "/items/{id}", methods: ["GET"]}, to: v1: 100, timeout: "%ds"}
+		items: {match: {path: template: "/items/{id}", methods: ["GET"]}, to: v1: 100, timeout: "%[5]ds"}
 		testers: {match: headers: "x-test": exact: "yes", to: v2: 100}
-		default: {to: {v1: 90, v2: 10}%s}
-`, Name(i), Name(i), ref(i, i+1, n), ref(i, i+2, n), ref(i, i+far(n), n), seconds, more)
+		default: {to: {v1: 90, v2: 10}%[6]s}
+`, Name(i), ref(i, i+1, n), ref(i, i+2, n), ref(i, i+far(n), n), seconds, more)
 	if i%2 == 0 {
 		fmt.Fprintf(b, "\t\tadmin: {match: path: prefix: \"/admin\", to: v1: 100, timeout: \"30s\"}\n")
 	}
