@@ -31,7 +31,7 @@ func (f *followFlags) add(cmd *cobra.Command, state string) {
 	f.addRegistry(cmd)
 	f.addCredentials(cmd)
 	fl := cmd.Flags()
-	addState(fl, &f.state, state, "folder for keys and the last approved releases, of this server alone")
+	addState(cmd, &f.state, state, "folder for keys and the last approved releases, of this server alone")
 	fl.DurationVar(&f.poll, "poll", 15*time.Second, "how often the repository is looked at")
 	fl.Lookup("repo").DefValue = ""
 	fl.Lookup("repo").Usage = "where the intent is followed: https://…, ssh://…, a folder on this machine; or what meshc push wrote: oci://host/repository:tag, flux://gitrepository/NAMESPACE/NAME, flux://ocirepository/NAMESPACE/NAME"

@@ -9,7 +9,7 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/internal/diag"
 )
@@ -22,7 +22,8 @@ const (
 
 // addState adds --state with the system's place for state of that name as its default.
 // Help and completion do not show this machine's.
-func addState(fl *pflag.FlagSet, dir *string, name, usage string) {
+func addState(cmd *cobra.Command, dir *string, name, usage string) {
+	fl := cmd.Flags()
 	fl.StringVar(dir, "state", defaultState(name), usage+
 		"; default: $STATE_DIRECTORY, as systemd sets it, else `"+name+"` in $XDG_STATE_HOME, /var/lib (root) or ~/.local/state (macOS: ~/Library/Application Support)")
 	f := fl.Lookup("state")

@@ -41,7 +41,7 @@ reason and the next try, and so is what the server knows of its repository.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print all that the server knows, as JSON")
-	addState(cmd.Flags(), &state, serverState, "the server's state folder")
+	addState(cmd, &state, serverState, "the server's state folder")
 	return cmd
 }
 
@@ -89,7 +89,7 @@ Of which classes no proxy is connected is told.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	addState(cmd.Flags(), &state, serverState, "the server's state folder")
+	addState(cmd, &state, serverState, "the server's state folder")
 	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this time")
 	cmd.Flags().IntVar(&least, "min", 1, "how many proxies have to run it, at least; 0: it need only be served")
 	return cmd

@@ -54,7 +54,7 @@ for this identity: hand it over like a password.`,
 			return printer.Fprintf(a.out, "token:       %s\nfingerprint: %s\nidentity:    %s\nvalid for:   %s, once\n", token, authority.Fingerprints()[0], spiffe, ttl)
 		},
 	}
-	addState(create.Flags(), &state, serverState, "the server's state folder")
+	addState(create, &state, serverState, "the server's state folder")
 	create.Flags().StringVar(&shares, "authority", "", "secret/NAMESPACE/NAME: what the servers have for --authority, instead of a state folder")
 	create.Flags().StringVar(&by.Kubeconfig, "kubeconfig", "", "file that leads to its cluster")
 	create.Flags().BoolVar(&by.InCluster, "in-cluster", false, "it is the cluster in which this process is a pod")
