@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -25,10 +24,8 @@ const (
 func addState(cmd *cobra.Command, dir *string, name, usage string) {
 	fl := cmd.Flags()
 	fl.StringVar(dir, "state", defaultState(name), usage+
-		"; default: $STATE_DIRECTORY, as systemd sets it, else `"+name+"` in $XDG_STATE_HOME, /var/lib (root) or ~/.local/state (macOS: ~/Library/Application Support)")
-	f := fl.Lookup("state")
-	f.DefValue = ""
-	f.Usage = strings.ReplaceAll(f.Usage, "`", "") // which pflag would take for the value's name
+		"; default: $STATE_DIRECTORY, as systemd sets it, else "+name+" in $XDG_STATE_HOME, /var/lib (root) or ~/.local/state (macOS: ~/Library/Application Support)")
+	fl.Lookup("state").DefValue = ""
 }
 
 // defaultState is the folder in which this system's services keep state of that name, ""
