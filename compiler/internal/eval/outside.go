@@ -54,7 +54,7 @@ func egress(m *model.Mesh, x *model.External, p model.Port) space.List {
 			continue
 		}
 		for _, v := range s.Versions {
-			from := []space.Origin{space.Origin(model.ServicePath(s.ID) + "/calls/" + x.ID)}
+			from := []space.Origin{space.Origin(model.CallPath(s.ID, x.ID))}
 			if g, ok := x.GrantTo(s.Class(v)); ok {
 				from = append(from, space.Origin(model.ExternalGrantPath(x.ID, g.Name)))
 			}

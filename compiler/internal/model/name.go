@@ -57,6 +57,9 @@ func ServicePath(id string) string { return "service/" + id }
 // RoutePath is the mesh path of a service's route.
 func RoutePath(id, route string) string { return ServicePath(id) + "/route/" + route }
 
+// CallPath is the mesh path of a service's call to another service or an external.
+func CallPath(id, to string) string { return ServicePath(id) + "/calls/" + to }
+
 // GrantPath is the mesh path of a service's grant.
 func GrantPath(id, grant string) string { return ServicePath(id) + "/grant/" + grant }
 

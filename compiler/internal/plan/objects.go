@@ -57,14 +57,27 @@ func (c *comparison) note(s *model.Service, class Class, kind Kind, format strin
 
 // mention adds a piece about one service, which nobody else notices.
 func (c *comparison) mention(s *model.Service, class Class, kind Kind, format string, args ...any) {
-	c.touchedServices[s.ID] = true
-	origin := []space.Origin{space.Origin(model.ServicePath(s.ID))}
-	p := piece{class: class, kind: kind, scope: s.ID, name: s.Name, change: fmt.Sprintf(format, args...)}
-	if c.before.Service(s.ID) != nil {
-		p.before = origin
+	path := model.ServicePath(s.ID)
+	before, after := path, path
+	if c.before.Service(s.ID) == nil {
+		before = ""
 	}
-	if c.after.Service(s.ID) != nil {
-		p.after = origin
+	if c.after.Service(s.ID) == nil {
+		after = ""
+	}
+	c.mentionAt(s, class, kind, before, after, format, args...)
+}
+
+// mentionAt tells of something of a service that stands at a mesh path on either side;
+// "" is nowhere.
+func (c *comparison) mentionAt(s *model.Service, class Class, kind Kind, before, after, format string, args ...any) {
+	c.touchedServices[s.ID] = true
+	p := piece{class: class, kind: kind, scope: s.ID, name: s.Name, change: fmt.Sprintf(format, args...)}
+	if before != "" {
+		p.before = []space.Origin{space.Origin(before)}
+	}
+	if after != "" {
+		p.after = []space.Origin{space.Origin(after)}
 	}
 	c.add(p)
 }
@@ -341,23 +354,23 @@ func (c *comparison) calls(before, after *model.Service) {
 		y, inA := a[k]
 		delete(b, k) // each pair once
 		delete(a, k)
-		external, callee := c.isExternal(call.To), c.callee(call)
+		external, callee, at := c.isExternal(call.To), c.callee(call), model.CallPath(after.ID, call.To)
 		switch {
 		case !inB && !inA:
 		case inB != inA && external: // access says so
 			c.touchedServices[after.ID] = true
 		case !inB:
-			c.mention(after, Neutral, KindCall, "now calls %s", callee)
+			c.mentionAt(after, Neutral, KindCall, "", at, "now calls %s", callee)
 		case !inA && c.gotThrough(before, call):
-			c.mention(after, Narrowing, KindCall, "no longer calls %s", callee)
+			c.mentionAt(after, Narrowing, KindCall, at, "", "no longer calls %s", callee)
 		case !inA:
-			c.mention(after, Neutral, KindCall, "no longer calls %s, which let nothing of it through", callee)
+			c.mentionAt(after, Neutral, KindCall, at, "", "no longer calls %s, which let nothing of it through", callee)
 		case x.Local != y.Local:
 			class := Narrowing
 			if x.Local == 0 {
 				class = Neutral
 			}
-			c.mention(after, class, KindAddress, "local port for %s: %s → %s", callee, orNo(x.Local), orNo(y.Local))
+			c.mentionAt(after, class, KindAddress, at, at, "local port for %s: %s → %s", callee, orNo(x.Local), orNo(y.Local))
 		}
 	}
 }

@@ -555,7 +555,7 @@ func (l *linker) checkCycles() {
 			case done:
 			case onPath:
 				ring := append(slices.Clone(path[slices.Index(path, c.To):]), c.To)
-				l.add(diag.Warn(diag.CodeCycle, l.lineOf(model.ServicePath(s.ID)+"/calls/"+c.To), "services call each other in a ring: %s", ringText(ring)).
+				l.add(diag.Warn(diag.CodeCycle, l.lineOf(model.CallPath(s.ID, c.To)), "services call each other in a ring: %s", ringText(ring)).
 					WithFix("break the ring, or keep retries off inside it: their product has no bound"))
 			default:
 				visit(to)
@@ -671,7 +671,7 @@ func (l *linker) checkLocals(s *model.Service, v model.Version, claim func(strin
 		return // told already
 	}
 	for _, c := range s.Calls {
-		at := l.lineOf(model.ServicePath(s.ID) + "/calls/" + c.To)
+		at := l.lineOf(model.CallPath(s.ID, c.To))
 		if v.Local(c) == 0 {
 			l.add(diag.New(diag.CodeListen, at, "the call from %q (version %q) to %q has no local port, and capture is explicit", s.ID, v.Name, c.To).
 				WithFix("in environments/%s: service: %s: calls: %s: local: 15101", l.mesh.Environment, s.Name, callLabel(s, c.To)))

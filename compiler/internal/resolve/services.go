@@ -284,7 +284,7 @@ func (l *linker) callsOf(p *pkg, s *model.Service, n intent.Node) []model.Call {
 			continue
 		}
 		c := model.Call{To: id, Local: uint32(e.Node.Field("local").Int()), Port: port.Name}
-		path := model.ServicePath(s.ID) + "/calls/" + id
+		path := model.CallPath(s.ID, id)
 		if first, ok := l.pos.At(path); ok {
 			l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "service %q calls %q twice, once with and once without its namespace", s.ID, id).
 				WithRelated(first, "the other").WithFix("keep one of them"))

@@ -219,7 +219,7 @@ func domains(namespace string, t target) []string {
 func callPath(c scope, id string) string {
 	for _, mb := range c.members {
 		if slices.ContainsFunc(mb.service.Calls, func(k model.Call) bool { return k.To == id }) {
-			return model.ServicePath(mb.service.ID) + "/calls/" + id
+			return model.CallPath(mb.service.ID, id)
 		}
 	}
 	return c.origin()
