@@ -204,10 +204,13 @@ func (v *verifier) unvouched(c gitrepo.Commit, path string, r Rule, tm testimony
 	if len(tm.notes) > 0 {
 		out.Reason += "; not counted: " + some(tm.notes)
 	}
-	missing := r.Threshold - len(have)
-	if left := slices.DeleteFunc(slices.Clone(r.Signers), func(s string) bool { return slices.Contains(have, s) }); len(left) > 0 {
+	left := slices.DeleteFunc(slices.Clone(r.Signers), func(s string) bool { return slices.Contains(have, s) })
+	if len(left) > 0 {
 		who = strings.Join(left, ", ")
 	}
-	return out.fix("either %d of %s: meshc approve %s --env %s, then push the tag; or remove the commit from %s (it was never served)",
-		missing, who, short(c.Hash), v.c.Environment, v.t.Ref)
+	if missing := r.Threshold - len(have); missing < len(left) {
+		who = fmt.Sprintf("%d of %s", missing, who)
+	}
+	return out.fix("have it signed by %s: meshc approve %s --env %s, then push the tag; or remove the commit from %s (it was never served)",
+		who, short(c.Hash), v.c.Environment, v.t.Ref)
 }
