@@ -12,5 +12,6 @@
 //
 // All blocks of a page are one shell in one home, as if a reader typed them. A block that
 // cannot be run has a comment before it that says why: <!-- not run: the reason -->. Ports
-// that a page names in <!-- ports: 18000 18001 --> are replaced by free ones.
+// that a page names in <!-- ports: 18000 18001 --> are replaced by free ones. A page with
+// <!-- after: approval.md --> goes on where that page ends.
 package docs

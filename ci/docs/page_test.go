@@ -13,10 +13,14 @@ type page struct {
 	ports []string
 	// unrun are the reasons of blocks that are not run.
 	unrun []string
+	// after is the page whose reader this one goes on with; "" begins with nothing.
+	after string
 }
 
 // step is a block that is run or written, or one command of a console.
 type step struct {
+	// page is the name of the page in whose place it stands, of another one than is run.
+	page string
 	// line is where it stands in the page, from 1.
 	line int
 	// file is what text is written to; "" for commands.
@@ -32,8 +36,17 @@ var (
 	ports   = regexp.MustCompile(`^<!-- ports: ([0-9 ]+) -->$`)
 	named   = regexp.MustCompile(`^(?://|#|--) ([\w./-]+\.\w+|[\w./-]*/[\w.-]+)$`)
 	fence   = regexp.MustCompile("^(\\s*)```(.*)$")
-	comment = regexp.MustCompile(`^<!-- (not run|ports)\b`)
+	after   = regexp.MustCompile(`^<!-- after: ([\w-]+\.md) -->$`)
+	comment = regexp.MustCompile(`^<!-- (not run|ports|after)\b`)
 )
+
+// at says where a step stands.
+func (s step) at() string {
+	if s.page != "" {
+		return fmt.Sprintf("%s, line %d", s.page, s.line)
+	}
+	return fmt.Sprintf("line %d", s.line)
+}
 
 // read takes a page apart. What it cannot make sense of is an error, so that nothing that
 // looks like a command is passed over in silence.
@@ -43,6 +56,13 @@ func read(text string) (page, error) {
 	for i := 0; i < len(lines); i++ {
 		if m := ports.FindStringSubmatch(lines[i]); m != nil {
 			p.ports = append(p.ports, strings.Fields(m[1])...)
+			continue
+		}
+		if m := after.FindStringSubmatch(lines[i]); m != nil {
+			if len(p.steps) > 0 || p.after != "" {
+				return p, fmt.Errorf("line %d: what a page goes on with is said once, before its first block", i+1)
+			}
+			p.after = m[1]
 			continue
 		}
 		why := ""

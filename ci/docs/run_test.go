@@ -139,17 +139,17 @@ func judge(p page, at place, moved map[string]string, said string, ran error) er
 	}
 	for i, s := range p.steps {
 		if _, err := os.Stat(filepath.Join(at.home, "steps", strconv.Itoa(i)+".done")); err != nil {
-			return fmt.Errorf("line %d: this did not end well (%w):\n%s\nIt printed:\n%s\n%s", s.line, ran, s.text, printed(i, ""), said)
+			return fmt.Errorf("%s: this did not end well (%w):\n%s\nIt printed:\n%s\n%s", s.at(), ran, s.text, printed(i, ""), said)
 		}
 		if !s.shows {
 			continue
 		}
 		if got := lines(printed(i, "")); !fits(trimmed(s.want), got) {
-			return fmt.Errorf("line %d: $ %s\nprints\n%s\nand the page shows\n%s", s.line, s.text, strings.Join(got, "\n"), strings.Join(s.want, "\n"))
+			return fmt.Errorf("%s: $ %s\nprints\n%s\nand the page shows\n%s", s.at(), s.text, strings.Join(got, "\n"), strings.Join(s.want, "\n"))
 		}
 		told := i+1 < len(p.steps) && p.steps[i+1].text == "echo $?"
 		if status := printed(i, ".status"); status != "0" && !told {
-			return fmt.Errorf("line %d: $ %s\nends with %s, and the page does not show it by `echo $?`:\n%s", s.line, s.text, status, printed(i, ""))
+			return fmt.Errorf("%s: $ %s\nends with %s, and the page does not show it by `echo $?`:\n%s", s.at(), s.text, status, printed(i, ""))
 		}
 	}
 	if ran != nil {

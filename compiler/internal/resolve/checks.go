@@ -39,7 +39,7 @@ func (l *linker) checkMesh(memo *Memo) {
 
 // checkRoles: an identity has one role; two services on one account share their access.
 func (l *linker) checkRoles() {
-	gateways, services := map[string]*model.Gateway{}, map[string]string{}
+	gateways, services := map[string]*model.Gateway{}, map[string]*model.Service{}
 	for _, g := range l.mesh.Gateways {
 		acct := g.Namespace + "/" + g.Account
 		if other, ok := gateways[acct]; ok && other.ID != g.ID {
@@ -54,11 +54,12 @@ func (l *linker) checkRoles() {
 				l.add(diag.New(diag.CodeRole, l.lineOf(model.ServicePath(s.ID)), "account %q is a sidecar's (service %q) and a gateway's (%q)", acct, s.ID, g.ID).
 					WithRelated(l.lineOf(model.GatewayPath(g.ID)), "the gateway").WithFix("give one of them another `serviceAccount`"))
 			}
-			if other, ok := services[acct]; ok && other != s.ID {
-				l.add(diag.Warn(diag.CodeSharedAccount, l.lineOf(model.ServicePath(s.ID)), "services %q and %q share account %q: what is granted to one is granted to both", other, s.ID, acct).
-					WithRelated(l.lineOf(model.ServicePath(other)), "the other service").WithFix("give each a `serviceAccount` of its own"))
+			// Packages share one only where its owner has said so.
+			if other := services[acct]; other != nil && other != s && other.Package == s.Package {
+				l.add(diag.Warn(diag.CodeSharedAccount, l.lineOf(model.ServicePath(s.ID)), "services %q and %q share account %q: what is granted to one is granted to both", other.ID, s.ID, acct).
+					WithRelated(l.lineOf(model.ServicePath(other.ID)), "the other service").WithFix("give each a `serviceAccount` of its own"))
 			}
-			services[acct] = s.ID
+			services[acct] = s
 		}
 	}
 }
