@@ -106,6 +106,9 @@ type Answer struct {
 	// the target if it has one, further Host lines joined, without a dot at the end, with its port;
 	// "" if the sender does not care.
 	Authority string `json:"-"`
+	// Written are the lines that say what the outcome's fields are, if they were asked for. What
+	// has none is as the table of defaults says.
+	Written []Written `json:"written,omitempty"`
 	// Beside is what the services that it leads to have for all requests together.
 	Beside []Beside `json:"beside,omitempty"`
 	// NotCalled is the ID of the caller's service, if that does not call the destination: then

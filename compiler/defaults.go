@@ -53,3 +53,17 @@ func Defaults() []Default {
 	}
 	return out
 }
+
+// Defaults is what the intent's own defaults put in place of the table's, with their lines: the
+// mesh's, then each namespace's. A Program that was opened from a release has none.
+func (p *Program) Defaults() []Default {
+	var out []Default
+	for _, s := range p.result.Defaults {
+		of := "for namespace " + s.Namespace
+		if s.Namespace == "" {
+			of = "for the mesh"
+		}
+		out = append(out, Default{Field: "default." + s.Field, Value: s.Value, Why: of + ", " + s.Pos.String()})
+	}
+	return out
+}

@@ -25,14 +25,19 @@ import (
 // reading is intent as data.
 type reading struct {
 	mtls     *drawnMTLS // of the whole mesh
+	defaults spoken     // of the whole mesh
 	spaces   map[string]*drawnMTLS
 	services map[string]*drawnService
 	outside  map[string]*drawnService
 	gateways map[string]*drawnGateway
 }
 
+// spoken are the words that stand at a place, by name.
+type spoken map[string]json.RawMessage
+
 type drawnPackage struct {
 	Namespace string                   `json:"namespace"`
+	Default   spoken                   `json:"default"`
 	MTLS      *drawnMTLS               `json:"mtls"`
 	Service   map[string]*drawnService `json:"service"`
 	External  map[string]*drawnService `json:"external"`
@@ -75,6 +80,7 @@ type drawnService struct {
 	MTLS     *drawnMTLS             `json:"mtls"`
 	external bool
 	words    map[string]json.RawMessage
+	defaults []spoken // of the namespace and of the mesh
 }
 
 type drawnOwner struct {
@@ -184,11 +190,16 @@ func readIntent(t *testing.T, files map[string]string) *reading {
 		p := file.Mesh
 		packages = append(packages, read{p, words})
 		if p.Namespace == "" {
-			w.mtls = p.MTLS
+			w.mtls, w.defaults = p.MTLS, p.Default
 			continue
 		}
 		w.spaces[p.Namespace] = p.MTLS
 		w.learn(t, p, words)
+	}
+	for _, p := range packages {
+		for _, s := range slices.Concat(slices.Collect(maps.Values(p.Service)), slices.Collect(maps.Values(p.External))) {
+			s.defaults = append(s.defaults, p.Default, w.defaults)
+		}
 	}
 	for _, p := range packages {
 		for g, at := range p.Attach {
@@ -683,6 +694,15 @@ func nearest(word string, places ...map[string]json.RawMessage) string {
 	return ""
 }
 
+// around are places with those around a service, the nearest first.
+func (s *drawnService) around(places ...map[string]json.RawMessage) []map[string]json.RawMessage {
+	places = append(places, s.words)
+	for _, d := range s.defaults {
+		places = append(places, d)
+	}
+	return places
+}
+
 // settled are the words of a route that takes part with those around it.
 func settled(around ...map[string]json.RawMessage) map[string]string {
 	out := map[string]string{}
@@ -698,8 +718,8 @@ func settled(around ...map[string]json.RawMessage) map[string]string {
 func (s *drawnService) own(t *testing.T, port string, q asked) fate {
 	p := s.Port[port]
 	if len(s.Route) == 0 {
-		f := fate{verdict: "forward", to: s.id + ":" + port + " all", arrived: q, effects: effects(t, settled(p.words, s.words), p.Protocol)}
-		f.written = fmt.Sprint(settled(p.words, s.words))
+		f := fate{verdict: "forward", to: s.id + ":" + port + " all", arrived: q, effects: effects(t, settled(s.around(p.words)...), p.Protocol)}
+		f.written = fmt.Sprint(settled(s.around(p.words)...))
 		return f
 	}
 	r := firstOf(slices.Collect(maps.Values(s.Route)), q)
@@ -707,7 +727,7 @@ func (s *drawnService) own(t *testing.T, port string, q asked) fate {
 		return fate{verdict: "404"}
 	}
 	f := r.answer()
-	words := settled(r.words, p.words, s.words)
+	words := settled(s.around(r.words, p.words)...)
 	f.written = fmt.Sprint(f, words)
 	if f.verdict != "" {
 		return f
@@ -820,9 +840,9 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 	if f.verdict != "forward" {
 		return f
 	}
-	inner := settled(s.Port[port].words, s.words)
+	inner := settled(s.around(s.Port[port].words)...)
 	if len(s.Route) > 0 {
-		inner = settled(firstOf(slices.Collect(maps.Values(s.Route)), sent).words, s.Port[port].words, s.words)
+		inner = settled(s.around(firstOf(slices.Collect(maps.Values(s.Route)), sent).words, s.Port[port].words)...)
 	}
 	if to.Version != "" { // in place of those that the service's route chooses
 		f.to = id + ":" + port + " " + to.Version

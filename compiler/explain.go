@@ -7,7 +7,71 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/diag"
 )
+
+// Written is a line that says something of a feature, of which an outcome has fields.
+type Written struct {
+	Feature string   `json:"feature"`
+	Pos     diag.Pos `json:"pos"`
+	// Default says that it is a default of the mesh or of a namespace.
+	Default bool `json:"default,omitempty"`
+}
+
+// Written are the lines by which an answer has its fields, in the order of the fields. Where
+// several routes on the way say something of a feature, it is the first, or all if they add up;
+// a default gives way to what is written.
+func (p *Program) Written(a Answer) []Written {
+	sets := p.routeTraits(a.Scope.Port)
+	var out []Written
+	for i, f := range a.Outcome.Fields {
+		if i > 0 && a.Outcome.Fields[i-1].Feature == f.Feature {
+			continue
+		}
+		said, adds := []Written(nil), false
+		for _, s := range a.Steps {
+			v, ok := sets[s.Path].Lookup(f.Feature)
+			pos, has := p.positions.At(s.Path + "/" + f.Feature)
+			if !ok || !has {
+				continue
+			}
+			_, adds = v.(trait.Chained)
+			said = append(said, Written{f.Feature, pos, sets[s.Path].IsDefault(f.Feature)})
+		}
+		if len(said) > 1 {
+			said = slices.DeleteFunc(said, func(w Written) bool { return w.Default })
+		}
+		if len(said) > 1 && !adds {
+			said = said[:1]
+		}
+		out = append(out, said...)
+	}
+	return out
+}
+
+// routeTraits are the traits of all routes for requests to a port, by the routes' mesh paths.
+func (p *Program) routeTraits(port string) map[string]trait.Set {
+	out := map[string]trait.Set{}
+	for _, s := range p.mesh.Services {
+		for _, r := range s.Routes {
+			out[model.RoutePath(s.ID, r.Name)] = r.TraitsAt(port)
+		}
+	}
+	for _, x := range p.mesh.Externals {
+		for _, r := range x.Routes {
+			out[model.ExternalRoutePath(x.ID, r.Name)] = r.Traits
+		}
+	}
+	for _, g := range p.mesh.Gateways {
+		for _, h := range g.Hosts {
+			for _, r := range h.Routes {
+				out[model.GatewayRoutePath(g.ID, h.Name, r.Name)] = r.Traits
+			}
+		}
+	}
+	return out
+}
 
 // Beside is what a service has for all requests together, whatever their routes.
 type Beside struct {

@@ -16,7 +16,7 @@ import (
 // there is and who sends to whom, and have to fit together. All other fields are drawn.
 func byHand() map[string][]string {
 	return map[string][]string{
-		"#Mesh":          {"namespace", "owns", "delegate", "attach", "trustDomain", "environment", "targets", "service", "external", "certificate", "gateway", "rule", "exemption", "test", "collector"},
+		"#Mesh":          {"namespace", "owns", "delegate", "attach", "trustDomain", "environment", "targets", "service", "external", "certificate", "gateway", "rule", "exemption", "test", "collector", "default"},
 		"#Service":       {"port", "version", "serviceAccount", "selector", "endpoints", "addresses", "calls", "route"},
 		"#ServicePort":   {"number", "protocol", "main"},
 		"#ServiceRoute":  {"to", "priority", "match"},
@@ -132,10 +132,12 @@ func on(cs ...resolve.On) []string {
 func (m *Mesh) scaffold(r *rand.Rand) {
 	root := m.add(r, &object{file: "mesh.cue", at: "mesh: ", definition: "#Mesh", carriers: on(resolve.OnMesh)}, `{trustDomain: "mesh.test", environment: local: {}}`)
 	m.put(root, `collector: all: otlp: to: "watch/otel"`)
+	m.byDefault(r, root)
 	m.put(&object{file: file("watch"), at: "mesh: "}, `service: otel: {port: grpc: {number: 4317, protocol: "grpc"}, grant: logs: mesh: true}`)
 	spaces := map[string]*object{}
 	for _, ns := range []string{"alpha", "beta", "edge"} {
 		spaces[ns] = m.add(r, &object{file: file(ns), at: "mesh: ", definition: "#Mesh", carriers: on(resolve.OnNamespace)}, "{}")
+		m.byDefault(r, spaces[ns])
 	}
 	for i := range 4 {
 		ns := []string{"alpha", "beta"}[i%2]
@@ -145,6 +147,11 @@ func (m *Mesh) scaffold(r *rand.Rand) {
 	m.external(r, spaces["beta"], "far", `{port: https: number: 443, endpoints: static: ["192.0.2.2:443"], hosts: ["far.test", "*.far.test"], grant: all: mesh: true}`)
 	m.gateway(r, spaces["edge"])
 	m.attach(r, spaces)
+}
+
+// byDefault draws what holds around where nothing is written.
+func (m *Mesh) byDefault(r *rand.Rand, around *object) {
+	m.add(r, &object{file: around.file, at: around.at + "default: ", definition: "#Default", carriers: on(resolve.OnDefault), parent: around}, "{}")
 }
 
 // rank is a route's priority.

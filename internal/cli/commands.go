@@ -129,6 +129,7 @@ that. With a problem's code in place of the rest, say what the code means.`,
 			if err != nil {
 				return err
 			}
+			ans.Written = p.Written(ans)
 			if asJSON {
 				return a.json(ans)
 			}
@@ -192,7 +193,7 @@ func (a *app) explain(ans compiler.Answer) error {
 		printer.Fprintf(a.out, "  arrives as %s\n", ans.Target())
 	}
 	for _, f := range ans.Outcome.Fields {
-		printer.Fprintf(a.out, "  %s: %s\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value))
+		printer.Fprintf(a.out, "  %s: %s (%s)\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value), a.writtenAt(ans.Written, f.Feature))
 	}
 	for _, b := range ans.Beside {
 		for _, f := range b.Fields {
@@ -203,6 +204,24 @@ func (a *app) explain(ans compiler.Answer) error {
 		printer.Fprintf(a.out, "  but %s does not call it: its own proxy has no way there until `calls` names it\n", ans.NotCalled)
 	}
 	return nil
+}
+
+// writtenAt says which lines say something of a feature.
+func (a *app) writtenAt(lines []compiler.Written, feature string) string {
+	var out []string
+	for _, w := range lines {
+		switch {
+		case w.Feature != feature:
+		case w.Default:
+			out = append(out, "default at "+a.at(w.Pos).String())
+		default:
+			out = append(out, a.at(w.Pos).String())
+		}
+	}
+	if len(out) == 0 {
+		return "default"
+	}
+	return strings.Join(out, ", ")
 }
 
 func (a *app) showCmd() *cobra.Command {

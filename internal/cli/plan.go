@@ -40,7 +40,7 @@ as such. No cluster is needed.`,
 		Example: "  meshc plan --base origin/main\n  meshc plan --base HEAD --watch\n  meshc plan --base origin/main --rev HEAD -o markdown --detailed-exitcode",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.defaults {
-				return a.tellDefaults()
+				return a.tellDefaults(cmd.Context(), f, args)
 			}
 			if f.base == "" {
 				return fail(diag.ExitFailure, "name what to compare with: --base origin/main, or --base none for an empty mesh")
@@ -60,14 +60,23 @@ as such. No cluster is needed.`,
 	fl.StringVar(&f.policies, "policies", "", "folder with more Rego policies (default: those of the base)")
 	fl.StringVar(&f.trust, "trust", "", "trust policy whose rules are to agree with the owners of the packages")
 	fl.BoolVar(&f.detailed, "detailed-exitcode", false, "end with 2 if anything served changes")
-	fl.BoolVar(&f.defaults, "defaults", false, "print the table of defaults and end")
+	fl.BoolVar(&f.defaults, "defaults", false, "print the table of defaults, and those of the intent if DIR is given, and end")
 	return cmd
 }
 
-func (a *app) tellDefaults() error {
+// tellDefaults prints the language's defaults, and those of the intent if it is named.
+func (a *app) tellDefaults(ctx context.Context, f planFlags, args []string) error {
+	rows := compiler.Defaults()
+	if len(args) > 0 {
+		p, err := f.load(ctx, a, a.meshDir(args))
+		if err != nil {
+			return err
+		}
+		rows = append(rows, p.Defaults()...)
+	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	printer.Fprintf(w, "FIELD\tDEFAULT\tWHY\n")
-	for _, d := range compiler.Defaults() {
+	for _, d := range rows {
 		printer.Fprintf(w, "%s\t%s\t%s\n", d.Field, d.Value, d.Why)
 	}
 	return w.Flush()

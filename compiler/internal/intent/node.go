@@ -122,6 +122,9 @@ func (n Node) Int() int64 {
 	return 0
 }
 
+// JSON returns the value as it is written, in canonical form; null if it does not exist.
+func (n Node) JSON() (json.RawMessage, error) { return json.Marshal(n.value) }
+
 // Bool returns a truth value, or false.
 func (n Node) Bool() bool { b, _ := n.value.(bool); return b }
 

@@ -236,9 +236,12 @@ func commonTraits(sets []trait.Set) (same trait.Set, differing []string) {
 			w, has := s.Lookup(n)
 			ok = ok && has && equalJSON(v, w)
 		}
-		if ok {
+		switch {
+		case ok && !slices.ContainsFunc(sets, func(s trait.Set) bool { return !s.IsDefault(n) }):
+			same = same.WithDefault(v)
+		case ok:
 			same = same.With(v)
-		} else {
+		default:
 			differing = append(differing, n)
 		}
 	}

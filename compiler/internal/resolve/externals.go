@@ -42,7 +42,7 @@ func (l *linker) external(p *pkg, e intent.Entry) {
 	x.Hosts = l.externalHosts(x, n)
 	x.Addresses = l.addresses(n.Field("addresses"))
 	place := &Place{l: l, pkg: p, self: x.ID, external: x}
-	x.Traits = l.traits([]carrier{{on: OnExternal, node: n}}, place, path)
+	x.Traits = l.traits(append([]carrier{{on: OnExternal, node: n}}, l.around(p)...), place, path)
 	x.Routes = l.externalRoutes(n, place)
 	x.Grants = l.externalGrants(p, x, n)
 	if inside := n.Field("inside"); inside.Exists() {
@@ -102,7 +102,7 @@ func (l *linker) externalRoutes(n intent.Node, x *Place) []model.Route {
 	for _, e := range entries {
 		r := l.route(e, path(e.Name))
 		x.Match, x.Rest = r.Match, restOf(e.Node)
-		r.Traits = l.traits([]carrier{{on: OnRoute, node: e.Node}, {on: AroundExternal, node: n, around: true}}, x, path(e.Name))
+		r.Traits = l.traits(append([]carrier{{on: OnRoute, node: e.Node}, {on: AroundExternal, node: n, around: true}}, l.around(x.pkg)...), x, path(e.Name))
 		if len(l.answers(r.Traits)) == 0 {
 			r.To = []model.Target{{Weight: 100}}
 		}

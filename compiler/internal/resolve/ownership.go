@@ -21,7 +21,7 @@ import (
 
 // ownersWords are the fields that hold for a whole namespace, or open a door in its
 // name: they stand in the package that owns it, and cannot be delegated.
-func ownersWords() []string { return []string{"mtls", "telemetry", "gateway"} }
+func ownersWords() []string { return []string{"mtls", "telemetry", "default", "gateway"} }
 
 // domain is a namespace and the packages that name it, sorted by folder.
 type domain struct {

@@ -141,7 +141,7 @@ func (l *linker) begin(declared *release.Provenance) {
 }
 
 func (l *linker) result() *Result {
-	r := &Result{Mesh: l.mesh, Positions: l.pos, Exceptions: l.exceptions, Owners: l.owners, Tests: l.tests, Targets: l.targets, Enforcement: l.terms}
+	r := &Result{Mesh: l.mesh, Positions: l.pos, Exceptions: l.exceptions, Owners: l.owners, Tests: l.tests, Targets: l.targets, Enforcement: l.terms, Defaults: l.said()}
 	for t := range l.expiries {
 		r.Expiries = append(r.Expiries, t)
 	}
@@ -219,7 +219,11 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 		}
 		x.At = c.on
 		l.portOfBytes(r, f, x)
-		if v := r.Read(f, x); v != nil {
+		switch v := r.Read(f, x); {
+		case v == nil:
+		case c.on == OnDefault && f.Exists():
+			set = set.WithDefault(v)
+		default:
 			set = set.With(v)
 		}
 	}
@@ -245,10 +249,10 @@ func (l *linker) portOfBytes(r Rule, f intent.Node, x *Place) {
 		WithFix("delete `%s`, or let the port say http, http2 or grpc", r.Field))
 }
 
-// silent reports whether what is said of the mesh or a namespace means nothing to a service:
-// it is about requests, and the service has bytes alone.
+// silent reports whether what is said of the mesh or a namespace means nothing to a service or
+// an external: it is about requests, and the carrier has bytes alone.
 func (l *linker) silent(r Rule, c carrier, x *Place) bool {
-	return (c.on == OnMesh || c.on == OnNamespace) && !r.Bytes && !x.Gateway && l.onlyBytes(x.self)
+	return c.on.wide() && !r.Bytes && !x.Gateway && l.onlyBytes(x.self)
 }
 
 // onlyBytes reports whether a service or an external has TCP ports alone.
@@ -260,11 +264,14 @@ func (l *linker) onlyBytes(id string) bool {
 // around are the carriers around everything in a package's namespace.
 func (l *linker) around(p *pkg) []carrier {
 	var out []carrier
+	add := func(on On, n intent.Node) {
+		out = append(out, carrier{on: on, node: n, around: true}, carrier{on: OnDefault, node: n.Field("default"), around: true})
+	}
 	if owner := l.ownerOf(p); !owner.root {
-		out = append(out, carrier{on: OnNamespace, node: owner.node, around: true})
+		add(OnNamespace, owner.node)
 	}
 	if l.root != nil {
-		out = append(out, carrier{on: OnMesh, node: l.root.node, around: true})
+		add(OnMesh, l.root.node)
 	}
 	return out
 }
@@ -281,7 +288,7 @@ func (l *linker) ownerOf(p *pkg) *pkg {
 func (l *linker) surroundings(p *pkg) [2]*intent.Package {
 	out := [2]*intent.Package{}
 	said := func(c carrier) bool {
-		return slices.ContainsFunc(l.rules, func(r Rule) bool { return slices.Contains(r.On, c.on) && c.node.Field(r.Field).Exists() })
+		return c.node.Field("default").Exists() || slices.ContainsFunc(l.rules, func(r Rule) bool { return slices.Contains(r.On, c.on) && c.node.Field(r.Field).Exists() })
 	}
 	if owner := l.ownerOf(p); owner != p && said(carrier{on: OnNamespace, node: owner.node}) {
 		out[0] = owner.from

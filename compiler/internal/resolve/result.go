@@ -3,6 +3,7 @@ package resolve
 import (
 	"time"
 
+	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
@@ -26,8 +27,42 @@ type Result struct {
 	Packages []Package
 	// Enforcement is what is let through in a cluster although rules over objects refuse it.
 	Enforcement release.Enforcement
+	// Defaults are what the root package and the owners of namespaces say for all that says
+	// nothing nearer, the mesh's first, then by namespace and field.
+	Defaults []Said
 	// Targets are the output forms that the root package asks for, beside envoy.
 	Targets []Target
+}
+
+// Said is a word of a `default`.
+type Said struct {
+	// Namespace is whose it is, "" for the whole mesh.
+	Namespace string
+	Field     string
+	// Value is what stands there, as JSON.
+	Value string
+	Pos   diag.Pos
+}
+
+// said are the words of all defaults in force.
+func (l *linker) said() []Said {
+	var out []Said
+	add := func(namespace string, n intent.Node) {
+		for _, e := range n.Field("default").Fields() {
+			if v, err := e.Node.JSON(); err == nil { // which was decoded from JSON
+				out = append(out, Said{namespace, e.Name, string(v), e.Node.Pos()})
+			}
+		}
+	}
+	if l.root != nil {
+		add("", l.root.node)
+	}
+	for _, name := range sortedKeys(l.domains) {
+		if owner := l.domains[name].owner; !owner.root {
+			add(name, owner.node)
+		}
+	}
+	return out
 }
 
 // Target is what the root package says of an output form; ok is false if it does not

@@ -19,7 +19,7 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 	entries := n.Field("route").Fields()
 	traits := func(r *model.Route, route intent.Node) {
 		r.Traits, r.PortTraits = l.byPort(s, n, func(port model.Port, node intent.Node) trait.Set {
-			return l.traits(serviceRoute(route, node, n), &Place{Match: r.Match, Rest: restOf(route), To: port, l: l, pkg: p, self: s.ID}, model.RoutePath(s.ID, r.Name))
+			return l.traits(append(serviceRoute(route, node, n), l.around(p)...), &Place{Match: r.Match, Rest: restOf(route), To: port, l: l, pkg: p, self: s.ID}, model.RoutePath(s.ID, r.Name))
 		})
 	}
 	if len(entries) == 0 {

@@ -21,7 +21,9 @@ type On string
 // proxies (AroundRoutes, AroundPort), on the service's routes, and what stands on an external
 // for all of its routes (AroundExternal). OnService and OnPort are the service's own proxy,
 // OnExternal is what is said of the external itself. What the root says for the mesh, and
-// the owner of a namespace for it, is settled on each service and gateway.
+// the owner of a namespace for it, is settled on each service and gateway. OnDefault is the
+// `default` of both, which holds for services and externals, whatever of them the feature is
+// about, where nothing nearer says it; it counts as not written (trait.Set.WithDefault).
 const (
 	OnRoute        On = "route"
 	OnGatewayRoute On = "gateway.route"
@@ -35,6 +37,7 @@ const (
 	OnGateway      On = "gateway"
 	OnNamespace    On = "namespace"
 	OnMesh         On = "mesh"
+	OnDefault      On = "default"
 )
 
 // carrier is an object of the intent as features find it.
@@ -60,12 +63,16 @@ func gatewayRoute(n, host intent.Node) []carrier {
 	return []carrier{{on: OnRoute, node: n}, {on: OnGatewayRoute, node: n}, {on: OnHost, node: host, around: true}}
 }
 
+// wide reports whether a carrier is around all that a package has. What it says is for those
+// objects alone that could say it themselves: the mesh's telemetry is not its routes'.
+func (on On) wide() bool { return on == OnNamespace || on == OnMesh || on == OnDefault }
+
 // nearest is the first of the carriers that has the rule's field; without one, the first
 // that could have it. The nearest whole value counts, fields are not mixed.
 func (r Rule) nearest(cs []carrier) (carrier, bool) {
 	var could *carrier
 	for i, c := range cs {
-		if !slices.Contains(r.On, c.on) {
+		if !slices.Contains(r.On, c.on) || could == nil && c.on.wide() {
 			continue
 		}
 		if c.node.Field(r.Field).Exists() {

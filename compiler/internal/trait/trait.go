@@ -105,12 +105,18 @@ func JSON[T Value](raw []byte) (Value, error) {
 }
 
 // Set is an immutable set of traits, at most one of a name. The zero Set is
-// empty. Its JSON form is an object from name to value. A Set that was read from
-// JSON holds raw values until Decoded gave them their types.
+// empty. Its JSON form is an object from name to value, and under DefaultsKey the names of
+// those that count as not written. A Set that was read from JSON holds raw values until
+// Decoded gave them their types.
 type Set struct {
 	m   map[string]Value
 	raw map[string]json.RawMessage
+	// unwritten are the names of values that hold because nothing nearer says anything.
+	unwritten map[string]bool
 }
+
+// DefaultsKey is no trait's name.
+const DefaultsKey = "default"
 
 // Of makes a set. A later value of the same name replaces an earlier one.
 func Of(vs ...Value) Set {
@@ -122,19 +128,29 @@ func Of(vs ...Value) Set {
 }
 
 // With returns s and v.
-func (s Set) With(v Value) Set {
-	m := maps.Clone(s.m)
-	if m == nil {
-		m = map[string]Value{}
+func (s Set) With(v Value) Set { return s.and(v, false) }
+
+// WithDefault returns s and v, which counts as not written: where another set on a request's
+// way has a value of its feature, that one stands, and the two are not joined.
+func (s Set) WithDefault(v Value) Set { return s.and(v, true) }
+
+func (s Set) and(v Value, unwritten bool) Set {
+	out := Set{m: maps.Clone(s.m), unwritten: maps.Clone(s.unwritten)}
+	if out.m == nil {
+		out.m = map[string]Value{}
 	}
-	m[v.TraitName()] = v
-	return Set{m: m}
+	out.put(v.TraitName(), v, unwritten)
+	return out
 }
 
+// IsDefault reports whether the value of that name counts as not written.
+func (s Set) IsDefault(name string) bool { return s.unwritten[name] }
+
 // Then returns the values of both sets: of what s and next have both, that of s, joined with
-// that of next if it is Chained. What they have to agree on is left where they do.
+// that of next if it is Chained. What they have to agree on is left where they do. A value that
+// counts as not written gives way to the other set's.
 func (s Set) Then(next Set) Set {
-	m := make(map[string]Value, len(next.m)+len(s.m))
+	out := Set{m: make(map[string]Value, len(next.m)+len(s.m))}
 	for name, v := range next.m {
 		switch said := v.(type) {
 		case Agreed:
@@ -142,24 +158,37 @@ func (s Set) Then(next Set) Set {
 		case Placed:
 			v = said.Behind(s.Image())
 		}
-		m[name] = v
+		out.put(name, v, next.unwritten[name])
 	}
 	for name, v := range s.m {
-		switch joins := v.(type) {
-		case Chained:
-			if m[name] != nil {
-				v = joins.Then(m[name])
-			}
-		case Agreed:
-			if v = nil; next.m[name] != nil {
-				v = joins.With(next.m[name])
-			}
+		other, both := next.m[name]
+		agreed, must := v.(Agreed)
+		chained, adds := v.(Chained)
+		switch {
+		case must && both:
+			v = agreed.With(other)
+		case must, both && s.unwritten[name]:
+			continue
+		case both && adds && !next.unwritten[name]:
+			v = chained.Then(other)
 		}
 		if v != nil {
-			m[name] = v
+			out.put(name, v, s.unwritten[name])
 		}
 	}
-	return Set{m: m}
+	return out
+}
+
+func (s *Set) put(name string, v Value, unwritten bool) {
+	s.m[name] = v
+	switch {
+	case !unwritten:
+		delete(s.unwritten, name)
+	case s.unwritten == nil:
+		s.unwritten = map[string]bool{name: true}
+	default:
+		s.unwritten[name] = true
+	}
 }
 
 // Image is what all of the set together makes of requests.
@@ -173,9 +202,9 @@ func (s Set) Image() space.Image {
 	return m
 }
 
-// Equal reports whether both have the same values.
+// Equal reports whether both have the same values, written and not.
 func (s Set) Equal(other Set) bool {
-	return maps.EqualFunc(s.m, other.m, func(a, b Value) bool { return reflect.DeepEqual(a, b) })
+	return maps.EqualFunc(s.m, other.m, func(a, b Value) bool { return reflect.DeepEqual(a, b) }) && maps.Equal(s.unwritten, other.unwritten)
 }
 
 // Names returns the names in s, sorted.
@@ -183,9 +212,10 @@ func (s Set) Names() []string { return slices.Sorted(maps.Keys(s.m)) }
 
 // Without returns s without the values that drop names.
 func (s Set) Without(drop func(Value) bool) Set {
-	m := maps.Clone(s.m)
-	maps.DeleteFunc(m, func(_ string, v Value) bool { return drop(v) })
-	return Set{m: m}
+	out := Set{m: maps.Clone(s.m), unwritten: maps.Clone(s.unwritten)}
+	maps.DeleteFunc(out.m, func(_ string, v Value) bool { return drop(v) })
+	maps.DeleteFunc(out.unwritten, func(name string, _ bool) bool { return out.m[name] == nil })
+	return out
 }
 
 // Lookup returns the value of that name.
@@ -206,16 +236,40 @@ func Get[T Value](s Set) (T, bool) {
 }
 
 // MarshalJSON gives an object from name to value.
-func (s Set) MarshalJSON() ([]byte, error) { return json.Marshal(s.m) }
+func (s Set) MarshalJSON() ([]byte, error) {
+	if len(s.unwritten) == 0 {
+		return json.Marshal(s.m)
+	}
+	out := make(map[string]any, len(s.m)+1)
+	for name, v := range s.m {
+		out[name] = v
+	}
+	out[DefaultsKey] = slices.Sorted(maps.Keys(s.unwritten))
+	return json.Marshal(out)
+}
 
 // IsZero lets encoding/json leave out an empty set (omitzero).
 func (s Set) IsZero() bool { return len(s.m) == 0 }
 
 // UnmarshalJSON keeps the raw values; the codecs are applied by Decoded.
 func (s *Set) UnmarshalJSON(b []byte) error {
-	s.m = nil
+	*s = Set{}
 	if err := json.Unmarshal(b, &s.raw); err != nil {
 		return fmt.Errorf("reading traits: %w", err)
+	}
+	var names []string
+	if raw, ok := s.raw[DefaultsKey]; ok {
+		if err := json.Unmarshal(raw, &names); err != nil {
+			return fmt.Errorf("reading traits: which are defaults: %w", err)
+		}
+		delete(s.raw, DefaultsKey)
+		s.unwritten = map[string]bool{}
+	}
+	for _, name := range names {
+		if _, ok := s.raw[name]; !ok {
+			return fmt.Errorf("reading traits: default %q has no value", name)
+		}
+		s.unwritten[name] = true
 	}
 	return nil
 }
@@ -238,5 +292,5 @@ func (s Set) Decoded(codecs map[string]Codec) (Set, error) {
 		}
 		out[name] = v
 	}
-	return Set{m: out}, nil
+	return Set{m: out, unwritten: s.unwritten}, nil
 }

@@ -64,7 +64,7 @@ func (b Balance) key() string { return strings.TrimSpace(string(b.By) + " " + b.
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "balance", On: []resolve.On{resolve.OnService, resolve.OnPort, resolve.OnExternal}, Answers: false, Bytes: true,
+		Name: name, Field: "balance", On: []resolve.On{resolve.OnService, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false, Bytes: true,
 		Defaults: []resolve.Default{
 			{Field: "balance", Value: "leastRequest", Why: "a workload that is slow, or has much to do, gets less"},
 			{Field: "balance.hash.table", Value: "a ring", Why: "fewer requests move when workloads come and go"},
@@ -109,11 +109,11 @@ func readHash(b Balance, n intent.Node, x *resolve.Place) trait.Value {
 				WithFix("hash a header of your own, or `source: true`"))
 		}
 	}
-	if b.ofRequests() && x.OfBytes() {
+	if b.ofRequests() && x.OfBytes() && x.At != resolve.OnDefault {
 		x.Problem(diag.New(diag.CodeProtocol, at.Pos(), "a hash of a %s is about requests, and connections have none", key).
 			WithFix("write hash: source: true, or let the port say http, http2 or grpc"))
 	}
-	if b.ofRequests() && x.To.Name != "" && !x.To.Protocol.IsHTTP() {
+	if b.ofRequests() && (x.OfBytes() || x.To.Name != "" && !x.To.Protocol.IsHTTP()) {
 		return nil
 	}
 	return b

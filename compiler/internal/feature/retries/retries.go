@@ -55,7 +55,7 @@ func (Retry) TraitName() string { return name }
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "retry", On: []resolve.On{resolve.OnRoute, resolve.AroundExternal}, Answers: false, Forwards: true,
+		Name: name, Field: "retry", On: []resolve.On{resolve.OnRoute, resolve.OnHost, resolve.AroundPort, resolve.AroundRoutes, resolve.AroundExternal, resolve.OnDefault}, Answers: false, Forwards: true,
 		Defaults: []resolve.Default{
 			{Field: "route.retry", Value: "attempts: 1", Why: "a connection that is refused, or closed before the request, costs no caller an answer"},
 			{Field: "route.retry.perTry", Value: "the route's timeout", Why: "the whole answer has a bound already"},
@@ -108,10 +108,15 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 // conditions reads `on`. What the callee may have begun is refused without idempotent.
 func conditions(on intent.Node, idempotent bool, x *resolve.Place) []string {
 	for _, c := range on.List() {
-		if !idempotent && !slices.Contains(notBegun, c.Str()) {
-			x.Problem(diag.New(diag.CodeNotIdempotent, c.Pos(), "a retry on %q may repeat a request that the service has begun", c.Str()).
-				WithFix("add `idempotent: true` if repeating is safe, or retry only on %s", strings.Join(notBegun, " and ")))
+		if slices.Contains(notBegun, c.Str()) || idempotent && x.At != resolve.OnDefault {
+			continue
 		}
+		d := diag.New(diag.CodeNotIdempotent, c.Pos(), "a retry on %q may repeat a request that the service has begun", c.Str())
+		if x.At == resolve.OnDefault { // nobody knows that of all services
+			x.Problem(d.WithFix("let the services for which repeating is safe say so themselves, with `idempotent: true`, or retry only on %s", strings.Join(notBegun, " and ")))
+			continue
+		}
+		x.Problem(d.WithFix("add `idempotent: true` if repeating is safe, or retry only on %s", strings.Join(notBegun, " and ")))
 	}
 	out := on.Strings()
 	if len(out) == 0 {
@@ -129,6 +134,9 @@ func fits(v trait.Value, route trait.Set, n intent.Node, x *resolve.Place) {
 	if !slices.ContainsFunc(r.On, func(on string) bool { return slices.Contains(tooLong, on) }) {
 		x.Problem(diag.New(diag.CodeNever, perTry.Pos(), "perTry ends a try after %s, and no failure in `on` takes that: it only shortens answers", r.PerTry).
 			WithFix("retry on one of %s with `idempotent: true`, or write `timeout` instead", strings.Join(tooLong, ", ")))
+	}
+	if x.At == resolve.OnDefault {
+		return // which other words there are is a matter of others
 	}
 	for _, name := range route.Names() {
 		other, _ := route.Lookup(name)

@@ -65,7 +65,7 @@ var Feature = feature.Feature{
 
 // carriers are the same for all three: the nearest counts.
 func carriers() []resolve.On {
-	return []resolve.On{resolve.OnRoute, resolve.OnHost, resolve.AroundPort, resolve.AroundRoutes, resolve.AroundExternal}
+	return []resolve.On{resolve.OnRoute, resolve.OnHost, resolve.AroundPort, resolve.AroundRoutes, resolve.AroundExternal, resolve.OnDefault}
 }
 
 // lower sets RouteAction.timeout. Envoy also ends a stream on which nothing moves for five

@@ -169,7 +169,7 @@ func (e *emitter) checkFree(c scope, t target) diag.List {
 		return needs("its route %q chooses between versions, while connections go where they are dialled", r.Name)
 	}
 	for _, name := range t.service.TraitsAt(t.port.Name).Names() {
-		if e.cells[name].Lowering.cluster != nil {
+		if e.cells[name].Lowering.cluster != nil && !t.service.TraitsAt(t.port.Name).IsDefault(name) {
 			return needs("its %s needs a proxy that chooses among instances, while connections go where they are dialled", name)
 		}
 	}
