@@ -828,7 +828,7 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 	}
 	if x := w.outside[id]; x != nil {
 		f := fate{verdict: "forward", to: id, arrived: sent, effects: effects(t, words, "http")}
-		f.written = fmt.Sprint(x.words)
+		f.written = fmt.Sprint(x.around())
 		return f
 	}
 	s := w.services[id]
