@@ -207,7 +207,7 @@ func (j drawnJudge) calls(kind string, sb, sa *drawnService, port string, qs []a
 	lines := j.lines(kind, sb.id, port)
 	for _, q := range qs {
 		ownB, ownA := sb.own(j.T, port, q), sa.own(j.T, port, q)
-		may := ownB.written != ownA.written || ownB.verdict != ownA.verdict || kind == "external" && fmt.Sprint(sb.around()) != fmt.Sprint(sa.around())
+		may := ownB.written != ownA.written || ownB.verdict != ownA.verdict || kind == "external" && fmt.Sprint(sb.around("")) != fmt.Sprint(sa.around(""))
 		must, narrower, what := false, false, ""
 		for _, c := range askers(j.b) {
 			if c.account == "" || kind == "external" && !j.calling(c, sb.id, port) {

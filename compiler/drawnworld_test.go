@@ -694,10 +694,15 @@ func nearest(word string, places ...map[string]json.RawMessage) string {
 	return ""
 }
 
-// around are places with those around a service, the nearest first.
-func (s *drawnService) around(places ...map[string]json.RawMessage) []map[string]json.RawMessage {
+// around are places with those around a service, the nearest first, for requests to a port that
+// speaks the protocol. A timeout by default ends no streams.
+func (s *drawnService) around(protocol string, places ...map[string]json.RawMessage) []map[string]json.RawMessage {
 	places = append(places, s.words)
 	for _, d := range s.defaults {
+		if protocol == "grpc" && d["timeout"] != nil {
+			d = maps.Clone(d)
+			delete(d, "timeout")
+		}
 		places = append(places, d)
 	}
 	return places
@@ -718,8 +723,8 @@ func settled(around ...map[string]json.RawMessage) map[string]string {
 func (s *drawnService) own(t *testing.T, port string, q asked) fate {
 	p := s.Port[port]
 	if len(s.Route) == 0 {
-		f := fate{verdict: "forward", to: s.id + ":" + port + " all", arrived: q, effects: effects(t, settled(s.around(p.words)...), p.Protocol)}
-		f.written = fmt.Sprint(settled(s.around(p.words)...))
+		f := fate{verdict: "forward", to: s.id + ":" + port + " all", arrived: q, effects: effects(t, settled(s.around(p.Protocol, p.words)...), p.Protocol)}
+		f.written = fmt.Sprint(settled(s.around(p.Protocol, p.words)...))
 		return f
 	}
 	r := firstOf(slices.Collect(maps.Values(s.Route)), q)
@@ -727,7 +732,7 @@ func (s *drawnService) own(t *testing.T, port string, q asked) fate {
 		return fate{verdict: "404"}
 	}
 	f := r.answer()
-	words := settled(s.around(r.words, p.words)...)
+	words := settled(s.around(p.Protocol, r.words, p.words)...)
 	f.written = fmt.Sprint(f, words)
 	if f.verdict != "" {
 		return f
@@ -828,7 +833,7 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 	}
 	if x := w.outside[id]; x != nil {
 		f := fate{verdict: "forward", to: id, arrived: sent, effects: effects(t, words, "http")}
-		f.written = fmt.Sprint(x.around())
+		f.written = fmt.Sprint(x.around(""))
 		return f
 	}
 	s := w.services[id]
@@ -840,9 +845,9 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 	if f.verdict != "forward" {
 		return f
 	}
-	inner := settled(s.around(s.Port[port].words)...)
+	inner := settled(s.around(s.Port[port].Protocol, s.Port[port].words)...)
 	if len(s.Route) > 0 {
-		inner = settled(s.around(firstOf(slices.Collect(maps.Values(s.Route)), sent).words, s.Port[port].words)...)
+		inner = settled(s.around(s.Port[port].Protocol, firstOf(slices.Collect(maps.Values(s.Route)), sent).words, s.Port[port].words)...)
 	}
 	if to.Version != "" { // in place of those that the service's route chooses
 		f.to = id + ":" + port + " " + to.Version

@@ -1,8 +1,8 @@
 package compiler
 
 import (
+	"reflect"
 	"slices"
-	"strings"
 
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
 	"meshc.dev/meshc/compiler/internal/model"
@@ -19,91 +19,181 @@ type Written struct {
 	Default bool `json:"default,omitempty"`
 }
 
-// Written are the lines by which an answer has its fields, in the order of the fields. Where
-// several routes on the way say something of a feature, it is the first, or all if they add up;
-// a default gives way to what is written.
-func (p *Program) Written(a Answer) []Written {
-	sets := p.routeTraits(a.Scope.Port)
-	var out []Written
-	for i, f := range a.Outcome.Fields {
-		if i > 0 && a.Outcome.Fields[i-1].Feature == f.Feature {
-			continue
-		}
-		said, adds := []Written(nil), false
-		for _, s := range a.Steps {
-			v, ok := sets[s.Path].Lookup(f.Feature)
-			pos, has := p.positions.At(s.Path + "/" + f.Feature)
-			if !ok || !has {
-				continue
-			}
-			_, adds = v.(trait.Chained)
-			said = append(said, Written{f.Feature, pos, sets[s.Path].IsDefault(f.Feature)})
-		}
-		if len(said) > 1 {
-			said = slices.DeleteFunc(said, func(w Written) bool { return w.Default })
-		}
-		if len(said) > 1 && !adds {
-			said = said[:1]
-		}
-		out = append(out, said...)
-	}
-	return out
+// said is what an object says of a feature.
+type said struct {
+	Written
+	value trait.Value
 }
 
-// routeTraits are the traits of all routes for requests to a port, by the routes' mesh paths.
-func (p *Program) routeTraits(port string) map[string]trait.Set {
-	out := map[string]trait.Set{}
-	for _, s := range p.mesh.Services {
-		for _, r := range s.Routes {
-			out[model.RoutePath(s.ID, r.Name)] = r.TraitsAt(port)
-		}
-	}
-	for _, x := range p.mesh.Externals {
+// Written are the lines by which an answer has its fields, in the order of the fields. Where
+// several routes on the way say something of a feature, they are those without which the value
+// would be another one; a default gives way to what is written.
+func (p *Program) Written(a Answer) []Written {
+	return p.written(a.Outcome.Fields, p.carriersOf(a))
+}
+
+// carried are the values that stand at a mesh path.
+type carried struct {
+	traits trait.Set
+	// path is what the paths of the values' lines begin with.
+	path string
+}
+
+// carriersOf are what says the fields of an answer, in the order in which a request meets it.
+func (p *Program) carriersOf(a Answer) []carried {
+	var out []carried
+	if x := p.mesh.External(a.Scope.ID); x != nil && a.Scope.Kind == space.External {
 		for _, r := range x.Routes {
-			out[model.ExternalRoutePath(x.ID, r.Name)] = r.Traits
+			if path := model.ExternalRoutePath(x.ID, r.Name); a.met(path) {
+				out = append(out, carried{r.Traits, path})
+			}
 		}
+		return append(out, carried{x.Traits, model.ExternalPath(x.ID)})
+	}
+	if s := p.mesh.Service(a.Scope.ID); s != nil && a.Scope.Kind == "service" {
+		return routesOf(s, a.Scope.Port, func(r model.Route) bool { return a.met(model.RoutePath(s.ID, r.Name)) })
 	}
 	for _, g := range p.mesh.Gateways {
 		for _, h := range g.Hosts {
 			for _, r := range h.Routes {
-				out[model.GatewayRoutePath(g.ID, h.Name, r.Name)] = r.Traits
+				if path := model.GatewayRoutePath(g.ID, h.Name, r.Name); a.met(path) {
+					out = append(append(out, carried{r.Traits, path}), p.behind(r, a)...)
+				}
 			}
 		}
 	}
 	return out
 }
 
-// Beside is what a service has for all requests together, whatever their routes.
-type Beside struct {
-	// To is the service's ID.
-	To     string        `json:"to"`
-	Fields []space.Field `json:"fields"`
+// behind are the services' routes to which a gateway's route leads: the one that a request met,
+// or, where requests are spread over several services, the one for all requests of each.
+func (p *Program) behind(r model.Route, a Answer) []carried {
+	to := slices.DeleteFunc(slices.Clone(r.To), func(t model.Target) bool { return t.Weight == 0 })
+	var out []carried
+	for _, t := range to {
+		if s := p.mesh.Service(t.Service); s != nil {
+			out = append(out, routesOf(s, t.Port, func(own model.Route) bool {
+				return a.met(model.RoutePath(s.ID, own.Name)) || len(to) > 1 && own.Match.IsZero()
+			})...)
+		}
+	}
+	return out
 }
 
-// beside is what the services have that an outcome leads to, in its order: a limit that the
-// proxies keep may still refuse a request that is forwarded.
+// routesOf are those of a service's routes, for requests to one of its ports.
+func routesOf(s *model.Service, port string, meant func(model.Route) bool) []carried {
+	var out []carried
+	for _, r := range s.Routes {
+		if meant(r) {
+			out = append(out, carried{r.TraitsAt(port), s.LinesAt(model.RoutePath(s.ID, r.Name), port)})
+		}
+	}
+	return out
+}
+
+// met reports whether what stands at a mesh path decided.
+func (a Answer) met(path string) bool {
+	return slices.ContainsFunc(a.Steps, func(s Step) bool { return s.Path == path })
+}
+
+func (p *Program) written(fields []space.Field, carriers []carried) []Written {
+	var out []Written
+	for i, f := range fields {
+		if i > 0 && fields[i-1].Feature == f.Feature {
+			continue
+		}
+		var all []said
+		for _, c := range carriers {
+			v, ok := c.traits.Lookup(f.Feature)
+			pos, has := p.positions.At(c.path + "/" + f.Feature)
+			if ok && has {
+				all = append(all, said{Written{f.Feature, pos, c.traits.IsDefault(f.Feature)}, v})
+			}
+		}
+		for _, s := range deciding(all) {
+			out = append(out, s.Written)
+		}
+	}
+	return out
+}
+
+// deciding are those of several on a request's way, in its order, that make the value.
+func deciding(all []said) []said {
+	if slices.ContainsFunc(all, func(s said) bool { return !s.Default }) {
+		all = slices.DeleteFunc(all, func(s said) bool { return s.Default })
+	}
+	if len(all) < 2 {
+		return all
+	}
+	if _, joins := all[0].value.(trait.Chained); !joins {
+		return all[:1]
+	}
+	whole := joined(all)
+	for i := len(all) - 1; i >= 0 && len(all) > 1; i-- {
+		if rest := slices.Delete(slices.Clone(all), i, i+1); reflect.DeepEqual(joined(rest), whole) {
+			all = rest
+		}
+	}
+	return all
+}
+
+// joined is what the values come to, the first of which joins others.
+func joined(all []said) trait.Value {
+	v := all[len(all)-1].value
+	for _, s := range slices.Backward(all[:len(all)-1]) {
+		v = s.value.(trait.Chained).Then(v)
+	}
+	return v
+}
+
+// Beside is what a service or an external has for all requests together, whatever their routes.
+type Beside struct {
+	// To is its ID.
+	To     string        `json:"to"`
+	Fields []space.Field `json:"fields"`
+	// Written are the lines that say so. What has none is as the table of defaults says.
+	Written []Written `json:"written,omitempty"`
+}
+
+// beside is what the destinations have to which an outcome leads, in its order: a limit that
+// the proxies keep may still refuse a request that is forwarded.
 func (p *Program) beside(o Outcome) []Beside {
 	var out []Beside
 	for _, share := range o.Shares {
-		parts := strings.Split(share.Target, "/") // namespace/service/port/version
-		if len(parts) != 4 {
+		id, c := p.whose(share.Target)
+		if id == "" || slices.ContainsFunc(out, func(b Beside) bool { return b.To == id }) {
 			continue
 		}
-		s := p.mesh.Service(parts[0] + "/" + parts[1])
-		if s == nil || slices.ContainsFunc(out, func(b Beside) bool { return b.To == s.ID }) {
-			continue
-		}
-		b := Beside{To: s.ID}
-		for _, f := range catalog.Meaning().Fields(s.TraitsAt(parts[2])) {
+		b := Beside{To: id}
+		for _, f := range catalog.Meaning().Fields(c.traits) {
 			if !slices.Contains(o.Fields, f) {
 				b.Fields = append(b.Fields, f)
 			}
 		}
-		if len(b.Fields) > 0 {
+		if b.Written = p.written(b.Fields, []carried{c}); len(b.Fields) > 0 {
 			out = append(out, b)
 		}
 	}
 	return out
+}
+
+// whose is the destination whose cluster has that name, and what it says there; "" for nobody's.
+func (p *Program) whose(cluster string) (id string, says carried) {
+	for _, s := range p.mesh.Services {
+		for _, port := range s.Ports {
+			if slices.ContainsFunc(s.Versions, func(v model.Version) bool { return model.ClusterName(s.ID, port.Name, v.Name) == cluster }) {
+				return s.ID, carried{s.TraitsAt(port.Name), s.LinesAt(model.ServicePath(s.ID), port.Name)}
+			}
+		}
+	}
+	for _, x := range p.mesh.Externals {
+		for _, port := range x.Ports {
+			if model.ExternalClusterName(x.ID, port.Name) == cluster {
+				return x.ID, carried{x.TraitsAt(port), model.ExternalPath(x.ID)}
+			}
+		}
+	}
+	return "", carried{}
 }
 
 // notCalled is a service that has the identity, if none that has it calls the port: its own

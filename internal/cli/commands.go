@@ -197,7 +197,7 @@ func (a *app) explain(ans compiler.Answer) error {
 	}
 	for _, b := range ans.Beside {
 		for _, f := range b.Fields {
-			printer.Fprintf(a.out, "  %s of %s, for all requests: %s\n", f.Feature, b.To, strings.TrimSpace(f.Name+" "+f.Value))
+			printer.Fprintf(a.out, "  %s of %s, for all requests: %s (%s)\n", f.Feature, b.To, strings.TrimSpace(f.Name+" "+f.Value), a.writtenAt(b.Written, f.Feature))
 		}
 	}
 	if ans.NotCalled != "" {

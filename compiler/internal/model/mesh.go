@@ -168,6 +168,15 @@ func Evenly(vs []Version) []Target {
 // TraitsAt are the service's own at one of its ports.
 func (s *Service) TraitsAt(port string) trait.Set { return at(port, s.Traits, s.PortTraits) }
 
+// LinesAt is what the mesh paths begin with under which there are the lines of TraitsAt: those of
+// the service itself or of one of its routes, which has the path.
+func (s *Service) LinesAt(path, port string) string {
+	if len(s.Ports) < 2 {
+		return path
+	}
+	return path + PortLines(port)
+}
+
 // TraitsAt are the route's for requests to one of its service's ports.
 func (r Route) TraitsAt(port string) trait.Set { return at(port, r.Traits, r.PortTraits) }
 

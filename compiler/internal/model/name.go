@@ -54,6 +54,10 @@ func GatewayTLSName(gateway, port string, t *HostTLS) string {
 // ServicePath is the mesh path of a service.
 func ServicePath(id string) string { return "service/" + id }
 
+// PortLines is what follows the mesh path of a service of several ports, or of its route, before
+// the name of what it says for one of them.
+func PortLines(port string) string { return "/port/" + port }
+
 // RoutePath is the mesh path of a service's route.
 func RoutePath(id, route string) string { return ServicePath(id) + "/route/" + route }
 

@@ -207,7 +207,7 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 		if !ok || r.Read == nil || l.silent(r, c, x) {
 			continue
 		}
-		f := c.node.Field(r.Field)
+		f := r.fieldOf(c, x)
 		if answer != "" && answer != r.Field && (r.Forwards || r.Answers) {
 			if f.Exists() && !c.around {
 				l.idle(r, f, answer)
@@ -216,6 +216,9 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 		}
 		if f.Exists() {
 			l.place(path+"/"+r.Name, f.Pos())
+			if x.To.Name != "" && len(l.ports[x.self]) > 1 {
+				l.place(path+model.PortLines(x.To.Name)+"/"+r.Name, f.Pos())
+			}
 		}
 		x.At = c.on
 		l.portOfBytes(r, f, x)
@@ -233,8 +236,8 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 			continue
 		}
 		x.At = c.on
-		if v, ok := set.Lookup(r.Name); ok && c.node.Field(r.Field).Exists() {
-			r.Fits(v, set, c.node.Field(r.Field), x)
+		if v, ok := set.Lookup(r.Name); ok && r.fieldOf(c, x).Exists() {
+			r.Fits(v, set, r.fieldOf(c, x), x)
 		}
 	}
 	return set

@@ -88,6 +88,14 @@ func (r Rule) nearest(cs []carrier) (carrier, bool) {
 	return *could, true
 }
 
+// fieldOf is what a carrier says for the place; it does not exist where a default means others.
+func (r Rule) fieldOf(c carrier, x *Place) intent.Node {
+	if c.on == OnDefault && r.Spares != nil && r.Spares(x) {
+		return intent.Node{}
+	}
+	return c.node.Field(r.Field)
+}
+
 // Default is one row of the table of defaults, which resolve fills and the
 // documentation and `meshc plan --defaults` print.
 type Default struct {
@@ -115,6 +123,9 @@ type Rule struct {
 	// Read settles the feature's value. n may not exist: then Read returns the
 	// default, or nil for none.
 	Read func(n intent.Node, x *Place) trait.Value
+	// Spares, if set, reports whether a `default` that says the field does not mean the place: what
+	// holds there without it is no matter of what is usual elsewhere.
+	Spares func(x *Place) bool
 	// Fits, if set, notes what of a value that n says cannot hold beside the carrier's others.
 	Fits func(v trait.Value, others trait.Set, n intent.Node, x *Place)
 	// Uses names the destinations, beside the route's own, that the value sends requests to;

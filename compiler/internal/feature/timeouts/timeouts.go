@@ -52,6 +52,8 @@ var Feature = feature.Feature{
 			{Field: "route.timeout (port grpc)", Value: none, Why: "a stream lasts as long as something moves, and callers of gRPC bring deadlines of their own"},
 		},
 		Read: read, Uses: nil,
+		// What is usual for answers would end streams that nobody meant.
+		Spares: func(x *resolve.Place) bool { return x.Speaks(model.GRPC) },
 	},
 	Codec:      trait.JSON[Timeout],
 	Meaning:    meaning,
