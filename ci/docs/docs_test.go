@@ -152,12 +152,12 @@ func TestWrongPagesAreFound(t *testing.T) {
 		})
 	}
 	for name, text := range map[string]string{
-		"a block that nobody runs":       b + "\nmeshc vet\n" + b,
-		"a file without a name":          b + "cue\nmesh: {}\n" + b,
-		"a mark without a reason":        "<!-- not run: -->\n" + b + "sh\nfalse\n" + b,
-		"a mark that stands alone":       "<!-- not run: because -->\nwords\n",
-		"a block without an end":         b + "sh\ntrue\n",
-		"output that no command printed": b + "console\nhello\n" + b,
+		"a block that nobody runs":        b + "\nmeshc vet\n" + b,
+		"a file without a name":           b + "cue\nmesh: {}\n" + b,
+		"a mark without a reason":         "<!-- not run: -->\n" + b + "sh\nfalse\n" + b,
+		"a mark that stands alone":        "<!-- not run: because -->\nwords\n",
+		"a block without an end":          b + "sh\ntrue\n",
+		"output that no command printed":  b + "console\nhello\n" + b,
 		"going on with another page late": b + "sh\ntrue\n" + b + "\n<!-- after: a.md -->\n",
 		"going on with what is no page":   "<!-- after: nothing -->\n",
 	} {
