@@ -6,14 +6,17 @@ import (
 	"html"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Sizes of a drawing in pixels, and the colours of its arrows.
 const (
 	boxH, gapX, gapY, margin = 40, 80, 24, 20
+	noteH                    = 15 // of each line below a name
 
 	laneH     = 6  // height of a place that an arrow passes through
 	letterW   = 8  // of a wide letter
+	noteW     = 7  // of one in a line below a name
 	minLetter = 12 // letters that fit into the narrowest box
 
 	allowedColor, refusedColor = "#64748b", "#dc2626"
@@ -40,7 +43,7 @@ func (p *place) height() int {
 	if p.node == nil {
 		return laneH
 	}
-	return boxH
+	return boxH + noteH*len(p.node.notes())
 }
 
 func newDrawing(g Graph) *drawing {
@@ -49,6 +52,9 @@ func newDrawing(g Graph) *drawing {
 		n := &g.Nodes[i]
 		d.nodes[n.ID] = d.put(n, n.Rank)
 		d.boxW = max(d.boxW, (len(n.ID)+2)*letterW)
+		for _, note := range n.notes() {
+			d.boxW = max(d.boxW, (utf8.RuneCountInString(note)+2)*noteW)
+		}
 	}
 	for _, e := range g.Edges {
 		from, to := d.nodes[e.From], d.nodes[e.To]
@@ -153,8 +159,12 @@ func (d *drawing) svg() string {
 	fill := map[string]string{"gateway": "#dbeafe", "service": "#f1f5f9", "external": "#fef3c7"}
 	for _, n := range d.graph.Nodes {
 		p := d.nodes[n.ID]
+		top, middle := p.y-p.height()/2, d.left(p)+d.boxW/2
 		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%d" height="%d" rx="8" fill="%s" stroke="#94a3b8"/><text x="%d" y="%d" text-anchor="middle" fill="#0f172a">%s</text>`+"\n",
-			d.left(p), p.y-boxH/2, d.boxW, boxH, fill[n.Kind], d.left(p)+d.boxW/2, p.y+5, html.EscapeString(n.ID))
+			d.left(p), top, d.boxW, p.height(), fill[n.Kind], middle, top+boxH/2+5, html.EscapeString(n.ID))
+		for i, note := range n.notes() {
+			fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle" font-size="11" fill="#475569">%s</text>`+"\n", middle, top+boxH+i*noteH+4, html.EscapeString(note))
+		}
 	}
 	b.WriteString("</svg>\n")
 	return b.String()

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/eval"
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/space"
 )
@@ -20,6 +21,103 @@ type Graph struct {
 type Node struct {
 	ID, Kind string
 	Rank     int
+	// Versions are a service's, if it has several, in the order of their names.
+	Versions []Share
+	// Ports are the ports of services, gateways and externals, by name.
+	Ports []NodePort
+}
+
+// NodePort is a port of a node. MTLS is "" for gateways and externals.
+type NodePort struct {
+	Name, Protocol, MTLS string
+}
+
+// Share is what a version gets of the requests to its service: from Least to Most of 100,
+// as different routes may share them differently.
+type Share struct {
+	Version     string
+	Least, Most int
+}
+
+// notes are the short lines that a drawing has below the name of a node: how requests are
+// shared, what lets in callers without a certificate, what an external speaks.
+func (n Node) notes() []string {
+	var out, open, spoken []string
+	const inLine = 3
+	for some := range slices.Chunk(n.Versions, inLine) {
+		var line []string
+		for _, v := range some {
+			line = append(line, v.String())
+		}
+		out = append(out, strings.Join(line, ", "))
+	}
+	for _, p := range n.Ports {
+		spoken = append(spoken, p.Protocol)
+		switch {
+		case p.MTLS == "" || p.MTLS == string(model.Strict):
+		case len(n.Ports) == 1:
+			open = append(open, p.MTLS)
+		default:
+			open = append(open, p.Name+" "+p.MTLS)
+		}
+	}
+	if len(open) > 0 {
+		out = append(out, "mTLS "+strings.Join(open, ", "))
+	}
+	if n.Kind != "service" {
+		slices.Sort(spoken)
+		out = append(out, strings.Join(slices.Compact(spoken), ", "))
+	}
+	return out
+}
+
+// lines are what a drawing says in the place of a node.
+func (n Node) lines() []string { return append([]string{n.ID}, n.notes()...) }
+
+// String is "v1 90%", or "v1 50–90%".
+func (s Share) String() string {
+	if s.Least != s.Most {
+		return fmt.Sprintf("%s %d–%d%%", s.Version, s.Least, s.Most)
+	}
+	return fmt.Sprintf("%s %d%%", s.Version, s.Most)
+}
+
+// shares says what each version gets by the routes that send to some.
+func shares(s *model.Service) []Share {
+	if len(s.Versions) < 2 {
+		return nil
+	}
+	out := make([]Share, len(s.Versions))
+	for i, v := range s.Versions {
+		out[i] = Share{Version: v.Name, Least: 100}
+		for _, p := range s.Ports {
+			for _, r := range s.RoutesAt(p) {
+				if len(r.To) == 0 {
+					continue
+				}
+				part := 0
+				for _, t := range r.To {
+					if t.Version == v.Name {
+						part += t.Weight
+					}
+				}
+				out[i].Least, out[i].Most = min(out[i].Least, part), max(out[i].Most, part)
+			}
+		}
+		out[i].Least = min(out[i].Least, out[i].Most) // no route sends anywhere
+	}
+	return out
+}
+
+func nodePorts(ports []model.Port, mtls bool) []NodePort {
+	out := make([]NodePort, len(ports))
+	for i, p := range ports {
+		out[i] = NodePort{Name: p.Name, Protocol: string(p.Protocol)}
+		if mtls {
+			out[i].MTLS = string(p.MTLS)
+		}
+	}
+	return out
 }
 
 // Edge is a call, or a route of a gateway.
@@ -40,7 +138,7 @@ func (p *Program) Graph() (Graph, error) {
 	}
 	for _, gw := range p.mesh.Gateways {
 		id := "gateway/" + gw.ID
-		g.Nodes = append(g.Nodes, Node{ID: id, Kind: "gateway"})
+		g.Nodes = append(g.Nodes, Node{ID: id, Kind: "gateway", Ports: nodePorts(gw.Ports, false)})
 		for _, h := range gw.Hosts {
 			for _, r := range h.Routes {
 				for _, t := range r.To {
@@ -50,13 +148,13 @@ func (p *Program) Graph() (Graph, error) {
 		}
 	}
 	for _, s := range p.mesh.Services {
-		g.Nodes = append(g.Nodes, Node{ID: s.ID, Kind: "service"})
+		g.Nodes = append(g.Nodes, Node{ID: s.ID, Kind: "service", Versions: shares(s), Ports: nodePorts(s.Ports, true)})
 		for _, c := range s.Calls {
 			edge(s.ID, c.To)
 		}
 	}
 	for _, e := range p.mesh.Externals {
-		g.Nodes = append(g.Nodes, Node{ID: e.ID, Kind: "external"})
+		g.Nodes = append(g.Nodes, Node{ID: e.ID, Kind: "external", Ports: nodePorts(e.Ports, false)})
 	}
 	g.rank()
 	refused, err := p.refusals(g.Edges)
@@ -154,7 +252,7 @@ func (g Graph) mermaid() string {
 		case "external":
 			open, end = "[/", "/]"
 		}
-		fmt.Fprintf(&b, "  n%d%s%q%s\n", i, open, n.ID, end)
+		fmt.Fprintf(&b, "  n%d%s%q%s\n", i, open, strings.Join(n.lines(), "<br/>"), end)
 	}
 	for _, e := range g.Edges {
 		arrow := "-->"
@@ -170,7 +268,11 @@ func (g Graph) dot() string {
 	var b strings.Builder
 	b.WriteString("digraph mesh {\n  rankdir=LR\n  node [shape=box, style=rounded]\n")
 	for _, n := range g.Nodes {
-		fmt.Fprintf(&b, "  %q\n", n.ID)
+		fmt.Fprintf(&b, "  %q", n.ID)
+		if all := n.lines(); len(all) > 1 {
+			fmt.Fprintf(&b, " [label=%q]", strings.Join(all, "\n"))
+		}
+		b.WriteString("\n")
 	}
 	for _, e := range g.Edges {
 		style := ""
