@@ -26,7 +26,7 @@ images: ## build the container images as OCI layouts in bin/images (Debian; IMAG
 test: tools ## run all tests with the race detector (real Envoys, real git, real Kubernetes)
 	@failed=0; $(MAKE) --no-print-directory pairs || failed=1; go test -race -timeout 20m $(TESTFLAGS) ./... || failed=1; exit $$failed
 
-# Under the race detector a tenth of them takes as long, and shows no other race.
+# `go test` by itself draws fifteen; more of them show no other race.
 PAIRS ?= 100
 pairs: ## hold plans of drawn pairs of meshes against a second reading, without the race detector (PAIRS=1000 SEED=40000)
 	@set -o pipefail; go test ./compiler -v -timeout 60m -run '^TestPlans(OfAllWords)?AreTrue$$' -pairs $(PAIRS) -drawn-pairs $(PAIRS) -drawn-seed $(or $(SEED),0) | sed -E '/^ *(=== |--- PASS)/d'
