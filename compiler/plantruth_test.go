@@ -16,7 +16,6 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 )
 
-// A longer run than an ordinary test's is worth a flag.
 // drawnByDefault is how many pairs are drawn where nobody says how many: enough to see a plan
 // that is plainly wrong while one works. `make pairs` draws a hundred, without the race
 // detector, which sees the same in each of them at ten times the cost.
