@@ -52,6 +52,7 @@ func CompareAhead(before, after *Program, l Limits) (Changes, error) {
 		was = a
 		c.AddStep(plan.Step{After: end, Lines: note(then.Lines), Ends: own.Lines}, then.OverBudget || own.OverBudget)
 	}
+	c.locate()
 	return c, nil
 }
 

@@ -38,9 +38,6 @@ func (j drawnJudge) wrong(format string, args ...any) {
 	for _, l := range j.p.Lines {
 		fmt.Fprintf(&text, "  %s %s: %s\n", l.Class, strings.Join(l.Scopes, ","), l.Text)
 	}
-	for _, x := range j.p.Access {
-		fmt.Fprintf(&text, "  access gained=%v %s at %v: %s\n", x.Gained, x.Who, x.To, x.What)
-	}
 	for name, after := range j.files[1] {
 		before := strings.Split(j.files[0][name], "\n")
 		after := strings.Split(after, "\n")
@@ -171,8 +168,9 @@ func (j drawnJudge) access(qs []asked) (gained bool) {
 					was, is := j.b.admits(j.T, sb, port, c, q), j.a.admits(j.T, sa, port, c, q)
 					gained = gained || !was && is
 					for _, side := range []bool{false, true} {
-						said := slices.ContainsFunc(j.p.Access, func(x plan.Access) bool {
-							return x.Gained == side && slices.Contains(x.To, display) && callerNamed(x.Callers, x.Except, c) &&
+						said := slices.ContainsFunc(j.p.Lines, func(l plan.Line) bool {
+							x := l.Access
+							return x != nil && x.Gained == side && slices.Contains(l.Scopes, display) && callerNamed(x.Callers, x.Except, c) &&
 								(sb.Port[port].Protocol == "tcp" || inSet(x.Methods, q.method) && inSet(x.Paths, q.path))
 						})
 						if want := was == !side && is == side; said != want {

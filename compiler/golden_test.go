@@ -19,6 +19,7 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
+	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/golden"
@@ -377,7 +378,39 @@ func (w whole) plan(t *testing.T, after *compiler.Program) []byte {
 	if err := ch.Text(&b, func(p diag.Pos) diag.Pos { return p }, nil); err != nil {
 		t.Fatal(err)
 	}
+	if told := retold(t, ch.Plan); told != b.String() {
+		t.Errorf("a program that reads the JSON without its sentences says\n%s\nthe plan is\n%s", told, b.String())
+	}
 	return b.Bytes()
+}
+
+// retold is the text of a plan as a program makes it that has the JSON, and none of its sentences.
+func retold(t *testing.T, p compiler.Plan) string {
+	t.Helper()
+	raw, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read compiler.Plan
+	if err := json.Unmarshal(raw, &read); err != nil {
+		t.Fatal(err)
+	}
+	say := func(ls []plan.Line) {
+		for i := range ls {
+			ls[i].Text = ""
+			ls[i].Text = ls[i].Say(catalog.Words())
+		}
+	}
+	say(read.Lines)
+	for _, s := range read.Steps {
+		say(s.Lines)
+		say(s.Ends)
+	}
+	var b strings.Builder
+	if err := plan.Text(&b, read, plan.RenderOptions{At: func(p diag.Pos) diag.Pos { return p }}); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 // Every row of the matrix has a case that shows it from intent to Envoy.

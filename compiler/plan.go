@@ -30,9 +30,12 @@ type CanAnswer = plan.CanAnswer
 // Near is what would get through in place of what does not.
 type Near = plan.Near
 
+// Plan is what a change of intent means, as data.
+type Plan = plan.Plan
+
 // Changes is what a change of intent means.
 type Changes struct {
-	plan.Plan
+	Plan
 	before, after *Program
 }
 
@@ -55,7 +58,9 @@ func Compare(before, after *Program, l Limits) (Changes, error) {
 	if err != nil {
 		return Changes{}, fmt.Errorf("comparing: %w", err)
 	}
-	return Changes{Plan: p, before: before, after: after}, nil
+	c := Changes{Plan: p, before: before, after: after}
+	c.locate()
+	return c, nil
 }
 
 // side is the program as a comparison sees it.
@@ -93,32 +98,24 @@ func (p *Program) identities() []string {
 	return out
 }
 
-// rendering says where mesh paths stand, each on its side. at turns a position in
-// the intent into one that the reader can open.
-func (c Changes) rendering(at func(diag.Pos) diag.Pos, sections []Section) plan.RenderOptions {
-	where := func(o space.Origin, after bool) string {
-		side := c.before
-		if after {
-			side = c.after
-		}
-		if pos := side.Position(string(o)); pos.File != "" {
-			return at(pos).String()
-		}
-		return ""
+// locate says where what lines name stands in the intent, each on its side.
+func (c *Changes) locate() {
+	in := func(p *Program) func(space.Origin) diag.Pos {
+		return func(o space.Origin) diag.Pos { return p.Position(string(o)) }
 	}
-	return plan.RenderOptions{Where: where, Sections: sections}
+	c.Locate(in(c.before), in(c.after))
 }
 
 // Text writes the changes for a terminal. at turns a position in the intent into
 // one that the reader can open.
 func (c Changes) Text(w io.Writer, at func(diag.Pos) diag.Pos, sections []Section) error {
-	return plan.Text(w, c.Plan, c.rendering(at, sections))
+	return plan.Text(w, c.Plan, plan.RenderOptions{At: at, Sections: sections})
 }
 
 // Markdown writes one comment on a pull request, escaped and cut below the host's
 // limit. at is as for Text.
 func (c Changes) Markdown(w io.Writer, at func(diag.Pos) diag.Pos, sections []Section) error {
-	return plan.Markdown(w, c.Plan, c.rendering(at, sections))
+	return plan.Markdown(w, c.Plan, plan.RenderOptions{At: at, Sections: sections})
 }
 
 // Policies adds what becomes of the policies beside the intent: the digest of each file by

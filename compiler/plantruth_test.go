@@ -322,9 +322,6 @@ func (j judge) wrong(format string, args ...any) {
 	for _, l := range j.p.Lines {
 		fmt.Fprintf(&text, "  %s %s: %s\n", l.Class, strings.Join(l.Scopes, ","), l.Text)
 	}
-	for _, a := range j.p.Access {
-		fmt.Fprintf(&text, "  access gained=%v %s at %v: %s\n", a.Gained, a.Who, a.To, a.What)
-	}
 	j.Fatalf("%s: %s\nplan:\n%s\nbefore: %v\nafter: %v", j.about, fmt.Sprintf(format, args...), text.String(), j.b.files(), j.a.files())
 }
 
@@ -344,8 +341,9 @@ func (j judge) access() (gained bool) {
 					was, is := j.b.allows(sb, port, c[0], q), j.a.allows(sa, port, c[1], q)
 					gained = gained || !was && is
 					for _, side := range []bool{false, true} {
-						said := slices.ContainsFunc(j.p.Access, func(x plan.Access) bool {
-							return x.Gained == side && slices.Contains(x.To, display) && named(x.Callers, x.Except, c) && inSet(x.Methods, q.method) && inSet(x.Paths, q.path)
+						said := slices.ContainsFunc(j.p.Lines, func(l plan.Line) bool {
+							x := l.Access
+							return x != nil && x.Gained == side && slices.Contains(l.Scopes, display) && named(x.Callers, x.Except, c) && inSet(x.Methods, q.method) && inSet(x.Paths, q.path)
 						})
 						if want := was == !side && is == side; said != want {
 							j.wrong("%+v of %+v at %s: gained=%v is said: %v, true: %v", q, c, display, side, said, want)

@@ -291,16 +291,15 @@ func (n *narrator) accessChange(ch prove.AccessChange) error {
 	if err != nil {
 		return err
 	}
-	p := piece{kind: KindAccess, class: Narrowing, scope: n.p.display, name: shortName(n.p), at: n.p.after.Scope, near: n.p.near, witness: w}
+	p := piece{kind: KindAccess, class: Narrowing, scope: n.p.display, at: n.p.after.Scope, witness: w}
 	p.gained, p.callers = ch.Gained, n.say.callers(ch.Who, ch.Movers, n.c.movers.names)
 	p.methods, p.paths, p.rest = ch.Methods, ch.Paths, ch.Rest
-	p.what = n.say.area(ch.Methods, ch.Paths, ch.Rest)
 	p.before, p.after = n.origins(by[0], n.p.opened), n.origins(by[1], n.p.removed)
 	b, a := space.Forward, space.Denied
 	if ch.Gained {
 		p.class, b, a = Widening, a, b
 	}
-	p.change = accessWord(b, n.p.opened) + " → " + accessWord(a, n.p.removed)
+	p.says = Change{What: AccessOf, Was: accessFate(b, n.p.opened), Is: accessFate(a, n.p.removed)}
 	if n.p.external {
 		n.egress(&p)
 	}
@@ -316,8 +315,8 @@ func (n *narrator) accessChange(ch prove.AccessChange) error {
 
 // egress words a way out of the mesh, which is all or nothing. Whoever is gone lost none.
 func (n *narrator) egress(p *piece) {
-	if p.change = "egress closed"; p.gained {
-		p.change = "egress opened"
+	if p.says = (Change{What: EgressClosed}); p.gained {
+		p.says.What = EgressOpened
 	}
 	gone := func(x Caller) bool { return x.Kind == CallerService && n.c.after.Service(x.Name) == nil }
 	if !p.gained && !slices.ContainsFunc(p.callers.in, func(x Caller) bool { return !gone(x) }) {
@@ -325,11 +324,11 @@ func (n *narrator) egress(p *piece) {
 	}
 }
 
-func accessWord(v space.Verdict, missing bool) string {
+func accessFate(v space.Verdict, missing bool) *Fate {
 	if missing {
-		return "not there"
+		return &Fate{Verdict: space.NotFound, Missing: true}
 	}
-	return verdictWords(v, false)
+	return &Fate{Verdict: v}
 }
 
 func (n *narrator) origins(r space.Rule, missing bool) []space.Origin {
@@ -377,7 +376,7 @@ func (n *narrator) witness(w prove.AccessWitness, b, a space.Outcome, direct boo
 }
 
 // area words methods, paths and further conditions: "GET /reviews/*", "everything".
-func (s speaker) area(methods, paths prove.Set, rest []space.Test) string {
+func area(methods, paths prove.Set, rest []space.Test) string {
 	var parts []string
 	if m := setWords(methods, func(p space.Pattern) string { return p.Text }); m != "" {
 		parts = append(parts, m)
@@ -400,7 +399,7 @@ func (s speaker) area(methods, paths prove.Set, rest []space.Test) string {
 		}
 		parts = append(parts, words)
 	}
-	if r := s.what(rest); r != "" {
+	if r := requested(rest); r != "" {
 		parts = append(parts, r)
 	}
 	if len(parts) == 0 {

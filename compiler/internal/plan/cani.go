@@ -256,7 +256,7 @@ func completed(w space.Request, q Query) space.Request {
 // set words what a rule takes of a region, with what earlier rules take away.
 func (s speaker) set(h prove.Hit, region []space.Test, near string) string {
 	when := slices.Concat(region, h.Rule.When)
-	what := s.what(withoutWider(when, space.MethodDim, space.PathDim))
+	what := requested(withoutWider(when, space.MethodDim, space.PathDim))
 	if what == "" {
 		what = "everything"
 	}
@@ -277,7 +277,7 @@ func (s speaker) set(h prove.Hit, region []space.Test, near string) string {
 		if r.Then.Verdict == space.Forward || refusedByMTLS(r, own) {
 			continue // what another entry lets through is no exception from the whole
 		}
-		words := s.what(own)
+		words := requested(own)
 		if slices.ContainsFunc(own, func(t space.Test) bool { return t.Dim == space.IdentityDim }) {
 			words = strings.TrimSpace(words + " from " + s.who(own, near))
 		}
@@ -324,7 +324,6 @@ type MatrixCell struct {
 // at least one grant that applies, in the order of ds, then of identities.
 // Routes are not looked at: a granted request may still meet a 404.
 func Matrix(m *model.Mesh, ds []space.Decision, identities []string) []MatrixCell {
-	say := newSpeaker(m)
 	var out []MatrixCell
 	for _, d := range ds {
 		if d.Scope.Kind != "service" {
@@ -336,7 +335,7 @@ func Matrix(m *model.Mesh, ds []space.Decision, identities []string) []MatrixCel
 				if r.Then.Verdict != space.Forward {
 					continue
 				}
-				what := say.what(r.When)
+				what := requested(r.When)
 				if what == "" {
 					what = "everything"
 				}

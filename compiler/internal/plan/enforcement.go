@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"fmt"
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/model"
@@ -52,16 +51,16 @@ func (c *comparison) softened(rule string, b, a release.Softened, was, is bool) 
 	path := model.RulePath(rule)
 	switch {
 	case !was:
-		c.term(Weakening, "rule "+rule, "", path, "%s until %s (%s: %s)", does(a.Severity), a.Until, a.Owner, a.Reason)
+		c.term(Weakening, "rule "+rule, "", path, Change{What: RuleSoftened, Severity: a.Severity, Until: a.Until, Owner: a.Owner, Reason: a.Reason})
 	case !is:
-		c.term(Neutral, "rule "+rule, path, "", "does what it declares again")
+		c.term(Neutral, "rule "+rule, path, "", Change{What: RuleRestored})
 	default:
 		if b.Severity != a.Severity {
 			class := Neutral
 			if a.Severity == "audit" {
 				class = Weakening
 			}
-			c.term(class, "rule "+rule, path, path, "%s → %s", does(b.Severity), does(a.Severity))
+			c.term(class, "rule "+rule, path, path, moved(RuleSeverity, b.Severity, a.Severity))
 		}
 		c.temporary("rule "+rule, path, b.Temporary, a.Temporary)
 	}
@@ -71,49 +70,50 @@ func (c *comparison) exemption(name string, b, a *release.Exemption) {
 	path, scope := model.ExemptionPath(name), "exemption "+name
 	if b == nil || a == nil || b.Object != a.Object {
 		if b != nil {
-			c.term(Neutral, scope, path, ifSide(a != nil, path), "no longer lets %s through", b.Object)
+			c.term(Neutral, scope, path, ifSide(a != nil, path), Change{What: ExemptionGone, Object: b.Object.String()})
 		}
 		if a != nil {
 			for _, rule := range a.Rules {
-				c.term(Weakening, scope, ifSide(b != nil, path), path, "%s until %s (%s: %s)", lets(rule, a.Object), a.Until, a.Owner, a.Reason)
+				c.term(Weakening, scope, ifSide(b != nil, path), path, Change{What: lets(rule, ExemptionNew, BreakGlassNew), Object: a.Object.String(), Rule: rule, Until: a.Until, Owner: a.Owner, Reason: a.Reason})
 			}
 		}
 		return
 	}
 	for _, rule := range without(a.Rules, b.Rules) {
-		c.term(Weakening, scope, path, path, "%s as well", lets(rule, a.Object))
+		c.term(Weakening, scope, path, path, Change{What: lets(rule, ExemptionRule, BreakGlassRule), Object: a.Object.String(), Rule: rule})
 	}
 	for _, rule := range without(b.Rules, a.Rules) {
-		c.term(Neutral, scope, path, path, "no longer exempts %s from rule %s", b.Object, rule)
+		c.term(Neutral, scope, path, path, Change{What: ExemptionEnds, Object: b.Object.String(), Rule: rule})
 	}
 	c.temporary(scope, path, b.Temporary, a.Temporary)
 }
 
-// lets words what an exemption from a rule allows.
-func lets(rule string, o release.Objects) string {
+// lets is what an exemption from a rule is, of two: from the one that keeps objects as the
+// release has them, it allows edits by hand.
+func lets(rule string, exempt, breakGlass What) What {
 	if rule == release.DriftRule {
-		return fmt.Sprintf("break-glass: lets %s be edited by hand", o)
+		return breakGlass
 	}
-	return fmt.Sprintf("exempts %s from rule %s", o, rule)
+	return exempt
 }
 
 // temporary compares who answers for something and until when.
 func (c *comparison) temporary(scope, path string, b, a release.Temporary) {
 	if b.Until != a.Until {
-		class, word := Neutral, "shortened"
+		class, says := Neutral, Change{What: Shortened, Before: []string{b.Until}, After: []string{a.Until}, Owner: a.Owner, Reason: a.Reason}
 		if later(b.Until, a.Until) {
-			class, word = Weakening, "prolonged"
+			class, says.What = Weakening, Prolonged
 		}
-		c.term(class, scope, path, path, "%s: until %s → %s (%s: %s)", word, b.Until, a.Until, a.Owner, a.Reason)
+		c.term(class, scope, path, path, says)
 	}
 	if b.Owner != a.Owner {
-		c.term(Neutral, scope, path, path, "owner %s → %s", b.Owner, a.Owner)
+		c.term(Neutral, scope, path, path, moved(Owner, b.Owner, a.Owner))
 	}
 }
 
 // term adds a piece about a rule or an exemption; an empty path leaves the side out.
-func (c *comparison) term(class Class, scope, before, after, format string, args ...any) {
-	p := piece{class: class, kind: KindRule, scope: scope, name: scope, change: fmt.Sprintf(format, args...)}
+func (c *comparison) term(class Class, scope, before, after string, says Change) {
+	p := piece{class: class, kind: KindRule, scope: scope, says: says}
 	if before != "" {
 		p.before = []space.Origin{space.Origin(before)}
 	}

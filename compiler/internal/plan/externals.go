@@ -87,11 +87,11 @@ func (c *comparison) outsideDecision(m *model.Mesh, x *model.External, port stri
 // there is where the port of an external is, as fields.
 func (c *comparison) there(m *model.Mesh, x *model.External, p model.Port) []space.Field {
 	out := []space.Field{
-		{Feature: outside, Name: outsideAddress, Value: endpoints(x.At(p))},
+		{Feature: outside, Name: outsideAddress, Value: strings.Join(endpoints(x.At(p)), " ")},
 		{Feature: outside, Name: outsideProtocol, Value: string(p.Protocol)},
 	}
 	if m.Capture == model.Transparent {
-		out = append(out, space.Field{Feature: outside, Name: outsideDialled, Value: number(p.Dialled())})
+		out = append(out, space.Field{Feature: outside, Name: outsideDialled, Value: decimal(p.Dialled())})
 	}
 	return out
 }
@@ -132,7 +132,7 @@ func (c *comparison) withOutside(m *model.Mesh, d space.Decision) space.Decision
 			if !leads || version != "" || !ok {
 				continue
 			}
-			out = append(out, space.Field{Feature: id + " " + outside, Name: outsideAddress, Value: endpoints(x.At(p))},
+			out = append(out, space.Field{Feature: id + " " + outside, Name: outsideAddress, Value: strings.Join(endpoints(x.At(p)), " ")},
 				space.Field{Feature: id + " " + outside, Name: outsideProtocol, Value: string(p.Protocol)})
 			for _, f := range c.meaning.Fields(x.TraitsAt(p)) {
 				f.Feature = id + " " + f.Feature
@@ -206,18 +206,18 @@ func (c *comparison) externals() {
 		b, a := c.before.External(id), c.after.External(id)
 		switch {
 		case b == nil:
-			c.externalNote(id, Neutral, "external is new, at %s", whereabouts(a))
+			c.externalNote(id, Neutral, Change{What: ExternalNew, After: whereabouts(a)})
 			continue
 		case a == nil:
-			c.externalNote(id, Neutral, "external is gone")
+			c.externalNote(id, Neutral, Change{What: ExternalGone})
 			continue
 		}
 		from := len(c.found)
 		if from, to := home(c.before, b.Namespace, b.Package), home(c.after, a.Namespace, a.Package); from != to {
-			c.externalNote(id, Widening, "belongs to %s → %s", folder(from), folder(to))
+			c.externalNote(id, Widening, moved(Belongs, from, to))
 		}
 		if b.Owner != a.Owner {
-			c.externalNote(id, Neutral, "owner: %s → %s", b.Owner, a.Owner)
+			c.externalNote(id, Neutral, moved(Owner, b.Owner, a.Owner))
 		}
 		c.externalGrants(id, b, a)
 		if c.isCalled(id) {
@@ -227,7 +227,7 @@ func (c *comparison) externals() {
 		}
 		sent := func(g *model.Gateway) bool { return sendsTo(g, func(to string) bool { return to == id }) }
 		if len(c.found) == from && !slices.ContainsFunc(slices.Concat(c.before.Gateways, c.after.Gateways), sent) && !sameJSON(b, a) {
-			c.externalNote(id, Neutral, "is declared otherwise, and nobody sends to it: at %s, as %s", whereabouts(a), orNone(strings.Join(a.Hosts, " ")))
+			c.externalNote(id, Neutral, Change{What: ExternalUnused, After: whereabouts(a), Hosts: a.Hosts})
 		}
 	}
 }
@@ -250,18 +250,22 @@ func (c *comparison) names(id string, b, a *model.External) {
 	for _, x := range []struct {
 		names  []string
 		class  Class
-		format string
+		what   What
 		byHost bool
 	}{
-		{without(hosts(a), hosts(b)), Widening, "is called %s, too", true},
-		{without(hosts(b), hosts(a)), Narrowing, "is no longer called %s", true},
-		{without(a.Addresses, b.Addresses), Widening, "is dialled at %s, too", false},
-		{without(b.Addresses, a.Addresses), Narrowing, "is no longer dialled at %s", false},
+		{without(hosts(a), hosts(b)), Widening, NameNew, true},
+		{without(hosts(b), hosts(a)), Narrowing, NameGone, true},
+		{without(a.Addresses, b.Addresses), Widening, DialledNew, false},
+		{without(b.Addresses, a.Addresses), Narrowing, DialledGone, false},
 	} {
 		if len(x.names) == 0 {
 			continue
 		}
-		c.externalNote(id, x.class, x.format, strings.Join(x.names, ", "))
+		says := Change{What: x.what, After: x.names}
+		if x.class == Narrowing {
+			says.Before, says.After = x.names, nil
+		}
+		c.externalNote(id, x.class, says)
 		if x.byHost && len(b.Hosts) > 0 && len(a.Hosts) > 0 {
 			c.found[len(c.found)-1].witness = c.byName(b, a, x.names[0])
 		}
@@ -317,56 +321,60 @@ func (c *comparison) isCalled(id string) bool {
 func (c *comparison) externalPorts(id string, b, a *model.External) {
 	for _, p := range a.Ports {
 		if _, ok := portOf(b, p.Name); !ok {
-			c.externalNote(id, Neutral, "port %s is new (%d, %s), at %s", p.Name, p.Number, p.Protocol, endpoints(a.At(p)))
+			c.externalNote(id, Neutral, Change{What: PortNew, Port: p.Name, Number: p.Number, Protocol: string(p.Protocol), After: endpoints(a.At(p))})
 		}
 	}
 	for _, p := range b.Ports {
 		if _, ok := portOf(a, p.Name); !ok {
-			c.externalNote(id, Neutral, "port %s is gone", p.Name)
+			c.externalNote(id, Neutral, Change{What: PortGone, Port: p.Name})
 		}
 	}
 }
 
 // externalGrants compares who may call an external from other namespaces.
 func (c *comparison) externalGrants(id string, before, after *model.External) {
-	b, a := grantWords(before.Grants), grantWords(after.Grants)
+	b, a := granted(before.Grants), granted(after.Grants)
 	if more := without(a, b); len(more) > 0 {
-		c.externalNote(id, Widening, "may be called by %s, too", strings.Join(more, ", "))
+		c.externalNote(id, Widening, Change{What: CallersNew, Callers: more})
 	}
 	if fewer := without(b, a); len(fewer) > 0 {
-		c.externalNote(id, Narrowing, "may no longer be called by %s", strings.Join(fewer, ", "))
+		c.externalNote(id, Narrowing, Change{What: CallersGone, Callers: fewer})
 	}
 }
 
 // whereabouts are where an external's ports are.
-func whereabouts(x *model.External) string {
+func whereabouts(x *model.External) []string {
 	var out []string
 	for _, p := range x.Ports {
-		out = appendNew(out, endpoints(x.At(p)))
+		for _, e := range endpoints(x.At(p)) {
+			out = appendNew(out, e)
+		}
 	}
-	return strings.Join(out, " ")
+	return out
 }
 
-// grantWords are whom grants of an external name, sorted.
-func grantWords(gs []model.Grant) []string {
-	var out []string
+// granted are whom grants of an external name, sorted.
+func granted(gs []model.Grant) []Caller {
+	var out []Caller
 	for _, g := range gs {
 		if g.Mesh {
-			out = append(out, "everyone in the mesh")
+			out = append(out, Caller{Kind: CallerMesh})
 		}
 		for _, n := range g.Namespaces {
-			out = append(out, "everyone in "+n)
+			out = append(out, Caller{Kind: CallerNamespace, Name: n})
 		}
-		out = append(out, g.Accounts...)
+		for _, a := range g.Accounts {
+			out = append(out, Caller{Kind: CallerAccount, Name: a})
+		}
 	}
-	slices.Sort(out)
+	slices.SortFunc(out, Caller.compare)
 	return slices.Compact(out)
 }
 
-func (c *comparison) externalNote(id string, class Class, format string, args ...any) {
+func (c *comparison) externalNote(id string, class Class, says Change) {
 	c.reachedServices[id] = true
 	origin := []space.Origin{space.Origin(model.ExternalPath(id))}
-	p := piece{class: class, kind: KindAddress, scope: outside + "/" + id, name: id, change: fmt.Sprintf(format, args...)}
+	p := piece{class: class, kind: KindAddress, scope: outside + "/" + id, says: says}
 	if c.before.External(id) != nil {
 		p.before = origin
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -19,10 +18,10 @@ func (c *comparison) gateways() {
 		b, a := c.before.Gateway(id), c.after.Gateway(id)
 		switch {
 		case b == nil:
-			c.gatewayNote(id, Neutral, KindGateway, "gateway is new, on %s", sockets(a))
+			c.gatewayNote(id, Neutral, KindGateway, Change{What: GatewayNew, After: sockets(a)})
 			b = &model.Gateway{Host: a.Host, Ports: a.Ports, Account: a.Account, Owner: a.Owner, Autoscale: a.Autoscale, Traits: a.Traits}
 		case a == nil:
-			c.gatewayNote(id, Neutral, KindGateway, "gateway is gone")
+			c.gatewayNote(id, Neutral, KindGateway, Change{What: GatewayGone})
 			a = &model.Gateway{Host: b.Host, Ports: b.Ports, Account: b.Account, Owner: b.Owner, Autoscale: b.Autoscale, Traits: b.Traits}
 		}
 		c.gateway(id, b, a)
@@ -32,19 +31,19 @@ func (c *comparison) gateways() {
 func (c *comparison) gateway(id string, b, a *model.Gateway) {
 	c.gatewayPorts(id, b, a)
 	if b.Account != a.Account {
-		c.gatewayNote(id, Narrowing, KindGateway, "runs as %s → %s: services refuse it until it has the new account", b.Account, a.Account)
+		c.gatewayNote(id, Narrowing, KindGateway, moved(GatewayAccount, b.Account, a.Account))
 	}
 	if b.Owner != a.Owner {
-		c.gatewayNote(id, Neutral, KindGateway, "owner %s → %s", b.Owner, a.Owner)
+		c.gatewayNote(id, Neutral, KindGateway, moved(Owner, b.Owner, a.Owner))
 	}
-	if was, is := pods(b.Autoscale), pods(a.Autoscale); was != is {
-		c.gatewayNote(id, Neutral, KindGateway, "has %s → %s", was, is)
+	if was, is := pods(b.Autoscale), pods(a.Autoscale); !slices.Equal(was, is) {
+		c.gatewayNote(id, Neutral, KindGateway, Change{What: Pods, Before: was, After: is})
 	}
 	c.hostTLS(id, b, a)
 	was, is := c.meaning.Fields(b.Traits), c.meaning.Fields(a.Traits)
 	for _, f := range features(was, is) {
-		if class, text := c.word(f, was, is); class != Nothing {
-			c.gatewayNote(id, class, KindFeature, "%s", text)
+		if class, says := c.changedFeature(f, was, is); class != Nothing {
+			c.gatewayNote(id, class, KindFeature, says)
 			c.found[len(c.found)-1].feature = f
 		}
 	}
@@ -53,14 +52,14 @@ func (c *comparison) gateway(id string, b, a *model.Gateway) {
 		owner, ok := before[name]
 		switch {
 		case !ok:
-			c.gatewayNote(id, Neutral, KindGateway, "host %s is opened", name)
+			c.gatewayNote(id, Neutral, KindGateway, Change{What: HostOpened, Host: name})
 		case owner != after[name]:
-			c.gatewayNote(id, Neutral, KindGateway, "owner of host %s %s → %s", name, owner, after[name])
+			c.gatewayNote(id, Neutral, KindGateway, ofHost(Owner, name, owner, after[name]))
 		}
 	}
 	for _, name := range sortedKeys(before) {
 		if _, ok := after[name]; !ok {
-			c.gatewayNote(id, Neutral, KindGateway, "host %s is closed", name)
+			c.gatewayNote(id, Neutral, KindGateway, Change{What: HostClosed, Host: name})
 		}
 	}
 }
@@ -68,14 +67,16 @@ func (c *comparison) gateway(id string, b, a *model.Gateway) {
 // everywhere reports whether a bind address is all that the host has.
 func everywhere(host string) bool { return host == model.AnyAddress || host == model.AnyIPv4 }
 
-func socket(g *model.Gateway, p model.Port) string { return net.JoinHostPort(g.Host, number(p.Number)) }
+func socket(g *model.Gateway, p model.Port) string {
+	return net.JoinHostPort(g.Host, decimal(p.Number))
+}
 
-func sockets(g *model.Gateway) string {
+func sockets(g *model.Gateway) []string {
 	out := make([]string, len(g.Ports))
 	for i, p := range g.Ports {
 		out[i] = socket(g, p)
 	}
-	return strings.Join(out, " and ")
+	return out
 }
 
 // gatewayPorts compares where a gateway listens, and for what.
@@ -89,10 +90,10 @@ func (c *comparison) gatewayPorts(id string, b, a *model.Gateway) {
 		is, after := a.Port(name)
 		switch {
 		case !before:
-			c.gatewayNote(id, Neutral, KindAddress, "port %s is new: %s on %s", name, is.Protocol, socket(a, is))
+			c.gatewayNote(id, Neutral, KindAddress, Change{What: PortNew, Port: name, Number: is.Number, Protocol: string(is.Protocol), After: []string{socket(a, is)}})
 			continue
 		case !after:
-			c.gatewayNote(id, Narrowing, KindAddress, "port %s is gone: %s is not answered any more", name, socket(b, was))
+			c.gatewayNote(id, Narrowing, KindAddress, Change{What: PortGone, Port: name, Before: []string{socket(b, was)}})
 			continue
 		}
 		if b.Host != a.Host || was.Number != is.Number {
@@ -103,14 +104,14 @@ func (c *comparison) gatewayPorts(id string, b, a *model.Gateway) {
 			if loopback(b.Host) && !loopback(a.Host) {
 				class = Worst(class, Weakening) // what one host could reach is now open to its network
 			}
-			c.gatewayNote(id, class, KindAddress, "port %s listens on %s → %s", name, socket(b, was), socket(a, is))
+			c.gatewayNote(id, class, KindAddress, ofPort(PortSocket, name, socket(b, was), socket(a, is)))
 		}
 		if was.Protocol != is.Protocol {
 			class := Narrowing // who still speaks the old one is not answered
 			if is.Protocol == model.HTTP {
 				class = Weakening
 			}
-			c.gatewayNote(id, class, KindAddress, "port %s speaks %s → %s", name, was.Protocol, is.Protocol)
+			c.gatewayNote(id, class, KindAddress, ofPort(PortProtocol, name, string(was.Protocol), string(is.Protocol)))
 		}
 	}
 }
@@ -129,9 +130,9 @@ func (c *comparison) hostTLS(id string, b, a *model.Gateway) {
 		switch {
 		case was.TLS == nil && is.TLS == nil:
 		case was.TLS == nil:
-			c.gatewayNote(id, Neutral, KindAddress, "host %s is reached by HTTPS, with %s; plain HTTP: serve → %s", is.Name, shown(is.TLS), is.TLS.Plain)
+			c.gatewayNote(id, Neutral, KindAddress, Change{What: HTTPSNew, Host: is.Name, After: shown(is.TLS), Plain: string(is.TLS.Plain)})
 		case is.TLS == nil:
-			c.gatewayNote(id, Weakening, KindAddress, "host %s is not reached by HTTPS any more, which showed %s", is.Name, shown(was.TLS))
+			c.gatewayNote(id, Weakening, KindAddress, Change{What: HTTPSGone, Host: is.Name, Before: shown(was.TLS)})
 		default:
 			c.changedTLS(id, is.Name, was.TLS, is.TLS)
 		}
@@ -148,14 +149,14 @@ func (c *comparison) changedTLS(id, host string, was, is *model.HostTLS) {
 		class = Weakening
 	}
 	if class != Nothing {
-		c.gatewayNote(id, class, KindAddress, "host %s shows %s → %s", host, shown(was), shown(is))
+		c.gatewayNote(id, class, KindAddress, Change{What: Certificates, Host: host, Before: shown(was), After: shown(is)})
 	}
 	if was.Min != is.Min {
 		class := Narrowing // older visitors are closed out
 		if is.Min < was.Min {
 			class = Weakening
 		}
-		c.gatewayNote(id, class, KindAddress, "host %s takes TLS %s → %s and newer", host, was.Min, is.Min)
+		c.gatewayNote(id, class, KindAddress, ofHost(OldestTLS, host, string(was.Min), string(is.Min)))
 	}
 	if was.Plain != is.Plain {
 		order := []model.Plain{model.PlainServe, model.PlainRedirect, model.PlainRefuse}
@@ -166,17 +167,17 @@ func (c *comparison) changedTLS(id, host string, was, is *model.HostTLS) {
 		if is.Plain == model.PlainServe {
 			class = Weakening
 		}
-		c.gatewayNote(id, class, KindAddress, "plain HTTP of host %s: %s → %s", host, was.Plain, is.Plain)
+		c.gatewayNote(id, class, KindAddress, ofHost(PlainHTTP, host, string(was.Plain), string(is.Plain)))
 	}
 }
 
 // shown says which certificates visitors are shown, and where they lie.
-func shown(t *model.HostTLS) string {
+func shown(t *model.HostTLS) []string {
 	out := make([]string, len(t.Certificates))
 	for i, c := range t.Certificates {
 		out[i] = fmt.Sprintf("certificate %s (%s)", c.ID, c.Place())
 	}
-	return strings.Join(out, " or ")
+	return out
 }
 
 // certificatesAt is where the certificates lie.
@@ -188,12 +189,12 @@ func certificatesAt(t *model.HostTLS) []string {
 	return out
 }
 
-// pods says how many a gateway has.
-func pods(s *model.Autoscale) string {
+// pods says how many a gateway has, nothing if that does not change by itself.
+func pods(s *model.Autoscale) []string {
 	if s == nil {
-		return "a fixed number of pods"
+		return nil
 	}
-	return fmt.Sprintf("%d to %d pods at %d%% of their CPU", s.Min, s.Max, s.CPU)
+	return []string{fmt.Sprintf("%d to %d pods", s.Min, s.Max), fmt.Sprintf("%d%% of their CPU", s.CPU)}
 }
 
 func hostOwners(g *model.Gateway) map[string]string {
@@ -208,9 +209,9 @@ func hostOwners(g *model.Gateway) map[string]string {
 	return out
 }
 
-func (c *comparison) gatewayNote(id string, class Class, kind Kind, format string, args ...any) {
+func (c *comparison) gatewayNote(id string, class Class, kind Kind, says Change) {
 	c.touchedGateways[id] = true
-	p := piece{class: class, kind: kind, scope: "gateway/" + id, name: "gateway/" + id, change: fmt.Sprintf(format, args...)}
+	p := piece{class: class, kind: kind, scope: "gateway/" + id, says: says}
 	origin := []space.Origin{space.Origin(model.GatewayPath(id))}
 	if c.before.Gateway(id) != nil {
 		p.before = origin

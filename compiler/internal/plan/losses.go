@@ -29,23 +29,23 @@ func (c *comparison) losses(before, after []Loss) {
 	for _, l := range after {
 		k := key{l.Target, l.Name}
 		if is[k] = l; was[k].Name == "" {
-			c.loss(l.Class, nil, &l, "goes without %s in %s: %s (%s: %s)", l.Name, counted(l.At), strings.Join(l.Why, "; "), l.Owner, l.Reason)
+			c.loss(l.Class, nil, &l, Change{What: LossNew, After: l.At, Why: l.Why, Owner: l.Owner, Reason: l.Reason})
 		}
 	}
 	for _, b := range before {
 		a, still := is[key{b.Target, b.Name}]
 		if !still {
-			c.loss(Neutral, &b, nil, "no longer goes without %s", b.Name)
+			c.loss(Neutral, &b, nil, Change{What: LossGone, Before: b.At})
 			continue
 		}
 		if more := without(a.At, b.At); len(more) > 0 {
-			c.loss(Neutral, &b, &a, "goes without %s in %s more", b.Name, counted(more))
+			c.loss(Neutral, &b, &a, Change{What: LossMore, After: more})
 		}
 		if fewer := without(b.At, a.At); len(fewer) > 0 {
-			c.loss(Neutral, &b, &a, "goes without %s no longer in %s", b.Name, counted(fewer))
+			c.loss(Neutral, &b, &a, Change{What: LossFewer, Before: fewer})
 		}
 		if b.Owner != a.Owner || b.Reason != a.Reason {
-			c.loss(Neutral, &b, &a, "goes without %s: %s: %s → %s: %s", b.Name, b.Owner, b.Reason, a.Owner, a.Reason)
+			c.loss(Neutral, &b, &a, moved(LossReason, b.Owner+": "+b.Reason, a.Owner+": "+a.Reason))
 		}
 	}
 }
@@ -65,12 +65,13 @@ func counted(paths []string) string {
 }
 
 // loss adds a piece about a loss; nil leaves the side out.
-func (c *comparison) loss(class Class, before, after *Loss, format string, args ...any) {
+func (c *comparison) loss(class Class, before, after *Loss, says Change) {
 	var p piece
 	for _, l := range []*Loss{before, after} {
 		if l != nil {
 			scope := "target " + l.Target
-			p = piece{class: class, kind: KindLoss, scope: scope, name: scope, feature: l.Name, change: fmt.Sprintf(format, args...), before: p.before}
+			says.Name = l.Name
+			p = piece{class: class, kind: KindLoss, scope: scope, feature: l.Name, says: says, before: p.before}
 			origin := []space.Origin{space.Origin(model.LossPath(l.Target, l.Name))}
 			if l == before {
 				p.before = origin

@@ -21,6 +21,7 @@ const maxMarkdown = 65_000
 // at the end of the last line that fits. Everything that comes from a repository
 // stands in a code span, where neither markup nor mentions work.
 func Markdown(w io.Writer, p Plan, o RenderOptions) error {
+	o.places = p.Places
 	m := markdown{left: maxMarkdown}
 	m.line(Marker)
 	m.line("### meshc plan: " + escape(verdictLine(p)))
@@ -35,8 +36,8 @@ func Markdown(w io.Writer, p Plan, o RenderOptions) error {
 	}
 	m.section("Behaviour", lines, false)
 	var access []string
-	for _, a := range p.Access {
-		access = append(access, "- "+code(accessText(a, o)))
+	for _, a := range p.accessTexts(o) {
+		access = append(access, "- "+code(a))
 	}
 	m.section("Access", access, false)
 	for _, s := range slices.Concat(p.ahead(o), o.Sections) {

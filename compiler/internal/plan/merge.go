@@ -3,8 +3,6 @@ package plan
 import (
 	"cmp"
 	"slices"
-	"strconv"
-	"strings"
 
 	"meshc.dev/meshc/compiler/internal/space"
 )
@@ -15,43 +13,28 @@ func (c *comparison) merged() []Line {
 	var out []Line
 	for _, g := range c.groups() {
 		first := g[0]
-		l := Line{Class: first.class, Kind: first.kind, Feature: first.feature, Witness: first.witness, Before: first.before, After: first.after, Requests: first.parts}
+		l := Line{Class: first.class, Kind: first.kind, Says: first.says, Feature: first.feature, Witness: first.witness, Before: first.before, After: first.after, Requests: first.parts}
 		if i := slices.IndexFunc(g, func(p piece) bool { return p.witness != nil && !p.witness.Uncalled && !p.witness.Direct }); i > 0 {
-			l.Witness, l.Before, l.After, l.Requests = g[i].witness, g[i].before, g[i].after, g[i].parts
+			l.Witness, l.Before, l.After = g[i].witness, g[i].before, g[i].after
 		}
-		names := map[string]bool{}
 		for _, p := range g {
 			if p.tries != nil {
 				l.Tries = append(l.Tries, *p.tries)
 			}
 			l.Scopes = append(l.Scopes, p.scope)
-			names[p.name] = true
 			if p.at != (space.Scope{}) {
 				l.At = append(l.At, p.at)
 			}
-			l.Callers = append(l.Callers, p.callers.in...)
 		}
 		slices.Sort(l.Scopes)
 		l.Scopes = slices.Compact(l.Scopes)
 		slices.SortFunc(l.At, func(a, b space.Scope) int { return cmp.Compare(a.String(), b.String()) })
 		l.At = slices.Compact(l.At)
-		slices.SortFunc(l.Callers, Caller.compare)
-		l.Callers = slices.Compact(l.Callers)
-		l.Text = first.change
-		if first.kind == KindAccess {
-			l.Text = "from " + callersOf(g) + ": " + first.what + ": " + first.change
-			if first.at.Kind == space.External {
-				l.Text = "from " + callersOf(g) + ": " + first.change
-			}
-		} else if first.when != "" {
-			l.Text = first.when + ": " + first.change
-		}
-		own := "<service>"
-		if len(names) == 1 {
-			own = first.name
-		}
 		slices.SortFunc(l.Tries, func(a, b Tries) int { return cmp.Compare(a.To, b.To) })
-		l.Text = strings.ReplaceAll(l.Text, self, own) + triesWords(first.kind, l.Tries)
+		if first.kind == KindAccess {
+			l.Access = accessOf(g)
+		}
+		l.Text = l.Say(c.words)
 		out = append(out, l)
 	}
 	slices.SortStableFunc(out, func(a, b Line) int {
@@ -80,7 +63,7 @@ func (c *comparison) groups() [][]piece {
 		}
 		byCallers := map[string][]piece{}
 		for _, p := range same {
-			who := p.callers.text(p.near)
+			who := p.callers.text("")
 			byCallers[who] = append(byCallers[who], p)
 		}
 		if len(byCallers) > mostByCallers {
@@ -95,66 +78,25 @@ func (c *comparison) groups() [][]piece {
 }
 
 func alike(a, b piece) bool {
-	return a.class == b.class && a.kind == b.kind && a.when == b.when && a.change == b.change && a.what == b.what
+	return a.class == b.class && a.kind == b.kind && a.about() == b.about() && a.change == b.change
 }
 
-// callersOf words who the pieces of a line are about. Where that is not the same for
-// all of them, it says so.
-func callersOf(g []piece) string {
-	var texts, all []string
+// accessOf is what the pieces of a line give or take.
+func accessOf(g []piece) *Access {
+	first := g[0]
+	a := &Access{Gained: first.gained, Methods: first.methods, Paths: first.paths, Conditions: first.rest, Callers: []Caller{}}
+	one := true
 	for _, p := range g {
-		texts = appendNew(texts, p.callers.text(p.near))
-		for _, x := range p.callers.in {
-			all = append(all, x.text(""))
-		}
+		one = one && p.callers.equal(first.callers)
+		a.Callers = append(a.Callers, p.callers.in...)
+		a.Each = append(a.Each, AccessAt{At: p.at, Callers: p.callers.in, Except: p.callers.except})
 	}
-	if len(texts) == 1 {
-		return texts[0]
+	if one {
+		a.Each, a.Except = nil, first.callers.except
 	}
-	slices.Sort(all)
-	all = slices.Compact(all)
-	return "callers of each, " + strconv.Itoa(len(all)) + " in all (" + limited(all, ", ", 5) + ")"
-}
-
-// access sums up who gained and who lost what.
-func (c *comparison) access() []Access {
-	var out []Access
-	for _, g := range c.groups() {
-		first := g[0]
-		if first.kind != KindAccess {
-			continue
-		}
-		a := Access{
-			Gained: first.gained, Who: callersOf(g), What: first.what,
-			Methods: first.methods, Paths: first.paths, Conditions: first.rest, Callers: []Caller{},
-		}
-		one := true
-		for _, p := range g {
-			one = one && p.callers.equal(first.callers)
-			a.To = append(a.To, p.scope)
-			a.Callers = append(a.Callers, p.callers.in...)
-			a.Each = append(a.Each, AccessAt{To: p.scope, Callers: p.callers.in, Except: p.callers.except})
-		}
-		if one {
-			a.Each, a.Except = nil, first.callers.except
-		}
-		slices.SortFunc(a.Callers, Caller.compare)
-		a.Callers = slices.Compact(a.Callers)
-		slices.Sort(a.To)
-		a.To = slices.Compact(a.To)
-		out = append(out, a)
-	}
-	slices.SortStableFunc(out, func(a, b Access) int {
-		return cmp.Or(strings.Compare(gainWord(a), gainWord(b)), strings.Compare(a.Who, b.Who), strings.Compare(a.What, b.What))
-	})
-	return out
-}
-
-func gainWord(a Access) string {
-	if a.Gained {
-		return "gained"
-	}
-	return "lost"
+	slices.SortFunc(a.Callers, Caller.compare)
+	a.Callers = slices.Compact(a.Callers)
+	return a
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -1,12 +1,10 @@
 package plan
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/model"
@@ -32,31 +30,31 @@ func (c *comparison) objects() {
 }
 
 func (c *comparison) wholeMesh() {
-	whole := func(class Class, format string, args ...any) {
-		c.add(piece{class: class, kind: KindMesh, scope: "mesh", change: fmt.Sprintf(format, args...)})
+	whole := func(class Class, what What, before, after string) {
+		c.add(piece{class: class, kind: KindMesh, scope: "mesh", says: Change{What: what, Before: []string{before}, After: []string{after}}})
 		for _, s := range c.after.Services {
 			c.touchedServices[s.ID] = true
 		}
 	}
 	if c.oldDomain != c.after.TrustDomain {
-		whole(Narrowing, "trust domain %s → %s: proxies refuse each other until all have certificates of one domain", c.oldDomain, c.after.TrustDomain)
+		whole(Narrowing, TrustDomain, c.oldDomain, c.after.TrustDomain)
 	}
 	if b, a := c.before.Environment, c.after.Environment; b != a {
-		whole(Neutral, "environment %s → %s", b, a)
+		whole(Neutral, Environment, b, a)
 	}
 	if b, a := c.before.Capture, c.after.Capture; b != a {
-		whole(Narrowing, "capture %s → %s: what is not reached in the new way gets nothing", b, a)
+		whole(Narrowing, Capture, string(b), string(a))
 	}
 }
 
 // note adds a piece about one service that those who call it notice.
-func (c *comparison) note(s *model.Service, class Class, kind Kind, format string, args ...any) {
+func (c *comparison) note(s *model.Service, class Class, kind Kind, says Change) {
 	c.reachedServices[s.ID] = true
-	c.mention(s, class, kind, format, args...)
+	c.mention(s, class, kind, says)
 }
 
 // mention adds a piece about one service, which nobody else notices.
-func (c *comparison) mention(s *model.Service, class Class, kind Kind, format string, args ...any) {
+func (c *comparison) mention(s *model.Service, class Class, kind Kind, says Change) {
 	path := model.ServicePath(s.ID)
 	before, after := path, path
 	if c.before.Service(s.ID) == nil {
@@ -65,14 +63,14 @@ func (c *comparison) mention(s *model.Service, class Class, kind Kind, format st
 	if c.after.Service(s.ID) == nil {
 		after = ""
 	}
-	c.mentionAt(s, class, kind, before, after, format, args...)
+	c.mentionAt(s, class, kind, before, after, says)
 }
 
 // mentionAt tells of something of a service that stands at a mesh path on either side;
 // "" is nowhere.
-func (c *comparison) mentionAt(s *model.Service, class Class, kind Kind, before, after, format string, args ...any) {
+func (c *comparison) mentionAt(s *model.Service, class Class, kind Kind, before, after string, says Change) {
 	c.touchedServices[s.ID] = true
-	p := piece{class: class, kind: kind, scope: s.ID, name: s.Name, change: fmt.Sprintf(format, args...)}
+	p := piece{class: class, kind: kind, scope: s.ID, says: says}
 	if before != "" {
 		p.before = []space.Origin{space.Origin(before)}
 	}
@@ -86,11 +84,11 @@ func (c *comparison) mentionAt(s *model.Service, class Class, kind Kind, before,
 // namespace is granted.
 func (c *comparison) newService(s *model.Service) {
 	if s.Package == "" {
-		c.mention(s, Neutral, KindService, "service is new")
+		c.mention(s, Neutral, KindService, Change{What: ServiceNew})
 		return
 	}
 	n, _ := c.after.Namespace(s.Namespace)
-	c.note(s, Widening, KindOwner, "service is new, by %s in the namespace of %s: it gains what is granted to namespace %s", folder(s.Package), folder(n.Package), s.Namespace)
+	c.note(s, Widening, KindOwner, Change{What: ServiceNew, Package: s.Package, Home: n.Package, Namespace: s.Namespace})
 }
 
 func (c *comparison) service(before, after *model.Service) {
@@ -100,20 +98,20 @@ func (c *comparison) service(before, after *model.Service) {
 		c.calls(&model.Service{ID: after.ID, Name: after.Name, Namespace: after.Namespace}, after)
 		return
 	case after == nil:
-		c.note(before, Neutral, KindService, "service is gone")
+		c.note(before, Neutral, KindService, Change{What: ServiceGone})
 		return
 	}
 	if b, a := home(c.before, before.Namespace, before.Package), home(c.after, after.Namespace, after.Package); b != a {
-		c.note(after, Widening, KindOwner, "belongs to %s → %s", folder(b), folder(a))
+		c.note(after, Widening, KindOwner, moved(Belongs, b, a))
 	}
 	if before.Owner != after.Owner {
-		c.note(after, Neutral, KindService, "owner %s → %s", before.Owner, after.Owner)
+		c.note(after, Neutral, KindService, moved(Owner, before.Owner, after.Owner))
 	}
 	if b, a := before.Addresses, after.Addresses; !slices.Equal(b, a) {
-		c.note(after, lostAny(b, a), KindAddress, "addresses: %s → %s", orNone(strings.Join(b, " ")), orNone(strings.Join(a, " ")))
+		c.note(after, lostAny(b, a), KindAddress, Change{What: Addresses, Before: b, After: a})
 	}
 	if b, a := before.PodLabels(), after.PodLabels(); !maps.Equal(b, a) {
-		c.note(after, Narrowing, KindAddress, "selector: %s → %s: pods without these labels get no requests", labels(b), labels(a))
+		c.note(after, Narrowing, KindAddress, Change{What: Selector, Before: pairsOf(b), After: pairsOf(a)})
 	}
 	c.ports(before, after)
 	c.versions(before, after)
@@ -127,8 +125,7 @@ func (c *comparison) ownFeatures(before, after *model.Service) {
 	b, a := c.meaning.Fields(before.Traits), c.meaning.Fields(after.Traits)
 	for _, f := range features(b, a) {
 		if c.holdsSomewhere(f, b, a, before, after) {
-			class, text := c.word(f, b, a)
-			c.noteFeature(after, f, class, text)
+			c.noteFeature(after, f, "", b, a)
 		}
 	}
 	for _, p := range after.Ports {
@@ -137,8 +134,8 @@ func (c *comparison) ownFeatures(before, after *model.Service) {
 		}
 		ownB, ownA := c.meaning.Fields(before.TraitsAt(p.Name)), c.meaning.Fields(after.TraitsAt(p.Name))
 		for _, f := range features(ownB, ownA) {
-			if class, text := c.word(f, ownB, ownA); !slices.Equal(only(f, b), only(f, ownB)) || !slices.Equal(only(f, a), only(f, ownA)) {
-				c.noteFeature(after, f, class, "port "+p.Name+": "+text)
+			if !slices.Equal(only(f, b), only(f, ownB)) || !slices.Equal(only(f, a), only(f, ownA)) {
+				c.noteFeature(after, f, p.Name, ownB, ownA)
 			}
 		}
 	}
@@ -154,12 +151,14 @@ func (c *comparison) holdsSomewhere(feature string, b, a []space.Field, before, 
 	})
 }
 
-// noteFeature adds a piece about what a feature does to all of a service.
-func (c *comparison) noteFeature(s *model.Service, feature string, class Class, text string) {
+// noteFeature adds a piece about what a feature does to all of a service, or of one port.
+func (c *comparison) noteFeature(s *model.Service, feature, port string, before, after []space.Field) {
+	class, says := c.changedFeature(feature, before, after)
 	if class == Nothing {
 		return
 	}
-	c.note(s, class, KindFeature, "%s", text)
+	says.Port = port
+	c.note(s, class, KindFeature, says)
 	c.found[len(c.found)-1].feature = feature
 }
 
@@ -173,23 +172,23 @@ func (c *comparison) ports(before, after *model.Service) {
 		a, inA := after.Port(name)
 		switch {
 		case !inB:
-			c.mention(after, Neutral, KindService, "port %s is new (%d, %s, mTLS %s)", name, a.Number, a.Protocol, a.MTLS)
+			c.mention(after, Neutral, KindService, Change{What: PortNew, Port: name, Number: a.Number, Protocol: string(a.Protocol), MTLS: string(a.MTLS)})
 			continue
 		case !inA:
-			c.note(after, Neutral, KindService, "port %s is gone", name)
+			c.note(after, Neutral, KindService, Change{What: PortGone, Port: name})
 			continue
 		}
 		if b.MTLS != a.MTLS {
-			c.mention(after, mtlsClass(b.MTLS, a.MTLS), KindMTLS, "mTLS of port %s: %s → %s", name, b.MTLS, a.MTLS)
+			c.mention(after, mtlsClass(b.MTLS, a.MTLS), KindMTLS, ofPort(PortMTLS, name, string(b.MTLS), string(a.MTLS)))
 			if b.MTLS == model.Disable || a.MTLS == model.Disable {
 				c.reachedServices[after.ID] = true // callers begin TLS there, or no longer do
 			}
 		}
 		if b.Number != a.Number {
-			c.note(after, Narrowing, KindAddress, "port %s: %d → %d: whoever still calls %d is not answered", name, b.Number, a.Number, b.Number)
+			c.note(after, Narrowing, KindAddress, ofPort(PortNumber, name, decimal(b.Number), decimal(a.Number)))
 		}
 		if b.Protocol != a.Protocol && b.Protocol.IsHTTP() && a.Protocol.IsHTTP() {
-			c.note(after, Neutral, KindService, "protocol of port %s: %s → %s", name, b.Protocol, a.Protocol)
+			c.note(after, Neutral, KindService, ofPort(PortProtocol, name, string(b.Protocol), string(a.Protocol)))
 		}
 	}
 }
@@ -204,13 +203,10 @@ func mtlsClass(before, after model.MTLS) Class {
 	return Neutral
 }
 
-// untilMoved is what the order of moving workloads has to reckon with.
-const untilMoved = "its pods are refused, and refuse, until they have the new account"
-
 func (c *comparison) versions(before, after *model.Service) {
 	together := movesTogether(before, after)
 	if together && before.Versions[0].Account != after.Versions[0].Account {
-		c.note(after, Narrowing, KindService, "runs as %s → %s: %s", before.Versions[0].Account, after.Versions[0].Account, untilMoved)
+		c.note(after, Narrowing, KindService, moved(Account, before.Versions[0].Account, after.Versions[0].Account))
 	}
 	names := map[string]bool{}
 	for _, v := range slices.Concat(before.Versions, after.Versions) {
@@ -221,14 +217,14 @@ func (c *comparison) versions(before, after *model.Service) {
 		a, inA := after.Version(name)
 		switch {
 		case !inB:
-			c.note(after, Neutral, KindService, "version %s is new", name)
+			c.note(after, Neutral, KindService, Change{What: VersionNew, Version: name})
 			continue
 		case !inA:
-			c.note(after, Neutral, KindService, "version %s is gone", name)
+			c.note(after, Neutral, KindService, Change{What: VersionGone, Version: name})
 			continue
 		}
 		if b.Account != a.Account && !together {
-			c.note(after, Narrowing, KindService, "version %s runs as %s → %s: %s", name, b.Account, a.Account, untilMoved)
+			c.note(after, Narrowing, KindService, Change{What: Account, Version: name, Before: []string{b.Account}, After: []string{a.Account}})
 		}
 		c.places(before, after, b, a)
 	}
@@ -238,15 +234,16 @@ func (c *comparison) versions(before, after *model.Service) {
 // look gets no requests, so that a place that is taken away is narrowing.
 func (c *comparison) places(before, after *model.Service, b, a model.Version) {
 	type change struct {
-		what, before, after string
-		class               Class
+		what          What
+		port          string
+		before, after []string
+		class         Class
 	}
 	var changes []change
 	for _, p := range before.Ports {
 		if _, ok := after.Port(p.Name); ok {
-			of := " of port " + p.Name
-			changes = append(changes, change{"address" + of, address(b.Ports[p.Name]), address(a.Ports[p.Name]), Narrowing},
-				change{"application port" + of, number(b.Ports[p.Name].App), number(a.Ports[p.Name].App), Narrowing})
+			changes = append(changes, change{VersionAddress, p.Name, address(b.Ports[p.Name]), address(a.Ports[p.Name]), Narrowing},
+				change{ApplicationPort, p.Name, written(b.Ports[p.Name].App), written(a.Ports[p.Name].App), Narrowing})
 		}
 	}
 	lost := Narrowing
@@ -254,12 +251,12 @@ func (c *comparison) places(before, after *model.Service, b, a model.Version) {
 		lost = Neutral // some instances are left, or come
 	}
 	for _, x := range append(changes, []change{
-		{"endpoints", endpoints(b.Endpoints), endpoints(a.Endpoints), lost},
-		{"labels", labels(b.Labels), labels(a.Labels), Narrowing},
-		{"local ports", locals(b.Locals), locals(a.Locals), lostLocal(b.Locals, a.Locals)},
+		{Endpoints, "", endpoints(b.Endpoints), endpoints(a.Endpoints), lost},
+		{Labels, "", pairsOf(b.Labels), pairsOf(a.Labels), Narrowing},
+		{LocalPorts, "", locals(b.Locals), locals(a.Locals), lostLocal(b.Locals, a.Locals)},
 	}...) {
-		if x.before != x.after {
-			c.note(after, x.class, KindAddress, "%s of version %s: %s → %s", x.what, b.Name, x.before, x.after)
+		if !slices.Equal(x.before, x.after) {
+			c.note(after, x.class, KindAddress, Change{What: x.what, Port: x.port, Version: b.Name, Before: x.before, After: x.after})
 		}
 	}
 }
@@ -281,58 +278,71 @@ func lostLocal(before, after map[string]uint32) Class {
 	return Neutral
 }
 
-func address(v model.VersionPort) string {
+// address is where a version's port is, nothing if that is discovered.
+func address(v model.VersionPort) []string {
 	switch {
 	case v.Host == "":
-		return "discovered"
+		return nil
 	case v.Port == 0:
-		return v.Host
+		return []string{v.Host}
 	}
-	return v.Host + ":" + number(v.Port)
+	return []string{v.Host + ":" + decimal(v.Port)}
 }
 
-func number(n uint32) string {
+// written is a number, nothing for 0.
+func written(n uint32) []string {
 	if n == 0 {
-		return "the port's number"
+		return nil
 	}
-	return strconv.FormatUint(uint64(n), 10)
+	return []string{decimal(n)}
 }
 
-func endpoints(e model.Endpoints) string {
+func decimal(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
+
+// endpoints are the addresses, or one word for how they are found; nothing if there are none.
+func endpoints(e model.Endpoints) []string {
 	switch {
 	case e.None:
-		return "none"
+		return nil
 	case len(e.Static) > 0:
-		return strings.Join(e.Static, " ")
+		return e.Static
 	case e.DNS != "":
-		return "DNS " + e.DNS
+		return []string{"DNS " + e.DNS}
 	case e.File != "":
-		return "file " + e.File
+		return []string{"file " + e.File}
 	}
-	return "discovered"
+	return []string{"discovered"}
 }
 
-func labels(m map[string]string) string {
+func pairsOf(m map[string]string) []string {
 	parts := make([]string, 0, len(m))
 	for _, k := range sortedKeys(m) {
 		parts = append(parts, k+"="+m[k])
 	}
-	return orNone(strings.Join(parts, " "))
+	return parts
 }
 
-func locals(m map[string]uint32) string {
+func locals(m map[string]uint32) []string {
 	parts := make([]string, 0, len(m))
 	for _, k := range sortedKeys(m) {
-		parts = append(parts, k+" at "+number(m[k]))
+		parts = append(parts, k+" at "+decimal(m[k]))
 	}
-	return orNone(strings.Join(parts, ", "))
+	return parts
 }
 
-func orNone(s string) string {
-	if s == "" {
-		return "none"
-	}
-	return s
+// moved is a change of one value.
+func moved(what What, before, after string) Change {
+	return Change{What: what, Before: []string{before}, After: []string{after}}
+}
+
+// ofPort is a change of one value of a port.
+func ofPort(what What, port, before, after string) Change {
+	return Change{What: what, Port: port, Before: []string{before}, After: []string{after}}
+}
+
+// ofHost is a change of one value of a host.
+func ofHost(what What, host, before, after string) Change {
+	return Change{What: what, Host: host, Before: []string{before}, After: []string{after}}
 }
 
 // calls compares whom a service calls. A call to a service is scoping only (the
@@ -354,45 +364,43 @@ func (c *comparison) calls(before, after *model.Service) {
 		y, inA := a[k]
 		delete(b, k) // each pair once
 		delete(a, k)
-		external, callee, at := c.isExternal(call.To), c.callee(call), model.CallPath(after.ID, call.To)
+		external, says, at := c.isExternal(call.To), Change{To: call.To, Port: c.portTold(call)}, model.CallPath(after.ID, call.To)
+		told := func(class Class, kind Kind, was, is string, what What) {
+			says.What = what
+			c.mentionAt(after, class, kind, was, is, says)
+		}
 		switch {
 		case !inB && !inA:
 		case inB != inA && external: // access says so
 			c.touchedServices[after.ID] = true
 		case !inB:
-			c.mentionAt(after, Neutral, KindCall, "", at, "now calls %s", callee)
+			told(Neutral, KindCall, "", at, CallNew)
 		case !inA && c.gotThrough(before, call):
-			c.mentionAt(after, Narrowing, KindCall, at, "", "no longer calls %s", callee)
+			told(Narrowing, KindCall, at, "", CallGone)
 		case !inA:
-			c.mentionAt(after, Neutral, KindCall, at, "", "no longer calls %s, which let nothing of it through", callee)
+			told(Neutral, KindCall, at, "", CallGoneUnused)
 		case x.Local != y.Local:
 			class := Narrowing
 			if x.Local == 0 {
 				class = Neutral
 			}
-			c.mentionAt(after, class, KindAddress, at, at, "local port for %s: %s → %s", callee, orNo(x.Local), orNo(y.Local))
+			says.Before, says.After = written(x.Local), written(y.Local)
+			told(class, KindAddress, at, at, CallLocalPort)
 		}
 	}
 }
 
-func orNo(port uint32) string {
-	if port == 0 {
-		return "none"
-	}
-	return number(port)
-}
-
-// callee names whom a call is to, with its port where there are several.
-func (c *comparison) callee(call model.Call) string {
+// portTold is the port of a call where there are several.
+func (c *comparison) portTold(call model.Call) string {
 	for _, m := range []*model.Mesh{c.before, c.after} {
 		if s := m.Service(call.To); s != nil && len(s.Ports) > 1 {
-			return call.To + ":" + call.Port
+			return call.Port
 		}
 		if e := m.External(call.To); e != nil && len(e.Ports) > 1 {
-			return call.To + ":" + call.Port
+			return call.Port
 		}
 	}
-	return call.To
+	return ""
 }
 
 // gotThrough reports whether some request of a call reached its callee before.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -33,9 +32,9 @@ func (c *comparison) ownership() {
 func (c *comparison) owners(b, a model.Namespace) {
 	origin := model.OwnerPath(a.Name)
 	if b.Package != a.Package {
-		c.own(Widening, a.Name, origin, origin, "belongs to %s → %s", folder(b.Package), folder(a.Package))
+		c.own(Widening, a.Name, origin, origin, moved(Belongs, b.Package, a.Package))
 	} else if b.Owner != a.Owner {
-		c.own(Neutral, a.Name, origin, origin, "owner %s → %s", b.Owner, a.Owner)
+		c.own(Neutral, a.Name, origin, origin, moved(Owner, b.Owner, a.Owner))
 	}
 }
 
@@ -53,10 +52,10 @@ func (c *comparison) delegations(b, a model.Namespace) {
 		before, after := delegated(b, to), delegated(a, to)
 		path := model.DelegationPath(name, to)
 		if more := without(after, before); len(more) > 0 {
-			c.own(Widening, name, ifAny(before, path), path, "delegated to %s: %s", folder(to), strings.Join(more, ", "))
+			c.own(Widening, name, ifAny(before, path), path, Change{What: Delegated, Package: to, After: more})
 		}
 		if less := without(before, after); len(less) > 0 {
-			c.own(Neutral, name, path, ifAny(after, path), "no longer delegated to %s: %s", folder(to), strings.Join(less, ", "))
+			c.own(Neutral, name, path, ifAny(after, path), Change{What: Undelegated, Package: to, Before: less})
 		}
 	}
 }
@@ -66,18 +65,18 @@ func (c *comparison) guests(b, a model.Namespace) {
 		if b.Package == g {
 			continue // it was the owner: told
 		}
-		c.own(Widening, a.Name, "", model.GuestPath(a.Name, g), "%s is new in this namespace of %s: its workloads gain what is granted to namespace %s", folder(g), folder(a.Package), a.Name)
+		c.own(Widening, a.Name, "", model.GuestPath(a.Name, g), Change{What: GuestNew, Package: g, Home: a.Package, Namespace: a.Name})
 	}
 	for _, g := range without(b.Guests, a.Guests) {
 		if a.Package != g {
-			c.own(Neutral, b.Name, model.GuestPath(b.Name, g), "", "%s is no longer in this namespace", folder(g))
+			c.own(Neutral, b.Name, model.GuestPath(b.Name, g), "", Change{What: GuestGone, Package: g})
 		}
 	}
 }
 
 // own adds a piece about a namespace; an empty path leaves the side out.
-func (c *comparison) own(class Class, namespace, before, after, format string, args ...any) {
-	p := piece{class: class, kind: KindOwner, scope: "namespace " + namespace, name: namespace, change: fmt.Sprintf(format, args...)}
+func (c *comparison) own(class Class, namespace, before, after string, says Change) {
+	p := piece{class: class, kind: KindOwner, scope: "namespace " + namespace, says: says}
 	if before != "" {
 		p.before = []space.Origin{space.Origin(before)}
 	}
@@ -107,8 +106,7 @@ func (c *comparison) sharedAccounts() {
 			for _, p := range s.Ports {
 				ports = append(ports, fmt.Sprintf("%s (%d)", p.Name, p.Number))
 			}
-			c.note(s, Widening, KindOwner, "runs as account %s of %s: it gains what is granted to that account, and port %s opens on its proxies",
-				account, strings.Join(others, ", "), strings.Join(ports, ", "))
+			c.note(s, Widening, KindOwner, Change{What: AccountShared, Account: account, Others: others, Ports: ports})
 		}
 		for _, s := range after[account] {
 			c.openedPorts(account, s, before[account], after[account])
@@ -125,7 +123,7 @@ func (c *comparison) openedPorts(account string, s *model.Service, before, after
 	}
 	for _, p := range s.Ports {
 		if old, ok := before[i].Port(p.Name); !ok || old.Number != p.Number {
-			c.note(s, Widening, KindOwner, "port %s (%d) opens on the proxies of account %s of %s", p.Name, p.Number, account, strings.Join(others, ", "))
+			c.note(s, Widening, KindOwner, Change{What: PortShared, Account: account, Others: others, Ports: []string{fmt.Sprintf("%s (%d)", p.Name, p.Number)}})
 		}
 	}
 }
@@ -202,8 +200,8 @@ func home(m *model.Mesh, namespace, guest string) string {
 	return n.Package
 }
 
-func without(xs, ys []string) []string {
-	return slices.DeleteFunc(slices.Clone(xs), func(x string) bool { return slices.Contains(ys, x) })
+func without[T comparable](xs, ys []T) []T {
+	return slices.DeleteFunc(slices.Clone(xs), func(x T) bool { return slices.Contains(ys, x) })
 }
 
 func ifAny(words []string, path string) string {

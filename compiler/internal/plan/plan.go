@@ -21,6 +21,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/prove"
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/diag"
 )
 
 // Format is the version of a Plan's JSON form.
@@ -57,10 +58,16 @@ type Plan struct {
 	OverBudget bool   `json:"over_budget,omitempty"`
 	Blast      Blast  `json:"blast"`
 	Lines      []Line `json:"lines,omitempty"`
-	// Access sums up the access lines: who may now what, and who may no longer.
-	Access []Access `json:"access,omitempty"`
 	// Steps are later instants at which either side changes by itself, in order.
 	Steps []Step `json:"steps,omitempty"`
+	// Places are where the mesh paths of lines stand in the intent. Compare knows none.
+	Places Places `json:"places,omitzero"`
+}
+
+// Places are positions by the mesh paths of each side.
+type Places struct {
+	Before map[space.Origin]diag.Pos `json:"before,omitempty"`
+	After  map[space.Origin]diag.Pos `json:"after,omitempty"`
 }
 
 // Step is what holds once something of either side has ended.
@@ -86,19 +93,22 @@ func (p *Plan) AddStep(s Step, over bool) {
 
 // Line is one change in words.
 type Line struct {
-	Class Class  `json:"class"`
-	Kind  Kind   `json:"kind"`
-	Text  string `json:"text"`
+	Class Class `json:"class"`
+	Kind  Kind  `json:"kind"`
+	// Text says it in a sentence, which is made of the other fields.
+	Text string `json:"text"`
+	// Says is what changes.
+	Says Change `json:"says"`
 	// Feature is the name of the feature that it is about, "" if none.
 	Feature string `json:"feature,omitempty"`
 	// At are the scopes of requests that it holds for, in the order of Scopes; empty
 	// where the line is not about requests.
 	At []space.Scope `json:"at,omitempty"`
 	// Requests say which it is about, of all that go to these scopes: those of any part.
-	// Of a change of access, Access says it.
+	// Of a change of access, Access does.
 	Requests []Part `json:"requests,omitempty"`
-	// Callers are whom a change of access is about.
-	Callers []Caller `json:"callers,omitempty"`
+	// Access is what a change of access gives or takes, and whom.
+	Access *Access `json:"access,omitempty"`
 	// Scopes are the services and gateway hosts that it holds for, sorted.
 	Scopes []string `json:"scopes"`
 	// Tries say what becomes of the worst case of retries at these, in their order.
@@ -145,30 +155,26 @@ type Witness struct {
 	FromBefore string `json:"from_before,omitempty"`
 }
 
-// Access is one gain or loss of access.
+// Access is one gain or loss of access, the same at all of a line's scopes.
 type Access struct {
 	Gained bool `json:"gained"`
-	// Who is Callers in words.
-	Who     string   `json:"who"`
+	// Callers are all who gain or lose it.
 	Callers []Caller `json:"callers"`
 	// Except are callers of Callers that are not meant.
 	Except []Caller `json:"except,omitempty"`
-	// What is the methods and paths, "everything" if unrestricted.
-	What string `json:"what"`
-	// Methods and Paths are the same as data, Conditions what else must hold.
+	// Methods and Paths are what they may ask, or no longer, Conditions what else must hold.
 	Methods    prove.Set    `json:"methods"`
 	Paths      prove.Set    `json:"paths"`
 	Conditions []space.Test `json:"conditions,omitempty"`
-	To         []string     `json:"to"`
 	// Each says who it is at which scope, where that is not the same for all.
 	Each []AccessAt `json:"each,omitempty"`
 }
 
 // AccessAt is who gains or loses access at one scope.
 type AccessAt struct {
-	To      string   `json:"to"`
-	Callers []Caller `json:"callers"`
-	Except  []Caller `json:"except,omitempty"`
+	At      space.Scope `json:"at"`
+	Callers []Caller    `json:"callers"`
+	Except  []Caller    `json:"except,omitempty"`
 }
 
 // Blast is what a change touches. All sorted.
@@ -179,6 +185,31 @@ type Blast struct {
 	Services []string `json:"services,omitempty"`
 	Callers  []string `json:"callers,omitempty"`
 	Gateways []string `json:"gateways,omitempty"`
+}
+
+// Locate fills Places in.
+func (p *Plan) Locate(before, after func(space.Origin) diag.Pos) {
+	p.Places = Places{Before: map[space.Origin]diag.Pos{}, After: map[space.Origin]diag.Pos{}}
+	note := func(to map[space.Origin]diag.Pos, at func(space.Origin) diag.Pos, paths []space.Origin) {
+		for _, o := range paths {
+			if pos := at(o); pos.File != "" {
+				to[o] = pos
+			}
+		}
+	}
+	both := func(ls []Line) {
+		for _, l := range ls {
+			note(p.Places.Before, before, l.Before)
+			note(p.Places.After, after, l.After)
+		}
+	}
+	both(p.Lines)
+	for _, s := range p.Steps {
+		both(s.Lines)
+		for _, l := range s.Ends { // of the second side alone
+			note(p.Places.After, after, slices.Concat(l.Before, l.After))
+		}
+	}
 }
 
 // Changed reports whether behaviour changes, or may, now or later.
@@ -229,7 +260,6 @@ func Compare(before, after Side, meaning eval.Column, words Words, lim prove.Lim
 	for _, l := range p.Lines {
 		p.Verdict = Worst(p.Verdict, l.Class)
 	}
-	p.Access = c.access()
 	return p, nil
 }
 
@@ -271,16 +301,15 @@ type comparison struct {
 type piece struct {
 	class Class
 	kind  Kind
-	// when is the conditions, change the rest of the text; self in it stands for
-	// the scope's own name.
-	when, change string
-	scope, name  string // scope's display name; the name that self stands for
-	feature      string
-	at           space.Scope // the zero Scope if it is not about requests
-	parts        []Part
-	// For access: who may now, or no longer, do what; near is where names are read.
+	says  Change
+	// change is the text of says; self in it stands for the scope's own name.
+	change  string
+	scope   string // scope's display name
+	feature string
+	at      space.Scope // the zero Scope if it is not about requests
+	parts   []Part
+	// For access: who may now, or no longer, do what.
 	callers        callerSet
-	what, near     string
 	methods, paths prove.Set
 	rest           []space.Test
 	gained         bool
@@ -295,13 +324,24 @@ const self = "\x00"
 
 func (c *comparison) add(p piece) {
 	if p.class != Nothing {
+		if p.change == "" {
+			p.change = p.says.text(place{own: self, port: p.at.Port}, c.words)
+		}
 		c.found = append(c.found, p)
 	}
+}
+
+// about says which requests a piece is about.
+func (p piece) about() string {
+	if p.kind == KindAccess {
+		return area(p.methods, p.paths, p.rest)
+	}
+	return partsText(p.parts)
 }
 
 func sortPieces(ps []piece) {
 	slices.SortStableFunc(ps, func(a, b piece) int {
 		return cmp.Or(cmp.Compare(rank(a.class), rank(b.class)), cmp.Compare(a.kind, b.kind),
-			cmp.Compare(a.when, b.when), cmp.Compare(a.change, b.change), cmp.Compare(a.what, b.what), cmp.Compare(a.scope, b.scope))
+			cmp.Compare(a.about(), b.about()), cmp.Compare(a.change, b.change), cmp.Compare(a.scope, b.scope))
 	})
 }

@@ -16,14 +16,14 @@ func (p *Plan) Policies(before, after map[string]string) {
 	for _, name := range sortedKeys(names) {
 		b, was := before[name]
 		a, is := after[name]
-		change := piece{class: Weakening, kind: KindPolicy, scope: "policy " + name, name: name}
+		change := piece{class: Weakening, kind: KindPolicy, scope: "policy " + name}
 		switch {
 		case !is:
-			change.change = "removed: what it denied is denied no more"
+			change.says = Change{What: PolicyGone, Before: []string{b}}
 		case !was:
-			change.class, change.change = Neutral, "new: it judges from the next change on"
+			change.class, change.says = Neutral, Change{What: PolicyNew, After: []string{a}}
 		case a != b:
-			change.change = "changed: see its text for what it denies no more"
+			change.says = moved(PolicyChanged, b, a)
 		default:
 			continue
 		}

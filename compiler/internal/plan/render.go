@@ -10,18 +10,20 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/printer"
 )
 
 // RenderOptions say what a rendering adds to a Plan.
 type RenderOptions struct {
-	// Where says where a mesh path stands ("file:line") on the side that it is
-	// from; "" if unknown. nil leaves places out.
-	Where func(o space.Origin, after bool) string
+	// At turns a position in the intent into one that the reader can open. nil leaves
+	// positions out.
+	At func(diag.Pos) diag.Pos
 	// Sections come after the plan's own, in order: findings, proof, rollout, diffs.
 	Sections []Section
 	// MaxScopes bounds the names shown per line (default 5).
 	MaxScopes int
+	places    Places
 }
 
 // Section is a further part of a rendered plan. Its lines are plain text.
@@ -37,6 +39,7 @@ const maxFolded = 20
 
 // Text writes the plan for a terminal.
 func Text(w io.Writer, p Plan, o RenderOptions) error {
+	o.places = p.Places
 	var b strings.Builder
 	printer.Fprintf(&b, "Verdict: %s\n", verdictLine(p))
 	for _, l := range blastLines(p.Blast) {
@@ -51,10 +54,10 @@ func Text(w io.Writer, p Plan, o RenderOptions) error {
 			printer.Fprintf(&b, "  %-12s   %s\n", "", d)
 		}
 	}
-	if len(p.Access) > 0 {
+	if access := p.accessTexts(o); len(access) > 0 {
 		b.WriteString("\nAccess:\n")
-		for _, a := range p.Access {
-			printer.Fprintf(&b, "  %s\n", accessText(a, o))
+		for _, a := range access {
+			printer.Fprintf(&b, "  %s\n", a)
 		}
 	}
 	for _, s := range slices.Concat(p.ahead(o), o.Sections) {
@@ -202,18 +205,22 @@ func details(l Line, o RenderOptions) []string {
 		}
 		out = append(out, text)
 	}
-	if o.Where == nil {
+	if o.At == nil {
 		return out
 	}
-	for i, side := range [][]space.Origin{l.Before, l.After} {
+	for _, side := range []struct {
+		word  string
+		paths []space.Origin
+		at    map[space.Origin]diag.Pos
+	}{{"before: ", l.Before, o.places.Before}, {"after: ", l.After, o.places.After}} {
 		var places []string
-		for _, origin := range side {
-			if at := o.Where(origin, i == 1); at != "" {
-				places = appendNew(places, at)
+		for _, path := range side.paths {
+			if pos, ok := side.at[path]; ok {
+				places = appendNew(places, o.At(pos).String())
 			}
 		}
 		if len(places) > 0 {
-			out = append(out, []string{"before: ", "after: "}[i]+strings.Join(places, ", "))
+			out = append(out, side.word+strings.Join(places, ", "))
 		}
 	}
 	return out
@@ -263,10 +270,7 @@ func outcomesText(l Line, w Witness) string {
 func outcomeText(o space.Outcome, ports bool) string {
 	switch o.Verdict {
 	case space.Forward:
-		if len(o.Shares) == 0 {
-			return "allowed"
-		}
-		return shares(o, "", "", ports)
+		return fate(o, space.Scope{}, false).shares(place{}, ports)
 	case space.Denied:
 		return "denied"
 	case space.Redirect:
@@ -278,10 +282,19 @@ func outcomeText(o space.Outcome, ports bool) string {
 	}
 }
 
-func accessText(a Access, o RenderOptions) string {
-	verb := "gained by "
-	if !a.Gained {
-		verb = "lost by "
+// accessTexts sum up who may now what, and who may no longer.
+func (p Plan) accessTexts(o RenderOptions) []string {
+	var out []string
+	for _, l := range p.Lines {
+		if l.Access == nil {
+			continue
+		}
+		verb := "gained by "
+		if !l.Access.Gained {
+			verb = "lost by "
+		}
+		out = append(out, fmt.Sprintf("%s%s at %s: %s", verb, l.callersText(), firstNames(l.Scopes, maxScopes(o)), l.Access.area()))
 	}
-	return fmt.Sprintf("%s%s at %s: %s", verb, a.Who, firstNames(a.To, maxScopes(o)), a.What)
+	slices.Sort(out)
+	return slices.Compact(out)
 }

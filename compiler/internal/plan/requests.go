@@ -66,8 +66,7 @@ func (c *comparison) callsThere(p pair, identities ...string) bool {
 func (c *comparison) scope(p pair, say speaker) error {
 	if tcpChanged(p) {
 		c.touch(p)
-		c.add(piece{class: NotCompared, kind: KindService, scope: p.display, name: shortName(p),
-			change: "protocol " + p.before.Scope.Protocol + " → " + p.after.Scope.Protocol + ": requests and connections cannot be compared"})
+		c.add(piece{class: NotCompared, kind: KindService, scope: p.display, says: moved(OtherProtocol, p.before.Scope.Protocol, p.after.Scope.Protocol)})
 		return nil
 	}
 	lim := c.lim
@@ -162,7 +161,7 @@ func (c *comparison) notCompared(p pair, err error) error {
 	}
 	c.touch(p)
 	c.overBudget = c.overBudget || over
-	c.add(piece{class: NotCompared, kind: KindRoute, scope: p.display, name: shortName(p), change: err.Error()})
+	c.add(piece{class: NotCompared, kind: KindRoute, scope: p.display, says: Change{What: BeyondComparing, Reason: err.Error()}})
 	return nil
 }
 
@@ -192,14 +191,6 @@ func (c *comparison) touchBehind(p pair, b, a space.Outcome) {
 			}
 		}
 	}
-}
-
-// shortName is what self stands for in the scope's texts.
-func shortName(p pair) string {
-	if p.own == "" {
-		return p.display
-	}
-	return strings.TrimPrefix(p.own, p.near+"/")
 }
 
 // narrator turns the changes of one scope into pieces.
@@ -250,7 +241,7 @@ func (n *narrator) tell(ch prove.Change) error {
 		return err
 	}
 	base := told{piece: piece{
-		scope: n.p.display, name: shortName(n.p), at: n.p.after.Scope, witness: w,
+		scope: n.p.display, at: n.p.after.Scope, witness: w,
 		before: ch.Before.From, after: ch.After.From,
 	}}
 	n.conditions(&base, ch)
@@ -263,7 +254,7 @@ func (n *narrator) tell(ch prove.Change) error {
 	if !slices.Equal(places(b), places(a)) {
 		q := base
 		q.kind, q.class = KindRoute, shareClass(b, a)
-		q.change = n.sharesChange(b, a)
+		n.tells(&q.piece, Change{What: Outcome, Was: n.fate(b, false), Is: n.fate(a, false)})
 		n.pieces = append(n.pieces, q)
 	}
 	for _, f := range features(b.Fields, a.Fields) {
@@ -273,18 +264,19 @@ func (n *narrator) tell(ch prove.Change) error {
 		if at := of + " " + outside; of != "" && (len(only(at, b.Fields)) == 0 || len(only(at, a.Fields)) == 0) {
 			continue // where requests go says so
 		}
-		if q.class, q.change = n.c.word(f, b.Fields, a.Fields); of != "" {
-			q.change = of + ": " + q.change
-		}
+		var says Change
+		q.class, says = n.c.changedFeature(f, b.Fields, a.Fields)
+		n.tells(&q.piece, says)
 		if n.p.external && n.ownsFeature(f, b.Fields, a.Fields) {
 			q.box, q.except, q.more = nil, nil, 0
 		}
 		q.class = n.cutClass(f, q.class, b, a)
 		if b.Verdict == space.Denied {
-			if slices.ContainsFunc(n.pieces, func(o told) bool { return o.feature == f && o.change == q.change && n.words(o) == n.words(q) }) {
+			if slices.ContainsFunc(n.pieces, func(o told) bool { return o.feature == q.feature && o.change == q.change && n.words(o) == n.words(q) }) {
 				continue
 			}
-			q.change += " (for requests that are then denied)"
+			says.ThenDenied = true
+			n.tells(&q.piece, says)
 		}
 		if q.class != Nothing {
 			n.pieces = append(n.pieces, q)
@@ -359,25 +351,32 @@ func (n *narrator) add(q piece) {
 }
 
 func (p piece) key() string {
-	return string(p.class) + "|" + string(p.kind) + "|" + p.when + "|" + p.change
+	return string(p.class) + "|" + string(p.kind) + "|" + partsText(p.parts) + "|" + p.change
 }
 
-func (n *narrator) shares(o space.Outcome) string { return shares(o, n.p.target(), n.p.near, false) }
+// tells sets what a piece says.
+func (n *narrator) tells(p *piece, c Change) {
+	p.says, p.change = c, c.text(place{own: self, port: p.at.Port}, n.c.words)
+}
 
-// sharesChange words where requests go, with ports where only these differ.
-func (n *narrator) sharesChange(b, a space.Outcome) string {
-	was, is := n.shares(b), n.shares(a)
-	if was == is {
-		was, is = shares(b, n.p.target(), n.p.near, true), shares(a, n.p.target(), n.p.near, true)
+// changedFeature is the change of one feature, by the name that it has in outcomes.
+func (c *comparison) changedFeature(feature string, before, after []space.Field) (Class, Change) {
+	of, name := featureOf(feature)
+	own := func(fs []space.Field) []space.Field {
+		out := only(feature, fs)
+		for i := range out {
+			out[i].Feature = name
+		}
+		return out
 	}
-	return was + " → " + is
+	says := Change{What: FeatureOf, External: strings.TrimPrefix(of, outside+" "), FieldsBefore: own(before), FieldsAfter: own(after)}
+	class, _ := word(c.words, name, says.FieldsBefore, says.FieldsAfter)
+	return class, says
 }
 
 // word asks the feature's row; a feature without one is not compared.
-func (c *comparison) word(feature string, before, after []space.Field) (Class, string) {
-	b, a := only(feature, before), only(feature, after)
-	_, feature = featureOf(feature)
-	w, ok := c.words[feature]
+func word(words Words, feature string, b, a []space.Field) (Class, string) {
+	w, ok := words[feature]
 	if feature == outside {
 		w, ok = wordOutside, true
 	}

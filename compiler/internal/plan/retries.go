@@ -139,11 +139,11 @@ func (c *comparison) retries() {
 		if c.besideRetries(s.ID, class, b, a) {
 			continue
 		}
-		text := "worst case of retries along calls"
+		what := Retries
 		if cyclic[s.ID] {
-			text += ", not counting the cycle of calls that it is in"
+			what = RetriesInCycle
 		}
-		c.note(s, class, KindRetries, "%s", text)
+		c.note(s, class, KindRetries, Change{What: what})
 		c.found[len(c.found)-1].tries = &Tries{To: s.ID, Before: b, After: a}
 	}
 }

@@ -129,9 +129,9 @@ func (s speaker) identityPattern(p space.Pattern, near string) string {
 	return "namespace " + strings.TrimSuffix(strings.TrimPrefix(rest, "ns/"), "/sa/")
 }
 
-// what words the tests on method, path and headers: "GET /reviews/*", "" if
+// requested words the tests on method, path and headers: "GET /reviews/*", "" if
 // there are none.
-func (s speaker) what(when []space.Test) string {
+func requested(when []space.Test) string {
 	var methods, paths, headers []string // and parameters
 	for _, t := range when {
 		switch t.Dim {
@@ -234,46 +234,6 @@ func appendNew(list []string, s string) []string {
 		return list
 	}
 	return append(list, s)
-}
-
-// shares words where requests go: "reviews 90% v1 10% v3"; own is the ID of the
-// scope's service, near its namespace. ports says "reviews:http 90% v1".
-func shares(o space.Outcome, own, near string, ports bool) string {
-	total := 0
-	for _, s := range o.Shares {
-		total += s.Weight
-	}
-	var parts []string
-	last := ""
-	for _, s := range o.Shares {
-		service, version := splitTarget(s.Target)
-		name := self
-		if service != own {
-			name = strings.TrimPrefix(service, near+"/")
-		}
-		if ports {
-			name += ":" + targetPort(s.Target)
-		}
-		part := percent(s.Weight, total)
-		if version != "" {
-			part += " " + version
-		}
-		switch s.Status {
-		case 0:
-		case space.Refused().Status:
-			part += " (denied)"
-		default:
-			part += " (answered " + strconv.Itoa(s.Status) + ")"
-		}
-		if name != last {
-			part, last = name+" "+part, name
-		}
-		parts = append(parts, part)
-	}
-	if len(parts) == 0 {
-		return "nowhere"
-	}
-	return strings.Join(parts, " ")
 }
 
 // splitTarget reads "namespace/service/port/version" or "external/namespace/name/port".

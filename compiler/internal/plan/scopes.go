@@ -22,14 +22,6 @@ type pair struct {
 	host            string // a host of this class, for witnesses at gateways
 }
 
-// target is what splitTarget calls a pair's own service or external.
-func (p pair) target() string {
-	if p.external {
-		return outside + " " + p.own
-	}
-	return p.own
-}
-
 // destination is what a pair of a service is about.
 func (p pair) destination() destination { return destination{p.own, p.after.Scope.Port} }
 

@@ -13,8 +13,7 @@ import (
 // joined.
 type turn struct {
 	told
-	before, after string // what becomes of the requests, in words
-	b, a          space.Verdict
+	was, is *Fate
 }
 
 // told is a piece about requests with what says which: a conjunction, and what is
@@ -32,6 +31,9 @@ func (t told) part() Part { return Part{When: t.box, Except: t.except, More: t.m
 // decide is told as access already, of requests that arrive as they did before.
 func (n *narrator) verdict(base told, ch prove.Change) {
 	b, a := ch.Before.Then.Verdict, ch.After.Then.Verdict
+	if n.p.external && (b == space.Denied || a == space.Denied) {
+		return // it is called on one side only, and access says so
+	}
 	if n.p.opened && a == space.Denied || n.p.removed && b == space.Denied {
 		return // nothing got through, and that the scope comes or goes has its own line
 	}
@@ -39,7 +41,7 @@ func (n *narrator) verdict(base told, ch prove.Change) {
 		return
 	}
 	base.class, base.kind = n.classOf(b, a), KindRoute
-	n.turns = append(n.turns, turn{base, n.outcome(ch.Before.Then, n.p.opened), n.outcome(ch.After.Then, n.p.removed), b, a})
+	n.turns = append(n.turns, turn{base, n.fate(ch.Before.Then, n.p.opened), n.fate(ch.After.Then, n.p.removed)})
 }
 
 func refusedOrPassed(v space.Verdict) bool { return v == space.Denied || v == space.Forward }
@@ -83,8 +85,8 @@ func (n *narrator) flush() {
 	blocked := map[string]bool{}
 	for _, when := range order {
 		for _, t := range joinDenied(groups[when]) {
-			t.change = t.before + " → " + t.after
-			if t.class == Neutral && t.b != space.Forward && t.a != space.Forward {
+			n.tells(&t.piece, Change{What: Outcome, Was: t.was, Is: t.is})
+			if t.class == Neutral && t.was.Verdict != space.Forward && t.is.Verdict != space.Forward {
 				blocked[t.key()] = true
 			}
 			n.pieces = append(n.pieces, t.told)
@@ -102,17 +104,14 @@ func (n *narrator) flush() {
 		parts := n.united(byWords[key])
 		if blocked[key] && len(parts) > 1 || len(parts) > mostAlike {
 			first := parts[0].piece
-			var whens []string
 			for _, t := range parts {
-				whens = appendNew(whens, n.words(t))
 				first.parts = append(first.parts, t.part())
 			}
-			first.when = limited(whens, " or ", 3)
 			n.add(first)
 			continue
 		}
 		for _, t := range parts {
-			t.when, t.parts = n.words(t), []Part{t.part()}
+			t.parts = []Part{t.part()}
 			n.add(t.piece)
 		}
 	}
@@ -182,19 +181,19 @@ type simple struct {
 // joinDenied makes one turn of those on the same requests, if each side has one outcome
 // besides the denial.
 func joinDenied(ts []turn) []turn {
-	sides := [2][]string{}
+	var sides [2]map[string]*Fate
 	denied := [2]bool{}
 	out := ts[0]
 	for _, t := range ts {
-		for side, x := range []struct {
-			v     space.Verdict
-			words string
-		}{{t.b, t.before}, {t.a, t.after}} {
-			if x.v == space.Denied {
+		for side, f := range []*Fate{t.was, t.is} {
+			if f.Verdict == space.Denied {
 				denied[side] = true
-			} else {
-				sides[side] = appendNew(sides[side], x.words)
+				continue
 			}
+			if sides[side] == nil {
+				sides[side] = map[string]*Fate{}
+			}
+			sides[side][f.text(place{own: self}, true)] = f
 		}
 		if rank(t.class) < rank(out.class) {
 			out = t
@@ -203,16 +202,13 @@ func joinDenied(ts []turn) []turn {
 	if len(ts) == 1 || len(sides[0]) > 1 || len(sides[1]) > 1 {
 		return ts
 	}
-	words := func(side int, own string) string {
-		switch {
-		case len(sides[side]) == 0:
-			return own
-		case denied[side]:
-			return sides[side][0] + ", or denied where no grant allows it"
+	for side, to := range []**Fate{&out.was, &out.is} {
+		for _, f := range sides[side] {
+			joined := *f
+			joined.OrDenied = denied[side]
+			*to = &joined
 		}
-		return sides[side][0]
 	}
-	out.before, out.after = words(0, out.before), words(1, out.after)
 	return []turn{out}
 }
 
@@ -247,18 +243,9 @@ func verdictWords(v space.Verdict, missing bool) string {
 	return "404"
 }
 
-// outcome words a whole outcome; a forwarded one by where it goes.
-func (n *narrator) outcome(o space.Outcome, missing bool) string {
-	switch o.Verdict {
-	case space.Forward:
-		return n.shares(o)
-	case space.Redirect:
-		return "redirect (" + List(only(o.By, o.Fields)) + ")"
-	case space.Answered:
-		return "answered " + strconv.Itoa(o.Status) + " by " + o.By
-	default:
-		return verdictWords(o.Verdict, missing)
-	}
+// fate is what becomes of requests in the narrator's scope.
+func (n *narrator) fate(o space.Outcome, missing bool) *Fate {
+	return fate(o, n.p.after.Scope, missing)
 }
 
 // conditions says which requests a change is about, with what other rules take of them
@@ -355,29 +342,40 @@ func (n *narrator) exceptions(box []space.Test, all [][]space.Test) [][]space.Te
 	return out
 }
 
-// words says it: "GET under /v1, except /v1/health".
-func (n *narrator) words(t told) string {
+func (n *narrator) words(t told) string { return t.part().text() }
+
+// text says which requests: "GET under /v1, except /v1/health", "" for all.
+func (p Part) text() string {
 	taken := func(t space.Test) bool {
 		return t.Not && len(t.Any) > 0 && (t.Dim == space.PathDim || t.Dim == space.MethodDim)
 	}
-	words := n.say.what(slices.DeleteFunc(slices.Clone(t.box), taken))
+	words := requested(slices.DeleteFunc(slices.Clone(p.When), taken))
 	var but []string
-	for _, x := range t.box {
+	for _, x := range p.When {
 		if taken(x) {
 			x.Not = false
-			but = append(but, n.say.what([]space.Test{x}))
+			but = append(but, requested([]space.Test{x}))
 		}
 	}
-	for _, e := range t.except {
-		but = appendNew(but, n.say.what(e))
+	for _, e := range p.Except {
+		but = appendNew(but, requested(e))
 	}
-	if t.more > 0 {
-		but = append(but, strconv.Itoa(t.more)+" more rules")
+	if p.More > 0 {
+		but = append(but, strconv.Itoa(p.More)+" more rules")
 	}
 	if len(but) > 0 && words == "" {
 		words = "all requests"
 	}
 	return words + except(but)
+}
+
+// partsText says which requests are in any of the parts.
+func partsText(parts []Part) string {
+	var out []string
+	for _, p := range parts {
+		out = appendNew(out, p.text())
+	}
+	return limited(out, " or ", 3)
 }
 
 // except lists at most three exceptions.

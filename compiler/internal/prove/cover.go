@@ -174,6 +174,11 @@ func conjunction(d space.Dim, when []space.Test, lim Limits) ([]space.Test, bool
 	var patterns []space.Pattern
 	for _, t := range own {
 		patterns = append(patterns, t.Any...)
+		for _, p := range t.Any { // what is left of /a and below is /a alone
+			if p.Kind == space.Segment {
+				patterns = append(patterns, space.Pattern{Kind: space.Exact, Text: p.Text})
+			}
+		}
 	}
 	slices.SortFunc(patterns, comparePatterns)
 	patterns = slices.Compact(patterns)
