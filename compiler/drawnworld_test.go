@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"net/url"
 	"path"
 	"regexp"
@@ -845,23 +846,28 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 	if f.verdict != "forward" {
 		return f
 	}
-	inner := settled(s.around(s.Port[port].Protocol, s.Port[port].words)...)
+	own := []map[string]json.RawMessage{s.Port[port].words}
 	if len(s.Route) > 0 {
-		inner = settled(s.around(s.Port[port].Protocol, firstOf(slices.Collect(maps.Values(s.Route)), sent).words, s.Port[port].words)...)
+		own = slices.Insert(own, 0, map[string]json.RawMessage(firstOf(slices.Collect(maps.Values(s.Route)), sent).words))
 	}
+	inner := settled(s.around(s.Port[port].Protocol, own...)...)
 	if to.Version != "" { // in place of those that the service's route chooses
 		f.to = id + ":" + port + " " + to.Version
 	}
 	f.written = fmt.Sprint(f.written, inner, f.to)
 	f.effects = map[string]string{}
 	outer, behind := effects(t, words, s.Port[port].Protocol), effects(t, inner, s.Port[port].Protocol)
-	for _, word := range []string{"timeout", "retry"} {
-		if f.effects[word] = behind[word]; words[word] != "" {
+	written := settled(append(own, s.words)...)
+	for word, tighter := range map[string]func(a, b string) string{"timeout": shorterOf, "maxDuration": shorterOf, "retry": fewerOf} {
+		switch f.effects[word] = behind[word]; {
+		case words[word] != "" && written[word] != "":
+			f.effects[word] = tighter(outer[word], behind[word])
+		case words[word] != "":
 			f.effects[word] = outer[word]
 		}
 	}
-	var own lasting
-	if decode(t, words["fault"], &own); words["fault"] == "" || own.ended(t) {
+	var fault lasting
+	if decode(t, words["fault"], &fault); words["fault"] == "" || fault.ended(t) {
 		outer["delay"], outer["abort"] = behind["delay"], behind["abort"]
 	}
 	f.effects["delay"], f.effects["abort"] = outer["delay"], outer["abort"]
@@ -872,6 +878,29 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 		return fate{verdict: "denied", written: f.written, arrived: f.arrived}
 	}
 	return f
+}
+
+// shorterOf is of two timeouts the one that ends first.
+func shorterOf(a, b string) string {
+	long := func(text string) time.Duration {
+		d, err := time.ParseDuration(strings.Trim(text, `"`))
+		if err != nil { // "none"
+			return math.MaxInt64
+		}
+		return d
+	}
+	if long(b) < long(a) {
+		return b
+	}
+	return a
+}
+
+// fewerOf is the smaller of two numbers of one digit, or 10.
+func fewerOf(a, b string) string {
+	if len(b) < len(a) || len(a) == len(b) && b < a {
+		return b
+	}
+	return a
 }
 
 // effects are the texts of words with their defaults, of those that are known to do something.

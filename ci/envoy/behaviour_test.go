@@ -23,14 +23,21 @@ type play struct {
 	ctx   context.Context
 	stage *rehearsal.Stage
 	door  compiler.Door
+	host  string
 }
 
 func start(t *testing.T, service string) *play {
 	t.Helper()
-	p := shop(t, "mesh: service: app: {port: http: number: 80, grant: all: mesh: true, "+service+"}")
+	return startAt(t, "mesh: service: app: {port: http: number: 80, grant: all: mesh: true, "+service+"}", compiler.Request{From: "shop/app", To: "shop/app"})
+}
+
+// startAt begins a play of a mesh whose door is where the request is asked.
+func startAt(t *testing.T, mesh string, door compiler.Request) *play {
+	t.Helper()
+	p := shop(t, mesh)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
-	reh, err := p.Rehearse([]compiler.Request{{From: "shop/app", To: "shop/app"}})
+	reh, err := p.Rehearse([]compiler.Request{door})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,13 +46,13 @@ func start(t *testing.T, service string) *play {
 		t.Fatal(err)
 	}
 	t.Cleanup(stage.Stop)
-	return &play{t, ctx, stage, reh.Doors[0]}
+	return &play{t, ctx, stage, reh.Doors[0], door.Host}
 }
 
 // ask sends a request that the application fails so many times, each after a wait.
 func (p *play) ask(path string, fail int, wait time.Duration) rehearsal.Reply {
 	p.t.Helper()
-	got, err := p.stage.Ask(p.ctx, p.door, compiler.Request{Path: path, Headers: []compiler.Header{
+	got, err := p.stage.Ask(p.ctx, p.door, compiler.Request{Path: path, Host: p.host, Headers: []compiler.Header{
 		{Name: rehearsal.FailHeader, Value: fmt.Sprint(fail)}, {Name: rehearsal.WaitHeader, Value: wait.String()},
 	}})
 	if err != nil {
@@ -190,6 +197,53 @@ func TestTimeoutsEndRequests(t *testing.T) {
 		began := time.Now()
 		got := p.ask(c.path, 0, c.wait)
 		if took := time.Since(began); got.Status != c.status || p.tries(c.path) != c.tries || took > 40*time.Second {
+			t.Errorf("%s: %d after %v and %d tries, want %d after %d", c.path, got.Status, took, p.tries(c.path), c.status, c.tries)
+		}
+	}
+}
+
+// Of what a gateway's route and the service behind it write, the tighter bound holds; what is
+// not written bounds nothing that is.
+func TestBothSidesBoundRequests(t *testing.T) {
+	p := startAt(t, `
+mesh: default: timeout: "1s"
+mesh: service: app: {port: http: number: 80, grant: edge: from: ["gateway/edge"], route: {
+	short: {match: path: prefix: "/short", to: default: 100, timeout: "1s"}
+	long: {match: path: prefix: "/long", to: default: 100, timeout: "50s"}
+	often: {match: path: prefix: "/often", to: default: 100, timeout: "1m", retry: {attempts: 4, on: ["gateway-error"], idempotent: true}}
+	once: {match: path: prefix: "/once", to: default: 100, timeout: "1m", retry: {attempts: 1, on: ["gateway-error"], idempotent: true}}
+	never: {match: path: prefix: "/never", to: default: 100, timeout: "1m", retry: attempts: 0}
+	default: to: default: 100
+}}
+mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: {
+	short: {match: path: prefix: "/short", to: app: 100, timeout: "50s"}
+	long: {match: path: prefix: "/long", to: app: 100, timeout: "1s"}
+	usual: {match: path: prefix: "/usual", to: app: 100, timeout: "50s"}
+	often: {match: path: prefix: "/often", to: app: 100, retry: attempts: 2}
+	once: {match: path: prefix: "/once", to: app: 100, retry: {attempts: 3, on: ["gateway-error"], idempotent: true}}
+	never: {match: path: prefix: "/never", to: app: 100, retry: {attempts: 3, on: ["gateway-error"], idempotent: true}}
+	theirs: {match: path: prefix: "/theirs", to: app: 100, retry: {attempts: 3, on: ["gateway-error"], idempotent: true}, timeout: "1m"}
+	rest: to: app: 100
+}}`, compiler.Request{To: "gateway/shop/edge", Host: "a.test"})
+	for _, c := range []struct {
+		path          string
+		fail          int
+		wait          time.Duration
+		status, tries int
+	}{
+		{"/short", 0, 40 * time.Second, 504, 1},
+		{"/long", 0, 40 * time.Second, 504, 1},
+		{"/rest", 0, 40 * time.Second, 504, 1}, // the default
+		{"/usual", 0, 3 * time.Second, 200, 1},
+		{"/often/mended", 2, 0, 200, 3},
+		{"/often/broken", 9, 0, 503, 3},
+		{"/once", 9, 0, 503, 2},
+		{"/never", 9, 0, 503, 1},
+		{"/theirs", 9, 0, 503, 4},
+	} {
+		began := time.Now()
+		got := p.ask(c.path, c.fail, c.wait)
+		if took := time.Since(began); got.Status != c.status || p.tries(c.path) != c.tries || took > 30*time.Second {
 			t.Errorf("%s: %d after %v and %d tries, want %d after %d", c.path, got.Status, took, p.tries(c.path), c.status, c.tries)
 		}
 	}

@@ -110,7 +110,7 @@ mesh: service: app: {owner: "team 100%", port: http: number: 80, grant: web: {fr
 	if err := stage.Recast(ctx, otel, r.serve); err != nil {
 		t.Fatal(err)
 	}
-	return &play{t, ctx, stage, reh.Doors[0]}
+	return &play{t, ctx, stage, reh.Doors[0], ""}
 }
 
 // admin reads a page of the proxy of service "app".

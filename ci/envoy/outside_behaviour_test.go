@@ -30,7 +30,7 @@ func startOutside(t *testing.T, external string) *play {
 		t.Fatal(err)
 	}
 	t.Cleanup(stage.Stop)
-	return &play{t, ctx, stage, reh.Doors[0]}
+	return &play{t, ctx, stage, reh.Doors[0], ""}
 }
 
 // What a route says of retries and timeouts holds at the caller's proxy for what is outside, too,

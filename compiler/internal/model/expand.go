@@ -148,14 +148,18 @@ func (m *Mesh) expandSplit(r Route, targets []Target) EffectiveRoute {
 		}
 	}
 	e.To = reduceWeights(e.To)
-	common, lost := commonTraits(inner)
-	e.Traits = r.Traits.Then(common)
-	for _, name := range lost {
-		v, ok := r.Traits.Lookup(name)
-		if _, adds := v.(trait.Chained); !ok || adds {
-			e.Lost = append(e.Lost, name)
-		}
+	if len(inner) == 0 {
+		return e
 	}
+	for i, own := range inner {
+		inner[i] = r.Traits.Then(own)
+	}
+	e.Traits, e.Lost = commonTraits(inner)
+	e.Lost = slices.DeleteFunc(e.Lost, func(name string) bool {
+		v, _ := r.Traits.Lookup(name)
+		_, agreed := v.(trait.Agreed)
+		return agreed // what one of them does not say does not count
+	})
 	return e
 }
 

@@ -224,7 +224,7 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 		l.portOfBytes(r, f, x)
 		switch v := r.Read(f, x); {
 		case v == nil:
-		case c.on == OnDefault && f.Exists():
+		case c.on == OnDefault || !f.Exists():
 			set = set.WithDefault(v)
 		default:
 			set = set.With(v)

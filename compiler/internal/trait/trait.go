@@ -22,12 +22,13 @@ import (
 // the matrix and the key in mesh.json.
 type Value interface{ TraitName() string }
 
-// Chained is a value that adds up with another one of its feature, where a request meets
-// both: a gateway's route and then one of the service behind it. Of other features the
-// first value replaces the second.
+// Chained is a value that is joined with another one of its feature, where a request meets
+// both and both are written: a gateway's route and then one of the service behind it. What
+// changes requests adds up, of two bounds the tighter holds. Of other features the first value
+// replaces the second.
 type Chained interface {
 	Value
-	// Then is what does as the value does and then as next does, which has its type.
+	// Then is what both come to, the value's carrier first. next has its type.
 	Then(next Value) Value
 }
 

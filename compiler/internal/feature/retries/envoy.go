@@ -38,7 +38,8 @@ func policy(r *routev3.Route, v Retry, x *envoy.Ctx) {
 			StringMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: strings.Join(marks, "|")}}},
 		}}}
 	}
-	if _, said := trait.Get[Buffer](x.Traits); !said && !reflect.DeepEqual(v, byDefault) {
+	usual := x.Traits.IsDefault(name) && reflect.DeepEqual(v, byDefault)
+	if _, said := trait.Get[Buffer](x.Traits); !said && !usual {
 		keep(r, Buffer{Bytes: keptByDefault}, x)
 	}
 	if v.PerTry > 0 {

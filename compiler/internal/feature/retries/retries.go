@@ -52,6 +52,14 @@ type Retry struct {
 // TraitName is "retry".
 func (Retry) TraitName() string { return name }
 
+// Then is what the service says, who alone knows what may be repeated, with no more attempts than
+// its caller wants.
+func (r Retry) Then(next trait.Value) trait.Value {
+	out := next.(Retry)
+	out.Attempts = min(out.Attempts, r.Attempts)
+	return out
+}
+
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{

@@ -32,7 +32,7 @@ type Silence struct {
 // TraitName is "idle".
 func (Silence) TraitName() string { return silenceName }
 
-// Then is the shorter of both: each proxy keeps what its own side says.
+// Then is the shorter of both.
 func (s Silence) Then(next trait.Value) trait.Value {
 	return Silence{shorter(s.Idle, next.(Silence).Idle)}
 }

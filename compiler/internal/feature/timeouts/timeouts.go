@@ -40,6 +40,11 @@ type Timeout struct {
 // TraitName is "timeout".
 func (Timeout) TraitName() string { return name }
 
+// Then is the shorter of both.
+func (t Timeout) Then(next trait.Value) trait.Value {
+	return Timeout{shorter(t.Request, next.(Timeout).Request)}
+}
+
 // Whole is the bound.
 func (t Timeout) Whole() time.Duration { return time.Duration(t.Request) }
 

@@ -96,7 +96,7 @@ func (e *emitter) gatewayRoute(g *model.Gateway, h model.Host, r model.Effective
 	if len(r.Lost) > 0 {
 		out.problem(diag.New(diag.CodeSplit, e.at(path),
 			"the services of this split differ in %s, and one weighted route has only one of each", strings.Join(r.Lost, ", ")).
-			WithFix("set the same values on the services' routes, or set them on the gateway's route"))
+			WithFix("set the same values on the services' routes, or on the gateway's route what holds for all of them (of a timeout the shortest)"))
 		return nil
 	}
 	if r.NotFound {
