@@ -149,8 +149,10 @@ func joined(all []said) trait.Value {
 // Beside is what a service or an external has for all requests together, whatever their routes.
 type Beside struct {
 	// To is its ID.
-	To     string        `json:"to"`
-	Fields []space.Field `json:"fields"`
+	To string `json:"to"`
+	// Version is the version that says something of its own, "" for all of them.
+	Version string        `json:"version,omitempty"`
+	Fields  []space.Field `json:"fields"`
 	// Written are the lines that say so. What has none is as the table of defaults says.
 	Written []Written `json:"written,omitempty"`
 }
@@ -160,40 +162,50 @@ type Beside struct {
 func (p *Program) beside(o Outcome) []Beside {
 	var out []Beside
 	for _, share := range o.Shares {
-		id, c := p.whose(share.Target)
-		if id == "" || slices.ContainsFunc(out, func(b Beside) bool { return b.To == id }) {
+		b, says, set := p.whose(share.Target)
+		if b.To == "" || slices.ContainsFunc(out, func(o Beside) bool { return o.To == b.To && o.Version == b.Version }) {
 			continue
 		}
-		b := Beside{To: id}
-		for _, f := range catalog.Meaning().Fields(c.traits) {
+		for _, f := range catalog.Meaning().Fields(set) {
 			if !slices.Contains(o.Fields, f) {
 				b.Fields = append(b.Fields, f)
 			}
 		}
-		if b.Written = p.written(b.Fields, []carried{c}); len(b.Fields) > 0 {
+		if b.Written = p.written(b.Fields, says); len(b.Fields) > 0 {
 			out = append(out, b)
 		}
 	}
 	return out
 }
 
-// whose is the destination whose cluster has that name, and what it says there; "" for nobody's.
-func (p *Program) whose(cluster string) (id string, says carried) {
+// whose is the destination whose cluster has that name, what says something of it, the nearest
+// first, and all that holds there. Of nobody's it has no name.
+func (p *Program) whose(cluster string) (Beside, []carried, trait.Set) {
 	for _, s := range p.mesh.Services {
 		for _, port := range s.Ports {
-			if slices.ContainsFunc(s.Versions, func(v model.Version) bool { return model.ClusterName(s.ID, port.Name, v.Name) == cluster }) {
-				return s.ID, carried{s.TraitsAt(port.Name), s.LinesAt(model.ServicePath(s.ID), port.Name)}
+			i := slices.IndexFunc(s.Versions, func(v model.Version) bool { return model.ClusterName(s.ID, port.Name, v.Name) == cluster })
+			if i < 0 {
+				continue
 			}
+			b, v := Beside{To: s.ID}, s.Versions[i]
+			own := v.TraitsAt(port.Name)
+			if own.Len() > 0 {
+				b.Version = v.Name
+			}
+			return b, []carried{
+				{own, s.LinesAt(model.VersionPath(s.ID, v.Name), port.Name)},
+				{s.TraitsAt(port.Name), s.LinesAt(model.ServicePath(s.ID), port.Name)},
+			}, s.TraitsTo(port.Name, v.Name)
 		}
 	}
 	for _, x := range p.mesh.Externals {
 		for _, port := range x.Ports {
 			if model.ExternalClusterName(x.ID, port.Name) == cluster {
-				return x.ID, carried{x.TraitsAt(port), model.ExternalPath(x.ID)}
+				return Beside{To: x.ID}, []carried{{x.TraitsAt(port), model.ExternalPath(x.ID)}}, x.TraitsAt(port)
 			}
 		}
 	}
-	return "", carried{}
+	return Beside{}, nil, trait.Set{}
 }
 
 // notCalled is a service that has the identity, if none that has it calls the port: its own

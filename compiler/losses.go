@@ -220,6 +220,10 @@ func (p *Program) values(name string) []trait.Value {
 	for _, s := range p.mesh.Services {
 		add(s.Traits)
 		add(slices.Collect(maps.Values(s.PortTraits))...)
+		for _, v := range s.Versions {
+			add(v.Traits)
+			add(slices.Collect(maps.Values(v.PortTraits))...)
+		}
 		routes(s.Routes)
 	}
 	for _, x := range p.mesh.Externals {

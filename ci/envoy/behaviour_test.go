@@ -290,6 +290,43 @@ func TestBreakerRefusesWhatIsTooMuch(t *testing.T) {
 	}
 }
 
+// A version has bounds of its own, and the service's others keep theirs.
+func TestVersionHasItsOwnBounds(t *testing.T) {
+	p := startAt(t, `mesh: service: app: {port: http: number: 80, grant: all: mesh: true, timeout: "1m", retry: attempts: 0,
+	outlier: {consecutive5xx: 100, interval: "1h"}
+	version: {v1: {}, v2: outlier: {consecutive5xx: 2, interval: "1h", baseEjection: "1h", maxEjectionPercent: 100}}
+	route: {
+		next: {match: path: prefix: "/next", to: v2: 100}
+		default: to: v1: 100
+	}
+}`, compiler.Request{From: "shop/app", To: "shop/app"})
+	for range 2 {
+		p.ask("/next", 9, 0)
+		p.ask("/now", 9, 0)
+	}
+	ejected := func(version string) bool {
+		page, err := p.stage.Admin(p.ctx, p.door.Class, "/clusters")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(page)) {
+			if strings.HasPrefix(line, "shop/app/http/"+version+"::") && strings.Contains(line, "health_flags::/failed_outlier_check") {
+				return true
+			}
+		}
+		return false
+	}
+	for !ejected("v2") {
+		if err := p.ctx.Err(); err != nil {
+			t.Fatal(errors.New("v2 is not ejected after 2 errors in a row"))
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if ejected("v1") {
+		t.Error("v1 is ejected after 2 errors in a row, which may have 100")
+	}
+}
+
 func TestFailingWorkloadIsEjected(t *testing.T) {
 	p := start(t, `outlier: {consecutive5xx: 3, interval: "1h", baseEjection: "1h", maxEjectionPercent: 100}`)
 	ejected := func() bool {

@@ -18,6 +18,7 @@ func byHand() map[string][]string {
 	return map[string][]string{
 		"#Mesh":          {"namespace", "owns", "delegate", "attach", "trustDomain", "environment", "targets", "service", "external", "certificate", "gateway", "rule", "exemption", "test", "collector", "default"},
 		"#Service":       {"port", "version", "serviceAccount", "selector", "endpoints", "addresses", "calls", "route"},
+		"#Version":       {"labels", "serviceAccount", "port", "endpoints", "calls"},
 		"#ServicePort":   {"number", "protocol", "main"},
 		"#ServiceRoute":  {"to", "priority", "match"},
 		"#Gateway":       {"port", "address", "serviceAccount", "autoscale", "host"},
@@ -197,6 +198,9 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 	s := m.add(r, &object{file: file(ns), at: "mesh: service: " + name + ": ", definition: "#Service", carriers: on(resolve.OnService, resolve.AroundRoutes), parent: space}, "{"+strings.Join(parts, ", ")+"}")
 	for _, n := range d.Ports {
 		m.add(r, &object{file: s.file, at: s.at + "port: " + n + ": ", definition: "#ServicePort", carriers: on(resolve.OnPort, resolve.AroundPort), bytes: n == "raw", parent: s}, "{}")
+	}
+	for _, v := range d.Versions {
+		m.add(r, &object{file: s.file, at: s.at + "version: " + v + ": ", definition: "#Version", carriers: on(resolve.OnVersion), parent: s}, "{}")
 	}
 	if p.chance(50) {
 		m.put(s, fmt.Sprintf("grant: way: {anyone: true, ports: [%s]}", quoted(d.Ports)))

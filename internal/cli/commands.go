@@ -196,8 +196,9 @@ func (a *app) explain(ans compiler.Answer) error {
 		printer.Fprintf(a.out, "  %s: %s (%s)\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value), a.writtenAt(ans.Written, f.Feature))
 	}
 	for _, b := range ans.Beside {
+		to := strings.TrimSpace(b.To + " " + b.Version)
 		for _, f := range b.Fields {
-			printer.Fprintf(a.out, "  %s of %s, for all requests: %s (%s)\n", f.Feature, b.To, strings.TrimSpace(f.Name+" "+f.Value), a.writtenAt(b.Written, f.Feature))
+			printer.Fprintf(a.out, "  %s of %s, for all requests: %s (%s)\n", f.Feature, to, strings.TrimSpace(f.Name+" "+f.Value), a.writtenAt(b.Written, f.Feature))
 		}
 	}
 	if ans.NotCalled != "" {

@@ -168,8 +168,16 @@ func Evenly(vs []Version) []Target {
 // TraitsAt are the service's own at one of its ports.
 func (s *Service) TraitsAt(port string) trait.Set { return at(port, s.Traits, s.PortTraits) }
 
+// TraitsTo are what callers know of a version at a port: the version's own, and the service's.
+func (s *Service) TraitsTo(port, version string) trait.Set {
+	if v, ok := s.Version(version); ok {
+		return v.TraitsAt(port).Or(s.TraitsAt(port))
+	}
+	return s.TraitsAt(port)
+}
+
 // LinesAt is what the mesh paths begin with under which there are the lines of TraitsAt: those of
-// the service itself or of one of its routes, which has the path.
+// the service itself, of one of its routes or of its versions, which has the path.
 func (s *Service) LinesAt(path, port string) string {
 	if len(s.Ports) < 2 {
 		return path
@@ -210,7 +218,14 @@ type Version struct {
 	Endpoints Endpoints `json:"endpoints,omitzero"`
 	// Locals maps the called service's ID to this version's local port, where it differs from the call's.
 	Locals map[string]uint32 `json:"locals,omitempty"`
+	// Traits are what callers know of this version in place of what its service says.
+	Traits trait.Set `json:"traits,omitzero"`
+	// PortTraits stand in the place of Traits for the ports that they name.
+	PortTraits map[string]trait.Set `json:"port_traits,omitempty"`
 }
+
+// TraitsAt are the version's own at one of its service's ports.
+func (v Version) TraitsAt(port string) trait.Set { return at(port, v.Traits, v.PortTraits) }
 
 // VersionPort is a service's port at the instances of one version.
 type VersionPort struct {
@@ -786,7 +801,11 @@ func Decode(raw []byte, codecs map[string]trait.Codec) (*Mesh, error) {
 		return err
 	}
 	for _, s := range m.Services {
-		if err := cmp.Or(both(&s.Traits, s.PortTraits), routes(s.Routes)); err != nil {
+		err := cmp.Or(both(&s.Traits, s.PortTraits), routes(s.Routes))
+		for i := range s.Versions {
+			err = cmp.Or(err, both(&s.Versions[i].Traits, s.Versions[i].PortTraits))
+		}
+		if err != nil {
 			return nil, fmt.Errorf("reading mesh.json: service %q: %w", s.ID, err)
 		}
 	}

@@ -54,7 +54,10 @@ func GatewayTLSName(gateway, port string, t *HostTLS) string {
 // ServicePath is the mesh path of a service.
 func ServicePath(id string) string { return "service/" + id }
 
-// PortLines is what follows the mesh path of a service of several ports, or of its route, before
+// VersionPath is the mesh path of a service's version.
+func VersionPath(id, version string) string { return ServicePath(id) + "/version/" + version }
+
+// PortLines is what follows the mesh path of a service of several ports, of its route or its version, before
 // the name of what it says for one of them.
 func PortLines(port string) string { return "/port/" + port }
 

@@ -386,6 +386,10 @@ func (c Change) featureText(words Words) string {
 	switch {
 	case c.External != "":
 		text = outside + " " + c.External + ": " + text
+	case c.Version != "" && c.Port != "":
+		text = "version " + c.Version + ", port " + c.Port + ": " + text
+	case c.Version != "":
+		text = "version " + c.Version + ": " + text
 	case c.Port != "":
 		text = "port " + c.Port + ": " + text
 	}

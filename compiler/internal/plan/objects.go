@@ -9,6 +9,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/trait"
 )
 
 // objects compares what single requests do not show: modes of mTLS, features of
@@ -125,9 +126,10 @@ func (c *comparison) ownFeatures(before, after *model.Service) {
 	b, a := c.meaning.Fields(before.Traits), c.meaning.Fields(after.Traits)
 	for _, f := range features(b, a) {
 		if c.holdsSomewhere(f, b, a, before, after) {
-			c.noteFeature(after, f, "", b, a)
+			c.noteFeature(after, Change{}, f, b, a)
 		}
 	}
+	c.versionFeatures(before, after)
 	for _, p := range after.Ports {
 		if _, was := before.Port(p.Name); !was || before.TraitsAt(p.Name).Equal(before.Traits) && after.TraitsAt(p.Name).Equal(after.Traits) {
 			continue
@@ -135,7 +137,7 @@ func (c *comparison) ownFeatures(before, after *model.Service) {
 		ownB, ownA := c.meaning.Fields(before.TraitsAt(p.Name)), c.meaning.Fields(after.TraitsAt(p.Name))
 		for _, f := range features(ownB, ownA) {
 			if !slices.Equal(only(f, b), only(f, ownB)) || !slices.Equal(only(f, a), only(f, ownA)) {
-				c.noteFeature(after, f, p.Name, ownB, ownA)
+				c.noteFeature(after, Change{Port: p.Name}, f, ownB, ownA)
 			}
 		}
 	}
@@ -147,17 +149,65 @@ func (c *comparison) holdsSomewhere(feature string, b, a []space.Field, before, 
 	lasting := slices.DeleteFunc(slices.Clone(after.Ports), func(p model.Port) bool { _, was := before.Port(p.Name); return !was })
 	return len(lasting) == 0 || slices.ContainsFunc(lasting, func(p model.Port) bool {
 		return slices.Equal(only(feature, b), only(feature, c.meaning.Fields(before.TraitsAt(p.Name)))) &&
-			slices.Equal(only(feature, a), only(feature, c.meaning.Fields(after.TraitsAt(p.Name))))
+			slices.Equal(only(feature, a), only(feature, c.meaning.Fields(after.TraitsAt(p.Name)))) &&
+			(len(after.Versions) == 0 || slices.ContainsFunc(after.Versions, func(v model.Version) bool {
+				w, _ := before.Version(v.Name)
+				return !hasOwn(v.TraitsAt(p.Name), feature) && !hasOwn(w.TraitsAt(p.Name), feature)
+			}))
 	})
 }
 
-// noteFeature adds a piece about what a feature does to all of a service, or of one port.
-func (c *comparison) noteFeature(s *model.Service, feature, port string, before, after []space.Field) {
+// hasOwn reports whether a set says something of a feature.
+func hasOwn(s trait.Set, feature string) bool { _, ok := s.Lookup(feature); return ok }
+
+// versionFeatures compares what callers know of versions that say something of their own on
+// either side: at all ports, or at those where it is something else.
+func (c *comparison) versionFeatures(before, after *model.Service) {
+	lasting := slices.DeleteFunc(slices.Clone(after.Ports), func(p model.Port) bool { _, was := before.Port(p.Name); return !was })
+	for _, v := range after.Versions {
+		w, was := before.Version(v.Name)
+		if !was {
+			continue
+		}
+		var found []ownChange
+		for _, p := range lasting {
+			b, a := c.meaning.Fields(before.TraitsTo(p.Name, v.Name)), c.meaning.Fields(after.TraitsTo(p.Name, v.Name))
+			for _, f := range features(b, a) {
+				if hasOwn(v.TraitsAt(p.Name), f) || hasOwn(w.TraitsAt(p.Name), f) { // else it is told of the service
+					found = append(found, ownChange{f, p.Name, only(f, b), only(f, a)})
+				}
+			}
+		}
+		for i, o := range found {
+			same := func(p ownChange) bool {
+				return p.feature == o.feature && slices.Equal(p.before, o.before) && slices.Equal(p.after, o.after)
+			}
+			everywhere := len(slices.DeleteFunc(slices.Clone(found), func(p ownChange) bool { return !same(p) })) == len(lasting)
+			switch {
+			case everywhere && slices.ContainsFunc(found[:i], same): // told of all ports
+			case everywhere:
+				c.noteFeature(after, Change{Version: v.Name}, o.feature, o.before, o.after)
+			default:
+				c.noteFeature(after, Change{Version: v.Name, Port: o.port}, o.feature, o.before, o.after)
+			}
+		}
+	}
+}
+
+// ownChange is what becomes of a feature of a version at a port.
+type ownChange struct {
+	feature, port string
+	before, after []space.Field
+}
+
+// noteFeature adds a piece about what a feature does to all of a service, or of the version and
+// the port that at names.
+func (c *comparison) noteFeature(s *model.Service, at Change, feature string, before, after []space.Field) {
 	class, says := c.changedFeature(feature, before, after)
 	if class == Nothing {
 		return
 	}
-	says.Port = port
+	says.Port, says.Version = at.Port, at.Version
 	c.note(s, class, KindFeature, says)
 	c.found[len(c.found)-1].feature = feature
 }

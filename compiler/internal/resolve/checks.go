@@ -471,8 +471,8 @@ func (l *linker) checkVersions(s *model.Service) {
 			default:
 				continue
 			}
-			l.add(diag.New(diag.CodeDuplicate, l.lineOf(versionPath(s.ID, b.Name)), "one workload could be an instance of versions %q and %q of %q: %s", a.Name, b.Name, s.ID, why).
-				WithRelated(l.lineOf(versionPath(s.ID, a.Name)), "the other version").WithFix("%s", fix))
+			l.add(diag.New(diag.CodeDuplicate, l.lineOf(model.VersionPath(s.ID, b.Name)), "one workload could be an instance of versions %q and %q of %q: %s", a.Name, b.Name, s.ID, why).
+				WithRelated(l.lineOf(model.VersionPath(s.ID, a.Name)), "the other version").WithFix("%s", fix))
 		}
 	}
 }
@@ -494,7 +494,7 @@ func (l *linker) checkWorkloads() {
 	for _, s := range l.mesh.Services {
 		for _, v := range s.Versions {
 			if v.Endpoints.None {
-				none[versionPath(s.ID, v.Name)] = true
+				none[model.VersionPath(s.ID, v.Name)] = true
 			}
 		}
 	}
@@ -505,7 +505,7 @@ func (l *linker) checkWorkloads() {
 		for _, r := range routes {
 			for _, t := range r.To {
 				to := cmp.Or(t.Service, self)
-				version := versionPath(to, t.Version)
+				version := model.VersionPath(to, t.Version)
 				if t.Weight == 0 || !none[version] {
 					continue
 				}
@@ -522,10 +522,6 @@ func (l *linker) checkWorkloads() {
 			check(h.Routes, "", func(route string) string { return model.GatewayRoutePath(g.ID, h.Name, route) })
 		}
 	}
-}
-
-func versionPath(service, version string) string {
-	return model.ServicePath(service) + "/version/" + version
 }
 
 // apart reports whether nothing has both sets of labels.
@@ -657,7 +653,7 @@ func (l *linker) checkMachines(s *model.Service) {
 func (l *linker) missingAddress(s *model.Service, v model.Version, p model.Port) {
 	at := l.lineOf(versionPortPath(s.ID, v.Name, p.Name))
 	if at == (diag.Pos{}) {
-		at = l.lineOf(versionPath(s.ID, v.Name))
+		at = l.lineOf(model.VersionPath(s.ID, v.Name))
 	}
 	l.add(diag.New(diag.CodeListen, at, "version %q of service %q has no address for port %q, and capture is explicit", v.Name, s.ID, p.Name).
 		WithFix("in environments/%s: service: %s: version: %s: port: %s: address: \"127.0.0.1:15001\"", l.mesh.Environment, s.Name, v.Name, p.Name))

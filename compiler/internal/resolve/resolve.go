@@ -214,15 +214,7 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 			}
 			continue
 		}
-		if f.Exists() {
-			l.place(path+"/"+r.Name, f.Pos())
-			if x.To.Name != "" && len(l.ports[x.self]) > 1 {
-				l.place(path+model.PortLines(x.To.Name)+"/"+r.Name, f.Pos())
-			}
-		}
-		x.At = c.on
-		l.portOfBytes(r, f, x)
-		switch v := r.Read(f, x); {
+		switch v := l.read(r, c, x, path); {
 		case v == nil:
 		case c.on == OnDefault || !f.Exists():
 			set = set.WithDefault(v)
@@ -241,6 +233,20 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 		}
 	}
 	return set
+}
+
+// read settles the value of a rule from the carrier that says it, or could, for the object at path.
+func (l *linker) read(r Rule, c carrier, x *Place, path string) trait.Value {
+	f := r.fieldOf(c, x)
+	if f.Exists() {
+		l.place(path+"/"+r.Name, f.Pos())
+		if x.To.Name != "" && len(l.ports[x.self]) > 1 {
+			l.place(path+model.PortLines(x.To.Name)+"/"+r.Name, f.Pos())
+		}
+	}
+	x.At = c.on
+	l.portOfBytes(r, f, x)
+	return r.Read(f, x)
 }
 
 // portOfBytes refuses what a port says of requests that has none.

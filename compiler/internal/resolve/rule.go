@@ -19,8 +19,9 @@ type On string
 // stands on a gateway's host is settled on each of its routes that says nothing else itself;
 // so is what stands on a service or on one of its ports, for a feature that acts at callers'
 // proxies (AroundRoutes, AroundPort), on the service's routes, and what stands on an external
-// for all of its routes (AroundExternal). OnService and OnPort are the service's own proxy,
-// OnExternal is what is said of the external itself. What the root says for the mesh, and
+// for all of its routes (AroundExternal). OnService and OnPort are the service's own proxy and
+// the clusters that lead there, OnVersion those that lead to one of its versions, OnExternal is
+// what is said of the external itself. What the root says for the mesh, and
 // the owner of a namespace for it, is settled on each service and gateway. OnDefault is the
 // `default` of both, which holds for services and externals, whatever of them the feature is
 // about, where nothing nearer says it; it counts as not written (trait.Set.WithDefault).
@@ -30,6 +31,7 @@ const (
 	OnHost         On = "gateway.host"
 	OnService      On = "service"
 	OnPort         On = "service.port"
+	OnVersion      On = "service.version"
 	OnExternal     On = "external"
 	AroundRoutes   On = "service around its routes"
 	AroundPort     On = "service.port around the service's routes"
@@ -57,6 +59,11 @@ func serviceRoute(n, port, service intent.Node) []carrier {
 // ownProxy are the carriers of what a service's own proxy does with requests to a port.
 func ownProxy(port, service intent.Node) []carrier {
 	return []carrier{{on: OnPort, node: port, around: true}, {on: OnService, node: service}}
+}
+
+// toVersion are the carriers of what callers know of a version at a port.
+func toVersion(port, version, service intent.Node) []carrier {
+	return []carrier{{on: OnPort, node: port, around: true}, {on: OnVersion, node: version}, {on: OnService, node: service, around: true}}
 }
 
 func gatewayRoute(n, host intent.Node) []carrier {

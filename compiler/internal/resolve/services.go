@@ -30,6 +30,7 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 	s.Calls = l.callsOf(p, s, n)
 	s.Routes = l.serviceRoutes(p, s, n)
 	l.ownTraits(p, s, n)
+	l.versionTraits(p, s, n)
 	s.Grants = append(l.grantsOf(p, s, n), l.asked(s, n)...)
 	s.Denies = l.deniesOf(model.ServicePath(s.ID), n, func(e intent.Entry) model.Deny { return l.serviceDeny(p, s, e) })
 	return s
@@ -41,6 +42,28 @@ func (l *linker) ownTraits(p *pkg, s *model.Service, n intent.Node) {
 	s.Traits, s.PortTraits = l.byPort(s, n, func(port model.Port, node intent.Node) trait.Set {
 		return l.traits(append(ownProxy(node, n), l.around(p)...), &Place{To: port, Routes: s.Routes, l: l, pkg: p, self: s.ID}, model.ServicePath(s.ID))
 	})
+}
+
+// versionTraits settles what versions say in place of the service, where no port says it nearer.
+func (l *linker) versionTraits(p *pkg, s *model.Service, n intent.Node) {
+	for i := range s.Versions {
+		v := &s.Versions[i]
+		path, version := model.VersionPath(s.ID, v.Name), n.Field("version").Field(v.Name)
+		v.Traits, v.PortTraits = l.byPort(s, n, func(port model.Port, node intent.Node) trait.Set {
+			x := &Place{To: port, l: l, pkg: p, self: s.ID, path: path}
+			set := trait.Set{}
+			for _, r := range l.rules {
+				c, ok := r.nearest(toVersion(node, version, n))
+				if !ok || c.on != OnVersion || !r.fieldOf(c, x).Exists() {
+					continue
+				}
+				if v := l.read(r, c, x, path); v != nil {
+					set = set.With(v)
+				}
+			}
+			return set
+		})
+	}
 }
 
 // byPort settles a set for all ports of a service, and for those by themselves that have
@@ -128,7 +151,7 @@ func (l *linker) versionsOf(p *pkg, s *model.Service, n intent.Node) []model.Ver
 		v.Labels = ownLabels(e, len(entries) == 1)
 		v.Ports = l.versionPorts(s, e)
 		v.Locals = l.locals(p, e.Node)
-		l.place(versionPath(s.ID, e.Name), e.Node.Pos())
+		l.place(model.VersionPath(s.ID, e.Name), e.Node.Pos())
 		out = append(out, v)
 	}
 	return out
@@ -176,7 +199,7 @@ func (l *linker) versionPorts(s *model.Service, version intent.Entry) map[string
 }
 
 func versionPortPath(service, version, port string) string {
-	return versionPath(service, version) + "/port/" + port
+	return model.VersionPath(service, version) + "/port/" + port
 }
 
 // address reads where a version's proxy listens for a port ("ip" or "ip:port").

@@ -180,6 +180,21 @@ func (s Set) Then(next Set) Set {
 	return out
 }
 
+// Or returns the values of s, and those of base of whose names s has none.
+func (s Set) Or(base Set) Set {
+	if len(s.m) == 0 {
+		return base
+	}
+	out := Set{m: maps.Clone(base.m), unwritten: maps.Clone(base.unwritten)}
+	if out.m == nil {
+		out.m = map[string]Value{}
+	}
+	for name, v := range s.m {
+		out.put(name, v, s.unwritten[name])
+	}
+	return out
+}
+
 func (s *Set) put(name string, v Value, unwritten bool) {
 	s.m[name] = v
 	switch {

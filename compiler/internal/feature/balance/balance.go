@@ -64,7 +64,7 @@ func (b Balance) key() string { return strings.TrimSpace(string(b.By) + " " + b.
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "balance", On: []resolve.On{resolve.OnService, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false, Bytes: true,
+		Name: name, Field: "balance", On: []resolve.On{resolve.OnService, resolve.OnVersion, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false, Bytes: true,
 		Defaults: []resolve.Default{
 			{Field: "balance", Value: "leastRequest", Why: "a workload that is slow, or has much to do, gets less"},
 			{Field: "balance.hash.table", Value: "a ring", Why: "fewer requests move when workloads come and go"},

@@ -35,7 +35,7 @@ func (Breaker) TraitName() string { return name }
 
 // Feature is the row.
 var Feature = feature.Feature{
-	Rule:       resolve.Rule{Name: name, Field: "circuitBreaker", On: []resolve.On{resolve.OnService, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false, Bytes: true, Defaults: nil, Read: read, Uses: nil},
+	Rule:       resolve.Rule{Name: name, Field: "circuitBreaker", On: []resolve.On{resolve.OnService, resolve.OnVersion, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false, Bytes: true, Defaults: nil, Read: read, Uses: nil},
 	Codec:      trait.JSON[Breaker],
 	Meaning:    meaning,
 	Change:     change,

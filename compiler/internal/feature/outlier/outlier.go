@@ -44,7 +44,7 @@ func (Outlier) TraitName() string { return name }
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "outlier", On: []resolve.On{resolve.OnService, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false, Bytes: true,
+		Name: name, Field: "outlier", On: []resolve.On{resolve.OnService, resolve.OnVersion, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false, Bytes: true,
 		Defaults: []resolve.Default{
 			{Field: "service.outlier.consecutive5xx", Value: strconv.Itoa(consecutive), Why: "Envoy's default"},
 			{Field: "service.outlier.interval", Value: interval.String(), Why: "Envoy's default"},

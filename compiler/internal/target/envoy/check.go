@@ -27,13 +27,16 @@ func (e *emitter) checkTraits() diag.List {
 		}
 		for _, p := range s.Ports {
 			out = append(out, e.checkSet(s.TraitsAt(p.Name), model.ServicePath(s.ID), "service", Lowering.onService)...)
+			for _, v := range s.Versions {
+				out = append(out, e.checkSet(v.TraitsAt(p.Name), model.VersionPath(s.ID, v.Name), "version", Lowering.onCluster)...)
+			}
 			for _, r := range s.Routes {
 				out = append(out, e.checkSet(r.TraitsAt(p.Name), model.RoutePath(s.ID, r.Name), "route", Lowering.onRoute)...)
 			}
 		}
 	}
 	for _, x := range e.m.Externals {
-		out = append(out, e.checkSet(x.Traits, model.ExternalPath(x.ID), "external", func(l Lowering) bool { return l.cluster != nil })...)
+		out = append(out, e.checkSet(x.Traits, model.ExternalPath(x.ID), "external", Lowering.onCluster)...)
 		for _, r := range x.Routes {
 			out = append(out, e.checkSet(r.Traits, model.ExternalRoutePath(x.ID, r.Name), "route", Lowering.onRoute)...)
 		}

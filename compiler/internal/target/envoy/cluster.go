@@ -165,7 +165,7 @@ func (e *emitter) buildServiceCluster(t target, routes []routeTrait, out *entry)
 		return
 	}
 	x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, path: path, out: out, locate: e.at}
-	e.applyTraits(c, s.TraitsAt(p.Name), x)
+	e.applyTraits(c, s.TraitsTo(p.Name, v.Name), x)
 	e.applyRouteTraits(c, routes, x)
 	out.discovers(live)
 	e.seal(out, release.ClusterType, c.Name, path, c)

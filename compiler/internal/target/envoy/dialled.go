@@ -168,9 +168,12 @@ func (e *emitter) checkFree(c scope, t target) diag.List {
 	if r := t.service.RoutesAt(t.port)[0]; !alike(r.To, t.service.Versions) {
 		return needs("its route %q chooses between versions, while connections go where they are dialled", r.Name)
 	}
-	for _, name := range t.service.TraitsAt(t.port.Name).Names() {
-		if e.cells[name].Lowering.cluster != nil && !t.service.TraitsAt(t.port.Name).IsDefault(name) {
-			return needs("its %s needs a proxy that chooses among instances, while connections go where they are dialled", name)
+	for _, v := range t.service.Versions {
+		says := t.service.TraitsTo(t.port.Name, v.Name)
+		for _, name := range says.Names() {
+			if e.cells[name].Lowering.cluster != nil && !says.IsDefault(name) {
+				return needs("its %s needs a proxy that chooses among instances, while connections go where they are dialled", name)
+			}
 		}
 	}
 	return nil

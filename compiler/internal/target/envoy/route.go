@@ -38,7 +38,7 @@ func (e *emitter) shares(to []model.Target) []share {
 			p, _ := x.Port(t.Port)
 			s.cluster, s.external, s.traits = model.ExternalClusterName(t.Service, t.Port), true, x.TraitsAt(p)
 		} else if to := e.m.Service(t.Service); to != nil {
-			s.traits = to.TraitsAt(t.Port)
+			s.traits = to.TraitsTo(t.Port, t.Version)
 		}
 		out = append(out, s)
 	}

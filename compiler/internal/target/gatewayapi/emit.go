@@ -88,6 +88,9 @@ func (e *emitter) check(parts []coverage.Part) {
 	for _, s := range e.m.Services {
 		for _, p := range s.Ports {
 			e.checkTraits(s.TraitsAt(p.Name), model.ServicePath(s.ID), false)
+			for _, v := range s.Versions {
+				e.checkTraits(v.TraitsAt(p.Name), model.VersionPath(s.ID, v.Name), false)
+			}
 		}
 	}
 	for _, g := range e.m.Gateways {

@@ -121,6 +121,9 @@ func (e *emitter) checkTarget() {
 	for _, s := range e.m.Services {
 		for _, p := range s.Ports {
 			e.checkTraits(s.TraitsAt(p.Name), model.ServicePath(s.ID))
+			for _, v := range s.Versions {
+				e.checkTraits(v.TraitsAt(p.Name), model.VersionPath(s.ID, v.Name))
+			}
 			for _, r := range s.Routes {
 				e.checkTraits(r.TraitsAt(p.Name), model.RoutePath(s.ID, r.Name))
 			}
