@@ -341,6 +341,26 @@ type Target struct {
 	Weight int `json:"weight"`
 }
 
+// Receiver is the one place to which a feature sends something besides what is routed.
+type Receiver struct {
+	// To is the service's ID, Port one of its ports, Version one of its versions.
+	To      string `json:"to"`
+	Port    string `json:"port"`
+	Version string `json:"version"`
+}
+
+// Target is the receiver as a destination.
+func (r Receiver) Target() Target { return Target{Service: r.To, Port: r.Port, Version: r.Version} }
+
+// Targets are those of several receivers, in their order.
+func Targets[R interface{ Target() Target }](rs []R) []Target {
+	out := make([]Target, len(rs))
+	for i, r := range rs {
+		out[i] = r.Target()
+	}
+	return out
+}
+
 // Terms say who asks for what. Who is a union; it, methods, paths and ports hold together.
 type Terms struct {
 	// Accounts are callers by identity, "namespace/account", sorted.

@@ -86,7 +86,7 @@ func config(l Log, x *envoy.Ctx) *otelv3.OpenTelemetryAccessLogConfig {
 		GrpcService: &corev3.GrpcService{
 			InitialMetadata: []*corev3.HeaderValue{{Key: patienceHeader, Value: strconv.FormatInt(patience.Milliseconds(), 10)}},
 			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
-				ClusterName: x.Cluster(l.target()), Authority: authority(l),
+				ClusterName: x.Cluster(l.Target()), Authority: authority(l),
 			}},
 		},
 		BufferFlushInterval: envoy.Duration(flush), BufferSizeBytes: envoy.UInt32(buffer),

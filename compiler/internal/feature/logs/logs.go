@@ -36,11 +36,9 @@ type Logs struct {
 
 // Log is the lines for one collector. A request gets one if one of the conditions holds.
 type Log struct {
-	// Collector is its name; To is the service's ID, Port one of its ports, Version its version.
+	// Collector is the name of the one at the receiver.
 	Collector string `json:"collector"`
-	To        string `json:"to"`
-	Port      string `json:"port"`
-	Version   string `json:"version"`
+	model.Receiver
 
 	Errors bool `json:"errors,omitempty"` // 5xx, or what gRPC has for them
 	Denied bool `json:"denied,omitempty"` // 403, or what gRPC has for it
@@ -64,17 +62,7 @@ type Range struct {
 // TraitName is "logs".
 func (Logs) TraitName() string { return name }
 
-func (l Log) target() model.Target {
-	return model.Target{Service: l.To, Port: l.Port, Version: l.Version}
-}
-
-func uses(v trait.Value) []model.Target {
-	var out []model.Target
-	for _, l := range v.(Logs).Logs {
-		out = append(out, l.target())
-	}
-	return out
-}
+func uses(v trait.Value) []model.Target { return model.Targets(v.(Logs).Logs) }
 
 // Feature is the row.
 var Feature = feature.Feature{
@@ -103,7 +91,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		if !ok {
 			continue
 		}
-		l := Log{Collector: e.Name, To: to.Service, Port: to.Port, Version: to.Version, Fields: fields(e.Node.Field("fields"), x)}
+		l := Log{Collector: e.Name, Receiver: model.Receiver{To: to.Service, Port: to.Port, Version: to.Version}, Fields: fields(e.Node.Field("fields"), x)}
 		readWhen(&l, e.Node, x)
 		out.Logs = append(out.Logs, l)
 	}

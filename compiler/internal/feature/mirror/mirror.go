@@ -32,10 +32,7 @@ type Mirror struct {
 
 // Copy is one receiver.
 type Copy struct {
-	// To is the service's ID, Port one of its HTTP ports, Version one of its versions.
-	To      string `json:"to"`
-	Port    string `json:"port"`
-	Version string `json:"version"`
+	model.Receiver
 	// Percent of the requests are copied, 0 to 100.
 	Percent float64 `json:"percent"`
 }
@@ -48,23 +45,11 @@ func (m Mirror) Then(next trait.Value) trait.Value {
 	return Mirror{slices.Concat(m.Copies, next.(Mirror).Copies)}
 }
 
-func (c Copy) cluster() string { return model.ClusterName(c.To, c.Port, c.Version) }
-
-func (c Copy) target() model.Target {
-	return model.Target{Service: c.To, Port: c.Port, Version: c.Version}
-}
-
-func uses(v trait.Value) []model.Target {
-	var out []model.Target
-	for _, c := range v.(Mirror).Copies {
-		out = append(out, c.target())
-	}
-	return out
-}
+func uses(v trait.Value) []model.Target { return model.Targets(v.(Mirror).Copies) }
 
 // idle: no copy of 0 % is ever sent.
 func idle(v trait.Value, to model.Target) bool {
-	return !slices.ContainsFunc(v.(Mirror).Copies, func(c Copy) bool { return c.target() == to && c.Percent > 0 })
+	return !slices.ContainsFunc(v.(Mirror).Copies, func(c Copy) bool { return c.Target() == to && c.Percent > 0 })
 }
 
 // Feature is the row.
@@ -89,7 +74,7 @@ var Feature = feature.Feature{
 		}
 		for _, c := range v.Copies {
 			a.RequestMirrorPolicies = append(a.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{
-				Cluster:                       x.Cluster(c.target()),
+				Cluster:                       x.Cluster(c.Target()),
 				RuntimeFraction:               &corev3.RuntimeFractionalPercent{DefaultValue: envoy.Percent(c.Percent)},
 				DisableShadowHostSuffixAppend: true,
 			})
@@ -116,7 +101,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	if !ok {
 		return nil
 	}
-	c := Copy{To: id, Port: port, Version: version.Str(), Percent: 100}
+	c := Copy{Receiver: model.Receiver{To: id, Port: port, Version: version.Str()}, Percent: 100}
 	if p := n.Field("percent"); p.Exists() {
 		c.Percent = float64(p.Int())
 	}
@@ -137,7 +122,7 @@ func meaning(v trait.Value) []space.Act {
 	var out []space.Field
 	for _, c := range v.(Mirror).Copies {
 		if c.Percent > 0 {
-			out = append(out, space.Field{Feature: name, Name: "to " + c.cluster(), Value: strconv.FormatFloat(c.Percent, 'f', -1, 64) + "%", Number: c.Percent})
+			out = append(out, space.Field{Feature: name, Name: "to " + model.ClusterName(c.To, c.Port, c.Version), Value: strconv.FormatFloat(c.Percent, 'f', -1, 64) + "%", Number: c.Percent})
 		}
 	}
 	if out == nil {
