@@ -56,20 +56,23 @@ func (j drawnJudge) wrong(format string, args ...any) {
 	j.FailNow()
 }
 
-// askers are callers as they are on both sides.
-func askers(r *reading) []asker {
-	out := []asker{{}, {"gateway edge/gw", "edge/gw"}, {"watch/otel", "watch/otel"}}
+// askers are callers as they are on each side: workloads may run as another account.
+func askers(b, a *reading) [][2]asker {
+	var out [][2]asker
+	same := func(c asker) { out = append(out, [2]asker{c, c}) }
+	same(asker{})
+	same(asker{"gateway edge/gw", "edge/gw"})
+	same(asker{"watch/otel", "watch/otel"})
 	for _, ns := range []string{"alpha", "beta", "edge", "far"} {
-		out = append(out, asker{"", ns + "/nobody"})
+		same(asker{"", ns + "/nobody"})
 	}
-	for _, id := range slices.Sorted(maps.Keys(r.services)) {
-		accounts := r.services[id].accounts()
-		slices.Sort(accounts)
-		for _, a := range slices.Compact(accounts) {
-			out = append(out, asker{id, a})
+	for _, id := range slices.Sorted(maps.Keys(b.services)) {
+		for _, v := range slices.Sorted(maps.Keys(b.services[id].Version)) {
+			out = append(out, [2]asker{{id, b.services[id].account(v)}, {id, a.services[id].account(v)}})
 		}
 	}
-	return out
+	slices.SortFunc(out, func(x, y [2]asker) int { return strings.Compare(fmt.Sprint(x), fmt.Sprint(y)) })
+	return slices.Compact(out)
 }
 
 // questions are requests such as the meshes look for.
@@ -129,7 +132,8 @@ func (j drawnJudge) lines(kind, id, port string) []plan.Line {
 	})
 }
 
-func callerNamed(in, except []plan.Caller, c asker) bool {
+func callerNamed(in, except []plan.Caller, both [2]asker) bool {
+	c := both[1]
 	ns, _, _ := strings.Cut(c.account, "/")
 	is := func(x plan.Caller) bool {
 		switch x.Kind {
@@ -138,7 +142,7 @@ func callerNamed(in, except []plan.Caller, c asker) bool {
 		case plan.CallerGateway:
 			return c.workload == "gateway "+x.Name
 		case plan.CallerAccount:
-			return c.account == x.Name
+			return both[0] == both[1] && c.account == x.Name
 		case plan.CallerNamespace:
 			return c.account != "" && ns == x.Name
 		case plan.CallerMesh:
@@ -163,9 +167,9 @@ func (j drawnJudge) access(qs []asked) (gained bool) {
 			if len(sb.Port) > 1 {
 				display += ":" + port
 			}
-			for _, c := range askers(j.b) {
+			for _, c := range askers(j.b, j.a) {
 				for _, q := range qs {
-					was, is := j.b.admits(j.T, sb, port, c, q), j.a.admits(j.T, sa, port, c, q)
+					was, is := j.b.admits(j.T, sb, port, c[0], q), j.a.admits(j.T, sa, port, c[1], q)
 					gained = gained || !was && is
 					for _, side := range []bool{false, true} {
 						said := slices.ContainsFunc(j.p.Lines, func(l plan.Line) bool {
@@ -207,11 +211,11 @@ func (j drawnJudge) calls(kind string, sb, sa *drawnService, port string, qs []a
 		ownB, ownA := sb.own(j.T, port, q), sa.own(j.T, port, q)
 		may := ownB.written != ownA.written || ownB.verdict != ownA.verdict || kind == "external" && fmt.Sprint(sb.around("")) != fmt.Sprint(sa.around(""))
 		must, narrower, what := false, false, ""
-		for _, c := range askers(j.b) {
-			if c.account == "" || kind == "external" && !j.calling(c, sb.id, port) {
+		for _, c := range askers(j.b, j.a) {
+			if c[0].account == "" || kind == "external" && !j.calling(c[0], sb.id, port) {
 				continue
 			}
-			fb, fa := j.b.whole(j.T, sb, port, c, ownB), j.a.whole(j.T, sa, port, c, ownA)
+			fb, fa := j.b.whole(j.T, sb, port, c[0], ownB), j.a.whole(j.T, sa, port, c[1], ownA)
 			access := fb.verdict != fa.verdict && forwardOrDenied(fb.verdict) && forwardOrDenied(fa.verdict) && ownB.arrived.path == ownA.arrived.path
 			if fb.key() != fa.key() && !access && !(fb.verdict == "denied" && fa.verdict == "denied") {
 				must, what = true, fmt.Sprintf("%+v: %s → %s", c, fb.key(), fa.key())
@@ -246,7 +250,10 @@ func (j drawnJudge) gateways(qs []asked) {
 					continue // which of both lines counts is another matter
 				}
 				may := fb.written != fa.written || fb.key() != fa.key()
-				blocked := fb.verdict == "denied" && fa.verdict == "denied"
+				// A host that comes or goes is told; what it keeps out then, as before, is not.
+				whole := hostClass(slices.Collect(maps.Keys(gb.Host)), host) == "" || hostClass(slices.Collect(maps.Keys(ga.Host)), host) == ""
+				out := func(v string) bool { return v == "denied" || whole && v == "404" }
+				blocked := out(fb.verdict) && out(fa.verdict)
 				what := fb.key() + " → " + fa.key()
 				j.told(lines, q, fb.key() != fa.key() && !blocked, may, id+" host "+host, what)
 				for class, is := range map[plan.Class]bool{plan.Widening: fb.verdict != "forward" && fa.verdict == "forward", plan.Narrowing: fb.verdict == "forward" && fa.verdict != "forward"} {
@@ -277,7 +284,11 @@ func (j drawnJudge) witnesses() (n int) {
 		}
 		var vs [2]string
 		for side, r := range []*reading{j.b, j.a} {
-			c := asker{"", strings.ReplaceAll(strings.TrimPrefix(w.Request.From, "spiffe://mesh.test/ns/"), "/sa/", "/")}
+			from := w.Request.From
+			if side == 0 && w.FromBefore != "" {
+				from = w.FromBefore
+			}
+			c := asker{"", strings.ReplaceAll(strings.TrimPrefix(from, "spiffe://mesh.test/ns/"), "/sa/", "/")}
 			switch {
 			case w.Scope.Kind == "gateway":
 				f := r.fromOutside(j.T, r.gateways[w.Scope.ID], w.Request.Host, q)
@@ -385,6 +396,11 @@ func TestPlansOfAllWordsAreTrue(t *testing.T) {
 	if *drawnPairs >= 100 && (counts["refused"] > *drawnPairs/4 || counts["witnesses"] < *drawnPairs) {
 		t.Error("too little was compared")
 	}
+	for _, kind := range wantedLines() {
+		if *drawnPairs >= 100 && counts[kind] == 0 {
+			t.Errorf("no plan has a line %q", kind)
+		}
+	}
 }
 
 // mostStates is less than a plan's: a pair that takes half a minute says no more than another one.
@@ -394,6 +410,9 @@ func drawnPair(t *testing.T, seed uint64, counts map[string]int) {
 	r := rand.New(rand.NewPCG(seed, 7)) //nolint:gosec // the same pairs every time
 	m := draw.New(r)
 	n := m.Edit(r)
+	if r.IntN(2) == 0 { // what comes can go as well
+		m, n = n, m
+	}
 	called := r.Uint64()
 	files := [2]map[string]string{}
 	for side, x := range []*draw.Mesh{m, n} {
@@ -418,11 +437,69 @@ func drawnPair(t *testing.T, seed uint64, counts map[string]int) {
 	j.services(qs)
 	j.gateways(qs)
 	counts["witnesses"] += j.witnesses()
+	j.things()
 	for _, l := range c.Lines {
 		counts[string(l.Class)]++
+		counts[kindOfLine(l)]++
 	}
 	if !c.Changed() {
 		counts["unchanged"]++
+	}
+}
+
+// kindOfLine is what a line says, and how bad that is.
+func kindOfLine(l plan.Line) string { return fmt.Sprintf("%s %s", l.Class, l.Says.What) }
+
+// wantedLines are those of which each has to be met in a hundred pairs.
+func wantedLines() []string {
+	return []string{
+		"widening access", "narrowing access", "widening egressOpened", "narrowing egressClosed",
+		"widening outcome", "narrowing outcome", "neutral outcome", "weakening feature", "neutral feature",
+		"weakening portMTLS", "neutral portMTLS", "narrowing portNumber", "narrowing portSocket", "narrowing account",
+		"neutral callNew", "neutral hostOpened", "neutral hostClosed",
+	}
+}
+
+// things holds what is told of what no single request shows against what the files say.
+func (j drawnJudge) things() {
+	said := func(what plan.What, scope string, is func(plan.Change) bool) bool {
+		return slices.ContainsFunc(j.p.Lines, func(l plan.Line) bool { return l.Says.What == what && slices.Contains(l.Scopes, scope) && is(l.Says) })
+	}
+	hold := func(differs bool, what plan.What, scope, part string, is func(plan.Change) bool) {
+		if told := said(what, scope, is); told != differs {
+			j.wrong("%s of %s %s: told %v, true %v", what, scope, part, told, differs)
+		}
+	}
+	for id, sb := range j.b.services {
+		sa := j.a.services[id]
+		for port := range sb.Port {
+			at := func(c plan.Change) bool { return c.Port == port }
+			hold(sb.Port[port].Number != sa.Port[port].Number, plan.PortNumber, id, port, at)
+			hold(j.b.mode(j.T, sb, port) != j.a.mode(j.T, sa, port), plan.PortMTLS, id, port, at)
+		}
+		for v := range sb.Version {
+			hold(sb.account(v) != sa.account(v), plan.Account, id, v, func(c plan.Change) bool { return c.Version == v || c.Version == "" })
+		}
+		for to := range j.b.services {
+			_, was := sb.Calls[to]
+			_, is := sa.Calls[to]
+			about := func(c plan.Change) bool { return c.To == to }
+			hold(is && !was, plan.CallNew, id, to, about)
+			if gone := said(plan.CallGone, id, about) || said(plan.CallGoneUnused, id, about); gone != (was && !is) {
+				j.wrong("%s calls %s: gone is told %v, true %v", id, to, gone, was && !is)
+			}
+		}
+	}
+	for id, gb := range j.b.gateways {
+		ga, scope := j.a.gateways[id], "gateway/"+id
+		for h := range gb.Host {
+			_, is := ga.Host[h]
+			hold(!is, plan.HostClosed, scope, h, func(c plan.Change) bool { return c.Host == h })
+		}
+		for h := range ga.Host {
+			_, was := gb.Host[h]
+			hold(!was, plan.HostOpened, scope, h, func(c plan.Change) bool { return c.Host == h })
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package compiler_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -93,6 +94,7 @@ type drawnCall struct {
 }
 
 type drawnPort struct {
+	Number   int        `json:"number"`
 	Protocol string     `json:"protocol"`
 	Main     bool       `json:"main"`
 	MTLS     *drawnMTLS `json:"mtls"`
@@ -425,14 +427,15 @@ func (s *drawnService) main() string {
 
 func (s *drawnService) accounts() []string {
 	var out []string
-	for _, v := range s.Version {
-		account := v.ServiceAccount
-		if account == "" {
-			account = path.Base(s.id)
-		}
-		out = append(out, s.ns+"/"+account)
+	for v := range s.Version {
+		out = append(out, s.account(v))
 	}
 	return out
+}
+
+// account is a version's, with its namespace.
+func (s *drawnService) account(version string) string {
+	return s.ns + "/" + cmp.Or(s.Version[version].ServiceAccount, path.Base(s.id))
 }
 
 // isAbout reports whether a rule names a caller.
@@ -674,6 +677,9 @@ type fate struct {
 }
 
 func (f fate) key() string {
+	if f.verdict == "404" || f.verdict == "denied" { // wherever nothing is there, or it is refused
+		return f.verdict
+	}
 	out := f.verdict + " " + f.to
 	if f.verdict != "forward" {
 		return out

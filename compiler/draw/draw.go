@@ -11,6 +11,7 @@
 //     versions, gateways with their hosts, who sends to whom.
 //   - walk.go draws everything else from the schema: each field of each of these objects, by
 //     the form of its value.
+//   - edit.go changes a mesh, as often as not in what decides who gets through.
 //   - words.go has the small alphabets from which names, paths and values are drawn, so that
 //     what one line looks for is what another one says. What has no alphabet is drawn from its
 //     pattern.
@@ -119,34 +120,6 @@ func New(r *rand.Rand) *Mesh {
 		if m.settle(r) {
 			return m
 		}
-	}
-}
-
-// Edit is the mesh with a few lines drawn anew, taken away or added.
-func (m *Mesh) Edit(r *rand.Rand) *Mesh {
-	for {
-		n := &Mesh{Services: m.Services, Gateways: m.Gateways, Externals: m.Externals, objects: m.objects, lines: slices.Clone(m.lines)}
-		for range 1 + r.IntN(3) {
-			n.edit(r)
-		}
-		if n.settle(r) && !maps.Equal(n.Files, m.Files) {
-			return n
-		}
-	}
-}
-
-func (m *Mesh) edit(r *rand.Rand) {
-	i := r.IntN(len(m.lines))
-	l := m.lines[i]
-	switch {
-	case l.again == nil || r.IntN(3) == 0:
-		if fs := l.of.free(); len(fs) > 0 {
-			m.draw(r, l.of, fs[r.IntN(len(fs))])
-		}
-	case r.IntN(3) == 0:
-		m.drop(l)
-	default:
-		m.lines[i] = m.write(r, l.of, l.field, l.again)
 	}
 }
 

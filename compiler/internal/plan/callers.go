@@ -245,7 +245,7 @@ func (n *narrator) accessChanges(lim prove.Limits) error {
 		return err
 	}
 	for _, ch := range changes {
-		if err := n.accessChange(ch); err != nil {
+		if err := n.accessChange(ch, lim); err != nil {
 			return err
 		}
 	}
@@ -286,8 +286,8 @@ func (n *narrator) routedPaths() []space.Pattern {
 	return out
 }
 
-func (n *narrator) accessChange(ch prove.AccessChange) error {
-	w, by, err := n.accessWitness(ch)
+func (n *narrator) accessChange(ch prove.AccessChange, lim prove.Limits) error {
+	w, by, err := n.accessWitness(ch, lim)
 	if err != nil {
 		return err
 	}
@@ -340,12 +340,15 @@ func (n *narrator) origins(r space.Rule, missing bool) []space.Origin {
 
 // accessWitness chooses the request to show: one that its caller's own proxy sends on as
 // well, if there is one, else one that is put to the destination's proxy itself.
-func (n *narrator) accessWitness(ch prove.AccessChange) (*Witness, [2]space.Rule, error) {
+func (n *narrator) accessWitness(ch prove.AccessChange, lim prove.Limits) (*Witness, [2]space.Rule, error) {
 	for _, w := range ch.Witnesses {
 		b, a := n.lets(n.p.before.Access, w.Before), n.lets(n.p.after.Access, w.After)
 		if b == a || a != ch.Gained {
 			return nil, w.By, fmt.Errorf("internal error: the evaluator does not confirm the witness %+v of access to %q", w, n.p.display)
 		}
+	}
+	if n.p.external {
+		return n.egressWitness(ch.Witnesses[0], lim)
 	}
 	for _, w := range ch.Witnesses {
 		if !n.c.callsThere(n.p, w.Before.From, w.After.From) {
@@ -360,6 +363,25 @@ func (n *narrator) accessWitness(ch prove.AccessChange) (*Witness, [2]space.Rule
 	}
 	w := ch.Witnesses[0]
 	return n.witness(w, w.By[0].Then, w.By[1].Then, true), w.By, nil
+}
+
+// egressWitness is a request of a witness's caller that gets out on one side, if there is
+// one: outside is no proxy that could be asked by itself, and a route may take few requests.
+func (n *narrator) egressWitness(w prove.AccessWitness, lim prove.Limits) (*Witness, [2]space.Rule, error) {
+	changes, err := prove.CompareLists(n.p.after.Scope, eval.AsIdentity(n.p.before.Effective, w.Before.From), eval.AsIdentity(n.p.after.Effective, w.After.From), lim)
+	if err != nil {
+		return nil, w.By, fmt.Errorf("looking for a call of %q: %w", n.p.own, err)
+	}
+	for _, ch := range changes {
+		if (ch.Before.Then.Verdict == space.Forward) != (ch.After.Then.Verdict == space.Forward) {
+			from := [2]string{w.Before.From, w.After.From}
+			w.Before, w.After = ch.Witness, ch.Witness
+			w.Before.From, w.After.From = from[0], from[1]
+			break
+		}
+	}
+	b, a := eval.Decide(n.p.before, w.Before), eval.Decide(n.p.after, w.After)
+	return n.witness(w, b.Outcome, a.Outcome, false), [2]space.Rule{{From: b.From}, {From: a.From}}, nil
 }
 
 func (n *narrator) lets(l space.List, q space.Request) bool {
