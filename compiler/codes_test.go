@@ -77,6 +77,7 @@ func elsewhere() map[diag.Code]string {
 		envoy    = "internal/envoybin/envoybin_test.go"
 		proof    = "internal/proof/proof_test.go"
 		emit     = "compiler/internal/target/envoy/testdata/problems.txtar"
+		tests    = "cmd/meshc/testdata/script/test.txtar"
 	)
 	return map[diag.Code]string{
 		diag.CodeStaged: checkout, diag.CodeNotCheckedOut: checkout,
@@ -89,6 +90,7 @@ func elsewhere() map[diag.Code]string {
 		diag.CodeEnvoyPlatform: "not on Linux", diag.CodeEnvoyFetch: envoy,
 		diag.CodeEnvoyRejected: envoy, diag.CodeEnvoyNotReady: envoy, diag.CodeEnvoyDeprecated: proof, diag.CodeEnvoyCrashed: proof,
 		diag.CodeProofFrame: proof, diag.CodeRehearsal: "internal/cli/envoy_test.go",
+		diag.CodeTestFailed: tests, diag.CodeNoTest: tests,
 	}
 }
 

@@ -113,7 +113,7 @@ type Answer struct {
 	Beside []Beside `json:"beside,omitempty"`
 	// NotCalled is the ID of the caller's service, if that does not call the destination: then
 	// its own proxy has no way there. "" else.
-	NotCalled string `json:"notCalled,omitempty"`
+	NotCalled string `json:"not_called,omitempty"`
 }
 
 // Arrival is where a request has got to.

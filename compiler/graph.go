@@ -13,30 +13,35 @@ import (
 
 // Graph is who calls whom.
 type Graph struct {
-	Nodes []Node
-	Edges []Edge
+	Nodes []Node `json:"nodes"`
+	Edges []Edge `json:"edges"`
 }
 
-// Node is a service, gateway or external. Rank is its distance from the edge of the mesh.
+// Node is a service, gateway or external.
 type Node struct {
-	ID, Kind string
-	Rank     int
+	ID   string `json:"id"`
+	Kind string `json:"kind"`
+	// Rank is its distance from the edge of the mesh.
+	Rank int `json:"rank"`
 	// Versions are a service's, if it has several, in the order of their names.
-	Versions []Share
+	Versions []Share `json:"versions,omitempty"`
 	// Ports are the ports of services, gateways and externals, by name.
-	Ports []NodePort
+	Ports []NodePort `json:"ports,omitempty"`
 }
 
 // NodePort is a port of a node. MTLS is "" for gateways and externals.
 type NodePort struct {
-	Name, Protocol, MTLS string
+	Name     string `json:"name"`
+	Protocol string `json:"protocol"`
+	MTLS     string `json:"mtls,omitempty"`
 }
 
 // Share is what a version gets of the requests to its service: from Least to Most of 100,
 // as different routes may share them differently.
 type Share struct {
-	Version     string
-	Least, Most int
+	Version string `json:"version"`
+	Least   int    `json:"least"`
+	Most    int    `json:"most"`
 }
 
 // notes are the short lines that a drawing has below the name of a node: how requests are
@@ -122,15 +127,16 @@ func nodePorts(ports []model.Port, mtls bool) []NodePort {
 
 // Edge is a call, or a route of a gateway.
 type Edge struct {
-	From, To string
+	From string `json:"from"`
+	To   string `json:"to"`
 	// Refused says that no request of the caller gets through: a call that lacks
 	// its grant, as a rule.
-	Refused bool
+	Refused bool `json:"refused,omitempty"`
 }
 
 // Graph returns the calls of the mesh, sorted.
 func (p *Program) Graph() (Graph, error) {
-	var g Graph
+	g := Graph{Nodes: []Node{}, Edges: []Edge{}}
 	edge := func(from, to string) {
 		if e := (Edge{From: from, To: to}); !slices.Contains(g.Edges, e) {
 			g.Edges = append(g.Edges, e)

@@ -299,7 +299,7 @@ func (w *installation) lead(ns string) (string, error) {
 func (w *installation) configured(p *sidecar) error {
 	why := ""
 	for end := time.Now().Add(3 * time.Minute); time.Now().Before(end) && w.b.ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
-		said, err := w.run(time.Minute, w.path("meshc"), "status", "--state", "state", "--json")
+		said, err := w.run(time.Minute, w.path("meshc"), "status", "--state", "state", "-o", "json")
 		if err != nil {
 			return err
 		}

@@ -350,7 +350,7 @@ func (s status) upToDate() (n int) {
 }
 
 func (w *world) status(ctx context.Context, s server) (is status, err error) {
-	out, err := w.quiet(ctx, "status", "--state", s.name, "--json")
+	out, err := w.quiet(ctx, "status", "--state", s.name, "-o", "json")
 	if err != nil {
 		return is, err
 	}

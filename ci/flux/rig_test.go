@@ -128,7 +128,7 @@ func (r *rig) serve(name, source string) {
 func (r *rig) serves(name, commit string) {
 	r.t.Helper()
 	r.until(name+" has "+commit[:12], func() error {
-		out, err := exec.CommandContext(r.t.Context(), r.meshc, "status", "--state", filepath.Join(r.dir, name), "--json").CombinedOutput()
+		out, err := exec.CommandContext(r.t.Context(), r.meshc, "status", "--state", filepath.Join(r.dir, name), "-o", "json").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}

@@ -351,7 +351,7 @@ func TestAnInstallation(t *testing.T) {
 
 // files has a real API server take each overlay as kubectl gives it.
 func (r *rig) files(t *testing.T) {
-	r.expect(0, []string{"wrote deploy/overlays/ha"}, r.install("--output", "deploy")...)
+	r.expect(0, []string{"wrote deploy/overlays/ha"}, r.install("--out", "deploy")...)
 	for _, o := range install.Overlays() {
 		out, err := r.cluster.Kubectl(t.Context(), "apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-k", filepath.Join(r.dir, "deploy", "overlays", string(o)))
 		if err != nil || strings.Count(out, "serverside-applied") < 15 {

@@ -44,6 +44,23 @@ func words() map[string]func(*testscript.TestScript, bool, []string) {
 	}
 }
 
+// run runs a program of a script. What meshc prints for programs is what the published
+// schemas say, whether it succeeds or fails.
+func run(ts *testscript.TestScript, line []string) error {
+	err := ts.Exec(line[0], line[1:]...)
+	if form := documentForm(line); form != "" {
+		if why := wrongDocument(ts.ReadFile("stdout"), form); why != nil && !misunderstood(ts) {
+			ts.Fatalf("meshc %s: %v", strings.Join(line[1:], " "), why)
+		}
+	}
+	return err
+}
+
+// misunderstood reports whether the arguments were no command: people are told so.
+func misunderstood(ts *testscript.TestScript) bool {
+	return ts.ReadFile("stdout") == "" && strings.Contains(ts.ReadFile("stderr"), "\nhelp:  meshc")
+}
+
 // ends CODE PROGRAM ARG…: the program ends with exactly this code, and no stack
 // trace is shown to the user.
 func ends(ts *testscript.TestScript, neg bool, args []string) {
@@ -53,7 +70,7 @@ func ends(ts *testscript.TestScript, neg bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	code := 0
-	err = ts.Exec(args[1], args[2:]...)
+	err = run(ts, args[1:])
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
@@ -104,7 +121,7 @@ func capture(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: capture NAME PROGRAM ARG…")
 	}
-	ts.Check(ts.Exec(args[1], args[2:]...))
+	ts.Check(run(ts, args[1:]))
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
 }
 
@@ -157,7 +174,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	re, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
 	for end := time.Now().Add(patience); ; {
-		_ = ts.Exec(args[1], args[2:]...) // a failure may be what is waited for
+		_ = run(ts, args[1:]) // a failure may be what is waited for
 		if re.MatchString(ts.ReadFile("stdout") + ts.ReadFile("stderr")) {
 			return
 		}

@@ -56,18 +56,18 @@ func (p planted) lines() [][]string {
 	remote := "https://user:" + secret + "@127.0.0.1:1/mesh.git"
 	out := [][]string{
 		{"version"}, {"completion", "bash"}, {"completion", "zsh"}, {"completion", "fish"}, {"completion", "powershell"}, {"demo", "--help"},
-		{"init", "new"}, {"test", "mesh"}, {"test", "mesh", "--json"},
+		{"init", "new"}, {"test", "mesh"}, {"test", "mesh", "-o", "json"}, {"test", "mesh", "-o", "junit"}, {"test", "mesh", "-o", "sarif"}, {"test", "mesh", "-o", "github"},
 		{"explain", "mesh", "--to", "cart", "-n", "shop", "--from", "web", "--path", "/cart/0"},
-		{"explain", "mesh", "--to", "cart", "-n", "shop", "--from", "web", "--path", "/cart/0", "--json"},
-		{"can-i", "mesh", "--to", "cart", "-n", "shop", "--from", "*"}, {"can-i", "mesh", "--to", "cart", "-n", "shop", "--from", "web", "--json"},
-		{"show", "mesh", "sidecar/shop/web"}, {"graph", "mesh", "-o", "mermaid"}, {"graph", "mesh", "-o", "dot"}, {"graph", "mesh", "-o", "svg"},
-		{"compile", "mesh", "--out", "release"}, {"compile", "mesh", "--rev", "HEAD~1", "--out", "before"}, {"diff", "before", "release"}, {"diff", "--stat", "before", "release"}, {"diff", "--json", "before", "release"},
-		{"verify", "--repo", ".", "--trust", "trust.yaml"}, {"verify", "--repo", ".", "--trust", "trust.yaml", "--json"}, {"verify", "--repo", remote, "--trust", "trust.yaml"},
+		{"explain", "mesh", "--to", "cart", "-n", "shop", "--from", "web", "--path", "/cart/0", "-o", "json"},
+		{"can-i", "mesh", "--to", "cart", "-n", "shop", "--from", "*"}, {"can-i", "mesh", "--to", "cart", "-n", "shop", "--from", "web", "-o", "json"},
+		{"show", "mesh", "sidecar/shop/web"}, {"show", "mesh", "sidecar/shop/web", "--type", "listener"}, {"show", "mesh", "sidecar/shop/web", "-o", "json"}, {"show", "mesh", "sidecar/shop/web", "-o", "yaml"}, {"graph", "mesh", "-o", "json"}, {"graph", "mesh", "-o", "mermaid"}, {"graph", "mesh", "-o", "dot"}, {"graph", "mesh", "-o", "svg"},
+		{"compile", "mesh", "--out", "release"}, {"compile", "mesh", "--rev", "HEAD~1", "--out", "before"}, {"diff", "before", "release"}, {"diff", "--stat", "before", "release"}, {"diff", "before", "release", "-o", "json"},
+		{"verify", "--repo", ".", "--trust", "trust.yaml"}, {"verify", "--repo", ".", "--trust", "trust.yaml", "-o", "json"}, {"verify", "--repo", remote, "--trust", "trust.yaml"},
 		{"approve", "--repo", ".", "--trust", "trust.yaml", "--key", "key"}, {"rollback", "HEAD~1", "--repo", ".", "--trust", "trust.yaml", "--key", "key", "--reason", "x"},
 		{"push", "--trust", "trust.yaml", "--folder", "pushed"}, {"push", "--trust", "trust.yaml", "--branch", "x", "--remote", remote, "--key", "key"}, {"push", "--trust", "trust.yaml", "--branch", "x", "--key", "key"},
 		{"push", "--trust", "trust.yaml", "--artifact", "oci://user:" + secret + "@127.0.0.1:1/mesh:x"}, {"push", "--trust", "trust.yaml", "--artifact", "oci://127.0.0.1:1/mesh:x", "--insecure-registry"}, {"verify", "--repo", "oci://127.0.0.1:1/mesh:x", "--trust", "trust.yaml"},
 		{"policy", "test", "mesh"}, {"policy", "test", "policies"}, {"policy", "test", "policies", "-o", "json"}, {"policy", "test", "policies", "-o", "junit"}, {"policy", "new", "first", "mesh", "--policies", "written"},
-		{"trust", "check", "trust.yaml"}, {"trust", "check", "wicked.yaml"},
+		{"trust", "check", "trust.yaml"}, {"trust", "check", "wicked.yaml"}, {"trust", "check", "wicked.yaml", "-o", "json"}, {"trust", "check", "wicked.yaml", "-o", "yaml"},
 		{"serve", "--repo", remote, "--trust-domain", "shop.example", "--listen", "300.0.0.1:0"},
 		{"webhook", "--repo", remote, "--url", "https://127.0.0.1:1", "--kubeconfig", "nowhere"}, {"webhook", "status", "--http", "127.0.0.1:1"},
 		{"doctor", "--machine"}, {"doctor", "--machine", "-o", "json"}, {"doctor", "--kubeconfig", "nowhere"},
@@ -77,10 +77,10 @@ func (p planted) lines() [][]string {
 		{"verify", "--repo", "ssh://git@127.0.0.1:1/mesh.git", "--repo-credentials", "private", "--trust", "trust.yaml"}, {"serve", "--repo", remote, "--repo-credentials", "key", "--trust-domain", "shop.example"},
 		{"install", "--repo", "https://127.0.0.1:1/mesh.git", "--image", "registry.example/meshc@sha256:" + strings.Repeat("0", 64)},
 		{"install", "--repo", "https://127.0.0.1:1/mesh.git", "--trust", "wicked.yaml", "--image", "registry.example/meshc@sha256:" + strings.Repeat("0", 64), "--apply", "--kubeconfig", "nowhere"},
-		{"status", "--state", "nowhere"}, {"wait", "0123456", "--state", "nowhere"}, {"token", "create", "--identity", "a/b", "--state", "nowhere"},
+		{"status", "--state", "nowhere"}, {"status", "--state", "nowhere", "-o", "json"}, {"wait", "0123456", "--state", "nowhere"}, {"token", "create", "--identity", "a/b", "--state", "nowhere"},
 	}
 	for _, dir := range []string{"mesh", "broken", "policies"} {
-		for _, form := range []string{"text", "json", "sarif", "junit", "github"} {
+		for _, form := range []string{"text", "json", "yaml", "sarif", "junit", "github"} {
 			out = append(out, []string{"vet", dir, "-o", form}, []string{"plan", dir, "--base", "none", "-o", form})
 		}
 		out = append(out, []string{"plan", dir, "--base", "none", "-o", "markdown"})
@@ -162,9 +162,13 @@ func (p planted) harmless(t *testing.T, args []string) {
 		t.Errorf("a stack trace: %s", stderr)
 	}
 	switch form := args[len(args)-1]; form {
-	case "json", "sarif", "--json":
-		if (code == 0 || form != "--json") && !json.Valid([]byte(stdout)) {
+	case "sarif":
+		if !json.Valid([]byte(stdout)) {
 			t.Errorf("no JSON: %s", stdout)
+		}
+	case "json", "yaml":
+		if err := wrongDocument(stdout, form); err != nil {
+			t.Errorf("%v in\n%s", err, stdout)
 		}
 	case "junit", "svg":
 		if err := wellFormed(stdout); err != nil {

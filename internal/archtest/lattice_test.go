@@ -198,7 +198,7 @@ func doors() []row {
 		{pkg: "internal/demo/people", may: []string{"internal/child", xcrypto}},
 		{pkg: "internal/demo", may: append(slices.Clone(work), "internal/demo/narrate", "internal/demo/people", "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
-		{pkg: "internal/cli", may: append(slices.Clone(work), differ, "internal/attest", "internal/credentials", "internal/demo", "internal/durable", "internal/filewatch", "internal/rendered", "internal/rendered/...", "internal/doctor", "internal/install", "internal/junit", "internal/operatorfile", kubeMachine, "internal/kept", "internal/kubeapi", "internal/kubesecret", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
+		{pkg: "internal/cli", may: append(slices.Clone(work), differ, yamlNodes, "internal/attest", "internal/credentials", "internal/demo", "internal/durable", "internal/filewatch", "internal/rendered", "internal/rendered/...", "internal/doctor", "internal/install", "internal/junit", "internal/operatorfile", kubeMachine, "internal/kept", "internal/kubeapi", "internal/kubesecret", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "internal/freeport"}, // for tests and the demo

@@ -66,14 +66,17 @@ func (f *approvalFlags) policy(a *app) (approval.Trust, error) {
 	return t, nil
 }
 
-// readTrust reads a trust policy; what is wrong in it is told.
+// readTrust reads a trust policy. What is wrong in it ends the command, warnings are told.
 func (a *app) readTrust(path string) (approval.Trust, error) {
 	t, ds := approval.LoadTrust(path)
-	err := a.printProblems("", ds)
+	err := ds.Err()
 	if _, missing := os.Stat(path); err != nil && missing != nil {
-		err = fail(diag.ExitFailure, "") // told, and nothing that the file says
+		return t, &failure{code: diag.ExitFailure, err: err} // nothing that the file says
 	}
-	return t, err
+	if err != nil {
+		return t, err
+	}
+	return t, a.warn(ds)
 }
 
 // snapshot reads the repository at the trust policy's ref.
@@ -292,7 +295,7 @@ func (f *approvalFlags) leaving(ctx context.Context, a *app, c approval.Candidat
 			return furthest, refused
 		}
 		d := diag.Warn(diag.CodeRollback, diag.Pos{}, "the record goes back from %.12s and not from the head of %s: %v", furthest, c.Snapshot.Ref(), refused)
-		return furthest, a.problems("", diag.List{d.WithFix("as soon as something after %.12s is approved, that is served: remove from the ref what must not be", furthest)})
+		return furthest, a.warn(diag.List{d.WithFix("as soon as something after %.12s is approved, that is served: remove from the ref what must not be", furthest)})
 	}
 	leave, err := f.resolve(from)
 	if err != nil || leave == furthest {
@@ -306,7 +309,7 @@ func (f *approvalFlags) leaving(ctx context.Context, a *app, c approval.Candidat
 		return "", err
 	}
 	d := diag.Warn(diag.CodeRollback, diag.Pos{}, "a record from %.12s ends with whatever is approved after it, and %.12s, which follows it on %s, has all signatures", leave, after[0].Hash, c.Snapshot.Ref())
-	return leave, a.problems("", diag.List{d.WithFix("go back from %.12s (leave --from out)", furthest)})
+	return leave, a.warn(diag.List{d.WithFix("go back from %.12s (leave --from out)", furthest)})
 }
 
 // warnUnapproved tells that a rollback from there would be held up: servers verify
@@ -320,7 +323,7 @@ func (a *app) warnUnapproved(c approval.Candidate, leave, furthest string, refus
 	if furthest != "" {
 		fix += fmt.Sprintf(", or go back from %.12s (leave --from out)", furthest)
 	}
-	return a.problems("", diag.List{d.WithFix("%s", fix)})
+	return a.warn(diag.List{d.WithFix("%s", fix)})
 }
 
 // warnUnstated tells that a rollback to there takes a statement that nobody signed yet.
@@ -330,5 +333,5 @@ func (a *app) warnUnstated(to approval.Candidate, t approval.Trust) error {
 		return nil
 	}
 	d := diag.Warn(diag.CodeRollback, diag.Pos{}, "servers go back to %.12s only with a statement about it, and there is none that counts", to.Commit)
-	return a.problems("", diag.List{d.WithFix("%s", r.Fix)})
+	return a.warn(diag.List{d.WithFix("%s", r.Fix)})
 }

@@ -78,5 +78,5 @@ func (a *app) tellLimits() error {
 	if !lacks {
 		return nil
 	}
-	return diag.Render(a.err, diag.Text, diag.List{d}, diag.Options{Color: a.color})
+	return a.warn(diag.List{d})
 }

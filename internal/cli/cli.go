@@ -30,7 +30,10 @@ type app struct {
 	out, err io.Writer
 	now      func() time.Time
 	color    bool
-	place    string // folder of the intent, as the user wrote it; positions of problems begin there
+	place    string      // folder of the intent, as the user wrote it; positions of problems begin there
+	output   *outputFlag // of the command that runs, nil if it has none; set when it begins
+	// told says that the command's document, or its report in another form, is printed.
+	told atomic.Bool
 	// began says that the arguments were understood, cleansUp that the command
 	// ends by itself after a signal.
 	began, cleansUp atomic.Bool
@@ -43,12 +46,24 @@ type app struct {
 type failure struct {
 	code diag.ExitCode
 	text string
+	err  error // carries problems, in place of a text
 }
 
-func (f *failure) Error() string { return f.text }
+func (f *failure) Error() string {
+	if f.err != nil {
+		return f.err.Error()
+	}
+	return f.text
+}
+
+// Unwrap gives the problems.
+func (f *failure) Unwrap() error { return f.err }
+
+// quiets reports whether the view has told everything.
+func (f *failure) quiets() bool { return f.text == "" && f.err == nil }
 
 func fail(code diag.ExitCode, format string, args ...any) error {
-	return &failure{code, printer.Sprintf(format, args...)}
+	return &failure{code: code, text: printer.Sprintf(format, args...)}
 }
 
 // quiet ends a command whose view has told everything.
@@ -132,7 +147,7 @@ func (a *app) interruptible(ctx context.Context, root *cobra.Command) error {
 	go func() {
 		cmd, err := root.ExecuteContextC(ctx)
 		if err != nil && !a.began.Load() {
-			err = &failure{diag.ExitFailure, strings.ReplaceAll(err.Error(), "\t", "  ") + "\nhelp:  " + cmd.CommandPath() + " --help"}
+			err = &failure{code: diag.ExitFailure, text: strings.ReplaceAll(err.Error(), "\t", "  ") + "\nhelp:  " + cmd.CommandPath() + " --help"}
 		}
 		done <- err
 	}()
@@ -204,10 +219,11 @@ func choices(cmd *cobra.Command, flag string, words ...string) {
 	}
 }
 
-// watch notes of every command that it began.
+// watch notes of every command that it began, and how it prints.
 func (a *app) watch(cmd *cobra.Command) {
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			a.output = outputOf(cmd)
 			a.began.Store(true)
 			return run(cmd, args)
 		}

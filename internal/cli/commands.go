@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -14,21 +13,64 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
-	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/compile"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/printer"
 	"meshc.dev/meshc/schemas"
 )
 
+// versions are those of a build.
+type versions struct {
+	Meshc string `json:"meshc"`
+	// Schema is the CUE module that intent imports, Digest that of its files.
+	Schema string `json:"schema"`
+	Digest string `json:"digest"`
+	Go     string `json:"go"`
+	// Platform is an operating system and an architecture.
+	Platform string `json:"platform"`
+}
+
 func (a *app) versionCmd() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "version", Short: "Print the versions of meshc, its schema and Go", Args: cobra.NoArgs,
-		Example: "  meshc version",
+		Example: "  meshc version\n  meshc version -o json",
 		RunE: func(*cobra.Command, []string) error {
-			return printer.Fprintf(a.out, "meshc %s\nschema %s %.12s\n%s %s/%s\n", compiler.Version, schemas.Module, schemas.Digest(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			v := versions{compiler.Version, schemas.Module, schemas.Digest(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+			if a.form().structured() {
+				return a.document(v)
+			}
+			return printer.Fprintf(a.out, "meshc %s\nschema %s %.12s\n%s %s\n", v.Meshc, v.Schema, v.Digest, v.Go, v.Platform)
 		},
 	}
+	a.prints(cmd, []document{{"version", versions{}}}, textForm, jsonForm, yamlForm)
+	return cmd
+}
+
+// compiled is what became of a compilation.
+type compiled struct {
+	// Release is its digest.
+	Release     string `json:"release"`
+	Environment string `json:"environment"`
+	// Classes and Artifacts count the classes of proxies and the files of the release.
+	Classes   int `json:"classes"`
+	Artifacts int `json:"artifacts"`
+	// Proof is absent if no Envoy was asked.
+	Proof    *proved   `json:"proof,omitempty"`
+	Findings diag.List `json:"findings"`
+}
+
+// proved is how many resources an Envoy of a version took.
+type proved struct {
+	Envoy     string `json:"envoy"`
+	Resources int    `json:"resources"`
+}
+
+// String is a part of a sentence, "" for nil.
+func (p *proved) String() string {
+	if p == nil {
+		return ""
+	}
+	return fmt.Sprintf(", %d resources accepted by Envoy %s", p.Resources, p.Envoy)
 }
 
 func (a *app) compileCmd() *cobra.Command {
@@ -56,51 +98,44 @@ With --prove nothing is written that a real Envoy refuses.`,
 				return err
 			}
 			r, ds := passed.Release, passed.Problems
-			proved := ""
+			var proof *proved
 			if e.wanted() && !ds.HasErrors() {
 				res, version, err := a.prove(cmd.Context(), &e, r)
 				if err != nil {
 					return err
 				}
 				ds = append(ds, res.Findings...)
-				proved = fmt.Sprintf(", %d resources accepted by Envoy %s", res.Resources, version)
+				proof = &proved{Envoy: version, Resources: res.Resources}
 			}
-			ds = append(f.staged(dir), ds...)
-			if err := a.problems(f.format, ds.Sorted()); err != nil {
+			ds = a.placed(append(f.staged(dir), ds...).Sorted())
+			if err := ds.Err(); err != nil {
 				return err
 			}
 			if err := release.WriteDir(r, out); err != nil {
 				return fmt.Errorf("%w; nothing of it was written", err)
 			}
-			if f.format != string(diag.Text) {
-				return nil
+			told := compiled{Release: r.Digest(), Environment: passed.Program.Environment(), Classes: len(r.Classes()), Artifacts: len(r.Paths()), Proof: proof, Findings: ds}
+			if a.form().structured() {
+				return a.document(told)
 			}
-			err = printer.Fprintf(a.out, "release %s\n%d proxy classes, %d artifacts, environment %s%s, %s\n",
-				r.Digest(), len(r.Classes()), len(r.Paths()), passed.Program.Environment(), proved, time.Since(start).Round(time.Millisecond))
-			return err
+			if err := a.render(ds); err != nil || a.form() != textForm {
+				return err
+			}
+			return printer.Fprintf(a.out, "release %s\n%d proxy classes, %d artifacts, environment %s%s, %s\n",
+				told.Release, told.Classes, told.Artifacts, told.Environment, told.Proof, time.Since(start).Round(time.Millisecond))
 		},
 	}
 	f.add(cmd)
-	f.addFormat(cmd)
+	a.prints(cmd, []document{{"compile", compiled{}}}, textForm, jsonForm, yamlForm, sarifForm, junitForm, githubForm)
 	e.add(cmd, "prove", "have a real Envoy judge every resource before anything is written")
 	cmd.Flags().StringVar(&out, "out", "release", "folder to write; replaced as a whole")
 	return cmd
-}
-
-func (a *app) json(v any) error {
-	b, err := canon.JSON(v)
-	if err != nil {
-		return err
-	}
-	_, err = a.out.Write(b)
-	return err
 }
 
 func (a *app) explainCmd() *cobra.Command {
 	var f intentFlags
 	var r compiler.Request
 	var headers []string
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "explain [DIR] --to SERVICE [--from SERVICE] [--path /p]", Short: "Say what becomes of one request, and which lines decide it", Args: cobra.MaximumNArgs(1),
 		Long: `Say what becomes of one request, who answers it, and which lines of the intent decide
@@ -130,8 +165,8 @@ that. With a problem's code in place of the rest, say what the code means.`,
 				return err
 			}
 			ans.Written = p.Written(ans)
-			if asJSON {
-				return a.json(ans)
+			if a.form().structured() {
+				return a.document(ans)
 			}
 			return a.explain(ans)
 		},
@@ -149,7 +184,7 @@ that. With a problem's code in place of the rest, say what the code means.`,
 	choices(cmd, "http", compiler.HTTP10, compiler.HTTP11, compiler.HTTP2)
 	fl.StringVar(&r.ServerName, "sni", "", "name that the connection to a port of HTTPS asks for (default: the host)")
 	fl.StringArrayVarP(&headers, "header", "H", nil, "header as name=value; may be repeated")
-	fl.BoolVar(&asJSON, "json", false, "print JSON")
+	a.prints(cmd, []document{{"explain", compiler.Answer{}}, {"code", diag.Entry{}}}, textForm, jsonForm, yamlForm)
 	return cmd
 }
 
@@ -163,6 +198,9 @@ func (a *app) explainCode(c diag.Code) error {
 	e, ok := diag.About(c)
 	if !ok {
 		return fail(diag.ExitFailure, "there is no code %s; docs/codes.md has all of them", c)
+	}
+	if a.form().structured() {
+		return a.document(e)
 	}
 	return printer.Fprintf(a.out, "%s: %s\nFor example: %s\n", e.Code, e.When, e.Example)
 }
@@ -225,78 +263,8 @@ func (a *app) writtenAt(lines []compiler.Written, feature string) string {
 	return strings.Join(out, ", ")
 }
 
-func (a *app) showCmd() *cobra.Command {
-	var f intentFlags
-	cmd := &cobra.Command{
-		Use: "show [DIR] CLASS|FILE", Short: "Print a proxy's exact configuration, or an object of another target", Args: cobra.RangeArgs(1, 2),
-		Example: "  meshc show sidecar/bookinfo/bookinfo-reviews\n  meshc show --rev v1.2 . gateway/edge/edge\n  meshc show kubernetes/bookinfo/service-reviews.yaml",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, name := ".", args[len(args)-1]
-			if len(args) == 2 {
-				dir = args[0]
-			}
-			p, err := f.load(cmd.Context(), a, dir)
-			if err != nil {
-				return err
-			}
-			class, malformed := release.ParseClass(name)
-			if malformed != nil && !isObject(name) {
-				return fail(diag.ExitFailure, "%v; the mesh has: %v", malformed, p.Classes())
-			}
-			r, ds := p.Release()
-			if err := a.problems("", ds); err != nil {
-				return err
-			}
-			if malformed != nil {
-				return a.showObject(r, name)
-			}
-			snap, err := r.Snapshot(class)
-			if err != nil {
-				return fail(diag.ExitFailure, "%v; the mesh has: %v", err, p.Classes())
-			}
-			return a.showSnapshot(r, snap)
-		},
-	}
-	f.add(cmd)
-	return cmd
-}
-
-// isObject reports whether a file of a release is what a target beside Envoy made.
-func isObject(name string) bool {
-	return strings.HasPrefix(name, "kubernetes/") || strings.HasPrefix(name, "targets/")
-}
-
-func (a *app) showObject(r release.Release, name string) error {
-	text, ok := r.Artifact(name)
-	if !ok {
-		var all []string
-		for _, p := range r.Paths() {
-			if isObject(p) {
-				all = append(all, p)
-			}
-		}
-		return fail(diag.ExitFailure, "the release has no file %q; it has: %v", name, all)
-	}
-	return printer.Fprint(a.out, string(text))
-}
-
-func (a *app) showSnapshot(r release.Release, snap release.Snapshot) error {
-	out := map[string][]json.RawMessage{}
-	for t, rs := range snap.Resources {
-		for _, res := range rs {
-			b, err := r.Blob(res.Digest)
-			if err != nil {
-				return err
-			}
-			out[t[strings.LastIndex(t, ".")+1:]] = append(out[t[strings.LastIndex(t, ".")+1:]], b)
-		}
-	}
-	return a.json(out)
-}
-
 func (a *app) graphCmd() *cobra.Command {
 	var f intentFlags
-	var form string
 	cmd := &cobra.Command{
 		Use: "graph [DIR]", Short: "Draw who calls whom, and which calls are refused", Args: cobra.MaximumNArgs(1),
 		Long: `Draw services, gateways and externals, and who calls whom.
@@ -314,7 +282,10 @@ are named. A call of which nothing gets through is red: as a rule it lacks a gra
 			if err != nil {
 				return err
 			}
-			text, err := g.Render(form)
+			if a.form().structured() {
+				return a.document(g)
+			}
+			text, err := g.Render(string(a.form()))
 			if err != nil {
 				return fail(diag.ExitFailure, "%v", err)
 			}
@@ -322,7 +293,6 @@ are named. A call of which nothing gets through is red: as a rule it lacks a gra
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVarP(&form, "output", "o", "mermaid", "mermaid, dot or svg")
-	choices(cmd, "output", "mermaid", "dot", "svg")
+	a.prints(cmd, []document{{"graph", compiler.Graph{}}}, mermaidForm, dotForm, svgForm, jsonForm, yamlForm)
 	return cmd
 }

@@ -22,7 +22,7 @@ import (
 func (a *app) diffCmd() *cobra.Command {
 	var f intentFlags
 	var dir string
-	var stat, asJSON, detailed bool
+	var stat, detailed bool
 	cmd := &cobra.Command{
 		Use: "diff A B", Short: "Show which bytes differ between two releases", Args: cobra.ExactArgs(2),
 		Long: `Show the artifacts that differ between two releases, each Envoy resource once with the
@@ -45,8 +45,8 @@ proxy classes that get it. A and B are release folders or commits of the reposit
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				err = a.json(map[string]any{"format": "meshc.dev/diff/v1", "resources": d.resources, "others": d.others})
+			if a.form().structured() {
+				err = a.document(d.document())
 			} else {
 				err = printer.Fprint(a.out, d.text(!stat))
 			}
@@ -62,7 +62,7 @@ proxy classes that get it. A and B are release folders or commits of the reposit
 	fl.StringVar(&f.at, "at", "", "compile date of commits, RFC 3339 (default: now)")
 	f.bounds.add(cmd)
 	fl.BoolVar(&stat, "stat", false, "only names")
-	fl.BoolVar(&asJSON, "json", false, "names and digests as JSON")
+	a.prints(cmd, []document{{"diff", bytesDoc{}}}, textForm, jsonForm, yamlForm)
 	fl.BoolVar(&detailed, "detailed-exitcode", false, "end with 2 if anything differs")
 	return cmd
 }

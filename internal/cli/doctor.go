@@ -15,7 +15,7 @@ import (
 
 func (a *app) doctorCmd() *cobra.Command {
 	var cluster clusterFlags
-	var namespace, format string
+	var namespace string
 	var machine bool
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Look at a machine and a cluster, and say what is wrong", Args: cobra.NoArgs,
@@ -28,29 +28,25 @@ Ends with 3 if a check failed; warnings do not count.`,
   meshc doctor --machine
   meshc doctor --kubeconfig admin.conf -o json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if format != "text" && format != "json" {
-				return fail(diag.ExitFailure, "unknown format %q: use text or json", format)
-			}
 			c := doctor.Config{Connect: cluster.connect, Namespace: namespace, Now: a.now}
 			if machine {
 				c.Connect = nil
 			}
-			return a.doctor(cmd.Context(), c, format)
+			return a.doctor(cmd.Context(), c)
 		},
 	}
 	cluster.add(cmd)
 	fl := cmd.Flags()
 	fl.StringVarP(&namespace, "namespace", "n", install.DefaultNamespace, "namespace of the installation")
 	fl.BoolVar(&machine, "machine", false, "look at this machine alone")
-	fl.StringVarP(&format, "output", "o", "text", "text or json")
-	choices(cmd, "output", "text", "json")
+	a.prints(cmd, []document{{"doctor", doctor.Report{}}}, textForm, jsonForm, yamlForm)
 	return cmd
 }
 
-func (a *app) doctor(ctx context.Context, c doctor.Config, format string) error {
+func (a *app) doctor(ctx context.Context, c doctor.Config) error {
 	var last doctor.Result
 	report, err := doctor.Examine(ctx, c, func(r doctor.Result) {
-		if format != "text" {
+		if a.form().structured() {
 			return
 		}
 		if r.Section != last.Section {
@@ -62,8 +58,8 @@ func (a *app) doctor(ctx context.Context, c doctor.Config, format string) error 
 	if err != nil {
 		return err
 	}
-	if format == "json" {
-		if err := a.json(report); err != nil {
+	if a.form().structured() {
+		if err := a.document(report); err != nil {
 			return err
 		}
 	} else {

@@ -115,15 +115,17 @@ func TestADisagreementOfEvaluatorAndEnvoyFails(t *testing.T) {
 	if code != diag.ExitInvalid {
 		t.Errorf("exit code %d", code)
 	}
-	_, out, _ = run("test", bookinfo, "--env", "local", "--json", "--envoy-path", e)
-	var results []struct {
-		Name, Rehearsal string
-		Envoy           struct{ Status int }
+	_, out, _ = run("test", bookinfo, "--env", "local", "-o", "json", "--envoy-path", e)
+	var report struct {
+		Tests []struct {
+			Name, Rehearsal string
+			Envoy           struct{ Status int }
+		}
 	}
-	if err := json.Unmarshal([]byte(out), &results); err != nil || len(results) != 8 {
+	if err := json.Unmarshal([]byte(out), &report); err != nil || len(report.Tests) != 8 {
 		t.Fatalf("%v in\n%s", err, out)
 	}
-	for _, r := range results {
+	for _, r := range report.Tests {
 		if bad := r.Name == "testers see black stars"; bad != (r.Rehearsal != "") || r.Envoy.Status == 0 {
 			t.Errorf("got %+v", r)
 		}

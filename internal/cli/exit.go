@@ -38,27 +38,40 @@ func interrupted(err error) error {
 
 // tellError prints an error, and says how the process ends by it.
 func (a *app) tellError(err error) diag.ExitCode {
+	code := codeOf(err)
 	var f *failure
-	if errors.As(err, &f) {
-		if f.text != "" {
-			printer.Fprint(a.err, "error: "+f.text+"\n")
-		}
-		return f.code
+	if errors.As(err, &f) && f.quiets() {
+		return code
+	}
+	if told, rerr := a.renderFailure(err); told && rerr == nil {
+		return code
 	}
 	if c := (*approval.CompileError)(nil); errors.As(err, &c) {
 		printer.Fprintf(a.err, "commit %s does not compile:\n", c.Commit)
 	}
 	if ds := findings(err); len(ds) > 0 {
-		if rerr := diag.Render(a.err, diag.Text, ds, diag.Options{Color: a.color}); rerr != nil {
+		if rerr := a.warn(ds); rerr != nil {
 			printer.Fprintf(a.err, "error: %v\n", rerr)
 		}
-		return exitOf(ds)
+		return code
 	}
 	if errors.Is(err, context.Canceled) {
 		printer.Fprintf(a.err, "interrupted\n")
-		return diag.ExitFailure
+		return code
 	}
 	printer.Fprint(a.err, "error: "+err.Error()+"\n")
+	return code
+}
+
+// codeOf is how the process ends by an error.
+func codeOf(err error) diag.ExitCode {
+	var f *failure
+	if errors.As(err, &f) {
+		return f.code
+	}
+	if ds := findings(err); len(ds) > 0 {
+		return exitOf(ds)
+	}
 	return diag.ExitFailure
 }
 

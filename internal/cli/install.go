@@ -30,7 +30,7 @@ import (
 // installFlags say what is installed, and where to.
 type installFlags struct {
 	approval               approvalFlags
-	overlay, output, image string
+	overlay, out, image    string
 	secret                 string
 	namespace, trustDomain string
 	apply, force           bool
@@ -50,12 +50,12 @@ With --apply they are applied by server-side apply (field manager "meshc"): the 
 server first says of all of them what would change, and only if it takes every one is
 anything changed. Then it is waited until all replicas are ready.`,
 		Example: `  meshc install --repo https://git.example/mesh.git --trust trust.yaml --image registry.example/meshc@sha256:… | kubectl apply --server-side -f -
-  meshc install --repo https://git.example/mesh.git --trust trust.yaml --image registry.example/meshc@sha256:… --output deploy/meshc
+  meshc install --repo https://git.example/mesh.git --trust trust.yaml --image registry.example/meshc@sha256:… --out deploy/meshc
   meshc install --repo https://git.example/mesh.git --repo-secret mesh-read --trust trust.yaml --image registry.example/meshc@sha256:… --apply
   meshc install --repo flux://gitrepository/flux-system/mesh --trust trust.yaml --image registry.example/meshc@sha256:… --apply`,
 		PreRunE: func(*cobra.Command, []string) error {
-			if f.apply && f.output != "" {
-				return fail(diag.ExitFailure, "--output writes files and --apply changes a cluster: leave one of them out")
+			if f.apply && f.out != "" {
+				return fail(diag.ExitFailure, "--out writes files and --apply changes a cluster: leave one of them out")
 			}
 			return nil
 		},
@@ -73,7 +73,7 @@ anything changed. Then it is waited until all replicas are ready.`,
 	fl.DurationVar(&f.audit, "audit", defaultAudit, "how often the webhook audits the objects that are there; 0 for never")
 	fl.StringVar(&f.overlay, "overlay", string(install.Single), "how the servers run: "+list(install.Overlays()))
 	choices(cmd, "overlay", words(install.Overlays())...)
-	fl.StringVar(&f.output, "output", "", "folder to write a kustomize base and its overlays to, instead of printing one")
+	fl.StringVar(&f.out, "out", "", "folder to write a kustomize base and its overlays to, instead of printing one")
 	fl.BoolVar(&f.apply, "apply", false, "apply the objects to a cluster and wait until they are ready")
 	fl.BoolVar(&f.force, "force-conflicts", false, "with --apply: take fields that somebody else applied")
 	fl.DurationVar(&f.timeout, "timeout", 5*time.Minute, "with --apply: how long to wait; 0 for not at all")
@@ -114,7 +114,14 @@ func words[T ~string](in []T) []string {
 	return out
 }
 
-func list[T ~string](in []T) string { return strings.Join(words(in), " or ") }
+// list writes words as a sentence does.
+func list[T ~string](in []T) string {
+	all := words(in)
+	if last := len(all) - 1; last > 0 {
+		return strings.Join(all[:last], ", ") + " or " + all[last]
+	}
+	return strings.Join(all, "")
+}
 
 func (a *app) install(ctx context.Context, f installFlags) error {
 	s, err := f.settings(a)
@@ -125,8 +132,8 @@ func (a *app) install(ctx context.Context, f installFlags) error {
 	if err != nil {
 		return err
 	}
-	if f.output != "" {
-		return a.writeTree(f.output, tree)
+	if f.out != "" {
+		return a.writeTree(f.out, tree)
 	}
 	objects, err := install.Render(tree, install.Overlay(f.overlay))
 	if err != nil {

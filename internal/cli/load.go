@@ -23,8 +23,8 @@ import (
 
 // intentFlags say which intent to load, and how.
 type intentFlags struct {
-	bounds               boundFlags
-	env, at, rev, format string
+	bounds       boundFlags
+	env, at, rev string
 }
 
 func (f *intentFlags) add(cmd *cobra.Command) {
@@ -32,11 +32,6 @@ func (f *intentFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.at, "at", "", "compile date, RFC 3339 (default: the commit's date, or now for a working tree)")
 	f.bounds.add(cmd)
 	cmd.Flags().StringVar(&f.rev, "rev", "", "read the intent at this commit instead of the working tree")
-}
-
-func (f *intentFlags) addFormat(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.format, "output", "o", "text", "form of problems: text, json, sarif, junit or github")
-	choices(cmd, "output", "text", "json", "sarif", "junit", "github")
 }
 
 // dirArg is the optional argument DIR of most commands.
@@ -86,9 +81,8 @@ func hasMesh(dir string) bool {
 // placeOf is what positions in DIR begin with: the folder as the user wrote it, so that
 // they can be opened. The forms that a code host lays over the files of a repository
 // begin at its top, wherever the command was started.
-func placeOf(dir, format string) string {
-	switch format {
-	case string(diag.SARIF), string(diag.JUnit), string(diag.GitHub), markdownForm:
+func placeOf(dir string, f form) string {
+	if f.overlays() {
 		if place, err := gitrepo.Within(dir); err == nil {
 			return place
 		}
@@ -98,7 +92,7 @@ func placeOf(dir, format string) string {
 
 // open returns the files of DIR, in the working tree or at a commit, and the compile date.
 func (f *intentFlags) open(a *app, dir string) (fs.FS, time.Time, error) {
-	a.place = placeOf(dir, f.format)
+	a.place = placeOf(dir, a.form())
 	var at time.Time
 	if f.at != "" {
 		t, err := time.Parse(time.RFC3339, f.at)
@@ -172,45 +166,19 @@ func (f *intentFlags) load(ctx context.Context, a *app, dir string) (*compiler.P
 		return nil, err
 	}
 	if ds.HasErrors() {
-		return nil, a.problems(f.format, ds)
+		return nil, a.problems(ds)
 	}
 	return p, nil
 }
 
-// problems prints findings in the intent and ends the command as invalid if one is an
-// error.
-func (a *app) problems(format string, ds diag.List) error {
-	return a.printProblems(format, a.placed(ds))
-}
-
-// refused ends a command as an error says, in the form that was asked for if it carries
-// problems.
-func (a *app) refused(format string, err error) error {
-	if ds := findings(err); len(ds) > 0 && format != string(diag.Text) {
-		return a.printProblems(format, ds)
-	}
-	return err
-}
-
-// printProblems is problems for findings whose positions start where the user is already.
-func (a *app) printProblems(format string, ds diag.List) error {
-	if format == "" {
-		format = string(diag.Text)
-	}
-	f, err := diag.ParseFormat(format)
-	if err != nil {
+// problems ends a command that found errors in the intent; without one, people are told
+// of the rest.
+func (a *app) problems(ds diag.List) error {
+	ds = a.placed(ds)
+	if err := ds.Err(); err != nil {
 		return err
 	}
-	w := a.out
-	if f == diag.Text {
-		w = a.err
-	}
-	if len(ds) > 0 || f != diag.Text {
-		if err := diag.Render(w, f, ds, a.rendering()); err != nil {
-			return err
-		}
-	}
-	return quiet(exitOf(ds))
+	return a.warn(ds)
 }
 
 // rendering is how this command shows problems.

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/compile"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/envoybin"
@@ -52,8 +53,7 @@ as such. No cluster is needed.`,
 	f.add(cmd)
 	again.add(cmd)
 	fl := cmd.Flags()
-	fl.StringVarP(&f.format, "output", "o", "text", "text, json, markdown, sarif, junit or github")
-	choices(cmd, "output", "text", "json", "markdown", "sarif", "junit", "github")
+	a.prints(cmd, []document{{"plan", planDoc{}}, {"defaults", defaultsDoc{}}}, textForm, jsonForm, yamlForm, markdownForm, sarifForm, junitForm, githubForm)
 	fl.StringVar(&f.base, "base", "", "commit to compare with, such as origin/main; \"none\" for an empty mesh")
 	fl.BoolVar(&f.mergeBase, "merge-base", true, "compare with the commit at which this left --base, so that the work of others since then is not told")
 	fl.StringVar(&f.expect, "expect-base", "", "hash that --base must have; another one is stale (code 4)")
@@ -62,6 +62,11 @@ as such. No cluster is needed.`,
 	fl.BoolVar(&f.detailed, "detailed-exitcode", false, "end with 2 if anything served changes")
 	fl.BoolVar(&f.defaults, "defaults", false, "print the table of defaults, and those of the intent if DIR is given, and end")
 	return cmd
+}
+
+// defaultsDoc is the table of defaults.
+type defaultsDoc struct {
+	Defaults []compiler.Default `json:"defaults"`
 }
 
 // tellDefaults prints the language's defaults, and those of the intent if it is named.
@@ -73,6 +78,9 @@ func (a *app) tellDefaults(ctx context.Context, f planFlags, args []string) erro
 			return err
 		}
 		rows = append(rows, p.Defaults()...)
+	}
+	if a.form().structured() {
+		return a.document(defaultsDoc{rows})
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	printer.Fprintf(w, "FIELD\tDEFAULT\tWHY\n")
@@ -101,9 +109,9 @@ type planned struct {
 func (a *app) plan(ctx context.Context, f *planFlags, dir string) error {
 	p, err := a.planOf(ctx, f, dir)
 	if err != nil {
-		return a.noPlan(f.format, err)
+		return a.noPlan(err)
 	}
-	if err := a.tellPlan(f.format, p); err != nil {
+	if err := a.tellPlan(p); err != nil {
 		return err
 	}
 	return quiet(p.exit(f.detailed))
@@ -213,15 +221,12 @@ func (p *planned) tellApart(base diag.List) {
 	p.findings = fresh
 }
 
-// markdownForm is the form of a plan that is one comment.
-const markdownForm = "markdown"
-
 // noPlan tells why there is no plan. A comment says it as well: else the one before would
 // stay where the change is reviewed.
-func (a *app) noPlan(format string, err error) error {
+func (a *app) noPlan(err error) error {
 	ds := findings(err)
 	var broken *baseError
-	if format == markdownForm {
+	if a.form() == markdownForm {
 		why, s := "there is none", compiler.Section{Title: "Problems", Lines: linesOf(ds)}
 		switch {
 		case errors.As(err, &broken):
@@ -236,15 +241,11 @@ func (a *app) noPlan(format string, err error) error {
 		}
 	}
 	if errors.As(err, &broken) {
-		if perr := diag.Render(a.err, diag.Text, broken.problems, diag.Options{Color: a.color}); perr != nil {
+		if perr := a.warn(broken.problems); perr != nil {
 			return perr
 		}
-		return err
 	}
-	if len(ds) == 0 {
-		return err
-	}
-	return a.printProblems(problemForm(format), ds)
+	return err
 }
 
 // linesOf are problems as lines of a report.
@@ -259,14 +260,6 @@ func linesOf(ds diag.List) []string {
 // problemsOfBase is the title of problems that stand at the lines of the base, where the
 // change may have other ones.
 const problemsOfBase = "Problems of the base, not of this change"
-
-// problemForm is the form of problems that goes with a plan's form.
-func problemForm(format string) string {
-	if format == markdownForm {
-		return string(diag.Text)
-	}
-	return format
-}
 
 // compare compares two programs. user's policies judge the second, by the words about
 // rules of judge, or by its own if that is nil.
@@ -334,21 +327,60 @@ func (p planned) exit(detailed bool) diag.ExitCode {
 	return diag.Exit(codes...)
 }
 
-func (a *app) tellPlan(format string, p planned) error {
-	switch format {
-	case "text":
-		return p.changes.Text(a.out, a.at, p.sections(a, false))
+// planDoc is a plan for programs.
+type planDoc struct {
+	Plan compiler.Plan `json:"plan"`
+	// Findings are those of the change: its errors, and warnings that the base has not.
+	Findings diag.List `json:"findings"`
+	// Standing are the warnings of the base that stay.
+	Standing diag.List `json:"standing"`
+	// Own are what the change's own policies find besides: what is released after it is
+	// judged by them.
+	Own     diag.List `json:"own"`
+	Rollout rollout   `json:"rollout"`
+	Bytes   bytesDoc  `json:"bytes"`
+	// Envoy is the version of Envoy that was compiled for.
+	Envoy string `json:"envoy"`
+	// PoliciesEvaluated counts the rules that judged the change.
+	PoliciesEvaluated int `json:"policies_evaluated"`
+	// Expiries are the instants at which something in the intent ends.
+	Expiries []time.Time `json:"expiries"`
+	Base     baseDoc     `json:"base"`
+}
+
+// bytesDoc is which artifacts of a release differ.
+type bytesDoc struct {
+	// Resources are Envoy's, each once with the classes of proxies that get it.
+	Resources []release.ResourceChange `json:"resources"`
+	// Others are the files that are no Envoy resource and no list of them.
+	Others []release.Change `json:"others"`
+}
+
+func (d byteDiff) document() bytesDoc { return bytesDoc{d.resources, d.others} }
+
+func (a *app) tellPlan(p planned) error {
+	switch f := a.form(); f {
+	case jsonForm, yamlForm:
+		return a.document(planDoc{
+			Plan: p.changes.Plan, Findings: listOf(p.findings), Standing: listOf(p.standing), Own: listOf(p.own),
+			Rollout: p.bytes.rollout(), Bytes: p.bytes.document(), Envoy: envoybin.Supported, PoliciesEvaluated: p.verdict.Evaluated,
+			Expiries: listOf(p.expiries), Base: p.base.document(),
+		})
 	case markdownForm:
 		return p.changes.Markdown(a.out, a.at, p.sections(a, true))
-	case "json":
-		return a.json(map[string]any{"format": "meshc.dev/plan-report/v1", "plan": p.changes.Plan, "findings": append(diag.List{}, p.findings...), "standing": append(diag.List{}, p.standing...), "own": append(diag.List{}, p.own...),
-			"rollout": p.bytes.rollout(), "bytes": map[string]any{"resources": p.bytes.resources, "others": p.bytes.others}, "envoy": envoybin.Supported, "policies_evaluated": p.verdict.Evaluated, "expiries": p.expiries, "base": p.base.data()})
+	case sarifForm, junitForm, githubForm:
+		return a.render(a.placed(slices.Concat(p.changes.Findings(), p.findings, p.afterMerge())))
+	case textForm, mermaidForm, dotForm, svgForm:
 	}
-	form, err := diag.ParseFormat(format)
-	if err != nil {
-		return errors.New("unknown format " + format + ": use text, json, markdown, sarif, junit or github")
+	return p.changes.Text(a.out, a.at, p.sections(a, false))
+}
+
+// listOf is an empty list in place of none: documents have no null where a list belongs.
+func listOf[S ~[]E, E any](s S) S {
+	if s == nil {
+		return S{}
 	}
-	return diag.Render(a.out, form, a.placed(slices.Concat(p.changes.Findings(), p.findings, p.afterMerge())), a.rendering())
+	return s
 }
 
 // afterMerge are the findings of the change's own policies, each of which says so.
@@ -392,7 +424,6 @@ func (p planned) sections(a *app, folds bool) []compiler.Section {
 func (a *app) canICmd() *cobra.Command {
 	var f intentFlags
 	var r compiler.Request
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "can-i [DIR] --to SERVICE [--from SERVICE]", Short: "Ask who may do what; leave parts out for the exact set", Args: cobra.MaximumNArgs(1),
 		Example: "  meshc can-i --from productpage --to reviews\n  meshc can-i --from '*' --to reviews --method DELETE",
@@ -406,8 +437,8 @@ func (a *app) canICmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				err = a.json(ans)
+			if a.form().structured() {
+				err = a.document(ans)
 			} else {
 				a.tellCan(ans, p)
 			}
@@ -427,7 +458,7 @@ func (a *app) canICmd() *cobra.Command {
 	fl.StringVar(&r.ServerName, "sni", "", "name that the connection to a port of HTTPS asks for (default: the host)")
 	fl.StringVarP(&r.Method, "method", "X", "", "HTTP method; leave out for all")
 	fl.StringVar(&r.Path, "path", "", "path; leave out for all")
-	fl.BoolVar(&asJSON, "json", false, "print JSON")
+	a.prints(cmd, []document{{"can-i", compiler.CanAnswer{}}}, textForm, jsonForm, yamlForm)
 	_ = cmd.MarkFlagRequired("to")
 	return cmd
 }

@@ -28,11 +28,17 @@ type planStart struct {
 	from string
 }
 
-// data is what a report says of the base: the commit that was compared with, "" for none,
-// in sentences how it came to that, and what is wrong with the commit that was named.
-func (s planStart) data() map[string]any {
-	return map[string]any{"commit": s.from, "said": append([]string{}, s.said...), "problems": append(diag.List{}, s.broken...)}
+// baseDoc is what a report says of the base.
+type baseDoc struct {
+	// Commit is the one that was compared with, "" for none.
+	Commit string `json:"commit"`
+	// Said says in sentences how it came to that.
+	Said []string `json:"said"`
+	// Problems are what is wrong with the commit that was named.
+	Problems diag.List `json:"problems"`
 }
+
+func (s planStart) document() baseDoc { return baseDoc{s.from, listOf(s.said), listOf(s.broken)} }
 
 // planBase loads what the change starts from, for the same date, and the policies
 // that stood there: a change cannot bring the policies that judge it. Before the first

@@ -29,7 +29,7 @@ func (a *app) policyCmd() *cobra.Command {
 }
 
 func (a *app) policyTestCmd() *cobra.Command {
-	var dir, format string
+	var dir string
 	var least int
 	cmd := &cobra.Command{
 		Use: "test [DIR]", Short: "Run the Rego tests of your policies", Args: cobra.MaximumNArgs(1),
@@ -39,7 +39,7 @@ which lines of the policies no test runs. No policy or no test is invalid (code 
 a test that fails, or fewer lines than --coverage demands.`,
 		Example: "  meshc policy test\n  meshc policy test mesh --coverage 100 -o junit",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a.place = placeOf(dirArg(args), format)
+			a.place = placeOf(dirArg(args), a.form())
 			if st, err := os.Stat(dirArg(args)); err != nil || !st.IsDir() {
 				return fail(diag.ExitFailure, "%q is no folder; name the one that holds the intent", dirArg(args))
 			}
@@ -50,25 +50,20 @@ a test that fails, or fewer lines than --coverage demands.`,
 			if user.Files == nil {
 				return fail(diag.ExitInvalid, "%s: there is no policy: %q has no folder %q; write a first one: meshc policy new my-rule", diag.CodePolicyNone, dirArg(args), "policies")
 			}
-			return a.policyTest(cmd.Context(), user, format, least)
+			return a.policyTest(cmd.Context(), user, least)
 		},
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&dir, "policies", "", "folder with the policies (default: DIR/policies)")
-	fl.StringVarP(&format, "output", "o", "text", "text, json or junit")
-	choices(cmd, "output", "text", "json", "junit")
+	a.prints(cmd, []document{{"policy-test", guard.Tested{}}}, textForm, jsonForm, yamlForm, junitForm)
 	fl.IntVar(&least, "coverage", 0, "percentage of the policies' lines that tests must run")
 	return cmd
 }
 
-func (a *app) policyTest(ctx context.Context, user compile.Rego, format string, least int) error {
-	tell := map[string]func(guard.Tested) error{"text": a.tellPolicies, "json": func(t guard.Tested) error { return a.json(t) }, "junit": a.junitPolicies}[format]
-	if tell == nil {
-		return fail(diag.ExitFailure, "unknown format %q: use text, json or junit", format)
-	}
+func (a *app) policyTest(ctx context.Context, user compile.Rego, least int) error {
 	tested, ds := guard.Test(ctx, policies.FS, user.Files)
 	if ds.HasErrors() {
-		return a.problems("", user.Located(ds))
+		return a.problems(user.Located(ds))
 	}
 	for i := range tested.Cases {
 		c := &tested.Cases[i]
@@ -78,7 +73,7 @@ func (a *app) policyTest(ctx context.Context, user compile.Rego, format string, 
 		f := &tested.Files[i]
 		f.File = path.Join(a.place, user.Dir, f.File)
 	}
-	if err := tell(tested); err != nil {
+	if err := a.tellPolicies(tested); err != nil {
 		return err
 	}
 	switch {
@@ -93,6 +88,12 @@ func (a *app) policyTest(ctx context.Context, user compile.Rego, format string, 
 }
 
 func (a *app) tellPolicies(t guard.Tested) error {
+	switch f := a.form(); {
+	case f.structured():
+		return a.document(t)
+	case f == junitForm:
+		return a.junitPolicies(t)
+	}
 	for _, c := range t.Cases {
 		if c.Failure == "" {
 			printer.Fprintf(a.out, "ok    %s.%s\n", c.Package, c.Name)

@@ -212,7 +212,7 @@ func (f *pushFlags) tree(ctx context.Context, a *app, t approval.Trust) (rendere
 	if refused != nil {
 		d := problemOf(feed.Refused, refused)
 		d = diag.Warn(d.Code, d.Pos, "the head of %s is not approved, what comes before it is pushed: %s", t.Ref, d.Text).WithFix("%s", d.Fix)
-		if err := a.printProblems("", diag.List{d}); err != nil {
+		if err := a.warn(diag.List{d}); err != nil {
 			return rendered.Tree{}, err
 		}
 	}

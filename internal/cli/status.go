@@ -20,13 +20,12 @@ import (
 
 func (a *app) statusCmd() *cobra.Command {
 	var state string
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "status", Short: "Say which proxies run what", Args: cobra.NoArgs,
 		Long: `Ask the running server, over the socket in its state folder, which release each proxy
 has confirmed. Proxies and classes that are held back by a refusal are told with its
 reason and the next try, and so is what the server knows of its repository.`,
-		Example: "  meshc status --state /var/lib/meshc\n  meshc status --json",
+		Example: "  meshc status --state /var/lib/meshc\n  meshc status -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c := xdsserver.Dial(xdsserver.SocketPath(state))
 			defer c.Close()
@@ -34,20 +33,19 @@ reason and the next try, and so is what the server knows of its repository.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return a.json(s)
+			if a.form().structured() {
+				return a.document(s)
 			}
 			return a.tellStatus(s)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print all that the server knows, as JSON")
+	a.prints(cmd, []document{{"status", xdsserver.Status{}}}, textForm, jsonForm, yamlForm)
 	addState(cmd, &state, serverState, "the server's state folder")
 	return cmd
 }
 
 func (a *app) waitCmd() *cobra.Command {
 	var state string
-	var asJSON bool
 	var timeout time.Duration
 	var least int
 	cmd := &cobra.Command{
@@ -77,8 +75,8 @@ Of which classes no proxy is connected is told.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				err = a.json(p)
+			if a.form().structured() {
+				err = a.document(p)
 			} else {
 				err = a.tellProgress(p)
 			}
@@ -88,7 +86,7 @@ Of which classes no proxy is connected is told.`,
 			return quiet(waitExit(p.Outcome))
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	a.prints(cmd, []document{{"wait", xdsserver.Progress{}}}, textForm, jsonForm, yamlForm)
 	addState(cmd, &state, serverState, "the server's state folder")
 	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this time")
 	cmd.Flags().IntVar(&least, "min", 1, "how many proxies have to run it, at least; 0: it need only be served")
@@ -138,7 +136,7 @@ func (a *app) tellProgress(p xdsserver.Progress) error {
 		} else {
 			printer.Fprintf(&b, "%s: %.12s is not served, nor is %.12s on top of it, which is at the head of the ref and not approved\n", p.Outcome, p.Commit, p.Refused.Commit)
 		}
-		if err := diag.Render(&b, diag.Text, diag.List{p.Refused.Problem}, diag.Options{Color: a.color}); err != nil {
+		if err := diag.Render(&b, diag.Text, diag.List{p.Refused.Problem}, a.rendering()); err != nil {
 			return err
 		}
 		return printer.Fprint(a.out, b.String())

@@ -3,12 +3,12 @@ package cli
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/junit"
 	"meshc.dev/meshc/internal/printer"
 	"meshc.dev/meshc/internal/rehearsal"
 )
@@ -29,7 +29,6 @@ func (r tested) failed() bool { return r.Failure != "" || r.Rehearsal != "" }
 func (a *app) testCmd() *cobra.Command {
 	var f intentFlags
 	var e envoyFlags
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "test [DIR]", Short: "Run the test blocks of the intent", Args: cobra.MaximumNArgs(1),
 		Long: `Ask the evaluator what becomes of each request of a test block, and compare it with
@@ -42,23 +41,21 @@ they do what the evaluator says.`,
 			if err != nil {
 				return err
 			}
-			results, on := make([]tested, 0), "the evaluator"
+			results, envoy := make([]tested, 0), ""
 			for _, r := range p.Test() {
 				results = append(results, tested{TestResult: r})
 			}
 			if e.wanted() && len(results) > 0 {
-				version, err := a.rehearse(cmd.Context(), &e, p, results)
-				if err != nil {
+				if envoy, err = a.rehearse(cmd.Context(), &e, p, results); err != nil {
 					return err
 				}
-				on += " and on Envoy " + version
 			}
-			return a.tell(results, on, asJSON)
+			return a.tell(results, envoy)
 		},
 	}
 	f.add(cmd)
 	e.add(cmd, "envoy", "send the requests through real Envoys, too")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print results as JSON")
+	a.prints(cmd, []document{{"test", testDoc{}}}, textForm, jsonForm, yamlForm, sarifForm, junitForm, githubForm)
 	return cmd
 }
 
@@ -80,35 +77,103 @@ func (a *app) rehearse(ctx context.Context, f *envoyFlags, p *compiler.Program, 
 	return bin.Version, nil
 }
 
+// testDoc is what became of the test blocks.
+type testDoc struct {
+	Passed int `json:"passed"`
+	Failed int `json:"failed"`
+	// Envoy is the version of the real Envoys that were asked beside the evaluator, ""
+	// if none was.
+	Envoy string   `json:"envoy,omitempty"`
+	Tests []tested `json:"tests"`
+}
+
 // tell prints test results; a failure, or no test at all, is invalid.
-func (a *app) tell(results []tested, on string, asJSON bool) error {
-	failed, untried := 0, ""
+func (a *app) tell(results []tested, envoy string) error {
+	for i := range results {
+		results[i].Pos = a.at(results[i].Pos)
+	}
+	doc := testDoc{Envoy: envoy, Tests: results}
 	for _, r := range results {
 		if r.failed() {
-			failed++
+			doc.Failed++
+		} else {
+			doc.Passed++
 		}
-	}
-	if n := len(slices.DeleteFunc(slices.Clone(results), func(r tested) bool { return r.Untried == "" })); n > 0 {
-		untried = fmt.Sprintf(" (%d on the evaluator alone)", n)
-	}
-	if asJSON {
-		if err := a.json(results); err != nil {
-			return err
-		}
-	} else {
-		for _, r := range results {
-			a.tellOne(r)
-		}
-		printer.Fprintf(a.out, "%d passed, %d failed on %s%s\n", len(results)-failed, failed, on, untried)
 	}
 	if len(results) == 0 {
-		return fail(diag.ExitInvalid, "the intent has no test; write one: mesh: test: \"…\": {request: …, expect: …}")
+		return a.placed(diag.List{diag.New(diag.CodeNoTest, diag.Pos{}, "the intent has no test").WithFix("write one: mesh: test: \"…\": {request: …, expect: …}")}).Err()
 	}
-	if failed > 0 {
+	if err := a.tellTests(doc); err != nil {
+		return err
+	}
+	if doc.Failed > 0 {
 		return quiet(diag.ExitInvalid)
 	}
 	return nil
 }
+
+func (a *app) tellTests(doc testDoc) error {
+	switch f := a.form(); f {
+	case jsonForm, yamlForm:
+		return a.document(doc)
+	case junitForm:
+		s := junit.Suite{Name: "tests of the intent"}
+		for _, r := range doc.Tests {
+			s.Cases = append(s.Cases, r.junit())
+		}
+		return junit.Write(a.out, s)
+	case sarifForm, githubForm:
+		var ds diag.List
+		for _, r := range doc.Tests {
+			ds = append(ds, r.problems()...)
+		}
+		return a.render(ds)
+	case textForm, markdownForm, mermaidForm, dotForm, svgForm:
+	}
+	on, alone := "the evaluator", 0
+	for _, r := range doc.Tests {
+		a.tellOne(r)
+		if r.Untried != "" {
+			alone++
+		}
+	}
+	if doc.Envoy != "" {
+		on += " and on Envoy " + doc.Envoy
+	}
+	if alone > 0 {
+		on += fmt.Sprintf(" (%d on the evaluator alone)", alone)
+	}
+	return printer.Fprintf(a.out, "%d passed, %d failed on %s\n", doc.Passed, doc.Failed, on)
+}
+
+// problems are what a test found, at the line of the test.
+func (r tested) problems() diag.List {
+	var ds diag.List
+	if r.Failure != "" {
+		ds = append(ds, diag.New(diag.CodeTestFailed, r.Pos, "test %q: %s", r.Name, r.Failure).WithFix("mend the intent, or what the test expects"))
+	}
+	if r.Rehearsal != "" {
+		ds = append(ds, diag.New(diag.CodeRehearsal, r.Pos, "test %q: a real Envoy disagrees: %s", r.Name, r.Rehearsal).WithFix(reportCompiler))
+	}
+	return ds
+}
+
+func (r tested) junit() junit.Case {
+	c := junit.Case{Class: r.Pos.File, Name: r.Name}
+	for _, d := range r.problems() {
+		if c.Failure == nil {
+			c.Failure = &junit.Failure{Type: string(d.Code), Message: d.Text}
+		}
+		c.Failure.Body += d.String() + "\n"
+	}
+	if r.Untried != "" {
+		c.Output = "no Envoy was asked: " + r.Untried
+	}
+	return c
+}
+
+// reportCompiler is what to do about a disagreement of evaluator and Envoy.
+const reportCompiler = "this is a mistake of the compiler: please report it with the intent of this test"
 
 func (a *app) tellOne(r tested) {
 	verdict := "ok  "
@@ -123,11 +188,11 @@ func (a *app) tellOne(r tested) {
 		return
 	}
 	if r.Failure != "" {
-		printer.Fprintf(a.out, "      %s: %s\n", a.at(r.Pos), r.Failure)
+		printer.Fprintf(a.out, "      %s: %s\n", r.Pos, r.Failure)
 	}
 	if r.Rehearsal != "" {
-		printer.Fprintf(a.out, "      %s: %s: a real Envoy disagrees: %s\n", a.at(r.Pos), diag.CodeRehearsal, r.Rehearsal)
-		printer.Fprintf(a.out, "      fix: this is a mistake of the compiler: please report it with the intent of this test\n")
+		printer.Fprintf(a.out, "      %s: %s: a real Envoy disagrees: %s\n", r.Pos, diag.CodeRehearsal, r.Rehearsal)
+		printer.Fprintf(a.out, "      fix: %s\n", reportCompiler)
 	}
 	for _, s := range r.Answer.Steps {
 		printer.Fprintf(a.out, "      decided by %s at %s\n", s.String(), a.at(s.Pos))

@@ -11,6 +11,17 @@ import (
 	"meshc.dev/meshc/internal/printer"
 )
 
+// joinToken is a token that was made.
+type joinToken struct {
+	Token string `json:"token"`
+	// Fingerprint is that of the server's root, by which the agent knows the server.
+	Fingerprint string `json:"fingerprint"`
+	// Identity is the SPIFFE ID that the agent gets.
+	Identity string `json:"identity"`
+	// Until is when the token is of no use any more.
+	Until time.Time `json:"until"`
+}
+
 func (a *app) tokenCmd() *cobra.Command {
 	var state, identity, shares string
 	var by kubeapi.Account
@@ -51,7 +62,11 @@ for this identity: hand it over like a password.`,
 			if err != nil {
 				return err
 			}
-			return printer.Fprintf(a.out, "token:       %s\nfingerprint: %s\nidentity:    %s\nvalid for:   %s, once\n", token, authority.Fingerprints()[0], spiffe, ttl)
+			made := joinToken{Token: token, Fingerprint: authority.Fingerprints()[0], Identity: spiffe.String(), Until: a.now().Add(ttl).UTC().Truncate(time.Second)}
+			if a.form().structured() {
+				return a.document(made)
+			}
+			return printer.Fprintf(a.out, "token:       %s\nfingerprint: %s\nidentity:    %s\nvalid for:   %s, once\n", made.Token, made.Fingerprint, made.Identity, ttl)
 		},
 	}
 	addState(create, &state, serverState, "the server's state folder")
@@ -60,6 +75,7 @@ for this identity: hand it over like a password.`,
 	create.Flags().BoolVar(&by.InCluster, "in-cluster", false, "it is the cluster in which this process is a pod")
 	create.Flags().StringVar(&identity, "identity", "", "namespace/account of the proxy")
 	create.Flags().DurationVar(&ttl, "ttl", 10*time.Minute, "how long the token may be used")
+	a.prints(create, []document{{"token", joinToken{}}}, textForm, jsonForm, yamlForm)
 	_ = create.MarkFlagRequired("identity")
 	return group("token", "Work with join tokens", create)
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,7 +12,6 @@ import (
 	"meshc.dev/meshc/internal/approval"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
-	"meshc.dev/meshc/internal/printer"
 )
 
 func (a *app) trustCmd() *cobra.Command {
@@ -32,22 +32,19 @@ where the rules and the owners of the intent's packages do not agree.`,
 			if err != nil {
 				return err
 			}
-			told := ""
+			var ds diag.List
 			if dir != "" {
 				p, err := f.load(cmd.Context(), a, dir)
 				if err != nil {
 					return err
 				}
-				ds := disagreements(t, p.Packages(), dir)
-				if err := a.problems("", ds); err != nil {
-					return err
-				}
-				told = ", " + count(len(ds), "warning")
+				ds = disagreements(t, p.Packages(), dir)
 			}
-			return printer.Fprintf(a.out, "valid: %s, %s, %s%s\n", count(len(t.Environments), "environment"), count(len(t.Signers), "signer"), count(len(t.Rules), "rule"), told)
+			return a.valid(ds, strings.Join([]string{count(len(t.Environments), "environment"), count(len(t.Signers), "signer"), count(len(t.Rules), "rule")}, ", "))
 		},
 	}
 	f.add(cmd)
+	a.prints(cmd, nil, textForm, jsonForm, yamlForm, sarifForm, junitForm, githubForm)
 	cmd.Flags().StringVar(&dir, "intent", "", "folder of intent whose owners the rules are to agree with")
 	return group("trust", "Work with the trust policy", cmd)
 }

@@ -18,7 +18,6 @@ import (
 func (a *app) verifyCmd() *cobra.Command {
 	var f approvalFlags
 	var state string
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "verify [COMMIT]", Short: "Say whether a commit may be served, or which link is missing", Args: cobra.MaximumNArgs(1),
 		Long: `Verify COMMIT exactly as the server does: the first-parent chain, every signature on
@@ -51,8 +50,8 @@ approved last. Give its state folder with --state.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return a.json(ok.Record())
+			if a.form().structured() {
+				return a.document(ok.Record())
 			}
 			return a.approvedText(ok)
 		},
@@ -61,7 +60,7 @@ approved last. Give its state folder with --state.`,
 	f.addRegistry(cmd)
 	f.addCredentials(cmd)
 	cmd.Flags().StringVar(&state, "state", "", "a server's state folder: verify as that server would (default: as a new one)")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the verification record")
+	a.prints(cmd, []document{{"approval", approval.Record{}}}, textForm, jsonForm, yamlForm)
 	return cmd
 }
 
@@ -87,7 +86,7 @@ func (a *app) storedApproval(state string, t approval.Trust, env string) (approv
 	}
 	if err != nil && ok.Commit() != "" {
 		d := diag.Warn(diag.CodeStoredApproval, diag.Pos{}, "%v; the one before is used", err)
-		return ok, a.problems("", diag.List{d})
+		return ok, a.warn(diag.List{d})
 	}
 	return ok, err
 }

@@ -31,7 +31,7 @@ real Envoy is asked about every compiled resource as well.`,
 		},
 	}
 	f.add(cmd)
-	f.addFormat(cmd)
+	a.prints(cmd, nil, textForm, jsonForm, yamlForm, sarifForm, junitForm, githubForm)
 	again.add(cmd)
 	f.envoy.add(cmd, "envoy", "have a real Envoy judge every compiled resource")
 	cmd.Flags().StringVar(&f.trust, "trust", "", "trust policy whose rules are to agree with the owners of the packages")
@@ -51,7 +51,7 @@ type vetFlags struct {
 func (a *app) vet(ctx context.Context, f *vetFlags, dir string) error {
 	fsys, at, err := f.open(a, dir)
 	if err != nil {
-		return a.refused(f.format, err)
+		return err
 	}
 	user, err := choosePolicies(fsys, dir, f.policies)
 	if err != nil {
@@ -61,7 +61,7 @@ func (a *app) vet(ctx context.Context, f *vetFlags, dir string) error {
 		return vet(ctx, c, fsys, compiler.Options{Environment: f.env, At: at, Memo: f.memo}, user, f.envoy.wanted())
 	})
 	if err != nil {
-		return a.refused(f.format, err)
+		return err
 	}
 	if f.envoy.wanted() && v.release.Digest() != "" {
 		res, version, err := a.prove(ctx, &f.envoy, v.release)
@@ -76,14 +76,21 @@ func (a *app) vet(ctx context.Context, f *vetFlags, dir string) error {
 		return err
 	}
 	v.problems = slices.Concat(f.staged(dir), v.problems, more)
-	if err := a.problems(f.format, v.problems.Sorted()); err != nil {
+	return a.valid(v.problems, v.told)
+}
+
+// valid tells that something was checked, in the words told, with what was found beside;
+// errors end the command.
+func (a *app) valid(found diag.List, told string) error {
+	found = a.placed(found.Sorted())
+	if err := found.Err(); err != nil {
 		return err
 	}
-	if f.format == string(diag.Text) {
-		_, warnings := v.problems.Counts()
-		printer.Fprintf(a.out, "valid: %s, %s\n", v.told, count(warnings, "warning"))
+	if err := a.render(found); err != nil || a.form() != textForm {
+		return err
 	}
-	return nil
+	_, warnings := found.Counts()
+	return printer.Fprintf(a.out, "valid: %s, %s\n", told, count(warnings, "warning"))
 }
 
 // vetted is what became of a check without Envoy.

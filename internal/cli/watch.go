@@ -29,8 +29,8 @@ func (a *app) rounds(ctx context.Context, f watchFlags, of *intentFlags, look fu
 		return look()
 	}
 	switch {
-	case of.format != string(diag.Text):
-		return fail(diag.ExitFailure, "--watch is for people who read: leave out -o %s", of.format)
+	case a.form() != textForm:
+		return fail(diag.ExitFailure, "--watch is for people who read: leave out -o %s", a.form())
 	case of.rev != "":
 		return fail(diag.ExitFailure, "--watch goes with the working tree: a commit such as %s does not change", of.rev)
 	}

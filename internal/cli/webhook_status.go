@@ -19,13 +19,12 @@ const defaultWebhookHTTP = "127.0.0.1:18002"
 
 func (a *app) webhookStatusCmd() *cobra.Command {
 	var address string
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "status", Short: "Say whether a webhook is asked, and what its audit found", Args: cobra.NoArgs,
 		Long: `Ask a running webhook which release it judges by, whether the API server asks it, and
 what its last audit found in the objects of the cluster. In a cluster run it in the
 webhook's pod, or lead its port here with kubectl port-forward.`,
-		Example: "  meshc webhook status\n  meshc webhook status --http 127.0.0.1:18002 --json",
+		Example: "  meshc webhook status\n  meshc webhook status --http 127.0.0.1:18002 -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			const patience = 10 * time.Second
 			ctx, cancel := context.WithTimeout(cmd.Context(), patience)
@@ -34,14 +33,14 @@ webhook's pod, or lead its port here with kubectl port-forward.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return a.json(s)
+			if a.form().structured() {
+				return a.document(s)
 			}
 			return a.tellWebhook(s)
 		},
 	}
 	cmd.Flags().StringVar(&address, "http", defaultWebhookHTTP, "address of the webhook's --http")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print all that the webhook tells, as JSON")
+	a.prints(cmd, []document{{"webhook-status", webhook.Status{}}}, textForm, jsonForm, yamlForm)
 	return cmd
 }
 
@@ -71,7 +70,7 @@ func (a *app) tellWebhook(s webhook.Status) error {
 		printer.Fprintf(&b, "not looked at: %s\n", u)
 	}
 	if n := len(s.Audit.Absent); n > 0 {
-		printer.Fprintf(&b, "not in this cluster: %d kinds of other meshes (--json lists them)\n", n)
+		printer.Fprintf(&b, "not in this cluster: %d kinds of other meshes (-o json lists them)\n", n)
 	}
 	return printer.Fprint(a.out, b.String())
 }

@@ -84,7 +84,7 @@ func (s status) upToDate() (n int) {
 
 func (w *World) status(ctx context.Context) (status, error) {
 	var s status
-	r, err := w.quiet(ctx, "status", "--state", "server", "--json")
+	r, err := w.quiet(ctx, "status", "--state", "server", "-o", "json")
 	if err != nil {
 		return s, err
 	}

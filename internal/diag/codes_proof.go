@@ -8,4 +8,10 @@ const (
 	// CodeRehearsal is a request that a real Envoy answers in another way than the evaluator says: a mistake of the compiler.
 	// Example: `meshc test --envoy` where a route condition was compiled to another one.
 	CodeRehearsal Code = "MESH0341"
+	// CodeTestFailed is a request of a test block that the intent treats in another way than the block expects.
+	// Example: `expect: status: 200` for a request that no grant lets through.
+	CodeTestFailed Code = "MESH0342"
+	// CodeNoTest is intent without a test block, put to `meshc test`: nothing was tried.
+	// Example: `meshc test` in a mesh whose packages have no `test`.
+	CodeNoTest Code = "MESH0343"
 )

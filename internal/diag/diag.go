@@ -60,7 +60,9 @@ type Related struct {
 // Diagnostic is one problem. Text says what is wrong in one sentence, Fix what
 // to do about it (the edit, where there is one).
 type Diagnostic struct {
-	Code     Code      `json:"code"`
+	// Code is what docs/codes.md explains. Only the report of a command that could not do
+	// its work, such as for a wrong flag, has problems without one.
+	Code     Code      `json:"code,omitempty"`
 	Severity Severity  `json:"severity"`
 	Pos      Pos       `json:"pos"`
 	Text     string    `json:"text"`

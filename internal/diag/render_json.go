@@ -9,21 +9,25 @@ import (
 
 // JSONVersion is the "format" field of the JSON form. Fields are added within a
 // version, never renamed or removed.
-const JSONVersion = "meshc.dev/diagnostics/v1"
+const JSONVersion = "meshc.dev/findings/v1"
 
-type jsonReport struct {
-	Format      string     `json:"format"`
-	Tool        jsonTool   `json:"tool"`
-	Counts      jsonCounts `json:"counts"`
-	Diagnostics List       `json:"diagnostics"`
+// Report is the JSON form of a List.
+type Report struct {
+	Format string `json:"format"`
+	Tool   Tool   `json:"tool"`
+	Counts Counts `json:"counts"`
+	// Findings are all of the list, in its order.
+	Findings List `json:"findings"`
 }
 
-type jsonTool struct {
+// Tool is what found something.
+type Tool struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 }
 
-type jsonCounts struct {
+// Counts says how many findings there are of each severity.
+type Counts struct {
 	Errors   int `json:"errors"`
 	Warnings int `json:"warnings"`
 	Notes    int `json:"notes"`
@@ -34,11 +38,11 @@ func renderJSON(w io.Writer, l List, o Options) error {
 	if l == nil {
 		l = List{} // an empty array, never null
 	}
-	return writeJSON(w, jsonReport{
-		Format:      JSONVersion,
-		Tool:        jsonTool{Name: toolName, Version: o.ToolVersion},
-		Counts:      jsonCounts{Errors: errs, Warnings: warns, Notes: len(l) - errs - warns},
-		Diagnostics: l,
+	return writeJSON(w, Report{
+		Format:   JSONVersion,
+		Tool:     Tool{Name: toolName, Version: o.ToolVersion},
+		Counts:   Counts{Errors: errs, Warnings: warns, Notes: len(l) - errs - warns},
+		Findings: l,
 	})
 }
 

@@ -187,17 +187,17 @@ func readText(s string) (out []finding, err error) {
 
 func readJSON(s string) (out []finding, err error) {
 	var r struct {
-		Format      string
-		Counts      struct{ Errors, Warnings, Notes int }
-		Diagnostics diag.List
+		Format   string
+		Counts   struct{ Errors, Warnings, Notes int }
+		Findings diag.List
 	}
 	if err := json.Unmarshal([]byte(s), &r); err != nil {
 		return nil, err
 	}
-	if n := r.Counts.Errors + r.Counts.Warnings + r.Counts.Notes; r.Format != diag.JSONVersion || n != len(r.Diagnostics) || r.Diagnostics == nil {
-		return nil, fmt.Errorf("format %q, %d counted of %d", r.Format, n, len(r.Diagnostics))
+	if n := r.Counts.Errors + r.Counts.Warnings + r.Counts.Notes; r.Format != diag.JSONVersion || n != len(r.Findings) || r.Findings == nil {
+		return nil, fmt.Errorf("format %q, %d counted of %d", r.Format, n, len(r.Findings))
 	}
-	return findings(r.Diagnostics), nil
+	return findings(r.Findings), nil
 }
 
 func readSARIF(s string) (out []finding, err error) {

@@ -21,9 +21,6 @@ import (
 	"meshc.dev/meshc/internal/kubeapi"
 )
 
-// Format names the form of a Report as JSON.
-const Format = "meshc.dev/doctor/v1"
-
 // Status is what a check found.
 type Status string
 
@@ -47,7 +44,6 @@ type Result struct {
 
 // Report is all results in order.
 type Report struct {
-	Format  string   `json:"format"`
 	Results []Result `json:"results"`
 }
 
@@ -114,7 +110,7 @@ func Examine(ctx context.Context, c Config, tell func(Result)) (Report, error) {
 	if c.Limit == 0 {
 		c.Limit = 5 * time.Second
 	}
-	e := &examination{Config: c, tell: tell, report: Report{Format: Format}}
+	e := &examination{Config: c, tell: tell, report: Report{}}
 	e.run(ctx, "machine", e.machine())
 	if c.Connect != nil {
 		e.run(ctx, "cluster", e.reach())

@@ -21,17 +21,17 @@ import (
 // Reply is what became of a request.
 type Reply struct {
 	// Status is 0 at a TCP door.
-	Status int
+	Status int `json:"status"`
 	// Headers has the lines of each header, by lower-case name.
-	Headers map[string][]string
+	Headers map[string][]string `json:"headers"`
 	// Seen is what the destination saw, nil if a proxy answered or nobody did.
-	Seen *Seen
+	Seen *Seen `json:"seen,omitempty"`
 	// Text is the beginning of the body.
-	Text string
+	Text string `json:"text,omitempty"`
 	// Reset says that there was none: HTTP/2's stream was ended, or a connection before TLS.
-	Reset bool
+	Reset bool `json:"reset,omitempty"`
 	// Echo is what a WebSocket said in return to greeting, "" if none was opened.
-	Echo string
+	Echo string `json:"echo,omitempty"`
 }
 
 // maxText is how much of a body is read.

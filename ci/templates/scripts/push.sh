@@ -60,7 +60,7 @@ meshc compile . --rev "$ref" --env "$env" --out "$out/release" ${prove:+"$prove"
 
 if [ "${MESHC_STATEMENT:-}" = true ]; then
 	commit=$(git rev-parse --verify "$ref^{commit}")
-	approved=$(meshc verify --repo . --trust "$trust" --env "$env" --json 2>/dev/null | sed -n 's/^ *"commit": "\([0-9a-f]*\)",*$/\1/p' | head -n 1)
+	approved=$(meshc verify --repo . --trust "$trust" --env "$env" -o json 2>/dev/null | sed -n 's/^ *"commit": "\([0-9a-f]*\)",*$/\1/p' | head -n 1)
 	if [ "$approved" != "$commit" ]; then
 		meshc approve "$commit" --statement --repo . --trust "$trust" --env "$env" --key "$key" >"$tmp/signed"
 		cat "$tmp/signed"

@@ -2,7 +2,7 @@
 // differently, who may now do what, which proxies are touched.
 //
 // In: two meshes, the features' meanings and words. Out: a Plan, plain data
-// that encodes as JSON (Format) and renders as text and markdown.
+// that encodes as JSON and renders as text and markdown.
 //
 // Invariants: every line about requests is proved for all requests (package
 // prove) and carries a witness that was run again through package eval on both
@@ -23,9 +23,6 @@ import (
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
-
-// Format is the version of a Plan's JSON form.
-const Format = "meshc.dev/plan/v1"
 
 // Kind says what a line is about.
 type Kind string
@@ -50,7 +47,6 @@ const (
 
 // Plan is what changes between two meshes.
 type Plan struct {
-	Format string `json:"format"`
 	// Verdict is the worst class of all lines, those of steps included, "" if nothing changes.
 	Verdict Class `json:"verdict"`
 	// OverBudget says that some line is not compared because of a limit (exit
@@ -256,7 +252,7 @@ func Compare(before, after Side, meaning eval.Column, words Words, lim prove.Lim
 	c.retries()
 	c.enforcement(before.Enforcement, after.Enforcement)
 	c.losses(before.Losses, after.Losses)
-	p := Plan{Format: Format, Lines: c.merged(), OverBudget: c.overBudget, Blast: c.blast()}
+	p := Plan{Lines: c.merged(), OverBudget: c.overBudget, Blast: c.blast()}
 	for _, l := range p.Lines {
 		p.Verdict = Worst(p.Verdict, l.Class)
 	}

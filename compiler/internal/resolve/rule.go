@@ -107,7 +107,9 @@ func (r Rule) fieldOf(c carrier, x *Place) intent.Node {
 // documentation and `meshc plan --defaults` print.
 type Default struct {
 	// Field is the place in intent ("route.timeout"), Value its default, Why the reason.
-	Field, Value, Why string
+	Field string `json:"field"`
+	Value string `json:"value"`
+	Why   string `json:"why"`
 }
 
 // Rule is what resolve needs to know of one feature.
