@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"path/filepath"
 	"strings"
 	"time"
@@ -53,7 +52,7 @@ func (a *app) rounds(ctx context.Context, f watchFlags, of *intentFlags, look fu
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if f := (*failure)(nil); first && errors.As(err, &f) && f.code == diag.ExitFailure {
+		if first && err != nil && codeOf(err) == diag.ExitFailure {
 			return err
 		}
 		if err != nil {
