@@ -35,6 +35,7 @@ tools: ## build the Kubernetes control plane and Flux, which tests start; minute
 	GOFLAGS= go run ./ci/tools/build >/dev/null
 
 lint: $(GOLANGCI) $(LINTERS)/done ## run the linters
+	git ls-files -z -- . ':!:*testdata/*' ':!:examples/*/release*' ':!:*.svg' ':!:*go.sum' ':!:ci/templates/requirements.txt' | PYTHONPATH=$(LINTERS) xargs -0 python3 -m codespell_lib
 	$(GOLANGCI) config verify
 	$(GOLANGCI) run ./...
 	cd ci/templates/scripts && $(LINTERS)/bin/shellcheck --external-sources *.sh
