@@ -36,6 +36,7 @@ const (
 	prometheus  = "github.com/prometheus"
 	cobra       = "github.com/spf13"
 	yaml        = "sigs.k8s.io/yaml"
+	jsonSchemas = "github.com/santhosh-tekuri/jsonschema/v6"
 	yamlNodes   = "go.yaml.in/yaml/v3" // with line numbers
 	sshSig      = "github.com/hiddeco/sshsig"
 	kustomize   = "sigs.k8s.io/kustomize"
@@ -207,7 +208,7 @@ func doors() []row {
 		{pkg: "internal/kubetest/flux", may: []string{"ci/tools", "internal/child", "internal/freeport", "internal/kubetest", kubeAPI, kubeMachine, kubeClient}},
 		{pkg: "internal/kubetest/node", may: []string{"internal/kubetest", kubeAPI, kubeMachine, kubeClient, xnet}},
 		{pkg: "internal/kubetest", may: []string{"ci/tools", "internal/child", "internal/freeport", kubeAPI, kubeMachine, kubeClient}},
-		{pkg: "cmd/meshc", may: []string{"internal/cli", "internal/compile", "internal/sandbox"}},
+		{pkg: "cmd/meshc", may: []string{"internal/cli", "internal/compile", "internal/sandbox"}, tests: []string{jsonSchemas}},
 		{pkg: "cmd/meshc-agent", may: []string{"internal/agent", "internal/ca", "internal/redirect", cobra}},
 		{pkg: "ci/...", may: []string{"..."}},
 		{pkg: "examples", pure: true}, // files only; its tests compile them
