@@ -26,8 +26,8 @@ type EffectiveRoute struct {
 	// Match is the conjunction of both routes' conditions, on the request as it comes to the
 	// gateway. A service's route that takes what several conditions together say has a rule for each.
 	Match Match
-	// Traits are those of both. Where both set one, they add up if they can
-	// (trait.Chained), else the gateway's value stands.
+	// Traits are those of both. Where both set one, they are joined if they can be
+	// (trait.Chained), else the gateway's value stands; one that nobody wrote gives way.
 	Traits trait.Set
 	// To is where requests go, with service or external ID, port and (for a
 	// service) version set. Weights are relative and positive. Empty if a trait
