@@ -860,7 +860,8 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 	if to.Version != "" { // in place of those that the service's route chooses
 		f.to = id + ":" + port + " " + to.Version
 	}
-	f.written = fmt.Sprint(f.written, inner, f.to)
+	// What is said there counts as written, and a default of the same value does not.
+	f.written = fmt.Sprint(f.written, inner, settled(s.Port[port].words, s.words), f.to)
 	f.effects = map[string]string{}
 	outer, behind := effects(t, words, s.Port[port].Protocol), effects(t, inner, s.Port[port].Protocol)
 	written := settled(append(own, s.words)...)

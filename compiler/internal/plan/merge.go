@@ -78,7 +78,7 @@ func (c *comparison) groups() [][]piece {
 }
 
 func alike(a, b piece) bool {
-	return a.class == b.class && a.kind == b.kind && a.about() == b.about() && a.change == b.change
+	return a.class == b.class && a.kind == b.kind && a.about == b.about && a.change == b.change
 }
 
 // accessOf is what the pieces of a line give or take.

@@ -298,8 +298,10 @@ type piece struct {
 	class Class
 	kind  Kind
 	says  Change
-	// change is the text of says; self in it stands for the scope's own name.
+	// change is the text of says, in which self stands for the scope's own name, about that
+	// of which requests it is about.
 	change  string
+	about   string
 	scope   string // scope's display name
 	feature string
 	at      space.Scope // the zero Scope if it is not about requests
@@ -323,21 +325,17 @@ func (c *comparison) add(p piece) {
 		if p.change == "" {
 			p.change = p.says.text(place{own: self, port: p.at.Port}, c.words)
 		}
+		p.about = partsText(p.parts)
+		if p.kind == KindAccess {
+			p.about = area(p.methods, p.paths, p.rest)
+		}
 		c.found = append(c.found, p)
 	}
-}
-
-// about says which requests a piece is about.
-func (p piece) about() string {
-	if p.kind == KindAccess {
-		return area(p.methods, p.paths, p.rest)
-	}
-	return partsText(p.parts)
 }
 
 func sortPieces(ps []piece) {
 	slices.SortStableFunc(ps, func(a, b piece) int {
 		return cmp.Or(cmp.Compare(rank(a.class), rank(b.class)), cmp.Compare(a.kind, b.kind),
-			cmp.Compare(a.about(), b.about()), cmp.Compare(a.change, b.change), cmp.Compare(a.scope, b.scope))
+			cmp.Compare(a.about, b.about), cmp.Compare(a.change, b.change), cmp.Compare(a.scope, b.scope))
 	})
 }
