@@ -102,6 +102,9 @@ type Answer struct {
 	First string `json:"first_proxy"`
 	// Scheme is "http" or "https": where a redirect leads that names none.
 	Scheme string `json:"scheme"`
+	// Client is the visitor's address, where a gateway believes proxies that tell it; "" is that of
+	// the connection.
+	Client string `json:"client,omitempty"`
 	// Authority is the host as applications and redirects get it that change nothing of it: that of
 	// the target if it has one, further Host lines joined, without a dot at the end, with its port;
 	// "" if the sender does not care.
@@ -252,8 +255,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	sent := r.sent()
-	sent.TLS = port.Protocol == model.HTTPS
+	sent := r.sent(g, port)
 	got := eval.Receive(sent)
 	q := got.Request
 	q.From = from
@@ -276,6 +278,9 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	}
 	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(), Scheme: got.Scheme, Authority: got.Authority}
 	out.By = r.by(ans)
+	if got.Client.IsValid() {
+		out.Client = got.Client.String()
+	}
 	if v := ans.Outcome.Verdict; !tcp && (v == space.Forward || v == space.Denied) {
 		out.Arrives = Arrival{ans.Image.Of(q).Path, ans.Image.Host}
 		if x != nil && v == space.Forward && (q.Host == "" || p.mesh.Capture == model.Explicit) {
@@ -302,7 +307,7 @@ func (r Request) byFirstProxy(g *model.Gateway, port model.Port, sent eval.Sent,
 	if g == nil {
 		return space.Answer{}, false
 	}
-	return eval.AtDoor(g, port, r.serverName(sent.Host), got.Authority, got.Request.Upgrade)
+	return eval.AtDoor(g, port, r.serverName(sent.Host), got.Authority, got.Scheme, got.Request.Upgrade)
 }
 
 // knownVersion refuses versions of HTTP that are none.
@@ -337,9 +342,14 @@ func (p *Program) Step(path string) Step {
 // gatewayPrefix marks a gateway where a service may stand.
 const gatewayPrefix = "gateway/"
 
-// sent is the request as its sender writes it.
-func (r Request) sent() eval.Sent {
-	return eval.Sent{Door: r.door(), HTTP: orElse(r.HTTP, HTTP11), Method: orElse(r.Method, "GET"), Target: orElse(r.Path, "/"), Host: r.Host, Headers: r.Headers}
+// sent is the request as its sender writes it, to a port of a gateway if g is not nil.
+func (r Request) sent(g *model.Gateway, port model.Port) eval.Sent {
+	s := eval.Sent{Door: r.door(), HTTP: orElse(r.HTTP, HTTP11), Method: orElse(r.Method, "GET"), Target: orElse(r.Path, "/"), Host: r.Host, Headers: r.Headers}
+	s.TLS = port.Protocol == model.HTTPS
+	if g != nil {
+		s.Hops = g.TrustedHops
+	}
+	return s
 }
 
 func (r Request) atGateway() bool { return strings.HasPrefix(r.To, gatewayPrefix) }

@@ -166,8 +166,9 @@ func (c Changes) decisive(l plan.Line) diag.Pos {
 	return first
 }
 
-// atEntrance is what the port of a gateway answers to all requests for a host.
-func atEntrance(g *model.Gateway, port model.Port, r Request) (space.Answer, bool) {
+// atEntrance is what the port of a gateway answers to all requests for a host by a scheme, ""
+// for any.
+func atEntrance(g *model.Gateway, port model.Port, scheme string, r Request) (space.Answer, bool) {
 	if r.Host == "" {
 		return space.Answer{}, false
 	}
@@ -177,7 +178,11 @@ func atEntrance(g *model.Gateway, port model.Port, r Request) (space.Answer, boo
 			return a, true
 		}
 	}
-	return eval.AtDoor(g, port, name, r.Host, "")
+	a, ok := eval.AtDoor(g, port, name, r.Host, orElse(scheme, model.SchemeHTTP), "")
+	if _, by := eval.AtDoor(g, port, name, r.Host, orElse(scheme, model.SchemeHTTPS), ""); !by {
+		return space.Answer{}, false
+	}
+	return a, ok
 }
 
 // WordsAtDoor say what the port of a gateway answers to everybody, "" if grants and routes decide.
@@ -218,7 +223,10 @@ func (p *Program) CanI(r Request, l Limits) (CanAnswer, error) {
 		return CanAnswer{}, err
 	}
 	if g != nil {
-		if a, ok := atEntrance(g, port, r); ok && a.Outcome.Verdict != space.NotFound { // whoever asks, and for what
+		if g.TrustedHops == 0 || slices.ContainsFunc(r.Headers, func(h Header) bool { return strings.EqualFold(h.Name, "x-forwarded-proto") }) {
+			q.Request.Scheme = eval.Receive(r.sent(g, port)).Scheme
+		}
+		if a, ok := atEntrance(g, port, q.Request.Scheme, r); ok && a.Outcome.Verdict != space.NotFound { // whoever asks, and for what
 			return CanAnswer{Can: plan.No, Example: q.Request, Answer: a}, nil
 		}
 	}

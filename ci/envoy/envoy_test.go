@@ -102,7 +102,7 @@ func least() map[string]int {
 		"answered by cors": 3, "answered by respond": 30, "tcp forward": 150, "tcp denied": 200, "attached": 40, "moved": 150,
 		"denied by deny": 80, "tcp denied by deny": 40, "answered by gateway port": 15, "denied by gateway port": 8,
 		"proxy's 400": 800, "proxy's 403": 10, "proxy's 404": 60, "proxy's 426": 100, "proxy's 431": 15, "proxy's 501": 20, "ended by a proxy": 300,
-		"WebSocket": 10, "port's 308": 30, "port's 403": 8, "port's 421": 15,
+		"WebSocket": 10, "port's 308": 20, "port's 403": 8, "port's 421": 15,
 	}
 }
 
@@ -149,6 +149,12 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 		}
 		if x.want.Moved() {
 			counts["moved"]++
+		}
+		if x.want.Client != "" && x.got.Seen != nil {
+			counts["told client"]++
+		}
+		if x.want.Scheme == "https" && x.request.Port != "https" && x.got.Seen != nil && strings.HasPrefix(x.request.To, "gateway/") {
+			counts["told scheme"]++
 		}
 		if x.got.Echo != "" {
 			counts["WebSocket"]++

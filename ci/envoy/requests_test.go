@@ -141,6 +141,12 @@ func (d *asker) shape(r compiler.Request) compiler.Request {
 	put := func(name string, values ...string) {
 		r.Headers = append(r.Headers, compiler.Header{Name: name, Value: pick(d, values...)})
 	}
+	if strings.HasPrefix(r.To, "gateway/") && d.chance(25) { // what proxies in front of it say, or who pretends to be one
+		put("x-forwarded-proto", "https", "https", "https", "HTTPS", "http", "https,http", "ftp", "")
+		for range pick(d, 1, 1, 2, 0) {
+			put("x-forwarded-for", "203.0.113.9", "192.0.2.66, 203.0.113.9", "2001:db8::9,198.51.100.1", "203.0.113.9:80", "unknown", "", "203.0.113.9,")
+		}
+	}
 	if d.chance(40) || d.external(r.To) != nil {
 		return r
 	}

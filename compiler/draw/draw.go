@@ -117,10 +117,22 @@ func New(r *rand.Rand) *Mesh {
 	for {
 		m := &Mesh{}
 		m.scaffold(r)
-		if m.settle(r) {
+		if m.settle(r) && m.stands() {
 			return m
 		}
 	}
+}
+
+// stands reports whether all doors are still there: of a gateway whose last route was refused nothing is left.
+func (m *Mesh) stands() bool {
+	for kind, doors := range map[string][]Door{"service": m.Services, "gateway": m.Gateways, "external": m.Externals} {
+		for _, d := range doors {
+			if !slices.ContainsFunc(m.decisions(), func(x space.Decision) bool { return x.Scope.Kind == kind && x.Scope.ID == d.ID }) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // Said are the distinct words of a kind ("#Path", "#HeaderName": a definition of the schema)

@@ -21,7 +21,7 @@ func byHand() map[string][]string {
 		"#Version":       {"labels", "serviceAccount", "port", "endpoints", "calls"},
 		"#ServicePort":   {"number", "protocol", "main"},
 		"#ServiceRoute":  {"to", "priority", "match"},
-		"#Gateway":       {"port", "address", "serviceAccount", "autoscale", "host"},
+		"#Gateway":       {"port", "address", "serviceAccount", "autoscale", "trustedHops", "host"},
 		"#GatewayHost":   {"route", "ports", "tls"},
 		"#GatewayRoute":  {"to", "destination", "priority", "match"},
 		"#External":      {"port", "hosts", "endpoints", "addresses", "route"},
@@ -308,6 +308,9 @@ func (m *Mesh) gateway(r *rand.Rand, space *object) {
 	if p.chance(50) {
 		d.Ports, text = append(d.Ports, "https"), `{port: http: number: 8443, port: https: {number: 9443, protocol: "https"}}`
 		m.put(space, `certificate: {one: file: "one", two: file: "two"}`)
+	}
+	if p.chance(50) {
+		text = fmt.Sprintf("{trustedHops: %d, %s", pick(p, 0, 1, 1, 2), strings.TrimPrefix(text, "{"))
 	}
 	g := m.add(r, &object{file: space.file, at: "mesh: gateway: gw: ", definition: "#Gateway", carriers: on(resolve.OnGateway), parent: space}, text)
 	d.Hosts = append([]string{"front.test"}, some(p, len(Hosts()), Hosts())...)

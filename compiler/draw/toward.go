@@ -56,6 +56,8 @@ func (p *pen) hold(q *space.Request, t space.Test) {
 		q.Host = v
 	case space.IdentityDim:
 		q.From = v
+	case space.SchemeDim:
+		q.Scheme = v
 	default:
 		if name, ok := t.Dim.Query(); ok {
 			if !strings.HasPrefix(v, "&") { // how values stand in this dimension: space.QueryPattern

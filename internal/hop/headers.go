@@ -50,8 +50,8 @@ func Headers() []Header {
 		{"x-forwarded-client-cert", "the caller's identity, from its certificate; without one there is none", Remove, Remove, Set},
 		{"x-envoy-*", "orders and notes of Envoy's, for Envoys", Remove, Remove, Remove},
 		{"x-meshc-*", "our own notes", Remove, Remove, Remove},
-		{"x-forwarded-for", "the visitor's address: from a gateway that of its connection, else the caller's word", Set, Pass, Pass},
-		{"x-forwarded-proto", "the scheme that the visitor used: from a gateway that of its connection, else the caller's word", Set, Add, Add},
+		{"x-forwarded-for", "the visitor's address: from a gateway that of its connection, or what proxies say that it trusts, else the caller's word", Set, Pass, Pass},
+		{"x-forwarded-proto", "the scheme that the visitor used: from a gateway that of its connection, or what proxies say that it trusts, else the caller's word", Set, Add, Add},
 		{"x-request-id", "a name for the request, to find it in logs", Set, Add, Add},
 		{"x-forwarded-*", "what a proxy before has seen: host, port, prefix, user", Remove, Pass, Pass},
 		{"forwarded", "the same in one header (RFC 7239)", Remove, Pass, Pass},
@@ -83,8 +83,17 @@ func Headers() []Header {
 	}
 }
 
+// Forwarded are the headers in which a proxy in front of a gateway that believes it tells of a
+// visitor: the address and the scheme.
+func Forwarded() []string { return []string{"x-forwarded-for", "x-forwarded-proto"} }
+
 // Edit takes headers away whose names match a regular expression (RE2) as a whole.
 type Edit struct{ Regex string }
+
+// Takes reports whether the edit takes away a header (lower case).
+func (e Edit) Takes(name string) bool {
+	return regexp.MustCompile("^(?:" + e.Regex + ")$").MatchString(name)
+}
 
 // Edits are what a door takes away before anything else sees a request: what it
 // removes or sets, in every spelling, and of what it passes the spellings that

@@ -72,7 +72,7 @@ underscore; inside of the mesh other headers may have them, because applications
 ## Whom to believe
 
 - ` + "`x-forwarded-client-cert`" + ` is the inbound sidecar's word, from the certificate of the connection. Without one the application gets no such header.
-- ` + "`x-forwarded-for`" + ` that comes through a gateway has one address: of the connection to the gateway. If a load balancer ends visitors' connections before it, that is the load balancer's.
+- ` + "`x-forwarded-for`" + ` that comes through a gateway has one address: of the connection to the gateway, or of the visitor as proxies in front of it tell that it believes (` + "`trustedHops`" + `).
 - What else passes inbound is the word of the caller, whom the grants admit: believe it as far as you believe them.
 - Method overrides (` + "`x-http-method-override`" + ` and its kin) and other headers with a meaning for applications only pass: an application that obeys them weakens a grant by methods itself.
 - An absolute request target counts in place of Host (RFC 9112 section 3.2.2). User information in one is left out by Envoy and reaches nobody.

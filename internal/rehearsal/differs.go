@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -209,6 +210,11 @@ func DiffersSeen(want compiler.Answer, r compiler.Request, seen Seen) string {
 	if host := orElse(want.Arrives.Host, arrivingHost(want, r)); seen.Host != host {
 		return fmt.Sprintf("the host %q arrived as %q", host, seen.Host)
 	}
+	if strings.HasPrefix(r.To, "gateway/") {
+		if why := differsVisitor(want, seen); why != "" {
+			return why
+		}
+	}
 	sent := map[string][]string{}
 	for _, h := range want.Request.Headers {
 		sent[h.Name] = append(sent[h.Name], h.Value)
@@ -217,6 +223,26 @@ func DiffersSeen(want compiler.Answer, r compiler.Request, seen Seen) string {
 		return "at the destination: " + why
 	}
 	return ""
+}
+
+// differsVisitor compares what those behind a gateway are told of a visitor: one scheme, and one
+// address.
+func differsVisitor(want compiler.Answer, seen Seen) string {
+	if by := seen.Headers["x-forwarded-proto"]; len(by) != 1 || by[0] != want.Scheme {
+		return fmt.Sprintf("the evaluator says that the visitor came by %s, but x-forwarded-proto is %q", want.Scheme, by)
+	}
+	for _, f := range want.Outcome.Fields {
+		if f.Feature == "request-headers" && strings.HasSuffix(f.Name, " x-forwarded-for") {
+			return "" // the route has edited it, which is compared with all other edits
+		}
+	}
+	clients := seen.Headers["x-forwarded-for"]
+	if len(clients) == 1 {
+		if a, err := netip.ParseAddr(clients[0]); err == nil && (want.Client == "" || a.String() == want.Client) {
+			return ""
+		}
+	}
+	return fmt.Sprintf("the evaluator says that the visitor has the address %q (\"\": the connection's), but x-forwarded-for is %q", want.Client, clients)
 }
 
 // differsHeaders applies the edits of one feature to the lines that were sent and

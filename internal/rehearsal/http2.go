@@ -79,6 +79,8 @@ func extended(r compiler.Request) bool {
 
 const protocolField = ":protocol"
 
+const schemeField = ":scheme"
+
 // speak greets a WebSocket when it is open, and reports whether it has answered.
 func (out *Reply) speak(f *http2.Framer, got http2.Frame) (done bool, err error) {
 	switch got.(type) {
@@ -131,6 +133,11 @@ func (out *Reply) take(f *http2.Framer, frame http2.Frame) (done bool, err error
 // fields are a request's header fields as HTTP/2 has them (RFC 9113 section 8.3). CONNECT
 // has neither scheme nor path.
 func fields(scheme, method string, r compiler.Request) []hpack.HeaderField {
+	for _, h := range r.Headers {
+		if h.Name == schemeField { // which is not what the connection is
+			scheme = h.Value
+		}
+	}
 	out := []hpack.HeaderField{{Name: ":method", Value: method}}
 	if method != http.MethodConnect || extended(r) {
 		out = append(out, hpack.HeaderField{Name: ":scheme", Value: scheme}, hpack.HeaderField{Name: ":path", Value: orElse(r.Path, "/")})
@@ -142,7 +149,7 @@ func fields(scheme, method string, r compiler.Request) []hpack.HeaderField {
 		}
 	}
 	for _, h := range r.Headers {
-		if h.Name == protocolField {
+		if h.Name == protocolField || h.Name == schemeField {
 			continue
 		}
 		out = append(out, hpack.HeaderField{Name: strings.ToLower(h.Name), Value: h.Value})

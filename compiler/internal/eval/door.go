@@ -31,16 +31,16 @@ func BeforeHandshake(g *model.Gateway, p model.Port, name string) (a space.Answe
 
 // AtDoor is what a port of a gateway answers by itself to requests for a host, before any of
 // its routes; ok is false if it passes them on. name is what the connection asked for, by HTTPS.
-// What a port answers lets no connection change to another protocol.
-func AtDoor(g *model.Gateway, p model.Port, name, host, upgrade string) (a space.Answer, ok bool) {
-	a, ok = atDoor(g, p, name, host)
+// scheme is how the request comes, as the gateway believes it. What a port answers lets no connection change to another protocol.
+func AtDoor(g *model.Gateway, p model.Port, name, host, scheme, upgrade string) (a space.Answer, ok bool) {
+	a, ok = atDoor(g, p, name, host, scheme)
 	if ok && upgrade != "" && a.Outcome.Verdict != space.NotFound {
 		return answeredAt(a.From, space.Denied, forbidden, a.Why+", and no connection changes to "+upgrade), true
 	}
 	return a, ok
 }
 
-func atDoor(g *model.Gateway, p model.Port, name, host string) (a space.Answer, ok bool) {
+func atDoor(g *model.Gateway, p model.Port, name, host, scheme string) (a space.Answer, ok bool) {
 	h, known := g.HostAt(p.Name, CleanHost(host))
 	secure := p.Protocol == model.HTTPS
 	if secure {
@@ -52,7 +52,7 @@ func atDoor(g *model.Gateway, p model.Port, name, host string) (a space.Answer, 
 		return answeredAt(nil, space.Answered, misdirected, "this connection to port "+p.Name+" is not for this host"), true
 	case !known:
 		return UnknownHost(), true
-	case secure || h.TLS == nil:
+	case secure || h.TLS == nil || scheme == model.SchemeHTTPS:
 		return space.Answer{}, false
 	}
 	from := []space.Origin{space.Origin(model.GatewayHostPath(g.ID, h.Name))}

@@ -3,6 +3,7 @@ package eval
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,6 +34,8 @@ type Sent struct {
 	Door hop.Door
 	// TLS says that it comes by HTTPS.
 	TLS bool
+	// Hops is how many proxies in front of a gateway are believed.
+	Hops uint32
 	// HTTP is HTTP10, HTTP11 or HTTP2.
 	HTTP string
 	// Target is the request's target (RFC 9112 section 3.2): a path with its query, a URI, "*", or
@@ -40,7 +43,8 @@ type Sent struct {
 	Method, Target string
 	// Host is the header's, or ":authority"; "" if the sender does not care.
 	Host string
-	// Headers are lines in their order. Over HTTP/2 ":protocol" may be among them (RFC 8441).
+	// Headers are lines in their order. Over HTTP/2 ":protocol" may be among them (RFC 8441), and a
+	// ":scheme" that is not the connection's.
 	Headers []space.Header
 }
 
@@ -52,6 +56,9 @@ type Received struct {
 	Authority string
 	// Scheme is "http" or "https": where a redirect leads that names none.
 	Scheme string
+	// Client is the visitor's address as proxies tell it that a gateway believes; the zero Addr is the
+	// connection's own.
+	Client netip.Addr
 	// Answer is the proxy's own if it does not take the request, else nil.
 	Answer *space.Answer
 }
@@ -71,6 +78,9 @@ func Receive(s Sent) Received {
 	out := Received{Authority: WithoutDot(in.host), Scheme: in.scheme(), Request: space.Request{
 		Host: CleanHost(in.host), Method: in.Method, Path: in.path, Query: in.query, Upgrade: in.upgrade, Headers: CleanHeaders(s.Door, lines),
 	}}
+	if s.Door == hop.Gateway {
+		out.Request.Scheme, out.Client = out.Scheme, in.client()
+	}
 	if problem == nil {
 		problem = in.routes()
 	}
@@ -188,7 +198,7 @@ func (r *reading) absolute() *refusal {
 	switch strings.ToLower(scheme) {
 	case "http":
 	case "https":
-		if r.Door == hop.Gateway && !r.TLS {
+		if r.Door == hop.Gateway && !r.TLS && r.Hops == 0 {
 			return &refusal{forbidden, "a URI of HTTPS comes by plain HTTP"}
 		}
 	default:
@@ -209,17 +219,40 @@ var withPort = regexp.MustCompile(":[0-9]+$")
 // uri is how a target begins that is no path.
 var uri = regexp.MustCompile("^[A-Za-z]+://")
 
-// scheme is what the target says, else at a sidecar what the sender does of the visitor's
-// request, else how the request comes.
+// scheme is at a gateway how the request comes, or what proxies in front of it say that it
+// believes; at a sidecar what the target says, else what the sender does of the visitor's
+// request, else how it comes.
 func (r *reading) scheme() string {
+	said := r.lines("x-forwarded-proto")
+	if s := strings.ToLower(strings.Join(slices.DeleteFunc(said, func(v string) bool { return v == "" }), ",")); r.Hops > 0 && (s == "http" || s == "https") {
+		return s
+	}
 	if r.TLS {
 		return "https"
 	}
-	said := r.lines("x-forwarded-proto")
-	if r.said == "" && r.HTTP != HTTP2 && r.Door != hop.Gateway && len(said) == 1 && strings.EqualFold(said[0], "https") {
+	if r.Door == hop.Gateway {
+		return "http"
+	}
+	if r.said == "" && r.HTTP != HTTP2 && len(said) == 1 && strings.EqualFold(said[0], "https") {
 		return "https"
 	}
 	return cmp.Or(r.said, "http")
+}
+
+// client is what the last proxy but Hops-1 has written behind all that came before, if it is an
+// address.
+func (r *reading) client() netip.Addr {
+	lines := slices.DeleteFunc(r.lines("x-forwarded-for"), func(v string) bool { return v == "" })
+	told := strings.Split(strings.Join(lines, ","), ",")
+	at := len(told) - int(r.Hops)
+	if r.Hops == 0 || at < 0 {
+		return netip.Addr{}
+	}
+	a, err := netip.ParseAddr(strings.Trim(told[at], " \t"))
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}
+	}
+	return a
 }
 
 // possibleTarget reports whether a target can be one, by its first characters and by none of
@@ -464,7 +497,7 @@ func (r *reading) badLine() *refusal {
 // badHeader says what is wrong with a header (lower case), "" for nothing.
 func (r *reading) badHeader(name, value string) string {
 	switch {
-	case r.HTTP == HTTP2 && name == ":protocol":
+	case r.HTTP == HTTP2 && (name == ":protocol" || name == ":scheme"):
 	case !hop.Token(name):
 		return fmt.Sprintf("%q is no header's name", name)
 	case strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }):

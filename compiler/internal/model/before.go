@@ -26,6 +26,9 @@ func (x Match) Tests() []space.Test {
 	for _, q := range x.Query {
 		when = append(when, space.Test{Dim: space.QueryDim(q.Name), Any: []space.Pattern{space.QueryPattern(space.Kind(q.Kind), q.Value)}})
 	}
+	if x.Scheme != "" {
+		when = append(when, space.Test{Dim: space.SchemeDim, Any: []space.Pattern{{Kind: space.Exact, Text: x.Scheme}}})
+	}
 	return when
 }
 
@@ -66,7 +69,7 @@ func (x Match) before(m space.Image) ([]Match, error) {
 	if m.IsZero() {
 		return []Match{x}, nil
 	}
-	out := Match{Methods: x.Methods, Query: x.Query}
+	out := Match{Methods: x.Methods, Query: x.Query, Scheme: x.Scheme}
 	for _, h := range x.Headers {
 		left, possible, err := m.Before([]space.Test{h.headerTest()})
 		if err != nil || !possible {

@@ -165,7 +165,7 @@ func (m *Mesh) expandSplit(r Route, targets []Target) EffectiveRoute {
 
 // IsZero reports whether x takes everything.
 func (x Match) IsZero() bool {
-	return x.Path.IsZero() && len(x.Methods) == 0 && len(x.Headers) == 0 && len(x.Query) == 0
+	return x.Path.IsZero() && len(x.Methods) == 0 && len(x.Headers) == 0 && len(x.Query) == 0 && x.Scheme == ""
 }
 
 // IntersectMatches returns the conjunction of a and b, and whether a request can
@@ -190,8 +190,11 @@ func IntersectMatches(a, b Match) (Match, bool) {
 	if !ok {
 		return Match{}, false
 	}
+	if a.Scheme != "" && b.Scheme != "" && a.Scheme != b.Scheme {
+		return Match{}, false
+	}
 	query, _ := joinValues(a.Query, b.Query)
-	return Match{Path: path, Methods: methods, Headers: headers, Query: query}, !otherValues(query, query)
+	return Match{Path: path, Methods: methods, Headers: headers, Query: query, Scheme: cmp.Or(a.Scheme, b.Scheme)}, !otherValues(query, query)
 }
 
 func joinValues(a, b []ValueMatch) ([]ValueMatch, bool) {

@@ -42,6 +42,31 @@ func (g *Gateway) HostAt(port, name string) (best Host, found bool) {
 	return best, found
 }
 
+// Schemes are those by which requests reach the routes of a host, sorted: by ports, or as the
+// proxies in front of the gateway say.
+func (g *Gateway) Schemes(h Host) []string {
+	var out []string
+	for _, p := range g.Ports {
+		switch {
+		case !slices.Contains(h.Ports, p.Name):
+		case g.TrustedHops > 0:
+			return []string{SchemeHTTP, SchemeHTTPS}
+		case p.Protocol == HTTPS:
+			out = append(out, SchemeHTTPS)
+		case h.TLS == nil || h.TLS.Plain == PlainServe:
+			out = append(out, SchemeHTTP)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Schemes of requests.
+const (
+	SchemeHTTP  = "http"
+	SchemeHTTPS = "https"
+)
+
 // TLSPort is the port at which visitors reach the host by HTTPS, if there is one.
 func (g *Gateway) TLSPort(h Host) Port {
 	for _, p := range g.Ports {

@@ -309,6 +309,8 @@ type Match struct {
 	// Query is about parameters as they are spelt: escapes are not decoded. One that is
 	// there more than once has the first of its values. Sorted by name.
 	Query []ValueMatch `json:"query,omitempty"`
+	// Scheme is "http" or "https", "" for both. A gateway's route only.
+	Scheme string `json:"scheme,omitempty"`
 }
 
 // Route is one rule of a service or of a gateway's host.
@@ -447,6 +449,8 @@ type Gateway struct {
 	Host string `json:"host"`
 	// Ports are those that it listens on, sorted by name, of protocol HTTP or HTTPS. MTLS is Disable.
 	Ports []Port `json:"ports"`
+	// TrustedHops is how many proxies in front of it are believed what they write of visitors, 0 to 16.
+	TrustedHops uint32 `json:"trusted_hops,omitempty"`
 	// Autoscale says how many pods it has, nil for a fixed number.
 	Autoscale *Autoscale `json:"autoscale,omitempty"`
 	// Denies are for all hosts.

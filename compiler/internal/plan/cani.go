@@ -217,6 +217,9 @@ func region(q Query) []space.Test {
 	if q.Request.Path != "" {
 		exact(space.PathDim, q.Request.Path)
 	}
+	if q.Request.Scheme != "" {
+		exact(space.SchemeDim, q.Request.Scheme)
+	}
 	for _, h := range q.Request.Headers {
 		exact(space.HeaderDim(h.Name), h.Value)
 	}
@@ -246,7 +249,7 @@ func completed(w space.Request, q Query) space.Request {
 	if !q.AnyCaller {
 		w.From = q.Request.From
 	}
-	w.Host = q.Request.Host
+	w.Host, w.Scheme = q.Request.Host, q.Request.Scheme
 	if q.Request.Query != "" {
 		w.Query = q.Request.Query
 	}
@@ -256,16 +259,19 @@ func completed(w space.Request, q Query) space.Request {
 // set words what a rule takes of a region, with what earlier rules take away.
 func (s speaker) set(h prove.Hit, region []space.Test, near string) string {
 	when := slices.Concat(region, h.Rule.When)
+	known := map[string]bool{}
+	for _, t := range when {
+		known[t.Key()] = true
+	}
+	if slices.ContainsFunc(region, ofScheme) { // it follows from the port that is asked about
+		when = slices.DeleteFunc(when, ofScheme)
+	}
 	what := requested(withoutWider(when, space.MethodDim, space.PathDim))
 	if what == "" {
 		what = "everything"
 	}
 	from := s.who(withoutWider(when, space.IdentityDim), near)
 	text := what + ", from " + from
-	known := map[string]bool{}
-	for _, t := range when {
-		known[t.Key()] = true
-	}
 	var but []string
 	for _, r := range h.Except {
 		var own []space.Test
@@ -287,6 +293,8 @@ func (s speaker) set(h prove.Hit, region []space.Test, near string) string {
 	}
 	return text + except(but)
 }
+
+func ofScheme(t space.Test) bool { return t.Dim == space.SchemeDim }
 
 // refusedByMTLS knows the rule by which a handshake refuses a caller, by what it tests. As an
 // exception it is no news.

@@ -116,6 +116,8 @@ const (
 	GatewayNew      What = "gatewayNew"
 	GatewayGone     What = "gatewayGone"
 	Pods            What = "pods"
+	TrustedMore     What = "trustedMore"
+	TrustedFewer    What = "trustedFewer"
 	HTTPSNew        What = "httpsNew"
 	HTTPSGone       What = "httpsGone"
 	Certificates    What = "certificates"
@@ -204,6 +206,8 @@ var sentences = map[What]string{
 	GatewayNew:      "gateway is new, on {after}",
 	GatewayGone:     "gateway is gone",
 	Pods:            "has {before|a fixed number of pods} → {after|a fixed number of pods}",
+	TrustedMore:     "believes {before} → {after} in front of it: whoever reaches it past them chooses scheme and client address of his requests",
+	TrustedFewer:    "believes {before} → {after} in front of it: scheme and client address of requests are what the nearer one has seen",
 	HTTPSNew:        "host {host} is reached by HTTPS, with {after}; plain HTTP: serve → {plain}",
 	HTTPSGone:       "host {host} is not reached by HTTPS any more, which showed {before}",
 	Certificates:    "host {host} shows {before} → {after}",

@@ -19,10 +19,10 @@ func (c *comparison) gateways() {
 		switch {
 		case b == nil:
 			c.gatewayNote(id, Neutral, KindGateway, Change{What: GatewayNew, After: sockets(a)})
-			b = &model.Gateway{Host: a.Host, Ports: a.Ports, Account: a.Account, Owner: a.Owner, Autoscale: a.Autoscale, Traits: a.Traits}
+			b = &model.Gateway{Host: a.Host, Ports: a.Ports, Account: a.Account, Owner: a.Owner, TrustedHops: a.TrustedHops, Autoscale: a.Autoscale, Traits: a.Traits}
 		case a == nil:
 			c.gatewayNote(id, Neutral, KindGateway, Change{What: GatewayGone})
-			a = &model.Gateway{Host: b.Host, Ports: b.Ports, Account: b.Account, Owner: b.Owner, Autoscale: b.Autoscale, Traits: b.Traits}
+			a = &model.Gateway{Host: b.Host, Ports: b.Ports, Account: b.Account, Owner: b.Owner, TrustedHops: b.TrustedHops, Autoscale: b.Autoscale, Traits: b.Traits}
 		}
 		c.gateway(id, b, a)
 	}
@@ -36,6 +36,7 @@ func (c *comparison) gateway(id string, b, a *model.Gateway) {
 	if b.Owner != a.Owner {
 		c.gatewayNote(id, Neutral, KindGateway, moved(Owner, b.Owner, a.Owner))
 	}
+	c.trustedHops(id, b.TrustedHops, a.TrustedHops)
 	if was, is := pods(b.Autoscale), pods(a.Autoscale); !slices.Equal(was, is) {
 		c.gatewayNote(id, Neutral, KindGateway, Change{What: Pods, Before: was, After: is})
 	}
@@ -62,6 +63,27 @@ func (c *comparison) gateway(id string, b, a *model.Gateway) {
 			c.gatewayNote(id, Neutral, KindGateway, Change{What: HostClosed, Host: name})
 		}
 	}
+}
+
+// trustedHops compares whom a gateway believes. Each proxy more is a place more at which
+// somebody may write what he likes, if the proxy is not there or does not overwrite it.
+func (c *comparison) trustedHops(id string, was, is uint32) {
+	switch {
+	case is > was:
+		c.gatewayNote(id, Weakening, KindGateway, moved(TrustedMore, hops(was), hops(is)))
+	case is < was:
+		c.gatewayNote(id, Neutral, KindGateway, moved(TrustedFewer, hops(was), hops(is)))
+	}
+}
+
+func hops(n uint32) string {
+	switch n {
+	case 0:
+		return "no proxy"
+	case 1:
+		return "1 proxy"
+	}
+	return fmt.Sprintf("%d proxies", n)
 }
 
 // everywhere reports whether a bind address is all that the host has.

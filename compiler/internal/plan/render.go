@@ -240,6 +240,9 @@ func requestText(w Witness) string {
 		to, from = "gateway/"+w.Scope.ID+" host "+q.Host, "outside"
 	}
 	text := q.Method + " " + q.Target() + " to " + to + " from " + from
+	if q.Scheme != "" {
+		text += " by " + q.Scheme
+	}
 	if q.Host != "" && w.Scope.Kind != "gateway" {
 		text += " by the name " + q.Host
 	}

@@ -132,7 +132,7 @@ func (s speaker) identityPattern(p space.Pattern, near string) string {
 // requested words the tests on method, path and headers: "GET /reviews/*", "" if
 // there are none.
 func requested(when []space.Test) string {
-	var methods, paths, headers []string // and parameters
+	var methods, paths, headers []string // and parameters, and schemes
 	for _, t := range when {
 		switch t.Dim {
 		case space.MethodDim:
@@ -142,6 +142,8 @@ func requested(when []space.Test) string {
 				continue
 			}
 			paths = appendNew(paths, not(t, join(t.Any, pathWords)))
+		case space.SchemeDim:
+			headers = appendNew(headers, "by "+not(t, join(t.Any, func(p space.Pattern) string { return p.Text })))
 		case space.IdentityDim, space.HostDim:
 		default:
 			if name, ok := t.Dim.Query(); ok {

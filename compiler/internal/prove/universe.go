@@ -58,6 +58,9 @@ const methodUniverse = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 // hostUniverse is what a host may look like once port and final dot are gone.
 const hostUniverse = `[-_.:\[\]0-9a-z]+`
 
+// schemeUniverse is how requests come to a gateway.
+const schemeUniverse = `https?`
+
 // headerUniverse is a header line: no control characters but the tab, no blanks
 // at the ends.
 const headerUniverse = `(?:[!-~\x{80}-\x{10FFFF}](?:[\t -~\x{80}-\x{10FFFF}]*[!-~\x{80}-\x{10FFFF}])?)?`
@@ -74,6 +77,8 @@ func universe(d space.Dim, patterns []space.Pattern) string {
 		return methodUniverse
 	case space.HostDim:
 		return hostUniverse
+	case space.SchemeDim:
+		return schemeUniverse
 	case space.IdentityDim:
 		const name = `[a-z0-9](?:[-a-z0-9]*[a-z0-9])?`
 		const domain = `[a-z0-9][-._a-z0-9]*`

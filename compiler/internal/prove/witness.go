@@ -65,6 +65,8 @@ func (pr *preferences) request(s *search) space.Request {
 			q.Host = v
 		case space.IdentityDim:
 			q.From = v
+		case space.SchemeDim:
+			q.Scheme = v
 		default:
 			if name, ok := d.Query(); ok {
 				q = q.WithParameter(name, v)

@@ -92,7 +92,32 @@ func (l *linker) checkGateways() {
 	for _, g := range l.mesh.Gateways {
 		for _, h := range g.Hosts {
 			l.checkUnreachable(h.Routes, func(n string) string { return model.GatewayRoutePath(g.ID, h.Name, n) })
+			l.checkSchemes(g, h)
 		}
+	}
+}
+
+// checkSchemes refuses conditions on the scheme where all requests come by one. An attached
+// route is only warned of: it may be the gateway that has changed.
+func (l *linker) checkSchemes(g *model.Gateway, h model.Host) {
+	by := g.Schemes(h)
+	if len(by) > 1 {
+		return
+	}
+	for _, r := range h.Routes {
+		if r.Match.Scheme == "" {
+			continue
+		}
+		tell, what := diag.New, "decides nothing: all requests"
+		if r.Package != "" {
+			tell = diag.Warn
+		}
+		if !slices.Contains(by, r.Match.Scheme) {
+			what = "never holds: requests"
+		}
+		l.add(tell(diag.CodeNever, l.lineOf(model.GatewayRoutePath(g.ID, h.Name, r.Name)), "the condition on the scheme %s, as gateway %q sees them, reach the routes of host %q by %s", what, g.ID, h.Name, strings.Join(by, " and ")).
+			WithRelated(l.lineOf(model.GatewayPath(g.ID)), "the gateway").
+			WithFix("delete `scheme`; or, if a proxy in front of the gateway ends TLS and writes x-forwarded-proto, let the gateway say `trustedHops: 1`"))
 	}
 }
 
@@ -199,7 +224,7 @@ func covers(a, b, both model.Match) bool {
 			return false
 		}
 	}
-	return both.Path == b.Path && slices.Equal(both.Methods, b.Methods) && slices.Equal(both.Headers, b.Headers) && slices.Equal(both.Query, b.Query)
+	return both.Path == b.Path && slices.Equal(both.Methods, b.Methods) && slices.Equal(both.Headers, b.Headers) && slices.Equal(both.Query, b.Query) && both.Scheme == b.Scheme
 }
 
 // checkTCP refuses conditions where only bytes are routed, and whatever is said of requests

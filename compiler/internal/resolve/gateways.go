@@ -30,6 +30,7 @@ func (l *linker) gateway(p *pkg, e intent.Entry) {
 			g.Host = ip.String()
 		}
 	}
+	g.TrustedHops = uint32(n.Field("trustedHops").Int())
 	if a := n.Field("autoscale"); a.Exists() {
 		g.Autoscale = l.autoscale(g, a)
 	}

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	plainScheme = "http"
-	tlsScheme   = "https"
+	plainScheme = model.SchemeHTTP
+	tlsScheme   = model.SchemeHTTPS
 )
 
 // door is where somebody asks who follows redirects; a port of 0 is any at which the host is
@@ -72,13 +72,11 @@ func (l *linker) checkRings() {
 			if !slices.ContainsFunc(h.Routes, l.mayLeadOn) {
 				continue
 			}
-			d := door{scheme: plainScheme, host: strings.Replace(h.Name, "*", "any", 1)}
-			if g.TLSPort(h).Name != "" {
-				d.scheme = tlsScheme
-			}
-			blind := l.rings(d, l.atGateways(g, known), told)
-			for _, path := range blind {
-				l.tellBlind(path, told)
+			for _, scheme := range g.Schemes(h) {
+				blind := l.rings(door{scheme: scheme, host: strings.Replace(h.Name, "*", "any", 1)}, l.atGateways(g, known), told)
+				for _, path := range blind {
+					l.tellBlind(path, told)
+				}
 			}
 		}
 	}
@@ -120,10 +118,10 @@ func (l *linker) atGateways(from *model.Gateway, known map[string]*crossing) aro
 	gateways := append([]*model.Gateway{from}, l.mesh.Gateways...)
 	return func(d door) *crossing {
 		for _, g := range gateways {
-			for _, p := range g.Ports {
+			for _, p := range doorsOf(g, d) {
 				h, ok := g.HostAt(p.Name, d.host)
 				switch {
-				case !ok || string(p.Protocol) != d.scheme || d.port != 0 && d.port != int(p.Number):
+				case !ok:
 					continue
 				case h.TLS == nil || d.scheme == tlsScheme || h.TLS.Plain == model.PlainServe:
 					return l.atHost(g, h, known)
@@ -135,6 +133,22 @@ func (l *linker) atGateways(from *model.Gateway, known map[string]*crossing) aro
 		}
 		return nil
 	}
+}
+
+// doorsOf are the ports of a gateway at which somebody may be who asks at a door: behind proxies
+// that the gateway believes, at any, for the visitors' ports are those of the foremost.
+func doorsOf(g *model.Gateway, d door) []model.Port {
+	var out []model.Port
+	for _, p := range g.Ports {
+		if string(p.Protocol) == d.scheme && (d.port == 0 || d.port == int(p.Number)) {
+			out = append(out, p)
+		}
+	}
+	usual := map[string]int{plainScheme: 80, tlsScheme: 443}[d.scheme]
+	if g.TrustedHops > 0 && (d.port == 0 || d.port == usual) {
+		out = append(out, g.Ports...)
+	}
+	return out
 }
 
 func (l *linker) atHost(g *model.Gateway, h model.Host, known map[string]*crossing) *crossing {
@@ -201,6 +215,7 @@ func follow(d door, q space.Request, look around) ([]string, door) {
 			return slices.DeleteFunc(by[i:], func(s string) bool { return s == "" }), d
 		}
 		been = append(been, here)
+		q.Scheme = d.scheme
 		at := look(d)
 		switch {
 		case at == nil:
@@ -231,7 +246,7 @@ func next(m trait.Moved, d door, q space.Request) (door, space.Request) {
 // samples are requests that a route takes, as far as they can be made up: at its own path, below
 // it, and where it sends them.
 func samples(d door, e model.EffectiveRoute) []space.Request {
-	q := space.Request{Host: d.host, Method: "GET"}
+	q := space.Request{Host: d.host, Method: "GET", Scheme: d.scheme}
 	if ms := e.Match.Methods; len(ms) > 0 && !slices.Contains(ms, q.Method) {
 		q.Method = ms[0]
 	}
@@ -299,5 +314,5 @@ func (l *linker) tellBlind(path string, told map[string]bool) {
 	}
 	told[path] = true
 	l.add(diag.Warn(diag.CodeRing, l.lineOf(path), "the redirect to https never ends where a load balancer before the gateway ends TLS: the gateway sees plain HTTP again, and no gateway has the host by HTTPS").
-		WithFix("let the gateway speak HTTPS itself, with `tls` on the host, or redirect at the load balancer"))
+		WithFix("let the gateway believe the balancer, with `trustedHops: 1` on the gateway and `match: scheme: \"http\"` on the route; or let the gateway speak HTTPS itself, with `tls` on the host"))
 }

@@ -77,6 +77,7 @@ func (l *linker) match(n intent.Node) model.Match {
 	}
 	slices.SortFunc(m.Headers, func(a, b model.ValueMatch) int { return strings.Compare(a.Name, b.Name) })
 	m.Query = l.query(n.Field("query"))
+	m.Scheme = n.Field("scheme").Str()
 	return m
 }
 
@@ -296,7 +297,7 @@ func (l *linker) targetsOf(n intent.Node, r model.Route, name func(intent.Entry)
 // rank sorts routes into the order of trial and reports pairs without an order.
 func (l *linker) rank(rs []model.Route, path func(string) string) {
 	slices.SortFunc(rs, func(a, b model.Route) int {
-		return cmp.Or(compareRank(a, b), compareValues(a.Match.Headers, b.Match.Headers), compareValues(a.Match.Query, b.Match.Query), strings.Compare(a.Name, b.Name))
+		return cmp.Or(compareRank(a, b), compareValues(a.Match.Headers, b.Match.Headers), compareValues(a.Match.Query, b.Match.Query), strings.Compare(a.Match.Scheme, b.Match.Scheme), strings.Compare(a.Name, b.Name))
 	})
 	wrong := l.wrong(rs, path)
 	near := newPathIndex()
@@ -334,7 +335,7 @@ func (l *linker) wrong(rs []model.Route, path func(string) string) []bool {
 }
 
 // compareRank orders by whether the route is attached, by priority, then by how specific the match is: path exact,
-// template, prefix (longer first), none; then method, then more headers, then more parameters of the query.
+// template, prefix (longer first), none; then method, then more headers, then more parameters of the query, then a scheme.
 func compareRank(a, b model.Route) int {
 	return cmp.Or(
 		cmp.Compare(rankIf(a.Package == ""), rankIf(b.Package == "")),
@@ -344,6 +345,7 @@ func compareRank(a, b model.Route) int {
 		cmp.Compare(rankIf(len(a.Match.Methods) > 0), rankIf(len(b.Match.Methods) > 0)),
 		cmp.Compare(len(b.Match.Headers), len(a.Match.Headers)),
 		cmp.Compare(len(b.Match.Query), len(a.Match.Query)),
+		cmp.Compare(rankIf(a.Match.Scheme != ""), rankIf(b.Match.Scheme != "")),
 	)
 }
 

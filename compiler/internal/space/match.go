@@ -85,6 +85,8 @@ func values(d Dim, q Request) []string {
 		return []string{q.Host}
 	case IdentityDim:
 		return []string{q.From}
+	case SchemeDim:
+		return []string{q.Scheme}
 	}
 	if name, ok := d.Query(); ok {
 		return []string{q.Parameter(name)}

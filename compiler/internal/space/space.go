@@ -41,16 +41,18 @@ type Pattern struct {
 }
 
 // Dim is a dimension of the request: PathDim, MethodDim, HostDim, IdentityDim,
-// HeaderDim(name) or QueryDim(name).
+// SchemeDim, HeaderDim(name) or QueryDim(name).
 type Dim string
 
 // The single-valued dimensions. An identity is a SPIFFE ID
-// ("spiffe://trust-domain/ns/namespace/sa/account"), "" if the caller has none.
+// ("spiffe://trust-domain/ns/namespace/sa/account"), "" if the caller has none. A scheme is
+// "http" or "https".
 const (
 	PathDim     Dim = "path"
 	MethodDim   Dim = "method"
 	HostDim     Dim = "host"
 	IdentityDim Dim = "identity"
+	SchemeDim   Dim = "scheme"
 )
 
 const headerPrefix = "header:"
@@ -297,6 +299,8 @@ type Request struct {
 	// Upgrade is the protocol to which it wants to change its connection, in lower case; ""
 	// for none.
 	Upgrade string `json:"upgrade,omitempty"`
+	// Scheme is how a visitor came, as the gateway believes it: "http" or "https"; "" elsewhere.
+	Scheme string `json:"scheme,omitempty"`
 }
 
 // Target is the path with its query.

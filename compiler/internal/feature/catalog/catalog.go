@@ -70,6 +70,7 @@ func Structure() []feature.Structure {
 		structure.TCP,
 		structure.Gateways,
 		structure.Splits,
+		structure.TrustedHops,
 		structure.Autoscale,
 		structure.CertificateFiles,
 		structure.CertificateSecrets,

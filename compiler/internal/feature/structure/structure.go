@@ -224,6 +224,20 @@ var Autoscale = feature.Structure{
 	GatewayAPI: coverage.Nothing("an implementation runs as many proxies as it wants"),
 }
 
+// TrustedHops is which proxies in front of a gateway are believed.
+var TrustedHops = feature.Structure{
+	Name: "trustedHops", What: "How many proxies in front of a gateway are believed what they write of visitors.",
+	Example: `mesh: gateway: edge: {port: http: number: 80, trustedHops: 1, host: "*": route: default: to: cart: 100}`, Lost: plan.Neutral,
+	Uses: ofGateways(func(g *model.Gateway) []coverage.Use {
+		if g.TrustedHops == 0 {
+			return nil
+		}
+		return []coverage.Use{use(model.GatewayPath(g.ID), "whom gateway %q believes", g.ID)}
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the gateway's proxies know whom to believe"),
+	GatewayAPI: coverage.Refuse("whom its proxies believe is each implementation's affair").WithFix("set it there and accept the loss, or compile without the target gateway-api"),
+}
+
 // certificates are the uses of certificates that lie where wanted says.
 func certificates(wanted func(model.Certificate) bool) func(*model.Mesh) []coverage.Use {
 	return func(m *model.Mesh) []coverage.Use {

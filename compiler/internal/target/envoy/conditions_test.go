@@ -19,6 +19,7 @@ func TestNoConditionIsForgotten(t *testing.T) {
 	samples := map[reflect.Type]any{
 		reflect.TypeFor[model.Path]():         model.Path{Kind: model.PathExact, Value: "/x"},
 		reflect.TypeFor[[]string]():           []string{"GET"},
+		reflect.TypeFor[string]():             model.SchemeHTTPS,
 		reflect.TypeFor[[]model.ValueMatch](): []model.ValueMatch{{Name: "x", Kind: "exact", Value: "1"}},
 	}
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[model.Match]()) {

@@ -1,6 +1,8 @@
 package envoy
 
 import (
+	"slices"
+
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
@@ -19,12 +21,36 @@ const earlyName = "envoy.http.early_header_mutation.header_mutation"
 // removed before and after.
 const kept = "x-meshc-kept"
 
+// aside begins headers of ours that hold what proxies in front of a gateway say of a visitor while
+// everything else of that kind is removed; whatever a visitor sends in them is removed before.
+const aside = "x-meshc-"
+
 // earlyMutations edit every request of a door before Envoy itself, routes and
 // filters see it: what the door sets comes after them.
-func earlyMutations(d hop.Door) *corev3.TypedExtensionConfig {
+//
+// Where proxies in front of a gateway are believed, what they say stays until it is read. The
+// scheme of a target is then removed, so that Envoy makes it of what they say, or of the connection.
+func earlyMutations(d hop.Door, trusting bool) *corev3.TypedExtensionConfig {
 	ms := withoutEmpty("te")
 	ms = append(ms, withoutEmpty("x-forwarded-proto")...) // for an empty scheme Envoy finds no route
-	return &corev3.TypedExtensionConfig{Name: earlyName, TypedConfig: pack(&earlyv3.HeaderMutation{Mutations: append(ms, without(hop.Edits(d))...)})}
+	edits := hop.Edits(d)
+	if !trusting {
+		return early(append(ms, without(edits)...))
+	}
+	for _, name := range hop.Forwarded() {
+		ms = append(ms, remove(aside+name), put(aside+name, "%REQ("+name+")%"))
+	}
+	own := func(e hop.Edit) bool { return e.Takes(aside) }
+	ms = append(ms, without(slices.DeleteFunc(slices.Clone(edits), own))...)
+	for _, name := range hop.Forwarded() {
+		ms = append(ms, put(name, "%REQ("+aside+name+")%"))
+	}
+	ms = append(ms, without(slices.DeleteFunc(edits, func(e hop.Edit) bool { return !own(e) }))...)
+	return early(append(ms, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{KeyMatcher: exactString(schemeField)}}}))
+}
+
+func early(ms []*mutationv3.HeaderMutation) *corev3.TypedExtensionConfig {
+	return &corev3.TypedExtensionConfig{Name: earlyName, TypedConfig: pack(&earlyv3.HeaderMutation{Mutations: ms})}
 }
 
 // cleanAnswers takes away what no answer carries out of a proxy.

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -10,6 +11,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/hop"
@@ -44,9 +46,34 @@ func gatewayListener(g *model.Gateway, p model.Port) *listenerv3.Listener {
 	return l
 }
 
-// gatewayManager takes requests at a gateway.
-func (e *emitter) gatewayManager(g *model.Gateway, routes string, out *entry) *hcmv3.HttpConnectionManager {
-	return e.ownManager(atGateway, routes, g.Traits, Ctx{Gateway: g, path: model.GatewayPath(g.ID)}, out)
+// gatewayManager takes requests at a gateway. The scheme that HTTP/2 says is the visitor's word;
+// the connection is not, nor is what proxies in front say that the gateway believes.
+func (e *emitter) gatewayManager(g *model.Gateway, p model.Port, routes string, out *entry) *hcmv3.HttpConnectionManager {
+	m := e.ownManager(atGateway, routes, g.Traits, Ctx{Gateway: g, path: model.GatewayPath(g.ID)}, out)
+	if g.TrustedHops > 0 {
+		m.XffNumTrustedHops = g.TrustedHops
+		m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{earlyMutations(hop.Gateway, true)}
+		return m
+	}
+	m.SchemeHeaderTransformation = &corev3.SchemeHeaderTransformation{Transformation: &corev3.SchemeHeaderTransformation_SchemeToOverwrite{SchemeToOverwrite: string(p.Protocol)}}
+	return m
+}
+
+// believed tells those behind a gateway's route what it believes of a visitor, and nothing of what
+// stood there before: one address, and one scheme. What intent itself makes of one of the headers
+// stays; filters have done so before the router adds headers.
+func believed(g *model.Gateway, r model.EffectiveRoute, route *routev3.Route) {
+	if g.TrustedHops == 0 {
+		return // Envoy has written both itself
+	}
+	for _, h := range []struct{ name, value string }{{"x-forwarded-for", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}, {"x-forwarded-proto", "%REQ(:SCHEME)%"}} {
+		if slices.ContainsFunc(r.Traits.Image().Headers, func(e space.Edit) bool { return e.Name == h.name }) {
+			continue
+		}
+		route.RequestHeadersToAdd = append(route.RequestHeadersToAdd, &corev3.HeaderValueOption{
+			Header: &corev3.HeaderValue{Key: h.name, Value: h.value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		})
+	}
 }
 
 // plainListener takes plain HTTP.
@@ -54,7 +81,7 @@ func (e *emitter) plainListener(g *model.Gateway, p model.Port) *entry {
 	name := model.GatewayName(g.ID, p.Name)
 	return e.getFresh("listener "+name, func(out *entry) {
 		l := gatewayListener(g, p)
-		l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{filter(filterHCM, e.gatewayManager(g, name, out))}}}
+		l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{filter(filterHCM, e.gatewayManager(g, p, name, out))}}}
 		e.seal(out, release.ListenerType, name, model.GatewayPath(g.ID), l)
 	})
 }
@@ -79,6 +106,7 @@ func (e *emitter) gatewayHost(g *model.Gateway, h model.Host, out *entry) *route
 			if len(refused.Policies) > 0 { // not on the virtual host: to what no proxy takes it answers 400
 				RouteFilter(route, SlotDeny, perRoute(refused))
 			}
+			believed(g, r, route)
 			vh.Routes = append(vh.Routes, route)
 		}
 	}

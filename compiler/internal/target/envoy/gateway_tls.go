@@ -38,9 +38,7 @@ func (e *emitter) tlsListener(g *model.Gateway, p model.Port, groups [][]model.H
 		waitForHello(l, false)
 		for _, hosts := range groups {
 			routes := model.GatewayTLSName(g.ID, p.Name, hosts[0].TLS)
-			m := e.gatewayManager(g, routes, out)
-			// What HTTP/2 says of the scheme is the visitor's word, the connection is not.
-			m.SchemeHeaderTransformation = &corev3.SchemeHeaderTransformation{Transformation: &corev3.SchemeHeaderTransformation_SchemeToOverwrite{SchemeToOverwrite: "https"}}
+			m := e.gatewayManager(g, p, routes, out)
 			for i, match := range matchesOf(hosts, otherHosts(g, p, hosts)) {
 				chain := &listenerv3.FilterChain{
 					Name:             routes,
@@ -117,17 +115,22 @@ func (e *emitter) tlsConfig(g *model.Gateway, p model.Port, hosts []model.Host) 
 	})
 }
 
-// plainHost is a host as plain HTTP meets it.
+// plainHost is a host as plain HTTP meets it. Where a proxy in front says that the visitor came
+// by HTTPS, and is believed, that is no plain HTTP.
 func (e *emitter) plainHost(g *model.Gateway, p model.Port, h model.Host, out *entry) *routev3.VirtualHost {
-	vh := virtualHost(h)
-	switch {
-	case h.TLS == nil || h.TLS.Plain == model.PlainServe:
+	if h.TLS == nil || h.TLS.Plain == model.PlainServe {
 		return e.gatewayHost(g, h, out)
-	case h.TLS.Plain == model.PlainRefuse:
-		vh.Routes = []*routev3.Route{answeredRoute("plain HTTP", 403)}
-	default:
-		vh.Routes = []*routev3.Route{{Name: "plain HTTP", Match: everyRequest(), Action: &routev3.Route_Redirect{Redirect: toHTTPS(p, g.TLSPort(h))}}}
 	}
+	plain := answeredRoute("plain HTTP", 403)
+	if h.TLS.Plain == model.PlainRedirect {
+		plain = &routev3.Route{Name: "plain HTTP", Match: everyRequest(), Action: &routev3.Route_Redirect{Redirect: toHTTPS(p, g.TLSPort(h))}}
+	}
+	vh := virtualHost(h)
+	if g.TrustedHops > 0 {
+		vh = e.gatewayHost(g, h, out)
+		plain.Match.Headers = []*routev3.HeaderMatcher{stringHeader(schemeField, exactString(model.SchemeHTTP))}
+	}
+	vh.Routes = append([]*routev3.Route{plain}, vh.Routes...)
 	return vh
 }
 

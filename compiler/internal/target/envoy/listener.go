@@ -100,7 +100,7 @@ func manager(at place, routes string) *hcmv3.HttpConnectionManager {
 		PathWithEscapedSlashesAction:  hcmv3.HttpConnectionManager_REJECT_REQUEST,
 		StripTrailingHostDot:          true,
 		ServerHeaderTransformation:    hcmv3.HttpConnectionManager_PASS_THROUGH,
-		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{earlyMutations(at.door())},
+		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{earlyMutations(at.door(), false)},
 		// Nobody is internal. Envoy then removes x-envoy-retry-on, x-envoy-upstream-rq-timeout-ms
 		// and their kin from every request, so that a client cannot change retries or timeouts.
 		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{

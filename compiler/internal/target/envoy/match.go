@@ -50,8 +50,15 @@ func routeMatch(m model.Match) (*routev3.RouteMatch, error) {
 		}
 		out.QueryParameters = append(out.QueryParameters, qm)
 	}
+	if m.Scheme != "" {
+		// What a connection manager of ours makes of it: the connection's, or that of proxies that it believes.
+		out.Headers = append(out.Headers, stringHeader(schemeField, exactString(m.Scheme)))
+	}
 	return out, nil
 }
+
+// schemeField is the header in which Envoy has a request's scheme.
+const schemeField = ":scheme"
 
 // queryMatcher looks at the first value of a parameter, undecoded, as Envoy's router does.
 func queryMatcher(q model.ValueMatch) (*routev3.QueryParameterMatcher, error) {

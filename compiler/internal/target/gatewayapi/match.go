@@ -39,6 +39,9 @@ func matches(m model.Match) (out []Match, losses []string, err error) {
 		}
 		one.Headers = append(one.Headers, hm)
 	}
+	if m.Scheme != "" {
+		return nil, nil, fmt.Errorf("no condition of an HTTPRoute is about the scheme by which a request came")
+	}
 	for _, q := range m.Query {
 		qm, loss, err := valueMatch("query", q)
 		if err != nil {
