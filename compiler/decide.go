@@ -114,6 +114,9 @@ type Answer struct {
 	Written []Written `json:"written,omitempty"`
 	// Beside is what the services that it leads to have for all requests together.
 	Beside []Beside `json:"beside,omitempty"`
+	// Handshake says that the callee's proxy ends the handshake, because the caller has no identity of
+	// the mesh: there is no answer of its own, and a proxy that calls says 503.
+	Handshake bool `json:"handshake,omitempty"`
 	// NotCalled is the ID of the caller's service, if that does not call the destination: then
 	// its own proxy has no way there. "" else.
 	NotCalled string `json:"not_called,omitempty"`
@@ -277,7 +280,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		ans = eval.UnknownHost()
 	}
 	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(), Scheme: got.Scheme, Authority: got.Authority}
-	out.By = r.by(ans)
+	out.By, out.Handshake = r.by(ans), ans.Handshake && out.Status == ans.Outcome.Status
 	if got.Client.IsValid() {
 		out.Client = got.Client.String()
 	}

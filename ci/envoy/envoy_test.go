@@ -102,7 +102,7 @@ func least() map[string]int {
 		"answered by cors": 3, "answered by respond": 30, "tcp forward": 150, "tcp denied": 200, "attached": 40, "moved": 150,
 		"denied by deny": 80, "tcp denied by deny": 40, "answered by gateway port": 15, "denied by gateway port": 8,
 		"proxy's 400": 800, "proxy's 403": 10, "proxy's 404": 60, "proxy's 426": 100, "proxy's 431": 15, "proxy's 501": 20, "ended by a proxy": 300,
-		"WebSocket": 10, "port's 308": 20, "port's 403": 8, "port's 421": 15,
+		"HTTP/1.0": 150, "HTTP/1.1": 3000, "HTTP/2": 800, "handshake": 30, "told scheme": 10, "WebSocket": 10, "port's 308": 20, "port's 403": 8, "port's 421": 15,
 	}
 }
 
@@ -144,6 +144,12 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 		counts["all"]++
 		counts["copy"] += x.copies
 		counts[kind(x)]++
+		if x.want.Scope.Protocol != "tcp" {
+			counts["HTTP/"+version(x.request)]++
+		}
+		if x.want.Handshake && x.want.Status == 403 {
+			counts["handshake"]++
+		}
 		if slices.ContainsFunc(x.want.Steps, func(s compiler.Step) bool { return s.Package != "" }) {
 			counts["attached"]++
 		}
@@ -172,6 +178,14 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 	if bad > 0 {
 		t.Errorf("%d of %d requests differ; again with: go test ./ci/envoy -seed=%d -meshes=1 -each=%d; the mesh:\n%s", bad, len(rs), s, len(rs), a.mesh)
 	}
+}
+
+// version is that of HTTP that a request comes by.
+func version(r compiler.Request) string {
+	if r.HTTP == "" {
+		return compiler.HTTP11
+	}
+	return r.HTTP
 }
 
 // kind is the kind of outcome that a request stands for.

@@ -26,8 +26,8 @@ func Differs(want compiler.Answer, r compiler.Request, got Reply) string {
 		return fmt.Sprintf("the evaluator says %s, but there was %s", want.Words(), came(got))
 	case want.MayAnswer() != 0 && got.Seen == nil && got.Status == want.MayAnswer():
 		return ""
-	case want.Status == http.StatusForbidden && want.Request.From == "" && got.Seen == nil && got.Status == http.StatusServiceUnavailable:
-		return "" // a caller without identity fails at the handshake with a strict port
+	case want.Handshake:
+		return answered(http.StatusServiceUnavailable, got) // of the proxy that the caller has
 	case want.Status != 0:
 		why := answered(want.Status, got)
 		if why == "" && want.Redirects() && !want.AtDoor() {

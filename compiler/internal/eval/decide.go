@@ -19,7 +19,7 @@ func Decide(d space.Decision, q space.Request) space.Answer {
 		return space.Answer{Outcome: space.NotRouted()}
 	}
 	if q.Upgrade == "" {
-		return space.Answer{Outcome: r.Then, From: r.From, Inside: r.Inside, Image: r.Image}
+		return space.Answer{Outcome: r.Then, From: r.From, Inside: r.Inside, Handshake: r.Handshake, Image: r.Image}
 	}
 	return upgraded(r, q)
 }
@@ -42,7 +42,7 @@ func notUpgraded(d space.Decision, q space.Request) (space.Answer, bool) {
 // upgraded is the answer of a rule to such a request that its route lets through: of its
 // destinations some may refuse it.
 func upgraded(r space.Rule, q space.Request) space.Answer {
-	a := space.Answer{Outcome: r.Then, From: r.From, Inside: r.Inside, Image: r.Image}
+	a := space.Answer{Outcome: r.Then, From: r.From, Inside: r.Inside, Handshake: r.Handshake, Image: r.Image}
 	a.Outcome.Shares = slices.Clone(r.Then.Shares)
 	passed := len(a.Outcome.Shares) == 0
 	for i, s := range a.Outcome.Shares {

@@ -30,6 +30,7 @@ func Access(m *model.Mesh, s *model.Service, p model.Port) space.List {
 			l = append(l, space.Rule{When: when, Then: space.Refused(), From: self})
 		}
 		refuse(space.Test{Dim: space.IdentityDim, Any: known, Not: true})
+		l[0].Handshake = true
 		if len(asked) > 0 {
 			paths := space.Test{Dim: space.PathDim, Not: true}
 			for _, g := range asked {

@@ -172,7 +172,7 @@ func (w way) into(door space.List, behind []act) space.List {
 			then = space.List{w.refusedInside(r.Then).rule()}
 		}
 		for _, t := range then {
-			out = append(out, space.Rule{When: slices.Concat(t.When, r.When), Then: t.Then, From: slices.Concat(w.from, r.From), Inside: t.Inside, Image: w.image})
+			out = append(out, space.Rule{When: slices.Concat(t.When, r.When), Then: t.Then, From: slices.Concat(w.from, r.From), Inside: t.Inside, Handshake: r.Handshake, Image: w.image})
 		}
 	}
 	return out

@@ -111,6 +111,9 @@ type Rule struct {
 	// Inside says that the callee's proxy answers, not the one at which the way begins; like
 	// From it is no part of the rule's identity.
 	Inside bool `json:"-"`
+	// Handshake says that the callee's proxy ends the handshake, before there is a request; no part
+	// of the identity either.
+	Handshake bool `json:"-"`
 	// Image is what the destination gets of the requests. Like From it is no part of the
 	// rule's identity: the outcome's fields tell of it.
 	Image Image `json:"image,omitzero"`
@@ -370,6 +373,8 @@ type Answer struct {
 	From    []Origin `json:"from,omitempty"`
 	// Inside says that the callee's proxy answers, if one does.
 	Inside bool `json:"-"`
+	// Handshake says that it ends the handshake instead.
+	Handshake bool `json:"-"`
 	// Image is what the destination gets of the request.
 	Image Image `json:"image,omitzero"`
 	// Why says why a proxy refuses the request that no grant has to do with.
