@@ -157,7 +157,7 @@ func link(in *intent.Intent, at time.Time, policy string, memo *Memo) (*Program,
 		at, _ := res.Positions.At(d.Route)
 		behind, _ := res.Positions.At(d.At)
 		ds = append(ds, diag.New(diag.CodeBehind, at, "the route changes requests, and which of them something behind it takes cannot be told: %s", d.Why).
-			WithRelated(behind, "behind it").WithFix("set the header or remove it instead, or test another one behind the route"))
+			WithRelated(behind, "behind it").WithFix("set or remove a header instead of adding to it, move a path by `path` or `prefix`, or test something else behind the route"))
 	}
 	if ds.HasErrors() {
 		return nil, ds.Sorted()

@@ -403,6 +403,70 @@ func TestPagesOfOtherOriginsAreToldWhatTheyMay(t *testing.T) {
 	}
 }
 
+// An expression's rewriting takes the path as a whole or not at all, never the query, and the
+// callee's grants and denies see what it makes: at Envoy as by the evaluator.
+func TestExpressionsRewriteThePathAsAWhole(t *testing.T) {
+	const mesh = `mesh: service: app: {
+	port: http: number: 80
+	deny: admin: {mesh: true, paths: ["/new/admin/*"]}
+	grant: only: {from: ["app"], paths: ["/new/*", "/plain/*", "/one/*", "/twice/*"]}
+	route: {
+		swap: {match: path: prefix: "/swap", rewrite: regex: {pattern: "/swap/(\\w+)/([0-9]+)", to: #"/one/\2/\1"#}, to: default: 100}
+		first: {match: path: prefix: "/first", rewrite: regex: {pattern: "/first/(a|ab)(c|bcd)(d*)", to: #"/one/\1-\2/\3x"#}, to: default: 100}
+		short: {match: path: prefix: "/short", rewrite: regex: {pattern: "/short/([a-z]*?)/?([a-z/]*)", to: #"/new/x\1x\2"#}, to: default: 100}
+		none: {match: path: prefix: "/none", rewrite: regex: {pattern: "/none/(?:(a)|(b))", to: #"/new/x\1x\2"#}, to: default: 100}
+		last: {match: path: prefix: "/last", rewrite: regex: {pattern: "/last(?:/([ab]+))*", to: #"/new/x\1"#}, to: default: 100}
+		twice: {match: path: prefix: "/twice", rewrite: regex: {pattern: "(/twice)(/[^/]+)?", to: #"\1\0/new"#}, to: default: 100}
+		default: {to: default: 100, rewrite: regex: {pattern: "(?i)/old/(.*)", to: #"/new/\1"#}}
+	}
+}`
+	p, program := startAt(t, mesh, compiler.Request{From: "shop/app", To: "shop/app"}), shop(t, mesh)
+	for _, c := range []struct {
+		path, arrives string
+		status        int
+	}{
+		{"/swap/cup/12", "/one/12/cup", 200},
+		{"/swap/cup/12?/swap/a/1", "/one/12/cup?/swap/a/1", 200},
+		{"/swap/cup/x", "", 403},
+		{"/swap/cup/12/swap/cup/12", "", 403},
+		{"/first/abcd", "/one/a-bcd/x", 200},
+		{"/first/acdd", "/one/a-c/ddx", 200},
+		{"/short/ab/cd", "/new/xxab/cd", 200},
+		{"/short/", "/new/xx", 200},
+		{"/none/b", "/new/xxb", 200},
+		{"/last/a/bb", "/new/xbb", 200},
+		{"/last", "/new/x", 200},
+		{"/twice/a", "/twice/twice/a/new", 200},
+		{"/old/a?b=%2F", "/new/a?b=%2F", 200},
+		{"/OLD/%61dmin/x", "", 403},
+		{"/old/Admin;x/y", "", 403},
+		{"/old/administer", "/new/administer", 200},
+		{"/old/", "/new/", 200},
+		{"/old", "", 403},
+		{"/plain/old/a", "/plain/old/a", 200},
+	} {
+		r := compiler.Request{From: "shop/app", To: "shop/app", Method: "GET", Path: c.path}
+		got, err := p.stage.Ask(p.ctx, p.door, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		arrived := ""
+		if got.Seen != nil {
+			arrived = got.Seen.Path
+		}
+		if got.Status != c.status || arrived != c.arrives {
+			t.Errorf("%s: %d at %q, want %d at %q", c.path, got.Status, arrived, c.status, c.arrives)
+		}
+		want, err := program.Decide(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if said := want.Allowed(); said != (c.status == http.StatusOK) || said && want.Target() != c.arrives {
+			t.Errorf("%s: the evaluator says %s at %q, want %d at %q", c.path, want.Words(), want.Target(), c.status, c.arrives)
+		}
+	}
+}
+
 // Whoever is redirected is led where the words say, and the evaluator says the same: with what
 // was behind a prefix, with or without the query, to another port, and behind a gateway that
 // rewrites before the service's route redirects.

@@ -98,6 +98,9 @@ func (p *pen) like(pat space.Pattern) string {
 		if re, err := syntax.Parse(text, syntax.Perl); err == nil {
 			return p.sample(re.Simplify())
 		}
+	case space.Moved:
+		m, behind := pat.Behind()
+		return p.like(pick(p, behind, space.Pattern{Kind: space.Regex, Text: m.From}))
 	}
 	return text
 }

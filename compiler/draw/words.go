@@ -53,6 +53,8 @@ func alphabets() map[string][]string {
 		"#Path":                    Paths(),
 		"#PathMatch.template":      {"/{x}", "/a/{x}", "/{x}/b", "/a/{x}/b", "/b/{x}/{y}", "/{x}/items", "/x.y/{x}"},
 		"#Rewrite.path":            append(Paths(), "/a/{x}", "/{x}", "/b/{x}/a", "/{x}/{x}", "/items/{x}/"),
+		"#Substitution.pattern":    {"/a/(.*)", "/([^/]+)", "/([^/]+)/b", "/(?i:A|items)/(.*)", "/([ab]|x.y)(?:/.*)?", "(/.*?)(?:/b)*", "(.*)"},
+		"#Substitution.to":         {`/b/\1`, `/\1`, `/a/\1`, `/a/b`, `\0`, `/items/\1`, `/a\0`},
 		"#Redirect.prefix":         {"/", "/new", "/new/place", "/a", "/b/a", "/items"},
 		"#Redirect.port":           {"80", "443", "8443"},
 		"#Redirect.path":           {"/", "/new", "/new/place/", "/a%20b", "/a/b"},

@@ -39,7 +39,11 @@ func gatewayDoubts(m *model.Mesh, g *model.Gateway, h model.Host, c Column) []Do
 	for _, e := range m.GatewayRoutes(g, h) {
 		route := model.GatewayRoutePath(g.ID, h.Name, e.Gateway.Name)
 		if e.Unclear != "" {
-			out = append(out, Doubt{route, model.RoutePath(e.Service.ID, e.Inner.Name), e.Unclear})
+			at := route // several destinations agree on what is behind
+			if e.Service != nil {
+				at = model.RoutePath(e.Service.ID, e.Inner.Name)
+			}
+			out = append(out, Doubt{route, at, e.Unclear})
 			continue
 		}
 		image := e.Traits.Image()

@@ -91,6 +91,9 @@ func (x Match) before(m space.Image) ([]Match, error) {
 	for _, p := range ps {
 		path, ok := PathLike(p)
 		if !ok {
+			if p.Kind == space.Moved {
+				return nil, space.Unclear("one proxy chooses both routes by the path that comes, and here an expression makes another one of it")
+			}
 			return nil, fmt.Errorf("paths of kind %q are no condition of a route", p.Kind)
 		}
 		out.Path = path

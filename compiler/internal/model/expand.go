@@ -83,6 +83,9 @@ func (m *Mesh) expandOne(r Route, t Target) []EffectiveRoute {
 			e.To = []Target{{Service: svc.ID, Port: t.Port, Version: t.Version, Weight: 1}}
 		}
 		before, err := inner.Match.before(image)
+		if err == nil {
+			err = r.Traits.Joins(inner.TraitsAt(t.Port))
+		}
 		if err != nil {
 			e.Unclear = err.Error()
 			out = append(out, e)
@@ -152,6 +155,10 @@ func (m *Mesh) expandSplit(r Route, targets []Target) EffectiveRoute {
 		return e
 	}
 	for i, own := range inner {
+		if err := r.Traits.Joins(own); err != nil {
+			e.Unclear = err.Error()
+			return e
+		}
 		inner[i] = r.Traits.Then(own)
 	}
 	e.Traits, e.Lost = commonTraits(inner)

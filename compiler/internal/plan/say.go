@@ -174,6 +174,9 @@ func pathWords(p space.Pattern) string {
 		return p.Text + "*"
 	case space.Exact, space.Template, space.Spelt:
 		return p.Text
+	case space.Moved:
+		_, behind := p.Behind()
+		return "rewritten to " + pathWords(behind)
 	default:
 		return string(p.Kind) + " " + p.Text
 	}

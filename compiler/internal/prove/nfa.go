@@ -104,6 +104,11 @@ func (b *builder) add(p space.Pattern, number int32) error {
 		if entry, err = b.regex(p, number); err != nil {
 			return err
 		}
+	case space.Moved:
+		var err error
+		if entry, err = b.moved(p, number); err != nil {
+			return err
+		}
 	default:
 		return &UnsupportedError{Pattern: p, Reason: "unknown kind of pattern"}
 	}

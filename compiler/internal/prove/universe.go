@@ -37,7 +37,7 @@ func pathUniverseFor(patterns []space.Pattern) string {
 	const twins = "~!$'*+=@" // plain characters, any of which may stand for a percent sign
 	used := map[rune]bool{}
 	for _, p := range patterns {
-		if p.Kind == space.Regex || p.Kind == space.Spelt || strings.Contains(p.Text, "%") {
+		if p.Kind == space.Regex || p.Kind == space.Spelt || p.Kind == space.Moved || strings.Contains(p.Text, "%") {
 			return pathUniverse
 		}
 		for _, r := range p.Text {

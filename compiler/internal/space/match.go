@@ -25,6 +25,9 @@ func (p Pattern) Matches(v string) bool {
 	case Regex, Spelt:
 		re, err := regexp.Compile(`\A(?:` + p.Expression() + `)\z`)
 		return err == nil && re.MatchString(v)
+	case Moved:
+		m, behind := p.Behind()
+		return behind.Matches(m.Of(v))
 	}
 	return false
 }

@@ -20,6 +20,9 @@ const (
 	// Filled puts To in place of paths that the template From takes, with the segments that
 	// stand at its variables. A variable is a whole segment of To.
 	Filled Moving = "filled"
+	// Substituted puts To in place of paths that the expression From (RE2) takes as a whole,
+	// with what its groups took: \0 to \9. Others stay.
+	Substituted Moving = "substituted"
 )
 
 // Move makes a path of another. Paths are normalised, and so are those that it makes.
@@ -93,6 +96,8 @@ func (m Move) Of(path string) string {
 			}
 		}
 		return join(bound.fill(split(m.To)))
+	case Substituted:
+		return m.substituted(path)
 	case Whole:
 	}
 	return m.To
@@ -123,6 +128,12 @@ func (m Move) Before(p Pattern) (before []Pattern, all bool, err error) {
 	switch {
 	case m.How == Whole:
 		return nil, p.Matches(m.To), nil
+	case m.How == Substituted && p.everything():
+		return nil, true, nil
+	case m.How == Substituted:
+		return []Pattern{MovedPattern(m, p)}, false, nil
+	case p.Kind == Moved:
+		return nil, false, Unclear("it is rewritten twice")
 	case p.Kind == Regex:
 		return nil, false, Unclear("what an expression takes behind a rewriting is no expression")
 	case p.Kind == Spelt:
@@ -160,7 +171,7 @@ func (m Move) below(p Pattern) (before []Pattern, all bool) {
 		return m.ending(p.Text)
 	case Template:
 		return m.fitting(p.Text), false
-	case Regex, Spelt: // said before
+	case Regex, Spelt, Moved: // said before
 	}
 	return nil, false
 }
@@ -373,8 +384,13 @@ func templated(segments []string) Pattern {
 	return Pattern{Exact, join(segments)}
 }
 
-// Then is the Move that does as m and then as next, for the paths that next takes of those
-// that m makes; without any it is whatever Move.
+// Joins reports whether one Move does as m and then as next.
+func (m Move) Joins(next Move) bool {
+	return m.How == Whole || next.How == Whole || m.How != Substituted && next.How != Substituted
+}
+
+// Then is the Move that does as m and then as next, if they join, for the paths that next takes
+// of those that m makes; without any it is whatever Move.
 func (m Move) Then(next Move) Move {
 	switch {
 	case next.How == Whole:

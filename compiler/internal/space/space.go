@@ -23,7 +23,7 @@ import (
 // Kind says how a Pattern's text is compared.
 type Kind string
 
-// The kinds of pattern. Template, Segment and Spelt are for paths only.
+// The kinds of pattern. Template, Segment, Spelt and Moved are for paths only.
 const (
 	Exact    Kind = "exact"    // equal
 	Prefix   Kind = "prefix"   // string prefix; "" matches every present value
@@ -32,6 +32,7 @@ const (
 	Template Kind = "template" // "/t/{x}/y": each {…} is one non-empty segment; no trailing slash
 	Regex    Kind = "regex"    // RE2, the whole value
 	Spelt    Kind = "spelt"    // a path in every spelling: "/a", or "/a/*" for it and all below (hop.Spellings)
+	Moved    Kind = "moved"    // a path of which a Move makes one of another pattern (MovedPattern)
 )
 
 // Pattern is a set of strings.

@@ -63,6 +63,13 @@ type Asked struct {
 	Path, Query, Method string
 }
 
+// Moving is a value that moves the path of a request, or leads a visitor to another one.
+type Moving interface {
+	Value
+	// Moves is nil for one that leaves the path.
+	Moves() *space.Move
+}
+
 // Placed is a value that is about the path of a request as the route of its carrier gets it.
 type Placed interface {
 	Value
@@ -205,6 +212,21 @@ func (s *Set) put(name string, v Value, unwritten bool) {
 	default:
 		s.unwritten[name] = true
 	}
+}
+
+// Joins is nil if Then can say what both sets do one after the other, else an Unclear of
+// package space.
+func (s Set) Joins(next Set) error {
+	m := s.Image().Path
+	if m == nil {
+		return nil
+	}
+	for _, name := range next.Names() {
+		if v, ok := next.m[name].(Moving); ok && v.Moves() != nil && !m.Joins(*v.Moves()) {
+			return space.Unclear("the path is made by an expression here and changed again there, and one proxy does both")
+		}
+	}
+	return nil
 }
 
 // Image is what all of the set together makes of requests.

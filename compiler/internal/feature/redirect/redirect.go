@@ -62,6 +62,9 @@ func (r Redirect) To(a trait.Asked) trait.Asked {
 	return a
 }
 
+// Moves is the new path.
+func (r Redirect) Moves() *space.Move { return r.Path }
+
 // Behind replaces the prefix of the path as the service's route gets it, in one step with the
 // gateway's rewriting.
 func (r Redirect) Behind(m space.Image) trait.Value {

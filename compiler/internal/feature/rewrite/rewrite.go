@@ -36,6 +36,9 @@ type Rewrite struct {
 // TraitName is "rewrite".
 func (Rewrite) TraitName() string { return name }
 
+// Moves is the new path.
+func (r Rewrite) Moves() *space.Move { return r.Path }
+
 // Image is what leaves the caller's proxy.
 func (r Rewrite) Image() space.Image { return space.Image{Path: r.Path, Host: r.Host} }
 
@@ -83,6 +86,8 @@ func fields(r Rewrite) []space.Field {
 			put("prefix", m.From+" to "+m.To)
 		case space.Filled:
 			put("path", m.From+" to "+m.To)
+		case space.Substituted:
+			put("regex", m.From+" to "+m.To)
 		case space.Whole:
 			put("path", m.To)
 		}
@@ -124,16 +129,18 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		return nil
 	}
 	r := Rewrite{Host: n.Field("host").Str()}
-	path, prefix := n.Field("path"), n.Field("prefix")
+	by := slices.DeleteFunc([]string{"path", "prefix", "regex"}, func(f string) bool { return !n.Field(f).Exists() })
 	switch {
-	case path.Exists() && prefix.Exists():
-		x.Problem(diag.New(diag.CodeOneOf, prefix.Pos(), "%s has both a path and a prefix", n.Path()).WithFix("keep one of them"))
-	case path.Exists():
-		r.Path = whole(path, x)
-	case prefix.Exists():
-		r.Path = x.Below(prefix)
+	case len(by) > 1:
+		x.Problem(diag.New(diag.CodeOneOf, n.Field(by[1]).Pos(), "%s has both a %s and a %s", n.Path(), by[0], by[1]).WithFix("keep one of them"))
+	case slices.Contains(by, "path"):
+		r.Path = whole(n.Field("path"), x)
+	case slices.Contains(by, "prefix"):
+		r.Path = x.Below(n.Field("prefix"))
+	case slices.Contains(by, "regex"):
+		r.Path = x.Substitution(n.Field("regex"))
 	case r.Host == "":
-		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "the rewriting changes nothing").WithFix("set path, prefix or host"))
+		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "the rewriting changes nothing").WithFix("set path, prefix, regex or host"))
 	}
 	return r
 }

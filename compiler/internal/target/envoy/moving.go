@@ -64,6 +64,8 @@ func movingExpression(m space.Move) (pattern, to string, used int) {
 			}
 		}
 		return "^" + strings.Join(from, root) + "$", strings.Join(want, root), len(numbers)
+	case space.Substituted:
+		return "^(?:" + m.From + ")$", m.To, 0
 	default:
 		return "^/.*", m.To, 0
 	}

@@ -103,6 +103,8 @@ func (r *Rule) Moving(m space.Move, x *Ctx) *PathModifier {
 		match = *r.Matches[0].Path
 	}
 	switch {
+	case m.How == space.Substituted:
+		x.Problem("an HTTPRoute has no rewriting by an expression")
 	case match.Type == "Exact":
 		return &PathModifier{Type: "ReplaceFullPath", ReplaceFullPath: m.Of(match.Value)}
 	case match.Type != "PathPrefix" || m.How == space.Filled:

@@ -1,0 +1,62 @@
+package prove
+
+import (
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// TestMoved holds the automaton for what a substitution makes against the substitution itself:
+// every atom's witness, and paths at random, are in the pattern exactly if what becomes of them
+// is in the one behind.
+func TestMoved(t *testing.T) {
+	expressions := []string{`/a/(.*)`, `/(\w+)/(\w+)(/.*)?`, `(/a|/a/b)(.*)`, `(?:/([ab]+))*`, `/((a)|b)+`, `(.*?)(/.*)`, `(?i)/A(.*)`, `/(a*)(a*)b`, `(/a)|(/b)`, `^/a(/b)?$`, `/(a|ab)(c|bcd)(d*)`, `.*`}
+	substitutions := []string{`/b/\1`, `/\2/\1`, `\0/a`, `/x\1\1`, `\2\1`, `/a/\1/b`, `\3`, `\\\1`, `/a`}
+	patterns := []space.Pattern{
+		{Kind: space.Exact, Text: "/a/b"}, {Kind: space.Segment, Text: "/a"}, {Kind: space.Prefix, Text: "/b/"}, {Kind: space.Suffix, Text: "/b"},
+		{Kind: space.Template, Text: "/a/{x}/b"}, {Kind: space.Regex, Text: `(/[^/]+)+`}, {Kind: space.Spelt, Text: "/a/*"}, {Kind: space.Exact, Text: "/ba/aab"},
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		m := space.Move{How: space.Substituted, From: rapid.SampledFrom(expressions).Draw(t, "from"), To: rapid.SampledFrom(substitutions).Draw(t, "to")}
+		p := space.MovedPattern(m, rapid.SampledFrom(patterns).Draw(t, "is"))
+		all := []space.Pattern{p, {Kind: space.Regex, Text: m.From}, {Kind: space.Segment, Text: "/b"}}
+		a, err := atomize(all, pathUniverse, 300_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, w := range a.witness {
+			if p.Matches(w) != a.in[a.number[p]].has(i) {
+				t.Fatalf("%s of %q is %q; the automaton says %v", m.From, w, m.Of(w), a.in[a.number[p]].has(i))
+			}
+		}
+		b := newBuilder()
+		if err := b.add(p, 0); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			v := "/" + rapid.StringMatching(`[abcd/A%]{0,8}`).Draw(t, "value")
+			if got := b.takes(v); got != p.Matches(v) {
+				t.Fatalf("%q of %q is %q; the automaton says %v", m, v, m.Of(v), got)
+			}
+		}
+	})
+}
+
+// takes runs the automaton over a value.
+func (b *builder) takes(v string) bool {
+	at := slices.Clone(b.start)
+	for _, c := range v {
+		var next []int32
+		for _, p := range at {
+			if pos := &b.positions[p]; pos.set != noSet && b.sets[pos.set].has(c) {
+				next = append(next, pos.next...)
+			}
+		}
+		slices.Sort(next)
+		at = slices.Compact(next)
+	}
+	return slices.ContainsFunc(at, func(p int32) bool { return b.positions[p].accept != noPattern })
+}
