@@ -242,6 +242,16 @@ func TestLimits(t *testing.T) {
 		"code 308":            func(int) string { return redirect(`code: 308`) },
 		"all of it":           func(int) string { return redirect(`path: "/n", host: "n.example", scheme: "https"`) },
 		"an IP host":          func(int) string { return redirect(`host: "10.0.0.1"`) },
+		"a port":              func(n int) string { return redirect(fmt.Sprintf("port: %d", n*500)) },
+		"the last port":       func(int) string { return redirect(`port: 65535, scheme: "https"`) },
+		"its own port":        func(int) string { return redirect(`port: 443, scheme: "https"`) },
+		"another prefix":      func(n int) string { return redirect(`prefix: "/` + strings.Repeat("a", n*10-1) + `"`) },
+		"a prefix and a port": func(int) string { return redirect(`prefix: "/n", port: 8443, host: "n.example"`) },
+		"another path":        func(n int) string { return route(`rewrite: path: "/` + strings.Repeat("a", n*10-1) + `"`) },
+		"a prefix moved": func(n int) string {
+			return route(`match: path: prefix: "/x", rewrite: prefix: "/` + strings.Repeat("a", n*10-1) + `"`)
+		},
+		"no prefix":           func(int) string { return redirect(`prefix: "/"`) },
 		"a path with a query": func(int) string { return redirect(`path: "/a%20b"`) },
 		"a long name": func(n int) string {
 			name := strings.Repeat("a", min(63, n*3))
@@ -280,8 +290,11 @@ func TestLimits(t *testing.T) {
 }
 
 func redirect(fields string) string {
-	if !strings.Contains(fields, "path:") {
+	match := "exact"
+	if strings.Contains(fields, "prefix:") {
+		match = "prefix"
+	} else if !strings.Contains(fields, "path:") {
 		fields += `, path: "/new"`
 	}
-	return "mesh: service: cart: {port: http: number: 8080, route: {x: {match: path: exact: \"/old\", redirect: {" + fields + "}}, default: to: default: 100}}\n"
+	return "mesh: service: cart: {port: http: number: 8080, route: {x: {match: path: " + match + ": \"/old\", redirect: {" + fields + "}}, default: to: default: 100}}\n"
 }

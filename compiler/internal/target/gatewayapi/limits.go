@@ -52,13 +52,22 @@ func (e *emitter) checkLimits(r Rule, path string) {
 	for _, f := range r.Filters {
 		l.edits(f.RequestHeaderModifier)
 		l.edits(f.ResponseHeaderModifier)
-		if f.RequestRedirect != nil && f.RequestRedirect.Path != nil {
-			l.atMost("the redirect's path", len(f.RequestRedirect.Path.ReplaceFullPath), "bytes", maxPath)
+		if f.RequestRedirect != nil {
+			l.moved("the redirect's path", f.RequestRedirect.Path)
+		}
+		if f.URLRewrite != nil {
+			l.moved("the rewriting's path", f.URLRewrite.Path)
 		}
 	}
 	l.atMost("the route", len(r.BackendRefs), "destinations", maxBackends)
 	for _, b := range r.BackendRefs {
 		l.atMost(fmt.Sprintf("the name of the Service %q", b.Name), len(b.Name), "bytes", maxServiceName)
+	}
+}
+
+func (l limits) moved(what string, p *PathModifier) {
+	if p != nil {
+		l.atMost(what, len(p.ReplaceFullPath)+len(p.ReplacePrefixMatch), "bytes", maxPath) // it has one of both
 	}
 }
 
