@@ -82,7 +82,7 @@ func questions(r *rand.Rand, n int) []asked {
 	templates := strings.NewReplacer("{x}", "a", "{y}", "b")
 	paths := append(draw.Paths(), "/q/a", "/a/q/b", "/b/x/y", "/x.y/q", "/a/b/c")
 	for range n {
-		q := asked{method: pick(draw.Methods()), path: templates.Replace(pick(paths)), headers: map[string]string{}}
+		q := asked{method: pick(draw.Methods()), path: templates.Replace(pick(paths)), scheme: pick([]string{"http", "https"}), headers: map[string]string{}}
 		if r.IntN(2) == 0 {
 			q.headers[strings.ToLower(pick(draw.HeaderNames()))] = pick(draw.HeaderValues())
 		}
@@ -99,7 +99,7 @@ func questions(r *rand.Rand, n int) []asked {
 }
 
 func (q asked) request() space.Request {
-	out := space.Request{Method: q.method, Path: q.path, Query: q.query, Host: q.host}
+	out := space.Request{Method: q.method, Path: q.path, Query: q.query, Host: q.host, Scheme: q.scheme}
 	for _, n := range slices.Sorted(maps.Keys(q.headers)) {
 		out.Headers = append(out.Headers, space.Header{Name: n, Value: q.headers[n]})
 	}
@@ -245,6 +245,12 @@ func (j drawnJudge) gateways(qs []asked) {
 			}
 			lines := j.lines("gateway", id, class)
 			for _, q := range qs {
+				if in := gb.Host[hostClass(slices.Sorted(maps.Keys(gb.Host)), host)]; !gb.isReachedBy(in, q.scheme) {
+					continue
+				}
+				if in := ga.Host[hostClass(slices.Sorted(maps.Keys(ga.Host)), host)]; !ga.isReachedBy(in, q.scheme) {
+					continue
+				}
 				fb, fa := j.b.fromOutside(j.T, gb, host, q), j.a.fromOutside(j.T, ga, host, q)
 				if fb.arrived.twice || fa.arrived.twice {
 					continue // which of both lines counts is another matter
@@ -273,7 +279,7 @@ func (j drawnJudge) witnesses() (n int) {
 		if w == nil || w.Scope.Protocol == "tcp" {
 			continue
 		}
-		q := asked{method: w.Request.Method, path: w.Request.Path, query: w.Request.Query, host: w.Request.Host, headers: map[string]string{}}
+		q := asked{method: w.Request.Method, path: w.Request.Path, query: w.Request.Query, host: w.Request.Host, scheme: w.Request.Scheme, headers: map[string]string{}}
 		twice := false
 		for _, h := range w.Request.Headers {
 			_, there := q.headers[h.Name]

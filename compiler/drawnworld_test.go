@@ -102,13 +102,18 @@ type drawnPort struct {
 }
 
 type drawnGateway struct {
-	Host map[string]drawnHost `json:"host"`
-	Deny map[string]drawnRule `json:"deny"`
+	Port        map[string]*drawnPort `json:"port"`
+	TrustedHops int                   `json:"trustedHops"`
+	Host        map[string]drawnHost  `json:"host"`
+	Deny        map[string]drawnRule  `json:"deny"`
 }
 
 type drawnHost struct {
-	Route    map[string]*drawnRoute `json:"route"`
-	Deny     map[string]drawnRule   `json:"deny"`
+	Route map[string]*drawnRoute `json:"route"`
+	Deny  map[string]drawnRule   `json:"deny"`
+	TLS   *struct {
+		HTTP string `json:"http"`
+	} `json:"tls"`
 	attached []*drawnRoute
 	words    map[string]json.RawMessage
 }
@@ -134,6 +139,7 @@ type drawnRoute struct {
 		Methods []string             `json:"methods"`
 		Headers map[string]drawnTest `json:"headers"`
 		Query   map[string]drawnTest `json:"query"`
+		Scheme  string               `json:"scheme"`
 	} `json:"match"`
 	To          map[string]int `json:"to"`
 	Destination map[string]struct {
@@ -166,7 +172,11 @@ type drawnTest struct {
 type drawnRewrite struct {
 	Path   string `json:"path"`
 	Prefix string `json:"prefix"`
-	Host   string `json:"host"`
+	Regex  *struct {
+		Pattern string `json:"pattern"`
+		To      string `json:"to"`
+	} `json:"regex"`
+	Host string `json:"host"`
 }
 
 type drawnEdits struct {
@@ -399,6 +409,7 @@ type asker struct{ workload, account string }
 // asked is one request; headers have one line each.
 type asked struct {
 	method, path, query, host string
+	scheme                    string // by which it comes to a gateway, "http" or "https"
 	headers                   map[string]string
 	twice                     bool // an edit made it have a header twice
 }
@@ -567,7 +578,7 @@ func (r *drawnRoute) takes(q asked) bool {
 			}
 		}
 	}
-	if len(r.Match.Methods) > 0 && !slices.Contains(r.Match.Methods, q.method) {
+	if len(r.Match.Methods) > 0 && !slices.Contains(r.Match.Methods, q.method) || r.Match.Scheme != "" && r.Match.Scheme != q.scheme {
 		return false
 	}
 	for name, x := range r.Match.Headers {
@@ -609,7 +620,7 @@ func (r *drawnRoute) before(o *drawnRoute) bool {
 				kind, length = 1, len(strings.TrimSuffix(m.Prefix, "/"))
 			}
 		}
-		return []int{x.Priority, kind, length, min(1, len(x.Match.Methods)), len(x.Match.Headers), len(x.Match.Query)}
+		return []int{x.Priority, kind, length, min(1, len(x.Match.Methods)), len(x.Match.Headers), len(x.Match.Query), min(1, len(x.Match.Scheme))}
 	}
 	return slices.Compare(rank(r), rank(o)) > 0
 }
@@ -623,6 +634,9 @@ func firstOf(rs []*drawnRoute, q asked) *drawnRoute {
 	}
 	return best
 }
+
+// taken is what a group of an expression took, in what is made of it.
+var taken = regexp.MustCompile(`\\[0-9]`)
 
 // sends is the request with which a route sends one on.
 func (r *drawnRoute) sends(q asked) asked {
@@ -645,6 +659,11 @@ func (r *drawnRoute) sends(q asked) asked {
 		}
 	} else if r.Rewrite.Path != "" {
 		q.path = r.Rewrite.Path
+	}
+	if x := r.Rewrite.Regex; x != nil {
+		if got := regexp.MustCompile("^(?:" + x.Pattern + ")$").FindStringSubmatch(q.path); got != nil {
+			q.path = taken.ReplaceAllStringFunc(x.To, func(s string) string { return got[s[1]-'0'] })
+		}
 	}
 	if r.Rewrite.Host != "" {
 		q.host = r.Rewrite.Host
@@ -776,6 +795,26 @@ func (w *reading) whole(t *testing.T, s *drawnService, port string, c asker, f f
 		f.verdict, f.to = "denied", ""
 	}
 	return f
+}
+
+// isReachedBy reports whether requests for a host come to its routes by a scheme.
+func (g *drawnGateway) isReachedBy(host drawnHost, scheme string) bool {
+	told := g.TrustedHops > 0
+	for _, p := range g.Port {
+		is := false
+		switch {
+		case p.Protocol == "https":
+			is = host.TLS != nil && (told || scheme == "https")
+		case host.TLS == nil || host.TLS.HTTP == "serve":
+			is = told || scheme == "http"
+		default: // others are sent to HTTPS, or refused
+			is = told && scheme == "https"
+		}
+		if is {
+			return true
+		}
+	}
+	return false
 }
 
 // fromOutside is what becomes of a request from outside for a host of a gateway.
