@@ -75,7 +75,7 @@ var (
 			text = text[:rapid.IntRange(0, len(text)).Draw(t, "length")]
 		case space.Suffix:
 			text = text[rapid.IntRange(0, len(text)).Draw(t, "from"):]
-		case space.Exact, space.Regex, space.Spelt:
+		case space.Exact, space.Regex, space.Spelt, space.Moved:
 		}
 		return space.Pattern{Kind: k, Text: text}
 	})
@@ -101,7 +101,7 @@ func taken(t *rapid.T, m space.Move) string {
 			}
 		}
 		return strings.Join(parts, "/")
-	case space.Whole:
+	case space.Whole, space.Substituted: // a substitution is held in prove
 	}
 	return paths.Draw(t, "path")
 }
@@ -112,7 +112,7 @@ func takes(m space.Move, path string) bool {
 		return space.Pattern{Kind: space.Segment, Text: m.From}.Matches(path)
 	case space.Filled:
 		return space.Pattern{Kind: space.Template, Text: m.From}.Matches(path)
-	case space.Whole:
+	case space.Whole, space.Substituted: // a substitution is held in prove
 	}
 	return true
 }
