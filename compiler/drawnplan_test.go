@@ -212,7 +212,7 @@ func (j drawnJudge) calls(kind string, sb, sa *drawnService, port string, qs []a
 		may := ownB.written != ownA.written || ownB.verdict != ownA.verdict || kind == "external" && fmt.Sprint(sb.around("")) != fmt.Sprint(sa.around(""))
 		must, narrower, what := false, false, ""
 		for _, c := range askers(j.b, j.a) {
-			if c[0].account == "" || kind == "external" && !j.calling(c[0], sb.id, port) {
+			if c[0].account == "" || kind == "external" && !j.calling(c[0], sb.id) {
 				continue
 			}
 			fb, fa := j.b.whole(j.T, sb, port, c[0], ownB), j.a.whole(j.T, sa, port, c[1], ownA)
@@ -328,18 +328,16 @@ func (j drawnJudge) witnesses() (n int) {
 }
 
 // calling reports whether a caller calls an external on both sides.
-func (j drawnJudge) calling(c asker, id, port string) bool {
+func (j drawnJudge) calling(c asker, id string) bool {
 	for _, r := range []*reading{j.b, j.a} {
 		s := r.services[c.workload]
 		if s == nil {
 			return false
 		}
-		_, one := s.Calls[id]
-		if !one {
+		if _, calls := s.Calls[id]; !calls {
 			return false
 		}
 	}
-	_ = port
 	return true
 }
 

@@ -29,7 +29,7 @@ type Node struct {
 	Ports []NodePort `json:"ports,omitempty"`
 }
 
-// NodePort is a port of a node. MTLS is "" for gateways and externals.
+// NodePort is a port of a node. MTLS is a service's.
 type NodePort struct {
 	Name     string `json:"name"`
 	Protocol string `json:"protocol"`
@@ -59,7 +59,7 @@ func (n Node) notes() []string {
 	for _, p := range n.Ports {
 		spoken = append(spoken, p.Protocol)
 		switch {
-		case p.MTLS == "" || p.MTLS == string(model.Strict):
+		case n.Kind != "service" || p.MTLS == string(model.Strict):
 		case len(n.Ports) == 1:
 			open = append(open, p.MTLS)
 		default:
@@ -114,13 +114,10 @@ func shares(s *model.Service) []Share {
 	return out
 }
 
-func nodePorts(ports []model.Port, mtls bool) []NodePort {
+func nodePorts(ports []model.Port) []NodePort {
 	out := make([]NodePort, len(ports))
 	for i, p := range ports {
-		out[i] = NodePort{Name: p.Name, Protocol: string(p.Protocol)}
-		if mtls {
-			out[i].MTLS = string(p.MTLS)
-		}
+		out[i] = NodePort{Name: p.Name, Protocol: string(p.Protocol), MTLS: string(p.MTLS)}
 	}
 	return out
 }
@@ -144,7 +141,7 @@ func (p *Program) Graph() (Graph, error) {
 	}
 	for _, gw := range p.mesh.Gateways {
 		id := "gateway/" + gw.ID
-		g.Nodes = append(g.Nodes, Node{ID: id, Kind: "gateway", Ports: nodePorts(gw.Ports, false)})
+		g.Nodes = append(g.Nodes, Node{ID: id, Kind: "gateway", Ports: nodePorts(gw.Ports)})
 		for _, h := range gw.Hosts {
 			for _, r := range h.Routes {
 				for _, t := range r.To {
@@ -154,13 +151,13 @@ func (p *Program) Graph() (Graph, error) {
 		}
 	}
 	for _, s := range p.mesh.Services {
-		g.Nodes = append(g.Nodes, Node{ID: s.ID, Kind: "service", Versions: shares(s), Ports: nodePorts(s.Ports, true)})
+		g.Nodes = append(g.Nodes, Node{ID: s.ID, Kind: "service", Versions: shares(s), Ports: nodePorts(s.Ports)})
 		for _, c := range s.Calls {
 			edge(s.ID, c.To)
 		}
 	}
 	for _, e := range p.mesh.Externals {
-		g.Nodes = append(g.Nodes, Node{ID: e.ID, Kind: "external", Ports: nodePorts(e.Ports, false)})
+		g.Nodes = append(g.Nodes, Node{ID: e.ID, Kind: "external", Ports: nodePorts(e.Ports)})
 	}
 	g.rank()
 	refused, err := p.refusals(g.Edges)
