@@ -119,6 +119,12 @@ func Load(fsys fs.FS, o Options) (*Program, diag.List) {
 	return p, append(ds, more...).Sorted()
 }
 
+// Environments are the names of the environments that intent declares, sorted. What is
+// wrong with it is not told: Load does.
+func Environments(s Source, o Options) []string {
+	return intent.Environments(s, intent.Options{Cache: o.Cache, Workers: o.Workers, Evaluate: o.Evaluate})
+}
+
 // LoadSource evaluates and links intent. With an error in the list the Program is
 // nil; warnings stand beside a usable one.
 func LoadSource(s Source, o Options) (*Program, diag.List) {

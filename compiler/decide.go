@@ -538,6 +538,30 @@ func (p *Program) service(name, namespace string) (*model.Service, error) {
 	return nil, fmt.Errorf("the mesh has no service %q (it has %s)", name, some(p.serviceNames()))
 }
 
+// Parties are the services and gateways of the mesh as Request.From and To take them: with
+// their namespace, and those without that only one of them has.
+func (p *Program) Parties() []string {
+	var out []string
+	short := map[string]int{}
+	add := func(id, name string) {
+		out = append(out, id)
+		short[name]++
+	}
+	for _, s := range p.mesh.Services {
+		add(s.ID, s.Name)
+	}
+	for _, g := range p.mesh.Gateways {
+		add(gatewayPrefix+g.ID, gatewayPrefix+g.Name)
+	}
+	for name, n := range short {
+		if n == 1 {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 func (p *Program) serviceNames() []string {
 	var out []string
 	for _, s := range p.mesh.Services {

@@ -244,7 +244,7 @@ func (w *installation) start(p *sidecar) error {
 		return err
 	}
 	if p.agent, err = w.child(p.account, "ip", "netns", "exec", ns, w.path("meshc-agent"), "--server", server, "--join-token-file", p.account+".token", "--server-fingerprint", word(said, "fingerprint:"),
-		"--state-dir", "agent-"+p.account, "--drain", "1s", "--envoy", envoy.Path, "--", "--concurrency", "1", "--log-level", "warning"); err != nil {
+		"--state", "agent-"+p.account, "--drain", "1s", "--envoy-path", envoy.Path, "--", "--concurrency", "1", "--log-level", "warning"); err != nil {
 		return err
 	}
 	return w.configured(p)

@@ -94,7 +94,7 @@ func (w *world) push(ctx context.Context, repo *people.Repo, refs ...string) err
 // signed. It returns the head of the rendered branch, which lies in its work tree then.
 func (w *world) deliver(ctx context.Context) (string, error) {
 	if _, err := w.tool(ctx, 0, 2, "push", "--repo", "mesh", "--trust", "trust.yaml", "--env", "kubernetes", "--branch", rendered,
-		"--key", filepath.Join("keys", people.CI), "--name", people.CI, "--email", people.CI+"@bookinfo.example"); err != nil {
+		"--key", filepath.Join("keys", people.CI), "--user-name", people.CI, "--user-email", people.CI+"@bookinfo.example"); err != nil {
 		return "", err
 	}
 	for _, args := range [][]string{{"fetch", "--quiet", "origin"}, {"checkout", "--quiet", "--force", "-B", rendered, "origin/" + rendered}} {

@@ -162,7 +162,7 @@ func wrongSigner(ctx context.Context, w *world) (string, error) {
 // sign runs a command of meshc's that signs a record as somebody, and pushes its tag.
 func (w *world) sign(ctx context.Context, who, command, commit string, more ...string) error {
 	out, err := w.tool(ctx, 0, 4, append([]string{command, commit, "--repo", "mesh", "--trust", "trust.yaml", "--key", filepath.Join("keys", who),
-		"--name", who, "--email", who + "@bookinfo.example"}, more...)...)
+		"--user-name", who, "--user-email", who + "@bookinfo.example"}, more...)...)
 	if err != nil {
 		return err
 	}

@@ -203,7 +203,7 @@ func (r *rig) fromFlux(t *testing.T) {
 func (r *rig) fetched(t *testing.T) {
 	t.Helper()
 	out := filepath.Join(r.dir, "pushed")
-	r.expect(0, nil, "push", "--repo", r.repo.Origin, "--folder", out)
+	r.expect(0, nil, "push", "--repo", r.repo.Origin, "--out", out)
 	var tree rendered.Tree
 	r.must(filepath.WalkDir(out, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

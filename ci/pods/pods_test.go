@@ -204,7 +204,7 @@ func probes(t *testing.T, w *world) {
 	}
 	// Its server does not answer, which is no reason not to.
 	args := w.echo1.proxied(w.mesh.agent, "--server", "127.0.0.1:1", "--join-token", token, "--server-fingerprint", w.mesh.authority.Fingerprints()[0],
-		"--state-dir", state, "--no-envoy", "--status-addr", "[::]:15021")
+		"--state", state, "--no-envoy", "--status-addr", "[::]:15021")
 	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), `MESHC_PROBES={"app/readiness": {"httpGet": {"path": "/", "port": 8080}}, "app/liveness": {"tcpSocket": {"port": 8080}}, "dead/liveness": {"tcpSocket": {"port": 8089}}}`)
 	out := &strings.Builder{}
@@ -240,7 +240,7 @@ func agentNeedsRules(t *testing.T, w *world) {
 	if err := os.Chown(state, 1337, 1337); err != nil {
 		t.Fatal(err)
 	}
-	args := w.stranger.proxied(w.mesh.agent, "--server", "127.0.0.1:1", "--state-dir", state, "--no-envoy", "--require-redirect")
+	args := w.stranger.proxied(w.mesh.agent, "--server", "127.0.0.1:1", "--state", state, "--no-envoy", "--require-redirect")
 	out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "MESH0648") {
 		t.Errorf("%v: %s", err, out)

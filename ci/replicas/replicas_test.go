@@ -465,7 +465,7 @@ func (w *world) agent(account, token, pin string, servers ...string) *child.Chil
 	w.t.Cleanup(func() { _ = os.RemoveAll(state) })
 	file := filepath.Join(state, "token")
 	w.must(os.WriteFile(file, []byte(token), 0o600))
-	args := []string{"--identity", "bookinfo/" + account, "--join-token-file", file, "--server-fingerprint", pin, "--state-dir", state, "--envoy", envoy.Path, "--drain", "0s"}
+	args := []string{"--identity", "bookinfo/" + account, "--join-token-file", file, "--server-fingerprint", pin, "--state", state, "--envoy-path", envoy.Path, "--drain", "0s"}
 	for _, s := range servers {
 		args = append(args, "--server", s)
 	}

@@ -118,7 +118,7 @@ func (w *world) startAgent(account string) error {
 		return err
 	}
 	return w.start(account, program, "--server", w.ports["server"], "--spiffe-endpoint-socket", "unix://"+w.path("api.sock"), "--server-bundle", "roots.pem",
-		"--state-dir", account, "--envoy", w.envoy, "--drain", "1s", "--", "--concurrency", "1", "--log-level", "warning")
+		"--state", account, "--envoy-path", w.envoy, "--drain", "1s", "--", "--concurrency", "1", "--log-level", "warning")
 }
 
 func copyFile(to, from string) error {

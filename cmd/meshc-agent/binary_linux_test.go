@@ -89,7 +89,7 @@ func command(t *testing.T, args ...string) (cmd *exec.Cmd, state string, log *by
 	t.Cleanup(func() { _ = os.RemoveAll(state) })
 	log = &bytes.Buffer{}
 	cmd = exec.Command(bin, append([]string{"--server", lis.Addr().String(), "--join-token", token,
-		"--server-fingerprint", a.Fingerprints()[0], "--state-dir", state}, args...)...)
+		"--server-fingerprint", a.Fingerprints()[0], "--state", state}, args...)...)
 	cmd.Stderr = log
 	return cmd, state, log
 }
@@ -124,7 +124,7 @@ func TestKilledAgentTakesItsEnvoyAlong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, state, log := command(t, "--envoy", bin.Path, "--drain", "0s", "--", "--concurrency", "1", "-l", "warning")
+	first, state, log := command(t, "--envoy-path", bin.Path, "--drain", "0s", "--", "--concurrency", "1", "-l", "warning")
 	second := exec.Command(first.Path, first.Args[1:]...) // the token is spent, and not needed
 	second.Stderr = log
 	if err := first.Start(); err != nil {

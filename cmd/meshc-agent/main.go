@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -31,7 +32,7 @@ func run(args []string, out, errs io.Writer) int {
 	}
 	cfg, level, done, err := parse(args, out, errs)
 	if err != nil {
-		return 2 // flag has printed why
+		return 2 // why is printed
 	}
 	if done {
 		return 0
@@ -53,7 +54,7 @@ func layRules(args []string, out, errs io.Writer) int {
 	f.SetOutput(errs)
 	f.Usage = func() {
 		printer.Fprintf(f.Output(), "Usage: meshc-agent redirect [--check]\n\nSends all TCP of this network namespace through the sidecar, for IPv4 and IPv6.\n\n")
-		f.PrintDefaults()
+		usages(f)
 	}
 	check := f.Bool("check", false, "only read the rules back")
 	switch err := f.Parse(args); {
@@ -74,6 +75,17 @@ func layRules(args []string, out, errs io.Writer) int {
 	}
 	printer.Fprintf(out, "TCP of this network namespace goes through the sidecar\n")
 	return 0
+}
+
+// usages prints flags as meshc does, with two dashes.
+func usages(f *flag.FlagSet) {
+	f.VisitAll(func(one *flag.Flag) {
+		kind, usage := flag.UnquoteUsage(one)
+		if one.DefValue != "" && one.DefValue != "0" && one.DefValue != "false" {
+			usage += " (default " + one.DefValue + ")"
+		}
+		printer.Fprintf(f.Output(), "      --%s\n          %s\n", strings.TrimSpace(one.Name+" "+kind), usage)
+	})
 }
 
 func report(err error, errs io.Writer) int {
@@ -97,8 +109,8 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	f := flag.NewFlagSet("meshc-agent", flag.ContinueOnError)
 	f.SetOutput(errs)
 	f.Usage = func() {
-		printer.Fprintf(f.Output(), "Usage: meshc-agent --server host:port [--server …] --state-dir dir (--envoy path | --no-envoy) [flags] [-- Envoy's arguments]\n")
-		f.PrintDefaults()
+		printer.Fprintf(f.Output(), "Usage: meshc-agent --server host:port [--server …] --state dir (--envoy-path path | --no-envoy) [flags] [-- Envoy's arguments]\n")
+		usages(f)
 	}
 	f.Func("server", "`host:port` of meshc serve; once for each server that may be asked", func(s string) error {
 		cfg.Servers = append(cfg.Servers, s)
@@ -113,10 +125,10 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	prints := f.String("server-fingerprint", "", "`sha256:…` of the server's root, several separated by commas; for the join")
 	f.StringVar(&cfg.BundleFile, "server-bundle", "", "PEM `file` with the server's roots, instead of a fingerprint")
 	f.StringVar(&cfg.RootsDir, "roots", "", "`folder` with authorities of externals, NAME.pem for what intent calls roots: NAME")
-	f.StringVar(&cfg.StateDir, "state-dir", "", "`folder` of this agent alone")
+	f.StringVar(&cfg.StateDir, "state", "", "`folder` of this agent alone")
 	f.StringVar(&cfg.SDSSocket, "sds-socket", "", "`path`; default: sds.sock in the state folder")
 	f.StringVar(&cfg.ADSSocket, "ads-socket", "", "`path`; default: ads.sock in the state folder")
-	f.StringVar(&cfg.Envoy, "envoy", "", "start this Envoy `binary` and end with it")
+	f.StringVar(&cfg.Envoy, "envoy-path", "", "start this Envoy `binary` and end with it")
 	f.BoolVar(&cfg.NoEnvoy, "no-envoy", false, "Envoy is started by somebody else, with the bootstrap")
 	f.StringVar(&cfg.BootstrapOut, "bootstrap-out", "", "`path` of Envoy's bootstrap; default: envoy.json in the state folder")
 	f.IntVar(&cfg.AdminPort, "admin-port", 0, "`port` of Envoy's admin page on 127.0.0.1; default: a socket, admin.sock in the state folder")
@@ -138,7 +150,17 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 		return cfg, level, true, nil
 	}
 	complete(&cfg, *prints, f.Args())
-	return cfg, level, false, nil
+	return cfg, level, false, checkBehind(args, f, errs)
+}
+
+// checkBehind refuses a word that slipped in: what flag leaves is Envoy's only behind --.
+func checkBehind(args []string, f *flag.FlagSet, errs io.Writer) error {
+	if n := len(args) - f.NArg(); f.NArg() == 0 || n > 0 && args[n-1] == "--" {
+		return nil
+	}
+	err := fmt.Errorf("%q is no flag; what goes to Envoy stands behind --", f.Arg(0))
+	printer.Fprintf(errs, "meshc-agent: %v\n", err)
+	return err
 }
 
 // complete adds what several flags, the environment and the arguments say together.

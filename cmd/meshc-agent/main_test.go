@@ -53,9 +53,10 @@ func TestFlagsThatEndAtOnce(t *testing.T) {
 		out  string // in stdout or stderr
 	}{
 		"version":    {[]string{"--version"}, 0, "meshc-agent"},
-		"help":       {[]string{"--help"}, 0, "-join-token-file"},
+		"help":       {[]string{"--help"}, 0, "      --join-token-file file\n"},
 		"unknown":    {[]string{"--nonsense"}, 2, "nonsense"},
-		"no server":  {[]string{"--state-dir", "x", "--no-envoy"}, 2, "MESH0640"},
+		"no server":  {[]string{"--state", "x", "--no-envoy"}, 2, "MESH0640"},
+		"a word":     {[]string{"--state", "x", "--no-envoy", "envoy"}, 2, "stands behind --"},
 		"bad number": {[]string{"--admin-port", "many"}, 2, "admin-port"},
 	}
 	for name, tc := range tests {

@@ -64,7 +64,7 @@ func (p planted) lines() [][]string {
 		{"compile", "mesh", "--out", "release"}, {"compile", "mesh", "--rev", "HEAD~1", "--out", "before"}, {"diff", "before", "release"}, {"diff", "--stat", "before", "release"}, {"diff", "before", "release", "-o", "json"},
 		{"verify", "--repo", ".", "--trust", "trust.yaml"}, {"verify", "--repo", ".", "--trust", "trust.yaml", "-o", "json"}, {"verify", "--repo", remote, "--trust", "trust.yaml"},
 		{"approve", "--repo", ".", "--trust", "trust.yaml", "--key", "key"}, {"rollback", "HEAD~1", "--repo", ".", "--trust", "trust.yaml", "--key", "key", "--reason", "x"},
-		{"push", "--trust", "trust.yaml", "--folder", "pushed"}, {"push", "--trust", "trust.yaml", "--branch", "x", "--remote", remote, "--key", "key"}, {"push", "--trust", "trust.yaml", "--branch", "x", "--key", "key"},
+		{"push", "--trust", "trust.yaml", "--out", "pushed"}, {"push", "--trust", "trust.yaml", "--branch", "x", "--remote", remote, "--key", "key"}, {"push", "--trust", "trust.yaml", "--branch", "x", "--key", "key"},
 		{"push", "--trust", "trust.yaml", "--artifact", "oci://user:" + secret + "@127.0.0.1:1/mesh:x"}, {"push", "--trust", "trust.yaml", "--artifact", "oci://127.0.0.1:1/mesh:x", "--insecure-registry"}, {"verify", "--repo", "oci://127.0.0.1:1/mesh:x", "--trust", "trust.yaml"},
 		{"policy", "test", "mesh"}, {"policy", "test", "policies"}, {"policy", "test", "policies", "-o", "json"}, {"policy", "test", "policies", "-o", "junit"}, {"policy", "new", "first", "mesh", "--policies", "written"},
 		{"trust", "check", "trust.yaml"}, {"trust", "check", "wicked.yaml"}, {"trust", "check", "wicked.yaml", "-o", "json"}, {"trust", "check", "wicked.yaml", "-o", "yaml"},

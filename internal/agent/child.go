@@ -62,7 +62,7 @@ func startEnvoy(cfg Config, out io.Writer, log *slog.Logger) (*child, error) {
 	}()
 	if err := <-started; err != nil {
 		return nil, problem(diag.New(diag.CodeEnvoyChild, diag.Pos{}, "Envoy cannot be started: %v", err).
-			WithFix("give --envoy the path of an Envoy binary that this user may run"))
+			WithFix("give --envoy-path the path of an Envoy binary that this user may run"))
 	}
 	log.Info("envoy started", "pid", c.cmd.Process.Pid, "binary", cfg.Envoy)
 	return c, nil
@@ -139,7 +139,7 @@ func checkEnvoy(path string) error {
 		found, err := exec.LookPath(path)
 		if err != nil {
 			return problem(diag.New(diag.CodeEnvoyChild, diag.Pos{}, "Envoy %q is not found: %v", path, err).
-				WithFix("give --envoy the path of an Envoy binary"))
+				WithFix("give --envoy-path the path of an Envoy binary"))
 		}
 		path = found
 	}
@@ -149,7 +149,7 @@ func checkEnvoy(path string) error {
 	}
 	if err != nil {
 		return problem(diag.New(diag.CodeEnvoyChild, diag.Pos{}, "Envoy %q cannot be started: %v", path, err).
-			WithFix("give --envoy the path of an Envoy binary that this user may run"))
+			WithFix("give --envoy-path the path of an Envoy binary that this user may run"))
 	}
 	return nil
 }

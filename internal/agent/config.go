@@ -103,11 +103,11 @@ func (c Config) Normalise() (Config, diag.List) {
 		}
 	}
 	if c.StateDir == "" {
-		l = append(l, flagProblem("name a folder of this agent's own", "--state-dir is missing"))
+		l = append(l, flagProblem("name a folder of this agent's own", "--state is missing"))
 		return c, l
 	}
 	if (c.Envoy == "") != c.NoEnvoy {
-		l = append(l, flagProblem("use exactly one of them", "--envoy PATH and --no-envoy exclude each other, and one is needed"))
+		l = append(l, flagProblem("use exactly one of them", "--envoy-path PATH and --no-envoy exclude each other, and one is needed"))
 	}
 	if c.JoinToken != "" && c.JoinTokenFile != "" {
 		l = append(l, flagProblem("prefer the file: arguments are visible to other users", "--join-token and --join-token-file exclude each other"))
@@ -137,7 +137,7 @@ func (c Config) Normalise() (Config, diag.List) {
 	for _, p := range c.sockets() {
 		if len(p) > maxSocketPath {
 			l = append(l, diag.New(diag.CodeSocket, diag.Pos{}, "the socket path %q has %d bytes, at most %d are possible", p, len(p), maxSocketPath).
-				WithFix("choose a shorter --state-dir"))
+				WithFix("choose a shorter --state"))
 		}
 	}
 	return c, l
@@ -208,7 +208,7 @@ func (c Config) authorities(log *slog.Logger) *authorities {
 func (c Config) withPaths() (Config, error) {
 	dir, err := filepath.Abs(c.StateDir)
 	if err != nil {
-		return c, fmt.Errorf("resolving --state-dir: %w", err)
+		return c, fmt.Errorf("resolving --state: %w", err)
 	}
 	c.StateDir = dir
 	if c.CertificateDir != "" {
@@ -330,5 +330,5 @@ func (c Config) wants(id spiffeid.ID) error {
 		return err
 	}
 	return problem(diag.New(diag.CodeIdentityMismatch, diag.Pos{}, "--identity is %q, but the certificate or token is for %q", c.Identity, who).
-		WithFix("leave --identity out, or use a token made for it and an empty --state-dir"))
+		WithFix("leave --identity out, or use a token made for it and an empty --state"))
 }

@@ -99,7 +99,7 @@ func (k *keeper) tryJoin(ctx context.Context, ended *svid) (*svid, error) {
 	}
 	if ended != nil && ended.id != id {
 		return nil, problem(diag.New(diag.CodeIdentityMismatch, diag.Pos{}, "the token is for %q, this state folder for %q", id, ended.id).
-			WithFix("make a token for %q, or use an empty --state-dir", ended.id))
+			WithFix("make a token for %q, or use an empty --state", ended.id))
 	}
 	trust, err := k.joinTrust(id.TrustDomain())
 	if err != nil {

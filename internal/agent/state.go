@@ -35,7 +35,7 @@ func lockState(dir string) (*os.File, error) {
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, problem(diag.New(diag.CodeAgentState, diag.Pos{}, "another agent uses the state folder %q", dir).
-				WithFix("give each agent a --state-dir of its own"))
+				WithFix("give each agent a --state of its own"))
 		}
 		return nil, bad(err)
 	}

@@ -95,7 +95,7 @@ func (t Trust) verifyServer(shown []*x509.Certificate) (diag.Diagnostic, bool) {
 			WithFix("compare the clocks of this machine and of the server's"), false
 	case err != nil:
 		return diag.New(diag.CodeServerUnknown, diag.Pos{}, "the server's certificate is not trusted: %v", err).
-			WithFix("check --server and the trust domain; if the server's state was made anew, empty the agent's --state-dir and join with a new token"), false
+			WithFix("check --server and the trust domain; if the server's state was made anew, empty the agent's --state and join with a new token"), false
 	}
 	if id != ServerID(t.TrustDomain) {
 		return diag.New(diag.CodeServerUnknown, diag.Pos{}, "%q answers where %q should", id, ServerID(t.TrustDomain)).

@@ -70,7 +70,7 @@ func refusal(err error) (diag.Diagnostic, bool) {
 			WithFix("check the clocks; then join again with a new token"), true
 	case strings.Contains(m, "tls: unknown certificate authority"), strings.Contains(m, "tls: bad certificate"):
 		return diag.New(diag.CodeIdentityExpired, diag.Pos{}, "the server does not accept the certificate of this agent").
-			WithFix("if the server's state was made anew, empty the agent's --state-dir and join with a new token"), true
+			WithFix("if the server's state was made anew, empty the agent's --state and join with a new token"), true
 	case strings.Contains(m, "tls: certificate required"):
 		return diag.New(diag.CodeNoCertificate, diag.Pos{}, "the server demands a certificate").
 			WithFix("join at the server's port for joining"), true

@@ -153,7 +153,7 @@ func (s *Service) checkRenewal(ctx context.Context, id spiffeid.ID, line lineage
 	}
 	if has != id || podLineage(pod.UID) != line {
 		return problem(diag.New(diag.CodeIdentityMismatch, diag.Pos{}, "the certificate is of a pod of %q, the token of another one of %q", id, has).
-			WithFix("give each pod a --state-dir and a --token-file of its own"))
+			WithFix("give each pod a --state and a --token-file of its own"))
 	}
 	return nil
 }

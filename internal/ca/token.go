@@ -177,7 +177,7 @@ func whyNotPod(err error) error {
 
 func podTokenUsed() error {
 	return problem(diag.New(diag.CodeTokenUsed, diag.Pos{}, "this token of the pod was used before").
-		WithFix("if the pod's agent lost its --state-dir, the token's next rotation or a new pod ends this; if it did not, somebody else holds the token: find out"))
+		WithFix("if the pod's agent lost its --state, the token's next rotation or a new pod ends this; if it did not, somebody else holds the token: find out"))
 }
 
 // whyNot says what it means that a join token is not there to be used.

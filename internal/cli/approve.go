@@ -33,6 +33,7 @@ func (f *approvalFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.trust, "trust", "trust.yaml", "the operator's trust policy")
 	cmd.Flags().StringVar(&f.env, "env", "", "environment (may be left out if the trust policy has one)")
 	cmd.Flags().StringVar(&f.repo, "repo", ".", "local repository of the intent")
+	completes(cmd, "env", environmentsOf(&f.trust))
 	f.bounds.add(cmd)
 }
 
@@ -174,6 +175,30 @@ func (f *approvalFlags) candidate(ctx context.Context, t approval.Trust, rev str
 	return c, nil
 }
 
+// signed is a tag that was signed. It counts once it is pushed.
+type signed struct {
+	// Tag is its name below refs/tags/, Object its hash.
+	Tag    string `json:"tag"`
+	Object string `json:"object"`
+	// Commit is what is approved, or served again after a rollback.
+	Commit      string `json:"commit"`
+	Environment string `json:"environment"`
+	// InsteadOf is the commit that a rollback goes back from.
+	InsteadOf string `json:"insteadOf,omitempty"`
+}
+
+func (a *app) tellSigned(s signed) error {
+	switch {
+	case a.form().structured():
+		return a.document(s)
+	case s.InsteadOf != "":
+		printer.Fprintf(a.out, "signed %s: %.12s is to be served instead of %.12s\n", s.Tag, s.Commit, s.InsteadOf)
+	default:
+		printer.Fprintf(a.out, "signed %s\n", s.Tag)
+	}
+	return printer.Fprintf(a.out, "next: git push origin refs/tags/%s\n", s.Tag)
+}
+
 func (a *app) approveCmd() *cobra.Command {
 	var f approvalFlags
 	var key, name, email string
@@ -216,14 +241,16 @@ key of gpg's. Without --key it is the one key of the trust policy in the ssh-age
 			if err != nil {
 				return err
 			}
-			return printer.Fprintf(a.out, "signed %s\nnext: git push origin refs/tags/%s\n", tag.Name, tag.Name)
+			return a.tellSigned(signed{Tag: tag.Name, Object: tag.Hash, Commit: c.Commit, Environment: f.env})
 		},
 	}
 	f.add(cmd)
+	a.prints(cmd, []document{{"signed", signed{}}}, textForm, jsonForm, yamlForm)
+	cmd.ValidArgsFunction = f.commits()
 	fl := cmd.Flags()
 	fl.StringVar(&key, "key", "", keyUsage)
-	fl.StringVar(&name, "name", "meshc", "tagger's name")
-	fl.StringVar(&email, "email", "meshc@localhost", "tagger's address")
+	fl.StringVar(&name, "user-name", "meshc", "name of who signs, as in Git's user.name")
+	fl.StringVar(&email, "user-email", "meshc@localhost", "address of who signs, as in Git's user.email")
 	fl.BoolVar(&statement, "statement", false, "sign the release statement instead of an approval")
 	return cmd
 }
@@ -269,16 +296,19 @@ KEY is as for approve.`,
 			if err != nil {
 				return err
 			}
-			return printer.Fprintf(a.out, "signed %s: %.12s is to be served instead of %.12s\nnext: git push origin refs/tags/%s\n", tag.Name, to, leave, tag.Name)
+			return a.tellSigned(signed{Tag: tag.Name, Object: tag.Hash, Commit: to, Environment: f.env, InsteadOf: leave})
 		},
 	}
 	f.add(cmd)
+	a.prints(cmd, []document{{"signed", signed{}}}, textForm, jsonForm, yamlForm)
+	cmd.ValidArgsFunction = f.commits()
 	fl := cmd.Flags()
 	fl.StringVar(&key, "key", "", keyUsage)
-	fl.StringVar(&name, "name", "meshc", "tagger's name")
-	fl.StringVar(&email, "email", "meshc@localhost", "tagger's address")
+	fl.StringVar(&name, "user-name", "meshc", "name of who signs, as in Git's user.name")
+	fl.StringVar(&email, "user-email", "meshc@localhost", "address of who signs, as in Git's user.email")
 	fl.StringVar(&reason, "reason", "", "why; told to everyone")
 	fl.StringVar(&from, "from", "", "commit to go back from (default: the newest approved one on the trust policy's ref)")
+	completes(cmd, "from", commitsIn(func([]string) string { return f.repo }))
 	_ = cmd.MarkFlagRequired("reason")
 	return cmd
 }

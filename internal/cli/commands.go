@@ -82,8 +82,8 @@ func (a *app) compileCmd() *cobra.Command {
 		Long: `Compile the intent in DIR (default: the current folder) to a release: canonical
 files, named by their digest. The same input gives the same bytes on every machine.
 Intent that a policy denies gives no release: the release notes the policies it passed.
-With --prove nothing is written that a real Envoy refuses.`,
-		Example: "  meshc compile . --out release\n  meshc compile . --rev HEAD --env production --out release --prove",
+With --envoy nothing is written that a real Envoy refuses.`,
+		Example: "  meshc compile . --out release\n  meshc compile . --rev HEAD --env production --out release --envoy",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			start := time.Now()
 			dir := a.meshDir(args)
@@ -125,9 +125,9 @@ With --prove nothing is written that a real Envoy refuses.`,
 				told.Release, told.Classes, told.Artifacts, told.Environment, told.Proof, time.Since(start).Round(time.Millisecond))
 		},
 	}
-	f.add(cmd)
+	f.add(a, cmd)
 	a.prints(cmd, []document{{"compile", compiled{}}}, textForm, jsonForm, yamlForm, sarifForm, junitForm, githubForm)
-	e.add(cmd, "prove", "have a real Envoy judge every resource before anything is written")
+	e.add(cmd, "envoy", "have a real Envoy judge every resource before anything is written")
 	cmd.Flags().StringVar(&out, "out", "release", "folder to write; replaced as a whole")
 	return cmd
 }
@@ -171,7 +171,7 @@ that. With a problem's code in place of the rest, say what the code means.`,
 			return a.explain(ans)
 		},
 	}
-	f.add(cmd)
+	f.add(a, cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&r.From, "from", "", "caller: a service, gateway/name, or nothing for a caller without identity")
 	fl.StringVar(&r.To, "to", "", "destination: a service, or gateway/name")
@@ -180,8 +180,11 @@ that. With a problem's code in place of the rest, say what the code means.`,
 	fl.StringVar(&r.Host, "host", "", "Host header")
 	fl.StringVarP(&r.Method, "method", "X", "GET", "HTTP method")
 	fl.StringVar(&r.Path, "path", "/", "path as sent, or another target: a URI, *, CONNECT's host and port")
-	fl.StringVar(&r.HTTP, "http", compiler.HTTP11, "version of HTTP that the caller speaks")
-	choices(cmd, "http", compiler.HTTP10, compiler.HTTP11, compiler.HTTP2)
+	fl.StringVar(&r.HTTP, "http-version", compiler.HTTP11, "version of HTTP that the caller speaks")
+	completes(cmd, "from", f.parties(a))
+	completes(cmd, "to", f.parties(a))
+	cmd.ValidArgsFunction = folderOrCode
+	choices(cmd, "http-version", compiler.HTTP10, compiler.HTTP11, compiler.HTTP2)
 	fl.StringVar(&r.ServerName, "sni", "", "name that the connection to a port of HTTPS asks for (default: the host)")
 	fl.StringArrayVarP(&headers, "header", "H", nil, "header as name=value; may be repeated")
 	a.prints(cmd, []document{{"explain", compiler.Answer{}}, {"code", diag.Entry{}}}, textForm, jsonForm, yamlForm)
@@ -292,7 +295,7 @@ are named. A call of which nothing gets through is red: as a rule it lacks a gra
 			return printer.Fprint(a.out, text)
 		},
 	}
-	f.add(cmd)
+	f.add(a, cmd)
 	a.prints(cmd, []document{{"graph", compiler.Graph{}}}, mermaidForm, dotForm, svgForm, jsonForm, yamlForm)
 	return cmd
 }

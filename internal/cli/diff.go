@@ -61,6 +61,9 @@ proxy classes that get it. A and B are release folders or commits of the reposit
 	fl.StringVar(&f.env, "env", "", "environment to compile commits for (may be left out if there is one)")
 	fl.StringVar(&f.at, "at", "", "compile date of commits, RFC 3339 (default: now)")
 	f.bounds.add(cmd)
+	here := func([]string) string { return dir }
+	completes(cmd, "env", f.environments(a, here))
+	cmd.ValidArgsFunction = folderOr(commitsIn(here))
 	fl.BoolVar(&stat, "stat", false, "only names")
 	a.prints(cmd, []document{{"diff", bytesDoc{}}}, textForm, jsonForm, yamlForm)
 	fl.BoolVar(&detailed, "detailed-exitcode", false, "end with 2 if anything differs")

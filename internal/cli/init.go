@@ -31,14 +31,29 @@ cue command and the CUE language server. Nothing that exists is overwritten.`,
 			} else if ignored {
 				files = append(files, ".gitignore")
 			}
-			for _, name := range files {
-				printer.Fprintf(a.out, "wrote %s\n", name)
-			}
-			return printer.Fprintf(a.out, "next: meshc vet %s\n", dir)
+			return a.tellWritten(wrote{Files: files, Next: "meshc vet " + dir})
 		},
 	}
+	a.prints(cmd, []document{{"wrote", wrote{}}}, textForm, jsonForm, yamlForm)
 	cmd.Flags().StringVar(&module, "module", "example.com/mesh", "path of the CUE module")
 	return cmd
+}
+
+// wrote is what a command wrote for people to go on with.
+type wrote struct {
+	Files []string `json:"files"`
+	// Next is the command that people go on with.
+	Next string `json:"next"`
+}
+
+func (a *app) tellWritten(w wrote) error {
+	if a.form().structured() {
+		return a.document(w)
+	}
+	for _, name := range w.Files {
+		printer.Fprintf(a.out, "wrote %s\n", name)
+	}
+	return printer.Fprintf(a.out, "next: %s\n", w.Next)
 }
 
 // ignored is what `meshc compile` writes where it is started, if nothing else is said.

@@ -64,6 +64,7 @@ anything changed. Then it is waited until all replicas are ready.`,
 	fl := cmd.Flags()
 	fl.StringVar(&f.approval.trust, "trust", "trust.yaml", "the operator's trust policy; it becomes a ConfigMap")
 	fl.StringVar(&f.approval.env, "env", "", "environment (may be left out if the trust policy has one)")
+	completes(cmd, "env", environmentsOf(&f.approval.trust))
 	fl.StringVar(&f.approval.repo, "repo", "", "where the intent is followed, as the cluster reaches it: https://…, ssh://…, oci://host/repository:tag, flux://gitrepository/NAMESPACE/NAME, flux://ocirepository/NAMESPACE/NAME")
 	fl.StringVar(&f.secret, "repo-secret", "", "Secret in the servers' namespace with the credentials by which --repo is read, keys as of Flux's; you make it")
 	fl.StringVar(&f.image, "image", "", "image of meshc by its digest, such as registry.example/meshc@sha256:…")

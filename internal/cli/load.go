@@ -27,11 +27,14 @@ type intentFlags struct {
 	env, at, rev string
 }
 
-func (f *intentFlags) add(cmd *cobra.Command) {
+func (f *intentFlags) add(a *app, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.env, "env", "", "environment to compile for (may be left out if there is one)")
 	cmd.Flags().StringVar(&f.at, "at", "", "compile date, RFC 3339 (default: the commit's date, or now for a working tree)")
 	f.bounds.add(cmd)
+	completes(cmd, "env", f.environments(a, dirArg))
+	cmd.ValidArgsFunction = folder
 	cmd.Flags().StringVar(&f.rev, "rev", "", "read the intent at this commit instead of the working tree")
+	completes(cmd, "rev", commitsIn(dirArg))
 }
 
 // dirArg is the optional argument DIR of most commands.

@@ -50,11 +50,12 @@ as such. No cluster is needed.`,
 			return a.rounds(cmd.Context(), again, &f.intentFlags, func() error { return a.plan(cmd.Context(), &f, dir) }, dir, f.policies)
 		},
 	}
-	f.add(cmd)
+	f.add(a, cmd)
 	again.add(cmd)
 	fl := cmd.Flags()
 	a.prints(cmd, []document{{"plan", planDoc{}}, {"defaults", defaultsDoc{}}}, textForm, jsonForm, yamlForm, markdownForm, sarifForm, junitForm, githubForm)
 	fl.StringVar(&f.base, "base", "", "commit to compare with, such as origin/main; \"none\" for an empty mesh")
+	completes(cmd, "base", commitsIn(dirArg))
 	fl.BoolVar(&f.mergeBase, "merge-base", true, "compare with the commit at which this left --base, so that the work of others since then is not told")
 	fl.StringVar(&f.expect, "expect-base", "", "hash that --base must have; another one is stale (code 4)")
 	fl.StringVar(&f.policies, "policies", "", "folder with more Rego policies (default: those of the base)")
@@ -448,7 +449,7 @@ func (a *app) canICmd() *cobra.Command {
 			return err
 		},
 	}
-	f.add(cmd)
+	f.add(a, cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&r.From, "from", "*", "caller: a service, gateway/name, \"\" for no identity, * for anybody")
 	fl.StringVar(&r.To, "to", "", "destination: a service, or gateway/name")
@@ -459,6 +460,8 @@ func (a *app) canICmd() *cobra.Command {
 	fl.StringVarP(&r.Method, "method", "X", "", "HTTP method; leave out for all")
 	fl.StringVar(&r.Path, "path", "", "path; leave out for all")
 	a.prints(cmd, []document{{"can-i", compiler.CanAnswer{}}}, textForm, jsonForm, yamlForm)
+	completes(cmd, "from", f.parties(a, "*"))
+	completes(cmd, "to", f.parties(a))
 	_ = cmd.MarkFlagRequired("to")
 	return cmd
 }

@@ -164,54 +164,57 @@ as "team-label". Nothing that exists is overwritten.`,
 			if st, err := os.Stat(place); err != nil || !st.IsDir() {
 				return fail(diag.ExitFailure, "%q is no folder; name the one that holds the intent", place)
 			}
-			if err := a.writeRule(cmd.Context(), dir, args[0], kind); err != nil {
+			files, err := writeRule(cmd.Context(), dir, args[0], kind)
+			if err != nil {
 				return err
 			}
 			next := "meshc policy test"
 			if place != "." {
 				next += " " + place
 			}
-			return printer.Fprintf(a.out, "next: %s\n", next)
+			return a.tellWritten(wrote{Files: files, Next: next})
 		},
 	}
+	a.prints(cmd, []document{{"wrote", wrote{}}}, textForm, jsonForm, yamlForm)
 	cmd.Flags().BoolVar(&object, "object", false, "a rule over objects of a cluster, not over the mesh")
 	cmd.Flags().StringVar(&dir, "policies", "", "folder to write into (default: DIR/policies)")
 	return cmd
 }
 
-// writeRule writes a rule and its tests, or nothing.
-func (a *app) writeRule(ctx context.Context, dir, id, kind string) error {
+// writeRule writes a rule and its tests, or nothing, and names the files.
+func writeRule(ctx context.Context, dir, id, kind string) ([]string, error) {
 	replace := strings.NewReplacer("my_rule", strings.ReplaceAll(id, "-", "_"), "my-rule", id)
 	files := fstest.MapFS{}
 	for _, end := range []string{".rego", "_test.rego"} {
 		text, err := policies.First.ReadFile("first/" + kind + end)
 		if err != nil {
-			return fmt.Errorf("reading the first rule: %w", err)
+			return nil, fmt.Errorf("reading the first rule: %w", err)
 		}
 		to := id + end
 		files[to] = &fstest.MapFile{Data: []byte(replace.Replace(string(text)))}
 		if _, err := os.Lstat(filepath.Join(dir, to)); !errors.Is(err, fs.ErrNotExist) {
-			return fail(diag.ExitFailure, "%q is there already; choose another name", filepath.Join(dir, to))
+			return nil, fail(diag.ExitFailure, "%q is there already; choose another name", filepath.Join(dir, to))
 		}
 	}
 	// A word of Rego, or what a shipped rule or package is called, makes no rule.
 	switch tested, ds := guard.Test(ctx, policies.FS, files); {
 	case ds.HasErrors():
-		return fail(diag.ExitFailure, "%q cannot be the name of a rule of yours: %s; choose another", id, ds[0].Text)
+		return nil, fail(diag.ExitFailure, "%q cannot be the name of a rule of yours: %s; choose another", id, ds[0].Text)
 	case tested.Failed() > 0:
-		return fail(diag.ExitFailure, "%q cannot be the name of a rule of yours: it has a meaning in Rego; choose another", id)
+		return nil, fail(diag.ExitFailure, "%q cannot be the name of a rule of yours: it has a meaning in Rego; choose another", id)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // source text, for everybody who may read the repository
-		return fmt.Errorf("making the folder of policies: %w", err)
+		return nil, fmt.Errorf("making the folder of policies: %w", err)
 	}
+	var names []string
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		to := filepath.Join(dir, name)
 		if err := create(to, files[name].Data); err != nil {
-			return err
+			return nil, err
 		}
-		printer.Fprintf(a.out, "wrote %s\n", filepath.ToSlash(to))
+		names = append(names, filepath.ToSlash(to))
 	}
-	return nil
+	return names, nil
 }
 
 // create writes a file that is not there yet.

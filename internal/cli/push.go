@@ -32,7 +32,7 @@ type pushFlags struct {
 func (a *app) pushCmd() *cobra.Command {
 	var f pushFlags
 	cmd := &cobra.Command{
-		Use: "push (--branch NAME | --artifact oci://HOST/REPOSITORY:TAG | --folder DIR)", Short: "Push the approved release's objects, with what proves them", Args: cobra.NoArgs,
+		Use: "push (--branch NAME | --artifact oci://HOST/REPOSITORY:TAG | --out DIR)", Short: "Push the approved release's objects, with what proves them", Args: cobra.NoArgs,
 		Long: `Verify and compile what servers would serve of the repository now, and write its
 objects (kubernetes/, targets/) together with the signed intent that proves them
 (intent.git/) to a branch, to a registry or to a folder, for Flux, Argo CD and servers
@@ -45,7 +45,7 @@ rollback, and where something in the intent ends: without a change nothing is wr
 		Example: `  meshc push --branch rendered/prod --key ci_key --trust trust.yaml
   meshc push --branch prod --remote ssh://git@git.example/rendered.git --key gpg:ci@example.com --env prod
   meshc push --artifact oci://registry.example/shop/mesh:prod
-  meshc push --folder out`,
+  meshc push --out out`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
 				return err
@@ -59,10 +59,11 @@ rollback, and where something in the intent ends: without a change nothing is wr
 	fl.StringVar(&f.remote, "remote", "origin", "remote of the clone at --repo, or an address, that has the branch")
 	fl.StringVar(&f.artifact, "artifact", "", "artifact to push, a tag in a registry: oci://host/repository:tag")
 	f.addRegistry(cmd)
-	fl.StringVar(&f.folder, "folder", "", "folder to write; replaced as a whole")
+	a.prints(cmd, []document{{"push", pushes{}}}, textForm, jsonForm, yamlForm)
+	fl.StringVar(&f.folder, "out", "", "folder to write; replaced as a whole")
 	fl.StringVar(&f.key, "key", "", keyUsage)
-	fl.StringVar(&f.name, "name", "meshc", "author's name")
-	fl.StringVar(&f.email, "email", "meshc@localhost", "author's address")
+	fl.StringVar(&f.name, "user-name", "meshc", "name of who commits, as in Git's user.name")
+	fl.StringVar(&f.email, "user-email", "meshc@localhost", "address of who commits, as in Git's user.email")
 	return cmd
 }
 
@@ -72,7 +73,7 @@ func (f *pushFlags) target() branch.Target {
 
 func (f *pushFlags) check() error {
 	if f.branch == "" && f.folder == "" && f.artifact == "" {
-		return fail(diag.ExitFailure, "say where to push: --branch NAME, --artifact oci://HOST/REPOSITORY:TAG or --folder DIR")
+		return fail(diag.ExitFailure, "say where to push: --branch NAME, --artifact oci://HOST/REPOSITORY:TAG or --out DIR")
 	}
 	if f.artifact != "" {
 		if _, err := registry.Parse(f.artifact, f.insecure); err != nil {
@@ -103,45 +104,95 @@ func (a *app) push(ctx context.Context, f *pushFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := a.pushFolder(f.folder, tree); err != nil {
-		return err
+	done := pushes{Release: tree.Label.Release, Commit: tree.Label.Commit, Environment: tree.Label.Environment}
+	tell := func(p pushed) error {
+		done.Pushed = append(done.Pushed, p)
+		return a.tellPushed(tree.Label, p)
 	}
-	if err := a.pushArtifact(ctx, f, tree); err != nil {
-		return err
+	if f.folder != "" {
+		if err := writeTree(f.folder, tree); err != nil {
+			return err
+		}
+		if err := tell(pushed{Folder: f.folder, New: true}); err != nil {
+			return err
+		}
 	}
-	if f.branch == "" {
-		return nil
+	if f.artifact != "" {
+		p, err := a.pushArtifact(ctx, f, tree)
+		if err == nil {
+			err = tell(p)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	by := branch.Author{Ident: gitrepo.Ident{Name: f.name, Email: f.email, When: a.now()}, Signer: key}
-	p, err := f.target().Push(ctx, tree, by)
-	if err != nil {
-		return err
+	if f.branch != "" {
+		p, err := f.target().Push(ctx, tree, branch.Author{Ident: gitrepo.Ident{Name: f.name, Email: f.email, When: a.now()}, Signer: key})
+		if err == nil {
+			err = tell(pushed{Branch: f.target().String(), Commit: p.Commit, New: p.New})
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return a.pushed(tree.Label, p.New, fmt.Sprintf("%s, commit %.12s", f.target(), p.Commit))
+	if a.form().structured() {
+		return a.document(done)
+	}
+	return nil
 }
 
-// pushed tells what became of a push.
-func (a *app) pushed(l rendered.Label, isNew bool, where string) error {
-	if !isNew {
-		return printer.Fprintf(a.out, "nothing to push: %s has %s\n", where, l.Title())
+// pushes is what was pushed, and where.
+type pushes struct {
+	Release string `json:"release"`
+	// Commit is that of the intent.
+	Commit      string   `json:"commit"`
+	Environment string   `json:"environment"`
+	Pushed      []pushed `json:"pushed"`
+}
+
+// pushed is one place that has the objects now: a folder, an artifact or a branch.
+type pushed struct {
+	Folder   string `json:"folder,omitempty"`
+	Artifact string `json:"artifact,omitempty"`
+	// Digest is the artifact's, as registries have it.
+	Digest string `json:"digest,omitempty"`
+	// Branch is where it is and its name, Commit what it points to.
+	Branch string `json:"branch,omitempty"`
+	Commit string `json:"commit,omitempty"`
+	// New is false if it had them before.
+	New bool `json:"new"`
+}
+
+// String is the place as people read it.
+func (p pushed) String() string {
+	switch {
+	case p.Folder != "":
+		return fmt.Sprintf("folder %q", p.Folder)
+	case p.Artifact != "":
+		return p.Artifact + ", " + p.Digest
 	}
-	return printer.Fprintf(a.out, "pushed %s\nto %s\n", l.Title(), where)
+	return fmt.Sprintf("%s, commit %.12s", p.Branch, p.Commit)
+}
+
+// tellPushed tells people what became of a push; programs get a document at the end.
+func (a *app) tellPushed(l rendered.Label, p pushed) error {
+	switch {
+	case a.form().structured():
+		return nil
+	case !p.New:
+		return printer.Fprintf(a.out, "nothing to push: %s has %s\n", p, l.Title())
+	}
+	return printer.Fprintf(a.out, "pushed %s\nto %s\n", l.Title(), p)
 }
 
 // pushArtifact pushes the tree to a registry.
-func (a *app) pushArtifact(ctx context.Context, f *pushFlags, tree rendered.Tree) error {
-	if f.artifact == "" {
-		return nil
-	}
+func (a *app) pushArtifact(ctx context.Context, f *pushFlags, tree rendered.Tree) (pushed, error) {
 	artifact, err := registry.Parse(f.artifact, f.insecure)
 	if err != nil {
-		return err
+		return pushed{}, err
 	}
 	p, err := artifact.Push(ctx, tree, a.progress(f.artifact))
-	if err != nil {
-		return err
-	}
-	return a.pushed(tree.Label, p.New, fmt.Sprintf("%s, %s", artifact, p.Digest))
+	return pushed{Artifact: artifact.String(), Digest: p.Digest, New: p.New}, err
 }
 
 // progress tells how much of something large is there: a line for each tenth.
@@ -160,11 +211,8 @@ func (a *app) progress(what string) func(done, total int64) {
 	}
 }
 
-// pushFolder writes the tree to a folder that is empty or has such a tree.
-func (a *app) pushFolder(dir string, tree rendered.Tree) error {
-	if dir == "" {
-		return nil
-	}
+// writeTree writes the tree to a folder that is empty or has such a tree.
+func writeTree(dir string, tree rendered.Tree) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("writing the folder: %w", err)
@@ -177,10 +225,7 @@ func (a *app) pushFolder(dir string, tree rendered.Tree) error {
 		files[file.Path] = file.Bytes
 	}
 	const perm = 0o644
-	if err := durable.WriteDir(dir, files, perm); err != nil {
-		return err
-	}
-	return a.pushed(tree.Label, true, fmt.Sprintf("folder %q", dir))
+	return durable.WriteDir(dir, files, perm)
 }
 
 // tree verifies and compiles what a server without state would serve now. While the

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/printer"
@@ -108,7 +109,7 @@ full. With -o json or yaml it is all of them in full. FILE is an object of anoth
 			}
 			class, malformed := release.ParseClass(name)
 			if malformed != nil && !isObject(name) {
-				return fail(diag.ExitFailure, "%v; the mesh has: %v", malformed, p.Classes())
+				return noClass(malformed, name, p)
 			}
 			r, ds := p.Release()
 			if err := a.problems(ds); err != nil {
@@ -119,17 +120,38 @@ full. With -o json or yaml it is all of them in full. FILE is an object of anoth
 			}
 			snap, err := r.Snapshot(class)
 			if err != nil {
-				return fail(diag.ExitFailure, "%v; the mesh has: %v", err, p.Classes())
+				return noClass(err, name, p)
 			}
 			return a.showSnapshot(r, snap, &f)
 		},
 	}
-	f.add(cmd)
+	f.add(a, cmd)
 	a.prints(cmd, []document{{"show", shown{}}, {"object", object{}}}, textForm, jsonForm, yamlForm)
 	cmd.Flags().StringSliceVar(&f.types, "type", nil, "only resources of these types: "+list(shownTypes()))
+	cmd.ValidArgsFunction = folderOr(f.classes(a))
 	choices(cmd, "type", shownTypes()...)
 	cmd.Flags().StringVar(&f.name, "name", "", "only resources of this name; * stands for any characters")
 	return cmd
+}
+
+// noClass ends a command that was asked for a class of proxies that there is not.
+func noClass(err error, name string, p *compiler.Program) error {
+	known := classesOf(p)
+	const most = 12
+	told := known
+	if len(told) > most {
+		told = append(slices.Clone(told[:most]), "…")
+	}
+	return fail(diag.ExitFailure, "%v; the mesh has %s%s", err, strings.Join(told, ", "), meant(name, known))
+}
+
+// classesOf are the classes of the proxies of a mesh as people write them.
+func classesOf(p *compiler.Program) []string {
+	var out []string
+	for _, c := range p.Classes() {
+		out = append(out, c.String())
+	}
+	return out
 }
 
 // isObject reports whether a file of a release is what a target beside Envoy made.

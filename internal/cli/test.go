@@ -53,7 +53,7 @@ they do what the evaluator says.`,
 			return a.tell(results, envoy)
 		},
 	}
-	f.add(cmd)
+	f.add(a, cmd)
 	e.add(cmd, "envoy", "send the requests through real Envoys, too")
 	a.prints(cmd, []document{{"test", testDoc{}}}, textForm, jsonForm, yamlForm, sarifForm, junitForm, githubForm)
 	return cmd

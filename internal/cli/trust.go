@@ -43,7 +43,7 @@ where the rules and the owners of the intent's packages do not agree.`,
 			return a.valid(ds, strings.Join([]string{count(len(t.Environments), "environment"), count(len(t.Signers), "signer"), count(len(t.Rules), "rule")}, ", "))
 		},
 	}
-	f.add(cmd)
+	f.add(a, cmd)
 	a.prints(cmd, nil, textForm, jsonForm, yamlForm, sarifForm, junitForm, githubForm)
 	cmd.Flags().StringVar(&dir, "intent", "", "folder of intent whose owners the rules are to agree with")
 	return group("trust", "Work with the trust policy", cmd)

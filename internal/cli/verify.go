@@ -57,6 +57,7 @@ approved last. Give its state folder with --state.`,
 		},
 	}
 	f.add(cmd)
+	cmd.ValidArgsFunction = f.commits()
 	f.addRegistry(cmd)
 	f.addCredentials(cmd)
 	cmd.Flags().StringVar(&state, "state", "", "a server's state folder: verify as that server would (default: as a new one)")

@@ -30,7 +30,7 @@ real Envoy is asked about every compiled resource as well.`,
 			return a.rounds(cmd.Context(), again, &f.intentFlags, func() error { return a.vet(cmd.Context(), &f, dir) }, dir, f.policies)
 		},
 	}
-	f.add(cmd)
+	f.add(a, cmd)
 	a.prints(cmd, nil, textForm, jsonForm, yamlForm, sarifForm, junitForm, githubForm)
 	again.add(cmd)
 	f.envoy.add(cmd, "envoy", "have a real Envoy judge every compiled resource")

@@ -82,6 +82,18 @@ func (c *Compiler) load(ctx context.Context, s compiler.Source, o compiler.Optio
 	return p, e.summed(ds), nil
 }
 
+// Environments are those that intent declares, none if it cannot be read. Errors and Within
+// as for Load.
+func (c *Compiler) Environments(ctx context.Context, fsys fs.FS) ([]string, error) {
+	s, ds := compiler.Read(fsys)
+	if ds.HasErrors() {
+		return nil, nil
+	}
+	e := &evaluation{ctx: ctx, program: c.program, limits: c.limits, cost: map[string]time.Duration{}}
+	defer e.close()
+	return compiler.Environments(s, compiler.Options{Cache: c.cache, Workers: workers(), Evaluate: e.evaluate}), context.Cause(ctx)
+}
+
 // Passed is a program, and its release if policies let it pass.
 type Passed struct {
 	Program *compiler.Program

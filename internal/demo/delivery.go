@@ -134,7 +134,7 @@ func (w *World) startAgents(ctx context.Context) error {
 			return fmt.Errorf("writing a token: %w", err)
 		}
 		args := []string{"--server", w.listen, "--identity", id, "--join-token-file", file, "--server-fingerprint", r["fingerprint"],
-			"--state-dir", filepath.Join("a", name), "--envoy", w.envoy.Path, "--drain", "1s", "--log-level", "warn", "--", "--concurrency", "1", "--log-level", "warning"}
+			"--state", filepath.Join("a", name), "--envoy-path", w.envoy.Path, "--drain", "1s", "--log-level", "warn", "--", "--concurrency", "1", "--log-level", "warning"}
 		if tell {
 			w.out.Command(child.Spec{Path: "meshc-agent", Args: args}.String() + " &")
 		}

@@ -374,7 +374,7 @@ func wrongSigner(ctx context.Context, w *World) (string, error) {
 	if _, err := w.meshcWant(ctx, 2, 30, "plan", "mesh", "--env", "local", "--base", "HEAD~1", "--detailed-exitcode"); err != nil {
 		return "", err
 	}
-	a, err := w.meshcWant(ctx, 0, 4, "approve", commit, "--repo", "mesh", "--trust", "trust.yaml", "--key", filepath.Join("keys", people.Alice), "--name", people.Alice, "--email", people.Alice+"@bookinfo.example")
+	a, err := w.meshcWant(ctx, 0, 4, "approve", commit, "--repo", "mesh", "--trust", "trust.yaml", "--key", filepath.Join("keys", people.Alice), "--user-name", people.Alice, "--user-email", people.Alice+"@bookinfo.example")
 	if err != nil {
 		return "", err
 	}
@@ -481,7 +481,7 @@ func rollback(ctx context.Context, w *World) (string, error) {
 	before := w.load.Counts()
 	w.out.Tell("Carol goes back to the first release. The record is signed and says why; main is not rewritten.")
 	r, err := w.meshcWant(ctx, 0, 4, "rollback", w.first, "--repo", "mesh", "--trust", "trust.yaml", "--reason", "red stars upset the readers",
-		"--key", filepath.Join("keys", people.Carol), "--name", people.Carol, "--email", people.Carol+"@bookinfo.example")
+		"--key", filepath.Join("keys", people.Carol), "--user-name", people.Carol, "--user-email", people.Carol+"@bookinfo.example")
 	if err != nil {
 		return "", err
 	}

@@ -3,6 +3,8 @@ package diag
 import (
 	_ "embed"
 	"encoding/json"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -28,6 +30,16 @@ var entries = sync.OnceValue(func() map[Code]Entry {
 	}
 	return out
 })
+
+// Entries are the reference's, by code.
+func Entries() []Entry {
+	all := entries()
+	out := make([]Entry, 0, len(all))
+	for _, c := range slices.Sorted(maps.Keys(all)) {
+		out = append(out, all[c])
+	}
+	return out
+}
 
 // About is the reference's entry for a code, and whether there is one.
 func About(c Code) (Entry, bool) {

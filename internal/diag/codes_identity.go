@@ -56,19 +56,19 @@ const (
 	// Example: a replica of `meshc serve` that has not read its Secret for a month, or whose clock is hours off.
 	CodeAuthorityUnsure Code = "MESH0636"
 	// CodeAgentFlag is a flag of the agent that is missing or makes no sense.
-	// Example: neither `--envoy PATH` nor `--no-envoy`.
+	// Example: neither `--envoy-path PATH` nor `--no-envoy`.
 	CodeAgentFlag Code = "MESH0640"
 	// CodeAgentNoIdentity is an agent with neither a certificate nor a way to get one.
-	// Example: an empty `--state-dir` and no `--join-token`.
+	// Example: an empty `--state` and no `--join-token`.
 	CodeAgentNoIdentity Code = "MESH0641"
 	// CodeAgentState is a state folder of the agent that cannot be used.
-	// Example: two agents with the same `--state-dir`.
+	// Example: two agents with the same `--state`.
 	CodeAgentState Code = "MESH0642"
 	// CodeSocket is a Unix socket that cannot be made.
 	// Example: a path of more than 103 bytes, or a socket that another process serves.
 	CodeSocket Code = "MESH0643"
 	// CodeEnvoyChild is an Envoy that cannot be started.
-	// Example: `--envoy /no/such/file`.
+	// Example: `--envoy-path /no/such/file`.
 	CodeEnvoyChild Code = "MESH0644"
 	// CodeServerUnreachable is a server that does not answer.
 	// Example: `--server 127.0.0.1:1` while the first certificate is missing.

@@ -57,7 +57,7 @@ func New(in release.Injection) Object {
 		"command": []any{"meshc-agent"},
 		"args": []any{
 			"--server", in.Server, "--server-bundle", identityDir + "/" + release.RootsKey, "--token-file", identityDir + "/token",
-			"--node-id", "$(POD_NAME)", "--state-dir", stateDir, "--envoy", "envoy", "--status-addr", "[::]:" + strconv.Itoa(StatusPort),
+			"--node-id", "$(POD_NAME)", "--state", stateDir, "--envoy-path", "envoy", "--status-addr", "[::]:" + strconv.Itoa(StatusPort),
 		},
 		"env":            []any{Object{"name": "POD_NAME", "valueFrom": Object{"fieldRef": Object{"fieldPath": "metadata.name"}}}},
 		"ports":          []any{Object{"name": "meshc-status", "containerPort": int64(StatusPort)}},

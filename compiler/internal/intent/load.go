@@ -72,6 +72,15 @@ func Load(t source.Tree, o Options) (*Intent, diag.List) {
 	return in, diags.Sorted()
 }
 
+// Environments are the names of the environments that the root package declares, sorted.
+func Environments(t source.Tree, o Options) []string {
+	l, _ := newLayout(t) // what else is wrong is for Load to tell
+	s := &session{layout: l, options: o}
+	names, _ := declared(s.root())
+	slices.Sort(names)
+	return names
+}
+
 // session is one call of Load.
 type session struct {
 	layout  *layout

@@ -170,7 +170,7 @@ func labelIn(raw []byte) (rendered.Label, bool) {
 func commitObject(l rendered.Label, tree, parent string, by Author) ([]byte, error) {
 	who := fmt.Sprintf("%s <%s> %d +0000", by.Ident.Name, by.Ident.Email, by.Ident.When.Unix())
 	if by.Ident.Name == "" || by.Ident.Email == "" || strings.ContainsAny(by.Ident.Name+by.Ident.Email, "<>\n\x00") {
-		return nil, problem("give --name and --email", "%q is no author", who)
+		return nil, problem("give --user-name and --user-email", "%q is no author", who)
 	}
 	var head, body bytes.Buffer
 	fmt.Fprintf(&head, "tree %s\n", tree)

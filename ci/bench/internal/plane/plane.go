@@ -195,11 +195,11 @@ func (p *Plane) Agent(ctx context.Context, identity, envoy string) (Agent, error
 		return Agent{}, fmt.Errorf("writing the token: %w", err)
 	}
 	args := []string{"--server", p.Address(), "--join-token-file", file, "--server-fingerprint", p.authority.Fingerprints()[0],
-		"--state-dir", a.dir, "--drain", "1s", "--log-level", "warn"}
+		"--state", a.dir, "--drain", "1s", "--log-level", "warn"}
 	if envoy == "" {
 		args = append(args, "--no-envoy")
 	} else {
-		args = append(args, "--envoy", envoy, "--", "--concurrency", "1", "--log-level", "warning")
+		args = append(args, "--envoy-path", envoy, "--", "--concurrency", "1", "--log-level", "warning")
 	}
 	if a.Child, err = child.Start(child.Spec{Path: binary, Args: args, Log: filepath.Join(a.dir, "log")}); err != nil {
 		return Agent{}, err
