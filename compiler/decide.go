@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
@@ -50,6 +51,9 @@ type Request struct {
 	HTTP string
 	// ServerName is what the caller's connection to a port of HTTPS asks for (SNI); "" is Host.
 	ServerName string
+	// Pause is how long its sender is silent before the request's end, and AnswerAfter how long its
+	// destination works on each try from there to the answer. Connections have neither.
+	Pause, AnswerAfter time.Duration
 }
 
 // Versions of HTTP, as a request names them.
@@ -112,6 +116,8 @@ type Answer struct {
 	// Written are the lines that say what the outcome's fields are, if they were asked for. What
 	// has none is as the table of defaults says.
 	Written []Written `json:"written,omitempty"`
+	// Bounds are how long parts of the request may last, as the first proxy keeps it.
+	Bounds []Bound `json:"bounds,omitempty"`
 	// Beside is what the services that it leads to have for all requests together.
 	Beside []Beside `json:"beside,omitempty"`
 	// Handshake says that the callee's proxy ends the handshake, because the caller has no identity of
@@ -279,7 +285,8 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	default:
 		ans = eval.UnknownHost()
 	}
-	out := Answer{Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(), Scheme: got.Scheme, Authority: got.Authority}
+	ans, within := r.paced(ans, q, tcp)
+	out := Answer{Bounds: within, Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(), Scheme: got.Scheme, Authority: got.Authority}
 	out.By, out.Handshake = r.by(ans), ans.Handshake && out.Status == ans.Outcome.Status
 	if got.Client.IsValid() {
 		out.Client = got.Client.String()

@@ -234,7 +234,12 @@ func (a *app) explain(ans compiler.Answer) error {
 		printer.Fprintf(a.out, "  arrives as %s\n", ans.Target())
 	}
 	for _, f := range ans.Outcome.Fields {
-		printer.Fprintf(a.out, "  %s: %s (%s)\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value), a.writtenAt(ans.Written, f.Feature))
+		printer.Fprintf(a.out, "  %s: %s%s (%s)\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value), ans.Then(f), a.writtenAt(ans.Written, f.Feature))
+	}
+	for _, b := range ans.Bounds {
+		if b.Feature == "" {
+			printer.Fprintf(a.out, "  %s: %s%s (default)\n", b.Of, b.After(), b.Words())
+		}
 	}
 	for _, b := range ans.Beside {
 		to := strings.TrimSpace(b.To + " " + b.Version)

@@ -94,6 +94,10 @@ func At(d Door) Limits {
 	return shared
 }
 
+// Silence is how long nothing may move on a request, in either direction, where its route says
+// nothing else: Envoy's default (HttpConnectionManager.stream_idle_timeout).
+const Silence = 5 * time.Minute
+
 // HelloTimeout is how long a connection between proxies may wait with its first bytes,
 // where these tell what it is (listener_filters_timeout).
 const HelloTimeout = 5 * time.Second

@@ -95,10 +95,11 @@ func serveHTTPAt(ctx context.Context, addr string, who Seen, secure *tls.Config,
 		if len(b) <= maxSeenHeader {
 			w.Header().Set(seenHeader, string(b)) // in a header: HEAD has no body
 		}
-		if echoes(w, r) {
+		status := asked.status(r)
+		if status == http.StatusOK && echoes(w, r) {
 			return
 		}
-		w.WriteHeader(asked.status(r))
+		w.WriteHeader(status)
 		answer(w, r)
 	})}
 	serve := func() error { return s.Serve(l) }

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"meshc.dev/meshc/compiler"
 )
@@ -89,7 +90,11 @@ func askHTTP1(ctx context.Context, c net.Conn, d compiler.Door, method string, r
 	if _, err := io.WriteString(c, request(method, r)); err != nil {
 		return Reply{}, fmt.Errorf("sending to %s: %w", d.Listener, errors.Join(err, ctx.Err()))
 	}
-	go func() { _, _ = io.Copy(c, body(r)) }() // until all is sent, or the connection is closed: an answer may come before
+	go func() { // until all is sent, or the connection is closed: an answer may come before
+		if waitFor(ctx, r.Pause) {
+			_, _ = io.Copy(c, body(r))
+		}
+	}()
 	from := bufio.NewReader(c)
 	res, err := readResponse(from, method)
 	if err != nil {
@@ -107,6 +112,19 @@ func askHTTP1(ctx context.Context, c net.Conn, d compiler.Door, method string, r
 		return out, fmt.Errorf("a WebSocket at %s: %w", d.Listener, errors.Join(err, ctx.Err()))
 	}
 	return out, out.readSeen()
+}
+
+// waitFor waits and reports whether ctx has not ended before.
+func waitFor(ctx context.Context, d time.Duration) bool {
+	if d == 0 {
+		return true
+	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // readResponse reads the answer, and what comes before it (RFC 9110 section 15.2), but for the
@@ -142,16 +160,37 @@ func request(method string, r compiler.Request) string {
 	if host := hostOf(r); host != "" {
 		fmt.Fprintf(&b, "Host: %s\r\n", host)
 	}
-	for _, h := range r.Headers {
+	for _, h := range withOrders(r) {
 		fmt.Fprintf(&b, "%s: %s\r\n", h.Name, h.Value)
 	}
 	b.WriteString("\r\n")
 	return b.String()
 }
 
+// withOrders are the headers of a request with what tells the application how long it takes: from
+// the head on, which is all of the request that it sees at once.
+func withOrders(r compiler.Request) []compiler.Header {
+	out := r.Headers
+	if r.AnswerAfter > 0 {
+		out = append(slices.Clip(out), compiler.Header{Name: WaitHeader, Value: (r.Pause + r.AnswerAfter).String()})
+	}
+	if r.Pause > 0 && !slices.ContainsFunc(r.Headers, announces) {
+		out = append(slices.Clip(out), compiler.Header{Name: contentLength, Value: "1"})
+	}
+	return out
+}
+
+const contentLength = "content-length"
+
+// announces reports whether a header says that there is a body.
+func announces(h compiler.Header) bool {
+	return strings.EqualFold(h.Name, contentLength) || strings.EqualFold(h.Name, "transfer-encoding")
+}
+
 // body is what the head of a request of HTTP/1 announces (RFC 9112 section 6): so many bytes,
 // or chunks, of which there are none. A head that announces none, or what none is, has none.
 func body(r compiler.Request) io.Reader {
+	r.Headers = withOrders(r)
 	for _, h := range r.Headers {
 		if strings.EqualFold(h.Name, "transfer-encoding") {
 			return strings.NewReader("0\r\n\r\n")
@@ -166,7 +205,7 @@ const maxBody = 16 << 20
 // announced is the number of bytes that a request says it has, 0 if that is no number.
 func announced(r compiler.Request) int64 {
 	for _, h := range r.Headers {
-		if n, err := strconv.ParseInt(strings.Trim(h.Value, " \t"), 10, 64); err == nil && n > 0 && strings.EqualFold(h.Name, "content-length") {
+		if n, err := strconv.ParseInt(strings.Trim(h.Value, " \t"), 10, 64); err == nil && n > 0 && strings.EqualFold(h.Name, contentLength) {
 			return n
 		}
 	}

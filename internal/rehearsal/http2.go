@@ -148,7 +148,7 @@ func fields(scheme, method string, r compiler.Request) []hpack.HeaderField {
 			out = append(out, hpack.HeaderField{Name: h.Name, Value: h.Value})
 		}
 	}
-	for _, h := range r.Headers {
+	for _, h := range withOrders(r) {
 		if h.Name == protocolField || h.Name == schemeField {
 			continue
 		}

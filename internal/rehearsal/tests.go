@@ -73,11 +73,32 @@ func beyond(want compiler.Answer, r compiler.Request) string {
 			return "the applications of a rehearsal meet no expectation but " + continues
 		}
 	}
+	if why := tooSlow(want, r); why != "" {
+		return why
+	}
 	if _, err := url.ParseRequestURI(want.Arrives.Path); err != nil && want.Forwarded() {
 		return "the applications of a rehearsal read no path in which a % begins no escape"
 	}
 	return ""
 }
+
+// tooSlow is why nobody waits for what becomes of a request, "" if it comes soon enough.
+func tooSlow(want compiler.Answer, r compiler.Request) string {
+	long := r.Pause + r.AnswerAfter
+	for _, b := range want.Bounds {
+		long = min(long, r.Pause+time.Duration(b.Seconds*float64(time.Second)))
+	}
+	if long > longest {
+		return fmt.Sprintf("the answer comes after %s, and a rehearsal waits for %s", long, longest)
+	}
+	if r.Pause > 0 && r.HTTP == compiler.HTTP2 {
+		return "the callers of a rehearsal pause over HTTP/1 only"
+	}
+	return ""
+}
+
+// longest is for how long a rehearsal lets a request or its answer take.
+const longest = patience - 5*time.Second
 
 // continues is the only expectation that RFC 9110 section 10.1.1 has.
 const continues = "100-continue"

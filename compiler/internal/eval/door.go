@@ -14,10 +14,12 @@ const (
 	badRequest        = 400
 	forbidden         = 403
 	unrouted          = 404
+	requestTimeout    = 408
 	misdirected       = 421
 	upgradeRequired   = 426
 	headTooLarge      = 431
 	notImplemented    = 501
+	gatewayTimeout    = 504
 )
 
 // BeforeHandshake is what becomes of a connection to a port of HTTPS that asks for a name (SNI)

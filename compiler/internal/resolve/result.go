@@ -139,7 +139,10 @@ type Test struct {
 	// HTTP is the version that the caller speaks, ServerName what its connection asks for (SNI); "" for the defaults.
 	HTTP       string
 	ServerName string
-	Expect     Expect
+	// Pause is how long the sender is silent before the request's end, After how long its destination
+	// works on it from there.
+	Pause, After time.Duration
+	Expect       Expect
 }
 
 // Expect is what a test demands; nil or "" demands nothing.

@@ -3,6 +3,7 @@ package resolve
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
@@ -46,7 +47,27 @@ func (l *linker) test(p *pkg, e intent.Entry) (Test, bool) {
 	if !l.testTarget(p, q, &t) {
 		return t, false
 	}
-	return t, l.serverName(q, &t) && l.expect(p, e.Node.Field("expect"), &t)
+	return t, l.pace(q, e.Node, &t) && l.serverName(q, &t) && l.expect(p, e.Node.Field("expect"), &t)
+}
+
+// pace reads how long both sides take. Connections have no answers to wait for.
+func (l *linker) pace(q, n intent.Node, t *Test) bool {
+	x := Place{l: l}
+	for _, w := range []struct {
+		n  intent.Node
+		to *time.Duration
+	}{{q.Field("pause"), &t.Pause}, {n.Field("answer").Field("after"), &t.After}} {
+		if !w.n.Exists() {
+			continue
+		}
+		if at := slices.IndexFunc(l.ports[t.To], func(p model.Port) bool { return p.Name == t.Port }); !t.Gateway && at >= 0 && !l.ports[t.To][at].Protocol.IsHTTP() {
+			l.add(diag.New(diag.CodeProtocol, w.n.Pos(), "test %q says how long a request or its answer takes, but port %q of %q takes bytes only", t.Name, t.Port, t.To).
+				WithFix("leave it out, or name a port whose protocol is http, http2 or grpc").WithRelated(l.declaredAt(t.To), "declared here"))
+			return false
+		}
+		*w.to = time.Duration(x.Duration(w.n, 0))
+	}
+	return true
 }
 
 func (l *linker) testTarget(p *pkg, q intent.Node, t *Test) bool {

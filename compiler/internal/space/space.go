@@ -163,7 +163,21 @@ type Field struct {
 	// Number is the value of a field that has an amount: seconds for a time, else in
 	// the unit that Value names. Two fields with equal values have equal numbers.
 	Number float64 `json:"number,omitempty"`
+	// Bounds is what may last no longer than Number, 0 for no bound: a proxy answers in its place. ""
+	// is nothing. It follows from Feature and Name.
+	Bounds Span `json:"bounds,omitempty"`
 }
+
+// Span is a part of the time that a request takes.
+type Span string
+
+// The spans.
+const (
+	OfAnswer  Span = "answer"  // from the end of the request to that of its answer
+	OfTry     Span = "try"     // the same of one of the tries to get it
+	OfSilence Span = "silence" // in which nothing moves in either direction
+	OfStream  Span = "stream"  // from the request's beginning to the end of all that follows it
+)
 
 // Outcome is what follows for a request; two outcomes are the same behaviour
 // exactly if their Keys are equal.

@@ -163,7 +163,7 @@ func meaning(v trait.Value) []space.Act {
 		f("budget", fmt.Sprintf("%d%%, at least %d", r.Percent, r.MinConcurrent)),
 	}
 	if r.PerTry > 0 {
-		out = append(out, f("per try", r.PerTry.String()))
+		out = append(out, space.Field{Feature: name, Name: "per try", Value: r.PerTry.String(), Number: time.Duration(r.PerTry).Seconds(), Bounds: space.OfTry})
 	}
 	tries := 1
 	if slices.ContainsFunc(r.On, func(on string) bool { return !slices.Contains(notBegun, on) }) {

@@ -16,6 +16,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/hop"
 )
 
 const (
@@ -72,9 +73,11 @@ var Idle = feature.Feature{
 		},
 		Fits: fits, Uses: nil,
 	},
-	Codec:   trait.JSON[Silence],
-	Meaning: func(v trait.Value) []space.Act { return bounds(silenceName, "silence", v.(Silence).Idle) },
-	Change:  change(silenceName, "silence", streamIdle),
+	Codec: trait.JSON[Silence],
+	Meaning: func(v trait.Value) []space.Act {
+		return bounds(silenceName, "silence", space.OfSilence, v.(Silence).Idle)
+	},
+	Change: change(silenceName, "silence", hop.Silence),
 	// RouteAction.idle_timeout; 0 is none.
 	Envoy: envoy.OnRoute(func(r *routev3.Route, v Silence, _ *envoy.Ctx) {
 		if a := envoy.Action(r); a != nil {
@@ -98,8 +101,10 @@ var MaxDuration = feature.Feature{
 		},
 		Fits: fits, Uses: nil,
 	},
-	Codec:      trait.JSON[Lifetime],
-	Meaning:    func(v trait.Value) []space.Act { return bounds(lifetimeName, "stream", v.(Lifetime).Max) },
+	Codec: trait.JSON[Lifetime],
+	Meaning: func(v trait.Value) []space.Act {
+		return bounds(lifetimeName, "stream", space.OfStream, v.(Lifetime).Max)
+	},
 	Change:     change(lifetimeName, "stream", 0),
 	Envoy:      envoy.OnRoute(lowerLifetime),
 	Kubernetes: kubernetes.Nothing("the proxies keep it"),

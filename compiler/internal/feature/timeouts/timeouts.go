@@ -18,6 +18,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
 	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/hop"
 )
 
 const (
@@ -27,9 +28,6 @@ const (
 
 // byDefault equals Envoy's own default, so that writing nothing surprises nobody.
 const byDefault = 15 * time.Second
-
-// streamIdle is the default of Envoy's HttpConnectionManager.stream_idle_timeout.
-const streamIdle = 5 * time.Minute
 
 // Timeout bounds a request from its end at the proxy to the end of the answer.
 type Timeout struct {
@@ -85,7 +83,7 @@ func lower(r *routev3.Route, v Timeout, x *envoy.Ctx) {
 		return
 	}
 	a.Timeout = envoy.Duration(time.Duration(v.Request))
-	if _, written := trait.Get[Silence](x.Traits); !written && time.Duration(v.Request) > streamIdle {
+	if _, written := trait.Get[Silence](x.Traits); !written && time.Duration(v.Request) > hop.Silence {
 		a.IdleTimeout = envoy.Duration(time.Duration(v.Request))
 	}
 }
@@ -100,11 +98,13 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	return Timeout{Request: x.Duration(n, byDefault)}
 }
 
-func meaning(v trait.Value) []space.Act { return bounds(name, "request", v.(Timeout).Request) }
+func meaning(v trait.Value) []space.Act {
+	return bounds(name, "request", space.OfAnswer, v.(Timeout).Request)
+}
 
 // bounds is the meaning of a bound; 0 is none.
-func bounds(feature, what string, t trait.Duration) []space.Act {
-	return space.Labels(space.AtWorkload, space.Field{Feature: feature, Name: what, Value: words(t), Number: time.Duration(t).Seconds()})
+func bounds(feature, what string, of space.Span, t trait.Duration) []space.Act {
+	return space.Labels(space.AtWorkload, space.Field{Feature: feature, Name: what, Value: words(t), Number: time.Duration(t).Seconds(), Bounds: of})
 }
 
 // change: under a shorter bound requests fail that were answered, and without one nothing
