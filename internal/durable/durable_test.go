@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"meshc.dev/meshc/internal/durable"
 )
@@ -160,5 +162,36 @@ func TestAReaderNeverSeesAPart(t *testing.T) {
 func TestUnfinishedNamesAreKnown(t *testing.T) {
 	if !durable.IsTemp(".tmp-1") || durable.IsTemp("tmp-1") || durable.IsTemp("a.tmp-") {
 		t.Error("names")
+	}
+}
+
+// A process that was killed leaves a folder, which the next write of the same folder
+// removes. Others may be writing it at this moment.
+func TestWriteDirSweeps(t *testing.T) {
+	parent := t.TempDir()
+	left := func(name string, age time.Duration) string {
+		dir := filepath.Join(parent, name)
+		if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, "part"), nil, 0o644), os.Chtimes(dir, time.Time{}, time.Now().Add(-age))); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	gone := left(".tmp-release-1", time.Hour)
+	held := left(".tmp-release-2", time.Hour)
+	fresh := left(".tmp-release-3", 0)
+	others := left(".tmp-rest-4", time.Hour)
+	f, err := os.Open(filepath.Join(parent, held))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.WriteDir(filepath.Join(parent, "release"), map[string][]byte{"a": nil}, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if have, want := names(t, parent), []string{held, fresh, others, "release"}; !slices.Equal(have, want) {
+		t.Errorf("there are %q, not %q; %q was left behind", have, want, gone)
 	}
 }
