@@ -41,7 +41,7 @@ type carried struct {
 
 // carriersOf are what says the fields of an answer, in the order in which a request meets it.
 func (p *Program) carriersOf(a Answer) []carried {
-	var out []carried
+	out := p.callsOf(a)
 	if x := p.mesh.External(a.Scope.ID); x != nil && a.Scope.Kind == space.External {
 		for _, r := range x.Routes {
 			if path := model.ExternalRoutePath(x.ID, r.Name); a.met(path) {
@@ -51,7 +51,7 @@ func (p *Program) carriersOf(a Answer) []carried {
 		return append(out, carried{x.Traits, model.ExternalPath(x.ID)})
 	}
 	if s := p.mesh.Service(a.Scope.ID); s != nil && a.Scope.Kind == "service" {
-		return routesOf(s, a.Scope.Port, func(r model.Route) bool { return a.met(model.RoutePath(s.ID, r.Name)) })
+		return append(out, routesOf(s, a.Scope.Port, func(r model.Route) bool { return a.met(model.RoutePath(s.ID, r.Name)) })...)
 	}
 	for _, g := range p.mesh.Gateways {
 		for _, h := range g.Hosts {
@@ -59,6 +59,19 @@ func (p *Program) carriersOf(a Answer) []carried {
 				if path := model.GatewayRoutePath(g.ID, h.Name, r.Name); a.met(path) {
 					out = append(append(out, carried{r.Traits, path}), p.behind(r, a)...)
 				}
+			}
+		}
+	}
+	return out
+}
+
+// callsOf are the calls by which the caller says something itself.
+func (p *Program) callsOf(a Answer) []carried {
+	var out []carried
+	for _, of := range p.mesh.CallersOf(a.Scope.ID, a.Scope.Port) {
+		for _, path := range of.Paths {
+			if call, ok := p.mesh.Call(path); ok && a.met(path) && !slices.ContainsFunc(out, func(c carried) bool { return c.path == path }) {
+				out = append(out, carried{call.Traits, path})
 			}
 		}
 	}

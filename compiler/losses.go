@@ -225,6 +225,9 @@ func (p *Program) values(name string) []trait.Value {
 			add(slices.Collect(maps.Values(v.PortTraits))...)
 		}
 		routes(s.Routes)
+		for _, c := range s.Calls {
+			add(c.Traits)
+		}
 	}
 	for _, x := range p.mesh.Externals {
 		add(x.Traits)

@@ -77,7 +77,7 @@ const callerName = "!caller"
 func (p *Program) Rehearse(rs []Request) (Rehearsal, error) {
 	m := p.onOneHost()
 	out := Rehearsal{TrustDomain: m.TrustDomain}
-	callers := cast{mesh: m, by: map[string]*model.Service{}, local: map[string]uint32{}}
+	callers := cast{from: p.mesh, mesh: m, by: map[string]*model.Service{}, local: map[string]uint32{}}
 	for _, r := range rs {
 		d, err := p.door(r, &callers)
 		if err != nil {
@@ -119,6 +119,7 @@ func (p *Program) onOneHost() *model.Mesh {
 
 // cast is the callers of a rehearsal.
 type cast struct {
+	from  *model.Mesh // what is rehearsed
 	mesh  *model.Mesh
 	by    map[string]*model.Service // by identity
 	local map[string]uint32         // by destination
@@ -138,9 +139,15 @@ func (c *cast) call(class release.Class, to, port string) {
 		c.local[key] = uint32(len(c.local) + 1)
 	}
 	k.Local = c.local[key]
-	if !slices.Contains(s.Calls, k) {
-		s.Calls = append(s.Calls, k)
+	if slices.ContainsFunc(s.Calls, func(known model.Call) bool { return known.To == to && known.Port == port }) {
+		return
 	}
+	for _, of := range c.from.CallersOf(to, port) {
+		if of.Class == class {
+			k.Traits = of.Traits
+		}
+	}
+	s.Calls = append(s.Calls, k)
 }
 
 // entrance is the gateway's port by which a request comes: the one that it names, else the

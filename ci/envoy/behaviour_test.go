@@ -249,6 +249,50 @@ mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: {
 	}
 }
 
+// What one caller says at its call holds for what it asks, and for nobody else.
+func TestCallersTightenWhatTheyAsk(t *testing.T) {
+	p := shop(t, `mesh: service: app: {port: http: number: 80, grant: all: mesh: true, timeout: "50s", route: {
+	short: {match: path: prefix: "/short", to: default: 100, timeout: "1s"}
+	often: {match: path: prefix: "/often", to: default: 100, retry: {attempts: 2, on: ["gateway-error"], idempotent: true}}
+	default: to: default: 100
+}}
+mesh: service: hasty: {port: http: number: 80, calls: app: {timeout: "1s", retry: attempts: 0}}
+mesh: service: patient: {port: http: number: 80, calls: app: {timeout: "55s", idle: "1m", retry: attempts: 1}}
+mesh: service: plain: {port: http: number: 80, calls: app: {}}`)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	callers := []string{"hasty", "patient", "plain"}
+	var doors []compiler.Request
+	for _, c := range callers {
+		doors = append(doors, compiler.Request{From: "shop/" + c, To: "shop/app"})
+	}
+	reh, err := p.Rehearse(doors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage, err := rehearsal.Start(ctx, realEnvoy(t), reh, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stage.Stop)
+	for i, want := range []map[string][2]int{ // status and tries
+		{"/slow": {504, 1}, "/short/slow": {504, 1}, "/often/broken": {503, 1}},
+		{"/slow": {200, 1}, "/short/slow": {504, 1}, "/often/broken": {503, 2}},
+		{"/slow": {200, 1}, "/short/slow": {504, 1}, "/often/broken": {503, 3}},
+	} {
+		caller := &play{t, ctx, stage, reh.Doors[i], ""}
+		for path, w := range want {
+			path, fail, wait := path+"/"+callers[i], 0, 4*time.Second
+			if strings.HasPrefix(path, "/often") {
+				fail, wait = 9, 0
+			}
+			if got := caller.ask(path, fail, wait); got.Status != w[0] || caller.tries(path) != w[1] {
+				t.Errorf("%s: %d after %d tries, want %d after %d", path, got.Status, caller.tries(path), w[0], w[1])
+			}
+		}
+	}
+}
+
 func TestRateIsLimitedWhereItArrives(t *testing.T) {
 	p := start(t, `rateLimit: {requests: 3, per: "1h"}`)
 	for i, want := range []int{200, 200, 200, 429, 429} {

@@ -127,15 +127,41 @@ func serviceDecision(m *model.Mesh, s *model.Service, p model.Port, c Column) sp
 		Access: Access(m, s, p),
 	}
 	at := doorOf(s, p, c, d.Access)
-	for _, r := range s.RoutesAt(p) {
-		begin, acts := start(routeRule(s, p, r)), c.actsOn(p, r.TraitsAt(p.Name))
-		d.Routes = append(d.Routes, begin.whole(acts))
+	follow := func(w way, acts []act) {
 		before, behind := behindAccess(acts)
-		d.Effective = append(d.Effective, begin.through(before, func(w way) space.List { return w.to(at, behind) })...)
+		d.Effective = append(d.Effective, w.through(before, func(w way) space.List { return w.to(at, behind) })...)
+	}
+	for _, r := range s.RoutesAt(p) {
+		begin, traits := start(routeRule(s, p, r)), r.TraitsAt(p.Name)
+		for _, of := range callersOf(m, s.ID, p, r) {
+			follow(begin.of(m, of), c.actsOn(p, model.Tightens(of.Traits, r, traits)))
+		}
+		acts := c.actsOn(p, traits)
+		d.Routes = append(d.Routes, begin.whole(acts))
+		follow(begin, acts)
 	}
 	last := notFound(model.ServicePath(s.ID))
 	d.Routes, d.Effective = append(d.Routes, last), append(d.Effective, last)
 	return d
+}
+
+// callersOf are those who say something themselves of what a route sends to a port.
+func callersOf(m *model.Mesh, id string, p model.Port, r model.Route) []model.CallsOf {
+	if !p.Protocol.IsHTTP() || len(r.To) == 0 {
+		return nil
+	}
+	return m.CallersOf(id, p.Name)
+}
+
+// of is the way of those of its requests that callers with one account make.
+func (w way) of(m *model.Mesh, c model.CallsOf) way {
+	who := space.Pattern{Kind: space.Exact, Text: c.Class.SPIFFEID(m.TrustDomain)}
+	w.when = append(slices.Clip(w.when), space.Test{Dim: space.IdentityDim, Any: []space.Pattern{who}})
+	w.from = slices.Clip(w.from)
+	for _, path := range c.Paths {
+		w.from = append(w.from, space.Origin(path))
+	}
+	return w
 }
 
 // actsOn are the acts on a port's requests. What a TCP port has are connections, which

@@ -21,22 +21,27 @@ func Outside(m *model.Mesh, x *model.External, p model.Port, c Column) space.Dec
 		return d
 	}
 	there, own := space.Share{Target: model.ExternalClusterName(x.ID, p.Name), Weight: 1}, c.acts(x.TraitsAt(p))
-	forward := func(match space.Rule, acts []act, sent bool) {
-		if match.Then.Verdict = space.Forward; sent {
-			match.Then.Shares = []space.Share{there}
-		}
+	end := func(w way) space.List { return space.List{w.rule()} }
+	forward := func(match space.Rule, acts []act) {
 		d.Routes = append(d.Routes, start(match).whole(acts))
 		match.When = append([]space.Test{callers}, match.When...)
-		d.Effective = append(d.Effective, start(match).through(acts, func(w way) space.List { return space.List{w.rule()} })...)
+		d.Effective = append(d.Effective, start(match).through(acts, end)...)
 	}
 	if !p.Protocol.IsHTTP() {
-		forward(space.Rule{From: []space.Origin{space.Origin(model.ExternalPath(x.ID))}}, own, true)
+		forward(space.Rule{Then: space.Outcome{Verdict: space.Forward, Shares: []space.Share{there}}, From: []space.Origin{space.Origin(model.ExternalPath(x.ID))}}, own)
 	}
 	for _, r := range x.Routes {
-		if p.Protocol.IsHTTP() {
-			rule := space.Rule{When: r.Match.Tests(), From: []space.Origin{space.Origin(model.ExternalRoutePath(x.ID, r.Name))}, Image: r.Traits.Image()}
-			forward(rule, slices.Concat(c.acts(r.Traits), own), len(r.To) > 0)
+		if !p.Protocol.IsHTTP() {
+			break
 		}
+		rule := space.Rule{When: r.Match.Tests(), Then: space.Outcome{Verdict: space.Forward}, From: []space.Origin{space.Origin(model.ExternalRoutePath(x.ID, r.Name))}, Image: r.Traits.Image()}
+		if len(r.To) > 0 {
+			rule.Then.Shares = []space.Share{there}
+		}
+		for _, of := range callersOf(m, x.ID, p, r) {
+			d.Effective = append(d.Effective, start(rule).of(m, of).through(slices.Concat(c.acts(model.Tightens(of.Traits, r, r.Traits)), own), end)...)
+		}
+		forward(rule, slices.Concat(c.acts(r.Traits), own))
 	}
 	last := notFound(model.ExternalPath(x.ID))
 	d.Routes = append(d.Routes, last)
@@ -72,6 +77,7 @@ func Call(d space.Decision, q space.Request) space.Answer {
 		return space.Answer{Outcome: access.Then, From: access.From, Why: "no service with this account calls it, and what is not called is closed"}
 	}
 	a := Decide(d, q)
-	a.From = slices.Concat(access.From, a.From)
+	met := slices.DeleteFunc(slices.Clone(a.From), func(o space.Origin) bool { return slices.Contains(access.From, o) })
+	a.From = slices.Concat(access.From, met) // a call that says something is in both
 	return a
 }

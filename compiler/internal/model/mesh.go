@@ -92,6 +92,7 @@ type Mesh struct {
 	services  map[string]*Service
 	externals map[string]*External
 	gateways  map[string]*Gateway
+	callers   map[string][]CallsOf // by callee and port
 	// seen, if set, is told what is looked up: see Watched.
 	seen func(Lookup)
 }
@@ -258,6 +259,62 @@ type Call struct {
 	Local uint32 `json:"local,omitempty"`
 	// Port is the callee port's name.
 	Port string `json:"port"`
+	// Traits are what the caller says itself of the requests of this call, beside what the callee's
+	// routes say (Tightens).
+	Traits trait.Set `json:"traits,omitzero"`
+}
+
+// Tightens are the traits of a callee's route for requests of a call that says s: of what both
+// write the tighter holds. Where a route answers by itself nothing is left to be tightened.
+func Tightens(s trait.Set, r Route, route trait.Set) trait.Set {
+	if s.Len() == 0 || len(r.To) == 0 {
+		return route
+	}
+	return s.Then(route)
+}
+
+// CallsOf are the calls of a port by those who run as one account, whose proxies know the same:
+// what all of them say there together, and the mesh paths of the calls that say it.
+type CallsOf struct {
+	Class  release.Class
+	Traits trait.Set
+	Paths  []string
+}
+
+// And adds a call.
+func (c CallsOf) And(says trait.Set, path string) CallsOf {
+	if says.Len() == 0 || slices.Contains(c.Paths, path) { // another version of the same caller
+		return c
+	}
+	c.Traits, c.Paths = c.Traits.Then(says), append(slices.Clip(c.Paths), path)
+	return c
+}
+
+// CallersOf are the accounts whose calls of a port say something, sorted.
+func (m *Mesh) CallersOf(id, port string) []CallsOf { return m.callers[id+"/"+port] }
+
+// indexCallers notes the calls that say something.
+func (m *Mesh) indexCallers() {
+	m.callers = map[string][]CallsOf{}
+	for _, s := range m.Services {
+		for _, c := range s.Calls {
+			if c.Traits.Len() == 0 {
+				continue
+			}
+			key := c.To + "/" + c.Port
+			for _, v := range s.Versions {
+				of := s.Class(v)
+				i := slices.IndexFunc(m.callers[key], func(c CallsOf) bool { return c.Class == of })
+				if i < 0 {
+					i, m.callers[key] = len(m.callers[key]), append(m.callers[key], CallsOf{Class: of})
+				}
+				m.callers[key][i] = m.callers[key][i].And(c.Traits, CallPath(s.ID, c.To))
+			}
+		}
+	}
+	for _, cs := range m.callers {
+		slices.SortFunc(cs, func(a, b CallsOf) int { return strings.Compare(a.Class.String(), b.Class.String()) })
+	}
 }
 
 // PathKind says how a path is compared.
@@ -644,6 +701,7 @@ func (m *Mesh) Build() *Mesh {
 	for _, g := range m.Gateways {
 		m.gateways[g.ID] = g
 	}
+	m.indexCallers()
 	return m
 }
 
@@ -667,6 +725,18 @@ func (m *Mesh) External(id string) *External {
 
 // Gateway returns the gateway with that ID, nil if there is none.
 func (m *Mesh) Gateway(id string) *Gateway { return m.gateways[id] }
+
+// Call returns the call that has a mesh path.
+func (m *Mesh) Call(path string) (Call, bool) {
+	for _, s := range m.Services {
+		for _, c := range s.Calls {
+			if CallPath(s.ID, c.To) == path {
+				return c, true
+			}
+		}
+	}
+	return Call{}, false
+}
 
 // Deny returns the deny that has a mesh path.
 func (m *Mesh) Deny(path string) (Deny, bool) {
@@ -828,6 +898,9 @@ func Decode(raw []byte, codecs map[string]trait.Codec) (*Mesh, error) {
 		err := cmp.Or(both(&s.Traits, s.PortTraits), routes(s.Routes))
 		for i := range s.Versions {
 			err = cmp.Or(err, both(&s.Versions[i].Traits, s.Versions[i].PortTraits))
+		}
+		for i := range s.Calls {
+			err = cmp.Or(err, decode(&s.Calls[i].Traits))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reading mesh.json: service %q: %w", s.ID, err)

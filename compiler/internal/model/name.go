@@ -1,6 +1,8 @@
 package model
 
 import (
+	"strings"
+
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/hop"
 )
@@ -66,6 +68,13 @@ func RoutePath(id, route string) string { return ServicePath(id) + "/route/" + r
 
 // CallPath is the mesh path of a service's call to another service or an external.
 func CallPath(id, to string) string { return ServicePath(id) + "/calls/" + to }
+
+// CallAt is the caller's and the callee's ID in the mesh path of a call; false for another path.
+func CallAt(path string) (id, to string, ok bool) {
+	rest, isService := strings.CutPrefix(path, ServicePath(""))
+	id, to, isCall := strings.Cut(rest, "/calls/")
+	return id, to, isService && isCall
+}
 
 // GrantPath is the mesh path of a service's grant.
 func GrantPath(id, grant string) string { return ServicePath(id) + "/grant/" + grant }

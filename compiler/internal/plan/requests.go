@@ -105,8 +105,13 @@ func (n *narrator) outcomes(before, after space.List, lim prove.Limits) error {
 	if err != nil {
 		return n.c.notCompared(n.p, err)
 	}
-	if len(changes) > 0 {
-		n.c.touch(n.p)
+	changes = slices.DeleteFunc(changes, n.oneSided)
+	for _, ch := range changes {
+		if callers := callersIn(ch); len(callers) > 0 {
+			n.c.touchCallers(n.p, callers)
+		} else {
+			n.c.touch(n.p)
+		}
 	}
 	// Requests that get through on a side come first: they make the better witness
 	// for an effect that denied requests have as well.
@@ -116,6 +121,42 @@ func (n *narrator) outcomes(before, after space.List, lim prove.Limits) error {
 		}
 	}
 	return nil
+}
+
+// callersIn are the services of whose own words at their calls a change is, none if it is about
+// whoever calls.
+func callersIn(ch prove.Change) []string {
+	var out []string
+	for _, o := range slices.Concat(ch.Before.From, ch.After.From) {
+		if id, _, ok := model.CallAt(string(o)); ok {
+			out = appendNew(out, id)
+		}
+	}
+	return out
+}
+
+// oneSided reports whether a change is about what a service says at a call that it makes on one
+// side only: then there is nothing to compare its requests with, and the call is told.
+func (n *narrator) oneSided(ch prove.Change) bool {
+	return slices.ContainsFunc(slices.Concat(ch.Before.From, ch.After.From), func(o space.Origin) bool {
+		if _, _, ok := model.CallAt(string(o)); !ok {
+			return false
+		}
+		_, before := n.c.before.Call(string(o))
+		_, after := n.c.after.Call(string(o))
+		return before != after
+	})
+}
+
+// touchCallers touches those whose own words about requests to what a pair is about change.
+func (c *comparison) touchCallers(p pair, callers []string) {
+	if !p.external {
+		c.touchedServices[p.own] = true
+	}
+	for _, id := range callers {
+		c.touchedServices[id] = true
+		c.askers[Caller{Kind: CallerService, Name: id}] = true
+	}
 }
 
 // routed is a list as callers meet it whose own proxies choose a route. A service's

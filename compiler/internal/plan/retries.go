@@ -7,6 +7,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
 )
 
 // Amplification is, per service, how many requests one request at the edge of
@@ -14,16 +15,23 @@ import (
 // the worst path of calls. Within a cycle nothing is multiplied; services in
 // one are told by the second result.
 func Amplification(m *model.Mesh, meaning eval.Column) (worst map[string]int, cyclic map[string]bool) {
-	g := callGraph{tries: map[string]int{}, callers: map[string][]string{}}
+	g := callGraph{tries: map[string]int{}, callers: map[string][]string{}, calls: map[edge]int{}}
+	called := map[string]bool{}
 	for _, s := range m.Services {
-		g.tries[s.ID] = 1
-		for _, r := range s.Routes {
-			g.tries[s.ID] = max(g.tries[s.ID], meaning.Tries(r.Traits))
-		}
+		g.tries[s.ID] = max(g.tries[s.ID], 1)
 		for _, call := range s.Calls {
-			if m.Service(call.To) != nil {
-				g.callers[call.To] = append(g.callers[call.To], s.ID)
+			to := m.Service(call.To)
+			if to == nil {
+				continue
 			}
+			called[to.ID] = true
+			g.callers[to.ID] = append(g.callers[to.ID], s.ID)
+			g.calls[edge{s.ID, to.ID}] = max(g.calls[edge{s.ID, to.ID}], tries(meaning, to, call.Traits))
+		}
+	}
+	for _, s := range m.Services {
+		if !called[s.ID] { // what its routes say is for whoever will
+			g.tries[s.ID] = max(g.tries[s.ID], tries(meaning, s, trait.Set{}))
 		}
 	}
 	for _, gw := range m.Gateways {
@@ -40,10 +48,24 @@ func Amplification(m *model.Mesh, meaning eval.Column) (worst map[string]int, cy
 	return g.worst(m)
 }
 
+// tries is how often a request of a call may be begun, whose caller says something itself.
+func tries(meaning eval.Column, to *model.Service, says trait.Set) int {
+	n := 1
+	for _, r := range to.Routes {
+		n = max(n, meaning.Tries(model.Tightens(says, r, r.Traits)))
+	}
+	return n
+}
+
+// callGraph is who calls whom: how often a request may be begun that a call makes, and one
+// that comes from outside of all calls.
 type callGraph struct {
 	tries   map[string]int
 	callers map[string][]string
+	calls   map[edge]int
 }
+
+type edge struct{ from, to string }
 
 // maxAmplification stops the product: beyond it the number says nothing more.
 const maxAmplification = 1_000_000_000
@@ -60,15 +82,17 @@ func (g callGraph) worst(m *model.Mesh) (map[string]int, map[string]bool) {
 		if v, ok := out[id]; ok {
 			return v
 		}
-		above := 1
+		most := g.tries[id]
 		for _, caller := range g.callers[id] {
+			above := 1
 			if caller == id || component[caller] == component[id] {
 				cyclic[id] = true
-				continue
+			} else {
+				above = visit(caller)
 			}
-			above = max(above, visit(caller))
+			most = max(most, min(above*g.calls[edge{caller, id}], maxAmplification))
 		}
-		out[id] = min(above*g.tries[id], maxAmplification)
+		out[id] = most
 		return out[id]
 	}
 	for _, s := range m.Services {

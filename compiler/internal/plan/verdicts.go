@@ -258,21 +258,24 @@ func (n *narrator) conditions(t *told, ch prove.Change) {
 		box = slices.Concat(beforeAccess(ch.Before, before.Access), beforeAccess(ch.After, after.Access))
 		earlier = slices.Concat(earlierRoutes(before.Routes, ch.Before), earlierRoutes(after.Routes, ch.After))
 		for _, r := range ch.Except { // what the same route does with some of its requests
-			r.When = beforeAccess(space.Rule{When: beforeAccess(r, before.Access), From: r.From}, after.Access)
+			if !n.p.external { // whose access is no part of what takes effect
+				r.When = beforeAccess(space.Rule{When: beforeAccess(r, before.Access), From: r.From}, after.Access)
+			}
 			earlier = append(earlier, r)
 		}
 		t.more = 0
 	}
 	if n.p.external { // whoever calls it, as access says
-		box = slices.DeleteFunc(box, func(t space.Test) bool { return t.Dim == space.IdentityDim })
+		box = slices.Concat(withoutCallers(ch.Before), withoutCallers(ch.After))
 	}
 	known := keys(box)
 	for _, r := range earlier {
 		if apart(r.When, box) {
 			continue
 		}
-		own := slices.DeleteFunc(slices.Clone(r.When), func(t space.Test) bool { return known[t.Key()] || t.Dim == space.IdentityDim })
-		if one, ok := takenOut(own); ok {
+		r.When = slices.DeleteFunc(slices.Clone(r.When), func(t space.Test) bool { return known[t.Key()] })
+		own := withoutCallers(r)
+		if one, ok := takenOut(own); ok && one.Dim != space.IdentityDim {
 			box = append(box, one)
 		} else if len(own) > 0 {
 			t.except = append(t.except, own)
@@ -283,6 +286,14 @@ func (n *narrator) conditions(t *told, ch prove.Change) {
 		t.except, t.more = t.except[:prove.MaxExcept], t.more+over
 	}
 	t.except = n.exceptions(t.box, t.except)
+}
+
+// withoutCallers are the tests of a rule but those of who asks, unless that is what the rule is for.
+func withoutCallers(r space.Rule) []space.Test {
+	if len(callersIn(prove.Change{Before: r})) > 0 {
+		return r.When
+	}
+	return slices.DeleteFunc(slices.Clone(r.When), func(t space.Test) bool { return t.Dim == space.IdentityDim })
 }
 
 // earlierRoutes are the routes that a request meets before the one of a rule.
@@ -349,16 +360,16 @@ func (p Part) text() string {
 	taken := func(t space.Test) bool {
 		return t.Not && len(t.Any) > 0 && (t.Dim == space.PathDim || t.Dim == space.MethodDim)
 	}
-	words := requested(slices.DeleteFunc(slices.Clone(p.When), taken))
+	words := asked(slices.DeleteFunc(slices.Clone(p.When), taken))
 	var but []string
 	for _, x := range p.When {
 		if taken(x) {
 			x.Not = false
-			but = append(but, requested([]space.Test{x}))
+			but = append(but, asked([]space.Test{x}))
 		}
 	}
 	for _, e := range p.Except {
-		but = appendNew(but, requested(e))
+		but = appendNew(but, asked(e))
 	}
 	if p.More > 0 {
 		but = append(but, strconv.Itoa(p.More)+" more rules")
@@ -367,6 +378,37 @@ func (p Part) text() string {
 		words = "all requests"
 	}
 	return words + except(but)
+}
+
+// asked words the tests on requests and, by their accounts, on those who make them.
+func asked(when []space.Test) string {
+	words := requested(when)
+	var from []string
+	for _, t := range when {
+		if t.Dim != space.IdentityDim || t.Not {
+			continue
+		}
+		for _, p := range t.Any {
+			if ns, account, ok := accountOf(p); ok {
+				from = appendNew(from, ns+"/"+account)
+			}
+		}
+	}
+	switch {
+	case len(from) == 0:
+		return words
+	case words == "":
+		return "from " + strings.Join(from, ", ")
+	}
+	return words + " from " + strings.Join(from, ", ")
+}
+
+// accountOf is the account that a pattern is for, false if it is for several or another identity.
+func accountOf(p space.Pattern) (namespace, account string, ok bool) {
+	rest, isID := strings.CutPrefix(p.Text, "spiffe://")
+	_, rest, _ = strings.Cut(rest, "/ns/")
+	namespace, account, ok = strings.Cut(rest, "/sa/")
+	return namespace, account, ok && isID && p.Kind == space.Exact
 }
 
 // partsText says which requests are in any of the parts.

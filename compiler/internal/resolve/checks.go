@@ -25,6 +25,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkCycles()
 	l.checkReceivers()
 	l.checkAgreed()
+	l.checkCalls()
 	l.checkRings()
 	l.checkPlaintext()
 	l.checkDenies()

@@ -24,7 +24,9 @@ type On string
 // what is said of the external itself. What the root says for the mesh, and
 // the owner of a namespace for it, is settled on each service and gateway. OnDefault is the
 // `default` of both, which holds for services and externals, whatever of them the feature is
-// about, where nothing nearer says it; it counts as not written (trait.Set.WithDefault).
+// about, where nothing nearer says it; it counts as not written (trait.Set.WithDefault). OnCall is
+// what a caller says of the requests that its own proxies send to one callee, beside what the
+// callee's routes say of all (model.Tightens).
 const (
 	OnRoute        On = "route"
 	OnGatewayRoute On = "gateway.route"
@@ -33,6 +35,7 @@ const (
 	OnPort         On = "service.port"
 	OnVersion      On = "service.version"
 	OnExternal     On = "external"
+	OnCall         On = "service.calls"
 	AroundRoutes   On = "service around its routes"
 	AroundPort     On = "service.port around the service's routes"
 	AroundExternal On = "external around its routes"

@@ -42,7 +42,7 @@ func (Buffer) TraitName() string { return kept }
 var Kept = feature.Feature{
 	Rule: resolve.Rule{
 		Name: kept, Field: kept,
-		On:      []resolve.On{resolve.OnRoute, resolve.OnHost, resolve.AroundPort, resolve.AroundRoutes, resolve.AroundExternal, resolve.OnDefault},
+		On:      []resolve.On{resolve.OnRoute, resolve.OnHost, resolve.AroundPort, resolve.AroundRoutes, resolve.AroundExternal, resolve.OnCall, resolve.OnDefault},
 		Answers: false, Forwards: true,
 		Defaults: []resolve.Default{{
 			Field: "route.buffer", Value: "1MiB where a retry is written, else 32KiB at a gateway and 1MiB at a sidecar",

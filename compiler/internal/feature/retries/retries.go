@@ -63,7 +63,7 @@ func (r Retry) Then(next trait.Value) trait.Value {
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "retry", On: []resolve.On{resolve.OnRoute, resolve.OnHost, resolve.AroundPort, resolve.AroundRoutes, resolve.AroundExternal, resolve.OnDefault}, Answers: false, Forwards: true,
+		Name: name, Field: "retry", On: []resolve.On{resolve.OnRoute, resolve.OnHost, resolve.AroundPort, resolve.AroundRoutes, resolve.AroundExternal, resolve.OnCall, resolve.OnDefault}, Answers: false, Forwards: true,
 		Defaults: []resolve.Default{
 			{Field: "route.retry", Value: "attempts: 1", Why: "a connection that is refused, or closed before the request, costs no caller an answer"},
 			{Field: "route.retry.perTry", Value: "the route's timeout", Why: "the whole answer has a bound already"},

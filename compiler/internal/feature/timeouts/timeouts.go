@@ -70,7 +70,7 @@ var Feature = feature.Feature{
 
 // carriers are the same for all three: the nearest counts.
 func carriers() []resolve.On {
-	return []resolve.On{resolve.OnRoute, resolve.OnHost, resolve.AroundPort, resolve.AroundRoutes, resolve.AroundExternal, resolve.OnDefault}
+	return []resolve.On{resolve.OnRoute, resolve.OnHost, resolve.AroundPort, resolve.AroundRoutes, resolve.AroundExternal, resolve.OnCall, resolve.OnDefault}
 }
 
 // lower sets RouteAction.timeout. Envoy also ends a stream on which nothing moves for five

@@ -1,12 +1,15 @@
 package envoy
 
 import (
+	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
 )
 
 func address(host string, port uint32) *corev3.Address {
@@ -32,6 +35,20 @@ type target struct {
 	external *model.External
 	port     model.Port
 	version  model.Version
+	// says is what the caller says itself of requests there.
+	says trait.Set
+}
+
+// mark tells what the caller says from what others say, for keys of what is made for several.
+func (t target) mark() string {
+	if t.says.Len() == 0 {
+		return ""
+	}
+	raw, err := json.Marshal(t.says)
+	if err != nil {
+		return fmt.Sprintf(" %#v", t.says)
+	}
+	return " " + string(raw)
 }
 
 func (t target) id() string {

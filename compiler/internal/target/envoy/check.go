@@ -34,6 +34,9 @@ func (e *emitter) checkTraits() diag.List {
 				out = append(out, e.checkSet(r.TraitsAt(p.Name), model.RoutePath(s.ID, r.Name), "route", Lowering.onRoute)...)
 			}
 		}
+		for _, k := range s.Calls {
+			out = append(out, e.checkSet(k.Traits, model.CallPath(s.ID, k.To), "call", Lowering.onRoute)...)
+		}
 	}
 	for _, x := range e.m.Externals {
 		out = append(out, e.checkSet(x.Traits, model.ExternalPath(x.ID), "external", Lowering.onCluster)...)

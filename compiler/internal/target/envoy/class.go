@@ -162,7 +162,7 @@ type call struct {
 // calls is the union of the calls of a class's members, sorted by destination. A
 // call without a local port has no listener with explicit capture and is left out.
 func (e *emitter) calls(c scope) []call {
-	by := map[string]*call{}
+	by, said := map[string]*call{}, map[string]model.CallsOf{}
 	for _, mb := range c.members {
 		for _, k := range mb.service.Calls {
 			t, ok := e.destination(k.To, k.Port)
@@ -174,6 +174,7 @@ func (e *emitter) calls(c scope) []call {
 			if by[key] == nil {
 				by[key] = &call{target: t}
 			}
+			said[key] = said[key].And(k.Traits, model.CallPath(mb.service.ID, k.To))
 			if !slices.Contains(by[key].locals, local) {
 				by[key].locals = append(by[key].locals, local)
 			}
@@ -181,6 +182,7 @@ func (e *emitter) calls(c scope) []call {
 	}
 	out := make([]call, 0, len(by))
 	for _, k := range slices.Sorted(maps.Keys(by)) {
+		by[k].target.says = said[k].Traits
 		slices.Sort(by[k].locals)
 		out = append(out, *by[k])
 	}

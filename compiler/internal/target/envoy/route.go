@@ -156,12 +156,13 @@ func notFound(name string, match *routev3.RouteMatch) *routev3.Route {
 
 // serviceRoutes are the routes of requests to a service's port. There is no
 // catch-all: where no route matches, Envoy answers 404.
-func (e *emitter) serviceRoutes(s *model.Service, p model.Port, out *entry) []*routev3.Route {
+func (e *emitter) serviceRoutes(t target, out *entry) []*routev3.Route {
+	s, p := t.service, t.port
 	var rs []*routev3.Route
 	for _, r := range s.Routes {
 		path := model.RoutePath(s.ID, r.Name)
 		if route := e.buildRoute(routeSpec{
-			name: path, path: path, match: r.Match, shares: e.shares(own(s, p, r.To)), traits: r.TraitsAt(p.Name),
+			name: path, path: path, match: r.Match, shares: e.shares(own(s, p, r.To)), traits: model.Tightens(t.says, r, r.TraitsAt(p.Name)),
 			x: Ctx{Service: s, Port: p},
 		}, out); route != nil {
 			rs = append(rs, route)
@@ -183,12 +184,13 @@ func own(s *model.Service, p model.Port, to []model.Target) []model.Target {
 const answerTimeout = 15 * time.Second
 
 // externalRoutes are the routes of requests to an external's port.
-func (e *emitter) externalRoutes(x *model.External, p model.Port, out *entry) []*routev3.Route {
+func (e *emitter) externalRoutes(t target, out *entry) []*routev3.Route {
+	x, p := t.external, t.port
 	var rs []*routev3.Route
 	for _, r := range x.Routes {
 		path := model.ExternalRoutePath(x.ID, r.Name)
 		if route := e.buildRoute(routeSpec{
-			name: path, path: path, match: r.Match, shares: e.shares(outsideTargets(x, p, r.To)), traits: r.Traits,
+			name: path, path: path, match: r.Match, shares: e.shares(outsideTargets(x, p, r.To)), traits: model.Tightens(t.says, r, r.Traits),
 			x: Ctx{External: x, Port: p}, host: e.calledAs(x),
 		}, out); route != nil {
 			rs = append(rs, route)
@@ -216,10 +218,11 @@ func (e *emitter) calledAs(x *model.External) string {
 }
 
 // outboundConfig is the RouteConfiguration for requests to one callee's port,
-// the same bytes for every caller (explicit capture).
+// the same bytes for every caller that says nothing itself (explicit capture). The name is the same
+// for all, so that a caller who begins to say something gets other routes and keeps its listener.
 func (e *emitter) outboundConfig(t target) *entry {
 	name := model.OutboundName(t.id(), t.port.Name)
-	return e.get("route "+name, []given{t.given()}, func(out *entry) {
+	return e.get("route "+name+t.mark(), []given{t.given()}, func(out *entry) {
 		h := &routev3.VirtualHost{Name: t.id(), Domains: []string{"*"}, Routes: e.targetRoutes(t, out)}
 		e.sealRoutes(out, t.path(), &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{h}})
 	})
@@ -227,9 +230,9 @@ func (e *emitter) outboundConfig(t target) *entry {
 
 func (e *emitter) targetRoutes(t target, out *entry) []*routev3.Route {
 	if t.external != nil {
-		return e.externalRoutes(t.external, t.port, out)
+		return e.externalRoutes(t, out)
 	}
-	return e.serviceRoutes(t.service, t.port, out)
+	return e.serviceRoutes(t, out)
 }
 
 // inboundConfig is the RouteConfiguration for requests that arrive at a version's

@@ -146,7 +146,7 @@ func (e *emitter) callNeeds(t target, n needs) {
 		return
 	}
 	for _, r := range t.service.RoutesAt(t.port) {
-		traits := e.routeTraits(r.TraitsAt(t.port.Name), model.RoutePath(t.service.ID, r.Name))
+		traits := e.routeTraits(model.Tightens(t.says, r, r.TraitsAt(t.port.Name)), model.RoutePath(t.service.ID, r.Name))
 		for _, to := range r.To {
 			if v, ok := t.service.Version(to.Version); ok && to.Weight > 0 {
 				t.version = v
@@ -165,7 +165,7 @@ func (e *emitter) externalNeeds(t target, n needs) {
 	}
 	for _, r := range t.external.Routes {
 		if len(r.To) > 0 {
-			n.add(t, e.routeTraits(r.Traits, model.ExternalRoutePath(t.external.ID, r.Name)))
+			n.add(t, e.routeTraits(model.Tightens(t.says, r, r.Traits), model.ExternalRoutePath(t.external.ID, r.Name)))
 		}
 		e.used(r.Traits, n)
 	}

@@ -125,7 +125,7 @@ func (e *emitter) namedTLS(t target, l *listenerv3.Listener, out *entry) *listen
 func (e *emitter) portConfig(namespace string, d *dial) *entry {
 	key, origin := "route "+portName(d.number), ""
 	for _, t := range d.named {
-		key += " " + t.path() + "/" + t.port.Name + localMark(namespace, t)
+		key += " " + t.path() + "/" + t.port.Name + localMark(namespace, t) + t.mark()
 	}
 	pods := podDomains(namespace, d)
 	key += fmt.Sprintf(" pods %q", pods)

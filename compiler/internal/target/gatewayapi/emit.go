@@ -92,6 +92,9 @@ func (e *emitter) check(parts []coverage.Part) {
 				e.checkTraits(v.TraitsAt(p.Name), model.VersionPath(s.ID, v.Name), false)
 			}
 		}
+		for _, c := range s.Calls { // an HTTPRoute is for whoever calls
+			e.checkTraits(c.Traits, model.CallPath(s.ID, c.To), false)
+		}
 	}
 	for _, g := range e.m.Gateways {
 		e.checkTraits(g.Traits, model.GatewayPath(g.ID), false)

@@ -128,6 +128,9 @@ func (e *emitter) checkTarget() {
 				e.checkTraits(r.TraitsAt(p.Name), model.RoutePath(s.ID, r.Name))
 			}
 		}
+		for _, c := range s.Calls {
+			e.checkTraits(c.Traits, model.CallPath(s.ID, c.To))
+		}
 	}
 	for _, x := range e.m.Externals {
 		e.checkTraits(x.Traits, model.ExternalPath(x.ID))
