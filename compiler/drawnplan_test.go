@@ -100,6 +100,9 @@ func questions(r *rand.Rand, n int) []asked {
 
 func (q asked) request() space.Request {
 	out := space.Request{Method: q.method, Path: q.path, Query: q.query, Host: q.host, Scheme: q.scheme}
+	if ns, account, ok := strings.Cut(q.from, "/"); ok {
+		out.From = "spiffe://mesh.test/ns/" + ns + "/sa/" + account
+	}
 	for _, n := range slices.Sorted(maps.Keys(q.headers)) {
 		out.Headers = append(out.Headers, space.Header{Name: n, Value: q.headers[n]})
 	}
@@ -207,24 +210,30 @@ func (j drawnJudge) services(qs []asked) {
 
 func (j drawnJudge) calls(kind string, sb, sa *drawnService, port string, qs []asked) {
 	lines := j.lines(kind, sb.id, port)
+	around := kind == "external" && fmt.Sprint(sb.around("")) != fmt.Sprint(sa.around(""))
 	for _, q := range qs {
-		ownB, ownA := sb.own(j.T, port, q), sa.own(j.T, port, q)
-		may := ownB.written != ownA.written || ownB.verdict != ownA.verdict || kind == "external" && fmt.Sprint(sb.around("")) != fmt.Sprint(sa.around(""))
-		must, narrower, what := false, false, ""
+		everB, everA := sb.own(j.T, port, q, nil), sa.own(j.T, port, q, nil)
+		j.told(lines, q, false, around || everB.written != everA.written || everB.verdict != everA.verdict, sb.id+":"+port, "whoever calls it")
 		for _, c := range askers(j.b, j.a) {
 			if c[0].account == "" || kind == "external" && !j.calling(c[0], sb.id) {
 				continue
 			}
+			saysB, callsB := j.b.calledBy(c[0].account, sb, port)
+			saysA, callsA := j.a.calledBy(c[1].account, sa, port)
+			if callsB != callsA && len(saysB)+len(saysA) > 0 {
+				continue // that the call came or went is told
+			}
+			ownB, ownA := sb.own(j.T, port, q, saysB), sa.own(j.T, port, q, saysA)
+			may := around || ownB.written != ownA.written || ownB.verdict != ownA.verdict
 			fb, fa := j.b.whole(j.T, sb, port, c[0], ownB), j.a.whole(j.T, sa, port, c[1], ownA)
 			access := fb.verdict != fa.verdict && forwardOrDenied(fb.verdict) && forwardOrDenied(fa.verdict) && ownB.arrived.path == ownA.arrived.path
-			if fb.key() != fa.key() && !access && !(fb.verdict == "denied" && fa.verdict == "denied") {
-				must, what = true, fmt.Sprintf("%+v: %s → %s", c, fb.key(), fa.key())
-				narrower = narrower || fb.verdict == "forward" && fa.verdict != "forward"
+			must := fb.key() != fa.key() && !access && !(fb.verdict == "denied" && fa.verdict == "denied")
+			what := fmt.Sprintf("%+v: %s → %s", c, fb.key(), fa.key())
+			q.from = c[1].account
+			j.told(lines, q, must, may, sb.id+":"+port, what)
+			if must && fb.verdict == "forward" && fa.verdict != "forward" && !q.mayBeIn(lines, plan.Narrowing) {
+				j.wrong("%+v to %s gets through no longer and no line is narrowing: %s", q, sb.id, what)
 			}
-		}
-		j.told(lines, q, must, may, sb.id+":"+port, what)
-		if narrower && !q.mayBeIn(lines, plan.Narrowing) {
-			j.wrong("%+v to %s gets through no longer and no line is narrowing: %s", q, sb.id, what)
 		}
 	}
 }
@@ -303,13 +312,13 @@ func (j drawnJudge) witnesses() (n int) {
 				vs[side] = "denied"
 				for _, s := range r.services {
 					if _, calls := s.Calls[w.Scope.ID]; calls && slices.Contains(s.accounts(), c.account) {
-						vs[side] = r.outside[w.Scope.ID].own(j.T, w.Scope.Port, q).verdict
+						vs[side] = r.outside[w.Scope.ID].own(j.T, w.Scope.Port, q, nil).verdict
 					}
 				}
 			case w.Direct:
 				vs[side] = verdictOf(r.admits(j.T, r.services[w.Scope.ID], w.Scope.Port, c, q))
 			default:
-				vs[side] = r.whole(j.T, r.services[w.Scope.ID], w.Scope.Port, c, r.services[w.Scope.ID].own(j.T, w.Scope.Port, q)).verdict
+				vs[side] = r.whole(j.T, r.services[w.Scope.ID], w.Scope.Port, c, r.services[w.Scope.ID].own(j.T, w.Scope.Port, q, nil)).verdict
 			}
 		}
 		if twice {

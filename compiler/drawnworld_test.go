@@ -75,7 +75,7 @@ type drawnService struct {
 	id, ns   string
 	Port     map[string]*drawnPort  `json:"port"`
 	Version  map[string]drawnOwner  `json:"version"`
-	Calls    map[string]drawnCall   `json:"calls"`
+	Calls    map[string]*drawnCall  `json:"calls"`
 	Route    map[string]*drawnRoute `json:"route"`
 	Grant    map[string]drawnRule   `json:"grant"`
 	Deny     map[string]drawnRule   `json:"deny"`
@@ -90,7 +90,8 @@ type drawnOwner struct {
 }
 
 type drawnCall struct {
-	Port string `json:"port"`
+	Port  string `json:"port"`
+	words map[string]json.RawMessage
 }
 
 type drawnPort struct {
@@ -385,6 +386,9 @@ func (w *reading) learn(t *testing.T, p drawnPackage, words json.RawMessage) {
 			for r := range s.Route {
 				s.Route[r].name, s.Route[r].words = r, child(t, words, kind, name, "route", r)
 			}
+			for to := range s.Calls {
+				s.Calls[to].words = child(t, words, kind, name, "calls", to)
+			}
 			into[s.id] = s
 		}
 	}
@@ -410,6 +414,7 @@ type asker struct{ workload, account string }
 type asked struct {
 	method, path, query, host string
 	scheme                    string // by which it comes to a gateway, "http" or "https"
+	from                      string // the account of whoever asks, "" where that is open
 	headers                   map[string]string
 	twice                     bool // an edit made it have a header twice
 }
@@ -745,13 +750,75 @@ func settled(around ...map[string]json.RawMessage) map[string]string {
 	return out
 }
 
-// own is what a caller's own proxy does with a request to a service's port or an external's.
-func (s *drawnService) own(t *testing.T, port string, q asked) fate {
+// calledBy are the words of the calls of a port by which those with an account call it, joined, and
+// whether any of them does.
+func (w *reading) calledBy(account string, s *drawnService, port string) (words map[string]string, calls bool) {
+	words = map[string]string{}
+	for _, id := range slices.Sorted(maps.Keys(w.services)) {
+		c := w.services[id].Calls[s.id]
+		if c == nil || cmp.Or(c.Port, s.main()) != port || !slices.Contains(w.services[id].accounts(), account) {
+			continue
+		}
+		calls = true
+		for _, word := range []string{"timeout", "idle", "maxDuration", "retry", "buffer"} {
+			text := nearest(word, c.words)
+			switch old := words[word]; {
+			case text == "" || old != "" && word == "buffer":
+			case old == "":
+				words[word] = text
+			case word == "retry":
+				words[word] = lessOften(text, old)
+			default:
+				words[word] = shorterOf(old, text)
+			}
+		}
+	}
+	return words, calls
+}
+
+// lessOften is of two retries the one with fewer attempts.
+func lessOften(a, b string) string {
+	number := func(text string) int {
+		r := struct{ Attempts int }{1}
+		_ = json.Unmarshal([]byte(text), &r)
+		return r.Attempts
+	}
+	if number(b) < number(a) {
+		return b
+	}
+	return a
+}
+
+// bounding are the words of which the tighter holds, where two are written.
+func bounding() map[string]func(a, b string) string {
+	return map[string]func(a, b string) string{"timeout": shorterOf, "maxDuration": shorterOf, "retry": fewerOf}
+}
+
+// tightened is what a caller's proxy does whose call has words.
+func (f fate) tightened(t *testing.T, says, written map[string]string, protocol string) fate {
+	f.effects = maps.Clone(f.effects)
+	own := effects(t, says, protocol)
+	for word, tighter := range bounding() {
+		switch {
+		case says[word] == "":
+		case written[word] != "":
+			f.effects[word] = tighter(own[word], f.effects[word])
+		default:
+			f.effects[word] = own[word]
+		}
+	}
+	f.written += fmt.Sprint(says, written)
+	return f
+}
+
+// own is what a caller's own proxy does with a request to a service's port or an external's, whose
+// call has words.
+func (s *drawnService) own(t *testing.T, port string, q asked, says map[string]string) fate {
 	p := s.Port[port]
 	if len(s.Route) == 0 {
 		f := fate{verdict: "forward", to: s.id + ":" + port + " all", arrived: q, effects: effects(t, settled(s.around(p.Protocol, p.words)...), p.Protocol)}
 		f.written = fmt.Sprint(settled(s.around(p.Protocol, p.words)...))
-		return f
+		return f.tightened(t, says, settled(p.words, s.words), p.Protocol)
 	}
 	r := firstOf(slices.Collect(maps.Values(s.Route)), q)
 	if r == nil {
@@ -765,7 +832,7 @@ func (s *drawnService) own(t *testing.T, port string, q asked) fate {
 	}
 	f.verdict, f.to, f.arrived, f.effects = "forward", s.id+":"+port+" "+weights(r.To), r.sends(q), effects(t, words, p.Protocol)
 	f.written += f.to
-	return f
+	return f.tightened(t, says, settled(r.words, p.words, s.words), p.Protocol)
 }
 
 // answer is what a route answers by itself, the zero fate if it sends on.
@@ -887,7 +954,7 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 	if port == "" {
 		port = s.main()
 	}
-	f := s.own(t, port, sent)
+	f := s.own(t, port, sent, nil)
 	if f.verdict != "forward" {
 		return f
 	}
@@ -904,7 +971,7 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 	f.effects = map[string]string{}
 	outer, behind := effects(t, words, s.Port[port].Protocol), effects(t, inner, s.Port[port].Protocol)
 	written := settled(append(own, s.words)...)
-	for word, tighter := range map[string]func(a, b string) string{"timeout": shorterOf, "maxDuration": shorterOf, "retry": fewerOf} {
+	for word, tighter := range bounding() {
 		switch f.effects[word] = behind[word]; {
 		case words[word] != "" && written[word] != "":
 			f.effects[word] = tighter(outer[word], behind[word])

@@ -86,8 +86,7 @@ func turns() []func(*Mesh, *pen) {
 		}),
 		written(`number: 8080`, other("number: 8082", "number: 8084")), written(`number: 8443`, other("number: 8444")),
 		written(`192\.0\.2\.\d+`, other("192.0.2.1", "192.0.2.2", "192.0.2.3")),
-		written(`, calls: "beta/(out|far)": \{\}`, func(*pen, string) string { return "" }),
-		func(m *Mesh, p *pen) { m.turnCalls(p) }, func(m *Mesh, p *pen) { m.turnHost(p) },
+		func(m *Mesh, p *pen) { m.turnCalls(p) }, func(m *Mesh, p *pen) { m.turnNoCall(p) }, func(m *Mesh, p *pen) { m.turnHost(p) },
 	}
 }
 
@@ -140,6 +139,19 @@ func (m *Mesh) turnCalls(p *pen) {
 	}
 	o, to := pick(p, services...), pick(p, slices.Concat(m.Services, m.Externals)...)
 	m.put(o, fmt.Sprintf("calls: %q: {}", to.ID))
+}
+
+// turnNoCall takes a call away, with what it says.
+func (m *Mesh) turnNoCall(p *pen) {
+	var calls []*line
+	for _, l := range m.lines {
+		if l.field == "" && l.of.definition == "#Call" {
+			calls = append(calls, l)
+		}
+	}
+	if len(calls) > 0 {
+		m.drop(pick(p, calls...))
+	}
 }
 
 // turnHost closes a host of a gateway, with its routes.

@@ -20,6 +20,7 @@ func byHand() map[string][]string {
 		"#Service":       {"port", "version", "serviceAccount", "selector", "endpoints", "addresses", "calls", "route"},
 		"#Version":       {"labels", "serviceAccount", "port", "endpoints", "calls"},
 		"#ServicePort":   {"number", "protocol", "main"},
+		"#Call":          {"local", "port"},
 		"#ServiceRoute":  {"to", "priority", "match"},
 		"#Gateway":       {"port", "address", "serviceAccount", "autoscale", "trustedHops", "host"},
 		"#GatewayHost":   {"route", "ports", "tls"},
@@ -189,10 +190,14 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 		}
 		parts = append(parts, fmt.Sprintf("version: %s: {%s}", v, account))
 	}
+	var calls []string
 	for _, x := range []string{"out", "far"} {
 		if p.chance(70) {
-			parts = append(parts, fmt.Sprintf("calls: %q: {}", "beta/"+x))
+			calls = append(calls, "beta/"+x)
 		}
+	}
+	if len(m.Services) > 0 && p.chance(50) {
+		calls = append(calls, pick(p, m.Services...).ID)
 	}
 	m.Services = append(m.Services, d)
 	s := m.add(r, &object{file: file(ns), at: "mesh: service: " + name + ": ", definition: "#Service", carriers: on(resolve.OnService, resolve.AroundRoutes), parent: space}, "{"+strings.Join(parts, ", ")+"}")
@@ -201,6 +206,9 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 	}
 	for _, v := range d.Versions {
 		m.add(r, &object{file: s.file, at: s.at + "version: " + v + ": ", definition: "#Version", carriers: on(resolve.OnVersion), parent: s}, "{}")
+	}
+	for _, to := range calls {
+		m.call(r, s, to)
 	}
 	if p.chance(50) {
 		m.put(s, fmt.Sprintf("grant: way: {anyone: true, ports: [%s]}", quoted(d.Ports)))
@@ -216,6 +224,11 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 	if slices.Contains(d.Ports, "raw") || p.chance(60) { // connections go where requests without conditions go
 		m.route(r, s, route{definition: "#ServiceRoute", name: "rest", priority: ptr(last), to: to})
 	}
+}
+
+// call draws a call of a service.
+func (m *Mesh) call(r *rand.Rand, s *object, to string) {
+	m.add(r, &object{file: s.file, at: s.at + fmt.Sprintf("calls: %q: ", to), definition: "#Call", carriers: on(resolve.OnCall), parent: s}, "{}")
 }
 
 // inAnswer is the share of routes that answer by themselves, in percent.

@@ -135,16 +135,23 @@ func callersIn(ch prove.Change) []string {
 	return out
 }
 
-// oneSided reports whether a change is about what a service says at a call that it makes on one
-// side only: then there is nothing to compare its requests with, and the call is told.
+// oneSided reports whether a change is about what callers say at a call that they make on one side
+// only: then there is nothing to compare their requests with, and the call is told.
 func (n *narrator) oneSided(ch prove.Change) bool {
-	return slices.ContainsFunc(slices.Concat(ch.Before.From, ch.After.From), func(o space.Origin) bool {
-		if _, _, ok := model.CallAt(string(o)); !ok {
-			return false
-		}
-		_, before := n.c.before.Call(string(o))
-		_, after := n.c.after.Call(string(o))
-		return before != after
+	if len(callersIn(ch)) == 0 {
+		return false
+	}
+	before, after := ch.Witness.From, ch.Witness.From
+	if n.mover != nil {
+		before, after = n.mover.Before, n.mover.After
+	}
+	return callsAs(n.c.before, before, n.p.before.Scope) != callsAs(n.c.after, after, n.p.after.Scope)
+}
+
+// callsAs reports whether a service that has the identity calls the port of a scope.
+func callsAs(m *model.Mesh, identity string, to space.Scope) bool {
+	return slices.ContainsFunc(m.Services, func(s *model.Service) bool {
+		return calls(s, to.ID, to.Port) && slices.ContainsFunc(s.Versions, func(v model.Version) bool { return s.Class(v).SPIFFEID(m.TrustDomain) == identity })
 	})
 }
 
