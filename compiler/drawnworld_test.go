@@ -500,7 +500,7 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 		if g.ended(t) || !slices.Contains(ports, port) || !w.isAbout(g, c) || bytes && len(g.Methods)+len(g.Paths) > 0 {
 			continue
 		}
-		if bytes || (len(g.Methods) == 0 || slices.Contains(g.Methods, q.method)) && (len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return under(p, q.path) })) {
+		if bytes || (len(g.Methods) == 0 || slices.Contains(g.Methods, q.method)) && (len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return granted(p, q.path) })) {
 			return true
 		}
 	}
@@ -517,29 +517,56 @@ func (d drawnRule) refusesWhat(q asked) bool {
 		return false
 	}
 	n := d.Not
-	return n == nil || !slices.Contains(n.Methods, q.method) && !slices.ContainsFunc(n.Paths, func(p string) bool { return under(p, q.path) })
+	return n == nil || !slices.Contains(n.Methods, q.method) && !slices.ContainsFunc(n.Paths, func(p string) bool { return granted(p, q.path) })
 }
+
+// granted reports whether a path is one that a grant names.
+func granted(pattern, p string) bool {
+	if dir, all := strings.CutSuffix(pattern, "*"); all {
+		pattern = dir + "{=**}"
+	}
+	_, ok := bound(pattern, p)
+	return ok
+}
+
+var escapedSlash = regexp.MustCompile("%(?:25)*(?:2[Ff]|5[Cc])")
 
 // isSpelt reports whether an application may take a path for what a deny names: unescaped however
 // often, with parameters or without, in the other case, with empty segments and a slash at the end.
 func isSpelt(pattern, p string) bool {
+	if at := escapedSlash.FindStringIndex(p); at != nil { // it is a slash, or a part of a segment
+		return isSpelt(pattern, p[:at[0]]+"/"+p[at[1]:]) || isSpelt(pattern, p[:at[0]]+"\x00"+p[at[1]:])
+	}
 	dir, all := strings.CutSuffix(pattern, "/*")
-	plain := func(s string) string {
-		for {
-			next, err := url.PathUnescape(s)
-			if err != nil || next == s {
-				return strings.ToLower(s)
-			}
-			s = next
-		}
+	return spells(strings.FieldsFunc(dir, func(r rune) bool { return r == '/' }), strings.Split(p, "/"), all)
+}
+
+// spells reports whether segments are read as others are written.
+func spells(want, have []string, all bool) bool {
+	if len(want) == 0 && all {
+		return true
 	}
-	for _, reading := range []string{plain(p), strings.ToLower(folded(p))} {
-		reading = path.Clean("/" + reading)
-		if want := path.Clean("/" + plain(dir)); reading == want || all && (want == "/" || strings.HasPrefix(reading, want+"/")) {
-			return true
-		}
+	if len(have) == 0 {
+		return len(want) == 0
 	}
-	return false
+	plain := have[0]
+	for {
+		next, err := url.PathUnescape(plain)
+		if err != nil || next == plain {
+			break
+		}
+		plain = next
+	}
+	bare, _, _ := strings.Cut(plain, ";")
+	if bare == "" && spells(want, have[1:], all) {
+		return true
+	}
+	if len(want) == 0 || have[0] == "" {
+		return false
+	}
+	literal, err := url.PathUnescape(want[0])
+	is := func(s string) bool { return err == nil && strings.EqualFold(s, literal) }
+	return (strings.HasPrefix(want[0], "{") || is(plain) || is(bare)) && spells(want[1:], have[1:], all)
 }
 
 func (x drawnTest) holds(v string, there bool) bool {
@@ -555,15 +582,22 @@ func (x drawnTest) holds(v string, there bool) bool {
 	return ok != x.Not
 }
 
-// bound are the segments that a template's variables take; false if it does not match.
+// bound are the segments that a template's variables take, and the rest that a last one does;
+// false if it does not match.
 func bound(template, p string) (map[string]string, bool) {
 	ts, ps := strings.Split(template, "/"), strings.Split(p, "/")
+	last, rest := strings.CutSuffix(ts[len(ts)-1], "=**}")
+	if rest {
+		ps = strings.SplitN(p, "/", len(ts))
+	}
 	out := map[string]string{}
 	if len(ts) != len(ps) {
 		return nil, false
 	}
 	for i, s := range ts {
-		if name, is := strings.CutPrefix(s, "{"); is && ps[i] != "" {
+		if rest && i == len(ts)-1 {
+			out[last[1:]] = ps[i]
+		} else if name, is := strings.CutPrefix(s, "{"); is && ps[i] != "" {
 			out[strings.TrimSuffix(name, "}")] = ps[i]
 		} else if s != ps[i] {
 			return nil, false
@@ -614,18 +648,24 @@ func parameter(query, name string) (string, bool) {
 // before reports whether a route is tried before another one of the same list.
 func (r *drawnRoute) before(o *drawnRoute) bool {
 	rank := func(x *drawnRoute) []int {
-		kind, length := 0, 0
+		kind, length, behind := 0, 0, 0
 		if m := x.Match.Path; m != nil {
 			switch {
 			case m.Exact != "":
 				kind = 3
+			case strings.HasSuffix(m.Template, "=**}"):
+				literal, free, _ := strings.Cut(m.Template, "{")
+				kind, length, behind = 1, len(literal), strings.Count(free, "/")
+				if literal == "/" {
+					length = 0
+				}
 			case m.Template != "":
 				kind = 2
 			default:
 				kind, length = 1, len(strings.TrimSuffix(m.Prefix, "/"))
 			}
 		}
-		return []int{x.Priority, kind, length, min(1, len(x.Match.Methods)), len(x.Match.Headers), len(x.Match.Query), min(1, len(x.Match.Scheme))}
+		return []int{x.Priority, kind, length, behind, min(1, len(x.Match.Methods)), len(x.Match.Headers), len(x.Match.Query), min(1, len(x.Match.Scheme))}
 	}
 	return slices.Compare(rank(r), rank(o)) > 0
 }

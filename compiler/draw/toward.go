@@ -85,15 +85,18 @@ func (p *pen) like(pat space.Pattern) string {
 	case space.Segment:
 		return pick(p, text, strings.TrimSuffix(text, "/")+"/"+pick(p, "a", "b", "x.y"))
 	case space.Template:
-		segments := strings.Split(text, "/")
+		segments := strings.Split(strings.TrimSuffix(text, "*"), "/")
 		for i, s := range segments {
 			if space.IsVariable(s) {
 				segments[i] = pick(p, "a", "b", "items")
 			}
 		}
+		if strings.HasSuffix(text, "*") {
+			return strings.Join(segments, "/") + p.few()
+		}
 		return strings.Join(segments, "/")
 	case space.Spelt:
-		return strings.TrimSuffix(text, "*") + pick(p, "", "a")
+		return p.like(space.Pattern{Kind: space.Template, Text: text}) + pick(p, "", "a")
 	case space.Regex:
 		if re, err := syntax.Parse(text, syntax.Perl); err == nil {
 			return p.sample(re.Simplify())

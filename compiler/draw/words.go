@@ -51,8 +51,8 @@ func alphabets() map[string][]string {
 
 		"#Method":                  Methods(),
 		"#Path":                    Paths(),
-		"#PathMatch.template":      {"/{x}", "/a/{x}", "/{x}/b", "/a/{x}/b", "/b/{x}/{y}", "/{x}/items", "/x.y/{x}"},
-		"#Rewrite.path":            append(Paths(), "/a/{x}", "/{x}", "/b/{x}/a", "/{x}/{x}", "/items/{x}/"),
+		"#PathMatch.template":      {"/{x}", "/a/{x}", "/{x}/b", "/a/{x}/b", "/b/{x}/{y}", "/{x}/items", "/x.y/{x}", "/a/{rest=**}", "/{x}/{rest=**}", "/a/{x}/{rest=**}", "/{x}/b/{rest=**}", "/{rest=**}"},
+		"#Rewrite.path":            append(Paths(), "/a/{x}", "/{x}", "/b/{x}/a", "/{x}/{x}", "/items/{x}/", "/b/{rest}", "/{x}/{rest}", "/{rest}"),
 		"#Substitution.pattern":    {"/a/(.*)", "/([^/]+)", "/([^/]+)/b", "/(?i:A|items)/(.*)", "/([ab]|x.y)(?:/.*)?", "(/.*?)(?:/b)*", "(.*)"},
 		"#Substitution.to":         {`/b/\1`, `/\1`, `/a/\1`, `/a/b`, `\0`, `/items/\1`, `/a\0`},
 		"#Redirect.prefix":         {"/", "/new", "/new/place", "/a", "/b/a", "/items"},
@@ -82,7 +82,7 @@ func grantPaths() []string {
 	for _, p := range Paths() {
 		out = append(out, p, strings.TrimSuffix(p, "/")+"/*")
 	}
-	return out
+	return append(out, "/{x}", "/a/{x}", "/{x}/b", "/{x}/*", "/a/{x}/*", "/{x}/b/{y}", "/b/{x}/items", "/{x}/")
 }
 
 // HeaderNames are of conditions, of edits and of requests alike: none of those that proxies

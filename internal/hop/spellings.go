@@ -21,7 +21,8 @@ const (
 // that an application may read as the given one: with escapes for characters, letters of
 // either case, path parameters or empty segments in between, with or without a slash at
 // its end. The path
-// is one that a grant may name: "/a", or "/a/*" for it and all below it.
+// is one that a grant may name: "/a", or "/a/*" for it and all below it. A segment "{name}"
+// stands for any: whatever has no slash, for what is escaped may be a part of it.
 func Spellings(path string) string {
 	path, below := strings.CutSuffix(path, "*")
 	path = strings.Trim(path, "/")
@@ -32,6 +33,10 @@ func Spellings(path string) string {
 	if path != "" {
 		for segment := range strings.SplitSeq(path, "/") {
 			b.WriteString(parting)
+			if strings.HasPrefix(segment, "{") && strings.HasSuffix(segment, "}") {
+				b.WriteString(`[^/]+`)
+				continue
+			}
 			writeSpellings(&b, segment)
 		}
 	}

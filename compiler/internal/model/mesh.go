@@ -333,11 +333,12 @@ const (
 type Path struct {
 	Kind PathKind `json:"kind,omitempty"`
 	// Value starts with "/". A PathPrefix has no trailing slash unless it is "/"; a
-	// PathBelow ends in "/".
+	// PathBelow ends in "/". A PathTemplate has a "{name}" in place of each free segment; one
+	// that ends in "/*" takes whatever follows the slash.
 	Value string `json:"value,omitempty"`
 }
 
-// Written is a PathExact or PathBelow as a grant writes it.
+// Written is the condition as a grant writes it, if that has one of its kind.
 func (p Path) Written() string {
 	if p.Kind == PathBelow {
 		return p.Value + "*"

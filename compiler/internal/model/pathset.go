@@ -1,11 +1,16 @@
 package model
 
-import "strings"
+import (
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/space"
+)
 
 // IntersectPaths returns the condition that holds where both a and b hold, and
-// whether any path can meet both. It goes by segment and knows exact, prefix, below and
-// template conditions, the kinds that a route may have; the result is again one
-// such condition, so the set of them is closed under intersection.
+// whether any path can meet both. It goes by segment and knows all kinds of conditions
+// that a route may have; the result is again one such condition, so the set of them is
+// closed under intersection.
 func IntersectPaths(a, b Path) (Path, bool) {
 	switch {
 	case a.IsZero():
@@ -16,117 +21,99 @@ func IntersectPaths(a, b Path) (Path, bool) {
 		return a, b.Takes(a.Value)
 	case b.Kind == PathExact:
 		return b, a.Takes(b.Value)
-	case a.Kind == PathPrefix && b.Kind == PathPrefix:
-		return intersectPrefixes(a, b)
-	case a.Kind != PathTemplate && b.Kind != PathTemplate: // one is below
-		return intersectBelow(a, b)
-	case a.Kind == PathTemplate && b.Kind == PathTemplate:
-		as, bs := segments(a.Value), segments(b.Value)
-		return unify(as, bs, len(as) == len(bs))
-	case a.Kind == PathTemplate:
-		return intersectTemplatePrefix(a, b)
 	}
-	return intersectTemplatePrefix(b, a)
+	both, ok := a.shape().and(b.shape())
+	if !ok {
+		return Path{}, false
+	}
+	return both.path(), true
 }
 
 // Takes reports whether the normalised path (without query) meets the condition.
-func (p Path) Takes(path string) bool {
+func (p Path) Takes(path string) bool { return p.IsZero() || p.Pattern().Matches(path) }
+
+// Same reports whether both take the same paths, whatever their free segments are called.
+func (p Path) Same(q Path) bool {
+	if p.Kind != PathTemplate || q.Kind != PathTemplate {
+		return p == q
+	}
+	return slices.EqualFunc(segments(p.Value), segments(q.Value), func(a, b string) bool {
+		return a == b || space.IsVariable(a) && space.IsVariable(b)
+	})
+}
+
+// shape is a condition on paths other than an exact one: how they begin, and how many
+// segments they have. The segment behind a slash at the end is one, and empty.
+type shape struct {
+	segments []string
+	least    int  // segments at least
+	open     bool // or more
+}
+
+func (p Path) shape() shape {
+	s := shape{open: true}
 	switch p.Kind {
-	case PathExact:
-		return path == p.Value
-	case PathPrefix:
-		if p.Value == "/" {
-			return strings.HasPrefix(path, "/")
-		}
-		rest, ok := strings.CutPrefix(path, p.Value)
-		return ok && (rest == "" || rest[0] == '/')
-	case PathBelow:
-		return strings.HasPrefix(path, p.Value)
 	case PathTemplate:
-		return takesTemplate(segments(p.Value), segments(path))
-	}
-	return true
-}
-
-func takesTemplate(want, got []string) bool {
-	if len(want) != len(got) {
-		return false
-	}
-	for i, w := range want {
-		if isVariable(w) {
-			if got[i] == "" {
-				return false
-			}
-		} else if w != got[i] {
-			return false
+		closed, open := space.CutOpen(p.Value)
+		s.segments, s.open = segments(closed), open
+		s.least = len(s.segments)
+		if open {
+			s.least++
 		}
+	case PathBelow:
+		s.segments = segments(strings.TrimSuffix(p.Value, "/"))
+		s.least = len(s.segments) + 1
+	case PathPrefix, PathExact:
+		s.segments = segments(strings.TrimSuffix(p.Value, "/"))
+		s.least = len(s.segments)
 	}
-	return true
+	return s
 }
 
-func intersectPrefixes(a, b Path) (Path, bool) {
-	if a.Takes(b.Value) {
-		return b, true
-	}
-	return a, b.Takes(a.Value)
-}
-
-// intersectBelow: what is below, or at and below, two paths is so of one of them.
-func intersectBelow(a, b Path) (Path, bool) {
-	at := func(p Path) string { return strings.TrimSuffix(p.Value, "/") + "/" }
+// path is the condition of a shape. Only a prefix is at as well as below its segments, and
+// none of those is free.
+func (s shape) path() Path {
+	text := "/" + strings.Join(s.segments, "/")
+	below := strings.TrimSuffix(text, "/") + "/"
+	free := slices.ContainsFunc(s.segments, space.IsVariable)
 	switch {
-	case at(a) == at(b) && a.Kind == PathBelow, strings.HasPrefix(at(a), at(b)) && at(a) != at(b):
-		return a, true
-	case strings.HasPrefix(at(b), at(a)):
-		return b, true
+	case free && s.open:
+		return Path{Kind: PathTemplate, Value: below + "*"}
+	case free:
+		return Path{Kind: PathTemplate, Value: text}
+	case !s.open:
+		return Path{Kind: PathExact, Value: text}
+	case s.least > len(s.segments):
+		return Path{Kind: PathBelow, Value: below}
 	}
-	return Path{}, false
+	return Path{Kind: PathPrefix, Value: text}
 }
 
-func intersectTemplatePrefix(template, prefix Path) (Path, bool) {
-	if prefix.Value == "/" {
-		return template, true
+// and lays the literals of each over the free segments of the other. Where both have a free
+// segment the name in s stays.
+func (s shape) and(o shape) (shape, bool) {
+	out := shape{least: max(s.least, o.least), open: s.open && o.open}
+	if !s.open && out.least > s.least || !o.open && out.least > o.least {
+		return shape{}, false
 	}
-	ts, ps := segments(template.Value), segments(prefix.Value)
-	fits := len(ps) <= len(ts)
-	if prefix.Kind == PathBelow {
-		ps = ps[:len(ps)-1] // the last one is free
-	}
-	return unify(ts, ps, fits)
-}
-
-// unify lays the literals of other over the variables of template, segment by
-// segment. Where both have a variable the name in template stays: names within
-// one template are distinct, and Envoy refuses a template that repeats one.
-func unify(template, other []string, fits bool) (Path, bool) {
-	if !fits {
-		return Path{}, false
-	}
-	out := append([]string(nil), template...)
-	variables := 0
-	for i, s := range template {
-		switch {
-		case i >= len(other) || isVariable(other[i]):
-		case isVariable(s):
-			if other[i] == "" {
-				return Path{}, false
-			}
-			out[i] = other[i]
-		case s != other[i]:
-			return Path{}, false
-		}
-		if isVariable(out[i]) {
-			variables++
+	both := min(len(s.segments), len(o.segments))
+	out.segments = slices.Concat(s.segments, o.segments[both:])
+	for i, b := range o.segments[:both] {
+		switch a := s.segments[i]; {
+		case a == b || space.IsVariable(b) && a != "":
+		case space.IsVariable(a) && b != "":
+			out.segments[i] = b
+		default:
+			return shape{}, false
 		}
 	}
-	p := Path{Kind: PathTemplate, Value: "/" + strings.Join(out, "/")}
-	if variables == 0 {
-		p.Kind = PathExact
-	}
-	return p, true
+	return out, true
 }
 
-// segments splits a path after its leading slash: "/a/" has "a" and "".
-func segments(path string) []string { return strings.Split(strings.TrimPrefix(path, "/"), "/") }
-
-func isVariable(segment string) bool { return strings.HasPrefix(segment, "{") }
+// segments splits a path after its leading slash: "/a/" has "a" and "", and "/" none.
+func segments(path string) []string {
+	if path = strings.TrimPrefix(path, "/"); path != "" {
+		return strings.Split(path, "/")
+	}
+	return nil
+}

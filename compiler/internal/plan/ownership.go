@@ -172,11 +172,7 @@ func delegated(n model.Namespace, to string) []string {
 			out = append(out, "all of host "+h.Name)
 		}
 		for _, p := range h.Paths {
-			text := p.Value
-			if p.Kind == model.PathBelow {
-				text += "*"
-			}
-			out = append(out, "host "+h.Name+" "+text)
+			out = append(out, "host "+h.Name+" "+p.Written())
 		}
 	}
 	slices.Sort(out)

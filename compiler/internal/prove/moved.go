@@ -16,7 +16,10 @@ const (
 	maxMovedCells  = 1_000_000
 )
 
-// moved adds the values of which a substitution makes one that another pattern takes.
+// moved adds the values that a Move takes and of which it makes one that another pattern takes.
+// What copies parts of a value in their order is followed step by step (copier).
+//
+// For others, and for expressions:
 //
 // A value is read once, from left to right, as RE2 does: an ordered list of threads, of which
 // the first one that ends decides what each group took. What becomes of a group's text is known
@@ -24,10 +27,15 @@ const (
 // each place of a group in the result, where the other pattern's automaton comes to behind that text from
 // each state in which it may stand before it.
 func (b *builder) moved(p space.Pattern, number int32) ([]int32, error) {
-	m, is := p.Behind()
-	if m.How != space.Substituted {
-		return nil, &UnsupportedError{Pattern: p, Reason: "no substitution"}
+	moving, is := p.Behind()
+	inner := newBuilder()
+	if err := inner.add(is, 0); err != nil {
+		return nil, err
 	}
+	if pieces, ok := piecesOf(moving); ok {
+		return (&copier{b: b, inner: inner, pieces: pieces, number: number}).put(), nil
+	}
+	m := moving.Substitution()
 	prog, err := space.Program(m.From)
 	if err != nil {
 		return nil, &UnsupportedError{Pattern: p, Reason: err.Error()}
@@ -36,11 +44,7 @@ func (b *builder) moved(p space.Pattern, number int32) ([]int32, error) {
 	if err != nil {
 		return nil, &UnsupportedError{Pattern: p, Reason: err.Error()}
 	}
-	inner := newBuilder()
-	if err := inner.add(is, 0); err != nil {
-		return nil, err
-	}
-	r := &reader{prog: prog, parts: parts, classes: classesOf(inner.sets, prog, parts)}
+	r := &reader{prog: prog, parts: parts, stays: moving.How == space.Substituted, classes: classesOf(inner.sets, prog, parts)}
 	if r.behind, err = determinize(inner, r.classes); err != nil {
 		return nil, err
 	}
@@ -139,6 +143,8 @@ type reader struct {
 	parts   []space.Part
 	classes []ranges
 	behind  machine
+	// stays says that a value which the expression does not take stays as it is.
+	stays bool
 	// before holds, for each part that is a group, the states in which it may begin.
 	before [][]int32
 }
@@ -301,7 +307,7 @@ func (r *reader) accepts(s reading) bool {
 		}
 		return r.behind.accept[at]
 	}
-	return r.behind.accept[s.plain]
+	return r.stays && r.behind.accept[s.plain]
 }
 
 // key tells readings apart.

@@ -18,11 +18,20 @@ func TestMoved(t *testing.T) {
 	patterns := []space.Pattern{
 		{Kind: space.Exact, Text: "/a/b"}, {Kind: space.Segment, Text: "/a"}, {Kind: space.Prefix, Text: "/b/"}, {Kind: space.Suffix, Text: "/b"},
 		{Kind: space.Template, Text: "/a/{x}/b"}, {Kind: space.Regex, Text: `(/[^/]+)+`}, {Kind: space.Spelt, Text: "/a/*"}, {Kind: space.Exact, Text: "/ba/aab"},
+		{Kind: space.Template, Text: "/a/{x}/*"}, {Kind: space.Spelt, Text: "/a/{x}"}, {Kind: space.Spelt, Text: "/{x}/b/*"},
+	}
+	others := []space.Move{
+		space.MoveBelow("/", "/a"), space.MoveBelow("/b", "/"), space.MoveBelow("/a", "/a/b"), space.MoveBelow("/a/b", "/b"),
+		space.MoveFilled("/{x}/{y}", "/a/{x}/{y}"), space.MoveFilled("/{x}/{y}", "/{y}/b/{x}"), space.MoveFilled("/a/{x}", "/{x}/{x}"), space.MoveFilled("/{x}/a/{y}", "/a/{y}/"),
+		space.MoveFilled("/{x}/*", "/*"), space.MoveFilled("/{x}/*", "/a/{x}"), space.MoveFilled("/{x}/{y}/*", "/{y}/b/*"), space.MoveFilled("/b/{x}/*", "/a/{x}/*"), space.MoveFilled("/{x}/{y}/*", "/{y}/{x}/*"),
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		m := space.Move{How: space.Substituted, From: rapid.SampledFrom(expressions).Draw(t, "from"), To: rapid.SampledFrom(substitutions).Draw(t, "to")}
+		if rapid.Bool().Draw(t, "by segments") {
+			m = rapid.SampledFrom(others).Draw(t, "move")
+		}
 		p := space.MovedPattern(m, rapid.SampledFrom(patterns).Draw(t, "is"))
-		all := []space.Pattern{p, {Kind: space.Regex, Text: m.From}, {Kind: space.Segment, Text: "/b"}}
+		all := []space.Pattern{p, {Kind: space.Regex, Text: m.Substitution().From}, {Kind: space.Segment, Text: "/b"}}
 		a, err := atomize(all, pathUniverse, 300_000)
 		if err != nil {
 			t.Fatal(err)
@@ -37,7 +46,7 @@ func TestMoved(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 20 {
-			v := "/" + rapid.StringMatching(`[abcd/A%]{0,8}`).Draw(t, "value")
+			v := "/" + rapid.StringMatching(`([abcd/A%]|/[ab]/){0,8}`).Draw(t, "value")
 			if got := b.takes(v); got != p.Matches(v) {
 				t.Fatalf("%q of %q is %q; the automaton says %v", m, v, m.Of(v), got)
 			}

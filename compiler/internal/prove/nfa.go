@@ -29,6 +29,25 @@ func notSlash() ranges { return ranges{0, '/' - 1, '/' + 1, utf8.MaxRune} }
 
 func (r ranges) single() bool { return len(r) == 2 && r[0] == r[1] }
 
+// without leaves a rune out.
+func (r ranges) without(c rune) ranges {
+	var out ranges
+	for i := 0; i < len(r); i += 2 {
+		lo, hi := r[i], r[i+1]
+		switch {
+		case c < lo || c > hi:
+			out = append(out, lo, hi)
+			continue
+		case lo < c:
+			out = append(out, lo, c-1)
+		}
+		if c < hi {
+			out = append(out, c+1, hi)
+		}
+	}
+	return out
+}
+
 func (r ranges) has(c rune) bool {
 	for i := 0; i < len(r); i += 2 {
 		if r[i] <= c && c <= r[i+1] {
@@ -128,10 +147,14 @@ func (b *builder) suffix(text string, number int32) []int32 {
 
 func (b *builder) template(text string, number int32) []int32 {
 	next := []int32{b.accept(number)}
-	segments := strings.Split(text, "/")
+	closed, open := space.CutOpen(text)
+	if open {
+		next = b.literal("/", []int32{b.sink(number)})
+	}
+	segments := strings.Split(closed, "/")
 	for i := len(segments) - 1; i >= 0; i-- {
 		s := segments[i]
-		if strings.HasPrefix(s, "{") && strings.HasSuffix(s, "}") {
+		if space.IsVariable(s) {
 			w := b.put(position{set: b.set(notSlash()), accept: noPattern})
 			b.positions[w].next = append([]int32{w}, next...)
 			next = []int32{w}

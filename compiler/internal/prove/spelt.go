@@ -6,11 +6,33 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 )
 
-// literally is a Spelt pattern without odd spellings: what somebody has in mind who
+// spells reports whether a pattern takes odd spellings, behind a Move or not.
+func spells(p space.Pattern) bool {
+	if p.Kind == space.Moved {
+		_, p = p.Behind()
+	}
+	return p.Kind == space.Spelt
+}
+
+// literally is a pattern that spells without odd spellings: what somebody has in mind who
 // writes it.
 func literally(p space.Pattern) []space.Pattern {
+	if p.Kind == space.Moved {
+		m, is := p.Behind()
+		out := literally(is)
+		for i, l := range out {
+			out[i] = space.MovedPattern(m, l)
+		}
+		return out
+	}
 	path, below := strings.CutSuffix(p.Text, "*")
 	switch path = strings.TrimSuffix(path, "/"); {
+	case strings.Contains(path, "{"):
+		at := []space.Pattern{{Kind: space.Template, Text: path}, {Kind: space.Template, Text: path + "/"}}
+		if below {
+			at[1].Text += "*"
+		}
+		return at
 	case below:
 		return []space.Pattern{{Kind: space.Segment, Text: path + "/"}}
 	case path == "":
@@ -19,14 +41,14 @@ func literally(p space.Pattern) []space.Pattern {
 	return []space.Pattern{{Kind: space.Exact, Text: path}, {Kind: space.Exact, Text: path + "/"}}
 }
 
-// literals are those of all Spelt patterns in lists.
+// literals are those of all patterns in lists that spell.
 func literals(lists ...space.List) []space.Pattern {
 	var out []space.Pattern
 	for _, l := range lists {
 		for _, r := range l {
 			for _, t := range r.When {
 				for _, p := range t.Any {
-					if p.Kind == space.Spelt {
+					if spells(p) {
 						out = append(out, literally(p)...)
 					}
 				}
@@ -36,14 +58,14 @@ func literals(lists ...space.List) []space.Pattern {
 	return out
 }
 
-// plainly leaves out the atoms of odd spellings: those that a Spelt pattern takes and that
-// are literals of none. Of the others every Spelt pattern takes what it says, so that a set of
+// plainly leaves out the atoms of odd spellings: those that a pattern takes which spells and that
+// are literals of none. Of the others each such pattern takes what it says, so that a set of
 // them has plain words; odd spellings follow what they are spellings of. It returns in,
 // as a set of atoms of what is left.
 func (a *atoms) plainly(in bitset) (*atoms, bitset) {
 	odd, literal := newBits(len(a.witness)), newBits(len(a.witness))
 	for i, p := range a.patterns {
-		if p.Kind == space.Spelt {
+		if spells(p) {
 			odd.orInto(a.in[i])
 			literal.orInto(a.domainOf(literally(p))) // also where it is another's odd spelling
 		}

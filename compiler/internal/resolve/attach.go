@@ -138,14 +138,14 @@ func (l *linker) wanted(n intent.Node) []model.Path {
 	for _, e := range n.Field("route").Fields() {
 		path := e.Node.Field("match").Field("path")
 		exact, prefix := path.Field("exact").Str(), strings.TrimSuffix(path.Field("prefix").Str(), "/")
-		literal, _, _ := strings.Cut(path.Field("template").Str(), "{")
+		template := path.Field("template").Str()
 		switch {
 		case exact != "":
 			out = append(out, model.Path{Kind: model.PathExact, Value: exact})
 		case prefix != "":
 			out = append(out, model.Path{Kind: model.PathExact, Value: prefix}, model.Path{Kind: model.PathBelow, Value: prefix + "/"})
-		case literal != "":
-			out = append(out, model.Path{Kind: model.PathBelow, Value: literal})
+		case template != "":
+			out = append(out, templated(template))
 		default:
 			return nil
 		}
@@ -264,7 +264,7 @@ func (l *linker) attachConflicts(h model.Host, path func(string) string) {
 // firstSegment is the first segment that a path must have, "" if it may be any.
 func firstSegment(p model.Path) string {
 	first, _, _ := strings.Cut(strings.TrimPrefix(p.Value, "/"), "/")
-	if strings.HasPrefix(first, "{") || p.Kind != model.PathExact && p.Kind != model.PathPrefix && p.Kind != model.PathTemplate {
+	if space.IsVariable(first) || p.Kind != model.PathExact && p.Kind != model.PathPrefix && p.Kind != model.PathTemplate {
 		return ""
 	}
 	return first

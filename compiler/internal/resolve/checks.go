@@ -140,12 +140,12 @@ func (l *linker) checkUnreachable(rs []model.Route, path func(string) string) {
 				continue // told already
 			}
 			both, ok := model.IntersectMatches(a.Match, b.Match)
-			if ok && covers(a.Match, b.Match, both) {
+			if ok && covers(b.Match, both) {
 				l.add(l.unreached([]model.Route{a}, b, path))
 				alone = true
 				break
 			}
-			if ok {
+			if ok && both.Path.Same(b.Match.Path) {
 				before = append(before, a)
 			}
 		}
@@ -217,15 +217,9 @@ func (l *linker) unreached(before []model.Route, b model.Route, path func(string
 	return d
 }
 
-// covers reports whether a takes everything that b takes: their conjunction is b.
-func covers(a, b, both model.Match) bool {
-	if a.Path.Kind == model.PathTemplate && b.Path.Kind == model.PathTemplate && both.Path != b.Path {
-		both.Path = b.Path // names of segments may differ: compare below by what is taken
-		if back, ok := model.IntersectPaths(a.Path, b.Path); !ok || strings.Count(back.Value, "{") != strings.Count(b.Path.Value, "{") {
-			return false
-		}
-	}
-	return both.Path == b.Path && slices.Equal(both.Methods, b.Methods) && slices.Equal(both.Headers, b.Headers) && slices.Equal(both.Query, b.Query) && both.Scheme == b.Scheme
+// covers reports whether a match takes everything that b takes: their conjunction is b.
+func covers(b, both model.Match) bool {
+	return both.Path.Same(b.Path) && slices.Equal(both.Methods, b.Methods) && slices.Equal(both.Headers, b.Headers) && slices.Equal(both.Query, b.Query) && both.Scheme == b.Scheme
 }
 
 // checkTCP refuses conditions where only bytes are routed, and whatever is said of requests

@@ -165,18 +165,27 @@ func (l *linker) nonEmpty(n intent.Node, field string) []string {
 	return n.Strings()
 }
 
-// grantPath reads "/a" (exactly) or "/a/*" (everything below "/a/").
+// grantPath reads "/a" (exactly) or "/a/*" (everything below "/a/"), in which "{name}" may
+// stand for any one segment.
 func (l *linker) grantPath(n intent.Node) (model.Path, bool) {
 	s := n.Str()
 	below, isBelow := strings.CutSuffix(s, "*")
-	why := badPath(below, false)
-	if isBelow && why == "" && !strings.HasSuffix(below, "/") {
+	free := strings.ContainsAny(s, "{}")
+	why := badPath(below, true)
+	switch {
+	case why != "":
+	case isBelow && !strings.HasSuffix(below, "/"):
 		why = "has * that is not a whole segment"
+	case free && !goodTemplate(strings.TrimSuffix(below, "/")):
+		why = "has { or } that does not enclose a whole segment's name, each once"
 	}
 	if why != "" {
 		l.add(diag.New(diag.CodePath, n.Pos(), "path %q %s", s, why).
-			WithFix("write \"/a\" for exactly that path, or \"/a/*\" for everything below \"/a/\""))
+			WithFix(`write "/a" for exactly that path, "/a/*" for everything below "/a/", or "/a/{id}" for any one segment there`))
 		return model.Path{}, false
+	}
+	if free {
+		return model.Path{Kind: model.PathTemplate, Value: s}, true
 	}
 	if isBelow {
 		return model.Path{Kind: model.PathBelow, Value: below}, true

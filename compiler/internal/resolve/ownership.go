@@ -450,11 +450,7 @@ func quotedList(xs []string) string {
 func pathTexts(ps []model.Path) []string {
 	var out []string
 	for _, p := range ps {
-		text := p.Value
-		if p.Kind == model.PathBelow {
-			text += "*"
-		}
-		out = append(out, text)
+		out = append(out, p.Written())
 	}
 	slices.Sort(out)
 	return out

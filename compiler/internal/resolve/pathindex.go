@@ -14,10 +14,11 @@ type pathIndex struct {
 	exact     map[string][]int // by path
 	prefix    map[string][]int // by path
 	templates map[string][]int // by first segment, "" if that is free
+	open      map[string][]int // templates with an open end, likewise
 }
 
 func newPathIndex() *pathIndex {
-	return &pathIndex{exact: map[string][]int{}, prefix: map[string][]int{}, templates: map[string][]int{}}
+	return &pathIndex{exact: map[string][]int{}, prefix: map[string][]int{}, templates: map[string][]int{}, open: map[string][]int{}}
 }
 
 // put enters a route by its place in a list.
@@ -30,6 +31,8 @@ func (x *pathIndex) put(i int, p model.Path) {
 	case p.Kind == model.PathPrefix, p.Kind == model.PathBelow:
 		at := strings.TrimSuffix(p.Value, "/")
 		x.prefix[at] = append(x.prefix[at], i)
+	case openEnded(p):
+		x.open[firstSegment(p)] = append(x.open[firstSegment(p)], i)
 	default:
 		x.templates[firstSegment(p)] = append(x.templates[firstSegment(p)], i)
 	}
@@ -52,14 +55,19 @@ func (x *pathIndex) over(p model.Path) []int {
 	for at := literal; at != ""; at = at[:strings.LastIndexByte(at, '/')] {
 		out = append(out, x.prefix[at]...)
 	}
-	switch first := firstSegment(p); {
-	case p.Kind == model.PathPrefix: // no template takes all below a path
-	case first == "":
-		for _, is := range x.templates {
+	beginning := func(near map[string][]int, first string) {
+		if first != "" {
+			out = append(append(out, near[first]...), near[""]...)
+			return
+		}
+		for _, is := range near {
 			out = append(out, is...)
 		}
-	default:
-		out = append(append(out, x.templates[first]...), x.templates[""]...)
+	}
+	first := firstSegment(p)
+	beginning(x.open, first)
+	if !openEnded(p) { // no other template takes all below a path
+		beginning(x.templates, first)
 	}
 	slices.Sort(out)
 	return out

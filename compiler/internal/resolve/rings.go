@@ -278,7 +278,11 @@ func samples(d door, e model.EffectiveRoute) []space.Request {
 
 // filled is a path that a template takes.
 func filled(template string) string {
-	parts := strings.Split(template, "/")
+	closed, open := space.CutOpen(template)
+	parts := strings.Split(closed, "/")
+	if open {
+		parts = append(parts, "a")
+	}
 	for i, s := range parts {
 		if space.IsVariable(s) {
 			parts[i] = "a"

@@ -9,6 +9,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/hop"
@@ -144,22 +145,27 @@ func (l *linker) path(n intent.Node) model.Path {
 	if p.Kind != model.PathTemplate {
 		return p
 	}
-	if before, name := cutRest(p.Value); name != "" {
-		switch {
-		case strings.ContainsAny(before, "{}"):
-			l.add(diag.New(diag.CodePath, v.Pos(), "template %q has free segments before its rest", p.Value).WithFix(`let literals stand before it, such as "/files/{rest=**}"`))
-			return model.Path{}
-		case before == "/":
-			return model.Path{Kind: model.PathPrefix, Value: before}
-		}
-		return model.Path{Kind: model.PathBelow, Value: before}
-	}
-	if !goodTemplate(p.Value) {
+	before, rest := cutRest(p.Value)
+	if whole := before + "{" + rest + "}"; !goodTemplate(p.Value) && (rest == "" || !goodTemplate(whole)) {
 		l.add(diag.New(diag.CodePath, v.Pos(), "template %q is malformed", p.Value).
-			WithFix(`each segment is a literal or one {name}; no two names alike, such as "/users/{id}/orders"; the last may be {name=**} behind literals`))
+			WithFix(`each segment is a literal or one {name}; no two names alike, such as "/users/{id}/orders"; the last may be {name=**}`))
 		return model.Path{}
 	}
-	return p
+	return templated(p.Value)
+}
+
+// templated is the condition that a route's template says.
+func templated(template string) model.Path {
+	before, rest := cutRest(template)
+	switch {
+	case rest == "":
+		return model.Path{Kind: model.PathTemplate, Value: template}
+	case before == "/":
+		return model.Path{Kind: model.PathPrefix, Value: before}
+	case strings.Contains(before, "{"):
+		return model.Path{Kind: model.PathTemplate, Value: before + "*"}
+	}
+	return model.Path{Kind: model.PathBelow, Value: before}
 }
 
 // cutRest takes {name=**} from the end of a template: what stands before it, with the slash,
@@ -335,13 +341,14 @@ func (l *linker) wrong(rs []model.Route, path func(string) string) []bool {
 }
 
 // compareRank orders by whether the route is attached, by priority, then by how specific the match is: path exact,
-// template, prefix (longer first), none; then method, then more headers, then more parameters of the query, then a scheme.
+// template, prefix or open template (longer literals at its beginning first, then more segments behind them), none; then method, then more headers, then more parameters of the query, then a scheme.
 func compareRank(a, b model.Route) int {
 	return cmp.Or(
 		cmp.Compare(rankIf(a.Package == ""), rankIf(b.Package == "")),
 		cmp.Compare(b.Priority, a.Priority),
 		cmp.Compare(pathRank(a.Match.Path), pathRank(b.Match.Path)),
-		cmp.Compare(prefixLen(b.Match.Path), prefixLen(a.Match.Path)),
+		cmp.Compare(literals(b.Match.Path), literals(a.Match.Path)),
+		cmp.Compare(behindLiterals(b.Match.Path), behindLiterals(a.Match.Path)),
 		cmp.Compare(rankIf(len(a.Match.Methods) > 0), rankIf(len(b.Match.Methods) > 0)),
 		cmp.Compare(len(b.Match.Headers), len(a.Match.Headers)),
 		cmp.Compare(len(b.Match.Query), len(a.Match.Query)),
@@ -357,15 +364,31 @@ func rankIf(specific bool) int {
 }
 
 func pathRank(p model.Path) int {
-	if p.Kind == model.PathBelow {
+	if openEnded(p) {
 		p.Kind = model.PathPrefix
 	}
 	return slices.Index([]model.PathKind{model.PathExact, model.PathTemplate, model.PathPrefix, ""}, p.Kind)
 }
 
-func prefixLen(p model.Path) int {
-	if p.Kind == model.PathPrefix || p.Kind == model.PathBelow {
-		return len(p.Value)
+// openEnded reports whether a condition takes whatever follows its segments.
+func openEnded(p model.Path) bool {
+	_, open := space.CutOpen(p.Value)
+	return p.Kind == model.PathPrefix || p.Kind == model.PathBelow || p.Kind == model.PathTemplate && open
+}
+
+// literals is the length of what all paths begin with that an open-ended condition takes.
+func literals(p model.Path) int {
+	if !openEnded(p) {
+		return 0
+	}
+	literal, _, _ := strings.Cut(p.Value, "{")
+	return len(literal)
+}
+
+// behindLiterals is how many segments an open template has from the first free one on.
+func behindLiterals(p model.Path) int {
+	if _, behind, free := strings.Cut(p.Value, "{"); free && openEnded(p) {
+		return strings.Count(behind, "/")
 	}
 	return 0
 }

@@ -42,7 +42,7 @@ var (
 			}
 			b.WriteString("/" + s)
 		}
-		return b.String()
+		return b.String() + rapid.SampledFrom([]string{"", "", "/*"}).Draw(t, "end")
 	})
 	moves = rapid.Custom(func(t *rapid.T) space.Move {
 		switch rapid.IntRange(0, 5).Draw(t, "how") {
@@ -52,16 +52,20 @@ var (
 			return space.MoveBelow(plain.Draw(t, "from"), plain.Draw(t, "to"))
 		}
 		from := templates.Draw(t, "from")
+		end, fewest := rapid.SampledFrom([]string{"", "", "/"}).Draw(t, "end"), 1
+		if strings.HasSuffix(from, "*") && rapid.Bool().Draw(t, "open") {
+			end, fewest = "/*", 0
+		}
 		of := slices.DeleteFunc(strings.Split(from, "/"), func(s string) bool { return !space.IsVariable(s) })
 		var to strings.Builder
-		for range rapid.IntRange(1, 4).Draw(t, "segments") {
+		for range rapid.IntRange(fewest, 4).Draw(t, "segments") {
 			s := segments.Draw(t, "segment")
 			if len(of) > 0 && rapid.Bool().Draw(t, "variable") {
 				s = rapid.SampledFrom(of).Draw(t, "name")
 			}
 			to.WriteString("/" + s)
 		}
-		return space.MoveFilled(from, to.String()+rapid.SampledFrom([]string{"", "", "/"}).Draw(t, "end"))
+		return space.MoveFilled(from, to.String()+end)
 	})
 	patterns = rapid.Custom(func(t *rapid.T) space.Pattern {
 		k := rapid.SampledFrom([]space.Kind{space.Exact, space.Segment, space.Prefix, space.Suffix, space.Template}).Draw(t, "kind")
@@ -100,6 +104,10 @@ func taken(t *rapid.T, m space.Move) string {
 				parts[i] = segments.Draw(t, "value")
 			}
 		}
+		if last := len(parts) - 1; parts[last] == "*" {
+			rest := paths.Filter(func(p string) bool { return p != "//" }).Draw(t, "rest")
+			parts[last] = rest[1:]
+		}
 		return strings.Join(parts, "/")
 	case space.Whole, space.Substituted: // a substitution is held in prove
 	}
@@ -133,7 +141,7 @@ func before(t *rapid.T) {
 
 // speltBefore is before for paths in every spelling.
 func speltBefore(t *rapid.T) {
-	m := moves.Filter(func(m space.Move) bool { return m.How != space.Filled }).Draw(t, "move")
+	m := moves.Draw(t, "move")
 	odd := func(path string) string {
 		for range rapid.IntRange(0, 2).Draw(t, "times") {
 			at := rapid.IntRange(0, len(path)-1).Draw(t, "at")
@@ -150,20 +158,27 @@ func speltBefore(t *rapid.T) {
 		return "/" + path
 	}
 	text := plain.Draw(t, "text")
-	if !strings.Contains(text, "%") { // grants' paths have whole escapes only
+	if rapid.Bool().Draw(t, "free") {
+		text = templates.Draw(t, "template")
+	}
+	if !strings.Contains(text, "%") && !strings.HasSuffix(text, "*") { // grants' paths have whole escapes only
 		text += rapid.SampledFrom([]string{"", "", "/*"}).Draw(t, "below")
 	}
 	p := space.Pattern{Kind: space.Spelt, Text: strings.Replace(text, "//", "/", 1)}
 	path := taken(t, m)
-	if m.How == space.Below {
+	switch m.How {
+	case space.Below:
 		path = m.From + strings.TrimPrefix(odd("/"+strings.TrimPrefix(path, m.From)), "/")
+	case space.Filled:
+		path = odd(path)
+	case space.Whole, space.Substituted:
 	}
 	if !takes(m, path) {
 		return
 	}
 	ps, all, err := m.Before(p)
 	if err != nil {
-		return // a target that is escaped twice
+		t.Fatal(err)
 	}
 	is := all || slices.ContainsFunc(ps, func(p space.Pattern) bool { return p.Matches(path) })
 	if want := p.Matches(m.Of(path)); is != want {

@@ -27,7 +27,7 @@ func (p Pattern) Matches(v string) bool {
 		return err == nil && re.MatchString(v)
 	case Moved:
 		m, behind := p.Behind()
-		return behind.Matches(m.Of(v))
+		return m.Takes(v) && behind.Matches(m.Of(v))
 	}
 	return false
 }
@@ -41,12 +41,15 @@ func (p Pattern) Expression() string {
 }
 
 func matchesTemplate(template, v string) bool {
-	want, have := strings.Split(template, "/"), strings.Split(v, "/")
-	if len(want) != len(have) {
+	closed, open := CutOpen(template)
+	want, have := split(closed), split(v)
+	if open && len(have) > len(want) {
+		have = have[:len(want)]
+	} else if open || len(have) != len(want) {
 		return false
 	}
 	for i, w := range want {
-		if strings.HasPrefix(w, "{") && strings.HasSuffix(w, "}") {
+		if IsVariable(w) {
 			if have[i] == "" {
 				return false
 			}

@@ -1,8 +1,10 @@
 package space
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -18,7 +20,8 @@ const (
 	// "/a/", and "/x" of "/a/x".
 	Below Moving = "below"
 	// Filled puts To in place of paths that the template From takes, with the segments that
-	// stand at its variables. A variable is a whole segment of To.
+	// stand at its variables. A variable is a whole segment of To. If both end in "/*", what
+	// stands behind that slash stays.
 	Filled Moving = "filled"
 	// Substituted puts To in place of paths that the expression From (RE2) takes as a whole,
 	// with what its groups took: \0 to \9. Others stay.
@@ -43,9 +46,10 @@ func MoveBelow(from, to string) Move {
 	return Move{How: Below, From: from, To: to}
 }
 
-// MoveFilled moves what a template takes: as a whole if no variable is used.
+// MoveFilled moves what a template takes: as a whole if nothing of it is used.
 func MoveFilled(from, to string) Move {
-	if !slices.ContainsFunc(split(to), IsVariable) {
+	closed, open := CutOpen(to)
+	if !open && !slices.ContainsFunc(split(closed), IsVariable) {
 		return Move{How: Whole, To: to}
 	}
 	return Move{How: Filled, From: from, To: to}
@@ -54,6 +58,20 @@ func MoveFilled(from, to string) Move {
 // IsVariable reports whether a template's segment takes any that is not empty.
 func IsVariable(segment string) bool {
 	return strings.HasPrefix(segment, "{") && strings.HasSuffix(segment, "}")
+}
+
+// CutOpen takes "/*" from the end of a template that has it: such a template is open, and
+// takes whatever follows its segments and a slash.
+func CutOpen(template string) (closed string, open bool) {
+	return strings.CutSuffix(template, root+"*")
+}
+
+// opened is a template as CutOpen cuts it.
+func opened(segments []string, open bool) string {
+	if open {
+		return join(segments) + root + "*"
+	}
+	return join(segments)
 }
 
 // split cuts a path into segments, of which the first, before the slash, is empty.
@@ -67,8 +85,8 @@ func (m Move) base() string { return strings.TrimSuffix(m.From, root) }
 // open reports whether what follows To comes without its slash.
 func (m Move) open() bool { return strings.HasSuffix(m.To, root) }
 
-// takes reports whether the Move is about a path.
-func (m Move) takes(path string) bool {
+// Takes reports whether the Move is about a path.
+func (m Move) Takes(path string) bool {
 	switch m.How {
 	case Below:
 		return Pattern{Segment, m.From}.Matches(path)
@@ -89,13 +107,20 @@ func (m Move) Of(path string) string {
 		}
 		return m.To + rest
 	case Filled:
+		from, _ := CutOpen(m.From)
+		to, open := CutOpen(m.To)
+		have, want := split(path), split(from)
 		bound := binding{}
-		for i, s := range split(m.From) {
+		for i, s := range want {
 			if IsVariable(s) {
-				bound[s] = split(path)[i]
+				bound[s] = have[i]
 			}
 		}
-		return join(bound.fill(split(m.To)))
+		out := bound.fill(split(to))
+		if open {
+			out = append(out, have[len(want):]...)
+		}
+		return join(out)
 	case Substituted:
 		return m.substituted(path)
 	case Whole:
@@ -134,16 +159,52 @@ func (m Move) Before(p Pattern) (before []Pattern, all bool, err error) {
 		return []Pattern{MovedPattern(m, p)}, false, nil
 	case p.Kind == Moved:
 		return nil, false, Unclear("it is rewritten twice")
-	case p.Kind == Regex:
-		return nil, false, Unclear("what an expression takes behind a rewriting is no expression")
+	case p.Kind == Regex, p.Kind == Spelt && !m.spells(p), m.How == Filled && m.cuts(p):
+		return []Pattern{MovedPattern(m, p)}, false, nil
 	case p.Kind == Spelt:
-		return m.spelt(p)
+		before, all = m.spelt(p)
 	case m.How == Filled:
 		before, all = m.filled(p)
 	default:
 		before, all = m.below(p)
 	}
 	return before, all, nil
+}
+
+// Substitution is the Move as an expression, for the paths that it takes.
+func (m Move) Substitution() Move {
+	if m.How == Substituted {
+		return m
+	}
+	if m.How == Below {
+		if m.open() {
+			return Move{Substituted, regexp.QuoteMeta(m.base()) + "(?:/+(.*))?", m.To + `\1`}
+		}
+		return Move{Substituted, regexp.QuoteMeta(m.base()) + "(/.*)?", m.To + `\1`}
+	}
+	from, rest := CutOpen(m.From)
+	to, open := CutOpen(m.To)
+	want, segments := split(to), split(from)
+	groups := binding{}
+	for i, s := range segments {
+		switch {
+		case !IsVariable(s):
+			segments[i] = regexp.QuoteMeta(s)
+		case slices.Contains(want, s):
+			groups[s] = `\` + strconv.Itoa(len(groups)+1)
+			segments[i] = "([^/]+)"
+		default:
+			segments[i] = "[^/]+"
+		}
+	}
+	want = groups.fill(want)
+	if rest {
+		segments = append(segments, "(.*)")
+	}
+	if open {
+		want = append(want, `\`+strconv.Itoa(len(groups)+1))
+	}
+	return Move{Substituted, join(segments), join(want)}
 }
 
 // below is Before of Below.
@@ -170,40 +231,42 @@ func (m Move) below(p Pattern) (before []Pattern, all bool) {
 	case Suffix:
 		return m.ending(p.Text)
 	case Template:
-		return m.fitting(p.Text), false
+		return m.fitting(p.Text)
 	case Regex, Spelt, Moved: // said before
 	}
 	return nil, false
 }
 
-// spelt is Before of a Spelt pattern, which takes a path segment by segment. Segments of
-// To that have nothing but parameters are none to it.
-func (m Move) spelt(p Pattern) (before []Pattern, all bool, err error) {
-	if m.How == Filled || strings.Contains(m.To, "%25") {
-		return nil, false, Unclear("which spellings of a path come out of a template is not known")
-	}
+// spells reports whether spelt knows what comes out of the Move in every spelling.
+func (m Move) spells(p Pattern) bool {
+	return m.How == Below && !strings.Contains(m.To, "%25") && !strings.Contains(p.Text, "{")
+}
+
+// spelt is Before of a Spelt pattern without free segments, which takes a path segment by
+// segment. Segments of To that have nothing but parameters are none to it.
+func (m Move) spelt(p Pattern) (before []Pattern, all bool) {
 	path, below := strings.CutSuffix(p.Text, "*")
 	want := slices.DeleteFunc(split(path), func(s string) bool { return s == "" })
 	spells := func(path, segment string) bool { return Pattern{Spelt, path}.Matches(root + segment) }
 	for _, s := range split(m.To) {
 		switch {
 		case len(want) == 0 && below:
-			return nil, true, nil
+			return nil, true
 		case len(want) > 0 && s != "" && spells(root+want[0], s):
 			want = want[1:]
 		case !spells(root, s):
-			return nil, false, nil
+			return nil, false
 		}
 	}
 	if len(want) == 0 && below {
-		return nil, true, nil
+		return nil, true
 	}
 	if text := m.base() + root + join(want); below {
-		return []Pattern{{Spelt, text + "/*"}}, false, nil
+		return []Pattern{{Spelt, text + "/*"}}, false
 	} else if len(want) > 0 {
-		return []Pattern{{Spelt, text}}, false, nil
+		return []Pattern{{Spelt, text}}, false
 	}
-	return []Pattern{{Spelt, m.base() + root}}, false, nil
+	return []Pattern{{Spelt, m.base() + root}}, false
 }
 
 // slash is what stands between base and what follows To.
@@ -244,22 +307,27 @@ func (m Move) ending(text string) (before []Pattern, all bool) {
 }
 
 // fitting takes the paths that become such as a template takes.
-func (m Move) fitting(template string) []Pattern {
-	have, want := split(strings.TrimSuffix(m.To, root)), split(template)
-	if len(want) < len(have) || m.open() && len(want) == len(have) {
-		return nil
+func (m Move) fitting(template string) (before []Pattern, all bool) {
+	closed, open := CutOpen(template)
+	have, want := split(strings.TrimSuffix(m.To, root)), split(closed)
+	both := min(len(have), len(want))
+	if _, ok := unify(have[:both], want[:both]); !ok {
+		return nil, false
 	}
-	if _, ok := unify(have, want[:len(have)]); !ok {
-		return nil
+	rest := want[both:]
+	switch {
+	case open && (len(want) < len(have) || m.open() && len(want) == len(have)):
+		return nil, true
+	case open:
+		return []Pattern{templated(append(split(m.base()), rest...), true)}, false
+	case len(want) < len(have), m.open() && len(want) == len(have):
+		return nil, false
+	case len(rest) == 0:
+		return m.becoming(m.To), false
+	case !slices.ContainsFunc(rest, IsVariable):
+		return m.becoming(strings.TrimSuffix(m.To, root) + root + join(rest)), false
 	}
-	rest := want[len(have):]
-	if !slices.ContainsFunc(rest, IsVariable) {
-		if len(rest) == 0 {
-			return m.becoming(m.To)
-		}
-		return m.becoming(strings.TrimSuffix(m.To, root) + root + join(rest))
-	}
-	return []Pattern{{Template, m.base() + root + join(rest)}}
+	return []Pattern{{Template, m.base() + root + join(rest)}}, false
 }
 
 // binding gives variables a segment.
@@ -302,41 +370,79 @@ func unify(have, want []string) (binding, bool) {
 	return bound, true
 }
 
+// cuts reports whether a pattern of the paths behind a Filled takes what begins or ends
+// within a segment, of which filled knows only where no rest follows.
+func (m Move) cuts(p Pattern) bool {
+	_, open := CutOpen(m.To)
+	return open && (p.Kind == Suffix || p.Kind == Prefix && !strings.HasSuffix(p.Text, root))
+}
+
 // filled is Before of Filled.
 func (m Move) filled(p Pattern) (before []Pattern, all bool) {
-	have := split(m.To)
-	want, n := split(p.Text), len(have)
+	closed, open := CutOpen(p.Text)
+	switch {
+	case p.Kind == Prefix && strings.HasSuffix(p.Text, root):
+		return m.fitted(split(strings.TrimSuffix(p.Text, root)), true)
+	case p.Kind == Prefix, p.Kind == Suffix:
+		return m.partly(p)
+	case p.Kind == Template:
+		return m.fitted(split(closed), open)
+	case p.Kind == Segment:
+		text := split(strings.TrimSuffix(p.Text, root))
+		below, all := m.fitted(text, true)
+		at, every := m.fitted(text, false)
+		return slices.Concat(at, below), all || every
+	}
+	return m.fitted(split(p.Text), false)
+}
+
+// fitted takes the paths that become such as have segments, of which some may be free, and
+// something behind a slash if open.
+func (m Move) fitted(want []string, open bool) (before []Pattern, all bool) {
+	to, more := CutOpen(m.To)
+	have := split(to)
+	k, n := len(want), len(have)
+	if !open && !more && k != n || !open && more && k <= n || open && !more && k >= n {
+		return nil, false
+	}
+	both := min(k, n)
+	bound, ok := unify(have[:both], want[:both])
+	if !ok {
+		return nil, false
+	}
+	if len(bound) == 0 && k <= n {
+		return nil, true
+	}
+	from, rest := CutOpen(m.From)
+	segments := bound.fill(split(from))
+	if k > n {
+		segments, rest = append(segments, want[n:]...), open
+	}
+	return []Pattern{templated(segments, rest)}, false
+}
+
+// partly is Before of a Filled without a rest, of a pattern that ends or begins within a segment.
+func (m Move) partly(p Pattern) (before []Pattern, all bool) {
+	have, want := split(m.To), split(p.Text)
+	n := len(have)
+	if len(want) > n {
+		return nil, false
+	}
 	part := part{}
-	switch p.Kind {
-	case Segment:
-		if want = split(strings.TrimSuffix(p.Text, root)); len(want) > n {
-			return nil, false
-		}
-		have = have[:len(want)]
-	case Prefix:
-		if len(want) > n {
-			return nil, false
-		}
+	if p.Kind == Prefix {
 		last := len(want) - 1
 		part.of, part.before = have[last], want[last]
 		have, want = have[:last], want[:last]
-	case Suffix:
-		if len(want) > n {
-			return nil, false
-		}
+	} else {
 		first := n - len(want)
 		part.of, part.behind = have[first], want[0]
 		have, want = have[first+1:], want[1:]
-	default:
-		if len(want) != n {
-			return nil, false
-		}
 	}
 	bound, ok := unify(have, want)
 	if !ok || !part.fits(bound) {
 		return nil, false
 	}
-	return part.within(split(m.From), bound)
+	return part.within(m.From, bound)
 }
 
 // part is a segment of which only the beginning, or only the end, is known.
@@ -355,8 +461,9 @@ func (p part) fits(bound binding) bool {
 }
 
 // within takes what a template takes with variables bound; all says that it is the same.
-func (p part) within(template []string, bound binding) (before []Pattern, all bool) {
-	segments := bound.fill(template)
+func (p part) within(template string, bound binding) (before []Pattern, all bool) {
+	closed, open := CutOpen(template)
+	segments := bound.fill(split(closed))
 	if _, ok := bound[p.of]; !ok && IsVariable(p.of) && p.before+p.behind != "" {
 		for i, s := range segments {
 			switch {
@@ -368,18 +475,24 @@ func (p part) within(template []string, bound binding) (before []Pattern, all bo
 				segments[i] = regexp.QuoteMeta(s)
 			}
 		}
+		if open {
+			segments = append(segments, ".*")
+		}
 		return []Pattern{{Regex, join(segments)}}, false
 	}
 	if len(bound) == 0 {
 		return nil, true
 	}
-	return []Pattern{templated(segments)}, false
+	return []Pattern{templated(segments, open)}, false
 }
 
-// templated is a template, or a path if nothing is free.
-func templated(segments []string) Pattern {
-	if slices.ContainsFunc(segments, IsVariable) {
-		return Pattern{Template, join(segments)}
+// templated is a template, or a path and what is below it if nothing is free.
+func templated(segments []string, open bool) Pattern {
+	switch {
+	case slices.ContainsFunc(segments, IsVariable):
+		return Pattern{Template, opened(segments, open)}
+	case open:
+		return Pattern{Prefix, join(segments) + root}
 	}
 	return Pattern{Exact, join(segments)}
 }
@@ -395,7 +508,7 @@ func (m Move) Then(next Move) Move {
 	switch {
 	case next.How == Whole:
 		return next
-	case m.How == Whole && next.takes(m.To):
+	case m.How == Whole && next.Takes(m.To):
 		return Move{How: Whole, To: next.Of(m.To)}
 	case m.How == Whole:
 		return next // no path meets both
@@ -406,18 +519,50 @@ func (m Move) Then(next Move) Move {
 	case next.How == Below:
 		return m.filledBelow(next)
 	}
-	have, want := split(m.To), split(next.From)
-	bound, ok := unify(have, want)
-	if !ok {
+	return m.filledFilled(next)
+}
+
+// filledFilled: what next takes of m's rest becomes a part of the template.
+func (m Move) filledFilled(next Move) Move {
+	to, more := CutOpen(m.To)
+	from, open := CutOpen(next.From)
+	out, rest := CutOpen(next.To)
+	have, want := split(to), split(from)
+	k, n := len(want), len(have)
+	if !open && !more && k != n || !open && more && k <= n || open && !more && k >= n {
 		return next // no path meets both
 	}
-	from := binding{}
-	for i, v := range bound.fill(have) {
+	both := min(k, n)
+	bound, ok := unify(have[:both], want[:both])
+	if !ok {
+		return next
+	}
+	before, left := CutOpen(m.From)
+	taken := bound.fill(split(before))
+	have = bound.fill(have)
+	filling := binding{}
+	for i, v := range have[:both] {
 		if IsVariable(want[i]) {
-			from[want[i]] = v
+			filling[want[i]] = v
 		}
 	}
-	return MoveFilled(join(bound.fill(split(m.From))), join(from.fill(split(next.To))))
+	if k > n { // of m's rest
+		for _, s := range want[n:] {
+			if name := s; IsVariable(s) {
+				for slices.Contains(taken, name) {
+					name = strings.TrimSuffix(name, "}") + "'}"
+				}
+				filling[s], s = name, name
+			}
+			taken = append(taken, s)
+		}
+		left = open
+	}
+	made := filling.fill(split(out))
+	if rest {
+		made = append(made, have[both:]...)
+	}
+	return MoveFilled(opened(taken, left), opened(made, rest && (more || k > n)))
 }
 
 func (m Move) belowBelow(next Move) Move {
@@ -433,37 +578,56 @@ func (m Move) belowBelow(next Move) Move {
 }
 
 func (m Move) belowFilled(next Move) Move {
-	have, want := split(strings.TrimSuffix(m.To, root)), split(next.From)
-	if len(want) < len(have) {
+	closed, open := CutOpen(next.From)
+	to, rest := CutOpen(next.To)
+	have, want := split(strings.TrimSuffix(m.To, root)), split(closed)
+	if len(want) < len(have) && !open {
 		return next // no path meets both
 	}
 	from := binding{}
-	for i, s := range have {
+	both := min(len(have), len(want))
+	for i, s := range have[:both] {
 		if IsVariable(want[i]) {
 			from[want[i]] = s
 		}
 	}
-	path := m.base()
-	if rest := want[len(have):]; len(rest) > 0 {
-		path += root + join(rest)
+	made := from.fill(split(to))
+	if rest && len(want) <= len(have) { // the rest is m's, or more
+		to := join(append(made, have[both:]...))
+		if m.open() {
+			to += root
+		}
+		return MoveBelow(m.From, cmp.Or(to, root))
 	}
-	return MoveFilled(path, join(from.fill(split(next.To))))
+	return MoveFilled(opened(append(split(m.base()), want[both:]...), open), opened(made, rest))
 }
 
 func (m Move) filledBelow(next Move) Move {
-	have, want := split(m.To), split(next.base())
-	if len(have) < len(want) {
+	closed, more := CutOpen(m.To)
+	have, want := split(closed), split(next.base())
+	both := min(len(have), len(want))
+	if len(have) < len(want) && !more {
 		return next // no path meets both
 	}
-	bound, ok := unify(have[:len(want)], want)
+	bound, ok := unify(have[:both], want[:both])
 	if !ok {
 		return next
 	}
-	to := strings.TrimSuffix(next.To, root)
-	if rest := bound.fill(have[len(want):]); len(rest) > 0 {
-		to += root + join(rest)
-	} else {
-		to = next.To
+	from, open := CutOpen(m.From)
+	taken := bound.fill(split(from))
+	if len(want) > len(have) { // at and below a part of m's rest, which no template says
+		at := join(append(taken, want[both:]...))
+		if !strings.Contains(at, "{") {
+			return Move{How: Below, From: at, To: next.To}
+		}
+		behind := Move{How: Below, To: next.To}.Substitution()
+		behind.From = Move{How: Filled, From: at}.Substitution().From + behind.From
+		return behind
 	}
-	return MoveFilled(join(bound.fill(split(m.From))), to)
+	to := split(strings.TrimSuffix(next.To, root))
+	rest := bound.fill(have[both:])
+	if len(rest) == 0 && !more {
+		to = split(next.To)
+	}
+	return MoveFilled(opened(taken, open), opened(append(to, rest...), more))
 }

@@ -29,7 +29,7 @@ const (
 	Prefix   Kind = "prefix"   // string prefix; "" matches every present value
 	Segment  Kind = "segment"  // path prefix by segment: "/a" takes /a, /a/, /a/b, not /ab; "/" takes all
 	Suffix   Kind = "suffix"   // string suffix
-	Template Kind = "template" // "/t/{x}/y": each {…} is one non-empty segment; no trailing slash
+	Template Kind = "template" // "/t/{x}/y": each {…} is one non-empty segment; "/*" at the end is whatever follows a slash
 	Regex    Kind = "regex"    // RE2, the whole value
 	Spelt    Kind = "spelt"    // a path in every spelling: "/a", or "/a/*" for it and all below (hop.Spellings)
 	Moved    Kind = "moved"    // a path of which a Move makes one of another pattern (MovedPattern)

@@ -145,25 +145,34 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	return r
 }
 
-// whole reads `path`, in which segments of the match's template may stand.
+// whole reads `path`, in which segments of the match's template may stand, and at its end the
+// rest that the template names.
 func whole(n intent.Node, x *resolve.Place) *space.Move {
 	to, ok := x.Path(n)
 	if !ok {
 		return nil
 	}
-	if x.Rest != "" {
-		return rest(n, to, x)
+	rest := "{" + x.Rest + "}"
+	if x.Rest != "" && x.Match.Path.Kind != model.PathTemplate {
+		return below(n, to, rest, x)
 	}
 	var known []string
 	if x.Match.Path.Kind == model.PathTemplate {
 		known = slices.DeleteFunc(strings.Split(x.Match.Path.Value, root), func(s string) bool { return !space.IsVariable(s) })
 	}
 	used := map[string]bool{}
-	for s := range strings.SplitSeq(to, root) {
+	closed, open := strings.CutSuffix(to, root+rest)
+	if open {
+		used[rest] = true
+	}
+	for s := range strings.SplitSeq(closed, root) {
 		switch {
 		case !strings.ContainsAny(s, "{}"):
 		case !space.IsVariable(s):
 			x.Problem(diag.New(diag.CodePath, n.Pos(), "segment %q of the path is neither a literal nor one {name}", s).WithFix(`let the name be a segment of its own, such as "/orders/{id}"`))
+			return nil
+		case s == rest:
+			x.Problem(misplaced(n, rest))
 			return nil
 		case !slices.Contains(known, s):
 			x.Problem(unknown(n, s, known))
@@ -175,6 +184,9 @@ func whole(n intent.Node, x *resolve.Place) *space.Move {
 	if len(used) > envoy.Groups {
 		x.Problem(diag.New(diag.CodeRange, n.Pos(), "the path takes %d segments of the request's, and at most %d can be taken", len(used), envoy.Groups).WithFix("leave some out"))
 	}
+	if open {
+		to = closed + "/*"
+	}
 	if k := x.Match.Path.Kind; to == x.Match.Path.Value && (k == model.PathExact || k == model.PathTemplate) {
 		x.Problem(same(n, to))
 	}
@@ -182,13 +194,12 @@ func whole(n intent.Node, x *resolve.Place) *space.Move {
 	return &m
 }
 
-// rest reads a path in which all that follows the template's literals may stand, at its end.
-func rest(n intent.Node, to string, x *resolve.Place) *space.Move {
-	at, ok := strings.CutSuffix(to, "/{"+x.Rest+"}")
+// below reads a path in which all that follows the literals of a template may stand, at its end.
+func below(n intent.Node, to, rest string, x *resolve.Place) *space.Move {
+	at, ok := strings.CutSuffix(to, root+rest)
 	switch {
 	case strings.ContainsAny(at, "{}"):
-		x.Problem(diag.New(diag.CodePath, n.Pos(), "the path names what its route's match does not, or not at its end").
-			WithFix("name {%s} once, as the last segment, such as \"/new/{%s}\"", x.Rest, x.Rest))
+		x.Problem(misplaced(n, rest))
 		return nil
 	case !ok:
 		m := space.MoveFilled("", to)
@@ -200,6 +211,11 @@ func rest(n intent.Node, to string, x *resolve.Place) *space.Move {
 	}
 	m := space.MoveBelow(from, at)
 	return &m
+}
+
+func misplaced(n intent.Node, rest string) diag.Diagnostic {
+	return diag.New(diag.CodePath, n.Pos(), "the path names what its route's match does not, or not at its end").
+		WithFix("name %s once, as the last segment, such as \"/new/%s\"", rest, rest)
 }
 
 func unknown(n intent.Node, segment string, known []string) diag.Diagnostic {

@@ -9,6 +9,7 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 )
 
 // routeMatch is Envoy's form of a match. It fails on a condition that Envoy's
@@ -79,15 +80,19 @@ func queryMatcher(q model.ValueMatch) (*routev3.QueryParameterMatcher, error) {
 // templates, but its variables leave out characters that segments may have, such
 // as "[". A variable here is any visible ASCII but the slash: paths have no other.
 func templateRegex(template string) *matcherv3.RegexMatcher {
-	segments := strings.Split(template, "/")
+	closed, open := space.CutOpen(template)
+	segments := strings.Split(closed, root)
 	for i, s := range segments {
-		if strings.HasPrefix(s, "{") {
+		if space.IsVariable(s) {
 			segments[i] = `[!-.0-~]+`
 		} else {
 			segments[i] = regexp.QuoteMeta(s)
 		}
 	}
-	return &matcherv3.RegexMatcher{Regex: strings.Join(segments, "/")}
+	if open {
+		segments = append(segments, `[!-~]*`)
+	}
+	return &matcherv3.RegexMatcher{Regex: strings.Join(segments, root)}
 }
 
 // methodMatcher takes any of the methods. One header matcher has one pattern, so

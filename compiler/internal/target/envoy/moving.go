@@ -44,9 +44,11 @@ func movingExpression(m space.Move) (pattern, to string, used int) {
 		}
 		return "^" + from, m.To, 0
 	case space.Filled:
-		want := strings.Split(m.To, root)
+		closed, rest := space.CutOpen(m.From)
+		made, open := space.CutOpen(m.To)
+		want := strings.Split(made, root)
 		numbers := map[string]string{}
-		from := strings.Split(m.From, root)
+		from := strings.Split(closed, root)
 		for i, s := range from {
 			switch {
 			case !space.IsVariable(s):
@@ -63,7 +65,15 @@ func movingExpression(m space.Move) (pattern, to string, used int) {
 				want[i] = n
 			}
 		}
-		return "^" + strings.Join(from, root) + "$", strings.Join(want, root), len(numbers)
+		used = len(numbers)
+		if rest {
+			from = append(from, "(.*)")
+		}
+		if open {
+			used++
+			want = append(want, `\`+strconv.Itoa(used))
+		}
+		return "^" + strings.Join(from, root) + "$", strings.Join(want, root), used
 	case space.Substituted:
 		return "^(?:" + m.From + ")$", m.To, 0
 	default:

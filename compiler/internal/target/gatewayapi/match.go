@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 )
 
 // matches are the alternatives that together take what m takes: one per method,
@@ -89,13 +90,17 @@ func valueMatch(of string, h model.ValueMatch) (HeaderMatch, string, error) {
 }
 
 func templateRegexp(template string) string {
-	segments := strings.Split(template, "/")
+	closed, open := space.CutOpen(template)
+	segments := strings.Split(closed, "/")
 	for i, s := range segments {
-		if strings.HasPrefix(s, "{") {
+		if space.IsVariable(s) {
 			segments[i] = "[^/]+"
 		} else {
 			segments[i] = regexp.QuoteMeta(s)
 		}
+	}
+	if open {
+		segments = append(segments, ".*")
 	}
 	return "^" + strings.Join(segments, "/") + "$"
 }
