@@ -47,27 +47,8 @@ func (p *pen) hold(q *space.Request, t space.Test) {
 	if len(t.Any) > 0 {
 		v = p.like(pick(p, t.Any...))
 	}
-	switch t.Dim {
-	case space.PathDim:
-		q.Path = v
-	case space.MethodDim:
-		q.Method = v
-	case space.HostDim:
-		q.Host = v
-	case space.IdentityDim:
-		q.From = v
-	case space.SchemeDim:
-		q.Scheme = v
-	default:
-		if name, ok := t.Dim.Query(); ok {
-			if !strings.HasPrefix(v, "&") { // how values stand in this dimension: space.QueryPattern
-				v = "&" + v
-			}
-			*q = q.WithParameter(name, v)
-		} else if name, ok := t.Dim.Header(); ok {
-			q.Headers = append(q.Headers, space.Header{Name: name, Value: v})
-		}
-	}
+	dim, name := t.Dim.Of()
+	*q = dim.With(*q, name, v)
 }
 
 // few is a bit of a value.

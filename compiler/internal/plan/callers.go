@@ -405,14 +405,14 @@ func area(methods, paths prove.Set, rest []space.Test) string {
 	} else if len(methods.Except) > 0 {
 		parts = append(parts, "all methods but "+join(methods.Except, func(p space.Pattern) string { return p.Text }))
 	}
-	words := setWords(paths, pathWords)
+	words := setWords(paths, space.PathWords)
 	if len(paths.Except) > 0 {
 		if words == "" {
 			words = "all paths"
 		}
-		words += but(paths) + join(paths.Except, pathWords)
+		words += but(paths) + join(paths.Except, space.PathWords)
 		if len(paths.In) > 0 && len(paths.Wide) > 0 {
-			words = join(paths.Wide, pathWords) + but(paths) + join(paths.Except, pathWords) + ", and " + join(paths.In, pathWords)
+			words = join(paths.Wide, space.PathWords) + but(paths) + join(paths.Except, space.PathWords) + ", and " + join(paths.In, space.PathWords)
 		}
 	}
 	if words != "" {

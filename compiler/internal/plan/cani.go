@@ -217,8 +217,13 @@ func region(q Query) []space.Test {
 	if q.Request.Path != "" {
 		exact(space.PathDim, q.Request.Path)
 	}
-	if q.Request.Scheme != "" {
-		exact(space.SchemeDim, q.Request.Scheme)
+	for _, dim := range space.Dimensions() {
+		if !dim.Door {
+			continue
+		}
+		if v := dim.Values(q.Request, "")[0]; v != "" {
+			exact(space.Dim(dim.Name), v)
+		}
 	}
 	for _, h := range q.Request.Headers {
 		exact(space.HeaderDim(h.Name), h.Value)
@@ -249,7 +254,12 @@ func completed(w space.Request, q Query) space.Request {
 	if !q.AnyCaller {
 		w.From = q.Request.From
 	}
-	w.Host, w.Scheme = q.Request.Host, q.Request.Scheme
+	w.Host = q.Request.Host
+	for _, dim := range space.Dimensions() {
+		if dim.Door {
+			w = dim.With(w, "", dim.Values(q.Request, "")[0])
+		}
+	}
 	if q.Request.Query != "" {
 		w.Query = q.Request.Query
 	}
@@ -263,8 +273,8 @@ func (s speaker) set(h prove.Hit, region []space.Test, near string) string {
 	for _, t := range when {
 		known[t.Key()] = true
 	}
-	if slices.ContainsFunc(region, ofScheme) { // it follows from the port that is asked about
-		when = slices.DeleteFunc(when, ofScheme)
+	if slices.ContainsFunc(region, ofDoor) {
+		when = slices.DeleteFunc(when, ofDoor)
 	}
 	what := requested(withoutWider(when, space.MethodDim, space.PathDim))
 	if what == "" {
@@ -294,7 +304,11 @@ func (s speaker) set(h prove.Hit, region []space.Test, near string) string {
 	return text + except(but)
 }
 
-func ofScheme(t space.Test) bool { return t.Dim == space.SchemeDim }
+// ofDoor reports whether a test holds for all requests by one door, or for none.
+func ofDoor(t space.Test) bool {
+	dim, _ := t.Dim.Of()
+	return dim.Door
+}
 
 // refusedByMTLS knows the rule by which a handshake refuses a caller, by what it tests. As an
 // exception it is no news.

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -129,101 +130,23 @@ func (s speaker) identityPattern(p space.Pattern, near string) string {
 	return "namespace " + strings.TrimSuffix(strings.TrimPrefix(rest, "ns/"), "/sa/")
 }
 
-// requested words the tests on method, path and headers: "GET /reviews/*", "" if
-// there are none.
+// requested words the tests on requests: "GET /reviews/*", "" if there are none.
 func requested(when []space.Test) string {
-	var methods, paths, headers []string // and parameters, and schemes
+	at := map[space.Place][]string{}
 	for _, t := range when {
-		switch t.Dim {
-		case space.MethodDim:
-			methods = appendNew(methods, not(t, join(t.Any, func(p space.Pattern) string { return p.Text })))
-		case space.PathDim:
-			if !t.Not && slices.ContainsFunc(t.Any, takesEveryPath) {
-				continue
-			}
-			paths = appendNew(paths, not(t, join(t.Any, pathWords)))
-		case space.SchemeDim:
-			headers = appendNew(headers, "by "+not(t, join(t.Any, func(p space.Pattern) string { return p.Text })))
-		case space.IdentityDim, space.HostDim:
-		default:
-			if name, ok := t.Dim.Query(); ok {
-				headers = appendNew(headers, queryWords(name, t))
-				continue
-			}
-			headers = appendNew(headers, headerWords(t))
+		dim, name := t.Dim.Of()
+		if dim.Words == nil {
+			continue
+		}
+		if words := dim.Words(name, t); words != "" {
+			at[dim.Place] = appendNew(at[dim.Place], words)
 		}
 	}
 	var parts []string
-	for _, group := range [][]string{methods, paths, headers} {
-		if len(group) > 0 {
-			parts = append(parts, strings.Join(group, " and "))
-		}
+	for _, place := range slices.Sorted(maps.Keys(at)) {
+		parts = append(parts, strings.Join(at[place], " and "))
 	}
 	return strings.Join(parts, " ")
-}
-
-func takesEveryPath(p space.Pattern) bool {
-	return p.Text == "/" && (p.Kind == space.Segment || p.Kind == space.Prefix) || p.Text == "/*" && p.Kind == space.Spelt
-}
-
-func pathWords(p space.Pattern) string {
-	switch p.Kind {
-	case space.Segment:
-		return "under " + p.Text
-	case space.Prefix:
-		return p.Text + "*"
-	case space.Exact, space.Template, space.Spelt:
-		return p.Text
-	case space.Moved:
-		_, behind := p.Behind()
-		return "rewritten to " + pathWords(behind)
-	default:
-		return string(p.Kind) + " " + p.Text
-	}
-}
-
-func headerWords(t space.Test) string {
-	name, _ := t.Dim.Header()
-	if len(t.Any) == 0 {
-		if t.Not {
-			return "without header " + name
-		}
-		return "with header " + name
-	}
-	words := join(t.Any, func(p space.Pattern) string {
-		if p.Kind == space.Exact {
-			return strconv.Quote(p.Text)
-		}
-		return string(p.Kind) + " " + strconv.Quote(p.Text)
-	})
-	if t.Not {
-		return "with header " + name + " not " + words
-	}
-	return "with header " + name + " " + words
-}
-
-// queryWords words the test of a parameter, which has one pattern.
-func queryWords(name string, t space.Test) string {
-	words := "with query " + name
-	if t.Not {
-		words = "without query " + name
-	}
-	for _, p := range t.Any {
-		switch value := strings.Trim(p.Text, "&"); {
-		case p.Kind == space.Exact:
-			words += " " + strconv.Quote(value)
-		case value != "":
-			words += " " + string(p.Kind) + " " + strconv.Quote(value)
-		}
-	}
-	return words
-}
-
-func not(t space.Test, words string) string {
-	if t.Not {
-		return "not " + words
-	}
-	return words
 }
 
 func join(ps []space.Pattern, word func(space.Pattern) string) string {

@@ -52,7 +52,7 @@ func takenOut(own []space.Test) (space.Test, bool) {
 	if len(own) != 1 {
 		return space.Test{}, false
 	}
-	if _, header := own[0].Dim.Header(); header || len(own[0].Any) == 0 {
+	if dim, _ := own[0].Dim.Of(); dim.Lines || len(own[0].Any) == 0 {
 		return space.Test{}, false
 	}
 	t := own[0]

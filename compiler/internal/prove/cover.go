@@ -148,9 +148,9 @@ func Simplify(when []space.Test, lim Limits) ([]space.Test, bool) {
 	var out []space.Test
 	done := map[space.Dim]bool{}
 	for _, t := range when {
-		_, multi := t.Dim.Header()
-		if multi || done[t.Dim] {
-			if multi && !slices.ContainsFunc(out, func(o space.Test) bool { return o.Key() == t.Key() }) {
+		dim, _ := t.Dim.Of()
+		if dim.Lines || done[t.Dim] {
+			if dim.Lines && !slices.ContainsFunc(out, func(o space.Test) bool { return o.Key() == t.Key() }) {
 				out = append(out, t)
 			}
 			continue
@@ -182,7 +182,8 @@ func conjunction(d space.Dim, when []space.Test, lim Limits) ([]space.Test, bool
 	}
 	slices.SortFunc(patterns, comparePatterns)
 	patterns = slices.Compact(patterns)
-	a, err := atomize(patterns, universe(d, patterns), lim.States)
+	dim, _ := d.Of()
+	a, err := atomize(patterns, dim.Universe(patterns), lim.States)
 	if err != nil {
 		return own, true
 	}

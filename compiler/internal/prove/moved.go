@@ -374,7 +374,7 @@ func (r *reader) put(b *builder, number int32) ([]int32, error) {
 // Substituted tells of a substitution and the paths that all tests take: one of them that it
 // makes into what no proxy passes on as it is, "" for none, and whether it changes any.
 func Substituted(m space.Move, when []space.Test) (stray string, used bool, err error) {
-	lasting := space.MovedPattern(m, space.Pattern{Kind: space.Regex, Text: pathUniverse})
+	lasting := space.MovedPattern(m, space.Pattern{Kind: space.Regex, Text: space.PathUniverse})
 	taken := space.Pattern{Kind: space.Regex, Text: m.From}
 	patterns := []space.Pattern{lasting, taken}
 	for _, t := range when {
@@ -383,7 +383,7 @@ func Substituted(m space.Move, when []space.Test) (stray string, used bool, err 
 		}
 	}
 	slices.SortFunc(patterns, comparePatterns)
-	a, err := atomize(slices.Compact(patterns), pathUniverse, Limits{}.withDefaults().States)
+	a, err := atomize(slices.Compact(patterns), space.PathUniverse, Limits{}.withDefaults().States)
 	if err != nil {
 		return "", false, err
 	}

@@ -13,8 +13,8 @@ type problem struct {
 	limits Limits
 	dims   []space.Dim // single-valued dimensions in use; a rule's dims has the same length
 	atoms  []*atoms    // per dimension in use
-	header []*atoms    // per header in use
-	names  []string    // their names
+	header []*atoms    // per header, or other dimension with lines, in use
+	lined  []space.Dim // which those are
 	preds  []pred
 	index  map[string]int // test key → pred
 }
@@ -67,7 +67,8 @@ func newProblem(scope space.Scope, lim Limits, lists ...space.List) (*problem, e
 			sorted = append(sorted, x)
 		}
 		slices.SortFunc(sorted, comparePatterns)
-		a, err := atomize(sorted, universe(d, sorted), p.limits.States)
+		dim, _ := d.Of()
+		a, err := atomize(sorted, dim.Universe(sorted), p.limits.States)
 		var over errStates
 		if errors.As(err, &over) {
 			return nil, &BudgetError{Scope: scope, Dimension: d, Budget: over.budget}
@@ -75,8 +76,8 @@ func newProblem(scope space.Scope, lim Limits, lists ...space.List) (*problem, e
 		if err != nil {
 			return nil, err
 		}
-		if name, ok := d.Header(); ok {
-			p.header, p.names = append(p.header, a), append(p.names, name)
+		if dim.Lines {
+			p.header, p.lined = append(p.header, a), append(p.lined, d)
 		} else {
 			p.dims, p.atoms = append(p.dims, d), append(p.atoms, a)
 		}
@@ -105,8 +106,8 @@ func (p *problem) code(r space.Rule) coded {
 	then := r.Then.Key()
 	c := coded{rule: r, then: then, key: conditionsKey(r) + then, dims: make([]bitset, len(p.dims))}
 	for _, t := range r.When {
-		if name, ok := t.Dim.Header(); ok {
-			l := literal{p.pred(name, t), !t.Not}
+		if dim, _ := t.Dim.Of(); dim.Lines {
+			l := literal{p.pred(t), !t.Not}
 			c.never = c.never || slices.Contains(c.lits, literal{l.pred, !l.want})
 			c.lits = append(c.lits, l)
 			continue
@@ -125,13 +126,13 @@ func (p *problem) code(r space.Rule) coded {
 	return c
 }
 
-func (p *problem) pred(name string, t space.Test) int {
+func (p *problem) pred(t space.Test) int {
 	t.Not = false
 	key := t.Key()
 	if i, ok := p.index[key]; ok {
 		return i
 	}
-	h := slices.Index(p.names, name)
+	h := slices.Index(p.lined, t.Dim)
 	p.preds = append(p.preds, pred{header: h, in: p.header[h].domain(t.Any)})
 	p.index[key] = len(p.preds) - 1
 	return len(p.preds) - 1

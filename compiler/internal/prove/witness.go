@@ -25,19 +25,10 @@ const maxPreferredIdentities = 64
 func (p *problem) preferences() *preferences {
 	out := &preferences{p: p, values: make([][]preferred, len(p.dims))}
 	for i, d := range p.dims {
-		var texts []string
-		switch d {
-		case space.PathDim:
-			texts = []string{"/"}
-		case space.MethodDim:
-			texts = []string{"GET", "POST", "PUT", "DELETE"}
-		case space.IdentityDim:
+		dim, _ := d.Of()
+		texts := dim.Likely
+		if d == space.IdentityDim {
 			texts = p.limits.Identities[:min(len(p.limits.Identities), maxPreferredIdentities)]
-		default:
-			if _, ok := d.Query(); ok {
-				texts = []string{"", "&x&", "&&"}
-			}
-			// Of hosts whatever the search finds.
 		}
 		for _, t := range texts {
 			if a := p.atoms[i].atomOf(t); a >= 0 {
@@ -56,25 +47,14 @@ func (pr *preferences) request(s *search) space.Request {
 	}
 	for i, d := range pr.p.dims {
 		v := pr.pick(i, s.dims[i])
-		switch d {
-		case space.PathDim:
-			q.Path = v
-		case space.MethodDim:
-			q.Method = v
-		case space.HostDim:
-			q.Host = v
-		case space.IdentityDim:
-			q.From = v
-		case space.SchemeDim:
-			q.Scheme = v
-		default:
-			if name, ok := d.Query(); ok {
-				q = q.WithParameter(name, v)
-			}
-		}
+		dim, name := d.Of()
+		q = dim.With(q, name, v)
 	}
-	for h := range pr.p.header {
-		q.Headers = append(q.Headers, s.lines(h)...)
+	for h, d := range pr.p.lined {
+		dim, name := d.Of()
+		for _, v := range s.lines(h) {
+			q = dim.With(q, name, v)
+		}
 	}
 	return q
 }
@@ -103,7 +83,7 @@ func (pr *preferences) pick(dim int, in bitset) string {
 
 // lines are the lines of a header that make its true tests true and no false
 // one: one line where one suffices.
-func (s *search) lines(header int) []space.Header {
+func (s *search) lines(header int) []string {
 	h := s.p.header[header]
 	covered := s.covered(header)
 	var open []bitset
@@ -120,10 +100,9 @@ func (s *search) lines(header int) []space.Header {
 	if !common.empty() {
 		open = []bitset{common}
 	}
-	var out []space.Header
+	var out []string
 	for _, in := range open {
-		line := space.Header{Name: s.p.names[header], Value: h.readable(in)}
-		if !slices.Contains(out, line) {
+		if line := h.readable(in); !slices.Contains(out, line) {
 			out = append(out, line)
 		}
 	}

@@ -72,38 +72,11 @@ func Matches(when []Test, q Request) bool {
 
 // Holds reports whether the test holds for q.
 func (t Test) Holds(q Request) bool {
-	for _, v := range values(t.Dim, q) {
+	dim, name := t.Dim.Of()
+	for _, v := range dim.Values(q, name) {
 		if t.takes(v) {
 			return !t.Not
 		}
 	}
 	return t.Not
-}
-
-// values is a dimension's values: one, or a header's lines.
-func values(d Dim, q Request) []string {
-	switch d {
-	case PathDim:
-		return []string{q.Path}
-	case MethodDim:
-		return []string{q.Method}
-	case HostDim:
-		return []string{q.Host}
-	case IdentityDim:
-		return []string{q.From}
-	case SchemeDim:
-		return []string{q.Scheme}
-	}
-	if name, ok := d.Query(); ok {
-		return []string{q.Parameter(name)}
-	}
-	var lines []string
-	if name, ok := d.Header(); ok {
-		for _, h := range q.Headers {
-			if h.Name == name {
-				lines = append(lines, h.Value)
-			}
-		}
-	}
-	return lines
 }

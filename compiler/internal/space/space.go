@@ -2,12 +2,12 @@
 // comes out: data only, canonical, comparable.
 //
 // The same values are interpreted by eval, compared for all requests by prove,
-// and put into words by plan. No value here holds a function: one closure in a
-// match would make a proof impossible.
+// and put into words by plan. No condition or outcome holds a function: one closure
+// in a match would make a proof impossible.
 //
 //   - Request: one HTTP request (or TCP connection) as a proxy sees it, after
 //     path normalisation.
-//   - Test: a condition on one dimension; Rule: a conjunction of tests and an
+//   - Dimension: what a request has values of; Test: a condition on one; Rule: a conjunction of tests and an
 //     outcome; List: rules of which the first match decides.
 //   - Act: what a feature does to a rule's requests, at a Station of their way.
 //   - Decision: everything that is decided for one destination (a Scope).
@@ -41,52 +41,8 @@ type Pattern struct {
 	Text string `json:"text"`
 }
 
-// Dim is a dimension of the request: PathDim, MethodDim, HostDim, IdentityDim,
-// SchemeDim, HeaderDim(name) or QueryDim(name).
+// Dim is a dimension of the request: one of Dimensions, or of a family there.
 type Dim string
-
-// The single-valued dimensions. An identity is a SPIFFE ID
-// ("spiffe://trust-domain/ns/namespace/sa/account"), "" if the caller has none. A scheme is
-// "http" or "https".
-const (
-	PathDim     Dim = "path"
-	MethodDim   Dim = "method"
-	HostDim     Dim = "host"
-	IdentityDim Dim = "identity"
-	SchemeDim   Dim = "scheme"
-)
-
-const headerPrefix = "header:"
-
-// HeaderDim is the dimension of a header. It is multi-valued: the set of the
-// header's lines, empty if absent. name is compared in lower case.
-func HeaderDim(name string) Dim { return Dim(headerPrefix + strings.ToLower(name)) }
-
-// Header returns the header's name if d is a header dimension.
-func (d Dim) Header() (name string, ok bool) { return strings.CutPrefix(string(d), headerPrefix) }
-
-const queryPrefix = "query:"
-
-// QueryDim is the dimension of a query's parameter, spelt as in the request. It is
-// single-valued: the first value that the parameter has, between "&" and "&", or "" if
-// it is absent.
-func QueryDim(name string) Dim { return Dim(queryPrefix + name) }
-
-// Query returns the parameter's name if d is the dimension of one.
-func (d Dim) Query() (name string, ok bool) { return strings.CutPrefix(string(d), queryPrefix) }
-
-// QueryPattern takes the parameters whose first value is like text: Exact, Prefix or
-// Suffix. The empty Prefix takes every one that is there.
-func QueryPattern(k Kind, text string) Pattern {
-	switch k {
-	case Exact:
-		return Pattern{k, "&" + text + "&"}
-	case Suffix:
-		return Pattern{k, text + "&"}
-	default:
-		return Pattern{Prefix, "&" + text}
-	}
-}
 
 // Test is a condition on one dimension: the value is in one of Any (for a
 // header: some line is in one of Any). An empty Any means "present" (for a
@@ -327,28 +283,6 @@ func (q Request) Target() string {
 		return q.Path
 	}
 	return q.Path + "?" + q.Query
-}
-
-// Parameter is the value of QueryDim(name).
-func (q Request) Parameter(name string) string {
-	for p := range strings.SplitSeq(q.Query, "&") {
-		if n, v, _ := strings.Cut(p, "="); n == name && p != "" {
-			return "&" + v + "&"
-		}
-	}
-	return ""
-}
-
-// WithParameter is the request with one more parameter, value as Parameter gives it.
-func (q Request) WithParameter(name, value string) Request {
-	if value == "" {
-		return q
-	}
-	if q.Query != "" {
-		q.Query += "&"
-	}
-	q.Query += name + "=" + strings.Trim(value, "&")
-	return q
 }
 
 // External is the Kind of the scope of an external's port.

@@ -1,16 +1,33 @@
-package prove
+package space
 
 import (
+	"slices"
 	"strings"
-
-	"meshc.dev/meshc/compiler/internal/space"
 )
 
-// pathUniverse is every path that Envoy's normalisation can produce (package
+// PathDim is the normalised path, without the query.
+const PathDim Dim = "path"
+
+var path = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot express
+	Name:     string(PathDim),
+	Values:   func(q Request, _ string) []string { return one(q.Path) },
+	With:     func(q Request, _, v string) Request { q.Path = v; return q },
+	Universe: pathUniverseFor,
+	Likely:   []string{"/"},
+	Place:    Object,
+	Words: func(_ string, t Test) string {
+		if !t.Not && slices.ContainsFunc(t.Any, takesEveryPath) {
+			return ""
+		}
+		return texts(t, PathWords)
+	},
+}
+
+// PathUniverse is every path that Envoy's normalisation can produce (package
 // eval's Normalise; a test holds both together): segments that are not empty
 // and neither . nor .., escapes only of what is not unreserved and not a slash,
 // backslash or NUL; and "//".
-const pathUniverse = `//|(?:/` + segment + `)+/?|/`
+const PathUniverse = `//|(?:/` + segment + `)+/?|/`
 
 const (
 	plainChar = `[!$&'()*+,\-0-9:;=@A-Z\[\]_a-z~]` // without the dot and %
@@ -26,19 +43,19 @@ const (
 	segment    = `(?:(?:` + noDot + `|\.` + afterDots + `|\.\.(?:\.|` + afterDots + `))` + anyItem + `*` + lastItem + `|\.{0,2}%[0-9A-Fa-f]?)`
 )
 
-// plainPathUniverse is pathUniverse without escapes. It gives the same atoms if no
+// plainPathUniverse is PathUniverse without escapes. It gives the same atoms if no
 // pattern tells the percent sign from some other plain character: then any
 // path with escapes has a twin in which that character stands for the sign. It
 // has a tenth of the states.
 const plainPathUniverse = `//|(?:/(?:` + plainChar + `|\.` + notParam + `|\.\.(?:\.|` + notParam + `))(?:\.|` + plainChar + `)*)+/?|/`
 
 // pathUniverseFor chooses the smaller universe where that is safe.
-func pathUniverseFor(patterns []space.Pattern) string {
+func pathUniverseFor(patterns []Pattern) string {
 	const twins = "~!$'*+=@" // plain characters, any of which may stand for a percent sign
 	used := map[rune]bool{}
 	for _, p := range patterns {
-		if p.Kind == space.Regex || p.Kind == space.Spelt || p.Kind == space.Moved || strings.Contains(p.Text, "%") {
-			return pathUniverse
+		if p.Kind == Regex || p.Kind == Spelt || p.Kind == Moved || strings.Contains(p.Text, "%") {
+			return PathUniverse
 		}
 		for _, r := range p.Text {
 			used[r] = true
@@ -49,43 +66,26 @@ func pathUniverseFor(patterns []space.Pattern) string {
 			return plainPathUniverse
 		}
 	}
-	return pathUniverse
+	return PathUniverse
 }
 
-// A method is a token; over HTTP/2 any token reaches the routes.
-const methodUniverse = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+func takesEveryPath(p Pattern) bool {
+	return p.Text == "/" && (p.Kind == Segment || p.Kind == Prefix) || p.Text == "/*" && p.Kind == Spelt
+}
 
-// hostUniverse is what a host may look like once port and final dot are gone.
-const hostUniverse = `[-_.:\[\]0-9a-z]+`
-
-// schemeUniverse is how requests come to a gateway.
-const schemeUniverse = `https?`
-
-// headerUniverse is a header line: no control characters but the tab, no blanks
-// at the ends.
-const headerUniverse = `(?:[!-~\x{80}-\x{10FFFF}](?:[\t -~\x{80}-\x{10FFFF}]*[!-~\x{80}-\x{10FFFF}])?)?`
-
-// queryUniverse is a parameter as space.QueryDim has it: absent, or with a value.
-const queryUniverse = `(?:&[!-"$%'-~\x{80}-\x{10FFFF}]*&)?`
-
-// universe is the language of the values that a dimension can have.
-func universe(d space.Dim, patterns []space.Pattern) string {
-	switch d {
-	case space.PathDim:
-		return pathUniverseFor(patterns)
-	case space.MethodDim:
-		return methodUniverse
-	case space.HostDim:
-		return hostUniverse
-	case space.SchemeDim:
-		return schemeUniverse
-	case space.IdentityDim:
-		const name = `[a-z0-9](?:[-a-z0-9]*[a-z0-9])?`
-		const domain = `[a-z0-9][-._a-z0-9]*`
-		return `(?:spiffe://` + domain + `/ns/` + name + `/sa/` + name + `)?`
+// PathWords are those of a pattern of paths, as a grant writes it where it can.
+func PathWords(p Pattern) string {
+	switch p.Kind {
+	case Segment:
+		return "under " + p.Text
+	case Prefix:
+		return p.Text + "*"
+	case Exact, Template, Spelt:
+		return p.Text
+	case Moved:
+		_, behind := p.Behind()
+		return "rewritten to " + PathWords(behind)
+	default:
+		return string(p.Kind) + " " + p.Text
 	}
-	if _, ok := d.Query(); ok {
-		return queryUniverse
-	}
-	return headerUniverse
 }

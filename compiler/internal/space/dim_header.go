@@ -1,0 +1,55 @@
+package space
+
+import (
+	"strconv"
+	"strings"
+)
+
+const headerPrefix = "header:"
+
+// HeaderDim is the dimension of a header. It is multi-valued: the set of the
+// header's lines, empty if absent. name is compared in lower case.
+func HeaderDim(name string) Dim { return Dim(headerPrefix + strings.ToLower(name)) }
+
+// Header returns the header's name if d is a header dimension.
+func (d Dim) Header() (name string, ok bool) { return strings.CutPrefix(string(d), headerPrefix) }
+
+var header = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot express
+	Name:  headerPrefix,
+	Lines: true,
+	Values: func(q Request, name string) []string {
+		var lines []string
+		for _, h := range q.Headers {
+			if h.Name == name {
+				lines = append(lines, h.Value)
+			}
+		}
+		return lines
+	},
+	With: func(q Request, name, v string) Request {
+		q.Headers = append(q.Headers[:len(q.Headers):len(q.Headers)], Header{Name: name, Value: v})
+		return q
+	},
+	Universe: fixed(headerUniverse),
+	Place:    Addition,
+	Words:    headerWords,
+}
+
+// headerUniverse is a header line: no control characters but the tab, no blanks
+// at the ends.
+const headerUniverse = `(?:[!-~\x{80}-\x{10FFFF}](?:[\t -~\x{80}-\x{10FFFF}]*[!-~\x{80}-\x{10FFFF}])?)?`
+
+func headerWords(name string, t Test) string {
+	if len(t.Any) == 0 {
+		if t.Not {
+			return "without header " + name
+		}
+		return "with header " + name
+	}
+	return "with header " + name + " " + texts(t, func(p Pattern) string {
+		if p.Kind == Exact {
+			return strconv.Quote(p.Text)
+		}
+		return string(p.Kind) + " " + strconv.Quote(p.Text)
+	})
+}

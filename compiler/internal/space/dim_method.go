@@ -1,0 +1,14 @@
+package space
+
+// MethodDim is the method.
+const MethodDim Dim = "method"
+
+var method = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot express
+	Name:     string(MethodDim),
+	Values:   func(q Request, _ string) []string { return one(q.Method) },
+	With:     func(q Request, _, v string) Request { q.Method = v; return q },
+	Universe: fixed("[!#$%&'*+.^_`|~0-9A-Za-z-]+"), // over HTTP/2 any token reaches the routes
+	Likely:   []string{"GET", "POST", "PUT", "DELETE"},
+	Place:    Verb,
+	Words:    func(_ string, t Test) string { return texts(t, text) },
+}

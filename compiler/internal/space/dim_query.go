@@ -1,0 +1,81 @@
+package space
+
+import (
+	"strconv"
+	"strings"
+)
+
+const queryPrefix = "query:"
+
+// QueryDim is the dimension of a query's parameter, spelt as in the request. It is
+// single-valued: the first value that the parameter has, between "&" and "&", or "" if
+// it is absent.
+func QueryDim(name string) Dim { return Dim(queryPrefix + name) }
+
+// Query returns the parameter's name if d is the dimension of one.
+func (d Dim) Query() (name string, ok bool) { return strings.CutPrefix(string(d), queryPrefix) }
+
+// QueryPattern takes the parameters whose first value is like text: Exact, Prefix or
+// Suffix. The empty Prefix takes every one that is there.
+func QueryPattern(k Kind, text string) Pattern {
+	switch k {
+	case Exact:
+		return Pattern{k, "&" + text + "&"}
+	case Suffix:
+		return Pattern{k, text + "&"}
+	default:
+		return Pattern{Prefix, "&" + text}
+	}
+}
+
+var query = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot express
+	Name:     queryPrefix,
+	Values:   func(q Request, name string) []string { return one(q.Parameter(name)) },
+	With:     Request.WithParameter,
+	Universe: fixed(queryUniverse),
+	Likely:   []string{"", "&x&", "&&"},
+	Place:    Addition,
+	Words:    queryWords,
+}
+
+// queryUniverse is a parameter as QueryDim has it: absent, or with a value.
+const queryUniverse = `(?:&[!-"$%'-~\x{80}-\x{10FFFF}]*&)?`
+
+// Parameter is the value of QueryDim(name).
+func (q Request) Parameter(name string) string {
+	for p := range strings.SplitSeq(q.Query, "&") {
+		if n, v, _ := strings.Cut(p, "="); n == name && p != "" {
+			return "&" + v + "&"
+		}
+	}
+	return ""
+}
+
+// WithParameter is the request with one more parameter, value as Parameter gives it.
+func (q Request) WithParameter(name, value string) Request {
+	if value == "" {
+		return q
+	}
+	if q.Query != "" {
+		q.Query += "&"
+	}
+	q.Query += name + "=" + strings.Trim(value, "&")
+	return q
+}
+
+// queryWords words the test of a parameter, which has one pattern.
+func queryWords(name string, t Test) string {
+	words := "with query " + name
+	if t.Not {
+		words = "without query " + name
+	}
+	for _, p := range t.Any {
+		switch value := strings.Trim(p.Text, "&"); {
+		case p.Kind == Exact:
+			words += " " + strconv.Quote(value)
+		case value != "":
+			words += " " + string(p.Kind) + " " + strconv.Quote(value)
+		}
+	}
+	return words
+}

@@ -1,0 +1,88 @@
+package space
+
+import "strings"
+
+// Dimension is all there is to know of a dimension of requests, or of a family of them: how
+// a request has its values, which there can be, and how a test of it is put into words. The
+// catalog is Dimensions; nobody else tells one from another, except where a dimension is the
+// subject: access is about identities, a Move about paths.
+type Dimension struct {
+	// Name is the dimension's. That of a family ends in a colon, behind which each of its
+	// dimensions has a name of its own.
+	Name string
+	// Lines says that a request has any number of values; else it has one.
+	Lines bool
+	// Door says that a request has its value from the door by which it came: who asks about
+	// one door is told nothing of it.
+	Door bool
+	// Values are a request's.
+	Values func(q Request, name string) []string
+	// With is the request with that value, which is added to those that it has where there
+	// may be more.
+	With func(q Request, name, value string) Request
+	// Universe is a regular expression (RE2) for the values that there can be, as far as
+	// patterns tell them apart.
+	Universe func(patterns []Pattern) string
+	// Likely are the values that read best in an example, those first.
+	Likely []string
+	// Place is where a sentence about requests has the words; Words are "" for a test that says nothing.
+	Place Place
+	Words func(name string, t Test) string
+}
+
+// Place is a place in a sentence about requests.
+type Place int
+
+// The places, in their order.
+const (
+	Elsewhere Place = iota // it is told who asks, or where
+	Verb
+	Object
+	Addition
+)
+
+// Dimensions are all.
+func Dimensions() []Dimension { return dimensions }
+
+//nolint:gochecknoglobals // a constant that Go cannot express
+var dimensions = []Dimension{method, path, host, identity, scheme, query, header}
+
+// Of is what there is to know of d, and its name within a family, "" for one that is alone.
+// It panics if d is no dimension.
+func (d Dim) Of() (Dimension, string) {
+	for _, x := range dimensions {
+		if name, ok := strings.CutPrefix(string(d), x.Name); ok && (name == "" || strings.HasSuffix(x.Name, familyEnd)) {
+			return x, name
+		}
+	}
+	panic("space: " + string(d) + " is no dimension")
+}
+
+// familyEnd is what the name of a family ends in.
+const familyEnd = ":"
+
+// one is a value that every request has.
+func one(v string) []string { return []string{v} }
+
+// fixed is the universe of a dimension, whatever patterns there are.
+func fixed(universe string) func([]Pattern) string {
+	return func([]Pattern) string { return universe }
+}
+
+// not puts words of a test's patterns around.
+func not(t Test, words string) string {
+	if t.Not {
+		return "not " + words
+	}
+	return words
+}
+
+func texts(t Test, word func(Pattern) string) string {
+	parts := make([]string, 0, len(t.Any))
+	for _, p := range t.Any {
+		parts = append(parts, word(p))
+	}
+	return not(t, strings.Join(parts, ", "))
+}
+
+func text(p Pattern) string { return p.Text }
