@@ -123,6 +123,8 @@ type Answer struct {
 	// Handshake says that the callee's proxy ends the handshake, because the caller has no identity of
 	// the mesh: there is no answer of its own, and a proxy that calls says 503.
 	Handshake bool `json:"handshake,omitempty"`
+	// Closed says that there is no answer: the connection is closed, or over HTTP/2 the stream is.
+	Closed bool `json:"closed,omitempty"`
 	// NotCalled is the ID of the caller's service, if that does not call the destination: then
 	// its own proxy has no way there. "" else.
 	NotCalled string `json:"not_called,omitempty"`
@@ -287,7 +289,8 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	}
 	ans, within := r.paced(ans, q, tcp)
 	out := Answer{Bounds: within, Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(), Scheme: got.Scheme, Authority: got.Authority}
-	out.By, out.Handshake = r.by(ans), ans.Handshake && out.Status == ans.Outcome.Status
+	out.By = r.by(ans)
+	out.close(ans.Handshake, tcp)
 	if got.Client.IsValid() {
 		out.Client = got.Client.String()
 	}
@@ -301,6 +304,21 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		out.Steps = append(out.Steps, p.Step(string(o)))
 	}
 	return out, nil
+}
+
+// close takes away the status of what is refused before there is a request, or where there is
+// none: nobody gets an answer then.
+func (a *Answer) close(handshake, tcp bool) {
+	if a.Outcome.Verdict == space.Denied && a.Status == a.Outcome.Status && (handshake || tcp) {
+		a.Status, a.Outcome.Status, a.Handshake = 0, 0, handshake
+		if a.Why = "no grant lets such connections through"; a.Outcome.By == space.ByDeny {
+			a.Why = "a deny refuses such connections"
+		}
+		if handshake {
+			a.Why = "the port is under strict mTLS, and the caller has no certificate of the mesh"
+		}
+	}
+	a.Closed = a.Outcome.Verdict == space.Denied && a.Status == 0
 }
 
 // byFirstProxy is what the first proxy answers by itself, before any route: in the
@@ -666,6 +684,9 @@ func judge(e resolve.Expect, a Answer) string {
 	if got == 0 && a.Outcome.Verdict == space.Forward {
 		got = 200 // what an application answers is its own affair
 	}
+	if e.Closed != nil && *e.Closed != a.Closed {
+		return fmt.Sprintf("expected closed: %v, the request is %s", *e.Closed, a.Words())
+	}
 	if e.Status != 0 && got != e.Status {
 		return fmt.Sprintf("expected status %d, the request is %s", e.Status, a.Words())
 	}
@@ -717,11 +738,11 @@ func targetParts(target string) []string {
 func words(o Outcome) string {
 	switch o.Verdict {
 	case space.Denied:
+		if o.Status == 0 {
+			return "closed without an answer"
+		}
 		if o.By == space.ByDeny {
 			return "denied (403), whatever grants say"
-		}
-		if o.Status == 0 {
-			return "refused without an answer"
 		}
 		return "denied (403)"
 	case space.NotFound:

@@ -83,7 +83,7 @@ func differsAnswer(want compiler.Answer, got Reply) string {
 }
 
 func differsTCP(want compiler.Answer, got Reply) string {
-	if want.Status == 0 {
+	if !want.Closed {
 		return differsTarget(want, got)
 	}
 	if got.Seen != nil {

@@ -236,6 +236,19 @@ func (s *Stage) Entrance(as release.Class, listener string) (func(context.Contex
 	}, nil
 }
 
+// Plain connects to an inbound listener without TLS, as somebody does who has no proxy.
+func (s *Stage) Plain(ctx context.Context, listener string) (net.Conn, error) {
+	socket, ok := s.inbound[listener]
+	if !ok {
+		return nil, fmt.Errorf("the rehearsal has no listener %q", listener)
+	}
+	c, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", listener, err)
+	}
+	return c, nil
+}
+
 // Usurp listens in the place of an inbound listener, with the identity of its class:
 // as somebody could who has taken hold of its key. Proxies that are already connected
 // stay so.

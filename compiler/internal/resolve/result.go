@@ -149,6 +149,8 @@ type Test struct {
 type Expect struct {
 	Allowed *bool
 	Status  int
+	// Closed is whether there is no answer.
+	Closed *bool
 	// To is a service's ID, Port its port's name, Version a version's name.
 	To, Port, Version string
 	// Path and Host are those that arrive, the path without its query.

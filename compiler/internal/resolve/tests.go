@@ -133,6 +133,10 @@ func (l *linker) expect(p *pkg, n intent.Node, t *Test) bool {
 		v := a.Bool()
 		t.Expect.Allowed = &v
 	}
+	if c := n.Field("closed"); c.Exists() {
+		v := c.Bool()
+		t.Expect.Closed = &v
+	}
 	t.Expect.Status = int(n.Field("status").Int())
 	dest := t.To
 	if to := n.Field("to"); to.Exists() {
@@ -159,7 +163,7 @@ func (l *linker) expect(p *pkg, n intent.Node, t *Test) bool {
 	t.Expect.Path, t.Expect.Host = n.Field("path").Str(), n.Field("host").Str()
 	t.Expect.By = n.Field("by").Str()
 	if t.Expect == (Expect{}) {
-		l.add(diag.New(diag.CodeOneOf, n.Pos(), "test %q expects nothing", t.Name).WithFix("add: expect: allowed: true, or a status, `to`, port, version, path, host or by"))
+		l.add(diag.New(diag.CodeOneOf, n.Pos(), "test %q expects nothing", t.Name).WithFix("add: expect: allowed: true, or a status, closed, `to`, port, version, path, host or by"))
 		return false
 	}
 	return true
