@@ -7,39 +7,6 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 )
 
-// Tests is the match as tests.
-func (x Match) Tests() []space.Test {
-	var when []space.Test
-	if !x.Path.IsZero() {
-		when = append(when, space.Test{Dim: space.PathDim, Any: []space.Pattern{x.Path.Pattern()}})
-	}
-	if len(x.Methods) > 0 {
-		t := space.Test{Dim: space.MethodDim}
-		for _, m := range x.Methods {
-			t.Any = append(t.Any, space.Pattern{Kind: space.Exact, Text: m})
-		}
-		when = append(when, t)
-	}
-	for _, h := range x.Headers {
-		when = append(when, h.headerTest())
-	}
-	for _, q := range x.Query {
-		when = append(when, space.Test{Dim: space.QueryDim(q.Name), Any: []space.Pattern{space.QueryPattern(space.Kind(q.Kind), q.Value)}})
-	}
-	if x.Scheme != "" {
-		when = append(when, space.Test{Dim: space.SchemeDim, Any: []space.Pattern{{Kind: space.Exact, Text: x.Scheme}}})
-	}
-	return when
-}
-
-func (h ValueMatch) headerTest() space.Test {
-	t := space.Test{Dim: space.HeaderDim(h.Name), Not: h.Not}
-	if h.Kind != "present" {
-		t.Any = []space.Pattern{{Kind: space.Kind(h.Kind), Text: h.Value}}
-	}
-	return t
-}
-
 // Pattern is the condition as a pattern of paths.
 func (p Path) Pattern() space.Pattern {
 	switch p.Kind {
@@ -69,7 +36,8 @@ func (x Match) before(m space.Image) ([]Match, error) {
 	if m.IsZero() {
 		return []Match{x}, nil
 	}
-	out := Match{Methods: x.Methods, Query: x.Query, Scheme: x.Scheme}
+	out := x
+	out.Path, out.Headers = Path{}, nil
 	for _, h := range x.Headers {
 		left, possible, err := m.Before([]space.Test{h.headerTest()})
 		if err != nil || !possible {

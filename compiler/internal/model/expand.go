@@ -2,7 +2,6 @@ package model
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"slices"
 
@@ -168,71 +167,6 @@ func (m *Mesh) expandSplit(r Route, targets []Target) EffectiveRoute {
 		return agreed // what one of them does not say does not count
 	})
 	return e
-}
-
-// IsZero reports whether x takes everything.
-func (x Match) IsZero() bool {
-	return x.Path.IsZero() && len(x.Methods) == 0 && len(x.Headers) == 0 && len(x.Query) == 0 && x.Scheme == ""
-}
-
-// IntersectMatches returns the conjunction of a and b, and whether a request can
-// meet it. Only plain contradictions are recognised; a combination that is
-// impossible for a subtler reason stays, and simply never matches.
-func IntersectMatches(a, b Match) (Match, bool) {
-	path, ok := IntersectPaths(a.Path, b.Path)
-	if !ok {
-		return Match{}, false
-	}
-	methods := a.Methods
-	switch {
-	case len(a.Methods) == 0:
-		methods = b.Methods
-	case len(b.Methods) > 0:
-		methods = slices.DeleteFunc(slices.Clone(a.Methods), func(x string) bool { return !slices.Contains(b.Methods, x) })
-		if len(methods) == 0 {
-			return Match{}, false
-		}
-	}
-	headers, ok := joinValues(a.Headers, b.Headers)
-	if !ok {
-		return Match{}, false
-	}
-	if a.Scheme != "" && b.Scheme != "" && a.Scheme != b.Scheme {
-		return Match{}, false
-	}
-	query, _ := joinValues(a.Query, b.Query)
-	return Match{Path: path, Methods: methods, Headers: headers, Query: query, Scheme: cmp.Or(a.Scheme, b.Scheme)}, !otherValues(query, query)
-}
-
-func joinValues(a, b []ValueMatch) ([]ValueMatch, bool) {
-	if len(a) == 0 || len(b) == 0 {
-		return append(slices.Clip(a), b...), true
-	}
-	all := append(slices.Clone(a), b...)
-	slices.SortFunc(all, compareValues)
-	all = slices.Compact(all)
-	for _, h := range all {
-		opposite := h
-		opposite.Not = !h.Not
-		absent := ValueMatch{Name: h.Name, Kind: "present", Not: true}
-		// A header may stand on several lines, so two different exact values do not
-		// contradict each other; a condition and its complement do.
-		if slices.Contains(all, opposite) || (!h.Not && slices.Contains(all, absent)) {
-			return nil, false
-		}
-	}
-	return all, true
-}
-
-func compareValues(a, b ValueMatch) int {
-	c := cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Value, b.Value))
-	if c != 0 || a.Not == b.Not {
-		return c
-	}
-	if b.Not {
-		return -1
-	}
-	return 1
 }
 
 // commonTraits splits traits into those that all sets share with equal value

@@ -349,28 +349,6 @@ func (p Path) Written() string {
 // IsZero reports whether p is no condition.
 func (p Path) IsZero() bool { return p.Kind == "" }
 
-// ValueMatch is a condition on one header, or on one parameter of the query; Kind says
-// how: "exact", "prefix", "suffix", "present".
-type ValueMatch struct {
-	Name  string `json:"name"`
-	Kind  string `json:"kind"`
-	Value string `json:"value,omitempty"`
-	// Not is the complement, absence included. For headers only.
-	Not bool `json:"not,omitempty"`
-}
-
-// Match is a conjunction. The zero Match takes everything.
-type Match struct {
-	Path    Path         `json:"path,omitzero"`
-	Methods []string     `json:"methods,omitempty"` // sorted; empty: any
-	Headers []ValueMatch `json:"headers,omitempty"` // sorted by name
-	// Query is about parameters as they are spelt: escapes are not decoded. One that is
-	// there more than once has the first of its values. Sorted by name.
-	Query []ValueMatch `json:"query,omitempty"`
-	// Scheme is "http" or "https", "" for both. A gateway's route only.
-	Scheme string `json:"scheme,omitempty"`
-}
-
 // Route is one rule of a service or of a gateway's host.
 type Route struct {
 	Name     string `json:"name"`

@@ -219,7 +219,7 @@ func (l *linker) unreached(before []model.Route, b model.Route, path func(string
 
 // covers reports whether a match takes everything that b takes: their conjunction is b.
 func covers(b, both model.Match) bool {
-	return both.Path.Same(b.Path) && slices.Equal(both.Methods, b.Methods) && slices.Equal(both.Headers, b.Headers) && slices.Equal(both.Query, b.Query) && both.Scheme == b.Scheme
+	return both.Same(b)
 }
 
 // checkTCP refuses conditions where only bytes are routed, and whatever is said of requests

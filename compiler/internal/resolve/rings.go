@@ -247,18 +247,11 @@ func next(m trait.Moved, d door, q space.Request) (door, space.Request) {
 // it, and where it sends them.
 func samples(d door, e model.EffectiveRoute) []space.Request {
 	q := space.Request{Host: d.host, Method: "GET", Scheme: d.scheme}
-	if ms := e.Match.Methods; len(ms) > 0 && !slices.Contains(ms, q.Method) {
-		q.Method = ms[0]
-	}
-	for _, h := range e.Match.Headers {
-		if !h.Not {
-			q.Headers = append(q.Headers, space.Header{Name: h.Name, Value: cmp.Or(h.Value, "x")})
+	for _, t := range e.Match.Tests() {
+		if dim, name := t.Dim.Of(); t.Dim != space.PathDim && !dim.Door && !t.Not && !t.Holds(q) {
+			q = dim.With(q, name, sample(t))
 		}
 	}
-	for _, p := range e.Match.Query {
-		q.Query += "&" + p.Name + "=" + cmp.Or(p.Value, "x")
-	}
-	q.Query = strings.TrimPrefix(q.Query, "&")
 	base := cmp.Or(e.Match.Path.Value, "/")
 	if e.Match.Path.Kind == model.PathTemplate {
 		base = filled(base)
@@ -274,6 +267,14 @@ func samples(d door, e model.EffectiveRoute) []space.Request {
 		}
 	}
 	return out
+}
+
+// sample is a value that a test takes of what routes ask for, as far as it can be made up.
+func sample(t space.Test) string {
+	if len(t.Any) == 0 {
+		return "x"
+	}
+	return t.Any[0].Text
 }
 
 // filled is a path that a template takes.

@@ -303,7 +303,10 @@ func (l *linker) targetsOf(n intent.Node, r model.Route, name func(intent.Entry)
 // rank sorts routes into the order of trial and reports pairs without an order.
 func (l *linker) rank(rs []model.Route, path func(string) string) {
 	slices.SortFunc(rs, func(a, b model.Route) int {
-		return cmp.Or(compareRank(a, b), compareValues(a.Match.Headers, b.Match.Headers), compareValues(a.Match.Query, b.Match.Query), strings.Compare(a.Match.Scheme, b.Match.Scheme), strings.Compare(a.Name, b.Name))
+		if c := compareRank(a, b); c != 0 {
+			return c
+		}
+		return cmp.Or(model.CompareConditions(a.Match, b.Match), strings.Compare(a.Name, b.Name))
 	})
 	wrong := l.wrong(rs, path)
 	near := newPathIndex()
@@ -341,19 +344,19 @@ func (l *linker) wrong(rs []model.Route, path func(string) string) []bool {
 }
 
 // compareRank orders by whether the route is attached, by priority, then by how specific the match is: path exact,
-// template, prefix or open template (longer literals at its beginning first, then more segments behind them), none; then method, then more headers, then more parameters of the query, then a scheme.
+// template, prefix or open template (longer literals at its beginning first, then more segments behind them), none;
+// then by model.CompareSpecific.
 func compareRank(a, b model.Route) int {
-	return cmp.Or(
+	if c := cmp.Or(
 		cmp.Compare(rankIf(a.Package == ""), rankIf(b.Package == "")),
 		cmp.Compare(b.Priority, a.Priority),
 		cmp.Compare(pathRank(a.Match.Path), pathRank(b.Match.Path)),
 		cmp.Compare(literals(b.Match.Path), literals(a.Match.Path)),
 		cmp.Compare(behindLiterals(b.Match.Path), behindLiterals(a.Match.Path)),
-		cmp.Compare(rankIf(len(a.Match.Methods) > 0), rankIf(len(b.Match.Methods) > 0)),
-		cmp.Compare(len(b.Match.Headers), len(a.Match.Headers)),
-		cmp.Compare(len(b.Match.Query), len(a.Match.Query)),
-		cmp.Compare(rankIf(a.Match.Scheme != ""), rankIf(b.Match.Scheme != "")),
-	)
+	); c != 0 {
+		return c
+	}
+	return model.CompareSpecific(a.Match, b.Match)
 }
 
 func rankIf(specific bool) int {
@@ -391,10 +394,4 @@ func behindLiterals(p model.Path) int {
 		return strings.Count(behind, "/")
 	}
 	return 0
-}
-
-func compareValues(a, b []model.ValueMatch) int {
-	return slices.CompareFunc(a, b, func(x, y model.ValueMatch) int {
-		return cmp.Or(strings.Compare(x.Name, y.Name), strings.Compare(x.Kind, y.Kind), strings.Compare(x.Value, y.Value))
-	})
 }

@@ -41,11 +41,12 @@ const (
 	Addition
 )
 
-// Dimensions are all.
+// Dimensions are all, in the order in which conditions on them make a route more specific:
+// of two routes whose paths are alike the one with more of the first kind is tried first.
 func Dimensions() []Dimension { return dimensions }
 
 //nolint:gochecknoglobals // a constant that Go cannot express
-var dimensions = []Dimension{method, path, host, identity, scheme, query, header}
+var dimensions = []Dimension{path, method, host, identity, header, query, scheme}
 
 // Of is what there is to know of d, and its name within a family, "" for one that is alone.
 // It panics if d is no dimension.
