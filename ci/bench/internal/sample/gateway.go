@@ -35,9 +35,9 @@ func gateway(n, edited int, hosts bool) Gateway {
 	for i := range backends {
 		fmt.Fprintf(&b, "mesh: service: %s: {port: http: number: 8080, endpoints: file: %q, grant: edge: from: [\"gateway/edge\"]}\n", Name(i), Name(i))
 	}
-	begin := "host: \"*\": route: {\n"
+	begin, end := "host: \"*\": {owner: \"platform\", route: {\n", "}}}\n"
 	if hosts {
-		begin = "host: {\n"
+		begin, end = "host: {\n", "}}\n"
 	}
 	b.WriteString("mesh: gateway: edge: {port: http: number: 8080, " + begin)
 	for i := range n {
@@ -51,7 +51,7 @@ func gateway(n, edited int, hosts bool) Gateway {
 		}
 		fmt.Fprintf(&b, "\tr%04d: {match: path: prefix: \"/app%04d\", to: %s: 100}\n", i, i, Name(to))
 	}
-	b.WriteString("}}\n")
+	b.WriteString(end)
 	return Gateway{n: n, hosts: hosts, files: fstest.MapFS{
 		"mesh.cue":           &fstest.MapFile{Data: []byte("package mesh\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\nmesh: owner: \"platform\"\n")},
 		"cue.mod/module.cue": &fstest.MapFile{Data: []byte("module: \"bench.example/edge\"\nlanguage: version: \"v0.17.0\"\n")},
