@@ -846,6 +846,9 @@ func (f fate) tightened(t *testing.T, says, written map[string]string, protocol 
 		default:
 			f.effects[word] = own[word]
 		}
+		if f.effects[word] == "" {
+			delete(f.effects, word)
+		}
 	}
 	f.written += fmt.Sprint(says, written)
 	return f
@@ -939,7 +942,7 @@ func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q aske
 	for _, d := range slices.Concat(slices.Collect(maps.Values(g.Deny)), slices.Collect(maps.Values(at.Deny))) {
 		if !d.ended(t) && d.refusesWhat(q) {
 			f := w.led(t, r, words, q) // faults on the way come first
-			return fate{verdict: "denied", written: f.written}
+			return fate{verdict: "denied", written: "before its route " + f.written} // whose edits of answers are not made
 		}
 	}
 	return w.led(t, r, words, q)
