@@ -941,7 +941,7 @@ func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q aske
 	words := settled(r.words, at.words)
 	for _, d := range slices.Concat(slices.Collect(maps.Values(g.Deny)), slices.Collect(maps.Values(at.Deny))) {
 		if !d.ended(t) && d.refusesWhat(q) {
-			f := w.led(t, r, words, q) // faults on the way come first
+			f := w.led(t, r, words, q)                                               // faults on the way come first
 			return fate{verdict: "denied", written: "before its route " + f.written} // whose edits of answers are not made
 		}
 	}

@@ -190,15 +190,7 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 		}
 		parts = append(parts, fmt.Sprintf("version: %s: {%s}", v, account))
 	}
-	var calls []string
-	for _, x := range []string{"out", "far"} {
-		if p.chance(70) {
-			calls = append(calls, "beta/"+x)
-		}
-	}
-	if len(m.Services) > 0 && p.chance(50) {
-		calls = append(calls, pick(p, m.Services...).ID)
-	}
+	calls := m.callees(p)
 	m.Services = append(m.Services, d)
 	s := m.add(r, &object{file: file(ns), at: "mesh: service: " + name + ": ", definition: "#Service", carriers: on(resolve.OnService, resolve.AroundRoutes), parent: space}, "{"+strings.Join(parts, ", ")+"}")
 	for _, n := range d.Ports {
@@ -224,6 +216,20 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 	if slices.Contains(d.Ports, "raw") || p.chance(60) { // connections go where requests without conditions go
 		m.route(r, s, route{definition: "#ServiceRoute", name: "rest", priority: ptr(last), to: to})
 	}
+}
+
+// callees draws whom the next service calls.
+func (m *Mesh) callees(p *pen) []string {
+	var out []string
+	for _, x := range []string{"out", "far"} {
+		if p.chance(70) {
+			out = append(out, "beta/"+x)
+		}
+	}
+	if len(m.Services) > 0 && p.chance(50) {
+		out = append(out, pick(p, m.Services...).ID)
+	}
+	return out
 }
 
 // call draws a call of a service.

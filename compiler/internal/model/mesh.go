@@ -851,6 +851,13 @@ func (v Version) Local(c Call) uint32 {
 	return c.Local
 }
 
+func decodeCalls(cs []Call, decode func(*trait.Set) error) (err error) {
+	for i := range cs {
+		err = cmp.Or(err, decode(&cs[i].Traits))
+	}
+	return err
+}
+
 // Decode reads mesh.json with the codecs of all features.
 func Decode(raw []byte, codecs map[string]trait.Codec) (*Mesh, error) {
 	var m Mesh
@@ -878,9 +885,7 @@ func Decode(raw []byte, codecs map[string]trait.Codec) (*Mesh, error) {
 		for i := range s.Versions {
 			err = cmp.Or(err, both(&s.Versions[i].Traits, s.Versions[i].PortTraits))
 		}
-		for i := range s.Calls {
-			err = cmp.Or(err, decode(&s.Calls[i].Traits))
-		}
+		err = cmp.Or(err, decodeCalls(s.Calls, decode))
 		if err != nil {
 			return nil, fmt.Errorf("reading mesh.json: service %q: %w", s.ID, err)
 		}
