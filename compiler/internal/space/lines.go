@@ -19,6 +19,6 @@ func HeaderLines(name string, lines []string) []string {
 func Joined(name string) bool {
 	return slices.Contains([]string{"accept", "accept-encoding", "access-control-request-headers", "access-control-request-method", "authorization",
 		"cache-control", "content-encoding", "content-type", "grpc-accept-encoding", "grpc-timeout", "if-match", "if-modified-since",
-		"if-none-match", "if-range", "if-unmodified-since", "origin", "pragma", "referer", "user-agent", "via", "x-client-trace-id",
+		"if-none-match", "if-range", "if-unmodified-since", "origin", "pragma", "proxy-status", "referer", "user-agent", "via", "x-client-trace-id",
 		"x-forwarded-host", "x-forwarded-port"}, name)
 }
