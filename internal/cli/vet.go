@@ -3,14 +3,11 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"meshc.dev/meshc/compiler"
-	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/compile"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/printer"
@@ -57,26 +54,30 @@ func (a *app) vet(ctx context.Context, f *vetFlags, dir string) error {
 	if err != nil {
 		return err
 	}
-	v, err := bounded(ctx, &f.bounds, func(ctx context.Context, c *compile.Compiler) (vetted, error) {
-		return vet(ctx, c, fsys, compiler.Options{Environment: f.env, At: at, Memo: f.memo}, user, f.envoy.wanted())
+	v, err := bounded(ctx, &f.bounds, func(ctx context.Context, c *compile.Compiler) (compile.Vetted, error) {
+		vet := c.Revet
+		if f.envoy.wanted() || f.trust != "" {
+			vet = c.Vet
+		}
+		return vet(ctx, fsys, compiler.Options{Environment: f.env, At: at, Memo: f.memo}, user)
 	})
 	if err != nil {
 		return err
 	}
-	if f.envoy.wanted() && v.release.Digest() != "" {
-		res, version, err := a.prove(ctx, &f.envoy, v.release)
+	if f.envoy.wanted() && v.Release.Digest() != "" {
+		res, version, err := a.prove(ctx, &f.envoy, v.Release)
 		if err != nil {
 			return err
 		}
-		v.problems = append(v.problems, res.Findings...)
-		v.told += fmt.Sprintf(", %d resources accepted by Envoy %s", res.Resources, version)
+		v.Problems = append(v.Problems, res.Findings...)
+		v.Told += fmt.Sprintf(", %d resources accepted by Envoy %s", res.Resources, version)
 	}
-	more, err := a.agree(f.trust, v.packages, dir)
+	more, err := a.agree(f.trust, v.Packages, dir)
 	if err != nil {
 		return err
 	}
-	v.problems = slices.Concat(f.staged(dir), v.problems, more)
-	return a.valid(v.problems, v.told)
+	v.Problems = slices.Concat(f.staged(dir), v.Problems, more)
+	return a.valid(v.Problems, v.Told)
 }
 
 // valid tells that something was checked, in the words told, with what was found beside;
@@ -91,50 +92,4 @@ func (a *app) valid(found diag.List, told string) error {
 	}
 	_, warnings := found.Counts()
 	return printer.Fprintf(a.out, "valid: %s, %s\n", told, count(warnings, "warning"))
-}
-
-// vetted is what became of a check without Envoy.
-type vetted struct {
-	release  release.Release // the zero Release if it does not compile
-	packages []compiler.Package
-	problems diag.List
-	told     string // what was looked at, in words
-}
-
-// vet asks the targets and the policies about intent. The release is whole only if it has to be.
-func vet(ctx context.Context, c *compile.Compiler, fsys fs.FS, o compiler.Options, user compile.Rego, whole bool) (vetted, error) {
-	court, ds := compile.Convene(ctx, user)
-	var more diag.List
-	o.Policy, more = court.Policy()
-	ds = append(ds, more...)
-	p, more, err := c.Load(ctx, fsys, o)
-	ds = append(ds, more...)
-	if err != nil || p == nil {
-		return vetted{problems: ds}, err
-	}
-	check := c.Checked
-	if whole {
-		check = (*compiler.Program).Release
-	}
-	r, more := check(p)
-	res, err := court.Judge(ctx, compile.Case{Program: p, At: o.At, Release: r})
-	if more = slices.Concat(ds, more, res.Findings); err == nil && !more.HasErrors() {
-		ds, err = c.Ahead(ctx, court, p, nil, more)
-		more = append(more, ds...)
-	}
-	told := fmt.Sprintf("%d proxy classes, %d policies evaluated", len(p.Classes()), res.Evaluated) + losses(p.Losses())
-	return vetted{r, p.Packages(), more, told}, err
-}
-
-// losses says in short what targets go without. They are sorted by target.
-func losses(ls []release.Loss) string {
-	out := ""
-	for len(ls) > 0 {
-		target, names := ls[0].Target, []string(nil)
-		for len(ls) > 0 && ls[0].Target == target {
-			names, ls = append(names, ls[0].Name), ls[1:]
-		}
-		out += fmt.Sprintf(", %s without (%s)", target, strings.Join(names, ", "))
-	}
-	return out
 }

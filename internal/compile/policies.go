@@ -74,6 +74,9 @@ func Convene(ctx context.Context, user Rego) (Court, diag.List) {
 
 func (c Court) sits() bool { return c.engine != nil }
 
+// timeless reports whether a mesh in which nothing is temporary is judged alike at every date.
+func (c Court) timeless() bool { return c.sits() && c.engine.Timeless() }
+
 // Policy is what a release knows of the policies, the zero Policy if they do not compile
 // or cannot be part of a release.
 func (c Court) Policy() (compiler.Policy, diag.List) {

@@ -39,6 +39,8 @@ type Engine struct {
 	timeout  time.Duration
 	left     *left
 	crew     *crew
+	// timed says that some rule of the user's may read the date.
+	timed bool
 	// elsewhere evaluates users' rules over objects, nil for this process.
 	elsewhere Elsewhere
 }
@@ -99,8 +101,10 @@ func nonePolicy() diag.Diagnostic {
 func compile(ctx context.Context, sets []source) (*Engine, diag.List) {
 	e := &Engine{digest: digestOf(sets), timeout: Timeout, left: &left{}, crew: newCrew()}
 	var problems, more diag.List
-	e.rules, problems = compileKind(ctx, sets, meshRoot, policies.Schema)
-	e.objects, more = compileKind(ctx, sets, objectRoot, policies.ObjectSchema)
+	var mesh, object bool
+	e.rules, mesh, problems = compileKind(ctx, sets, meshRoot, policies.Schema)
+	e.objects, object, more = compileKind(ctx, sets, objectRoot, policies.ObjectSchema)
+	e.timed = mesh || object
 	if problems = append(problems, more...); problems.HasErrors() {
 		return nil, problems
 	}
@@ -119,10 +123,11 @@ func digestOf(sets []source) string {
 	return canon.Digest([]byte(strings.Join(lines, "")))
 }
 
-func compileKind(ctx context.Context, sets []source, root string, schema []byte) ([]policy, diag.List) {
+// compileKind also says whether a module of the user's may read the date.
+func compileKind(ctx context.Context, sets []source, root string, schema []byte) (rules []policy, timed bool, problems diag.List) {
 	input, err := inputSchema(schema)
 	if err != nil {
-		return nil, diag.List{diag.New(diag.CodePolicyInvalid, diag.Pos{}, "%v", err)}
+		return nil, false, diag.List{diag.New(diag.CodePolicyInvalid, diag.Pos{}, "%v", err)}
 	}
 	// Both guards against built-in functions: each was once a way round the other.
 	//nolint:staticcheck // deprecated, but it is what catches a function named in "with".
@@ -147,18 +152,37 @@ func compileKind(ctx context.Context, sets []source, root string, schema []byte)
 		}
 	}
 	if c.Compile(modules); c.Failed() {
-		return nil, regoErrors(c.Errors)
+		return nil, false, regoErrors(c.Errors)
 	}
-	var rules []policy
+	for name, m := range c.Modules {
+		timed = timed || strings.HasPrefix(name, userSet+"/") && readsDate(m)
+	}
 	for _, pkg := range slices.Sorted(maps.Keys(places)) {
 		q, err := rego.New(rego.Compiler(c), rego.Query("data."+pkg+"."+entry), rego.StrictBuiltinErrors(true),
 			rego.Capabilities(capabilities()), rego.UnsafeBuiltins(forbidden())).PrepareForEval(ctx)
 		if err != nil {
-			return nil, diag.List{diag.New(diag.CodePolicyInvalid, places[pkg], "preparing policy %q: %v", pkg, err)}
+			return nil, false, diag.List{diag.New(diag.CodePolicyInvalid, places[pkg], "preparing policy %q: %v", pkg, err)}
 		}
 		rules = append(rules, policy{pkg: pkg, pos: places[pkg], query: q})
 	}
-	return rules, nil
+	return rules, timed, nil
+}
+
+// readsDate reports whether a compiled module may look at the date of the input: at input.at,
+// at a field of which only evaluation knows the name, or at the input as a whole.
+func readsDate(m *ast.Module) bool {
+	found := false
+	ast.WalkRefs(m, func(r ast.Ref) bool {
+		if r.HasPrefix(ast.InputRootRef) {
+			name, named := ast.String(""), false
+			if len(r) > 1 {
+				name, named = r[1].Value.(ast.String)
+			}
+			found = found || !named || name == "at"
+		}
+		return found
+	})
+	return found
 }
 
 // inputSchema lets the compiler check every reference below input.
@@ -172,6 +196,10 @@ func inputSchema(schema []byte) (*ast.SchemaSet, error) {
 	s.Put(ast.SchemaRootRef, doc)
 	return s, nil
 }
+
+// Timeless reports whether no rule of the user's reads the date. Those that are shipped look
+// at it only for what ends at one.
+func (e *Engine) Timeless() bool { return !e.timed }
 
 // Digest identifies the policies: SHA-256 over the sorted lines "set/file SP digest".
 func (e *Engine) Digest() string { return e.digest }

@@ -270,7 +270,9 @@ func Tightens(s trait.Set, r Route, route trait.Set) trait.Set {
 	if s.Len() == 0 || len(r.To) == 0 {
 		return route
 	}
-	return s.Then(route)
+	// What the call says nothing of is the route's alone: nobody has to agree to it here.
+	both := route.Without(func(v trait.Value) bool { _, said := s.Lookup(v.TraitName()); return !said })
+	return s.Then(both).Or(route)
 }
 
 // CallsOf are the calls of a port by those who run as one account, whose proxies know the same:
