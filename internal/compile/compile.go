@@ -10,7 +10,9 @@
 // the same; everything together stays within the bounds; what is signed or served
 // is compiled in a child as a whole, so that the process that reports lives; a
 // release has passed the policies. A value that is in the cache is not evaluated
-// again, and later dates are linked from values evaluated once.
+// again, later dates are linked from values evaluated once, and Revet tells a verdict
+// again that neither a file, a rule nor a date can have changed; what is signed or served
+// never comes of one.
 //
 // Commands, the server and whatever else compiles come here: there is one way.
 package compile
