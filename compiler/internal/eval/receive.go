@@ -526,21 +526,31 @@ func withoutNamed(hs []space.Header) []space.Header {
 	return slices.DeleteFunc(slices.Clone(hs), func(h space.Header) bool { return slices.Contains(named, strings.ToLower(h.Name)) })
 }
 
-// withoutEmptyCookie takes away the cookie of HTTP/2 of whose pieces nothing is left when they
-// are put together.
-func withoutEmptyCookie(hs []space.Header) []space.Header {
+// wholeCookie puts the pieces of HTTP/2's cookie together, as a proxy does before anything
+// looks at it; of nothing but empty pieces nothing is left.
+func wholeCookie(hs []space.Header) []space.Header {
 	is := func(h space.Header) bool { return strings.EqualFold(h.Name, cookie) }
-	if slices.ContainsFunc(hs, func(h space.Header) bool { return is(h) && h.Value != "" }) {
+	var pieces []string
+	for _, h := range hs {
+		if is(h) {
+			pieces = append(pieces, h.Value)
+		}
+	}
+	if len(pieces) == 0 {
 		return hs
 	}
-	return slices.DeleteFunc(slices.Clone(hs), is)
+	out := slices.DeleteFunc(slices.Clone(hs), is)
+	if value := joinedCookie(pieces); value != "" {
+		out = append(out, space.Header{Name: cookie, Value: value})
+	}
+	return out
 }
 
 // trimmed are the header lines without blanks around their values, which are none of the
 // value over HTTP/1.
 func trimmed(s Sent) []space.Header {
 	if s.HTTP == HTTP2 {
-		return withoutEmptyCookie(s.Headers)
+		return wholeCookie(s.Headers)
 	}
 	out := slices.Clone(s.Headers)
 	for i := range out {
