@@ -54,9 +54,9 @@ fi
 git fetch --quiet --no-tags --no-recurse-submodules --no-write-fetch-head --update-head-ok ${whole:+"$whole"} "$remote" "+$ref:$ref" '+refs/tags/meshc/*:refs/tags/meshc/*'
 
 mkdir -p "$out"
-prove=
-[ "${MESHC_PROVE:-}" != true ] || prove=--prove
-meshc compile . --rev "$ref" --env "$env" --out "$out/release" ${prove:+"$prove"}
+envoy=
+[ "${MESHC_PROVE:-}" != true ] || envoy=--envoy
+meshc compile . --rev "$ref" --env "$env" --out "$out/release" ${envoy:+"$envoy"}
 
 if [ "${MESHC_STATEMENT:-}" = true ]; then
 	commit=$(git rev-parse --verify "$ref^{commit}")
