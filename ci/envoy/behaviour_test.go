@@ -37,15 +37,7 @@ func startAt(t *testing.T, mesh string, door compiler.Request) *play {
 	p := shop(t, mesh)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
-	reh, err := p.Rehearse([]compiler.Request{door})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stage, err := rehearsal.Start(ctx, realEnvoy(t), reh, time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stage.Stop)
+	reh, stage := stageOf(ctx, t, p, []compiler.Request{door})
 	return &play{t, ctx, stage, reh.Doors[0], door.Host}
 }
 
@@ -266,15 +258,7 @@ mesh: service: plain: {port: http: number: 80, calls: app: {}}`)
 	for _, c := range callers {
 		doors = append(doors, compiler.Request{From: "shop/" + c, To: "shop/app"})
 	}
-	reh, err := p.Rehearse(doors)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stage, err := rehearsal.Start(ctx, realEnvoy(t), reh, time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stage.Stop)
+	reh, stage := stageOf(ctx, t, p, doors)
 	for i, want := range []map[string][2]int{ // status and tries
 		{"/slow": {504, 1}, "/short/slow": {504, 1}, "/often/broken": {503, 1}},
 		{"/slow": {200, 1}, "/short/slow": {504, 1}, "/often/broken": {503, 2}},

@@ -26,15 +26,7 @@ func openDoors(t *testing.T, more string) doors {
 	p := shop(t, `
 mesh: service: app: {port: http: number: 80, grant: all: mesh: true, `+more+`}
 mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: all: to: app: 100}`)
-	reh, err := p.Rehearse([]compiler.Request{{To: "gateway/shop/edge"}, {From: "shop/app", To: "shop/app"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stage, err := rehearsal.Start(t.Context(), realEnvoy(t), reh, time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stage.Stop)
+	reh, stage := stageOf(t.Context(), t, p, []compiler.Request{{To: "gateway/shop/edge"}, {From: "shop/app", To: "shop/app"}})
 	d := doors{stage, reh.Doors[0], reh.Doors[1], map[string]string{}}
 	for name, door := range map[string]compiler.Door{"gateway": d.gateway, "sidecar": d.sidecar} {
 		addr, ok := stage.Address(door)

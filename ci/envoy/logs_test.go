@@ -98,15 +98,7 @@ mesh: service: app: {owner: "team 100%", port: http: number: 80, grant: web: {fr
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	reh, err := p.Rehearse([]compiler.Request{{From: "shop/web", To: "shop/app"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stage, err := rehearsal.Start(ctx, realEnvoy(t), reh, time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stage.Stop)
+	reh, stage := stageOf(ctx, t, p, []compiler.Request{{From: "shop/web", To: "shop/app"}})
 	if err := stage.Recast(ctx, otel, r.serve); err != nil {
 		t.Fatal(err)
 	}

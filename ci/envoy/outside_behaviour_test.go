@@ -12,7 +12,6 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/internal/freeport"
-	"meshc.dev/meshc/internal/rehearsal"
 )
 
 // startOutside is a rehearsal of a service that calls an external by TLS.
@@ -21,15 +20,7 @@ func startOutside(t *testing.T, external string) *play {
 	p := shop(t, "mesh: service: app: {port: http: number: 80, calls: bank: {}}\n"+`mesh: external: bank: {port: api: number: 443, hosts: ["bank.test"], `+external+"}")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
-	reh, err := p.Rehearse([]compiler.Request{{From: "shop/app", To: "shop/bank"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stage, err := rehearsal.Start(ctx, realEnvoy(t), reh, time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stage.Stop)
+	reh, stage := stageOf(ctx, t, p, []compiler.Request{{From: "shop/app", To: "shop/bank"}})
 	return &play{t, ctx, stage, reh.Doors[0], ""}
 }
 

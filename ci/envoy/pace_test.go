@@ -79,15 +79,7 @@ mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: {
 		r.From, r.To, r.Host = "", "gateway/shop/edge", "a.test"
 		rs, want = append(rs, r), append(want, c.status)
 	}
-	reh, err := p.Rehearse(rs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stage, err := rehearsal.Start(t.Context(), realEnvoy(t), reh, time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stage.Stop)
+	reh, stage := stageOf(t.Context(), t, p, rs)
 	g, ctx := errgroup.WithContext(context.WithoutCancel(t.Context()))
 	for i, r := range rs {
 		g.Go(func() error {

@@ -27,15 +27,7 @@ mesh: service: raw: {port: tcp: {number: 80, protocol: "tcp"}, grant: all: mesh:
 	for _, to := range []string{"strict", "probed", "both", "raw"} {
 		rs = append(rs, compiler.Request{To: "shop/" + to, Path: "/other"})
 	}
-	reh, err := p.Rehearse(rs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stage, err := rehearsal.Start(t.Context(), realEnvoy(t), reh, time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stage.Stop)
+	_, stage := stageOf(t.Context(), t, p, rs)
 	for i, listener := range []string{"inbound/shop/strict/http/default", "inbound/shop/probed/http/default", "inbound/shop/both/http/default", "inbound/shop/raw/tcp/default"} {
 		want, err := p.Decide(rs[i])
 		if err != nil {

@@ -142,3 +142,19 @@ mesh: service: closed: {port: http: number: 80}
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// stageOf starts the proxies that are asked for answers to these requests, until the test
+// ends.
+func stageOf(ctx context.Context, t *testing.T, p *compiler.Program, rs []compiler.Request) (compiler.Rehearsal, *rehearsal.Stage) {
+	t.Helper()
+	reh, err := p.Rehearse(rs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage, err := rehearsal.Start(ctx, realEnvoy(t), reh, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stage.Stop)
+	return reh, stage
+}

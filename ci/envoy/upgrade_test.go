@@ -55,15 +55,7 @@ func echoed(t *testing.T, ws *websocket.Conn, text string) {
 // open starts a mesh and returns the addresses of doors.
 func open(t *testing.T, p *compiler.Program, rs ...compiler.Request) []string {
 	t.Helper()
-	reh, err := p.Rehearse(rs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stage, err := rehearsal.Start(t.Context(), realEnvoy(t), reh, time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stage.Stop)
+	reh, stage := stageOf(t.Context(), t, p, rs)
 	out := make([]string, len(rs))
 	for i, d := range reh.Doors {
 		var ok bool

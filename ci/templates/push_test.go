@@ -30,6 +30,7 @@ func TestWhatIsMergedIsSignedAndPushed(t *testing.T) {
 			"github.token": review.token, "github.sha": head, "github.event_name": "push", "secrets.MESHC_KEY": string(robot.PEM), "vars.MESHC_TRUST": w.trust,
 		})
 		r.api, r.checkout = api, func() string { return w.actionsCheckout("main") }
+		r.workflow.Jobs["push"].Env["MESHC_PROVE"] = "true"
 		return r.job("push")
 	}
 	w.main(&w.alice, map[string]string{"shop/shop.cue": replaced(t, shop, `"5s"`, `"6s"`)})
@@ -38,7 +39,7 @@ func TestWhatIsMergedIsSignedAndPushed(t *testing.T) {
 	if failed {
 		t.Fatalf("%s", out)
 	}
-	contains(t, "log", out, "pushed release ", `to branch "rendered/prod" of "origin"`)
+	contains(t, "log", out, " resources accepted by Envoy ", "pushed release ", `to branch "rendered/prod" of "origin"`)
 	rendered := func() string {
 		return w.author.Git("-C", w.origin, "cat-file", "commit", "refs/heads/rendered/prod")
 	}
