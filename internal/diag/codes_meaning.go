@@ -129,4 +129,11 @@ const (
 	// requests (warning).
 	// Example: `version: v2: endpoints: static: []` beside `to: {v1: 90, v2: 10}`.
 	CodeNoWorkloads Code = "MESH0258"
+	// CodeNotRepeated is a written retry beside which nothing says how large a body may be that is
+	// sent again (warning).
+	// Example: retry: attempts: 2 on a route for any method, without `buffer`.
+	CodeNotRepeated Code = "MESH0254"
+	// CodeTwoValues is another line of a header that has one value (warning).
+	// Example: `requestHeaders: add: "content-type": "text/plain"`.
+	CodeTwoValues Code = "MESH0255"
 )

@@ -205,6 +205,19 @@ func OfConnection(name string) bool {
 	return name == "content-length" || name == "trailer" || slices.ContainsFunc(Headers(), func(h Header) bool { return h.Name == name && h.Gateway == Own })
 }
 
+// single are the headers that have one value, whose second line is a mistake or is read by some
+// and not by others: those of RFC 9110 (5.5, and each field's grammar), RFC 9111, RFC 6265, RFC 6266,
+// RFC 6454, RFC 6797 and of the Fetch standard.
+var single = regexp.MustCompile("^(?:" + strings.Join([]string{
+	"access-control-allow-(?:credentials|origin)", "access-control-max-age", "access-control-request-method", "age", "authorization",
+	"content-(?:disposition|length|location|range|type)", "cookie", "date", "etag", "expires", "from", "host",
+	"if-(?:modified-since|range|unmodified-since)", "last-modified", "location", "max-forwards", "origin", "proxy-authorization",
+	"range", "referer", "retry-after", "server", "strict-transport-security", "user-agent",
+}, "|") + ")$")
+
+// Single reports whether a header (lower case) has one value, so that it stands in a message once.
+func Single(name string) bool { return single.MatchString(name) }
+
 // NotAnswered is the header in which the proxy of a service tells that its application did
 // not answer, and why (NotConnected, or Envoy's response code details), to the proxy of the
 // caller, which may try again and passes it to nobody.

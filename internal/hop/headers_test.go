@@ -86,3 +86,15 @@ underscore; inside of the mesh other headers may have them, because applications
 	b.WriteString("\nAll others pass: what an application says of itself, such as `server`, is its own affair.\n")
 	golden.File(t, filepath.Join("..", "..", "docs", "headers.md"), []byte(b.String()))
 }
+
+// What has one value is no header that proxies write themselves, and no list.
+func TestSingle(t *testing.T) {
+	for name, want := range map[string]bool{
+		"content-type": true, "content-location": true, "location": true, "access-control-allow-origin": true, "if-range": true,
+		"accept": false, "set-cookie": false, "vary": false, "content-encoding": false, "x-content-type": false, "access-control-allow-headers": false,
+	} {
+		if Single(name) != want {
+			t.Errorf("%s: %v", name, !want)
+		}
+	}
+}

@@ -62,7 +62,7 @@ func (l *linker) callTraits(p *pkg, s *model.Service, n intent.Node, to model.Po
 			r.Fits(v, set, n.Field(r.Field), x)
 		}
 	}
-	return set
+	return l.following(set, func(r Rule) bool { return slices.Contains(r.On, OnCall) })
 }
 
 // locals reads a version's own local ports.
@@ -87,7 +87,9 @@ func (l *linker) checkCalls() {
 	for _, s := range l.mesh.Services {
 		for _, c := range s.Calls {
 			for _, name := range c.Traits.Names() {
-				l.checkCall(s, c, name)
+				if !c.Traits.IsDefault(name) {
+					l.checkCall(s, c, name)
+				}
 			}
 		}
 	}
@@ -98,7 +100,7 @@ func (l *linker) checkCall(s *model.Service, c model.Call, name string) {
 	path := model.CallPath(s.ID, c.To)
 	d := diag.Warn(diag.CodeNever, l.lineOf(path+"/"+name), "%s of the call of %q does nothing: what its routes say is stricter on all of them, and of both the stricter holds", name, c.To)
 	forwards := false
-	for _, r := range l.routesOfCall(c) {
+	for _, r := range l.routesOf(c.To, c.Port) {
 		if len(r.To) == 0 {
 			continue
 		}
@@ -117,27 +119,4 @@ func (l *linker) checkCall(s *model.Service, c model.Call, name string) {
 			WithRelated(l.declaredAt(c.To), "declared here")
 	}
 	l.add(d.WithFix("delete it, or write what is stricter"))
-}
-
-// routeOfCall is a route that requests of a call may take, with what it says of them and the
-// mesh path under which that has its lines.
-type routeOfCall struct {
-	model.Route
-	traits trait.Set
-	path   string
-}
-
-func (l *linker) routesOfCall(c model.Call) []routeOfCall {
-	var out []routeOfCall
-	if to := l.mesh.Service(c.To); to != nil {
-		for _, r := range to.Routes {
-			out = append(out, routeOfCall{r, r.TraitsAt(c.Port), to.LinesAt(model.RoutePath(to.ID, r.Name), c.Port)})
-		}
-	}
-	if to := l.mesh.External(c.To); to != nil {
-		for _, r := range to.Routes {
-			out = append(out, routeOfCall{r, r.Traits, model.ExternalRoutePath(to.ID, r.Name)})
-		}
-	}
-	return out
 }

@@ -26,6 +26,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkReceivers()
 	l.checkAgreed()
 	l.checkCalls()
+	l.checkSaid()
 	l.checkRings()
 	l.checkPlaintext()
 	l.checkDenies()

@@ -232,6 +232,19 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 			r.Fits(v, set, r.fieldOf(c, x), x)
 		}
 	}
+	return l.following(set, func(r Rule) bool { _, ok := r.nearest(cs); return ok })
+}
+
+// following is a set with what its values bring along of the rules that its carrier can have.
+func (l *linker) following(set trait.Set, has func(Rule) bool) trait.Set {
+	for _, r := range l.rules {
+		if _, said := set.Lookup(r.Name); r.Follows == nil || said || !has(r) {
+			continue
+		}
+		if v := r.Follows(set); v != nil {
+			set = set.WithDefault(v)
+		}
+	}
 	return set
 }
 

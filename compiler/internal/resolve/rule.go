@@ -138,6 +138,12 @@ type Rule struct {
 	// Spares, if set, reports whether a `default` that says the field does not mean the place: what
 	// holds there without it is no matter of what is usual elsewhere.
 	Spares func(x *Place) bool
+	// Follows, if set, is what the carrier's other values bring along where nothing says the field,
+	// nil for nothing. It counts as not written.
+	Follows func(others trait.Set) trait.Value
+	// Unsaid, set beside Follows, warns of such a value where requests have those methods, nil for
+	// all, at the line of the value whose name is by; "" for nothing to tell.
+	Unsaid func(v trait.Value, methods []string) (by string, d diag.Diagnostic)
 	// Fits, if set, notes what of a value that n says cannot hold beside the carrier's others.
 	Fits func(v trait.Value, others trait.Set, n intent.Node, x *Place)
 	// Uses names the destinations, beside the route's own, that the value sends requests to;

@@ -81,8 +81,22 @@ type Placed interface {
 // Bound is a value that ends requests.
 type Bound interface {
 	Value
-	// Whole is how long a request may take with all that is tried for it, 0 for any time.
-	Whole() time.Duration
+	// Waits is how long a request may wait for its answer with all that is tried for it, 0 for any time.
+	Waits() time.Duration
+}
+
+// Tried is a value that bounds each of the tries to get an answer.
+type Tried interface {
+	Value
+	// Try is how long one may take, 0 for as long as the whole.
+	Try() time.Duration
+}
+
+// Dependent is a value that means something beside certain others only. One that counts as not
+// written is left out of a set where two are joined that do not have those.
+type Dependent interface {
+	Value
+	Means(beside Set) bool
 }
 
 // Lasting is a value by which a request goes on beyond its answer, so that no Bound ends it.
@@ -184,7 +198,18 @@ func (s Set) Then(next Set) Set {
 			out.put(name, v, s.unwritten[name])
 		}
 	}
-	return out
+	return out.meaning()
+}
+
+// meaning is s, which nobody else has, without the values that mean nothing in it.
+func (s Set) meaning() Set {
+	for name := range s.unwritten {
+		if d, ok := s.m[name].(Dependent); ok && !d.Means(s) {
+			delete(s.m, name)
+			delete(s.unwritten, name)
+		}
+	}
+	return s
 }
 
 // Or returns the values of s, and those of base of whose names s has none.
@@ -199,7 +224,7 @@ func (s Set) Or(base Set) Set {
 	for name, v := range s.m {
 		out.put(name, v, s.unwritten[name])
 	}
-	return out
+	return out.meaning()
 }
 
 func (s *Set) put(name string, v Value, unwritten bool) {

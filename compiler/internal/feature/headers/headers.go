@@ -207,7 +207,12 @@ func read(n intent.Node, x *resolve.Place) (Edit, bool) {
 			if v != strings.Trim(v, " \t") {
 				x.Problem(diag.New(diag.CodeRange, f.Node.Pos(), "the value %q begins or ends with a blank, which HTTP drops", v).WithFix("write it without"))
 			}
-			m[use(f.Name, how, f.Node.Pos())] = v
+			h := use(f.Name, how, f.Node.Pos())
+			if how == "add" && hop.Single(h) {
+				x.Problem(diag.Warn(diag.CodeTwoValues, f.Node.Pos(), "header %q has one value, and beside one that is there already a second line is added, which others read in ways of their own", h).
+					WithFix("write it under `set`"))
+			}
+			m[h] = v
 		}
 		return m
 	}

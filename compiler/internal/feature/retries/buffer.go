@@ -1,6 +1,9 @@
 package retries
 
 import (
+	"net/http"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,7 +51,7 @@ var Kept = feature.Feature{
 			Field: "route.buffer", Value: "1MiB where a retry is written, else 32KiB at a gateway and 1MiB at a sidecar",
 			Why: "whoever asks for retries means most bodies too, and visitors cannot make a gateway hold much where nobody did",
 		}},
-		Read: readBuffer, Fits: fitsRetry, Uses: nil,
+		Read: readBuffer, Follows: keptForRetry, Unsaid: unsaid, Fits: fitsRetry, Uses: nil,
 	},
 	Codec: trait.JSON[Buffer],
 	Meaning: func(v trait.Value) []space.Act {
@@ -56,11 +59,17 @@ var Kept = feature.Feature{
 		return space.Labels(space.AtWorkload, space.Field{Feature: kept, Name: "up to", Value: size(b), Number: float64(b)})
 	},
 	Change: func(before, after []space.Field) (plan.Class, string) {
-		return plan.Neutral, plan.Arrow("bodies that can be sent again", before, after)
+		words := func(fs []space.Field) string {
+			if len(fs) == 0 {
+				return "what a connection may hold"
+			}
+			return plan.List(fs)
+		}
+		return plan.Neutral, "bodies that can be sent again: " + words(before) + " → " + words(after)
 	},
 	Envoy:      envoy.OnRoute(keep),
 	Kubernetes: kubernetes.Nothing("the caller's proxy keeps it"),
-	GatewayAPI: gatewayapi.Refuse("Gateway API says nothing of the bodies of requests that are sent again"),
+	GatewayAPI: gatewayapi.RefuseWritten(Buffer{Bytes: keptByDefault}, "Gateway API says nothing of the bodies of requests that are sent again"),
 }
 
 // keep sets Route.request_body_buffer_limit, which counts instead of the listener's
@@ -69,6 +78,34 @@ func keep(r *routev3.Route, v Buffer, _ *envoy.Ctx) {
 	if envoy.Action(r) != nil {
 		r.RequestBodyBufferLimit = &wrapperspb.UInt64Value{Value: v.Bytes}
 	}
+}
+
+// keptForRetry is what a retry brings along that is written. What nobody wrote keeps what a
+// connection may hold.
+func keptForRetry(route trait.Set) trait.Value {
+	r, ok := trait.Get[Retry](route)
+	if !ok || r.Attempts == 0 || route.IsDefault(name) && reflect.DeepEqual(r, byDefault) {
+		return nil
+	}
+	return Buffer{Bytes: keptByDefault}
+}
+
+// unsaid tells those who asked for retries of which requests there are none. A method whose bodies
+// mean nothing (RFC 9110, 9.3) has no large ones.
+func unsaid(v trait.Value, methods []string) (string, diag.Diagnostic) {
+	bodiless := []string{http.MethodGet, http.MethodHead, http.MethodDelete, http.MethodOptions, http.MethodTrace}
+	if methods != nil && !slices.ContainsFunc(methods, func(m string) bool { return !slices.Contains(bodiless, m) }) {
+		return "", diag.Diagnostic{}
+	}
+	kept := size(v.(Buffer).Bytes)
+	return name, diag.Warn(diag.CodeNotRepeated, diag.Pos{}, "a request whose body is larger than %s is not tried again", kept).
+		WithFix("write how large bodies are, beside it or around it: buffer: %q, up to %q", kept, size(keptAtMost))
+}
+
+// Means reports whether anything is sent again at all.
+func (Buffer) Means(beside trait.Set) bool {
+	r, ok := trait.Get[Retry](beside)
+	return ok && r.Attempts > 0
 }
 
 // size writes bytes as intent does.

@@ -1,7 +1,6 @@
 package retries
 
 import (
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -14,7 +13,6 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
-	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/hop"
 )
 
@@ -37,10 +35,6 @@ func policy(r *routev3.Route, v Retry, x *envoy.Ctx) {
 		a.RetryPolicy.RetriableHeaders = []*routev3.HeaderMatcher{{Name: hop.NotAnswered, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{
 			StringMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: strings.Join(marks, "|")}}},
 		}}}
-	}
-	usual := x.Traits.IsDefault(name) && reflect.DeepEqual(v, byDefault)
-	if _, said := trait.Get[Buffer](x.Traits); !said && !usual {
-		keep(r, Buffer{Bytes: keptByDefault}, x)
 	}
 	if v.PerTry > 0 {
 		a.RetryPolicy.PerTryTimeout = envoy.Duration(time.Duration(v.PerTry))

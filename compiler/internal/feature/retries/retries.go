@@ -60,6 +60,14 @@ func (r Retry) Then(next trait.Value) trait.Value {
 	return out
 }
 
+// Try bounds one of several tries.
+func (r Retry) Try() time.Duration {
+	if r.Attempts == 0 {
+		return 0
+	}
+	return time.Duration(r.PerTry)
+}
+
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
@@ -148,9 +156,9 @@ func fits(v trait.Value, route trait.Set, n intent.Node, x *resolve.Place) {
 	}
 	for _, name := range route.Names() {
 		other, _ := route.Lookup(name)
-		if b, ok := other.(trait.Bound); ok && b.Whole() > 0 && time.Duration(r.PerTry) >= b.Whole() {
-			x.Problem(diag.New(diag.CodeNever, perTry.Pos(), "perTry is %s, but the whole answer may take no more than %s: there is no time for another try", r.PerTry, trait.Duration(b.Whole())).
-				WithFix("write a shorter `perTry` or a longer `timeout`"))
+		if b, ok := other.(trait.Bound); ok && b.Waits() > 0 && time.Duration(r.PerTry) >= b.Waits() {
+			x.Problem(diag.New(diag.CodeNever, perTry.Pos(), "perTry is %s, but %s ends all tries after %s: there is no time for another one", r.PerTry, name, trait.Duration(b.Waits())).
+				WithFix("write a shorter `perTry` or a longer `%s`", name))
 		}
 	}
 }

@@ -38,6 +38,9 @@ func (s Silence) Then(next trait.Value) trait.Value {
 	return Silence{shorter(s.Idle, next.(Silence).Idle)}
 }
 
+// Waits is the bound: nothing moves while a request waits.
+func (s Silence) Waits() time.Duration { return time.Duration(s.Idle) }
+
 // Lifetime bounds a request with all that follows it: a stream, a connection that has
 // changed its protocol.
 type Lifetime struct {
@@ -52,6 +55,9 @@ func (Lifetime) TraitName() string { return lifetimeName }
 func (l Lifetime) Then(next trait.Value) trait.Value {
 	return Lifetime{shorter(l.Max, next.(Lifetime).Max)}
 }
+
+// Waits is the bound.
+func (l Lifetime) Waits() time.Duration { return time.Duration(l.Max) }
 
 func shorter(a, b trait.Duration) trait.Duration {
 	if a == 0 || b != 0 && b < a {

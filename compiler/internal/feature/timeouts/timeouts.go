@@ -43,8 +43,8 @@ func (t Timeout) Then(next trait.Value) trait.Value {
 	return Timeout{shorter(t.Request, next.(Timeout).Request)}
 }
 
-// Whole is the bound.
-func (t Timeout) Whole() time.Duration { return time.Duration(t.Request) }
+// Waits is the bound.
+func (t Timeout) Waits() time.Duration { return time.Duration(t.Request) }
 
 // Feature is the row.
 var Feature = feature.Feature{
