@@ -1,7 +1,6 @@
 package retries
 
 import (
-	"net/http"
 	"reflect"
 	"slices"
 	"strconv"
@@ -93,7 +92,7 @@ func keptForRetry(route trait.Set) trait.Value {
 // unsaid tells those who asked for retries of which requests there are none. A method whose bodies
 // mean nothing (RFC 9110, 9.3) has no large ones.
 func unsaid(v trait.Value, methods []string) (string, diag.Diagnostic) {
-	bodiless := []string{http.MethodGet, http.MethodHead, http.MethodDelete, http.MethodOptions, http.MethodTrace}
+	bodiless := []string{"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"}
 	if methods != nil && !slices.ContainsFunc(methods, func(m string) bool { return !slices.Contains(bodiless, m) }) {
 		return "", diag.Diagnostic{}
 	}
