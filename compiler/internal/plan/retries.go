@@ -167,7 +167,7 @@ func (c *comparison) retries() {
 		if cyclic[s.ID] {
 			what = RetriesInCycle
 		}
-		c.note(s, class, KindRetries, Change{What: what})
+		c.mention(s, class, KindRetries, Change{What: what}) // who calls s sends what it sent before
 		c.found[len(c.found)-1].tries = &Tries{To: s.ID, Before: b, After: a}
 	}
 }
