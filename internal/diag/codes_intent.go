@@ -81,6 +81,9 @@ const (
 	// CodeNotTop is a folder that holds a mesh instead of being its top.
 	// Example: `meshc vet` in a repository whose mesh is in its folder `intent`.
 	CodeNotTop Code = "MESH0117"
+	// CodeOverride is an `override` of an environment that replaces nothing.
+	// Example: `override: timeout: "5s"` where neither package nor environment has a timeout.
+	CodeOverride Code = "MESH0118"
 )
 
 // Codes of the limits on an evaluation (012x).

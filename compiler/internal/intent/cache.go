@@ -26,7 +26,7 @@ type Cache interface {
 
 // cacheFormat changes whenever the cached form or the meaning of an evaluation does
 // (a new CUE library, another index).
-const cacheFormat = "1 cue v0.17.1"
+const cacheFormat = "2 cue v0.17.1"
 
 // cached evaluates a unit, or takes it from the cache. Only packages without any
 // problem are kept.
@@ -81,9 +81,10 @@ func (s *session) evaluate(u unit) result {
 
 // entry is the cached form of a package.
 type entry struct {
-	Sum  string // of Mesh and Pos: a torn or edited file is a miss
-	Mesh json.RawMessage
-	Pos  json.RawMessage
+	Sum      string // of the others: a torn or edited file is a miss
+	Mesh     json.RawMessage
+	Pos      json.RawMessage
+	Replaced json.RawMessage
 }
 
 func encodeEntry(p *Package) ([]byte, error) {
@@ -95,7 +96,11 @@ func encodeEntry(p *Package) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding positions of package %q: %w", p.Dir, err)
 	}
-	return json.Marshal(entry{Sum: sum(mesh, pos), Mesh: mesh, Pos: pos})
+	replaced, err := json.Marshal(p.Replaced)
+	if err != nil {
+		return nil, fmt.Errorf("encoding what is replaced in package %q: %w", p.Dir, err)
+	}
+	return json.Marshal(entry{Sum: sum(mesh, pos, replaced), Mesh: mesh, Pos: pos, Replaced: replaced})
 }
 
 func decodeEntry(dir string, b []byte) (*Package, error) {
@@ -103,18 +108,22 @@ func decodeEntry(dir string, b []byte) (*Package, error) {
 	if err := json.Unmarshal(b, &e); err != nil {
 		return nil, fmt.Errorf("reading a cache entry: %w", err)
 	}
-	if e.Sum != sum(e.Mesh, e.Pos) {
+	if e.Sum != sum(e.Mesh, e.Pos, e.Replaced) {
 		return nil, fmt.Errorf("reading a cache entry: wrong checksum")
 	}
 	x := &index{pos: map[string]diag.Pos{}}
 	if err := json.Unmarshal(e.Pos, &x.pos); err != nil {
 		return nil, fmt.Errorf("reading a cache entry: %w", err)
 	}
+	var replaced []Replaced
+	if err := json.Unmarshal(e.Replaced, &replaced); err != nil {
+		return nil, fmt.Errorf("reading a cache entry: %w", err)
+	}
 	mesh, err := decode(e.Mesh)
 	if err != nil {
 		return nil, err
 	}
-	return newPackage(dir, mesh, x), nil
+	return newPackage(dir, mesh, x, replaced), nil
 }
 
 func sum(parts ...[]byte) string {

@@ -23,6 +23,7 @@ type result struct {
 	name    string // of its package clause
 	library bool   // it holds definitions only
 	pos     *index
+	over    overrides
 	lost    bool // it was not evaluated to the end: nothing is known of it
 }
 
@@ -96,7 +97,15 @@ func (l *layout) evaluateOnce(u unit, words []schemas.File) result {
 			return res
 		}
 	}
-	res.pkg = newPackage(u.dir, mesh, res.pos)
+	var replaced []Replaced
+	if len(res.over.structs) > 0 {
+		replaced, diags = res.over.replace(v, inst.ID(), mesh, red)
+		if diags = append(diags, l.judged(u, res.name, mesh, &res.over, words, red)...); diags.HasErrors() {
+			res.diags = diags
+			return res
+		}
+	}
+	res.pkg = newPackage(u.dir, mesh, res.pos, replaced)
 	return res
 }
 
@@ -151,6 +160,9 @@ func (l *layout) parseUnit(u unit) ([]parsed, result) {
 		if f.file == nil {
 			res.library = false
 			continue
+		}
+		if slices.Contains(u.overlay, p) {
+			res.over.hide(f.file)
 		}
 		res.pos.add(f.file.Decls, "")
 		if name := f.file.PackageName(); res.name == "" {
@@ -301,6 +313,6 @@ func decode(raw []byte) (any, error) {
 	return v, nil
 }
 
-func newPackage(dir string, mesh any, pos *index) *Package {
-	return &Package{Dir: dir, Mesh: Node{value: mesh, path: "mesh", pos: pos, last: pos.nearest("mesh")}}
+func newPackage(dir string, mesh any, pos *index, replaced []Replaced) *Package {
+	return &Package{Dir: dir, Replaced: replaced, Mesh: Node{value: mesh, path: "mesh", pos: pos, last: pos.nearest("mesh")}}
 }

@@ -1,6 +1,7 @@
 package intent
 
 import (
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -129,6 +130,9 @@ func labelName(l ast.Label) (string, bool) {
 	switch l := l.(type) {
 	case *ast.Ident, *ast.BasicLit:
 		name, _, err := ast.LabelName(l)
+		if name == overrideLabel {
+			name = overrideWord
+		}
 		return name, err == nil
 	case *ast.Alias:
 		if inner, ok := l.Expr.(ast.Label); ok {
@@ -207,4 +211,24 @@ func (x *index) children(path string) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// move puts the places of from, and of what is below it, to another path, in place of
+// those that are there.
+func (x *index) move(from, to string) {
+	x.drop(to)
+	for p, at := range x.pos {
+		if rest, ok := strings.CutPrefix(p, from); ok && (rest == "" || rest[0] == '.') {
+			x.pos[to+rest] = at
+		}
+	}
+	x.drop(from)
+}
+
+// drop forgets a path and what is below it.
+func (x *index) drop(path string) {
+	maps.DeleteFunc(x.pos, func(p string, _ diag.Pos) bool {
+		rest, ok := strings.CutPrefix(p, path)
+		return ok && (rest == "" || rest[0] == '.')
+	})
 }

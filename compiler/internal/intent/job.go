@@ -100,9 +100,10 @@ func decodeJob(b []byte) (Job, error) {
 
 // answer is what a job gave, between processes.
 type answer struct {
-	Mesh  json.RawMessage     `json:"mesh,omitempty"` // absent: there is no package
-	Pos   map[string]diag.Pos `json:"pos,omitempty"`
-	Diags diag.List           `json:"diags,omitempty"`
+	Mesh     json.RawMessage     `json:"mesh,omitempty"` // absent: there is no package
+	Pos      map[string]diag.Pos `json:"pos,omitempty"`
+	Replaced []Replaced          `json:"replaced,omitempty"`
+	Diags    diag.List           `json:"diags,omitempty"`
 }
 
 // Evaluate does an encoded job and encodes its answer. Problems of the intent are
@@ -120,6 +121,7 @@ func Evaluate(b []byte) ([]byte, error) {
 		a.Pos = res.pos.pos
 	}
 	if res.pkg != nil {
+		a.Replaced = res.pkg.Replaced
 		if a.Mesh, err = json.Marshal(res.pkg.Mesh.value); err != nil {
 			return nil, fmt.Errorf("encoding package %q: %w", j.Dir, err)
 		}
@@ -141,6 +143,6 @@ func decodeAnswer(dir string, b []byte) (result, error) {
 	if err != nil {
 		return result{}, fmt.Errorf("reading the value of package %q: %w", dir, err)
 	}
-	res.pkg = newPackage(dir, mesh, res.pos)
+	res.pkg = newPackage(dir, mesh, res.pos, a.Replaced)
 	return res, nil
 }

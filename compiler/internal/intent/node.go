@@ -22,6 +22,8 @@ type Intent struct {
 type Package struct {
 	Dir  string // relative to the repository's root, "." is the root package
 	Mesh Node   // the value of its field mesh
+	// Replaced are the fields in whose place the environment's stand, sorted by path.
+	Replaced []Replaced
 }
 
 // Node is one value of the user's intent with its place. The zero Node does not

@@ -90,6 +90,9 @@ func pathLabels(path []string) []string {
 	out := make([]string, len(path))
 	for i, s := range path {
 		out[i] = s
+		if s == overrideLabel {
+			out[i] = overrideWord
+		}
 		if strings.HasPrefix(s, `"`) {
 			if u, err := literal.Unquote(s); err == nil {
 				out[i] = u
@@ -167,6 +170,9 @@ func (r *reducer) unknown(g *problem, e errors.Error) diag.Diagnostic {
 		return d
 	}
 	d := diag.New(diag.CodeUnknownField, pos, "%s: unknown field", g.joined)
+	if label == overrideWord {
+		return d.WithFix("`%s` stands in a file of an environment, %s/<name>/…, under labels that are written out, and in no other `%s`", overrideWord, environmentsDir, overrideWord)
+	}
 	if near, ok := diag.Nearest(label, def.Names()); ok {
 		return d.WithFix("did you mean %q?", near)
 	}
@@ -208,7 +214,13 @@ func (r *reducer) value(g *problem, e errors.Error) diag.Diagnostic {
 	user, foreign := r.positions(e)
 	if !foreign && len(user) > 1 {
 		d := diag.New(diag.CodeConflict, user[0].pos, "%s: set twice with different values: %s and %s", g.joined, user[0].text, user[1].text)
-		return d.WithRelated(user[1].pos, "the other value").WithFix("keep one of them, or mark the one that an environment may override: *value | _")
+		d = d.WithRelated(user[1].pos, "the other value")
+		if _, ofEnv := EnvironmentOf(user[0].pos.File); !ofEnv {
+			if _, ofEnv = EnvironmentOf(user[1].pos.File); !ofEnv {
+				return d.WithFix("keep one of them, or mark the one that an environment may override: *value | _")
+			}
+		}
+		return d.WithFix("let the package offer it, *value | _, or the environment replace it, beside it: %s: %s: …", overrideWord, g.path[len(g.path)-1])
 	}
 	got, pos := "this value", r.at(g, e)
 	if len(user) > 0 {

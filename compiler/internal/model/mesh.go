@@ -81,13 +81,16 @@ const (
 // Mesh is the whole. Every slice is sorted by ID, except routes, which are in
 // the order in which they are tried.
 type Mesh struct {
-	TrustDomain string      `json:"trust_domain"`
-	Environment string      `json:"environment"`
-	Capture     Capture     `json:"capture"`
-	Namespaces  []Namespace `json:"namespaces,omitempty"`
-	Services    []*Service  `json:"services,omitempty"`
-	Gateways    []*Gateway  `json:"gateways,omitempty"`
-	Externals   []*External `json:"externals,omitempty"`
+	TrustDomain string  `json:"trust_domain"`
+	Environment string  `json:"environment"`
+	Capture     Capture `json:"capture"`
+	// Overrides are the fields of packages in whose place stand the environment's, sorted by
+	// package and path.
+	Overrides  []Override  `json:"overrides,omitempty"`
+	Namespaces []Namespace `json:"namespaces,omitempty"`
+	Services   []*Service  `json:"services,omitempty"`
+	Gateways   []*Gateway  `json:"gateways,omitempty"`
+	Externals  []*External `json:"externals,omitempty"`
 	// Index, built by Mesh.Build.
 	services  map[string]*Service
 	externals map[string]*External
@@ -95,6 +98,12 @@ type Mesh struct {
 	callers   map[string][]CallsOf // by callee and port
 	// seen, if set, is told what is looked up: see Watched.
 	seen func(Lookup)
+}
+
+// Override is a field of a package that an environment replaces.
+type Override struct {
+	Package string `json:"package"` // its folder
+	Field   string `json:"field"`   // CUE's path of it, "mesh.service.cart.port.http"
 }
 
 // Lookup is a question for a service or an external by ID and its answer, nil

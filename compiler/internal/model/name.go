@@ -56,6 +56,9 @@ func GatewayTLSName(gateway, port string, t *HostTLS) string {
 // ServicePath is the mesh path of a service.
 func ServicePath(id string) string { return "service/" + id }
 
+// OverridePath is the mesh path of a field that an environment replaces.
+func OverridePath(o Override) string { return "override/" + o.Package + "/" + o.Field }
+
 // VersionPath is the mesh path of a service's version.
 func VersionPath(id, version string) string { return ServicePath(id) + "/version/" + version }
 

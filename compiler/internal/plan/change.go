@@ -61,7 +61,7 @@ type Change struct {
 	Until    string `json:"until,omitempty"`
 	Owner    string `json:"owner,omitempty"`
 	Reason   string `json:"reason,omitempty"`
-	// Name is what a target goes without.
+	// Name is what a target goes without, or the field that an environment replaces.
 	Name string `json:"name,omitempty"`
 	// Why it does.
 	Why []string `json:"why,omitempty"`
@@ -88,6 +88,8 @@ const (
 	TrustDomain     What = "trustDomain"
 	Environment     What = "environment"
 	Capture         What = "capture"
+	OverrideNew     What = "overrideNew"
+	OverrideGone    What = "overrideGone"
 	ServiceNew      What = "serviceNew"
 	ServiceGone     What = "serviceGone"
 	Belongs         What = "belongs"
@@ -178,6 +180,8 @@ var sentences = map[What]string{
 	TrustDomain:     "trust domain {before} → {after}: proxies refuse each other until all have certificates of one domain",
 	Environment:     "environment {before} → {after}",
 	Capture:         "capture {before} → {after}: what is not reached in the new way gets nothing",
+	OverrideNew:     "environment {after} replaces {name} of {package:package}",
+	OverrideGone:    "environment {before} no longer replaces {name} of {package:package}",
 	ServiceNew:      "service is new[, by {package:package} in the namespace of {home:package}: it gains what is granted to namespace {namespace}]",
 	ServiceGone:     "service is gone",
 	Belongs:         "belongs to {before:package} → {after:package}",

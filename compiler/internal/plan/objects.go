@@ -17,6 +17,7 @@ import (
 func (c *comparison) objects() {
 	c.wholeMesh()
 	c.ownership()
+	c.overrides()
 	services := map[string]bool{}
 	for _, m := range []*model.Mesh{c.before, c.after} {
 		for _, s := range m.Services {
@@ -28,6 +29,21 @@ func (c *comparison) objects() {
 	}
 	c.gateways()
 	c.externals()
+}
+
+// overrides tells which fields of packages an environment replaces, or no longer does. What
+// comes of it other lines say.
+func (c *comparison) overrides() {
+	tell := func(o model.Override, says Change, before, after []space.Origin) {
+		says.Name, says.Package = o.Field, o.Package
+		c.add(piece{class: Neutral, kind: KindMesh, scope: "mesh", says: says, before: before, after: after})
+	}
+	for _, o := range without(c.after.Overrides, c.before.Overrides) {
+		tell(o, Change{What: OverrideNew, After: []string{c.after.Environment}}, nil, []space.Origin{space.Origin(model.OverridePath(o))})
+	}
+	for _, o := range without(c.before.Overrides, c.after.Overrides) {
+		tell(o, Change{What: OverrideGone, Before: []string{c.before.Environment}}, []space.Origin{space.Origin(model.OverridePath(o))}, nil)
+	}
 }
 
 func (c *comparison) wholeMesh() {

@@ -115,6 +115,7 @@ func Mesh(in *intent.Intent, rules []Rule, at time.Time, memo *Memo) (*Result, d
 	l.attachAll(l.pkgs)
 	l.readEnforcement()
 	l.describeOwners()
+	l.listOverrides(in)
 	l.order()
 	l.mesh.Build()
 	l.checkOwners(l.pkgs)
@@ -128,6 +129,17 @@ func Mesh(in *intent.Intent, rules []Rule, at time.Time, memo *Memo) (*Result, d
 	}
 	slices.SortFunc(r.Packages, func(a, b Package) int { return strings.Compare(a.Dir, b.Dir) })
 	return r, l.diags.Sorted()
+}
+
+// listOverrides lists what the environment has in place of what packages say.
+func (l *linker) listOverrides(in *intent.Intent) {
+	for _, p := range in.Packages { // sorted
+		for _, r := range p.Replaced {
+			o := model.Override{Package: p.Dir, Field: r.Path}
+			l.mesh.Overrides = append(l.mesh.Overrides, o)
+			l.place(model.OverridePath(o), r.By)
+		}
+	}
 }
 
 // begin lets positions be noted, behind those of what is declared, if that is known.
