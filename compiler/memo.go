@@ -11,6 +11,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/parallel"
 )
 
 // Memo remembers what one Load and Release made for the next one, so that an edit
@@ -75,17 +76,23 @@ func (m *Memo) meshForm(mesh *model.Mesh) (meshForm, error) {
 		rest = restBefore
 	}
 	f := meshForm{rest, make([]json.RawMessage, len(mesh.Services))}
-	forms := make(map[*model.Service]json.RawMessage, len(mesh.Services))
-	for i, s := range mesh.Services {
+	errs := make([]error, len(mesh.Services))
+	parallel.Each(len(mesh.Services), func(i int) {
+		s := mesh.Services[i]
 		form, ok := before[s]
 		if !ok {
-			text, err := canon.JSON(s)
-			if err != nil {
-				return meshForm{}, err
-			}
+			var text []byte
+			text, errs[i] = canon.JSON(s)
 			form = canon.Element(text)
 		}
-		f.services[i], forms[s] = form, form
+		f.services[i] = form
+	})
+	forms := make(map[*model.Service]json.RawMessage, len(mesh.Services))
+	for i, s := range mesh.Services {
+		if errs[i] != nil {
+			return meshForm{}, errs[i]
+		}
+		forms[s] = f.services[i]
 	}
 	if m != nil {
 		m.mu.Lock()

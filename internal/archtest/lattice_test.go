@@ -85,6 +85,7 @@ func middle() []row {
 		{pkg: "internal/diag", may: []string{"internal/junit"}, pure: true},
 		{pkg: "internal/canon", may: []string{protobuf}, pure: true},
 		{pkg: "internal/hop", pure: true},
+		{pkg: "internal/parallel", pure: true},
 		{pkg: "internal/certref", pure: true},
 		{pkg: "schemas", pure: true, tests: []string{cueLang}},
 		{pkg: "policies", pure: true, tests: []string{"internal/golden", opa}},
@@ -96,16 +97,16 @@ func middle() []row {
 		{pkg: in + "intent", may: []string{in + "schema", in + "source", in + "trait", "internal/canon", "internal/durable", "schemas", cueLang, xsync}},
 		{pkg: in + "trait", may: []string{in + "space"}, pure: true},
 		{pkg: in + "model", may: []string{in + "trait", in + "space", "compiler/release", "internal/canon", "internal/certref", "internal/hop"}, pure: true},
-		{pkg: in + "resolve", may: []string{in + "intent", in + "model", in + "trait", in + "space", in + "eval", in + "prove", "compiler/release", "internal/hop"}, pure: true},
+		{pkg: in + "resolve", may: []string{in + "intent", in + "model", in + "trait", in + "space", in + "eval", in + "prove", "compiler/release", "internal/hop", "internal/parallel"}, pure: true},
 		{pkg: in + "space", may: []string{"internal/canon", "internal/hop"}, pure: true},
 		{pkg: in + "eval", may: []string{in + "model", in + "trait", in + "space", "compiler/release", "internal/canon", "internal/hop"}, pure: true},
 		{pkg: in + "prove", may: []string{in + "space"}, pure: true},
 		{pkg: in + "plan", may: []string{in + "model", in + "trait", in + "space", in + "prove", in + "eval", "compiler/release", "internal/diag"}, pure: true},
 		{pkg: in + "target/coverage", may: []string{in + "model"}, pure: true},
-		{pkg: in + "target/envoy", may: append(slices.Clone(object), envoyProtos, xdsProtos, protobuf), pure: true},
+		{pkg: in + "target/envoy", may: append(slices.Clone(object), "internal/parallel", envoyProtos, xdsProtos, protobuf), pure: true},
 		{pkg: in + "kustomize", may: []string{in + "source", "internal/canon", kustomize, yamlNodes, kubeAPI, kubeMachine, kubeJSON}, pure: true},
 		{pkg: in + "target/kubernetes", may: append(slices.Clone(object), in+"kustomize", "internal/foreign", "internal/kubeversion", "internal/proxypod"), pure: true},
-		{pkg: "compiler", may: []string{in + "...", "compiler/release", "internal/canon", "internal/hop", "internal/kubeversion", "schemas", xsync}},
+		{pkg: "compiler", may: []string{in + "...", "compiler/release", "internal/canon", "internal/hop", "internal/kubeversion", "internal/parallel", "schemas", xsync}},
 	}
 	for _, t := range targets() {
 		rows = append(rows, row{pkg: t, may: object, pure: true})
@@ -128,7 +129,7 @@ func features() []row {
 // rims: where files, processes and the network are.
 func rims() []row {
 	return []row{
-		{pkg: "internal/guard", may: []string{"compiler/release", "policies", "internal/canon", opa}},
+		{pkg: "internal/guard", may: []string{"compiler/release", "policies", "internal/canon", "internal/parallel", opa}},
 		{pkg: "internal/foreign", pure: true, tests: []string{"policies"}},
 		{pkg: "internal/known", may: []string{"compiler/release", "internal/guard", yaml}, pure: true},
 		{pkg: "internal/child", may: []string{xsys}},

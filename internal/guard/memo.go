@@ -1,9 +1,12 @@
 package guard
 
 import (
+	"encoding/json"
 	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"meshc.dev/meshc/internal/parallel"
 )
 
 // Memo remembers the parts of a mesh as OPA reads them from one Check to the next,
@@ -25,33 +28,32 @@ type part struct {
 // mesh is a mesh as OPA reads it. m may be nil.
 func (m *Memo) mesh(mesh Mesh) (*ast.Term, error) {
 	before := m.load()
-	now := make(map[*byte]part, 1+len(mesh.Services))
-	read := func(b []byte) (ast.Object, error) {
+	texts := append([]json.RawMessage{mesh.Rest}, mesh.Services...)
+	parts, errs := make([]part, len(texts)), make([]error, len(texts))
+	parallel.Each(len(texts), func(i int) {
+		b := texts[i]
 		if len(b) > 0 {
 			if p, ok := before[&b[0]]; ok && len(p.bytes) == len(b) {
-				now[&b[0]] = p
-				return p.value, nil
+				parts[i] = p
+				return
 			}
 		}
-		v, err := decodedObject(b)
-		if err == nil {
-			now[&b[0]] = part{b, v}
+		parts[i].bytes = b
+		parts[i].value, errs[i] = decodedObject(b)
+	})
+	now := make(map[*byte]part, len(texts))
+	for i, p := range parts {
+		if errs[i] != nil {
+			return nil, errs[i]
 		}
-		return v, err
+		now[&p.bytes[0]] = p
 	}
-	rest, err := read(mesh.Rest)
-	if err != nil {
-		return nil, err
-	}
+	rest := parts[0].value
 	out := ast.NewTerm(rest)
 	if len(mesh.Services) > 0 {
 		services := make([]*ast.Term, len(mesh.Services))
-		for i, b := range mesh.Services {
-			v, err := read(b)
-			if err != nil {
-				return nil, err
-			}
-			services[i] = ast.NewTerm(v)
+		for i, p := range parts[1:] {
+			services[i] = ast.NewTerm(p.value)
 		}
 		fields := ast.NewObject() // rest is shared, and stays as it is
 		rest.Foreach(fields.Insert)

@@ -58,6 +58,12 @@ func (n Node) Field(name string) Node {
 	return n.child(m[name], name)
 }
 
+// Has reports whether a struct has a field: whether Field gives one that Exists.
+func (n Node) Has(name string) bool {
+	m, _ := n.value.(map[string]any)
+	return m[name] != nil
+}
+
 func (n Node) child(v any, name string) Node {
 	c := Node{value: v, path: join(n.path, name), pos: n.pos, last: n.last}
 	if p, ok := n.pos.at(c.path); ok {

@@ -15,6 +15,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/parallel"
 )
 
 // Memo remembers what intent declares, and the links of services and externals, from
@@ -113,9 +114,9 @@ type linked struct {
 	owners     map[string]string
 }
 
-// holds reports whether k is the link of a unit of p.
-func (l *linker) holds(k *linked, p *pkg) bool {
-	return k != nil && k.from == p.from && k.namespace == p.namespace && k.owner == p.owner && k.guest == p.guest && k.mtls == l.modes[p] && k.around == l.surroundings(p) &&
+// holds reports whether k is the link of a unit of p; around are p's surroundings.
+func (l *linker) holds(k *linked, p *pkg, around [2]*intent.Package) bool {
+	return k != nil && k.from == p.from && k.namespace == p.namespace && k.owner == p.owner && k.guest == p.guest && k.mtls == l.modes[p] && k.around == around &&
 		k.tables == l.digest && k.dates.holds(l.at)
 }
 
@@ -185,22 +186,54 @@ func (l *linker) linkAll(memo *Memo) {
 		return
 	}
 	before := memo.load()
-	now := make(map[string]*linked, len(before))
+	alone := l.linkEach(before)
+	now := make(map[string]*linked, len(alone))
 	for _, p := range l.pkgs {
 		for _, u := range p.units() {
 			path := p.pathOf(u)
-			k := before[path]
-			if !l.holds(k, p) {
-				k = l.linkAlone(p, u, k)
-			}
-			if k != nil {
+			if k := alone[path]; k != nil {
 				l.merge(path, k)
 				now[path] = k
+				continue
 			}
+			l.linkUnit(p, u)
 		}
 		l.linkGateways(p)
 	}
 	memo.keep(l.declared, now)
+}
+
+// linkEach links every unit with nothing but the names to look at, several at once. Those for
+// keeping are returned, by mesh path.
+func (l *linker) linkEach(before map[string]*linked) map[string]*linked {
+	type task struct {
+		p      *pkg
+		u      unit
+		around [2]*intent.Package
+		path   string
+		link   *linked
+	}
+	out := map[string]*linked{}
+	var tasks []task
+	for _, p := range l.pkgs {
+		around := l.surroundings(p)
+		for _, u := range p.units() {
+			path := p.pathOf(u)
+			if k := before[path]; l.holds(k, p, around) {
+				out[path] = k
+			} else {
+				tasks = append(tasks, task{p, u, around, path, nil})
+			}
+		}
+	}
+	parallel.Each(len(tasks), func(i int) {
+		t := &tasks[i]
+		t.link = l.linkAlone(t.p, t.u, t.around, before[t.path])
+	})
+	for _, t := range tasks {
+		out[t.path] = t.link
+	}
+	return out
 }
 
 // pathOf is the mesh path of what a unit declares.
@@ -211,19 +244,19 @@ func (p *pkg) pathOf(u unit) string {
 	return model.ServicePath(p.namespace + "/" + u.Name)
 }
 
-// linkAlone links a unit with nothing but the names to look at. A unit with problems,
-// other than things that have ended, is not for keeping: it is linked among the
-// others, whose lines its problems name, and nil is returned. Nor is one that
+// linkAlone links a unit with nothing but the names to look at, and changes nothing of the
+// run's. A unit with problems, other than things that have ended, is not for keeping, and nil:
+// it is to be linked among the others, whose lines its problems name. Nor is one that
 // cannot be encoded, which whoever encodes the mesh will report.
-func (l *linker) linkAlone(p *pkg, u unit, before *linked) *linked {
+func (l *linker) linkAlone(p *pkg, u unit, around [2]*intent.Package, before *linked) *linked {
 	alone := *l
 	alone.mesh = &model.Mesh{Environment: l.mesh.Environment, TrustDomain: l.mesh.TrustDomain, Capture: l.mesh.Capture}
 	alone.begin(nil)
-	alone.expiries, alone.owners = map[time.Time]bool{}, map[string]string{}
+	alone.expiries, alone.owners, alone.broken = map[time.Time]bool{}, map[string]string{}, map[string]bool{}
 	alone.diags, alone.exceptions, alone.dates = nil, nil, span{}
 	alone.linkUnit(p, u)
 	k := &linked{
-		from: p.from, namespace: p.namespace, owner: p.owner, guest: p.guest, mtls: l.modes[p], around: l.surroundings(p), tables: l.digest, dates: alone.dates, diags: alone.diags,
+		from: p.from, namespace: p.namespace, owner: p.owner, guest: p.guest, mtls: l.modes[p], around: around, tables: l.digest, dates: alone.dates, diags: alone.diags,
 		externals: alone.mesh.Externals, places: alone.own, expiries: alone.expiries, exceptions: alone.exceptions, owners: alone.owners,
 	}
 	maps.DeleteFunc(*alone.own, func(path string, _ diag.Pos) bool { // what is declared has its line
@@ -235,7 +268,6 @@ func (l *linker) linkAlone(p *pkg, u unit, before *linked) *linked {
 		k.service = alone.mesh.Services[0]
 	}
 	if other || k.intern(before) != nil {
-		l.linkUnit(p, u)
 		return nil
 	}
 	return k

@@ -322,7 +322,7 @@ func (l *linker) ownerOf(p *pkg) *pkg {
 func (l *linker) surroundings(p *pkg) [2]*intent.Package {
 	out := [2]*intent.Package{}
 	said := func(c carrier) bool {
-		return c.node.Field("default").Exists() || slices.ContainsFunc(l.rules, func(r Rule) bool { return slices.Contains(r.On, c.on) && c.node.Field(r.Field).Exists() })
+		return c.node.Has("default") || slices.ContainsFunc(l.rules, func(r Rule) bool { return slices.Contains(r.On, c.on) && c.node.Has(r.Field) })
 	}
 	if owner := l.ownerOf(p); owner != p && said(carrier{on: OnNamespace, node: owner.node}) {
 		out[0] = owner.from
@@ -346,7 +346,7 @@ func (l *linker) idle(r Rule, f intent.Node, answer string) {
 // answer is the field by which a route answers requests itself, "" if there is none.
 func (l *linker) answer(cs []carrier) string {
 	for _, r := range l.rules {
-		if c, ok := r.nearest(cs); ok && r.Answers && c.node.Field(r.Field).Exists() {
+		if c, ok := r.nearest(cs); ok && r.Answers && c.node.Has(r.Field) {
 			return r.Field
 		}
 	}

@@ -85,7 +85,7 @@ func (r Rule) nearest(cs []carrier) (carrier, bool) {
 		if !slices.Contains(r.On, c.on) || could == nil && c.on.wide() {
 			continue
 		}
-		if c.node.Field(r.Field).Exists() {
+		if c.node.Has(r.Field) {
 			return c, true
 		}
 		if could == nil {

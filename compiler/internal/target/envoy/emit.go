@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"maps"
-	"runtime"
 	"slices"
 	"sync"
 
@@ -15,6 +14,7 @@ import (
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/parallel"
 )
 
 // Profile is how Emit is asked to work; it never changes what Emit makes of a class, save
@@ -42,7 +42,7 @@ func Emit(m *model.Mesh, cells Column, parts []coverage.Part, p Profile) ([]rele
 	}
 	cs := slices.DeleteFunc(scopes(m), func(c scope) bool { return p.Without[c.name] })
 	snapshots := make([]snapshot, len(cs))
-	each(len(cs), func(i int) { snapshots[i] = e.remembered(cs[i]) })
+	parallel.Each(len(cs), func(i int) { snapshots[i] = e.remembered(cs[i]) })
 
 	for _, s := range snapshots {
 		problems = append(problems, s.problems...)
@@ -65,24 +65,6 @@ func Emit(m *model.Mesh, cells Column, parts []coverage.Part, p Profile) ([]rele
 		artifacts[i], origins[i] = a.Artifact, a.origins[0]
 	}
 	return artifacts, origins, problems
-}
-
-// each runs f(0…n-1) on all cores. f writes only to its own index.
-func each(n int, f func(i int)) {
-	var wg sync.WaitGroup
-	next := make(chan int)
-	for range min(n, runtime.GOMAXPROCS(0)) {
-		wg.Go(func() {
-			for i := range next {
-				f(i)
-			}
-		})
-	}
-	for i := range n {
-		next <- i
-	}
-	close(next)
-	wg.Wait()
 }
 
 // emitter is the work on one class; run is what all classes of an Emit share.
