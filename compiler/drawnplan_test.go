@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -382,18 +383,33 @@ func withCalls(r *rand.Rand, files map[string]string) map[string]string {
 	return files
 }
 
-func drawnProgram(t *testing.T, files map[string]string) *compiler.Program {
+func drawnProgram(t *testing.T, files map[string]string, memo *compiler.Memo) *compiler.Program {
 	t.Helper()
 	fsys := fstest.MapFS{}
 	for name, text := range files {
 		fsys[name] = &fstest.MapFile{Data: []byte(text)}
 	}
-	p, ds := compiler.Load(fsys, compiler.Options{At: draw.At()})
+	p, ds := compiler.Load(fsys, compiler.Options{At: draw.At(), Memo: memo})
 	if ds.HasErrors() {
 		t.Logf("not compared: %v", ds.Err())
 		return nil
 	}
 	return p
+}
+
+// sharing holds a plan against that of the same files whose sides share what is the same in
+// both, as the sides of a command do: what is skipped for it changes no word.
+func sharing(t *testing.T, files [2]map[string]string, want compiler.Changes) {
+	t.Helper()
+	memo := compiler.NewMemo()
+	before, after := drawnProgram(t, files[0], memo), drawnProgram(t, files[1], memo)
+	c, err := compiler.Compare(before, after, compiler.Limits{States: mostStates})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(c.Plan, want.Plan) {
+		t.Errorf("the plan of what shares objects is\n%+v\nand else\n%+v", c.Plan, want.Plan)
+	}
 }
 
 // TestPlansOfAllWordsAreTrue draws meshes with all words of the language, and edits of them, and holds what
@@ -439,7 +455,7 @@ func drawnPair(t *testing.T, seed uint64, counts map[string]int) {
 	for side, x := range []*draw.Mesh{m, n} {
 		files[side] = withCalls(rand.New(rand.NewPCG(called, 0)), x.Files) //nolint:gosec // likewise
 	}
-	before, after := drawnProgram(t, files[0]), drawnProgram(t, files[1])
+	before, after := drawnProgram(t, files[0], nil), drawnProgram(t, files[1], nil)
 	if before == nil || after == nil {
 		counts["refused"]++
 		return
@@ -448,6 +464,7 @@ func drawnPair(t *testing.T, seed uint64, counts map[string]int) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, m)
 	}
+	sharing(t, files, c)
 	j := drawnJudge{t, readIntent(t, files[0]), readIntent(t, files[1]), files, c.Plan, fmt.Sprintf("seed %d", seed)}
 	qs := questions(r, 120)
 	if j.access(qs) {

@@ -35,6 +35,15 @@ func difference(t fataler, before, after release.Release) []any {
 	return []any{resources, others}
 }
 
+// planned is what a plan says, later instants included.
+func planned(t fataler, before, after *compiler.Program) compiler.Plan {
+	c, err := compiler.CompareAhead(before, after, compiler.Limits{})
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return c.Plan
+}
+
 // snapshotsOf counts the classes of whose snapshots a release is.
 func snapshotsOf(r release.Release) int { return len(r.Classes()) }
 
@@ -59,6 +68,7 @@ func TestWhatIsKnownChangesNoAnswer(t *testing.T) {
 			o := remembering(at)
 			after, _ := compiler.Load(edited.files(), o)
 			before, _ := compiler.Load(w.files(), o)
+			was := w
 			w = edited
 			if before == nil || after == nil {
 				continue
@@ -74,6 +84,11 @@ func TestWhatIsKnownChangesNoAnswer(t *testing.T) {
 			}
 			if got, want := difference(t, old, fresh), difference(t, whole, wholeAfter); !reflect.DeepEqual(got, want) {
 				t.Fatalf("differs %v\nof the whole %v", got, want)
+			}
+			own, _ := compiler.Load(edited.files(), compiler.Options{At: at})
+			alone, _ := compiler.Load(was.files(), compiler.Options{At: at})
+			if got, want := planned(t, before, after), planned(t, alone, own); !reflect.DeepEqual(got, want) {
+				t.Fatalf("the plan of what shares objects is\n%+v\nand else\n%+v", got, want)
 			}
 			compared++
 			if snapshotsOf(fresh) < snapshotsOf(wholeAfter) {

@@ -36,6 +36,7 @@ type svc struct {
 	grantAll, fault, bad, gone, external bool
 	mirror, mirrored, from               string // a service, its version, who may call
 	calls                                []string
+	says                                 int // seconds for calls, 0 for no word
 }
 
 // newWorld has packages of services that refer to each other in every way.
@@ -88,6 +89,7 @@ func edits() map[string]func(*rapid.T, *world, *pkg, *svc) {
 			s.calls = rapid.SliceOfNDistinct(rapid.SampledFrom(w.names()), 0, 3, rapid.ID[string]).Draw(t, "calls")
 			s.calls = slices.DeleteFunc(s.calls, func(c string) bool { return c == p.name+"/"+s.name })
 		},
+		"says":    func(t *rapid.T, _ *world, _ *pkg, s *svc) { s.says = rapid.IntRange(0, 2).Draw(t, "says") },
 		"lines":   func(t *rapid.T, _ *world, p *pkg, _ *svc) { p.lines = rapid.IntRange(0, 3).Draw(t, "lines") },
 		"mtls":    func(t *rapid.T, _ *world, p *pkg, _ *svc) { p.mtls = pick(t, "", "strict", "permissive", "disable") },
 		"add":     func(_ *rapid.T, _ *world, p *pkg, _ *svc) { p.add() },
@@ -178,6 +180,9 @@ func (s svc) write(b *strings.Builder, local int) {
 	}
 	for i, c := range s.calls {
 		fmt.Fprintf(b, "\tcalls: %q: local: %d\n", c, local+100*i)
+		if s.says > 0 {
+			fmt.Fprintf(b, "\tcalls: %q: timeout: \"%ds\"\n", c, s.says)
+		}
 	}
 	if s.grantAll {
 		b.WriteString("\tgrant: all: mesh: true\n")

@@ -105,10 +105,17 @@ func opaque(name string, v trait.Value) space.Field {
 // Scopes returns the decisions of the whole mesh: services' ports first, then
 // gateways' hosts, each in the mesh's order.
 func Scopes(m *model.Mesh, c Column) []space.Decision {
+	return ScopesBut(m, c, func(*model.Service, model.Port) bool { return false })
+}
+
+// ScopesBut is Scopes without those of some services' ports.
+func ScopesBut(m *model.Mesh, c Column, without func(*model.Service, model.Port) bool) []space.Decision {
 	var out []space.Decision
 	for _, s := range m.Services {
 		for _, p := range s.Ports {
-			out = append(out, serviceDecision(m, s, p, c))
+			if !without(s, p) {
+				out = append(out, ServiceScope(m, s, p, c))
+			}
 		}
 	}
 	for _, g := range m.Gateways {
@@ -119,9 +126,17 @@ func Scopes(m *model.Mesh, c Column) []space.Decision {
 	return out
 }
 
-// serviceDecision follows the requests to one port through the caller's route and the
+// SameScope reports whether all that ServiceScope looks at for a port of a service is the same in
+// two meshes: what it gives is then the same, too. The service is one object in both, or nothing
+// is known.
+func SameScope(a, b *model.Mesh, s *model.Service, p model.Port) bool {
+	return a.TrustDomain == b.TrustDomain && a.Service(s.ID) == s && b.Service(s.ID) == s &&
+		slices.EqualFunc(a.CallersOf(s.ID, p.Name), b.CallersOf(s.ID, p.Name), model.CallsOf.Equal)
+}
+
+// ServiceScope follows the requests to one port through the caller's route and the
 // callee's proxy.
-func serviceDecision(m *model.Mesh, s *model.Service, p model.Port, c Column) space.Decision {
+func ServiceScope(m *model.Mesh, s *model.Service, p model.Port, c Column) space.Decision {
 	d := space.Decision{
 		Scope:  space.Scope{Kind: "service", ID: s.ID, Port: p.Name, Protocol: string(p.Protocol)},
 		Access: Access(m, s, p),

@@ -301,6 +301,11 @@ func (c CallsOf) And(says trait.Set, path string) CallsOf {
 	return c
 }
 
+// Equal reports whether the same is said by the same account at the same calls.
+func (c CallsOf) Equal(o CallsOf) bool {
+	return c.Class == o.Class && c.Traits.Equal(o.Traits) && slices.Equal(c.Paths, o.Paths)
+}
+
 // CallersOf are the accounts whose calls of a port say something, sorted.
 func (m *Mesh) CallersOf(id, port string) []CallsOf { return m.callers[id+"/"+port] }
 

@@ -471,10 +471,15 @@ func (c *comparison) portTold(call model.Call) string {
 
 // gotThrough reports whether some request of a call reached its callee before.
 func (c *comparison) gotThrough(caller *model.Service, call model.Call) bool {
-	d, ok := c.scopesBefore["service/"+call.To+"/"+call.Port]
+	to := c.before.Service(call.To)
+	if to == nil {
+		return false
+	}
+	port, ok := to.Port(call.Port)
 	if !ok {
 		return false
 	}
+	d := eval.ServiceScope(c.before, to, port, c.meaning)
 	return slices.ContainsFunc(caller.Versions, func(v model.Version) bool {
 		id := caller.Class(v).SPIFFEID(c.before.TrustDomain)
 		return slices.ContainsFunc(eval.AsIdentity(d.Effective, id), func(r space.Rule) bool { return r.Then.Verdict == space.Forward })

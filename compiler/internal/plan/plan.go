@@ -277,15 +277,13 @@ type comparison struct {
 	movers        moves
 	// callersOf are the identities of those that call a destination, or any port of it;
 	// someone those of any services.
-	callersOf map[destination][]string
-	someone   []string
-	// scopesBefore are the decisions of before by their scopes' texts.
-	scopesBefore map[string]space.Decision
-	meaning      eval.Column
-	words        Words
-	lim          prove.Limits
-	found        []piece
-	overBudget   bool
+	callersOf  map[destination][]string
+	someone    []string
+	meaning    eval.Column
+	words      Words
+	lim        prove.Limits
+	found      []piece
+	overBudget bool
 	// touchedServices change; of those in reachedServices the callers are touched as well.
 	touchedServices, reachedServices map[string]bool
 	touchedGateways                  map[string]bool

@@ -10,11 +10,11 @@ import (
 	"meshc.dev/meshc/compiler/internal/trait"
 )
 
-// Amplification is, per service, how many requests one request at the edge of
+// amplification is, per service, how many requests one request at the edge of
 // the call graph can become there in the worst case: the product of tries along
 // the worst path of calls. Within a cycle nothing is multiplied; services in
 // one are told by the second result.
-func Amplification(m *model.Mesh, meaning eval.Column) (worst map[string]int, cyclic map[string]bool) {
+func amplification(m *model.Mesh, count counter) (worst map[string]int, cyclic map[string]bool) {
 	g := callGraph{tries: map[string]int{}, callers: map[string][]string{}, calls: map[edge]int{}}
 	called := map[string]bool{}
 	for _, s := range m.Services {
@@ -26,12 +26,12 @@ func Amplification(m *model.Mesh, meaning eval.Column) (worst map[string]int, cy
 			}
 			called[to.ID] = true
 			g.callers[to.ID] = append(g.callers[to.ID], s.ID)
-			g.calls[edge{s.ID, to.ID}] = max(g.calls[edge{s.ID, to.ID}], tries(meaning, to, call.Traits))
+			g.calls[edge{s.ID, to.ID}] = max(g.calls[edge{s.ID, to.ID}], count.tries(to, call.Traits))
 		}
 	}
 	for _, s := range m.Services {
 		if !called[s.ID] { // what its routes say is for whoever will
-			g.tries[s.ID] = max(g.tries[s.ID], tries(meaning, s, trait.Set{}))
+			g.tries[s.ID] = max(g.tries[s.ID], count.tries(s, trait.Set{}))
 		}
 	}
 	for _, gw := range m.Gateways {
@@ -39,7 +39,7 @@ func Amplification(m *model.Mesh, meaning eval.Column) (worst map[string]int, cy
 			for _, e := range m.GatewayRoutes(gw, h) {
 				for _, t := range e.To {
 					if _, ok := g.tries[t.Service]; ok {
-						g.tries[t.Service] = max(g.tries[t.Service], meaning.Tries(e.Traits))
+						g.tries[t.Service] = max(g.tries[t.Service], count.meaning.Tries(e.Traits))
 					}
 				}
 			}
@@ -48,11 +48,24 @@ func Amplification(m *model.Mesh, meaning eval.Column) (worst map[string]int, cy
 	return g.worst(m)
 }
 
-// tries is how often a request of a call may be begun, whose caller says something itself.
-func tries(meaning eval.Column, to *model.Service, says trait.Set) int {
+// counter counts tries. It remembers those at services for callers that say nothing, of
+// however many meshes: one object says the same in all of them.
+type counter struct {
+	meaning eval.Column
+	silent  map[*model.Service]int
+}
+
+// tries is how often a request of a call may be begun, whose caller may say something itself.
+func (c counter) tries(to *model.Service, says trait.Set) int {
+	if n, ok := c.silent[to]; ok && says.Len() == 0 {
+		return n
+	}
 	n := 1
 	for _, r := range to.Routes {
-		n = max(n, meaning.Tries(model.Tightens(says, r, r.Traits)))
+		n = max(n, c.meaning.Tries(model.Tightens(says, r, r.Traits)))
+	}
+	if says.Len() == 0 {
+		c.silent[to] = n
 	}
 	return n
 }
@@ -146,8 +159,9 @@ func (g callGraph) components(m *model.Mesh) map[string]int {
 
 // retries tells where the worst case of retries along calls moves.
 func (c *comparison) retries() {
-	before, _ := Amplification(c.before, c.meaning)
-	after, cyclic := Amplification(c.after, c.meaning)
+	count := counter{c.meaning, map[*model.Service]int{}}
+	before, _ := amplification(c.before, count)
+	after, cyclic := amplification(c.after, count)
 	for _, s := range c.after.Services {
 		b, a := before[s.ID], after[s.ID]
 		if c.before.Service(s.ID) == nil {

@@ -26,9 +26,13 @@ type pair struct {
 func (p pair) destination() destination { return destination{p.own, p.after.Scope.Port} }
 
 // pairs lines up the scopes of both meshes. Hosts of gateways are lined up by
-// what requests meet: where one side has no such host, its wildcard answers.
+// what requests meet: where one side has no such host, its wildcard answers. Ports at which
+// everything is the same for sure are left out, unless somebody comes there as somebody else.
 func (c *comparison) pairs() []pair {
-	before, after := eval.Scopes(c.before, c.meaning), eval.Scopes(c.after, c.meaning)
+	same := func(s *model.Service, p model.Port) bool {
+		return len(c.movers.list) == 0 && eval.SameScope(c.before, c.after, s, p)
+	}
+	before, after := eval.ScopesBut(c.before, c.meaning, same), eval.ScopesBut(c.after, c.meaning, same)
 	index := func(ds []space.Decision) map[string]space.Decision {
 		out := make(map[string]space.Decision, len(ds))
 		for _, d := range ds {
@@ -37,7 +41,6 @@ func (c *comparison) pairs() []pair {
 		return out
 	}
 	b, a := index(before), index(after)
-	c.scopesBefore = b
 	gateways := gatewayScopes(before, after)
 	all := map[string]space.Scope{}
 	for _, d := range slices.Concat(before, after) {
