@@ -56,7 +56,11 @@ mesh: exemption: agents: {rules: ["pod-host-network"], object: {kind: "Pod", nam
 // creates it: the same codes and words. A rule counts once, wherever it is asked.
 func TestVetAndWebhookGiveTheSameVerdicts(t *testing.T) {
 	files, at := same(), time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
-	court, ds := compile.Convene(t.Context(), compile.OwnPolicies(files))
+	by, err := compile.New(compile.Default(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	court, ds := by.Convene(t.Context(), compile.OwnPolicies(files))
 	policy, more := court.Policy()
 	p, problems := compiler.Load(files, compiler.Options{At: at, Policy: policy})
 	if ds = slices.Concat(ds, more, problems); ds.HasErrors() {

@@ -17,8 +17,8 @@ import (
 // boundFlags bound a compile as a whole.
 type boundFlags struct {
 	time   time.Duration
-	memory int64          // MiB
-	ready  compiler.Cache // once something was compiled
+	memory int64             // MiB
+	ready  *compile.Compiler // once something was compiled, with what it holds ready for more
 }
 
 func (f *boundFlags) add(cmd *cobra.Command) {
@@ -47,13 +47,13 @@ const readyPackages = 10_000
 // bounded does the work of a command that compiles, under the bounds.
 func bounded[T any](ctx context.Context, f *boundFlags, work func(context.Context, *compile.Compiler) (T, error)) (T, error) {
 	if f.ready == nil {
-		f.ready = compiler.MemoryCache(readyPackages, userCache("cue"))
+		var err error
+		if f.ready, err = f.compiler(compiler.MemoryCache(readyPackages, userCache("cue"))); err != nil {
+			var none T
+			return none, err
+		}
 	}
-	c, err := f.compiler(f.ready)
-	if err != nil {
-		var none T
-		return none, err
-	}
+	c := f.ready
 	return compile.Within(ctx, c, func(ctx context.Context) (T, error) { return work(ctx, c) })
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
@@ -130,6 +131,7 @@ func (a *app) planOf(ctx context.Context, f *planFlags, dir string) (planned, er
 
 // planChange compares head, as of at, with the base.
 func (a *app) planChange(ctx context.Context, c *compile.Compiler, f *planFlags, dir string, head fs.FS, at time.Time) (planned, error) {
+	c.Foresee(ctx, compile.OwnPolicies(head))
 	after, ds, err := c.Load(ctx, head, compiler.Options{Environment: f.env, At: at, Memo: f.memo})
 	if err != nil {
 		return planned{}, err
@@ -174,7 +176,7 @@ func (a *app) planChange(ctx context.Context, c *compile.Compiler, f *planFlags,
 // judgeByOwn asks the policies that a change brings, by which it is released once it is
 // merged: one that they deny would be merged and never served.
 func (p *planned) judgeByOwn(ctx context.Context, c *compile.Compiler, after *compiler.Program, at time.Time, own compile.Rego) error {
-	court, ds := compile.Convene(ctx, own)
+	court, ds := c.Convene(ctx, own)
 	if !ds.HasErrors() {
 		res, err := court.Judge(ctx, compile.Case{Program: after, At: at, Release: p.bytes.after})
 		if err != nil {
@@ -266,41 +268,52 @@ const problemsOfBase = "Problems of the base, not of this change"
 // rules of judge, or by its own if that is nil.
 func (a *app) compare(ctx context.Context, c *compile.Compiler, before, after, judge *compiler.Program, at time.Time, user compile.Rego) (planned, error) {
 	p := planned{expiries: after.Expiries()}
-	var err error
-	if p.changes, err = compiler.CompareAhead(before, after, compiler.Limits{}); err != nil {
-		return p, err
-	}
-	old, fresh, were, ds := c.Differing(before, after)
-	p.before = were
-	p.findings = ds
-	if p.bytes, err = newByteDiff(old, fresh); err != nil {
+	var meaning errgroup.Group // which needs no bytes, as they need none of it
+	meaning.Go(func() (err error) {
+		p.changes, err = compiler.CompareAhead(before, after, compiler.Limits{})
+		return err
+	})
+	err := p.judge(ctx, c, before, after, judge, at, user)
+	if err := errors.Join(meaning.Wait(), err); err != nil {
 		return p, err
 	}
 	p.changes.Blast.Proxies = p.bytes.classes()
-	court, ds := compile.Convene(ctx, user)
+	return p, nil
+}
+
+// judge compiles both programs as far as they differ, and asks the policies about the second.
+func (p *planned) judge(ctx context.Context, c *compile.Compiler, before, after, judge *compiler.Program, at time.Time, user compile.Rego) error {
+	old, fresh, were, ds := c.Differing(before, after)
+	p.before = were
+	p.findings = ds
+	var err error
+	if p.bytes, err = newByteDiff(old, fresh); err != nil {
+		return err
+	}
+	court, ds := c.Convene(ctx, user)
 	if ds.HasErrors() {
 		p.findings = append(p.findings, ds...)
-		return p, nil
+		return nil
 	}
 	if p.verdict, err = court.Judge(ctx, compile.Case{Program: after, At: at, Release: fresh, Base: judge}); err != nil {
-		return p, err
+		return err
 	}
 	p.findings = slices.Concat(p.findings, ds, p.verdict.Findings)
 	if !p.findings.HasErrors() {
 		ahead, err := c.Ahead(ctx, court, after, judge, p.findings)
 		if err != nil {
-			return p, err
+			return err
 		}
 		p.findings = append(p.findings, ahead...)
 	}
 	if len(p.verdict.Findings) > 0 {
 		was, err := court.Judge(ctx, compile.Case{Program: before, At: at, Release: old, Base: judge})
 		if err != nil {
-			return p, err
+			return err
 		}
 		p.before = append(p.before, was.Findings...)
 	}
-	return p, nil
+	return nil
 }
 
 // comparePolicies adds what becomes of the policies beside the intent.

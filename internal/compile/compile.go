@@ -33,13 +33,15 @@ import (
 	"meshc.dev/meshc/internal/sandbox"
 )
 
-// Compiler compiles. It is immutable and safe for concurrent use.
+// Compiler compiles. It is safe for concurrent use, and keeps the policies that it compiled
+// last for the next one who asks by them.
 type Compiler struct {
 	program string // that is started as a child
 	bounds  Bounds
 	limits  sandbox.Limits // of a package
 	cache   compiler.Cache
 	build   func() string // names this program
+	courts  *courts
 }
 
 // New makes a Compiler whose children are this program, which calls Main if it is
@@ -52,7 +54,7 @@ func New(b Bounds, cache compiler.Cache) (*Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Compiler{program, b, packageLimits(), cache, sync.OnceValue(programDigest)}, nil
+	return &Compiler{program, b, packageLimits(), cache, sync.OnceValue(programDigest), &courts{}}, nil
 }
 
 // Main is a child; args are the program's arguments behind sandbox.Word.
@@ -111,7 +113,7 @@ func (c *Compiler) Release(ctx context.Context, fsys fs.FS, o compiler.Options) 
 	if ds.HasErrors() {
 		return Passed{Problems: ds}, nil
 	}
-	court, more := Convene(ctx, s.policies)
+	court, more := c.Convene(ctx, s.policies)
 	ds = append(ds, more...)
 	o.Policy, more = court.Policy()
 	ds = append(ds, more...)

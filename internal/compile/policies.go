@@ -14,7 +14,6 @@ import (
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/guard"
-	"meshc.dev/meshc/policies"
 )
 
 // Rego is a folder with a user's own policies. The zero Rego is none.
@@ -64,12 +63,6 @@ type Court struct {
 	engine *guard.Engine
 	user   Rego
 	memo   *guard.Memo
-}
-
-// Convene compiles the policies. With errors in the list the court does not sit.
-func Convene(ctx context.Context, user Rego) (Court, diag.List) {
-	engine, ds := guard.New(ctx, policies.FS, user.Files)
-	return Court{engine, user, &guard.Memo{}}, user.Located(ds)
 }
 
 func (c Court) sits() bool { return c.engine != nil }

@@ -70,7 +70,11 @@ func fewer(t *testing.T) {
 
 // fresh compiles in this process, from nothing, as the child does from what it knows.
 func fresh(t *rapid.T, files fs.FS, at time.Time) (*compiler.Program, release.Release, diag.List) {
-	court, ds := Convene(context.Background(), OwnPolicies(files))
+	by, err := New(Default(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	court, ds := by.Convene(context.Background(), OwnPolicies(files))
 	policy, more := court.Policy()
 	ds = append(ds, more...)
 	p, more := compiler.Load(files, compiler.Options{At: at, Policy: policy})

@@ -96,7 +96,7 @@ func link(ctx context.Context, first *compiler.Program) <-chan linked {
 // steps compiles for all instants; the packages are evaluated once. One program is
 // linked while the one before is compiled and policies judge others.
 func (c *Compiler) steps(ctx context.Context, s source, q request) (*answer, error) {
-	court, ds := Convene(ctx, s.policies)
+	court, ds := c.Convene(ctx, s.policies)
 	policy, more := court.Policy()
 	ds = append(ds, more...)
 	first, more, err := c.load(ctx, s.intent, compiler.Options{Environment: q.Environment, At: q.At, Memo: compiler.NewMemo(), Policy: policy})

@@ -55,7 +55,7 @@ func (c *Compiler) Revet(ctx context.Context, fsys fs.FS, o compiler.Options, us
 
 // vet also says whether the same files are judged alike at every date.
 func (c *Compiler) vet(ctx context.Context, s compiler.Source, read diag.List, o compiler.Options, user Rego, check func(*compiler.Program) (release.Release, diag.List)) (v Vetted, timeless bool, err error) {
-	court, ds := Convene(ctx, user)
+	court, ds := c.Convene(ctx, user)
 	var more diag.List
 	o.Policy, more = court.Policy()
 	ds = slices.Concat(read, ds, more)
