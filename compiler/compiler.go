@@ -155,7 +155,7 @@ func (p *Program) At(at time.Time) (*Program, diag.List) {
 }
 
 func link(in *intent.Intent, at time.Time, policy string, memo *Memo) (*Program, diag.List) {
-	res, ds := resolve.Mesh(in, catalog.Rules(), at, memo.link())
+	res, ds := resolve.Mesh(in, catalog.Rules(), catalog.ConditionWords(), at, memo.link())
 	if ds.HasErrors() {
 		return nil, ds
 	}
@@ -298,7 +298,7 @@ func (p *Program) output(without map[string]bool) (Output, diag.List) {
 }
 
 func (p *Program) envoy(without map[string]bool) ([]release.Artifact, []diag.Pos, diag.List) {
-	arts, origins, ds := envoy.Emit(p.mesh, catalog.Envoy(), catalog.EnvoyParts(), envoy.Profile{Locate: p.Position, Memo: p.memo.emit(), Without: without})
+	arts, origins, ds := envoy.Emit(p.mesh, catalog.Envoy(), catalog.EnvoyConditions(), catalog.EnvoyParts(), envoy.Profile{Locate: p.Position, Memo: p.memo.emit(), Without: without})
 	places := make([]diag.Pos, len(arts))
 	for i, origin := range origins {
 		places[i] = p.Position(origin)
@@ -360,7 +360,7 @@ func (p *Program) gatewayAPI() (made, diag.List) {
 	if !ok {
 		return made{}, nil
 	}
-	arts, gaps, ds := gatewayapi.Emit(p.mesh, catalog.GatewayAPI(), catalog.GatewayAPIParts(), gatewayapi.Profile{Locate: p.Position})
+	arts, gaps, ds := gatewayapi.Emit(p.mesh, catalog.GatewayAPI(), catalog.GatewayAPIConditions(), catalog.GatewayAPIParts(), gatewayapi.Profile{Locate: p.Position})
 	lost, more := settle(gatewayAPIColumn(), t, gaps)
 	return made{arts, make([]diag.Pos, len(arts)), lost}, append(ds, more...)
 }

@@ -83,19 +83,23 @@ func words() []word {
 	route := func(match string) string {
 		return "route: {x: {match: " + match + ", to: v1: 100}, default: to: v2: 100}"
 	}
-	return []word{
+	out := []word{
 		{"path, exact", route(`path: exact: "/a"`)},
 		{"path, by segments", route(`path: prefix: "/a"`)},
 		{"path, by template", `route: x: {match: path: template: "/a/{id}", to: v1: 100}`},
-		{"methods", route(`methods: ["GET"]`)},
-		{"header, exact", route(`headers: "x-a": exact: "b"`)},
-		{"header, prefix", route(`headers: "x-a": prefix: "b"`)},
-		{"header, suffix", route(`headers: "x-a": suffix: "b"`)},
-		{"header, present", route(`headers: "x-a": present: true`)},
-		{"header, negated", route(`headers: "x-a": {exact: "b", not: true}`)},
-		{"rank by priority", `route: {x: {priority: 1, to: v1: 100, match: headers: "x-a": exact: "b"}, y: {match: path: prefix: "/a", to: v2: 100}}`},
-		{"gateway, wildcard host", `mesh: gateway: edge: {port: http: number: 80, host: "*.shop.example": route: default: to: cart: 100}`},
 	}
+	for _, c := range catalog.Conditions() {
+		for _, x := range c.Examples {
+			if shown := route(x.Match); c.Door == nil {
+				out = append(out, word{x.Name, shown})
+			} else {
+				out = append(out, word{x.Name, `mesh: gateway: edge: {port: http: number: 80, trustedHops: 1, host: "*": route: {x: {match: ` + x.Match + `, to: cart: 100}, default: to: web: 100}}`})
+			}
+		}
+	}
+	return append(out,
+		word{"rank by priority", `route: {x: {priority: 1, to: v1: 100, match: headers: "x-a": exact: "b"}, y: {match: path: prefix: "/a", to: v2: 100}}`},
+		word{"gateway, wildcard host", `mesh: gateway: edge: {port: http: number: 80, host: "*.shop.example": route: default: to: cart: 100}`})
 }
 
 // example compiles a package with shown in it for a target; "" is Envoy alone.

@@ -158,7 +158,7 @@ func (p *Program) Losses() []release.Loss {
 			_, _, gaps, _ = kubernetes.Emit(p.mesh, catalog.Kubernetes(), catalog.KubernetesParts(), p.kubernetesProfile(t))
 		} else {
 			c = gatewayAPIColumn()
-			_, gaps, _ = gatewayapi.Emit(p.mesh, catalog.GatewayAPI(), catalog.GatewayAPIParts(), gatewayapi.Profile{Locate: p.Position})
+			_, gaps, _ = gatewayapi.Emit(p.mesh, catalog.GatewayAPI(), catalog.GatewayAPIConditions(), catalog.GatewayAPIParts(), gatewayapi.Profile{Locate: p.Position})
 		}
 		ls, _ := settle(c, t, gaps)
 		out = append(out, ls...)

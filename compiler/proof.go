@@ -86,7 +86,7 @@ func (p *Program) Rehearse(rs []Request) (Rehearsal, error) {
 		out.Doors = append(out.Doors, d)
 	}
 	slices.SortFunc(m.Services, func(a, b *model.Service) int { return strings.Compare(a.ID, b.ID) })
-	arts, _, ds := envoy.Emit(m.Build(), catalog.Envoy(), catalog.EnvoyParts(), envoy.Profile{Locate: p.Position})
+	arts, _, ds := envoy.Emit(m.Build(), catalog.Envoy(), catalog.EnvoyConditions(), catalog.EnvoyParts(), envoy.Profile{Locate: p.Position})
 	if err := ds.Err(); err != nil {
 		return out, err
 	}

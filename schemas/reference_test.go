@@ -49,7 +49,7 @@ func TestReferenceIsUpToDate(t *testing.T) {
 }
 
 func rank(f schemas.File) int {
-	if strings.HasPrefix(f.Name, "feature_") {
+	if strings.HasPrefix(f.Name, "feature_") || strings.HasPrefix(f.Name, "condition_") {
 		return 1
 	}
 	return 0
@@ -71,7 +71,7 @@ func reference(t *testing.T) string {
 	t.Helper()
 	var order []string
 	defs := map[string]*definition{}
-	files := slices.Clone(schemas.Files()) // the features' files after those that they add to
+	files := slices.Clone(schemas.Files()) // the files of features and conditions after those that they add to
 	slices.SortStableFunc(files, func(a, b schemas.File) int { return cmp.Compare(rank(a), rank(b)) })
 	for _, f := range files {
 		file, err := parser.ParseFile(f.Name, f.Text, parser.ParseComments)

@@ -91,7 +91,7 @@ func want(t *testing.T, what string, a space.Answer, v space.Verdict) {
 // Rule 1: the first route of the list decides, and no match is 404.
 func TestRoutesDecideInOrder(t *testing.T) {
 	m := shop(model.Strict, []model.Route{
-		{Name: "testers", Match: model.Match{Headers: []model.ValueMatch{{Name: "user", Kind: "exact", Value: "jason"}}}, To: []model.Target{{Version: "v2", Weight: 100}}},
+		{Name: "testers", Match: model.NewMatch(model.Path{}, space.Values(space.HeaderDim("user"), "jason")), To: []model.Target{{Version: "v2", Weight: 100}}},
 		{Name: "api", Match: prefix("/api"), To: []model.Target{{Version: "v1", Weight: 90}, {Version: "v2", Weight: 10}}},
 	}, []model.Grant{{Name: "all", Terms: model.Terms{Mesh: true}}})
 	q := space.Request{From: id("shop/x"), Method: "GET", Path: "/api/1"}
@@ -129,7 +129,7 @@ func TestPaths(t *testing.T) {
 
 // Rule 3: not is the complement, absent included; an empty list matches nobody.
 func TestNot(t *testing.T) {
-	not := model.Match{Headers: []model.ValueMatch{{Name: "user", Kind: "exact", Value: "u", Not: true}}}
+	not := model.NewMatch(model.Path{}, space.Test{Dim: space.HeaderDim("user"), Any: []space.Pattern{{Kind: space.Exact, Text: "u"}}, Not: true})
 	m := shop(model.Strict, []model.Route{{Name: "r", Match: not, To: everything("v1").To}},
 		[]model.Grant{{Name: "none", Terms: model.Terms{Accounts: nil}}, {Name: "nothing", Terms: model.Terms{Mesh: true, Methods: []string{}}}, {Name: "get", Terms: model.Terms{Mesh: true, Methods: []string{"GET"}}}})
 	q := space.Request{From: id("shop/x"), Method: "GET", Path: "/"}

@@ -2,8 +2,9 @@
 // means, and how each target says it.
 //
 // In: the column types of the packages that consume them. Out: Feature, which a
-// package below fills once per feature, and Structure, for the parts of a mesh that are no
-// features. A row is data; nothing registers itself.
+// package below fills once per feature, Condition, for the words by which a route says what it
+// takes, and Structure, for the parts of a mesh that are neither. A row is data; nothing
+// registers itself.
 package feature
 
 import (
@@ -34,6 +35,23 @@ type Feature struct {
 	Kubernetes kubernetes.Lowering
 	GatewayAPI gatewayapi.Lowering
 }
+
+// Condition is the row of a word of a route's match. Every field must be set, so that each target
+// answers for it.
+type Condition struct {
+	resolve.Word
+	// Dim is the dimension, or the family, on which its tests are and those of no other row; ""
+	// if it says what other rows say, too. Targets have cells for it.
+	Dim string
+	// Examples are what `match` may hold of it, each by a name, for the documentation.
+	Examples []Example
+
+	Envoy      envoy.Condition
+	GatewayAPI gatewayapi.Condition
+}
+
+// Example is a way to write a condition.
+type Example struct{ Name, Match string }
 
 // Structure is the row of a part of the language that is no value on an object. Every field
 // must be set, so that each target answers for each part.

@@ -36,17 +36,11 @@ func (x Match) before(m space.Image) ([]Match, error) {
 	if m.IsZero() {
 		return []Match{x}, nil
 	}
-	out := x
-	out.Path, out.Headers = Path{}, nil
-	for _, h := range x.Headers {
-		left, possible, err := m.Before([]space.Test{h.headerTest()})
-		if err != nil || !possible {
-			return nil, err
-		}
-		if len(left) > 0 {
-			out.Headers = append(out.Headers, h) // an edit decides a test or leaves it
-		}
+	left, possible, err := m.Before(x.When) // an edit decides a test or leaves it
+	if err != nil || !possible {
+		return nil, err
 	}
+	out := Match{When: left}
 	if x.Path.IsZero() || m.Path == nil {
 		out.Path = x.Path
 		return []Match{out}, nil

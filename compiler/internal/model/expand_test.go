@@ -1,6 +1,7 @@
 package model
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
 )
 
@@ -85,21 +87,65 @@ func TestIntersectPathsIsConjunction(t *testing.T) {
 }
 
 func TestIntersectMatches(t *testing.T) {
-	x := ValueMatch{Name: "x", Kind: "exact", Value: "1"}
+	where := func(ts ...space.Test) Match { return NewMatch(Path{}, ts...) }
+	x := space.Values(space.HeaderDim("x"), "1")
 	notX := x
 	notX.Not = true
-	if _, ok := IntersectMatches(Match{Headers: []ValueMatch{x}}, Match{Headers: []ValueMatch{notX}}); ok {
+	if _, ok := IntersectMatches(where(x), where(notX)); ok {
 		t.Error("a condition and its complement count as possible")
 	}
-	if _, ok := IntersectMatches(Match{Headers: []ValueMatch{x}}, Match{Headers: []ValueMatch{{Name: "x", Kind: "present", Not: true}}}); ok {
+	if _, ok := IntersectMatches(where(x), where(space.Test{Dim: x.Dim, Not: true})); ok {
 		t.Error("a value and an absent header count as possible")
 	}
-	y := ValueMatch{Name: "x", Kind: "exact", Value: "2"}
-	if m, ok := IntersectMatches(Match{Headers: []ValueMatch{x}}, Match{Headers: []ValueMatch{y}}); !ok || len(m.Headers) != 2 {
+	y := space.Values(space.HeaderDim("x"), "2")
+	if m, ok := IntersectMatches(where(x), where(y)); !ok || len(m.When) != 2 {
 		t.Error("two lines of one header are possible")
 	}
-	if _, ok := IntersectMatches(Match{Methods: []string{"GET"}}, Match{Methods: []string{"POST"}}); ok {
-		t.Error("disjoint methods count as possible")
+	if where(x).Meets(where(y)) {
+		t.Error("two values of one header count as those of one request")
+	}
+	if m, ok := IntersectMatches(where(space.Values(space.MethodDim, "GET", "PUT")), where(space.Values(space.MethodDim, "POST", "PUT"))); !ok || !m.Same(where(space.Values(space.MethodDim, "PUT"))) {
+		t.Errorf("a method of both lists is %v, %v", m, ok)
+	}
+	for _, d := range []space.Dim{space.MethodDim, space.SchemeDim} {
+		if _, ok := IntersectMatches(where(space.Values(d, "a")), where(space.Values(d, "b"))); ok {
+			t.Errorf("%s: disjoint values count as possible", d)
+		}
+	}
+	q := func(v string) space.Test {
+		return space.Test{Dim: space.QueryDim("q"), Any: []space.Pattern{space.QueryPattern(space.Exact, v)}}
+	}
+	if _, ok := IntersectMatches(where(q("1")), where(q("2"))); ok {
+		t.Error("two first values of one parameter count as possible")
+	}
+}
+
+// What mesh.json says of a match is what is read of it.
+func TestMatchInJSON(t *testing.T) {
+	header, _ := space.HeaderDim("").Of()
+	query, _ := space.QueryDim("").Of()
+	m := NewMatch(Path{PathPrefix, "/a"}, space.Values(space.MethodDim, "GET", "PUT"), space.Values(space.SchemeDim, "https"),
+		header.Test("b", true, space.Pattern{Kind: space.Suffix, Text: "x"}), header.Test("a", false, space.Pattern{Kind: space.Present}),
+		header.Test("a", true, space.Pattern{Kind: space.Exact, Text: "1"}, space.Pattern{Kind: space.Prefix, Text: "2"}),
+		query.Test("q", false, space.Pattern{Kind: space.Exact, Text: ""}), query.Test("r", false, space.Pattern{Kind: space.Present}),
+		query.Test("s", false, space.Pattern{Kind: space.Suffix, Text: "y"}))
+	raw, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"headers":[{"name":"a","any":[{"kind":"exact","value":"1"},{"kind":"prefix","value":"2"}],"not":true},{"name":"a","kind":"present"},{"name":"b","kind":"suffix","value":"x","not":true}],` +
+		`"methods":["GET","PUT"],"path":{"kind":"prefix","value":"/a"},"query":[{"name":"q","kind":"exact"},{"name":"r","kind":"present"},{"name":"s","kind":"suffix","value":"y"}],"scheme":"https"}`
+	if string(raw) != want {
+		t.Errorf("have %s\nwant %s", raw, want)
+	}
+	var again Match
+	if err := json.Unmarshal(raw, &again); err != nil || !again.Same(m) {
+		t.Errorf("read again it is %v, %v", again, err)
+	}
+	for _, bad := range []string{`{"cook":[]}`, `{"methods":"GET"}`, `{"headers":["a"]}`, `{"scheme":["http"]}`} {
+		if err := json.Unmarshal([]byte(bad), &again); err == nil {
+			t.Errorf("%s is read", bad)
+		}
 	}
 }
 
@@ -110,7 +156,7 @@ func expandMesh() *Mesh {
 	return (&Mesh{
 		Services: []*Service{
 			{ID: "shop/cond", Name: "cond", Versions: []Version{{Name: "v1"}, {Name: "v2"}}, Routes: []Route{
-				{Name: "testers", Match: Match{Headers: []ValueMatch{{Name: "u", Kind: "exact", Value: "t"}}}, To: []Target{{Version: "v2", Weight: 100}}},
+				{Name: "testers", Match: NewMatch(Path{}, space.Values(space.HeaderDim("u"), "t")), To: []Target{{Version: "v2", Weight: 100}}},
 				{Name: "api", Match: Match{Path: Path{PathPrefix, "/other"}}, To: []Target{{Version: "v1", Weight: 100}}},
 			}},
 			{ID: "shop/one", Name: "one", Routes: []Route{uncond("default", trait.Of(note{"inner"}, mark{1}), Target{Version: "a", Weight: 34}, Target{Version: "b", Weight: 33}, Target{Version: "c", Weight: 33})}},

@@ -8,63 +8,54 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 )
 
-// ValueMatch is a condition on one header, or on one parameter of the query; Kind says
-// how: "exact", "prefix", "suffix", "present".
-type ValueMatch struct {
-	Name  string `json:"name"`
-	Kind  string `json:"kind"`
-	Value string `json:"value,omitempty"`
-	// Not is the complement, absence included. For headers only.
-	Not bool `json:"not,omitempty"`
+// Match is a conjunction. The zero Match takes everything. Its JSON is an object with a
+// field for each word of a route's match: see MarshalJSON.
+type Match struct {
+	Path Path
+	// When are the conditions beside that on the path, in the order of NewMatch.
+	When []space.Test
 }
 
-// Match is a conjunction. The zero Match takes everything.
-type Match struct {
-	Path    Path         `json:"path,omitzero"`
-	Methods []string     `json:"methods,omitempty"` // sorted; empty: any
-	Headers []ValueMatch `json:"headers,omitempty"` // sorted by name
-	// Query is about parameters as they are spelt: escapes are not decoded. One that is
-	// there more than once has the first of its values. Sorted by name.
-	Query []ValueMatch `json:"query,omitempty"`
-	// Scheme is "http" or "https", "" for both. A gateway's route only.
-	Scheme string `json:"scheme,omitempty"`
+// NewMatch is the conjunction of a condition on the path and of tests on other dimensions,
+// which it sorts.
+func NewMatch(p Path, when ...space.Test) Match {
+	when = slices.Clone(when)
+	slices.SortFunc(when, compareTests)
+	return Match{Path: p, When: when}
 }
 
 // Tests is the match as tests.
 func (x Match) Tests() []space.Test {
-	var when []space.Test
-	if !x.Path.IsZero() {
-		when = append(when, space.Test{Dim: space.PathDim, Any: []space.Pattern{x.Path.Pattern()}})
+	if x.Path.IsZero() {
+		return slices.Clip(x.When)
 	}
-	if len(x.Methods) > 0 {
-		t := space.Test{Dim: space.MethodDim}
-		for _, m := range x.Methods {
-			t.Any = append(t.Any, space.Pattern{Kind: space.Exact, Text: m})
-		}
-		when = append(when, t)
-	}
-	for _, h := range x.Headers {
-		when = append(when, h.headerTest())
-	}
-	for _, q := range x.Query {
-		when = append(when, space.Test{Dim: space.QueryDim(q.Name), Any: []space.Pattern{space.QueryPattern(space.Kind(q.Kind), q.Value)}})
-	}
-	if x.Scheme != "" {
-		when = append(when, space.Test{Dim: space.SchemeDim, Any: []space.Pattern{{Kind: space.Exact, Text: x.Scheme}}})
-	}
-	return when
-}
-
-func (h ValueMatch) headerTest() space.Test {
-	t := space.Test{Dim: space.HeaderDim(h.Name), Not: h.Not}
-	if h.Kind != "present" {
-		t.Any = []space.Pattern{{Kind: space.Kind(h.Kind), Text: h.Value}}
-	}
-	return t
+	return append([]space.Test{{Dim: space.PathDim, Any: []space.Pattern{x.Path.Pattern()}}}, x.When...)
 }
 
 // IsZero reports whether x takes everything.
-func (x Match) IsZero() bool { return len(x.Tests()) == 0 }
+func (x Match) IsZero() bool { return x.Path.IsZero() && len(x.When) == 0 }
+
+// Admits reports whether a request that x takes may have that value of a dimension that
+// each request has one of.
+func (x Match) Admits(d space.Dim, value string) bool {
+	return !slices.ContainsFunc(x.Tests(), func(t space.Test) bool { return t.Dim == d && !t.Admits(value) })
+}
+
+// On is what x demands of one dimension beside the path.
+func (x Match) On(d space.Dim) Match {
+	return Match{When: slices.DeleteFunc(slices.Clone(x.When), func(t space.Test) bool { return t.Dim != d })}
+}
+
+// Listed are the values that x lists for a dimension that each request has one of, nil if it lists none.
+func (x Match) Listed(d space.Dim) []string {
+	var out []string
+	for _, t := range x.On(d).When {
+		for _, p := range t.Any {
+			out = append(out, p.Text)
+		}
+	}
+	return out
+}
 
 // Same reports whether both have the same conditions, whatever free segments of their paths
 // are called.
@@ -74,9 +65,8 @@ func (x Match) Same(y Match) bool {
 
 // beside are the conditions beside that on the path, as texts in order.
 func (x Match) beside() []string {
-	x.Path = Path{}
 	var out []string
-	for _, t := range x.Tests() {
+	for _, t := range x.When {
 		key := t.Key()
 		if t.Not { // behind the same condition without
 			key = strings.TrimPrefix(key, "!") + "!"
@@ -91,20 +81,19 @@ func (x Match) beside() []string {
 // conditions on the first dimension (space.Dimensions) in which they differ comes first.
 func CompareSpecific(a, b Match) int {
 	as, bs := a.conditions(), b.conditions()
-	for _, d := range space.Dimensions() {
-		if c := cmp.Compare(bs[d.Name], as[d.Name]); c != 0 && d.Name != string(space.PathDim) {
+	for i := range as {
+		if c := cmp.Compare(bs[i], as[i]); c != 0 {
 			return c
 		}
 	}
 	return 0
 }
 
-// conditions is how many there are on each dimension.
-func (x Match) conditions() map[string]int {
-	out := map[string]int{}
-	for _, t := range x.Tests() {
-		d, _ := t.Dim.Of()
-		out[d.Name]++
+// conditions is how many there are on each dimension, beside the path.
+func (x Match) conditions() []int {
+	out := make([]int, len(space.Dimensions()))
+	for _, t := range x.When {
+		out[t.Dim.Index()]++
 	}
 	return out
 }
@@ -120,50 +109,68 @@ func IntersectMatches(a, b Match) (Match, bool) {
 	if !ok {
 		return Match{}, false
 	}
-	methods := a.Methods
-	switch {
-	case len(a.Methods) == 0:
-		methods = b.Methods
-	case len(b.Methods) > 0:
-		methods = slices.DeleteFunc(slices.Clone(a.Methods), func(x string) bool { return !slices.Contains(b.Methods, x) })
-		if len(methods) == 0 {
-			return Match{}, false
-		}
-	}
-	headers, ok := joinValues(a.Headers, b.Headers)
-	if !ok {
-		return Match{}, false
-	}
-	if a.Scheme != "" && b.Scheme != "" && a.Scheme != b.Scheme {
-		return Match{}, false
-	}
-	query, _ := joinValues(a.Query, b.Query)
-	return Match{Path: path, Methods: methods, Headers: headers, Query: query, Scheme: cmp.Or(a.Scheme, b.Scheme)}, !otherValues(query, query)
+	when, ok := joinTests(a.When, b.When)
+	return Match{Path: path, When: when}, ok
 }
 
-func joinValues(a, b []ValueMatch) ([]ValueMatch, bool) {
+// joinTests is the conjunction of tests, and false if some of them contradict each other.
+func joinTests(a, b []space.Test) ([]space.Test, bool) {
 	if len(a) == 0 || len(b) == 0 {
 		return append(slices.Clip(a), b...), true
 	}
-	all := append(slices.Clone(a), b...)
-	slices.SortFunc(all, compareValues)
-	all = slices.Compact(all)
-	for _, h := range all {
-		opposite := h
-		opposite.Not = !h.Not
-		absent := ValueMatch{Name: h.Name, Kind: "present", Not: true}
-		// A header may stand on several lines, so two different exact values do not
-		// contradict each other; a condition and its complement do.
-		if slices.Contains(all, opposite) || (!h.Not && slices.Contains(all, absent)) {
+	var all []space.Test
+	keys := map[string]bool{}
+	for _, t := range slices.Concat(a, b) {
+		if i := slices.IndexFunc(all, func(o space.Test) bool { return oneOfBoth(o, t) }); i >= 0 {
+			all[i].Any = slices.DeleteFunc(slices.Clone(all[i].Any), func(p space.Pattern) bool { return !slices.Contains(t.Any, p) })
+			if len(all[i].Any) == 0 {
+				return nil, false
+			}
+			continue
+		}
+		if key := t.Key(); !keys[key] {
+			keys[key] = true
+			all = append(all, t)
+		}
+	}
+	// There may be several values of what a test is about, so two different exact ones do not
+	// contradict each other; a condition and its complement do, and what is there and absent.
+	for _, t := range all {
+		opposite, absent := t, space.Test{Dim: t.Dim, Not: true}
+		opposite.Not = !t.Not
+		if keys[opposite.Key()] || !t.Not && keys[absent.Key()] {
 			return nil, false
 		}
 	}
+	slices.SortFunc(all, compareTests)
 	return all, true
 }
 
-func compareValues(a, b ValueMatch) int {
-	c := cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Value, b.Value))
-	if c != 0 || a.Not == b.Not {
+// oneOfBoth reports whether both tests list the values that the only one of a dimension may
+// be: together they list those that are in both.
+func oneOfBoth(a, b space.Test) bool {
+	if a.Dim != b.Dim || !listsValues(a) || !listsValues(b) {
+		return false
+	}
+	dim, _ := a.Dim.Of()
+	return !dim.Lines
+}
+
+// listsValues reports whether a test lists the values that it takes.
+func listsValues(t space.Test) bool {
+	return !t.Not && len(t.Any) > 0 && !slices.ContainsFunc(t.Any, func(p space.Pattern) bool { return p.Kind != space.Exact })
+}
+
+// compareTests orders conditions by their dimension, its name and what they say of it; one
+// stands before its complement.
+func compareTests(a, b space.Test) int {
+	if c := cmp.Or(cmp.Compare(a.Dim.Index(), b.Dim.Index()), cmp.Compare(a.Dim, b.Dim)); c != 0 {
+		return c
+	}
+	dim, _ := a.Dim.Of()
+	if c := slices.CompareFunc(writtenIn(dim, a), writtenIn(dim, b), func(p, q space.Pattern) int {
+		return cmp.Or(cmp.Compare(p.Kind, q.Kind), cmp.Compare(p.Text, q.Text))
+	}); c != 0 || a.Not == b.Not {
 		return c
 	}
 	if b.Not {
@@ -180,17 +187,12 @@ func (x Match) Meets(y Match) bool {
 	if _, ok := IntersectMatches(x, y); !ok {
 		return false
 	}
-	return !otherValues(x.Headers, y.Headers)
-}
-
-// otherValues reports whether two conditions demand different values under one name.
-func otherValues(xs, ys []ValueMatch) bool {
-	for _, a := range xs {
-		for _, b := range ys {
-			if a.Name == b.Name && a.Kind == "exact" && b.Kind == "exact" && !a.Not && !b.Not && a.Value != b.Value {
-				return true
+	for _, a := range x.When {
+		for _, b := range y.When {
+			if a.Dim == b.Dim && listsValues(a) && listsValues(b) && !slices.ContainsFunc(a.Any, func(p space.Pattern) bool { return slices.Contains(b.Any, p) }) {
+				return false
 			}
 		}
 	}
-	return false
+	return true
 }

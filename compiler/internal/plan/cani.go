@@ -108,7 +108,7 @@ func near(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (*Near, er
 }
 
 func canI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer, error) {
-	region := append(region(q), parameters(d, q.Request)...)
+	region := region(d, q)
 	if !q.AnyCaller {
 		lim.Identities = []string{q.Request.From}
 	}
@@ -202,47 +202,36 @@ func withStrangers(m *model.Mesh, d space.Decision) space.List {
 	return slices.Concat(out, d.Effective)
 }
 
-// region is the query as tests.
-func region(q Query) []space.Test {
+// region is the query as tests, as far as something in d looks at what it says; headers are
+// told apart in any case.
+func region(d space.Decision, q Query) []space.Test {
 	var when []space.Test
-	exact := func(d space.Dim, v string) {
-		when = append(when, space.Test{Dim: d, Any: []space.Pattern{{Kind: space.Exact, Text: v}}})
+	asked := map[space.Dim]bool{}
+	fix := func(d space.Dim) {
+		dim, name := d.Of()
+		if asked[d] || !dim.Fixes(q.Request, name) {
+			return
+		}
+		asked[d] = true
+		for _, v := range dim.Values(q.Request, name) {
+			when = append(when, space.Values(d, v))
+		}
 	}
 	if !q.AnyCaller {
-		exact(space.IdentityDim, q.Request.From)
-	}
-	if q.Request.Method != "" {
-		exact(space.MethodDim, q.Request.Method)
-	}
-	if q.Request.Path != "" {
-		exact(space.PathDim, q.Request.Path)
+		when = append(when, space.Values(space.IdentityDim, q.Request.From))
 	}
 	for _, dim := range space.Dimensions() {
-		if !dim.Door {
-			continue
-		}
-		if v := dim.Values(q.Request, "")[0]; v != "" {
-			exact(space.Dim(dim.Name), v)
+		if !dim.IsFamily() && dim.Fixes != nil {
+			fix(space.Dim(dim.Name))
 		}
 	}
 	for _, h := range q.Request.Headers {
-		exact(space.HeaderDim(h.Name), h.Value)
+		fix(space.HeaderDim(h.Name))
 	}
-	return when
-}
-
-// parameters are what a query with parameters fixes: each that the scope looks at.
-func parameters(d space.Decision, q space.Request) []space.Test {
-	if q.Query == "" {
-		return nil
-	}
-	var when []space.Test
-	asked := map[space.Dim]bool{}
 	for _, r := range d.Effective {
 		for _, t := range r.When {
-			if name, ok := t.Dim.Query(); ok && !asked[t.Dim] {
-				asked[t.Dim] = true
-				when = append(when, space.Test{Dim: t.Dim, Any: []space.Pattern{{Kind: space.Exact, Text: q.Parameter(name)}}})
+			if dim, _ := t.Dim.Of(); dim.IsFamily() {
+				fix(t.Dim)
 			}
 		}
 	}

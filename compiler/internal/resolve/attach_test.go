@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 )
 
 // What is delegated is kept to, or a request shows that it is not: a match that is
@@ -45,7 +46,7 @@ func TestAttachedRoutesStayInside(t *testing.T) {
 		allowed := rapid.SliceOfN(delegated, 1, 4).Draw(t, "delegated")
 		m := model.Match{Path: taken(t, allowed)}
 		if rapid.Bool().Draw(t, "header") {
-			m.Headers = []model.ValueMatch{{Name: "x-a", Kind: "exact", Value: "1", Not: rapid.Bool().Draw(t, "not")}}
+			m.When = []space.Test{{Dim: space.HeaderDim("x-a"), Any: []space.Pattern{{Kind: space.Exact, Text: "1"}}, Not: rapid.Bool().Draw(t, "not")}}
 		}
 		isInside := func(path string) bool {
 			return slices.ContainsFunc(allowed, func(p model.Path) bool { return p.Takes(path) })

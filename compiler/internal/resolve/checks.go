@@ -94,32 +94,38 @@ func (l *linker) checkGateways() {
 	for _, g := range l.mesh.Gateways {
 		for _, h := range g.Hosts {
 			l.checkUnreachable(h.Routes, func(n string) string { return model.GatewayRoutePath(g.ID, h.Name, n) })
-			l.checkSchemes(g, h)
+			l.checkDoors(g, h)
 		}
 	}
 }
 
-// checkSchemes refuses conditions on the scheme where all requests come by one. An attached
-// route is only warned of: it may be the gateway that has changed.
-func (l *linker) checkSchemes(g *model.Gateway, h model.Host) {
-	by := g.Schemes(h)
-	if len(by) > 1 {
-		return
-	}
-	for _, r := range h.Routes {
-		if r.Match.Scheme == "" {
+// checkDoors refuses conditions on what all requests have alike by the doors at which they
+// come. An attached route is only warned of: it may be the gateway that has changed.
+func (l *linker) checkDoors(g *model.Gateway, h model.Host) {
+	for _, w := range l.words {
+		if w.Door == nil {
 			continue
 		}
-		tell, what := diag.New, "decides nothing: all requests"
-		if r.Package != "" {
-			tell = diag.Warn
+		by := w.Door.Values(g, h)
+		if len(by) > 1 {
+			continue
 		}
-		if !slices.Contains(by, r.Match.Scheme) {
-			what = "never holds: requests"
+		for _, r := range h.Routes {
+			i := slices.IndexFunc(r.Match.When, func(t space.Test) bool { return t.Dim == w.Door.Dim })
+			if i < 0 {
+				continue
+			}
+			tell, what := diag.New, "decides nothing: all requests"
+			if r.Package != "" {
+				tell = diag.Warn
+			}
+			if !slices.ContainsFunc(by, r.Match.When[i].Admits) {
+				what = "never holds: requests"
+			}
+			l.add(tell(diag.CodeNever, l.lineOf(model.GatewayRoutePath(g.ID, h.Name, r.Name)), "the condition on the %s %s, as gateway %q sees them, reach the routes of host %q by %s", w.Field, what, g.ID, h.Name, strings.Join(by, " and ")).
+				WithRelated(l.lineOf(model.GatewayPath(g.ID)), "the gateway").
+				WithFix("delete `%s`; or, if %s", w.Field, w.Door.Fix))
 		}
-		l.add(tell(diag.CodeNever, l.lineOf(model.GatewayRoutePath(g.ID, h.Name, r.Name)), "the condition on the scheme %s, as gateway %q sees them, reach the routes of host %q by %s", what, g.ID, h.Name, strings.Join(by, " and ")).
-			WithRelated(l.lineOf(model.GatewayPath(g.ID)), "the gateway").
-			WithFix("delete `scheme`; or, if a proxy in front of the gateway ends TLS and writes x-forwarded-proto, let the gateway say `trustedHops: 1`"))
 	}
 }
 
@@ -174,9 +180,7 @@ func together(before []model.Route, b model.Route) []model.Route {
 	var list space.List
 	rules := append(slices.Clone(before), b)
 	for _, r := range rules {
-		m := r.Match
-		m.Path = model.Path{}
-		list = append(list, space.Rule{When: m.Tests(), Then: space.Outcome{Verdict: space.Forward}})
+		list = append(list, space.Rule{When: r.Match.When, Then: space.Outcome{Verdict: space.Forward}})
 	}
 	shadows, err := prove.Shadowed(space.Scope{Kind: "gateway"}, list, prove.Limits{Steps: togetherSteps})
 	if err != nil {
@@ -417,7 +421,7 @@ func admits(s *model.Service, port, account string, r model.Route) bool {
 		if !g.Names(account) || g.Ports != nil && !slices.Contains(g.Ports, port) {
 			return false
 		}
-		if _, ok := model.IntersectMatches(model.Match{Methods: g.Methods}, model.Match{Methods: m.Methods}); !ok {
+		if len(g.Methods) > 0 && !slices.ContainsFunc(g.Methods, func(method string) bool { return m.Admits(space.MethodDim, method) }) {
 			return false
 		}
 		return g.Paths == nil || slices.ContainsFunc(g.Paths, func(p model.Path) bool {

@@ -69,6 +69,7 @@ type declared struct {
 type linker struct {
 	*declared
 	rules []Rule
+	words []Word
 	at    time.Time
 	diags diag.List
 
@@ -95,13 +96,13 @@ type linker struct {
 }
 
 // Mesh links the intent as of the compile date at. memo may be nil.
-func Mesh(in *intent.Intent, rules []Rule, at time.Time, memo *Memo) (*Result, diag.List) {
+func Mesh(in *intent.Intent, rules []Rule, words []Word, at time.Time, memo *Memo) (*Result, diag.List) {
 	names := memo.declared(in)
 	if names == nil {
 		names = declare(in)
 	}
 	l := &linker{
-		declared: names, rules: rules, at: at, diags: slices.Clone(names.problems),
+		declared: names, rules: rules, words: words, at: at, diags: slices.Clone(names.problems),
 		mesh:  &model.Mesh{Environment: in.Environment, TrustDomain: names.trustDomain, Capture: names.capture},
 		modes: map[*pkg]model.MTLS{}, hosts: map[string][]hostClaim{}, certificates: map[string]ownCertificate{}, broken: map[string]bool{},
 		expiries: map[time.Time]bool{}, owners: map[string]string{},

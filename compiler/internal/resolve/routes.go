@@ -31,7 +31,7 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 	}
 	var out []model.Route
 	for _, e := range entries {
-		r := l.route(e, model.RoutePath(s.ID, e.Name))
+		r := l.route(e, model.RoutePath(s.ID, e.Name), false)
 		traits(&r, e.Node)
 		r.To = l.versionTargets(s, e.Node, r)
 		l.place(model.RoutePath(s.ID, e.Name), e.Node.Pos())
@@ -42,61 +42,36 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 }
 
 // route reads what service and gateway routes share, but for their features.
-func (l *linker) route(e intent.Entry, path string) model.Route {
+func (l *linker) route(e intent.Entry, path string, gateway bool) model.Route {
 	problems := len(l.diags)
-	match := l.match(e.Node.Field("match"))
+	match := l.match(e.Node.Field("match"), gateway)
 	l.broken[path] = len(l.diags) > problems
 	return model.Route{Name: e.Name, Priority: int(e.Node.Field("priority").Int()), Match: match}
 }
 
 // gatewayRoute reads a gateway's route; around is its host.
 func (l *linker) gatewayRoute(p *pkg, g *model.Gateway, e intent.Entry, around intent.Node, path string) model.Route {
-	r := l.route(e, path)
+	r := l.route(e, path, true)
 	r.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Match: r.Match, Rest: restOf(e.Node), l: l, pkg: p, self: g.ID}, path)
 	return r
 }
 
-func (l *linker) match(n intent.Node) model.Match {
+// match reads what a route takes: all that its words say.
+func (l *linker) match(n intent.Node, gateway bool) model.Match {
 	m := model.Match{Path: l.path(n.Field("path"))}
-	m.Methods = l.methods(n.Field("methods"))
-	if ms := n.Field("methods"); ms.Exists() && len(m.Methods) == 0 {
-		l.add(diag.New(diag.CodeNever, ms.Pos(), "an empty list of methods takes no request").WithFix("leave `methods` out to take all methods"))
-	}
-	for _, e := range n.Field("headers").Fields() {
-		h := model.ValueMatch{Name: strings.ToLower(e.Name), Not: e.Node.Field("not").Bool()}
-		h.Kind = l.oneOf(e.Node, "exact", "prefix", "suffix", "present")
-		if h.Kind != "present" {
-			h.Value = e.Node.Field(h.Kind).Str()
-		} else if !e.Node.Field("present").Bool() {
-			h.Not = !h.Not
+	for _, w := range l.words {
+		word := n.Field(w.Field)
+		if !word.Exists() {
+			continue
 		}
-		l.headerValue(e.Node, h)
-		if h.Value == "" && (h.Kind == "prefix" || h.Kind == "suffix") {
-			h.Kind = "present"
+		both, ok := model.IntersectMatches(m, w.Read(word, &Place{Gateway: gateway, l: l}))
+		if !ok {
+			l.add(diag.New(diag.CodeNever, word.Pos(), "no request meets `%s` and the route's other conditions", w.Field).WithFix("delete one of them"))
+			continue
 		}
-		m.Headers = append(m.Headers, h)
+		m = both
 	}
-	slices.SortFunc(m.Headers, func(a, b model.ValueMatch) int { return strings.Compare(a.Name, b.Name) })
-	m.Query = l.query(n.Field("query"))
-	m.Scheme = n.Field("scheme").Str()
 	return m
-}
-
-// query reads conditions on the query's parameters.
-func (l *linker) query(n intent.Node) []model.ValueMatch {
-	var out []model.ValueMatch
-	for _, e := range n.Fields() {
-		q := model.ValueMatch{Name: e.Name, Kind: l.oneOf(e.Node, "exact", "prefix", "suffix", "present")}
-		if q.Kind != "present" {
-			q.Value = e.Node.Field(q.Kind).Str()
-		}
-		if q.Value == "" && (q.Kind == "prefix" || q.Kind == "suffix") {
-			q.Kind = "present"
-		}
-		out = append(out, q)
-	}
-	slices.SortFunc(out, func(a, b model.ValueMatch) int { return strings.Compare(a.Name, b.Name) })
-	return out
 }
 
 // methods reads a list of methods, sorted, each once.
@@ -111,17 +86,6 @@ func (l *linker) methods(n intent.Node) []string {
 		}
 	}
 	return n.Strings()
-}
-
-// headerValue refuses headers that are not the caller's, and values that no header has: HTTP drops the blanks around them.
-func (l *linker) headerValue(n intent.Node, h model.ValueMatch) {
-	if hop.Reserved(h.Name) || hop.OfConnection(h.Name) {
-		l.add(diag.New(diag.CodeRange, n.Pos(), "header %q belongs to the proxies: they replace what a caller sends", h.Name).WithFix("test a header of your own; hosts are told apart by a gateway's `host`"))
-	}
-	head, tail := strings.TrimLeft(h.Value, " \t") != h.Value, strings.TrimRight(h.Value, " \t") != h.Value
-	if head && h.Kind != "suffix" || tail && h.Kind != "prefix" {
-		l.add(diag.New(diag.CodeNever, n.Field(h.Kind).Pos(), "no header is like %q: HTTP drops the blanks around a value", h.Value).WithFix("write it without"))
-	}
 }
 
 // path reads a route's path condition.

@@ -159,6 +159,26 @@ type Rule struct {
 	Sends model.Match
 }
 
+// Word is what resolve needs to know of one word of a route's match beside `path`.
+type Word struct {
+	// Field is the word.
+	Field string
+	// Read is which requests n means, which is written; it notes mistakes.
+	Read func(n intent.Node, x *Place) model.Match
+	// Door, if set, is about requests as they come to a gateway.
+	Door *Door
+}
+
+// Door is what is known of a dimension whose value the door says by which a request comes.
+type Door struct {
+	Dim space.Dim
+	// Values are those of all requests that reach the routes of a host: one is always, or
+	// never, what a condition asks for.
+	Values func(*model.Gateway, model.Host) []string
+	// Fix is how to get requests with other values.
+	Fix string
+}
+
 // Place is where a feature's value is being read: it resolves names, notes
 // problems and expiries.
 type Place struct {
@@ -250,6 +270,9 @@ func (x *Place) OfBytes() bool {
 	}
 	return !x.Gateway && x.l.onlyBytes(x.self)
 }
+
+// Methods reads a list of methods, sorted, each once. A method that no request has is a problem.
+func (x *Place) Methods(n intent.Node) []string { return x.l.methods(n) }
 
 // OneOf returns the only one of the fields that n has. None or several is a problem, and "".
 func (x *Place) OneOf(n intent.Node, fields ...string) string { return x.l.oneOf(n, fields...) }

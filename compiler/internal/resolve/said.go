@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -49,14 +50,18 @@ func granted(s *model.Service) []string {
 func asked(routes []routeAt) []string {
 	out := []string{}
 	for _, r := range routes {
-		m, ok := model.IntersectMatches(model.Match{Methods: r.Match.Methods}, model.Match{Methods: r.methods})
+		m, ok := r.Match.On(space.MethodDim), true
+		if r.methods != nil {
+			m, ok = model.IntersectMatches(m, model.NewMatch(model.Path{}, space.Values(space.MethodDim, r.methods...)))
+		}
+		methods := m.Listed(space.MethodDim)
 		switch {
 		case !ok || r.methods != nil && len(r.methods) == 0:
 			continue
-		case len(m.Methods) == 0:
+		case len(methods) == 0:
 			return nil
 		}
-		out = append(out, m.Methods...)
+		out = append(out, methods...)
 	}
 	return out
 }
@@ -124,7 +129,7 @@ func (l *linker) checkFollowing(says routeAt, behind []routeAt) {
 			about = nil
 		}
 		for _, r := range behind {
-			if m, ok := model.IntersectMatches(model.Match{Methods: says.Match.Methods}, model.Match{Methods: r.Match.Methods}); ok && len(r.To) > 0 && !written(r) {
+			if m, ok := model.IntersectMatches(says.Match.On(space.MethodDim), r.Match.On(space.MethodDim)); ok && len(r.To) > 0 && !written(r) {
 				r.Match = m
 				about = append(about, r)
 			}

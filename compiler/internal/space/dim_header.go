@@ -1,6 +1,7 @@
 package space
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -31,8 +32,12 @@ var header = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot e
 		return q
 	},
 	Universe: fixed(headerUniverse),
-	Place:    Addition,
-	Words:    headerWords,
+	Word:     "headers",
+	Fixes: func(q Request, name string) bool {
+		return slices.ContainsFunc(q.Headers, func(h Header) bool { return h.Name == name })
+	},
+	Place: Addition,
+	Words: headerWords,
 }
 
 // headerUniverse is a header line: no control characters but the tab, no blanks

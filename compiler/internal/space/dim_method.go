@@ -9,6 +9,8 @@ var method = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot e
 	With:     func(q Request, _, v string) Request { q.Method = v; return q },
 	Universe: fixed("[!#$%&'*+.^_`|~0-9A-Za-z-]+"), // over HTTP/2 any token reaches the routes
 	Likely:   []string{"GET", "POST", "PUT", "DELETE"},
+	Word:     "methods",
+	Fixes:    func(q Request, _ string) bool { return q.Method != "" },
 	Place:    Verb,
 	Words:    func(_ string, t Test) string { return texts(t, text) },
 }

@@ -14,6 +14,7 @@ var path = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot exp
 	With:     func(q Request, _, v string) Request { q.Path = v; return q },
 	Universe: pathUniverseFor,
 	Likely:   []string{"/"},
+	Fixes:    func(q Request, _ string) bool { return q.Path != "" },
 	Place:    Object,
 	Words: func(_ string, t Test) string {
 		if !t.Not && slices.ContainsFunc(t.Any, takesEveryPath) {

@@ -28,12 +28,32 @@ func QueryPattern(k Kind, text string) Pattern {
 	}
 }
 
+// queryWritten undoes QueryPattern.
+func queryWritten(p Pattern) Pattern {
+	switch p.Kind {
+	case Exact:
+		p.Text = strings.Trim(p.Text, "&")
+	case Suffix:
+		p.Text = strings.TrimSuffix(p.Text, "&")
+	case Prefix:
+		if p.Text = strings.TrimPrefix(p.Text, "&"); p.Text == "" {
+			p.Kind = Present
+		}
+	default:
+	}
+	return p
+}
+
 var query = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot express
 	Name:     queryPrefix,
 	Values:   func(q Request, name string) []string { return one(q.Parameter(name)) },
 	With:     Request.WithParameter,
 	Universe: fixed(queryUniverse),
 	Likely:   []string{"", "&x&", "&&"},
+	Word:     "query",
+	Pattern:  func(w Pattern) Pattern { return QueryPattern(w.Kind, w.Text) },
+	Written:  queryWritten,
+	Fixes:    func(q Request, _ string) bool { return q.Query != "" },
 	Place:    Addition,
 	Words:    queryWords,
 }

@@ -9,6 +9,9 @@ var scheme = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot e
 	Values:   func(q Request, _ string) []string { return one(q.Scheme) },
 	With:     func(q Request, _, v string) Request { q.Scheme = v; return q },
 	Universe: fixed(`https?`),
+	Word:     "scheme",
+	Single:   true,
+	Fixes:    func(q Request, _ string) bool { return q.Scheme != "" },
 	Place:    Addition,
 	Words:    func(_ string, t Test) string { return "by " + texts(t, text) },
 }

@@ -25,6 +25,17 @@ type Dimension struct {
 	Universe func(patterns []Pattern) string
 	// Likely are the values that read best in an example, those first.
 	Likely []string
+	// Word is how a route's match calls conditions on it, in mesh.json as well; "" if there are none.
+	Word string
+	// Single says that such a condition has one value, not a list of them. It is about a
+	// dimension that is alone: in a family a condition is a name and what its value is like.
+	Single bool
+	// Pattern makes one of what is written of a value, and Written undoes it; nil where both
+	// are the same. It is about a family, as Present is.
+	Pattern func(written Pattern) Pattern
+	Written func(Pattern) Pattern
+	// Fixes reports whether a question with that request says what value there is; else that is open.
+	Fixes func(q Request, name string) bool
 	// Place is where a sentence about requests has the words; Words are "" for a test that says nothing.
 	Place Place
 	Words func(name string, t Test) string
@@ -51,12 +62,65 @@ var dimensions = []Dimension{path, method, host, identity, header, query, scheme
 // Of is what there is to know of d, and its name within a family, "" for one that is alone.
 // It panics if d is no dimension.
 func (d Dim) Of() (Dimension, string) {
-	for _, x := range dimensions {
-		if name, ok := strings.CutPrefix(string(d), x.Name); ok && (name == "" || strings.HasSuffix(x.Name, familyEnd)) {
-			return x, name
+	x := dimensions[d.Index()]
+	return x, strings.TrimPrefix(string(d), x.Name)
+}
+
+// Index is the dimension's place in Dimensions.
+func (d Dim) Index() int {
+	for i, x := range dimensions {
+		if x.has(d) {
+			return i
 		}
 	}
 	panic("space: " + string(d) + " is no dimension")
+}
+
+func (x Dimension) has(d Dim) bool {
+	name, ok := strings.CutPrefix(string(d), x.Name)
+	return ok && (name == "" || x.IsFamily())
+}
+
+// IsFamily reports whether it is a family, each of whose dimensions has a name of its own.
+func (x Dimension) IsFamily() bool { return strings.HasSuffix(x.Name, familyEnd) }
+
+// Present is how conditions of a family write that a value is there, whatever it is. No pattern is
+// of that kind.
+const Present = "present"
+
+// Write is a pattern of one of the family's dimensions as conditions write it; nil stands for
+// a value that is there.
+func (x Dimension) Write(p *Pattern) Pattern {
+	switch {
+	case p == nil:
+		return Pattern{Kind: Present}
+	case x.Written == nil:
+		return *p
+	}
+	return x.Written(*p)
+}
+
+// Test is the test of one of the family's dimensions that is written so.
+func (x Dimension) Test(name string, not bool, written ...Pattern) Test {
+	t := Test{Dim: Dim(x.Name + name), Not: not}
+	for _, w := range written {
+		switch {
+		case x.Pattern != nil:
+			t.Any = append(t.Any, x.Pattern(w))
+		case w.Kind != Present:
+			t.Any = append(t.Any, w)
+		}
+	}
+	return t
+}
+
+// Values is the test that takes these values of d.
+func Values(d Dim, values ...string) Test {
+	t := Test{Dim: d}
+	for _, v := range values {
+		t.Any = append(t.Any, Pattern{Kind: Exact, Text: v})
+	}
+	return t
 }
 
 // familyEnd is what the name of a family ends in.

@@ -32,12 +32,23 @@ func (p Pattern) Matches(v string) bool {
 	return false
 }
 
-// Expression is the regular expression (RE2, the whole value) of a Regex or Spelt pattern.
+// Expression is the regular expression (RE2, the whole value) of a pattern, "" for a kind of
+// paths that has none.
 func (p Pattern) Expression() string {
-	if p.Kind == Spelt {
+	switch p.Kind {
+	case Exact:
+		return regexp.QuoteMeta(p.Text)
+	case Prefix:
+		return regexp.QuoteMeta(p.Text) + ".*"
+	case Suffix:
+		return ".*" + regexp.QuoteMeta(p.Text)
+	case Spelt:
 		return hop.Spellings(p.Text)
+	case Regex:
+		return p.Text
+	default:
+		return ""
 	}
-	return p.Text
 }
 
 func matchesTemplate(template, v string) bool {
@@ -69,6 +80,9 @@ func Matches(when []Test, q Request) bool {
 	}
 	return true
 }
+
+// Admits reports whether the test holds for a value that is the only one.
+func (t Test) Admits(value string) bool { return t.takes(value) != t.Not }
 
 // Holds reports whether the test holds for q.
 func (t Test) Holds(q Request) bool {

@@ -7,6 +7,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/feature/balance"
 	"meshc.dev/meshc/compiler/internal/feature/circuitbreaker"
+	"meshc.dev/meshc/compiler/internal/feature/condition"
 	"meshc.dev/meshc/compiler/internal/feature/cors"
 	"meshc.dev/meshc/compiler/internal/feature/faults"
 	"meshc.dev/meshc/compiler/internal/feature/headers"
@@ -57,6 +58,16 @@ func All() []feature.Feature {
 	}
 }
 
+// Conditions returns the rows of a route's match, in the order of the documentation.
+func Conditions() []feature.Condition {
+	return []feature.Condition{
+		condition.Methods,
+		condition.Headers,
+		condition.Query,
+		condition.Scheme,
+	}
+}
+
 // Structure returns the rows of what a mesh is made of, in the order of the documentation.
 func Structure() []feature.Structure {
 	return []feature.Structure{
@@ -86,6 +97,15 @@ func Rules() []resolve.Rule {
 	var out []resolve.Rule
 	for _, f := range All() {
 		out = append(out, f.Rule)
+	}
+	return out
+}
+
+// ConditionWords is the column of conditions that resolve reads.
+func ConditionWords() []resolve.Word {
+	var out []resolve.Word
+	for _, c := range Conditions() {
+		out = append(out, c.Word)
 	}
 	return out
 }
@@ -122,6 +142,28 @@ func Envoy() envoy.Column {
 	out := envoy.Column{}
 	for _, f := range All() {
 		out[f.Name] = envoy.Cell{Lowering: f.Envoy, Uses: f.Uses}
+	}
+	return out
+}
+
+// EnvoyConditions is the column of conditions of the target envoy.
+func EnvoyConditions() envoy.Conditions {
+	out := envoy.Conditions{}
+	for _, c := range Conditions() {
+		if c.Dim != "" {
+			out[c.Dim] = c.Envoy
+		}
+	}
+	return out
+}
+
+// GatewayAPIConditions is the column of conditions of the target gateway-api.
+func GatewayAPIConditions() gatewayapi.Conditions {
+	out := gatewayapi.Conditions{}
+	for _, c := range Conditions() {
+		if c.Dim != "" {
+			out[c.Dim] = c.GatewayAPI
+		}
 	}
 	return out
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
+	"meshc.dev/meshc/compiler/internal/space"
 )
 
 // knownElsewhere are the features that a package other than their own knows by
@@ -100,6 +101,42 @@ func TestEveryFolderHasARow(t *testing.T) {
 	}
 }
 
+// Every condition has a row, a file of the schema and, where requests have something of their
+// own for it, a dimension of the same word; and every such dimension and file has a row.
+func TestEveryConditionHasARow(t *testing.T) {
+	var files, dims []string
+	for _, c := range catalog.Conditions() {
+		file := filepath.Join(root, "schemas", "condition_"+strings.ToLower(c.Field)+".cue")
+		text, err := os.ReadFile(file)
+		if err != nil || !strings.Contains(string(text), "\t"+c.Field+"?:") {
+			t.Errorf("%s has no field %q (%v)", file, c.Field, err)
+		}
+		if files = append(files, file); c.Dim == "" {
+			continue
+		}
+		dims = append(dims, c.Dim)
+		for _, d := range space.Dimensions() {
+			if d.Name == c.Dim && d.Word != c.Field {
+				t.Errorf("the condition %q is about %s, whose word is %q", c.Field, c.Dim, d.Word)
+			}
+		}
+	}
+	for _, d := range space.Dimensions() {
+		if d.Word != "" && !slices.Contains(dims, d.Name) {
+			t.Errorf("the dimension %s has the word %q and no row: add one to Conditions in catalog.go", d.Name, d.Word)
+		}
+	}
+	schemas, err := filepath.Glob(filepath.Join(root, "schemas", "condition_*.cue"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range schemas {
+		if !slices.Contains(files, file) {
+			t.Errorf("%s has no row: add one to Conditions in catalog.go", file)
+		}
+	}
+}
+
 // Every feature is shown to hold on a real Envoy: what it does there, no expected file proves.
 func TestEveryFeatureMeetsAnEnvoy(t *testing.T) {
 	var all strings.Builder
@@ -116,9 +153,16 @@ func TestEveryFeatureMeetsAnEnvoy(t *testing.T) {
 			all.Write(text)
 		}
 	}
+	var fields []string
 	for _, f := range catalog.All() {
-		if !strings.Contains(all.String(), f.Field+":") {
-			t.Errorf("no test of ci/envoy has the field %q: send requests that show what it does, as TestRateIsLimitedWhereItArrives does", f.Field)
+		fields = append(fields, f.Field)
+	}
+	for _, c := range catalog.Conditions() {
+		fields = append(fields, c.Field)
+	}
+	for _, field := range fields {
+		if !strings.Contains(all.String(), field+":") {
+			t.Errorf("no test of ci/envoy has the field %q: send requests that show what it does, as TestRateIsLimitedWhereItArrives does", field)
 		}
 	}
 }

@@ -164,8 +164,8 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		seconds := int(d / time.Second)
 		v.MaxAge = &seconds
 	}
-	if m := x.Match.Methods; len(m) > 0 && !slices.Contains(m, preflight) {
-		x.Problem(diag.Warn(diag.CodeNever, n.Pos(), "no preflight comes to a route that takes %s only", strings.Join(m, ", ")).
+	if !x.Match.Admits(space.MethodDim, preflight) {
+		x.Problem(diag.Warn(diag.CodeNever, n.Pos(), "no preflight comes to a route that takes %s only", strings.Join(x.Match.Listed(space.MethodDim), ", ")).
 			WithFix("add %s to its methods, or write cors at the host", preflight))
 	}
 	return v

@@ -70,7 +70,7 @@ var Feature = feature.Feature{
 		Name: name, Field: "telemetry", On: []resolve.On{resolve.OnService, resolve.OnGateway, resolve.OnNamespace, resolve.OnMesh}, Answers: false,
 		Defaults: []resolve.Default{{Field: "telemetry.logs.when.errors", Value: "true without `when`, else false", Why: "what fails is worth a line; more than that costs, and somebody has to want it"}},
 		Read:     read, Uses: uses,
-		Sends: model.Match{Path: model.Path{Kind: model.PathExact, Value: export}, Methods: []string{"POST"}},
+		Sends: model.NewMatch(model.Path{Kind: model.PathExact, Value: export}, space.Values(space.MethodDim, "POST")),
 	},
 	Codec:      trait.JSON[Logs],
 	Meaning:    meaning,

@@ -1,39 +1,36 @@
 package envoy
 
 import (
-	"reflect"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 )
 
-// A condition of the language that this target forgets would let requests pass that are not meant:
-// each has a form here, or is refused. So does the meaning, which Envoy is compared with.
+func testConditions() Conditions {
+	return Conditions{"method": OnField(":method"), "header:": OnHeaders(), "query:": OnParameters(), "scheme": OnField(SchemeField)}
+}
+
+// A condition that this target forgot would let requests pass that are not meant: each has a
+// form here, or is refused.
 func TestNoConditionIsForgotten(t *testing.T) {
-	everything, err := routeMatch(model.Match{})
+	everything, err := testConditions().routeMatch(model.Match{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	samples := map[reflect.Type]any{
-		reflect.TypeFor[model.Path]():         model.Path{Kind: model.PathExact, Value: "/x"},
-		reflect.TypeFor[[]string]():           []string{"GET"},
-		reflect.TypeFor[string]():             model.SchemeHTTPS,
-		reflect.TypeFor[[]model.ValueMatch](): []model.ValueMatch{{Name: "x", Kind: "exact", Value: "1"}},
-	}
-	for _, field := range reflect.VisibleFields(reflect.TypeFor[model.Match]()) {
-		sample, ok := samples[field.Type]
-		if !ok {
-			t.Fatalf("%s: there is no sample of a %s", field.Name, field.Type)
+	for _, d := range space.Dimensions() {
+		dim := space.Dim(d.Name)
+		if d.IsFamily() {
+			dim += "x"
 		}
-		var m model.Match
-		reflect.ValueOf(&m).Elem().FieldByIndex(field.Index).Set(reflect.ValueOf(sample))
-		if got, err := routeMatch(m); err == nil && proto.Equal(got, everything) {
-			t.Errorf("%s: a match with this condition alone takes everything", field.Name)
+		m := model.NewMatch(model.Path{}, space.Values(dim, "1"))
+		if got, err := testConditions().routeMatch(m); err == nil && proto.Equal(got, everything) {
+			t.Errorf("%s: a match with this condition alone takes everything", d.Name)
 		}
-		if len(m.Tests()) == 0 || m.IsZero() {
-			t.Errorf("%s: the meaning of a match with this condition alone is that of none", field.Name)
+		if _, err := (Conditions{}).routeMatch(m); err == nil {
+			t.Errorf("%s: a condition without a cell is left out", d.Name)
 		}
 	}
 }

@@ -46,7 +46,7 @@ func earlyMutations(d hop.Door, trusting bool) *corev3.TypedExtensionConfig {
 		ms = append(ms, put(name, "%REQ("+aside+name+")%"))
 	}
 	ms = append(ms, without(slices.DeleteFunc(edits, func(e hop.Edit) bool { return !own(e) }))...)
-	return early(append(ms, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{KeyMatcher: exactString(schemeField)}}}))
+	return early(append(ms, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{KeyMatcher: exactString(SchemeField)}}}))
 }
 
 func early(ms []*mutationv3.HeaderMutation) *corev3.TypedExtensionConfig {

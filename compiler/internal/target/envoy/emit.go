@@ -34,8 +34,8 @@ type Profile struct {
 // Emit compiles the mesh for Envoy: a snapshot artifact for every proxy class and
 // a blob artifact for every distinct resource, sorted by path, each with the mesh path
 // that it comes from. With an error among the problems there are no artifacts.
-func Emit(m *model.Mesh, cells Column, parts []coverage.Part, p Profile) ([]release.Artifact, []string, diag.List) {
-	e := &emitter{m: m, cells: cells, profile: p, run: &run{mesh: m, memo: map[string]*entry{}, before: p.Memo.load()}}
+func Emit(m *model.Mesh, cells Column, conditions Conditions, parts []coverage.Part, p Profile) ([]release.Artifact, []string, diag.List) {
+	e := &emitter{m: m, cells: cells, conditions: conditions, profile: p, run: &run{mesh: m, memo: map[string]*entry{}, before: p.Memo.load()}}
 	problems := append(e.checkParts(parts), e.checkTraits()...)
 	if problems.HasErrors() {
 		return nil, nil, problems.Sorted()
@@ -69,10 +69,11 @@ func Emit(m *model.Mesh, cells Column, parts []coverage.Part, p Profile) ([]rele
 
 // emitter is the work on one class; run is what all classes of an Emit share.
 type emitter struct {
-	m       *model.Mesh
-	cells   Column
-	profile Profile
-	run     *run
+	m          *model.Mesh
+	cells      Column
+	conditions Conditions
+	profile    Profile
+	run        *run
 	// asked gathers what the work in hand looks up; nil without a memo.
 	asked asked
 	// before are the entries that the class had in an earlier run, by key.

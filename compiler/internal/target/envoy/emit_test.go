@@ -156,7 +156,7 @@ func TestEmit(t *testing.T) {
 	golden.Run(t, "testdata", func(t *testing.T, c golden.Case) map[string][]byte {
 		m := decodeMesh(t, c.In["mesh.json"])
 		before := digestOf(t, m)
-		arts, origins, problems := Emit(m, testColumn(), nil, Profile{})
+		arts, origins, problems := Emit(m, testColumn(), testConditions(), nil, Profile{})
 		if digestOf(t, m) != before {
 			t.Error("Emit changed the mesh")
 		}
@@ -184,7 +184,7 @@ func digestOf(t *testing.T, m *model.Mesh) string {
 // Work on several cores must not show in the bytes, and shared resources are stored once.
 func TestEmitIsRepeatable(t *testing.T) {
 	m := wideMesh(30)
-	first, _, problems := Emit(m, testColumn(), nil, Profile{})
+	first, _, problems := Emit(m, testColumn(), testConditions(), nil, Profile{})
 	if err := problems.Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func TestEmitIsRepeatable(t *testing.T) {
 	}
 	memo := NewMemo()
 	for range 5 {
-		again, _, _ := Emit(m, testColumn(), nil, Profile{Memo: memo})
+		again, _, _ := Emit(m, testColumn(), testConditions(), nil, Profile{Memo: memo})
 		if len(again) != len(first) {
 			t.Fatalf("%d artifacts, then %d", len(first), len(again))
 		}
@@ -212,7 +212,7 @@ func TestEmitIsRepeatable(t *testing.T) {
 // A snapshot holds what its class calls and nothing more.
 func TestScoping(t *testing.T) {
 	m := wideMesh(30)
-	arts, _, problems := Emit(m, testColumn(), nil, Profile{})
+	arts, _, problems := Emit(m, testColumn(), testConditions(), nil, Profile{})
 	if err := problems.Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestScoping(t *testing.T) {
 func TestProblemsAreLocated(t *testing.T) {
 	m := wideMesh(1)
 	m.Services[0].Routes[0].Traits = trait.Of(lost{})
-	_, _, problems := Emit(m, testColumn(), nil, Profile{Locate: func(p string) diag.Pos { return diag.Pos{File: "f.cue", Line: len(p)} }})
+	_, _, problems := Emit(m, testColumn(), testConditions(), nil, Profile{Locate: func(p string) diag.Pos { return diag.Pos{File: "f.cue", Line: len(p)} }})
 	want := len(model.RoutePath(m.Services[0].ID, m.Services[0].Routes[0].Name) + "/lost")
 	if len(problems) != 1 || problems[0].Code != diag.CodeUnsupported || problems[0].Pos.Line != want {
 		t.Errorf("problems = %v, want one %s at line %d", problems, diag.CodeUnsupported, want)

@@ -37,7 +37,7 @@ func TestEnvoyAccepts(t *testing.T) {
 			if s.Name != "mesh.json" {
 				continue
 			}
-			arts, _, problems := Emit(decodeMesh(t, s.Data), testColumn(), nil, Profile{})
+			arts, _, problems := Emit(decodeMesh(t, s.Data), testColumn(), testConditions(), nil, Profile{})
 			if problems.HasErrors() {
 				continue // a case about refusals
 			}

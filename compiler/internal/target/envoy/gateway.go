@@ -128,7 +128,7 @@ func (e *emitter) gatewayRoute(g *model.Gateway, h model.Host, r model.Effective
 		return nil
 	}
 	if r.NotFound {
-		match, err := routeMatch(r.Match)
+		match, err := e.conditions.routeMatch(r.Match)
 		if err != nil {
 			out.problem(diag.New(diag.CodeMatch, e.at(path), "%v", err))
 			return nil

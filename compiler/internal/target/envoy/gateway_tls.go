@@ -128,7 +128,7 @@ func (e *emitter) plainHost(g *model.Gateway, p model.Port, h model.Host, out *e
 	vh := virtualHost(h)
 	if g.TrustedHops > 0 {
 		vh = e.gatewayHost(g, h, out)
-		plain.Match.Headers = []*routev3.HeaderMatcher{stringHeader(schemeField, exactString(model.SchemeHTTP))}
+		plain.Match.Headers = []*routev3.HeaderMatcher{stringHeader(SchemeField, exactString(model.SchemeHTTP))}
 	}
 	vh.Routes = append([]*routev3.Route{plain}, vh.Routes...)
 	return vh

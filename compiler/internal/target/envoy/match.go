@@ -3,6 +3,7 @@ package envoy
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -12,9 +13,69 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 )
 
+// Condition says how a test on a dimension, or on one of a family, reads in a route's match.
+// Only OnMatch, OnField, OnHeaders and OnParameters make one. The zero Condition counts as
+// refused.
+type Condition struct {
+	lower func(m *routev3.RouteMatch, name string, t space.Test) error
+}
+
+// Conditions maps the name of a dimension (space.Dimension) to its conditions' form.
+type Conditions map[string]Condition
+
+// OnMatch lowers a test by f, which adds to a match. name is that within the family, "" of a
+// dimension that is alone. An error is what Envoy cannot say.
+func OnMatch(f func(m *routev3.RouteMatch, name string, t space.Test) error) Condition {
+	return Condition{f}
+}
+
+// OnField lowers a test of what Envoy has in a header that each request has once, such as ":method".
+func OnField(header string) Condition {
+	return OnMatch(func(m *routev3.RouteMatch, _ string, t space.Test) error {
+		s, err := stringMatcher(t.Any)
+		h := stringHeader(header, s)
+		h.InvertMatch = t.Not
+		m.Headers = append(m.Headers, h)
+		return err
+	})
+}
+
+// OnHeaders lowers a test of a header by its name.
+func OnHeaders() Condition {
+	return OnMatch(func(m *routev3.RouteMatch, name string, t space.Test) error {
+		h, err := headerMatcher(name, t)
+		m.Headers = append(m.Headers, h)
+		return err
+	})
+}
+
+// OnParameters lowers a test of a query's parameter: Envoy's router looks at the first value of
+// it, undecoded.
+func OnParameters() Condition {
+	return OnMatch(func(m *routev3.RouteMatch, name string, t space.Test) error {
+		if t.Not {
+			return fmt.Errorf("query %q: a condition on what a parameter is not has no form in a route", name)
+		}
+		dim, _ := t.Dim.Of()
+		written := make([]space.Pattern, len(t.Any))
+		for i, p := range t.Any {
+			written[i] = dim.Write(&p)
+		}
+		out := &routev3.QueryParameterMatcher{Name: name}
+		m.QueryParameters = append(m.QueryParameters, out)
+		if slices.ContainsFunc(written, func(p space.Pattern) bool { return p.Kind == space.Present }) {
+			out.QueryParameterMatchSpecifier = &routev3.QueryParameterMatcher_PresentMatch{PresentMatch: true}
+			return nil
+		}
+		s, err := stringMatcher(written)
+		out.QueryParameterMatchSpecifier = &routev3.QueryParameterMatcher_StringMatch{StringMatch: s}
+		return err
+	})
+}
+
 // routeMatch is Envoy's form of a match. It fails on a condition that Envoy's
 // matchers cannot express.
-func routeMatch(m model.Match) (*routev3.RouteMatch, error) {
+func (c Conditions) routeMatch(m model.Match) (*routev3.RouteMatch, error) {
 	out := &routev3.RouteMatch{}
 	switch m.Path.Kind {
 	case "":
@@ -34,47 +95,22 @@ func routeMatch(m model.Match) (*routev3.RouteMatch, error) {
 	default:
 		return nil, fmt.Errorf("a path condition of kind %q has no form in a route", m.Path.Kind)
 	}
-	if len(m.Methods) > 0 {
-		out.Headers = append(out.Headers, methodMatcher(m.Methods))
-	}
-	for _, h := range m.Headers {
-		hm, err := headerMatcher(h)
-		if err != nil {
+	for _, t := range m.When {
+		dim, name := t.Dim.Of()
+		cell := c[dim.Name]
+		if cell.lower == nil {
+			return nil, fmt.Errorf("a condition on %s has no form in a route", t.Dim)
+		}
+		if err := cell.lower(out, name, t); err != nil {
 			return nil, err
 		}
-		out.Headers = append(out.Headers, hm)
-	}
-	for _, q := range m.Query {
-		qm, err := queryMatcher(q)
-		if err != nil {
-			return nil, err
-		}
-		out.QueryParameters = append(out.QueryParameters, qm)
-	}
-	if m.Scheme != "" {
-		// What a connection manager of ours makes of it: the connection's, or that of proxies that it believes.
-		out.Headers = append(out.Headers, stringHeader(schemeField, exactString(m.Scheme)))
 	}
 	return out, nil
 }
 
-// schemeField is the header in which Envoy has a request's scheme.
-const schemeField = ":scheme"
-
-// queryMatcher looks at the first value of a parameter, undecoded, as Envoy's router does.
-func queryMatcher(q model.ValueMatch) (*routev3.QueryParameterMatcher, error) {
-	out := &routev3.QueryParameterMatcher{Name: q.Name}
-	if q.Kind == "present" && !q.Not {
-		out.QueryParameterMatchSpecifier = &routev3.QueryParameterMatcher_PresentMatch{PresentMatch: true}
-		return out, nil
-	}
-	s, ok := stringMatcher(q.Kind, q.Value)
-	if !ok || q.Not {
-		return nil, fmt.Errorf("query %q: a condition of kind %q has no form in a route", q.Name, q.Kind)
-	}
-	out.QueryParameterMatchSpecifier = &routev3.QueryParameterMatcher_StringMatch{StringMatch: s}
-	return out, nil
-}
+// SchemeField is the header in which Envoy has a request's scheme: what a connection manager of
+// ours makes of it, the connection's, or that of proxies that it believes.
+const SchemeField = ":scheme"
 
 // templateRegex takes the paths of a template. Envoy has an extension for
 // templates, but its variables leave out characters that segments may have, such
@@ -95,61 +131,67 @@ func templateRegex(template string) *matcherv3.RegexMatcher {
 	return &matcherv3.RegexMatcher{Regex: strings.Join(segments, root)}
 }
 
-// methodMatcher takes any of the methods. One header matcher has one pattern, so
-// several methods become an anchored regular expression.
+// methodMatcher takes any of the methods.
 func methodMatcher(methods []string) *routev3.HeaderMatcher {
-	s := exactString(methods[0])
-	if len(methods) > 1 {
-		quoted := make([]string, len(methods))
-		for i, m := range methods {
-			quoted[i] = regexp.QuoteMeta(m)
-		}
-		s = &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
-			SafeRegex: &matcherv3.RegexMatcher{Regex: strings.Join(quoted, "|")},
-		}}
-	}
+	s, _ := stringMatcher(space.Values(space.MethodDim, methods...).Any) // it has a form of every value
 	return stringHeader(":method", s)
 }
 
 // headerMatcher is true if some line of the header meets the condition. Not is
 // the complement, absence included: Envoy's inverted string match is false for
 // an absent header unless treat_missing_header_as_empty is set.
-func headerMatcher(h model.ValueMatch) (*routev3.HeaderMatcher, error) {
+func headerMatcher(name string, t space.Test) (*routev3.HeaderMatcher, error) {
 	// An empty prefix or suffix is refused by Envoy at load and means "present".
-	if h.Kind == "present" || (h.Value == "" && (h.Kind == "prefix" || h.Kind == "suffix")) {
+	if len(t.Any) == 0 || slices.ContainsFunc(t.Any, takesEverything) {
 		return &routev3.HeaderMatcher{
-			Name:                 h.Name,
+			Name:                 name,
 			HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
-			InvertMatch:          h.Not,
+			InvertMatch:          t.Not,
 		}, nil
 	}
-	if h.Kind == "exact" && h.Value == "" && h.Not {
-		return nil, fmt.Errorf("header %q: \"not empty\" with an absent header counted as not empty cannot be said to Envoy", h.Name)
+	if t.Not && slices.ContainsFunc(t.Any, func(p space.Pattern) bool { return p.Matches("") }) {
+		return nil, fmt.Errorf("header %q: \"not empty\" with an absent header counted as not empty cannot be said to Envoy", name)
 	}
-	s, ok := stringMatcher(h.Kind, h.Value)
-	if !ok {
-		return nil, fmt.Errorf("header %q: a condition of kind %q has no form in a route", h.Name, h.Kind)
+	s, err := stringMatcher(t.Any)
+	if err != nil {
+		return nil, fmt.Errorf("header %q: %w", name, err)
 	}
-	m := stringHeader(h.Name, s)
-	m.InvertMatch, m.TreatMissingHeaderAsEmpty = h.Not, h.Not
+	m := stringHeader(name, s)
+	m.InvertMatch, m.TreatMissingHeaderAsEmpty = t.Not, t.Not
 	return m, nil
+}
+
+func takesEverything(p space.Pattern) bool {
+	return p.Text == "" && (p.Kind == space.Prefix || p.Kind == space.Suffix)
 }
 
 func stringHeader(name string, s *matcherv3.StringMatcher) *routev3.HeaderMatcher {
 	return &routev3.HeaderMatcher{Name: name, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: s}}
 }
 
-// stringMatcher is the matcher of a kind that compares with a text.
-func stringMatcher(kind, text string) (*matcherv3.StringMatcher, bool) {
-	switch kind {
-	case "exact":
-		return exactString(text), true
-	case "prefix":
-		return prefixString(text), true
-	case "suffix":
-		return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: text}}, true
+// stringMatcher takes what one of the patterns takes. A matcher has one pattern, so several
+// become a regular expression, which Envoy holds against the whole value.
+func stringMatcher(any []space.Pattern) (*matcherv3.StringMatcher, error) {
+	if len(any) == 1 {
+		switch p := any[0]; p.Kind {
+		case space.Exact:
+			return exactString(p.Text), nil
+		case space.Prefix:
+			return prefixString(p.Text), nil
+		case space.Suffix:
+			return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: p.Text}}, nil
+		default:
+		}
 	}
-	return nil, false
+	each := make([]string, len(any))
+	for i, p := range any {
+		if each[i] = p.Expression(); each[i] == "" && p.Text != "" {
+			return nil, fmt.Errorf("a condition of kind %q has no form in a route", p.Kind)
+		}
+	}
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
+		SafeRegex: &matcherv3.RegexMatcher{Regex: strings.Join(each, "|")},
+	}}, nil
 }
 
 func exactString(s string) *matcherv3.StringMatcher {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
 )
 
@@ -31,7 +32,7 @@ func wideMesh(n int) *model.Mesh {
 			})
 		}
 		s.Routes = []model.Route{
-			{Name: "beta", Priority: 1, Match: model.Match{Headers: []model.ValueMatch{{Name: "x-user", Kind: "exact", Value: "beta"}}}, To: []model.Target{{Version: "v2", Weight: 100}}},
+			{Name: "beta", Priority: 1, Match: model.NewMatch(model.Path{}, space.Values(space.HeaderDim("x-user"), "beta")), To: []model.Target{{Version: "v2", Weight: 100}}},
 			{Name: "default", To: []model.Target{{Version: "v1", Weight: 90}, {Version: "v2", Weight: 10}}, Traits: trait.Of(wait{trait.Duration(5 * time.Second)}, budget{20})},
 		}
 		for j := range min(5, n-1) {
@@ -47,16 +48,16 @@ func BenchmarkEmit(b *testing.B) {
 		m := wideMesh(n)
 		b.Run(fmt.Sprintf("cold/%d", n), func(b *testing.B) {
 			for b.Loop() {
-				if _, _, ps := Emit(m, testColumn(), nil, Profile{}); ps.HasErrors() {
+				if _, _, ps := Emit(m, testColumn(), testConditions(), nil, Profile{}); ps.HasErrors() {
 					b.Fatal(ps)
 				}
 			}
 		})
 		b.Run(fmt.Sprintf("memo/%d", n), func(b *testing.B) {
 			memo := NewMemo()
-			Emit(m, testColumn(), nil, Profile{Memo: memo})
+			Emit(m, testColumn(), testConditions(), nil, Profile{Memo: memo})
 			for b.Loop() {
-				Emit(m, testColumn(), nil, Profile{Memo: memo})
+				Emit(m, testColumn(), testConditions(), nil, Profile{Memo: memo})
 			}
 		})
 	}

@@ -162,7 +162,7 @@ func TestMutualTLS(t *testing.T) {
 	forged.Versions[0].Ports["p"], forged.Versions[0].Endpoints.Static = place, []string{callee.addr}
 	db.Calls = []model.Call{{To: web.ID, Port: "p", Local: local}, {To: db.ID, Port: "p", Local: localTCP}, {To: forged.ID, Port: "p", Local: localForged}}
 	m := (&model.Mesh{TrustDomain: "mesh.local", Capture: model.Explicit, Services: []*model.Service{both, db, forged, web}}).Build()
-	arts, _, problems := Emit(m, testColumn(), nil, Profile{})
+	arts, _, problems := Emit(m, testColumn(), testConditions(), nil, Profile{})
 	if err := problems.Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ type routeSpec struct {
 
 // buildRoute makes the route and lets the traits have their say. nil after a problem.
 func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
-	match, err := routeMatch(s.match)
+	match, err := e.conditions.routeMatch(s.match)
 	if err != nil {
 		out.problem(matchProblem(e.at(s.path), err))
 		return nil
@@ -273,7 +273,7 @@ func (e *emitter) arriving(s *model.Service, p model.Port, v model.Version, name
 			}
 		}
 		for _, r := range s.Routes { // the callers' business, but told also if nobody calls yet
-			if _, err := routeMatch(r.Match); err != nil {
+			if _, err := e.conditions.routeMatch(r.Match); err != nil {
 				out.problem(matchProblem(e.at(model.RoutePath(s.ID, r.Name)), err))
 			}
 		}

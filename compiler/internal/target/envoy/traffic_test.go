@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/envoybin"
 	"meshc.dev/meshc/internal/freeport"
@@ -84,8 +85,8 @@ func start(t *testing.T) *world {
 				{Name: "v2", Account: "echo-v2", Ports: map[string]model.VersionPort{"http": {Host: loopback, Port: freePort(t), App: w.app(t, "v2")}}},
 			},
 			Routes: []model.Route{
-				{Name: "not", Match: model.Match{Path: model.Path{Kind: model.PathPrefix, Value: "/not"}, Headers: []model.ValueMatch{{Name: "x-old", Kind: "exact", Value: "yes", Not: true}}}, To: []model.Target{{Version: "v2", Weight: 100}}},
-				{Name: "template", Match: model.Match{Path: model.Path{Kind: model.PathTemplate, Value: "/t/{id}"}, Methods: []string{"GET", "PUT"}}, To: []model.Target{{Version: "v2", Weight: 100}}},
+				{Name: "not", Match: model.NewMatch(model.Path{Kind: model.PathPrefix, Value: "/not"}, space.Test{Dim: space.HeaderDim("x-old"), Any: []space.Pattern{{Kind: space.Exact, Text: "yes"}}, Not: true}), To: []model.Target{{Version: "v2", Weight: 100}}},
+				{Name: "template", Match: model.NewMatch(model.Path{Kind: model.PathTemplate, Value: "/t/{id}"}, space.Values(space.MethodDim, "GET", "PUT")), To: []model.Target{{Version: "v2", Weight: 100}}},
 				{Name: "default", Match: model.Match{Path: model.Path{Kind: model.PathPrefix, Value: "/r"}}, To: []model.Target{{Version: "v1", Weight: 100}}},
 				{Name: "rest", Match: model.Match{Path: model.Path{Kind: model.PathPrefix, Value: "/t"}}, To: []model.Target{{Version: "v1", Weight: 100}}},
 			},
@@ -103,7 +104,7 @@ func start(t *testing.T) *world {
 			{Name: "all", To: []model.Target{{Service: "shop/echo", Port: "http", Version: "v1", Weight: 100}}},
 		}},
 	}}}}
-	arts, _, problems := Emit(m.Build(), testColumn(), nil, Profile{})
+	arts, _, problems := Emit(m.Build(), testColumn(), testConditions(), nil, Profile{})
 	if err := problems.Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -27,11 +27,11 @@ type Profile struct {
 // Emit compiles the mesh to Gateway API objects, one artifact each, sorted by path. gaps are
 // what they do not say and the mesh does: whoever takes the artifacts answers for each. With
 // an error among the problems there are no artifacts.
-func Emit(m *model.Mesh, cells Column, parts []coverage.Part, p Profile) (arts []release.Artifact, gaps []coverage.Gap, problems diag.List) {
+func Emit(m *model.Mesh, cells Column, conditions Conditions, parts []coverage.Part, p Profile) (arts []release.Artifact, gaps []coverage.Gap, problems diag.List) {
 	if p.Locate == nil {
 		p.Locate = func(path string) diag.Pos { return diag.Pos{File: path} }
 	}
-	e := &emitter{m: m, cells: cells, at: p.Locate, grants: map[[2]string]bool{}}
+	e := &emitter{m: m, cells: cells, conditions: conditions, at: p.Locate, grants: map[[2]string]bool{}}
 	e.check(parts)
 	for _, s := range m.Services {
 		e.service(s)
@@ -48,12 +48,13 @@ func Emit(m *model.Mesh, cells Column, parts []coverage.Part, p Profile) (arts [
 }
 
 type emitter struct {
-	m         *model.Mesh
-	cells     Column
-	at        func(string) diag.Pos
-	artifacts []release.Artifact
-	gaps      []coverage.Gap
-	problems  diag.List
+	m          *model.Mesh
+	cells      Column
+	conditions Conditions
+	at         func(string) diag.Pos
+	artifacts  []release.Artifact
+	gaps       []coverage.Gap
+	problems   diag.List
 	// grants are the pairs (namespace of a route, namespace of a Service behind it).
 	grants map[[2]string]bool
 }
@@ -190,7 +191,7 @@ func (e *emitter) routes(namespace, name string, parents []ParentRef, hostnames 
 }
 
 func (e *emitter) rule(namespace string, r rule) Rule {
-	ms, losses, err := matches(r.match)
+	ms, losses, err := e.conditions.matches(r.match)
 	if err != nil {
 		e.problem(diag.New(diag.CodeMatch, e.at(r.path), "the gateway-api target: %v", err))
 	}
@@ -240,12 +241,16 @@ func (e *emitter) rule(namespace string, r rule) Rule {
 // mesh does: it sorts by kind and length of the path, method and headers, and
 // keeps the written order only for equals within one object.
 func (e *emitter) checkOrder(rs []rule) {
+	like := make([]Match, len(rs))
+	for i, r := range rs {
+		like[i] = e.like(r)
+	}
 	for j, b := range rs {
 		for i, a := range rs[:j] {
 			if _, both := model.IntersectMatches(a.match, b.match); !both {
 				continue
 			}
-			first, tie, known := precedes(a.match, b.match)
+			first, tie, known := precedes(like[i], like[j])
 			sameObject := i/maxRules == j/maxRules
 			switch {
 			case a.notFound:
@@ -258,6 +263,16 @@ func (e *emitter) checkOrder(rs []rule) {
 			}
 		}
 	}
+}
+
+// like is one of a rule's alternatives, which are alike in what Gateway API sorts by. What has no
+// form is told where the rule is written.
+func (e *emitter) like(r rule) Match {
+	ms, _, _ := e.conditions.matches(r.match)
+	if len(ms) == 0 {
+		return Match{}
+	}
+	return ms[0]
 }
 
 // referenceGrants allow routes to name Services of other namespaces.

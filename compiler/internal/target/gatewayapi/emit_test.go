@@ -52,7 +52,7 @@ func TestEmit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		arts, gaps, problems := Emit(m, column(), nil, Profile{})
+		arts, gaps, problems := Emit(m, column(), testConditions(), nil, Profile{})
 		if after, _ := canon.JSON(m); canon.Digest(after) != canon.Digest(before) {
 			t.Error("Emit changed the mesh")
 		}

@@ -1,8 +1,11 @@
 package gatewayapi
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,9 +13,71 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 )
 
-// matches are the alternatives that together take what m takes: one per method,
-// because a match has one. losses says what is only approximately the same.
-func matches(m model.Match) (out []Match, losses []string, err error) {
+// Condition says how a test on a dimension, or on one of a family, reads in an HTTPRoute's
+// match. Only OnMatches, OnMethod, OnHeaders, OnParameters and RefuseCondition make one. The
+// zero Condition counts as refused.
+type Condition struct {
+	lower   func(ms []Match, name string, t space.Test) (out []Match, losses []string, err error)
+	refusal string
+}
+
+// Conditions maps the name of a dimension (space.Dimension) to its conditions' form.
+type Conditions map[string]Condition
+
+// OnMatches lowers a test by f, which narrows the alternatives ms, at least one. name is that
+// within the family, "" of a dimension that is alone. losses are what is only approximately
+// the same, an error is what Gateway API cannot say.
+func OnMatches(f func(ms []Match, name string, t space.Test) (out []Match, losses []string, err error)) Condition {
+	return Condition{lower: f}
+}
+
+// RefuseCondition says that Gateway API has no such condition, and why.
+func RefuseCondition(reason string) Condition { return Condition{refusal: reason} }
+
+// OnMethod lowers a test of the method: a match has one, so that there is one for each.
+func OnMethod() Condition {
+	return OnMatches(func(ms []Match, _ string, t space.Test) (out []Match, losses []string, err error) {
+		for _, m := range ms {
+			for _, p := range t.Any {
+				if m.Method = p.Text; t.Not || p.Kind != space.Exact {
+					return nil, nil, fmt.Errorf("method %q: an HTTPRoute only compares whole methods", p.Text)
+				}
+				out = append(out, m)
+			}
+		}
+		return out, nil, nil
+	})
+}
+
+// OnHeaders lowers a test of a header by its name.
+func OnHeaders() Condition {
+	return OnMatches(func(ms []Match, name string, t space.Test) ([]Match, []string, error) {
+		h, losses, err := valueMatch("header", name, t)
+		for i := range ms {
+			ms[i].Headers = append(slices.Clip(ms[i].Headers), h)
+		}
+		return ms, losses, err
+	})
+}
+
+// OnParameters lowers a test of a query's parameter.
+func OnParameters() Condition {
+	return OnMatches(func(ms []Match, name string, t space.Test) ([]Match, []string, error) {
+		q, losses, err := valueMatch("query", name, t)
+		for i := range ms {
+			ms[i].QueryParams = append(slices.Clip(ms[i].QueryParams), q)
+		}
+		return ms, append([]string{"which value counts of a parameter that a query repeats is the implementation's"}, losses...), err
+	})
+}
+
+// matches are the alternatives that together take what m takes, none if that is everything.
+// losses says what is only approximately the same. With an error they are m as far as it has a
+// form.
+func (c Conditions) matches(m model.Match) (out []Match, losses []string, err error) {
+	if m.IsZero() {
+		return nil, nil, nil
+	}
 	one := Match{}
 	if !m.Path.IsZero() {
 		one.Path = &PathMatch{Value: m.Path.Value}
@@ -25,68 +90,66 @@ func matches(m model.Match) (out []Match, losses []string, err error) {
 			one.Path.Type, one.Path.Value = "RegularExpression", templateRegexp(m.Path.Value)
 			losses = append(losses, "a path template becomes a regular expression, whose support and order are the implementation's")
 		case model.PathBelow:
-			return nil, nil, fmt.Errorf("an HTTPRoute's prefix %q takes the path without the slash as well", m.Path.Value)
+			err = fmt.Errorf("an HTTPRoute's prefix %q takes the path without the slash as well", m.Path.Value)
 		default:
-			return nil, nil, fmt.Errorf("a path condition of kind %q has no form in Gateway API", m.Path.Kind)
+			err = fmt.Errorf("a path condition of kind %q has no form in Gateway API", m.Path.Kind)
 		}
 	}
-	for _, h := range m.Headers {
-		hm, loss, err := valueMatch("header", h)
-		if err != nil {
-			return nil, nil, err
+	out = []Match{one}
+	for _, t := range m.When {
+		dim, name := t.Dim.Of()
+		cell := c[dim.Name]
+		if cell.lower == nil {
+			err = cmp.Or(err, errors.New(cmp.Or(cell.refusal, fmt.Sprintf("a condition on %s has no form in Gateway API", t.Dim))))
+			continue
 		}
-		if loss != "" {
-			losses = append(losses, loss)
+		ms, more, problem := cell.lower(out, name, t)
+		err, losses = cmp.Or(err, problem), append(losses, more...)
+		if len(ms) > 0 {
+			out = ms
 		}
-		one.Headers = append(one.Headers, hm)
 	}
-	if m.Scheme != "" {
-		return nil, nil, fmt.Errorf("no condition of an HTTPRoute is about the scheme by which a request came")
+	if err != nil {
+		losses = nil
 	}
-	for _, q := range m.Query {
-		qm, loss, err := valueMatch("query", q)
-		if err != nil {
-			return nil, nil, err
-		}
-		if losses = append(losses, "which value counts of a parameter that a query repeats is the implementation's"); loss != "" {
-			losses = append(losses, loss)
-		}
-		one.QueryParams = append(one.QueryParams, qm)
-	}
-	if len(m.Methods) == 0 {
-		if one.Path == nil && len(one.Headers)+len(one.QueryParams) == 0 {
-			return nil, losses, nil // no matches: everything
-		}
-		return []Match{one}, losses, nil
-	}
-	for _, method := range m.Methods {
-		alt := one
-		alt.Method = method
-		out = append(out, alt)
-	}
-	return out, losses, nil
+	return out, losses, err
 }
 
 // valueMatch is the condition on a header or on a parameter of the query.
-func valueMatch(of string, h model.ValueMatch) (HeaderMatch, string, error) {
-	if h.Not {
-		return HeaderMatch{}, "", fmt.Errorf("%s %q: Gateway API has no \"not\"", of, h.Name)
+func valueMatch(of, name string, t space.Test) (HeaderMatch, []string, error) {
+	if t.Not {
+		return HeaderMatch{}, nil, fmt.Errorf("%s %q: Gateway API has no \"not\"", of, name)
 	}
-	regex := func(r string) (HeaderMatch, string, error) {
-		return HeaderMatch{"RegularExpression", h.Name, r},
-			"a " + of + " condition of kind " + h.Kind + " becomes a regular expression, whose support is the implementation's", nil
+	dim, _ := t.Dim.Of()
+	written := []space.Pattern{dim.Write(nil)}
+	if len(t.Any) > 0 {
+		written = nil
 	}
+	for _, p := range t.Any {
+		written = append(written, dim.Write(&p))
+	}
+	kind, each := string(written[0].Kind), make([]string, len(written))
+	for i, w := range written {
+		switch {
+		case w.Kind == space.Exact && w.Text == "":
+			return HeaderMatch{}, nil, fmt.Errorf("%s %q: Gateway API cannot compare with an empty value", of, name)
+		case w.Kind == space.Present:
+			each[i] = ".*"
+		default:
+			each[i] = w.Expression()
+		}
+	}
+	expression := each[0]
 	switch {
-	case h.Kind == "exact" && h.Value != "":
-		return HeaderMatch{"Exact", h.Name, h.Value}, "", nil
-	case h.Kind == "prefix":
-		return regex("^" + regexp.QuoteMeta(h.Value) + ".*$")
-	case h.Kind == "suffix":
-		return regex("^.*" + regexp.QuoteMeta(h.Value) + "$")
-	case h.Kind == "present":
-		return regex("^.*$")
+	case len(written) > 1:
+		kind, expression = "any", "("+strings.Join(each, "|")+")"
+	case written[0].Kind == space.Exact:
+		return HeaderMatch{"Exact", name, written[0].Text}, nil, nil
+	case written[0].Kind == space.Regex:
+		expression = "(" + expression + ")"
 	}
-	return HeaderMatch{}, "", fmt.Errorf("%s %q: Gateway API cannot compare with an empty value", of, h.Name)
+	return HeaderMatch{"RegularExpression", name, "^" + expression + "$"},
+		[]string{"a " + of + " condition of kind " + kind + " becomes a regular expression, whose support is the implementation's"}, nil
 }
 
 func templateRegexp(template string) string {
@@ -131,20 +194,20 @@ func duration(text string) (string, error) {
 	return out, nil
 }
 
-// precedes reports whether Gateway API tries a before b for a request that both
-// take: exact path, longer prefix, method, more headers, more parameters. known is false where the
-// specification leaves it to the implementation; tie where the order of rules
-// within one route decides.
-func precedes(a, b model.Match) (first, tie, known bool) {
-	if a.Path.Kind == model.PathTemplate || b.Path.Kind == model.PathTemplate {
+// precedes reports whether Gateway API tries a rule with alternatives like a before one like b
+// for a request that both take: exact path, longer prefix, method, more headers, more
+// parameters. known is false where the specification leaves it to the implementation; tie
+// where the order of rules within one route decides.
+func precedes(a, b Match) (first, tie, known bool) {
+	if a.pathType() == "RegularExpression" || b.pathType() == "RegularExpression" {
 		return false, false, false
 	}
 	for _, d := range []int{
-		rank(a.Path.Kind == model.PathExact) - rank(b.Path.Kind == model.PathExact),
-		prefixLength(a.Path) - prefixLength(b.Path),
-		rank(len(a.Methods) > 0) - rank(len(b.Methods) > 0),
+		rank(a.pathType() == "Exact") - rank(b.pathType() == "Exact"),
+		a.prefixLength() - b.prefixLength(),
+		rank(a.Method != "") - rank(b.Method != ""),
 		len(a.Headers) - len(b.Headers),
-		len(a.Query) - len(b.Query),
+		len(a.QueryParams) - len(b.QueryParams),
 	} {
 		if d != 0 {
 			return d > 0, false, true
@@ -160,12 +223,20 @@ func rank(b bool) int {
 	return 0
 }
 
-func prefixLength(p model.Path) int {
+// pathType is that of the path's condition; the default is the prefix "/".
+func (m Match) pathType() string {
+	if m.Path == nil {
+		return "PathPrefix"
+	}
+	return m.Path.Type
+}
+
+func (m Match) prefixLength() int {
 	switch {
-	case p.IsZero():
-		return 1 // the default match is the prefix "/"
-	case p.Kind == model.PathPrefix:
-		return len(p.Value)
+	case m.Path == nil:
+		return len("/")
+	case m.Path.Type == "PathPrefix":
+		return len(m.Path.Value)
 	}
 	return 0
 }

@@ -1,0 +1,29 @@
+package condition
+
+import (
+	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+)
+
+// Query is the row of `query`: the first value of each parameter is like what is written.
+var Query = feature.Condition{
+	Word:       resolve.Word{Field: "query", Read: readQuery, Door: nil},
+	Dim:        string(space.QueryDim("")),
+	Examples:   []feature.Example{{Name: "query", Match: `query: q: exact: "b"`}},
+	Envoy:      envoy.OnParameters(),
+	GatewayAPI: gatewayapi.OnParameters(),
+}
+
+func readQuery(n intent.Node, x *resolve.Place) model.Match {
+	var when []space.Test
+	dim, _ := space.QueryDim("").Of()
+	for _, e := range n.Fields() {
+		when = append(when, dim.Test(e.Name, false, written(e.Node, x)))
+	}
+	return model.NewMatch(model.Path{}, when...)
+}
