@@ -355,27 +355,62 @@ func TestVersionHasItsOwnBounds(t *testing.T) {
 	}
 }
 
-func TestFailingWorkloadIsEjected(t *testing.T) {
-	p := start(t, `outlier: {consecutive5xx: 3, interval: "1h", baseEjection: "1h", maxEjectionPercent: 100}`)
-	ejected := func() bool {
-		page, err := p.stage.Admin(p.ctx, p.door.Class, "/clusters")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Contains(string(page), "health_flags::/failed_outlier_check")
+// TestWorkloadsAreEjectedByWhatIsWritten: each kind of failure in a row ejects after as many as are
+// written, where errors of all kinds eject after nine.
+func TestWorkloadsAreEjectedByWhatIsWritten(t *testing.T) {
+	const errorsInARow = 9
+	for word, after := range map[string]int{
+		`interval: "1h"`:                       errorsInARow,
+		"gatewayErrors: 4":                     4,
+		"localErrors: 1":                       errorsInARow, // an answer is none
+		"failurePercent: 50, requestVolume: 1": errorsInARow, // of one workload there is no comparison
+		"successRate: 1000, requestVolume: 1":  errorsInARow,
+	} {
+		t.Run(word, func(t *testing.T) {
+			t.Parallel()
+			p := startEjecting(t, errorsInARow, word)
+			for i := range after {
+				if p.ejected() {
+					t.Fatalf("ejected after %d errors", i)
+				}
+				p.ask("/", 99, 0)
+			}
+			for !p.ejected() {
+				if err := p.ctx.Err(); err != nil {
+					t.Fatalf("not ejected after %d errors", after)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		})
 	}
-	for i := range 3 {
-		if ejected() {
-			t.Fatalf("ejected after %d errors", i)
-		}
-		p.ask("/", 9, 0)
-	}
-	for !ejected() {
+}
+
+// TestWorkloadIsEjectedByItsShareOfErrors, of which there is no number in a row.
+func TestWorkloadIsEjectedByItsShareOfErrors(t *testing.T) {
+	p := startEjecting(t, 1_000_000, `interval: "300ms", failurePercent: 50, requestVolume: 5, minimumHosts: 1`)
+	for n := 0; !p.ejected(); n++ {
 		if err := p.ctx.Err(); err != nil {
-			t.Fatal(errors.New("not ejected after 3 errors in a row"))
+			t.Fatalf("not ejected after %d errors", n)
 		}
-		time.Sleep(10 * time.Millisecond)
+		p.ask("/", 1_000_000, 0)
 	}
+}
+
+// startEjecting begins a play of a service whose workload is out for an hour after so many errors in a
+// row, or by what else is written.
+func startEjecting(t *testing.T, errors int, words string) *play {
+	t.Helper()
+	return start(t, fmt.Sprintf(`retry: attempts: 0, outlier: {consecutive5xx: %d, baseEjection: "1h", maxEjectionPercent: 100, %s}`, errors, words))
+}
+
+// ejected reports whether the caller's proxy has a workload out of the rotation.
+func (p *play) ejected() bool {
+	p.t.Helper()
+	page, err := p.stage.Admin(p.ctx, p.door.Class, "/clusters")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return strings.Contains(string(page), "health_flags::/failed_outlier_check")
 }
 
 func TestDelayIsKept(t *testing.T) {
