@@ -57,6 +57,19 @@ func bounded[T any](ctx context.Context, f *boundFlags, work func(context.Contex
 	return compile.Within(ctx, c, func(ctx context.Context) (T, error) { return work(ctx, c) })
 }
 
+// standBy has what is slow to start ready for another round, and close ends it.
+func (f *boundFlags) standBy() {
+	if f.ready != nil {
+		f.ready.StandBy()
+	}
+}
+
+func (f *boundFlags) close() {
+	if f.ready != nil {
+		f.ready.Close()
+	}
+}
+
 // loaded is a program, nil with an error among the problems.
 type loaded struct {
 	program  *compiler.Program

@@ -44,6 +44,7 @@ func (a *app) rounds(ctx context.Context, f watchFlags, of *intentFlags, look fu
 		return fail(diag.ExitFailure, "--watch: %v", err)
 	}
 	defer w.Close()
+	defer of.bounds.close()
 	var why string
 	for first := true; ; first = false {
 		a.newScreen(why)
@@ -58,6 +59,7 @@ func (a *app) rounds(ctx context.Context, f watchFlags, of *intentFlags, look fu
 		if err != nil {
 			a.tellError(err)
 		}
+		of.bounds.standBy()
 		printer.Fprintf(a.err, "looked in %v; watching %s, Ctrl-C ends\n", time.Since(began).Round(time.Millisecond), strings.Join(watched, ", "))
 		changed, err := w.Next(ctx)
 		if err != nil {

@@ -42,6 +42,7 @@ type Compiler struct {
 	cache   compiler.Cache
 	build   func() string // names this program
 	courts  *courts
+	standby *standby
 }
 
 // New makes a Compiler whose children are this program, which calls Main if it is
@@ -54,7 +55,7 @@ func New(b Bounds, cache compiler.Cache) (*Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Compiler{program, b, packageLimits(), cache, sync.OnceValue(programDigest), &courts{}}, nil
+	return &Compiler{program: program, bounds: b, limits: packageLimits(), cache: cache, build: sync.OnceValue(programDigest), courts: &courts{}, standby: &standby{}}, nil
 }
 
 // Main is a child; args are the program's arguments behind sandbox.Word.
@@ -75,7 +76,7 @@ func (c *Compiler) Load(ctx context.Context, fsys fs.FS, o compiler.Options) (*c
 }
 
 func (c *Compiler) load(ctx context.Context, s compiler.Source, o compiler.Options) (*compiler.Program, diag.List, error) {
-	e := &evaluation{ctx: ctx, program: c.program, limits: c.limits, cost: map[string]time.Duration{}}
+	e := &evaluation{ctx: ctx, program: c.program, limits: c.limits, standby: c.standby, cost: map[string]time.Duration{}}
 	defer e.close()
 	o.Cache, o.Workers, o.Evaluate, o.Render = c.cache, workers(), e.evaluate, c.renderer(ctx)
 	p, ds := compiler.LoadSource(s, o)
@@ -93,7 +94,7 @@ func (c *Compiler) Environments(ctx context.Context, fsys fs.FS) ([]string, erro
 	if ds.HasErrors() {
 		return nil, nil
 	}
-	e := &evaluation{ctx: ctx, program: c.program, limits: c.limits, cost: map[string]time.Duration{}}
+	e := &evaluation{ctx: ctx, program: c.program, limits: c.limits, standby: c.standby, cost: map[string]time.Duration{}}
 	defer e.close()
 	return compiler.Environments(s, compiler.Options{Cache: c.cache, Workers: workers(), Evaluate: e.evaluate}), context.Cause(ctx)
 }

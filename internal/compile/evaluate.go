@@ -45,6 +45,7 @@ type evaluation struct {
 	ctx     context.Context //nolint:containedctx // that of the one call which makes and drops the evaluation
 	program string
 	limits  sandbox.Limits
+	standby *standby
 
 	mu   sync.Mutex
 	idle []*sandbox.Child
@@ -88,11 +89,18 @@ func (e *evaluation) spent(dir string, d time.Duration) {
 
 // ask gives a request to a child that has nothing to do, or to a new one.
 func (e *evaluation) ask(request [][]byte) ([]byte, error) {
-	c, err := e.child()
+	c, stood, err := e.child()
 	if err != nil {
 		return nil, err
 	}
 	answer, err := c.Do(e.ctx, request...)
+	if ended := (*sandbox.Error)(nil); stood && errors.As(err, &ended) && ended.Kind == sandbox.Crashed {
+		c.Close() // something ended it while it waited
+		if c, err = sandbox.Start(e.program, evaluateWork, e.limits); err != nil {
+			return nil, err
+		}
+		answer, err = c.Do(e.ctx, request...)
+	}
 	if !c.Fit() {
 		c.Close()
 		return answer, err
@@ -103,23 +111,30 @@ func (e *evaluation) ask(request [][]byte) ([]byte, error) {
 	return answer, err
 }
 
-func (e *evaluation) child() (*sandbox.Child, error) {
+// child also says whether it stood by.
+func (e *evaluation) child() (c *sandbox.Child, stood bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if n := len(e.idle); n > 0 {
 		c := e.idle[n-1]
 		e.idle = e.idle[:n-1]
-		return c, nil
+		return c, false, nil
 	}
-	return sandbox.Start(e.program, evaluateWork, e.limits)
+	if c := e.standby.take(); c != nil {
+		return c, true, nil
+	}
+	c, err = sandbox.Start(e.program, evaluateWork, e.limits)
+	return c, false, err
 }
 
-// close ends the children.
+// close ends the children, but for one that may stand by.
 func (e *evaluation) close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, c := range e.idle {
-		c.Close()
+		if !e.standby.give(c) {
+			c.Close()
+		}
 	}
 	e.idle = nil
 }
