@@ -2,6 +2,8 @@ package compiler
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/eval"
@@ -35,7 +37,14 @@ func (r Request) paced(a space.Answer, q space.Request, tcp bool) (space.Answer,
 		status, before := b.Statuses()
 		out = append(out, Bound{b.Feature, b.Span, b.After.Seconds(), status, before})
 	}
-	return eval.Pace{Pause: r.Pause, After: r.AnswerAfter}.Of(a, q), out
+	return eval.Pace{Pause: r.Pause, After: r.AnswerAfter, Body: r.hasBody()}.Of(a, q), out
+}
+
+// hasBody reports whether the request's head announces a body (RFC 9112, section 6).
+func (r Request) hasBody() bool {
+	return slices.ContainsFunc(r.Headers, func(h Header) bool {
+		return strings.EqualFold(h.Name, "transfer-encoding") || strings.EqualFold(h.Name, "content-length") && strings.Trim(h.Value, "0") != ""
+	})
 }
 
 // After is the bound as intent writes it.

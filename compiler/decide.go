@@ -164,10 +164,10 @@ func (a Answer) Words() string {
 		text = ": " + a.Why
 	}
 	for _, p := range a.Outcome.Partly {
-		if p.Percent == all {
-			return fmt.Sprintf("broken off by a %s (%d)", p.Feature, p.Status)
+		if p.Ends() {
+			return fmt.Sprintf("broken off by the %s (%d)", p.Feature, p.Status) + text
 		}
-		text += fmt.Sprintf("; %s%% of such requests are broken off by a %s (%d)", strconv.FormatFloat(p.Percent, 'f', -1, 64), p.Feature, p.Status)
+		text += fmt.Sprintf("; %s%% of such requests are broken off by the %s (%d)", strconv.FormatFloat(p.Percent, 'f', -1, 64), p.Feature, p.Status)
 	}
 	return words(a.Outcome) + text
 }
@@ -180,18 +180,17 @@ func wordsOfProxy(which string, status int, why string) string {
 	return fmt.Sprintf("answered by %s: %d, %s", which, status, why)
 }
 
-// all is the share of an answer that every request gets.
-const all = 100
-
-// MayAnswer is the status of an answer that some of such requests get and others do
-// not, 0 if there is none. What the others get may have the same one.
-func (a Answer) MayAnswer() int {
+// MayAnswer are the statuses of answers that some of such requests get and others do
+// not. What the others get may have the same one.
+func (a Answer) MayAnswer() []int {
+	var out []int
 	for _, p := range a.Outcome.Partly {
-		if p.Percent < all {
-			return p.Status
+		if p.Ends() {
+			break
 		}
+		out = append(out, p.Status)
 	}
-	return 0
+	return out
 }
 
 // ByProxy reports whether the first proxy answers by itself, whatever routes and grants say.
@@ -223,7 +222,7 @@ func (a Answer) Redirects() bool {
 
 // Answered reports whether a route answers by itself, and no fault comes before.
 func (a Answer) Answered() bool {
-	return a.Outcome.Verdict == space.Answered && !slices.ContainsFunc(a.Outcome.Partly, func(p space.Partial) bool { return p.Percent == all })
+	return a.Outcome.Verdict == space.Answered && !slices.ContainsFunc(a.Outcome.Partly, space.Partial.Ends)
 }
 
 // Decisions returns everything that is decided, by scope: of services and gateways' hosts, and
@@ -439,7 +438,7 @@ func orElse(s, def string) string {
 // all requests get comes before whatever would have been theirs.
 func status(o Outcome) int {
 	for _, p := range o.Partly {
-		if p.Percent == all {
+		if p.Ends() {
 			return p.Status
 		}
 	}

@@ -42,8 +42,8 @@ mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: all: to: ap
 	}{
 		{compiler.Request{From: "app", To: "app", Path: "/a"}, there, 0},
 		{compiler.Request{From: "app", To: "app", Path: "/off"}, there, 0},
-		{compiler.Request{From: "app", To: "app", Path: "/some"}, there + "; 5% of such requests are broken off by a fault (503)", 0},
-		{compiler.Request{From: "app", To: "app", Path: "/broken"}, "broken off by a fault (503)", 503},
+		{compiler.Request{From: "app", To: "app", Path: "/some"}, there + "; 5% of such requests are broken off by the fault (503)", 0},
+		{compiler.Request{From: "app", To: "app", Path: "/broken"}, "broken off by the fault (503)", 503},
 		{compiler.Request{From: "app", To: "app", Path: "/moved"}, "redirected", 301},
 		{compiler.Request{From: "app", To: "app", Method: "POST"}, "denied (403)", 403},
 		{compiler.Request{From: "app", To: "app", Path: "/a%2fb"}, "answered by the caller's own proxy: 400, the path can be read in two ways, or is none", 400},

@@ -800,10 +800,10 @@ func (w *reading) calledBy(account string, s *drawnService, port string) (words 
 			continue
 		}
 		calls = true
-		for _, word := range []string{"timeout", "idle", "maxDuration", "retry", "buffer"} {
+		for _, word := range []string{"timeout", "idle", "maxDuration", "retry", "buffer", "fault"} {
 			text := nearest(word, c.words)
 			switch old := words[word]; {
-			case text == "" || old != "" && word == "buffer":
+			case text == "" || old != "" && (word == "buffer" || word == "fault"):
 			case old == "":
 				words[word] = text
 			case word == "retry":
@@ -838,6 +838,9 @@ func bounding() map[string]func(a, b string) string {
 func (f fate) tightened(t *testing.T, says, written map[string]string, protocol string) fate {
 	f.effects = maps.Clone(f.effects)
 	own := effects(t, says, protocol)
+	if f.effects["fault"] = oneAfterTheOther(own["fault"], f.effects["fault"]); f.effects["fault"] == "" {
+		delete(f.effects, "fault")
+	}
 	for word, tighter := range bounding() {
 		switch {
 		case says[word] == "":
@@ -1022,11 +1025,7 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 			f.effects[word] = outer[word]
 		}
 	}
-	var fault lasting
-	if decode(t, words["fault"], &fault); words["fault"] == "" || fault.ended(t) {
-		outer["delay"], outer["abort"] = behind["delay"], behind["abort"]
-	}
-	f.effects["delay"], f.effects["abort"] = outer["delay"], outer["abort"]
+	f.effects["fault"] = oneAfterTheOther(outer["fault"], behind["fault"])
 	for _, word := range []string{"mirror", "requestHeaders", "responseHeaders"} {
 		f.effects[word] = outer[word] + " " + behind[word]
 	}
@@ -1034,6 +1033,21 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 		return fate{verdict: "denied", written: f.written, arrived: f.arrived}
 	}
 	return f
+}
+
+// oneAfterTheOther are two faults that a request meets; between two aborts delays add up.
+func oneAfterTheOther(first, then string) string {
+	var out, delays []string
+	for line := range strings.Lines(first + then) {
+		if strings.HasPrefix(line, "delay") {
+			delays = append(delays, line)
+			continue
+		}
+		slices.Sort(delays)
+		out, delays = append(append(out, delays...), line), nil
+	}
+	slices.Sort(delays)
+	return strings.Join(append(out, delays...), "")
 }
 
 // shorterOf is of two timeouts the one that ends first.
@@ -1081,10 +1095,10 @@ func effects(t *testing.T, words map[string]string, protocol string) map[string]
 	}
 	if decode(t, words["fault"], &fault); !fault.ended(t) {
 		if fault.Delay != nil && fault.Delay.Percent > 0 {
-			out["delay"] = fmt.Sprint(*fault.Delay)
+			out["fault"] = fmt.Sprintf("delay %v\n", *fault.Delay)
 		}
 		if fault.Abort != nil && fault.Abort.Percent > 0 {
-			out["abort"] = fmt.Sprint(*fault.Abort)
+			out["fault"] += fmt.Sprintf("abort %v\n", *fault.Abort)
 		}
 	}
 	var mirror struct {

@@ -34,7 +34,7 @@ func numbered(p *compiler.Program, r compiler.Request, i int) (compiler.Request,
 func copies(want compiler.Answer) map[string]float64 {
 	out := map[string]float64{}
 	for _, p := range want.Outcome.Partly {
-		if p.Percent == 100 {
+		if p.Ends() {
 			return out
 		}
 	}
@@ -142,7 +142,7 @@ func arrival(t *testing.T, p *compiler.Program, x trial, to string) (arrives, su
 	if chunked && x.want.Status != 0 { // an answer before the body's end may end the copy
 		return false, false
 	}
-	if x.want.Arrives.Path == "" || x.want.MayAnswer() != 0 || x.got.Seen == nil && x.want.Status == 0 {
+	if x.want.Arrives.Path == "" || len(x.want.MayAnswer()) > 0 || x.got.Seen == nil && x.want.Status == 0 {
 		return false, false // a share is answered before, or something else
 	}
 	parts := strings.Split(to, "/") // namespace/service/port/version
@@ -165,7 +165,7 @@ func arrival(t *testing.T, p *compiler.Program, x trial, to string) (arrives, su
 	switch {
 	case r.Method == "OPTIONS": // what the route changes of its headers may make it a preflight, which is answered
 		return false, false
-	case a.ByProxy() || a.Moved() || a.MayAnswer() != 0 || a.Outcome.Verdict != "forward" && a.Outcome.Verdict != "denied":
+	case a.ByProxy() || a.Moved() || len(a.MayAnswer()) > 0 || a.Outcome.Verdict != "forward" && a.Outcome.Verdict != "denied":
 		return false, false
 	case a.Outcome.Verdict == "denied":
 		return false, true

@@ -167,12 +167,11 @@ func request(method string, r compiler.Request) string {
 	return b.String()
 }
 
-// withOrders are the headers of a request with what tells the application how long it takes: from
-// the head on, which is all of the request that it sees at once.
+// withOrders are the headers of a request with what tells the application how long it takes.
 func withOrders(r compiler.Request) []compiler.Header {
 	out := r.Headers
 	if r.AnswerAfter > 0 {
-		out = append(slices.Clip(out), compiler.Header{Name: WaitHeader, Value: (r.Pause + r.AnswerAfter).String()})
+		out = append(slices.Clip(out), compiler.Header{Name: WaitHeader, Value: r.AnswerAfter.String()})
 	}
 	if r.Pause > 0 && !slices.ContainsFunc(r.Headers, announces) {
 		out = append(slices.Clip(out), compiler.Header{Name: contentLength, Value: "1"})

@@ -107,9 +107,12 @@ type behaviour struct {
 	failed map[string]int // by path
 }
 
-// status waits as long as the request says, and gives the answer's status.
+// status waits from the request's end for as long as the request says, and gives the answer's status.
 func (b *behaviour) status(r *http.Request) int {
 	if wait, err := time.ParseDuration(r.Header.Get(WaitHeader)); err == nil {
+		if body, err := io.ReadAll(io.LimitReader(r.Body, maxSize)); err == nil {
+			r.Body = io.NopCloser(bytes.NewReader(body))
+		}
 		select {
 		case <-time.After(min(wait, patience)):
 		case <-r.Context().Done():

@@ -16,6 +16,8 @@ type Pace struct {
 	Pause time.Duration
 	// After is how long the destination works on each try, from the request's end to its answer.
 	After time.Duration
+	// Body says that the request has one, which a request with a pause always has.
+	Body bool
 }
 
 // Bound is how long a part of a request may last before the first proxy answers.
@@ -27,9 +29,9 @@ type Bound struct {
 }
 
 // Bounds are those of requests with an outcome, in the order of its fields. Only what is
-// forwarded has any.
+// forwarded has any, and what is kept for a while before a proxy answers.
 func Bounds(o space.Outcome) []Bound {
-	if o.Verdict != space.Forward {
+	if o.Verdict != space.Forward && !slices.ContainsFunc(o.Partly, func(p space.Partial) bool { return p.Seconds > 0 }) {
 		return nil
 	}
 	var out []Bound
@@ -67,16 +69,84 @@ func (b Bound) Statuses() (whole, before int) {
 // requests, not about connections. What lasts exactly as long as it may is too long, because a
 // proxy begins to count before its destination does.
 func (p Pace) Of(a space.Answer, q space.Request) space.Answer {
-	var first lapse
-	for _, b := range Bounds(a.Outcome) {
-		if l := p.beyond(b, q.Upgrade != ""); l.status != 0 && (first.status == 0 || l.at < first.at) {
-			first = l
+	t := times{Pace: p, bounds: Bounds(a.Outcome), endless: q.Upgrade != ""}
+	met := a.Outcome.Partly
+	a.Outcome.Partly = nil
+	all := []wait{{share: 100}}
+	for _, m := range met {
+		if m.Seconds == 0 {
+			a.Outcome.Partly = append(a.Outcome.Partly, m)
+			if m.Ends() {
+				return a
+			}
+			continue
+		}
+		var next []wait
+		for _, w := range all {
+			goes := w
+			goes.share, w.share = w.share*(100-m.Percent)/100, w.share*m.Percent/100
+			if goes.share > 0 {
+				next = append(next, goes)
+			}
+			w.kept = append(slices.Clip(w.kept), w.sent()+time.Duration(m.Seconds*float64(time.Second)))
+			next = append(next, t.end(w, false))
+		}
+		if all = settle(&a, next, lapse.everybody); len(all) == 0 {
+			return a
 		}
 	}
-	if first.status == 0 {
+	if a.Outcome.Verdict != space.Forward {
 		return a
 	}
-	return first.instead(a)
+	for i, w := range all {
+		all[i] = t.end(w, true)
+	}
+	settle(&a, all, lapse.passedOn)
+	return a
+}
+
+// wait is a share of the requests that wait equally long.
+type wait struct {
+	share float64 // in percent
+	// kept are the moments from the request's beginning at which what keeps it lets it go.
+	kept []time.Duration
+	over lapse
+}
+
+// sent is when the proxy begins to pass a request on.
+func (w wait) sent() time.Duration {
+	if len(w.kept) == 0 {
+		return 0
+	}
+	return w.kept[len(w.kept)-1]
+}
+
+// settle answers those of the requests whose time is over, and returns the others. instead is what
+// a lapse makes of all requests that are left.
+func settle(a *space.Answer, all []wait, instead func(lapse, space.Answer) space.Answer) []wait {
+	var left, over []wait
+	whole := 0.0
+	for _, w := range all {
+		whole += w.share
+		i := slices.IndexFunc(over, func(o wait) bool { return o.over.status == w.over.status && o.over.bound == w.over.bound })
+		switch {
+		case w.over.status == 0:
+			left = append(left, w)
+		case i < 0:
+			over = append(over, w)
+		default:
+			over[i].share += w.share
+		}
+	}
+	for i, w := range over {
+		if len(left) == 0 && i == len(over)-1 {
+			*a = instead(w.over, *a)
+			break
+		}
+		a.Outcome.Partly = append(a.Outcome.Partly, space.Partial{Feature: cmp.Or(w.over.bound.Feature, ByProxy), Status: w.over.status, Percent: 100 * w.share / whole})
+		whole -= w.share
+	}
+	return left
 }
 
 // lapse is the moment at which a bound is reached; status 0 is never.
@@ -87,30 +157,85 @@ type lapse struct {
 	why    string
 }
 
-// beyond is when a bound is reached. A request that changes its connection's protocol has no
-// end: what counts from there counts from its head, and of what does not Envoy says that it has
-// not all of it (Http::Utility::maybeRequestTimeoutCode).
-func (p Pace) beyond(b Bound, endless bool) lapse {
-	from := time.Duration(0) // since when it counts
-	switch b.Span {
-	case space.OfAnswer, space.OfTry:
-		from, endless = p.Pause, false
-	case space.OfSilence, space.OfStream:
-		if b.After <= p.Pause {
-			return lapse{b.After, requestTimeout, b, fmt.Sprintf("its sender is silent for %s, and %s ends after %s", p.Pause, b.what(), b.After)}
+// times are what counts for one request. One that changes its connection's protocol has no end
+// (endless).
+type times struct {
+	Pace
+	bounds  []Bound
+	endless bool
+}
+
+// end is a wait with the first of the bounds that it reaches: until its destination has answered, or
+// else until it is passed on.
+func (t times) end(w wait, answered bool) wait {
+	begin, end := w.sent(), w.sent()
+	if answered {
+		begin = max(t.Pause, w.sent()) // the destination has it whole
+		end = begin + t.After
+	}
+	for _, b := range t.bounds {
+		at, reached := time.Duration(0), false
+		switch b.Span {
+		case space.OfAnswer, space.OfTry:
+			at, reached = begin+b.After, answered && b.After <= t.After
+		case space.OfStream:
+			at, reached = b.After, b.After <= end
+		case space.OfSilence:
+			at, reached = t.silent(w, b.After, end)
 		}
-		if b.Span == space.OfSilence {
-			from = p.Pause
+		if reached && (w.over.status == 0 || at < w.over.at) {
+			w.over = t.lapse(b, at, w)
 		}
 	}
-	if from+b.After > p.Pause+p.After {
-		return lapse{}
+	return w
+}
+
+// silent is when nothing has moved for so long on a request that is there until end. What moves is
+// its head, the end of its body, and a body that has come while it was kept.
+func (t times) silent(w wait, bound, end time.Duration) (at time.Duration, reached bool) {
+	moves := []time.Duration{0}
+	if t.Pause > 0 {
+		moves = append(moves, t.Pause)
 	}
-	status := gatewayTimeout
-	if endless {
-		status = requestTimeout
+	for _, k := range w.kept {
+		if (t.Pause > 0 || t.Body) && t.Pause <= k {
+			moves = append(moves, k)
+		}
 	}
-	return lapse{from + b.After, status, b, fmt.Sprintf("its answer takes %s, and %s ends after %s", p.After, b.what(), b.After)}
+	slices.Sort(moves)
+	for i, m := range moves {
+		next := end
+		if i+1 < len(moves) {
+			next = min(moves[i+1], end)
+		}
+		if m+bound <= next {
+			return m + bound, true
+		}
+	}
+	return 0, false
+}
+
+// lapse is what a bound does that is reached. Of a request without an end Envoy says that it has not
+// all of it, but where it counts from the end (Http::Utility::maybeRequestTimeoutCode).
+func (t times) lapse(b Bound, at time.Duration, w wait) lapse {
+	l := lapse{at: at, status: gatewayTimeout, bound: b}
+	counts := b.Span == space.OfAnswer || b.Span == space.OfTry
+	if !counts && (t.endless || at <= t.Pause) {
+		l.status = requestTimeout
+	}
+	kept := ""
+	if sent := w.sent(); sent > 0 {
+		kept = fmt.Sprintf("it is kept for %s, ", sent)
+	}
+	switch {
+	case !counts && at <= t.Pause:
+		l.why = fmt.Sprintf("its sender is silent for %s, and %s ends after %s", t.Pause, b.what(), b.After)
+	case at <= w.sent():
+		l.why = fmt.Sprintf("%sand %s ends after %s", kept, b.what(), b.After)
+	default:
+		l.why = fmt.Sprintf("%sits answer takes %s, and %s ends after %s", kept, t.After, b.what(), b.After)
+	}
+	return l
 }
 
 // what is bounded, in words.
@@ -127,17 +252,23 @@ func (b Bound) what() string {
 	}
 }
 
-// instead is the answer of the first proxy to those requests that are passed on.
-func (l lapse) instead(a space.Answer) space.Answer {
+// everybody has the answer of the first proxy, whatever would have become of the request.
+func (l lapse) everybody(a space.Answer) space.Answer {
 	a.Why = l.why
-	refused := func(s space.Share) bool { return s.Status != 0 }
-	if slices.ContainsFunc(a.Outcome.Shares, refused) { // who is refused behind waits for nothing
-		a.Outcome.Shares = slices.Clone(a.Outcome.Shares)
-		for i, s := range a.Outcome.Shares {
-			a.Outcome.Shares[i].Status = cmp.Or(s.Status, l.status)
-		}
-		return a
+	a.Outcome.Verdict, a.Outcome.Status, a.Outcome.By, a.Outcome.Path, a.Outcome.Shares = space.Answered, l.status, cmp.Or(l.bound.Feature, ByProxy), nil, nil
+	return a
+}
+
+// passedOn are those who have the first proxy's answer of the requests that are passed on: who is
+// refused behind waits for nothing.
+func (l lapse) passedOn(a space.Answer) space.Answer {
+	if !slices.ContainsFunc(a.Outcome.Shares, func(s space.Share) bool { return s.Status != 0 }) {
+		return l.everybody(a)
 	}
-	a.Outcome.Verdict, a.Outcome.Status, a.Outcome.By, a.Outcome.Shares = space.Answered, l.status, cmp.Or(l.bound.Feature, ByProxy), nil
+	a.Why = l.why
+	a.Outcome.Shares = slices.Clone(a.Outcome.Shares)
+	for i, s := range a.Outcome.Shares {
+		a.Outcome.Shares[i].Status = cmp.Or(s.Status, l.status)
+	}
 	return a
 }

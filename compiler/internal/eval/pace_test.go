@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -25,12 +26,12 @@ func TestPace(t *testing.T) {
 		"as long as it may":                  {[]space.Field{bound(space.OfAnswer, 3)}, Pace{After: 3 * s}, "", 504, "answer"},
 		"silence of itself":                  {nil, Pace{After: 5 * time.Minute}, "", 504, ByProxy},
 		"silence before the end":             {nil, Pace{Pause: 5 * time.Minute}, "", 408, ByProxy},
-		"two short silences":                 {nil, Pace{4 * time.Minute, 4 * time.Minute}, "", 0, ""},
+		"two short silences":                 {nil, Pace{Pause: 4 * time.Minute, After: 4 * time.Minute}, "", 0, ""},
 		"longer than silence":                {[]space.Field{bound(space.OfAnswer, 600)}, Pace{After: 9 * time.Minute}, "", 0, ""},
-		"no silence that ends":               {[]space.Field{none}, Pace{time.Hour, time.Hour}, "", 0, ""},
+		"no silence that ends":               {[]space.Field{none}, Pace{Pause: time.Hour, After: time.Hour}, "", 0, ""},
 		"the first of two":                   {[]space.Field{bound(space.OfAnswer, 3), bound(space.OfTry, 1)}, Pace{After: 5 * s}, "", 504, "try"},
-		"a stream counts from its beginning": {[]space.Field{bound(space.OfStream, 3)}, Pace{2 * s, 2 * s}, "", 504, "stream"},
-		"an answer does not":                 {[]space.Field{bound(space.OfAnswer, 3)}, Pace{2 * s, 2 * s}, "", 0, ""},
+		"a stream counts from its beginning": {[]space.Field{bound(space.OfStream, 3)}, Pace{Pause: 2 * s, After: 2 * s}, "", 504, "stream"},
+		"an answer does not":                 {[]space.Field{bound(space.OfAnswer, 3)}, Pace{Pause: 2 * s, After: 2 * s}, "", 0, ""},
 		"an upgrade waits":                   {[]space.Field{bound(space.OfAnswer, 3)}, Pace{After: 4 * s}, "websocket", 504, "answer"},
 		"an upgrade has no end":              {[]space.Field{bound(space.OfSilence, 3)}, Pace{After: 4 * s}, "websocket", 408, "silence"},
 	} {
@@ -38,6 +39,46 @@ func TestPace(t *testing.T) {
 		got := c.pace.Of(a, space.Request{Upgrade: c.upgrade}).Outcome
 		if got.Status != c.status || got.By != c.by || (got.Verdict == space.Forward) != (c.status == 0) {
 			t.Errorf("%s: %+v, want %d by %s", name, got, c.status, c.by)
+		}
+	}
+	held := func(seconds, percent float64) space.Partial {
+		return space.Partial{Feature: "drill", Seconds: seconds, Percent: percent}
+	}
+	abort := func(percent float64) space.Partial {
+		return space.Partial{Feature: "drill", Status: 418, Percent: percent}
+	}
+	for name, c := range map[string]struct {
+		met    []space.Partial
+		bound  space.Field
+		pace   Pace
+		status int
+		partly []space.Partial
+	}{
+		"kept as long as nothing may move": {[]space.Partial{held(3, 100)}, bound(space.OfSilence, 3), Pace{}, 504, nil},
+		"kept, and then broken off":        {[]space.Partial{held(3, 100), abort(100)}, bound(space.OfSilence, 3), Pace{}, 504, nil},
+		"broken off before":                {[]space.Partial{abort(100), held(3, 100)}, bound(space.OfSilence, 3), Pace{}, 0, []space.Partial{abort(100)}},
+		"kept twice":                       {[]space.Partial{held(2, 100), held(2, 100)}, bound(space.OfSilence, 3), Pace{}, 504, nil},
+		"kept twice with a body":           {[]space.Partial{held(2, 100), held(2, 100)}, bound(space.OfSilence, 3), Pace{Body: true}, 0, nil},
+		"kept twice by a share of each":    {[]space.Partial{held(2, 50), held(2, 50)}, bound(space.OfStream, 3), Pace{}, 0, []space.Partial{{Feature: "stream", Status: 504, Percent: 25}}},
+		"a share of those who are left":    {[]space.Partial{abort(40), held(4, 25)}, bound(space.OfStream, 3), Pace{}, 0, []space.Partial{abort(40), {Feature: "stream", Status: 504, Percent: 25}}},
+		"an answer counts from behind":     {[]space.Partial{held(3, 100)}, bound(space.OfAnswer, 2), Pace{After: s}, 0, nil},
+		"kept before a slow answer":        {[]space.Partial{held(2, 10)}, bound(space.OfStream, 3), Pace{After: 2 * s}, 0, []space.Partial{{Feature: "stream", Status: 504, Percent: 10}}},
+		"kept while the sender is silent":  {[]space.Partial{held(3, 100)}, bound(space.OfSilence, 2), Pace{Pause: 2 * s}, 408, nil},
+		"kept longer than that":            {[]space.Partial{held(3, 100)}, bound(space.OfSilence, 2), Pace{Pause: s}, 504, nil},
+	} {
+		for verdict, status := range map[space.Verdict]int{space.Forward: 0, space.Denied: 403} {
+			a := space.Answer{Outcome: space.Outcome{Verdict: verdict, Status: status, Partly: c.met, Fields: []space.Field{c.bound}}}
+			got := c.pace.Of(a, space.Request{}).Outcome
+			if c.status != 0 {
+				status = c.status
+			}
+			partly := c.partly
+			if verdict == space.Denied && c.pace.After > 0 {
+				partly = nil // is answered at once
+			}
+			if got.Status != status || !slices.Equal(got.Partly, partly) {
+				t.Errorf("%s, %s: %+v, want %d, partly %+v", name, verdict, got, status, partly)
+			}
 		}
 	}
 	refused := space.Share{Target: "b", Weight: 1, Status: 403}

@@ -61,6 +61,10 @@ func (w way) meeting(a act) way {
 			w.then.Shares[i].Upgrades = strings.Join(a.Upgrades, ",")
 		}
 	}
+	if a.Hold != nil {
+		p := space.Partial{Feature: a.feature, Percent: a.Hold.Percent, Seconds: a.Hold.Seconds}
+		w.then.Partly = append(slices.Clip(w.then.Partly), p)
+	}
 	if a.Answer != nil && !a.ends() {
 		p := space.Partial{Feature: a.feature, Status: a.Answer.Status, Percent: a.Answer.Percent}
 		w.then.Partly = append(slices.Clip(w.then.Partly), p)
@@ -89,6 +93,23 @@ func (w way) answered(a act, others []act) way {
 // ending ends the way as o does, before any destination.
 func (w way) ending(o space.Outcome) way {
 	w.then.Verdict, w.then.Status, w.then.Path, w.then.By, w.then.Shares = o.Verdict, o.Status, o.Path, o.By, nil
+	return w
+}
+
+// waiting is a way whose requests may be kept before they get anywhere, with the bounds that end
+// them meanwhile: those hold for whoever is refused behind, too.
+func (w way) waiting(behind []act) way {
+	if !slices.ContainsFunc(w.then.Partly, func(p space.Partial) bool { return p.Seconds > 0 }) {
+		return w
+	}
+	w.then.Fields = slices.Clone(w.then.Fields)
+	for _, a := range behind {
+		for _, f := range a.Fields {
+			if len(a.When) == 0 && (f.Bounds == space.OfSilence || f.Bounds == space.OfStream) {
+				w.then.Fields = append(w.then.Fields, f)
+			}
+		}
+	}
 	return w
 }
 
@@ -169,7 +190,7 @@ func (w way) into(door space.List, behind []act) space.List {
 	for _, r := range w.behind(door) {
 		then := passed
 		if r.Then.Verdict != space.Forward {
-			then = space.List{w.refusedInside(r.Then).rule()}
+			then = space.List{w.waiting(behind).refusedInside(r.Then).rule()}
 		}
 		for _, t := range then {
 			out = append(out, space.Rule{When: slices.Concat(t.When, r.When), Then: t.Then, From: slices.Concat(w.from, r.From), Inside: t.Inside, Handshake: r.Handshake, Image: w.image})

@@ -364,7 +364,7 @@ func (n *narrator) cutClass(feature string, class Class, b, a space.Outcome) Cla
 
 // answersAll reports whether a feature answers in place of every destination.
 func answersAll(feature string, o space.Outcome) bool {
-	return slices.ContainsFunc(o.Partly, func(p space.Partial) bool { return p.Feature == feature && p.Percent >= 100 })
+	return slices.ContainsFunc(o.Partly, func(p space.Partial) bool { return p.Feature == feature && p.Ends() })
 }
 
 // confirm runs the witness through the evaluator on both sides.

@@ -28,6 +28,8 @@ type Act struct {
 	At Station
 	// When says which of them; no tests are all.
 	When []Test
+	// Hold, if set, is how long the proxy at the station keeps a share of them before anything else.
+	Hold *Hold
 	// Answer, if set, is what the proxy at the station says instead of passing them on.
 	Answer *Reply
 	// Passing says that it means nothing to requests that their route itself answers.
@@ -51,13 +53,26 @@ type Reply struct {
 	Path *Move
 }
 
+// Hold keeps requests for a while.
+type Hold struct {
+	// Seconds and Percent are above 0.
+	Seconds, Percent float64
+}
+
 // Labels is the one act of a feature that does nothing but what its fields say.
 func Labels(at Station, fields ...Field) []Act { return []Act{{At: at, Fields: fields}} }
 
-// Partial is an answer that a share of the requests gets before the rest of an outcome.
+// Partial is what a share of the requests meets before the rest of an outcome: an answer, or a
+// time for which they are kept.
 type Partial struct {
-	// Feature is the name of what answers.
-	Feature string  `json:"feature"`
-	Status  int     `json:"status"`
+	// Feature is the name of what does it.
+	Feature string `json:"feature"`
+	// Status is the answer's, 0 for those that are kept.
+	Status  int     `json:"status,omitempty"`
 	Percent float64 `json:"percent"`
+	// Seconds is for how long they are kept.
+	Seconds float64 `json:"seconds,omitempty"`
 }
+
+// Ends reports whether no request goes on behind it.
+func (p Partial) Ends() bool { return p.Status != 0 && p.Percent >= 100 }

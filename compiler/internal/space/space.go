@@ -145,8 +145,7 @@ type Outcome struct {
 	Path *Move `json:"path,omitempty"`
 	// By is the feature that ends the way, or ByDeny; "" if no route or no grant took the request.
 	By string `json:"by,omitempty"`
-	// Partly are answers that a share of the requests gets instead, in the order in
-	// which they are met.
+	// Partly is what a share of the requests meets before, in the order in which they meet it.
 	Partly []Partial `json:"partly,omitempty"`
 	Shares []Share   `json:"shares,omitempty"`
 	Fields []Field   `json:"fields,omitempty"`
@@ -190,8 +189,24 @@ func (o Outcome) Canonical() Outcome {
 	slices.SortFunc(fields, func(a, b Field) int {
 		return cmp.Or(cmp.Compare(a.Feature, b.Feature), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Value, b.Value))
 	})
-	o.Shares, o.Fields = shares, fields
+	o.Shares, o.Fields, o.Partly = shares, fields, inAnyOrder(o.Partly)
 	return o
+}
+
+// inAnyOrder sorts what keeps requests between two answers: the sum of the times is the same.
+func inAnyOrder(met []Partial) []Partial {
+	out := slices.Clone(met)
+	for from := 0; from < len(out); {
+		to := from
+		for to < len(out) && out[to].Seconds > 0 {
+			to++
+		}
+		slices.SortFunc(out[from:to], func(a, b Partial) int {
+			return cmp.Or(cmp.Compare(a.Feature, b.Feature), cmp.Compare(a.Seconds, b.Seconds), cmp.Compare(a.Percent, b.Percent))
+		})
+		from = to + 1
+	}
+	return out
 }
 
 // Key is the canonical text of o.
@@ -207,6 +222,9 @@ func (o Outcome) Key() string {
 	}
 	for _, p := range c.Partly {
 		b.WriteString("|" + p.Feature + " " + strconv.Itoa(p.Status) + " for " + strconv.FormatFloat(p.Percent, 'f', -1, 64) + "%")
+		if p.Seconds != 0 {
+			b.WriteString(" kept " + strconv.FormatFloat(p.Seconds, 'f', -1, 64))
+		}
 	}
 	for _, s := range c.Shares {
 		b.WriteString("|" + strconv.Quote(s.Target) + "=" + strconv.Itoa(s.Weight))

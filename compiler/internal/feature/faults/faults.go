@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,6 +28,14 @@ const name = "fault"
 // Fault breaks a share of the requests. Owner, reason and end are no part of it:
 // a longer end alone pushes nothing.
 type Fault struct {
+	Drill
+	// Behind are those that requests meet afterwards, which somebody else wrote: at a gateway's route
+	// that of the service's, at a call that of the callee's.
+	Behind []Drill `json:"behind,omitempty"`
+}
+
+// Drill is one delay, and then one abort.
+type Drill struct {
 	// Delay is 0 for none; DelayPercent and AbortPercent are 0 to 100.
 	Delay        trait.Duration `json:"delay,omitempty"`
 	DelayPercent float64        `json:"delay_percent,omitempty"`
@@ -38,19 +47,36 @@ type Fault struct {
 // TraitName is "fault".
 func (Fault) TraitName() string { return name }
 
+// Then is one after the other: whoever rehearses what a failure does, does so for the requests that
+// the others leave.
+func (f Fault) Then(next trait.Value) trait.Value {
+	n := next.(Fault)
+	f.Behind = slices.Concat(f.Behind, []Drill{n.Drill}, n.Behind)
+	return f
+}
+
 // Feature is the row.
 var Feature = feature.Feature{
-	Rule:    resolve.Rule{Name: name, Field: "fault", On: []resolve.On{resolve.OnRoute}, Answers: false, Defaults: nil, Read: read, Uses: nil},
-	Codec:   trait.JSON[Fault],
-	Meaning: meaning,
-	Change:  change,
-	// HTTPFault per route; the filter itself is always in the chain.
-	Envoy:      envoy.OnRoute(func(r *routev3.Route, v Fault, _ *envoy.Ctx) { envoy.RouteFilter(r, envoy.SlotFault, lower(v)) }).Needs(envoy.SlotFault),
+	Rule:       resolve.Rule{Name: name, Field: "fault", On: []resolve.On{resolve.OnRoute, resolve.OnCall}, Answers: false, Defaults: nil, Read: read, Uses: nil},
+	Codec:      trait.JSON[Fault],
+	Meaning:    meaning,
+	Change:     change,
+	Envoy:      envoy.OnRoute(onEnvoy).Needs(envoy.SlotFault).Needs(envoy.SlotUsers),
 	Kubernetes: kubernetes.Nothing("the caller's proxy does it"),
 	GatewayAPI: gatewayapi.Refuse("Gateway API has no faults"),
 }
 
-func lower(v Fault) *faultv3.HTTPFault {
+// onEnvoy sets HTTPFault per route; the filter itself is always in the chain. One such filter has
+// one delay and one abort, and neither the times nor the statuses of two are one's, so that each drill
+// behind the first is a filter of its own: they stand in the position that follows.
+func onEnvoy(r *routev3.Route, v Fault, _ *envoy.Ctx) {
+	envoy.RouteFilter(r, envoy.SlotFault, lower(v.Drill))
+	for _, d := range v.Behind {
+		envoy.AddFilter(r, envoy.SlotUsers, "meshc.fault", lower(d))
+	}
+}
+
+func lower(v Drill) *faultv3.HTTPFault {
 	f := &faultv3.HTTPFault{}
 	if v.Delay > 0 {
 		f.Delay = &commonfaultv3.FaultDelay{
@@ -77,26 +103,34 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		return nil
 	}
 	x.Except(name, n)
-	f := Fault{Status: int(a.Field("status").Int()), AbortPercent: float64(a.Field("percent").Int()), DelayPercent: float64(d.Field("percent").Int())}
+	f := Drill{Status: int(a.Field("status").Int()), AbortPercent: float64(a.Field("percent").Int()), DelayPercent: float64(d.Field("percent").Int())}
 	if d.Exists() {
 		f.Delay = x.Duration(d.Field("duration"), 0)
 	}
-	return f
+	return Fault{Drill: f}
 }
 
-// meaning: what happens to no request is nothing.
+// meaning: what happens to no request is nothing. What comes behind an abort is told as such, since
+// only those meet it whom that leaves.
 func meaning(v trait.Value) []space.Act {
-	f := v.(Fault)
 	percent := func(p float64) string { return strconv.FormatFloat(p, 'f', -1, 64) + "%" }
+	f := v.(Fault)
 	var out []space.Act
-	if f.Delay > 0 && f.DelayPercent > 0 {
-		out = append(out, space.Labels(space.AtDrill, space.Field{Feature: name, Name: "delay", Value: f.Delay.String() + " for " + percent(f.DelayPercent)})...)
-	}
-	if f.Status != 0 && f.AbortPercent > 0 {
-		out = append(out, space.Act{
-			At: space.AtDrill, Answer: &space.Reply{Status: f.Status, Percent: f.AbortPercent},
-			Fields: []space.Field{{Feature: name, Name: "abort", Value: strconv.Itoa(f.Status) + " for " + percent(f.AbortPercent)}},
-		})
+	when := ""
+	for _, d := range append([]Drill{f.Drill}, f.Behind...) {
+		if d.Delay > 0 && d.DelayPercent > 0 {
+			out = append(out, space.Act{
+				At: space.AtDrill, Hold: &space.Hold{Seconds: time.Duration(d.Delay).Seconds(), Percent: d.DelayPercent},
+				Fields: []space.Field{{Feature: name, Name: when + "delay", Value: d.Delay.String() + " for " + percent(d.DelayPercent)}},
+			})
+		}
+		if d.Status != 0 && d.AbortPercent > 0 {
+			out = append(out, space.Act{
+				At: space.AtDrill, Answer: &space.Reply{Status: d.Status, Percent: d.AbortPercent},
+				Fields: []space.Field{{Feature: name, Name: when + "abort", Value: strconv.Itoa(d.Status) + " for " + percent(d.AbortPercent)}},
+			})
+			when += "then "
+		}
 	}
 	return out
 }

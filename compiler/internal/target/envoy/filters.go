@@ -25,7 +25,7 @@ const (
 	SlotAnswers        Slot = "envoy.filters.http.header_mutation"
 	SlotCORS           Slot = "envoy.filters.http.cors"
 	SlotFault          Slot = "envoy.filters.http.fault"
-	SlotUsers          Slot = "meshc.users" // who the end user is
+	SlotUsers          Slot = "meshc.users" // who the end user is, behind further faults
 	SlotDeny           Slot = "meshc.deny"  // what is refused, whoever may
 	SlotRBAC           Slot = "envoy.filters.http.rbac"
 	SlotAuthorize      Slot = "meshc.authorize" // what somebody else is asked about
@@ -67,6 +67,7 @@ func slots() []slotDef {
 		{SlotAnswers, both, false, cleanAnswers},
 		{SlotCORS, both, true, func() proto.Message { return &corsv3.Cors{} }},
 		{SlotFault, []side{outbound}, true, func() proto.Message { return &faultv3.HTTPFault{} }},
+		// What stands in SlotFault has one delay and one abort: a further fault is the next.
 		{SlotUsers, both, true, position},
 		{SlotDeny, both, true, func() proto.Message { return &rbacv3.RBAC{} }},
 		// An ALLOW without policies denies all: a route configuration without grants fails closed.

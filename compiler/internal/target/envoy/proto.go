@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	filterchainv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/filter_chain/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
@@ -85,6 +87,24 @@ func RouteFilter(r *routev3.Route, s Slot, config proto.Message) {
 		r.TypedPerFilterConfig = map[string]*anypb.Any{}
 	}
 	r.TypedPerFilterConfig[string(s)] = pack(config)
+}
+
+// AddFilter puts a whole filter behind those that a route has in a position. Its name there is kind
+// and its number, which no slot has: a filter that looks for what its route says of it finds nothing.
+func AddFilter(r *routev3.Route, position Slot, kind string, config proto.Message) {
+	var in filterchainv3.FilterChainConfigPerRoute
+	if said, ok := r.TypedPerFilterConfig[string(position)]; ok {
+		if err := said.UnmarshalTo(&in); err != nil {
+			panic("envoy: " + string(position) + " is no position: " + err.Error())
+		}
+	}
+	if in.FilterChain == nil {
+		in.FilterChain = &filterchainv3.FilterChain{}
+	}
+	in.FilterChain.Filters = append(in.FilterChain.Filters, &corev3.TypedExtensionConfig{
+		Name: kind + "." + strconv.Itoa(len(in.FilterChain.Filters)+1), TypedConfig: pack(config),
+	})
+	RouteFilter(r, position, &in)
 }
 
 // HostFilter puts per-route configuration for a filter slot on a virtual host.
