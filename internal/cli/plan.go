@@ -486,6 +486,9 @@ func (a *app) tellCan(ans compiler.CanAnswer, p *compiler.Program) {
 		for _, o := range e.From {
 			printer.Fprintf(a.out, "    by %s at %s\n", o, a.at(p.Position(string(o))))
 		}
+		if len(e.Bounds) > 0 {
+			printer.Fprintf(a.out, "    at most: %s\n", joined(e.Bounds))
+		}
 	}
 	for _, e := range ans.Refused {
 		printer.Fprintf(a.out, "  refused %s\n", e.Text)
@@ -504,6 +507,15 @@ func (a *app) tellCan(ans compiler.CanAnswer, p *compiler.Program) {
 	if ans.Can == "no" {
 		a.tellNear(ans.Near, p)
 	}
+}
+
+// joined are bounds in a line.
+func joined(bounds []compiler.Bound) string {
+	out := make([]string, len(bounds))
+	for i, b := range bounds {
+		out[i] = b.String()
+	}
+	return strings.Join(out, ", ")
 }
 
 // fewNear are the entries that are told of what would get through instead.

@@ -61,6 +61,8 @@ type CanEntry struct {
 	Text    string         `json:"text"`
 	Witness space.Request  `json:"witness"`
 	From    []space.Origin `json:"from,omitempty"`
+	// Bounds are how long parts of what gets through may last, as the first proxy keeps it.
+	Bounds []Bound `json:"bounds,omitempty"`
 }
 
 // CanI answers a query about scope d of mesh m. A redirect counts as not
@@ -126,7 +128,11 @@ func canI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer
 	for _, h := range hits {
 		if h.Rule.Then.Verdict == space.Forward {
 			w := completed(h.Witness, q)
-			out.Set = append(out.Set, CanEntry{Text: say.set(h, region, home), Witness: w, From: decide(d, w).From})
+			e := CanEntry{Text: say.set(h, region, home), Witness: w, From: decide(d, w).From}
+			if d.Scope.Protocol != string(model.TCP) {
+				e.Bounds = BoundsOf(h.Rule.Then)
+			}
+			out.Set = append(out.Set, e)
 			continue
 		}
 		if h.Rule.Then.By != space.ByDeny {
