@@ -88,6 +88,9 @@ func questions(r *rand.Rand, n int) []asked {
 			q.headers[strings.ToLower(pick(draw.HeaderNames()))] = pick(draw.HeaderValues())
 		}
 		if r.IntN(3) == 0 {
+			q.headers["cookie"] = pick(draw.CookieNames()) + "=" + pick(draw.CookieValues()) + pick([]string{"", "; sid=one", "; sid=2"})
+		}
+		if r.IntN(3) == 0 {
 			q.query = pick(draw.QueryNames()) + "=" + pick(draw.QueryValues())
 		}
 		clean, ok := eval.Normalise(q.path)

@@ -139,6 +139,7 @@ type drawnRoute struct {
 		Path    *drawnPath           `json:"path"`
 		Methods []string             `json:"methods"`
 		Headers map[string]drawnTest `json:"headers"`
+		Cookies map[string]drawnTest `json:"cookies"`
 		Query   map[string]drawnTest `json:"query"`
 		Scheme  string               `json:"scheme"`
 	} `json:"match"`
@@ -626,6 +627,13 @@ func (r *drawnRoute) takes(q asked) bool {
 			return false
 		}
 	}
+	for name, x := range r.Match.Cookies {
+		one := x
+		one.Not = false
+		if slices.ContainsFunc(cookies(q.headers["cookie"], name), func(v string) bool { return one.holds(v, true) }) == x.Not {
+			return false
+		}
+	}
 	for name, x := range r.Match.Query {
 		v, there := parameter(q.query, name)
 		if !x.holds(v, there) {
@@ -633,6 +641,17 @@ func (r *drawnRoute) takes(q asked) bool {
 		}
 	}
 	return true
+}
+
+// cookies are the values of a cookie in a line.
+func cookies(line, name string) []string {
+	var out []string
+	for _, pair := range strings.Split(line, ";") {
+		if k, v, is := strings.Cut(pair, "="); is && strings.TrimSpace(k) == name {
+			out = append(out, strings.TrimSpace(v))
+		}
+	}
+	return out
 }
 
 // parameter is the first value of a parameter.
@@ -665,7 +684,7 @@ func (r *drawnRoute) before(o *drawnRoute) bool {
 				kind, length = 1, len(strings.TrimSuffix(m.Prefix, "/"))
 			}
 		}
-		return []int{x.Priority, kind, length, behind, min(1, len(x.Match.Methods)), len(x.Match.Headers), len(x.Match.Query), min(1, len(x.Match.Scheme))}
+		return []int{x.Priority, kind, length, behind, min(1, len(x.Match.Methods)), len(x.Match.Headers), len(x.Match.Cookies), len(x.Match.Query), min(1, len(x.Match.Scheme))}
 	}
 	return slices.Compare(rank(r), rank(o)) > 0
 }

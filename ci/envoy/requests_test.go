@@ -109,6 +109,13 @@ func (d *asker) lines(r *compiler.Request) {
 			}
 		}
 	}
+	for d.chance(20) { // several lines, with several each
+		line := pick(d, draw.CookieNames()...) + pick(d, "=", "=", " = ") + pick(d, draw.CookieValues()...)
+		for d.chance(40) {
+			line += pick(d, "; ", ";", " ;") + pick(d, draw.CookieNames()...) + "=" + pick(d, draw.CookieValues()...)
+		}
+		r.Headers = append(r.Headers, compiler.Header{Name: "cookie", Value: line})
+	}
 	hosts := d.chance(10) // a second Host hides everything else
 	r.Headers = slices.DeleteFunc(r.Headers, func(h compiler.Header) bool {
 		// For a request that is from no scheme Envoy finds no route at all.

@@ -62,6 +62,8 @@ func alphabets() map[string][]string {
 		"#HeaderName":              HeaderNames(),
 		"#HeaderEdits:#HeaderName": append(HeaderNames(), "x-new", "x-app", "x-app-two", "cache-control", "server"),
 		"#HeaderValue":             HeaderValues(),
+		"#CookieName":              CookieNames(),
+		"#CookieValue":             CookieValues(),
 		"#QueryName":               QueryNames(),
 		"#QueryValue":              QueryValues(),
 	}
@@ -95,6 +97,12 @@ func HeaderNames() []string {
 func HeaderValues() []string {
 	return []string{"one", "two", "one,two", "on", "", "One", "o.e", "two words", "jason", "é", "50%", "%REQ(:path)%", "%", "%%", "a;b=\"c\"", "~", "{x}"}
 }
+
+// CookieNames are of conditions and of requests alike.
+func CookieNames() []string { return []string{"sid", "Sid", "a.b", "x-a"} }
+
+// CookieValues are likewise.
+func CookieValues() []string { return []string{"", "1", "one", "1=2", "=", `"one"`, "one,two", "."} }
 
 // QueryNames are of conditions and of requests alike.
 func QueryNames() []string { return []string{"q", "Q", "a.b", "x?y", "%71"} }

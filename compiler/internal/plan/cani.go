@@ -250,6 +250,10 @@ func completed(w space.Request, q Query) space.Request {
 		w.From = q.Request.From
 	}
 	w.Host = q.Request.Host
+	w.Headers = slices.DeleteFunc(slices.Clone(w.Headers), func(h space.Header) bool {
+		return slices.ContainsFunc(q.Request.Headers, func(asked space.Header) bool { return asked.Name == h.Name })
+	})
+	w.Headers = append(w.Headers, q.Request.Headers...)
 	for _, dim := range space.Dimensions() {
 		if dim.Door {
 			w = dim.With(w, "", dim.Values(q.Request, "")[0])

@@ -16,7 +16,8 @@ type problem struct {
 	header []*atoms    // per header, or other dimension with lines, in use
 	lined  []space.Dim // which those are
 	preds  []pred
-	index  map[string]int // test key → pred
+	index  map[string]int     // test key → pred
+	whole  map[space.Dim]bool // headers whose lines are tested as a whole
 }
 
 // pred is a header's test without its Not: "some line is in one of these".
@@ -45,11 +46,13 @@ type coded struct {
 // newProblem atomizes all dimensions that the rules test.
 func newProblem(scope space.Scope, lim Limits, lists ...space.List) (*problem, error) {
 	p := &problem{scope: scope, limits: lim.withDefaults(), index: map[string]int{}}
+	p.whole = wholeLines(lists)
 	patterns := map[space.Dim]map[space.Pattern]bool{}
 	var order []space.Dim
 	for _, l := range lists {
 		for _, r := range l {
 			for _, t := range r.When {
+				t = p.plain(t)
 				if patterns[t.Dim] == nil {
 					patterns[t.Dim] = map[space.Pattern]bool{}
 					order = append(order, t.Dim)
@@ -85,6 +88,31 @@ func newProblem(scope space.Scope, lim Limits, lists ...space.List) (*problem, e
 	return p, nil
 }
 
+// wholeLines are the headers whose lines some rule tests as a whole.
+func wholeLines(lists []space.List) map[space.Dim]bool {
+	out := map[space.Dim]bool{}
+	for _, l := range lists {
+		for _, r := range l {
+			for _, t := range r.When {
+				if _, ok := t.Dim.Header(); ok {
+					out[t.Dim] = true
+				}
+			}
+		}
+	}
+	return out
+}
+
+// plain is the test as it is compared: one of a part of a header's lines is one of the lines where
+// those are tested as a whole, too, for the two depend on each other. Else each part is a
+// dimension of its own, which keeps the atoms few.
+func (p *problem) plain(t space.Test) space.Test {
+	if lines, ok := t.OnLines(); ok && p.whole[lines.Dim] {
+		return lines
+	}
+	return t
+}
+
 // list codes a list: later repeats of a rule's conditions are dropped, because
 // they decide nothing and would be told as differences.
 func (p *problem) list(l space.List) []coded {
@@ -106,6 +134,7 @@ func (p *problem) code(r space.Rule) coded {
 	then := r.Then.Key()
 	c := coded{rule: r, then: then, key: conditionsKey(r) + then, dims: make([]bitset, len(p.dims))}
 	for _, t := range r.When {
+		t = p.plain(t)
 		if dim, _ := t.Dim.Of(); dim.Lines {
 			l := literal{p.pred(t), !t.Not}
 			c.never = c.never || slices.Contains(c.lits, literal{l.pred, !l.want})

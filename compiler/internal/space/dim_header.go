@@ -33,25 +33,27 @@ var header = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot e
 	},
 	Universe: fixed(headerUniverse),
 	Word:     "headers",
+	Header:   func(name string) string { return name },
 	Fixes: func(q Request, name string) bool {
 		return slices.ContainsFunc(q.Headers, func(h Header) bool { return h.Name == name })
 	},
 	Place: Addition,
-	Words: headerWords,
+	Words: func(name string, t Test) string { return fieldWords("header", name, t) },
 }
 
 // headerUniverse is a header line: no control characters but the tab, no blanks
 // at the ends.
 const headerUniverse = `(?:[!-~\x{80}-\x{10FFFF}](?:[\t -~\x{80}-\x{10FFFF}]*[!-~\x{80}-\x{10FFFF}])?)?`
 
-func headerWords(name string, t Test) string {
+// fieldWords words a test of what there may be several of by a name.
+func fieldWords(what, name string, t Test) string {
 	if len(t.Any) == 0 {
 		if t.Not {
-			return "without header " + name
+			return "without " + what + " " + name
 		}
-		return "with header " + name
+		return "with " + what + " " + name
 	}
-	return "with header " + name + " " + texts(t, func(p Pattern) string {
+	return "with " + what + " " + name + " " + texts(t, func(p Pattern) string {
 		if p.Kind == Exact {
 			return strconv.Quote(p.Text)
 		}

@@ -34,6 +34,11 @@ type Dimension struct {
 	// are the same. It is about a family, as Present is.
 	Pattern func(written Pattern) Pattern
 	Written func(Pattern) Pattern
+	// Header is the header in whose lines the values are, nil if they are in none that could be
+	// edited on the way. Line is, for a part of such a line, which lines have a value that one of
+	// the patterns takes, or any without patterns; nil where the whole line is the value.
+	Header func(name string) string
+	Line   func(name string, any []Pattern) Pattern
 	// Fixes reports whether a question with that request says what value there is; else that is open.
 	Fixes func(q Request, name string) bool
 	// Place is where a sentence about requests has the words; Words are "" for a test that says nothing.
@@ -57,7 +62,7 @@ const (
 func Dimensions() []Dimension { return dimensions }
 
 //nolint:gochecknoglobals // a constant that Go cannot express
-var dimensions = []Dimension{path, method, host, identity, header, query, scheme}
+var dimensions = []Dimension{path, method, host, identity, header, cookie, query, scheme}
 
 // Of is what there is to know of d, and its name within a family, "" for one that is alone.
 // It panics if d is no dimension.
@@ -112,6 +117,16 @@ func (x Dimension) Test(name string, not bool, written ...Pattern) Test {
 		}
 	}
 	return t
+}
+
+// OnLines is t as a test of the lines of the header that its values are in; ok is false if they
+// are in none, or are whole lines.
+func (t Test) OnLines() (lines Test, ok bool) {
+	dim, name := t.Dim.Of()
+	if dim.Line == nil {
+		return Test{}, false
+	}
+	return Test{Dim: HeaderDim(dim.Header(name)), Any: []Pattern{dim.Line(name, t.Any)}, Not: t.Not}, true
 }
 
 // Values is the test that takes these values of d.

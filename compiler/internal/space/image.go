@@ -129,8 +129,8 @@ func decided(holds bool) truth {
 // before takes one test back.
 func (m Image) before(t Test) (Test, truth, error) {
 	b, is, err := t, maybe, error(nil)
-	if name, ok := t.Dim.Header(); ok {
-		if i := slices.IndexFunc(m.Headers, func(e Edit) bool { return e.Name == name }); i >= 0 {
+	if dim, name := t.Dim.Of(); dim.Header != nil {
+		if i := slices.IndexFunc(m.Headers, func(e Edit) bool { return e.Name == dim.Header(name) }); i >= 0 {
 			is, err = m.Headers[i].before(t)
 		}
 	}
@@ -151,20 +151,26 @@ func (t Test) takes(v string) bool {
 	return len(t.Any) == 0 || slices.ContainsFunc(t.Any, func(p Pattern) bool { return p.Matches(v) })
 }
 
-// before says what is known of "some line is in one of t's patterns" behind the edit. A
-// header that is kept as one line is another value with what is added to it.
+// before says what is known of "some value is in one of t's patterns" behind the edit, where the
+// values are in the header's lines. A header that is kept as one line is another value with
+// what is added to it.
 func (e Edit) before(t Test) (truth, error) {
-	lines := HeaderLines(e.Name, e.Lines)
-	switch {
+	var added Request
+	for _, line := range HeaderLines(e.Name, e.Lines) {
+		added.Headers = append(added.Headers, Header{Name: e.Name, Value: line})
+	}
+	dim, name := t.Dim.Of()
+	values := dim.Values(added, name)
+	switch takes := slices.ContainsFunc(values, t.takes); {
 	case e.Clear:
-		return decided(slices.ContainsFunc(lines, t.takes)), nil
-	case len(lines) == 0:
+		return decided(takes), nil
+	case len(values) == 0:
 		return maybe, nil
 	case len(t.Any) == 0:
 		return always, nil
 	case Joined(e.Name):
 		return maybe, Unclear("proxies keep " + e.Name + " as one line, to which something is added")
-	case slices.ContainsFunc(lines, t.takes):
+	case takes:
 		return always, nil
 	}
 	return maybe, nil

@@ -63,6 +63,7 @@ func Conditions() []feature.Condition {
 	return []feature.Condition{
 		condition.Methods,
 		condition.Headers,
+		condition.Cookies,
 		condition.Query,
 		condition.Scheme,
 	}

@@ -73,6 +73,21 @@ func OnParameters() Condition {
 	})
 }
 
+// OnLines lowers a test of a part of a header's lines (space.Test.OnLines), by a regular
+// expression for the lines. It must not take the empty line.
+func OnLines() Condition {
+	return OnMatch(func(m *routev3.RouteMatch, _ string, t space.Test) error {
+		lines, ok := t.OnLines()
+		if !ok {
+			return fmt.Errorf("what %s is about is no part of a header", t.Dim)
+		}
+		name, _ := lines.Dim.Header()
+		h, err := headerMatcher(name, lines)
+		m.Headers = append(m.Headers, h)
+		return err
+	})
+}
+
 // routeMatch is Envoy's form of a match. It fails on a condition that Envoy's
 // matchers cannot express.
 func (c Conditions) routeMatch(m model.Match) (*routev3.RouteMatch, error) {

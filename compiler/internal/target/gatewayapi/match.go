@@ -53,11 +53,34 @@ func OnMethod() Condition {
 func OnHeaders() Condition {
 	return OnMatches(func(ms []Match, name string, t space.Test) ([]Match, []string, error) {
 		h, losses, err := valueMatch("header", name, t)
-		for i := range ms {
-			ms[i].Headers = append(slices.Clip(ms[i].Headers), h)
-		}
-		return ms, losses, err
+		return withHeader(ms, h, losses, err)
 	})
+}
+
+// OnLines lowers a test of a part of a header's lines (space.Test.OnLines), by a regular
+// expression for the lines.
+func OnLines() Condition {
+	return OnMatches(func(ms []Match, _ string, t space.Test) ([]Match, []string, error) {
+		lines, ok := t.OnLines()
+		if !ok {
+			return nil, nil, fmt.Errorf("what %s is about is no part of a header", t.Dim)
+		}
+		name, _ := lines.Dim.Header()
+		h, losses, err := valueMatch("header", name, lines)
+		return withHeader(ms, h, losses, err)
+	})
+}
+
+// withHeader adds a condition on a header to each of the alternatives. Of several for one header
+// an HTTPRoute has the first alone.
+func withHeader(ms []Match, h HeaderMatch, losses []string, err error) ([]Match, []string, error) {
+	for i := range ms {
+		if err == nil && slices.ContainsFunc(ms[i].Headers, func(o HeaderMatch) bool { return o.Name == h.Name }) {
+			err = fmt.Errorf("header %q: an HTTPRoute has one condition for each header", h.Name)
+		}
+		ms[i].Headers = append(slices.Clip(ms[i].Headers), h)
+	}
+	return ms, losses, err
 }
 
 // OnParameters lowers a test of a query's parameter.
