@@ -3,6 +3,7 @@ package sandbox
 import (
 	"io"
 	"os/exec"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -39,5 +40,18 @@ func TestChildDiesWithParent(t *testing.T) {
 		case <-time.After(time.Minute):
 			t.Errorf("%q: the child outlives its parent", work)
 		}
+	}
+}
+
+// What a terminal sends to the processes in front does not reach a child.
+func TestChildIsInAGroupOfItsOwn(t *testing.T) {
+	c, err := Start(child, "behave", small())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	group, err := syscall.Getpgid(c.cmd.Process.Pid)
+	if err != nil || group != c.cmd.Process.Pid {
+		t.Errorf("group %d of process %d, %v", group, c.cmd.Process.Pid, err)
 	}
 }

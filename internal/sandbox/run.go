@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -55,6 +56,9 @@ func Start(argv0, kind string, l Limits) (*Child, error) {
 	}
 	c := &Child{limits: l, cmd: exec.Command(argv0, Word, kind, arg)}
 	c.cmd.Env, c.cmd.Stderr, c.cmd.WaitDelay = []string{}, &c.stderr, waitDelay
+	// A terminal's Ctrl-C is for the parent, who says how it ends: a child that the same signal
+	// ended would be told as a failure of its own.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
 		return fail("making a pipe: %v", err)
 	}
