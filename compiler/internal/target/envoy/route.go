@@ -272,11 +272,11 @@ func (e *emitter) arriving(s *model.Service, p model.Port, v model.Version, name
 				f(h, value, &x)
 			}
 		}
-		for _, r := range s.Routes { // the callers' business, but told also if nobody calls yet
-			if _, err := e.conditions.routeMatch(r.Match); err != nil {
-				out.problem(matchProblem(e.at(model.RoutePath(s.ID, r.Name)), err))
-			}
-		}
+		// Its routes are made at the callers. What is wrong with them is told if nobody calls yet,
+		// too: whoever begins to would be refused for it.
+		var untold entry
+		e.serviceRoutes(target{service: s, port: p}, &untold)
+		out.problems = append(out.problems, untold.problems...)
 		e.sealRoutes(out, path, &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{h}})
 	})
 }
