@@ -25,7 +25,7 @@ const (
 // BeforeHandshake is what becomes of a connection to a port of HTTPS that asks for a name (SNI)
 // which no host there has; ok is false if one has.
 func BeforeHandshake(g *model.Gateway, p model.Port, name string) (a space.Answer, ok bool) {
-	if _, known := g.HostAt(p.Name, name); known {
+	if _, known := g.HostAsked(p.Name, name); known {
 		return space.Answer{}, false
 	}
 	return space.Answer{Outcome: space.Outcome{Verdict: space.Denied, By: ByProxy}, Why: "no host at port " + p.Name + " has the name that the connection asks for (SNI)"}, true
@@ -46,7 +46,7 @@ func atDoor(g *model.Gateway, p model.Port, name, host, scheme string) (a space.
 	h, known := g.HostAt(p.Name, CleanHost(host))
 	secure := p.Protocol == model.HTTPS
 	if secure {
-		asked, _ := g.HostAt(p.Name, name)
+		asked, _ := g.HostAsked(p.Name, name)
 		known = known && asked.TLS.Shares(h.TLS)
 	}
 	switch {

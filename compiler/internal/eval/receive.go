@@ -255,14 +255,31 @@ func (r *reading) client() netip.Addr {
 	return a
 }
 
-// possibleTarget reports whether a target can be one, by its first characters and by none of
-// them being outside of ASCII.
+// possibleTarget reports whether Envoy's parser reads a target at all, before it looks at the
+// lines of the head: by its first characters, by those where a host stands, and by none of them
+// being outside of ASCII.
 func possibleTarget(method, target string) bool {
 	if strings.ContainsFunc(target, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
 		return false
 	}
-	return method == connect || strings.HasPrefix(target, "/") || strings.HasPrefix(target, "*") || uri.MatchString(target)
+	if strings.HasPrefix(target, "/") || strings.HasPrefix(target, "*") {
+		return true
+	}
+	if method != connect {
+		scheme := uri.FindString(target)
+		if scheme == "" {
+			return false
+		}
+		target = target[len(scheme):]
+	}
+	if i := strings.IndexAny(target, "/?"); i >= 0 {
+		target = target[:i]
+	}
+	return readHost.MatchString(target) && !strings.Contains(target, "@@")
 }
+
+// readHost is what Envoy's parser reads where a target's host stands, of which uriHost takes less.
+var readHost = regexp.MustCompile(`^[A-Za-z0-9!$%&'()*+,.:;=@\[\]_~-]*$`)
 
 // http2 ends the stream of what is malformed (RFC 9113 section 8.1.1).
 func (r *reading) http2() *refusal {

@@ -42,6 +42,16 @@ func (g *Gateway) HostAt(port, name string) (best Host, found bool) {
 	return best, found
 }
 
+// HostAsked is the host at a port whose certificates a connection gets that asks for a name
+// (SNI). Unlike HostAt, "*.b" takes ".b": Envoy keeps wildcards without their star among the
+// exact names.
+func (g *Gateway) HostAsked(port, name string) (Host, bool) {
+	if strings.HasPrefix(name, ".") {
+		name = "*" + name
+	}
+	return g.HostAt(port, name)
+}
+
 // Schemes are those by which requests reach the routes of a host, sorted: by ports, or as the
 // proxies in front of the gateway say.
 func (g *Gateway) Schemes(h Host) []string {
