@@ -23,7 +23,7 @@ var (
 )
 
 const (
-	usualMeshes = 16
+	usualMeshes = 18
 	usualEach   = 450
 	parallel    = 4  // requests under way at once
 	shown       = 10 // disagreements of a mesh that are told one by one
