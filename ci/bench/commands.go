@@ -25,8 +25,10 @@ const commandRounds = 5
 
 // commandCase is a command in a changed working tree, and what it should take at most: 0 for no bound.
 type commandCase struct {
-	what          string
-	files         fs.FS
+	what string
+	// files are the tree's in a round. A command that is run on the same files again may tell
+	// what it found before, so each round of an edit has another one.
+	files         func(round int) fs.FS
 	limit, memory float64 // ms of wall clock, MiB of one process
 	args          []string
 	cpu           float64 // ms of CPU
@@ -41,16 +43,19 @@ func (b *bench) commands(s report.Section) error {
 	}
 	m, g, long := sample.New(n), sample.NewHosts(hosts), sample.NewGateway(routes)
 	plan := []string{"plan", "--base", "HEAD"}
+	const seconds = 10 // which no timeout of the sample has
+	always := func(files fs.FS) func(int) fs.FS { return func(int) fs.FS { return files } }
+	aRoute := func(r int) fs.FS { return long.Edited(routes/2 + r).FS() }
 	if err := b.commandsIn(s, fmt.Sprintf("%d services", n), m.FS(), []commandCase{
-		{what: "meshc vet again", files: m.FS(), limit: 300, memory: 256, args: []string{"vet"}},
-		{what: "meshc plan, one edit", files: m.Edited(n/2, 9).FS(), limit: 1000, memory: 256, args: plan},
-		{what: "meshc plan, all changed", files: m.AllEdited(9).FS(), limit: 3000, args: plan},
+		{what: "meshc vet again", files: always(m.FS()), limit: 300, memory: 256, args: []string{"vet"}},
+		{what: "meshc plan, one edit", files: func(r int) fs.FS { return m.Edited(n/2, seconds+r).FS() }, limit: 1000, memory: 256, args: plan},
+		{what: "meshc plan, all changed", files: func(r int) fs.FS { return m.AllEdited(seconds + r).FS() }, limit: 3000, args: plan},
 	}); err != nil {
 		return err
 	}
 	if err := b.commandsIn(s, fmt.Sprintf("a gateway with %d routes", routes), long.FS(), []commandCase{
-		{what: "meshc vet, one edit", files: long.Edited(routes / 2).FS(), cpu: 1000, args: []string{"vet"}},
-		{what: "meshc plan, one edit", files: long.Edited(routes / 2).FS(), limit: 1000, memory: 256, args: plan},
+		{what: "meshc vet, one edit", files: aRoute, cpu: 1000, args: []string{"vet"}},
+		{what: "meshc plan, one edit", files: func(r int) fs.FS { return aRoute(commandRounds + r) }, limit: 1000, memory: 256, args: plan},
 	}); err != nil {
 		return err
 	}
@@ -59,9 +64,9 @@ func (b *bench) commands(s report.Section) error {
 		return fmt.Errorf("finding an Envoy: %w", err)
 	}
 	return b.commandsIn(s, fmt.Sprintf("a gateway of %d hosts", hosts), g.FS(), []commandCase{
-		{what: "meshc vet again", files: g.FS(), args: []string{"vet"}},
-		{what: "meshc plan, one edit", files: g.Edited(hosts / 2).FS(), limit: 2000, args: plan},
-		{what: "meshc vet --envoy", files: g.FS(), args: []string{"vet", "--envoy-path", envoy.Path}},
+		{what: "meshc vet again", files: always(g.FS()), args: []string{"vet"}},
+		{what: "meshc plan, one edit", files: func(r int) fs.FS { return g.Edited(hosts/2 + r).FS() }, limit: 2000, args: plan},
+		{what: "meshc vet --envoy", files: always(g.FS()), args: []string{"vet", "--envoy-path", envoy.Path}},
 	})
 }
 
@@ -86,12 +91,12 @@ func (b *bench) commandsIn(s report.Section, size string, base fs.FS, cases []co
 	}
 	s.Add(size+": meshc vet, nothing in the cache", measure.MS(first.wall), "ms", "CPU %s ms, peak memory of one process %.0f MiB", ms(first.cpu), measure.MiB(first.memory))
 	for _, c := range cases {
-		if err := w.write(c.files); err != nil {
-			return err
-		}
 		var wall, cpu measure.Samples
 		var peak int64
-		for range commandRounds {
+		for round := range commandRounds {
+			if err := w.write(c.files(round)); err != nil {
+				return err
+			}
 			got, err := w.run(c.args...)
 			if err != nil {
 				return err
