@@ -3,6 +3,7 @@ package compile
 import (
 	"context"
 	"io/fs"
+	"slices"
 	"sync"
 	"testing/fstest"
 
@@ -27,58 +28,88 @@ type courts struct {
 
 // policySet are compiled policies, by the digest of what a user adds to the shipped ones.
 type policySet struct {
-	key    string
-	once   sync.Once
+	key  string
+	done chan struct{} // closed once the rest is there
+	policyResult
+}
+
+// policyResult is what a compile of policies gives: no engine with an error in the list.
+type policyResult struct {
 	engine *guard.Engine
 	ds     diag.List
 }
 
 // Convene compiles the policies, or takes them as they were compiled before. With errors in
 // the list the court does not sit. Of the same policies, compiled elsewhere at this time, it
-// awaits the end.
+// awaits the end, as long as ctx lasts.
 func (c *Compiler) Convene(ctx context.Context, user Rego) (Court, diag.List) {
 	files, key := user.fixed()
 	if key == "" {
-		engine, ds := guard.New(ctx, policies.FS, user.Files)
-		return Court{engine, user, &c.courts.memo}, user.Located(ds)
+		files = user.Files
 	}
-	set := c.courts.set(key)
-	set.once.Do(func() { set.engine, set.ds = guard.New(ctx, policies.FS, files) })
-	if set.engine == nil { // it may have been for want of time
-		c.courts.forget(set)
+	build := func() (r policyResult) {
+		r.engine, r.ds = guard.New(ctx, policies.FS, files)
+		return r
 	}
-	return Court{set.engine, user, &c.courts.memo}, user.Located(append(diag.List(nil), set.ds...))
+	var r policyResult
+	if key == "" {
+		r = build()
+	} else {
+		r = c.courts.compiled(ctx, key, build)
+	}
+	return Court{r.engine, user, &c.courts.memo}, user.Located(slices.Clone(r.ds))
+}
+
+// compiled is what build gives, or gave somebody who brought the same policies. What others
+// failed at they may have failed at for want of their own time: it is tried anew.
+func (c *courts) compiled(ctx context.Context, key string, build func() policyResult) policyResult {
+	for {
+		set, first := c.set(key)
+		if first {
+			defer func() { // whoever waits goes on, whatever becomes of build
+				if set.engine == nil {
+					c.forget(set)
+				}
+				close(set.done)
+			}()
+			set.policyResult = build()
+			return set.policyResult
+		}
+		select {
+		case <-set.done:
+		case <-ctx.Done():
+			return build() // whose words for that are its own
+		}
+		if set.engine != nil {
+			return set.policyResult
+		}
+	}
 }
 
 // Foresee has policies compiled beside what goes on, for a Convene that will ask for them.
 func (c *Compiler) Foresee(ctx context.Context, user Rego) { go c.Convene(ctx, user) }
 
-// set is the one of a key; a new one takes the place of the oldest.
-func (c *courts) set(key string) *policySet {
+// set is the one of a key, and whether it is new: then it takes the place of the oldest, and
+// whoever got it is to fill it.
+func (c *courts) set(key string) (s *policySet, first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range c.sets {
 		if s.key == key {
-			return s
+			return s, false
 		}
 	}
-	s := &policySet{key: key}
+	s = &policySet{key: key, done: make(chan struct{})}
 	if c.sets = append(c.sets, s); len(c.sets) > maxCourts {
 		c.sets = c.sets[1:]
 	}
-	return s
+	return s, true
 }
 
 func (c *courts) forget(set *policySet) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var kept []*policySet
-	for _, s := range c.sets {
-		if s != set {
-			kept = append(kept, s)
-		}
-	}
-	c.sets = kept
+	c.sets = slices.DeleteFunc(c.sets, func(s *policySet) bool { return s == set })
 }
 
 // fixed are a user's files as they are now, and the name of all that a compile of them
