@@ -1,11 +1,13 @@
 package compiler_test
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -103,6 +105,49 @@ func TestWhatIsKnownChangesNoAnswer(t *testing.T) {
 	t.Logf("%d compared, in %d something was left out", compared, less)
 	if less < compared/4 || compared < 20 {
 		t.Errorf("%d compared, in %d something was left out: it helps nobody", compared, less)
+	}
+}
+
+// A service that is one object on both sides is not thought to be the same for callers who say
+// something else of their calls, or for a mesh whose identities are others.
+func TestPlanSeesWhatIsAroundASharedService(t *testing.T) {
+	const root = "package mesh\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\n"
+	const head = "package %s\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\nmesh: namespace: %q\n"
+	files := func(domain, call string) fstest.MapFS {
+		return fstest.MapFS{
+			"mesh.cue":      {Data: []byte(root + domain)},
+			"web/web.cue":   {Data: fmt.Appendf(nil, head+"mesh: service: web: {port: http: number: 80, calls: \"shop/cart\": {%s}}\n", "web", "web", call)},
+			"shop/cart.cue": {Data: fmt.Appendf(nil, head+"mesh: service: cart: {port: http: number: 80, grant: web: from: [\"web/web\"]}\n", "shop", "shop")},
+		}
+	}
+	for name, c := range map[string]struct {
+		before, after fstest.MapFS
+		changes       bool
+	}{
+		"nothing":      {files("", `timeout: "2s"`), files("", `timeout: "2s"`), false},
+		"a word":       {files("", `timeout: "2s"`), files("", `timeout: "3s"`), true},
+		"a new word":   {files("", ""), files("", `timeout: "3s"`), true},
+		"a word gone":  {files("", `timeout: "2s"`), files("", ""), true},
+		"trust domain": {files("", ""), files("mesh: trustDomain: \"other.local\"\n", ""), true},
+	} {
+		o := remembering(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC))
+		before, ds := compiler.Load(c.before, o)
+		if before == nil {
+			t.Fatal(name, ds)
+		}
+		after, ds := compiler.Load(c.after, o)
+		if after == nil {
+			t.Fatal(name, ds)
+		}
+		alone, _ := compiler.Load(c.before, compiler.Options{At: o.At})
+		own, _ := compiler.Load(c.after, compiler.Options{At: o.At})
+		got, want := planned(t, before, after), planned(t, alone, own)
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: the plan of what shares objects is\n%+v\nand else\n%+v", name, got, want)
+		}
+		if (len(got.Lines) > 0) != c.changes {
+			t.Errorf("%s: %+v", name, got.Lines)
+		}
 	}
 }
 
