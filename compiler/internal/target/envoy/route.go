@@ -274,9 +274,11 @@ func (e *emitter) arriving(s *model.Service, p model.Port, v model.Version, name
 		}
 		// Its routes are made at the callers. What is wrong with them is told if nobody calls yet,
 		// too: whoever begins to would be refused for it.
-		var untold entry
-		e.serviceRoutes(target{service: s, port: p}, &untold)
-		out.problems = append(out.problems, untold.problems...)
+		if v.Name == s.Versions[0].Name { // they are the same for all
+			var untold entry
+			e.serviceRoutes(target{service: s, port: p}, &untold)
+			out.problems = append(out.problems, untold.problems...)
+		}
 		e.sealRoutes(out, path, &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{h}})
 	})
 }
