@@ -196,27 +196,5 @@ mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: all: {to: a
 		}
 		rs, want = append(rs, r), append(want, c.status)
 	}
-	reh, stage := stageOf(t.Context(), t, p, rs)
-	g, ctx := errgroup.WithContext(context.WithoutCancel(t.Context()))
-	for i, r := range rs {
-		g.Go(func() error {
-			says, err := p.Decide(r)
-			if err != nil {
-				return err
-			}
-			if says.Status != want[i] {
-				t.Errorf("%+v: the evaluator says %d (%s), want %d", r, says.Status, says.Words(), want[i])
-			}
-			got, err := stage.Ask(ctx, reh.Doors[i], r)
-			if err != nil {
-				t.Errorf("%+v: %v", r, err)
-			} else if why := rehearsal.Differs(says, r, got); why != "" {
-				t.Errorf("%+v: %s", r, why)
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	agreeOn(t, p, rs, want)
 }

@@ -79,6 +79,13 @@ mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: {
 		r.From, r.To, r.Host = "", "gateway/shop/edge", "a.test"
 		rs, want = append(rs, r), append(want, c.status)
 	}
+	agreeOn(t, p, rs, want)
+}
+
+// agreeOn asks all requests at once, for some of them last: the evaluator says the status that is
+// wanted of each, and a real Envoy does what it says.
+func agreeOn(t *testing.T, p *compiler.Program, rs []compiler.Request, want []int) {
+	t.Helper()
 	reh, stage := stageOf(t.Context(), t, p, rs)
 	g, ctx := errgroup.WithContext(context.WithoutCancel(t.Context()))
 	for i, r := range rs {
