@@ -232,7 +232,7 @@ func (l *linker) targetsOf(n intent.Node, r model.Route, name func(intent.Entry)
 	to := n.Field("to")
 	if len(l.answers(r.Traits)) > 0 {
 		if to.Exists() {
-			d := diag.New(diag.CodeOneOf, to.Pos(), "%s both answers by itself and has `to`", n.Path()).WithFix("keep one of them")
+			d := diag.New(diag.CodeOneOf, to.Pos(), "%s both answers by itself and has `to`", n.Path()).WithFix("%s", keepOne(n, append(l.answers(r.Traits), "to")...))
 			for _, name := range l.answers(r.Traits) {
 				d = d.WithRelated(n.Field(name).Pos(), "%s", name) // which may be an environment's
 			}

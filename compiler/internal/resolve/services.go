@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -285,7 +286,7 @@ func (l *linker) oneOf(n intent.Node, fields ...string) string {
 	}
 	text, fix := "none", "add one of them"
 	if len(found) > 1 {
-		text, fix = strings.Join(found, " and "), "keep one of them"
+		text, fix = strings.Join(found, " and "), keepOne(n, found...)
 	}
 	d := diag.New(diag.CodeOneOf, n.Pos(), "%s needs exactly one of %s, it has %s", n.Path(), strings.Join(fields, ", "), text).WithFix("%s", fix)
 	for _, f := range found {
@@ -293,4 +294,19 @@ func (l *linker) oneOf(n intent.Node, fields ...string) string {
 	}
 	l.add(d)
 	return ""
+}
+
+// keepOne is the way out of fields that exclude each other. Where an environment has one beside
+// the package's own, it may take that away.
+func keepOne(n intent.Node, fields ...string) string {
+	var own []string
+	for _, f := range fields {
+		if _, ok := intent.EnvironmentOf(n.Field(f).Pos().File); !ok {
+			own = append(own, f)
+		}
+	}
+	if len(own) != 1 || len(fields) < 2 {
+		return "keep one of them"
+	}
+	return fmt.Sprintf("keep one of them; the environment takes the package's away by override: %s: null", own[0])
 }
