@@ -3,7 +3,6 @@ package intent
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,14 +25,15 @@ type Cache interface {
 
 // cacheFormat changes whenever the cached form or the meaning of an evaluation does
 // (a new CUE library, another index).
-const cacheFormat = "2 cue v0.17.1"
+const cacheFormat = "3 cue v0.17.1"
 
 // cached evaluates a unit, or takes it from the cache. Only packages without any
 // problem are kept.
 func (s *session) cached(u unit) result {
 	c := s.options.Cache
 	if c == nil {
-		return s.evaluate(u)
+		res, _ := s.evaluate(u)
+		return res
 	}
 	key := s.layout.key(u)
 	memory, _ := c.(*Memory)
@@ -43,96 +43,43 @@ func (s *session) cached(u unit) result {
 		}
 	}
 	if b, ok := c.Get(key); ok {
-		if p, err := decodeEntry(u.dir, b); err == nil {
-			memory.keep(key, p)
-			return result{pkg: p, pos: p.Mesh.pos}
+		if f, err := decodeForm(b); err == nil && f.mesh != nil {
+			res := f.result(u.dir)
+			memory.keep(key, res.pkg)
+			return res
 		}
 	}
-	res := s.evaluate(u)
+	res, encoded := s.evaluate(u)
 	if res.pkg != nil && len(res.diags) == 0 {
 		memory.keep(key, res.pkg)
 		if memory != nil && memory.below == nil {
 			return res
 		}
-		if b, err := encodeEntry(res.pkg); err == nil {
-			c.Put(key, b)
+		if encoded == nil {
+			encoded, _ = formOf(res).encode() // what is not JSON has not come so far
 		}
+		c.Put(key, encoded)
 	}
 	return res
 }
 
-// evaluate evaluates a unit here, or wherever the options say.
-func (s *session) evaluate(u unit) result {
+// evaluate evaluates a unit here, or wherever the options say. The encoded form is nil if
+// nobody needed it.
+func (s *session) evaluate(u unit) (res result, encoded []byte) {
 	if s.options.Evaluate == nil {
-		return s.layout.evaluate(u)
+		return s.layout.evaluate(u), nil
 	}
 	b, ds := s.options.Evaluate(s.layout.job(u))
 	if ds.HasErrors() {
-		return result{pos: &index{}, diags: ds, lost: true}
+		return result{pos: &index{}, diags: ds, lost: true}, nil
 	}
-	res, err := decodeAnswer(u.dir, b)
+	res, encoded, err := decodeAnswer(u.dir, b)
 	if err != nil {
 		at := diag.Pos{File: slices.Concat(u.base, u.overlay)[0]}
 		return result{pos: &index{}, diags: diag.List{diag.New(diag.CodeInternal, at, "%v", err).
-			WithFix("this is a defect of meshc: please report it with the intent that shows it")}, lost: true}
+			WithFix("this is a defect of meshc: please report it with the intent that shows it")}, lost: true}, nil
 	}
-	return res
-}
-
-// entry is the cached form of a package.
-type entry struct {
-	Sum      string // of the others: a torn or edited file is a miss
-	Mesh     json.RawMessage
-	Pos      json.RawMessage
-	Replaced json.RawMessage
-}
-
-func encodeEntry(p *Package) ([]byte, error) {
-	mesh, err := json.Marshal(p.Mesh.value)
-	if err != nil {
-		return nil, fmt.Errorf("encoding package %q: %w", p.Dir, err)
-	}
-	pos, err := json.Marshal(p.Mesh.pos.pos)
-	if err != nil {
-		return nil, fmt.Errorf("encoding positions of package %q: %w", p.Dir, err)
-	}
-	replaced, err := json.Marshal(p.Replaced)
-	if err != nil {
-		return nil, fmt.Errorf("encoding what is replaced in package %q: %w", p.Dir, err)
-	}
-	return json.Marshal(entry{Sum: sum(mesh, pos, replaced), Mesh: mesh, Pos: pos, Replaced: replaced})
-}
-
-func decodeEntry(dir string, b []byte) (*Package, error) {
-	var e entry
-	if err := json.Unmarshal(b, &e); err != nil {
-		return nil, fmt.Errorf("reading a cache entry: %w", err)
-	}
-	if e.Sum != sum(e.Mesh, e.Pos, e.Replaced) {
-		return nil, fmt.Errorf("reading a cache entry: wrong checksum")
-	}
-	x := &index{pos: map[string]diag.Pos{}}
-	if err := json.Unmarshal(e.Pos, &x.pos); err != nil {
-		return nil, fmt.Errorf("reading a cache entry: %w", err)
-	}
-	var replaced []Replaced
-	if err := json.Unmarshal(e.Replaced, &replaced); err != nil {
-		return nil, fmt.Errorf("reading a cache entry: %w", err)
-	}
-	mesh, err := decode(e.Mesh)
-	if err != nil {
-		return nil, err
-	}
-	return newPackage(dir, mesh, x, replaced), nil
-}
-
-func sum(parts ...[]byte) string {
-	h := sha256.New()
-	for _, p := range parts {
-		fmt.Fprintf(h, "%d\n", len(p))
-		h.Write(p)
-	}
-	return hex.EncodeToString(h.Sum(nil))
+	return res, encoded
 }
 
 // key is the digest of everything that the unit's value depends on: the schema,

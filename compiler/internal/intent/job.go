@@ -1,7 +1,6 @@
 package intent
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -98,16 +97,9 @@ func decodeJob(b []byte) (Job, error) {
 	return h.Job, nil
 }
 
-// answer is what a job gave, between processes.
-type answer struct {
-	Mesh     json.RawMessage     `json:"mesh,omitempty"` // absent: there is no package
-	Pos      map[string]diag.Pos `json:"pos,omitempty"`
-	Replaced []Replaced          `json:"replaced,omitempty"`
-	Diags    diag.List           `json:"diags,omitempty"`
-}
-
-// Evaluate does an encoded job and encodes its answer. Problems of the intent are
-// part of the answer; the error is for a job that cannot be read.
+// Evaluate does an encoded job and encodes its answer: the length of the problems and the
+// problems as JSON, then the form. Problems of the intent are part of the answer; the error
+// is for a job that cannot be read.
 func Evaluate(b []byte) ([]byte, error) {
 	j, err := decodeJob(b)
 	if err != nil {
@@ -116,33 +108,34 @@ func Evaluate(b []byte) ([]byte, error) {
 	l, _ := newLayout(source.Tree{Files: j.files}) // whoever made the job knows of its problems
 	l.module = j.Module
 	res := l.evaluate(unit{dir: j.Dir, base: j.Base, overlay: j.Overlay})
-	a := answer{Diags: res.diags}
-	if res.pos != nil {
-		a.Pos = res.pos.pos
+	problems, err := json.Marshal(res.diags)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the problems of package %q: %w", j.Dir, err)
 	}
-	if res.pkg != nil {
-		a.Replaced = res.pkg.Replaced
-		if a.Mesh, err = json.Marshal(res.pkg.Mesh.value); err != nil {
-			return nil, fmt.Errorf("encoding package %q: %w", j.Dir, err)
-		}
+	encoded, err := formOf(res).encode()
+	if err != nil {
+		return nil, fmt.Errorf("encoding package %q: %w", j.Dir, err)
 	}
-	return json.Marshal(a)
+	return slices.Concat(binary.BigEndian.AppendUint64(nil, uint64(len(problems))), problems, encoded), nil
 }
 
-// decodeAnswer reads what Evaluate gave for the package in dir.
-func decodeAnswer(dir string, b []byte) (result, error) {
-	var a answer
-	if err := json.Unmarshal(b, &a); err != nil {
-		return result{}, fmt.Errorf("reading the value of package %q: %w", dir, err)
+// decodeAnswer reads what Evaluate gave for the package in dir, and gives its form as well.
+func decodeAnswer(dir string, b []byte) (result, []byte, error) {
+	const size = 8
+	if len(b) < size || binary.BigEndian.Uint64(b) > uint64(len(b)-size) {
+		return result{}, nil, fmt.Errorf("reading the value of package %q: %w", dir, errForm)
 	}
-	res := result{diags: a.Diags, pos: &index{pos: a.Pos}}
-	if len(a.Mesh) == 0 || bytes.Equal(a.Mesh, []byte("null")) {
-		return res, nil
+	n := binary.BigEndian.Uint64(b)
+	var problems diag.List
+	if err := json.Unmarshal(b[size:size+n], &problems); err != nil {
+		return result{}, nil, fmt.Errorf("reading the problems of package %q: %w", dir, err)
 	}
-	mesh, err := decode(a.Mesh)
+	encoded := b[size+n:]
+	f, err := decodeForm(encoded)
 	if err != nil {
-		return result{}, fmt.Errorf("reading the value of package %q: %w", dir, err)
+		return result{}, nil, fmt.Errorf("reading the value of package %q: %w", dir, err)
 	}
-	res.pkg = newPackage(dir, mesh, res.pos, a.Replaced)
-	return res, nil
+	res := f.result(dir)
+	res.diags = problems
+	return res, encoded, nil
 }
