@@ -147,6 +147,14 @@ func (in Input) value() (ast.Value, error) {
 
 // decodedObject reads a JSON object as OPA does. Numbers keep their spelling.
 func decodedObject(raw []byte) (ast.Object, error) {
+	if o, ok := canonicalObject(raw); ok {
+		return o, nil
+	}
+	return decodedAny(raw)
+}
+
+// decodedAny is decodedObject for whatever JSON has.
+func decodedAny(raw []byte) (ast.Object, error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	var doc map[string]any
