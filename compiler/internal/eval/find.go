@@ -21,13 +21,39 @@ func FindService(ds []space.Decision, id, port string) (space.Decision, bool) {
 // name, else the longest wildcard that covers it. Without one the gateway knows
 // no such host, and the answer is UnknownHost.
 func FindGateway(ds []space.Decision, id, host string) (space.Decision, bool) {
-	host = CleanHost(host)
-	best, found := space.Decision{}, false
+	return HostsOf(ds, id).Find(host)
+}
+
+// Hosts are the decisions of one gateway, for somebody who asks about many hosts.
+type Hosts struct {
+	named     map[string]space.Decision // by the name in lower case
+	wildcards []space.Decision          // also among the named
+}
+
+// HostsOf are those of the gateway with that ID.
+func HostsOf(ds []space.Decision, id string) Hosts {
+	hosts := Hosts{named: map[string]space.Decision{}}
 	for _, d := range ds {
-		if d.Scope.Kind != "gateway" || d.Scope.ID != id || !model.HostCovers(d.Scope.Port, host) {
+		if d.Scope.Kind != "gateway" || d.Scope.ID != id {
 			continue
 		}
-		if !found || model.MoreSpecific(d.Scope.Port, best.Scope.Port) {
+		hosts.named[strings.ToLower(d.Scope.Port)] = d
+		if strings.HasPrefix(d.Scope.Port, "*") {
+			hosts.wildcards = append(hosts.wildcards, d)
+		}
+	}
+	return hosts
+}
+
+// Find is FindGateway at this gateway.
+func (h Hosts) Find(host string) (space.Decision, bool) {
+	host = CleanHost(host)
+	best, found := h.named[host] // nothing is more specific than the name itself
+	if found {
+		return best, true
+	}
+	for _, d := range h.wildcards {
+		if model.HostCovers(d.Scope.Port, host) && (!found || model.MoreSpecific(d.Scope.Port, best.Scope.Port)) {
 			best, found = d, true
 		}
 	}

@@ -52,8 +52,8 @@ func (c *comparison) pairs() []pair {
 		var p pair
 		var inB, inA bool
 		if s.Kind == "gateway" {
-			p.before, inB = eval.FindGateway(gateways[s.ID].before, s.ID, s.Port)
-			p.after, inA = eval.FindGateway(gateways[s.ID].after, s.ID, s.Port)
+			p.before, inB = gateways[s.ID].before.Find(s.Port)
+			p.after, inA = gateways[s.ID].after.Find(s.Port)
 			p.before, p.after = c.withOutside(c.before, p.before), c.withOutside(c.after, p.after)
 			p.host = hostOf(s.Port, gateways[s.ID].names)
 			p.display = "gateway/" + s.ID + " host " + s.Port
@@ -95,30 +95,22 @@ func (c *comparison) serviceDisplay(s space.Scope) string {
 
 // gatewaySides are one gateway's decisions on both sides, and all host names.
 type gatewaySides struct {
-	before, after []space.Decision
+	before, after eval.Hosts
 	names         []string
 }
 
 func gatewayScopes(before, after []space.Decision) map[string]*gatewaySides {
 	out := map[string]*gatewaySides{}
-	of := func(d space.Decision) *gatewaySides {
-		if out[d.Scope.ID] == nil {
-			out[d.Scope.ID] = &gatewaySides{}
+	for _, d := range slices.Concat(before, after) {
+		if d.Scope.Kind != "gateway" {
+			continue
 		}
-		out[d.Scope.ID].names = append(out[d.Scope.ID].names, d.Scope.Port)
-		return out[d.Scope.ID]
-	}
-	for _, d := range before {
-		if d.Scope.Kind == "gateway" {
-			g := of(d)
-			g.before = append(g.before, d)
+		g := out[d.Scope.ID]
+		if g == nil {
+			g = &gatewaySides{before: eval.HostsOf(before, d.Scope.ID), after: eval.HostsOf(after, d.Scope.ID)}
+			out[d.Scope.ID] = g
 		}
-	}
-	for _, d := range after {
-		if d.Scope.Kind == "gateway" {
-			g := of(d)
-			g.after = append(g.after, d)
-		}
+		g.names = append(g.names, d.Scope.Port)
 	}
 	return out
 }
