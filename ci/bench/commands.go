@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -32,6 +33,9 @@ type commandCase struct {
 	limit, memory float64 // ms of wall clock, MiB of one process
 	args          []string
 	cpu           float64 // ms of CPU
+	// watch has the command go on: what is measured is the time from the files' save until
+	// the first mistake is shown, and the base is restored behind each round.
+	watch bool
 }
 
 // commands measures what a user starts: `meshc vet` and `meshc plan` in a working tree,
@@ -45,11 +49,14 @@ func (b *bench) commands(s report.Section) error {
 	plan := []string{"plan", "--base", "HEAD"}
 	const seconds = 10 // which no timeout of the sample has
 	always := func(files fs.FS) func(int) fs.FS { return func(int) fs.FS { return files } }
+	aMistake := func(r int) fs.FS { return m.Mistaken(n/2, 1+r).FS() }
 	aRoute := func(r int) fs.FS { return long.Edited(routes/2 + r).FS() }
 	if err := b.commandsIn(s, fmt.Sprintf("%d services", n), m.FS(), []commandCase{
 		{what: "meshc vet again", files: always(m.FS()), limit: 300, memory: 256, args: []string{"vet"}},
 		{what: "meshc plan, one edit", files: func(r int) fs.FS { return m.Edited(n/2, seconds+r).FS() }, limit: 1000, memory: 256, args: plan},
 		{what: "meshc plan, all changed", files: func(r int) fs.FS { return m.AllEdited(seconds + r).FS() }, limit: 3000, args: plan},
+		{what: "meshc vet --watch, until a mistake is shown", files: aMistake, limit: 100, args: []string{"vet", "--watch"}, watch: true},
+		{what: "meshc plan --watch, until a mistake is shown", files: aMistake, limit: 100, args: append(plan, "--watch"), watch: true},
 	}); err != nil {
 		return err
 	}
@@ -91,6 +98,17 @@ func (b *bench) commandsIn(s report.Section, size string, base fs.FS, cases []co
 	}
 	s.Add(size+": meshc vet, nothing in the cache", measure.MS(first.wall), "ms", "CPU %s ms, peak memory of one process %.0f MiB", ms(first.cpu), measure.MiB(first.memory))
 	for _, c := range cases {
+		if c.watch {
+			if err := w.write(base); err != nil {
+				return err
+			}
+			shown, err := w.watch(base, c.files, c.args...)
+			if err != nil {
+				return err
+			}
+			atMost(s, c.limit, size+": "+c.what, measure.MS(shown.Best()), "ms", fmt.Sprintf("best of %d, median %s ms", len(shown), ms(shown.Median())))
+			continue
+		}
 		var wall, cpu measure.Samples
 		var peak int64
 		for round := range commandRounds {
@@ -136,6 +154,9 @@ func (w worktree) write(files fs.FS) error {
 		if err != nil {
 			return fmt.Errorf("reading %q of the sample: %w", path, err)
 		}
+		if there, err := os.ReadFile(to); err == nil && bytes.Equal(there, text) {
+			return nil // who saves one file saves no others
+		}
 		return os.WriteFile(to, text, 0o600)
 	})
 }
@@ -158,11 +179,96 @@ type ran struct {
 	memory    int64         // bytes at most of one process
 }
 
-func (w worktree) run(args ...string) (ran, error) {
+// command is meshc in the working tree.
+func (w worktree) command(args ...string) *exec.Cmd {
 	c := exec.CommandContext(w.ctx, w.meshc, args...)
-	var out bytes.Buffer
-	c.Dir, c.Stdout, c.Stderr = w.dir, &out, &out
+	c.Dir = w.dir
 	c.Env = append(os.Environ(), "XDG_CACHE_HOME="+w.cache, "HOME="+w.cache)
+	return c
+}
+
+// watchTimeout ends a wait for a line that does not come.
+const watchTimeout = time.Minute
+
+// watch runs a command that looks again after each save. It saves each round's files in turn,
+// with base behind them, and gives the times from a save until an error was printed.
+func (w worktree) watch(base fs.FS, files func(round int) fs.FS, args ...string) (measure.Samples, error) {
+	c := w.command(args...)
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("making a pipe: %w", err)
+	}
+	defer read.Close()
+	c.Stdout, c.Stderr = write, write
+	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
+	ctx, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	err = c.Start()
+	write.Close()
+	if err != nil {
+		return nil, fmt.Errorf("starting meshc %s: %w", strings.Join(args, " "), err)
+	}
+	defer func() {
+		_ = c.Process.Signal(os.Interrupt) // it goes on until somebody ends it
+		_ = c.Wait()
+	}()
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for in := bufio.NewScanner(read); in.Scan(); {
+			select {
+			case lines <- in.Text():
+			case <-ctx.Done():
+			}
+		}
+	}()
+	until := func(words string) error {
+		late := time.After(watchTimeout)
+		for {
+			select {
+			case line, ok := <-lines:
+				if !ok {
+					return fmt.Errorf("meshc %s ended before it said %q", strings.Join(args, " "), words)
+				}
+				if strings.Contains(line, words) {
+					return nil
+				}
+			case <-late:
+				return fmt.Errorf("meshc %s did not say %q within %v", strings.Join(args, " "), words, watchTimeout)
+			}
+		}
+	}
+	const looked = "looked in"
+	if err := until(looked); err != nil {
+		return nil, err
+	}
+	var shown measure.Samples
+	for round := range commandRounds {
+		start := time.Now()
+		if err := w.write(files(round)); err != nil {
+			return nil, err
+		}
+		if err := until(": error MESH"); err != nil {
+			return nil, err
+		}
+		shown = append(shown, time.Since(start))
+		if err := until(looked); err != nil {
+			return nil, err
+		}
+		if err := w.write(base); err != nil {
+			return nil, err
+		}
+		if err := until(looked); err != nil {
+			return nil, err
+		}
+	}
+	return shown, nil
+}
+
+func (w worktree) run(args ...string) (ran, error) {
+	c := w.command(args...)
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
 	start := time.Now()
 	err := c.Run()
 	got := ran{wall: time.Since(start)}

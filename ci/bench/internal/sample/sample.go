@@ -68,6 +68,14 @@ func (m Mesh) Edited(i, seconds int) Mesh {
 	})})
 }
 
+// Mistaken is the mesh with a timeout in service i that is none: so many words of time.
+func (m Mesh) Mistaken(i, words int) Mesh {
+	text := string(m.files[file(i/PerPackage)].Data)
+	before, behind, _ := strings.Cut(text, fmt.Sprintf("mesh: service: %s: {", Name(i)))
+	right, wrong := fmt.Sprintf("timeout: \"%ds\"", defaultTimeout), fmt.Sprintf("timeout: %q", strings.Repeat("long ", words))
+	return m.with(map[int]string{i / PerPackage: before + fmt.Sprintf("mesh: service: %s: {", Name(i)) + strings.Replace(behind, right, wrong, 1)})
+}
+
 // AllEdited is the mesh with one route of every service changed.
 func (m Mesh) AllEdited(seconds int) Mesh {
 	changed := map[int]string{}
