@@ -136,12 +136,8 @@ type drawnRoute struct {
 	name     string
 	Priority int `json:"priority"`
 	Match    struct {
-		Path    *drawnPath           `json:"path"`
-		Methods []string             `json:"methods"`
-		Headers map[string]drawnTest `json:"headers"`
-		Cookies map[string]drawnTest `json:"cookies"`
-		Query   map[string]drawnTest `json:"query"`
-		Scheme  string               `json:"scheme"`
+		drawnMatch
+		Not drawnMatch `json:"not"`
 	} `json:"match"`
 	To          map[string]int `json:"to"`
 	Destination map[string]struct {
@@ -161,14 +157,28 @@ type drawnAnswer struct {
 	Body   string `json:"body"`
 }
 
-type drawnPath struct{ Exact, Prefix, Template string }
+type drawnMatch struct {
+	Path    *drawnPath           `json:"path"`
+	Methods []string             `json:"methods"`
+	Headers map[string]drawnTest `json:"headers"`
+	Cookies map[string]drawnTest `json:"cookies"`
+	Query   map[string]drawnTest `json:"query"`
+	Scheme  string               `json:"scheme"`
+}
+
+type drawnPath struct {
+	Exact, Prefix, StartsWith, Template, Regex string
+	IgnoreCase                                 bool
+}
 
 type drawnTest struct {
-	Exact   *string `json:"exact"`
-	Prefix  *string `json:"prefix"`
-	Suffix  *string `json:"suffix"`
-	Present bool    `json:"present"`
-	Not     bool    `json:"not"`
+	Exact      *string `json:"exact"`
+	Prefix     *string `json:"prefix"`
+	Suffix     *string `json:"suffix"`
+	Contains   *string `json:"contains"`
+	Regex      *string `json:"regex"`
+	Present    bool    `json:"present"`
+	IgnoreCase bool    `json:"ignoreCase"`
 }
 
 type drawnRewrite struct {
@@ -570,17 +580,94 @@ func spells(want, have []string, all bool) bool {
 	return (strings.HasPrefix(want[0], "{") || is(plain) || is(bare)) && spells(want[1:], have[1:], all)
 }
 
-func (x drawnTest) holds(v string, there bool) bool {
-	ok := there
+func (x drawnTest) holds(v string) bool {
+	fold := func(s string) string { return s }
+	if x.IgnoreCase {
+		fold = smallLetters
+	}
 	switch {
 	case x.Exact != nil:
-		ok = there && v == *x.Exact
+		return fold(v) == fold(*x.Exact)
 	case x.Prefix != nil:
-		ok = there && strings.HasPrefix(v, *x.Prefix)
+		return strings.HasPrefix(fold(v), fold(*x.Prefix))
 	case x.Suffix != nil:
-		ok = there && strings.HasSuffix(v, *x.Suffix)
+		return strings.HasSuffix(fold(v), fold(*x.Suffix))
+	case x.Contains != nil:
+		return strings.Contains(fold(v), fold(*x.Contains))
+	case x.Regex != nil:
+		return isLike(v, *x.Regex, x.IgnoreCase)
 	}
-	return ok != x.Not
+	return true
+}
+
+// smallLetters has those of ASCII in place of capitals.
+func smallLetters(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r - 'A' + 'a'
+		}
+		return r
+	}, s)
+}
+
+// isLike reports whether an expression takes a whole value.
+func isLike(v, expression string, ignoreCase bool) bool {
+	flags := ""
+	if ignoreCase {
+		flags = "(?i)"
+	}
+	expression = strings.TrimSuffix(strings.TrimPrefix(expression, "^"), "$")
+	return regexp.MustCompile(flags + "^(?:" + expression + ")$").MatchString(v)
+}
+
+// takes reports whether a path is like it.
+func (m drawnPath) takes(p string) bool {
+	fold := func(s string) string { return s }
+	if m.IgnoreCase {
+		fold = smallLetters
+	}
+	switch {
+	case m.Exact != "":
+		return fold(p) == fold(m.Exact)
+	case m.Prefix != "":
+		return m.Prefix == "/" || below(fold(strings.TrimSuffix(m.Prefix, "/")), fold(p))
+	case m.StartsWith != "":
+		return strings.HasPrefix(fold(p), fold(m.StartsWith))
+	case m.Regex != "":
+		return isLike(p, m.Regex, m.IgnoreCase)
+	}
+	_, ok := bound(m.Template, p)
+	return ok
+}
+
+// each are the conditions, one by one.
+func (m drawnMatch) each() []func(asked) bool {
+	var out []func(asked) bool
+	if m.Path != nil {
+		out = append(out, func(q asked) bool { return m.Path.takes(q.path) })
+	}
+	if len(m.Methods) > 0 {
+		out = append(out, func(q asked) bool { return slices.Contains(m.Methods, q.method) })
+	}
+	if m.Scheme != "" {
+		out = append(out, func(q asked) bool { return m.Scheme == q.scheme })
+	}
+	for name, x := range m.Headers {
+		out = append(out, func(q asked) bool {
+			v, there := q.headers[strings.ToLower(name)]
+			return there && x.holds(v)
+		})
+	}
+	for name, x := range m.Cookies {
+		out = append(out, func(q asked) bool { return slices.ContainsFunc(cookies(q.headers["cookie"], name), x.holds) })
+	}
+	for name, x := range m.Query {
+		out = append(out, func(q asked) bool {
+			v, there := parameter(q.query, name)
+			return there && x.holds(v)
+		})
+	}
+	return out
 }
 
 // bound are the segments that a template's variables take, and the rest that a last one does;
@@ -608,39 +695,9 @@ func bound(template, p string) (map[string]string, bool) {
 }
 
 func (r *drawnRoute) takes(q asked) bool {
-	if m := r.Match.Path; m != nil {
-		switch {
-		case m.Exact != "" && q.path != m.Exact, m.Prefix != "" && !below(strings.TrimSuffix(m.Prefix, "/"), q.path) && m.Prefix != "/":
-			return false
-		case m.Template != "":
-			if _, ok := bound(m.Template, q.path); !ok {
-				return false
-			}
-		}
-	}
-	if len(r.Match.Methods) > 0 && !slices.Contains(r.Match.Methods, q.method) || r.Match.Scheme != "" && r.Match.Scheme != q.scheme {
-		return false
-	}
-	for name, x := range r.Match.Headers {
-		v, there := q.headers[strings.ToLower(name)]
-		if !x.holds(v, there) {
-			return false
-		}
-	}
-	for name, x := range r.Match.Cookies {
-		one := x
-		one.Not = false
-		if slices.ContainsFunc(cookies(q.headers["cookie"], name), func(v string) bool { return one.holds(v, true) }) == x.Not {
-			return false
-		}
-	}
-	for name, x := range r.Match.Query {
-		v, there := parameter(q.query, name)
-		if !x.holds(v, there) {
-			return false
-		}
-	}
-	return true
+	holds := func(is func(asked) bool) bool { return is(q) }
+	fails := func(is func(asked) bool) bool { return !is(q) }
+	return !slices.ContainsFunc(r.Match.each(), fails) && !slices.ContainsFunc(r.Match.Not.each(), holds)
 }
 
 // cookies are the values of a cookie in a line.
@@ -667,11 +724,28 @@ func parameter(query, name string) (string, bool) {
 // before reports whether a route is tried before another one of the same list.
 func (r *drawnRoute) before(o *drawnRoute) bool {
 	rank := func(x *drawnRoute) []int {
-		kind, length, behind := 0, 0, 0
+		kind, length, behind, characters, paths := 0, 0, 0, 0, 0
+		if x.Match.Not.Path != nil {
+			paths++
+		}
 		if m := x.Match.Path; m != nil {
 			switch {
+			case m.StartsWith != "" || m.Regex != "" || m.IgnoreCase && m.Template == "" && m.Exact+m.Prefix != smallLetters(m.Exact+m.Prefix):
+				kind = 1
+				paths++
+				front := m.StartsWith
+				if m.Regex != "" {
+					front, _ = regexp.MustCompile(strings.TrimPrefix(m.Regex, "^")).LiteralPrefix()
+				}
+				if m.IgnoreCase {
+					front = ""
+				}
+				characters = len(front)
+				if i := strings.LastIndex(front, "/"); i > 0 {
+					length = i
+				}
 			case m.Exact != "":
-				kind = 3
+				kind, paths = 3, 0
 			case strings.HasSuffix(m.Template, "=**}"):
 				literal, free, _ := strings.Cut(m.Template, "{")
 				kind, length, behind = 1, len(literal), strings.Count(free, "/")
@@ -684,7 +758,12 @@ func (r *drawnRoute) before(o *drawnRoute) bool {
 				kind, length = 1, len(strings.TrimSuffix(m.Prefix, "/"))
 			}
 		}
-		return []int{x.Priority, kind, length, behind, min(1, len(x.Match.Methods)), len(x.Match.Headers), len(x.Match.Cookies), len(x.Match.Query), min(1, len(x.Match.Scheme))}
+		count := func(of func(drawnMatch) int) int { return of(x.Match.drawnMatch) + of(x.Match.Not) }
+		return []int{
+			x.Priority, kind, length, behind, characters, paths,
+			count(func(m drawnMatch) int { return min(1, len(m.Methods)) }), count(func(m drawnMatch) int { return len(m.Headers) }),
+			count(func(m drawnMatch) int { return len(m.Cookies) }), count(func(m drawnMatch) int { return len(m.Query) }), count(func(m drawnMatch) int { return min(1, len(m.Scheme)) }),
+		}
 	}
 	return slices.Compare(rank(r), rank(o)) > 0
 }

@@ -20,7 +20,7 @@ const (
 	// Example: `to: {a: 50, b: 50}` where the routes of a and b have different timeouts.
 	CodeSplit Code = "MESH0305"
 	// CodeMatch is a condition that a target's matchers cannot express.
-	// Example: `match: headers: "x-tag": {exact: "", not: true}`.
+	// Example: `match: not: headers: "x-tag": exact: ""`.
 	CodeMatch Code = "MESH0306"
 	// CodeNoAnswer is a route that sends requests nowhere and has no feature that answers them. The
 	// linker tells it first (MESH0206).

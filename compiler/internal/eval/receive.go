@@ -381,6 +381,8 @@ func (r *reading) routes() *refusal {
 		p = bad("no proxy of the mesh knows the method %s", r.Method)
 	case slices.ContainsFunc(r.lines("content-length"), func(v string) bool { return !hop.GoodLength(v) }):
 		p = bad("the length is none, or too long for HTTP/2")
+	case strings.ContainsFunc(r.query, func(c rune) bool { return c >= 0x80 }):
+		p = bad("the query has characters beyond ASCII, which HTTP/1 does not carry")
 	case !Stable(r.path):
 		p = bad("the next proxy would read the path in another way")
 	}

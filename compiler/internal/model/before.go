@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/space"
@@ -30,15 +31,25 @@ func PathLike(p space.Pattern) (Path, bool) {
 	return Path{Kind: kind, Value: p.Text}, ok
 }
 
+const unclearMove = "one proxy chooses both routes by the path that comes, and here an expression makes another one of it"
+
+// moved reports whether a test is about what becomes of a path.
+func moved(t space.Test) bool {
+	return slices.ContainsFunc(t.Any, func(p space.Pattern) bool { return p.Kind == space.Moved })
+}
+
 // before are matches, one of which takes a request exactly if x takes its image; none if x
 // takes no image. The error says why that cannot be told.
 func (x Match) before(m space.Image) ([]Match, error) {
 	if m.IsZero() {
 		return []Match{x}, nil
 	}
-	left, possible, err := m.Before(x.When) // an edit decides a test or leaves it
+	left, possible, err := m.Before(x.When)
 	if err != nil || !possible {
 		return nil, err
+	}
+	if slices.ContainsFunc(left, moved) {
+		return nil, space.Unclear(unclearMove)
 	}
 	out := Match{When: left}
 	if x.Path.IsZero() || m.Path == nil {
@@ -54,7 +65,7 @@ func (x Match) before(m space.Image) ([]Match, error) {
 		path, ok := PathLike(p)
 		if !ok {
 			if p.Kind == space.Moved {
-				return nil, space.Unclear("one proxy chooses both routes by the path that comes, and here an expression makes another one of it")
+				return nil, space.Unclear(unclearMove)
 			}
 			return nil, fmt.Errorf("paths of kind %q are no condition of a route", p.Kind)
 		}

@@ -26,10 +26,38 @@ func NewMatch(p Path, when ...space.Test) Match {
 
 // Tests is the match as tests.
 func (x Match) Tests() []space.Test {
-	if x.Path.IsZero() {
+	if x.Path.IsZero() || slices.ContainsFunc(x.When, func(t space.Test) bool { return x.follows(t) }) {
 		return slices.Clip(x.When)
 	}
 	return append([]space.Test{{Dim: space.PathDim, Any: []space.Pattern{x.Path.Pattern()}}}, x.When...)
+}
+
+// follows reports whether the condition on the path follows from a test: it is what stands in front.
+func (x Match) follows(t space.Test) bool {
+	return t.Dim == space.PathDim && !t.Not && len(t.Any) == 1 && InFront(t.Any[0]) == x.Path
+}
+
+// ByCharacters reports whether x says of paths what one condition on segments does not.
+func (x Match) ByCharacters() bool {
+	return slices.ContainsFunc(x.When, func(t space.Test) bool { return t.Dim == space.PathDim && !t.Not })
+}
+
+// Opposites holds where none of the conditions of x does, each by itself.
+func (x Match) Opposites() Match {
+	when := slices.Clone(x.Tests())
+	for i := range when {
+		when[i].Not = !when[i].Not
+	}
+	return NewMatch(Path{}, when...)
+}
+
+// InFront is the narrowest prefix of whole segments that all paths have which p takes.
+func InFront(p space.Pattern) Path {
+	whole := p.Begins()
+	if i := strings.LastIndexByte(whole, '/'); i > 0 {
+		return Path{Kind: PathPrefix, Value: whole[:i]}
+	}
+	return Path{Kind: PathPrefix, Value: "/"}
 }
 
 // IsZero reports whether x takes everything.
@@ -110,7 +138,19 @@ func IntersectMatches(a, b Match) (Match, bool) {
 		return Match{}, false
 	}
 	when, ok := joinTests(a.When, b.When)
-	return Match{Path: path, When: when}, ok
+	if path.Kind != PathExact {
+		return Match{Path: path, When: when}, ok
+	}
+	var open []space.Test // what the one path does not decide
+	for _, t := range when {
+		switch {
+		case t.Dim != space.PathDim:
+			open = append(open, t)
+		case !t.Admits(path.Value):
+			return Match{}, false
+		}
+	}
+	return Match{Path: path, When: open}, ok
 }
 
 // joinTests is the conjunction of tests, and false if some of them contradict each other.

@@ -157,7 +157,11 @@ func (l *linker) checkUnreachable(rs []model.Route, path func(string) string) {
 			}
 		}
 		near.put(i, b.Match.Path)
-		if left -= len(before); alone || len(before) < 2 || left < 0 {
+		least := 2
+		if slices.ContainsFunc(append(before, b), byCharacters) {
+			least = 1 // one may do so without being the weaker word by word
+		}
+		if left -= len(before); alone || len(before) < least || left < 0 {
 			continue
 		}
 		if hiding := together(before, b); len(hiding) > 0 {
@@ -180,7 +184,11 @@ func together(before []model.Route, b model.Route) []model.Route {
 	var list space.List
 	rules := append(slices.Clone(before), b)
 	for _, r := range rules {
-		list = append(list, space.Rule{When: r.Match.When, Then: space.Outcome{Verdict: space.Forward}})
+		when := r.Match.When
+		if slices.ContainsFunc(rules, byCharacters) {
+			when = r.Match.Tests()
+		}
+		list = append(list, space.Rule{When: when, Then: space.Outcome{Verdict: space.Forward}})
 	}
 	shadows, err := prove.Shadowed(space.Scope{Kind: "gateway"}, list, prove.Limits{Steps: togetherSteps})
 	if err != nil {
@@ -220,6 +228,11 @@ func (l *linker) unreached(before []model.Route, b model.Route, path func(string
 		d = d.WithRelated(l.lineOf(path(a.Name)), "the route before it")
 	}
 	return d
+}
+
+// byCharacters reports whether a route says more of paths than how their segments are.
+func byCharacters(r model.Route) bool {
+	return slices.ContainsFunc(r.Match.When, func(t space.Test) bool { return t.Dim == space.PathDim })
 }
 
 // covers reports whether a match takes everything that b takes: their conjunction is b.

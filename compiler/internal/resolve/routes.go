@@ -56,20 +56,31 @@ func (l *linker) gatewayRoute(p *pkg, g *model.Gateway, e intent.Entry, around i
 	return r
 }
 
-// match reads what a route takes: all that its words say.
+// match reads what a route takes: all that its words say, and nothing of what they say behind `not`.
 func (l *linker) match(n intent.Node, gateway bool) model.Match {
-	m := model.Match{Path: l.path(n.Field("path"))}
-	for _, w := range l.words {
-		word := n.Field(w.Field)
-		if !word.Exists() {
-			continue
+	var m model.Match
+	words := append([]Word{{Field: "path", Read: func(n intent.Node, x *Place) model.Match { return x.onPath(n) }}}, l.words...)
+	not := n.Field("not")
+	if not.Exists() && len(not.Fields()) == 0 {
+		l.add(diag.New(diag.CodeNever, not.Pos(), "`not` holds no condition").WithFix("delete it, or write what must not be"))
+	}
+	for behind, from := range []intent.Node{n, not} {
+		for _, w := range words {
+			word := from.Field(w.Field)
+			if !word.Exists() {
+				continue
+			}
+			read := w.Read(word, &Place{Gateway: gateway, l: l})
+			if behind == 1 {
+				read = read.Opposites()
+			}
+			both, ok := model.IntersectMatches(m, read)
+			if !ok {
+				l.add(diag.New(diag.CodeNever, word.Pos(), "no request meets `%s` and the route's other conditions", w.Field).WithFix("delete one of them"))
+				continue
+			}
+			m = both
 		}
-		both, ok := model.IntersectMatches(m, w.Read(word, &Place{Gateway: gateway, l: l}))
-		if !ok {
-			l.add(diag.New(diag.CodeNever, word.Pos(), "no request meets `%s` and the route's other conditions", w.Field).WithFix("delete one of them"))
-			continue
-		}
-		m = both
 	}
 	return m
 }
@@ -88,15 +99,8 @@ func (l *linker) methods(n intent.Node) []string {
 	return n.Strings()
 }
 
-// path reads a route's path condition.
-func (l *linker) path(n intent.Node) model.Path {
-	if !n.Exists() {
-		return model.Path{}
-	}
-	kind := l.oneOf(n, "exact", "prefix", "template")
-	if kind == "" {
-		return model.Path{}
-	}
+// path reads the path that a route's condition of that kind names.
+func (l *linker) path(n intent.Node, kind string) model.Path {
 	v := n.Field(kind)
 	p := model.Path{Kind: model.PathKind(kind), Value: v.Str()}
 	if why := badPath(strings.ReplaceAll(p.Value, "=**}", "}"), kind == "template"); why != "" {
@@ -280,7 +284,7 @@ func (l *linker) rank(rs []model.Route, path func(string) string) {
 		}
 		for _, k := range near.over(b.Match.Path) {
 			a := rs[k]
-			if compareRank(a, b) != 0 || a.Package != b.Package || !a.Match.Meets(b.Match) {
+			if compareRank(a, b) != 0 || a.Package != b.Package || !a.Match.Meets(b.Match) || disjoint(a.Match, b.Match) {
 				continue
 			}
 			at, other := l.lineOf(path(b.Name)), l.lineOf(path(a.Name))
@@ -309,7 +313,7 @@ func (l *linker) wrong(rs []model.Route, path func(string) string) []bool {
 
 // compareRank orders by whether the route is attached, by priority, then by how specific the match is: path exact,
 // template, prefix or open template (longer literals at its beginning first, then more segments behind them), none;
-// then by model.CompareSpecific.
+// then paths by characters, those with more of them at their beginning first; then by model.CompareSpecific.
 func compareRank(a, b model.Route) int {
 	if c := cmp.Or(
 		cmp.Compare(rankIf(a.Package == ""), rankIf(b.Package == "")),
@@ -317,6 +321,7 @@ func compareRank(a, b model.Route) int {
 		cmp.Compare(pathRank(a.Match.Path), pathRank(b.Match.Path)),
 		cmp.Compare(literals(b.Match.Path), literals(a.Match.Path)),
 		cmp.Compare(behindLiterals(b.Match.Path), behindLiterals(a.Match.Path)),
+		cmp.Compare(characters(b.Match), characters(a.Match)),
 	); c != 0 {
 		return c
 	}
@@ -358,4 +363,15 @@ func behindLiterals(p model.Path) int {
 		return strings.Count(behind, "/")
 	}
 	return 0
+}
+
+// characters is how many characters all paths have in front that conditions by characters take.
+func characters(m model.Match) int {
+	n := 0
+	for _, t := range m.When {
+		if t.Dim == space.PathDim && !t.Not && len(t.Any) == 1 {
+			n = max(n, len(t.Any[0].Begins()))
+		}
+	}
+	return n
 }

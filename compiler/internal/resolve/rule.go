@@ -311,7 +311,7 @@ func (x *Place) Below(n intent.Node) *space.Move {
 		return nil
 	}
 	from := x.Match.Path
-	if from.Kind != model.PathPrefix {
+	if from.Kind != model.PathPrefix || x.Match.ByCharacters() {
 		x.Problem(diag.New(diag.CodePath, n.Pos(), "a prefix is to be replaced, and the route matches none").WithFix("match path: prefix: …, or write `path` instead"))
 		return nil
 	}

@@ -70,7 +70,7 @@ func (q Request) withCookie(name, value string) Request {
 }
 
 // cookieLine takes the lines of the header in which a cookie has a value that one of the patterns
-// takes, Exact, Prefix and Suffix; without any, those in which it is. None of the texts has a
+// takes, those of QueryPattern; without any, those in which it is. None of the texts has a
 // semicolon, or a blank at an end.
 func cookieLine(name string, any []Pattern) Pattern {
 	const rest = `[ \t]*(?:;.*)?`
@@ -79,13 +79,23 @@ func cookieLine(name string, any []Pattern) Pattern {
 		values = nil
 	}
 	for _, p := range any {
-		switch text := regexp.QuoteMeta(p.Text); p.Kind {
+		if p.Kind == Folded {
+			p = p.Unfolded()
+			p.Text = anyCaseOf(p)
+		} else if p.Kind != Regex {
+			p.Text = regexp.QuoteMeta(p.Text)
+		}
+		switch p.Kind {
 		case Prefix:
-			values = append(values, text+".*")
+			values = append(values, p.Text+".*")
 		case Suffix:
-			values = append(values, "[^;]*"+text+rest)
+			values = append(values, "[^;]*"+p.Text+rest)
+		case Contains:
+			values = append(values, "[^;]*"+p.Text+".*")
+		case Regex:
+			values = append(values, "(?:"+p.Text+")"+rest)
 		default:
-			values = append(values, text+rest)
+			values = append(values, p.Text+rest)
 		}
 	}
 	value := values[0]

@@ -53,10 +53,17 @@ func fieldWords(what, name string, t Test) string {
 		}
 		return "with " + what + " " + name
 	}
-	return "with " + what + " " + name + " " + texts(t, func(p Pattern) string {
-		if p.Kind == Exact {
-			return strconv.Quote(p.Text)
-		}
+	return "with " + what + " " + name + " " + texts(t, valueWords)
+}
+
+// valueWords words what a value is like.
+func valueWords(p Pattern) string {
+	switch p.Kind {
+	case Exact:
+		return strconv.Quote(p.Text)
+	case Folded:
+		return valueWords(p.Unfolded()) + " in any case"
+	default:
 		return string(p.Kind) + " " + strconv.Quote(p.Text)
-	})
+	}
 }

@@ -55,7 +55,7 @@ func pathUniverseFor(patterns []Pattern) string {
 	const twins = "~!$'*+=@" // plain characters, any of which may stand for a percent sign
 	used := map[rune]bool{}
 	for _, p := range patterns {
-		if p.Kind == Regex || p.Kind == Spelt || p.Kind == Moved || strings.Contains(p.Text, "%") {
+		if p.Kind == Regex || p.Kind == Spelt || p.Kind == Folded || p.Kind == Moved || strings.Contains(p.Text, "%") {
 			return PathUniverse
 		}
 		for _, r := range p.Text {
@@ -83,6 +83,8 @@ func PathWords(p Pattern) string {
 		return p.Text + "*"
 	case Exact, Template, Spelt:
 		return p.Text
+	case Folded:
+		return PathWords(p.Unfolded()) + " in any case"
 	case Moved:
 		_, behind := p.Behind()
 		return "rewritten to " + PathWords(behind)

@@ -1,9 +1,6 @@
 package space
 
-import (
-	"strconv"
-	"strings"
-)
+import "strings"
 
 const queryPrefix = "query:"
 
@@ -15,14 +12,21 @@ func QueryDim(name string) Dim { return Dim(queryPrefix + name) }
 // Query returns the parameter's name if d is the dimension of one.
 func (d Dim) Query() (name string, ok bool) { return strings.CutPrefix(string(d), queryPrefix) }
 
-// QueryPattern takes the parameters whose first value is like text: Exact, Prefix or
-// Suffix. The empty Prefix takes every one that is there.
+// QueryPattern takes the parameters whose first value is like text: Exact, Prefix, Suffix,
+// Contains, Regex or one of them Folded. The empty Prefix takes every one that is there.
 func QueryPattern(k Kind, text string) Pattern {
 	switch k {
 	case Exact:
 		return Pattern{k, "&" + text + "&"}
 	case Suffix:
 		return Pattern{k, text + "&"}
+	case Contains:
+		return Pattern{k, text}
+	case Regex:
+		return Pattern{k, "&(?:" + text + ")&"}
+	case Folded:
+		p := Pattern{k, text}.Unfolded()
+		return FoldedPattern(QueryPattern(p.Kind, p.Text))
 	default:
 		return Pattern{Prefix, "&" + text}
 	}
@@ -35,6 +39,10 @@ func queryWritten(p Pattern) Pattern {
 		p.Text = strings.Trim(p.Text, "&")
 	case Suffix:
 		p.Text = strings.TrimSuffix(p.Text, "&")
+	case Regex:
+		p.Text = strings.TrimSuffix(strings.TrimPrefix(p.Text, "&(?:"), ")&")
+	case Folded:
+		return FoldedPattern(queryWritten(p.Unfolded()))
 	case Prefix:
 		if p.Text = strings.TrimPrefix(p.Text, "&"); p.Text == "" {
 			p.Kind = Present
@@ -90,11 +98,8 @@ func queryWords(name string, t Test) string {
 		words = "without query " + name
 	}
 	for _, p := range t.Any {
-		switch value := strings.Trim(p.Text, "&"); {
-		case p.Kind == Exact:
-			words += " " + strconv.Quote(value)
-		case value != "":
-			words += " " + string(p.Kind) + " " + strconv.Quote(value)
+		if p = queryWritten(p); p.Kind != Present {
+			words += " " + valueWords(p)
 		}
 	}
 	return words

@@ -3,6 +3,7 @@ package space
 import (
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"meshc.dev/meshc/internal/hop"
 )
@@ -22,9 +23,11 @@ func (p Pattern) Matches(v string) bool {
 		return v == base || strings.HasPrefix(v, base+"/")
 	case Template:
 		return matchesTemplate(p.Text, v)
-	case Regex, Spelt:
-		re, err := regexp.Compile(`\A(?:` + p.Expression() + `)\z`)
-		return err == nil && re.MatchString(v)
+	case Contains:
+		return strings.Contains(v, p.Text)
+	case Regex, Spelt, Folded:
+		re, err := regexp.Compile(whole(p.Expression()))
+		return err == nil && utf8.ValidString(v) && re.MatchString(v) // RE2 takes no byte that is no UTF-8
 	case Moved:
 		m, behind := p.Behind()
 		return m.Takes(v) && behind.Matches(m.Of(v))
@@ -42,6 +45,10 @@ func (p Pattern) Expression() string {
 		return regexp.QuoteMeta(p.Text) + ".*"
 	case Suffix:
 		return ".*" + regexp.QuoteMeta(p.Text)
+	case Contains:
+		return ".*" + regexp.QuoteMeta(p.Text) + ".*"
+	case Folded:
+		return p.Unfolded().folded()
 	case Spelt:
 		return hop.Spellings(p.Text)
 	case Regex:

@@ -159,7 +159,7 @@ func (m Move) Before(p Pattern) (before []Pattern, all bool, err error) {
 		return []Pattern{MovedPattern(m, p)}, false, nil
 	case p.Kind == Moved:
 		return nil, false, Unclear("it is rewritten twice")
-	case p.Kind == Regex, p.Kind == Spelt && !m.spells(p), m.How == Filled && m.cuts(p):
+	case p.Kind == Regex, p.Kind == Folded, p.Kind == Spelt && !m.spells(p), m.How == Filled && m.cuts(p):
 		return []Pattern{MovedPattern(m, p)}, false, nil
 	case p.Kind == Spelt:
 		before, all = m.spelt(p)

@@ -29,8 +29,10 @@ const (
 	Prefix   Kind = "prefix"   // string prefix; "" matches every present value
 	Segment  Kind = "segment"  // path prefix by segment: "/a" takes /a, /a/, /a/b, not /ab; "/" takes all
 	Suffix   Kind = "suffix"   // string suffix
+	Contains Kind = "contains" // has it somewhere
+	Folded   Kind = "folded"   // another pattern, whatever the case of its letters (FoldedPattern)
 	Template Kind = "template" // "/t/{x}/y": each {…} is one non-empty segment; "/*" at the end is whatever follows a slash
-	Regex    Kind = "regex"    // RE2, the whole value
+	Regex    Kind = "regex"    // RE2, the whole value, which is UTF-8
 	Spelt    Kind = "spelt"    // a path in every spelling: "/a", or "/a/*" for it and all below (hop.Spellings)
 	Moved    Kind = "moved"    // a path of which a Move makes one of another pattern (MovedPattern)
 )

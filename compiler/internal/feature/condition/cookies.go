@@ -19,17 +19,27 @@ var Cookies = feature.Condition{
 	Dim:  string(space.CookieDim("")),
 	Examples: []feature.Example{
 		{Name: "cookie, exact", Match: `cookies: a: exact: "b"`},
-		{Name: "cookie, negated", Match: `cookies: a: {present: true, not: true}`},
+		{Name: "cookie, regex", Match: `cookies: a: regex: "b.*"`},
+		{Name: "cookie, negated", Match: `not: cookies: a: present: true`},
 	},
 	Envoy:      envoy.OnLines(),
 	GatewayAPI: gatewayapi.OnLines(),
 }
 
+// blanks are what no value of a cookie has: they end it.
+const blanks = "\t ;"
+
 func readCookies(n intent.Node, x *resolve.Place) model.Match {
 	var when []space.Test
 	dim, _ := space.CookieDim("").Of()
 	for _, e := range n.Fields() {
-		when = append(when, dim.Test(e.Name, e.Node.Field("not").Bool(), written(e.Node, x)))
+		p, ok := written(e.Node, x)
+		if p.Kind == space.Regex || p.Kind == space.Folded && p.Unfolded().Kind == space.Regex {
+			p, ok = x.Without(e.Node.Field(string(space.Regex)), p, blanks)
+		}
+		if ok {
+			when = append(when, dim.Test(e.Name, false, p))
+		}
 	}
 	return model.NewMatch(model.Path{}, when...)
 }

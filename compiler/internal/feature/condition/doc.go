@@ -12,15 +12,25 @@ import (
 )
 
 // written reads what a condition on a named value says of it: exactly one of the kinds. Every
-// value begins and ends with nothing.
-func written(n intent.Node, x *resolve.Place) space.Pattern {
-	kind := x.OneOf(n, string(space.Exact), string(space.Prefix), string(space.Suffix), space.Present)
-	p := space.Pattern{Kind: space.Kind(kind)}
-	if p.Kind != space.Present {
-		p.Text = n.Field(kind).Str()
+// value begins and ends with nothing, and has nothing somewhere. ok is false after a problem that is noted.
+func written(n intent.Node, x *resolve.Place) (p space.Pattern, ok bool) {
+	kind := x.OneOf(n, string(space.Exact), string(space.Prefix), string(space.Suffix), string(space.Contains), string(space.Regex), space.Present)
+	p.Kind = space.Kind(kind)
+	value := n.Field(kind)
+	switch p.Kind {
+	case "":
+		return p, false
+	case space.Present:
+	case space.Regex:
+		if p.Text, ok = x.Expression(value, "values"); !ok {
+			return p, false
+		}
+	case space.Exact:
+		p.Text = value.Str()
+	default:
+		if p.Text = value.Str(); p.Text == "" {
+			p.Kind = space.Present
+		}
 	}
-	if p.Text == "" && (p.Kind == space.Prefix || p.Kind == space.Suffix) {
-		p.Kind = space.Present
-	}
-	return p
+	return x.AnyCase(n, p), true
 }

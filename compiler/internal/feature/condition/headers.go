@@ -23,7 +23,10 @@ var Headers = feature.Condition{
 		{Name: "header, prefix", Match: `headers: "x-a": prefix: "b"`},
 		{Name: "header, suffix", Match: `headers: "x-a": suffix: "b"`},
 		{Name: "header, present", Match: `headers: "x-a": present: true`},
-		{Name: "header, negated", Match: `headers: "x-a": {exact: "b", not: true}`},
+		{Name: "header, contains", Match: `headers: "x-a": contains: "b"`},
+		{Name: "header, regex", Match: `headers: "x-a": regex: "b+"`},
+		{Name: "header, in any case", Match: `headers: "x-a": {exact: "b", ignoreCase: true}`},
+		{Name: "header, negated", Match: `not: headers: "x-a": exact: "b"`},
 	},
 	Envoy:      envoy.OnHeaders(),
 	GatewayAPI: gatewayapi.OnHeaders(),
@@ -34,9 +37,10 @@ func readHeaders(n intent.Node, x *resolve.Place) model.Match {
 	dim, _ := space.HeaderDim("").Of()
 	for _, e := range n.Fields() {
 		name := strings.ToLower(e.Name)
-		p := written(e.Node, x)
 		checkHeader(e.Node, name, x)
-		when = append(when, dim.Test(name, e.Node.Field("not").Bool(), p))
+		if p, ok := written(e.Node, x); ok {
+			when = append(when, dim.Test(name, false, p))
+		}
 	}
 	return model.NewMatch(model.Path{}, when...)
 }
@@ -49,6 +53,9 @@ func checkHeader(n intent.Node, name string, x *resolve.Place) {
 			WithFix("test a header of your own; hosts are told apart by a gateway's `host`"))
 	}
 	for _, e := range n.Fields() {
+		if e.Name == string(space.Contains) || e.Name == string(space.Regex) {
+			continue
+		}
 		value := e.Node.Str()
 		head, tail := strings.TrimLeft(value, " \t") != value, strings.TrimRight(value, " \t") != value
 		if head && e.Name != string(space.Suffix) || tail && e.Name != string(space.Prefix) {

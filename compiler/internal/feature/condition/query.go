@@ -12,9 +12,13 @@ import (
 
 // Query is the row of `query`: the first value of each parameter is like what is written.
 var Query = feature.Condition{
-	Word:       resolve.Word{Field: "query", Read: readQuery, Door: nil},
-	Dim:        string(space.QueryDim("")),
-	Examples:   []feature.Example{{Name: "query", Match: `query: q: exact: "b"`}},
+	Word: resolve.Word{Field: "query", Read: readQuery, Door: nil},
+	Dim:  string(space.QueryDim("")),
+	Examples: []feature.Example{
+		{Name: "query", Match: `query: q: exact: "b"`},
+		{Name: "query, regex", Match: `query: q: regex: "b+"`},
+		{Name: "query, negated", Match: `not: query: q: present: true`},
+	},
 	Envoy:      envoy.OnParameters(),
 	GatewayAPI: gatewayapi.OnParameters(),
 }
@@ -23,7 +27,9 @@ func readQuery(n intent.Node, x *resolve.Place) model.Match {
 	var when []space.Test
 	dim, _ := space.QueryDim("").Of()
 	for _, e := range n.Fields() {
-		when = append(when, dim.Test(e.Name, false, written(e.Node, x)))
+		if p, ok := written(e.Node, x); ok {
+			when = append(when, dim.Test(e.Name, false, p))
+		}
 	}
 	return model.NewMatch(model.Path{}, when...)
 }

@@ -53,13 +53,16 @@ func OnHeaders() Condition {
 // it, undecoded.
 func OnParameters() Condition {
 	return OnMatch(func(m *routev3.RouteMatch, name string, t space.Test) error {
-		if t.Not {
-			return fmt.Errorf("query %q: a condition on what a parameter is not has no form in a route", name)
-		}
 		dim, _ := t.Dim.Of()
 		written := make([]space.Pattern, len(t.Any))
 		for i, p := range t.Any {
 			written[i] = dim.Write(&p)
+		}
+		if t.Not { // of parameters Envoy has no opposite, of headers it has
+			h := stringHeader(pathField, regexString(firstParameter(name, written)))
+			h.InvertMatch = true
+			m.Headers = append(m.Headers, h)
+			return nil
 		}
 		out := &routev3.QueryParameterMatcher{Name: name}
 		m.QueryParameters = append(m.QueryParameters, out)
@@ -71,6 +74,44 @@ func OnParameters() Condition {
 		out.QueryParameterMatchSpecifier = &routev3.QueryParameterMatcher_StringMatch{StringMatch: s}
 		return err
 	})
+}
+
+// firstParameter is an expression for the paths with queries whose first parameter of that name
+// has a value like one of the patterns, as conditions write them.
+func firstParameter(name string, values []space.Pattern) string {
+	var each []string
+	for _, v := range values {
+		switch {
+		case v.Kind == space.Present:
+			each = append(each, "(?:=.*)?")
+			continue
+		case v.Matches(""):
+			each = append(each, "") // without a sign behind the name
+		}
+		expression, _ := space.Without(v.Expression(), "&")
+		each = append(each, "=(?:"+expression+")")
+	}
+	value := "(?:" + strings.Join(each, "|") + ")(?:&.*)?"
+	return `[^?]*\?(?:` + otherParameter(name) + "&)*" + regexp.QuoteMeta(name) + value
+}
+
+// otherParameter is an expression for parameters of other names.
+func otherParameter(name string) string {
+	out := "[^=&][^&]*" // behind the whole name more of it
+	for i := len(name) - 1; i >= 0; i-- {
+		next := "(?:" + regexp.QuoteMeta(name[i:i+1]) + "(?:" + out + ")|"
+		other := "[^&" + classLetter(name[i]) + "][^&]*"
+		out = next + other + ")?"
+	}
+	return out
+}
+
+// classLetter is a letter as it stands in a class.
+func classLetter(c byte) string {
+	if strings.IndexByte(`\]^-[`, c) >= 0 {
+		return `\` + string(c)
+	}
+	return string(c)
 }
 
 // OnLines lowers a test of a part of a header's lines (space.Test.OnLines), by a regular
@@ -111,6 +152,14 @@ func (c Conditions) routeMatch(m model.Match) (*routev3.RouteMatch, error) {
 		return nil, fmt.Errorf("a path condition of kind %q has no form in a route", m.Path.Kind)
 	}
 	for _, t := range m.When {
+		if t.Dim == space.PathDim {
+			h, err := pathMatcher(t)
+			if err != nil {
+				return nil, err
+			}
+			out.Headers = append(out.Headers, h)
+			continue
+		}
 		dim, name := t.Dim.Of()
 		cell := c[dim.Name]
 		if cell.lower == nil {
@@ -121,6 +170,41 @@ func (c Conditions) routeMatch(m model.Match) (*routev3.RouteMatch, error) {
 		}
 	}
 	return out, nil
+}
+
+// pathMatcher is true if the path is like t says. It is in a header with the query behind it.
+func pathMatcher(t space.Test) (*routev3.HeaderMatcher, error) {
+	if len(t.Any) == 1 && t.Any[0].Kind == space.Prefix {
+		h := stringHeader(pathField, prefixString(t.Any[0].Text))
+		h.InvertMatch = t.Not
+		return h, nil
+	}
+	each := make([]string, len(t.Any))
+	for i, p := range t.Any {
+		expression := pathExpression(p)
+		if expression == "" {
+			return nil, fmt.Errorf("a condition on paths of kind %q has no form in a route", p.Kind)
+		}
+		each[i], _ = space.Without(expression, "?#")
+	}
+	h := stringHeader(pathField, regexString("(?:"+strings.Join(each, "|")+`)(?:\?.*)?`))
+	h.InvertMatch = t.Not
+	return h, nil
+}
+
+// pathField is the header in which Envoy has a request's path with its query.
+const pathField = ":path"
+
+// pathExpression is a regular expression for the paths that a pattern takes, "" if it has none.
+func pathExpression(p space.Pattern) string {
+	switch p.Kind {
+	case space.Segment:
+		return regexp.QuoteMeta(strings.TrimSuffix(p.Text, root)) + "(?:/.*)?"
+	case space.Template:
+		return templateRegex(p.Text).Regex
+	default:
+		return p.Expression()
+	}
 }
 
 // SchemeField is the header in which Envoy has a request's scheme: what a connection manager of
@@ -195,6 +279,15 @@ func stringMatcher(any []space.Pattern) (*matcherv3.StringMatcher, error) {
 			return prefixString(p.Text), nil
 		case space.Suffix:
 			return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: p.Text}}, nil
+		case space.Contains:
+			return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: p.Text}}, nil
+		case space.Folded:
+			if p = p.Unfolded(); p.Kind == space.Regex {
+				break
+			}
+			s, err := stringMatcher([]space.Pattern{p})
+			s.IgnoreCase = true
+			return s, err
 		default:
 		}
 	}
@@ -204,9 +297,11 @@ func stringMatcher(any []space.Pattern) (*matcherv3.StringMatcher, error) {
 			return nil, fmt.Errorf("a condition of kind %q has no form in a route", p.Kind)
 		}
 	}
-	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
-		SafeRegex: &matcherv3.RegexMatcher{Regex: strings.Join(each, "|")},
-	}}, nil
+	return regexString(strings.Join(each, "|")), nil
+}
+
+func regexString(expression string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: expression}}}
 }
 
 func exactString(s string) *matcherv3.StringMatcher {

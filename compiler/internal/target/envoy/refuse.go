@@ -16,8 +16,8 @@ import (
 const unstablePath = `.*/\.\.?;.*`
 
 // refusals answer 400 before any route of a host is tried: to an authority that is
-// none, to a method that HTTP/1 cannot carry, to a length that HTTP/2 cannot, and to an
-// unstable path. The next proxy's codec would refuse what the first one took, which
+// none, to a method or a query that HTTP/1 cannot carry, to a length that HTTP/2 cannot, and to
+// an unstable path. (Of a path normalisation has escaped what is beyond ASCII.) The next proxy's codec would refuse what the first one took, which
 // counts as the workload's failure, or read another request than the first one did.
 func refusals() []*routev3.Route {
 	anyPath := &routev3.RouteMatch_Prefix{Prefix: "/"}
@@ -25,6 +25,7 @@ func refusals() []*routev3.Route {
 		refuse("not an authority", &routev3.RouteMatch{PathSpecifier: anyPath, Headers: noneOf(":authority", hop.Authority())}),
 		refuse("unknown method", &routev3.RouteMatch{PathSpecifier: anyPath, Headers: noneOf(":method", methodRegexes())}),
 		refuse("not a length", &routev3.RouteMatch{PathSpecifier: anyPath, Headers: noneOf("content-length", []string{"(?:" + hop.Length + ")?"})}),
+		refuse("beyond ASCII", &routev3.RouteMatch{PathSpecifier: anyPath, Headers: noneOf(pathField, []string{`[\x01-\x7f]*`})}),
 		refuse("unstable path", &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: unstablePath}}}),
 	}
 }
