@@ -63,6 +63,11 @@ func (p *pen) like(pat space.Pattern) string {
 		return text + p.few()
 	case space.Suffix:
 		return p.few() + text
+	case space.Contains:
+		return p.few() + text + p.few()
+	case space.Folded:
+		v := p.like(pat.Unfolded())
+		return pick(p, v, strings.ToUpper(v), strings.ToLower(v))
 	case space.Segment:
 		return pick(p, text, strings.TrimSuffix(text, "/")+"/"+pick(p, "a", "b", "x.y"))
 	case space.Template:
@@ -78,7 +83,7 @@ func (p *pen) like(pat space.Pattern) string {
 		return strings.Join(segments, "/")
 	case space.Spelt:
 		return p.like(space.Pattern{Kind: space.Template, Text: text}) + pick(p, "", "a")
-	case space.Regex:
+	case space.Regex, space.Line:
 		if re, err := syntax.Parse(text, syntax.Perl); err == nil {
 			return p.sample(re.Simplify())
 		}

@@ -135,7 +135,7 @@ func (p *pen) sample(re *syntax.Regexp) string {
 		lo, hi := re.Rune[i], min(re.Rune[i+1], re.Rune[i]+25)
 		b.WriteRune(lo + rune(p.IntN(int(hi-lo)+1)))
 	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
-		b.WriteString(pick(p, "a", "b", " "))
+		b.WriteString(pick(p, "a", "b", "-"))
 	case syntax.OpStar:
 		times(0, several)
 	case syntax.OpPlus:

@@ -33,7 +33,7 @@ func atomize(patterns []space.Pattern, universe string, maxStates int) (*atoms, 
 		}
 	}
 	w := &walker{b: b, maxStates: maxStates, frontier: int32(len(b.positions)), inside: int32(len(patterns))}
-	if err := b.add(space.Pattern{Kind: space.Regex, Text: universe}, w.inside); err != nil {
+	if err := b.add(space.Pattern{Kind: space.Line, Text: universe}, w.inside); err != nil {
 		return nil, err
 	}
 	w.alpha = newAlphabet(b.sets)

@@ -10,7 +10,11 @@ import (
 
 // regex adds a full-match regular expression.
 func (b *builder) regex(p space.Pattern, number int32) ([]int32, error) {
-	re, err := syntax.Parse(p.Expression(), syntax.Perl)
+	expression := p.Expression()
+	if p.Kind == space.Regex || p.Kind == space.Folded && p.Unfolded().Kind == space.Regex {
+		expression = space.ASCII(expression)
+	}
+	re, err := syntax.Parse(expression, syntax.Perl)
 	if err != nil {
 		return nil, &UnsupportedError{Pattern: p, Reason: err.Error()}
 	}

@@ -79,11 +79,15 @@ func cookieLine(name string, any []Pattern) Pattern {
 		values = nil
 	}
 	for _, p := range any {
-		if p.Kind == Folded {
+		switch folded := p.Kind == Folded; {
+		case folded:
 			p = p.Unfolded()
 			p.Text = anyCaseOf(p)
-		} else if p.Kind != Regex {
+		case p.Kind != Regex:
 			p.Text = regexp.QuoteMeta(p.Text)
+		}
+		if p.Kind == Regex {
+			p.Text = ASCII(p.Text)
 		}
 		switch p.Kind {
 		case Prefix:
@@ -102,5 +106,5 @@ func cookieLine(name string, any []Pattern) Pattern {
 	if len(values) > 1 {
 		value = "(?:" + strings.Join(values, "|") + ")"
 	}
-	return Pattern{Regex, `(?:.*;)?[ \t]*` + regexp.QuoteMeta(name) + `[ \t]*=[ \t]*` + value}
+	return Pattern{Line, `(?:.*;)?[ \t]*` + regexp.QuoteMeta(name) + `[ \t]*=[ \t]*` + value}
 }

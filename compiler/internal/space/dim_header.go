@@ -61,6 +61,8 @@ func valueWords(p Pattern) string {
 	switch p.Kind {
 	case Exact:
 		return strconv.Quote(p.Text)
+	case Line:
+		return string(Regex) + " " + strconv.Quote(p.Text)
 	case Folded:
 		return valueWords(p.Unfolded()) + " in any case"
 	default:

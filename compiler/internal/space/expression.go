@@ -45,28 +45,56 @@ func has(re *syntax.Regexp, is func(*syntax.Regexp) bool) bool {
 	return is(re) || slices.ContainsFunc(re.Sub, func(sub *syntax.Regexp) bool { return has(sub, is) })
 }
 
-// Without is an expression for what another one takes that has none of the letters, which are
-// signs of ASCII. any is false if it takes nothing. One that takes no such thing stays as it is written.
+// Without is an expression for what another one takes that has none of the letters. any is false
+// if it takes nothing. One that takes no such thing stays as it is written.
 func Without(expression, letters string) (out string, any bool) {
-	re, err := syntax.Parse(expression, syntax.Perl)
-	if err != nil {
-		return expression, true
+	var ranges []rune
+	for _, r := range letters {
+		ranges = append(ranges, r, r)
 	}
-	if !has(re, func(re *syntax.Regexp) bool { return reaches(re, letters) }) {
+	return outside(expression, ranges)
+}
+
+// ASCII is an expression for what a Regex takes: texts of ASCII alone. Elsewhere Go's expressions
+// go by letters, and Envoy's by bytes.
+func ASCII(expression string) string {
+	out, _ := outside(expression, []rune{firstBeyond, maxRune})
+	return out
+}
+
+const (
+	firstBeyond = 0x80
+	maxRune     = '\U0010FFFF'
+)
+
+func isASCII(v string) bool { return !strings.ContainsFunc(v, func(r rune) bool { return r >= firstBeyond }) }
+
+// outside is Without for ranges of letters, from and to.
+func outside(expression string, letters []rune) (out string, any bool) {
+	re, err := syntax.Parse(expression, syntax.Perl)
+	if err != nil || !has(re, func(re *syntax.Regexp) bool { return reaches(re, letters) }) {
 		return expression, true
 	}
 	re = without(re, letters)
 	return re.String(), re.Op != syntax.OpNoMatch
 }
 
-// reaches reports whether an expression without parts takes a letter.
-func reaches(re *syntax.Regexp, letters string) bool {
+// reaches reports whether an expression without parts takes one of the letters.
+func reaches(re *syntax.Regexp, letters []rune) bool {
+	among := func(lo, hi rune) bool {
+		for i := 0; i < len(letters); i += 2 {
+			if lo <= letters[i+1] && letters[i] <= hi {
+				return true
+			}
+		}
+		return false
+	}
 	switch re.Op {
 	case syntax.OpLiteral:
-		return strings.ContainsAny(string(re.Rune), letters)
+		return slices.ContainsFunc(re.Rune, func(r rune) bool { return among(r, r) })
 	case syntax.OpCharClass:
 		for i := 0; i < len(re.Rune); i += 2 {
-			if strings.ContainsFunc(letters, func(r rune) bool { return re.Rune[i] <= r && r <= re.Rune[i+1] }) {
+			if among(re.Rune[i], re.Rune[i+1]) {
 				return true
 			}
 		}
@@ -76,18 +104,18 @@ func reaches(re *syntax.Regexp, letters string) bool {
 	}
 }
 
-func without(re *syntax.Regexp, letters string) *syntax.Regexp {
+func without(re *syntax.Regexp, letters []rune) *syntax.Regexp {
 	out := *re
 	switch re.Op {
 	case syntax.OpLiteral:
 		if reaches(re, letters) {
 			return &syntax.Regexp{Op: syntax.OpNoMatch}
 		}
-	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
+	case syntax.OpAnyChar:
 		out.Op, out.Rune = syntax.OpCharClass, []rune{0, maxRune}
-		if re.Op == syntax.OpAnyCharNotNL {
-			letters += "\n"
-		}
+		return without(&out, letters)
+	case syntax.OpAnyCharNotNL:
+		out.Op, out.Rune = syntax.OpCharClass, []rune{0, '\n' - 1, '\n' + 1, maxRune}
 		return without(&out, letters)
 	case syntax.OpCharClass:
 		if out.Rune = cut(re.Rune, letters); len(out.Rune) == 0 {
@@ -99,23 +127,22 @@ func without(re *syntax.Regexp, letters string) *syntax.Regexp {
 	return &out
 }
 
-const maxRune = '\U0010FFFF'
-
 // cut takes letters out of ranges.
-func cut(ranges []rune, letters string) []rune {
-	for _, r := range letters {
+func cut(ranges, letters []rune) []rune {
+	for k := 0; k < len(letters); k += 2 {
+		from, to := letters[k], letters[k+1]
 		var left []rune
 		for i := 0; i < len(ranges); i += 2 {
 			lo, hi := ranges[i], ranges[i+1]
-			if r < lo || r > hi {
+			if hi < from || to < lo {
 				left = append(left, lo, hi)
 				continue
 			}
-			if lo < r {
-				left = append(left, lo, r-1)
+			if lo < from {
+				left = append(left, lo, from-1)
 			}
-			if r < hi {
-				left = append(left, r+1, hi)
+			if to < hi {
+				left = append(left, to+1, hi)
 			}
 		}
 		ranges = left
@@ -124,7 +151,7 @@ func cut(ranges []rune, letters string) []rune {
 }
 
 // withoutIn is without for an expression of parts: nothing stands for those of which nothing is left.
-func withoutIn(re *syntax.Regexp, letters string) *syntax.Regexp {
+func withoutIn(re *syntax.Regexp, letters []rune) *syntax.Regexp {
 	var subs []*syntax.Regexp
 	for _, sub := range re.Sub {
 		if sub = without(sub, letters); sub.Op != syntax.OpNoMatch {

@@ -33,6 +33,17 @@ func (p Pattern) folded() string {
 	}
 }
 
+// smallLetters has those of ASCII in place of capitals.
+func smallLetters(text string) string {
+	b := []byte(text)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c - 'A' + 'a'
+		}
+	}
+	return string(b)
+}
+
 // anyCaseOf is the expression of p's text alone, whatever the case of its letters.
 func anyCaseOf(p Pattern) string {
 	if p.Kind == Regex {

@@ -3,7 +3,6 @@ package space
 import (
 	"regexp"
 	"strings"
-	"unicode/utf8"
 
 	"meshc.dev/meshc/internal/hop"
 )
@@ -25,14 +24,26 @@ func (p Pattern) Matches(v string) bool {
 		return matchesTemplate(p.Text, v)
 	case Contains:
 		return strings.Contains(v, p.Text)
-	case Regex, Spelt, Folded:
-		re, err := regexp.Compile(whole(p.Expression()))
-		return err == nil && utf8.ValidString(v) && re.MatchString(v) // RE2 takes no byte that is no UTF-8
+	case Folded:
+		if u := p.Unfolded(); u.Kind != Regex {
+			u.Text = smallLetters(u.Text)
+			return u.Matches(smallLetters(v))
+		}
+		return isASCII(v) && matchesWhole(p.Expression(), v)
+	case Line:
+		return matchesWhole(p.Text, v)
+	case Regex, Spelt:
+		return isASCII(v) && matchesWhole(p.Expression(), v)
 	case Moved:
 		m, behind := p.Behind()
 		return m.Takes(v) && behind.Matches(m.Of(v))
 	}
 	return false
+}
+
+func matchesWhole(expression, v string) bool {
+	re, err := regexp.Compile(whole(expression))
+	return err == nil && re.MatchString(v)
 }
 
 // Expression is the regular expression (RE2, the whole value) of a pattern, "" for a kind of
@@ -51,7 +62,7 @@ func (p Pattern) Expression() string {
 		return p.Unfolded().folded()
 	case Spelt:
 		return hop.Spellings(p.Text)
-	case Regex:
+	case Regex, Line:
 		return p.Text
 	default:
 		return ""

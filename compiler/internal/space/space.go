@@ -32,7 +32,8 @@ const (
 	Contains Kind = "contains" // has it somewhere
 	Folded   Kind = "folded"   // another pattern, whatever the case of its letters (FoldedPattern)
 	Template Kind = "template" // "/t/{x}/y": each {…} is one non-empty segment; "/*" at the end is whatever follows a slash
-	Regex    Kind = "regex"    // RE2, the whole value, which is UTF-8
+	Regex    Kind = "regex"    // RE2, the whole value, which is ASCII
+	Line     Kind = "line"     // RE2, the whole line of a header, whatever bytes it has (Test.OnLines)
 	Spelt    Kind = "spelt"    // a path in every spelling: "/a", or "/a/*" for it and all below (hop.Spellings)
 	Moved    Kind = "moved"    // a path of which a Move makes one of another pattern (MovedPattern)
 )

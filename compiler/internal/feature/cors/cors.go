@@ -112,7 +112,7 @@ func lower(v Sharing) *corsv3.CorsPolicy {
 	}
 	for _, o := range v.Origins {
 		m := &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: o}}
-		if pat := pattern(o); pat.Kind == space.Regex {
+		if pat := pattern(o); pat.Kind != space.Exact {
 			m.MatchPattern = &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: pat.Text}}
 		}
 		p.AllowOriginStringMatch = append(p.AllowOriginStringMatch, m)
@@ -124,7 +124,7 @@ func lower(v Sharing) *corsv3.CorsPolicy {
 // number of labels.
 func pattern(entry string) space.Pattern {
 	if entry == every {
-		return space.Pattern{Kind: space.Regex, Text: ".*"}
+		return space.Pattern{Kind: space.Line, Text: ".*"}
 	}
 	scheme, host, wild := strings.Cut(entry, "://*.")
 	if !wild {

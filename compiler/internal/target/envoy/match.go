@@ -89,7 +89,7 @@ func firstParameter(name string, values []space.Pattern) string {
 			each = append(each, "") // without a sign behind the name
 		}
 		expression, _ := space.Without(v.Expression(), "&")
-		each = append(each, "=(?:"+expression+")")
+		each = append(each, "=(?:"+space.ASCII(expression)+")")
 	}
 	value := "(?:" + strings.Join(each, "|") + ")(?:&.*)?"
 	return `[^?]*\?(?:` + otherParameter(name) + "&)*" + regexp.QuoteMeta(name) + value
@@ -185,7 +185,8 @@ func pathMatcher(t space.Test) (*routev3.HeaderMatcher, error) {
 		if expression == "" {
 			return nil, fmt.Errorf("a condition on paths of kind %q has no form in a route", p.Kind)
 		}
-		each[i], _ = space.Without(expression, "?#")
+		expression, _ = space.Without(expression, "?#")
+		each[i] = space.ASCII(expression)
 	}
 	h := stringHeader(pathField, regexString("(?:"+strings.Join(each, "|")+`)(?:\?.*)?`))
 	h.InvertMatch = t.Not
@@ -295,6 +296,9 @@ func stringMatcher(any []space.Pattern) (*matcherv3.StringMatcher, error) {
 	for i, p := range any {
 		if each[i] = p.Expression(); each[i] == "" && p.Text != "" {
 			return nil, fmt.Errorf("a condition of kind %q has no form in a route", p.Kind)
+		}
+		if p.Kind == space.Regex || p.Kind == space.Folded && p.Unfolded().Kind == space.Regex {
+			each[i] = space.ASCII(each[i])
 		}
 	}
 	return regexString(strings.Join(each, "|")), nil

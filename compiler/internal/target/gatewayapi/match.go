@@ -120,6 +120,15 @@ func (c Conditions) matches(m model.Match) (out []Match, losses []string, err er
 	}
 	out = []Match{one}
 	for _, t := range m.When {
+		if t.Dim == space.PathDim {
+			like, problem := pathLike(m.Path, t)
+			err = cmp.Or(err, problem)
+			for i := range out {
+				out[i].Path = like
+			}
+			losses = append(losses, "a condition by characters becomes a regular expression, whose support and order are the implementation's")
+			continue
+		}
 		dim, name := t.Dim.Of()
 		cell := c[dim.Name]
 		if cell.lower == nil {
@@ -136,6 +145,20 @@ func (c Conditions) matches(m model.Match) (out []Match, losses []string, err er
 		losses = nil
 	}
 	return out, losses, err
+}
+
+// pathLike is a condition by characters, beside which there is none but that on the segments in
+// front: an HTTPRoute has one for the path.
+func pathLike(front model.Path, t space.Test) (*PathMatch, error) {
+	like := &PathMatch{Type: "RegularExpression", Value: "/.*"}
+	switch {
+	case t.Not:
+		return like, errors.New("path: Gateway API has no \"not\"")
+	case len(t.Any) != 1 || model.InFront(t.Any[0]) != front || t.Any[0].Expression() == "":
+		return like, errors.New("an HTTPRoute has one condition on the path")
+	}
+	like.Value = "^(" + t.Any[0].Expression() + ")$"
+	return like, nil
 }
 
 // valueMatch is the condition on a header or on a parameter of the query.
@@ -162,13 +185,17 @@ func valueMatch(of, name string, t space.Test) (HeaderMatch, []string, error) {
 			each[i] = w.Expression()
 		}
 	}
+	if written[0].Kind == space.Folded {
+		kind = string(written[0].Unfolded().Kind) + ", in any case,"
+	}
 	expression := each[0]
 	switch {
 	case len(written) > 1:
 		kind, expression = "any", "("+strings.Join(each, "|")+")"
 	case written[0].Kind == space.Exact:
 		return HeaderMatch{"Exact", name, written[0].Text}, nil, nil
-	case written[0].Kind == space.Regex:
+	case written[0].Kind == space.Regex, written[0].Kind == space.Line:
+		kind = string(space.Regex)
 		expression = "(" + expression + ")"
 	}
 	return HeaderMatch{"RegularExpression", name, "^" + expression + "$"},
