@@ -445,11 +445,11 @@ func status(o Outcome) int {
 	return o.Status
 }
 
-// scope finds the decision that a request is judged by; at a gateway that of the host at the
+// scope finds the decision that a request is judged by, whose host is as the first proxy has it; at a gateway that of the host at the
 // port by which it comes, which is the only one that counts there.
 func (p *Program) scope(ds []space.Decision, r Request, g *model.Gateway, port model.Port) (space.Decision, bool, error) {
 	if g != nil {
-		h, ok := g.HostAt(port.Name, eval.CleanHost(r.Host))
+		h, ok := g.HostAt(port.Name, eval.HostOf(r.Host))
 		if !ok {
 			return space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Protocol: string(model.HTTP)}}, false, nil
 		}

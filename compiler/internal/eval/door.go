@@ -31,19 +31,19 @@ func BeforeHandshake(g *model.Gateway, p model.Port, name string) (a space.Answe
 	return space.Answer{Outcome: space.Outcome{Verdict: space.Denied, By: ByProxy}, Why: "no host at port " + p.Name + " has the name that the connection asks for (SNI)"}, true
 }
 
-// AtDoor is what a port of a gateway answers by itself to requests for a host, before any of
-// its routes; ok is false if it passes them on. name is what the connection asked for, by HTTPS.
+// AtDoor is what a port of a gateway answers by itself to requests for an authority (Received),
+// before any of its routes; ok is false if it passes them on. name is what the connection asked for, by HTTPS.
 // scheme is how the request comes, as the gateway believes it. What a port answers lets no connection change to another protocol.
-func AtDoor(g *model.Gateway, p model.Port, name, host, scheme, upgrade string) (a space.Answer, ok bool) {
-	a, ok = atDoor(g, p, name, host, scheme)
+func AtDoor(g *model.Gateway, p model.Port, name, authority, scheme, upgrade string) (a space.Answer, ok bool) {
+	a, ok = atDoor(g, p, name, authority, scheme)
 	if ok && upgrade != "" && a.Outcome.Verdict != space.NotFound {
 		return answeredAt(a.From, space.Denied, forbidden, a.Why+", and no connection changes to "+upgrade), true
 	}
 	return a, ok
 }
 
-func atDoor(g *model.Gateway, p model.Port, name, host, scheme string) (a space.Answer, ok bool) {
-	h, known := g.HostAt(p.Name, CleanHost(host))
+func atDoor(g *model.Gateway, p model.Port, name, authority, scheme string) (a space.Answer, ok bool) {
+	h, known := g.HostAt(p.Name, HostOf(authority))
 	secure := p.Protocol == model.HTTPS
 	if secure {
 		asked, _ := g.HostAsked(p.Name, name)

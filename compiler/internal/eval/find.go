@@ -77,8 +77,12 @@ func UnknownHost() space.Answer {
 // CleanHost is a request's host as Envoy compares it here: lower case, without
 // trailing dot (strip_trailing_host_dot) and without its port
 // (ignore_port_in_host_matching).
-func CleanHost(host string) string {
-	host = WithoutDot(strings.ToLower(host))
+func CleanHost(host string) string { return HostOf(WithoutDot(host)) }
+
+// HostOf is the host of an authority as a proxy has it once it has read the request: in lower
+// case and without its port. A dot at its end is the host's own, of which there was another one.
+func HostOf(authority string) string {
+	host := strings.ToLower(authority)
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.Contains(host[i:], "]") {
 		return host[:i]
 	}

@@ -1,5 +1,11 @@
 package space
 
+import (
+	"strings"
+
+	"meshc.dev/meshc/internal/hop"
+)
+
 // MethodDim is the method.
 const MethodDim Dim = "method"
 
@@ -7,7 +13,7 @@ var method = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot e
 	Name:     string(MethodDim),
 	Values:   func(q Request, _ string) []string { return one(q.Method) },
 	With:     func(q Request, _, v string) Request { q.Method = v; return q },
-	Universe: fixed("[!#$%&'*+.^_`|~0-9A-Za-z-]+"), // over HTTP/2 any token reaches the routes
+	Universe: fixed(strings.Join(hop.Methods(), "|")), // the first proxy answers 400 to others
 	Likely:   []string{"GET", "POST", "PUT", "DELETE"},
 	Word:     "methods",
 	Fixes:    func(q Request, _ string) bool { return q.Method != "" },

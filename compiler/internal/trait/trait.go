@@ -99,6 +99,14 @@ type Dependent interface {
 	Means(beside Set) bool
 }
 
+// Yielding is a value that leaves to another one of its set what that one says: where two sets are
+// joined it is asked for what is left of it.
+type Yielding interface {
+	Value
+	// Beside is what is left, nil for nothing.
+	Beside(all Set) Value
+}
+
 // Lasting is a value by which a request goes on beyond its answer, so that no Bound ends it.
 type Lasting interface {
 	Value
@@ -197,6 +205,18 @@ func (s Set) Then(next Set) Set {
 		if v != nil {
 			out.put(name, v, s.unwritten[name])
 		}
+	}
+	for name, v := range out.m {
+		y, ok := v.(Yielding)
+		if !ok {
+			continue
+		}
+		if v = y.Beside(out); v != nil {
+			out.m[name] = v
+			continue
+		}
+		delete(out.m, name)
+		delete(out.unwritten, name)
 	}
 	return out.meaning()
 }

@@ -137,7 +137,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	if !n.Exists() {
 		return nil
 	}
-	v := Sharing{Origins: n.Field("origins").Strings(), Methods: n.Field("methods").Strings(), Headers: n.Field("headers").Strings(), Expose: n.Field("expose").Strings(),
+	v := Sharing{Origins: n.Field("origins").Strings(), Methods: x.Methods(n.Field("methods")), Headers: n.Field("headers").Strings(), Expose: n.Field("expose").Strings(),
 		Credentials: n.Field("credentials").Bool()}
 	for _, o := range n.Field("origins").List() {
 		checkPort(o, x)

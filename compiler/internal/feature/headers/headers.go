@@ -118,6 +118,57 @@ func (e ResponseEdit) Then(next trait.Value) trait.Value {
 	return ResponseEdit{next.(ResponseEdit).then(e.Edit)}
 }
 
+// Beside leaves the place to which a redirect sends to the redirect: what a gateway's route says of
+// it is about the answers of the service behind it, not about those of the proxy itself.
+func (e ResponseEdit) Beside(all trait.Set) trait.Value {
+	if !moves(all) {
+		return e
+	}
+	e.Set, e.Add = maps.Clone(e.Set), maps.Clone(e.Add)
+	delete(e.Set, location)
+	delete(e.Add, location)
+	e.Remove = slices.DeleteFunc(slices.Clone(e.Remove), func(h string) bool { return h == location })
+	if len(e.Set)+len(e.Add)+len(e.Remove) == 0 {
+		return nil
+	}
+	return e
+}
+
+// location is the header in which a redirect says where to.
+const location = "location"
+
+// moves reports whether a route with these values answers with a redirect.
+func moves(all trait.Set) bool {
+	return slices.ContainsFunc(all.Names(), func(name string) bool {
+		v, _ := all.Lookup(name)
+		_, ok := v.(trait.Moved)
+		return ok
+	})
+}
+
+// fits refuses edits of what the redirect of the same route says.
+func fits(_ trait.Value, others trait.Set, n intent.Node, x *resolve.Place) {
+	if !moves(others) {
+		return
+	}
+	refuse := func(at diag.Pos) {
+		x.Problem(diag.New(diag.CodeRange, at, "header %q is what the route's redirect says, and cannot be edited", location).
+			WithFix("say under `redirect` where it leads: host, path, prefix, port, scheme"))
+	}
+	for _, how := range []string{"set", "add"} {
+		for _, f := range n.Field(how).Fields() {
+			if strings.EqualFold(f.Name, location) {
+				refuse(f.Node.Pos())
+			}
+		}
+	}
+	for _, h := range n.Field("remove").List() {
+		if strings.EqualFold(h.Str(), location) {
+			refuse(h.Pos())
+		}
+	}
+}
+
 // Request is the row of `requestHeaders`.
 var Request = feature.Feature{
 	Rule: resolve.Rule{Name: requestName, Field: "requestHeaders", On: []resolve.On{resolve.OnRoute}, Answers: false, Defaults: nil, Uses: nil,
@@ -146,7 +197,7 @@ var Request = feature.Feature{
 
 // Response is the row of `responseHeaders`.
 var Response = feature.Feature{
-	Rule: resolve.Rule{Name: responseName, Field: "responseHeaders", On: []resolve.On{resolve.OnRoute}, Answers: false, Defaults: nil, Uses: nil,
+	Rule: resolve.Rule{Name: responseName, Field: "responseHeaders", On: []resolve.On{resolve.OnRoute}, Answers: false, Defaults: nil, Fits: fits, Uses: nil,
 		Read: func(n intent.Node, x *resolve.Place) trait.Value {
 			e, ok := read(n, x)
 			if slices.Contains(e.Remove, dated) {
@@ -180,7 +231,7 @@ const dated = "date"
 // reserved are headers that the proxies themselves rest on: an edit would change
 // where a request goes, or forge who sent it, or be lost at the next proxy.
 func reserved(h string) bool {
-	return h != "x-forwarded-for" && hop.Reserved(h) || hop.OfConnection(h)
+	return h != "x-forwarded-for" && hop.Reserved(h) || hop.OfConnection(h) || h == hop.NotAnswered
 }
 
 func read(n intent.Node, x *resolve.Place) (Edit, bool) {
@@ -208,6 +259,9 @@ func read(n intent.Node, x *resolve.Place) (Edit, bool) {
 				x.Problem(diag.New(diag.CodeRange, f.Node.Pos(), "the value %q begins or ends with a blank, which HTTP drops", v).WithFix("write it without"))
 			}
 			h := use(f.Name, how, f.Node.Pos())
+			if _, ok := m[h]; ok {
+				x.Problem(diag.New(diag.CodeDuplicate, f.Node.Pos(), "header %q stands under %s in two spellings, and names of headers have no case", h, how).WithFix("keep one of them"))
+			}
 			if how == "add" && hop.Single(h) {
 				x.Problem(diag.Warn(diag.CodeTwoValues, f.Node.Pos(), "header %q has one value, and beside one that is there already a second line is added, which others read in ways of their own", h).
 					WithFix("write it under `set`"))

@@ -151,9 +151,14 @@ func fits(v trait.Value, others trait.Set, n intent.Node, x *resolve.Place) {
 	if t, _ := trait.Get[Timeout](others); !lasting(others) {
 		earlier[name] = t.Request
 	}
+	l, _ := trait.Get[Lifetime](others)
 	switch v := v.(type) {
+	case Timeout:
+		own, earlier = v.Request, map[string]trait.Duration{}
+		if l.Max < own { // of two that are equal, maxDuration is told
+			earlier[lifetimeName] = l.Max
+		}
 	case Silence:
-		l, _ := trait.Get[Lifetime](others)
 		own, earlier[lifetimeName] = v.Idle, l.Max
 	case Lifetime:
 		own = v.Max

@@ -54,7 +54,7 @@ var Feature = feature.Feature{
 			{Field: "route.timeout", Value: byDefault.String(), Why: "no request waits for ever"},
 			{Field: "route.timeout (port grpc)", Value: none, Why: "a stream lasts as long as something moves, and callers of gRPC bring deadlines of their own"},
 		},
-		Read: read, Uses: nil,
+		Read: read, Fits: fits, Uses: nil,
 		// What is usual for answers would end streams that nobody meant.
 		Spares: func(x *resolve.Place) bool { return x.Speaks(model.GRPC) },
 	},
