@@ -302,8 +302,7 @@ func (n *narrator) tell(ch prove.Change) error {
 	if !slices.Equal(places(b), places(a)) {
 		q := base
 		q.kind, q.class = KindRoute, shareClass(b, a)
-		n.tells(&q.piece, Change{What: Outcome, Was: n.fate(b, false), Is: n.fate(a, false)})
-		n.pieces = append(n.pieces, q)
+		n.turns = append(n.turns, turn{q, n.fate(b, false), n.fate(a, false)})
 	}
 	for _, f := range features(b.Fields, a.Fields) {
 		q := base

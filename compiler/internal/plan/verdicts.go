@@ -9,7 +9,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 )
 
-// turn is a change from one verdict to another, before turns on the same requests are
+// turn is a change from one verdict or place to another, before turns on the same requests are
 // joined.
 type turn struct {
 	told
