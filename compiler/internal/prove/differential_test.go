@@ -267,7 +267,7 @@ func TestPathsOfWitnessesAreNormalised(t *testing.T) {
 			t.Fatalf("%q, the normal form of %q, is outside the universe (%v)", p, raw, err)
 		}
 	})
-	for _, p := range []string{"/./a", "/a/..", "/%41", "/%2e", "/a//b", "/a%2Fb", "/a?b", `/a\b`, "/a|b", ""} {
+	for _, p := range []string{"/./a", "/a/..", "/%41", "/%2e", "/a//b", "/a%2Fb", "/%%2fa", "/%%41", "/a%4%5Cb", "/..%%2e", "/.%%%2F", "/a?b", `/a\b`, "/a|b", ""} {
 		only := space.List{{When: []space.Test{{Dim: space.PathDim, Any: []space.Pattern{{Kind: space.Exact, Text: p}}}}, Then: space.Outcome{Verdict: space.Forward}}}
 		if hits, err := prove.Reach(space.Scope{}, only, nil, prove.Limits{}); err != nil || len(hits) != 0 {
 			t.Errorf("%q can be sent (%v)", p, err)

@@ -35,13 +35,14 @@ const (
 	notParam  = `[!$&'()*+,\-0-9:=@A-Z\[\]_a-z~]`  // what may follow dots at the beginning: eval's Stable
 	// escapes that stay: not %2D %2E %2F, digits, letters, _, ~, \ or NUL.
 	escapeKept = `%(?:0[1-9A-Fa-f]|1[0-9A-Fa-f]|2[0-9A-Ca-c]|3[A-Fa-f]|40|5[BbDdEe]|60|7[BbCcDdFf]|[89A-Fa-f][0-9A-Fa-f])`
-	// a percent sign without two digits stays as it is.
-	bareEscape = `%[0-9A-Fa-f]?(?:[!$&'()*+,\-.:;=@G-Z\[\]_g-z~]|%[0-9A-Fa-f]?)`
+	// a percent sign without two digits stays as it is; after several of them there may be an escape.
+	bareEscape = bare + `+(?:[!$&'()*+,\-.:;=@G-Z\[\]_g-z~]|` + escapeKept + `)`
+	bare       = `(?:%[0-9A-Fa-f]?)`
 	noDot      = `(?:` + plainChar + `|` + escapeKept + `|` + bareEscape + `)`
 	afterDots  = `(?:` + notParam + `|` + escapeKept + `|` + bareEscape + `)`
 	anyItem    = `(?:\.|` + noDot + `)`
-	lastItem   = `(?:%[0-9A-Fa-f]?)?`
-	segment    = `(?:(?:` + noDot + `|\.` + afterDots + `|\.\.(?:\.|` + afterDots + `))` + anyItem + `*` + lastItem + `|\.{0,2}%[0-9A-Fa-f]?)`
+	lastItem   = bare + `*`
+	segment    = `(?:(?:` + noDot + `|\.` + afterDots + `|\.\.(?:\.|` + afterDots + `))` + anyItem + `*` + lastItem + `|\.{0,2}` + bare + `+)`
 )
 
 // plainPathUniverse is PathUniverse without escapes. It gives the same atoms if no
