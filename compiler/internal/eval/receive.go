@@ -502,7 +502,11 @@ func (r *reading) badLine() *refusal {
 		if why := r.badHeader(strings.ToLower(h.Name), h.Value); why != "" {
 			return bad("%s", why)
 		}
-		if name := strings.ToLower(h.Name); !met[name] || !isOne(name) || r.HTTP == HTTP2 && name == cookie {
+		name := strings.ToLower(h.Name)
+		if name == "content-length" && met[name] {
+			return bad("content-length stands there twice")
+		}
+		if !met[name] || !isOne(name) || r.HTTP == HTTP2 && name == cookie {
 			met[name] = true
 			seen++
 		}
