@@ -34,7 +34,10 @@ func notUpgraded(d space.Decision, q space.Request) (space.Answer, bool) {
 	}
 	r := d.Routes[i]
 	if slices.ContainsFunc(r.Then.Shares, func(s space.Share) bool { return s.Upgradable(q.Upgrade) }) {
-		return space.Answer{}, false
+		if q.Method == "GET" {
+			return space.Answer{}, false
+		}
+		return space.Answer{Outcome: space.Refused(), From: r.From, Why: "connections change to " + q.Upgrade + " by GET, not by " + q.Method}, true
 	}
 	return space.Answer{Outcome: space.Refused(), From: r.From, Why: "the route lets no connection change to " + q.Upgrade}, true
 }

@@ -76,6 +76,9 @@ func (p *parts) failed(err error) []byte {
 func (p *parts) host(h *routev3.VirtualHost) []byte {
 	routes := refusalTexts()
 	for _, r := range h.Routes {
+		if other := upgradedOtherwise(r); other != nil {
+			routes = append(routes, canon.Element(p.text(other)))
+		}
 		routes = append(routes, canon.Element(p.text(r)))
 	}
 	h.Routes = nil

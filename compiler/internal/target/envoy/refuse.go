@@ -6,6 +6,7 @@ import (
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
 
 	"meshc.dev/meshc/internal/hop"
 )
@@ -34,6 +35,23 @@ func refuse(name string, match *routev3.RouteMatch) *routev3.Route {
 	return &routev3.Route{Name: name, Match: match, Action: &routev3.Route_DirectResponse{
 		DirectResponse: &routev3.DirectResponseAction{Status: 400},
 	}}
+}
+
+// upgradedOtherwise takes of a route that lets connections change their protocol the requests to
+// do so by another method than GET (RFC 6455 section 4.1), nil for another route. It lets none,
+// so that the manager answers 403. Passed on, such a request is one with GET to the next proxy
+// (RFC 8441) and to its application: denies, routes and grants on the way would judge two methods.
+func upgradedOtherwise(r *routev3.Route) *routev3.Route {
+	if len(r.GetRoute().GetUpgradeConfigs()) == 0 {
+		return nil
+	}
+	out := proto.Clone(r).(*routev3.Route)
+	out.GetRoute().UpgradeConfigs = nil
+	other := stringHeader(":method", exactString("GET"))
+	other.InvertMatch = true
+	out.Match.Headers = append(out.Match.Headers, other,
+		&routev3.HeaderMatcher{Name: hop.UpgradeTo, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}})
+	return out
 }
 
 // noneOf is true if the header, absent or not, matches none of the regular expressions.
