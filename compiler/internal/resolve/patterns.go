@@ -50,21 +50,12 @@ func (x *Place) AnyCase(n intent.Node, p space.Pattern) space.Pattern {
 	return space.FoldedPattern(p)
 }
 
-// Without is a pattern with an expression (space.Regex, or that folded) without what no value
-// has; ok is false after a problem that is noted.
+// Without is an expression without letters that no value has; ok is false after a problem that is noted.
 func (x *Place) Without(n intent.Node, p space.Pattern, letters string) (out space.Pattern, ok bool) {
-	folded := p.Kind == space.Folded
-	if folded {
-		p = p.Unfolded()
-	}
 	if p.Text, ok = space.Without(p.Text, letters); !ok {
 		x.Problem(diag.New(diag.CodeNever, n.Pos(), "%q takes no value that there can be", n.Str()).WithFix("write what it may look like without %q", letters))
-		return p, false
 	}
-	if folded {
-		p = space.FoldedPattern(p)
-	}
-	return p, true
+	return p, ok
 }
 
 // onPath reads a route's condition on the path. One that goes by characters is a test beside the

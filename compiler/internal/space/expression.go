@@ -67,7 +67,9 @@ const (
 	maxRune     = '\U0010FFFF'
 )
 
-func isASCII(v string) bool { return !strings.ContainsFunc(v, func(r rune) bool { return r >= firstBeyond }) }
+func isASCII(v string) bool {
+	return !strings.ContainsFunc(v, func(r rune) bool { return r >= firstBeyond })
+}
 
 // outside is Without for ranges of letters, from and to.
 func outside(expression string, letters []rune) (out string, any bool) {

@@ -26,18 +26,11 @@ var Cookies = feature.Condition{
 	GatewayAPI: gatewayapi.OnLines(),
 }
 
-// blanks are what no value of a cookie has: they end it.
-const blanks = "\t ;"
-
 func readCookies(n intent.Node, x *resolve.Place) model.Match {
 	var when []space.Test
 	dim, _ := space.CookieDim("").Of()
 	for _, e := range n.Fields() {
-		p, ok := written(e.Node, x)
-		if p.Kind == space.Regex || p.Kind == space.Folded && p.Unfolded().Kind == space.Regex {
-			p, ok = x.Without(e.Node.Field(string(space.Regex)), p, blanks)
-		}
-		if ok {
+		if p, ok := written(e.Node, x, "\t ;"); ok {
 			when = append(when, dim.Test(e.Name, false, p))
 		}
 	}

@@ -12,8 +12,9 @@ import (
 )
 
 // written reads what a condition on a named value says of it: exactly one of the kinds. Every
-// value begins and ends with nothing, and has nothing somewhere. ok is false after a problem that is noted.
-func written(n intent.Node, x *resolve.Place) (p space.Pattern, ok bool) {
+// value begins and ends with nothing, and has nothing somewhere. end are the letters that end a
+// value, which is why none has them. ok is false after a problem that is noted.
+func written(n intent.Node, x *resolve.Place, end string) (p space.Pattern, ok bool) {
 	kind := x.OneOf(n, string(space.Exact), string(space.Prefix), string(space.Suffix), string(space.Contains), string(space.Regex), space.Present)
 	p.Kind = space.Kind(kind)
 	value := n.Field(kind)
@@ -22,7 +23,10 @@ func written(n intent.Node, x *resolve.Place) (p space.Pattern, ok bool) {
 		return p, false
 	case space.Present:
 	case space.Regex:
-		if p.Text, ok = x.Expression(value, "values"); !ok {
+		if p.Text, ok = x.Expression(value, "values"); ok {
+			p, ok = x.Without(value, p, end)
+		}
+		if !ok {
 			return p, false
 		}
 	case space.Exact:

@@ -38,7 +38,7 @@ func readHeaders(n intent.Node, x *resolve.Place) model.Match {
 	for _, e := range n.Fields() {
 		name := strings.ToLower(e.Name)
 		checkHeader(e.Node, name, x)
-		if p, ok := written(e.Node, x); ok {
+		if p, ok := written(e.Node, x, ""); ok {
 			when = append(when, dim.Test(name, false, p))
 		}
 	}

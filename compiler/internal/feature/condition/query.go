@@ -27,7 +27,7 @@ func readQuery(n intent.Node, x *resolve.Place) model.Match {
 	var when []space.Test
 	dim, _ := space.QueryDim("").Of()
 	for _, e := range n.Fields() {
-		if p, ok := written(e.Node, x); ok {
+		if p, ok := written(e.Node, x, " &#"); ok {
 			when = append(when, dim.Test(e.Name, false, p))
 		}
 	}
