@@ -3,6 +3,7 @@ package compiler
 import (
 	"encoding/json"
 	"maps"
+	"slices"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
@@ -74,8 +75,15 @@ func (s snapshots) same(before, after *Program, forms *envoy.Forms) (map[string]
 	return a, nil
 }
 
+// key tells repositories apart by their namespaces as well: two that a machine compiles in turns, as a
+// runner of CI does, must not make each other forget.
 func (k Known) key(p *Program) string {
-	b, err := canon.JSON([]string{"what snapshots were made of", k.Build, p.mesh.TrustDomain, p.mesh.Environment})
+	namespaces := map[string]bool{}
+	for _, s := range p.mesh.Services {
+		namespaces[s.Namespace] = true
+	}
+	of := []string{"what snapshots were made of", k.Build, p.mesh.TrustDomain, p.mesh.Environment}
+	b, err := canon.JSON(append(of, slices.Sorted(maps.Keys(namespaces))...))
 	if err != nil {
 		return "" // strings always encode
 	}

@@ -151,8 +151,8 @@ func TestPlanSeesWhatIsAroundASharedService(t *testing.T) {
 	}
 }
 
-// What another build made, another mesh's trust domain or environment says, or what does
-// not read, is not known.
+// What another build made, another mesh's trust domain, environment or namespaces say, or what
+// does not read, is not known.
 func TestWhatIsKnownIsOfOneBuild(t *testing.T) {
 	cache := kept{}
 	load := func(edit func(*world)) *compiler.Program {
@@ -185,6 +185,12 @@ func TestWhatIsKnownIsOfOneBuild(t *testing.T) {
 	}
 	if n := left("one", func(w *world) { w.domain = "other.local" }); n != 0 {
 		t.Errorf("another trust domain has %d", n)
+	}
+	if n := left("one", func(w *world) { *w = newWorld(3, 1) }); n != 0 {
+		t.Errorf("a repository with other namespaces has %d", n)
+	}
+	if n := left("one", nothing); n != all {
+		t.Errorf("beside the other repository %d of %d are known", n, all)
 	}
 	for key := range cache {
 		cache[key] = []byte("{torn")
