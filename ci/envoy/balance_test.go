@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,6 +38,8 @@ mesh: service: app: {
 	port: {
 		usual: {number: 80, main: true}
 		round: {number: 81, balance: roundRobin: {}}
+		slow: {number: 87, balance: leastRequest: slowStart: window: "1h"}
+		turns: {number: 88, balance: roundRobin: slowStart: window: "30m"}
 		random: {number: 82, balance: random: {}}
 		header: {number: 83, balance: hash: header: "X-Tenant"}
 		cookie: {number: 84, protocol: "grpc", balance: hash: cookie: "tenant"}
@@ -45,7 +48,7 @@ mesh: service: app: {
 		bytes: {number: 90, protocol: "tcp", balance: hash: {source: true, table: "maglev"}}
 		spread: {number: 91, protocol: "tcp"}
 	}
-	grant: all: {mesh: true, ports: ["usual", "round", "random", "header", "cookie", "query", "source", "bytes", "spread"]}
+	grant: all: {mesh: true, ports: ["usual", "round", "slow", "turns", "random", "header", "cookie", "query", "source", "bytes", "spread"]}
 	route: {
 		edited: {match: path: prefix: "/edited", to: default: 100, requestHeaders: set: "x-tenant": "one"}
 		rest: to: default: 100
@@ -53,7 +56,7 @@ mesh: service: app: {
 }
 mesh: gateway: edge: {port: http: number: 80, host: "*": route: all: {destination: app: port: "header", to: app: 100}}
 `)
-	names := []string{"usual", "round", "random", "header", "cookie", "query", "source", "bytes", "spread"}
+	names := []string{"usual", "round", "slow", "turns", "random", "header", "cookie", "query", "source", "bytes", "spread"}
 	var rs []compiler.Request
 	for _, port := range names {
 		rs = append(rs, compiler.Request{From: "shop/web", To: "shop/app", Port: port})
@@ -120,6 +123,8 @@ func TestWorkloadsShareWhatIsNotHashed(t *testing.T) {
 	for name, ask := range map[string]func() int{
 		"usual":              func() int { return c.ask("usual", compiler.Request{}) },
 		"round":              func() int { return c.ask("round", compiler.Request{}) },
+		"slow":               func() int { return c.ask("slow", compiler.Request{}) }, // all are as new
+		"turns":              func() int { return c.ask("turns", compiler.Request{}) },
 		"random":             func() int { return c.ask("random", compiler.Request{}) },
 		"header without one": func() int { return c.ask("header", compiler.Request{}) },
 		"cookie without one": func() int { return c.ask("cookie", compiler.Request{}) },
@@ -137,6 +142,15 @@ func TestWorkloadsShareWhatIsNotHashed(t *testing.T) {
 			if off := k - n/workloads; name == "round" && max(off, -off) > 2 { // one that is sent again takes a turn
 				t.Errorf("one after the other, workload %d got %d of %d", w, k, n)
 			}
+		}
+	}
+	page, err := c.stage.Admin(c.ctx, c.doors["usual"].Class, "/config_dump?resource=static_clusters&name_regex=shop/app/(slow|turns)/default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, window := range []string{`"3600s"`, `"1800s"`} {
+		if !strings.Contains(string(page), `"slow_start_window": `+window) {
+			t.Errorf("no slow start of %s: %s", window, page)
 		}
 	}
 	source := map[int]int{}

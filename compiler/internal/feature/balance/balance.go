@@ -5,6 +5,7 @@ package balance
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/intent"
@@ -50,6 +51,9 @@ type Balance struct {
 	Name string `json:"name,omitempty"`
 	// Maglev says that the hash is looked up in Maglev's table in place of a ring.
 	Maglev bool `json:"maglev,omitempty"`
+	// SlowStart is of RoundRobin and LeastRequest alone: for how long a new workload gets less
+	// than its share. 0: not at all.
+	SlowStart trait.Duration `json:"slow_start,omitempty"`
 }
 
 // TraitName is "balance".
@@ -67,6 +71,7 @@ var Feature = feature.Feature{
 		Name: name, Field: "balance", On: []resolve.On{resolve.OnService, resolve.OnVersion, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false, Bytes: true,
 		Defaults: []resolve.Default{
 			{Field: "balance", Value: "leastRequest", Why: "a workload that is slow, or has much to do, gets less"},
+			{Field: "balance.leastRequest.slowStart", Value: "none", Why: "where many come and go, those that are new would leave their part to the few others"},
 			{Field: "balance.hash.table", Value: "a ring", Why: "fewer requests move when workloads come and go"},
 		},
 		Read: read, Uses: nil,
@@ -85,14 +90,26 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		return nil
 	}
 	choices := map[string]Choice{"roundRobin": RoundRobin, "leastRequest": LeastRequest, "random": Random, "hash": Hash}
-	b := Balance{Choice: choices[x.OneOf(n, "roundRobin", "leastRequest", "random", "hash")]}
+	word := x.OneOf(n, "roundRobin", "leastRequest", "random", "hash")
+	b := Balance{Choice: choices[word]}
 	if b.Choice == "" {
 		return nil
 	}
 	if b.Choice == Hash {
 		return readHash(b, n.Field("hash"), x)
 	}
+	b.SlowStart = window(n.Field(word).Field("slowStart").Field("window"), x)
 	return b
+}
+
+// window reads how long a slow start is. Proxies count milliseconds, of which none is no slow start.
+func window(n intent.Node, x *resolve.Place) trait.Duration {
+	d := x.Duration(n, 0)
+	if d != 0 && time.Duration(d) < time.Millisecond {
+		x.Problem(diag.New(diag.CodeRange, n.Pos(), "a slow start of %s ends before it begins: proxies count milliseconds", d).
+			WithFix("write 1ms or more, or delete `slowStart`"))
+	}
+	return d
 }
 
 func readHash(b Balance, n intent.Node, x *resolve.Place) trait.Value {
@@ -126,7 +143,10 @@ func meaning(v trait.Value) []space.Act {
 		fields = append(fields, space.Field{Feature: name, Name: what, Value: value})
 	}
 	switch b.Choice {
-	case LeastRequest: // what everybody does: it makes no difference
+	case LeastRequest: // what everybody does: by itself it makes no difference
+		if b.SlowStart != 0 {
+			say("least request", "")
+		}
 	case Hash:
 		say("hash of", b.key())
 		if b.Maglev {
@@ -134,6 +154,9 @@ func meaning(v trait.Value) []space.Act {
 		}
 	default:
 		say(strings.ReplaceAll(string(b.Choice), "_", " "), "")
+	}
+	if b.SlowStart != 0 {
+		say("slow start", b.SlowStart.String())
 	}
 	return space.Labels(space.AtWorkload, fields...)
 }

@@ -1,6 +1,8 @@
 package balance
 
 import (
+	"time"
+
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
@@ -12,7 +14,7 @@ import (
 // A cluster knows how it chooses, a route (or the proxy of connections) what is hashed for that.
 var onEnvoy = envoy.Join(envoy.OnCluster(choice), envoy.OnRoutesTo(hashOfRequest), envoy.OnConnectionsTo(hashOfConnection))
 
-// choice sets Cluster.lb_policy. Where connections have nothing that is hashed it stays as it is.
+// choice sets Cluster.lb_policy, and lb_config for a slow start. Where connections have nothing that is hashed it stays as it is.
 func choice(c *clusterv3.Cluster, v Balance, x *envoy.Ctx) {
 	switch {
 	case v.ofRequests() && !x.Port.Protocol.IsHTTP():
@@ -22,11 +24,27 @@ func choice(c *clusterv3.Cluster, v Balance, x *envoy.Ctx) {
 		c.LbPolicy = clusterv3.Cluster_RING_HASH
 	case v.Choice == RoundRobin:
 		c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
+		if s := slowStart(v); s != nil {
+			c.LbConfig = &clusterv3.Cluster_RoundRobinLbConfig_{RoundRobinLbConfig: &clusterv3.Cluster_RoundRobinLbConfig{SlowStartConfig: s}}
+		}
 	case v.Choice == Random:
 		c.LbPolicy = clusterv3.Cluster_RANDOM
 	case v.Choice == LeastRequest:
 		c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
+		if s := slowStart(v); s != nil {
+			c.LbConfig = &clusterv3.Cluster_LeastRequestLbConfig_{LeastRequestLbConfig: &clusterv3.Cluster_LeastRequestLbConfig{SlowStartConfig: s}}
+		}
 	}
+}
+
+// slowStart is SlowStartConfig of the cluster's lb_config, which round robin and least request have
+// and no other policy; nil for none. While a workload's weight is lowered, Envoy's least request
+// chooses by weight over requests under way, in place of between two.
+func slowStart(v Balance) *clusterv3.Cluster_SlowStartConfig {
+	if v.SlowStart == 0 {
+		return nil
+	}
+	return &clusterv3.Cluster_SlowStartConfig{SlowStartWindow: envoy.Duration(time.Duration(v.SlowStart))}
 }
 
 // hashOfRequest sets RouteAction.hash_policy. Envoy would mix what several of them say into one
