@@ -201,7 +201,11 @@ func DiffersSeen(want compiler.Answer, r compiler.Request, seen Seen) string {
 		return fmt.Sprintf("the method %s arrived as %s", want.Request.Method, seen.Method)
 	}
 	path := want.Arrives.Path
-	if _, query, ok := strings.Cut(r.Path, "?"); ok {
+	target := r.Path
+	if r.HTTP != compiler.HTTP2 {
+		target = strings.Trim(target, " \t") // blanks end the words of the first line
+	}
+	if _, query, ok := strings.Cut(target, "?"); ok {
 		path += "?" + query
 	}
 	if seen.Path != path {

@@ -66,6 +66,9 @@ type Received struct {
 // Receive reads a request as Envoy 1.40 does at one of our doors: its codec, its connection
 // manager, and the routes that every host begins with (target/envoy/refuse.go), in this order.
 func Receive(s Sent) Received {
+	if s.HTTP != HTTP2 { // any number of blanks stands between the words of the first line
+		s.Target = strings.Trim(s.Target, " \t")
+	}
 	in := reading{Sent: s, host: joinedHosts(s), target: s.Target}
 	problem := in.codec()
 	if problem == nil {
