@@ -20,6 +20,7 @@ func (l *linker) deniesOf(carrier string, n intent.Node, read func(intent.Entry)
 		l.place(model.DenyPath(carrier, e.Name), e.Node.Pos())
 		d := read(e) // checked, ended or not
 		d.Owner, d.Reason = e.Node.Field("owner").Str(), e.Node.Field("reason").Str()
+		l.endsWith(e.Node)
 		if !l.expired(e.Node) {
 			out = append(out, d)
 		}

@@ -15,6 +15,7 @@ func (l *linker) grantsOf(p *pkg, s *model.Service, n intent.Node) []model.Grant
 	for _, e := range n.Field("grant").Fields() {
 		l.place(model.GrantPath(s.ID, e.Name), e.Node.Pos())
 		g := l.grant(p, s, e) // checked, ended or not
+		l.endsWith(e.Node)
 		if l.expired(e.Node) {
 			continue
 		}

@@ -174,6 +174,24 @@ func (l *linker) mode(n intent.Node, above model.MTLS, path, owner string) model
 // notes the instant, a block that has ended is told and left out.
 func (l *linker) expired(n intent.Node) bool { return l.ended(n, n.Path()) }
 
+// endsWith says that what ends at an instant has somebody who answers for it meanwhile.
+func (l *linker) endsWith(n intent.Node) {
+	u := n.Field("until")
+	if !u.Exists() {
+		return
+	}
+	var missing []string
+	for _, f := range []string{"owner", "reason"} {
+		if !n.Field(f).Exists() {
+			missing = append(missing, "`"+f+"`")
+		}
+	}
+	if len(missing) > 0 {
+		l.add(diag.New(diag.CodeOneOf, u.Pos(), "%s says `until` without %s", n.Path(), strings.Join(missing, " and ")).
+			WithFix("say who answers for it and why it is needed that long, or leave `until` out"))
+	}
+}
+
 // ended is expired for a part of n, which what names.
 func (l *linker) ended(n intent.Node, what string) bool {
 	u := n.Field("until")
