@@ -84,6 +84,10 @@ const (
 	// CodeOverride is an `override` of an environment that replaces nothing.
 	// Example: `override: timeout: "5s"` where neither package nor environment has a timeout.
 	CodeOverride Code = "MESH0118"
+	// CodeModule is a `cue.mod/module.cue` that is no module's, or that asks for another version
+	// of the CUE language than meshc reads: an error for a newer one, a warning for an older one.
+	// Example: `language: version: "v0.99.0"`.
+	CodeModule Code = "MESH0119"
 )
 
 // Codes of the limits on an evaluation (012x).

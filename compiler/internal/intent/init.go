@@ -48,12 +48,27 @@ func Init(dir, module string) ([]string, error) {
 			return nil, fmt.Errorf("making a repository in %q: %w", dir, err)
 		}
 	}
-	for _, name := range names {
+	for i, name := range names {
 		if err := writeNew(filepath.Join(dir, filepath.FromSlash(name)), files[name]); err != nil {
+			undo(dir, names[:i], name)
 			return nil, fmt.Errorf("making a repository in %q: %w", dir, err)
 		}
 	}
 	return names, nil
+}
+
+// undo removes the files that were written before one failed, and the folders that are empty
+// then: half of a repository would keep the next attempt from making a whole one.
+func undo(dir string, written []string, failed string) {
+	remove := func(name string) { _ = os.Remove(filepath.Join(dir, filepath.FromSlash(name))) } // a folder that is not empty stays
+	for _, name := range written {
+		remove(name)
+	}
+	for _, name := range append(written, failed) {
+		for at := path.Dir(name); at != "."; at = path.Dir(at) {
+			remove(at)
+		}
+	}
 }
 
 // writeNew writes a file that must not exist.
@@ -67,7 +82,7 @@ func writeNew(name string, b []byte) error {
 	}
 	_, werr := f.Write(b)
 	if err := errors.Join(werr, f.Close()); err != nil {
-		return fmt.Errorf("writing %q: %w", name, err)
+		return errors.Join(fmt.Errorf("writing %q: %w", name, err), os.Remove(name))
 	}
 	return nil
 }
@@ -102,7 +117,9 @@ mesh: service: hello: {
 }
 
 mesh: gateway: edge: {
-	port: http: number: 8443
+	// Visitors come without TLS here. For theirs give the host a certificate, ` + "`tls`" + `, and the
+	// port 8443 and protocol: "https".
+	port: http: number: 8080
 	host: "hello.example.com": route: default: to: hello: 100
 }
 

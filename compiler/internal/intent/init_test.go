@@ -109,3 +109,24 @@ func TestCueVetAgrees(t *testing.T) {
 		}
 	}
 }
+
+// Half of a repository would keep the next attempt from making a whole one.
+func TestInitLeavesNothingBehindWhenItFails(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink("nowhere", filepath.Join(dir, "hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Init(dir, "example.com/mesh"); err == nil {
+		t.Fatal("a folder was made in the place of a link that leads nowhere")
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 1 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	if err := os.Remove(filepath.Join(dir, "hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Init(dir, "example.com/mesh"); err != nil {
+		t.Error(err)
+	}
+}

@@ -5,10 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"cuelang.org/go/cue/ast"
-	"cuelang.org/go/cue/parser"
-	"cuelang.org/go/cue/token"
-
 	"meshc.dev/meshc/compiler/internal/source"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -26,8 +22,8 @@ type layout struct {
 }
 
 func newLayout(t source.Tree) (*layout, diag.List) {
-	l := &layout{tree: t, module: moduleName(t), base: map[string][]string{}, overlays: map[string][]string{}}
-	var diags diag.List
+	module, diags := readModule(t)
+	l := &layout{tree: t, module: module, base: map[string][]string{}, overlays: map[string][]string{}}
 	for _, p := range t.Paths() {
 		if path.Ext(p) != ".cue" || strings.HasPrefix(p, "cue.mod/") {
 			continue
@@ -78,29 +74,6 @@ func splitOverlay(p string) (env, dir string, ok bool) {
 		return "", "", true
 	}
 	return env, path.Dir(file), true
-}
-
-// moduleName reads the module's path without evaluating anything.
-func moduleName(t source.Tree) string {
-	f, err := parser.ParseFile(source.ModuleFile, t.Files[source.ModuleFile])
-	if err != nil {
-		return ""
-	}
-	for _, d := range f.Decls {
-		field, ok := d.(*ast.Field)
-		if !ok {
-			continue
-		}
-		name, _ := labelName(field.Label)
-		lit, ok := field.Value.(*ast.BasicLit)
-		if name != "module" || !ok || lit.Kind != token.STRING {
-			continue
-		}
-		v, _ := unquote(lit)
-		mod, _, _ := strings.Cut(v, "@")
-		return mod
-	}
-	return ""
 }
 
 // EnvironmentOf is the environment whose file it is, if it is one's.
