@@ -246,9 +246,12 @@ func (p *Program) Decide(r Request) (Answer, error) {
 	a, err := p.decide(p.scopes(), r)
 	if err == nil && a.Outcome.Verdict == space.Forward {
 		a.Beside = p.beside(a.Outcome)
-		if !r.atGateway() {
-			a.NotCalled = p.notCalled(a.Request.From, a.Scope)
-		}
+	}
+	// Who wants a grant wants the call as well, and is told of both at once. What becomes of a
+	// request to an external that is not called says so itself.
+	denied := a.Outcome.Verdict == space.Denied && a.Scope.Kind == "service"
+	if err == nil && (a.Outcome.Verdict == space.Forward || denied) && !r.atGateway() {
+		a.NotCalled = p.notCalled(a.Request.From, a.Scope)
 	}
 	return a, err
 }

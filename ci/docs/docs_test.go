@@ -21,7 +21,7 @@ const patience = 4 * time.Minute
 
 // unrun is how many blocks of all pages are not run. Each says why; whoever adds one looks
 // here first.
-const unrun = 8
+const unrun = 9
 
 // pages are run by this package, from the top folder.
 func pages() []string {

@@ -106,8 +106,11 @@ func (c Config) Normalise() (Config, diag.List) {
 		l = append(l, flagProblem("name a folder of this agent's own", "--state is missing"))
 		return c, l
 	}
-	if (c.Envoy == "") != c.NoEnvoy {
-		l = append(l, flagProblem("use exactly one of them", "--envoy-path PATH and --no-envoy exclude each other, and one is needed"))
+	switch {
+	case c.Envoy != "" && c.NoEnvoy:
+		l = append(l, flagProblem("use exactly one of them", "--envoy-path PATH and --no-envoy exclude each other"))
+	case c.Envoy == "" && !c.NoEnvoy: // a shell that looks for envoy in vain leaves the path empty
+		l = append(l, flagProblem("name one, such as --envoy-path /usr/bin/envoy (`meshc vet --envoy` fetches one into the user's cache folder), or write --no-envoy if somebody else starts it", "no Envoy is named: --envoy-path is missing or empty"))
 	}
 	if c.JoinToken != "" && c.JoinTokenFile != "" {
 		l = append(l, flagProblem("prefer the file: arguments are visible to other users", "--join-token and --join-token-file exclude each other"))
