@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -149,6 +150,17 @@ func (c *Client) get(ctx context.Context, path string, q url.Values) (io.ReadClo
 }
 
 func (c *Client) down(err error) error {
-	return diag.List{diag.New(diag.CodeServerDown, diag.Pos{}, "no server answers on %q: %v", c.socket, err).
-		WithFix("start the server (meshc serve), or name its state folder")}.Err()
+	fix := "start the server (meshc serve), or name its state folder"
+	if errors.Is(err, fs.ErrPermission) {
+		fix = "ask as the server's own user: whoever reads its state folder is anybody in the mesh"
+	}
+	var asked *url.Error // says the path of our own request, which means nothing to anybody
+	if errors.As(err, &asked) {
+		err = asked.Err
+	}
+	var dialled *net.OpError // says the socket once more
+	if errors.As(err, &dialled) && dialled.Op == "dial" {
+		err = dialled.Err
+	}
+	return diag.List{diag.New(diag.CodeServerDown, diag.Pos{}, "no server answers on %q: %v", c.socket, err).WithFix("%s", fix)}.Err()
 }

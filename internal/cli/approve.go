@@ -204,7 +204,7 @@ func (a *app) approveCmd() *cobra.Command {
 	var key, name, email string
 	var statement bool
 	cmd := &cobra.Command{
-		Use: "approve [COMMIT] [--key KEY]", Short: "Sign an approval tag, or the release statement, for a commit", Args: cobra.MaximumNArgs(1),
+		Use: "approve [COMMIT] [--key KEY]", Short: "Sign an approval tag, or the release statement, for a commit", Args: takes(0, 1),
 		Long: `Compile COMMIT (default: the trust policy's ref) and sign a tag that names it and its
 releases. Push the tag that is printed; servers look for it.
 
@@ -259,7 +259,7 @@ func (a *app) rollbackCmd() *cobra.Command {
 	var f approvalFlags
 	var key, name, email, reason, from string
 	cmd := &cobra.Command{
-		Use: "rollback TO --reason TEXT [--key KEY]", Short: "Sign a record that an earlier commit is to be served again", Args: cobra.ExactArgs(1),
+		Use: "rollback TO --reason TEXT [--key KEY]", Short: "Sign a record that an earlier commit is to be served again", Args: takes(1, 1),
 		Long: `Sign a record that TO is to be served instead of the newest approved commit on the
 trust policy's ref. Push the tag that is printed. Servers serve TO until something after
 that commit is approved; commits that are refused do not end it.

@@ -7,16 +7,19 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
 	"meshc.dev/meshc/compiler"
@@ -147,7 +150,7 @@ func (a *app) interruptible(ctx context.Context, root *cobra.Command) error {
 	go func() {
 		cmd, err := root.ExecuteContextC(ctx)
 		if err != nil && !a.began.Load() {
-			err = &failure{code: diag.ExitFailure, text: strings.ReplaceAll(err.Error(), "\t", "  ") + "\nhelp:  " + cmd.CommandPath() + " --help"}
+			err = &failure{code: diag.ExitFailure, text: usageText(cmd, err) + "\nhelp:  " + cmd.CommandPath() + " --help"}
 		}
 		done <- err
 	}()
@@ -164,6 +167,37 @@ func (a *app) interruptible(ctx context.Context, root *cobra.Command) error {
 		return err
 	case <-time.After(grace):
 		return context.Canceled
+	}
+}
+
+// usageText says what is wrong with the words of a command line, and what was meant.
+func usageText(cmd *cobra.Command, err error) string {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		known := []string{"help"}
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+		if near, ok := diag.Nearest(unknown.GetSpecifiedName(), known); ok && unknown.GetSpecifiedShortnames() == "" {
+			return printer.Sprintf("unknown flag --%s; did you mean --%s?", unknown.GetSpecifiedName(), near)
+		}
+	}
+	return strings.ReplaceAll(err.Error(), "\t", "  ")
+}
+
+// takes is how many words a command takes behind its name. Too few or too many are told by
+// the names that its usage gives them.
+func takes(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		_, usage, _ := strings.Cut(cmd.UseLine(), cmd.Name()+" ")
+		usage = strings.TrimSuffix(usage, " [flags]")
+		switch {
+		case len(args) < least:
+			return errors.New("something is missing: it takes " + usage)
+		case most == 0 && len(args) > 0:
+			return errors.New(printer.Sprintf("%q is too much: it takes flags only", args[0]))
+		case len(args) > most:
+			return errors.New(printer.Sprintf("%q is too much: it takes ", args[most]) + usage)
+		}
+		return nil
 	}
 }
 
@@ -236,7 +270,21 @@ func (a *app) watch(cmd *cobra.Command) {
 // group is a command that only holds others. A wrong word behind it is an error,
 // not a reason to print help and end well.
 func group(name, short string, subs ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: help}
+	cmd := &cobra.Command{Use: name, Short: short, RunE: help}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		known := make([]string, len(subs))
+		for i, s := range subs {
+			known[i] = s.Name()
+		}
+		slices.Sort(known)
+		if near, ok := diag.Nearest(args[0], known); ok {
+			return errors.New(printer.Sprintf("%s has no command %q; did you mean %s?", cmd.CommandPath(), args[0], near))
+		}
+		return errors.New(printer.Sprintf("%s has no command %q; it has %s", cmd.CommandPath(), args[0], strings.Join(known, ", ")))
+	}
 	cmd.AddCommand(subs...)
 	return cmd
 }

@@ -32,7 +32,7 @@ type versions struct {
 
 func (a *app) versionCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "version", Short: "Print the versions of meshc, its schema and Go", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the versions of meshc, its schema and Go", Args: takes(0, 0),
 		Example: "  meshc version\n  meshc version -o json",
 		RunE: func(*cobra.Command, []string) error {
 			v := versions{compiler.Version, schemas.Module, schemas.Digest(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
@@ -78,7 +78,7 @@ func (a *app) compileCmd() *cobra.Command {
 	var e envoyFlags
 	var out string
 	cmd := &cobra.Command{
-		Use: "compile [DIR] --out RELEASE", Short: "Compile intent to a release folder", Args: cobra.MaximumNArgs(1),
+		Use: "compile [DIR] --out RELEASE", Short: "Compile intent to a release folder", Args: takes(0, 1),
 		Long: `Compile the intent in DIR (default: the current folder) to a release: canonical
 files, named by their digest. The same input gives the same bytes on every machine.
 Intent that a policy denies gives no release: the release notes the policies it passed.
@@ -137,7 +137,7 @@ func (a *app) explainCmd() *cobra.Command {
 	var r compiler.Request
 	var headers []string
 	cmd := &cobra.Command{
-		Use: "explain [DIR] --to SERVICE [--from SERVICE] [--path /p]", Short: "Say what becomes of one request, and which lines decide it", Args: cobra.MaximumNArgs(1),
+		Use: "explain [DIR] --to SERVICE [--from SERVICE] [--path /p]", Short: "Say what becomes of one request, and which lines decide it", Args: takes(0, 1),
 		Long: `Say what becomes of one request, who answers it, and which lines of the intent decide
 that. With a problem's code in place of the rest, say what the code means.`,
 		Example: "  meshc explain MESH0206\n  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage",
@@ -248,7 +248,11 @@ func (a *app) explain(ans compiler.Answer) error {
 		}
 	}
 	if ans.NotCalled != "" {
-		printer.Fprintf(a.out, "  but %s does not call it: its own proxy has no way there until `calls` names it\n", ans.NotCalled)
+		but := "but"
+		if ans.Outcome.Verdict == "denied" {
+			but = "and"
+		}
+		printer.Fprintf(a.out, "  %s %s does not call it: its own proxy has no way there until `calls` names it\n", but, ans.NotCalled)
 	}
 	return nil
 }
@@ -274,7 +278,7 @@ func (a *app) writtenAt(lines []compiler.Written, feature string) string {
 func (a *app) graphCmd() *cobra.Command {
 	var f intentFlags
 	cmd := &cobra.Command{
-		Use: "graph [DIR]", Short: "Draw who calls whom, and which calls are refused", Args: cobra.MaximumNArgs(1),
+		Use: "graph [DIR]", Short: "Draw who calls whom, and which calls are refused", Args: takes(0, 1),
 		Long: `Draw services, gateways and externals, and who calls whom.
 
 A service that has several versions says what each gets of the requests, over all

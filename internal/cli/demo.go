@@ -10,7 +10,7 @@ import (
 func (a *app) demoCmd() *cobra.Command {
 	o := demo.Options{Out: a.out, Color: a.color}
 	cmd := &cobra.Command{
-		Use: "demo", Short: "Tell the whole story with real parts: Bookinfo, Git, Envoys", Args: cobra.NoArgs,
+		Use: "demo", Short: "Tell the whole story with real parts: Bookinfo, Git, Envoys", Args: takes(0, 0),
 		Long: `Run Bookinfo behind real Envoys on this machine, with a Git repository of signed
 commits and a server that serves only what was approved. Each step prints its commands
 and what was measured. It ends by itself and leaves nothing behind; so does Ctrl-C.`,
@@ -35,7 +35,7 @@ and what was measured. It ends by itself and leaves nothing behind; so does Ctrl
 func demoSignCmd() *cobra.Command {
 	var action, namespace, key string
 	cmd := &cobra.Command{
-		Use: "sign", Hidden: true, Args: cobra.ExactArgs(1),
+		Use: "sign", Hidden: true, Args: takes(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if action != "sign" {
 				return fail(diag.ExitFailure, "-Y %q is not done here; install ssh-keygen", action)

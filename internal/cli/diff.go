@@ -24,7 +24,7 @@ func (a *app) diffCmd() *cobra.Command {
 	var dir string
 	var stat, detailed bool
 	cmd := &cobra.Command{
-		Use: "diff A B", Short: "Show which bytes differ between two releases", Args: cobra.ExactArgs(2),
+		Use: "diff A B", Short: "Show which bytes differ between two releases", Args: takes(2, 2),
 		Long: `Show the artifacts that differ between two releases, each Envoy resource once with the
 proxy classes that get it. A and B are release folders or commits of the repository in
 --dir, which are compiled for one date. For the meaning of a change: meshc plan.`,

@@ -18,7 +18,7 @@ func (a *app) doctorCmd() *cobra.Command {
 	var namespace string
 	var machine bool
 	cmd := &cobra.Command{
-		Use: "doctor", Short: "Look at a machine and a cluster, and say what is wrong", Args: cobra.NoArgs,
+		Use: "doctor", Short: "Look at a machine and a cluster, and say what is wrong", Args: takes(0, 0),
 		Long: `Look at this machine, a cluster and the installation of meshc in it, and say what is
 wrong and how to mend it. Nothing is changed. Each check ends within seconds. A cluster
 is looked at with the rights that you have; what you may not see is told as such.

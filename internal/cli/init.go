@@ -16,7 +16,7 @@ import (
 func (a *app) initCmd() *cobra.Command {
 	var module string
 	cmd := &cobra.Command{
-		Use: "init [DIR]", Short: "Make a repository of intent", Args: cobra.MaximumNArgs(1),
+		Use: "init [DIR]", Short: "Make a repository of intent", Args: takes(0, 1),
 		Long: `Write a first root package, an example service, and a copy of the schema for the
 cue command and the CUE language server. Nothing that exists is overwritten.`,
 		Example: "  meshc init mesh --module example.com/mesh",

@@ -41,7 +41,7 @@ type installFlags struct {
 func (a *app) installCmd() *cobra.Command {
 	var f installFlags
 	cmd := &cobra.Command{
-		Use: "install --repo URL --trust FILE --image IMAGE@DIGEST", Short: "Print what runs meshc in a cluster", Args: cobra.NoArgs,
+		Use: "install --repo URL --trust FILE --image IMAGE@DIGEST", Short: "Print what runs meshc in a cluster", Args: takes(0, 0),
 		Long: `Print the objects that run "meshc serve" and "meshc webhook" in a cluster, each with an
 account that may do what it needs and no more, or write them as a kustomize base with
 overlays. Nothing is asked of any cluster.

@@ -34,7 +34,7 @@ func (a *app) planCmd() *cobra.Command {
 	f := planFlags{memo: compiler.NewMemo()}
 	var again watchFlags
 	cmd := &cobra.Command{
-		Use: "plan [DIR] --base REV", Short: "Say what a change of intent will really do", Args: cobra.MaximumNArgs(1),
+		Use: "plan [DIR] --base REV", Short: "Say what a change of intent will really do", Args: takes(0, 1),
 		Long: `Compare the intent in DIR (the working tree, or --rev) with that of --base by meaning,
 for all requests: who gains or loses access, routes, weights, timeouts, retries, mTLS,
 gateways, each with a request whose outcome changes. What could not be compared is told
@@ -439,7 +439,7 @@ func (a *app) canICmd() *cobra.Command {
 	var f intentFlags
 	var r compiler.Request
 	cmd := &cobra.Command{
-		Use: "can-i [DIR] --to SERVICE [--from SERVICE]", Short: "Ask who may do what; leave parts out for the exact set", Args: cobra.MaximumNArgs(1),
+		Use: "can-i [DIR] --to SERVICE [--from SERVICE]", Short: "Ask who may do what; leave parts out for the exact set", Args: takes(0, 1),
 		Example: "  meshc can-i --from productpage --to reviews\n  meshc can-i --from '*' --to reviews --method DELETE",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := f.load(cmd.Context(), a, a.meshDir(args))

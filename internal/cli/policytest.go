@@ -32,7 +32,7 @@ func (a *app) policyTestCmd() *cobra.Command {
 	var dir string
 	var least int
 	cmd := &cobra.Command{
-		Use: "test [DIR]", Short: "Run the Rego tests of your policies", Args: cobra.MaximumNArgs(1),
+		Use: "test [DIR]", Short: "Run the Rego tests of your policies", Args: takes(0, 1),
 		Long: `Run every rule test_… of the *_test.rego files in DIR/policies (or --policies), over the
 mesh and over objects alike, with the built-in functions that policies have, and say
 which lines of the policies no test runs. No policy or no test is invalid (code 3), like
@@ -145,7 +145,7 @@ func (a *app) policyNewCmd() *cobra.Command {
 	var object bool
 	var dir string
 	cmd := &cobra.Command{
-		Use: "new NAME [DIR]", Short: "Write a first rule with its test", Args: cobra.RangeArgs(1, 2),
+		Use: "new NAME [DIR]", Short: "Write a first rule with its test", Args: takes(1, 2),
 		Long: `Write a rule that works, with its METADATA and tests, into DIR/policies (or --policies):
 over the mesh, or with --object over the objects of a cluster. NAME becomes its id, such
 as "team-label". Nothing that exists is overwritten.`,

@@ -32,7 +32,7 @@ type pushFlags struct {
 func (a *app) pushCmd() *cobra.Command {
 	var f pushFlags
 	cmd := &cobra.Command{
-		Use: "push (--branch NAME | --artifact oci://HOST/REPOSITORY:TAG | --out DIR)", Short: "Push the approved release's objects, with what proves them", Args: cobra.NoArgs,
+		Use: "push (--branch NAME | --artifact oci://HOST/REPOSITORY:TAG | --out DIR)", Short: "Push the approved release's objects, with what proves them", Args: takes(0, 0),
 		Long: `Verify and compile what servers would serve of the repository now, and write its
 objects (kubernetes/, targets/) together with the signed intent that proves them
 (intent.git/) to a branch, to a registry or to a folder, for Flux, Argo CD and servers

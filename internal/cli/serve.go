@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -46,7 +47,7 @@ type serveFlags struct {
 func (a *app) serveCmd() *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
-		Use: "serve --repo URL --trust FILE", Short: "Serve approved releases to proxies", Args: cobra.NoArgs,
+		Use: "serve --repo URL --trust FILE", Short: "Serve approved releases to proxies", Args: takes(0, 0),
 		Long: `Follow a Git repository and stream each approved release to the proxies over xDS with
 mutual TLS. What was approved last is kept in the state folder and served before the
 repository is looked at, so that the server starts with Git down.`,
@@ -132,9 +133,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if s.source, err = a.source(ctx, &f.followFlags, t, repo); err != nil {
 		return err
 	}
-	if f.trustDomain == "" {
-		f.trustDomain, err = a.domain(ctx, &f, cluster, t, repo)
-	}
+	f.trustDomain, err = a.domain(ctx, &f, cluster, t, repo)
 	if errors.Is(err, context.Canceled) {
 		log.Info("stopped")
 		return nil
@@ -168,23 +167,47 @@ type serving struct {
 	log       *slog.Logger
 }
 
-// domain is the trust domain that a server is for: that of its authority, or else of what
-// was approved last or is approved at the first look.
+// firstLook is how long a server that was told its trust domain waits for what is approved
+// to say the same.
+const firstLook = 10 * time.Second
+
+// domain is the trust domain that a server is for: what it was told, that of its authority, or
+// else of what was approved last or is approved at the first look. Roots are made once: a
+// server that was told another one than what is approved has ends before it makes them.
 func (a *app) domain(ctx context.Context, f *serveFlags, cluster *kubeapi.Cluster, t approval.Trust, repo *gitrepo.Repo) (string, error) {
 	where, err := shared(cluster, f.authority, kubesecret.RootsKey)
 	if err != nil {
 		return "", err
 	}
 	if name, err := ca.Domain(ctx, f.state, where); name != "" || err != nil {
-		return name, err
+		return cmp.Or(f.trustDomain, name), err // whether they differ is asked when the authority is opened
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	said, why, err := a.approvedDomain(ctx, f, t, repo)
+	switch {
+	case err != nil:
+		return "", err
+	case f.trustDomain == "" && said == "":
+		return "", append(findings(why), diag.New(diag.CodeTrustDomain, diag.Pos{}, "nothing is approved yet that would say the trust domain").
+			WithFix("name it with --trust-domain as the root package does (%s if it does not)", compiler.DefaultTrustDomain)).Err()
+	case f.trustDomain != "" && said != "" && said != f.trustDomain:
+		return "", diag.List{diag.New(diag.CodeTrustDomain, diag.Pos{}, "--trust-domain is %q, and what is approved says %q", f.trustDomain, said).
+			WithFix("leave --trust-domain out, or write %s", said)}.Err()
+	}
+	return cmp.Or(f.trustDomain, said), nil
+}
+
+// approvedDomain is the trust domain of what was approved last or is approved at the first
+// look, "" if nothing is, with the reason.
+func (a *app) approvedDomain(parent context.Context, f *serveFlags, t approval.Trust, repo *gitrepo.Repo) (name string, why, err error) {
+	ctx, cancel := context.WithCancel(parent)
+	if f.trustDomain != "" {
+		ctx, cancel = context.WithTimeout(parent, firstLook)
+	}
 	defer cancel()
 	first, err := a.source(ctx, &f.followFlags, t, repo)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	var why error
 	see := func(e feed.Event) {
 		if e.Err != nil {
 			why = e.Err
@@ -194,16 +217,11 @@ func (a *app) domain(ctx context.Context, f *serveFlags, cluster *kubeapi.Cluste
 		first.Poll(ctx, see)
 	}
 	if ok := first.Current(); ok.Commit() != "" {
-		var name string
 		if name, why = domainOf(ok.At(a.now())); name != "" {
-			return name, nil
+			return name, nil, nil
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return "", err
-	}
-	return "", append(findings(why), diag.New(diag.CodeTrustDomain, diag.Pos{}, "nothing is approved yet that would say the trust domain").
-		WithFix("name it with --trust-domain as the root package does (%s if it does not)", compiler.DefaultTrustDomain)).Err()
+	return "", why, parent.Err()
 }
 
 // domainOf is the trust domain of a release's classes, "" if it has none.

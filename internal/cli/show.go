@@ -86,7 +86,7 @@ func shownTypes() []string {
 func (a *app) showCmd() *cobra.Command {
 	var f showFlags
 	cmd := &cobra.Command{
-		Use: "show [DIR] CLASS|FILE", Short: "Print a proxy's exact configuration, or an object of another target", Args: cobra.RangeArgs(1, 2),
+		Use: "show [DIR] CLASS|FILE", Short: "Print a proxy's exact configuration, or an object of another target", Args: takes(1, 2),
 		Long: `Print which resources Envoy gets as a proxy of CLASS, or with --type and --name these in
 full. With -o json or yaml it is all of them in full. FILE is an object of another target.`,
 		Example: `  meshc show sidecar/bookinfo/bookinfo-reviews

@@ -21,7 +21,7 @@ import (
 func (a *app) statusCmd() *cobra.Command {
 	var state string
 	cmd := &cobra.Command{
-		Use: "status", Short: "Say which proxies run what", Args: cobra.NoArgs,
+		Use: "status", Short: "Say which proxies run what", Args: takes(0, 0),
 		Long: `Ask the running server, over the socket in its state folder, which release each proxy
 has confirmed. Proxies and classes that are held back by a refusal are told with its
 reason and the next try, and so is what the server knows of its repository.`,
@@ -49,7 +49,7 @@ func (a *app) waitCmd() *cobra.Command {
 	var timeout time.Duration
 	var least int
 	cmd := &cobra.Command{
-		Use: "wait COMMIT", Short: "Wait until every connected proxy runs a commit", Args: cobra.ExactArgs(1),
+		Use: "wait COMMIT", Short: "Wait until every connected proxy runs a commit", Args: takes(1, 1),
 		Long: `Ask the running server, over the socket in its state folder, until all connected proxies
 have confirmed COMMIT (a hash, at least 7 characters), there are as many as --min says,
 and no part of a split is without endpoints. It ends with 3 if a proxy refuses it, with 4

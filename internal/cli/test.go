@@ -30,7 +30,7 @@ func (a *app) testCmd() *cobra.Command {
 	var f intentFlags
 	var e envoyFlags
 	cmd := &cobra.Command{
-		Use: "test [DIR]", Short: "Run the test blocks of the intent", Args: cobra.MaximumNArgs(1),
+		Use: "test [DIR]", Short: "Run the test blocks of the intent", Args: takes(0, 1),
 		Long: `Ask the evaluator what becomes of each request of a test block, and compare it with
 what the block expects. With --envoy the same requests are also sent through real Envoys
 on this machine, with certificates and applications made for it: a test passes only if

@@ -27,7 +27,7 @@ func (a *app) tokenCmd() *cobra.Command {
 	var by kubeapi.Account
 	var ttl time.Duration
 	create := &cobra.Command{
-		Use: "create --identity NAMESPACE/ACCOUNT", Short: "Make a one-time token with which an agent gets its identity", Args: cobra.NoArgs,
+		Use: "create --identity NAMESPACE/ACCOUNT", Short: "Make a one-time token with which an agent gets its identity", Args: takes(0, 0),
 		Long: `Make a token in the state folder of a server on this machine, or with --authority in the
 Secret of servers that share one. An agent that shows it once, in time, gets a certificate
 for this identity: hand it over like a password.`,

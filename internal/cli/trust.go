@@ -18,7 +18,7 @@ func (a *app) trustCmd() *cobra.Command {
 	var f intentFlags
 	var dir string
 	cmd := &cobra.Command{
-		Use: "check [FILE]", Short: "Check a trust policy", Args: cobra.MaximumNArgs(1),
+		Use: "check [FILE]", Short: "Check a trust policy", Args: takes(0, 1),
 		Long: `Read FILE (default: trust.yaml) as the server does and report every mistake with its
 line: unknown fields, weak keys, rules that nobody can satisfy. With --intent it warns
 where the rules and the owners of the intent's packages do not agree.`,

@@ -19,7 +19,7 @@ func (a *app) verifyCmd() *cobra.Command {
 	var f approvalFlags
 	var state string
 	cmd := &cobra.Command{
-		Use: "verify [COMMIT]", Short: "Say whether a commit may be served, or which link is missing", Args: cobra.MaximumNArgs(1),
+		Use: "verify [COMMIT]", Short: "Say whether a commit may be served, or which link is missing", Args: takes(0, 1),
 		Long: `Verify COMMIT exactly as the server does: the first-parent chain, every signature on
 it, approval tags, statement, recompilation. Without COMMIT it is the one that
 asks to be served: the head of the trust policy's ref, the target of a rollback from it

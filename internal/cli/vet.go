@@ -17,7 +17,7 @@ func (a *app) vetCmd() *cobra.Command {
 	f := vetFlags{memo: compiler.NewMemo()}
 	var again watchFlags
 	cmd := &cobra.Command{
-		Use: "vet [DIR]", Short: "Check intent: schema, meaning, compiled output, policies", Args: cobra.MaximumNArgs(1),
+		Use: "vet [DIR]", Short: "Check intent: schema, meaning, compiled output, policies", Args: takes(0, 1),
 		Long: `Check the intent in DIR (default: the current folder) as a compile would, and ask
 every policy: the shipped ones and those in DIR/policies or --policies. With --envoy a
 real Envoy is asked about every compiled resource as well.`,

@@ -37,7 +37,7 @@ type webhookFlags struct {
 func (a *app) webhookCmd() *cobra.Command {
 	var f webhookFlags
 	cmd := &cobra.Command{
-		Use: "webhook --repo URL --trust FILE (--url URL | --service NAMESPACE/NAME)", Short: "Guard a cluster: refuse what was not approved, give pods their sidecar", Args: cobra.NoArgs,
+		Use: "webhook --repo URL --trust FILE (--url URL | --service NAMESPACE/NAME)", Short: "Guard a cluster: refuse what was not approved, give pods their sidecar", Args: takes(0, 0),
 		Long: `Answer the admission questions of a Kubernetes API server. An object of an approved
 release must be what the release says; pods that ask for it get the sidecar of the
 release; policies over objects refuse what breaks them.

@@ -20,7 +20,7 @@ const defaultWebhookHTTP = "127.0.0.1:18002"
 func (a *app) webhookStatusCmd() *cobra.Command {
 	var address string
 	cmd := &cobra.Command{
-		Use: "status", Short: "Say whether a webhook is asked, and what its audit found", Args: cobra.NoArgs,
+		Use: "status", Short: "Say whether a webhook is asked, and what its audit found", Args: takes(0, 0),
 		Long: `Ask a running webhook which release it judges by, whether the API server asks it, and
 what its last audit found in the objects of the cluster. In a cluster run it in the
 webhook's pod, or lead its port here with kubectl port-forward.`,

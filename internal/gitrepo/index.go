@@ -92,7 +92,20 @@ func judgeIndex(es []*index.Entry, l Limits) Index {
 
 func (s *staged) refuse(c diag.Code, path, format string, args ...any) {
 	s.out.Refused = append(s.out.Refused, refuse(c, "the index", format, args...).at(path).
-		fix("rename it, or take it out before it is committed: git rm --cached %s (a commit that has it is refused, and a later one that removes it does not cure that)", quote(path)))
+		fix("rename it, or take it out before it is committed: git rm --cached %s (a commit that has it is refused, and a later one that removes it does not cure that)", shellWord(path)))
+}
+
+// shellWord is a path as bash and zsh read it as one word that does nothing: it may be a
+// stranger's, and stands in a line that people paste.
+func shellWord(path string) string {
+	if !strings.ContainsFunc(path, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && !strings.ContainsRune("._/-+@%,", r)
+	}) && !strings.HasPrefix(path, "-") {
+		return path
+	}
+	inner := strconv.QuoteToASCII(path)
+	inner = strings.ReplaceAll(inner[1:len(inner)-1], "'", `\'`)
+	return "-- $'" + inner + "'"
 }
 
 // add judges one file, and says whether others matter still.

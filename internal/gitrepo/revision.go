@@ -60,6 +60,9 @@ func (l *local) revision(ctx context.Context, s *Snapshot, rev string) (string, 
 		name, steps = rev[:i], rev[i:]
 	}
 	hash, err := l.named(ctx, s, name)
+	if errors.Is(err, errNoRevision) {
+		return "", l.noRevision(ctx, rev, name)
+	}
 	for err == nil && steps != "" {
 		op := steps[0]
 		end := 1
@@ -80,22 +83,53 @@ func (l *local) revision(ctx context.Context, s *Snapshot, rev string) (string, 
 		}
 	}
 	if errors.Is(err, errNoRevision) {
-		return "", noRevision(rev)
+		// What a shallow clone lacks is told by the commit that is missing.
+		return "", refuse(diag.CodeGitMissing, "revision "+quote(rev), "%s has fewer commits before it, or fewer parents", quote(name)).
+			fix("give another: git log %s", name)
 	}
 	return hash, err
 }
 
 var errNoRevision = errors.New("no such revision")
 
-func noRevision(rev string) error {
+// noRevision says why a repository does not have what a name stands for, and what was meant.
+func (l *local) noRevision(ctx context.Context, rev, name string) error {
 	problem := refuse(diag.CodeGitMissing, "revision "+quote(rev), "the repository does not have it")
-	name, _, _ := strings.Cut(strings.NewReplacer("^", "~").Replace(rev), "~")
-	if remote, branch, ok := strings.Cut(name, "/"); ok && remote != "refs" {
+	if name == "HEAD" || name == "@" {
+		return problem.fix("there is no commit yet, or HEAD names a branch without one: make the first, or check out another")
+	}
+	near, misspelt := diag.Nearest(name, l.branches(ctx))
+	if remote, branch, ok := strings.Cut(name, "/"); ok && remote != "refs" && !misspelt {
 		// A checkout of one commit has no other branch, and may not be set to fetch them:
 		// `git fetch --unshallow` would leave it so.
 		return problem.fix("fetch it: git fetch %s +refs/heads/%s:refs/remotes/%s", remote, branch, name)
+	} else if ok && remote != "refs" {
+		return problem.fix("did you mean %s? If not, fetch it: git fetch %s +refs/heads/%s:refs/remotes/%s", near, remote, branch, name)
+	}
+	if misspelt {
+		return problem.fix("did you mean %s?", near)
 	}
 	return problem.fix("fetch it (a shallow clone lacks older commits: `git fetch --unshallow`), or give another")
+}
+
+// branches are the short names of the branches, those of remotes too, by which a
+// misspelt one is found. What cannot be read has none: it is told elsewhere.
+func (l *local) branches(ctx context.Context) []string {
+	names, _ := inTurn(ctx, l.store.turn, func(ctx context.Context) ([]string, error) {
+		var out []string
+		note := func(name string) error {
+			for _, prefix := range []string{"refs/heads/", "refs/remotes/"} {
+				if short, ok := strings.CutPrefix(name, prefix); ok {
+					out = append(out, short)
+				}
+			}
+			return nil
+		}
+		repo, limits := l.files.repo, l.opts.Limits
+		return out, errors.Join(repo.looseRefs(ctx, limits, "refs/heads/", note), repo.looseRefs(ctx, limits, "refs/remotes/", note),
+			repo.packedRefs(ctx, limits, func(name, _ string) error { return note(name) }))
+	})
+	return names
 }
 
 // parent is the nth parent of a commit, itself for 0.
