@@ -23,7 +23,7 @@ func meanings() map[string]string {
 
 // flagLine is a flag in a help: its name, the kind of its value, what is said of it. The
 // agent says that on the line below.
-var flagLine = regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+)(?: ([a-z:/…-]+))?(?:  +|\n +)(\S.*)$`)
+var flagLine = regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+)(?: ([a-z0-9:/…-]+))?(?:  +|\n +)(\S.*)$`)
 
 // One name of a flag means one thing in all commands of both programs.
 func TestFlagsOfOneNameMeanOneThing(t *testing.T) {
