@@ -24,7 +24,6 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkGateways()
 	l.checkCycles()
 	l.checkReceivers()
-	l.checkAdmitted()
 	l.checkAgreed()
 	l.checkCalls()
 	l.checkSaid()
@@ -304,65 +303,6 @@ func (l *linker) checkReceivers() {
 		for _, h := range g.Hosts {
 			for _, r := range h.Routes {
 				check(r, model.GatewayRoutePath(g.ID, h.Name, r.Name), []string{g.Namespace + "/" + g.Account})
-			}
-		}
-	}
-}
-
-// checkAdmitted warns of calls, and of gateways' routes, that are refused whatever they ask
-// for: as a rule the service they go to lacks a grant. What is open to probes and scrapes
-// alone admits nobody else. While something is wrong nothing is told: a grant may be missing
-// because it is what is wrong.
-func (l *linker) checkAdmitted() {
-	if l.diags.HasErrors() {
-		return
-	}
-	services := map[string]*model.Service{}
-	granting := func(id string) *model.Service {
-		if s, ok := services[id]; ok {
-			return s
-		}
-		s := l.mesh.Service(id)
-		if s != nil {
-			others := *s
-			others.Grants = slices.DeleteFunc(slices.Clone(s.Grants), func(g model.Grant) bool { return g.Asked })
-			s = &others
-		}
-		services[id] = s
-		return s
-	}
-	check := func(to, path, what, from, grant string, accounts []string, r model.Route) {
-		s := granting(to)
-		if s == nil || len(s.Ports) == 0 || len(accounts) == 0 {
-			return // an external has a rule of its own; what else is wrong is told
-		}
-		if slices.ContainsFunc(s.Routes, func(own model.Route) bool { return len(own.To) == 0 }) {
-			return // the caller's own proxy answers some of it, whoever is admitted
-		}
-		if slices.ContainsFunc(accounts, func(account string) bool {
-			return slices.ContainsFunc(s.Ports, func(p model.Port) bool { return admits(s, p.Name, account, r) })
-		}) {
-			return
-		}
-		why, fix := refusal(s, s.Ports[0].Name, accounts, fmt.Sprintf("let %q say: grant: %s: from: [%q]", s.ID, grant, from))
-		l.add(diag.Warn(diag.CodeRefused, l.lineOf(path), "%s goes to %q, which refuses it whatever it asks for: %s %s there", what, s.ID, why, strings.Join(accounts, ", ")).
-			WithRelated(l.lineOf(model.ServicePath(s.ID)), "the service").WithFix("%s", fix))
-	}
-	for _, s := range l.mesh.Services {
-		for _, c := range s.Calls {
-			check(c.To, model.CallPath(s.ID, c.To), "the call", s.ID, strconv.Quote(s.Name), l.accounts[s.ID], model.Route{})
-		}
-	}
-	for _, g := range l.mesh.Gateways {
-		for _, h := range g.Hosts {
-			for _, r := range h.Routes {
-				told := map[string]bool{}
-				for _, t := range r.To {
-					if !told[t.Service] {
-						told[t.Service] = true
-						check(t.Service, model.GatewayRoutePath(g.ID, h.Name, r.Name), "the route", gatewayPrefix+g.ID, strconv.Quote(g.Name), []string{g.Namespace + "/" + g.Account}, r)
-					}
-				}
 			}
 		}
 	}
