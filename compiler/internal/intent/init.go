@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/source"
@@ -48,27 +49,31 @@ func Init(dir, module string) ([]string, error) {
 			return nil, fmt.Errorf("making a repository in %q: %w", dir, err)
 		}
 	}
+	made := missing(dir, names)
 	for i, name := range names {
 		if err := writeNew(filepath.Join(dir, filepath.FromSlash(name)), files[name]); err != nil {
-			undo(dir, names[:i], name)
+			for _, written := range append(names[:i:i], made...) {
+				_ = os.Remove(filepath.Join(dir, filepath.FromSlash(written))) // a folder that is not empty stays
+			}
 			return nil, fmt.Errorf("making a repository in %q: %w", dir, err)
 		}
 	}
 	return names, nil
 }
 
-// undo removes the files that were written before one failed, and the folders that are empty
-// then: half of a repository would keep the next attempt from making a whole one.
-func undo(dir string, written []string, failed string) {
-	remove := func(name string) { _ = os.Remove(filepath.Join(dir, filepath.FromSlash(name))) } // a folder that is not empty stays
-	for _, name := range written {
-		remove(name)
-	}
-	for _, name := range append(written, failed) {
+// missing lists the folders of files that are not there yet, the inner ones first. Those are what an
+// attempt that fails may take away again: half of a repository would keep the next from making a whole one.
+func missing(dir string, files []string) []string {
+	var out []string
+	for _, name := range files {
 		for at := path.Dir(name); at != "."; at = path.Dir(at) {
-			remove(at)
+			if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(at))); errors.Is(err, fs.ErrNotExist) && !slices.Contains(out, at) {
+				out = append(out, at)
+			}
 		}
 	}
+	slices.SortFunc(out, func(a, b string) int { return strings.Compare(b, a) })
+	return out
 }
 
 // writeNew writes a file that must not exist.
