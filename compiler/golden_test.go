@@ -375,7 +375,7 @@ func (w whole) plan(t *testing.T, after *compiler.Program) []byte {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := ch.Text(&b, func(p diag.Pos) diag.Pos { return p }, nil); err != nil {
+	if err := ch.Text(&b, func(p diag.Pos) diag.Pos { return p }, nil, false); err != nil {
 		t.Fatal(err)
 	}
 	if told := retold(t, ch.Plan); told != b.String() {

@@ -106,10 +106,10 @@ func (c *Changes) locate() {
 	c.Locate(in(c.before), in(c.after))
 }
 
-// Text writes the changes for a terminal. at turns a position in the intent into
-// one that the reader can open.
-func (c Changes) Text(w io.Writer, at func(diag.Pos) diag.Pos, sections []Section) error {
-	return plan.Text(w, c.Plan, plan.RenderOptions{At: at, Sections: sections})
+// Text writes the changes for a terminal, with color those of its verdicts. at turns a
+// position in the intent into one that the reader can open.
+func (c Changes) Text(w io.Writer, at func(diag.Pos) diag.Pos, sections []Section, color bool) error {
+	return plan.Text(w, c.Plan, plan.RenderOptions{At: at, Sections: sections, Color: color})
 }
 
 // Markdown writes one comment on a pull request, escaped and cut below the host's

@@ -170,6 +170,12 @@ func (a *app) interruptible(ctx context.Context, root *cobra.Command) error {
 	}
 }
 
+// verdict prints a line that begins with a word of ours, which a terminal shows in colour.
+func (a *app) verdict(ink printer.Ink, word, format string, args ...any) {
+	// A stream that fails is told at the end.
+	_, _ = io.WriteString(a.out, ink.Paint(word, a.color)+printer.Sprintf(format, args...)+"\n")
+}
+
 // usageText says what is wrong with the words of a command line, and what was meant.
 func usageText(cmd *cobra.Command, err error) string {
 	var unknown *pflag.NotExistError

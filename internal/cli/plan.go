@@ -386,7 +386,7 @@ func (a *app) tellPlan(p planned) error {
 		return a.render(a.placed(slices.Concat(p.changes.Findings(), p.findings, p.afterMerge())))
 	case textForm, mermaidForm, dotForm, svgForm:
 	}
-	return p.changes.Text(a.out, a.at, p.sections(a, false))
+	return p.changes.Text(a.out, a.at, p.sections(a, false), a.color)
 }
 
 // listOf is an empty list in place of none: documents have no null where a list belongs.
@@ -480,7 +480,8 @@ func (a *app) canICmd() *cobra.Command {
 }
 
 func (a *app) tellCan(ans compiler.CanAnswer, p *compiler.Program) {
-	printer.Fprintf(a.out, "%s\n", ans.Can)
+	ink := map[string]printer.Ink{"yes": printer.Green, "partly": printer.Yellow, "no": printer.Red}[string(ans.Can)]
+	a.verdict(ink, string(ans.Can), "")
 	for _, e := range ans.Set {
 		printer.Fprintf(a.out, "  %s\n", e.Text)
 		for _, o := range e.From {

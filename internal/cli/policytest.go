@@ -96,10 +96,11 @@ func (a *app) tellPolicies(t guard.Tested) error {
 	}
 	for _, c := range t.Cases {
 		if c.Failure == "" {
-			printer.Fprintf(a.out, "ok    %s.%s\n", c.Package, c.Name)
+			a.verdict(printer.Green, "ok", "    %s.%s", c.Package, c.Name)
 			continue
 		}
-		printer.Fprintf(a.out, "FAIL  %s.%s\n      %s: %s\n", c.Package, c.Name, c.Pos, c.Failure)
+		a.verdict(printer.Red, "FAIL", "  %s.%s", c.Package, c.Name)
+		printer.Fprintf(a.out, "      %s: %s\n", c.Pos, c.Failure)
 		if c.Output != "" {
 			printer.Fprintf(a.out, "      it printed: %s\n", c.Output)
 		}

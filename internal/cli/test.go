@@ -176,11 +176,11 @@ func (r tested) junit() junit.Case {
 const reportCompiler = "this is a mistake of the compiler: please report it with the intent of this test"
 
 func (a *app) tellOne(r tested) {
-	verdict := "ok  "
 	if r.failed() {
-		verdict = "FAIL"
+		a.verdict(printer.Red, "FAIL", "  %s", r.Name)
+	} else {
+		a.verdict(printer.Green, "ok", "    %s", r.Name)
 	}
-	printer.Fprintf(a.out, "%s  %s\n", verdict, r.Name)
 	if r.Untried != "" {
 		printer.Fprintf(a.out, "      no Envoy was asked: %s\n", r.Untried)
 	}

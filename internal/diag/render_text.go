@@ -8,14 +8,6 @@ import (
 	"meshc.dev/meshc/internal/printer"
 )
 
-// colours of the severities: bold red, bold yellow, bold cyan.
-const (
-	red    = "\x1b[1;31m"
-	yellow = "\x1b[1;33m"
-	cyan   = "\x1b[1;36m"
-	reset  = "\x1b[0m"
-)
-
 // renderText prints what String gives, line by line, escaped.
 func renderText(w io.Writer, l List, o Options) error {
 	limit := o.Max
@@ -46,10 +38,7 @@ func textOf(d Diagnostic) string {
 }
 
 func writeText(b *strings.Builder, d Diagnostic, color bool) {
-	sev := string(d.Severity)
-	if color {
-		sev = paint(d.Severity) + sev + reset
-	}
+	sev := inkOf(d.Severity).Paint(string(d.Severity), color)
 	if d.Pos.File != "" {
 		b.WriteString(printer.Line(d.Pos.String()) + ": ")
 	}
@@ -70,15 +59,15 @@ func writeText(b *strings.Builder, d Diagnostic, color bool) {
 	}
 }
 
-func paint(s Severity) string {
+func inkOf(s Severity) printer.Ink {
 	switch s {
 	case Warning:
-		return yellow
+		return printer.Yellow
 	case Note:
-		return cyan
+		return printer.Cyan
 	case Error:
 	}
-	return red
+	return printer.Red
 }
 
 // counts gives "2 errors, 1 warning".

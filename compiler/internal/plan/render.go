@@ -21,6 +21,8 @@ type RenderOptions struct {
 	At func(diag.Pos) diag.Pos
 	// Sections come after the plan's own, in order: findings, proof, rollout, diffs.
 	Sections []Section
+	// Color puts verdicts in colour (text only).
+	Color bool
 	// MaxScopes bounds the names shown per line (default 5).
 	MaxScopes int
 	places    Places
@@ -41,7 +43,12 @@ const maxFolded = 20
 func Text(w io.Writer, p Plan, o RenderOptions) error {
 	o.places = p.Places
 	var b strings.Builder
-	printer.Fprintf(&b, "Verdict: %s\n", verdictLine(p))
+	verdict := verdictLine(p)
+	word, beside, _ := strings.Cut(verdict, " (")
+	if beside != "" {
+		beside = " (" + beside
+	}
+	b.WriteString("Verdict: " + inkOf(p.Verdict).Paint(word, o.Color) + beside + "\n")
 	for _, l := range blastLines(p.Blast) {
 		printer.Fprintf(&b, "%s\n", upper(l))
 	}
@@ -49,7 +56,9 @@ func Text(w io.Writer, p Plan, o RenderOptions) error {
 		b.WriteString("\nBehaviour:\n")
 	}
 	for _, l := range p.Lines {
-		printer.Fprintf(&b, "  %-12s %s\n", className(l.Class), lineText(l, o))
+		class := className(l.Class)
+		b.WriteString("  " + inkOf(l.Class).Paint(class, o.Color) + strings.Repeat(" ", max(0, 12-len(class))))
+		printer.Fprintf(&b, " %s\n", lineText(l, o))
 		for _, d := range details(l, o) {
 			printer.Fprintf(&b, "  %-12s   %s\n", "", d)
 		}
@@ -142,6 +151,22 @@ func verdictLine(p Plan) string {
 		}
 	}
 	return className(p.Verdict) + " (" + strings.Join(parts, ", ") + ")"
+}
+
+// inkOf is the colour of a class, and of a plan without one: red for what nobody may pass
+// over, yellow for who gains something, cyan for who loses something.
+func inkOf(c Class) printer.Ink {
+	switch c {
+	case NotCompared, Weakening:
+		return printer.Red
+	case Widening:
+		return printer.Yellow
+	case Narrowing:
+		return printer.Cyan
+	case Neutral:
+		return ""
+	}
+	return printer.Green
 }
 
 func className(c Class) string {
