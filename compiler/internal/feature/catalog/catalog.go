@@ -8,6 +8,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/balance"
 	"meshc.dev/meshc/compiler/internal/feature/circuitbreaker"
 	"meshc.dev/meshc/compiler/internal/feature/condition"
+	"meshc.dev/meshc/compiler/internal/feature/connection"
 	"meshc.dev/meshc/compiler/internal/feature/cors"
 	"meshc.dev/meshc/compiler/internal/feature/faults"
 	"meshc.dev/meshc/compiler/internal/feature/headers"
@@ -52,6 +53,7 @@ func All() []feature.Feature {
 		outlier.Feature,
 		circuitbreaker.Feature,
 		balance.Feature,
+		connection.Feature,
 		ratelimit.Feature,
 		logs.Feature,
 		origination.Feature,

@@ -19,10 +19,11 @@ import (
 	"meshc.dev/meshc/internal/diag"
 )
 
-const (
-	httpOptions    = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-	connectTimeout = 5 * time.Second
-)
+const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+// ConnectTimeout bounds the opening of a connection where nothing else is written: Envoy's default
+// (Cluster.connect_timeout).
+const ConnectTimeout = 5 * time.Second
 
 // loopback is where applications listen with explicit capture; the sources are a
 // transparent sidecar's own addresses towards them, which redirection rules leave alone.
@@ -89,7 +90,7 @@ func (e *emitter) localCluster(s *model.Service, p model.Port, v model.Version) 
 }
 
 func baseCluster(name string) *clusterv3.Cluster {
-	c := &clusterv3.Cluster{Name: name, ConnectTimeout: Duration(connectTimeout)}
+	c := &clusterv3.Cluster{Name: name, ConnectTimeout: Duration(ConnectTimeout)}
 	unbounded(c)
 	return c
 }
