@@ -64,13 +64,13 @@ func TestWrongCommandsAreFound(t *testing.T) {
 	known := commands{"meshc": {"--help": true}, "meshc vet": {"--env": true, "-o": true}, "meshc policy": {}, "meshc policy new": {"--object": true}, "meshc-agent": {"--state": true}}
 	for text, want := range map[string]string{
 		"`meshc vte`":                       "there is no such command",
-		"`meshc policy nwe`":                "there is no such command",
+		"`meshc policy nex`":                "there is no such command",
 		"`meshc vet --evn x`":               "it has no --evn",
 		"```\n$ A=b meshc vet mesh -x\n```": "it has no -x",
 		"```\nmeshc vet \\\n  --evn prod | tee --append log\n```":     "it has no --evn",
 		"```\nuntil x=$(meshc vet --evn=prod); do :; done\n```":       "it has no --evn",
 		"```\nmeshc-agent --state-dir x -- --concurrency 1 &\n```":    "it has no --state-dir",
-		"```\nmeshc vet --env prod && meshc policy nwe\n```":          "there is no such command",
+		"```\nmeshc vet --env prod && meshc policy nex\n```":          "there is no such command",
 		"`meshc vet mesh --env prod -o json` and `meshc --help`":      "",
 		"```\nmeshc vet \"a --evn b\" >log --evn # --evn\n```":        "",
 		"```\nmeshc-agent --state x -- --concurrency 1\n```":          "",

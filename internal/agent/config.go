@@ -106,12 +106,7 @@ func (c Config) Normalise() (Config, diag.List) {
 		l = append(l, flagProblem("name a folder of this agent's own", "--state is missing"))
 		return c, l
 	}
-	switch {
-	case c.Envoy != "" && c.NoEnvoy:
-		l = append(l, flagProblem("use exactly one of them", "--envoy-path PATH and --no-envoy exclude each other"))
-	case c.Envoy == "" && !c.NoEnvoy: // a shell that looks for envoy in vain leaves the path empty
-		l = append(l, flagProblem("name one, such as --envoy-path /usr/bin/envoy (`meshc vet --envoy` fetches one into the user's cache folder), or write --no-envoy if somebody else starts it", "no Envoy is named: --envoy-path is missing or empty"))
-	}
+	l = append(l, c.checkEnvoy()...)
 	if c.JoinToken != "" && c.JoinTokenFile != "" {
 		l = append(l, flagProblem("prefer the file: arguments are visible to other users", "--join-token and --join-token-file exclude each other"))
 	}
@@ -144,6 +139,17 @@ func (c Config) Normalise() (Config, diag.List) {
 		}
 	}
 	return c, l
+}
+
+// checkEnvoy looks at who starts Envoy.
+func (c Config) checkEnvoy() (l diag.List) {
+	switch {
+	case c.Envoy != "" && c.NoEnvoy:
+		l = append(l, flagProblem("use exactly one of them", "--envoy-path PATH and --no-envoy exclude each other"))
+	case c.Envoy == "" && !c.NoEnvoy: // a shell that looks for envoy in vain leaves the path empty
+		l = append(l, flagProblem("name one, such as --envoy-path /usr/bin/envoy (`meshc vet --envoy` fetches one into the user's cache folder), or write --no-envoy if somebody else starts it", "no Envoy is named: --envoy-path is missing or empty"))
+	}
+	return l
 }
 
 // checkSecrets looks at what goes with reading Secrets.

@@ -117,19 +117,20 @@ func (l *local) noRevision(ctx context.Context, rev, name string) error {
 func (l *local) branches(ctx context.Context) []string {
 	names, _ := inTurn(ctx, l.store.turn, func(ctx context.Context) ([]string, error) {
 		var out []string
-		note := func(name string) error {
-			for _, prefix := range []string{"refs/heads/", "refs/remotes/"} {
-				if short, ok := strings.CutPrefix(name, prefix); ok {
-					out = append(out, short)
-				}
-			}
-			return nil
-		}
+		note := func(name string) error { out = append(out, name); return ctx.Err() }
 		repo, limits := l.files.repo, l.opts.Limits
 		return out, errors.Join(repo.looseRefs(ctx, limits, "refs/heads/", note), repo.looseRefs(ctx, limits, "refs/remotes/", note),
 			repo.packedRefs(ctx, limits, func(name, _ string) error { return note(name) }))
 	})
-	return names
+	var short []string
+	for _, name := range names {
+		for _, prefix := range []string{"refs/heads/", "refs/remotes/"} {
+			if branch, ok := strings.CutPrefix(name, prefix); ok {
+				short = append(short, branch)
+			}
+		}
+	}
+	return short
 }
 
 // parent is the nth parent of a commit, itself for 0.

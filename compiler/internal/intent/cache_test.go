@@ -106,7 +106,7 @@ func TestCorruptEntriesAreMisses(t *testing.T) {
 	for name, spoil := range map[string]func([]byte) []byte{
 		"torn":    func(b []byte) []byte { return b[:len(b)/2] },
 		"empty":   func([]byte) []byte { return nil },
-		"flipped": func(b []byte) []byte { return bytes.Replace(b, []byte("owner"), []byte("ownes"), 1) },
+		"flipped": func(b []byte) []byte { return bytes.Replace(b, []byte("owner"), []byte("ownet"), 1) },
 		"noise":   func([]byte) []byte { return []byte("\x00\xff") },
 	} {
 		for _, f := range files {

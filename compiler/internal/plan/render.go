@@ -165,6 +165,7 @@ func inkOf(c Class) printer.Ink {
 		return printer.Cyan
 	case Neutral:
 		return ""
+	case Nothing:
 	}
 	return printer.Green
 }

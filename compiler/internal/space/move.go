@@ -159,7 +159,7 @@ func (m Move) Before(p Pattern) (before []Pattern, all bool, err error) {
 		return []Pattern{MovedPattern(m, p)}, false, nil
 	case p.Kind == Moved:
 		return nil, false, Unclear("it is rewritten twice")
-	case p.Kind == Regex, p.Kind == Folded, p.Kind == Spelt && !m.spells(p), m.How == Filled && m.cuts(p):
+	case p.Kind == Regex, p.Kind == Line, p.Kind == Folded, p.Kind == Contains, p.Kind == Spelt && !m.spells(p), m.How == Filled && m.cuts(p):
 		return []Pattern{MovedPattern(m, p)}, false, nil
 	case p.Kind == Spelt:
 		before, all = m.spelt(p)
@@ -232,7 +232,7 @@ func (m Move) below(p Pattern) (before []Pattern, all bool) {
 		return m.ending(p.Text)
 	case Template:
 		return m.fitting(p.Text)
-	case Regex, Spelt, Moved: // said before
+	case Regex, Line, Folded, Contains, Spelt, Moved: // said before
 	}
 	return nil, false
 }
