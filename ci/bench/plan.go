@@ -152,7 +152,7 @@ func compare(c planCase) (comparison, error) {
 		times, cpu = append(times, time.Since(start)), append(cpu, measure.CPU()-used)
 		got.Lines = len(ch.Lines)
 		var text strings.Builder
-		if err := ch.Text(&text, func(p diag.Pos) diag.Pos { return p }, nil); err != nil {
+		if err := ch.Text(&text, func(p diag.Pos) diag.Pos { return p }, nil, false); err != nil {
 			return got, err
 		}
 		got.NotCompared = strings.Contains(text.String(), "not compared")
