@@ -47,6 +47,9 @@ func (p *pen) hold(q *space.Request, t space.Test) {
 	if len(t.Any) > 0 {
 		v = p.like(pick(p, t.Any...))
 	}
+	if t.Dim == space.PathDim && !strings.HasPrefix(v, "/") { // what an expression takes need not be a path
+		v = "/" + v
+	}
 	dim, name := t.Dim.Of()
 	*q = dim.With(*q, name, v)
 }

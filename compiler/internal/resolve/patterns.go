@@ -20,6 +20,9 @@ func (x *Place) Expression(n intent.Node, of string) (expression string, ok bool
 	}
 	_, err := space.Program(expression)
 	switch {
+	case expression == "":
+		x.Problem(diag.New(diag.CodePath, n.Pos(), "%q takes nothing but the empty value", n.Str()).WithFix("write exact: \"\" instead, or .* for any value"))
+		return "", false
 	case err != nil:
 		x.Problem(diag.New(diag.CodePath, n.Pos(), "%q is no expression for %s: %v", n.Str(), of, err).
 			WithFix("write one in RE2's syntax that takes the whole value, such as \"v[0-9]+.*\""))
