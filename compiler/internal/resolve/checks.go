@@ -158,7 +158,7 @@ func (l *linker) checkUnreachable(rs []model.Route, path func(string) string) {
 		}
 		near.put(i, b.Match.Path)
 		least := 2
-		if slices.ContainsFunc(append(before, b), byCharacters) {
+		if slices.ContainsFunc(append(before, b), testsPaths) {
 			least = 1 // one may do so without being the weaker word by word
 		}
 		if left -= len(before); alone || len(before) < least || left < 0 {
@@ -183,9 +183,10 @@ const (
 func together(before []model.Route, b model.Route) []model.Route {
 	var list space.List
 	rules := append(slices.Clone(before), b)
+	paths := slices.ContainsFunc(rules, testsPaths)
 	for _, r := range rules {
 		when := r.Match.When
-		if slices.ContainsFunc(rules, byCharacters) {
+		if paths {
 			when = r.Match.Tests()
 		}
 		list = append(list, space.Rule{When: when, Then: space.Outcome{Verdict: space.Forward}})
@@ -230,8 +231,8 @@ func (l *linker) unreached(before []model.Route, b model.Route, path func(string
 	return d
 }
 
-// byCharacters reports whether a route says more of paths than how their segments are.
-func byCharacters(r model.Route) bool {
+// testsPaths reports whether a route says more of paths than how their segments are, or what they are not.
+func testsPaths(r model.Route) bool {
 	return slices.ContainsFunc(r.Match.When, func(t space.Test) bool { return t.Dim == space.PathDim })
 }
 
