@@ -32,7 +32,7 @@ const cacheFormat = "3 cue v0.17.1"
 func (s *session) cached(u unit) result {
 	c := s.options.Cache
 	if c == nil {
-		res, _ := s.evaluate(u)
+		res, _ := s.evaluate(u, nil)
 		return res
 	}
 	key := s.layout.key(u)
@@ -49,7 +49,13 @@ func (s *session) cached(u unit) result {
 			return res
 		}
 	}
-	res, encoded := s.evaluate(u)
+	last, before := s.layout.last(u), []byte(nil)
+	if last != "" {
+		if k, ok := c.Get(last); ok && isKey(k) {
+			before, _ = c.Get(string(k))
+		}
+	}
+	res, encoded := s.evaluate(u, before)
 	if res.pkg != nil && len(res.diags) == 0 {
 		memory.keep(key, res.pkg)
 		if memory != nil && memory.below == nil {
@@ -59,17 +65,22 @@ func (s *session) cached(u unit) result {
 			encoded, _ = formOf(res).encode() // what is not JSON has not come so far
 		}
 		c.Put(key, encoded)
+		if last != "" {
+			c.Put(last, []byte(key))
+		}
 	}
 	return res
 }
 
-// evaluate evaluates a unit here, or wherever the options say. The encoded form is nil if
-// nobody needed it.
-func (s *session) evaluate(u unit) (res result, encoded []byte) {
+// evaluate evaluates a unit here, or wherever the options say; before is the form of an
+// earlier evaluation without problems, or nil. The encoded form is nil if nobody needed it.
+func (s *session) evaluate(u unit, before []byte) (res result, encoded []byte) {
 	if s.options.Evaluate == nil {
-		return s.layout.evaluate(u), nil
+		return s.layout.evaluate(u, valueBefore(before)), nil
 	}
-	b, ds := s.options.Evaluate(s.layout.job(u))
+	j := s.layout.job(u)
+	j.before = before
+	b, ds := s.options.Evaluate(j)
 	if ds.HasErrors() {
 		return result{pos: &index{}, diags: ds, lost: true}, nil
 	}
@@ -99,6 +110,27 @@ func (l *layout) key(u unit) string {
 	for _, p := range slices.Sorted(maps.Keys(files)) {
 		add(p)
 	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// isKey reports whether b is a key: it is to be the name of a file.
+func isKey(b []byte) bool {
+	_, err := hex.DecodeString(string(b))
+	return err == nil && len(b) == hex.EncodedLen(sha256.Size)
+}
+
+// last is the key of the entry that holds the key of the folder's last evaluation without
+// problems, "" for a package that is evaluated as fast as that is read.
+func (l *layout) last(u unit) string {
+	size := 0
+	for _, p := range slices.Concat(u.base, u.overlay) {
+		size += len(l.tree.Files[p])
+	}
+	if size < minKnown {
+		return ""
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "last of %s\n%s\n%q\n%q\n%d", cacheFormat, schemas.Digest(), l.module, u.dir, len(u.overlay))
 	return hex.EncodeToString(h.Sum(nil))
 }
 

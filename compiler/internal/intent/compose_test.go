@@ -81,7 +81,7 @@ func TestComposedIsWhole(t *testing.T) {
 	for name, tree := range trees {
 		l, _ := newLayout(tree)
 		for _, u := range l.units("prod") {
-			got, want := l.evaluate(u), l.evaluateOnce(u, schemas.Files())
+			got, want := l.evaluate(u, nil), l.evaluateOnce(u, schemas.Files(), nil)
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("%s: package %q: %+v, by the whole schema %+v", name, u.dir, got, want)
 			}

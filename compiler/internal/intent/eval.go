@@ -32,8 +32,9 @@ type result struct {
 const maxRounds = 4
 
 // evaluate is evaluateOnce for any text: a panic inside CUE, which can depend on
-// the user's text, becomes a problem of the package.
-func (l *layout) evaluate(u unit) (res result) {
+// the user's text, becomes a problem of the package. before is a value of the field mesh
+// that was found valid, or nil: what did not change since is not looked at again.
+func (l *layout) evaluate(u unit, before any) (res result) {
 	defer func() {
 		if r := recover(); r != nil {
 			at := diag.Pos{File: slices.Concat(u.base, u.overlay)[0]}
@@ -42,12 +43,12 @@ func (l *layout) evaluate(u unit) (res result) {
 		}
 	}()
 	all := schemas.Files()
-	if words := schemaFiles(l.texts(u)); len(words) < len(all) {
-		if res := l.evaluateOnce(u, words); !res.diags.HasErrors() {
+	if words := schemaFiles(l.texts(u)); len(words) < len(all) || before != nil {
+		if res := l.evaluateOnce(u, words, before); !res.diags.HasErrors() {
 			return res
 		}
 	}
-	return l.evaluateOnce(u, all)
+	return l.evaluateOnce(u, all, nil)
 }
 
 // texts are those that the unit's value depends on.
@@ -67,7 +68,7 @@ func (l *layout) texts(u unit) [][]byte {
 
 // evaluateOnce reads one package with so much of the schema, in contexts that are not kept:
 // a context holds everything that was ever evaluated in it.
-func (l *layout) evaluateOnce(u unit, words []schemas.File) result {
+func (l *layout) evaluateOnce(u unit, words []schemas.File, before any) result {
 	files, res := l.parseUnit(u)
 	if res.diags.HasErrors() {
 		return res
@@ -82,6 +83,10 @@ func (l *layout) evaluateOnce(u unit, words []schemas.File) result {
 	if res.diags.HasErrors() {
 		return res
 	}
+	mesh, literal := literalMesh(files)
+	if literal && before != nil && len(res.over.structs) == 0 {
+		dropKnown(files, liken(mesh, before))
+	}
 	v, diags := valid(inst, red)
 	if diags.HasErrors() {
 		res.diags = diags
@@ -90,8 +95,7 @@ func (l *layout) evaluateOnce(u unit, words []schemas.File) result {
 		}
 		return res
 	}
-	mesh, ok := literalMesh(files)
-	if !ok {
+	if !literal {
 		if mesh, diags = computed(v, red); diags.HasErrors() {
 			res.diags = diags
 			return res

@@ -21,6 +21,8 @@ type Job struct {
 	Overlay []string `json:"overlay"`
 	// files are those and the ones that they import, by path.
 	files map[string][]byte
+	// before is the form of an earlier evaluation of the folder that found no problem, or nil.
+	before []byte
 }
 
 // File is the package's first file: the place of what concerns it as a whole.
@@ -41,10 +43,11 @@ func (l *layout) job(u unit) Job {
 	return j
 }
 
-// jobHead stands before the bytes of a job's files.
+// jobHead stands before the bytes of a job's files, behind which is what was before.
 type jobHead struct {
 	Job
-	Files []jobFile `json:"files"`
+	Files  []jobFile `json:"files"`
+	Before int       `json:"before"` // bytes
 }
 
 type jobFile struct {
@@ -55,7 +58,7 @@ type jobFile struct {
 // Encode gives the job's form between processes, in pieces that are to follow each
 // other: the files' bytes are not copied.
 func (j Job) Encode() ([][]byte, error) {
-	h := jobHead{Job: j}
+	h := jobHead{Job: j, Before: len(j.before)}
 	paths := sortedKeys(j.files)
 	for _, p := range paths {
 		h.Files = append(h.Files, jobFile{p, len(j.files[p])})
@@ -68,7 +71,7 @@ func (j Job) Encode() ([][]byte, error) {
 	for _, p := range paths {
 		out = append(out, j.files[p])
 	}
-	return out, nil
+	return append(out, j.before), nil
 }
 
 var errJob = errors.New("a job's parts do not fit together")
@@ -91,9 +94,10 @@ func decodeJob(b []byte) (Job, error) {
 		}
 		h.Job.files[f.Path], rest = rest[:f.Bytes:f.Bytes], rest[f.Bytes:]
 	}
-	if len(h.Base)+len(h.Overlay) == 0 || len(rest) > 0 {
+	if len(h.Base)+len(h.Overlay) == 0 || len(rest) != h.Before {
 		return Job{}, errJob
 	}
+	h.Job.before = rest
 	return h.Job, nil
 }
 
@@ -107,7 +111,7 @@ func Evaluate(b []byte) ([]byte, error) {
 	}
 	l, _ := newLayout(source.Tree{Files: j.files}) // whoever made the job knows of its problems
 	l.module = j.Module
-	res := l.evaluate(unit{dir: j.Dir, base: j.Base, overlay: j.Overlay})
+	res := l.evaluate(unit{dir: j.Dir, base: j.Base, overlay: j.Overlay}, valueBefore(j.before))
 	problems, err := json.Marshal(res.diags)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the problems of package %q: %w", j.Dir, err)
@@ -117,6 +121,18 @@ func Evaluate(b []byte) ([]byte, error) {
 		return nil, fmt.Errorf("encoding package %q: %w", j.Dir, err)
 	}
 	return slices.Concat(binary.BigEndian.AppendUint64(nil, uint64(len(problems))), problems, encoded), nil
+}
+
+// valueBefore is the mesh of a form, nil if there is none that can be read.
+func valueBefore(b []byte) any {
+	if len(b) == 0 {
+		return nil
+	}
+	f, err := decodeForm(b)
+	if err != nil {
+		return nil
+	}
+	return f.mesh
 }
 
 // decodeAnswer reads what Evaluate gave for the package in dir, and gives its form as well.
