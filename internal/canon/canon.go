@@ -2,8 +2,7 @@
 //
 // In: JSON-encodable values and protobuf messages. Out: JSON with sorted keys,
 // two-space indentation, no HTML escaping and one final newline, the same on
-// every machine. protojson varies its spacing on purpose between builds, so
-// Proto formats its output again.
+// every machine.
 package canon
 
 import (
@@ -11,9 +10,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 )
 
 // JSON returns the canonical form of v. It fails only where encoding/json
@@ -22,17 +18,6 @@ func JSON(v any) ([]byte, error) {
 	raw, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("encoding %T: %w", v, err)
-	}
-	return reformat(raw)
-}
-
-// Proto returns the canonical JSON of a message: proto field names (as Envoy's
-// documentation spells them), Any payloads expanded. It fails if an Any holds
-// a type that is not linked in.
-func Proto(m proto.Message) ([]byte, error) {
-	raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
-	if err != nil {
-		return nil, fmt.Errorf("encoding %s: %w", m.ProtoReflect().Descriptor().FullName(), err)
 	}
 	return reformat(raw)
 }

@@ -179,12 +179,21 @@ func (f *formatter) text() (string, error) {
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return "", fmt.Errorf("decoding JSON: %w", err)
 	}
+	var err error
+	f.out, err = appendText(f.out, s)
+	return s, err
+}
+
+// appendText appends a string in its one spelling.
+func appendText(out []byte, s string) ([]byte, error) {
+	if !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) {
+		return append(append(append(out, '"'), s...), '"'), nil
+	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(s); err != nil {
-		return "", fmt.Errorf("encoding JSON: %w", err)
+		return nil, fmt.Errorf("encoding JSON: %w", err)
 	}
-	f.out = append(f.out, bytes.TrimSuffix(b.Bytes(), []byte{'\n'})...)
-	return s, nil
+	return append(out, bytes.TrimSuffix(b.Bytes(), []byte{'\n'})...), nil
 }

@@ -31,6 +31,7 @@ type Package struct {
 type Node struct {
 	value any // map[string]any, []any, string, json.Number, bool; nil: does not exist
 	path  string
+	field string // of a Node that does not exist: its name below path, which few ask for
 	pos   *index
 	last  diag.Pos // position of the nearest ancestor, if the index has none for path
 }
@@ -65,6 +66,9 @@ func (n Node) Has(name string) bool {
 }
 
 func (n Node) child(v any, name string) Node {
+	if v == nil {
+		return Node{path: n.Path(), field: name, pos: n.pos, last: n.last}
+	}
 	c := Node{value: v, path: join(n.path, name), pos: n.pos, last: n.last}
 	if p, ok := n.pos.at(c.path); ok {
 		c.last = p
@@ -141,4 +145,9 @@ func (n Node) Bool() bool { b, _ := n.value.(bool); return b }
 func (n Node) Pos() diag.Pos { return n.last }
 
 // Path returns the CUE path of the value, "mesh.service.reviews".
-func (n Node) Path() string { return n.path }
+func (n Node) Path() string {
+	if n.field == "" {
+		return n.path
+	}
+	return join(n.path, n.field)
+}
