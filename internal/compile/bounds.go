@@ -83,6 +83,10 @@ func (b Bounds) limits() sandbox.Limits {
 // heap leaves room for the collector, which begins to work hard there.
 func (b Bounds) heap() int64 { return b.Memory / 4 * 3 }
 
+// gcPercent lets garbage be twice what is in use while work lasts: most of what it makes
+// it keeps, so that looking for garbage finds little.
+const gcPercent = 200
+
 // watchEvery is how often the memory is looked at.
 const watchEvery = 20 * time.Millisecond
 
@@ -97,6 +101,7 @@ func Within[T any](ctx context.Context, c *Compiler, work func(context.Context) 
 	var none T
 	held := sandbox.InUse()
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(held + c.bounds.heap()))
+	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	ctx, cancel := c.bounds.limited(ctx)
 	defer cancel()
 	done := make(chan outcome, 1)

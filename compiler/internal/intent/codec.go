@@ -164,14 +164,10 @@ func (w *formWriter) place(p diag.Pos) {
 
 // decodeForm reads a form, whoever wrote it. The strings of a form share one piece of memory.
 func decodeForm(b []byte) (form, error) {
-	if len(b) < sha256.Size {
-		return form{}, errForm
+	r, err := readForm(b)
+	if err != nil {
+		return form{}, err
 	}
-	if sum := sha256.Sum256(b[sha256.Size:]); !bytes.Equal(sum[:], b[:sha256.Size]) {
-		return form{}, errForm
-	}
-	r := formReader{rest: b[sha256.Size:]}
-	r.readTexts()
 	f := form{mesh: r.value(0)}
 	f.pos = r.places()
 	for range r.count(1) {
@@ -181,6 +177,19 @@ func decodeForm(b []byte) (form, error) {
 		return form{}, errForm
 	}
 	return f, nil
+}
+
+// readForm begins with a form: the value is the next to read.
+func readForm(b []byte) (*formReader, error) {
+	if len(b) < sha256.Size {
+		return nil, errForm
+	}
+	if sum := sha256.Sum256(b[sha256.Size:]); !bytes.Equal(sum[:], b[:sha256.Size]) {
+		return nil, errForm
+	}
+	r := formReader{rest: b[sha256.Size:]}
+	r.readTexts()
+	return &r, nil
 }
 
 // formReader reads. After a fault it is bad, and reads nothing but zeros.

@@ -125,14 +125,15 @@ func Evaluate(b []byte) ([]byte, error) {
 
 // valueBefore is the mesh of a form, nil if there is none that can be read.
 func valueBefore(b []byte) any {
-	if len(b) == 0 {
-		return nil
-	}
-	f, err := decodeForm(b)
+	r, err := readForm(b)
 	if err != nil {
 		return nil
 	}
-	return f.mesh
+	mesh := r.value(0)
+	if r.bad {
+		return nil
+	}
+	return mesh
 }
 
 // decodeAnswer reads what Evaluate gave for the package in dir, and gives its form as well.

@@ -15,10 +15,22 @@ import (
 // minKnown is the size of a package's text, in bytes, from which on that is worth it.
 const minKnown = 64 << 10
 
-// likeness says how much of a value stood there before.
+// likeness says how much of a value stood there before: the whole, or, of a struct, all but
+// some fields, or, if it is no struct or there was none, nothing.
 type likeness struct {
 	whole bool
-	parts map[string]likeness // of a struct that is not whole
+	but   map[string]likeness
+}
+
+// part is the likeness of a field.
+func (l likeness) part(name string) likeness {
+	if l.but == nil {
+		return l
+	}
+	if p, ok := l.but[name]; ok {
+		return p
+	}
+	return likeness{whole: true}
 }
 
 // liken compares a value with the one before.
@@ -29,13 +41,17 @@ func liken(v, before any) likeness {
 		if !ok {
 			return likeness{}
 		}
-		l := likeness{whole: len(v) == len(old), parts: make(map[string]likeness, len(v))}
+		l := likeness{whole: len(v) == len(old)}
 		for name, f := range v {
-			part := liken(f, old[name])
-			l.parts[name], l.whole = part, l.whole && part.whole
+			if part := liken(f, old[name]); !part.whole {
+				if l.but == nil {
+					l.but = map[string]likeness{}
+				}
+				l.but[name], l.whole = part, false
+			}
 		}
-		if l.whole {
-			l.parts = nil
+		if !l.whole && l.but == nil { // there were more
+			l.but = map[string]likeness{}
 		}
 		return l
 	case []any:
@@ -93,10 +109,10 @@ func dropFields(in []ast.Decl, def *schema.Definition, l likeness) []ast.Decl {
 		}
 		name, _ := literalLabel(field.Label)
 		of, named := def.Field(name)
-		part := l.parts[name]
+		part := l.part(name)
 		switch {
 		case named:
-			if dropIn(field.Value, of.Definition(), part) {
+			if dropIn(field.Value, of.Definition(), part) && !of.Required {
 				continue
 			}
 		case def.Pattern != nil:
