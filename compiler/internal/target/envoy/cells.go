@@ -8,6 +8,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	upstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
@@ -191,6 +192,8 @@ type Ctx struct {
 	Version model.Version
 	// Gateway is the gateway whose route this is, nil in a sidecar.
 	Gateway *model.Gateway
+	// Protocol is what is said of HTTP to the cluster's endpoints, nil for bytes (OnCluster, OnRouteClusters).
+	Protocol *upstreamv3.HttpProtocolOptions
 	// Traits are all that the route has (OnRoute).
 	Traits trait.Set
 

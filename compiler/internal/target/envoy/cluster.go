@@ -33,8 +33,9 @@ const (
 	inboundSourceV6 = "::6"
 )
 
-// serviceCluster is the upstream for one version's port.
-func (e *emitter) serviceCluster(s *model.Service, p model.Port, v model.Version) (*clusterv3.Cluster, *release.Endpoints, error) {
+// serviceCluster is the upstream for one version's port, and the protocol options that it is to
+// get, nil for bytes.
+func (e *emitter) serviceCluster(s *model.Service, p model.Port, v model.Version) (*clusterv3.Cluster, *upstreamv3.HttpProtocolOptions, *release.Endpoints, error) {
 	name := model.ClusterName(s.ID, p.Name, v.Name)
 	static := v.Endpoints.Static
 	if host := v.Host(p); host != "" {
@@ -42,28 +43,22 @@ func (e *emitter) serviceCluster(s *model.Service, p model.Port, v model.Version
 	}
 	c, live, err := newCluster(name, static, v.Endpoints)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if p.MTLS == model.Disable {
-		setProtocol(c, p.Protocol, fromMesh())
-		return c, live, nil
+		return c, protocolOptions(p.Protocol, fromMesh()), live, nil
 	}
 	c.TransportSocket = upstreamTLS(s.Name+"."+s.Namespace, p.Protocol.IsHTTP(), []string{s.Class(v).SPIFFEID(e.m.TrustDomain)})
-	if p.Protocol.IsHTTP() {
-		setProtocol(c, model.HTTP2, fromMesh()) // between sidecars, whatever the application speaks
+	if !p.Protocol.IsHTTP() {
+		return c, nil, live, nil
 	}
-	return c, live, nil
+	return c, protocolOptions(model.HTTP2, fromMesh()), live, nil // between sidecars, whatever the application speaks
 }
 
 // externalCluster is the upstream for an external's port, as it is without features.
 func externalCluster(x *model.External, p model.Port) (*clusterv3.Cluster, *release.Endpoints, error) {
 	at := x.At(p)
-	c, live, err := newCluster(model.ExternalClusterName(x.ID, p.Name), at.Static, at)
-	if err != nil {
-		return nil, nil, err
-	}
-	setProtocol(c, p.Protocol.Plain(), fromApps())
-	return c, live, nil
+	return newCluster(model.ExternalClusterName(x.ID, p.Name), at.Static, at)
 }
 
 // localCluster is the application behind a sidecar: on the loopback, or (redirection)
@@ -85,7 +80,7 @@ func (e *emitter) localCluster(s *model.Service, p model.Port, v model.Version) 
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
 		c.LoadAssignment = assignment(name, []*corev3.Address{address(loopback, v.AppListenPort(p))})
 	}
-	setProtocol(c, p.Protocol, fromApps())
+	speak(c, protocolOptions(p.Protocol, fromApps()))
 	return c
 }
 
@@ -133,13 +128,13 @@ func assignment(name string, addrs []*corev3.Address) *endpointv3.ClusterLoadAss
 	return &endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{group}}
 }
 
-// setProtocol fixes what is spoken upstream, with what is taken of answers there.
+// protocolOptions fix what is spoken upstream, with what is taken of answers there; nil for bytes.
 // Explicit, never by ALPN: the word that our listeners choose must not decide it.
-func setProtocol(c *clusterv3.Cluster, p model.Protocol, a answers) {
+func protocolOptions(p model.Protocol, a answers) *upstreamv3.HttpProtocolOptions {
 	explicit := &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig{}
 	switch p {
 	case model.TCP, model.TLS:
-		return
+		return nil
 	case model.HTTP:
 		explicit.ProtocolConfig = &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
 			HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
@@ -149,10 +144,17 @@ func setProtocol(c *clusterv3.Cluster, p model.Protocol, a answers) {
 			Http2ProtocolOptions: poolHTTP2(a),
 		}
 	}
-	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(&upstreamv3.HttpProtocolOptions{
+	return &upstreamv3.HttpProtocolOptions{
 		CommonHttpProtocolOptions: a.options(),
 		UpstreamProtocolOptions:   &upstreamv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit},
-	})}
+	}
+}
+
+// speak gives a cluster its protocol options, once all has been said of them.
+func speak(c *clusterv3.Cluster, o *upstreamv3.HttpProtocolOptions) {
+	if o != nil {
+		c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(o)}
+	}
 }
 
 // buildServiceCluster makes the resource of a service's cluster with the traits of the
@@ -160,14 +162,15 @@ func setProtocol(c *clusterv3.Cluster, p model.Protocol, a answers) {
 func (e *emitter) buildServiceCluster(t target, routes []routeTrait, out *entry) {
 	s, p, v := t.service, t.port, t.version
 	path := model.ServicePath(s.ID)
-	c, live, err := e.serviceCluster(s, p, v)
+	c, http, live, err := e.serviceCluster(s, p, v)
 	if err != nil {
 		out.problem(diag.New(diag.CodeAddress, e.at(path), "version %q of service %q: %v", v.Name, s.ID, err))
 		return
 	}
-	x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, path: path, out: out, locate: e.at}
+	x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, Protocol: http, path: path, out: out, locate: e.at}
 	e.applyTraits(c, s.TraitsTo(p.Name, v.Name), x)
 	e.applyRouteTraits(c, routes, x)
+	speak(c, http)
 	out.discovers(live)
 	e.seal(out, release.ClusterType, c.Name, path, c)
 }
@@ -179,13 +182,15 @@ func (e *emitter) buildExternalCluster(t target, routes []routeTrait, out *entry
 		out.problem(diag.New(diag.CodeAddress, e.at(path), "external %q: %v", t.external.ID, err))
 		return
 	}
-	x := Ctx{Mesh: e.m, External: t.external, Port: t.port, path: path, out: out, locate: e.at}
+	http := protocolOptions(t.port.Protocol.Plain(), fromApps())
+	x := Ctx{Mesh: e.m, External: t.external, Port: t.port, Protocol: http, path: path, out: out, locate: e.at}
 	e.applyTraits(c, t.external.TraitsAt(t.port), x)
 	if t.port.Protocol.Secured() && c.TransportSocket == nil { // never in plaintext, whatever features there are
 		out.problem(diag.New(diag.CodeInconsistent, e.at(path), "port %q of external %q speaks TLS, and nothing says how", t.port.Name, t.external.ID))
 		return
 	}
 	e.applyRouteTraits(c, routes, x)
+	speak(c, http)
 	out.discovers(live)
 	e.seal(out, release.ClusterType, c.Name, path, c)
 }

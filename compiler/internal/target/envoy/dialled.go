@@ -247,7 +247,7 @@ func (e *emitter) dialledCluster(d *dial) *entry {
 		c := originalDestination(name)
 		c.TransportSocket = upstreamTLS("", http, ids)
 		if http {
-			setProtocol(c, model.HTTP2, fromMesh())
+			speak(c, protocolOptions(model.HTTP2, fromMesh()))
 		}
 		e.seal(out, release.ClusterType, name, d.proven()[0].path(), c)
 	})
