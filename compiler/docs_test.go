@@ -1,6 +1,7 @@
 package compiler_test
 
 import (
+	"bytes"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -62,7 +63,8 @@ func fieldComment(t *testing.T, field string) string {
 	t.Helper()
 	doc := regexp.MustCompile(`(?m)^((?:\t//.*\n)+)\t` + field + `\?:`)
 	for _, f := range schemas.Files() {
-		if m := doc.FindSubmatch(f.Text); m != nil && strings.HasPrefix(f.Name, "feature_") {
+		carrier, _, _ := bytes.Cut(f.Text, []byte("\n}\n")) // what stands first in a feature's file
+		if m := doc.FindSubmatch(carrier); m != nil && strings.HasPrefix(f.Name, "feature_") {
 			return strings.Join(strings.Fields(strings.ReplaceAll(string(m[1]), "//", "")), " ")
 		}
 	}

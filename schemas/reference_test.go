@@ -20,7 +20,7 @@ import (
 	"meshc.dev/meshc/schemas"
 )
 
-var names = regexp.MustCompile(`#[A-Z][A-Za-z]*`)
+var names = regexp.MustCompile(`#[A-Z][A-Za-z0-9]*`)
 
 const generatedBelow = "Below this line"
 

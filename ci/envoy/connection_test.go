@@ -6,9 +6,14 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/rehearsal"
 )
 
 // What /proc/net/tcp says of a connection's timer (https://docs.kernel.org/networking/proc_net_tcp.html):
@@ -55,6 +60,65 @@ func TestConnectionsAreOpenedAsIsWritten(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestConnectionsEndAsIsWritten: what is said of requests on connections, the caller's proxy keeps to.
+func TestConnectionsEndAsIsWritten(t *testing.T) {
+	const cluster = "cluster.shop/app/http/default."
+	atOnce := func(p *play) { // as many requests at a time, each of which takes a while
+		var asked sync.WaitGroup
+		for range 3 {
+			asked.Go(func() {
+				if got, err := p.stage.Ask(p.ctx, p.door, compiler.Request{Path: "/", Headers: []compiler.Header{{Name: rehearsal.WaitHeader, Value: "500ms"}}}); err != nil || got.Status != http.StatusOK {
+					t.Errorf("%d, %v", got.Status, err)
+				}
+			})
+		}
+		asked.Wait()
+	}
+	inTurn := func(p *play) {
+		for range 5 {
+			if got := p.ask("/", 0, 0); got.Status != http.StatusOK {
+				t.Errorf("status %d", got.Status)
+			}
+		}
+	}
+	for words, c := range map[string]struct {
+		ask func(*play)
+		// stat of the cluster is to come to least, and not to go beyond most.
+		stat        string
+		least, most int
+	}{
+		"retry: attempts: 0":                         {inTurn, "upstream_cx_total", 1, 1},
+		"connection: maxRequests: 2":                 {inTurn, "upstream_cx_total", 3, 3},
+		`connection: idle: "200ms"`:                  {inTurn, "upstream_cx_idle_timeout", 1, 5},
+		`connection: maxAge: "200ms"`:                {inTurn, "upstream_cx_max_duration_reached", 1, 5},
+		"buffer: \"2MiB\"":                           {atOnce, "upstream_cx_total", 1, 1},
+		"connection: http2: maxConcurrentStreams: 1": {atOnce, "upstream_cx_total", 3, 3},
+	} {
+		t.Run(words, func(t *testing.T) {
+			p := start(t, words)
+			c.ask(p)
+			p.until(c.stat, func() bool { return p.count(cluster+c.stat) >= c.least })
+			if n := p.count(cluster + c.stat); n > c.most {
+				t.Errorf("%s is %d, want %d to %d", c.stat, n, c.least, c.most)
+			}
+		})
+	}
+}
+
+// count is a number among the metrics of the caller's proxy; 0 if there is none.
+func (p *play) count(name string) int {
+	p.t.Helper()
+	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + `: ([0-9]+)$`).FindStringSubmatch(p.page("/stats?filter=^cluster"))
+	if m == nil {
+		return 0
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return n
 }
 
 // page is a page of the caller's proxy's admin interface.
