@@ -49,6 +49,8 @@ func alphabets() map[string][]string {
 		"#FaultDelay.duration": {"1ms", "20ms"}, // a request waits for it
 		"#Retry.attempts":      {"0", "1", "2"},
 
+		"#PanicPercent": {"1", "50", "100"}, // with 0 a proxy answers what no address does
+
 		"#Method":                  Methods(),
 		"#Path":                    Paths(),
 		"#PathMatch.template":      {"/{x}", "/a/{x}", "/{x}/b", "/a/{x}/b", "/b/{x}/{y}", "/{x}/items", "/x.y/{x}", "/a/{rest=**}", "/{x}/{rest=**}", "/a/{x}/{rest=**}", "/{x}/b/{rest=**}", "/{rest=**}"},

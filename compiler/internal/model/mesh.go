@@ -639,12 +639,19 @@ func (e *External) At(p Port) Endpoints {
 	return Endpoints{DNS: e.Hosts[0] + ":" + strconv.FormatUint(uint64(p.Number), 10)}
 }
 
-// TraitsAt are the external's own at its port p.
+// Selective is a value of an external that means something at some of its ports alone.
+type Selective interface {
+	trait.Value
+	// MeantAt reports whether it does at that one.
+	MeantAt(p Port) bool
+}
+
+// TraitsAt are the external's own that mean something at its port p.
 func (e *External) TraitsAt(p Port) trait.Set {
-	if p.Protocol.Secured() {
-		return e.Traits
-	}
-	return e.Traits.Without(func(v trait.Value) bool { _, secures := v.(trait.Securing); return secures })
+	return e.Traits.Without(func(v trait.Value) bool {
+		s, selective := v.(Selective)
+		return selective && !s.MeantAt(p)
+	})
 }
 
 // GrantTo is the grant by which a class of another namespace may call the external.

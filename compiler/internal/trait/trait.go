@@ -113,12 +113,6 @@ type Lasting interface {
 	Lasts()
 }
 
-// Securing is a value that is about TLS which proxies begin: at other ports it does nothing.
-type Securing interface {
-	Value
-	Secures()
-}
-
 // Codec decodes a value from its form in mesh.json. Encoding is plain JSON.
 type Codec func(raw []byte) (Value, error)
 

@@ -12,10 +12,12 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/cors"
 	"meshc.dev/meshc/compiler/internal/feature/faults"
 	"meshc.dev/meshc/compiler/internal/feature/headers"
+	"meshc.dev/meshc/compiler/internal/feature/health"
 	"meshc.dev/meshc/compiler/internal/feature/logs"
 	"meshc.dev/meshc/compiler/internal/feature/mirror"
 	"meshc.dev/meshc/compiler/internal/feature/origination"
 	"meshc.dev/meshc/compiler/internal/feature/outlier"
+	"meshc.dev/meshc/compiler/internal/feature/panicking"
 	"meshc.dev/meshc/compiler/internal/feature/ratelimit"
 	"meshc.dev/meshc/compiler/internal/feature/redirect"
 	"meshc.dev/meshc/compiler/internal/feature/respond"
@@ -51,6 +53,8 @@ func All() []feature.Feature {
 		cors.Feature,
 		faults.Feature,
 		outlier.Feature,
+		health.Feature,
+		panicking.Feature,
 		circuitbreaker.Feature,
 		balance.Feature,
 		connection.Feature,

@@ -28,6 +28,8 @@ type Breaker struct {
 	MaxPendingRequests int `json:"max_pending_requests,omitempty"`
 	MaxRequests        int `json:"max_requests,omitempty"`
 	MaxRetries         int `json:"max_retries,omitempty"`
+	// PerHost is how many connections one workload gets at most.
+	PerHost int `json:"max_connections_per_host,omitempty"`
 }
 
 // TraitName is "circuit-breaker".
@@ -52,6 +54,9 @@ func lower(c *clusterv3.Cluster, v Breaker, _ *envoy.Ctx) {
 	bound(&t.MaxPendingRequests, v.MaxPendingRequests)
 	bound(&t.MaxRequests, v.MaxRequests)
 	bound(&t.MaxRetries, v.MaxRetries)
+	if v.PerHost != 0 { // of these thresholds Envoy reads the connections alone
+		c.CircuitBreakers.PerHostThresholds = []*clusterv3.CircuitBreakers_Thresholds{{MaxConnections: envoy.UInt32(uint32(v.PerHost))}}
+	}
 }
 
 func bound(field **wrapperspb.UInt32Value, n int) {
@@ -65,9 +70,9 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		return nil
 	}
 	get := func(f string) int { return int(n.Field(f).Int()) }
-	b := Breaker{get("maxConnections"), get("maxPendingRequests"), get("maxRequests"), get("maxRetries")}
+	b := Breaker{get("maxConnections"), get("maxPendingRequests"), get("maxRequests"), get("maxRetries"), int(n.Field("perHost").Field("maxConnections").Int())}
 	if b == (Breaker{}) {
-		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "the circuit breaker bounds nothing").WithFix("set maxConnections, maxPendingRequests, maxRequests or maxRetries"))
+		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "the circuit breaker bounds nothing").WithFix("set maxConnections, maxPendingRequests, maxRequests, maxRetries or perHost: maxConnections"))
 		return nil
 	}
 	return b
@@ -79,7 +84,7 @@ func meaning(v trait.Value) []space.Act {
 	for _, f := range []struct {
 		n string
 		v int
-	}{{"max connections", b.MaxConnections}, {"max pending requests", b.MaxPendingRequests}, {"max requests", b.MaxRequests}, {"max retries", b.MaxRetries}} {
+	}{{"max connections", b.MaxConnections}, {"max connections to a workload", b.PerHost}, {"max pending requests", b.MaxPendingRequests}, {"max requests", b.MaxRequests}, {"max retries", b.MaxRetries}} {
 		if f.v != 0 {
 			out = append(out, space.Field{Feature: name, Name: f.n, Value: strconv.Itoa(f.v)})
 		}

@@ -60,7 +60,9 @@ type HTTP2 struct {
 }
 
 // ofBytes is v without what is about requests.
-func (v Connection) ofBytes() Connection { return Connection{Connect: v.Connect, KeepAlive: v.KeepAlive} }
+func (v Connection) ofBytes() Connection {
+	return Connection{Connect: v.Connect, KeepAlive: v.KeepAlive}
+}
 
 // KeepAlive is the system's questions whether the other end is there. What is 0 is the system's
 // own; if all is, it does not ask.

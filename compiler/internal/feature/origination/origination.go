@@ -45,8 +45,8 @@ type TLS struct {
 // TraitName is "origination".
 func (TLS) TraitName() string { return name }
 
-// Secures says that it is about no other ports.
-func (TLS) Secures() {}
+// MeantAt is model.Selective: it is about the ports at which callers' proxies begin TLS.
+func (TLS) MeantAt(p model.Port) bool { return p.Protocol.Secured() }
 
 // Feature is the row.
 var Feature = feature.Feature{

@@ -1,0 +1,214 @@
+// Package health is the feature `external.health`: callers' proxies ask addresses whether they are
+// well, and send nothing to those that are not.
+package health
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+
+	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/diag"
+)
+
+const name = "health"
+
+// The defaults: an address that is gone is left alone after half a minute.
+const (
+	interval  = 10 * time.Second
+	timeout   = 2 * time.Second
+	healthy   = 1
+	unhealthy = 3
+)
+
+// How addresses are asked.
+const (
+	byHTTP = "http"
+	byGRPC = "grpc"
+	byTCP  = "tcp"
+)
+
+// Check is how one caller's proxy asks each address.
+type Check struct {
+	By string `json:"by"` // "http", "grpc" or "tcp"
+	// Path and Statuses are of HTTP, the statuses sorted; Service is of gRPC, "" for the server.
+	Path      string         `json:"path,omitempty"`
+	Statuses  []int          `json:"statuses,omitempty"`
+	Service   string         `json:"service,omitempty"`
+	Interval  trait.Duration `json:"interval"`
+	Timeout   trait.Duration `json:"timeout"`
+	Healthy   int            `json:"healthy"`
+	Unhealthy int            `json:"unhealthy"`
+}
+
+// TraitName is "health".
+func (Check) TraitName() string { return name }
+
+// MeantAt is model.Selective: each port is asked as it speaks.
+func (v Check) MeantAt(p model.Port) bool {
+	return v.By == byTCP || p.Protocol.IsHTTP() && (v.By == byHTTP || p.Protocol.Plain() != model.HTTP)
+}
+
+// Feature is the row.
+var Feature = feature.Feature{
+	Rule: resolve.Rule{
+		Name: name, Field: "health", On: []resolve.On{resolve.OnExternal}, Answers: false, Bytes: true,
+		Defaults: []resolve.Default{
+			{Field: "external.health.interval", Value: interval.String(), Why: "an address that is gone is left alone after half a minute"},
+			{Field: "external.health.timeout", Value: timeout.String(), Why: "what takes longer is no help to a request either"},
+			{Field: "external.health.healthy", Value: strconv.Itoa(healthy), Why: "one that answers can be used"},
+			{Field: "external.health.unhealthy", Value: strconv.Itoa(unhealthy), Why: "one answer can be lost on the way"},
+			{Field: "external.health.http.statuses", Value: "200", Why: "Envoy's default"},
+		},
+		Read: read, Uses: nil,
+	},
+	Codec:      trait.JSON[Check],
+	Meaning:    meaning,
+	Change:     change,
+	Envoy:      envoy.OnCluster(lower),
+	Kubernetes: kubernetes.Nothing("the callers' proxies ask"),
+	GatewayAPI: gatewayapi.Refuse("a backend is a Service, and Gateway API has no health checks"),
+}
+
+// lower sets Cluster.health_checks. no_traffic_interval, Envoy's minute for clusters that nobody
+// has used, is the interval too: whoever asks first is to find out no later than others.
+func lower(c *clusterv3.Cluster, v Check, x *envoy.Ctx) {
+	h := &corev3.HealthCheck{
+		Timeout: envoy.Duration(time.Duration(v.Timeout)), Interval: envoy.Duration(time.Duration(v.Interval)), NoTrafficInterval: envoy.Duration(time.Duration(v.Interval)),
+		HealthyThreshold: envoy.UInt32(uint32(v.Healthy)), UnhealthyThreshold: envoy.UInt32(uint32(v.Unhealthy)),
+	}
+	host := ""
+	if hosts := x.External.Hosts; len(hosts) > 0 {
+		host = hosts[0]
+	}
+	switch v.By {
+	case byHTTP:
+		codec := typev3.CodecClientType_HTTP1
+		if x.Protocol.GetExplicitHttpConfig().GetHttp2ProtocolOptions() != nil {
+			codec = typev3.CodecClientType_HTTP2
+		}
+		h.HealthChecker = &corev3.HealthCheck_HttpHealthCheck_{HttpHealthCheck: &corev3.HealthCheck_HttpHealthCheck{
+			Host: host, Path: v.Path, ExpectedStatuses: ranges(v.Statuses), CodecClientType: codec,
+		}}
+	case byGRPC:
+		h.HealthChecker = &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{ServiceName: v.Service, Authority: host}}
+	default:
+		h.HealthChecker = &corev3.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &corev3.HealthCheck_TcpHealthCheck{}}
+	}
+	c.HealthChecks = []*corev3.HealthCheck{h}
+}
+
+// ranges are sorted statuses, those that follow each other as one range, whose end is not in it.
+func ranges(statuses []int) []*typev3.Int64Range {
+	var out []*typev3.Int64Range
+	for _, s := range statuses {
+		if n := len(out); n > 0 && out[n-1].End == int64(s) {
+			out[n-1].End++
+			continue
+		}
+		out = append(out, &typev3.Int64Range{Start: int64(s), End: int64(s) + 1})
+	}
+	return out
+}
+
+func read(n intent.Node, x *resolve.Place) trait.Value {
+	if !n.Exists() {
+		return nil
+	}
+	c := Check{
+		By: x.OneOf(n, byHTTP, byGRPC, byTCP), Interval: counted(n.Field("interval"), interval, x), Timeout: counted(n.Field("timeout"), timeout, x),
+		Healthy: times(n.Field("healthy"), healthy), Unhealthy: times(n.Field("unhealthy"), unhealthy),
+	}
+	at := n.Field(c.By)
+	switch c.By {
+	case "":
+		return nil
+	case byHTTP:
+		c.Path, _ = x.Path(at.Field("path"))
+		c.Statuses = statuses(at.Field("statuses"), x)
+	case byGRPC:
+		c.Service = at.Field("service").Str()
+	}
+	c.check(at, x)
+	return c
+}
+
+// check refuses a way to ask that none of the external's ports knows.
+func (v Check) check(at intent.Node, x *resolve.Place) {
+	if !slices.ContainsFunc(x.External().Ports, v.MeantAt) {
+		x.Problem(diag.New(diag.CodeProtocol, at.Pos(), "no port of the external can be asked by %s", v.By).
+			WithFix("ask by tcp, or by what its ports speak: http takes http, http2, grpc and the same by TLS; grpc all of these but http and https"))
+	}
+}
+
+func statuses(n intent.Node, x *resolve.Place) []int {
+	if n.Exists() && len(n.List()) == 0 {
+		x.Problem(diag.New(diag.CodeNever, n.Pos(), "no answer is good by an empty list of statuses").WithFix("leave `statuses` out for 200, or list them"))
+	}
+	var out []int
+	for _, s := range n.List() {
+		out = append(out, int(s.Int()))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func times(n intent.Node, usual int) int {
+	if n.Exists() {
+		return int(n.Int())
+	}
+	return usual
+}
+
+// counted reads a time that proxies can count.
+func counted(n intent.Node, usual time.Duration, x *resolve.Place) trait.Duration {
+	d := x.Duration(n, usual)
+	if time.Duration(d) < time.Millisecond {
+		x.Problem(diag.New(diag.CodeRange, n.Pos(), "%s is shorter than a millisecond, which is what proxies count", n.Path()).WithFix("write 1ms or more"))
+	}
+	return d
+}
+
+func meaning(v trait.Value) []space.Act {
+	c := v.(Check)
+	how := "by a connection"
+	switch c.By {
+	case byHTTP:
+		good := []string{"200"}
+		if len(c.Statuses) > 0 {
+			good = nil
+		}
+		for _, s := range c.Statuses {
+			good = append(good, strconv.Itoa(s))
+		}
+		how = "GET " + c.Path + ", answered " + strings.Join(good, ", ")
+	case byGRPC:
+		how = strings.TrimSpace("by gRPC " + c.Service)
+	}
+	say := func(what, value string) space.Field { return space.Field{Feature: name, Name: what, Value: value} }
+	return space.Labels(space.AtWorkload, say("asked", how), say("every", c.Interval.String()), say("healthy after", strconv.Itoa(c.Healthy)),
+		say("timeout", c.Timeout.String()), say("unhealthy after", strconv.Itoa(c.Unhealthy)))
+}
+
+// change: what appears, or moves, may refuse what was answered; what goes protects no more.
+func change(before, after []space.Field) (plan.Class, string) {
+	class := plan.Narrowing
+	if len(after) == 0 {
+		class = plan.Weakening
+	}
+	return class, plan.Arrow("health checks", before, after)
+}
