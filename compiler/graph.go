@@ -2,6 +2,7 @@ package compiler
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -47,7 +48,7 @@ type Share struct {
 // notes are the short lines that a drawing has below the name of a node: how requests are
 // shared, what lets in callers without a certificate, what an external speaks.
 func (n Node) notes() []string {
-	var out, open, spoken []string
+	var out, spoken []string
 	const inLine = 3
 	for some := range slices.Chunk(n.Versions, inLine) {
 		var line []string
@@ -58,20 +59,29 @@ func (n Node) notes() []string {
 	}
 	for _, p := range n.Ports {
 		spoken = append(spoken, p.Protocol)
-		switch {
-		case n.Kind != "service" || p.MTLS == string(model.Strict):
-		case len(n.Ports) == 1:
-			open = append(open, p.MTLS)
-		default:
-			open = append(open, p.Name+" "+p.MTLS)
-		}
 	}
-	if len(open) > 0 {
+	if open := n.open(); len(open) > 0 {
 		out = append(out, "mTLS "+strings.Join(open, ", "))
 	}
 	if n.Kind != "service" {
 		slices.Sort(spoken)
 		out = append(out, strings.Join(slices.Compact(spoken), ", "))
+	}
+	return out
+}
+
+// open are the modes of a service's ports that let in callers without a certificate, with the
+// port's name where there are others.
+func (n Node) open() []string {
+	var out []string
+	for _, p := range n.Ports {
+		switch {
+		case n.Kind != "service" || p.MTLS == string(model.Strict):
+		case len(n.Ports) == 1:
+			out = append(out, p.MTLS)
+		default:
+			out = append(out, p.Name+" "+p.MTLS)
+		}
 	}
 	return out
 }
@@ -242,20 +252,37 @@ func (g Graph) Render(form string) (string, error) {
 	return "", fmt.Errorf("unknown form %q: use mermaid, dot or svg", form)
 }
 
+// namespaces are the nodes of each namespace, in the order of their names; at is where they
+// stand in the graph.
+func (g Graph) namespaces() (names []string, at map[string][]int) {
+	at = map[string][]int{}
+	for i, n := range g.Nodes {
+		namespace, _ := n.parts()
+		at[namespace] = append(at[namespace], i)
+	}
+	return slices.Sorted(maps.Keys(at)), at
+}
+
 func (g Graph) mermaid() string {
 	var b strings.Builder
 	b.WriteString("graph LR\n")
 	name := map[string]string{}
-	for i, n := range g.Nodes {
-		name[n.ID] = fmt.Sprintf("n%d", i)
-		open, end := "[", "]"
-		switch n.Kind {
-		case "gateway":
-			open, end = "([", "])"
-		case "external":
-			open, end = "[/", "/]"
+	namespaces, at := g.namespaces()
+	for k, namespace := range namespaces {
+		fmt.Fprintf(&b, "  subgraph s%d [%q]\n", k, namespace)
+		for _, i := range at[namespace] {
+			n := g.Nodes[i]
+			name[n.ID] = fmt.Sprintf("n%d", i)
+			open, end := "[", "]"
+			switch n.Kind {
+			case "gateway":
+				open, end = "([", "])"
+			case "external":
+				open, end = "[/", "/]"
+			}
+			fmt.Fprintf(&b, "    n%d%s%q%s\n", i, open, strings.Join(n.lines(), "<br/>"), end)
 		}
-		fmt.Fprintf(&b, "  n%d%s%q%s\n", i, open, strings.Join(n.lines(), "<br/>"), end)
+		b.WriteString("  end\n")
 	}
 	for _, e := range g.Edges {
 		arrow := "-->"
@@ -270,12 +297,18 @@ func (g Graph) mermaid() string {
 func (g Graph) dot() string {
 	var b strings.Builder
 	b.WriteString("digraph mesh {\n  rankdir=LR\n  node [shape=box, style=rounded]\n")
-	for _, n := range g.Nodes {
-		fmt.Fprintf(&b, "  %q", n.ID)
-		if all := n.lines(); len(all) > 1 {
-			fmt.Fprintf(&b, " [label=%q]", strings.Join(all, "\n"))
+	namespaces, at := g.namespaces()
+	for k, namespace := range namespaces {
+		fmt.Fprintf(&b, "  subgraph cluster_%d {\n    label=%q\n", k, namespace)
+		for _, i := range at[namespace] {
+			n := g.Nodes[i]
+			fmt.Fprintf(&b, "    %q", n.ID)
+			if all := n.lines(); len(all) > 1 {
+				fmt.Fprintf(&b, " [label=%q]", strings.Join(all, "\n"))
+			}
+			b.WriteString("\n")
 		}
-		b.WriteString("\n")
+		b.WriteString("  }\n")
 	}
 	for _, e := range g.Edges {
 		style := ""

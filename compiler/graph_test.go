@@ -30,7 +30,7 @@ func TestGraphTellsWhichCallsAreRefused(t *testing.T) {
 		}
 	}
 	for form, want := range map[string]string{
-		"mermaid": "n5 -. refused .-> n3\n", "dot": `"reports/report" -> "bookinfo/ratings" [label="refused"`, "svg": ">refused</text>",
+		"mermaid": "n5 -. refused .-> n3\n", "dot": `"reports/report" -> "bookinfo/ratings" [label="refused"`, "svg": "reports/report is refused by bookinfo/ratings",
 	} {
 		text, err := g.Render(form)
 		if err != nil || strings.Count(text, want) != 1 {
@@ -111,6 +111,72 @@ mesh: external: pay: {
 	}
 }
 
+// whole checks that no two of a drawing's boxes and lines of text overlap, that no arrow passes
+// behind a box, and that everything is inside the picture and inside its namespace's band.
+func whole(t interface{ Fatalf(string, ...any) }, d *drawing) {
+	type area struct {
+		what                     string
+		left, top, right, bottom int
+	}
+	at := margin
+	taken := []area{{"the sum", margin, margin - 8, margin + len(d.graph.sum())*letterW, margin + 8}}
+	for _, e := range legend() {
+		taken = append(taken, area{e.text, at, margin + 14, at + e.width(), margin + 30})
+		at += e.width()
+	}
+	for _, b := range d.bands {
+		taken = append(taken, area{b.name, margin, b.top, margin + bandPad + len(b.name)*letterW, b.top + bandHead - 1})
+	}
+	for _, c := range d.columns {
+		for _, p := range c {
+			what := "a place on the way"
+			if p.node != nil {
+				what = p.node.ID
+			}
+			a := area{what, d.left(p), p.y - p.height()/2, d.left(p) + d.boxW, p.y - p.height()/2 + p.height()}
+			if a.top < p.band.top || a.bottom > p.band.top+p.band.h {
+				t.Fatalf("%v is not in its band %v", a, *p.band)
+			}
+			taken = append(taken, a)
+		}
+	}
+	for i, a := range taken {
+		if a.left < 0 || a.top < 0 || a.right > d.width() || a.bottom > d.height() {
+			t.Fatalf("%v is outside of %d × %d", a, d.width(), d.height())
+		}
+		for _, b := range taken[:i] {
+			if a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom {
+				t.Fatalf("%v overlaps %v", a, b)
+			}
+		}
+	}
+}
+
+// Sixty services of eight teams are drawn so that nothing hides anything.
+func TestDrawingOfSixtyServices(t *testing.T) {
+	var g Graph
+	teams := []string{"accounts", "cart", "catalog", "orders", "payments", "platform", "shipping", "web"}
+	g.Nodes = append(g.Nodes, Node{ID: "gateway/edge/public", Kind: "gateway", Ports: []NodePort{{Name: "http", Protocol: "http"}}})
+	for i := range 60 {
+		n := Node{ID: fmt.Sprintf("%s/service-with-a-name-%d", teams[i%len(teams)], i), Kind: "service", Ports: []NodePort{{Name: "http", Protocol: "http", MTLS: "strict"}}}
+		if i%7 == 0 {
+			n.Versions = []Share{{"v1", 0, 90}, {"v2", 10, 100}}
+		}
+		if i%11 == 0 {
+			n.Ports[0].MTLS = "permissive"
+		}
+		g.Nodes = append(g.Nodes, n)
+		for k := 1; k < 4 && i > 0; k++ {
+			g.Edges = append(g.Edges, Edge{From: g.Nodes[1+(i*k*5)%i].ID, To: n.ID, Refused: (i+k)%13 == 0})
+		}
+	}
+	g.Edges = append(g.Edges, Edge{From: "gateway/edge/public", To: g.Nodes[1].ID})
+	g.Nodes = append(g.Nodes, Node{ID: "payments/bank", Kind: "external", Ports: []NodePort{{Name: "api", Protocol: "https"}}})
+	g.Edges = append(g.Edges, Edge{From: g.Nodes[40].ID, To: "payments/bank"})
+	g.rank()
+	whole(t, newDrawing(g))
+}
+
 // Whatever the calls are, rings included: no box overlaps another one or is run
 // through, everything is inside the picture, and the picture is XML.
 func TestDrawing(t *testing.T) {
@@ -118,7 +184,7 @@ func TestDrawing(t *testing.T) {
 		var g Graph
 		n := rapid.IntRange(0, 12).Draw(t, "nodes")
 		for i := range n {
-			n := Node{ID: fmt.Sprintf("n/%d", i), Kind: "service"}
+			n := Node{ID: fmt.Sprintf("%s/%d", rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "namespace"), i), Kind: "service"}
 			for v := range rapid.IntRange(0, 9).Draw(t, "versions") {
 				n.Versions = append(n.Versions, Share{Version: fmt.Sprintf("v%d", v), Most: 10 * v})
 			}
@@ -133,15 +199,7 @@ func TestDrawing(t *testing.T) {
 		}
 		g.rank()
 		d := newDrawing(g)
-		for _, c := range d.columns {
-			low := 0
-			for _, p := range c {
-				if p.y-p.height()/2 < low || p.y+p.height()/2 > d.height() {
-					t.Fatalf("%v overlaps, or is outside of %d", p, d.height())
-				}
-				low = p.y + p.height()/2
-			}
-		}
+		whole(t, d)
 		dec := xml.NewDecoder(strings.NewReader(d.svg()))
 		for {
 			if _, err := dec.Token(); errors.Is(err, io.EOF) {

@@ -283,7 +283,8 @@ func (a *app) graphCmd() *cobra.Command {
 
 A service that has several versions says what each gets of the requests, over all
 routes; where mTLS is not strict, the ports that let callers in without a certificate
-are named. A call of which nothing gets through is red: as a rule it lacks a grant.`,
+are named. Namespaces stand apart. A call of which nothing gets through is dashed and
+red: as a rule it lacks a grant.`,
 		Example: "  meshc graph -o mermaid\n  meshc graph -o svg > mesh.svg",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := f.load(cmd.Context(), a, a.meshDir(args))
