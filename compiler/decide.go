@@ -2,6 +2,7 @@ package compiler
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -278,16 +279,14 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		return Answer{}, err
 	}
 	tcp := !model.Protocol(scope.Scope.Protocol).IsHTTP()
-	ans, answered := r.byFirstProxy(g, port, sent, got, tcp)
 	x := p.externalAt(scope.Scope)
+	ans, answered := r.byFirstProxy(g, port, sent, got, tcp)
 	switch {
 	case answered:
-	case x != nil:
-		ans = p.outside(scope, x, q)
-	case found:
-		ans = eval.Decide(scope, q)
-	default:
+	case !found:
 		ans = eval.UnknownHost()
+	default:
+		ans = p.routed(r, scope, x, q)
 	}
 	ans, within := r.paced(ans, q, tcp)
 	out := Answer{Bounds: within, Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(), Scheme: got.Scheme, Authority: got.Authority}
@@ -485,6 +484,39 @@ func (p *Program) outside(d space.Decision, x *model.External, q space.Request) 
 		return space.Answer{Outcome: space.NotRouted(), From: []space.Origin{space.Origin(model.ExternalPath(x.ID))}, Why: fmt.Sprintf("external %q has no host %q (it has %s)", x.ID, q.Host, some(x.Hosts))}
 	}
 	return eval.Call(d, q)
+}
+
+// routed is what becomes of a request that the first proxy takes, to an external if x is not nil.
+func (p *Program) routed(r Request, d space.Decision, x *model.External, q space.Request) space.Answer {
+	switch {
+	case x != nil:
+		return p.outside(d, x, q)
+	case d.Scope.Kind == "service" && model.Protocol(d.Scope.Protocol).IsHTTP() && p.unnamed(r, d.Scope.ID, q):
+		return notNamed(d.Scope.ID, q)
+	}
+	return eval.Decide(d, q)
+}
+
+// unnamed reports whether the caller's proxy does not know the host of a request as a name of the
+// service: it tells services apart by that, where it takes all that its workload sends. Whom a
+// request to a single pod reaches, by the pod's name or an address, it does not choose.
+func (p *Program) unnamed(r Request, service string, q space.Request) bool {
+	caller, inMesh := strings.CutPrefix(q.From, "spiffe://"+p.mesh.TrustDomain+"/ns/")
+	if p.mesh.Capture != model.Transparent || q.Host == "" || !inMesh || strings.HasPrefix(r.From, gatewayPrefix) {
+		return false
+	}
+	if _, err := netip.ParseAddr(strings.Trim(q.Host, "[]")); err == nil {
+		return false
+	}
+	namespace, _, _ := strings.Cut(caller, "/")
+	return !slices.ContainsFunc(model.NamesFor(service, namespace), func(name string) bool {
+		return q.Host == name || strings.HasSuffix(q.Host, "."+name)
+	})
+}
+
+func notNamed(service string, q space.Request) space.Answer {
+	return space.Answer{Outcome: space.NotRouted(), From: []space.Origin{space.Origin(model.ServicePath(service))},
+		Why: fmt.Sprintf("the caller's proxy does not know %q by the name %q: write host %q", service, q.Host, model.NamesFor(service, "")[0])}
 }
 
 // external finds an external by ID, or by name in a namespace; nil if there is none.

@@ -2,6 +2,7 @@ package compiler_test
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -65,6 +66,49 @@ mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: all: to: ap
 
 // TestTestsLookAtWhatArrives: expectations of a path and a host are about the request as the
 // callee gets it, whether its grants let it through or not.
+// With transparent capture a caller's proxy tells services apart by the host (ci/pods asks real ones).
+func TestServicesAreCalledByTheirNames(t *testing.T) {
+	const head = "import \"meshc.dev/intent\"\nmesh: intent.#Mesh\n"
+	files := fstest.MapFS{
+		"mesh.cue":                           {Data: []byte("package mesh\n" + head + `mesh: environment: {prod: {}, local: capture: "explicit"}` + "\n")},
+		"shop/shop.cue":                      {Data: []byte("package shop\n" + head + `mesh: namespace: "shop"` + "\n" + `mesh: service: web: {port: http: number: 80, calls: echo: {}}` + "\n" + `mesh: service: echo: {port: http: number: 80, grant: all: anyone: true}` + "\n")},
+		"other/other.cue":                    {Data: []byte("package other\n" + head + `mesh: namespace: "other"` + "\n" + `mesh: service: far: {port: http: number: 80, calls: "shop/echo": {}}` + "\n")},
+		"environments/local/shop/local.cue":  {Data: []byte("package shop\n" + head + `mesh: service: web: {version: default: port: http: {address: "127.0.0.1:15001", app: 15011}, calls: echo: local: 15101}` + "\n" + `mesh: service: echo: version: default: {port: http: {address: "127.0.0.1:15002", app: 15003}}` + "\n")},
+		"environments/local/other/local.cue": {Data: []byte("package other\n" + head + `mesh: service: far: {version: default: port: http: {address: "127.0.0.1:15004", app: 15014}, calls: "shop/echo": local: 15102}` + "\n")},
+	}
+	const there, nowhere = "forward", "notFound"
+	for _, c := range []struct{ from, host, want, explicit string }{
+		{"shop/web", "", there, there}, {"shop/web", "echo", there, there}, {"shop/web", "ECHO:80", there, there}, {"shop/web", "echo.shop.", there, there},
+		{"shop/web", "echo.shop.svc", there, there}, {"shop/web", "echo.shop.svc.cluster.local:8080", there, there},
+		{"shop/web", "pod-0.echo.shop.svc.cluster.local", there, there}, {"shop/web", "10.0.0.1:80", there, there}, {"shop/web", "[fd00::1]:80", there, there},
+		{"shop/web", "other.example", nowhere, there}, {"shop/web", "echo.other", nowhere, there}, {"shop/web", "xecho", nowhere, there}, {"shop/web", "web", nowhere, there},
+		{"other/far", "echo.shop", there, there}, {"other/far", "echo", nowhere, there},
+		{"", "other.example", "denied", "denied"}, // no proxy of ours, and strict mTLS
+	} {
+		for env, want := range map[string]string{"prod": c.want, "local": c.explicit} {
+			p, ds := compiler.Load(files, compiler.Options{Environment: env, At: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)})
+			if err := ds.Err(); err != nil {
+				t.Fatal(err)
+			}
+			r := compiler.Request{From: c.from, To: "shop/echo", Host: c.host}
+			a, err := p.Decide(r)
+			if err != nil || string(a.Outcome.Verdict) != want || want == nowhere && (a.Status != 404 || a.By != compiler.ByCaller) {
+				t.Errorf("%s: %s to %q: %s by %q, %v; want %s", env, c.from, c.host, a.Words(), a.By, err, want)
+			}
+			can, err := p.CanI(r, compiler.Limits{})
+			if err != nil || (can.Can == "no") != (want != there) {
+				t.Errorf("%s: can %s ask %q: %s, %v", env, c.from, c.host, can.Can, err)
+			}
+			reh, err := p.Rehearse([]compiler.Request{r})
+			_, byAddress := netip.ParseAddrPort(c.host)
+			alone := env == "prod" && (byAddress == nil || c.from == "" || c.from == "other/far" && c.host == "echo") // what one host does not tell apart
+			if err != nil || (reh.Doors[0].Missing != "") != alone {
+				t.Errorf("%s: rehearsing %s to %q: %+v, %v", env, c.from, c.host, reh.Doors, err)
+			}
+		}
+	}
+}
+
 func TestTestsLookAtWhatArrives(t *testing.T) {
 	const shop = `package shop
 

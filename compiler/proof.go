@@ -86,13 +86,32 @@ func (p *Program) Rehearse(rs []Request) (Rehearsal, error) {
 		out.Doors = append(out.Doors, d)
 	}
 	slices.SortFunc(m.Services, func(a, b *model.Service) int { return strings.Compare(a.ID, b.ID) })
-	arts, _, ds := envoy.Emit(m.Build(), catalog.Envoy(), catalog.EnvoyConditions(), catalog.EnvoyParts(), envoy.Profile{Locate: p.Position})
+	arts, _, ds := envoy.Emit(m.Build(), catalog.Envoy(), catalog.EnvoyConditions(), catalog.EnvoyParts(), envoy.Profile{Locate: p.Position, Names: p.rehearsedNames()})
 	if err := ds.Err(); err != nil {
 		return out, err
 	}
 	var err error
 	out.Release, err = release.Seal(arts, p.inputs, nil)
 	return out, err
+}
+
+// RehearsedHost is the host of requests to a service in a rehearsal that name none.
+const RehearsedHost = "rehearsal.invalid"
+
+// rehearsedNames are the names by which a service is called in a rehearsal, nil if by any. With
+// transparent capture they are those of all callers together, which share their routes.
+func (p *Program) rehearsedNames() func(service string) []string {
+	if p.mesh.Capture != model.Transparent {
+		return nil
+	}
+	return func(service string) []string {
+		namespace, _, _ := strings.Cut(service, "/")
+		out := []string{RehearsedHost}
+		for _, name := range model.NamesFor(service, namespace) {
+			out = append(out, name, "*."+name)
+		}
+		return out
+	}
 }
 
 // onOneHost is the mesh with explicit capture, a host name of its own for every
@@ -198,6 +217,9 @@ func (p *Program) door(r Request, c *cast) (Door, error) {
 			return Door{Missing: "nothing listens for what is not called"}, err
 		}
 	}
+	if why := p.otherwiseNamed(r, to, port, id); why != "" {
+		return Door{Missing: why}, nil
+	}
 	if id != "" {
 		ns, sa, ok := strings.Cut(strings.TrimPrefix(id, "spiffe://"+p.mesh.TrustDomain+"/ns/"), "/sa/")
 		if !ok || strings.Contains(ns+sa, "/") {
@@ -207,6 +229,24 @@ func (p *Program) door(r Request, c *cast) (Door, error) {
 	}
 	c.call(class, to, port.Name)
 	return Door{Class: class, Listener: model.OutboundName(to, port.Name), TCP: !port.Protocol.IsHTTP()}, nil
+}
+
+// otherwiseNamed is why a service is not called in a rehearsal by a request's host as it is in the
+// mesh, "" if it is.
+func (p *Program) otherwiseNamed(r Request, to string, port model.Port, caller string) string {
+	q := eval.Receive(r.sent(nil, model.Port{})).Request
+	if p.mesh.Capture != model.Transparent || !port.Protocol.IsHTTP() || p.mesh.Service(to) == nil || q.Host == "" {
+		return ""
+	}
+	if caller == "" {
+		return "on one host a caller without a certificate has a proxy too, which tells services apart by their names"
+	}
+	_, short, _ := strings.Cut(to, "/")
+	q.From = caller
+	if known := !p.unnamed(r, to, q); known != slices.ContainsFunc(p.rehearsedNames()(to), func(name string) bool { return model.HostCovers(name, q.Host) }) {
+		return "on one host neither an address nor the short name " + short + " from another namespace is told from others"
+	}
+	return ""
 }
 
 // destination is the service, or the external, and the port that a request is for.

@@ -34,6 +34,12 @@ func (e example) load() (*compiler.Program, diag.List) {
 	return compiler.Load(os.DirFS(filepath.Join(e.name, "intent")), compiler.Options{Environment: e.env, At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)})
 }
 
+// meant is what an example is told on purpose: Bookinfo's report calls ratings, whose owner
+// has granted it nothing. That is a part of its story.
+func (e example) meant(d diag.Diagnostic) bool {
+	return e.name == "bookinfo" && d.Code == diag.CodeRefused && d.Pos.File == "reports/reports.cue"
+}
+
 // home is the environment that every example has: one machine.
 const home = "local"
 
@@ -56,7 +62,9 @@ func TestExamplesCompileAndKeepTheirPromises(t *testing.T) {
 		t.Run(e.String(), func(t *testing.T) {
 			p, ds := e.load()
 			for _, d := range ds {
-				t.Error(d)
+				if !e.meant(d) {
+					t.Error(d)
+				}
 			}
 			if p == nil {
 				t.FailNow()

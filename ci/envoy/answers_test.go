@@ -89,7 +89,7 @@ func oddAnswers() map[string]odd {
 		"high bytes in a name":        {whole("x\xffa: b\r\n"), failed},
 		"pseudo header":               {whole(":status: 500\r\n"), failed},
 		"no colon":                    {whole("x-a\r\n"), failed},
-		"host":                        {whole("host: a.test\r\n"), "200"},
+		"host":                        {whole("host: app.shop\r\n"), "200"},
 		"no status":                   {rehearsal.Raw("HTTP/1.1\r\n\r\n"), failed},
 		"status of no number":         {rehearsal.Raw("HTTP/1.1 2x0 OK\r\ncontent-length: 2\r\n\r\nok"), failed},
 		"status of four digits":       {rehearsal.Raw("HTTP/1.1 2000 OK\r\ncontent-length: 2\r\n\r\nok"), failed},
@@ -111,7 +111,7 @@ func answered(ctx context.Context, addr, packed string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	req.Host = "a.test"
+	req.Host = "app.shop"
 	req.Header.Set(rehearsal.AnswerHeader, packed)
 	res, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
 	if err != nil {
@@ -145,7 +145,7 @@ func TestOddAnswersSpoilNobodyElses(t *testing.T) {
 	d := openDoors(t, `route: default: {to: default: 100, timeout: "2s"}`)
 	var doors []hostile.Door
 	for name, addr := range d.addresses {
-		doors = append(doors, hostile.Door{Name: name, Addr: addr, Target: hostile.Target{Host: "a.test", Path: "/"}})
+		doors = append(doors, hostile.Door{Name: name, Addr: addr, Target: hostile.Target{Host: "app.shop", Path: "/"}})
 	}
 	for name, o := range oddAnswers() {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {

@@ -550,7 +550,7 @@ mesh: service: app: {port: http: number: 80, grant: all: mesh: true, route: {
 	post: {match: {path: exact: "/post", methods: ["POST"]}, redirect: code: 303}
 	default: to: default: 100
 }}
-mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: {
+mesh: gateway: edge: {port: http: number: 80, host: "app.shop": route: {
 	all: {match: path: prefix: "/in", rewrite: prefix: "/", to: app: 100}
 	deep: {match: path: prefix: "/deep", rewrite: prefix: "/below/deep", to: app: 100}
 	one: {match: path: template: "/t/{a}/{b}", rewrite: path: "/below/{b}/{a}", to: app: 100}
@@ -563,36 +563,36 @@ mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: {
 		status         int
 		location       string
 	}{
-		{0, "GET", "/below", 301, "http://a.test:8080/new"},
-		{0, "GET", "/below/", 301, "http://a.test:8080/new/"},
-		{0, "GET", "/below/a%20b?c=/below", 301, "http://a.test:8080/new/a%20b?c=/below"},
-		{0, "GET", "/below/below", 301, "http://a.test:8080/new/below"},
-		{0, "GET", "/bare", 301, "http://a.test:8080/"},
-		{0, "GET", "/bare/", 301, "http://a.test:8080/"},
-		{0, "GET", "/bare/a?b", 301, "http://a.test:8080/a?b"},
+		{0, "GET", "/below", 301, "http://app.shop:8080/new"},
+		{0, "GET", "/below/", 301, "http://app.shop:8080/new/"},
+		{0, "GET", "/below/a%20b?c=/below", 301, "http://app.shop:8080/new/a%20b?c=/below"},
+		{0, "GET", "/below/below", 301, "http://app.shop:8080/new/below"},
+		{0, "GET", "/bare", 301, "http://app.shop:8080/"},
+		{0, "GET", "/bare/", 301, "http://app.shop:8080/"},
+		{0, "GET", "/bare/a?b", 301, "http://app.shop:8080/a?b"},
 		{0, "GET", "/x/x/y", 301, "http://b.test/x/y"},
-		{0, "GET", "/plain/a?b=c", 301, "http://a.test:8080/new/a"},
-		{0, "GET", "/whole/a?b=c", 302, "http://a.test:8080/one"},
-		{0, "GET", "/kept/a?b=c", 301, "http://a.test:8080/one?b=c"},
-		{0, "GET", "/port/a?b=c", 301, "http://a.test:8443/port/a?b=c"},
-		{0, "GET", "/both/a?b=c", 301, "https://a.test:8443/n/a?b=c"},
+		{0, "GET", "/plain/a?b=c", 301, "http://app.shop:8080/new/a"},
+		{0, "GET", "/whole/a?b=c", 302, "http://app.shop:8080/one"},
+		{0, "GET", "/kept/a?b=c", 301, "http://app.shop:8080/one?b=c"},
+		{0, "GET", "/port/a?b=c", 301, "http://app.shop:8443/port/a?b=c"},
+		{0, "GET", "/both/a?b=c", 301, "https://app.shop:8443/n/a?b=c"},
 		{0, "GET", "/host/a", 301, "http://b.test:81/host/a"},
-		{0, "GET", "/own/a", 301, "https://a.test:443/own/a"},
-		{0, "GET", "/query?a=1", 301, "http://a.test:8080/query"},
-		{0, "POST", "/post?a=1", 303, "http://a.test:8080/post?a=1"},
-		{1, "GET", "/in/below/a?b=c", 301, "http://a.test:8080/new/a?b=c"},
-		{1, "GET", "/in/bare", 301, "http://a.test:8080/"},
-		{1, "GET", "/in/plain/a?b=c", 301, "http://a.test:8080/new/a"},
-		{1, "GET", "/in/port/a", 301, "http://a.test:8443/in/port/a"},
-		{1, "GET", "/deep/a", 301, "http://a.test:8080/new/deep/a"},
-		{1, "GET", "/t/1/2?b=c", 301, "http://a.test:8080/new/2/1?b=c"},
+		{0, "GET", "/own/a", 301, "https://app.shop:443/own/a"},
+		{0, "GET", "/query?a=1", 301, "http://app.shop:8080/query"},
+		{0, "POST", "/post?a=1", 303, "http://app.shop:8080/post?a=1"},
+		{1, "GET", "/in/below/a?b=c", 301, "http://app.shop:8080/new/a?b=c"},
+		{1, "GET", "/in/bare", 301, "http://app.shop:8080/"},
+		{1, "GET", "/in/plain/a?b=c", 301, "http://app.shop:8080/new/a"},
+		{1, "GET", "/in/port/a", 301, "http://app.shop:8443/in/port/a"},
+		{1, "GET", "/deep/a", 301, "http://app.shop:8080/new/deep/a"},
+		{1, "GET", "/t/1/2?b=c", 301, "http://app.shop:8080/new/2/1?b=c"},
 	} {
-		status, header := say(t.Context(), at[c.door], c.method+" "+c.target+" HTTP/1.1\r\nhost: a.test:8080\r\ncontent-length: 0\r\n\r\n")
+		status, header := say(t.Context(), at[c.door], c.method+" "+c.target+" HTTP/1.1\r\nhost: app.shop:8080\r\ncontent-length: 0\r\n\r\n")
 		if got := header.Get("location"); status != c.status || got != c.location {
 			t.Errorf("%s %s at %s: %d to %q, want %d to %q", c.method, c.target, doors[c.door].To, status, got, c.status, c.location)
 		}
 		r := doors[c.door]
-		r.Method, r.Path, r.Host = c.method, c.target, "a.test:8080"
+		r.Method, r.Path, r.Host = c.method, c.target, "app.shop:8080"
 		want, err := p.Decide(r)
 		if err != nil {
 			t.Fatal(err)

@@ -43,7 +43,7 @@ mesh: gateway: edge: {port: http: number: 80, host: "*": route: all: to: app: 10
 			if err != nil {
 				t.Fatal(err)
 			}
-			r.Host = "x.example"
+			r.Host = "app.shop"
 			r.Header.Set(rehearsal.FailHeader, "1")
 			x, err := http.DefaultClient.Do(r)
 			if err != nil {

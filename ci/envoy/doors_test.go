@@ -13,7 +13,7 @@ import (
 	"meshc.dev/meshc/internal/rehearsal"
 )
 
-// doors is a mesh with a service "app" behind a gateway for "a.test", and the
+// doors is a mesh with a service "app" behind a gateway for "app.shop", and the
 // addresses of its first proxies: the gateway and a sidecar's own outbound port.
 type doors struct {
 	stage            *rehearsal.Stage
@@ -25,7 +25,7 @@ func openDoors(t *testing.T, more string) doors {
 	t.Helper()
 	p := shop(t, `
 mesh: service: app: {port: http: number: 80, grant: all: mesh: true, `+more+`}
-mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: all: to: app: 100}`)
+mesh: gateway: edge: {port: http: number: 80, host: "app.shop": route: all: to: app: 100}`)
 	reh, stage := stageOf(t.Context(), t, p, []compiler.Request{{To: "gateway/shop/edge"}, {From: "shop/app", To: "shop/app"}})
 	d := doors{stage, reh.Doors[0], reh.Doors[1], map[string]string{}}
 	for name, door := range map[string]compiler.Door{"gateway": d.gateway, "sidecar": d.sidecar} {
@@ -64,44 +64,44 @@ func TestOneRequestLeavesOthersAlone(t *testing.T) {
 		text   string
 		status int
 	}{
-		"empty TE":                   {"GET / HTTP/1.1\r\nhost: a.test\r\nte:\r\n\r\n", 200},
-		"TE of blanks":               {"GET / HTTP/1.1\r\nhost: a.test\r\nte: \t \r\n\r\n", 200},
-		"two TE, one empty":          {"GET / HTTP/1.1\r\nhost: a.test\r\nte:\r\nte: gzip\r\n\r\n", 200},
-		"another TE":                 {"GET / HTTP/1.1\r\nhost: a.test\r\nte: gzip;q=0.5, trailers\r\n\r\n", 200},
-		"userinfo":                   {"GET / HTTP/1.1\r\nhost: me@a.test\r\n\r\n", 400},
-		"userinfo behind the port":   {"GET / HTTP/1.1\r\nhost: a.test:a@b\r\n\r\n", 400},
+		"empty TE":                   {"GET / HTTP/1.1\r\nhost: app.shop\r\nte:\r\n\r\n", 200},
+		"TE of blanks":               {"GET / HTTP/1.1\r\nhost: app.shop\r\nte: \t \r\n\r\n", 200},
+		"two TE, one empty":          {"GET / HTTP/1.1\r\nhost: app.shop\r\nte:\r\nte: gzip\r\n\r\n", 200},
+		"another TE":                 {"GET / HTTP/1.1\r\nhost: app.shop\r\nte: gzip;q=0.5, trailers\r\n\r\n", 200},
+		"userinfo":                   {"GET / HTTP/1.1\r\nhost: me@app.shop\r\n\r\n", 400},
+		"userinfo behind the port":   {"GET / HTTP/1.1\r\nhost: app.shop:a@b\r\n\r\n", 400},
 		"of an unknown host":         {"GET / HTTP/1.1\r\nhost: b.test:a@b\r\n\r\n", 400},
-		"port that is no number":     {"GET / HTTP/1.1\r\nhost: a.test:x\r\n\r\n", 400},
-		"port that is no port":       {"GET / HTTP/1.1\r\nhost: a.test:65536\r\n\r\n", 400},
-		"comma":                      {"GET / HTTP/1.1\r\nhost: a.test,b.test\r\n\r\n", 400},
-		"two Host lines":             {"GET / HTTP/1.1\r\nhost: a.test\r\nhost: a.test\r\n\r\n", 400},
+		"port that is no number":     {"GET / HTTP/1.1\r\nhost: app.shop:x\r\n\r\n", 400},
+		"port that is no port":       {"GET / HTTP/1.1\r\nhost: app.shop:65536\r\n\r\n", 400},
+		"comma":                      {"GET / HTTP/1.1\r\nhost: app.shop,b.test\r\n\r\n", 400},
+		"two Host lines":             {"GET / HTTP/1.1\r\nhost: app.shop\r\nhost: app.shop\r\n\r\n", 400},
 		"empty Host":                 {"GET / HTTP/1.1\r\nhost:\r\n\r\n", 400},
 		"no Host":                    {"GET / HTTP/1.1\r\n\r\n", 400},
 		"open bracket":               {"GET / HTTP/1.1\r\nhost: [::1\r\n\r\n", 400},
-		"absolute, port no number":   {"GET http://a.test:x/ HTTP/1.1\r\nhost: a.test\r\n\r\n", 400},
-		"absolute, comma":            {"GET http://a.test,b.test/ HTTP/1.1\r\nhost: a.test\r\n\r\n", 400},
-		"absolute, no host":          {"GET http:///x HTTP/1.1\r\nhost: a.test\r\n\r\n", 400},
-		"absolute counts, not Host":  {"GET http://a.test/ HTTP/1.1\r\nhost: me@b.test\r\n\r\n", 200},
-		"method that nobody knows":   {"FOO / HTTP/1.1\r\nhost: a.test\r\n\r\n", 400},
-		"method in small letters":    {"get / HTTP/1.1\r\nhost: a.test\r\n\r\n", 400},
-		"Upgrade without Connection": {"GET / HTTP/1.1\r\nhost: a.test\r\nupgrade: x\r\n\r\n", 200},
-		"Upgrade to HTTP/2":          {"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n\r\n", 200},
-		"headers of one connection":  {"GET / HTTP/1.1\r\nhost: a.test\r\nkeep-alive: x\r\nproxy-connection: x\r\ntrailer: x\r\n\r\n", 200},
-		"every character of a token": {"GET / HTTP/1.1\r\nhost: a.test\r\nx!#$%&'*+.^`|~a: b\r\n\r\n", 200},
-		"bytes beyond ASCII":         {"GET / HTTP/1.1\r\nhost: a.test\r\nx-a: \x80\xff\r\n\r\n", 200},
-		"control character":          {"GET / HTTP/1.1\r\nhost: a.test\r\nx-a: a\x01b\r\n\r\n", 400},
-		"length of zeros and digits": {"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 00000000000000000001\r\n\r\na", 200},
-		"length of 19 digits":        {"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 1000000000000000000\r\n\r\na", 400},
-		"length beyond 63 bits":      {"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 9223372036854775808\r\n\r\na", 400},
-		"length of 64 bits":          {"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 18446744073709551615\r\n\r\na", 400},
-		"length beyond 64 bits":      {"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 18446744073709551616\r\n\r\na", 400},
-		"two lengths":                {"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\na", 400},
+		"absolute, port no number":   {"GET http://app.shop:x/ HTTP/1.1\r\nhost: app.shop\r\n\r\n", 400},
+		"absolute, comma":            {"GET http://app.shop,b.test/ HTTP/1.1\r\nhost: app.shop\r\n\r\n", 400},
+		"absolute, no host":          {"GET http:///x HTTP/1.1\r\nhost: app.shop\r\n\r\n", 400},
+		"absolute counts, not Host":  {"GET http://app.shop/ HTTP/1.1\r\nhost: me@b.test\r\n\r\n", 200},
+		"method that nobody knows":   {"FOO / HTTP/1.1\r\nhost: app.shop\r\n\r\n", 400},
+		"method in small letters":    {"get / HTTP/1.1\r\nhost: app.shop\r\n\r\n", 400},
+		"Upgrade without Connection": {"GET / HTTP/1.1\r\nhost: app.shop\r\nupgrade: x\r\n\r\n", 200},
+		"Upgrade to HTTP/2":          {"GET / HTTP/1.1\r\nhost: app.shop\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n\r\n", 200},
+		"headers of one connection":  {"GET / HTTP/1.1\r\nhost: app.shop\r\nkeep-alive: x\r\nproxy-connection: x\r\ntrailer: x\r\n\r\n", 200},
+		"every character of a token": {"GET / HTTP/1.1\r\nhost: app.shop\r\nx!#$%&'*+.^`|~a: b\r\n\r\n", 200},
+		"bytes beyond ASCII":         {"GET / HTTP/1.1\r\nhost: app.shop\r\nx-a: \x80\xff\r\n\r\n", 200},
+		"control character":          {"GET / HTTP/1.1\r\nhost: app.shop\r\nx-a: a\x01b\r\n\r\n", 400},
+		"length of zeros and digits": {"POST / HTTP/1.1\r\nhost: app.shop\r\ncontent-length: 00000000000000000001\r\n\r\na", 200},
+		"length of 19 digits":        {"POST / HTTP/1.1\r\nhost: app.shop\r\ncontent-length: 1000000000000000000\r\n\r\na", 400},
+		"length beyond 63 bits":      {"POST / HTTP/1.1\r\nhost: app.shop\r\ncontent-length: 9223372036854775808\r\n\r\na", 400},
+		"length of 64 bits":          {"POST / HTTP/1.1\r\nhost: app.shop\r\ncontent-length: 18446744073709551615\r\n\r\na", 400},
+		"length beyond 64 bits":      {"POST / HTTP/1.1\r\nhost: app.shop\r\ncontent-length: 18446744073709551616\r\n\r\na", 400},
+		"two lengths":                {"POST / HTTP/1.1\r\nhost: app.shop\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\na", 400},
 	} {
 		for door, addr := range d.addresses {
 			neighbour := make(chan int)
 			path := "/" + strings.ReplaceAll(door+"/"+name, " ", "-")
 			go func() {
-				status, _ := say(t.Context(), addr, "GET "+path+" HTTP/1.1\r\nhost: a.test\r\n"+rehearsal.WaitHeader+": 100ms\r\n\r\n")
+				status, _ := say(t.Context(), addr, "GET "+path+" HTTP/1.1\r\nhost: app.shop\r\n"+rehearsal.WaitHeader+": 100ms\r\n\r\n")
 				neighbour <- status
 			}()
 			for !arrived(d.stage, path) && t.Context().Err() == nil {
@@ -127,7 +127,7 @@ func TestMethodsAreThoseThatEnvoyKnows(t *testing.T) {
 			if hop.GoodMethod(m) {
 				want = http.StatusOK
 			}
-			if got, _ := say(t.Context(), addr, m+" / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 0\r\n\r\n"); got != want {
+			if got, _ := say(t.Context(), addr, m+" / HTTP/1.1\r\nhost: app.shop\r\ncontent-length: 0\r\n\r\n"); got != want {
 				t.Errorf("%s, %s: %d, want %d", door, m, got, want)
 			}
 		}

@@ -102,7 +102,7 @@ func checkRow(t *testing.T, what string, row hop.Header, deed hop.Deed, canonica
 // send asks with one forged header.
 func (d doors) send(t *testing.T, in entrance, name string) rehearsal.Reply {
 	t.Helper()
-	r := compiler.Request{Host: "a.test", Headers: []compiler.Header{{Name: name, Value: forged}}}
+	r := compiler.Request{Host: "app.shop", Headers: []compiler.Header{{Name: name, Value: forged}}}
 	if in.plain == "" {
 		got, err := d.stage.Ask(t.Context(), in.at, r)
 		if err != nil {
@@ -118,7 +118,7 @@ func (d doors) send(t *testing.T, in entrance, name string) rehearsal.Reply {
 	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nhost: a.test\r\n"+name+": "+forged+"\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nhost: app.shop\r\n"+name+": "+forged+"\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -136,7 +136,7 @@ func (d doors) send(t *testing.T, in entrance, name string) rehearsal.Reply {
 // What a gateway tells of a visitor is its own word.
 func TestGatewayTellsWhoTheVisitorIs(t *testing.T) {
 	d := openDoors(t, "")
-	got, err := d.stage.Ask(t.Context(), d.gateway, compiler.Request{Host: "a.test", Headers: []compiler.Header{{Name: "x-forwarded-for", Value: "192.0.2.1"}, {Name: "x-forwarded-proto", Value: "https"}}})
+	got, err := d.stage.Ask(t.Context(), d.gateway, compiler.Request{Host: "app.shop", Headers: []compiler.Header{{Name: "x-forwarded-for", Value: "192.0.2.1"}, {Name: "x-forwarded-proto", Value: "https"}}})
 	if err != nil || got.Seen == nil {
 		t.Fatalf("%+v, %v", got, err)
 	}

@@ -72,7 +72,7 @@ func openStreet(t *testing.T, services map[string]string) *street {
 		s := names[i/2]
 		door := hostile.Door{Name: "gateway to " + s, Addr: addr, Target: hostile.Target{Host: "shop.test", Path: "/" + s, SizeHeader: rehearsal.SizeHeader}}
 		if i%2 == 1 {
-			door.Name = "sidecar to " + s
+			door.Name, door.Host = "sidecar to "+s, s+".shop"
 		}
 		out.doors = append(out.doors, door)
 		if i%2 == 1 { // with the caller's key, past its proxy

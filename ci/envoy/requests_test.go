@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,6 +24,8 @@ func (d *asker) request() compiler.Request {
 	r.Method, r.Path, r.Host = pick(d, append(draw.Methods(), "X-OWN", "get", "M-SEARCH", "CONNECT")...), d.target(), d.host()
 	if x := d.external(r.To); x != nil { // with explicit capture all would arrive there
 		r.Host = x.Hosts[0]
+	} else if !strings.HasPrefix(r.To, "gateway/") && d.chance(90) {
+		r.Host = d.called(r.To)
 	}
 	if d.chance(60) {
 		r.Method = "GET"
@@ -83,10 +86,10 @@ func (d *asker) toward(r *compiler.Request) {
 	if q.Method != "" {
 		r.Method = q.Method
 	}
-	if q.Path != "" {
+	if _, err := url.ParseRequestURI(q.Path); err == nil { // else no application of a rehearsal reads it
 		r.Path = q.Path
 	}
-	if q.Host != "" && d.external(id) == nil {
+	if q.Host != "" && kind == "gateway" {
 		r.Host = q.Host
 	}
 	if q.Query != "" {
@@ -381,6 +384,13 @@ func (d *asker) spelt(p string) string {
 	default:
 		return p + "/;"
 	}
+}
+
+// called is a name by which every workload may call a service, in one of its spellings.
+func (d *asker) called(service string) string {
+	namespace, name, _ := strings.Cut(service, "/")
+	host := name + "." + namespace + pick(d, "", "", ".svc", ".svc.cluster.local", ".SVC")
+	return host + pick(d, "", "", "", ":80", ".", ".:8080")
 }
 
 func (d *asker) host() string {

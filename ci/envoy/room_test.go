@@ -40,10 +40,10 @@ func TestFirstProxyIsTheOneThatRefusesWhatIsTooLarge(t *testing.T) {
 	d := openDoors(t, outlier)
 	p := shop(t, `
 mesh: service: app: {port: http: number: 80, grant: all: mesh: true}
-mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: all: to: app: 100}`)
+mesh: gateway: edge: {port: http: number: 80, host: "app.shop": route: all: to: app: 100}`)
 	for door, l := range map[string]hop.Limits{"gateway": hop.At(hop.Gateway), "sidecar": hop.At(hop.Outbound)} {
 		lines, size := int(l.HeaderLines), int(l.HeaderKiB)<<10
-		const frame = len("GET / HTTP/1.1\r\nhost: a.test\r\nx: \r\n\r\n")
+		const frame = len("GET / HTTP/1.1\r\nhost: app.shop\r\nx: \r\n\r\n")
 		for name, c := range map[string]compiler.Request{
 			"lines":      {Headers: manyLines(lines - 1)},
 			"lines + 1":  {Headers: manyLines(lines)},
@@ -58,7 +58,7 @@ mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: all: to: ap
 			"both + 1":   {Path: "/" + strings.Repeat("a", size/2), Headers: []compiler.Header{{Name: "x", Value: strings.Repeat("a", size-size/2-frame+1)}}},
 			"everything": {Headers: append(manyLines(lines-2), compiler.Header{Name: "x", Value: strings.Repeat("a", size-frame-(lines-2)*len("x-n1000: 1\r\n"))})},
 		} {
-			c.Host, c.To = "a.test", "gateway/shop/edge"
+			c.Host, c.To = "app.shop", "gateway/shop/edge"
 			at := d.gateway
 			if door == "sidecar" {
 				c.From, c.To, at = "shop/app", "shop/app", d.sidecar
@@ -98,7 +98,7 @@ func (d doors) slow(t *testing.T, addr, path string, wait time.Duration) <-chan 
 	t.Helper()
 	out := make(chan int, 1)
 	go func() {
-		status, _ := say(t.Context(), addr, "GET "+path+" HTTP/1.1\r\nhost: a.test\r\n"+rehearsal.WaitHeader+": "+wait.String()+"\r\n\r\n")
+		status, _ := say(t.Context(), addr, "GET "+path+" HTTP/1.1\r\nhost: app.shop\r\n"+rehearsal.WaitHeader+": "+wait.String()+"\r\n\r\n")
 		out <- status
 	}()
 	d.until(t, path, 1)
@@ -160,10 +160,10 @@ func TestHangingUpEndsNobodyElsesRequest(t *testing.T) {
 	for door, addr := range d.addresses {
 		neighbour := d.slow(t, addr, "/neighbour/"+door, 8*time.Second)
 		for range 40 {
-			hold(t, addr, "GET /gone HTTP/1.1\r\nhost: a.test\r\n"+rehearsal.WaitHeader+": 20s\r\n\r\n", 20)()
+			hold(t, addr, "GET /gone HTTP/1.1\r\nhost: app.shop\r\n"+rehearsal.WaitHeader+": 20s\r\n\r\n", 20)()
 		}
 		path := "/all/" + door
-		hangUp := hold(t, addr, "GET "+path+" HTTP/1.1\r\nhost: a.test\r\n"+rehearsal.WaitHeader+": 20s\r\n\r\n", 600)
+		hangUp := hold(t, addr, "GET "+path+" HTTP/1.1\r\nhost: app.shop\r\n"+rehearsal.WaitHeader+": 20s\r\n\r\n", 600)
 		d.until(t, path, 600)
 		hangUp()
 		if got := <-neighbour; got != http.StatusOK {
@@ -178,11 +178,11 @@ func TestSlowReadersKeepNobodyWaiting(t *testing.T) {
 	d := openDoors(t, "")
 	for door, addr := range d.addresses {
 		path := "/much/" + door
-		hangUp := hold(t, addr, "GET "+path+" HTTP/1.1\r\nhost: a.test\r\n"+rehearsal.SizeHeader+": 50000000\r\n\r\n", 100)
+		hangUp := hold(t, addr, "GET "+path+" HTTP/1.1\r\nhost: app.shop\r\n"+rehearsal.SizeHeader+": 50000000\r\n\r\n", 100)
 		d.until(t, path, 100)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		for i := range 20 {
-			status, err := readAll(ctx, addr, "GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n"+rehearsal.SizeHeader+": 200000\r\n\r\n")
+			status, err := readAll(ctx, addr, "GET / HTTP/1.1\r\nhost: app.shop\r\nconnection: close\r\n"+rehearsal.SizeHeader+": 200000\r\n\r\n")
 			if err != nil || status < 200000 {
 				t.Errorf("%s, neighbour %d: %d bytes, %v", door, i, status, err)
 				break

@@ -155,7 +155,7 @@ func (f *frames) send(id uint32, m message) error {
 }
 
 func get(more ...header) []header {
-	return append([]header{{":method", "GET"}, {":scheme", "https"}, {":authority", "a.test"}, {":path", "/"}}, more...)
+	return append([]header{{":method", "GET"}, {":scheme", "https"}, {":authority", "app.shop"}, {":path", "/"}}, more...)
 }
 
 func post(more ...header) []header {
@@ -202,7 +202,7 @@ func badRequests() map[string]message {
 		"status":                      {head: get(header{":status", "200"})},
 		"two methods":                 {head: get(header{":method", "GET"})},
 		"two paths":                   {head: get(header{":path", "/"})},
-		"two authorities":             {head: get(header{":authority", "a.test"})},
+		"two authorities":             {head: get(header{":authority", "app.shop"})},
 		"late pseudo header":          {head: append([]header{{"x-a", "b"}}, get()...)},
 		"no method":                   {head: without(":method")},
 		"no path":                     {head: without(":path")},
@@ -210,11 +210,11 @@ func badRequests() map[string]message {
 		"empty path":                  {head: with(":path", "")},
 		"path with a blank":           {head: with(":path", "/a b")},
 		"relative path":               {head: with(":path", "a")},
-		"userinfo":                    {head: with(":authority", "me@a.test")},
-		"userinfo behind the port":    {head: with(":authority", "a.test:a@b")},
+		"userinfo":                    {head: with(":authority", "me@app.shop")},
+		"userinfo behind the port":    {head: with(":authority", "app.shop:a@b")},
 		"blank in the authority":      {head: with(":authority", "a test")},
 		"zero in the authority":       {head: with(":authority", "a\x00.test")},
-		"two hosts":                   {head: get(header{"host", "a.test"}, header{"host", "b.test"})},
+		"two hosts":                   {head: get(header{"host", "app.shop"}, header{"host", "b.test"})},
 		"method of no token":          {head: with(":method", "G ET")},
 		"connect to a path":           {head: with(":method", "CONNECT")},
 		"short body":                  {head: post(header{"content-length", "6"}), body: "hello"},
@@ -315,7 +315,7 @@ func TestBadAnswerEndsItsOwnStream(t *testing.T) {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			neighbour, other, next := make(chan int, 1), make(chan int, 1), make(chan int, 1)
 			ask := func(path string, out chan<- int) {
-				status, _ := say(t.Context(), d.addresses["gateway"], "GET "+path+" HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n")
+				status, _ := say(t.Context(), d.addresses["gateway"], "GET "+path+" HTTP/1.1\r\nhost: app.shop\r\nconnection: close\r\n\r\n")
 				out <- status
 			}
 			go ask("/neighbour", neighbour)

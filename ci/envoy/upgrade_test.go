@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,6 +99,9 @@ mesh: gateway: edge: {port: http: number: 80, host: "*": route: {
 	} {
 		r := doors[c.door]
 		r.Path, r.Headers, r.Host = c.path, wish, "a.test"
+		if name, ok := strings.CutPrefix(r.To, "shop/"); ok {
+			r.Host = name
+		}
 		want, err := p.Decide(r)
 		if err != nil {
 			t.Fatal(err)
@@ -108,7 +112,7 @@ mesh: gateway: edge: {port: http: number: 80, host: "*": route: {
 		ws, err := socket(t.Context(), t, at[c.door], r.Host, c.path)
 		switch {
 		case c.status != 0:
-			if got, _ := say(t.Context(), at[c.door], "GET "+c.path+" HTTP/1.1\r\nhost: a.test\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n"); got != c.status || err == nil {
+			if got, _ := say(t.Context(), at[c.door], "GET "+c.path+" HTTP/1.1\r\nhost: "+r.Host+"\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n"); got != c.status || err == nil {
 				t.Errorf("%s %s: %d, want %d", r.To, c.path, got, c.status)
 			}
 		case err != nil:
@@ -144,7 +148,7 @@ mesh: service: app: {
 	streams := map[string]*websocket.Conn{}
 	begun := time.Now()
 	for _, path := range []string{"/quiet", "/brief", "/lasting"} {
-		ws, err := socket(t.Context(), t, at[0], "a.test", path)
+		ws, err := socket(t.Context(), t, at[0], "app.shop", path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -164,7 +168,7 @@ mesh: service: app: {
 	}
 	echoed(t, streams["/lasting"], "longer than the timeout of its port")
 	for i, want := range []int{504, 200} { // nothing bounds an answer of gRPC
-		if got, _ := say(t.Context(), at[i], "GET / HTTP/1.1\r\nhost: a.test\r\n"+rehearsal.WaitHeader+": 1500ms\r\n\r\n"); got != want {
+		if got, _ := say(t.Context(), at[i], "GET / HTTP/1.1\r\nhost: app.shop\r\n"+rehearsal.WaitHeader+": 1500ms\r\n\r\n"); got != want {
 			t.Errorf("an answer after 1.5s on port %d: %d, want %d", i, got, want)
 		}
 	}

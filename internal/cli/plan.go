@@ -499,6 +499,8 @@ func (a *app) tellCan(ans compiler.CanAnswer, p *compiler.Program) {
 	}
 	if words := compiler.WordsAtDoor(ans); ans.Can == "no" && words != "" {
 		printer.Fprintf(a.out, "  %s\n", words)
+	} else if ans.Can == "no" && ans.Answer.Why != "" {
+		printer.Fprintf(a.out, "  %s\n", ans.Answer.Why)
 	}
 	if ans.Can == "no" && len(ans.Refused) == 0 {
 		for _, o := range ans.Answer.From {

@@ -66,9 +66,10 @@ const (
 	// main one: adding a port moves nobody and lets nobody in.
 	// Example: calls: api: {} where service "api" has the ports http and admin
 	CodePort Code = "MESH0221"
-	// CodeRefused is a feature that sends requests to a service none of whose grants lets
-	// them in (warning; an error for what proxies send by themselves, such as logs).
-	// Example: mirror: to: "audit" where service "audit" has no grant.
+	// CodeRefused is a call, a gateway's route, or a feature that sends requests to a service
+	// none of whose grants lets them in (warning; an error for what proxies send by themselves,
+	// such as logs).
+	// Example: calls: audit: {}, or mirror: to: "audit", where service "audit" has no grant.
 	CodeRefused Code = "MESH0222"
 	// CodeNobodyMore is an mTLS mode that takes plaintext, where no grant admits callers
 	// without an identity (warning).

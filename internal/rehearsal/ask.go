@@ -230,7 +230,7 @@ func hostOf(r compiler.Request) string {
 }
 
 // defaultHost is the host of a request that names none.
-const defaultHost = "rehearsal.invalid"
+const defaultHost = compiler.RehearsedHost
 
 // ReadReply reads an answer that somebody else has asked for.
 func ReadReply(res *http.Response) (Reply, error) {

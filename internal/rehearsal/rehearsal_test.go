@@ -90,13 +90,13 @@ func TestDiffersTells(t *testing.T) {
 			{Status: 404}, {Status: 503}, {Status: 403, Seen: seen("shop/app/http/v1", "/", nil)}, {Status: 200, Seen: seen("shop/app/http/v1", "/", nil)},
 		}},
 		{"refused", compiler.Request{Path: "/a%2fb"}, []Reply{{Status: 400}}, []Reply{{Status: 403}, {Status: 200, Seen: seen("shop/app/http/v1", "/a%2fb", nil)}}},
-		{"redirect", compiler.Request{Path: "/moved?q=1", Host: "A.test.:8080"}, []Reply{{Status: 301, Headers: map[string][]string{"location": {"http://a.test:8080/new?q=1"}}}}, []Reply{
-			{Status: 301}, {Status: 302, Headers: map[string][]string{"location": {"http://a.test:8080/new?q=1"}}},
-			{Status: 301, Headers: map[string][]string{"location": {"http://a.test:8080/new"}}},
-			{Status: 301, Headers: map[string][]string{"location": {"https://a.test/new?q=1"}}},
-			{Status: 301, Headers: map[string][]string{"location": {"http://b.test:8080/new?q=1"}}},
-			{Status: 301, Headers: map[string][]string{"location": {"http://a.test/new?q=1"}}},
-			{Status: 301, Headers: map[string][]string{"location": {"http://a.test:8080/moved?q=1"}}},
+		{"redirect", compiler.Request{Path: "/moved?q=1", Host: "App.Shop.:8080"}, []Reply{{Status: 301, Headers: map[string][]string{"location": {"http://app.shop:8080/new?q=1"}}}}, []Reply{
+			{Status: 301}, {Status: 302, Headers: map[string][]string{"location": {"http://app.shop:8080/new?q=1"}}},
+			{Status: 301, Headers: map[string][]string{"location": {"http://app.shop:8080/new"}}},
+			{Status: 301, Headers: map[string][]string{"location": {"https://app.shop/new?q=1"}}},
+			{Status: 301, Headers: map[string][]string{"location": {"http://b.shop:8080/new?q=1"}}},
+			{Status: 301, Headers: map[string][]string{"location": {"http://app.shop/new?q=1"}}},
+			{Status: 301, Headers: map[string][]string{"location": {"http://app.shop:8080/moved?q=1"}}},
 		}},
 		{"bytes", compiler.Request{Port: "raw"}, []Reply{{Seen: &Seen{Target: "shop/app/raw/v1"}}}, []Reply{{}, {Seen: &Seen{Target: "shop/app/raw/v2"}}}},
 	} {

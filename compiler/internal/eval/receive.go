@@ -68,6 +68,7 @@ type Received struct {
 func Receive(s Sent) Received {
 	if s.HTTP != HTTP2 { // any number of blanks stands between the words of the first line
 		s.Target = strings.Trim(s.Target, " \t")
+		s.Headers = withoutReturns(s.Headers)
 	}
 	in := reading{Sent: s, host: joinedHosts(s), target: s.Target}
 	problem := in.codec()
@@ -581,6 +582,21 @@ func trimmed(s Sent) []space.Header {
 	out := slices.Clone(s.Headers)
 	for i := range out {
 		out[i].Value = strings.Trim(out[i].Value, " \t")
+	}
+	return out
+}
+
+// withoutReturns are the lines as Envoy's codec of HTTP/1 reads them: it leaves out a carriage return
+// that ends none.
+func withoutReturns(lines []space.Header) []space.Header {
+	out := lines
+	for i, h := range lines {
+		if strings.Contains(h.Value, "\r") {
+			if &out[0] == &lines[0] {
+				out = slices.Clone(lines)
+			}
+			out[i].Value = strings.Trim(strings.ReplaceAll(h.Value, "\r", ""), " \t")
+		}
 	}
 	return out
 }

@@ -104,3 +104,14 @@ func Misdirected(hosts, others []Host) []string {
 	}
 	return out
 }
+
+// NamesFor are the names by which workloads of a namespace call a service, as the DNS of a cluster has
+// them: the short one is the own namespace's.
+func NamesFor(service, namespace string) []string {
+	ns, name, _ := strings.Cut(service, "/")
+	out := []string{name + "." + ns, name + "." + ns + ".svc", name + "." + ns + ".svc.cluster.local"}
+	if ns == namespace {
+		out = append([]string{name}, out...)
+	}
+	return out
+}

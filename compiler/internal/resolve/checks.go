@@ -13,6 +13,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/prove"
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -307,6 +308,92 @@ func (l *linker) checkReceivers() {
 			}
 		}
 	}
+}
+
+// checkAdmitted warns of calls, and of gateways' routes, that are refused whatever they ask
+// for: as a rule the service they go to lacks a grant. What is open to probes and scrapes
+// alone admits nobody else. A test that wants the refusal says that it is meant. While something is
+// wrong nothing is told: a grant may be missing because it is what is wrong.
+func (l *linker) checkAdmitted() {
+	if l.diags.HasErrors() {
+		return
+	}
+	granting := l.granting()
+	for _, s := range l.mesh.Services {
+		for _, c := range s.Calls {
+			if accounts := l.accounts[s.ID]; !l.refusalMeant(false, c.To, accounts) {
+				l.checkAdmits(granting[c.To], wish{path: model.CallPath(s.ID, c.To), what: "the call", from: s.ID, grant: s.Name, accounts: accounts})
+			}
+		}
+	}
+	for _, g := range l.mesh.Gateways {
+		if l.refusalMeant(true, g.ID, nil) {
+			continue
+		}
+		for _, h := range g.Hosts {
+			for _, r := range h.Routes {
+				told := map[string]bool{}
+				for _, t := range r.To {
+					if !told[t.Service] {
+						told[t.Service] = true
+						l.checkAdmits(granting[t.Service], wish{path: model.GatewayRoutePath(g.ID, h.Name, r.Name), what: "the route", from: gatewayPrefix + g.ID, grant: g.Name,
+							accounts: []string{g.Namespace + "/" + g.Account}, route: r})
+					}
+				}
+			}
+		}
+	}
+}
+
+// granting are the services with the grants that are for requests of their callers.
+func (l *linker) granting() map[string]*model.Service {
+	out := map[string]*model.Service{}
+	for _, s := range l.mesh.Services {
+		own := *s
+		own.Grants = slices.DeleteFunc(slices.Clone(s.Grants), func(g model.Grant) bool { return g.Asked })
+		out[s.ID] = &own
+	}
+	return out
+}
+
+// refusalMeant reports whether a test wants requests to a service, or a gateway, refused, of one of the
+// accounts where it is a service.
+func (l *linker) refusalMeant(gateway bool, to string, accounts []string) bool {
+	return slices.ContainsFunc(l.tests, func(t Test) bool {
+		if t.Gateway != gateway || t.To != to || t.Expect.Allowed == nil || *t.Expect.Allowed {
+			return false
+		}
+		return gateway || slices.ContainsFunc(accounts, func(account string) bool {
+			namespace, name, _ := strings.Cut(account, "/")
+			return t.From == release.Class{Namespace: namespace, Account: name}.SPIFFEID(l.trustDomain)
+		})
+	})
+}
+
+// wish is a call or a route as whoever wrote it wants it: from is whom a grant would name, grant what
+// it could be called.
+type wish struct {
+	path, what, from, grant string
+	accounts                []string
+	route                   model.Route
+}
+
+// checkAdmits warns if a service refuses all that a wish is about.
+func (l *linker) checkAdmits(s *model.Service, w wish) {
+	if s == nil || len(s.Ports) == 0 || len(w.accounts) == 0 {
+		return // an external has a rule of its own; what else is wrong is told
+	}
+	if slices.ContainsFunc(s.Routes, func(own model.Route) bool { return len(own.To) == 0 }) {
+		return // the caller's own proxy answers some of it, whoever is admitted
+	}
+	if slices.ContainsFunc(w.accounts, func(account string) bool {
+		return slices.ContainsFunc(s.Ports, func(p model.Port) bool { return admits(s, p.Name, account, w.route) })
+	}) {
+		return
+	}
+	why, fix := refusal(s, s.Ports[0].Name, w.accounts, fmt.Sprintf("let %q say: grant: %q: from: [%q]", s.ID, w.grant, w.from))
+	l.add(diag.Warn(diag.CodeRefused, l.lineOf(w.path), "%s goes to %q, which refuses it whatever it asks for: %s %s there", w.what, s.ID, why, strings.Join(w.accounts, ", ")).
+		WithRelated(l.lineOf(model.ServicePath(s.ID)), "the service").WithFix("%s", fix))
 }
 
 // checkAgreed warns of what a gateway's route says for nothing: the service behind it would

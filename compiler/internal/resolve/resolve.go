@@ -124,6 +124,7 @@ func Mesh(in *intent.Intent, rules []Rule, words []Word, at time.Time, memo *Mem
 	for _, p := range l.pkgs {
 		l.readTests(p)
 	}
+	l.checkAdmitted()
 	r := l.result()
 	for _, p := range l.pkgs {
 		r.Packages = append(r.Packages, Package{Dir: p.dir, Owner: p.owner, Files: in.Files[p.dir], Pos: p.node.Pos()})

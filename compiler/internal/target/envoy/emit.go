@@ -26,6 +26,9 @@ type Profile struct {
 	// Memo keeps what was made between calls, so that a change costs what it
 	// touches. nil: none.
 	Memo *Memo
+	// Names, if set, are the domains by which callers tell a service from others with explicit capture
+	// too, where any host is taken else.
+	Names func(service string) []string
 	// Without names classes whose snapshots are not wanted, because somebody knows that
 	// they have no problem. nil: all are.
 	Without map[string]bool

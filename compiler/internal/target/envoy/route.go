@@ -224,6 +224,9 @@ func (e *emitter) outboundConfig(t target) *entry {
 	name := model.OutboundName(t.id(), t.port.Name)
 	return e.get("route "+name+t.mark(), []given{t.given()}, func(out *entry) {
 		h := &routev3.VirtualHost{Name: t.id(), Domains: []string{"*"}, Routes: e.targetRoutes(t, out)}
+		if e.profile.Names != nil && t.external == nil {
+			h.Domains = e.profile.Names(t.id())
+		}
 		e.sealRoutes(out, t.path(), &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{h}})
 	})
 }

@@ -207,12 +207,7 @@ func domains(namespace string, t target) []string {
 	if t.external != nil && len(t.external.Hosts) > 0 {
 		return t.external.Hosts
 	}
-	ns, name := splitID(t.id())
-	out := []string{name + "." + ns, name + "." + ns + ".svc", name + "." + ns + ".svc.cluster.local"}
-	if ns == namespace {
-		out = append([]string{name}, out...)
-	}
-	return out
+	return model.NamesFor(t.id(), namespace)
 }
 
 // callPath is the mesh path of the class's first call of that destination.
