@@ -492,7 +492,7 @@ func (p *Program) routed(r Request, d space.Decision, x *model.External, q space
 	case x != nil:
 		return p.outside(d, x, q)
 	case d.Scope.Kind == "service" && model.Protocol(d.Scope.Protocol).IsHTTP() && p.unnamed(r, d.Scope.ID, q):
-		return notNamed(d.Scope.ID, q)
+		return p.notNamed(d.Scope.ID, q)
 	}
 	return eval.Decide(d, q)
 }
@@ -514,9 +514,15 @@ func (p *Program) unnamed(r Request, service string, q space.Request) bool {
 	})
 }
 
-func notNamed(service string, q space.Request) space.Answer {
-	return space.Answer{Outcome: space.NotRouted(), From: []space.Origin{space.Origin(model.ServicePath(service))},
-		Why: fmt.Sprintf("the caller's proxy does not know %q by the name %q: write host %q", service, q.Host, model.NamesFor(service, "")[0])}
+func (p *Program) notNamed(service string, q space.Request) space.Answer {
+	why := fmt.Sprintf("the caller's proxy does not know %q by the name %q: write host %q", service, q.Host, model.NamesFor(service, "")[0])
+	for _, other := range p.mesh.Services {
+		if slices.Contains(model.NamesFor(other.ID, other.Namespace), q.Host) {
+			why += fmt.Sprintf("; what becomes of it at %q is another question", other.ID)
+			break
+		}
+	}
+	return space.Answer{Outcome: space.NotRouted(), From: []space.Origin{space.Origin(model.ServicePath(service))}, Why: why}
 }
 
 // external finds an external by ID, or by name in a namespace; nil if there is none.

@@ -88,6 +88,8 @@ func words() []word {
 	out := []word{
 		{"path, exact", route(`path: exact: "/a"`)},
 		{"path, by segments", route(`path: prefix: "/a"`)},
+		{"gRPC, by service and method", route(`grpc: {service: "shop.Reviews", method: "Watch"}`)},
+		{"gRPC, by service", route(`grpc: service: "shop.Reviews"`)},
 		{"path, by template", `route: x: {match: path: template: "/a/{id}", to: v1: 100}`},
 	}
 	for _, c := range catalog.Conditions() {

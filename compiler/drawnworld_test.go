@@ -159,12 +159,15 @@ type drawnAnswer struct {
 
 type drawnMatch struct {
 	Path    *drawnPath           `json:"path"`
+	GRPC    *drawnGRPC           `json:"grpc"`
 	Methods []string             `json:"methods"`
 	Headers map[string]drawnTest `json:"headers"`
 	Cookies map[string]drawnTest `json:"cookies"`
 	Query   map[string]drawnTest `json:"query"`
 	Scheme  string               `json:"scheme"`
 }
+
+type drawnGRPC struct{ Service, Method string }
 
 type drawnPath struct {
 	Exact, Prefix, StartsWith, Template, Regex string
@@ -645,6 +648,12 @@ func (m drawnMatch) each() []func(asked) bool {
 	var out []func(asked) bool
 	if m.Path != nil {
 		out = append(out, func(q asked) bool { return m.Path.takes(q.path) })
+	}
+	if m.GRPC != nil {
+		out = append(out, func(q asked) bool {
+			parts := strings.Split(q.path, "/")
+			return len(parts) == 3 && parts[1] != "" && parts[2] != "" && (m.GRPC.Service == "" || m.GRPC.Service == parts[1]) && (m.GRPC.Method == "" || m.GRPC.Method == parts[2])
+		})
 	}
 	if len(m.Methods) > 0 {
 		out = append(out, func(q asked) bool { return slices.Contains(m.Methods, q.method) })

@@ -234,7 +234,7 @@ func (p *Program) CanI(r Request, l Limits) (CanAnswer, error) {
 		return CanAnswer{}, fmt.Errorf("%s has no host %q", r.To, r.Host)
 	}
 	if scope.Scope.Kind == "service" && model.Protocol(scope.Scope.Protocol).IsHTTP() && p.unnamed(r, scope.Scope.ID, q.Request) {
-		return CanAnswer{Can: plan.No, Example: q.Request, Answer: notNamed(scope.Scope.ID, q.Request)}, nil
+		return CanAnswer{Can: plan.No, Example: q.Request, Answer: p.notNamed(scope.Scope.ID, q.Request)}, nil
 	}
 	l.Identities = append(l.Identities, p.identities()...)
 	ans, err := plan.CanI(p.mesh, scope, q, l)

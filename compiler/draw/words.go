@@ -51,6 +51,9 @@ func alphabets() map[string][]string {
 
 		"#PanicPercent": {"1", "50", "100"}, // with 0 a proxy answers what no address does
 
+		"#GRPCService": {"a", "b", "x.y", "items"},
+		"#GRPCMethod":  {"a", "b", "items"},
+
 		"#Method":                  Methods(),
 		"#Path":                    Paths(),
 		"#PathMatch.template":      {"/{x}", "/a/{x}", "/{x}/b", "/a/{x}/b", "/b/{x}/{y}", "/{x}/items", "/x.y/{x}", "/a/{rest=**}", "/{x}/{rest=**}", "/a/{x}/{rest=**}", "/{x}/b/{rest=**}", "/{rest=**}"},

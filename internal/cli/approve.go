@@ -264,7 +264,8 @@ func (a *app) rollbackCmd() *cobra.Command {
 trust policy's ref. Push the tag that is printed. Servers serve TO until something after
 that commit is approved; commits that are refused do not end it.
 KEY is as for approve.`,
-		Example: `  meshc rollback HEAD~1 --reason "checkout fails since the canary" --key ~/.ssh/id_ed25519`,
+		Example: `  meshc rollback HEAD~1 --reason "checkout fails since the canary" --key ~/.ssh/id_ed25519
+  meshc rollback v12 --env prod --reason "back to what ran on Monday"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := f.policy(a)
 			if err != nil {

@@ -23,6 +23,9 @@ func TestEveryCommandShowsHowItIsUsed(t *testing.T) {
 		case !cmd.HasSubCommands() && cmd.Example == "":
 			t.Errorf("%q has no example", cmd.CommandPath())
 		}
+		if n := strings.Count(strings.TrimSpace(cmd.Example), "\n"); !cmd.HasSubCommands() && n < 1 && cmd.Flags().HasFlags() {
+			t.Errorf("%q has one example, and flags of which it shows no use", cmd.CommandPath())
+		}
 		for line := range strings.Lines(cmd.Example) {
 			for part := range strings.SplitSeq(line, "&&") {
 				if part = strings.TrimSpace(part); !strings.HasPrefix(part, "meshc ") {

@@ -19,7 +19,7 @@ func (a *app) initCmd() *cobra.Command {
 		Use: "init [DIR]", Short: "Make a repository of intent", Args: takes(0, 1),
 		Long: `Write a first root package, an example service, and a copy of the schema for the
 cue command and the CUE language server. Nothing that exists is overwritten.`,
-		Example: "  meshc init mesh --module example.com/mesh",
+		Example: "  meshc init mesh --module git.example/shop/mesh\n  meshc init && meshc vet",
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir := dirArg(args)
 			files, err := compiler.Init(dir, module)

@@ -69,7 +69,7 @@ anything changed. Then it is waited until all replicas are ready.`,
 	fl.StringVar(&f.secret, "repo-secret", "", "Secret in the servers' namespace with the credentials by which --repo is read, keys as of Flux's; you make it")
 	fl.StringVar(&f.image, "image", "", "image of meshc by its digest, such as registry.example/meshc@sha256:…")
 	fl.StringVarP(&f.namespace, "namespace", "n", install.DefaultNamespace, "namespace of the servers")
-	fl.StringVar(&f.trustDomain, "trust-domain", "mesh.local", "trust domain of the identities that are signed")
+	fl.StringVar(&f.trustDomain, "trust-domain", "mesh.local", "trust domain of the identities that are signed: the mesh's own, as its root package says; servers refuse another")
 	fl.DurationVar(&f.poll, "poll", 15*time.Second, "how often the repository is looked at")
 	fl.DurationVar(&f.audit, "audit", defaultAudit, "how often the webhook audits the objects that are there; 0 for never")
 	fl.StringVar(&f.overlay, "overlay", string(install.Single), "how the servers run: "+list(install.Overlays()))

@@ -501,6 +501,7 @@ func (a *app) tellCan(ans compiler.CanAnswer, p *compiler.Program) {
 		printer.Fprintf(a.out, "  %s\n", words)
 	} else if ans.Can == "no" && ans.Answer.Why != "" {
 		printer.Fprintf(a.out, "  %s\n", ans.Answer.Why)
+		return // by another name more may get through
 	}
 	if ans.Can == "no" && len(ans.Refused) == 0 {
 		for _, o := range ans.Answer.From {

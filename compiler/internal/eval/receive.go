@@ -349,6 +349,9 @@ func (r *reading) manager() *refusal {
 		}
 		return &refusal{unrouted, what + ", and routes take paths only"}
 	}
+	if asked := strings.Trim(strings.Join(r.lines(hop.UpgradeTo), ","), " \t"); r.upgrade == connectUDP || strings.EqualFold(asked, connectUDP) {
+		return &refusal{unrouted, connectUDP + " is for proxies that carry datagrams, and no route takes it"}
+	}
 	target := r.target
 	if r.HTTP == HTTP2 {
 		target = escaped(target)
@@ -395,6 +398,10 @@ func (r *reading) routes() *refusal {
 	}
 	return p
 }
+
+// connectUDP is the protocol of RFC 9298. Envoy goes by the name of the protocol, whether the connection is
+// to change or not.
+const connectUDP = "connect-udp"
 
 // lines are the values of a header's lines.
 func (s Sent) lines(name string) []string {

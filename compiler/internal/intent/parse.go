@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/errors"
@@ -46,6 +47,10 @@ func syntaxErrors(p string, text []byte, err error) diag.List {
 		return diag.List{diag.New(diag.CodeSyntax, diag.Pos{File: p, Line: line, Col: 1}, "a merge left a conflict here that nobody has resolved").
 			WithFix("choose between the two sides, remove the lines <<<<<<<, ======= and >>>>>>>, and git add the file")}
 	}
+	if at, b, ok := notUTF8(p, text); ok {
+		return diag.List{diag.New(diag.CodeSyntax, at, "the byte %#02x is no character of UTF-8, in which CUE is written", b).
+			WithFix("save the file as UTF-8; a file in Latin-1 becomes one by `iconv -f latin1 -t utf-8`")}
+	}
 	var out diag.List
 	for _, e := range errors.Errors(err) {
 		at := userPos(e.Position())
@@ -59,6 +64,19 @@ func syntaxErrors(p string, text []byte, err error) diag.List {
 		out = append(out, d)
 	}
 	return out
+}
+
+// notUTF8 is the place of the first byte of a text that is none of UTF-8.
+func notUTF8(path string, text []byte) (at diag.Pos, b byte, ok bool) {
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRune(text[i:])
+		if r == utf8.RuneError && size == 1 {
+			line := 1 + bytes.Count(text[:i], []byte("\n"))
+			return diag.Pos{File: path, Line: line, Col: i - bytes.LastIndexByte(text[:i], '\n')}, text[i], true
+		}
+		i += size
+	}
+	return diag.Pos{}, 0, false
 }
 
 // hyphenated is the bare name with hyphens that ends where CUE gave up, "" if

@@ -321,23 +321,23 @@ func (l *linker) checkAdmitted() {
 	granting := l.granting()
 	for _, s := range l.mesh.Services {
 		for _, c := range s.Calls {
-			if accounts := l.accounts[s.ID]; !l.refusalMeant(false, c.To, accounts) {
-				l.checkAdmits(granting[c.To], wish{path: model.CallPath(s.ID, c.To), what: "the call", from: s.ID, grant: s.Name, accounts: accounts})
+			if accounts := l.accounts[s.ID]; !l.refusalMeant(c.To, accounts) {
+				l.checkAdmits(granting[c.To], wish{path: model.CallPath(s.ID, c.To), what: "the call", from: s.ID, grant: s.Name, accounts: accounts, ports: []string{c.Port}})
 			}
 		}
 	}
 	for _, g := range l.mesh.Gateways {
-		if l.refusalMeant(true, g.ID, nil) {
-			continue
-		}
 		for _, h := range g.Hosts {
+			if l.refusalMeantAt(g, h) {
+				continue
+			}
 			for _, r := range h.Routes {
 				told := map[string]bool{}
 				for _, t := range r.To {
 					if !told[t.Service] {
 						told[t.Service] = true
 						l.checkAdmits(granting[t.Service], wish{path: model.GatewayRoutePath(g.ID, h.Name, r.Name), what: "the route", from: gatewayPrefix + g.ID, grant: g.Name,
-							accounts: []string{g.Namespace + "/" + g.Account}, route: r})
+							accounts: []string{g.Namespace + "/" + g.Account}, ports: portsOf(r, t.Service), route: r})
 					}
 				}
 			}
@@ -356,25 +356,41 @@ func (l *linker) granting() map[string]*model.Service {
 	return out
 }
 
-// refusalMeant reports whether a test wants requests to a service, or a gateway, refused, of one of the
-// accounts where it is a service.
-func (l *linker) refusalMeant(gateway bool, to string, accounts []string) bool {
+// refusalMeant reports whether a test wants requests of one of the accounts to a service refused.
+func (l *linker) refusalMeant(to string, accounts []string) bool {
 	return slices.ContainsFunc(l.tests, func(t Test) bool {
-		if t.Gateway != gateway || t.To != to || t.Expect.Allowed == nil || *t.Expect.Allowed {
-			return false
-		}
-		return gateway || slices.ContainsFunc(accounts, func(account string) bool {
+		return !t.Gateway && t.To == to && t.wantsRefusal() && slices.ContainsFunc(accounts, func(account string) bool {
 			namespace, name, _ := strings.Cut(account, "/")
 			return t.From == release.Class{Namespace: namespace, Account: name}.SPIFFEID(l.trustDomain)
 		})
 	})
 }
 
+// refusalMeantAt reports whether a test wants requests to a gateway's host refused.
+func (l *linker) refusalMeantAt(g *model.Gateway, h model.Host) bool {
+	return slices.ContainsFunc(l.tests, func(t Test) bool {
+		return t.Gateway && t.To == g.ID && t.wantsRefusal() && model.HostCovers(h.Name, strings.ToLower(t.Host))
+	})
+}
+
+func (t Test) wantsRefusal() bool { return t.Expect.Allowed != nil && !*t.Expect.Allowed }
+
+// portsOf are the ports of a service to which a route sends.
+func portsOf(r model.Route, service string) []string {
+	var out []string
+	for _, t := range r.To {
+		if t.Service == service {
+			out = append(out, t.Port)
+		}
+	}
+	return out
+}
+
 // wish is a call or a route as whoever wrote it wants it: from is whom a grant would name, grant what
 // it could be called.
 type wish struct {
 	path, what, from, grant string
-	accounts                []string
+	accounts, ports         []string
 	route                   model.Route
 }
 
@@ -387,11 +403,11 @@ func (l *linker) checkAdmits(s *model.Service, w wish) {
 		return // the caller's own proxy answers some of it, whoever is admitted
 	}
 	if slices.ContainsFunc(w.accounts, func(account string) bool {
-		return slices.ContainsFunc(s.Ports, func(p model.Port) bool { return admits(s, p.Name, account, w.route) })
+		return slices.ContainsFunc(w.ports, func(port string) bool { return admits(s, port, account, w.route) })
 	}) {
 		return
 	}
-	why, fix := refusal(s, s.Ports[0].Name, w.accounts, fmt.Sprintf("let %q say: grant: %q: from: [%q]", s.ID, w.grant, w.from))
+	why, fix := refusal(s, w.ports[0], w.accounts, fmt.Sprintf("let %q say: grant: %q: from: [%q]", s.ID, w.grant, w.from))
 	l.add(diag.Warn(diag.CodeRefused, l.lineOf(w.path), "%s goes to %q, which refuses it whatever it asks for: %s %s there", w.what, s.ID, why, strings.Join(w.accounts, ", ")).
 		WithRelated(l.lineOf(model.ServicePath(s.ID)), "the service").WithFix("%s", fix))
 }

@@ -97,6 +97,22 @@ func (x *Place) onPath(n intent.Node) model.Match {
 	return model.Match{Path: p}
 }
 
+// onMethodOfGRPC reads which method of gRPC is called, which is a condition on the path: "/" Service-Name
+// "/" method name (PROTOCOL-HTTP2 of grpc.io).
+func (x *Place) onMethodOfGRPC(n intent.Node) model.Match {
+	service, method := n.Field("service").Str(), n.Field("method").Str()
+	switch {
+	case service != "" && method != "":
+		return model.Match{Path: model.Path{Kind: model.PathExact, Value: "/" + service + "/" + method}}
+	case service != "":
+		return model.Match{Path: model.Path{Kind: model.PathTemplate, Value: "/" + service + "/{method}"}}
+	case method != "":
+		return model.Match{Path: model.Path{Kind: model.PathTemplate, Value: "/{service}/" + method}}
+	}
+	x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "%s does not say what is called", n.Path()).WithFix("write service, method or both"))
+	return model.Match{}
+}
+
 // byCharacters is the condition that paths are like p. One that no path meets is a mistake.
 func (x *Place) byCharacters(n intent.Node, p space.Pattern) model.Match {
 	m := model.Match{Path: model.InFront(p), When: []space.Test{{Dim: space.PathDim, Any: []space.Pattern{p}}}}

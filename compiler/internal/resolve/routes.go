@@ -59,7 +59,10 @@ func (l *linker) gatewayRoute(p *pkg, g *model.Gateway, e intent.Entry, around i
 // match reads what a route takes: all that its words say, and nothing of what they say behind `not`.
 func (l *linker) match(n intent.Node, gateway bool) model.Match {
 	var m model.Match
-	words := append([]Word{{Field: "path", Read: func(n intent.Node, x *Place) model.Match { return x.onPath(n) }}}, l.words...)
+	words := append([]Word{
+		{Field: "path", Read: func(n intent.Node, x *Place) model.Match { return x.onPath(n) }},
+		{Field: "grpc", Read: func(n intent.Node, x *Place) model.Match { return x.onMethodOfGRPC(n) }},
+	}, l.words...)
 	not := n.Field("not")
 	if not.Exists() && len(not.Fields()) == 0 {
 		l.add(diag.New(diag.CodeNever, not.Pos(), "`not` holds no condition").WithFix("delete it, or write what must not be"))
@@ -220,8 +223,11 @@ func goodTemplate(t string) bool {
 	return true
 }
 
-// versionTargets reads the weights of a service's own versions.
+// versionTargets reads the weights of a service's own versions. Where none is written, they share alike.
 func (l *linker) versionTargets(s *model.Service, n intent.Node, r model.Route) []model.Target {
+	if !n.Field("to").Exists() && !l.meansToAnswer(n, r) {
+		return model.Evenly(s.Versions)
+	}
 	return l.targetsOf(n, r, func(e intent.Entry) (model.Target, bool) {
 		if !slices.Contains(l.versions[s.ID], e.Name) {
 			l.add(l.unknown(e.Node.Pos(), "version", e.Name, l.versions[s.ID]))
@@ -229,6 +235,11 @@ func (l *linker) versionTargets(s *model.Service, n intent.Node, r model.Route) 
 		}
 		return model.Target{Version: e.Name}, true
 	})
+}
+
+// meansToAnswer reports whether a route answers by itself, be it by a word that has been told to be wrong.
+func (l *linker) meansToAnswer(n intent.Node, r model.Route) bool {
+	return len(l.answers(r.Traits)) > 0 || slices.ContainsFunc(l.rules, func(r Rule) bool { return r.Answers && n.Field(r.Field).Exists() })
 }
 
 // targetsOf reads `to`: known names, whole weights, a sum of 100.
@@ -244,8 +255,8 @@ func (l *linker) targetsOf(n intent.Node, r model.Route, name func(intent.Entry)
 		}
 		return nil
 	}
-	if !to.Exists() && slices.ContainsFunc(l.rules, func(r Rule) bool { return r.Answers && n.Field(r.Field).Exists() }) {
-		return nil // it answers, by a word that has been told to be wrong
+	if !to.Exists() && l.meansToAnswer(n, r) {
+		return nil
 	}
 	if !to.Exists() || len(to.Fields()) == 0 {
 		l.add(diag.New(diag.CodeOneOf, n.Pos(), "%s does not say where requests go", n.Path()).WithFix("add: to: <name>: 100"))
