@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -110,15 +109,7 @@ func TestConnectionsEndAsIsWritten(t *testing.T) {
 // count is a number among the metrics of the caller's proxy; 0 if there is none.
 func (p *play) count(name string) int {
 	p.t.Helper()
-	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + `: ([0-9]+)$`).FindStringSubmatch(p.page("/stats?filter=^cluster"))
-	if m == nil {
-		return 0
-	}
-	n, err := strconv.Atoi(m[1])
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return n
+	return p.number(p.page("/stats?filter=^cluster"), name)
 }
 
 // page is a page of the caller's proxy's admin interface.

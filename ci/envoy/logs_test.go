@@ -124,7 +124,13 @@ func (p *play) admin(page string) string {
 // gauge is a number among the metrics of the proxy of service "app"; 0 if there is none.
 func (p *play) gauge(name string) int {
 	p.t.Helper()
-	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + `: ([0-9]+)$`).FindStringSubmatch(p.admin("/stats?filter=upstream_rq"))
+	return p.number(p.admin("/stats?filter=upstream_rq"), name)
+}
+
+// number is a metric of a page with them; 0 if there is none.
+func (p *play) number(page, name string) int {
+	p.t.Helper()
+	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + `: ([0-9]+)$`).FindStringSubmatch(page)
 	if m == nil {
 		return 0
 	}

@@ -543,7 +543,7 @@ func (c *accessComparison) words(dim int, in bitset) Set {
 		return Set{All: true}
 	}
 	a, candidates := c.p.atoms[dim], c.candidates(c.p.dims[dim])
-	if plain, within := a.plainly(in); !within.empty() {
+	if plain, within := a.plainly(in, candidates); !within.empty() {
 		return plain.cover(within, candidates)
 	}
 	return a.cover(in, candidates) // nothing but odd spellings

@@ -58,11 +58,16 @@ func literals(lists ...space.List) []space.Pattern {
 	return out
 }
 
+// named reports whether the text of a pattern is a path itself, or what its paths begin with.
+func named(p space.Pattern) bool {
+	return p.Kind == space.Exact || p.Kind == space.Segment || p.Kind == space.Prefix
+}
+
 // plainly leaves out the atoms of odd spellings: those that a pattern takes which spells and that
-// are literals of none. Of the others each such pattern takes what it says, so that a set of
-// them has plain words; odd spellings follow what they are spellings of. It returns in,
-// as a set of atoms of what is left.
-func (a *atoms) plainly(in bitset) (*atoms, bitset) {
+// are literals of none, nor what one of written names itself. Of the others each such pattern takes
+// what it says, so that a set of them has plain words; odd spellings follow what they are spellings
+// of. It returns in, as a set of atoms of what is left.
+func (a *atoms) plainly(in bitset, written []space.Pattern) (*atoms, bitset) {
 	odd, literal := newBits(len(a.witness)), newBits(len(a.witness))
 	for i, p := range a.patterns {
 		if spells(p) {
@@ -71,6 +76,11 @@ func (a *atoms) plainly(in bitset) (*atoms, bitset) {
 		}
 	}
 	odd = odd.minus(literal)
+	for _, p := range written {
+		if at := a.atomOf(p.Text); named(p) && at >= 0 && odd.has(at) {
+			odd = odd.minus(a.domainOf([]space.Pattern{p}))
+		}
+	}
 	if odd.empty() {
 		return a, in
 	}

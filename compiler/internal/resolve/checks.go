@@ -328,10 +328,11 @@ func (l *linker) checkAdmitted() {
 	}
 	for _, g := range l.mesh.Gateways {
 		for _, h := range g.Hosts {
-			if l.refusalMeantAt(g, h) {
-				continue
-			}
+			meant := l.refusalsMeant(g, h)
 			for _, r := range h.Routes {
+				if meant[r.Name] {
+					continue
+				}
 				told := map[string]bool{}
 				for _, t := range r.To {
 					if !told[t.Service] {
@@ -366,11 +367,29 @@ func (l *linker) refusalMeant(to string, accounts []string) bool {
 	})
 }
 
-// refusalMeantAt reports whether a test wants requests to a gateway's host refused.
-func (l *linker) refusalMeantAt(g *model.Gateway, h model.Host) bool {
-	return slices.ContainsFunc(l.tests, func(t Test) bool {
-		return t.Gateway && t.To == g.ID && t.wantsRefusal() && model.HostCovers(h.Name, strings.ToLower(t.Host))
-	})
+// refusalsMeant are the routes of a gateway's host that take requests which tests want refused.
+func (l *linker) refusalsMeant(g *model.Gateway, h model.Host) map[string]bool {
+	out := map[string]bool{}
+	for _, t := range l.tests {
+		if !t.Gateway || t.To != g.ID || !t.wantsRefusal() || !model.HostCovers(h.Name, strings.ToLower(t.Host)) {
+			continue
+		}
+		q := t.request()
+		if i := slices.IndexFunc(h.Routes, func(r model.Route) bool { return space.Matches(r.Match.Tests(), q) }); i >= 0 {
+			out[h.Routes[i].Name] = true
+		}
+	}
+	return out
+}
+
+// request is what routes see of a test's request.
+func (t Test) request() space.Request {
+	q := space.Request{Host: t.Host, Method: cmp.Or(t.Method, "GET")}
+	q.Path, q.Query, _ = strings.Cut(cmp.Or(t.Path, "/"), "?")
+	for _, name := range sortedKeys(t.Headers) {
+		q.Headers = append(q.Headers, space.Header{Name: strings.ToLower(name), Value: t.Headers[name]})
+	}
+	return q
 }
 
 func (t Test) wantsRefusal() bool { return t.Expect.Allowed != nil && !*t.Expect.Allowed }

@@ -342,6 +342,15 @@ func (x *Place) Duration(n intent.Node, def time.Duration) trait.Duration {
 // maxDuration bounds every duration of the language: more is a mistake of unit.
 const maxDuration = 24 * time.Hour
 
+// Counted is Duration for a time of which proxies count milliseconds: one at least.
+func (x *Place) Counted(n intent.Node, def time.Duration) trait.Duration {
+	d := x.Duration(n, def)
+	if d != 0 && time.Duration(d) < time.Millisecond {
+		x.Problem(diag.New(diag.CodeRange, n.Pos(), "%s is shorter than a millisecond, which is what proxies count", n.Path()).WithFix("write 1ms or more"))
+	}
+	return d
+}
+
 // Expired reads n.until and reports whether it has passed at the compile date.
 // An instant in force is noted, so that the commit gets a step for it.
 func (x *Place) Expired(n intent.Node) bool { return x.l.expired(n) }

@@ -155,7 +155,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		return nil
 	}
 	c := Connection{
-		Connect: counted(n.Field("connectTimeout"), x), Idle: counted(n.Field("idle"), x), MaxAge: counted(n.Field("maxAge"), x),
+		Connect: x.Counted(n.Field("connectTimeout"), 0), Idle: x.Counted(n.Field("idle"), 0), MaxAge: x.Counted(n.Field("maxAge"), 0),
 		MaxRequests: int(n.Field("maxRequests").Int()), HTTP2: readHTTP2(n.Field("http2"), x),
 	}
 	if at := n.Field("idle"); time.Duration(c.Idle) >= callees() && x.External() == nil {
@@ -201,20 +201,11 @@ func readHTTP2(n intent.Node, x *resolve.Place) HTTP2 {
 		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "%s says nothing of HTTP/2", n.Path()).WithFix("write maxConcurrentStreams or ping, or delete it"))
 	}
 	ping := n.Field("ping")
-	v := HTTP2{Streams: int(n.Field("maxConcurrentStreams").Int()), Every: counted(ping.Field("every"), x), Within: counted(ping.Field("within"), x)}
+	v := HTTP2{Streams: int(n.Field("maxConcurrentStreams").Int()), Every: x.Counted(ping.Field("every"), 0), Within: x.Counted(ping.Field("within"), 0)}
 	if ping.Exists() && len(ping.Fields()) == 0 {
 		x.Problem(diag.New(diag.CodeOneOf, ping.Pos(), "%s does not say when to ask", ping.Path()).WithFix("write every or within, or delete it"))
 	}
 	return v
-}
-
-// counted reads a time that proxies can count.
-func counted(n intent.Node, x *resolve.Place) trait.Duration {
-	d := x.Duration(n, 0)
-	if d != 0 && time.Duration(d) < time.Millisecond {
-		x.Problem(diag.New(diag.CodeRange, n.Pos(), "%s is shorter than a millisecond, which is what proxies count", n.Path()).WithFix("write 1ms or more"))
-	}
-	return d
 }
 
 // whole reads a duration of whole seconds that the system can count.

@@ -91,10 +91,7 @@ func lower(c *clusterv3.Cluster, v Check, x *envoy.Ctx) {
 		Timeout: envoy.Duration(time.Duration(v.Timeout)), Interval: envoy.Duration(time.Duration(v.Interval)), NoTrafficInterval: envoy.Duration(time.Duration(v.Interval)),
 		HealthyThreshold: envoy.UInt32(uint32(v.Healthy)), UnhealthyThreshold: envoy.UInt32(uint32(v.Unhealthy)),
 	}
-	host := ""
-	if hosts := x.External.Hosts; len(hosts) > 0 {
-		host = hosts[0]
-	}
+	host := x.External.Host()
 	switch v.By {
 	case byHTTP:
 		codec := typev3.CodecClientType_HTTP1
@@ -130,7 +127,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		return nil
 	}
 	c := Check{
-		By: x.OneOf(n, byHTTP, byGRPC, byTCP), Interval: counted(n.Field("interval"), interval, x), Timeout: counted(n.Field("timeout"), timeout, x),
+		By: x.OneOf(n, byHTTP, byGRPC, byTCP), Interval: x.Counted(n.Field("interval"), interval), Timeout: x.Counted(n.Field("timeout"), timeout),
 		Healthy: times(n.Field("healthy"), healthy), Unhealthy: times(n.Field("unhealthy"), unhealthy),
 	}
 	at := n.Field(c.By)
@@ -172,15 +169,6 @@ func times(n intent.Node, usual int) int {
 		return int(n.Int())
 	}
 	return usual
-}
-
-// counted reads a time that proxies can count.
-func counted(n intent.Node, usual time.Duration, x *resolve.Place) trait.Duration {
-	d := x.Duration(n, usual)
-	if time.Duration(d) < time.Millisecond {
-		x.Problem(diag.New(diag.CodeRange, n.Pos(), "%s is shorter than a millisecond, which is what proxies count", n.Path()).WithFix("write 1ms or more"))
-	}
-	return d
 }
 
 func meaning(v trait.Value) []space.Act {

@@ -109,9 +109,7 @@ func readWhen(l *Log, n intent.Node, x *resolve.Place) {
 	}
 	l.Errors, l.Denied, l.Sample = when.Field("errors").Bool(), when.Field("denied").Bool(), int(when.Field("sample").Int())
 	if slow := when.Field("slowerThan"); slow.Exists() {
-		if l.SlowerThan = x.Duration(slow, time.Second); time.Duration(l.SlowerThan) < time.Millisecond {
-			x.Problem(diag.New(diag.CodeRange, slow.Pos(), "%s is shorter than a millisecond, which is what proxies count", slow.Path()).WithFix("write 1ms or more"))
-		}
+		l.SlowerThan = x.Counted(slow, time.Second)
 	}
 	for _, s := range when.Field("statuses").List() {
 		l.Statuses = append(l.Statuses, rangeOf(s.Str()))

@@ -142,8 +142,11 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		x.Problem(diag.New(diag.CodeOneOf, prefix.Pos(), "%s has both a path and a prefix", n.Path()).WithFix("keep one of them"))
 		return nil // where it leads is not known, so that nothing else is told of it
 	case path.Exists():
-		m := space.Move{How: space.Whole, To: path.Str()}
-		r.Path = &m
+		to, ok := x.Path(path)
+		if !ok {
+			return nil
+		}
+		r.Path = &space.Move{How: space.Whole, To: to}
 	case prefix.Exists():
 		if r.Path = x.Below(prefix); r.Path == nil {
 			return nil
