@@ -730,6 +730,13 @@ func parameter(query, name string) (string, bool) {
 	return "", false
 }
 
+// with reports whether both segments of a path are known, by what is called or by what else is asked of the path.
+func (m drawnGRPC) with(segments string) bool {
+	parts := strings.Split(strings.Trim(segments, "/"), "/")
+	known := func(i int) bool { return i < len(parts) && parts[i] != "" && !strings.HasPrefix(parts[i], "{") }
+	return (m.Service != "" || known(0)) && (m.Method != "" || known(1))
+}
+
 // before reports whether a route is tried before another one of the same list.
 func (r *drawnRoute) before(o *drawnRoute) bool {
 	rank := func(x *drawnRoute) []int {
@@ -737,7 +744,12 @@ func (r *drawnRoute) before(o *drawnRoute) bool {
 		if x.Match.Not.Path != nil {
 			paths++
 		}
+		if x.Match.Not.GRPC != nil {
+			paths++
+		}
+		segments := "" // those that all paths begin with
 		if m := x.Match.Path; m != nil {
+			segments = m.Prefix + m.Template
 			switch {
 			case m.StartsWith != "" || m.Regex != "" || m.IgnoreCase && m.Template == "" && m.Exact+m.Prefix != smallLetters(m.Exact+m.Prefix):
 				kind = 1
@@ -753,6 +765,7 @@ func (r *drawnRoute) before(o *drawnRoute) bool {
 				if i := strings.LastIndex(front, "/"); i > 0 {
 					length = i
 				}
+				segments = front[:length]
 			case m.Exact != "":
 				kind, paths = 3, 0
 			case strings.HasSuffix(m.Template, "=**}"):
@@ -765,6 +778,12 @@ func (r *drawnRoute) before(o *drawnRoute) bool {
 				kind = 2
 			default:
 				kind, length = 1, len(strings.TrimSuffix(m.Prefix, "/"))
+			}
+		}
+		if m := x.Match.GRPC; m != nil && kind < 3 {
+			kind, length, behind = 2, 0, 0
+			if m.with(segments) {
+				kind, characters, paths = 3, 0, 0
 			}
 		}
 		count := func(of func(drawnMatch) int) int { return of(x.Match.drawnMatch) + of(x.Match.Not) }

@@ -330,18 +330,22 @@ func (l *linker) checkAdmitted() {
 		for _, h := range g.Hosts {
 			meant := l.refusalsMeant(g, h)
 			for _, r := range h.Routes {
-				if meant[r.Name] {
-					continue
-				}
-				told := map[string]bool{}
-				for _, t := range r.To {
-					if !told[t.Service] {
-						told[t.Service] = true
-						l.checkAdmits(granting[t.Service], wish{path: model.GatewayRoutePath(g.ID, h.Name, r.Name), what: "the route", from: gatewayPrefix + g.ID, grant: g.Name,
-							accounts: []string{g.Namespace + "/" + g.Account}, ports: portsOf(r, t.Service), route: r})
-					}
+				if !meant[r.Name] {
+					l.checkRouteAdmits(granting, g, h, r)
 				}
 			}
+		}
+	}
+}
+
+// checkRouteAdmits warns of each service that refuses all that a gateway's route sends there.
+func (l *linker) checkRouteAdmits(granting map[string]*model.Service, g *model.Gateway, h model.Host, r model.Route) {
+	told := map[string]bool{}
+	for _, t := range r.To {
+		if !told[t.Service] {
+			told[t.Service] = true
+			l.checkAdmits(granting[t.Service], wish{path: model.GatewayRoutePath(g.ID, h.Name, r.Name), what: "the route", from: gatewayPrefix + g.ID, grant: g.Name,
+				accounts: []string{g.Namespace + "/" + g.Account}, ports: portsOf(r, t.Service), route: r})
 		}
 	}
 }
