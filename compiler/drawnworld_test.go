@@ -119,7 +119,7 @@ type drawnHost struct {
 	words    map[string]json.RawMessage
 }
 
-// drawnRule is a grant, a deny, or what a deny leaves alone.
+// drawnRule is a grant, a deny, or what either leaves alone.
 type drawnRule struct {
 	lasting
 	From       []string   `json:"from"`
@@ -514,6 +514,9 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 		if g.ended(t) || !slices.Contains(ports, port) || !w.isAbout(g, c) || bytes && len(g.Methods)+len(g.Paths) > 0 {
 			continue
 		}
+		if n := g.Not; n != nil && (w.isAbout(*n, c) || !bytes && (n.names(q.method) || slices.ContainsFunc(n.Paths, func(p string) bool { return isSpelt(p, q.path) }))) {
+			continue
+		}
 		if bytes || (len(g.Methods) == 0 || slices.Contains(g.Methods, q.method)) && (len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return granted(p, q.path) })) {
 			return true
 		}
@@ -523,15 +526,16 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 
 // refusesWhat reports whether a deny is about a request, whoever sends it.
 func (d drawnRule) refusesWhat(q asked) bool {
-	methods := slices.Clone(d.Methods)
-	if slices.Contains(methods, "GET") {
-		methods = append(methods, "HEAD")
-	}
-	if len(methods) > 0 && !slices.Contains(methods, q.method) || len(d.Paths) > 0 && !slices.ContainsFunc(d.Paths, func(p string) bool { return isSpelt(p, q.path) }) {
+	if len(d.Methods) > 0 && !d.names(q.method) || len(d.Paths) > 0 && !slices.ContainsFunc(d.Paths, func(p string) bool { return isSpelt(p, q.path) }) {
 		return false
 	}
 	n := d.Not
 	return n == nil || !slices.Contains(n.Methods, q.method) && !slices.ContainsFunc(n.Paths, func(p string) bool { return granted(p, q.path) })
+}
+
+// names reports whether what refuses names a method: HEAD is a GET.
+func (d drawnRule) names(method string) bool {
+	return slices.Contains(d.Methods, method) || method == "HEAD" && slices.Contains(d.Methods, "GET")
 }
 
 // granted reports whether a path is one that a grant names.

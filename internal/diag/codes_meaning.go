@@ -116,6 +116,10 @@ const (
 	// anyone read (warning).
 	// Example: `probe: live: path: "/admin/health"` beside `grant: ops: {from: ["ops"], paths: ["/admin/*"]}`.
 	CodeOpened Code = "MESH0253"
+	// CodeAllBut is a grant to the whole mesh, or to anyone, without some callers that its `not`
+	// names: whoever comes to the mesh later is let in (warning).
+	// Example: `grant: all: {mesh: true, not: from: ["web"]}`.
+	CodeAllBut Code = "MESH0241"
 	// CodePlaintext is a port of an external that sends plaintext where everybody expects TLS.
 	// Example: `external: stripe: {hosts: ["api.stripe.com"], port: api: {number: 443, protocol: "http"}}`.
 	CodePlaintext Code = "MESH0250"

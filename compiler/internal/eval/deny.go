@@ -46,35 +46,41 @@ func visitorRefusals(trustDomain string, g *model.Gateway, h model.Host) []act {
 // broadly are the conditions of a deny: what it refuses in every form in which an
 // application may take it, without what it excepts in the one form that it is written in.
 func broadly(trustDomain string, d model.Deny) []space.Test {
-	d.Methods = d.Refused()
-	return denial(trustDomain, d, spelt)
+	return conditions(trustDomain, d.Terms.Broadly(), spelt, d.Not, model.Path.Pattern)
 }
 
-// Literally are the conditions of a deny read word by word, to find those that contradict
-// themselves: what is left of them in other spellings nobody can mean.
-func Literally(trustDomain string, d model.Deny) []space.Test {
-	return denial(trustDomain, d, model.Path.Pattern)
+// strictly are the conditions of a grant: what it admits in the one form that it is written
+// in, without what it excepts in every form in which an application may take it.
+func strictly(trustDomain string, g model.Grant) []space.Test {
+	return conditions(trustDomain, g.Terms, model.Path.Pattern, g.Not.Broadly(), spelt)
 }
 
-func denial(trustDomain string, d model.Deny, path func(model.Path) space.Pattern) []space.Test {
+// Literally are the conditions of terms without others, both read word by word, to find those
+// that contradict themselves: what is left of them in other spellings nobody can mean.
+func Literally(trustDomain string, t, not model.Terms) []space.Test {
+	return conditions(trustDomain, t, model.Path.Pattern, not, model.Path.Pattern)
+}
+
+// conditions are the tests of terms that hold together, and of others of which none may.
+func conditions(trustDomain string, t model.Terms, path func(model.Path) space.Pattern, not model.Terms, notPath func(model.Path) space.Pattern) []space.Test {
 	var when []space.Test
-	if !d.Anyone {
-		when = append(when, space.Test{Dim: space.IdentityDim, Any: identities(trustDomain, d.Terms)})
+	if !t.Anyone {
+		when = append(when, space.Test{Dim: space.IdentityDim, Any: identities(trustDomain, t)})
 	}
-	if d.Methods != nil {
-		when = append(when, methodTest(d.Methods))
+	if t.Methods != nil {
+		when = append(when, methodTest(t.Methods))
 	}
-	if d.Paths != nil {
-		when = append(when, pathTest(d.Paths, path))
+	if t.Paths != nil {
+		when = append(when, pathTest(t.Paths, path))
 	}
-	not := func(t space.Test) {
+	except := func(t space.Test) {
 		if t.Not = true; len(t.Any) > 0 {
 			when = append(when, t)
 		}
 	}
-	not(space.Test{Dim: space.IdentityDim, Any: identities(trustDomain, d.Not)})
-	not(methodTest(d.Not.Methods))
-	not(pathTest(d.Not.Paths, model.Path.Pattern))
+	except(space.Test{Dim: space.IdentityDim, Any: identities(trustDomain, not)})
+	except(methodTest(not.Methods))
+	except(pathTest(not.Paths, notPath))
 	return when
 }
 

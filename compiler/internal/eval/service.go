@@ -75,31 +75,19 @@ func grantTests(trustDomain string, p model.Port, g model.Grant) ([]space.Test, 
 	if g.Ports != nil && !contains(g.Ports, p.Name) {
 		return nil, false
 	}
-	// A connection has neither method nor path: a grant that asks for one cannot hold.
-	if !p.Protocol.IsHTTP() && (g.Methods != nil || g.Paths != nil) {
+	if !p.Protocol.IsHTTP() {
+		if g.Methods != nil || g.Paths != nil {
+			return nil, false // a connection has neither
+		}
+		g.Not.Methods, g.Not.Paths = nil, nil
+	}
+	if !g.Anyone && (len(identities(trustDomain, g.Terms)) == 0 || p.MTLS == model.Disable) {
 		return nil, false
 	}
-	var when []space.Test
-	if !g.Anyone {
-		who := identities(trustDomain, g.Terms)
-		if len(who) == 0 || p.MTLS == model.Disable {
-			return nil, false
-		}
-		when = append(when, space.Test{Dim: space.IdentityDim, Any: who})
+	if g.Methods != nil && len(g.Methods) == 0 || g.Paths != nil && len(g.Paths) == 0 {
+		return nil, false // an empty list matches nobody
 	}
-	if g.Methods != nil {
-		if len(g.Methods) == 0 {
-			return nil, false // an empty list matches nobody
-		}
-		when = append(when, methodTest(g.Methods))
-	}
-	if g.Paths != nil {
-		if len(g.Paths) == 0 {
-			return nil, false
-		}
-		when = append(when, pathTest(g.Paths, model.Path.Pattern))
-	}
-	return when, true
+	return strictly(trustDomain, g), true
 }
 
 func pathTest(paths []model.Path, pattern func(model.Path) space.Pattern) space.Test {

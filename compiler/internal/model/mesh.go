@@ -435,6 +435,9 @@ type Terms struct {
 type Grant struct {
 	Name string `json:"name"`
 	Terms
+	// Not are terms of which none may hold, each field by itself, read as broadly as a deny's.
+	// Neither Anyone nor ports are among them.
+	Not Terms `json:"not,omitzero"`
 	// Asked says that it is a probe or a scrape: Anyone may read one path of one port that speaks HTTP,
 	// without a certificate too, whatever mTLS the port demands of others.
 	Asked bool `json:"asked,omitempty"`
@@ -482,12 +485,15 @@ func (d Deny) Whole(port string) bool {
 // IsAbout reports whether a deny names an account that it does not except.
 func (d Deny) IsAbout(account string) bool { return d.Terms.Names(account) && !d.Not.Names(account) }
 
-// Refused are the methods that a deny refuses: HEAD is answered by what answers GET.
-func (d Deny) Refused() []string {
-	if slices.Contains(d.Methods, "GET") && !slices.Contains(d.Methods, "HEAD") {
-		return append(slices.Clip(d.Methods), "HEAD")
+// IsAbout reports whether a grant names an account that it does not except.
+func (g Grant) IsAbout(account string) bool { return g.Terms.Names(account) && !g.Not.Names(account) }
+
+// Broadly are terms as what refuses reads their methods: HEAD is answered by what answers GET.
+func (t Terms) Broadly() Terms {
+	if slices.Contains(t.Methods, "GET") && !slices.Contains(t.Methods, "HEAD") {
+		t.Methods = append(slices.Clip(t.Methods), "HEAD")
 	}
-	return d.Methods
+	return t
 }
 
 // Gateway is an ingress proxy. ID is "namespace/name".

@@ -558,7 +558,7 @@ func admits(s *model.Service, port, account string, r model.Route) bool {
 		return false
 	}
 	return slices.ContainsFunc(s.Grants, func(g model.Grant) bool {
-		if !g.Names(account) || g.Ports != nil && !slices.Contains(g.Ports, port) {
+		if !g.IsAbout(account) || g.Ports != nil && !slices.Contains(g.Ports, port) {
 			return false
 		}
 		if len(g.Methods) > 0 && !slices.ContainsFunc(g.Methods, func(method string) bool { return m.Admits(space.MethodDim, method) }) {

@@ -33,8 +33,7 @@ func (l *linker) serviceDeny(p *pkg, s *model.Service, e intent.Entry) model.Den
 	d := model.Deny{Name: e.Name, Terms: l.termsOf(p, n), Not: l.termsOf(p, not)}
 	l.saysWho("deny "+strconv.Quote(e.Name), d.Terms, n, orAnyone)
 	d.Ports, d.Not.Ports = l.servicePorts(s, n), l.servicePorts(s, not)
-	asked := d.Terms
-	asked.Methods, asked.Paths = slices.Concat(d.Methods, d.Not.Methods), slices.Concat(d.Paths, d.Not.Paths)
+	asked := both(d.Terms, d.Not)
 	asked.Ports = slices.DeleteFunc(portNames(s.Ports), func(port string) bool { return !d.At(port) })
 	l.needRequests("deny", e, s, asked)
 	l.canDeny(e, d)
@@ -54,11 +53,16 @@ func (l *linker) gatewayDeny(p *pkg, e intent.Entry) model.Deny {
 
 // canDeny refuses a deny whose own exceptions leave it nothing.
 func (l *linker) canDeny(e intent.Entry, d model.Deny) {
-	_, possible := prove.Simplify(eval.Literally(l.trustDomain, d), prove.Limits{})
-	if !possible || d.Ports != nil && !slices.ContainsFunc(d.Ports, d.At) {
+	if !l.leaves(d.Terms, d.Not) || d.Ports != nil && !slices.ContainsFunc(d.Ports, d.At) {
 		l.add(diag.New(diag.CodeNever, e.Node.Pos(), "deny %q refuses nothing: its `not` takes back all that it says", e.Name).
 			WithFix("delete it, or what excepts too much"))
 	}
+}
+
+// leaves reports whether terms leave something of others that hold.
+func (l *linker) leaves(t, not model.Terms) bool {
+	_, possible := prove.Simplify(eval.Literally(l.trustDomain, t, not), prove.Limits{})
+	return possible
 }
 
 // checkDenies tells what denies make of each other and of grants.

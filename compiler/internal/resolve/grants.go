@@ -71,11 +71,33 @@ func (l *linker) checkAsked(s *model.Service) {
 
 func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 	n := e.Node
-	g := model.Grant{Name: e.Name, Terms: l.termsOf(p, n)}
+	g := model.Grant{Name: e.Name, Terms: l.termsOf(p, n), Not: l.termsOf(p, n.Field("not"))}
 	l.saysWho("grant "+strconv.Quote(e.Name), g.Terms, n, orAnyone)
 	g.Ports = l.grantPorts(s, n)
-	l.needRequests("grant", e, s, g.Terms)
+	l.needRequests("grant", e, s, both(g.Terms, g.Not))
+	l.canGrant(e, g)
 	return g
+}
+
+// both are terms with what others say of requests.
+func both(t, other model.Terms) model.Terms {
+	t.Methods, t.Paths = slices.Concat(t.Methods, other.Methods), slices.Concat(t.Paths, other.Paths)
+	return t
+}
+
+// canGrant refuses a grant whose own exceptions leave it nothing, and warns of one that says who
+// may not call instead of who may.
+func (l *linker) canGrant(e intent.Entry, g model.Grant) {
+	if !l.leaves(g.Terms, g.Not) {
+		l.add(diag.New(diag.CodeNever, e.Node.Pos(), "grant %q lets nobody through: its `not` takes back all that it says", e.Name).
+			WithFix("delete it, or what excepts too much"))
+		return
+	}
+	not := e.Node.Field("not")
+	if names := len(not.Field("from").List()) + len(g.Not.Namespaces); names > 0 && (g.Mesh || g.Anyone) {
+		l.add(diag.Warn(diag.CodeAllBut, not.Pos(), "grant %q lets in all but those whom its `not` names, whoever comes to the mesh later too", e.Name).
+			WithFix("name those who may call in `from` or `namespaces`, or refuse the others by a deny"))
+	}
 }
 
 // orAnyone is how terms that may hold for callers without identity name somebody.

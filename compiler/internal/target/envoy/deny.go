@@ -22,7 +22,7 @@ func (e *emitter) denials(s *model.Service, p model.Port) *rbacconfigv3.RBAC {
 		}
 		what := allOf(nil)
 		if p.Protocol.IsHTTP() {
-			what = broadly(d)
+			what = but(broadly(d.Terms), strictly(d.Not))
 		} else if len(d.Methods) > 0 || len(d.Paths) > 0 {
 			continue // bytes have neither method nor path
 		}
@@ -43,7 +43,7 @@ func visitorDenials(g *model.Gateway, h model.Host) *rbacconfigv3.RBAC {
 		for _, d := range ds {
 			out.Policies[model.DenyPath(carrier, d.Name)] = &rbacconfigv3.Policy{
 				Principals:  []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_Any{Any: true}}},
-				Permissions: []*rbacconfigv3.Permission{broadly(d)},
+				Permissions: []*rbacconfigv3.Permission{but(broadly(d.Terms), strictly(d.Not))},
 			}
 		}
 	}
@@ -59,14 +59,16 @@ func (e *emitter) refused(d model.Deny, p model.Port) *rbacconfigv3.Principal {
 	if len(who) == 0 {
 		return nil
 	}
-	all := []*rbacconfigv3.Principal{anyPrincipal(who)}
-	if excepted := e.principals(d.Not, p); len(excepted) > 0 {
-		all = append(all, &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_NotId{NotId: anyPrincipal(excepted)}})
+	return anyPrincipal(calledBy(who, e.principals(d.Not, p)))
+}
+
+// calledBy is a union of callers, of which those of another one are taken out.
+func calledBy(who, not []*rbacconfigv3.Principal) []*rbacconfigv3.Principal {
+	if len(not) == 0 {
+		return who
 	}
-	if len(all) == 1 {
-		return all[0]
-	}
-	return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_AndIds{AndIds: &rbacconfigv3.Principal_Set{Ids: all}}}
+	left := []*rbacconfigv3.Principal{anyPrincipal(who), {Identifier: &rbacconfigv3.Principal_NotId{NotId: anyPrincipal(not)}}}
+	return []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_AndIds{AndIds: &rbacconfigv3.Principal_Set{Ids: left}}}}
 }
 
 func anyPrincipal(ps []*rbacconfigv3.Principal) *rbacconfigv3.Principal {
@@ -76,21 +78,26 @@ func anyPrincipal(ps []*rbacconfigv3.Principal) *rbacconfigv3.Principal {
 	return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_OrIds{OrIds: &rbacconfigv3.Principal_Set{Ids: ps}}}
 }
 
-// broadly is what a deny refuses: its paths in every spelling, HEAD wherever GET is, and
-// of that nothing which an exception takes as it is written.
-func broadly(d model.Deny) *rbacconfigv3.Permission {
-	var all []*rbacconfigv3.Permission
-	if methods := d.Refused(); len(methods) > 0 {
-		all = append(all, methodPermission(methods))
+// broadly are the conditions of terms on the request as what refuses reads them: paths in every
+// spelling, HEAD wherever GET is.
+func broadly(t model.Terms) []*rbacconfigv3.Permission {
+	var out []*rbacconfigv3.Permission
+	if methods := t.Broadly().Methods; len(methods) > 0 {
+		out = append(out, methodPermission(methods))
 	}
 	var paths []*rbacconfigv3.Permission
-	for _, p := range d.Paths {
+	for _, p := range t.Paths {
 		paths = append(paths, pathPermission(spellings(p)))
 	}
 	if len(paths) > 0 {
-		all = append(all, anyOf(paths))
+		out = append(out, anyOf(paths))
 	}
-	for _, excepted := range strictly(d.Not) { // each by itself
+	return out
+}
+
+// but holds where all of some conditions do, and none of others.
+func but(all, not []*rbacconfigv3.Permission) *rbacconfigv3.Permission {
+	for _, excepted := range not { // each by itself
 		all = append(all, &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_NotRule{NotRule: excepted}})
 	}
 	return allOf(all)

@@ -284,14 +284,9 @@ func (e *emitter) everyone() []*matcherv3.StringMatcher {
 	return []*matcherv3.StringMatcher{prefixString("spiffe://" + e.m.TrustDomain + "/")}
 }
 
-// anyone reports whether some policy admits callers without an identity.
-func anyone(rules *rbacconfigv3.RBAC) bool {
-	for _, p := range rules.Policies {
-		if slices.ContainsFunc(p.Principals, (*rbacconfigv3.Principal).GetAny) {
-			return true
-		}
-	}
-	return false
+// anyone reports whether some policy admits callers without an identity, whom no grant excepts.
+func anyone(rules *rbacconfigv3.RBAC, grants []model.Grant) bool {
+	return slices.ContainsFunc(grants, func(g model.Grant) bool { return g.Anyone && rules.Policies[g.Name] != nil })
 }
 
 // admitted are the identities that may open a TCP connection, in no order: those that
@@ -302,7 +297,7 @@ func (e *emitter) admitted(s *model.Service, p model.Port, rules *rbacconfigv3.R
 	var in identities
 	for _, g := range s.Grants {
 		if _, ok := rules.Policies[g.Name]; ok {
-			in = append(in, e.identities(g.Terms)...)
+			in = append(in, e.identities(g.Terms).without(e.identities(g.Not))...)
 		}
 	}
 	refused := e.denials(s, p)
@@ -339,7 +334,7 @@ func (e *emitter) inboundFilters(s *model.Service, p model.Port, v model.Version
 	rules, denials := e.access(s, p), e.denials(s, p)
 	closed := len(e.admitted(s, p, rules)) == 0
 	if transport == transportPlaintext {
-		closed = !anyone(rules) || refusesStrangers(denials, s.Denies)
+		closed = !anyone(rules, s.Grants) || refusesStrangers(denials, s.Denies)
 	}
 	if closed {
 		return []*listenerv3.Filter{closeFilter()}

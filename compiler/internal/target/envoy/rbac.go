@@ -37,11 +37,11 @@ func (e *emitter) allow(grants []model.Grant, p model.Port) *rbacconfigv3.RBAC {
 		}
 		perms := []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_Any{Any: true}}}
 		if p.Protocol.IsHTTP() {
-			perms = []*rbacconfigv3.Permission{allOf(strictly(g.Terms))}
+			perms = []*rbacconfigv3.Permission{but(strictly(g.Terms), broadly(g.Not))}
 		} else if len(g.Methods) > 0 || len(g.Paths) > 0 {
 			continue // bytes have neither method nor path, so such a grant admits nobody
 		}
-		out.Policies[g.Name] = &rbacconfigv3.Policy{Principals: principals, Permissions: perms}
+		out.Policies[g.Name] = &rbacconfigv3.Policy{Principals: calledBy(principals, e.principals(g.Not, p)), Permissions: perms}
 	}
 	return out
 }

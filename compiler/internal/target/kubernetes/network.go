@@ -14,8 +14,8 @@ import (
 
 // The second line of defence: what the cluster's network lets through, where it keeps
 // NetworkPolicies. Grants and calls say it; methods, paths and identities are the
-// proxies' alone. NetworkPolicies only let through, so that a deny takes out of them whom it
-// refuses whatever they ask, as far as they are named: a service, a whole namespace, everyone.
+// proxies' alone. NetworkPolicies only let through, so that a deny, or a grant's `not`, takes
+// out of them whom it refuses whatever they ask, as far as they are named: a service, a whole namespace, everyone.
 // One service of a namespace that a grant lets through as a whole, callers without identity,
 // methods and paths are refused by the proxies alone.
 
@@ -151,7 +151,7 @@ func (e *emitter) callers(g model.Grant, denies []model.Deny) ([]peer, bool) {
 		spaces = e.namespaces()
 	}
 	spaces = slices.DeleteFunc(slices.Clone(spaces), func(n string) bool {
-		return refused(func(d model.Deny) bool {
+		return g.Not.Mesh || slices.Contains(g.Not.Namespaces, n) || refused(func(d model.Deny) bool {
 			return (d.Mesh || d.Anyone || slices.Contains(d.Namespaces, n)) && exceptsNone(d, n)
 		})
 	})
@@ -163,7 +163,7 @@ func (e *emitter) callers(g model.Grant, denies []model.Deny) ([]peer, bool) {
 		out = append(out, peer{NamespaceSelector: namespaces(n)})
 	}
 	for _, account := range g.Accounts {
-		if refused(func(d model.Deny) bool { return d.IsAbout(account) }) {
+		if !g.IsAbout(account) || refused(func(d model.Deny) bool { return d.IsAbout(account) }) {
 			continue
 		}
 		namespace, name, _ := strings.Cut(account, "/")
