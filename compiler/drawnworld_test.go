@@ -90,6 +90,7 @@ type drawnOwner struct {
 }
 
 type drawnCall struct {
+	lasting
 	Port  string `json:"port"`
 	words map[string]json.RawMessage
 }
@@ -133,6 +134,7 @@ type drawnRule struct {
 }
 
 type drawnRoute struct {
+	lasting
 	name     string
 	Priority int `json:"priority"`
 	Match    struct {
@@ -233,6 +235,7 @@ func readIntent(t *testing.T, files map[string]string) *reading {
 		for g, at := range p.Attach {
 			for h, host := range at.Host {
 				there := w.gateways[g].Host[h]
+				maps.DeleteFunc(host.Route, func(_ string, r *drawnRoute) bool { return r.ended(t) })
 				for name, r := range host.Route {
 					r.name, r.words = name, child(t, p.words, "attach", g, "host", h, "route", name)
 					r.To = inSpace(p.Namespace, r.To)
@@ -397,6 +400,8 @@ func (w *reading) learn(t *testing.T, p drawnPackage, words json.RawMessage) {
 			for port := range s.Port {
 				s.Port[port].words = child(t, words, kind, name, "port", port)
 			}
+			maps.DeleteFunc(s.Route, func(_ string, r *drawnRoute) bool { return r.ended(t) })
+			maps.DeleteFunc(s.Calls, func(_ string, c *drawnCall) bool { return c.ended(t) })
 			for r := range s.Route {
 				s.Route[r].name, s.Route[r].words = r, child(t, words, kind, name, "route", r)
 			}
@@ -411,6 +416,7 @@ func (w *reading) learn(t *testing.T, p drawnPackage, words json.RawMessage) {
 	for name, g := range p.Gateway {
 		for h, host := range g.Host {
 			host.words = child(t, words, "gateway", name, "host", h)
+			maps.DeleteFunc(host.Route, func(_ string, r *drawnRoute) bool { return r.ended(t) })
 			for r := range host.Route {
 				host.Route[r].name, host.Route[r].words = r, child(t, words, "gateway", name, "host", h, "route", r)
 				host.Route[r].To = inSpace(p.Namespace, host.Route[r].To)

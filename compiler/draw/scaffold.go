@@ -20,13 +20,13 @@ func byHand() map[string][]string {
 		"#Service":       {"port", "version", "serviceAccount", "selector", "endpoints", "addresses", "calls", "route"},
 		"#Version":       {"labels", "serviceAccount", "port", "endpoints", "calls"},
 		"#ServicePort":   {"number", "protocol", "main"},
-		"#Call":          {"local", "port"},
-		"#ServiceRoute":  {"to", "priority", "match"},
+		"#Call":          {"local", "port", "until", "owner", "reason"},
+		"#ServiceRoute":  {"to", "priority", "match", "until", "owner", "reason"},
 		"#Gateway":       {"port", "address", "serviceAccount", "autoscale", "trustedHops", "host"},
 		"#GatewayHost":   {"route", "ports", "tls"},
-		"#GatewayRoute":  {"to", "destination", "priority", "match"},
+		"#GatewayRoute":  {"to", "destination", "priority", "match", "until", "owner", "reason"},
 		"#External":      {"port", "hosts", "endpoints", "addresses", "route"},
-		"#ExternalRoute": {"priority", "match"},
+		"#ExternalRoute": {"priority", "match", "until", "owner", "reason"},
 	}
 }
 
@@ -235,7 +235,21 @@ func (m *Mesh) callees(p *pen) []string {
 
 // call draws a call of a service.
 func (m *Mesh) call(r *rand.Rand, s *object, to string) {
-	m.add(r, &object{file: s.file, at: s.at + fmt.Sprintf("calls: %q: ", to), definition: "#Call", carriers: on(resolve.OnCall), parent: s}, "{}")
+	c := &object{file: s.file, at: s.at + fmt.Sprintf("calls: %q: ", to), definition: "#Call", carriers: on(resolve.OnCall), parent: s}
+	m.sketch(r, c, func(p *pen) string { return "{" + strings.Join(p.ending(), ", ") + "}" })
+}
+
+// ending draws, for a few, that they end.
+func (p *pen) ending() []string {
+	if !p.chance(6) {
+		return nil
+	}
+	var out []string
+	for _, name := range account() {
+		f, _ := schema.Definitions()["#Call"].Field(name) // as of whatever ends
+		out = append(out, name+": "+p.value(f, spot{}.in("#Call", name)))
+	}
+	return out
 }
 
 // inAnswer is the share of routes that answer by themselves, in percent.
@@ -285,6 +299,7 @@ func (m *Mesh) route(r *rand.Rand, around *object, what route) {
 		case what.to != nil:
 			parts = append(parts, "to: "+what.to(p))
 		}
+		parts = append(parts, p.ending()...)
 		return "{" + strings.Join(parts, ", ") + "}"
 	})
 }

@@ -97,7 +97,7 @@ func (l *linker) attachHost(p, owner *pkg, g *model.Gateway, e intent.Entry) {
 	if isOwners {
 		around = owner.node.Field("gateway").Field(g.Name).Field("host").Field(name)
 	}
-	for _, re := range entries {
+	for _, re := range l.lasting(entries) {
 		h.Routes = append(h.Routes, l.attachedRoute(p, owner, g, name, around, word, re))
 	}
 }

@@ -14,7 +14,7 @@ import (
 // callsOf reads whom a service calls, and what it says of that itself.
 func (l *linker) callsOf(p *pkg, s *model.Service, n intent.Node) []model.Call {
 	var out []model.Call
-	for _, e := range n.Field("calls").Fields() {
+	for _, e := range l.lasting(n.Field("calls").Fields()) {
 		id, _, ok := l.destination(p, e.Name, e.Node.Pos())
 		if !ok {
 			continue

@@ -93,9 +93,9 @@ func (l *linker) externalRoutes(n intent.Node, x *Place) []model.Route {
 	}
 	id := x.external.ID
 	path := func(name string) string { return model.ExternalRoutePath(id, name) }
-	entries := n.Field("route").Fields()
+	entries := l.lasting(n.Field("route").Fields())
 	if len(entries) == 0 {
-		entries = []intent.Entry{{Name: "default", Node: n.Field("route").Field("default")}}
+		entries = []intent.Entry{{Name: "default", Node: unwritten(n.Field("route"))}}
 		l.place(path("default"), n.Pos())
 	}
 	var out []model.Route
@@ -118,9 +118,12 @@ func (l *linker) externalGrants(p *pkg, x *model.External, n intent.Node) []mode
 	var out []model.Grant
 	for _, e := range n.Field("grant").Fields() {
 		l.place(model.ExternalGrantPath(x.ID, e.Name), e.Node.Pos())
-		g := model.Grant{Name: e.Name, Terms: l.termsOf(p, e.Node)}
+		g := model.Grant{Name: e.Name, Terms: l.termsOf(p, e.Node)} // checked, ended or not
 		l.saysWho("grant "+strconv.Quote(e.Name), g.Terms, e.Node, "add `from`, `namespaces` or `mesh: true` (every workload)")
-		out = append(out, g)
+		l.endsWith(e.Node)
+		if !l.expired(e.Node) {
+			out = append(out, g)
+		}
 	}
 	return out
 }

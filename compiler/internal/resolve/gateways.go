@@ -76,13 +76,14 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	h.TLS = l.hostTLS(p, path, e)
 	h.Ports = l.hostPorts(g, h.TLS != nil, e)
 	h.Denies = l.deniesOf(path, e.Node, func(e intent.Entry) model.Deny { return l.gatewayDeny(p, e) })
-	for _, re := range e.Node.Field("route").Fields() {
+	entries := e.Node.Field("route").Fields()
+	for _, re := range l.lasting(entries) {
 		r := l.gatewayRoute(p, g, re, e.Node, model.GatewayRoutePath(g.ID, h.Name, re.Name))
 		r.To = l.serviceTargets(p, re.Node, r)
 		l.place(model.GatewayRoutePath(g.ID, h.Name, re.Name), re.Node.Pos())
 		h.Routes = append(h.Routes, r)
 	}
-	if len(h.Routes) == 0 {
+	if len(entries) == 0 {
 		l.add(diag.New(diag.CodeOneOf, e.Node.Pos(), "host %q has no route", e.Name).WithFix("add: route: default: to: <service>: 100"))
 	}
 	return h

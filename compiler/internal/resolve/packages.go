@@ -192,6 +192,21 @@ func (l *linker) endsWith(n intent.Node) {
 	}
 }
 
+// lasting are the entries that count: those that have not ended.
+func (l *linker) lasting(entries []intent.Entry) []intent.Entry {
+	var out []intent.Entry
+	for _, e := range entries {
+		l.endsWith(e.Node)
+		if !l.expired(e.Node) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// unwritten is what a map says of a name that it does not have. No name of intent is empty.
+func unwritten(m intent.Node) intent.Node { return m.Field("") }
+
 // ended is expired for a part of n, which what names.
 func (l *linker) ended(n intent.Node, what string) bool {
 	u := n.Field("until")

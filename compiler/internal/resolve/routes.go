@@ -17,7 +17,7 @@ import (
 
 // serviceRoutes links a service's routes. Without any, all versions share alike.
 func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.Route {
-	entries := n.Field("route").Fields()
+	entries := l.lasting(n.Field("route").Fields())
 	traits := func(r *model.Route, route intent.Node) {
 		r.Traits, r.PortTraits = l.byPort(s, n, func(port model.Port, node intent.Node) trait.Set {
 			return l.traits(append(serviceRoute(route, node, n), l.around(p)...), &Place{Match: r.Match, Rest: restOf(route), To: port, l: l, pkg: p, self: s.ID}, model.RoutePath(s.ID, r.Name))
@@ -25,7 +25,7 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 	}
 	if len(entries) == 0 {
 		def := model.Route{Name: "default", To: model.Evenly(s.Versions)}
-		traits(&def, n.Field("route").Field("default"))
+		traits(&def, unwritten(n.Field("route")))
 		l.place(model.RoutePath(s.ID, def.Name), n.Pos())
 		return []model.Route{def}
 	}
