@@ -784,6 +784,9 @@ func words(o Outcome) string {
 		if o.By == space.ByDeny {
 			return "denied (403), whatever grants say"
 		}
+		if o.By != "" && o.By != eval.ByProxy && o.By != eval.ByDoor {
+			return fmt.Sprintf("denied by %s (%d)", o.By, o.Status)
+		}
 		return "denied (403)"
 	case space.NotFound:
 		return "not routed (404)"

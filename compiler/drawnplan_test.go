@@ -93,6 +93,14 @@ func questions(r *rand.Rand, n int) []asked {
 		if r.IntN(3) == 0 {
 			q.query = pick(draw.QueryNames()) + "=" + pick(draw.QueryValues())
 		}
+		if r.IntN(3) == 0 {
+			page := pick(append(draw.Origins(), "https://any.a.test", "http://shop.test", "https://evil.test"))
+			if name := pick([]string{"origin", "referer"}); name == "origin" {
+				q.headers[name] = page
+			} else {
+				q.headers[name] = page + "/a"
+			}
+		}
 		clean, ok := eval.Normalise(q.path)
 		if !ok || clean != q.path || !eval.Stable(clean) {
 			continue
@@ -182,7 +190,7 @@ func (j drawnJudge) access(qs []asked) (gained bool) {
 						said := slices.ContainsFunc(j.p.Lines, func(l plan.Line) bool {
 							x := l.Access
 							return x != nil && x.Gained == side && slices.Contains(l.Scopes, display) && callerNamed(x.Callers, x.Except, c) &&
-								(sb.Port[port].Protocol == "tcp" || inSet(x.Methods, q.method) && inSet(x.Paths, q.path))
+								(sb.Port[port].Protocol == "tcp" || inSet(x.Methods, q.method) && inSet(x.Paths, q.path) && space.Matches(x.Conditions, q.request()))
 						})
 						if want := was == !side && is == side; said != want {
 							j.wrong("%+v of %+v at %s: gained=%v is said: %v, true: %v", q, c, display, side, said, want)

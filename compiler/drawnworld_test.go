@@ -512,6 +512,9 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 			return false
 		}
 	}
+	if text, says := s.words["csrf"]; says && !bytes && isForeign(t, string(text), "", q) {
+		return false
+	}
 	for _, g := range s.Grant {
 		ports := g.Ports
 		if len(ports) == 0 {
@@ -542,6 +545,36 @@ func (d drawnRule) refusesWhat(q asked) bool {
 // names reports whether what refuses names a method: HEAD is a GET.
 func (d drawnRule) names(method string) bool {
 	return slices.Contains(d.Methods, method) || method == "HEAD" && slices.Contains(d.Methods, "GET")
+}
+
+// isForeign reports whether a request would write and comes from a page that may not, at a host or at none.
+func isForeign(t *testing.T, csrf, host string, q asked) bool {
+	var says struct {
+		Origins []string `json:"origins"`
+	}
+	decode(t, csrf, &says)
+	if slices.Contains([]string{"GET", "HEAD", "OPTIONS", "TRACE"}, q.method) {
+		return false
+	}
+	page := q.headers["origin"]
+	if page == "" {
+		scheme, rest, _ := strings.Cut(q.headers["referer"], "://")
+		at, _, whole := strings.Cut(rest, "/")
+		if !whole {
+			return true
+		}
+		page = scheme + "://" + at
+	}
+	scheme, at, _ := strings.Cut(page, "://")
+	name, port, named := strings.Cut(at, ":")
+	own := (scheme == "http" || scheme == "https") && name == host && host != "" && !strings.Contains(host, "*") &&
+		(!named || regexp.MustCompile("^[0-9]+$").MatchString(port))
+	return !own && !slices.ContainsFunc(says.Origins, func(o string) bool {
+		scheme, below, wild := strings.Cut(o, "*.")
+		name, is := strings.CutPrefix(page, scheme)
+		name, ends := strings.CutSuffix(name, "."+below)
+		return page == o || wild && is && ends && regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`).MatchString(name)
+	})
 }
 
 // granted reports whether a path is one that a grant names.
@@ -918,7 +951,7 @@ func (s *drawnService) around(protocol string, places ...map[string]json.RawMess
 // settled are the words of a route that takes part with those around it.
 func settled(around ...map[string]json.RawMessage) map[string]string {
 	out := map[string]string{}
-	for _, word := range []string{"timeout", "idle", "maxDuration", "retry", "buffer", "upgrade", "fault", "mirror", "requestHeaders", "responseHeaders", "rewrite", "cors"} {
+	for _, word := range []string{"timeout", "idle", "maxDuration", "retry", "buffer", "upgrade", "fault", "mirror", "requestHeaders", "responseHeaders", "rewrite", "cors", "csrf"} {
 		if v := nearest(word, around...); v != "" {
 			out[word] = v
 		}
@@ -1083,6 +1116,10 @@ func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q aske
 			f := w.led(t, r, words, q)                                               // faults on the way come first
 			return fate{verdict: "denied", written: "before its route " + f.written} // whose edits of answers are not made
 		}
+	}
+	if words["csrf"] != "" && isForeign(t, words["csrf"], h, q) {
+		f := w.led(t, r, words, q)
+		return fate{verdict: "denied", written: "before its route " + f.written}
 	}
 	return w.led(t, r, words, q)
 }

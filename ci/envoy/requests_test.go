@@ -43,6 +43,8 @@ func (d *asker) request() compiler.Request {
 	}
 	if d.chance(15) {
 		d.preflight(&r)
+	} else if d.chance(20) {
+		d.page(&r)
 	}
 	if r.Port == "raw" {
 		r.Path, r.Headers, r.Method, r.Host = "", nil, "", ""
@@ -260,6 +262,19 @@ func (d *asker) preflight(r *compiler.Request) {
 	}
 	put("origin", append(draw.Origins(), "https://b.a.test", "https://a_b.a.test", "https://.a.test", "https://xa.test", "null", "", "HTTPS://a.test", "https://a.test/")...)
 	put("access-control-request-method", "PUT", "PUT", "GET", "")
+}
+
+// page lets a request come from one, or from something like one.
+func (d *asker) page(r *compiler.Request) {
+	for _, name := range []string{"origin", "referer"} {
+		for range pick(d, 0, 1, 1, 2) {
+			page := pick(d, append(draw.Origins(), "https://b.a.test", "http://shop.test", "https://a.shop.test:8443", "https://shop.test:x", "https://evil.test", "null", "")...)
+			if name == "referer" {
+				page += pick(d, "/", "/a?b=https://a.test/", "", "\xe9/")
+			}
+			r.Headers = append(r.Headers, compiler.Header{Name: name, Value: page})
+		}
+	}
 }
 
 // parameters are what may follow a path's "?", parameters that no condition names and odd

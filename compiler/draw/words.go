@@ -35,10 +35,11 @@ func alphabets() map[string][]string {
 		"namespaces:#Name":  {"alpha", "beta", "edge"},
 		"certificates:#Ref": {"one", "two"},
 
-		"#Owner":  {"ops", "a team"},
-		"#Domain": {"new.test", "a.b.new.test", "inner.test", "a.inner.test"},
-		"#Host":   Hosts(),
-		"#Origin": append(Origins(), "https://*.a.test", "*"),
+		"#Owner":        {"ops", "a team"},
+		"#Domain":       {"new.test", "a.b.new.test", "inner.test", "a.inner.test"},
+		"#Host":         Hosts(),
+		"#Origin":       append(Origins(), "https://*.a.test", "*"),
+		"#CSRF:#Origin": append(Origins(), "https://*.a.test"),
 
 		// A share of one half is the only one that chance decides.
 		"#Percent":             {"0", "100", "100", "50"},

@@ -62,7 +62,7 @@ func doubt(out []Doubt, route string, image space.Image, s *model.Service, p mod
 	if image.IsZero() || len(out) > 0 && out[len(out)-1].Route == route {
 		return out
 	}
-	for _, r := range doorOf(s, p, c, Access(m, s, p)).rules {
+	for _, r := range doorOf(s, p, c, c.access(m, s, p)).rules {
 		if _, _, err := image.Before(r.When); err != nil {
 			at := model.ServicePath(s.ID)
 			if len(r.From) > 0 {

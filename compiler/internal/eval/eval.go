@@ -139,7 +139,7 @@ func SameScope(a, b *model.Mesh, s *model.Service, p model.Port) bool {
 func ServiceScope(m *model.Mesh, s *model.Service, p model.Port, c Column) space.Decision {
 	d := space.Decision{
 		Scope:  space.Scope{Kind: "service", ID: s.ID, Port: p.Name, Protocol: string(p.Protocol)},
-		Access: Access(m, s, p),
+		Access: c.access(m, s, p),
 	}
 	at := doorOf(s, p, c, d.Access)
 	follow := func(w way, acts []act) {
@@ -158,6 +158,19 @@ func ServiceScope(m *model.Mesh, s *model.Service, p model.Port, c Column) space
 	last := notFound(model.ServicePath(s.ID))
 	d.Routes, d.Effective = append(d.Routes, last), append(d.Effective, last)
 	return d
+}
+
+// access is Access with what features of the service refuse there, whoever may.
+func (c Column) access(m *model.Mesh, s *model.Service, p model.Port) space.List {
+	var refused space.List
+	for _, a := range c.actsOn(p, s.TraitsAt(p.Name)) {
+		if a.At == space.AtDeny {
+			refused = append(refused, space.Rule{
+				When: a.When, Then: space.Outcome{Verdict: space.Denied, Status: a.Answer.Status, By: a.feature}, From: []space.Origin{space.Origin(model.ServicePath(s.ID))},
+			})
+		}
+	}
+	return slices.Insert(Access(m, s, p), handshakes(p), refused...)
 }
 
 // callersOf are those who say something themselves of what a route sends to a port.

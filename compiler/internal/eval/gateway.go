@@ -82,7 +82,7 @@ func (b behind) door(to destination) door {
 	if s := b.mesh.Service(to.service); s != nil {
 		d = door{}
 		if p, ok := s.Port(to.port); ok {
-			d = doorOf(s, p, b.column, Access(b.mesh, s, p))
+			d = doorOf(s, p, b.column, b.column.access(b.mesh, s, p))
 			d.rules = AsIdentity(d.rules, b.identity)
 		}
 	}

@@ -215,7 +215,7 @@ func doorOf(s *model.Service, p model.Port, c Column, access space.List) door {
 	var answers []act
 	for _, a := range c.actsOn(p, s.TraitsAt(p.Name)) {
 		d.upgrades = append(d.upgrades, a.Upgrades...)
-		if a.At < space.AtAccess && a.Answer != nil {
+		if a.At < space.AtAccess && a.At != space.AtDeny && a.Answer != nil { // what a feature refuses is in access
 			a.Fields = nil // what a service does to all of its requests is told of the service
 			answers = append(answers, a)
 		}

@@ -161,7 +161,7 @@ func (l *linker) attachedRoute(p, owner *pkg, g *model.Gateway, host string, aro
 		l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "route %q of host %q is attached twice, once with and once without the gateway's namespace", e.Name, host).
 			WithRelated(first, "the other").WithFix("keep one of them"))
 	}
-	r := l.gatewayRoute(p, g, e, around, path)
+	r := l.gatewayRoute(p, g, host, e, around, path)
 	r.Name, r.Package, r.Owner = name, p.dir, p.owner
 	r.To = l.serviceTargets(p, e.Node, r)
 	l.place(path, e.Node.Pos())

@@ -78,7 +78,7 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	h.Denies = l.deniesOf(path, e.Node, func(e intent.Entry) model.Deny { return l.gatewayDeny(p, e) })
 	entries := e.Node.Field("route").Fields()
 	for _, re := range l.lasting(entries) {
-		r := l.gatewayRoute(p, g, re, e.Node, model.GatewayRoutePath(g.ID, h.Name, re.Name))
+		r := l.gatewayRoute(p, g, h.Name, re, e.Node, model.GatewayRoutePath(g.ID, h.Name, re.Name))
 		r.To = l.serviceTargets(p, re.Node, r)
 		l.place(model.GatewayRoutePath(g.ID, h.Name, re.Name), re.Node.Pos())
 		h.Routes = append(h.Routes, r)

@@ -49,10 +49,10 @@ func (l *linker) route(e intent.Entry, path string, gateway bool) model.Route {
 	return model.Route{Name: e.Name, Priority: int(e.Node.Field("priority").Int()), Match: match}
 }
 
-// gatewayRoute reads a gateway's route; around is its host.
-func (l *linker) gatewayRoute(p *pkg, g *model.Gateway, e intent.Entry, around intent.Node, path string) model.Route {
+// gatewayRoute reads a gateway's route; around is its host, of that name.
+func (l *linker) gatewayRoute(p *pkg, g *model.Gateway, host string, e intent.Entry, around intent.Node, path string) model.Route {
 	r := l.route(e, path, true)
-	r.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Match: r.Match, Rest: restOf(e.Node), l: l, pkg: p, self: g.ID}, path)
+	r.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Host: host, Match: r.Match, Rest: restOf(e.Node), l: l, pkg: p, self: g.ID}, path)
 	return r
 }
 

@@ -184,6 +184,8 @@ type Door struct {
 type Place struct {
 	// Gateway is set on a gateway's route, whose unset features leave the service's own in force.
 	Gateway bool
+	// Host is the name of the gateway's host around a route, "" elsewhere.
+	Host string
 	// At is the carrier whose field is being read.
 	At On
 	// Match is which requests a route takes.

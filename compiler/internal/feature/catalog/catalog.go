@@ -10,6 +10,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/condition"
 	"meshc.dev/meshc/compiler/internal/feature/connection"
 	"meshc.dev/meshc/compiler/internal/feature/cors"
+	"meshc.dev/meshc/compiler/internal/feature/csrf"
 	"meshc.dev/meshc/compiler/internal/feature/faults"
 	"meshc.dev/meshc/compiler/internal/feature/headers"
 	"meshc.dev/meshc/compiler/internal/feature/health"
@@ -51,6 +52,7 @@ func All() []feature.Feature {
 		redirect.Feature,
 		respond.Feature,
 		cors.Feature,
+		csrf.Feature,
 		faults.Feature,
 		outlier.Feature,
 		health.Feature,

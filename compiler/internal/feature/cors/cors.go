@@ -5,7 +5,6 @@
 package cors
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +32,7 @@ const (
 	// asked is the header by which a preflight says what it is about.
 	asked     = "access-control-request-method"
 	preflight = "OPTIONS"
-	every     = "*"
+	all       = "*"
 	// answer is the status of an answered preflight, which Envoy does not let choose.
 	answer = 200
 )
@@ -112,7 +111,7 @@ func lower(v Sharing) *corsv3.CorsPolicy {
 	}
 	for _, o := range v.Origins {
 		m := &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: o}}
-		if pat := pattern(o); pat.Kind != space.Exact {
+		if pat := space.Pages(o); pat.Kind != space.Exact {
 			m.MatchPattern = &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: pat.Text}}
 		}
 		p.AllowOriginStringMatch = append(p.AllowOriginStringMatch, m)
@@ -120,38 +119,22 @@ func lower(v Sharing) *corsv3.CorsPolicy {
 	return p
 }
 
-// pattern takes the origins that an entry means: one, or the names below a suffix, of any
-// number of labels.
-func pattern(entry string) space.Pattern {
-	if entry == every {
-		return space.Pattern{Kind: space.Line, Text: ".*"}
-	}
-	scheme, host, wild := strings.Cut(entry, "://*.")
-	if !wild {
-		return space.Pattern{Kind: space.Exact, Text: entry}
-	}
-	return space.Pattern{Kind: space.Regex, Text: regexp.QuoteMeta(scheme+"://") + `(?:[a-z0-9_-]+\.)+` + regexp.QuoteMeta(host)}
-}
-
 func read(n intent.Node, x *resolve.Place) trait.Value {
 	if !n.Exists() {
 		return nil
 	}
-	v := Sharing{Origins: n.Field("origins").Strings(), Methods: x.Methods(n.Field("methods")), Headers: n.Field("headers").Strings(), Expose: n.Field("expose").Strings(),
+	v := Sharing{Origins: x.Origins(n.Field("origins")), Methods: x.Methods(n.Field("methods")), Headers: n.Field("headers").Strings(), Expose: n.Field("expose").Strings(),
 		Credentials: n.Field("credentials").Bool()}
-	for _, o := range n.Field("origins").List() {
-		checkPort(o, x)
-	}
 	if len(v.Origins) == 0 {
 		x.Problem(diag.New(diag.CodeNever, n.Field("origins").Pos(), "an empty list of origins lets no page call").WithFix("name the origins, or delete `cors`"))
 	}
-	if slices.Contains(v.Origins, every) && v.Credentials {
+	if slices.Contains(v.Origins, space.EveryPage) && v.Credentials {
 		x.Problem(diag.New(diag.CodeRange, n.Field("credentials").Pos(), `any page of the web could act with its visitors' credentials: origins has "*"`).
 			WithFix("name the origins that may, or leave `credentials` out"))
 	}
 	for _, f := range []string{"headers", "expose"} {
 		for _, h := range n.Field(f).List() {
-			if h.Str() == every && v.Credentials {
+			if h.Str() == all && v.Credentials {
 				x.Problem(diag.New(diag.CodeRange, h.Pos(), `to a browser that sends credentials "*" is a name like any other`).WithFix("name the header fields"))
 			}
 		}
@@ -171,28 +154,6 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	return v
 }
 
-// checkPort refuses an origin that no browser ever names: they leave out the port that is
-// the scheme's own (https://url.spec.whatwg.org/#concept-url-port), and others end at 65535.
-func checkPort(n intent.Node, x *resolve.Place) {
-	scheme, rest, _ := strings.Cut(n.Str(), "://")
-	colon := strings.LastIndexByte(rest, ':')
-	if colon <= strings.LastIndexByte(rest, ']') {
-		return
-	}
-	text := rest[colon+1:]
-	port, err := strconv.ParseUint(text, 10, 16)
-	switch own := map[string]uint64{"http": 80, "https": 443}[scheme]; {
-	case err != nil || port == 0:
-		x.Problem(diag.New(diag.CodeRange, n.Pos(), "origin %q has a port that is none: %s", n.Str(), text).WithFix("write one from 1 to 65535"))
-	case port == own:
-		x.Problem(diag.New(diag.CodeRange, n.Pos(), "no page has the origin %q: browsers leave out %d, which is the port of %s", n.Str(), own, scheme).
-			WithFix("write %q", scheme+"://"+rest[:colon]))
-	case text != strconv.FormatUint(port, 10):
-		x.Problem(diag.New(diag.CodeRange, n.Pos(), "no page has the origin %q: browsers write the port as %d", n.Str(), port).
-			WithFix("write %q", scheme+"://"+rest[:colon+1]+strconv.FormatUint(port, 10)))
-	}
-}
-
 // meaning follows Envoy's filter: a preflight has an origin that fits and says what it asks
 // for; Envoy keeps one line of each of the headers.
 func meaning(v trait.Value) []space.Act {
@@ -203,7 +164,7 @@ func meaning(v trait.Value) []space.Act {
 	empty := space.Pattern{Kind: space.Exact, Text: ""}
 	from := is(space.HeaderDim(origin), false)
 	for _, o := range s.Origins {
-		from.Any = append(from.Any, pattern(o))
+		from.Any = append(from.Any, space.Pages(o))
 	}
 	// Envoy's filter leaves requests alone whose route has no destination.
 	return []space.Act{{At: space.AtArrival, Passing: true, Fields: fields(s)}, {

@@ -68,8 +68,8 @@ func OnCluster[T trait.Value](f func(c *clusterv3.Cluster, v T, x *Ctx)) Lowerin
 // OnRoutesTo lowers a service's or an external's trait on every route of a caller's proxy
 // (sidecar or gateway) that sends requests there: what its clusters need of a request. A route
 // may have several destinations: f gets the distinct values that they have, at least one, in
-// their order, and says with Ctx.Problem if one route cannot serve all of them. The feature is
-// OnCluster as well, Join makes one of both.
+// their order, and says with Ctx.Problem if one route cannot serve all of them. What the clusters
+// need besides is OnCluster, Join makes one of both.
 func OnRoutesTo[T trait.Value](f func(r *routev3.Route, vs []T, x *Ctx)) Lowering {
 	return Lowering{routesTo: func(r *routev3.Route, vs []trait.Value, x *Ctx) { f(r, typedAll[T](vs), x) }}
 }
@@ -145,15 +145,17 @@ func (l Lowering) Support() (state, why string) {
 	return "exact", ""
 }
 
-func (l Lowering) onRoute() bool   { return l.route != nil || l.routeClusters != nil }
-func (l Lowering) onService() bool { return l.cluster != nil || l.inbound != nil || l.manager != nil }
+func (l Lowering) onRoute() bool { return l.route != nil || l.routeClusters != nil }
+func (l Lowering) onService() bool {
+	return l.cluster != nil || l.routesTo != nil || l.inbound != nil || l.manager != nil
+}
 func (l Lowering) onCluster() bool { return l.cluster != nil }
 func (l Lowering) onGateway() bool { return l.manager != nil }
 
 // misplaced returns a slot that l needs and that the chain of its side lacks.
 func (l Lowering) misplaced() (Slot, bool) {
 	for _, s := range l.needs {
-		if (l.route != nil && hasSlot(outbound, s)) || (l.inbound != nil && hasSlot(inbound, s)) {
+		if ((l.route != nil || l.routesTo != nil) && hasSlot(outbound, s)) || (l.inbound != nil && hasSlot(inbound, s)) {
 			continue
 		}
 		return s, true

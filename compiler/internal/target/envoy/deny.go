@@ -1,10 +1,14 @@
 package envoy
 
 import (
+	"fmt"
+
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/internal/hop"
 )
 
@@ -33,6 +37,31 @@ func (e *emitter) denials(s *model.Service, p model.Port) *rbacconfigv3.RBAC {
 
 func denyAll() *rbacconfigv3.RBAC {
 	return &rbacconfigv3.RBAC{Action: rbacconfigv3.RBAC_DENY, Policies: map[string]*rbacconfigv3.Policy{}}
+}
+
+// Denying is a filter that answers 403 to requests for which all tests of one of the policies hold.
+// The tests are on methods and headers.
+func Denying(policies map[string][]space.Test) *rbacv3.RBAC {
+	rules := denyAll()
+	for name, when := range policies {
+		var all []*rbacconfigv3.Permission
+		for _, t := range when {
+			field := ":method"
+			if t.Dim != space.MethodDim {
+				field, _ = t.Dim.Header()
+			}
+			m, err := headerMatcher(field, t)
+			if err != nil || field == "" {
+				panic(fmt.Sprintf("envoy: no filter denies by %s: %v", t.Dim, err))
+			}
+			all = append(all, &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_Header{Header: m}})
+		}
+		rules.Policies[name] = &rbacconfigv3.Policy{
+			Principals:  []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_Any{Any: true}}},
+			Permissions: []*rbacconfigv3.Permission{allOf(all)},
+		}
+	}
+	return &rbacv3.RBAC{Rules: rules}
 }
 
 // visitorDenials is what is refused to visitors of a gateway's host. Policies have the

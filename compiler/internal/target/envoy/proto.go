@@ -92,9 +92,18 @@ func RouteFilter(r *routev3.Route, s Slot, config proto.Message) {
 // AddFilter puts a whole filter behind those that a route has in a position. Its name there is kind
 // and its number, which no slot has: a filter that looks for what its route says of it finds nothing.
 func AddFilter(r *routev3.Route, position Slot, kind string, config proto.Message) {
+	RouteFilter(r, position, added(r.TypedPerFilterConfig, position, kind, config))
+}
+
+// AddHostFilter is AddFilter for a virtual host.
+func AddHostFilter(h *routev3.VirtualHost, position Slot, kind string, config proto.Message) {
+	HostFilter(h, position, added(h.TypedPerFilterConfig, position, kind, config))
+}
+
+func added(said map[string]*anypb.Any, position Slot, kind string, config proto.Message) *filterchainv3.FilterChainConfigPerRoute {
 	var in filterchainv3.FilterChainConfigPerRoute
-	if said, ok := r.TypedPerFilterConfig[string(position)]; ok {
-		if err := said.UnmarshalTo(&in); err != nil {
+	if there, ok := said[string(position)]; ok {
+		if err := there.UnmarshalTo(&in); err != nil {
 			panic("envoy: " + string(position) + " is no position: " + err.Error())
 		}
 	}
@@ -104,7 +113,7 @@ func AddFilter(r *routev3.Route, position Slot, kind string, config proto.Messag
 	in.FilterChain.Filters = append(in.FilterChain.Filters, &corev3.TypedExtensionConfig{
 		Name: kind + "." + strconv.Itoa(len(in.FilterChain.Filters)+1), TypedConfig: pack(config),
 	})
-	RouteFilter(r, position, &in)
+	return &in
 }
 
 // HostFilter puts per-route configuration for a filter slot on a virtual host.
@@ -120,6 +129,9 @@ func HostFilter(h *routev3.VirtualHost, s Slot, config proto.Message) {
 func AddAccessLog(m *hcmv3.HttpConnectionManager, name string, filter *accesslogv3.AccessLogFilter, config proto.Message) {
 	m.AccessLog = append(m.AccessLog, &accesslogv3.AccessLog{Name: name, Filter: filter, ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: pack(config)}})
 }
+
+// Packed is the configuration of an extension within a filter's.
+func Packed(m proto.Message) *anypb.Any { return pack(m) }
 
 // pack puts a message into an Any. Marshalling a message that this package built
 // cannot fail unless a string is not UTF-8, which CUE refuses long before.
