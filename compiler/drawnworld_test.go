@@ -125,6 +125,7 @@ type drawnRule struct {
 	lasting
 	From       []string   `json:"from"`
 	Namespaces []string   `json:"namespaces"`
+	Accounts   []string   `json:"accounts"`
 	Mesh       bool       `json:"mesh"`
 	Anyone     bool       `json:"anyone"`
 	Methods    []string   `json:"methods"`
@@ -483,7 +484,11 @@ func (w *reading) isAbout(r drawnRule, c asker) bool {
 		return false
 	}
 	ns, _, _ := strings.Cut(c.account, "/")
-	return r.Mesh || slices.Contains(r.Namespaces, ns) || slices.ContainsFunc(r.From, func(f string) bool {
+	fits := func(pattern string) bool {
+		ok, err := path.Match(pattern, c.account)
+		return ok && err == nil
+	}
+	return r.Mesh || slices.Contains(r.Namespaces, ns) || slices.ContainsFunc(r.Accounts, fits) || slices.ContainsFunc(r.From, func(f string) bool {
 		if g, is := strings.CutPrefix(f, "gateway/"); is {
 			return c.account == g
 		}

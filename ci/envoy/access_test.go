@@ -75,3 +75,26 @@ mesh: service: app: {
 		{"shop/web", "", compiler.Request{Method: "POST", Path: "/administer"}, 200},
 	})
 }
+
+// Callers are told apart by patterns of their accounts, at HTTP, at bytes, and as what is taken out.
+func TestGrantsAndDeniesNameAccountsByPatterns(t *testing.T) {
+	admitting(t, `
+mesh: service: web: {port: http: number: 80, calls: app: port: "http"}
+mesh: service: worker: {port: http: number: 80, serviceAccount: "web-worker", calls: app: port: "http"}
+mesh: service: job: {port: http: number: 80, calls: app: port: "raw"}
+mesh: service: app: {
+	port: {http: {number: 80, main: true}, raw: {number: 90, protocol: "tcp"}}
+	grant: {
+		webs: {accounts: ["*/web*"], not: accounts: ["sh*/*-worker"]}
+		workers: {accounts: ["shop/*-worker"], paths: ["/jobs/*"]}
+		bytes: {accounts: ["s*p/*b"], ports: ["raw"]}
+	}
+	deny: late: {accounts: ["s*/w*"], paths: ["/late"], ports: ["http"]}
+}`, []asks{
+		{"shop/web", "http", compiler.Request{Method: "GET", Path: "/a"}, 200},
+		{"shop/worker", "http", compiler.Request{Method: "GET", Path: "/a"}, 403},
+		{"shop/worker", "http", compiler.Request{Method: "GET", Path: "/jobs/a"}, 200},
+		{"shop/web", "http", compiler.Request{Method: "GET", Path: "/Late"}, 403},
+		{"shop/job", "raw", compiler.Request{}, 0},
+	})
+}

@@ -84,6 +84,8 @@ func (p *pen) like(pat space.Pattern) string {
 			return strings.Join(segments, "/") + p.few()
 		}
 		return strings.Join(segments, "/")
+	case space.Wild:
+		return strings.ReplaceAll(text, "*", pick(p, "a", "s0"))
 	case space.Spelt:
 		return p.like(space.Pattern{Kind: space.Template, Text: text}) + pick(p, "", "a")
 	case space.Regex, space.Line:

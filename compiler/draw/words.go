@@ -34,6 +34,7 @@ func alphabets() map[string][]string {
 		"from:#Ref":         {"alpha/s0", "beta/s1", "alpha/s2", "gateway/edge/gw"},
 		"namespaces:#Name":  {"alpha", "beta", "edge"},
 		"certificates:#Ref": {"one", "two"},
+		"#AccountPattern":   {"alpha/*", "*/s1", "*/s*", "al*/s0", "beta/s1", "*a/s3", "edge/*", "*/gw"},
 
 		"#Owner":        {"ops", "a team"},
 		"#Domain":       {"new.test", "a.b.new.test", "inner.test", "a.inner.test"},

@@ -120,6 +120,9 @@ const (
 	// names: whoever comes to the mesh later is let in (warning).
 	// Example: `grant: all: {mesh: true, not: from: ["web"]}`.
 	CodeAllBut Code = "MESH0241"
+	// CodeNoAccount is a pattern of accounts that fits none of the mesh (warning).
+	// Example: `grant: admins: accounts: ["*/admni"]`.
+	CodeNoAccount Code = "MESH0242"
 	// CodePlaintext is a port of an external that sends plaintext where everybody expects TLS.
 	// Example: `external: stripe: {hosts: ["api.stripe.com"], port: api: {number: 443, protocol: "http"}}`.
 	CodePlaintext Code = "MESH0250"

@@ -21,7 +21,7 @@ func denyTests(trustDomain string, p model.Port, d model.Deny) ([]space.Test, bo
 		if !d.Anyone {
 			return nil, false
 		}
-		d.Not.Mesh, d.Not.Namespaces, d.Not.Accounts = false, nil, nil
+		d.Not.Mesh, d.Not.Namespaces, d.Not.Patterns, d.Not.Accounts = false, nil, nil, nil
 	}
 	return broadly(trustDomain, d), true
 }

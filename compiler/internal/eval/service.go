@@ -107,6 +107,9 @@ func identities(trustDomain string, g model.Terms) []space.Pattern {
 	for _, ns := range g.Namespaces {
 		who = append(who, space.Pattern{Kind: space.Prefix, Text: identityPrefix(trustDomain) + "ns/" + ns + "/sa/"})
 	}
+	for _, p := range g.Patterns {
+		who = append(who, space.Pattern{Kind: space.Wild, Text: Identity(trustDomain, p)})
+	}
 	for _, a := range g.Accounts {
 		who = append(who, space.Pattern{Kind: space.Exact, Text: Identity(trustDomain, a)})
 	}

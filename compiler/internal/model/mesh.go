@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -421,6 +422,8 @@ type Terms struct {
 	Accounts []string `json:"accounts,omitempty"`
 	// Namespaces are callers by namespace.
 	Namespaces []string `json:"namespaces,omitempty"`
+	// Patterns are callers by identity, "namespace/account" with "*" for any letters but the slash, sorted.
+	Patterns []string `json:"account_patterns,omitempty"`
 	// Mesh is every identity of the trust domain, Anyone also callers without one.
 	Mesh   bool `json:"mesh,omitempty"`
 	Anyone bool `json:"anyone,omitempty"`
@@ -469,7 +472,14 @@ type Deny struct {
 // Names reports whether terms are about an account, "namespace/account".
 func (t Terms) Names(account string) bool {
 	namespace, _, _ := strings.Cut(account, "/")
-	return t.Mesh || t.Anyone || slices.Contains(t.Namespaces, namespace) || slices.Contains(t.Accounts, account)
+	return t.Mesh || t.Anyone || slices.Contains(t.Namespaces, namespace) || slices.Contains(t.Accounts, account) ||
+		slices.ContainsFunc(t.Patterns, func(p string) bool { return AccountFits(p, account) })
+}
+
+// AccountFits reports whether an account, "namespace/account", is one that a pattern takes.
+func AccountFits(pattern, account string) bool {
+	fits, err := path.Match(pattern, account)
+	return err == nil && fits
 }
 
 // At reports whether a deny holds at a port of its service.

@@ -116,6 +116,9 @@ func (s speaker) identityPattern(p space.Pattern, near string) string {
 	if p.Kind == space.Exact {
 		return s.caller(p.Text, near)
 	}
+	if accounts, ok := strings.CutPrefix(p.Text, "spiffe://"+s.trustDomain+"/ns/"); ok && p.Kind == space.Wild {
+		return "accounts " + strings.Replace(accounts, "/sa/", "/", 1)
+	}
 	rest, ok := strings.CutPrefix(p.Text, "spiffe://")
 	if !ok || p.Kind != space.Prefix {
 		return string(p.Kind) + " " + strconv.Quote(p.Text)

@@ -71,6 +71,7 @@ func (l *linker) checkDenies() {
 		return
 	}
 	for _, s := range l.mesh.Services {
+		l.checkPatterns(s)
 		if len(s.Denies) > 0 {
 			l.checkEffect(s)
 		}
@@ -107,6 +108,35 @@ func (l *linker) checkEffect(s *model.Service) {
 				WithFix("name others, or see to the ports' mTLS"))
 		}
 	}
+}
+
+// checkPatterns refuses patterns of accounts at ports of bytes where something is taken out of
+// somebody: the handshake holds callers to what they may, and its matchers have no opposite.
+func (l *linker) checkPatterns(s *model.Service) {
+	for _, p := range s.Ports {
+		if p.Protocol.IsHTTP() {
+			continue
+		}
+		for _, g := range s.Grants {
+			if g.Ports != nil && !slices.Contains(g.Ports, p.Name) {
+				continue
+			}
+			cut := len(g.Not.Accounts)+len(g.Not.Namespaces) > 0 || slices.ContainsFunc(s.Denies, func(d model.Deny) bool { return d.At(p.Name) })
+			if len(g.Not.Patterns) > 0 || cut && len(g.Patterns) > 0 {
+				l.refusePatterns(model.GrantPath(s.ID, g.Name), p)
+			}
+		}
+		for _, d := range s.Denies {
+			if d.At(p.Name) && len(d.Patterns)+len(d.Not.Patterns) > 0 {
+				l.refusePatterns(model.DenyPath(model.ServicePath(s.ID), d.Name), p)
+			}
+		}
+	}
+}
+
+func (l *linker) refusePatterns(path string, p model.Port) {
+	l.add(diag.New(diag.CodeProtocol, l.lineOf(path), "port %q takes bytes, whose callers the handshake tells apart: of a pattern of accounts nothing can be taken out there, and none can be taken out of others", p.Name).
+		WithFix("name services in `from`, or namespaces, or write a grant of its own for port %q", p.Name))
 }
 
 // hasEffect reports whether a request meets rule i of an access list that the handshake

@@ -101,11 +101,11 @@ func (l *linker) canGrant(e intent.Entry, g model.Grant) {
 }
 
 // orAnyone is how terms that may hold for callers without identity name somebody.
-const orAnyone = "add `from`, `namespaces`, `mesh: true` (every workload) or `anyone: true` (callers without identity too)"
+const orAnyone = "add `from`, `namespaces`, `accounts`, `mesh: true` (every workload) or `anyone: true` (callers without identity too)"
 
 // saysWho refuses terms that name nobody.
 func (l *linker) saysWho(what string, t model.Terms, n intent.Node, fix string) {
-	if len(n.Field("from").List()) == 0 && len(t.Namespaces) == 0 && !t.Mesh && !t.Anyone {
+	if len(n.Field("from").List()) == 0 && len(n.Field("accounts").List()) == 0 && len(t.Namespaces) == 0 && !t.Mesh && !t.Anyone {
 		l.add(diag.New(diag.CodeWho, n.Pos(), "%s does not say who", what).
 			WithFix("%s", fix))
 	}
@@ -117,8 +117,6 @@ func (l *linker) termsOf(p *pkg, n intent.Node) model.Terms {
 	for _, f := range n.Field("from").List() {
 		t.Accounts = append(t.Accounts, l.caller(p, f)...)
 	}
-	slices.Sort(t.Accounts)
-	t.Accounts = slices.Compact(t.Accounts)
 	spaces := n.Field("namespaces")
 	for _, s := range spaces.List() {
 		if known := sortedKeys(l.domains); !slices.Contains(known, s.Str()) {
@@ -126,6 +124,13 @@ func (l *linker) termsOf(p *pkg, n intent.Node) model.Terms {
 		}
 	}
 	t.Namespaces = spaces.Strings()
+	for _, a := range n.Field("accounts").List() {
+		l.readAccount(p, a, &t)
+	}
+	slices.Sort(t.Accounts)
+	t.Accounts = slices.Compact(t.Accounts)
+	slices.Sort(t.Patterns)
+	t.Patterns = slices.Compact(t.Patterns)
 	l.nonEmpty(n.Field("methods"), "methods")
 	t.Methods = l.methods(n.Field("methods"))
 	for _, pn := range n.Field("paths").List() {
@@ -136,6 +141,44 @@ func (l *linker) termsOf(p *pkg, n intent.Node) model.Terms {
 	l.nonEmpty(n.Field("paths"), "paths")
 	sortPaths(t.Paths)
 	return t
+}
+
+// readAccount adds an account to terms, or a pattern of them: what takes a whole namespace, or all
+// of them, as such.
+func (l *linker) readAccount(p *pkg, n intent.Node, t *model.Terms) {
+	written := p.qualify(n.Str())
+	known := l.allAccounts()
+	namespace, name, _ := strings.Cut(written, "/")
+	switch {
+	case !strings.Contains(written, "*"):
+		if !slices.Contains(known, written) {
+			l.add(l.unknown(n.Pos(), "account", n.Str(), known))
+		}
+		t.Accounts = append(t.Accounts, written)
+	case !slices.ContainsFunc(known, func(a string) bool { return model.AccountFits(written, a) }):
+		l.add(diag.Warn(diag.CodeNoAccount, n.Pos(), "no account of the mesh is like %q", n.Str()).
+			WithFix("correct it, or leave it out until there is one: what comes to fit it later is meant by it"))
+		fallthrough
+	default:
+		switch all := "*"; {
+		case namespace == all && name == all:
+			t.Mesh = true
+		case name == all && !strings.Contains(namespace, all):
+			t.Namespaces = append(t.Namespaces, namespace)
+		default:
+			t.Patterns = append(t.Patterns, written)
+		}
+	}
+}
+
+// allAccounts are the accounts of services and gateways, "namespace/account", sorted.
+func (l *linker) allAccounts() []string {
+	var out []string
+	for _, accounts := range l.accounts {
+		out = append(out, accounts...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func sortPaths(ps []model.Path) {

@@ -35,6 +35,7 @@ const (
 	Regex    Kind = "regex"    // RE2, the whole value, which is ASCII
 	Line     Kind = "line"     // RE2, the whole line of a header, whatever bytes it has (Test.OnLines)
 	Spelt    Kind = "spelt"    // a path in every spelling: "/a", or "/a/*" for it and all below (hop.Spellings)
+	Wild     Kind = "wild"     // an identity, in which "*" is any text without a slash
 	Moved    Kind = "moved"    // a path of which a Move makes one of another pattern (MovedPattern)
 )
 

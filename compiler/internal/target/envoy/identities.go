@@ -10,15 +10,17 @@ import (
 	"meshc.dev/meshc/compiler/internal/model"
 )
 
-// uris is a set of URIs: one, or all that begin with a text.
+// uris is a set of URIs: one, all that begin with a text, or all that an expression takes, of
+// which nothing is taken out: resolve refuses that.
 type uris struct {
-	text   string
-	prefix bool
+	text    string
+	prefix  bool
+	pattern bool
 }
 
 // holds reports whether o is part of u.
 func (u uris) holds(o uris) bool {
-	if u.prefix {
+	if u.prefix && !o.pattern {
 		return strings.HasPrefix(o.text, u.text)
 	}
 	return u == o
@@ -37,11 +39,14 @@ func (e *emitter) identities(t model.Terms) identities {
 	t.Mesh = t.Mesh || t.Anyone
 	var out identities
 	for _, m := range e.sans(t) {
-		if exact := m.GetExact(); exact != "" {
-			out = append(out, identitySet{uris: uris{exact, false}})
-		} else {
-			out = append(out, identitySet{uris: uris{m.GetPrefix(), true}})
+		u := uris{text: m.GetExact()}
+		switch {
+		case m.GetPrefix() != "":
+			u = uris{text: m.GetPrefix(), prefix: true}
+		case m.GetSafeRegex() != nil:
+			u = uris{text: m.GetSafeRegex().GetRegex(), pattern: true}
 		}
+		out = append(out, identitySet{uris: u})
 	}
 	return out
 }
@@ -98,10 +103,12 @@ func (x identitySet) matcher() *matcherv3.StringMatcher {
 	var tails []uris
 	for _, b := range x.but {
 		if x.holds(b) {
-			tails = append(tails, uris{strings.TrimPrefix(b.text, x.text), b.prefix})
+			tails = append(tails, uris{text: strings.TrimPrefix(b.text, x.text), prefix: b.prefix})
 		}
 	}
 	switch {
+	case x.pattern:
+		return regexString(x.text)
 	case !x.prefix:
 		return exactString(x.text)
 	case len(tails) == 0:
@@ -127,7 +134,7 @@ func otherThan(texts []uris) string {
 		if next[c] == nil {
 			letters = append(letters, c)
 		}
-		next[c] = append(next[c], uris{t.text[1:], t.prefix})
+		next[c] = append(next[c], uris{text: t.text[1:], prefix: t.prefix})
 	}
 	slices.Sort(letters)
 	var ways []string
@@ -141,7 +148,7 @@ func otherThan(texts []uris) string {
 			quoted = `\-`
 		}
 		class += quoted
-		if !slices.Contains(next[c], uris{"", true}) {
+		if !slices.Contains(next[c], uris{prefix: true}) {
 			ways = append(ways, regexp.QuoteMeta(string(c))+otherThan(next[c]))
 		}
 	}

@@ -14,10 +14,10 @@ import (
 func TestIdentitiesAreTakenOut(t *testing.T) {
 	texts := rapid.SampledFrom([]string{"td/", "td/a", "td/ab", "td/a-b", "td/abc", "td/b", "td/b.c", "td/a]", "td/a^"})
 	sets := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) identitySet {
-		return identitySet{uris: uris{texts.Draw(t, "text"), rapid.Bool().Draw(t, "prefix")}}
+		return identitySet{uris: uris{text: texts.Draw(t, "text"), prefix: rapid.Bool().Draw(t, "prefix")}}
 	}), 0, 3)
 	takes := func(s identities, v string) bool {
-		return slices.ContainsFunc(s, func(x identitySet) bool { return x.holds(uris{v, false}) })
+		return slices.ContainsFunc(s, func(x identitySet) bool { return x.holds(uris{text: v}) })
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		in, refused, excepted := identities(sets.Draw(t, "in")), identities(sets.Draw(t, "refused")), identities(sets.Draw(t, "excepted"))

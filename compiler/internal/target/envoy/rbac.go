@@ -16,6 +16,7 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 )
 
 // access is the authorization of one port: an ALLOW with one policy per grant
@@ -112,6 +113,10 @@ func (e *emitter) sans(g model.Terms) []*matcherv3.StringMatcher {
 	var out []*matcherv3.StringMatcher
 	for _, n := range g.Namespaces {
 		out = append(out, prefixString(td+"ns/"+n+"/sa/"))
+	}
+	for _, a := range g.Patterns {
+		ns, sa := splitID(a)
+		out = append(out, regexString(space.Pattern{Kind: space.Wild, Text: td + "ns/" + ns + "/sa/" + sa}.Expression()))
 	}
 	for _, a := range g.Accounts {
 		ns, sa := splitID(a)

@@ -162,7 +162,7 @@ func (e *emitter) callers(g model.Grant, denies []model.Deny) ([]peer, bool) {
 	for _, n := range spaces {
 		out = append(out, peer{NamespaceSelector: namespaces(n)})
 	}
-	for _, account := range g.Accounts {
+	for _, account := range slices.Concat(g.Accounts, e.fitting(g.Patterns)) {
 		if !g.IsAbout(account) || refused(func(d model.Deny) bool { return d.IsAbout(account) }) {
 			continue
 		}
@@ -175,10 +175,29 @@ func (e *emitter) callers(g model.Grant, denies []model.Deny) ([]peer, bool) {
 // exceptsNone reports whether a deny excepts nobody of a namespace, "" for nobody at all.
 func exceptsNone(d model.Deny, namespace string) bool {
 	if namespace == "" {
-		return !d.Not.Mesh && len(d.Not.Namespaces)+len(d.Not.Accounts) == 0
+		return !d.Not.Mesh && len(d.Not.Namespaces)+len(d.Not.Patterns)+len(d.Not.Accounts) == 0
 	}
-	return !d.Not.Mesh && !slices.Contains(d.Not.Namespaces, namespace) &&
+	return !d.Not.Mesh && len(d.Not.Patterns) == 0 && !slices.Contains(d.Not.Namespaces, namespace) &&
 		!slices.ContainsFunc(d.Not.Accounts, func(account string) bool { return strings.HasPrefix(account, namespace+"/") })
+}
+
+// fitting are the accounts of the mesh that patterns take, each once.
+func (e *emitter) fitting(patterns []string) []string {
+	var out []string
+	add := func(account string) {
+		if !slices.Contains(out, account) && slices.ContainsFunc(patterns, func(p string) bool { return model.AccountFits(p, account) }) {
+			out = append(out, account)
+		}
+	}
+	for _, s := range e.m.Services {
+		for _, v := range s.Versions {
+			add(s.Namespace + "/" + v.Account)
+		}
+	}
+	for _, g := range e.m.Gateways {
+		add(g.Namespace + "/" + g.Account)
+	}
+	return out
 }
 
 // podsOf are the pods that run as an account.
