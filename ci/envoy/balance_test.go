@@ -45,10 +45,11 @@ mesh: service: app: {
 		cookie: {number: 84, protocol: "grpc", balance: hash: cookie: "tenant"}
 		query: {number: 85, protocol: "http2", balance: hash: {query: "tenant", table: "maglev"}}
 		source: {number: 86, balance: hash: source: true}
+		kept: {number: 89, session: cookie: {name: "app-workload", ttl: "1h"}}
 		bytes: {number: 90, protocol: "tcp", balance: hash: {source: true, table: "maglev"}}
 		spread: {number: 91, protocol: "tcp"}
 	}
-	grant: all: {mesh: true, ports: ["usual", "round", "slow", "turns", "random", "header", "cookie", "query", "source", "bytes", "spread"]}
+	grant: all: {mesh: true, ports: ["usual", "round", "slow", "turns", "random", "header", "cookie", "query", "source", "kept", "bytes", "spread"]}
 	route: {
 		edited: {match: path: prefix: "/edited", to: default: 100, requestHeaders: set: "x-tenant": "one"}
 		rest: to: default: 100
@@ -56,7 +57,7 @@ mesh: service: app: {
 }
 mesh: gateway: edge: {port: http: number: 80, host: "*": route: all: {destination: app: port: "header", to: app: 100}}
 `)
-	names := []string{"usual", "round", "slow", "turns", "random", "header", "cookie", "query", "source", "bytes", "spread"}
+	names := []string{"usual", "round", "slow", "turns", "random", "header", "cookie", "query", "source", "kept", "bytes", "spread"}
 	var rs []compiler.Request
 	for _, port := range names {
 		rs = append(rs, compiler.Request{From: "shop/web", To: "shop/app", Port: port})
@@ -209,5 +210,48 @@ func TestEqualRequestsMeet(t *testing.T) {
 		if at := c.ask("edge", with("x-tenant", tenant(i))); at != byHeader[i] {
 			t.Errorf("value %d from the gateway met %d, from a sidecar %d", i, at, byHeader[i])
 		}
+	}
+}
+
+// Whoever brings the cookie back that came with the first answer gets the same workload, and another one where that is gone;
+// who brings none is not kept to any.
+func TestCallersComeBackToTheirWorkload(t *testing.T) {
+	const callers, times = 8, 6
+	c := gather(t)
+	send := func(cookie string) rehearsal.Reply {
+		r := compiler.Request{Path: "/"}
+		if cookie != "" {
+			r.Headers = []compiler.Header{{Name: "cookie", Value: "a=b; " + cookie}}
+		}
+		got, err := c.stage.Ask(c.ctx, c.doors["kept"], r)
+		if err != nil || got.Seen == nil {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		return got
+	}
+	met := map[int]bool{}
+	for range callers {
+		first := send("")
+		said := strings.Join(first.Headers["set-cookie"], "|")
+		cookie, attributes, _ := strings.Cut(said, ";")
+		if !strings.HasPrefix(cookie, "app-workload=") || !strings.Contains(attributes, "Max-Age=3600") || !strings.Contains(attributes, "HttpOnly") || !strings.Contains(attributes, "Path=/") {
+			t.Fatalf("the first answer says %q", said)
+		}
+		for range times {
+			again := send(cookie)
+			if again.Seen.Workload != first.Seen.Workload || len(again.Headers["set-cookie"]) > 0 {
+				t.Errorf("back at %d, first at %d, told %v", again.Seen.Workload, first.Seen.Workload, again.Headers["set-cookie"])
+			}
+		}
+		met[first.Seen.Workload] = true
+	}
+	for range workloads * 20 {
+		met[send("").Seen.Workload] = true
+	}
+	if len(met) != workloads {
+		t.Errorf("whoever brings no cookie met %v", met)
+	}
+	if got := send("app-workload=bm9ib2R5"); len(got.Headers["set-cookie"]) != 1 {
+		t.Errorf("of a cookie that names no workload %v is made", got.Headers["set-cookie"])
 	}
 }

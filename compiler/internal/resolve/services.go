@@ -62,6 +62,14 @@ func (l *linker) versionTraits(p *pkg, s *model.Service, n intent.Node) {
 					set = set.With(v)
 				}
 			}
+			all := set.Or(s.TraitsAt(port.Name))
+			for _, r := range l.rules {
+				if v, says := set.Lookup(r.Name); says && r.Fits != nil {
+					c, _ := r.nearest(toVersion(node, version, n))
+					x.At = c.on
+					r.Fits(v, all, r.fieldOf(c, x), x)
+				}
+			}
 			return set
 		})
 	}

@@ -74,7 +74,7 @@ var Feature = feature.Feature{
 			{Field: "balance.leastRequest.slowStart", Value: "none", Why: "where many come and go, those that are new would leave their part to the few others"},
 			{Field: "balance.hash.table", Value: "a ring", Why: "fewer requests move when workloads come and go"},
 		},
-		Read: read, Uses: nil,
+		Read: read, Fits: noSession, Uses: nil,
 	},
 	Codec:      trait.JSON[Balance],
 	Meaning:    meaning,

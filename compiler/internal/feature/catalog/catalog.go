@@ -59,6 +59,7 @@ func All() []feature.Feature {
 		panicking.Feature,
 		circuitbreaker.Feature,
 		balance.Feature,
+		balance.Session,
 		connection.Feature,
 		ratelimit.Feature,
 		logs.Feature,

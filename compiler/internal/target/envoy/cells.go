@@ -147,9 +147,9 @@ func (l Lowering) Support() (state, why string) {
 
 func (l Lowering) onRoute() bool { return l.route != nil || l.routeClusters != nil }
 func (l Lowering) onService() bool {
-	return l.cluster != nil || l.routesTo != nil || l.inbound != nil || l.manager != nil
+	return l.onCluster() || l.inbound != nil || l.manager != nil
 }
-func (l Lowering) onCluster() bool { return l.cluster != nil }
+func (l Lowering) onCluster() bool { return l.cluster != nil || l.routesTo != nil }
 func (l Lowering) onGateway() bool { return l.manager != nil }
 
 // misplaced returns a slot that l needs and that the chain of its side lacks.
