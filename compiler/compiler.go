@@ -155,6 +155,18 @@ func (p *Program) At(at time.Time) (*Program, diag.List) {
 }
 
 func link(in *intent.Intent, at time.Time, policy string, memo *Memo) (*Program, diag.List) {
+	p, ds := linked(in, at, policy, memo)
+	if p == nil {
+		return nil, ds
+	}
+	if ds = append(ds, p.nevers()...); ds.HasErrors() {
+		return nil, ds.Sorted()
+	}
+	return p, ds
+}
+
+// linked is link before anybody asks what must never be allowed.
+func linked(in *intent.Intent, at time.Time, policy string, memo *Memo) (*Program, diag.List) {
 	res, ds := resolve.Mesh(in, catalog.Rules(), catalog.ConditionWords(), at, memo.link())
 	if ds.HasErrors() {
 		return nil, ds

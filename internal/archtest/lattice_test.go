@@ -102,6 +102,7 @@ func middle() []row {
 		{pkg: in + "eval", may: []string{in + "model", in + "trait", in + "space", "compiler/release", "internal/canon", "internal/hop"}, pure: true},
 		{pkg: in + "prove", may: []string{in + "space"}, pure: true},
 		{pkg: in + "plan", may: []string{in + "model", in + "trait", in + "space", in + "prove", in + "eval", "compiler/release", "internal/diag"}, pure: true},
+		{pkg: in + "invariant", may: []string{in + "model", in + "trait", in + "space", in + "prove", in + "eval"}, pure: true},
 		{pkg: in + "target/coverage", may: []string{in + "model"}, pure: true},
 		{pkg: in + "target/envoy", may: append(slices.Clone(object), "internal/parallel", envoyProtos, xdsProtos, protobuf), pure: true},
 		{pkg: in + "kustomize", may: []string{in + "source", "internal/canon", kustomize, yamlNodes, kubeAPI, kubeMachine, kubeJSON}, pure: true},

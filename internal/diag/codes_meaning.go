@@ -71,6 +71,9 @@ const (
 	// such as logs).
 	// Example: calls: audit: {}, or mirror: to: "audit", where service "audit" has no grant.
 	CodeRefused Code = "MESH0222"
+	// CodeBroken is a `never` that some request breaks, or that cannot be proved for all requests.
+	// Example: never: "cards only by payment": {anyone: true, not: from: ["shop/payment"], to: ["shop/vault"]} where another grant of "shop/vault" admits "shop/web".
+	CodeBroken Code = "MESH0260"
 	// CodeNobodyMore is an mTLS mode that takes plaintext, where no grant admits callers
 	// without an identity (warning).
 	// Example: mtls: mode: "permissive" where all grants name services.

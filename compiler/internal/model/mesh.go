@@ -92,6 +92,8 @@ type Mesh struct {
 	Services   []*Service  `json:"services,omitempty"`
 	Gateways   []*Gateway  `json:"gateways,omitempty"`
 	Externals  []*External `json:"externals,omitempty"`
+	// Nevers are what must never be allowed, sorted by package and name.
+	Nevers []Never `json:"nevers,omitempty"`
 	// Index, built by Mesh.Build.
 	services  map[string]*Service
 	externals map[string]*External

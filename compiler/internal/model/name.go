@@ -59,6 +59,9 @@ func ServicePath(id string) string { return "service/" + id }
 // OverridePath is the mesh path of a field that an environment replaces.
 func OverridePath(o Override) string { return "override/" + o.Package + "/" + o.Field }
 
+// NeverPath is the mesh path of what must never be allowed.
+func NeverPath(n Never) string { return "never/" + n.Package + "/" + n.Name }
+
 // VersionPath is the mesh path of a service's version.
 func VersionPath(id, version string) string { return ServicePath(id) + "/version/" + version }
 

@@ -61,7 +61,7 @@ type Change struct {
 	Until    string `json:"until,omitempty"`
 	Owner    string `json:"owner,omitempty"`
 	Reason   string `json:"reason,omitempty"`
-	// Name is what a target goes without, or the field that an environment replaces.
+	// Name is what a target goes without, the field that an environment replaces, or a never's.
 	Name string `json:"name,omitempty"`
 	// Why it does.
 	Why []string `json:"why,omitempty"`
@@ -90,6 +90,11 @@ const (
 	Capture         What = "capture"
 	OverrideNew     What = "overrideNew"
 	OverrideGone    What = "overrideGone"
+	NeverNew        What = "neverNew"
+	NeverGone       What = "neverGone"
+	NeverLess       What = "neverLess"
+	NeverOther      What = "neverOther"
+	NeverMoved      What = "neverMoved"
 	ServiceNew      What = "serviceNew"
 	ServiceGone     What = "serviceGone"
 	Belongs         What = "belongs"
@@ -182,6 +187,11 @@ var sentences = map[What]string{
 	Capture:         "capture {before} → {after}: what is not reached in the new way gets nothing",
 	OverrideNew:     "environment {after} replaces {name} of {package:package}",
 	OverrideGone:    "environment {before} no longer replaces {name} of {package:package}",
+	NeverNew:        "never \"{name}\"[ of {package:package}] is new, and holds",
+	NeverGone:       "never \"{name}\"[ of {package:package}] is gone: a later change may allow what it forbids",
+	NeverLess:       "never \"{name}\"[ of {package:package}] forbids less: a later change may allow the rest",
+	NeverOther:      "never \"{name}\"[ of {package:package}] is written otherwise, and no less is forbidden",
+	NeverMoved:      "never \"{name}\"[ of {package:package}] is gone, and others forbid all that it did",
 	ServiceNew:      "service is new[, by {package:package} in the namespace of {home:package}: it gains what is granted to namespace {namespace}]",
 	ServiceGone:     "service is gone",
 	Belongs:         "belongs to {before:package} → {after:package}",

@@ -213,7 +213,7 @@ func (c *comparison) externals() {
 			continue
 		}
 		from := len(c.found)
-		if from, to := home(c.before, b.Namespace, b.Package), home(c.after, a.Namespace, a.Package); from != to {
+		if from, to := c.before.Home(b.Namespace, b.Package), c.after.Home(a.Namespace, a.Package); from != to {
 			c.externalNote(id, Widening, moved(Belongs, from, to))
 		}
 		if b.Owner != a.Owner {

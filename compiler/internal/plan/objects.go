@@ -18,6 +18,7 @@ func (c *comparison) objects() {
 	c.wholeMesh()
 	c.ownership()
 	c.overrides()
+	c.nevers()
 	services := map[string]bool{}
 	for _, m := range []*model.Mesh{c.before, c.after} {
 		for _, s := range m.Services {
@@ -118,7 +119,7 @@ func (c *comparison) service(before, after *model.Service) {
 		c.note(before, Neutral, KindService, Change{What: ServiceGone})
 		return
 	}
-	if b, a := home(c.before, before.Namespace, before.Package), home(c.after, after.Namespace, after.Package); b != a {
+	if b, a := c.before.Home(before.Namespace, before.Package), c.after.Home(after.Namespace, after.Package); b != a {
 		c.note(after, Widening, KindOwner, moved(Belongs, b, a))
 	}
 	if before.Owner != after.Owner {

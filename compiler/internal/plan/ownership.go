@@ -187,15 +187,6 @@ func folder(dir string) string {
 	return "package " + strconv.Quote(dir)
 }
 
-// home is the package that declares something: a guest, or the namespace's owner.
-func home(m *model.Mesh, namespace, guest string) string {
-	if guest != "" {
-		return guest
-	}
-	n, _ := m.Namespace(namespace)
-	return n.Package
-}
-
 func without[T comparable](xs, ys []T) []T {
 	return slices.DeleteFunc(slices.Clone(xs), func(x T) bool { return slices.Contains(ys, x) })
 }

@@ -112,6 +112,9 @@ func (l *linker) unknown(at diag.Pos, what, name string, known []string) diag.Di
 // caller resolves who a grant or a test names: the accounts of a service or a gateway.
 func (l *linker) caller(p *pkg, n intent.Node) []string {
 	ref := n.Str()
+	if ref == allGateways {
+		return l.gatewayAccounts()
+	}
 	if name, ok := strings.CutPrefix(ref, gatewayPrefix); ok {
 		if id := l.gatewayID(p, name, n.Pos()); id != "" {
 			return l.accounts[gatewayPrefix+id]
@@ -123,6 +126,17 @@ func (l *linker) caller(p *pkg, n intent.Node) []string {
 		return nil
 	}
 	return l.accounts[id]
+}
+
+// gatewayAccounts are those of all gateways.
+func (l *linker) gatewayAccounts() []string {
+	var out []string
+	for _, key := range sortedKeys(l.accounts) {
+		if strings.HasPrefix(key, gatewayPrefix) {
+			out = append(out, l.accounts[key]...)
+		}
+	}
+	return out
 }
 
 // gatewayID resolves a gateway's name: the package's own first, then the only one of that name.

@@ -117,6 +117,9 @@ func Mesh(in *intent.Intent, rules []Rule, words []Word, at time.Time, memo *Mem
 	l.readEnforcement()
 	l.describeOwners()
 	l.listOverrides(in)
+	for _, p := range l.pkgs {
+		l.readNevers(p)
+	}
 	l.order()
 	l.mesh.Build()
 	l.checkOwners(l.pkgs)
@@ -370,5 +373,6 @@ func (l *linker) answers(s trait.Set) []string {
 func (l *linker) order() {
 	slices.SortFunc(l.mesh.Services, func(a, b *model.Service) int { return strings.Compare(a.ID, b.ID) })
 	slices.SortFunc(l.mesh.Externals, func(a, b *model.External) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(l.mesh.Nevers, func(a, b model.Never) int { return strings.Compare(model.NeverPath(a), model.NeverPath(b)) })
 	slices.SortFunc(l.mesh.Gateways, func(a, b *model.Gateway) int { return strings.Compare(a.ID, b.ID) })
 }
