@@ -31,7 +31,7 @@ func Forbidden(trustDomain string, p model.Port, n model.Never) (r Requests, ok 
 	return Requests{
 		Who:     slices.DeleteFunc(slices.Clone(all), func(t space.Test) bool { return !isWho(t) }),
 		What:    slices.DeleteFunc(all, isWho),
-		Plainly: slices.DeleteFunc(Literally(trustDomain, d), isWho),
+		Plainly: slices.DeleteFunc(Literally(trustDomain, d.Terms, d.Not), isWho),
 	}, true
 }
 

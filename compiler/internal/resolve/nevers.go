@@ -117,7 +117,7 @@ func (l *linker) neverPorts(about []string, n intent.Node) (ports []string, ok b
 
 // saysSomething refuses a never that no request can break.
 func (l *linker) saysSomething(e intent.Entry, n model.Never, about []string) {
-	_, possible := prove.Simplify(eval.Literally(l.trustDomain, n.Deny), prove.Limits{})
+	_, possible := prove.Simplify(eval.Literally(l.trustDomain, n.Terms, n.Not), prove.Limits{})
 	where, bytes := false, true
 	for _, id := range about {
 		for _, port := range l.ports[id] {
