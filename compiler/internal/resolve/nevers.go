@@ -5,10 +5,8 @@ import (
 	"strconv"
 	"strings"
 
-	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
-	"meshc.dev/meshc/compiler/internal/prove"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -117,7 +115,6 @@ func (l *linker) neverPorts(about []string, n intent.Node) (ports []string, ok b
 
 // saysSomething refuses a never that no request can break.
 func (l *linker) saysSomething(e intent.Entry, n model.Never, about []string) {
-	_, possible := prove.Simplify(eval.Literally(l.trustDomain, n.Terms, n.Not), prove.Limits{})
 	where, bytes := false, true
 	for _, id := range about {
 		for _, port := range l.ports[id] {
@@ -127,7 +124,7 @@ func (l *linker) saysSomething(e intent.Entry, n model.Never, about []string) {
 		}
 	}
 	switch {
-	case !possible || !where:
+	case !l.leaves(n.Terms, n.Not) || !where:
 		l.add(diag.New(diag.CodeNever, e.Node.Pos(), "never %q says nothing: its `not` takes back all that it says", e.Name).
 			WithFix("delete it, or what excepts too much"))
 	case bytes && (n.Methods != nil || n.Paths != nil):
