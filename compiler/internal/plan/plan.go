@@ -239,6 +239,7 @@ type Side struct {
 // for one date. The error is an internal one: a witness that the evaluator does
 // not confirm.
 func Compare(before, after Side, meaning eval.Column, words Words, lim prove.Limits) (Plan, error) {
+	lim.Cuts = &prove.Cuts{}
 	c := &comparison{
 		before: inDomain(before.Mesh, after.Mesh.TrustDomain), after: after.Mesh, meaning: meaning, words: words, lim: lim,
 		oldDomain:       before.Mesh.TrustDomain,

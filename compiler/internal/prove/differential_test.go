@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"meshc.dev/meshc/compiler/internal/eval"
@@ -23,6 +24,7 @@ import (
 // a template's variable of one character, assignments not undone. Not caught:
 // list() keeping repeats, as repeats that decide nothing are refuted anyway.
 func TestCompareAgreesWithEval(t *testing.T) {
+	var cuts prove.Cuts // of all cases, as scopes of a fleet share them
 	rapid.Check(t, func(t *rapid.T) {
 		before := drawList(t, "before")
 		after := drawEdit(t, before)
@@ -30,6 +32,10 @@ func TestCompareAgreesWithEval(t *testing.T) {
 		changes, err := prove.Compare(space.Decision{Scope: scope, Effective: before}, space.Decision{Scope: scope, Effective: after}, prove.Limits{})
 		if err != nil {
 			t.Fatal(err)
+		}
+		again, err := prove.Compare(space.Decision{Scope: scope, Effective: before}, space.Decision{Scope: scope, Effective: after}, prove.Limits{Cuts: &cuts})
+		if diff := cmp.Diff(changes, again); err != nil || diff != "" {
+			t.Fatalf("with what others cut (%v): %s", err, diff)
 		}
 		pairs := map[string]bool{}
 		for _, c := range changes {

@@ -71,7 +71,7 @@ func newProblem(scope space.Scope, lim Limits, lists ...space.List) (*problem, e
 		}
 		slices.SortFunc(sorted, comparePatterns)
 		dim, _ := d.Of()
-		a, err := atomize(sorted, dim.Universe(sorted), p.limits.States)
+		a, err := p.limits.Cuts.atomize(sorted, dim.Universe(sorted), p.limits.States)
 		var over errStates
 		if errors.As(err, &over) {
 			return nil, &BudgetError{Scope: scope, Dimension: d, Budget: over.budget}

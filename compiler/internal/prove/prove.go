@@ -30,6 +30,8 @@ type Limits struct {
 	Steps int
 	// Identities are callers to prefer in witnesses, in order.
 	Identities []string
+	// Cuts is what questions that are asked with it share, nil if nothing.
+	Cuts *Cuts
 }
 
 func (l Limits) withDefaults() Limits {

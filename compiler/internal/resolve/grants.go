@@ -88,12 +88,12 @@ func both(t, other model.Terms) model.Terms {
 // canGrant refuses a grant whose own exceptions leave it nothing, and warns of one that says who
 // may not call instead of who may.
 func (l *linker) canGrant(e intent.Entry, g model.Grant) {
-	if !l.leaves(g.Terms, g.Not) {
+	not := e.Node.Field("not")
+	if not.Exists() && !l.leaves(g.Terms, g.Not) {
 		l.add(diag.New(diag.CodeNever, e.Node.Pos(), "grant %q lets nobody through: its `not` takes back all that it says", e.Name).
 			WithFix("delete it, or what excepts too much"))
 		return
 	}
-	not := e.Node.Field("not")
 	if names := len(not.Field("from").List()) + len(g.Not.Namespaces); names > 0 && (g.Mesh || g.Anyone) {
 		l.add(diag.Warn(diag.CodeAllBut, not.Pos(), "grant %q lets in all but those whom its `not` names, whoever comes to the mesh later too", e.Name).
 			WithFix("name those who may call in `from` or `namespaces`, or refuse the others by a deny"))
