@@ -10,6 +10,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/internal/diag"
 )
 
 // Graph is who calls whom.
@@ -22,7 +23,7 @@ type Graph struct {
 type Node struct {
 	ID   string `json:"id"`
 	Kind string `json:"kind"`
-	// Rank is its distance from the edge of the mesh.
+	// Rank is its distance from the edge of the graph.
 	Rank int `json:"rank"`
 	// Versions are a service's, if it has several, in the order of their names.
 	Versions []Share `json:"versions,omitempty"`
@@ -175,6 +176,55 @@ func (p *Program) Graph() (Graph, error) {
 		g.Edges[i].Refused = refused[i]
 	}
 	return g, err
+}
+
+// Part is the graph of nodes of some namespaces, or with some names, of who calls them and of
+// whom they call. A name is an ID, or what only one node is called in its namespace. The error
+// names one that there is not.
+func (g Graph) Part(namespaces, names []string) (Graph, error) {
+	spaces, in := g.namespaces()
+	called := map[string][]string{}
+	for _, n := range g.Nodes {
+		_, name := n.parts()
+		for _, by := range []string{n.ID, name, gatewayPrefix + name} {
+			if n.Kind == "gateway" || !strings.HasPrefix(by, gatewayPrefix) {
+				called[by] = append(called[by], n.ID)
+			}
+		}
+	}
+	chosen := map[string]bool{}
+	for _, s := range namespaces {
+		if in[s] == nil {
+			return Graph{}, fmt.Errorf("the mesh has nothing in a namespace %q (it has %s)%s", s, some(spaces), diag.DidYouMean(s, spaces))
+		}
+		for _, i := range in[s] {
+			chosen[g.Nodes[i].ID] = true
+		}
+	}
+	for _, name := range names {
+		switch ids := called[name]; len(ids) {
+		case 0:
+			return Graph{}, fmt.Errorf("the mesh has no service, gateway or external %q%s", name, diag.DidYouMean(name, slices.Sorted(maps.Keys(called))))
+		case 1:
+			chosen[ids[0]] = true
+		default:
+			return Graph{}, fmt.Errorf("several are called %q: write %s", name, strings.Join(ids, " or "))
+		}
+	}
+	part, shown := Graph{Nodes: []Node{}, Edges: []Edge{}}, maps.Clone(chosen)
+	for _, e := range g.Edges {
+		if chosen[e.From] || chosen[e.To] {
+			part.Edges = append(part.Edges, e)
+			shown[e.From], shown[e.To] = true, true
+		}
+	}
+	for _, n := range g.Nodes {
+		if n.Rank = 0; shown[n.ID] {
+			part.Nodes = append(part.Nodes, n)
+		}
+	}
+	part.rank()
+	return part, nil
 }
 
 // refusals says of each edge whether nothing gets through.

@@ -2,8 +2,10 @@ package approval
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"meshc.dev/meshc/internal/diag"
@@ -44,6 +46,23 @@ func (t Trust) Disagreements(parts []Part) diag.List {
 	}
 	a.owners(parts)
 	return a.found
+}
+
+// Undeclared warns of environments for which nothing can be approved: the intent declares others.
+func (t Trust) Undeclared(declared []string) diag.List {
+	var out diag.List
+	for _, name := range slices.Sorted(maps.Keys(t.Environments)) {
+		if slices.Contains(declared, name) {
+			continue
+		}
+		fix := "declare it in the root package, mesh: environment: " + strconv.Quote(name) + ": {}, or delete it here"
+		if near, ok := diag.Nearest(name, declared); ok {
+			fix = "did you mean " + strconv.Quote(near) + "?"
+		}
+		out = append(out, diag.Warn(diag.CodeTrustEnvironment, t.Environments[name].Pos, "environment %q of the trust policy is none of the intent's (%s): nothing can be approved for it", name, strings.Join(declared, ", ")).
+			WithFix("%s", fix))
+	}
+	return out
 }
 
 // change words what is done to a file.

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"meshc.dev/meshc/internal/diag"
 )
 
 // Trust is the operator's policy: who may approve what. It comes from a file
@@ -81,6 +83,8 @@ const (
 
 // Environment is what holds for one environment.
 type Environment struct {
+	// Pos is where the policy names it.
+	Pos           diag.Pos
 	Position      Position
 	OtherCompiler OtherCompiler
 	// NeedStatement demands a signed statement for every commit; ByTag implies it.

@@ -204,7 +204,7 @@ var plainName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9._]{0,61}[a-z0-9])?$`)
 
 func (l *loader) environment(name string, f environmentFile, t Trust) Environment {
 	at := "environments." + name
-	e := Environment{Position: ByDistance, OtherCompiler: RefuseOther, StatementSigners: f.StatementSigners, RollbackSigners: f.RollbackSigners}
+	e := Environment{Pos: l.at(at), Position: ByDistance, OtherCompiler: RefuseOther, StatementSigners: f.StatementSigners, RollbackSigners: f.RollbackSigners}
 	if !plainName.MatchString(name) || name == "approve" || gitrepo.CheckRef("refs/tags/meshc/"+name) != nil {
 		l.problem(diag.CodeTrustValue, at, "use lower-case letters, digits and hyphens", "%q is no environment's name", name)
 	}

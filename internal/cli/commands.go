@@ -277,6 +277,7 @@ func (a *app) writtenAt(lines []compiler.Written, feature string) string {
 
 func (a *app) graphCmd() *cobra.Command {
 	var f intentFlags
+	var namespaces, services []string
 	cmd := &cobra.Command{
 		Use: "graph [DIR]", Short: "Draw who calls whom, and which calls are refused", Args: takes(0, 1),
 		Long: `Draw services, gateways and externals, and who calls whom.
@@ -284,8 +285,10 @@ func (a *app) graphCmd() *cobra.Command {
 A service that has several versions says what each gets of the requests, over all
 routes; where mTLS is not strict, the ports that let callers in without a certificate
 are named. Namespaces stand apart. A call of which nothing gets through is dashed and
-red: as a rule it lacks a grant.`,
-		Example: "  meshc graph -o mermaid\n  meshc graph -o svg > mesh.svg",
+red: as a rule it lacks a grant.
+
+With --namespace or --service only these are drawn, with who calls them and whom they call.`,
+		Example: "  meshc graph -o svg > mesh.svg\n  meshc graph --namespace shop --service pay/ledger",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := f.load(cmd.Context(), a, a.meshDir(args))
 			if err != nil {
@@ -294,6 +297,11 @@ red: as a rule it lacks a grant.`,
 			g, err := p.Graph()
 			if err != nil {
 				return err
+			}
+			if len(namespaces)+len(services) > 0 {
+				if g, err = g.Part(namespaces, services); err != nil {
+					return fail(diag.ExitFailure, "%v", err)
+				}
 			}
 			if a.form().structured() {
 				return a.document(g)
@@ -307,5 +315,8 @@ red: as a rule it lacks a grant.`,
 	}
 	f.add(a, cmd)
 	a.prints(cmd, []document{{"graph", compiler.Graph{}}}, mermaidForm, dotForm, svgForm, jsonForm, yamlForm)
+	cmd.Flags().StringSliceVarP(&namespaces, "namespace", "n", nil, "only these namespaces, and who is next to them")
+	cmd.Flags().StringSliceVar(&services, "service", nil, "only these services, externals or gateway/names, and who is next to them")
+	completes(cmd, "service", f.parties(a))
 	return cmd
 }

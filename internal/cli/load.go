@@ -15,6 +15,7 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/compile"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
 	"meshc.dev/meshc/internal/operatorfile"
@@ -172,6 +173,15 @@ func (f *intentFlags) load(ctx context.Context, a *app, dir string) (*compiler.P
 		return nil, a.problems(ds)
 	}
 	return p, nil
+}
+
+// declared are the environments of the intent in a folder.
+func (f *intentFlags) declared(ctx context.Context, a *app, dir string) ([]string, error) {
+	fsys, _, err := f.open(a, dir)
+	if err != nil {
+		return nil, err
+	}
+	return bounded(ctx, &f.bounds, func(ctx context.Context, c *compile.Compiler) ([]string, error) { return c.Environments(ctx, fsys) })
 }
 
 // problems ends a command that found errors in the intent; without one, people are told

@@ -72,19 +72,10 @@ func (o *outputFlag) String() string { return string(o.chosen) }
 // Set takes a form that the command has.
 func (o *outputFlag) Set(s string) error {
 	if !slices.Contains(o.forms, form(s)) {
-		return fmt.Errorf("unknown format: use %s%s", list(o.forms), meant(s, words(o.forms)))
+		return fmt.Errorf("unknown format: use %s%s", list(o.forms), diag.DidYouMean(s, words(o.forms)))
 	}
 	o.chosen = form(s)
 	return nil
-}
-
-// meant asks whether a word is a slip of the pen for one of those that there are.
-func meant(word string, known []string) string {
-	near, ok := diag.Nearest(word, known)
-	if !ok {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %s?", near)
 }
 
 // Type is the word for a value in the help.

@@ -440,6 +440,10 @@ func (a *app) canICmd() *cobra.Command {
 	var r compiler.Request
 	cmd := &cobra.Command{
 		Use: "can-i [DIR] --to SERVICE [--from SERVICE]", Short: "Ask who may do what; leave parts out for the exact set", Args: takes(0, 1),
+		Long: `Say whether requests get through: yes, partly or no. What is left out stands for all
+of its values, and the answer is the exact set of requests that do, with the lines that
+let them in. With no it says what is nearest that would. It ends with 3 if the answer is
+no.`,
 		Example: "  meshc can-i --from productpage --to reviews\n  meshc can-i --from '*' --to reviews --method DELETE",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := f.load(cmd.Context(), a, a.meshDir(args))

@@ -100,7 +100,7 @@ full. With -o json or yaml it is all of them in full. FILE is an object of anoth
 			}
 			for _, t := range f.types {
 				if !slices.Contains(shownTypes(), t) {
-					return fail(diag.ExitFailure, "--type %q is none of Envoy's: use %s%s", t, list(shownTypes()), meant(t, shownTypes()))
+					return fail(diag.ExitFailure, "--type %q is none of Envoy's: use %s%s", t, list(shownTypes()), diag.DidYouMean(t, shownTypes()))
 				}
 			}
 			p, err := f.load(cmd.Context(), a, dir)
@@ -142,7 +142,7 @@ func noClass(err error, name string, p *compiler.Program) error {
 	if len(told) > most {
 		told = append(slices.Clone(told[:most]), "…")
 	}
-	return fail(diag.ExitFailure, "%v; the mesh has %s%s", err, strings.Join(told, ", "), meant(name, known))
+	return fail(diag.ExitFailure, "%v; the mesh has %s%s", err, strings.Join(told, ", "), diag.DidYouMean(name, known))
 }
 
 // classesOf are the classes of the proxies of a mesh as people write them.

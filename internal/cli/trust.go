@@ -21,7 +21,8 @@ func (a *app) trustCmd() *cobra.Command {
 		Use: "check [FILE]", Short: "Check a trust policy", Args: takes(0, 1),
 		Long: `Read FILE (default: trust.yaml) as the server does and report every mistake with its
 line: unknown fields, weak keys, rules that nobody can satisfy. With --intent it warns
-where the rules and the owners of the intent's packages do not agree.`,
+of environments that the intent does not declare, and where the rules and the owners of
+its packages do not agree.`,
 		Example: "  meshc trust check\n  meshc trust check /etc/meshc/trust.yaml --intent .",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := "trust.yaml"
@@ -38,7 +39,11 @@ where the rules and the owners of the intent's packages do not agree.`,
 				if err != nil {
 					return err
 				}
-				ds = disagreements(t, p.Packages(), dir)
+				envs, err := f.declared(cmd.Context(), a, dir)
+				if err != nil {
+					return err
+				}
+				ds = append(t.Undeclared(envs), disagreements(t, p.Packages(), dir)...)
 			}
 			return a.valid(ds, strings.Join([]string{count(len(t.Environments), "environment"), count(len(t.Signers), "signer"), count(len(t.Rules), "rule")}, ", "))
 		},

@@ -104,6 +104,10 @@ const (
 	// Example: `environments/prod/shop/**` has other signers than `shop/**`.
 	CodeTrustOwners Code = "MESH0536"
 
+	// CodeTrustEnvironment is an environment of the trust policy that the intent does not declare (warning).
+	// Example: the policy says `production`, the root package `environment: prod: {}`; nothing can be served as either.
+	CodeTrustEnvironment Code = "MESH0537"
+
 	// CodeStoredApproval is an approval on disk that is damaged.
 	// Example: one flipped byte in the last good release; the one before is used.
 	CodeStoredApproval Code = "MESH0540"

@@ -17,6 +17,16 @@ func Nearest(name string, known []string) (string, bool) {
 	return best, best != ""
 }
 
+// DidYouMean asks behind a sentence whether a word is a slip of the pen for one of those that
+// there are; "" if it is none.
+func DidYouMean(word string, known []string) string {
+	near, ok := Nearest(word, known)
+	if !ok {
+		return ""
+	}
+	return "; did you mean " + near + "?"
+}
+
 // distance counts insertions, deletions, replacements and swaps of neighbours,
 // and gives limit+1 as soon as it is clear that there are more than limit.
 func distance(a, b string, limit int) int {
