@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"path"
 	"reflect"
 	"regexp"
 	"slices"
@@ -160,6 +161,9 @@ func callerNamed(in, except []plan.Caller, both [2]asker) bool {
 			return both[0] == both[1] && c.account == x.Name
 		case plan.CallerNamespace:
 			return c.account != "" && ns == x.Name
+		case plan.CallerAccounts:
+			fits, err := path.Match(x.Name, c.account)
+			return both[0] == both[1] && fits && err == nil
 		case plan.CallerMesh:
 			return c.account != ""
 		case plan.CallerPlaintext:

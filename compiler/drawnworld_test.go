@@ -123,15 +123,16 @@ type drawnHost struct {
 // drawnRule is a grant, a deny, or what either leaves alone.
 type drawnRule struct {
 	lasting
-	From       []string   `json:"from"`
-	Namespaces []string   `json:"namespaces"`
-	Accounts   []string   `json:"accounts"`
-	Mesh       bool       `json:"mesh"`
-	Anyone     bool       `json:"anyone"`
-	Methods    []string   `json:"methods"`
-	Paths      []string   `json:"paths"`
-	Ports      []string   `json:"ports"`
-	Not        *drawnRule `json:"not"`
+	From       []string             `json:"from"`
+	Namespaces []string             `json:"namespaces"`
+	Accounts   []string             `json:"accounts"`
+	Mesh       bool                 `json:"mesh"`
+	Anyone     bool                 `json:"anyone"`
+	Methods    []string             `json:"methods"`
+	Paths      []string             `json:"paths"`
+	Ports      []string             `json:"ports"`
+	Headers    map[string]drawnTest `json:"headers"`
+	Not        *drawnRule           `json:"not"`
 }
 
 type drawnRoute struct {
@@ -507,7 +508,7 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 		return false
 	}
 	for _, d := range s.Deny {
-		if d.ended(t) || len(d.Ports) > 0 && !slices.Contains(d.Ports, port) || !w.isAbout(d, c) || bytes && len(d.Methods)+len(d.Paths) > 0 {
+		if d.ended(t) || len(d.Ports) > 0 && !slices.Contains(d.Ports, port) || !w.isAbout(d, c) || bytes && len(d.Methods)+len(d.Paths)+len(d.Headers) > 0 {
 			continue
 		}
 		if n := d.Not; n != nil && (slices.Contains(n.Ports, port) || w.isAbout(*n, c) && !n.Anyone) {
@@ -525,13 +526,13 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 		if len(ports) == 0 {
 			ports = []string{s.main()}
 		}
-		if g.ended(t) || !slices.Contains(ports, port) || !w.isAbout(g, c) || bytes && len(g.Methods)+len(g.Paths) > 0 {
+		if g.ended(t) || !slices.Contains(ports, port) || !w.isAbout(g, c) || bytes && len(g.Methods)+len(g.Paths)+len(g.Headers) > 0 {
 			continue
 		}
-		if n := g.Not; n != nil && (w.isAbout(*n, c) || !bytes && (n.names(q.method) || slices.ContainsFunc(n.Paths, func(p string) bool { return isSpelt(p, q.path) }))) {
+		if n := g.Not; n != nil && (w.isAbout(*n, c) || !bytes && (n.names(q.method) || slices.ContainsFunc(n.Paths, func(p string) bool { return isSpelt(p, q.path) }) || slices.Contains(n.headers(q, hasValue), true))) {
 			continue
 		}
-		if bytes || (len(g.Methods) == 0 || slices.Contains(g.Methods, q.method)) && (len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return granted(p, q.path) })) {
+		if bytes || (len(g.Methods) == 0 || slices.Contains(g.Methods, q.method)) && (len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return granted(p, q.path) })) && !slices.Contains(g.headers(q, isOnly), false) {
 			return true
 		}
 	}
@@ -540,11 +541,31 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 
 // refusesWhat reports whether a deny is about a request, whoever sends it.
 func (d drawnRule) refusesWhat(q asked) bool {
-	if len(d.Methods) > 0 && !d.names(q.method) || len(d.Paths) > 0 && !slices.ContainsFunc(d.Paths, func(p string) bool { return isSpelt(p, q.path) }) {
+	if len(d.Methods) > 0 && !d.names(q.method) || len(d.Paths) > 0 && !slices.ContainsFunc(d.Paths, func(p string) bool { return isSpelt(p, q.path) }) || slices.Contains(d.headers(q, hasValue), false) {
 		return false
 	}
 	n := d.Not
-	return n == nil || !slices.Contains(n.Methods, q.method) && !slices.ContainsFunc(n.Paths, func(p string) bool { return granted(p, q.path) })
+	return n == nil || !slices.Contains(n.Methods, q.method) && !slices.ContainsFunc(n.Paths, func(p string) bool { return granted(p, q.path) }) && !slices.Contains(n.headers(q, isOnly), true)
+}
+
+// headers is for each header of a rule whether it is there and like what is written.
+func (d drawnRule) headers(q asked, is func(line string, like drawnTest) bool) []bool {
+	var out []bool
+	for name, like := range d.Headers {
+		line, there := q.headers[strings.ToLower(name)]
+		out = append(out, there && is(line, like))
+	}
+	return out
+}
+
+// isOnly reports whether a line is one value, and like that.
+func isOnly(line string, like drawnTest) bool {
+	return !strings.Contains(line, ",") && like.holds(line)
+}
+
+// hasValue reports whether some value of a line is like that.
+func hasValue(line string, like drawnTest) bool {
+	return slices.ContainsFunc(strings.Split(line, ","), func(v string) bool { return like.holds(strings.Trim(v, " \t")) })
 }
 
 // names reports whether what refuses names a method: HEAD is a GET.

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -271,6 +272,9 @@ func named(in, except []plan.Caller, c [2]caller) bool {
 			return c[0] == c[1] && c[1].inMesh() && c[1].ns+"/"+c[1].account == x.Name
 		case plan.CallerNamespace:
 			return c[1].inMesh() && c[1].ns == x.Name
+		case plan.CallerAccounts:
+			fits, err := path.Match(x.Name, c[1].ns+"/"+c[1].account)
+			return c[0] == c[1] && c[1].inMesh() && fits && err == nil
 		case plan.CallerMesh:
 			return c[1].inMesh()
 		case plan.CallerPlaintext:

@@ -98,3 +98,71 @@ mesh: service: app: {
 		{"shop/job", "raw", compiler.Request{}, 0},
 	})
 }
+
+// What admits is strict, what refuses is broad: a grant's header is there once and has one value, a deny's
+// is refused in any line, among others, in any bytes; so each in the other's not.
+func TestHeadersAdmitOnceAndRefuseInAnyForm(t *testing.T) {
+	get := func(path string, headers ...string) compiler.Request {
+		r := compiler.Request{Method: "GET", Path: path}
+		for i := 0; i < len(headers); i += 2 {
+			r.Headers = append(r.Headers, compiler.Header{Name: headers[i], Value: headers[i+1]})
+		}
+		return r
+	}
+	var all []asks
+	ask := func(status int, r compiler.Request) { all = append(all, asks{"shop/web", "", r, status}) }
+	ask(200, get("/a", "x-plan", "gold"))
+	ask(403, get("/a"))
+	ask(403, get("/a", "x-plan", "Gold"))
+	ask(403, get("/a", "x-plan", "gold", "x-plan", "gold"))
+	ask(403, get("/a", "x-plan", "free", "x-plan", "gold"))
+	ask(403, get("/a", "x-plan", "gold", "x-plan", "free"))
+	ask(403, get("/a", "x-plan", "gold,free"))
+	ask(403, get("/a", "x-plan", "gold", "x-plan", ""))
+	ask(200, get("/a", "X-Plan", "  gold\t"))
+	ask(200, get("/a", "accept", "text/one"))
+	ask(403, get("/a", "accept", "text/one", "accept", "text/one"))
+	ask(200, get("/p", "x-team", "a-b"))
+	ask(200, get("/p", "x-team", "a-"))
+	ask(200, get("/p", "x-team", "a-é"))
+	ask(403, get("/p", "x-team", "b", "x-team", "a-b"))
+	ask(403, get("/p", "x-team", "a-b,a-c"))
+	ask(200, get("/t", "x-ticket", ""))
+	ask(200, get("/t", "x-ticket", "7"))
+	ask(403, get("/t", "x-ticket", "7", "x-ticket", "8"))
+	ask(403, get("/t", "x-ticket", "7,8"))
+	ask(200, get("/open/a", "x-role", "user"))
+	for _, role := range []string{"root", "user,root", "root,user", "user, root ,x", "\xff,root", "root,\xfe\xff", " root", "root\t"} {
+		ask(403, get("/open/a", "x-role", role))
+		ask(403, get("/open/a", "x-role", "user", "x-role", role))
+		ask(403, get("/but/a", "x-role", role))
+	}
+	ask(200, get("/open/a", "x-role", "rooted", "x-role", "a root"))
+	ask(200, get("/but/a", "x-role", "rooted"))
+	ask(200, get("/but/a"))
+	ask(403, get("/open/a", "x-zone", "eu-1"))
+	ask(403, get("/open/a", "x-zone", "us,\xffeu-1", "x-zone", "us , eu-2\xff"))
+	ask(200, get("/open/a", "x-zone", "us-eu-1"))
+	ask(403, get("/open/a", "x-debug", "on"))
+	ask(200, get("/open/a", "x-debug", "off"))
+	ask(403, get("/open/a", "x-debug", "off", "x-debug", "off"))
+	ask(403, get("/open/a", "x-debug", "off,on"))
+	admitting(t, `
+mesh: service: web: {port: http: number: 80, calls: app: {}}
+mesh: service: app: {
+	port: http: number: 80
+	grant: {
+		plan: {from: ["web"], paths: ["/a"], headers: "X-Plan": exact: "gold"}
+		kind: {from: ["web"], paths: ["/a"], headers: accept: exact: "text/one"}
+		team: {from: ["web"], paths: ["/p"], headers: "x-team": prefix: "a-"}
+		ticket: {from: ["web"], paths: ["/t"], headers: "x-ticket": present: true}
+		open: {from: ["web"], paths: ["/open/*"]}
+		but: {from: ["web"], paths: ["/but/*"], not: headers: "x-role": exact: "root"}
+	}
+	deny: {
+		role: {from: ["web"], paths: ["/open/*"], headers: "x-role": exact: "root"}
+		zone: {from: ["web"], headers: "x-zone": prefix: "eu-"}
+		debug: {from: ["web"], headers: "x-debug": present: true, not: headers: "x-debug": exact: "off"}
+	}
+}`, all)
+}

@@ -98,9 +98,9 @@ func try(t *testing.T, bin envoybin.Binary, p *compiler.Program, rs []compiler.R
 // have compared: if the generator degenerates, the test has to fail.
 func least() map[string]int {
 	return map[string]int{
-		"all": 5000, "forward": 400, "split": 120, "external": 60, "copy": 60, "denied": 400, "notFound": 400, "redirect": 50, "abort": 40,
+		"all": 5000, "forward": 400, "split": 100, "external": 60, "copy": 60, "denied": 400, "notFound": 400, "redirect": 50, "abort": 40,
 		"answered by cors": 3, "answered by respond": 30, "tcp forward": 150, "tcp denied": 200, "attached": 40, "moved": 150,
-		"denied by deny": 80, "denied by csrf": 20, "tcp denied by deny": 40, "answered by gateway port": 8, "denied by gateway port": 8,
+		"denied by deny": 80, "granted by header": 1, "denied by header": 1, "denied by csrf": 20, "tcp denied by deny": 40, "answered by gateway port": 8, "denied by gateway port": 8,
 		"proxy's 400": 800, "proxy's 403": 10, "proxy's 404": 60, "proxy's 426": 100, "proxy's 431": 15, "proxy's 501": 20, "ended by a proxy": 300,
 		"HTTP/1.0": 150, "HTTP/1.1": 3000, "HTTP/2": 800, "handshake": 30, "told scheme": 10, "WebSocket": 10, "port's 308": 20, "port's 403": 5, "port's 421": 8,
 	}
@@ -136,7 +136,7 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 	for i := range rs {
 		rs[i] = a.form(a.request())
 	}
-	bad := 0
+	bad, byHeaders := 0, headersDecide(a.mesh.Program)
 	for _, x := range try(t, bin, a.mesh.Program, rs) {
 		if x.missing {
 			continue
@@ -144,6 +144,9 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 		counts["all"]++
 		counts["copy"] += x.copies
 		counts[kind(x)]++
+		if how := byHeaders(x.want); how != "" {
+			counts[how]++
+		}
 		if x.want.Scope.Protocol != "tcp" {
 			counts["HTTP/"+version(x.request)]++
 		}
@@ -177,6 +180,32 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 	}
 	if bad > 0 {
 		t.Errorf("%d of %d requests differ; again with: go test ./ci/envoy -seed=%d -meshes=1 -each=%d; the mesh:\n%s", bad, len(rs), s, len(rs), a.mesh)
+	}
+}
+
+// headersDecide says of answers that a grant lets a request through because of a header, or that a deny
+// refuses it.
+func headersDecide(p *compiler.Program) func(compiler.Answer) string {
+	how := map[string]string{} // by the scope and the deciding step
+	for _, d := range p.Decisions() {
+		for _, r := range d.Access {
+			for _, t := range r.When {
+				_, once := t.Dim.Once()
+				_, any := t.Dim.Header()
+				switch key := d.Scope.String() + string(r.From[0]); {
+				case once && !t.Not:
+					how[key] = "granted by header"
+				case any && !t.Not:
+					how[key] = "denied by header"
+				}
+			}
+		}
+	}
+	return func(want compiler.Answer) string {
+		if len(want.Steps) == 0 {
+			return ""
+		}
+		return how[want.Scope.String()+want.Steps[len(want.Steps)-1].Path]
 	}
 }
 

@@ -13,8 +13,9 @@ const (
 	cueLang     = "cuelang.org/go"
 	opa         = "github.com/open-policy-agent/opa"
 	envoyProtos = "github.com/envoyproxy/go-control-plane"
-	xdsProtos   = "github.com/cncf/xds"            // Envoy's own, split off
-	otlpProtos  = "go.opentelemetry.io/proto/otlp" // of log lines
+	xdsProtos   = "github.com/cncf/xds"                       // Envoy's own, split off
+	celProtos   = "google.golang.org/genproto/googleapis/api" // the expressions that Envoy takes
+	otlpProtos  = "go.opentelemetry.io/proto/otlp"            // of log lines
 	protobuf    = "google.golang.org/protobuf"
 	rpc         = "google.golang.org/grpc"
 	statuses    = "google.golang.org/genproto/googleapis/rpc"
@@ -104,7 +105,7 @@ func middle() []row {
 		{pkg: in + "plan", may: []string{in + "model", in + "trait", in + "space", in + "prove", in + "eval", "compiler/release", "internal/diag"}, pure: true},
 		{pkg: in + "invariant", may: []string{in + "model", in + "trait", in + "space", in + "prove", in + "eval"}, pure: true},
 		{pkg: in + "target/coverage", may: []string{in + "model"}, pure: true},
-		{pkg: in + "target/envoy", may: append(slices.Clone(object), "internal/parallel", envoyProtos, xdsProtos, protobuf), pure: true},
+		{pkg: in + "target/envoy", may: append(slices.Clone(object), "internal/parallel", envoyProtos, xdsProtos, celProtos, protobuf), pure: true},
 		{pkg: in + "kustomize", may: []string{in + "source", "internal/canon", kustomize, yamlNodes, kubeAPI, kubeMachine, kubeJSON}, pure: true},
 		{pkg: in + "target/kubernetes", may: append(slices.Clone(object), in+"kustomize", "internal/foreign", "internal/kubeversion", "internal/proxypod"), pure: true},
 		{pkg: "compiler", may: []string{in + "...", "compiler/release", "internal/canon", "internal/hop", "internal/kubeversion", "internal/parallel", "schemas", xsync}},

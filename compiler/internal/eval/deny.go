@@ -12,10 +12,10 @@ func denyTests(trustDomain string, p model.Port, d model.Deny) ([]space.Test, bo
 		return nil, false
 	}
 	if !p.Protocol.IsHTTP() {
-		if d.Methods != nil || d.Paths != nil {
-			return nil, false // a connection has neither
+		if d.AsksRequests() {
+			return nil, false // a connection has nothing of that
 		}
-		d.Not.Methods, d.Not.Paths = nil, nil
+		d.Not = d.Not.OfConnections()
 	}
 	if p.MTLS == model.Disable { // nobody has an identity
 		if !d.Anyone {
@@ -46,23 +46,41 @@ func visitorRefusals(trustDomain string, g *model.Gateway, h model.Host) []act {
 // broadly are the conditions of a deny: what it refuses in every form in which an
 // application may take it, without what it excepts in the one form that it is written in.
 func broadly(trustDomain string, d model.Deny) []space.Test {
-	return conditions(trustDomain, d.Terms.Broadly(), spelt, d.Not, model.Path.Pattern)
+	return conditions(trustDomain, d.Terms.Broadly(), asSpelt(), d.Not, asWritten())
 }
 
 // strictly are the conditions of a grant: what it admits in the one form that it is written
 // in, without what it excepts in every form in which an application may take it.
 func strictly(trustDomain string, g model.Grant) []space.Test {
-	return conditions(trustDomain, g.Terms, model.Path.Pattern, g.Not.Broadly(), spelt)
+	return conditions(trustDomain, g.Terms, asWritten(), g.Not.Broadly(), asSpelt())
 }
 
 // Literally are the conditions of terms without others, both read word by word, to find those
 // that contradict themselves: what is left of them in other spellings nobody can mean.
 func Literally(trustDomain string, t, not model.Terms) []space.Test {
-	return conditions(trustDomain, t, model.Path.Pattern, not, model.Path.Pattern)
+	return conditions(trustDomain, t, asWritten(), not, asWritten())
+}
+
+// spelling is how terms are read: as they are written, or as anything that passes for it.
+type spelling struct {
+	path   func(model.Path) space.Pattern
+	header func(model.Value) space.Test
+}
+
+func asWritten() spelling {
+	return spelling{model.Path.Pattern, func(v model.Value) space.Test {
+		return space.Test{Dim: space.OnceDim(v.Name), Any: []space.Pattern{space.OncePattern(v.Kind, v.Text)}}
+	}}
+}
+
+func asSpelt() spelling {
+	return spelling{spelt, func(v model.Value) space.Test {
+		return space.Test{Dim: space.HeaderDim(v.Name), Any: space.ElementPatterns(v.Kind, v.Text)}
+	}}
 }
 
 // conditions are the tests of terms that hold together, and of others of which none may.
-func conditions(trustDomain string, t model.Terms, path func(model.Path) space.Pattern, not model.Terms, notPath func(model.Path) space.Pattern) []space.Test {
+func conditions(trustDomain string, t model.Terms, as spelling, not model.Terms, notAs spelling) []space.Test {
 	var when []space.Test
 	if !t.Anyone {
 		when = append(when, space.Test{Dim: space.IdentityDim, Any: identities(trustDomain, t)})
@@ -71,7 +89,10 @@ func conditions(trustDomain string, t model.Terms, path func(model.Path) space.P
 		when = append(when, methodTest(t.Methods))
 	}
 	if t.Paths != nil {
-		when = append(when, pathTest(t.Paths, path))
+		when = append(when, pathTest(t.Paths, as.path))
+	}
+	for _, v := range t.Headers {
+		when = append(when, as.header(v))
 	}
 	except := func(t space.Test) {
 		if t.Not = true; len(t.Any) > 0 {
@@ -80,7 +101,12 @@ func conditions(trustDomain string, t model.Terms, path func(model.Path) space.P
 	}
 	except(space.Test{Dim: space.IdentityDim, Any: identities(trustDomain, not)})
 	except(methodTest(not.Methods))
-	except(pathTest(not.Paths, notPath))
+	except(pathTest(not.Paths, notAs.path))
+	for _, v := range not.Headers {
+		t := notAs.header(v)
+		t.Not = true
+		when = append(when, t)
+	}
 	return when
 }
 

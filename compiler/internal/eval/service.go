@@ -76,10 +76,10 @@ func grantTests(trustDomain string, p model.Port, g model.Grant) ([]space.Test, 
 		return nil, false
 	}
 	if !p.Protocol.IsHTTP() {
-		if g.Methods != nil || g.Paths != nil {
-			return nil, false // a connection has neither
+		if g.AsksRequests() {
+			return nil, false // a connection has nothing of that
 		}
-		g.Not.Methods, g.Not.Paths = nil, nil
+		g.Not = g.Not.OfConnections()
 	}
 	if !g.Anyone && (len(identities(trustDomain, g.Terms)) == 0 || p.MTLS == model.Disable) {
 		return nil, false

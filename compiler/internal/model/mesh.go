@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/certref"
@@ -432,8 +433,28 @@ type Terms struct {
 	// Methods and Paths: nil does not restrict; resolve refuses empty lists that mean nobody.
 	Methods []string `json:"methods,omitempty"`
 	Paths   []Path   `json:"paths,omitempty"`
+	// Headers are conditions on single headers, sorted by name.
+	Headers []Value `json:"headers,omitempty"`
 	// Ports are port names; nil does not restrict.
 	Ports []string `json:"ports,omitempty"`
+}
+
+// Value is what a header is like: of kind space.Exact, space.Prefix or space.Present.
+type Value struct {
+	Name string     `json:"name"` // in lower case
+	Kind space.Kind `json:"kind"`
+	Text string     `json:"text,omitempty"`
+}
+
+// AsksRequests reports whether terms say anything of requests, which connections have not.
+func (t Terms) AsksRequests() bool {
+	return len(t.Methods)+len(t.Paths)+len(t.Headers) > 0
+}
+
+// OfConnections are the terms without what they say of requests.
+func (t Terms) OfConnections() Terms {
+	t.Methods, t.Paths, t.Headers = nil, nil, nil
+	return t
 }
 
 // Grant lets callers through who meet its terms.
@@ -491,7 +512,7 @@ func (d Deny) At(port string) bool {
 
 // Whole reports whether a deny refuses whatever its callers ask of a port.
 func (d Deny) Whole(port string) bool {
-	return d.At(port) && d.Methods == nil && d.Paths == nil && d.Not.Methods == nil && d.Not.Paths == nil
+	return d.At(port) && !d.AsksRequests() && !d.Not.AsksRequests()
 }
 
 // IsAbout reports whether a deny names an account that it does not except.

@@ -31,7 +31,7 @@ func (c *comparison) blast() Blast {
 			callers[who.Name] = true
 		case CallerGateway:
 			callers["gateway/"+who.Name], gateways[who.Name] = true, true
-		case CallerAccount, CallerNamespace, CallerMesh, CallerPlaintext, CallerAnyone, CallerOther:
+		case CallerAccount, CallerAccounts, CallerNamespace, CallerMesh, CallerPlaintext, CallerAnyone, CallerOther:
 		}
 	}
 	return Blast{Services: sortedKeys(c.touchedServices), Callers: sortedKeys(callers), Gateways: sortedKeys(gateways)}

@@ -21,6 +21,7 @@ const (
 	CallerGateway   CallerKind = "gateway"   // a gateway, by its ID
 	CallerAccount   CallerKind = "account"   // an account "namespace/name" that no service has alone
 	CallerNamespace CallerKind = "namespace" // every account of a namespace
+	CallerAccounts  CallerKind = "accounts"  // accounts that a pattern takes, "*/admin"
 	CallerMesh      CallerKind = "mesh"      // every identity of the trust domain
 	CallerPlaintext CallerKind = "plaintext" // callers without identity
 	CallerAnyone    CallerKind = "anyone"    // whoever reaches the port
@@ -50,6 +51,8 @@ func (c Caller) text(near string) string {
 		return "account " + c.Name
 	case CallerNamespace:
 		return "namespace " + c.Name
+	case CallerAccounts:
+		return "accounts " + c.Name
 	case CallerMesh:
 		return "anyone in the mesh"
 	case CallerPlaintext:
@@ -129,6 +132,8 @@ func (s speaker) callerOf(p space.Pattern) Caller {
 	}
 	inside, ok := strings.CutPrefix(p.Text, "spiffe://"+s.trustDomain+"/")
 	switch {
+	case ok && p.Kind == space.Wild:
+		return Caller{Kind: CallerAccounts, Name: strings.Replace(strings.TrimPrefix(inside, "ns/"), "/sa/", "/", 1)}
 	case !ok || p.Kind != space.Prefix:
 		return Caller{Kind: CallerOther, Name: s.identityPattern(p, "")}
 	case inside == "":

@@ -573,23 +573,34 @@ func (c *accessComparison) candidates(d space.Dim) []space.Pattern {
 // cube is a set of worlds: those that agree with world in what is asked.
 type cube struct{ world, asked uint }
 
-// cubes says which conditions matter for a set of worlds. A condition does not if
-// every world of the set stays in it when that one changes, as far as it can.
+// cubes says which conditions matter for a set of worlds: as few as do for one world after the
+// other that no cube has yet, those that hold rather than those that do not.
 func (c *accessComparison) cubes(worlds []uint) []cube {
-	asked := uint(1)<<len(c.conditions) - 1
-	for i := range c.conditions {
-		bit := uint(1) << i
-		if !slices.ContainsFunc(worlds, func(w uint) bool {
-			return slices.Contains(c.worlds, w^bit) && !slices.Contains(worlds, w^bit)
-		}) {
-			asked &^= bit
+	in := map[uint]bool{}
+	for _, w := range worlds {
+		in[w] = true
+	}
+	var others []uint
+	for _, w := range c.worlds {
+		if !in[w] {
+			others = append(others, w)
 		}
 	}
 	var out []cube
 	for _, w := range worlds {
-		if !slices.ContainsFunc(out, func(x cube) bool { return x.world&asked == w&asked }) {
-			out = append(out, cube{w, asked})
+		if slices.ContainsFunc(out, func(x cube) bool { return x.world&x.asked == w&x.asked }) {
+			continue
 		}
+		x := cube{w, uint(1)<<len(c.conditions) - 1}
+		for _, holding := range []bool{false, true} {
+			for i := range c.conditions {
+				bit := uint(1) << i
+				if (w&bit != 0) == holding && !slices.ContainsFunc(others, func(o uint) bool { return o&(x.asked&^bit) == w&(x.asked&^bit) }) {
+					x.asked &^= bit
+				}
+			}
+		}
+		out = append(out, x)
 	}
 	return out
 }

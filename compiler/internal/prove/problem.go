@@ -18,6 +18,7 @@ type problem struct {
 	preds  []pred
 	index  map[string]int     // test key → pred
 	whole  map[space.Dim]bool // headers whose lines are tested as a whole
+	once   map[space.Dim]bool // headers all of whose lines are tested together
 }
 
 // pred is a header's test without its Not: "some line is in one of these".
@@ -46,7 +47,7 @@ type coded struct {
 // newProblem atomizes all dimensions that the rules test.
 func newProblem(scope space.Scope, lim Limits, lists ...space.List) (*problem, error) {
 	p := &problem{scope: scope, limits: lim.withDefaults(), index: map[string]int{}}
-	p.whole = wholeLines(lists)
+	p.whole, p.once = wholeLines(lists)
 	patterns := map[space.Dim]map[space.Pattern]bool{}
 	var order []space.Dim
 	for _, l := range lists {
@@ -88,27 +89,36 @@ func newProblem(scope space.Scope, lim Limits, lists ...space.List) (*problem, e
 	return p, nil
 }
 
-// wholeLines are the headers whose lines some rule tests as a whole.
-func wholeLines(lists []space.List) map[space.Dim]bool {
-	out := map[space.Dim]bool{}
+// wholeLines are the headers whose lines some rule tests as a whole, and those of which one tests
+// all lines together.
+func wholeLines(lists []space.List) (whole, once map[space.Dim]bool) {
+	whole, once = map[space.Dim]bool{}, map[space.Dim]bool{}
 	for _, l := range lists {
 		for _, r := range l {
 			for _, t := range r.When {
 				if _, ok := t.Dim.Header(); ok {
-					out[t.Dim] = true
+					whole[t.Dim] = true
+				}
+				if name, ok := t.Dim.Once(); ok {
+					whole[space.HeaderDim(name)], once[space.HeaderDim(name)] = true, true
 				}
 			}
 		}
 	}
-	return out
+	return whole, once
 }
 
 // plain is the test as it is compared: one of a part of a header's lines is one of the lines where
-// those are tested as a whole, too, for the two depend on each other. Else each part is a
-// dimension of its own, which keeps the atoms few.
+// those are tested as a whole, too, for the two depend on each other, and one of the lines is one of all
+// of them where those are tested together. Else each part is a dimension of its own, which keeps the atoms few.
 func (p *problem) plain(t space.Test) space.Test {
 	if lines, ok := t.OnLines(); ok && p.whole[lines.Dim] {
-		return lines
+		t = lines
+	}
+	if p.once[t.Dim] {
+		if all, ok := t.AmongLines(); ok {
+			return all
+		}
 	}
 	return t
 }

@@ -43,9 +43,9 @@ func (l *linker) serviceDeny(p *pkg, s *model.Service, e intent.Entry) model.Den
 func (l *linker) gatewayDeny(p *pkg, e intent.Entry) model.Deny {
 	n := e.Node
 	d := model.Deny{Name: e.Name, Terms: l.termsOf(p, n), Not: l.termsOf(p, n.Field("not"))}
-	if d.Methods == nil && d.Paths == nil && d.Not.Methods == nil && d.Not.Paths == nil {
+	if !d.AsksRequests() && !d.Not.AsksRequests() {
 		l.add(diag.New(diag.CodeWho, n.Pos(), "deny %q does not say what", e.Name).
-			WithFix(`add methods or paths: paths: ["/*"] refuses everything`))
+			WithFix(`add methods, paths or headers: paths: ["/*"] refuses everything`))
 	}
 	l.canDeny(e, d)
 	return d

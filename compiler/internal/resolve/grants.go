@@ -7,7 +7,9 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/hop"
 )
 
 func (l *linker) grantsOf(p *pkg, s *model.Service, n intent.Node) []model.Grant {
@@ -81,7 +83,7 @@ func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 
 // both are terms with what others say of requests.
 func both(t, other model.Terms) model.Terms {
-	t.Methods, t.Paths = slices.Concat(t.Methods, other.Methods), slices.Concat(t.Paths, other.Paths)
+	t.Methods, t.Paths, t.Headers = slices.Concat(t.Methods, other.Methods), slices.Concat(t.Paths, other.Paths), slices.Concat(t.Headers, other.Headers)
 	return t
 }
 
@@ -140,7 +142,41 @@ func (l *linker) termsOf(p *pkg, n intent.Node) model.Terms {
 	}
 	l.nonEmpty(n.Field("paths"), "paths")
 	sortPaths(t.Paths)
+	for _, e := range n.Field("headers").Fields() {
+		if v, ok := l.accessHeader(e); ok {
+			t.Headers = append(t.Headers, v)
+		}
+	}
+	slices.SortFunc(t.Headers, func(a, b model.Value) int { return strings.Compare(a.Name, b.Name) })
 	return t
+}
+
+// accessHeader reads what a header is like: a value that can be told from several.
+func (l *linker) accessHeader(e intent.Entry) (model.Value, bool) {
+	v := model.Value{Name: strings.ToLower(e.Name), Kind: space.Kind(l.oneOf(e.Node, string(space.Exact), string(space.Prefix), space.Present))}
+	text := e.Node.Field(string(v.Kind))
+	refuse := func(code diag.Code, fix, format string, args ...any) (model.Value, bool) {
+		l.add(diag.New(code, e.Node.Pos(), format, args...).WithFix("%s", fix))
+		return v, false
+	}
+	switch {
+	case v.Kind == "":
+		return v, false
+	case hop.Reserved(v.Name) || hop.OfConnection(v.Name):
+		return refuse(diag.CodeRange, "ask for a header of your own, or for who calls", "header %q belongs to the proxies: they replace what a caller sends", v.Name)
+	case v.Kind == space.Present:
+		return v, true
+	}
+	v.Text = text.Str()
+	switch {
+	case v.Text == "" && v.Kind == space.Prefix:
+		return refuse(diag.CodeNever, "write present: true", "every value begins with nothing")
+	case strings.Contains(v.Text, ","):
+		return refuse(diag.CodeNever, "write one value; several headers stand beside each other, of several values each has a grant", "%q has a comma, which stands between values: who may is told by a header that has one", v.Text)
+	case strings.Trim(v.Text, " \t") != v.Text && (v.Kind == space.Exact || strings.TrimLeft(v.Text, " \t") != v.Text):
+		return refuse(diag.CodeNever, "write it without", "no header is like %q: HTTP drops the blanks around a value", v.Text)
+	}
+	return v, true
 }
 
 // readAccount adds an account to terms, or a pattern of them: what takes a whole namespace, or all
@@ -187,12 +223,12 @@ func sortPaths(ps []model.Path) {
 
 // needRequests refuses conditions on requests at ports that have none.
 func (l *linker) needRequests(what string, e intent.Entry, s *model.Service, t model.Terms) {
-	if len(t.Methods) == 0 && len(t.Paths) == 0 {
+	if !t.AsksRequests() {
 		return
 	}
 	for _, p := range s.Ports {
 		if !p.Protocol.IsHTTP() && (t.Ports == nil || slices.Contains(t.Ports, p.Name)) {
-			l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "%s %q restricts methods or paths, but port %q is tcp", what, e.Name, p.Name).
+			l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "%s %q restricts methods, paths or headers, but port %q is tcp", what, e.Name, p.Name).
 				WithFix("name the http ports in `ports`, and write a %s of its own for port %q", what, p.Name))
 		}
 	}

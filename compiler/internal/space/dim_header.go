@@ -58,6 +58,9 @@ func fieldWords(what, name string, t Test) string {
 
 // valueWords words what a value is like.
 func valueWords(p Pattern) string {
+	if e, ok := elementWritten(p); ok {
+		return valueWords(e) + " among its values"
+	}
 	switch p.Kind {
 	case Exact:
 		return strconv.Quote(p.Text)

@@ -1,6 +1,9 @@
 package space
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Image is what a request is made into on its way: whatever is behind sees the image. The
 // zero Image leaves a request as it is.
@@ -131,7 +134,11 @@ func (m Image) before(t Test) (Test, truth, error) {
 	b, is, err := t, maybe, error(nil)
 	if dim, name := t.Dim.Of(); dim.Header != nil {
 		if i := slices.IndexFunc(m.Headers, func(e Edit) bool { return e.Name == dim.Header(name) }); i >= 0 {
-			is, err = m.Headers[i].before(t)
+			if e := m.Headers[i]; strings.HasPrefix(string(t.Dim), oncePrefix) && !e.Clear {
+				b, is, err = e.beforeLines(t)
+			} else {
+				is, err = e.before(t)
+			}
 		}
 	}
 	switch {

@@ -27,10 +27,13 @@ func (e *emitter) denials(s *model.Service, p model.Port) *rbacconfigv3.RBAC {
 		what := allOf(nil)
 		if p.Protocol.IsHTTP() {
 			what = but(broadly(d.Terms), strictly(d.Not))
-		} else if len(d.Methods) > 0 || len(d.Paths) > 0 {
-			continue // bytes have neither method nor path
+		} else if d.AsksRequests() {
+			continue // bytes have nothing of that
 		}
 		out.Policies[d.Name] = &rbacconfigv3.Policy{Principals: []*rbacconfigv3.Principal{who}, Permissions: []*rbacconfigv3.Permission{what}}
+		if p.Protocol.IsHTTP() {
+			out.Policies[d.Name].Condition = onceOrNot(nil, d.Not.Headers)
+		}
 	}
 	return out
 }
@@ -73,6 +76,7 @@ func visitorDenials(g *model.Gateway, h model.Host) *rbacconfigv3.RBAC {
 			out.Policies[model.DenyPath(carrier, d.Name)] = &rbacconfigv3.Policy{
 				Principals:  []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_Any{Any: true}}},
 				Permissions: []*rbacconfigv3.Permission{but(broadly(d.Terms), strictly(d.Not))},
+				Condition:   onceOrNot(nil, d.Not.Headers),
 			}
 		}
 	}
@@ -120,6 +124,9 @@ func broadly(t model.Terms) []*rbacconfigv3.Permission {
 	}
 	if len(paths) > 0 {
 		out = append(out, anyOf(paths))
+	}
+	for _, v := range t.Headers {
+		out = append(out, headerPermission(v))
 	}
 	return out
 }

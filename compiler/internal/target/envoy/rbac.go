@@ -14,6 +14,7 @@ import (
 	principalv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/rbac/principals/mtls_authenticated/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	exprv1alpha1 "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -37,12 +38,14 @@ func (e *emitter) allow(grants []model.Grant, p model.Port) *rbacconfigv3.RBAC {
 			continue
 		}
 		perms := []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_Any{Any: true}}}
+		var once *exprv1alpha1.Expr
 		if p.Protocol.IsHTTP() {
+			once = onceOrNot(g.Headers, nil)
 			perms = []*rbacconfigv3.Permission{but(strictly(g.Terms), broadly(g.Not))}
-		} else if len(g.Methods) > 0 || len(g.Paths) > 0 {
-			continue // bytes have neither method nor path, so such a grant admits nobody
+		} else if g.AsksRequests() {
+			continue // bytes have nothing of that, so such a grant admits nobody
 		}
-		out.Policies[g.Name] = &rbacconfigv3.Policy{Principals: calledBy(principals, e.principals(g.Not, p)), Permissions: perms}
+		out.Policies[g.Name] = &rbacconfigv3.Policy{Principals: calledBy(principals, e.principals(g.Not, p)), Permissions: perms, Condition: once}
 	}
 	return out
 }
@@ -125,7 +128,7 @@ func (e *emitter) sans(g model.Terms) []*matcherv3.StringMatcher {
 	return out
 }
 
-// strictly are the conditions of terms on the request. The path is Envoy's url_path:
+// strictly are the conditions of terms on the request, but for those on headers (onceOrNot). The path is Envoy's url_path:
 // without query and normalised, where a matcher on the header :path would see the query.
 func strictly(t model.Terms) []*rbacconfigv3.Permission {
 	var out []*rbacconfigv3.Permission
