@@ -85,7 +85,7 @@ func PossibleAuthority(text string) bool { return possible.MatchString(text) }
 
 // referers are what Envoy 1.40 leaves of "referer": a URI with a host and without user
 // information, or a reference to a path; neither with a fragment (RFC 9110 section 10.1.3).
-var referers = regexp.MustCompile(`^(?:[A-Za-z]+://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])` + uriPort + `(?:[/?][!"$-~]*)?|` + relative + `)$`)
+var referers = regexp.MustCompile(`^(?:[A-Za-z]+://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])` + uriPort + `(?:[/?][!"$-~]*)?|` + relative + `)$`)
 
 const (
 	uriPort  = `(?::0*(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?`

@@ -213,7 +213,7 @@ func (r *reading) absolute() *refusal {
 }
 
 // uriHost is a URI's host as Envoy's parser takes it, and perhaps a port.
-var uriHost = regexp.MustCompile(`^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?$`)
+var uriHost = regexp.MustCompile(`^(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?$`)
 
 // userinfo is what stands before a URI's host and "@", as Envoy's parser takes it.
 var userinfo = regexp.MustCompile(`^[A-Za-z0-9_.!~*'()%;:&=+$,-]*$`)

@@ -31,12 +31,14 @@ func TestReceive(t *testing.T) {
 		status int // 0: it is taken, or its stream is ended
 		why    string
 	}{
-		"taken":                            {func(*eval.Sent) {}, 0, ""},
-		"as many lines as it takes":        {func(s *eval.Sent) { s.Headers = many(199) }, 0, ""},
-		"a line more":                      {func(s *eval.Sent) { s.Headers = many(200) }, 431, "the head has more than 200 lines"},
-		"a line more over HTTP/2":          {func(s *eval.Sent) { s.HTTP, s.Headers = eval.HTTP2, many(197) }, 0, "the head has more than 200 lines"},
-		"each piece of a cookie is a line": {func(s *eval.Sent) { s.HTTP, s.Headers = eval.HTTP2, append(many(194), cookies("a", "b", "c")...) }, 0, "the head has more than 200 lines"},
-		"a cookie in as many lines":        {func(s *eval.Sent) { s.HTTP, s.Headers = eval.HTTP2, append(many(194), cookies("a", "b")...) }, 0, ""},
+		"taken":                              {func(*eval.Sent) {}, 0, ""},
+		"an underscore in the host of a URI": {func(s *eval.Sent) { s.Target = "http://a_b.test/" }, 400, "the target is neither a path nor a URI with a host"},
+		"an underscore in a host":            {func(s *eval.Sent) { s.Host = "a_b.test" }, 0, ""},
+		"as many lines as it takes":          {func(s *eval.Sent) { s.Headers = many(199) }, 0, ""},
+		"a line more":                        {func(s *eval.Sent) { s.Headers = many(200) }, 431, "the head has more than 200 lines"},
+		"a line more over HTTP/2":            {func(s *eval.Sent) { s.HTTP, s.Headers = eval.HTTP2, many(197) }, 0, "the head has more than 200 lines"},
+		"each piece of a cookie is a line":   {func(s *eval.Sent) { s.HTTP, s.Headers = eval.HTTP2, append(many(194), cookies("a", "b", "c")...) }, 0, "the head has more than 200 lines"},
+		"a cookie in as many lines":          {func(s *eval.Sent) { s.HTTP, s.Headers = eval.HTTP2, append(many(194), cookies("a", "b")...) }, 0, ""},
 		"a cookie's value counts": {func(s *eval.Sent) {
 			s.HTTP, s.Headers = eval.HTTP2, cookies("", strings.Repeat("a", 102355-40000), strings.Repeat("b", 40000))
 		}, 0, ""},
