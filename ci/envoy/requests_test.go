@@ -268,7 +268,7 @@ func (d *asker) preflight(r *compiler.Request) {
 func (d *asker) page(r *compiler.Request) {
 	for _, name := range []string{"origin", "referer"} {
 		for range pick(d, 0, 1, 1, 2) {
-			page := pick(d, append(draw.Origins(), "https://b.a.test", "http://shop.test", "https://a.shop.test:8443", "https://shop.test:x", "https://evil.test", "null", "")...)
+			page := pick(d, append(draw.Origins(), "https://b.a.test", "http://shop.test", "https://a.shop.test:8443", "https://shop.test:x", "https://a_b.a.test", "https://evil.test", "null", "")...)
 			if name == "referer" {
 				page += pick(d, "/", "/a?b=https://a.test/", "", "\xe9/")
 			}

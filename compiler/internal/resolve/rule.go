@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -339,6 +340,23 @@ func (x *Place) Duration(n intent.Node, def time.Duration) trait.Duration {
 		return trait.Duration(def)
 	}
 	return trait.Duration(d)
+}
+
+// Size reads a size that is written, above 0 and up to most. What is out of range is a problem.
+func (x *Place) Size(n intent.Node, most trait.Size) (trait.Size, bool) {
+	text, unit := n.Str(), trait.Size(1)
+	for suffix, u := range map[string]trait.Size{"KiB": trait.KiB, "MiB": trait.MiB} {
+		if number, ok := strings.CutSuffix(text, suffix); ok {
+			text, unit = number, u
+		}
+	}
+	b, err := strconv.ParseUint(strings.TrimSuffix(text, "B"), 10, 32)
+	size := trait.Size(b) * unit
+	if err != nil || b == 0 || size > most {
+		x.Problem(diag.New(diag.CodeRange, n.Pos(), "%s is %q, out of range", n.Path(), n.Str()).WithFix("write a size above 0 and up to %s", most))
+		return 0, false
+	}
+	return size, true
 }
 
 // maxDuration bounds every duration of the language: more is a mistake of unit.

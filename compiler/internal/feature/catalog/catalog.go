@@ -5,8 +5,11 @@ package catalog
 import (
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/feature/admission"
 	"meshc.dev/meshc/compiler/internal/feature/balance"
+	"meshc.dev/meshc/compiler/internal/feature/bandwidth"
 	"meshc.dev/meshc/compiler/internal/feature/circuitbreaker"
+	"meshc.dev/meshc/compiler/internal/feature/compress"
 	"meshc.dev/meshc/compiler/internal/feature/condition"
 	"meshc.dev/meshc/compiler/internal/feature/connection"
 	"meshc.dev/meshc/compiler/internal/feature/cors"
@@ -62,6 +65,9 @@ func All() []feature.Feature {
 		balance.Session,
 		connection.Feature,
 		ratelimit.Feature,
+		admission.Feature,
+		bandwidth.Feature,
+		compress.Feature,
 		logs.Feature,
 		origination.Feature,
 	}

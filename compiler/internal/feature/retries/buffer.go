@@ -3,8 +3,6 @@ package retries
 import (
 	"reflect"
 	"slices"
-	"strconv"
-	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -23,18 +21,16 @@ import (
 
 const (
 	kept = "buffer"
-	kib  = 1 << 10
-	mib  = 1 << 20
 	// keptByDefault is what other meshes keep.
-	keptByDefault = mib
+	keptByDefault = trait.MiB
 	// keptAtMost bounds what a request may make a proxy hold.
-	keptAtMost = 64 * mib
+	keptAtMost = 64 * trait.MiB
 )
 
 // Buffer is how much of a request's body a proxy keeps, to be able to send it again.
 type Buffer struct {
 	// Bytes is above 0. Of a larger body nothing is sent again.
-	Bytes uint64 `json:"bytes"`
+	Bytes trait.Size `json:"bytes"`
 }
 
 // TraitName is "buffer".
@@ -55,7 +51,7 @@ var Kept = feature.Feature{
 	Codec: trait.JSON[Buffer],
 	Meaning: func(v trait.Value) []space.Act {
 		b := v.(Buffer).Bytes
-		return space.Labels(space.AtWorkload, space.Field{Feature: kept, Name: "up to", Value: size(b), Number: float64(b)})
+		return space.Labels(space.AtWorkload, space.Field{Feature: kept, Name: "up to", Value: b.String(), Number: float64(b)})
 	},
 	Change: func(before, after []space.Field) (plan.Class, string) {
 		words := func(fs []space.Field) string {
@@ -75,7 +71,7 @@ var Kept = feature.Feature{
 // per_connection_buffer_limit_bytes, for this alone.
 func keep(r *routev3.Route, v Buffer, _ *envoy.Ctx) {
 	if envoy.Action(r) != nil {
-		r.RequestBodyBufferLimit = &wrapperspb.UInt64Value{Value: v.Bytes}
+		r.RequestBodyBufferLimit = &wrapperspb.UInt64Value{Value: uint64(v.Bytes)}
 	}
 }
 
@@ -96,9 +92,9 @@ func unsaid(v trait.Value, methods []string) (string, diag.Diagnostic) {
 	if methods != nil && !slices.ContainsFunc(methods, func(m string) bool { return !slices.Contains(bodiless, m) }) {
 		return "", diag.Diagnostic{}
 	}
-	kept := size(v.(Buffer).Bytes)
+	kept := v.(Buffer).Bytes.String()
 	return name, diag.Warn(diag.CodeNotRepeated, diag.Pos{}, "a request whose body is larger than %s is not tried again", kept).
-		WithFix("write how large bodies are, beside it or around it: buffer: %q, up to %q", kept, size(keptAtMost))
+		WithFix("write how large bodies are, beside it or around it: buffer: %q, up to %q", kept, keptAtMost.String())
 }
 
 // Means reports whether anything is sent again at all.
@@ -107,34 +103,15 @@ func (Buffer) Means(beside trait.Set) bool {
 	return ok && r.Attempts > 0
 }
 
-// size writes bytes as intent does.
-func size(b uint64) string {
-	switch {
-	case b%mib == 0:
-		return strconv.FormatUint(b/mib, 10) + "MiB"
-	case b%kib == 0:
-		return strconv.FormatUint(b/kib, 10) + "KiB"
-	default:
-		return strconv.FormatUint(b, 10) + "B"
-	}
-}
-
 func readBuffer(n intent.Node, x *resolve.Place) trait.Value {
 	if !n.Exists() {
 		return nil
 	}
-	text, unit := n.Str(), uint64(1)
-	for suffix, u := range map[string]uint64{"KiB": kib, "MiB": mib} {
-		if number, ok := strings.CutSuffix(text, suffix); ok {
-			text, unit = number, u
-		}
-	}
-	b, err := strconv.ParseUint(strings.TrimSuffix(text, "B"), 10, 32)
-	if err != nil || b == 0 || b*unit > keptAtMost {
-		x.Problem(diag.New(diag.CodeRange, n.Pos(), "%s is %q, out of range", n.Path(), n.Str()).WithFix("write a size above 0 and up to %s", size(keptAtMost)))
+	b, ok := x.Size(n, keptAtMost)
+	if !ok {
 		return nil
 	}
-	return Buffer{Bytes: b * unit}
+	return Buffer{Bytes: b}
 }
 
 // fitsRetry refuses a buffer of a route that sends nothing again.
