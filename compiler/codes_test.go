@@ -78,6 +78,7 @@ func elsewhere() map[diag.Code]string {
 		proof    = "internal/proof/proof_test.go"
 		emit     = "compiler/internal/target/envoy/testdata/problems.txtar"
 		tests    = "cmd/meshc/testdata/script/test.txtar"
+		coverage = "cmd/meshc/testdata/script/coverage.txtar"
 	)
 	return map[diag.Code]string{
 		diag.CodeStaged: checkout, diag.CodeNotCheckedOut: checkout,
@@ -90,7 +91,7 @@ func elsewhere() map[diag.Code]string {
 		diag.CodeEnvoyPlatform: "not on Linux", diag.CodeEnvoyFetch: envoy,
 		diag.CodeEnvoyRejected: envoy, diag.CodeEnvoyNotReady: envoy, diag.CodeEnvoyDeprecated: proof, diag.CodeEnvoyCrashed: proof,
 		diag.CodeProofFrame: proof, diag.CodeRehearsal: "internal/cli/envoy_test.go",
-		diag.CodeTestFailed: tests, diag.CodeNoTest: tests,
+		diag.CodeTestFailed: tests, diag.CodeNoTest: tests, diag.CodeUntested: coverage,
 	}
 }
 

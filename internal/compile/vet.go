@@ -21,7 +21,8 @@ type Vetted struct {
 	Release  release.Release // the zero Release if it does not compile, or nobody asked for it
 	Packages []compiler.Package
 	Problems diag.List
-	Told     string // what was looked at, in words
+	Told     string            // what was looked at, in words
+	Program  *compiler.Program // nil if it does not compile, or nobody asked for it
 }
 
 // Vet asks the targets and the policies about intent. The release is whole, as Envoy gets
@@ -74,7 +75,7 @@ func (c *Compiler) vet(ctx context.Context, s compiler.Source, read diag.List, o
 		more = append(more, ds...)
 	}
 	told := fmt.Sprintf("%d proxy classes, %d policies evaluated", len(p.Classes()), res.Evaluated) + losses(p.Losses())
-	return Vetted{r, p.Packages(), more, told}, !endsAnywhere(s) && court.timeless(), err
+	return Vetted{r, p.Packages(), more, told, p}, !endsAnywhere(s) && court.timeless(), err
 }
 
 // losses says in short what targets go without. They are sorted by target.

@@ -14,4 +14,7 @@ const (
 	// CodeNoTest is intent without a test block, put to `meshc test`: nothing was tried.
 	// Example: `meshc test` in a mesh whose packages have no `test`.
 	CodeNoTest Code = "MESH0343"
+	// CodeUntested is a route or a grant that no test reaches (a note of `meshc vet --coverage`): whoever breaks it is not told.
+	// Example: `meshc vet --coverage` where a service has a grant by which no `test` gets through.
+	CodeUntested Code = "MESH0344"
 )
