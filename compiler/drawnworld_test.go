@@ -132,6 +132,7 @@ type drawnRule struct {
 	Paths      []string             `json:"paths"`
 	Ports      []string             `json:"ports"`
 	Headers    map[string]drawnTest `json:"headers"`
+	Query      map[string]drawnTest `json:"query"`
 	Not        *drawnRule           `json:"not"`
 }
 
@@ -508,7 +509,7 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 		return false
 	}
 	for _, d := range s.Deny {
-		if d.ended(t) || len(d.Ports) > 0 && !slices.Contains(d.Ports, port) || !w.isAbout(d, c) || bytes && len(d.Methods)+len(d.Paths)+len(d.Headers) > 0 {
+		if d.ended(t) || len(d.Ports) > 0 && !slices.Contains(d.Ports, port) || !w.isAbout(d, c) || bytes && len(d.Methods)+len(d.Paths)+len(d.Headers)+len(d.Query) > 0 {
 			continue
 		}
 		if n := d.Not; n != nil && (slices.Contains(n.Ports, port) || w.isAbout(*n, c) && !n.Anyone) {
@@ -526,13 +527,13 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 		if len(ports) == 0 {
 			ports = []string{s.main()}
 		}
-		if g.ended(t) || !slices.Contains(ports, port) || !w.isAbout(g, c) || bytes && len(g.Methods)+len(g.Paths)+len(g.Headers) > 0 {
+		if g.ended(t) || !slices.Contains(ports, port) || !w.isAbout(g, c) || bytes && len(g.Methods)+len(g.Paths)+len(g.Headers)+len(g.Query) > 0 {
 			continue
 		}
-		if n := g.Not; n != nil && (w.isAbout(*n, c) || !bytes && (n.names(q.method) || slices.ContainsFunc(n.Paths, func(p string) bool { return isSpelt(p, q.path) }) || slices.Contains(n.headers(q, hasValue), true))) {
+		if n := g.Not; n != nil && (w.isAbout(*n, c) || !bytes && (n.names(q.method) || slices.ContainsFunc(n.Paths, func(p string) bool { return isSpelt(p, q.path) }) || slices.Contains(n.headers(q, hasValue), true) || slices.Contains(n.query(q, false), true))) {
 			continue
 		}
-		if bytes || (len(g.Methods) == 0 || slices.Contains(g.Methods, q.method)) && (len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return granted(p, q.path) })) && !slices.Contains(g.headers(q, isOnly), false) {
+		if bytes || (len(g.Methods) == 0 || slices.Contains(g.Methods, q.method)) && (len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return granted(p, q.path) })) && !slices.Contains(g.headers(q, isOnly), false) && !slices.Contains(g.query(q, true), false) {
 			return true
 		}
 	}
@@ -541,7 +542,7 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 
 // refusesWhat reports whether a deny is about a request, whoever sends it.
 func (d drawnRule) refusesWhat(q asked) bool {
-	if len(d.Methods) > 0 && !d.names(q.method) || len(d.Paths) > 0 && !slices.ContainsFunc(d.Paths, func(p string) bool { return isSpelt(p, q.path) }) || slices.Contains(d.headers(q, hasValue), false) {
+	if len(d.Methods) > 0 && !d.names(q.method) || len(d.Paths) > 0 && !slices.ContainsFunc(d.Paths, func(p string) bool { return isSpelt(p, q.path) }) || slices.Contains(d.headers(q, hasValue), false) || slices.Contains(d.query(q, false), false) {
 		return false
 	}
 	n := d.Not
@@ -556,6 +557,54 @@ func (d drawnRule) headers(q asked, is func(line string, like drawnTest) bool) [
 		out = append(out, there && is(line, like))
 	}
 	return out
+}
+
+// query is for each parameter of a rule whether it is there and like what is written: once and as it
+// is spelt, or in any way.
+func (d drawnRule) query(q asked, strict bool) []bool {
+	var out []bool
+	for name, like := range d.Query {
+		var times, fitting int
+		for pair := range strings.FieldsFuncSeq(q.query, func(r rune) bool { return r == '&' || r == ';' }) {
+			n, v, _ := strings.Cut(pair, "=")
+			if plainly(n) != plainly(name) {
+				continue
+			}
+			times++
+			if strict {
+				whole := slices.Contains(strings.Split(q.query, "&"), pair)
+				if fits := n == name && like.holds(v) && whole && (strings.Contains(pair, "=") || like.Exact == nil && like.Prefix == nil); fits {
+					fitting++
+				}
+			} else if like.read().holds(plainly(v)) {
+				fitting++
+			}
+		}
+		out = append(out, fitting > 0 && (times == 1 || !strict))
+	}
+	return out
+}
+
+// plainly is a part of a query as an application may read it.
+func plainly(s string) string {
+	for {
+		next, err := url.PathUnescape(s)
+		if err != nil || next == s {
+			return strings.ReplaceAll(s, "+", " ")
+		}
+		s = next
+	}
+}
+
+// read is a test of what an application reads.
+func (x drawnTest) read() drawnTest {
+	for _, text := range []**string{&x.Exact, &x.Prefix} {
+		if *text != nil {
+			plain := plainly(**text)
+			*text = &plain
+		}
+	}
+	return x
 }
 
 // isOnly reports whether a line is one value, and like that.

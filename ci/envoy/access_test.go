@@ -166,3 +166,41 @@ mesh: service: app: {
 	}
 }`, all)
 }
+
+// A grant's parameter is there once and spelt as it is written; a deny's counts in any spelling, anywhere.
+func TestParametersAdmitOnceAndRefuseInAnySpelling(t *testing.T) {
+	var all []asks
+	ask := func(status int, targets ...string) {
+		for _, target := range targets {
+			all = append(all, asks{"shop/web", "", compiler.Request{Method: "GET", Path: target}, status})
+		}
+	}
+	ask(200, "/a?plan=gold", "/a?x=1&plan=gold&y=2", "/a?&&plan=gold&", "/a?plans=1&plan=gold", "/a?x=?&plan=gold")
+	ask(403, "/a", "/a?", "/a?plan", "/a?plan=", "/a?plan=golden", "/a?plan=Gold", "/a?plan=g%6fld", "/a?pl%61n=gold", "/a?x=plan=gold", "/a?x/plan=gold")
+	ask(403, "/a?plan=gold&plan=gold", "/a?plan=free&plan=gold", "/a?plan=gold&plan", "/a?plan=gold&pl%61n=free", "/a?%70lan=free&plan=gold", "/a?plan=gold&%2570lan", "/a?plan=gold;plan=free", "/a?x;plan=1&plan=gold")
+	ask(200, "/p?team=a-", "/p?team=a-b", "/p?team=a-b=c")
+	ask(403, "/p?team=b", "/p?team=a-b&team=a-c", "/p?team=a-b;team=b")
+	ask(200, "/t?ticket", "/t?ticket=", "/t?ticket=7&x")
+	ask(403, "/t", "/t?tickets", "/t?ticket&ticket", "/t?x;ticket")
+	ask(200, "/open/a", "/open/a?role=user", "/open/a?role=rooted", "/open/a?x=role=root", "/open/a?roles=root")
+	ask(403, "/open/a?role=root", "/open/a?role=user&role=root", "/open/a?role=root&role=user", "/open/a?r%6Fle=r%6fot&x", "/open/a?role=%2572oot", "/open/a?x&%72ole=root", "/open/a?x;role=root", "/open/a?role=root;x")
+	ask(403, "/open/a?word=two+words", "/open/a?word=two%20words", "/open/a?word=two%2Bwords")
+	ask(200, "/but/a", "/but/a?role=rooted")
+	ask(403, "/but/a?role=root", "/but/a?role=user&%72ole=root")
+	admitting(t, `
+mesh: service: web: {port: http: number: 80, calls: app: {}}
+mesh: service: app: {
+	port: http: number: 80
+	grant: {
+		plan: {from: ["web"], paths: ["/a"], query: plan: exact: "gold"}
+		team: {from: ["web"], paths: ["/p"], query: team: prefix: "a-"}
+		ticket: {from: ["web"], paths: ["/t"], query: ticket: present: true}
+		open: {from: ["web"], paths: ["/open/*"]}
+		but: {from: ["web"], paths: ["/but/*"], not: query: role: exact: "root"}
+	}
+	deny: {
+		role: {from: ["web"], paths: ["/open/*"], query: role: exact: "root"}
+		word: {from: ["web"], query: word: exact: "two+words"}
+	}
+}`, all)
+}

@@ -48,15 +48,43 @@ func Spellings(path string) string {
 	return b.String()
 }
 
+// QuerySpellings is a regular expression (RE2) that takes, as a whole, every text that an application
+// may read as the given part of a query: with escapes for characters, and a plus for a blank.
+func QuerySpellings(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		if v, ok := escape(text[i:]); ok {
+			c, i = v, i+2
+		}
+		switch c {
+		case '+', ' ':
+			b.WriteString(`(?:\+|` + character(' ') + "|" + character('+') + ")")
+		case '&', ';': // plainly they part what stands around them
+			b.WriteString("(?:" + escapes(c) + ")")
+		default:
+			b.WriteString("(?:" + character(c) + ")")
+		}
+	}
+	return b.String()
+}
+
+// escape is the byte that an escape at the beginning of a text stands for.
+func escape(text string) (v byte, ok bool) {
+	const size = len("%00")
+	if len(text) < size || text[0] != '%' {
+		return 0, false
+	}
+	n, err := fmt.Sscanf(text[1:size], "%02x", &v)
+	return v, err == nil && n == 1
+}
+
 // writeSpellings writes what stands for the characters of a segment.
 func writeSpellings(b *strings.Builder, segment string) {
 	for i := 0; i < len(segment); i++ {
 		c := segment[i]
-		if c == '%' && i+2 < len(segment) {
-			var v byte
-			if _, err := fmt.Sscanf(segment[i+1:i+3], "%02x", &v); err == nil {
-				c, i = v, i+2
-			}
+		if v, ok := escape(segment[i:]); ok {
+			c, i = v, i+2
 		}
 		b.WriteString("(?:" + character(c))
 		if other := c ^ 0x20; isLetter(c) {
@@ -69,9 +97,10 @@ func writeSpellings(b *strings.Builder, segment string) {
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
 // character takes a byte, plain or as an escape.
-func character(c byte) string {
-	return fmt.Sprintf(`\x%02x|%s%s%s`, c, again, anyCase(c>>4), anyCase(c&0xf))
-}
+func character(c byte) string { return fmt.Sprintf(`\x%02x|%s`, c, escapes(c)) }
+
+// escapes takes a byte as an escape, however often it was escaped itself.
+func escapes(c byte) string { return again + anyCase(c>>4) + anyCase(c&0xf) }
 
 // anyCase takes a hexadecimal digit in both cases.
 func anyCase(digit byte) string {

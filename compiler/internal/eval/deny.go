@@ -65,18 +65,19 @@ func Literally(trustDomain string, t, not model.Terms) []space.Test {
 type spelling struct {
 	path   func(model.Path) space.Pattern
 	header func(model.Value) space.Test
+	query  func(model.Value) []space.Test
 }
 
 func asWritten() spelling {
 	return spelling{model.Path.Pattern, func(v model.Value) space.Test {
 		return space.Test{Dim: space.OnceDim(v.Name), Any: []space.Pattern{space.OncePattern(v.Kind, v.Text)}}
-	}}
+	}, func(v model.Value) []space.Test { return space.ParameterTests(v.Name, v.Kind, v.Text) }}
 }
 
 func asSpelt() spelling {
 	return spelling{spelt, func(v model.Value) space.Test {
 		return space.Test{Dim: space.HeaderDim(v.Name), Any: space.ElementPatterns(v.Kind, v.Text)}
-	}}
+	}, func(v model.Value) []space.Test { return []space.Test{space.ParameterSpelt(v.Name, v.Kind, v.Text)} }}
 }
 
 // conditions are the tests of terms that hold together, and of others of which none may.
@@ -94,6 +95,9 @@ func conditions(trustDomain string, t model.Terms, as spelling, not model.Terms,
 	for _, v := range t.Headers {
 		when = append(when, as.header(v))
 	}
+	for _, v := range t.Query {
+		when = append(when, as.query(v)...)
+	}
 	except := func(t space.Test) {
 		if t.Not = true; len(t.Any) > 0 {
 			when = append(when, t)
@@ -104,6 +108,11 @@ func conditions(trustDomain string, t model.Terms, as spelling, not model.Terms,
 	except(pathTest(not.Paths, notAs.path))
 	for _, v := range not.Headers {
 		t := notAs.header(v)
+		t.Not = true
+		when = append(when, t)
+	}
+	for _, v := range not.Query { // of grants alone, which except what is like it
+		t := space.ParameterSpelt(v.Name, v.Kind, v.Text)
 		t.Not = true
 		when = append(when, t)
 	}

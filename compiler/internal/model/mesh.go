@@ -435,25 +435,27 @@ type Terms struct {
 	Paths   []Path   `json:"paths,omitempty"`
 	// Headers are conditions on single headers, sorted by name.
 	Headers []Value `json:"headers,omitempty"`
+	// Query are conditions on single parameters of the query, sorted by name.
+	Query []Value `json:"query,omitempty"`
 	// Ports are port names; nil does not restrict.
 	Ports []string `json:"ports,omitempty"`
 }
 
-// Value is what a header is like: of kind space.Exact, space.Prefix or space.Present.
+// Value is what a header, or a parameter, is like: of kind space.Exact, space.Prefix or space.Present.
 type Value struct {
-	Name string     `json:"name"` // in lower case
+	Name string     `json:"name"` // a header's in lower case
 	Kind space.Kind `json:"kind"`
 	Text string     `json:"text,omitempty"`
 }
 
 // AsksRequests reports whether terms say anything of requests, which connections have not.
 func (t Terms) AsksRequests() bool {
-	return len(t.Methods)+len(t.Paths)+len(t.Headers) > 0
+	return len(t.Methods)+len(t.Paths)+len(t.Headers)+len(t.Query) > 0
 }
 
 // OfConnections are the terms without what they say of requests.
 func (t Terms) OfConnections() Terms {
-	t.Methods, t.Paths, t.Headers = nil, nil, nil
+	t.Methods, t.Paths, t.Headers, t.Query = nil, nil, nil, nil
 	return t
 }
 

@@ -226,8 +226,13 @@ func region(d space.Decision, q Query) []space.Test {
 	if !q.AnyCaller {
 		when = append(when, space.Values(space.IdentityDim, q.Request.From))
 	}
+	tests := func(asked space.Dim) bool {
+		return slices.ContainsFunc(d.Effective, func(r space.Rule) bool {
+			return slices.ContainsFunc(r.When, func(t space.Test) bool { return t.Dim == asked })
+		})
+	}
 	for _, dim := range space.Dimensions() {
-		if !dim.IsFamily() && dim.Fixes != nil {
+		if !dim.IsFamily() && dim.Fixes != nil && (dim.Place != space.Addition || tests(space.Dim(dim.Name))) {
 			fix(space.Dim(dim.Name))
 		}
 	}

@@ -18,7 +18,7 @@ type problem struct {
 	preds  []pred
 	index  map[string]int     // test key → pred
 	whole  map[space.Dim]bool // headers whose lines are tested as a whole
-	once   map[space.Dim]bool // headers all of whose lines are tested together
+	once   map[space.Dim]bool // headers all of whose lines are tested together, and parameters if the whole query is
 }
 
 // pred is a header's test without its Not: "some line is in one of these".
@@ -99,6 +99,9 @@ func wholeLines(lists []space.List) (whole, once map[space.Dim]bool) {
 				if _, ok := t.Dim.Header(); ok {
 					whole[t.Dim] = true
 				}
+				if t.Dim == space.ParametersDim {
+					once[t.Dim] = true
+				}
 				if name, ok := t.Dim.Once(); ok {
 					whole[space.HeaderDim(name)], once[space.HeaderDim(name)] = true, true
 				}
@@ -110,13 +113,18 @@ func wholeLines(lists []space.List) (whole, once map[space.Dim]bool) {
 
 // plain is the test as it is compared: one of a part of a header's lines is one of the lines where
 // those are tested as a whole, too, for the two depend on each other, and one of the lines is one of all
-// of them where those are tested together. Else each part is a dimension of its own, which keeps the atoms few.
+// of them where those are tested together; so with parameters and the whole query. Else each part is a dimension of its own, which keeps the atoms few.
 func (p *problem) plain(t space.Test) space.Test {
 	if lines, ok := t.OnLines(); ok && p.whole[lines.Dim] {
 		t = lines
 	}
 	if p.once[t.Dim] {
 		if all, ok := t.AmongLines(); ok {
+			return all
+		}
+	}
+	if p.once[space.ParametersDim] {
+		if all, ok := t.AmongParameters(); ok {
 			return all
 		}
 	}

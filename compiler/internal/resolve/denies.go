@@ -45,7 +45,7 @@ func (l *linker) gatewayDeny(p *pkg, e intent.Entry) model.Deny {
 	d := model.Deny{Name: e.Name, Terms: l.termsOf(p, n), Not: l.termsOf(p, n.Field("not"))}
 	if !d.AsksRequests() && !d.Not.AsksRequests() {
 		l.add(diag.New(diag.CodeWho, n.Pos(), "deny %q does not say what", e.Name).
-			WithFix(`add methods, paths or headers: paths: ["/*"] refuses everything`))
+			WithFix(`add methods, paths, headers or query: paths: ["/*"] refuses everything`))
 	}
 	l.canDeny(e, d)
 	return d

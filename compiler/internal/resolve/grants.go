@@ -84,6 +84,7 @@ func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 // both are terms with what others say of requests.
 func both(t, other model.Terms) model.Terms {
 	t.Methods, t.Paths, t.Headers = slices.Concat(t.Methods, other.Methods), slices.Concat(t.Paths, other.Paths), slices.Concat(t.Headers, other.Headers)
+	t.Query = slices.Concat(t.Query, other.Query)
 	return t
 }
 
@@ -148,6 +149,11 @@ func (l *linker) termsOf(p *pkg, n intent.Node) model.Terms {
 		}
 	}
 	slices.SortFunc(t.Headers, func(a, b model.Value) int { return strings.Compare(a.Name, b.Name) })
+	for _, e := range n.Field("query").Fields() {
+		if v, ok := l.accessParameter(e); ok {
+			t.Query = append(t.Query, v)
+		}
+	}
 	return t
 }
 
@@ -175,6 +181,24 @@ func (l *linker) accessHeader(e intent.Entry) (model.Value, bool) {
 		return refuse(diag.CodeNever, "write one value; several headers stand beside each other, of several values each has a grant", "%q has a comma, which stands between values: who may is told by a header that has one", v.Text)
 	case strings.Trim(v.Text, " \t") != v.Text && (v.Kind == space.Exact || strings.TrimLeft(v.Text, " \t") != v.Text):
 		return refuse(diag.CodeNever, "write it without", "no header is like %q: HTTP drops the blanks around a value", v.Text)
+	}
+	return v, true
+}
+
+// accessParameter reads what a parameter of the query is like.
+func (l *linker) accessParameter(e intent.Entry) (model.Value, bool) {
+	v := model.Value{Name: e.Name, Kind: space.Kind(l.oneOf(e.Node, string(space.Exact), string(space.Prefix), space.Present))}
+	if v.Kind == "" || v.Kind == space.Present {
+		return v, v.Kind != ""
+	}
+	switch v.Text = e.Node.Field(string(v.Kind)).Str(); {
+	case v.Text == "" && v.Kind == space.Prefix:
+		l.add(diag.New(diag.CodeNever, e.Node.Pos(), "every value begins with nothing").WithFix("write present: true"))
+		return v, false
+	case strings.Contains(v.Text+v.Name, ";"):
+		l.add(diag.New(diag.CodeNever, e.Node.Pos(), "%q has a semicolon, which stands between parameters to some applications", v.Name+"="+v.Text).
+			WithFix("write %%3B if the value has one, and see that callers do"))
+		return v, false
 	}
 	return v, true
 }
@@ -228,7 +252,7 @@ func (l *linker) needRequests(what string, e intent.Entry, s *model.Service, t m
 	}
 	for _, p := range s.Ports {
 		if !p.Protocol.IsHTTP() && (t.Ports == nil || slices.Contains(t.Ports, p.Name)) {
-			l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "%s %q restricts methods, paths or headers, but port %q is tcp", what, e.Name, p.Name).
+			l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "%s %q restricts methods, paths, headers or query, but port %q is tcp", what, e.Name, p.Name).
 				WithFix("name the http ports in `ports`, and write a %s of its own for port %q", what, p.Name))
 		}
 	}

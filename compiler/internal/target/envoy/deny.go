@@ -128,6 +128,9 @@ func broadly(t model.Terms) []*rbacconfigv3.Permission {
 	for _, v := range t.Headers {
 		out = append(out, headerPermission(v))
 	}
+	for _, v := range t.Query {
+		out = append(out, queryPermission(space.ParameterSpelt(v.Name, v.Kind, v.Text)))
+	}
 	return out
 }
 

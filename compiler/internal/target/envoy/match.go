@@ -79,40 +79,11 @@ func OnParameters() Condition {
 // firstParameter is an expression for the paths with queries whose first parameter of that name
 // has a value like one of the patterns, as conditions write them.
 func firstParameter(name string, values []space.Pattern) string {
-	var each []string
-	for _, v := range values {
-		switch {
-		case v.Kind == space.Present:
-			each = append(each, "(?:=.*)?")
-			continue
-		case v.Matches(""):
-			each = append(each, "") // without a sign behind the name
-		}
-		expression, _ := space.Without(v.Expression(), "&")
-		each = append(each, "=(?:"+space.ASCII(expression)+")")
-	}
-	value := "(?:" + strings.Join(each, "|") + ")(?:&.*)?"
-	return `[^?]*\?(?:` + otherParameter(name) + "&)*" + regexp.QuoteMeta(name) + value
+	return withQuery + space.FirstParameter(name, values)
 }
 
-// otherParameter is an expression for parameters of other names.
-func otherParameter(name string) string {
-	out := "[^=&][^&]*" // behind the whole name more of it
-	for i := len(name) - 1; i >= 0; i-- {
-		next := "(?:" + regexp.QuoteMeta(name[i:i+1]) + "(?:" + out + ")|"
-		other := "[^&" + classLetter(name[i]) + "][^&]*"
-		out = next + other + ")?"
-	}
-	return out
-}
-
-// classLetter is a letter as it stands in a class.
-func classLetter(c byte) string {
-	if strings.IndexByte(`\]^-[`, c) >= 0 {
-		return `\` + string(c)
-	}
-	return string(c)
-}
+// withQuery is what stands before a path's query.
+const withQuery = `[^?]*\?`
 
 // OnLines lowers a test of a part of a header's lines (space.Test.OnLines), by a regular
 // expression for the lines. It must not take the empty line.

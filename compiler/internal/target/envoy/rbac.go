@@ -142,6 +142,25 @@ func strictly(t model.Terms) []*rbacconfigv3.Permission {
 		}
 		out = append(out, anyOf(paths))
 	}
+	for _, v := range t.Query {
+		for _, is := range space.ParameterTests(v.Name, v.Kind, v.Text) {
+			out = append(out, queryPermission(is))
+		}
+	}
+	return out
+}
+
+// queryPermission is a test of the whole query, which Envoy has behind the path. A request without one
+// has the empty one.
+func queryPermission(t space.Test) *rbacconfigv3.Permission {
+	expression := withQuery + "(?:" + t.Any[0].Text + ")"
+	if t.Any[0].Matches("") {
+		expression += "|[^?]*"
+	}
+	out := &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_Header{Header: stringHeader(pathField, regexString(expression))}}
+	if t.Not {
+		return &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_NotRule{NotRule: out}}
+	}
 	return out
 }
 
