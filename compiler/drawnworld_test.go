@@ -134,6 +134,7 @@ type drawnRule struct {
 	Headers    map[string]drawnTest `json:"headers"`
 	Query      map[string]drawnTest `json:"query"`
 	Not        *drawnRule           `json:"not"`
+	Shadow     bool                 `json:"shadow"`
 }
 
 type drawnRoute struct {
@@ -509,7 +510,7 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 		return false
 	}
 	for _, d := range s.Deny {
-		if d.ended(t) || len(d.Ports) > 0 && !slices.Contains(d.Ports, port) || !w.isAbout(d, c) || bytes && len(d.Methods)+len(d.Paths)+len(d.Headers)+len(d.Query) > 0 {
+		if d.off(t) || len(d.Ports) > 0 && !slices.Contains(d.Ports, port) || !w.isAbout(d, c) || bytes && len(d.Methods)+len(d.Paths)+len(d.Headers)+len(d.Query) > 0 {
 			continue
 		}
 		if n := d.Not; n != nil && (slices.Contains(n.Ports, port) || w.isAbout(*n, c) && !n.Anyone) {
@@ -527,7 +528,7 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 		if len(ports) == 0 {
 			ports = []string{s.main()}
 		}
-		if g.ended(t) || !slices.Contains(ports, port) || !w.isAbout(g, c) || bytes && len(g.Methods)+len(g.Paths)+len(g.Headers)+len(g.Query) > 0 {
+		if g.off(t) || !slices.Contains(ports, port) || !w.isAbout(g, c) || bytes && len(g.Methods)+len(g.Paths)+len(g.Headers)+len(g.Query) > 0 {
 			continue
 		}
 		if n := g.Not; n != nil && (w.isAbout(*n, c) || !bytes && (n.names(q.method) || slices.ContainsFunc(n.Paths, func(p string) bool { return isSpelt(p, q.path) }) || slices.Contains(n.headers(q, hasValue), true) || slices.Contains(n.query(q, false), true))) {
@@ -539,6 +540,9 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 	}
 	return false
 }
+
+// off reports whether a rule decides nothing: it has ended, or is counted alone.
+func (d drawnRule) off(t *testing.T) bool { return d.Shadow || d.ended(t) }
 
 // refusesWhat reports whether a deny is about a request, whoever sends it.
 func (d drawnRule) refusesWhat(q asked) bool {
@@ -1187,7 +1191,7 @@ func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q aske
 	}
 	words := settled(r.words, at.words)
 	for _, d := range slices.Concat(slices.Collect(maps.Values(g.Deny)), slices.Collect(maps.Values(at.Deny))) {
-		if !d.ended(t) && d.refusesWhat(q) {
+		if !d.off(t) && d.refusesWhat(q) {
 			f := w.led(t, r, words, q)                                               // faults on the way come first
 			return fate{verdict: "denied", written: "before its route " + f.written} // whose edits of answers are not made
 		}

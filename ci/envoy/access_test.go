@@ -204,3 +204,35 @@ mesh: service: app: {
 	}
 }`, all)
 }
+
+// What is counted alone lets nobody through and refuses nobody, and the callee's proxy has the numbers, each by its name.
+func TestShadowedGrantsAndDeniesAreCounted(t *testing.T) {
+	p := startAt(t, `
+mesh: service: web: {port: http: number: 80, calls: app: {}}
+mesh: service: app: {
+	port: http: number: 80
+	grant: {
+		reads: {from: ["web"], methods: ["GET"]}
+		writes: {from: ["web"], methods: ["POST"], shadow: true}
+	}
+	deny: old: {mesh: true, paths: ["/old/*"], shadow: true}
+}`, compiler.Request{From: "shop/web", To: "shop/app"})
+	for _, c := range []struct {
+		method, path string
+		status       int
+	}{{"GET", "/a", 200}, {"GET", "/old/a", 200}, {"GET", "/Old", 200}, {"POST", "/a", 403}, {"POST", "/b", 403}, {"POST", "/old/b", 403}, {"PUT", "/a", 403}} {
+		got, err := p.stage.Ask(p.ctx, p.door, compiler.Request{Method: c.method, Path: c.path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Status != c.status {
+			t.Errorf("%s %s: %d, want %d", c.method, c.path, got.Status, c.status)
+		}
+	}
+	page := p.admin("/stats?filter=rbac")
+	for name, want := range map[string]int{"policy.writes.shadow_allowed": 3, "policy.old.shadow_denied": 3} {
+		if got := p.number(page, "http.inbound/shop/app/http/default.rbac."+name); got != want {
+			t.Errorf("%s is %d, want %d:\n%s", name, got, want, page)
+		}
+	}
+}

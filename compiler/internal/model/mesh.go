@@ -144,10 +144,13 @@ type Service struct {
 	Calls     []Call   `json:"calls,omitempty"`
 	// Routes is in the order of trial and ends the decision: no match is 404. A
 	// service without routes in intent has one that sends to all versions alike.
-	Routes []Route   `json:"routes,omitempty"`
-	Grants []Grant   `json:"grants,omitempty"`
-	Denies []Deny    `json:"denies,omitempty"`
-	Traits trait.Set `json:"traits,omitzero"`
+	Routes []Route `json:"routes,omitempty"`
+	Grants []Grant `json:"grants,omitempty"`
+	Denies []Deny  `json:"denies,omitempty"`
+	// ShadowGrants and ShadowDenies are counted by its proxies, and decide nothing.
+	ShadowGrants []Grant   `json:"shadow_grants,omitempty"`
+	ShadowDenies []Deny    `json:"shadow_denies,omitempty"`
+	Traits       trait.Set `json:"traits,omitzero"`
 	// PortTraits stand in the place of Traits for the ports that they name.
 	PortTraits map[string]trait.Set `json:"port_traits,omitempty"`
 }
@@ -546,9 +549,10 @@ type Gateway struct {
 	TrustedHops uint32 `json:"trusted_hops,omitempty"`
 	// Autoscale says how many pods it has, nil for a fixed number.
 	Autoscale *Autoscale `json:"autoscale,omitempty"`
-	// Denies are for all hosts.
-	Denies []Deny `json:"denies,omitempty"`
-	Hosts  []Host `json:"hosts"`
+	// Denies are for all hosts, and so are ShadowDenies, which are counted alone.
+	Denies       []Deny `json:"denies,omitempty"`
+	ShadowDenies []Deny `json:"shadow_denies,omitempty"`
+	Hosts        []Host `json:"hosts"`
 	// Traits are what its proxies do with all requests.
 	Traits trait.Set `json:"traits,omitzero"`
 }
@@ -582,7 +586,9 @@ type Host struct {
 	// TLS is set if one of them speaks HTTPS.
 	TLS    *HostTLS `json:"tls,omitempty"`
 	Denies []Deny   `json:"denies,omitempty"`
-	Routes []Route  `json:"routes"`
+	// ShadowDenies are counted, and refuse nothing.
+	ShadowDenies []Deny  `json:"shadow_denies,omitempty"`
+	Routes       []Route `json:"routes"`
 }
 
 // HostTLS is how visitors reach a host by HTTPS.

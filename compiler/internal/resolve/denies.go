@@ -13,19 +13,23 @@ import (
 	"meshc.dev/meshc/internal/diag"
 )
 
-// deniesOf reads the denies of what has the mesh path carrier, by name.
-func (l *linker) deniesOf(carrier string, n intent.Node, read func(intent.Entry) model.Deny) []model.Deny {
-	var out []model.Deny
+// deniesOf reads the denies of what has the mesh path carrier, by name: those that hold, and those
+// that are counted alone.
+func (l *linker) deniesOf(carrier string, n intent.Node, read func(intent.Entry) model.Deny) (out, shadows []model.Deny) {
 	for _, e := range n.Field("deny").Fields() {
 		l.place(model.DenyPath(carrier, e.Name), e.Node.Pos())
 		d := read(e) // checked, ended or not
 		d.Owner, d.Reason = e.Node.Field("owner").Str(), e.Node.Field("reason").Str()
 		l.endsWith(e.Node)
-		if !l.expired(e.Node) {
+		switch {
+		case l.expired(e.Node):
+		case e.Node.Field("shadow").Bool():
+			shadows = append(shadows, d)
+		default:
 			out = append(out, d)
 		}
 	}
-	return out
+	return out, shadows
 }
 
 func (l *linker) serviceDeny(p *pkg, s *model.Service, e intent.Entry) model.Deny {
@@ -36,6 +40,9 @@ func (l *linker) serviceDeny(p *pkg, s *model.Service, e intent.Entry) model.Den
 	asked := both(d.Terms, d.Not)
 	asked.Ports = slices.DeleteFunc(portNames(s.Ports), func(port string) bool { return !d.At(port) })
 	l.needRequests("deny", e, s, asked)
+	if n.Field("shadow").Bool() {
+		l.canCount("deny", e, s, model.Terms{Ports: asked.Ports})
+	}
 	l.canDeny(e, d)
 	return d
 }

@@ -35,7 +35,7 @@ func (l *linker) gateway(p *pkg, e intent.Entry) {
 		g.Autoscale = l.autoscale(g, a)
 	}
 	g.Traits = l.traits(append([]carrier{{on: OnGateway, node: n}}, l.around(p)...), &Place{Gateway: true, l: l, pkg: p, self: g.ID}, model.GatewayPath(g.ID))
-	g.Denies = l.deniesOf(model.GatewayPath(g.ID), n, func(e intent.Entry) model.Deny { return l.gatewayDeny(p, e) })
+	g.Denies, g.ShadowDenies = l.deniesOf(model.GatewayPath(g.ID), n, func(e intent.Entry) model.Deny { return l.gatewayDeny(p, e) })
 	for _, h := range n.Field("host").Fields() {
 		g.Hosts = append(g.Hosts, l.host(p, g, h))
 	}
@@ -75,7 +75,7 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	l.hosts[h.Name] = append(l.hosts[h.Name], hostClaim{p, e.Node.Pos()})
 	h.TLS = l.hostTLS(p, path, e)
 	h.Ports = l.hostPorts(g, h.TLS != nil, e)
-	h.Denies = l.deniesOf(path, e.Node, func(e intent.Entry) model.Deny { return l.gatewayDeny(p, e) })
+	h.Denies, h.ShadowDenies = l.deniesOf(path, e.Node, func(e intent.Entry) model.Deny { return l.gatewayDeny(p, e) })
 	entries := e.Node.Field("route").Fields()
 	for _, re := range l.lasting(entries) {
 		r := l.gatewayRoute(p, g, h.Name, re, e.Node, model.GatewayRoutePath(g.ID, h.Name, re.Name))

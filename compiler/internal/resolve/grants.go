@@ -12,13 +12,18 @@ import (
 	"meshc.dev/meshc/internal/hop"
 )
 
-func (l *linker) grantsOf(p *pkg, s *model.Service, n intent.Node) []model.Grant {
-	var out []model.Grant
+// grantsOf reads the grants of a service: those that hold, and those that are counted alone.
+func (l *linker) grantsOf(p *pkg, s *model.Service, n intent.Node) (out, shadows []model.Grant) {
 	for _, e := range n.Field("grant").Fields() {
 		l.place(model.GrantPath(s.ID, e.Name), e.Node.Pos())
 		g := l.grant(p, s, e) // checked, ended or not
 		l.endsWith(e.Node)
 		if l.expired(e.Node) {
+			continue
+		}
+		if e.Node.Field("shadow").Bool() {
+			l.canCount("grant", e, s, g.Terms)
+			shadows = append(shadows, g)
 			continue
 		}
 		if n := e.Node; g.Anyone && n.Field("until").Exists() {
@@ -27,7 +32,18 @@ func (l *linker) grantsOf(p *pkg, s *model.Service, n intent.Node) []model.Grant
 		}
 		out = append(out, g)
 	}
-	return out
+	return out, shadows
+}
+
+// canCount refuses what is counted at a port of bytes: who gets in there is the handshake's to say,
+// which counts nothing.
+func (l *linker) canCount(what string, e intent.Entry, s *model.Service, t model.Terms) {
+	for _, p := range s.Ports {
+		if !p.Protocol.IsHTTP() && (t.Ports == nil || slices.Contains(t.Ports, p.Name)) {
+			l.add(diag.New(diag.CodeProtocol, e.Node.Field("shadow").Pos(), "%s %q is to be counted, but port %q takes bytes, whose callers the handshake tells apart: nobody counts there", what, e.Name, p.Name).
+				WithFix("name the ports that speak HTTP in `ports`"))
+		}
+	}
 }
 
 // asked are the grants of probes and scrapes. They are sorted behind the others: a name of

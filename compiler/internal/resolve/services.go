@@ -32,8 +32,9 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 	s.Routes = l.serviceRoutes(p, s, n)
 	l.ownTraits(p, s, n)
 	l.versionTraits(p, s, n)
-	s.Grants = append(l.grantsOf(p, s, n), l.asked(s, n)...)
-	s.Denies = l.deniesOf(model.ServicePath(s.ID), n, func(e intent.Entry) model.Deny { return l.serviceDeny(p, s, e) })
+	s.Grants, s.ShadowGrants = l.grantsOf(p, s, n)
+	s.Grants = append(s.Grants, l.asked(s, n)...)
+	s.Denies, s.ShadowDenies = l.deniesOf(model.ServicePath(s.ID), n, func(e intent.Entry) model.Deny { return l.serviceDeny(p, s, e) })
 	return s
 }
 

@@ -91,6 +91,7 @@ func Structure() []feature.Structure {
 		structure.Grants,
 		structure.Asked,
 		structure.Denies,
+		structure.Shadows,
 		structure.MTLS,
 		structure.Calls,
 		structure.Versions,

@@ -119,6 +119,28 @@ var Denies = feature.Structure{
 	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the callees' proxies refuse"), GatewayAPI: coverage.Refuse("Gateway API has no authorization"),
 }
 
+// Shadows are grants and denies that are counted and not held to.
+var Shadows = feature.Structure{
+	Name: "shadow", What: "Grants and denies that proxies count and hold nobody to.", Example: `deny: frozen: {mesh: true, methods: ["DELETE"], shadow: true}`, Lost: plan.Neutral,
+	Uses: func(m *model.Mesh) []coverage.Use {
+		var out []coverage.Use
+		for _, s := range m.Services {
+			for _, g := range s.ShadowGrants {
+				out = append(out, use(model.GrantPath(s.ID, g.Name), "shadow grant %q", g.Name))
+			}
+			out = append(out, denies(model.ServicePath(s.ID), s.ShadowDenies)...)
+		}
+		for _, g := range m.Gateways {
+			out = append(out, denies(model.GatewayPath(g.ID), g.ShadowDenies)...)
+			for _, h := range g.Hosts {
+				out = append(out, denies(model.GatewayHostPath(g.ID, h.Name), h.ShadowDenies)...)
+			}
+		}
+		return out
+	},
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the proxies count"), GatewayAPI: coverage.Refuse("Gateway API has no authorization, so none that is counted"),
+}
+
 // MTLS is a port's mode, where that is weaker than strict.
 var MTLS = feature.Structure{
 	Name: "mtls", What: "Ports that take plaintext, beside mTLS or in its place.",

@@ -14,9 +14,9 @@ import (
 
 // denials is what is refused at one port, whatever grants say: a DENY with one policy per
 // deny that can hold there, named as the deny. Without policies it refuses nothing.
-func (e *emitter) denials(s *model.Service, p model.Port) *rbacconfigv3.RBAC {
+func (e *emitter) denials(p model.Port, denies []model.Deny) *rbacconfigv3.RBAC {
 	out := denyAll()
-	for _, d := range s.Denies {
+	for _, d := range denies {
 		if !d.At(p.Name) {
 			continue
 		}
@@ -69,7 +69,7 @@ func Denying(policies map[string][]space.Test) *rbacv3.RBAC {
 
 // visitorDenials is what is refused to visitors of a gateway's host. Policies have the
 // denies' mesh paths for names, because a host's may have the name of its gateway's.
-func visitorDenials(g *model.Gateway, h model.Host) *rbacconfigv3.RBAC {
+func visitorDenials(g *model.Gateway, ofGateway []model.Deny, h model.Host, ofHost []model.Deny) *rbacconfigv3.RBAC {
 	out := denyAll()
 	add := func(carrier string, ds []model.Deny) {
 		for _, d := range ds {
@@ -80,8 +80,8 @@ func visitorDenials(g *model.Gateway, h model.Host) *rbacconfigv3.RBAC {
 			}
 		}
 	}
-	add(model.GatewayPath(g.ID), g.Denies)
-	add(model.GatewayHostPath(g.ID, h.Name), h.Denies)
+	add(model.GatewayPath(g.ID), ofGateway)
+	add(model.GatewayHostPath(g.ID, h.Name), ofHost)
 	return out
 }
 

@@ -100,11 +100,11 @@ func (e *emitter) plainConfig(g *model.Gateway, p model.Port) *entry {
 }
 
 func (e *emitter) gatewayHost(g *model.Gateway, h model.Host, out *entry) *routev3.VirtualHost {
-	vh, refused := virtualHost(h), visitorDenials(g, h)
+	vh, refused, shadow := virtualHost(h), visitorDenials(g, g.Denies, h, h.Denies), visitorDenials(g, g.ShadowDenies, h, h.ShadowDenies)
 	for _, r := range e.m.GatewayRoutes(g, h) {
 		if route := e.gatewayRoute(g, h, r, out); route != nil {
-			if len(refused.Policies) > 0 { // not on the virtual host: to what no proxy takes it answers 400
-				RouteFilter(route, SlotDeny, perRoute(refused))
+			if len(refused.Policies)+len(shadow.Policies) > 0 { // not on the virtual host: to what no proxy takes it answers 400
+				RouteFilter(route, SlotDeny, counting(refused, shadow))
 			}
 			believed(g, r, route)
 			vh.Routes = append(vh.Routes, route)

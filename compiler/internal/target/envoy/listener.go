@@ -300,7 +300,7 @@ func (e *emitter) admitted(s *model.Service, p model.Port, rules *rbacconfigv3.R
 			in = append(in, e.identities(g.Terms).without(e.identities(g.Not))...)
 		}
 	}
-	refused := e.denials(s, p)
+	refused := e.denials(p, s.Denies)
 	for _, d := range s.Denies {
 		if _, ok := refused.Policies[d.Name]; ok {
 			in = append(in.without(e.identities(d.Terms)), in.with(e.identities(d.Not))...)
@@ -331,7 +331,7 @@ func (e *emitter) inboundFilters(s *model.Service, p model.Port, v model.Version
 	if p.Protocol.IsHTTP() {
 		return append(who, e.ownHTTP(s, p, v, name, out))
 	}
-	rules, denials := e.access(s, p), e.denials(s, p)
+	rules, denials := e.access(s, p), e.denials(p, s.Denies)
 	closed := len(e.admitted(s, p, rules)) == 0
 	if transport == transportPlaintext {
 		closed = !anyone(rules, s.Grants) || refusesStrangers(denials, s.Denies)

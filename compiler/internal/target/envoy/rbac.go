@@ -207,6 +207,16 @@ func allOf(ps []*rbacconfigv3.Permission) *rbacconfigv3.Permission {
 	return &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_AndRules{AndRules: &rbacconfigv3.Permission_Set{Rules: ps}}}
 }
 
+// counting are rules beside which others are counted, each policy by itself; where those have none it is the
+// rules alone.
+func counting(rules, shadow *rbacconfigv3.RBAC) *rbacv3.RBACPerRoute {
+	out := perRoute(rules)
+	if len(shadow.Policies) > 0 {
+		out.Rbac.ShadowRules, out.Rbac.TrackPerRuleStats = shadow, true
+	}
+	return out
+}
+
 // perRoute wraps rules for a virtual host. An RBACPerRoute without rules would
 // switch the filter off, so rules are never nil here.
 func perRoute(rules *rbacconfigv3.RBAC) *rbacv3.RBACPerRoute {

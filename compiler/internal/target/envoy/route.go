@@ -263,9 +263,9 @@ func (e *emitter) arriving(s *model.Service, p model.Port, v model.Version, name
 			Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
 			Action: action,
 		}}}
-		HostFilter(h, SlotRBAC, perRoute(e.allow(grants, p)))
-		if rules := e.denials(s, p); len(rules.Policies) > 0 {
-			HostFilter(h, SlotDeny, perRoute(rules))
+		HostFilter(h, SlotRBAC, counting(e.allow(grants, p), e.allow(s.ShadowGrants, p)))
+		if rules, shadow := e.denials(p, s.Denies), e.denials(p, s.ShadowDenies); len(rules.Policies)+len(shadow.Policies) > 0 {
+			HostFilter(h, SlotDeny, counting(rules, shadow))
 		}
 		x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, path: path, out: out, locate: e.at}
 		traits := s.TraitsAt(p.Name)
