@@ -239,7 +239,9 @@ func (j drawnJudge) calls(kind string, sb, sa *drawnService, port string, qs []a
 			if callsB != callsA && len(saysB)+len(saysA) > 0 {
 				continue // that the call came or went is told
 			}
-			ownB, ownA := sb.own(j.T, port, q, saysB), sa.own(j.T, port, q, saysA)
+			was, is := q, q
+			was.from, is.from = c[0].account, c[1].account
+			ownB, ownA := sb.own(j.T, port, was, saysB), sa.own(j.T, port, is, saysA)
 			may := around || ownB.written != ownA.written || ownB.verdict != ownA.verdict
 			fb, fa := j.b.whole(j.T, sb, port, c[0], ownB), j.a.whole(j.T, sa, port, c[1], ownA)
 			access := fb.verdict != fa.verdict && forwardOrDenied(fb.verdict) && forwardOrDenied(fa.verdict) && ownB.arrived.path == ownA.arrived.path
@@ -320,6 +322,9 @@ func (j drawnJudge) witnesses() (n int) {
 				from = w.FromBefore
 			}
 			c := asker{"", strings.ReplaceAll(strings.TrimPrefix(from, "spiffe://mesh.test/ns/"), "/sa/", "/")}
+			if q.from = c.account; w.Scope.Kind == "gateway" {
+				q.from = ""
+			}
 			switch {
 			case w.Scope.Kind == "gateway":
 				f := r.fromOutside(j.T, r.gateways[w.Scope.ID], w.Request.Host, q)

@@ -171,6 +171,9 @@ type drawnMatch struct {
 	Cookies map[string]drawnTest `json:"cookies"`
 	Query   map[string]drawnTest `json:"query"`
 	Scheme  string               `json:"scheme"`
+	From    []string             `json:"from"`
+	Spaces  []string             `json:"namespaces"`
+	callers []string             // the accounts of From
 }
 
 type drawnGRPC struct{ Service, Method string }
@@ -233,6 +236,19 @@ func readIntent(t *testing.T, files map[string]string) *reading {
 	for _, p := range packages {
 		for _, s := range slices.Concat(slices.Collect(maps.Values(p.Service)), slices.Collect(maps.Values(p.External))) {
 			s.defaults = append(s.defaults, p.Default, w.defaults)
+		}
+	}
+	for _, s := range slices.Concat(slices.Collect(maps.Values(w.services)), slices.Collect(maps.Values(w.outside))) {
+		for _, r := range s.Route {
+			for _, m := range []*drawnMatch{&r.Match.drawnMatch, &r.Match.Not} {
+				for _, ref := range m.From {
+					if g, is := strings.CutPrefix(ref, "gateway/"); is {
+						m.callers = append(m.callers, g)
+					} else {
+						m.callers = append(m.callers, w.services[ref].accounts()...)
+					}
+				}
+			}
 		}
 	}
 	for _, p := range packages {
@@ -780,6 +796,12 @@ func (m drawnMatch) each() []func(asked) bool {
 	if len(m.Methods) > 0 {
 		out = append(out, func(q asked) bool { return slices.Contains(m.Methods, q.method) })
 	}
+	if len(m.From) > 0 {
+		out = append(out, func(q asked) bool { return slices.Contains(m.callers, q.from) })
+	}
+	if len(m.Spaces) > 0 {
+		out = append(out, func(q asked) bool { ns, _, _ := strings.Cut(q.from, "/"); return slices.Contains(m.Spaces, ns) })
+	}
 	if m.Scheme != "" {
 		out = append(out, func(q asked) bool { return m.Scheme == q.scheme })
 	}
@@ -911,7 +933,8 @@ func (r *drawnRoute) before(o *drawnRoute) bool {
 		count := func(of func(drawnMatch) int) int { return of(x.Match.drawnMatch) + of(x.Match.Not) }
 		return []int{
 			x.Priority, kind, length, behind, characters, paths,
-			count(func(m drawnMatch) int { return min(1, len(m.Methods)) }), count(func(m drawnMatch) int { return len(m.Headers) }),
+			count(func(m drawnMatch) int { return min(1, len(m.Methods)) }),
+			count(func(m drawnMatch) int { return min(1, len(m.From)) + min(1, len(m.Spaces)) }), count(func(m drawnMatch) int { return len(m.Headers) }),
 			count(func(m drawnMatch) int { return len(m.Cookies) }), count(func(m drawnMatch) int { return len(m.Query) }), count(func(m drawnMatch) int { return min(1, len(m.Scheme)) }),
 		}
 	}
@@ -1252,6 +1275,7 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 	if port == "" {
 		port = s.main()
 	}
+	sent.from = "edge/gw"
 	f := s.own(t, port, sent, nil)
 	if f.verdict != "forward" {
 		return f

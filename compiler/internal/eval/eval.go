@@ -147,7 +147,7 @@ func ServiceScope(m *model.Mesh, s *model.Service, p model.Port, c Column) space
 		d.Effective = append(d.Effective, w.through(before, func(w way) space.List { return w.to(at, behind) })...)
 	}
 	for _, r := range s.RoutesAt(p) {
-		begin, traits := start(routeRule(s, p, r)), r.TraitsAt(p.Name)
+		begin, traits := start(routeRule(m.TrustDomain, s, p, r)), r.TraitsAt(p.Name)
 		for _, of := range callersOf(m, s.ID, p, r) {
 			follow(begin.of(m, of), c.actsOn(p, model.Tightens(of.Traits, r, traits)))
 		}

@@ -34,7 +34,7 @@ func Outside(m *model.Mesh, x *model.External, p model.Port, c Column) space.Dec
 		if !p.Protocol.IsHTTP() {
 			break
 		}
-		rule := space.Rule{When: r.Match.Tests(), Then: space.Outcome{Verdict: space.Forward}, From: []space.Origin{space.Origin(model.ExternalRoutePath(x.ID, r.Name))}, Image: r.Traits.Image()}
+		rule := space.Rule{When: matchTests(m.TrustDomain, r.Match), Then: space.Outcome{Verdict: space.Forward}, From: []space.Origin{space.Origin(model.ExternalRoutePath(x.ID, r.Name))}, Image: r.Traits.Image()}
 		if len(r.To) > 0 {
 			rule.Then.Shares = []space.Share{there}
 		}

@@ -1,6 +1,8 @@
 package eval
 
 import (
+	"slices"
+
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
 )
@@ -127,18 +129,30 @@ func Identity(trustDomain, account string) string {
 }
 
 // routeRule is which requests to port p a route takes, and where they go.
-func routeRule(s *model.Service, p model.Port, r model.Route) space.Rule {
+func routeRule(trustDomain string, s *model.Service, p model.Port, r model.Route) space.Rule {
 	path := model.RoutePath(s.ID, r.Name)
 	if r.Name == "" { // connections for which intent has no route
 		path = model.ServicePath(s.ID)
 	}
 	out := space.Rule{
-		When: r.Match.Tests(),
+		When: matchTests(trustDomain, r.Match),
 		Then: space.Outcome{Verdict: space.Forward, Shares: serviceShares(s.ID, p.Name, r.To)},
 		From: []space.Origin{space.Origin(path)},
 	}
 	if p.Protocol.IsHTTP() {
 		out.Image = r.TraitsAt(p.Name).Image()
+	}
+	return out
+}
+
+// matchTests are a match's tests, of callers by their identities.
+func matchTests(trustDomain string, x model.Match) []space.Test {
+	out := x.Tests()
+	if x.AsksCaller() {
+		out = slices.Clone(out)
+		for i := range out {
+			out[i] = out[i].OfTrustDomain(trustDomain)
+		}
 	}
 	return out
 }

@@ -45,25 +45,25 @@ type EffectiveRoute struct {
 
 // GatewayRoutes expands the routes of one host of a gateway in the order of
 // trial: each gateway route to a service becomes gateway route × the service's
-// routes, which apply to requests as the gateway's route leaves them. Combinations that no request can meet are left out. Eval and every
+// routes for its account, which apply to requests as the gateway's route leaves them. Combinations that no request can meet are left out. Eval and every
 // target share this expansion, so that they cannot disagree about it.
-func (m *Mesh) GatewayRoutes(_ *Gateway, h Host) []EffectiveRoute {
-	out := make([]EffectiveRoute, 0, len(h.Routes))
+func (m *Mesh) GatewayRoutes(g *Gateway, h Host) []EffectiveRoute {
+	out, account := make([]EffectiveRoute, 0, len(h.Routes)), g.Namespace+"/"+g.Account
 	for _, r := range h.Routes {
 		targets := slices.DeleteFunc(slices.Clone(r.To), func(t Target) bool { return t.Weight <= 0 })
 		switch len(targets) {
 		case 0:
 			out = append(out, EffectiveRoute{Gateway: r, Match: r.Match, Traits: r.Traits})
 		case 1:
-			out = append(out, m.expandOne(r, targets[0])...)
+			out = append(out, m.expandOne(account, r, targets[0])...)
 		default:
-			out = append(out, m.expandSplit(r, targets))
+			out = append(out, m.expandSplit(account, r, targets))
 		}
 	}
 	return out
 }
 
-func (m *Mesh) expandOne(r Route, t Target) []EffectiveRoute {
+func (m *Mesh) expandOne(account string, r Route, t Target) []EffectiveRoute {
 	base := EffectiveRoute{Gateway: r, Port: t.Port, Match: r.Match, Traits: r.Traits}
 	svc := m.Service(t.Service)
 	if svc == nil {
@@ -75,7 +75,7 @@ func (m *Mesh) expandOne(r Route, t Target) []EffectiveRoute {
 	base.Service = svc
 	image := r.Traits.Image()
 	var out []EffectiveRoute
-	for _, inner := range svc.Routes {
+	for _, inner := range RoutesFor(account, svc.Routes) {
 		e := base
 		e.Inner = inner
 		if e.To = svc.innerTargets(t.Port, inner); t.Version != "" && len(e.To) > 0 {
@@ -117,7 +117,7 @@ func (s *Service) innerTargets(port string, r Route) []Target {
 }
 
 // expandSplit keeps a gateway route to several destinations one weighted route.
-func (m *Mesh) expandSplit(r Route, targets []Target) EffectiveRoute {
+func (m *Mesh) expandSplit(account string, r Route, targets []Target) EffectiveRoute {
 	e := EffectiveRoute{Gateway: r, Match: r.Match, Traits: r.Traits}
 	shares := make([][]Target, len(targets))
 	sums := make([]int, len(targets))
@@ -129,11 +129,12 @@ func (m *Mesh) expandSplit(r Route, targets []Target) EffectiveRoute {
 			if t.Version == "" {
 				shares[i] = nil
 			}
-			if k := slices.IndexFunc(svc.Routes, func(x Route) bool { return x.Match.IsZero() }); k >= 0 {
+			own := RoutesFor(account, svc.Routes)
+			if k := slices.IndexFunc(own, func(x Route) bool { return x.Match.IsZero() }); k >= 0 {
 				if t.Version == "" {
-					shares[i] = svc.innerTargets(t.Port, svc.Routes[k])
+					shares[i] = svc.innerTargets(t.Port, own[k])
 				}
-				inner = append(inner, svc.Routes[k].TraitsAt(t.Port))
+				inner = append(inner, own[k].TraitsAt(t.Port))
 			}
 		} else {
 			inner = append(inner, trait.Set{})

@@ -63,6 +63,36 @@ func InFront(p space.Pattern) Path {
 // IsZero reports whether x takes everything.
 func (x Match) IsZero() bool { return x.Path.IsZero() && len(x.When) == 0 }
 
+// AsksCaller reports whether x has a condition on who calls.
+func (x Match) AsksCaller() bool {
+	return slices.ContainsFunc(x.When, func(t space.Test) bool { return t.Dim == space.CallerDim })
+}
+
+// ForCaller is what x demands of the requests of one account beside that they are its own; false
+// if it takes none of them.
+func (x Match) ForCaller(account string) (Match, bool) {
+	if !x.AsksCaller() {
+		return x, true
+	}
+	return Match{Path: x.Path, When: slices.DeleteFunc(slices.Clone(x.When), func(t space.Test) bool { return t.Dim == space.CallerDim })}, x.Admits(space.CallerDim, account)
+}
+
+// RoutesFor are those of routes that take requests of one account, in order, with what they
+// demand of these.
+func RoutesFor(account string, rs []Route) []Route {
+	if !slices.ContainsFunc(rs, func(r Route) bool { return r.Match.AsksCaller() }) {
+		return rs
+	}
+	var out []Route
+	for _, r := range rs {
+		var ok bool
+		if r.Match, ok = r.Match.ForCaller(account); ok {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
 // Admits reports whether a request that x takes may have that value of a dimension that
 // each request has one of.
 func (x Match) Admits(d space.Dim, value string) bool {

@@ -101,13 +101,13 @@ func (x Match) MarshalJSON() ([]byte, error) {
 		word, to := dim.Word, out
 		if t.Dim == space.PathDim {
 			word = likeWord
-		} else if t.Not && !dim.IsFamily() {
+		} else if t.Not && !dim.IsFamily() && !dim.Patterned {
 			t.Not, to, out[notWord] = false, not, not
 		}
 		switch {
 		case word == "":
 			return nil, fmt.Errorf("no word of a match is about %s", t.Dim)
-		case dim.IsFamily() || word == likeWord:
+		case dim.IsFamily() || dim.Patterned || word == likeWord:
 			list, _ := out[word].([]condition)
 			out[word] = append(list, conditionOn(name, t, writtenIn(dim, t)))
 		case !listsValues(t) || to[word] != nil || dim.Single && len(t.Any) > 1:
@@ -192,7 +192,7 @@ func readWords(fields map[string]json.RawMessage) ([]space.Test, error) {
 // readWord reads what stands at the word of a dimension.
 func readWord(dim space.Dimension, raw json.RawMessage) ([]space.Test, error) {
 	switch {
-	case dim.IsFamily():
+	case dim.IsFamily() || dim.Patterned:
 		var list []condition
 		if err := json.Unmarshal(raw, &list); err != nil {
 			return nil, err //nolint:wrapcheck // named by the caller

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -266,7 +267,7 @@ func (n *narrator) conditions(t *told, ch prove.Change) {
 		t.more = 0
 	}
 	if n.p.external { // whoever calls it, as access says
-		box = slices.Concat(withoutCallers(ch.Before), withoutCallers(ch.After))
+		box = slices.Concat(n.withoutCallers(ch.Before), n.withoutCallers(ch.After))
 	}
 	known := keys(box)
 	for _, r := range earlier {
@@ -274,7 +275,7 @@ func (n *narrator) conditions(t *told, ch prove.Change) {
 			continue
 		}
 		r.When = slices.DeleteFunc(slices.Clone(r.When), func(t space.Test) bool { return known[t.Key()] })
-		own := withoutCallers(r)
+		own := n.withoutCallers(r)
 		if one, ok := takenOut(own); ok && one.Dim != space.IdentityDim {
 			box = append(box, one)
 		} else if len(own) > 0 {
@@ -288,12 +289,19 @@ func (n *narrator) conditions(t *told, ch prove.Change) {
 	t.except = n.exceptions(t.box, t.except)
 }
 
-// withoutCallers are the tests of a rule but those of who asks, unless that is what the rule is for.
-func withoutCallers(r space.Rule) []space.Test {
+// withoutCallers are the tests of a rule but those of who asks, unless that is what the rule is for
+// or its route asks it.
+func (n *narrator) withoutCallers(r space.Rule) []space.Test {
 	if len(callersIn(prove.Change{Before: r})) > 0 {
 		return r.When
 	}
-	return slices.DeleteFunc(slices.Clone(r.When), func(t space.Test) bool { return t.Dim == space.IdentityDim })
+	routes := map[string]bool{}
+	for _, x := range slices.Concat(n.p.before.Routes, n.p.after.Routes) {
+		if routeKey(x.From) == routeKey(r.From) {
+			maps.Copy(routes, keys(x.When))
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(r.When), func(t space.Test) bool { return t.Dim == space.IdentityDim && !routes[t.Key()] })
 }
 
 // earlierRoutes are the routes that a request meets before the one of a rule.
@@ -358,14 +366,16 @@ func (n *narrator) words(t told) string { return t.part().text() }
 // text says which requests: "GET under /v1, except /v1/health", "" for all.
 func (p Part) text() string {
 	taken := func(t space.Test) bool {
-		return t.Not && len(t.Any) > 0 && (t.Dim == space.PathDim || t.Dim == space.MethodDim)
+		return t.Not && len(t.Any) > 0 && (t.Dim == space.PathDim || t.Dim == space.MethodDim || t.Dim == space.IdentityDim)
 	}
 	words := asked(slices.DeleteFunc(slices.Clone(p.When), taken))
 	var but []string
 	for _, x := range p.When {
 		if taken(x) {
 			x.Not = false
-			but = append(but, asked([]space.Test{x}))
+			if words := asked([]space.Test{x}); words != "" { // else it is about all of the mesh
+				but = append(but, words)
+			}
 		}
 	}
 	for _, e := range p.Except {
@@ -389,7 +399,10 @@ func asked(when []space.Test) string {
 			continue
 		}
 		for _, p := range t.Any {
-			if ns, account, ok := accountOf(p); ok {
+			switch ns, account, ok := accountOf(p); {
+			case ok && account == "":
+				from = appendNew(from, "namespace "+ns)
+			case ok:
 				from = appendNew(from, ns+"/"+account)
 			}
 		}
@@ -403,12 +416,13 @@ func asked(when []space.Test) string {
 	return words + " from " + strings.Join(from, ", ")
 }
 
-// accountOf is the account that a pattern is for, false if it is for several or another identity.
+// accountOf is the account that a pattern is for, "" if for all of a namespace; false if it is for
+// others.
 func accountOf(p space.Pattern) (namespace, account string, ok bool) {
 	rest, isID := strings.CutPrefix(p.Text, "spiffe://")
 	_, rest, _ = strings.Cut(rest, "/ns/")
 	namespace, account, ok = strings.Cut(rest, "/sa/")
-	return namespace, account, ok && isID && p.Kind == space.Exact
+	return namespace, account, ok && isID && (p.Kind == space.Exact || p.Kind == space.Prefix && account == "")
 }
 
 // partsText says which requests are in any of the parts.

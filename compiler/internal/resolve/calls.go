@@ -7,6 +7,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -77,6 +78,52 @@ func (l *linker) locals(p *pkg, n intent.Node) map[string]uint32 {
 			out = map[string]uint32{}
 		}
 		out[id] = uint32(e.Node.Field("local").Int())
+	}
+	return out
+}
+
+// checkAskers warns of routes for callers of whom none calls.
+func (l *linker) checkAskers() {
+	check := func(id, carrier string, routes []model.Route, path func(string) string) {
+		var callers []string
+		for _, r := range routes {
+			if !r.Match.AsksCaller() || l.broken[path(r.Name)] {
+				continue
+			}
+			if callers == nil {
+				callers = l.accountsCalling(id)
+			}
+			if !slices.ContainsFunc(callers, func(a string) bool { return r.Match.Admits(space.CallerDim, a) }) {
+				l.add(diag.Warn(diag.CodeNever, l.lineOf(path(r.Name)), "route %q takes no request: none of the callers that it asks for calls %q", r.Name, id).
+					WithRelated(l.lineOf(carrier), "who is called").WithFix("delete it, or let a caller say: calls: %q: {}", id))
+			}
+		}
+	}
+	for _, s := range l.mesh.Services {
+		check(s.ID, model.ServicePath(s.ID), s.Routes, func(n string) string { return model.RoutePath(s.ID, n) })
+	}
+	for _, x := range l.mesh.Externals {
+		check(x.ID, model.ExternalPath(x.ID), x.Routes, func(n string) string { return model.ExternalRoutePath(x.ID, n) })
+	}
+}
+
+// accountsCalling are the accounts of the services that call a destination, and of the gateways
+// that send there.
+func (l *linker) accountsCalling(id string) []string {
+	out := []string{} // not nil: asked for
+	for _, s := range l.mesh.Services {
+		if slices.ContainsFunc(s.Calls, func(c model.Call) bool { return c.To == id }) {
+			out = append(out, l.accounts[s.ID]...)
+		}
+	}
+	for _, g := range l.mesh.Gateways {
+		for _, h := range g.Hosts {
+			if slices.ContainsFunc(h.Routes, func(r model.Route) bool {
+				return slices.ContainsFunc(r.To, func(t model.Target) bool { return t.Service == id })
+			}) {
+				out = append(out, g.Namespace+"/"+g.Account)
+			}
+		}
 	}
 	return out
 }

@@ -27,6 +27,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkReceivers()
 	l.checkAgreed()
 	l.checkCalls()
+	l.checkAskers()
 	l.checkSaid()
 	l.checkRings()
 	l.checkPlaintext()

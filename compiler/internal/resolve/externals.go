@@ -100,7 +100,7 @@ func (l *linker) externalRoutes(n intent.Node, x *Place) []model.Route {
 	}
 	var out []model.Route
 	for _, e := range entries {
-		r := l.route(e, path(e.Name), false)
+		r := l.route(x.pkg, e, path(e.Name), false)
 		x.Match, x.Rest = r.Match, restOf(e.Node)
 		r.Traits = l.traits(append([]carrier{{on: OnRoute, node: e.Node}, {on: AroundExternal, node: n, around: true}}, l.around(x.pkg)...), x, path(e.Name))
 		if len(l.answers(r.Traits)) == 0 {

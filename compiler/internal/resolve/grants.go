@@ -136,13 +136,7 @@ func (l *linker) termsOf(p *pkg, n intent.Node) model.Terms {
 	for _, f := range n.Field("from").List() {
 		t.Accounts = append(t.Accounts, l.caller(p, f)...)
 	}
-	spaces := n.Field("namespaces")
-	for _, s := range spaces.List() {
-		if known := sortedKeys(l.domains); !slices.Contains(known, s.Str()) {
-			l.add(l.unknown(s.Pos(), "namespace", s.Str(), known))
-		}
-	}
-	t.Namespaces = spaces.Strings()
+	t.Namespaces = l.namespaces(n.Field("namespaces"))
 	for _, a := range n.Field("accounts").List() {
 		l.readAccount(p, a, &t)
 	}
@@ -217,6 +211,16 @@ func (l *linker) accessParameter(e intent.Entry) (model.Value, bool) {
 		return v, false
 	}
 	return v, true
+}
+
+// namespaces reads a list of namespaces that there are.
+func (l *linker) namespaces(n intent.Node) []string {
+	for _, s := range n.List() {
+		if known := sortedKeys(l.domains); !slices.Contains(known, s.Str()) {
+			l.add(l.unknown(s.Pos(), "namespace", s.Str(), known))
+		}
+	}
+	return n.Strings()
 }
 
 // readAccount adds an account to terms, or a pattern of them: what takes a whole namespace, or all

@@ -31,7 +31,7 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 	}
 	var out []model.Route
 	for _, e := range entries {
-		r := l.route(e, model.RoutePath(s.ID, e.Name), false)
+		r := l.route(p, e, model.RoutePath(s.ID, e.Name), false)
 		traits(&r, e.Node)
 		r.To = l.versionTargets(s, e.Node, r)
 		l.place(model.RoutePath(s.ID, e.Name), e.Node.Pos())
@@ -42,22 +42,22 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 }
 
 // route reads what service and gateway routes share, but for their features.
-func (l *linker) route(e intent.Entry, path string, gateway bool) model.Route {
+func (l *linker) route(p *pkg, e intent.Entry, path string, gateway bool) model.Route {
 	problems := len(l.diags)
-	match := l.match(e.Node.Field("match"), gateway)
+	match := l.match(p, e.Node.Field("match"), gateway)
 	l.broken[path] = len(l.diags) > problems
 	return model.Route{Name: e.Name, Priority: int(e.Node.Field("priority").Int()), Match: match}
 }
 
 // gatewayRoute reads a gateway's route; around is its host, of that name.
 func (l *linker) gatewayRoute(p *pkg, g *model.Gateway, host string, e intent.Entry, around intent.Node, path string) model.Route {
-	r := l.route(e, path, true)
+	r := l.route(p, e, path, true)
 	r.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Host: host, Match: r.Match, Rest: restOf(e.Node), l: l, pkg: p, self: g.ID}, path)
 	return r
 }
 
 // match reads what a route takes: all that its words say, and nothing of what they say behind `not`.
-func (l *linker) match(n intent.Node, gateway bool) model.Match {
+func (l *linker) match(p *pkg, n intent.Node, gateway bool) model.Match {
 	var m model.Match
 	words := append([]Word{
 		{Field: "path", Read: func(n intent.Node, x *Place) model.Match { return x.onPath(n) }},
@@ -73,7 +73,7 @@ func (l *linker) match(n intent.Node, gateway bool) model.Match {
 			if !word.Exists() {
 				continue
 			}
-			read := w.Read(word, &Place{Gateway: gateway, l: l})
+			read := w.Read(word, &Place{Gateway: gateway, l: l, pkg: p})
 			if behind == 1 {
 				read = read.Opposites()
 			}

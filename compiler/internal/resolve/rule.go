@@ -274,6 +274,19 @@ func (x *Place) OfBytes() bool {
 	return !x.Gateway && x.l.onlyBytes(x.self)
 }
 
+// Callers are the accounts of the services and gateways that a list names.
+func (x *Place) Callers(n intent.Node) []string {
+	var out []string
+	for _, ref := range n.List() {
+		out = append(out, x.l.caller(x.pkg, ref)...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Namespaces are those that a list names.
+func (x *Place) Namespaces(n intent.Node) []string { return x.l.namespaces(n) }
+
 // Methods reads a list of methods, sorted, each once. A method that no request has is a problem.
 func (x *Place) Methods(n intent.Node) []string { return x.l.methods(n) }
 

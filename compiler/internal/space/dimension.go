@@ -30,6 +30,9 @@ type Dimension struct {
 	// Single says that such a condition has one value, not a list of them. It is about a
 	// dimension that is alone: in a family a condition is a name and what its value is like.
 	Single bool
+	// Patterned says that conditions on a dimension that is alone take patterns of its values, not
+	// a list of them.
+	Patterned bool
 	// Pattern makes one of what is written of a value, and Written undoes it; nil where both
 	// are the same. It is about a family, as Present is.
 	Pattern func(written Pattern) Pattern
@@ -62,7 +65,7 @@ const (
 func Dimensions() []Dimension { return dimensions }
 
 //nolint:gochecknoglobals // a constant that Go cannot express
-var dimensions = []Dimension{path, method, host, identity, header, cookie, query, scheme, once, parameters}
+var dimensions = []Dimension{path, method, host, identity, caller, header, cookie, query, scheme, once, parameters}
 
 // Of is what there is to know of d, and its name within a family, "" for one that is alone.
 // It panics if d is no dimension.

@@ -77,6 +77,8 @@ func All() []feature.Feature {
 func Conditions() []feature.Condition {
 	return []feature.Condition{
 		condition.Methods,
+		condition.From,
+		condition.Namespaces,
 		condition.Headers,
 		condition.Cookies,
 		condition.Query,

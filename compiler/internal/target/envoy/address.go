@@ -3,6 +3,7 @@ package envoy
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,18 +38,46 @@ type target struct {
 	version  model.Version
 	// says is what the caller says itself of requests there.
 	says trait.Set
+	// from is the caller's account, where a route there asks who calls.
+	from string
 }
 
 // mark tells what the caller says from what others say, for keys of what is made for several.
 func (t target) mark() string {
+	from := ""
+	if t.from != "" {
+		from = " from " + t.from
+	}
 	if t.says.Len() == 0 {
-		return ""
+		return from
 	}
 	raw, err := json.Marshal(t.says)
 	if err != nil {
-		return fmt.Sprintf(" %#v", t.says)
+		return fmt.Sprintf("%s %#v", from, t.says)
 	}
-	return " " + string(raw)
+	return from + " " + string(raw)
+}
+
+// routes are those that requests from there may take.
+func (t target) routes() []model.Route {
+	if t.external != nil {
+		return model.RoutesFor(t.from, t.external.Routes)
+	}
+	return model.RoutesFor(t.from, t.service.Routes)
+}
+
+// askedBy is the target as an account calls it.
+func (t target) askedBy(account string) target {
+	var rs []model.Route
+	if t.external != nil {
+		rs = t.external.Routes
+	} else {
+		rs = t.service.Routes
+	}
+	if slices.ContainsFunc(rs, func(r model.Route) bool { return r.Match.AsksCaller() }) {
+		t.from = account
+	}
+	return t
 }
 
 func (t target) id() string {

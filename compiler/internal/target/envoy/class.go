@@ -183,6 +183,7 @@ func (e *emitter) calls(c scope) []call {
 	out := make([]call, 0, len(by))
 	for _, k := range slices.Sorted(maps.Keys(by)) {
 		by[k].target.says = said[k].Traits
+		by[k].target = by[k].target.askedBy(c.class.Namespace + "/" + c.class.Account)
 		slices.Sort(by[k].locals)
 		out = append(out, *by[k])
 	}

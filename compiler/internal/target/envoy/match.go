@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -39,6 +40,14 @@ func OnField(header string) Condition {
 		return err
 	})
 }
+
+// OnCaller says that a test is about who calls: a proxy has the routes that its account may take, so
+// that nothing is left to ask of a request.
+func OnCaller() Condition {
+	return OnMatch(func(*routev3.RouteMatch, string, space.Test) error { return errAsksCaller })
+}
+
+var errAsksCaller = errors.New("a route asks who calls, at a proxy that does not know")
 
 // OnHeaders lowers a test of a header by its name.
 func OnHeaders() Condition {

@@ -159,7 +159,7 @@ func notFound(name string, match *routev3.RouteMatch) *routev3.Route {
 func (e *emitter) serviceRoutes(t target, out *entry) []*routev3.Route {
 	s, p := t.service, t.port
 	var rs []*routev3.Route
-	for _, r := range s.Routes {
+	for _, r := range t.routes() {
 		path := model.RoutePath(s.ID, r.Name)
 		if route := e.buildRoute(routeSpec{
 			name: path, path: path, match: r.Match, shares: e.shares(own(s, p, r.To)), traits: model.Tightens(t.says, r, r.TraitsAt(p.Name)),
@@ -187,7 +187,7 @@ const answerTimeout = 15 * time.Second
 func (e *emitter) externalRoutes(t target, out *entry) []*routev3.Route {
 	x, p := t.external, t.port
 	var rs []*routev3.Route
-	for _, r := range x.Routes {
+	for _, r := range t.routes() {
 		path := model.ExternalRoutePath(x.ID, r.Name)
 		if route := e.buildRoute(routeSpec{
 			name: path, path: path, match: r.Match, shares: e.shares(outsideTargets(x, p, r.To)), traits: model.Tightens(t.says, r, r.Traits),

@@ -145,7 +145,7 @@ func (e *emitter) callNeeds(t target, n needs) {
 		e.externalNeeds(t, n)
 		return
 	}
-	for _, r := range t.service.RoutesAt(t.port) {
+	for _, r := range model.RoutesFor(t.from, t.service.RoutesAt(t.port)) {
 		traits := e.routeTraits(model.Tightens(t.says, r, r.TraitsAt(t.port.Name)), model.RoutePath(t.service.ID, r.Name))
 		for _, to := range r.To {
 			if v, ok := t.service.Version(to.Version); ok && to.Weight > 0 {
@@ -163,7 +163,7 @@ func (e *emitter) externalNeeds(t target, n needs) {
 		n.add(t, nil)
 		return
 	}
-	for _, r := range t.external.Routes {
+	for _, r := range t.routes() {
 		if len(r.To) > 0 {
 			n.add(t, e.routeTraits(model.Tightens(t.says, r, r.Traits), model.ExternalRoutePath(t.external.ID, r.Name)))
 		}
