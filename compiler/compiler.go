@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/eval"
@@ -174,7 +175,11 @@ func linked(in *intent.Intent, at time.Time, policy string, memo *Memo) (*Progra
 	for _, d := range eval.Doubts(res.Mesh, catalog.Meaning()) {
 		at, _ := res.Positions.At(d.Route)
 		behind, _ := res.Positions.At(d.At)
-		ds = append(ds, diag.New(diag.CodeBehind, at, "the route changes requests, and which of them something behind it takes cannot be told: %s", d.Why).
+		what := "the route"
+		if !strings.Contains(d.Route, "/route/") {
+			what = "the service's proxy"
+		}
+		ds = append(ds, diag.New(diag.CodeBehind, at, "%s changes requests, and which of them something behind it takes cannot be told: %s", what, d.Why).
 			WithRelated(behind, "behind it").WithFix("set or remove a header instead of adding to it, move a path by `path` or `prefix`, or test something else behind the route"))
 	}
 	if ds.HasErrors() {

@@ -48,6 +48,8 @@ type Request struct {
 	// CONNECT a host with its port; "" is "/".
 	Path    string
 	Headers []Header
+	// Users are the tokens of end users that it brings along, by the name of their provider.
+	Users []User
 	// HTTP is the version that the caller speaks: HTTP10, HTTP11 or HTTP2; "" is HTTP11.
 	HTTP string
 	// ServerName is what the caller's connection to a port of HTTPS asks for (SNI); "" is Host.
@@ -114,6 +116,9 @@ type Answer struct {
 	// the target if it has one, further Host lines joined, without a dot at the end, with its port;
 	// "" if the sender does not care.
 	Authority string `json:"-"`
+	// Personal are the headers that follow from an end user's token, where it is looked at on the way:
+	// what they say at the destination nobody knows before.
+	Personal []string `json:"-"`
 	// Written are the lines that say what the outcome's fields are, if they were asked for. What
 	// has none is as the table of defaults says.
 	Written []Written `json:"written,omitempty"`
@@ -273,6 +278,9 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	got := eval.Receive(sent)
 	q := got.Request
 	q.From = from
+	if q, err = p.signedIn(q, r); err != nil {
+		return Answer{}, err
+	}
 	r.Host = got.Authority // that of the target, if it has one
 	scope, found, err := p.scope(ds, r, g, port)
 	if err != nil {
@@ -300,6 +308,14 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		if x != nil && v == space.Forward && (q.Host == "" || p.mesh.Capture == model.Explicit) {
 			out.Arrives.Host = orElse(out.Arrives.Host, x.Host()) // it is called by its name, or at a loopback address
 		}
+	}
+	for _, e := range ans.Image.Headers {
+		if e.Open {
+			out.Personal = append(out.Personal, e.Name)
+		}
+	}
+	for _, s := range ans.Outcome.Shares {
+		out.Personal = append(out.Personal, p.Personal(s.Target)...)
 	}
 	for _, o := range ans.From {
 		out.Steps = append(out.Steps, p.Step(string(o)))
@@ -780,6 +796,9 @@ func words(o Outcome) string {
 	case space.Denied:
 		if o.Status == 0 {
 			return "closed without an answer"
+		}
+		if o.By == space.ByUsers {
+			return wordsOfUsers(o.Status)
 		}
 		if o.By == space.ByDeny {
 			return "denied (403), whatever grants say"

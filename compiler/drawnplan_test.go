@@ -102,6 +102,12 @@ func questions(r *rand.Rand, n int) []asked {
 				q.headers[name] = page + "/a"
 			}
 		}
+		q.users = map[string]string{}
+		for _, x := range []string{"alpha/j0", "beta/j0", "edge/j0", "edge/j1"} {
+			if token := pick([]string{"", "", "signed-in", "signed-in", "invalid", "other-audience"}); token != "" {
+				q.users[x] = token
+			}
+		}
 		clean, ok := eval.Normalise(q.path)
 		if !ok || clean != q.path || !eval.Stable(clean) {
 			continue
@@ -115,6 +121,9 @@ func (q asked) request() space.Request {
 	out := space.Request{Method: q.method, Path: q.path, Query: q.query, Host: q.host, Scheme: q.scheme}
 	if ns, account, ok := strings.Cut(q.from, "/"); ok {
 		out.From = "spiffe://mesh.test/ns/" + ns + "/sa/" + account
+	}
+	for _, x := range slices.Sorted(maps.Keys(q.users)) {
+		out.Users = append(out.Users, space.User{Provider: x, Token: q.users[x]})
 	}
 	for _, n := range slices.Sorted(maps.Keys(q.headers)) {
 		out.Headers = append(out.Headers, space.Header{Name: n, Value: q.headers[n]})
@@ -229,7 +238,8 @@ func (j drawnJudge) calls(kind string, sb, sa *drawnService, port string, qs []a
 	around := kind == "external" && fmt.Sprint(sb.around("")) != fmt.Sprint(sa.around(""))
 	for _, q := range qs {
 		everB, everA := sb.own(j.T, port, q, nil), sa.own(j.T, port, q, nil)
-		j.told(lines, q, false, around || everB.written != everA.written || everB.verdict != everA.verdict, sb.id+":"+port, "whoever calls it")
+		asks := j.b.users(j.T, nearest("users", sb.words)) != j.a.users(j.T, nearest("users", sa.words))
+		j.told(lines, q, false, around || asks || everB.written != everA.written || everB.verdict != everA.verdict, sb.id+":"+port, "whoever calls it")
 		for _, c := range askers(j.b, j.a) {
 			if c[0].account == "" || kind == "external" && !j.calling(c[0], sb.id) {
 				continue
@@ -242,9 +252,9 @@ func (j drawnJudge) calls(kind string, sb, sa *drawnService, port string, qs []a
 			was, is := q, q
 			was.from, is.from = c[0].account, c[1].account
 			ownB, ownA := sb.own(j.T, port, was, saysB), sa.own(j.T, port, is, saysA)
-			may := around || ownB.written != ownA.written || ownB.verdict != ownA.verdict
 			fb, fa := j.b.whole(j.T, sb, port, c[0], ownB), j.a.whole(j.T, sa, port, c[1], ownA)
-			access := fb.verdict != fa.verdict && forwardOrDenied(fb.verdict) && forwardOrDenied(fa.verdict) && ownB.arrived.path == ownA.arrived.path
+			may := around || fb.written != fa.written || ownB.verdict != ownA.verdict
+			access := !fb.unknown && !fa.unknown && fb.verdict != fa.verdict && forwardOrDenied(fb.verdict) && forwardOrDenied(fa.verdict) && ownB.arrived.path == ownA.arrived.path
 			must := fb.key() != fa.key() && !access && !(fb.verdict == "denied" && fa.verdict == "denied")
 			what := fmt.Sprintf("%+v: %s → %s", c, fb.key(), fa.key())
 			q.from = c[1].account
@@ -308,6 +318,10 @@ func (j drawnJudge) witnesses() (n int) {
 		}
 		q := asked{method: w.Request.Method, path: w.Request.Path, query: w.Request.Query, host: w.Request.Host, scheme: w.Request.Scheme, headers: map[string]string{}}
 		twice := false
+		q.users = map[string]string{}
+		for _, u := range w.Request.Users {
+			q.users[u.Provider] = u.Token
+		}
 		for _, h := range w.Request.Headers {
 			_, there := q.headers[h.Name]
 			q.headers[h.Name], twice = h.Value, twice || there

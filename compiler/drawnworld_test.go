@@ -32,18 +32,33 @@ type reading struct {
 	services map[string]*drawnService
 	outside  map[string]*drawnService
 	gateways map[string]*drawnGateway
+	tokens   map[string]drawnProvider // by "namespace/name"
+}
+
+// drawnProvider is who signs tokens.
+type drawnProvider struct {
+	Audiences []string          `json:"audiences"`
+	Claims    map[string]string `json:"claims"`
+	text      string
+}
+
+// drawnUsers is what is asked of the users of one provider.
+type drawnUsers struct {
+	Require bool `json:"require"`
+	drawnRule
 }
 
 // spoken are the words that stand at a place, by name.
 type spoken map[string]json.RawMessage
 
 type drawnPackage struct {
-	Namespace string                   `json:"namespace"`
-	Default   spoken                   `json:"default"`
-	MTLS      *drawnMTLS               `json:"mtls"`
-	Service   map[string]*drawnService `json:"service"`
-	External  map[string]*drawnService `json:"external"`
-	Gateway   map[string]*drawnGateway `json:"gateway"`
+	Namespace string                     `json:"namespace"`
+	Default   spoken                     `json:"default"`
+	MTLS      *drawnMTLS                 `json:"mtls"`
+	Service   map[string]*drawnService   `json:"service"`
+	External  map[string]*drawnService   `json:"external"`
+	Gateway   map[string]*drawnGateway   `json:"gateway"`
+	JWT       map[string]json.RawMessage `json:"jwt"`
 	Attach    map[string]struct {
 		Host map[string]drawnHost `json:"host"`
 	} `json:"attach"`
@@ -212,7 +227,7 @@ type drawnEdits struct {
 // readIntent reads the files of a drawn mesh as data: without the schema, they are nothing else.
 func readIntent(t *testing.T, files map[string]string) *reading {
 	t.Helper()
-	w := &reading{spaces: map[string]*drawnMTLS{}, services: map[string]*drawnService{}, outside: map[string]*drawnService{}, gateways: map[string]*drawnGateway{}}
+	w := &reading{spaces: map[string]*drawnMTLS{}, services: map[string]*drawnService{}, outside: map[string]*drawnService{}, gateways: map[string]*drawnGateway{}, tokens: map[string]drawnProvider{}}
 	type read struct {
 		drawnPackage
 		words json.RawMessage
@@ -231,6 +246,11 @@ func readIntent(t *testing.T, files map[string]string) *reading {
 			continue
 		}
 		w.spaces[p.Namespace] = p.MTLS
+		for name, raw := range p.JWT {
+			x := drawnProvider{text: string(raw)}
+			decode(t, x.text, &x)
+			w.tokens[p.Namespace+"/"+name] = x
+		}
 		w.learn(t, p, words)
 	}
 	for _, p := range packages {
@@ -456,7 +476,8 @@ type asked struct {
 	scheme                    string // by which it comes to a gateway, "http" or "https"
 	from                      string // the account of whoever asks, "" where that is open
 	headers                   map[string]string
-	twice                     bool // an edit made it have a header twice
+	users                     map[string]string // tokens, by provider
+	twice                     bool              // an edit made it have a header twice
 }
 
 func (m *drawnMTLS) holds(t *testing.T) bool { return m != nil && !m.ended(t) }
@@ -1007,6 +1028,8 @@ type fate struct {
 	to      string
 	arrived asked
 	effects map[string]string
+	// unknown says that it is denied because of its user.
+	unknown bool
 	// written are all texts that may matter.
 	written string
 }
@@ -1173,9 +1196,61 @@ func weights(to map[string]int) string {
 	return strings.Join(out, " ")
 }
 
+// users are the texts of what a word asks of users, with their providers.
+func (w *reading) users(t *testing.T, word string) string {
+	t.Helper()
+	var all map[string]json.RawMessage
+	decode(t, word, &all)
+	for name := range all {
+		word += w.tokens[name].text
+	}
+	return word
+}
+
+// knows reports whether a word lets a request through to what decides behind users.
+func (w *reading) knows(t *testing.T, word string, q asked) bool {
+	t.Helper()
+	var all map[string]drawnUsers
+	decode(t, word, &all)
+	for name, u := range all {
+		if !u.refusesWhat(q) {
+			continue
+		}
+		switch q.users[name] {
+		case "":
+			if u.Require {
+				return false
+			}
+		case "invalid":
+			return false
+		case "other-audience":
+			if len(w.tokens[name].Audiences) > 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// claims are the headers that tell of users.
+func (w *reading) claims() []string {
+	var out []string
+	for _, x := range w.tokens {
+		for name := range x.Claims {
+			out = append(out, strings.ToLower(name))
+		}
+	}
+	return out
+}
+
 // whole is what becomes of a caller's request to a service of which its own proxy makes that.
 func (w *reading) whole(t *testing.T, s *drawnService, port string, c asker, f fate) fate {
-	if f.verdict == "forward" && !s.external && !w.admits(t, s, port, c, f.arrived) {
+	if f.verdict != "forward" || s.external {
+		return f
+	}
+	f.written += w.users(t, nearest("users", s.words))
+	f.unknown = (w.mode(t, s, port) != "strict" || c.account != "") && !w.knows(t, nearest("users", s.words), f.arrived)
+	if f.unknown || !w.admits(t, s, port, c, f.arrived) {
 		f.verdict, f.to = "denied", ""
 	}
 	return f
@@ -1213,17 +1288,23 @@ func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q aske
 		return fate{verdict: "404"}
 	}
 	words := settled(r.words, at.words)
+	asks := w.users(t, nearest("users", r.words, at.words))
+	if !w.knows(t, nearest("users", r.words, at.words), q) {
+		return fate{verdict: "denied", unknown: true, written: "its user " + asks + w.led(t, r, words, q).written}
+	}
 	for _, d := range slices.Concat(slices.Collect(maps.Values(g.Deny)), slices.Collect(maps.Values(at.Deny))) {
 		if !d.off(t) && d.refusesWhat(q) {
-			f := w.led(t, r, words, q)                                               // faults on the way come first
-			return fate{verdict: "denied", written: "before its route " + f.written} // whose edits of answers are not made
+			f := w.led(t, r, words, q)                                                      // faults on the way come first
+			return fate{verdict: "denied", written: "before its route " + asks + f.written} // whose edits of answers are not made
 		}
 	}
 	if words["csrf"] != "" && isForeign(t, words["csrf"], h, q) {
 		f := w.led(t, r, words, q)
-		return fate{verdict: "denied", written: "before its route " + f.written}
+		return fate{verdict: "denied", written: "before its route " + asks + f.written}
 	}
-	return w.led(t, r, words, q)
+	f := w.led(t, r, words, q)
+	f.written += asks + fmt.Sprint(w.claims())
+	return f
 }
 
 // led is what becomes of a request where a gateway's route leads it.
@@ -1233,6 +1314,10 @@ func (w *reading) led(t *testing.T, r *drawnRoute, words map[string]string, q as
 		return f
 	}
 	out := fate{written: fmt.Sprint(words, weights(r.To))}
+	q.headers = maps.Clone(q.headers)
+	for _, name := range w.claims() {
+		delete(q.headers, name)
+	}
 	sent := r.sends(q)
 	var ends, keys []string
 	for _, name := range slices.Sorted(maps.Keys(r.To)) {
@@ -1305,7 +1390,8 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 	for _, word := range []string{"mirror", "requestHeaders", "responseHeaders"} {
 		f.effects[word] = outer[word] + " " + behind[word]
 	}
-	if !w.admits(t, s, port, asker{"gateway edge/gw", "edge/gw"}, f.arrived) {
+	f.written += w.users(t, nearest("users", s.words))
+	if !w.knows(t, nearest("users", s.words), f.arrived) || !w.admits(t, s, port, asker{"gateway edge/gw", "edge/gw"}, f.arrived) {
 		return fate{verdict: "denied", written: f.written, arrived: f.arrived}
 	}
 	return f

@@ -295,6 +295,14 @@ func parseRequest(line string) compiler.Request {
 			*field = v
 			continue
 		}
+		if k == "user" {
+			u, err := compiler.ReadUser(v)
+			if err != nil {
+				panic(err)
+			}
+			r.Users = append(r.Users, u)
+			continue
+		}
 		r.Headers = append(r.Headers, compiler.Header{Name: k, Value: v})
 	}
 	return r

@@ -206,6 +206,10 @@ func (p *Program) CanI(r Request, l Limits) (CanAnswer, error) {
 		q.Request.From = from
 	}
 	q.Request.Method, q.Request.Host, q.Request.Headers = r.Method, eval.CleanHost(r.Host), eval.CleanHeaders(r.door(), r.Headers)
+	var err error
+	if q.Request, err = p.signedIn(q.Request, r); err != nil {
+		return CanAnswer{}, err
+	}
 	if r.Path != "" {
 		clean, ok := eval.Normalise(r.Path)
 		if !ok || !eval.Stable(clean) {

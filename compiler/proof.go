@@ -278,6 +278,7 @@ func (p *Program) Tests() []Test {
 		if t.Gateway {
 			r.To = "gateway/" + t.To
 		}
+		r.Users = t.Users
 		for name, v := range t.Headers {
 			r.Headers = append(r.Headers, Header{Name: name, Value: v})
 		}

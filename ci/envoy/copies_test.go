@@ -104,6 +104,7 @@ func compareCopies(ctx context.Context, t *testing.T, p *compiler.Program, s *re
 				continue // which of them is the copy, or what else the route changes, is not known
 			}
 			for _, x := range all {
+				ts[i].want.Personal = append(ts[i].want.Personal, p.Personal(to)...)
 				if why := rehearsal.DiffersSeen(ts[i].want, ts[i].request, forwardedOnce(x)); why != "" && ts[i].differs == "" {
 					ts[i].differs = "of the copy: " + why
 				}

@@ -14,11 +14,13 @@ type asker struct {
 	mesh *draw.Mesh
 	// paths are of all conditions, hosts those of the gateway.
 	paths, hosts []string
+	// issuer signs for all providers.
+	issuer signer
 }
 
 // ask draws a mesh, and who asks it.
 func ask(seed uint64) *asker {
-	a := &asker{Rand: rand.New(rand.NewPCG(seed, 1)), mesh: draw.New(rand.New(rand.NewPCG(seed, 0)))}
+	a := &asker{Rand: rand.New(rand.NewPCG(seed, 1)), mesh: draw.New(rand.New(rand.NewPCG(seed, 0))), issuer: signer{draw.SigningKey()}}
 	for _, p := range a.mesh.Said("#Path", "#GrantPath") {
 		a.paths = append(a.paths, strings.NewReplacer("{x}", "a", "{y}", "b", "*", "").Replace(p))
 	}

@@ -84,7 +84,7 @@ func (d *asker) toward(r *compiler.Request) {
 		kind = "external"
 	}
 	q := d.mesh.Toward(d.Rand, kind, id, r.Port)
-	r.Headers = append(r.Headers, q.Headers...)
+	r.Headers, r.Users = append(r.Headers, q.Headers...), q.Users
 	if q.Method != "" {
 		r.Method = q.Method
 	}
@@ -126,6 +126,19 @@ func (d *asker) lines(r *compiler.Request) {
 		// For a request that is from no scheme Envoy finds no route at all.
 		return h.Name == "host" && !hosts || h.Name == "x-forwarded-proto" && h.Value == ""
 	})
+}
+
+// signed gives a request the token of a user: of one whom its destination knows, or of anybody.
+func (d *asker) signed(r compiler.Request) compiler.Request {
+	if all := d.mesh.Program.Providers(); len(r.Users) == 0 && len(all) > 0 && d.chance(30) {
+		r.Users = []compiler.User{{Provider: pick(d, all...).ID, Token: pick(d, compiler.SignedIn, compiler.SignedIn, compiler.SignedIn, compiler.OtherAudience, compiler.BadToken)}}
+	}
+	if r.Port == "raw" || len(r.Users) == 0 {
+		r.Users = nil
+		return r
+	}
+	r.Users = r.Users[:1]
+	return d.issuer.carries(d.mesh.Program, r)
 }
 
 // form gives a request one of the forms that a proxy may answer by itself. Most are still

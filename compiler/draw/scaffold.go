@@ -74,6 +74,9 @@ func (m *Mesh) draw(r *rand.Rand, o *object, field string) {
 	if d := f.Definition(); d != nil && d.Pattern != nil && d.Pattern.Definition() != nil {
 		for i := range entries(r, field) {
 			key := strconv.Quote(field[:1] + strconv.Itoa(i))
+			if words := alphabet(d.Pattern.Name, spot{owner: o.definition, field: field}); field == "users" { // they name what is there
+				key = strconv.Quote(words[r.IntN(len(words))])
+			}
 			at := spot{owner: o.definition, field: field, path: field}
 			m.lines = append(m.lines, m.write(r, o, field+": "+key, func(p *pen) string { p.fields[field] = true; return p.expr(d.Pattern.Value, d.Pattern.Holds, at) }))
 		}
@@ -86,6 +89,8 @@ func (m *Mesh) draw(r *rand.Rand, o *object, field string) {
 func often(field string) int {
 	switch field {
 	case "grant": // without one nothing gets anywhere
+		return 100
+	case "jwt": // is there for others
 		return 100
 	case "deny": // has most to say
 		return 50

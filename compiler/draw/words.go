@@ -36,6 +36,17 @@ func alphabets() map[string][]string {
 		"certificates:#Ref": {"one", "two"},
 		"#AccountPattern":   {"alpha/*", "*/s1", "*/s*", "al*/s0", "beta/s1", "*a/s3", "edge/*", "*/gw"},
 
+		"#ProviderRef":           {"alpha/j0", "beta/j0", "edge/j0", "edge/j1"},
+		"#Issuer":                {"https://id.test", "https://id.test", "https://other.test"},
+		"#Audience":              {"shop", "till"},
+		"#KeySet":                {KeySet()},
+		"#ClaimHeader":           {"x-a", "X-B", "x-user"},
+		"#ClaimName":             {"sub", "groups.main"},
+		"#TokenPrefix":           {"", "Token ", "on"},
+		"#TokenFrom:#HeaderName": {"x-token", "x-a", "authorization", "cookie", "x-b"},
+		"#TokenFrom:#QueryName":  {"token", "q"},
+		"#TokenFrom:#CookieName": {"token", "sid"},
+
 		"#Owner":        {"ops", "a team"},
 		"#Domain":       {"new.test", "a.b.new.test", "inner.test", "a.inner.test"},
 		"#Host":         Hosts(),

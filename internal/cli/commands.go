@@ -135,7 +135,7 @@ With --envoy nothing is written that a real Envoy refuses.`,
 func (a *app) explainCmd() *cobra.Command {
 	var f intentFlags
 	var r compiler.Request
-	var headers []string
+	var headers, users []string
 	cmd := &cobra.Command{
 		Use: "explain [DIR] --to SERVICE [--from SERVICE] [--path /p]", Short: "Say what becomes of one request, and which lines decide it", Args: takes(0, 1),
 		Long: `Say what becomes of one request, who answers it, and which lines of the intent decide
@@ -155,6 +155,9 @@ that. With a problem's code in place of the rest, say what the code means.`,
 					return fail(diag.ExitFailure, "-H %q is not name=value", h)
 				}
 				r.Headers = append(r.Headers, compiler.Header{Name: strings.ToLower(name), Value: value})
+			}
+			if err := readUsers(&r, users); err != nil {
+				return err
 			}
 			p, err := f.load(cmd.Context(), a, a.meshDir(args))
 			if err != nil {
@@ -187,8 +190,24 @@ that. With a problem's code in place of the rest, say what the code means.`,
 	choices(cmd, "http-version", compiler.HTTP10, compiler.HTTP11, compiler.HTTP2)
 	fl.StringVar(&r.ServerName, "sni", "", "name that the connection to a port of HTTPS asks for (default: the host)")
 	fl.StringArrayVarP(&headers, "header", "H", nil, "header as name=value; may be repeated")
+	fl.StringArrayVar(&users, "user", nil, userFlag)
 	a.prints(cmd, []document{{"explain", compiler.Answer{}}, {"code", diag.Entry{}}}, textForm, jsonForm, yamlForm)
 	return cmd
+}
+
+// userFlag is the help of the flag that names tokens.
+const userFlag = "end user's token: the provider that signed it, with =" + compiler.OtherAudience + " or =" + compiler.BadToken + " behind it for a wrong one; may be repeated"
+
+// readUsers reads the tokens that a request brings along.
+func readUsers(r *compiler.Request, said []string) error {
+	for _, text := range said {
+		u, err := compiler.ReadUser(text)
+		if err != nil {
+			return fail(diag.ExitFailure, "--user %v", err)
+		}
+		r.Users = append(r.Users, u)
+	}
+	return nil
 }
 
 // isCode reports whether a word has the form of a problem's code.

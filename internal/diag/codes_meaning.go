@@ -144,6 +144,10 @@ const (
 	// sent again (warning).
 	// Example: retry: attempts: 2 on a route for any method, without `buffer`.
 	CodeNotRepeated Code = "MESH0254"
+	// CodeToken is a provider of tokens whose keys check nothing, whose claims would go where proxies
+	// look, or (warning) that believes tokens for any audience; or a use of several that cannot be told apart.
+	// Example: `jwt: corp: {issuer: "https://id.example", keys: inline: "{}"}`.
+	CodeToken Code = "MESH0264"
 	// CodeTwoValues is another line of a header that has one value (warning).
 	// Example: `requestHeaders: add: "content-type": "text/plain"`.
 	CodeTwoValues Code = "MESH0255"

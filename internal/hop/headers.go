@@ -122,6 +122,9 @@ const (
 	goodSeparator = "-"
 )
 
+// Whole takes a header away in all spellings that applications take for it.
+func Whole(name string) Edit { return Edit{spellings(name)} }
+
 // spellings matches all that applications take for the name.
 func spellings(name string) string { return spell(name, func(int) string { return anySeparator }) }
 

@@ -19,6 +19,13 @@ func Doubts(m *model.Mesh, c Column) []Doubt {
 	var out []Doubt
 	for _, s := range m.Services {
 		for _, p := range s.Ports {
+			own := s.TraitsAt(p.Name).Image() // grants and denies ask what its proxy has made of it
+			for _, r := range Access(m, s, p) {
+				if _, _, err := own.Before(r.When); err != nil && p.Protocol.IsHTTP() {
+					out = append(out, Doubt{model.ServicePath(s.ID), string(r.From[0]), err.Error()})
+					break
+				}
+			}
 			for _, r := range s.Routes {
 				if p.Protocol.IsHTTP() && len(r.To) > 0 {
 					out = doubt(out, model.RoutePath(s.ID, r.Name), r.TraitsAt(p.Name).Image(), s, p, c, m)

@@ -84,7 +84,7 @@ func (w way) answered(a act, others []act) way {
 		}
 	}
 	verdict := verdictOf(a.Answer.Status)
-	if a.At == space.AtDeny {
+	if a.At == space.AtDeny || a.At == space.AtUsers {
 		verdict = space.Denied
 	}
 	return w.ending(space.Outcome{Verdict: verdict, Status: a.Answer.Status, Path: a.Answer.Path, By: a.feature})

@@ -95,6 +95,8 @@ type Mesh struct {
 	Externals  []*External `json:"externals,omitempty"`
 	// Nevers are what must never be allowed, sorted by package and name.
 	Nevers []Never `json:"nevers,omitempty"`
+	// Providers are those whose tokens of end users are believed somewhere, or could be.
+	Providers []Provider `json:"providers,omitempty"`
 	// Index, built by Mesh.Build.
 	services  map[string]*Service
 	externals map[string]*External

@@ -106,6 +106,9 @@ func GatewayHostPath(id, host string) string { return GatewayPath(id) + "/host/"
 // CertificatePath is the mesh path of a certificate.
 func CertificatePath(id string) string { return "certificate/" + id }
 
+// ProviderPath is the mesh path of a provider of tokens.
+func ProviderPath(id string) string { return "jwt/" + id }
+
 // RulePath is the mesh path of what intent says of a rule over objects.
 func RulePath(rule string) string { return "rule/" + rule }
 

@@ -314,7 +314,11 @@ func fate(o space.Outcome, at space.Scope, missing bool) *Fate {
 			}
 			f.Shares = append(f.Shares, x)
 		}
-	case space.Denied, space.NotFound:
+	case space.Denied:
+		if o.By == space.ByUsers {
+			f.By, f.Status = o.By, o.Status
+		}
+	case space.NotFound:
 	}
 	return &f
 }
@@ -335,6 +339,10 @@ func (f *Fate) text(p place, ports bool) string {
 		text = "redirect (" + List(f.Fields) + ")"
 	case space.Answered:
 		text = "answered " + strconv.Itoa(f.Status) + " by " + f.By
+	case space.Denied:
+		if text = verdictWords(f.Verdict, f.Missing); f.Status != 0 {
+			text += " (" + strconv.Itoa(f.Status) + " by " + f.By + ")"
+		}
 	default:
 		text = verdictWords(f.Verdict, f.Missing)
 	}

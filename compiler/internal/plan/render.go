@@ -272,6 +272,9 @@ func requestText(w Witness) string {
 	if q.Host != "" && w.Scope.Kind != "gateway" {
 		text += " by the name " + q.Host
 	}
+	for _, u := range q.Users {
+		text += " " + space.UserWords(u.Provider, u.Token)
+	}
 	for _, h := range q.Headers {
 		text += fmt.Sprintf(" with %s: %q", h.Name, h.Value)
 	}

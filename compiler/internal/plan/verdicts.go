@@ -38,14 +38,17 @@ func (n *narrator) verdict(base told, ch prove.Change) {
 	if n.p.opened && a == space.Denied || n.p.removed && b == space.Denied {
 		return // nothing got through, and that the scope comes or goes has its own line
 	}
-	if n.p.own != "" && refusedOrPassed(b) && refusedOrPassed(a) && ch.Before.Image.Equal(ch.After.Image) {
+	if n.p.own != "" && byGrants(ch.Before.Then) && byGrants(ch.After.Then) && ch.Before.Image.Equal(ch.After.Image) {
 		return
 	}
 	base.class, base.kind = n.classOf(b, a), KindRoute
 	n.turns = append(n.turns, turn{base, n.fate(ch.Before.Then, n.p.opened), n.fate(ch.After.Then, n.p.removed)})
 }
 
-func refusedOrPassed(v space.Verdict) bool { return v == space.Denied || v == space.Forward }
+// byGrants reports whether who asks decides what becomes of requests, not who their user is.
+func byGrants(o space.Outcome) bool {
+	return o.Verdict == space.Forward || o.Verdict == space.Denied && o.By != space.ByUsers
+}
 
 // takenOut is what is left of a dimension when a rule with these tests besides takes its
 // part, if one test says it.

@@ -172,6 +172,12 @@ func (l *linker) attachedRoute(p, owner *pkg, g *model.Gateway, host string, aro
 	}
 	l.attachedInside(p, owner, path, r, word, e.Node)
 	l.attachedOwn(p, r, e.Node)
+	for _, rule := range l.rules {
+		if f := e.Node.Field(rule.Field); rule.Holds && f.Exists() && around.Has(rule.Field) {
+			l.add(diag.New(diag.CodeNotDelegated, f.Pos(), "attached route %q has `%s`, of which the host's owner has decided", e.Name, rule.Field).
+				WithRelated(around.Field(rule.Field).Pos(), "decided here").WithFix("delete it, or ask %s for another host", owner))
+		}
+	}
 	return r
 }
 

@@ -167,6 +167,10 @@ func (l *declared) tables(env string) [sha256.Size]byte {
 		c := l.collectors[name]
 		line("collector", name, c.Service, c.Port, c.Version)
 	}
+	for _, id := range slices.Sorted(maps.Keys(l.providers)) {
+		raw, _ := json.Marshal(l.providers[id]) // of texts and numbers
+		line("provider", id, string(raw))
+	}
 	line("namespaces", "", sortedKeys(l.domains)...)
 	for _, id := range slices.Sorted(maps.Keys(l.gateways)) {
 		line("gateway", id, l.gateways[id])

@@ -23,13 +23,14 @@ func rootFields() []string {
 func declare(in *intent.Intent) *declared {
 	l := &linker{declared: &declared{
 		from: in, trustDomain: DefaultTrustDomain, capture: model.Transparent, kinds: map[string]string{}, gateways: map[string]string{},
-		accounts: map[string][]string{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, collectors: map[string]model.Target{},
+		accounts: map[string][]string{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, collectors: map[string]model.Target{}, providers: map[string]model.Provider{},
 		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{},
 	}}
 	l.begin(nil)
 	l.pkgs = l.packages(in)
 	for _, p := range l.pkgs {
 		l.declare(p)
+		l.declareProviders(p)
 	}
 	if l.root != nil {
 		l.declareCollectors(l.root)
@@ -255,7 +256,7 @@ func (l *linker) place(path string, p diag.Pos) {
 // declare enters the names of a package into the tables.
 func (l *linker) declare(p *pkg) {
 	services, externals, gateways := p.node.Field("service").Fields(), p.node.Field("external").Fields(), p.node.Field("gateway").Fields()
-	if p.namespace == "" && len(services)+len(externals)+len(gateways)+len(p.node.Field("certificate").Fields()) > 0 {
+	if p.namespace == "" && len(services)+len(externals)+len(gateways)+len(p.node.Field("certificate").Fields())+len(p.node.Field("jwt").Fields()) > 0 {
 		l.add(diag.New(diag.CodeNamespace, p.node.Pos(), "package %q declares services or gateways but has no namespace", p.dir).
 			WithFix("add: mesh: namespace: %q", namespaceFor(p.dir)))
 	}

@@ -54,6 +54,8 @@ type declared struct {
 	ports    map[string][]model.Port // service or external ID → its ports, by name, without mTLS
 	// collectors are what the root package calls so; one without a service has a problem.
 	collectors map[string]model.Target
+	// providers are those whose tokens packages believe, by ID; one without keys has a problem.
+	providers map[string]model.Provider
 	// Whose is what: namespaces; services, externals (by ID) and gateways (by mesh path);
 	// accounts by who runs as them.
 	domains map[string]*domain
@@ -119,6 +121,9 @@ func Mesh(in *intent.Intent, rules []Rule, words []Word, at time.Time, memo *Mem
 	l.listOverrides(in)
 	for _, p := range l.pkgs {
 		l.readNevers(p)
+	}
+	for _, id := range sortedKeys(l.providers) {
+		l.mesh.Providers = append(l.mesh.Providers, l.providers[id])
 	}
 	l.order()
 	l.mesh.Build()

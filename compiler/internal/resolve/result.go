@@ -5,6 +5,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -136,6 +137,8 @@ type Test struct {
 	Method  string
 	Path    string
 	Headers map[string]string
+	// Users are the tokens of end users that it brings along.
+	Users []space.User
 	// HTTP is the version that the caller speaks, ServerName what its connection asks for (SNI); "" for the defaults.
 	HTTP       string
 	ServerName string

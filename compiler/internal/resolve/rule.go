@@ -129,6 +129,9 @@ type Rule struct {
 	// Forwards says that the feature is about requests on their way to a destination:
 	// on a route that answers itself it means nothing, and writing it is a mistake.
 	Forwards bool
+	// Holds says that what stands on a host holds for routes that others attach there, too, whatever
+	// they would say themselves.
+	Holds bool
 	// Bytes says that the feature holds for connections whose bytes nobody reads as well:
 	// others mean nothing at a service that has TCP ports alone.
 	Bytes    bool

@@ -7,6 +7,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -43,6 +44,18 @@ func (l *linker) test(p *pkg, e intent.Entry) (Test, bool) {
 			t.Headers = map[string]string{}
 		}
 		t.Headers[strings.ToLower(h.Name)] = h.Node.Str()
+	}
+	x := Place{l: l, pkg: p}
+	for _, u := range q.Field("user").Fields() {
+		of, ok := x.Provider(u.Name, u.Node)
+		if !ok {
+			return t, false
+		}
+		token := space.SignedIn
+		if said := u.Node.Field("token"); said.Exists() {
+			token = said.Str()
+		}
+		t.Users = append(t.Users, space.User{Provider: of.ID, Token: token})
 	}
 	if !l.testTarget(p, q, &t) {
 		return t, false

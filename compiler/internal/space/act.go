@@ -12,6 +12,8 @@ const (
 	AtArrival Station = iota
 	// AtDrill is where faults are made on purpose.
 	AtDrill
+	// AtUsers is where it is found out who the end user is. What answers here refuses, and is a denial.
+	AtUsers
 	// AtDeny is where denies are asked. What answers here refuses, and is a denial.
 	AtDeny
 	// AtRoute is where the route itself acts: it answers, copies, or edits what comes back.

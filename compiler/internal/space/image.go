@@ -22,6 +22,8 @@ type Edit struct {
 	Name  string   `json:"name"`
 	Clear bool     `json:"clear,omitempty"`
 	Lines []string `json:"lines,omitempty"`
+	// Open says that nothing is known of the lines before the request comes; then there is nothing else.
+	Open bool `json:"open,omitempty"`
 }
 
 // IsZero reports whether the image of every request is the request.
@@ -32,11 +34,14 @@ func (m Image) Equal(other Image) bool {
 	if (m.Path == nil) != (other.Path == nil) || m.Path != nil && *m.Path != *other.Path {
 		return false
 	}
-	same := func(a, b Edit) bool { return a.Name == b.Name && a.Clear == b.Clear && slices.Equal(a.Lines, b.Lines) }
+	same := func(a, b Edit) bool {
+		return a.Name == b.Name && a.Clear == b.Clear && a.Open == b.Open && slices.Equal(a.Lines, b.Lines)
+	}
 	return m.Host == other.Host && slices.EqualFunc(m.Headers, other.Headers, same)
 }
 
-// And does as m and as other, which are about different things.
+// And does as m and as other, which are about different things, but for a header of which one of them
+// knows nothing: what the other does comes behind that.
 func (m Image) And(other Image) Image {
 	if other.Path != nil {
 		m.Path = other.Path
@@ -44,11 +49,23 @@ func (m Image) And(other Image) Image {
 	if other.Host != "" {
 		m.Host = other.Host
 	}
-	m.Headers = slices.Concat(m.Headers, other.Headers)
+	m.Headers = slices.Clone(m.Headers)
+	for _, e := range other.Headers {
+		i := slices.IndexFunc(m.Headers, func(o Edit) bool { return o.Name == e.Name && (o.Open || e.Open) })
+		switch {
+		case i < 0:
+			m.Headers = append(m.Headers, e)
+		case e.Clear:
+			m.Headers[i] = e
+		case !m.Headers[i].Clear:
+			m.Headers[i] = Edit{Name: e.Name, Open: true}
+		}
+	}
 	return m
 }
 
-// Of is the image of a request: as the next proxy of the mesh reads it.
+// Of is the image of a request: as the next proxy of the mesh reads it, without headers of which
+// nothing is known.
 func (m Image) Of(q Request) Request {
 	if m.Path != nil {
 		q.Path = m.Path.Of(q.Path)
@@ -63,7 +80,7 @@ func (m Image) Of(q Request) Request {
 			switch {
 			case h.Name != e.Name:
 				kept = append(kept, h)
-			case !e.Clear:
+			case !e.Clear && !e.Open:
 				lines = append(lines, h.Value)
 			}
 		}
@@ -134,7 +151,7 @@ func (m Image) before(t Test) (Test, truth, error) {
 	b, is, err := t, maybe, error(nil)
 	if dim, name := t.Dim.Of(); dim.Header != nil {
 		if i := slices.IndexFunc(m.Headers, func(e Edit) bool { return e.Name == dim.Header(name) }); i >= 0 {
-			if e := m.Headers[i]; strings.HasPrefix(string(t.Dim), oncePrefix) && !e.Clear {
+			if e := m.Headers[i]; !e.Open && strings.HasPrefix(string(t.Dim), oncePrefix) && !e.Clear {
 				b, is, err = e.beforeLines(t)
 			} else {
 				is, err = e.before(t)
@@ -162,6 +179,9 @@ func (t Test) takes(v string) bool {
 // values are in the header's lines. A header that is kept as one line is another value with
 // what is added to it.
 func (e Edit) before(t Test) (truth, error) {
+	if e.Open {
+		return maybe, Unclear("what " + e.Name + " says there is only known when the request has come")
+	}
 	var added Request
 	for _, line := range HeaderLines(e.Name, e.Lines) {
 		added.Headers = append(added.Headers, Header{Name: e.Name, Value: line})

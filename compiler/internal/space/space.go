@@ -155,6 +155,9 @@ type Outcome struct {
 	Fields []Field   `json:"fields,omitempty"`
 }
 
+// ByUsers is what ends the way of a request that nobody has signed for whom a proxy believes.
+const ByUsers = "users"
+
 // Refused is the outcome of a request that no grant admits.
 func Refused() Outcome { return Outcome{Verdict: Denied, Status: 403} }
 
@@ -297,6 +300,9 @@ type Request struct {
 	Upgrade string `json:"upgrade,omitempty"`
 	// Scheme is how a visitor came, as the gateway believes it: "http" or "https"; "" elsewhere.
 	Scheme string `json:"scheme,omitempty"`
+	// Users are those who are signed in, and other tokens, one for each provider at most; for none
+	// that is not here it has a token.
+	Users []User `json:"users,omitempty"`
 }
 
 // Target is the path with its query.

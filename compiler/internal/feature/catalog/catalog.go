@@ -30,6 +30,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/structure"
 	"meshc.dev/meshc/compiler/internal/feature/timeouts"
 	"meshc.dev/meshc/compiler/internal/feature/upgrades"
+	"meshc.dev/meshc/compiler/internal/feature/users"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/target/coverage"
@@ -55,6 +56,7 @@ func All() []feature.Feature {
 		redirect.Feature,
 		respond.Feature,
 		cors.Feature,
+		users.Feature,
 		csrf.Feature,
 		faults.Feature,
 		outlier.Feature,

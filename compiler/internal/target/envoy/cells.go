@@ -200,6 +200,7 @@ type Ctx struct {
 	Traits trait.Set
 
 	sidecars bool
+	behind   []trait.Set
 	path     string
 	out      *entry
 	locate   func(string) diag.Pos
@@ -221,6 +222,17 @@ func (x *Ctx) Names(t release.TypeURL, names ...string) { x.out.need(t, names...
 // BehindSidecars reports whether all destinations of the route are services, whose proxies
 // are ours: what they say of their applications can be believed.
 func (x *Ctx) BehindSidecars() bool { return x.sidecars }
+
+// Behind are the values of a feature that the destinations of a route have themselves.
+func Behind[T trait.Value](x *Ctx) []T {
+	var out []T
+	for _, s := range x.behind {
+		if v, ok := trait.Get[T](s); ok {
+			out = append(out, v)
+		}
+	}
+	return out
+}
 
 // Problem reports that this value cannot be lowered, at the intent of its object, and how its
 // author gets out of it.

@@ -58,6 +58,11 @@ func cleanAnswers() proto.Message {
 	return &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{ResponseMutations: without(hop.AnswerEdits())}}
 }
 
+// Removal is a filter that takes headers of requests away.
+func Removal(edits ...hop.Edit) proto.Message {
+	return &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{RequestMutations: without(edits)}}
+}
+
 // without removes the headers whose names match.
 func without(edits []hop.Edit) []*mutationv3.HeaderMutation {
 	out := make([]*mutationv3.HeaderMutation, len(edits))

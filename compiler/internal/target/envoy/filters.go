@@ -36,6 +36,12 @@ const (
 	SlotRouter         Slot = "envoy.filters.http.router"
 )
 
+// amongUsers is the order of the filters in SlotUsers by what their names begin with: drills first,
+// which must not hang on who is signed in, then who the user is, then which page his browser shows.
+func amongUsers() []string {
+	return []string{"meshc.fault", "meshc.claims", "meshc.users", "meshc.csrf"}
+}
+
 // side is the direction of a chain: requests that leave a workload or enter the
 // mesh at a gateway, and requests that arrive at a workload.
 type side string

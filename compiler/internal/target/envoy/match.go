@@ -211,6 +211,43 @@ func templateRegex(template string) *matcherv3.RegexMatcher {
 	return &matcherv3.RegexMatcher{Regex: strings.Join(segments, root)}
 }
 
+// Broadly are matches of requests with these methods and paths, nil for all, whose paths count in
+// every spelling that applications take for them.
+func Broadly(methods []string, paths []model.Path) []*routev3.RouteMatch {
+	var out []*routev3.RouteMatch
+	for _, p := range paths {
+		out = append(out, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: spellings(p).GetSafeRegex()}})
+	}
+	if len(out) == 0 {
+		out = append(out, everything())
+	}
+	for _, m := range out {
+		if len(methods) > 0 {
+			m.Headers = append(m.Headers, methodMatcher(methods))
+		}
+	}
+	return out
+}
+
+// Excepted are matches of requests with one of these methods or one of these paths, as they are written.
+func Excepted(methods []string, paths []model.Path) []*routev3.RouteMatch {
+	var out []*routev3.RouteMatch
+	if len(methods) > 0 {
+		m := everything()
+		m.Headers = append(m.Headers, methodMatcher(methods))
+		out = append(out, m)
+	}
+	for _, p := range paths {
+		m, _ := Conditions{}.routeMatch(model.Match{Path: p}) // a path alone always has a form
+		out = append(out, m)
+	}
+	return out
+}
+
+func everything() *routev3.RouteMatch {
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
+}
+
 // methodMatcher takes any of the methods.
 func methodMatcher(methods []string) *routev3.HeaderMatcher {
 	s, _ := stringMatcher(space.Values(space.MethodDim, methods...).Any) // it has a form of every value

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
@@ -89,7 +90,7 @@ func RouteFilter(r *routev3.Route, s Slot, config proto.Message) {
 	r.TypedPerFilterConfig[string(s)] = pack(config)
 }
 
-// AddFilter puts a whole filter behind those that a route has in a position. Its name there is kind
+// AddFilter puts a whole filter into a position of a route, behind those of its kind that are there. Its name there is kind
 // and its number, which no slot has: a filter that looks for what its route says of it finds nothing.
 func AddFilter(r *routev3.Route, position Slot, kind string, config proto.Message) {
 	RouteFilter(r, position, added(r.TypedPerFilterConfig, position, kind, config))
@@ -110,9 +111,15 @@ func added(said map[string]*anypb.Any, position Slot, kind string, config proto.
 	if in.FilterChain == nil {
 		in.FilterChain = &filterchainv3.FilterChain{}
 	}
-	in.FilterChain.Filters = append(in.FilterChain.Filters, &corev3.TypedExtensionConfig{
-		Name: kind + "." + strconv.Itoa(len(in.FilterChain.Filters)+1), TypedConfig: pack(config),
+	fs := append(in.FilterChain.Filters, &corev3.TypedExtensionConfig{Name: kind, TypedConfig: pack(config)})
+	of := func(f *corev3.TypedExtensionConfig) string { return strings.TrimRight(f.Name, ".0123456789") }
+	slices.SortStableFunc(fs, func(a, b *corev3.TypedExtensionConfig) int {
+		return cmp.Compare(slices.Index(amongUsers(), of(a)), slices.Index(amongUsers(), of(b)))
 	})
+	for i, f := range fs {
+		f.Name = of(f) + "." + strconv.Itoa(i+1)
+	}
+	in.FilterChain.Filters = fs
 	return &in
 }
 

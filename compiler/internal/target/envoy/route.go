@@ -92,6 +92,9 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
 	x.Traits = s.traits
 	x.Mesh, x.path, x.out, x.locate = e.m, s.path, out, e.at
 	x.sidecars = !slices.ContainsFunc(s.shares, func(sh share) bool { return sh.external })
+	for _, sh := range s.shares {
+		x.behind = append(x.behind, sh.traits)
+	}
 	for _, name := range s.traits.Names() {
 		if f := e.cells[name].Lowering.route; f != nil {
 			v, _ := s.traits.Lookup(name)

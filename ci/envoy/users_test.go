@@ -1,0 +1,257 @@
+package envoy
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"meshc.dev/meshc/compiler"
+)
+
+// signer signs tokens by ES256 (RFC 7518 section 3.4).
+type signer struct{ key *ecdsa.PrivateKey }
+
+func newSigner(t *testing.T) signer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer{key}
+}
+
+// keys is its JWK Set as a text of CUE.
+func (i signer) keys() string {
+	point, err := i.key.PublicKey.Bytes()
+	if err != nil {
+		panic(err)
+	}
+	x, y := base64.RawURLEncoding.EncodeToString(point[1:33]), base64.RawURLEncoding.EncodeToString(point[33:])
+	return fmt.Sprintf("%q", fmt.Sprintf(`{"keys":[{"kty":"EC","crv":"P-256","kid":"one","alg":"ES256","use":"sig","x":%q,"y":%q}]}`, x, y))
+}
+
+// token is one for a user, with what claims say otherwise.
+func (i signer) token(claims map[string]any) string {
+	all := map[string]any{"iss": "https://id.example", "aud": []string{"other", "shop"}, "sub": "jason", "exp": time.Now().Add(time.Hour).Unix(), "groups": map[string]any{"main": "staff"}}
+	for name, v := range claims {
+		if all[name] = v; v == nil {
+			delete(all, name)
+		}
+	}
+	raw, err := json.Marshal(all)
+	if err != nil {
+		panic(err)
+	}
+	text := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256","kid":"one","typ":"JWT"}`)) + "." + base64.RawURLEncoding.EncodeToString(raw)
+	sum := sha256.Sum256([]byte(text))
+	r, s, err := ecdsa.Sign(rand.Reader, i.key, sum[:])
+	if err != nil {
+		panic(err)
+	}
+	sig := make([]byte, 64)
+	r.FillBytes(sig[:32])
+	s.FillBytes(sig[32:])
+	return text + "." + base64.RawURLEncoding.EncodeToString(sig)
+}
+
+// carries gives a request the token that it is told to have, where its provider looks for it and
+// nothing else that is one.
+func (i signer) carries(p *compiler.Program, r compiler.Request) compiler.Request {
+	for _, u := range r.Users {
+		all := p.Providers()
+		of := all[slices.IndexFunc(all, func(x compiler.Provider) bool { return x.ID == u.Provider })]
+		for _, x := range all {
+			if x.ID == of.ID || x.From.Meets(of.From) != "" {
+				r = without(r, x)
+			}
+		}
+		claims := map[string]any{"iss": of.Issuer, "aud": "nobody"}
+		if u.Token == compiler.SignedIn && len(of.Audiences) > 0 {
+			claims["aud"] = of.Audiences[0]
+		}
+		if u.Token == compiler.BadToken {
+			claims["exp"] = 1
+		}
+		token := i.token(claims)
+		switch {
+		case len(of.From.Headers) > 0:
+			h := of.From.Headers[len(r.Path)%len(of.From.Headers)]
+			r.Headers = append(r.Headers, compiler.Header{Name: h.Name, Value: h.Prefix + token})
+		case len(of.From.Cookies) > 0:
+			r.Headers = append(r.Headers, compiler.Header{Name: "cookie", Value: of.From.Cookies[0] + "=" + token})
+		default:
+			r.Path, _, _ = strings.Cut(r.Path, "#")
+			r.Path += map[bool]string{true: "&", false: "?"}[strings.Contains(r.Path, "?")] + of.From.Query[0] + "=" + token
+		}
+	}
+	return r
+}
+
+// without takes away whatever stands where a provider looks for a token.
+func without(r compiler.Request, x compiler.Provider) compiler.Request {
+	r.Headers = slices.DeleteFunc(slices.Clone(r.Headers), func(h compiler.Header) bool {
+		name := strings.ToLower(h.Name)
+		return x.From.InHeader(name) || name == "cookie" && len(x.From.Cookies) > 0
+	})
+	if len(x.From.Query) > 0 {
+		r.Path, _, _ = strings.Cut(r.Path, "?")
+	}
+	return r
+}
+
+// TestUsersAreThoseWhomTheirProviderSigns: at a gateway and at a service's own proxy a token is
+// looked at before anything else of the mesh decides, as the evaluator says; applications are told of
+// the user by headers that nobody else can write, and get the token only where that is said.
+func TestUsersAreThoseWhomTheirProviderSigns(t *testing.T) {
+	id, stranger := newSigner(t), newSigner(t)
+	p := shop(t, `
+mesh: jwt: corp: {issuer: "https://id.example", audiences: ["shop"], keys: inline: `+id.keys()+`, claims: {"x-user": "sub", "x-group": "groups.main"}, clockSkew: "5s"}
+mesh: jwt: shown: {issuer: "https://id.example", audiences: ["shop"], keys: inline: `+id.keys()+`, from: {headers: "x-token": "", query: ["token"], cookies: ["session"]}, forward: true}
+mesh: service: app: {port: http: number: 80, grant: all: mesh: true}
+mesh: service: own: {port: http: number: 80, users: corp: {require: true, paths: ["/admin/*"]}, grant: {all: {mesh: true, methods: ["GET", "HEAD"]}}}
+mesh: service: caller: {port: http: number: 80, calls: {own: {}}}
+mesh: gateway: edge: {port: http: number: 80, host: "app.shop": {
+	users: corp: {require: true, not: {paths: ["/public/*"], methods: ["OPTIONS"]}}
+	route: {
+		guests: {match: path: prefix: "/guests", to: app: 100, users: corp: {}}
+		writes: {match: path: prefix: "/writes", to: app: 100, users: corp: {require: true, methods: ["POST"]}}
+		shown: {match: path: prefix: "/shown", to: app: 100, users: shown: require: true}
+		free: {match: path: prefix: "/free", to: app: 100, users: {}}
+		gone: {match: path: prefix: "/gone", respond: status: 410}
+		own: {match: path: prefix: "/admin", to: own: 100}
+		default: to: app: 100
+	}
+}}`)
+	reh, stage := stageOf(t.Context(), t, p, []compiler.Request{{To: "gateway/shop/edge", Host: "app.shop"}, {From: "shop/caller", To: "shop/own"}})
+	good := id.token(nil)
+	bearer := func(token string) []compiler.Header {
+		return []compiler.Header{{Name: "authorization", Value: "Bearer " + token}}
+	}
+	with := func(hs []compiler.Header, name, value string) []compiler.Header {
+		return append(slices.Clone(hs), compiler.Header{Name: name, Value: value})
+	}
+	const edge, inside = 0, 1
+	for _, c := range []struct {
+		name, method, path string
+		door               int
+		headers            []compiler.Header
+		user               string // what the evaluator is told
+		status             int
+		arrives            map[string]string
+	}{
+		{"nobody", "GET", "/", edge, nil, "", 401, nil},
+		{"signed in", "GET", "/", edge, bearer(good), compiler.SignedIn, 200, map[string]string{"x-user": "jason", "x-group": "staff", "authorization": ""}},
+		{"expired", "GET", "/", edge, bearer(id.token(map[string]any{"exp": time.Now().Add(-time.Minute).Unix()})), compiler.BadToken, 401, nil},
+		{"not yet", "GET", "/", edge, bearer(id.token(map[string]any{"nbf": time.Now().Add(time.Minute).Unix()})), compiler.BadToken, 401, nil},
+		{"another issuer", "GET", "/", edge, bearer(id.token(map[string]any{"iss": "https://other.example"})), compiler.BadToken, 401, nil},
+		{"no issuer", "GET", "/", edge, bearer(id.token(map[string]any{"iss": nil})), compiler.BadToken, 401, nil},
+		{"another audience", "GET", "/", edge, bearer(id.token(map[string]any{"aud": "other"})), compiler.OtherAudience, 403, nil},
+		{"no audience", "GET", "/", edge, bearer(id.token(map[string]any{"aud": nil})), compiler.OtherAudience, 403, nil},
+		{"another key", "GET", "/", edge, bearer(stranger.token(nil)), compiler.BadToken, 401, nil},
+		{"unsigned", "GET", "/", edge, bearer(base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + strings.Split(good, ".")[1] + "."), compiler.BadToken, 401, nil},
+		{"cut off", "GET", "/", edge, bearer(good[:len(good)-2]), compiler.BadToken, 401, nil},
+		{"no token", "GET", "/", edge, bearer("nonsense"), compiler.BadToken, 401, nil},
+		{"basic", "GET", "/", edge, []compiler.Header{{Name: "authorization", Value: "Basic eDp5"}}, "", 401, nil},
+		{"as a parameter that nobody reads", "GET", "/?access_token=" + good, edge, nil, "", 401, nil},
+		{"a forged name beside a token", "GET", "/", edge, with(with(bearer(good), "x-user", "admin"), "x.group", "root"), compiler.SignedIn, 200, map[string]string{"x-user": "jason", "x-group": "staff", "x.group": ""}},
+		{"excepted", "GET", "/public/x", edge, []compiler.Header{{Name: "x-user", Value: "admin"}, {Name: "x~user", Value: "admin"}}, "", 200, map[string]string{"x-user": "", "x~user": ""}},
+		{"excepted with a wrong token", "GET", "/public/x", edge, bearer("nonsense"), compiler.BadToken, 200, map[string]string{"x-user": ""}},
+		{"not excepted", "GET", "/publicity", edge, nil, "", 401, nil},
+		{"not excepted either", "GET", "/public", edge, nil, "", 401, nil},
+		{"excepted method", "OPTIONS", "/", edge, nil, "", 200, nil},
+		{"a guest", "GET", "/guests", edge, []compiler.Header{{Name: "X-User", Value: "admin"}}, "", 200, map[string]string{"x-user": ""}},
+		{"a guest who signs in", "GET", "/guests", edge, bearer(good), compiler.SignedIn, 200, map[string]string{"x-user": "jason", "authorization": ""}},
+		{"a guest with a wrong token", "GET", "/guests", edge, bearer(stranger.token(nil)), compiler.BadToken, 401, nil},
+		{"a guest of another issuer", "GET", "/guests", edge, bearer(id.token(map[string]any{"iss": "https://other.example"})), compiler.BadToken, 401, nil},
+		{"a guest of another audience", "GET", "/guests", edge, bearer(id.token(map[string]any{"aud": "other"})), compiler.OtherAudience, 403, nil},
+		{"a reader", "GET", "/writes", edge, nil, "", 200, nil},
+		{"a writer", "POST", "/writes", edge, nil, "", 401, nil},
+		{"a writer who is signed in", "POST", "/writes", edge, bearer(good), compiler.SignedIn, 200, map[string]string{"x-user": "jason"}},
+		{"where nobody asks", "GET", "/free", edge, []compiler.Header{{Name: "x-user", Value: "admin"}}, "", 200, map[string]string{"x-user": ""}},
+		{"an answer of the route", "GET", "/gone", edge, nil, "", 401, nil},
+		{"an answer of the route, signed in", "GET", "/gone", edge, bearer(good), compiler.SignedIn, 410, nil},
+		{"read twice", "GET", "/admin/x", edge, bearer(good), compiler.SignedIn, 200, map[string]string{"x-user": "jason", "authorization": ""}},
+		{"read twice, none", "GET", "/admin/x", edge, nil, "", 401, nil},
+		{"a path that nobody asks about", "GET", "/", inside, nil, "", 200, nil},
+		{"inside, nobody", "GET", "/admin/x", inside, nil, "", 401, nil},
+		{"inside, as applications spell it", "GET", "/admin//x/", inside, nil, "", 401, nil},
+		{"inside, in capitals", "GET", "/ADMIN/x", inside, nil, "", 401, nil},
+		{"inside, HEAD", "HEAD", "/admin/x", inside, nil, "", 401, nil},
+		{"inside, signed in", "GET", "/admin/x", inside, with(bearer(good), "x_user", "admin"), compiler.SignedIn, 200, map[string]string{"x-user": "jason", "x_user": "", "authorization": ""}},
+		{"inside, without a grant", "POST", "/admin/x", inside, nil, "", 401, nil},
+		{"inside, signed in without a grant", "POST", "/admin/x", inside, bearer(good), compiler.SignedIn, 403, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := compiler.Request{To: "gateway/shop/edge", Method: c.method, Path: c.path, Host: "app.shop", Headers: c.headers}
+			if c.door == inside {
+				r.From, r.To, r.Host = "shop/caller", "shop/own", "own.shop"
+			}
+			got, err := stage.Ask(t.Context(), reh.Doors[c.door], r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Status != c.status {
+				t.Errorf("%s %s: %d %s, want %d", c.method, c.path, got.Status, got.Text, c.status)
+			}
+			for name, want := range c.arrives {
+				if got.Seen == nil {
+					t.Fatalf("it did not arrive: %d", got.Status)
+				}
+				if have := strings.Join(got.Seen.Headers[name], "|"); have != want {
+					t.Errorf("%s arrives as %q, want %q", name, have, want)
+				}
+			}
+			if c.user != "" {
+				r.Users = []compiler.User{{Provider: "shop/corp", Token: c.user}}
+			}
+			said, err := p.Decide(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status := orStatus(said.Status, 200); status != c.status {
+				t.Errorf("the evaluator says %d: %s", status, said.Words())
+			}
+		})
+	}
+	for _, c := range []struct {
+		name, path string
+		headers    []compiler.Header
+		status     int
+		path2      string
+	}{
+		{"nowhere", "/shown", nil, 401, ""},
+		{"in the usual header", "/shown", bearer(good), 401, ""},
+		{"in a header", "/shown", []compiler.Header{{Name: "x-token", Value: good}}, 200, "/shown"},
+		{"in a parameter", "/shown?a=1&token=" + good, nil, 200, "/shown?a=1&token=" + good},
+		{"in a cookie", "/shown", []compiler.Header{{Name: "cookie", Value: "a=1; session=" + good}}, 200, "/shown"},
+		{"right in one place and wrong in another", "/shown", []compiler.Header{{Name: "x-token", Value: good}, {Name: "cookie", Value: "session=" + stranger.token(nil)}}, 401, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := stage.Ask(t.Context(), reh.Doors[edge], compiler.Request{Path: c.path, Host: "app.shop", Headers: c.headers})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Status != c.status {
+				t.Fatalf("%d %s, want %d", got.Status, got.Text, c.status)
+			}
+			if c.status == 200 && (got.Seen == nil || got.Seen.Path != c.path2) {
+				t.Errorf("%+v arrives, want %s", got.Seen, c.path2)
+			}
+		})
+	}
+}
+
+func orStatus(s, def int) int {
+	if s == 0 {
+		return def
+	}
+	return s
+}

@@ -1,0 +1,157 @@
+package users
+
+import (
+	"slices"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/hop"
+)
+
+// What the names of the filters begin with: the one that removes headers, and one for each provider.
+const removal, filters = "meshc.claims", "meshc.users"
+
+// onRoute puts a filter for each provider on a gateway's route. Where the service behind looks for a
+// token in the same place, it gets there.
+func onRoute(r *routev3.Route, v Users, x *envoy.Ctx) {
+	for _, name := range x.Traits.Names() {
+		other, _ := x.Traits.Lookup(name)
+		c, ok := other.(trait.Changing)
+		if _, own := other.(Users); !ok || own {
+			continue
+		}
+		for _, e := range c.Image().Headers {
+			if slices.Contains(v.Removed, e.Name) {
+				x.Problem("write another header", "the route edits header %s, by which providers of tokens tell who the user is", e.Name)
+			}
+		}
+	}
+	for _, d := range denies(x.Gateway) {
+		v.untested(d.Terms, x)
+		v.untested(d.Not, x)
+		for _, h := range slices.Concat(d.Headers, d.Not.Headers) {
+			if slices.ContainsFunc(v.Image().Headers, func(e space.Edit) bool { return e.Name == h.Name }) {
+				x.Problem("test another header", "deny %q tests header %s, and what that says is only known when the user is", d.Name, h.Name)
+			}
+		}
+	}
+	if len(v.Removed) > 0 {
+		envoy.AddFilter(r, envoy.SlotUsers, removal, removed(v))
+	}
+	for _, u := range v.Of {
+		read := slices.ContainsFunc(envoy.Behind[Users](x), func(behind Users) bool {
+			return slices.ContainsFunc(behind.Of, func(b User) bool { return b.Provider.From.Meets(u.Provider.From) != "" })
+		})
+		envoy.AddFilter(r, envoy.SlotUsers, filters, lower(u, read))
+	}
+}
+
+// denies are those of a gateway and its hosts.
+func denies(g *model.Gateway) []model.Deny {
+	out := slices.Clone(g.Denies)
+	for _, h := range g.Hosts {
+		out = append(out, h.Denies...)
+	}
+	return out
+}
+
+// onRoutesTo refuses what a route does with a header in which the service behind looks for a token: who
+// is signed in there would not be who came.
+func onRoutesTo(_ *routev3.Route, vs []Users, x *envoy.Ctx) {
+	for _, name := range x.Traits.Names() {
+		other, _ := x.Traits.Lookup(name)
+		c, ok := other.(trait.Changing)
+		if _, own := other.(Users); !ok || own {
+			continue
+		}
+		for _, e := range c.Image().Headers {
+			if slices.ContainsFunc(vs, func(v Users) bool { return v.reads(e.Name) }) {
+				x.Problem("leave the header as it comes", "the route edits header %s, in which the service behind looks for tokens of its users", e.Name)
+			}
+		}
+	}
+}
+
+// reads reports whether a token is looked for in a header, or in a part of it.
+func (us Users) reads(header string) bool {
+	return slices.ContainsFunc(us.Of, func(u User) bool {
+		return u.Provider.From.InHeader(header) || header == "cookie" && len(u.Provider.From.Cookies) > 0
+	})
+}
+
+// untested refuses terms about a parameter that has a token: it has gone no further by then.
+func (us Users) untested(t model.Terms, x *envoy.Ctx) {
+	for _, q := range t.Query {
+		for _, u := range us.Of {
+			if !u.Provider.Forward && slices.Contains(u.Provider.From.Query, q.Name) {
+				x.Problem("test something else, or write `forward` there", "grants and denies test parameter %s, in which provider %q looks for tokens and takes them away", q.Name, u.Provider.ID)
+			}
+		}
+	}
+}
+
+func onHost(h *routev3.VirtualHost, v Users, x *envoy.Ctx) {
+	for _, g := range x.Service.Grants {
+		v.untested(g.Terms, x)
+		v.untested(g.Not, x)
+	}
+	for _, d := range x.Service.Denies {
+		v.untested(d.Terms, x)
+		v.untested(d.Not, x)
+	}
+	if len(v.Removed) > 0 {
+		envoy.AddHostFilter(h, envoy.SlotUsers, removal, removed(v))
+	}
+	for _, u := range v.Of {
+		envoy.AddHostFilter(h, envoy.SlotUsers, filters, lower(u, false))
+	}
+}
+
+// removed takes headers away in all their spellings: jwt_authn removes what it writes in one.
+func removed(v Users) proto.Message {
+	edits := make([]hop.Edit, len(v.Removed))
+	for i, h := range v.Removed {
+		edits[i] = hop.Whole(h)
+	}
+	return envoy.Removal(edits...)
+}
+
+// lower makes JwtAuthentication. Its rules are tried in their order, and one that requires nothing
+// lets requests pass.
+func lower(u User, read bool) *jwtv3.JwtAuthentication {
+	p := u.Provider
+	asked := &jwtv3.JwtRequirement{RequiresType: &jwtv3.JwtRequirement_AllowMissing{AllowMissing: &emptypb.Empty{}}}
+	if u.Require {
+		asked = &jwtv3.JwtRequirement{RequiresType: &jwtv3.JwtRequirement_ProviderName{ProviderName: p.ID}}
+	}
+	out := &jwtv3.JwtAuthentication{Providers: map[string]*jwtv3.JwtProvider{p.ID: provider(p, read)}}
+	for _, m := range envoy.Excepted(u.Not.Methods, u.Not.Paths) {
+		out.Rules = append(out.Rules, &jwtv3.RequirementRule{Match: m})
+	}
+	for _, m := range envoy.Broadly(u.methods(), u.Paths) {
+		out.Rules = append(out.Rules, &jwtv3.RequirementRule{Match: m, RequirementType: &jwtv3.RequirementRule_Requires{Requires: asked}})
+	}
+	return out
+}
+
+func provider(p model.Provider, read bool) *jwtv3.JwtProvider {
+	out := &jwtv3.JwtProvider{
+		Issuer: p.Issuer, Audiences: p.Audiences, Forward: p.Forward || read, FromParams: p.From.Query, FromCookies: p.From.Cookies, ClockSkewSeconds: p.Skew,
+		JwksSourceSpecifier: &jwtv3.JwtProvider_LocalJwks{LocalJwks: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: p.Keys}}},
+	}
+	for _, h := range p.From.Headers {
+		out.FromHeaders = append(out.FromHeaders, &jwtv3.JwtHeader{Name: h.Name, ValuePrefix: h.Prefix})
+	}
+	for _, c := range p.Claims {
+		out.ClaimToHeaders = append(out.ClaimToHeaders, &jwtv3.JwtClaimToHeader{HeaderName: c.Header, ClaimName: c.Name})
+	}
+	return out
+}

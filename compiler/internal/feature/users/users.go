@@ -1,0 +1,274 @@
+// Package users is the feature `users` of services, gateways' hosts and gateways' routes: who the
+// end user is, by the token (JWT) of a provider. A token that is wrong is refused, and so is a
+// request without one where somebody has to be signed in, before denies and grants are asked.
+package users
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/diag"
+)
+
+const (
+	name  = space.ByUsers
+	field = "users"
+)
+
+// Statuses that Envoy does not let choose.
+const (
+	unauthorized = 401
+	forbidden    = 403
+)
+
+// Users are the providers whose tokens are looked at, sorted by name.
+type Users struct {
+	Of []User `json:"of,omitempty"`
+	// Removed are headers that nobody but providers may write, sorted: their own, and at a gateway
+	// those of all providers of the mesh.
+	Removed []string `json:"removed,omitempty"`
+}
+
+// User is what is asked of the users of one provider.
+type User struct {
+	Provider model.Provider `json:"provider"`
+	// Require lets nobody through who is not signed in.
+	Require bool `json:"require,omitempty"`
+	// Methods and Paths say of which requests, read broadly as a deny's; nil for all.
+	Methods []string     `json:"methods,omitempty"`
+	Paths   []model.Path `json:"paths,omitempty"`
+	// Not are requests of those of which nothing is asked, each field by itself, read strictly.
+	Not Except `json:"not,omitzero"`
+}
+
+// Except are requests by methods or by paths.
+type Except struct {
+	Methods []string     `json:"methods,omitempty"`
+	Paths   []model.Path `json:"paths,omitempty"`
+}
+
+// TraitName is "users".
+func (Users) TraitName() string { return name }
+
+// Image: whatever is behind a gateway gets headers that say who the user is, or nothing in them, and
+// no token of which nobody has said that it goes on. What they say nobody knows before.
+func (us Users) Image() space.Image {
+	var out space.Image
+	add := func(header string) {
+		if !slices.ContainsFunc(out.Headers, func(e space.Edit) bool { return e.Name == header }) {
+			out.Headers = append(out.Headers, space.Edit{Name: header, Open: true})
+		}
+	}
+	for _, u := range us.Of {
+		for _, c := range u.Provider.Claims {
+			add(c.Header)
+		}
+	}
+	for _, h := range us.Removed {
+		if !slices.ContainsFunc(out.Headers, func(e space.Edit) bool { return e.Name == h }) {
+			out.Headers = append(out.Headers, space.Edit{Name: h, Clear: true})
+		}
+	}
+	for _, u := range us.Of {
+		if u.Provider.Forward {
+			continue
+		}
+		for _, h := range u.Provider.From.Headers {
+			add(h.Name)
+		}
+	}
+	return out
+}
+
+// Feature is the row.
+var Feature = feature.Feature{
+	Rule: resolve.Rule{
+		Name: name, Field: field, On: []resolve.On{resolve.OnService, resolve.OnGatewayRoute, resolve.OnHost}, Answers: false, Holds: true,
+		Defaults: []resolve.Default{
+			{Field: "users.require", Value: "false", Why: "who may come without a token is said by grants and denies"},
+			{Field: "jwt.from", Value: `headers: authorization: "Bearer "`, Why: "so tokens are sent that nobody agreed on otherwise (RFC 6750)"},
+			{Field: "jwt.forward", Value: "false", Why: "an application that has a token can act with it"},
+			{Field: "jwt.clockSkew", Value: "60s", Why: "what clocks differ by that nobody looks after"},
+		},
+		Read: read, Uses: nil,
+	},
+	Codec:      trait.JSON[Users],
+	Meaning:    meaning,
+	Change:     change,
+	Envoy:      envoy.Join(envoy.OnRoute(onRoute), envoy.OnInbound(onHost), envoy.OnRoutesTo(onRoutesTo)).Needs(envoy.SlotUsers),
+	Kubernetes: kubernetes.Nothing("the proxies check tokens"),
+	GatewayAPI: gatewayapi.Refuse("Gateway API knows no end users"),
+}
+
+func read(n intent.Node, x *resolve.Place) trait.Value {
+	var out Users
+	for _, e := range n.Fields() {
+		p, ok := x.Provider(e.Name, e.Node)
+		if !ok {
+			continue
+		}
+		u := User{Provider: p, Require: e.Node.Field("require").Bool()}
+		u.Methods, u.Paths = x.Requests(e.Node)
+		u.Not.Methods, u.Not.Paths = x.Requests(e.Node.Field("not"))
+		for _, other := range out.Of {
+			if other.Provider.ID == p.ID {
+				x.Problem(diag.New(diag.CodeDuplicate, e.Node.Pos(), "provider %q is named twice, with and without its namespace", p.ID).WithFix("keep one of them"))
+			} else if at := p.From.Meets(other.Provider.From); at != "" {
+				x.Problem(diag.New(diag.CodeToken, e.Node.Pos(), "providers %q and %q look for their tokens in the same place (%s): one's token is a wrong one for the other, and every request would be refused",
+					other.Provider.ID, p.ID, at).WithFix("give one of them another place in its `from`, or let them be on routes of their own"))
+			}
+		}
+		for _, c := range p.Claims {
+			if slices.Contains(out.Removed, c.Header) {
+				x.Problem(diag.New(diag.CodeToken, e.Node.Pos(), "two providers write header %s, and nobody behind could tell whose user it names", c.Header).WithFix("let each write a header of its own"))
+			}
+			out.Removed = append(out.Removed, c.Header)
+		}
+		out.Of = append(out.Of, u)
+	}
+	if x.Gateway {
+		out.Removed = x.ClaimHeaders()
+	}
+	if len(out.Of)+len(out.Removed) == 0 {
+		return nil
+	}
+	slices.Sort(out.Removed)
+	slices.SortFunc(out.Of, func(a, b User) int { return cmp.Compare(a.Provider.ID, b.Provider.ID) })
+	return out
+}
+
+// tests say of which requests something is asked.
+func (u User) tests() []space.Test {
+	var when []space.Test
+	add := func(t space.Test) {
+		if len(t.Any) > 0 {
+			when = append(when, t)
+		}
+	}
+	add(space.Values(space.MethodDim, u.methods()...))
+	at := space.Test{Dim: space.PathDim}
+	for _, p := range u.Paths {
+		at.Any = append(at.Any, space.Pattern{Kind: space.Spelt, Text: p.Written()})
+	}
+	add(at)
+	not := space.Values(space.MethodDim, u.Not.Methods...)
+	not.Not = true
+	add(not)
+	but := space.Test{Dim: space.PathDim, Not: true}
+	for _, p := range u.Not.Paths {
+		but.Any = append(but.Any, p.Pattern())
+	}
+	add(but)
+	return when
+}
+
+// methods are those of which something is asked: HEAD is answered by what answers GET.
+func (u User) methods() []string { return model.Terms{Methods: u.Methods}.Broadly().Methods }
+
+func meaning(v trait.Value) []space.Act {
+	us := v.(Users)
+	out := space.Labels(space.AtUsers, fields(us)...)
+	for _, u := range us.Of {
+		dim := space.UserDim(u.Provider.ID)
+		refuse := func(status int, t space.Test) {
+			out = append(out, space.Act{At: space.AtUsers, When: append(u.tests(), t), Answer: &space.Reply{Status: status}})
+		}
+		let := []string{space.SignedIn}
+		if len(u.Provider.Audiences) > 0 {
+			refuse(forbidden, space.Values(dim, space.OtherAudience))
+		} else {
+			let = append(let, space.OtherAudience)
+		}
+		if !u.Require {
+			let = append(let, space.NoToken)
+		}
+		t := space.Values(dim, let...)
+		t.Not = true
+		refuse(unauthorized, t)
+	}
+	return out
+}
+
+func fields(us Users) []space.Field {
+	var out []space.Field
+	var others []string
+	for _, e := range us.Image().Headers {
+		if e.Clear {
+			others = append(others, e.Name)
+		}
+	}
+	if len(others) > 0 {
+		out = append(out, space.Field{Feature: name, Name: "removes", Value: strings.Join(others, ", ")})
+	}
+	for _, u := range us.Of {
+		p := u.Provider
+		put := func(what, value string) {
+			out = append(out, space.Field{Feature: name, Name: p.ID + " " + what, Value: value})
+		}
+		put("may be absent", strconv.FormatBool(!u.Require))
+		put("issuer", p.Issuer)
+		if len(p.Audiences) > 0 {
+			put("audiences", strings.Join(p.Audiences, ", "))
+		}
+		put("keys", canon.Digest([]byte(p.Keys))[:16])
+		put("tokens", places(p.From))
+		if p.Forward {
+			put("forward", "true")
+		}
+		for _, c := range p.Claims {
+			put("header "+c.Header, c.Name)
+		}
+		put("clock skew", strconv.FormatUint(uint64(p.Skew), 10)+"s")
+		if asked := about(u.Methods, u.Paths); asked != "" {
+			put("only", asked)
+		}
+		if not := about(u.Not.Methods, u.Not.Paths); not != "" {
+			put("not", not)
+		}
+	}
+	return out
+}
+
+func places(t model.Tokens) string {
+	var out []string
+	for _, h := range t.Headers {
+		out = append(out, strings.TrimSpace("header "+h.Name+" "+h.Prefix))
+	}
+	for _, q := range t.Query {
+		out = append(out, "parameter "+q)
+	}
+	for _, c := range t.Cookies {
+		out = append(out, "cookie "+c)
+	}
+	return strings.Join(out, ", ")
+}
+
+func about(methods []string, paths []model.Path) string {
+	out := slices.Clone(methods)
+	for _, p := range paths {
+		out = append(out, p.Written())
+	}
+	return strings.Join(out, ", ")
+}
+
+// change: to believe another, or to look at fewer requests, weakens what was asked; who is asked
+// for more is told as access.
+func change(before, after []space.Field) (plan.Class, string) {
+	if len(before) == 0 {
+		return plan.Narrowing, plan.Arrow("end users", before, after)
+	}
+	return plan.Weakening, plan.Arrow("end users", before, after)
+}

@@ -1,0 +1,123 @@
+package model
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// Provider says whose tokens (JWT, RFC 7519) are believed, and how they are found. ID is
+// "namespace/name".
+type Provider struct {
+	ID     string `json:"id"`
+	Issuer string `json:"issuer"`
+	// Audiences are those of which a token has to name one, sorted; none: it may be for anybody.
+	Audiences []string `json:"audiences,omitempty"`
+	// Keys are the issuer's public keys: a JWK Set (RFC 7517) without anything that checks no signature.
+	Keys string `json:"keys"`
+	From Tokens `json:"from"`
+	// Forward lets applications have the token.
+	Forward bool `json:"forward,omitempty"`
+	// Claims are what applications are told of a user, sorted by header.
+	Claims []Claim `json:"claims,omitempty"`
+	// Skew is how far clocks may differ, in whole seconds.
+	Skew uint32 `json:"skew"`
+}
+
+// Tokens are the places of a request in which a token is looked for, each list sorted by name.
+type Tokens struct {
+	Headers []TokenHeader `json:"headers,omitempty"`
+	Query   []string      `json:"query,omitempty"`
+	Cookies []string      `json:"cookies,omitempty"`
+}
+
+// TokenHeader is a header, in lower case, in which a token stands behind a prefix.
+type TokenHeader struct {
+	Name   string `json:"name"`
+	Prefix string `json:"prefix,omitempty"`
+}
+
+// Claim is a claim of a token that a header has for applications.
+type Claim struct {
+	// Header is in lower case.
+	Header string `json:"header"`
+	// Name is the claim, "a.b" for b within a.
+	Name string `json:"name"`
+}
+
+// Meets is a place in which both look for a token, in words; "" if there is none.
+func (t Tokens) Meets(o Tokens) string {
+	for _, h := range t.Headers {
+		if o.InHeader(h.Name) {
+			return "header " + h.Name
+		}
+	}
+	for _, name := range t.Query {
+		if slices.Contains(o.Query, name) {
+			return "parameter " + name
+		}
+	}
+	for _, name := range t.Cookies {
+		if slices.Contains(o.Cookies, name) {
+			return "cookie " + name
+		}
+	}
+	if len(t.Cookies) > 0 && o.InHeader(cookie) || len(o.Cookies) > 0 && t.InHeader(cookie) {
+		return "header " + cookie
+	}
+	return ""
+}
+
+const cookie = "cookie"
+
+// InHeader reports whether a token is looked for in a header, as a whole.
+func (t Tokens) InHeader(name string) bool {
+	return slices.ContainsFunc(t.Headers, func(h TokenHeader) bool { return h.Name == name })
+}
+
+// Found reports whether something stands where a token is looked for, as Envoy reads it: a header's
+// lines together, behind the first prefix in them.
+func (t Tokens) Found(q space.Request) bool {
+	for _, h := range t.Headers {
+		var lines []string
+		for _, l := range q.Headers {
+			if l.Name == h.Name {
+				lines = append(lines, l.Value)
+			}
+		}
+		if len(lines) > 0 && strings.Contains(strings.Join(lines, ","), h.Prefix) {
+			return true
+		}
+	}
+	for _, name := range t.Cookies {
+		dim, _ := space.CookieDim(name).Of()
+		if len(dim.Values(q, name)) > 0 {
+			return true
+		}
+	}
+	for pair := range strings.SplitSeq(q.Query, "&") {
+		name, _, _ := strings.Cut(pair, "=")
+		if plain, err := url.PathUnescape(name); err == nil {
+			name = plain
+		}
+		if slices.Contains(t.Query, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// Judges is what a token is to p that is token to another provider.
+func (p Provider) Judges(of Provider, token string) string {
+	switch {
+	case p.ID == of.ID || token == space.BadToken:
+		return token
+	case p.Issuer != of.Issuer || p.Keys != of.Keys:
+		return space.BadToken
+	case len(p.Audiences) == 0 || token == space.SignedIn && len(of.Audiences) > 0 && slices.Contains(p.Audiences, of.Audiences[0]):
+		return space.SignedIn
+	}
+	return space.OtherAudience
+}

@@ -1,0 +1,124 @@
+package compiler
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// User is what a request brings along for a provider of tokens.
+type User = space.User
+
+// What a token is to its provider.
+const (
+	SignedIn      = space.SignedIn
+	OtherAudience = space.OtherAudience
+	BadToken      = space.BadToken
+)
+
+// ReadUser reads "provider" or "provider=token", as command lines have it.
+func ReadUser(text string) (User, error) {
+	name, token, ok := strings.Cut(text, "=")
+	if !ok {
+		token = SignedIn
+	}
+	if name == "" || !slices.Contains([]string{SignedIn, OtherAudience, BadToken}, token) {
+		return User{}, fmt.Errorf("%q names no provider of tokens, such as corp, with one of =%s, =%s, =%s behind it", text, SignedIn, OtherAudience, BadToken)
+	}
+	return User{Provider: name, Token: token}, nil
+}
+
+// Provider says whose tokens are believed, and how they are found.
+type Provider = model.Provider
+
+// Providers are those of the mesh, sorted.
+func (p *Program) Providers() []Provider { return slices.Clone(p.mesh.Providers) }
+
+// signedIn is the request with what its tokens are to each provider. One that is told of is for the
+// first audience, if it is right, and is what stands where its provider looks; where nothing is told,
+// what stands there is no token.
+func (p *Program) signedIn(q space.Request, r Request) (space.Request, error) {
+	q.Users = nil
+	told := make([]model.Provider, len(r.Users))
+	for i, u := range r.Users {
+		of, err := p.provider(u.Provider, r.Namespace)
+		if err != nil {
+			return q, err
+		}
+		told[i] = of
+	}
+	for _, x := range p.mesh.Providers {
+		token, known := space.NoToken, false
+		for i, of := range told {
+			if of.ID == x.ID || of.From.Meets(x.From) != "" {
+				token, known = worse(token, x.Judges(of, r.Users[i].Token)), true
+			}
+		}
+		if !known && x.From.Found(q) {
+			token = space.BadToken
+		}
+		if token != space.NoToken {
+			q.Users = append(q.Users, User{Provider: x.ID, Token: token})
+		}
+	}
+	return q, nil
+}
+
+// worse is what becomes of a request with two tokens: each has to be right.
+func worse(a, b string) string {
+	for _, t := range []string{space.BadToken, space.OtherAudience, space.SignedIn} {
+		if a == t || b == t {
+			return t
+		}
+	}
+	return space.NoToken
+}
+
+// Personal are the headers that follow from an end user's token, where a service's own proxy looks at
+// one; target is "namespace/service/port/version".
+func (p *Program) Personal(target string) []string {
+	parts := targetParts(target)
+	s := p.mesh.Service(strings.Join(parts[:min(2, len(parts))], "/"))
+	if s == nil || len(parts) < 3 {
+		return nil
+	}
+	var out []string
+	for _, e := range s.TraitsAt(parts[2]).Image().Headers {
+		out = append(out, e.Name)
+	}
+	return out
+}
+
+// provider finds a provider of tokens by ID, by name in a namespace, or by a name that is unique.
+func (p *Program) provider(name, namespace string) (model.Provider, error) {
+	var hits []model.Provider
+	var names []string
+	for _, x := range p.mesh.Providers {
+		if x.ID == name || x.ID == namespace+"/"+name {
+			return x, nil
+		}
+		if _, short, _ := strings.Cut(x.ID, "/"); short == name {
+			hits = append(hits, x)
+		}
+		names = append(names, x.ID)
+	}
+	switch len(hits) {
+	case 0:
+		return model.Provider{}, fmt.Errorf("the mesh has no provider of tokens %q (it has %s)", name, some(names))
+	case 1:
+		return hits[0], nil
+	}
+	return model.Provider{}, fmt.Errorf("several providers of tokens are called %q: write namespace/name", name)
+}
+
+// wordsOfUsers say why nobody gets through who shows no token, or another one.
+func wordsOfUsers(status int) string {
+	if status == http.StatusForbidden {
+		return "denied (403): the user's token is for others"
+	}
+	return fmt.Sprintf("denied (%d): nobody is signed in, or the user's token is wrong", status)
+}
