@@ -21,10 +21,10 @@ func byHand() map[string][]string {
 		"#Version":       {"labels", "serviceAccount", "port", "endpoints", "calls"},
 		"#ServicePort":   {"number", "protocol", "main"},
 		"#Call":          {"local", "port", "until", "owner", "reason"},
-		"#ServiceRoute":  {"to", "priority", "match", "until", "owner", "reason"},
+		"#ServiceRoute":  {"to", "canary", "priority", "match", "until", "owner", "reason"},
 		"#Gateway":       {"port", "address", "serviceAccount", "autoscale", "trustedHops", "host"},
 		"#GatewayHost":   {"route", "ports", "tls"},
-		"#GatewayRoute":  {"to", "destination", "priority", "match", "until", "owner", "reason"},
+		"#GatewayRoute":  {"to", "canary", "destination", "priority", "match", "until", "owner", "reason"},
 		"#External":      {"port", "hosts", "endpoints", "addresses", "route"},
 		"#ExternalRoute": {"priority", "match", "until", "owner", "reason"},
 	}

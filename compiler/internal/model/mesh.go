@@ -386,7 +386,9 @@ type Route struct {
 	Match Match  `json:"match,omitzero"`
 	// To is where requests go. A service's route names its own versions; a gateway's
 	// or an external's route names services. Empty if a trait answers (redirect).
-	To     []Target  `json:"to,omitempty"`
+	To []Target `json:"to,omitempty"`
+	// Canary is within what one of two destinations takes over, nil if To is written.
+	Canary *Canary   `json:"canary,omitempty"`
 	Traits trait.Set `json:"traits,omitzero"`
 	// PortTraits stand in the place of Traits for requests to the ports that they name. Only a
 	// service's route has some.

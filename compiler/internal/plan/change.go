@@ -61,7 +61,7 @@ type Change struct {
 	Until    string `json:"until,omitempty"`
 	Owner    string `json:"owner,omitempty"`
 	Reason   string `json:"reason,omitempty"`
-	// Name is what a target goes without, the field that an environment replaces, or a never's.
+	// Name is what a target goes without, the field that an environment replaces, a never's or a route's.
 	Name string `json:"name,omitempty"`
 	// Why it does.
 	Why []string `json:"why,omitempty"`
@@ -95,6 +95,10 @@ const (
 	NeverLess       What = "neverLess"
 	NeverOther      What = "neverOther"
 	NeverMoved      What = "neverMoved"
+	CanaryNew       What = "canaryNew"
+	CanaryGone      What = "canaryGone"
+	CanaryWider     What = "canaryWider"
+	CanaryOther     What = "canaryOther"
 	ServiceNew      What = "serviceNew"
 	ServiceGone     What = "serviceGone"
 	Belongs         What = "belongs"
@@ -192,6 +196,10 @@ var sentences = map[What]string{
 	NeverLess:       "never \"{name}\"[ of {package:package}] forbids less: a later change may allow the rest",
 	NeverOther:      "never \"{name}\"[ of {package:package}] is written otherwise, and no less is forbidden",
 	NeverMoved:      "never \"{name}\"[ of {package:package}] is gone, and others forbid all that it did",
+	CanaryNew:       "canary of route {name}[ of host {host}] may go its way: {after}",
+	CanaryGone:      "canary of route {name}[ of host {host}] is over: {before}",
+	CanaryWider:     "canary of route {name}[ of host {host}] may go further, faster or with less proof: {before} → {after}",
+	CanaryOther:     "canary of route {name}[ of host {host}]: {before} → {after}",
 	ServiceNew:      "service is new[, by {package:package} in the namespace of {home:package}: it gains what is granted to namespace {namespace}]",
 	ServiceGone:     "service is gone",
 	Belongs:         "belongs to {before:package} → {after:package}",

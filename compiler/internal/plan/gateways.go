@@ -48,6 +48,7 @@ func (c *comparison) gateway(id string, b, a *model.Gateway) {
 			c.found[len(c.found)-1].feature = f
 		}
 	}
+	c.hostCanaries(id, b, a)
 	before, after := hostOwners(b), hostOwners(a)
 	for _, name := range sortedKeys(after) {
 		owner, ok := before[name]

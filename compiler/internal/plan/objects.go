@@ -113,6 +113,7 @@ func (c *comparison) service(before, after *model.Service) {
 	switch {
 	case before == nil:
 		c.newService(after)
+		c.serviceCanaries(nil, after)
 		c.calls(&model.Service{ID: after.ID, Name: after.Name, Namespace: after.Namespace}, after)
 		return
 	case after == nil:
@@ -131,6 +132,7 @@ func (c *comparison) service(before, after *model.Service) {
 	if b, a := before.PodLabels(), after.PodLabels(); !maps.Equal(b, a) {
 		c.note(after, Narrowing, KindAddress, Change{What: Selector, Before: pairsOf(b), After: pairsOf(a)})
 	}
+	c.serviceCanaries(before, after)
 	c.ports(before, after)
 	c.versions(before, after)
 	c.calls(before, after)

@@ -98,7 +98,11 @@ func (l *linker) attachHost(p, owner *pkg, g *model.Gateway, e intent.Entry) {
 		around = owner.node.Field("gateway").Field(g.Name).Field("host").Field(name)
 	}
 	for _, re := range l.lasting(entries) {
-		h.Routes = append(h.Routes, l.attachedRoute(p, owner, g, name, around, word, re))
+		r := l.attachedRoute(p, owner, g, name, around, word, re)
+		h.Routes = append(h.Routes, r)
+		if c, ok := l.visitorsCohort(p, g, name, re, around, r); ok { // whose paths are the route's
+			h.Routes = append(h.Routes, c)
+		}
 	}
 }
 
@@ -163,7 +167,7 @@ func (l *linker) attachedRoute(p, owner *pkg, g *model.Gateway, host string, aro
 	}
 	r := l.gatewayRoute(p, g, host, e, around, path)
 	r.Name, r.Package, r.Owner = name, p.dir, p.owner
-	r.To = l.serviceTargets(p, e.Node, r)
+	r.To, r.Canary = l.serviceTargets(p, e.Node, r), l.canary(e.Node)
 	l.place(path, e.Node.Pos())
 	l.owners[path] = p.owner
 	if n := e.Node.Field("priority"); n.Exists() {
@@ -225,7 +229,8 @@ func (l *linker) attachedOwn(p *pkg, r model.Route, n intent.Node) {
 		l.add(diag.New(diag.CodeAttachedTo, at, "attached route %q sends requests to %q, which is %s", r.Name, id, what).
 			WithRelated(l.declaredAt(id), "declared here").WithFix("send them to a service of %s, which may call on", p))
 	}
-	for _, e := range n.Field("to").Fields() {
+	sends, _ := l.sends(n)
+	for _, e := range sends {
 		id, at := e.Name, e.Node.Pos()
 		if s := n.Field("destination").Field(e.Name).Field("service"); s.Exists() {
 			id, at = s.Str(), s.Pos()

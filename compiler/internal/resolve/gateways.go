@@ -79,9 +79,12 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	entries := e.Node.Field("route").Fields()
 	for _, re := range l.lasting(entries) {
 		r := l.gatewayRoute(p, g, h.Name, re, e.Node, model.GatewayRoutePath(g.ID, h.Name, re.Name))
-		r.To = l.serviceTargets(p, re.Node, r)
+		r.To, r.Canary = l.serviceTargets(p, re.Node, r), l.canary(re.Node)
 		l.place(model.GatewayRoutePath(g.ID, h.Name, re.Name), re.Node.Pos())
 		h.Routes = append(h.Routes, r)
+		if c, ok := l.visitorsCohort(p, g, h.Name, re, e.Node, r); ok {
+			h.Routes = append(h.Routes, c)
+		}
 	}
 	if len(entries) == 0 {
 		l.add(diag.New(diag.CodeOneOf, e.Node.Pos(), "host %q has no route", e.Name).WithFix("add: route: default: to: <service>: 100"))
@@ -89,11 +92,35 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	return h
 }
 
+// visitorsCohort is the route of the cohort of a canary at a gateway, if it has one.
+func (l *linker) visitorsCohort(p *pkg, g *model.Gateway, host string, e intent.Entry, around intent.Node, r model.Route) (model.Route, bool) {
+	match, at, ok := l.cohort(e.Node, r, true)
+	if !ok {
+		return model.Route{}, false
+	}
+	c := model.Route{Name: model.CohortName(r.Name), Priority: r.Priority, Package: r.Package, Owner: r.Owner, Match: match}
+	path := model.GatewayRoutePath(g.ID, host, c.Name)
+	c.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Host: host, Match: match, Rest: restOf(e.Node), l: l, pkg: p, self: g.ID}, path)
+	candidate := e.Node.Field("canary").Field("candidate")
+	problems := len(l.diags)
+	to, ok := l.destined(p, e.Node, intent.Entry{Name: candidate.Str(), Node: candidate})
+	l.diags = l.diags[:problems] // which the route has told
+	to.Weight = 100
+	c.To = []model.Target{to}
+	l.place(path, at.Pos())
+	return c, ok
+}
+
 // serviceTargets reads the weights of a gateway route's destinations.
 func (l *linker) serviceTargets(p *pkg, n intent.Node, r model.Route) []model.Target {
+	sends, _ := l.sends(n)
 	for _, d := range n.Field("destination").Fields() {
-		if !n.Field("to").Field(d.Name).Exists() {
-			l.add(diag.New(diag.CodeNever, d.Node.Pos(), "nothing is sent to destination %q: `to` does not name it", d.Name).WithFix("give it a weight in `to`, or delete it"))
+		if !slices.ContainsFunc(sends, func(s sent) bool { return s.Name == d.Name }) {
+			word, fix := "to", "give it a weight in `to`, or delete it"
+			if n.Field("canary").Exists() {
+				word, fix = "canary", "name it in `canary`, or delete it"
+			}
+			l.add(diag.New(diag.CodeNever, d.Node.Pos(), "nothing is sent to destination %q: `%s` does not name it", d.Name, word).WithFix("%s", fix))
 		}
 	}
 	to := l.targetsOf(n, r, func(e intent.Entry) (model.Target, bool) { return l.destined(p, n, e) })

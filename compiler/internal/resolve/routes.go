@@ -34,8 +34,15 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 		r := l.route(p, e, model.RoutePath(s.ID, e.Name), false)
 		traits(&r, e.Node)
 		r.To = l.versionTargets(s, e.Node, r)
+		r.Canary = l.canary(e.Node)
 		l.place(model.RoutePath(s.ID, e.Name), e.Node.Pos())
 		out = append(out, r)
+		if match, at, ok := l.cohort(e.Node, r, false); ok {
+			c := model.Route{Name: model.CohortName(e.Name), Priority: r.Priority, Match: match, To: []model.Target{{Version: r.Canary.Candidate, Weight: 100}}}
+			traits(&c, e.Node)
+			l.place(model.RoutePath(s.ID, c.Name), at.Pos())
+			out = append(out, c)
+		}
 	}
 	l.rank(out, func(name string) string { return model.RoutePath(s.ID, name) })
 	return out
@@ -225,7 +232,7 @@ func goodTemplate(t string) bool {
 
 // versionTargets reads the weights of a service's own versions. Where none is written, they share alike.
 func (l *linker) versionTargets(s *model.Service, n intent.Node, r model.Route) []model.Target {
-	if !n.Field("to").Exists() && !l.meansToAnswer(n, r) {
+	if !n.Field("to").Exists() && !n.Field("canary").Exists() && !l.meansToAnswer(n, r) {
 		return model.Evenly(s.Versions)
 	}
 	return l.targetsOf(n, r, func(e intent.Entry) (model.Target, bool) {
@@ -244,10 +251,14 @@ func (l *linker) meansToAnswer(n intent.Node, r model.Route) bool {
 
 // targetsOf reads `to`: known names, whole weights, a sum of 100.
 func (l *linker) targetsOf(n intent.Node, r model.Route, name func(intent.Entry) (model.Target, bool)) []model.Target {
-	to := n.Field("to")
+	sends, to := l.sends(n)
 	if len(l.answers(r.Traits)) > 0 {
 		if to.Exists() {
-			d := diag.New(diag.CodeOneOf, to.Pos(), "%s both answers by itself and has `to`", n.Path()).WithFix("%s", keepOne(n, append(l.answers(r.Traits), "to")...))
+			word := "to"
+			if n.Field("canary").Exists() {
+				word = "canary"
+			}
+			d := diag.New(diag.CodeOneOf, to.Pos(), "%s both answers by itself and has `%s`", n.Path(), word).WithFix("%s", keepOne(n, append(l.answers(r.Traits), word)...))
 			for _, name := range l.answers(r.Traits) {
 				d = d.WithRelated(n.Field(name).Pos(), "%s", name) // which may be an environment's
 			}
@@ -258,16 +269,16 @@ func (l *linker) targetsOf(n intent.Node, r model.Route, name func(intent.Entry)
 	if !to.Exists() && l.meansToAnswer(n, r) {
 		return nil
 	}
-	if !to.Exists() || len(to.Fields()) == 0 {
+	if !to.Exists() || len(sends) == 0 {
 		l.add(diag.New(diag.CodeOneOf, n.Pos(), "%s does not say where requests go", n.Path()).WithFix("add: to: <name>: 100"))
 		return nil
 	}
 	var out []model.Target
 	sum, complete := 0, true
-	for _, e := range to.Fields() {
-		t, ok := name(e)
+	for _, e := range sends {
+		t, ok := name(e.Entry)
 		complete = complete && ok
-		t.Weight = int(e.Node.Int())
+		t.Weight = e.weight
 		sum += t.Weight
 		if ok && t.Weight > 0 {
 			out = append(out, t)
