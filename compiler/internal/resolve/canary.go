@@ -91,13 +91,13 @@ func (l *linker) steps(c intent.Node, out *model.Canary) {
 }
 
 // cohort is the match of those of a route's requests that are its canary's cohort; false if there is none.
-func (l *linker) cohort(n intent.Node, r model.Route, gateway bool) (model.Match, intent.Node, bool) {
+func (l *linker) cohort(p *pkg, n intent.Node, r model.Route, gateway bool) (model.Match, intent.Node, bool) {
 	c := n.Field("canary").Field("cohort")
 	if !c.Exists() {
 		return model.Match{}, c, false
 	}
 	problems := len(l.diags)
-	own := l.match(c, gateway)
+	own := l.match(p, c, gateway)
 	if len(l.diags) > problems {
 		return model.Match{}, c, false
 	}

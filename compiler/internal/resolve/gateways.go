@@ -94,7 +94,7 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 
 // visitorsCohort is the route of the cohort of a canary at a gateway, if it has one.
 func (l *linker) visitorsCohort(p *pkg, g *model.Gateway, host string, e intent.Entry, around intent.Node, r model.Route) (model.Route, bool) {
-	match, at, ok := l.cohort(e.Node, r, true)
+	match, at, ok := l.cohort(p, e.Node, r, true)
 	if !ok {
 		return model.Route{}, false
 	}

@@ -37,7 +37,7 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 		r.Canary = l.canary(e.Node)
 		l.place(model.RoutePath(s.ID, e.Name), e.Node.Pos())
 		out = append(out, r)
-		if match, at, ok := l.cohort(e.Node, r, false); ok {
+		if match, at, ok := l.cohort(p, e.Node, r, false); ok {
 			c := model.Route{Name: model.CohortName(e.Name), Priority: r.Priority, Match: match, To: []model.Target{{Version: r.Canary.Candidate, Weight: 100}}}
 			traits(&c, e.Node)
 			l.place(model.RoutePath(s.ID, c.Name), at.Pos())
