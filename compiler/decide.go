@@ -276,11 +276,11 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	}
 	sent := r.sent(g, port)
 	got := eval.Receive(sent)
-	q := got.Request
-	q.From = from
-	if q, err = p.signedIn(q, r); err != nil {
+	q, err := p.signedIn(got.Request, r)
+	if err != nil {
 		return Answer{}, err
 	}
+	q.From = from
 	r.Host = got.Authority // that of the target, if it has one
 	scope, found, err := p.scope(ds, r, g, port)
 	if err != nil {
@@ -297,7 +297,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		ans = p.routed(r, scope, x, q)
 	}
 	ans, within := r.paced(ans, q, tcp)
-	out := Answer{Bounds: within, Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(), Scheme: got.Scheme, Authority: got.Authority}
+	out := Answer{Bounds: within, Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(), Scheme: got.Scheme, Authority: got.Authority, Personal: p.personal(ans)}
 	out.By = r.by(ans)
 	out.close(ans.Handshake, tcp)
 	if got.Client.IsValid() {
@@ -308,14 +308,6 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		if x != nil && v == space.Forward && (q.Host == "" || p.mesh.Capture == model.Explicit) {
 			out.Arrives.Host = orElse(out.Arrives.Host, x.Host()) // it is called by its name, or at a loopback address
 		}
-	}
-	for _, e := range ans.Image.Headers {
-		if e.Open {
-			out.Personal = append(out.Personal, e.Name)
-		}
-	}
-	for _, s := range ans.Outcome.Shares {
-		out.Personal = append(out.Personal, p.Personal(s.Target)...)
 	}
 	for _, o := range ans.From {
 		out.Steps = append(out.Steps, p.Step(string(o)))

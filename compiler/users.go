@@ -78,6 +78,20 @@ func worse(a, b string) string {
 	return space.NoToken
 }
 
+// personal are the headers of which a token decides on the way of an answer.
+func (p *Program) personal(a space.Answer) []string {
+	var out []string
+	for _, e := range a.Image.Headers {
+		if e.Open {
+			out = append(out, e.Name)
+		}
+	}
+	for _, s := range a.Outcome.Shares {
+		out = append(out, p.Personal(s.Target)...)
+	}
+	return out
+}
+
 // Personal are the headers that follow from an end user's token, where a service's own proxy looks at
 // one; target is "namespace/service/port/version".
 func (p *Program) Personal(target string) []string {

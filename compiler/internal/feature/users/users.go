@@ -63,8 +63,8 @@ type Except struct {
 // TraitName is "users".
 func (Users) TraitName() string { return name }
 
-// Image: whatever is behind a gateway gets headers that say who the user is, or nothing in them, and
-// no token of which nobody has said that it goes on. What they say nobody knows before.
+// Image is what those behind get: headers that say who the user is, or nothing in them, and no token
+// of which nobody has said that it goes on. What they say nobody knows before.
 func (us Users) Image() space.Image {
 	var out space.Image
 	add := func(header string) {
