@@ -39,6 +39,7 @@ type Breach struct {
 	Direct bool
 	// From is what lets it in, in the order in which it meets that.
 	From []space.Origin
+	at   int // the rule's place in the list
 	// Unproved is why it cannot be told whether there is such a request; then there is none here.
 	Unproved error
 }
@@ -175,7 +176,7 @@ func (q *question) forwarded(b *Breach, scope space.Scope, l space.List, who, wh
 		for _, h := range hits {
 			// The region is about requests that this image is made of.
 			if h.Rule.Then.Verdict == space.Forward && h.Rule.Image.Equal(r.Image) {
-				b.Request, b.From = h.Witness, h.Rule.From
+				b.Request, b.From, b.at = h.Witness, h.Rule.From, h.Index
 				return true, nil
 			}
 		}
@@ -183,25 +184,23 @@ func (q *question) forwarded(b *Breach, scope space.Scope, l space.List, who, wh
 	return false, nil
 }
 
-// gateway asks what visitors reach through a gateway whose identity a never is about.
+// gateway asks what visitors reach through a gateway whose identity a never is about. Where they go
+// is asked of all destinations of a host at once, and again without those that are told.
 func (q *question) gateway(n model.Never, g *model.Gateway) []Breach {
 	var out []Breach
 	told := map[destination]bool{}
 	for i, d := range q.hosts(g) {
-		for _, r := range d.Effective {
-			for _, to := range q.spokenOf(n, g, r) {
-				if told[to] {
-					continue
-				}
-				b, broken, err := q.visitor(n, g, g.Hosts[i], d, to)
-				if err != nil {
-					b.Unproved = err
-				}
-				if broken || err != nil {
-					b.Never, told[to] = n, true
-					out = append(out, b)
-				}
+		for {
+			b, broken := q.visitor(n, g, g.Hosts[i], d, told)
+			if !broken {
+				break
 			}
+			b.Never = n
+			out = append(out, b)
+			if b.Unproved != nil {
+				break
+			}
+			told[destination{b.To, b.Port}] = true
 		}
 	}
 	return out
@@ -250,31 +249,41 @@ func (q *question) target(s space.Share) (destination, model.Port, bool) {
 	return to, ports[i], true
 }
 
-// visitor asks whether visitors of a host reach a destination with what a never speaks of.
-func (q *question) visitor(n model.Never, g *model.Gateway, h model.Host, d space.Decision, to destination) (Breach, bool, error) {
-	b := Breach{To: to.id, Port: to.port, Gateway: g.ID}
-	goes := func(s space.Share) bool {
-		there, _, ok := q.target(s)
-		return ok && there == to
-	}
-	// What does not go there is not what is looked for.
+// visitor asks whether visitors of a host reach a destination with what a never speaks of, but for those
+// that are told.
+func (q *question) visitor(n model.Never, g *model.Gateway, h model.Host, d space.Decision, told map[destination]bool) (Breach, bool) {
+	b := Breach{Gateway: g.ID}
+	// What goes to none of them is not what is looked for.
 	there := slices.Clone(d.Effective)
+	goes := make([]destination, len(there))
 	for i, r := range there {
-		if r.Then.Verdict == space.Forward && !slices.ContainsFunc(r.Then.Shares, goes) {
+		left := slices.DeleteFunc(q.spokenOf(n, g, r), func(to destination) bool { return told[to] })
+		switch {
+		case len(left) > 0:
+			goes[i] = left[0]
+			b.To, b.Port = left[0].id, left[0].port
+		case r.Then.Verdict == space.Forward:
 			there[i].Then = space.Refused()
 		}
 	}
-	port := q.port(to)
-	said, _ := eval.Forbidden(q.mesh.TrustDomain, port, n) // which spokenOf has asked
+	if b.To == "" {
+		return b, false
+	}
+	said, _ := eval.Forbidden(q.mesh.TrustDomain, q.port(destination{b.To, b.Port}), n) // of requests it is the same at all ports
 	schemes := space.Test{Dim: space.SchemeDim}
 	for _, s := range g.Schemes(h) {
 		schemes.Any = append(schemes.Any, space.Pattern{Kind: space.Exact, Text: s})
 	}
 	said.Who = []space.Test{schemes} // visitors have no identity
 	broken, err := q.reached(&b, d.Scope, there, said, q.lim)
+	if b.Unproved = err; err != nil || !broken {
+		return b, err != nil
+	}
+	to := goes[b.at]
+	b.To, b.Port = to.id, to.port
 	b.Request.From, b.Request.Host = "", hostOf(h.Name)
 	b.GatewayPort = portFor(g, h, b.Request.Scheme)
-	return b, broken, err
+	return b, true
 }
 
 func (q *question) port(to destination) model.Port {
