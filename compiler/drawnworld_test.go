@@ -29,6 +29,7 @@ type reading struct {
 	mtls     *drawnMTLS // of the whole mesh
 	defaults spoken     // of the whole mesh
 	spaces   map[string]*drawnMTLS
+	open     map[string]*drawnMTLS // access, of namespaces and, by "", of the mesh
 	services map[string]*drawnService
 	outside  map[string]*drawnService
 	gateways map[string]*drawnGateway
@@ -55,6 +56,7 @@ type drawnPackage struct {
 	Namespace string                     `json:"namespace"`
 	Default   spoken                     `json:"default"`
 	MTLS      *drawnMTLS                 `json:"mtls"`
+	Access    *drawnMTLS                 `json:"access"`
 	Service   map[string]*drawnService   `json:"service"`
 	External  map[string]*drawnService   `json:"external"`
 	Gateway   map[string]*drawnGateway   `json:"gateway"`
@@ -95,6 +97,7 @@ type drawnService struct {
 	Grant    map[string]drawnRule   `json:"grant"`
 	Deny     map[string]drawnRule   `json:"deny"`
 	MTLS     *drawnMTLS             `json:"mtls"`
+	Access   *drawnMTLS             `json:"access"`
 	external bool
 	words    map[string]json.RawMessage
 	defaults []spoken // of the namespace and of the mesh
@@ -115,6 +118,7 @@ type drawnPort struct {
 	Protocol string     `json:"protocol"`
 	Main     bool       `json:"main"`
 	MTLS     *drawnMTLS `json:"mtls"`
+	Access   *drawnMTLS `json:"access"`
 	words    map[string]json.RawMessage
 }
 
@@ -227,7 +231,7 @@ type drawnEdits struct {
 // readIntent reads the files of a drawn mesh as data: without the schema, they are nothing else.
 func readIntent(t *testing.T, files map[string]string) *reading {
 	t.Helper()
-	w := &reading{spaces: map[string]*drawnMTLS{}, services: map[string]*drawnService{}, outside: map[string]*drawnService{}, gateways: map[string]*drawnGateway{}, tokens: map[string]drawnProvider{}}
+	w := &reading{spaces: map[string]*drawnMTLS{}, open: map[string]*drawnMTLS{}, services: map[string]*drawnService{}, outside: map[string]*drawnService{}, gateways: map[string]*drawnGateway{}, tokens: map[string]drawnProvider{}}
 	type read struct {
 		drawnPackage
 		words json.RawMessage
@@ -241,6 +245,9 @@ func readIntent(t *testing.T, files map[string]string) *reading {
 		words := decodeBoth(t, raw, &file)["mesh"]
 		p := file.Mesh
 		packages = append(packages, read{p, words})
+		if p.Access != nil {
+			w.open[p.Namespace] = p.Access
+		}
 		if p.Namespace == "" {
 			w.mtls, w.defaults = p.MTLS, p.Default
 			continue
@@ -559,6 +566,14 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 	}
 	if text, says := s.words["csrf"]; says && !bytes && isForeign(t, string(text), "", q) {
 		return false
+	}
+	for _, m := range []*drawnMTLS{s.Port[port].Access, s.Access, w.open[s.ns], w.open[""]} {
+		if m.holds(t) {
+			if m.Mode != "enforce" {
+				return true
+			}
+			break
+		}
 	}
 	for _, g := range s.Grant {
 		ports := g.Ports

@@ -236,3 +236,35 @@ mesh: service: app: {
 		}
 	}
 }
+
+// Where access is open, what no grant allows gets through, and is counted; denies hold, and a port that enforces does.
+func TestOpenAccessLetsThroughAndCounts(t *testing.T) {
+	const mesh = `
+mesh: service: web: {port: http: number: 80, calls: app: port: "http"}
+mesh: service: job: {port: http: number: 80, calls: app: port: "raw"}
+mesh: service: app: {
+	access: {mode: "shadow", owner: "shop", reason: "moves", until: "2027-03-01T00:00:00Z"}
+	port: {http: {number: 80, main: true}, raw: {number: 90, protocol: "tcp"}}
+	grant: reads: {from: ["web"], methods: ["GET"]}
+	deny: old: {mesh: true, paths: ["/old/*"], ports: ["http"]}
+}`
+	admitting(t, mesh, []asks{
+		{"shop/web", "http", compiler.Request{Method: "GET", Path: "/a"}, 200},
+		{"shop/web", "http", compiler.Request{Method: "POST", Path: "/a"}, 200},
+		{"shop/web", "http", compiler.Request{Method: "POST", Path: "/old"}, 403},
+		{"shop/job", "raw", compiler.Request{}, 0},
+	})
+	p := startAt(t, mesh, compiler.Request{From: "shop/web", To: "shop/app", Port: "http"})
+	for _, method := range []string{"GET", "POST", "PUT"} {
+		got, err := p.stage.Ask(p.ctx, p.door, compiler.Request{Method: method, Path: "/a"})
+		if err != nil || got.Status != 200 {
+			t.Fatalf("%s: %d, %v", method, got.Status, err)
+		}
+	}
+	page := p.admin("/stats?filter=rbac")
+	for name, want := range map[string]int{"shadow_denied": 2, "shadow_allowed": 1} {
+		if got := p.number(page, "http.inbound/shop/app/http/default.rbac."+name); got != want {
+			t.Errorf("%s is %d, want %d:\n%s", name, got, want, page)
+		}
+	}
+}

@@ -476,7 +476,19 @@ type Grant struct {
 	// Asked says that it is a probe or a scrape: Anyone may read one path of one port that speaks HTTP,
 	// without a certificate too, whatever mTLS the port demands of others.
 	Asked bool `json:"asked,omitempty"`
+	// Open is set on what a mode of access below "enforce" lets through at one port: whatever no other grant
+	// allows.
+	Open Openness `json:"open,omitempty"`
 }
+
+// Openness is a mode of access below "enforce".
+type Openness string
+
+// The modes.
+const (
+	Counted   Openness = "shadow" // what would be refused is counted
+	Uncounted Openness = "off"
+)
 
 // Asked are the grants by which those without a certificate may read single paths of a port that
 // refuses them everything else.

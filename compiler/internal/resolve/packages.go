@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"errors"
+	"fmt"
 	"path"
 	"slices"
 	"strconv"
@@ -92,6 +93,62 @@ func (l *linker) settleModes() {
 			l.modes[p] = l.modes[l.domains[p.namespace].owner]
 		}
 	}
+	var whole intent.Node
+	for _, p := range l.pkgs {
+		if p.root {
+			whole = l.access(p.node, whole)
+		}
+	}
+	for _, p := range l.pkgs {
+		if l.accesses[p] = whole; !p.root && !p.guest {
+			l.accesses[p] = l.access(p.node, whole)
+		}
+	}
+	for _, p := range l.pkgs {
+		if p.guest {
+			l.accesses[p] = l.accesses[l.domains[p.namespace].owner]
+		}
+	}
+}
+
+// access is what n says of access, or above where it says nothing, or has ended.
+func (l *linker) access(n, above intent.Node) intent.Node {
+	a := n.Field("access")
+	if !a.Exists() || l.expired(a) {
+		return above
+	}
+	l.endsWith(a)
+	if mode := a.Field("mode").Str(); mode != "enforce" && !a.Field("until").Exists() {
+		l.add(diag.New(diag.CodeUntil, a.Pos(), "mode %q lets through whatever no grant allows, and has no end", mode).
+			WithFix("write owner, reason and until beside it"))
+	}
+	return a
+}
+
+// keyOf is what a mode of access says, and where.
+func keyOf(a intent.Node) string {
+	return fmt.Sprint(a.Pos(), a.Field("mode").Str(), a.Field("owner").Str(), a.Field("reason").Str(), a.Field("until").Str())
+}
+
+// openings are what modes of access below "enforce" let through, a grant for each port, sorted behind
+// those of intent, whose names have no slash.
+func (l *linker) openings(p *pkg, s *model.Service, n intent.Node) []model.Grant {
+	var out []model.Grant
+	around := l.access(n, l.accesses[p])
+	for _, e := range n.Field("port").Fields() {
+		a := l.access(e.Node, around)
+		mode := model.Openness(a.Field("mode").Str())
+		if mode != model.Counted && mode != model.Uncounted {
+			continue
+		}
+		g := model.Grant{Name: "access/" + e.Name, Open: mode, Terms: model.Terms{Anyone: true, Ports: []string{e.Name}}}
+		path := model.GrantPath(s.ID, g.Name)
+		l.place(path, a.Pos())
+		l.exceptions = append(l.exceptions, Exception{Path: path, Kind: "grant", Mode: string(mode), Owner: a.Field("owner").Str(), Reason: a.Field("reason").Str(), Until: a.Field("until").Str()})
+		out = append(out, g)
+	}
+	slices.SortFunc(out, func(a, b model.Grant) int { return strings.Compare(a.Name, b.Name) })
+	return out
 }
 
 // readRoot reads what holds for the whole mesh.

@@ -82,8 +82,9 @@ type linker struct {
 	units map[string]*release.Provenance
 	pos   release.Positions
 
-	modes map[*pkg]model.MTLS    // the nearest mode above a package's services
-	hosts map[string][]hostClaim // of gateways
+	modes    map[*pkg]model.MTLS    // the nearest mode above a package's services
+	accesses map[*pkg]intent.Node   // the nearest mode of access there, as it is written
+	hosts    map[string][]hostClaim // of gateways
 	// certificates are all that packages declare, by ID.
 	certificates map[string]ownCertificate
 	plain        []plainWish
@@ -106,7 +107,7 @@ func Mesh(in *intent.Intent, rules []Rule, words []Word, at time.Time, memo *Mem
 	l := &linker{
 		declared: names, rules: rules, words: words, at: at, diags: slices.Clone(names.problems),
 		mesh:  &model.Mesh{Environment: in.Environment, TrustDomain: names.trustDomain, Capture: names.capture},
-		modes: map[*pkg]model.MTLS{}, hosts: map[string][]hostClaim{}, certificates: map[string]ownCertificate{}, broken: map[string]bool{},
+		modes: map[*pkg]model.MTLS{}, accesses: map[*pkg]intent.Node{}, hosts: map[string][]hostClaim{}, certificates: map[string]ownCertificate{}, broken: map[string]bool{},
 		expiries: map[time.Time]bool{}, owners: map[string]string{},
 	}
 	l.begin(names.places)

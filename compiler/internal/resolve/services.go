@@ -33,7 +33,7 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 	l.ownTraits(p, s, n)
 	l.versionTraits(p, s, n)
 	s.Grants, s.ShadowGrants = l.grantsOf(p, s, n)
-	s.Grants = append(s.Grants, l.asked(s, n)...)
+	s.Grants = append(append(s.Grants, l.openings(p, s, n)...), l.asked(s, n)...)
 	s.Denies, s.ShadowDenies = l.deniesOf(model.ServicePath(s.ID), n, func(e intent.Entry) model.Deny { return l.serviceDeny(p, s, e) })
 	return s
 }

@@ -217,6 +217,16 @@ func counting(rules, shadow *rbacconfigv3.RBAC) *rbacv3.RBACPerRoute {
 	return out
 }
 
+// countedBeside are the grants that are counted at a port: those shadowed, and where what no grant allows
+// is let through and counted, all but what lets it.
+func countedBeside(s *model.Service, p model.Port) []model.Grant {
+	open := func(g model.Grant) bool { return g.Open != "" }
+	if !slices.ContainsFunc(s.Grants, func(g model.Grant) bool { return g.Open == model.Counted && slices.Contains(g.Ports, p.Name) }) {
+		return s.ShadowGrants
+	}
+	return slices.Concat(slices.DeleteFunc(slices.Clone(s.Grants), open), s.ShadowGrants)
+}
+
 // perRoute wraps rules for a virtual host. An RBACPerRoute without rules would
 // switch the filter off, so rules are never nil here.
 func perRoute(rules *rbacconfigv3.RBAC) *rbacv3.RBACPerRoute {

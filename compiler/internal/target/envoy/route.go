@@ -266,7 +266,7 @@ func (e *emitter) arriving(s *model.Service, p model.Port, v model.Version, name
 			Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
 			Action: action,
 		}}}
-		HostFilter(h, SlotRBAC, counting(e.allow(grants, p), e.allow(s.ShadowGrants, p)))
+		HostFilter(h, SlotRBAC, counting(e.allow(grants, p), e.allow(countedBeside(s, p), p)))
 		if rules, shadow := e.denials(p, s.Denies), e.denials(p, s.ShadowDenies); len(rules.Policies)+len(shadow.Policies) > 0 {
 			HostFilter(h, SlotDeny, counting(rules, shadow))
 		}
