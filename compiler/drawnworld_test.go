@@ -1313,8 +1313,8 @@ func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q aske
 			return fate{verdict: "denied", written: "before its route " + asks + f.written} // whose edits of answers are not made
 		}
 	}
-	if words["csrf"] != "" && isForeign(t, words["csrf"], h, q) {
-		f := w.led(t, r, words, q)
+	// That no route of the service takes it is found first.
+	if f := w.led(t, r, words, q); f.verdict != "404" && words["csrf"] != "" && isForeign(t, words["csrf"], h, q) {
 		return fate{verdict: "denied", written: "before its route " + asks + f.written}
 	}
 	f := w.led(t, r, words, q)

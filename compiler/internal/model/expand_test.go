@@ -190,7 +190,7 @@ func TestGatewayRoutes(t *testing.T) {
 		}},
 		{Name: "ext", To: []Target{{Service: "shop/ext", Port: "http", Weight: 100}}},
 	}}
-	got := m.GatewayRoutes(nil, h)
+	got := m.GatewayRoutes(&Gateway{Namespace: "edge", Account: "edge"}, h)
 	want := []string{
 		"cond>testers /c shop/cond@v2=1",
 		"cond> /c 404",

@@ -22,6 +22,8 @@ func knownElsewhere() map[string][]string {
 	return map[string][]string{
 		"redirect": {"compiler/internal/space/space.go", "compiler/internal/plan/render.go", // is the word for a verdict as well
 			"compiler/internal/model/mesh.go"}, // and for what a host with TLS says to plain HTTP
+		"users": {"compiler/internal/space/space.go", // is who answered, as for cors and denies, and what a request brings
+			"compiler/draw/scaffold.go"}, // whose providers have names
 	}
 }
 
