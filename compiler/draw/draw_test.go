@@ -23,7 +23,7 @@ var (
 )
 
 // most is how many meshes are drawn until everything must have come up.
-const most = 240
+const most = 120
 
 func drawn(s uint64) *Mesh { return New(rand.New(rand.NewPCG(s, 0))) }
 

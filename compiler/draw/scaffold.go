@@ -211,6 +211,12 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 	if p.chance(50) {
 		m.put(s, fmt.Sprintf("grant: way: {anyone: true, ports: [%s]}", quoted(d.Ports)))
 	}
+	if p.chance(10) { // chance alone rarely takes the mesh out of everybody
+		m.lines = append(m.lines, m.write(r, s, `deny: "strangers"`, func(p *pen) string {
+			p.fields["deny.not.mesh"] = true
+			return "{anyone: true, not: mesh: true}"
+		}))
+	}
 	to := func(p *pen) string { return p.weights(d.Versions) }
 	routes := p.IntN(8)
 	if plain { // gateways may split to it
