@@ -1303,7 +1303,7 @@ func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q aske
 		return fate{verdict: "404"}
 	}
 	words := settled(r.words, at.words)
-	asks := w.users(t, nearest("users", r.words, at.words))
+	asks := w.users(t, nearest("users", r.words, at.words)) + fmt.Sprint(w.claims())
 	if !w.knows(t, nearest("users", r.words, at.words), q) {
 		return fate{verdict: "denied", unknown: true, written: "its user " + asks + w.led(t, r, words, q).written}
 	}
@@ -1318,7 +1318,7 @@ func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q aske
 		return fate{verdict: "denied", written: "before its route " + asks + f.written}
 	}
 	f := w.led(t, r, words, q)
-	f.written += asks + fmt.Sprint(w.claims())
+	f.written += asks
 	return f
 }
 

@@ -68,13 +68,16 @@ func (x Match) AsksCaller() bool {
 	return slices.ContainsFunc(x.When, func(t space.Test) bool { return t.Dim == space.CallerDim })
 }
 
+// AnyCaller stands for whoever calls, where all is asked that some route may mean.
+const AnyCaller = "*"
+
 // ForCaller is what x demands of the requests of one account beside that they are its own; false
 // if it takes none of them.
 func (x Match) ForCaller(account string) (Match, bool) {
 	if !x.AsksCaller() {
 		return x, true
 	}
-	return Match{Path: x.Path, When: slices.DeleteFunc(slices.Clone(x.When), func(t space.Test) bool { return t.Dim == space.CallerDim })}, x.Admits(space.CallerDim, account)
+	return Match{Path: x.Path, When: slices.DeleteFunc(slices.Clone(x.When), func(t space.Test) bool { return t.Dim == space.CallerDim })}, account == AnyCaller || x.Admits(space.CallerDim, account)
 }
 
 // RoutesFor are those of routes that take requests of one account, in order, with what they

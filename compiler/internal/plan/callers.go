@@ -100,7 +100,11 @@ func (s speaker) callers(who prove.Set, movers []prove.Move, moved map[string]Ca
 	var out callerSet
 	add := func(to *[]Caller, ps []space.Pattern) {
 		for _, p := range ps {
-			*to = append(*to, s.callerOf(p))
+			if c := s.callerOf(p); c.Kind == CallerService && !s.whole(c.Name, ps) {
+				*to = append(*to, s.accountNamed(p.Text))
+			} else {
+				*to = append(*to, c)
+			}
 		}
 	}
 	add(&out.in, who.In)
@@ -152,11 +156,29 @@ func (s speaker) callerNamed(identity string) Caller {
 		}
 		return Caller{Kind: CallerService, Name: name}
 	}
+	return s.accountNamed(identity)
+}
+
+func (s speaker) accountNamed(identity string) Caller {
 	rest, inside := strings.CutPrefix(identity, "spiffe://"+s.trustDomain+"/ns/")
 	if ns, account, ok := strings.Cut(rest, "/sa/"); inside && ok {
 		return Caller{Kind: CallerAccount, Name: ns + "/" + account}
 	}
 	return Caller{Kind: CallerOther, Name: identity}
+}
+
+// whole reports whether patterns have all identities that a service has on one of the sides:
+// else its name would say too much of its versions' accounts.
+func (s speaker) whole(name string, ps []space.Pattern) bool {
+	several := false
+	for _, side := range s.sides {
+		ids := side[name]
+		several = several || len(ids) > 0
+		if len(ids) > 0 && !slices.ContainsFunc(ids, func(id string) bool { return !slices.Contains(ps, space.Pattern{Kind: space.Exact, Text: id}) }) {
+			return true
+		}
+	}
+	return !several
 }
 
 // moves are the workloads that run as another account after the change: what these may

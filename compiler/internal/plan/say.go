@@ -15,6 +15,8 @@ import (
 type speaker struct {
 	trustDomain string
 	names       map[string]string // identity → "namespace/service" or "gateway/name"
+	// sides are the identities of each name on each side, where there are several.
+	sides []map[string][]string
 }
 
 // newSpeaker learns whose identity is whose. An account of several services
@@ -30,11 +32,16 @@ func newSpeaker(ms ...*model.Mesh) speaker {
 	}
 	for _, m := range ms {
 		s.trustDomain = m.TrustDomain
+		several := map[string][]string{}
 		for _, svc := range m.Services {
 			for _, v := range svc.Versions {
-				learn(svc.Class(v).SPIFFEID(m.TrustDomain), svc.ID)
+				id := svc.Class(v).SPIFFEID(m.TrustDomain)
+				learn(id, svc.ID)
+				several[svc.ID] = appendNew(several[svc.ID], id)
 			}
 		}
+		maps.DeleteFunc(several, func(_ string, ids []string) bool { return len(ids) < 2 })
+		s.sides = append(s.sides, several)
 		for _, g := range m.Gateways {
 			learn(g.Class().SPIFFEID(m.TrustDomain), "gateway/"+g.ID)
 		}

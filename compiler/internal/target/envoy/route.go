@@ -282,7 +282,7 @@ func (e *emitter) arriving(s *model.Service, p model.Port, v model.Version, name
 		// too: whoever begins to would be refused for it.
 		if v.Name == s.Versions[0].Name { // they are the same for all
 			var untold entry
-			e.serviceRoutes(target{service: s, port: p}, &untold)
+			e.serviceRoutes(target{service: s, port: p, from: model.AnyCaller}, &untold)
 			out.problems = append(out.problems, untold.problems...)
 		}
 		e.sealRoutes(out, path, &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{h}})
