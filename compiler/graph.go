@@ -178,10 +178,9 @@ func (p *Program) Graph() (Graph, error) {
 	return g, err
 }
 
-// Part is the graph of nodes of some namespaces, or with some names, of who calls them and of
-// whom they call. A name is an ID, or what only one node is called in its namespace. The error
-// names one that there is not.
-func (g Graph) Part(namespaces, names []string) (Graph, error) {
+// Around is the graph of some nodes, of who calls them and of whom they call. A name is an ID, what
+// only one node is called in its namespace, or "namespace/*". The error names one that there is not.
+func (g Graph) Around(names []string) (Graph, error) {
 	spaces, in := g.namespaces()
 	called := map[string][]string{}
 	for _, n := range g.Nodes {
@@ -193,15 +192,16 @@ func (g Graph) Part(namespaces, names []string) (Graph, error) {
 		}
 	}
 	chosen := map[string]bool{}
-	for _, s := range namespaces {
-		if in[s] == nil {
-			return Graph{}, fmt.Errorf("the mesh has nothing in a namespace %q (it has %s)%s", s, some(spaces), diag.DidYouMean(s, spaces))
-		}
-		for _, i := range in[s] {
-			chosen[g.Nodes[i].ID] = true
-		}
-	}
 	for _, name := range names {
+		if s, whole := strings.CutSuffix(name, "/*"); whole {
+			if in[s] == nil {
+				return Graph{}, fmt.Errorf("the mesh has nothing in a namespace %q (it has %s)%s", s, some(spaces), diag.DidYouMean(s, spaces))
+			}
+			for _, i := range in[s] {
+				chosen[g.Nodes[i].ID] = true
+			}
+			continue
+		}
 		switch ids := called[name]; len(ids) {
 		case 0:
 			return Graph{}, fmt.Errorf("the mesh has no service, gateway or external %q%s", name, diag.DidYouMean(name, slices.Sorted(maps.Keys(called))))

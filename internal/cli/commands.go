@@ -296,7 +296,7 @@ func (a *app) writtenAt(lines []compiler.Written, feature string) string {
 
 func (a *app) graphCmd() *cobra.Command {
 	var f intentFlags
-	var namespaces, services []string
+	var around []string
 	cmd := &cobra.Command{
 		Use: "graph [DIR]", Short: "Draw who calls whom, and which calls are refused", Args: takes(0, 1),
 		Long: `Draw services, gateways and externals, and who calls whom.
@@ -306,8 +306,8 @@ routes; where mTLS is not strict, the ports that let callers in without a certif
 are named. Namespaces stand apart. A call of which nothing gets through is dashed and
 red: as a rule it lacks a grant.
 
-With --namespace or --service only these are drawn, with who calls them and whom they call.`,
-		Example: "  meshc graph -o svg > mesh.svg\n  meshc graph --namespace shop --service pay/ledger",
+With --around only these are drawn, with who calls them and whom they call.`,
+		Example: "  meshc graph -o svg > mesh.svg\n  meshc graph --around 'shop/*' --around pay/ledger",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := f.load(cmd.Context(), a, a.meshDir(args))
 			if err != nil {
@@ -317,8 +317,8 @@ With --namespace or --service only these are drawn, with who calls them and whom
 			if err != nil {
 				return err
 			}
-			if len(namespaces)+len(services) > 0 {
-				if g, err = g.Part(namespaces, services); err != nil {
+			if len(around) > 0 {
+				if g, err = g.Around(around); err != nil {
 					return fail(diag.ExitFailure, "%v", err)
 				}
 			}
@@ -334,8 +334,7 @@ With --namespace or --service only these are drawn, with who calls them and whom
 	}
 	f.add(a, cmd)
 	a.prints(cmd, []document{{"graph", compiler.Graph{}}}, mermaidForm, dotForm, svgForm, jsonForm, yamlForm)
-	cmd.Flags().StringSliceVarP(&namespaces, "namespace", "n", nil, "only these namespaces, and who is next to them")
-	cmd.Flags().StringSliceVar(&services, "service", nil, "only these services, externals or gateway/names, and who is next to them")
-	completes(cmd, "service", f.parties(a))
+	cmd.Flags().StringSliceVar(&around, "around", nil, "only these and who is next to them: services, externals, gateway/name, or namespace/*")
+	completes(cmd, "around", f.parties(a))
 	return cmd
 }

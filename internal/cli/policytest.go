@@ -36,8 +36,8 @@ func (a *app) policyTestCmd() *cobra.Command {
 		Long: `Run every rule test_… of the *_test.rego files in DIR/policies (or --policies), over the
 mesh and over objects alike, with the built-in functions that policies have, and say
 which lines of the policies no test runs. No policy or no test is invalid (code 3), like
-a test that fails, or fewer lines than --coverage demands.`,
-		Example: "  meshc policy test\n  meshc policy test mesh --coverage 100 -o junit",
+a test that fails, or fewer lines than --min-coverage demands.`,
+		Example: "  meshc policy test\n  meshc policy test mesh --min-coverage 100 -o junit",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a.place = placeOf(dirArg(args), a.form())
 			if st, err := os.Stat(dirArg(args)); err != nil || !st.IsDir() {
@@ -56,7 +56,7 @@ a test that fails, or fewer lines than --coverage demands.`,
 	fl := cmd.Flags()
 	fl.StringVar(&dir, "policies", "", "folder with the policies (default: DIR/policies)")
 	a.prints(cmd, []document{{"policy-test", guard.Tested{}}}, textForm, jsonForm, yamlForm, junitForm)
-	fl.IntVar(&least, "coverage", 0, "percentage of the policies' lines that tests must run")
+	fl.IntVar(&least, "min-coverage", 0, "percentage of the policies' lines that tests must run")
 	return cmd
 }
 
