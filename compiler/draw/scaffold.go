@@ -211,11 +211,8 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 	if p.chance(50) {
 		m.put(s, fmt.Sprintf("grant: way: {anyone: true, ports: [%s]}", quoted(d.Ports)))
 	}
-	if p.chance(10) { // chance alone rarely takes the mesh out of everybody
-		m.lines = append(m.lines, m.write(r, s, `deny: "strangers"`, func(p *pen) string {
-			p.fields["deny.not.mesh"] = true
-			return "{anyone: true, not: mesh: true}"
-		}))
+	if p.chance(10) {
+		m.strangers(r, s)
 	}
 	to := func(p *pen) string { return p.weights(d.Versions) }
 	routes := p.IntN(8)
@@ -228,6 +225,14 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 	if slices.Contains(d.Ports, "raw") || p.chance(60) { // connections go where requests without conditions go
 		m.route(r, s, route{definition: "#ServiceRoute", name: "rest", priority: ptr(last), to: to})
 	}
+}
+
+// strangers refuses all but the mesh: chance alone rarely takes it out of everybody.
+func (m *Mesh) strangers(r *rand.Rand, s *object) {
+	m.lines = append(m.lines, m.write(r, s, `deny: "strangers"`, func(p *pen) string {
+		p.fields["deny.not.mesh"] = true
+		return "{anyone: true, not: mesh: true}"
+	}))
 }
 
 // callees draws whom the next service calls.
