@@ -211,9 +211,7 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 	if p.chance(50) {
 		m.put(s, fmt.Sprintf("grant: way: {anyone: true, ports: [%s]}", quoted(d.Ports)))
 	}
-	if p.chance(10) {
-		m.strangers(r, s)
-	}
+	m.strangers(r, p, s)
 	to := func(p *pen) string { return p.weights(d.Versions) }
 	routes := p.IntN(8)
 	if plain { // gateways may split to it
@@ -227,8 +225,11 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 	}
 }
 
-// strangers refuses all but the mesh: chance alone rarely takes it out of everybody.
-func (m *Mesh) strangers(r *rand.Rand, s *object) {
+// strangers refuses all but the mesh, now and then: chance alone rarely takes it out of everybody.
+func (m *Mesh) strangers(r *rand.Rand, p *pen, s *object) {
+	if !p.chance(10) {
+		return
+	}
 	m.lines = append(m.lines, m.write(r, s, `deny: "strangers"`, func(p *pen) string {
 		p.fields["deny.not.mesh"] = true
 		return "{anyone: true, not: mesh: true}"
