@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -46,11 +48,21 @@ type wrote struct {
 	Next string `json:"next"`
 }
 
+// schemaFolder is where CUE looks for the packages of others.
+const schemaFolder = "cue.mod/pkg/"
+
 func (a *app) tellWritten(w wrote) error {
 	if a.form().structured() {
 		return a.document(w)
 	}
-	for _, name := range w.Files {
+	for i, name := range w.Files {
+		// The schema is one folder of many files, which nobody writes by hand.
+		if folder := path.Dir(name); strings.HasPrefix(folder, schemaFolder) {
+			if i == 0 || path.Dir(w.Files[i-1]) != folder {
+				printer.Fprintf(a.out, "wrote %s, the schema\n", folder)
+			}
+			continue
+		}
 		printer.Fprintf(a.out, "wrote %s\n", name)
 	}
 	return printer.Fprintf(a.out, "next: %s\n", w.Next)
