@@ -59,22 +59,19 @@ func (t target) mark() string {
 }
 
 // routes are those that requests from there may take.
-func (t target) routes() []model.Route {
+func (t target) routes() []model.Route { return model.RoutesFor(t.from, t.written()) }
+
+// written are the routes of what is called, for all callers.
+func (t target) written() []model.Route {
 	if t.external != nil {
-		return model.RoutesFor(t.from, t.external.Routes)
+		return t.external.Routes
 	}
-	return model.RoutesFor(t.from, t.service.Routes)
+	return t.service.Routes
 }
 
 // askedBy is the target as an account calls it.
 func (t target) askedBy(account string) target {
-	var rs []model.Route
-	if t.external != nil {
-		rs = t.external.Routes
-	} else {
-		rs = t.service.Routes
-	}
-	if slices.ContainsFunc(rs, func(r model.Route) bool { return r.Match.AsksCaller() }) {
+	if slices.ContainsFunc(t.written(), func(r model.Route) bool { return r.Match.AsksCaller() }) {
 		t.from = account
 	}
 	return t
