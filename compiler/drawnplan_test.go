@@ -86,6 +86,9 @@ func questions(r *rand.Rand, n int) []asked {
 	for range n {
 		q := asked{method: pick(draw.Methods()), path: templates.Replace(pick(paths)), scheme: pick([]string{"http", "https"}), headers: map[string]string{}}
 		if r.IntN(2) == 0 {
+			q.host = strings.Replace(pick(draw.AccessHosts()), "*", pick([]string{"a", "a.b"}), 1) + pick([]string{"", "", ".", "%2e"})
+		}
+		if r.IntN(2) == 0 {
 			q.headers[strings.ToLower(pick(draw.HeaderNames()))] = pick(draw.HeaderValues())
 		}
 		if r.IntN(3) == 0 {
@@ -282,6 +285,7 @@ func (j drawnJudge) gateways(qs []asked) {
 			}
 			lines := j.lines("gateway", id, class)
 			for _, q := range qs {
+				q.host = host
 				if in := gb.Host[hostClass(slices.Sorted(maps.Keys(gb.Host)), host)]; !gb.isReachedBy(in, q.scheme) {
 					continue
 				}

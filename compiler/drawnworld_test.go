@@ -150,6 +150,8 @@ type drawnRule struct {
 	Methods    []string             `json:"methods"`
 	Paths      []string             `json:"paths"`
 	Ports      []string             `json:"ports"`
+	Hosts      []string             `json:"hosts"`
+	GRPC       *drawnGRPC           `json:"grpc"`
 	Headers    map[string]drawnTest `json:"headers"`
 	Query      map[string]drawnTest `json:"query"`
 	Not        *drawnRule           `json:"not"`
@@ -554,7 +556,7 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 		return false
 	}
 	for _, d := range s.Deny {
-		if d.off(t) || len(d.Ports) > 0 && !slices.Contains(d.Ports, port) || !w.isAbout(d, c) || bytes && len(d.Methods)+len(d.Paths)+len(d.Headers)+len(d.Query) > 0 {
+		if d.off(t) || len(d.Ports) > 0 && !slices.Contains(d.Ports, port) || !w.isAbout(d, c) || bytes && d.asksRequests() {
 			continue
 		}
 		if n := d.Not; n != nil && (slices.Contains(n.Ports, port) || w.isAbout(*n, c) && !n.Anyone) {
@@ -580,13 +582,13 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 		if len(ports) == 0 {
 			ports = []string{s.main()}
 		}
-		if g.off(t) || !slices.Contains(ports, port) || !w.isAbout(g, c) || bytes && len(g.Methods)+len(g.Paths)+len(g.Headers)+len(g.Query) > 0 {
+		if g.off(t) || !slices.Contains(ports, port) || !w.isAbout(g, c) || bytes && g.asksRequests() {
 			continue
 		}
-		if n := g.Not; n != nil && (w.isAbout(*n, c) || !bytes && (n.names(q.method) || slices.ContainsFunc(n.Paths, func(p string) bool { return isSpelt(p, q.path) }) || slices.Contains(n.headers(q, hasValue), true) || slices.Contains(n.query(q, false), true))) {
+		if n := g.Not; n != nil && (w.isAbout(*n, c) || !bytes && (n.names(q.method) || slices.ContainsFunc(n.Paths, func(p string) bool { return isSpelt(p, q.path) }) || n.calls(q, isSpelt) || n.isFor(q, isCalled) || slices.Contains(n.headers(q, hasValue), true) || slices.Contains(n.query(q, false), true))) {
 			continue
 		}
-		if bytes || (len(g.Methods) == 0 || slices.Contains(g.Methods, q.method)) && (len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return granted(p, q.path) })) && !slices.Contains(g.headers(q, isOnly), false) && !slices.Contains(g.query(q, true), false) {
+		if bytes || (len(g.Methods) == 0 || slices.Contains(g.Methods, q.method)) && (len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return granted(p, q.path) })) && (g.GRPC == nil || g.calls(q, granted)) && (len(g.Hosts) == 0 || g.isFor(q, isNamed)) && !slices.Contains(g.headers(q, isOnly), false) && !slices.Contains(g.query(q, true), false) {
 			return true
 		}
 	}
@@ -598,11 +600,40 @@ func (d drawnRule) off(t *testing.T) bool { return d.Shadow || d.ended(t) }
 
 // refusesWhat reports whether a deny is about a request, whoever sends it.
 func (d drawnRule) refusesWhat(q asked) bool {
-	if len(d.Methods) > 0 && !d.names(q.method) || len(d.Paths) > 0 && !slices.ContainsFunc(d.Paths, func(p string) bool { return isSpelt(p, q.path) }) || slices.Contains(d.headers(q, hasValue), false) || slices.Contains(d.query(q, false), false) {
+	if len(d.Methods) > 0 && !d.names(q.method) || len(d.Paths) > 0 && !slices.ContainsFunc(d.Paths, func(p string) bool { return isSpelt(p, q.path) }) || d.GRPC != nil && !d.calls(q, isSpelt) || len(d.Hosts) > 0 && !d.isFor(q, isCalled) || slices.Contains(d.headers(q, hasValue), false) || slices.Contains(d.query(q, false), false) {
 		return false
 	}
 	n := d.Not
-	return n == nil || !slices.Contains(n.Methods, q.method) && !slices.ContainsFunc(n.Paths, func(p string) bool { return granted(p, q.path) }) && !slices.Contains(n.headers(q, isOnly), true)
+	return n == nil || !slices.Contains(n.Methods, q.method) && !slices.ContainsFunc(n.Paths, func(p string) bool { return granted(p, q.path) }) && !n.calls(q, granted) && !n.isFor(q, isNamed) && !slices.Contains(n.headers(q, isOnly), true) && !slices.Contains(n.query(q, true), true)
+}
+
+// asksRequests reports whether a rule says something of requests.
+func (d drawnRule) asksRequests() bool {
+	return len(d.Methods)+len(d.Paths)+len(d.Hosts)+len(d.Headers)+len(d.Query) > 0 || d.GRPC != nil
+}
+
+// calls reports whether a rule names the method of gRPC that a request is for, as is reads paths.
+func (d drawnRule) calls(q asked, is func(pattern, path string) bool) bool {
+	return d.GRPC != nil && is("/"+cmp.Or(d.GRPC.Service, "{service}")+"/"+cmp.Or(d.GRPC.Method, "{method}"), q.path)
+}
+
+// isFor reports whether a rule names the host of a request.
+func (d drawnRule) isFor(q asked, is func(name, host string) bool) bool {
+	return slices.ContainsFunc(d.Hosts, func(h string) bool { return is(h, q.host) })
+}
+
+// isNamed reports whether a host is one that a grant names.
+func isNamed(name, host string) bool {
+	host = strings.TrimRight(host, ".")
+	suffix, below := strings.CutPrefix(name, "*")
+	return host == name || below && strings.HasSuffix(host, suffix) && host != suffix
+}
+
+// isCalled reports whether an application may take a host for one that a deny names.
+func isCalled(name, host string) bool {
+	plain := strings.ToLower(plainly(host))
+	plain, _, _ = strings.Cut(plain[strings.LastIndexByte(plain, '@')+1:], ":")
+	return isNamed(name, plain) || strings.HasPrefix(name, "*.") && strings.TrimRight(plain, ".") == name[1:]
 }
 
 // headers is for each header of a rule whether it is there and like what is written.

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +28,9 @@ func admitting(t *testing.T, mesh string, all []asks) {
 	for _, a := range all {
 		r := a.request
 		r.From, r.To, r.Port = a.from, "shop/app", a.port
+		if strings.HasPrefix(a.from, "gateway/") { // by visitors, whose requests it sends there
+			r.From, r.To = "", a.from
+		}
 		requests = append(requests, r)
 	}
 	reh, stage := stageOf(ctx, t, program, requests)
@@ -186,6 +190,8 @@ func TestParametersAdmitOnceAndRefuseInAnySpelling(t *testing.T) {
 	ask(403, "/open/a?role=root", "/open/a?role=user&role=root", "/open/a?role=root&role=user", "/open/a?r%6Fle=r%6fot&x", "/open/a?role=%2572oot", "/open/a?x&%72ole=root", "/open/a?x;role=root", "/open/a?role=root;x")
 	ask(403, "/open/a?word=two+words", "/open/a?word=two%20words", "/open/a?word=two%2Bwords")
 	ask(200, "/but/a", "/but/a?role=rooted")
+	ask(200, "/draft/a?key=k", "/draft/a?x&key=k", "/draft/a?by", "/draft/a?by=&key=z", "/draft/a?key=k&by&by")
+	ask(403, "/draft/a", "/draft/a?key=z", "/draft/a?key=k&key=k", "/draft/a?key=k&k%65y=k", "/draft/a?k%65y=k", "/draft/a?key=k;key=z", "/draft/a?by&b%79", "/draft/a?bye")
 	ask(403, "/but/a?role=root", "/but/a?role=user&%72ole=root")
 	admitting(t, `
 mesh: service: web: {port: http: number: 80, calls: app: {}}
@@ -197,9 +203,11 @@ mesh: service: app: {
 		ticket: {from: ["web"], paths: ["/t"], query: ticket: present: true}
 		open: {from: ["web"], paths: ["/open/*"]}
 		but: {from: ["web"], paths: ["/but/*"], not: query: role: exact: "root"}
+		draft: {from: ["web"], paths: ["/draft/*"]}
 	}
 	deny: {
 		role: {from: ["web"], paths: ["/open/*"], query: role: exact: "root"}
+		draft: {from: ["web"], paths: ["/draft/*"], not: query: {key: exact: "k", by: present: true}}
 		word: {from: ["web"], query: word: exact: "two+words"}
 	}
 }`, all)
@@ -267,4 +275,49 @@ mesh: service: app: {
 			t.Errorf("%s is %d, want %d:\n%s", name, got, want, page)
 		}
 	}
+}
+
+// A grant's host is the one that is written, at any port and in letters of either case; a deny's is whatever an
+// application may read as it. So with methods of gRPC, which are paths.
+func TestHostsAndMethodsOfGRPCAdmitAndRefuse(t *testing.T) {
+	var all []asks
+	ask := func(status int, path string, hosts ...string) {
+		for _, host := range hosts {
+			all = append(all, asks{"gateway/shop/edge", "", compiler.Request{Method: "POST", Path: path, Host: host}, status})
+		}
+	}
+	ask(200, "/a", "app.example", "APP.example", "app.example:80", "app.example.", "app.example.:8080", "app.example:", "a.apps.example", "a.b.apps.example:1")
+	ask(403, "/a", "", "other.example", "xapp.example", "app.example.x", "app", "%61pp.example", "app.example%2e", "apps.example", ".apps.example", "app.example%3a80", "x%40app.example")
+	ask(403, "/a", "old.apps.example", "OLD.apps.example.", "o%6Cd.apps.example", "old.apps.example%2E", "a%40old.apps.example", "old.apps.example%3A80")
+	ask(200, "/open/a", "x", "app.example", "inner.example", "xinner.exampl")
+	ask(403, "/open/a", "a.inner.example", "A.Inner.Example:80", "a.inner.example..", "a%2einner.example", "a.inne%2572.example", "a.b.inner.example%2e", ".inner.example")
+	ask(200, "/open/a", "free.inner.example", "FREE.inner.example:9")
+	ask(403, "/open/a", "fr%65e.inner.example")
+	ask(200, "/shop.Reviews/Watch", "x")
+	ask(403, "/shop.Reviews/watch", "x")
+	ask(403, "/shop.Reviews/Watch/", "x")
+	ask(403, "/shop.Reviews/Write", "x")
+	ask(403, "/shop.reviews/Watch", "x")
+	ask(200, "/shop.Carts/Add", "x")
+	ask(403, "/shop.Carts/Drop", "x")
+	ask(403, "/shop.Carts/drop", "x")
+	ask(403, "/shop.Carts/Dro%2570", "x")
+	ask(403, "/shop.Carts/Drop/", "x")
+	ask(403, "/open/Purge", "x", "app.example")
+	ask(403, "/open/purge;x", "x")
+	admitting(t, `
+mesh: gateway: edge: {port: http: number: 80, host: "*": route: all: to: app: 100}
+mesh: service: app: {
+	port: http: number: 80
+	grant: {
+		named: {from: ["gateway/edge"], paths: ["/a"], hosts: ["app.example", "*.apps.example"], not: hosts: ["old.apps.example"]}
+		open: {from: ["gateway/edge"], paths: ["/open/*"]}
+		watch: {from: ["gateway/edge"], grpc: {service: "shop.Reviews", method: "Watch"}}
+		carts: {from: ["gateway/edge"], paths: ["/shop.Carts/*"], grpc: service: "shop.Carts", not: grpc: method: "Drop"}
+	}
+	deny: {
+		inner: {mesh: true, hosts: ["*.inner.example"], not: hosts: ["free.inner.example"]}
+		purge: {mesh: true, grpc: {service: "open", method: "Purge"}}
+	}
+}`, all)
 }

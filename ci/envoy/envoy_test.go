@@ -191,7 +191,7 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 	}
 }
 
-// headersDecide says of answers that a grant lets a request through because of a header or of the query, or that a
+// headersDecide says of answers that a grant lets a request through because of a header, the query or the host, or that a
 // deny refuses it.
 func headersDecide(p *compiler.Program) func(compiler.Answer) string {
 	how := map[string]string{} // by the scope and the deciding step
@@ -209,6 +209,8 @@ func headersDecide(p *compiler.Program) func(compiler.Answer) string {
 					how[key] = "granted by query"
 				case t.Dim == "parameters" && !t.Not:
 					how[key] = "denied by query"
+				case t.Dim == "host" && !t.Not:
+					how[key] = map[bool]string{true: "granted by host", false: "denied by host"}[r.Then.Verdict == "forward"]
 				}
 			}
 		}

@@ -212,6 +212,7 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 		m.put(s, fmt.Sprintf("grant: way: {anyone: true, ports: [%s]}", quoted(d.Ports)))
 	}
 	m.strangers(r, p, s)
+	m.asking(r, p, s)
 	to := func(p *pen) string { return p.weights(d.Versions) }
 	routes := p.IntN(8)
 	if plain { // gateways may split to it
@@ -233,6 +234,18 @@ func (m *Mesh) strangers(r *rand.Rand, p *pen, s *object) {
 	m.lines = append(m.lines, m.write(r, s, `deny: "strangers"`, func(p *pen) string {
 		p.fields["deny.not.mesh"] = true
 		return "{anyone: true, not: mesh: true}"
+	}))
+}
+
+// asking lets in who asks for something, now and then: what chance alone writes is rarely what decides.
+func (m *Mesh) asking(r *rand.Rand, p *pen, s *object) {
+	if !p.chance(30) {
+		return
+	}
+	m.lines = append(m.lines, m.write(r, s, `grant: "asks"`, func(p *pen) string {
+		field := pick(p, "headers", "query", "hosts")
+		f, _ := schema.Definitions()["#Grant"].Field(field)
+		return "{anyone: true, " + field + ": " + p.value(f, spot{path: "grant"}.in("#Grant", field)) + "}"
 	}))
 }
 

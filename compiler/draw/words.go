@@ -50,6 +50,7 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#Owner":        {"ops", "a team"},
 		"#Domain":       {"new.test", "a.b.new.test", "inner.test", "a.inner.test"},
 		"#Host":         Hosts(),
+		"#AccessHost":   AccessHosts(),
 		"#Origin":       append(Origins(), "https://*.a.test", "*"),
 		"#CSRF:#Origin": append(Origins(), "https://*.a.test"),
 
@@ -133,6 +134,11 @@ func QueryNames() []string { return []string{"q", "Q", "a.b", "x?y", "%71"} }
 // QueryValues are likewise.
 func QueryValues() []string {
 	return []string{"", "1", "one", "1=2", "=", "a%20b", "a+b", "?", ";q=1", "/a", "%26"}
+}
+
+// AccessHosts are those that grants and denies name: of gateways, of what routes make of them, and of services.
+func AccessHosts() []string {
+	return []string{"shop.test", "*.shop.test", "a.shop.test", "new.test", "*.new.test", "inner.test", "*.test", "s0.alpha", "s1.beta"}
 }
 
 // Origins are of pages (https://fetch.spec.whatwg.org/#origin-header).

@@ -69,6 +69,23 @@ func QuerySpellings(text string) string {
 	return b.String()
 }
 
+// HostSpellings is a regular expression (RE2) that takes, as a whole, every host without its port that an
+// application may read as the given one, or with "*." as one below it: with escapes for characters, letters
+// of either case, and dots at its end. What is escaped may also be the sign behind a user's name or the one
+// before a port, which no proxy looks for there.
+func HostSpellings(host string) string {
+	suffix, below := strings.CutPrefix(host, "*")
+	var b strings.Builder
+	if below {
+		b.WriteString(".*")
+	} else {
+		b.WriteString("(?:.*" + escapes('@') + ")?")
+	}
+	writeSpellings(&b, suffix)
+	b.WriteString("(?:" + character('.') + ")*(?:" + escapes(':') + ".*)?")
+	return b.String()
+}
+
 // escape is the byte that an escape at the beginning of a text stands for.
 func escape(text string) (v byte, ok bool) {
 	const size = len("%00")

@@ -1,29 +1,31 @@
 package eval
 
 import (
+	"slices"
+
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
 )
 
-// denyTests returns the conditions of d on port p of a service; false if it refuses
-// nothing there.
-func denyTests(trustDomain string, p model.Port, d model.Deny) ([]space.Test, bool) {
+// denyTests returns conditions of which d refuses what meets one of them at port p of a service; none if it
+// refuses nothing there.
+func denyTests(trustDomain string, p model.Port, d model.Deny) [][]space.Test {
 	if !d.At(p.Name) {
-		return nil, false
+		return nil
 	}
 	if !p.Protocol.IsHTTP() {
 		if d.AsksRequests() {
-			return nil, false // a connection has nothing of that
+			return nil // a connection has nothing of that
 		}
 		d.Not = d.Not.OfConnections()
 	}
 	if p.MTLS == model.Disable { // nobody has an identity
 		if !d.Anyone {
-			return nil, false
+			return nil
 		}
 		d.Not.Mesh, d.Not.Namespaces, d.Not.Patterns, d.Not.Accounts = false, nil, nil, nil
 	}
-	return broadly(trustDomain, d), true
+	return broadly(trustDomain, d)
 }
 
 // visitorRefusals are what the denies around a gateway's host do.
@@ -32,10 +34,12 @@ func visitorRefusals(trustDomain string, g *model.Gateway, h model.Host) []act {
 	add := func(carrier string, ds []model.Deny) {
 		for _, d := range ds {
 			d.Anyone = true
-			out = append(out, act{
-				Act:     space.Act{At: space.AtDeny, When: broadly(trustDomain, d), Answer: &space.Reply{Status: space.RefusedByDeny().Status}},
-				feature: space.ByDeny, origin: space.Origin(model.DenyPath(carrier, d.Name)),
-			})
+			for _, when := range broadly(trustDomain, d) {
+				out = append(out, act{
+					Act:     space.Act{At: space.AtDeny, When: when, Answer: &space.Reply{Status: space.RefusedByDeny().Status}},
+					feature: space.ByDeny, origin: space.Origin(model.DenyPath(carrier, d.Name)),
+				})
+			}
 		}
 	}
 	add(model.GatewayPath(g.ID), g.Denies)
@@ -43,44 +47,70 @@ func visitorRefusals(trustDomain string, g *model.Gateway, h model.Host) []act {
 	return out
 }
 
-// broadly are the conditions of a deny: what it refuses in every form in which an
-// application may take it, without what it excepts in the one form that it is written in.
-func broadly(trustDomain string, d model.Deny) []space.Test {
-	return conditions(trustDomain, d.Terms.Broadly(), asSpelt(), d.Not, asWritten())
+// broadly are the conditions of a deny, of which one has to hold: what it refuses in every form in which an
+// application may take it, without what it excepts in the one form that it is written in. A parameter is not in
+// that form if it is not there so, or if it is there more than once.
+func broadly(trustDomain string, d model.Deny) [][]space.Test {
+	out := [][]space.Test{conditions(trustDomain, d.Terms.Broadly(), asSpelt(), d.Not, asWritten())}
+	for _, v := range d.Not.Query {
+		var each [][]space.Test
+		for _, t := range space.ParameterTests(v.Name, v.Kind, v.Text) {
+			t.Not = !t.Not
+			for _, when := range out {
+				each = append(each, append(slices.Clip(when), t))
+			}
+		}
+		out = each
+	}
+	return out
 }
 
 // strictly are the conditions of a grant: what it admits in the one form that it is written
 // in, without what it excepts in every form in which an application may take it.
 func strictly(trustDomain string, g model.Grant) []space.Test {
-	return conditions(trustDomain, g.Terms, asWritten(), g.Not.Broadly(), asSpelt())
+	out := conditions(trustDomain, g.Terms, asWritten(), g.Not.Broadly(), asSpelt())
+	for _, v := range g.Not.Query {
+		t := space.ParameterSpelt(v.Name, v.Kind, v.Text)
+		t.Not = true
+		out = append(out, t)
+	}
+	return out
 }
 
 // Literally are the conditions of terms without others, both read word by word, to find those
 // that contradict themselves: what is left of them in other spellings nobody can mean.
 func Literally(trustDomain string, t, not model.Terms) []space.Test {
-	return conditions(trustDomain, t, asWritten(), not, asWritten())
+	out := conditions(trustDomain, t, asWritten(), not, asWritten())
+	for _, v := range not.Query {
+		t := space.ParameterTests(v.Name, v.Kind, v.Text)[0]
+		t.Not = true
+		out = append(out, t)
+	}
+	return out
 }
 
 // spelling is how terms are read: as they are written, or as anything that passes for it.
 type spelling struct {
 	path   func(model.Path) space.Pattern
+	host   space.Kind
 	header func(model.Value) space.Test
 	query  func(model.Value) []space.Test
 }
 
 func asWritten() spelling {
-	return spelling{model.Path.Pattern, func(v model.Value) space.Test {
+	return spelling{model.Path.Pattern, space.Named, func(v model.Value) space.Test {
 		return space.Test{Dim: space.OnceDim(v.Name), Any: []space.Pattern{space.OncePattern(v.Kind, v.Text)}}
 	}, func(v model.Value) []space.Test { return space.ParameterTests(v.Name, v.Kind, v.Text) }}
 }
 
 func asSpelt() spelling {
-	return spelling{spelt, func(v model.Value) space.Test {
+	return spelling{spelt, space.Called, func(v model.Value) space.Test {
 		return space.Test{Dim: space.HeaderDim(v.Name), Any: space.ElementPatterns(v.Kind, v.Text)}
 	}, func(v model.Value) []space.Test { return []space.Test{space.ParameterSpelt(v.Name, v.Kind, v.Text)} }}
 }
 
-// conditions are the tests of terms that hold together, and of others of which none may.
+// conditions are the tests of terms that hold together, and of others of which none may, but for what those say of
+// the query.
 func conditions(trustDomain string, t model.Terms, as spelling, not model.Terms, notAs spelling) []space.Test {
 	var when []space.Test
 	if !t.Anyone {
@@ -91,6 +121,9 @@ func conditions(trustDomain string, t model.Terms, as spelling, not model.Terms,
 	}
 	if t.Paths != nil {
 		when = append(when, pathTest(t.Paths, as.path))
+	}
+	if t.Hosts != nil {
+		when = append(when, space.HostTest(t.Hosts, as.host))
 	}
 	for _, v := range t.Headers {
 		when = append(when, as.header(v))
@@ -106,13 +139,9 @@ func conditions(trustDomain string, t model.Terms, as spelling, not model.Terms,
 	except(space.Test{Dim: space.IdentityDim, Any: identities(trustDomain, not)})
 	except(methodTest(not.Methods))
 	except(pathTest(not.Paths, notAs.path))
+	except(space.HostTest(not.Hosts, notAs.host))
 	for _, v := range not.Headers {
 		t := notAs.header(v)
-		t.Not = true
-		when = append(when, t)
-	}
-	for _, v := range not.Query { // of grants alone, which except what is like it
-		t := space.ParameterSpelt(v.Name, v.Kind, v.Text)
 		t.Not = true
 		when = append(when, t)
 	}

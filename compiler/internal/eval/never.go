@@ -27,7 +27,7 @@ func Forbidden(trustDomain string, p model.Port, n model.Never) (r Requests, ok 
 		d.Not.Methods, d.Not.Paths = nil, nil
 	}
 	isWho := func(t space.Test) bool { return t.Dim == space.IdentityDim }
-	all := broadly(trustDomain, d)
+	all := broadly(trustDomain, d)[0] // it says nothing of the query
 	return Requests{
 		Who:     slices.DeleteFunc(slices.Clone(all), func(t space.Test) bool { return !isWho(t) }),
 		What:    slices.DeleteFunc(all, isWho),

@@ -46,7 +46,7 @@ func Access(m *model.Mesh, s *model.Service, p model.Port) space.List {
 		}
 	}
 	for _, deny := range s.Denies {
-		if when, ok := denyTests(m.TrustDomain, p, deny); ok {
+		for _, when := range denyTests(m.TrustDomain, p, deny) {
 			l = append(l, space.Rule{When: when, Then: space.RefusedByDeny(), From: []space.Origin{space.Origin(model.DenyPath(model.ServicePath(s.ID), deny.Name))}})
 		}
 	}

@@ -11,6 +11,7 @@
 package invariant
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -281,7 +282,7 @@ func (q *question) visitor(n model.Never, g *model.Gateway, h model.Host, d spac
 	}
 	to := goes[b.at]
 	b.To, b.Port = to.id, to.port
-	b.Request.From, b.Request.Host = "", hostOf(h.Name)
+	b.Request.From, b.Request.Host = "", cmp.Or(b.Request.Host, hostOf(h.Name))
 	b.GatewayPort = portFor(g, h, b.Request.Scheme)
 	return b, true
 }

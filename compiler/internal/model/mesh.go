@@ -440,6 +440,8 @@ type Terms struct {
 	// Methods and Paths: nil does not restrict; resolve refuses empty lists that mean nobody.
 	Methods []string `json:"methods,omitempty"`
 	Paths   []Path   `json:"paths,omitempty"`
+	// Hosts are names of hosts, or "*.b" for all names below one, sorted; nil does not restrict.
+	Hosts []string `json:"hosts,omitempty"`
 	// Headers are conditions on single headers, sorted by name.
 	Headers []Value `json:"headers,omitempty"`
 	// Query are conditions on single parameters of the query, sorted by name.
@@ -457,12 +459,12 @@ type Value struct {
 
 // AsksRequests reports whether terms say anything of requests, which connections have not.
 func (t Terms) AsksRequests() bool {
-	return len(t.Methods)+len(t.Paths)+len(t.Headers)+len(t.Query) > 0
+	return len(t.Methods)+len(t.Paths)+len(t.Hosts)+len(t.Headers)+len(t.Query) > 0
 }
 
 // OfConnections are the terms without what they say of requests.
 func (t Terms) OfConnections() Terms {
-	t.Methods, t.Paths, t.Headers, t.Query = nil, nil, nil, nil
+	t.Methods, t.Paths, t.Hosts, t.Headers, t.Query = nil, nil, nil, nil, nil
 	return t
 }
 
@@ -723,7 +725,7 @@ func (e *External) GrantTo(c release.Class) (Grant, bool) {
 		return Grant{}, false
 	}
 	i := slices.IndexFunc(e.Grants, func(g Grant) bool {
-		return g.Mesh || slices.Contains(g.Namespaces, c.Namespace) || slices.Contains(g.Accounts, c.Namespace+"/"+c.Account)
+		return g.IsAbout(c.Namespace + "/" + c.Account)
 	})
 	if i < 0 {
 		return Grant{}, false

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -254,7 +255,7 @@ func completed(w space.Request, q Query) space.Request {
 	if !q.AnyCaller {
 		w.From = q.Request.From
 	}
-	w.Host = q.Request.Host
+	w.Host = cmp.Or(q.Request.Host, w.Host)
 	w.Headers = slices.DeleteFunc(slices.Clone(w.Headers), func(h space.Header) bool {
 		return slices.ContainsFunc(q.Request.Headers, func(asked space.Header) bool { return asked.Name == h.Name })
 	})

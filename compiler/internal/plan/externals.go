@@ -333,11 +333,17 @@ func (c *comparison) externalPorts(id string, b, a *model.External) {
 
 // externalGrants compares who may call an external from other namespaces.
 func (c *comparison) externalGrants(id string, before, after *model.External) {
-	b, a := granted(before.Grants), granted(after.Grants)
-	if more := without(a, b); len(more) > 0 {
+	b, a := c.granted(before.Grants), c.granted(after.Grants)
+	// Who is known by name on one side may be meant by more than that on the other.
+	meant := func(gs []model.Grant) func(Caller) bool {
+		return func(x Caller) bool {
+			return x.Kind == CallerAccount && slices.ContainsFunc(gs, func(g model.Grant) bool { return g.IsAbout(x.Name) })
+		}
+	}
+	if more := slices.DeleteFunc(without(a, b), meant(before.Grants)); len(more) > 0 {
 		c.externalNote(id, Widening, Change{What: CallersNew, Callers: more})
 	}
-	if fewer := without(b, a); len(fewer) > 0 {
+	if fewer := slices.DeleteFunc(without(b, a), meant(after.Grants)); len(fewer) > 0 {
 		c.externalNote(id, Narrowing, Change{What: CallersGone, Callers: fewer})
 	}
 }
@@ -353,15 +359,26 @@ func whereabouts(x *model.External) []string {
 	return out
 }
 
-// granted are whom grants of an external name, sorted.
-func granted(gs []model.Grant) []Caller {
+// granted are whom grants of an external name, sorted: where some are left out, the accounts that there are.
+func (c *comparison) granted(gs []model.Grant) []Caller {
 	var out []Caller
 	for _, g := range gs {
+		if len(g.Not.Accounts)+len(g.Not.Namespaces)+len(g.Not.Patterns) > 0 {
+			for _, a := range slices.Concat(accountsIn(c.before), accountsIn(c.after)) {
+				if g.IsAbout(a) {
+					out = append(out, Caller{Kind: CallerAccount, Name: a})
+				}
+			}
+			continue
+		}
 		if g.Mesh {
 			out = append(out, Caller{Kind: CallerMesh})
 		}
 		for _, n := range g.Namespaces {
 			out = append(out, Caller{Kind: CallerNamespace, Name: n})
+		}
+		for _, a := range g.Patterns {
+			out = append(out, Caller{Kind: CallerAccounts, Name: a})
 		}
 		for _, a := range g.Accounts {
 			out = append(out, Caller{Kind: CallerAccount, Name: a})
@@ -369,6 +386,20 @@ func granted(gs []model.Grant) []Caller {
 	}
 	slices.SortFunc(out, Caller.compare)
 	return slices.Compact(out)
+}
+
+// accountsIn are all accounts of a mesh, "namespace/account".
+func accountsIn(m *model.Mesh) []string {
+	var out []string
+	for _, s := range m.Services {
+		for _, v := range s.Versions {
+			out = append(out, s.Namespace+"/"+v.Account)
+		}
+	}
+	for _, g := range m.Gateways {
+		out = append(out, g.Namespace+"/"+g.Account)
+	}
+	return out
 }
 
 func (c *comparison) externalNote(id string, class Class, says Change) {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -370,7 +371,7 @@ func answersAll(feature string, o space.Outcome) bool {
 func (n *narrator) confirm(ch prove.Change) (*Witness, error) {
 	q := ch.Witness
 	if n.p.own == "" {
-		q.Host, q.From = n.p.host, ""
+		q.Host, q.From = cmp.Or(q.Host, n.p.host), ""
 	}
 	was := q
 	if n.mover != nil {

@@ -72,7 +72,11 @@ func newProblem(scope space.Scope, lim Limits, lists ...space.List) (*problem, e
 		}
 		slices.SortFunc(sorted, comparePatterns)
 		dim, _ := d.Of()
-		a, err := p.limits.Cuts.atomize(sorted, dim.Universe(sorted), p.limits.States)
+		universe := dim.Universe(sorted)
+		if d == space.HostDim && scope.Kind == space.Gateway && scope.Port != "" {
+			universe = space.HostUniverse(scope.Port)
+		}
+		a, err := p.limits.Cuts.atomize(sorted, universe, p.limits.States)
 		var over errStates
 		if errors.As(err, &over) {
 			return nil, &BudgetError{Scope: scope, Dimension: d, Budget: over.budget}

@@ -34,7 +34,7 @@ func (l *linker) deniesOf(carrier string, n intent.Node, read func(intent.Entry)
 
 func (l *linker) serviceDeny(p *pkg, s *model.Service, e intent.Entry) model.Deny {
 	n, not := e.Node, e.Node.Field("not")
-	d := model.Deny{Name: e.Name, Terms: l.termsOf(p, n), Not: l.termsOf(p, not)}
+	d := model.Deny{Name: e.Name, Terms: l.termsOf(p, n), Not: l.exceptOf(p, not)}
 	l.saysWho("deny "+strconv.Quote(e.Name), d.Terms, n, orAnyone)
 	d.Ports, d.Not.Ports = l.servicePorts(s, n), l.servicePorts(s, not)
 	asked := both(d.Terms, d.Not)
@@ -49,10 +49,10 @@ func (l *linker) serviceDeny(p *pkg, s *model.Service, e intent.Entry) model.Den
 
 func (l *linker) gatewayDeny(p *pkg, e intent.Entry) model.Deny {
 	n := e.Node
-	d := model.Deny{Name: e.Name, Terms: l.termsOf(p, n), Not: l.termsOf(p, n.Field("not"))}
+	d := model.Deny{Name: e.Name, Terms: l.termsOf(p, n), Not: l.exceptOf(p, n.Field("not"))}
 	if !d.AsksRequests() && !d.Not.AsksRequests() {
 		l.add(diag.New(diag.CodeWho, n.Pos(), "deny %q does not say what", e.Name).
-			WithFix(`add methods, paths, headers or query: paths: ["/*"] refuses everything`))
+			WithFix(`add methods, paths, hosts, headers or query: paths: ["/*"] refuses everything`))
 	}
 	l.canDeny(e, d)
 	return d

@@ -118,8 +118,9 @@ func (l *linker) externalGrants(p *pkg, x *model.External, n intent.Node) []mode
 	var out []model.Grant
 	for _, e := range n.Field("grant").Fields() {
 		l.place(model.ExternalGrantPath(x.ID, e.Name), e.Node.Pos())
-		g := model.Grant{Name: e.Name, Terms: l.termsOf(p, e.Node)} // checked, ended or not
-		l.saysWho("grant "+strconv.Quote(e.Name), g.Terms, e.Node, "add `from`, `namespaces` or `mesh: true` (every workload)")
+		g := model.Grant{Name: e.Name, Terms: l.termsOf(p, e.Node), Not: l.exceptOf(p, e.Node.Field("not"))} // checked, ended or not
+		l.saysWho("grant "+strconv.Quote(e.Name), g.Terms, e.Node, "add `from`, `namespaces`, `accounts` or `mesh: true` (every workload)")
+		l.canGrant(e, g)
 		l.endsWith(e.Node)
 		if !l.expired(e.Node) {
 			out = append(out, g)

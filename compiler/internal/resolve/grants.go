@@ -89,7 +89,7 @@ func (l *linker) checkAsked(s *model.Service) {
 
 func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 	n := e.Node
-	g := model.Grant{Name: e.Name, Terms: l.termsOf(p, n), Not: l.termsOf(p, n.Field("not"))}
+	g := model.Grant{Name: e.Name, Terms: l.termsOf(p, n), Not: l.exceptOf(p, n.Field("not"))}
 	l.saysWho("grant "+strconv.Quote(e.Name), g.Terms, n, orAnyone)
 	g.Ports = l.grantPorts(s, n)
 	l.needRequests("grant", e, s, both(g.Terms, g.Not))
@@ -100,6 +100,7 @@ func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 // both are terms with what others say of requests.
 func both(t, other model.Terms) model.Terms {
 	t.Methods, t.Paths, t.Headers = slices.Concat(t.Methods, other.Methods), slices.Concat(t.Paths, other.Paths), slices.Concat(t.Headers, other.Headers)
+	t.Hosts = slices.Concat(t.Hosts, other.Hosts)
 	t.Query = slices.Concat(t.Query, other.Query)
 	return t
 }
@@ -132,6 +133,52 @@ func (l *linker) saysWho(what string, t model.Terms, n intent.Node, fix string) 
 
 // termsOf reads who asks for what, without ports.
 func (l *linker) termsOf(p *pkg, n intent.Node) model.Terms {
+	t := l.eachOf(p, n)
+	if called, ok := l.called(n); ok {
+		t.Paths = l.pathsOf(n, t.Paths, called)
+	}
+	return t
+}
+
+// exceptOf reads what terms leave out, each field of it by itself, without ports.
+func (l *linker) exceptOf(p *pkg, n intent.Node) model.Terms {
+	t := l.eachOf(p, n)
+	if called, ok := l.called(n); ok {
+		t.Paths = append(t.Paths, called)
+		sortPaths(t.Paths)
+	}
+	return t
+}
+
+// called is the path of the methods of gRPC that terms name.
+func (l *linker) called(n intent.Node) (p model.Path, ok bool) {
+	if called := n.Field("grpc"); called.Exists() {
+		p = (&Place{l: l}).onMethodOfGRPC(called).Path
+	}
+	return p, !p.IsZero()
+}
+
+// pathsOf are paths, all if there are none, that methods of gRPC have.
+func (l *linker) pathsOf(n intent.Node, paths []model.Path, called model.Path) []model.Path {
+	if len(paths) == 0 {
+		return []model.Path{called}
+	}
+	var out []model.Path
+	for _, p := range paths {
+		if both, ok := model.IntersectPaths(p, called); ok {
+			out = append(out, both)
+		}
+	}
+	if len(out) == 0 {
+		l.add(diag.New(diag.CodeNever, n.Field("grpc").Pos(), "no method of gRPC that this names has one of the paths").
+			WithRelated(n.Field("paths").Pos(), "paths").WithFix("delete one of them: \"/shop.Reviews/Watch\" is the path of a method"))
+	}
+	sortPaths(out)
+	return out
+}
+
+// eachOf reads the fields of terms, but for those of which several are about the same.
+func (l *linker) eachOf(p *pkg, n intent.Node) model.Terms {
 	t := model.Terms{Mesh: n.Field("mesh").Bool(), Anyone: n.Field("anyone").Bool()}
 	for _, f := range n.Field("from").List() {
 		t.Accounts = append(t.Accounts, l.caller(p, f)...)
@@ -153,6 +200,7 @@ func (l *linker) termsOf(p *pkg, n intent.Node) model.Terms {
 	}
 	l.nonEmpty(n.Field("paths"), "paths")
 	sortPaths(t.Paths)
+	t.Hosts = slices.Sorted(slices.Values(l.nonEmpty(n.Field("hosts"), "hosts")))
 	for _, e := range n.Field("headers").Fields() {
 		if v, ok := l.accessHeader(e); ok {
 			t.Headers = append(t.Headers, v)
@@ -272,7 +320,7 @@ func (l *linker) needRequests(what string, e intent.Entry, s *model.Service, t m
 	}
 	for _, p := range s.Ports {
 		if !p.Protocol.IsHTTP() && (t.Ports == nil || slices.Contains(t.Ports, p.Name)) {
-			l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "%s %q restricts methods, paths, headers or query, but port %q is tcp", what, e.Name, p.Name).
+			l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "%s %q restricts methods, paths, hosts, headers or query, but port %q is tcp", what, e.Name, p.Name).
 				WithFix("name the http ports in `ports`, and write a %s of its own for port %q", what, p.Name))
 		}
 	}

@@ -23,7 +23,7 @@ func (l *linker) readNevers(p *pkg) {
 
 func (l *linker) never(p *pkg, e intent.Entry) model.Never {
 	n, not := e.Node, e.Node.Field("not")
-	out := model.Never{Package: p.dir, Deny: model.Deny{Name: e.Name, Owner: p.owner, Terms: l.termsOf(p, n), Not: l.termsOf(p, not)}}
+	out := model.Never{Package: p.dir, Deny: model.Deny{Name: e.Name, Owner: p.owner, Terms: l.termsOf(p, n), Not: l.exceptOf(p, not)}}
 	l.place(model.NeverPath(out), n.Pos())
 	l.saysWho("never "+strconv.Quote(e.Name), out.Terms, n, orAnyone)
 	about, ok := l.neverTo(p, n.Field("to"), &out)

@@ -32,7 +32,7 @@ func (p Pattern) Matches(v string) bool {
 		return isASCII(v) && matchesWhole(p.Expression(), v)
 	case Line:
 		return matchesWhole(p.Text, v)
-	case Regex, Spelt, Wild:
+	case Regex, Spelt, Wild, Named, Called:
 		return isASCII(v) && matchesWhole(p.Expression(), v)
 	case Moved:
 		m, behind := p.Behind()
@@ -62,6 +62,10 @@ func (p Pattern) Expression() string {
 		return p.Unfolded().folded()
 	case Spelt:
 		return hop.Spellings(p.Text)
+	case Named:
+		return hostExpression(p.Text)
+	case Called:
+		return hop.HostSpellings(p.Text)
 	case Wild:
 		return strings.ReplaceAll(regexp.QuoteMeta(p.Text), `\*`, "[^/]*")
 	case Regex, Line:

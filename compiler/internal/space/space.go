@@ -36,6 +36,8 @@ const (
 	Line     Kind = "line"     // RE2, the whole line of a header, whatever bytes it has (Test.OnLines)
 	Spelt    Kind = "spelt"    // a path in every spelling: "/a", or "/a/*" for it and all below (hop.Spellings)
 	Wild     Kind = "wild"     // an identity, in which "*" is any text without a slash
+	Named    Kind = "named"    // a host, or "*.b" for all names below it, with any number of dots at its end
+	Called   Kind = "called"   // the same in every spelling that an application may take for it (hop.HostSpellings)
 	Moved    Kind = "moved"    // a path of which a Move makes one of another pattern (MovedPattern)
 )
 
@@ -313,16 +315,19 @@ func (q Request) Target() string {
 	return q.Path + "?" + q.Query
 }
 
-// External is the Kind of the scope of an external's port.
-const External = "external"
+// Kinds of scopes that are told from others: an external's port, and a gateway's host, whose name is the scope's Port.
+const (
+	External = "external"
+	Gateway  = "gateway"
+)
 
 // Scope names what a decision is about.
 type Scope struct {
-	// Kind is "service", "gateway" or External.
+	// Kind is "service", Gateway or External.
 	Kind string `json:"kind"`
 	// ID is "namespace/name".
 	ID string `json:"id"`
-	// Port is the port's name.
+	// Port is the port's name, or the host's.
 	Port string `json:"port"`
 	// Protocol is "http", "http2", "grpc" or "tcp".
 	Protocol string `json:"protocol"`

@@ -125,6 +125,9 @@ func broadly(t model.Terms) []*rbacconfigv3.Permission {
 	if len(paths) > 0 {
 		out = append(out, anyOf(paths))
 	}
+	if len(t.Hosts) > 0 {
+		out = append(out, hostPermission(space.HostTest(t.Hosts, space.Called)))
+	}
 	for _, v := range t.Headers {
 		out = append(out, headerPermission(v))
 	}

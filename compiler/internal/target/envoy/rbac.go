@@ -142,12 +142,27 @@ func strictly(t model.Terms) []*rbacconfigv3.Permission {
 		}
 		out = append(out, anyOf(paths))
 	}
+	if len(t.Hosts) > 0 {
+		out = append(out, hostPermission(space.HostTest(t.Hosts, space.Named)))
+	}
 	for _, v := range t.Query {
+		var each []*rbacconfigv3.Permission
 		for _, is := range space.ParameterTests(v.Name, v.Kind, v.Text) {
-			out = append(out, queryPermission(is))
+			each = append(each, queryPermission(is))
 		}
+		out = append(out, allOf(each)) // what is left out is left out as a whole
 	}
 	return out
+}
+
+// hostPermission is a test of the host, which Envoy has as it was sent, but for one dot at its end.
+func hostPermission(t space.Test) *rbacconfigv3.Permission {
+	each := make([]*rbacconfigv3.Permission, len(t.Any))
+	for i, p := range t.Any {
+		is := regexString("(?i)(?:" + p.Expression() + ")(?::[0-9]*)?")
+		each[i] = &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_Header{Header: stringHeader(":authority", is)}}
+	}
+	return anyOf(each)
 }
 
 // queryPermission is a test of the whole query, which Envoy has behind the path. A request without one
