@@ -54,10 +54,18 @@ type Request struct {
 	HTTP string
 	// ServerName is what the caller's connection to a port of HTTPS asks for (SNI); "" is Host.
 	ServerName string
+	// Certificate is what a visitor shows to a gateway's host that asks for one: TrustedCertificate, OtherCertificate, or "" for none.
+	Certificate string
 	// Pause is how long its sender is silent before the request's end, and AnswerAfter how long its
 	// destination works on each try from there to the answer. Connections have neither.
 	Pause, AnswerAfter time.Duration
 }
+
+// Certificates of visitors, as a request names them: one that the host takes, and one that it does not.
+const (
+	TrustedCertificate = eval.TrustedCertificate
+	OtherCertificate   = eval.OtherCertificate
+)
 
 // Versions of HTTP, as a request names them.
 const (
@@ -334,7 +342,7 @@ func (a *Answer) close(handshake, tcp bool) {
 // handshake, to the form of the request, and at a gateway's port.
 func (r Request) byFirstProxy(g *model.Gateway, port model.Port, sent eval.Sent, got eval.Received, tcp bool) (space.Answer, bool) {
 	if sent.TLS {
-		if ans, answered := eval.BeforeHandshake(g, port, r.serverName(sent.Host)); answered {
+		if ans, answered := eval.InHandshake(g, port, r.serverName(sent.Host), r.Certificate); answered {
 			return ans, true
 		}
 	}

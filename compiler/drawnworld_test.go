@@ -133,7 +133,8 @@ type drawnHost struct {
 	Route map[string]*drawnRoute `json:"route"`
 	Deny  map[string]drawnRule   `json:"deny"`
 	TLS   *struct {
-		HTTP string `json:"http"`
+		HTTP   string    `json:"http"`
+		Client *struct{} `json:"client"`
 	} `json:"tls"`
 	attached []*drawnRoute
 	words    map[string]json.RawMessage
@@ -1313,7 +1314,7 @@ func (g *drawnGateway) isReachedBy(host drawnHost, scheme string) bool {
 		case host.TLS == nil || host.TLS.HTTP == "serve":
 			is = told || scheme == "http"
 		default: // others are sent to HTTPS, or refused
-			is = told && scheme == "https"
+			is = told && scheme == "https" && host.TLS.Client == nil
 		}
 		if is {
 			return true

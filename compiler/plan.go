@@ -174,7 +174,7 @@ func atEntrance(g *model.Gateway, port model.Port, scheme string, r Request) (sp
 	}
 	name := r.serverName(r.Host)
 	if port.Protocol == model.HTTPS {
-		if a, ok := eval.BeforeHandshake(g, port, name); ok {
+		if a, ok := eval.InHandshake(g, port, name, orElse(r.Certificate, eval.TrustedCertificate)); ok {
 			return a, true
 		}
 	}

@@ -274,7 +274,7 @@ type Test struct {
 func (p *Program) Tests() []Test {
 	out := make([]Test, 0, len(p.result.Tests))
 	for _, t := range p.result.Tests {
-		r := Request{From: t.From, To: t.To, Port: t.Port, Host: t.Host, Method: t.Method, Path: t.Path, HTTP: t.HTTP, ServerName: t.ServerName, Pause: t.Pause, AnswerAfter: t.After}
+		r := Request{From: t.From, To: t.To, Port: t.Port, Host: t.Host, Method: t.Method, Path: t.Path, HTTP: t.HTTP, ServerName: t.ServerName, Certificate: t.Certificate, Pause: t.Pause, AnswerAfter: t.After}
 		if t.Gateway {
 			r.To = "gateway/" + t.To
 		}

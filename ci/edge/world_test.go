@@ -178,6 +178,9 @@ func backend(t *testing.T, address string) string {
 	}
 	h := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(io.LimitReader(r.Body, 1<<10))
+		for name, lines := range r.Header {
+			w.Header().Set("Saw-"+name, lines[0])
+		}
 		_ = json.NewEncoder(w).Encode(saw{r.Host, r.URL.Path, r.Method, r.Header.Get("X-Forwarded-Proto"), string(b)})
 	})}
 	go func() { _ = h.Serve(l) }() // ends with Close

@@ -67,10 +67,11 @@ type written struct {
 	Headers [][2]string `json:"headers,omitempty"`
 	HTTP    string      `json:"http,omitempty"`
 	SNI     string      `json:"sni,omitempty"`
+	Shows   string      `json:"certificate,omitempty"`
 }
 
 func encode(r compiler.Request) string {
-	w := written{From: r.From, To: r.To, Port: r.Port, Host: r.Host, Method: r.Method, Path: r.Path, HTTP: r.HTTP, SNI: r.ServerName}
+	w := written{From: r.From, To: r.To, Port: r.Port, Host: r.Host, Method: r.Method, Path: r.Path, HTTP: r.HTTP, SNI: r.ServerName, Shows: r.Certificate}
 	for _, h := range r.Headers {
 		w.Headers = append(w.Headers, [2]string{h.Name, h.Value})
 	}
@@ -94,7 +95,7 @@ func decode(t *testing.T, lines []byte) []compiler.Request {
 		if err := json.Unmarshal(line, &w); err != nil {
 			t.Fatalf("%s: %v", line, err)
 		}
-		r := compiler.Request{From: w.From, To: w.To, Port: w.Port, Host: w.Host, Method: w.Method, Path: w.Path, HTTP: w.HTTP, ServerName: w.SNI}
+		r := compiler.Request{From: w.From, To: w.To, Port: w.Port, Host: w.Host, Method: w.Method, Path: w.Path, HTTP: w.HTTP, ServerName: w.SNI, Certificate: w.Shows}
 		for _, h := range w.Headers {
 			r.Headers = append(r.Headers, compiler.Header{Name: h[0], Value: h[1]})
 		}

@@ -150,6 +150,9 @@ func (d *asker) form(r compiler.Request) compiler.Request {
 	if strings.HasPrefix(r.To, "gateway/") && d.secured() {
 		r.Port = pick(d, "", "http", "https", "https")
 	}
+	if strings.HasPrefix(r.To, "gateway/") {
+		r.Certificate = pick(d, "", compiler.TrustedCertificate, compiler.TrustedCertificate, compiler.TrustedCertificate, compiler.OtherCertificate)
+	}
 	r = d.shape(r)
 	if r.Port != "" && (d.chance(15) || !plainHost.MatchString(r.Host)) && strings.HasPrefix(r.To, "gateway/") {
 		names := append([]string{"front.test", "other.test", "c.shop.test"}, d.hosts...)

@@ -34,6 +34,9 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"from:#Ref":         {"alpha/s0", "beta/s1", "alpha/s2", "gateway/edge/gw"},
 		"namespaces:#Name":  {"alpha", "beta", "edge"},
 		"certificates:#Ref": {"one", "two"},
+		"#ClientTLS.roots":  {"one", "two"},
+		"#ClientName":       {"partner.test", "*.partner.test", "spiffe://partner.test/till"},
+		"#KeyHash":          {"n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg="},
 		"#AccountPattern":   {"alpha/*", "*/s1", "*/s*", "al*/s0", "beta/s1", "*a/s3", "edge/*", "*/gw"},
 
 		"#ProviderRef":           {"alpha/j0", "beta/j0", "edge/j0", "edge/j1"},

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -73,6 +74,21 @@ func keyPair(name string, chain, key []byte) *tlsv3.Secret {
 	return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
 		CertificateChain: inline(chain), PrivateKey: inline(key),
 	}}}
+}
+
+// contentSecret is what the agent's operator, or a cluster, has for a name.
+func contentSecret(name string, content certstore.Content) *tlsv3.Secret {
+	switch c := content.(type) {
+	case *certstore.Pair:
+		return keyPair(name, c.Chain, c.Key)
+	case *certstore.Authorities:
+		v := &tlsv3.CertificateValidationContext{TrustedCa: inline(c.Roots)}
+		if c.Revoked != nil {
+			v.Crl = inline(c.Revoked)
+		}
+		return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_ValidationContext{ValidationContext: v}}
+	}
+	panic(fmt.Sprintf("no secret is made of %T", content))
 }
 
 func encode(m *tlsv3.Secret) (secret, error) {
@@ -227,11 +243,11 @@ func (s *sds) push(n *session, cur *svid) error {
 		return status.Error(codes.Internal, "the agent cannot encode its certificate")
 	}
 	for _, name := range n.wanted {
-		pair := s.certs.Get(name)
-		if pair == nil {
+		content := s.certs.Get(name)
+		if content == nil {
 			continue
 		}
-		if all[name], err = encode(keyPair(name, pair.Chain, pair.Key)); err != nil {
+		if all[name], err = encode(contentSecret(name, content)); err != nil {
 			s.log.Error("certificate not encoded", "name", name, "error", err)
 			delete(all, name) // the others are good
 		}

@@ -1,9 +1,10 @@
-// Package certref is the name by which a proxy asks its agent for a certificate.
+// Package certref is the name by which a proxy asks its agent for a certificate, or for the
+// authorities that sign certificates of visitors.
 //
-// In: where a certificate lies, as a release says it. Out: the name of an SDS resource,
-// and the way back. A name says where a certificate is to be found and nothing of what is
-// in it, so that a release can name one and hold none. What Parse takes leads nowhere but
-// to one folder below another, or to one object of a cluster.
+// In: where it lies, as a release says it. Out: the name of an SDS resource, and the way
+// back. A name says where something is to be found and nothing of what is in it, so that a
+// release can name a key and hold none. What Parse takes leads nowhere but to one folder below
+// another, or to one object of a cluster.
 package certref
 
 import (
@@ -11,36 +12,60 @@ import (
 	"strings"
 )
 
-// Ref is where a certificate lies.
+// Kind is what is wanted of a place.
+type Kind string
+
+// What may be wanted.
+const (
+	// Pair is a certificate with its key (tls.crt, tls.key), which is shown to visitors.
+	Pair Kind = ""
+	// Authorities are those that sign certificates of visitors (ca.crt).
+	Authorities Kind = "authorities"
+	// Revoking are authorities with their lists of what they have withdrawn (ca.crt, ca.crl).
+	Revoking Kind = "authorities-crl"
+)
+
+// Ref is where something lies.
 type Ref struct {
-	// File is the name of a folder with tls.crt and tls.key, below a folder that the
-	// agent's operator names; "" for a Secret.
+	Kind Kind
+	// File is the name of a folder, below a folder that the agent's operator names; "" for a Secret.
 	File string
-	// Namespace and Secret are those of a Kubernetes Secret of type kubernetes.io/tls.
+	// Namespace and Secret are those of a Kubernetes Secret.
 	Namespace, Secret string
 }
 
-const (
-	filePrefix   = "certificate/file/"
-	secretPrefix = "certificate/secret/"
-)
+// pairs is the first part of the name of a Pair.
+const pairs = "certificate"
 
 // String is the name of the SDS resource.
 func (r Ref) String() string {
-	if r.Secret != "" {
-		return secretPrefix + r.Namespace + "/" + r.Secret
+	first := string(r.Kind)
+	if r.Kind == Pair {
+		first = pairs
 	}
-	return filePrefix + r.File
+	if r.Secret != "" {
+		return first + "/secret/" + r.Namespace + "/" + r.Secret
+	}
+	return first + "/file/" + r.File
 }
 
 // Parse reads the name of an SDS resource; ok is false for the name of anything else.
 func Parse(name string) (r Ref, ok bool) {
-	if rest, is := strings.CutPrefix(name, secretPrefix); is {
-		namespace, secret, _ := strings.Cut(rest, "/")
-		return Ref{Namespace: namespace, Secret: secret}, label.MatchString(namespace) && plain(secret)
+	first, rest, _ := strings.Cut(name, "/")
+	switch Kind(first) {
+	case pairs:
+	case Authorities, Revoking:
+		r.Kind = Kind(first)
+	default:
+		return Ref{}, false
 	}
-	file, is := strings.CutPrefix(name, filePrefix)
-	return Ref{File: file}, is && plain(file)
+	if at, is := strings.CutPrefix(rest, "secret/"); is {
+		r.Namespace, r.Secret, _ = strings.Cut(at, "/")
+		return r, label.MatchString(r.Namespace) && plain(r.Secret)
+	}
+	at, is := strings.CutPrefix(rest, "file/")
+	r.File = at
+	return r, is && plain(at)
 }
 
 // plain takes a name without a slash that begins and ends with no dot, and leads nowhere.

@@ -1,13 +1,13 @@
-// Package certstore keeps the certificates that a gateway shows to visitors as they are
-// where the agent may read them: in a folder of its operator, in a cluster's Secrets.
+// Package certstore keeps the certificates that a gateway shows to visitors, and the authorities
+// of those that visitors show, as they are where the agent may read them: in a folder of its
+// operator, in a cluster's Secrets.
 //
-// In: names of certificates that somebody wants (package certref) and places to read. Out:
-// the newest good certificate of each name with its key, a bell when one is new, and what is
-// wrong with those that are not.
+// In: names that somebody wants (package certref) and places to read. Out: the newest good
+// content of each name, a bell when one is new, and what is wrong with those that are not.
 //
 // What always holds: only what is wanted is read. A pair is given only if key and certificate
-// belong together; what cannot be read, or does not, never takes away a good one. No problem
-// of one certificate touches another. Keys are in memory alone.
+// belong together, authorities only if all of them can be read; what cannot be read never takes
+// away what was good. No problem of one name touches another. Keys are in memory alone.
 package certstore
 
 import (
@@ -39,11 +39,11 @@ type Store struct {
 // held is a certificate that is wanted.
 type held struct {
 	ref     certref.Ref
-	wishes  int    // how many want it
-	end     func() // ends following it; nil before that began
-	pair    *Pair
+	wishes  int     // how many want it
+	end     func()  // ends following it; nil before that began
+	content Content // nil for none yet
 	problem string
-	refused string // what a proxy said of the pair
+	refused string // what a proxy said of it
 }
 
 // New makes a store that reads from there. Nothing is read before Run.
@@ -83,12 +83,12 @@ func (s *Store) Want(name string) (done func(), ok bool) {
 	}), true
 }
 
-// Get is the pair of that name, nil if there is none.
-func (s *Store) Get(name string) *Pair {
+// Get is what was read for that name, nil if nothing was.
+func (s *Store) Get(name string) Content {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h := s.wanted[name]; h != nil {
-		return h.pair
+		return h.content
 	}
 	return nil
 }
@@ -136,17 +136,17 @@ func (s *Store) follow(ctx context.Context, wg *sync.WaitGroup) {
 		h.end = end
 		wg.Go(func() {
 			defer end()
-			s.read.Follow(ctx, h.ref, func(pair *Pair, err error) {
+			s.read.Follow(ctx, h.ref, func(c Content, err error) {
 				if ctx.Err() == nil {
-					s.note(name, h, pair, err)
+					s.note(name, h, c, err)
 				}
 			})
 		})
 	}
 }
 
-// note takes what was read for h; either pair or err is nil.
-func (s *Store) note(name string, h *held, pair *Pair, err error) {
+// note takes what was read for h, or why nothing was.
+func (s *Store) note(name string, h *held, c Content, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.wanted[name] != h {
@@ -155,14 +155,14 @@ func (s *Store) note(name string, h *held, pair *Pair, err error) {
 	problem := ""
 	if err != nil {
 		problem = err.Error()
-	} else if h.pair == nil || !h.pair.same(pair) {
-		h.pair, h.refused = pair, ""
+	} else if h.content == nil || !h.content.same(c) {
+		h.content, h.refused = c, ""
 		close(s.next)
 		s.next = make(chan struct{})
-		s.log.Info("certificate for visitors read", "name", name, "names", pair.Leaf.DNSNames, "not_after", pair.Leaf.NotAfter)
+		s.log.Info("certificate for visitors read", "name", name, "names", c.names(), "not_after", c.ends())
 	}
 	if problem == "" {
-		problem = s.dates(h.pair)
+		problem = h.content.dates(s.clock())
 	}
 	if problem != h.problem {
 		h.problem = problem
@@ -170,23 +170,8 @@ func (s *Store) note(name string, h *held, pair *Pair, err error) {
 			s.log.Info("certificate for visitors is good again", "name", name)
 			return
 		}
-		s.log.Error("certificate for visitors", "name", name, "problem", problem, "serving_an_older_one", err != nil && h.pair != nil)
+		s.log.Error("certificate for visitors", "name", name, "problem", problem, "serving_an_older_one", err != nil && h.content != nil)
 	}
-}
-
-// dates says what is wrong with when a certificate holds. It is shown to visitors all the
-// same: they judge by clocks of their own.
-func (s *Store) dates(p *Pair) string {
-	now := s.clock()
-	switch {
-	case now.After(p.Leaf.NotAfter):
-		return "it ended at " + p.Leaf.NotAfter.UTC().Format(time.RFC3339)
-	case now.Before(p.Leaf.NotBefore):
-		return "it begins at " + p.Leaf.NotBefore.UTC().Format(time.RFC3339)
-	case now.Add(min(soon, p.Leaf.NotAfter.Sub(p.Leaf.NotBefore)/10)).After(p.Leaf.NotAfter):
-		return "it ends at " + p.Leaf.NotAfter.UTC().Format(time.RFC3339) + " and has not been replaced"
-	}
-	return ""
 }
 
 // Status is what is known of a wanted certificate.
@@ -197,8 +182,11 @@ type Status struct {
 	Served bool `json:"served"`
 	// Problem is what is wrong, "" for nothing.
 	Problem string `json:"problem,omitempty"`
-	// DNSNames and NotAfter are the served certificate's.
-	DNSNames []string  `json:"dns_names,omitempty"`
+	// DNSNames are the served certificate's.
+	DNSNames []string `json:"dns_names,omitempty"`
+	// Authorities are the subjects of those that sign certificates of visitors.
+	Authorities []string `json:"authorities,omitempty"`
+	// NotAfter is when what is served ends.
 	NotAfter time.Time `json:"not_after,omitzero"`
 }
 
@@ -208,9 +196,15 @@ func (s *Store) Status() []Status {
 	defer s.mu.Unlock()
 	out := make([]Status, 0, len(s.wanted))
 	for name, h := range s.wanted {
-		st := Status{Name: name, Served: h.pair != nil && h.refused == "", Problem: h.problem}
-		if h.pair != nil {
-			st.DNSNames, st.NotAfter = h.pair.Leaf.DNSNames, h.pair.Leaf.NotAfter
+		st := Status{Name: name, Served: h.content != nil && h.refused == "", Problem: h.problem}
+		if h.content != nil {
+			st.NotAfter = h.content.ends()
+		}
+		switch c := h.content.(type) {
+		case *Pair:
+			st.DNSNames = c.names()
+		case *Authorities:
+			st.Authorities = c.names()
 		}
 		if h.refused != "" {
 			st.Problem = "Envoy refused it: " + h.refused

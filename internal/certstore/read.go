@@ -23,14 +23,44 @@ const (
 	KeyName   = "tls.key"
 )
 
-// Pair is a certificate with its key. It is never changed, only replaced.
+// Content is what lies at a reference: a *Pair or *Authorities. It is never changed, only replaced.
+type Content interface {
+	same(Content) bool
+	// dates says what is wrong with when it holds.
+	dates(now time.Time) string
+	// names and ends are what it is known by, and its end; both may be empty.
+	names() []string
+	ends() time.Time
+}
+
+// Pair is a certificate with its key.
 type Pair struct {
 	// Chain and Key are PEM, and nothing but what was checked.
 	Chain, Key []byte
 	Leaf       *x509.Certificate
 }
 
-func (p *Pair) same(o *Pair) bool { return bytes.Equal(p.Chain, o.Chain) && bytes.Equal(p.Key, o.Key) }
+func (p *Pair) same(c Content) bool {
+	o, is := c.(*Pair)
+	return is && bytes.Equal(p.Chain, o.Chain) && bytes.Equal(p.Key, o.Key)
+}
+
+func (p *Pair) names() []string { return p.Leaf.DNSNames }
+func (p *Pair) ends() time.Time { return p.Leaf.NotAfter }
+
+// dates says what is wrong with when a certificate holds. It is shown to visitors all the
+// same: they judge by clocks of their own.
+func (p *Pair) dates(now time.Time) string {
+	switch {
+	case now.After(p.Leaf.NotAfter):
+		return "it ended at " + p.Leaf.NotAfter.UTC().Format(time.RFC3339)
+	case now.Before(p.Leaf.NotBefore):
+		return "it begins at " + p.Leaf.NotBefore.UTC().Format(time.RFC3339)
+	case now.Add(min(soon, p.Leaf.NotAfter.Sub(p.Leaf.NotBefore)/10)).After(p.Leaf.NotAfter):
+		return "it ends at " + p.Leaf.NotAfter.UTC().Format(time.RFC3339) + " and has not been replaced"
+	}
+	return ""
+}
 
 // parse reads a pair as files hold it.
 func parse(chain, key []byte) (*Pair, error) {
@@ -53,7 +83,7 @@ func parse(chain, key []byte) (*Pair, error) {
 type Reader interface {
 	// Follow tells what is there, now and whenever that changes, until ctx ends: a pair, or
 	// why there is none. It may run for several references at once.
-	Follow(ctx context.Context, r certref.Ref, tell func(*Pair, error))
+	Follow(ctx context.Context, r certref.Ref, tell func(Content, error))
 }
 
 // Places are the ways to certificates that an agent has.
@@ -68,7 +98,7 @@ type Places struct {
 const every = 5 * time.Second
 
 // Follow looks at files again and again, and has a cluster tell of Secrets.
-func (p Places) Follow(ctx context.Context, r certref.Ref, tell func(*Pair, error)) {
+func (p Places) Follow(ctx context.Context, r certref.Ref, tell func(Content, error)) {
 	switch {
 	case r.Secret != "" && p.Cluster == nil:
 		tell(nil, errors.New("it is a Secret, and this agent knows no cluster: run the gateway by the objects of a release with the target kubernetes, or start it with --secrets"))
@@ -86,7 +116,7 @@ func (p Places) Follow(ctx context.Context, r certref.Ref, tell func(*Pair, erro
 		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {
-			tell(p.file(r.File))
+			tell(p.read(r))
 			select {
 			case <-ctx.Done():
 				return
@@ -97,7 +127,17 @@ func (p Places) Follow(ctx context.Context, r certref.Ref, tell func(*Pair, erro
 }
 
 // ofSecret reads what a Secret holds, as those of type kubernetes.io/tls do.
-func ofSecret(r certref.Ref, values map[string][]byte) (*Pair, error) {
+func ofSecret(r certref.Ref, values map[string][]byte) (Content, error) {
+	if r.Kind != certref.Pair {
+		if len(values[RootsName]) == 0 {
+			return nil, fmt.Errorf("the Secret %s/%s has no %s: the authorities of visitors, as PEM", r.Namespace, r.Secret, RootsName)
+		}
+		a, err := authoritiesOf(r.Kind, values[RootsName], values[RevokedName])
+		if err != nil {
+			return nil, fmt.Errorf("the Secret %s/%s: %w", r.Namespace, r.Secret, err)
+		}
+		return a, nil
+	}
 	for _, key := range []string{ChainName, KeyName} {
 		if len(values[key]) == 0 {
 			return nil, fmt.Errorf("the Secret %s/%s has no %s: it has to be of type kubernetes.io/tls", r.Namespace, r.Secret, key)
@@ -110,9 +150,27 @@ func ofSecret(r certref.Ref, values map[string][]byte) (*Pair, error) {
 	return pair, nil
 }
 
-// file reads the pair in a folder.
-func (p Places) file(name string) (*Pair, error) {
+// read reads what is in a folder.
+func (p Places) read(r certref.Ref) (Content, error) {
+	name := r.File
 	at := func(file string) string { return filepath.Join(p.Folder, name, file) }
+	if r.Kind != certref.Pair {
+		roots, err := operatorfile.Read(at(RootsName))
+		if err != nil {
+			return nil, err
+		}
+		var revoked []byte
+		if r.Kind == certref.Revoking {
+			if revoked, err = operatorfile.Read(at(RevokedName)); err != nil {
+				return nil, err
+			}
+		}
+		a, err := authoritiesOf(r.Kind, roots, revoked)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", filepath.Join(p.Folder, name), err)
+		}
+		return a, nil
+	}
 	chain, err := operatorfile.Read(at(ChainName))
 	if err != nil {
 		return nil, err

@@ -61,8 +61,9 @@ func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (R
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+	asked := false // for a certificate
 	if d.TLS {
-		secure, err := greet(ctx, c, r)
+		secure, err := s.greet(ctx, c, r, &asked)
 		if ended(ctx, err) {
 			return Reply{Reset: true}, nil
 		}
@@ -77,12 +78,19 @@ func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (R
 	method := orElse(r.Method, http.MethodGet)
 	if r.HTTP == compiler.HTTP2 {
 		reply, err := askHTTP2(c, d.TLS, method, r)
+		if asked && ended(ctx, err) {
+			return Reply{Reset: true}, nil
+		}
 		if err != nil {
 			return reply, fmt.Errorf("%s over HTTP/2: %w", d.Listener, errors.Join(err, ctx.Err()))
 		}
 		return reply, nil
 	}
-	return askHTTP1(ctx, c, d, method, r)
+	reply, err := askHTTP1(ctx, c, d, method, r)
+	if asked && ended(ctx, err) {
+		return Reply{Reset: true}, nil
+	}
+	return reply, err
 }
 
 // askHTTP1 sends the request over HTTP/1 and reads the answer. It closes the connection.
@@ -265,16 +273,24 @@ func (out *Reply) readSeen() error {
 }
 
 // greet makes a connection one of TLS, as a client does that does not ask who is there: what
-// certificates say is not the rehearsal's affair, they are made up.
-func greet(ctx context.Context, c net.Conn, r compiler.Request) (net.Conn, error) {
+// certificates say is not the rehearsal's affair, they are made up. Who is asked for one shows what
+// the request says; in TLS 1.3 the other side judges it after the client's handshake.
+func (s *Stage) greet(ctx context.Context, c net.Conn, r compiler.Request, asked *bool) (net.Conn, error) {
+	show := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		*asked = true
+		own := s.visitors.shows[r.Certificate] // none for none
+		return &own, nil
+	}
 	host, _, _ := strings.Cut(strings.ToLower(orElse(r.ServerName, orElse(r.Host, defaultHost))), ":")
-	secure := tls.Client(c, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: strings.TrimSuffix(host, "."), InsecureSkipVerify: true, NextProtos: protocols(r)})
+	secure := tls.Client(c, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: strings.TrimSuffix(host, "."), InsecureSkipVerify: true, NextProtos: protocols(r), GetClientCertificate: show})
 	return secure, secure.HandshakeContext(ctx)
 }
 
 // ended reports whether the other side closed the connection in time.
 func ended(ctx context.Context, err error) bool {
-	return ctx.Err() == nil && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET))
+	var op *net.OpError
+	return ctx.Err() == nil && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		errors.As(err, &op) && op.Op == "remote error") // an alert of TLS
 }
 
 // protocols are what a client of HTTPS offers (RFC 7301).

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,7 +38,7 @@ func (at places) of(workload int) places {
 }
 
 // bootstrap is the static bootstrap of one class's Envoy.
-func bootstrap(r release.Release, class release.Class, at places, secrets []any) ([]byte, error) {
+func bootstrap(r release.Release, class release.Class, at places, secrets []any, comes visitors) ([]byte, error) {
 	rs, err := compiler.Resources(r, class)
 	if err != nil {
 		return nil, err
@@ -81,7 +82,11 @@ func bootstrap(r release.Release, class release.Class, at places, secrets []any)
 	if err != nil {
 		return nil, err
 	}
-	static["clusters"], static["secrets"] = clusters, append(secrets, shown...)
+	trusted, err := comes.trusted(static["listeners"])
+	if err != nil {
+		return nil, err
+	}
+	static["clusters"], static["secrets"] = clusters, slices.Concat(secrets, shown, trusted)
 	useStaticSecrets(static)
 	return json.Marshal(b)
 }

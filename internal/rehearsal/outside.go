@@ -71,7 +71,7 @@ type outsiders struct {
 func newOutsiders(clock func() time.Time) (outsiders, error) {
 	o := outsiders{clock: clock}
 	var err error
-	o.cert, o.key, err = o.sign(&x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	o.cert, o.key, err = o.sign(&x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign})
 	return o, err
 }
 

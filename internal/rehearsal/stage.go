@@ -33,6 +33,7 @@ type Stage struct {
 	doors     map[compiler.Door]string // addresses
 	inbound   map[string]string        // Unix sockets of listeners, of the first workload
 	ids       authority
+	visitors  visitors
 	mu        sync.Mutex
 	seen      []Seen
 }
@@ -100,6 +101,9 @@ func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehea
 	if err != nil {
 		return err
 	}
+	if s.visitors, err = newVisitors(clock); err != nil {
+		return err
+	}
 	for _, c := range plot.applications {
 		for w := range max(1, workloads[c.of]) {
 			a, err := s.serve(ctx, c, w, others)
@@ -115,7 +119,7 @@ func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehea
 		if err != nil {
 			return nil, err
 		}
-		boot, err := bootstrap(r.Release, class, at.of(workload), append(secrets, others.secrets(plot.roots())...))
+		boot, err := bootstrap(r.Release, class, at.of(workload), append(secrets, others.secrets(plot.roots())...), s.visitors)
 		if err != nil {
 			return nil, err
 		}

@@ -45,6 +45,9 @@ func Of(t testing.TB, root *x509.Certificate) *Authority {
 	return a
 }
 
+// Key is the authority's own, for what it signs beside certificates.
+func (a *Authority) Key() *ecdsa.PrivateKey { return a.key }
+
 // Sign makes a key and signs a certificate for it.
 func (a *Authority) Sign(t testing.TB, template *x509.Certificate) tls.Certificate {
 	t.Helper()

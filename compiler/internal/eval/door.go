@@ -22,13 +22,32 @@ const (
 	gatewayTimeout    = 504
 )
 
-// BeforeHandshake is what becomes of a connection to a port of HTTPS that asks for a name (SNI)
-// which no host there has; ok is false if one has.
-func BeforeHandshake(g *model.Gateway, p model.Port, name string) (a space.Answer, ok bool) {
-	if _, known := g.HostAsked(p.Name, name); known {
-		return space.Answer{}, false
+// What visitors show who are asked for a certificate.
+const (
+	TrustedCertificate = "trusted" // one that the host takes
+	OtherCertificate   = "other"   // one that it does not
+)
+
+// InHandshake is what becomes of a connection to a port of HTTPS that asks for a name (SNI) which
+// no host there has, or whose visitor shows the host no certificate that it takes; ok is false if
+// requests follow.
+func InHandshake(g *model.Gateway, p model.Port, name, shows string) (a space.Answer, ok bool) {
+	closed := func(from []space.Origin, why string) (space.Answer, bool) {
+		return space.Answer{Outcome: space.Outcome{Verdict: space.Denied, By: ByProxy}, From: from, Why: why}, true
 	}
-	return space.Answer{Outcome: space.Outcome{Verdict: space.Denied, By: ByProxy}, Why: "no host at port " + p.Name + " has the name that the connection asks for (SNI)"}, true
+	h, known := g.HostAsked(p.Name, name)
+	if !known {
+		return closed(nil, "no host at port "+p.Name+" has the name that the connection asks for (SNI)")
+	}
+	from := []space.Origin{space.Origin(model.GatewayHostPath(g.ID, h.Name))}
+	switch c := h.TLS.Client; {
+	case c == nil || shows == TrustedCertificate:
+	case shows != "":
+		return closed(from, "the host does not take the visitor's certificate")
+	case c.Required:
+		return closed(from, "the host asks for a certificate, and the visitor shows none")
+	}
+	return space.Answer{}, false
 }
 
 // AtDoor is what a port of a gateway answers by itself to requests for an authority (Received),
@@ -54,7 +73,11 @@ func atDoor(g *model.Gateway, p model.Port, name, authority, scheme string) (a s
 		return answeredAt(nil, space.Answered, misdirected, "this connection to port "+p.Name+" is not for this host"), true
 	case !known:
 		return UnknownHost(), true
-	case secure || h.TLS == nil || scheme == model.SchemeHTTPS:
+	case secure || h.TLS == nil:
+		return space.Answer{}, false
+	case scheme == model.SchemeHTTPS && h.TLS.Client != nil:
+		return answeredAt(nil, space.Answered, misdirected, "this connection to port "+p.Name+" has asked for no certificate, and a proxy in front of the gateway cannot tell of one"), true
+	case scheme == model.SchemeHTTPS:
 		return space.Answer{}, false
 	}
 	from := []space.Origin{space.Origin(model.GatewayHostPath(g.ID, h.Name))}

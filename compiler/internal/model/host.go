@@ -59,6 +59,7 @@ func (g *Gateway) Schemes(h Host) []string {
 	for _, p := range g.Ports {
 		switch {
 		case !slices.Contains(h.Ports, p.Name):
+		case g.TrustedHops > 0 && p.Protocol != HTTPS && h.TLS != nil && h.TLS.Client != nil: // whom a proxy in front has asked for a certificate nobody knows
 		case g.TrustedHops > 0:
 			return []string{SchemeHTTP, SchemeHTTPS}
 		case p.Protocol == HTTPS:
@@ -88,9 +89,9 @@ func (g *Gateway) TLSPort(h Host) Port {
 }
 
 // Shares reports whether a connection on which t was chosen is as good for a host with o:
-// the same certificates, and no older version of TLS than the host allows.
+// the same certificates, visitors and ciphers, and no older version of TLS than the host allows.
 func (t *HostTLS) Shares(o *HostTLS) bool {
-	return t.Min == o.Min && slices.Equal(t.Certificates, o.Certificates)
+	return t.Min == o.Min && slices.Equal(t.Certificates, o.Certificates) && t.Client.Equal(o.Client) && slices.Equal(t.Ciphers, o.Ciphers) && slices.Equal(t.ALPN, o.ALPN)
 }
 
 // Misdirected are the names under one of hosts, in the order of others, that fit a longer

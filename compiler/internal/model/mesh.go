@@ -617,6 +617,43 @@ type HostTLS struct {
 	Min string `json:"min"`
 	// Plain is what requests get that come by plain HTTP.
 	Plain Plain `json:"http"`
+	// Client is who is taken by the certificates of visitors; nil for anyone.
+	Client *ClientTLS `json:"client,omitempty"`
+	// Ciphers are those of TLS 1.2 that are taken, sorted, none for the usual ones.
+	Ciphers []string `json:"ciphers,omitempty"`
+	// ALPN are the versions of HTTP that are offered, sorted, none for all.
+	ALPN []string `json:"alpn,omitempty"`
+}
+
+// ClientTLS says which certificates of visitors count.
+type ClientTLS struct {
+	// Required closes the connection to visitors without one.
+	Required bool `json:"required"`
+	// Roots is where the authorities lie.
+	Roots Certificate `json:"roots"`
+	// SANs are the names of which it has one, SPKI the keys of which it has one: sorted, none for any.
+	SANs []string `json:"sans,omitempty"`
+	SPKI []string `json:"spki,omitempty"`
+	// CRL says that none counts that its authority has withdrawn.
+	CRL bool `json:"crl,omitempty"`
+}
+
+// Equal reports whether both take the same.
+func (c *ClientTLS) Equal(o *ClientTLS) bool {
+	if c == nil || o == nil {
+		return c == o
+	}
+	return c.Required == o.Required && c.Roots == o.Roots && c.CRL == o.CRL && slices.Equal(c.SANs, o.SANs) && slices.Equal(c.SPKI, o.SPKI)
+}
+
+// Ref is the name by which a proxy asks for the authorities.
+func (c *ClientTLS) Ref() certref.Ref {
+	r := c.Roots.Ref()
+	r.Kind = certref.Authorities
+	if c.CRL {
+		r.Kind = certref.Revoking
+	}
+	return r
 }
 
 // Plain is what a host with TLS does with requests that come without.
@@ -658,12 +695,16 @@ func (c Certificate) Place() string {
 	return "Secret " + c.Secret
 }
 
-// Certificates are all that the gateway's hosts show, sorted by ID, each once.
+// Certificates are all that the gateway's hosts show, and those that lie where the authorities of
+// their visitors do, sorted by ID, each once.
 func (g *Gateway) Certificates() []Certificate {
 	var out []Certificate
 	for _, h := range g.Hosts {
 		if h.TLS != nil {
 			out = append(out, h.TLS.Certificates...)
+			if h.TLS.Client != nil {
+				out = append(out, h.TLS.Client.Roots)
+			}
 		}
 	}
 	slices.SortFunc(out, func(a, b Certificate) int { return strings.Compare(a.ID, b.ID) })

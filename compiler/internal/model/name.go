@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/hop"
 )
 
@@ -47,6 +48,13 @@ func GatewayTLSName(gateway, port string, t *HostTLS) string {
 	name := GatewayName(gateway, port) + "/" + t.Min
 	for _, c := range t.Certificates {
 		name += "/" + c.Ref().String()
+	}
+	if t.Client != nil || len(t.Ciphers) > 0 || len(t.ALPN) > 0 {
+		raw, err := canon.JSON([]any{t.Client, t.Ciphers, t.ALPN})
+		if err != nil {
+			panic(err) // text and lists of text
+		}
+		name += "/" + strings.TrimPrefix(canon.Digest(raw), "sha256:")[:12]
 	}
 	return name
 }

@@ -134,6 +134,9 @@ const (
 	Certificates    What = "certificates"
 	OldestTLS       What = "oldestTLS"
 	PlainHTTP       What = "plainHTTP"
+	VisitorsAsked   What = "visitorsAsked"
+	Ciphers         What = "ciphers"
+	ALPN            What = "alpn"
 	HostOpened      What = "hostOpened"
 	HostClosed      What = "hostClosed"
 	ExternalNew     What = "externalNew"
@@ -235,6 +238,9 @@ var sentences = map[What]string{
 	Certificates:    "host {host} shows {before} → {after}",
 	OldestTLS:       "host {host} takes TLS {before} → {after} and newer",
 	PlainHTTP:       "plain HTTP of host {host}: {before} → {after}",
+	VisitorsAsked:   "host {host} takes visitors by certificate: {before|anyone} → {after|anyone}",
+	Ciphers:         "host {host} takes the ciphers {before|the usual ones} → {after|the usual ones} of TLS 1.2",
+	ALPN:            "host {host} offers {before|all versions of HTTP} → {after|all versions of HTTP}",
 	HostOpened:      "host {host} is opened",
 	HostClosed:      "host {host} is closed",
 	ExternalNew:     "external is new, at {after}",

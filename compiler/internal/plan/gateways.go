@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -154,8 +155,10 @@ func (c *comparison) hostTLS(id string, b, a *model.Gateway) {
 		case was.TLS == nil && is.TLS == nil:
 		case was.TLS == nil:
 			c.gatewayNote(id, Neutral, KindAddress, Change{What: HTTPSNew, Host: is.Name, After: shown(is.TLS), Plain: string(is.TLS.Plain)})
+			c.visitorsTLS(id, is.Name, &model.HostTLS{}, is.TLS)
 		case is.TLS == nil:
 			c.gatewayNote(id, Weakening, KindAddress, Change{What: HTTPSGone, Host: is.Name, Before: shown(was.TLS)})
+			c.visitorsTLS(id, is.Name, was.TLS, &model.HostTLS{})
 		default:
 			c.changedTLS(id, is.Name, was.TLS, is.TLS)
 		}
@@ -181,6 +184,7 @@ func (c *comparison) changedTLS(id, host string, was, is *model.HostTLS) {
 		}
 		c.gatewayNote(id, class, KindAddress, ofHost(OldestTLS, host, string(was.Min), string(is.Min)))
 	}
+	c.visitorsTLS(id, host, was, is)
 	if was.Plain != is.Plain {
 		order := []model.Plain{model.PlainServe, model.PlainRedirect, model.PlainRefuse}
 		class := Narrowing
@@ -192,6 +196,59 @@ func (c *comparison) changedTLS(id, host string, was, is *model.HostTLS) {
 		}
 		c.gatewayNote(id, class, KindAddress, ofHost(PlainHTTP, host, string(was.Plain), string(is.Plain)))
 	}
+}
+
+// visitorsTLS compares whom a host takes by certificate, and what it speaks with them.
+func (c *comparison) visitorsTLS(id, host string, was, is *model.HostTLS) {
+	if !was.Client.Equal(is.Client) {
+		c.gatewayNote(id, visitors(was.Client, is.Client), KindAddress, Change{What: VisitorsAsked, Host: host, Before: takes(was.Client), After: takes(is.Client)})
+	}
+	if !slices.Equal(was.Ciphers, is.Ciphers) {
+		c.gatewayNote(id, Narrowing, KindAddress, Change{What: Ciphers, Host: host, Before: was.Ciphers, After: is.Ciphers}) // all of them are good, and visitors may know no other
+	}
+	if !slices.Equal(was.ALPN, is.ALPN) {
+		c.gatewayNote(id, Neutral, KindAddress, Change{What: ALPN, Host: host, Before: was.ALPN, After: is.ALPN})
+	}
+}
+
+// visitors compares whom a host takes: what is not surely fewer is more.
+func visitors(was, is *model.ClientTLS) Class {
+	switch {
+	case was == nil:
+		return Narrowing
+	case is == nil || was.Required && !is.Required || was.CRL && !is.CRL || was.Roots.Place() != is.Roots.Place():
+		return Widening
+	}
+	for _, x := range []struct{ was, is []string }{{was.SANs, is.SANs}, {was.SPKI, is.SPKI}} {
+		within := func(n string) bool {
+			return slices.ContainsFunc(x.was, func(w string) bool { return w == n || model.HostCovers(w, n) })
+		}
+		if len(x.was) > 0 && (len(x.is) == 0 || slices.ContainsFunc(x.is, func(n string) bool { return !within(n) })) {
+			return Widening
+		}
+	}
+	return Narrowing
+}
+
+// takes says whom a host takes, nothing for anyone.
+func takes(t *model.ClientTLS) []string {
+	if t == nil {
+		return nil
+	}
+	out := []string{"one by the authorities in " + t.Roots.Place()}
+	if !t.Required {
+		out[0] = "none or " + out[0]
+	}
+	if t.CRL {
+		out = append(out, "not withdrawn")
+	}
+	if len(t.SANs) > 0 {
+		out = append(out, "for "+strings.Join(t.SANs, " or "))
+	}
+	if len(t.SPKI) > 0 {
+		out = append(out, "with the key "+strings.Join(t.SPKI, " or "))
+	}
+	return out
 }
 
 // shown says which certificates visitors are shown, and where they lie.

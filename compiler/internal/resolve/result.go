@@ -142,6 +142,8 @@ type Test struct {
 	// HTTP is the version that the caller speaks, ServerName what its connection asks for (SNI); "" for the defaults.
 	HTTP       string
 	ServerName string
+	// Certificate is what its visitor shows, "" for none.
+	Certificate string
 	// Pause is how long the sender is silent before the request's end, After how long its destination
 	// works on it from there.
 	Pause, After time.Duration

@@ -24,7 +24,7 @@ func (l *linker) readTests(p *pkg) {
 func (l *linker) test(p *pkg, e intent.Entry) (Test, bool) {
 	q := e.Node.Field("request")
 	t := Test{Name: e.Name, Pos: e.Node.Pos(), Host: q.Field("host").Str(), Method: q.Field("method").Str(), Path: q.Field("path").Str(),
-		HTTP: q.Field("http").Str(), ServerName: q.Field("sni").Str()}
+		HTTP: q.Field("http").Str(), ServerName: q.Field("sni").Str(), Certificate: q.Field("certificate").Str()}
 	if t.Method == "" {
 		t.Method = "GET"
 	}
@@ -110,6 +110,10 @@ func (l *linker) testTarget(p *pkg, q intent.Node, t *Test) bool {
 // serverName settles the port of a test that names one by SNI: only connections of TLS do.
 func (l *linker) serverName(q intent.Node, t *Test) bool {
 	g := l.mesh.Gateway(t.To)
+	if c := q.Field("certificate"); c.Exists() && (!t.Gateway || g != nil && !slices.ContainsFunc(g.Hosts, func(h model.Host) bool { return h.TLS != nil && h.TLS.Client != nil })) {
+		l.add(diag.New(diag.CodeOneOf, c.Pos(), "test %q shows a certificate, and nobody there asks for one: hosts of gateways do whose tls has `client`", t.Name).WithFix("leave certificate out"))
+		return false
+	}
 	if t.ServerName == "" || t.Gateway && g == nil {
 		return true // nothing is said, or it was told already
 	}

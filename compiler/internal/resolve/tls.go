@@ -157,6 +157,40 @@ func (l *linker) hostTLS(p *pkg, path string, e intent.Entry) *model.HostTLS {
 	}
 	slices.SortFunc(out.Certificates, func(a, b model.Certificate) int { return strings.Compare(a.ID, b.ID) })
 	out.Certificates = slices.Compact(out.Certificates)
+	out.Client = l.clientTLS(p, n, out.Plain, e)
+	out.Ciphers, out.ALPN = l.some(n.Field("ciphers"), "cipher"), l.some(n.Field("alpn"), "version of HTTP")
+	if c := n.Field("ciphers"); c.Exists() && out.Min != defaultTLS {
+		l.add(diag.New(diag.CodeNever, c.Pos(), "host %q takes no TLS older than %s, and ciphers are chosen up to 1.2: those of 1.3 are always all", e.Name, out.Min).WithFix("delete `ciphers`, or `min`"))
+	}
+	return out
+}
+
+// some are the words of a list, sorted, each once; one that is written has some.
+func (l *linker) some(n intent.Node, what string) []string {
+	var out []string
+	for _, x := range n.List() {
+		out = append(out, x.Str())
+	}
+	if n.Exists() && len(out) == 0 {
+		l.add(diag.New(diag.CodeNever, n.Pos(), "%s is an empty list: no %s is left, so that nobody could be answered", n.Path(), what).WithFix("name some, or leave it out"))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// clientTLS reads whom a host takes by the certificates of visitors, nil for anyone.
+func (l *linker) clientTLS(p *pkg, tls intent.Node, plain model.Plain, e intent.Entry) *model.ClientTLS {
+	n := tls.Field("client")
+	if !n.Exists() {
+		return nil
+	}
+	out := &model.ClientTLS{Required: n.Field("mode").Str() == "require", CRL: n.Field("crl").Bool()}
+	out.Roots, _ = l.certificate(p, n.Field("roots"))
+	out.SANs, out.SPKI = l.some(n.Field("sans"), "name"), l.some(n.Field("spki"), "key")
+	if plain == model.PlainServe {
+		l.add(diag.New(diag.CodeNever, n.Pos(), "host %q asks visitors for a certificate and serves plain HTTP as well, by which they show none", e.Name).
+			WithRelated(tls.Field("http").Pos(), "plain HTTP").WithFix(`write http: "redirect" or "refuse", or delete ` + "`client`"))
+	}
 	return out
 }
 

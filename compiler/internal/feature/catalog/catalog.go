@@ -107,6 +107,8 @@ func Structure() []feature.Structure {
 		structure.CertificateFiles,
 		structure.CertificateSecrets,
 		structure.TLSMin,
+		structure.ClientTLS,
+		structure.TLSParts,
 		structure.PlainRefused,
 		structure.Externals,
 		structure.Endpoints,

@@ -322,6 +322,20 @@ var TLSMin = feature.Structure{
 	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the gateway's proxies keep to it"), GatewayAPI: coverage.Refuse("the oldest version is each implementation's affair"),
 }
 
+// ClientTLS are hosts that take visitors by certificate.
+var ClientTLS = feature.Structure{
+	Name: "tls.client", What: "Hosts that take visitors by their certificates.", Example: edge(`secret: "shop/shop-tls"`, `, client: {mode: "require", roots: "shop"}`), Lost: plan.Widening,
+	Uses:  hosts("the certificates of visitors", func(_ *model.Gateway, h model.Host) bool { return h.TLS.Client != nil }),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Exact(), GatewayAPI: coverage.Refuse("the standard channel of Gateway API asks no visitor for a certificate"),
+}
+
+// TLSParts are the ciphers and the versions of HTTP that a host chooses.
+var TLSParts = feature.Structure{
+	Name: "tls.ciphers", What: "The ciphers of TLS 1.2 and the versions of HTTP that a host chooses itself (`ciphers`, `alpn`).", Example: edge(`secret: "shop/shop-tls"`, `, alpn: ["http/1.1"]`), Lost: plan.Neutral,
+	Uses:  hosts("the ciphers or versions of HTTP", func(_ *model.Gateway, h model.Host) bool { return len(h.TLS.Ciphers)+len(h.TLS.ALPN) > 0 }),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the gateway's proxies keep to them"), GatewayAPI: coverage.Refuse("they are each implementation's affair"),
+}
+
 // PlainRefused are hosts that answer plain HTTP with 403.
 var PlainRefused = feature.Structure{
 	Name: "tls.http", What: "Hosts with TLS that refuse plain HTTP, at ports that speak it.", Example: edge(`secret: "shop/shop-tls"`, `, http: "refuse"`), Lost: plan.Neutral,

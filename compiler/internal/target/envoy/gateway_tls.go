@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -126,7 +127,12 @@ func (e *emitter) plainHost(g *model.Gateway, p model.Port, h model.Host, out *e
 		plain = &routev3.Route{Name: "plain HTTP", Match: everyRequest(), Action: &routev3.Route_Redirect{Redirect: toHTTPS(p, g.TLSPort(h))}}
 	}
 	vh := virtualHost(h)
-	if g.TrustedHops > 0 {
+	switch {
+	case g.TrustedHops > 0 && h.TLS.Client != nil:
+		// Whom the proxy in front has asked for a certificate nobody knows: not this connection.
+		vh.Routes = []*routev3.Route{answeredRoute("misdirected", 421)}
+		plain.Match.Headers = []*routev3.HeaderMatcher{stringHeader(SchemeField, exactString(model.SchemeHTTP))}
+	case g.TrustedHops > 0:
 		vh = e.gatewayHost(g, h, out)
 		plain.Match.Headers = []*routev3.HeaderMatcher{stringHeader(SchemeField, exactString(model.SchemeHTTP))}
 	}
@@ -173,6 +179,12 @@ func visitorTLS(t *model.HostTLS) *corev3.TransportSocket {
 		},
 		AlpnProtocols: []string{"h2", "http/1.1"},
 	}
+	if len(t.Ciphers) > 0 {
+		c.TlsParams.CipherSuites = t.Ciphers
+	}
+	if len(t.ALPN) > 0 {
+		c.AlpnProtocols = t.ALPN
+	}
 	if t.Min == "1.3" {
 		c.TlsParams.TlsMinimumProtocolVersion, c.TlsParams.CipherSuites = tlsv3.TlsParameters_TLSv1_3, nil
 	}
@@ -181,5 +193,31 @@ func visitorTLS(t *model.HostTLS) *corev3.TransportSocket {
 		s.SdsConfig.InitialFetchTimeout = Duration(certificatePatience)
 		c.TlsCertificateSdsSecretConfigs = append(c.TlsCertificateSdsSecretConfigs, s)
 	}
-	return socket(&tlsv3.DownstreamTlsContext{CommonTlsContext: c, RequireClientCertificate: Bool(false)})
+	out := &tlsv3.DownstreamTlsContext{CommonTlsContext: c, RequireClientCertificate: Bool(false)}
+	if t.Client != nil {
+		askVisitors(out, t.Client)
+	}
+	return socket(out)
+}
+
+// askVisitors asks them for a certificate. Who shows one that does not count is closed, whether one
+// is required or not; without roots, until the agent has some, everybody is.
+func askVisitors(d *tlsv3.DownstreamTlsContext, t *model.ClientTLS) {
+	v := &tlsv3.CertificateValidationContext{VerifyCertificateSpki: t.SPKI}
+	for _, n := range t.SANs {
+		kind := tlsv3.SubjectAltNameMatcher_DNS
+		if strings.Contains(n, ":") {
+			kind = tlsv3.SubjectAltNameMatcher_URI
+		}
+		v.MatchTypedSubjectAltNames = append(v.MatchTypedSubjectAltNames, &tlsv3.SubjectAltNameMatcher{SanType: kind, Matcher: named(n)})
+	}
+	roots := secret(t.Ref().String())
+	roots.SdsConfig.InitialFetchTimeout = Duration(certificatePatience)
+	d.CommonTlsContext.ValidationContextType = &tlsv3.CommonTlsContext_CombinedValidationContext{
+		CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{DefaultValidationContext: v, ValidationContextSdsSecretConfig: roots},
+	}
+	d.RequireClientCertificate = Bool(t.Required)
+	// A session that is resumed shows no certificate: it would go on after the end of the one with which it began.
+	d.SessionTicketKeysType = &tlsv3.DownstreamTlsContext_DisableStatelessSessionResumption{DisableStatelessSessionResumption: true}
+	d.DisableStatefulSessionResumption = true
 }

@@ -109,11 +109,7 @@ const rootsTimeout = 2 * time.Second
 func Originate(o Origination) *corev3.TransportSocket {
 	sans := make([]*tlsv3.SubjectAltNameMatcher, len(o.SANs))
 	for i, n := range o.SANs {
-		m := exactString(n) // also what a certificate says of "*.suffix"
-		if suffix, ok := strings.CutPrefix(n, "*"); ok {
-			m = &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: suffix}, IgnoreCase: true}
-		}
-		sans[i] = &tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_DNS, Matcher: m}
+		sans[i] = &tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_DNS, Matcher: named(n)}
 	}
 	name := SecretPublicRoots
 	if o.Roots != "" {
@@ -135,6 +131,14 @@ func Originate(o Origination) *corev3.TransportSocket {
 			},
 		},
 	}})
+}
+
+// named takes a name of a certificate: exact, which a "*.suffix" in the certificate takes as well, or "*.suffix".
+func named(n string) *matcherv3.StringMatcher {
+	if suffix, ok := strings.CutPrefix(n, "*"); ok {
+		return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: suffix}, IgnoreCase: true}
+	}
+	return exactString(n)
 }
 
 func secret(name string) *tlsv3.SdsSecretConfig {
