@@ -54,6 +54,8 @@ type Request struct {
 	HTTP string
 	// ServerName is what the caller's connection to a port of HTTPS asks for (SNI); "" is Host.
 	ServerName string
+	// Source is the address that its connection comes from, "" for one that nothing names.
+	Source string
 	// Certificate is what a visitor shows to a gateway's host that asks for one: TrustedCertificate, OtherCertificate, or "" for none.
 	Certificate string
 	// Pause is how long its sender is silent before the request's end, and AnswerAfter how long its
@@ -328,8 +330,12 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 func (a *Answer) close(handshake, tcp bool) {
 	if a.Outcome.Verdict == space.Denied && a.Status == a.Outcome.Status && (handshake || tcp) {
 		a.Status, a.Outcome.Status, a.Handshake = 0, 0, handshake
-		if a.Why = "no grant lets such connections through"; a.Outcome.By == space.ByDeny {
+		switch a.Outcome.By {
+		case eval.ByProxy: // which has said why
+		case space.ByDeny:
 			a.Why = "a deny refuses such connections"
+		default:
+			a.Why = "no grant lets such connections through"
 		}
 		if handshake {
 			a.Why = "the port is under strict mTLS, and the caller has no certificate of the mesh"
@@ -341,6 +347,9 @@ func (a *Answer) close(handshake, tcp bool) {
 // byFirstProxy is what the first proxy answers by itself, before any route: in the
 // handshake, to the form of the request, and at a gateway's port.
 func (r Request) byFirstProxy(g *model.Gateway, port model.Port, sent eval.Sent, got eval.Received, tcp bool) (space.Answer, bool) {
+	if taken, is := r.stream(g, port); is {
+		return eval.NoStream(port), !taken.OK
+	}
 	if sent.TLS {
 		if ans, answered := eval.InHandshake(g, port, r.serverName(sent.Host), r.Certificate); answered {
 			return ans, true
@@ -353,6 +362,20 @@ func (r Request) byFirstProxy(g *model.Gateway, port model.Port, sent eval.Sent,
 		return space.Answer{}, false
 	}
 	return eval.AtDoor(g, port, r.serverName(sent.Host), got.Authority, got.Scheme, got.Request.Upgrade)
+}
+
+// stream is how a gateway's port takes a connection whose bytes it passes on; false if requests come of it.
+func (r Request) stream(g *model.Gateway, port model.Port) (model.Taken, bool) {
+	if g == nil || port.Protocol == model.HTTP {
+		return model.Taken{}, false
+	}
+	name := ""
+	if port.Protocol != model.TCP {
+		name = r.serverName(r.Host)
+	}
+	from, _ := netip.ParseAddr(r.Source) // none is within no prefix
+	taken := g.StreamAt(port.Name, name, from.Unmap())
+	return taken, taken.Name != "" || !port.Protocol.IsHTTP()
 }
 
 // knownVersion refuses versions of HTTP that are none.
@@ -466,6 +489,15 @@ func status(o Outcome) int {
 // scope finds the decision that a request is judged by, whose host is as the first proxy has it; at a gateway that of the host at the
 // port by which it comes, which is the only one that counts there.
 func (p *Program) scope(ds []space.Decision, r Request, g *model.Gateway, port model.Port) (space.Decision, bool, error) {
+	if taken, is := r.stream(g, port); is {
+		scope := space.Scope{Kind: eval.StreamKind, ID: g.ID, Port: port.Name, Protocol: string(model.TCP)}
+		if taken.OK {
+			scope = eval.StreamScope(g, port, taken.Name, taken.From)
+		}
+		d, found := eval.FindStream(ds, scope)
+		d.Scope = scope
+		return d, found, nil
+	}
 	if g != nil {
 		h, ok := g.HostAt(port.Name, eval.HostOf(r.Host))
 		if !ok {

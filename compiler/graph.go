@@ -153,6 +153,13 @@ func (p *Program) Graph() (Graph, error) {
 	for _, gw := range p.mesh.Gateways {
 		id := "gateway/" + gw.ID
 		g.Nodes = append(g.Nodes, Node{ID: id, Kind: "gateway", Ports: nodePorts(gw.Ports)})
+		for _, p := range gw.Ports {
+			for _, s := range gw.Streams(p.Name) {
+				for _, t := range s.To {
+					edge(id, t.Service)
+				}
+			}
+		}
 		for _, h := range gw.Hosts {
 			for _, r := range h.Routes {
 				for _, t := range r.To {

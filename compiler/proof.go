@@ -177,6 +177,12 @@ func entrance(g *model.Gateway, r Request) model.Port {
 	}
 	plain := g.Ports[0]
 	for _, p := range g.Ports {
+		if !p.Protocol.IsHTTP() {
+			continue // is named
+		}
+		if !plain.Protocol.IsHTTP() {
+			plain = p
+		}
 		h, ok := g.HostAt(p.Name, eval.CleanHost(r.Host))
 		if ok && p.Protocol == model.HTTPS {
 			return p
@@ -195,6 +201,15 @@ func (p *Program) door(r Request, c *cast) (Door, error) {
 			return Door{}, err
 		}
 		port := entrance(g, r)
+		if taken, is := r.stream(g, port); is {
+			if port.Protocol != model.TCP {
+				return Door{Missing: "what is within TLS that goes on as it is no application here speaks"}, nil
+			}
+			if !taken.OK && len(g.Streams(port.Name)) == 0 {
+				return Door{Missing: "port " + port.Name + " has no route, so that nothing listens there"}, nil
+			}
+			return Door{Class: g.Class(), Listener: model.GatewayName(g.ID, port.Name), TCP: true}, nil
+		}
 		if port.Protocol == model.HTTPS && len(g.HostsAt(port.Name)) == 0 {
 			return Door{Missing: "no host is at port " + port.Name + ", so that nothing listens there"}, nil
 		}
@@ -274,7 +289,7 @@ type Test struct {
 func (p *Program) Tests() []Test {
 	out := make([]Test, 0, len(p.result.Tests))
 	for _, t := range p.result.Tests {
-		r := Request{From: t.From, To: t.To, Port: t.Port, Host: t.Host, Method: t.Method, Path: t.Path, HTTP: t.HTTP, ServerName: t.ServerName, Certificate: t.Certificate, Pause: t.Pause, AnswerAfter: t.After}
+		r := Request{From: t.From, To: t.To, Port: t.Port, Host: t.Host, Method: t.Method, Path: t.Path, HTTP: t.HTTP, ServerName: t.ServerName, Certificate: t.Certificate, Source: t.Source, Pause: t.Pause, AnswerAfter: t.After}
 		if t.Gateway {
 			r.To = "gateway/" + t.To
 		}

@@ -56,7 +56,11 @@ func (d *asker) request() compiler.Request {
 func (d *asker) door() compiler.Request {
 	switch {
 	case d.chance(35):
-		return compiler.Request{To: "gateway/" + pick(d, d.mesh.Gateways...).ID}
+		g := pick(d, d.mesh.Gateways...)
+		if slices.Contains(g.Ports, "raw") && d.chance(12) {
+			return compiler.Request{To: "gateway/" + g.ID, Port: "raw"}
+		}
+		return compiler.Request{To: "gateway/" + g.ID}
 	case d.chance(12):
 		x := pick(d, d.mesh.Externals...)
 		return compiler.Request{To: x.ID, From: pick(d, d.mesh.Services...).ID, Port: pick(d, x.Ports...)}

@@ -377,6 +377,10 @@ func (m *Mesh) gateway(r *rand.Rand, space *object) {
 	if p.chance(50) {
 		text = fmt.Sprintf("{trustedHops: %d, %s", pick(p, 0, 1, 1, 2), strings.TrimPrefix(text, "{"))
 	}
+	secure := len(d.Ports) > 1
+	if p.chance(40) {
+		d.Ports, text = append(d.Ports, "raw"), "{port: raw: {number: 9000, protocol: \"tcp\", route: all: "+m.streams(p)+"}, "+strings.TrimPrefix(text, "{")
+	}
 	g := m.add(r, &object{file: space.file, at: "mesh: gateway: gw: ", definition: "#Gateway", carriers: on(resolve.OnGateway), parent: space}, text)
 	d.Hosts = append([]string{"front.test"}, some(p, len(Hosts()), Hosts())...)
 	for _, h := range d.Hosts {
@@ -385,7 +389,7 @@ func (m *Mesh) gateway(r *rand.Rand, space *object) {
 		if h == "front.test" { // always there: a port without a host is closed
 			m.put(o, `route: all: to: "beta/s3": 100`)
 		}
-		if tls, _ := schema.Definitions()["#GatewayHost"].Field("tls"); len(d.Ports) > 1 && (h == "front.test" || p.chance(60)) {
+		if tls, _ := schema.Definitions()["#GatewayHost"].Field("tls"); secure && (h == "front.test" || p.chance(60)) {
 			m.lines = append(m.lines, m.write(r, o, "tls", func(p *pen) string { return p.value(tls, spot{}.in("#GatewayHost", "tls")) }))
 		}
 		for i := range 1 + p.IntN(5) {
@@ -396,6 +400,21 @@ func (m *Mesh) gateway(r *rand.Rand, space *object) {
 		}
 	}
 	m.Gateways = append(m.Gateways, d)
+}
+
+// streams draws where connections to a gateway's port lead to.
+func (m *Mesh) streams(p *pen) string {
+	var to []Door
+	for _, s := range m.Services {
+		if slices.Contains(s.Ports, "raw") {
+			to = append(to, s)
+		}
+	}
+	s, of := pick(p, to...), ""
+	if p.chance(30) {
+		of = fmt.Sprintf(", version: %q", pick(p, s.Versions...))
+	}
+	return fmt.Sprintf("{to: there: 100, destination: there: {service: %q, port: \"raw\"%s}}", s.ID, of)
 }
 
 // targets draws where a gateway's route leads to.

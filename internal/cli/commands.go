@@ -189,6 +189,7 @@ that. With a problem's code in place of the rest, say what the code means.`,
 	cmd.ValidArgsFunction = folderOrCode
 	choices(cmd, "http-version", compiler.HTTP10, compiler.HTTP11, compiler.HTTP2)
 	fl.StringVar(&r.ServerName, "sni", "", "name that the connection to a port of HTTPS asks for (default: the host)")
+	fl.StringVar(&r.Source, "source", "", "address that the connection to a gateway's port comes from (default: one that no route names)")
 	fl.StringVar(&r.Certificate, "certificate", "", "certificate that the visitor shows to a host that asks for one: "+compiler.TrustedCertificate+" for one that it takes, "+compiler.OtherCertificate+" (default: none)")
 	choices(cmd, "certificate", compiler.TrustedCertificate, compiler.OtherCertificate)
 	fl.StringArrayVarP(&headers, "header", "H", nil, "header as name=value; may be repeated")

@@ -1,6 +1,8 @@
 package eval
 
 import (
+	"net/netip"
+
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
 )
@@ -66,7 +68,7 @@ func atDoor(g *model.Gateway, p model.Port, name, authority, scheme string) (a s
 	secure := p.Protocol == model.HTTPS
 	if secure {
 		asked, _ := g.HostAsked(p.Name, name)
-		known = known && asked.TLS.Shares(h.TLS)
+		known = known && g.StreamAt(p.Name, HostOf(authority), netip.Addr{}).Name == "" && asked.TLS.Shares(h.TLS)
 	}
 	switch {
 	case !known && secure:

@@ -122,6 +122,7 @@ func ScopesBut(m *model.Mesh, c Column, without func(*model.Service, model.Port)
 		for _, h := range g.Hosts {
 			out = append(out, gatewayDecision(m, g, h, c))
 		}
+		out = append(out, streamDecisions(m, g, c)...)
 	}
 	return out
 }

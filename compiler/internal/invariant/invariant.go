@@ -360,6 +360,13 @@ func (q *question) sends(g *model.Gateway) map[destination]bool {
 		}
 	}
 	note(g.Traits)
+	for _, p := range g.Ports { // what is passed on is judged as what it sends itself
+		for _, s := range g.Streams(p.Name) {
+			for _, t := range s.To {
+				out[destination{t.Service, t.Port}] = true
+			}
+		}
+	}
 	for _, h := range g.Hosts {
 		for _, e := range q.mesh.GatewayRoutes(g, h) {
 			note(e.Traits)

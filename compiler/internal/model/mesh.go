@@ -561,8 +561,10 @@ type Gateway struct {
 	Account   string `json:"account"`
 	// Host is the IP that the listener binds; "::" means all addresses of both families.
 	Host string `json:"host"`
-	// Ports are those that it listens on, sorted by name, of protocol HTTP or HTTPS. MTLS is Disable.
+	// Ports are those that it listens on, sorted by name, of protocol HTTP, HTTPS, TLS or TCP. MTLS is Disable.
 	Ports []Port `json:"ports"`
+	// Says is what its ports say besides, by their names.
+	Says map[string]PortSays `json:"says,omitempty"`
 	// TrustedHops is how many proxies in front of it are believed what they write of visitors, 0 to 16.
 	TrustedHops uint32 `json:"trusted_hops,omitempty"`
 	// Autoscale says how many pods it has, nil for a fixed number.

@@ -108,6 +108,11 @@ func GatewayRoutePath(id, host, route string) string {
 // GatewayPortPath is the mesh path of a gateway's port.
 func GatewayPortPath(id, port string) string { return GatewayPath(id) + "/port/" + port }
 
+// GatewayStreamPath is the mesh path of a route of connections at a gateway's port.
+func GatewayStreamPath(id, port, route string) string {
+	return GatewayPortPath(id, port) + "/route/" + route
+}
+
 // GatewayHostPath is the mesh path of a gateway's host.
 func GatewayHostPath(id, host string) string { return GatewayPath(id) + "/host/" + host }
 

@@ -134,6 +134,7 @@ const (
 	Certificates    What = "certificates"
 	OldestTLS       What = "oldestTLS"
 	PlainHTTP       What = "plainHTTP"
+	ProxiesBelieved What = "proxiesBelieved"
 	VisitorsAsked   What = "visitorsAsked"
 	Ciphers         What = "ciphers"
 	ALPN            What = "alpn"
@@ -238,6 +239,7 @@ var sentences = map[What]string{
 	Certificates:    "host {host} shows {before} → {after}",
 	OldestTLS:       "host {host} takes TLS {before} → {after} and newer",
 	PlainHTTP:       "plain HTTP of host {host}: {before} → {after}",
+	ProxiesBelieved: "port {port} believes {before|nobody} → {after|nobody} where connections come from (PROXY protocol)",
 	VisitorsAsked:   "host {host} takes visitors by certificate: {before|anyone} → {after|anyone}",
 	Ciphers:         "host {host} takes the ciphers {before|the usual ones} → {after|the usual ones} of TLS 1.2",
 	ALPN:            "host {host} offers {before|all versions of HTTP} → {after|all versions of HTTP}",

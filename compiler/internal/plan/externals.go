@@ -71,7 +71,7 @@ func (c *comparison) externalIDs() []string {
 func (c *comparison) outsideDecision(m *model.Mesh, x *model.External, port string) (space.Decision, bool) {
 	p, ok := portOf(x, port)
 	if !ok {
-		return nowhere(), false
+		return nowhere(space.Scope{}), false
 	}
 	d := eval.Outside(m, x, p, c.meaning)
 	there := c.there(m, x, p)

@@ -130,6 +130,7 @@ func (c *comparison) gatewayPorts(id string, b, a *model.Gateway) {
 			}
 			c.gatewayNote(id, class, KindAddress, ofPort(PortSocket, name, socket(b, was), socket(a, is)))
 		}
+		c.proxies(id, name, b.Says[name].Proxies, a.Says[name].Proxies)
 		if was.Protocol != is.Protocol {
 			class := Narrowing // who still speaks the old one is not answered
 			if is.Protocol == model.HTTP {
@@ -137,6 +138,21 @@ func (c *comparison) gatewayPorts(id string, b, a *model.Gateway) {
 			}
 			c.gatewayNote(id, class, KindAddress, ofPort(PortProtocol, name, string(was.Protocol), string(is.Protocol)))
 		}
+	}
+}
+
+// proxies compares whom a port believes where connections come from. Who comes from elsewhere, or
+// does not say it, is closed out.
+func (c *comparison) proxies(id, port string, was, is []string) {
+	class := Nothing
+	if len(without(was, is)) > 0 || len(was) == 0 {
+		class = Narrowing
+	}
+	if len(without(is, was)) > 0 || len(is) == 0 {
+		class = Weakening
+	}
+	if !slices.Equal(was, is) {
+		c.gatewayNote(id, class, KindAddress, Change{What: ProxiesBelieved, Port: port, Before: was, After: is})
 	}
 }
 

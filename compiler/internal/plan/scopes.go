@@ -57,6 +57,9 @@ func (c *comparison) pairs() []pair {
 			p.before, p.after = c.withOutside(c.before, p.before), c.withOutside(c.after, p.after)
 			p.host = hostOf(s.Port, gateways[s.ID].names)
 			p.display = "gateway/" + s.ID + " host " + s.Port
+		} else if s.Kind == eval.StreamKind {
+			p.before, p.after, inB, inA = c.streamSides(s, b, a)
+			p.display = "gateway/" + s.ID + " port " + s.Port
 		} else {
 			p.before, inB = b[key]
 			p.after, inA = a[key]
@@ -65,10 +68,10 @@ func (c *comparison) pairs() []pair {
 		p.near, _, _ = strings.Cut(s.ID, "/")
 		p.opened, p.removed = !inB, !inA
 		if !inB {
-			p.before = nowhere()
+			p.before = nowhere(s)
 		}
 		if !inA {
-			p.after = nowhere()
+			p.after = nowhere(s)
 		}
 		// Both sides answer for this scope, whichever wildcard does it.
 		protocolB, protocolA := p.before.Scope.Protocol, p.after.Scope.Protocol
@@ -79,7 +82,29 @@ func (c *comparison) pairs() []pair {
 	return append(out, c.outsidePairs()...)
 }
 
-func nowhere() space.Decision {
+// streamSides are what both sides decide of the connections of one scope, whichever of their routes takes them.
+func (c *comparison) streamSides(s space.Scope, b, a map[string]space.Decision) (before, after space.Decision, inB, inA bool) {
+	var of eval.Stream
+	for _, m := range []*model.Mesh{c.before, c.after} {
+		if g := m.Gateway(s.ID); g != nil {
+			if i := slices.IndexFunc(eval.Streams(g), func(x eval.Stream) bool { return x.Scope == s }); i >= 0 {
+				of = eval.Streams(g)[i]
+			}
+		}
+	}
+	if at, ok := of.At(c.before.Gateway(s.ID)); ok {
+		before, inB = b[at.String()]
+	}
+	if at, ok := of.At(c.after.Gateway(s.ID)); ok {
+		after, inA = a[at.String()]
+	}
+	return before, after, inB, inA
+}
+
+func nowhere(s space.Scope) space.Decision {
+	if s.Kind == eval.StreamKind {
+		return eval.Unstreamed()
+	}
 	return space.Decision{Effective: space.List{{Then: space.NotRouted()}}}
 }
 

@@ -36,9 +36,11 @@ func (l *linker) gateway(p *pkg, e intent.Entry) {
 	}
 	g.Traits = l.traits(append([]carrier{{on: OnGateway, node: n}}, l.around(p)...), &Place{Gateway: true, l: l, pkg: p, self: g.ID}, model.GatewayPath(g.ID))
 	g.Denies, g.ShadowDenies = l.deniesOf(model.GatewayPath(g.ID), n, func(e intent.Entry) model.Deny { return l.gatewayDeny(p, e) })
+	l.portSays(p, g, n)
 	for _, h := range n.Field("host").Fields() {
 		g.Hosts = append(g.Hosts, l.host(p, g, h))
 	}
+	l.noHosts(g, e)
 	slices.SortFunc(g.Hosts, func(a, b model.Host) int { return strings.Compare(a.Name, b.Name) })
 	l.mesh.Gateways = append(l.mesh.Gateways, g)
 }

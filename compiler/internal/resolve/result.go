@@ -144,6 +144,8 @@ type Test struct {
 	ServerName string
 	// Certificate is what its visitor shows, "" for none.
 	Certificate string
+	// Source is the address that its connection comes from, "" for one that nothing names.
+	Source string
 	// Pause is how long the sender is silent before the request's end, After how long its destination
 	// works on it from there.
 	Pause, After time.Duration

@@ -24,7 +24,7 @@ func (l *linker) readTests(p *pkg) {
 func (l *linker) test(p *pkg, e intent.Entry) (Test, bool) {
 	q := e.Node.Field("request")
 	t := Test{Name: e.Name, Pos: e.Node.Pos(), Host: q.Field("host").Str(), Method: q.Field("method").Str(), Path: q.Field("path").Str(),
-		HTTP: q.Field("http").Str(), ServerName: q.Field("sni").Str(), Certificate: q.Field("certificate").Str()}
+		HTTP: q.Field("http").Str(), ServerName: q.Field("sni").Str(), Certificate: q.Field("certificate").Str(), Source: q.Field("source").Str()}
 	if t.Method == "" {
 		t.Method = "GET"
 	}
@@ -87,6 +87,10 @@ func (l *linker) testTarget(p *pkg, q intent.Node, t *Test) bool {
 	to := q.Field("to")
 	if name, ok := strings.CutPrefix(to.Str(), gatewayPrefix); ok {
 		t.Gateway, t.To = true, l.gatewayID(p, name, to.Pos())
+		if g := l.mesh.Gateway(t.To); g != nil && bytesAt(g, q.Field("port").Str()) {
+			t.Port = q.Field("port").Str()
+			return true
+		}
 		if t.To != "" && t.Host == "" {
 			l.add(diag.New(diag.CodeOneOf, q.Pos(), "test %q enters at a gateway but names no host", t.Name).WithFix(`add: request: host: "…"`))
 			return false
@@ -122,7 +126,9 @@ func (l *linker) serverName(q intent.Node, t *Test) bool {
 		l.add(diag.New(diag.CodeOneOf, sni.Pos(), "test %q names a server (sni), but only a gateway's port of HTTPS looks at it", t.Name).WithFix("leave sni out"))
 		return false
 	}
-	secure := slices.DeleteFunc(slices.Clone(g.Ports), func(p model.Port) bool { return p.Protocol != model.HTTPS || t.Port != "" && p.Name != t.Port })
+	secure := slices.DeleteFunc(slices.Clone(g.Ports), func(p model.Port) bool {
+		return p.Protocol != model.HTTPS && p.Protocol != model.TLS || t.Port != "" && p.Name != t.Port
+	})
 	if len(secure) != 1 {
 		l.add(diag.New(diag.CodeOneOf, sni.Pos(), "test %q names a server (sni), which only a port of HTTPS looks at, and says no one port of those", t.Name).
 			WithFix(`name one: request: port: "…", or leave sni out`).WithRelated(l.lineOf(model.GatewayPath(t.To)), "the gateway"))
@@ -130,6 +136,15 @@ func (l *linker) serverName(q intent.Node, t *Test) bool {
 	}
 	t.Port = secure[0].Name
 	return true
+}
+
+// bytesAt reports whether a gateway's port of that name, or its only one, passes bytes on.
+func bytesAt(g *model.Gateway, port string) bool {
+	p, ok := g.Port(port)
+	if port == "" {
+		p, ok = model.Unnamed(g.Ports)
+	}
+	return ok && !p.Protocol.IsHTTP()
 }
 
 // gatewayPort reports whether a gateway has the port that n names.

@@ -53,7 +53,7 @@ func (l *linker) hostPorts(g *model.Gateway, tls bool, e intent.Entry) []string 
 	}
 	out := l.unnamedPorts(g, model.HTTP, e)
 	switch https := speaking(g.Ports, model.HTTPS); {
-	case !tls && len(https) > 0 && len(https) == len(g.Ports):
+	case !tls && len(https) > 0 && len(speaking(g.Ports, model.HTTP)) == 0:
 		l.add(noTLS(g, https[0].Name, e, e.Node.Pos()))
 	case tls && len(https) == 0:
 		l.add(diag.New(diag.CodeHostPort, e.Node.Field("tls").Pos(), "host %q has `tls`, but no port of gateway %q speaks https", e.Name, g.ID).
@@ -90,6 +90,9 @@ func (l *linker) namedPorts(g *model.Gateway, tls bool, named intent.Node, e int
 			l.add(l.unknown(n.Pos(), "port", n.Str(), portNames(g.Ports)).WithRelated(l.lineOf(model.GatewayPath(g.ID)), "the gateway"))
 		case p.Protocol == model.HTTPS && !tls:
 			l.add(noTLS(g, p.Name, e, n.Pos()))
+		case !p.Protocol.IsHTTP():
+			l.add(diag.New(diag.CodeHostPort, n.Pos(), "host %q is at port %q of gateway %q, which passes bytes on and sees no request", e.Name, p.Name, g.ID).
+				WithRelated(l.lineOf(model.GatewayPortPath(g.ID, p.Name)), "the port").WithFix("name a port of the protocol http or https, or give that port a route"))
 		}
 		https = https || p.Protocol == model.HTTPS
 		out = append(out, n.Str())
@@ -107,12 +110,20 @@ func (l *linker) namedPorts(g *model.Gateway, tls bool, named intent.Node, e int
 
 // checkGatewayPorts warns of ports at which no host is: they listen and answer nobody.
 func (l *linker) checkGatewayPorts() {
+	for _, g := range l.mesh.Gateways {
+		l.checkStreamHosts(g)
+	}
 	if l.diags.HasErrors() {
 		return
 	}
 	for _, g := range l.mesh.Gateways {
 		for _, p := range g.Ports {
-			if len(g.Hosts) == 0 || slices.ContainsFunc(g.Hosts, func(h model.Host) bool { return slices.Contains(h.Ports, p.Name) }) {
+			if len(g.Streams(p.Name)) > 0 || len(g.Hosts) == 0 && p.Protocol.IsHTTP() || slices.ContainsFunc(g.Hosts, func(h model.Host) bool { return slices.Contains(h.Ports, p.Name) }) {
+				continue
+			}
+			if !p.Protocol.IsHTTP() {
+				l.add(diag.Warn(diag.CodeDeafPort, l.lineOf(model.GatewayPortPath(g.ID, p.Name)), "port %q of gateway %q answers nobody: it has no route", p.Name, g.ID).
+					WithFix("add to it: route: default: to: <service>: 100"))
 				continue
 			}
 			d := diag.Warn(diag.CodeDeafPort, l.lineOf(model.GatewayPortPath(g.ID, p.Name)), "port %q of gateway %q answers nobody: no host is at it", p.Name, g.ID)

@@ -101,6 +101,8 @@ func Structure() []feature.Structure {
 		structure.Versions,
 		structure.TCP,
 		structure.Gateways,
+		structure.Streams,
+		structure.ProxyProtocol,
 		structure.Splits,
 		structure.TrustedHops,
 		structure.Autoscale,

@@ -214,6 +214,43 @@ var Gateways = feature.Structure{
 	Envoy: coverage.Exact(), Kubernetes: coverage.Exact(), GatewayAPI: coverage.Exact(),
 }
 
+// streamed is a gateway with a port that passes bytes on.
+func streamed(port string) string {
+	return `mesh: {service: db: {port: raw: {number: 9000, protocol: "tcp"}, grant: visitors: from: ["gateway/edge"]}, gateway: edge: port: ` + port + `}`
+}
+
+// Streams are routes of connections at gateways' ports.
+var Streams = feature.Structure{
+	Name: "gateway.port.route", What: "Connections at gateways whose bytes go on as they are, by the name that their TLS asks for or by their source.",
+	Example: streamed(`db: {number: 9000, protocol: "tcp", route: db: to: db: 100}`), Lost: plan.Narrowing,
+	Uses: ofGateways(func(g *model.Gateway) []coverage.Use {
+		var out []coverage.Use
+		for _, p := range g.Ports {
+			for _, s := range g.Streams(p.Name) {
+				out = append(out, use(model.GatewayStreamPath(g.ID, p.Name, s.Name), "route %q of port %q", s.Name, p.Name))
+			}
+		}
+		return out
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the gateway's proxies pass bytes on; its Service has the port"), GatewayAPI: coverage.Refuse("TLSRoute and TCPRoute are not in the standard channel of every version"),
+}
+
+// ProxyProtocol is whom a gateway's port believes where connections come from.
+var ProxyProtocol = feature.Structure{
+	Name: "gateway.port.proxyProtocol", What: "Proxies in front of a gateway's port that say where connections come from.",
+	Example: streamed(`db: {number: 9000, protocol: "tcp", proxyProtocol: from: ["10.0.0.0/8"], route: db: to: db: 100}`), Lost: plan.Neutral,
+	Uses: ofGateways(func(g *model.Gateway) []coverage.Use {
+		var out []coverage.Use
+		for _, p := range g.Ports {
+			if len(g.Says[p.Name].Proxies) > 0 {
+				out = append(out, use(model.GatewayPortPath(g.ID, p.Name), "whom port %q of gateway %q believes", p.Name, g.ID))
+			}
+		}
+		return out
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the gateway's proxies read it; who writes it stands in front"), GatewayAPI: coverage.Refuse("whom its proxies believe is each implementation's affair"),
+}
+
 // Splits are routes of gateways that share requests out among services.
 var Splits = feature.Structure{
 	Name: "split", What: "Routes of gateways with several services behind them.",

@@ -20,9 +20,15 @@ import (
 // gateway adds what the proxies of a gateway have.
 func (s *snapshot) gateway(e *emitter, g *model.Gateway, n needs) {
 	for _, p := range g.Ports {
+		if !p.Protocol.IsHTTP() {
+			if len(g.Streams(p.Name)) > 0 {
+				s.entries = append(s.entries, e.streamListener(g, p))
+			}
+			continue
+		}
 		if p.Protocol == model.HTTPS {
 			groups := tlsGroups(g, p)
-			if len(groups) == 0 {
+			if len(groups) == 0 && len(g.Streams(p.Name)) == 0 {
 				continue // Envoy refuses a listener that takes no connection
 			}
 			s.entries = append(s.entries, e.tlsListener(g, p, groups))
@@ -82,6 +88,7 @@ func (e *emitter) plainListener(g *model.Gateway, p model.Port) *entry {
 	return e.getFresh("listener "+name, func(out *entry) {
 		l := gatewayListener(g, p)
 		l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{filter(filterHCM, e.gatewayManager(g, p, name, out))}}}
+		believeProxies(l, g.Says[p.Name].Proxies)
 		e.seal(out, release.ListenerType, name, model.GatewayPath(g.ID), l)
 	})
 }
@@ -150,6 +157,7 @@ func (e *emitter) gatewayRoute(g *model.Gateway, h model.Host, r model.Effective
 
 // gatewayNeeds adds the clusters of all routes of a gateway.
 func (e *emitter) gatewayNeeds(g *model.Gateway, n needs) {
+	e.streamNeeds(g, n)
 	for _, h := range g.Hosts {
 		for _, r := range e.m.GatewayRoutes(g, h) {
 			path := model.GatewayRoutePath(g.ID, h.Name, r.Gateway.Name)

@@ -55,6 +55,8 @@ func (e *emitter) tlsListener(g *model.Gateway, p model.Port, groups [][]model.H
 				l.FilterChains = append(l.FilterChains, chain)
 			}
 		}
+		l.FilterChains = append(l.FilterChains, e.streamChains(g, p, out)...)
+		believeProxies(l, g.Says[p.Name].Proxies)
 		e.seal(out, release.ListenerType, name, model.GatewayPath(g.ID), l)
 	})
 }
@@ -89,7 +91,13 @@ func matchesOf(hosts, others []model.Host) []*listenerv3.FilterChainMatch {
 
 // otherHosts are those at the port that connections for hosts are not good for.
 func otherHosts(g *model.Gateway, p model.Port, hosts []model.Host) []model.Host {
-	return slices.DeleteFunc(g.HostsAt(p.Name), func(h model.Host) bool { return h.TLS.Shares(hosts[0].TLS) })
+	out := slices.DeleteFunc(g.HostsAt(p.Name), func(h model.Host) bool { return h.TLS.Shares(hosts[0].TLS) })
+	for _, s := range g.Streams(p.Name) { // whose TLS the gateway does not end
+		for _, n := range s.SNI {
+			out = append(out, model.Host{Name: n})
+		}
+	}
+	return out
 }
 
 const anyHost = "*"

@@ -279,6 +279,13 @@ func (e *emitter) routesOf(id string) []model.Route {
 // behind is what a gateway's routes lead to.
 func (e *emitter) behind(g *model.Gateway) []rule {
 	out := e.used(g.Traits)
+	for _, p := range g.Ports {
+		for _, s := range g.Streams(p.Name) {
+			for _, t := range s.To {
+				out = append(out, e.reach(t.Service, t.Port)...)
+			}
+		}
+	}
 	for _, h := range g.Hosts {
 		for _, r := range h.Routes {
 			out = append(out, e.used(r.Traits)...)
