@@ -105,10 +105,15 @@ func questions(r *rand.Rand, n int) []asked {
 				q.headers[name] = page + "/a"
 			}
 		}
-		q.users = map[string]string{}
-		for _, x := range []string{"alpha/j0", "beta/j0", "edge/j0", "edge/j1"} {
+		q.users, q.claims = map[string]string{}, map[string][]string{}
+		for _, x := range []string{"alpha/j0", "beta/j0", "edge/j0", "edge/j1", "edge/id"} {
 			if token := pick([]string{"", "", "signed-in", "signed-in", "invalid", "other-audience"}); token != "" {
 				q.users[x] = token
+			}
+			for range r.IntN(4) {
+				if name := x + " " + pick(draw.Claims()); q.users[x] == "signed-in" {
+					q.claims[name] = append(q.claims[name], pick(draw.ClaimTexts()))
+				}
 			}
 		}
 		clean, ok := eval.Normalise(q.path)
@@ -126,7 +131,15 @@ func (q asked) request() space.Request {
 		out.From = "spiffe://mesh.test/ns/" + ns + "/sa/" + account
 	}
 	for _, x := range slices.Sorted(maps.Keys(q.users)) {
-		out.Users = append(out.Users, space.User{Provider: x, Token: q.users[x]})
+		u := space.User{Provider: x, Token: q.users[x]}
+		for _, name := range slices.Sorted(maps.Keys(q.claims)) {
+			for _, text := range q.claims[name] {
+				if of, claim, _ := strings.Cut(name, " "); of == x {
+					u.Claims = append(u.Claims, space.Claim{Name: claim, Value: text})
+				}
+			}
+		}
+		out.Users = append(out.Users, u)
 	}
 	for _, n := range slices.Sorted(maps.Keys(q.headers)) {
 		out.Headers = append(out.Headers, space.Header{Name: n, Value: q.headers[n]})
@@ -322,9 +335,12 @@ func (j drawnJudge) witnesses() (n int) {
 		}
 		q := asked{method: w.Request.Method, path: w.Request.Path, query: w.Request.Query, host: w.Request.Host, scheme: w.Request.Scheme, headers: map[string]string{}}
 		twice := false
-		q.users = map[string]string{}
+		q.users, q.claims = map[string]string{}, map[string][]string{}
 		for _, u := range w.Request.Users {
 			q.users[u.Provider] = u.Token
+			for _, c := range u.Claims {
+				q.claims[u.Provider+" "+c.Name] = append(q.claims[u.Provider+" "+c.Name], c.Value)
+			}
 		}
 		for _, h := range w.Request.Headers {
 			_, there := q.headers[h.Name]

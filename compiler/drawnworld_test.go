@@ -155,8 +155,31 @@ type drawnRule struct {
 	GRPC       *drawnGRPC           `json:"grpc"`
 	Headers    map[string]drawnTest `json:"headers"`
 	Query      map[string]drawnTest `json:"query"`
+	User       map[string]drawnUser `json:"user"`
 	Not        *drawnRule           `json:"not"`
 	Shadow     bool                 `json:"shadow"`
+}
+
+// drawnUser is who an end user is to a provider.
+type drawnUser struct {
+	Subjects   []string            `json:"subjects"`
+	Audiences  []string            `json:"audiences"`
+	Presenters []string            `json:"presenters"`
+	Claims     map[string][]string `json:"claims"`
+}
+
+// parts are the fields that are written, with what each of them takes.
+func (u drawnUser) parts() map[string][]string {
+	out := maps.Clone(u.Claims)
+	if out == nil {
+		out = map[string][]string{}
+	}
+	for name, texts := range map[string][]string{"sub": u.Subjects, "aud": u.Audiences, "azp": u.Presenters} {
+		if texts != nil {
+			out[name] = texts
+		}
+	}
+	return out
 }
 
 type drawnRoute struct {
@@ -486,8 +509,10 @@ type asked struct {
 	scheme                    string // by which it comes to a gateway, "http" or "https"
 	from                      string // the account of whoever asks, "" where that is open
 	headers                   map[string]string
-	users                     map[string]string // tokens, by provider
-	twice                     bool              // an edit made it have a header twice
+	users                     map[string]string   // tokens, by provider
+	claims                    map[string][]string // what right ones say, by provider and claim: "edge/id role"
+	signed                    map[string]bool     // the providers to whom the user is known at the proxy that decides
+	twice                     bool                // an edit made it have a header twice
 }
 
 func (m *drawnMTLS) holds(t *testing.T) bool { return m != nil && !m.ended(t) }
@@ -549,6 +574,7 @@ func (w *reading) isAbout(r drawnRule, c asker) bool {
 
 // admits reports whether a service's proxy lets a request through that arrives at a port.
 func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q asked) bool {
+	q = w.signedIn(t, nearest("users", s.words), q)
 	bytes := s.Port[port].Protocol == "tcp"
 	switch mode := w.mode(t, s, port); {
 	case mode == "disable":
@@ -586,10 +612,10 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 		if g.off(t) || !slices.Contains(ports, port) || !w.isAbout(g, c) || bytes && g.asksRequests() {
 			continue
 		}
-		if n := g.Not; n != nil && (w.isAbout(*n, c) || !bytes && (n.names(q.method) || slices.ContainsFunc(n.Paths, func(p string) bool { return isSpelt(p, q.path) }) || n.calls(q, isSpelt) || n.isFor(q, isCalled) || slices.Contains(n.headers(q, hasValue), true) || slices.Contains(n.query(q, false), true))) {
+		if n := g.Not; n != nil && (w.isAbout(*n, c) || !bytes && (n.names(q.method) || slices.ContainsFunc(n.Paths, func(p string) bool { return isSpelt(p, q.path) }) || n.calls(q, isSpelt) || n.isFor(q, isCalled) || slices.Contains(n.headers(q, hasValue), true) || slices.Contains(n.query(q, false), true) || n.isOneOf(q))) {
 			continue
 		}
-		if bytes || (len(g.Methods) == 0 || slices.Contains(g.Methods, q.method)) && (len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return granted(p, q.path) })) && (g.GRPC == nil || g.calls(q, granted)) && (len(g.Hosts) == 0 || g.isFor(q, isNamed)) && !slices.Contains(g.headers(q, isOnly), false) && !slices.Contains(g.query(q, true), false) {
+		if bytes || (len(g.Methods) == 0 || slices.Contains(g.Methods, q.method)) && (len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return granted(p, q.path) })) && (g.GRPC == nil || g.calls(q, granted)) && (len(g.Hosts) == 0 || g.isFor(q, isNamed)) && !slices.Contains(g.headers(q, isOnly), false) && !slices.Contains(g.query(q, true), false) && g.isOf(q) {
 			return true
 		}
 	}
@@ -601,16 +627,16 @@ func (d drawnRule) off(t *testing.T) bool { return d.Shadow || d.ended(t) }
 
 // refusesWhat reports whether a deny is about a request, whoever sends it.
 func (d drawnRule) refusesWhat(q asked) bool {
-	if len(d.Methods) > 0 && !d.names(q.method) || len(d.Paths) > 0 && !slices.ContainsFunc(d.Paths, func(p string) bool { return isSpelt(p, q.path) }) || d.GRPC != nil && !d.calls(q, isSpelt) || len(d.Hosts) > 0 && !d.isFor(q, isCalled) || slices.Contains(d.headers(q, hasValue), false) || slices.Contains(d.query(q, false), false) {
+	if len(d.Methods) > 0 && !d.names(q.method) || len(d.Paths) > 0 && !slices.ContainsFunc(d.Paths, func(p string) bool { return isSpelt(p, q.path) }) || d.GRPC != nil && !d.calls(q, isSpelt) || len(d.Hosts) > 0 && !d.isFor(q, isCalled) || slices.Contains(d.headers(q, hasValue), false) || slices.Contains(d.query(q, false), false) || !d.isOf(q) {
 		return false
 	}
 	n := d.Not
-	return n == nil || !slices.Contains(n.Methods, q.method) && !slices.ContainsFunc(n.Paths, func(p string) bool { return granted(p, q.path) }) && !n.calls(q, granted) && !n.isFor(q, isNamed) && !slices.Contains(n.headers(q, isOnly), true) && !slices.Contains(n.query(q, true), true)
+	return n == nil || !slices.Contains(n.Methods, q.method) && !slices.ContainsFunc(n.Paths, func(p string) bool { return granted(p, q.path) }) && !n.calls(q, granted) && !n.isFor(q, isNamed) && !slices.Contains(n.headers(q, isOnly), true) && !slices.Contains(n.query(q, true), true) && !n.isOneOf(q)
 }
 
 // asksRequests reports whether a rule says something of requests.
 func (d drawnRule) asksRequests() bool {
-	return len(d.Methods)+len(d.Paths)+len(d.Hosts)+len(d.Headers)+len(d.Query) > 0 || d.GRPC != nil
+	return len(d.Methods)+len(d.Paths)+len(d.Hosts)+len(d.Headers)+len(d.Query)+len(d.User) > 0 || d.GRPC != nil
 }
 
 // calls reports whether a rule names the method of gRPC that a request is for, as is reads paths.
@@ -635,6 +661,38 @@ func isCalled(name, host string) bool {
 	plain := strings.ToLower(plainly(host))
 	plain, _, _ = strings.Cut(plain[strings.LastIndexByte(plain, '@')+1:], ":")
 	return isNamed(name, plain) || strings.HasPrefix(name, "*.") && strings.TrimRight(plain, ".") == name[1:]
+}
+
+// isOf reports whether a request is of a user whom a rule names, if it names any.
+func (d drawnRule) isOf(q asked) bool {
+	for name, u := range d.User {
+		for claim, texts := range u.parts() {
+			if !slices.ContainsFunc(texts, func(text string) bool { return slices.Contains(q.claims[name+" "+claim], text) }) {
+				return false
+			}
+		}
+		if !q.signed[name] {
+			return false
+		}
+	}
+	return true
+}
+
+// isOneOf reports whether one field of what a rule says of users is so, or one that it names without more
+// is signed in.
+func (d drawnRule) isOneOf(q asked) bool {
+	for name, u := range d.User {
+		parts := u.parts()
+		if q.signed[name] && len(parts) == 0 {
+			return true
+		}
+		for claim, texts := range parts {
+			if q.signed[name] && slices.ContainsFunc(texts, func(text string) bool { return slices.Contains(q.claims[name+" "+claim], text) }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // headers is for each header of a rule whether it is there and like what is written.
@@ -1279,6 +1337,19 @@ func (w *reading) knows(t *testing.T, word string, q asked) bool {
 	return true
 }
 
+// signedIn is a request as a proxy knows its user that looks at tokens as a word says.
+func (w *reading) signedIn(t *testing.T, word string, q asked) asked {
+	t.Helper()
+	var all map[string]drawnUsers
+	decode(t, word, &all)
+	q.signed = map[string]bool{}
+	for name, u := range all {
+		right := q.users[name] == "signed-in" || q.users[name] == "other-audience" && len(w.tokens[name].Audiences) == 0
+		q.signed[name] = right && u.refusesWhat(q)
+	}
+	return q
+}
+
 // claims are the headers that tell of users.
 func (w *reading) claims() []string {
 	var out []string
@@ -1339,8 +1410,9 @@ func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q aske
 	if !w.knows(t, nearest("users", r.words, at.words), q) {
 		return fate{verdict: "denied", unknown: true, written: "its user " + asks + w.led(t, r, words, q).written}
 	}
+	known := w.signedIn(t, nearest("users", r.words, at.words), q)
 	for _, d := range slices.Concat(slices.Collect(maps.Values(g.Deny)), slices.Collect(maps.Values(at.Deny))) {
-		if !d.off(t) && d.refusesWhat(q) {
+		if !d.off(t) && d.refusesWhat(known) {
 			f := w.led(t, r, words, q)                                                      // faults on the way come first
 			return fate{verdict: "denied", written: "before its route " + asks + f.written} // whose edits of answers are not made
 		}

@@ -303,6 +303,13 @@ func parseRequest(line string) compiler.Request {
 			r.Users = append(r.Users, u)
 			continue
 		}
+		if k == "claim" {
+			var err error
+			if r.Users, err = compiler.ReadClaim(r.Users, v); err != nil {
+				panic(err)
+			}
+			continue
+		}
 		r.Headers = append(r.Headers, compiler.Header{Name: k, Value: v})
 	}
 	return r

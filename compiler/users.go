@@ -13,12 +13,33 @@ import (
 // User is what a request brings along for a provider of tokens.
 type User = space.User
 
+// Claim is one thing that a token says.
+type Claim = space.Claim
+
 // What a token is to its provider.
 const (
 	SignedIn      = space.SignedIn
 	OtherAudience = space.OtherAudience
 	BadToken      = space.BadToken
 )
+
+// ReadClaim reads "provider:claim=value", what a user's token says, into users: whoever says something is signed in.
+func ReadClaim(users []User, text string) ([]User, error) {
+	provider, claim, ok := strings.Cut(text, ":")
+	name, value, said := strings.Cut(claim, "=")
+	if !ok || !said || provider == "" || name == "" {
+		return users, fmt.Errorf("%q is no claim of a token, such as corp:groups=staff", text)
+	}
+	i := slices.IndexFunc(users, func(u User) bool { return u.Provider == provider })
+	if i < 0 {
+		i, users = len(users), append(users, User{Provider: provider, Token: SignedIn})
+	}
+	if users[i].Token != SignedIn {
+		return users, fmt.Errorf("%q says something of a token that is wrong: only a right one counts", text)
+	}
+	users[i].Claims = append(users[i].Claims, space.Claim{Name: name, Value: value})
+	return users, nil
+}
 
 // ReadUser reads "provider" or "provider=token", as command lines have it.
 func ReadUser(text string) (User, error) {
@@ -39,7 +60,7 @@ type Provider = model.Provider
 func (p *Program) Providers() []Provider { return slices.Clone(p.mesh.Providers) }
 
 // signedIn is the request with what its tokens are to each provider. One that is told of is for the
-// first audience, if it is right, and is what stands where its provider looks; where nothing is told,
+// first audience, if it is right and says nothing of it, and is what stands where its provider looks first; where nothing is told,
 // what stands there is no token.
 func (p *Program) signedIn(q space.Request, r Request) (space.Request, error) {
 	q.Users = nil
@@ -53,16 +74,24 @@ func (p *Program) signedIn(q space.Request, r Request) (space.Request, error) {
 	}
 	for _, x := range p.mesh.Providers {
 		token, known := space.NoToken, false
+		var said []space.Claim
 		for i, of := range told {
-			if of.ID == x.ID || of.From.Meets(x.From) != "" {
-				token, known = worse(token, x.Judges(of, r.Users[i].Token)), true
+			found, whole := x.From.Finds(of.From)
+			switch {
+			case whole:
+				token, known, said = worse(token, x.Judges(of, r.Users[i])), true, of.Says(r.Users[i])
+			case found:
+				token, known = space.BadToken, true
 			}
 		}
 		if !known && x.From.Found(q) {
 			token = space.BadToken
 		}
+		if token != space.SignedIn {
+			said = nil // what a wrong one says nobody believes
+		}
 		if token != space.NoToken {
-			q.Users = append(q.Users, User{Provider: x.ID, Token: token})
+			q.Users = append(q.Users, User{Provider: x.ID, Token: token, Claims: said})
 		}
 	}
 	return q, nil

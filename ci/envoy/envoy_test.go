@@ -191,8 +191,8 @@ func agree(t *testing.T, bin envoybin.Binary, s uint64, counts map[string]int) {
 	}
 }
 
-// headersDecide says of answers that a grant lets a request through because of a header, the query or the host, or that a
-// deny refuses it.
+// headersDecide says of answers that a grant lets a request through because of a header, the query, the host or its user,
+// or that a deny refuses it.
 func headersDecide(p *compiler.Program) func(compiler.Answer) string {
 	how := map[string]string{} // by the scope and the deciding step
 	for _, d := range p.Decisions() {
@@ -200,6 +200,7 @@ func headersDecide(p *compiler.Program) func(compiler.Answer) string {
 			for _, t := range r.When {
 				_, once := t.Dim.Once()
 				_, any := t.Dim.Header()
+				asks := strings.HasPrefix(string(t.Dim), "user:") || strings.HasPrefix(string(t.Dim), "claim:")
 				switch key := d.Scope.String() + string(r.From[0]); {
 				case once && !t.Not:
 					how[key] = "granted by header"
@@ -211,6 +212,10 @@ func headersDecide(p *compiler.Program) func(compiler.Answer) string {
 					how[key] = "denied by query"
 				case t.Dim == "host" && !t.Not:
 					how[key] = map[bool]string{true: "granted by host", false: "denied by host"}[r.Then.Verdict == "forward"]
+				case asks && !t.Not && r.Then.Verdict == "forward":
+					how[key] = "granted by user"
+				case asks && r.Then.By == "deny":
+					how[key] = "denied by user"
 				}
 			}
 		}

@@ -141,7 +141,18 @@ func (d *asker) signed(r compiler.Request) compiler.Request {
 		r.Users = nil
 		return r
 	}
-	r.Users = r.Users[:1]
+	r.Users = slices.Clone(r.Users[:1])
+	if r.Users[0].Token == compiler.SignedIn && len(r.Users[0].Claims) == 0 {
+		for range d.IntN(4) {
+			r.Users[0].Claims = append(r.Users[0].Claims, compiler.Claim{Name: pick(d, draw.Claims()...), Value: pick(d, draw.ClaimTexts()...)})
+		}
+	}
+	once := map[string]bool{}
+	r.Users[0].Claims = slices.DeleteFunc(slices.Clone(r.Users[0].Claims), func(c compiler.Claim) bool {
+		twice := once[c.Name] && c.Name == "sub" // of which a token has one
+		once[c.Name] = true
+		return twice
+	})
 	return d.issuer.carries(d.mesh.Program, r)
 }
 

@@ -73,9 +73,16 @@ func (i signer) carries(p *compiler.Program, r compiler.Request) compiler.Reques
 				r = without(r, x)
 			}
 		}
-		claims := map[string]any{"iss": of.Issuer, "aud": "nobody"}
-		if u.Token == compiler.SignedIn && len(of.Audiences) > 0 {
-			claims["aud"] = of.Audiences[0]
+		claims := map[string]any{"aud": "nobody", "sub": nil, "groups": nil}
+		for name, texts := range saying(of.Says(u)) {
+			var v any = texts
+			if len(texts) == 1 && (name == "iss" || name == "sub" || len(r.Path)%2 == 0) {
+				v = texts[0]
+			}
+			if outer, inner, nested := strings.Cut(name, "."); nested {
+				name, v = outer, map[string]any{inner: v}
+			}
+			claims[name] = v
 		}
 		if u.Token == compiler.BadToken {
 			claims["exp"] = 1
@@ -83,7 +90,7 @@ func (i signer) carries(p *compiler.Program, r compiler.Request) compiler.Reques
 		token := i.token(claims)
 		switch {
 		case len(of.From.Headers) > 0:
-			h := of.From.Headers[len(r.Path)%len(of.From.Headers)]
+			h := of.From.Headers[0]
 			r.Headers = append(r.Headers, compiler.Header{Name: h.Name, Value: h.Prefix + token})
 		case len(of.From.Cookies) > 0:
 			r.Headers = append(r.Headers, compiler.Header{Name: "cookie", Value: of.From.Cookies[0] + "=" + token})
@@ -93,6 +100,15 @@ func (i signer) carries(p *compiler.Program, r compiler.Request) compiler.Reques
 		}
 	}
 	return r
+}
+
+// saying are the texts of claims by their names.
+func saying(all []compiler.Claim) map[string][]string {
+	out := map[string][]string{}
+	for _, c := range all {
+		out[c.Name] = append(out[c.Name], c.Value)
+	}
+	return out
 }
 
 // without takes away whatever stands where a provider looks for a token.
@@ -254,4 +270,150 @@ func orStatus(s, def int) int {
 		return def
 	}
 	return s
+}
+
+// TestAccessAsksForUsers: grants and denies of a service, and denies of a gateway, go by what a right token
+// says, one element of a list included; where none was looked at, nobody is signed in.
+func TestAccessAsksForUsers(t *testing.T) {
+	id, stranger := newSigner(t), newSigner(t)
+	p := shop(t, `
+mesh: jwt: corp: {issuer: "https://id.example", audiences: ["shop", "other"], keys: inline: `+id.keys()+`}
+mesh: jwt: second: {issuer: "https://second.example", audiences: ["shop"], keys: inline: `+id.keys()+`, from: headers: "x-second": ""}
+mesh: service: app: {
+	port: http: number: 80
+	users: {corp: not: paths: ["/unread/*"], second: {}}
+	grant: {
+		staff: {mesh: true, methods: ["POST"], user: corp: {presenters: ["console"], claims: {"org.groups": ["admins", "orders"], scope: ["write"]}}}
+		signed: {mesh: true, methods: ["PUT"], user: corp: {}}
+		jason: {mesh: true, methods: ["PATCH"], user: corp: subjects: ["jason"]}
+		other: {mesh: true, methods: ["LOCK"], user: corp: audiences: ["other"]}
+		both: {mesh: true, methods: ["COPY"], user: {corp: {}, second: subjects: ["jason"]}}
+		readers: {mesh: true, methods: ["GET"], not: user: corp: {subjects: ["eve"], claims: groups: ["trainees"]}}
+		unread: {mesh: true, paths: ["/unread/*"], methods: ["DELETE"], user: corp: {}}
+	}
+	deny: {
+		levels: {mesh: true, user: corp: claims: level: ["3", "true"]}
+		people: {mesh: true, methods: ["GET"], paths: ["/people/*"], not: user: corp: claims: kind: ["person"]}
+	}
+}
+mesh: service: caller: {port: http: number: 80, calls: app: {}}
+mesh: gateway: edge: {port: http: number: 80, host: "app.shop": {
+	users: corp: not: paths: ["/public/*"]
+	deny: gone: user: corp: subjects: ["mallory"]
+	deny: office: {paths: ["/admin/*", "/public/admin/*"], not: user: corp: claims: "org.groups": ["admins"]}
+	route: default: to: app: 100
+}}`)
+	reh, stage := stageOf(t.Context(), t, p, []compiler.Request{{To: "gateway/shop/edge", Host: "app.shop"}, {From: "shop/caller", To: "shop/app"}})
+	const edge, inside = 0, 1
+	type claims = map[string]any
+	org := func(groups ...string) claims {
+		return claims{"azp": "console", "scope": "read write", "org": claims{"groups": groups}}
+	}
+	with := func(c claims, name string, v any) claims { c[name] = v; return c }
+	for _, c := range []struct {
+		name, method, path string
+		door               int
+		claims             claims // nil: no token
+		status             int
+		told               []string // what the evaluator is told of them, where that is not all
+	}{
+		{"all of it", "POST", "/", inside, org("all", "orders"), 200, []string{"azp=console", "org.groups=all", "org.groups=orders", "scope=read", "scope=write"}},
+		{"nobody", "POST", "/", inside, nil, 403, nil},
+		{"another group", "POST", "/", inside, org("all", "order"), 403, []string{"azp=console", "org.groups=all", "org.groups=order", "scope=write"}},
+		{"no group", "POST", "/", inside, org(), 403, []string{"azp=console", "scope=write"}},
+		{"another application", "POST", "/", inside, with(org("orders"), "azp", "app"), 403, []string{"azp=app", "org.groups=orders", "scope=write"}},
+		{"no scope", "POST", "/", inside, with(org("orders"), "scope", "read rewrite"), 403, []string{"azp=console", "org.groups=orders", "scope=read", "scope=rewrite"}},
+		{"the claim one level up", "POST", "/", inside, claims{"azp": "console", "scope": "write", "groups": "orders", "org.groups": "orders"}, 403, []string{"azp=console", "scope=write", "groups=orders"}},
+		{"one group", "POST", "/", inside, with(org(), "org", claims{"groups": "admins"}), 200, []string{"azp=console", "org.groups=admins", "scope=write"}},
+		{"groups in groups", "POST", "/", inside, with(org(), "org", claims{"groups": []any{[]string{"admins"}}}), 403, []string{"azp=console", "scope=write"}},
+		{"a text with the group in it", "POST", "/", inside, with(org(), "org", claims{"groups": "admins,orders"}), 403, []string{"azp=console", "org.groups=admins,orders", "scope=write"}},
+		{"signed in", "PUT", "/", inside, claims{}, 200, nil},
+		{"not signed in", "PUT", "/", inside, nil, 403, nil},
+		{"by name", "PATCH", "/", inside, claims{}, 200, nil},
+		{"by another name", "PATCH", "/", inside, claims{"sub": "Jason"}, 403, nil},
+		{"without a name", "PATCH", "/", inside, claims{"sub": nil}, 403, []string{}},
+		{"for one more audience", "LOCK", "/", inside, claims{}, 200, []string{"aud=shop", "aud=other"}},
+		{"for one audience", "LOCK", "/", inside, claims{"aud": "shop"}, 403, []string{"aud=shop"}},
+		{"reads", "GET", "/", inside, claims{}, 200, nil},
+		{"reads without a token", "GET", "/", inside, nil, 200, nil},
+		{"must not read", "GET", "/", inside, claims{"sub": "eve"}, 403, nil},
+		{"must not read yet", "GET", "/", inside, claims{"groups": []string{"x", "trainees"}}, 403, []string{"groups=x", "groups=trainees"}},
+		{"reads where nobody looks", "GET", "/unread/x", inside, claims{"sub": "eve"}, 200, nil},
+		{"is nobody where nobody looks", "DELETE", "/unread/x", inside, claims{}, 403, nil},
+		{"is refused by a text", "PUT", "/", inside, claims{"level": "3"}, 403, nil},
+		{"is refused by a number", "PUT", "/", inside, claims{"level": 3}, 403, []string{"level=3"}},
+		{"is refused by a truth", "PUT", "/", inside, claims{"level": true}, 403, []string{"level=true"}},
+		{"is refused by one of several", "PUT", "/", inside, claims{"level": []any{1, 3}}, 403, []string{"level=1", "level=3"}},
+		{"is not refused", "PUT", "/", inside, claims{"level": "33"}, 200, nil},
+		{"is a person", "GET", "/people/x", inside, claims{"kind": "person"}, 200, nil},
+		{"is no person", "GET", "/people/x", inside, claims{"kind": "robot"}, 403, nil},
+		{"is nobody among people", "GET", "/people/x", inside, nil, 403, nil},
+		{"by the gateway", "GET", "/", edge, claims{}, 200, nil},
+		{"by the gateway no more", "GET", "/", edge, claims{"sub": "mallory"}, 403, nil},
+		{"by the gateway where nobody looks", "GET", "/public/x", edge, claims{"sub": "mallory"}, 200, nil},
+		{"to the office", "GET", "/admin/x", edge, org("admins"), 200, []string{"org.groups=admins"}},
+		{"to the office as anybody", "GET", "/admin/x", edge, claims{}, 403, nil},
+		{"to the office as nobody", "GET", "/admin/x", edge, nil, 403, nil},
+		{"to the office where nobody looks", "GET", "/public/admin/x", edge, org("admins"), 403, []string{"org.groups=admins"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := compiler.Request{To: "gateway/shop/edge", Method: c.method, Path: c.path, Host: "app.shop"}
+			if c.door == inside {
+				r.From, r.To = "shop/caller", "shop/app"
+			}
+			if c.claims != nil {
+				r.Headers = []compiler.Header{{Name: "authorization", Value: "Bearer " + id.token(c.claims)}}
+				said := c.told
+				if said == nil {
+					for name, v := range c.claims {
+						if text, ok := v.(string); ok {
+							said = append(said, name+"="+text)
+						}
+					}
+				}
+				if c.claims["sub"] == nil && c.told == nil {
+					said = append(said, "sub=jason")
+				}
+				r.Users = []compiler.User{{Provider: "shop/corp", Token: compiler.SignedIn}}
+				for _, text := range said {
+					var err error
+					if r.Users, err = compiler.ReadClaim(r.Users, "shop/corp:"+text); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			got, err := stage.Ask(t.Context(), reh.Doors[c.door], r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Status != c.status {
+				t.Errorf("%s %s: %d %s, want %d", c.method, c.path, got.Status, got.Text, c.status)
+			}
+			said, err := p.Decide(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status := orStatus(said.Status, 200); status != c.status {
+				t.Errorf("the evaluator says %d: %s", status, said.Words())
+			}
+		})
+	}
+	second := []compiler.Header{{Name: "x-second", Value: id.token(claims{"iss": "https://second.example"})}, {Name: "authorization", Value: "Bearer " + id.token(nil)}}
+	forged := []compiler.Header{{Name: "x-second", Value: stranger.token(claims{"iss": "https://second.example"})}, second[1]}
+	crossed := []compiler.Header{{Name: "x-second", Value: id.token(nil)}, second[1]}
+	for _, c := range []struct {
+		name    string
+		headers []compiler.Header
+		status  int
+	}{{"both", second, 200}, {"one of both", second[1:], 403}, {"one forged", forged, 401}, {"one of the other's", crossed, 401}} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := stage.Ask(t.Context(), reh.Doors[inside], compiler.Request{Method: "COPY", Path: "/", Host: "app.shop", Headers: c.headers})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Status != c.status {
+				t.Errorf("%d %s, want %d", got.Status, got.Text, c.status)
+			}
+		})
+	}
 }

@@ -94,6 +94,8 @@ func often(field string) int {
 		return 100
 	case "deny": // has most to say
 		return 50
+	case "users": // so that others can ask who it is
+		return 35
 	}
 	return 22
 }
@@ -153,6 +155,7 @@ func (m *Mesh) scaffold(r *rand.Rand) {
 	speaks := func(protocols ...string) string { return `protocol: "` + protocols[r.IntN(len(protocols))] + `"` }
 	m.external(r, spaces["beta"], "out", `{port: http: {number: 80, `+speaks("http", "http2")+`}, endpoints: static: ["192.0.2.1:80"], hosts: ["out.test"], grant: all: mesh: true}`)
 	m.external(r, spaces["beta"], "far", `{port: https: {number: 443, `+speaks("https", "https2")+`}, endpoints: static: ["192.0.2.2:443"], hosts: ["far.test", "*.far.test"], grant: all: mesh: true}`)
+	m.put(spaces["edge"], `jwt: id: {issuer: "https://id.test", audiences: ["shop"], keys: inline: `+strconv.Quote(KeySet())+`, from: headers: "x-id": ""}`)
 	m.gateway(r, spaces["edge"])
 	m.attach(r, spaces)
 }

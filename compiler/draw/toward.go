@@ -50,6 +50,14 @@ func (p *pen) hold(q *space.Request, t space.Test) {
 	if t.Dim == space.PathDim && !strings.HasPrefix(v, "/") { // what an expression takes need not be a path
 		v = "/" + v
 	}
+	if t.Dim == space.ParametersDim { // no request has control characters in its target
+		v = strings.Map(func(r rune) rune {
+			if r < ' ' {
+				return -1
+			}
+			return r
+		}, v)
+	}
 	dim, name := t.Dim.Of()
 	*q = dim.With(*q, name, v)
 }

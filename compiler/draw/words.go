@@ -39,12 +39,13 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#KeyHash":          {"n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg="},
 		"#AccountPattern":   {"alpha/*", "*/s1", "*/s*", "al*/s0", "beta/s1", "*a/s3", "edge/*", "*/gw"},
 
-		"#ProviderRef":           {"alpha/j0", "beta/j0", "edge/j0", "edge/j1"},
+		"#ProviderRef":           {"alpha/j0", "beta/j0", "edge/id", "edge/id", "edge/id", "edge/j0", "edge/j1"},
 		"#Issuer":                {"https://id.test", "https://id.test", "https://other.test"},
 		"#Audience":              {"shop", "till"},
 		"#KeySet":                {KeySet()},
 		"#ClaimHeader":           {"x-a", "X-B", "x-user"},
-		"#ClaimName":             {"sub", "groups.main"},
+		"#ClaimName":             {"sub", "groups.main", "role"},
+		"#ClaimText":             ClaimTexts(),
 		"#TokenPrefix":           {"", "Token ", "on"},
 		"#TokenFrom:#HeaderName": {"x-token", "x-a", "authorization", "cookie", "x-b"},
 		"#TokenFrom:#QueryName":  {"token", "q"},
@@ -143,6 +144,12 @@ func QueryValues() []string {
 func AccessHosts() []string {
 	return []string{"shop.test", "*.shop.test", "a.shop.test", "new.test", "*.new.test", "inner.test", "*.test", "s0.alpha", "s1.beta"}
 }
+
+// ClaimTexts are of conditions and of tokens alike.
+func ClaimTexts() []string { return []string{"staff", "guests", "shop", "till", "3"} }
+
+// Claims are names of claims, likewise.
+func Claims() []string { return []string{"sub", "aud", "azp", "groups.main", "role"} }
 
 // Origins are of pages (https://fetch.spec.whatwg.org/#origin-header).
 func Origins() []string {

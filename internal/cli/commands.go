@@ -135,7 +135,7 @@ With --envoy nothing is written that a real Envoy refuses.`,
 func (a *app) explainCmd() *cobra.Command {
 	var f intentFlags
 	var r compiler.Request
-	var headers, users []string
+	var headers, users, claims []string
 	cmd := &cobra.Command{
 		Use: "explain [DIR] --to SERVICE [--from SERVICE] [--path /p]", Short: "Say what becomes of one request, and which lines decide it", Args: takes(0, 1),
 		Long: `Say what becomes of one request, who answers it, and which lines of the intent decide
@@ -156,7 +156,7 @@ that. With a problem's code in place of the rest, say what the code means.`,
 				}
 				r.Headers = append(r.Headers, compiler.Header{Name: strings.ToLower(name), Value: value})
 			}
-			if err := readUsers(&r, users); err != nil {
+			if err := readUsers(&r, users, claims); err != nil {
 				return err
 			}
 			p, err := f.load(cmd.Context(), a, a.meshDir(args))
@@ -194,6 +194,7 @@ that. With a problem's code in place of the rest, say what the code means.`,
 	choices(cmd, "certificate", compiler.TrustedCertificate, compiler.OtherCertificate)
 	fl.StringArrayVarP(&headers, "header", "H", nil, "header as name=value; may be repeated")
 	fl.StringArrayVar(&users, "user", nil, userFlag)
+	fl.StringArrayVar(&claims, "claim", nil, claimFlag)
 	a.prints(cmd, []document{{"explain", compiler.Answer{}}, {"code", diag.Entry{}}}, textForm, jsonForm, yamlForm)
 	return cmd
 }
@@ -201,14 +202,23 @@ that. With a problem's code in place of the rest, say what the code means.`,
 // userFlag is the help of the flag that names tokens.
 const userFlag = "end user's token: the provider that signed it, with =" + compiler.OtherAudience + " or =" + compiler.BadToken + " behind it for a wrong one; may be repeated"
 
-// readUsers reads the tokens that a request brings along.
-func readUsers(r *compiler.Request, said []string) error {
+// claimFlag is the help of the flag that says what is in them.
+const claimFlag = "what an end user's token says, such as corp:groups=staff for provider corp; may be repeated"
+
+// readUsers reads the tokens that a request brings along, and what they say.
+func readUsers(r *compiler.Request, said, claims []string) error {
 	for _, text := range said {
 		u, err := compiler.ReadUser(text)
 		if err != nil {
 			return fail(diag.ExitFailure, "--user %v", err)
 		}
 		r.Users = append(r.Users, u)
+	}
+	for _, text := range claims {
+		var err error
+		if r.Users, err = compiler.ReadClaim(r.Users, text); err != nil {
+			return fail(diag.ExitFailure, "--claim %v", err)
+		}
 	}
 	return nil
 }

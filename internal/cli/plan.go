@@ -438,7 +438,7 @@ func (p planned) sections(a *app, folds bool) []compiler.Section {
 func (a *app) canICmd() *cobra.Command {
 	var f intentFlags
 	var r compiler.Request
-	var users []string
+	var users, claims []string
 	cmd := &cobra.Command{
 		Use: "can-i [DIR] --to SERVICE [--from SERVICE]", Short: "Ask who may do what; leave parts out for the exact set", Args: takes(0, 1),
 		Long: `Say whether requests get through: yes, partly or no. What is left out stands for all
@@ -452,7 +452,7 @@ no.`,
 				return err
 			}
 			a.noteMethod(r.Method)
-			if err := readUsers(&r, users); err != nil {
+			if err := readUsers(&r, users, claims); err != nil {
 				return err
 			}
 			ans, err := p.CanI(r, compiler.Limits{})
@@ -481,6 +481,7 @@ no.`,
 	fl.StringVarP(&r.Method, "method", "X", "", "HTTP method; leave out for all")
 	fl.StringVar(&r.Path, "path", "", "path; leave out for all")
 	fl.StringArrayVar(&users, "user", nil, userFlag)
+	fl.StringArrayVar(&claims, "claim", nil, claimFlag)
 	a.prints(cmd, []document{{"can-i", compiler.CanAnswer{}}}, textForm, jsonForm, yamlForm)
 	completes(cmd, "from", f.parties(a, "*"))
 	completes(cmd, "to", f.parties(a))

@@ -148,6 +148,9 @@ const (
 	// look, or (warning) that believes tokens for any audience; or a use of several that cannot be told apart.
 	// Example: `jwt: corp: {issuer: "https://id.example", keys: inline: "{}"}`.
 	CodeToken Code = "MESH0264"
+	// CodeUnknownUser is a condition on who the end user is where no `users` of that provider stands before it.
+	// Example: `grant: staff: {mesh: true, user: corp: {}}` on a service without `users: corp`.
+	CodeUnknownUser Code = "MESH0268"
 	// CodeTwoValues is another line of a header that has one value (warning).
 	// Example: `requestHeaders: add: "content-type": "text/plain"`.
 	CodeTwoValues Code = "MESH0255"

@@ -9,7 +9,7 @@ import (
 
 // denyTests returns conditions of which d refuses what meets one of them at port p of a service; none if it
 // refuses nothing there.
-func denyTests(trustDomain string, p model.Port, d model.Deny) [][]space.Test {
+func denyTests(trustDomain string, p model.Port, d model.Deny, of knows) [][]space.Test {
 	if !d.At(p.Name) {
 		return nil
 	}
@@ -25,16 +25,16 @@ func denyTests(trustDomain string, p model.Port, d model.Deny) [][]space.Test {
 		}
 		d.Not.Mesh, d.Not.Namespaces, d.Not.Patterns, d.Not.Accounts = false, nil, nil, nil
 	}
-	return broadly(trustDomain, d)
+	return broadly(trustDomain, d, of)
 }
 
-// visitorRefusals are what the denies around a gateway's host do.
-func visitorRefusals(trustDomain string, g *model.Gateway, h model.Host) []act {
+// visitorRefusals are what the denies around a gateway's host do on a route that knows users so.
+func visitorRefusals(trustDomain string, g *model.Gateway, h model.Host, of knows) []act {
 	var out []act
 	add := func(carrier string, ds []model.Deny) {
 		for _, d := range ds {
 			d.Anyone = true
-			for _, when := range broadly(trustDomain, d) {
+			for _, when := range broadly(trustDomain, d, of) {
 				out = append(out, act{
 					Act:     space.Act{At: space.AtDeny, When: when, Answer: &space.Reply{Status: space.RefusedByDeny().Status}},
 					feature: space.ByDeny, origin: space.Origin(model.DenyPath(carrier, d.Name)),
@@ -50,8 +50,8 @@ func visitorRefusals(trustDomain string, g *model.Gateway, h model.Host) []act {
 // broadly are the conditions of a deny, of which one has to hold: what it refuses in every form in which an
 // application may take it, without what it excepts in the one form that it is written in. A parameter is not in
 // that form if it is not there so, or if it is there more than once.
-func broadly(trustDomain string, d model.Deny) [][]space.Test {
-	out := [][]space.Test{conditions(trustDomain, d.Terms.Broadly(), asSpelt(), d.Not, asWritten())}
+func broadly(trustDomain string, d model.Deny, of knows) [][]space.Test {
+	out := of.but(conditions(trustDomain, d.Terms.Broadly(), asSpelt(), d.Not, asWritten(), of), d.Not.Users)
 	for _, v := range d.Not.Query {
 		var each [][]space.Test
 		for _, t := range space.ParameterTests(v.Name, v.Kind, v.Text) {
@@ -67,26 +67,26 @@ func broadly(trustDomain string, d model.Deny) [][]space.Test {
 
 // strictly are the conditions of a grant: what it admits in the one form that it is written
 // in, without what it excepts in every form in which an application may take it.
-func strictly(trustDomain string, g model.Grant) []space.Test {
-	out := conditions(trustDomain, g.Terms, asWritten(), g.Not.Broadly(), asSpelt())
+func strictly(trustDomain string, g model.Grant, of knows) [][]space.Test {
+	out := conditions(trustDomain, g.Terms, asWritten(), g.Not.Broadly(), asSpelt(), of)
 	for _, v := range g.Not.Query {
 		t := space.ParameterSpelt(v.Name, v.Kind, v.Text)
 		t.Not = true
 		out = append(out, t)
 	}
-	return out
+	return of.but(out, g.Not.Users)
 }
 
 // Literally are the conditions of terms without others, both read word by word, to find those
 // that contradict themselves: what is left of them in other spellings nobody can mean.
-func Literally(trustDomain string, t, not model.Terms) []space.Test {
-	out := conditions(trustDomain, t, asWritten(), not, asWritten())
+func Literally(trustDomain string, t, not model.Terms) [][]space.Test {
+	out := conditions(trustDomain, t, asWritten(), not, asWritten(), anywhere)
 	for _, v := range not.Query {
 		t := space.ParameterTests(v.Name, v.Kind, v.Text)[0]
 		t.Not = true
 		out = append(out, t)
 	}
-	return out
+	return knows(anywhere).but(out, not.Users)
 }
 
 // spelling is how terms are read: as they are written, or as anything that passes for it.
@@ -110,8 +110,8 @@ func asSpelt() spelling {
 }
 
 // conditions are the tests of terms that hold together, and of others of which none may, but for what those say of
-// the query.
-func conditions(trustDomain string, t model.Terms, as spelling, not model.Terms, notAs spelling) []space.Test {
+// the query and of users.
+func conditions(trustDomain string, t model.Terms, as spelling, not model.Terms, notAs spelling, of knows) []space.Test {
 	var when []space.Test
 	if !t.Anyone {
 		when = append(when, space.Test{Dim: space.IdentityDim, Any: identities(trustDomain, t)})
@@ -130,6 +130,9 @@ func conditions(trustDomain string, t model.Terms, as spelling, not model.Terms,
 	}
 	for _, v := range t.Query {
 		when = append(when, as.query(v)...)
+	}
+	for _, u := range t.Users {
+		when = slices.Concat(when, of.signedIn(u.Provider), claims(u))
 	}
 	except := func(t space.Test) {
 		if t.Not = true; len(t.Any) > 0 {

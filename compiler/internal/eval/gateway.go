@@ -14,10 +14,9 @@ import (
 func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) space.Decision {
 	d := space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Port: h.Name, Protocol: string(model.HTTP)}}
 	known := behind{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]door{}}
-	refusals := visitorRefusals(m.TrustDomain, g, h)
 	for _, e := range m.GatewayRoutes(g, h) {
 		r := gatewayRule(g, h, e)
-		begin := start(r)
+		begin, refusals := start(r), visitorRefusals(m.TrustDomain, g, h, e.Traits.SignedIn)
 		if r.Then.Verdict != space.Forward {
 			d.Routes = append(d.Routes, r)
 			d.Effective = append(d.Effective, begin.through(refusals, func(w way) space.List { return space.List{w.rule()} })...)

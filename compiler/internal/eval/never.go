@@ -27,11 +27,11 @@ func Forbidden(trustDomain string, p model.Port, n model.Never) (r Requests, ok 
 		d.Not.Methods, d.Not.Paths = nil, nil
 	}
 	isWho := func(t space.Test) bool { return t.Dim == space.IdentityDim }
-	all := broadly(trustDomain, d)[0] // it says nothing of the query
+	all := broadly(trustDomain, d, anywhere)[0] // it says nothing of the query and of users
 	return Requests{
 		Who:     slices.DeleteFunc(slices.Clone(all), func(t space.Test) bool { return !isWho(t) }),
 		What:    slices.DeleteFunc(all, isWho),
-		Plainly: slices.DeleteFunc(Literally(trustDomain, d.Terms, d.Not), isWho),
+		Plainly: slices.DeleteFunc(Literally(trustDomain, d.Terms, d.Not)[0], isWho),
 	}, true
 }
 

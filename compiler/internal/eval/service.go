@@ -45,13 +45,15 @@ func Access(m *model.Mesh, s *model.Service, p model.Port) space.List {
 			refuse(who, methods)
 		}
 	}
+	of := knows(s.TraitsAt(p.Name).SignedIn)
 	for _, deny := range s.Denies {
-		for _, when := range denyTests(m.TrustDomain, p, deny) {
+		for _, when := range denyTests(m.TrustDomain, p, deny, of) {
 			l = append(l, space.Rule{When: when, Then: space.RefusedByDeny(), From: []space.Origin{space.Origin(model.DenyPath(model.ServicePath(s.ID), deny.Name))}})
 		}
 	}
 	for _, g := range s.Grants {
-		if when, ok := grantTests(m.TrustDomain, p, g); ok {
+		sets, _ := grantTests(m.TrustDomain, p, g, of)
+		for _, when := range sets {
 			l = append(l, space.Rule{
 				When: when,
 				Then: space.Outcome{Verdict: space.Forward},
@@ -71,9 +73,9 @@ func handshakes(p model.Port) int {
 	return 1
 }
 
-// grantTests returns the conditions of g on port p; false if it can match
-// nothing there.
-func grantTests(trustDomain string, p model.Port, g model.Grant) ([]space.Test, bool) {
+// grantTests returns the conditions of g on port p, of which one set has to hold; false if it
+// can match nothing there.
+func grantTests(trustDomain string, p model.Port, g model.Grant, of knows) ([][]space.Test, bool) {
 	if g.Ports != nil && !contains(g.Ports, p.Name) {
 		return nil, false
 	}
@@ -89,7 +91,7 @@ func grantTests(trustDomain string, p model.Port, g model.Grant) ([]space.Test, 
 	if g.Methods != nil && len(g.Methods) == 0 || g.Paths != nil && len(g.Paths) == 0 {
 		return nil, false // an empty list matches nobody
 	}
-	return strictly(trustDomain, g), true
+	return strictly(trustDomain, g, of), true
 }
 
 func pathTest(paths []model.Path, pattern func(model.Path) space.Pattern) space.Test {

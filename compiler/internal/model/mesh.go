@@ -446,8 +446,26 @@ type Terms struct {
 	Headers []Value `json:"headers,omitempty"`
 	// Query are conditions on single parameters of the query, sorted by name.
 	Query []Value `json:"query,omitempty"`
+	// Users are conditions on who the end user is, one for each provider of tokens, sorted by it.
+	Users []UserTerms `json:"users,omitempty"`
 	// Ports are port names; nil does not restrict.
 	Ports []string `json:"ports,omitempty"`
+}
+
+// UserTerms say who the end user is to a provider of tokens: signed in there, by a token with all of these claims.
+type UserTerms struct {
+	// Provider is "namespace/name".
+	Provider string `json:"provider"`
+	// Claims are sorted by name.
+	Claims []ClaimTerms `json:"claims,omitempty"`
+}
+
+// ClaimTerms say what a claim is: one of the values, or a list with one of them in it.
+type ClaimTerms struct {
+	// Name is the claim, "a.b" for b within a.
+	Name string `json:"name"`
+	// Any is not empty.
+	Any []string `json:"any"`
 }
 
 // Value is what a header, or a parameter, is like: of kind space.Exact, space.Prefix or space.Present.
@@ -459,12 +477,12 @@ type Value struct {
 
 // AsksRequests reports whether terms say anything of requests, which connections have not.
 func (t Terms) AsksRequests() bool {
-	return len(t.Methods)+len(t.Paths)+len(t.Hosts)+len(t.Headers)+len(t.Query) > 0
+	return len(t.Methods)+len(t.Paths)+len(t.Hosts)+len(t.Headers)+len(t.Query)+len(t.Users) > 0
 }
 
 // OfConnections are the terms without what they say of requests.
 func (t Terms) OfConnections() Terms {
-	t.Methods, t.Paths, t.Hosts, t.Headers, t.Query = nil, nil, nil, nil, nil
+	t.Methods, t.Paths, t.Hosts, t.Headers, t.Query, t.Users = nil, nil, nil, nil, nil, nil
 	return t
 }
 

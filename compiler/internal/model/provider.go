@@ -47,6 +47,9 @@ type Claim struct {
 	Name string `json:"name"`
 }
 
+// ClaimSteps are the names on the way to a claim.
+func ClaimSteps(name string) []string { return strings.Split(name, ".") }
+
 // Meets is a place in which both look for a token, in words; "" if there is none.
 func (t Tokens) Meets(o Tokens) string {
 	for _, h := range t.Headers {
@@ -68,6 +71,26 @@ func (t Tokens) Meets(o Tokens) string {
 		return "header " + cookie
 	}
 	return ""
+}
+
+// Finds reports whether something is found where t looks if a token stands in the first of o's places, and
+// whether that is the token as a whole.
+func (t Tokens) Finds(o Tokens) (found, whole bool) {
+	switch {
+	case len(o.Headers) > 0:
+		h := o.Headers[0]
+		for _, own := range t.Headers {
+			if own.Name == h.Name && (own.Prefix == h.Prefix || strings.Contains(h.Prefix, own.Prefix)) {
+				return true, own.Prefix == h.Prefix
+			}
+		}
+		return false, false
+	case len(o.Cookies) > 0:
+		return t.InHeader(cookie) || slices.Contains(t.Cookies, o.Cookies[0]), slices.Contains(t.Cookies, o.Cookies[0])
+	default:
+		is := len(o.Query) > 0 && slices.Contains(t.Query, o.Query[0])
+		return is, is
+	}
 }
 
 const cookie = "cookie"
@@ -109,15 +132,37 @@ func (t Tokens) Found(q space.Request) bool {
 	return false
 }
 
-// Judges is what a token is to p that is token to another provider.
-func (p Provider) Judges(of Provider, token string) string {
+// Judges is what a token is to p that another provider, or p, has signed as is said.
+func (p Provider) Judges(of Provider, said space.User) string {
+	var audiences []string
+	for _, c := range of.Says(said) {
+		if c.Name == "aud" {
+			audiences = append(audiences, c.Value)
+		}
+	}
 	switch {
-	case p.ID == of.ID || token == space.BadToken:
-		return token
-	case p.Issuer != of.Issuer || p.Keys != of.Keys:
+	case said.Token == space.BadToken || p.Issuer != of.Issuer || p.Keys != of.Keys:
 		return space.BadToken
-	case len(p.Audiences) == 0 || token == space.SignedIn && len(of.Audiences) > 0 && slices.Contains(p.Audiences, of.Audiences[0]):
+	case len(p.Audiences) == 0:
+		return space.SignedIn
+	case slices.ContainsFunc(audiences, func(a string) bool { return slices.Contains(p.Audiences, a) }):
 		return space.SignedIn
 	}
 	return space.OtherAudience
+}
+
+// Says are the claims of a token of p of which something is said: what is not, is the issuer and the
+// first audience. One for somebody else names nobody here.
+func (p Provider) Says(said space.User) []space.Claim {
+	out := slices.Clone(said.Claims)
+	add := func(name, value string) {
+		if !slices.ContainsFunc(out, func(c space.Claim) bool { return c.Name == name }) {
+			out = append(out, space.Claim{Name: name, Value: value})
+		}
+	}
+	add("iss", p.Issuer)
+	if said.Token == space.SignedIn && len(p.Audiences) > 0 {
+		add("aud", p.Audiences[0])
+	}
+	return out
 }

@@ -274,6 +274,9 @@ func requestText(w Witness) string {
 	}
 	for _, u := range q.Users {
 		text += " " + space.UserWords(u.Provider, u.Token)
+		for _, c := range u.Claims {
+			text += " " + c.Name + "=" + strconv.Quote(c.Value)
+		}
 	}
 	for _, h := range q.Headers {
 		text += fmt.Sprintf(" with %s: %q", h.Name, h.Value)

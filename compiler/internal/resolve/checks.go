@@ -31,6 +31,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkSaid()
 	l.checkRings()
 	l.checkPlaintext()
+	l.checkUsers()
 	l.checkDenies()
 	l.checkGatewayPorts()
 	l.checkExternalHosts()

@@ -52,7 +52,7 @@ func (l *linker) gatewayDeny(p *pkg, e intent.Entry) model.Deny {
 	d := model.Deny{Name: e.Name, Terms: l.termsOf(p, n), Not: l.exceptOf(p, n.Field("not"))}
 	if !d.AsksRequests() && !d.Not.AsksRequests() {
 		l.add(diag.New(diag.CodeWho, n.Pos(), "deny %q does not say what", e.Name).
-			WithFix(`add methods, paths, hosts, headers or query: paths: ["/*"] refuses everything`))
+			WithFix(`add methods, paths, hosts, headers, query or user: paths: ["/*"] refuses everything`))
 	}
 	l.canDeny(e, d)
 	return d
@@ -68,8 +68,10 @@ func (l *linker) canDeny(e intent.Entry, d model.Deny) {
 
 // leaves reports whether terms leave something of others that hold.
 func (l *linker) leaves(t, not model.Terms) bool {
-	_, possible := prove.Simplify(eval.Literally(l.trustDomain, t, not), prove.Limits{})
-	return possible
+	return slices.ContainsFunc(eval.Literally(l.trustDomain, t, not), func(when []space.Test) bool {
+		_, possible := prove.Simplify(when, prove.Limits{})
+		return possible
+	})
 }
 
 // checkDenies tells what denies make of each other and of grants.

@@ -101,7 +101,7 @@ func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 func both(t, other model.Terms) model.Terms {
 	t.Methods, t.Paths, t.Headers = slices.Concat(t.Methods, other.Methods), slices.Concat(t.Paths, other.Paths), slices.Concat(t.Headers, other.Headers)
 	t.Hosts = slices.Concat(t.Hosts, other.Hosts)
-	t.Query = slices.Concat(t.Query, other.Query)
+	t.Query, t.Users = slices.Concat(t.Query, other.Query), slices.Concat(t.Users, other.Users)
 	return t
 }
 
@@ -212,6 +212,7 @@ func (l *linker) eachOf(p *pkg, n intent.Node) model.Terms {
 			t.Query = append(t.Query, v)
 		}
 	}
+	t.Users = l.userTerms(p, n.Field("user"))
 	return t
 }
 
@@ -320,7 +321,7 @@ func (l *linker) needRequests(what string, e intent.Entry, s *model.Service, t m
 	}
 	for _, p := range s.Ports {
 		if !p.Protocol.IsHTTP() && (t.Ports == nil || slices.Contains(t.Ports, p.Name)) {
-			l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "%s %q restricts methods, paths, hosts, headers or query, but port %q is tcp", what, e.Name, p.Name).
+			l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "%s %q restricts methods, paths, hosts, headers, query or users, but port %q is tcp", what, e.Name, p.Name).
 				WithFix("name the http ports in `ports`, and write a %s of its own for port %q", what, p.Name))
 		}
 	}

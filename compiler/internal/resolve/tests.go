@@ -55,7 +55,8 @@ func (l *linker) test(p *pkg, e intent.Entry) (Test, bool) {
 		if said := u.Node.Field("token"); said.Exists() {
 			token = said.Str()
 		}
-		t.Users = append(t.Users, space.User{Provider: of.ID, Token: token})
+		said := l.saidClaims(u.Node.Field("claims"), token)
+		t.Users = append(t.Users, space.User{Provider: of.ID, Token: token, Claims: said})
 	}
 	if !l.testTarget(p, q, &t) {
 		return t, false

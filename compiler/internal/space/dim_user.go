@@ -29,6 +29,15 @@ type User struct {
 	Provider string `json:"provider"`
 	// Token is SignedIn, OtherAudience or BadToken.
 	Token string `json:"token"`
+	// Claims are what a token says that is right, one for each element of a list.
+	Claims []Claim `json:"claims,omitempty"`
+}
+
+// Claim is one thing that a token says.
+type Claim struct {
+	// Name is the claim's, "a.b" for b within a.
+	Name  string `json:"name"`
+	Value string `json:"value"`
 }
 
 var user = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot express
@@ -51,9 +60,13 @@ func (q Request) user(provider string) string {
 }
 
 func (q Request) withUser(provider, token string) Request {
+	var said []Claim
+	if i := slices.IndexFunc(q.Users, func(u User) bool { return u.Provider == provider }); i >= 0 && token == SignedIn {
+		said = q.Users[i].Claims
+	}
 	q.Users = slices.DeleteFunc(slices.Clone(q.Users), func(u User) bool { return u.Provider == provider })
 	if token != NoToken {
-		q.Users = append(q.Users, User{provider, token})
+		q.Users = append(q.Users, User{Provider: provider, Token: token, Claims: said})
 	}
 	return q
 }

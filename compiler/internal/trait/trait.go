@@ -39,6 +39,14 @@ type Changing interface {
 	Image() space.Image
 }
 
+// Knowing is a value by which a proxy finds out who end users are.
+type Knowing interface {
+	Value
+	// SignedIn are the tests that hold together for the requests whose users a provider has signed in there;
+	// ok is false if nobody looks at its tokens.
+	SignedIn(provider string) (are []space.Test, ok bool)
+}
+
 // Agreed is a value that a gateway's route and the route of the service behind it must both
 // have: what only one of them says does not count.
 type Agreed interface {
@@ -277,6 +285,17 @@ func (s Set) Image() space.Image {
 		}
 	}
 	return m
+}
+
+// SignedIn are the tests that hold together for the requests whose users a provider has signed in; ok is
+// false if nobody looks at its tokens.
+func (s Set) SignedIn(provider string) (are []space.Test, ok bool) {
+	for _, v := range s.m {
+		if k, is := v.(Knowing); is {
+			return k.SignedIn(provider)
+		}
+	}
+	return nil, false
 }
 
 // Equal reports whether both have the same values, written and not.

@@ -145,7 +145,10 @@ func lower(u User, read bool) *jwtv3.JwtAuthentication {
 func provider(p model.Provider, read bool) *jwtv3.JwtProvider {
 	out := &jwtv3.JwtProvider{
 		Issuer: p.Issuer, Audiences: p.Audiences, Forward: p.Forward || read, FromParams: p.From.Query, FromCookies: p.From.Cookies, ClockSkewSeconds: p.Skew,
-		JwksSourceSpecifier: &jwtv3.JwtProvider_LocalJwks{LocalJwks: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: p.Keys}}},
+		// What a token says is there for denies and grants by the provider's name; of "scope" each word (RFC 8693 section 4.2).
+		PayloadInMetadata:          p.ID,
+		NormalizePayloadInMetadata: &jwtv3.JwtProvider_NormalizePayload{SpaceDelimitedClaims: []string{"scope"}},
+		JwksSourceSpecifier:        &jwtv3.JwtProvider_LocalJwks{LocalJwks: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: p.Keys}}},
 	}
 	for _, h := range p.From.Headers {
 		out.FromHeaders = append(out.FromHeaders, &jwtv3.JwtHeader{Name: h.Name, ValuePrefix: h.Prefix})

@@ -63,6 +63,16 @@ type Except struct {
 // TraitName is "users".
 func (Users) TraitName() string { return name }
 
+// SignedIn are the requests at which a token of a provider is looked for, and that have a right one.
+func (us Users) SignedIn(provider string) ([]space.Test, bool) {
+	i := slices.IndexFunc(us.Of, func(u User) bool { return u.Provider.ID == provider })
+	if i < 0 {
+		return nil, false
+	}
+	u := us.Of[i]
+	return append(u.tests(), space.Values(space.UserDim(provider), u.right()...)), true
+}
+
 // Image is what those behind get: headers that say who the user is, or nothing in them, and no token
 // of which nobody has said that it goes on. What they say nobody knows before.
 func (us Users) Image() space.Image {
@@ -178,6 +188,14 @@ func (u User) tests() []space.Test {
 // methods are those of which something is asked: HEAD is answered by what answers GET.
 func (u User) methods() []string { return model.Terms{Methods: u.Methods}.Broadly().Methods }
 
+// right are the tokens that count: to a provider without audiences those for others, too.
+func (u User) right() []string {
+	if len(u.Provider.Audiences) > 0 {
+		return []string{space.SignedIn}
+	}
+	return []string{space.SignedIn, space.OtherAudience}
+}
+
 func meaning(v trait.Value) []space.Act {
 	us := v.(Users)
 	out := space.Labels(space.AtUsers, fields(us)...)
@@ -186,11 +204,9 @@ func meaning(v trait.Value) []space.Act {
 		refuse := func(status int, t space.Test) {
 			out = append(out, space.Act{At: space.AtUsers, When: append(u.tests(), t), Answer: &space.Reply{Status: status}})
 		}
-		let := []string{space.SignedIn}
+		let := u.right()
 		if len(u.Provider.Audiences) > 0 {
 			refuse(forbidden, space.Values(dim, space.OtherAudience))
-		} else {
-			let = append(let, space.OtherAudience)
 		}
 		if !u.Require {
 			let = append(let, space.NoToken)

@@ -134,6 +134,9 @@ func broadly(t model.Terms) []*rbacconfigv3.Permission {
 	for _, v := range t.Query {
 		out = append(out, queryPermission(space.ParameterSpelt(v.Name, v.Kind, v.Text)))
 	}
+	for _, u := range t.Users {
+		out = append(out, signedIn(u, true)...)
+	}
 	return out
 }
 

@@ -152,6 +152,9 @@ func strictly(t model.Terms) []*rbacconfigv3.Permission {
 		}
 		out = append(out, allOf(each)) // what is left out is left out as a whole
 	}
+	for _, u := range t.Users {
+		out = append(out, signedIn(u, false)...)
+	}
 	return out
 }
 
