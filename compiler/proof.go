@@ -74,7 +74,11 @@ const callerName = "!caller"
 // caller of the requests gets a workload of its identity that calls the request's
 // destination and nothing else. Routes, access and clusters are those of the
 // release; listeners are those of explicit capture, and addresses are made up.
-func (p *Program) Rehearse(rs []Request) (Rehearsal, error) {
+func (p *Program) Rehearse(rs []Request) (Rehearsal, error) { return p.RehearseSigned(rs, nil) }
+
+// RehearseSigned is Rehearse with other keys by which tokens of end users are checked, in the place of each
+// provider's own, so that somebody who is none of them can sign.
+func (p *Program) RehearseSigned(rs []Request, keys func(Provider) string) (Rehearsal, error) {
 	m := p.onOneHost()
 	out := Rehearsal{TrustDomain: m.TrustDomain}
 	callers := cast{from: p.mesh, mesh: m, by: map[string]*model.Service{}, local: map[string]uint32{}}
@@ -86,7 +90,7 @@ func (p *Program) Rehearse(rs []Request) (Rehearsal, error) {
 		out.Doors = append(out.Doors, d)
 	}
 	slices.SortFunc(m.Services, func(a, b *model.Service) int { return strings.Compare(a.ID, b.ID) })
-	arts, _, ds := envoy.Emit(m.Build(), catalog.Envoy(), catalog.EnvoyConditions(), catalog.EnvoyParts(), envoy.Profile{Locate: p.Position, Names: p.rehearsedNames()})
+	arts, _, ds := envoy.Emit(m.Build(), catalog.Envoy(), catalog.EnvoyConditions(), catalog.EnvoyParts(), envoy.Profile{Locate: p.Position, Names: p.rehearsedNames(), Keys: keys})
 	if err := ds.Err(); err != nil {
 		return out, err
 	}

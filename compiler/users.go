@@ -59,6 +59,28 @@ type Provider = model.Provider
 // Providers are those of the mesh, sorted.
 func (p *Program) Providers() []Provider { return slices.Clone(p.mesh.Providers) }
 
+// Provider finds a provider of tokens by ID, by name in a namespace, or by a name that is unique.
+func (p *Program) Provider(name, namespace string) (Provider, error) {
+	var hits []model.Provider
+	var names []string
+	for _, x := range p.mesh.Providers {
+		if x.ID == name || x.ID == namespace+"/"+name {
+			return x, nil
+		}
+		if _, short, _ := strings.Cut(x.ID, "/"); short == name {
+			hits = append(hits, x)
+		}
+		names = append(names, x.ID)
+	}
+	switch len(hits) {
+	case 0:
+		return model.Provider{}, fmt.Errorf("the mesh has no provider of tokens %q (it has %s)", name, some(names))
+	case 1:
+		return hits[0], nil
+	}
+	return model.Provider{}, fmt.Errorf("several providers of tokens are called %q: write namespace/name", name)
+}
+
 // signedIn is the request with what its tokens are to each provider. One that is told of is for the
 // first audience, if it is right and says nothing of it, and is what stands where its provider looks first; where nothing is told,
 // what stands there is no token.
@@ -66,7 +88,7 @@ func (p *Program) signedIn(q space.Request, r Request) (space.Request, error) {
 	q.Users = nil
 	told := make([]model.Provider, len(r.Users))
 	for i, u := range r.Users {
-		of, err := p.provider(u.Provider, r.Namespace)
+		of, err := p.Provider(u.Provider, r.Namespace)
 		if err != nil {
 			return q, err
 		}
@@ -134,28 +156,6 @@ func (p *Program) Personal(target string) []string {
 		out = append(out, e.Name)
 	}
 	return out
-}
-
-// provider finds a provider of tokens by ID, by name in a namespace, or by a name that is unique.
-func (p *Program) provider(name, namespace string) (model.Provider, error) {
-	var hits []model.Provider
-	var names []string
-	for _, x := range p.mesh.Providers {
-		if x.ID == name || x.ID == namespace+"/"+name {
-			return x, nil
-		}
-		if _, short, _ := strings.Cut(x.ID, "/"); short == name {
-			hits = append(hits, x)
-		}
-		names = append(names, x.ID)
-	}
-	switch len(hits) {
-	case 0:
-		return model.Provider{}, fmt.Errorf("the mesh has no provider of tokens %q (it has %s)", name, some(names))
-	case 1:
-		return hits[0], nil
-	}
-	return model.Provider{}, fmt.Errorf("several providers of tokens are called %q: write namespace/name", name)
 }
 
 // wordsOfUsers say why nobody gets through who shows no token, or another one.

@@ -4,9 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/rehearsal"
 )
 
 // signer signs tokens by ES256 (RFC 7518 section 3.4).
@@ -46,81 +45,21 @@ func (i signer) token(claims map[string]any) string {
 			delete(all, name)
 		}
 	}
-	raw, err := json.Marshal(all)
-	if err != nil {
-		panic(err)
-	}
-	text := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256","kid":"one","typ":"JWT"}`)) + "." + base64.RawURLEncoding.EncodeToString(raw)
-	sum := sha256.Sum256([]byte(text))
-	r, s, err := ecdsa.Sign(rand.Reader, i.key, sum[:])
-	if err != nil {
-		panic(err)
-	}
-	sig := make([]byte, 64)
-	r.FillBytes(sig[:32])
-	s.FillBytes(sig[32:])
-	return text + "." + base64.RawURLEncoding.EncodeToString(sig)
+	return rehearsal.Sign(i.key, all)
 }
 
 // carries gives a request the token that it is told to have, where its provider looks for it and
 // nothing else that is one.
 func (i signer) carries(p *compiler.Program, r compiler.Request) compiler.Request {
-	for _, u := range r.Users {
-		all := p.Providers()
-		of := all[slices.IndexFunc(all, func(x compiler.Provider) bool { return x.ID == u.Provider })]
-		for _, x := range all {
-			if x.ID == of.ID || x.From.Meets(of.From) != "" {
-				r = without(r, x)
-			}
-		}
-		claims := map[string]any{"aud": "nobody", "sub": nil, "groups": nil}
-		for name, texts := range saying(of.Says(u)) {
-			var v any = texts
-			if len(texts) == 1 && (name == "iss" || name == "sub" || len(r.Path)%2 == 0) {
-				v = texts[0]
-			}
-			if outer, inner, nested := strings.Cut(name, "."); nested {
-				name, v = outer, map[string]any{inner: v}
-			}
-			claims[name] = v
-		}
-		if u.Token == compiler.BadToken {
-			claims["exp"] = 1
-		}
-		token := i.token(claims)
-		switch {
-		case len(of.From.Headers) > 0:
-			h := of.From.Headers[0]
-			r.Headers = append(r.Headers, compiler.Header{Name: h.Name, Value: h.Prefix + token})
-		case len(of.From.Cookies) > 0:
-			r.Headers = append(r.Headers, compiler.Header{Name: "cookie", Value: of.From.Cookies[0] + "=" + token})
-		default:
-			r.Path, _, _ = strings.Cut(r.Path, "#")
-			r.Path += map[bool]string{true: "&", false: "?"}[strings.Contains(r.Path, "?")] + of.From.Query[0] + "=" + token
-		}
+	issuers := rehearsal.Issuers{}
+	for _, x := range p.Providers() {
+		issuers[x.Keys] = i.key
 	}
-	return r
-}
-
-// saying are the texts of claims by their names.
-func saying(all []compiler.Claim) map[string][]string {
-	out := map[string][]string{}
-	for _, c := range all {
-		out[c.Name] = append(out[c.Name], c.Value)
+	out, err := issuers.Carries(p, r, time.Now())
+	if err != nil {
+		panic(err)
 	}
 	return out
-}
-
-// without takes away whatever stands where a provider looks for a token.
-func without(r compiler.Request, x compiler.Provider) compiler.Request {
-	r.Headers = slices.DeleteFunc(slices.Clone(r.Headers), func(h compiler.Header) bool {
-		name := strings.ToLower(h.Name)
-		return x.From.InHeader(name) || name == "cookie" && len(x.From.Cookies) > 0
-	})
-	if len(x.From.Query) > 0 {
-		r.Path, _, _ = strings.Cut(r.Path, "?")
-	}
-	return r
 }
 
 // TestUsersAreThoseWhomTheirProviderSigns: at a gateway and at a service's own proxy a token is

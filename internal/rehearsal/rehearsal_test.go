@@ -206,3 +206,50 @@ func TestOnlyCallersOfTheMeshCanBePlayed(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestTokensAreSignedInARehearsal: tests whose requests bring tokens along are tried with real ones, which the
+// rehearsal's Envoys believe although nobody has the issuers' keys.
+func TestTokensAreSignedInARehearsal(t *testing.T) {
+	const head = "import \"meshc.dev/intent\"\nmesh: intent.#Mesh\n"
+	const keys = `#"{"keys":[{"kty":"EC","crv":"P-256","x":"1EyHU0RHWAnQ8Dypb2oWlYkqvjcncRRnqe5dMN_to0E","y":"oK9oUjQujv9y45Gk55xLVBs7NFX64HYYkSjMhWG0opI"}]}"#`
+	p, ds := compiler.Load(fstest.MapFS{
+		"mesh.cue": {Data: []byte("package mesh\n" + head)},
+		"shop/shop.cue": {Data: []byte("package shop\n" + head + `
+mesh: namespace: "shop"
+mesh: jwt: corp: {issuer: "https://id.example", audiences: ["shop"], keys: inline: ` + keys + `}
+mesh: jwt: shown: {issuer: "https://id.example", audiences: ["shop"], keys: inline: ` + keys + `, from: query: ["token"], forward: true}
+mesh: service: web: {port: http: number: 80, calls: app: {}}
+mesh: service: app: {port: http: number: 80, users: {corp: {}, shown: {}}, grant: {
+	staff: {from: ["web"], methods: ["POST"], user: corp: claims: {"org.groups": ["staff"], role: ["one", "two"]}}
+	shown: {from: ["web"], methods: ["GET"], user: shown: subjects: ["jason"]}
+}}
+mesh: test: {
+	staff: {request: {from: "web", to: "app", method: "POST", user: corp: claims: {"org.groups": ["all", "staff"], role: ["two"]}}, expect: allowed: true}
+	others: {request: {from: "web", to: "app", method: "POST", user: corp: claims: {"org.groups": ["all"], role: ["two"]}}, expect: {allowed: false, status: 403}}
+	nobody: {request: {from: "web", to: "app", method: "POST"}, expect: {allowed: false, status: 403}}
+	expired: {request: {from: "web", to: "app", method: "POST", user: corp: token: "invalid"}, expect: {allowed: false, status: 401}}
+	elsewhere: {request: {from: "web", to: "app", method: "POST", user: corp: token: "other-audience"}, expect: {allowed: false, status: 403}}
+	shown: {request: {from: "web", to: "app", path: "/x?a=1", user: shown: claims: sub: ["jason"]}, expect: allowed: true}
+	hidden: {request: {from: "web", to: "app", path: "/x?a=1", user: shown: claims: sub: ["eve"]}, expect: allowed: false}
+}
+`)},
+	}, compiler.Options{At: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)})
+	if err := ds.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range p.Test() {
+		if r.Failure != "" {
+			t.Errorf("%s: the evaluator says %s", r.Name, r.Failure)
+		}
+	}
+	trials, err := Tests(t.Context(), realEnvoy(t), p, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	statuses := map[string]int{"staff": 200, "others": 403, "nobody": 403, "expired": 401, "elsewhere": 403, "shown": 200, "hidden": 403}
+	for _, x := range trials {
+		if x.Untried != "" || x.Differs != "" || x.Reply == nil || x.Reply.Status != statuses[x.Name] {
+			t.Errorf("%s: %+v, %s %s, want %d", x.Name, x.Reply, x.Untried, x.Differs, statuses[x.Name])
+		}
+	}
+}

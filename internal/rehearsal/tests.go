@@ -22,7 +22,8 @@ type Trial struct {
 	Untried string
 }
 
-// Tests rehearses the `test:` blocks of the intent. The trials are in the order
+// Tests rehearses the `test:` blocks of the intent. Tokens of end users are signed by keys of the rehearsal's own, which its
+// Envoys check in the place of the issuers'. The trials are in the order
 // of the program's test results. An error means that not every block was tried.
 func Tests(ctx context.Context, bin envoybin.Binary, p *compiler.Program, clock func() time.Time) ([]Trial, error) {
 	tests := p.Tests()
@@ -30,7 +31,16 @@ func Tests(ctx context.Context, bin envoybin.Binary, p *compiler.Program, clock 
 	for i, t := range tests {
 		requests[i] = t.Request
 	}
-	r, err := p.Rehearse(requests)
+	issuers, err := NewIssuers(p.Providers())
+	if err != nil {
+		return nil, err
+	}
+	for i := range requests {
+		if requests[i], err = issuers.Carries(p, requests[i], clock()); err != nil {
+			return nil, fmt.Errorf("test %q: %w", tests[i].Name, err)
+		}
+	}
+	r, err := p.RehearseSigned(requests, issuers.KeySet)
 	if err != nil {
 		return nil, fmt.Errorf("preparing a rehearsal: %w", err)
 	}
@@ -42,21 +52,21 @@ func Tests(ctx context.Context, bin envoybin.Binary, p *compiler.Program, clock 
 	out := make([]Trial, len(tests))
 	for i, t := range tests {
 		out[i].Name = t.Name
-		want, err := p.Decide(t.Request)
+		want, err := p.Decide(requests[i])
 		if err != nil {
 			return nil, fmt.Errorf("test %q: %w", t.Name, err)
 		}
-		if out[i].Untried = orElse(r.Doors[i].Missing, beyond(want, t.Request)); out[i].Untried != "" {
+		if out[i].Untried = orElse(r.Doors[i].Missing, beyond(want, requests[i])); out[i].Untried != "" {
 			continue
 		}
-		reply, err := stage.Ask(ctx, r.Doors[i], t.Request)
+		reply, err := stage.Ask(ctx, r.Doors[i], requests[i])
 		switch {
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("rehearsing test %q: %w", t.Name, ctx.Err())
 		case err != nil:
 			out[i].Differs = err.Error()
 		default:
-			out[i].Reply, out[i].Differs = &reply, Differs(want, t.Request, reply)
+			out[i].Reply, out[i].Differs = &reply, Differs(want, requests[i], reply)
 		}
 	}
 	return out, nil
@@ -65,9 +75,6 @@ func Tests(ctx context.Context, bin envoybin.Binary, p *compiler.Program, clock 
 // beyond is what in a request is beyond the rehearsal's own applications, "" for nothing. They
 // are servers of net/http, which answers some requests before it asks anybody.
 func beyond(want compiler.Answer, r compiler.Request) string {
-	if len(r.Users) > 0 {
-		return "a rehearsal has no token of " + r.Users[0].Provider + ", which only its issuer can sign"
-	}
 	for _, h := range r.Headers {
 		switch name := strings.ToLower(h.Name); {
 		case strings.HasPrefix(name, ownHeaders):

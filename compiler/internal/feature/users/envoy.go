@@ -50,7 +50,7 @@ func onRoute(r *routev3.Route, v Users, x *envoy.Ctx) {
 		read := slices.ContainsFunc(envoy.Behind[Users](x), func(behind Users) bool {
 			return slices.ContainsFunc(behind.Of, func(b User) bool { return b.Provider.From.Meets(u.Provider.From) != "" })
 		})
-		envoy.AddFilter(r, envoy.SlotUsers, filters, lower(u, read))
+		envoy.AddFilter(r, envoy.SlotUsers, filters, lower(u, read, x))
 	}
 }
 
@@ -111,7 +111,7 @@ func onHost(h *routev3.VirtualHost, v Users, x *envoy.Ctx) {
 		envoy.AddHostFilter(h, envoy.SlotUsers, removal, removed(v))
 	}
 	for _, u := range v.Of {
-		envoy.AddHostFilter(h, envoy.SlotUsers, filters, lower(u, false))
+		envoy.AddHostFilter(h, envoy.SlotUsers, filters, lower(u, false, x))
 	}
 }
 
@@ -126,13 +126,13 @@ func removed(v Users) proto.Message {
 
 // lower makes JwtAuthentication. Its rules are tried in their order, and one that requires nothing
 // lets requests pass.
-func lower(u User, read bool) *jwtv3.JwtAuthentication {
+func lower(u User, read bool, x *envoy.Ctx) *jwtv3.JwtAuthentication {
 	p := u.Provider
 	asked := &jwtv3.JwtRequirement{RequiresType: &jwtv3.JwtRequirement_AllowMissing{AllowMissing: &emptypb.Empty{}}}
 	if u.Require {
 		asked = &jwtv3.JwtRequirement{RequiresType: &jwtv3.JwtRequirement_ProviderName{ProviderName: p.ID}}
 	}
-	out := &jwtv3.JwtAuthentication{Providers: map[string]*jwtv3.JwtProvider{p.ID: provider(p, read)}}
+	out := &jwtv3.JwtAuthentication{Providers: map[string]*jwtv3.JwtProvider{p.ID: provider(p, read, x)}}
 	for _, m := range envoy.Excepted(u.Not.Methods, u.Not.Paths) {
 		out.Rules = append(out.Rules, &jwtv3.RequirementRule{Match: m})
 	}
@@ -142,13 +142,13 @@ func lower(u User, read bool) *jwtv3.JwtAuthentication {
 	return out
 }
 
-func provider(p model.Provider, read bool) *jwtv3.JwtProvider {
+func provider(p model.Provider, read bool, x *envoy.Ctx) *jwtv3.JwtProvider {
 	out := &jwtv3.JwtProvider{
 		Issuer: p.Issuer, Audiences: p.Audiences, Forward: p.Forward || read, FromParams: p.From.Query, FromCookies: p.From.Cookies, ClockSkewSeconds: p.Skew,
 		// What a token says is there for denies and grants by the provider's name; of "scope" each word (RFC 8693 section 4.2).
 		PayloadInMetadata:          p.ID,
 		NormalizePayloadInMetadata: &jwtv3.JwtProvider_NormalizePayload{SpaceDelimitedClaims: []string{"scope"}},
-		JwksSourceSpecifier:        &jwtv3.JwtProvider_LocalJwks{LocalJwks: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: p.Keys}}},
+		JwksSourceSpecifier:        &jwtv3.JwtProvider_LocalJwks{LocalJwks: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: x.Keys(p)}}},
 	}
 	for _, h := range p.From.Headers {
 		out.FromHeaders = append(out.FromHeaders, &jwtv3.JwtHeader{Name: h.Name, ValuePrefix: h.Prefix})

@@ -204,6 +204,7 @@ type Ctx struct {
 	path     string
 	out      *entry
 	locate   func(string) diag.Pos
+	keys     func(model.Provider) string
 }
 
 // Cluster is the name of the cluster of a destination, and notes that the resource names
@@ -214,6 +215,14 @@ func (x *Ctx) Cluster(t model.Target) string {
 	name := model.ClusterName(t.Service, t.Port, t.Version)
 	x.Names(release.ClusterType, name)
 	return name
+}
+
+// Keys are those by which a provider's tokens are checked.
+func (x *Ctx) Keys(p model.Provider) string {
+	if x.keys != nil {
+		return x.keys(p)
+	}
+	return p.Keys
 }
 
 // Names notes that the resource names others of the snapshot, of any type.

@@ -18,7 +18,7 @@ import (
 )
 
 // Profile is how Emit is asked to work; it never changes what Emit makes of a class, save
-// for the positions of problems. The zero Profile is usable.
+// for the positions of problems, and for the keys. The zero Profile is usable.
 type Profile struct {
 	// Locate gives the user's position of a mesh path. nil: problems name the mesh
 	// path in place of a file.
@@ -29,6 +29,8 @@ type Profile struct {
 	// Names, if set, are the domains by which callers tell a service from others with explicit capture
 	// too, where any host is taken else.
 	Names func(service string) []string
+	// Keys, if set, gives the keys by which a provider's tokens are checked in the place of its own.
+	Keys func(model.Provider) string
 	// Without names classes whose snapshots are not wanted, because somebody knows that
 	// they have no problem. nil: all are.
 	Without map[string]bool

@@ -67,7 +67,7 @@ func (n *entry) httpManager(at place, routes string) *listenerv3.Filter {
 func (e *emitter) ownManager(at place, routes string, traits trait.Set, x Ctx, out *entry) *hcmv3.HttpConnectionManager {
 	out.need(release.RouteType, routes)
 	m := manager(at, routes)
-	x.Mesh, x.out, x.locate = e.m, out, e.at
+	x.Mesh, x.out, x.locate, x.keys = e.m, out, e.at, e.profile.Keys
 	for _, name := range traits.Names() {
 		if f := e.cells[name].Lowering.manager; f != nil {
 			v, _ := traits.Lookup(name)
@@ -210,7 +210,7 @@ func (e *emitter) outboundFilters(t target, routes string, out *entry) []*listen
 		return []*listenerv3.Filter{closeFilter()}
 	}
 	bytes := out.forwardBytes(routes, shares)
-	x := Ctx{Mesh: e.m, Service: t.service, External: t.external, Port: t.port, path: t.path(), out: out, locate: e.at}
+	x := Ctx{Mesh: e.m, Service: t.service, External: t.external, Port: t.port, path: t.path(), out: out, locate: e.at, keys: e.profile.Keys}
 	e.ofDestinations(shares, func(l Lowering, vs []trait.Value) {
 		if l.connectionsTo != nil {
 			l.connectionsTo(bytes, vs, &x)

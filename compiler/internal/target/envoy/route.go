@@ -90,7 +90,7 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
 	}
 	x := s.x
 	x.Traits = s.traits
-	x.Mesh, x.path, x.out, x.locate = e.m, s.path, out, e.at
+	x.Mesh, x.path, x.out, x.locate, x.keys = e.m, s.path, out, e.at, e.profile.Keys
 	x.sidecars = !slices.ContainsFunc(s.shares, func(sh share) bool { return sh.external })
 	for _, sh := range s.shares {
 		x.behind = append(x.behind, sh.traits)
@@ -270,7 +270,7 @@ func (e *emitter) arriving(s *model.Service, p model.Port, v model.Version, name
 		if rules, shadow := e.denials(p, s.Denies), e.denials(p, s.ShadowDenies); len(rules.Policies)+len(shadow.Policies) > 0 {
 			HostFilter(h, SlotDeny, counting(rules, shadow))
 		}
-		x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, path: path, out: out, locate: e.at}
+		x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, path: path, out: out, locate: e.at, keys: e.profile.Keys}
 		traits := s.TraitsAt(p.Name)
 		for _, n := range traits.Names() {
 			if f := e.cells[n].Lowering.inbound; f != nil {
