@@ -132,7 +132,7 @@ func (e *edge) envoy(ctx context.Context, wg *sync.WaitGroup, authority *ca.Auth
 	}
 	cfg, problems := agent.Config{
 		Servers: []string{e.server.Addr().String()}, JoinToken: token, Fingerprints: authority.Fingerprints(), StateDir: e.state, Envoy: binary.Path,
-		EnvoyArgs: []string{"--concurrency", "1", "--log-level", "error"}, Clock: time.Now, Drain: 0, CertificateDir: e.dir,
+		EnvoyArgs: []string{"--concurrency", "1", "--log-level", "error"}, Clock: time.Now, Drain: 0, CertificateDir: e.dir, RootsDir: e.dir,
 	}.Normalise()
 	if err := problems.Err(); err != nil {
 		t.Fatal(err)

@@ -152,6 +152,7 @@ func (m *Mesh) scaffold(r *rand.Rand) {
 		ns := []string{"alpha", "beta"}[i%2]
 		m.service(r, spaces[ns], ns, "s"+strconv.Itoa(i), i == 3)
 	}
+	m.put(spaces["beta"], `certificate: own: file: "own"`)
 	speaks := func(protocols ...string) string { return `protocol: "` + protocols[r.IntN(len(protocols))] + `"` }
 	m.external(r, spaces["beta"], "out", `{port: http: {number: 80, `+speaks("http", "http2")+`}, endpoints: static: ["192.0.2.1:80"], hosts: ["out.test"], grant: all: mesh: true}`)
 	m.external(r, spaces["beta"], "far", `{port: https: {number: 443, `+speaks("https", "https2")+`}, endpoints: static: ["192.0.2.2:443"], hosts: ["far.test", "*.far.test"], grant: all: mesh: true}`)

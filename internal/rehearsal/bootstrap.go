@@ -78,7 +78,7 @@ func bootstrap(r release.Release, class release.Class, at places, secrets []any,
 			l["address"] = tcpAddress(loopback, 0)
 		}
 	}
-	shown, err := shownTo(static["listeners"])
+	shown, err := shownTo([]any{static["listeners"], clusters})
 	if err != nil {
 		return nil, err
 	}

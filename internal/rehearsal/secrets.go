@@ -93,10 +93,10 @@ func (a authority) certificate(c release.Class) (tls.Certificate, error) {
 
 func inline(s string) object { return object{"inline_string": s} }
 
-// shownTo are made-up certificates for all that listeners show to visitors.
-func shownTo(listeners any) ([]any, error) {
+// shownTo are made-up certificates for all that listeners show to visitors, and clusters to whom they lead.
+func shownTo(shows any) ([]any, error) {
 	var out []any
-	for _, name := range certificateNames(listeners, map[string]bool{}) {
+	for _, name := range certificateNames(shows, map[string]bool{}) {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			return nil, err

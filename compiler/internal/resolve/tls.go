@@ -259,6 +259,11 @@ func (l *linker) certificate(p *pkg, n intent.Node) (model.Certificate, bool) {
 	return c.Certificate, true
 }
 
+// Certificate is the certificate of its own package that a carrier refers to.
+func (x *Place) Certificate(n intent.Node) (model.Certificate, bool) {
+	return x.l.certificate(x.pkg, n)
+}
+
 // ownCertificate is a certificate and the package that may use it.
 type ownCertificate struct {
 	model.Certificate

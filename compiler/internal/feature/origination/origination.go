@@ -40,6 +40,16 @@ type TLS struct {
 	Roots string `json:"roots,omitempty"`
 	// Min is the oldest version of TLS, "1.2" or "1.3".
 	Min string `json:"min"`
+	// Client is the certificate that callers' proxies show, nil for none.
+	Client *model.Certificate `json:"client,omitempty"`
+}
+
+// shows is the certificate for people, "" for none.
+func (t TLS) shows() string {
+	if t.Client == nil {
+		return ""
+	}
+	return t.Client.ID + " (" + t.Client.Place() + ")"
 }
 
 // TraitName is "origination".
@@ -68,9 +78,15 @@ var Feature = feature.Feature{
 	GatewayAPI: gatewayapi.Refuse("a BackendTLSPolicy is about a Service, and an external is none"),
 }
 
-// lacks: the folder of --roots is an operator's, on a host.
+// lacks: the folder of --roots is an operator's, on a host, and so are the folders of certificates; of Secrets
+// a pod is let read those that its gateway shows.
 func lacks(v TLS) (why, fix string) {
-	if v.Roots == "" {
+	switch {
+	case v.Client != nil && v.Client.Secret == "":
+		return fmt.Sprintf("the certificate %q is a file of the operator, which no pod has", v.Client.ID), "call it from a workload outside of the cluster"
+	case v.Client != nil:
+		return fmt.Sprintf("the certificate %q is a Secret, and no pod of a caller may read Secrets", v.Client.ID), "call it from a workload outside of the cluster, with the certificate as a `file`"
+	case v.Roots == "":
 		return "", ""
 	}
 	return fmt.Sprintf("the roots %q are a file of the operator, which no pod has", v.Roots),
@@ -79,7 +95,11 @@ func lacks(v TLS) (why, fix string) {
 
 // lower sets Cluster.transport_socket on the ports that the mesh secures.
 func lower(c *clusterv3.Cluster, v TLS, _ *envoy.Ctx) {
-	c.TransportSocket = envoy.Originate(envoy.Origination{SNI: v.SNI, SANs: v.SANs, Roots: v.Roots, Min13: v.Min != oldest})
+	o := envoy.Origination{SNI: v.SNI, SANs: v.SANs, Roots: v.Roots, Min13: v.Min != oldest}
+	if v.Client != nil {
+		o.Shows = v.Client.Ref().String()
+	}
+	c.TransportSocket = envoy.Originate(o)
 }
 
 func read(n intent.Node, x *resolve.Place) trait.Value {
@@ -94,6 +114,11 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	t := TLS{SNI: e.Host(), SANs: slices.Clone(e.Hosts), Roots: n.Field("roots").Str(), Min: oldest}
 	if m := n.Field("min"); m.Exists() {
 		t.Min = m.Str()
+	}
+	if c := n.Field("client"); c.Exists() {
+		if own, ok := x.Certificate(c); ok {
+			t.Client = &own
+		}
 	}
 	if len(t.SANs) == 0 && t.SNI != "" {
 		t.SANs = []string{t.SNI}
@@ -123,12 +148,16 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 
 func meaning(v trait.Value) []space.Act {
 	t := v.(TLS)
-	return space.Labels(space.AtWorkload,
-		space.Field{Feature: name, Name: "min", Value: t.Min},
-		space.Field{Feature: name, Name: "roots", Value: roots(t.Roots)},
-		space.Field{Feature: name, Name: "sans", Value: strings.Join(t.SANs, " ")},
-		space.Field{Feature: name, Name: "sni", Value: t.SNI},
-	)
+	fields := []space.Field{
+		{Feature: name, Name: "min", Value: t.Min},
+		{Feature: name, Name: "roots", Value: roots(t.Roots)},
+		{Feature: name, Name: "sans", Value: strings.Join(t.SANs, " ")},
+		{Feature: name, Name: "sni", Value: t.SNI},
+	}
+	if t.Client != nil {
+		fields = append(fields, space.Field{Feature: name, Name: "client", Value: t.shows()})
+	}
+	return space.Labels(space.AtWorkload, fields...)
 }
 
 func roots(file string) string {
@@ -155,13 +184,20 @@ func change(before, after []space.Field) (plan.Class, string) {
 		change func(before, after string) plan.Class
 	}{
 		{"sans", names}, {"roots", func(_, _ string) plan.Class { return plan.Weakening }},
-		{"min", version}, {"sni", func(_, _ string) plan.Class { return plan.Neutral }},
+		{"min", version}, {"client", func(_, _ string) plan.Class { return plan.Neutral }}, {"sni", func(_, _ string) plan.Class { return plan.Neutral }},
 	} {
 		if b, a := plan.Value(before, x.name), plan.Value(after, x.name); b != a {
-			class, texts = worse(class, x.change(b, a)), append(texts, x.name+" "+b+" → "+a)
+			class, texts = worse(class, x.change(b, a)), append(texts, x.name+" "+orNone(b)+" → "+orNone(a))
 		}
 	}
 	return class, what + strings.Join(texts, ", ")
+}
+
+func orNone(v string) string {
+	if v == "" {
+		return "none"
+	}
+	return v
 }
 
 // worse is the class of both: what may be weaker is no mere narrowing.

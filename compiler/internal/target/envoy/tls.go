@@ -98,13 +98,15 @@ type Origination struct {
 	Roots string
 	// Min13 refuses TLS 1.2.
 	Min13 bool
+	// Shows is the name of the secret with the certificate that is shown if it is asked for, "" for none.
+	Shows string
 }
 
 // rootsTimeout is how long a cluster waits for its roots before it is used without, so that all
 // of its connections fail: an agent that has no such roots must not keep others' changes waiting.
 const rootsTimeout = 2 * time.Second
 
-// Originate is the transport socket of a cluster outside. It shows no certificate of ours.
+// Originate is the transport socket of a cluster outside. It shows no certificate but one that is meant for it.
 // Envoy refuses names without roots, so that roots that are missing verify nothing.
 func Originate(o Origination) *corev3.TransportSocket {
 	sans := make([]*tlsv3.SubjectAltNameMatcher, len(o.SANs))
@@ -121,8 +123,15 @@ func Originate(o Origination) *corev3.TransportSocket {
 	if o.Min13 {
 		oldest = tlsv3.TlsParameters_TLSv1_3
 	}
+	var shown []*tlsv3.SdsSecretConfig
+	if o.Shows != "" {
+		s := secret(o.Shows)
+		s.SdsConfig.InitialFetchTimeout = Duration(rootsTimeout)
+		shown = []*tlsv3.SdsSecretConfig{s}
+	}
 	// A session that is resumed would go on without a certificate, after the end of the one that it had.
 	return socket(&tlsv3.UpstreamTlsContext{Sni: o.SNI, MaxSessionKeys: UInt32(0), CommonTlsContext: &tlsv3.CommonTlsContext{
+		TlsCertificateSdsSecretConfigs: shown,
 		TlsParams: &tlsv3.TlsParameters{TlsMinimumProtocolVersion: oldest, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3},
 		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
 			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
