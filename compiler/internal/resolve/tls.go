@@ -198,6 +198,13 @@ func (l *linker) clientTLS(p *pkg, tls intent.Node, plain model.Plain, e intent.
 	out := &model.ClientTLS{Required: n.Field("mode").Str() == "require", CRL: n.Field("crl").Bool()}
 	out.Roots, _ = l.certificate(p, n.Field("roots"))
 	out.SANs, out.SPKI = l.some(n.Field("sans"), "name"), l.some(n.Field("spki"), "key")
+	if fewer := n.Field("sans"); !out.Required && (fewer.Exists() || n.Field("spki").Exists()) {
+		if !fewer.Exists() {
+			fewer = n.Field("spki")
+		}
+		l.add(diag.New(diag.CodeNever, fewer.Pos(), "host %q lets in visitors without a certificate (`mode: \"optional\"`), and a proxy that asks for names or keys lets in none", e.Name).
+			WithFix(`write mode: "require", or leave out `+"`sans` and `spki`"))
+	}
 	if plain == model.PlainServe {
 		l.add(diag.New(diag.CodeNever, n.Pos(), "host %q asks visitors for a certificate and serves plain HTTP as well, by which they show none", e.Name).
 			WithRelated(tls.Field("http").Pos(), "plain HTTP").WithFix(`write http: "redirect" or "refuse", or delete ` + "`client`"))
