@@ -27,6 +27,7 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"ports:#Name":         {"http", "http", "alt", "raw"},
 		"version:#Name":       {"v1", "v1", "v1", "v2"},
 		"logs:#Name":          {"all"},
+		"traces:#Name":        {"all"},
 		"roots:#Name":         {"corp", "far"},
 		"grant:#Name":         {"g0", "g1", "g2", "g3"},
 		"deny:#Name":          {"d0", "d1"},
@@ -61,6 +62,7 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 
 		// A share of one half is the only one that chance decides.
 		"#Percent":               {"0", "100", "100", "50"},
+		"#Share":                 {"0", "100", "12.5"},
 		"#Count":                 {"100000", "4000000000"},
 		"#Duration":              {"7s", "9s", "30s"},
 		"#Timeout":               {"20s", "1m", "10m", "none"},

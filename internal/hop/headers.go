@@ -53,6 +53,9 @@ func Headers() []Header {
 		{"x-forwarded-for", "the visitor's address: from a gateway that of its connection, or what proxies say that it trusts, else the caller's word", Set, Pass, Pass},
 		{"x-forwarded-proto", "the scheme that the visitor used: from a gateway that of its connection, or what proxies say that it trusts, else the caller's word", Set, Add, Add},
 		{"x-request-id", "a name for the request, to find it in logs", Set, Add, Add},
+		{"traceparent", "which trace the request is part of, and whether it is told of (W3C Trace Context); where `telemetry.traces` is in force a proxy writes its own", Pass, Pass, Pass},
+		{"tracestate", "the same", Pass, Pass, Pass},
+		{"b3", "the same, as Zipkin's libraries write it, who have x-b3-traceid and its like, too", Pass, Pass, Pass},
 		{"x-forwarded-*", "what a proxy before has seen: host, port, prefix, user", Remove, Pass, Pass},
 		{"forwarded", "the same in one header (RFC 7239)", Remove, Pass, Pass},
 		{"x-real-ip", "the visitor's address, as other proxies tell it", Remove, Pass, Pass},
@@ -86,6 +89,9 @@ func Headers() []Header {
 // Forwarded are the headers in which a proxy in front of a gateway that believes it tells of a
 // visitor: the address and the scheme.
 func Forwarded() []string { return []string{"x-forwarded-for", "x-forwarded-proto"} }
+
+// Traces are the headers that say which trace a request is part of.
+func Traces() []string { return []string{"traceparent", "tracestate", "b3", "x-b3-*"} }
 
 // Edit takes headers away whose names match a regular expression (RE2) as a whole.
 type Edit struct{ Regex string }
@@ -196,7 +202,7 @@ func Dropped(d Door, name string) bool {
 // reserved are the headers that the proxies of the mesh write at some door of every
 // way, in every spelling.
 var reserved = regexp.MustCompile("^(?:" + spellings("x-forwarded-client-cert") + "|" + spellings("x-forwarded-for") + "|" + spellings("x-forwarded-proto") + "|" +
-	spellings("x-request-id") + "|" + spellings("x-envoy-*") + "|" + spellings("x-meshc-*") + "|" + spellings("proxy") + "|host|:.*)$")
+	spellings("x-request-id") + "|" + spellings("x-envoy-*") + "|" + spellings("x-meshc-*") + "|" + spellings("proxy") + "|traceparent|tracestate|b3|" + spellings("x-b3-*") + "|host|:.*)$")
 
 // Reserved reports whether a header (lower case) belongs to the proxies, so that
 // intent can neither test nor edit it.

@@ -2,6 +2,8 @@ package intent
 
 import (
 	"encoding/json"
+	"fmt"
+	"math/big"
 	"slices"
 	"strconv"
 
@@ -132,6 +134,16 @@ func (n Node) Int() int64 {
 		return v
 	}
 	return 0
+}
+
+// Hundredths returns a number in hundredths; exact is false if that is not all of it.
+func (n Node) Hundredths() (hundredths int64, exact bool) {
+	r, ok := new(big.Rat).SetString(fmt.Sprint(n.value))
+	if !ok {
+		return 0, false
+	}
+	r.Mul(r, big.NewRat(100, 1)) //nolint:mnd // hundredths
+	return new(big.Int).Quo(r.Num(), r.Denom()).Int64(), r.IsInt()
 }
 
 // JSON returns the value as it is written, in canonical form; null if it does not exist.

@@ -417,6 +417,23 @@ type Receiver struct {
 // Target is the receiver as a destination.
 func (r Receiver) Target() Target { return Target{Service: r.To, Port: r.Port, Version: r.Version} }
 
+// CollectorKind is how one speaks to a collector.
+type CollectorKind string
+
+// The kinds, as intent has them.
+const (
+	OTLP   CollectorKind = "otlp"
+	Zipkin CollectorKind = "zipkin"
+)
+
+// Collector is where proxies send what they tell of requests.
+type Collector struct {
+	Kind CollectorKind `json:"kind"`
+	Receiver
+	// Path is where spans are posted to Zipkin, "" elsewhere.
+	Path string `json:"path,omitempty"`
+}
+
 // Targets are those of several receivers, in their order.
 func Targets[R interface{ Target() Target }](rs []R) []Target {
 	out := make([]Target, len(rs))

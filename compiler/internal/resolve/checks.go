@@ -478,7 +478,7 @@ func (l *linker) checkOwn(using []Rule) {
 	check := func(traits trait.Set, path string, senders []string) {
 		for _, rule := range using {
 			v, ok := traits.Lookup(rule.Name)
-			if !ok {
+			if !ok || rule.Sends == nil {
 				continue
 			}
 			for _, to := range rule.Uses(v) {
@@ -488,7 +488,7 @@ func (l *linker) checkOwn(using []Rule) {
 				}
 				w := wish{l.lineOf(path + "/" + rule.Name), rule.Name, to.Service, to.Port}
 				for _, account := range senders {
-					if !admits(s, to.Port, account, model.Route{Match: rule.Sends}) && !slices.Contains(refused[w], account) {
+					if !admits(s, to.Port, account, model.Route{Match: rule.Sends(v, to)}) && !slices.Contains(refused[w], account) {
 						refused[w] = append(refused[w], account)
 					}
 				}

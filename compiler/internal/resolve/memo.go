@@ -166,7 +166,7 @@ func (l *declared) tables(env string) [sha256.Size]byte {
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.collectors)) {
 		c := l.collectors[name]
-		line("collector", name, c.Service, c.Port, c.Version)
+		line("collector", name, string(c.Kind), c.To, c.Port, c.Version, c.Path)
 	}
 	for _, id := range slices.Sorted(maps.Keys(l.providers)) {
 		raw, _ := json.Marshal(l.providers[id]) // of texts and numbers

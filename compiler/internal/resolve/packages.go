@@ -24,7 +24,7 @@ func rootFields() []string {
 func declare(in *intent.Intent) *declared {
 	l := &linker{declared: &declared{
 		from: in, trustDomain: DefaultTrustDomain, capture: model.Transparent, kinds: map[string]string{}, gateways: map[string]string{},
-		accounts: map[string][]string{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, collectors: map[string]model.Target{}, providers: map[string]model.Provider{},
+		accounts: map[string][]string{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, collectors: map[string]model.Collector{}, providers: map[string]model.Provider{},
 		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{},
 	}}
 	l.begin(nil)
@@ -183,31 +183,6 @@ func (l *linker) target(e intent.Entry) Target {
 		t.Without = append(t.Without, Accepted{Name: w.Name, Owner: w.Node.Field("owner").Str(), Reason: w.Node.Field("reason").Str(), Pos: w.Node.Pos()})
 	}
 	return t
-}
-
-// declareCollectors reads where lines go: to a service with one version, at a port on which
-// it speaks gRPC.
-func (l *linker) declareCollectors(p *pkg) {
-	for _, e := range p.node.Field("collector").Fields() {
-		l.collectors[e.Name] = model.Target{}
-		n := e.Node.Field("otlp")
-		id, ok := l.service(p, n.Field("to"))
-		if !ok {
-			continue
-		}
-		port, ok := l.port(id, n.Field("port"), n, "port")
-		switch vs := l.versions[id]; {
-		case !ok:
-		case port.Protocol != model.GRPC:
-			l.add(diag.New(diag.CodeProtocol, n.Pos(), "OTLP is spoken over gRPC, and port %q of %q is %s", port.Name, id, port.Protocol).
-				WithRelated(l.declaredAt(id), "declared here").WithFix("name a port with protocol: \"grpc\""))
-		case len(vs) != 1:
-			l.add(diag.New(diag.CodeOneOf, n.Pos(), "collector %q is service %q, which has %d versions; a collector has one", e.Name, id, len(vs)).
-				WithRelated(l.declaredAt(id), "declared here").WithFix("make each version a service of its own, and name one of them"))
-		default:
-			l.collectors[e.Name] = model.Target{Service: id, Port: port.Name, Version: vs[0]}
-		}
-	}
 }
 
 // mode reads an mTLS block. Without one, or after its end, above holds. A mode

@@ -52,8 +52,8 @@ type declared struct {
 	accounts map[string][]string     // service ID → "ns/account", sorted
 	versions map[string][]string     // service ID → version names, sorted
 	ports    map[string][]model.Port // service or external ID → its ports, by name, without mTLS
-	// collectors are what the root package calls so; one without a service has a problem.
-	collectors map[string]model.Target
+	// collectors are what the root package calls so; one without a kind has a problem.
+	collectors map[string]model.Collector
 	// providers are those whose tokens packages believe, by ID; one without keys has a problem.
 	providers map[string]model.Provider
 	// Whose is what: namespaces; services, externals (by ID) and gateways (by mesh path);

@@ -157,10 +157,10 @@ type Rule struct {
 	// names, such as a mirror of 0 %: nobody has to be admitted there for it. What a destination
 	// has to be is asked of it all the same, so that more than nothing can be written later.
 	Idle func(v trait.Value, to model.Target) bool
-	// Sends is which requests the proxies of a service or a gateway send there for a value of
-	// its own: each of its accounts needs a grant for them. Of a route's value they are the
-	// route's requests.
-	Sends model.Match
+	// Sends is which requests the proxies of a service or a gateway send to one of the destinations
+	// for a value of their own: each of their accounts needs a grant for them. Of a route's value
+	// they are the route's requests, and it is nil.
+	Sends func(v trait.Value, to model.Target) model.Match
 }
 
 // Word is what resolve needs to know of one word of a route's match beside `path`.
@@ -237,20 +237,36 @@ func (x *Place) Port(id string, named, at intent.Node) (string, bool) {
 	return x.l.httpPort(id, named, at, "port")
 }
 
-// Collector resolves the name of a collector: a service, its port and its version. A problem
-// is noted.
-func (x *Place) Collector(name string, at intent.Node) (model.Target, bool) {
+// Collector resolves the name of a collector, which has to be of one of those kinds: what is to be
+// sent there. A problem is noted.
+func (x *Place) Collector(name string, at intent.Node, what string, kinds ...model.CollectorKind) (model.Collector, bool) {
 	c, ok := x.l.collectors[name]
-	if !ok {
+	switch {
+	case !ok:
 		x.l.add(x.l.unknown(at.Pos(), "collector", name, sortedKeys(x.l.collectors)))
+	case c.Kind == "":
+		return c, false
+	case !slices.Contains(kinds, c.Kind):
+		x.l.add(diag.New(diag.CodeProtocol, at.Pos(), "collector %q is %s, which has no %s", name, c.Kind, what).
+			WithFix("name a collector that is %s", orOf(kinds)))
+		return c, false
 	}
-	return c, ok && c.Service != ""
+	return c, ok
+}
+
+// orOf are names of which one is to be chosen.
+func orOf[T ~string](names []T) string {
+	var out []string
+	for _, n := range names {
+		out = append(out, string(n))
+	}
+	return strings.Join(out, " or ")
 }
 
 // Collects reports whether the carrier is a service that is a collector.
 func (x *Place) Collects() bool {
 	for _, c := range x.l.collectors {
-		if c.Service == x.self && !x.Gateway {
+		if c.To == x.self && !x.Gateway {
 			return true
 		}
 	}

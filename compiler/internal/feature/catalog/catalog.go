@@ -17,7 +17,6 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/faults"
 	"meshc.dev/meshc/compiler/internal/feature/headers"
 	"meshc.dev/meshc/compiler/internal/feature/health"
-	"meshc.dev/meshc/compiler/internal/feature/logs"
 	"meshc.dev/meshc/compiler/internal/feature/mirror"
 	"meshc.dev/meshc/compiler/internal/feature/origination"
 	"meshc.dev/meshc/compiler/internal/feature/outlier"
@@ -28,6 +27,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/retries"
 	"meshc.dev/meshc/compiler/internal/feature/rewrite"
 	"meshc.dev/meshc/compiler/internal/feature/structure"
+	"meshc.dev/meshc/compiler/internal/feature/telemetry"
 	"meshc.dev/meshc/compiler/internal/feature/timeouts"
 	"meshc.dev/meshc/compiler/internal/feature/upgrades"
 	"meshc.dev/meshc/compiler/internal/feature/users"
@@ -70,7 +70,8 @@ func All() []feature.Feature {
 		admission.Feature,
 		bandwidth.Feature,
 		compress.Feature,
-		logs.Feature,
+		telemetry.Feature,
+		telemetry.Tracing,
 		origination.Feature,
 	}
 }

@@ -6,6 +6,7 @@ import (
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
@@ -61,6 +62,12 @@ func cleanAnswers() proto.Message {
 // Removal is a filter that takes headers of requests away.
 func Removal(edits ...hop.Edit) proto.Message {
 	return &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{RequestMutations: without(edits)}}
+}
+
+// RemoveEarly takes headers of requests away where a manager takes them, before anything but what
+// its door does looks at them.
+func RemoveEarly(m *hcmv3.HttpConnectionManager, edits ...hop.Edit) {
+	m.EarlyHeaderMutationExtensions = append(m.EarlyHeaderMutationExtensions, early(without(edits)))
 }
 
 // without removes the headers whose names match.

@@ -58,7 +58,7 @@ func (e *emitter) gatewayManager(g *model.Gateway, p model.Port, routes string, 
 	m := e.ownManager(atGateway, routes, g.Traits, Ctx{Gateway: g, path: model.GatewayPath(g.ID)}, out)
 	if g.TrustedHops > 0 {
 		m.XffNumTrustedHops = g.TrustedHops
-		m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{earlyMutations(hop.Gateway, true)}
+		m.EarlyHeaderMutationExtensions[0] = earlyMutations(hop.Gateway, true)
 		return m
 	}
 	m.SchemeHeaderTransformation = &corev3.SchemeHeaderTransformation{Transformation: &corev3.SchemeHeaderTransformation_SchemeToOverwrite{SchemeToOverwrite: string(p.Protocol)}}

@@ -1,4 +1,4 @@
-package logs
+package telemetry
 
 import (
 	"maps"
@@ -46,12 +46,13 @@ func withQuery(header string) bool {
 	return slices.Contains([]string{":path", "x-envoy-original-path", "x-original-url", "x-rewrite-url", "referer"}, strings.ToLower(header))
 }
 
-// fields reads the user's own fields. What leaks a secret, or is no format, is a problem.
-func fields(n intent.Node, x *resolve.Place) map[string]string {
+// fields reads the user's own fields, beside those that stand everywhere, as every says. What leaks
+// a secret, or is no format, is a problem.
+func fields(n intent.Node, standing map[string]string, every string, x *resolve.Place) map[string]string {
 	var out map[string]string
 	for _, e := range n.Fields() {
-		if _, taken := standing()[e.Name]; taken {
-			x.Problem(diag.New(diag.CodeDuplicate, e.Node.Pos(), "every line has a field %q", e.Name).WithFix("choose another name"))
+		if _, taken := standing[e.Name]; taken {
+			x.Problem(diag.New(diag.CodeDuplicate, e.Node.Pos(), "%s %q", every, e.Name).WithFix("choose another name"))
 			continue
 		}
 		if why, fix := badFormat(e.Node.Str()); why != "" {

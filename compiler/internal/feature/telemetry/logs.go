@@ -1,6 +1,7 @@
-// Package logs is the feature `telemetry.logs`: the proxies of a service, or of a
-// gateway, send a line about each request that is worth one to a collector.
-package logs
+// Package telemetry holds the features of `telemetry`, what the proxies of a service, or of a
+// gateway, tell of the requests that arrive: a line about each that is worth one (`logs`), and the
+// part that it has in a trace (`traces`).
+package telemetry
 
 import (
 	"strconv"
@@ -21,7 +22,8 @@ import (
 )
 
 const (
-	name = "logs"
+	field = "telemetry"
+	name  = "logs"
 	// export is the method of OTLP by which lines are sent.
 	export = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 	// denial is the status of what no grant lets through.
@@ -64,13 +66,25 @@ func (Logs) TraitName() string { return name }
 
 func uses(v trait.Value) []model.Target { return model.Targets(v.(Logs).Logs) }
 
-// Feature is the row.
+func sends(trait.Value, model.Target) model.Match { return posts(export) }
+
+// posts are requests by which something is left at a path.
+func posts(path string) model.Match {
+	return model.NewMatch(model.Path{Kind: model.PathExact, Value: path}, space.Values(space.MethodDim, "POST"))
+}
+
+// carriers are where `telemetry` may stand.
+func carriers() []resolve.On {
+	return []resolve.On{resolve.OnService, resolve.OnGateway, resolve.OnNamespace, resolve.OnMesh}
+}
+
+// Feature is the row of logs.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "telemetry", On: []resolve.On{resolve.OnService, resolve.OnGateway, resolve.OnNamespace, resolve.OnMesh}, Answers: false,
+		Name: name, Field: field, On: carriers(), Answers: false,
 		Defaults: []resolve.Default{{Field: "telemetry.logs.when.errors", Value: "true without `when`, else false", Why: "what fails is worth a line; more than that costs, and somebody has to want it"}},
 		Read:     read, Uses: uses,
-		Sends: model.NewMatch(model.Path{Kind: model.PathExact, Value: export}, space.Values(space.MethodDim, "POST")),
+		Sends: sends,
 	},
 	Codec:      trait.JSON[Logs],
 	Meaning:    meaning,
@@ -87,11 +101,11 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	}
 	var out Logs
 	for _, e := range n.Field("logs").Fields() {
-		to, ok := x.Collector(e.Name, e.Node)
+		to, ok := x.Collector(e.Name, e.Node, "logs", model.OTLP)
 		if !ok {
 			continue
 		}
-		l := Log{Collector: e.Name, Receiver: model.Receiver{To: to.Service, Port: to.Port, Version: to.Version}, Fields: fields(e.Node.Field("fields"), x)}
+		l := Log{Collector: e.Name, Receiver: to.Receiver, Fields: fields(e.Node.Field("fields"), standing(), "every line has a field", x)}
 		readWhen(&l, e.Node, x)
 		out.Logs = append(out.Logs, l)
 	}

@@ -1,4 +1,4 @@
-package logs
+package telemetry
 
 import (
 	"maps"
@@ -17,6 +17,7 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	otlp "go.opentelemetry.io/proto/otlp/common/v1"
 
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 )
 
@@ -71,24 +72,11 @@ func lower(m *hcmv3.HttpConnectionManager, v Logs, x *envoy.Ctx) {
 
 func config(l Log, x *envoy.Ctx) *otelv3.OpenTelemetryAccessLogConfig {
 	attributes, who, group := standing(), "", ""
-	if x.Gateway != nil {
-		who, group, attributes["owner"] = x.Gateway.Name, x.Gateway.Namespace, x.Gateway.Owner
-	} else {
-		who, group, attributes["owner"], attributes["version"] = x.Service.Name, x.Service.Namespace, x.Service.Owner, x.Version.Name
-	}
-	for _, name := range []string{"owner", "version"} { // text of the intent, not a format
-		attributes[name] = literal(attributes[name])
-	}
+	who, group, attributes["owner"], attributes["version"] = whose(x)
 	maps.Copy(attributes, l.Fields)
 	return &otelv3.OpenTelemetryAccessLogConfig{
-		LogName: "meshc/" + l.Collector,
-		// Authority: the default is the cluster's name, which is no host.
-		GrpcService: &corev3.GrpcService{
-			InitialMetadata: []*corev3.HeaderValue{{Key: patienceHeader, Value: strconv.FormatInt(patience.Milliseconds(), 10)}},
-			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
-				ClusterName: x.Cluster(l.Target()), Authority: authority(l),
-			}},
-		},
+		LogName:             "meshc/" + l.Collector,
+		GrpcService:         otlpService(l.Receiver, x),
 		BufferFlushInterval: envoy.Duration(flush), BufferSizeBytes: envoy.UInt32(buffer),
 		DisableBuiltinLabels: true,
 		ResourceAttributes:   values(map[string]string{"service.name": who, "service.namespace": group}),
@@ -98,9 +86,28 @@ func config(l Log, x *envoy.Ctx) *otelv3.OpenTelemetryAccessLogConfig {
 	}
 }
 
+// whose are a proxy's service, or gateway, and its namespace, and owner and version as formats.
+func whose(x *envoy.Ctx) (who, group, owner, version string) {
+	if x.Gateway != nil {
+		return x.Gateway.Name, x.Gateway.Namespace, literal(x.Gateway.Owner), ""
+	}
+	return x.Service.Name, x.Service.Namespace, literal(x.Service.Owner), literal(x.Version.Name)
+}
+
+// otlpService is how a collector is called. The authority is by default the cluster's name, which
+// is no host.
+func otlpService(to model.Receiver, x *envoy.Ctx) *corev3.GrpcService {
+	return &corev3.GrpcService{
+		InitialMetadata: []*corev3.HeaderValue{{Key: patienceHeader, Value: strconv.FormatInt(patience.Milliseconds(), 10)}},
+		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+			ClusterName: x.Cluster(to.Target()), Authority: authority(to),
+		}},
+	}
+}
+
 // authority is the collector's name as a host.
-func authority(l Log) string {
-	namespace, service, _ := strings.Cut(l.To, "/")
+func authority(to model.Receiver) string {
+	namespace, service, _ := strings.Cut(to.To, "/")
 	return service + "." + namespace
 }
 
