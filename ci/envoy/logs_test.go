@@ -2,10 +2,14 @@ package envoy
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,14 +88,24 @@ const otel = "platform/otel/grpc/default"
 // logged is a rehearsal in which service "app", called by its peer "web", tells of requests.
 func logged(t *testing.T, log string, r *receiver) *play {
 	t.Helper()
+	p, _ := loggedBy(t, `otlp: {to: "platform/otel", port: "grpc"}`, log)
+	if err := p.stage.Recast(p.ctx, otel, r.serve); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// loggedBy is a rehearsal with a collector in those words.
+func loggedBy(t *testing.T, collector, log string) (*play, *compiler.Program) {
+	t.Helper()
 	const head = "import \"meshc.dev/intent\"\nmesh: intent.#Mesh\n"
 	p, ds := compiler.Load(fstest.MapFS{
-		"mesh.cue": {Data: []byte("package mesh\n" + head + "mesh: collector: prod: otlp: {to: \"platform/otel\", port: \"grpc\"}\n")},
+		"mesh.cue": {Data: []byte("package mesh\n" + head + "mesh: collector: prod: " + collector + "\n")},
 		"platform/otel.cue": {Data: []byte("package platform\n" + head + `mesh: namespace: "platform"
 mesh: service: otel: {port: grpc: {number: 4317, protocol: "grpc"}, grant: logs: {mesh: true, methods: ["POST"], paths: ["/opentelemetry.proto.collector.logs.v1.LogsService/Export"]}}`)},
 		"shop/shop.cue": {Data: []byte("package shop\n" + head + `mesh: namespace: "shop"
 mesh: service: web: port: http: number: 80
-mesh: service: app: {owner: "team 100%", port: http: number: 80, grant: web: {from: ["web"], paths: ["/open", "/open/*"]}, telemetry: logs: prod: ` + log + `}`)},
+mesh: service: app: {owner: "team 100%", port: http: number: 80, grant: web: {from: ["web"], paths: ["/open", "/open/*"]}, deny: frozen: {mesh: true, paths: ["/open/frozen"]}, telemetry: logs: prod: ` + log + `}`)},
 	}, compiler.Options{At: compileDate()})
 	if err := ds.Err(); err != nil {
 		t.Fatal(err)
@@ -99,10 +113,7 @@ mesh: service: app: {owner: "team 100%", port: http: number: 80, grant: web: {fr
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	reh, stage := stageOf(ctx, t, p, []compiler.Request{{From: "shop/web", To: "shop/app"}})
-	if err := stage.Recast(ctx, otel, r.serve); err != nil {
-		t.Fatal(err)
-	}
-	return &play{t, ctx, stage, reh.Doors[0], ""}
+	return &play{t, ctx, stage, reh.Doors[0], ""}, p
 }
 
 // admin reads a page of the proxy of service "app".
@@ -275,6 +286,65 @@ func TestACollectorThatIsAwayCostsNoRequest(t *testing.T) {
 		got, err := p.stage.Ask(p.ctx, p.door, compiler.Request{Path: "/open"})
 		if err != nil || got.Status != http.StatusOK {
 			t.Fatalf("request %d: %d, %v", i, got.Status, err)
+		}
+	}
+}
+
+// TestLinesGoToAFile: one JSON object a line, with what let a request in, or refused it, by the name
+// that it has in the intent.
+func TestLinesGoToAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "lines.json")
+	p, mesh := loggedBy(t, `file: "`+file+`"`, `{when: sample: 100, fields: {tenant: "%REQ(X-TENANT)%", nobody: "%REQ(X-NOBODY)%"}}`)
+	for path, want := range map[string]int{"/open/good": 200, "/open/frozen": 403, "/closed": 403} {
+		got, err := p.stage.Ask(p.ctx, p.door, compiler.Request{Path: path + "?token=opensesame", Headers: []compiler.Header{{Name: "x-tenant", Value: `a"b`}}})
+		if err != nil || got.Status != want {
+			t.Fatalf("%s: %d, %v", path, got.Status, err)
+		}
+	}
+	lines, joined := map[string]map[string]any{}, map[string]compiler.Logged{}
+	p.until("a line for each request", func() bool {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			var fields map[string]any
+			if strings.HasSuffix(line, "\n") {
+				if err := json.Unmarshal([]byte(line), &fields); err != nil {
+					t.Fatalf("%s: %v", line, err)
+				}
+				lines[fields["url.path"].(string)] = fields
+				if l, ok := mesh.Logged(len(lines), []byte(line)); ok {
+					joined[l.Path] = l
+				}
+			}
+		}
+		return len(lines) == 3
+	})
+	for path, want := range map[string]map[string]any{
+		"/open/good":   {"http.response.status_code": 200.0, "rule": "web", "upstream": "app/shop/app/http/default"},
+		"/open/frozen": {"http.response.status_code": 403.0, "rule": "frozen", "details": "rbac_access_denied_matched_policy[frozen]"},
+		"/closed":      {"http.response.status_code": 403.0, "rule": nil, "details": "rbac_access_denied_matched_policy[none]"},
+	} {
+		want["service.name"], want["service.namespace"], want["owner"], want["version"], want["route"] = "app", "shop", "team 100%", "default", "service/shop/app"
+		want["caller"], want["tenant"], want["nobody"] = "spiffe://mesh.local/ns/shop/sa/web", `a"b`, nil
+		for name, v := range want {
+			if lines[path][name] != v {
+				t.Errorf("%s: %s is %v, want %v", path, name, lines[path][name], v)
+			}
+		}
+	}
+	for path, want := range map[string][]string{
+		"/open/good":   {compiler.LetIn, "service/shop/app", "service/shop/app/grant/web"},
+		"/open/frozen": {compiler.Denied, "service/shop/app", "service/shop/app/deny/frozen"},
+		"/closed":      {compiler.NotGranted, "service/shop/app"},
+	} {
+		got := []string{joined[path].Verdict}
+		for _, m := range joined[path].Lines {
+			got = append(got, m.Path)
+		}
+		if !slices.Equal(got, want) || len(joined[path].Unknown) > 0 {
+			t.Errorf("%s: joined with %v, want %v: %+v", path, got, want, joined[path])
 		}
 	}
 }

@@ -140,7 +140,7 @@ func on(cs ...resolve.On) []string {
 // scaffold writes what a mesh consists of.
 func (m *Mesh) scaffold(r *rand.Rand) {
 	root := m.add(r, &object{file: "mesh.cue", at: "mesh: ", definition: "#Mesh", carriers: on(resolve.OnMesh)}, `{trustDomain: "mesh.test", environment: local: {}}`)
-	m.put(root, `collector: all: otlp: to: "watch/otel"`)
+	m.put(root, `collector: {all: otlp: to: "watch/otel", out: file: "/dev/null"}`)
 	m.byDefault(r, root)
 	m.put(&object{file: file("watch"), at: "mesh: "}, `service: otel: {port: grpc: {number: 4317, protocol: "grpc"}, grant: logs: mesh: true}`)
 	spaces := map[string]*object{}

@@ -26,7 +26,7 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"port:#Name":          {"http", "http", "alt"},
 		"ports:#Name":         {"http", "http", "alt", "raw"},
 		"version:#Name":       {"v1", "v1", "v1", "v2"},
-		"logs:#Name":          {"all"},
+		"logs:#Name":          {"all", "out"},
 		"traces:#Name":        {"all"},
 		"roots:#Name":         {"corp", "far"},
 		"grant:#Name":         {"g0", "g1", "g2", "g3"},

@@ -136,12 +136,19 @@ func (a *app) explainCmd() *cobra.Command {
 	var f intentFlags
 	var r compiler.Request
 	var headers, users, claims []string
+	var log string
 	cmd := &cobra.Command{
 		Use: "explain [DIR] --to SERVICE [--from SERVICE] [--path /p]", Short: "Say what becomes of one request, and which lines decide it", Args: takes(0, 1),
 		Long: `Say what becomes of one request, who answers it, and which lines of the intent decide
-that. With a problem's code in place of the rest, say what the code means.`,
-		Example: "  meshc explain MESH0206\n  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage",
+that. With a problem's code in place of the rest, say what the code means.
+
+With --log, say it of each line that proxies wrote to a collector that is a file: which
+lines of the intent have the names in it, and which release they are of.`,
+		Example: "  meshc explain MESH0206\n  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage\n  kubectl logs deploy/web -c proxy | meshc explain --rev HEAD --log -",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if log != "" {
+				return a.explainLog(cmd.Context(), &f, a.meshDir(args), log)
+			}
 			if len(args) == 1 && isCode(args[0]) {
 				return a.explainCode(diag.Code(args[0]))
 			}
@@ -195,7 +202,8 @@ that. With a problem's code in place of the rest, say what the code means.`,
 	fl.StringArrayVarP(&headers, "header", "H", nil, "header as name=value; may be repeated")
 	fl.StringArrayVar(&users, "user", nil, userFlag)
 	fl.StringArrayVar(&claims, "claim", nil, claimFlag)
-	a.prints(cmd, []document{{"explain", compiler.Answer{}}, {"code", diag.Entry{}}}, textForm, jsonForm, yamlForm)
+	fl.StringVar(&log, "log", "", "explain the lines of this file, - for standard input, in place of a request")
+	a.prints(cmd, []document{{"explain", compiler.Answer{}}, {"code", diag.Entry{}}, {"logged", compiler.LoggedLines{}}}, textForm, jsonForm, yamlForm)
 	return cmd
 }
 

@@ -409,9 +409,9 @@ type Target struct {
 // Receiver is the one place to which a feature sends something besides what is routed.
 type Receiver struct {
 	// To is the service's ID, Port one of its ports, Version one of its versions.
-	To      string `json:"to"`
-	Port    string `json:"port"`
-	Version string `json:"version"`
+	To      string `json:"to,omitempty"`
+	Port    string `json:"port,omitempty"`
+	Version string `json:"version,omitempty"`
 }
 
 // Target is the receiver as a destination.
@@ -424,13 +424,14 @@ type CollectorKind string
 const (
 	OTLP   CollectorKind = "otlp"
 	Zipkin CollectorKind = "zipkin"
+	File   CollectorKind = "file"
 )
 
-// Collector is where proxies send what they tell of requests.
+// Collector is where proxies send what they tell of requests: a receiver, or a file.
 type Collector struct {
 	Kind CollectorKind `json:"kind"`
 	Receiver
-	// Path is where spans are posted to Zipkin, "" elsewhere.
+	// Path is where spans are posted to Zipkin, or the file; "" elsewhere.
 	Path string `json:"path,omitempty"`
 }
 

@@ -14,12 +14,17 @@ const zipkinPath = "/api/v2/spans"
 func (l *linker) declareCollectors(p *pkg) {
 	for _, e := range p.node.Field("collector").Fields() {
 		l.collectors[e.Name] = model.Collector{}
-		kind := model.CollectorKind(l.oneOf(e.Node, string(model.OTLP), string(model.Zipkin)))
+		kind := model.CollectorKind(l.oneOf(e.Node, string(model.OTLP), string(model.Zipkin), string(model.File)))
 		n := e.Node.Field(string(kind))
-		if kind == "" {
+		c := model.Collector{Kind: kind}
+		switch kind {
+		case "":
+			continue
+		case model.File:
+			c.Path = n.Str()
+			l.collectors[e.Name] = c
 			continue
 		}
-		c := model.Collector{Kind: kind}
 		if kind == model.Zipkin {
 			c.Path = zipkinPath
 			if path := n.Field("path"); path.Exists() {

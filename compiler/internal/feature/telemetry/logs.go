@@ -4,6 +4,7 @@
 package telemetry
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +42,8 @@ type Log struct {
 	// Collector is the name of the one at the receiver.
 	Collector string `json:"collector"`
 	model.Receiver
+	// File is where a proxy writes the lines that it sends to nobody, as JSON.
+	File string `json:"file,omitempty"`
 
 	Errors bool `json:"errors,omitempty"` // 5xx, or what gRPC has for them
 	Denied bool `json:"denied,omitempty"` // 403, or what gRPC has for it
@@ -64,7 +67,9 @@ type Range struct {
 // TraitName is "logs".
 func (Logs) TraitName() string { return name }
 
-func uses(v trait.Value) []model.Target { return model.Targets(v.(Logs).Logs) }
+func uses(v trait.Value) []model.Target {
+	return model.Targets(slices.DeleteFunc(slices.Clone(v.(Logs).Logs), func(l Log) bool { return l.File != "" }))
+}
 
 func sends(trait.Value, model.Target) model.Match { return posts(export) }
 
@@ -101,11 +106,14 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	}
 	var out Logs
 	for _, e := range n.Field("logs").Fields() {
-		to, ok := x.Collector(e.Name, e.Node, "logs", model.OTLP)
+		to, ok := x.Collector(e.Name, e.Node, "logs", model.OTLP, model.File)
 		if !ok {
 			continue
 		}
 		l := Log{Collector: e.Name, Receiver: to.Receiver, Fields: fields(e.Node.Field("fields"), standing(), "every line has a field", x)}
+		if to.Kind == model.File {
+			l.File = to.Path
+		}
 		readWhen(&l, e.Node, x)
 		out.Logs = append(out.Logs, l)
 	}
@@ -185,7 +193,12 @@ func (l Log) words() string {
 	if l.Sample > 0 {
 		when = append(when, strconv.Itoa(l.Sample)+"% of all")
 	}
-	out := strings.Join(when, ", ") + " at " + l.To + " port " + l.Port
+	out := strings.Join(when, ", ")
+	if l.File != "" {
+		out += " in " + l.File
+	} else {
+		out += " at " + l.To + " port " + l.Port
+	}
 	if len(l.Fields) > 0 {
 		out += " with " + strings.Join(sortedFields(l.Fields), ", ")
 	}

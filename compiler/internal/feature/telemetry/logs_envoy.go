@@ -11,11 +11,15 @@ import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	filev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
 	otelv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/open_telemetry/v3"
+	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	otlp "go.opentelemetry.io/proto/otlp/common/v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
@@ -57,6 +61,7 @@ func standing() map[string]string {
 		"flags":                     "%RESPONSE_FLAGS%",
 		"grpc_status":               "%GRPC_STATUS%",
 		"route":                     "%ROUTE_NAME%",
+		"rule":                      "%DYNAMIC_METADATA(envoy.filters.http.rbac:enforced_effective_policy_id)%",
 		"upstream":                  "%UPSTREAM_CLUSTER%",
 		"owner":                     "",
 		"version":                   "",
@@ -66,20 +71,47 @@ func standing() map[string]string {
 // lower adds a logger for each collector: HttpConnectionManager.access_log.
 func lower(m *hcmv3.HttpConnectionManager, v Logs, x *envoy.Ctx) {
 	for _, l := range v.Logs {
-		envoy.AddAccessLog(m, logger, filter(l), config(l, x))
+		attributes, who, group := standing(), "", ""
+		who, group, attributes["owner"], attributes["version"] = whose(x)
+		maps.Copy(attributes, l.Fields)
+		of := map[string]string{"service.name": who, "service.namespace": group}
+		if l.File == "" {
+			envoy.AddAccessLog(m, logger, filter(l), config(l, attributes, of, x))
+			continue
+		}
+		maps.Copy(attributes, of)
+		attributes["time"] = "%START_TIME%"
+		name, written := inFile(l.File, attributes)
+		envoy.AddAccessLog(m, name, filter(l), written)
 	}
 }
 
-func config(l Log, x *envoy.Ctx) *otelv3.OpenTelemetryAccessLogConfig {
-	attributes, who, group := standing(), "", ""
-	who, group, attributes["owner"], attributes["version"] = whose(x)
-	maps.Copy(attributes, l.Fields)
+// inFile writes lines into a file of the proxy's machine, or to its output: by the descriptor that
+// it has, for an output that is a socket cannot be opened by its name.
+func inFile(path string, attributes map[string]string) (logger string, config proto.Message) {
+	fields := &structpb.Struct{Fields: map[string]*structpb.Value{}}
+	for name, text := range attributes {
+		if text != "" {
+			fields.Fields[name] = structpb.NewStringValue(text)
+		}
+	}
+	format := &corev3.SubstitutionFormatString{Format: &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: fields}, OmitEmptyValues: true}
+	switch path {
+	case "/dev/stdout":
+		return "envoy.access_loggers.stdout", &streamv3.StdoutAccessLog{AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{LogFormat: format}}
+	case "/dev/stderr":
+		return "envoy.access_loggers.stderr", &streamv3.StderrAccessLog{AccessLogFormat: &streamv3.StderrAccessLog_LogFormat{LogFormat: format}}
+	}
+	return "envoy.access_loggers.file", &filev3.FileAccessLog{Path: path, AccessLogFormat: &filev3.FileAccessLog_LogFormat{LogFormat: format}}
+}
+
+func config(l Log, attributes, of map[string]string, x *envoy.Ctx) *otelv3.OpenTelemetryAccessLogConfig {
 	return &otelv3.OpenTelemetryAccessLogConfig{
 		LogName:             "meshc/" + l.Collector,
 		GrpcService:         otlpService(l.Receiver, x),
 		BufferFlushInterval: envoy.Duration(flush), BufferSizeBytes: envoy.UInt32(buffer),
 		DisableBuiltinLabels: true,
-		ResourceAttributes:   values(map[string]string{"service.name": who, "service.namespace": group}),
+		ResourceAttributes:   values(of),
 		Body:                 text("%REQ(:METHOD)% %RESPONSE_CODE%"),
 		Attributes:           values(attributes),
 		StatPrefix:           l.Collector,

@@ -1,0 +1,178 @@
+package compiler
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/internal/diag"
+)
+
+// Logged is a line that a proxy wrote of a request, joined with the intent by the names in it.
+type Logged struct {
+	// Line is its number in what was read, from 1.
+	Line   int    `json:"line"`
+	Time   string `json:"time,omitempty"`
+	Method string `json:"method"`
+	Host   string `json:"host,omitempty"`
+	Path   string `json:"path"`
+	Status int    `json:"status"`
+	// Caller is the SPIFFE ID in the caller's certificate, "" without one.
+	Caller string `json:"caller,omitempty"`
+	// By is whose proxy it was: "shop/app", or "gateway/shop/edge".
+	By string `json:"by"`
+	// Verdict is "let in", "denied", "not granted", or "" where no rule was asked.
+	Verdict string `json:"verdict,omitempty"`
+	// Details is the proxy's own word for who gave the answer, and why.
+	Details string `json:"details,omitempty"`
+	// Lines are those of the intent that decided, in the order in which the request met them.
+	Lines []Mentioned `json:"lines,omitempty"`
+	// Unknown are names in the line that the intent does not have: the proxy had another release.
+	Unknown []string `json:"unknown,omitempty"`
+}
+
+// Mentioned is a line of the intent that has a name which stands in a log.
+type Mentioned struct {
+	// Path is the mesh path.
+	Path string   `json:"path"`
+	Pos  diag.Pos `json:"pos"`
+}
+
+// LoggedLines are lines of a log and the release that the intent compiles to.
+type LoggedLines struct {
+	// Release is its digest.
+	Release string   `json:"release"`
+	Lines   []Logged `json:"lines"`
+	// Other is how many lines are none that a proxy of the mesh writes.
+	Other int `json:"other,omitempty"`
+}
+
+// written is a line as proxies write it to a collector that is a file. All are texts but numbers.
+type writtenLine struct {
+	Time      string `json:"time"`
+	Method    string `json:"http.request.method"`
+	Host      string `json:"server.address"`
+	Path      string `json:"url.path"`
+	Status    any    `json:"http.response.status_code"`
+	Caller    string `json:"caller"`
+	Name      string `json:"service.name"`
+	Namespace string `json:"service.namespace"`
+	Version   string `json:"version"`
+	Route     string `json:"route"`
+	Rule      string `json:"rule"`
+	Details   string `json:"details"`
+}
+
+// Words of a line's verdict.
+const (
+	LetIn      = "let in"
+	Denied     = "denied"
+	NotGranted = "not granted"
+)
+
+// refusedBy begins the details of a request that a rule of access refused.
+const refusedBy = "rbac_access_denied"
+
+// Logged joins a line of a log; ok is false if it is none that a proxy of the mesh writes.
+func (p *Program) Logged(number int, line []byte) (out Logged, ok bool) {
+	var w writtenLine
+	if err := json.Unmarshal(line, &w); err != nil || w.Name == "" || w.Namespace == "" {
+		return Logged{}, false
+	}
+	id := w.Namespace + "/" + w.Name
+	out = Logged{Line: number, Time: w.Time, Method: w.Method, Host: w.Host, Path: w.Path, Caller: w.Caller, Details: w.Details}
+	out.Status, _ = strconv.Atoi(fmt.Sprint(w.Status))
+	if w.Version == "" {
+		p.atGateway(&out, id, w)
+		return out, true
+	}
+	p.atService(&out, id, w)
+	return out, true
+}
+
+func (p *Program) atService(out *Logged, id string, w writtenLine) {
+	out.By = id
+	s := p.mesh.Service(id)
+	if s == nil {
+		out.Unknown = append(out.Unknown, "service "+id)
+		return
+	}
+	p.mention(out, model.ServicePath(id))
+	if !slices.ContainsFunc(s.Versions, func(v model.Version) bool { return v.Name == w.Version }) {
+		out.Unknown = append(out.Unknown, "version "+w.Version)
+	} else if len(s.Versions) > 1 {
+		p.mention(out, model.VersionPath(id, w.Version))
+	}
+	p.decided(out, w, []string{model.ServicePath(id)}, func(rule string) (string, bool) {
+		return model.GrantPath(id, rule), slices.ContainsFunc(s.Grants, func(g model.Grant) bool { return g.Name == rule })
+	})
+}
+
+// atGateway finds the route, whose name is that of the gateway's route and then of the service's.
+func (p *Program) atGateway(out *Logged, id string, w writtenLine) {
+	out.By = model.GatewayPath(id)
+	i := slices.IndexFunc(p.mesh.Gateways, func(g *model.Gateway) bool { return g.ID == id })
+	if i < 0 {
+		out.Unknown = append(out.Unknown, "gateway "+id)
+		return
+	}
+	p.mention(out, model.GatewayPath(id))
+	carriers, best := []string{model.GatewayPath(id)}, ""
+	for _, h := range p.mesh.Gateways[i].Hosts {
+		carriers = append(carriers, model.GatewayHostPath(id, h.Name))
+		for _, r := range h.Routes {
+			path := model.GatewayRoutePath(id, h.Name, r.Name)
+			if (w.Route == path || strings.HasPrefix(w.Route, path+"/")) && len(path) > len(best) {
+				best = path
+			}
+		}
+	}
+	switch {
+	case best != "":
+		p.mention(out, best)
+		if behind := strings.TrimPrefix(w.Route, best+"/"); behind != w.Route {
+			p.mention(out, behind)
+		}
+	case w.Route != "":
+		out.Unknown = append(out.Unknown, "route "+w.Route)
+	}
+	p.decided(out, w, carriers, func(string) (string, bool) { return "", false })
+}
+
+// decided says what became of the request: a deny of one of the carriers refused it, no grant let
+// it in, or one did.
+func (p *Program) decided(out *Logged, w writtenLine, carriers []string, granted func(rule string) (string, bool)) {
+	switch refused := strings.HasPrefix(w.Details, refusedBy); {
+	case refused && w.Rule == "":
+		out.Verdict = NotGranted
+	case refused:
+		out.Verdict = Denied
+		for _, c := range carriers {
+			if _, ok := p.positions.At(model.DenyPath(c, w.Rule)); ok {
+				p.mention(out, model.DenyPath(c, w.Rule))
+				return
+			}
+		}
+		out.Unknown = append(out.Unknown, "deny "+w.Rule)
+	case w.Rule != "":
+		out.Verdict = LetIn
+		if path, ok := granted(w.Rule); ok {
+			p.mention(out, path)
+			return
+		}
+		out.Unknown = append(out.Unknown, "grant "+w.Rule)
+	}
+}
+
+// mention adds the line of a mesh path.
+func (p *Program) mention(out *Logged, path string) {
+	pos, ok := p.positions.At(path)
+	if !ok {
+		out.Unknown = append(out.Unknown, path)
+		return
+	}
+	out.Lines = append(out.Lines, Mentioned{path, pos})
+}

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/printer"
+)
+
+// longestLine is how long a line of a log may be: one of a request has a path and a few headers.
+const longestLine = 1 << 20
+
+// explainLog joins the lines of a log, of a file or "-" for standard input, with the intent.
+func (a *app) explainLog(ctx context.Context, f *intentFlags, dir, file string) error {
+	p, err := f.load(ctx, a, dir)
+	if err != nil {
+		return err
+	}
+	r, ds := p.Release()
+	if ds.HasErrors() {
+		return a.problems(ds)
+	}
+	in := a.in
+	if file != "-" {
+		opened, err := os.Open(file)
+		if err != nil {
+			return fail(diag.ExitFailure, "--log: %v", err)
+		}
+		defer opened.Close() //nolint:errcheck // it was read
+		in = opened
+	}
+	all := compiler.LoggedLines{Release: r.Digest(), Lines: []compiler.Logged{}}
+	err = eachLine(in, func(number int, line []byte) error {
+		l, ok := p.Logged(number, line)
+		switch {
+		case !ok:
+			all.Other++
+		case a.form().structured():
+			all.Lines = append(all.Lines, l)
+		default:
+			return a.explainLine(l)
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, bufio.ErrTooLong):
+		return fail(diag.ExitFailure, "--log: a line is longer than %d bytes", longestLine)
+	case err != nil:
+		return fmt.Errorf("reading the log: %w", err)
+	case a.form().structured():
+		return a.document(all)
+	}
+	note := ""
+	if all.Other > 0 {
+		note = ", " + count(all.Other, "line") + " of no proxy of a mesh passed over"
+	}
+	return printer.Fprintf(a.err, "release %s%s\n", all.Release, note)
+}
+
+func eachLine(in io.Reader, do func(number int, line []byte) error) error {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, longestLine)
+	for number := 1; lines.Scan(); number++ {
+		if len(lines.Bytes()) == 0 {
+			continue
+		}
+		if err := do(number, lines.Bytes()); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+func (a *app) explainLine(l compiler.Logged) error {
+	from := l.Caller
+	if from == "" {
+		from = "a caller without identity"
+	}
+	verdict := ""
+	if l.Verdict != "" {
+		verdict = ", " + l.Verdict
+	}
+	if err := printer.Fprintf(a.out, "%d. %s %s%s from %s\n→ %d by %s%s\n", l.Line, l.Method, l.Host, l.Path, from, l.Status, l.By, verdict); err != nil {
+		return err
+	}
+	for _, m := range l.Lines {
+		if err := printer.Fprintf(a.out, "  %s\n     %s\n", m.Path, a.at(m.Pos)); err != nil {
+			return err
+		}
+	}
+	for _, u := range l.Unknown {
+		if err := printer.Fprintf(a.out, "  %s is not in this intent: the proxy had another release\n", u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
