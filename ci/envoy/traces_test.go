@@ -86,7 +86,7 @@ func (c *spans) export(in *otlptrace.TracesData) {
 
 // serveZipkin takes spans as Zipkin's servers do.
 func (c *spans) serveZipkin(l net.Listener) {
-	_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // on loopback, for a test
+	_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var in []struct {
 			TraceID, ID, ParentID, Name string
 			Tags                        map[string]string

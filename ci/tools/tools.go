@@ -81,8 +81,13 @@ func Spire() Tool {
 	return Tool{Name: "spire", Packages: []string{commands + "spire-server", commands + "spire-agent"}, CGO: true}
 }
 
+// Ratelimit is Envoy's own rate limit service (service_cmd), which counts in a Redis.
+func Ratelimit() Tool {
+	return Tool{Name: "ratelimit", Packages: []string{"github.com/envoyproxy/ratelimit/src/service_cmd"}}
+}
+
 // OfTests are the tools that tests of the repository's own module start.
-func OfTests() []Tool { return []Tool{Kube(), Flux(), ArgoCD()} }
+func OfTests() []Tool { return []Tool{Kube(), Flux(), ArgoCD(), Ratelimit()} }
 
 // All are the tools that there are. Those beyond OfTests are too dear for every machine: who
 // wants one names it.

@@ -16,7 +16,7 @@ import (
 // there is and who sends to whom, and have to fit together. All other fields are drawn.
 func byHand() map[string][]string {
 	return map[string][]string{
-		"#Mesh":          {"namespace", "owns", "delegate", "attach", "trustDomain", "environment", "targets", "service", "external", "certificate", "gateway", "rule", "exemption", "test", "never", "collector", "default"},
+		"#Mesh":          {"namespace", "owns", "delegate", "attach", "trustDomain", "environment", "targets", "service", "external", "certificate", "gateway", "rule", "exemption", "test", "never", "collector", "limiter", "default"},
 		"#Service":       {"port", "version", "serviceAccount", "selector", "endpoints", "addresses", "calls", "route"},
 		"#Version":       {"labels", "serviceAccount", "port", "endpoints", "calls"},
 		"#ServicePort":   {"number", "protocol", "main"},
@@ -141,7 +141,9 @@ func on(cs ...resolve.On) []string {
 func (m *Mesh) scaffold(r *rand.Rand) {
 	root := m.add(r, &object{file: "mesh.cue", at: "mesh: ", definition: "#Mesh", carriers: on(resolve.OnMesh)}, `{trustDomain: "mesh.test", environment: local: {}}`)
 	m.put(root, `collector: {all: otlp: to: "watch/otel", out: file: "/dev/null"}`)
+	m.put(root, `limiter: all: {to: "watch/limits", timeout: "50ms"}`)
 	m.byDefault(r, root)
+	m.put(&object{file: file("watch"), at: "mesh: "}, `service: limits: {port: grpc: {number: 8081, protocol: "grpc"}, grant: quotas: mesh: true}`)
 	m.put(&object{file: file("watch"), at: "mesh: "}, `service: otel: {port: grpc: {number: 4317, protocol: "grpc"}, grant: logs: mesh: true}`)
 	spaces := map[string]*object{}
 	for _, ns := range []string{"alpha", "beta", "edge"} {

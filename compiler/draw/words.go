@@ -73,6 +73,9 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#Compress:#Size":        {"30B", "1KiB", "1MiB"},
 		"#MediaType":             {"text/html", "text/*", "application/json"},
 		"#FaultDelay.duration":   {"1ms", "20ms"}, // a request waits for it
+		"#Quota.limiter":         {"all"},
+		"#Quota.onFailure":       {"admit"}, // nobody counts in a rehearsal
+		"#Quota.per":             {"1s", "1m", "1h", "24h"},
 		"#Retry.attempts":        {"0", "1", "2"},
 
 		"#PanicPercent": {"1", "50", "100"}, // with 0 a proxy answers what no address does

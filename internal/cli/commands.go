@@ -183,6 +183,18 @@ lines of the intent have the names in it, and which release they are of.`,
 	}
 	f.add(a, cmd)
 	fl := cmd.Flags()
+	a.addressing(cmd, &f, &r)
+	fl.StringArrayVarP(&headers, "header", "H", nil, "header as name=value; may be repeated")
+	fl.StringArrayVar(&users, "user", nil, userFlag)
+	fl.StringArrayVar(&claims, "claim", nil, claimFlag)
+	fl.StringVar(&log, "log", "", "explain the lines of this file, - for standard input, in place of a request")
+	a.prints(cmd, []document{{"explain", compiler.Answer{}}, {"code", diag.Entry{}}, {"logged", compiler.LoggedLines{}}}, textForm, jsonForm, yamlForm)
+	return cmd
+}
+
+// addressing adds the flags that say who asks for what.
+func (a *app) addressing(cmd *cobra.Command, f *intentFlags, r *compiler.Request) {
+	fl := cmd.Flags()
 	fl.StringVar(&r.From, "from", "", "caller: a service, gateway/name, or nothing for a caller without identity")
 	fl.StringVar(&r.To, "to", "", "destination: a service, or gateway/name")
 	fl.StringVarP(&r.Namespace, "namespace", "n", "", "namespace of names without one")
@@ -199,12 +211,6 @@ lines of the intent have the names in it, and which release they are of.`,
 	fl.StringVar(&r.Source, "source", "", "address that the connection to a gateway's port comes from (default: one that no route names)")
 	fl.StringVar(&r.Certificate, "certificate", "", "certificate that the visitor shows to a host that asks for one: "+compiler.TrustedCertificate+" for one that it takes, "+compiler.OtherCertificate+" (default: none)")
 	choices(cmd, "certificate", compiler.TrustedCertificate, compiler.OtherCertificate)
-	fl.StringArrayVarP(&headers, "header", "H", nil, "header as name=value; may be repeated")
-	fl.StringArrayVar(&users, "user", nil, userFlag)
-	fl.StringArrayVar(&claims, "claim", nil, claimFlag)
-	fl.StringVar(&log, "log", "", "explain the lines of this file, - for standard input, in place of a request")
-	a.prints(cmd, []document{{"explain", compiler.Answer{}}, {"code", diag.Entry{}}, {"logged", compiler.LoggedLines{}}}, textForm, jsonForm, yamlForm)
-	return cmd
 }
 
 // userFlag is the help of the flag that names tokens.

@@ -142,7 +142,7 @@ func (n Node) Hundredths() (hundredths int64, exact bool) {
 	if !ok {
 		return 0, false
 	}
-	r.Mul(r, big.NewRat(100, 1)) //nolint:mnd // hundredths
+	r.Mul(r, big.NewRat(100, 1))
 	return new(big.Int).Quo(r.Num(), r.Denom()).Int64(), r.IsInt()
 }
 

@@ -435,6 +435,21 @@ type Collector struct {
 	Path string `json:"path,omitempty"`
 }
 
+// Limiter is who counts requests for many proxies together. A mesh has it where it is asked.
+type Limiter struct {
+	Receiver
+	// Domain is what it is told that it counts for.
+	Domain string
+	// Timeout is how long a request waits for its answer at most.
+	Timeout trait.Duration
+}
+
+// Authority is the receiver's name as a host: what a proxy asks for there by itself.
+func (r Receiver) Authority() string {
+	namespace, service, _ := strings.Cut(r.To, "/")
+	return service + "." + namespace
+}
+
 // Targets are those of several receivers, in their order.
 func Targets[R interface{ Target() Target }](rs []R) []Target {
 	out := make([]Target, len(rs))

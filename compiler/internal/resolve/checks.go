@@ -287,7 +287,7 @@ func (l *linker) checkReceivers() {
 			}
 			for _, to := range rule.Uses(v) {
 				s := l.mesh.Service(to.Service)
-				if s == nil || rule.Idle != nil && rule.Idle(v, to) || slices.ContainsFunc(senders, func(account string) bool { return admits(s, to.Port, account, r) }) {
+				if s == nil || rule.Sends != nil || rule.Idle != nil && rule.Idle(v, to) || slices.ContainsFunc(senders, func(account string) bool { return admits(s, to.Port, account, r) }) {
 					continue
 				}
 				why, fix := refusal(s, to.Port, senders, "let it say: grant: copies: from: the callers of this route")
@@ -499,7 +499,13 @@ func (l *linker) checkOwn(using []Rule) {
 		check(s.Traits, model.ServicePath(s.ID), l.accounts[s.ID])
 	}
 	for _, g := range l.mesh.Gateways {
-		check(g.Traits, model.GatewayPath(g.ID), []string{g.Namespace + "/" + g.Account})
+		senders := []string{g.Namespace + "/" + g.Account}
+		check(g.Traits, model.GatewayPath(g.ID), senders)
+		for _, h := range g.Hosts {
+			for _, r := range h.Routes {
+				check(r.Traits, model.GatewayRoutePath(g.ID, h.Name, r.Name), senders)
+			}
+		}
 	}
 	for w, accounts := range refused { // problems are sorted when they are told
 		why, fix := refusal(l.mesh.Service(w.to), w.port, accounts, "let it say: grant: "+w.rule+": mesh: true")

@@ -168,6 +168,10 @@ func (l *declared) tables(env string) [sha256.Size]byte {
 		c := l.collectors[name]
 		line("collector", name, string(c.Kind), c.To, c.Port, c.Version, c.Path)
 	}
+	for _, name := range slices.Sorted(maps.Keys(l.limiters)) {
+		c := l.limiters[name]
+		line("limiter", name, c.To, c.Port, c.Version, c.Domain, c.Timeout.String())
+	}
 	for _, id := range slices.Sorted(maps.Keys(l.providers)) {
 		raw, _ := json.Marshal(l.providers[id]) // of texts and numbers
 		line("provider", id, string(raw))

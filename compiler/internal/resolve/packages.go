@@ -17,14 +17,14 @@ import (
 
 // rootFields may stand only in the root package.
 func rootFields() []string {
-	return []string{"trustDomain", "environment", "targets", "collector", "rule", "exemption"}
+	return []string{"trustDomain", "environment", "targets", "collector", "limiter", "rule", "exemption"}
 }
 
 // declare settles who is who: the frame of every package, and all names.
 func declare(in *intent.Intent) *declared {
 	l := &linker{declared: &declared{
 		from: in, trustDomain: DefaultTrustDomain, capture: model.Transparent, kinds: map[string]string{}, gateways: map[string]string{},
-		accounts: map[string][]string{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, collectors: map[string]model.Collector{}, providers: map[string]model.Provider{},
+		accounts: map[string][]string{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, collectors: map[string]model.Collector{}, limiters: map[string]model.Limiter{}, providers: map[string]model.Provider{},
 		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{},
 	}}
 	l.begin(nil)
@@ -35,6 +35,7 @@ func declare(in *intent.Intent) *declared {
 	}
 	if l.root != nil {
 		l.declareCollectors(l.root)
+		l.declareLimiters(l.root)
 	}
 	l.places, l.problems = l.own, l.diags
 	l.declared.digest = l.tables(in.Environment)

@@ -54,6 +54,8 @@ type declared struct {
 	ports    map[string][]model.Port // service or external ID → its ports, by name, without mTLS
 	// collectors are what the root package calls so; one without a kind has a problem.
 	collectors map[string]model.Collector
+	// limiters are likewise; one without a service has a problem.
+	limiters map[string]model.Limiter
 	// providers are those whose tokens packages believe, by ID; one without keys has a problem.
 	providers map[string]model.Provider
 	// Whose is what: namespaces; services, externals (by ID) and gateways (by mesh path);

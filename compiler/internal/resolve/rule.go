@@ -158,8 +158,8 @@ type Rule struct {
 	// has to be is asked of it all the same, so that more than nothing can be written later.
 	Idle func(v trait.Value, to model.Target) bool
 	// Sends is which requests the proxies of a service or a gateway send to one of the destinations
-	// for a value of their own: each of their accounts needs a grant for them. Of a route's value
-	// they are the route's requests, and it is nil.
+	// by themselves: each of their accounts needs a grant for them. It is nil if what they send are a
+	// route's requests.
 	Sends func(v trait.Value, to model.Target) model.Match
 }
 
@@ -253,6 +253,18 @@ func (x *Place) Collector(name string, at intent.Node, what string, kinds ...mod
 	}
 	return c, ok
 }
+
+// Limiter resolves the name of a limiter. A problem is noted.
+func (x *Place) Limiter(name string, at intent.Node) (model.Limiter, bool) {
+	c, ok := x.l.limiters[name]
+	if !ok {
+		x.l.add(x.l.unknown(at.Pos(), "limiter", name, sortedKeys(x.l.limiters)))
+	}
+	return c, ok && c.To != ""
+}
+
+// Carrier is the mesh path of what carries the field.
+func (x *Place) Carrier() string { return x.path }
 
 // orOf are names of which one is to be chosen.
 func orOf[T ~string](names []T) string {

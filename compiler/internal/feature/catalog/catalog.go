@@ -21,6 +21,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/origination"
 	"meshc.dev/meshc/compiler/internal/feature/outlier"
 	"meshc.dev/meshc/compiler/internal/feature/panicking"
+	"meshc.dev/meshc/compiler/internal/feature/quota"
 	"meshc.dev/meshc/compiler/internal/feature/ratelimit"
 	"meshc.dev/meshc/compiler/internal/feature/redirect"
 	"meshc.dev/meshc/compiler/internal/feature/respond"
@@ -67,6 +68,7 @@ func All() []feature.Feature {
 		balance.Session,
 		connection.Feature,
 		ratelimit.Feature,
+		quota.Feature,
 		admission.Feature,
 		bandwidth.Feature,
 		compress.Feature,

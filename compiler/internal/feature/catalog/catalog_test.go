@@ -24,6 +24,7 @@ func knownElsewhere() map[string][]string {
 			"compiler/internal/model/mesh.go"}, // and for what a host with TLS says to plain HTTP
 		"users": {"compiler/internal/space/space.go", // is who answered, as for cors and denies, and what a request brings
 			"compiler/draw/scaffold.go"}, // whose providers have names
+		"timeout": {"compiler/internal/resolve/collectors.go"}, // is how long a limiter is waited for, too
 	}
 }
 

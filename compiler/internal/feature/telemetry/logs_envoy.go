@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
@@ -132,15 +131,9 @@ func otlpService(to model.Receiver, x *envoy.Ctx) *corev3.GrpcService {
 	return &corev3.GrpcService{
 		InitialMetadata: []*corev3.HeaderValue{{Key: patienceHeader, Value: strconv.FormatInt(patience.Milliseconds(), 10)}},
 		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
-			ClusterName: x.Cluster(to.Target()), Authority: authority(to),
+			ClusterName: x.Cluster(to.Target()), Authority: to.Authority(),
 		}},
 	}
-}
-
-// authority is the collector's name as a host.
-func authority(to model.Receiver) string {
-	namespace, service, _ := strings.Cut(to.To, "/")
-	return service + "." + namespace
 }
 
 func values(of map[string]string) *otlp.KeyValueList {

@@ -73,7 +73,7 @@ func provider(t Traces, who, group string, x *envoy.Ctx) *tracev3.Tracing_Http {
 	}
 	if t.Kind == model.Zipkin {
 		return named(zipkinTracer, &tracev3.ZipkinConfig{
-			CollectorCluster: x.Cluster(t.Target()), CollectorEndpoint: t.Path, CollectorHostname: authority(t.Receiver),
+			CollectorCluster: x.Cluster(t.Target()), CollectorEndpoint: t.Path, CollectorHostname: t.Authority(),
 			CollectorEndpointVersion: tracev3.ZipkinConfig_HTTP_JSON, TraceId_128Bit: true,
 			// Each proxy has a span of its own. What else is of the trace may speak W3C.
 			SharedSpanContext: envoy.Bool(false), TraceContextOption: tracev3.ZipkinConfig_USE_B3_WITH_W3C_PROPAGATION,

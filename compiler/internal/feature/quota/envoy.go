@@ -1,0 +1,96 @@
+package quota
+
+import (
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	limitconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/ratelimit/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
+	exprv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/rate_limit_descriptors/expr/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+)
+
+const (
+	kind = "meshc.quota"
+	// perHundred of all requests are asked about.
+	perHundred = 100
+	// identity reads the caller's certificate, in CEL: no header says it without what changes with each
+	// certificate.
+	identity = "connection.uri_san_peer_certificate"
+	byValue  = "envoy.rate_limit_descriptors.expr"
+)
+
+// units are the times by which a limiter counts.
+func units() map[time.Duration]typev3.RateLimitUnit {
+	const day = 24 * time.Hour
+	return map[time.Duration]typev3.RateLimitUnit{
+		time.Second: typev3.RateLimitUnit_SECOND, time.Minute: typev3.RateLimitUnit_MINUTE, time.Hour: typev3.RateLimitUnit_HOUR, day: typev3.RateLimitUnit_DAY,
+	}
+}
+
+func onRoute(r *routev3.Route, v Quotas, x *envoy.Ctx) {
+	for _, q := range v.Quotas {
+		envoy.AddFilter(r, envoy.SlotLimits, kind, lower(q, x))
+	}
+}
+
+func onHost(h *routev3.VirtualHost, v Quotas, x *envoy.Ctx) {
+	for _, q := range v.Quotas {
+		envoy.AddHostFilter(h, envoy.SlotLimits, kind, lower(q, x))
+	}
+}
+
+// lower makes a filter for one quota: which limiter it asks, and what becomes of a request about which
+// that does not answer, is said of a filter as a whole. What is only looked at never fails.
+func lower(q Quota, x *envoy.Ctx) *ratelimitv3.RateLimit {
+	enforced := envoy.Percent(perHundred)
+	if q.Shadow {
+		enforced = envoy.Percent(0)
+	}
+	return &ratelimitv3.RateLimit{
+		Domain: q.Domain, Timeout: envoy.Duration(time.Duration(q.Timeout)), FailureModeDeny: q.Refuse && !q.Shadow,
+		StatusOnError: &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable}, StatPrefix: q.Name,
+		RateLimitedAsResourceExhausted: true, DisableXEnvoyRatelimitedHeader: true,
+		FilterEnforced: &corev3.RuntimeFractionalPercent{DefaultValue: enforced, RuntimeKey: "meshc.quota.enforced"},
+		RateLimitService: &limitconfigv3.RateLimitServiceConfig{
+			TransportApiVersion: corev3.ApiVersion_V3,
+			GrpcService: &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+				ClusterName: x.Cluster(q.Target()), Authority: q.Authority(),
+			}}},
+		},
+		RateLimits: []*routev3.RateLimit{{Actions: actions(q), Limit: &routev3.RateLimit_Override{OverrideSpecifier: &routev3.RateLimit_Override_RateLimit{
+			RateLimit: &routev3.RateLimit_Override_RateLimitOverride{RequestsPerUnit: uint32(q.Requests), Unit: units()[time.Duration(q.Per)]},
+		}}}},
+	}
+}
+
+// actions are what a limiter is told of a request: whose quota it is, and what it is counted by. What a
+// request lacks is left out, so that all who lack it are counted together: nobody gets away by it.
+func actions(q Quota) []*routev3.RateLimit_Action {
+	out := []*routev3.RateLimit_Action{{ActionSpecifier: &routev3.RateLimit_Action_GenericKey_{
+		GenericKey: &routev3.RateLimit_Action_GenericKey{DescriptorKey: "quota", DescriptorValue: q.Whose + "/quota/" + q.Name},
+	}}}
+	header := func(name, key string) {
+		out = append(out, &routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_RequestHeaders_{
+			RequestHeaders: &routev3.RateLimit_Action_RequestHeaders{HeaderName: name, DescriptorKey: key, SkipIfAbsent: true},
+		}})
+	}
+	if q.Identity {
+		out = append(out, &routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_Extension{Extension: &corev3.TypedExtensionConfig{
+			Name: byValue, TypedConfig: envoy.Packed(&exprv3.Descriptor{DescriptorKey: "identity", SkipIfError: true, ExprSpecifier: &exprv3.Descriptor_Text{Text: identity}}),
+		}}})
+	}
+	if q.Client {
+		out = append(out, &routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_RemoteAddress_{RemoteAddress: &routev3.RateLimit_Action_RemoteAddress{}}})
+	}
+	if q.Method {
+		header(":method", "method")
+	}
+	if q.Header != "" {
+		header(q.Header, q.Header)
+	}
+	return out
+}

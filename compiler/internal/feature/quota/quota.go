@@ -1,0 +1,184 @@
+// Package quota is the feature `quota` of services, gateways' hosts and gateways' routes: requests above
+// a rate that many proxies have together are refused, as a service that counts for all of them says.
+package quota
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/hop"
+)
+
+const (
+	name = "quota"
+	// ask is the method by which a proxy asks whether a request is too much.
+	ask    = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+	refuse = "refuse"
+)
+
+// Quotas are those of one carrier, sorted by name. A request is counted for each of them.
+type Quotas struct {
+	Quotas []Quota `json:"quotas"`
+}
+
+// Quota is a rate that a limiter counts.
+type Quota struct {
+	Name string `json:"name"`
+	// Receiver is the limiter, Domain what it is told that it counts for, Timeout how long a request
+	// waits for its answer at most.
+	model.Receiver
+	Domain  string         `json:"domain"`
+	Timeout trait.Duration `json:"timeout"`
+	// Refuse says that requests are refused while the limiter does not answer.
+	Refuse   bool           `json:"refuse,omitempty"`
+	Requests int            `json:"requests"`
+	Per      trait.Duration `json:"per"`
+	// Whose is the carrier, which the limiter is told: two quotas of one name are two.
+	Whose    string `json:"whose"`
+	Identity bool   `json:"identity,omitempty"`
+	Client   bool   `json:"client,omitempty"`
+	Method   bool   `json:"method,omitempty"`
+	Header   string `json:"header,omitempty"`
+	Shadow   bool   `json:"shadow,omitempty"`
+}
+
+// TraitName is "quota".
+func (Quotas) TraitName() string { return name }
+
+// Feature is the row.
+var Feature = feature.Feature{
+	Rule: resolve.Rule{
+		Name: name, Field: name, On: []resolve.On{resolve.OnService, resolve.OnGatewayRoute, resolve.OnHost}, Answers: false, Forwards: true,
+		Defaults: []resolve.Default{{Field: "limiter.timeout", Value: "100ms", Why: "every request waits for the answer"}, {Field: "limiter.domain", Value: "meshc", Why: "a limiter that serves others, too, tells whom it counts for"}},
+		Read:     read,
+		Uses:     func(v trait.Value) []model.Target { return model.Targets(v.(Quotas).Quotas) },
+		Sends: func(trait.Value, model.Target) model.Match {
+			return model.NewMatch(model.Path{Kind: model.PathExact, Value: ask}, space.Values(space.MethodDim, "POST"))
+		},
+	},
+	Codec:      trait.JSON[Quotas],
+	Meaning:    meaning,
+	Change:     change,
+	Envoy:      envoy.Join(envoy.OnRoute(onRoute), envoy.OnInbound(onHost)).Needs(envoy.SlotLimits),
+	Kubernetes: kubernetes.Nothing("the proxies ask the limiter"),
+	GatewayAPI: gatewayapi.Refuse("Gateway API has no rate limits"),
+}
+
+func read(n intent.Node, x *resolve.Place) trait.Value {
+	var out Quotas
+	for _, e := range n.Fields() {
+		to, ok := x.Limiter(e.Node.Field("limiter").Str(), e.Node.Field("limiter"))
+		if !ok {
+			continue
+		}
+		if to.To == x.Self() && !x.Gateway {
+			x.Problem(diag.New(diag.CodeCycle, e.Node.Pos(), "quota %q of the limiter %q is counted by itself: each question would be a request about which it is asked", e.Name, x.Self()).
+				WithFix("limit it by `rateLimit`, which its own proxies count"))
+			continue
+		}
+		q := Quota{Name: e.Name, Receiver: to.Receiver, Domain: to.Domain, Timeout: to.Timeout, Refuse: e.Node.Field("onFailure").Str() == refuse, Requests: int(e.Node.Field("requests").Int()),
+			Per: x.Duration(e.Node.Field("per"), time.Second), Whose: x.Carrier(), Shadow: e.Node.Field("shadow").Bool()}
+		if _, ok := units()[time.Duration(q.Per)]; !ok {
+			x.Problem(diag.New(diag.CodeRange, e.Node.Field("per").Pos(), "a limiter counts by the second, the minute, the hour or the day, and not by %s", q.Per).WithFix(`write "1s", "1m", "1h" or "24h"`))
+		}
+		q.key(e.Node.Field("by"), x)
+		out.Quotas = append(out.Quotas, q)
+	}
+	if len(out.Quotas) == 0 {
+		return nil
+	}
+	slices.SortFunc(out.Quotas, func(a, b Quota) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// key reads whose requests are counted together.
+func (q *Quota) key(by intent.Node, x *resolve.Place) {
+	q.Identity, q.Client, q.Method, q.Header = by.Field("identity").Bool(), by.Field("client").Bool(), by.Field("method").Bool(), strings.ToLower(by.Field("header").Str())
+	problem := func(field, why, fix string) {
+		x.Problem(diag.New(diag.CodeProtocol, by.Field(field).Pos(), "quota %q: %s", q.Name, why).WithFix("%s", fix))
+	}
+	switch {
+	case q.Identity && x.Gateway:
+		problem("identity", "a visitor has no identity", "count by client")
+	case q.Client && !x.Gateway:
+		problem("client", "who calls a service is known by identity, and no address is a caller's", "count by identity, or at the gateway")
+	case q.Header != "" && (hop.Reserved(q.Header) || hop.OfConnection(q.Header)):
+		problem("header", "header "+q.Header+" belongs to the proxies", "count by a header of your own")
+	}
+}
+
+func meaning(v trait.Value) []space.Act {
+	var fields []space.Field
+	for _, q := range v.(Quotas).Quotas {
+		f := space.Field{Feature: name, Name: q.Name, Value: q.words()}
+		if !q.Shadow {
+			f.Number = float64(q.Requests) / time.Duration(q.Per).Seconds()
+		}
+		fields = append(fields, f)
+	}
+	return space.Labels(space.AtWorkload, fields...) // behind the grants: who has none is not counted
+}
+
+// words say how many requests of whom, who counts, and what becomes of them while nobody does.
+func (q Quota) words() string {
+	out := strconv.Itoa(q.Requests) + " per " + q.Per.String()
+	var by []string
+	for _, k := range []struct {
+		is   bool
+		word string
+	}{{q.Identity, "identity"}, {q.Client, "client"}, {q.Method, "method"}, {q.Header != "", "header " + q.Header}} {
+		if k.is {
+			by = append(by, k.word)
+		}
+	}
+	if len(by) > 0 {
+		out += " by " + strings.Join(by, ", ")
+	}
+	out += " counted by " + q.To
+	switch {
+	case q.Shadow:
+		return out + ", refused to nobody"
+	case q.Refuse:
+		return out + ", all refused while it is away"
+	}
+	return out + ", all admitted while it is away"
+}
+
+// change: a quota that comes or is lowered refuses more; one that goes, grows, counts in another way or
+// only looks on protects less.
+func change(before, after []space.Field) (plan.Class, string) {
+	find := func(fs []space.Field, name string) (space.Field, bool) {
+		for _, f := range fs {
+			if f.Name == name && f.Number > 0 {
+				return f, true
+			}
+		}
+		return space.Field{}, false
+	}
+	class := plan.Neutral
+	for _, a := range after {
+		if b, ok := find(before, a.Name); a.Number > 0 && (!ok || a.Number < b.Number) {
+			class = plan.Worst(class, plan.Narrowing)
+		}
+	}
+	for _, b := range before {
+		if a, ok := find(after, b.Name); b.Number > 0 && (!ok || a.Number > b.Number || a.Number == b.Number && a.Value != b.Value) {
+			class = plan.Worst(class, plan.Weakening)
+		}
+	}
+	return class, plan.Arrow(name, before, after)
+}
