@@ -244,7 +244,7 @@ mesh: gateway: edge: host: {
 		eventually(t, what, func() error {
 			a, err := ask(e.as("h2", "", &c), "GET", "https://"+host+"/", "", nil)
 			if (err == nil && a.status == http.StatusOK) != want {
-				return fmt.Errorf("%s: %d %v", host, a.status, err)
+				return errors.Join(fmt.Errorf("%s: %d", host, a.status), err)
 			}
 			return nil
 		})

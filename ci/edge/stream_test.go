@@ -119,7 +119,7 @@ mesh: gateway: edge: {
 		"other.test": "three other.test hello", "-": "three  hello", "c.test": "", // no falling back from a name to the rest
 	} {
 		got := e.greet(tlsPort, nil, name)
-		if strings.ToLower(got) != strings.ToLower(want) {
+		if !strings.EqualFold(got, want) {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}

@@ -73,25 +73,29 @@ func (g *Gateway) StreamAt(port, name string, from netip.Addr) Taken {
 	if h, asked := g.HostAsked(port, name); t.Name == "" || asked && MoreSpecific(h.Name, t.Name) {
 		return Taken{}
 	}
-	longest := -1
-	for _, x := range g.Streams(port) {
-		if !slices.Contains(x.Names(), t.Name) {
+	t.Stream, t.From, t.OK = nearest(g.Streams(port), t.Name, from)
+	return t
+}
+
+// nearest is the route of a name with the longest prefix that takes an address.
+func nearest(all []Stream, name string, from netip.Addr) (s Stream, prefix string, ok bool) {
+	const none, anywhere = -2, -1
+	longest := none
+	for _, x := range all {
+		if !slices.Contains(x.Names(), name) {
 			continue
 		}
 		for _, f := range x.From() {
-			bits := 0
-			if p, err := netip.ParsePrefix(f); err == nil {
-				if !p.Contains(from) {
-					continue
-				}
-				bits = p.Bits()
-			}
-			if bits > longest {
-				t.Stream, t.From, t.OK, longest = x, f, true, bits
+			p, err := netip.ParsePrefix(f)
+			switch {
+			case err != nil && longest == none:
+				s, prefix, longest = x, f, anywhere
+			case err == nil && p.Contains(from) && p.Bits() > longest:
+				s, prefix, longest = x, f, p.Bits()
 			}
 		}
 	}
-	return t
+	return s, prefix, longest != none
 }
 
 // StreamTargets are where connections of a route go, with weights reduced: of a service without a

@@ -203,7 +203,7 @@ func (l *linker) clientTLS(p *pkg, tls intent.Node, plain model.Plain, e intent.
 			fewer = n.Field("spki")
 		}
 		l.add(diag.New(diag.CodeNever, fewer.Pos(), "host %q lets in visitors without a certificate (`mode: \"optional\"`), and a proxy that asks for names or keys lets in none", e.Name).
-			WithFix(`write mode: "require", or leave out `+"`sans` and `spki`"))
+			WithFix(`write mode: "require", or leave out ` + "`sans` and `spki`"))
 	}
 	if plain == model.PlainServe {
 		l.add(diag.New(diag.CodeNever, n.Pos(), "host %q asks visitors for a certificate and serves plain HTTP as well, by which they show none", e.Name).
