@@ -32,7 +32,7 @@ func (a *app) explainLog(ctx context.Context, f *intentFlags, dir, file string) 
 		if err != nil {
 			return fail(diag.ExitFailure, "--log: %v", err)
 		}
-		defer opened.Close() //nolint:errcheck // it was read
+		defer opened.Close()
 		in = opened
 	}
 	all := compiler.LoggedLines{Release: r.Digest(), Lines: []compiler.Logged{}}

@@ -470,40 +470,16 @@ func (l *linker) checkAgreedOn(r model.Route, path string) {
 // whoever does not admit one of their accounts: nobody would see what is missing. What is
 // said once for many is told once.
 func (l *linker) checkOwn(using []Rule) {
-	type wish struct {
-		at             diag.Pos
-		rule, to, port string
-	}
-	refused := map[wish][]string{}
-	check := func(traits trait.Set, path string, senders []string) {
-		for _, rule := range using {
-			v, ok := traits.Lookup(rule.Name)
-			if !ok || rule.Sends == nil {
-				continue
-			}
-			for _, to := range rule.Uses(v) {
-				s := l.mesh.Service(to.Service)
-				if s == nil {
-					continue
-				}
-				w := wish{l.lineOf(path + "/" + rule.Name), rule.Name, to.Service, to.Port}
-				for _, account := range senders {
-					if !admits(s, to.Port, account, model.Route{Match: rule.Sends(v, to)}) && !slices.Contains(refused[w], account) {
-						refused[w] = append(refused[w], account)
-					}
-				}
-			}
-		}
-	}
+	refused := map[ownWish][]string{}
 	for _, s := range l.mesh.Services {
-		check(s.Traits, model.ServicePath(s.ID), l.accounts[s.ID])
+		l.refusedOwn(refused, using, s.Traits, model.ServicePath(s.ID), l.accounts[s.ID])
 	}
 	for _, g := range l.mesh.Gateways {
 		senders := []string{g.Namespace + "/" + g.Account}
-		check(g.Traits, model.GatewayPath(g.ID), senders)
+		l.refusedOwn(refused, using, g.Traits, model.GatewayPath(g.ID), senders)
 		for _, h := range g.Hosts {
 			for _, r := range h.Routes {
-				check(r.Traits, model.GatewayRoutePath(g.ID, h.Name, r.Name), senders)
+				l.refusedOwn(refused, using, r.Traits, model.GatewayRoutePath(g.ID, h.Name, r.Name), senders)
 			}
 		}
 	}
@@ -511,6 +487,34 @@ func (l *linker) checkOwn(using []Rule) {
 		why, fix := refusal(l.mesh.Service(w.to), w.port, accounts, "let it say: grant: "+w.rule+": mesh: true")
 		l.add(diag.New(diag.CodeRefused, w.at, "the %s of %s go to %q, which refuses them: %s their senders", w.rule, someOf(accounts), w.to, why).
 			WithRelated(l.lineOf(model.ServicePath(w.to)), "the service").WithFix("%s", fix))
+	}
+}
+
+// ownWish is what proxies would send by themselves to a port, and the line that says so.
+type ownWish struct {
+	at             diag.Pos
+	rule, to, port string
+}
+
+// refusedOwn adds the senders whom a destination of one of the values does not admit.
+func (l *linker) refusedOwn(refused map[ownWish][]string, using []Rule, traits trait.Set, path string, senders []string) {
+	for _, rule := range using {
+		v, ok := traits.Lookup(rule.Name)
+		if !ok || rule.Sends == nil {
+			continue
+		}
+		for _, to := range rule.Uses(v) {
+			s := l.mesh.Service(to.Service)
+			if s == nil {
+				continue
+			}
+			w := ownWish{l.lineOf(path + "/" + rule.Name), rule.Name, to.Service, to.Port}
+			for _, account := range senders {
+				if !admits(s, to.Port, account, model.Route{Match: rule.Sends(v, to)}) && !slices.Contains(refused[w], account) {
+					refused[w] = append(refused[w], account)
+				}
+			}
+		}
 	}
 }
 
