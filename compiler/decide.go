@@ -50,12 +50,14 @@ type Request struct {
 	Headers []Header
 	// Users are the tokens of end users that it brings along, by the name of their provider.
 	Users []User
+	// Source is the address of its connection, and Client the visitor's as a gateway sees it: "" where no rule asks.
+	Source, Client string
+	// Hop is the address of a gateway's connection to what is behind it.
+	Hop string
 	// HTTP is the version that the caller speaks: HTTP10, HTTP11 or HTTP2; "" is HTTP11.
 	HTTP string
 	// ServerName is what the caller's connection to a port of HTTPS asks for (SNI); "" is Host.
 	ServerName string
-	// Source is the address that its connection comes from, "" for one that nothing names.
-	Source string
 	// Certificate is what a visitor shows to a gateway's host that asks for one: TrustedCertificate, OtherCertificate, or "" for none.
 	Certificate string
 	// Pause is how long its sender is silent before the request's end, and AnswerAfter how long its
@@ -141,6 +143,8 @@ type Answer struct {
 	Handshake bool `json:"handshake,omitempty"`
 	// Closed says that there is no answer: the connection is closed, or over HTTP/2 the stream is.
 	Closed bool `json:"closed,omitempty"`
+	// Access is the table by which proxies decide who gets in, if it was asked for.
+	Access []Row `json:"access,omitempty"`
 	// NotCalled is the ID of the caller's service, if that does not call the destination: then
 	// its own proxy has no way there. "" else.
 	NotCalled string `json:"not_called,omitempty"`
@@ -290,7 +294,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	q.From = from
+	q.From, q.Source, q.Client, q.Hop = from, r.Source, r.client(got), r.Hop
 	r.Host = got.Authority // that of the target, if it has one
 	scope, found, err := p.scope(ds, r, g, port)
 	if err != nil {
@@ -342,6 +346,18 @@ func (a *Answer) close(handshake, tcp bool) {
 		}
 	}
 	a.Closed = a.Outcome.Verdict == space.Denied && a.Status == 0
+}
+
+// client is the visitor's address as a gateway sees it: what it believes of proxies in front, else what the question
+// says, else the address of the connection.
+func (r Request) client(got eval.Received) string {
+	switch {
+	case got.Client.IsValid():
+		return got.Client.String()
+	case r.Client == "" && r.atGateway():
+		return r.Source
+	}
+	return r.Client
 }
 
 // byFirstProxy is what the first proxy answers by itself, before any route: in the

@@ -85,6 +85,7 @@ func questions(r *rand.Rand, n int) []asked {
 	paths := append(draw.Paths(), "/q/a", "/a/q/b", "/b/x/y", "/x.y/q", "/a/b/c")
 	for range n {
 		q := asked{method: pick(draw.Methods()), path: templates.Replace(pick(paths)), scheme: pick([]string{"http", "https"}), headers: map[string]string{}}
+		q.source, q.client, q.hop = pick(draw.Addresses()), pick(draw.Addresses()), pick(draw.Addresses())
 		if r.IntN(2) == 0 {
 			q.host = strings.Replace(pick(draw.AccessHosts()), "*", pick([]string{"a", "a.b"}), 1) + pick([]string{"", "", ".", "%2e"})
 		}
@@ -126,7 +127,7 @@ func questions(r *rand.Rand, n int) []asked {
 }
 
 func (q asked) request() space.Request {
-	out := space.Request{Method: q.method, Path: q.path, Query: q.query, Host: q.host, Scheme: q.scheme}
+	out := space.Request{Method: q.method, Path: q.path, Query: q.query, Host: q.host, Scheme: q.scheme, Source: q.source, Client: q.client, Hop: q.hop}
 	if ns, account, ok := strings.Cut(q.from, "/"); ok {
 		out.From = "spiffe://mesh.test/ns/" + ns + "/sa/" + account
 	}
@@ -333,7 +334,7 @@ func (j drawnJudge) witnesses() (n int) {
 		if w == nil || w.Scope.Protocol == "tcp" {
 			continue
 		}
-		q := asked{method: w.Request.Method, path: w.Request.Path, query: w.Request.Query, host: w.Request.Host, scheme: w.Request.Scheme, headers: map[string]string{}}
+		q := asked{method: w.Request.Method, path: w.Request.Path, query: w.Request.Query, host: w.Request.Host, scheme: w.Request.Scheme, source: w.Request.Source, client: w.Request.Client, hop: w.Request.Hop, headers: map[string]string{}}
 		twice := false
 		q.users, q.claims = map[string]string{}, map[string][]string{}
 		for _, u := range w.Request.Users {

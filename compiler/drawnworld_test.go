@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net/netip"
 	"net/url"
 	"path"
 	"regexp"
@@ -153,6 +154,8 @@ type drawnRule struct {
 	Ports      []string             `json:"ports"`
 	Hosts      []string             `json:"hosts"`
 	GRPC       *drawnGRPC           `json:"grpc"`
+	Sources    []string             `json:"sources"`
+	Clients    []string             `json:"clients"`
 	Headers    map[string]drawnTest `json:"headers"`
 	Query      map[string]drawnTest `json:"query"`
 	User       map[string]drawnUser `json:"user"`
@@ -513,6 +516,7 @@ type asked struct {
 	claims                    map[string][]string // what right ones say, by provider and claim: "edge/id role"
 	signed                    map[string]bool     // the providers to whom the user is known at the proxy that decides
 	twice                     bool                // an edit made it have a header twice
+	source, client, hop       string              // addresses: of its connection, of the visitor, of the gateway's connection
 }
 
 func (m *drawnMTLS) holds(t *testing.T) bool { return m != nil && !m.ended(t) }
@@ -612,10 +616,10 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 		if g.off(t) || !slices.Contains(ports, port) || !w.isAbout(g, c) || bytes && g.asksRequests() {
 			continue
 		}
-		if n := g.Not; n != nil && (w.isAbout(*n, c) || !bytes && (n.names(q.method) || slices.ContainsFunc(n.Paths, func(p string) bool { return isSpelt(p, q.path) }) || n.calls(q, isSpelt) || n.isFor(q, isCalled) || slices.Contains(n.headers(q, hasValue), true) || slices.Contains(n.query(q, false), true) || n.isOneOf(q))) {
+		if n := g.Not; n != nil && (w.isAbout(*n, c) || !bytes && (n.names(q.method) || slices.ContainsFunc(n.Paths, func(p string) bool { return isSpelt(p, q.path) }) || n.calls(q, isSpelt) || n.isFor(q, isCalled) || isIn(n.Sources, q.source) || isIn(n.Clients, q.client) || slices.Contains(n.headers(q, hasValue), true) || slices.Contains(n.query(q, false), true) || n.isOneOf(q))) {
 			continue
 		}
-		if bytes || (len(g.Methods) == 0 || slices.Contains(g.Methods, q.method)) && (len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return granted(p, q.path) })) && (g.GRPC == nil || g.calls(q, granted)) && (len(g.Hosts) == 0 || g.isFor(q, isNamed)) && !slices.Contains(g.headers(q, isOnly), false) && !slices.Contains(g.query(q, true), false) && g.isOf(q) {
+		if bytes || (len(g.Methods) == 0 || slices.Contains(g.Methods, q.method)) && (len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return granted(p, q.path) })) && (g.GRPC == nil || g.calls(q, granted)) && (len(g.Hosts) == 0 || g.isFor(q, isNamed)) && g.isAt(q) && !slices.Contains(g.headers(q, isOnly), false) && !slices.Contains(g.query(q, true), false) && g.isOf(q) {
 			return true
 		}
 	}
@@ -627,16 +631,16 @@ func (d drawnRule) off(t *testing.T) bool { return d.Shadow || d.ended(t) }
 
 // refusesWhat reports whether a deny is about a request, whoever sends it.
 func (d drawnRule) refusesWhat(q asked) bool {
-	if len(d.Methods) > 0 && !d.names(q.method) || len(d.Paths) > 0 && !slices.ContainsFunc(d.Paths, func(p string) bool { return isSpelt(p, q.path) }) || d.GRPC != nil && !d.calls(q, isSpelt) || len(d.Hosts) > 0 && !d.isFor(q, isCalled) || slices.Contains(d.headers(q, hasValue), false) || slices.Contains(d.query(q, false), false) || !d.isOf(q) {
+	if len(d.Methods) > 0 && !d.names(q.method) || len(d.Paths) > 0 && !slices.ContainsFunc(d.Paths, func(p string) bool { return isSpelt(p, q.path) }) || d.GRPC != nil && !d.calls(q, isSpelt) || len(d.Hosts) > 0 && !d.isFor(q, isCalled) || !d.isAt(q) || slices.Contains(d.headers(q, hasValue), false) || slices.Contains(d.query(q, false), false) || !d.isOf(q) {
 		return false
 	}
 	n := d.Not
-	return n == nil || !slices.Contains(n.Methods, q.method) && !slices.ContainsFunc(n.Paths, func(p string) bool { return granted(p, q.path) }) && !n.calls(q, granted) && !n.isFor(q, isNamed) && !slices.Contains(n.headers(q, isOnly), true) && !slices.Contains(n.query(q, true), true) && !n.isOneOf(q)
+	return n == nil || !slices.Contains(n.Methods, q.method) && !slices.ContainsFunc(n.Paths, func(p string) bool { return granted(p, q.path) }) && !n.calls(q, granted) && !n.isFor(q, isNamed) && !isIn(n.Sources, q.source) && !isIn(n.Clients, q.client) && !slices.Contains(n.headers(q, isOnly), true) && !slices.Contains(n.query(q, true), true) && !n.isOneOf(q)
 }
 
 // asksRequests reports whether a rule says something of requests.
 func (d drawnRule) asksRequests() bool {
-	return len(d.Methods)+len(d.Paths)+len(d.Hosts)+len(d.Headers)+len(d.Query)+len(d.User) > 0 || d.GRPC != nil
+	return len(d.Methods)+len(d.Paths)+len(d.Hosts)+len(d.Headers)+len(d.Query)+len(d.User)+len(d.Sources)+len(d.Clients) > 0 || d.GRPC != nil
 }
 
 // calls reports whether a rule names the method of gRPC that a request is for, as is reads paths.
@@ -647,6 +651,22 @@ func (d drawnRule) calls(q asked, is func(pattern, path string) bool) bool {
 // isFor reports whether a rule names the host of a request.
 func (d drawnRule) isFor(q asked, is func(name, host string) bool) bool {
 	return slices.ContainsFunc(d.Hosts, func(h string) bool { return is(h, q.host) })
+}
+
+// isAt reports whether a rule's addresses are those of a request.
+func (d drawnRule) isAt(q asked) bool {
+	return (len(d.Sources) == 0 || isIn(d.Sources, q.source)) && (len(d.Clients) == 0 || isIn(d.Clients, q.client))
+}
+
+// isIn reports whether an address is in one of the ranges.
+func isIn(ranges []string, address string) bool {
+	return slices.ContainsFunc(ranges, func(r string) bool {
+		a, err := netip.ParseAddr(address)
+		if p, is := netip.ParsePrefix(r); is == nil {
+			return err == nil && p.Contains(a)
+		}
+		return r == address
+	})
 }
 
 // isNamed reports whether a host is one that a grant names.
@@ -800,6 +820,9 @@ func isForeign(t *testing.T, csrf, host string, q asked) bool {
 
 // granted reports whether a path is one that a grant names.
 func granted(pattern, p string) bool {
+	if tail, ends := strings.CutPrefix(pattern, "*/"); ends {
+		return strings.HasSuffix(p, "/"+tail)
+	}
 	if dir, all := strings.CutSuffix(pattern, "*"); all {
 		pattern = dir + "{=**}"
 	}
@@ -814,6 +837,15 @@ var escapedSlash = regexp.MustCompile("%(?:25)*(?:2[Ff]|5[Cc])")
 func isSpelt(pattern, p string) bool {
 	if at := escapedSlash.FindStringIndex(p); at != nil { // it is a slash, or a part of a segment
 		return isSpelt(pattern, p[:at[0]]+"/"+p[at[1]:]) || isSpelt(pattern, p[:at[0]]+"\x00"+p[at[1]:])
+	}
+	if tail, ends := strings.CutPrefix(pattern, "*"); ends {
+		parts := strings.Split(p, "/")
+		for i := range parts { // whatever stands before
+			if isSpelt(tail, "/"+strings.Join(parts[i:], "/")) {
+				return true
+			}
+		}
+		return false
 	}
 	dir, all := strings.CutSuffix(pattern, "/*")
 	return spells(strings.FieldsFunc(dir, func(r rune) bool { return r == '/' }), strings.Split(p, "/"), all)
@@ -1479,7 +1511,7 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 	if port == "" {
 		port = s.main()
 	}
-	sent.from = "edge/gw"
+	sent.from, sent.source = "edge/gw", sent.hop
 	f := s.own(t, port, sent, nil)
 	if f.verdict != "forward" {
 		return f

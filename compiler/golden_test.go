@@ -290,7 +290,7 @@ func parseRequest(line string) compiler.Request {
 	var r compiler.Request
 	for word := range strings.FieldsSeq(line) {
 		k, v, _ := strings.Cut(word, "=")
-		field := map[string]*string{"from": &r.From, "to": &r.To, "port": &r.Port, "host": &r.Host, "method": &r.Method, "path": &r.Path, "sni": &r.ServerName, "source": &r.Source, "certificate": &r.Certificate}[k]
+		field := map[string]*string{"from": &r.From, "to": &r.To, "port": &r.Port, "host": &r.Host, "method": &r.Method, "path": &r.Path, "sni": &r.ServerName, "source": &r.Source, "client": &r.Client, "certificate": &r.Certificate}[k]
 		if field != nil {
 			*field = v
 			continue

@@ -37,7 +37,7 @@ func usedBeside(s trait.Set) []model.Target {
 
 // requestOf is the request of a breach as it is asked.
 func requestOf(b invariant.Breach) Request {
-	q := Request{From: b.Request.From, To: b.To, Port: b.Port, Host: b.Request.Host, Method: b.Request.Method, Path: b.Request.Target(), Headers: b.Request.Headers}
+	q := Request{From: b.Request.From, To: b.To, Port: b.Port, Host: b.Request.Host, Method: b.Request.Method, Path: b.Request.Target(), Headers: b.Request.Headers, Source: b.Request.Source, Client: b.Request.Client, Hop: b.Request.Hop}
 	if b.Gateway != "" {
 		q.To, q.Port = gatewayPrefix+b.Gateway, b.GatewayPort
 	}
@@ -125,6 +125,12 @@ func (p *Program) through(b invariant.Breach, q Request) string {
 	if b.Gateway != "" {
 		with = append(with, "host "+q.Host)
 	}
+	if q.Source != "" {
+		with = append(with, "the address "+q.Source)
+	}
+	if q.Client != "" {
+		with = append(with, "the visitor's address "+q.Client)
+	}
 	for _, h := range q.Headers {
 		with = append(with, h.Name+": "+h.Value)
 	}
@@ -167,6 +173,8 @@ func (p *Program) asks(q Request) string {
 	add("--to", q.To)
 	add("--port", q.Port)
 	add("--host", q.Host)
+	add("--source", q.Source)
+	add("--client", q.Client)
 	if cmp.Or(q.Method, "GET") != "GET" {
 		add("-X", q.Method)
 	}

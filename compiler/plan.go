@@ -205,6 +205,7 @@ func (p *Program) CanI(r Request, l Limits) (CanAnswer, error) {
 		}
 		q.Request.From = from
 	}
+	q.Request.Source, q.Request.Client = r.Source, r.Client
 	q.Request.Method, q.Request.Host, q.Request.Headers = r.Method, eval.CleanHost(r.Host), eval.CleanHeaders(r.door(), r.Headers)
 	var err error
 	if q.Request, err = p.signedIn(q.Request, r); err != nil {

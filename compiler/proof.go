@@ -198,7 +198,20 @@ func entrance(g *model.Gateway, r Request) model.Port {
 	return plain
 }
 
+// RehearsedAddress is where a rehearsal's gateways see all connections come from. Its proxies speak to each other over
+// sockets without addresses.
+const RehearsedAddress = "127.0.0.1"
+
+// elsewhere reports whether a request comes from addresses that a rehearsal does not have.
+func (r Request) elsewhere() bool {
+	known := func(address string) bool { return address == "" || r.atGateway() && address == RehearsedAddress }
+	return !known(r.Source) || !known(r.Client) || r.Hop != ""
+}
+
 func (p *Program) door(r Request, c *cast) (Door, error) {
+	if r.elsewhere() {
+		return Door{Missing: "all connections to gateways of a rehearsal come from " + RehearsedAddress + ", and its proxies have no addresses"}, nil
+	}
 	if name, ok := strings.CutPrefix(r.To, "gateway/"); ok {
 		g, err := p.gateway(name, r.Namespace)
 		if err != nil {
@@ -293,7 +306,7 @@ type Test struct {
 func (p *Program) Tests() []Test {
 	out := make([]Test, 0, len(p.result.Tests))
 	for _, t := range p.result.Tests {
-		r := Request{From: t.From, To: t.To, Port: t.Port, Host: t.Host, Method: t.Method, Path: t.Path, HTTP: t.HTTP, ServerName: t.ServerName, Certificate: t.Certificate, Source: t.Source, Pause: t.Pause, AnswerAfter: t.After}
+		r := Request{From: t.From, To: t.To, Port: t.Port, Host: t.Host, Method: t.Method, Path: t.Path, HTTP: t.HTTP, ServerName: t.ServerName, Certificate: t.Certificate, Source: t.Source, Client: t.Client, Pause: t.Pause, AnswerAfter: t.After}
 		if t.Gateway {
 			r.To = "gateway/" + t.To
 		}

@@ -321,3 +321,102 @@ mesh: service: app: {
 	}
 }`, all)
 }
+
+// A visitor's address is what the gateway sees, or believes of the proxies in front of it, and nobody else's word; a
+// connection's is that of whoever is connected. Between the proxies of a rehearsal there is no address.
+func TestAddressesOfVisitorsAdmitAndRefuse(t *testing.T) {
+	var all []asks
+	ask := func(from, path, told string, status int) {
+		r := compiler.Request{Method: "GET", Path: path, Host: "app.shop"}
+		if strings.HasPrefix(from, "gateway/") {
+			r.Source = compiler.RehearsedAddress
+		}
+		if told != "" {
+			r.Headers = []compiler.Header{{Name: "x-forwarded-for", Value: told}}
+		}
+		all = append(all, asks{from, "", r, status})
+	}
+	for _, told := range []string{"", "10.2.0.7", "198.51.100.9", "127.0.0.1, 10.2.0.7"} { // which is the caller's word
+		ask("shop/web", "/far", told, 403)
+		ask("shop/web", "/but", told, 200)
+		ask("shop/web", "/staff", told, 403)
+	}
+	for told, status := range map[string]int{
+		"198.51.100.9": 200, "203.0.113.1, 198.51.100.9": 200, " 198.51.100.255 ": 200, "198.51.101.1": 403, "198.51.100.9, 203.0.113.1": 403, "198.51.100.66": 403,
+		"::ffff:198.51.100.9": 200, "::ffff:198.51.100.66": 403, "::FFFF:c633:6442": 403, "": 403, "198.51.100.9,": 403, "198.51.100": 403, "x": 403, "2001:db8::9": 200, "2001:db9::9": 403,
+	} {
+		ask("gateway/shop/edge", "/staff", told, status)
+	}
+	ask("gateway/shop/edge", "/visited", "203.0.113.1", 200)
+	ask("gateway/shop/edge", "/visited", "203.0.113.66", 403)
+	ask("gateway/shop/edge", "/visited", "::ffff:203.0.113.66", 403)
+	ask("gateway/shop/edge", "/near", "203.0.113.1", 200)
+	ask("gateway/shop/edge", "/past", "203.0.113.1", 403)
+	admitting(t, `
+mesh: service: web: {port: http: number: 80, calls: app: {}}
+mesh: gateway: edge: {
+	trustedHops: 1
+	port: http: number: 80
+	deny: {
+		bot: clients: ["203.0.113.66"]
+		near: {paths: ["/near"], not: sources: ["127.0.0.1"]}
+		past: {paths: ["/past"], not: sources: ["10.0.0.0/8"]}
+	}
+	host: "*": route: all: to: app: 100
+}
+mesh: service: app: {
+	port: http: number: 80
+	grant: {
+		far: {from: ["web"], paths: ["/far"], sources: ["127.0.0.0/8", "10.2.0.0/16"]}
+		but: {from: ["web"], paths: ["/but"], not: sources: ["127.0.0.1", "10.2.0.0/16"]}
+		staff: {from: ["gateway/edge"], paths: ["/staff"], clients: ["198.51.100.0/24", "2001:db8::/32"], not: clients: ["198.51.100.66"]}
+		visited: {from: ["gateway/edge"], paths: ["/visited", "/near", "/past"]}
+	}
+}`, all)
+}
+
+// Without proxies in front a visitor's address is his connection's, the gateway's own host included, and nothing that
+// he says.
+func TestAddressesOfVisitorsAreTheirConnections(t *testing.T) {
+	var all []asks
+	for _, told := range []string{"", "10.2.0.7", "198.51.100.9"} {
+		for path, status := range map[string]int{"/local": 200, "/far": 403, "/but": 403} {
+			r := compiler.Request{Method: "GET", Path: path, Host: "app.shop", Source: compiler.RehearsedAddress}
+			if told != "" {
+				r.Headers = []compiler.Header{{Name: "x-forwarded-for", Value: told}}
+			}
+			all = append(all, asks{"gateway/shop/edge", "", r, status})
+		}
+	}
+	admitting(t, `
+mesh: gateway: edge: {port: http: number: 80, host: "*": route: all: to: app: 100}
+mesh: service: app: {
+	port: http: number: 80
+	grant: {
+		local: {from: ["gateway/edge"], paths: ["/local"], clients: ["127.0.0.1"]}
+		far: {from: ["gateway/edge"], paths: ["/far"], clients: ["198.51.100.0/24", "10.0.0.0/8"]}
+		but: {from: ["gateway/edge"], paths: ["/but"], not: clients: ["127.0.0.0/8"]}
+	}
+}`, all)
+}
+
+// A path's end admits as it is written, and refuses in every spelling.
+func TestEndsOfPathsAdmitAndRefuse(t *testing.T) {
+	var all []asks
+	ask := func(status int, paths ...string) {
+		for _, path := range paths {
+			all = append(all, asks{"shop/web", "", compiler.Request{Method: "GET", Path: path}, status})
+		}
+	}
+	ask(200, "/sum", "/a/sum", "/a/b/sum", "//sum", "/a/./sum", "/a/s%75m", "/a/sum?x=/")
+	ask(403, "/a/sum/", "/asum", "/a/sum/b", "/a/SUM", "/a/sum;x", "/a/s%2575m", "/a?b=/sum", "/")
+	ask(200, "/cart/7", "/cart/cards", "/cart/card/7", "/cart/open/card", "/cart/mycard")
+	ask(403, "/cart/card", "/cart/7/card", "/cart/7/CARD", "/cart/7/card/", "/cart/7/card;v=1", "/cart/7;a/c%2561rd", "/cart/x%252fcard", "/cart/open/card/", "/cart/open/Card")
+	admitting(t, `
+mesh: service: web: {port: http: number: 80, calls: app: {}}
+mesh: service: app: {
+	port: http: number: 80
+	grant: all: {from: ["web"], paths: ["*/sum", "/cart/*"]}
+	deny: cards: {mesh: true, paths: ["*/card"], not: paths: ["*/open/card"]}
+}`, all)
+}

@@ -24,7 +24,7 @@ var (
 )
 
 const (
-	usualMeshes = 18
+	usualMeshes = 24
 	usualEach   = 450
 	parallel    = 4  // requests under way at once
 	shown       = 10 // disagreements of a mesh that are told one by one
@@ -210,6 +210,8 @@ func headersDecide(p *compiler.Program) func(compiler.Answer) string {
 					how[key] = "granted by query"
 				case t.Dim == "parameters" && !t.Not:
 					how[key] = "denied by query"
+				case (t.Dim == "source" || t.Dim == "client") && !t.Not:
+					how[key] = map[bool]string{true: "granted by address", false: "denied by address"}[r.Then.Verdict == "forward"]
 				case t.Dim == "host" && !t.Not:
 					how[key] = map[bool]string{true: "granted by host", false: "denied by host"}[r.Then.Verdict == "forward"]
 				case asks && !t.Not && r.Then.Verdict == "forward":

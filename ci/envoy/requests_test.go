@@ -46,6 +46,9 @@ func (d *asker) request() compiler.Request {
 	} else if d.chance(20) {
 		d.page(&r)
 	}
+	if strings.HasPrefix(r.To, "gateway/") { // between the proxies of a rehearsal there is no address
+		r.Source = compiler.RehearsedAddress
+	}
 	if r.Port == "raw" {
 		r.Path, r.Headers, r.Method, r.Host = "", nil, "", ""
 	}
@@ -98,6 +101,9 @@ func (d *asker) toward(r *compiler.Request) {
 	if q.Host != "" && kind == "gateway" {
 		r.Host = q.Host
 	}
+	if q.Client != "" && kind == "gateway" { // which counts where a proxy in front is believed
+		r.Headers = append(r.Headers, compiler.Header{Name: "x-forwarded-for", Value: q.Client})
+	}
 	if q.Query != "" {
 		r.Path += "?" + q.Query
 	}
@@ -134,7 +140,7 @@ func (d *asker) lines(r *compiler.Request) {
 
 // signed gives a request the token of a user: of one whom its destination knows, or of anybody.
 func (d *asker) signed(r compiler.Request) compiler.Request {
-	if all := d.mesh.Program.Providers(); len(r.Users) == 0 && len(all) > 0 && d.chance(30) {
+	if all := d.mesh.Program.Providers(); len(r.Users) == 0 && len(all) > 0 && d.chance(50) {
 		r.Users = []compiler.User{{Provider: pick(d, all...).ID, Token: pick(d, compiler.SignedIn, compiler.SignedIn, compiler.SignedIn, compiler.OtherAudience, compiler.BadToken)}}
 	}
 	if r.Port == "raw" || len(r.Users) == 0 {

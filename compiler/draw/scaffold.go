@@ -243,16 +243,34 @@ func (m *Mesh) strangers(r *rand.Rand, p *pen, s *object) {
 	}))
 }
 
-// asking lets in who asks for something, now and then: what chance alone writes is rarely what decides.
+// asking lets in who asks for something, now and then: what chance alone writes is rarely what decides. Whose
+// visitors are told apart are gateways.
 func (m *Mesh) asking(r *rand.Rand, p *pen, s *object) {
-	if !p.chance(30) {
-		return
+	if p.chance(30) {
+		m.lines = append(m.lines, m.write(r, s, `grant: "asks"`, func(p *pen) string {
+			if p.chance(25) {
+				return m.visitors(p, "grant", "#Grant")
+			}
+			return "{anyone: true, " + p.field("#Grant", "grant", pick(p, "headers", "query", "hosts", "sources")) + "}"
+		}))
 	}
-	m.lines = append(m.lines, m.write(r, s, `grant: "asks"`, func(p *pen) string {
-		field := pick(p, "headers", "query", "hosts")
-		f, _ := schema.Definitions()["#Grant"].Field(field)
-		return "{anyone: true, " + field + ": " + p.value(f, spot{path: "grant"}.in("#Grant", field)) + "}"
-	}))
+	if p.chance(10) {
+		m.lines = append(m.lines, m.write(r, s, `deny: "visitors"`, func(p *pen) string { return m.visitors(p, "deny", "#Deny") }))
+	}
+}
+
+// visitors are those of the gateway, by their addresses.
+func (m *Mesh) visitors(p *pen, path, definition string) string {
+	if p.chance(50) {
+		return `{from: ["gateway/edge/gw"], not: ` + p.field(definition+"Except", path+".not", "clients") + "}"
+	}
+	return `{from: ["gateway/edge/gw"], ` + p.field(definition, path, "clients") + "}"
+}
+
+// field draws one field of a definition.
+func (p *pen) field(definition, path, name string) string {
+	f, _ := schema.Definitions()[definition].Field(name)
+	return name + ": " + p.value(f, spot{path: path}.in(definition, name))
 }
 
 // callees draws whom the next service calls.

@@ -53,12 +53,14 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#TokenFrom:#QueryName":  {"token", "q"},
 		"#TokenFrom:#CookieName": {"token", "sid"},
 
-		"#Owner":        {"ops", "a team"},
-		"#Domain":       {"new.test", "a.b.new.test", "inner.test", "a.inner.test"},
-		"#Host":         Hosts(),
-		"#AccessHost":   AccessHosts(),
-		"#Origin":       append(Origins(), "https://*.a.test", "*"),
-		"#CSRF:#Origin": append(Origins(), "https://*.a.test"),
+		"#Owner":           {"ops", "a team"},
+		"#Domain":          {"new.test", "a.b.new.test", "inner.test", "a.inner.test"},
+		"#Host":            Hosts(),
+		"sources:#IPRange": {"127.0.0.0/8", "127.0.0.1", "10.2.0.0/16", "10.0.0.0/8", "10.2.0.7", "2001:db8::/32"},
+		"clients:#IPRange": {"127.0.0.1", "198.51.100.0/24", "10.0.0.0/8", "2001:db8::/32", "203.0.113.9", "0.0.0.0/0"},
+		"#AccessHost":      AccessHosts(),
+		"#Origin":          append(Origins(), "https://*.a.test", "*"),
+		"#CSRF:#Origin":    append(Origins(), "https://*.a.test"),
 
 		// A share of one half is the only one that chance decides.
 		"#Percent":               {"0", "100", "100", "50"},
@@ -118,7 +120,7 @@ func grantPaths() []string {
 	for _, p := range Paths() {
 		out = append(out, p, strings.TrimSuffix(p, "/")+"/*")
 	}
-	return append(out, "/{x}", "/a/{x}", "/{x}/b", "/{x}/*", "/a/{x}/*", "/{x}/b/{y}", "/b/{x}/items", "/{x}/")
+	return append(out, "/{x}", "/a/{x}", "/{x}/b", "/{x}/*", "/a/{x}/*", "/{x}/b/{y}", "/b/{x}/items", "/{x}/", "*/items", "*/a", "*/b/a")
 }
 
 // HeaderNames are of conditions, of edits and of requests alike: none of those that proxies
@@ -148,7 +150,12 @@ func QueryValues() []string {
 
 // AccessHosts are those that grants and denies name: of gateways, of what routes make of them, and of services.
 func AccessHosts() []string {
-	return []string{"shop.test", "*.shop.test", "a.shop.test", "new.test", "*.new.test", "inner.test", "*.test", "s0.alpha", "s1.beta"}
+	return []string{"shop.test", "*.shop.test", "a.shop.test", "new.test", "*.new.test", "*.test", "*.alpha", "*.beta", "*.svc", "s0.alpha"}
+}
+
+// Addresses are of connections and visitors.
+func Addresses() []string {
+	return []string{"", "127.0.0.1", "10.2.0.7", "10.9.9.9", "198.51.100.7", "203.0.113.9", "2001:db8::1", "192.0.2.5"}
 }
 
 // ClaimTexts are of conditions and of tokens alike.

@@ -137,6 +137,7 @@ func (a *app) explainCmd() *cobra.Command {
 	var r compiler.Request
 	var headers, users, claims []string
 	var log string
+	var table bool
 	cmd := &cobra.Command{
 		Use: "explain [DIR] --to SERVICE [--from SERVICE] [--path /p]", Short: "Say what becomes of one request, and which lines decide it", Args: takes(0, 1),
 		Long: `Say what becomes of one request, who answers it, and which lines of the intent decide
@@ -174,7 +175,9 @@ lines of the intent have the names in it, and which release they are of.`,
 			if err != nil {
 				return err
 			}
-			ans.Written = p.Written(ans)
+			if ans.Written = p.Written(ans); table {
+				ans.Access = p.Table(ans)
+			}
 			if a.form().structured() {
 				return a.document(ans)
 			}
@@ -188,6 +191,7 @@ lines of the intent have the names in it, and which release they are of.`,
 	fl.StringArrayVar(&users, "user", nil, userFlag)
 	fl.StringArrayVar(&claims, "claim", nil, claimFlag)
 	fl.StringVar(&log, "log", "", "explain the lines of this file, - for standard input, in place of a request")
+	cmd.Flags().BoolVar(&table, "table", false, "show all rules by which proxies on its way decide who gets in, in their order, and which one decides")
 	a.prints(cmd, []document{{"explain", compiler.Answer{}}, {"code", diag.Entry{}}, {"logged", compiler.LoggedLines{}}}, textForm, jsonForm, yamlForm)
 	return cmd
 }
@@ -207,8 +211,9 @@ func (a *app) addressing(cmd *cobra.Command, f *intentFlags, r *compiler.Request
 	completes(cmd, "to", f.parties(a))
 	cmd.ValidArgsFunction = folderOrCode
 	choices(cmd, "http-version", compiler.HTTP10, compiler.HTTP11, compiler.HTTP2)
+	fl.StringVar(&r.Source, "source", "", "address of the connection by which it comes (default: one that no rule names)")
+	fl.StringVar(&r.Client, "client", "", "address of the visitor, as a gateway sees it (default: what is believed of x-forwarded-for, else the source)")
 	fl.StringVar(&r.ServerName, "sni", "", "name that the connection to a port of HTTPS asks for (default: the host)")
-	fl.StringVar(&r.Source, "source", "", "address that the connection to a gateway's port comes from (default: one that no route names)")
 	fl.StringVar(&r.Certificate, "certificate", "", "certificate that the visitor shows to a host that asks for one: "+compiler.TrustedCertificate+" for one that it takes, "+compiler.OtherCertificate+" (default: none)")
 	choices(cmd, "certificate", compiler.TrustedCertificate, compiler.OtherCertificate)
 }
@@ -293,6 +298,7 @@ func (a *app) explain(ans compiler.Answer) error {
 			printer.Fprintf(a.out, "  %s of %s, for all requests: %s (%s)\n", f.Feature, to, strings.TrimSpace(f.Name+" "+f.Value), a.writtenAt(b.Written, f.Feature))
 		}
 	}
+	a.table(ans)
 	if ans.NotCalled != "" {
 		but := "but"
 		if ans.Outcome.Verdict == "denied" {
@@ -301,6 +307,36 @@ func (a *app) explain(ans compiler.Answer) error {
 		printer.Fprintf(a.out, "  %s %s does not call it: its own proxy has no way there until `calls` names it\n", but, ans.NotCalled)
 	}
 	return nil
+}
+
+// table prints the rules by which proxies decide who gets in.
+func (a *app) table(ans compiler.Answer) {
+	at := ""
+	for _, r := range ans.Access {
+		if r.At != at {
+			at = r.At
+			printer.Fprintf(a.out, "who gets in at %s, in the order in which its proxy asks:\n", at)
+		}
+		mark, holds := " ", ""
+		switch {
+		case r.Decides:
+			mark, holds = "→", ": holds, and decides"
+		case r.Holds:
+			holds = ": holds"
+		}
+		name := r.Rule
+		if i := strings.LastIndex(r.Path, "/"+strings.TrimPrefix(r.Rule, "shadow ")+"/"); i >= 0 {
+			name += " " + r.Path[i+len("/"+strings.TrimPrefix(r.Rule, "shadow ")+"/"):]
+		}
+		about := "from " + r.Who
+		if r.What != "" {
+			about += ": " + r.What
+		}
+		if r.Rule == "else" {
+			about = "refused"
+		}
+		printer.Fprintf(a.out, "  %s %s: %s%s\n     %s\n", mark, name, about, holds, a.at(r.Pos))
+	}
 }
 
 // writtenAt says which lines say something of a feature.

@@ -477,6 +477,8 @@ no.`,
 	fl.StringVarP(&r.Namespace, "namespace", "n", "", "namespace of names without one")
 	fl.StringVar(&r.Port, "port", "", "name of the destination's port (default: its only one, or its main one)")
 	fl.StringVar(&r.Host, "host", "", "Host header")
+	fl.StringVar(&r.Source, "source", "", "address of the connection by which it comes (default: one that no rule names)")
+	fl.StringVar(&r.Client, "client", "", "address of the visitor, as a gateway sees it (default: what is believed of x-forwarded-for, else the source)")
 	fl.StringVar(&r.ServerName, "sni", "", "name that the connection to a port of HTTPS asks for (default: the host)")
 	fl.StringVarP(&r.Method, "method", "X", "", "HTTP method; leave out for all")
 	fl.StringVar(&r.Path, "path", "", "path; leave out for all")

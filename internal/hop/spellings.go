@@ -21,15 +21,19 @@ const (
 // that an application may read as the given one: with escapes for characters, letters of
 // either case, path parameters or empty segments in between, with or without a slash at
 // its end. The path
-// is one that a grant may name: "/a", or "/a/*" for it and all below it. A segment "{name}"
+// is one that a grant may name: "/a", "/a/*" for it and all below it, or "*/a" for all that end so. A segment "{name}"
 // stands for any: whatever has no slash, for what is escaped may be a part of it.
 func Spellings(path string) string {
 	path, below := strings.CutSuffix(path, "*")
+	path, ends := strings.CutPrefix(path, "*")
 	path = strings.Trim(path, "/")
 	if path == "" && below {
 		return `.*`
 	}
 	var b strings.Builder
+	if ends {
+		b.WriteString(".*")
+	}
 	if path != "" {
 		for segment := range strings.SplitSeq(path, "/") {
 			b.WriteString(parting)

@@ -5,6 +5,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/trait"
 )
 
 // denyTests returns conditions of which d refuses what meets one of them at port p of a service; none if it
@@ -44,6 +45,16 @@ func visitorRefusals(trustDomain string, g *model.Gateway, h model.Host, of know
 	}
 	add(model.GatewayPath(g.ID), g.Denies)
 	add(model.GatewayHostPath(g.ID, h.Name), h.Denies)
+	return out
+}
+
+// VisitorDenies are the denies around a gateway's host as rules, in the order in which they are asked, on a route with
+// those traits.
+func VisitorDenies(m *model.Mesh, g *model.Gateway, h model.Host, of trait.Set) space.List {
+	var out space.List
+	for _, a := range visitorRefusals(m.TrustDomain, g, h, of.SignedIn) {
+		out = append(out, space.Rule{When: a.When, Then: space.RefusedByDeny(), From: []space.Origin{a.origin}})
+	}
 	return out
 }
 
@@ -134,6 +145,12 @@ func conditions(trustDomain string, t model.Terms, as spelling, not model.Terms,
 	for _, u := range t.Users {
 		when = slices.Concat(when, of.signedIn(u.Provider), claims(u))
 	}
+	if t.Sources != nil {
+		when = append(when, space.AddressTest(space.SourceDim, t.Sources))
+	}
+	if t.Clients != nil {
+		when = append(when, space.AddressTest(space.ClientDim, t.Clients))
+	}
 	except := func(t space.Test) {
 		if t.Not = true; len(t.Any) > 0 {
 			when = append(when, t)
@@ -143,6 +160,8 @@ func conditions(trustDomain string, t model.Terms, as spelling, not model.Terms,
 	except(methodTest(not.Methods))
 	except(pathTest(not.Paths, notAs.path))
 	except(space.HostTest(not.Hosts, notAs.host))
+	except(space.AddressTest(space.SourceDim, not.Sources))
+	except(space.AddressTest(space.ClientDim, not.Clients))
 	for _, v := range not.Headers {
 		t := notAs.header(v)
 		t.Not = true

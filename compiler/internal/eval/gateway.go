@@ -83,6 +83,9 @@ func (b behind) door(to destination) door {
 		if p, ok := s.Port(to.port); ok {
 			d = doorOf(s, p, b.column, b.column.access(b.mesh, s, p))
 			d.rules = AsIdentity(d.rules, b.identity)
+			for i := range d.rules {
+				d.rules[i].When = space.BehindGateway(d.rules[i].When)
+			}
 		}
 	}
 	b.doors[to] = d

@@ -21,13 +21,13 @@ func Forbidden(trustDomain string, p model.Port, n model.Never) (r Requests, ok 
 	}
 	d := n.Deny
 	if !p.Protocol.IsHTTP() {
-		if d.Methods != nil || d.Paths != nil {
-			return Requests{}, false // a connection has neither
+		if d.AsksRequests() {
+			return Requests{}, false // a connection has nothing of that
 		}
-		d.Not.Methods, d.Not.Paths = nil, nil
+		d.Not = d.Not.OfConnections()
 	}
 	isWho := func(t space.Test) bool { return t.Dim == space.IdentityDim }
-	all := broadly(trustDomain, d, anywhere)[0] // it says nothing of the query and of users
+	all := broadly(trustDomain, d, anywhere)[0] // its not says nothing of the query and of users
 	return Requests{
 		Who:     slices.DeleteFunc(slices.Clone(all), func(t space.Test) bool { return !isWho(t) }),
 		What:    slices.DeleteFunc(all, isWho),

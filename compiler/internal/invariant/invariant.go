@@ -160,6 +160,9 @@ func (q *question) forwarded(b *Breach, scope space.Scope, l space.List, who, wh
 		if r.Then.Verdict != space.Forward {
 			continue
 		}
+		if scope.Kind == space.Gateway {
+			what = space.BehindGateway(what)
+		}
 		when, possible, err := r.Image.Before(what)
 		if err != nil {
 			return false, err

@@ -17,6 +17,8 @@ func (p Path) Pattern() space.Pattern {
 		return space.Pattern{Kind: space.Prefix, Text: p.Value}
 	case PathTemplate:
 		return space.Pattern{Kind: space.Template, Text: p.Value}
+	case PathEnd:
+		return space.Pattern{Kind: space.Suffix, Text: p.Value}
 	default:
 		return space.Pattern{Kind: space.Exact, Text: p.Value}
 	}

@@ -352,6 +352,7 @@ const (
 	PathPrefix   PathKind = "prefix"
 	PathTemplate PathKind = "template"
 	PathBelow    PathKind = "below"
+	PathEnd      PathKind = "end" // of grants and denies: whatever ends so
 )
 
 // Path is a condition on the normalised path. The zero Path is no condition.
@@ -365,10 +366,14 @@ type Path struct {
 
 // Written is the condition as a grant writes it, if that has one of its kind.
 func (p Path) Written() string {
-	if p.Kind == PathBelow {
+	switch p.Kind {
+	case PathBelow:
 		return p.Value + "*"
+	case PathEnd:
+		return "*" + p.Value
+	default:
+		return p.Value
 	}
-	return p.Value
 }
 
 // IsZero reports whether p is no condition.
@@ -481,6 +486,9 @@ type Terms struct {
 	Query []Value `json:"query,omitempty"`
 	// Users are conditions on who the end user is, one for each provider of tokens, sorted by it.
 	Users []UserTerms `json:"users,omitempty"`
+	// Sources are ranges of addresses of connections, and Clients of visitors, sorted; nil does not restrict.
+	Sources []string `json:"sources,omitempty"`
+	Clients []string `json:"clients,omitempty"`
 	// Ports are port names; nil does not restrict.
 	Ports []string `json:"ports,omitempty"`
 }
@@ -510,12 +518,13 @@ type Value struct {
 
 // AsksRequests reports whether terms say anything of requests, which connections have not.
 func (t Terms) AsksRequests() bool {
-	return len(t.Methods)+len(t.Paths)+len(t.Hosts)+len(t.Headers)+len(t.Query)+len(t.Users) > 0
+	return len(t.Methods)+len(t.Paths)+len(t.Hosts)+len(t.Headers)+len(t.Query)+len(t.Users)+len(t.Sources)+len(t.Clients) > 0
 }
 
 // OfConnections are the terms without what they say of requests.
 func (t Terms) OfConnections() Terms {
 	t.Methods, t.Paths, t.Hosts, t.Headers, t.Query, t.Users = nil, nil, nil, nil, nil, nil
+	t.Sources, t.Clients = nil, nil
 	return t
 }
 
@@ -550,6 +559,13 @@ func (s *Service) Asked(p Port) []Grant {
 		return nil // they come in anyway, and the grants are as good as others
 	}
 	return slices.DeleteFunc(slices.Clone(s.Grants), func(g Grant) bool { return !g.Asked || !slices.Contains(g.Ports, p.Name) })
+}
+
+// AsksVisitors reports whether the service's proxy tells visitors apart by their addresses, and be it to count them.
+func (s *Service) AsksVisitors() bool {
+	asks := func(t, not Terms) bool { return len(t.Clients)+len(not.Clients) > 0 }
+	return slices.ContainsFunc(slices.Concat(s.Grants, s.ShadowGrants), func(g Grant) bool { return asks(g.Terms, g.Not) }) ||
+		slices.ContainsFunc(slices.Concat(s.Denies, s.ShadowDenies), func(d Deny) bool { return asks(d.Terms, d.Not) })
 }
 
 // Deny refuses what meets its terms, whatever grants say. It is read broadly: every

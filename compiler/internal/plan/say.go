@@ -159,6 +159,13 @@ func requested(when []space.Test) string {
 	return strings.Join(parts, " ")
 }
 
+// RuleWords say whom a rule is about and which requests, "" for all of them; own is whose rule it is, whose namespace
+// goes without saying.
+func RuleWords(m *model.Mesh, when []space.Test, own string) (who, what string) {
+	near, _, _ := strings.Cut(strings.TrimPrefix(own, "gateway/"), "/")
+	return newSpeaker(m).who(when, near), requested(when)
+}
+
 func join(ps []space.Pattern, word func(space.Pattern) string) string {
 	parts := make([]string, 0, len(ps))
 	for _, p := range ps {

@@ -25,6 +25,10 @@ func literally(p space.Pattern) []space.Pattern {
 		}
 		return out
 	}
+	if tail, ends := strings.CutPrefix(p.Text, "*"); ends {
+		tail = strings.TrimSuffix(tail, "/")
+		return []space.Pattern{{Kind: space.Suffix, Text: tail}, {Kind: space.Suffix, Text: tail + "/"}}
+	}
 	path, below := strings.CutSuffix(p.Text, "*")
 	switch path = strings.TrimSuffix(path, "/"); {
 	case strings.Contains(path, "{"):

@@ -33,6 +33,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkPlaintext()
 	l.checkUsers()
 	l.checkDenies()
+	l.checkVisitors()
 	l.checkGatewayPorts()
 	l.checkExternalHosts()
 	l.checkExternalGrants()

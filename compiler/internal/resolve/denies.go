@@ -40,6 +40,7 @@ func (l *linker) serviceDeny(p *pkg, s *model.Service, e intent.Entry) model.Den
 	asked := both(d.Terms, d.Not)
 	asked.Ports = slices.DeleteFunc(portNames(s.Ports), func(port string) bool { return !d.At(port) })
 	l.needRequests("deny", e, s, asked)
+	l.seesClients("deny", e, d.Terms, d.Not)
 	if n.Field("shadow").Bool() {
 		l.canCount("deny", e, s, model.Terms{Ports: asked.Ports})
 	}
@@ -52,7 +53,7 @@ func (l *linker) gatewayDeny(p *pkg, e intent.Entry) model.Deny {
 	d := model.Deny{Name: e.Name, Terms: l.termsOf(p, n), Not: l.exceptOf(p, n.Field("not"))}
 	if !d.AsksRequests() && !d.Not.AsksRequests() {
 		l.add(diag.New(diag.CodeWho, n.Pos(), "deny %q does not say what", e.Name).
-			WithFix(`add methods, paths, hosts, headers, query or user: paths: ["/*"] refuses everything`))
+			WithFix(`add methods, paths, hosts, headers, query, user or addresses: paths: ["/*"] refuses everything`))
 	}
 	l.canDeny(e, d)
 	return d
@@ -83,6 +84,33 @@ func (l *linker) checkDenies() {
 		l.checkPatterns(s)
 		if len(s.Denies) > 0 {
 			l.checkEffect(s)
+		}
+	}
+}
+
+// visitorHeader is where a gateway says for whom it calls.
+const visitorHeader = "x-forwarded-for"
+
+// checkVisitors refuses routes of gateways that write themselves who the visitor is, to a service that tells visitors
+// apart by it.
+func (l *linker) checkVisitors() {
+	if l.diags.HasErrors() {
+		return
+	}
+	for _, g := range l.mesh.Gateways {
+		for _, h := range g.Hosts {
+			for _, e := range l.mesh.GatewayRoutes(g, h) {
+				if !slices.ContainsFunc(e.Traits.Image().Headers, func(h space.Edit) bool { return h.Name == visitorHeader }) {
+					continue
+				}
+				for _, t := range e.To {
+					if s := l.mesh.Service(t.Service); s != nil && s.AsksVisitors() {
+						l.add(diag.New(diag.CodeRange, l.lineOf(model.GatewayRoutePath(g.ID, h.Name, e.Gateway.Name)), "what is sent to %q has its %s edited on the way, by which that tells visitors apart", s.ID, visitorHeader).
+							WithRelated(l.lineOf(model.ServicePath(s.ID)), "its grants or denies say `clients`").WithFix("edit a header of your own"))
+						break
+					}
+				}
+			}
 		}
 	}
 }

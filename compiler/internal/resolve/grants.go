@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,6 +94,7 @@ func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 	l.saysWho("grant "+strconv.Quote(e.Name), g.Terms, n, orAnyone)
 	g.Ports = l.grantPorts(s, n)
 	l.needRequests("grant", e, s, both(g.Terms, g.Not))
+	l.seesClients("grant", e, g.Terms, g.Not)
 	l.canGrant(e, g)
 	return g
 }
@@ -102,6 +104,7 @@ func both(t, other model.Terms) model.Terms {
 	t.Methods, t.Paths, t.Headers = slices.Concat(t.Methods, other.Methods), slices.Concat(t.Paths, other.Paths), slices.Concat(t.Headers, other.Headers)
 	t.Hosts = slices.Concat(t.Hosts, other.Hosts)
 	t.Query, t.Users = slices.Concat(t.Query, other.Query), slices.Concat(t.Users, other.Users)
+	t.Sources, t.Clients = slices.Concat(t.Sources, other.Sources), slices.Concat(t.Clients, other.Clients)
 	return t
 }
 
@@ -165,6 +168,11 @@ func (l *linker) pathsOf(n intent.Node, paths []model.Path, called model.Path) [
 	}
 	var out []model.Path
 	for _, p := range paths {
+		if p.Kind == model.PathEnd && called.Kind != model.PathExact {
+			l.add(diag.New(diag.CodeOneOf, n.Field("grpc").Pos(), "methods of gRPC and how a path ends cannot be asked for together").
+				WithRelated(n.Field("paths").Pos(), "paths").WithFix("name the service and the method, or write the paths"))
+			return []model.Path{called}
+		}
 		if both, ok := model.IntersectPaths(p, called); ok {
 			out = append(out, both)
 		}
@@ -201,6 +209,7 @@ func (l *linker) eachOf(p *pkg, n intent.Node) model.Terms {
 	l.nonEmpty(n.Field("paths"), "paths")
 	sortPaths(t.Paths)
 	t.Hosts = slices.Sorted(slices.Values(l.nonEmpty(n.Field("hosts"), "hosts")))
+	t.Sources, t.Clients = l.ranges(n, "sources"), l.ranges(n, "clients")
 	for _, e := range n.Field("headers").Fields() {
 		if v, ok := l.accessHeader(e); ok {
 			t.Headers = append(t.Headers, v)
@@ -214,6 +223,54 @@ func (l *linker) eachOf(p *pkg, n intent.Node) model.Terms {
 	}
 	t.Users = l.userTerms(p, n.Field("user"))
 	return t
+}
+
+// ranges reads a list of addresses and ranges of them, as they are without what is not of their network.
+func (l *linker) ranges(n intent.Node, field string) []string {
+	l.nonEmpty(n.Field(field), field)
+	var out []string
+	for _, r := range n.Field(field).List() {
+		p, err := netip.ParsePrefix(r.Str())
+		if a, single := netip.ParseAddr(r.Str()); single == nil {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		switch {
+		case err != nil || p.Addr().Zone() != "" || p.Addr().Is4In6():
+			l.add(diag.New(diag.CodeRange, r.Pos(), "%q is no address and no range of them", r.Str()).WithFix(`write "10.2.0.7", "10.2.0.0/16" or "2001:db8::/32"`))
+		case p != p.Masked():
+			l.add(diag.New(diag.CodeRange, r.Pos(), "%q is an address with the size of its network: the range is %s", r.Str(), p.Masked()).WithFix("write %q, or %q for that address alone", p.Masked(), p.Addr()))
+		default:
+			out = append(out, p.String())
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// seesClients refuses addresses of visitors where somebody else than a gateway may call: what other callers
+// say of whom they call for is their word.
+func (l *linker) seesClients(what string, e intent.Entry, t, not model.Terms) {
+	if len(t.Clients)+len(not.Clients) == 0 {
+		return
+	}
+	if at := slices.IndexFunc(t.Accounts, func(a string) bool { return !l.onlyGateway(a) }); t.Mesh || t.Anyone || len(t.Namespaces)+len(t.Patterns) > 0 || at >= 0 {
+		l.add(diag.New(diag.CodeWho, e.Node.Pos(), "%s %q tells visitors apart by their addresses, which gateways alone see, and names others who call", what, e.Name).
+			WithFix("name gateways in `from`, such as \"gateway/edge/edge\", or write `sources` for the address of the connection"))
+	}
+}
+
+// onlyGateway reports whether gateways and no services run as an account.
+func (l *linker) onlyGateway(account string) bool {
+	of := false
+	for id, accounts := range l.accounts {
+		if slices.Contains(accounts, account) {
+			if !strings.HasPrefix(id, gatewayPrefix) {
+				return false
+			}
+			of = true
+		}
+	}
+	return of
 }
 
 // accessHeader reads what a header is like: a value that can be told from several.
@@ -321,7 +378,7 @@ func (l *linker) needRequests(what string, e intent.Entry, s *model.Service, t m
 	}
 	for _, p := range s.Ports {
 		if !p.Protocol.IsHTTP() && (t.Ports == nil || slices.Contains(t.Ports, p.Name)) {
-			l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "%s %q restricts methods, paths, hosts, headers, query or users, but port %q is tcp", what, e.Name, p.Name).
+			l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "%s %q restricts methods, paths, hosts, headers, query, users or addresses, but port %q is tcp", what, e.Name, p.Name).
 				WithFix("name the http ports in `ports`, and write a %s of its own for port %q", what, p.Name))
 		}
 	}
@@ -361,9 +418,16 @@ func (l *linker) nonEmpty(n intent.Node, field string) []string {
 }
 
 // grantPath reads "/a" (exactly) or "/a/*" (everything below "/a/"), in which "{name}" may
-// stand for any one segment.
+// stand for any one segment, or "*/a" (everything that ends so).
 func (l *linker) grantPath(n intent.Node) (model.Path, bool) {
 	s := n.Str()
+	if tail, ends := strings.CutPrefix(s, "*"); ends {
+		if why := badPath(tail, false); why != "" {
+			l.add(diag.New(diag.CodePath, n.Pos(), "path %q %s", s, why).WithFix(`write "*/a" for everything that ends in "/a"`))
+			return model.Path{}, false
+		}
+		return model.Path{Kind: model.PathEnd, Value: tail}, true
+	}
 	below, isBelow := strings.CutSuffix(s, "*")
 	free := strings.ContainsAny(s, "{}")
 	why := badPath(below, true)

@@ -127,8 +127,8 @@ func (l *linker) saysSomething(e intent.Entry, n model.Never, about []string) {
 	case !l.leaves(n.Terms, n.Not) || !where:
 		l.add(diag.New(diag.CodeNever, e.Node.Pos(), "never %q says nothing: its `not` takes back all that it says", e.Name).
 			WithFix("delete it, or what excepts too much"))
-	case bytes && (n.Methods != nil || n.Paths != nil):
-		l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "never %q is about methods or paths, but the ports that it speaks of take bytes only", e.Name).
-			WithFix("leave out `methods` and `paths`, or name other services"))
+	case bytes && n.AsksRequests():
+		l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "never %q is about requests, but the ports that it speaks of take bytes only", e.Name).
+			WithFix("leave out what is about requests, or name other services"))
 	}
 }

@@ -199,7 +199,12 @@ func (l *linker) delegatedHost(e intent.Entry) model.DelegatedHost {
 		l.add(diag.New(diag.CodeDelegation, paths.Pos(), "an empty list of paths delegates nothing").WithFix("leave `paths` out to delegate all, or delete the host"))
 	}
 	for _, n := range paths.List() {
-		if p, ok := l.grantPath(n); ok {
+		p, ok := l.grantPath(n)
+		if ok && p.Kind == model.PathEnd {
+			l.add(diag.New(diag.CodePath, n.Pos(), "a delegation is told by how paths begin, and %q says how they end", n.Str()).WithFix(`write "/a", "/a/*" or "/a/{id}"`))
+			continue
+		}
+		if ok {
 			h.Paths = append(h.Paths, p)
 		}
 	}

@@ -144,8 +144,8 @@ type Test struct {
 	ServerName string
 	// Certificate is what its visitor shows, "" for none.
 	Certificate string
-	// Source is the address that its connection comes from, "" for one that nothing names.
-	Source string
+	// Source and Client are addresses: of its connection, and of the visitor as a gateway sees him; "" for one that nothing names.
+	Source, Client string
 	// Pause is how long the sender is silent before the request's end, After how long its destination
 	// works on it from there.
 	Pause, After time.Duration

@@ -24,7 +24,7 @@ func (l *linker) readTests(p *pkg) {
 func (l *linker) test(p *pkg, e intent.Entry) (Test, bool) {
 	q := e.Node.Field("request")
 	t := Test{Name: e.Name, Pos: e.Node.Pos(), Host: q.Field("host").Str(), Method: q.Field("method").Str(), Path: q.Field("path").Str(),
-		HTTP: q.Field("http").Str(), ServerName: q.Field("sni").Str(), Certificate: q.Field("certificate").Str(), Source: q.Field("source").Str()}
+		HTTP: q.Field("http").Str(), ServerName: q.Field("sni").Str(), Certificate: q.Field("certificate").Str(), Source: q.Field("source").Str(), Client: q.Field("client").Str()}
 	if t.Method == "" {
 		t.Method = "GET"
 	}

@@ -82,6 +82,8 @@ func PathWords(p Pattern) string {
 		return "under " + p.Text
 	case Prefix:
 		return p.Text + "*"
+	case Suffix:
+		return "*" + p.Text
 	case Exact, Template, Spelt:
 		return p.Text
 	case Folded:

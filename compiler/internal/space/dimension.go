@@ -65,7 +65,7 @@ const (
 func Dimensions() []Dimension { return dimensions }
 
 //nolint:gochecknoglobals // a constant that Go cannot express
-var dimensions = []Dimension{path, method, host, identity, caller, header, cookie, query, scheme, user, claim, once, parameters}
+var dimensions = []Dimension{path, method, host, identity, caller, header, cookie, query, scheme, user, claim, once, parameters, source, client, hopped}
 
 // Of is what there is to know of d, and its name within a family, "" for one that is alone.
 // It panics if d is no dimension.

@@ -240,7 +240,7 @@ func (m Move) below(p Pattern) (before []Pattern, all bool) {
 
 // spells reports whether spelt knows what comes out of the Move in every spelling.
 func (m Move) spells(p Pattern) bool {
-	return m.How == Below && !strings.Contains(m.To, "%25") && !strings.Contains(p.Text, "{")
+	return m.How == Below && !strings.Contains(m.To, "%25") && !strings.Contains(p.Text, "{") && !strings.HasPrefix(p.Text, "*")
 }
 
 // spelt is Before of a Spelt pattern without free segments, which takes a path segment by

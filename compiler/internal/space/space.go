@@ -305,6 +305,11 @@ type Request struct {
 	// Users are those who are signed in, and other tokens, one for each provider at most; for none
 	// that is not here it has a token.
 	Users []User `json:"users,omitempty"`
+	// Source is the address of the connection by which it comes to its first proxy, Client the visitor's as a
+	// gateway of ours saw it, and Hop that of the gateway's connection to what is behind it; "" where unknown.
+	Source string `json:"source,omitempty"`
+	Client string `json:"client,omitempty"`
+	Hop    string `json:"hop,omitempty"`
 }
 
 // Target is the path with its query.

@@ -74,7 +74,7 @@ func visitorDenials(g *model.Gateway, ofGateway []model.Deny, h model.Host, ofHo
 	add := func(carrier string, ds []model.Deny) {
 		for _, d := range ds {
 			out.Policies[model.DenyPath(carrier, d.Name)] = &rbacconfigv3.Policy{
-				Principals:  []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_Any{Any: true}}},
+				Principals:  connected([]*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_Any{Any: true}}}, d.Terms, d.Not),
 				Permissions: []*rbacconfigv3.Permission{but(broadly(d.Terms), strictly(d.Not))},
 				Condition:   onceOrNot(nil, d.Not.Headers),
 			}
@@ -92,7 +92,7 @@ func (e *emitter) refused(d model.Deny, p model.Port) *rbacconfigv3.Principal {
 	if len(who) == 0 {
 		return nil
 	}
-	return anyPrincipal(calledBy(who, e.principals(d.Not, p)))
+	return anyPrincipal(connected(calledBy(who, e.principals(d.Not, p)), d.Terms, d.Not))
 }
 
 // calledBy is a union of callers, of which those of another one are taken out.

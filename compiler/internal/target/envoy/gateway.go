@@ -68,11 +68,15 @@ func (e *emitter) gatewayManager(g *model.Gateway, p model.Port, routes string, 
 // believed tells those behind a gateway's route what it believes of a visitor, and nothing of what
 // stood there before: one address, and one scheme. What intent itself makes of one of the headers
 // stays; filters have done so before the router adds headers.
-func believed(g *model.Gateway, r model.EffectiveRoute, route *routev3.Route) {
-	if g.TrustedHops == 0 {
-		return // Envoy has written both itself
+func (e *emitter) believed(g *model.Gateway, r model.EffectiveRoute, route *routev3.Route) {
+	told := []struct{ name, value string }{{"x-forwarded-for", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}, {"x-forwarded-proto", "%REQ(:SCHEME)%"}}
+	if g.TrustedHops == 0 { // Envoy has written both itself, but its own address for that of a visitor from its host
+		if !e.asksVisitors(r.To) {
+			return
+		}
+		told = told[:1]
 	}
-	for _, h := range []struct{ name, value string }{{"x-forwarded-for", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}, {"x-forwarded-proto", "%REQ(:SCHEME)%"}} {
+	for _, h := range told {
 		if slices.ContainsFunc(r.Traits.Image().Headers, func(e space.Edit) bool { return e.Name == h.name }) {
 			continue
 		}
@@ -80,6 +84,14 @@ func believed(g *model.Gateway, r model.EffectiveRoute, route *routev3.Route) {
 			Header: &corev3.HeaderValue{Key: h.name, Value: h.value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 		})
 	}
+}
+
+// asksVisitors reports whether some of the services to which a route sends ask for addresses of visitors.
+func (e *emitter) asksVisitors(to []model.Target) bool {
+	return slices.ContainsFunc(to, func(t model.Target) bool {
+		s := e.m.Service(t.Service)
+		return s != nil && s.AsksVisitors()
+	})
 }
 
 // plainListener takes plain HTTP.
@@ -113,7 +125,7 @@ func (e *emitter) gatewayHost(g *model.Gateway, h model.Host, out *entry) *route
 			if len(refused.Policies)+len(shadow.Policies) > 0 { // not on the virtual host: to what no proxy takes it answers 400
 				RouteFilter(route, SlotDeny, counting(refused, shadow))
 			}
-			believed(g, r, route)
+			e.believed(g, r, route)
 			vh.Routes = append(vh.Routes, route)
 		}
 	}

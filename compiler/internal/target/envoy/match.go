@@ -126,6 +126,8 @@ func (c Conditions) routeMatch(m model.Match) (*routev3.RouteMatch, error) {
 		out.PathSpecifier = &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: m.Path.Value}
 	case model.PathBelow:
 		out.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: m.Path.Value}
+	case model.PathEnd:
+		out.PathSpecifier = &routev3.RouteMatch_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: `[!-~]*` + regexp.QuoteMeta(m.Path.Value)}}
 	case model.PathTemplate:
 		out.PathSpecifier = &routev3.RouteMatch_SafeRegex{SafeRegex: templateRegex(m.Path.Value)}
 	default:

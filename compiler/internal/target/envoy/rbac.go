@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"net/netip"
 	"slices"
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
@@ -45,9 +46,48 @@ func (e *emitter) allow(grants []model.Grant, p model.Port) *rbacconfigv3.RBAC {
 		} else if g.AsksRequests() {
 			continue // bytes have nothing of that, so such a grant admits nobody
 		}
-		out.Policies[g.Name] = &rbacconfigv3.Policy{Principals: calledBy(principals, e.principals(g.Not, p)), Permissions: perms, Condition: once}
+		out.Policies[g.Name] = &rbacconfigv3.Policy{Principals: connected(calledBy(principals, e.principals(g.Not, p)), g.Terms, g.Not), Permissions: perms, Condition: once}
 	}
 	return out
+}
+
+// connected is a caller besides at one of the addresses of terms, and at none of others: of the connection, which
+// Envoy has whatever a request says, and of visitors as the connection manager believes what it is told.
+func connected(who []*rbacconfigv3.Principal, t, not model.Terms) []*rbacconfigv3.Principal {
+	in := func(ranges []string, of func(*corev3.CidrRange) *rbacconfigv3.Principal) *rbacconfigv3.Principal {
+		var each []*rbacconfigv3.Principal
+		for _, r := range ranges {
+			p := netip.MustParsePrefix(r) // as resolve has read it
+			each = append(each, of(&corev3.CidrRange{AddressPrefix: p.Addr().String(), PrefixLen: UInt32(uint32(p.Bits()))}))
+			if p.Addr().Is4() { // the same in IPv6 (RFC 4291 section 2.5.5.2), which Envoy holds for another address
+				const mapped = 128 - 32
+				each = append(each, of(&corev3.CidrRange{AddressPrefix: "::ffff:" + p.Addr().String(), PrefixLen: UInt32(uint32(mapped + p.Bits()))}))
+			}
+		}
+		return anyPrincipal(each)
+	}
+	source := func(r *corev3.CidrRange) *rbacconfigv3.Principal {
+		return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_DirectRemoteIp{DirectRemoteIp: r}}
+	}
+	client := func(r *corev3.CidrRange) *rbacconfigv3.Principal {
+		return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_RemoteIp{RemoteIp: r}}
+	}
+	all := []*rbacconfigv3.Principal{anyPrincipal(who)}
+	for _, of := range []struct {
+		is, not []string
+		make    func(*corev3.CidrRange) *rbacconfigv3.Principal
+	}{{t.Sources, not.Sources, source}, {t.Clients, not.Clients, client}} {
+		if len(of.is) > 0 {
+			all = append(all, in(of.is, of.make))
+		}
+		if len(of.not) > 0 {
+			all = append(all, &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_NotId{NotId: in(of.not, of.make)}})
+		}
+	}
+	if len(all) == 1 {
+		return who
+	}
+	return []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_AndIds{AndIds: &rbacconfigv3.Principal_Set{Ids: all}}}}
 }
 
 // principals are the who-fields of terms, a union.
@@ -197,6 +237,8 @@ func pathPermissions(p model.Path) []*rbacconfigv3.Permission {
 	switch {
 	case p.Kind == model.PathExact:
 		return []*rbacconfigv3.Permission{path(exactString(p.Value))}
+	case p.Kind == model.PathEnd:
+		return []*rbacconfigv3.Permission{path(&matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: p.Value}})}
 	case p.Kind == model.PathTemplate:
 		return []*rbacconfigv3.Permission{path(&matcherv3.StringMatcher{
 			MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: templateRegex(p.Value)},

@@ -24,8 +24,8 @@ import (
 // world is one real Envoy that plays the caller's sidecar, the callee's sidecar
 // and a gateway at once, without TLS, before two applications.
 type world struct {
-	caller, gateway string // addresses
-	tries           atomic.Int32
+	caller, gateway, callee string // addresses
+	tries                   atomic.Int32
 }
 
 func port(t *testing.T, address string) uint32 {
@@ -76,12 +76,12 @@ func (w *world) app(t *testing.T, version string) uint32 {
 func start(t *testing.T) *world {
 	t.Helper()
 	w := &world{}
-	local, edge := freePort(t), freePort(t)
+	local, edge, inbound := freePort(t), freePort(t), freePort(t)
 	m := &model.Mesh{TrustDomain: "mesh.local", Capture: model.Explicit, Services: []*model.Service{
 		{ID: "shop/echo", Namespace: "shop", Name: "echo",
 			Ports: []model.Port{{Name: "http", Number: 80, Protocol: model.HTTP, MTLS: model.Disable}},
 			Versions: []model.Version{
-				{Name: "v1", Account: "echo", Ports: map[string]model.VersionPort{"http": {Host: loopback, Port: freePort(t), App: w.app(t, "v1")}}},
+				{Name: "v1", Account: "echo", Ports: map[string]model.VersionPort{"http": {Host: loopback, Port: inbound, App: w.app(t, "v1")}}},
 				{Name: "v2", Account: "echo-v2", Ports: map[string]model.VersionPort{"http": {Host: loopback, Port: freePort(t), App: w.app(t, "v2")}}},
 			},
 			Routes: []model.Route{
@@ -94,6 +94,8 @@ func start(t *testing.T) *world {
 				{Name: "read", Terms: model.Terms{Anyone: true, Paths: []model.Path{{Kind: model.PathBelow, Value: "/r/"}, {Kind: model.PathExact, Value: "/r/exact"}}, Methods: []string{"GET"}}},
 				{Name: "other", Terms: model.Terms{Anyone: true, Paths: []model.Path{{Kind: model.PathPrefix, Value: "/t"}, {Kind: model.PathPrefix, Value: "/not"}}}},
 				{Name: "nobody", Terms: model.Terms{Mesh: true}},
+				{Name: "near", Terms: model.Terms{Anyone: true, Paths: []model.Path{{Kind: model.PathExact, Value: "/r"}}, Sources: []string{"127.0.0.2/31"}}},
+				{Name: "but", Terms: model.Terms{Anyone: true, Paths: []model.Path{{Kind: model.PathExact, Value: "/but"}}}, Not: model.Terms{Sources: []string{"127.0.0.2/32", "10.0.0.0/8"}}},
 			}},
 		{ID: "shop/web", Namespace: "shop", Name: "web", Versions: []model.Version{{Name: "default", Account: "web"}},
 			Calls: []model.Call{{To: "shop/echo", Port: "http", Local: local}}},
@@ -109,7 +111,8 @@ func start(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.run(t, render(t, arts))
-	w.caller, w.gateway = fmt.Sprintf("%s:%d", loopback, local), fmt.Sprintf("%s:%d", loopback, edge)
+	at := func(port uint32) string { return fmt.Sprintf("%s:%d", loopback, port) }
+	w.caller, w.gateway, w.callee = at(local), at(edge), at(inbound)
 	return w
 }
 
@@ -262,5 +265,36 @@ func TestTrafficThroughGateway(t *testing.T) {
 				t.Errorf("location = %q", a.Location)
 			}
 		})
+	}
+}
+
+// The source is who is connected to the callee's proxy, whatever a request says of visitors.
+func TestSourcesAreThoseOfConnections(t *testing.T) {
+	w := start(t)
+	ask := func(address, from, path string) int {
+		c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).DialContext}}
+		q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Header.Set("x-forwarded-for", "127.0.0.2, 127.0.0.3")
+		res, err := c.Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		return res.StatusCode
+	}
+	for _, c := range []struct {
+		at, from, path string
+		status         int
+	}{
+		{w.callee, "127.0.0.2", "/r", 200}, {w.callee, "127.0.0.3", "/r", 200}, {w.callee, "127.0.0.1", "/r", 403}, {w.callee, "127.0.0.4", "/r", 403},
+		{w.callee, "127.0.0.2", "/but", 403}, {w.callee, "127.0.0.1", "/but", 200},
+		{w.caller, "127.0.0.2", "/r", 403}, {w.gateway, "127.0.0.2", "/r", 404}, // the proxy's own connection comes from 127.0.0.1
+	} {
+		if got := ask(c.at, c.from, c.path); got != c.status {
+			t.Errorf("%s of %s from %s: %d, want %d", c.path, c.at, c.from, got, c.status)
+		}
 	}
 }
