@@ -46,7 +46,7 @@ func schemaFiles(texts [][]byte) []schemas.File {
 	}
 	for i, p := range parts {
 		if len(p.words) == 0 || slices.ContainsFunc(p.words, func(w string) bool {
-			return slices.ContainsFunc(texts, func(text []byte) bool { return bytes.Contains(text, []byte(w)) })
+			return slices.ContainsFunc(texts, func(text []byte) bool { return holdsWord(text, w) })
 		}) {
 			choose(i)
 		}
@@ -58,6 +58,24 @@ func schemaFiles(texts [][]byte) []schemas.File {
 		}
 	}
 	return out
+}
+
+// holdsWord reports whether a text has a word, and not as a part of a longer one: "end-user" says nothing of users.
+func holdsWord(text []byte, word string) bool {
+	part := func(c byte) bool {
+		return c == '-' || c == '_' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+	}
+	for {
+		i := bytes.Index(text, []byte(word))
+		if i < 0 {
+			return false
+		}
+		end := i + len(word)
+		if (i == 0 || !part(text[i-1])) && (end == len(text) || !part(text[end])) {
+			return true
+		}
+		text = text[end:]
+	}
 }
 
 // schemaParts cuts the schema.
