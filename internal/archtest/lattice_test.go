@@ -89,6 +89,7 @@ func middle() []row {
 		{pkg: "internal/parallel", pure: true},
 		{pkg: "internal/certref", pure: true},
 		{pkg: "schemas", pure: true, tests: []string{cueLang}},
+		{pkg: "schemas/reference", may: []string{"schemas", cueLang}, pure: true, tests: []string{"compiler", "compiler/release", "internal/golden"}},
 		{pkg: "policies", pure: true, tests: []string{"internal/golden", opa}},
 		{pkg: "internal/durable", may: []string{xsys}},
 		{pkg: "compiler/release", may: []string{"internal/canon", "internal/durable"}},
@@ -202,7 +203,7 @@ func doors() []row {
 		{pkg: "internal/demo/people", may: []string{"internal/child", xcrypto}},
 		{pkg: "internal/demo", may: append(slices.Clone(work), "internal/demo/narrate", "internal/demo/people", "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
-		{pkg: "internal/cli", may: append(slices.Clone(work), differ, yamlNodes, "internal/attest", "internal/credentials", "internal/demo", "internal/durable", "internal/filewatch", "internal/rendered", "internal/rendered/...", "internal/doctor", "internal/install", "internal/junit", "internal/operatorfile", kubeMachine, "internal/kept", "internal/kubeapi", "internal/kubesecret", "internal/proof", "internal/rehearsal", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
+		{pkg: "internal/cli", may: append(slices.Clone(work), differ, yamlNodes, "internal/attest", "internal/credentials", "internal/demo", "internal/durable", "internal/filewatch", "internal/rendered", "internal/rendered/...", "internal/doctor", "internal/install", "internal/junit", "internal/operatorfile", kubeMachine, "internal/kept", "internal/kubeapi", "internal/kubesecret", "internal/proof", "internal/rehearsal", "schemas/reference", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "internal/freeport"}, // for tests and the demo

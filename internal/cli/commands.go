@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -141,17 +142,21 @@ func (a *app) explainCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "explain [DIR] --to SERVICE [--from SERVICE] [--path /p]", Short: "Say what becomes of one request, and which lines decide it", Args: takes(0, 1),
 		Long: `Say what becomes of one request, who answers it, and which lines of the intent decide
-that. With a problem's code in place of the rest, say what the code means.
+that. With a problem's code in place of the rest, say what the code means; with a word of
+the intent language, what may stand behind it, what it does, and what people get wrong.
 
 With --log, say it of each line that proxies wrote to a collector that is a file: which
 lines of the intent have the names in it, and which release they are of.`,
-		Example: "  meshc explain MESH0206\n  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage\n  kubectl logs deploy/web -c proxy | meshc explain --rev HEAD --log -",
+		Example: "  meshc explain MESH0206\n  meshc explain retry.perTry\n  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage\n  kubectl logs deploy/web -c proxy | meshc explain --rev HEAD --log -",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if log != "" {
 				return a.explainLog(cmd.Context(), &f, a.meshDir(args), log)
 			}
 			if len(args) == 1 && isCode(args[0]) {
 				return a.explainCode(diag.Code(args[0]))
+			}
+			if len(args) == 1 && r.To == "" && !isFolder(args[0]) {
+				return a.explainWord(args[0])
 			}
 			if r.To == "" {
 				return fail(diag.ExitFailure, "required flag(s) \"to\" not set: whom is the request for?\nhelp:  meshc explain --help")
@@ -209,7 +214,7 @@ func (a *app) addressing(cmd *cobra.Command, f *intentFlags, r *compiler.Request
 	fl.StringVar(&r.HTTP, "http-version", compiler.HTTP11, "version of HTTP that the caller speaks")
 	completes(cmd, "from", f.parties(a))
 	completes(cmd, "to", f.parties(a))
-	cmd.ValidArgsFunction = folderOrCode
+	cmd.ValidArgsFunction = folderCodeOrWord
 	choices(cmd, "http-version", compiler.HTTP10, compiler.HTTP11, compiler.HTTP2)
 	fl.StringVar(&r.Source, "source", "", "address of the connection by which it comes (default: one that no rule names)")
 	fl.StringVar(&r.Client, "client", "", "address of the visitor, as a gateway sees it (default: what is believed of x-forwarded-for, else the source)")
@@ -240,6 +245,11 @@ func readUsers(r *compiler.Request, said, claims []string) error {
 		}
 	}
 	return nil
+}
+
+func isFolder(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.IsDir()
 }
 
 // isCode reports whether a word has the form of a problem's code.

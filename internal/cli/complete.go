@@ -15,6 +15,7 @@ import (
 	"meshc.dev/meshc/internal/compile"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/gitrepo"
+	"meshc.dev/meshc/schemas/reference"
 )
 
 // This file answers shells that complete a word. They ask while somebody types: nothing is
@@ -153,8 +154,9 @@ func folder(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobr
 	return nil, cobra.ShellCompDirectiveFilterDirs
 }
 
-// folderOrCode completes DIR, or a problem's code once somebody began to type one.
-func folderOrCode(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+// folderCodeOrWord completes DIR, or a problem's code or a word of intent once somebody began to
+// type one.
+func folderCodeOrWord(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if typed == "" {
 		return folder(cmd, args, typed)
 	}
@@ -162,6 +164,9 @@ func folderOrCode(cmd *cobra.Command, args []string, typed string) ([]cobra.Comp
 		var out []string
 		for _, e := range diag.Entries() {
 			out = append(out, string(e.Code))
+		}
+		for _, w := range reference.Words(nil) {
+			out = append(out, w.Word)
 		}
 		return out
 	})(cmd, args, typed)

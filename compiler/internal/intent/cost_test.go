@@ -72,10 +72,12 @@ mesh: service: "svc-%d": {
 `
 
 // What a cold load may allocate: for each service, and once, for the schema, which grows
-// with the language. Allocations repeat within a percent, unlike a time.
+// with the language. Allocations repeat within a percent, unlike a time, but not under the race
+// detector: there a pool forgets a part of what it is given, by chance and on purpose.
 const (
 	maxPerService = 3100
 	maxOnce       = 20000
+	racing        = 1.1 // times as much
 )
 
 func TestMallocsOfALoad(t *testing.T) {
@@ -84,8 +86,12 @@ func TestMallocsOfALoad(t *testing.T) {
 	perService := (b - a) / (more - few)
 	once := a - few*perService
 	t.Logf("%d mallocs per service, %d once", perService, once)
-	if perService > maxPerService || once > maxOnce {
-		t.Errorf("%d mallocs per service and %d once, at most %d and %d are allowed", perService, once, maxPerService, maxOnce)
+	most := float64(maxPerService)
+	if raced {
+		most *= racing
+	}
+	if float64(perService) > most || once > maxOnce {
+		t.Errorf("%d mallocs per service and %d once, at most %.0f and %d are allowed", perService, once, most, maxOnce)
 	}
 	if later := (c - b) / (many - more); later > perService*11/10 {
 		t.Errorf("%d mallocs for each further service of %d, but %d of %d: the cost is not linear", later, many, perService, more)

@@ -70,8 +70,8 @@ var Feature = feature.Feature{
 	Rule: resolve.Rule{
 		Name: name, Field: "balance", On: []resolve.On{resolve.OnService, resolve.OnVersion, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false, Bytes: true,
 		Defaults: []resolve.Default{
-			{Field: "balance", Value: "leastRequest", Why: "a workload that is slow, or has much to do, gets less"},
-			{Field: "balance.leastRequest.slowStart", Value: "none", Why: "where many come and go, those that are new would leave their part to the few others"},
+			{Field: "service.balance", Value: "leastRequest", Why: "a workload that is slow, or has much to do, gets less"},
+			{Field: "service.balance.leastRequest.slowStart", Value: "none", Why: "where many come and go, those that are new would leave their part to the few others"},
 			{Field: "balance.hash.table", Value: "a ring", Why: "fewer requests move when workloads come and go"},
 		},
 		Read: read, Fits: noSession, Uses: nil,

@@ -36,7 +36,7 @@ func (Threshold) TraitName() string { return name }
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
 		Name: name, Field: "panic", On: []resolve.On{resolve.OnService, resolve.OnVersion, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false, Bytes: true,
-		Defaults: []resolve.Default{{Field: "panic", Value: strconv.Itoa(usual), Why: "Envoy's default"}},
+		Defaults: []resolve.Default{{Field: "service.panic", Value: strconv.Itoa(usual), Why: "Envoy's default"}},
 		Read:     read, Uses: nil,
 	},
 	Codec:      trait.JSON[Threshold],

@@ -52,7 +52,7 @@ var Feature = feature.Feature{
 	Rule: resolve.Rule{
 		Name: name, Field: "upgrade", On: []resolve.On{resolve.OnRoute, resolve.AroundPort, resolve.AroundRoutes, resolve.OnPort, resolve.OnService},
 		Answers: false, Forwards: true,
-		Defaults: []resolve.Default{{Field: "upgrade", Value: "none", Why: "what follows an upgrade is seen by no grant and bounded by no timeout"}},
+		Defaults: []resolve.Default{{Field: "route.upgrade", Value: "none", Why: "what follows an upgrade is seen by no grant and bounded by no timeout"}},
 		Read:     read, Uses: nil,
 	},
 	Codec:   trait.JSON[Upgrades],
