@@ -165,7 +165,7 @@ func folderCodeOrWord(cmd *cobra.Command, args []string, typed string) ([]cobra.
 		for _, e := range diag.Entries() {
 			out = append(out, string(e.Code))
 		}
-		for _, w := range reference.Words(nil) {
+		for _, w := range reference.Words(nil, nil) {
 			out = append(out, w.Word)
 		}
 		return out

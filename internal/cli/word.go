@@ -50,7 +50,7 @@ func allWords() []reference.Word {
 	for _, d := range compiler.Defaults() {
 		defaults = append(defaults, reference.Default{Field: d.Field, Value: d.Value, Why: d.Why})
 	}
-	return reference.Words(defaults)
+	return reference.Words(defaults, reference.AllSeen())
 }
 
 func printWord(out io.Writer, w reference.Word) error {

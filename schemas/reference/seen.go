@@ -30,8 +30,8 @@ type Mistake struct {
 //go:embed seen.json
 var seenText []byte
 
-// seen is by definition and word: "#Retry.perTry".
-var seen = sync.OnceValue(func() map[string]Seen {
+// AllSeen is by definition and word: "#Retry.perTry". Read only.
+var AllSeen = sync.OnceValue(func() map[string]Seen {
 	out := map[string]Seen{}
 	if err := json.Unmarshal(seenText, &out); err != nil {
 		panic(fmt.Sprintf("reference: seen.json: %v", err))

@@ -277,7 +277,7 @@ func better(a, b use) int {
 
 // TestWhatIsSeenIsUpToDate finds every word in the cases that are compiled: an example of it, what
 // Envoy is told because of it, by a compile with and one without it, and what people read who get it
-// wrong. A word that no case has fails.
+// wrong. A word that no case has fails. docs/intent.md says all of it.
 func TestWhatIsSeenIsUpToDate(t *testing.T) {
 	good, bad := newFinder(), newFinder()
 	whole, releases := append(archives(t, casesDir), archives(t, "testdata")...), map[string]release.Release{}
@@ -320,6 +320,7 @@ func TestWhatIsSeenIsUpToDate(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden.File(t, "seen.json", append(text, '\n'))
+	golden.File(t, filepath.Join("..", "..", "docs", "intent.md"), page(out))
 }
 
 // dedented is a use's text as if it stood at the left.

@@ -36,8 +36,9 @@ type Default struct {
 	Why   string `json:"why"`
 }
 
-// Words are all words, in the order of their definitions.
-func Words(defaults []Default) []Word {
+// Words are all words, in the order of their definitions, with what holds where they are not written and
+// what was seen of them.
+func Words(defaults []Default, seen map[string]Seen) []Word {
 	defs := map[string]Definition{}
 	for _, d := range Definitions() {
 		defs[d.ID] = d
@@ -48,7 +49,7 @@ func Words(defaults []Default) []Word {
 			if f.Name == "" {
 				continue
 			}
-			w := Word{Word: below(d.Name, f.Name), Means: f.Means, Form: f.Form, Required: f.Required, Seen: seen()[d.ID+"."+f.Name]}
+			w := Word{Word: below(d.Name, f.Name), Means: f.Means, Form: f.Form, Required: f.Required, Seen: seen[d.ID+"."+f.Name]}
 			if d.Also != "" {
 				w.Also = below(d.Also, f.Name)
 			}
