@@ -157,9 +157,10 @@ func (r *reducer) unknown(g *problem, e errors.Error) diag.Diagnostic {
 	if !ok || def == nil {
 		return diag.New(diag.CodeUnknownField, pos, "%s: unknown field", g.joined)
 	}
-	if def.Pattern != nil && def.Pattern.Allows(label) {
+	if def.Pattern != nil && def.Pattern.Allows(label) || slices.Contains(def.Names(), label) {
+		// What stands in a definition is closed at every depth, but where it says `...`.
 		return diag.New(diag.CodeUnknownField, pos, "%s: a definition of your own closes what stands around %q", g.joined, label).
-			WithFix("add `...` to the struct in that definition")
+			WithFix("add `...` to the struct in that definition, at the depth where it stands: #Web: port: http: {protocol: \"http2\", ...}")
 	}
 	if def.Pattern != nil {
 		d := diag.New(diag.CodeName, pos, "%s: %q is not a legal name here", g.joined, label).
