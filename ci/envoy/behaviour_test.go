@@ -278,7 +278,7 @@ mesh: service: plain: {port: http: number: 80, calls: app: {}}`)
 }
 
 func TestRateIsLimitedWhereItArrives(t *testing.T) {
-	p := start(t, `rateLimit: {requests: 3, per: "1h"}`)
+	p := start(t, `rateLimit: all: {requests: 3, per: "1h"}`)
 	for i, want := range []int{200, 200, 200, 429, 429} {
 		if got := p.ask("/", 0, 0); got.Status != want {
 			t.Errorf("request %d: %d, want %d", i+1, got.Status, want)

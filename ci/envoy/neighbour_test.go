@@ -37,7 +37,7 @@ type street struct {
 const everything = `
 	outlier: {consecutive5xx: 3, interval: "1s", baseEjection: "2s", maxEjectionPercent: 100}
 	circuitBreaker: {maxConnections: 5000, maxPendingRequests: 5000, maxRequests: 5000, maxRetries: 50}
-	rateLimit: {requests: 1000000, per: "1s"}
+	rateLimit: all: {requests: 1000000, per: "1s"}
 	route: default: {to: default: 100, timeout: "30s", retry: {attempts: 2, on: ["connect-failure", "refused-stream", "reset", "gateway-error"], idempotent: true}}
 `
 
@@ -303,7 +303,7 @@ func TestStrangersFillTheirOwnBreaker(t *testing.T) {
 // A rate limit counts what arrives at the workload, whoever asks; what a proxy
 // refuses before it takes nothing from others.
 func TestRefusedRequestsTakeNothingOfALimit(t *testing.T) {
-	s := openStreet(t, map[string]string{"app": `port: http: number: 80, rateLimit: {requests: 40, per: "1h"}`})
+	s := openStreet(t, map[string]string{"app": `port: http: number: 80, rateLimit: all: {requests: 40, per: "1h"}`})
 	for _, line := range []string{"GET %s HTTP/1.1\r\nhost: %s:a@b\r\n\r\n", "GET %s/%%2f HTTP/1.1\r\nhost: %s\r\n\r\n"} {
 		got, err := hostile.Hunt{Doors: s.doors[:1]}.Try(t.Context(), func(d hostile.Door) hostile.Attack {
 			return hostile.Attack{Sends: [][]byte{fmt.Appendf(nil, line, d.Path, d.Host)}, Times: 50}

@@ -1,13 +1,17 @@
-// Package ratelimit is the feature `service.rateLimit`: each proxy instance of
-// the called service admits so many requests in a time and answers 429 above.
+// Package ratelimit is the feature `rateLimit` of services, gateways' hosts and gateways' routes: each
+// proxy admits so many requests in a time, of all or of each of those by whom it counts, and answers
+// 429 above.
 package ratelimit
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
@@ -27,59 +31,167 @@ const (
 	name = "rate-limit"
 	// shortest is Envoy's bound for TokenBucket.fill_interval.
 	shortest = 50 * time.Millisecond
+	// tooMany is the status of what is refused where intent names none (RFC 6585 section 4).
+	tooMany = 429
+	// known are as many of those by whom a limit counts as each proxy remembers. Envoy's own is 20.
+	known = 1000
 )
 
-// Limit is a token bucket.
+// Limits are those of one carrier, sorted by name.
+type Limits []Limit
+
+// Limit is a token bucket, or one for each of those by whom it counts.
 type Limit struct {
+	Name     string         `json:"name"`
 	Requests int            `json:"requests"`
 	Per      trait.Duration `json:"per"`
 	// Burst is the size of the bucket, at least Requests.
 	Burst int `json:"burst"`
+	// By is what requests have in common that count together; nothing for all.
+	By By `json:"by,omitzero"`
+	// Status is 429 if it is 0.
+	Status int `json:"status,omitempty"`
+	// Shadow limits are counted and hold nobody.
+	Shadow bool `json:"shadow,omitempty"`
+}
+
+// By is what requests have in common that count together.
+type By struct {
+	Identity bool   `json:"identity,omitempty"`
+	Client   bool   `json:"client,omitempty"`
+	Method   bool   `json:"method,omitempty"`
+	Header   string `json:"header,omitempty"` // in lower case
 }
 
 // TraitName is "rate-limit".
-func (Limit) TraitName() string { return name }
+func (Limits) TraitName() string { return name }
 
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "rateLimit", On: []resolve.On{resolve.OnService}, Answers: false,
-		Defaults: []resolve.Default{{Field: "service.rateLimit.burst", Value: "requests", Why: "no more at once than in the whole time"}},
-		Read:     read, Uses: nil,
+		Name: name, Field: "rateLimit", On: []resolve.On{resolve.OnService, resolve.OnGatewayRoute, resolve.OnHost}, Answers: false, Forwards: true,
+		Defaults: []resolve.Default{
+			{Field: "service.rateLimit.burst", Value: "requests", Why: "no more at once than in the whole time"},
+			{Field: "service.rateLimit.by", Value: "all together", Why: "it protects the service, whoever asks"},
+			{Field: "service.rateLimit.status", Value: strconv.Itoa(tooMany), Why: "it says what is wrong (RFC 6585)"},
+		},
+		Read: read, Uses: nil,
 	},
-	Codec:   trait.JSON[Limit],
+	Codec:   trait.JSON[Limits],
 	Meaning: meaning,
 	Change:  change,
-	Envoy: envoy.OnInbound(func(h *routev3.VirtualHost, v Limit, _ *envoy.Ctx) {
-		envoy.HostFilter(h, envoy.SlotLocalRateLimit, lower(v))
-	}).Needs(envoy.SlotLocalRateLimit),
-	Kubernetes: kubernetes.Nothing("the callee's proxies count"),
+	Envoy: envoy.Join(
+		envoy.OnRoute(func(r *routev3.Route, v Limits, _ *envoy.Ctx) {
+			for _, l := range v.inOrder() {
+				envoy.AddFilter(r, envoy.SlotLimits, "meshc.rate", lower(l))
+			}
+		}),
+		envoy.OnInbound(func(h *routev3.VirtualHost, v Limits, _ *envoy.Ctx) {
+			for _, l := range v.inOrder() {
+				envoy.AddHostFilter(h, envoy.SlotLimits, "meshc.rate", lower(l))
+			}
+		}),
+	).Needs(envoy.SlotLimits),
+	Kubernetes: kubernetes.Nothing("the proxies count"),
 	GatewayAPI: gatewayapi.Refuse("Gateway API has no rate limits"),
 }
 
-// lower makes the filter's configuration: enabled and enforced for all requests
-// (both default to 0 %, so that a bucket alone limits nothing).
-func lower(v Limit) *ratelimitv3.LocalRateLimit {
-	always := func(key string) *corev3.RuntimeFractionalPercent {
-		return &corev3.RuntimeFractionalPercent{DefaultValue: envoy.Percent(100), RuntimeKey: key}
+// inOrder has the limits that count by something in front of those for all together: who asks too
+// often takes nothing of what is everybody's.
+func (ls Limits) inOrder() Limits {
+	out := slices.Clone(ls)
+	slices.SortStableFunc(out, func(a, b Limit) int { return together(a) - together(b) })
+	return out
+}
+
+func together(l Limit) int {
+	if l.By == (By{}) {
+		return 1
 	}
-	return &ratelimitv3.LocalRateLimit{
-		StatPrefix: "local_rate_limit",
-		TokenBucket: &typev3.TokenBucket{
-			MaxTokens:     uint32(v.Burst),
-			TokensPerFill: envoy.UInt32(uint32(v.Requests)),
-			FillInterval:  envoy.Duration(time.Duration(v.Per)),
-		},
-		FilterEnabled:  always("local_rate_limit_enabled"),
-		FilterEnforced: always("local_rate_limit_enforced"),
+	return 0
+}
+
+// lower makes the filter's configuration: enabled for all requests, and enforced unless it is a
+// shadow (both default to 0 %, so that a bucket alone limits nothing). The counters of one are
+// "NAME.http_local_rate_limit.…".
+func lower(l Limit) *ratelimitv3.LocalRateLimit {
+	share := func(percent float64, key string) *corev3.RuntimeFractionalPercent {
+		return &corev3.RuntimeFractionalPercent{DefaultValue: envoy.Percent(percent), RuntimeKey: key}
 	}
+	enforced := 100.0
+	if l.Shadow {
+		enforced = 0
+	}
+	bucket := &typev3.TokenBucket{
+		MaxTokens:     uint32(l.Burst),
+		TokensPerFill: envoy.UInt32(uint32(l.Requests)),
+		FillInterval:  envoy.Duration(time.Duration(l.Per)),
+	}
+	out := &ratelimitv3.LocalRateLimit{
+		StatPrefix:     "rate_limit." + l.Name,
+		FilterEnabled:  share(100, "local_rate_limit_enabled"),
+		FilterEnforced: share(enforced, "local_rate_limit_enforced"),
+	}
+	if l.Status != 0 {
+		out.Status = &typev3.HttpStatus{Code: typev3.StatusCode(l.Status)}
+	}
+	keys := l.By.keys()
+	if len(keys) == 0 {
+		out.TokenBucket = bucket
+		return out
+	}
+	counted, entries := envoy.Counted(keys)
+	out.RateLimits = []*routev3.RateLimit{counted}
+	out.Descriptors = []*commonv3.LocalRateLimitDescriptor{{Entries: entries, TokenBucket: bucket}}
+	out.MaxDynamicDescriptors = envoy.UInt32(known)
+	return out
+}
+
+func (b By) keys() []envoy.Key {
+	var out []envoy.Key
+	if b.Identity {
+		out = append(out, envoy.ByIdentity())
+	}
+	if b.Client {
+		out = append(out, envoy.ByClient())
+	}
+	if b.Method {
+		out = append(out, envoy.ByMethod())
+	}
+	if b.Header != "" {
+		out = append(out, envoy.ByHeader(b.Header))
+	}
+	return out
+}
+
+// String is "identity and header x-tenant"; "" for all together.
+func (b By) String() string {
+	var out []string
+	for _, k := range []struct {
+		is   bool
+		word string
+	}{{b.Identity, "identity"}, {b.Client, "client"}, {b.Method, "method"}, {b.Header != "", "header " + b.Header}} {
+		if k.is {
+			out = append(out, k.word)
+		}
+	}
+	return strings.Join(out, " and ")
 }
 
 func read(n intent.Node, x *resolve.Place) trait.Value {
-	if !n.Exists() {
+	var out Limits
+	for _, e := range n.Fields() {
+		out = append(out, limit(e.Name, e.Node, x))
+	}
+	if len(out) == 0 {
 		return nil
 	}
-	l := Limit{Requests: int(n.Field("requests").Int()), Per: x.Duration(n.Field("per"), time.Second)}
+	slices.SortFunc(out, func(a, b Limit) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+func limit(of string, n intent.Node, x *resolve.Place) Limit {
+	l := Limit{Name: of, Requests: int(n.Field("requests").Int()), Per: x.Duration(n.Field("per"), time.Second), Status: int(n.Field("status").Int()), Shadow: n.Field("shadow").Bool()}
 	if time.Duration(l.Per) < shortest {
 		x.Problem(diag.New(diag.CodeRange, n.Field("per").Pos(), "the limit's time %s is below %s", l.Per, shortest).WithFix("write fewer requests for a longer time"))
 	}
@@ -89,20 +201,69 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 			x.Problem(diag.New(diag.CodeRange, b.Pos(), "burst %d is below the %d requests of the limit", l.Burst, l.Requests).WithFix("write at least %d", l.Requests))
 		}
 	}
+	if l.Status == tooMany {
+		l.Status = 0
+	}
+	if by := n.Field("by"); by.Exists() {
+		l.By = counted(by, x)
+	}
 	return l
 }
 
-func meaning(v trait.Value) []space.Act {
-	l := v.(Limit)
-	return space.Labels(space.AtWorkload, // behind the grants: who has none spends no tokens
-		space.Field{Feature: name, Name: "burst", Value: strconv.Itoa(l.Burst)},
-		space.Field{Feature: name, Name: "limit", Value: strconv.Itoa(l.Requests) + " per " + l.Per.String()})
+func counted(n intent.Node, x *resolve.Place) By {
+	b := By{Identity: n.Field("identity").Bool(), Client: n.Field("client").Bool(), Method: n.Field("method").Bool(), Header: strings.ToLower(n.Field("header").Str())}
+	gateway := x.At != resolve.OnService
+	switch {
+	case b == By{}:
+		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "`by` says nothing").WithFix("write identity, client, method or header, or delete `by`: all requests then count together"))
+	case b.Identity && gateway:
+		x.Problem(diag.New(diag.CodeNever, n.Field("identity").Pos(), "visitors of a gateway have no identity").WithFix("count by client, or by a header that says who they are"))
+	case b.Client && !gateway:
+		x.Problem(diag.New(diag.CodeNever, n.Field("client").Pos(), "a service's callers are known by their identities, not by addresses").WithFix("count by identity here, and by client at the gateway"))
+	}
+	return b
 }
 
-// change: a limit that appears refuses requests that got through; one that goes or moves protects less.
-func change(before, after []space.Field) (plan.Class, string) {
-	if len(before) == 0 {
-		return plan.Narrowing, plan.Arrow("rate limit", before, after)
+func meaning(v trait.Value) []space.Act {
+	var fields []space.Field
+	for _, l := range v.(Limits) {
+		text := strconv.Itoa(l.Requests) + " per " + l.Per.String()
+		if by := l.By.String(); by != "" {
+			text += " by " + by
+		}
+		if l.Burst != l.Requests {
+			text += ", burst " + strconv.Itoa(l.Burst)
+		}
+		if l.Status != 0 {
+			text += ", answered with " + strconv.Itoa(l.Status)
+		}
+		if l.Shadow {
+			text += ", counted only"
+		}
+		fields = append(fields, space.Field{Feature: name, Name: l.Name, Value: text})
 	}
-	return plan.Weakening, plan.Arrow("rate limit", before, after)
+	return space.Labels(space.AtWorkload, fields...) // behind the grants: who has none spends no tokens
+}
+
+// change: a limit that appears refuses requests that got through; one that goes or moves protects
+// less. One that is only counted is none.
+func change(before, after []space.Field) (plan.Class, string) {
+	held := func(fs []space.Field) []string {
+		var out []string
+		for _, f := range fs {
+			if !strings.HasSuffix(f.Value, ", counted only") {
+				out = append(out, f.Name+" "+f.Value)
+			}
+		}
+		return out
+	}
+	old, fresh := held(before), held(after)
+	class := plan.Neutral
+	switch {
+	case slices.ContainsFunc(old, func(l string) bool { return !slices.Contains(fresh, l) }):
+		class = plan.Weakening
+	case len(fresh) > len(old):
+		class = plan.Narrowing
+	}
+	return class, plan.Arrow("rate limit", before, after)
 }

@@ -72,11 +72,11 @@ func testColumn() Column {
 		})},
 		"limit": {Lowering: OnInbound(func(h *routev3.VirtualHost, v limit, _ *Ctx) {
 			on := &corev3.RuntimeFractionalPercent{DefaultValue: Percent(100)}
-			HostFilter(h, SlotLocalRateLimit, &ratelimitv3.LocalRateLimit{
+			AddHostFilter(h, SlotLimits, "meshc.limit", &ratelimitv3.LocalRateLimit{
 				StatPrefix: "limit", FilterEnabled: on, FilterEnforced: on,
 				TokenBucket: &typev3.TokenBucket{MaxTokens: v.PerSecond, TokensPerFill: UInt32(v.PerSecond), FillInterval: Duration(1e9)},
 			})
-		}).Needs(SlotLocalRateLimit)},
+		}).Needs(SlotLimits)},
 		"slow": {Lowering: OnRoute(func(r *routev3.Route, v slow, _ *Ctx) {
 			RouteFilter(r, SlotFault, &faultv3.HTTPFault{Delay: &commonfaultv3.FaultDelay{
 				FaultDelaySecifier: &commonfaultv3.FaultDelay_FixedDelay{FixedDelay: Duration(timeOf(v.Delay))},

@@ -7,7 +7,6 @@ import (
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	filterchainv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/filter_chain/v3"
-	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -22,18 +21,17 @@ type Slot string
 // configuration; any other stands in one of the positions, which take whole filters from
 // a route. A position is named after what is decided there.
 const (
-	SlotAnswers        Slot = "envoy.filters.http.header_mutation"
-	SlotCORS           Slot = "envoy.filters.http.cors"
-	SlotFault          Slot = "envoy.filters.http.fault"
-	SlotUsers          Slot = "meshc.users" // who the end user is, behind further faults
-	SlotDeny           Slot = "meshc.deny"  // what is refused, whoever may
-	SlotRBAC           Slot = "envoy.filters.http.rbac"
-	SlotAuthorize      Slot = "meshc.authorize" // what somebody else is asked about
-	SlotLocalRateLimit Slot = "envoy.filters.http.local_ratelimit"
-	SlotLimits         Slot = "meshc.limits"     // what is too much, counted elsewhere
-	SlotExtensions     Slot = "meshc.extensions" // code of users
-	SlotBodies         Slot = "meshc.bodies"     // what holds, packs or slows bodies
-	SlotRouter         Slot = "envoy.filters.http.router"
+	SlotAnswers    Slot = "envoy.filters.http.header_mutation"
+	SlotCORS       Slot = "envoy.filters.http.cors"
+	SlotFault      Slot = "envoy.filters.http.fault"
+	SlotUsers      Slot = "meshc.users" // who the end user is, behind further faults
+	SlotDeny       Slot = "meshc.deny"  // what is refused, whoever may
+	SlotRBAC       Slot = "envoy.filters.http.rbac"
+	SlotAuthorize  Slot = "meshc.authorize"  // what somebody else is asked about
+	SlotLimits     Slot = "meshc.limits"     // what is too much: counted here first, then elsewhere
+	SlotExtensions Slot = "meshc.extensions" // code of users
+	SlotBodies     Slot = "meshc.bodies"     // what holds, packs or slows bodies
+	SlotRouter     Slot = "envoy.filters.http.router"
 )
 
 // amongUsers is the order of the filters in SlotUsers by what their names begin with: drills first,
@@ -81,10 +79,6 @@ func slots() []slotDef {
 			return &rbacv3.RBAC{Rules: &rbacconfigv3.RBAC{Action: rbacconfigv3.RBAC_ALLOW}}
 		}},
 		{SlotAuthorize, both, true, position},
-		// No token bucket: no limit until a route brings one.
-		{SlotLocalRateLimit, []side{inbound}, true, func() proto.Message {
-			return &ratelimitv3.LocalRateLimit{StatPrefix: "local_rate_limit"}
-		}},
 		{SlotLimits, both, true, position},
 		{SlotExtensions, both, true, position},
 		{SlotBodies, both, true, position},
@@ -112,9 +106,8 @@ func orders() []order {
 		{SlotDeny, SlotRBAC, "one denial refuses, whatever grants say"},
 		{SlotUsers, SlotRBAC, "a grant may ask who the user is"},
 		{SlotRBAC, SlotAuthorize, "whoever may not come at all is no question for others"},
-		{SlotRBAC, SlotLocalRateLimit, "a caller without a grant must not spend the tokens of those who have one"},
-		{SlotAuthorize, SlotLocalRateLimit, "nor must one that was refused by others"},
-		{SlotLocalRateLimit, SlotLimits, "what is too much for one proxy need not be counted elsewhere"},
+		{SlotRBAC, SlotLimits, "a caller without a grant must not spend the tokens of those who have one"},
+		{SlotAuthorize, SlotLimits, "nor must one that was refused by others"},
 		{SlotLimits, SlotExtensions, "what is too much must not reach the most expensive"},
 		{SlotExtensions, SlotBodies, "what an extension sends is held and packed like the rest"},
 		{SlotAnswers, SlotCORS, "answers pass the filters backwards: what a filter behind this one answers is cleaned"},
