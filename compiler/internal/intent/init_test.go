@@ -84,12 +84,12 @@ func TestCueVetAgrees(t *testing.T) {
 		code diag.Code
 		vet  string
 	}{
-		`mesh: service: hello: timout: 3`:              {diag.CodeUnknownField, "mesh.service.hello.timout: field not allowed"},
-		`mesh: service: hello: rateLimit: requests: 0`: {diag.CodeValue, "mesh.service.hello.rateLimit.requests: invalid value 0"},
-		`mesh: service: Bad_Name: port: {}`:            {diag.CodeName, "mesh.service.Bad_Name: field not allowed"},
-		`mesh: service: hello: owner: 5`:               {diag.CodeValue, "mesh.service.hello.owner: conflicting values"},
-		`mesh: namespace: "other"`:                     {diag.CodeConflict, "mesh.namespace: conflicting values"},
-		`mesh: gateway: edge: host: "a b": route: {}`:  {diag.CodeName, `mesh.gateway.edge.host."a b": field not allowed`},
+		`mesh: service: hello: timout: 3`:                   {diag.CodeUnknownField, "mesh.service.hello.timout: field not allowed"},
+		`mesh: service: hello: rateLimit: all: requests: 0`: {diag.CodeValue, "mesh.service.hello.rateLimit.all.requests: invalid value 0"},
+		`mesh: service: Bad_Name: port: {}`:                 {diag.CodeName, "mesh.service.Bad_Name: field not allowed"},
+		`mesh: service: hello: owner: 5`:                    {diag.CodeValue, "mesh.service.hello.owner: conflicting values"},
+		`mesh: namespace: "other"`:                          {diag.CodeConflict, "mesh.namespace: conflicting values"},
+		`mesh: gateway: edge: host: "a b": route: {}`:       {diag.CodeName, `mesh.gateway.edge.host."a b": field not allowed`},
 	} {
 		dir := t.TempDir()
 		if _, err := Init(dir, "example.com/mesh"); err != nil {
