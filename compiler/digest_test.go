@@ -51,7 +51,10 @@ func repositories(t *testing.T) []repository {
 	t.Helper()
 	var out []repository
 	for _, dir := range glob(t, "../examples/*/intent") {
-		r := repository{name: filepath.Base(filepath.Dir(dir)), env: "local", files: fstest.MapFS{}}
+		r := repository{name: "examples/" + filepath.Base(filepath.Dir(dir)), files: fstest.MapFS{}}
+		if _, err := os.Stat(filepath.Join(dir, "environments")); err == nil {
+			r.env = "local" // of several
+		}
 		if err := fs.WalkDir(os.DirFS(dir), ".", func(p string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return err

@@ -197,7 +197,7 @@ lines of the intent have the names in it, and which release they are of.`,
 	fl.StringArrayVar(&claims, "claim", nil, claimFlag)
 	fl.StringVar(&log, "log", "", "explain the lines of this file, - for standard input, in place of a request")
 	fl.BoolVar(&table, "table", false, "show all rules by which proxies on its way decide who gets in, in their order, and which one decides")
-	a.prints(cmd, []document{{"explain", compiler.Answer{}}, {"code", diag.Entry{}}, {"logged", compiler.LoggedLines{}}}, textForm, jsonForm, yamlForm)
+	a.prints(cmd, []document{{"explain", compiler.Answer{}}, {"code", diag.Entry{}}, {"words", worded{}}, {"logged", compiler.LoggedLines{}}}, textForm, jsonForm, yamlForm)
 	return cmd
 }
 
