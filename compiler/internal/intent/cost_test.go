@@ -75,7 +75,7 @@ mesh: service: "svc-%d": {
 // with the language. Allocations repeat within a percent, unlike a time, but not under the race
 // detector: there a pool forgets a part of what it is given, by chance and on purpose.
 const (
-	maxPerService = 3100
+	maxPerService = 2950
 	maxOnce       = 20000
 	racing        = 1.1 // times as much
 )
