@@ -24,7 +24,8 @@ func knownElsewhere() map[string][]string {
 			"compiler/internal/model/mesh.go"}, // and for what a host with TLS says to plain HTTP
 		"users": {"compiler/internal/space/space.go", // is who answered, as for cors and denies, and what a request brings
 			"compiler/draw/scaffold.go"}, // whose providers have names
-		"timeout": {"compiler/internal/resolve/collectors.go"}, // is how long a limiter is waited for, too
+		"connection": {"compiler/internal/target/envoy/counted.go"}, // is what Envoy calls whom a caller proves to be
+		"timeout":    {"compiler/internal/resolve/collectors.go"},   // is how long a limiter is waited for, too
 	}
 }
 
