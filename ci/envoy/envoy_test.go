@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/draw"
 	"meshc.dev/meshc/internal/envoybin"
 	"meshc.dev/meshc/internal/rehearsal"
 )
@@ -57,7 +58,7 @@ func try(t *testing.T, bin envoybin.Binary, p *compiler.Program, rs []compiler.R
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	reh, err := p.Rehearse(rs)
+	reh, err := p.RehearseSigned(rs, signer{draw.SigningKey()}.rehearsed(p))
 	if err != nil {
 		t.Fatal(err)
 	}

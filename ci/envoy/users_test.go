@@ -1,17 +1,25 @@
 package envoy
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/rehearsal"
 )
 
@@ -51,15 +59,41 @@ func (i signer) token(claims map[string]any) string {
 // carries gives a request the token that it is told to have, where its provider looks for it and
 // nothing else that is one.
 func (i signer) carries(p *compiler.Program, r compiler.Request) compiler.Request {
-	issuers := rehearsal.Issuers{}
-	for _, x := range p.Providers() {
-		issuers[x.Keys] = i.key
-	}
-	out, err := issuers.Carries(p, r, time.Now())
+	out, err := i.issuers(p).Carries(p, r, time.Now())
 	if err != nil {
 		panic(err)
 	}
 	return out
+}
+
+// issuers are it in the place of all providers; those whose keys are fetched have keys of their own.
+func (i signer) issuers(p *compiler.Program) rehearsal.Issuers {
+	out := rehearsal.Issuers{}
+	for _, x := range p.Providers() {
+		out[x.KeyID()] = i.key
+		if x.Fetched == nil {
+			continue
+		}
+		d := sha256.Sum256([]byte(x.KeyID()))
+		key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), d[:])
+		if err != nil {
+			panic(err) // one in 2^32 texts is no key
+		}
+		out[x.KeyID()] = key
+	}
+	return out
+}
+
+// rehearsed are the keys by which tokens of the issuers are checked: those that are written, and in the place of those
+// that would be fetched their own.
+func (i signer) rehearsed(p *compiler.Program) func(compiler.Provider) string {
+	all := i.issuers(p)
+	return func(x compiler.Provider) string {
+		if x.Fetched == nil {
+			return x.Keys
+		}
+		return all.KeySet(x)
+	}
 }
 
 // TestUsersAreThoseWhomTheirProviderSigns: at a gateway and at a service's own proxy a token is
@@ -355,4 +389,132 @@ mesh: gateway: edge: {port: http: number: 80, host: "app.shop": {
 			}
 		})
 	}
+}
+
+// TestKeysAreFetched: proxies look for an issuer's keys where it publishes them. Nothing waits for them but requests with a
+// token of its users; while there are none those are refused, and nobody else is hurt. A new key counts once it is seen,
+// and an old one until then, whatever the issuer answers meanwhile.
+func TestKeysAreFetched(t *testing.T) {
+	id, next, other := newSigner(t), newSigner(t), newSigner(t)
+	p := shop(t, `
+mesh: external: idp: {hosts: ["id.example"], port: https: {number: 443, protocol: "https"}}
+mesh: jwt: corp: {issuer: "https://id.example", audiences: ["shop"], keys: url: {to: "idp", path: "/keys", cache: "1s"}}
+mesh: jwt: own: {issuer: "https://own.example", audiences: ["shop"], keys: inline: `+other.keys()+`, from: headers: "x-own": ""}
+mesh: service: app: {port: http: number: 80, users: {corp: {}, own: {}}, grant: {
+	signed: {mesh: true, methods: ["GET"], user: corp: {}}
+	owned: {mesh: true, methods: ["POST"], user: own: {}}
+	all: {mesh: true, methods: ["PUT"]}
+}}
+mesh: service: caller: {port: http: number: 80, calls: app: {}}
+mesh: gateway: edge: {port: http: number: 80, host: "app.shop": {users: corp: require: true, route: {default: to: app: 100, second: {match: path: prefix: "/second", to: app: 100}}}}`)
+	reh, stage := stageOf(t.Context(), t, p, []compiler.Request{{From: "shop/caller", To: "shop/app"}, {To: "gateway/shop/edge", Host: "app.shop"}})
+	var answer atomic.Pointer[http.HandlerFunc]
+	says := func(h http.HandlerFunc) { answer.Store(&h) }
+	set := func(keys string) http.HandlerFunc {
+		text, err := strconv.Unquote(keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.Host != "id.example" || r.URL.Path != "/keys" {
+				t.Errorf("keys are looked for at %s%s", r.Host, r.URL)
+			}
+			_, _ = io.WriteString(w, text)
+		}
+	}
+	down := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }
+	says(down)
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*answer.Load())(w, r) })}
+	t.Cleanup(func() { _ = server.Close() })
+	if err := stage.Recast(t.Context(), "external/shop/idp/https", func(l net.Listener) { _ = server.Serve(l) }); err != nil {
+		t.Fatal(err)
+	}
+	bearer := func(i signer) compiler.Header {
+		return compiler.Header{Name: "authorization", Value: "Bearer " + i.token(nil)}
+	}
+	ask := func(door int, method, path string, hs ...compiler.Header) int {
+		t.Helper()
+		got, err := stage.Ask(t.Context(), reh.Doors[door], compiler.Request{Method: method, Path: path, Host: "app.shop", Headers: hs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Status
+	}
+	want := func(what string, status, is int) {
+		t.Helper()
+		if is != status {
+			t.Errorf("%s: %d, want %d", what, is, status)
+		}
+	}
+	const inside, edge = 0, 1
+	others := func(when string) {
+		t.Helper()
+		want(when+", nobody", 200, ask(inside, "PUT", "/"))
+		want(when+", a user of another provider", 200, ask(inside, "POST", "/", compiler.Header{Name: "x-own", Value: other.token(map[string]any{"iss": "https://own.example"})}))
+		want(when+", forged", 401, ask(inside, "GET", "/", bearer(other)))
+	}
+	becomes := func(what string, status int, ask func() int) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); ; {
+			is := ask()
+			if is == status {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: still %d, want %d", what, is, status)
+			}
+		}
+	}
+	want("without keys", 401, ask(inside, "GET", "/", bearer(id)))
+	others("without keys")
+	says(func(w http.ResponseWriter, _ *http.Request) { // without end
+		for chunk := bytes.Repeat([]byte(" "), 1<<20); ; {
+			if _, err := w.Write(chunk); err != nil {
+				return
+			}
+		}
+	})
+	want("with an answer without end", 401, ask(inside, "GET", "/", bearer(id)))
+	others("with an answer without end")
+	says(set(id.keys()))
+	want("with keys", 200, ask(inside, "GET", "/", bearer(id)))
+	want("with keys, at the gateway", 200, ask(edge, "GET", "/", bearer(id)))
+	want("with keys, on another route", 200, ask(edge, "GET", "/second", bearer(id)))
+	want("by a key to come", 401, ask(inside, "GET", "/", bearer(next)))
+	others("with keys")
+	says(set(next.keys()))
+	becomes("by the new key", 200, func() int { return ask(inside, "GET", "/", bearer(next)) })
+	want("by the old key", 401, ask(inside, "GET", "/", bearer(id)))
+	becomes("by the new key at the gateway", 200, func() int { return ask(edge, "GET", "/", bearer(next)) })
+	// What a request has waited for counts for a second; what was fetched beside requests counts until there is another one.
+	app := release.Class{Role: release.Sidecar, Namespace: "shop", Account: "app"}
+	fetched := func() (n int) {
+		t.Helper()
+		page, err := stage.Admin(t.Context(), app, "/stats?filter=jwks_fetch_success")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(page)) {
+			_, count, _ := strings.Cut(line, ": ")
+			one, _ := strconv.Atoi(strings.TrimSpace(count))
+			n += one
+		}
+		return n
+	}
+	before := fetched()
+	becomes("fetched beside requests", 1, func() int { time.Sleep(100 * time.Millisecond); return min(1, fetched()-before) })
+	gone := make(chan struct{}, 1)
+	says(func(w http.ResponseWriter, r *http.Request) {
+		down(w, r)
+		select {
+		case gone <- struct{}{}:
+		default:
+		}
+	})
+	<-gone
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); { // for longer than a cache lasts
+		want("by the last key that was seen", 200, ask(inside, "GET", "/", bearer(next)))
+	}
+	want("by an older one", 401, ask(inside, "GET", "/", bearer(id)))
+	others("without a server")
 }

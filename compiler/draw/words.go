@@ -45,6 +45,8 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#Issuer":                {"https://id.test", "https://id.test", "https://other.test"},
 		"#Audience":              {"shop", "till"},
 		"#KeySet":                {KeySet()},
+		"#KeysURL.to":            {"beta/far"},
+		"#KeysURL.port":          {"https"},
 		"#ClaimHeader":           {"x-a", "X-B", "x-user"},
 		"#ClaimName":             {"sub", "groups.main", "role"},
 		"#ClaimText":             ClaimTexts(),

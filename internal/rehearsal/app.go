@@ -48,6 +48,8 @@ type app struct {
 	who   Seen // its target and which of its workloads
 	addr  string
 	close func()
+	// secure is what it speaks TLS by, nil for plaintext.
+	secure *tls.Config
 	// again serves at the same address once more.
 	again func(context.Context) (app, error)
 }
@@ -109,7 +111,7 @@ func serveHTTPAt(ctx context.Context, addr string, who Seen, secure *tls.Config,
 	}
 	go func() { _ = serve() }()
 	addr = l.Addr().String()
-	return app{who, addr, func() { _ = s.Close() }, func(ctx context.Context) (app, error) { return serveHTTPAt(ctx, addr, who, secure, saw) }}, nil
+	return app{who, addr, func() { _ = s.Close() }, secure, func(ctx context.Context) (app, error) { return serveHTTPAt(ctx, addr, who, secure, saw) }}, nil
 }
 
 // seenHeader carries Seen back to the caller, without the headers of a request

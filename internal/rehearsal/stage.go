@@ -293,7 +293,7 @@ func (s *Stage) Away(target string) (back func(context.Context) error, err error
 	}, nil
 }
 
-// Recast gives the place of an application that speaks HTTP to somebody else's server.
+// Recast gives the place of an application that speaks HTTP to somebody else's server, behind the TLS of an external.
 func (s *Stage) Recast(ctx context.Context, target string, serve func(net.Listener)) error {
 	i := slices.IndexFunc(s.apps, func(a app) bool { return a.who.Target == target && a.again != nil })
 	if i < 0 {
@@ -305,6 +305,11 @@ func (s *Stage) Recast(ctx context.Context, target string, serve func(net.Listen
 		return err
 	}
 	s.apps[i].close = func() { _ = l.Close() }
+	if secure := s.apps[i].secure; secure != nil {
+		secure = secure.Clone()
+		secure.NextProtos = []string{"http/1.1"}
+		l = tls.NewListener(l, secure)
+	}
 	go serve(l)
 	return nil
 }

@@ -23,21 +23,21 @@ type Issuers map[string]*ecdsa.PrivateKey
 func NewIssuers(of []compiler.Provider) (Issuers, error) {
 	out := Issuers{}
 	for _, p := range of {
-		if out[p.Keys] != nil {
+		if out[p.KeyID()] != nil {
 			continue
 		}
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			return nil, fmt.Errorf("making a key for tokens: %w", err)
 		}
-		out[p.Keys] = key
+		out[p.KeyID()] = key
 	}
 	return out, nil
 }
 
 // KeySet is what checks the signatures of the provider's stand-in (RFC 7517).
 func (i Issuers) KeySet(of compiler.Provider) string {
-	point, err := i[of.Keys].PublicKey.Bytes()
+	point, err := i[of.KeyID()].PublicKey.Bytes()
 	if err != nil {
 		panic("rehearsal: " + err.Error()) // P-256 is known
 	}
@@ -62,7 +62,7 @@ func (i Issuers) Carries(p *compiler.Program, r compiler.Request, now time.Time)
 				r = without(r, x)
 			}
 		}
-		r = carrying(r, of, Sign(i[of.Keys], i.claims(of, u, now)))
+		r = carrying(r, of, Sign(i[of.KeyID()], i.claims(of, u, now)))
 	}
 	return r, nil
 }

@@ -15,15 +15,38 @@ type Provider struct {
 	Issuer string `json:"issuer"`
 	// Audiences are those of which a token has to name one, sorted; none: it may be for anybody.
 	Audiences []string `json:"audiences,omitempty"`
-	// Keys are the issuer's public keys: a JWK Set (RFC 7517) without anything that checks no signature.
-	Keys string `json:"keys"`
-	From Tokens `json:"from"`
+	// Keys are the issuer's public keys: a JWK Set (RFC 7517) without anything that checks no signature; "" if
+	// proxies fetch them.
+	Keys    string   `json:"keys,omitempty"`
+	Fetched *Fetched `json:"fetched,omitempty"`
+	From    Tokens   `json:"from"`
 	// Forward lets applications have the token.
 	Forward bool `json:"forward,omitempty"`
 	// Claims are what applications are told of a user, sorted by header.
 	Claims []Claim `json:"claims,omitempty"`
 	// Skew is how far clocks may differ, in whole seconds.
 	Skew uint32 `json:"skew"`
+}
+
+// Fetched is where the keys of a provider are, by HTTPS.
+type Fetched struct {
+	// To is the ID of an external, Port one of its ports.
+	To   string `json:"to"`
+	Port string `json:"port"`
+	Path string `json:"path"`
+	// Cache is after how many seconds they are fetched again.
+	Cache uint32 `json:"cache"`
+}
+
+// Target is that external as a destination.
+func (f Fetched) Target() Target { return Target{Service: f.To, Port: f.Port} }
+
+// KeyID is the same for providers with the same keys.
+func (p Provider) KeyID() string {
+	if p.Fetched != nil {
+		return p.Fetched.To + ":" + p.Fetched.Port + p.Fetched.Path
+	}
+	return p.Keys
 }
 
 // Tokens are the places of a request in which a token is looked for, each list sorted by name.
@@ -141,7 +164,7 @@ func (p Provider) Judges(of Provider, said space.User) string {
 		}
 	}
 	switch {
-	case said.Token == space.BadToken || p.Issuer != of.Issuer || p.Keys != of.Keys:
+	case said.Token == space.BadToken || p.Issuer != of.Issuer || p.KeyID() != of.KeyID():
 		return space.BadToken
 	case len(p.Audiences) == 0:
 		return space.SignedIn

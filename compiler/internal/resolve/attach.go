@@ -238,7 +238,7 @@ func (l *linker) attachedOwn(p *pkg, r model.Route, n intent.Node) {
 		check(p.qualify(id), at)
 	}
 	for _, rule := range l.rules {
-		if v, ok := r.Traits.Lookup(rule.Name); ok && rule.Uses != nil {
+		if v, ok := r.Traits.Lookup(rule.Name); ok && rule.Uses != nil && n.Field(rule.Field).Exists() { // what is said around is the host's own
 			for _, to := range rule.Uses(v) {
 				check(to.Service, n.Field(rule.Field).Pos())
 			}

@@ -32,6 +32,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkRings()
 	l.checkPlaintext()
 	l.checkUsers()
+	l.checkKeys()
 	l.checkDenies()
 	l.checkVisitors()
 	l.checkGatewayPorts()

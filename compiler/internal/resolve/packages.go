@@ -33,6 +33,9 @@ func declare(in *intent.Intent) *declared {
 		l.declare(p)
 		l.declareProviders(p)
 	}
+	for _, p := range l.pkgs {
+		l.declareKeys(p)
+	}
 	if l.root != nil {
 		l.declareCollectors(l.root)
 		l.declareLimiters(l.root)

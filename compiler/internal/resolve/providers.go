@@ -8,6 +8,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/hop"
 )
@@ -37,13 +38,9 @@ func (l *linker) provider(id string, n intent.Node) model.Provider {
 		l.add(diag.Warn(diag.CodeToken, n.Pos(), "provider %q says no audience: tokens that %s signs for any other application sign in here, too", id, out.Issuer).
 			WithFix(`write what tokens for you say in "aud", like audiences: ["shop"]`))
 	}
-	inline := n.Field("keys").Field("inline")
-	keys, err := keySet(inline.Str())
-	if err != nil {
-		l.add(diag.New(diag.CodeToken, inline.Pos(), "the keys of provider %q cannot be used: %v", id, err).
-			WithFix("write the JWK Set that the issuer publishes as its jwks_uri, with public keys alone"))
+	if keys := n.Field("keys"); l.oneOf(keys, "inline", "url") == "inline" {
+		out.Keys = l.inlineKeys(id, keys.Field("inline"))
 	}
-	out.Keys = keys
 	for _, c := range n.Field("claims").Fields() {
 		header := strings.ToLower(c.Name)
 		switch {
@@ -62,6 +59,71 @@ func (l *linker) provider(id string, n intent.Node) model.Provider {
 	}
 	out.Skew = uint32(skew / time.Second)
 	return out
+}
+
+func (l *linker) inlineKeys(id string, n intent.Node) string {
+	keys, err := keySet(n.Str())
+	if err != nil {
+		l.add(diag.New(diag.CodeToken, n.Pos(), "the keys of provider %q cannot be used: %v", id, err).
+			WithFix("write the JWK Set that the issuer publishes as its jwks_uri, with public keys alone"))
+	}
+	return keys
+}
+
+// defaultCache is after what time keys are fetched again if nobody says it.
+const defaultCache = 10 * time.Minute
+
+// declareKeys enters where the keys of a package's providers are fetched: all externals are known.
+func (l *linker) declareKeys(p *pkg) {
+	for _, e := range p.node.Field("jwt").Fields() {
+		id := p.namespace + "/" + e.Name
+		n := e.Node.Field("keys").Field("url")
+		provider, ok := l.providers[id]
+		if !ok || !n.Exists() {
+			continue
+		}
+		to, kind, ok := l.destination(p, n.Field("to").Str(), n.Field("to").Pos())
+		if !ok {
+			continue
+		}
+		if kind != space.External {
+			l.add(diag.New(diag.CodeToken, n.Field("to").Pos(), "keys are fetched from an external, and %q is none", to).
+				WithRelated(l.declaredAt(to), "declared here").WithFix("declare who publishes them: external: idp: {hosts: [\"id.example\"], port: https: {number: 443, protocol: \"https\"}}"))
+			continue
+		}
+		port, ok := l.port(to, n.Field("port"), n, "port")
+		if !ok {
+			continue
+		}
+		if port.Protocol != model.HTTPS && port.Protocol != model.HTTPS2 {
+			l.add(diag.New(diag.CodeToken, n.Pos(), "port %q of %q speaks %s: whoever is on the way could put keys of his own in", port.Name, to, port.Protocol).
+				WithRelated(l.declaredAt(to), "declared here").WithFix("name a port with protocol: \"https\""))
+			continue
+		}
+		x := Place{l: l}
+		cache := time.Duration(x.Duration(n.Field("cache"), defaultCache))
+		if cache < time.Second || cache%time.Second != 0 {
+			l.add(diag.New(diag.CodeRange, n.Field("cache").Pos(), "cache is %s, and proxies count whole seconds from one on", n.Field("cache").Str()).WithFix("write whole seconds"))
+		}
+		provider.Fetched = &model.Fetched{To: to, Port: port.Name, Path: n.Field("path").Str(), Cache: uint32(cache / time.Second)}
+		l.providers[id] = provider
+	}
+}
+
+// checkKeys refuses providers whose keys are at an external of another namespace that does not grant it.
+func (l *linker) checkKeys() {
+	for _, p := range l.mesh.Providers {
+		if p.Fetched == nil {
+			continue
+		}
+		namespace, _, _ := strings.Cut(p.ID, "/")
+		x := l.mesh.External(p.Fetched.To)
+		if x == nil || x.Namespace == namespace || slices.ContainsFunc(x.Grants, func(g model.Grant) bool { return g.Mesh || slices.Contains(g.Namespaces, namespace) }) {
+			continue
+		}
+		l.add(diag.New(diag.CodeExternalGrant, l.lineOf(model.ProviderPath(p.ID)), "provider %q fetches its keys from %s, which does not grant it: an external is for its own namespace", p.ID, l.destinationOf(model.ExternalPath(x.ID))).
+			WithRelated(l.lineOf(model.ExternalPath(x.ID)), "the external").WithFix("let the external say: grant: keys: namespaces: [%q]", namespace))
+	}
 }
 
 // tokens reads where tokens are looked for.
@@ -92,7 +154,7 @@ func (x *Place) Provider(name string, at intent.Node) (model.Provider, bool) {
 	if !ok {
 		x.l.add(x.l.unknown(at.Pos(), "provider of tokens", name, sortedKeys(x.l.providers)))
 	}
-	return p, ok && p.Keys != ""
+	return p, ok && p.KeyID() != ""
 }
 
 // ClaimHeaders are the headers by which any provider tells of users, sorted.

@@ -7,6 +7,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"meshc.dev/meshc/compiler/internal/model"
@@ -142,13 +143,34 @@ func lower(u User, read bool, x *envoy.Ctx) *jwtv3.JwtAuthentication {
 	return out
 }
 
+// How long a fetch may take, which a request waits for while there are no keys at all, and after what time the next one
+// follows one that failed.
+const fetching, again = 3, 10
+
+// remote has proxies fetch keys beside requests. Nothing waits for that, no listener and no request, but for requests with a
+// token while there are none yet.
+func remote(f model.Fetched, x *envoy.Ctx) *jwtv3.RemoteJwks {
+	host := x.Mesh.External(f.To).Host()
+	return &jwtv3.RemoteJwks{
+		HttpUri: &corev3.HttpUri{
+			Uri: "https://" + host + f.Path, HttpUpstreamType: &corev3.HttpUri_Cluster{Cluster: x.Cluster(f.Target())}, Timeout: &durationpb.Duration{Seconds: fetching},
+		},
+		CacheDuration: &durationpb.Duration{Seconds: int64(f.Cache)},
+		AsyncFetch:    &jwtv3.JwksAsyncFetch{FastListener: true, FailedRefetchDuration: &durationpb.Duration{Seconds: again}},
+	}
+}
+
 func provider(p model.Provider, read bool, x *envoy.Ctx) *jwtv3.JwtProvider {
 	out := &jwtv3.JwtProvider{
 		Issuer: p.Issuer, Audiences: p.Audiences, Forward: p.Forward || read, FromParams: p.From.Query, FromCookies: p.From.Cookies, ClockSkewSeconds: p.Skew,
 		// What a token says is there for denies and grants by the provider's name; of "scope" each word (RFC 8693 section 4.2).
 		PayloadInMetadata:          p.ID,
 		NormalizePayloadInMetadata: &jwtv3.JwtProvider_NormalizePayload{SpaceDelimitedClaims: []string{"scope"}},
-		JwksSourceSpecifier:        &jwtv3.JwtProvider_LocalJwks{LocalJwks: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: x.Keys(p)}}},
+	}
+	if keys := x.Keys(p); keys != "" {
+		out.JwksSourceSpecifier = &jwtv3.JwtProvider_LocalJwks{LocalJwks: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: keys}}}
+	} else {
+		out.JwksSourceSpecifier = &jwtv3.JwtProvider_RemoteJwks{RemoteJwks: remote(*p.Fetched, x)}
 	}
 	for _, h := range p.From.Headers {
 		out.FromHeaders = append(out.FromHeaders, &jwtv3.JwtHeader{Name: h.Name, ValuePrefix: h.Prefix})

@@ -111,9 +111,10 @@ var Feature = feature.Feature{
 			{Field: "users.require", Value: "false", Why: "who may come without a token is said by grants and denies"},
 			{Field: "jwt.from", Value: `headers: authorization: "Bearer "`, Why: "so tokens are sent that nobody agreed on otherwise (RFC 6750)"},
 			{Field: "jwt.forward", Value: "false", Why: "an application that has a token can act with it"},
+			{Field: "jwt.keys.url.cache", Value: "10m", Why: "issuers show a new key for longer before they sign by it"},
 			{Field: "jwt.clockSkew", Value: "60s", Why: "what clocks differ by that nobody looks after"},
 		},
-		Read: read, Uses: nil,
+		Read: read, Uses: uses,
 	},
 	Codec:      trait.JSON[Users],
 	Meaning:    meaning,
@@ -121,6 +122,17 @@ var Feature = feature.Feature{
 	Envoy:      envoy.Join(envoy.OnRoute(onRoute), envoy.OnInbound(onHost), envoy.OnRoutesTo(onRoutesTo)).Needs(envoy.SlotUsers),
 	Kubernetes: kubernetes.Nothing("the proxies check tokens"),
 	GatewayAPI: gatewayapi.Refuse("Gateway API knows no end users"),
+}
+
+// uses are the externals that publish keys.
+func uses(v trait.Value) []model.Target {
+	var out []model.Target
+	for _, u := range v.(Users).Of {
+		if f := u.Provider.Fetched; f != nil {
+			out = append(out, f.Target())
+		}
+	}
+	return out
 }
 
 func read(n intent.Node, x *resolve.Place) trait.Value {
@@ -239,7 +251,11 @@ func fields(us Users) []space.Field {
 		if len(p.Audiences) > 0 {
 			put("audiences", strings.Join(p.Audiences, ", "))
 		}
-		put("keys", canon.Digest([]byte(p.Keys))[:16])
+		if f := p.Fetched; f != nil {
+			put("keys", "from "+p.KeyID()+", again after "+strconv.FormatUint(uint64(f.Cache), 10)+"s")
+		} else {
+			put("keys", canon.Digest([]byte(p.Keys))[:16])
+		}
 		put("tokens", places(p.From))
 		if p.Forward {
 			put("forward", "true")

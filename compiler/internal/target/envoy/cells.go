@@ -213,6 +213,9 @@ type Ctx struct {
 // the cell's Uses says.
 func (x *Ctx) Cluster(t model.Target) string {
 	name := model.ClusterName(t.Service, t.Port, t.Version)
+	if t.Version == "" { // of a service the version is known here
+		name = model.ExternalClusterName(t.Service, t.Port)
+	}
 	x.Names(release.ClusterType, name)
 	return name
 }

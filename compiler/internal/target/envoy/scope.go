@@ -130,8 +130,11 @@ func (e *emitter) used(s trait.Set, n needs) {
 		}
 		v, _ := s.Lookup(name)
 		for _, u := range uses(v) {
-			if t, ok := e.destination(u.Service, u.Port); ok && t.service != nil {
+			t, ok := e.destination(u.Service, u.Port)
+			if ok && t.service != nil {
 				t.version, _ = t.service.Version(u.Version)
+			}
+			if ok {
 				n.offer(t)
 			}
 		}
