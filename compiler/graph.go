@@ -153,19 +153,8 @@ func (p *Program) Graph() (Graph, error) {
 	for _, gw := range p.mesh.Gateways {
 		id := "gateway/" + gw.ID
 		g.Nodes = append(g.Nodes, Node{ID: id, Kind: "gateway", Ports: nodePorts(gw.Ports)})
-		for _, p := range gw.Ports {
-			for _, s := range gw.Streams(p.Name) {
-				for _, t := range s.To {
-					edge(id, t.Service)
-				}
-			}
-		}
-		for _, h := range gw.Hosts {
-			for _, r := range h.Routes {
-				for _, t := range r.To {
-					edge(id, t.Service)
-				}
-			}
+		for _, to := range behind(gw) {
+			edge(id, to)
 		}
 	}
 	for _, s := range p.mesh.Services {
@@ -183,6 +172,27 @@ func (p *Program) Graph() (Graph, error) {
 		g.Edges[i].Refused = refused[i]
 	}
 	return g, err
+}
+
+// behind are the services and externals to which a gateway sends connections and requests, as
+// often as it names them.
+func behind(g *model.Gateway) []string {
+	var out []string
+	for _, p := range g.Ports {
+		for _, s := range g.Streams(p.Name) {
+			for _, t := range s.To {
+				out = append(out, t.Service)
+			}
+		}
+	}
+	for _, h := range g.Hosts {
+		for _, r := range h.Routes {
+			for _, t := range r.To {
+				out = append(out, t.Service)
+			}
+		}
+	}
+	return out
 }
 
 // Around is the graph of some nodes, of who calls them and of whom they call. A name is an ID, what

@@ -217,20 +217,7 @@ func (p *Program) door(r Request, c *cast) (Door, error) {
 		if err != nil {
 			return Door{}, err
 		}
-		port := entrance(g, r)
-		if taken, is := r.stream(g, port); is {
-			if port.Protocol != model.TCP {
-				return Door{Missing: "what is within TLS that goes on as it is no application here speaks"}, nil
-			}
-			if !taken.OK && len(g.Streams(port.Name)) == 0 {
-				return Door{Missing: "port " + port.Name + " has no route, so that nothing listens there"}, nil
-			}
-			return Door{Class: g.Class(), Listener: model.GatewayName(g.ID, port.Name), TCP: true}, nil
-		}
-		if port.Protocol == model.HTTPS && len(g.HostsAt(port.Name)) == 0 {
-			return Door{Missing: "no host is at port " + port.Name + ", so that nothing listens there"}, nil
-		}
-		return Door{Class: g.Class(), Listener: model.GatewayName(g.ID, port.Name), TLS: port.Protocol == model.HTTPS}, nil
+		return r.doorOf(g), nil
 	}
 	to, port, err := p.destination(r)
 	if err != nil {
@@ -261,6 +248,24 @@ func (p *Program) door(r Request, c *cast) (Door, error) {
 	}
 	c.call(class, to, port.Name)
 	return Door{Class: class, Listener: model.OutboundName(to, port.Name), TCP: !port.Protocol.IsHTTP()}, nil
+}
+
+// doorOf is where visitors of a gateway ask.
+func (r Request) doorOf(g *model.Gateway) Door {
+	port := entrance(g, r)
+	out := Door{Class: g.Class(), Listener: model.GatewayName(g.ID, port.Name), TLS: port.Protocol == model.HTTPS}
+	taken, passed := r.stream(g, port)
+	switch {
+	case passed && port.Protocol != model.TCP:
+		return Door{Missing: "what is within TLS that goes on as it is no application here speaks"}
+	case passed && !taken.OK && len(g.Streams(port.Name)) == 0:
+		return Door{Missing: "port " + port.Name + " has no route, so that nothing listens there"}
+	case passed:
+		out.TCP, out.TLS = true, false
+	case port.Protocol == model.HTTPS && len(g.HostsAt(port.Name)) == 0:
+		return Door{Missing: "no host is at port " + port.Name + ", so that nothing listens there"}
+	}
+	return out
 }
 
 // otherwiseNamed is why a service is not called in a rehearsal by a request's host as it is in the

@@ -217,8 +217,7 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 	if p.chance(50) {
 		m.put(s, fmt.Sprintf("grant: way: {anyone: true, ports: [%s]}", quoted(d.Ports)))
 	}
-	m.strangers(r, p, s)
-	m.asking(r, p, s)
+	m.access(r, p, s)
 	to := func(p *pen) string { return p.weights(d.Versions) }
 	routes := p.IntN(8)
 	if plain { // gateways may split to it
@@ -232,15 +231,52 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 	}
 }
 
-// strangers refuses all but the mesh, now and then: chance alone rarely takes it out of everybody.
-func (m *Mesh) strangers(r *rand.Rand, p *pen, s *object) {
-	if !p.chance(10) {
+// access draws what chance alone rarely writes of who gets in.
+func (m *Mesh) access(r *rand.Rand, p *pen, s *object) {
+	m.refusing(r, p, s)
+	m.asking(r, p, s)
+	m.signedIn(r, p, s)
+}
+
+// refusing refuses all but some, now and then: chance alone rarely writes one exception by itself.
+func (m *Mesh) refusing(r *rand.Rand, p *pen, s *object) {
+	if p.chance(10) {
+		m.lines = append(m.lines, m.write(r, s, `deny: "strangers"`, func(p *pen) string {
+			p.fields["deny.not.mesh"] = true
+			return "{anyone: true, not: mesh: true}"
+		}))
+	}
+	if p.chance(20) {
+		m.lines = append(m.lines, m.write(r, s, `deny: "others"`, func(p *pen) string {
+			return "{mesh: true, not: " + p.field("#DenyExcept", "deny.not", pick(p, "accounts", "from", "headers", "ports", "query")) + "}"
+		}))
+	}
+	if p.chance(10) {
+		m.lines = append(m.lines, m.write(r, s, `grant: "most"`, func(p *pen) string {
+			return "{mesh: true, not: " + p.field("#GrantExcept", "grant.not", pick(p, "headers", "query")) + "}"
+		}))
+	}
+}
+
+// signedIn lets in and refuses end users by what their tokens say, now and then: chance alone rarely
+// has a service look at tokens where somebody asks what they say.
+func (m *Mesh) signedIn(r *rand.Rand, p *pen, s *object) {
+	if !p.chance(25) {
 		return
 	}
-	m.lines = append(m.lines, m.write(r, s, `deny: "strangers"`, func(p *pen) string {
-		p.fields["deny.not.mesh"] = true
-		return "{anyone: true, not: mesh: true}"
-	}))
+	m.put(s, `users: "edge/id": {}`)
+	user := func(list, who, of, except string) {
+		m.lines = append(m.lines, m.write(r, s, list+`: "users"`, func(p *pen) string {
+			if p.chance(50) {
+				return "{" + who + ": true, " + p.field(of, list, "user") + "}"
+			}
+			return "{" + who + ": true, not: " + p.field(except, list+".not", "user") + "}"
+		}))
+	}
+	user("grant", "anyone", "#Grant", "#GrantExcept")
+	if p.chance(60) {
+		user("deny", "mesh", "#Deny", "#DenyExcept")
+	}
 }
 
 // asking lets in who asks for something, now and then: what chance alone writes is rarely what decides. Whose

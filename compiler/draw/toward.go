@@ -103,6 +103,7 @@ func (p *pen) like(pat space.Pattern) string {
 	case space.Moved:
 		m, behind := pat.Behind()
 		return p.like(pick(p, behind, space.Pattern{Kind: space.Regex, Text: m.From}))
+	case space.Named, space.Called: // the name itself
 	}
 	return text
 }

@@ -137,8 +137,7 @@ func (a *app) explainCmd() *cobra.Command {
 	var f intentFlags
 	var r compiler.Request
 	var headers, users, claims []string
-	var log string
-	var table bool
+	log, table := "", false
 	cmd := &cobra.Command{
 		Use: "explain [DIR] --to SERVICE [--from SERVICE] [--path /p]", Short: "Say what becomes of one request, and which lines decide it", Args: takes(0, 1),
 		Long: `Say what becomes of one request, who answers it, and which lines of the intent decide
@@ -162,12 +161,8 @@ lines of the intent have the names in it, and which release they are of.`,
 				return fail(diag.ExitFailure, "required flag(s) \"to\" not set: whom is the request for?\nhelp:  meshc explain --help")
 			}
 			a.noteMethod(r.Method)
-			for _, h := range headers {
-				name, value, ok := strings.Cut(h, "=")
-				if !ok {
-					return fail(diag.ExitFailure, "-H %q is not name=value", h)
-				}
-				r.Headers = append(r.Headers, compiler.Header{Name: strings.ToLower(name), Value: value})
+			if err := readHeaders(&r, headers); err != nil {
+				return err
 			}
 			if err := readUsers(&r, users, claims); err != nil {
 				return err
@@ -250,6 +245,18 @@ func readUsers(r *compiler.Request, said, claims []string) error {
 func isFolder(name string) bool {
 	info, err := os.Stat(name)
 	return err == nil && info.IsDir()
+}
+
+// readHeaders reads the headers of a request.
+func readHeaders(r *compiler.Request, said []string) error {
+	for _, h := range said {
+		name, value, ok := strings.Cut(h, "=")
+		if !ok {
+			return fail(diag.ExitFailure, "-H %q is not name=value", h)
+		}
+		r.Headers = append(r.Headers, compiler.Header{Name: strings.ToLower(name), Value: value})
+	}
+	return nil
 }
 
 // isCode reports whether a word has the form of a problem's code.

@@ -66,6 +66,7 @@ func (p Path) shape() shape {
 	case PathPrefix, PathExact:
 		s.segments = segments(strings.TrimSuffix(p.Value, "/"))
 		s.least = len(s.segments)
+	case PathEnd: // at any depth
 	}
 	return s
 }

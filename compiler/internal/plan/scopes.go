@@ -33,14 +33,7 @@ func (c *comparison) pairs() []pair {
 		return len(c.movers.list) == 0 && eval.SameScope(c.before, c.after, s, p)
 	}
 	before, after := eval.ScopesBut(c.before, c.meaning, same), eval.ScopesBut(c.after, c.meaning, same)
-	index := func(ds []space.Decision) map[string]space.Decision {
-		out := make(map[string]space.Decision, len(ds))
-		for _, d := range ds {
-			out[d.Scope.String()] = d
-		}
-		return out
-	}
-	b, a := index(before), index(after)
+	b, a := byScope(before), byScope(after)
 	gateways := gatewayScopes(before, after)
 	all := map[string]space.Scope{}
 	for _, d := range slices.Concat(before, after) {
@@ -51,16 +44,17 @@ func (c *comparison) pairs() []pair {
 		s := all[key]
 		var p pair
 		var inB, inA bool
-		if s.Kind == "gateway" {
+		switch s.Kind {
+		case "gateway":
 			p.before, inB = gateways[s.ID].before.Find(s.Port)
 			p.after, inA = gateways[s.ID].after.Find(s.Port)
 			p.before, p.after = c.withOutside(c.before, p.before), c.withOutside(c.after, p.after)
 			p.host = hostOf(s.Port, gateways[s.ID].names)
 			p.display = "gateway/" + s.ID + " host " + s.Port
-		} else if s.Kind == eval.StreamKind {
+		case eval.StreamKind:
 			p.before, p.after, inB, inA = c.streamSides(s, b, a)
 			p.display = "gateway/" + s.ID + " port " + s.Port
-		} else {
+		default:
 			p.before, inB = b[key]
 			p.after, inA = a[key]
 			p.own, p.display = s.ID, c.serviceDisplay(s)
@@ -80,6 +74,14 @@ func (c *comparison) pairs() []pair {
 		out = append(out, p)
 	}
 	return append(out, c.outsidePairs()...)
+}
+
+func byScope(ds []space.Decision) map[string]space.Decision {
+	out := make(map[string]space.Decision, len(ds))
+	for _, d := range ds {
+		out[d.Scope.String()] = d
+	}
+	return out
 }
 
 // streamSides are what both sides decide of the connections of one scope, whichever of their routes takes them.

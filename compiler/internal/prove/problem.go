@@ -2,6 +2,7 @@ package prove
 
 import (
 	"errors"
+	"maps"
 	"slices"
 
 	"meshc.dev/meshc/compiler/internal/space"
@@ -48,24 +49,8 @@ type coded struct {
 func newProblem(scope space.Scope, lim Limits, lists ...space.List) (*problem, error) {
 	p := &problem{scope: scope, limits: lim.withDefaults(), index: map[string]int{}}
 	p.whole, p.once = wholeLines(lists)
-	patterns := map[space.Dim]map[space.Pattern]bool{}
-	var order []space.Dim
-	for _, l := range lists {
-		for _, r := range l {
-			for _, t := range r.When {
-				t = p.plain(t)
-				if patterns[t.Dim] == nil {
-					patterns[t.Dim] = map[space.Pattern]bool{}
-					order = append(order, t.Dim)
-				}
-				for _, x := range t.Any {
-					patterns[t.Dim][x] = true
-				}
-			}
-		}
-	}
-	slices.Sort(order)
-	for _, d := range order {
+	patterns := p.patterns(lists)
+	for _, d := range slices.Sorted(maps.Keys(patterns)) {
 		sorted := make([]space.Pattern, 0, len(patterns[d]))
 		for x := range patterns[d] {
 			sorted = append(sorted, x)
@@ -91,6 +76,25 @@ func newProblem(scope space.Scope, lim Limits, lists ...space.List) (*problem, e
 		}
 	}
 	return p, nil
+}
+
+// patterns are those that rules test, by their dimensions.
+func (p *problem) patterns(lists []space.List) map[space.Dim]map[space.Pattern]bool {
+	out := map[space.Dim]map[space.Pattern]bool{}
+	for _, l := range lists {
+		for _, r := range l {
+			for _, t := range r.When {
+				t = p.plain(t)
+				if out[t.Dim] == nil {
+					out[t.Dim] = map[space.Pattern]bool{}
+				}
+				for _, x := range t.Any {
+					out[t.Dim][x] = true
+				}
+			}
+		}
+	}
+	return out
 }
 
 // wholeLines are the headers whose lines some rule tests as a whole, and those of which one tests

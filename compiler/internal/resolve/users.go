@@ -72,19 +72,8 @@ func (l *linker) claimTerms(of model.Provider, n intent.Node) []model.ClaimTerms
 func (l *linker) checkUsers() {
 	for _, s := range l.mesh.Services {
 		for _, p := range s.Ports {
-			if !p.Protocol.IsHTTP() {
-				continue // has been told
-			}
-			around := []trait.Set{s.TraitsAt(p.Name)}
-			for _, g := range slices.Concat(s.Grants, s.ShadowGrants) {
-				if g.Ports == nil || slices.Contains(g.Ports, p.Name) {
-					l.knows("grant "+strconv.Quote(g.Name), model.GrantPath(s.ID, g.Name), "service "+strconv.Quote(s.ID), around, g.Terms, g.Not)
-				}
-			}
-			for _, d := range slices.Concat(s.Denies, s.ShadowDenies) {
-				if d.At(p.Name) {
-					l.knows("deny "+strconv.Quote(d.Name), model.DenyPath(model.ServicePath(s.ID), d.Name), "service "+strconv.Quote(s.ID), around, d.Terms, d.Not)
-				}
+			if p.Protocol.IsHTTP() { // else it has been told
+				l.checkUsersAt(s, p)
 			}
 		}
 	}
@@ -103,6 +92,20 @@ func (l *linker) checkUsers() {
 		}
 		for _, d := range slices.Concat(g.Denies, g.ShadowDenies) {
 			l.knows("deny "+strconv.Quote(d.Name), model.DenyPath(model.GatewayPath(g.ID), d.Name), "each route of gateway "+strconv.Quote(g.ID), all, d.Terms, d.Not)
+		}
+	}
+}
+
+func (l *linker) checkUsersAt(s *model.Service, p model.Port) {
+	around := []trait.Set{s.TraitsAt(p.Name)}
+	for _, g := range slices.Concat(s.Grants, s.ShadowGrants) {
+		if g.Ports == nil || slices.Contains(g.Ports, p.Name) {
+			l.knows("grant "+strconv.Quote(g.Name), model.GrantPath(s.ID, g.Name), "service "+strconv.Quote(s.ID), around, g.Terms, g.Not)
+		}
+	}
+	for _, d := range slices.Concat(s.Denies, s.ShadowDenies) {
+		if d.At(p.Name) {
+			l.knows("deny "+strconv.Quote(d.Name), model.DenyPath(model.ServicePath(s.ID), d.Name), "service "+strconv.Quote(s.ID), around, d.Terms, d.Not)
 		}
 	}
 }

@@ -132,7 +132,7 @@ func Originate(o Origination) *corev3.TransportSocket {
 	// A session that is resumed would go on without a certificate, after the end of the one that it had.
 	return socket(&tlsv3.UpstreamTlsContext{Sni: o.SNI, MaxSessionKeys: UInt32(0), CommonTlsContext: &tlsv3.CommonTlsContext{
 		TlsCertificateSdsSecretConfigs: shown,
-		TlsParams: &tlsv3.TlsParameters{TlsMinimumProtocolVersion: oldest, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3},
+		TlsParams:                      &tlsv3.TlsParameters{TlsMinimumProtocolVersion: oldest, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3},
 		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
 			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
 				DefaultValidationContext:         &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: sans},
