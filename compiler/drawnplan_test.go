@@ -63,14 +63,14 @@ func askers(b, a *reading) [][2]asker {
 	var out [][2]asker
 	same := func(c asker) { out = append(out, [2]asker{c, c}) }
 	same(asker{})
-	same(asker{"gateway edge/gw", "edge/gw"})
-	same(asker{"watch/otel", "watch/otel"})
+	same(asker{workload: "gateway edge/gw", account: "edge/gw"})
+	same(asker{workload: "watch/otel", account: "watch/otel"})
 	for _, ns := range []string{"alpha", "beta", "edge", "far"} {
-		same(asker{"", ns + "/nobody"})
+		same(asker{account: ns + "/nobody"})
 	}
 	for _, id := range slices.Sorted(maps.Keys(b.services)) {
 		for _, v := range slices.Sorted(maps.Keys(b.services[id].Version)) {
-			out = append(out, [2]asker{{id, b.services[id].account(v)}, {id, a.services[id].account(v)}})
+			out = append(out, [2]asker{{id, b.services[id].account(v), v}, {id, a.services[id].account(v), v}})
 		}
 	}
 	slices.SortFunc(out, func(x, y [2]asker) int { return strings.Compare(fmt.Sprint(x), fmt.Sprint(y)) })
@@ -180,7 +180,7 @@ func callerNamed(in, except []plan.Caller, both [2]asker) bool {
 	is := func(x plan.Caller) bool {
 		switch x.Kind {
 		case plan.CallerService:
-			return c.workload == x.Name
+			return c.workload == x.Name && (x.Version == "" || x.Version == c.version)
 		case plan.CallerGateway:
 			return c.workload == "gateway "+x.Name
 		case plan.CallerAccount:
@@ -356,7 +356,7 @@ func (j drawnJudge) witnesses() (n int) {
 			if side == 0 && w.FromBefore != "" {
 				from = w.FromBefore
 			}
-			c := asker{"", strings.ReplaceAll(strings.TrimPrefix(from, "spiffe://mesh.test/ns/"), "/sa/", "/")}
+			c := asker{account: strings.ReplaceAll(strings.TrimPrefix(from, "spiffe://mesh.test/ns/"), "/sa/", "/")}
 			if q.from = c.account; w.Scope.Kind == "gateway" {
 				q.from = ""
 			}

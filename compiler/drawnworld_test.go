@@ -507,7 +507,7 @@ func (w *reading) learn(t *testing.T, p drawnPackage, words json.RawMessage) {
 }
 
 // asker is who sends a request: an account of a namespace, or nobody ("").
-type asker struct{ workload, account string }
+type asker struct{ workload, account, version string }
 
 // asked is one request; headers have one line each.
 type asked struct {
@@ -1216,7 +1216,7 @@ func (s *drawnService) around(protocol string, places ...map[string]json.RawMess
 // settled are the words of a route that takes part with those around it.
 func settled(around ...map[string]json.RawMessage) map[string]string {
 	out := map[string]string{}
-	for _, word := range []string{"timeout", "idle", "maxDuration", "retry", "buffer", "upgrade", "fault", "mirror", "requestHeaders", "responseHeaders", "rewrite", "cors", "csrf", "compress", "bandwidth", "admission"} {
+	for _, word := range []string{"timeout", "idle", "maxDuration", "retry", "buffer", "upgrade", "fault", "mirror", "requestHeaders", "responseHeaders", "rewrite", "cors", "csrf", "compress", "bandwidth", "admission", "rateLimit", "quota"} {
 		if v := nearest(word, around...); v != "" {
 			out[word] = v
 		}
@@ -1443,7 +1443,10 @@ func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q aske
 	words := settled(r.words, at.words)
 	asks := w.users(t, nearest("users", r.words, at.words)) + fmt.Sprint(w.claims())
 	if !w.knows(t, nearest("users", r.words, at.words), q) {
-		return fate{verdict: "denied", unknown: true, written: "its user " + asks + w.led(t, r, words, q).written}
+		// That no route of the service takes it is found first.
+		if f := w.led(t, r, words, q); f.verdict != "404" {
+			return fate{verdict: "denied", unknown: true, written: "its user " + asks + f.written}
+		}
 	}
 	known := w.signedIn(t, nearest("users", r.words, at.words), q)
 	for _, d := range slices.Concat(slices.Collect(maps.Values(g.Deny)), slices.Collect(maps.Values(at.Deny))) {
@@ -1452,7 +1455,6 @@ func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q aske
 			return fate{verdict: "denied", written: "before its route " + asks + f.written} // whose edits of answers are not made
 		}
 	}
-	// That no route of the service takes it is found first.
 	if f := w.led(t, r, words, q); f.verdict != "404" && words["csrf"] != "" && isForeign(t, words["csrf"], h, q) {
 		return fate{verdict: "denied", written: "before its route " + asks + f.written}
 	}
@@ -1545,7 +1547,7 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 		f.effects[word] = outer[word] + " " + behind[word]
 	}
 	f.written += w.users(t, nearest("users", s.words))
-	if !w.knows(t, nearest("users", s.words), f.arrived) || !w.admits(t, s, port, asker{"gateway edge/gw", "edge/gw"}, f.arrived) {
+	if !w.knows(t, nearest("users", s.words), f.arrived) || !w.admits(t, s, port, asker{workload: "gateway edge/gw", account: "edge/gw"}, f.arrived) {
 		return fate{verdict: "denied", written: f.written, arrived: f.arrived}
 	}
 	return f
