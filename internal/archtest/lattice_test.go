@@ -88,7 +88,7 @@ func middle() []row {
 		{pkg: "internal/hop", pure: true},
 		{pkg: "internal/parallel", pure: true},
 		{pkg: "internal/certref", pure: true},
-		{pkg: "schemas", pure: true, tests: []string{cueLang}},
+		{pkg: "schemas", pure: true},
 		{pkg: "schemas/reference", may: []string{"schemas", cueLang}, pure: true, tests: []string{"compiler", "compiler/release", "internal/golden"}},
 		{pkg: "policies", pure: true, tests: []string{"internal/golden", opa}},
 		{pkg: "internal/durable", may: []string{xsys}},
