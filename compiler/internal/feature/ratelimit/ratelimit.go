@@ -201,6 +201,9 @@ func limit(of string, n intent.Node, x *resolve.Place) Limit {
 			x.Problem(diag.New(diag.CodeRange, b.Pos(), "burst %d is below the %d requests of the limit", l.Burst, l.Requests).WithFix("write at least %d", l.Requests))
 		}
 	}
+	if _, known := typev3.StatusCode_name[int32(l.Status)]; !known { //nolint:gosec // the schema bounds it
+		x.Problem(diag.New(diag.CodeRange, n.Field("status").Pos(), "no proxy answers with %d: it is no status that HTTP has", l.Status).WithFix("write one that callers know, such as 429 or 503"))
+	}
 	if l.Status == tooMany {
 		l.Status = 0
 	}
