@@ -25,7 +25,7 @@ var (
 )
 
 const (
-	usualMeshes = 24
+	usualMeshes = 34
 	usualEach   = 450
 	parallel    = 4  // requests under way at once
 	shown       = 10 // disagreements of a mesh that are told one by one

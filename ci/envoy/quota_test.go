@@ -132,7 +132,7 @@ const limits = "platform/limits/grpc/default"
 func TestQuotasAreCountedTogether(t *testing.T) {
 	const head, workloads = "import \"meshc.dev/intent\"\nmesh: intent.#Mesh\n", 2
 	service := func(name, quota string) string {
-		return "\nmesh: service: " + name + `: {port: http: number: 80, grant: all: {from: ["web", "job", "gateway/edge"], paths: ["/", "/open"]}, quota: ` + quota + "}"
+		return "\nmesh: service: " + name + `: {port: http: number: 80, grant: all: {from: ["web", "job", "gateway/edge"], paths: ["/", "/open"]}, balance: roundRobin: {}, quota: ` + quota + "}"
 	}
 	prog, ds := compiler.Load(fstest.MapFS{
 		"mesh.cue": {Data: []byte("package mesh\n" + head + `mesh: limiter: main: {to: "platform/limits", timeout: "2s"}`)},
