@@ -24,7 +24,7 @@ images: ## build the container images as OCI layouts in bin/images (Debian; IMAG
 	go run ./ci/images/build $(IMAGES)
 
 test: tools ## run all tests with the race detector (real Envoys, real git, real Kubernetes)
-	@failed=0; $(MAKE) --no-print-directory pairs || failed=1; go test -race -timeout 20m $(TESTFLAGS) ./... || failed=1; exit $$failed
+	@failed=0; $(MAKE) --no-print-directory pairs || failed=1; go test -race -timeout 40m $(TESTFLAGS) ./... || failed=1; exit $$failed
 
 # `go test` by itself draws fifteen; more of them show no other race.
 PAIRS ?= 100
