@@ -146,7 +146,7 @@ the intent language, what may stand behind it, what it does, and what people get
 
 With --log, say it of each line that proxies wrote to a collector that is a file: which
 lines of the intent have the names in it, and which release they are of.`,
-		Example: "  meshc explain MESH0206\n  meshc explain retry.perTry\n  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage\n  kubectl logs deploy/web -c proxy | meshc explain --rev HEAD --log -",
+		Example: "  meshc explain MESH0206\n  meshc explain retry.perTry\n  meshc explain --from productpage --to reviews --path /reviews/0 -H end-user=jason\n  meshc explain --to gateway/edge --host bookinfo.example --path /productpage\n  meshc explain --rev HEAD --log proxy.log",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if log != "" {
 				return a.explainLog(cmd.Context(), &f, a.meshDir(args), log)
