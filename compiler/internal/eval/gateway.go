@@ -3,6 +3,7 @@ package eval
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -12,7 +13,7 @@ import (
 // the proxies of the services behind them. The gateway calls with its own identity, so
 // tests on identity are decided here; whoever calls the gateway needs no grant.
 func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) space.Decision {
-	d := space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Port: h.Name, Protocol: string(model.HTTP)}}
+	d := space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Port: h.Name, Protocol: string(model.HTTP), Besides: Besides(h.Name, hostNames(g))}}
 	known := behind{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]door{}}
 	for _, e := range m.GatewayRoutes(g, h) {
 		r := gatewayRule(g, h, e)
@@ -30,6 +31,29 @@ func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) sp
 	last := notFound(model.GatewayPath(g.ID))
 	d.Routes, d.Effective = append(d.Routes, last), append(d.Effective, last)
 	return d
+}
+
+// Besides are those of a gateway's names that take what another one of them would.
+func Besides(name string, names []string) string {
+	if !strings.HasPrefix(name, "*") {
+		return ""
+	}
+	var out []string
+	for _, other := range names {
+		if other != name && model.HostCovers(name, strings.ToLower(other)) && model.MoreSpecific(other, name) {
+			out = append(out, other)
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(slices.Compact(out), " ")
+}
+
+func hostNames(g *model.Gateway) []string {
+	out := make([]string, len(g.Hosts))
+	for i, h := range g.Hosts {
+		out[i] = h.Name
+	}
+	return out
 }
 
 func gatewayRule(g *model.Gateway, h model.Host, e model.EffectiveRoute) space.Rule {

@@ -50,6 +50,7 @@ func (c *comparison) pairs() []pair {
 			p.after, inA = gateways[s.ID].after.Find(s.Port)
 			p.before, p.after = c.withOutside(c.before, p.before), c.withOutside(c.after, p.after)
 			p.host = hostOf(s.Port, gateways[s.ID].names)
+			s.Besides = eval.Besides(s.Port, gateways[s.ID].names) // whichever side has them
 			p.display = "gateway/" + s.ID + " host " + s.Port
 		case eval.StreamKind:
 			p.before, p.after, inB, inA = c.streamSides(s, b, a)

@@ -24,11 +24,16 @@ type errStates struct{ budget string }
 
 func (e errStates) Error() string { return e.budget }
 
-// atomize cuts the language of universe along patterns.
-func atomize(patterns []space.Pattern, universe string, maxStates int) (*atoms, error) {
+// atomize cuts the language of universe, but for what one of without takes, along patterns.
+func atomize(patterns, without []space.Pattern, universe string, maxStates int) (*atoms, error) {
 	b := newBuilder()
 	for i, p := range patterns {
 		if err := b.add(p, int32(i)); err != nil {
+			return nil, err
+		}
+	}
+	for i, p := range without { // numbered behind the universe
+		if err := b.add(p, int32(len(patterns)+1+i)); err != nil {
 			return nil, err
 		}
 	}
@@ -144,6 +149,9 @@ func (w *walker) visit(set []int32, parent int32, via rune) {
 		return
 	}
 	accepted := w.accepted(set)
+	if len(accepted) > 0 && accepted[len(accepted)-1] > w.inside {
+		accepted = nil // what goes on from here may be inside again
+	}
 	inside := len(accepted) > 0 && accepted[len(accepted)-1] == w.inside
 	if inside {
 		accepted = accepted[:len(accepted)-1]

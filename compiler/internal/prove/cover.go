@@ -183,7 +183,7 @@ func conjunction(d space.Dim, when []space.Test, lim Limits) ([]space.Test, bool
 	slices.SortFunc(patterns, comparePatterns)
 	patterns = slices.Compact(patterns)
 	dim, _ := d.Of()
-	a, err := lim.Cuts.atomize(patterns, dim.Universe(patterns), lim.States)
+	a, err := lim.Cuts.atomize(patterns, nil, dim.Universe(patterns), lim.States)
 	if err != nil {
 		return own, true
 	}

@@ -1,6 +1,7 @@
 package prove
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,18 +23,18 @@ type Cuts struct {
 const mostKept = 1 << 20
 
 // atomize is atomize, or what it said of the same patterns before.
-func (c *Cuts) atomize(patterns []space.Pattern, universe string, maxStates int) (*atoms, error) {
+func (c *Cuts) atomize(patterns, without []space.Pattern, universe string, maxStates int) (*atoms, error) {
 	if c == nil {
-		return atomize(patterns, universe, maxStates)
+		return atomize(patterns, without, universe, maxStates)
 	}
-	key := cutKey(patterns, universe, maxStates)
+	key := cutKey(patterns, without, universe, maxStates)
 	c.mu.Lock()
 	a, ok := c.kept[key]
 	c.mu.Unlock()
 	if ok {
 		return a, nil
 	}
-	a, err := atomize(patterns, universe, maxStates)
+	a, err := atomize(patterns, without, universe, maxStates)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func (c *Cuts) atomize(patterns []space.Pattern, universe string, maxStates int)
 	return a, nil
 }
 
-func cutKey(patterns []space.Pattern, universe string, maxStates int) string {
+func cutKey(patterns, without []space.Pattern, universe string, maxStates int) string {
 	var b strings.Builder
 	part := func(s string) {
 		b.WriteString(strconv.Itoa(len(s)))
@@ -57,7 +58,8 @@ func cutKey(patterns []space.Pattern, universe string, maxStates int) string {
 	}
 	part(strconv.Itoa(maxStates))
 	part(universe)
-	for _, p := range patterns {
+	part(strconv.Itoa(len(without)))
+	for _, p := range slices.Concat(without, patterns) {
 		part(string(p.Kind))
 		part(p.Text)
 	}

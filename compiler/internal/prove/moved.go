@@ -383,7 +383,7 @@ func Substituted(m space.Move, when []space.Test) (stray string, used bool, err 
 		}
 	}
 	slices.SortFunc(patterns, comparePatterns)
-	a, err := atomize(slices.Compact(patterns), space.PathUniverse, Limits{}.withDefaults().States)
+	a, err := atomize(slices.Compact(patterns), nil, space.PathUniverse, Limits{}.withDefaults().States)
 	if err != nil {
 		return "", false, err
 	}

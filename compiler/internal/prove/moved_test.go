@@ -34,7 +34,7 @@ func TestMoved(t *testing.T) {
 		is := rapid.SampledFrom(patterns).Draw(t, "is")
 		p := space.MovedPattern(m, is)
 		all := []space.Pattern{p, {Kind: space.Regex, Text: m.Substitution().From}, {Kind: space.Segment, Text: "/b"}}
-		a, err := atomize(all, space.PathUniverse, 300_000)
+		a, err := atomize(all, nil, space.PathUniverse, 300_000)
 		var over errStates
 		if _, ordered := piecesOf(m); errors.As(err, &over) && !ordered && is.Kind == space.Spelt {
 			return // what changes places, or stands twice, in every spelling: told as not compared

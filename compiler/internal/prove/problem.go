@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 
 	"meshc.dev/meshc/compiler/internal/space"
 )
@@ -57,11 +58,14 @@ func newProblem(scope space.Scope, lim Limits, lists ...space.List) (*problem, e
 		}
 		slices.SortFunc(sorted, comparePatterns)
 		dim, _ := d.Of()
-		universe := dim.Universe(sorted)
+		universe, without := dim.Universe(sorted), []space.Pattern(nil)
 		if d == space.HostDim && scope.Kind == space.Gateway && scope.Port != "" {
 			universe = space.HostUniverse(scope.Port)
+			for _, name := range strings.Fields(scope.Besides) {
+				without = append(without, space.Pattern{Kind: space.Line, Text: space.HostUniverse(name)})
+			}
 		}
-		a, err := p.limits.Cuts.atomize(sorted, universe, p.limits.States)
+		a, err := p.limits.Cuts.atomize(sorted, without, universe, p.limits.States)
 		var over errStates
 		if errors.As(err, &over) {
 			return nil, &BudgetError{Scope: scope, Dimension: d, Budget: over.budget}

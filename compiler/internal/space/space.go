@@ -336,6 +336,9 @@ type Scope struct {
 	Port string `json:"port"`
 	// Protocol is "http", "http2", "grpc" or "tcp".
 	Protocol string `json:"protocol"`
+	// Besides are the names, with blanks between, of the gateway's hosts that take what this one's wildcard
+	// would: none of their requests comes here.
+	Besides string `json:"-"`
 }
 
 // String gives kind/id/port.
