@@ -7,7 +7,6 @@ import (
 	limitconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/ratelimit/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
-	exprv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/rate_limit_descriptors/expr/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"meshc.dev/meshc/compiler/internal/target/envoy"
@@ -17,10 +16,6 @@ const (
 	kind = "meshc.quota"
 	// perHundred of all requests are asked about.
 	perHundred = 100
-	// identity reads the caller's certificate, in CEL: no header says it without what changes with each
-	// certificate.
-	identity = "connection.uri_san_peer_certificate"
-	byValue  = "envoy.rate_limit_descriptors.expr"
 )
 
 // units are the times by which a limiter counts.
@@ -67,30 +62,10 @@ func lower(q Quota, x *envoy.Ctx) *ratelimitv3.RateLimit {
 	}
 }
 
-// actions are what a limiter is told of a request: whose quota it is, and what it is counted by. What a
-// request lacks is left out, so that all who lack it are counted together: nobody gets away by it.
+// actions are what a limiter is told of a request: whose quota it is, and what it is counted by.
 func actions(q Quota) []*routev3.RateLimit_Action {
-	out := []*routev3.RateLimit_Action{{ActionSpecifier: &routev3.RateLimit_Action_GenericKey_{
+	by, _ := envoy.Counted(q.By)
+	return append([]*routev3.RateLimit_Action{{ActionSpecifier: &routev3.RateLimit_Action_GenericKey_{
 		GenericKey: &routev3.RateLimit_Action_GenericKey{DescriptorKey: "quota", DescriptorValue: q.Whose + "/quota/" + q.Name},
-	}}}
-	header := func(name, key string) {
-		out = append(out, &routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_RequestHeaders_{
-			RequestHeaders: &routev3.RateLimit_Action_RequestHeaders{HeaderName: name, DescriptorKey: key, SkipIfAbsent: true},
-		}})
-	}
-	if q.Identity {
-		out = append(out, &routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_Extension{Extension: &corev3.TypedExtensionConfig{
-			Name: byValue, TypedConfig: envoy.Packed(&exprv3.Descriptor{DescriptorKey: "identity", SkipIfError: true, ExprSpecifier: &exprv3.Descriptor_Text{Text: identity}}),
-		}}})
-	}
-	if q.Client {
-		out = append(out, &routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_RemoteAddress_{RemoteAddress: &routev3.RateLimit_Action_RemoteAddress{}}})
-	}
-	if q.Method {
-		header(":method", "method")
-	}
-	if q.Header != "" {
-		header(q.Header, q.Header)
-	}
-	return out
+	}}}, by...)
 }

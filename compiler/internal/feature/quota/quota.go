@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/feature"
@@ -20,7 +19,6 @@ import (
 	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
-	"meshc.dev/meshc/internal/hop"
 )
 
 const (
@@ -48,12 +46,9 @@ type Quota struct {
 	Requests int            `json:"requests"`
 	Per      trait.Duration `json:"per"`
 	// Whose is the carrier, which the limiter is told: two quotas of one name are two.
-	Whose    string `json:"whose"`
-	Identity bool   `json:"identity,omitempty"`
-	Client   bool   `json:"client,omitempty"`
-	Method   bool   `json:"method,omitempty"`
-	Header   string `json:"header,omitempty"`
-	Shadow   bool   `json:"shadow,omitempty"`
+	Whose  string          `json:"whose"`
+	By     model.CountedBy `json:"by,omitzero"`
+	Shadow bool            `json:"shadow,omitempty"`
 }
 
 // TraitName is "quota".
@@ -91,11 +86,10 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 			continue
 		}
 		q := Quota{Name: e.Name, Receiver: to.Receiver, Domain: to.Domain, Timeout: to.Timeout, Refuse: e.Node.Field("onFailure").Str() == refuse, Requests: int(e.Node.Field("requests").Int()),
-			Per: x.Duration(e.Node.Field("per"), time.Second), Whose: x.Carrier(), Shadow: e.Node.Field("shadow").Bool()}
+			Per: x.Duration(e.Node.Field("per"), time.Second), Whose: x.Carrier(), By: x.CountedBy(e.Node.Field("by")), Shadow: e.Node.Field("shadow").Bool()}
 		if _, ok := units()[time.Duration(q.Per)]; !ok {
 			x.Problem(diag.New(diag.CodeRange, e.Node.Field("per").Pos(), "a limiter counts by the second, the minute, the hour or the day, and not by %s", q.Per).WithFix(`write "1s", "1m", "1h" or "24h"`))
 		}
-		q.key(e.Node.Field("by"), x)
 		out.Quotas = append(out.Quotas, q)
 	}
 	if len(out.Quotas) == 0 {
@@ -103,22 +97,6 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	}
 	slices.SortFunc(out.Quotas, func(a, b Quota) int { return cmp.Compare(a.Name, b.Name) })
 	return out
-}
-
-// key reads whose requests are counted together.
-func (q *Quota) key(by intent.Node, x *resolve.Place) {
-	q.Identity, q.Client, q.Method, q.Header = by.Field("identity").Bool(), by.Field("client").Bool(), by.Field("method").Bool(), strings.ToLower(by.Field("header").Str())
-	problem := func(field, why, fix string) {
-		x.Problem(diag.New(diag.CodeProtocol, by.Field(field).Pos(), "quota %q: %s", q.Name, why).WithFix("%s", fix))
-	}
-	switch {
-	case q.Identity && x.Gateway:
-		problem("identity", "a visitor has no identity", "count by client")
-	case q.Client && !x.Gateway:
-		problem("client", "who calls a service is known by identity, and no address is a caller's", "count by identity, or at the gateway")
-	case q.Header != "" && (hop.Reserved(q.Header) || hop.OfConnection(q.Header)):
-		problem("header", "header "+q.Header+" belongs to the proxies", "count by a header of your own")
-	}
 }
 
 func meaning(v trait.Value) []space.Act {
@@ -136,17 +114,8 @@ func meaning(v trait.Value) []space.Act {
 // words say how many requests of whom, who counts, and what becomes of them while nobody does.
 func (q Quota) words() string {
 	out := strconv.Itoa(q.Requests) + " per " + q.Per.String()
-	var by []string
-	for _, k := range []struct {
-		is   bool
-		word string
-	}{{q.Identity, "identity"}, {q.Client, "client"}, {q.Method, "method"}, {q.Header != "", "header " + q.Header}} {
-		if k.is {
-			by = append(by, k.word)
-		}
-	}
-	if len(by) > 0 {
-		out += " by " + strings.Join(by, ", ")
+	if by := q.By.Words(); by != "" {
+		out += " by " + by
 	}
 	out += " counted by " + q.To
 	switch {

@@ -17,6 +17,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -48,19 +49,11 @@ type Limit struct {
 	// Burst is the size of the bucket, at least Requests.
 	Burst int `json:"burst"`
 	// By is what requests have in common that count together; nothing for all.
-	By By `json:"by,omitzero"`
+	By model.CountedBy `json:"by,omitzero"`
 	// Status is 429 if it is 0.
 	Status int `json:"status,omitempty"`
 	// Shadow limits are counted and hold nobody.
 	Shadow bool `json:"shadow,omitempty"`
-}
-
-// By is what requests have in common that count together.
-type By struct {
-	Identity bool   `json:"identity,omitempty"`
-	Client   bool   `json:"client,omitempty"`
-	Method   bool   `json:"method,omitempty"`
-	Header   string `json:"header,omitempty"` // in lower case
 }
 
 // TraitName is "rate-limit".
@@ -105,7 +98,7 @@ func (ls Limits) inOrder() Limits {
 }
 
 func together(l Limit) int {
-	if l.By == (By{}) {
+	if l.By == (model.CountedBy{}) {
 		return 1
 	}
 	return 0
@@ -135,47 +128,15 @@ func lower(l Limit) *ratelimitv3.LocalRateLimit {
 	if l.Status != 0 {
 		out.Status = &typev3.HttpStatus{Code: typev3.StatusCode(l.Status)}
 	}
-	keys := l.By.keys()
-	if len(keys) == 0 {
+	actions, entries := envoy.Counted(l.By)
+	if len(actions) == 0 {
 		out.TokenBucket = bucket
 		return out
 	}
-	counted, entries := envoy.Counted(keys)
-	out.RateLimits = []*routev3.RateLimit{counted}
+	out.RateLimits = []*routev3.RateLimit{{Actions: actions}}
 	out.Descriptors = []*commonv3.LocalRateLimitDescriptor{{Entries: entries, TokenBucket: bucket}}
 	out.MaxDynamicDescriptors = envoy.UInt32(known)
 	return out
-}
-
-func (b By) keys() []envoy.Key {
-	var out []envoy.Key
-	if b.Identity {
-		out = append(out, envoy.ByIdentity())
-	}
-	if b.Client {
-		out = append(out, envoy.ByClient())
-	}
-	if b.Method {
-		out = append(out, envoy.ByMethod())
-	}
-	if b.Header != "" {
-		out = append(out, envoy.ByHeader(b.Header))
-	}
-	return out
-}
-
-// String is "identity and header x-tenant"; "" for all together.
-func (b By) String() string {
-	var out []string
-	for _, k := range []struct {
-		is   bool
-		word string
-	}{{b.Identity, "identity"}, {b.Client, "client"}, {b.Method, "method"}, {b.Header != "", "header " + b.Header}} {
-		if k.is {
-			out = append(out, k.word)
-		}
-	}
-	return strings.Join(out, " and ")
 }
 
 func read(n intent.Node, x *resolve.Place) trait.Value {
@@ -207,31 +168,15 @@ func limit(of string, n intent.Node, x *resolve.Place) Limit {
 	if l.Status == tooMany {
 		l.Status = 0
 	}
-	if by := n.Field("by"); by.Exists() {
-		l.By = counted(by, x)
-	}
+	l.By = x.CountedBy(n.Field("by"))
 	return l
-}
-
-func counted(n intent.Node, x *resolve.Place) By {
-	b := By{Identity: n.Field("identity").Bool(), Client: n.Field("client").Bool(), Method: n.Field("method").Bool(), Header: strings.ToLower(n.Field("header").Str())}
-	gateway := x.At != resolve.OnService
-	switch {
-	case b == By{}:
-		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "`by` says nothing").WithFix("write identity, client, method or header, or delete `by`: all requests then count together"))
-	case b.Identity && gateway:
-		x.Problem(diag.New(diag.CodeNever, n.Field("identity").Pos(), "visitors of a gateway have no identity").WithFix("count by client, or by a header that says who they are"))
-	case b.Client && !gateway:
-		x.Problem(diag.New(diag.CodeNever, n.Field("client").Pos(), "a service's callers are known by their identities, not by addresses").WithFix("count by identity here, and by client at the gateway"))
-	}
-	return b
 }
 
 func meaning(v trait.Value) []space.Act {
 	var fields []space.Field
 	for _, l := range v.(Limits) {
 		text := strconv.Itoa(l.Requests) + " per " + l.Per.String()
-		if by := l.By.String(); by != "" {
+		if by := l.By.Words(); by != "" {
 			text += " by " + by
 		}
 		if l.Burst != l.Requests {
