@@ -13,7 +13,7 @@ import (
 // the proxies of the services behind them. The gateway calls with its own identity, so
 // tests on identity are decided here; whoever calls the gateway needs no grant.
 func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) space.Decision {
-	d := space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Port: h.Name, Protocol: string(model.HTTP), Besides: Besides(h.Name, hostNames(g))}}
+	d := space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Port: h.Name, Protocol: string(model.HTTP), Besides: besides(g, h)}}
 	known := behind{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]door{}}
 	for _, e := range m.GatewayRoutes(g, h) {
 		r := gatewayRule(g, h, e)
@@ -48,12 +48,16 @@ func Besides(name string, names []string) string {
 	return strings.Join(slices.Compact(out), " ")
 }
 
-func hostNames(g *model.Gateway) []string {
-	out := make([]string, len(g.Hosts))
-	for i, h := range g.Hosts {
-		out[i] = h.Name
+// besides is Besides of one of a gateway's hosts. Most take one name, and there may be thousands.
+func besides(g *model.Gateway, h model.Host) string {
+	if !strings.HasPrefix(h.Name, "*") {
+		return ""
 	}
-	return out
+	names := make([]string, len(g.Hosts))
+	for i, other := range g.Hosts {
+		names[i] = other.Name
+	}
+	return Besides(h.Name, names)
 }
 
 func gatewayRule(g *model.Gateway, h model.Host, e model.EffectiveRoute) space.Rule {
