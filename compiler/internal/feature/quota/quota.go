@@ -47,7 +47,7 @@ type Quota struct {
 	Per      trait.Duration `json:"per"`
 	// Whose is the carrier, which the limiter is told: two quotas of one name are two.
 	Whose  string          `json:"whose"`
-	By     model.CountedBy `json:"by,omitzero"`
+	By     trait.CountedBy `json:"by,omitzero"`
 	Shadow bool            `json:"shadow,omitempty"`
 }
 

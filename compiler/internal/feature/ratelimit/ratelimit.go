@@ -17,7 +17,6 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/intent"
-	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -49,7 +48,7 @@ type Limit struct {
 	// Burst is the size of the bucket, at least Requests.
 	Burst int `json:"burst"`
 	// By is what requests have in common that count together; nothing for all.
-	By model.CountedBy `json:"by,omitzero"`
+	By trait.CountedBy `json:"by,omitzero"`
 	// Status is 429 if it is 0.
 	Status int `json:"status,omitempty"`
 	// Shadow limits are counted and hold nobody.
@@ -98,7 +97,7 @@ func (ls Limits) inOrder() Limits {
 }
 
 func together(l Limit) int {
-	if l.By == (model.CountedBy{}) {
+	if l.By == (trait.CountedBy{}) {
 		return 1
 	}
 	return 0

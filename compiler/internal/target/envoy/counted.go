@@ -7,7 +7,7 @@ import (
 	exprdescv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/rate_limit_descriptors/expr/v3"
 	exprv1alpha1 "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
 
-	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
 )
 
 // none is the value of what a request does not have: an action that finds none counts nothing, and
@@ -16,7 +16,7 @@ const none = "none"
 
 // Counted is how requests get the values by which they are counted, and the entries under which a
 // limit is kept for any of them.
-func Counted(by model.CountedBy) (actions []*routev3.RateLimit_Action, entries []*commonv3.RateLimitDescriptor_Entry) {
+func Counted(by trait.CountedBy) (actions []*routev3.RateLimit_Action, entries []*commonv3.RateLimitDescriptor_Entry) {
 	add := func(key string, value *exprv1alpha1.Expr) {
 		actions = append(actions, &routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_Extension{Extension: &corev3.TypedExtensionConfig{
 			Name: "meshc." + key, TypedConfig: pack(&exprdescv3.Descriptor{DescriptorKey: key, ExprSpecifier: &exprdescv3.Descriptor_Parsed{Parsed: value}}),
