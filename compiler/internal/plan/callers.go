@@ -70,10 +70,14 @@ func (c Caller) text(near string) string {
 }
 
 // callerSet is who a change of access is about.
-type callerSet struct{ in, except []Caller }
+type callerSet struct {
+	in, except []Caller
+	// rough says that of except only some are not meant.
+	rough bool
+}
 
 func (s callerSet) equal(o callerSet) bool {
-	return slices.Equal(s.in, o.in) && slices.Equal(s.except, o.except)
+	return slices.Equal(s.in, o.in) && slices.Equal(s.except, o.except) && s.rough == o.rough
 }
 
 func (s callerSet) text(near string) string {
@@ -87,7 +91,7 @@ func (s callerSet) text(near string) string {
 	}
 	text := words(s.in)
 	if len(s.except) > 0 {
-		text += " except " + words(s.except)
+		text += but(s.rough) + words(s.except)
 	}
 	return text
 }
@@ -97,7 +101,7 @@ const mostCallers = 8
 
 // callers are those of a proof, by what they are called on both sides.
 func (s speaker) callers(who prove.Set, movers []prove.Move, moved map[string]Caller) callerSet {
-	var out callerSet
+	out := callerSet{rough: who.Rough}
 	add := func(to *[]Caller, ps []space.Pattern) {
 		for _, p := range ps {
 			if c := s.callerOf(p); c.Kind == CallerService && !s.whole(c.Name, ps) {
@@ -437,9 +441,9 @@ func area(methods, paths prove.Set, rest []space.Test) string {
 		if words == "" {
 			words = "all paths"
 		}
-		words += but(paths) + join(paths.Except, space.PathWords)
+		words += but(paths.Rough) + join(paths.Except, space.PathWords)
 		if len(paths.In) > 0 && len(paths.Wide) > 0 {
-			words = join(paths.Wide, space.PathWords) + but(paths) + join(paths.Except, space.PathWords) + ", and " + join(paths.In, space.PathWords)
+			words = join(paths.Wide, space.PathWords) + but(paths.Rough) + join(paths.Except, space.PathWords) + ", and " + join(paths.In, space.PathWords)
 		}
 	}
 	if words != "" {
@@ -457,8 +461,8 @@ func area(methods, paths prove.Set, rest []space.Test) string {
 	return strings.Join(parts, " ")
 }
 
-func but(s prove.Set) string {
-	if s.Rough {
+func but(rough bool) string {
+	if rough {
 		return " except some of "
 	}
 	return " except "

@@ -89,10 +89,10 @@ func accessOf(g []piece) *Access {
 	for _, p := range g {
 		one = one && p.callers.equal(first.callers)
 		a.Callers = append(a.Callers, p.callers.in...)
-		a.Each = append(a.Each, AccessAt{At: p.at, Callers: p.callers.in, Except: p.callers.except})
+		a.Each = append(a.Each, AccessAt{At: p.at, Callers: p.callers.in, Except: p.callers.except, Rough: p.callers.rough})
 	}
 	if one {
-		a.Each, a.Except = nil, first.callers.except
+		a.Each, a.Except, a.Rough = nil, first.callers.except, first.callers.rough
 	}
 	slices.SortFunc(a.Callers, Caller.compare)
 	a.Callers = slices.Compact(a.Callers)

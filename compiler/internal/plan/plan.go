@@ -158,6 +158,8 @@ type Access struct {
 	Callers []Caller `json:"callers"`
 	// Except are callers of Callers that are not meant.
 	Except []Caller `json:"except,omitempty"`
+	// Rough says that only some of Except are not meant: intent has no words for which.
+	Rough bool `json:"rough,omitempty"`
 	// Methods and Paths are what they may ask, or no longer, Conditions what else must hold.
 	Methods    prove.Set    `json:"methods"`
 	Paths      prove.Set    `json:"paths"`
@@ -171,6 +173,7 @@ type AccessAt struct {
 	At      space.Scope `json:"at"`
 	Callers []Caller    `json:"callers"`
 	Except  []Caller    `json:"except,omitempty"`
+	Rough   bool        `json:"rough,omitempty"`
 }
 
 // Blast is what a change touches. All sorted.

@@ -57,7 +57,7 @@ func namespaceOf(at []space.Scope) string {
 // says so.
 func (l Line) callersText() string {
 	if len(l.Access.Each) == 0 {
-		return callerSet{l.Access.Callers, l.Access.Except}.text(namespaceOf(l.At))
+		return callerSet{l.Access.Callers, l.Access.Except, l.Access.Rough}.text(namespaceOf(l.At))
 	}
 	all := make([]string, len(l.Access.Callers))
 	for i, c := range l.Access.Callers {

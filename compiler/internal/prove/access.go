@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 	"strconv"
+	"strings"
 
 	"meshc.dev/meshc/compiler/internal/space"
 )
@@ -140,6 +141,7 @@ func newAccessComparison(q Access, lim Limits) (*accessComparison, error) {
 	for _, m := range q.Moves {
 		named = append(named, space.Pattern{Kind: space.Exact, Text: m.Before}, space.Pattern{Kind: space.Exact, Text: m.After})
 	}
+	named = append(named, shared(q.Before, q.After)...)
 	if len(named) > 0 {
 		extra = append(extra, space.Rule{When: []space.Test{{Dim: space.IdentityDim, Any: named}}})
 	}
@@ -549,6 +551,72 @@ func (c *accessComparison) words(dim int, in bitset) Set {
 	return a.cover(in, candidates) // nothing but odd spellings
 }
 
+// shared are the accounts that two patterns of accounts both take, as far as one pattern says which: what is
+// left of the one without the other may have to be told in other words than they are.
+func shared(lists ...space.List) []space.Pattern {
+	var all []space.Pattern
+	for _, r := range slices.Concat(lists...) {
+		for _, t := range r.When {
+			if t.Dim == space.IdentityDim {
+				all = append(all, t.Any...)
+			}
+		}
+	}
+	slices.SortFunc(all, comparePatterns)
+	all = slices.DeleteFunc(slices.Compact(all), func(p space.Pattern) bool {
+		return p.Kind != space.Wild && (p.Kind != space.Prefix || !strings.HasSuffix(p.Text, inNamespace))
+	})
+	var out []space.Pattern
+	for i, p := range all {
+		for _, o := range all[:i] {
+			if b, ok := both(p, o); ok && b != p && b != o {
+				out = append(out, b)
+			}
+		}
+	}
+	return out
+}
+
+// both is the pattern of the accounts that p and o take; false where there are none, or where it takes more
+// than one pattern to say so.
+func both(p, o space.Pattern) (space.Pattern, bool) {
+	ps, os := strings.Split(glob(p), "/"), strings.Split(glob(o), "/")
+	if len(ps) != len(os) {
+		return space.Pattern{}, false
+	}
+	for i, s := range ps {
+		within := func(part, whole string) bool {
+			return part == whole || whole == "*" || !strings.Contains(part, "*") && (space.Pattern{Kind: space.Wild, Text: whole}).Matches(part)
+		}
+		switch {
+		case within(s, os[i]):
+		case within(os[i], s):
+			ps[i] = os[i]
+		default:
+			return space.Pattern{}, false
+		}
+	}
+	text := strings.Join(ps, "/")
+	switch namespace, whole := strings.CutSuffix(text, inNamespace+"*"); {
+	case !strings.Contains(text, "*"):
+		return space.Pattern{Kind: space.Exact, Text: text}, true
+	case whole && !strings.Contains(namespace, "*"):
+		return space.Pattern{Kind: space.Prefix, Text: namespace + inNamespace}, true
+	}
+	return space.Pattern{Kind: space.Wild, Text: text}, true
+}
+
+// glob is a pattern of accounts with "*" for any text without a slash.
+func glob(p space.Pattern) string {
+	if p.Kind == space.Prefix {
+		return p.Text + "*"
+	}
+	return p.Text
+}
+
+// inNamespace is what stands in an identity between the namespace and the account.
+const inNamespace = "/sa/"
+
 // candidates are the patterns that the lists themselves say, in their order.
 func (c *accessComparison) candidates(d space.Dim) []space.Pattern {
 	var out []space.Pattern
@@ -562,6 +630,7 @@ func (c *accessComparison) candidates(d space.Dim) []space.Pattern {
 		}
 	}
 	if d == space.IdentityDim {
+		out = append(out, shared(c.q.Before, c.q.After)...)
 		for _, id := range c.q.Absent { // who moves may have to be left out
 			out = append(out, space.Pattern{Kind: space.Exact, Text: id})
 		}
