@@ -238,7 +238,9 @@ func (l *linker) attachedOwn(p *pkg, r model.Route, n intent.Node) {
 		check(p.qualify(id), at)
 	}
 	for _, rule := range l.rules {
-		if v, ok := r.Traits.Lookup(rule.Name); ok && rule.Uses != nil && n.Field(rule.Field).Exists() { // what is said around is the host's own
+		// What is said around is the host's own; what proxies ask of a provider is the provider's meaning, no
+		// request of the route's making, and the provider grants it or not.
+		if v, ok := r.Traits.Lookup(rule.Name); ok && rule.Uses != nil && rule.Sends == nil && n.Field(rule.Field).Exists() {
 			for _, to := range rule.Uses(v) {
 				check(to.Service, n.Field(rule.Field).Pos())
 			}
