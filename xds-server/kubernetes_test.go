@@ -90,18 +90,18 @@ func discoveredRelease(t *testing.T) (release.Release, []release.Discovered) {
 	t.Helper()
 	services := []release.Discovered{
 		{Namespace: "shop", Name: "web", Ports: []string{"http"}, Versions: []release.DiscoveredVersion{
-			{Name: "v1", Labels: map[string]string{"version": "v1"}, Clusters: map[string]string{"http": "shop/web/http/v1"}},
-			{Name: "v2", Labels: map[string]string{"version": "v2"}, Clusters: map[string]string{"http": "shop/web/http/v2"}},
+			{Name: "v1", Labels: map[string]string{"version": "v1"}, Clusters: map[string][]string{"http": {"shop/web/http/v1"}}},
+			{Name: "v2", Labels: map[string]string{"version": "v2"}, Clusters: map[string][]string{"http": {"shop/web/http/v2"}}},
 		}},
 		{Namespace: "shop", Name: "late", Ports: []string{"http"}, Versions: []release.DiscoveredVersion{
-			{Name: "default", Clusters: map[string]string{"http": "shop/late/http/default"}},
+			{Name: "default", Clusters: map[string][]string{"http": {"shop/late/http/default"}}},
 		}},
 	}
 	var arts []release.Artifact
 	snap := release.Snapshot{Class: web, TrustDomain: trustDomain, Resources: map[release.TypeURL][]release.Resource{}}
 	for _, s := range services {
 		for _, v := range s.Versions {
-			name := v.Clusters["http"]
+			name := v.Clusters["http"][0]
 			raw, err := canon.Proto(&clusterv3.Cluster{Name: name, ConnectTimeout: durationpb.New(time.Second), ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}})
 			if err != nil {
 				t.Fatal(err)

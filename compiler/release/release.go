@@ -278,7 +278,7 @@ type DiscoveredVersion struct {
 	Labels map[string]string
 	// Clusters are the names of its EDS clusters by port, without ports for which the
 	// intent says where they are.
-	Clusters map[string]string
+	Clusters map[string][]string
 }
 
 // Snapshot is the content of envoy/<class>.json: a class's resources by type.

@@ -19,6 +19,23 @@ const externalPrefix = "external/"
 // ExternalCluster is the name of the cluster for a port of an external.
 func ExternalCluster(external, port string) string { return externalPrefix + external + "/" + port }
 
+// viaPrefix begins the names of clusters that lead to a gateway on the way outside.
+const viaPrefix = "via/"
+
+// ViaCluster is the name of the cluster by which the port of an external is reached through a gateway's port.
+func ViaCluster(gateway, gatewayPort, external, port string) string {
+	return viaPrefix + gateway + "/" + gatewayPort + "/" + external + "/" + port
+}
+
+// ParseVia gives the gateway's ID and port of such a name; false for a cluster that leads elsewhere.
+func ParseVia(cluster string) (gateway, port string, ok bool) {
+	p := strings.Split(cluster, "/")
+	if len(p) != 7 || !strings.HasPrefix(cluster, viaPrefix) {
+		return "", "", false
+	}
+	return p[1] + "/" + p[2], p[3], true
+}
+
 // ParseUpstream reads the form of String; false for a cluster that leads elsewhere.
 func ParseUpstream(cluster string) (Upstream, bool) {
 	p := strings.Split(cluster, "/")

@@ -133,6 +133,11 @@ const (
 	// does not grant it.
 	// Example: calls: "shop/stripe": {} in namespace "web" where external "shop/stripe" has no grant.
 	CodeExternalGrant Code = "MESH0251"
+	// CodeVia is an external that goes out through a gateway that does not lead out for it, or a gateway's port
+	// for that which says something else.
+	// Example: `external: pay: {hosts: ["pay.example"], port: api: number: 443, via: gateway: "edge/edge"}` where
+	// "edge/edge" has ports for visitors alone.
+	CodeVia Code = "MESH0270"
 	// CodeUnverified is an external that may prove any name.
 	// Example: `external: cdn: {hosts: ["cdn.example"], port: api: number: 443, tls: sans: ["*"]}`.
 	CodeUnverified Code = "MESH0252"

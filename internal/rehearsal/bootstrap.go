@@ -27,7 +27,7 @@ const (
 // the workloads of its class.
 type places struct {
 	apps    map[string][]string // addresses of the applications of a cluster "app/…" or "external/…"
-	sockets map[string][]string // Unix sockets of the listener "inbound/…"
+	sockets map[string][]string // Unix sockets of the listener "inbound/…", or "gateway/…" of a way out
 	own     int                 // which workload of its class it is
 }
 
@@ -111,7 +111,7 @@ func (at places) settle(c object) error {
 			where = append(where, tcpAddress(host, n))
 		}
 	}
-	for _, socket := range at.sockets[inboundListener+name] {
+	for _, socket := range at.sockets[answering(name)] {
 		where = append(where, pipe(socket))
 	}
 	if len(where) == 0 {

@@ -7,6 +7,7 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/hop"
 )
 
 // plot is what has to run for the doors of a rehearsal.
@@ -44,6 +45,14 @@ func cut(r compiler.Rehearsal) (plot, error) {
 			host[name] = class
 		}
 	}
+	exits := exits(snaps)
+	for class, snap := range snaps {
+		for _, l := range snap.Resources[release.ListenerType] {
+			if exits[l.Name] {
+				host[l.Name] = class
+			}
+		}
+	}
 	var next []release.Class
 	for _, d := range r.Doors {
 		if d.Missing != "" {
@@ -58,11 +67,13 @@ func cut(r compiler.Rehearsal) (plot, error) {
 			continue
 		}
 		p.classes = append(p.classes, class)
-		for _, name := range inbound(snaps[class]) {
-			p.inbound = append(p.inbound, listener{name, class})
+		for _, l := range snaps[class].Resources[release.ListenerType] {
+			if _, ok := host[l.Name]; ok {
+				p.inbound = append(p.inbound, listener{l.Name, class})
+			}
 		}
 		for _, c := range snaps[class].Resources[release.ClusterType] {
-			if answers, ok := host[inboundListener+c.Name]; ok {
+			if answers, ok := host[answering(c.Name)]; ok {
 				next = append(next, answers)
 			} else if err := p.addApplication(r.Release, class, c); err != nil {
 				return p, err
@@ -116,6 +127,27 @@ func snapshots(r release.Release) (map[release.Class]release.Snapshot, error) {
 		out[c] = snap
 	}
 	return out, nil
+}
+
+// answering is the name of the listener to which a cluster leads.
+func answering(cluster string) string {
+	if gateway, port, ok := release.ParseVia(cluster); ok {
+		return hop.GatewayListener + gateway + "/" + port
+	}
+	return inboundListener + cluster
+}
+
+// exits are the listeners of gateways to which clusters lead.
+func exits(snaps map[release.Class]release.Snapshot) map[string]bool {
+	out := map[string]bool{}
+	for _, s := range snaps {
+		for _, c := range s.Resources[release.ClusterType] {
+			if _, _, ok := release.ParseVia(c.Name); ok {
+				out[answering(c.Name)] = true
+			}
+		}
+	}
+	return out
 }
 
 // inbound is the names of a snapshot's inbound listeners.

@@ -34,6 +34,7 @@ type Stage struct {
 	inbound   map[string]string        // Unix sockets of listeners, of the first workload
 	ids       authority
 	visitors  visitors
+	outsiders outsiders
 	mu        sync.Mutex
 	seen      []Seen
 }
@@ -101,6 +102,7 @@ func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehea
 	if err != nil {
 		return err
 	}
+	s.outsiders = others
 	if s.visitors, err = newVisitors(clock); err != nil {
 		return err
 	}
@@ -216,6 +218,11 @@ func (s *Stage) findDoors(ctx context.Context, classes []release.Class, doors []
 // Entrance connects to an inbound listener over mTLS with the identity of a class,
 // but without its proxy: as somebody could who has taken hold of its key.
 func (s *Stage) Entrance(as release.Class, listener string) (func(context.Context) (net.Conn, error), error) {
+	return s.EntranceFor(as, listener, "")
+}
+
+// EntranceFor is Entrance by a connection that asks for a name (SNI), as one does to a gateway's port for proxies.
+func (s *Stage) EntranceFor(as release.Class, listener, name string) (func(context.Context) (net.Conn, error), error) {
 	socket, ok := s.inbound[listener]
 	if !ok {
 		return nil, fmt.Errorf("the rehearsal has no listener %q", listener)
@@ -225,7 +232,7 @@ func (s *Stage) Entrance(as release.Class, listener string) (func(context.Contex
 		return nil, err
 	}
 	// Who the other side is does not matter to those who come this way.
-	config := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, InsecureSkipVerify: true}
+	config := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, InsecureSkipVerify: true, ServerName: name}
 	return func(ctx context.Context) (net.Conn, error) {
 		raw, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 		if err != nil {
@@ -312,6 +319,23 @@ func (s *Stage) Recast(ctx context.Context, target string, serve func(net.Listen
 	}
 	go serve(l)
 	return nil
+}
+
+// Rename gives an external that speaks TLS ("external/namespace/name/port") a certificate for other names, of
+// the same authority.
+func (s *Stage) Rename(ctx context.Context, target string, names ...string) error {
+	i := slices.IndexFunc(s.apps, func(a app) bool { return a.who.Target == target && a.secure != nil })
+	if i < 0 {
+		return fmt.Errorf("renaming an external: there is no %q that speaks TLS", target)
+	}
+	secure, err := s.outsiders.config(&proof{names: names})
+	if err != nil {
+		return err
+	}
+	gone := s.apps[i]
+	gone.close()
+	s.apps[i], err = serveHTTPAt(ctx, gone.addr, gone.who, secure, s.saw)
+	return err
 }
 
 // Classes are those whose proxies run, in order.

@@ -40,18 +40,20 @@ type Protocol string
 // of visitors, at a gateway. TLS is the application's own, of which only the name that it asks
 // for is read.
 const (
-	HTTP   Protocol = "http"
-	HTTP2  Protocol = "http2"
-	GRPC   Protocol = "grpc"
-	HTTPS  Protocol = "https"
-	HTTPS2 Protocol = "https2"
-	GRPCS  Protocol = "grpcs"
-	TCP    Protocol = "tcp"
-	TLS    Protocol = "tls"
+	HTTP    Protocol = "http"
+	HTTP2   Protocol = "http2"
+	GRPC    Protocol = "grpc"
+	HTTPS   Protocol = "https"
+	HTTPS2  Protocol = "https2"
+	GRPCS   Protocol = "grpcs"
+	TCP     Protocol = "tcp"
+	TLS     Protocol = "tls"
+	MeshTLS Protocol = "mesh"
 )
 
-// IsHTTP reports whether requests (not bytes) are routed.
-func (p Protocol) IsHTTP() bool { return p != TCP && p != TLS }
+// IsHTTP reports whether requests (not bytes) are routed by what their port says. What comes to a
+// port of MeshTLS belongs to the port of an external, which says it.
+func (p Protocol) IsHTTP() bool { return p != TCP && p != TLS && p != MeshTLS }
 
 // Secured reports whether the caller's proxy begins TLS.
 func (p Protocol) Secured() bool { return p == HTTPS || p == HTTPS2 || p == GRPCS }
@@ -628,7 +630,8 @@ type Gateway struct {
 	Account   string `json:"account"`
 	// Host is the IP that the listener binds; "::" means all addresses of both families.
 	Host string `json:"host"`
-	// Ports are those that it listens on, sorted by name, of protocol HTTP, HTTPS, TLS or TCP. MTLS is Disable.
+	// Ports are those that it listens on, sorted by name, of protocol HTTP, HTTPS, TLS, TCP or MeshTLS. MTLS is
+	// Disable but for MeshTLS, where it is Strict.
 	Ports []Port `json:"ports"`
 	// Says is what its ports say besides, by their names.
 	Says map[string]PortSays `json:"says,omitempty"`
@@ -640,6 +643,8 @@ type Gateway struct {
 	Denies       []Deny `json:"denies,omitempty"`
 	ShadowDenies []Deny `json:"shadow_denies,omitempty"`
 	Hosts        []Host `json:"hosts"`
+	// Exits are the externals that are called through it, sorted by ID.
+	Exits []Exit `json:"exits,omitempty"`
 	// Traits are what its proxies do with all requests.
 	Traits trait.Set `json:"traits,omitzero"`
 }
@@ -799,7 +804,9 @@ type External struct {
 	// Target without names, which is the external.
 	Routes []Route `json:"routes,omitempty"`
 	// Grants say who may call it from other namespaces, by who-fields alone.
-	Grants []Grant   `json:"grants,omitempty"`
+	Grants []Grant `json:"grants,omitempty"`
+	// Via is the gateway through which it is called; nil: callers' proxies call it themselves.
+	Via    *Via      `json:"via,omitempty"`
 	Traits trait.Set `json:"traits,omitzero"`
 }
 

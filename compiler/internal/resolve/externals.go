@@ -45,6 +45,7 @@ func (l *linker) external(p *pkg, e intent.Entry) {
 	x.Traits = l.traits(append([]carrier{{on: OnExternal, node: n}}, l.around(p)...), place, path)
 	x.Routes = l.externalRoutes(n, place)
 	x.Grants = l.externalGrants(p, x, n)
+	x.Via = l.via(p, x, n)
 	if inside := n.Field("inside"); inside.Exists() {
 		l.exceptions = append(l.exceptions, Exception{Path: path, Kind: "external", Owner: inside.Field("owner").Str(), Reason: inside.Field("reason").Str()})
 	}

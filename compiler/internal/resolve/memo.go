@@ -179,6 +179,7 @@ func (l *declared) tables(env string) [sha256.Size]byte {
 	line("namespaces", "", sortedKeys(l.domains)...)
 	for _, id := range slices.Sorted(maps.Keys(l.gateways)) {
 		line("gateway", id, l.gateways[id])
+		line("way out", id, l.waysOut[id].text()...)
 	}
 	return [sha256.Size]byte(h.Sum(nil))
 }

@@ -23,7 +23,7 @@ func rootFields() []string {
 // declare settles who is who: the frame of every package, and all names.
 func declare(in *intent.Intent) *declared {
 	l := &linker{declared: &declared{
-		from: in, trustDomain: DefaultTrustDomain, capture: model.Transparent, kinds: map[string]string{}, gateways: map[string]string{},
+		from: in, trustDomain: DefaultTrustDomain, capture: model.Transparent, kinds: map[string]string{}, gateways: map[string]string{}, waysOut: map[string]wayOut{},
 		accounts: map[string][]string{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, collectors: map[string]model.Collector{}, limiters: map[string]model.Limiter{}, providers: map[string]model.Provider{},
 		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{},
 	}}
@@ -312,6 +312,7 @@ func (l *linker) declare(p *pkg) {
 			continue
 		}
 		l.gateways[id] = id
+		l.declareWayOut(id, e)
 		l.home[model.GatewayPath(id)] = p
 		l.runs(p, "gateway "+strconv.Quote(id), gatewayAccount(e), e.Node)
 		l.accounts[gatewayPrefix+id] = []string{p.namespace + "/" + gatewayAccount(e)}

@@ -49,6 +49,7 @@ type declared struct {
 
 	kinds    map[string]string       // ID → "service", "external"
 	gateways map[string]string       // gateway name or ID → ID ("" if ambiguous)
+	waysOut  map[string]wayOut       // gateway ID → how externals are called through it
 	accounts map[string][]string     // service ID → "ns/account", sorted
 	versions map[string][]string     // service ID → version names, sorted
 	ports    map[string][]model.Port // service or external ID → its ports, by name, without mTLS
@@ -119,6 +120,7 @@ func Mesh(in *intent.Intent, rules []Rule, words []Word, at time.Time, memo *Mem
 	}
 	l.linkAll(memo)
 	l.attachAll(l.pkgs)
+	l.settleExits()
 	l.readEnforcement()
 	l.describeOwners()
 	l.listOverrides(in)

@@ -14,6 +14,10 @@ func (l *linker) portSays(p *pkg, g *model.Gateway, n intent.Node) {
 	g.Says = map[string]model.PortSays{}
 	for _, e := range n.Field("port").Fields() {
 		port, _ := g.Port(e.Name)
+		l.meshPort(g, port, e.Node)
+		if port.Protocol == model.MeshTLS {
+			continue
+		}
 		says := model.PortSays{Streams: l.streams(p, g, port, e.Node)}
 		if from := e.Node.Field("proxyProtocol").Field("from"); from.Exists() {
 			says.Proxies = l.addresses(from)

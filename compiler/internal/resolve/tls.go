@@ -20,6 +20,9 @@ func (l *linker) gatewayPorts(p *pkg, e intent.Entry) []model.Port {
 		if v := f.Node.Field("protocol"); v.Exists() {
 			port.Protocol = model.Protocol(v.Str())
 		}
+		if port.Protocol == model.MeshTLS {
+			port.MTLS = model.Strict
+		}
 		l.place(model.GatewayPortPath(id, f.Name), f.Node.Pos())
 		if other := main[port.Protocol]; port.Main && other != "" {
 			l.add(diag.New(diag.CodeDuplicate, f.Node.Field("main").Pos(), "ports %q and %q of gateway %q both say that they are the main one of %s", other, f.Name, id, port.Protocol).
@@ -119,6 +122,13 @@ func (l *linker) checkGatewayPorts() {
 	for _, g := range l.mesh.Gateways {
 		for _, p := range g.Ports {
 			if len(g.Streams(p.Name)) > 0 || len(g.Hosts) == 0 && p.Protocol.IsHTTP() || slices.ContainsFunc(g.Hosts, func(h model.Host) bool { return slices.Contains(h.Ports, p.Name) }) {
+				continue
+			}
+			if p.Protocol == model.MeshTLS {
+				if !slices.ContainsFunc(g.Exits, func(x model.Exit) bool { return x.Port == p.Name }) {
+					l.add(diag.Warn(diag.CodeDeafPort, l.lineOf(model.GatewayPortPath(g.ID, p.Name)), "port %q of gateway %q answers nobody: no external goes out there", p.Name, g.ID).
+						WithFix("let an external say: via: gateway: %q", g.ID))
+				}
 				continue
 			}
 			if !p.Protocol.IsHTTP() {

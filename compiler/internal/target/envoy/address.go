@@ -36,6 +36,8 @@ type target struct {
 	external *model.External
 	port     model.Port
 	version  model.Version
+	// via says that the class reaches the external through a gateway.
+	via bool
 	// says is what the caller says itself of requests there.
 	says trait.Set
 	// from is the caller's account, where a route there asks who calls.
@@ -94,6 +96,9 @@ func (t target) path() string {
 
 // cluster is the name of the cluster for the target.
 func (t target) cluster() string {
+	if t.via {
+		return t.external.ViaName(t.port.Name)
+	}
 	if t.external != nil {
 		return model.ExternalClusterName(t.external.ID, t.port.Name)
 	}
@@ -108,7 +113,7 @@ func (e *emitter) destination(id, port string) (target, bool) {
 	}
 	if x := e.m.External(id); x != nil {
 		p, ok := x.Port(port)
-		return target{external: x, port: p}, ok
+		return target{external: x, port: p, via: e.goesVia(x)}, ok
 	}
 	return target{}, false
 }

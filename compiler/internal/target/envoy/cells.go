@@ -215,6 +215,9 @@ func (x *Ctx) Cluster(t model.Target) string {
 	name := model.ClusterName(t.Service, t.Port, t.Version)
 	if t.Version == "" { // of a service the version is known here
 		name = model.ExternalClusterName(t.Service, t.Port)
+		if e := x.Mesh.External(t.Service); e != nil && e.Via != nil && (x.Gateway == nil || x.Gateway.ID != e.Via.Gateway) {
+			name = e.ViaName(t.Port)
+		}
 	}
 	x.Names(release.ClusterType, name)
 	return name

@@ -29,6 +29,8 @@ type snapshot struct {
 
 // class makes the snapshot of one proxy class.
 func (e *emitter) class(c scope) snapshot {
+	own := *e
+	own.of, e = c.class, &own
 	s := snapshot{scope: c}
 	n := needs{}
 	if len(c.members) > 0 {

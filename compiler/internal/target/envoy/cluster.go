@@ -176,6 +176,10 @@ func (e *emitter) buildServiceCluster(t target, routes []routeTrait, out *entry)
 }
 
 func (e *emitter) buildExternalCluster(t target, routes []routeTrait, out *entry) {
+	if t.via {
+		e.buildViaCluster(t, routes, out)
+		return
+	}
 	path := model.ExternalPath(t.external.ID)
 	c, live, err := externalCluster(t.external, t.port)
 	if err != nil {

@@ -79,6 +79,8 @@ type emitter struct {
 	conditions Conditions
 	profile    Profile
 	run        *run
+	// of is the class that is in hand.
+	of release.Class
 	// asked gathers what the work in hand looks up; nil without a memo.
 	asked asked
 	// before are the entries that the class had in an earlier run, by key.

@@ -20,6 +20,10 @@ import (
 // gateway adds what the proxies of a gateway have.
 func (s *snapshot) gateway(e *emitter, g *model.Gateway, n needs) {
 	for _, p := range g.Ports {
+		if p.Protocol == model.MeshTLS {
+			s.exits(e, g, p, n)
+			continue
+		}
 		if !p.Protocol.IsHTTP() {
 			if len(g.Streams(p.Name)) > 0 {
 				s.entries = append(s.entries, e.streamListener(g, p))

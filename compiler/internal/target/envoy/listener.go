@@ -54,6 +54,7 @@ const (
 	atCaller  place = iota // a workload's own requests
 	atCallee               // requests from other proxies
 	atGateway              // requests from anyone
+	atExit                 // requests from other proxies for what is outside
 )
 
 // httpManager is httpManager, and notes the routes' name.
@@ -84,7 +85,7 @@ func httpManager(at place, routes string) *listenerv3.Filter {
 
 func manager(at place, routes string) *hcmv3.HttpConnectionManager {
 	s := outbound
-	if at == atCallee {
+	if at == atCallee || at == atExit {
 		s = inbound
 	}
 	h := &hcmv3.HttpConnectionManager{
@@ -110,6 +111,8 @@ func manager(at place, routes string) *hcmv3.HttpConnectionManager {
 	}
 	limitRequests(h, at.door())
 	switch at {
+	case atExit: // what is behind learns nothing of who calls
+		h.LocalReplyConfig = notAnswered()
 	case atCallee:
 		// The caller's identity, from its certificate only.
 		h.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET

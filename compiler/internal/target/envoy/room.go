@@ -15,7 +15,7 @@ func (p place) door() hop.Door {
 	switch p {
 	case atGateway:
 		return hop.Gateway
-	case atCallee:
+	case atCallee, atExit:
 		return hop.Inbound
 	default:
 		return hop.Outbound

@@ -37,6 +37,9 @@ func (e *emitter) shares(to []model.Target) []share {
 		if x := e.m.External(t.Service); x != nil {
 			p, _ := x.Port(t.Port)
 			s.cluster, s.external, s.traits = model.ExternalClusterName(t.Service, t.Port), true, x.TraitsAt(p)
+			if e.goesVia(x) { // whose proxies do what the external asks for
+				s.cluster, s.traits = x.ViaName(t.Port), trait.Set{}
+			}
 		} else if to := e.m.Service(t.Service); to != nil {
 			s.traits = to.TraitsTo(t.Port, t.Version)
 		}

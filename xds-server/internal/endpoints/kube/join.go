@@ -198,7 +198,7 @@ func (f *found) divide(s release.Discovered, byPod map[string]map[int]offer, pod
 	told := map[string]Fate{}
 	for v, version := range s.Versions {
 		for i, port := range s.Ports {
-			if cluster, ok := version.Clusters[port]; ok {
+			for _, cluster := range version.Clusters[port] {
 				f.addresses[cluster] = offered(offers[key{v, i}], nodes, told)
 			}
 		}

@@ -107,8 +107,8 @@ type world struct {
 func drawWorld(t *rapid.T) world {
 	w := world{
 		service: release.Discovered{Namespace: "shop", Name: "web", Ports: []string{"http", "admin"}, Versions: []release.DiscoveredVersion{
-			{Name: "v1", Labels: map[string]string{"version": "v1"}, Clusters: map[string]string{"http": "web/http/v1", "admin": "web/admin/v1"}},
-			{Name: "v2", Labels: map[string]string{"track": "new"}, Clusters: map[string]string{"http": "web/http/v2", "admin": "web/admin/v2"}},
+			{Name: "v1", Labels: map[string]string{"version": "v1"}, Clusters: map[string][]string{"http": {"web/http/v1"}, "admin": {"web/admin/v1"}}},
+			{Name: "v2", Labels: map[string]string{"track": "new"}, Clusters: map[string][]string{"http": {"web/http/v2"}, "admin": {"web/admin/v2"}}},
 		}},
 		slices: map[string]*slice{}, pods: map[string]*pod{},
 	}
@@ -148,7 +148,8 @@ func TestOnlyWhatMayBeIsServed(t *testing.T) {
 			t.Fatalf("the order of slices matters:\n%s\n%s", text(map[name]found{{}: f}), text(map[name]found{{}: again}))
 		}
 		for _, v := range w.service.Versions {
-			for portName, cluster := range v.Clusters {
+			for portName, clusters := range v.Clusters {
+				cluster := clusters[0]
 				got, ok := f.addresses[cluster]
 				if !ok {
 					t.Fatalf("%s is not known", cluster)
