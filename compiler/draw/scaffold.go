@@ -156,6 +156,7 @@ func (m *Mesh) scaffold(r *rand.Rand) {
 	}
 	m.put(spaces["beta"], `certificate: own: file: "own"`)
 	speaks := func(protocols ...string) string { return `protocol: "` + protocols[r.IntN(len(protocols))] + `"` }
+	m.put(spaces["edge"], `gateway: out: {address: "127.0.0.1", port: mesh: {number: 15443, protocol: "mesh"}}`)
 	m.external(r, spaces["beta"], "out", `{port: http: {number: 80, `+speaks("http", "http2")+`}, endpoints: static: ["192.0.2.1:80"], hosts: ["out.test"], grant: all: mesh: true}`)
 	m.external(r, spaces["beta"], "far", `{port: https: {number: 443, `+speaks("https", "https2")+`}, endpoints: static: ["192.0.2.2:443"], hosts: ["far.test", "*.far.test"], grant: all: mesh: true}`)
 	m.put(spaces["edge"], `jwt: id: {issuer: "https://id.test", audiences: ["shop"], keys: inline: `+strconv.Quote(KeySet())+`, from: headers: "x-id": ""}`)

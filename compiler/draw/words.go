@@ -78,6 +78,7 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#MediaType":             {"text/html", "text/*", "application/json"},
 		"#FaultDelay.duration":   {"1ms", "20ms"}, // a request waits for it
 		"#Quota.limiter":         {"all"},
+		"#Via.gateway":           {"edge/out"},
 		"#Quota.onFailure":       {`"admit"`}, // nobody counts in a rehearsal
 		"#Quota.per":             {"1s", "1m", "1h", "24h"},
 		"#Retry.attempts":        {"0", "1", "2"},

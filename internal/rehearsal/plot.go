@@ -39,20 +39,7 @@ func cut(r compiler.Rehearsal) (plot, error) {
 	if err != nil {
 		return p, err
 	}
-	host := map[string]release.Class{} // of an inbound listener
-	for class, snap := range snaps {
-		for _, name := range inbound(snap) {
-			host[name] = class
-		}
-	}
-	exits := exits(snaps)
-	for class, snap := range snaps {
-		for _, l := range snap.Resources[release.ListenerType] {
-			if exits[l.Name] {
-				host[l.Name] = class
-			}
-		}
-	}
+	host := hosts(snaps)
 	var next []release.Class
 	for _, d := range r.Doors {
 		if d.Missing != "" {
@@ -150,12 +137,14 @@ func exits(snaps map[release.Class]release.Snapshot) map[string]bool {
 	return out
 }
 
-// inbound is the names of a snapshot's inbound listeners.
-func inbound(s release.Snapshot) []string {
-	var out []string
-	for _, l := range s.Resources[release.ListenerType] {
-		if strings.HasPrefix(l.Name, inboundListener) {
-			out = append(out, l.Name)
+// hosts are the classes of the listeners to which other proxies send.
+func hosts(snaps map[release.Class]release.Snapshot) map[string]release.Class {
+	out, exits := map[string]release.Class{}, exits(snaps)
+	for class, s := range snaps {
+		for _, l := range s.Resources[release.ListenerType] {
+			if strings.HasPrefix(l.Name, inboundListener) || exits[l.Name] {
+				out[l.Name] = class
+			}
 		}
 	}
 	return out

@@ -7,8 +7,19 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 )
 
+// outside names the feature whose fields say how an external is reached.
+const outside = "external"
+
+// Through is the gateway through which an external is called, as a field; nothing if there is none.
+func Through(x *model.External) []space.Field {
+	if x.Via == nil {
+		return nil
+	}
+	return []space.Field{{Feature: outside, Name: "via", Value: model.GatewayPath(x.Via.Gateway)}}
+}
+
 // Outside is what is decided for calls of one port of an external, all of it at their callers'
-// proxies: who calls it may, nobody else has a way there. It is no part of Scopes: what changes
+// proxies, but that a gateway through which it is called asks once more who calls: who calls it may, nobody else has a way there. It is no part of Scopes: what changes
 // there is told of the external.
 func Outside(m *model.Mesh, x *model.External, p model.Port, c Column) space.Decision {
 	d := space.Decision{Scope: space.Scope{Kind: space.External, ID: x.ID, Port: p.Name, Protocol: string(p.Protocol)}, Access: egress(m, x, p)}
@@ -21,6 +32,9 @@ func Outside(m *model.Mesh, x *model.External, p model.Port, c Column) space.Dec
 		return d
 	}
 	there, own := space.Share{Target: model.ExternalClusterName(x.ID, p.Name), Weight: 1}, c.acts(x.TraitsAt(p))
+	if way := Through(x); len(way) > 0 {
+		own = append(own, act{Act: space.Labels(space.AtWorkload, way...)[0], feature: outside})
+	}
 	end := func(w way) space.List { return space.List{w.rule()} }
 	forward := func(match space.Rule, acts []act) {
 		d.Routes = append(d.Routes, start(match).whole(acts))

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -21,6 +22,7 @@ const (
 	outsideAddress  = "address"
 	outsideProtocol = "protocol"
 	outsideDialled  = "dialled"
+	outsideVia      = "via"
 )
 
 // outsidePairs lines up the ports of externals: what is decided there for their callers.
@@ -134,7 +136,7 @@ func (c *comparison) withOutside(m *model.Mesh, d space.Decision) space.Decision
 			}
 			out = append(out, space.Field{Feature: id + " " + outside, Name: outsideAddress, Value: strings.Join(endpoints(x.At(p)), " ")},
 				space.Field{Feature: id + " " + outside, Name: outsideProtocol, Value: string(p.Protocol)})
-			for _, f := range c.meaning.Fields(x.TraitsAt(p)) {
+			for _, f := range append(c.meaning.Fields(x.TraitsAt(p)), eval.Through(x)...) {
 				f.Feature = id + " " + f.Feature
 				out = append(out, f)
 			}
@@ -159,19 +161,29 @@ func wordOutside(before, after []space.Field) (Class, string) {
 	}{
 		{outsideAddress, moved, ""},
 		{outsideProtocol, protocolClass(before, after), ""},
+		{outsideVia, viaClass(before), ""},
 		{outsideDialled, Narrowing, ": whoever still calls %s is not answered"},
 	} {
 		b, a := Value(before, x.name), Value(after, x.name)
 		if b == a {
 			continue
 		}
-		text := fmt.Sprintf("%s %s → %s", x.name, b, a)
+		text := fmt.Sprintf("%s %s → %s", x.name, cmp.Or(b, "none"), cmp.Or(a, "none"))
 		if x.after != "" {
 			text += fmt.Sprintf(x.after, b)
 		}
 		class, texts = Worst(class, x.class), append(texts, text)
 	}
 	return class, strings.Join(texts, ", ")
+}
+
+// viaClass is that of another gateway before an external. A first one holds who may call besides the callers'
+// own proxies; without it, or with another one, somebody else does than before, who sees all of it.
+func viaClass(before []space.Field) Class {
+	if Value(before, outsideVia) == "" {
+		return Narrowing
+	}
+	return Weakening
 }
 
 func protocolClass(before, after []space.Field) Class {
@@ -188,7 +200,7 @@ func (c *comparison) ownOf(m *model.Mesh, p pair) []space.Field {
 	if !ok {
 		return nil
 	}
-	return append(c.meaning.Fields(x.TraitsAt(port)), c.there(m, x, port)...)
+	return slices.Concat(c.meaning.Fields(x.TraitsAt(port)), c.there(m, x, port), eval.Through(x))
 }
 
 // featureOf cuts the external from the name of a feature that is about one of several.

@@ -133,7 +133,7 @@ func (c *comparison) gatewayPorts(id string, b, a *model.Gateway) {
 		c.proxies(id, name, b.Says[name].Proxies, a.Says[name].Proxies)
 		if was.Protocol != is.Protocol {
 			class := Narrowing // who still speaks the old one is not answered
-			if is.Protocol == model.HTTP {
+			if is.Protocol == model.HTTP || was.Protocol == model.MeshTLS {
 				class = Weakening
 			}
 			c.gatewayNote(id, class, KindAddress, ofPort(PortProtocol, name, string(was.Protocol), string(is.Protocol)))

@@ -129,7 +129,7 @@ func (l *linker) settleExits() {
 	for _, g := range l.mesh.Gateways {
 		by[g.ID] = g
 	}
-	var asked map[string][]asking
+	var asked askers
 	for _, x := range l.mesh.Externals {
 		if x.Via == nil || by[x.Via.Gateway] == nil {
 			continue
@@ -152,64 +152,74 @@ type asking struct {
 	itself bool
 }
 
-// askers are those who send to externals, by ID.
-func (l *linker) askers() map[string][]asking {
-	out := map[string][]asking{}
-	add := func(id string, a asking) {
-		if l.kinds[id] == "external" && !slices.Contains(out[id], a) {
-			out[id] = append(out[id], a)
-		}
-	}
-	uses := func(set trait.Set, accounts []string) {
-		for _, rule := range l.rules {
-			v, ok := set.Lookup(rule.Name)
-			if !ok || rule.Uses == nil {
-				continue
-			}
-			for _, to := range rule.Uses(v) {
-				for _, account := range accounts {
-					add(to.Service, asking{account, to.Port, true})
-				}
-			}
-		}
-	}
+// askers gathers who sends to externals, by ID.
+type askers map[string][]asking
+
+func (l *linker) askers() askers {
+	out := askers{}
 	callers := l.callersOf()
 	for _, s := range l.mesh.Services {
 		own := l.accounts[s.ID]
 		for _, c := range s.Calls {
 			for _, account := range own {
-				add(c.To, asking{account, c.Port, false})
+				out.add(c.To, asking{account, c.Port, false})
 			}
 		}
-		uses(s.Traits, own)
+		l.fetch(out, s.Traits, own)
 		for _, port := range sortedKeys(s.PortTraits) {
-			uses(s.PortTraits[port], own)
+			l.fetch(out, s.PortTraits[port], own)
 		}
 		for _, r := range s.Routes {
-			uses(r.Traits, callers[s.ID])
+			l.fetch(out, r.Traits, callers[s.ID])
 		}
 	}
 	for _, g := range l.mesh.Gateways {
-		own := []string{g.Namespace + "/" + g.Account}
-		uses(g.Traits, own)
-		to := func(ts []model.Target) {
-			for _, t := range ts {
-				add(t.Service, asking{own[0], t.Port, false})
-			}
+		l.askedBy(out, g)
+	}
+	return out
+}
+
+// askedBy adds what a gateway sends to.
+func (l *linker) askedBy(out askers, g *model.Gateway) {
+	own := g.Namespace + "/" + g.Account
+	to := func(ts []model.Target) {
+		for _, t := range ts {
+			out.add(t.Service, asking{own, t.Port, false})
 		}
-		for _, h := range g.Hosts {
-			for _, r := range h.Routes {
-				uses(r.Traits, own)
-				to(r.To)
-			}
+	}
+	l.fetch(out, g.Traits, []string{own})
+	for _, h := range g.Hosts {
+		for _, r := range h.Routes {
+			l.fetch(out, r.Traits, []string{own})
+			to(r.To)
 		}
-		for _, p := range g.Ports {
-			for _, s := range g.Streams(p.Name) {
-				to(s.To)
+	}
+	for _, p := range g.Ports {
+		for _, s := range g.Streams(p.Name) {
+			to(s.To)
+		}
+	}
+}
+
+func (a askers) add(id string, who asking) {
+	if !slices.Contains(a[id], who) {
+		a[id] = append(a[id], who)
+	}
+}
+
+// fetch adds what proxies of accounts send to by themselves, because of a set.
+func (l *linker) fetch(out askers, set trait.Set, accounts []string) {
+	for _, rule := range l.rules {
+		v, ok := set.Lookup(rule.Name)
+		if !ok || rule.Uses == nil {
+			continue
+		}
+		for _, to := range rule.Uses(v) {
+			for _, account := range accounts {
+				out.add(to.Service, asking{account, to.Port, true})
 			}
 		}
 	}
-	return out
 }
 
 // admitting are the grants by which a gateway lets callers get to an external. The gateway itself needs none.

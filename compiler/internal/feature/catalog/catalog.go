@@ -115,7 +115,7 @@ func Structure() []feature.Structure {
 		structure.ClientTLS,
 		structure.TLSParts,
 		structure.PlainRefused,
-		structure.Externals,
+		structure.Externals, structure.Via,
 		structure.Endpoints,
 	}
 }

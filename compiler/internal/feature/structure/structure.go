@@ -399,6 +399,22 @@ var Externals = feature.Structure{
 	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the callers' proxies know where it is"), GatewayAPI: coverage.Refuse("a backend is a Service"),
 }
 
+// Via are the gateways through which externals are called.
+var Via = feature.Structure{
+	Name: "external.via", What: "Gateways through which externals are called, which hold who may.",
+	Example: `mesh: {gateway: out: port: mesh: {number: 15443, protocol: "mesh"}, external: pay: {hosts: ["pay.example"], port: api: number: 443, via: gateway: "out"}}`, Lost: plan.Weakening,
+	Uses: func(m *model.Mesh) []coverage.Use {
+		var out []coverage.Use
+		for _, x := range m.Externals {
+			if x.Via != nil {
+				out = append(out, use(model.ExternalPath(x.ID), "gateway %q before the external %q", x.Via.Gateway, x.ID))
+			}
+		}
+		return out
+	},
+	Envoy: coverage.Exact(), Kubernetes: coverage.Exact(), GatewayAPI: coverage.Refuse("a Gateway of Gateway API is for visitors, and tells no callers apart by their identities"),
+}
+
 // Endpoints are where the instances of a service are, where intent writes it.
 var Endpoints = feature.Structure{
 	Name: "endpoints", What: "Where the instances of a version are, if the platform does not know it.", Example: `version: v1: endpoints: static: ["10.0.0.1:8080"]`, Lost: plan.Narrowing,

@@ -288,7 +288,7 @@ func appProtocol(p model.Protocol) string {
 		return "https"
 	case model.HTTP2, model.GRPC:
 		return "kubernetes.io/h2c"
-	case model.TCP, model.TLS:
+	case model.TCP, model.TLS, model.MeshTLS:
 	}
 	return ""
 }

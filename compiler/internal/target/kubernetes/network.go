@@ -97,17 +97,49 @@ func (e *emitter) networkPolicies() {
 		}
 	}
 	for _, g := range e.m.Gateways {
-		var open []policyPort
-		for _, p := range g.Ports {
-			open = append(open, policyPort{"TCP", p.Number})
-		}
-		door := []rule{{Ports: open}}
+		door := e.doors(g)
 		out := e.behind(g)
 		if len(gatewaySecrets(g)) > 0 {
 			out = append(out, apiServers())
 		}
 		write(g.Namespace, gatewayObject(g), g.Name, g.Owner, model.GatewayPath(g.ID), gatewayLabels(g), door, out)
 	}
+}
+
+// doors are a gateway's ports: those for visitors for anyone, one for proxies of the mesh for those who call
+// externals through it.
+func (e *emitter) doors(g *model.Gateway) []rule {
+	var out []rule
+	var open []policyPort
+	for _, p := range g.Ports {
+		if p.Protocol != model.MeshTLS {
+			open = append(open, policyPort{"TCP", p.Number})
+			continue
+		}
+		if from := e.leaving(g); len(from) > 0 { // an empty list would be everybody
+			out = append(out, rule{From: from, Ports: []policyPort{{"TCP", p.Number}}})
+		}
+	}
+	if len(open) > 0 {
+		out = append([]rule{{Ports: open}}, out...)
+	}
+	return out
+}
+
+// leaving are the pods of those who call externals through a gateway, each once.
+func (e *emitter) leaving(g *model.Gateway) []peer {
+	var out []peer
+	for _, x := range g.Exits {
+		for _, a := range x.Admits {
+			for _, account := range a.Accounts {
+				namespace, name, _ := strings.Cut(account, "/")
+				out = append(out, slices.DeleteFunc(e.podsOf(namespace, name), func(p peer) bool {
+					return slices.ContainsFunc(out, func(o peer) bool { return reflect.DeepEqual(o, p) })
+				})...)
+			}
+		}
+	}
+	return out
 }
 
 // ingress is one rule for each grant, or several where denies refuse different callers at its
@@ -276,9 +308,15 @@ func (e *emitter) routesOf(id string) []model.Route {
 	return nil
 }
 
-// behind is what a gateway's routes lead to.
+// behind is what a gateway's routes lead to, and the externals that are called through it.
 func (e *emitter) behind(g *model.Gateway) []rule {
 	out := e.used(g.Traits)
+	for _, exit := range g.Exits {
+		x := e.m.External(exit.External)
+		for _, p := range x.Ports {
+			out = append(out, outside(x.At(p)))
+		}
+	}
 	for _, p := range g.Ports {
 		for _, s := range g.Streams(p.Name) {
 			for _, t := range s.To {
@@ -321,6 +359,9 @@ func (e *emitter) used(traits trait.Set) []rule {
 // reach is a port of a service or of an external.
 func (e *emitter) reach(id, port string) []rule {
 	if x := e.m.External(id); x != nil {
+		if x.Via != nil && x.Via.Host == "" {
+			return e.exit(x.Via)
+		}
 		p, _ := x.Port(port)
 		return []rule{outside(x.At(p))}
 	}
@@ -339,6 +380,12 @@ func (e *emitter) reach(id, port string) []rule {
 		}
 	}
 	return out
+}
+
+// exit is the port of the gateway through which an external is called.
+func (e *emitter) exit(v *model.Via) []rule {
+	g := e.m.Gateway(v.Gateway)
+	return []rule{{To: []peer{pods(g.Namespace, gatewayLabels(g))}, Ports: []policyPort{{"TCP", v.Number}}}}
 }
 
 // outside is what lies at written addresses, or anywhere at a written port.
