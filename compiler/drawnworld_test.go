@@ -193,17 +193,47 @@ type drawnRoute struct {
 		drawnMatch
 		Not drawnMatch `json:"not"`
 	} `json:"match"`
-	To          map[string]int `json:"to"`
-	Destination map[string]struct {
-		Service string `json:"service"`
-		Port    string `json:"port"`
-		Version string `json:"version"`
-	} `json:"destination"`
-	Redirect       json.RawMessage `json:"redirect"`
-	Respond        *drawnAnswer    `json:"respond"`
-	Rewrite        drawnRewrite    `json:"rewrite"`
-	RequestHeaders drawnEdits      `json:"requestHeaders"`
+	To             map[string]int              `json:"to"`
+	Destination    map[string]drawnDestination `json:"destination"`
+	Redirect       json.RawMessage             `json:"redirect"`
+	Respond        *drawnAnswer                `json:"respond"`
+	Rewrite        drawnRewrite                `json:"rewrite"`
+	RequestHeaders drawnEdits                  `json:"requestHeaders"`
 	words          map[string]json.RawMessage
+}
+
+// drawnDestination is what a name in a route's `to` stands for, and what is said of what goes there.
+type drawnDestination struct {
+	Service         string          `json:"service"`
+	Port            string          `json:"port"`
+	Version         string          `json:"version"`
+	RequestHeaders  json.RawMessage `json:"requestHeaders"`
+	ResponseHeaders json.RawMessage `json:"responseHeaders"`
+}
+
+// says are what is done to what goes there alone.
+func (d drawnDestination) says(t *testing.T) map[string]string {
+	t.Helper()
+	out := effects(t, map[string]string{"requestHeaders": string(d.RequestHeaders), "responseHeaders": string(d.ResponseHeaders)}, "http")
+	maps.DeleteFunc(out, func(word, _ string) bool { return !strings.HasSuffix(word, "Headers") })
+	return out
+}
+
+// sends is the request with which a route's own is sent on there.
+func (d drawnDestination) sends(t *testing.T, q asked) asked {
+	t.Helper()
+	var e drawnEdits
+	decode(t, string(d.RequestHeaders), &e)
+	return e.of(q)
+}
+
+// part is a share of what a route sends on, of which something else is done than of the others.
+type part struct {
+	weight  int
+	to      string
+	arrived asked
+	says    map[string]string
+	denied  bool
 }
 
 type drawnAnswer struct {
@@ -1145,14 +1175,19 @@ func (r *drawnRoute) sends(q asked) asked {
 	if r.Rewrite.Host != "" {
 		q.host = r.Rewrite.Host
 	}
+	return r.RequestHeaders.of(q)
+}
+
+// of is a request whose headers are edited.
+func (e drawnEdits) of(q asked) asked {
 	q.headers = maps.Clone(q.headers)
-	for _, n := range r.RequestHeaders.Remove {
+	for _, n := range e.Remove {
 		delete(q.headers, strings.ToLower(n))
 	}
-	for n, v := range r.RequestHeaders.Set {
+	for n, v := range e.Set {
 		q.headers[strings.ToLower(n)] = v
 	}
-	for n, v := range r.RequestHeaders.Add {
+	for n, v := range e.Add {
 		n = strings.ToLower(n)
 		_, there := q.headers[n]
 		q.twice = q.twice || there
@@ -1168,6 +1203,8 @@ type fate struct {
 	to      string
 	arrived asked
 	effects map[string]string
+	// parts are where it goes, if something is done to some of its shares alone.
+	parts []part
 	// unknown says that it is denied because of its user.
 	unknown bool
 	// written are all texts that may matter.
@@ -1183,6 +1220,13 @@ func (f fate) key() string {
 		return out
 	}
 	out += " " + f.arrived.path + " " + f.arrived.host
+	for _, p := range f.parts {
+		out += fmt.Sprintf(" | %d %s %v", p.weight, p.to, p.denied)
+		if !p.denied {
+			out += fmt.Sprint(" ", p.says["requestHeaders"])
+		}
+		out += fmt.Sprint(" ", p.says["responseHeaders"])
+	}
 	for _, k := range slices.Sorted(maps.Keys(f.effects)) {
 		out += fmt.Sprintf(" %s=%s", k, f.effects[k])
 	}
@@ -1310,8 +1354,12 @@ func (s *drawnService) own(t *testing.T, port string, q asked, says map[string]s
 	if f.verdict != "" {
 		return f
 	}
-	f.verdict, f.to, f.arrived, f.effects = "forward", s.id+":"+port+" "+weights(r.To), r.sends(q), effects(t, words, p.Protocol)
-	f.written += f.to
+	f.verdict, f.to, f.arrived, f.effects = "forward", s.id+":"+port+" "+weights(r.versions()), r.sends(q), effects(t, words, p.Protocol)
+	f.parts = r.parts(t, f.arrived)
+	f.written += fmt.Sprint(f.to, f.parts)
+	for _, p := range f.parts {
+		f.arrived.twice = f.arrived.twice || p.arrived.twice
+	}
 	return f.tightened(t, says, settled(r.words, p.words, s.words), p.Protocol)
 }
 
@@ -1324,6 +1372,33 @@ func (r *drawnRoute) answer() fate {
 		return fate{verdict: "answered", to: fmt.Sprint(*r.Respond)}
 	}
 	return fate{}
+}
+
+// versions are the weights of a service's versions.
+func (r *drawnRoute) versions() map[string]int {
+	out := map[string]int{}
+	for name, weight := range r.To {
+		out[cmp.Or(r.Destination[name].Version, name)] += weight
+	}
+	return out
+}
+
+// parts are the shares of a service's route, if something is said of one of them.
+func (r *drawnRoute) parts(t *testing.T, sent asked) []part {
+	t.Helper()
+	var out []part
+	said := false
+	for _, name := range slices.Sorted(maps.Keys(r.To)) {
+		if d := r.Destination[name]; r.To[name] > 0 {
+			p := part{weight: r.To[name], to: cmp.Or(d.Version, name), arrived: d.sends(t, sent), says: d.says(t)}
+			said = said || len(p.says) > 0
+			out = append(out, p)
+		}
+	}
+	if !said {
+		return nil
+	}
+	return out
 }
 
 func weights(to map[string]int) string {
@@ -1403,10 +1478,26 @@ func (w *reading) whole(t *testing.T, s *drawnService, port string, c asker, f f
 	}
 	f.written += w.users(t, nearest("users", s.words))
 	f.unknown = (w.mode(t, s, port) != "strict" || c.account != "") && !w.knows(t, nearest("users", s.words), f.arrived)
-	if f.unknown || !w.admits(t, s, port, c, f.arrived) {
+	if f.unknown || !w.admitsSome(t, s, port, c, &f) {
 		f.verdict, f.to = "denied", ""
 	}
 	return f
+}
+
+// admitsSome reports whether a service's proxy lets some share of what is sent to it through, and notes
+// of which it lets none.
+func (w *reading) admitsSome(t *testing.T, s *drawnService, port string, c asker, f *fate) bool {
+	t.Helper()
+	if len(f.parts) == 0 {
+		return w.admits(t, s, port, c, f.arrived)
+	}
+	f.parts = slices.Clone(f.parts)
+	some := false
+	for i := range f.parts {
+		f.parts[i].denied = !w.admits(t, s, port, c, f.parts[i].arrived)
+		some = some || !f.parts[i].denied
+	}
+	return some
 }
 
 // isReachedBy reports whether requests for a host come to its routes by a scheme.
@@ -1507,8 +1598,11 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 		id = to.Service
 	}
 	if x := w.outside[id]; x != nil {
-		f := fate{verdict: "forward", to: id, arrived: sent, effects: effects(t, words, "http")}
-		f.written = fmt.Sprint(x.around(""))
+		f := fate{verdict: "forward", to: id, arrived: to.sends(t, sent), effects: effects(t, words, "http")}
+		for word, text := range to.says(t) {
+			f.effects[word] += " " + text
+		}
+		f.written = fmt.Sprint(x.around(""), to.says(t))
 		return f
 	}
 	s := w.services[id]
@@ -1517,6 +1611,7 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 		port = s.main()
 	}
 	sent.from, sent.source = "edge/gw", sent.hop
+	sent = to.sends(t, sent)
 	f := s.own(t, port, sent, nil)
 	if f.verdict != "forward" {
 		return f
@@ -1527,7 +1622,7 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 	}
 	inner := settled(s.around(s.Port[port].Protocol, own...)...)
 	if to.Version != "" { // in place of those that the service's route chooses
-		f.to = id + ":" + port + " " + to.Version
+		f.to, f.parts = id+":"+port+" "+to.Version, nil
 	}
 	// What is said there counts as written, and a default of the same value does not.
 	f.written = fmt.Sprint(f.written, inner, settled(s.Port[port].words, s.words), f.to)
@@ -1544,10 +1639,10 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 	}
 	f.effects["fault"] = oneAfterTheOther(outer["fault"], behind["fault"])
 	for _, word := range []string{"mirror", "requestHeaders", "responseHeaders"} {
-		f.effects[word] = outer[word] + " " + behind[word]
+		f.effects[word] = outer[word] + " " + to.says(t)[word] + " " + behind[word]
 	}
-	f.written += w.users(t, nearest("users", s.words))
-	if !w.knows(t, nearest("users", s.words), f.arrived) || !w.admits(t, s, port, asker{workload: "gateway edge/gw", account: "edge/gw"}, f.arrived) {
+	f.written += fmt.Sprint(w.users(t, nearest("users", s.words)), to.says(t))
+	if !w.knows(t, nearest("users", s.words), f.arrived) || !w.admitsSome(t, s, port, asker{workload: "gateway edge/gw", account: "edge/gw"}, &f) {
 		return fate{verdict: "denied", written: f.written, arrived: f.arrived}
 	}
 	return f

@@ -29,7 +29,20 @@ type said struct {
 // several routes on the way say something of a feature, they are those without which the value
 // would be another one; a default gives way to what is written.
 func (p *Program) Written(a Answer) []Written {
-	return p.written(a.Outcome.Fields, p.carriersOf(a))
+	all := p.carriersOf(a)
+	out := p.written(a.Outcome.Fields, all)
+	told := map[string]bool{} // what single destinations have of their own, all that say it together
+	for _, s := range a.Outcome.Shares {
+		for _, f := range s.Fields {
+			for _, w := range p.saying(f.Feature, all) {
+				if !told[f.Feature] && !slices.Contains(out, w.Written) {
+					out = append(out, w.Written)
+				}
+			}
+			told[f.Feature] = true
+		}
+	}
+	return out
 }
 
 // carried are the values that stand at a mesh path.
@@ -57,7 +70,8 @@ func (p *Program) carriersOf(a Answer) []carried {
 		for _, h := range g.Hosts {
 			for _, r := range h.Routes {
 				if path := model.GatewayRoutePath(g.ID, h.Name, r.Name); a.met(path) {
-					out = append(append(out, carried{r.Traits, path}), p.behind(r, a)...)
+					out = append(append(out, carried{r.Traits, path}), destinationsOf(r, path)...)
+					out = append(out, p.behind(r, a)...)
 				}
 			}
 		}
@@ -98,7 +112,8 @@ func routesOf(s *model.Service, port string, meant func(model.Route) bool) []car
 	var out []carried
 	for _, r := range s.Routes {
 		if meant(r) {
-			out = append(out, carried{r.TraitsAt(port), s.LinesAt(model.RoutePath(s.ID, r.Name), port)})
+			path := model.RoutePath(s.ID, r.Name)
+			out = append(append(out, carried{r.TraitsAt(port), s.LinesAt(path, port)}), destinationsOf(r, path)...)
 		}
 	}
 	return out
@@ -115,16 +130,32 @@ func (p *Program) written(fields []space.Field, carriers []carried) []Written {
 		if i > 0 && fields[i-1].Feature == f.Feature {
 			continue
 		}
-		var all []said
-		for _, c := range carriers {
-			v, ok := c.traits.Lookup(f.Feature)
-			pos, has := p.positions.At(c.path + "/" + f.Feature)
-			if ok && has {
-				all = append(all, said{Written{f.Feature, pos, c.traits.IsDefault(f.Feature)}, v})
-			}
-		}
-		for _, s := range deciding(all) {
+		for _, s := range deciding(p.saying(f.Feature, carriers)) {
 			out = append(out, s.Written)
+		}
+	}
+	return out
+}
+
+// saying is what carriers say of a feature in lines of their own.
+func (p *Program) saying(feature string, carriers []carried) []said {
+	var all []said
+	for _, c := range carriers {
+		v, ok := c.traits.Lookup(feature)
+		pos, has := p.positions.At(c.path + "/" + feature)
+		if ok && has {
+			all = append(all, said{Written{feature, pos, c.traits.IsDefault(feature)}, v})
+		}
+	}
+	return all
+}
+
+// destinationsOf are those of a route's destinations that say something themselves.
+func destinationsOf(r model.Route, path string) []carried {
+	var out []carried
+	for _, t := range r.To {
+		if t.Name != "" && t.Weight > 0 {
+			out = append(out, carried{t.Traits, model.DestinationPath(path, t.Name)})
 		}
 	}
 	return out

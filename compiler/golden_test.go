@@ -279,6 +279,11 @@ func (w whole) answers(t *testing.T, p *compiler.Program) []byte {
 		if ans.Moved() {
 			fmt.Fprintf(&b, "  arrives as %s\n", ans.Target())
 		}
+		for _, s := range ans.Outcome.Shares {
+			for _, f := range s.Fields {
+				fmt.Fprintf(&b, "  to %s: %s: %s\n", s.Target, f.Feature, strings.TrimSpace(f.Name+" "+f.Value))
+			}
+		}
 		for _, f := range ans.Outcome.Fields {
 			fmt.Fprintf(&b, "  %s: %s\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value))
 		}

@@ -3,6 +3,7 @@ package draw
 import (
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,12 +22,15 @@ func byHand() map[string][]string {
 		"#Version":       {"labels", "serviceAccount", "port", "endpoints", "calls"},
 		"#ServicePort":   {"number", "protocol", "main"},
 		"#Call":          {"local", "port", "until", "owner", "reason"},
-		"#ServiceRoute":  {"to", "canary", "priority", "match", "until", "owner", "reason"},
+		"#ServiceRoute":  {"to", "canary", "destination", "priority", "match", "until", "owner", "reason"},
 		"#Gateway":       {"port", "address", "serviceAccount", "autoscale", "trustedHops", "host"},
 		"#GatewayHost":   {"route", "ports", "tls"},
 		"#GatewayRoute":  {"to", "canary", "destination", "priority", "match", "until", "owner", "reason"},
 		"#External":      {"port", "hosts", "endpoints", "addresses", "route"},
 		"#ExternalRoute": {"priority", "match", "until", "owner", "reason"},
+		// What a destination is stands where it is named.
+		"#Destination":        {"service", "port", "version"},
+		"#VersionDestination": {"version"},
 	}
 }
 
@@ -219,7 +223,12 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 		m.put(s, fmt.Sprintf("grant: way: {anyone: true, ports: [%s]}", quoted(d.Ports)))
 	}
 	m.access(r, p, s)
-	to := func(p *pen) string { return p.weights(d.Versions) }
+	to := func(p *pen) string {
+		if p.chance(15) {
+			return fmt.Sprintf("%s, destination: there: version: %q", p.weights([]string{"there", d.Versions[0]}), pick(p, d.Versions...))
+		}
+		return p.weights(d.Versions)
+	}
 	routes := p.IntN(8)
 	if plain { // gateways may split to it
 		routes = 0
@@ -393,6 +402,25 @@ func (m *Mesh) route(r *rand.Rand, around *object, what route) {
 		parts = append(parts, p.ending()...)
 		return "{" + strings.Join(parts, ", ") + "}"
 	})
+	m.destinations(r, o)
+}
+
+// sentTo are the names to which a route sends.
+var sentTo = regexp.MustCompile(`to: \{([^}]*)\}`)
+
+// destinations draws what a route says of what goes to some of its destinations alone.
+func (m *Mesh) destinations(r *rand.Rand, route *object) {
+	definition := map[string]string{"#ServiceRoute": "#VersionDestination", "#GatewayRoute": "#Destination"}[route.definition]
+	i := slices.IndexFunc(m.lines, func(l *line) bool { return l.of == route && l.field == "" })
+	to := sentTo.FindStringSubmatch(m.lines[i].text)
+	if definition == "" || to == nil {
+		return
+	}
+	for name := range strings.SplitSeq(to[1], ", ") {
+		if name, _, _ = strings.Cut(name, ": "); r.IntN(100) < 40 {
+			m.add(r, &object{file: route.file, at: route.at + "destination: " + name + ": ", definition: definition, carriers: on(resolve.OnDestination), parent: route}, "{}")
+		}
+	}
 }
 
 func quoted(names []string) string {

@@ -304,6 +304,11 @@ func (a *app) explain(ans compiler.Answer) error {
 	for _, f := range ans.Outcome.Fields {
 		printer.Fprintf(a.out, "  %s: %s%s (%s)\n", f.Feature, strings.TrimSpace(f.Name+" "+f.Value), ans.Then(f), a.writtenAt(ans.Written, f.Feature))
 	}
+	for _, s := range ans.Outcome.Shares {
+		for _, f := range s.Fields {
+			printer.Fprintf(a.out, "  %s of what goes to %s: %s (%s)\n", f.Feature, s.Target, strings.TrimSpace(f.Name+" "+f.Value), a.writtenAt(ans.Written, f.Feature))
+		}
+	}
 	for _, b := range ans.Bounds {
 		if b.Feature == "" {
 			printer.Fprintf(a.out, "  %s: %s%s (default)\n", b.Of, b.After(), b.Words())

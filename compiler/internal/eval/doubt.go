@@ -3,6 +3,7 @@ package eval
 import (
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/trait"
 )
 
 // Doubt is a route that changes requests so that it cannot be told of those that come to it
@@ -28,7 +29,9 @@ func Doubts(m *model.Mesh, c Column) []Doubt {
 			}
 			for _, r := range s.Routes {
 				if p.Protocol.IsHTTP() && len(r.To) > 0 {
-					out = doubt(out, model.RoutePath(s.ID, r.Name), r.TraitsAt(p.Name).Image(), s, p, c, m)
+					for _, image := range images(r.TraitsAt(p.Name), r.To) {
+						out = doubt(out, model.RoutePath(s.ID, r.Name), image, s, p, c, m)
+					}
 				}
 			}
 		}
@@ -53,12 +56,25 @@ func gatewayDoubts(m *model.Mesh, g *model.Gateway, h model.Host, c Column) []Do
 			out = append(out, Doubt{route, at, e.Unclear})
 			continue
 		}
-		image := e.Traits.Image()
-		for _, t := range e.To {
+		all := images(e.Traits, e.To)
+		for i, t := range e.To {
 			if s := m.Service(t.Service); s != nil {
 				p, _ := s.Port(t.Port)
-				out = doubt(out, route, image, s, p, c, m)
+				out = doubt(out, route, all[i], s, p, c, m)
 			}
+		}
+	}
+	return out
+}
+
+// images are what each destination of a route gets, in their order.
+func images(traits trait.Set, to []model.Target) []space.Image {
+	out := make([]space.Image, len(to))
+	common, each := model.Apart(traits, to)
+	for i := range to {
+		out[i] = common.Image()
+		if each != nil {
+			out[i] = each[i].Or(common).Image()
 		}
 	}
 	return out

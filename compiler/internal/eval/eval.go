@@ -148,11 +148,15 @@ func ServiceScope(m *model.Mesh, s *model.Service, p model.Port, c Column) space
 		d.Effective = append(d.Effective, w.through(before, func(w way) space.List { return w.to(at, behind) })...)
 	}
 	for _, r := range s.RoutesAt(p) {
-		begin, traits := start(routeRule(m.TrustDomain, s, p, r)), r.TraitsAt(p.Name)
-		for _, of := range callersOf(m, s.ID, p, r) {
-			follow(begin.of(m, of), c.actsOn(p, model.Tightens(of.Traits, r, traits)))
+		rule, traits := routeRule(m.TrustDomain, s, p, r), trait.Set{}
+		if p.Protocol.IsHTTP() { // features of requests do not touch connections
+			traits = r.TraitsAt(p.Name)
 		}
-		acts := c.actsOn(p, traits)
+		for _, of := range callersOf(m, s.ID, p, r) {
+			begin, acts := c.leaving(rule, model.Tightens(of.Traits, r, traits), r.To)
+			follow(begin.of(m, of), acts)
+		}
+		begin, acts := c.leaving(rule, traits, r.To)
 		d.Routes = append(d.Routes, begin.whole(acts))
 		follow(begin, acts)
 	}

@@ -1,7 +1,6 @@
 package eval
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -14,16 +13,16 @@ import (
 // tests on identity are decided here; whoever calls the gateway needs no grant.
 func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) space.Decision {
 	d := space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Port: h.Name, Protocol: string(model.HTTP), Besides: besides(g, h)}}
-	known := behind{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]door{}}
+	known := behindGateway{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]door{}}
 	for _, e := range m.GatewayRoutes(g, h) {
-		r := gatewayRule(g, h, e)
-		begin, refusals := start(r), visitorRefusals(m.TrustDomain, g, h, e.Traits.SignedIn)
+		r, refusals := gatewayRule(g, h, e), visitorRefusals(m.TrustDomain, g, h, e.Traits.SignedIn)
 		if r.Then.Verdict != space.Forward {
 			d.Routes = append(d.Routes, r)
-			d.Effective = append(d.Effective, begin.through(refusals, func(w way) space.List { return space.List{w.rule()} })...)
+			d.Effective = append(d.Effective, start(r).through(refusals, func(w way) space.List { return space.List{w.rule()} })...)
 			continue
 		}
-		acts := inOrder(append(c.acts(e.Traits), refusals...))
+		begin, acts := c.leaving(r, e.Traits, e.To)
+		acts = inOrder(append(acts, refusals...))
 		d.Routes = append(d.Routes, begin.whole(acts))
 		before, after := behindAccess(acts)
 		d.Effective = append(d.Effective, begin.through(before, func(w way) space.List { return known.follow(w, e.To, after) })...)
@@ -73,7 +72,6 @@ func gatewayRule(g *model.Gateway, h model.Host, e model.EffectiveRoute) space.R
 		r.Then = space.NotRouted()
 		return r
 	}
-	r.Image = e.Traits.Image()
 	for _, t := range e.To {
 		r.Then.Shares = append(r.Then.Shares, space.Share{Target: targetName(t), Weight: t.Weight})
 	}
@@ -91,8 +89,8 @@ func targetName(t model.Target) string {
 // destination is a service's port.
 type destination struct{ service, port string }
 
-// behind holds the doors of destinations as one identity meets them.
-type behind struct {
+// behindGateway holds the doors of destinations as one identity meets them.
+type behindGateway struct {
 	mesh     *model.Mesh
 	column   Column
 	identity string
@@ -101,7 +99,7 @@ type behind struct {
 
 // door is a destination's door with the identity decided. An external has none: what a
 // route sends there goes there.
-func (b behind) door(to destination) door {
+func (b behindGateway) door(to destination) door {
 	if d, ok := b.doors[to]; ok {
 		return d
 	}
@@ -147,63 +145,15 @@ func AsIdentity(l space.List, identity string) space.List {
 	return out
 }
 
-// follow leads the way to all destinations of a route at once. A share that its
-// destination's proxy answers stays in the outcome with that status; if that is so of
-// all, the outcome is that answer.
-func (b behind) follow(w way, to []model.Target, behind []act) space.List {
-	var dests []destination
-	for _, t := range to {
-		if d := (destination{t.Service, t.Port}); !slices.Contains(dests, d) {
-			dests = append(dests, d)
-		}
-	}
-	if len(dests) == 0 {
+// follow leads the way to all destinations of a route at once.
+func (b behindGateway) follow(w way, to []model.Target, acts []act) space.List {
+	if len(to) == 0 {
 		return space.List{w.ending(space.Refused()).rule()}
 	}
-	partial := []meeting{{way: w, at: map[destination]space.Outcome{}}}
-	for _, d := range dests {
-		var next []meeting
-		for _, p := range partial {
-			for _, r := range w.behind(b.door(d).rules) {
-				next = append(next, p.and(d, r))
-			}
-		}
-		partial = next
-	}
-	var out space.List
-	for _, p := range partial {
-		out = append(out, b.end(p, to, behind)...)
-	}
-	return out
-}
-
-// meeting is a way with what one rule of each destination's door so far says.
-type meeting struct {
-	way way
-	at  map[destination]space.Outcome
-}
-
-func (p meeting) and(d destination, r space.Rule) meeting {
-	out := meeting{way: p.way, at: maps.Clone(p.at)}
-	out.way.when, out.way.from = slices.Concat(p.way.when, r.When), slices.Concat(p.way.from, r.From)
-	out.at[d] = r.Then
-	return out
-}
-
-// end is where the requests arrive that meet these rules.
-func (b behind) end(p meeting, to []model.Target, behind []act) space.List {
-	var shares []space.Share
-	passed := false
-	for i, t := range to { // the way's shares are these destinations, in their order
+	ends := make([]end, len(to))
+	for i, t := range to {
 		d := destination{t.Service, t.Port}
-		there := p.at[d]
-		shares = append(shares, space.Share{Target: targetName(t), Weight: t.Weight, Status: there.Status, Upgrades: b.door(d).passes(p.way.then.Shares[i].Upgrades)})
-		passed = passed || there.Status == 0 && t.Weight > 0
+		ends[i] = end{d, b.door(d)}
 	}
-	first := p.at[destination{to[0].Service, to[0].Port}]
-	if !passed && !slices.ContainsFunc(shares, func(s space.Share) bool { return s.Status != first.Status }) {
-		return space.List{p.way.refusedInside(first).rule()}
-	}
-	p.way.then.Shares = shares
-	return p.way.through(behind, func(w way) space.List { return space.List{w.rule()} })
+	return w.follow(ends, acts, way.refusedInside)
 }

@@ -136,15 +136,11 @@ func routeRule(trustDomain string, s *model.Service, p model.Port, r model.Route
 	if r.Name == "" { // connections for which intent has no route
 		path = model.ServicePath(s.ID)
 	}
-	out := space.Rule{
+	return space.Rule{
 		When: matchTests(trustDomain, r.Match),
 		Then: space.Outcome{Verdict: space.Forward, Shares: serviceShares(s.ID, p.Name, r.To)},
 		From: []space.Origin{space.Origin(path)},
 	}
-	if p.Protocol.IsHTTP() {
-		out.Image = r.TraitsAt(p.Name).Image()
-	}
-	return out
 }
 
 // matchTests are a match's tests, of callers by their identities.
@@ -168,7 +164,7 @@ func serviceShares(service, port string, to []model.Target) []space.Share {
 	for _, t := range to {
 		out = append(out, space.Share{Target: model.ClusterName(service, port, t.Version), Weight: t.Weight})
 	}
-	return space.Outcome{Shares: out}.Canonical().Shares
+	return out
 }
 
 func methodTest(values []string) space.Test {

@@ -6,6 +6,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/trait"
 )
 
 // way is how far requests have come: which are meant, who decided, and what was done
@@ -16,27 +17,75 @@ type way struct {
 	then space.Outcome
 	// image is what leaves the proxy at which the way begins.
 	image space.Image
+	// each is what the shares have of their own, in their order; nil if they are all alike.
+	each []own
 	// inside says that the callee's proxy has answered.
 	inside bool
 }
 
+// own is what is done to those of a way's requests that go to one of its destinations.
+type own struct {
+	// image is all that leaves the proxy for there.
+	image space.Image
+	acts  []act
+}
+
+// fields are what acts do; of what is answered there, those before it is.
+func (o own) fields(answered bool) []space.Field {
+	var out []space.Field
+	for _, a := range o.acts {
+		if !answered || a.At < space.AtAccess {
+			out = append(out, a.Fields...)
+		}
+	}
+	return out
+}
+
 // start is the way of the requests that a rule takes.
-func start(r space.Rule) way { return way{r.When, r.From, r.Then, r.Image, false} }
+func start(r space.Rule) way { return way{when: r.When, from: r.From, then: r.Then, image: r.Image} }
+
+// leaving is the way of the requests that a route takes with these values, whose shares are those of to
+// in its order, and what it meets.
+func (c Column) leaving(r space.Rule, traits trait.Set, to []model.Target) (way, []act) {
+	common, each := model.Apart(traits, to)
+	r.Image = common.Image()
+	w := start(r)
+	if len(each) > 0 {
+		w.then.Shares = slices.Clone(w.then.Shares)
+	}
+	for i, s := range each {
+		o := own{image: s.Or(common).Image(), acts: c.acts(s)}
+		w.each, w.then.Shares[i].Fields = append(w.each, o), o.fields(false)
+	}
+	return w, c.acts(common)
+}
+
+// imageOf is what leaves the proxy for one of the shares.
+func (w way) imageOf(share int) space.Image {
+	if w.each == nil {
+		return w.image
+	}
+	return w.each[share].image
+}
 
 // rule is the way's end.
 func (w way) rule() space.Rule {
-	return space.Rule{When: w.when, Then: w.then.Canonical(), From: w.from, Inside: w.inside, Image: w.image}
+	r := space.Rule{When: w.when, Then: w.then.Canonical(), From: w.from, Inside: w.inside, Image: w.image}
+	for _, o := range w.each {
+		r.Images = append(r.Images, o.image)
+	}
+	return r
 }
 
-// behind are the rules of a door, which see the image of the way's requests, as rules about the
-// requests themselves: those that can take one.
-func (w way) behind(door space.List) space.List {
-	if w.image.IsZero() {
+// behind are the rules of a door, which see an image of requests, as rules about the requests
+// themselves: those that can take one.
+func behind(image space.Image, door space.List) space.List {
+	if image.IsZero() {
 		return door
 	}
 	var out space.List
 	for _, r := range door {
-		when, possible, err := w.image.Before(r.When)
+		when, possible, err := image.Before(r.When)
 		if err != nil {
 			panic("eval: " + err.Error()) // Doubts has told of it
 		}
@@ -171,26 +220,39 @@ func behindAccess(acts []act) (before, behind []act) {
 
 // to leads the way to where its shares go: to workloads of one service, through its
 // door. Without shares there is nowhere to go.
-func (w way) to(door door, behind []act) space.List {
+func (w way) to(at door, behind []act) space.List {
 	if len(w.then.Shares) == 0 {
 		return space.List{w.ending(space.Refused()).rule()}
 	}
+	if w.each != nil {
+		shaken := 0
+		for shaken < len(at.rules) && at.rules[shaken].Handshake {
+			shaken++
+		}
+		refused := w.into(at.rules[:shaken], behind)
+		at.rules = at.rules[shaken:]
+		ends := make([]end, len(w.each))
+		for i := range ends {
+			ends[i].door = at
+		}
+		return append(refused, w.follow(ends, behind, func(w way, o space.Outcome) way { return w.waiting(behind).refusedInside(o) })...)
+	}
 	w.then.Shares = slices.Clone(w.then.Shares)
 	for i, s := range w.then.Shares {
-		w.then.Shares[i].Upgrades = door.passes(s.Upgrades)
+		w.then.Shares[i].Upgrades = at.passes(s.Upgrades)
 	}
-	return w.into(door.rules, behind)
+	return w.into(at.rules, behind)
 }
 
 // into leads the way through a door; behind it, acts are met. What becomes of those
 // that get through is the same for all rules of the door.
-func (w way) into(door space.List, behind []act) space.List {
-	passed := w.through(behind, func(w way) space.List { return space.List{w.rule()} })
+func (w way) into(door space.List, acts []act) space.List {
+	passed := w.through(acts, func(w way) space.List { return space.List{w.rule()} })
 	out := make(space.List, 0, len(door))
-	for _, r := range w.behind(door) {
+	for _, r := range behind(w.image, door) {
 		then := passed
 		if r.Then.Verdict != space.Forward {
-			then = space.List{w.waiting(behind).refusedInside(r.Then).rule()}
+			then = space.List{w.waiting(acts).refusedInside(r.Then).rule()}
 		}
 		for _, t := range then {
 			out = append(out, space.Rule{When: slices.Concat(t.When, r.When), Then: t.Then, From: slices.Concat(w.from, r.From), Inside: t.Inside, Handshake: r.Handshake, Image: w.image})

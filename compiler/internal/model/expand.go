@@ -25,12 +25,13 @@ type EffectiveRoute struct {
 	// Match is the conjunction of both routes' conditions, on the request as it comes to the
 	// gateway. A service's route that takes what several conditions together say has a rule for each.
 	Match Match
-	// Traits are those of both. Where both set one, they are joined if they can be
-	// (trait.Chained), else the gateway's value stands; one that nobody wrote gives way.
+	// Traits are those of both, with what the gateway's destination says in between. Where both set
+	// one, they are joined if they can be (trait.Chained), else the gateway's value stands; one that
+	// nobody wrote gives way.
 	Traits trait.Set
 	// To is where requests go, with service or external ID, port and (for a
-	// service) version set. Weights are relative and positive. Empty if a trait
-	// answers, or if NotFound.
+	// service) version set, and with what it has of its own beside Traits (Apart). Weights are relative
+	// and positive. Empty if a trait answers, or if NotFound.
 	To []Target
 	// NotFound says that the gateway route took the request and no route of the
 	// service does: the answer is 404, not the gateway's next route.
@@ -50,7 +51,7 @@ type EffectiveRoute struct {
 func (m *Mesh) GatewayRoutes(g *Gateway, h Host) []EffectiveRoute {
 	out, account := make([]EffectiveRoute, 0, len(h.Routes)), g.Namespace+"/"+g.Account
 	for _, r := range h.Routes {
-		targets := slices.DeleteFunc(slices.Clone(r.To), func(t Target) bool { return t.Weight <= 0 })
+		targets := Weighty(r.To)
 		switch len(targets) {
 		case 0:
 			out = append(out, EffectiveRoute{Gateway: r, Match: r.Match, Traits: r.Traits})
@@ -64,16 +65,16 @@ func (m *Mesh) GatewayRoutes(g *Gateway, h Host) []EffectiveRoute {
 }
 
 func (m *Mesh) expandOne(account string, r Route, t Target) []EffectiveRoute {
-	base := EffectiveRoute{Gateway: r, Port: t.Port, Match: r.Match, Traits: r.Traits}
+	says := r.Traits.And(t.Traits)
+	base := EffectiveRoute{Gateway: r, Port: t.Port, Match: r.Match, Traits: says}
 	svc := m.Service(t.Service)
 	if svc == nil {
 		base.External = m.External(t.Service)
-		t.Weight = 1
-		base.To = []Target{t}
+		base.To = []Target{{Service: t.Service, Port: t.Port, Version: t.Version, Weight: 1}}
 		return []EffectiveRoute{base}
 	}
 	base.Service = svc
-	image := r.Traits.Image()
+	image := says.Image()
 	var out []EffectiveRoute
 	for _, inner := range RoutesFor(account, svc.Routes) {
 		e := base
@@ -83,7 +84,7 @@ func (m *Mesh) expandOne(account string, r Route, t Target) []EffectiveRoute {
 		}
 		before, err := inner.Match.before(image)
 		if err == nil {
-			err = r.Traits.Joins(inner.TraitsAt(t.Port))
+			err = says.Joins(inner.TraitsAt(t.Port))
 		}
 		if err != nil {
 			e.Unclear = err.Error()
@@ -92,7 +93,7 @@ func (m *Mesh) expandOne(account string, r Route, t Target) []EffectiveRoute {
 		}
 		for _, b := range before {
 			if match, ok := IntersectMatches(r.Match, b); ok {
-				e.Match, e.Traits = match, r.Traits.Then(inner.TraitsAt(t.Port))
+				e.Match, e.Traits = match, says.Then(inner.TraitsAt(t.Port))
 				out = append(out, e)
 			}
 			if b.IsZero() {
@@ -110,7 +111,8 @@ func (s *Service) innerTargets(port string, r Route) []Target {
 	var out []Target
 	for _, t := range r.To {
 		if t.Weight > 0 {
-			out = append(out, Target{Service: s.ID, Port: port, Version: t.Version, Weight: t.Weight})
+			t.Service, t.Port = s.ID, port
+			out = append(out, t)
 		}
 	}
 	return reduceWeights(out)
@@ -122,52 +124,67 @@ func (m *Mesh) expandSplit(account string, r Route, targets []Target) EffectiveR
 	shares := make([][]Target, len(targets))
 	sums := make([]int, len(targets))
 	scale := 1
-	var inner []trait.Set
+	inner := make([][]trait.Set, len(targets)) // of each share
 	for i, t := range targets {
+		says, own := r.Traits.And(t.Traits), trait.Set{}
 		shares[i] = []Target{{Service: t.Service, Port: t.Port, Version: t.Version, Weight: 1}}
 		if svc := m.Service(t.Service); svc != nil {
 			if t.Version == "" {
 				shares[i] = nil
 			}
-			own := RoutesFor(account, svc.Routes)
-			if k := slices.IndexFunc(own, func(x Route) bool { return x.Match.IsZero() }); k >= 0 {
+			routes := RoutesFor(account, svc.Routes)
+			if k := slices.IndexFunc(routes, func(x Route) bool { return x.Match.IsZero() }); k >= 0 {
+				own = routes[k].TraitsAt(t.Port)
 				if t.Version == "" {
-					shares[i] = svc.innerTargets(t.Port, own[k])
+					shares[i] = svc.innerTargets(t.Port, routes[k])
 				}
-				inner = append(inner, own[k].TraitsAt(t.Port))
 			}
-		} else {
-			inner = append(inner, trait.Set{})
+		}
+		if err := says.Joins(own); err != nil {
+			e.Unclear = err.Error()
+			return e
 		}
 		for _, s := range shares[i] {
 			sums[i] += s.Weight
+			inner[i] = append(inner[i], says.Then(own).And(s.Traits))
 		}
 		scale = lcm(scale, max(1, sums[i]))
 	}
 	for i, t := range targets {
 		for _, s := range shares[i] {
-			s.Weight *= t.Weight * scale / sums[i]
-			e.To = append(e.To, s)
+			e.To = append(e.To, Target{Service: s.Service, Port: s.Port, Version: s.Version, Weight: s.Weight * t.Weight * scale / sums[i]})
 		}
 	}
 	e.To = reduceWeights(e.To)
-	if len(inner) == 0 {
+	each := slices.Concat(inner...)
+	if len(each) == 0 {
 		return e
 	}
-	for i, own := range inner {
-		if err := r.Traits.Joins(own); err != nil {
-			e.Unclear = err.Error()
-			return e
-		}
-		inner[i] = r.Traits.Then(own)
-	}
-	e.Traits, e.Lost = commonTraits(inner)
+	e.Traits, e.Lost = commonTraits(each)
+	e.Lost = slices.DeleteFunc(e.Lost, func(name string) bool { return keepApart(name, e.To, each) })
 	e.Lost = slices.DeleteFunc(e.Lost, func(name string) bool {
 		v, _ := r.Traits.Lookup(name)
 		_, agreed := v.(trait.Agreed)
 		return agreed // what one of them does not say does not count
 	})
 	return e
+}
+
+// keepApart gives each destination what it has of a name, if each may have its own.
+func keepApart(name string, to []Target, each []trait.Set) bool {
+	for _, s := range each {
+		if v, ok := s.Lookup(name); ok {
+			if _, apart := v.(trait.Apart); !apart {
+				return false
+			}
+		}
+	}
+	for i, s := range each {
+		if v, ok := s.Lookup(name); ok {
+			to[i].Traits = to[i].Traits.With(v)
+		}
+	}
+	return true
 }
 
 // commonTraits splits traits into those that all sets share with equal value

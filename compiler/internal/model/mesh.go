@@ -168,10 +168,19 @@ func (s *Service) RoutesAt(p Port) []Route {
 	}
 	for _, r := range s.Routes {
 		if r.Match.IsZero() && len(r.To) > 0 {
-			return []Route{{Name: r.Name, To: r.To}} // features of requests do not touch bytes
+			return []Route{{Name: r.Name, To: plainly(r.To)}} // features of requests do not touch bytes
 		}
 	}
 	return []Route{{To: Evenly(s.Versions)}}
+}
+
+// plainly are destinations without what they say of requests.
+func plainly(to []Target) []Target {
+	out := slices.Clone(to)
+	for i := range out {
+		out[i].Name, out[i].Traits = "", trait.Set{}
+	}
+	return out
 }
 
 // Evenly shares 100 among versions; the first ones take the rest of the division.
@@ -411,6 +420,34 @@ type Target struct {
 	Version string `json:"version,omitempty"`
 	// Weight is a share of 100.
 	Weight int `json:"weight"`
+	// Name is that of a destination of the route that says something itself of the requests it gets,
+	// and Traits are that: trait.Apart all.
+	Name   string    `json:"name,omitempty"`
+	Traits trait.Set `json:"traits,omitzero"`
+}
+
+// Apart takes from what holds for all requests of a route what its destinations have each of
+// their own. Without such a destination, or with one alone, common is all there is; else each has
+// the whole of those values, in the order of to.
+func Apart(traits trait.Set, to []Target) (common trait.Set, each []trait.Set) {
+	if len(to) == 1 {
+		return traits.And(to[0].Traits), nil
+	}
+	own := func(v trait.Value) bool {
+		return slices.ContainsFunc(to, func(t Target) bool { _, ok := t.Traits.Lookup(v.TraitName()); return ok })
+	}
+	for _, t := range to {
+		each = append(each, traits.And(t.Traits).Without(func(v trait.Value) bool { return !own(v) }))
+	}
+	if !slices.ContainsFunc(each, func(s trait.Set) bool { return s.Len() > 0 }) {
+		return traits, nil
+	}
+	return traits.Without(own), each
+}
+
+// Weighty are the destinations that get a share.
+func Weighty(to []Target) []Target {
+	return slices.DeleteFunc(slices.Clone(to), func(t Target) bool { return t.Weight <= 0 })
 }
 
 // Receiver is the one place to which a feature sends something besides what is routed.
@@ -1082,6 +1119,9 @@ func Decode(raw []byte, codecs map[string]trait.Codec) (*Mesh, error) {
 	routes := func(rs []Route) (err error) {
 		for i := range rs {
 			err = cmp.Or(err, both(&rs[i].Traits, rs[i].PortTraits))
+			for k := range rs[i].To {
+				err = cmp.Or(err, decode(&rs[i].To[k].Traits))
+			}
 		}
 		return err
 	}
@@ -1103,9 +1143,7 @@ func Decode(raw []byte, codecs map[string]trait.Codec) (*Mesh, error) {
 	for _, g := range m.Gateways {
 		err := decode(&g.Traits)
 		for _, h := range g.Hosts {
-			for i := range h.Routes {
-				err = cmp.Or(err, decode(&h.Routes[i].Traits))
-			}
+			err = cmp.Or(err, routes(h.Routes))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reading mesh.json: gateway %q: %w", g.ID, err)

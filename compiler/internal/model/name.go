@@ -77,6 +77,9 @@ func VersionPath(id, version string) string { return ServicePath(id) + "/version
 // the name of what it says for one of them.
 func PortLines(port string) string { return "/port/" + port }
 
+// DestinationPath is the mesh path of a route's own destination; route is the route's.
+func DestinationPath(route, name string) string { return route + "/destination/" + name }
+
 // RoutePath is the mesh path of a service's route.
 func RoutePath(id, route string) string { return ServicePath(id) + "/route/" + route }
 

@@ -300,11 +300,15 @@ func (n *narrator) tell(ch prove.Change) error {
 		n.verdict(base, ch)
 		return nil
 	}
-	if !slices.Equal(places(b), places(a)) {
+	same := func(x, y space.Share) bool {
+		return x.Target == y.Target && x.Weight == y.Weight && x.Status == y.Status
+	}
+	if !slices.EqualFunc(places(b), places(a), same) {
 		q := base
 		q.kind, q.class = KindRoute, shareClass(b, a)
 		n.turns = append(n.turns, turn{q, n.fate(b, false), n.fate(a, false)})
 	}
+	b.Fields, a.Fields = allFields(b), allFields(a)
 	for _, f := range features(b.Fields, a.Fields) {
 		q := base
 		of, feature := featureOf(f)
@@ -342,7 +346,7 @@ func (n *narrator) ownsFeature(f string, before, after []space.Field) bool {
 func places(o space.Outcome) []space.Share {
 	out := slices.Clone(o.Shares)
 	for i := range out {
-		out[i].Upgrades = ""
+		out[i].Upgrades, out[i].Fields = "", nil
 	}
 	return space.Outcome{Shares: out}.Canonical().Shares
 }
@@ -465,9 +469,9 @@ func shareClass(before, after space.Outcome) Class {
 	for target, was := range b {
 		now, ok := a[target]
 		switch {
-		case ok && was && !now:
+		case ok && was > now:
 			class = Worst(class, Widening)
-		case ok && !was && now:
+		case ok && was < now:
 			class = Worst(class, Narrowing)
 		}
 	}
@@ -475,7 +479,7 @@ func shareClass(before, after space.Outcome) Class {
 		_, ok := b[target]
 		switch {
 		case ok:
-		case now:
+		case now > 0:
 			class = Worst(class, Narrowing) // a part of what got through goes where it is refused
 		case strings.HasPrefix(target, "external/"):
 			class = Worst(class, Widening) // a way out of the mesh
@@ -484,10 +488,44 @@ func shareClass(before, after space.Outcome) Class {
 	return class
 }
 
-func refused(o space.Outcome) map[string]bool {
-	out := map[string]bool{}
+// refused is how much of what goes to a target its proxy refuses: all or nothing, unless shares with
+// edits of their own go there.
+func refused(o space.Outcome) map[string]float64 {
+	all, out := map[string]float64{}, map[string]float64{}
 	for _, s := range o.Shares {
-		out[s.Target] = s.Status != 0
+		all[s.Target] += float64(s.Weight)
+		if s.Status != 0 {
+			out[s.Target] += float64(s.Weight)
+		}
+	}
+	for target, whole := range all {
+		out[target] /= whole
 	}
 	return out
+}
+
+// allFields are the fields of an outcome: of those that are not for all of its shares, with the share
+// that they are for.
+func allFields(o space.Outcome) []space.Field {
+	out, total, parts := slices.Clone(o.Fields), 0, map[string]int{}
+	for _, s := range o.Shares {
+		total += s.Weight
+		parts[s.Target]++
+	}
+	for _, s := range o.Shares {
+		to, version := splitTarget(s.Target)
+		what := strings.TrimSpace(to + " " + version)
+		if parts[s.Target] > 1 {
+			what = percent(s.Weight, total) + " to " + what
+		}
+		for _, f := range s.Fields {
+			if slices.ContainsFunc(o.Shares, func(x space.Share) bool { return !slices.Contains(x.Fields, f) }) {
+				f.Value = strings.TrimSpace(f.Value + " for " + what)
+			}
+			if !slices.Contains(out, f) {
+				out = append(out, f)
+			}
+		}
+	}
+	return space.Outcome{Fields: out}.Canonical().Fields
 }

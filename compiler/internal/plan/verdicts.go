@@ -38,7 +38,7 @@ func (n *narrator) verdict(base told, ch prove.Change) {
 	if n.p.opened && a == space.Denied || n.p.removed && b == space.Denied {
 		return // nothing got through, and that the scope comes or goes has its own line
 	}
-	if n.p.own != "" && byGrants(ch.Before.Then) && byGrants(ch.After.Then) && ch.Before.Image.Equal(ch.After.Image) {
+	if n.p.own != "" && byGrants(ch.Before.Then) && byGrants(ch.After.Then) && ch.Before.Arrives(ch.After) {
 		return
 	}
 	base.class, base.kind = n.classOf(b, a), KindRoute

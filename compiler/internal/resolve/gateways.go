@@ -8,6 +8,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -81,8 +82,9 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	entries := e.Node.Field("route").Fields()
 	for _, re := range l.lasting(entries) {
 		r := l.gatewayRoute(p, g, h.Name, re, e.Node, model.GatewayRoutePath(g.ID, h.Name, re.Name))
-		r.To, r.Canary = l.serviceTargets(p, re.Node, r), l.canary(re.Node)
-		l.place(model.GatewayRoutePath(g.ID, h.Name, re.Name), re.Node.Pos())
+		at := model.GatewayRoutePath(g.ID, h.Name, re.Name)
+		r.To, r.Canary = l.serviceTargets(p, re.Node, r, at), l.canary(re.Node)
+		l.place(at, re.Node.Pos())
 		h.Routes = append(h.Routes, r)
 		if c, ok := l.visitorsCohort(p, g, h.Name, re, e.Node, r); ok {
 			h.Routes = append(h.Routes, c)
@@ -108,13 +110,42 @@ func (l *linker) visitorsCohort(p *pkg, g *model.Gateway, host string, e intent.
 	to, ok := l.destined(p, e.Node, intent.Entry{Name: candidate.Str(), Node: candidate})
 	l.diags = l.diags[:problems] // which the route has told
 	to.Weight = 100
+	to.Name, to.Traits = l.ownOf(p, e.Node, candidate.Str(), path, true)
 	c.To = []model.Target{to}
 	l.place(path, at.Pos())
 	return c, ok
 }
 
-// serviceTargets reads the weights of a gateway route's destinations.
-func (l *linker) serviceTargets(p *pkg, n intent.Node, r model.Route) []model.Target {
+// serviceTargets reads the weights of the destinations of a gateway's route at path.
+func (l *linker) serviceTargets(p *pkg, n intent.Node, r model.Route, path string) []model.Target {
+	l.unsent(n)
+	to := l.targetsOf(n, r, func(e intent.Entry) (model.Target, bool) {
+		t, ok := l.destined(p, n, e)
+		t.Name, t.Traits = l.ownOf(p, n, e.Name, path, true)
+		return t, ok
+	})
+	if len(to) > 1 {
+		l.needPlain(n, to)
+	}
+	return to
+}
+
+// ownOf is what a destination of the route at path says itself of the requests it gets; without a word
+// it has no name.
+func (l *linker) ownOf(p *pkg, route intent.Node, name, path string, gateway bool) (string, trait.Set) {
+	d := route.Field("destination").Field(name)
+	if !d.Exists() {
+		return "", trait.Set{}
+	}
+	s := l.traits([]carrier{{on: OnDestination, node: d}}, &Place{Gateway: gateway, l: l, pkg: p}, model.DestinationPath(path, name))
+	if s.Len() == 0 {
+		return "", s
+	}
+	return name, s
+}
+
+// unsent refuses destinations to which nothing is sent.
+func (l *linker) unsent(n intent.Node) {
 	sends, _ := l.sends(n)
 	for _, d := range n.Field("destination").Fields() {
 		if !slices.ContainsFunc(sends, func(s sent) bool { return s.Name == d.Name }) {
@@ -125,11 +156,6 @@ func (l *linker) serviceTargets(p *pkg, n intent.Node, r model.Route) []model.Ta
 			l.add(diag.New(diag.CodeNever, d.Node.Pos(), "nothing is sent to destination %q: `%s` does not name it", d.Name, word).WithFix("%s", fix))
 		}
 	}
-	to := l.targetsOf(n, r, func(e intent.Entry) (model.Target, bool) { return l.destined(p, n, e) })
-	if len(to) > 1 {
-		l.needPlain(n, to)
-	}
-	return to
 }
 
 // destined resolves a name in the `to` of a gateway's route: a destination of the route, else a

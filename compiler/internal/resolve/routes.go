@@ -33,12 +33,17 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 	for _, e := range entries {
 		r := l.route(p, e, model.RoutePath(s.ID, e.Name), false)
 		traits(&r, e.Node)
-		r.To = l.versionTargets(s, e.Node, r)
+		path := model.RoutePath(s.ID, e.Name)
+		r.To = l.versionTargets(p, s, e.Node, r, path)
 		r.Canary = l.canary(e.Node)
-		l.place(model.RoutePath(s.ID, e.Name), e.Node.Pos())
+		l.place(path, e.Node.Pos())
 		out = append(out, r)
 		if match, at, ok := l.cohort(p, e.Node, r, false); ok {
-			c := model.Route{Name: model.CohortName(e.Name), Priority: r.Priority, Match: match, To: []model.Target{{Version: r.Canary.Candidate, Weight: 100}}}
+			c := model.Route{Name: model.CohortName(e.Name), Priority: r.Priority, Match: match}
+			to := model.Target{Weight: 100}
+			to.Version, _ = versionMeant(e.Node, intent.Entry{Name: r.Canary.Candidate})
+			to.Name, to.Traits = l.ownOf(p, e.Node, r.Canary.Candidate, model.RoutePath(s.ID, c.Name), false)
+			c.To = []model.Target{to}
 			traits(&c, e.Node)
 			l.place(model.RoutePath(s.ID, c.Name), at.Pos())
 			out = append(out, c)
@@ -230,18 +235,35 @@ func goodTemplate(t string) bool {
 	return true
 }
 
-// versionTargets reads the weights of a service's own versions. Where none is written, they share alike.
-func (l *linker) versionTargets(s *model.Service, n intent.Node, r model.Route) []model.Target {
+// versionTargets reads the weights of a service's own versions, or of the destinations of its route at
+// path, which stand for some. Where none is written, they share alike.
+func (l *linker) versionTargets(p *pkg, s *model.Service, n intent.Node, r model.Route, path string) []model.Target {
+	l.unsent(n)
 	if !n.Field("to").Exists() && !n.Field("canary").Exists() && !l.meansToAnswer(n, r) {
 		return model.Evenly(s.Versions)
 	}
 	return l.targetsOf(n, r, func(e intent.Entry) (model.Target, bool) {
-		if !slices.Contains(l.versions[s.ID], e.Name) {
-			l.add(l.unknown(e.Node.Pos(), "version", e.Name, l.versions[s.ID]))
+		version, at := versionMeant(n, e)
+		if !slices.Contains(l.versions[s.ID], version) {
+			l.add(l.unknown(at.Pos(), "version", version, l.versions[s.ID]))
 			return model.Target{}, false
 		}
-		return model.Target{Version: e.Name}, true
+		if version != e.Name && slices.Contains(l.versions[s.ID], e.Name) {
+			l.add(diag.New(diag.CodeDuplicate, at.Pos(), "destination %q is sent to version %q and has the name of another one", e.Name, version).WithFix("choose another name for the destination"))
+		}
+		t := model.Target{Version: version}
+		t.Name, t.Traits = l.ownOf(p, n, e.Name, path, false)
+		return t, true
 	})
+}
+
+// versionMeant is the version that a name in the `to` of a service's route stands for, and where it is
+// said: that of the route's own destination of this name, else the one of the name.
+func versionMeant(route intent.Node, to intent.Entry) (string, intent.Node) {
+	if v := route.Field("destination").Field(to.Name).Field("version"); v.Exists() {
+		return v.Str(), v
+	}
+	return to.Name, to.Node
 }
 
 // meansToAnswer reports whether a route answers by itself, be it by a word that has been told to be wrong.

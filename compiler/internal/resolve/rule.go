@@ -22,7 +22,8 @@ type On string
 // proxies (AroundRoutes, AroundPort), on the service's routes, and what stands on an external
 // for all of its routes (AroundExternal). OnService and OnPort are the service's own proxy and
 // the clusters that lead there, OnVersion those that lead to one of its versions, OnExternal is
-// what is said of the external itself. What the root says for the mesh, and
+// what is said of the external itself. OnDestination is a route's own destination, which says it of what it
+// gets alone, behind what the route says (trait.Apart). What the root says for the mesh, and
 // the owner of a namespace for it, is settled on each service and gateway. OnDefault is the
 // `default` of both, which holds for services and externals, whatever of them the feature is
 // about, where nothing nearer says it; it counts as not written (trait.Set.WithDefault). OnCall is
@@ -36,6 +37,7 @@ const (
 	OnPort         On = "service.port"
 	OnVersion      On = "service.version"
 	OnExternal     On = "external"
+	OnDestination  On = "route.destination"
 	OnCall         On = "service.calls"
 	AroundRoutes   On = "service around its routes"
 	AroundPort     On = "service.port around the service's routes"

@@ -80,6 +80,14 @@ type Rule struct {
 	// Image is what the destination gets of the requests. Like From it is no part of the
 	// rule's identity: the outcome's fields tell of it.
 	Image Image `json:"image,omitzero"`
+	// Images are what single destinations get in place of that, if they differ; their shares' fields
+	// tell of it.
+	Images []Image `json:"images,omitempty"`
+}
+
+// Arrives reports whether what arrives of requests is the same by both rules.
+func (r Rule) Arrives(other Rule) bool {
+	return r.Image.Equal(other.Image) && slices.EqualFunc(r.Images, other.Images, Image.Equal)
 }
 
 // List is an ordered list: the first rule that matches decides. The zero List
@@ -109,6 +117,18 @@ type Share struct {
 	// Upgrades are the protocols to which a request may change its connection on the way
 	// there, sorted, with commas in between.
 	Upgrades string `json:"upgrades,omitempty"`
+	// Fields are what features do to these requests and not to all of the outcome's, the whole of it.
+	// Of what the target's proxy answers itself they are those about answers.
+	Fields []Field `json:"fields,omitempty"`
+}
+
+// like is all of a share but its weight, as a text.
+func (s Share) like() string {
+	out := s.Target + "\n" + strconv.Itoa(s.Status) + "\n" + s.Upgrades
+	for _, f := range s.Fields {
+		out += "\n" + f.key()
+	}
+	return out
 }
 
 // Upgradable reports whether a request to the share's target may change to the protocol.
@@ -128,6 +148,18 @@ type Field struct {
 	// Bounds is what may last no longer than Number, 0 for no bound: a proxy answers in its place. ""
 	// is nothing. It follows from Feature and Name.
 	Bounds Span `json:"bounds,omitempty"`
+}
+
+// key is the canonical text of a field.
+func (f Field) key() string { return f.Feature + "." + f.Name + "=" + strconv.Quote(f.Value) }
+
+// inOrder are fields in their canonical order.
+func inOrder(fields []Field) []Field {
+	out := slices.Clone(fields)
+	slices.SortFunc(out, func(a, b Field) int {
+		return cmp.Or(cmp.Compare(a.Feature, b.Feature), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Value, b.Value))
+	})
+	return out
 }
 
 // Span is a part of the time that a request takes.
@@ -175,31 +207,45 @@ func NotRouted() Outcome { return Outcome{Verdict: NotFound, Status: 404} }
 // Canonical returns o with shares merged, sorted and reduced, zero shares left
 // out, and fields sorted.
 func (o Outcome) Canonical() Outcome {
-	weights := map[Share]int{}
-	for _, s := range o.Shares {
-		weights[Share{Target: s.Target, Status: s.Status, Upgrades: s.Upgrades}] += s.Weight
-	}
-	g := 0
+	o.Shares, o.Fields, o.Partly = merged(o.Shares), inOrder(o.Fields), inAnyOrder(o.Partly)
+	return o
+}
+
+// merged are shares in their canonical order, like ones as one, with weights that have no divisor.
+func merged(all []Share) []Share {
 	var shares []Share
-	for s, w := range weights {
-		if w > 0 {
-			s.Weight = w
-			shares = append(shares, s)
-			g = gcd(g, w)
+	at, g := map[string]int{}, 0
+	for _, s := range all {
+		if s.Weight <= 0 {
+			continue
 		}
+		if len(s.Fields) > 0 {
+			s.Fields = inOrder(s.Fields)
+		}
+		key := s.like()
+		if i, ok := at[key]; ok {
+			shares[i].Weight += s.Weight
+			continue
+		}
+		at[key] = len(shares)
+		shares = append(shares, s)
+	}
+	for _, s := range shares {
+		g = gcd(g, s.Weight)
 	}
 	for i := range shares {
 		shares[i].Weight /= g
 	}
 	slices.SortFunc(shares, func(a, b Share) int {
-		return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Status, b.Status), cmp.Compare(a.Upgrades, b.Upgrades))
+		return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Status, b.Status), cmp.Compare(a.Upgrades, b.Upgrades), cmp.Compare(a.like(), b.like()))
 	})
-	fields := slices.Clone(o.Fields)
-	slices.SortFunc(fields, func(a, b Field) int {
-		return cmp.Or(cmp.Compare(a.Feature, b.Feature), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Value, b.Value))
-	})
-	o.Shares, o.Fields, o.Partly = shares, fields, inAnyOrder(o.Partly)
-	return o
+	return shares
+}
+
+// Apart is how o differs from what is done to all of its requests alike: nil, unless shares have fields of
+// their own.
+func (o Outcome) Apart() []Share {
+	return slices.DeleteFunc(slices.Clone(o.Shares), func(s Share) bool { return len(s.Fields) == 0 })
 }
 
 // inAnyOrder sorts what keeps requests between two answers: the sum of the times is the same.
@@ -243,9 +289,12 @@ func (o Outcome) Key() string {
 		if s.Upgrades != "" {
 			b.WriteString(" upgrades " + s.Upgrades)
 		}
+		for _, f := range s.Fields {
+			b.WriteString(" " + f.key())
+		}
 	}
 	for _, f := range c.Fields {
-		b.WriteString("|" + f.Feature + "." + f.Name + "=" + strconv.Quote(f.Value))
+		b.WriteString("|" + f.key())
 	}
 	return b.String()
 }

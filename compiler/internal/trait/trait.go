@@ -121,6 +121,13 @@ type Lasting interface {
 	Lasts()
 }
 
+// Apart is a value of which each destination of a route may have its own: one that a destination
+// says comes behind the route's (Chained), and where several destinations differ, each keeps its own.
+type Apart interface {
+	Chained
+	Apart()
+}
+
 // Codec decodes a value from its form in mesh.json. Encoding is plain JSON.
 type Codec func(raw []byte) (Value, error)
 
@@ -259,6 +266,25 @@ func (s *Set) put(name string, v Value, unwritten bool) {
 	default:
 		s.unwritten[name] = true
 	}
+}
+
+// And returns the values of both sets, those of what s and more have both joined: what a route says
+// and then a destination of its own.
+func (s Set) And(more Set) Set {
+	if more.Len() == 0 {
+		return s
+	}
+	out := Set{m: maps.Clone(s.m), unwritten: maps.Clone(s.unwritten)}
+	if out.m == nil {
+		out.m = map[string]Value{}
+	}
+	for name, v := range more.m {
+		if own, ok := s.m[name].(Chained); ok && !s.unwritten[name] {
+			v = own.Then(v)
+		}
+		out.put(name, v, false)
+	}
+	return out
 }
 
 // Joins is nil if Then can say what both sets do one after the other, else an Unclear of

@@ -107,6 +107,9 @@ func (e RequestEdit) Then(next trait.Value) trait.Value {
 	return RequestEdit{e.then(next.(RequestEdit).Edit)}
 }
 
+// Apart lets each destination of a route have edits of its own, behind the route's.
+func (RequestEdit) Apart() {}
+
 // ResponseEdit edits what the caller sees.
 type ResponseEdit struct{ Edit }
 
@@ -117,6 +120,9 @@ func (ResponseEdit) TraitName() string { return responseName }
 func (e ResponseEdit) Then(next trait.Value) trait.Value {
 	return ResponseEdit{next.(ResponseEdit).then(e.Edit)}
 }
+
+// Apart lets each destination of a route have edits of its own, before the route's on the way back.
+func (ResponseEdit) Apart() {}
 
 // Beside leaves the place to which a redirect sends to the redirect: what a gateway's route says of
 // it is about the answers of the service behind it, not about those of the proxy itself.
@@ -171,7 +177,7 @@ func fits(_ trait.Value, others trait.Set, n intent.Node, x *resolve.Place) {
 
 // Request is the row of `requestHeaders`.
 var Request = feature.Feature{
-	Rule: resolve.Rule{Name: requestName, Field: "requestHeaders", On: []resolve.On{resolve.OnRoute}, Answers: false, Defaults: nil, Uses: nil,
+	Rule: resolve.Rule{Name: requestName, Field: "requestHeaders", On: []resolve.On{resolve.OnRoute, resolve.OnDestination}, Answers: false, Defaults: nil, Uses: nil,
 		Read: func(n intent.Node, x *resolve.Place) trait.Value {
 			if e, ok := read(n, x); ok {
 				return RequestEdit{e}
@@ -184,11 +190,15 @@ var Request = feature.Feature{
 	},
 	Change: change("request headers"),
 	// Route.request_headers_to_add / _to_remove.
-	Envoy: envoy.OnRoute(func(r *routev3.Route, v RequestEdit, x *envoy.Ctx) {
+	Envoy: envoy.Join(envoy.OnRoute(func(r *routev3.Route, v RequestEdit, x *envoy.Ctx) {
 		v.bounded(x)
 		r.RequestHeadersToAdd = append(r.RequestHeadersToAdd, envoy.HeaderOptions(v.Set, v.Add)...)
 		r.RequestHeadersToRemove = append(r.RequestHeadersToRemove, v.Remove...)
-	}),
+	}), envoy.OnShare(func(c *routev3.WeightedCluster_ClusterWeight, v RequestEdit, x *envoy.Ctx) {
+		v.bounded(x)
+		c.RequestHeadersToAdd = append(c.RequestHeadersToAdd, envoy.HeaderOptions(v.Set, v.Add)...)
+		c.RequestHeadersToRemove = append(c.RequestHeadersToRemove, v.Remove...)
+	})),
 	Kubernetes: kubernetes.Nothing("the caller's proxy edits"),
 	GatewayAPI: gatewayapi.OnRule(func(r *gatewayapi.Rule, v RequestEdit, _ *gatewayapi.Ctx) {
 		r.Filters = append(r.Filters, gatewayapi.Filter{Type: "RequestHeaderModifier", RequestHeaderModifier: gatewayapi.Headers(v.Set, v.Add, v.Remove)})
@@ -197,7 +207,7 @@ var Request = feature.Feature{
 
 // Response is the row of `responseHeaders`.
 var Response = feature.Feature{
-	Rule: resolve.Rule{Name: responseName, Field: "responseHeaders", On: []resolve.On{resolve.OnRoute}, Answers: false, Defaults: nil, Fits: fits, Uses: nil,
+	Rule: resolve.Rule{Name: responseName, Field: "responseHeaders", On: []resolve.On{resolve.OnRoute, resolve.OnDestination}, Answers: false, Defaults: nil, Fits: fits, Uses: nil,
 		Read: func(n intent.Node, x *resolve.Place) trait.Value {
 			e, ok := read(n, x)
 			if slices.Contains(e.Remove, dated) {
@@ -214,11 +224,15 @@ var Response = feature.Feature{
 	},
 	Change: change("response headers"),
 	// Route.response_headers_to_add / _to_remove.
-	Envoy: envoy.OnRoute(func(r *routev3.Route, v ResponseEdit, x *envoy.Ctx) {
+	Envoy: envoy.Join(envoy.OnRoute(func(r *routev3.Route, v ResponseEdit, x *envoy.Ctx) {
 		v.bounded(x)
 		r.ResponseHeadersToAdd = append(r.ResponseHeadersToAdd, envoy.HeaderOptions(v.Set, v.Add)...)
 		r.ResponseHeadersToRemove = append(r.ResponseHeadersToRemove, v.Remove...)
-	}),
+	}), envoy.OnShare(func(c *routev3.WeightedCluster_ClusterWeight, v ResponseEdit, x *envoy.Ctx) {
+		v.bounded(x)
+		c.ResponseHeadersToAdd = append(c.ResponseHeadersToAdd, envoy.HeaderOptions(v.Set, v.Add)...)
+		c.ResponseHeadersToRemove = append(c.ResponseHeadersToRemove, v.Remove...)
+	})),
 	Kubernetes: kubernetes.Nothing("the caller's proxy edits"),
 	GatewayAPI: gatewayapi.OnRule(func(r *gatewayapi.Rule, v ResponseEdit, _ *gatewayapi.Ctx) {
 		r.Filters = append(r.Filters, gatewayapi.Filter{Type: "ResponseHeaderModifier", ResponseHeaderModifier: gatewayapi.Headers(v.Set, v.Add, v.Remove)})

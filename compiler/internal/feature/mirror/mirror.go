@@ -49,7 +49,9 @@ func uses(v trait.Value) []model.Target { return model.Targets(v.(Mirror).Copies
 
 // idle: no copy of 0 % is ever sent.
 func idle(v trait.Value, to model.Target) bool {
-	return !slices.ContainsFunc(v.(Mirror).Copies, func(c Copy) bool { return c.Target() == to && c.Percent > 0 })
+	return !slices.ContainsFunc(v.(Mirror).Copies, func(c Copy) bool {
+		return c.Receiver == model.Receiver{To: to.Service, Port: to.Port, Version: to.Version} && c.Percent > 0
+	})
 }
 
 // Feature is the row.

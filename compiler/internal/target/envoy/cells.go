@@ -17,10 +17,11 @@ import (
 )
 
 // Lowering says how one feature reads in Envoy's configuration. Only the
-// constructors OnRoute, OnRouteClusters, OnCluster, OnRoutesTo, OnConnectionsTo, OnInbound,
+// constructors OnRoute, OnShare, OnRouteClusters, OnCluster, OnRoutesTo, OnConnectionsTo, OnInbound,
 // OnManager, Join, Refuse and Approximate make one. The zero Lowering says nothing and counts as refused.
 type Lowering struct {
 	route         func(*routev3.Route, trait.Value, *Ctx)
+	share         func(*routev3.WeightedCluster_ClusterWeight, trait.Value, *Ctx)
 	routeClusters func(*clusterv3.Cluster, trait.Value, *Ctx)
 	cluster       func(*clusterv3.Cluster, trait.Value, *Ctx)
 	routesTo      func(*routev3.Route, []trait.Value, *Ctx)
@@ -49,6 +50,12 @@ type Column map[string]Cell
 // depend on what another feature wrote.
 func OnRoute[T trait.Value](f func(r *routev3.Route, v T, x *Ctx)) Lowering {
 	return Lowering{route: func(r *routev3.Route, v trait.Value, x *Ctx) { f(r, typed[T](v), x) }}
+}
+
+// OnShare lowers a value that each destination of a route may have of its own (trait.Apart) where
+// several have: on each of the route's weighted clusters, and not on the route.
+func OnShare[T trait.Value](f func(c *routev3.WeightedCluster_ClusterWeight, v T, x *Ctx)) Lowering {
+	return Lowering{share: func(c *routev3.WeightedCluster_ClusterWeight, v trait.Value, x *Ctx) { f(c, typed[T](v), x) }}
 }
 
 // OnRouteClusters lowers a route's trait on every cluster to which the caller's
@@ -100,6 +107,9 @@ func Join(ls ...Lowering) Lowering {
 	for _, l := range ls {
 		if l.route != nil {
 			out.route = l.route
+		}
+		if l.share != nil {
+			out.share = l.share
 		}
 		if l.routeClusters != nil {
 			out.routeClusters = l.routeClusters

@@ -12,6 +12,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/hop"
@@ -81,12 +82,22 @@ func (e *emitter) believed(g *model.Gateway, r model.EffectiveRoute, route *rout
 		told = told[:1]
 	}
 	for _, h := range told {
-		if slices.ContainsFunc(r.Traits.Image().Headers, func(e space.Edit) bool { return e.Name == h.name }) {
-			continue
+		edits := func(s trait.Set) bool {
+			return slices.ContainsFunc(s.Image().Headers, func(e space.Edit) bool { return e.Name == h.name })
 		}
-		route.RequestHeadersToAdd = append(route.RequestHeadersToAdd, &corev3.HeaderValueOption{
-			Header: &corev3.HeaderValue{Key: h.name, Value: h.value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-		})
+		common, each := model.Apart(r.Traits, r.To)
+		add := &corev3.HeaderValueOption{Header: &corev3.HeaderValue{Key: h.name, Value: h.value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD}
+		switch {
+		case edits(common):
+		case !slices.ContainsFunc(each, edits):
+			route.RequestHeadersToAdd = append(route.RequestHeadersToAdd, add)
+		default: // what a route adds is added behind what its weighted clusters do
+			for i, c := range route.GetRoute().GetWeightedClusters().GetClusters() {
+				if !edits(each[i]) {
+					c.RequestHeadersToAdd = append(c.RequestHeadersToAdd, add)
+				}
+			}
+		}
 	}
 }
 

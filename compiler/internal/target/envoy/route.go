@@ -23,6 +23,8 @@ type share struct {
 	external bool
 	// traits are what the destination says of itself.
 	traits trait.Set
+	// to is the destination, with what the route says of it alone.
+	to model.Target
 }
 
 // shares names the clusters of weighted destinations. Those without weight are
@@ -33,7 +35,7 @@ func (e *emitter) shares(to []model.Target) []share {
 		if t.Weight <= 0 {
 			continue
 		}
-		s := share{cluster: model.ClusterName(t.Service, t.Port, t.Version), weight: uint32(t.Weight)}
+		s := share{cluster: model.ClusterName(t.Service, t.Port, t.Version), weight: uint32(t.Weight), to: t}
 		if x := e.m.External(t.Service); x != nil {
 			p, _ := x.Port(t.Port)
 			s.cluster, s.external, s.traits = model.ExternalClusterName(t.Service, t.Port), true, x.TraitsAt(p)
@@ -84,7 +86,13 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
 		return nil
 	}
 	r := &routev3.Route{Name: s.name, Match: match}
+	var each []trait.Set
 	if len(s.shares) > 0 {
+		to := make([]model.Target, len(s.shares))
+		for i, sh := range s.shares {
+			to[i] = sh.to
+		}
+		s.traits, each = model.Apart(s.traits, to)
 		action := out.forward(s.shares)
 		if s.host != "" {
 			action.Route.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: s.host}
@@ -104,6 +112,7 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
 			f(r, v, &x)
 		}
 	}
+	e.ofEach(r.GetRoute().GetWeightedClusters().GetClusters(), each, &x)
 	if r.GetRoute() != nil { // unless a feature answers in place of the destinations
 		out.needClusters(s.shares)
 		e.ofDestinations(s.shares, func(l Lowering, vs []trait.Value) {
@@ -118,6 +127,21 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
 		return nil
 	}
 	return r
+}
+
+// ofEach lowers what each of a route's destinations has of its own.
+func (e *emitter) ofEach(clusters []*routev3.WeightedCluster_ClusterWeight, each []trait.Set, x *Ctx) {
+	for i, c := range clusters {
+		if each == nil {
+			return
+		}
+		for _, name := range each[i].Names() {
+			if f := e.cells[name].Lowering.share; f != nil {
+				v, _ := each[i].Lookup(name)
+				f(c, v, x)
+			}
+		}
+	}
 }
 
 func matchProblem(at diag.Pos, err error) diag.Diagnostic {
@@ -181,7 +205,8 @@ func (e *emitter) serviceRoutes(t target, out *entry) []*routev3.Route {
 func own(s *model.Service, p model.Port, to []model.Target) []model.Target {
 	out := make([]model.Target, len(to))
 	for i, t := range to {
-		out[i] = model.Target{Service: s.ID, Port: p.Name, Version: t.Version, Weight: t.Weight}
+		t.Service, t.Port = s.ID, p.Name
+		out[i] = t
 	}
 	return out
 }

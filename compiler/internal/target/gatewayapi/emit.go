@@ -150,7 +150,8 @@ func (e *emitter) service(s *model.Service) {
 		for _, r := range s.Routes {
 			to := make([]model.Target, len(r.To))
 			for i, t := range r.To {
-				to[i] = model.Target{Service: s.ID, Port: p.Name, Version: t.Version, Weight: t.Weight}
+				t.Service, t.Port = s.ID, p.Name
+				to[i] = t
 			}
 			rs = append(rs, rule{path: model.RoutePath(s.ID, r.Name), match: r.Match, to: to, traits: r.TraitsAt(p.Name)})
 		}
@@ -199,12 +200,16 @@ func (e *emitter) rule(namespace string, r rule) Rule {
 		e.problem(diag.Warn(diag.CodeApproximate, e.at(r.path), "the gateway-api target: %s", l))
 	}
 	out := Rule{Matches: ms}
-	for _, t := range r.to {
+	var each []trait.Set
+	r.to = model.Weighty(r.to)
+	r.traits, each = model.Apart(r.traits, r.to)
+	x := &Ctx{Mesh: e.m, path: r.path, problems: &e.problems, locate: e.at}
+	for i, t := range r.to {
 		s := e.m.Service(t.Service)
 		if s == nil {
 			e.problem(diag.New(diag.CodeLowering, e.at(r.path), "the gateway-api target: the route leads to %q, and a backend is a Service", t.Service))
 		}
-		if s == nil || t.Weight <= 0 {
+		if s == nil {
 			continue
 		}
 		p, _ := s.Port(t.Port)
@@ -213,16 +218,14 @@ func (e *emitter) rule(namespace string, r rule) Rule {
 			b.Namespace = s.Namespace
 			e.grants[[2]string{namespace, s.Namespace}] = true
 		}
+		if each != nil { // a backend takes the filters that a rule does
+			var own Rule
+			e.lower(&own, each[i], r.path, x)
+			b.Filters = own.Filters
+		}
 		out.BackendRefs = append(out.BackendRefs, b)
 	}
-	e.checkTraits(r.traits, r.path, true)
-	x := &Ctx{Mesh: e.m, path: r.path, problems: &e.problems, locate: e.at}
-	for _, name := range r.traits.Names() {
-		if f := e.cells[name].rule; f != nil {
-			v, _ := r.traits.Lookup(name)
-			f(&out, v, x)
-		}
-	}
+	e.lower(&out, r.traits, r.path, x)
 	if out.Timeouts != nil && out.Timeouts.Request != "" {
 		text, err := duration(out.Timeouts.Request)
 		if err != nil {
@@ -235,6 +238,17 @@ func (e *emitter) rule(namespace string, r rule) Rule {
 		e.problem(diag.New(diag.CodeNoAnswer, e.at(r.path), "the gateway-api target: the route sends requests nowhere and no feature answers them"))
 	}
 	return out
+}
+
+// lower says values of a route, or of one of its destinations, by a rule.
+func (e *emitter) lower(out *Rule, s trait.Set, path string, x *Ctx) {
+	e.checkTraits(s, path, true)
+	for _, name := range s.Names() {
+		if f := e.cells[name].rule; f != nil {
+			v, _ := s.Lookup(name)
+			f(out, v, x)
+		}
+	}
 }
 
 // checkOrder refuses rules that Gateway API would try in another order than the

@@ -163,6 +163,8 @@ type BackendRef struct {
 	Namespace string `json:"namespace,omitempty"`
 	Port      uint32 `json:"port"`
 	Weight    int    `json:"weight"`
+	// Filters are for what goes there alone.
+	Filters []Filter `json:"filters,omitempty"`
 }
 
 // Timeouts are HTTPRouteTimeouts. Request may be given in Go's form; Emit writes
