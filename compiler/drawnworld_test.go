@@ -346,7 +346,7 @@ func readIntent(t *testing.T, files map[string]string) *reading {
 				}
 				there := w.gateways[g].Host[h]
 				for name, r := range host.Route {
-					r.name, r.words = name, child(t, p.words, "attach", g, "host", h, "route", name)
+					r.named(t, name, child(t, p.words, "attach", g, "host", h, "route", name))
 					r.To = inSpace(p.Namespace, r.To)
 					there.attached = append(there.attached, r)
 				}
@@ -512,7 +512,7 @@ func (w *reading) learn(t *testing.T, p drawnPackage, words json.RawMessage) {
 			maps.DeleteFunc(s.Route, func(_ string, r *drawnRoute) bool { return r.ended(t) })
 			maps.DeleteFunc(s.Calls, func(_ string, c *drawnCall) bool { return c.ended(t) })
 			for r := range s.Route {
-				s.Route[r].name, s.Route[r].words = r, child(t, words, kind, name, "route", r)
+				s.Route[r].named(t, r, child(t, words, kind, name, "route", r))
 			}
 			for to := range s.Calls {
 				s.Calls[to].words = child(t, words, kind, name, "calls", to)
@@ -527,7 +527,7 @@ func (w *reading) learn(t *testing.T, p drawnPackage, words json.RawMessage) {
 			host.words = child(t, words, "gateway", name, "host", h)
 			maps.DeleteFunc(host.Route, func(_ string, r *drawnRoute) bool { return r.ended(t) })
 			for r := range host.Route {
-				host.Route[r].name, host.Route[r].words = r, child(t, words, "gateway", name, "host", h, "route", r)
+				host.Route[r].named(t, r, child(t, words, "gateway", name, "host", h, "route", r))
 				host.Route[r].To = inSpace(p.Namespace, host.Route[r].To)
 			}
 			g.Host[h] = host
@@ -1036,6 +1036,28 @@ func bound(template, p string) (map[string]string, bool) {
 		}
 	}
 	return out, true
+}
+
+// named notes the name of a route and its words, in whose mirror stands what a destination's name means.
+func (r *drawnRoute) named(t *testing.T, name string, words map[string]json.RawMessage) {
+	t.Helper()
+	r.name, r.words = name, words
+	var mirror map[string]json.RawMessage
+	decode(t, string(words["mirror"]), &mirror)
+	for name, says := range mirror {
+		if d, ok := r.Destination[name]; ok {
+			delete(mirror, name)
+			mirror[fmt.Sprint(d.Service, " ", d.Port, " ", d.Version)] = says
+		}
+	}
+	if len(mirror) == 0 {
+		return
+	}
+	raw, err := json.Marshal(mirror)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.words["mirror"] = raw
 }
 
 func (r *drawnRoute) takes(q asked) bool {
@@ -1714,16 +1736,16 @@ func effects(t *testing.T, words map[string]string, protocol string) map[string]
 			out["fault"] += fmt.Sprintf("abort %v\n", *fault.Abort)
 		}
 	}
-	var mirror struct {
-		To, Port, Version string
-		Percent           *int
-	}
-	if decode(t, words["mirror"], &mirror); mirror.To != "" && (mirror.Percent == nil || *mirror.Percent > 0) {
-		percent := 100
-		if mirror.Percent != nil {
-			percent = *mirror.Percent
+	var mirror map[string]struct{ Percent *float64 }
+	decode(t, words["mirror"], &mirror)
+	for _, to := range slices.Sorted(maps.Keys(mirror)) {
+		percent := 100.0
+		if p := mirror[to].Percent; p != nil {
+			percent = *p
 		}
-		out["mirror"] = fmt.Sprint(mirror.To, percent)
+		if percent > 0 {
+			out["mirror"] += fmt.Sprint(to, " ", percent, ",")
+		}
 	}
 	retry := struct{ Attempts int }{1}
 	decode(t, words["retry"], &retry)

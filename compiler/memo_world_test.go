@@ -172,7 +172,7 @@ func (s svc) write(b *strings.Builder, local int) {
 		b.WriteString(`, fault: {abort: {status: 503, percent: 5}, owner: "o", reason: "r", until: "2027-06-01T00:00:00Z"}`)
 	}
 	if s.mirror != "" {
-		fmt.Fprintf(b, ", mirror: {to: %q, version: %q, percent: 5}", s.mirror, s.mirrored)
+		fmt.Fprintf(b, ", mirror: copy: percent: 5, destination: copy: {service: %q, version: %q}", s.mirror, s.mirrored)
 	}
 	b.WriteString("}\n")
 	if s.account != "" {

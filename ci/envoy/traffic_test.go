@@ -85,18 +85,20 @@ mesh: service: app: {
 	port: http: number: 80
 	grant: get: {mesh: true, methods: ["GET"]}
 	route: {
-		all: {match: path: prefix: "/all", to: default: 100, requestHeaders: set: "x-edited": "yes", mirror: {to: "copies", version: "v2"}}
-		none: {match: path: prefix: "/none", to: default: 100, mirror: {to: "copies", version: "v1", percent: 0}}
-		closed: {match: path: prefix: "/closed", to: default: 100, mirror: {to: "closed"}}
+		all: {match: path: prefix: "/all", to: default: 100, requestHeaders: set: "x-edited": "yes", mirror: {v2: {}, more: {}}, destination: v2: {service: "copies", version: "v2"}}
+		none: {match: path: prefix: "/none", to: default: 100, mirror: v1: percent: 0, destination: v1: {service: "copies", version: "v1"}}
+		closed: {match: path: prefix: "/closed", to: default: 100, mirror: closed: {}}
 		broken: {
 			match: path: prefix: "/broken"
 			to: default: 100
-			mirror: {to: "copies", version: "v1"}
+			mirror: v1: {}
+			destination: v1: {service: "copies", version: "v1"}
 			fault: {abort: {status: 418, percent: 100}, owner: "ops", reason: "test", until: "2030-01-01T00:00:00Z"}
 		}
 	}
 }
 mesh: service: copies: {port: http: number: 80, grant: all: mesh: true, version: {v1: {}, v2: {}}}
+mesh: service: more: {port: http: number: 80, grant: all: mesh: true}
 mesh: service: closed: {port: http: number: 80}
 `)
 	var rs []compiler.Request
@@ -110,6 +112,9 @@ mesh: service: closed: {port: http: number: 80}
 		"shop/copies/http/v2 /all/a": 1, "shop/copies/http/v2 /all/e?q=1": 1,
 		// The caller's proxy copies before the callee's refuses.
 		"shop/copies/http/v2 /all/f": 1, "shop/app/http/default /all/last": 1, "shop/copies/http/v2 /all/last": 1,
+	}
+	for _, path := range []string{"/all/a", "/all/e?q=1", "/all/f", "/all/last"} { // to several at once
+		want["shop/more/http/default "+path] = 1
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -30,7 +30,7 @@ func byHand() map[string][]string {
 		"#ExternalRoute": {"priority", "match", "until", "owner", "reason"},
 		// What a destination is stands where it is named.
 		"#Destination":        {"service", "port", "version"},
-		"#VersionDestination": {"version"},
+		"#VersionDestination": {"service", "port", "version"},
 	}
 }
 
@@ -78,7 +78,7 @@ func (m *Mesh) draw(r *rand.Rand, o *object, field string) {
 	if d := f.Definition(); d != nil && d.Pattern != nil && d.Pattern.Definition() != nil {
 		for i := range entries(r, field) {
 			key := strconv.Quote(field[:1] + strconv.Itoa(i))
-			if words := alphabet(d.Pattern.Name, spot{owner: o.definition, field: field}); field == "users" { // they name what is there
+			if words := alphabet(d.Pattern.Name, spot{owner: o.definition, field: field}); field == "users" || field == "mirror" { // they name what is there
 				key = strconv.Quote(words[r.IntN(len(words))])
 			}
 			at := spot{owner: o.definition, field: field, path: field}
@@ -411,6 +411,10 @@ var sentTo = regexp.MustCompile(`to: \{([^}]*)\}`)
 // destinations draws what a route says of what goes to some of its destinations alone.
 func (m *Mesh) destinations(r *rand.Rand, route *object) {
 	definition := map[string]string{"#ServiceRoute": "#VersionDestination", "#GatewayRoute": "#Destination"}[route.definition]
+	if p := hand(r); definition != "" && !route.answers && p.chance(10) {
+		to := pick(p, m.Services...)
+		m.put(route, fmt.Sprintf("mirror: copy: percent: 100, destination: copy: {service: %q, port: %q, version: %q}", to.ID, pick(p, to.Ports...), pick(p, to.Versions...)))
+	}
 	i := slices.IndexFunc(m.lines, func(l *line) bool { return l.of == route && l.field == "" })
 	to := sentTo.FindStringSubmatch(m.lines[i].text)
 	if definition == "" || to == nil {

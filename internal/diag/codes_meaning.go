@@ -69,7 +69,7 @@ const (
 	// CodeRefused is a call, a gateway's route, or a feature that sends requests to a service
 	// none of whose grants lets them in (warning; an error for what proxies send by themselves,
 	// such as logs).
-	// Example: calls: audit: {}, or mirror: to: "audit", where service "audit" has no grant.
+	// Example: calls: audit: {}, or mirror: audit: {}, where service "audit" has no grant.
 	CodeRefused Code = "MESH0222"
 	// CodeBroken is a `never` that some request breaks, or that cannot be proved for all requests.
 	// Example: never: "cards only by payment": {anyone: true, not: from: ["shop/payment"], to: ["shop/vault"]} where another grant of "shop/vault" admits "shop/web".

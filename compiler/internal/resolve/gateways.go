@@ -104,7 +104,7 @@ func (l *linker) visitorsCohort(p *pkg, g *model.Gateway, host string, e intent.
 	}
 	c := model.Route{Name: model.CohortName(r.Name), Priority: r.Priority, Package: r.Package, Owner: r.Owner, Match: match}
 	path := model.GatewayRoutePath(g.ID, host, c.Name)
-	c.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Host: host, Match: match, Rest: restOf(e.Node), l: l, pkg: p, self: g.ID}, path)
+	c.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Host: host, Match: match, Rest: restOf(e.Node), destination: e.Node.Field("destination"), l: l, pkg: p, self: g.ID}, path)
 	candidate := e.Node.Field("canary").Field("candidate")
 	problems := len(l.diags)
 	to, ok := l.destined(p, e.Node, intent.Entry{Name: candidate.Str(), Node: candidate})
@@ -148,7 +148,15 @@ func (l *linker) ownOf(p *pkg, route intent.Node, name, path string, gateway boo
 func (l *linker) unsent(n intent.Node) {
 	sends, _ := l.sends(n)
 	for _, d := range n.Field("destination").Fields() {
-		if !slices.ContainsFunc(sends, func(s sent) bool { return s.Name == d.Name }) {
+		copies := n.Field("mirror").Has(d.Name)
+		switch sent := slices.ContainsFunc(sends, func(s sent) bool { return s.Name == d.Name }); {
+		case !sent && copies:
+			for _, edits := range []string{"requestHeaders", "responseHeaders"} {
+				if f := d.Node.Field(edits); f.Exists() {
+					l.add(diag.New(diag.CodeNever, f.Pos(), "destination %q gets copies alone, which are as the requests are that are sent on", d.Name).WithFix("delete `%s`", edits))
+				}
+			}
+		case !sent:
 			word, fix := "to", "give it a weight in `to`, or delete it"
 			if n.Field("canary").Exists() {
 				word, fix = "canary", "name it in `canary`, or delete it"

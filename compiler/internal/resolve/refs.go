@@ -15,9 +15,13 @@ const gatewayPrefix = "gateway/"
 
 // service resolves a reference to a service inside the mesh.
 func (l *linker) service(p *pkg, n intent.Node) (string, bool) {
-	id, kind, ok := l.destination(p, n.Str(), n.Pos())
+	return l.serviceNamed(p, n.Str(), n.Pos())
+}
+
+func (l *linker) serviceNamed(p *pkg, name string, at diag.Pos) (string, bool) {
+	id, kind, ok := l.destination(p, name, at)
 	if ok && kind != "service" {
-		l.add(diag.New(diag.CodeUnknown, n.Pos(), "%q is an external service; a service of the mesh is needed here", id).
+		l.add(diag.New(diag.CodeUnknown, at, "%q is an external service; a service of the mesh is needed here", id).
 			WithFix("name a service of the mesh"))
 		return "", false
 	}

@@ -20,7 +20,7 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 	entries := l.lasting(n.Field("route").Fields())
 	traits := func(r *model.Route, route intent.Node) {
 		r.Traits, r.PortTraits = l.byPort(s, n, func(port model.Port, node intent.Node) trait.Set {
-			return l.traits(append(serviceRoute(route, node, n), l.around(p)...), &Place{Match: r.Match, Rest: restOf(route), To: port, l: l, pkg: p, self: s.ID}, model.RoutePath(s.ID, r.Name))
+			return l.traits(append(serviceRoute(route, node, n), l.around(p)...), &Place{Match: r.Match, Rest: restOf(route), destination: route.Field("destination"), To: port, l: l, pkg: p, self: s.ID}, model.RoutePath(s.ID, r.Name))
 		})
 	}
 	if len(entries) == 0 {
@@ -64,7 +64,7 @@ func (l *linker) route(p *pkg, e intent.Entry, path string, gateway bool) model.
 // gatewayRoute reads a gateway's route; around is its host, of that name.
 func (l *linker) gatewayRoute(p *pkg, g *model.Gateway, host string, e intent.Entry, around intent.Node, path string) model.Route {
 	r := l.route(p, e, path, true)
-	r.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Host: host, Match: r.Match, Rest: restOf(e.Node), l: l, pkg: p, self: g.ID}, path)
+	r.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Host: host, Match: r.Match, Rest: restOf(e.Node), destination: e.Node.Field("destination"), l: l, pkg: p, self: g.ID}, path)
 	return r
 }
 
@@ -244,6 +244,13 @@ func (l *linker) versionTargets(p *pkg, s *model.Service, n intent.Node, r model
 	}
 	return l.targetsOf(n, r, func(e intent.Entry) (model.Target, bool) {
 		version, at := versionMeant(n, e)
+		for _, other := range []string{"service", "port"} {
+			if f := n.Field("destination").Field(e.Name).Field(other); f.Exists() {
+				l.add(diag.New(diag.CodeNever, f.Pos(), "destination %q of a service's route is one of its versions, at the port that was asked for", e.Name).
+					WithFix("delete `%s`; of `mirror` it may be another service", other))
+				return model.Target{}, false
+			}
+		}
 		if !slices.Contains(l.versions[s.ID], version) {
 			l.add(l.unknown(at.Pos(), "version", version, l.versions[s.ID]))
 			return model.Target{}, false

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -201,6 +202,8 @@ type Place struct {
 	// To is the port of the service for whose requests the value is settled, the zero Port
 	// where it has several and none is meant.
 	To model.Port
+	// destination has the route's own destinations.
+	destination intent.Node
 	// Routes are those of the service whose own proxy the value is for.
 	Routes []model.Route
 	l      *linker
@@ -223,20 +226,61 @@ func (x *Place) Problem(d diag.Diagnostic) { x.l.add(d) }
 // Self is the ID of the carrier.
 func (x *Place) Self() string { return x.self }
 
-// Service resolves a reference to a service inside the mesh and its version ("" for any).
-// An unknown name is noted as a problem.
-func (x *Place) Service(ref, version intent.Node) (id string, ok bool) {
-	id, ok = x.l.service(x.pkg, ref)
-	if !ok || !version.Exists() {
-		return id, ok
+// Receiver resolves a name by which a route sends copies: one of its own destinations, else a service. It
+// is one port of one version. A problem is noted.
+func (x *Place) Receiver(e intent.Entry) (model.Receiver, bool) {
+	d := x.destination.Field(e.Name)
+	service, port, version := d.Field("service"), d.Field("port"), d.Field("version")
+	out, ok := model.Receiver{Version: version.Str()}, true
+	switch {
+	case service.Exists():
+		out.To, ok = x.l.service(x.pkg, service)
+	case d.Exists() && !x.Gateway: // a version, as in `to`
+		if out.To = x.self; out.Version == "" {
+			out.Version, version = e.Name, e.Node
+		}
+	default:
+		out.To, ok = x.l.serviceNamed(x.pkg, e.Name, e.Node.Pos())
 	}
-	return id, x.l.version(id, version)
+	if !ok {
+		return out, false
+	}
+	at := e.Node
+	if d.Exists() {
+		at = d
+	}
+	if out.To == x.self && !d.Exists() {
+		x.Problem(diag.New(diag.CodeCycle, at.Pos(), "%q mirrors to itself", out.To).WithFix("name a version that gets no requests otherwise, or another service: destination: %q: version: …", e.Name))
+		return out, false
+	}
+	if out.Port, ok = x.l.httpPort(out.To, port, at, "destination: "+strconv.Quote(e.Name)+": port"); !ok {
+		return out, false
+	}
+	versions := x.l.versions[out.To]
+	switch {
+	case out.Version == "" && len(versions) == 1:
+		out.Version = versions[0]
+	case out.Version == "" && len(versions) > 0:
+		x.Problem(diag.New(diag.CodeOneOf, at.Pos(), "service %q has %d versions; a mirror needs to name one", out.To, len(versions)).
+			WithFix("add: destination: %q: {service: %q, version: %q}", e.Name, out.To, versions[0]))
+		return out, false
+	case !slices.Contains(versions, out.Version):
+		x.l.add(x.l.unknown(version.Pos(), "version", out.Version, versions).WithRelated(x.l.lineOf(model.ServicePath(out.To)), "service %q", out.To))
+		return out, false
+	}
+	return out, true
 }
 
-// Port resolves the port of a service to which requests are sent: the one that named says,
-// else the only or main one. at is what needs it. A problem is noted.
-func (x *Place) Port(id string, named, at intent.Node) (string, bool) {
-	return x.l.httpPort(id, named, at, "port")
+// Percent reads a percentage that may have two decimals; a missing one is def.
+func (x *Place) Percent(n intent.Node, def float64) float64 {
+	if !n.Exists() {
+		return def
+	}
+	p := n.Float()
+	if hundredths := math.Round(p * 100); math.Abs(hundredths-p*100) > 1e-6 {
+		x.Problem(diag.New(diag.CodeRange, n.Pos(), "%s has more than two decimals", n.Path()).WithFix("write %s", strconv.FormatFloat(hundredths/100, 'f', -1, 64)))
+	}
+	return p
 }
 
 // Collector resolves the name of a collector, which has to be of one of those kinds: what is to be
@@ -333,9 +377,6 @@ func (x *Place) OnPort() bool { return x.At == OnPort || x.At == AroundPort }
 func (x *Place) MaySpeak(p model.Protocol) bool {
 	return slices.ContainsFunc(x.l.ports[x.self], func(other model.Port) bool { return other.Protocol == p })
 }
-
-// Versions returns the names of a service's versions, sorted.
-func (x *Place) Versions(id string) []string { return x.l.versions[id] }
 
 // Path reads a path that a request is to have: as normalisation leaves it. Names of segments
 // may stand in it. A problem is noted.

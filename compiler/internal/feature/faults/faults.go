@@ -103,7 +103,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		return nil
 	}
 	x.Except(name, n)
-	f := Drill{Status: int(a.Field("status").Int()), AbortPercent: float64(a.Field("percent").Int()), DelayPercent: float64(d.Field("percent").Int())}
+	f := Drill{Status: int(a.Field("status").Int()), AbortPercent: x.Percent(a.Field("percent"), 0), DelayPercent: x.Percent(d.Field("percent"), 0)}
 	if d.Exists() {
 		f.Delay = x.Duration(d.Field("duration"), 0)
 	}

@@ -24,8 +24,7 @@ import (
 
 const name = "mirror"
 
-// Mirror is where copies go: to one place, or behind a gateway to that of the gateway's
-// route and to that of the service's.
+// Mirror is where copies go: behind a gateway to where its route says and to where the service's does.
 type Mirror struct {
 	Copies []Copy `json:"copies"`
 }
@@ -90,32 +89,27 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	if !n.Exists() {
 		return nil
 	}
-	to, version := n.Field("to"), n.Field("version")
-	id, ok := x.Service(to, version)
-	if !ok {
+	if len(n.Fields()) == 0 {
+		x.Problem(diag.New(diag.CodeNever, n.Pos(), "`mirror` names nobody").WithFix("delete it, or write who gets copies: mirror: <service>: {}"))
 		return nil
 	}
-	if id == x.Self() && !version.Exists() {
-		x.Problem(diag.New(diag.CodeCycle, to.Pos(), "%q mirrors to itself", id).WithFix("name a version that gets no requests otherwise, or another service"))
-		return nil
-	}
-	port, ok := x.Port(id, n.Field("port"), n)
-	if !ok {
-		return nil
-	}
-	c := Copy{Receiver: model.Receiver{To: id, Port: port, Version: version.Str()}, Percent: 100}
-	if p := n.Field("percent"); p.Exists() {
-		c.Percent = float64(p.Int())
-	}
-	if c.Version == "" {
-		vs := x.Versions(id)
-		if len(vs) != 1 {
-			x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "service %q has %d versions; a mirror needs to name one", id, len(vs)).WithFix("add: version: %q", vs[0]))
-			return nil
+	var out Mirror
+	for _, e := range n.Fields() {
+		to, ok := x.Receiver(e)
+		if !ok {
+			continue
 		}
-		c.Version = vs[0]
+		c := Copy{Receiver: to, Percent: x.Percent(e.Node.Field("percent"), 100)}
+		if i := slices.IndexFunc(out.Copies, func(o Copy) bool { return o.Receiver == to }); i >= 0 {
+			x.Problem(diag.New(diag.CodeDuplicate, e.Node.Pos(), "%q gets copies of the same requests under two names", to.To).WithFix("keep one of them"))
+			continue
+		}
+		out.Copies = append(out.Copies, c)
 	}
-	return Mirror{[]Copy{c}}
+	if len(out.Copies) == 0 {
+		return nil
+	}
+	return out
 }
 
 // meaning: the copy is sent whatever the destination's grants say. Copies of no request
