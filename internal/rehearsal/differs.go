@@ -240,7 +240,7 @@ func differsArrived(want compiler.Answer, r compiler.Request, seen Seen) string 
 	path := want.Arrives.Path
 	target := r.Path
 	if r.HTTP != compiler.HTTP2 {
-		target = strings.Trim(target, " \t") // blanks end the words of the first line
+		target = strings.Trim(target, " \t\r") // blanks end the words of the first line
 	}
 	if _, query, ok := strings.Cut(target, "?"); ok {
 		path += "?" + query

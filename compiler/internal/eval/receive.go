@@ -66,8 +66,8 @@ type Received struct {
 // Receive reads a request as Envoy 1.40 does at one of our doors: its codec, its connection
 // manager, and the routes that every host begins with (target/envoy/refuse.go), in this order.
 func Receive(s Sent) Received {
-	if s.HTTP != HTTP2 { // any number of blanks stands between the words of the first line
-		s.Target = strings.Trim(s.Target, " \t")
+	if s.HTTP != HTTP2 { // any number of blanks stands between the words of the first line, and a return is one
+		s.Target = strings.Trim(s.Target, " \t\r")
 		s.Headers = withoutReturns(s.Headers)
 	}
 	in := reading{Sent: s, host: joinedHosts(s), target: s.Target}
