@@ -78,7 +78,7 @@ func (m *Mesh) draw(r *rand.Rand, o *object, field string) {
 	if d := f.Definition(); d != nil && d.Pattern != nil && d.Pattern.Definition() != nil {
 		for i := range entries(r, field) {
 			key := strconv.Quote(field[:1] + strconv.Itoa(i))
-			if words := alphabet(d.Pattern.Name, spot{owner: o.definition, field: field}); field == "users" || field == "mirror" { // they name what is there
+			if words := alphabet(d.Pattern.Name, spot{owner: o.definition, field: field}); field == "users" || d.Pattern.Name == "#Ref" { // they name what is there
 				key = strconv.Quote(words[r.IntN(len(words))])
 			}
 			at := spot{owner: o.definition, field: field, path: field}

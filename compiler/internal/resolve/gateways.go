@@ -127,6 +127,7 @@ func (l *linker) serviceTargets(p *pkg, n intent.Node, r model.Route, path strin
 	if len(to) > 1 {
 		l.needPlain(n, to)
 	}
+	l.chooses(n, to)
 	return to
 }
 
@@ -148,7 +149,7 @@ func (l *linker) ownOf(p *pkg, route intent.Node, name, path string, gateway boo
 func (l *linker) unsent(n intent.Node) {
 	sends, _ := l.sends(n)
 	for _, d := range n.Field("destination").Fields() {
-		copies := n.Field("mirror").Has(d.Name)
+		copies := slices.ContainsFunc(l.rules, func(r Rule) bool { return r.Copies && n.Field(r.Field).Has(d.Name) })
 		switch sent := slices.ContainsFunc(sends, func(s sent) bool { return s.Name == d.Name }); {
 		case !sent && copies:
 			for _, edits := range []string{"requestHeaders", "responseHeaders"} {

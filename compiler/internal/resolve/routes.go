@@ -36,6 +36,7 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 		path := model.RoutePath(s.ID, e.Name)
 		r.To = l.versionTargets(p, s, e.Node, r, path)
 		r.Canary = l.canary(e.Node)
+		l.chooses(e.Node, r.To)
 		l.place(path, e.Node.Pos())
 		out = append(out, r)
 		if match, at, ok := l.cohort(p, e.Node, r, false); ok {
@@ -317,6 +318,17 @@ func (l *linker) targetsOf(n intent.Node, r model.Route, name func(intent.Entry)
 		l.add(diag.New(diag.CodeWeights, to.Pos(), "the weights of %s sum to %d, not 100", n.Path(), sum).WithFix("change them so that they sum to 100"))
 	}
 	return out
+}
+
+// chooses refuses what a route says of a choice among its destinations where it has one. At a step of a canary
+// it may have one.
+func (l *linker) chooses(n intent.Node, to []model.Target) {
+	for _, r := range l.rules {
+		if f := n.Field(r.Field); r.Chooses && f.Exists() && len(to) == 1 && !n.Field("canary").Exists() {
+			l.add(diag.New(diag.CodeNever, f.Pos(), "%s has nothing to choose: all requests of the route go to one destination", f.Path()).
+				WithFix("delete it, or give other destinations a share; of versions behind a gateway the service's own route says it"))
+		}
+	}
 }
 
 // rank sorts routes into the order of trial and reports pairs without an order.

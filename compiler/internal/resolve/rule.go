@@ -132,6 +132,11 @@ type Rule struct {
 	// Forwards says that the feature is about requests on their way to a destination:
 	// on a route that answers itself it means nothing, and writing it is a mistake.
 	Forwards bool
+	// Chooses says that the feature is about the choice among a route's destinations: with one of them it
+	// means nothing, and writing it is a mistake.
+	Chooses bool
+	// Copies says that the field is a map by names as in "to", of who gets copies of requests.
+	Copies bool
 	// Holds says that what stands on a host holds for routes that others attach there, too, whatever
 	// they would say themselves.
 	Holds bool

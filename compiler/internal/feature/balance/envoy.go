@@ -7,6 +7,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/proto"
 
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 )
@@ -50,8 +51,17 @@ func slowStart(v Balance) *clusterv3.Cluster_SlowStartConfig {
 // hashOfRequest sets RouteAction.hash_policy. Envoy would mix what several of them say into one
 // hash, so that two different ones hold for no destination.
 func hashOfRequest(r *routev3.Route, vs []Balance, x *envoy.Ctx) {
-	if b, ok := hashed(vs, x); ok {
-		envoy.Action(r).HashPolicy = []*routev3.RouteAction_HashPolicy{policy(b)}
+	b, ok := hashed(vs, x)
+	if !ok {
+		return
+	}
+	a, own := envoy.Action(r), policy(b)
+	switch has := a.HashPolicy; {
+	case len(has) == 0:
+		a.HashPolicy = []*routev3.RouteAction_HashPolicy{own}
+	case !sameThing(has[0], own):
+		x.Problem("let both say the same header or cookie, or keep one of them",
+			"the route is sticky by one thing, the destinations choose a workload by a hash of another, %s, and a route has one", b.key())
 	}
 }
 
@@ -79,6 +89,14 @@ func hashed(vs []Balance, x *envoy.Ctx) (Balance, bool) {
 		}
 	}
 	return out, out.Choice != ""
+}
+
+// sameThing reports whether two policies look at one thing of a request; a cookie may be set besides.
+func sameThing(a, b *routev3.RouteAction_HashPolicy) bool {
+	if a.GetCookie() != nil || b.GetCookie() != nil {
+		return a.GetCookie().GetName() == b.GetCookie().GetName()
+	}
+	return proto.Equal(a, b)
 }
 
 func policy(b Balance) *routev3.RouteAction_HashPolicy {

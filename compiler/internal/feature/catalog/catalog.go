@@ -27,6 +27,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/respond"
 	"meshc.dev/meshc/compiler/internal/feature/retries"
 	"meshc.dev/meshc/compiler/internal/feature/rewrite"
+	"meshc.dev/meshc/compiler/internal/feature/sticky"
 	"meshc.dev/meshc/compiler/internal/feature/structure"
 	"meshc.dev/meshc/compiler/internal/feature/telemetry"
 	"meshc.dev/meshc/compiler/internal/feature/timeouts"
@@ -54,6 +55,7 @@ func All() []feature.Feature {
 		headers.Response,
 		rewrite.Feature,
 		mirror.Feature,
+		sticky.Feature,
 		redirect.Feature,
 		respond.Feature,
 		cors.Feature,

@@ -56,7 +56,7 @@ func idle(v trait.Value, to model.Target) bool {
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "mirror", On: []resolve.On{resolve.OnRoute}, Answers: false, Forwards: true,
+		Name: name, Field: "mirror", On: []resolve.On{resolve.OnRoute}, Answers: false, Forwards: true, Copies: true,
 		Defaults: []resolve.Default{{Field: "route.mirror.percent", Value: "100", Why: "a mirror without a share copies everything"}},
 		Read:     read,
 		Uses:     uses,

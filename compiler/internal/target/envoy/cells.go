@@ -17,10 +17,11 @@ import (
 )
 
 // Lowering says how one feature reads in Envoy's configuration. Only the
-// constructors OnRoute, OnShare, OnRouteClusters, OnCluster, OnRoutesTo, OnConnectionsTo, OnInbound,
+// constructors OnRoute, OnTwin, OnShare, OnRouteClusters, OnCluster, OnRoutesTo, OnConnectionsTo, OnInbound,
 // OnManager, Join, Refuse and Approximate make one. The zero Lowering says nothing and counts as refused.
 type Lowering struct {
 	route         func(*routev3.Route, trait.Value, *Ctx)
+	twin          func(twin, r *routev3.Route, v trait.Value, x *Ctx) bool
 	share         func(*routev3.WeightedCluster_ClusterWeight, trait.Value, *Ctx)
 	routeClusters func(*clusterv3.Cluster, trait.Value, *Ctx)
 	cluster       func(*clusterv3.Cluster, trait.Value, *Ctx)
@@ -50,6 +51,12 @@ type Column map[string]Cell
 // depend on what another feature wrote.
 func OnRoute[T trait.Value](f func(r *routev3.Route, v T, x *Ctx)) Lowering {
 	return Lowering{route: func(r *routev3.Route, v trait.Value, x *Ctx) { f(r, typed[T](v), x) }}
+}
+
+// OnTwin lowers a route's trait on two routes: on a copy that is tried before, with all that features have
+// written, and on the route itself. f gives the copy a condition more and says what differs; false is no copy.
+func OnTwin[T trait.Value](f func(twin, r *routev3.Route, v T, x *Ctx) bool) Lowering {
+	return Lowering{twin: func(twin, r *routev3.Route, v trait.Value, x *Ctx) bool { return f(twin, r, typed[T](v), x) }}
 }
 
 // OnShare lowers a value that each destination of a route may have of its own (trait.Apart) where
@@ -107,6 +114,9 @@ func Join(ls ...Lowering) Lowering {
 	for _, l := range ls {
 		if l.route != nil {
 			out.route = l.route
+		}
+		if l.twin != nil {
+			out.twin = l.twin
 		}
 		if l.share != nil {
 			out.share = l.share

@@ -136,7 +136,7 @@ func (e *emitter) plainConfig(g *model.Gateway, p model.Port) *entry {
 func (e *emitter) gatewayHost(g *model.Gateway, h model.Host, out *entry) *routev3.VirtualHost {
 	vh, refused, shadow := virtualHost(h), visitorDenials(g, g.Denies, h, h.Denies), visitorDenials(g, g.ShadowDenies, h, h.ShadowDenies)
 	for _, r := range e.m.GatewayRoutes(g, h) {
-		if route := e.gatewayRoute(g, h, r, out); route != nil {
+		for _, route := range e.gatewayRoute(g, h, r, out) {
 			if len(refused.Policies)+len(shadow.Policies) > 0 { // not on the virtual host: to what no proxy takes it answers 400
 				RouteFilter(route, SlotDeny, counting(refused, shadow))
 			}
@@ -153,7 +153,7 @@ func virtualHost(h model.Host) *routev3.VirtualHost {
 
 // gatewayRoute is one rule of the expansion. Its name joins both mesh paths, so
 // that a log line tells the gateway's route and the service's.
-func (e *emitter) gatewayRoute(g *model.Gateway, h model.Host, r model.EffectiveRoute, out *entry) *routev3.Route {
+func (e *emitter) gatewayRoute(g *model.Gateway, h model.Host, r model.EffectiveRoute, out *entry) []*routev3.Route {
 	path := model.GatewayRoutePath(g.ID, h.Name, r.Gateway.Name)
 	if len(r.Lost) > 0 {
 		out.problem(diag.New(diag.CodeSplit, e.at(path),
@@ -167,7 +167,7 @@ func (e *emitter) gatewayRoute(g *model.Gateway, h model.Host, r model.Effective
 			out.problem(diag.New(diag.CodeMatch, e.at(path), "%v", err))
 			return nil
 		}
-		return notFound(path, match)
+		return []*routev3.Route{notFound(path, match)}
 	}
 	x := Ctx{Service: r.Service, Gateway: g}
 	name := path

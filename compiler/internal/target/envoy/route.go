@@ -7,6 +7,7 @@ import (
 	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/proto"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
@@ -78,8 +79,9 @@ type routeSpec struct {
 	host   string // the request's host at its destination, "" for what it has
 }
 
-// buildRoute makes the route and lets the traits have their say. nil after a problem.
-func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
+// buildRoute makes the route and lets the traits have their say: one route, or in front of it a twin for
+// some of its requests. nil after a problem.
+func (e *emitter) buildRoute(s routeSpec, out *entry) []*routev3.Route {
 	match, err := e.conditions.routeMatch(s.match)
 	if err != nil {
 		out.problem(matchProblem(e.at(s.path), err))
@@ -126,7 +128,15 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) *routev3.Route {
 			WithFix("give it `to`, or a feature that answers, such as `redirect`"))
 		return nil
 	}
-	return r
+	for _, name := range s.traits.Names() {
+		if f := e.cells[name].Lowering.twin; f != nil {
+			v, _ := s.traits.Lookup(name)
+			if twin := proto.CloneOf(r); f(twin, r, v, &x) {
+				return []*routev3.Route{twin, r} // one feature has it
+			}
+		}
+	}
+	return []*routev3.Route{r}
 }
 
 // ofEach lowers what each of a route's destinations has of its own.
@@ -191,12 +201,10 @@ func (e *emitter) serviceRoutes(t target, out *entry) []*routev3.Route {
 	var rs []*routev3.Route
 	for _, r := range t.routes() {
 		path := model.RoutePath(s.ID, r.Name)
-		if route := e.buildRoute(routeSpec{
+		rs = append(rs, e.buildRoute(routeSpec{
 			name: path, path: path, match: r.Match, shares: e.shares(own(s, p, r.To)), traits: model.Tightens(t.says, r, r.TraitsAt(p.Name)),
 			x: Ctx{Service: s, Port: p},
-		}, out); route != nil {
-			rs = append(rs, route)
-		}
+		}, out)...)
 	}
 	return rs
 }
@@ -220,12 +228,10 @@ func (e *emitter) externalRoutes(t target, out *entry) []*routev3.Route {
 	var rs []*routev3.Route
 	for _, r := range t.routes() {
 		path := model.ExternalRoutePath(x.ID, r.Name)
-		if route := e.buildRoute(routeSpec{
+		rs = append(rs, e.buildRoute(routeSpec{
 			name: path, path: path, match: r.Match, shares: e.shares(outsideTargets(x, p, r.To)), traits: model.Tightens(t.says, r, r.Traits),
 			x: Ctx{External: x, Port: p}, host: e.calledAs(x),
-		}, out); route != nil {
-			rs = append(rs, route)
-		}
+		}, out)...)
 	}
 	return rs
 }
