@@ -523,6 +523,9 @@ func (w *reading) learn(t *testing.T, p drawnPackage, words json.RawMessage) {
 	add("service", p.Service, w.services)
 	add("external", p.External, w.outside)
 	for name, g := range p.Gateway {
+		if g.Host == nil { // other packages may attach hosts of their own
+			g.Host = map[string]drawnHost{}
+		}
 		for h, host := range g.Host {
 			host.words = child(t, words, "gateway", name, "host", h)
 			maps.DeleteFunc(host.Route, func(_ string, r *drawnRoute) bool { return r.ended(t) })
