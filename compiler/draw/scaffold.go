@@ -223,6 +223,11 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 		m.put(s, fmt.Sprintf("grant: way: {anyone: true, ports: [%s]}", quoted(d.Ports)))
 	}
 	m.access(r, p, s)
+	m.routes(r, p, s, d, plain)
+}
+
+// routes draws those of a service, plain ones without conditions: gateways may split to it.
+func (m *Mesh) routes(r *rand.Rand, p *pen, s *object, d Door, plain bool) {
 	to := func(p *pen) string {
 		if p.chance(15) {
 			return fmt.Sprintf("%s, destination: there: version: %q", p.weights([]string{"there", d.Versions[0]}), pick(p, d.Versions...))
@@ -230,7 +235,7 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 		return p.weights(d.Versions)
 	}
 	routes := p.IntN(8)
-	if plain { // gateways may split to it
+	if plain {
 		routes = 0
 	}
 	for i := range routes {

@@ -28,10 +28,8 @@ func Doubts(m *model.Mesh, c Column) []Doubt {
 				}
 			}
 			for _, r := range s.Routes {
-				if p.Protocol.IsHTTP() && len(r.To) > 0 {
-					for _, image := range images(r.TraitsAt(p.Name), r.To) {
-						out = doubt(out, model.RoutePath(s.ID, r.Name), image, s, p, c, m)
-					}
+				if p.Protocol.IsHTTP() {
+					out = routeDoubts(out, m, s, p, r, c)
 				}
 			}
 		}
@@ -40,6 +38,14 @@ func Doubts(m *model.Mesh, c Column) []Doubt {
 		for _, h := range g.Hosts {
 			out = append(out, gatewayDoubts(m, g, h, c)...)
 		}
+	}
+	return out
+}
+
+// routeDoubts adds the doubt of a service's route, if there is one.
+func routeDoubts(out []Doubt, m *model.Mesh, s *model.Service, p model.Port, r model.Route, c Column) []Doubt {
+	for _, image := range images(r.TraitsAt(p.Name), r.To) {
+		out = doubt(out, model.RoutePath(s.ID, r.Name), image, s, p, c, m)
 	}
 	return out
 }
