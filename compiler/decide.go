@@ -869,7 +869,7 @@ func words(o Outcome) string {
 	}
 	var parts []string
 	for _, s := range o.Shares {
-		parts = append(parts, fmt.Sprintf("%s %d%%", s.Target, (s.Weight*100+total/2)/total))
+		parts = append(parts, fmt.Sprintf("%s %s%%", s.Target, model.PercentOf(100*float64(s.Weight)/float64(total))))
 	}
 	return "forwarded to " + strings.Join(parts, ", ")
 }

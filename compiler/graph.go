@@ -41,9 +41,9 @@ type NodePort struct {
 // Share is what a version gets of the requests to its service: from Least to Most of 100,
 // as different routes may share them differently.
 type Share struct {
-	Version string `json:"version"`
-	Least   int    `json:"least"`
-	Most    int    `json:"most"`
+	Version string  `json:"version"`
+	Least   float64 `json:"least"`
+	Most    float64 `json:"most"`
 }
 
 // notes are the short lines that a drawing has below the name of a node: how requests are
@@ -93,9 +93,9 @@ func (n Node) lines() []string { return append([]string{n.ID}, n.notes()...) }
 // String is "v1 90%", or "v1 50–90%".
 func (s Share) String() string {
 	if s.Least != s.Most {
-		return fmt.Sprintf("%s %d–%d%%", s.Version, s.Least, s.Most)
+		return fmt.Sprintf("%s %v–%v%%", s.Version, s.Least, s.Most)
 	}
-	return fmt.Sprintf("%s %d%%", s.Version, s.Most)
+	return fmt.Sprintf("%s %v%%", s.Version, s.Most)
 }
 
 // shares says what each version gets by the routes that send to some.
@@ -111,13 +111,13 @@ func shares(s *model.Service) []Share {
 				if len(r.To) == 0 {
 					continue
 				}
-				part := 0
+				part := model.Percent(0)
 				for _, t := range r.To {
 					if t.Version == v.Name {
 						part += t.Weight
 					}
 				}
-				out[i].Least, out[i].Most = min(out[i].Least, part), max(out[i].Most, part)
+				out[i].Least, out[i].Most = min(out[i].Least, part.Float()), max(out[i].Most, part.Float())
 			}
 		}
 		out[i].Least = min(out[i].Least, out[i].Most) // no route sends anywhere

@@ -186,7 +186,7 @@ func TestDrawing(t *testing.T) {
 		for i := range n {
 			n := Node{ID: fmt.Sprintf("%s/%d", rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "namespace"), i), Kind: "service"}
 			for v := range rapid.IntRange(0, 9).Draw(t, "versions") {
-				n.Versions = append(n.Versions, Share{Version: fmt.Sprintf("v%d", v), Most: 10 * v})
+				n.Versions = append(n.Versions, Share{Version: fmt.Sprintf("v%d", v), Most: float64(10 * v)})
 			}
 			if rapid.Bool().Draw(t, "permissive") {
 				n.Ports = []NodePort{{Name: "http", MTLS: "permissive"}}

@@ -63,3 +63,36 @@ mesh: gateway: edge: {port: http: number: 80, host: "*": route: all: {
 		})
 	}
 }
+
+// Half a percent of the requests is what it says: neither nobody's nor a whole percent. So many are asked that
+// chance, as above, tells them apart.
+func TestSharesHaveTwoDecimals(t *testing.T) {
+	const n, share = 6000, 0.005
+	p := shop(t, `
+mesh: service: web: {port: http: number: 80, calls: app: {}}
+mesh: service: app: {
+	port: http: number: 80
+	grant: all: mesh: true
+	version: {v1: {}, v2: {}}
+	route: default: canary: {stable: "v1", candidate: "v2", steps: [0.5, 10], at: 0.5}
+}
+mesh: service: old: {port: http: number: 80, grant: all: mesh: true}
+mesh: service: next: {port: http: number: 80, grant: all: mesh: true}
+mesh: gateway: edge: {port: http: number: 80, host: "*": route: all: to: {old: 99.5, next: 0.5}}
+`)
+	for to, ask := range map[string]compiler.Request{"shop/app/http/v2": {From: "shop/web", To: "shop/app"}, "shop/next/http/default": {To: "gateway/shop/edge"}} {
+		got := 0
+		for _, x := range try(t, realEnvoy(t), p, slices.Repeat([]compiler.Request{ask}, n)) {
+			if x.differs != "" || x.got.Seen == nil {
+				t.Fatalf("%+v: %s", x.got, x.differs)
+			}
+			if x.got.Seen.Target == to {
+				got++
+			}
+		}
+		if off := math.Abs(float64(got) - share*n); off > 5*math.Sqrt(share*n) {
+			t.Errorf("%s got %d of %d requests", to, got, n)
+		}
+		t.Logf("%s: %d of %d", to, got, n)
+	}
+}

@@ -73,7 +73,7 @@ func gatewayRule(g *model.Gateway, h model.Host, e model.EffectiveRoute) space.R
 		return r
 	}
 	for _, t := range e.To {
-		r.Then.Shares = append(r.Then.Shares, space.Share{Target: targetName(t), Weight: t.Weight})
+		r.Then.Shares = append(r.Then.Shares, space.Share{Target: targetName(t), Weight: int(t.Weight)})
 	}
 	return r
 }

@@ -162,7 +162,7 @@ func notFound(origin string) space.Rule {
 func serviceShares(service, port string, to []model.Target) []space.Share {
 	out := make([]space.Share, 0, len(to))
 	for _, t := range to {
-		out = append(out, space.Share{Target: model.ClusterName(service, port, t.Version), Weight: t.Weight})
+		out = append(out, space.Share{Target: model.ClusterName(service, port, t.Version), Weight: int(t.Weight)})
 	}
 	return out
 }

@@ -83,7 +83,7 @@ func streamDecisions(m *model.Mesh, g *model.Gateway, c Column) []space.Decision
 			targets := m.StreamTargets(s)
 			r := space.Rule{Then: space.Outcome{Verdict: space.Forward}, From: []space.Origin{space.Origin(model.GatewayStreamPath(g.ID, p.Name, s.Name))}}
 			for _, t := range targets {
-				r.Then.Shares = append(r.Then.Shares, space.Share{Target: targetName(t), Weight: t.Weight})
+				r.Then.Shares = append(r.Then.Shares, space.Share{Target: targetName(t), Weight: int(t.Weight)})
 			}
 			list := known.follow(start(r), targets, nil)
 			for _, name := range s.Names() {

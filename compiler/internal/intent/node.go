@@ -146,21 +146,6 @@ func (n Node) Hundredths() (hundredths int64, exact bool) {
 	return new(big.Int).Quo(r.Num(), r.Denom()).Int64(), r.IsInt()
 }
 
-// Float returns a number, or 0.
-func (n Node) Float() float64 {
-	switch v := n.value.(type) {
-	case json.Number:
-		f, err := v.Float64()
-		if err != nil {
-			return 0
-		}
-		return f
-	case float64:
-		return v
-	}
-	return float64(n.Int())
-}
-
 // JSON returns the value as it is written, in canonical form; null if it does not exist.
 func (n Node) JSON() (json.RawMessage, error) { return json.Marshal(n.value) }
 

@@ -14,8 +14,8 @@ type Canary struct {
 	Stable    string `json:"stable"`
 	Candidate string `json:"candidate"`
 	// Steps are the candidate's shares in percent, rising; At is one of them.
-	Steps []int `json:"steps"`
-	At    int   `json:"at"`
+	Steps []Percent `json:"steps"`
+	At    Percent   `json:"at"`
 	// Cohort says that there are requests of which the candidate gets all, by the route CohortName.
 	Cohort bool `json:"cohort,omitempty"`
 	// What has to be so for a step onwards; 0 for nothing said.
@@ -34,9 +34,9 @@ func CohortName(route string) string { return route + "/cohort" }
 func (c Canary) String() string {
 	steps := make([]string, len(c.Steps))
 	for i, s := range c.Steps {
-		steps[i] = strconv.Itoa(s)
+		steps[i] = s.String()
 	}
-	out := c.Stable + " to " + c.Candidate + ", at " + strconv.Itoa(c.At) + "% of steps " + strings.Join(steps, " ")
+	out := c.Stable + " to " + c.Candidate + ", at " + c.At.String() + "% of steps " + strings.Join(steps, " ")
 	if c.Cohort {
 		out += ", with a cohort"
 	}
@@ -76,7 +76,7 @@ func (c Canary) Wider(o Canary) bool {
 }
 
 // reach is the last step, and the most that one adds.
-func reach(steps []int) (most, jump int) {
+func reach(steps []Percent) (most, jump Percent) {
 	for _, s := range steps {
 		jump, most = max(jump, s-most), s
 	}

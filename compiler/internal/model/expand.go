@@ -122,8 +122,8 @@ func (s *Service) innerTargets(port string, r Route) []Target {
 func (m *Mesh) expandSplit(account string, r Route, targets []Target) EffectiveRoute {
 	e := EffectiveRoute{Gateway: r, Match: r.Match, Traits: r.Traits}
 	shares := make([][]Target, len(targets))
-	sums := make([]int, len(targets))
-	scale := 1
+	sums := make([]Percent, len(targets))
+	scale := Percent(1)
 	inner := make([][]trait.Set, len(targets)) // of each share
 	for i, t := range targets {
 		says, own := r.Traits.And(t.Traits), trait.Set{}
@@ -222,7 +222,7 @@ func equalJSON(a, b any) bool {
 }
 
 func reduceWeights(ts []Target) []Target {
-	g := 0
+	g := Percent(0)
 	for _, t := range ts {
 		g = gcd(g, t.Weight)
 	}
@@ -232,11 +232,11 @@ func reduceWeights(ts []Target) []Target {
 	return ts
 }
 
-func gcd(a, b int) int {
+func gcd(a, b Percent) Percent {
 	for b != 0 {
 		a, b = b, a%b
 	}
 	return a
 }
 
-func lcm(a, b int) int { return a / gcd(a, b) * b }
+func lcm(a, b Percent) Percent { return a / gcd(a, b) * b }

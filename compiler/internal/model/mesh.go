@@ -187,9 +187,9 @@ func plainly(to []Target) []Target {
 func Evenly(vs []Version) []Target {
 	out := make([]Target, len(vs))
 	for i, v := range vs {
-		out[i] = Target{Version: v.Name, Weight: 100 / len(vs)}
+		out[i] = Target{Version: v.Name, Weight: Percent(100/len(vs)) * 100}
 		if i < 100%len(vs) {
-			out[i].Weight++
+			out[i].Weight += 100
 		}
 	}
 	return out
@@ -418,8 +418,8 @@ type Target struct {
 	Port    string `json:"port,omitempty"`
 	// Version is a version's name; "" in a gateway's route: the service's own routes choose it.
 	Version string `json:"version,omitempty"`
-	// Weight is a share of 100.
-	Weight int `json:"weight"`
+	// Weight is a share of All, where nothing else is said.
+	Weight Percent `json:"weight"`
 	// Name is that of a destination of the route that says something itself of the requests it gets,
 	// and Traits are that: trait.Apart all.
 	Name   string    `json:"name,omitempty"`

@@ -101,7 +101,7 @@ func nearest(all []Stream, name string, from netip.Addr) (s Stream, prefix strin
 // StreamTargets are where connections of a route go, with weights reduced: of a service without a
 // version those that its own connections go to.
 func (m *Mesh) StreamTargets(s Stream) []Target {
-	parts, sums, scale := make([][]Target, len(s.To)), make([]int, len(s.To)), 1
+	parts, sums, scale := make([][]Target, len(s.To)), make([]Percent, len(s.To)), Percent(1)
 	for i, t := range s.To {
 		parts[i] = []Target{{Service: t.Service, Port: t.Port, Version: t.Version, Weight: 1}}
 		if svc := m.Service(t.Service); svc != nil && t.Version == "" {

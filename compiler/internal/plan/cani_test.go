@@ -129,15 +129,15 @@ func TestMarkdownIsCut(t *testing.T) {
 }
 
 func BenchmarkCompare1000(b *testing.B) {
-	mesh := func(weight, edited int) *model.Mesh {
+	mesh := func(weight model.Percent, edited int) *model.Mesh {
 		m := &model.Mesh{TrustDomain: "td"}
 		for i := range 1000 {
 			name := fmt.Sprintf("s%03d", i)
-			w := 100
+			w := model.All
 			if edited < 0 || edited == i {
 				w = weight
 			}
-			split := []model.Target{{Version: "v1", Weight: w}, {Version: "v2", Weight: 100 - w}}
+			split := []model.Target{{Version: "v1", Weight: w}, {Version: "v2", Weight: model.All - w}}
 			m.Services = append(m.Services, &model.Service{
 				ID: "n/" + name, Namespace: "n", Name: name,
 				Ports:    []model.Port{{Name: "http", Number: 80, Protocol: model.HTTP, MTLS: model.Strict}},

@@ -210,6 +210,5 @@ func percent(part, total int) string {
 	if total == 0 {
 		return "0%"
 	}
-	v := strconv.FormatFloat(100*float64(part)/float64(total), 'f', 2, 64)
-	return strings.TrimSuffix(strings.TrimRight(v, "0"), ".") + "%"
+	return model.PercentOf(100*float64(part)/float64(total)).String() + "%"
 }

@@ -68,7 +68,7 @@ func TestManyRoutesThatChangeAlikeAreOneLine(t *testing.T) {
 		for i := range n {
 			s.Routes = append(s.Routes, model.Route{
 				Name: fmt.Sprintf("r%d", i), Match: model.Match{Path: model.Path{Kind: model.PathPrefix, Value: fmt.Sprintf("/r%03d", i)}},
-				To: []model.Target{{Version: "v1", Weight: weight}, {Version: "v2", Weight: 100 - weight}},
+				To: []model.Target{{Version: "v1", Weight: model.Percent(weight)}, {Version: "v2", Weight: model.Percent(100 - weight)}},
 			})
 		}
 		return m.Build()

@@ -13,7 +13,7 @@ import (
 // sent is a name by which a route says where requests go, with its share.
 type sent struct {
 	intent.Entry
-	weight int
+	weight model.Percent
 }
 
 // sends are those of `to`, or of the step at which a route's canary stands. where is what says it.
@@ -22,15 +22,17 @@ func (l *linker) sends(n intent.Node) (out []sent, where intent.Node) {
 	if !c.Exists() {
 		to := n.Field("to")
 		for _, e := range to.Fields() {
-			out = append(out, sent{e, int(e.Node.Int())})
+			weight, _ := e.Node.Hundredths()
+			out = append(out, sent{e, model.Percent(weight)})
 		}
 		return out, to
 	}
-	at := int(c.Field("at").Int())
+	hundredths, _ := c.Field("at").Hundredths()
+	at := model.Percent(hundredths)
 	for _, s := range []struct {
 		name   intent.Node
-		weight int
-	}{{c.Field("stable"), 100 - at}, {c.Field("candidate"), at}} {
+		weight model.Percent
+	}{{c.Field("stable"), model.All - at}, {c.Field("candidate"), at}} {
 		out = append(out, sent{intent.Entry{Name: s.name.Str(), Node: s.name}, s.weight})
 	}
 	return out, c
@@ -46,8 +48,9 @@ func (l *linker) canary(n intent.Node) *model.Canary {
 		l.add(diag.New(diag.CodeOneOf, to.Pos(), "%s has both `to` and `canary`", n.Path()).WithRelated(c.Pos(), "canary").WithFix("%s", keepOne(n, "to", "canary")))
 	}
 	x, guards := Place{l: l}, c.Field("guards")
+	at, _ := l.percent(c.Field("at"))
 	out := &model.Canary{
-		Stable: c.Field("stable").Str(), Candidate: c.Field("candidate").Str(), At: int(c.Field("at").Int()), Cohort: c.Field("cohort").Exists(),
+		Stable: c.Field("stable").Str(), Candidate: c.Field("candidate").Str(), At: at, Cohort: c.Field("cohort").Exists(),
 		P99: x.Duration(guards.Field("p99"), 0), MinRequests: uint32(guards.Field("minRequests").Int()), Window: x.Duration(guards.Field("window"), 0), //nolint:gosec // bounded by the schema
 		Pace: x.Duration(c.Field("pace"), 0),
 	}
@@ -69,12 +72,12 @@ func (l *linker) canary(n intent.Node) *model.Canary {
 // steps reads the steps of a canary, which rise, and of which `at` is one.
 func (l *linker) steps(c intent.Node, out *model.Canary) {
 	if steps := c.Field("steps"); len(steps.List()) == 0 {
-		l.add(diag.New(diag.CodeRange, steps.Pos(), "%s has no step", c.Path()).WithFix("write at least %d, at which it stands", out.At))
+		l.add(diag.New(diag.CodeRange, steps.Pos(), "%s has no step", c.Path()).WithFix("write at least %s, at which it stands", out.At))
 	}
 	for i, s := range c.Field("steps").List() {
-		step := int(s.Int())
+		step, _ := l.percent(s)
 		if i > 0 && step <= out.Steps[i-1] {
-			l.add(diag.New(diag.CodeRange, s.Pos(), "step %d of %s does not rise: %d comes before it", step, c.Path(), out.Steps[i-1]).
+			l.add(diag.New(diag.CodeRange, s.Pos(), "step %s of %s does not rise: %s comes before it", step, c.Path(), out.Steps[i-1]).
 				WithFix("write each step once, the smaller ones first; `at` goes back to an earlier one"))
 		}
 		out.Steps = append(out.Steps, step)
@@ -84,10 +87,10 @@ func (l *linker) steps(c intent.Node, out *model.Canary) {
 	}
 	steps := make([]string, len(out.Steps))
 	for i, s := range out.Steps {
-		steps[i] = strconv.Itoa(s)
+		steps[i] = s.String()
 	}
-	l.add(diag.New(diag.CodeRange, c.Field("at").Pos(), "%s stands at %d, which is none of its steps", c.Path(), out.At).
-		WithRelated(c.Field("steps").Pos(), "the steps").WithFix("write one of %s, or add %d to `steps`", strings.Join(steps, ", "), out.At))
+	l.add(diag.New(diag.CodeRange, c.Field("at").Pos(), "%s stands at %s, which is none of its steps", c.Path(), out.At).
+		WithRelated(c.Field("steps").Pos(), "the steps").WithFix("write one of %s, or add %s to `steps`", strings.Join(steps, ", "), out.At))
 }
 
 // cohort is the match of those of a route's requests that are its canary's cohort; false if there is none.

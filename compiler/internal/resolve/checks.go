@@ -688,7 +688,7 @@ func (l *linker) checkWorkloads() {
 				if t.Weight == 0 || !none[version] {
 					continue
 				}
-				l.add(diag.Warn(diag.CodeNoWorkloads, l.lineOf(path(r.Name)), "%d of 100 requests go to version %q of %q, which has no workloads: they are answered with 503", t.Weight, t.Version, to).
+				l.add(diag.Warn(diag.CodeNoWorkloads, l.lineOf(path(r.Name)), "%s of 100 requests go to version %q of %q, which has no workloads: they are answered with 503", t.Weight, t.Version, to).
 					WithRelated(l.lineOf(version), "the version").WithFix("take it out of `to`, or say in its `endpoints` where its workloads are"))
 			}
 		}

@@ -105,7 +105,7 @@ func (l *linker) externalRoutes(n intent.Node, x *Place) []model.Route {
 		x.Match, x.Rest = r.Match, restOf(e.Node)
 		r.Traits = l.traits(append([]carrier{{on: OnRoute, node: e.Node}, {on: AroundExternal, node: n, around: true}}, l.around(x.pkg)...), x, path(e.Name))
 		if len(l.answers(r.Traits)) == 0 {
-			r.To = []model.Target{{Weight: 100}}
+			r.To = []model.Target{{Weight: model.All}}
 		}
 		l.place(path(e.Name), e.Node.Pos())
 		out = append(out, r)

@@ -109,7 +109,7 @@ func (l *linker) visitorsCohort(p *pkg, g *model.Gateway, host string, e intent.
 	problems := len(l.diags)
 	to, ok := l.destined(p, e.Node, intent.Entry{Name: candidate.Str(), Node: candidate})
 	l.diags = l.diags[:problems] // which the route has told
-	to.Weight = 100
+	to.Weight = model.All
 	to.Name, to.Traits = l.ownOf(p, e.Node, candidate.Str(), path, true)
 	c.To = []model.Target{to}
 	l.place(path, at.Pos())

@@ -41,7 +41,7 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 		out = append(out, r)
 		if match, at, ok := l.cohort(p, e.Node, r, false); ok {
 			c := model.Route{Name: model.CohortName(e.Name), Priority: r.Priority, Match: match}
-			to := model.Target{Weight: 100}
+			to := model.Target{Weight: model.All}
 			to.Version, _ = versionMeant(e.Node, intent.Entry{Name: r.Canary.Candidate})
 			to.Name, to.Traits = l.ownOf(p, e.Node, r.Canary.Candidate, model.RoutePath(s.ID, c.Name), false)
 			c.To = []model.Target{to}
@@ -279,7 +279,7 @@ func (l *linker) meansToAnswer(n intent.Node, r model.Route) bool {
 	return len(l.answers(r.Traits)) > 0 || slices.ContainsFunc(l.rules, func(r Rule) bool { return r.Answers && n.Field(r.Field).Exists() })
 }
 
-// targetsOf reads `to`: known names, whole weights, a sum of 100.
+// targetsOf reads `to`: known names, weights with two decimals at most, a sum of 100.
 func (l *linker) targetsOf(n intent.Node, r model.Route, name func(intent.Entry) (model.Target, bool)) []model.Target {
 	sends, to := l.sends(n)
 	if len(l.answers(r.Traits)) > 0 {
@@ -304,18 +304,21 @@ func (l *linker) targetsOf(n intent.Node, r model.Route, name func(intent.Entry)
 		return nil
 	}
 	var out []model.Target
-	sum, complete := 0, true
+	sum, exact := model.Percent(0), true
 	for _, e := range sends {
 		t, ok := name(e.Entry)
-		complete = complete && ok
+		if !n.Field("canary").Exists() { // which tells of its own
+			_, is := l.percent(e.Node)
+			exact = exact && is
+		}
 		t.Weight = e.weight
 		sum += t.Weight
 		if ok && t.Weight > 0 {
 			out = append(out, t)
 		}
 	}
-	if sum != 100 {
-		l.add(diag.New(diag.CodeWeights, to.Pos(), "the weights of %s sum to %d, not 100", n.Path(), sum).WithFix("change them so that they sum to 100"))
+	if exact && sum != model.All {
+		l.add(diag.New(diag.CodeWeights, to.Pos(), "the weights of %s sum to %s, not 100", n.Path(), sum).WithFix("change them so that they sum to 100"))
 	}
 	return out
 }

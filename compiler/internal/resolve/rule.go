@@ -1,7 +1,6 @@
 package resolve
 
 import (
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -281,11 +280,18 @@ func (x *Place) Percent(n intent.Node, def float64) float64 {
 	if !n.Exists() {
 		return def
 	}
-	p := n.Float()
-	if hundredths := math.Round(p * 100); math.Abs(hundredths-p*100) > 1e-6 {
-		x.Problem(diag.New(diag.CodeRange, n.Pos(), "%s has more than two decimals", n.Path()).WithFix("write %s", strconv.FormatFloat(hundredths/100, 'f', -1, 64)))
+	p, _ := x.l.percent(n)
+	return p.Float()
+}
+
+// percent reads a percentage that may have two decimals. Of one with more, which is noted, exact is false.
+func (l *linker) percent(n intent.Node) (p model.Percent, exact bool) {
+	hundredths, exact := n.Hundredths()
+	p = model.Percent(hundredths)
+	if !exact {
+		l.add(diag.New(diag.CodeRange, n.Pos(), "%s has more than two decimals", n.Path()).WithFix("write %s", p))
 	}
-	return p
+	return p, exact
 }
 
 // Collector resolves the name of a collector, which has to be of one of those kinds: what is to be

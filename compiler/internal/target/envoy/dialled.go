@@ -187,13 +187,13 @@ func fieldOf(t target) string {
 	return "service: " + name
 }
 
-// alike reports whether every version has the same share, up to rounding.
+// alike reports whether every version has the same share, up to rounding to whole percents.
 func alike(to []model.Target, versions []model.Version) bool {
-	share := map[string]int{}
+	share := map[string]model.Percent{}
 	for _, t := range to {
 		share[t.Version] += t.Weight
 	}
-	least, most := 0, 0
+	least, most := model.Percent(0), model.Percent(0)
 	for i, v := range versions {
 		w := share[v.Name]
 		if i == 0 {
@@ -201,7 +201,7 @@ func alike(to []model.Target, versions []model.Version) bool {
 		}
 		least, most = min(least, w), max(most, w)
 	}
-	return most-least <= 1 && (least > 0 || most == 0)
+	return most-least <= 100 && (least > 0 || most == 0)
 }
 
 // checkDial reports destinations on one port number that cannot be told apart.

@@ -32,11 +32,12 @@ type share struct {
 // left out: their clusters would be in the snapshot for nothing.
 func (e *emitter) shares(to []model.Target) []share {
 	var out []share
-	for _, t := range to {
+	weights := model.Weights(to)
+	for i, t := range to {
 		if t.Weight <= 0 {
 			continue
 		}
-		s := share{cluster: model.ClusterName(t.Service, t.Port, t.Version), weight: uint32(t.Weight), to: t}
+		s := share{cluster: model.ClusterName(t.Service, t.Port, t.Version), weight: uint32(weights[i]), to: t}
 		if x := e.m.External(t.Service); x != nil {
 			p, _ := x.Port(t.Port)
 			s.cluster, s.external, s.traits = model.ExternalClusterName(t.Service, t.Port), true, x.TraitsAt(p)

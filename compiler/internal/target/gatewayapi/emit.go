@@ -204,6 +204,7 @@ func (e *emitter) rule(namespace string, r rule) Rule {
 	r.to = model.Weighty(r.to)
 	r.traits, each = model.Apart(r.traits, r.to)
 	x := &Ctx{Mesh: e.m, path: r.path, problems: &e.problems, locate: e.at}
+	weights := model.Weights(r.to)
 	for i, t := range r.to {
 		s := e.m.Service(t.Service)
 		if s == nil {
@@ -213,7 +214,7 @@ func (e *emitter) rule(namespace string, r rule) Rule {
 			continue
 		}
 		p, _ := s.Port(t.Port)
-		b := BackendRef{Name: backendName(s, t.Version), Port: p.Number, Weight: t.Weight}
+		b := BackendRef{Name: backendName(s, t.Version), Port: p.Number, Weight: weights[i]}
 		if s.Namespace != namespace {
 			b.Namespace = s.Namespace
 			e.grants[[2]string{namespace, s.Namespace}] = true
