@@ -92,6 +92,9 @@ func questions(r *rand.Rand, n int) []asked {
 		if r.IntN(2) == 0 {
 			q.headers[strings.ToLower(pick(draw.HeaderNames()))] = pick(draw.HeaderValues())
 		}
+		if r.IntN(4) == 0 {
+			q.headers[draw.Cohort] = "yes"
+		}
 		if r.IntN(3) == 0 {
 			q.headers["cookie"] = pick(draw.CookieNames()) + "=" + pick(draw.CookieValues()) + pick([]string{"", "; sid=one", "; sid=2"})
 		}

@@ -193,13 +193,54 @@ type drawnRoute struct {
 		drawnMatch
 		Not drawnMatch `json:"not"`
 	} `json:"match"`
-	To             map[string]int              `json:"to"`
+	To             map[string]hundredths       `json:"to"`
+	Canary         *drawnCanary                `json:"canary"`
 	Destination    map[string]drawnDestination `json:"destination"`
 	Redirect       json.RawMessage             `json:"redirect"`
 	Respond        *drawnAnswer                `json:"respond"`
 	Rewrite        drawnRewrite                `json:"rewrite"`
 	RequestHeaders drawnEdits                  `json:"requestHeaders"`
 	words          map[string]json.RawMessage
+}
+
+// drawnCanary shares requests as its step says; those of its cohort go to the candidate.
+type drawnCanary struct {
+	Stable, Candidate string
+	At                hundredths
+	Cohort            *struct {
+		Headers map[string]drawnTest `json:"headers"`
+	}
+}
+
+// atStep is the canary's route of the cohort, if there is one: what else the route says it says as well.
+func (r *drawnRoute) atStep() *drawnRoute {
+	c := r.Canary
+	if c == nil {
+		return nil
+	}
+	const all = 100_00
+	r.Canary, r.To = nil, map[string]hundredths{c.Stable: all - c.At, c.Candidate: c.At}
+	if c.Cohort == nil {
+		return nil
+	}
+	out := *r
+	out.name, out.To = r.name+"/cohort", map[string]hundredths{c.Candidate: all}
+	out.Match.Headers = maps.Clone(r.Match.Headers)
+	if out.Match.Headers == nil {
+		out.Match.Headers = map[string]drawnTest{}
+	}
+	maps.Copy(out.Match.Headers, c.Cohort.Headers)
+	return &out
+}
+
+// hundredths is a share in hundredths of a percent.
+type hundredths int
+
+func (h *hundredths) UnmarshalJSON(raw []byte) error {
+	whole, part, _ := strings.Cut(string(raw), ".")
+	v, err := strconv.Atoi(whole + (part + "00")[:2])
+	*h = hundredths(v)
+	return err
 }
 
 // drawnDestination is what a name in a route's `to` stands for, and what is said of what goes there.
@@ -229,7 +270,7 @@ func (d drawnDestination) sends(t *testing.T, q asked) asked {
 
 // part is a share of what a route sends on, of which something else is done than of the others.
 type part struct {
-	weight  int
+	weight  hundredths
 	to      string
 	arrived asked
 	says    map[string]string
@@ -460,8 +501,8 @@ func (p *plainCUE) value() any {
 	return json.RawMessage(w)
 }
 
-func inSpace(ns string, to map[string]int) map[string]int {
-	out := map[string]int{}
+func inSpace(ns string, to map[string]hundredths) map[string]hundredths {
+	out := map[string]hundredths{}
 	for name, weight := range to {
 		if !strings.Contains(name, "/") {
 			name = ns + "/" + name
@@ -511,8 +552,11 @@ func (w *reading) learn(t *testing.T, p drawnPackage, words json.RawMessage) {
 			}
 			maps.DeleteFunc(s.Route, func(_ string, r *drawnRoute) bool { return r.ended(t) })
 			maps.DeleteFunc(s.Calls, func(_ string, c *drawnCall) bool { return c.ended(t) })
-			for r := range s.Route {
+			for _, r := range slices.Collect(maps.Keys(s.Route)) {
 				s.Route[r].named(t, r, child(t, words, kind, name, "route", r))
+				if c := s.Route[r].atStep(); c != nil {
+					s.Route[c.name] = c
+				}
 			}
 			for to := range s.Calls {
 				s.Calls[to].words = child(t, words, kind, name, "calls", to)
@@ -529,8 +573,11 @@ func (w *reading) learn(t *testing.T, p drawnPackage, words json.RawMessage) {
 		for h, host := range g.Host {
 			host.words = child(t, words, "gateway", name, "host", h)
 			maps.DeleteFunc(host.Route, func(_ string, r *drawnRoute) bool { return r.ended(t) })
-			for r := range host.Route {
+			for _, r := range slices.Collect(maps.Keys(host.Route)) {
 				host.Route[r].named(t, r, child(t, words, "gateway", name, "host", h, "route", r))
+				if c := host.Route[r].atStep(); c != nil {
+					host.Route[c.name], c.To = c, inSpace(p.Namespace, c.To)
+				}
 				host.Route[r].To = inSpace(p.Namespace, host.Route[r].To)
 			}
 			g.Host[h] = host
@@ -1400,8 +1447,8 @@ func (r *drawnRoute) answer() fate {
 }
 
 // versions are the weights of a service's versions.
-func (r *drawnRoute) versions() map[string]int {
-	out := map[string]int{}
+func (r *drawnRoute) versions() map[string]hundredths {
+	out := map[string]hundredths{}
 	for name, weight := range r.To {
 		out[cmp.Or(r.Destination[name].Version, name)] += weight
 	}
@@ -1426,7 +1473,7 @@ func (r *drawnRoute) parts(t *testing.T, sent asked) []part {
 	return out
 }
 
-func weights(to map[string]int) string {
+func weights(to map[string]hundredths) string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(to)) {
 		if to[name] > 0 {

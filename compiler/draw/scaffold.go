@@ -230,9 +230,9 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 func (m *Mesh) routes(r *rand.Rand, p *pen, s *object, d Door, plain bool) {
 	to := func(p *pen) string {
 		if p.chance(15) {
-			return fmt.Sprintf("%s, destination: there: version: %q", p.weights([]string{"there", d.Versions[0]}), pick(p, d.Versions...))
+			return fmt.Sprintf("%s, destination: there: version: %q", p.split([]string{"there", d.Versions[0]}, !plain), pick(p, d.Versions...))
 		}
-		return p.weights(d.Versions)
+		return p.split(d.Versions, !plain)
 	}
 	routes := p.IntN(8)
 	if plain {
@@ -367,7 +367,7 @@ type route struct {
 	priority *int
 	// match draws its conditions; nil takes those of the schema.
 	match func(*pen) string
-	// to draws where it leads to; nil is where it stands.
+	// to draws where it leads to, "to: …" or "canary: …"; nil is where it stands.
 	to func(*pen) string
 }
 
@@ -402,7 +402,7 @@ func (m *Mesh) route(r *rand.Rand, around *object, what route) {
 		case o.answers:
 			parts = append(parts, field(p, pick(p, answering()...)))
 		case what.to != nil:
-			parts = append(parts, "to: "+what.to(p))
+			parts = append(parts, what.to(p))
 		}
 		parts = append(parts, p.ending()...)
 		return "{" + strings.Join(parts, ", ") + "}"
@@ -410,8 +410,8 @@ func (m *Mesh) route(r *rand.Rand, around *object, what route) {
 	m.destinations(r, o)
 }
 
-// sentTo are the names to which a route sends.
-var sentTo = regexp.MustCompile(`to: \{([^}]*)\}`)
+// sentTo are the names to which a route sends, those of a canary without their shares.
+var sentTo = regexp.MustCompile(`to: \{([^}]*)\}|canary: \{stable: ("[^"]*"), candidate: ("[^"]*")`)
 
 // destinations draws what a route says of what goes to some of its destinations alone.
 func (m *Mesh) destinations(r *rand.Rand, route *object) {
@@ -425,8 +425,8 @@ func (m *Mesh) destinations(r *rand.Rand, route *object) {
 	if definition == "" || to == nil {
 		return
 	}
-	for name := range strings.SplitSeq(to[1], ", ") {
-		if name, _, _ = strings.Cut(name, ": "); r.IntN(100) < 40 {
+	for name := range strings.SplitSeq(to[1]+to[2]+", "+to[3], ", ") {
+		if name, _, _ = strings.Cut(name, ": "); name != "" && r.IntN(100) < 40 {
 			m.add(r, &object{file: route.file, at: route.at + "destination: " + name + ": ", definition: definition, carriers: on(resolve.OnDestination), parent: route}, "{}")
 		}
 	}
@@ -440,17 +440,43 @@ func quoted(names []string) string {
 	return strings.Join(out, ", ")
 }
 
+// split shares requests among some of the names, or lets one of them take over from another one, now and then with a
+// cohort of its own where a route may have conditions.
+func (p *pen) split(names []string, conditions bool) string {
+	if len(names) < 2 || !p.chance(20) {
+		return "to: " + p.weights(names)
+	}
+	names = slices.Clone(names)
+	p.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	step := pick(p, "0.5", "5", "50")
+	out := fmt.Sprintf("canary: {stable: %q, candidate: %q, steps: [0, %s, 100], at: %s", names[0], names[1], step, pick(p, "0", step, step, "100"))
+	if conditions && p.chance(50) {
+		out += fmt.Sprintf(", cohort: headers: %q: exact: \"yes\"", Cohort)
+	}
+	if p.chance(30) {
+		out += `, guards: successRate: 99.5, pace: "10m"`
+	}
+	return out + "}"
+}
+
+// Cohort is the header that says that a request is of the cohorts of canaries: "yes".
+const Cohort = "x-cohort"
+
 // weights shares 100 among some of the names, one of them perhaps with nothing.
 func (p *pen) weights(names []string) string {
 	names = some(p, len(names), names)
 	left, out := 100, []string{}
+	share := strconv.Itoa
+	if p.chance(20) { // in hundredths
+		left, share = 100_00, func(w int) string { return strconv.FormatFloat(float64(w)/100, 'f', -1, 64) }
+	}
 	for i, n := range names {
 		w := left
 		if i < len(names)-1 {
 			w = p.IntN(left + 1)
 		}
 		left -= w
-		out = append(out, fmt.Sprintf("%q: %d", n, w))
+		out = append(out, fmt.Sprintf("%q: %s", n, share(w)))
 	}
 	return "{" + strings.Join(out, ", ") + "}"
 }
@@ -519,15 +545,15 @@ func (m *Mesh) streams(p *pen) string {
 func (m *Mesh) targets(p *pen) string {
 	switch {
 	case p.chance(15):
-		return fmt.Sprintf("{%q: 100}", pick(p, m.Externals...).ID)
+		return fmt.Sprintf("to: {%q: 100}", pick(p, m.Externals...).ID)
 	case p.chance(20):
-		return p.weights([]string{"beta/out", "beta/s3"})
+		return p.split([]string{"beta/out", "beta/s3"}, true)
 	}
 	s := pick(p, m.Services...)
 	if p.chance(30) {
-		return fmt.Sprintf("{there: 100}, destination: there: {service: %q, port: %q, version: %q}", s.ID, pick(p, s.Ports...), pick(p, s.Versions...))
+		return fmt.Sprintf("to: {there: 100}, destination: there: {service: %q, port: %q, version: %q}", s.ID, pick(p, s.Ports...), pick(p, s.Versions...))
 	}
-	return fmt.Sprintf("{%q: 100}", s.ID)
+	return fmt.Sprintf("to: {%q: 100}", s.ID)
 }
 
 // attach draws routes of other packages at the gateway's hosts, and hosts of their own under
@@ -567,6 +593,6 @@ func (m *Mesh) attached(r *rand.Rand, spaces map[string]*object, ns, host, deleg
 		}
 	}
 	for i := range 1 + r.IntN(3) {
-		m.route(r, at, route{definition: "#GatewayRoute", name: "a" + strconv.Itoa(i), match: match, to: func(p *pen) string { return fmt.Sprintf("{%q: 100}", pick(p, own...)) }})
+		m.route(r, at, route{definition: "#GatewayRoute", name: "a" + strconv.Itoa(i), match: match, to: func(p *pen) string { return fmt.Sprintf("to: {%q: 100}", pick(p, own...)) }})
 	}
 }
