@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -56,11 +57,18 @@ func TestDenied(t *testing.T) {
 }
 
 // TestSplitWithoutEndpoints: a part of a split that has a weight and no endpoint is
-// told, and the commit has not arrived while a proxy has it.
+// told, and the commit has not arrived while a proxy has it, whether the routes of a host are a list or a tree.
 func TestSplitWithoutEndpoints(t *testing.T) {
+	table := split("r", map[string]uint32{"a": 60, "b": 40, "c": 0})
+	for name, table := range map[string]*routev3.RouteConfiguration{"list": table, "tree": tree(table)} {
+		t.Run(name, func(t *testing.T) { splitWithoutEndpoints(t, table) })
+	}
+}
+
+func splitWithoutEndpoints(t *testing.T, table *routev3.RouteConfiguration) {
 	inBubble(t, stream.Limits{}, func(t *testing.T, s *server) {
 		spec := app(t, time.Second, "a", "b", "c")
-		spec.res[1] = split("r", map[string]uint32{"a": 60, "b": 40, "c": 0})
+		spec.res[1] = table
 		live := classSpec{class: shop}
 		for _, m := range spec.res {
 			if urlOf(m) != eds {

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -23,6 +25,7 @@ import (
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/proto"
@@ -468,5 +471,26 @@ func split(name string, weights map[string]uint32) *routev3.RouteConfiguration {
 		w.Clusters = append(w.Clusters, &routev3.WeightedCluster_ClusterWeight{Name: c, Weight: wrapperspb.UInt32(weights[c])})
 	}
 	rc.VirtualHosts[0].Routes[0].Action = &routev3.Route_Route{Route: &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_WeightedClusters{WeightedClusters: w}}}
+	return rc
+}
+
+// tree is a table whose first host chooses its routes by the beginning of the path.
+func tree(rc *routev3.RouteConfiguration) *routev3.RouteConfiguration {
+	rc = proto.CloneOf(rc)
+	h := rc.VirtualHosts[0]
+	packed := func(m proto.Message) *xdscorev3.TypedExtensionConfig {
+		a, err := anypb.New(m)
+		if err != nil {
+			panic(err)
+		}
+		return &xdscorev3.TypedExtensionConfig{Name: "x", TypedConfig: a}
+	}
+	h.Matcher = &xdsmatcherv3.Matcher{MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &xdsmatcherv3.Matcher_MatcherTree{
+		Input: packed(&matcherv3.HttpRequestHeaderMatchInput{HeaderName: ":path"}),
+		TreeType: &xdsmatcherv3.Matcher_MatcherTree_PrefixMatchMap{PrefixMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: map[string]*xdsmatcherv3.Matcher_OnMatch{
+			"/": {OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{Action: packed(&routev3.RouteList{Routes: h.Routes})}},
+		}}},
+	}}}
+	h.Routes = nil
 	return rc
 }

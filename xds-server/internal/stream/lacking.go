@@ -121,7 +121,7 @@ func splits(v *version, it *view.Item, empty map[string]endpoints.Key, found map
 		return // it was decoded when it was prepared
 	}
 	for _, host := range table.GetVirtualHosts() {
-		for _, r := range host.GetRoutes() {
+		for _, r := range routesOf(host) {
 			parts := slices.DeleteFunc(slices.Clone(r.GetRoute().GetWeightedClusters().GetClusters()), func(w *routev3.WeightedCluster_ClusterWeight) bool {
 				return w.GetWeight().GetValue() == 0
 			})
@@ -140,4 +140,16 @@ func splits(v *version, it *view.Item, empty map[string]endpoints.Key, found map
 			}
 		}
 	}
+}
+
+// routesOf are the routes of a host, which is a list, or a tree whose leaves are lists.
+func routesOf(h *routev3.VirtualHost) []*routev3.Route {
+	out := h.GetRoutes()
+	for _, leaf := range h.GetMatcher().GetMatcherTree().GetPrefixMatchMap().GetMap() {
+		var list routev3.RouteList
+		if leaf.GetAction().GetTypedConfig().UnmarshalTo(&list) == nil {
+			out = append(out, list.GetRoutes()...)
+		}
+	}
+	return out
 }

@@ -3,11 +3,9 @@ package envoy
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"sync"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -71,21 +69,7 @@ func (p *parts) failed(err error) []byte {
 	return []byte("{}\n")
 }
 
-// host is a virtual host as it stands among others, with refusals before its routes,
-// which it loses.
-func (p *parts) host(h *routev3.VirtualHost) []byte {
-	routes := refusalTexts()
-	for _, r := range h.Routes {
-		if other := upgradedOtherwise(r); other != nil {
-			routes = append(routes, canon.Element(p.text(other)))
-		}
-		routes = append(routes, canon.Element(p.text(r)))
-	}
-	h.Routes = nil
-	return canon.Element(canon.WithArray(p.text(h), "routes", routes))
-}
-
-// refusalTexts are refusals as they stand among routes. The caller may append to them.
+// refusalTexts are the texts of refusals.
 //
 //nolint:gochecknoglobals // a constant that Go cannot express
 var refusalTexts = sync.OnceValue(func() [][]byte {
@@ -96,9 +80,9 @@ var refusalTexts = sync.OnceValue(func() [][]byte {
 		if err != nil {
 			panic(fmt.Sprintf("envoy: encoding a refusal: %v", err))
 		}
-		out = append(out, canon.Element(text))
+		out = append(out, text)
 	}
-	return slices.Clip(out)
+	return out
 })
 
 // encode is the canonical JSON of a resource, with the chains of its managers.
