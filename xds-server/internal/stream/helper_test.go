@@ -152,7 +152,15 @@ func (s classSpec) needsOf(t testing.TB, m proto.Message) release.References {
 		}
 	case *routev3.RouteConfiguration:
 		for _, vh := range m.GetVirtualHosts() {
-			for _, r := range vh.GetRoutes() {
+			all := vh.GetRoutes()
+			for _, leaf := range vh.GetMatcher().GetMatcherTree().GetPrefixMatchMap().GetMap() {
+				var list routev3.RouteList
+				if err := leaf.GetAction().GetTypedConfig().UnmarshalTo(&list); err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, list.GetRoutes()...)
+			}
+			for _, r := range all {
 				refs.Add(release.ClusterType, r.GetRoute().GetCluster())
 				for _, w := range r.GetRoute().GetWeightedClusters().GetClusters() {
 					refs.Add(release.ClusterType, w.GetName())

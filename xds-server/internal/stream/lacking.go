@@ -144,7 +144,7 @@ func splits(v *version, it *view.Item, empty map[string]endpoints.Key, found map
 
 // routesOf are the routes of a host, which is a list, or a tree whose leaves are lists.
 func routesOf(h *routev3.VirtualHost) []*routev3.Route {
-	out := h.GetRoutes()
+	out := slices.Clone(h.GetRoutes())
 	for _, leaf := range h.GetMatcher().GetMatcherTree().GetPrefixMatchMap().GetMap() {
 		var list routev3.RouteList
 		if leaf.GetAction().GetTypedConfig().UnmarshalTo(&list) == nil {
