@@ -1,6 +1,6 @@
 // Command bench measures meshc beside its peers, on the machine that it runs on.
 //
-//	go run . [-only compile,ends,plan,commands,look,fanout,swaps,agent,pod,hostile,kubernetes,admission,rules,own] [-quick] [-json]
+//	go run . [-only compile,ends,plan,commands,look,fanout,swaps,agent,requests,pod,hostile,kubernetes,admission,rules,own] [-quick] [-json]
 //
 // In: flags. Out: the report on standard output, progress on standard error. The
 // exit code is 1 if something was not correct: a client missed a change, a request
@@ -62,7 +62,7 @@ type section struct {
 }
 
 func sections() []section {
-	return []section{{"compile", (*bench).compile}, {"ends", (*bench).ends}, {"plan", (*bench).plan}, {"commands", (*bench).commands}, {"look", (*bench).look}, {"fanout", (*bench).fanout}, {"swaps", (*bench).swaps}, {"agent", (*bench).agent}, {"pod", (*bench).pod}, {"hostile", (*bench).hostile}, {"kubernetes", (*bench).kubernetes}, {"admission", (*bench).admission}, {"rules", (*bench).rules}, {"own", (*bench).own}}
+	return []section{{"compile", (*bench).compile}, {"ends", (*bench).ends}, {"plan", (*bench).plan}, {"commands", (*bench).commands}, {"look", (*bench).look}, {"fanout", (*bench).fanout}, {"swaps", (*bench).swaps}, {"agent", (*bench).agent}, {"requests", (*bench).requests}, {"pod", (*bench).pod}, {"hostile", (*bench).hostile}, {"kubernetes", (*bench).kubernetes}, {"admission", (*bench).admission}, {"rules", (*bench).rules}, {"own", (*bench).own}}
 }
 
 func run(ctx context.Context, args []string, out, errs io.Writer) int {

@@ -14,7 +14,9 @@ import (
 func TestOneOfManyRoutesIsTaken(t *testing.T) {
 	bin := realEnvoy(t)
 	draw := rand.New(rand.NewPCG(5, 0))
-	segment := func() string { return []string{"a", "ab", "abc", "b", "orders", "order", "x1", "x2", "x3", "x4"}[draw.IntN(10)] }
+	segment := func() string {
+		return []string{"a", "ab", "abc", "b", "orders", "order", "x1", "x2", "x3", "x4"}[draw.IntN(10)]
+	}
 	path := func() string {
 		var b strings.Builder
 		for range 1 + draw.IntN(3) {

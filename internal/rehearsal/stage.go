@@ -215,6 +215,15 @@ func (s *Stage) findDoors(ctx context.Context, classes []release.Class, doors []
 	return nil
 }
 
+// PID is the process of the first proxy of a class, for those who measure what it takes; false if the
+// rehearsal has none.
+func (s *Stage) PID(of release.Class) (int, bool) {
+	if i := slices.Index(s.classes, of); i >= 0 {
+		return s.processes[i].PID(), true
+	}
+	return 0, false
+}
+
 // Entrance connects to an inbound listener over mTLS with the identity of a class,
 // but without its proxy: as somebody could who has taken hold of its key.
 func (s *Stage) Entrance(as release.Class, listener string) (func(context.Context) (net.Conn, error), error) {
