@@ -153,6 +153,9 @@ const (
 	// look, or (warning) that believes tokens for any audience; or a use of several that cannot be told apart.
 	// Example: `jwt: corp: {issuer: "https://id.example", keys: inline: "{}"}`.
 	CodeToken Code = "MESH0264"
+	// CodePatch is a `patch` that is no part of the message it is for, or sets what intent decides.
+	// Example: `patch: wide: {at: "manager", merge: max_request_header_kb: 96}`, a field that there is not.
+	CodePatch Code = "MESH0276"
 	// CodeUnknownUser is a condition on who the end user is where no `users` of that provider stands before it.
 	// Example: `grant: staff: {mesh: true, user: corp: {}}` on a service without `users: corp`.
 	CodeUnknownUser Code = "MESH0268"

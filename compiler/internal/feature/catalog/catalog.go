@@ -21,6 +21,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/origination"
 	"meshc.dev/meshc/compiler/internal/feature/outlier"
 	"meshc.dev/meshc/compiler/internal/feature/panicking"
+	"meshc.dev/meshc/compiler/internal/feature/patches"
 	"meshc.dev/meshc/compiler/internal/feature/quota"
 	"meshc.dev/meshc/compiler/internal/feature/ratelimit"
 	"meshc.dev/meshc/compiler/internal/feature/redirect"
@@ -77,6 +78,7 @@ func All() []feature.Feature {
 		telemetry.Feature,
 		telemetry.Tracing,
 		origination.Feature,
+		patches.Feature,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	upstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/proto"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
@@ -18,7 +19,7 @@ import (
 
 // Lowering says how one feature reads in Envoy's configuration. Only the
 // constructors OnRoute, OnTwin, OnShare, OnRouteClusters, OnCluster, OnRoutesTo, OnConnectionsTo, OnInbound,
-// OnManager, Join, Refuse and Approximate make one. The zero Lowering says nothing and counts as refused.
+// OnManager, OnFinished, Join, Refuse and Approximate make one. The zero Lowering says nothing and counts as refused.
 type Lowering struct {
 	route         func(*routev3.Route, trait.Value, *Ctx)
 	twin          func(twin, r *routev3.Route, v trait.Value, x *Ctx) bool
@@ -29,6 +30,7 @@ type Lowering struct {
 	connectionsTo func(*tcpv3.TcpProxy, []trait.Value, *Ctx)
 	inbound       func(*routev3.VirtualHost, trait.Value, *Ctx)
 	manager       func(*hcmv3.HttpConnectionManager, trait.Value, *Ctx)
+	finished      func(proto.Message, trait.Value, *Ctx)
 	needs         []Slot
 	refusal       string
 	loss          string
@@ -107,6 +109,12 @@ func OnManager[T trait.Value](f func(m *hcmv3.HttpConnectionManager, v T, x *Ctx
 	return Lowering{manager: func(m *hcmv3.HttpConnectionManager, v trait.Value, x *Ctx) { f(m, typed[T](v), x) }}
 }
 
+// OnFinished lowers a trait of a service, or of a gateway, on the HTTP connection managers, virtual hosts
+// and clusters that OnManager, OnInbound and OnCluster mean, after all features and whatever else is said of them.
+func OnFinished[T trait.Value](f func(m proto.Message, v T, x *Ctx)) Lowering {
+	return Lowering{finished: func(m proto.Message, v trait.Value, x *Ctx) { f(m, typed[T](v), x) }}
+}
+
 // Join makes one lowering of several at different places. Where two are for the
 // same place, the later counts.
 func Join(ls ...Lowering) Lowering {
@@ -139,6 +147,9 @@ func Join(ls ...Lowering) Lowering {
 		if l.manager != nil {
 			out.manager = l.manager
 		}
+		if l.finished != nil {
+			out.finished = l.finished
+		}
 		out.needs = append(out.needs, l.needs...)
 	}
 	return out
@@ -167,10 +178,10 @@ func (l Lowering) Support() (state, why string) {
 
 func (l Lowering) onRoute() bool { return l.route != nil || l.routeClusters != nil }
 func (l Lowering) onService() bool {
-	return l.onCluster() || l.inbound != nil || l.manager != nil
+	return l.onCluster() || l.inbound != nil || l.onGateway()
 }
-func (l Lowering) onCluster() bool { return l.cluster != nil || l.routesTo != nil }
-func (l Lowering) onGateway() bool { return l.manager != nil }
+func (l Lowering) onCluster() bool { return l.cluster != nil || l.routesTo != nil || l.finished != nil }
+func (l Lowering) onGateway() bool { return l.manager != nil || l.finished != nil }
 
 // misplaced returns a slot that l needs and that the chain of its side lacks.
 func (l Lowering) misplaced() (Slot, bool) {
@@ -225,6 +236,16 @@ type Ctx struct {
 	out      *entry
 	locate   func(string) diag.Pos
 	keys     func(model.Provider) string
+}
+
+// finish lets those have their say of a message whose say comes last.
+func (e *emitter) finish(m proto.Message, traits trait.Set, x *Ctx) {
+	for _, name := range traits.Names() {
+		if f := e.cells[name].Lowering.finished; f != nil {
+			v, _ := traits.Lookup(name)
+			f(m, v, x)
+		}
+	}
 }
 
 // Cluster is the name of the cluster of a destination, and notes that the resource names

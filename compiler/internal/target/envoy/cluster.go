@@ -171,6 +171,7 @@ func (e *emitter) buildServiceCluster(t target, routes []routeTrait, out *entry)
 	e.applyTraits(c, s.TraitsTo(p.Name, v.Name), x)
 	e.applyRouteTraits(c, routes, x)
 	speak(c, http)
+	e.finish(c, s.TraitsTo(p.Name, v.Name), &x)
 	out.discovers(live)
 	e.seal(out, release.ClusterType, c.Name, path, c)
 }

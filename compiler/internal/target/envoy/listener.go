@@ -75,6 +75,7 @@ func (e *emitter) ownManager(at place, routes string, traits trait.Set, x Ctx, o
 			f(m, v, &x)
 		}
 	}
+	e.finish(m, traits, &x)
 	return m
 }
 

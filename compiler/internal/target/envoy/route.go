@@ -313,6 +313,7 @@ func (e *emitter) arriving(s *model.Service, p model.Port, v model.Version, name
 				f(h, value, &x)
 			}
 		}
+		e.finish(h, traits, &x)
 		// Its routes are made at the callers. What is wrong with them is told if nobody calls yet,
 		// too: whoever begins to would be refused for it.
 		if v.Name == s.Versions[0].Name { // they are the same for all

@@ -1,0 +1,247 @@
+// Package patches is the feature `patch` of services, their ports and gateways: fields of Envoy's own
+// messages for which intent has no word. What they do is not known here: a patch is typed, has somebody who
+// answers for it and an end, sets nothing by which requests are led, let in or told of, and is told by its digest.
+package patches
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/diag"
+)
+
+const (
+	name = "patch"
+	// digits of a patch's digest are told.
+	digits = 12
+)
+
+// Patches are those of one carrier, sorted by name. Owner, reason and end are no part of them: a longer
+// end alone pushes nothing.
+type Patches []Patch
+
+// Patch is one.
+type Patch struct {
+	Name string `json:"name"`
+	// At is the message: "manager", "host" or "cluster".
+	At string `json:"at"`
+	// Merge is a part of it, in protojson.
+	Merge json.RawMessage `json:"merge"`
+}
+
+// TraitName is "patch".
+func (Patches) TraitName() string { return name }
+
+// Feature is the row.
+var Feature = feature.Feature{
+	Rule: resolve.Rule{
+		Name: name, Field: name, On: []resolve.On{resolve.OnService, resolve.OnPort, resolve.OnGateway}, Answers: false, Bytes: true, Defaults: nil, Read: read, Uses: nil,
+	},
+	Codec:      trait.JSON[Patches],
+	Meaning:    meaning,
+	Change:     change,
+	Envoy:      envoy.OnFinished(apply),
+	Kubernetes: kubernetes.Nothing("the proxies are configured by it"),
+	GatewayAPI: gatewayapi.Refuse("Gateway API has no configuration of Envoy"),
+}
+
+// place is a message that may be patched.
+type place struct {
+	empty proto.Message
+	// closed are its fields, those within others behind a dot, that decide where requests go, who is let in, what is told
+	// and what callers may say, with who decides it.
+	closed map[string]string
+}
+
+func places() map[string]place {
+	const (
+		routes  = "routes decide where requests go"
+		filters = "who is let in is decided by filters in an order of meshc's"
+		edits   = "`requestHeaders` and `responseHeaders` edit headers, and know which ones are the mesh's"
+		tells   = "what proxies tell of requests is `telemetry`"
+		trusts  = "what is believed of a request, and how it is read, is meshc's to decide"
+		speaks  = "what is spoken, and by what identity, is meshc's to decide"
+		reaches = "where the workloads are is meshc's to decide"
+		answers = "how proxies answer by themselves is meshc's to decide"
+	)
+	closed := func(reasons map[string][]string) map[string]string {
+		out := map[string]string{}
+		for why, fields := range reasons {
+			for _, f := range fields {
+				out[f] = why
+			}
+		}
+		return out
+	}
+	return map[string]place{
+		"manager": {&hcmv3.HttpConnectionManager{}, closed(map[string][]string{
+			routes:  {"rds", "route_config", "scoped_routes"},
+			filters: {"http_filters", "upgrade_configs"},
+			tells:   {"access_log", "access_log_options", "access_log_flush_interval", "flush_access_log_on_new_request", "tracing", "stat_prefix"},
+			answers: {"local_reply_config"},
+			trusts: {"codec_type", "use_remote_address", "xff_num_trusted_hops", "original_ip_detection_extensions", "early_header_mutation_extensions", "internal_address_config",
+				"forward_client_cert_details", "set_current_client_cert_details", "forward_client_cert_matcher", "forward_client_cert_details_matcher", "skip_xff_append", "normalize_path", "merge_slashes",
+				"path_with_escaped_slashes_action", "path_normalization_options", "strip_any_host_port", "strip_matching_host_port", "strip_trailing_host_dot", "header_validation_config",
+				"typed_header_validation_config", "proxy_100_continue", "represent_ipv4_remote_address_as_ipv4_mapped_ipv6", "scheme_header_transformation", "preserve_external_request_id", "generate_request_id",
+				"http_protocol_options", "http3_protocol_options", "common_http_protocol_options.headers_with_underscores_action", "http2_protocol_options.allow_connect", "http2_protocol_options.allow_metadata"},
+		})},
+		"host": {&routev3.VirtualHost{}, closed(map[string][]string{
+			routes:  {"name", "domains", "routes", "matcher", "virtual_clusters", "request_mirror_policies"},
+			filters: {"require_tls", "typed_per_filter_config", "rate_limits", "cors", "metadata"},
+			edits:   {"request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove"},
+		})},
+		"cluster": {&clusterv3.Cluster{}, closed(map[string][]string{
+			speaks:  {"transport_socket", "transport_socket_matches", "typed_extension_protocol_options", "upstream_config", "filters"},
+			reaches: {"name", "type", "cluster_type", "eds_cluster_config", "load_assignment", "upstream_bind_config", "typed_dns_resolver_config", "ignore_health_on_host_removal"},
+			tells:   {"lrs_server", "lrs_report_endpoint_metrics", "metadata"},
+			"`balance` says how workloads are chosen":                     {"lb_policy", "load_balancing_policy", "lb_config", "lb_subset_config", "common_lb_config"},
+			"`connection` and `circuitBreaker` bound connections":         {"connect_timeout", "circuit_breakers"},
+			"`outlier`, `health` and `panic` say what workloads are well": {"outlier_detection", "health_checks"},
+		})},
+	}
+}
+
+func read(n intent.Node, x *resolve.Place) trait.Value {
+	var out Patches
+	for _, e := range n.Fields() {
+		if x.Expired(e.Node) {
+			continue
+		}
+		at, merge := e.Node.Field("at").Str(), e.Node.Field("merge")
+		raw, err := merge.JSON()
+		if err != nil {
+			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q: %v", e.Name, err))
+			continue
+		}
+		of, ok := places()[at]
+		if !ok {
+			continue // the schema told it
+		}
+		m := of.empty.ProtoReflect().New()
+		if err := protojson.Unmarshal(raw, m.Interface()); err != nil {
+			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q is no part of %s: %s", e.Name, m.Descriptor().FullName(), reason(err)).
+				WithFix("write its fields by their names in Envoy's API, with values of their types"))
+			continue
+		}
+		if field := of.sets(m, ""); field != "" {
+			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q sets %s of %s: %s", e.Name, field, m.Descriptor().FullName(), of.closed[field]).
+				WithFix("leave it out, and say it in intent"))
+			continue
+		}
+		if proto.Size(m.Interface()) == 0 {
+			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q sets nothing", e.Name).WithFix("name a field of %s, or delete the patch", m.Descriptor().FullName()))
+			continue
+		}
+		text, err := canon.Proto(m.Interface())
+		if err != nil {
+			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q: %v", e.Name, err))
+			continue
+		}
+		x.Except(name, e.Node)
+		out = append(out, Patch{Name: e.Name, At: at, Merge: text})
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	slices.SortFunc(out, func(a, b Patch) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// reason is an error of protojson without the words that change from run to run.
+func reason(err error) string {
+	text := strings.ReplaceAll(err.Error(), "\u00a0", " ")
+	text = strings.TrimPrefix(text, "proto: ")
+	if _, after, ok := strings.Cut(text, "): "); ok && strings.HasPrefix(text, "(line ") {
+		text = after
+	}
+	return text
+}
+
+// sets is a field that m sets and that is closed, "" for none. prefix is where m stands.
+func (of place) sets(m protoreflect.Message, prefix string) string {
+	var out []string
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		path := prefix + string(f.Name())
+		switch {
+		case of.closed[path] != "":
+			out = append(out, path)
+		case !isValue(f):
+			if within := of.sets(v.Message(), path+"."); within != "" {
+				out = append(out, within)
+			}
+		}
+		return true
+	})
+	if len(out) == 0 {
+		return ""
+	}
+	return slices.Min(out)
+}
+
+// isValue reports whether a field is replaced as a whole: durations and wrapped numbers are, and so are lists.
+func isValue(f protoreflect.FieldDescriptor) bool {
+	return f.Message() == nil || f.IsList() || f.IsMap() || f.Message().ParentFile().Package() == "google.protobuf"
+}
+
+// apply puts what is meant for a message in the place of what is there.
+func apply(m proto.Message, v Patches, x *envoy.Ctx) {
+	for _, p := range v {
+		of := places()[p.At]
+		if of.empty.ProtoReflect().Descriptor() != m.ProtoReflect().Descriptor() {
+			continue
+		}
+		part := of.empty.ProtoReflect().New()
+		if err := protojson.Unmarshal(p.Merge, part.Interface()); err != nil {
+			x.Problem("write its fields by their names in Envoy's API", "patch %q: %v", p.Name, err)
+			continue
+		}
+		replace(m.ProtoReflect(), part)
+	}
+}
+
+func replace(m, part protoreflect.Message) {
+	part.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		if isValue(f) || !m.Has(f) {
+			m.Set(f, v)
+		} else {
+			replace(m.Mutable(f).Message(), v.Message())
+		}
+		return true
+	})
+}
+
+func meaning(v trait.Value) []space.Act {
+	var fields []space.Field
+	for _, p := range v.(Patches) {
+		text, err := canon.Reformat(p.Merge) // it may have been read from a document since
+		if err != nil {
+			text = p.Merge
+		}
+		fields = append(fields, space.Field{Feature: name, Name: p.Name, Value: p.At + " " + canon.Digest(text)[:digits]})
+	}
+	return space.Labels(space.AtWorkload, fields...)
+}
+
+// change: what a patch does is not known, and neither is what becomes of it without.
+func change(before, after []space.Field) (plan.Class, string) {
+	return plan.NotCompared, plan.Arrow("raw Envoy configuration", before, after)
+}
