@@ -215,6 +215,11 @@ func apply(m proto.Message, v Patches, x *envoy.Ctx) {
 			continue
 		}
 		replace(m.ProtoReflect(), part)
+		if ruled, ok := m.(interface{ Validate() error }); ok { // the rules that Envoy's API states itself
+			if err := ruled.Validate(); err != nil {
+				x.Problem("write a value that Envoy takes", "patch %q: %v", p.Name, err)
+			}
+		}
 	}
 }
 

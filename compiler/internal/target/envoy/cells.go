@@ -248,6 +248,11 @@ func (e *emitter) finish(m proto.Message, traits trait.Set, x *Ctx) {
 	}
 }
 
+// finishes reports whether some of the traits have the last say of a message.
+func (e *emitter) finishes(traits trait.Set) bool {
+	return slices.ContainsFunc(traits.Names(), func(name string) bool { return e.cells[name].Lowering.finished != nil })
+}
+
 // Cluster is the name of the cluster of a destination, and notes that the resource names
 // it. A lowering that writes a cluster's name gets it here and nowhere else: servers put
 // the cluster before what names it, because it is noted. Which destinations they are

@@ -319,6 +319,9 @@ func (e *emitter) arriving(s *model.Service, p model.Port, v model.Version, name
 		if v.Name == s.Versions[0].Name { // they are the same for all
 			var untold entry
 			e.serviceRoutes(target{service: s, port: p, from: model.AnyCaller}, &untold)
+			if e.finishes(traits) { // its clusters may be refused as well
+				e.buildServiceCluster(target{service: s, port: p, version: v, from: model.AnyCaller}, nil, &untold)
+			}
 			out.problems = append(out.problems, untold.problems...)
 		}
 		e.sealRoutes(out, path, &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{h}})
