@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
-	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -25,9 +23,9 @@ import (
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -485,20 +483,18 @@ func split(name string, weights map[string]uint32) *routev3.RouteConfiguration {
 // tree is a table whose first host chooses its routes by the beginning of the path.
 func tree(rc *routev3.RouteConfiguration) *routev3.RouteConfiguration {
 	rc = proto.CloneOf(rc)
-	h := rc.VirtualHosts[0]
-	packed := func(m proto.Message) *xdscorev3.TypedExtensionConfig {
-		a, err := anypb.New(m)
-		if err != nil {
-			panic(err)
-		}
-		return &xdscorev3.TypedExtensionConfig{Name: "x", TypedConfig: a}
+	list, err := protojson.Marshal(&routev3.RouteList{Routes: rc.VirtualHosts[0].Routes})
+	if err != nil {
+		panic(err)
 	}
-	h.Matcher = &xdsmatcherv3.Matcher{MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &xdsmatcherv3.Matcher_MatcherTree{
-		Input: packed(&matcherv3.HttpRequestHeaderMatchInput{HeaderName: ":path"}),
-		TreeType: &xdsmatcherv3.Matcher_MatcherTree_PrefixMatchMap{PrefixMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: map[string]*xdsmatcherv3.Matcher_OnMatch{
-			"/": {OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{Action: packed(&routev3.RouteList{Routes: h.Routes})}},
-		}}},
-	}}}
-	h.Routes = nil
+	text := `{"name": "tree", "domains": ["*"], "matcher": {"matcher_tree": {
+		"input": {"name": "path", "typed_config": {"@type": "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput", "header_name": ":path"}},
+		"prefix_match_map": {"map": {"/": {"action": {"name": "routes", "typed_config": {"@type": "type.googleapis.com/envoy.config.route.v3.RouteList", ` + string(list[1:]) + `}}}}
+	}}}`
+	h := &routev3.VirtualHost{}
+	if err := protojson.Unmarshal([]byte(text), h); err != nil {
+		panic(err)
+	}
+	rc.VirtualHosts[0] = h
 	return rc
 }

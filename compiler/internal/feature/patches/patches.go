@@ -30,7 +30,10 @@ import (
 )
 
 const (
-	name = "patch"
+	name  = "raw-patch"
+	field = "patch"
+
+	atManager = "manager"
 	// digits of a patch's digest are told.
 	digits = 12
 )
@@ -48,13 +51,13 @@ type Patch struct {
 	Merge json.RawMessage `json:"merge"`
 }
 
-// TraitName is "patch".
+// TraitName is "raw-patch".
 func (Patches) TraitName() string { return name }
 
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: name, On: []resolve.On{resolve.OnService, resolve.OnPort, resolve.OnGateway}, Answers: false, Bytes: true, Defaults: nil, Read: read, Uses: nil,
+		Name: name, Field: field, On: []resolve.On{resolve.OnService, resolve.OnPort, resolve.OnGateway}, Answers: false, Bytes: true, Defaults: nil, Read: read, Uses: nil,
 	},
 	Codec:      trait.JSON[Patches],
 	Meaning:    meaning,
@@ -93,7 +96,7 @@ func places() map[string]place {
 		return out
 	}
 	return map[string]place{
-		"manager": {&hcmv3.HttpConnectionManager{}, closed(map[string][]string{
+		atManager: {&hcmv3.HttpConnectionManager{}, closed(map[string][]string{
 			routes:  {"rds", "route_config", "scoped_routes"},
 			filters: {"http_filters", "upgrade_configs"},
 			tells:   {"access_log", "access_log_options", "access_log_flush_interval", "flush_access_log_on_new_request", "tracing", "stat_prefix"},
@@ -132,18 +135,19 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q: %v", e.Name, err))
 			continue
 		}
-		of, ok := places()[at]
-		if !ok {
-			continue // the schema told it
+		if at != atManager && x.At == resolve.OnGateway {
+			x.Problem(diag.New(diag.CodePatch, e.Node.Field("at").Pos(), "patch %q is for the %s of a gateway, whose hosts have no such thing of their own", e.Name, at).WithFix("patch its manager, or the service behind it"))
+			continue
 		}
+		of := places()[at]
 		m := of.empty.ProtoReflect().New()
 		if err := protojson.Unmarshal(raw, m.Interface()); err != nil {
 			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q is no part of %s: %s", e.Name, m.Descriptor().FullName(), reason(err)).
 				WithFix("write its fields by their names in Envoy's API, with values of their types"))
 			continue
 		}
-		if field := of.sets(m, ""); field != "" {
-			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q sets %s of %s: %s", e.Name, field, m.Descriptor().FullName(), of.closed[field]).
+		if set := of.sets(m, ""); set != "" {
+			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q sets %s of %s: %s", e.Name, set, m.Descriptor().FullName(), of.closed[set]).
 				WithFix("leave it out, and say it in intent"))
 			continue
 		}
@@ -156,7 +160,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q: %v", e.Name, err))
 			continue
 		}
-		x.Except(name, e.Node)
+		x.Except(field, e.Node)
 		out = append(out, Patch{Name: e.Name, At: at, Merge: text})
 	}
 	if len(out) == 0 {
