@@ -792,7 +792,11 @@ func judge(e resolve.Expect, a Answer) string {
 		return fmt.Sprintf("expected closed: %v, the request is %s", *e.Closed, a.Words())
 	}
 	if e.Status != 0 && got != e.Status {
-		return fmt.Sprintf("expected status %d, the request is %s", e.Status, a.Words())
+		got := ""
+		if a.Status != 0 {
+			got = fmt.Sprintf(" and not %d", a.Status)
+		}
+		return fmt.Sprintf("expected status %d%s, the request is %s", e.Status, got, a.Words())
 	}
 	if e.By != "" && e.By != a.By {
 		return fmt.Sprintf("expected an answer by %s, the request is %s, by %s", e.By, a.Words(), orElse(a.By, "several"))
