@@ -33,7 +33,7 @@ func (b *bench) requests(s report.Section) error {
 	}
 	routes, callers := []int{1000, 5000}, []int{10, 100, 1000}
 	if b.quick {
-		routes, callers = []int{200}, []int{10, 50}
+		routes, callers = []int{400}, []int{10, 50}
 	}
 	for _, n := range routes {
 		if err := b.lastRoute(s, bin, n); err != nil {

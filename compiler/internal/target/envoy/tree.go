@@ -23,11 +23,11 @@ import (
 // that fits in a leaf is the first one of the host.
 const (
 	// treeFrom is the number of routes from which a host is a tree.
-	treeFrom = 128
+	treeFrom = 256
 	// leafRoutes is how many routes with a longer beginning of their own a leaf has, if it can be helped.
-	leafRoutes = 32
+	leafRoutes = 128
 	// branchFrom is the least number of routes that are worth a leaf of their own.
-	branchFrom = 8
+	branchFrom = 16
 )
 
 // leaf is what is tried of paths that begin with prefix, and with no other leaf's longer one: routes by
