@@ -542,19 +542,31 @@ func (p *Program) scope(ds []space.Decision, r Request, g *model.Gateway, port m
 }
 
 // outside is what becomes of a call of an external: its hosts are how proxies tell it from others.
-func (p *Program) outside(d space.Decision, x *model.External, q space.Request) space.Answer {
-	known := q.Host == "" || len(x.Hosts) == 0 || p.mesh.Capture == model.Explicit || slices.ContainsFunc(x.Hosts, func(h string) bool { return model.HostCovers(h, q.Host) })
+func (p *Program) outside(d space.Decision, x *model.External, authority string, q space.Request) space.Answer {
+	if port := portIn(authority); x.Endpoints.Dynamic && port != "" && !slices.ContainsFunc(x.Ports, func(own model.Port) bool { return own.Protocol.Secured() && strconv.FormatUint(uint64(own.Number), 10) == port }) {
+		return space.Answer{Outcome: space.NotRouted(), From: []space.Origin{space.Origin(model.ExternalPath(x.ID))}, Why: fmt.Sprintf("external %q has no port %s: proxies look its names up for those that it declares", x.ID, port)}
+	}
+	known := q.Host == "" || len(x.Hosts) == 0 || p.mesh.Capture == model.Explicit && !x.Endpoints.Dynamic || slices.ContainsFunc(x.Hosts, func(h string) bool { return model.HostCovers(h, q.Host) })
 	if !known {
 		return space.Answer{Outcome: space.NotRouted(), From: []space.Origin{space.Origin(model.ExternalPath(x.ID))}, Why: fmt.Sprintf("external %q has no host %q (it has %s)", x.ID, q.Host, some(x.Hosts))}
 	}
 	return eval.Call(d, q)
 }
 
+// portIn is what a host says of a port, "" for nothing.
+func portIn(authority string) string {
+	at := strings.LastIndexByte(authority, ':')
+	if at < 0 || at < strings.LastIndexByte(authority, ']') {
+		return ""
+	}
+	return authority[at+1:]
+}
+
 // routed is what becomes of a request that the first proxy takes, to an external if x is not nil.
 func (p *Program) routed(r Request, d space.Decision, x *model.External, q space.Request) space.Answer {
 	switch {
 	case x != nil:
-		return p.outside(d, x, q)
+		return p.outside(d, x, r.Host, q)
 	case d.Scope.Kind == "service" && model.Protocol(d.Scope.Protocol).IsHTTP() && p.unnamed(r, d.Scope.ID, q):
 		return p.notNamed(d.Scope.ID, q)
 	}

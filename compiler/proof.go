@@ -232,6 +232,9 @@ func (p *Program) door(r Request, c *cast) (Door, error) {
 		if host := eval.CleanHost(r.Host); p.mesh.Capture == model.Transparent && host != "" && host != x.Host() {
 			return Door{Missing: "on one host an external is called by its first name, " + x.Host()}, nil
 		}
+		if x.Endpoints.Dynamic {
+			return Door{Missing: "on one host no name is looked up as it is asked for"}, nil
+		}
 		if a, err := p.Decide(r); err != nil || a.Outcome.Verdict == space.Denied && a.Status == 0 {
 			return Door{Missing: "nothing listens for what is not called"}, err
 		}

@@ -103,6 +103,12 @@ type outside struct {
 // name. roots are what the agent would give, by the names of secrets.
 func callOutside(t *testing.T, externals map[string]string, roots map[string]string) *outside {
 	t.Helper()
+	return callOutsideWith(t, externals, roots, func(map[string]any) {})
+}
+
+// callOutsideWith is callOutside by a bootstrap that change has changed.
+func callOutsideWith(t *testing.T, externals map[string]string, roots map[string]string, change func(map[string]any)) *outside {
+	t.Helper()
 	o := &outside{t: t, local: map[string]int{}}
 	var calls, body strings.Builder
 	for name, x := range externals {
@@ -150,6 +156,7 @@ func callOutside(t *testing.T, externals map[string]string, roots map[string]str
 	static, _ := boot["static_resources"].(map[string]any)
 	static["secrets"] = secrets
 	giveSecrets(static, roots)
+	change(boot)
 	if raw, err = json.Marshal(boot); err != nil {
 		t.Fatal(err)
 	}

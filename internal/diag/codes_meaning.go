@@ -138,6 +138,10 @@ const (
 	// Example: `external: pay: {hosts: ["pay.example"], port: api: number: 443, via: gateway: "edge/edge"}` where
 	// "edge/edge" has ports for visitors alone.
 	CodeVia Code = "MESH0270"
+	// CodeDynamic is an external with `endpoints: dynamic` that would lead anywhere, or that says what needs places
+	// that are known beforehand.
+	// Example: `external: all: {hosts: ["*"], endpoints: dynamic: {}, port: own: {number: 443, protocol: "tls"}}`.
+	CodeDynamic Code = "MESH0271"
 	// CodeUnverified is an external that may prove any name.
 	// Example: `external: cdn: {hosts: ["cdn.example"], port: api: number: 443, tls: sans: ["*"]}`.
 	CodeUnverified Code = "MESH0252"

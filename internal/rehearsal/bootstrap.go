@@ -122,6 +122,10 @@ func (at places) settle(c object) error {
 		endpoints[i] = object{"endpoint": object{"address": address}}
 	}
 	delete(c, "eds_cluster_config")
+	if _, ok := c["cluster_type"]; ok { // names are not looked up in a rehearsal
+		delete(c, "cluster_type")
+		delete(c, "lb_policy")
+	}
 	c["type"] = "STATIC"
 	c["load_assignment"] = object{"cluster_name": name, "endpoints": []any{object{"lb_endpoints": endpoints}}}
 	return nil

@@ -278,6 +278,8 @@ type Endpoints struct {
 	DNS string `json:"dns,omitempty"`
 	// File names an endpoint file in the server's endpoint folder.
 	File string `json:"file,omitempty"`
+	// Dynamic says that callers' proxies look up the name that is asked for, if it is one of an external's hosts.
+	Dynamic bool `json:"dynamic,omitempty"`
 }
 
 // Call says that a service sends requests to another (service or external).
@@ -1052,7 +1054,7 @@ func (v Version) Discovered() bool {
 
 // Written reports whether intent says where instances are, and be it that there are none.
 func (e Endpoints) Written() bool {
-	return e.None || len(e.Static) > 0 || e.DNS != "" || e.File != ""
+	return e.None || len(e.Static) > 0 || e.DNS != "" || e.File != "" || e.Dynamic
 }
 
 // Meets reports whether one instance may be where both say that instances are.

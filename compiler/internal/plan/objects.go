@@ -379,6 +379,8 @@ func endpoints(e model.Endpoints) []string {
 		return []string{"DNS " + e.DNS}
 	case e.File != "":
 		return []string{"file " + e.File}
+	case e.Dynamic:
+		return []string{"whatever the name is looked up to"}
 	}
 	return []string{"discovered"}
 }

@@ -8,6 +8,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -40,9 +41,13 @@ func (l *linker) external(p *pkg, e intent.Entry) {
 			WithFix("write an address, or delete the external"))
 	}
 	x.Hosts = l.externalHosts(x, n)
+	l.dynamic(x, n)
 	x.Addresses = l.addresses(n.Field("addresses"))
 	place := &Place{l: l, pkg: p, self: x.ID, external: x}
 	x.Traits = l.traits(append([]carrier{{on: OnExternal, node: n}}, l.around(p)...), place, path)
+	if x.Endpoints.Dynamic {
+		x.Traits = x.Traits.Without(func(v trait.Value) bool { return slices.Contains(ofPlaces(), v.TraitName()) })
+	}
 	x.Routes = l.externalRoutes(n, place)
 	x.Grants = l.externalGrants(p, x, n)
 	x.Via = l.via(p, x, n)
@@ -62,6 +67,53 @@ func (l *linker) externalPort(x *model.External, p model.Port, n intent.Node) {
 		WithFix("write protocol: %q, which callers' proxies speak by TLS; or \"tls\" if callers begin it themselves", secured[p.Protocol]))
 }
 
+// ofPlaces are the words about several places of one destination, of which a name that is looked up by itself has none.
+func ofPlaces() []string { return []string{"balance", "health", "session", "panic"} }
+
+// dynamic refuses what an external cannot say whose hosts are looked up as they are asked for: what would let its
+// callers go anywhere, and what needs to know its places beforehand.
+func (l *linker) dynamic(x *model.External, n intent.Node) {
+	at := n.Field("endpoints").Field("dynamic")
+	if !x.Endpoints.Dynamic {
+		return
+	}
+	problem := func(pos diag.Pos, fix, format string, args ...any) {
+		l.add(diag.New(diag.CodeDynamic, pos, format, args...).WithFix("%s", fix))
+	}
+	if len(x.Hosts) == 0 {
+		problem(at.Pos(), `add: hosts: ["*.s3.example"]`, "external %q is wherever the name is that is asked for, and has no hosts: its callers could go anywhere", x.ID)
+	}
+	for _, h := range x.Hosts {
+		if suffix, wild := strings.CutPrefix(h, "*"); wild && strings.Count(suffix, ".") < 2 {
+			problem(n.Field("hosts").Pos(), `name a domain that belongs to somebody: hosts: ["*.s3.example"]`, "host %q of external %q is too wide to be looked up as it is asked for: its callers could go anywhere", h, x.ID)
+		}
+	}
+	for _, p := range x.Ports {
+		port := n.Field("port").Field(p.Name)
+		switch {
+		case p.Protocol == model.TCP:
+			problem(port.Pos(), `write the addresses (endpoints: static), or let the port say protocol: "tls" or what else it speaks`, "port %q of external %q takes bytes, which ask for no name that could be looked up", p.Name, x.ID)
+		case p.Protocol.IsHTTP() && !p.Protocol.Secured():
+			problem(port.Pos(), `let the port say protocol: "https"`, "port %q of external %q speaks plaintext: nobody proves there that he is who was looked up", p.Name, x.ID)
+		case p.Protocol.Secured() && p.Number != httpsNumber:
+			problem(port.Pos(), "declare it with `endpoints: dns` or a port 443", "port %q of external %q is %d, and proxies that look up names as they are asked for begin TLS with port %d alone", p.Name, x.ID, p.Number, httpsNumber)
+		}
+	}
+	for _, word := range ofPlaces() {
+		if w := n.Field(word); w.Exists() {
+			problem(w.Pos(), "delete it", "%s is about several places of one destination, and external %q is wherever each name is that is asked for", w.Path(), x.ID)
+		}
+	}
+	for _, word := range []string{"sni", "sans"} {
+		if w := n.Field("tls").Field(word); w.Exists() {
+			problem(w.Pos(), "delete it: each certificate has to prove the name that was asked for", "%s names one proof for all that external %q covers", w.Path(), x.ID)
+		}
+	}
+	if via := n.Field("via"); via.Exists() && slices.ContainsFunc(x.Ports, func(p model.Port) bool { return p.Protocol == model.TLS }) {
+		problem(via.Pos(), "leave out `via`, or let callers' proxies begin the TLS (\"https\")", "callers of external %q begin TLS themselves, and a gateway does not see the name for which they ask in there", x.ID)
+	}
+}
+
 // externalHosts are the names under which an external is called.
 func (l *linker) externalHosts(x *model.External, n intent.Node) []string {
 	var out []string
@@ -74,7 +126,7 @@ func (l *linker) externalHosts(x *model.External, n intent.Node) []string {
 	}
 	if !n.Field("endpoints").Exists() && (len(out) != 1 || strings.HasPrefix(out[0], "*")) {
 		l.add(diag.New(diag.CodeOneOf, n.Pos(), "external service %q does not say where it is: without `endpoints` it has one host, by which it is looked up", x.ID).
-			WithFix(`add: endpoints: dns: "example.com:443", or hosts: ["example.com"]`))
+			WithFix(`add: endpoints: dns: "example.com:443", or hosts: ["example.com"]; for whatever names its hosts cover: endpoints: dynamic: {}`))
 	}
 	if i := slices.IndexFunc(x.Ports, func(p model.Port) bool { return p.Protocol == model.TLS }); i >= 0 && len(out) == 0 {
 		l.add(diag.New(diag.CodeOneOf, n.Pos(), "port %q of external %q takes callers' own TLS, which is told apart by the name that they ask for, but the external has no hosts", x.Ports[i].Name, x.ID).
@@ -155,8 +207,14 @@ func (l *linker) checkExternalGrants() {
 		}
 	}
 	for _, g := range l.mesh.Gateways {
+		for _, p := range g.Ports {
+			for _, s := range g.Streams(p.Name) {
+				l.notLookedUp(s.To, model.GatewayStreamPath(g.ID, p.Name, s.Name))
+			}
+		}
 		for _, h := range g.Hosts {
 			for _, r := range h.Routes {
+				l.notLookedUp(r.To, model.GatewayRoutePath(g.ID, h.Name, r.Name))
 				for _, t := range r.To {
 					if r.Package != "" {
 						continue // what is attached sends to no external at all
@@ -164,6 +222,16 @@ func (l *linker) checkExternalGrants() {
 					refuse(t.Service, gatewayPrefix+g.ID, []string{g.Namespace + "/" + g.Account}, model.GatewayRoutePath(g.ID, h.Name, r.Name))
 				}
 			}
+		}
+	}
+}
+
+// notLookedUp refuses destinations of gateways' routes for whose hosts visitors would have to ask.
+func (l *linker) notLookedUp(to []model.Target, path string) {
+	for _, t := range to {
+		if x := l.mesh.External(t.Service); x != nil && x.Endpoints.Dynamic {
+			l.add(diag.New(diag.CodeDynamic, l.lineOf(path), "the route sends visitors to external %q, which is wherever the name is that is asked for: they ask for the gateway's", x.ID).
+				WithRelated(l.lineOf(model.ExternalPath(x.ID)), "the external").WithFix("declare the one host that is meant as an external of its own"))
 		}
 	}
 }

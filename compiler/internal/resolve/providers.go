@@ -118,6 +118,11 @@ func (l *linker) checkKeys() {
 		}
 		namespace, _, _ := strings.Cut(p.ID, "/")
 		x := l.mesh.External(p.Fetched.To)
+		if x != nil && x.Endpoints.Dynamic {
+			l.add(diag.New(diag.CodeDynamic, l.lineOf(model.ProviderPath(p.ID)), "provider %q fetches its keys from external %q, which is wherever the name is that is asked for, and says none", p.ID, x.ID).
+				WithRelated(l.lineOf(model.ExternalPath(x.ID)), "the external").WithFix("declare the one host that is meant as an external of its own"))
+			continue
+		}
 		if x == nil || x.Namespace == namespace || slices.ContainsFunc(x.Grants, func(g model.Grant) bool { return g.Mesh || slices.Contains(g.Namespaces, namespace) }) {
 			continue
 		}

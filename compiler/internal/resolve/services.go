@@ -258,9 +258,14 @@ func (l *linker) endpoints(n intent.Node) model.Endpoints {
 	if !n.Exists() {
 		return ep
 	}
-	if l.oneOf(n, "static", "dns", "file") == "" {
+	fields := []string{"static", "dns", "file"}
+	if n.Field("dynamic").Exists() { // of externals
+		fields = append(fields, "dynamic")
+	}
+	if l.oneOf(n, fields...) == "" {
 		return ep
 	}
+	ep.Dynamic = n.Field("dynamic").Exists()
 	for _, s := range n.Field("static").List() {
 		ap, err := netip.ParseAddrPort(s.Str())
 		if err != nil || ap.Port() == 0 {

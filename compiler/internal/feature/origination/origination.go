@@ -31,7 +31,7 @@ const (
 
 // TLS is how an external proves who it is.
 type TLS struct {
-	// SNI is the name that is asked for.
+	// SNI is the name that is asked for, "" for the host of each request.
 	SNI string `json:"sni"`
 	// SANs are the names of which the certificate has one: exact, or "*.suffix" for the names
 	// below; sorted, at least one.
@@ -135,6 +135,10 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		slices.Sort(t.SANs)
 		t.SANs = slices.Compact(t.SANs)
 	}
+	if e.Endpoints.Dynamic { // the name that is asked for is the one that has to be proved
+		t.SNI, t.SANs = "", slices.Clone(e.Hosts)
+		return t
+	}
 	switch {
 	case t.SNI == "":
 		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "external %q speaks TLS, but nothing says which name it proves", e.ID).
@@ -152,12 +156,20 @@ func meaning(v trait.Value) []space.Act {
 		{Feature: name, Name: "min", Value: t.Min},
 		{Feature: name, Name: "roots", Value: roots(t.Roots)},
 		{Feature: name, Name: "sans", Value: strings.Join(t.SANs, " ")},
-		{Feature: name, Name: "sni", Value: t.SNI},
+		{Feature: name, Name: "sni", Value: asksFor(t.SNI)},
 	}
 	if t.Client != nil {
 		fields = append(fields, space.Field{Feature: name, Name: "client", Value: t.shows()})
 	}
 	return space.Labels(space.AtWorkload, fields...)
+}
+
+// asksFor is the name that is asked for, for people.
+func asksFor(sni string) string {
+	if sni == "" {
+		return "each request's host"
+	}
+	return sni
 }
 
 func roots(file string) string {

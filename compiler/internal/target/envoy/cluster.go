@@ -58,6 +58,9 @@ func (e *emitter) serviceCluster(s *model.Service, p model.Port, v model.Version
 // externalCluster is the upstream for an external's port, as it is without features.
 func externalCluster(x *model.External, p model.Port) (*clusterv3.Cluster, *release.Endpoints, error) {
 	at := x.At(p)
+	if at.Dynamic {
+		return lookedUp(x, p), nil, nil
+	}
 	return newCluster(model.ExternalClusterName(x.ID, p.Name), at.Static, at)
 }
 
@@ -190,6 +193,9 @@ func (e *emitter) buildExternalCluster(t target, routes []routeTrait, out *entry
 	http := protocolOptions(t.port.Protocol.Plain(), fromApps())
 	x := Ctx{Mesh: e.m, External: t.external, Port: t.port, Protocol: http, path: path, out: out, locate: e.at, keys: e.profile.Keys}
 	e.applyTraits(c, t.external.TraitsAt(t.port), x)
+	if t.external.Endpoints.Dynamic && t.port.Protocol.Secured() {
+		proveNames(http)
+	}
 	if t.port.Protocol.Secured() && c.TransportSocket == nil { // never in plaintext, whatever features there are
 		out.problem(diag.New(diag.CodeInconsistent, e.at(path), "port %q of external %q speaks TLS, and nothing says how", t.port.Name, t.external.ID))
 		return

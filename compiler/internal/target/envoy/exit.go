@@ -159,6 +159,10 @@ func (e *emitter) exitConfig(g *model.Gateway, x model.Exit, t target) *entry {
 			}
 		})
 		h := &routev3.VirtualHost{Name: x.External, Domains: []string{"*"}, Routes: []*routev3.Route{r}}
+		if t.external.Endpoints.Dynamic {
+			lookUpHost(r, t.external, t.port)
+			h.Domains, h.Routes = t.external.Hosts, append([]*routev3.Route{otherPorts(t.port)}, h.Routes...)
+		}
 		HostFilter(h, SlotRBAC, perRoute(e.allow(admitsAt(g, t), t.asked())))
 		e.sealRoutes(out, path, &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{h}})
 	})

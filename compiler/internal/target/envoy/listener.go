@@ -220,6 +220,9 @@ func (e *emitter) outboundFilters(t target, routes string, out *entry) []*listen
 			l.connectionsTo(bytes, vs, &x)
 		}
 	})
+	if t.external != nil && t.external.Endpoints.Dynamic && !t.via {
+		return append(lookUpName(t), filter(filterTCP, bytes))
+	}
 	return []*listenerv3.Filter{filter(filterTCP, bytes)}
 }
 

@@ -227,12 +227,21 @@ const answerTimeout = 15 * time.Second
 func (e *emitter) externalRoutes(t target, out *entry) []*routev3.Route {
 	x, p := t.external, t.port
 	var rs []*routev3.Route
+	if x.Endpoints.Dynamic {
+		rs = append(rs, otherPorts(p))
+	}
 	for _, r := range t.routes() {
 		path := model.ExternalRoutePath(x.ID, r.Name)
-		rs = append(rs, e.buildRoute(routeSpec{
+		built := e.buildRoute(routeSpec{
 			name: path, path: path, match: r.Match, shares: e.shares(outsideTargets(x, p, r.To)), traits: model.Tightens(t.says, r, r.Traits),
 			x: Ctx{External: x, Port: p}, host: e.calledAs(x),
-		}, out)...)
+		}, out)
+		for _, route := range built {
+			if x.Endpoints.Dynamic && !t.via {
+				lookUpHost(route, x, p)
+			}
+		}
+		rs = append(rs, built...)
 	}
 	return rs
 }
@@ -249,7 +258,7 @@ func outsideTargets(x *model.External, p model.Port, to []model.Target) []model.
 // calledAs is the host that is put in place of what the application said, "" for none: with
 // explicit capture it has called a loopback address, and the external expects its own name.
 func (e *emitter) calledAs(x *model.External) string {
-	if e.m.Capture == model.Explicit {
+	if e.m.Capture == model.Explicit && !x.Endpoints.Dynamic {
 		return x.Host()
 	}
 	return ""
@@ -264,6 +273,9 @@ func (e *emitter) outboundConfig(t target) *entry {
 		h := &routev3.VirtualHost{Name: t.id(), Domains: []string{"*"}, Routes: e.targetRoutes(t, out)}
 		if e.profile.Names != nil && t.external == nil {
 			h.Domains = e.profile.Names(t.id())
+		}
+		if t.external != nil && t.external.Endpoints.Dynamic {
+			h.Domains = t.external.Hosts
 		}
 		e.sealRoutes(out, t.path(), &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{h}})
 	})

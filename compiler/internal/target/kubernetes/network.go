@@ -314,7 +314,7 @@ func (e *emitter) behind(g *model.Gateway) []rule {
 	for _, exit := range g.Exits {
 		x := e.m.External(exit.External)
 		for _, p := range x.Ports {
-			out = append(out, outside(x.At(p)))
+			out = append(out, externally(x, p))
 		}
 	}
 	for _, p := range g.Ports {
@@ -363,7 +363,7 @@ func (e *emitter) reach(id, port string) []rule {
 			return e.exit(x.Via)
 		}
 		p, _ := x.Port(port)
-		return []rule{outside(x.At(p))}
+		return []rule{externally(x, p)}
 	}
 	s := e.m.Service(id)
 	if s == nil {
@@ -386,6 +386,14 @@ func (e *emitter) reach(id, port string) []rule {
 func (e *emitter) exit(v *model.Via) []rule {
 	g := e.m.Gateway(v.Gateway)
 	return []rule{{To: []peer{pods(g.Namespace, gatewayLabels(g))}, Ports: []policyPort{{"TCP", v.Number}}}}
+}
+
+// externally is where a port of an external is.
+func externally(x *model.External, p model.Port) rule {
+	if x.Endpoints.Dynamic {
+		return rule{Ports: []policyPort{{"TCP", p.Number}}}
+	}
+	return outside(x.At(p))
 }
 
 // outside is what lies at written addresses, or anywhere at a written port.
