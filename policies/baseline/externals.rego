@@ -88,7 +88,7 @@ meant[external.id] := exception if {
 }
 
 # places are the places inside to which an external leads, in words.
-places(external) := ((by_address | by_name) | odd) | own if {
+places(external) := (((by_address | by_name) | odd) | own) | covered if {
 	by_address := {sprintf("%s is %s", [range, what]) |
 		some range in addresses(external)
 		some what, prefixes in reserved
@@ -109,6 +109,19 @@ places(external) := ((by_address | by_name) | odd) | own if {
 		some place, what in ours
 		place in called(external)
 	}
+	covered := {sprintf("%q covers %q", [name, place]) |
+		object.get(external, ["endpoints", "dynamic"], false)
+		some name in names(external)
+		startswith(name, "*.")
+		some place in inner_names | object.keys(ours)
+		endswith(place, trim_prefix(name, "*"))
+	}
+}
+
+# inner_names are names inside that somebody would ask for below a wildcard.
+inner_names := {
+	"metadata.google.internal", "instance-data.ec2.internal", "host.docker.internal", "app.localhost",
+	"kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "127.0.0.1.nip.io", "169-254-169-254.sslip.io",
 }
 
 # addresses are the literal addresses of an external, as prefixes.

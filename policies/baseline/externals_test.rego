@@ -25,6 +25,8 @@ at(endpoint) := {"id": "shop/out", "namespace": "shop", "endpoints": {"static": 
 
 dns(name) := {"id": "shop/out", "namespace": "shop", "endpoints": {"dns": sprintf("%s:80", [name])}}
 
+looked_up(name) := {"id": "shop/out", "namespace": "shop", "hosts": [name], "endpoints": {"dynamic": true}}
+
 hosts(name) := {"id": "shop/out", "namespace": "shop", "hosts": [name]}
 
 meant := [{"path": "external/shop/out", "kind": "external", "owner": "platform", "reason": "the region", "mode": "", "until": ""}]
@@ -56,6 +58,17 @@ test_deny_names_inside if {
 		"external-inside" in found(dns(name), "transparent", [])
 		"external-inside" in found(hosts(name), "transparent", [])
 	}
+}
+
+test_deny_wildcards_over_names_inside if {
+	every name in ["*.google.internal", "*.svc.cluster.local", "*.default.svc", "*.shop.svc", "*.nip.io"] {
+		"external-inside" in found(looked_up(name), "transparent", [])
+	}
+}
+
+test_allow_names_that_are_looked_up if {
+	found(looked_up("*.s3.example"), "transparent", []) == set()
+	found(looked_up("s3.example"), "transparent", []) == set()
 }
 
 test_allow_what_is_outside if {
