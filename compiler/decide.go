@@ -543,7 +543,9 @@ func (p *Program) scope(ds []space.Decision, r Request, g *model.Gateway, port m
 
 // outside is what becomes of a call of an external: its hosts are how proxies tell it from others.
 func (p *Program) outside(d space.Decision, x *model.External, authority string, q space.Request) space.Answer {
-	if port := portIn(authority); x.Endpoints.Dynamic && port != "" && !slices.ContainsFunc(x.Ports, func(own model.Port) bool { return own.Protocol.Secured() && strconv.FormatUint(uint64(own.Number), 10) == port }) {
+	if port := portIn(authority); x.Endpoints.Dynamic && port != "" && !slices.ContainsFunc(x.Ports, func(own model.Port) bool {
+		return own.Protocol.Secured() && strconv.FormatUint(uint64(own.Number), 10) == port
+	}) {
 		return space.Answer{Outcome: space.NotRouted(), From: []space.Origin{space.Origin(model.ExternalPath(x.ID))}, Why: fmt.Sprintf("external %q has no port %s: proxies look its names up for those that it declares", x.ID, port)}
 	}
 	known := q.Host == "" || len(x.Hosts) == 0 || p.mesh.Capture == model.Explicit && !x.Endpoints.Dynamic || slices.ContainsFunc(x.Hosts, func(h string) bool { return model.HostCovers(h, q.Host) })

@@ -32,6 +32,7 @@ func labels() map[protoreflect.FullName]string {
 		"envoy.config.route.v3.VirtualHost.name":                                                        "for logs",
 		"envoy.config.route.v3.Route.name":                                                              "for logs",
 		"envoy.config.endpoint.v3.ClusterLoadAssignment.cluster_name":                                   "that of the cluster in which it stands",
+		"envoy.extensions.common.dynamic_forward_proxy.v3.DnsCacheConfig.name":                          "of a cache, which whoever comes first makes",
 		"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.stat_prefix": "of metrics",
 		"envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.stat_prefix":                            "of metrics",
 		"envoy.extensions.filters.network.rbac.v3.RBAC.stat_prefix":                                     "of metrics",

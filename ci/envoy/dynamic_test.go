@@ -163,8 +163,8 @@ func TestNamesAreLookedUpAsTheyAreAskedFor(t *testing.T) {
 		"other.test": "127.7.7.1", "s3.test": "127.7.7.1", "own.own.test": "127.7.7.3", "loop.own.test": "127.9.0.1",
 	})
 	o := callOutsideWith(t, map[string]string{
-		"s3":    `hosts: ["*.s3.test"], endpoints: dynamic: {}, port: api: number: 443, tls: roots: "corp", route: default: retry: attempts: 0`,
-		"own":   `hosts: ["*.own.test"], endpoints: dynamic: {}, port: own: {number: ` + ownPort + `, protocol: "tls"}`,
+		"s3":  `hosts: ["*.s3.test"], endpoints: dynamic: {}, port: api: number: 443, tls: roots: "corp", route: default: retry: attempts: 0`,
+		"own": `hosts: ["*.own.test"], endpoints: dynamic: {}, port: own: {number: ` + ownPort + `, protocol: "tls"}`,
 	}, map[string]string{"roots/corp": ours.pem()}, lookUpAt(z))
 	for host, want := range map[string]int{
 		"one.s3.test": 200, "ONE.s3.test": 200, "two.s3.test": 200, "one.s3.test:443": 200,

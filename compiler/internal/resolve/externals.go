@@ -207,14 +207,9 @@ func (l *linker) checkExternalGrants() {
 		}
 	}
 	for _, g := range l.mesh.Gateways {
-		for _, p := range g.Ports {
-			for _, s := range g.Streams(p.Name) {
-				l.notLookedUp(s.To, model.GatewayStreamPath(g.ID, p.Name, s.Name))
-			}
-		}
+		l.checkLookedUp(g)
 		for _, h := range g.Hosts {
 			for _, r := range h.Routes {
-				l.notLookedUp(r.To, model.GatewayRoutePath(g.ID, h.Name, r.Name))
 				for _, t := range r.To {
 					if r.Package != "" {
 						continue // what is attached sends to no external at all
@@ -222,6 +217,20 @@ func (l *linker) checkExternalGrants() {
 					refuse(t.Service, gatewayPrefix+g.ID, []string{g.Namespace + "/" + g.Account}, model.GatewayRoutePath(g.ID, h.Name, r.Name))
 				}
 			}
+		}
+	}
+}
+
+// checkLookedUp asks notLookedUp of all routes of a gateway.
+func (l *linker) checkLookedUp(g *model.Gateway) {
+	for _, p := range g.Ports {
+		for _, s := range g.Streams(p.Name) {
+			l.notLookedUp(s.To, model.GatewayStreamPath(g.ID, p.Name, s.Name))
+		}
+	}
+	for _, h := range g.Hosts {
+		for _, r := range h.Routes {
+			l.notLookedUp(r.To, model.GatewayRoutePath(g.ID, h.Name, r.Name))
 		}
 	}
 }
