@@ -20,6 +20,9 @@ type world struct {
 	// attaches a route to the gateway. unasked: without a word of the owners.
 	guest   string
 	unasked bool
+	// wayOut is the account of the gateway through which some externals are called, "" for no gateway, and
+	// wayTo the namespace whose externals go out there, "" for all.
+	wayOut, wayTo string
 }
 
 type pkg struct {
@@ -34,6 +37,7 @@ type svc struct {
 	timeout, versions, weight, number    int
 	port, account                        string
 	grantAll, fault, bad, gone, external bool
+	via, dynamic                         bool   // of an external
 	mirror, mirrored, from               string // a service, its version, who may call
 	calls                                []string
 	says                                 int // seconds for calls, 0 for no word
@@ -41,7 +45,7 @@ type svc struct {
 
 // newWorld has packages of services that refer to each other in every way.
 func newWorld(packages, services int) world {
-	w := world{domain: "mesh.local", capture: "transparent", gateway: "team0", gatewayAccount: "edge", guest: "team1"}
+	w := world{domain: "mesh.local", capture: "transparent", gateway: "team0", gatewayAccount: "edge", guest: "team1", wayOut: "way"}
 	for i := range packages {
 		p := pkg{name: fmt.Sprintf("team%d", i)}
 		for range services {
@@ -77,6 +81,10 @@ func edits() map[string]func(*rapid.T, *world, *pkg, *svc) {
 		"port":     func(t *rapid.T, _ *world, _ *pkg, s *svc) { s.port = pick(t, "http", "web") },
 		"account":  func(t *rapid.T, _ *world, _ *pkg, s *svc) { s.account = pick(t, "", "own") },
 		"external": func(_ *rapid.T, _ *world, _ *pkg, s *svc) { s.external = !s.external },
+		"via":      func(_ *rapid.T, _ *world, _ *pkg, s *svc) { s.external, s.via = true, !s.via },
+		"dynamic":  func(_ *rapid.T, _ *world, _ *pkg, s *svc) { s.external, s.dynamic = true, !s.dynamic },
+		"way":      func(t *rapid.T, w *world, _ *pkg, _ *svc) { w.wayOut = pick(t, "way", "way", "door", "") },
+		"way to":   func(t *rapid.T, w *world, _ *pkg, _ *svc) { w.wayTo = pick(t, "", "", "team0", "team1") },
 		"gone":     func(_ *rapid.T, _ *world, _ *pkg, s *svc) { s.gone = !s.gone },
 		"grant":    func(_ *rapid.T, _ *world, _ *pkg, s *svc) { s.grantAll = !s.grantAll },
 		"from":     func(t *rapid.T, w *world, _ *pkg, s *svc) { s.from = pick(t, append(w.names(), "gateway/edge")...) },
@@ -134,6 +142,13 @@ func (w world) files() fs.FS {
 		}
 		put(p.name+"/services.cue", b.String())
 	}
+	if w.wayOut != "" {
+		to := ""
+		if w.wayTo != "" {
+			to = fmt.Sprintf(", namespaces: [%q]", w.wayTo)
+		}
+		put("out/out.cue", fmt.Sprintf("package out\nimport \"meshc.dev/intent\"\nmesh: intent.#Mesh\nmesh: {namespace: \"out\", gateway: way: {address: \"127.0.0.1\", serviceAccount: %q, port: mesh: {number: 15443, protocol: \"mesh\"%s}}}\n", w.wayOut, to))
+	}
 	if w.guest != "" {
 		text := fmt.Sprintf("package guest\nimport \"meshc.dev/intent\"\nmesh: intent.#Mesh\nmesh: namespace: %q\nmesh: service: visitor: {port: http: number: 9000, endpoints: dns: \"visitor.example:9000\"}\n", w.guest)
 		if w.gateway != "" {
@@ -149,7 +164,21 @@ func (s svc) write(b *strings.Builder, local int) {
 	case s.gone:
 		return
 	case s.external:
-		fmt.Fprintf(b, "mesh: external: %s: {port: %s: number: %d, endpoints: dns: \"%s.example:443\"}\n", s.name, s.port, s.number, s.name)
+		more := fmt.Sprintf("endpoints: dns: \"%s.example:443\"", s.name)
+		if s.dynamic {
+			more = fmt.Sprintf("hosts: [\"*.%s.example\"], endpoints: dynamic: {}", s.name)
+		}
+		if s.via {
+			more += `, via: gateway: "out/way"`
+		}
+		if s.grantAll {
+			more += ", grant: all: mesh: true"
+		}
+		if s.dynamic {
+			fmt.Fprintf(b, "mesh: external: %s: {port: %s: {number: 443, protocol: \"https\"}, %s}\n", s.name, s.port, more)
+			return
+		}
+		fmt.Fprintf(b, "mesh: external: %s: {port: %s: number: %d, %s}\n", s.name, s.port, s.number, more)
 		return
 	}
 	fmt.Fprintf(b, "mesh: service: %s: {\n\tport: %s: number: %d\n\tversion: {", s.name, s.port, s.number)
