@@ -1,7 +1,10 @@
 package envoy
 
 import (
+	"bufio"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -9,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +20,12 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/envoybin"
+	"meshc.dev/meshc/internal/freeport"
+	"meshc.dev/meshc/internal/testca"
 )
 
 // zone is a name server on loopback.
@@ -203,6 +213,110 @@ func TestNamesAreLookedUpAsTheyAreAskedFor(t *testing.T) {
 	for _, name := range z.asked {
 		if !strings.HasSuffix(name, ".s3.test") && !strings.HasSuffix(name, ".own.test") || strings.HasSuffix(name, "evil.test") {
 			t.Errorf("%s was looked up", name)
+		}
+	}
+}
+
+// A gateway on the way out looks names up as callers' proxies do: for those who may call, and for no others.
+func TestGatewayLooksNamesUp(t *testing.T) {
+	ours, mesh := newIssuer(t, "ours"), newIssuer(t, "mesh")
+	one := origin(t, "127.7.8.1:443", ours.server(t, false, "one.s3.test"))
+	z := serveNames(t, map[string]string{"one.s3.test": "127.7.8.1", "two.s3.test": "127.7.8.1", "loop.s3.test": "127.9.0.1", "other.test": "127.7.8.1"})
+	port, err := freeport.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := shop(t, fmt.Sprintf(`mesh: gateway: out: {address: "127.0.0.1", port: mesh: {number: %d, protocol: "mesh"}}
+mesh: service: {app: {port: http: number: 80, calls: s3: {}}, other: port: http: number: 80}
+mesh: external: s3: {hosts: ["*.s3.test"], endpoints: dynamic: {}, port: api: number: 443, tls: roots: "corp", via: gateway: "out"}
+`, port))
+	rel, ds := p.Release()
+	if err := ds.Err(); err != nil {
+		t.Fatal(err)
+	}
+	class := release.Class{Role: release.Gateway, Namespace: "shop", Account: "out"}
+	rs, err := compiler.Resources(rel, class)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := compiler.Bootstrap(rs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot := map[string]any{}
+	if err := json.Unmarshal(raw, &boot); err != nil {
+		t.Fatal(err)
+	}
+	delete(boot, "dynamic_resources")
+	boot["admin"] = map[string]any{"address": map[string]any{"socket_address": map[string]any{"address": "127.0.0.1", "port_value": 0}}}
+	identity := func(account string) tls.Certificate {
+		id, err := url.Parse(release.Class{Role: release.Sidecar, Namespace: "shop", Account: account}.SPIFFEID("mesh.local"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return mesh.Sign(t, &x509.Certificate{URIs: []*url.URL{id}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}})
+	}
+	chain, key := testca.PEM(t, identity("out"))
+	static, _ := boot["static_resources"].(map[string]any)
+	text := func(s string) map[string]any { return map[string]any{"inline_string": s} }
+	static["secrets"] = []any{
+		map[string]any{"name": "default", "tls_certificate": map[string]any{"certificate_chain": text(string(chain)), "private_key": text(string(key))}},
+		map[string]any{"name": "ROOTCA", "validation_context": map[string]any{"trusted_ca": text(mesh.pem())}},
+		map[string]any{"name": "roots/corp", "validation_context": map[string]any{"trusted_ca": text(ours.pem())}},
+	}
+	withoutAgent(static)
+	lookUpAt(z)(boot)
+	if raw, err = json.Marshal(boot); err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := envoybin.Start(t.Context(), realEnvoy(t), raw, envoybin.StartOptions{Until: envoybin.UntilLive})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Stop)
+	for _, c := range []struct {
+		as, host string
+		status   int
+	}{
+		{"app", "one.s3.test", 200}, {"app", "one.s3.test:443", 200}, {"app", "one.s3.test:22", 404}, {"app", "two.s3.test", 503}, {"app", "loop.s3.test", 403}, {"app", "other.test", 403}, {"app", "127.7.8.1", 403}, // where no grant is written nobody may
+		{"other", "one.s3.test", 403}, {"other", "other.test", 403},
+	} {
+		conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), &tls.Config{
+			MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, Certificates: []tls.Certificate{identity(c.as)}, ServerName: "api.s3.shop.external",
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: "+c.host+"\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		_ = conn.Close()
+		if err != nil {
+			t.Fatalf("%s for %s: %v", c.as, c.host, err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != c.status {
+			t.Errorf("%s for %s: answered %d, want %d", c.as, c.host, res.StatusCode, c.status)
+		}
+	}
+	if n := one.requests(); n != 2 {
+		t.Errorf("%d requests arrived, want 2", n)
+	}
+}
+
+// withoutAgent takes the agent's socket out of references to secrets.
+func withoutAgent(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		delete(v, "sds_config")
+		for _, x := range v {
+			withoutAgent(x)
+		}
+	case []any:
+		for _, x := range v {
+			withoutAgent(x)
 		}
 	}
 }
