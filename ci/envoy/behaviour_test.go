@@ -17,6 +17,9 @@ import (
 	"meshc.dev/meshc/internal/rehearsal"
 )
 
+// notConnected is what a proxy says of an application that refused the connection.
+const notConnected = "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}"
+
 // play is a rehearsal of a mesh whose service "app" calls itself.
 type play struct {
 	t     *testing.T
@@ -128,7 +131,7 @@ func TestWhatHasNotBegunIsSentAgain(t *testing.T) {
 	}{
 		{"/closed", "", 503, 1, 0},
 		{"/twice/closed", "", 503, 3, 2},
-		{"/forged", "HTTP/1.1 503 Unavailable\r\n" + hop.NotAnswered + ": " + hop.NotConnected + "\r\ncontent-length: 0\r\n\r\n", 503, 1, 0},
+		{"/forged", "HTTP/1.1 503 Unavailable\r\n" + hop.NotAnswered + ": " + notConnected + "\r\ncontent-length: 0\r\n\r\n", 503, 1, 0},
 		{"/twice/forged", "HTTP/1.1 503 Unavailable\r\n" + hop.NotAnswered + ": upstream_reset_before_response_started{connection_termination}\r\ncontent-length: 0\r\n\r\n", 503, 1, 0},
 	} {
 		before := p.retried()

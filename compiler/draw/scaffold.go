@@ -17,7 +17,7 @@ import (
 // there is and who sends to whom, and have to fit together. All other fields are drawn.
 func byHand() map[string][]string {
 	return map[string][]string{
-		"#Mesh":          {"namespace", "owns", "delegate", "attach", "trustDomain", "environment", "targets", "service", "external", "certificate", "gateway", "rule", "exemption", "test", "never", "collector", "limiter", "default"},
+		"#Mesh":          {"namespace", "owns", "delegate", "attach", "trustDomain", "environment", "targets", "service", "external", "certificate", "gateway", "rule", "exemption", "test", "never", "collector", "limiter", "authorizer", "default"},
 		"#Service":       {"port", "version", "serviceAccount", "selector", "endpoints", "addresses", "calls", "route"},
 		"#Version":       {"labels", "serviceAccount", "port", "endpoints", "calls"},
 		"#ServicePort":   {"number", "protocol", "main"},
@@ -78,7 +78,7 @@ func (m *Mesh) draw(r *rand.Rand, o *object, field string) {
 	if d := f.Definition(); d != nil && d.Pattern != nil && d.Pattern.Definition() != nil {
 		for i := range entries(r, field) {
 			key := strconv.Quote(field[:1] + strconv.Itoa(i))
-			if words := alphabet(d.Pattern.Name, spot{owner: o.definition, field: field}); field == "users" || d.Pattern.Name == "#Ref" { // they name what is there
+			if words := alphabet(d.Pattern.Name, spot{owner: o.definition, field: field}); field == "users" || d.Pattern.Name == "#Ref" || d.Pattern.Name == "#AuthorizerRef" { // they name what is there
 				key = strconv.Quote(words[r.IntN(len(words))])
 			}
 			at := spot{owner: o.definition, field: field, path: field}
@@ -148,6 +148,8 @@ func (m *Mesh) scaffold(r *rand.Rand) {
 	m.put(root, `limiter: all: {to: "watch/limits", timeout: "50ms"}`)
 	m.byDefault(r, root)
 	m.put(&object{file: file("watch"), at: "mesh: "}, `service: limits: {port: grpc: {number: 8081, protocol: "grpc"}, grant: quotas: mesh: true}`)
+	m.put(&object{file: file("watch"), at: "mesh: "}, `service: judge: {port: grpc: {number: 9191, protocol: "grpc"}, grant: asked: mesh: true}`)
+	m.put(&object{file: file("watch"), at: "mesh: "}, `authorizer: judge: {to: "judge", failOpen: true, timeout: "50ms"}`) // nobody answers in a rehearsal
 	m.put(&object{file: file("watch"), at: "mesh: "}, `service: otel: {port: grpc: {number: 4317, protocol: "grpc"}, grant: logs: mesh: true}`)
 	spaces := map[string]*object{}
 	for _, ns := range []string{"alpha", "beta", "edge"} {

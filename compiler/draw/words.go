@@ -55,6 +55,8 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#TokenFrom:#QueryName":  {"token", "q"},
 		"#TokenFrom:#CookieName": {"token", "sid"},
 
+		"#AuthorizerRef": {"watch/judge"},
+
 		"#Owner":           {"ops", "a team"},
 		"#Domain":          {"new.test", "a.b.new.test", "inner.test", "a.inner.test"},
 		"#Host":            Hosts(),

@@ -82,6 +82,10 @@ const (
 	// it which ones something behind it takes.
 	// Example: requestHeaders: add: via: "edge" at a gateway, where a route of the service tests the header via.
 	CodeBehind Code = "MESH0224"
+	// CodeAuthorizer is an authorizer that may set headers by which proxies go, or that tell who the user is; or
+	// a use of several that cannot be told apart.
+	// Example: `authorizer: opa: {to: "opa", failOpen: false, headers: sets: ["x-envoy-peer"]}`.
+	CodeAuthorizer Code = "MESH0226"
 	// CodeLogField is a field of a log that is no format, or that would give secrets to whoever
 	// reads the lines.
 	// Example: `fields: who: "%REQ(AUTHORIZATION)%"`.

@@ -228,12 +228,12 @@ var single = regexp.MustCompile("^(?:" + strings.Join([]string{
 func Single(name string) bool { return single.MatchString(name) }
 
 // NotAnswered is the header in which the proxy of a service tells that its application did
-// not answer, and why (NotConnected, or Envoy's response code details), to the proxy of the
-// caller, which may try again and passes it to nobody.
+// not answer, and why (Envoy's response code details), to the proxy of the caller, which may try
+// again and passes it to nobody.
 const NotAnswered = "meshc-not-answered"
 
-// NotConnected says in NotAnswered that there was no connection to the application.
-const NotConnected = "not-connected"
+// NotConnected matches (RE2) what NotAnswered says where there was no connection to the application.
+const NotConnected = `upstream_reset_before_response_started\{(?:(?:local|remote)_connection_failure|connection_timeout)[|}].*`
 
 // Answers are the headers of answers that a proxy removes, in every spelling.
 func Answers() []string { return []string{"x-envoy-*", "x-meshc-*", "x-forwarded-client-cert"} }

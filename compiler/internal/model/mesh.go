@@ -490,6 +490,22 @@ type Limiter struct {
 	Timeout trait.Duration
 }
 
+// Authorizer is who is asked whether requests are admitted. A mesh has it where it is asked.
+type Authorizer struct {
+	// ID is "namespace/name".
+	ID string
+	Receiver
+	// Timeout is how long a request waits for its answer at most.
+	Timeout trait.Duration
+	// FailOpen admits requests about which it does not answer.
+	FailOpen bool
+	// Body is how much of a request's body it is told at most, 0 for nothing.
+	Body trait.Size
+	// Told are the headers that it is told, in lower case, sorted; nil for all. Sets are those that it may set on
+	// requests that it admits, and that nobody else can.
+	Told, Sets []string
+}
+
 // Authority is the receiver's name as a host: what a proxy asks for there by itself.
 func (r Receiver) Authority() string {
 	namespace, service, _ := strings.Cut(r.To, "/")

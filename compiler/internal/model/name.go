@@ -125,6 +125,9 @@ func CertificatePath(id string) string { return "certificate/" + id }
 // ProviderPath is the mesh path of a provider of tokens.
 func ProviderPath(id string) string { return "jwt/" + id }
 
+// AuthorizerPath is the mesh path of an authorizer.
+func AuthorizerPath(id string) string { return "authorizer/" + id }
+
 // RulePath is the mesh path of what intent says of a rule over objects.
 func RulePath(rule string) string { return "rule/" + rule }
 

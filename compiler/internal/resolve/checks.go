@@ -24,6 +24,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkPlain()
 	l.checkGateways()
 	l.checkCycles()
+	l.checkWaiting()
 	l.checkReceivers()
 	l.checkAgreed()
 	l.checkCalls()
@@ -487,7 +488,7 @@ func (l *linker) checkOwn(using []Rule) {
 	}
 	for w, accounts := range refused { // problems are sorted when they are told
 		why, fix := refusal(l.mesh.Service(w.to), w.port, accounts, "let it say: grant: "+w.rule+": mesh: true")
-		l.add(diag.New(diag.CodeRefused, w.at, "the %s of %s go to %q, which refuses them: %s their senders", w.rule, someOf(accounts), w.to, why).
+		l.add(diag.New(diag.CodeRefused, w.at, "`%s` has %s send requests to %q, which refuses them: %s their senders", w.rule, someOf(accounts), w.to, why).
 			WithRelated(l.lineOf(model.ServicePath(w.to)), "the service").WithFix("%s", fix))
 	}
 }

@@ -80,9 +80,9 @@ func (l *linker) collecting(p *pkg, what, name string, kind model.CollectorKind,
 	switch vs := l.versions[id]; {
 	case !ok:
 	case kind != model.Zipkin && port.Protocol != model.GRPC:
-		spoken := "OTLP"
-		if kind != model.OTLP {
-			spoken = string(kind)
+		spoken := string(kind)
+		if kind == model.OTLP {
+			spoken = "OTLP"
 		}
 		l.add(diag.New(diag.CodeProtocol, n.Pos(), "%s is spoken over gRPC, and port %q of %q is %s", spoken, port.Name, id, port.Protocol).
 			WithRelated(l.declaredAt(id), "declared here").WithFix("name a port with protocol: \"grpc\""))
@@ -90,7 +90,7 @@ func (l *linker) collecting(p *pkg, what, name string, kind model.CollectorKind,
 		l.add(diag.New(diag.CodeProtocol, n.Pos(), "spans are posted to Zipkin over HTTP, and port %q of %q is %s", port.Name, id, port.Protocol).
 			WithRelated(l.declaredAt(id), "declared here").WithFix("name a port that speaks http or http2"))
 	case len(vs) != 1:
-		l.add(diag.New(diag.CodeOneOf, n.Pos(), "%s %q is service %q, which has %d versions; a %s has one", what, name, id, len(vs), what).
+		l.add(diag.New(diag.CodeOneOf, n.Pos(), "%s %q is service %q, which has %d versions in place of one", what, name, id, len(vs)).
 			WithRelated(l.declaredAt(id), "declared here").WithFix("make each version a service of its own, and name one of them"))
 	default:
 		return model.Receiver{To: id, Port: port.Name, Version: vs[0]}, true

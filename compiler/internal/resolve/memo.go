@@ -176,6 +176,10 @@ func (l *declared) tables(env string) [sha256.Size]byte {
 		raw, _ := json.Marshal(l.providers[id]) // of texts and numbers
 		line("provider", id, string(raw))
 	}
+	for _, id := range slices.Sorted(maps.Keys(l.authorizers)) {
+		raw, _ := json.Marshal(l.authorizers[id]) // likewise
+		line("authorizer", id, string(raw))
+	}
 	line("namespaces", "", sortedKeys(l.domains)...)
 	for _, id := range slices.Sorted(maps.Keys(l.gateways)) {
 		line("gateway", id, l.gateways[id])

@@ -25,7 +25,7 @@ func declare(in *intent.Intent) *declared {
 	l := &linker{declared: &declared{
 		from: in, trustDomain: DefaultTrustDomain, capture: model.Transparent, kinds: map[string]string{}, gateways: map[string]string{}, waysOut: map[string]wayOut{},
 		accounts: map[string][]string{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, collectors: map[string]model.Collector{}, limiters: map[string]model.Limiter{}, providers: map[string]model.Provider{},
-		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{},
+		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{}, authorizers: map[string]model.Authorizer{}, settableAt: map[string][]string{},
 	}}
 	l.begin(nil)
 	l.pkgs = l.packages(in)
@@ -35,6 +35,10 @@ func declare(in *intent.Intent) *declared {
 	}
 	for _, p := range l.pkgs {
 		l.declareKeys(p)
+		l.declareAuthorizers(p)
+	}
+	for _, p := range l.pkgs {
+		l.declareSettable(p)
 	}
 	if l.root != nil {
 		l.declareCollectors(l.root)

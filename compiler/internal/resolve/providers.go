@@ -174,8 +174,8 @@ func (x *Place) ClaimHeaders() []string {
 	return slices.Compact(out)
 }
 
-// Requests reads which requests n means, by methods and paths; nil for all. Problems are noted.
-func (x *Place) Requests(n intent.Node) (methods []string, paths []model.Path) {
-	t := x.l.termsOf(x.pkg, n)
-	return t.Methods, t.Paths
+// Asked reads of which requests something is asked. Problems are noted.
+func (x *Place) Asked(n intent.Node) model.Asked {
+	only, not := x.l.termsOf(x.pkg, n), x.l.termsOf(x.pkg, n.Field("not"))
+	return model.Asked{Requests: model.Requests{Methods: only.Methods, Paths: only.Paths}, Not: model.Requests{Methods: not.Methods, Paths: not.Paths}}
 }

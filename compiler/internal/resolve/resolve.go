@@ -59,6 +59,10 @@ type declared struct {
 	limiters map[string]model.Limiter
 	// providers are those whose tokens packages believe, by ID; one without keys has a problem.
 	providers map[string]model.Provider
+	// authorizers are those whom packages ask, by ID; one without a service has a problem.
+	authorizers map[string]model.Authorizer
+	// settableAt are the headers that authorizers may set whom a gateway's package asks there, by the gateway's ID.
+	settableAt map[string][]string
 	// Whose is what: namespaces; services, externals (by ID) and gateways (by mesh path);
 	// accounts by who runs as them.
 	domains map[string]*domain

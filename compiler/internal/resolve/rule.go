@@ -168,6 +168,9 @@ type Rule struct {
 	// by themselves: each of their accounts needs a grant for them. It is nil if what they send are a
 	// route's requests.
 	Sends func(v trait.Value, to model.Target) model.Match
+	// Waits says that a service's requests wait for what its proxy sends so: whoever is asked must
+	// not wait for the service in turn.
+	Waits bool
 }
 
 // Word is what resolve needs to know of one word of a route's match beside `path`.

@@ -16,6 +16,8 @@ const (
 	AtUsers
 	// AtDeny is where denies are asked. What answers here refuses, and is a denial.
 	AtDeny
+	// AtAsking is where a gateway asks others whether they admit it; a service does so behind its grants.
+	AtAsking
 	// AtRoute is where the route itself acts: it answers, copies, or edits what comes back.
 	AtRoute
 	// AtAccess is the callee's proxy as it asks its grants. Nothing but grants acts here.

@@ -6,6 +6,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/feature/admission"
+	"meshc.dev/meshc/compiler/internal/feature/authorize"
 	"meshc.dev/meshc/compiler/internal/feature/balance"
 	"meshc.dev/meshc/compiler/internal/feature/bandwidth"
 	"meshc.dev/meshc/compiler/internal/feature/circuitbreaker"
@@ -62,6 +63,7 @@ func All() []feature.Feature {
 		cors.Feature,
 		users.Feature,
 		csrf.Feature,
+		authorize.Feature,
 		faults.Feature,
 		outlier.Feature,
 		health.Feature,

@@ -24,8 +24,9 @@ func knownElsewhere() map[string][]string {
 			"compiler/internal/model/mesh.go"}, // and for what a host with TLS says to plain HTTP
 		"users": {"compiler/internal/space/space.go", // is who answered, as for cors and denies, and what a request brings
 			"compiler/draw/scaffold.go"}, // whose providers have names
-		"connection": {"compiler/internal/target/envoy/counted.go"}, // is what Envoy calls whom a caller proves to be
-		"timeout":    {"compiler/internal/resolve/collectors.go"},   // is how long a limiter is waited for, too
+		"authorize":  {"compiler/internal/resolve/authorizers.go"},                                            // is what a gateway sets by those whom it asks
+		"connection": {"compiler/internal/target/envoy/counted.go"},                                           // is what Envoy calls whom a caller proves to be
+		"timeout":    {"compiler/internal/resolve/collectors.go", "compiler/internal/resolve/authorizers.go"}, // is how long others are waited for, too
 	}
 }
 

@@ -64,6 +64,7 @@ var Feature = feature.Feature{
 		Sends: func(trait.Value, model.Target) model.Match {
 			return model.NewMatch(model.Path{Kind: model.PathExact, Value: ask}, space.Values(space.MethodDim, "POST"))
 		},
+		Waits: true,
 	},
 	Codec:      trait.JSON[Quotas],
 	Meaning:    meaning,
@@ -78,11 +79,6 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	for _, e := range n.Fields() {
 		to, ok := x.Limiter(e.Node.Field("limiter").Str(), e.Node.Field("limiter"))
 		if !ok {
-			continue
-		}
-		if to.To == x.Self() && !x.Gateway {
-			x.Problem(diag.New(diag.CodeCycle, e.Node.Pos(), "quota %q of the limiter %q is counted by itself: each question would be a request about which it is asked", e.Name, x.Self()).
-				WithFix("limit it by `rateLimit`, which its own proxies count"))
 			continue
 		}
 		q := Quota{Name: e.Name, Receiver: to.Receiver, Domain: to.Domain, Timeout: to.Timeout, Refuse: e.Node.Field("onFailure").Str() == refuse, Requests: int(e.Node.Field("requests").Int()),

@@ -137,7 +137,7 @@ func lower(u User, read bool, x *envoy.Ctx) *jwtv3.JwtAuthentication {
 	for _, m := range envoy.Excepted(u.Not.Methods, u.Not.Paths) {
 		out.Rules = append(out.Rules, &jwtv3.RequirementRule{Match: m})
 	}
-	for _, m := range envoy.Broadly(u.methods(), u.Paths) {
+	for _, m := range envoy.Broadly(u.Broadly(), u.Paths) {
 		out.Rules = append(out.Rules, &jwtv3.RequirementRule{Match: m, RequirementType: &jwtv3.RequirementRule_Requires{Requires: asked}})
 	}
 	return out

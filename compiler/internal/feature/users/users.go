@@ -47,17 +47,8 @@ type User struct {
 	Provider model.Provider `json:"provider"`
 	// Require lets nobody through who is not signed in.
 	Require bool `json:"require,omitempty"`
-	// Methods and Paths say of which requests, read broadly as a deny's; nil for all.
-	Methods []string     `json:"methods,omitempty"`
-	Paths   []model.Path `json:"paths,omitempty"`
-	// Not are requests of those of which nothing is asked, each field by itself, read strictly.
-	Not Except `json:"not,omitzero"`
-}
-
-// Except are requests by methods or by paths.
-type Except struct {
-	Methods []string     `json:"methods,omitempty"`
-	Paths   []model.Path `json:"paths,omitempty"`
+	// Asked are the requests whose tokens are looked at.
+	model.Asked
 }
 
 // TraitName is "users".
@@ -70,7 +61,7 @@ func (us Users) SignedIn(provider string) ([]space.Test, bool) {
 		return nil, false
 	}
 	u := us.Of[i]
-	return append(u.tests(), space.Values(space.UserDim(provider), u.right()...)), true
+	return append(u.Tests(), space.Values(space.UserDim(provider), u.right()...)), true
 }
 
 // Image is what those behind get: headers that say who the user is, or nothing in them, and no token
@@ -142,9 +133,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		if !ok {
 			continue
 		}
-		u := User{Provider: p, Require: e.Node.Field("require").Bool()}
-		u.Methods, u.Paths = x.Requests(e.Node)
-		u.Not.Methods, u.Not.Paths = x.Requests(e.Node.Field("not"))
+		u := User{Provider: p, Require: e.Node.Field("require").Bool(), Asked: x.Asked(e.Node)}
 		for _, other := range out.Of {
 			if other.Provider.ID == p.ID {
 				x.Problem(diag.New(diag.CodeDuplicate, e.Node.Pos(), "provider %q is named twice, with and without its namespace", p.ID).WithFix("keep one of them"))
@@ -172,34 +161,6 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	return out
 }
 
-// tests say of which requests something is asked.
-func (u User) tests() []space.Test {
-	var when []space.Test
-	add := func(t space.Test) {
-		if len(t.Any) > 0 {
-			when = append(when, t)
-		}
-	}
-	add(space.Values(space.MethodDim, u.methods()...))
-	at := space.Test{Dim: space.PathDim}
-	for _, p := range u.Paths {
-		at.Any = append(at.Any, space.Pattern{Kind: space.Spelt, Text: p.Written()})
-	}
-	add(at)
-	not := space.Values(space.MethodDim, u.Not.Methods...)
-	not.Not = true
-	add(not)
-	but := space.Test{Dim: space.PathDim, Not: true}
-	for _, p := range u.Not.Paths {
-		but.Any = append(but.Any, p.Pattern())
-	}
-	add(but)
-	return when
-}
-
-// methods are those of which something is asked: HEAD is answered by what answers GET.
-func (u User) methods() []string { return model.Terms{Methods: u.Methods}.Broadly().Methods }
-
 // right are the tokens that count: to a provider without audiences those for others, too.
 func (u User) right() []string {
 	if len(u.Provider.Audiences) > 0 {
@@ -214,7 +175,7 @@ func meaning(v trait.Value) []space.Act {
 	for _, u := range us.Of {
 		dim := space.UserDim(u.Provider.ID)
 		refuse := func(status int, t space.Test) {
-			out = append(out, space.Act{At: space.AtUsers, When: append(u.tests(), t), Answer: &space.Reply{Status: status}})
+			out = append(out, space.Act{At: space.AtUsers, When: append(u.Tests(), t), Answer: &space.Reply{Status: status}})
 		}
 		let := u.right()
 		if len(u.Provider.Audiences) > 0 {
@@ -264,10 +225,10 @@ func fields(us Users) []space.Field {
 			put("header "+c.Header, c.Name)
 		}
 		put("clock skew", strconv.FormatUint(uint64(p.Skew), 10)+"s")
-		if asked := about(u.Methods, u.Paths); asked != "" {
-			put("only", asked)
+		if only := u.Asked.Words(); only != "" {
+			put("only", only)
 		}
-		if not := about(u.Not.Methods, u.Not.Paths); not != "" {
+		if not := u.Not.Words(); not != "" {
 			put("not", not)
 		}
 	}
@@ -284,14 +245,6 @@ func places(t model.Tokens) string {
 	}
 	for _, c := range t.Cookies {
 		out = append(out, "cookie "+c)
-	}
-	return strings.Join(out, ", ")
-}
-
-func about(methods []string, paths []model.Path) string {
-	out := slices.Clone(methods)
-	for _, p := range paths {
-		out = append(out, p.Written())
 	}
 	return strings.Join(out, ", ")
 }

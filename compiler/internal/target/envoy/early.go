@@ -64,6 +64,13 @@ func Removal(edits ...hop.Edit) proto.Message {
 	return &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{RequestMutations: without(edits)}}
 }
 
+// Marking is a filter that says itself why there was no answer, whatever the filters behind it say.
+func Marking() proto.Message {
+	return &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{ResponseMutations: []*mutationv3.HeaderMutation{
+		remove(hop.NotAnswered), {Action: &mutationv3.HeaderMutation_Append{Append: notAnsweredMark()}},
+	}}}
+}
+
 // RemoveEarly takes headers of requests away where a manager takes them, before anything but what
 // its door does looks at them.
 func RemoveEarly(m *hcmv3.HttpConnectionManager, edits ...hop.Edit) {

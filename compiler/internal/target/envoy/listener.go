@@ -130,21 +130,22 @@ func manager(at place, routes string) *hcmv3.HttpConnectionManager {
 // notAnswered marks what this proxy answers because its application did not: the caller's
 // proxy sees an answer either way, and could not tell what is safe to send again.
 func notAnswered() *hcmv3.LocalReplyConfig {
-	mark := func(value string, flags ...string) *hcmv3.ResponseMapper {
-		return &hcmv3.ResponseMapper{
-			Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
-				ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: flags},
-			}},
-			HeadersToAdd: []*corev3.HeaderValueOption{{
-				Header:       &corev3.HeaderValue{Key: hop.NotAnswered, Value: value},
-				AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-			}},
-		}
+	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
+		// There was no connection, or the application closed it, or reset the stream.
+		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
+			ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"UF", "UC", "UR"}},
+		}},
+		HeadersToAdd: []*corev3.HeaderValueOption{notAnsweredMark()},
+	}}}
+}
+
+// notAnsweredMark is why there was no answer; what an application answers has other details, which no caller's
+// proxy looks for.
+func notAnsweredMark() *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: hop.NotAnswered, Value: "%RESPONSE_CODE_DETAILS%"},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 	}
-	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
-		mark(hop.NotConnected, "UF"),
-		mark("%RESPONSE_CODE_DETAILS%", "UC", "UR"), // the application closed the connection, or reset the stream
-	}}
 }
 
 // tcpProxy forwards bytes to weighted clusters, and notes their names.

@@ -1,0 +1,60 @@
+package model
+
+import (
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/space"
+)
+
+// Requests are requests by methods and by paths; a nil list is about all.
+type Requests struct {
+	Methods []string `json:"methods,omitempty"`
+	Paths   []Path   `json:"paths,omitempty"`
+}
+
+// Words name the methods and paths, as intent writes them; "" for none.
+func (r Requests) Words() string {
+	out := slices.Clone(r.Methods)
+	for _, p := range r.Paths {
+		out = append(out, p.Written())
+	}
+	return strings.Join(out, ", ")
+}
+
+// Asked are the requests of which a protection asks something: its methods and paths are read broadly, as a deny's.
+type Asked struct {
+	Requests
+	// Not are those of which it asks nothing, by each of the fields by itself, read strictly, as a grant's.
+	Not Requests `json:"not,omitzero"`
+}
+
+// All reports whether no request is left out.
+func (a Asked) All() bool {
+	return len(a.Methods)+len(a.Paths)+len(a.Not.Methods)+len(a.Not.Paths) == 0
+}
+
+// Broadly are the methods, nil for all: HEAD is answered by what answers GET.
+func (a Asked) Broadly() []string { return Terms{Methods: a.Methods}.Broadly().Methods }
+
+// Tests hold together for the requests that are asked.
+func (a Asked) Tests() []space.Test {
+	var when []space.Test
+	add := func(t space.Test, not bool) {
+		if t.Not = not; len(t.Any) > 0 {
+			when = append(when, t)
+		}
+	}
+	at, but := space.Test{Dim: space.PathDim}, space.Test{Dim: space.PathDim}
+	for _, p := range a.Paths {
+		at.Any = append(at.Any, space.Pattern{Kind: space.Spelt, Text: p.Written()})
+	}
+	for _, p := range a.Not.Paths {
+		but.Any = append(but.Any, p.Pattern())
+	}
+	add(space.Values(space.MethodDim, a.Broadly()...), false)
+	add(at, false)
+	add(space.Values(space.MethodDim, a.Not.Methods...), true)
+	add(but, true)
+	return when
+}

@@ -1,0 +1,111 @@
+package resolve
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/hop"
+)
+
+const (
+	// judging is the protocol of authorizers.
+	judging = "Envoy's external authorization"
+	// usualConsideration is how long a request waits for an authorizer if nobody says it: what Envoy takes.
+	usualConsideration = 200 * time.Millisecond
+	// mostTold is how much of a body an authorizer is told at most: proxies keep it meanwhile.
+	mostTold = trait.MiB
+)
+
+// declareAuthorizers enters whom a package asks: services with one version, at a port on which they speak gRPC.
+func (l *linker) declareAuthorizers(p *pkg) {
+	for _, e := range p.node.Field("authorizer").Fields() {
+		id := p.namespace + "/" + e.Name
+		if !l.free(model.AuthorizerPath(id), "authorizer", id, e.Node.Pos()) {
+			continue
+		}
+		x := Place{l: l}
+		a := model.Authorizer{ID: id, FailOpen: e.Node.Field("failOpen").Bool(), Timeout: x.Counted(e.Node.Field("timeout"), usualConsideration)}
+		if body := e.Node.Field("body"); body.Exists() {
+			a.Body, _ = x.Size(body, mostTold)
+		}
+		headers := e.Node.Field("headers")
+		a.Told, a.Sets = l.headerNames(headers, "told"), l.headerNames(headers, "sets")
+		l.settable(a, headers.Field("sets"))
+		if to, ok := l.collecting(p, "authorizer", e.Name, judging, e.Node); ok {
+			a.Receiver = to
+		}
+		l.authorizers[id] = a
+	}
+}
+
+// headerNames are those of a list, in lower case, sorted.
+func (l *linker) headerNames(n intent.Node, field string) []string {
+	var out []string
+	if !n.Has(field) {
+		return nil
+	}
+	for _, name := range l.nonEmpty(n.Field(field), field) {
+		out = append(out, strings.ToLower(name))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// settable refuses headers by which proxies go, or by which a provider tells who the user is: whoever wrote
+// them could be anybody.
+func (l *linker) settable(a model.Authorizer, at intent.Node) {
+	for _, name := range a.Sets {
+		if hop.Reserved(name) || hop.OfConnection(name) || strings.HasPrefix(name, "x-forwarded-") {
+			l.add(diag.New(diag.CodeAuthorizer, at.Pos(), "authorizer %q sets header %s, by which proxies go themselves", a.ID, name).WithFix("let it set another header, such as x-role"))
+		}
+		for _, id := range sortedKeys(l.providers) {
+			if slices.ContainsFunc(l.providers[id].Claims, func(c model.Claim) bool { return c.Header == name }) {
+				l.add(diag.New(diag.CodeAuthorizer, at.Pos(), "authorizer %q sets header %s, by which provider %q tells who the user is", a.ID, name, id).WithFix("let it set another header"))
+			}
+		}
+	}
+}
+
+// Authorizer resolves the name of an authorizer: the package's own, or "namespace/name". A problem is noted.
+func (x *Place) Authorizer(name string, at intent.Node) (model.Authorizer, bool) {
+	a, ok := x.l.authorizers[x.pkg.qualify(name)]
+	if !ok {
+		x.l.add(x.l.unknown(at.Pos(), "authorizer", name, sortedKeys(x.l.authorizers)))
+	}
+	return a, ok && a.To != ""
+}
+
+// declareSettable enters which headers the authorizers may set that the package asks at each of its gateways: all
+// authorizers are known.
+func (l *linker) declareSettable(p *pkg) {
+	for _, g := range p.node.Field("gateway").Fields() {
+		var out []string
+		add := func(n intent.Node) {
+			for _, e := range n.Field("authorize").Fields() {
+				out = append(out, l.authorizers[p.qualify(e.Name)].Sets...)
+			}
+		}
+		for _, h := range g.Node.Field("host").Fields() {
+			add(h.Node)
+			for _, r := range h.Node.Field("route").Fields() {
+				add(r.Node)
+			}
+		}
+		slices.Sort(out)
+		l.settableAt[p.namespace+"/"+g.Name] = slices.Compact(out)
+	}
+}
+
+// AuthorizersSet are the headers that authorizers may set whom the package asks at its gateway, sorted; none for what
+// others attach there.
+func (x *Place) AuthorizersSet() []string {
+	if x.l.home[model.GatewayPath(x.self)] != x.pkg {
+		return nil
+	}
+	return x.l.settableAt[x.self]
+}
