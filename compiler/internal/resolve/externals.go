@@ -46,7 +46,9 @@ func (l *linker) external(p *pkg, e intent.Entry) {
 	place := &Place{l: l, pkg: p, self: x.ID, external: x}
 	x.Traits = l.traits(append([]carrier{{on: OnExternal, node: n}}, l.around(p)...), place, path)
 	if x.Endpoints.Dynamic {
-		x.Traits = x.Traits.Without(func(v trait.Value) bool { return slices.Contains(ofPlaces(), v.TraitName()) })
+		x.Traits = x.Traits.Without(func(v trait.Value) bool {
+			return slices.ContainsFunc(l.rules, func(r Rule) bool { return r.Places && r.Name == v.TraitName() })
+		})
 	}
 	x.Routes = l.externalRoutes(n, place)
 	x.Grants = l.externalGrants(p, x, n)
@@ -66,9 +68,6 @@ func (l *linker) externalPort(x *model.External, p model.Port, n intent.Node) {
 	l.add(diag.New(diag.CodePlaintext, n.Field("protocol").Pos(), "port %q of external %q is %d and speaks %s, which is plaintext: whoever is on the way could read and change it", p.Name, x.ID, p.Number, p.Protocol).
 		WithFix("write protocol: %q, which callers' proxies speak by TLS; or \"tls\" if callers begin it themselves", secured[p.Protocol]))
 }
-
-// ofPlaces are the words about several places of one destination, of which a name that is looked up by itself has none.
-func ofPlaces() []string { return []string{"balance", "health", "session", "panic"} }
 
 // dynamic refuses what an external cannot say whose hosts are looked up as they are asked for: what would let its
 // callers go anywhere, and what needs to know its places beforehand.
@@ -99,8 +98,8 @@ func (l *linker) dynamic(x *model.External, n intent.Node) {
 			problem(port.Pos(), "declare it with `endpoints: dns` or a port 443", "port %q of external %q is %d, and proxies that look up names as they are asked for begin TLS with port %d alone", p.Name, x.ID, p.Number, httpsNumber)
 		}
 	}
-	for _, word := range ofPlaces() {
-		if w := n.Field(word); w.Exists() {
+	for _, r := range l.rules {
+		if w := n.Field(r.Field); r.Places && w.Exists() {
 			problem(w.Pos(), "delete it", "%s is about several places of one destination, and external %q is wherever each name is that is asked for", w.Path(), x.ID)
 		}
 	}

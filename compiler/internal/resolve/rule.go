@@ -141,7 +141,10 @@ type Rule struct {
 	Holds bool
 	// Bytes says that the feature holds for connections whose bytes nobody reads as well:
 	// others mean nothing at a service that has TCP ports alone.
-	Bytes    bool
+	Bytes bool
+	// Places says that the feature is about several places of one destination: a name that is looked up as it is
+	// asked for has none.
+	Places   bool
 	Defaults []Default
 	// Read settles the feature's value. n may not exist: then Read returns the
 	// default, or nil for none.

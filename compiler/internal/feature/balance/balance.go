@@ -68,7 +68,7 @@ func (b Balance) key() string { return strings.TrimSpace(string(b.By) + " " + b.
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "balance", On: []resolve.On{resolve.OnService, resolve.OnVersion, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false, Bytes: true,
+		Name: name, Field: "balance", On: []resolve.On{resolve.OnService, resolve.OnVersion, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false, Bytes: true, Places: true,
 		Defaults: []resolve.Default{
 			{Field: "service.balance", Value: "leastRequest", Why: "a workload that is slow, or has much to do, gets less"},
 			{Field: "service.balance.leastRequest.slowStart", Value: "none", Why: "where many come and go, those that are new would leave their part to the few others"},

@@ -38,7 +38,7 @@ func (Kept) TraitName() string { return sessionName }
 var Session = feature.Feature{
 	Rule: resolve.Rule{
 		Name: sessionName, Field: sessionName,
-		On: []resolve.On{resolve.OnService, resolve.OnVersion, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false,
+		On: []resolve.On{resolve.OnService, resolve.OnVersion, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false, Places: true,
 		Defaults: []resolve.Default{{Field: "session.cookie.ttl", Value: "until the browser is closed", Why: "a workload that is gone meanwhile has nothing to come back to"}},
 		Read:     readSession, Fits: notHashed, Uses: nil,
 	},

@@ -66,7 +66,7 @@ func (v Check) MeantAt(p model.Port) bool {
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "health", On: []resolve.On{resolve.OnExternal}, Answers: false, Bytes: true,
+		Name: name, Field: "health", On: []resolve.On{resolve.OnExternal}, Answers: false, Bytes: true, Places: true,
 		Defaults: []resolve.Default{
 			{Field: "external.health.interval", Value: interval.String(), Why: "an address that is gone is left alone after half a minute"},
 			{Field: "external.health.timeout", Value: timeout.String(), Why: "what takes longer is no help to a request either"},

@@ -35,7 +35,7 @@ func (Threshold) TraitName() string { return name }
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "panic", On: []resolve.On{resolve.OnService, resolve.OnVersion, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false, Bytes: true,
+		Name: name, Field: "panic", On: []resolve.On{resolve.OnService, resolve.OnVersion, resolve.OnPort, resolve.OnExternal, resolve.OnDefault}, Answers: false, Bytes: true, Places: true,
 		Defaults: []resolve.Default{{Field: "service.panic", Value: strconv.Itoa(usual), Why: "Envoy's default"}},
 		Read:     read, Uses: nil,
 	},
