@@ -164,14 +164,14 @@ func (p Provider) Judges(of Provider, said space.User) string {
 		}
 	}
 	switch {
-	case said.Token == space.BadToken || p.Issuer != of.Issuer || p.KeyID() != of.KeyID():
+	case said.Token == space.BadToken || p.Issuer != of.Issuer:
 		return space.BadToken
-	case len(p.Audiences) == 0:
-		return space.SignedIn
-	case slices.ContainsFunc(audiences, func(a string) bool { return slices.Contains(p.Audiences, a) }):
-		return space.SignedIn
+	case len(p.Audiences) > 0 && !slices.ContainsFunc(audiences, func(a string) bool { return slices.Contains(p.Audiences, a) }):
+		return space.OtherAudience // which Envoy asks before it looks for a key
+	case p.KeyID() != of.KeyID():
+		return space.BadToken
 	}
-	return space.OtherAudience
+	return space.SignedIn
 }
 
 // Says are the claims of a token of p of which something is said: what is not, is the issuer and the
