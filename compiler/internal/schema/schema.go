@@ -177,6 +177,9 @@ func wantExpr(e ast.Expr, def *Definition) string {
 		if def.Pattern != nil {
 			return "a struct whose fields are names of your choice"
 		}
+		if len(def.Names()) == 0 {
+			return "a struct"
+		}
 		return "a struct with the fields " + strings.Join(def.Names(), ", ")
 	}
 	switch e := e.(type) {

@@ -113,7 +113,8 @@ func places() map[string]place {
 			edits:   {"request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove"},
 		})},
 		"cluster": {&clusterv3.Cluster{}, closed(map[string][]string{
-			speaks:  {"transport_socket", "transport_socket_matches", "typed_extension_protocol_options", "upstream_config", "filters"},
+			speaks: {"transport_socket", "transport_socket_matches", "typed_extension_protocol_options", "upstream_config", "filters", "http_protocol_options",
+				"http2_protocol_options", "common_http_protocol_options", "upstream_http_protocol_options", "protocol_selection"},
 			reaches: {"name", "type", "cluster_type", "eds_cluster_config", "load_assignment", "upstream_bind_config", "typed_dns_resolver_config", "ignore_health_on_host_removal"},
 			tells:   {"lrs_server", "lrs_report_endpoint_metrics", "metadata"},
 			"`balance` says how workloads are chosen":                     {"lb_policy", "load_balancing_policy", "lb_config", "lb_subset_config", "common_lb_config"},
