@@ -382,9 +382,7 @@ func readIntent(t *testing.T, files map[string]string) *reading {
 		for g, at := range p.Attach {
 			for h, host := range at.Host {
 				maps.DeleteFunc(host.Route, func(_ string, r *drawnRoute) bool { return r.ended(t) })
-				if len(host.Route) == 0 {
-					continue // the host need not be there any more
-				}
+				// A host is there as long as somebody attaches to it, though all of his routes have ended.
 				there := w.gateways[g].Host[h]
 				for name, r := range host.Route {
 					r.named(t, name, child(t, p.words, "attach", g, "host", h, "route", name))
