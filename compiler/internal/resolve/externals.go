@@ -51,12 +51,24 @@ func (l *linker) external(p *pkg, e intent.Entry) {
 		})
 	}
 	x.Routes = l.externalRoutes(n, place)
+	l.keepsHost(x)
 	x.Grants = l.externalGrants(p, x, n)
 	x.Via = l.via(p, x, n)
 	if inside := n.Field("inside"); inside.Exists() {
 		l.exceptions = append(l.exceptions, Exception{Path: path, Kind: "external", Owner: inside.Field("owner").Str(), Reason: inside.Field("reason").Str()})
 	}
 	l.mesh.Externals = append(l.mesh.Externals, x)
+}
+
+// keepsHost refuses another host where the host is what is looked up: that is none of the external's names then, and
+// nobody looks at its address.
+func (l *linker) keepsHost(x *model.External) {
+	for _, r := range x.Routes {
+		if host := r.Traits.Image().Host; x.Endpoints.Dynamic && host != "" {
+			l.add(diag.New(diag.CodeDynamic, l.lineOf(model.ExternalRoutePath(x.ID, r.Name)), "route %q asks for host %q at external %q, which is looked up by the host that is asked for", r.Name, host, x.ID).
+				WithFix("leave the host as it is, or declare an external with that host"))
+		}
+	}
 }
 
 // externalPort refuses a port that would send in plaintext what everybody expects to be secret.

@@ -16,7 +16,6 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
-	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/hop"
 )
 
@@ -29,16 +28,14 @@ const (
 )
 
 func onRoute(r *routev3.Route, v Questions, x *envoy.Ctx) {
-	for _, name := range x.Traits.Names() {
-		other, _ := x.Traits.Lookup(name)
-		c, ok := other.(trait.Changing)
-		if _, own := other.(Questions); !ok || own {
-			continue
+	for _, h := range x.Edited(v.TraitName()) {
+		if slices.Contains(v.Removed, h) {
+			x.Problem("write another header", "the route edits header %s, which authorizers set", h)
 		}
-		for _, e := range c.Image().Headers {
-			if slices.Contains(v.Removed, e.Name) {
-				x.Problem("write another header", "the route edits header %s, which authorizers set", e.Name)
-			}
+	}
+	for _, h := range r.GetMatch().GetHeaders() {
+		if slices.ContainsFunc(v.Image().Headers, func(e space.Edit) bool { return e.Name == h.GetName() && e.Open }) {
+			x.Problem("test another header", "the route is chosen by header %s, which an authorizer sets that is asked behind it: the visitor has written it", h.GetName())
 		}
 	}
 	v.untested(x)

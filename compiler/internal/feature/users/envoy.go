@@ -23,16 +23,14 @@ const removal, filters = "meshc.claims", "meshc.users"
 // onRoute puts a filter for each provider on a gateway's route. Where the service behind looks for a
 // token in the same place, it gets there.
 func onRoute(r *routev3.Route, v Users, x *envoy.Ctx) {
-	for _, name := range x.Traits.Names() {
-		other, _ := x.Traits.Lookup(name)
-		c, ok := other.(trait.Changing)
-		if _, own := other.(Users); !ok || own {
-			continue
+	for _, h := range x.Edited(v.TraitName()) {
+		if slices.Contains(v.Removed, h) {
+			x.Problem("write another header", "the route edits header %s, by which providers of tokens tell who the user is", h)
 		}
-		for _, e := range c.Image().Headers {
-			if slices.Contains(v.Removed, e.Name) {
-				x.Problem("write another header", "the route edits header %s, by which providers of tokens tell who the user is", e.Name)
-			}
+	}
+	for _, h := range r.GetMatch().GetHeaders() {
+		if slices.ContainsFunc(v.Image().Headers, func(e space.Edit) bool { return e.Name == h.GetName() && e.Open }) {
+			x.Problem("test another header", "the route is chosen by header %s, and what that says is only known when the user is: the visitor has written it", h.GetName())
 		}
 	}
 	for _, d := range denies(x.Gateway) {

@@ -230,6 +230,8 @@ type Ctx struct {
 	// Traits are all that the route has (OnRoute).
 	Traits trait.Set
 
+	// apart are those that single destinations of the route have for themselves.
+	apart    []trait.Set
 	sidecars bool
 	behind   []trait.Set
 	path     string
@@ -279,6 +281,24 @@ func (x *Ctx) Keys(p model.Provider) string {
 
 // Names notes that the resource names others of the snapshot, of any type.
 func (x *Ctx) Names(t release.TypeURL, names ...string) { x.out.need(t, names...) }
+
+// Edited are the headers of requests that features of the route, or of one of its destinations, change, but for the
+// one of that name.
+func (x *Ctx) Edited(but string) []string {
+	var out []string
+	for _, set := range append([]trait.Set{x.Traits}, x.apart...) {
+		for _, name := range set.Names() {
+			if v, _ := set.Lookup(name); name != but {
+				if c, ok := v.(trait.Changing); ok {
+					for _, e := range c.Image().Headers {
+						out = append(out, e.Name)
+					}
+				}
+			}
+		}
+	}
+	return out
+}
 
 // BehindSidecars reports whether all destinations of the route are services, whose proxies
 // are ours: what they say of their applications can be believed.

@@ -103,7 +103,7 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) []*routev3.Route {
 		r.Action = action
 	}
 	x := s.x
-	x.Traits = s.traits
+	x.Traits, x.apart = s.traits, each
 	x.Mesh, x.path, x.out, x.locate, x.keys = e.m, s.path, out, e.at, e.profile.Keys
 	x.sidecars = !slices.ContainsFunc(s.shares, func(sh share) bool { return sh.external })
 	for _, sh := range s.shares {
