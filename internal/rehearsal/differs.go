@@ -261,7 +261,7 @@ func differsArrived(want compiler.Answer, r compiler.Request, seen Seen) string 
 		sent[h.Name] = append(sent[h.Name], h.Value)
 	}
 	for _, f := range want.Outcome.Fields {
-		if f.Feature == "users" && f.Name == "removes" {
+		if (f.Feature == "users" || f.Feature == "authorize") && f.Name == "removes" {
 			for name := range strings.SplitSeq(f.Value, ", ") {
 				sent[name] = nil
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,10 +87,28 @@ func beyond(want compiler.Answer, r compiler.Request) string {
 	if why := tooSlow(want, r); why != "" {
 		return why
 	}
+	if away(want) {
+		return "a rehearsal has no authorizer, and one that would be asked has nothing admitted while it is away"
+	}
 	if _, err := url.ParseRequestURI(want.Arrives.Path); err != nil && want.Forwarded() && want.Arrives.Path != "" { // bytes have no path
 		return "the applications of a rehearsal read no path in which a % begins no escape"
 	}
 	return ""
+}
+
+// away reports whether a proxy on the way refuses requests as long as nobody answers who decides about them. Which of a
+// service's requests it asks about is not looked at.
+func away(want compiler.Answer) bool {
+	fields := slices.Clone(want.Outcome.Fields)
+	for _, b := range want.Beside {
+		fields = append(fields, b.Fields...)
+	}
+	for _, f := range fields {
+		if f.Feature == "authorize" && strings.HasSuffix(f.Name, " while it is away") && f.Value == "refused" {
+			return true
+		}
+	}
+	return false
 }
 
 // tooSlow is why nobody waits for what becomes of a request, "" if it comes soon enough.
