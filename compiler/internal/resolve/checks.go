@@ -487,10 +487,30 @@ func (l *linker) checkOwn(using []Rule) {
 		}
 	}
 	for w, accounts := range refused { // problems are sorted when they are told
-		why, fix := refusal(l.mesh.Service(w.to), w.port, accounts, "let it say: grant: "+w.rule+": mesh: true")
+		why, fix := refusal(l.mesh.Service(w.to), w.port, accounts, "let it say: grant: "+w.rule+": "+whoAre(accounts))
 		l.add(diag.New(diag.CodeRefused, w.at, "`%s` has %s send requests to %q, which refuses them: %s their senders", w.rule, someOf(accounts), w.to, why).
 			WithRelated(l.lineOf(model.ServicePath(w.to)), "the service").WithFix("%s", fix))
 	}
+}
+
+// whoAre is how a grant names accounts: by themselves, or many of them by their namespaces.
+func whoAre(accounts []string) string {
+	const few = 4
+	quoted := func(word string, names []string) string {
+		for i, n := range names {
+			names[i] = strconv.Quote(n)
+		}
+		return word + ": [" + strings.Join(names, ", ") + "]"
+	}
+	if len(accounts) <= few {
+		return quoted("accounts", slices.Sorted(slices.Values(accounts)))
+	}
+	in := map[string]bool{}
+	for _, a := range accounts {
+		namespace, _, _ := strings.Cut(a, "/")
+		in[namespace] = true
+	}
+	return quoted("namespaces", slices.Sorted(maps.Keys(in)))
 }
 
 // ownWish is what proxies would send by themselves to a port, and the line that says so.
