@@ -148,7 +148,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 				WithFix("write its fields by their names in Envoy's API, with values of their types"))
 			continue
 		}
-		if set := of.sets(m, ""); set != "" {
+		if set := of.names(merge, m.Descriptor(), ""); set != "" {
 			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q sets %s of %s: %s", e.Name, set, m.Descriptor().FullName(), of.closed[set]).
 				WithFix("leave it out, and say it in intent"))
 			continue
@@ -182,25 +182,28 @@ func reason(err error) string {
 	return text
 }
 
-// sets is a field that m sets and that is closed, "" for none. prefix is where m stands.
-func (of place) sets(m protoreflect.Message, prefix string) string {
-	var out []string
-	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+// names is a field that a patch names and that is closed, "" for none: of a value that is none to Envoy nothing would be left to
+// see in a message. d is the message's type, prefix where it stands.
+func (of place) names(n intent.Node, d protoreflect.MessageDescriptor, prefix string) string {
+	for _, e := range n.Fields() {
+		f := d.Fields().ByTextName(e.Name)
+		if f == nil {
+			f = d.Fields().ByJSONName(e.Name)
+		}
+		if f == nil {
+			continue // it would not have been read
+		}
 		path := prefix + string(f.Name())
-		switch {
-		case of.closed[path] != "":
-			out = append(out, path)
-		case !isValue(f):
-			if within := of.sets(v.Message(), path+"."); within != "" {
-				out = append(out, within)
+		if of.closed[path] != "" {
+			return path
+		}
+		if !isValue(f) {
+			if within := of.names(e.Node, f.Message(), path+"."); within != "" {
+				return within
 			}
 		}
-		return true
-	})
-	if len(out) == 0 {
-		return ""
 	}
-	return slices.Min(out)
+	return ""
 }
 
 // isValue reports whether a field is replaced as a whole: durations and wrapped numbers are, and so are lists.
