@@ -1156,7 +1156,7 @@ func (r *drawnRoute) before(o *drawnRoute) bool {
 		if m := x.Match.Path; m != nil {
 			segments = m.Prefix + m.Template
 			switch {
-			case m.StartsWith != "" || m.Regex != "" || m.IgnoreCase && m.Template == "" && m.Exact+m.Prefix != smallLetters(m.Exact+m.Prefix):
+			case m.StartsWith != "" || m.Regex != "" || m.IgnoreCase && m.Template == "" && strings.ToLower(m.Exact+m.Prefix) != strings.ToUpper(m.Exact+m.Prefix): // it has letters
 				kind = 1
 				paths++
 				front := m.StartsWith
