@@ -266,19 +266,34 @@ func routeKey(from []space.Origin) string {
 }
 
 // beforeAccess are the tests of an effective rule that a request meets before those of
-// access: its route's, and those of what features do on the way.
+// access: its route's, and those of what features do on the way. What goes to destinations with edits of
+// their own meets access once for each of its images, in their order.
 func beforeAccess(r space.Rule, access space.List) []space.Test {
+	images := r.Images
+	if len(images) == 0 {
+		images = []space.Image{r.Image}
+	}
+	for i, image := range slices.Backward(images) {
+		if !slices.ContainsFunc(images[:i], image.Equal) {
+			r.When, r.From = beforeOne(r, image, access)
+		}
+	}
+	return r.When
+}
+
+// beforeOne is what a rule asks before what access asks of an image at its end, and who asks it.
+func beforeOne(r space.Rule, image space.Image, access space.List) ([]space.Test, []space.Origin) {
 	for _, a := range access {
 		var err error
-		if a.When, _, err = r.Image.Before(a.When); err != nil {
+		if a.When, _, err = image.Before(a.When); err != nil {
 			continue // as with a rule that takes none of them
 		}
 		at, from := len(r.When)-len(a.When), len(r.From)-len(a.From)
 		if at >= 0 && from >= 0 && slices.Equal(r.From[from:], a.From) && slices.EqualFunc(r.When[at:], a.When, sameTest) {
-			return r.When[:at]
+			return r.When[:at], r.From[:from]
 		}
 	}
-	return r.When
+	return r.When, r.From
 }
 
 func sameTest(a, b space.Test) bool { return a.Key() == b.Key() }
