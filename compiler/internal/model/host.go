@@ -27,6 +27,15 @@ func MoreSpecific(a, b string) bool {
 	return len(a) > len(b)
 }
 
+// AllDenies are the gateway's own and those of its hosts.
+func (g *Gateway) AllDenies() []Deny {
+	out := slices.Clone(g.Denies)
+	for _, h := range g.Hosts {
+		out = append(out, h.Denies...)
+	}
+	return out
+}
+
 // HostsAt are the gateway's hosts at one of its ports.
 func (g *Gateway) HostsAt(port string) []Host {
 	return slices.DeleteFunc(slices.Clone(g.Hosts), func(h Host) bool { return !slices.Contains(h.Ports, port) })

@@ -24,6 +24,11 @@ func NewMatch(p Path, when ...space.Test) Match {
 	return Match{Path: p, When: when}
 }
 
+// Posted are the requests by which something is asked, or left, at a path: calls of gRPC are.
+func Posted(path string) Match {
+	return NewMatch(Path{Kind: PathExact, Value: path}, space.Values(space.MethodDim, "POST"))
+}
+
 // Tests is the match as tests.
 func (x Match) Tests() []space.Test {
 	if x.Path.IsZero() || slices.ContainsFunc(x.When, func(t space.Test) bool { return x.follows(t) }) {

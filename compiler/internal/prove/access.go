@@ -86,6 +86,7 @@ func closedBy(l space.List, o space.Outcome) space.List {
 type accessComparison struct {
 	q      Access
 	p      *problem
+	shared []space.Pattern
 	search *search
 	prefer *preferences
 	sides  [2][]accessRule
@@ -141,7 +142,8 @@ func newAccessComparison(q Access, lim Limits) (*accessComparison, error) {
 	for _, m := range q.Moves {
 		named = append(named, space.Pattern{Kind: space.Exact, Text: m.Before}, space.Pattern{Kind: space.Exact, Text: m.After})
 	}
-	named = append(named, shared(q.Before, q.After)...)
+	accounts := shared(q.Before, q.After)
+	named = append(named, accounts...)
 	if len(named) > 0 {
 		extra = append(extra, space.Rule{When: []space.Test{{Dim: space.IdentityDim, Any: named}}})
 	}
@@ -152,7 +154,7 @@ func newAccessComparison(q Access, lim Limits) (*accessComparison, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &accessComparison{q: q, p: p, kinds: map[string]*accessKind{}}
+	c := &accessComparison{q: q, p: p, shared: accounts, kinds: map[string]*accessKind{}}
 	c.identity, c.method, c.path = slices.Index(p.dims, space.IdentityDim), slices.Index(p.dims, space.MethodDim), slices.Index(p.dims, space.PathDim)
 	for side, l := range []space.List{q.Before, q.After} {
 		for _, r := range l {
@@ -630,7 +632,7 @@ func (c *accessComparison) candidates(d space.Dim) []space.Pattern {
 		}
 	}
 	if d == space.IdentityDim {
-		out = append(out, shared(c.q.Before, c.q.After)...)
+		out = append(out, c.shared...)
 		for _, id := range c.q.Absent { // who moves may have to be left out
 			out = append(out, space.Pattern{Kind: space.Exact, Text: id})
 		}

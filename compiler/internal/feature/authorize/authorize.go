@@ -71,11 +71,9 @@ var Feature = feature.Feature{
 		Defaults: []resolve.Default{{Field: "authorizer.timeout", Value: "200ms", Why: "every request waits for the answer"},
 			{Field: "authorizer.body", Value: "none", Why: "a request with a body would wait for its end"}, {Field: "authorizer.headers.told", Value: "all", Why: "what decides is the authorizer's to know"},
 			{Field: "authorizer.headers.sets", Value: "none", Why: "applications believe what proxies let through"}},
-		Read: read,
-		Uses: func(v trait.Value) []model.Target { return model.Targets(v.(Questions).Of) },
-		Sends: func(trait.Value, model.Target) model.Match {
-			return model.NewMatch(model.Path{Kind: model.PathExact, Value: ask}, space.Values(space.MethodDim, "POST"))
-		},
+		Read:  read,
+		Uses:  func(v trait.Value) []model.Target { return model.Targets(v.(Questions).Of) },
+		Sends: func(trait.Value, model.Target) model.Match { return model.Posted(ask) },
 		Waits: true,
 	},
 	Codec:      trait.JSON[Questions],

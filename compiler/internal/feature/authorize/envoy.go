@@ -33,10 +33,8 @@ func onRoute(r *routev3.Route, v Questions, x *envoy.Ctx) {
 			x.Problem("write another header", "the route edits header %s, which authorizers set", h)
 		}
 	}
-	for _, h := range r.GetMatch().GetHeaders() {
-		if slices.ContainsFunc(v.Image().Headers, func(e space.Edit) bool { return e.Name == h.GetName() && e.Open }) {
-			x.Problem("test another header", "the route is chosen by header %s, which an authorizer sets that is asked behind it: the visitor has written it", h.GetName())
-		}
+	for _, h := range envoy.ChosenBy(r, v.Image()) {
+		x.Problem("test another header", "the route is chosen by header %s, which an authorizer sets that is asked behind it: the visitor has written it", h)
 	}
 	v.untested(x)
 	for _, f := range v.filters(x) {
@@ -56,11 +54,7 @@ func onHost(h *routev3.VirtualHost, v Questions, x *envoy.Ctx) {
 // untested refuses denies of the gateway that test a header which an authorizer sets: it is asked behind them,
 // and what they see the visitor has written.
 func (qs Questions) untested(x *envoy.Ctx) {
-	denies := slices.Clone(x.Gateway.Denies)
-	for _, h := range x.Gateway.Hosts {
-		denies = append(denies, h.Denies...)
-	}
-	for _, d := range denies {
+	for _, d := range x.Gateway.AllDenies() {
 		for _, h := range slices.Concat(d.Headers, d.Not.Headers) {
 			if slices.ContainsFunc(qs.Image().Headers, func(e space.Edit) bool { return e.Name == h.Name && e.Open }) {
 				x.Problem("test another header", "deny %q tests header %s, which an authorizer sets that is asked behind it", d.Name, h.Name)

@@ -61,10 +61,8 @@ var Feature = feature.Feature{
 		Defaults: []resolve.Default{{Field: "limiter.timeout", Value: "100ms", Why: "every request waits for the answer"}, {Field: "limiter.domain", Value: "meshc", Why: "a limiter that serves others, too, tells whom it counts for"}},
 		Read:     read,
 		Uses:     func(v trait.Value) []model.Target { return model.Targets(v.(Quotas).Quotas) },
-		Sends: func(trait.Value, model.Target) model.Match {
-			return model.NewMatch(model.Path{Kind: model.PathExact, Value: ask}, space.Values(space.MethodDim, "POST"))
-		},
-		Waits: true,
+		Sends:    func(trait.Value, model.Target) model.Match { return model.Posted(ask) },
+		Waits:    true,
 	},
 	Codec:      trait.JSON[Quotas],
 	Meaning:    meaning,

@@ -71,12 +71,7 @@ func uses(v trait.Value) []model.Target {
 	return model.Targets(slices.DeleteFunc(slices.Clone(v.(Logs).Logs), func(l Log) bool { return l.File != "" }))
 }
 
-func sends(trait.Value, model.Target) model.Match { return posts(export) }
-
-// posts are requests by which something is left at a path.
-func posts(path string) model.Match {
-	return model.NewMatch(model.Path{Kind: model.PathExact, Value: path}, space.Values(space.MethodDim, "POST"))
-}
+func sends(trait.Value, model.Target) model.Match { return model.Posted(export) }
 
 // carriers are where `telemetry` may stand.
 func carriers() []resolve.On {

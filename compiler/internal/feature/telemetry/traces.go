@@ -64,9 +64,9 @@ var Tracing = feature.Feature{
 
 func sendsSpans(v trait.Value, _ model.Target) model.Match {
 	if t := v.(Traces); t.Kind == model.Zipkin {
-		return posts(t.Path)
+		return model.Posted(t.Path)
 	}
-	return posts(exportSpans)
+	return model.Posted(exportSpans)
 }
 
 // readTraces: a collector sends no spans of its own, or its spans would be about spans.

@@ -13,7 +13,6 @@ import (
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
-	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/hop"
 )
 
@@ -28,12 +27,10 @@ func onRoute(r *routev3.Route, v Users, x *envoy.Ctx) {
 			x.Problem("write another header", "the route edits header %s, by which providers of tokens tell who the user is", h)
 		}
 	}
-	for _, h := range r.GetMatch().GetHeaders() {
-		if slices.ContainsFunc(v.Image().Headers, func(e space.Edit) bool { return e.Name == h.GetName() && e.Open }) {
-			x.Problem("test another header", "the route is chosen by header %s, and what that says is only known when the user is: the visitor has written it", h.GetName())
-		}
+	for _, h := range envoy.ChosenBy(r, v.Image()) {
+		x.Problem("test another header", "the route is chosen by header %s, and what that says is only known when the user is: the visitor has written it", h)
 	}
-	for _, d := range denies(x.Gateway) {
+	for _, d := range x.Gateway.AllDenies() {
 		v.untested(d.Terms, x)
 		v.untested(d.Not, x)
 		for _, h := range slices.Concat(d.Headers, d.Not.Headers) {
@@ -53,28 +50,12 @@ func onRoute(r *routev3.Route, v Users, x *envoy.Ctx) {
 	}
 }
 
-// denies are those of a gateway and its hosts.
-func denies(g *model.Gateway) []model.Deny {
-	out := slices.Clone(g.Denies)
-	for _, h := range g.Hosts {
-		out = append(out, h.Denies...)
-	}
-	return out
-}
-
 // onRoutesTo refuses what a route does with a header in which the service behind looks for a token: who
 // is signed in there would not be who came.
 func onRoutesTo(_ *routev3.Route, vs []Users, x *envoy.Ctx) {
-	for _, name := range x.Traits.Names() {
-		other, _ := x.Traits.Lookup(name)
-		c, ok := other.(trait.Changing)
-		if _, own := other.(Users); !ok || own {
-			continue
-		}
-		for _, e := range c.Image().Headers {
-			if slices.ContainsFunc(vs, func(v Users) bool { return v.reads(e.Name) }) {
-				x.Problem("leave the header as it comes", "the route edits header %s, in which the service behind looks for tokens of its users", e.Name)
-			}
+	for _, h := range x.Edited(Users{}.TraitName()) {
+		if slices.ContainsFunc(vs, func(v Users) bool { return v.reads(h) }) {
+			x.Problem("leave the header as it comes", "the route edits header %s, in which the service behind looks for tokens of its users", h)
 		}
 	}
 }

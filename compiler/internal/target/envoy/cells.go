@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
@@ -46,6 +47,18 @@ type Cell struct {
 
 // Column maps the name of a trait to its cell.
 type Column map[string]Cell
+
+// finishing are the names of the features that have the last say of a message, sorted.
+func (c Column) finishing() []string {
+	var out []string
+	for name, cell := range c {
+		if cell.Lowering.finished != nil {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
 
 // OnRoute lowers a route's trait on the route of the caller's proxy (sidecar or
 // gateway). The route has its match and, unless the intent names no destination,
@@ -242,17 +255,16 @@ type Ctx struct {
 
 // finish lets those have their say of a message whose say comes last.
 func (e *emitter) finish(m proto.Message, traits trait.Set, x *Ctx) {
-	for _, name := range traits.Names() {
-		if f := e.cells[name].Lowering.finished; f != nil {
-			v, _ := traits.Lookup(name)
-			f(m, v, x)
+	for _, name := range e.finishing {
+		if v, ok := traits.Lookup(name); ok {
+			e.cells[name].Lowering.finished(m, v, x)
 		}
 	}
 }
 
 // finishes reports whether some of the traits have the last say of a message.
 func (e *emitter) finishes(traits trait.Set) bool {
-	return slices.ContainsFunc(traits.Names(), func(name string) bool { return e.cells[name].Lowering.finished != nil })
+	return slices.ContainsFunc(e.finishing, func(name string) bool { _, ok := traits.Lookup(name); return ok })
 }
 
 // Cluster is the name of the cluster of a destination, and notes that the resource names
@@ -295,6 +307,18 @@ func (x *Ctx) Edited(but string) []string {
 					}
 				}
 			}
+		}
+	}
+	return out
+}
+
+// ChosenBy are the headers by which a route is chosen and of which nothing is known before its filters have run: it goes
+// by what the visitor has written there.
+func ChosenBy(r *routev3.Route, image space.Image) []string {
+	var out []string
+	for _, h := range r.GetMatch().GetHeaders() {
+		if slices.ContainsFunc(image.Headers, func(e space.Edit) bool { return e.Name == h.GetName() && e.Open }) {
+			out = append(out, h.GetName())
 		}
 	}
 	return out

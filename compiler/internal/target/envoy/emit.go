@@ -40,7 +40,7 @@ type Profile struct {
 // a blob artifact for every distinct resource, sorted by path, each with the mesh path
 // that it comes from. With an error among the problems there are no artifacts.
 func Emit(m *model.Mesh, cells Column, conditions Conditions, parts []coverage.Part, p Profile) ([]release.Artifact, []string, diag.List) {
-	e := &emitter{m: m, cells: cells, conditions: conditions, profile: p, run: &run{mesh: m, memo: map[string]*entry{}, before: p.Memo.load()}}
+	e := &emitter{m: m, cells: cells, finishing: cells.finishing(), conditions: conditions, profile: p, run: &run{mesh: m, memo: map[string]*entry{}, before: p.Memo.load()}}
 	problems := append(e.checkParts(parts), e.checkTraits()...)
 	if problems.HasErrors() {
 		return nil, nil, problems.Sorted()
@@ -76,6 +76,7 @@ func Emit(m *model.Mesh, cells Column, conditions Conditions, parts []coverage.P
 type emitter struct {
 	m          *model.Mesh
 	cells      Column
+	finishing  []string
 	conditions Conditions
 	profile    Profile
 	run        *run
