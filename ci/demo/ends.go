@@ -52,6 +52,10 @@ func restart(ctx context.Context, w *world) (string, error) {
 		proxies(), hash, took.Round(time.Millisecond), calm), err
 }
 
+// restartedBy is the field manager of a restart that Flux leaves alone: a field of any
+// manager of kubectl's own it takes back when it looks next.
+const restartedBy = "flux-client-side-apply"
+
 // roll replaces every pod: those of the teams by their Deployments, those of the gateway
 // as a node that is drained would.
 func roll(ctx context.Context, w *world) (string, error) {
@@ -64,8 +68,9 @@ func roll(ctx context.Context, w *world) (string, error) {
 		return "", err
 	}
 	began := time.Now()
+	w.out.Tell("A restart under Flux says whose it is: what managers of kubectl's own wrote, Flux takes back when it looks next.")
 	for _, namespace := range []string{"bookinfo", "reports"} {
-		if _, err := w.kubectl(ctx, 0, 2, "-n", namespace, "rollout", "restart", "deployment"); err != nil {
+		if _, err := w.kubectl(ctx, 0, 2, "-n", namespace, "rollout", "restart", "deployment", "--field-manager", restartedBy); err != nil {
 			return "", err
 		}
 	}
@@ -78,8 +83,8 @@ func roll(ctx context.Context, w *world) (string, error) {
 			return false, err
 		}
 		for uid := range now {
-			if old[uid] {
-				return false, fmt.Errorf("%s is still there", uid)
+			if old[uid] != "" {
+				return false, fmt.Errorf("%s is still there", old[uid])
 			}
 		}
 		n, err := w.ready(ctx)
@@ -119,16 +124,16 @@ func (w *world) rollGateway(ctx context.Context) error {
 	return nil
 }
 
-// uids are those of the mesh's pods.
-func (w *world) uids(ctx context.Context) (map[string]bool, error) {
-	out := map[string]bool{}
+// uids are those of the mesh's pods, each with the pod's name.
+func (w *world) uids(ctx context.Context) (map[string]string, error) {
+	out := map[string]string{}
 	for _, namespace := range []string{"bookinfo", "edge", "reports"} {
 		list, err := w.cluster.Client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return nil, err
 		}
 		for _, p := range list.Items {
-			out[string(p.UID)] = true
+			out[string(p.UID)] = p.Namespace + "/" + p.Name
 		}
 	}
 	return out, nil
