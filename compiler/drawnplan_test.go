@@ -480,11 +480,30 @@ func TestPlansOfAllWordsAreTrue(t *testing.T) {
 	}
 	// Which kinds of lines the first hundred meet changes with every new word: some are
 	// rare, and are met a little later.
-	const enough, atMost = 100, 3
+	const enough, atMost, round = 100, 3, 10
 	n := 0
-	for ; n < *drawnPairs || *drawnPairs >= enough && n < atMost**drawnPairs && len(missing()) > 0; n++ {
-		seed := *drawnSeed + uint64(n)
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { drawnPair(t, seed, counts) })
+	for n < *drawnPairs || *drawnPairs >= enough && n < atMost**drawnPairs && len(missing()) > 0 {
+		next := round
+		if n < *drawnPairs {
+			next = min(round, *drawnPairs-n)
+		}
+		seen := make([]map[string]int, next)
+		t.Run("from "+fmt.Sprint(*drawnSeed+uint64(n)), func(t *testing.T) {
+			for i := range seen {
+				seed := *drawnSeed + uint64(n+i)
+				seen[i] = map[string]int{}
+				t.Run(fmt.Sprint(seed), func(t *testing.T) {
+					t.Parallel()
+					drawnPair(t, seed, seen[i])
+				})
+			}
+		})
+		for _, one := range seen {
+			for kind, times := range one {
+				counts[kind] += times
+			}
+		}
+		n += next
 	}
 	t.Logf("%d pairs: %v", n, counts)
 	if n < enough {

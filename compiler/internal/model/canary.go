@@ -13,7 +13,7 @@ import (
 type Canary struct {
 	Stable    string `json:"stable"`
 	Candidate string `json:"candidate"`
-	// Steps are the candidate's shares in percent, rising; At is one of them.
+	// Steps are the candidate's shares in percent, rising; At is one of them, or 0.
 	Steps []Percent `json:"steps"`
 	At    Percent   `json:"at"`
 	// Cohort says that there are requests of which the candidate gets all, by the route CohortName.

@@ -69,7 +69,8 @@ func (l *linker) canary(n intent.Node) *model.Canary {
 	return out
 }
 
-// steps reads the steps of a canary, which rise, and of which `at` is one.
+// steps reads the steps of a canary, which rise, and of which `at` is one, or 0: back is
+// always a way.
 func (l *linker) steps(c intent.Node, out *model.Canary) {
 	if steps := c.Field("steps"); len(steps.List()) == 0 {
 		l.add(diag.New(diag.CodeRange, steps.Pos(), "%s has no step", c.Path()).WithFix("write at least %s, at which it stands", out.At))
@@ -82,12 +83,15 @@ func (l *linker) steps(c intent.Node, out *model.Canary) {
 		}
 		out.Steps = append(out.Steps, step)
 	}
-	if len(out.Steps) == 0 || slices.Contains(out.Steps, out.At) {
+	if len(out.Steps) == 0 || out.At == 0 || slices.Contains(out.Steps, out.At) {
 		return
 	}
-	steps := make([]string, len(out.Steps))
-	for i, s := range out.Steps {
-		steps[i] = s.String()
+	var steps []string
+	if out.Steps[0] > 0 {
+		steps = append(steps, "0")
+	}
+	for _, s := range out.Steps {
+		steps = append(steps, s.String())
 	}
 	l.add(diag.New(diag.CodeRange, c.Field("at").Pos(), "%s stands at %s, which is none of its steps", c.Path(), out.At).
 		WithRelated(c.Field("steps").Pos(), "the steps").WithFix("write one of %s, or add %s to `steps`", strings.Join(steps, ", "), out.At))
