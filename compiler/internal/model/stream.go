@@ -12,6 +12,8 @@ type PortSays struct {
 	// Proxies are IP prefixes of the proxies in front that say whom they have a connection from, sorted:
 	// nobody else gets in. None: connections come from where they come from.
 	Proxies []string `json:"proxies,omitempty"`
+	// Namespaces are those whose externals may go out at a port for proxies of the mesh, sorted; none means all.
+	Namespaces []string `json:"namespaces,omitempty"`
 	// Streams are the routes of connections whose bytes go on as they are, sorted by name.
 	Streams []Stream `json:"streams,omitempty"`
 }

@@ -135,6 +135,7 @@ const (
 	OldestTLS       What = "oldestTLS"
 	PlainHTTP       What = "plainHTTP"
 	ProxiesBelieved What = "proxiesBelieved"
+	WayOutFor       What = "wayOutFor"
 	VisitorsAsked   What = "visitorsAsked"
 	Ciphers         What = "ciphers"
 	ALPN            What = "alpn"
@@ -239,6 +240,7 @@ var sentences = map[What]string{
 	Certificates:    "host {host} shows {before} → {after}",
 	OldestTLS:       "host {host} takes TLS {before} → {after} and newer",
 	PlainHTTP:       "plain HTTP of host {host}: {before} → {after}",
+	WayOutFor:       "port {port} is a way out for externals of {before|all namespaces} → {after|all namespaces}",
 	ProxiesBelieved: "port {port} believes {before|nobody} → {after|nobody} where connections come from (PROXY protocol)",
 	VisitorsAsked:   "host {host} takes visitors by certificate: {before|anyone} → {after|anyone}",
 	Ciphers:         "host {host} takes the ciphers {before|the usual ones} → {after|the usual ones} of TLS 1.2",

@@ -131,6 +131,9 @@ func (c *comparison) gatewayPorts(id string, b, a *model.Gateway) {
 			c.gatewayNote(id, class, KindAddress, ofPort(PortSocket, name, socket(b, was), socket(a, is)))
 		}
 		c.proxies(id, name, b.Says[name].Proxies, a.Says[name].Proxies)
+		if was.Protocol == is.Protocol {
+			c.wayOut(id, name, b.Says[name].Namespaces, a.Says[name].Namespaces)
+		}
 		if was.Protocol != is.Protocol {
 			class := Narrowing // who still speaks the old one is not answered
 			if is.Protocol == model.HTTP || was.Protocol == model.MeshTLS {
@@ -153,6 +156,18 @@ func (c *comparison) proxies(id, port string, was, is []string) {
 	}
 	if !slices.Equal(was, is) {
 		c.gatewayNote(id, class, KindAddress, Change{What: ProxiesBelieved, Port: port, Before: was, After: is})
+	}
+}
+
+// wayOut compares whose externals may go out at a port. Which of them do is told of the externals;
+// this is who may say so without the gateway's owner.
+func (c *comparison) wayOut(id, port string, was, is []string) {
+	class := Neutral
+	if len(was) > 0 && (len(is) == 0 || len(without(is, was)) > 0) {
+		class = Widening
+	}
+	if !slices.Equal(was, is) {
+		c.gatewayNote(id, class, KindAddress, Change{What: WayOutFor, Port: port, Before: was, After: is})
 	}
 }
 

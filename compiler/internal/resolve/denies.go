@@ -59,6 +59,35 @@ func (l *linker) gatewayDeny(p *pkg, e intent.Entry) model.Deny {
 	return d
 }
 
+// denyRequests refuses a gateway's denies where they are of requests and none come, and where connections
+// come as well to which they would let in whoever they seem to keep out.
+func (l *linker) denyRequests(g *model.Gateway, n intent.Node) {
+	requests := slices.ContainsFunc(g.Ports, func(p model.Port) bool { return p.Protocol.IsHTTP() })
+	bytes := slices.IndexFunc(g.Ports, func(p model.Port) bool { return p.Protocol == model.TCP || p.Protocol == model.TLS })
+	elsewhere := "delete it; who may go out there is said by the grants of the externals"
+	if bytes >= 0 {
+		elsewhere = "delete it; whom a route of connections takes is said there: match: sources"
+	}
+	for _, e := range n.Field("deny").Fields() {
+		own := slices.Concat(g.Denies, g.ShadowDenies)
+		i := slices.IndexFunc(own, func(d model.Deny) bool { return d.Name == e.Name })
+		switch {
+		case !requests:
+			l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "deny %q refuses requests, and no port of gateway %q takes any", e.Name, g.ID).WithFix("%s", elsewhere))
+		case bytes >= 0 && i >= 0 && !ofRequestsAlone(own[i].Terms):
+			l.add(diag.New(diag.CodeProtocol, e.Node.Pos(), "deny %q keeps addresses out, and connections to port %q of gateway %q would not be kept out", e.Name, g.Ports[bytes].Name, g.ID).
+				WithRelated(l.lineOf(model.GatewayPortPath(g.ID, g.Ports[bytes].Name)), "the port").
+				WithFix(`write it at the hosts, or add paths: ["/*"]; whom the port's routes take is said there: match: sources`))
+		}
+	}
+}
+
+// ofRequestsAlone reports whether terms name more of requests than where they come from.
+func ofRequestsAlone(t model.Terms) bool {
+	t.Sources, t.Clients = nil, nil
+	return t.AsksRequests()
+}
+
 // canDeny refuses a deny whose own exceptions leave it nothing.
 func (l *linker) canDeny(e intent.Entry, d model.Deny) {
 	if !l.leaves(d.Terms, d.Not) || d.Ports != nil && !slices.ContainsFunc(d.Ports, d.At) {

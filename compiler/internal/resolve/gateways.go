@@ -42,6 +42,7 @@ func (l *linker) gateway(p *pkg, e intent.Entry) {
 		g.Hosts = append(g.Hosts, l.host(p, g, h))
 	}
 	l.noHosts(g, e)
+	l.denyRequests(g, n)
 	slices.SortFunc(g.Hosts, func(a, b model.Host) int { return strings.Compare(a.Name, b.Name) })
 	l.mesh.Gateways = append(l.mesh.Gateways, g)
 }

@@ -26,6 +26,11 @@ func (l *linker) portSays(p *pkg, g *model.Gateway, n intent.Node) {
 			g.Says[e.Name] = says
 		}
 	}
+	for _, d := range l.waysOut[g.ID].ports {
+		if len(d.namespaces) > 0 {
+			g.Says[d.Name] = model.PortSays{Namespaces: slices.Sorted(slices.Values(d.namespaces))}
+		}
+	}
 	if len(g.Says) == 0 {
 		g.Says = nil
 	}

@@ -63,6 +63,9 @@ func (l *linker) hostPorts(g *model.Gateway, tls bool, e intent.Entry) []string 
 			WithRelated(l.lineOf(model.GatewayPath(g.ID)), "the gateway").WithFix(`add to the gateway: port: https: {number: 443, protocol: "https"}`))
 	case tls:
 		out = append(out, l.unnamedPorts(g, model.HTTPS, e)...)
+	case len(https) == 0 && len(speaking(g.Ports, model.HTTP)) == 0 && len(g.Ports) > 0:
+		l.add(diag.New(diag.CodeHostPort, e.Node.Pos(), "host %q is at no port: none of gateway %q takes requests", e.Name, g.ID).
+			WithRelated(l.lineOf(model.GatewayPath(g.ID)), "the gateway").WithFix("add to the gateway: port: http: number: 80"))
 	}
 	slices.Sort(out)
 	return out
