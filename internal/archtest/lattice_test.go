@@ -32,6 +32,7 @@ const (
 	xsync       = "golang.org/x/sync"
 	xwebsocket  = "golang.org/x/net/websocket"
 	xhttp2      = "golang.org/x/net/http2"
+	xsuffixes   = "golang.org/x/net/publicsuffix"
 	xsys        = "golang.org/x/sys"
 	xtext       = "golang.org/x/text"
 	prometheus  = "github.com/prometheus"
@@ -99,7 +100,7 @@ func middle() []row {
 		{pkg: in + "intent", may: []string{in + "schema", in + "source", in + "trait", "internal/canon", "internal/durable", "schemas", cueLang, xsync}},
 		{pkg: in + "trait", may: []string{in + "space"}, pure: true},
 		{pkg: in + "model", may: []string{in + "trait", in + "space", "compiler/release", "internal/canon", "internal/certref", "internal/hop"}, pure: true},
-		{pkg: in + "resolve", may: []string{in + "intent", in + "model", in + "trait", in + "space", in + "eval", in + "prove", "compiler/release", "internal/hop", "internal/parallel"}, pure: true},
+		{pkg: in + "resolve", may: []string{in + "intent", in + "model", in + "trait", in + "space", in + "eval", in + "prove", "compiler/release", "internal/hop", "internal/parallel", xsuffixes}, pure: true},
 		{pkg: in + "space", may: []string{"internal/canon", "internal/hop"}, pure: true},
 		{pkg: in + "eval", may: []string{in + "model", in + "trait", in + "space", "compiler/release", "internal/canon", "internal/hop"}, pure: true},
 		{pkg: in + "prove", may: []string{in + "space"}, pure: true},

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/net/publicsuffix"
+
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
@@ -81,6 +83,13 @@ func (l *linker) externalPort(x *model.External, p model.Port, n intent.Node) {
 		WithFix("write protocol: %q, which callers' proxies speak by TLS; or \"tls\" if callers begin it themselves", secured[p.Protocol]))
 }
 
+// sharedByAll reports whether a domain belongs to nobody in particular: a top one, or one under which
+// a registry gives names away, as "co.uk" (publicsuffix.org, the part of registries).
+func sharedByAll(domain string) bool {
+	suffix, registry := publicsuffix.PublicSuffix(domain)
+	return !strings.Contains(domain, ".") || registry && suffix == domain
+}
+
 // dynamic refuses what an external cannot say whose hosts are looked up as they are asked for: what would let its
 // callers go anywhere, and what needs to know its places beforehand.
 func (l *linker) dynamic(x *model.External, n intent.Node) {
@@ -95,7 +104,7 @@ func (l *linker) dynamic(x *model.External, n intent.Node) {
 		problem(at.Pos(), `add: hosts: ["*.s3.example"]`, "external %q is wherever the name is that is asked for, and has no hosts: its callers could go anywhere", x.ID)
 	}
 	for _, h := range x.Hosts {
-		if suffix, wild := strings.CutPrefix(h, "*"); wild && strings.Count(suffix, ".") < 2 {
+		if below, wild := strings.CutPrefix(h, "*"); wild && sharedByAll(strings.TrimPrefix(below, ".")) {
 			problem(n.Field("hosts").Pos(), `name a domain that belongs to somebody: hosts: ["*.s3.example"]`, "host %q of external %q is too wide to be looked up as it is asked for: its callers could go anywhere", h, x.ID)
 		}
 	}

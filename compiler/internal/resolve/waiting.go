@@ -43,9 +43,60 @@ func (l *linker) checkWaiting() {
 		path = path[:len(path)-1]
 		done[id] = true
 	}
+	problems := len(l.diags)
 	for _, s := range l.mesh.Services {
 		if !done[s.ID] && len(waits[s.ID]) > 0 {
 			visit(s.ID)
 		}
 	}
+	if len(l.diags) == problems {
+		l.warnWaiting(waits)
+	}
+}
+
+// warnWaiting tells who is asked about requests and makes such requests himself, as far as is declared.
+// They may be ones about which nobody is asked.
+func (l *linker) warnWaiting(waits map[string][]wait) {
+	for _, s := range l.mesh.Services {
+		for _, w := range waits[s.ID] {
+			back := l.wayBack(w.on, s.ID, waits)
+			if back == nil {
+				continue
+			}
+			l.add(diag.Warn(diag.CodeCycle, l.lineOf(model.ServicePath(s.ID)+"/"+w.rule), "who is asked about requests calls who asks: %s", ringText(append([]string{s.ID}, back...))).
+				WithFix("let `%s` leave out the paths that %q needs, or take the call away", w.rule, w.on))
+		}
+	}
+}
+
+// wayBack is a shortest way from one service to another over calls and questions, with both, nil if there is none.
+func (l *linker) wayBack(from, to string, waits map[string][]wait) []string {
+	came := map[string]string{from: ""}
+	for queue := []string{from}; len(queue) > 0; queue = queue[1:] {
+		var next []string
+		if s := l.mesh.Service(queue[0]); s != nil {
+			for _, c := range s.Calls {
+				next = append(next, c.To)
+			}
+		}
+		for _, w := range waits[queue[0]] {
+			next = append(next, w.on)
+		}
+		for _, id := range next {
+			if _, seen := came[id]; seen {
+				continue
+			}
+			if came[id] = queue[0]; id != to {
+				queue = append(queue, id)
+				continue
+			}
+			var way []string
+			for at := to; at != ""; at = came[at] {
+				way = append(way, at)
+			}
+			slices.Reverse(way)
+			return way
+		}
+	}
+	return nil
 }
