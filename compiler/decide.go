@@ -881,13 +881,13 @@ func words(o Outcome) string {
 		return fmt.Sprintf("answered by %s (%d)", o.By, o.Status)
 	case space.Forward:
 	}
-	total := 0
-	for _, s := range o.Shares {
-		total += s.Weight
-	}
 	var parts []string
 	for _, s := range o.Shares {
-		parts = append(parts, fmt.Sprintf("%s %s%%", s.Target, model.PercentOf(100*float64(s.Weight)/float64(total))))
+		part := fmt.Sprintf("%s %s%%", s.Target, model.PercentOf(o.Percent(s)))
+		if s.Status != 0 {
+			part += fmt.Sprintf(" (refused there, %d)", s.Status)
+		}
+		parts = append(parts, part)
 	}
 	return "forwarded to " + strings.Join(parts, ", ")
 }

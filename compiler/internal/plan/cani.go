@@ -62,12 +62,33 @@ type CanEntry struct {
 	Text    string         `json:"text"`
 	Witness space.Request  `json:"witness"`
 	From    []space.Origin `json:"from,omitempty"`
+	// Refused are the destinations that refuse their shares of it.
+	Refused []RefusedShare `json:"refused,omitempty"`
 	// Bounds are how long parts of what gets through may last, as the first proxy keeps it.
 	Bounds []Bound `json:"bounds,omitempty"`
 }
 
+// RefusedShare is what a destination of a route does not let through of its requests.
+type RefusedShare struct {
+	// Target is "namespace/service/port/version".
+	Target string `json:"target"`
+	// Percent is its share of the route's requests.
+	Percent model.Percent `json:"percent"`
+	Status  int           `json:"status"`
+}
+
+// refusedOf are the shares of an outcome that do not get through.
+func refusedOf(o space.Outcome) (out []RefusedShare) {
+	for _, s := range o.Shares {
+		if s.Status != 0 && s.Weight > 0 {
+			out = append(out, RefusedShare{s.Target, model.PercentOf(o.Percent(s)), s.Status})
+		}
+	}
+	return out
+}
+
 // CanI answers a query about scope d of mesh m. A redirect counts as not
-// getting through: the destination never sees the request.
+// getting through, nor does what a fault answers for all: the destination never sees the request.
 func CanI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer, error) {
 	out, err := canI(m, d, q, lim)
 	if err == nil && out.Can == No {
@@ -127,9 +148,9 @@ func canI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer
 	home, _, _ := strings.Cut(d.Scope.ID, "/")
 	out := CanAnswer{Can: No}
 	for _, h := range hits {
-		if h.Rule.Then.Verdict == space.Forward {
+		if h.Rule.Then.Verdict == space.Forward && !slices.ContainsFunc(h.Rule.Then.Partly, space.Partial.Ends) {
 			w := completed(h.Witness, q)
-			e := CanEntry{Text: say.set(h, region, home), Witness: w, From: decide(d, w).From}
+			e := CanEntry{Text: say.set(h, region, home), Witness: w, From: decide(d, w).From, Refused: refusedOf(h.Rule.Then)}
 			if d.Scope.Protocol != string(model.TCP) {
 				e.Bounds = BoundsOf(h.Rule.Then)
 			}
@@ -149,7 +170,7 @@ func canI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer
 		}
 	}
 	switch {
-	case len(out.Set) == len(hits) && len(hits) > 0:
+	case len(out.Set) == len(hits) && len(hits) > 0 && !slices.ContainsFunc(out.Set, func(e CanEntry) bool { return len(e.Refused) > 0 }):
 		out.Can = Yes
 	case len(out.Set) > 0:
 		out.Can = Partly

@@ -122,6 +122,15 @@ type Share struct {
 	Fields []Field `json:"fields,omitempty"`
 }
 
+// Percent is a share's part of the outcome's requests, of a hundred.
+func (o Outcome) Percent(s Share) float64 {
+	total := 0
+	for _, x := range o.Shares {
+		total += x.Weight
+	}
+	return 100 * float64(s.Weight) / float64(max(total, 1))
+}
+
 // like is all of a share but its weight, as a text.
 func (s Share) like() string {
 	out := s.Target + "\n" + strconv.Itoa(s.Status) + "\n" + s.Upgrades
