@@ -6,7 +6,9 @@ package patches
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -18,6 +20,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -34,6 +37,7 @@ const (
 	field = "patch"
 
 	atManager = "manager"
+	atCluster = "cluster"
 	// digits of a patch's digest are told.
 	digits = 12
 )
@@ -112,7 +116,7 @@ func places() map[string]place {
 			filters: {"require_tls", "typed_per_filter_config", "rate_limits", "cors", "metadata", "retry_policy_typed_config"},
 			edits:   {"request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove"},
 		})},
-		"cluster": {&clusterv3.Cluster{}, closed(map[string][]string{
+		atCluster: {&clusterv3.Cluster{}, closed(map[string][]string{
 			speaks: {"transport_socket", "transport_socket_matches", "typed_extension_protocol_options", "upstream_config", "filters", "http_protocol_options",
 				"http2_protocol_options", "common_http_protocol_options", "upstream_http_protocol_options", "protocol_selection"},
 			reaches: {"name", "type", "cluster_type", "eds_cluster_config", "load_assignment", "upstream_bind_config", "typed_dns_resolver_config", "ignore_health_on_host_removal"},
@@ -127,40 +131,31 @@ func places() map[string]place {
 
 func read(n intent.Node, x *resolve.Place) trait.Value {
 	var out Patches
+	set := map[string]map[string]string{} // which patch sets which fields of a message
 	for _, e := range n.Fields() {
 		if x.Expired(e.Node) {
 			continue
 		}
-		at, merge := e.Node.Field("at").Str(), e.Node.Field("merge")
-		raw, err := merge.JSON()
-		if err != nil {
-			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q: %v", e.Name, err))
+		at := e.Node.Field("at").Str()
+		m := readOne(e, at, x)
+		if m == nil {
 			continue
 		}
-		if at != atManager && x.At == resolve.OnGateway {
-			x.Problem(diag.New(diag.CodePatch, e.Node.Field("at").Pos(), "patch %q is for the %s of a gateway, whose hosts have no such thing of their own", e.Name, at).WithFix("patch its manager, or the service behind it"))
-			continue
+		leaves := leavesOf(e.Node.Field("merge"), m, "")
+		if set[at] == nil {
+			set[at] = map[string]string{}
 		}
-		of := places()[at]
-		m := of.empty.ProtoReflect().New()
-		if err := protojson.Unmarshal(raw, m.Interface()); err != nil {
-			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q is no part of %s: %s", e.Name, m.Descriptor().FullName(), reason(err)).
-				WithFix("write its fields by their names in Envoy's API, with values of their types"))
-			continue
-		}
-		if set := of.names(merge, m.Descriptor(), ""); set != "" {
-			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q sets %s of %s: %s", e.Name, set, m.Descriptor().FullName(), of.closed[set]).
-				WithFix("leave it out, and say it in intent"))
-			continue
-		}
-		if proto.Size(m.Interface()) == 0 {
-			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q sets nothing", e.Name).WithFix("name a field of %s, or delete the patch", m.Descriptor().FullName()))
+		if d, ok := standsAlone(e.Name, at, leaves, set[at]); !ok {
+			x.Problem(d)
 			continue
 		}
 		text, err := canon.Proto(m.Interface())
 		if err != nil {
-			x.Problem(diag.New(diag.CodePatch, merge.Pos(), "patch %q: %v", e.Name, err))
+			x.Problem(diag.New(diag.CodePatch, e.Node.Field("merge").Pos(), "patch %q: %v", e.Name, err))
 			continue
+		}
+		for _, l := range leaves {
+			set[at][l.path] = e.Name
 		}
 		x.Except(field, e.Node)
 		out = append(out, Patch{Name: e.Name, At: at, Merge: text})
@@ -170,6 +165,55 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	}
 	slices.SortFunc(out, func(a, b Patch) int { return cmp.Compare(a.Name, b.Name) })
 	return out
+}
+
+// readOne is the message that a patch is of, with what it sets alone; nil if it is none, which is told.
+func readOne(e intent.Entry, at string, x *resolve.Place) protoreflect.Message {
+	merge, pos := e.Node.Field("merge"), e.Node.Field("at").Pos()
+	problem := func(at diag.Pos, fix, format string, args ...any) protoreflect.Message {
+		x.Problem(diag.New(diag.CodePatch, at, "patch "+strconv.Quote(e.Name)+format, args...).WithFix("%s", fix))
+		return nil
+	}
+	switch {
+	case at != atManager && x.At == resolve.OnGateway:
+		return problem(pos, "patch its manager, or the service behind it", " is for the %s of a gateway, whose hosts have no such thing of their own", at)
+	case at != atCluster && x.To.Protocol == model.TCP:
+		return problem(pos, `delete it, or patch the callers' cluster: at: "cluster"`, " is for the %s of port %q, whose bytes go through none", at, x.To.Name)
+	}
+	raw, err := merge.JSON()
+	if err != nil {
+		return problem(merge.Pos(), "write values that are known", ": %v", err)
+	}
+	of := places()[at]
+	m := of.empty.ProtoReflect().New()
+	message := string(m.Descriptor().FullName())
+	if err := protojson.Unmarshal(raw, m.Interface()); err != nil {
+		return problem(merge.Pos(), "write its fields by their names in Envoy's API, with values of their types", " is no part of %s: %s", message, reason(err))
+	}
+	if set := of.names(merge, m.Descriptor(), ""); set != "" {
+		return problem(merge.Pos(), "leave it out, and say it in intent", " sets %s of %s: %s", set, message, of.closed[set])
+	}
+	if len(merge.Fields()) == 0 {
+		return problem(merge.Pos(), "name a field of "+message+", or delete the patch", " sets nothing")
+	}
+	return m
+}
+
+// standsAlone refuses fields that nothing is said of, and those of which another patch says something, too. set is
+// which patch sets which fields of the message.
+func standsAlone(name, at string, leaves []leaf, set map[string]string) (diag.Diagnostic, bool) {
+	for _, l := range leaves {
+		if l.unset {
+			return diag.New(diag.CodePatch, l.pos, "patch %q sets %s to what it is where nobody sets it, which no message of Envoy's says", name, l.path).
+				WithFix("leave it out; meshc's own value of a field is replaced by another one alone"), false
+		}
+		for _, path := range slices.Sorted(maps.Keys(set)) {
+			if path == l.path || strings.HasPrefix(path, l.path+".") || strings.HasPrefix(l.path, path+".") {
+				return diag.New(diag.CodePatch, l.pos, "patches %q and %q both set %s of the %s", set[path], name, l.path, at).WithFix("keep one of them"), false
+			}
+		}
+	}
+	return diag.Diagnostic{}, true
 }
 
 // reason is an error of protojson without the words that change from run to run.
@@ -204,6 +248,34 @@ func (of place) names(n intent.Node, d protoreflect.MessageDescriptor, prefix st
 		}
 	}
 	return ""
+}
+
+// leaf is a field of a message that a patch sets as a whole.
+type leaf struct {
+	path string
+	pos  diag.Pos
+	// unset says that the message does not tell its value from none.
+	unset bool
+}
+
+// leavesOf are the fields that a patch sets, by their paths, in the order in which it names them. m is what was read of it.
+func leavesOf(n intent.Node, m protoreflect.Message, prefix string) (out []leaf) {
+	for _, e := range n.Fields() {
+		f := m.Descriptor().Fields().ByTextName(e.Name)
+		if f == nil {
+			f = m.Descriptor().Fields().ByJSONName(e.Name)
+		}
+		if f == nil {
+			continue // it would not have been read
+		}
+		path := prefix + string(f.Name())
+		if isValue(f) || !m.Has(f) || len(e.Node.Fields()) == 0 {
+			out = append(out, leaf{path, e.Node.Pos(), !m.Has(f)})
+			continue
+		}
+		out = append(out, leavesOf(e.Node, m.Get(f).Message(), path+".")...)
+	}
+	return out
 }
 
 // isValue reports whether a field is replaced as a whole: durations and wrapped numbers are, and so are lists.
