@@ -1653,7 +1653,40 @@ func (w *reading) led(t *testing.T, r *drawnRoute, words map[string]string, q as
 	} else if out.verdict = "forward"; !slices.Contains(ends, "forward") {
 		out.verdict = strings.Join(ends, " or ")
 	}
-	out.to = strings.Join(keys, ", ")
+	out.to = strings.Join(keys, ", ") + limits(t, words, q)
+	return out
+}
+
+// drawnLimit is a limit or a quota, by one limiter.
+type drawnLimit struct {
+	Requests, Burst, Status float64
+	Per, OnFailure          string
+	By                      struct {
+		Client, Method bool
+		Header         string
+	}
+	drawnRule
+}
+
+// limits are those by which a gateway counts a request.
+func limits(t *testing.T, words map[string]string, q asked) string {
+	t.Helper()
+	out := ""
+	for _, word := range []string{"rateLimit", "quota"} {
+		var all map[string]drawnLimit
+		decode(t, words[word], &all)
+		for _, name := range slices.Sorted(maps.Keys(all)) {
+			l := all[name]
+			if !l.refusesWhat(q) {
+				continue
+			}
+			if word == "quota" && l.Shadow { // which never fails
+				l.OnFailure = ""
+			}
+			l.By.Header = strings.ToLower(l.By.Header)
+			out += fmt.Sprint(" ", word, " ", name, l.Requests, " ", cmp.Or(l.Burst, l.Requests), l.Per, cmp.Or(l.Status, 429), l.OnFailure, l.By, l.Shadow)
+		}
+	}
 	return out
 }
 

@@ -143,12 +143,14 @@ mesh: service: {web: port: http: number: 80, job: port: http: number: 80}
 mesh: gateway: edge: {port: http: number: 80, host: "shop.test": {quota: visitors: {limiter: "main", onFailure: "refuse", requests: 3, per: "24h", by: client: true}, route: {all: to: seen: 100, free: {match: path: prefix: "/open", to: seen: 100, quota: {}}}}}` +
 			service("app", `{all: {limiter: "main", onFailure: "refuse", requests: 6, per: "24h"}, each: {limiter: "main", onFailure: "admit", requests: 5, per: "24h", by: {identity: true}}}`) +
 			service("keyed", `{tenants: {limiter: "main", onFailure: "admit", requests: 2, per: "24h", by: {header: "x-tenant"}}}`) +
+			service("both", `{all: {limiter: "main", onFailure: "admit", requests: 2, per: "24h"}}, rateLimit: own: {requests: 1, per: "24h", status: 503}`) +
+			service("dear", `{open: {limiter: "main", onFailure: "refuse", requests: 1, per: "24h", by: {identity: true}, paths: ["/open"], not: {methods: ["PUT"]}}}`) +
 			service("seen", `{all: {limiter: "main", onFailure: "refuse", requests: 1, per: "24h", shadow: true}}`))},
 	}, compiler.Options{At: compileDate()})
 	if err := ds.Err(); err != nil {
 		t.Fatal(err)
 	}
-	reh, err := prog.Rehearse([]compiler.Request{{From: "shop/web", To: "shop/app"}, {From: "shop/job", To: "shop/app"}, {From: "shop/web", To: "shop/keyed"}, {From: "shop/web", To: "shop/seen"}, {To: "gateway/shop/edge", Host: "shop.test"}})
+	reh, err := prog.Rehearse([]compiler.Request{{From: "shop/web", To: "shop/app"}, {From: "shop/job", To: "shop/app"}, {From: "shop/web", To: "shop/keyed"}, {From: "shop/web", To: "shop/seen"}, {To: "gateway/shop/edge", Host: "shop.test"}, {From: "shop/web", To: "shop/dear"}, {From: "shop/web", To: "shop/both"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +165,7 @@ mesh: gateway: edge: {port: http: number: 80, host: "shop.test": {quota: visitor
 	if err := stage.Recast(ctx, limits, to(address)); err != nil {
 		t.Fatal(err)
 	}
-	const web, job, keyed, seen, edge = 0, 1, 2, 3, 4
+	const web, job, keyed, seen, edge, dear, both = 0, 1, 2, 3, 4, 5, 6
 	asked := map[int]bool{}
 	ask := func(door int, path string, headers ...compiler.Header) int {
 		t.Helper()
@@ -203,10 +205,17 @@ mesh: gateway: edge: {port: http: number: 80, host: "shop.test": {quota: visitor
 	expect("a quota that looks on", seen, "/", []int{200, 200, 200})
 	expect("a visitor", edge, "/", []int{200, 200, 200, 429})
 	expect("a route without", edge, "/open", []int{200, 200, 200, 200})
+	expect("what a proxy's own limit refuses, of which the quota hears nothing", both, "/", []int{200, 503, 503, 503})
+	expect("what a quota leaves out", dear, "/", []int{200, 200, 200})
+	expect("what it counts", dear, "/open", []int{200, 429})
+	expect("what it counts, in another spelling that no grant admits", dear, "/%6fpen", []int{429})
+	expect("what it leaves out, still", dear, "/", []int{200})
 
 	end()
 	expect("admitted while nobody counts", keyed, "/", []int{200, 200, 200}, tenant("a"))
 	expect("refused while nobody counts", web, "/", []int{503, 503})
 	expect("refused to visitors while nobody counts", edge, "/", []int{503, 503})
+	expect("refused of what is counted while nobody counts", dear, "/open", []int{503})
+	expect("what a quota leaves out, while nobody counts", dear, "/", []int{200})
 	expect("a quota that looks on, while nobody counts", seen, "/", []int{200, 200})
 }

@@ -93,6 +93,68 @@ mesh: gateway: edge: {
 	}
 }
 
+// A limit for some requests counts them in every spelling that an application may take for them, and counts nothing else;
+// what it leaves out it leaves out as it is written.
+func TestRateIsLimitedOfSomeRequests(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	p := shop(t, `
+mesh: service: {
+	a: {port: http: number: 8080, calls: {app: {}, each: {}}}
+	b: {port: http: number: 8080, calls: {app: {}, each: {}}}
+	app: {port: http: number: 80, grant: all: mesh: true, rateLimit: {
+		login: {requests: 2, per: "1h", paths: ["/login", "/login/*"], methods: ["GET", "POST"], not: paths: ["/login/style"]}
+		all: {requests: 15, per: "1h", status: 503}
+	}}
+	each: {port: http: number: 80, grant: all: mesh: true, rateLimit: one: {requests: 1, per: "1h", paths: ["/dear"], by: identity: true}}
+	web: {port: http: number: 80, grant: all: mesh: true}
+}
+mesh: gateway: edge: {port: http: number: 80, host: "shop.test": {
+	rateLimit: writes: {requests: 1, per: "1h", methods: ["POST"], not: paths: ["/hooks/*"]}
+	route: {
+		moved: {match: path: prefix: "/moved", to: web: 100, rewrite: prefix: "/hooks"}
+		all: to: web: 100
+	}
+}}
+`)
+	doors := []compiler.Request{{From: "shop/a", To: "shop/app"}, {From: "shop/a", To: "shop/each"}, {From: "shop/b", To: "shop/each"}, {To: "gateway/shop/edge", Host: "shop.test"}}
+	reh, stage := stageOf(ctx, t, p, doors)
+	const app, each, other, edge = 0, 1, 2, 3
+	for i, c := range []struct {
+		door         int
+		method, path string
+		want         int
+	}{
+		{app, "", "/", 200}, {app, "", "/", 200}, {app, "", "/", 200}, // of which the limit says nothing
+		{app, "PUT", "/login", 200}, {app, "", "/login/style", 200}, {app, "", "/loginpage", 200},
+		{app, "", "/login", 200}, {app, "POST", "/login/now?then=1", 200}, {app, "", "/login", 429},
+		// No spelling is a way around, nor is the method that asks for the same without its body.
+		{app, "", "/%6cogin", 429}, {app, "", "/LOGIN", 429}, {app, "HEAD", "/login", 429}, {app, "", "//login", 429}, {app, "", "/login/", 429}, {app, "", "/login?x=/login/style", 429}, {app, "", "/login/STYLE", 429},
+		{app, "", "/login/style", 200}, {app, "", "/", 200},
+		// What one limit refused took nothing of the other, which ten have passed.
+		{app, "", "/", 200}, {app, "", "/", 200}, {app, "", "/", 200}, {app, "", "/", 200}, {app, "", "/", 200}, {app, "", "/", 503}, {app, "OPTIONS", "/", 503},
+
+		{each, "", "/dear", 200}, {each, "", "/dear", 429}, {each, "", "/cheap", 200}, {other, "", "/dear", 200}, {other, "", "/dear", 429},
+
+		{edge, "", "/", 200}, {edge, "POST", "/hooks/one", 200}, {edge, "POST", "/hooks/two", 200},
+		{edge, "POST", "/", 200}, {edge, "POST", "/", 429}, {edge, "", "/", 200}, {edge, "POST", "/hooks/three", 200},
+		// A gateway counts requests as they come, whatever its route makes of them, and each route by itself.
+		{edge, "POST", "/moved", 200}, {edge, "POST", "/moved", 429},
+	} {
+		r := compiler.Request{Method: c.method, Path: c.path}
+		if c.door == edge {
+			r.Host = "shop.test"
+		}
+		got, err := stage.Ask(ctx, reh.Doors[c.door], r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Status != c.want {
+			t.Errorf("request %d, %+v: %d, want %d", i, c, got.Status, c.want)
+		}
+	}
+}
+
 func tenant(name string) []compiler.Header { return []compiler.Header{{Name: "x-tenant", Value: name}} }
 
 func visitor(addresses string) []compiler.Header {

@@ -58,3 +58,24 @@ func (a Asked) Tests() []space.Test {
 	add(but, true)
 	return when
 }
+
+// What the names of fields end in that say of which requests something is asked, behind the name of who asks.
+const (
+	OnlyMethods = "only methods"
+	OnlyPaths   = "only paths"
+	NotThese    = "not"
+)
+
+// Acts are what a feature does at a station to the requests that are asked, as fields. At a gateway it is done to
+// these alone; what a service does is told of the service as a whole, so there fields behind the name say to which.
+func (a Asked) Acts(at space.Station, gateway bool, name string, does ...space.Field) []space.Act {
+	if gateway {
+		return []space.Act{{At: at, When: a.Tests(), Fields: does}}
+	}
+	for _, f := range []space.Field{{Name: OnlyMethods, Value: Requests{Methods: a.Methods}.Words()}, {Name: OnlyPaths, Value: Requests{Paths: a.Paths}.Words()}, {Name: NotThese, Value: a.Not.Words()}} {
+		if f.Value != "" {
+			does = append(does, space.Field{Feature: does[0].Feature, Name: name + " " + f.Name, Value: f.Value})
+		}
+	}
+	return space.Labels(at, does...)
+}

@@ -1,9 +1,12 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
 )
 
@@ -70,4 +73,37 @@ func List(fs []space.Field) string {
 // Arrow words a change as "what: before → after".
 func Arrow(what string, before, after []space.Field) string {
 	return fmt.Sprintf("%s: %s → %s", what, List(before), List(after))
+}
+
+// nobody is a list of requests that are none.
+const nobody = "none"
+
+// Asked is what it means that something is asked of other requests than before, as the fields of model.Asked say
+// behind a name: Narrowing of more, Widening where some are left out, Nothing of the same.
+func Asked(before, after []space.Field, name string) Class {
+	class := Nothing
+	for _, what := range []string{model.OnlyMethods, model.OnlyPaths, model.NotThese} {
+		b, a := Value(before, name+" "+what), Value(after, name+" "+what)
+		if a == b {
+			continue
+		}
+		if what == model.NotThese {
+			b, a = cmp.Or(a, nobody), cmp.Or(b, nobody)
+		}
+		class = Worst(class, covered(b, a))
+	}
+	return class
+}
+
+// covered is what it means that those of one list are asked, and then of another: "" is all.
+func covered(before, after string) Class {
+	in := func(list, of string) bool {
+		return of == "" || list != "" && !slices.ContainsFunc(strings.Split(list, ", "), func(x string) bool {
+			return x != nobody && !slices.Contains(strings.Split(of, ", "), x)
+		})
+	}
+	if in(before, after) {
+		return Narrowing
+	}
+	return Widening
 }

@@ -176,6 +176,10 @@ func (x *Place) ClaimHeaders() []string {
 
 // Asked reads of which requests something is asked. Problems are noted.
 func (x *Place) Asked(n intent.Node) model.Asked {
-	only, not := x.l.termsOf(x.pkg, n), x.l.termsOf(x.pkg, n.Field("not"))
+	except := n.Field("not")
+	only, not := x.l.termsOf(x.pkg, n), x.l.termsOf(x.pkg, except)
+	if except.Exists() && !x.l.leaves(only, not) {
+		x.Problem(diag.New(diag.CodeNever, except.Pos(), "it is about no request: its `not` takes back all that it says").WithFix("delete it, or what excepts too much"))
+	}
 	return model.Asked{Requests: model.Requests{Methods: only.Methods, Paths: only.Paths}, Not: model.Requests{Methods: not.Methods, Paths: not.Paths}}
 }

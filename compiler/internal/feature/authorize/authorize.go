@@ -130,25 +130,13 @@ func meaning(v trait.Value) []space.Act {
 		out = space.Labels(at, space.Field{Feature: name, Name: removes, Value: strings.Join(removed, ", ")})
 	}
 	for _, q := range qs.Of {
-		fields := q.fields()
-		if qs.Visitors {
-			out = append(out, space.Act{At: at, When: q.Tests(), Fields: fields})
-			continue
-		}
-		for _, f := range []space.Field{
-			{Name: only + " methods", Value: model.Requests{Methods: q.Methods}.Words()}, {Name: only + " paths", Value: model.Requests{Paths: q.Paths}.Words()}, {Name: not, Value: q.Not.Words()},
-		} {
-			if f.Value != "" {
-				fields = append(fields, space.Field{Feature: name, Name: q.Authorizer + " " + f.Name, Value: f.Value})
-			}
-		}
-		out = append(out, space.Labels(at, fields...)...)
+		out = append(out, q.Acts(at, qs.Visitors, q.Authorizer, q.fields()...)...)
 	}
 	return out
 }
 
 // What the names of fields end in, behind the authorizer's ID.
-const removes, asks, away, waits, body, told, sets, only, not = "removes", "asks", "while it is away", "waits", "body", "told", "sets", "only", "not"
+const removes, asks, away, waits, body, told, sets = "removes", "asks", "while it is away", "waits", "body", "told", "sets"
 
 // nobodys are the headers that are removed and that nobody sets here.
 func (qs Questions) nobodys() []string {
@@ -209,10 +197,8 @@ func change(before, after []space.Field) (plan.Class, string) {
 			note(plan.Narrowing)
 		case !is, what == asks:
 			note(plan.Widening)
-		case strings.HasPrefix(what, only):
-			note(covered(b, a))
-		case what == not:
-			note(covered(cmp.Or(a, nobody), cmp.Or(b, nobody)))
+		case what == model.OnlyMethods, what == model.OnlyPaths, what == model.NotThese:
+			note(plan.Asked(before, after, id))
 		case what == away && a == "refused":
 			note(plan.Narrowing)
 		default:
@@ -231,20 +217,4 @@ func taken(fields []space.Field) []string {
 		}
 	}
 	return out
-}
-
-// nobody is a list of requests that are none.
-const nobody = "none"
-
-// covered is what it means that those of one list are asked, and then of another: "" is all.
-func covered(before, after string) plan.Class {
-	in := func(list, of string) bool {
-		return of == "" || list != "" && !slices.ContainsFunc(strings.Split(list, ", "), func(x string) bool {
-			return x != nobody && !slices.Contains(strings.Split(of, ", "), x)
-		})
-	}
-	if in(before, after) {
-		return plan.Narrowing
-	}
-	return plan.Widening
 }

@@ -82,9 +82,9 @@ func (qs Questions) filters(x *envoy.Ctx) []filter {
 	for _, q := range qs.Of {
 		f := lower(q, x)
 		if !q.All() {
-			note, asked := envoy.Noting(name+"."+q.Authorizer, q.Asked)
-			out = append(out, filter{noting, note})
-			f.FilterEnabledMetadata = asked
+			noted := name + "." + q.Authorizer
+			out = append(out, filter{noting, envoy.Noting(noted, q.Asked)})
+			f.FilterEnabledMetadata = envoy.Noted(noted)
 		}
 		out = append(out, filter{kind, f})
 	}

@@ -9,6 +9,8 @@ import (
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
+	"google.golang.org/protobuf/proto"
+
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 )
 
@@ -27,16 +29,25 @@ func units() map[time.Duration]typev3.RateLimitUnit {
 }
 
 func onRoute(r *routev3.Route, v Quotas, x *envoy.Ctx) {
-	for _, q := range v.Quotas {
-		envoy.AddFilter(r, envoy.SlotLimits, kind, lower(q, x))
-	}
+	v.filters(x, func(kind string, config proto.Message) { envoy.AddFilter(r, envoy.SlotLimits, kind, config) })
 }
 
 func onHost(h *routev3.VirtualHost, v Quotas, x *envoy.Ctx) {
-	for _, q := range v.Quotas {
-		envoy.AddHostFilter(h, envoy.SlotLimits, kind, lower(q, x))
+	v.filters(x, func(kind string, config proto.Message) { envoy.AddHostFilter(h, envoy.SlotLimits, kind, config) })
+}
+
+// filters adds those of one carrier, in their order.
+func (qs Quotas) filters(x *envoy.Ctx, add func(kind string, config proto.Message)) {
+	for _, q := range qs.Quotas {
+		if !q.All() {
+			add(kind, envoy.Noting(q.whole(), q.Asked))
+		}
+		add(kind, lower(q, x))
 	}
 }
+
+// whole is the quota's name for limiters.
+func (q Quota) whole() string { return q.Whose + "/quota/" + q.Name }
 
 // lower makes a filter for one quota: which limiter it asks, and what becomes of a request about which
 // that does not answer, is said of a filter as a whole. What is only looked at never fails.
@@ -62,10 +73,16 @@ func lower(q Quota, x *envoy.Ctx) *ratelimitv3.RateLimit {
 	}
 }
 
-// actions are what a limiter is told of a request: whose quota it is, and what it is counted by.
+// actions are what a limiter is told of a request: whose quota it is, and what it is counted by. Of requests that
+// the quota leaves out it hears nothing.
 func actions(q Quota) []*routev3.RateLimit_Action {
+	const key = "quota"
+	of := &routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_GenericKey_{
+		GenericKey: &routev3.RateLimit_Action_GenericKey{DescriptorKey: key, DescriptorValue: q.whole()},
+	}}
+	if !q.All() {
+		of, _ = envoy.NotedCount(key, q.whole())
+	}
 	by, _ := envoy.Counted(q.By)
-	return append([]*routev3.RateLimit_Action{{ActionSpecifier: &routev3.RateLimit_Action_GenericKey_{
-		GenericKey: &routev3.RateLimit_Action_GenericKey{DescriptorKey: "quota", DescriptorValue: q.Whose + "/quota/" + q.Name},
-	}}}, by...)
+	return append([]*routev3.RateLimit_Action{of}, by...)
 }

@@ -49,6 +49,10 @@ type Quota struct {
 	Whose  string          `json:"whose"`
 	By     trait.CountedBy `json:"by,omitzero"`
 	Shadow bool            `json:"shadow,omitempty"`
+	// Gateway says that a gateway asks.
+	Gateway bool `json:"gateway,omitempty"`
+	// Asked are the requests that are counted.
+	model.Asked
 }
 
 // TraitName is "quota".
@@ -80,7 +84,8 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 			continue
 		}
 		q := Quota{Name: e.Name, Receiver: to.Receiver, Domain: to.Domain, Timeout: to.Timeout, Refuse: e.Node.Field("onFailure").Str() == refuse, Requests: int(e.Node.Field("requests").Int()),
-			Per: x.Duration(e.Node.Field("per"), time.Second), Whose: x.Carrier(), By: x.CountedBy(e.Node.Field("by")), Shadow: e.Node.Field("shadow").Bool()}
+			Per: x.Duration(e.Node.Field("per"), time.Second), Whose: x.Carrier(), By: x.CountedBy(e.Node.Field("by")), Shadow: e.Node.Field("shadow").Bool(),
+			Gateway: x.Gateway, Asked: x.Asked(e.Node)}
 		if _, ok := units()[time.Duration(q.Per)]; !ok {
 			x.Problem(diag.New(diag.CodeRange, e.Node.Field("per").Pos(), "a limiter counts by the second, the minute, the hour or the day, and not by %s", q.Per).WithFix(`write "1s", "1m", "1h" or "24h"`))
 		}
@@ -94,15 +99,15 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 }
 
 func meaning(v trait.Value) []space.Act {
-	var fields []space.Field
+	var out []space.Act
 	for _, q := range v.(Quotas).Quotas {
 		f := space.Field{Feature: name, Name: q.Name, Value: q.words()}
 		if !q.Shadow {
 			f.Number = float64(q.Requests) / time.Duration(q.Per).Seconds()
 		}
-		fields = append(fields, f)
+		out = append(out, q.Acts(space.AtWorkload, q.Gateway, q.Name, f)...) // behind the grants: who has none is not counted
 	}
-	return space.Labels(space.AtWorkload, fields...) // behind the grants: who has none is not counted
+	return out
 }
 
 // words say how many requests of whom, who counts, and what becomes of them while nobody does.
@@ -121,26 +126,23 @@ func (q Quota) words() string {
 	return out + ", all admitted while it is away"
 }
 
-// change: a quota that comes or is lowered refuses more; one that goes, grows, counts in another way or
-// only looks on protects less.
+// change: a quota that comes, is lowered or counts more requests refuses more; one that goes, grows, counts
+// others or in another way, or only looks on protects less.
 func change(before, after []space.Field) (plan.Class, string) {
-	find := func(fs []space.Field, name string) (space.Field, bool) {
-		for _, f := range fs {
-			if f.Name == name && f.Number > 0 {
-				return f, true
-			}
-		}
-		return space.Field{}, false
-	}
 	class := plan.Neutral
-	for _, a := range after {
-		if b, ok := find(before, a.Name); a.Number > 0 && (!ok || a.Number < b.Number) {
-			class = plan.Worst(class, plan.Narrowing)
-		}
-	}
-	for _, b := range before {
-		if a, ok := find(after, b.Name); b.Number > 0 && (!ok || a.Number > b.Number || a.Number == b.Number && a.Value != b.Value) {
-			class = plan.Worst(class, plan.Weakening)
+	note := func(c plan.Class) { class = plan.Worst(class, c) }
+	for _, f := range slices.Concat(before, after) {
+		b, a := plan.Number(before, f.Name), plan.Number(after, f.Name)
+		switch asked := plan.Asked(before, after, f.Name); {
+		case a > 0 && (b == 0 || a < b):
+			note(plan.Narrowing)
+		case b > 0 && (a == 0 || a > b || plan.Value(before, f.Name) != plan.Value(after, f.Name)):
+			note(plan.Weakening)
+		case a == 0: // held to by nobody, or what tells of which requests
+		case asked == plan.Widening:
+			note(plan.Weakening)
+		default:
+			note(asked)
 		}
 	}
 	return class, plan.Arrow(name, before, after)

@@ -15,8 +15,11 @@ import (
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
+	"google.golang.org/protobuf/proto"
+
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -53,6 +56,10 @@ type Limit struct {
 	Status int `json:"status,omitempty"`
 	// Shadow limits are counted and hold nobody.
 	Shadow bool `json:"shadow,omitempty"`
+	// Gateway says that a gateway counts.
+	Gateway bool `json:"gateway,omitempty"`
+	// Asked are the requests that it counts.
+	model.Asked
 }
 
 // TraitName is "rate-limit".
@@ -74,33 +81,47 @@ var Feature = feature.Feature{
 	Change:  change,
 	Envoy: envoy.Join(
 		envoy.OnRoute(func(r *routev3.Route, v Limits, _ *envoy.Ctx) {
-			for _, l := range v.inOrder() {
-				envoy.AddFilter(r, envoy.SlotLimits, "meshc.rate", lower(l))
-			}
+			v.filters(func(kind string, config proto.Message) { envoy.AddFilter(r, envoy.SlotLimits, kind, config) })
 		}),
 		envoy.OnInbound(func(h *routev3.VirtualHost, v Limits, _ *envoy.Ctx) {
-			for _, l := range v.inOrder() {
-				envoy.AddHostFilter(h, envoy.SlotLimits, "meshc.rate", lower(l))
-			}
+			v.filters(func(kind string, config proto.Message) { envoy.AddHostFilter(h, envoy.SlotLimits, kind, config) })
 		}),
 	).Needs(envoy.SlotLimits),
 	Kubernetes: kubernetes.Nothing("the proxies count"),
 	GatewayAPI: gatewayapi.Refuse("Gateway API has no rate limits"),
 }
 
-// inOrder has the limits that count by something in front of those for all together: who asks too
-// often takes nothing of what is everybody's.
+// filters adds those of one carrier, in their order.
+func (ls Limits) filters(add func(kind string, config proto.Message)) {
+	const kind = "meshc.rate"
+	for _, l := range ls.inOrder() {
+		if !l.All() {
+			add(kind, envoy.Noting(l.noted(), l.Asked))
+		}
+		add(kind, lower(l))
+	}
+}
+
+// noted is the name under which its requests are noted.
+func (l Limit) noted() string { return name + "." + l.Name }
+
+// inOrder has the limits that count by something in front of those for all together, and of these the ones for
+// some requests in front of those for all: who asks too often takes nothing of what is everybody's.
 func (ls Limits) inOrder() Limits {
 	out := slices.Clone(ls)
-	slices.SortStableFunc(out, func(a, b Limit) int { return together(a) - together(b) })
+	slices.SortStableFunc(out, func(a, b Limit) int { return a.shared() - b.shared() })
 	return out
 }
 
-func together(l Limit) int {
-	if l.By == (trait.CountedBy{}) {
+// shared grows with how many share a bucket.
+func (l Limit) shared() int {
+	switch {
+	case l.By != (trait.CountedBy{}):
+		return 0
+	case !l.All():
 		return 1
 	}
-	return 0
+	return 2
 }
 
 // lower makes the filter's configuration: enabled for all requests, and enforced unless it is a
@@ -128,6 +149,10 @@ func lower(l Limit) *ratelimitv3.LocalRateLimit {
 		out.Status = &typev3.HttpStatus{Code: typev3.StatusCode(l.Status)}
 	}
 	actions, entries := envoy.Counted(l.By)
+	if !l.All() {
+		action, entry := envoy.NotedCount("limit", l.noted())
+		actions, entries = append(actions, action), append(entries, entry)
+	}
 	if len(actions) == 0 {
 		out.TokenBucket = bucket
 		return out
@@ -167,12 +192,12 @@ func limit(of string, n intent.Node, x *resolve.Place) Limit {
 	if l.Status == tooMany {
 		l.Status = 0
 	}
-	l.By = x.CountedBy(n.Field("by"))
+	l.By, l.Asked, l.Gateway = x.CountedBy(n.Field("by")), x.Asked(n), x.Gateway
 	return l
 }
 
 func meaning(v trait.Value) []space.Act {
-	var fields []space.Field
+	var out []space.Act
 	for _, l := range v.(Limits) {
 		text := strconv.Itoa(l.Requests) + " per " + l.Per.String()
 		if by := l.By.Words(); by != "" {
@@ -185,32 +210,37 @@ func meaning(v trait.Value) []space.Act {
 			text += ", answered with " + strconv.Itoa(l.Status)
 		}
 		if l.Shadow {
-			text += ", counted only"
+			text += countedOnly
 		}
-		fields = append(fields, space.Field{Feature: name, Name: l.Name, Value: text})
+		// Behind the grants: who has none spends no tokens.
+		out = append(out, l.Acts(space.AtWorkload, l.Gateway, l.Name, space.Field{Feature: name, Name: l.Name, Value: text})...)
 	}
-	return space.Labels(space.AtWorkload, fields...) // behind the grants: who has none spends no tokens
+	return out
 }
 
-// change: a limit that appears refuses requests that got through; one that goes or moves protects
-// less. One that is only counted is none.
+// countedOnly is what is said of a shadow.
+const countedOnly = ", counted only"
+
+// change: a limit that appears, or is for more requests, refuses some that got through; one that goes, moves or is
+// for others protects less. One that is only counted is none.
 func change(before, after []space.Field) (plan.Class, string) {
-	held := func(fs []space.Field) []string {
-		var out []string
-		for _, f := range fs {
-			if !strings.HasSuffix(f.Value, ", counted only") {
-				out = append(out, f.Name+" "+f.Value)
-			}
-		}
-		return out
-	}
-	old, fresh := held(before), held(after)
 	class := plan.Neutral
-	switch {
-	case slices.ContainsFunc(old, func(l string) bool { return !slices.Contains(fresh, l) }):
-		class = plan.Weakening
-	case len(fresh) > len(old):
-		class = plan.Narrowing
+	held := func(fs []space.Field, limit string) string {
+		if v := plan.Value(fs, limit); !strings.HasSuffix(v, countedOnly) {
+			return v
+		}
+		return ""
+	}
+	for _, limit := range slices.Concat(before, after) {
+		switch b, a := held(before, limit.Name), held(after, limit.Name); {
+		case strings.Contains(limit.Name, " "): // tells of which requests
+		case b == "" && a != "":
+			class = plan.Worst(class, plan.Narrowing)
+		case b != a, a != "" && plan.Asked(before, after, limit.Name) == plan.Widening:
+			return plan.Weakening, plan.Arrow("rate limit", before, after)
+		case a != "":
+			class = plan.Worst(class, plan.Asked(before, after, limit.Name))
+		}
 	}
 	return class, plan.Arrow("rate limit", before, after)
 }

@@ -67,22 +67,6 @@ func Denying(policies map[string][]space.Test) *rbacv3.RBAC {
 	return &rbacv3.RBAC{Rules: rules}
 }
 
-// Noting notes of each request whether something is asked of it, under that name, and the matcher holds
-// where it is. It holds where nothing was noted, too: nobody passes because of a mistake here.
-func Noting(name string, asked model.Asked) (*rbacv3.RBAC, *matcherv3.MetadataMatcher) {
-	what := but(broadly(model.Terms{Methods: asked.Methods, Paths: asked.Paths}), strictly(model.Terms{Methods: asked.Not.Methods, Paths: asked.Not.Paths}))
-	rules := denyAll()
-	rules.Policies[name] = &rbacconfigv3.Policy{
-		Principals: []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_Any{Any: true}}}, Permissions: []*rbacconfigv3.Permission{what},
-	}
-	return &rbacv3.RBAC{ShadowRules: rules, ShadowRulesStatPrefix: name + "."}, &matcherv3.MetadataMatcher{
-		Filter: string(SlotRBAC),
-		Path:   []*matcherv3.MetadataMatcher_PathSegment{{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: name + ".shadow_engine_result"}}},
-		Value:  &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_StringMatch{StringMatch: exactString("allowed")}},
-		Invert: true,
-	}
-}
-
 // visitorDenials is what is refused to visitors of a gateway's host. Policies have the
 // denies' mesh paths for names, because a host's may have the name of its gateway's.
 func visitorDenials(g *model.Gateway, ofGateway []model.Deny, h model.Host, ofHost []model.Deny) *rbacconfigv3.RBAC {

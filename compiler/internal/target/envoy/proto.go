@@ -114,7 +114,7 @@ func added(said map[string]*anypb.Any, position Slot, kind string, config proto.
 	fs := append(in.FilterChain.Filters, &corev3.TypedExtensionConfig{Name: kind, TypedConfig: pack(config)})
 	of := func(f *corev3.TypedExtensionConfig) string { return strings.TrimRight(f.Name, ".0123456789") }
 	slices.SortStableFunc(fs, func(a, b *corev3.TypedExtensionConfig) int {
-		return cmp.Compare(slices.Index(amongUsers(), of(a)), slices.Index(amongUsers(), of(b)))
+		return cmp.Compare(slices.Index(inPosition(), of(a)), slices.Index(inPosition(), of(b)))
 	})
 	for i, f := range fs {
 		f.Name = of(f) + "." + strconv.Itoa(i+1)
