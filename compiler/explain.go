@@ -64,7 +64,13 @@ func (p *Program) carriersOf(a Answer) []carried {
 		return append(out, carried{x.Traits, model.ExternalPath(x.ID)})
 	}
 	if s := p.mesh.Service(a.Scope.ID); s != nil && a.Scope.Kind == "service" {
-		return append(out, routesOf(s, a.Scope.Port, func(r model.Route) bool { return a.met(model.RoutePath(s.ID, r.Name)) })...)
+		out = append(out, routesOf(s, a.Scope.Port, func(r model.Route) bool { return a.met(model.RoutePath(s.ID, r.Name)) })...)
+		for _, r := range s.Routes {
+			if a.met(model.RoutePath(s.ID, r.Name)) {
+				out = append(out, p.behind(r, a)...)
+			}
+		}
+		return out
 	}
 	for _, g := range p.mesh.Gateways {
 		for _, h := range g.Hosts {
@@ -92,16 +98,22 @@ func (p *Program) callsOf(a Answer) []carried {
 	return out
 }
 
-// behind are the services' routes to which a gateway's route leads: the one that a request met,
-// or, where requests are spread over several services, the one for all requests of each.
+// behind are the services' routes to which a gateway's or a service's route leads, and theirs: the one that a request
+// met, or, where requests are spread over several services, the one for all requests of each.
 func (p *Program) behind(r model.Route, a Answer) []carried {
 	to := slices.DeleteFunc(slices.Clone(r.To), func(t model.Target) bool { return t.Weight == 0 })
 	var out []carried
 	for _, t := range to {
 		if s := p.mesh.Service(t.Service); s != nil {
-			out = append(out, routesOf(s, t.Port, func(own model.Route) bool {
+			meant := func(own model.Route) bool {
 				return a.met(model.RoutePath(s.ID, own.Name)) || len(to) > 1 && own.Match.IsZero()
-			})...)
+			}
+			out = append(out, routesOf(s, t.Port, meant)...)
+			for _, own := range s.Routes {
+				if own.LeadsOn() && t.Version == "" && meant(own) {
+					out = append(out, p.behind(own, a)...)
+				}
+			}
 		}
 	}
 	return out

@@ -113,7 +113,7 @@ func shares(s *model.Service) []Share {
 				}
 				part := model.Percent(0)
 				for _, t := range r.To {
-					if t.Version == v.Name {
+					if t.Service == "" && t.Version == v.Name {
 						part += t.Weight
 					}
 				}
@@ -133,12 +133,12 @@ func nodePorts(ports []model.Port) []NodePort {
 	return out
 }
 
-// Edge is a call, or a route of a gateway.
+// Edge is a call, or a route of a gateway, or one of a service that leads to another service.
 type Edge struct {
 	From string `json:"from"`
 	To   string `json:"to"`
 	// Refused says that no request of the caller gets through: a call that lacks
-	// its grant, as a rule.
+	// its grant, as a rule. What a service's route leads on is its callers'.
 	Refused bool `json:"refused,omitempty"`
 }
 
@@ -158,6 +158,11 @@ func (p *Program) Graph() (Graph, error) {
 		}
 	}
 	for _, s := range p.mesh.Services {
+		for _, to := range p.mesh.LedTo(s)[1:] {
+			if leadsTo(s, to.ID) {
+				edge(s.ID, to.ID)
+			}
+		}
 		g.Nodes = append(g.Nodes, Node{ID: s.ID, Kind: "service", Versions: shares(s), Ports: nodePorts(s.Ports)})
 		for _, c := range s.Calls {
 			edge(s.ID, c.To)
@@ -172,6 +177,13 @@ func (p *Program) Graph() (Graph, error) {
 		g.Edges[i].Refused = refused[i]
 	}
 	return g, err
+}
+
+// leadsTo reports whether a route of a service sends to another one.
+func leadsTo(s *model.Service, id string) bool {
+	return slices.ContainsFunc(s.Routes, func(r model.Route) bool {
+		return slices.ContainsFunc(model.Weighty(r.To), func(t model.Target) bool { return t.Service == id })
+	})
 }
 
 // behind are the services and externals to which a gateway sends connections and requests, as
@@ -249,9 +261,9 @@ func (p *Program) refusals(edges []Edge) ([]bool, error) {
 	ds := p.scopes()
 	out := make([]bool, len(edges))
 	for i, e := range edges {
-		s := p.mesh.Service(e.To)
-		if s == nil {
-			continue // an external grants nothing
+		s, from := p.mesh.Service(e.To), p.mesh.Service(e.From)
+		if s == nil || from != nil && !slices.ContainsFunc(from.Calls, func(c model.Call) bool { return c.To == e.To }) {
+			continue // an external grants nothing, and by routes others come
 		}
 		out[i] = true
 		for _, id := range p.accounts(e.From) {

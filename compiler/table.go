@@ -46,7 +46,11 @@ func (p *Program) Table(a Answer) []Row {
 		if !ok {
 			return nil
 		}
-		return p.rowsOf(d, a, eval.Decide(d, q).Image.Of(q))
+		q = eval.Decide(d, q).Image.Of(q)
+		if s := p.mesh.Service(a.Scope.ID); s.LeadsOn() && len(a.Steps) > 0 {
+			return p.ledRows(ds, s, a, q)
+		}
+		return p.rowsOf(d, a, q)
 	}
 	g := p.mesh.Gateway(a.Scope.ID)
 	d, ok := eval.FindGateway(ds, a.Scope.ID, q.Host)
@@ -56,9 +60,38 @@ func (p *Program) Table(a Answer) []Row {
 	out := p.doorRows(g, d, a)
 	q = eval.Decide(d, q).Image.Of(q)
 	q.From, q.Source = g.Class().SPIFFEID(p.mesh.TrustDomain), q.Hop
-	for _, to := range p.destinations(g, d, a) {
+	return append(out, p.rowsBehind(ds, p.destinations(g, d, a), a, q)...)
+}
+
+// rowsBehind are the rules of destinations, each port's once, of a request as it arrives there.
+func (p *Program) rowsBehind(ds []space.Decision, to []model.Target, a Answer, q space.Request) []Row {
+	var out []Row
+	for _, to := range to {
 		if behind, ok := eval.FindService(ds, to.Service, to.Port); ok {
 			out = append(out, p.rowsOf(behind, a, q)...)
+		}
+	}
+	return out
+}
+
+// ledRows are those of where the routes of a service lead which an answer met.
+func (p *Program) ledRows(ds []space.Decision, s *model.Service, a Answer, q space.Request) []Row {
+	port, _ := s.Port(a.Scope.Port)
+	var to []model.Target
+	for _, e := range p.mesh.ServiceRoutes(s, port, model.EachCaller) {
+		if a.met(model.RoutePath(s.ID, e.Outer.Name)) && !slices.ContainsFunc(e.InnerPaths(), func(path string) bool { return !a.met(path) }) {
+			to = append(to, e.To...)
+		}
+	}
+	return p.rowsBehind(ds, ports(to), a, q)
+}
+
+// ports are the ports of targets with a weight, each once.
+func ports(to []model.Target) []model.Target {
+	var out []model.Target
+	for _, t := range to {
+		if t.Version = ""; t.Weight > 0 && !slices.ContainsFunc(out, func(o model.Target) bool { return o.Service == t.Service && o.Port == t.Port }) {
+			out = append(out, t)
 		}
 	}
 	return out
@@ -72,17 +105,13 @@ func (p *Program) destinations(g *model.Gateway, d space.Decision, a Answer) []m
 			continue
 		}
 		for _, e := range p.mesh.GatewayRoutes(g, h) {
-			if !a.met(model.GatewayRoutePath(g.ID, h.Name, e.Gateway.Name)) {
+			if !a.met(model.GatewayRoutePath(g.ID, h.Name, e.Outer.Name)) {
 				continue
 			}
-			for _, t := range e.To {
-				if t.Version = ""; t.Weight > 0 && !slices.ContainsFunc(out, func(o model.Target) bool { return o.Service == t.Service && o.Port == t.Port }) {
-					out = append(out, t)
-				}
-			}
+			out = append(out, e.To...)
 		}
 	}
-	return out
+	return ports(out)
 }
 
 // doorRows are the denies of a gateway's host.
@@ -103,7 +132,7 @@ func (p *Program) doorRows(g *model.Gateway, d space.Decision, a Answer) []Row {
 // routeMet are the traits of the route of a gateway's host that an answer met.
 func (p *Program) routeMet(g *model.Gateway, h model.Host, a Answer) trait.Set {
 	for _, e := range p.mesh.GatewayRoutes(g, h) {
-		if a.met(model.GatewayRoutePath(g.ID, h.Name, e.Gateway.Name)) {
+		if a.met(model.GatewayRoutePath(g.ID, h.Name, e.Outer.Name)) {
 			return e.Traits
 		}
 	}

@@ -21,6 +21,7 @@ const (
 	upgradeRequired   = 426
 	headTooLarge      = 431
 	notImplemented    = 501
+	unavailable       = 503
 	gatewayTimeout    = 504
 )
 

@@ -27,37 +27,27 @@ func Doubts(m *model.Mesh, c Column) []Doubt {
 					break
 				}
 			}
-			for _, r := range s.Routes {
-				if p.Protocol.IsHTTP() {
-					out = routeDoubts(out, m, s, p, r, c)
-				}
+			if p.Protocol.IsHTTP() {
+				out = routeDoubts(out, m, m.ServiceRoutes(s, p, model.EachCaller), c, func(e model.EffectiveRoute) string { return model.RoutePath(s.ID, e.Outer.Name) })
 			}
 		}
 	}
 	for _, g := range m.Gateways {
 		for _, h := range g.Hosts {
-			out = append(out, gatewayDoubts(m, g, h, c)...)
+			out = routeDoubts(out, m, m.GatewayRoutes(g, h), c, func(e model.EffectiveRoute) string { return model.GatewayRoutePath(g.ID, h.Name, e.Outer.Name) })
 		}
 	}
 	return out
 }
 
-// routeDoubts adds the doubt of a service's route, if there is one.
-func routeDoubts(out []Doubt, m *model.Mesh, s *model.Service, p model.Port, r model.Route, c Column) []Doubt {
-	for _, image := range images(r.TraitsAt(p.Name), r.To) {
-		out = doubt(out, model.RoutePath(s.ID, r.Name), image, s, p, c, m)
-	}
-	return out
-}
-
-func gatewayDoubts(m *model.Mesh, g *model.Gateway, h model.Host, c Column) []Doubt {
-	var out []Doubt
-	for _, e := range m.GatewayRoutes(g, h) {
-		route := model.GatewayRoutePath(g.ID, h.Name, e.Gateway.Name)
+// routeDoubts adds those of the rules of routes whose mesh paths path tells.
+func routeDoubts(out []Doubt, m *model.Mesh, rules []model.EffectiveRoute, c Column, path func(model.EffectiveRoute) string) []Doubt {
+	for _, e := range rules {
+		route := path(e)
 		if e.Unclear != "" {
 			at := route // several destinations agree on what is behind
-			if e.Service != nil {
-				at = model.RoutePath(e.Service.ID, e.Inner.Name)
+			if inner := e.InnerPaths(); len(inner) > 0 {
+				at = inner[len(inner)-1]
 			}
 			out = append(out, Doubt{route, at, e.Unclear})
 			continue

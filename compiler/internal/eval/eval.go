@@ -128,37 +128,38 @@ func ScopesBut(m *model.Mesh, c Column, without func(*model.Service, model.Port)
 }
 
 // SameScope reports whether all that ServiceScope looks at for a port of a service is the same in
-// two meshes: what it gives is then the same, too. The service is one object in both, or nothing
-// is known.
+// two meshes: what it gives is then the same, too. The service is one object in both and leads to no other, or
+// nothing is known.
 func SameScope(a, b *model.Mesh, s *model.Service, p model.Port) bool {
-	return a.TrustDomain == b.TrustDomain && a.Service(s.ID) == s && b.Service(s.ID) == s &&
+	return a.TrustDomain == b.TrustDomain && a.Service(s.ID) == s && b.Service(s.ID) == s && !s.LeadsOn() &&
 		slices.EqualFunc(a.CallersOf(s.ID, p.Name), b.CallersOf(s.ID, p.Name), model.CallsOf.Equal)
 }
 
-// ServiceScope follows the requests to one port through the caller's route and the
-// callee's proxy.
+// ServiceScope follows the requests to one port through the caller's routes and the
+// proxies of the services to which they lead: the one that is called, as a rule.
 func ServiceScope(m *model.Mesh, s *model.Service, p model.Port, c Column) space.Decision {
 	d := space.Decision{
 		Scope:  space.Scope{Kind: "service", ID: s.ID, Port: p.Name, Protocol: string(p.Protocol)},
 		Access: c.access(m, s, p),
 	}
-	at := doorOf(s, p, c, d.Access)
-	follow := func(w way, acts []act) {
-		before, behind := behindAccess(acts)
-		d.Effective = append(d.Effective, w.through(before, func(w way) space.List { return w.to(at, behind) })...)
+	known := behind{mesh: m, column: c, doors: map[destination]door{{s.ID, p.Name}: doorOf(s, p, c, d.Access)}}
+	follow := func(w way, to []model.Target, acts []act) {
+		before, after := behindAccess(acts)
+		d.Effective = append(d.Effective, w.through(before, func(w way) space.List { return w.to(known.ends(to), after) })...)
 	}
-	for _, r := range s.RoutesAt(p) {
-		rule, traits := routeRule(m.TrustDomain, s, p, r), trait.Set{}
-		if p.Protocol.IsHTTP() { // features of requests do not touch connections
-			traits = r.TraitsAt(p.Name)
+	for _, e := range m.ServiceRoutes(s, p, model.EachCaller) {
+		rule := routeRule(m.TrustDomain, s, e)
+		if e.NotFound {
+			d.Routes, d.Effective = append(d.Routes, rule), append(d.Effective, rule)
+			continue
 		}
-		for _, of := range callersOf(m, s.ID, p, r) {
-			begin, acts := c.leaving(rule, model.Tightens(of.Traits, r, traits), r.To)
-			follow(begin.of(m, of), acts)
+		for _, of := range callersOf(m, s.ID, p, e.To) {
+			begin, acts := c.leaving(rule, model.Tightens(of.Traits, e.To, e.Traits), e.To)
+			follow(begin.of(m, of), e.To, acts)
 		}
-		begin, acts := c.leaving(rule, traits, r.To)
+		begin, acts := c.leaving(rule, e.Traits, e.To)
 		d.Routes = append(d.Routes, begin.whole(acts))
-		follow(begin, acts)
+		follow(begin, e.To, acts)
 	}
 	last := notFound(model.ServicePath(s.ID))
 	d.Routes, d.Effective = append(d.Routes, last), append(d.Effective, last)
@@ -179,8 +180,8 @@ func (c Column) access(m *model.Mesh, s *model.Service, p model.Port) space.List
 }
 
 // callersOf are those who say something themselves of what a route sends to a port.
-func callersOf(m *model.Mesh, id string, p model.Port, r model.Route) []model.CallsOf {
-	if !p.Protocol.IsHTTP() || len(r.To) == 0 {
+func callersOf(m *model.Mesh, id string, p model.Port, to []model.Target) []model.CallsOf {
+	if !p.Protocol.IsHTTP() || len(to) == 0 {
 		return nil
 	}
 	return m.CallersOf(id, p.Name)

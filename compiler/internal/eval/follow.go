@@ -42,7 +42,7 @@ func (w way) follow(ends []end, acts []act, refused func(way, space.Outcome) way
 		met[i] = len(met)
 		var next []meeting
 		for _, m := range partial {
-			for _, r := range behind(w.imageOf(i), e.door.rules) {
+			for _, r := range beforeDoor(w.imageOf(i), e.door.rules) {
 				next = append(next, m.and(r))
 			}
 		}

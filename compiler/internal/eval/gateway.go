@@ -13,9 +13,9 @@ import (
 // tests on identity are decided here; whoever calls the gateway needs no grant.
 func gatewayDecision(m *model.Mesh, g *model.Gateway, h model.Host, c Column) space.Decision {
 	d := space.Decision{Scope: space.Scope{Kind: "gateway", ID: g.ID, Port: h.Name, Protocol: string(model.HTTP), Besides: besides(g, h)}}
-	known := behindGateway{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]door{}}
+	known := behind{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]door{}}
 	for _, e := range m.GatewayRoutes(g, h) {
-		r, refusals := gatewayRule(g, h, e), visitorRefusals(m.TrustDomain, g, h, e.Traits.SignedIn)
+		r, refusals := effectiveRule(model.GatewayRoutePath(g.ID, h.Name, e.Outer.Name), e, e.Match.Tests()), visitorRefusals(m.TrustDomain, g, h, e.Traits.SignedIn)
 		if r.Then.Verdict != space.Forward {
 			d.Routes = append(d.Routes, r)
 			d.Effective = append(d.Effective, start(r).through(refusals, func(w way) space.List { return space.List{w.rule()} })...)
@@ -59,25 +59,6 @@ func besides(g *model.Gateway, h model.Host) string {
 	return Besides(h.Name, names)
 }
 
-func gatewayRule(g *model.Gateway, h model.Host, e model.EffectiveRoute) space.Rule {
-	r := space.Rule{
-		When: e.Match.Tests(),
-		Then: space.Outcome{Verdict: space.Forward},
-		From: []space.Origin{space.Origin(model.GatewayRoutePath(g.ID, h.Name, e.Gateway.Name))},
-	}
-	if e.Service != nil && e.Inner.Name != "" {
-		r.From = append(r.From, space.Origin(model.RoutePath(e.Service.ID, e.Inner.Name)))
-	}
-	if e.NotFound {
-		r.Then = space.NotRouted()
-		return r
-	}
-	for _, t := range e.To {
-		r.Then.Shares = append(r.Then.Shares, space.Share{Target: targetName(t), Weight: int(t.Weight)})
-	}
-	return r
-}
-
 // targetName is the cluster of a service's version, or of an external.
 func targetName(t model.Target) string {
 	if t.Version == "" {
@@ -89,17 +70,18 @@ func targetName(t model.Target) string {
 // destination is a service's port.
 type destination struct{ service, port string }
 
-// behindGateway holds the doors of destinations as one identity meets them.
-type behindGateway struct {
+// behind holds the doors of destinations behind routes: as the identity of a gateway meets them, or, if it is "", as
+// whoever calls does.
+type behind struct {
 	mesh     *model.Mesh
 	column   Column
 	identity string
 	doors    map[destination]door
 }
 
-// door is a destination's door with the identity decided. An external has none: what a
+// door is a destination's door, with a gateway's identity decided. An external has none: what a
 // route sends there goes there.
-func (b behindGateway) door(to destination) door {
+func (b behind) door(to destination) door {
 	if d, ok := b.doors[to]; ok {
 		return d
 	}
@@ -107,11 +89,7 @@ func (b behindGateway) door(to destination) door {
 	if s := b.mesh.Service(to.service); s != nil {
 		d = door{}
 		if p, ok := s.Port(to.port); ok {
-			d = doorOf(s, p, b.column, b.column.access(b.mesh, s, p))
-			d.rules = AsIdentity(d.rules, b.identity)
-			for i := range d.rules {
-				d.rules[i].When = space.BehindGateway(d.rules[i].When)
-			}
+			d = b.met(doorOf(s, p, b.column, b.column.access(b.mesh, s, p)))
 		}
 	}
 	b.doors[to] = d
@@ -145,15 +123,32 @@ func AsIdentity(l space.List, identity string) space.List {
 	return out
 }
 
+// met is a door as the identity meets it.
+func (b behind) met(d door) door {
+	if b.identity == "" {
+		return d
+	}
+	d.rules = AsIdentity(d.rules, b.identity)
+	for i := range d.rules {
+		d.rules[i].When = space.BehindGateway(d.rules[i].When)
+	}
+	return d
+}
+
+// ends are where shares go, in their order.
+func (b behind) ends(to []model.Target) []end {
+	out := make([]end, len(to))
+	for i, t := range to {
+		d := destination{t.Service, t.Port}
+		out[i] = end{d, b.door(d)}
+	}
+	return out
+}
+
 // follow leads the way to all destinations of a route at once.
-func (b behindGateway) follow(w way, to []model.Target, acts []act) space.List {
+func (b behind) follow(w way, to []model.Target, acts []act) space.List {
 	if len(to) == 0 {
 		return space.List{w.ending(space.Refused()).rule()}
 	}
-	ends := make([]end, len(to))
-	for i, t := range to {
-		d := destination{t.Service, t.Port}
-		ends[i] = end{d, b.door(d)}
-	}
-	return w.follow(ends, acts, way.refusedInside)
+	return w.follow(b.ends(to), acts, way.refusedInside)
 }

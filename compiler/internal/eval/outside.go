@@ -52,8 +52,8 @@ func Outside(m *model.Mesh, x *model.External, p model.Port, c Column) space.Dec
 		if len(r.To) > 0 {
 			rule.Then.Shares = []space.Share{there}
 		}
-		for _, of := range callersOf(m, x.ID, p, r) {
-			d.Effective = append(d.Effective, start(rule).of(m, of).through(slices.Concat(c.acts(model.Tightens(of.Traits, r, r.Traits)), own), end)...)
+		for _, of := range callersOf(m, x.ID, p, r.To) {
+			d.Effective = append(d.Effective, start(rule).of(m, of).through(slices.Concat(c.acts(model.Tightens(of.Traits, r.To, r.Traits)), own), end)...)
 		}
 		forward(rule, slices.Concat(c.acts(r.Traits), own))
 	}

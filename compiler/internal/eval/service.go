@@ -130,17 +130,29 @@ func Identity(trustDomain, account string) string {
 	return identityPrefix(trustDomain) + "ns//sa/" + account
 }
 
-// routeRule is which requests to port p a route takes, and where they go.
-func routeRule(trustDomain string, s *model.Service, p model.Port, r model.Route) space.Rule {
-	path := model.RoutePath(s.ID, r.Name)
-	if r.Name == "" { // connections for which intent has no route
+// routeRule is which requests to a service a rule of its routes takes, and where they go.
+func routeRule(trustDomain string, s *model.Service, e model.EffectiveRoute) space.Rule {
+	path := model.RoutePath(s.ID, e.Outer.Name)
+	if e.Outer.Name == "" { // connections for which intent has no route
 		path = model.ServicePath(s.ID)
 	}
-	return space.Rule{
-		When: matchTests(trustDomain, r.Match),
-		Then: space.Outcome{Verdict: space.Forward, Shares: serviceShares(s.ID, p.Name, r.To)},
-		From: []space.Origin{space.Origin(path)},
+	return effectiveRule(path, e, matchTests(trustDomain, e.Match))
+}
+
+// effectiveRule is which requests a rule takes whose first route has that path, and where they go.
+func effectiveRule(path string, e model.EffectiveRoute, when []space.Test) space.Rule {
+	r := space.Rule{When: when, Then: space.Outcome{Verdict: space.Forward}, From: []space.Origin{space.Origin(path)}}
+	for _, inner := range e.InnerPaths() {
+		r.From = append(r.From, space.Origin(inner))
 	}
+	if e.NotFound {
+		r.Then = space.NotRouted()
+		return r
+	}
+	for _, t := range e.To {
+		r.Then.Shares = append(r.Then.Shares, space.Share{Target: targetName(t), Weight: int(t.Weight)})
+	}
+	return r
 }
 
 // matchTests are a match's tests, of callers by their identities.
@@ -157,14 +169,6 @@ func matchTests(trustDomain string, x model.Match) []space.Test {
 
 func notFound(origin string) space.Rule {
 	return space.Rule{Then: space.NotRouted(), From: []space.Origin{space.Origin(origin)}}
-}
-
-func serviceShares(service, port string, to []model.Target) []space.Share {
-	out := make([]space.Share, 0, len(to))
-	for _, t := range to {
-		out = append(out, space.Share{Target: model.ClusterName(service, port, t.Version), Weight: int(t.Weight)})
-	}
-	return out
 }
 
 func methodTest(values []string) space.Test {

@@ -77,7 +77,7 @@ func Unstreamed() space.Decision {
 // them, which see the gateway and not the visitor. There is one for each name and prefix.
 func streamDecisions(m *model.Mesh, g *model.Gateway, c Column) []space.Decision {
 	var out []space.Decision
-	known := behindGateway{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]door{}}
+	known := behind{mesh: m, column: c, identity: g.Class().SPIFFEID(m.TrustDomain), doors: map[destination]door{}}
 	for _, p := range g.Ports {
 		for _, s := range g.Streams(p.Name) {
 			targets := m.StreamTargets(s)

@@ -77,9 +77,9 @@ func (w way) rule() space.Rule {
 	return r
 }
 
-// behind are the rules of a door, which see an image of requests, as rules about the requests
+// beforeDoor are the rules of a door, which see an image of requests, as rules about the requests
 // themselves: those that can take one.
-func behind(image space.Image, door space.List) space.List {
+func beforeDoor(image space.Image, door space.List) space.List {
 	if image.IsZero() {
 		return door
 	}
@@ -218,30 +218,53 @@ func behindAccess(acts []act) (before, behind []act) {
 	return acts[:i], acts[i:]
 }
 
-// to leads the way to where its shares go: to workloads of one service, through its
+// to leads the way to where its shares go, in their order: as a rule to workloads of one service, through its
 // door. Without shares there is nowhere to go.
-func (w way) to(at door, behind []act) space.List {
+func (w way) to(ends []end, acts []act) space.List {
 	if len(w.then.Shares) == 0 {
 		return space.List{w.ending(space.Refused()).rule()}
 	}
-	if w.each != nil {
-		shaken := 0
-		for shaken < len(at.rules) && at.rules[shaken].Handshake {
-			shaken++
+	if w.each == nil && !slices.ContainsFunc(ends, func(e end) bool { return e.at != ends[0].at }) {
+		w.then.Shares = slices.Clone(w.then.Shares)
+		for i, s := range w.then.Shares {
+			w.then.Shares[i].Upgrades = ends[0].door.passes(s.Upgrades)
 		}
-		refused := w.into(at.rules[:shaken], behind)
-		at.rules = at.rules[shaken:]
-		ends := make([]end, len(w.each))
-		for i := range ends {
-			ends[i].door = at
+		return w.into(ends[0].door.rules, acts)
+	}
+	var refused space.List
+	if shaken := handshake(ends); len(shaken) > 0 {
+		refused = w.into(shaken, acts)
+	}
+	return append(refused, w.follow(withoutHandshake(ends), acts, func(w way, o space.Outcome) way { return w.waiting(acts).refusedInside(o) })...)
+}
+
+// handshake is what the handshake at all of the doors decides alike, before there is a request.
+func handshake(ends []end) space.List {
+	first := ends[0].door.rules[:ends[0].door.shaken()]
+	for _, e := range ends[1:] {
+		if !slices.EqualFunc(first, e.door.rules[:e.door.shaken()], func(a, b space.Rule) bool { return a.Key() == b.Key() }) {
+			return nil
 		}
-		return append(refused, w.follow(ends, behind, func(w way, o space.Outcome) way { return w.waiting(behind).refusedInside(o) })...)
 	}
-	w.then.Shares = slices.Clone(w.then.Shares)
-	for i, s := range w.then.Shares {
-		w.then.Shares[i].Upgrades = at.passes(s.Upgrades)
+	return first
+}
+
+// withoutHandshake are doors at which there is a request already, unless it is one door's handshake alone that ends
+// before: of its share the caller's proxy says that there is no way there.
+func withoutHandshake(ends []end) []end {
+	out, alike := slices.Clone(ends), len(handshake(ends)) > 0
+	for i := range out {
+		rules, shaken := slices.Clone(out[i].door.rules), out[i].door.shaken()
+		if alike {
+			rules = rules[shaken:]
+		} else {
+			for k := range shaken {
+				rules[k].Then.Status = unavailable
+			}
+		}
+		out[i].door.rules = rules
 	}
-	return w.into(at.rules, behind)
+	return out
 }
 
 // into leads the way through a door; behind it, acts are met. What becomes of those
@@ -249,7 +272,7 @@ func (w way) to(at door, behind []act) space.List {
 func (w way) into(door space.List, acts []act) space.List {
 	passed := w.through(acts, func(w way) space.List { return space.List{w.rule()} })
 	out := make(space.List, 0, len(door))
-	for _, r := range behind(w.image, door) {
+	for _, r := range beforeDoor(w.image, door) {
 		then := passed
 		if r.Then.Verdict != space.Forward {
 			then = space.List{w.waiting(acts).refusedInside(r.Then).rule()}
@@ -286,6 +309,15 @@ func doorOf(s *model.Service, p model.Port, c Column, access space.List) door {
 	inside := start(open).through(answers, func(w way) space.List { return w.into(access[shaken:], nil) })
 	d.rules = slices.Concat(access[:shaken], inside)
 	return d
+}
+
+// shaken is how many of the door's rules the handshake decides.
+func (d door) shaken() int {
+	n := 0
+	for n < len(d.rules) && d.rules[n].Handshake {
+		n++
+	}
+	return n
 }
 
 // passes are those of the upgrades that the door lets through.

@@ -169,7 +169,14 @@ func expandMesh() *Mesh {
 func describe(es []EffectiveRoute) []string {
 	var out []string
 	for _, e := range es {
-		s := e.Gateway.Name + ">" + e.Inner.Name + " " + e.Match.Path.Value
+		s := e.Outer.Name + ">"
+		for i, r := range e.Inner {
+			if i > 0 {
+				s += ">"
+			}
+			s += r.Route.Name
+		}
+		s += " " + e.Match.Path.Value
 		for _, t := range e.To {
 			s += fmt.Sprintf(" %s@%s=%d", t.Service, t.Version, t.Weight)
 		}

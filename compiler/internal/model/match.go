@@ -76,6 +76,9 @@ func (x Match) AsksCaller() bool {
 // AnyCaller stands for whoever calls, where all is asked that some route may mean.
 const AnyCaller = "*"
 
+// EachCaller stands for all who may call, told apart by what routes ask of them.
+const EachCaller = ""
+
 // ForCaller is what x demands of the requests of one account beside that they are its own; false
 // if it takes none of them.
 func (x Match) ForCaller(account string) (Match, bool) {
@@ -86,9 +89,9 @@ func (x Match) ForCaller(account string) (Match, bool) {
 }
 
 // RoutesFor are those of routes that take requests of one account, in order, with what they
-// demand of these.
+// demand of these; with EachCaller all as they are.
 func RoutesFor(account string, rs []Route) []Route {
-	if !slices.ContainsFunc(rs, func(r Route) bool { return r.Match.AsksCaller() }) {
+	if account == EachCaller || !slices.ContainsFunc(rs, func(r Route) bool { return r.Match.AsksCaller() }) {
 		return rs
 	}
 	var out []Route

@@ -161,13 +161,13 @@ type Service struct {
 
 // RoutesAt are the routes of what comes to one of its ports. Connections have no path, method
 // or header: where only bytes are routed it is one, without a name, by its first route that has
-// no conditions and sends somewhere, else to all versions alike.
+// no conditions and sends to versions, else to all versions alike.
 func (s *Service) RoutesAt(p Port) []Route {
 	if p.Protocol.IsHTTP() {
 		return s.Routes
 	}
 	for _, r := range s.Routes {
-		if r.Match.IsZero() && len(r.To) > 0 {
+		if r.Match.IsZero() && len(r.To) > 0 && !r.LeadsOn() {
 			return []Route{{Name: r.Name, To: plainly(r.To)}} // features of requests do not touch bytes
 		}
 	}
@@ -295,10 +295,10 @@ type Call struct {
 	Traits trait.Set `json:"traits,omitzero"`
 }
 
-// Tightens are the traits of a callee's route for requests of a call that says s: of what both
+// Tightens are the traits of a callee's route to some destinations for requests of a call that says s: of what both
 // write the tighter holds. Where a route answers by itself nothing is left to be tightened.
-func Tightens(s trait.Set, r Route, route trait.Set) trait.Set {
-	if s.Len() == 0 || len(r.To) == 0 {
+func Tightens(s trait.Set, to []Target, route trait.Set) trait.Set {
+	if s.Len() == 0 || len(to) == 0 {
 		return route
 	}
 	// What the call says nothing of is the route's alone: nobody has to agree to it here.
@@ -402,7 +402,7 @@ type Route struct {
 	// Owner is who answers for an attached route.
 	Owner string `json:"owner,omitempty"`
 	Match Match  `json:"match,omitzero"`
-	// To is where requests go. A service's route names its own versions; a gateway's
+	// To is where requests go. A service's route names its own versions, or other services; a gateway's
 	// or an external's route names services. Empty if a trait answers (redirect).
 	To []Target `json:"to,omitempty"`
 	// Canary is within what one of two destinations takes over, nil if To is written.
@@ -415,10 +415,10 @@ type Route struct {
 
 // Target is a weighted destination.
 type Target struct {
-	// Service is the ID of the service ("" inside a service's own route) and Port its port's name.
+	// Service is the ID of the service ("" for the one whose own route it is) and Port its port's name.
 	Service string `json:"service,omitempty"`
 	Port    string `json:"port,omitempty"`
-	// Version is a version's name; "" in a gateway's route: the service's own routes choose it.
+	// Version is a version's name; "" of another service: its own routes choose it.
 	Version string `json:"version,omitempty"`
 	// Weight is a share of All, where nothing else is said.
 	Weight Percent `json:"weight"`

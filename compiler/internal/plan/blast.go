@@ -14,13 +14,19 @@ func (c *comparison) blast() Blast {
 		gateways[id] = true
 	}
 	for _, m := range []*model.Mesh{c.before, c.after} {
+		reached := func(id string) bool {
+			if s := m.Service(id); s != nil { // by its routes, too
+				return slices.ContainsFunc(m.LedTo(s), func(s *model.Service) bool { return c.reachedServices[s.ID] })
+			}
+			return c.reachedServices[id]
+		}
 		for _, s := range m.Services {
-			if slices.ContainsFunc(s.Calls, func(call model.Call) bool { return c.reachedServices[call.To] }) {
+			if slices.ContainsFunc(s.Calls, func(call model.Call) bool { return reached(call.To) }) {
 				callers[s.ID] = true
 			}
 		}
 		for _, g := range m.Gateways {
-			if sendsTo(g, func(to string) bool { return c.reachedServices[to] }) {
+			if sendsTo(g, reached) {
 				callers["gateway/"+g.ID], gateways[g.ID] = true, true
 			}
 		}

@@ -226,16 +226,13 @@ func (c *comparison) touch(p pair) {
 	c.touchedGateways[p.after.Scope.ID] = true
 }
 
-// touchBehind touches the services that get requests of a gateway on one side only.
+// touchBehind touches the services that get requests on one side only, beside the one that is called.
 func (c *comparison) touchBehind(p pair, b, a space.Outcome) {
-	if p.own != "" {
-		return
-	}
 	for _, x := range [][2]space.Outcome{{b, a}, {a, b}} {
 		for _, s := range x[0].Shares {
 			service, version := splitTarget(s.Target)
 			other := func(o space.Share) bool { to, _ := splitTarget(o.Target); return to == service }
-			if version != "" && !slices.ContainsFunc(x[1].Shares, other) {
+			if version != "" && service != p.own && !slices.ContainsFunc(x[1].Shares, other) {
 				c.touchedServices[service] = true
 			}
 		}

@@ -27,6 +27,11 @@ func amplification(m *model.Mesh, count counter) (worst map[string]int, cyclic m
 			called[to.ID] = true
 			g.callers[to.ID] = append(g.callers[to.ID], s.ID)
 			g.calls[edge{s.ID, to.ID}] = max(g.calls[edge{s.ID, to.ID}], count.tries(to, call.Traits))
+			for id, tries := range count.led(m, to, call) {
+				called[id] = true
+				g.callers[id] = append(g.callers[id], s.ID)
+				g.calls[edge{s.ID, id}] = max(g.calls[edge{s.ID, id}], tries)
+			}
 		}
 	}
 	for _, s := range m.Services {
@@ -62,12 +67,29 @@ func (c counter) tries(to *model.Service, says trait.Set) int {
 	}
 	n := 1
 	for _, r := range to.Routes {
-		n = max(n, c.meaning.Tries(model.Tightens(says, r, r.Traits)))
+		n = max(n, c.meaning.Tries(model.Tightens(says, r.To, r.Traits)))
 	}
 	if says.Len() == 0 {
 		c.silent[to] = n
 	}
 	return n
+}
+
+// led is how often a request of a call may be begun at other services, to which routes of the one that is called lead.
+func (c counter) led(m *model.Mesh, to *model.Service, call model.Call) map[string]int {
+	out := map[string]int{}
+	p, ok := to.Port(call.Port)
+	if !ok || !to.LeadsOn() {
+		return out
+	}
+	for _, e := range m.ServiceRoutes(to, p, model.EachCaller) {
+		for _, t := range e.To {
+			if t.Service != to.ID {
+				out[t.Service] = max(out[t.Service], c.meaning.Tries(model.Tightens(call.Traits, e.To, e.Traits)))
+			}
+		}
+	}
+	return out
 }
 
 // callGraph is who calls whom: how often a request may be begun that a call makes, and one

@@ -84,16 +84,13 @@ func (l *linker) locals(p *pkg, n intent.Node) map[string]uint32 {
 
 // checkAskers warns of routes for callers of whom none calls.
 func (l *linker) checkAskers() {
+	all := l.callersOf()
 	check := func(id, carrier string, routes []model.Route, path func(string) string) {
-		var callers []string
 		for _, r := range routes {
 			if !r.Match.AsksCaller() || l.broken[path(r.Name)] {
 				continue
 			}
-			if callers == nil {
-				callers = l.accountsCalling(id)
-			}
-			if !slices.ContainsFunc(callers, func(a string) bool { return r.Match.Admits(space.CallerDim, a) }) {
+			if !slices.ContainsFunc(all[id], func(a string) bool { return r.Match.Admits(space.CallerDim, a) }) {
 				l.add(diag.Warn(diag.CodeNever, l.lineOf(path(r.Name)), "route %q takes no request: none of the callers that it asks for calls %q", r.Name, id).
 					WithRelated(l.lineOf(carrier), "who is called").WithFix("delete it, or let a caller say: calls: %q: {}", id))
 			}
@@ -105,27 +102,6 @@ func (l *linker) checkAskers() {
 	for _, x := range l.mesh.Externals {
 		check(x.ID, model.ExternalPath(x.ID), x.Routes, func(n string) string { return model.ExternalRoutePath(x.ID, n) })
 	}
-}
-
-// accountsCalling are the accounts of the services that call a destination, and of the gateways
-// that send there.
-func (l *linker) accountsCalling(id string) []string {
-	out := []string{} // not nil: asked for
-	for _, s := range l.mesh.Services {
-		if slices.ContainsFunc(s.Calls, func(c model.Call) bool { return c.To == id }) {
-			out = append(out, l.accounts[s.ID]...)
-		}
-	}
-	for _, g := range l.mesh.Gateways {
-		for _, h := range g.Hosts {
-			if slices.ContainsFunc(h.Routes, func(r model.Route) bool {
-				return slices.ContainsFunc(r.To, func(t model.Target) bool { return t.Service == id })
-			}) {
-				out = append(out, g.Namespace+"/"+g.Account)
-			}
-		}
-	}
-	return out
 }
 
 // checkCalls warns of what a call says for nothing: every route that its requests may take is at
@@ -153,7 +129,7 @@ func (l *linker) checkCall(s *model.Service, c model.Call, name string) {
 		}
 		forwards = true
 		before, _ := r.traits.Lookup(name)
-		after, _ := model.Tightens(c.Traits, r.Route, r.traits).Lookup(name)
+		after, _ := model.Tightens(c.Traits, r.To, r.traits).Lookup(name)
 		if r.traits.IsDefault(name) || !reflect.DeepEqual(before, after) || reflect.DeepEqual(own, after) {
 			return
 		}

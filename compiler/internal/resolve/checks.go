@@ -24,6 +24,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkPlain()
 	l.checkGateways()
 	l.checkCycles()
+	l.checkLeading()
 	l.checkWaiting()
 	l.checkReceivers()
 	l.checkAgreed()
@@ -72,14 +73,45 @@ func (l *linker) checkRoles() {
 	}
 }
 
+// checkPlain holds each service that gets a share of a route's requests against what a share needs.
 func (l *linker) checkPlain() {
-	for _, w := range l.plain {
-		s := l.mesh.Service(w.service)
-		if s != nil && (len(s.Routes) != 1 || !s.Routes[0].Match.IsZero() || len(s.Routes[0].To) == 0) {
-			l.add(diag.New(diag.CodeRouteConflict, w.at, "%s shares requests among services, but %q has routes with conditions", w.route, w.service).
-				WithRelated(l.lineOf(model.ServicePath(w.service)), "the service").WithFix("send to one service, or let %q have a single route without match", w.service))
+	wishes := slices.Clone(l.plain)
+	for _, s := range l.mesh.Services {
+		for _, r := range s.Routes {
+			if to := model.Weighty(r.To); r.LeadsOn() && len(to) > 1 {
+				path := model.RoutePath(s.ID, r.Name)
+				for _, t := range to {
+					wishes = append(wishes, plainWish{service: t.Service, at: l.lineOf(path), route: "route " + strconv.Quote(r.Name) + " of " + strconv.Quote(s.ID)})
+				}
+			}
 		}
 	}
+	for _, w := range wishes {
+		if s := l.conditional(l.mesh.Service(w.service), nil); s != nil {
+			l.add(diag.New(diag.CodeRouteConflict, w.at, "%s shares requests among services, but %q has routes with conditions", w.route, s.ID).
+				WithRelated(l.lineOf(model.ServicePath(s.ID)), "the service").WithFix("send to one service, or let %q have a single route without match", s.ID))
+		}
+	}
+}
+
+// conditional is the first that a share of requests meets of a service and of those to which its routes lead which has
+// other routes than one without conditions; nil if there is none. by are those that it has met.
+func (l *linker) conditional(s *model.Service, by []*model.Service) *model.Service {
+	if s == nil || slices.Contains(by, s) {
+		return nil
+	}
+	if len(s.Routes) != 1 || !s.Routes[0].Match.IsZero() || len(s.Routes[0].To) == 0 {
+		return s
+	}
+	for _, t := range model.Weighty(s.Routes[0].To) {
+		if t.Service == "" {
+			continue
+		}
+		if c := l.conditional(l.mesh.Service(t.Service), append(by, s)); c != nil {
+			return c
+		}
+	}
+	return nil
 }
 
 // checkServices runs the rules that look at one service each, which need not look again
@@ -331,6 +363,7 @@ func (l *linker) checkAdmitted() {
 			}
 		}
 	}
+	l.checkLedAdmitted(granting)
 	for _, g := range l.mesh.Gateways {
 		for _, h := range g.Hosts {
 			meant := l.refusalsMeant(g, h)
@@ -427,8 +460,8 @@ func (l *linker) checkAdmits(s *model.Service, w wish) {
 	if s == nil || len(s.Ports) == 0 || len(w.accounts) == 0 {
 		return // an external has a rule of its own; what else is wrong is told
 	}
-	if slices.ContainsFunc(s.Routes, func(own model.Route) bool { return len(own.To) == 0 }) {
-		return // the caller's own proxy answers some of it, whoever is admitted
+	if slices.ContainsFunc(s.Routes, func(own model.Route) bool { return len(own.To) == 0 || own.LeadsOn() }) {
+		return // the caller's own proxy answers some of it, or sends it elsewhere, whoever is admitted
 	}
 	if slices.ContainsFunc(w.accounts, func(account string) bool {
 		return slices.ContainsFunc(w.ports, func(port string) bool { return admits(s, port, account, w.route) })
@@ -443,6 +476,11 @@ func (l *linker) checkAdmits(s *model.Service, w wish) {
 // checkAgreed warns of what a gateway's route says for nothing: the service behind it would
 // have to say it, too, and does so on none of its routes.
 func (l *linker) checkAgreed() {
+	for _, s := range l.mesh.Services {
+		for _, r := range s.Routes {
+			l.checkAgreedOn(r, model.RoutePath(s.ID, r.Name))
+		}
+	}
 	for _, g := range l.mesh.Gateways {
 		for _, h := range g.Hosts {
 			for _, r := range h.Routes {
@@ -576,6 +614,12 @@ func (l *linker) callersOf() map[string][]string {
 					out[t.Service] = append(out[t.Service], g.Namespace+"/"+g.Account)
 				}
 			}
+		}
+	}
+	called := maps.Clone(out)
+	for _, s := range l.mesh.Services {
+		for _, to := range l.mesh.LedTo(s)[1:] {
+			out[to.ID] = slices.Concat(out[to.ID], called[s.ID])
 		}
 	}
 	for id, accounts := range out {
@@ -744,18 +788,16 @@ func (l *linker) checkCycles() {
 		state[s] = onPath
 		path = append(path, s.ID)
 		for _, c := range s.Calls {
-			to := l.mesh.Service(c.To)
-			if to == nil {
-				continue
-			}
-			switch state[to] {
-			case done:
-			case onPath:
-				ring := append(slices.Clone(path[slices.Index(path, c.To):]), c.To)
-				l.add(diag.Warn(diag.CodeCycle, l.lineOf(model.CallPath(s.ID, c.To)), "services call each other in a ring: %s", ringText(ring)).
-					WithFix("break the ring, or keep retries off inside it: their product has no bound"))
-			default:
-				visit(to)
+			for _, to := range l.cameTo(c) {
+				switch state[to] {
+				case done:
+				case onPath:
+					ring := append(slices.Clone(path[slices.Index(path, to.ID):]), to.ID)
+					l.add(diag.Warn(diag.CodeCycle, l.lineOf(model.CallPath(s.ID, c.To)), "services call each other in a ring: %s", ringText(ring)).
+						WithFix("break the ring, or keep retries off inside it: their product has no bound"))
+				default:
+					visit(to)
+				}
 			}
 		}
 		path = path[:len(path)-1]
@@ -766,6 +808,14 @@ func (l *linker) checkCycles() {
 			visit(s)
 		}
 	}
+}
+
+// cameTo are the services to which requests of a call come: the one that it names, and those to which its routes lead.
+func (l *linker) cameTo(c model.Call) []*model.Service {
+	if to := l.mesh.Service(c.To); to != nil {
+		return l.mesh.LedTo(to)
+	}
+	return nil
 }
 
 // ringText names the services of a ring, of a long one its beginning and its end.

@@ -134,7 +134,7 @@ func (l *linker) checkVisitors() {
 				}
 				for _, t := range e.To {
 					if s := l.mesh.Service(t.Service); s != nil && s.AsksVisitors() {
-						l.add(diag.New(diag.CodeRange, l.lineOf(model.GatewayRoutePath(g.ID, h.Name, e.Gateway.Name)), "what is sent to %q has its %s edited on the way, by which that tells visitors apart", s.ID, visitorHeader).
+						l.add(diag.New(diag.CodeRange, l.lineOf(model.GatewayRoutePath(g.ID, h.Name, e.Outer.Name)), "what is sent to %q has its %s edited on the way, by which that tells visitors apart", s.ID, visitorHeader).
 							WithRelated(l.lineOf(model.ServicePath(s.ID)), "its grants or denies say `clients`").WithFix("edit a header of your own"))
 						break
 					}

@@ -62,8 +62,8 @@ const steps = 30
 func (l *linker) checkRings() {
 	told := map[string]bool{}
 	for _, s := range l.mesh.Services {
-		if slices.ContainsFunc(s.Routes, sendsOn) {
-			l.rings(door{scheme: plainScheme, host: s.Name + "." + s.Namespace}, atService(s), told)
+		if slices.ContainsFunc(l.mesh.LedTo(s), func(s *model.Service) bool { return slices.ContainsFunc(s.Routes, sendsOn) }) {
+			l.rings(door{scheme: plainScheme, host: s.Name + "." + s.Namespace}, l.atService(s), told)
 		}
 	}
 	known := map[string]*crossing{}
@@ -91,17 +91,21 @@ func sendsOn(r model.Route) bool {
 func (l *linker) mayLeadOn(r model.Route) bool {
 	return sendsOn(r) || slices.ContainsFunc(r.To, func(t model.Target) bool {
 		s := l.mesh.Service(t.Service)
-		return s != nil && slices.ContainsFunc(s.Routes, sendsOn)
+		return s != nil && slices.ContainsFunc(l.mesh.LedTo(s), func(s *model.Service) bool { return slices.ContainsFunc(s.Routes, sendsOn) })
 	})
 }
 
-// atService is what callers of a service meet: its own routes, as long as they ask for it.
-func atService(s *model.Service) around {
+// atService is what callers of a service meet: its own routes, as long as they ask for it, and those to which they
+// lead.
+func (l *linker) atService(s *model.Service) around {
 	var routes []model.EffectiveRoute
 	for _, r := range s.Routes {
-		routes = append(routes, model.EffectiveRoute{Gateway: r, Match: r.Match, Traits: r.Traits})
+		routes = append(routes, model.EffectiveRoute{Outer: r, Match: r.Match, Traits: r.Traits})
 	}
-	own := newCrossing(routes, func(e model.EffectiveRoute) string { return model.RoutePath(s.ID, e.Gateway.Name) })
+	if i := slices.IndexFunc(s.Ports, func(p model.Port) bool { return p.Protocol.IsHTTP() }); i >= 0 && s.LeadsOn() {
+		routes = l.mesh.ServiceRoutes(s, s.Ports[i], model.EachCaller)
+	}
+	own := newCrossing(routes, func(e model.EffectiveRoute) string { return lastPath(e, model.RoutePath(s.ID, e.Outer.Name)) })
 	full := s.Name + "." + s.Namespace
 	names := []string{s.Name, full, full + ".svc", full + ".svc.cluster.local"}
 	return func(d door) *crossing {
@@ -155,13 +159,19 @@ func (l *linker) atHost(g *model.Gateway, h model.Host, known map[string]*crossi
 	key := model.GatewayHostPath(g.ID, h.Name)
 	if known[key] == nil {
 		known[key] = newCrossing(l.mesh.GatewayRoutes(g, h), func(e model.EffectiveRoute) string {
-			if !sendsOn(e.Gateway) && e.Service != nil {
-				return model.RoutePath(e.Service.ID, e.Inner.Name)
-			}
-			return model.GatewayRoutePath(g.ID, h.Name, e.Gateway.Name)
+			return lastPath(e, model.GatewayRoutePath(g.ID, h.Name, e.Outer.Name))
 		})
 	}
 	return known[key]
+}
+
+// lastPath is the mesh path of the last route by which a rule goes, which answers if one does; outer is that of its
+// first.
+func lastPath(e model.EffectiveRoute, outer string) string {
+	if inner := e.InnerPaths(); len(inner) > 0 {
+		return inner[len(inner)-1]
+	}
+	return outer
 }
 
 // moved is the value of a set that sends visitors on.

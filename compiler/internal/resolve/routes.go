@@ -237,32 +237,72 @@ func goodTemplate(t string) bool {
 }
 
 // versionTargets reads the weights of a service's own versions, or of the destinations of its route at
-// path, which stand for some. Where none is written, they share alike.
+// path, which stand for some or for other services. Where none is written, versions share alike.
 func (l *linker) versionTargets(p *pkg, s *model.Service, n intent.Node, r model.Route, path string) []model.Target {
 	l.unsent(n)
 	if !n.Field("to").Exists() && !n.Field("canary").Exists() && !l.meansToAnswer(n, r) {
 		return model.Evenly(s.Versions)
 	}
 	return l.targetsOf(n, r, func(e intent.Entry) (model.Target, bool) {
-		version, at := versionMeant(n, e)
-		for _, other := range []string{"service", "port"} {
-			if f := n.Field("destination").Field(e.Name).Field(other); f.Exists() {
-				l.add(diag.New(diag.CodeNever, f.Pos(), "destination %q of a service's route is one of its versions, at the port that was asked for", e.Name).
-					WithFix("delete `%s`; of `mirror` it may be another service", other))
-				return model.Target{}, false
-			}
+		mean := l.versionOf
+		if l.isOther(p, s, n, e) {
+			mean = l.otherService
 		}
-		if !slices.Contains(l.versions[s.ID], version) {
-			l.add(l.unknown(at.Pos(), "version", version, l.versions[s.ID]))
-			return model.Target{}, false
+		t, ok := mean(p, s, n, e)
+		if ok {
+			t.Name, t.Traits = l.ownOf(p, n, e.Name, path, false)
 		}
-		if version != e.Name && slices.Contains(l.versions[s.ID], e.Name) {
-			l.add(diag.New(diag.CodeDuplicate, at.Pos(), "destination %q is sent to version %q and has the name of another one", e.Name, version).WithFix("choose another name for the destination"))
-		}
-		t := model.Target{Version: version}
-		t.Name, t.Traits = l.ownOf(p, n, e.Name, path, false)
-		return t, true
+		return t, ok
 	})
+}
+
+// versionOf resolves a name in the `to` of a service's route that stands for one of its versions.
+func (l *linker) versionOf(_ *pkg, s *model.Service, n intent.Node, e intent.Entry) (model.Target, bool) {
+	version, at := versionMeant(n, e)
+	if f := n.Field("destination").Field(e.Name).Field("port"); f.Exists() {
+		l.add(diag.New(diag.CodeNever, f.Pos(), "destination %q is a version of the route's own service, at the port that was asked for", e.Name).
+			WithFix("delete `port`; a destination in another service has one, and so have those of `mirror`"))
+		return model.Target{}, false
+	}
+	if !slices.Contains(l.versions[s.ID], version) {
+		l.add(l.unknown(at.Pos(), "version", version, l.versions[s.ID]))
+		return model.Target{}, false
+	}
+	if version != e.Name && slices.Contains(l.versions[s.ID], e.Name) {
+		l.add(diag.New(diag.CodeDuplicate, at.Pos(), "destination %q is sent to version %q and has the name of another one", e.Name, version).WithFix("choose another name for the destination"))
+	}
+	return model.Target{Version: version}, true
+}
+
+// isOther reports whether a name in the `to` of a service's route stands for another service.
+func (l *linker) isOther(p *pkg, s *model.Service, n intent.Node, e intent.Entry) bool {
+	service := n.Field("destination").Field(e.Name).Field("service")
+	return service.Exists() && p.qualify(service.Str()) != s.ID
+}
+
+// otherService resolves a name in the `to` of a service's route that stands for another service. What goes there are
+// requests, and of a canary it is versions that take each other over.
+func (l *linker) otherService(p *pkg, s *model.Service, n intent.Node, e intent.Entry) (model.Target, bool) {
+	service := n.Field("destination").Field(e.Name).Field("service")
+	switch {
+	case n.Field("canary").Exists():
+		l.add(diag.New(diag.CodeNever, service.Pos(), "destination %q is in another service, but what a canary hands over goes from one version of %q to another", e.Name, s.ID).
+			WithFix("write `to` with the weights of now: to: {…: 90, %q: 10}", e.Name))
+		return model.Target{}, false
+	case l.onlyBytes(s.ID):
+		l.add(diag.New(diag.CodeProtocol, service.Pos(), "destination %q is in another service, to which requests are sent, but %q has none: all of its ports take bytes only", e.Name, s.ID).
+			WithFix("delete `service`, or let a port of %q say http, http2 or grpc", s.ID))
+		return model.Target{}, false
+	case slices.Contains(l.versions[s.ID], e.Name):
+		l.add(diag.New(diag.CodeDuplicate, service.Pos(), "destination %q is sent to service %q and has the name of a version of %q", e.Name, service.Str(), s.ID).WithFix("choose another name for the destination"))
+		return model.Target{}, false
+	}
+	if id := p.qualify(service.Str()); l.kinds[id] == "external" {
+		l.add(diag.New(diag.CodeNever, service.Pos(), "destination %q is external %q, and a service's route leads to services: what leaves the mesh is called by who needs it", e.Name, id).
+			WithRelated(l.declaredAt(id), "declared here").WithFix("let the service that stands before it say `calls: %q: {}`, or a gateway's route send there", service.Str()))
+		return model.Target{}, false
+	}
+	return l.destined(p, n, e)
 }
 
 // versionMeant is the version that a name in the `to` of a service's route stands for, and where it is

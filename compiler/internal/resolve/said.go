@@ -33,6 +33,17 @@ func (l *linker) routesOf(id, port string) []routeAt {
 	return out
 }
 
+// behindOf are the routes of the services and externals to which a route leads.
+func (l *linker) behindOf(r model.Route) []routeAt {
+	var out []routeAt
+	for _, t := range r.To {
+		if t.Service != "" {
+			out = append(out, l.routesOf(t.Service, t.Port)...)
+		}
+	}
+	return out
+}
+
 // granted are the methods that a service's grants name together, nil for all.
 func granted(s *model.Service) []string {
 	out := []string{}
@@ -74,6 +85,10 @@ func (l *linker) checkSaid() {
 				continue
 			}
 			for _, r := range l.routesOf(s.ID, p.Name) {
+				if behind := l.behindOf(r.Route); len(behind) > 0 {
+					l.checkBefore(r, behind)
+					continue
+				}
 				l.checkFollowing(r, nil)
 			}
 		}
@@ -89,11 +104,7 @@ func (l *linker) checkSaid() {
 	for _, g := range l.mesh.Gateways {
 		for _, h := range g.Hosts {
 			for _, r := range h.Routes {
-				var behind []routeAt
-				for _, t := range r.To {
-					behind = append(behind, l.routesOf(t.Service, t.Port)...)
-				}
-				l.checkBefore(routeAt{r, r.Traits, model.GatewayRoutePath(g.ID, h.Name, r.Name), nil}, behind)
+				l.checkBefore(routeAt{r, r.Traits, model.GatewayRoutePath(g.ID, h.Name, r.Name), nil}, l.behindOf(r))
 			}
 		}
 	}

@@ -71,9 +71,10 @@ func (t target) written() []model.Route {
 	return t.service.Routes
 }
 
-// askedBy is the target as an account calls it.
-func (t target) askedBy(account string) target {
-	if slices.ContainsFunc(t.written(), func(r model.Route) bool { return r.Match.AsksCaller() }) {
+// askedBy is a target as an account calls it.
+func (e *emitter) askedBy(t target, account string) target {
+	asks := func(r model.Route) bool { return r.Match.AsksCaller() }
+	if t.external != nil && slices.ContainsFunc(t.external.Routes, asks) || t.service != nil && e.m.AsksCaller(t.service) {
 		t.from = account
 	}
 	return t

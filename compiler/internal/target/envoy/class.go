@@ -27,10 +27,15 @@ type snapshot struct {
 	known bool
 }
 
-// class makes the snapshot of one proxy class.
-func (e *emitter) class(c scope) snapshot {
+// forClass is the emitter for the work on one class.
+func (e *emitter) forClass(c scope) *emitter {
 	own := *e
-	own.of, e = c.class, &own
+	own.of = c.class
+	return &own
+}
+
+// class makes the snapshot of one proxy class, with an emitter for that.
+func (e *emitter) class(c scope) snapshot {
 	s := snapshot{scope: c}
 	n := needs{}
 	if len(c.members) > 0 {
@@ -185,7 +190,7 @@ func (e *emitter) calls(c scope) []call {
 	out := make([]call, 0, len(by))
 	for _, k := range slices.Sorted(maps.Keys(by)) {
 		by[k].target.says = said[k].Traits
-		by[k].target = by[k].target.askedBy(c.class.Namespace + "/" + c.class.Account)
+		by[k].target = e.askedBy(by[k].target, c.class.Namespace+"/"+c.class.Account)
 		slices.Sort(by[k].locals)
 		out = append(out, *by[k])
 	}

@@ -14,7 +14,6 @@ import (
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/compiler/release"
-	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/hop"
 )
 
@@ -136,7 +135,7 @@ func (e *emitter) plainConfig(g *model.Gateway, p model.Port) *entry {
 func (e *emitter) gatewayHost(g *model.Gateway, h model.Host, out *entry) *routev3.VirtualHost {
 	vh, refused, shadow := virtualHost(h), visitorDenials(g, g.Denies, h, h.Denies), visitorDenials(g, g.ShadowDenies, h, h.ShadowDenies)
 	for _, r := range e.m.GatewayRoutes(g, h) {
-		for _, route := range e.gatewayRoute(g, h, r, out) {
+		for _, route := range e.effectiveRoute(model.GatewayRoutePath(g.ID, h.Name, r.Outer.Name), r, Ctx{Gateway: g}, out) {
 			if len(refused.Policies)+len(shadow.Policies) > 0 { // not on the virtual host: to what no proxy takes it answers 400
 				RouteFilter(route, SlotDeny, counting(refused, shadow))
 			}
@@ -151,52 +150,14 @@ func virtualHost(h model.Host) *routev3.VirtualHost {
 	return &routev3.VirtualHost{Name: h.Name, Domains: []string{strings.ToLower(h.Name)}}
 }
 
-// gatewayRoute is one rule of the expansion. Its name joins both mesh paths, so
-// that a log line tells the gateway's route and the service's.
-func (e *emitter) gatewayRoute(g *model.Gateway, h model.Host, r model.EffectiveRoute, out *entry) []*routev3.Route {
-	path := model.GatewayRoutePath(g.ID, h.Name, r.Gateway.Name)
-	if len(r.Lost) > 0 {
-		out.problem(diag.New(diag.CodeSplit, e.at(path),
-			"the services of this split differ in %s, and one weighted route has only one of each", strings.Join(r.Lost, ", ")).
-			WithFix("set the same values on the services' routes, or on the gateway's route what holds for all of them (of a timeout the shortest)"))
-		return nil
-	}
-	if r.NotFound {
-		match, err := e.conditions.routeMatch(r.Match)
-		if err != nil {
-			out.problem(diag.New(diag.CodeMatch, e.at(path), "%v", err))
-			return nil
-		}
-		return []*routev3.Route{notFound(path, match)}
-	}
-	x := Ctx{Service: r.Service, Gateway: g}
-	name := path
-	if r.Service != nil {
-		x.Port, _ = r.Service.Port(r.Port)
-		if r.Inner.Name != "" {
-			name += "/" + model.RoutePath(r.Service.ID, r.Inner.Name)
-		}
-	} else if r.External != nil {
-		x.Port, _ = r.External.Port(r.Port)
-	}
-	return e.buildRoute(routeSpec{name: name, path: path, match: r.Match, shares: e.shares(r.To), traits: r.Traits, x: x}, out)
-}
-
 // gatewayNeeds adds the clusters of all routes of a gateway.
 func (e *emitter) gatewayNeeds(g *model.Gateway, n needs) {
 	e.streamNeeds(g, n)
 	for _, h := range g.Hosts {
 		for _, r := range e.m.GatewayRoutes(g, h) {
-			path := model.GatewayRoutePath(g.ID, h.Name, r.Gateway.Name)
+			path := model.GatewayRoutePath(g.ID, h.Name, r.Outer.Name)
 			traits := e.routeTraits(r.Traits, path)
-			for _, t := range r.To {
-				if to, ok := e.destination(t.Service, t.Port); ok && t.Weight > 0 {
-					if to.service != nil {
-						to.version, _ = to.service.Version(t.Version)
-					}
-					n.add(to, traits)
-				}
-			}
+			e.routeNeeds(r, traits, n)
 			e.used(r.Traits, n)
 		}
 	}

@@ -232,7 +232,7 @@ func (e *emitter) tcpShares(t target) []share {
 	if t.external != nil {
 		return e.shares(outsideTargets(t.external, t.port, []model.Target{{Weight: 1}}))
 	}
-	return e.shares(own(t.service, t.port, t.service.RoutesAt(t.port)[0].To))
+	return e.shares(e.m.ServiceRoutes(t.service, t.port, t.from)[0].To)
 }
 
 // inboundListener is where the proxy of a version takes requests to one port

@@ -119,13 +119,13 @@ func (e *emitter) keep(snapshots []snapshot, all []made) {
 // remembered is the snapshot of a class, from the memo if it may be.
 func (e *emitter) remembered(c scope) snapshot {
 	if e.run.before == nil {
-		return e.class(c)
+		return e.forClass(c).class(c)
 	}
 	before, ok := e.run.before.class(c.name)
 	if ok && e.run.sameHeader() && before.scope.same(c) && hold(before.asked, e.m) {
 		return before
 	}
-	mine := *e // its questions are its own
+	mine := e.forClass(c) // its questions are its own
 	mine.asked, mine.before = asked{}, make(map[string]*entry, len(before.entries))
 	for _, n := range before.entries {
 		if n.key != "" {

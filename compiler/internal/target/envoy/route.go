@@ -4,6 +4,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -198,26 +199,38 @@ func notFound(name string, match *routev3.RouteMatch) *routev3.Route {
 // serviceRoutes are the routes of requests to a service's port. There is no
 // catch-all: where no route matches, Envoy answers 404.
 func (e *emitter) serviceRoutes(t target, out *entry) []*routev3.Route {
-	s, p := t.service, t.port
 	var rs []*routev3.Route
-	for _, r := range t.routes() {
-		path := model.RoutePath(s.ID, r.Name)
-		rs = append(rs, e.buildRoute(routeSpec{
-			name: path, path: path, match: r.Match, shares: e.shares(own(s, p, r.To)), traits: model.Tightens(t.says, r, r.TraitsAt(p.Name)),
-			x: Ctx{Service: s, Port: p},
-		}, out)...)
+	for _, r := range e.m.ServiceRoutes(t.service, t.port, t.from) {
+		r.Traits = model.Tightens(t.says, r.To, r.Traits)
+		rs = append(rs, e.effectiveRoute(model.RoutePath(t.service.ID, r.Outer.Name), r, Ctx{}, out)...)
 	}
 	return rs
 }
 
-// own completes the destinations of a service's own route, which name versions only.
-func own(s *model.Service, p model.Port, to []model.Target) []model.Target {
-	out := make([]model.Target, len(to))
-	for i, t := range to {
-		t.Service, t.Port = s.ID, p.Name
-		out[i] = t
+// effectiveRoute is one rule of an expansion whose first route has that path. Its name joins the mesh paths of all
+// its routes, so that a log line tells them.
+func (e *emitter) effectiveRoute(path string, r model.EffectiveRoute, x Ctx, out *entry) []*routev3.Route {
+	if len(r.Lost) > 0 {
+		out.problem(diag.New(diag.CodeSplit, e.at(path),
+			"the services of this split differ in %s, and one weighted route has only one of each", strings.Join(r.Lost, ", ")).
+			WithFix("set the same values on the services' routes, or on this route what holds for all of them (of a timeout the shortest)"))
+		return nil
 	}
-	return out
+	name := strings.Join(append([]string{path}, r.InnerPaths()...), "/")
+	if r.NotFound {
+		match, err := e.conditions.routeMatch(r.Match)
+		if err != nil {
+			out.problem(diag.New(diag.CodeMatch, e.at(path), "%v", err))
+			return nil
+		}
+		return []*routev3.Route{notFound(name, match)}
+	}
+	if x.Service = r.Service; r.Service != nil {
+		x.Port, _ = r.Service.Port(r.Port)
+	} else if r.External != nil {
+		x.Port, _ = r.External.Port(r.Port)
+	}
+	return e.buildRoute(routeSpec{name: name, path: path, match: r.Match, shares: e.shares(r.To), traits: r.Traits, x: x}, out)
 }
 
 // answerTimeout bounds answers of what has no routes; it is Envoy's own default.
@@ -233,7 +246,7 @@ func (e *emitter) externalRoutes(t target, out *entry) []*routev3.Route {
 	for _, r := range t.routes() {
 		path := model.ExternalRoutePath(x.ID, r.Name)
 		built := e.buildRoute(routeSpec{
-			name: path, path: path, match: r.Match, shares: e.shares(outsideTargets(x, p, r.To)), traits: model.Tightens(t.says, r, r.Traits),
+			name: path, path: path, match: r.Match, shares: e.shares(outsideTargets(x, p, r.To)), traits: model.Tightens(t.says, r.To, r.Traits),
 			x: Ctx{External: x, Port: p}, host: e.calledAs(x),
 		}, out)
 		for _, route := range built {

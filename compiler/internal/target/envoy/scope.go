@@ -148,15 +148,23 @@ func (e *emitter) callNeeds(t target, n needs) {
 		e.externalNeeds(t, n)
 		return
 	}
-	for _, r := range model.RoutesFor(t.from, t.service.RoutesAt(t.port)) {
-		traits := e.routeTraits(model.Tightens(t.says, r, r.TraitsAt(t.port.Name)), model.RoutePath(t.service.ID, r.Name))
-		for _, to := range r.To {
-			if v, ok := t.service.Version(to.Version); ok && to.Weight > 0 {
-				t.version = v
-				n.add(t, traits)
-			}
-		}
+	for _, r := range e.m.ServiceRoutes(t.service, t.port, t.from) {
+		e.routeNeeds(r, e.routeTraits(model.Tightens(t.says, r.To, r.Traits), model.RoutePath(t.service.ID, r.Outer.Name)), n)
 		e.used(r.Traits, n)
+	}
+}
+
+// routeNeeds adds the clusters to which a rule sends.
+func (e *emitter) routeNeeds(r model.EffectiveRoute, traits []routeTrait, n needs) {
+	for _, t := range r.To {
+		to, ok := e.destination(t.Service, t.Port)
+		if !ok || t.Weight <= 0 {
+			continue
+		}
+		if to.service != nil {
+			to.version, _ = to.service.Version(t.Version)
+		}
+		n.add(to, traits)
 	}
 }
 
@@ -168,7 +176,7 @@ func (e *emitter) externalNeeds(t target, n needs) {
 	}
 	for _, r := range t.routes() {
 		if len(r.To) > 0 {
-			n.add(t, e.routeTraits(model.Tightens(t.says, r, r.Traits), model.ExternalRoutePath(t.external.ID, r.Name)))
+			n.add(t, e.routeTraits(model.Tightens(t.says, r.To, r.Traits), model.ExternalRoutePath(t.external.ID, r.Name)))
 		}
 		e.used(r.Traits, n)
 	}

@@ -147,13 +147,8 @@ func (e *emitter) service(s *model.Service) {
 			continue
 		}
 		var rs []rule
-		for _, r := range s.Routes {
-			to := make([]model.Target, len(r.To))
-			for i, t := range r.To {
-				t.Service, t.Port = s.ID, p.Name
-				to[i] = t
-			}
-			rs = append(rs, rule{path: model.RoutePath(s.ID, r.Name), match: r.Match, to: to, traits: r.TraitsAt(p.Name)})
+		for _, r := range e.m.ServiceRoutes(s, p, model.EachCaller) {
+			rs = e.effective(rs, model.RoutePath(s.ID, r.Outer.Name), r)
 		}
 		core := ""
 		parent := ParentRef{Group: &core, Kind: "Service", Name: s.Name, Port: p.Number}
@@ -168,6 +163,15 @@ type rule struct {
 	to       []model.Target
 	traits   trait.Set
 	notFound bool
+}
+
+// effective adds a rule of an expansion whose first route has that path.
+func (e *emitter) effective(rs []rule, path string, r model.EffectiveRoute) []rule {
+	if len(r.Lost) > 0 {
+		e.problem(diag.New(diag.CodeSplit, e.at(path), "the services of this split differ in %s, and one weighted route has only one of each", strings.Join(r.Lost, ", ")))
+		return rs
+	}
+	return append(rs, rule{path: path, match: r.Match, to: r.To, traits: r.Traits, notFound: r.NotFound})
 }
 
 // routes writes the rules of one parent, in as many HTTPRoutes as the schema's

@@ -20,12 +20,7 @@ func (e *emitter) gateway(g *model.Gateway) {
 	for _, h := range g.Hosts {
 		var rs []rule
 		for _, r := range e.m.GatewayRoutes(g, h) {
-			path := model.GatewayRoutePath(g.ID, h.Name, r.Gateway.Name)
-			if len(r.Lost) > 0 {
-				e.problem(diag.New(diag.CodeSplit, e.at(path), "the services of this split differ in %s, and one weighted route has only one of each", strings.Join(r.Lost, ", ")))
-				continue
-			}
-			rs = append(rs, rule{path: path, match: r.Match, to: r.To, traits: r.Traits, notFound: r.NotFound})
+			rs = e.effective(rs, model.GatewayRoutePath(g.ID, h.Name, r.Outer.Name), r)
 		}
 		kind, hostnames := hostObject(h.Name)
 		doors := doors(g, h)

@@ -289,23 +289,35 @@ func serverPort(address string) uint32 {
 func (e *emitter) egress(s *model.Service) []rule {
 	out := e.used(s.Traits)
 	for _, c := range s.Calls {
-		out = append(out, e.reach(c.To, c.Port)...)
-		for _, r := range e.routesOf(c.To) {
-			out = append(out, e.used(r.Traits)...)
-		}
+		out = append(out, e.sending(c.To, c.Port)...)
 	}
 	return compact(out)
 }
 
-// routesOf are those that callers' proxies apply to requests to a service or an external.
-func (e *emitter) routesOf(id string) []model.Route {
-	if s := e.m.Service(id); s != nil {
-		return s.Routes
-	}
+// sending is where proxies send what goes to a port of a service or of an external: to that, to where its routes lead
+// on, and to what these use.
+func (e *emitter) sending(id, port string) []rule {
+	out := e.reach(id, port)
 	if x := e.m.External(id); x != nil {
-		return x.Routes
+		for _, r := range x.Routes {
+			out = append(out, e.used(r.Traits)...)
+		}
 	}
-	return nil
+	s := e.m.Service(id)
+	if s == nil {
+		return out
+	}
+	for _, by := range e.m.LedTo(s) {
+		for _, r := range by.Routes {
+			out = append(out, e.used(r.Traits)...)
+			for _, t := range model.Weighty(r.To) {
+				if t.Service != "" {
+					out = append(out, e.reach(t.Service, t.Port)...)
+				}
+			}
+		}
+	}
+	return out
 }
 
 // behind is what a gateway's routes lead to, and the externals that are called through it.
@@ -328,12 +340,7 @@ func (e *emitter) behind(g *model.Gateway) []rule {
 		for _, r := range h.Routes {
 			out = append(out, e.used(r.Traits)...)
 			for _, t := range r.To {
-				out = append(out, e.reach(t.Service, t.Port)...)
-				if s := e.m.Service(t.Service); s != nil {
-					for _, inner := range s.Routes {
-						out = append(out, e.used(inner.Traits)...)
-					}
-				}
+				out = append(out, e.sending(t.Service, t.Port)...)
 			}
 		}
 	}
