@@ -257,7 +257,7 @@ func (j drawnJudge) calls(kind string, sb, sa *drawnService, port string, qs []a
 	lines := j.lines(kind, sb.id, port)
 	around := kind == "external" && fmt.Sprint(sb.around("")) != fmt.Sprint(sa.around(""))
 	for _, q := range qs {
-		everB, everA := sb.own(j.T, port, q, nil), sa.own(j.T, port, q, nil)
+		everB, everA := j.b.called(j.T, sb, port, q, nil, asker{}), j.a.called(j.T, sa, port, q, nil, asker{})
 		asks := j.b.users(j.T, nearest("users", sb.words)) != j.a.users(j.T, nearest("users", sa.words))
 		j.told(lines, q, false, around || asks || everB.written != everA.written || everB.verdict != everA.verdict, sb.id+":"+port, "whoever calls it")
 		for _, c := range askers(j.b, j.a) {
@@ -271,10 +271,10 @@ func (j drawnJudge) calls(kind string, sb, sa *drawnService, port string, qs []a
 			}
 			was, is := q, q
 			was.from, is.from = c[0].account, c[1].account
-			ownB, ownA := sb.own(j.T, port, was, saysB), sa.own(j.T, port, is, saysA)
+			ownB, ownA := j.b.called(j.T, sb, port, was, saysB, c[0]), j.a.called(j.T, sa, port, is, saysA, c[1])
 			fb, fa := j.b.whole(j.T, sb, port, c[0], ownB), j.a.whole(j.T, sa, port, c[1], ownA)
 			may := around || fb.written != fa.written || ownB.verdict != ownA.verdict
-			access := !fb.unknown && !fa.unknown && fb.verdict != fa.verdict && forwardOrDenied(fb.verdict) && forwardOrDenied(fa.verdict) && ownB.arrived.path == ownA.arrived.path
+			access := !fb.led && !fa.led && !fb.unknown && !fa.unknown && fb.verdict != fa.verdict && forwardOrDenied(fb.verdict) && forwardOrDenied(fa.verdict) && ownB.arrived.path == ownA.arrived.path
 			must := fb.key() != fa.key() && !access && !(fb.verdict == "denied" && fa.verdict == "denied")
 			what := fmt.Sprintf("%+v: %s → %s", c, fb.key(), fa.key())
 			q.from = c[1].account
@@ -377,7 +377,7 @@ func (j drawnJudge) witnesses() (n int) {
 			case w.Direct:
 				vs[side] = verdictOf(r.admits(j.T, r.services[w.Scope.ID], w.Scope.Port, c, q))
 			default:
-				vs[side] = r.whole(j.T, r.services[w.Scope.ID], w.Scope.Port, c, r.services[w.Scope.ID].own(j.T, w.Scope.Port, q, nil)).verdict
+				vs[side] = r.whole(j.T, r.services[w.Scope.ID], w.Scope.Port, c, r.called(j.T, r.services[w.Scope.ID], w.Scope.Port, q, nil, c)).verdict
 			}
 		}
 		if twice {

@@ -1277,6 +1277,8 @@ type fate struct {
 	parts []part
 	// unknown says that it is denied because of its user.
 	unknown bool
+	// led says that its route leads to other services, too: it is all that becomes of it, whoever lets it in.
+	led bool
 	// written are all texts that may matter.
 	written string
 }
@@ -1543,7 +1545,7 @@ func (w *reading) claims() []string {
 
 // whole is what becomes of a caller's request to a service of which its own proxy makes that.
 func (w *reading) whole(t *testing.T, s *drawnService, port string, c asker, f fate) fate {
-	if f.verdict != "forward" || s.external {
+	if f.verdict != "forward" || s.external || f.led {
 		return f
 	}
 	f.written += w.users(t, nearest("users", s.words))
@@ -1636,25 +1638,32 @@ func (w *reading) led(t *testing.T, r *drawnRoute, words map[string]string, q as
 		delete(q.headers, name)
 	}
 	sent := r.sends(q)
+	out = out.spread(r, sent, func(name string) fate { return w.behind(t, r, name, sent, words) })
+	out.to += limits(t, words, q)
+	return out
+}
+
+// spread is a fate of what a route sends on, each of whose destinations has one of its own.
+func (f fate) spread(r *drawnRoute, sent asked, each func(name string) fate) fate {
 	var ends, keys []string
 	for _, name := range slices.Sorted(maps.Keys(r.To)) {
 		weight := r.To[name]
 		if weight == 0 {
 			continue
 		}
-		f := w.behind(t, r, name, sent, words)
-		out.written += " | " + f.written
-		ends, keys = append(ends, f.verdict), append(keys, fmt.Sprintf("%d %s", weight, f.key()))
-		out.arrived.twice = out.arrived.twice || f.arrived.twice || sent.twice // where no route takes it as well
+		there := each(name)
+		f.written += " | " + there.written
+		ends, keys = append(ends, there.verdict), append(keys, fmt.Sprintf("%d %s", weight, there.key()))
+		f.arrived.twice = f.arrived.twice || there.arrived.twice || sent.twice // where no route takes it as well
 	}
 	slices.Sort(ends)
 	if ends = slices.Compact(ends); len(ends) == 1 {
-		out.verdict = ends[0]
-	} else if out.verdict = "forward"; !slices.Contains(ends, "forward") {
-		out.verdict = strings.Join(ends, " or ")
+		f.verdict = ends[0]
+	} else if f.verdict = "forward"; !slices.Contains(ends, "forward") {
+		f.verdict = strings.Join(ends, " or ")
 	}
-	out.to = strings.Join(keys, ", ") + limits(t, words, q)
-	return out
+	f.to = strings.Join(keys, ", ")
+	return f
 }
 
 // drawnLimit is a limit or a quota, by one limiter.
@@ -1708,44 +1717,117 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 		f.written = fmt.Sprint(x.around(""), to.says(t))
 		return f
 	}
-	s := w.services[id]
-	port := to.Port
-	if port == "" {
-		port = s.main()
-	}
 	sent.from, sent.source = "edge/gw", sent.hop
-	sent = to.sends(t, sent)
-	f := s.own(t, port, sent, nil)
+	at := layer{words: words, written: words, says: to.says(t)}
+	return w.through(t, w.services[id], to, to.sends(t, sent), []layer{at}, asker{workload: "gateway edge/gw", account: "edge/gw"})
+}
+
+// layer is what is said of a request before it comes to another service's routes: by its route, or its call, and
+// by the destination of that.
+type layer struct {
+	// words are those that hold, written those of them that are no defaults.
+	words, written map[string]string
+	says           map[string]string
+}
+
+// ownWords are what a service says of a request to a port, whose route is r, nil if it has none.
+func (s *drawnService) ownWords(port string, r *drawnRoute) layer {
+	own := []map[string]json.RawMessage{s.Port[port].words}
+	if r != nil {
+		own = slices.Insert(own, 0, map[string]json.RawMessage(r.words))
+	}
+	return layer{words: settled(s.around(s.Port[port].Protocol, own...)...), written: settled(append(own, s.words)...)}
+}
+
+// through is what becomes of a request that has come to a service as a destination, after all that is said before.
+func (w *reading) through(t *testing.T, s *drawnService, to drawnDestination, q asked, before []layer, c asker) fate {
+	port := cmp.Or(to.Port, s.main())
+	r := firstOf(slices.Collect(maps.Values(s.Route)), q)
+	if to.Version == "" && r.leadsOn(s.id) {
+		return w.further(t, s, port, r, q, before, c)
+	}
+	f := s.own(t, port, q, nil)
 	if f.verdict != "forward" {
 		return f
 	}
-	own := []map[string]json.RawMessage{s.Port[port].words}
-	if len(s.Route) > 0 {
-		own = slices.Insert(own, 0, map[string]json.RawMessage(firstOf(slices.Collect(maps.Values(s.Route)), sent).words))
-	}
-	inner := settled(s.around(s.Port[port].Protocol, own...)...)
 	if to.Version != "" { // in place of those that the service's route chooses
-		f.to, f.parts = id+":"+port+" "+to.Version, nil
+		f.to, f.parts = s.id+":"+port+" "+to.Version, nil
 	}
-	// What is said there counts as written, and a default of the same value does not.
-	f.written = fmt.Sprint(f.written, inner, settled(s.Port[port].words, s.words), f.to)
-	f.effects = map[string]string{}
-	outer, behind := effects(t, words, s.Port[port].Protocol), effects(t, inner, s.Port[port].Protocol)
-	written := settled(append(own, s.words)...)
-	for word, tighter := range bounding() {
-		switch f.effects[word] = behind[word]; {
-		case words[word] != "" && written[word] != "":
-			f.effects[word] = tighter(outer[word], behind[word])
-		case words[word] != "":
-			f.effects[word] = outer[word]
+	return w.arriving(t, s, port, f, append(slices.Clip(before), s.ownWords(port, r)), c)
+}
+
+// leadsOn reports whether a service's route sends some requests to another service.
+func (r *drawnRoute) leadsOn(id string) bool {
+	if r == nil {
+		return false
+	}
+	for name, weight := range r.To {
+		if d := r.Destination[name]; weight > 0 && d.Service != "" && d.Service != id {
+			return true
 		}
 	}
-	f.effects["fault"] = oneAfterTheOther(outer["fault"], behind["fault"])
-	for _, word := range []string{"mirror", "requestHeaders", "responseHeaders"} {
-		f.effects[word] = outer[word] + " " + to.says(t)[word] + " " + behind[word]
+	return false
+}
+
+// further is what becomes of a request whose route at a service leads to other services, too.
+func (w *reading) further(t *testing.T, s *drawnService, port string, r *drawnRoute, q asked, before []layer, c asker) fate {
+	own, sent := s.ownWords(port, r), r.sends(q)
+	out := fate{led: true, written: fmt.Sprint(own.words, own.written, weights(r.To), before)}
+	return out.spread(r, sent, func(name string) fate {
+		d, says := r.Destination[name], own
+		says.says = d.says(t)
+		layers := append(slices.Clip(before), says)
+		if d.Service != "" && d.Service != s.id {
+			return w.through(t, w.services[d.Service], d, d.sends(t, sent), layers, c)
+		}
+		f := fate{verdict: "forward", to: s.id + ":" + port + " " + cmp.Or(d.Version, name), arrived: d.sends(t, sent)}
+		return w.arriving(t, s, port, f, layers, c)
+	})
+}
+
+// called is what becomes of a request to a service's port, or an external's, as its caller's own proxy has it, whose
+// call has words.
+func (w *reading) called(t *testing.T, s *drawnService, port string, q asked, says map[string]string, c asker) fate {
+	if r := firstOf(slices.Collect(maps.Values(s.Route)), q); r.leadsOn(s.id) {
+		return w.further(t, s, port, r, q, []layer{{words: says, written: says}}, c)
 	}
-	f.written += fmt.Sprint(w.users(t, nearest("users", s.words)), to.says(t))
-	if !w.knows(t, nearest("users", s.words), f.arrived) || !w.admitsSome(t, s, port, asker{workload: "gateway edge/gw", account: "edge/gw"}, &f) {
+	return s.own(t, port, q, says)
+}
+
+// arriving is what becomes of a request that is sent to a service's workloads after all that is said, the service's
+// own words last.
+func (w *reading) arriving(t *testing.T, s *drawnService, port string, f fate, said []layer, c asker) fate {
+	protocol := s.Port[port].Protocol
+	own := said[len(said)-1]
+	f.effects = effects(t, own.words, protocol)
+	for _, word := range []string{"requestHeaders", "responseHeaders"} {
+		f.effects[word] += " " + own.says[word]
+	}
+	// What is said there counts as written, and a default of the same value does not.
+	f.written = fmt.Sprint(f.written, own, settled(s.Port[port].words, s.words), f.to)
+	written := maps.Clone(own.written)
+	for _, l := range slices.Backward(said[:len(said)-1]) {
+		outer := effects(t, l.words, protocol)
+		for word, tighter := range bounding() {
+			switch {
+			case l.written[word] != "" && written[word] != "":
+				f.effects[word] = tighter(outer[word], f.effects[word])
+			case l.written[word] != "":
+				f.effects[word] = outer[word]
+			}
+		}
+		f.effects["fault"] = oneAfterTheOther(outer["fault"], f.effects["fault"])
+		for _, word := range []string{"mirror", "requestHeaders", "responseHeaders"} {
+			f.effects[word] = outer[word] + " " + l.says[word] + " " + f.effects[word]
+		}
+		for word, text := range l.written {
+			written[word] += text
+		}
+		f.written += fmt.Sprint(l.says)
+	}
+	f.written += w.users(t, nearest("users", s.words))
+	known := w.mode(t, s, port) == "strict" && c.account == "" || w.knows(t, nearest("users", s.words), f.arrived)
+	if !known || !w.admitsSome(t, s, port, c, &f) {
 		return fate{verdict: "denied", written: f.written, arrived: f.arrived}
 	}
 	return f

@@ -231,6 +231,9 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 // routes draws those of a service, plain ones without conditions: gateways may split to it.
 func (m *Mesh) routes(r *rand.Rand, p *pen, s *object, d Door, plain bool) {
 	to := func(p *pen) string {
+		if o, ok := m.other(p, d); ok && p.chance(20) && (!plain || p.chance(40)) {
+			return m.onward(p, d, o)
+		}
 		if p.chance(15) {
 			return fmt.Sprintf("%s, destination: there: version: %q", p.split([]string{"there", d.Versions[0]}, !plain), pick(p, d.Versions...))
 		}
@@ -246,6 +249,29 @@ func (m *Mesh) routes(r *rand.Rand, p *pen, s *object, d Door, plain bool) {
 	if slices.Contains(d.Ports, "raw") || p.chance(60) { // connections go where requests without conditions go
 		m.route(r, s, route{definition: "#ServiceRoute", name: "rest", priority: ptr(last), to: to})
 	}
+}
+
+// other is a service that was drawn before one: so no routes lead in a ring.
+func (m *Mesh) other(p *pen, d Door) (Door, bool) {
+	i := slices.IndexFunc(m.Services, func(s Door) bool { return s.ID == d.ID })
+	if i <= 0 {
+		return Door{}, false
+	}
+	return pick(p, m.Services[:i]...), true
+}
+
+// onward draws that a service's route leads to another one, all of it or a share.
+func (m *Mesh) onward(p *pen, d, to Door) string {
+	requests := slices.DeleteFunc(slices.Clone(to.Ports), func(name string) bool { return name == "raw" })
+	of := fmt.Sprintf("{service: %q, port: %q", to.ID, pick(p, requests...))
+	if p.chance(30) {
+		of += fmt.Sprintf(", version: %q", pick(p, to.Versions...))
+	}
+	names := []string{"on"}
+	if p.chance(40) {
+		names = append(names, d.Versions[0])
+	}
+	return "to: " + p.weights(names) + ", destination: on: " + of + "}"
 }
 
 // access draws what chance alone rarely writes of who gets in.
