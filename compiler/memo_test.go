@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -99,6 +100,42 @@ func TestEditElsewhereIsSeen(t *testing.T) {
 			edit(&edited, &edited.packages[0].services[1])
 			same(t, edited, o)
 			same(t, w, o)
+		})
+	}
+}
+
+// What a service says that others lead to is seen at the callers of those, whose packages and whose callee's have the
+// same bytes as before.
+func TestEditOfWhatIsLedToIsSeen(t *testing.T) {
+	files := func(led string) fs.FS {
+		const head = "import \"meshc.dev/intent\"\nmesh: intent.#Mesh\n"
+		return fstest.MapFS{
+			"mesh.cue": {Data: []byte("package mesh\n" + head)},
+			"web/web.cue": {Data: []byte("package web\n" + head + `mesh: namespace: "web"
+mesh: service: {web: {port: http: number: 80, calls: "shop/app": {}}, till: {port: http: number: 80, calls: "shop/app": {}}}`)},
+			"shop/shop.cue": {Data: []byte("package shop\n" + head + `mesh: namespace: "shop"
+mesh: service: app: {port: http: number: 80, grant: all: mesh: true, route: next: {to: next: 100, destination: next: service: "next/next"}}`)},
+			"next/next.cue": {Data: []byte("package next\n" + head + "mesh: namespace: \"next\"\nmesh: service: next: {port: http: number: 80, grant: all: mesh: true}\n" + led)},
+		}
+	}
+	for name, led := range map[string]string{
+		"a timeout":        `mesh: service: next: route: all: {to: default: 100, timeout: "3s"}`,
+		"edits":            `mesh: service: next: route: all: {to: default: 100, requestHeaders: set: "x-by": "next"}`,
+		"conditions":       `mesh: service: next: route: all: {match: path: prefix: "/a", to: default: 100}`,
+		"callers":          `mesh: service: next: route: all: {match: from: ["web/web"], to: default: 100}`,
+		"a chosen header":  `mesh: service: next: balance: hash: header: "x-tenant"`,
+		"versions":         `mesh: service: next: {version: {v1: {}, v2: {}}, route: all: to: {v1: 50, v2: 50}}`,
+		"further":          `mesh: service: {last: {port: http: number: 80, grant: all: mesh: true}, next: route: all: {to: last: 100, destination: last: service: "last"}}`,
+		"a copy elsewhere": `mesh: service: {last: {port: http: number: 80, grant: all: mesh: true}, next: route: all: {to: default: 100, mirror: last: {}}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := remembering(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC))
+			for _, led := range []string{"", led, ""} {
+				got, want := outcome(t, files(led), o), outcome(t, files(led), compiler.Options{At: o.At})
+				if !bytes.Equal(got, want) || !bytes.Contains(got, []byte(`"release"`)) {
+					t.Fatalf("incremental and full differ; incremental:\n%s\nfull:\n%s", got, want)
+				}
+			}
 		})
 	}
 }

@@ -66,7 +66,7 @@ const (
 	// main one: adding a port moves nobody and lets nobody in.
 	// Example: calls: api: {} where service "api" has the ports http and admin
 	CodePort Code = "MESH0221"
-	// CodeRefused is a call, a gateway's route, or a feature that sends requests to a service
+	// CodeRefused is a call, a route, or a feature that sends requests to a service
 	// none of whose grants lets them in (warning; an error for what proxies send by themselves,
 	// such as logs).
 	// Example: calls: audit: {}, or mirror: audit: {}, where service "audit" has no grant.
@@ -116,7 +116,8 @@ const (
 	// Example: a gateway with a port that speaks https, none of whose hosts has `tls`.
 	CodeDeafPort Code = "MESH0248"
 	// CodeRing is a redirect that leads back to itself, over any routes: whoever follows it never
-	// arrives. One to HTTPS at a gateway that has the host by plain HTTP only is a warning.
+	// arrives. One to HTTPS at a gateway that has the host by plain HTTP only is a warning. Routes of services
+	// that lead to each other in a ring are one as well.
 	// Example: `match: path: prefix: "/app", redirect: path: "/app"`.
 	CodeRing Code = "MESH0249"
 	// CodeOpened is a path that a grant gives to some callers, and that a probe or a scrape lets

@@ -16,7 +16,7 @@ const (
 	// CodeSharedPort is a port number for which a caller's proxy cannot tell the called services apart.
 	// Example: `calls: {db: {}, cache: {}}` with both on TCP port 6379 and `capture: "transparent"`.
 	CodeSharedPort Code = "MESH0304"
-	// CodeSplit is a gateway route over several services that no single weighted route can express.
+	// CodeSplit is a route over several services that no single weighted route can express.
 	// Example: `to: {a: 50, b: 50}` where the routes of a and b have different timeouts.
 	CodeSplit Code = "MESH0305"
 	// CodeMatch is a condition that a target's matchers cannot express.

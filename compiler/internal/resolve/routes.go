@@ -257,7 +257,7 @@ func (l *linker) versionTargets(p *pkg, s *model.Service, n intent.Node, r model
 }
 
 // versionOf resolves a name in the `to` of a service's route that stands for one of its versions.
-func (l *linker) versionOf(_ *pkg, s *model.Service, n intent.Node, e intent.Entry) (model.Target, bool) {
+func (l *linker) versionOf(p *pkg, s *model.Service, n intent.Node, e intent.Entry) (model.Target, bool) {
 	version, at := versionMeant(n, e)
 	if f := n.Field("destination").Field(e.Name).Field("port"); f.Exists() {
 		l.add(diag.New(diag.CodeNever, f.Pos(), "destination %q is a version of the route's own service, at the port that was asked for", e.Name).
@@ -265,7 +265,11 @@ func (l *linker) versionOf(_ *pkg, s *model.Service, n intent.Node, e intent.Ent
 		return model.Target{}, false
 	}
 	if !slices.Contains(l.versions[s.ID], version) {
-		l.add(l.unknown(at.Pos(), "version", version, l.versions[s.ID]))
+		d := l.unknown(at.Pos(), "version", version, l.versions[s.ID])
+		if id := p.qualify(e.Name); !n.Field("destination").Has(e.Name) && l.kinds[id] == "service" {
+			d = d.WithRelated(l.declaredAt(id), "a service of that name").WithFix("if that is meant, say so: destination: %q: service: %q", e.Name, e.Name)
+		}
+		l.add(d)
 		return model.Target{}, false
 	}
 	if version != e.Name && slices.Contains(l.versions[s.ID], e.Name) {
@@ -299,7 +303,7 @@ func (l *linker) otherService(p *pkg, s *model.Service, n intent.Node, e intent.
 	}
 	if id := p.qualify(service.Str()); l.kinds[id] == "external" {
 		l.add(diag.New(diag.CodeNever, service.Pos(), "destination %q is external %q, and a service's route leads to services: what leaves the mesh is called by who needs it", e.Name, id).
-			WithRelated(l.declaredAt(id), "declared here").WithFix("let the service that stands before it say `calls: %q: {}`, or a gateway's route send there", service.Str()))
+			WithRelated(l.declaredAt(id), "declared here").WithFix("let those who need it call it: calls: %q: {}; a gateway's route may send there", service.Str()))
 		return model.Target{}, false
 	}
 	return l.destined(p, n, e)
