@@ -16,26 +16,16 @@ import (
 // one are told by the second result.
 func amplification(m *model.Mesh, count counter) (worst map[string]int, cyclic map[string]bool) {
 	g := callGraph{tries: map[string]int{}, callers: map[string][]string{}, calls: map[edge]int{}}
-	called := map[string]bool{}
 	for _, s := range m.Services {
 		g.tries[s.ID] = max(g.tries[s.ID], 1)
 		for _, call := range s.Calls {
-			to := m.Service(call.To)
-			if to == nil {
-				continue
-			}
-			called[to.ID] = true
-			g.callers[to.ID] = append(g.callers[to.ID], s.ID)
-			g.calls[edge{s.ID, to.ID}] = max(g.calls[edge{s.ID, to.ID}], count.tries(to, call.Traits))
-			for id, tries := range count.led(m, to, call) {
-				called[id] = true
-				g.callers[id] = append(g.callers[id], s.ID)
-				g.calls[edge{s.ID, id}] = max(g.calls[edge{s.ID, id}], tries)
+			for to, tries := range count.reached(m, call) {
+				g.call(s.ID, to, tries)
 			}
 		}
 	}
 	for _, s := range m.Services {
-		if !called[s.ID] { // what its routes say is for whoever will
+		if len(g.callers[s.ID]) == 0 { // what its routes say is for whoever will
 			g.tries[s.ID] = max(g.tries[s.ID], count.tries(s, trait.Set{}))
 		}
 	}
@@ -75,9 +65,14 @@ func (c counter) tries(to *model.Service, says trait.Set) int {
 	return n
 }
 
-// led is how often a request of a call may be begun at other services, to which routes of the one that is called lead.
-func (c counter) led(m *model.Mesh, to *model.Service, call model.Call) map[string]int {
-	out := map[string]int{}
+// reached is how often a request of a call may be begun, at the service that is called and at those to which its
+// routes lead; nothing if it leaves the mesh.
+func (c counter) reached(m *model.Mesh, call model.Call) map[string]int {
+	to := m.Service(call.To)
+	if to == nil {
+		return nil
+	}
+	out := map[string]int{to.ID: c.tries(to, call.Traits)}
 	p, ok := to.Port(call.Port)
 	if !ok || !to.LeadsOn() {
 		return out
@@ -101,6 +96,12 @@ type callGraph struct {
 }
 
 type edge struct{ from, to string }
+
+// call notes that requests of one service come to another one, each begun so often.
+func (g callGraph) call(from, to string, tries int) {
+	g.callers[to] = append(g.callers[to], from)
+	g.calls[edge{from, to}] = max(g.calls[edge{from, to}], tries)
+}
 
 // maxAmplification stops the product: beyond it the number says nothing more.
 const maxAmplification = 1_000_000_000

@@ -54,11 +54,11 @@ func (l *linker) tellLeadingBack(ring []lead, told map[string]bool) {
 	for _, r := range ring {
 		names, paths = append(names, r.from.ID), append(paths, r.path)
 	}
-	if key := strings.Join(paths, "\n"); told[key] {
+	key := strings.Join(paths, "\n")
+	if told[key] {
 		return
-	} else {
-		told[key] = true
 	}
+	told[key] = true
 	d := diag.New(diag.CodeRing, l.lineOf(paths[0]), "routes lead from service to service in a ring: %s", ringText(append(names, names[0]))).
 		WithFix("say the `version` of a destination where the ring may end, or let one of the routes keep its requests")
 	for _, p := range paths[1:] {
