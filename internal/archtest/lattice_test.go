@@ -126,6 +126,7 @@ func features() []row {
 	return []row{
 		{pkg: in + "feature", may: cell, pure: true},
 		{pkg: in + "feature/catalog", may: append(slices.Clone(cell), in+"feature", in+"feature/..."), pure: true},
+		{pkg: in + "feature/lua", may: append(slices.Clone(cell), in+"feature", envoyProtos, "github.com/yuin/gopher-lua", "github.com/yuin/gopher-lua/parse"), pure: true}, // reads the scripts of intent
 		{pkg: in + "feature/...", may: append(slices.Clone(cell), in+"feature", envoyProtos, otlpProtos, protobuf), pure: true},
 	}
 }

@@ -86,6 +86,10 @@ const (
 	// a use of several that cannot be told apart.
 	// Example: `authorizer: opa: {to: "opa", failOpen: false, headers: sets: ["x-envoy-peer"]}`.
 	CodeAuthorizer Code = "MESH0226"
+	// CodeScript is a script that is no Lua, does nothing, uses what scripts do not have, or sets headers that others
+	// set or are let in by.
+	// Example: `lua: hello: {owner: "shop", code: "os.exit()"}`.
+	CodeScript Code = "MESH0278"
 	// CodeLogField is a field of a log that is no format, or that would give secrets to whoever
 	// reads the lines.
 	// Example: `fields: who: "%REQ(AUTHORIZATION)%"`.

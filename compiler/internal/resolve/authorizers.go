@@ -35,12 +35,37 @@ func (l *linker) declareAuthorizers(p *pkg) {
 		}
 		headers := e.Node.Field("headers")
 		a.Told, a.Sets = l.headerNames(headers, "told"), l.headerNames(headers, "sets")
-		l.settable(a, headers.Field("sets"))
+		l.settable("authorizer \""+a.ID+"\"", diag.CodeAuthorizer, a.Sets, headers.Field("sets"))
 		if to, ok := l.collecting(p, "authorizer", e.Name, judging, e.Node); ok {
 			a.Receiver = to
 		}
 		l.authorizers[id] = a
 	}
+}
+
+// MaySet are the headers that a script may set by its `sets`, in lower case, sorted. Those by which proxies go, or by
+// which a provider tells who the user is, are a problem.
+func (x *Place) MaySet(who string, headers intent.Node) []string {
+	names := x.l.headerNames(headers, "sets")
+	x.l.settable(who, diag.CodeScript, names, headers.Field("sets"))
+	return names
+}
+
+// ToldUsers are the headers by which the providers of the mesh tell who the user is, sorted.
+func (x *Place) ToldUsers() []string {
+	var out []string
+	for _, p := range x.l.providers {
+		for _, c := range p.Claims {
+			out = append(out, c.Header)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Attached reports whether the field is of a gateway's route that another package than the gateway's attaches.
+func (x *Place) Attached() bool {
+	return x.Gateway && x.l.home[model.GatewayPath(x.self)] != x.pkg
 }
 
 // headerNames are those of a list, in lower case, sorted.
@@ -58,14 +83,14 @@ func (l *linker) headerNames(n intent.Node, field string) []string {
 
 // settable refuses headers by which proxies go, or by which a provider tells who the user is: whoever wrote
 // them could be anybody.
-func (l *linker) settable(a model.Authorizer, at intent.Node) {
-	for _, name := range a.Sets {
+func (l *linker) settable(who string, code diag.Code, names []string, at intent.Node) {
+	for _, name := range names {
 		if hop.Reserved(name) || hop.OfConnection(name) || strings.HasPrefix(name, "x-forwarded-") {
-			l.add(diag.New(diag.CodeAuthorizer, at.Pos(), "authorizer %q sets header %s, by which proxies go themselves", a.ID, name).WithFix("let it set another header, such as x-role"))
+			l.add(diag.New(code, at.Pos(), "%s sets header %s, by which proxies go themselves", who, name).WithFix("let it set another header, such as x-role"))
 		}
 		for _, id := range sortedKeys(l.providers) {
 			if slices.ContainsFunc(l.providers[id].Claims, func(c model.Claim) bool { return c.Header == name }) {
-				l.add(diag.New(diag.CodeAuthorizer, at.Pos(), "authorizer %q sets header %s, by which provider %q tells who the user is", a.ID, name, id).WithFix("let it set another header"))
+				l.add(diag.New(code, at.Pos(), "%s sets header %s, by which provider %q tells who the user is", who, name, id).WithFix("let it set another header"))
 			}
 		}
 	}
@@ -104,7 +129,7 @@ func (l *linker) declareSettable(p *pkg) {
 // AuthorizersSet are the headers that authorizers may set whom the package asks at its gateway, sorted; none for what
 // others attach there.
 func (x *Place) AuthorizersSet() []string {
-	if x.l.home[model.GatewayPath(x.self)] != x.pkg {
+	if x.Attached() {
 		return nil
 	}
 	return x.l.settableAt[x.self]

@@ -18,6 +18,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/faults"
 	"meshc.dev/meshc/compiler/internal/feature/headers"
 	"meshc.dev/meshc/compiler/internal/feature/health"
+	"meshc.dev/meshc/compiler/internal/feature/lua"
 	"meshc.dev/meshc/compiler/internal/feature/mirror"
 	"meshc.dev/meshc/compiler/internal/feature/origination"
 	"meshc.dev/meshc/compiler/internal/feature/outlier"
@@ -79,6 +80,7 @@ func All() []feature.Feature {
 		compress.Feature,
 		telemetry.Feature,
 		telemetry.Tracing,
+		lua.Feature,
 		origination.Feature,
 		patches.Feature,
 	}

@@ -1,0 +1,106 @@
+package lua
+
+import (
+	_ "embed"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
+
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+)
+
+// guard is the script around all others.
+//
+//go:embed guard.lua
+var guard string
+
+const kind = "meshc.lua"
+
+func onRoute(r *routev3.Route, v Scripts, x *envoy.Ctx) {
+	for _, e := range v.Image().Headers {
+		if slices.Contains(x.Edited(v.TraitName()), e.Name) {
+			x.Problem("write another header", "the route edits header %s, which a script sets", e.Name)
+		}
+	}
+	for _, h := range envoy.ChosenBy(r, v.Image()) {
+		x.Problem("test another header", "the route is chosen by header %s, which a script sets that runs behind it: the visitor has written it", h)
+	}
+	for _, d := range x.Gateway.AllDenies() {
+		for _, h := range slices.Concat(d.Headers, d.Not.Headers) {
+			if slices.ContainsFunc(v.Image().Headers, func(e space.Edit) bool { return e.Name == h.Name }) {
+				x.Problem("test another header", "deny %q tests header %s, which a script sets", d.Name, h.Name)
+			}
+		}
+	}
+	for _, s := range v.Of {
+		envoy.AddFilter(r, s.slot(), kind, lower(s, v.Users))
+	}
+}
+
+func onHost(h *routev3.VirtualHost, v Scripts, _ *envoy.Ctx) {
+	for _, s := range v.Of {
+		envoy.AddHostFilter(h, s.slot(), kind, lower(s, v.Users))
+	}
+}
+
+// slot is where it runs: before access it is the last of those that find out who the user is.
+func (s Script) slot() envoy.Slot {
+	if s.Before {
+		return envoy.SlotUsers
+	}
+	return envoy.SlotExtensions
+}
+
+// lower makes the filter. A route stays the one that was chosen: what the filters behind it read is the same for all.
+func lower(s Script, users []string) *luav3.Lua {
+	return &luav3.Lua{
+		DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: guarded(s, users)}},
+		StatPrefix:        s.Name, ClearRouteCache: envoy.Bool(false),
+	}
+}
+
+// guarded is a script within the guard, to which it is a value like others: nothing of its text can be read as the guard's.
+func guarded(s Script, users []string) string {
+	list := func(names []string) string {
+		out := make([]string, len(names))
+		for i, n := range names {
+			out[i] = quoted(n)
+		}
+		return "{" + strings.Join(out, ", ") + "}"
+	}
+	return fmt.Sprintf("%s\nguard(%s, %s, %s, %s)\n", bare(guard), quoted(s.Code), quoted(s.Name), list(s.Sets), list(users))
+}
+
+// bare is the guard without its comments and indentation: every route with a script carries it.
+func bare(code string) string {
+	var out []string
+	for line := range strings.Lines(code) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "--") {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// quoted is a string of Lua.
+func quoted(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '\n':
+			b.WriteString(`\n`)
+		case c == '"' || c == '\\' || c < ' ' || c > '~':
+			fmt.Fprintf(&b, `\%03d`, c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}

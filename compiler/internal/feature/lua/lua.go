@@ -1,0 +1,159 @@
+// Package lua is the feature `lua` of services, gateways' hosts and gateways' routes: scripts that look at requests and
+// answers, answer by themselves, and set headers that intent names.
+//
+// Envoy gives a script whatever its process may do. So a script runs within another one (guard.lua), which hands out
+// the headers, the body and an answer, and nothing else: what intent says that a script may do is all that it can.
+package lua
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/compiler/internal/feature"
+	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/plan"
+	"meshc.dev/meshc/compiler/internal/resolve"
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+	"meshc.dev/meshc/compiler/internal/target/gatewayapi"
+	"meshc.dev/meshc/compiler/internal/target/kubernetes"
+	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/internal/canon"
+	"meshc.dev/meshc/internal/diag"
+)
+
+const (
+	name = "lua"
+	// beforeAccess is the slot before denies, grants and authorizers.
+	beforeAccess = "before-access"
+	// digits of a script's digest are told.
+	digits = 12
+	// longest is a script's length at most, in bytes.
+	longest = 16 << 10
+)
+
+// Scripts are those of one carrier, sorted by name. Owners are no part of them: another one pushes nothing.
+type Scripts struct {
+	Of []Script `json:"of"`
+	// Users are the headers by which providers of the mesh tell who the user is, sorted: no script gets to see them.
+	Users []string `json:"users,omitempty"`
+	// Visitors says that a gateway runs them.
+	Visitors bool `json:"visitors,omitempty"`
+}
+
+// Script is one.
+type Script struct {
+	Name string `json:"name"`
+	// Code is Lua, as in intent.
+	Code string `json:"code"`
+	// Before says that it runs before denies, grants and authorizers.
+	Before bool `json:"before,omitempty"`
+	// Sets are the headers of requests that it may set, in lower case, sorted.
+	Sets []string `json:"sets,omitempty"`
+}
+
+// TraitName is "lua".
+func (Scripts) TraitName() string { return name }
+
+// Image is what those behind get: whatever scripts may set, nobody knows before.
+func (ss Scripts) Image() space.Image {
+	var out space.Image
+	for _, s := range ss.Of {
+		for _, h := range s.Sets {
+			out.Headers = append(out.Headers, space.Edit{Name: h, Open: true})
+		}
+	}
+	return out
+}
+
+// Feature is the row.
+var Feature = feature.Feature{
+	Rule: resolve.Rule{
+		Name: name, Field: name, On: []resolve.On{resolve.OnService, resolve.OnGatewayRoute, resolve.OnHost}, Answers: false, Holds: true,
+		Defaults: []resolve.Default{{Field: "lua.slot", Value: "after-access", Why: "who may not come has no need of what a script says"},
+			{Field: "lua.headers.sets", Value: "none", Why: "applications believe what proxies let through"}},
+		Read: read, Fits: fits, Uses: nil,
+	},
+	Codec:      trait.JSON[Scripts],
+	Meaning:    meaning,
+	Change:     change,
+	Envoy:      envoy.Join(envoy.OnRoute(onRoute), envoy.OnInbound(onHost)).Needs(envoy.SlotUsers).Needs(envoy.SlotExtensions),
+	Kubernetes: kubernetes.Nothing("the proxies run it"),
+	GatewayAPI: gatewayapi.Refuse("Gateway API has no code of users"),
+}
+
+func read(n intent.Node, x *resolve.Place) trait.Value {
+	out := Scripts{Users: x.ToldUsers(), Visitors: x.Gateway}
+	if len(n.Fields()) > 0 && x.At == resolve.OnGatewayRoute && x.Attached() {
+		x.Problem(diag.New(diag.CodeScript, n.Pos(), "the gateway is another package's, whose other visitors wait while a script runs").WithFix("run the script at your service"))
+		return nil
+	}
+	set := map[string]bool{}
+	for _, e := range n.Fields() {
+		s := Script{Name: e.Name, Code: e.Node.Field("code").Str(), Before: e.Node.Field("slot").Str() == beforeAccess, Sets: x.MaySet("script "+e.Name, e.Node.Field("headers"))}
+		for _, m := range mistakes(s.Code) {
+			x.Problem(diag.New(diag.CodeScript, e.Node.Field("code").Pos(), "script %q: %s", e.Name, m.text).WithFix("%s", m.fix))
+		}
+		for _, h := range s.Sets {
+			if set[h] {
+				x.Problem(diag.New(diag.CodeScript, e.Node.Pos(), "two scripts set header %s, and nobody behind could tell whose word it is", h).WithFix("let each set a header of its own"))
+			}
+			set[h] = true
+		}
+		out.Of = append(out.Of, s)
+	}
+	if len(out.Of) == 0 {
+		return nil
+	}
+	slices.SortFunc(out.Of, func(a, b Script) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// fits refuses headers that something else of the carrier sets as well.
+func fits(v trait.Value, others trait.Set, n intent.Node, x *resolve.Place) {
+	for _, other := range others.Names() {
+		o, _ := others.Lookup(other)
+		c, ok := o.(trait.Changing)
+		if !ok || other == name {
+			continue
+		}
+		for _, h := range c.Image().Headers {
+			if slices.ContainsFunc(v.(Scripts).Image().Headers, func(e space.Edit) bool { return e.Name == h.Name }) {
+				x.Problem(diag.New(diag.CodeScript, n.Pos(), "a script sets header %s, and so does `%s`", h.Name, other).WithFix("let the script set another header"))
+			}
+		}
+	}
+}
+
+// meaning: what a script says nobody knows; requests are told by which ones it sees.
+func meaning(v trait.Value) []space.Act {
+	ss := v.(Scripts)
+	after := space.AtWorkload
+	if ss.Visitors {
+		after = space.AtAsking
+	}
+	fields := map[space.Station][]space.Field{}
+	for _, s := range ss.Of {
+		at, value := after, "runs "+canon.Digest([]byte(s.Code))[:digits]
+		if s.Before {
+			at, value = space.AtUsers, value+" before access"
+		}
+		if len(s.Sets) > 0 {
+			value += ", sets " + strings.Join(s.Sets, ", ")
+		}
+		fields[at] = append(fields[at], space.Field{Feature: name, Name: s.Name, Value: value})
+	}
+	var out []space.Act
+	for _, at := range []space.Station{space.AtUsers, after} {
+		if len(fields[at]) > 0 {
+			out = append(out, space.Labels(at, fields[at]...)...)
+		}
+	}
+	return out
+}
+
+// change: what a script does is not known, and neither is what becomes of requests without.
+func change(before, after []space.Field) (plan.Class, string) {
+	return plan.NotCompared, plan.Arrow("scripts", before, after)
+}
