@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/rehearsal"
 )
 
@@ -175,13 +176,11 @@ mesh: gateway: edge: {port: http: number: 80, host: "shop.test": {lua: main: #Sc
 	if err != nil || posted.Status != 200 || posted.Seen == nil || fmt.Sprint(posted.Seen.Headers["x-tenant"], posted.Seen.Headers["content-length"]) != "[behind the body] [6]" {
 		t.Errorf("a body that a script has changed: %+v, %v", posted, err)
 	}
-	for _, class := range stage.Classes() {
-		stats, err := stage.Admin(ctx, class, "/stats?filter=lua")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(string(stats), ".errors: 0\n") {
-			t.Errorf("%s counts no error of a script: %s", class, stats)
-		}
+	if got, err := stage.Ask(ctx, reh.Doors[app], compiler.Request{Method: "POST", Path: "/x", Headers: []compiler.Header{{Name: "x-do", Value: "body"}, {Name: "content-length", Value: "8388608"}}}); err != nil || got.Status != 413 || got.Seen != nil {
+		t.Errorf("a body that is longer than what a proxy keeps: %+v, %v", got, err)
+	}
+	stats, err := stage.Admin(ctx, release.Class{Role: release.Sidecar, Namespace: "shop", Account: "app"}, "/stats?filter=lua.main")
+	if err != nil || !strings.Contains(string(stats), ".lua.main.errors: ") || strings.Contains(string(stats), ".errors: 0\n") {
+		t.Errorf("what scripts fail is counted: %s, %v", stats, err)
 	}
 }
