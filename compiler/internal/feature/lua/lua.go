@@ -91,7 +91,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	}
 	set := map[string]bool{}
 	for _, e := range n.Fields() {
-		s := Script{Name: e.Name, Code: e.Node.Field("code").Str(), Before: e.Node.Field("slot").Str() == beforeAccess, Sets: x.MaySet("script "+e.Name, e.Node.Field("headers"))}
+		s := Script{Name: e.Name, Code: e.Node.Field("code").Str(), Before: e.Node.Field("slot").Str() == beforeAccess, Sets: x.MaySet("script \""+e.Name+"\"", e.Node.Field("headers"))}
 		for _, m := range mistakes(s.Code) {
 			x.Problem(diag.New(diag.CodeScript, e.Node.Field("code").Pos(), "script %q: %s", e.Name, m.text).WithFix("%s", m.fix))
 		}
