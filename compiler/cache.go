@@ -17,3 +17,9 @@ func DirCache(dir string) Cache { return intent.NewDir(dir) }
 // of the schema for the user's own tools, a root package, an example service. A
 // file that is there already stops it before anything is written.
 func Init(dir, module string) ([]string, error) { return intent.Init(dir, module) }
+
+// WriteNew writes files of intent into dir, which is created if need be, by their paths with
+// slashes, and returns these. A file that is there already stops it before anything is written.
+func WriteNew(dir string, files map[string][]byte) ([]string, error) {
+	return intent.WriteNew(dir, files)
+}

@@ -25,7 +25,7 @@ const unrun = 9
 
 // pages are run by this package, from the top folder.
 func pages() []string {
-	return []string{"README.md", "docs/approval.md", "docs/endpoints.md", "docs/environments.md", "docs/operating.md", "docs/ownership.md", "docs/policies-of-your-own.md", "docs/signing.md", "docs/sources.md", "docs/start.md", "docs/troubleshooting.md"}
+	return []string{"README.md", "docs/approval.md", "docs/endpoints.md", "docs/environments.md", "docs/import.md", "docs/operating.md", "docs/ownership.md", "docs/policies-of-your-own.md", "docs/signing.md", "docs/sources.md", "docs/start.md", "docs/troubleshooting.md"}
 }
 
 // Every command of the pages is run, and what they show is what is printed.

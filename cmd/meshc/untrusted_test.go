@@ -56,7 +56,8 @@ func (p planted) lines() [][]string {
 	remote := "https://user:" + secret + "@127.0.0.1:1/mesh.git"
 	out := [][]string{
 		{"version"}, {"completion", "bash"}, {"completion", "zsh"}, {"completion", "fish"}, {"completion", "powershell"}, {"demo", "--help"},
-		{"init", "new"}, {"test", "mesh"}, {"test", "mesh", "-o", "json"}, {"test", "mesh", "-o", "junit"}, {"test", "mesh", "-o", "sarif"}, {"test", "mesh", "-o", "github"},
+		{"init", "new"}, {"import", "gateway-api", "objects", "--out", "imported"}, {"import", "gateway-api", "objects", "--out", "imported-json", "-o", "json"}, {"import", "gateway-api", "objects", "--out", "imported-github", "-o", "github"},
+		{"import", "gateway-api", "objects", "--out", "imported-sarif", "-o", "sarif"}, {"import", "gateway-api", "objects/names.yaml", "objects/routes.yaml"}, {"test", "mesh"}, {"test", "mesh", "-o", "json"}, {"test", "mesh", "-o", "junit"}, {"test", "mesh", "-o", "sarif"}, {"test", "mesh", "-o", "github"},
 		{"explain", "mesh", "--to", "cart", "-n", "shop", "--from", "web", "--path", "/cart/0"},
 		{"explain", "mesh", "--to", "cart", "-n", "shop", "--from", "web", "--path", "/cart/0", "-o", "json"},
 		{"can-i", "mesh", "--to", "cart", "-n", "shop", "--from", "*"}, {"can-i", "mesh", "--to", "cart", "-n", "shop", "--from", "web", "-o", "json"},
@@ -89,7 +90,7 @@ func (p planted) lines() [][]string {
 		out = append(out, []string{"explain", "mesh", "--to", w}, []string{"vet", w}, []string{w})
 		if i%4 == 0 {
 			out = append(out, []string{"vet", "mesh", "--env", w}, []string{"show", "mesh", w}, []string{"trust", "check", w}, []string{"policy", "test", w}, []string{"policy", "new", w}, []string{"wait", w}, []string{"plan", "mesh", "--base", w}, []string{"diff", w, w}, []string{"push", "--trust", "trust.yaml", "--branch", w}, []string{"push", "--trust", "trust.yaml", "--branch", "x", "--remote", w, "--key", "key"})
-			out = append(out, []string{"install", "--repo", w, "--image", w}, []string{"doctor", "--kubeconfig", w, "--context", w, "-n", w})
+			out = append(out, []string{"install", "--repo", w, "--image", w}, []string{"import", "gateway-api", w}, []string{"doctor", "--kubeconfig", w, "--context", w, "-n", w})
 			out = append(out, []string{"push", "--artifact", "oci://127.0.0.1:1/" + w}, []string{"serve", "--repo", "flux://" + w, "--trust-domain", "shop.example"})
 		}
 	}
@@ -97,7 +98,7 @@ func (p planted) lines() [][]string {
 }
 
 func commandOf(line []string) string {
-	if slices.Contains([]string{"trust", "token", "policy", "completion"}, line[0]) && len(line) > 1 {
+	if slices.Contains([]string{"trust", "token", "policy", "import", "completion"}, line[0]) && len(line) > 1 {
 		return line[0] + " " + line[1]
 	}
 	return line[0]
@@ -112,7 +113,7 @@ func (p planted) commands(group string) []string {
 		word := strings.TrimSpace(line)
 		switch {
 		case word == "" || strings.HasPrefix(word, ":") || word == "help":
-		case word == "trust" || word == "token" || word == "policy" || word == "completion":
+		case word == "trust" || word == "token" || word == "policy" || word == "import" || word == "completion":
 			out = append(out, p.commands(word)...)
 		default:
 			out = append(out, strings.TrimSpace(group+" "+word))
@@ -221,6 +222,8 @@ func plant(t *testing.T) planted {
 	p.write("mesh/shop/more.cue", wickedMore())
 	p.write("broken/shop/more.cue", wickedMistakes())
 	p.write("policies/policies/wicked.rego", wickedRego())
+	p.write("objects/names.yaml", wickedObjects())
+	p.write("objects/routes.yaml", wickedRoutes())
 	p.git("add", "-A")
 	p.git("commit", "-q", "-m", strings.Join(printertest.Wicked(), " "))
 	for i, name := range []string{"\u202etag", "\u200bx", "<img>", "@octocat", "%0A"} {
@@ -258,6 +261,29 @@ func (p planted) git(args ...string) string {
 		p.t.Fatalf("git %q: %v\n%s", args, err, out)
 	}
 	return string(out)
+}
+
+// wickedObjects are objects of others whose names, kinds and fields act.
+func wickedObjects() string {
+	var b strings.Builder
+	for _, w := range printertest.Wicked() {
+		fmt.Fprintf(&b, "apiVersion: v1\nkind: Service\nmetadata: {name: %s}\n---\napiVersion: v1\nkind: %s\nmetadata: {name: x}\n---\n", strconv.QuoteToASCII(w), strconv.QuoteToASCII(w))
+	}
+	return b.String()
+}
+
+// wickedRoutes have texts that act in every value and as the names of fields, beside what is
+// translated.
+func wickedRoutes() string {
+	var b strings.Builder
+	b.WriteString("apiVersion: v1\nkind: Service\nmetadata: {name: a, annotations: {x: y}}\nspec: {selector: {app: a}, ports: [{port: 80}]}\n---\n" +
+		"apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec: {gatewayClassName: x, listeners: [{name: http, port: 80, protocol: HTTP}]}\n---\n")
+	for i, w := range printertest.Wicked() {
+		fmt.Fprintf(&b, "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r%d, annotations: {%s: x}}\nspec:\n  parentRefs: [{name: g}]\n  hostnames: [h%d.example, %s]\n  %s: x\n  rules:\n"+
+			"  - matches: [{path: {value: %s}, headers: [{name: %s, value: %s}]}]\n    filters: [{type: %s}]\n    backendRefs: [{name: a, port: 80}, {name: %s, port: 80}]\n", i, strconv.QuoteToASCII(w), i, strconv.QuoteToASCII(w), strconv.QuoteToASCII(w+"_"), strconv.QuoteToASCII("/"+w), strconv.QuoteToASCII(w), strconv.QuoteToASCII(w), strconv.QuoteToASCII(w), strconv.QuoteToASCII(w))
+		fmt.Fprintf(&b, "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: s%d}\nspec: {parentRefs: [{name: g}], hostnames: [s%d.example], rules: [{backendRefs: [{name: a, port: 80}], matches: [{headers: [{name: x, value: %s}]}]}]}\n---\n", i, i, strconv.QuoteToASCII(w))
+	}
+	return b.String()
 }
 
 // quote is a text as CUE, Rego and YAML write it between quotes.

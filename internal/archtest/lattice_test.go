@@ -136,6 +136,7 @@ func rims() []row {
 	return []row{
 		{pkg: "internal/guard", may: []string{"compiler/release", "policies", "internal/canon", "internal/parallel", opa}},
 		{pkg: "internal/foreign", pure: true, tests: []string{"policies"}},
+		{pkg: "internal/importer", may: []string{"internal/foreign", "schemas", cueLang, yamlNodes}, pure: true, tests: []string{"compiler", "internal/golden"}},
 		{pkg: "internal/known", may: []string{"compiler/release", "internal/guard", yaml}, pure: true},
 		{pkg: "internal/child", may: []string{xsys}},
 		{pkg: "internal/gitrepo", may: []string{"internal/canon", gogit, xcrypto, xnet, xtext}},
@@ -205,7 +206,7 @@ func doors() []row {
 		{pkg: "internal/demo/people", may: []string{"internal/child", xcrypto}},
 		{pkg: "internal/demo", may: append(slices.Clone(work), "internal/demo/narrate", "internal/demo/people", "examples", "internal/freeport", spiffe, rpc, xcrypto, gogit)},
 		{pkg: "internal/bookinfo"}, // the services of the demo: plain HTTP, nothing of the mesh
-		{pkg: "internal/cli", may: append(slices.Clone(work), differ, yamlNodes, "internal/attest", "internal/credentials", "internal/demo", "internal/durable", "internal/filewatch", "internal/rendered", "internal/rendered/...", "internal/doctor", "internal/install", "internal/junit", "internal/operatorfile", kubeMachine, "internal/kept", "internal/kubeapi", "internal/kubesecret", "internal/proof", "internal/rehearsal", "schemas/reference", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
+		{pkg: "internal/cli", may: append(slices.Clone(work), differ, yamlNodes, txtarText, "internal/importer", "internal/attest", "internal/credentials", "internal/demo", "internal/durable", "internal/filewatch", "internal/rendered", "internal/rendered/...", "internal/doctor", "internal/install", "internal/junit", "internal/operatorfile", kubeMachine, "internal/kept", "internal/kubeapi", "internal/kubesecret", "internal/proof", "internal/rehearsal", "schemas/reference", cobra, rpc, terminal, xcrypto, pgp, prometheus)},
 		{pkg: "internal/golden", may: []string{txtarText, goCmp}},
 		{pkg: "internal/archtest"},
 		{pkg: "internal/freeport"}, // for tests and the demo

@@ -237,7 +237,7 @@ Exit codes: 0 ok, 1 tool or usage error, 2 something served changes (with
 		SilenceErrors: true,
 	}
 	cmd.AddCommand(
-		a.vetCmd(), a.compileCmd(), a.testCmd(), a.explainCmd(), a.diffCmd(), a.showCmd(), a.initCmd(), a.planCmd(), a.canICmd(), a.graphCmd(), a.versionCmd(),
+		a.vetCmd(), a.compileCmd(), a.testCmd(), a.explainCmd(), a.diffCmd(), a.showCmd(), a.initCmd(), a.importCmd(), a.planCmd(), a.canICmd(), a.graphCmd(), a.versionCmd(),
 		a.verifyCmd(), a.approveCmd(), a.pushCmd(), a.rollbackCmd(), a.trustCmd(), a.policyCmd(), a.serveCmd(), a.webhookCmd(), a.installCmd(), a.doctorCmd(), a.statusCmd(), a.waitCmd(), a.tokenCmd(), a.demoCmd(),
 	)
 	cmd.InitDefaultCompletionCmd()

@@ -113,7 +113,7 @@ func TestCodesAreUniqueInABandAndDocumented(t *testing.T) {
 
 func bands() map[string]string {
 	return map[string]string{"00": "source", "01": "schema and CUE", "02": "meaning", "03": "targets", "04": "policy",
-		"05": "release and approval", "06": "serving", "07": "admission", "08": "plan", "09": "internal"}
+		"05": "release and approval", "06": "serving", "07": "admission", "08": "plan", "09": "internal", "10": "import"}
 }
 
 // The program itself knows every code.

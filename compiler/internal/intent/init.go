@@ -38,7 +38,12 @@ func Init(dir, module string) ([]string, error) {
 	if strings.Trim(module, "abcdefghijklmnopqrstuvwxyz0123456789./-_~") != "" || !strings.Contains(module, ".") {
 		return nil, fmt.Errorf("making a repository: %q is no module path; write one such as \"example.com/mesh\"", module)
 	}
-	files := NewRepository(module)
+	return WriteNew(dir, NewRepository(module))
+}
+
+// WriteNew writes files into dir, which is created if need be. One that is there already stops it
+// before anything is written. It returns their paths, sorted, with slashes.
+func WriteNew(dir string, files map[string][]byte) ([]string, error) {
 	names := sortedKeys(files)
 	for _, name := range names {
 		_, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(name)))

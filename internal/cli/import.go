@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/tools/txtar"
+
+	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/compile"
+	"meshc.dev/meshc/internal/diag"
+	"meshc.dev/meshc/internal/importer"
+	"meshc.dev/meshc/internal/operatorfile"
+	"meshc.dev/meshc/internal/printer"
+)
+
+func (a *app) importCmd() *cobra.Command {
+	return group("import", "Make intent of what other meshes say, as far as it is exact", a.importGatewayCmd())
+}
+
+// imported is what became of objects of others.
+type imported struct {
+	// Files were written, in Out.
+	Files []string `json:"files"`
+	Out   string   `json:"out"`
+	// Objects were read, and of so many of them nothing was refused.
+	Objects int `json:"objects"`
+	Whole   int `json:"whole"`
+	// Findings tell of everything that the files do not say.
+	Findings diag.List `json:"findings"`
+}
+
+func (a *app) importGatewayCmd() *cobra.Command {
+	var out string
+	var bounds boundFlags
+	cmd := &cobra.Command{
+		Use: "gateway-api FILE|DIR|-...", Short: "Make intent of objects of the Kubernetes Gateway API", Args: takes(1, 1000),
+		Long: `Read Gateways, HTTPRoutes and ReferenceGrants, with the Services and Namespaces that
+they need, from files, the *.yaml, *.yml and *.json in folders, or - for standard input,
+and write intent that does the same: a root package, and a package for each namespace.
+
+Only what intent says exactly is written. Everything else is told by file, line and
+column, with what to write instead, and the exit code is 3: a field that nobody has
+read is never left out in silence. A host is written whole or not at all, since its
+requests would go elsewhere. Files that are there already are not overwritten.`,
+		Example: "  meshc import gateway-api gateway.yaml routes/ --out mesh\n  kubectl get gateways,httproutes,referencegrants,services,namespaces -A -o yaml | meshc import gateway-api - --out mesh\n  meshc vet mesh",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in, err := readInputs(a.in, args)
+			if err != nil {
+				return err
+			}
+			res, err := importer.GatewayAPI(in, func(files []importer.File) (diag.List, error) {
+				var archive txtar.Archive
+				for _, f := range files {
+					archive.Files = append(archive.Files, txtar.File{Name: f.Path, Data: f.Text})
+				}
+				fsys, err := txtar.FS(&archive)
+				if err != nil {
+					return nil, err
+				}
+				passed, err := bounded(cmd.Context(), &bounds, func(ctx context.Context, c *compile.Compiler) (compile.Passed, error) {
+					return c.Release(ctx, fsys, compiler.Options{Environment: importer.Environment, At: a.now()})
+				})
+				return passed.Problems, err
+			})
+			if err != nil {
+				return err
+			}
+			return a.tellImported(res, out)
+		},
+	}
+	bounds.add(cmd)
+	a.prints(cmd, []document{{"import", imported{}}}, textForm, jsonForm, yamlForm, sarifForm, junitForm, githubForm)
+	cmd.Flags().StringVar(&out, "out", "mesh", "folder to write")
+	return cmd
+}
+
+// tellImported writes the intent, and tells what it does not say.
+func (a *app) tellImported(res importer.Result, out string) error {
+	files := map[string][]byte{}
+	for _, f := range res.Files {
+		files[f.Path] = f.Text
+	}
+	told := imported{Files: []string{}, Out: out, Objects: res.Objects, Whole: res.Whole, Findings: res.Findings}
+	if len(files) > 0 {
+		var err error
+		if told.Files, err = compiler.WriteNew(out, files); err != nil {
+			return err
+		}
+	}
+	code := exitOf(res.Findings)
+	if a.form().structured() {
+		return errors.Join(a.document(told), quiet(code))
+	}
+	if err := a.render(res.Findings); err != nil || a.form() != textForm {
+		return errors.Join(err, quiet(code))
+	}
+	for _, name := range told.Files {
+		printer.Fprintf(a.out, "wrote %s\n", filepath.ToSlash(filepath.Join(out, name)))
+	}
+	errs, warns := res.Findings.Counts()
+	printer.Fprintf(a.out, "%d of %s translated whole; %s, %s\n", res.Whole, count(res.Objects, "object"), count(errs, "refusal"), count(warns, "warning"))
+	if len(told.Files) > 0 {
+		printer.Fprintf(a.out, "next: meshc vet %s\n", out)
+	}
+	return quiet(code)
+}
+
+// maxInputs is how many files of objects are read.
+const maxInputs = 10_000
+
+// readInputs reads files, what lies in folders, and standard input.
+func readInputs(stdin io.Reader, args []string) ([]importer.Input, error) {
+	var out []importer.Input
+	for _, arg := range args {
+		if arg == "-" {
+			text, err := io.ReadAll(io.LimitReader(stdin, operatorfile.MaxBytes+1))
+			if err == nil && len(text) > operatorfile.MaxBytes {
+				err = fmt.Errorf("it has more than %d bytes: give the objects as several files", operatorfile.MaxBytes)
+			}
+			if err != nil {
+				return nil, fail(diag.ExitFailure, "reading standard input: %v", err)
+			}
+			out = append(out, importer.Input{Name: "stdin", Text: text})
+			continue
+		}
+		names, err := objectFiles(arg)
+		if err != nil {
+			return nil, fail(diag.ExitFailure, "%v", err)
+		}
+		for _, name := range names {
+			text, err := operatorfile.Read(name)
+			if err != nil {
+				return nil, fail(diag.ExitFailure, "reading objects: %v", err)
+			}
+			if out = append(out, importer.Input{Name: filepath.ToSlash(name), Text: text}); len(out) > maxInputs {
+				return nil, fail(diag.ExitFailure, "there are more than %d files", maxInputs)
+			}
+		}
+	}
+	return out, nil
+}
+
+// objectFiles are a file, or those below a folder that by their names hold objects.
+func objectFiles(arg string) ([]string, error) {
+	info, err := os.Stat(arg)
+	if err != nil || !info.IsDir() {
+		return []string{arg}, err
+	}
+	var out []string
+	err = filepath.WalkDir(arg, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && slices.Contains([]string{".yaml", ".yml", ".json"}, strings.ToLower(filepath.Ext(name))) {
+			out = append(out, name)
+		}
+		return err
+	})
+	if err == nil && len(out) == 0 {
+		err = fmt.Errorf("%q has no *.yaml, *.yml or *.json", arg)
+	}
+	return out, err
+}

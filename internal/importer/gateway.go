@@ -1,0 +1,164 @@
+package importer
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/internal/diag"
+)
+
+const gatewayGroup = "gateway.networking.k8s.io"
+
+// gateway is a Gateway.
+type gateway struct {
+	o         *object
+	listeners []*listener
+}
+
+// listener is one of its doors.
+type listener struct {
+	gateway *gateway
+	at      node
+	name    string
+	port    int
+	https   bool
+	// other says that it speaks neither, so that no HTTPRoute is attached.
+	other    bool
+	hostname string // "*" where none is written
+	// allows reports whether routes of a namespace may be attached; known is false if the
+	// objects do not say it.
+	allows       func(namespace string) (ok, known bool)
+	certificates []string // Secrets of the gateway's namespace
+	// bad says that something of it is not translated.
+	bad bool
+}
+
+func (w *world) gateway(o *object) {
+	g := &gateway{o: o}
+	spec := o.top().field("spec")
+	spec.field("gatewayClassName").skip() // meshc's own gateways take its place
+	for _, n := range spec.field("listeners").items() {
+		before := len(w.findings)
+		l := w.listener(g, n)
+		l.bad = slices.ContainsFunc(w.findings[before:], diag.Diagnostic.IsError)
+		g.listeners = append(g.listeners, l)
+	}
+	w.gateways = append(w.gateways, g)
+}
+
+func (w *world) listener(g *gateway, n node) *listener {
+	l := &listener{gateway: g, at: n, name: n.field("name").text(), hostname: n.field("hostname").textOr("*")}
+	if l.hostname == "" {
+		l.hostname = "*"
+	}
+	l.port, _ = n.field("port").number(1, 65535)
+	switch p := n.field("protocol"); p.text() {
+	case "HTTP":
+	case "HTTPS":
+		l.https = true
+	default:
+		l.other = true
+		p.refuse(diag.CodeImportValue, "is %q; only HTTP and HTTPS are translated", p.y.Value).fix("write a port of the protocol \"tls\" or \"tcp\" at the gateway, with routes of its own")
+	}
+	if tls := n.field("tls"); l.https {
+		if m := tls.field("mode"); m.textOr("Terminate") != "Terminate" {
+			m.refuse(diag.CodeImportValue, "is not translated where TLS is passed on").fix("write a port of the protocol \"tls\" at the gateway, with routes by `sni`")
+		}
+		for _, c := range tls.field("certificateRefs").items() {
+			if c.field("group").text() != "" || c.field("kind").textOr("Secret") != "Secret" || c.field("namespace").textOr(g.o.ns) != g.o.ns {
+				c.refuse(diag.CodeImportValue, "is no Secret of the gateway's own namespace").fix("copy the Secret there, and name it here")
+				continue
+			}
+			l.certificates = append(l.certificates, c.field("name").text())
+		}
+		if len(l.certificates) == 0 {
+			n.field("tls").lacks(diag.CodeImportMissing, "names no certificate").fix("name a Secret in certificateRefs")
+		}
+	}
+	l.allows = w.allowed(g, n.field("allowedRoutes"))
+	return l
+}
+
+// allowed reads which routes may be attached.
+func (w *world) allowed(g *gateway, n node) func(string) (ok, known bool) {
+	for _, k := range n.field("kinds").items() {
+		if k.field("group").textOr(gatewayGroup) != gatewayGroup || k.field("kind").text() != "HTTPRoute" {
+			k.refuse(diag.CodeImportValue, "is not HTTPRoute").fix("write the routes of other kinds by hand")
+		}
+	}
+	ns := n.field("namespaces")
+	from := ns.field("from")
+	switch from.textOr("Same") {
+	case "Same":
+		return func(namespace string) (ok, known bool) { return namespace == g.o.ns, true }
+	case "All":
+		return func(string) (ok, known bool) { return true, true }
+	case "Selector":
+		want := map[string]string{}
+		for _, e := range ns.field("selector").field("matchLabels").entries() {
+			want[e.name] = e.text()
+		}
+		if s := ns.field("selector"); len(want) == 0 {
+			s.lacks(diag.CodeImportValue, "is translated with matchLabels alone").fix("write the labels as matchLabels")
+		}
+		return func(namespace string) (ok, known bool) {
+			labels, known := w.labels(namespace)
+			for key, value := range want {
+				if got, there := labels[key]; !there || got != value {
+					return false, known || key == "kubernetes.io/metadata.name"
+				}
+			}
+			return true, true
+		}
+	}
+	from.refuse(diag.CodeImportValue, "is %q; it takes Same, All or Selector", from.y.Value).fix("write one of them")
+	return func(string) (ok, known bool) { return false, false }
+}
+
+// ports are the gateway's ports of intent: one for each number, by its name.
+func (g *gateway) ports() map[string]*listener {
+	out := map[string]*listener{}
+	for _, l := range g.listeners {
+		out[g.portName(l)] = l
+	}
+	return out
+}
+
+// portName is the name of the listener's port: its own, or that of its protocol and number where
+// several share one.
+func (g *gateway) portName(l *listener) string {
+	same := 0
+	for _, o := range g.listeners {
+		if o.port == l.port {
+			same++
+		}
+	}
+	if same == 1 && nameOf(l.name) == l.name {
+		return l.name
+	}
+	if l.https {
+		return fmt.Sprintf("https-%d", l.port)
+	}
+	return fmt.Sprintf("http-%d", l.port)
+}
+
+// meet is the part of two hostnames that both take; ok is false if there is none.
+func meet(a, b string) (_ string, ok bool) {
+	switch {
+	case within(a, b):
+		return a, true
+	case within(b, a):
+		return b, true
+	}
+	return "", false
+}
+
+// within reports whether a takes nothing that b does not. "*.x" is all names below x, and not x.
+func within(a, b string) bool {
+	if b == "*" || a == b {
+		return true
+	}
+	suffix, wild := strings.CutPrefix(b, "*.")
+	return wild && a != "*" && strings.HasSuffix(strings.TrimPrefix(a, "*"), "."+suffix)
+}

@@ -1,0 +1,210 @@
+package importer
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/format"
+	"cuelang.org/go/cue/literal"
+	"cuelang.org/go/cue/parser"
+	"cuelang.org/go/cue/token"
+)
+
+// tree is a struct of intent that is being written. Its fields keep their order.
+type tree struct{ fields []field }
+
+type field struct {
+	name    string
+	value   string // of CUE
+	sub     *tree  // in place of value
+	comment string
+}
+
+// add writes a value, which is CUE.
+func (t *tree) add(name, value string) { t.fields = append(t.fields, field{name: name, value: value}) }
+
+// put writes a struct.
+func (t *tree) put(name string, sub *tree) {
+	t.fields = append(t.fields, field{name: name, sub: sub})
+}
+
+// child is the struct of a name, made where there is none.
+func (t *tree) child(name string) *tree {
+	for _, f := range t.fields {
+		if f.name == name && f.sub != nil {
+			return f.sub
+		}
+	}
+	sub := &tree{}
+	t.put(name, sub)
+	return sub
+}
+
+// has reports whether a name is written.
+func (t *tree) has(name string) bool {
+	return slices.ContainsFunc(t.fields, func(f field) bool { return f.name == name })
+}
+
+// text is a string that is written.
+func (t *tree) text(name string) (string, bool) {
+	for _, f := range t.fields {
+		if f.name == name {
+			s, err := literal.Unquote(f.value)
+			return s, err == nil
+		}
+	}
+	return "", false
+}
+
+// copied is a copy, that can be written to.
+func (t *tree) copied() *tree {
+	out := &tree{fields: slices.Clone(t.fields)}
+	for i, f := range out.fields {
+		if f.sub != nil {
+			out.fields[i].sub = f.sub.copied()
+		}
+	}
+	return out
+}
+
+// write prints the fields; one that is alone stands on its parent's line.
+func (t *tree) write(b *strings.Builder) {
+	for _, f := range t.fields {
+		if f.comment != "" {
+			fmt.Fprintf(b, "// %s\n", f.comment)
+		}
+		b.WriteString(label(f.name) + ": ")
+		f.writeValue(b)
+		b.WriteString("\n")
+	}
+}
+
+func (f field) writeValue(b *strings.Builder) {
+	switch {
+	case f.sub == nil:
+		b.WriteString(f.value)
+	case len(f.sub.fields) == 1 && f.sub.fields[0].comment == "":
+		b.WriteString(label(f.sub.fields[0].name) + ": ")
+		f.sub.fields[0].writeValue(b)
+	default:
+		b.WriteString("{\n")
+		f.sub.write(b)
+		b.WriteString("}")
+	}
+}
+
+// label is a field's name in CUE.
+func label(name string) string {
+	if ast.IsValidIdent(name) && !token.Lookup(name).IsKeyword() && !strings.HasPrefix(name, "_") && !strings.HasPrefix(name, "#") {
+		return name
+	}
+	return quote(name)
+}
+
+func quote(text string) string { return literal.String.Quote(text) }
+
+func quoteList(texts []string) string {
+	out := make([]string, len(texts))
+	for i, t := range texts {
+		out[i] = quote(t)
+	}
+	return "[" + strings.Join(out, ", ") + "]"
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// count is a number of things.
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// nameOf makes a name of intent of another one: a DNS label.
+func nameOf(text string) string {
+	mapped := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-':
+			return r
+		}
+		return '-'
+	}, strings.ToLower(text))
+	return cmp.Or(strings.Trim(mapped[:min(len(mapped), 63)], "-"), "x")
+}
+
+// folderOf is the folder and the package of a namespace.
+func folderOf(namespace string) (folder, name string) {
+	folder = namespace
+	if slices.Contains([]string{"environments", "policies", "releases"}, namespace) {
+		folder = "namespace-" + namespace
+	}
+	name = strings.ReplaceAll(folder, "-", "_")
+	if name[0] >= '0' && name[0] <= '9' || token.Lookup(name).IsKeyword() {
+		name = "ns_" + name
+	}
+	return folder, name
+}
+
+// Environment is the one that the root package declares.
+const Environment = "prod"
+
+const root = `// What holds for the whole mesh.
+package mesh
+
+import "meshc.dev/intent"
+
+mesh: intent.#Mesh
+mesh: environment: ` + Environment + `: capture: "transparent"
+`
+
+// page is a file of one namespace.
+func page(namespace string, body *tree) (File, error) {
+	folder, name := folderOf(namespace)
+	var b strings.Builder
+	fmt.Fprintf(&b, "package %s\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\nmesh: namespace: %s\n", name, quote(namespace))
+	for _, f := range body.fields {
+		b.WriteString("\n")
+		(&tree{fields: []field{{name: "mesh", sub: &tree{fields: []field{f}}}}}).write(&b)
+	}
+	text, err := format.Source([]byte(b.String()))
+	if err != nil {
+		return File{}, fmt.Errorf("writing the intent of namespace %q: %w", namespace, err)
+	}
+	return File{Path: folder + "/" + folder + ".cue", Text: text}, nil
+}
+
+// pathAt is the path of the innermost field of a file of intent around a line.
+func pathAt(f File, line int) []string {
+	file, err := parser.ParseFile(f.Path, f.Text)
+	if err != nil {
+		return nil
+	}
+	var path []string
+	var find func(decls []ast.Decl)
+	find = func(decls []ast.Decl) {
+		for _, d := range decls {
+			x, ok := d.(*ast.Field)
+			if !ok || line < lineAt(x.Pos()) || line > lineAt(x.End()) {
+				continue
+			}
+			name, _, err := ast.LabelName(x.Label)
+			if err != nil {
+				continue
+			}
+			path = append(path, name)
+			if s, ok := x.Value.(*ast.StructLit); ok {
+				find(s.Elts)
+			}
+			return
+		}
+	}
+	find(file.Decls)
+	return path
+}
+
+func lineAt(p token.Pos) int { return p.Position().Line }
