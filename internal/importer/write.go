@@ -14,6 +14,8 @@ import (
 	"cuelang.org/go/cue/token"
 )
 
+// This file writes CUE, and reads nothing but what it wrote.
+
 // tree is a struct of intent that is being written. Its fields keep their order.
 type tree struct{ fields []field }
 
