@@ -59,7 +59,7 @@ func (w *world) listener(g *gateway, n node) *listener {
 		l.https = true
 	default:
 		l.other = true
-		p.refuse(diag.CodeImportValue, "is %q; only HTTP and HTTPS are translated", p.y.Value).fix("write a port of the protocol \"tls\" or \"tcp\" at the gateway, with routes of its own")
+		p.refuse(diag.CodeImportValue, "is %q; only HTTP and HTTPS are translated", p.raw()).fix("write a port of the protocol \"tls\" or \"tcp\" at the gateway, with routes of its own")
 	}
 	if tls := n.field("tls"); l.https {
 		if m := tls.field("mode"); m.textOr("Terminate") != "Terminate" {
@@ -75,6 +75,9 @@ func (w *world) listener(g *gateway, n node) *listener {
 		if len(l.certificates) == 0 {
 			n.field("tls").lacks(diag.CodeImportMissing, "names no certificate").fix("name a Secret in certificateRefs")
 		}
+	}
+	if tls := n.field("tls"); !l.https && tls.there() {
+		tls.refuse(diag.CodeImportValue, "is about TLS, which the listener's protocol does not speak or pass on here").fix("take it out")
 	}
 	l.allows = w.allowed(g, n.field("allowedRoutes"))
 	return l
@@ -112,7 +115,7 @@ func (w *world) allowed(g *gateway, n node) func(string) (ok, known bool) {
 			return true, true
 		}
 	}
-	from.refuse(diag.CodeImportValue, "is %q; it takes Same, All or Selector", from.y.Value).fix("write one of them")
+	from.refuse(diag.CodeImportValue, "is %q; it takes Same, All or Selector", from.raw()).fix("write one of them")
 	return func(string) (ok, known bool) { return false, false }
 }
 

@@ -31,7 +31,7 @@ func readMatch(n node) match {
 			p.lacks(diag.CodeImportValue, "is a regular expression, whose language and place in the order are the implementation's").
 				fix("write `match: path: regex: %q`, which is RE2 for the whole path, and `priority` where another route takes the same requests", value)
 		default:
-			kind.refuse(diag.CodeImportValue, "is %q, which Gateway API does not have", kind.y.Value).fix("write Exact or PathPrefix")
+			kind.refuse(diag.CodeImportValue, "is %q, which Gateway API does not have", kind.raw()).fix("write Exact or PathPrefix")
 		}
 		if !strings.HasPrefix(value, "/") {
 			p.lacks(diag.CodeImportValue, "does not begin with a slash").fix("write a path")

@@ -117,6 +117,14 @@ func (n node) is(kind yaml.Kind, words string) bool {
 // notWords are what YAML 1.1, which Kubernetes reads, takes for truth values.
 var notWords = regexp.MustCompile(`^(y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF)$`)
 
+// raw is a scalar as it is written, "" for everything else.
+func (n node) raw() string {
+	if !n.there() {
+		return ""
+	}
+	return n.y.Value
+}
+
 // text is a string, "" where none is written.
 func (n node) text() string {
 	if !n.there() || !n.is(yaml.ScalarNode, "a text") {

@@ -72,7 +72,7 @@ func (w *world) route(o *object) {
 	r := &route{o: o}
 	w.routes = append(w.routes, r)
 	if at := o.top().down("metadata", "creationTimestamp"); at.there() {
-		r.created, _ = time.Parse(time.RFC3339, at.y.Value)
+		r.created, _ = time.Parse(time.RFC3339, at.raw())
 	}
 	spec := o.top().field("spec")
 	for _, p := range spec.field("parentRefs").items() {
@@ -149,7 +149,7 @@ func (w *world) rule(r *route, n node) *rule {
 	if t := n.field("timeouts"); !out.answers {
 		out.body.add("timeout", quote(requestTimeout(t.field("request"))))
 		if b := t.field("backendRequest"); b.there() {
-			b.refuse(diag.CodeImportValue, "bounds each try, of which nothing says how many there are").fix("write `retry: {attempts: N, perTry: %q, …}` on the route", b.y.Value)
+			b.refuse(diag.CodeImportValue, "bounds each try, of which nothing says how many there are").fix("write `retry: {attempts: N, perTry: %q, …}` on the route", b.raw())
 		}
 	}
 	return out
@@ -223,7 +223,7 @@ func (w *world) filters(r *route, out *rule, list node) {
 		case "RequestMirror":
 			w.mirror(r, out, n.field("requestMirror"))
 		default:
-			n.refuse(diag.CodeImportField, "is a filter of the type %q, which is not translated", kind.y.Value).fix("%s", filterWay(kind.y.Value))
+			n.refuse(diag.CodeImportField, "is a filter of the type %q, which is not translated", kind.raw()).fix("%s", filterWay(kind.raw()))
 		}
 	}
 }
@@ -270,7 +270,7 @@ func backendFilters(list node) *tree {
 		case "ResponseHeaderModifier":
 			edits(out, "responseHeaders", n.field("responseHeaderModifier"))
 		default:
-			n.refuse(diag.CodeImportField, "is a filter of the type %q on one backend, which is not translated", kind.y.Value).fix("say it of the whole route, or of a route of its own")
+			n.refuse(diag.CodeImportField, "is a filter of the type %q on one backend, which is not translated", kind.raw()).fix("say it of the whole route, or of a route of its own")
 		}
 	}
 	if len(out.fields) == 0 {
@@ -301,7 +301,7 @@ func newPath(out *rule, body *tree, word string, n node) {
 			n.lacks(diag.CodeImportValue, "replaces a prefix, and a match of the rule has none").fix("match by PathPrefix, or replace the full path")
 		}
 	default:
-		n.refuse(diag.CodeImportValue, "is of the type %q, which Gateway API does not have", kind.y.Value).fix("write ReplaceFullPath or ReplacePrefixMatch")
+		n.refuse(diag.CodeImportValue, "is of the type %q, which Gateway API does not have", kind.raw()).fix("write ReplaceFullPath or ReplacePrefixMatch")
 	}
 }
 

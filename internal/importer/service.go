@@ -93,7 +93,7 @@ func readPort(n node) (_ *port, ok bool) {
 	p.number, p.target = number, number
 	if proto := n.field("protocol"); proto.textOr("TCP") != "TCP" {
 		n.field("targetPort").skip()
-		proto.refuse(diag.CodeImportValue, "is %s, which the mesh does not carry", proto.y.Value).fix("leave this port outside of the mesh")
+		proto.refuse(diag.CodeImportValue, "is %s, which the mesh does not carry", proto.raw()).fix("leave this port outside of the mesh")
 		return nil, true
 	}
 	if t := n.field("targetPort"); t.there() {

@@ -36,7 +36,6 @@ func unsaidFields() []unsaidField {
 		{"Gateway.spec.defaultScope", "attaches routes that do not name the gateway", "name it in their parentRefs"},
 		{"Gateway.spec.listeners[].tls.options", "is the implementation's own", "write `tls: min` on the host, if it is about versions of TLS"},
 		{"Gateway.spec.listeners[].tls.frontendValidation", "asks visitors for a certificate", "write `tls: client` on the hosts"},
-		{"Gateway.spec.listeners[].tls", "is about TLS, which the listener's protocol does not speak", "take it out"},
 		{"Service.spec.type", "opens the Service to what is outside of the cluster", "lead visitors in by a gateway"},
 		{"Service.spec.clusterIP", "makes callers choose a pod themselves", "write the service without it, or reach its pods outside of the mesh"},
 		{"Service.spec.clusterIPs", "makes callers choose a pod themselves", "write the service without it, or reach its pods outside of the mesh"},
