@@ -274,7 +274,7 @@ func (j drawnJudge) calls(kind string, sb, sa *drawnService, port string, qs []a
 			ownB, ownA := j.b.called(j.T, sb, port, was, saysB, c[0]), j.a.called(j.T, sa, port, is, saysA, c[1])
 			fb, fa := j.b.whole(j.T, sb, port, c[0], ownB), j.a.whole(j.T, sa, port, c[1], ownA)
 			may := around || fb.written != fa.written || ownB.verdict != ownA.verdict
-			access := !fb.led && !fa.led && !fb.unknown && !fa.unknown && fb.verdict != fa.verdict && forwardOrDenied(fb.verdict) && forwardOrDenied(fa.verdict) && ownB.arrived.path == ownA.arrived.path
+			access := fb.led == fa.led && slices.Equal(fb.doors, fa.doors) && !fb.unknown && !fa.unknown && fb.verdict != fa.verdict && forwardOrDenied(fb.verdict) && forwardOrDenied(fa.verdict) && ownB.arrived.path == ownA.arrived.path
 			must := fb.key() != fa.key() && !access && !(fb.verdict == "denied" && fa.verdict == "denied")
 			what := fmt.Sprintf("%+v: %s → %s", c, fb.key(), fa.key())
 			q.from = c[1].account

@@ -1277,8 +1277,10 @@ type fate struct {
 	parts []part
 	// unknown says that it is denied because of its user.
 	unknown bool
-	// led says that its route leads to other services, too: it is all that becomes of it, whoever lets it in.
-	led bool
+	// led says that its route leads to other services, too: it is all that becomes of it, whoever lets it in. doors are
+	// those that decide it.
+	led   bool
+	doors []string
 	// written are all texts that may matter.
 	written string
 }
@@ -1653,6 +1655,7 @@ func (f fate) spread(r *drawnRoute, sent asked, each func(name string) fate) fat
 		}
 		there := each(name)
 		f.written += " | " + there.written
+		f.doors = append(f.doors, there.doors...)
 		ends, keys = append(ends, there.verdict), append(keys, fmt.Sprintf("%d %s", weight, there.key()))
 		f.arrived.twice = f.arrived.twice || there.arrived.twice || sent.twice // where no route takes it as well
 	}
@@ -1799,7 +1802,7 @@ func (w *reading) called(t *testing.T, s *drawnService, port string, q asked, sa
 func (w *reading) arriving(t *testing.T, s *drawnService, port string, f fate, said []layer, c asker) fate {
 	protocol := s.Port[port].Protocol
 	own := said[len(said)-1]
-	f.effects = effects(t, own.words, protocol)
+	f.effects, f.doors = effects(t, own.words, protocol), []string{s.id + ":" + port}
 	for _, word := range []string{"requestHeaders", "responseHeaders"} {
 		f.effects[word] += " " + own.says[word]
 	}
@@ -1828,7 +1831,7 @@ func (w *reading) arriving(t *testing.T, s *drawnService, port string, f fate, s
 	f.written += w.users(t, nearest("users", s.words))
 	known := w.mode(t, s, port) == "strict" && c.account == "" || w.knows(t, nearest("users", s.words), f.arrived)
 	if !known || !w.admitsSome(t, s, port, c, &f) {
-		return fate{verdict: "denied", written: f.written, arrived: f.arrived}
+		return fate{verdict: "denied", written: f.written, arrived: f.arrived, doors: f.doors}
 	}
 	return f
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/prove"
 	"meshc.dev/meshc/compiler/internal/space"
 )
@@ -29,7 +30,7 @@ type told struct {
 func (t told) part() Part { return Part{When: t.box, Except: t.except, More: t.more} }
 
 // verdict tells a change from one verdict to another. What the grants of a service
-// decide is told as access already, of requests that arrive as they did before.
+// decide is told as access already, of requests that arrive as they did before, and where they did.
 func (n *narrator) verdict(base told, ch prove.Change) {
 	b, a := ch.Before.Then.Verdict, ch.After.Then.Verdict
 	if n.p.external && (b == space.Denied || a == space.Denied) {
@@ -38,11 +39,29 @@ func (n *narrator) verdict(base told, ch prove.Change) {
 	if n.p.opened && a == space.Denied || n.p.removed && b == space.Denied {
 		return // nothing got through, and that the scope comes or goes has its own line
 	}
-	if n.p.own != "" && byGrants(ch.Before.Then) && byGrants(ch.After.Then) && ch.Before.Arrives(ch.After) {
+	elsewhere := n.p.own != "" && !slices.Equal(deciding(ch.Before.From), deciding(ch.After.From))
+	if n.p.own != "" && !elsewhere && byGrants(ch.Before.Then) && byGrants(ch.After.Then) && ch.Before.Arrives(ch.After) {
 		return
 	}
 	base.class, base.kind = n.classOf(b, a), KindRoute
+	if elsewhere && b == space.Denied && a == space.Forward {
+		base.class = Widening // no access says so: another service lets in whom the first one kept out
+	}
 	n.turns = append(n.turns, turn{base, n.fate(ch.Before.Then, n.p.opened), n.fate(ch.After.Then, n.p.removed)})
+}
+
+// deciding are the services, sorted, whose proxies decided who gets in: a route may lead from one to another.
+func deciding(from []space.Origin) []string {
+	var out []string
+	for _, o := range from {
+		_, _, call := model.CallAt(string(o))
+		id, ok := strings.CutPrefix(string(o), model.ServicePath(""))
+		if parts := strings.Split(id, "/"); ok && !call && len(parts) > 1 && !slices.Contains(parts[2:], "route") {
+			out = appendNew(out, parts[0]+"/"+parts[1])
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // byGrants reports whether who asks decides what becomes of requests, not who their user is.
