@@ -231,7 +231,7 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 // routes draws those of a service, plain ones without conditions: gateways may split to it.
 func (m *Mesh) routes(r *rand.Rand, p *pen, s *object, d Door, plain bool) {
 	to := func(p *pen) string {
-		if o, ok := m.other(p, d); ok && p.chance(20) && (!plain || p.chance(40)) {
+		if o, ok := m.other(p, d); ok && p.chance(25) && (!plain || p.chance(40)) {
 			return m.onward(p, d, o)
 		}
 		if p.chance(15) {
@@ -240,7 +240,7 @@ func (m *Mesh) routes(r *rand.Rand, p *pen, s *object, d Door, plain bool) {
 		return p.split(d.Versions, !plain)
 	}
 	routes := p.IntN(8)
-	if plain {
+	if plain || p.chance(15) {
 		routes = 0
 	}
 	for i := range routes {
@@ -260,18 +260,26 @@ func (m *Mesh) other(p *pen, d Door) (Door, bool) {
 	return pick(p, m.Services[:i]...), true
 }
 
-// onward draws that a service's route leads to another one, all of it or a share.
+// onward draws that a service's route leads to another one, all of it, or a share if that takes one.
 func (m *Mesh) onward(p *pen, d, to Door) string {
 	requests := slices.DeleteFunc(slices.Clone(to.Ports), func(name string) bool { return name == "raw" })
 	of := fmt.Sprintf("{service: %q, port: %q", to.ID, pick(p, requests...))
 	if p.chance(30) {
 		of += fmt.Sprintf(", version: %q", pick(p, to.Versions...))
 	}
-	names := []string{"on"}
-	if p.chance(40) {
-		names = append(names, d.Versions[0])
+	weights := `{"on": 100}`
+	if m.plain(to) && p.chance(70) {
+		weights = p.weights([]string{"on", d.Versions[0]})
 	}
-	return "to: " + p.weights(names) + ", destination: on: " + of + "}"
+	return "to: " + weights + ", destination: on: " + of + "}"
+}
+
+// plain reports whether a service that has been drawn has at most a route without conditions.
+func (m *Mesh) plain(d Door) bool {
+	_, name, _ := strings.Cut(d.ID, "/")
+	return !slices.ContainsFunc(m.lines, func(l *line) bool {
+		return l.field == "" && strings.HasPrefix(l.of.at, "mesh: service: "+name+": route: ") && !strings.HasSuffix(l.of.at, "route: rest: ")
+	})
 }
 
 // access draws what chance alone rarely writes of who gets in.
