@@ -24,6 +24,19 @@ func (m meeting) and(r space.Rule) meeting {
 	return out
 }
 
+// nobody reports whether all callers that a test of some lists are none to others: then nobody meets both.
+func nobody(some, others []space.Test) bool {
+	return slices.ContainsFunc(some, func(t space.Test) bool {
+		if t.Dim != space.IdentityDim || t.Not || len(t.Any) == 0 {
+			return false
+		}
+		return !slices.ContainsFunc(t.Any, func(p space.Pattern) bool {
+			q := space.Request{From: p.Text}
+			return p.Kind != space.Exact || !slices.ContainsFunc(others, func(o space.Test) bool { return o.Dim == space.IdentityDim && !o.Holds(q) })
+		})
+	})
+}
+
 // follow leads the way to where its shares go, in their order, all at once. A share that its
 // destination's proxy answers stays in the outcome with that status; if that is so of all, the
 // outcome is that answer, as refused makes it.
@@ -43,7 +56,9 @@ func (w way) follow(ends []end, acts []act, refused func(way, space.Outcome) way
 		var next []meeting
 		for _, m := range partial {
 			for _, r := range beforeDoor(w.imageOf(i), e.door.rules) {
-				next = append(next, m.and(r))
+				if !nobody(m.way.when, r.When) && !nobody(r.When, m.way.when) { // of many grants at each, most name others
+					next = append(next, m.and(r))
+				}
 			}
 		}
 		partial = next
