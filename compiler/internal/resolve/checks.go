@@ -19,12 +19,14 @@ import (
 
 // checkMesh runs the rules about what is linked.
 func (l *linker) checkMesh(memo *Memo) {
+	if !l.checkLeading() {
+		return // nothing that follows them would end
+	}
 	l.checkServices(memo)
 	l.checkRoles()
 	l.checkPlain()
 	l.checkGateways()
 	l.checkCycles()
-	l.checkLeading()
 	l.checkWaiting()
 	l.checkReceivers()
 	l.checkAgreed()

@@ -1,6 +1,8 @@
 package resolve
 
 import (
+	"fmt"
+	"math/big"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,30 +12,142 @@ import (
 	"meshc.dev/meshc/internal/diag"
 )
 
+// What routes of services may make of each other. Nobody who writes by hand comes near; without an end few lines would
+// become more than any compiler or proxy takes.
+const (
+	// ledMost is over how many services in a row requests are led.
+	ledMost = 8
+	// endsMost is at how many places the requests of one route end.
+	endsMost = 100
+	// rulesMost is how many rules a service's routes become with those of the services to which they lead.
+	rulesMost = 10_000
+	// weightsMost is the sum of all shares of a route, relative to the smallest: what Envoy's
+	// WeightedCluster.total_weight holds.
+	weightsMost = 1<<32 - 1
+)
+
 // checkLeading refuses routes of services that lead, over others, back to their service: where routes choose among
-// destinations, such requests would never come to a workload.
-func (l *linker) checkLeading() {
-	told := map[string]bool{}
+// destinations, such requests would never come to a workload. It refuses those that lead to too much, too. Unless it
+// says that all is well nothing can be asked about where routes lead.
+func (l *linker) checkLeading() bool {
+	problems, w := len(l.diags), leadings{l: l, seen: map[*model.Service]*leading{}, told: map[string]bool{}}
 	for _, s := range l.mesh.Services {
 		if s.LeadsOn() {
-			l.leadingBack(s, nil, told)
+			w.from(s, nil)
 		}
 	}
+	return len(l.diags) == problems
 }
 
-// leadingBack follows routes from a service; by are the routes by which it has come there, from what they lead on.
-func (l *linker) leadingBack(s *model.Service, by []lead, told map[string]bool) {
-	if i := slices.IndexFunc(by, func(b lead) bool { return b.from == s }); i >= 0 {
-		l.tellLeadingBack(by[i:], told)
-		return
+// leadings are what the routes of services lead to, each service looked at once.
+type leadings struct {
+	l    *linker
+	seen map[*model.Service]*leading // nil while it is looked at
+	told map[string]bool             // rings
+}
+
+// leading is what the routes of one service lead to.
+type leading struct {
+	services int        // in a row, with this one
+	rules    int        // of a proxy for its callers
+	shares   []*big.Int // relative, of what is led on without conditions
+}
+
+// from follows the routes of a service; by are the routes by which it has come there.
+func (w *leadings) from(s *model.Service, by []lead) leading {
+	if done, ok := w.seen[s]; ok {
+		if done == nil { // it comes back
+			i := slices.IndexFunc(by, func(b lead) bool { return b.from == s })
+			w.l.tellLeadingBack(by[i:], w.told)
+			return leading{services: 1, rules: 1, shares: []*big.Int{big.NewInt(1)}}
+		}
+		return *done
 	}
+	w.seen[s] = nil
+	out := leading{services: 1}
+	free := false
 	for _, r := range s.Routes {
-		for _, t := range model.Weighty(r.To) {
-			if to := l.mesh.Service(t.Service); to != nil && t.Version == "" {
-				l.leadingBack(to, append(slices.Clip(by), lead{s, model.RoutePath(s.ID, r.Name)}), told)
-			}
+		path := model.RoutePath(s.ID, r.Name)
+		one := w.route(r, append(slices.Clip(by), lead{s, path}))
+		out.services, out.rules = max(out.services, one.services), min(out.rules+one.rules, rulesMost+1)
+		if !free && r.Match.IsZero() {
+			free, out.shares = true, one.shares
+		}
+		if problem := one.tooMuch(); problem != "" && r.LeadsOn() {
+			w.l.add(diag.New(diag.CodeRange, w.l.lineOf(path), "route %q of service %q leads %s", r.Name, s.ID, problem).
+				WithFix("say the `version` of a destination where it may end, or send to fewer services"))
+			out = leading{services: 1, rules: 1, shares: []*big.Int{big.NewInt(1)}} // told once
 		}
 	}
+	if out.rules > rulesMost && s.LeadsOn() {
+		w.l.add(diag.New(diag.CodeRange, w.l.lineOf(model.ServicePath(s.ID)), "the routes of service %q and of those to which they lead become more than %d rules", s.ID, rulesMost).
+			WithFix("lead to services with fewer routes"))
+		out.rules = 1
+	}
+	if out.rules == 0 {
+		out.rules = 1
+	}
+	w.seen[s] = &out
+	return out
+}
+
+// route follows one route of a service, the last of by.
+func (w *leadings) route(r model.Route, by []lead) leading {
+	out := leading{services: 1, rules: 1}
+	to := model.Weighty(r.To)
+	shares, sums, scale := make([][]*big.Int, len(to)), make([]*big.Int, len(to)), big.NewInt(1)
+	for i, t := range to {
+		shares[i] = []*big.Int{big.NewInt(1)}
+		if next := w.l.mesh.Service(t.Service); t.Service != "" && next != nil && t.Version == "" {
+			there := w.from(next, by)
+			out.services = max(out.services, there.services+1)
+			if len(to) == 1 {
+				out.rules = there.rules + 1
+			}
+			if len(there.shares) > 0 {
+				shares[i] = there.shares
+			}
+		}
+		sums[i] = sum(shares[i])
+		scale = lcm(scale, sums[i])
+	}
+	common := new(big.Int)
+	for i, t := range to {
+		unit := new(big.Int).Div(new(big.Int).Mul(scale, big.NewInt(int64(t.Weight))), sums[i])
+		for _, part := range shares[i] {
+			x := new(big.Int).Mul(part, unit)
+			out.shares, common = append(out.shares, x), new(big.Int).GCD(nil, nil, common, x)
+		}
+	}
+	for _, x := range out.shares {
+		x.Div(x, common)
+	}
+	return out
+}
+
+// tooMuch says what is too much, "" for nothing.
+func (r leading) tooMuch() string {
+	switch {
+	case r.services > ledMost:
+		return fmt.Sprintf("over more than %d services in a row", ledMost)
+	case len(r.shares) > endsMost:
+		return fmt.Sprintf("to %d places, and at most %d are taken", len(r.shares), endsMost)
+	case sum(r.shares).Cmp(big.NewInt(weightsMost)) > 0:
+		return "to shares too small beside the others for a proxy to count"
+	}
+	return ""
+}
+
+func sum(of []*big.Int) *big.Int {
+	out := new(big.Int)
+	for _, x := range of {
+		out.Add(out, x)
+	}
+	return out
+}
+
+func lcm(a, b *big.Int) *big.Int {
+	return new(big.Int).Mul(new(big.Int).Div(a, new(big.Int).GCD(nil, nil, a, b)), b)
 }
 
 // lead is a route, by its mesh path, by which requests leave a service for another one.
