@@ -1334,7 +1334,7 @@ func (s *drawnService) around(protocol string, places ...map[string]json.RawMess
 // settled are the words of a route that takes part with those around it.
 func settled(around ...map[string]json.RawMessage) map[string]string {
 	out := map[string]string{}
-	for _, word := range []string{"timeout", "idle", "maxDuration", "retry", "buffer", "upgrade", "fault", "mirror", "sticky", "requestHeaders", "responseHeaders", "rewrite", "cors", "csrf", "authorize", "compress", "bandwidth", "admission", "rateLimit", "quota", "lua"} {
+	for _, word := range []string{"timeout", "idle", "maxDuration", "retry", "buffer", "upgrade", "fault", "mirror", "sticky", "requestHeaders", "responseHeaders", "rewrite", "cors", "csrf", "authorize", "compress", "bandwidth", "admission", "rateLimit", "quota", "answers", "lua"} {
 		if v := nearest(word, around...); v != "" {
 			out[word] = v
 		}
@@ -1641,7 +1641,7 @@ func (w *reading) led(t *testing.T, r *drawnRoute, words map[string]string, q as
 	}
 	sent := r.sends(q)
 	out = out.spread(r, sent, func(name string) fate { return w.behind(t, r, name, sent, words) })
-	out.to += limits(t, words, q)
+	out.to += limits(t, words, q) + replaced(t, words["answers"])
 	return out
 }
 
@@ -1667,6 +1667,23 @@ func (f fate) spread(r *drawnRoute, sent asked, each func(name string) fate) fat
 	}
 	f.to = strings.Join(keys, ", ")
 	return f
+}
+
+// replaced is what a gateway says instead of its own answers.
+func replaced(t *testing.T, text string) string {
+	t.Helper()
+	var all map[string]struct {
+		Statuses []int
+		Status   int
+		Body     string
+	}
+	decode(t, text, &all)
+	out := ""
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		slices.Sort(all[name].Statuses)
+		out += fmt.Sprintf(" answers %s %v %d %q", name, slices.Compact(all[name].Statuses), all[name].Status, all[name].Body)
+	}
+	return out
 }
 
 // drawnLimit is a limit or a quota, by one limiter.

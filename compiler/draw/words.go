@@ -79,6 +79,7 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#Compress:#Size":          {"30B", "1KiB", "1MiB"},
 		"#MediaType":               {"text/html", "text/*", "application/json"},
 		"#FaultDelay.duration":     {"1ms", "20ms"}, // a request waits for it
+		"#Answers.statuses":        {"408", "413", "429", "500", "502", "503", "504"},
 		"#Quota.limiter":           {"all"},
 		"#Lua.code":                scripts(),
 		"#LuaHeaders:#ClaimHeader": {"x-lua"}, // nothing else speaks of what nobody knows

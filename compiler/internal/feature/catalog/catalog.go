@@ -6,6 +6,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/feature/admission"
+	"meshc.dev/meshc/compiler/internal/feature/answers"
 	"meshc.dev/meshc/compiler/internal/feature/authorize"
 	"meshc.dev/meshc/compiler/internal/feature/balance"
 	"meshc.dev/meshc/compiler/internal/feature/bandwidth"
@@ -78,6 +79,7 @@ func All() []feature.Feature {
 		admission.Feature,
 		bandwidth.Feature,
 		compress.Feature,
+		answers.Feature,
 		telemetry.Feature,
 		telemetry.Tracing,
 		lua.Feature,

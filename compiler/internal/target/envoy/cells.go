@@ -20,7 +20,7 @@ import (
 
 // Lowering says how one feature reads in Envoy's configuration. Only the
 // constructors OnRoute, OnTwin, OnShare, OnRouteClusters, OnCluster, OnRoutesTo, OnConnectionsTo, OnInbound,
-// OnManager, OnFinished, Join, Refuse and Approximate make one. The zero Lowering says nothing and counts as refused.
+// OnManager, OnDoor, OnFinished, Join, Refuse and Approximate make one. The zero Lowering says nothing and counts as refused.
 type Lowering struct {
 	route         func(*routev3.Route, trait.Value, *Ctx)
 	twin          func(twin, r *routev3.Route, v trait.Value, x *Ctx) bool
@@ -31,6 +31,7 @@ type Lowering struct {
 	connectionsTo func(*tcpv3.TcpProxy, []trait.Value, *Ctx)
 	inbound       func(*routev3.VirtualHost, trait.Value, *Ctx)
 	manager       func(*hcmv3.HttpConnectionManager, trait.Value, *Ctx)
+	door          func(*hcmv3.HttpConnectionManager, []Routed[trait.Value], *Ctx)
 	finished      func(proto.Message, trait.Value, *Ctx)
 	needs         []Slot
 	refusal       string
@@ -122,6 +123,32 @@ func OnManager[T trait.Value](f func(m *hcmv3.HttpConnectionManager, v T, x *Ctx
 	return Lowering{manager: func(m *hcmv3.HttpConnectionManager, v trait.Value, x *Ctx) { f(m, typed[T](v), x) }}
 }
 
+// Routed is a gateway's route that sends requests on, with what it says.
+type Routed[T any] struct {
+	// Host is the name of its virtual host. The routes that proxies make of it have Route for a name, or one that
+	// begins with that and a slash.
+	Host, Route string
+	// Value is nothing unless Says.
+	Value T
+	Says  bool
+}
+
+// OnDoor lowers a trait of gateways' routes on the connection managers that take requests for them: what neither a route nor
+// a virtual host can say. f gets the routes of all hosts of which some say something, in the order of hosts and routes. As with
+// OnManager, a change drains connections: what f writes must stay as it is when a route comes that says what others do.
+func OnDoor[T trait.Value](f func(m *hcmv3.HttpConnectionManager, of []Routed[T], x *Ctx)) Lowering {
+	return Lowering{door: func(m *hcmv3.HttpConnectionManager, of []Routed[trait.Value], x *Ctx) {
+		out := make([]Routed[T], len(of))
+		for i, r := range of {
+			out[i] = Routed[T]{Host: r.Host, Route: r.Route, Says: r.Says}
+			if r.Says {
+				out[i].Value = typed[T](r.Value)
+			}
+		}
+		f(m, out, x)
+	}}
+}
+
 // OnFinished lowers a trait of a service, or of a gateway, on the HTTP connection managers, virtual hosts
 // and clusters that OnManager, OnInbound and OnCluster mean, after all features and whatever else is said of them.
 func OnFinished[T trait.Value](f func(m proto.Message, v T, x *Ctx)) Lowering {
@@ -160,6 +187,9 @@ func Join(ls ...Lowering) Lowering {
 		if l.manager != nil {
 			out.manager = l.manager
 		}
+		if l.door != nil {
+			out.door = l.door
+		}
 		if l.finished != nil {
 			out.finished = l.finished
 		}
@@ -189,7 +219,7 @@ func (l Lowering) Support() (state, why string) {
 	return "exact", ""
 }
 
-func (l Lowering) onRoute() bool { return l.route != nil || l.routeClusters != nil }
+func (l Lowering) onRoute() bool { return l.route != nil || l.routeClusters != nil || l.door != nil }
 func (l Lowering) onService() bool {
 	return l.onCluster() || l.inbound != nil || l.onGateway()
 }

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -58,8 +59,10 @@ func gatewayListener(g *model.Gateway, p model.Port) *listenerv3.Listener {
 
 // gatewayManager takes requests at a gateway. The scheme that HTTP/2 says is the visitor's word;
 // the connection is not, nor is what proxies in front say that the gateway believes.
-func (e *emitter) gatewayManager(g *model.Gateway, p model.Port, routes string, out *entry) *hcmv3.HttpConnectionManager {
-	m := e.ownManager(atGateway, routes, g.Traits, Ctx{Gateway: g, path: model.GatewayPath(g.ID)}, out)
+func (e *emitter) gatewayManager(g *model.Gateway, p model.Port, hosts []model.Host, routes string, out *entry) *hcmv3.HttpConnectionManager {
+	x := Ctx{Gateway: g, path: model.GatewayPath(g.ID)}
+	m := e.ownManager(atGateway, routes, g.Traits, x, out)
+	e.door(m, g, hosts, x)
 	if g.TrustedHops > 0 {
 		m.XffNumTrustedHops = g.TrustedHops
 		m.EarlyHeaderMutationExtensions[0] = earlyMutations(hop.Gateway, true)
@@ -67,6 +70,36 @@ func (e *emitter) gatewayManager(g *model.Gateway, p model.Port, routes string, 
 	}
 	m.SchemeHeaderTransformation = &corev3.SchemeHeaderTransformation{Transformation: &corev3.SchemeHeaderTransformation_SchemeToOverwrite{SchemeToOverwrite: string(p.Protocol)}}
 	return m
+}
+
+// door says on a gateway's manager what the routes of hosts cannot say.
+func (e *emitter) door(m *hcmv3.HttpConnectionManager, g *model.Gateway, hosts []model.Host, x Ctx) {
+	for _, name := range slices.Sorted(maps.Keys(e.cells)) {
+		f := e.cells[name].Lowering.door
+		if f == nil {
+			continue
+		}
+		var of []Routed[trait.Value]
+		for _, h := range hosts {
+			if at := routed(g, h, name); slices.ContainsFunc(at, func(r Routed[trait.Value]) bool { return r.Says }) {
+				of = append(of, at...)
+			}
+		}
+		if len(of) > 0 {
+			f(m, of, &x)
+		}
+	}
+}
+
+func routed(g *model.Gateway, h model.Host, name string) []Routed[trait.Value] {
+	var out []Routed[trait.Value]
+	for _, r := range h.Routes {
+		if len(r.To) > 0 {
+			v, says := r.Traits.Lookup(name)
+			out = append(out, Routed[trait.Value]{h.Name, model.GatewayRoutePath(g.ID, h.Name, r.Name), v, says})
+		}
+	}
+	return out
 }
 
 // believed tells those behind a gateway's route what it believes of a visitor, and nothing of what
@@ -113,7 +146,7 @@ func (e *emitter) plainListener(g *model.Gateway, p model.Port) *entry {
 	name := model.GatewayName(g.ID, p.Name)
 	return e.getFresh("listener "+name, func(out *entry) {
 		l := gatewayListener(g, p)
-		l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{filter(filterHCM, e.gatewayManager(g, p, name, out))}}}
+		l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{filter(filterHCM, e.gatewayManager(g, p, g.HostsAt(p.Name), name, out))}}}
 		believeProxies(l, g.Says[p.Name].Proxies)
 		e.seal(out, release.ListenerType, name, model.GatewayPath(g.ID), l)
 	})

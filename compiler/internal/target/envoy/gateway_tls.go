@@ -39,7 +39,7 @@ func (e *emitter) tlsListener(g *model.Gateway, p model.Port, groups [][]model.H
 		waitForHello(l, false)
 		for _, hosts := range groups {
 			routes := model.GatewayTLSName(g.ID, p.Name, hosts[0].TLS)
-			m := e.gatewayManager(g, p, routes, out)
+			m := e.gatewayManager(g, p, hosts, routes, out)
 			for i, match := range matchesOf(hosts, otherHosts(g, p, hosts)) {
 				chain := &listenerv3.FilterChain{
 					Name:             routes,
