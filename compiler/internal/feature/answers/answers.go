@@ -97,7 +97,7 @@ func answer(e intent.Entry, x *resolve.Place) Answer {
 	for _, s := range statuses.List() {
 		status := int(s.Int())
 		if !slices.Contains(replaced(), status) {
-			x.Problem(diag.New(diag.CodeRange, s.Pos(), "answers with status %d are not replaced: who is let in and what is found is said by intent, and the rest no proxy answers by itself", status).
+			x.Problem(diag.New(diag.CodeRange, s.Pos(), "answers with status %d stay as they are: only what goes wrong on the way is answered otherwise", status).
 				WithFix("name some of %s, or let a route `respond`", list(replaced())))
 		}
 		a.Statuses = append(a.Statuses, status)
