@@ -133,13 +133,29 @@ func (p *Program) atGateway(out *Logged, id string, w writtenLine) {
 	switch {
 	case best != "":
 		p.mention(out, best)
-		if behind := strings.TrimPrefix(w.Route, best+"/"); behind != w.Route {
+		for _, behind := range p.behindLogged(p.mesh.Gateways[i], best, w.Route) {
 			p.mention(out, behind)
 		}
 	case w.Route != "":
 		out.Unknown = append(out.Unknown, "route "+w.Route)
 	}
 	p.decided(out, w, carriers, func(string) (string, bool) { return "", false })
+}
+
+// behindLogged are the mesh paths of the routes behind a gateway's, as a route's name in a log joins them with that.
+func (p *Program) behindLogged(g *model.Gateway, path, name string) []string {
+	for _, h := range g.Hosts {
+		for _, e := range p.mesh.GatewayRoutes(g, h) {
+			inner := e.InnerPaths()
+			if model.GatewayRoutePath(g.ID, h.Name, e.Outer.Name) == path && strings.Join(append([]string{path}, inner...), "/") == name {
+				return inner
+			}
+		}
+	}
+	if behind, ok := strings.CutPrefix(name, path+"/"); ok {
+		return []string{behind} // of another release
+	}
+	return nil
 }
 
 // decided says what became of the request: a deny of one of the carriers refused it, no grant let
