@@ -1334,7 +1334,7 @@ func (s *drawnService) around(protocol string, places ...map[string]json.RawMess
 // settled are the words of a route that takes part with those around it.
 func settled(around ...map[string]json.RawMessage) map[string]string {
 	out := map[string]string{}
-	for _, word := range []string{"timeout", "idle", "maxDuration", "retry", "buffer", "upgrade", "fault", "mirror", "sticky", "requestHeaders", "responseHeaders", "rewrite", "cors", "csrf", "authorize", "compress", "bandwidth", "admission", "rateLimit", "quota", "answers", "lua"} {
+	for _, word := range []string{"timeout", "idle", "maxDuration", "retry", "buffer", "upgrade", "fault", "mirror", "sticky", "requestHeaders", "responseHeaders", "rewrite", "cors", "csrf", "authorize", "compress", "bandwidth", "admission", "rateLimit", "quota", "answers", "lua", "process"} {
 		if v := nearest(word, around...); v != "" {
 			out[word] = v
 		}

@@ -67,26 +67,32 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#CSRF:#Origin":    append(Origins(), "https://*.a.test"),
 
 		// A share of one half is the only one that chance decides.
-		"#Percent":                 {"0", "100", "100", "50"},
-		"#Share":                   {"0", "100", "12.5"},
-		"#Count":                   {"100000", "4000000000"},
-		"#Duration":                {"7s", "9s", "30s"},
-		"#Timeout":                 {"20s", "1m", "10m", "none"},
-		"#Instant":                 {"2030-01-01T00:00:00Z", "2030-01-01T00:00:00Z", "2027-03-01T12:00:00+01:00", "2026-05-31T00:00:00Z"},
-		"#Admission.successRate":   {"1"}, // nothing else fails as often
-		"#Admission.window":        {"30s", "1m"},
-		"#Bandwidth:#Size":         {"1024MiB", "4095MiB"}, // a request waits for it
-		"#Compress:#Size":          {"30B", "1KiB", "1MiB"},
-		"#MediaType":               {"text/html", "text/*", "application/json"},
-		"#FaultDelay.duration":     {"1ms", "20ms"}, // a request waits for it
-		"#Answers.statuses":        {"408", "413", "429", "500", "502", "503", "504"},
-		"#Quota.limiter":           {"all"},
-		"#Lua.code":                scripts(),
-		"#LuaHeaders:#ClaimHeader": {"x-lua"}, // nothing else speaks of what nobody knows
-		"#Via.gateway":             {"edge/out"},
-		"#Quota.onFailure":         {`"admit"`}, // nobody counts in a rehearsal
-		"#Quota.per":               {"1s", "1m", "1h", "24h"},
-		"#Retry.attempts":          {"0", "1", "2"},
+		"#Percent":                     {"0", "100", "100", "50"},
+		"#Share":                       {"0", "100", "12.5"},
+		"#Count":                       {"100000", "4000000000"},
+		"#Duration":                    {"7s", "9s", "30s"},
+		"#Timeout":                     {"20s", "1m", "10m", "none"},
+		"#Instant":                     {"2030-01-01T00:00:00Z", "2030-01-01T00:00:00Z", "2027-03-01T12:00:00+01:00", "2026-05-31T00:00:00Z"},
+		"#Admission.successRate":       {"1"}, // nothing else fails as often
+		"#Admission.window":            {"30s", "1m"},
+		"#Bandwidth:#Size":             {"1024MiB", "4095MiB"}, // a request waits for it
+		"#Compress:#Size":              {"30B", "1KiB", "1MiB"},
+		"#MediaType":                   {"text/html", "text/*", "application/json"},
+		"#FaultDelay.duration":         {"1ms", "20ms"}, // a request waits for it
+		"#Answers.statuses":            {"408", "413", "429", "500", "502", "503", "504"},
+		"#Quota.limiter":               {"all"},
+		"#Process.to":                  {"watch/judge"},
+		"#Process.port":                {"grpc"},
+		"#Process.onFailure":           {`"admit"`}, // nobody looks in a rehearsal
+		"#Process.timeout":             {"50ms"},
+		"#ProcessPart":                 {`"requestHeaders"`, `"responseHeaders"`, `"responseTrailers"`}, // a stream has no end for which to wait
+		"#ProcessHeaders:#ClaimHeader": {"x-seen"},
+		"#Lua.code":                    scripts(),
+		"#LuaHeaders:#ClaimHeader":     {"x-lua"}, // nothing else speaks of what nobody knows
+		"#Via.gateway":                 {"edge/out"},
+		"#Quota.onFailure":             {`"admit"`}, // nobody counts in a rehearsal
+		"#Quota.per":                   {"1s", "1m", "1h", "24h"},
+		"#Retry.attempts":              {"0", "1", "2"},
 
 		"#PanicPercent": {"1", "50", "100"}, // with 0 a proxy answers what no address does
 

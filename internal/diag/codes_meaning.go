@@ -87,7 +87,7 @@ const (
 	// Example: `authorizer: opa: {to: "opa", failOpen: false, headers: sets: ["x-envoy-peer"]}`.
 	CodeAuthorizer Code = "MESH0226"
 	// CodeScript is a script that is no Lua, does nothing, uses what scripts do not have, or sets headers that others
-	// set or are let in by.
+	// set or are let in by, as no processor may either.
 	// Example: `lua: hello: {owner: "shop", code: "os.exit()"}`.
 	CodeScript Code = "MESH0278"
 	// CodeLogField is a field of a log that is no format, or that would give secrets to whoever

@@ -88,7 +88,7 @@ func beyond(want compiler.Answer, r compiler.Request) string {
 		return why
 	}
 	if away(want) {
-		return "a rehearsal has no authorizer, and one that would be asked has nothing admitted while it is away"
+		return "a rehearsal has no authorizer and no processor, and one that would be asked has nothing admitted while it is away"
 	}
 	if _, err := url.ParseRequestURI(want.Arrives.Path); err != nil && want.Forwarded() && want.Arrives.Path != "" { // bytes have no path
 		return "the applications of a rehearsal read no path in which a % begins no escape"
@@ -104,7 +104,7 @@ func away(want compiler.Answer) bool {
 		fields = append(fields, b.Fields...)
 	}
 	for _, f := range fields {
-		if f.Feature == "authorize" && strings.HasSuffix(f.Name, " while it is away") && f.Value == "refused" {
+		if (f.Feature == "authorize" || f.Feature == "process") && strings.HasSuffix(f.Name, " while it is away") && f.Value == "refused" {
 			return true
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/hop"
@@ -15,6 +16,8 @@ import (
 const (
 	// judging is the protocol of authorizers.
 	judging = "Envoy's external authorization"
+	// processing is the protocol of processors.
+	processing = "Envoy's external processing"
 	// usualConsideration is how long a request waits for an authorizer if nobody says it: what Envoy takes.
 	usualConsideration = 200 * time.Millisecond
 	// mostTold is how much of a body an authorizer is told at most: proxies keep it meanwhile.
@@ -43,12 +46,44 @@ func (l *linker) declareAuthorizers(p *pkg) {
 	}
 }
 
-// MaySet are the headers that a script may set by its `sets`, in lower case, sorted. Those by which proxies go, or by
+// MaySet are the headers that a script or a processor may set by its `sets`, in lower case, sorted. Those by which proxies go, or by
 // which a provider tells who the user is, are a problem.
 func (x *Place) MaySet(who string, headers intent.Node) []string {
 	names := x.l.headerNames(headers, "sets")
 	x.l.settable(who, diag.CodeScript, names, headers.Field("sets"))
 	return names
+}
+
+// HeaderNames are those of a list of a field, in lower case, sorted; nil if there is none.
+func (x *Place) HeaderNames(n intent.Node, field string) []string { return x.l.headerNames(n, field) }
+
+// Processor is the service that n names by `to` and `port`, which is given what passes a proxy. A problem is noted.
+func (x *Place) Processor(name string, n intent.Node) (model.Receiver, bool) {
+	return x.l.collecting(x.pkg, "processor", name, processing, n)
+}
+
+// Both is a header that two features of a carrier set, and the name of the other one.
+type Both struct{ Header, By string }
+
+// AlsoSet are the headers that a value changes and one of the carrier's others does as well.
+func AlsoSet(v interface {
+	trait.Value
+	trait.Changing
+}, others trait.Set) []Both {
+	var out []Both
+	for _, name := range others.Names() {
+		o, _ := others.Lookup(name)
+		c, ok := o.(trait.Changing)
+		if !ok || name == v.TraitName() {
+			continue
+		}
+		for _, h := range c.Image().Headers {
+			if slices.ContainsFunc(v.Image().Headers, func(e space.Edit) bool { return e.Name == h.Name }) {
+				out = append(out, Both{Header: h.Name, By: name})
+			}
+		}
+	}
+	return out
 }
 
 // ToldUsers are the headers by which the providers of the mesh tell who the user is, sorted.

@@ -25,6 +25,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/outlier"
 	"meshc.dev/meshc/compiler/internal/feature/panicking"
 	"meshc.dev/meshc/compiler/internal/feature/patches"
+	"meshc.dev/meshc/compiler/internal/feature/process"
 	"meshc.dev/meshc/compiler/internal/feature/quota"
 	"meshc.dev/meshc/compiler/internal/feature/ratelimit"
 	"meshc.dev/meshc/compiler/internal/feature/redirect"
@@ -83,6 +84,7 @@ func All() []feature.Feature {
 		telemetry.Feature,
 		telemetry.Tracing,
 		lua.Feature,
+		process.Feature,
 		origination.Feature,
 		patches.Feature,
 	}

@@ -3,14 +3,12 @@ package lua
 import (
 	_ "embed"
 	"fmt"
-	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 
-	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 )
 
@@ -22,21 +20,7 @@ var guard string
 const kind = "meshc.lua"
 
 func onRoute(r *routev3.Route, v Scripts, x *envoy.Ctx) {
-	for _, e := range v.Image().Headers {
-		if slices.Contains(x.Edited(v.TraitName()), e.Name) {
-			x.Problem("write another header", "the route edits header %s, which a script sets", e.Name)
-		}
-	}
-	for _, h := range envoy.ChosenBy(r, v.Image()) {
-		x.Problem("test another header", "the route is chosen by header %s, which a script sets that runs behind it: the visitor has written it", h)
-	}
-	for _, d := range x.Gateway.AllDenies() {
-		for _, h := range slices.Concat(d.Headers, d.Not.Headers) {
-			if slices.ContainsFunc(v.Image().Headers, func(e space.Edit) bool { return e.Name == h.Name }) {
-				x.Problem("test another header", "deny %q tests header %s, which a script sets", d.Name, h.Name)
-			}
-		}
-	}
+	x.OnlyItSets(r, v, "a script")
 	for _, s := range v.Of {
 		envoy.AddFilter(r, s.slot(), kind, lower(s, v.Users))
 	}

@@ -112,17 +112,8 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 
 // fits refuses headers that something else of the carrier sets as well.
 func fits(v trait.Value, others trait.Set, n intent.Node, x *resolve.Place) {
-	for _, other := range others.Names() {
-		o, _ := others.Lookup(other)
-		c, ok := o.(trait.Changing)
-		if !ok || other == name {
-			continue
-		}
-		for _, h := range c.Image().Headers {
-			if slices.ContainsFunc(v.(Scripts).Image().Headers, func(e space.Edit) bool { return e.Name == h.Name }) {
-				x.Problem(diag.New(diag.CodeScript, n.Pos(), "a script sets header %s, and so does `%s`", h.Name, other).WithFix("let the script set another header"))
-			}
-		}
+	for _, c := range resolve.AlsoSet(v.(Scripts), others) {
+		x.Problem(diag.New(diag.CodeScript, n.Pos(), "a script sets header %s, and so does `%s`", c.Header, c.By).WithFix("let the script set another header"))
 	}
 }
 

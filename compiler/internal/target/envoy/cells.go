@@ -354,6 +354,33 @@ func ChosenBy(r *routev3.Route, image space.Image) []string {
 	return out
 }
 
+// OnlyItSets refuses what a gateway's route or its denies do with headers of which nobody knows what a value makes of them: an
+// edit of such a header, and a test, which would see what the visitor has written. who says whose doing it is.
+func (x *Ctx) OnlyItSets(r *routev3.Route, v interface {
+	trait.Value
+	trait.Changing
+}, who string) {
+	image := v.Image()
+	sets := func(name string) bool {
+		return slices.ContainsFunc(image.Headers, func(e space.Edit) bool { return e.Name == name && e.Open })
+	}
+	for _, h := range x.Edited(v.TraitName()) {
+		if sets(h) {
+			x.Problem("write another header", "the route edits header %s, which %s sets", h, who)
+		}
+	}
+	for _, h := range ChosenBy(r, image) {
+		x.Problem("test another header", "the route is chosen by header %s, which %s sets behind it: the visitor has written it", h, who)
+	}
+	for _, d := range x.Gateway.AllDenies() {
+		for _, h := range slices.Concat(d.Headers, d.Not.Headers) {
+			if sets(h.Name) {
+				x.Problem("test another header", "deny %q tests header %s, which %s sets", d.Name, h.Name, who)
+			}
+		}
+	}
+}
+
 // BehindSidecars reports whether all destinations of the route are services, whose proxies
 // are ours: what they say of their applications can be believed.
 func (x *Ctx) BehindSidecars() bool { return x.sidecars }
