@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -32,7 +33,11 @@ type processor struct {
 	told []string // what it was given, since the last time
 }
 
-func (p *processor) note(what string) { p.mu.Lock(); defer p.mu.Unlock(); p.told = append(p.told, what) }
+func (p *processor) note(what string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.told = append(p.told, what)
+}
 
 func (p *processor) given() string {
 	p.mu.Lock()
@@ -46,7 +51,7 @@ func (p *processor) Process(stream procv3.ExternalProcessor_ProcessServer) error
 	deed := ""
 	for {
 		q, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
@@ -74,9 +79,10 @@ func (p *processor) Process(stream procv3.ExternalProcessor_ProcessServer) error
 		case *procv3.ProcessingRequest_ResponseHeaders:
 			p.note("responseHeaders")
 			common := &procv3.CommonResponse{}
-			if deed == "hostile" {
+			switch deed {
+			case "hostile":
 				common.HeaderMutation = lines(":status", "500", "x-told", "visitor", "meshc-not-answered", notConnected, "x-envoy-upstream-service-time", "1")
-			} else if deed == "set" {
+			case "set":
 				common.HeaderMutation = lines("x-scanned", "answer")
 			}
 			a = &procv3.ProcessingResponse{Response: &procv3.ProcessingResponse_ResponseHeaders{ResponseHeaders: &procv3.HeadersResponse{Response: common}}}
