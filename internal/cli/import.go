@@ -50,8 +50,10 @@ and write intent that does the same: a root package, and a package for each name
 Only what intent says exactly is written. Everything else is told by file, line and
 column, with what to write instead, and the exit code is 3: a field that nobody has
 read is never left out in silence. A host is written whole or not at all, since its
-requests would go elsewhere. Files that are there already are not overwritten.`,
-		Example: "  meshc import gateway-api gateway.yaml routes/ --out mesh\n  kubectl get gateways,httproutes,referencegrants,services,namespaces -A -o yaml | meshc import gateway-api - --out mesh\n  meshc vet mesh",
+requests would go elsewhere. Files that are there already are not overwritten.
+
+Of a cluster: kubectl get gateways,httproutes,referencegrants,services,namespaces -A -o yaml`,
+		Example: "  meshc import gateway-api gateway.yaml routes/ --out mesh\n  meshc import gateway-api - --out mesh < objects.yaml\n  meshc vet mesh",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in, err := readInputs(a.in, args)
 			if err != nil {

@@ -44,8 +44,18 @@ func (w *world) gateway(o *object) {
 		l.bad = slices.ContainsFunc(w.findings[before:], diag.Diagnostic.IsError)
 		g.listeners = append(g.listeners, l)
 	}
+	for _, path := range o.rest() {
+		for i, l := range g.listeners {
+			// What is left out of a listener, or of all, its hosts must not be without: it may be
+			// what visitors have to show.
+			l.bad = l.bad || strings.HasPrefix(path, fmt.Sprintf("spec.listeners[%d]", i)) || !slices.Contains(harmless(), path) && !strings.HasPrefix(path, "spec.listeners")
+		}
+	}
 	w.gateways = append(w.gateways, g)
 }
+
+// harmless are the fields of a Gateway that are about the objects by which it runs.
+func harmless() []string { return []string{"spec.addresses", "spec.infrastructure"} }
 
 func (w *world) listener(g *gateway, n node) *listener {
 	l := &listener{gateway: g, at: n, name: n.field("name").text(), hostname: n.field("hostname").textOr("*")}

@@ -112,7 +112,7 @@ func (w *world) gatewayAPI(objects []*object) {
 		kinds[gatewayGroup+"/"+version+"ReferenceGrant"] = w.referenceGrant
 		kinds[gatewayGroup+"/"+version+"HTTPRoute"] = w.route
 	}
-	order := []string{"Namespace", "Service", "GatewayClass", "Gateway", "ReferenceGrant", "HTTPRoute"}
+	order := []string{"Namespace", "Service", "GatewayClass", "Gateway", "ReferenceGrant", "HTTPRoute", "GRPCRoute"}
 	sorted := slices.Clone(objects)
 	slices.SortStableFunc(sorted, func(a, b *object) int {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.kind), slices.Index(order, b.kind)), strings.Compare(a.ns, b.ns), strings.Compare(a.name_, b.name_))
@@ -121,6 +121,9 @@ func (w *world) gatewayAPI(objects []*object) {
 		if f := kinds[o.apiVersion+" "+o.kind]; f != nil {
 			f(o)
 			continue
+		}
+		if group, _, _ := strings.Cut(o.apiVersion, "/"); group == gatewayGroup && (o.kind == "HTTPRoute" || o.kind == "GRPCRoute") {
+			w.unreadRoute(o)
 		}
 		why, way := unsaidKind(o.apiVersion, o.kind)
 		n := o.top()

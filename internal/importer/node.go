@@ -203,8 +203,8 @@ func (n node) say(d diag.Diagnostic) told {
 	return told{&(*n.o.findings)[len(*n.o.findings)-1]}
 }
 
-// rest tells of every value that nobody has read, the outermost of each.
-func (o *object) rest() {
+// rest tells of every value that nobody has read, the outermost of each, and returns their paths.
+func (o *object) rest() (paths []string) {
 	var walk func(y *yaml.Node, path string)
 	walk = func(y *yaml.Node, path string) {
 		for i, c := range y.Content {
@@ -222,8 +222,10 @@ func (o *object) rest() {
 			}
 			why, way := unsaid(o.kind, n.path)
 			n.refuse(diag.CodeImportField, "%s", why).fix("%s", way)
+			paths = append(paths, n.path)
 		}
 	}
 	o.read[o.root] = true
 	walk(o.root, "")
+	return paths
 }

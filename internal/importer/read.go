@@ -161,7 +161,7 @@ func unique(all []*object) []*object {
 
 // bookkeeping is what an API server writes by itself, and people apply, about no traffic.
 func bookkeeping() []string {
-	return []string{"uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink"}
+	return []string{"uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink", "generateName", "ownerReferences", "finalizers"}
 }
 
 // head accounts for what all objects have.

@@ -68,7 +68,19 @@ func (r *route) backends() []*backend {
 	return out
 }
 
-func (w *world) route(o *object) {
+// unreadRoute is of a kind that is not translated. Hosts that it is about must not be without
+// it.
+func (w *world) unreadRoute(o *object) {
+	r := w.attached(o)
+	for _, n := range o.top().down("spec", "rules").items() {
+		r.rules = append(r.rules, &rule{at: n})
+	}
+	o.skip(o.root)
+	o.broken = true
+}
+
+// attached reads where a route is.
+func (w *world) attached(o *object) *route {
 	r := &route{o: o}
 	w.routes = append(w.routes, r)
 	if at := o.top().down("metadata", "creationTimestamp"); at.there() {
@@ -82,7 +94,11 @@ func (w *world) route(o *object) {
 	for _, h := range spec.field("hostnames").items() {
 		r.hosts = append(r.hosts, h.text())
 	}
-	silent := 0
+	return r
+}
+
+func (w *world) route(o *object) {
+	r, spec, silent := w.attached(o), o.top().field("spec"), 0
 	rules := spec.field("rules").items()
 	if len(rules) == 0 {
 		spec.lacks(diag.CodeImportMissing, "has no rules").fix("write rules")

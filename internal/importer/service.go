@@ -60,10 +60,11 @@ func (w *world) service(o *object) {
 	}
 	spec.field("ipFamilies").skip()
 	spec.field("ipFamilyPolicy").skip()
+	external := spec.field("type").raw() == "ExternalName"
 	for _, e := range spec.field("selector").entries() {
 		s.selector[e.name] = e.text()
 	}
-	if s.dropped = len(s.selector) == 0; s.dropped {
+	if s.dropped = len(s.selector) == 0 || external; len(s.selector) == 0 {
 		spec.lacks(diag.CodeImportValue, "has no selector, so that its endpoints come from elsewhere").fix("write `endpoints` on the service, or an `external` for what lies outside of the cluster")
 	}
 	for _, n := range spec.field("ports").items() {
