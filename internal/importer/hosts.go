@@ -260,6 +260,9 @@ func (c candidate) name() string {
 	return nameOf(out)
 }
 
+// maxMatches is how many matches a host may have: each is compared with each.
+const maxMatches = 20_000
+
 // order writes a host's routes in the order in which Gateway API tries them. Where meshc has no
 // order of its own for two, priority says it.
 func (w *world) order(h *host, served []*listener) {
@@ -271,6 +274,10 @@ func (w *world) order(h *host, served []*listener) {
 				all = append(all, candidate{route: r, rule: rule, match: m, ri: i, mi: j})
 			}
 		}
+	}
+	if len(all) > maxMatches {
+		w.drop(h, diag.CodeImportWhole, h.where(nil), fmt.Sprintf("its HTTPRoutes have more than %d matches", maxMatches), "write the host by hand")
+		return
 	}
 	slices.SortStableFunc(all, func(a, b candidate) int {
 		return cmp.Or(-a.match.compare(b.match), a.route.created.Compare(b.route.created), strings.Compare(a.route.o.id(), b.route.o.id()), a.ri-b.ri, a.mi-b.mi)

@@ -48,6 +48,10 @@ func TestGatewayAPI(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		slices.Reverse(in)
+		if again, err := importer.GatewayAPI(in, check); err != nil || !slices.EqualFunc(again.Files, res.Files, func(a, b importer.File) bool { return a.Path == b.Path && string(a.Text) == string(b.Text) }) {
+			t.Errorf("the intent depends on the order of the files: %v", err)
+		}
 		out := map[string][]byte{}
 		for _, f := range res.Files {
 			if f.Path != "mesh.cue" && f.Path != "cue.mod/module.cue" {

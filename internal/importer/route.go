@@ -119,7 +119,7 @@ func (w *world) route(o *object) {
 func (w *world) parent(r *route, n node) {
 	group, kind := n.field("group").textOr(gatewayGroup), n.field("kind").textOr("Gateway")
 	if group == "" && kind == "Service" {
-		n.refuse(diag.CodeImportValue, "is a Service: routes for callers inside the mesh are not translated").fix("write them as `service: %s: route`", n.field("name").text())
+		n.refuse(diag.CodeImportValue, "is a Service: routes for callers inside the mesh are not translated").fix("write them as `service: %s: route`", label(n.field("name").text()))
 		return
 	}
 	if group != gatewayGroup || kind != "Gateway" {

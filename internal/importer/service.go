@@ -80,7 +80,7 @@ func (w *world) service(o *object) {
 		return
 	}
 	o.top().note(diag.Warning, diag.CodeImportAccess, "nothing says here who may call it, so everybody may; intent lets nobody in who is not named, and names the gateways whose routes lead there. Its workloads' account is taken to be %q", o.name_).
-		fix("write who calls it: `service: %s: grant: NAME: from: [...]`, and `calls: %q: {}` on each caller; and `serviceAccount` if it is another", o.name_, o.id())
+		fix("write who calls it: `service: %s: grant: NAME: from: [...]`, and `calls: %q: {}` on each caller; and `serviceAccount` if it is another", label(o.name_), o.id())
 }
 
 // readPort reads a port, nil for one that the mesh does not carry; ok is false where what it is
