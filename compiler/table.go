@@ -47,10 +47,12 @@ func (p *Program) Table(a Answer) []Row {
 			return nil
 		}
 		q = eval.Decide(d, q).Image.Of(q)
-		if s := p.mesh.Service(a.Scope.ID); s.LeadsOn() && len(a.Steps) > 0 {
-			return p.ledRows(ds, s, a, q)
+		if s := p.mesh.Service(a.Scope.ID); s.LeadsOn() {
+			if rows := p.ledRows(ds, s, a, q); len(rows) > 0 {
+				return rows
+			}
 		}
-		return p.rowsOf(d, a, q)
+		return p.rowsOf(d, a, q) // callers without a proxy of the mesh take none of the routes
 	}
 	g := p.mesh.Gateway(a.Scope.ID)
 	d, ok := eval.FindGateway(ds, a.Scope.ID, q.Host)

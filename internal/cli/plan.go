@@ -500,7 +500,7 @@ func (a *app) tellCan(ans compiler.CanAnswer, p *compiler.Program) {
 			printer.Fprintf(a.out, "    by %s at %s\n", o, a.at(p.Position(string(o))))
 		}
 		for _, r := range e.Refused {
-			printer.Fprintf(a.out, "    except %s%%, which %s refuses (%d)\n", r.Percent, r.Target, r.Status)
+			printer.Fprintf(a.out, "    except %v%%, which %s refuses (%d)\n", r.Percent, r.Target, r.Status)
 		}
 		if len(e.Bounds) > 0 {
 			printer.Fprintf(a.out, "    at most: %s\n", joined(e.Bounds))

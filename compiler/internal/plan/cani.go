@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 
@@ -72,16 +73,16 @@ type CanEntry struct {
 type RefusedShare struct {
 	// Target is "namespace/service/port/version".
 	Target string `json:"target"`
-	// Percent is its share of the route's requests.
-	Percent model.Percent `json:"percent"`
-	Status  int           `json:"status"`
+	// Percent is its share of the route's requests, with two decimals.
+	Percent float64 `json:"percent"`
+	Status  int     `json:"status"`
 }
 
 // refusedOf are the shares of an outcome that do not get through.
 func refusedOf(o space.Outcome) (out []RefusedShare) {
 	for _, s := range o.Shares {
 		if s.Status != 0 && s.Weight > 0 {
-			out = append(out, RefusedShare{s.Target, model.PercentOf(o.Percent(s)), s.Status})
+			out = append(out, RefusedShare{s.Target, math.Round(100*o.Percent(s)) / 100, s.Status})
 		}
 	}
 	return out
