@@ -237,8 +237,11 @@ func put[T, W any](ctx context.Context, k *keeper, api api[T], name string, want
 	if ours {
 		k.newest[name] = found
 	}
-	_, before := k.settled[name]
-	if ours && (found.compare(k.mark) > 0 || found == k.mark && (before || reflect.DeepEqual(*webhooks(have), want))) {
+	last, before := k.settled[name]
+	// Another version of us may have written other webhooks under this mark, which stand. That we want others than
+	// when all was right is another matter: roots of one second have one mark.
+	changed := last.mark == k.mark && !reflect.DeepEqual(last.webhooks, any(want))
+	if ours && (found.compare(k.mark) > 0 || found == k.mark && (before && !changed || reflect.DeepEqual(*webhooks(have), want))) {
 		k.settle(name, want)
 		return nil
 	}

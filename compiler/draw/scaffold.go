@@ -251,13 +251,15 @@ func (m *Mesh) routes(r *rand.Rand, p *pen, s *object, d Door, plain bool) {
 	}
 }
 
-// other is a service that was drawn before one: so no routes lead in a ring.
+// other is a service of the same package that was drawn before one: so no routes lead in a ring.
 func (m *Mesh) other(p *pen, d Door) (Door, bool) {
+	space, _, _ := strings.Cut(d.ID, "/")
 	i := slices.IndexFunc(m.Services, func(s Door) bool { return s.ID == d.ID })
-	if i <= 0 {
+	before := slices.DeleteFunc(slices.Clone(m.Services[:max(0, i)]), func(s Door) bool { return !strings.HasPrefix(s.ID, space+"/") })
+	if len(before) == 0 {
 		return Door{}, false
 	}
-	return pick(p, m.Services[:i]...), true
+	return pick(p, before...), true
 }
 
 // onward draws that a service's route leads to another one, all of it, or a share if that takes one.

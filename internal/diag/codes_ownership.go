@@ -22,7 +22,8 @@ const (
 	// CodeNotDelegated is an attached route that the gateway's package does not delegate.
 	// Example: `match: path: prefix: "/admin"` where `paths: ["/orders/*"]` is delegated.
 	CodeNotDelegated Code = "MESH0236"
-	// CodeAttachedTo is an attached route that sends requests to a service of another package.
+	// CodeAttachedTo is a route that sends somebody's requests to a service of a third package: an attached one, or one
+	// of a service that leads on.
 	// Example: `attach: "edge/edge": host: "shop.example": route: x: to: "payment/vault": 100` in package "orders".
 	CodeAttachedTo Code = "MESH0237"
 	// CodeAttachConflict is two packages that attach routes for the same requests.

@@ -33,10 +33,33 @@ func (l *linker) checkLeading() bool {
 	problems, w := len(l.diags), leadings{l: l, seen: map[*model.Service]*leading{}, told: map[string]bool{}}
 	for _, s := range l.mesh.Services {
 		if s.LeadsOn() {
+			l.leadsWithin(s)
 			w.from(s, nil)
 		}
 	}
+	for _, g := range l.mesh.Gateways {
+		for _, h := range g.Hosts {
+			for _, r := range h.Routes {
+				if problem := w.route(r, nil).tooMuch(); problem != "" {
+					w.tell(model.GatewayRoutePath(g.ID, h.Name, r.Name), "route "+strconv.Quote(r.Name)+" of host "+strconv.Quote(h.Name), problem)
+				}
+			}
+		}
+	}
 	return len(l.diags) == problems
+}
+
+// leadsWithin refuses routes to services of other packages. Whoever is called in the end lets in who has called first,
+// for what that one asks for: no third party decides what he asks, and of whom.
+func (l *linker) leadsWithin(s *model.Service) {
+	for _, r := range s.Routes {
+		for _, t := range r.To {
+			if of := l.home[t.Service]; t.Service != "" && of != nil && of != l.home[s.ID] {
+				l.add(diag.New(diag.CodeAttachedTo, l.lineOf(model.RoutePath(s.ID, r.Name)), "route %q of service %q leads to %q, which is not its package's but belongs to %s: callers would come there as who they are, for what the route makes of their requests", r.Name, s.ID, t.Service, of).
+					WithRelated(l.declaredAt(t.Service), "declared here").WithFix("lead to a service of %s, which may call on; or let callers call %q", l.home[s.ID], t.Service))
+			}
+		}
+	}
 }
 
 // leadings are what the routes of services lead to, each service looked at once.
@@ -74,8 +97,7 @@ func (w *leadings) from(s *model.Service, by []lead) leading {
 			free, out.shares = true, one.shares
 		}
 		if problem := one.tooMuch(); problem != "" && r.LeadsOn() {
-			w.l.add(diag.New(diag.CodeRange, w.l.lineOf(path), "route %q of service %q leads %s", r.Name, s.ID, problem).
-				WithFix("say the `version` of a destination where it may end, or send to fewer services"))
+			w.tell(path, "route "+strconv.Quote(r.Name)+" of service "+strconv.Quote(s.ID), problem)
 			out = leading{services: 1, rules: 1, shares: []*big.Int{big.NewInt(1)}} // told once
 		}
 	}
@@ -91,14 +113,27 @@ func (w *leadings) from(s *model.Service, by []lead) leading {
 	return out
 }
 
-// route follows one route of a service, the last of by.
+// tell tells once of a route that leads to too much.
+func (w *leadings) tell(path, route, problem string) {
+	w.l.add(diag.New(diag.CodeRange, w.l.lineOf(path), "%s leads %s", route, problem).
+		WithFix("say the `version` of a destination where it may end, or send to fewer services"))
+}
+
+// route follows one route of a service, the last of by, or of a gateway.
 func (w *leadings) route(r model.Route, by []lead) leading {
 	out := leading{services: 1, rules: 1}
 	to := model.Weighty(r.To)
 	shares, sums, scale := make([][]*big.Int, len(to)), make([]*big.Int, len(to)), big.NewInt(1)
 	for i, t := range to {
 		shares[i] = []*big.Int{big.NewInt(1)}
-		if next := w.l.mesh.Service(t.Service); t.Service != "" && next != nil && t.Version == "" {
+		next := w.l.mesh.Service(t.Service)
+		switch {
+		case t.Service == "" || next == nil:
+		case t.Version != "": // its routes are tried, and go no further
+			if len(to) == 1 {
+				out.rules = len(next.Routes) + 1
+			}
+		default:
 			there := w.from(next, by)
 			out.services = max(out.services, there.services+1)
 			if len(to) == 1 {

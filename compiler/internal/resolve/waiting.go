@@ -77,6 +77,11 @@ func (l *linker) wayBack(from, to string, waits map[string][]wait) []string {
 		if s := l.mesh.Service(queue[0]); s != nil {
 			for _, c := range s.Calls {
 				next = append(next, c.To)
+				if to := l.mesh.Service(c.To); to != nil {
+					for _, led := range l.mesh.LedTo(to)[1:] {
+						next = append(next, led.ID)
+					}
+				}
 			}
 		}
 		for _, w := range waits[queue[0]] {
