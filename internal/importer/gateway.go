@@ -14,7 +14,19 @@ const gatewayGroup = "gateway.networking.k8s.io"
 type gateway struct {
 	o         *object
 	listeners []*listener
+	// named are the names of its ports of intent: listeners of one number and protocol share one.
+	named map[door]string
+	// neighbours are the names of the Services in its namespace.
+	neighbours map[string]bool
 }
+
+// door is what a port of intent is made of.
+type door struct {
+	port  int
+	https bool
+}
+
+func (l *listener) door() door { return door{l.port, l.https} }
 
 // listener is one of its doors.
 type listener struct {
@@ -35,7 +47,12 @@ type listener struct {
 }
 
 func (w *world) gateway(o *object) {
-	g := &gateway{o: o}
+	g := &gateway{o: o, neighbours: map[string]bool{}}
+	for _, s := range w.services {
+		if s.o.ns == o.ns {
+			g.neighbours[s.o.name_] = true
+		}
+	}
 	spec := o.top().field("spec")
 	spec.field("gatewayClassName").skip() // meshc's own gateways take its place
 	for _, n := range spec.field("listeners").items() {
@@ -51,7 +68,56 @@ func (w *world) gateway(o *object) {
 			l.bad = l.bad || strings.HasPrefix(path, fmt.Sprintf("spec.listeners[%d]", i)) || !slices.Contains(harmless(), path) && !strings.HasPrefix(path, "spec.listeners")
 		}
 	}
+	g.name()
 	w.gateways = append(w.gateways, g)
+}
+
+// name gives each port a name: a listener's own that is alone at it, else one of its protocol
+// and number.
+func (g *gateway) name() {
+	var given names
+	at := map[int]int{}
+	for _, l := range g.listeners {
+		at[l.port]++
+	}
+	g.named = map[door]string{}
+	for _, l := range g.listeners {
+		if at[l.port] == 1 && nameOf(l.name) == l.name && given.take(l.name) {
+			g.named[l.door()] = l.name
+		}
+	}
+	for _, l := range g.listeners {
+		if g.named[l.door()] == "" {
+			g.named[l.door()] = given.give(fmt.Sprintf("%s-%d", map[bool]string{false: "http", true: "https"}[l.https], l.port))
+		}
+	}
+}
+
+// certified names the certificates of each namespace.
+func (w *world) certified() {
+	secrets := map[string]map[string]bool{}
+	for _, g := range w.gateways {
+		for _, l := range g.listeners {
+			for _, c := range l.certificates {
+				if secrets[g.o.ns] == nil {
+					secrets[g.o.ns] = map[string]bool{}
+				}
+				secrets[g.o.ns][c] = true
+			}
+		}
+	}
+	w.certificates = map[string]map[string]string{}
+	for ns, all := range secrets {
+		var given names
+		w.certificates[ns] = map[string]string{}
+		for _, own := range []bool{true, false} { // who is called so already stays it
+			for _, c := range sortedKeys(all) {
+				if own == (nameOf(c) == c) {
+					w.certificates[ns][c] = given.give(c)
+				}
+			}
+		}
+	}
 }
 
 // harmless are the fields of a Gateway that are about the objects by which it runs.
@@ -59,6 +125,9 @@ func harmless() []string { return []string{"spec.addresses", "spec.infrastructur
 
 func (w *world) listener(g *gateway, n node) *listener {
 	l := &listener{gateway: g, at: n, name: n.field("name").text(), hostname: n.field("hostname").textOr("*")}
+	if slices.ContainsFunc(g.listeners, func(o *listener) bool { return o.name == l.name }) {
+		n.field("name").refuse(diag.CodeImportValue, "is %q, as is another listener's", l.name).fix("give each listener a name of its own")
+	}
 	if l.hostname == "" {
 		l.hostname = "*"
 	}
@@ -133,27 +202,9 @@ func (w *world) allowed(g *gateway, n node) func(string) (ok, known bool) {
 func (g *gateway) ports() map[string]*listener {
 	out := map[string]*listener{}
 	for _, l := range g.listeners {
-		out[g.portName(l)] = l
+		out[g.named[l.door()]] = l
 	}
 	return out
-}
-
-// portName is the name of the listener's port: its own, or that of its protocol and number where
-// several share one.
-func (g *gateway) portName(l *listener) string {
-	same := 0
-	for _, o := range g.listeners {
-		if o.port == l.port {
-			same++
-		}
-	}
-	if same == 1 && nameOf(l.name) == l.name {
-		return l.name
-	}
-	if l.https {
-		return fmt.Sprintf("https-%d", l.port)
-	}
-	return fmt.Sprintf("http-%d", l.port)
 }
 
 // meet is the part of two hostnames that both take; ok is false if there is none.

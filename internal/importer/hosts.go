@@ -26,12 +26,63 @@ type host struct {
 
 // hosts joins routes and listeners to hosts, and writes each.
 func (w *world) hosts() {
+	w.certified()
 	for _, g := range w.gateways {
-		for _, h := range w.hostsOf(g) {
+		all := w.hostsOf(g)
+		for _, h := range all {
 			w.write(h)
 			w.units = append(w.units, h)
 		}
+		w.fallingBack(all)
 	}
+}
+
+// fallingBack tells of hosts whose requests an implementation may lead to a wildcard's routes,
+// where no route of the host's own takes them.
+func (w *world) fallingBack(all []*host) {
+	byName := map[string]*host{}
+	for _, h := range all {
+		byName[h.name] = h
+	}
+	for _, h := range all {
+		for name := h.name; !h.dropped && name != "*"; {
+			name = wider(name)
+			if o := byName[name]; o != nil {
+				if at, open := h.open(o); open {
+					at.note(diag.Warning, diag.CodeImportLeft, "makes host %q, and host %q is wider: what no rule of the former takes is answered 404 in intent, where some implementations lead it to the latter's routes", h.name, o.name).
+						fix("write a rule for all paths at host %q, if its other requests are to go where those of %q go", h.name, o.name)
+					break
+				}
+			}
+		}
+	}
+}
+
+// wider is the next wildcard that takes a name.
+func wider(name string) string {
+	if _, parent, ok := strings.Cut(strings.TrimPrefix(name, "*."), "."); ok {
+		return "*." + parent
+	}
+	return "*"
+}
+
+// open is one of the host's HTTPRoutes at a listener that another host is at as well, where there
+// are requests that none of them takes.
+func (h *host) open(o *host) (at node, open bool) {
+	for _, l := range h.gateway.listeners {
+		if h.at[l] == nil || o.at[l] == nil {
+			continue
+		}
+		all := slices.ContainsFunc(h.at[l], func(r *route) bool {
+			return slices.ContainsFunc(r.rules, func(x *rule) bool {
+				return slices.ContainsFunc(x.matches, func(m match) bool { return m.covers(match{}) })
+			})
+		})
+		if !all {
+			return h.at[l][0].o.top().down("spec", "hostnames"), true
+		}
+	}
+	return node{}, false
 }
 
 // hostsOf are a gateway's hosts, sorted by name.
@@ -196,7 +247,7 @@ func (w *world) has(g *gateway, l *listener) bool {
 func (h *host) ports(listeners []*listener) {
 	var names []string
 	for _, l := range listeners {
-		names = append(names, h.gateway.portName(l))
+		names = append(names, h.gateway.named[l.door()])
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
@@ -216,7 +267,7 @@ func (w *world) tls(h *host, plain, secure []*listener) bool {
 	}
 	names := make([]string, len(certificates))
 	for i, c := range certificates {
-		names[i] = nameOf(c)
+		names[i] = w.certificates[h.gateway.o.ns][c]
 	}
 	h.out.child("tls").add("certificates", quoteList(names))
 	for _, l := range plain {
@@ -297,20 +348,20 @@ func (w *world) order(h *host, served []*listener) {
 		all[i].priority = level
 	}
 	h.rules = map[string]*rule{}
+	var given names
 	for _, c := range all {
 		t, problem := w.candidate(h, c, served)
 		if problem != "" {
 			w.drop(h, diag.CodeImportValue, c.rule.at.at(), problem, "write weights that are percentages with at most two decimals")
 			return
 		}
-		name := c.name()
-		for n := 2; h.rules[name] != nil; n++ {
-			name = nameOf(fmt.Sprintf("%.56s-%d", c.name(), n))
+		if path := t.clashing(); path != "" {
+			w.drop(h, diag.CodeImportValue, c.rule.at.at(), fmt.Sprintf("the rule says two things of `%s`", path), "say one of them")
+			return
 		}
+		name := given.give(c.name())
 		h.rules[name] = c.rule
-		at := h.out.child("route")
-		at.put(name, t)
-		at.fields[len(at.fields)-1].comment = fmt.Sprintf("%s, rule %d", c.route.o, c.ri+1)
+		h.out.child("route").set(field{name: name, sub: t, comment: fmt.Sprintf("%s, rule %d", c.route.o, c.ri+1)})
 	}
 }
 
@@ -367,72 +418,54 @@ func (w *world) candidate(h *host, c candidate, served []*listener) (_ *tree, pr
 			shares = append(shares, b)
 		}
 	}
+	given := names{other: h.gateway.neighbours}
 	if !c.rule.answers {
-		named := map[string]int{}
 		for _, b := range shares {
 			share, ok := percent(b.weight, sum)
 			if !ok {
 				return nil, fmt.Sprintf("the weight %d of %d is no percentage with two decimals", b.weight, sum)
 			}
-			name := h.destination(out, b, named)
+			name := h.destination(out, b, "to", &given)
 			out.child("to").add(name, share)
 		}
 	}
-	for _, m := range c.rule.mirrors {
-		name := h.copied(out, m.backend)
-		t := out.child("mirror").child(name)
+	for _, m := range c.rule.mirrors { // each by chances of its own, as in Gateway API
+		t := &tree{}
 		if m.percent != "" {
 			t.add("percent", m.percent)
 		}
+		name := h.destination(out, m.backend, "mirror", &given)
+		out.child("mirror").put(name, t)
 	}
-	out.fields = append(out.fields, body.fields...)
+	out.join(body)
 	return out, ""
 }
 
-// destination is the name by which a route leads to a backend; one with several ports, or with
-// edits of its own, is spelt out.
-func (h *host) destination(out *tree, b *backend, named map[string]int) string {
+// destination is the name by which a route leads to a backend, or sends copies there; one with
+// several ports, or with edits of its own, is spelt out, and so is one that stands below the
+// word ("to" or "mirror") already. given are the names of the route's destinations.
+func (h *host) destination(out *tree, b *backend, word string, given *names) string {
 	h.to[b.service] = append(h.to[b.service], b.port.name)
 	ref := b.service.id()
 	if b.service.o.ns == h.gateway.o.ns {
 		ref = b.service.o.name_
 	}
-	plain := len(b.service.ports) == 1 && b.edits == nil && named[ref] == 0
-	if plain {
-		named[ref]++
+	if len(b.service.ports) == 1 && b.edits == nil && !out.holds(word, ref) {
 		return ref
 	}
-	name := nameOf(b.service.o.name_ + "-" + b.port.name)
-	if named[name]++; named[name] > 1 {
-		name = nameOf(fmt.Sprintf("%s-%d", name, named[name]))
-	}
-	d := out.child("destination").child(name)
-	if len(d.fields) == 0 {
-		d.add("service", quote(ref))
-		if len(b.service.ports) > 1 {
-			d.add("port", quote(b.port.name))
-		}
-		if b.edits != nil {
-			d.fields = append(d.fields, b.edits.copied().fields...)
-		}
-	}
-	return name
-}
-
-// copied is the name by which a route sends copies.
-func (h *host) copied(out *tree, b *backend) string {
-	h.to[b.service] = append(h.to[b.service], b.port.name)
-	ref := b.service.id()
-	if b.service.o.ns == h.gateway.o.ns {
-		ref = b.service.o.name_
-	}
-	if len(b.service.ports) == 1 {
-		return ref
-	}
-	name := nameOf("copy-" + b.service.o.name_ + "-" + b.port.name)
-	if d := out.child("destination").child(name); len(d.fields) == 0 {
-		d.add("service", quote(ref))
+	d := &tree{}
+	d.add("service", quote(ref))
+	if len(b.service.ports) > 1 {
 		d.add("port", quote(b.port.name))
 	}
+	if b.edits != nil {
+		d.join(b.edits.copied())
+	}
+	name := b.service.o.name_ + "-" + b.port.name
+	if word == "mirror" {
+		name = "copy-" + name
+	}
+	name = given.give(name)
+	out.child("destination").put(name, d)
 	return name
 }

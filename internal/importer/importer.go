@@ -93,6 +93,8 @@ type world struct {
 	gateways   []*gateway
 	routes     []*route
 	grants     []*referenceGrant
+	// certificates are the names of certificates, by namespace and Secret.
+	certificates map[string]map[string]string
 	// units are what is written whole or not at all.
 	units []*host
 	// language is the version of CUE that the files are in.

@@ -221,7 +221,7 @@ func requestTimeout(n node) string {
 
 // filters are what a rule does to requests and answers.
 func (w *world) filters(r *route, out *rule, list node) {
-	for _, n := range list.items() {
+	for _, n := range once(list) {
 		switch kind := n.field("type"); kind.text() {
 		case "RequestHeaderModifier":
 			edits(out.body, "requestHeaders", n.field("requestHeaderModifier"))
@@ -242,6 +242,22 @@ func (w *world) filters(r *route, out *rule, list node) {
 			n.refuse(diag.CodeImportField, "is a filter of the type %q, which is not translated", kind.raw()).fix("%s", filterWay(kind.raw()))
 		}
 	}
+}
+
+// once are the filters of a list; one of a type that is there already is refused, but for
+// those that Gateway API lets be repeated.
+func once(list node) (out []node) {
+	seen := map[string]bool{}
+	for _, n := range list.items() {
+		kind := n.field("type").text()
+		if seen[kind] && kind != "RequestMirror" && kind != "ExtensionRef" {
+			n.refuse(diag.CodeImportValue, "is a second filter of the type %q, and a rule has one", kind).fix("write one that does all")
+			continue
+		}
+		seen[kind] = true
+		out = append(out, n)
+	}
+	return out
 }
 
 func filterWay(kind string) string {
@@ -279,7 +295,7 @@ func edits(body *tree, word string, n node) {
 // backendFilters are those of one backend, nil if there are none.
 func backendFilters(list node) *tree {
 	out := &tree{}
-	for _, n := range list.items() {
+	for _, n := range once(list) {
 		switch kind := n.field("type"); kind.text() {
 		case "RequestHeaderModifier":
 			edits(out, "requestHeaders", n.field("requestHeaderModifier"))
@@ -383,9 +399,15 @@ func (w *world) mirror(r *route, out *rule, n node) {
 			f.lacks(diag.CodeImportValue, "is %d of %d, which is no percentage with two decimals", part, of).fix("write a part that is one")
 		}
 	}
-	if b != nil && m.percent != "0" {
-		out.mirrors = append(out.mirrors, m)
+	if b == nil || m.percent == "0" {
+		return
 	}
+	if slices.ContainsFunc(out.mirrors, func(o mirrored) bool { return o.backend.service == b.service && o.backend.port == b.port }) {
+		n.lacks(diag.CodeImportValue, "sends copies to %s, port %d, a second time, and intent sends one copy of a request to a place, or none", b.service.o, b.port.number).
+			fix("write one share, if one copy is enough; else a second Service of the same pods")
+		return
+	}
+	out.mirrors = append(out.mirrors, m)
 }
 
 // percent is a share in percent, if two decimals hold it.

@@ -69,6 +69,10 @@ func (w *world) service(o *object) {
 	}
 	for _, n := range spec.field("ports").items() {
 		p, ok := readPort(n)
+		if ok && p != nil && slices.ContainsFunc(s.ports, func(o *port) bool { return o.name == p.name || o.number == p.number }) {
+			n.refuse(diag.CodeImportValue, "has the name or the number of another port").fix("give each port a name and a number of its own")
+			ok = false
+		}
 		if s.dropped = s.dropped || !ok; p != nil {
 			s.ports = append(s.ports, p)
 		}
@@ -180,8 +184,9 @@ func (s *service) tree(doors map[string][]string) *tree {
 	if len(apps.fields) > 0 {
 		out.child("version").child("default").put("port", apps)
 	}
+	var given names
 	for _, door := range sortedKeys(doors) {
-		g := out.child("grant").child(nameOf("gateway-" + door))
+		g := out.child("grant").child(given.give("gateway-" + door))
 		g.add("from", "["+quote("gateway/"+door)+"]")
 		if len(s.ports) > 1 {
 			used := slices.Compact(slices.Sorted(slices.Values(doors[door])))

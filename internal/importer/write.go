@@ -16,8 +16,13 @@ import (
 
 // This file writes CUE, and reads nothing but what it wrote.
 
-// tree is a struct of intent that is being written. Its fields keep their order.
-type tree struct{ fields []field }
+// tree is a struct of intent that is being written. Its fields keep their order, and each name
+// stands there once: a second, other value is not written, but kept as a clash, and what has one
+// is not written (see clashing).
+type tree struct {
+	fields  []field
+	clashes []string // names
+}
 
 type field struct {
 	name    string
@@ -27,14 +32,49 @@ type field struct {
 }
 
 // add writes a value, which is CUE.
-func (t *tree) add(name, value string) { t.fields = append(t.fields, field{name: name, value: value}) }
+func (t *tree) add(name, value string) { t.set(field{name: name, value: value}) }
 
-// put writes a struct.
-func (t *tree) put(name string, sub *tree) {
-	t.fields = append(t.fields, field{name: name, sub: sub})
+// put writes a struct, which is nobody else's.
+func (t *tree) put(name string, sub *tree) { t.set(field{name: name, sub: sub}) }
+
+// join writes the fields of another struct.
+func (t *tree) join(o *tree) {
+	for _, f := range o.fields {
+		t.set(f)
+	}
+	t.clashes = append(t.clashes, o.clashes...)
 }
 
-// child is the struct of a name, made where there is none.
+// set is where every field is written.
+func (t *tree) set(f field) {
+	for _, o := range t.fields {
+		if o.name == f.name {
+			if f.sub != nil || o.sub != nil || f.value != o.value {
+				t.clashes = append(t.clashes, f.name)
+			}
+			return
+		}
+	}
+	t.fields = append(t.fields, f)
+}
+
+// clashing is the path of a name that was to have two values, "" if there is none.
+func (t *tree) clashing() string {
+	if len(t.clashes) > 0 {
+		return t.clashes[0]
+	}
+	for _, f := range t.fields {
+		if f.sub != nil {
+			if path := f.sub.clashing(); path != "" {
+				return f.name + "." + path
+			}
+		}
+	}
+	return ""
+}
+
+// child is the struct of a word, to which several may write, made where there is none. What is
+// named by somebody is written by put.
 func (t *tree) child(name string) *tree {
 	for _, f := range t.fields {
 		if f.name == name && f.sub != nil {
@@ -44,6 +84,11 @@ func (t *tree) child(name string) *tree {
 	sub := &tree{}
 	t.put(name, sub)
 	return sub
+}
+
+// holds reports whether a name is written in the struct of a word.
+func (t *tree) holds(word, name string) bool {
+	return slices.ContainsFunc(t.fields, func(f field) bool { return f.name == word && f.sub != nil && f.sub.has(name) })
 }
 
 // has reports whether a name is written.
@@ -64,7 +109,7 @@ func (t *tree) text(name string) (string, bool) {
 
 // copied is a copy, that can be written to.
 func (t *tree) copied() *tree {
-	out := &tree{fields: slices.Clone(t.fields)}
+	out := &tree{fields: slices.Clone(t.fields), clashes: slices.Clone(t.clashes)}
 	for i, f := range out.fields {
 		if f.sub != nil {
 			out.fields[i].sub = f.sub.copied()
@@ -139,11 +184,43 @@ func nameOf(text string) string {
 	return cmp.Or(strings.Trim(mapped[:min(len(mapped), 63)], "-"), "x")
 }
 
-// folderOf is the folder and the package of a namespace.
+// names are those that are given to things beside each other: each once. Those in other mean
+// something else already.
+type names struct {
+	other map[string]bool
+	given map[string]bool
+	next  map[string]int
+}
+
+// give is a name like the wanted one that nothing else has.
+func (n *names) give(wanted string) string {
+	base := nameOf(wanted)
+	name := base
+	for !n.take(name) {
+		n.next[base] = max(n.next[base], 1) + 1
+		name = nameOf(fmt.Sprintf("%.52s-%d", base, n.next[base]))
+	}
+	return name
+}
+
+// take takes a name as it is, if nothing has it.
+func (n *names) take(name string) bool {
+	if n.given == nil {
+		n.given, n.next = map[string]bool{}, map[string]int{}
+	}
+	if n.given[name] || n.other[name] {
+		return false
+	}
+	n.given[name] = true
+	return true
+}
+
+// folderOf is the folder and the package of a namespace. A folder that is not called as the
+// namespace has an underscore, which no namespace has.
 func folderOf(namespace string) (folder, name string) {
 	folder = namespace
 	if slices.Contains([]string{"environments", "policies", "releases"}, namespace) {
-		folder = "namespace-" + namespace
+		folder = "namespace_" + namespace
 	}
 	name = strings.ReplaceAll(folder, "-", "_")
 	if name[0] >= '0' && name[0] <= '9' || token.Lookup(name).IsKeyword() {
@@ -167,6 +244,9 @@ mesh: environment: ` + Environment + `: capture: "transparent"
 // page is a file of one namespace.
 func page(namespace string, body *tree) (File, error) {
 	folder, name := folderOf(namespace)
+	if path := body.clashing(); path != "" {
+		return File{}, fmt.Errorf("writing the intent of namespace %q: %s was to have two values", namespace, path)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "package %s\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\nmesh: namespace: %s\n", name, quote(namespace))
 	for _, f := range body.fields {
