@@ -167,7 +167,8 @@ func (s *service) tree(doors map[string][]string) *tree {
 	out := &tree{}
 	ports, apps := out.child("port"), &tree{}
 	for _, p := range s.ports {
-		t := ports.child(p.name)
+		t := &tree{}
+		ports.put(p.name, t)
 		t.add("number", fmt.Sprint(p.number))
 		if p.protocol != "http" {
 			t.add("protocol", quote(p.protocol))
@@ -186,7 +187,8 @@ func (s *service) tree(doors map[string][]string) *tree {
 	}
 	var given names
 	for _, door := range sortedKeys(doors) {
-		g := out.child("grant").child(given.give("gateway-" + door))
+		g := &tree{}
+		out.child("grant").put(given.give("gateway-"+door), g)
 		g.add("from", "["+quote("gateway/"+door)+"]")
 		if len(s.ports) > 1 {
 			used := slices.Compact(slices.Sorted(slices.Values(doors[door])))

@@ -194,7 +194,8 @@ func (w *world) gatewayTree(g *gateway) (out *tree, certificates []string) {
 		if !used[l.port] {
 			continue
 		}
-		p := out.child("port").child(name)
+		p := &tree{}
+		out.child("port").put(name, p)
 		if p.add("number", fmt.Sprint(l.port)); l.https {
 			p.add("protocol", `"https"`)
 		}

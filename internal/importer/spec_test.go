@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/importer"
 )
 
@@ -76,7 +77,11 @@ type (
 )
 
 // answer is what the specification says of a request.
-func (w specWorld) answer(r specRequest) string {
+func (w specWorld) answer(r specRequest) string { return w.answered(r, false) }
+
+// answered is that, or what is said by an implementation that falls back to routes of wider
+// hostnames.
+func (w specWorld) answered(r specRequest, fallsBack bool) string {
 	// A listener with the most specific hostname that fits is the one, whatever its routes.
 	var listener *specListener
 	for i, l := range w.listeners {
@@ -126,12 +131,13 @@ func (w specWorld) answer(r specRequest) string {
 		}
 	}
 	// Only the routes of the most specific hostname count.
-	hits = slices.DeleteFunc(hits, func(h hit) bool { return h.fit < best })
+	hits = slices.DeleteFunc(hits, func(h hit) bool { return h.fit < best && !fallsBack })
 	if len(hits) == 0 {
 		return "404"
 	}
 	slices.SortFunc(hits, func(a, b hit) int {
 		return cmp.Or(
+			cmp.Compare(b.fit, a.fit),
 			cmp.Compare(b.match.exact(), a.match.exact()),
 			cmp.Compare(b.match.length(), a.match.length()),
 			cmp.Compare(min(1, len(b.match.Method)), min(1, len(a.match.Method))),
@@ -485,7 +491,7 @@ func says(t *testing.T, p *compiler.Program, w specWorld, r specRequest) string 
 
 // What is written does what the objects do, for requests at random.
 func TestIntentDoesWhatTheSpecificationSays(t *testing.T) {
-	asked, written := 0, 0
+	asked, written, wider := 0, 0, 0
 	for seed := range uint64(150) {
 		d := drawing{rand.New(rand.NewPCG(seed, 1))}
 		w := d.world()
@@ -511,6 +517,16 @@ func TestIntentDoesWhatTheSpecificationSays(t *testing.T) {
 			if told && got == "404" {
 				continue // and not written
 			}
+			if want == "404" && w.answered(r, true) != want {
+				if wider++; !slices.ContainsFunc(res.Findings, func(f diag.Diagnostic) bool {
+					_, rest, _ := strings.Cut(f.Text, "makes host \"")
+					narrow, rest, ok := strings.Cut(rest, "\", and host \"")
+					wide, _, _ := strings.Cut(rest, "\"")
+					return ok && fitness(narrow, r.host) > 0 && (wide == "*" || fitness(wide, r.host) > 0)
+				}) {
+					t.Fatalf("seed %d: %+v: nothing tells that it may go to the routes of a wider host\n%s", seed, r, in[0].Text)
+				}
+			}
 			if asked++; want != "404" {
 				written++
 			}
@@ -519,7 +535,10 @@ func TestIntentDoesWhatTheSpecificationSays(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d requests, %d of which are answered", asked, written)
+	t.Logf("%d requests, %d of which are answered, and %d might be by a wider host", asked, written, wider)
+	if wider < 20 {
+		t.Errorf("only %d requests met a wider host alone", wider)
+	}
 	if written < 500 {
 		t.Errorf("only %d requests met a route", written)
 	}

@@ -223,7 +223,7 @@ func folderOf(namespace string) (folder, name string) {
 		folder = "namespace_" + namespace
 	}
 	name = strings.ReplaceAll(folder, "-", "_")
-	if name[0] >= '0' && name[0] <= '9' || token.Lookup(name).IsKeyword() {
+	if name[0] >= '0' && name[0] <= '9' || token.Lookup(name).IsKeyword() || name == rootPackage {
 		name = "ns_" + name
 	}
 	return folder, name
@@ -232,8 +232,11 @@ func folderOf(namespace string) (folder, name string) {
 // Environment is the one that the root package declares.
 const Environment = "prod"
 
+// rootPackage is the package around those of the namespaces: CUE would join one of the same name.
+const rootPackage = "mesh"
+
 const root = `// What holds for the whole mesh.
-package mesh
+package ` + rootPackage + `
 
 import "meshc.dev/intent"
 
