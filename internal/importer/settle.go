@@ -153,7 +153,10 @@ func (w *world) files() ([]File, error) {
 	for _, g := range w.gateways {
 		if t, certificates := w.gatewayTree(g); t != nil {
 			for _, c := range certificates {
-				page_(g.o.ns).child("certificate").child(w.certificates[g.o.ns][c]).add("secret", quote(c))
+				name, t := w.certificates[g.o.ns][c], &tree{}
+				if t.add("secret", quote(c)); !page_(g.o.ns).holds("certificate", name) { // of another gateway
+					page_(g.o.ns).child("certificate").put(name, t)
+				}
 			}
 			page_(g.o.ns).child("gateway").put(g.o.name_, t)
 		}

@@ -17,7 +17,7 @@ import (
 // This file writes CUE, and reads nothing but what it wrote.
 
 // tree is a struct of intent that is being written. Its fields keep their order, and each name
-// stands there once: a second, other value is not written, but kept as a clash, and what has one
+// stands there once: a second value, the same or another one, is kept as a clash, and what has one
 // is not written (see clashing).
 type tree struct {
 	fields  []field
@@ -45,15 +45,11 @@ func (t *tree) join(o *tree) {
 	t.clashes = append(t.clashes, o.clashes...)
 }
 
-// set is where every field is written.
+// set is where every field is written, and the only place.
 func (t *tree) set(f field) {
-	for _, o := range t.fields {
-		if o.name == f.name {
-			if f.sub != nil || o.sub != nil || f.value != o.value {
-				t.clashes = append(t.clashes, f.name)
-			}
-			return
-		}
+	if t.has(f.name) {
+		t.clashes = append(t.clashes, f.name)
+		return
 	}
 	t.fields = append(t.fields, f)
 }
