@@ -152,12 +152,7 @@ func (w *world) files() ([]File, error) {
 	}
 	for _, g := range w.gateways {
 		if t, certificates := w.gatewayTree(g); t != nil {
-			for _, c := range certificates {
-				name, t := w.certificates[g.o.ns][c], &tree{}
-				if t.add("secret", quote(c)); !page_(g.o.ns).holds("certificate", name) { // of another gateway
-					page_(g.o.ns).child("certificate").put(name, t)
-				}
-			}
+			w.certificateTrees(g.o.ns, certificates, page_(g.o.ns))
 			page_(g.o.ns).child("gateway").put(g.o.name_, t)
 		}
 	}
@@ -173,6 +168,18 @@ func (w *world) files() ([]File, error) {
 		out = append(out, f)
 	}
 	return out, nil
+}
+
+// certificateTrees adds the certificates of a gateway's Secrets, but for those that another
+// gateway of the namespace shows as well.
+func (w *world) certificateTrees(ns string, secrets []string, page *tree) {
+	for _, c := range secrets {
+		name, t := w.certificates[ns][c], &tree{}
+		t.add("secret", quote(c))
+		if !page.holds("certificate", name) {
+			page.child("certificate").put(name, t)
+		}
+	}
 }
 
 // gatewayTree is a gateway with its hosts, nil if it has none; and the Secrets that they show.
