@@ -17,6 +17,7 @@ func (r Request) paced(a space.Answer, q space.Request, tcp bool) (space.Answer,
 	if tcp {
 		return a, nil
 	}
+	a.Outcome = eval.ToGRPC(a.Outcome, q)
 	out := plan.BoundsOf(a.Outcome)
 	return eval.Pace{Pause: r.Pause, After: r.AnswerAfter, Body: r.hasBody()}.Of(a, q), out
 }

@@ -300,6 +300,13 @@ func parseRequest(line string) compiler.Request {
 			*field = v
 			continue
 		}
+		if d, is := map[string]*time.Duration{"pause": &r.Pause, "after": &r.AnswerAfter}[k]; is {
+			var err error
+			if *d, err = time.ParseDuration(v); err != nil {
+				panic(err)
+			}
+			continue
+		}
 		if k == "user" {
 			u, err := compiler.ReadUser(v)
 			if err != nil {

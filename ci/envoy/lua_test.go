@@ -23,6 +23,7 @@ local deeds = {
 	catch = function() while true do pcall(function() while true do end end) end end,
 	grow = function() local s = ("x"):rep(1e9) end,
 	tea = function(handle) handle:respond({[":status"] = 418, ["x-kind"] = {"green", "black"}}, "short and stout") end,
+	busy = function(handle) handle:respond({[":status"] = "503"}, "sold out") end,
 	mark = function(handle) handle:respond({[":status"] = "503", ["meshc-not-answered"] = "` + notConnected + `"}, "") end,
 	frame = function(handle) handle:respond({[":status"] = "200", ["transfer-encoding"] = "chunked"}, "") end,
 	split = function(handle) handle:headers():replace("x-tenant", "a\r\nx-user: eve") end,
@@ -80,11 +81,11 @@ func TestScriptsDoWhatTheyMay(t *testing.T) {
 mesh: jwt: corp: {issuer: "https://id.example", audiences: ["shop"], keys: inline: ` + newSigner(t).keys() + `, claims: "x-user": "sub"}
 #Scripted: {owner: "shop", headers: sets: ["x-tenant"], code: ` + script + `, ...}
 mesh: service: web: port: http: number: 80
-mesh: service: app: {port: http: number: 80, retry: {attempts: 2, on: ["connect-failure"]}, grant: all: {from: ["web"], not: paths: ["/closed"]}, lua: main: #Scripted}
+mesh: service: app: {port: http: number: 80, retry: {attempts: 2, on: ["connect-failure"]}, grant: all: {from: ["web"], not: paths: ["/closed"]}, lua: main: #Scripted, answers: all: {statuses: [503], status: 529}}
 mesh: service: early: {port: http: number: 80, grant: all: {from: ["web"], not: paths: ["/closed"]}, lua: main: #Scripted & {slot: "before-access"}}
 mesh: service: back: {port: http: number: 80, grant: all: {from: ["gateway/edge"], paths: ["/x", "/moved"]}}
 mesh: service: signed: {port: http: number: 80, users: corp: {}, grant: all: from: ["gateway/edge"]}
-mesh: gateway: edge: {port: http: number: 80, host: "shop.test": {lua: main: #Scripted, route: {
+mesh: gateway: edge: {port: http: number: 80, host: "shop.test": {lua: main: #Scripted, answers: all: {statuses: [503], status: 529}, route: {
 	all: to: back: 100
 	free: {match: path: prefix: "/free", rewrite: prefix: "/x", to: back: 100, lua: {}}
 	moved: {match: path: exact: "/moved", redirect: path: "/new"}
@@ -120,6 +121,9 @@ mesh: gateway: edge: {port: http: number: 80, host: "shop.test": {lua: main: #Sc
 	for door := range reh.Doors {
 		if got := ask(door, "/x", "tea"); got.Status != 418 || got.Text != "short and stout" || got.Seen != nil || fmt.Sprint(got.Headers["x-kind"]) != "[green black]" {
 			t.Errorf("door %d is answered by the script: %+v", door, got)
+		}
+		if got := ask(door, "/x", "busy"); got.Status != 503 || got.Text != "sold out" {
+			t.Errorf("door %d: what the script says is replaced: %+v", door, got)
 		}
 		for deed, tenant := range map[string]string{
 			"": "asked", "fail": "asked", "throw": "asked", "loop": "asked", "catch": "asked", "grow": "asked", "mark": "asked", "frame": "asked", "split": "asked", "path": "asked", "host": "asked", "user": "asked",

@@ -82,6 +82,46 @@ mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: {
 	agreeOn(t, p, rs, want)
 }
 
+// What a gateway says instead of its answers is what visitors see of what lasts too long, and the evaluator says so; what a service says
+// instead of its own is not asked there.
+func TestWhatLastsTooLongIsAnsweredOtherwise(t *testing.T) {
+	p := shop(t, `
+mesh: service: app: {
+	port: http: number: 80
+	grant: all: mesh: true
+	answers: mine: {statuses: [408, 504], status: 599}
+	route: all: {to: default: 100, timeout: "1s"}
+}
+mesh: gateway: edge: {port: http: number: 80, host: "a.test": {
+	answers: late: {statuses: [503, 504], status: 502, body: "late"}
+	route: {
+		own: {match: path: prefix: "/own", to: app: 100, idle: "900ms", answers: {gone: {statuses: [408], status: 418}, late: {statuses: [504], body: "late"}}}
+		none: {match: path: prefix: "/none", to: app: 100, answers: {}}
+		all: {to: app: 100, idle: "900ms"}
+	}
+}}
+`)
+	const s = time.Second
+	var rs []compiler.Request
+	var want []int
+	for _, c := range []struct {
+		path         string
+		pause, after time.Duration
+		status       int
+	}{
+		{"/", 0, 0, 0},
+		{"/", 0, 3 * s, 502},
+		{"/", 3 * s, 0, 408},
+		{"/own", 0, 3 * s, 504},
+		{"/own", 3 * s, 0, 418},
+		{"/none", 0, 3 * s, 504},
+	} {
+		rs, want = append(rs, compiler.Request{To: "gateway/shop/edge", Host: "a.test", Path: c.path, Pause: c.pause, AnswerAfter: c.after}), append(want, c.status)
+	}
+	rs, want = append(rs, compiler.Request{From: "shop/app", To: "shop/app", AnswerAfter: 3 * s}), append(want, 504)
+	agreeOn(t, p, rs, want)
+}
+
 // agreeOn asks all requests at once, for some of them last: the evaluator says the status that is
 // wanted of each, and a real Envoy does what it says.
 func agreeOn(t *testing.T, p *compiler.Program, rs []compiler.Request, want []int) {

@@ -116,6 +116,12 @@ func (p *processor) request(ctx context.Context, deed string) (*procv3.Processin
 		return immediate(typev3.StatusCode(418), "short and stout", "x-why", "scan", "x-scanned", "tea", "x-envoy-upstream-service-time", "1"), nil
 	case "mark":
 		return immediate(typev3.StatusCode_ServiceUnavailable, "", "meshc-not-answered", notConnected), nil
+	case "busy":
+		return immediate(typev3.StatusCode_ServiceUnavailable, "sold out"), nil
+	case "named":
+		a := immediate(typev3.StatusCode_ServiceUnavailable, "sold out")
+		a.GetImmediateResponse().Details = "out of stock"
+		return a, nil
 	case "hang":
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -156,6 +162,7 @@ mesh: service: soft: {port: http: number: 80, grant: all: from: ["web"], process
 mesh: service: early: {port: http: number: 80, grant: all: {from: ["web"], not: paths: ["/closed"]}, process: scan: #Given & {slot: "before-access"}}
 mesh: service: bodies: {port: http: number: 80, grant: all: from: ["web"], process: scan: #Given & {parts: ["requestBody"]}}
 mesh: service: told: {port: http: number: 80, grant: all: from: ["web"], process: scan: #Given & {parts: ["requestHeaders"], headers: told: ["x-other"]}}
+mesh: service: busy: {port: http: number: 80, grant: all: from: ["web"], process: {first: {to: "platform/scanner", owner: "shop", timeout: "2s", onFailure: "admit"}, scan: #Given}, answers: all: {statuses: [503, 504], status: 529}}
 mesh: service: back: {port: http: number: 80, grant: all: {from: ["gateway/edge"], paths: ["/x"]}}
 mesh: gateway: edge: {port: http: number: 80, host: "shop.test": {process: scan: #Given, route: {
 	all: to: back: 100
@@ -166,9 +173,9 @@ mesh: gateway: edge: {port: http: number: 80, host: "shop.test": {process: scan:
 	if err := ds.Err(); err != nil {
 		t.Fatal(err)
 	}
-	const app, soft, early, bodies, told, edge = 0, 1, 2, 3, 4, 5
+	const app, soft, early, bodies, told, busy, edge = 0, 1, 2, 3, 4, 5, 6
 	var qs []compiler.Request
-	for _, to := range []string{"app", "soft", "early", "bodies", "told"} {
+	for _, to := range []string{"app", "soft", "early", "bodies", "told", "busy"} {
 		qs = append(qs, compiler.Request{From: "shop/web", To: "shop/" + to})
 	}
 	reh, err := prog.Rehearse(append(qs, compiler.Request{To: "gateway/shop/edge", Host: "shop.test"}))
@@ -222,6 +229,12 @@ mesh: gateway: edge: {port: http: number: 80, host: "shop.test": {process: scan:
 			t.Errorf("%s of %s at %d: %d, and given was %q, want %d and %q", c.deed, c.path, c.door, got.Status, given, c.status, c.given)
 		}
 	}
+	for deed, want := range map[string]int{"": 200, "busy": 503, "named": 503, "away": 529, "hang": 529, "wrong": 529} { // answers of proxies are replaced, a processor's are not
+		if got := ask(busy, "", "/x", deed); got.Status != want || want == 503 && got.Text != "sold out" {
+			t.Errorf("%q where answers are replaced: %d %q, want %d", deed, got.Status, got.Text, want)
+		}
+	}
+	p.given()
 	for _, door := range []int{app, edge} {
 		if got := ask(door, "", "/x", "set"); got.Seen == nil || fmt.Sprint(got.Seen.Headers["x-scanned"], got.Headers["x-scanned"]) != "[clean] [answer]" {
 			t.Errorf("door %d: a processor that sets what it may: %+v", door, got)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/space"
@@ -55,21 +56,31 @@ func Bounds(o space.Outcome) []Bound {
 	return out
 }
 
-// Statuses are the answers in place of what is too long: to a request that the proxy has whole, and
+// Statuses are the answers of o's first proxy in place of what is too long: to a request that the proxy has whole, and
 // to one that has not ended, 0 if the bound does not count there.
-func (b Bound) Statuses() (whole, before int) {
+func (b Bound) Statuses(o space.Outcome) (whole, before int) {
 	if b.Span == space.OfSilence || b.Span == space.OfStream {
-		return gatewayTimeout, requestTimeout
+		return o.Said(gatewayTimeout), o.Said(requestTimeout)
 	}
-	return gatewayTimeout, 0
+	return o.Said(gatewayTimeout), 0
+}
+
+// ToGRPC is an outcome for a request of gRPC, which is told a status of its own in place of each answer: none is replaced.
+func ToGRPC(o space.Outcome, q space.Request) space.Outcome {
+	if slices.ContainsFunc(q.Headers, func(h space.Header) bool {
+		return strings.EqualFold(h.Name, "content-type") && strings.HasPrefix(h.Value, "application/grpc")
+	}) {
+		o.Instead = nil
+	}
+	return o
 }
 
 // Of is what becomes of a request for which Decide says a: in place of what lasts too long the
-// first proxy answers, with 504 if it has the whole request and else with 408. It is about
+// first proxy answers, with 504 if it has the whole request and else with 408, or what is said instead. It is about
 // requests, not about connections. What lasts exactly as long as it may is too long, because a
 // proxy begins to count before its destination does.
 func (p Pace) Of(a space.Answer, q space.Request) space.Answer {
-	t := times{Pace: p, bounds: Bounds(a.Outcome), endless: q.Upgrade != ""}
+	t := times{Pace: p, bounds: Bounds(a.Outcome), endless: q.Upgrade != "", said: a.Outcome.Said}
 	met := a.Outcome.Partly
 	a.Outcome.Partly = nil
 	all := []wait{{share: 100}}
@@ -163,6 +174,8 @@ type times struct {
 	Pace
 	bounds  []Bound
 	endless bool
+	// said is what the proxy says of a status.
+	said func(status int) int
 }
 
 // end is a wait with the first of the bounds that it reaches: until its destination has answered, or
@@ -223,6 +236,7 @@ func (t times) lapse(b Bound, at time.Duration, w wait) lapse {
 	if !counts && (t.endless || at <= t.Pause) {
 		l.status = requestTimeout
 	}
+	l.status = t.said(l.status)
 	kept := ""
 	if sent := w.sent(); sent > 0 {
 		kept = fmt.Sprintf("it is kept for %s, ", sent)

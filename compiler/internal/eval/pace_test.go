@@ -91,3 +91,20 @@ func TestPace(t *testing.T) {
 		t.Errorf("a refusal: %+v", got)
 	}
 }
+
+// What is said instead of a status is what is too long is answered with, but to gRPC; statuses that nobody replaces stay.
+func TestPaceOfWhatIsSaidOtherwise(t *testing.T) {
+	bound := space.Field{Feature: "timeout", Name: "request", Number: 1, Bounds: space.OfAnswer}
+	o := space.Outcome{Verdict: space.Forward, Shares: []space.Share{{Target: "a", Weight: 1}}, Fields: []space.Field{bound}, Instead: []space.Instead{{Of: 503, Status: 500}, {Of: 504, Status: 502}}}
+	for kind, want := range map[string]int{"text/plain": 502, "application/grpc": 504} {
+		q := space.Request{Headers: []space.Header{{Name: "content-type", Value: kind}}}
+		out := ToGRPC(o, q)
+		if got := (Pace{After: time.Second}).Of(space.Answer{Outcome: out}, q).Outcome; got.Status != want {
+			t.Errorf("%s: %d, want %d", kind, got.Status, want)
+		}
+		whole, before := Bound{Span: space.OfSilence}.Statuses(out)
+		if whole != want || before != 408 {
+			t.Errorf("%s: %d and %d, want %d and 408", kind, whole, before, want)
+		}
+	}
+}

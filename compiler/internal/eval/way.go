@@ -104,6 +104,7 @@ func (w way) meeting(a act) way {
 		w.from = append(slices.Clip(w.from), a.origin)
 	}
 	w.then.Fields = slices.Concat(w.then.Fields, a.Fields)
+	w.then.Instead = slices.Concat(w.then.Instead, a.Instead)
 	if len(a.Upgrades) > 0 {
 		w.then.Shares = slices.Clone(w.then.Shares)
 		for i := range w.then.Shares {

@@ -29,7 +29,7 @@ type Bound struct {
 func BoundsOf(o space.Outcome) []Bound {
 	var out []Bound
 	for _, b := range eval.Bounds(o) {
-		status, before := b.Statuses()
+		status, before := b.Statuses(o)
 		out = append(out, Bound{b.Feature, b.Span, b.After.Seconds(), status, before})
 	}
 	return out

@@ -43,6 +43,8 @@ type Act struct {
 	Upgrades []string
 	// Tries is how often a request may be begun by its destination at most; 0 says nothing of it.
 	Tries int
+	// Instead are the statuses that the proxy at the station says in place of those of its own answers; fields tell it.
+	Instead []Instead
 	// Fields are what the feature does besides, in words.
 	Fields []Field
 }
@@ -55,6 +57,13 @@ type Reply struct {
 	Percent float64
 	// Path is what a redirect makes of the path, nil if that stays. Its act's fields tell it.
 	Path *Move
+}
+
+// Instead is a status that a proxy says in place of another one, where something has gone wrong on the way: what
+// routes, drills and grants say stays.
+type Instead struct {
+	Of     int `json:"of"`
+	Status int `json:"status"`
 }
 
 // Hold keeps requests for a while.

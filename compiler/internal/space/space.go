@@ -196,6 +196,18 @@ type Outcome struct {
 	Partly []Partial `json:"partly,omitempty"`
 	Shares []Share   `json:"shares,omitempty"`
 	Fields []Field   `json:"fields,omitempty"`
+	// Instead is what the first proxy says in place of statuses of its own; Fields tell it in words.
+	Instead []Instead `json:"instead,omitempty"`
+}
+
+// Said is the status that the first proxy says where it would say this one of what goes wrong on the way.
+func (o Outcome) Said(status int) int {
+	for _, s := range o.Instead {
+		if s.Of == status {
+			return s.Status
+		}
+	}
+	return status
 }
 
 // ByUsers is what ends the way of a request that nobody has signed for whom a proxy believes.

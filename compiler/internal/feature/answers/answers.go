@@ -70,6 +70,10 @@ var Feature = feature.Feature{
 
 func read(n intent.Node, x *resolve.Place) trait.Value {
 	var out Answers
+	if n.Exists() && x.At == resolve.OnGatewayRoute && x.Attached() {
+		x.Problem(diag.New(diag.CodeNotDelegated, n.Pos(), "the gateway is another package's, whose other visitors' connections end as often as these texts change").WithFix("write it at your service, or ask the gateway's package to write it at the host"))
+		return nil
+	}
 	by := map[int]string{}
 	for _, e := range n.Fields() {
 		a := answer(e, x)
@@ -127,7 +131,20 @@ func meaning(v trait.Value) []space.Act {
 		}
 		fields = append(fields, space.Field{Feature: name, Name: a.Name, Value: strings.Join(says, ", ") + " instead of " + list(a.Statuses)})
 	}
-	return space.Labels(space.AtArrival, fields...)
+	return []space.Act{{At: space.AtArrival, Instead: v.(Answers).instead(), Fields: fields}}
+}
+
+// instead are the statuses that change.
+func (v Answers) instead() []space.Instead {
+	var out []space.Instead
+	for _, a := range v.Of {
+		for _, s := range a.Statuses {
+			if a.Status != 0 {
+				out = append(out, space.Instead{Of: s, Status: a.Status})
+			}
+		}
+	}
+	return out
 }
 
 func list(statuses []int) string {

@@ -16,21 +16,19 @@ import (
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 )
 
-const kind = "meshc.process"
-
 // longestAnswer is more than the bodies that a proxy keeps, in bytes.
 const longestAnswer = 2 << 20
 
 func onRoute(r *routev3.Route, v Processors, x *envoy.Ctx) {
 	x.OnlyItSets(r, v, "a processor")
 	for _, p := range v.Of {
-		envoy.AddFilter(r, p.slot(), kind, lower(p, x))
+		envoy.AddFilter(r, p.slot(), envoy.Processor, lower(p, x))
 	}
 }
 
 func onHost(h *routev3.VirtualHost, v Processors, x *envoy.Ctx) {
 	for _, p := range v.Of {
-		envoy.AddHostFilter(h, p.slot(), kind, lower(p, x))
+		envoy.AddHostFilter(h, p.slot(), envoy.Processor, lower(p, x))
 	}
 }
 

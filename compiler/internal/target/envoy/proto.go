@@ -96,6 +96,12 @@ func AddFilter(r *routev3.Route, position Slot, kind string, config proto.Messag
 	RouteFilter(r, position, added(r.TypedPerFilterConfig, position, kind, config))
 }
 
+// Processor is the kind of the filters that give requests to a processor.
+const Processor = "meshc.process"
+
+// FilterName is the name of the n-th filter of a position, from 1, which is of the kind.
+func FilterName(kind string, n int) string { return kind + "." + strconv.Itoa(n) }
+
 // AddHostFilter is AddFilter for a virtual host.
 func AddHostFilter(h *routev3.VirtualHost, position Slot, kind string, config proto.Message) {
 	HostFilter(h, position, added(h.TypedPerFilterConfig, position, kind, config))
@@ -117,7 +123,7 @@ func added(said map[string]*anypb.Any, position Slot, kind string, config proto.
 		return cmp.Compare(slices.Index(inPosition(), of(a)), slices.Index(inPosition(), of(b)))
 	})
 	for i, f := range fs {
-		f.Name = of(f) + "." + strconv.Itoa(i+1)
+		f.Name = FilterName(of(f), i+1)
 	}
 	in.FilterChain.Filters = fs
 	return &in
