@@ -104,8 +104,8 @@ func TestEditElsewhereIsSeen(t *testing.T) {
 	}
 }
 
-// What a service says that others lead to is seen at the callers of those, whose packages and whose callee's have the
-// same bytes as before.
+// What a service says that others lead to is seen at the callers of those, whose packages have the same bytes as
+// before.
 func TestEditOfWhatIsLedToIsSeen(t *testing.T) {
 	files := func(led string) fs.FS {
 		const head = "import \"meshc.dev/intent\"\nmesh: intent.#Mesh\n"
@@ -114,8 +114,8 @@ func TestEditOfWhatIsLedToIsSeen(t *testing.T) {
 			"web/web.cue": {Data: []byte("package web\n" + head + `mesh: namespace: "web"
 mesh: service: {web: {port: http: number: 80, calls: "shop/app": {}}, till: {port: http: number: 80, calls: "shop/app": {}}}`)},
 			"shop/shop.cue": {Data: []byte("package shop\n" + head + `mesh: namespace: "shop"
-mesh: service: app: {port: http: number: 80, grant: all: mesh: true, route: next: {to: next: 100, destination: next: service: "next/next"}}`)},
-			"next/next.cue": {Data: []byte("package next\n" + head + "mesh: namespace: \"next\"\nmesh: service: next: {port: http: number: 80, grant: all: mesh: true}\n" + led)},
+mesh: service: app: {port: http: number: 80, grant: all: mesh: true, route: next: {to: next: 100, destination: next: service: "next"}}`)},
+			"shop/next.cue": {Data: []byte("package shop\n" + head + "mesh: service: next: {port: http: number: 80, grant: all: mesh: true}\n" + led)},
 		}
 	}
 	for name, led := range map[string]string{

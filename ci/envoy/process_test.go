@@ -155,10 +155,10 @@ func TestProcessorsDoWhatTheyMay(t *testing.T) {
 		"platform/platform.cue": {Data: []byte("package platform\n" + head + `mesh: namespace: "platform"
 mesh: service: scanner: {port: grpc: {number: 9191, protocol: "grpc"}, grant: given: {mesh: true, methods: ["POST"], paths: ["/envoy.service.ext_proc.v3.ExternalProcessor/Process"]}}`)},
 		"shop/shop.cue": {Data: []byte("package shop\n" + head + `mesh: namespace: "shop"
-#Given: {to: "platform/scanner", owner: "shop", timeout: "1s", headers: {sets: ["x-scanned"], ...}, onFailure: string | *"refuse", ...}
+#Given: {to: "platform/scanner", owner: "shop", timeout: "1s", headers: {sets: ["x-scanned"], ...}, onFailure: string | *"refuse", parts: [...string] | *["requestHeaders", "responseHeaders"], ...}
 mesh: service: web: port: http: number: 80
 mesh: service: app: {port: http: number: 80, retry: {attempts: 2, on: ["connect-failure"]}, grant: all: {from: ["web"], not: paths: ["/closed"]}, process: scan: #Given}
-mesh: service: soft: {port: http: number: 80, grant: all: from: ["web"], process: scan: #Given & {onFailure: "admit"}}
+mesh: service: soft: {port: http: number: 80, grant: all: from: ["web"], process: scan: #Given & {onFailure: "admit", parts: ["requestHeaders"]}}
 mesh: service: early: {port: http: number: 80, grant: all: {from: ["web"], not: paths: ["/closed"]}, process: scan: #Given & {slot: "before-access"}}
 mesh: service: bodies: {port: http: number: 80, grant: all: from: ["web"], process: scan: #Given & {parts: ["requestBody"]}}
 mesh: service: told: {port: http: number: 80, grant: all: from: ["web"], process: scan: #Given & {parts: ["requestHeaders"], headers: told: ["x-other"]}}

@@ -85,7 +85,7 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#Process.port":                {"grpc"},
 		"#Process.onFailure":           {`"admit"`}, // nobody looks in a rehearsal
 		"#Process.timeout":             {"50ms"},
-		"#ProcessPart":                 {`"requestHeaders"`, `"responseHeaders"`, `"responseTrailers"`}, // a stream has no end for which to wait
+		"#ProcessPart":                 {`"requestHeaders"`}, // a stream has no end for which to wait, and nobody looks
 		"#ProcessHeaders:#ClaimHeader": {"x-seen"},
 		"#Lua.code":                    scripts(),
 		"#LuaHeaders:#ClaimHeader":     {"x-lua"}, // nothing else speaks of what nobody knows

@@ -73,7 +73,7 @@ func (ps Processors) Image() space.Image {
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
 		Name: name, Field: name, On: []resolve.On{resolve.OnService, resolve.OnGatewayRoute, resolve.OnHost}, Answers: false, Holds: true,
-		Defaults: []resolve.Default{{Field: "process.parts", Value: "requestHeaders, responseHeaders", Why: "a body would wait for its end"},
+		Defaults: []resolve.Default{{Field: "process.parts", Value: requestHeaders, Why: "a body would wait for its end, and who looks at answers has those of proxies wait for him, too"},
 			{Field: "process.timeout", Value: usual.String(), Why: "every request waits for the answer"},
 			{Field: "process.headers.told", Value: "all", Why: "what it looks at is the processor's to know"},
 			{Field: "process.headers.sets", Value: "none", Why: "applications believe what proxies let through"},
@@ -96,7 +96,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	set := map[string]bool{}
 	for _, e := range n.Fields() {
 		to, ok := x.Processor(e.Name, e.Node)
-		p := Processor{Name: e.Name, Receiver: to, Refuse: e.Node.Field("onFailure").Str() == "refuse", Parts: []string{requestHeaders, responseHeaders},
+		p := Processor{Name: e.Name, Receiver: to, Refuse: e.Node.Field("onFailure").Str() == "refuse", Parts: []string{requestHeaders},
 			Timeout: x.Counted(e.Node.Field("timeout"), usual), Before: e.Node.Field("slot").Str() == beforeAccess}
 		if list := e.Node.Field("parts"); list.Exists() {
 			p.Parts = nil
@@ -108,6 +108,10 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 			if len(p.Parts) == 0 {
 				x.Problem(diag.New(diag.CodeNever, list.Pos(), "an empty list of parts gives nothing").WithFix("leave `parts` out for headers, or delete %q", e.Name))
 			}
+		}
+		if i := slices.IndexFunc(p.Parts, func(part string) bool { return strings.HasPrefix(part, "response") }); i >= 0 && !p.Refuse {
+			x.Problem(diag.New(diag.CodeScript, e.Node.Field("onFailure").Pos(), "processor %q is given %s, and while it is away no proxy's own answer could pass it: no `\"admit\"` holds there", e.Name, p.Parts[i]).
+				WithFix(`write onFailure: "refuse", or leave parts of answers out`))
 		}
 		headers := e.Node.Field("headers")
 		p.Told, p.Sets = x.HeaderNames(headers, "told"), x.MaySet("processor \""+e.Name+"\"", headers)
