@@ -69,39 +69,45 @@ func (l *linker) warnWaiting(waits map[string][]wait) {
 	}
 }
 
+// asksOf are the services that one calls, with those to which their routes lead, and those whom it has asked about requests.
+func (l *linker) asksOf(id string, waits map[string][]wait) (out []string) {
+	if s := l.mesh.Service(id); s != nil {
+		for _, c := range s.Calls {
+			out = append(out, c.To)
+			if to := l.mesh.Service(c.To); to != nil {
+				for _, led := range l.mesh.LedTo(to)[1:] {
+					out = append(out, led.ID)
+				}
+			}
+		}
+	}
+	for _, w := range waits[id] {
+		out = append(out, w.on)
+	}
+	return out
+}
+
 // wayBack is a shortest way from one service to another over calls and questions, with both, nil if there is none.
 func (l *linker) wayBack(from, to string, waits map[string][]wait) []string {
 	came := map[string]string{from: ""}
 	for queue := []string{from}; len(queue) > 0; queue = queue[1:] {
-		var next []string
-		if s := l.mesh.Service(queue[0]); s != nil {
-			for _, c := range s.Calls {
-				next = append(next, c.To)
-				if to := l.mesh.Service(c.To); to != nil {
-					for _, led := range l.mesh.LedTo(to)[1:] {
-						next = append(next, led.ID)
-					}
-				}
-			}
-		}
-		for _, w := range waits[queue[0]] {
-			next = append(next, w.on)
-		}
-		for _, id := range next {
-			if _, seen := came[id]; seen {
-				continue
-			}
-			if came[id] = queue[0]; id != to {
+		for _, id := range l.asksOf(queue[0], waits) {
+			if _, seen := came[id]; !seen {
+				came[id] = queue[0]
 				queue = append(queue, id)
-				continue
 			}
-			var way []string
-			for at := to; at != ""; at = came[at] {
-				way = append(way, at)
-			}
-			slices.Reverse(way)
-			return way
+		}
+		if _, found := came[to]; found {
+			break
 		}
 	}
-	return nil
+	if _, found := came[to]; !found {
+		return nil
+	}
+	var way []string
+	for at := to; at != ""; at = came[at] {
+		way = append(way, at)
+	}
+	slices.Reverse(way)
+	return way
 }
