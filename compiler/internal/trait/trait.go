@@ -55,6 +55,12 @@ type Agreed interface {
 	With(other Value) Value
 }
 
+// Answering is a value by which a proxy answers itself: nothing is sent on.
+type Answering interface {
+	Value
+	Answers()
+}
+
 // Moved is an answer that sends the visitor on to another place.
 type Moved interface {
 	Value
@@ -322,6 +328,16 @@ func (s Set) SignedIn(provider string) (are []space.Test, ok bool) {
 		}
 	}
 	return nil, false
+}
+
+// Answers reports whether a value of the set answers.
+func (s Set) Answers() bool {
+	for _, v := range s.m {
+		if _, ok := v.(Answering); ok {
+			return true
+		}
+	}
+	return false
 }
 
 // Equal reports whether both have the same values, written and not.

@@ -39,6 +39,14 @@ type Copy struct {
 // TraitName is "mirror".
 func (Mirror) TraitName() string { return name }
 
+// Beside leaves nothing where a route behind answers by itself: nothing is sent of which there could be a copy.
+func (m Mirror) Beside(all trait.Set) trait.Value {
+	if all.Answers() {
+		return nil
+	}
+	return m
+}
+
 // Then sends copies to both.
 func (m Mirror) Then(next trait.Value) trait.Value {
 	return Mirror{slices.Concat(m.Copies, next.(Mirror).Copies)}
@@ -70,7 +78,8 @@ var Feature = feature.Feature{
 	Envoy: envoy.OnRoute(func(r *routev3.Route, v Mirror, x *envoy.Ctx) {
 		a := envoy.Action(r)
 		if a == nil {
-			return // a route behind this one answers by itself: nothing is sent of which there could be a copy
+			x.Problem("delete `mirror`", "a route that answers by itself has nothing to mirror")
+			return
 		}
 		for _, c := range v.Copies {
 			a.RequestMirrorPolicies = append(a.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{

@@ -41,6 +41,9 @@ type Redirect struct {
 // TraitName is "redirect".
 func (Redirect) TraitName() string { return name }
 
+// Answers says that nothing is sent on.
+func (Redirect) Answers() {}
+
 // To is where whoever follows it asks next. With 303 that is asked by GET, and browsers ask
 // so in place of a POST with 301 and 302 (RFC 9110 15.4).
 func (r Redirect) To(a trait.Asked) trait.Asked {

@@ -43,6 +43,9 @@ type Answer struct {
 // TraitName is "respond".
 func (Answer) TraitName() string { return name }
 
+// Answers says that nothing is sent on.
+func (Answer) Answers() {}
+
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule:    resolve.Rule{Name: name, Field: "respond", On: []resolve.On{resolve.OnRoute}, Answers: true, Defaults: nil, Read: read, Uses: nil},
