@@ -142,6 +142,11 @@ func ServiceScope(m *model.Mesh, s *model.Service, p model.Port, c Column) space
 		Scope:  space.Scope{Kind: "service", ID: s.ID, Port: p.Name, Protocol: string(p.Protocol)},
 		Access: c.access(m, s, p),
 	}
+	for _, led := range m.LedTo(s)[1:] {
+		for _, port := range led.Ports {
+			d.Behind = append(d.Behind, c.access(m, led, port)...)
+		}
+	}
 	known := behind{mesh: m, column: c, doors: map[destination]door{{s.ID, p.Name}: doorOf(s, p, c, d.Access)}}
 	follow := func(w way, to []model.Target, acts []act) {
 		before, after := behindAccess(acts)

@@ -278,11 +278,12 @@ func (n *narrator) conditions(t *told, ch prove.Change) {
 	t.more = ch.More
 	if n.p.own != "" {
 		before, after := n.p.before, n.p.after
-		box = slices.Concat(beforeAccess(ch.Before, before.Access), beforeAccess(ch.After, after.Access))
+		was, is := before.AllAccess(), after.AllAccess()
+		box = slices.Concat(beforeAccess(ch.Before, was), beforeAccess(ch.After, is))
 		earlier = slices.Concat(earlierRoutes(before.Routes, ch.Before), earlierRoutes(after.Routes, ch.After))
 		for _, r := range ch.Except { // what the same route does with some of its requests
 			if !n.p.external { // whose access is no part of what takes effect
-				r.When = beforeAccess(space.Rule{When: beforeAccess(r, before.Access), From: r.From}, after.Access)
+				r.When = beforeAccess(space.Rule{When: beforeAccess(r, was), From: r.From}, is)
 			}
 			earlier = append(earlier, r)
 		}

@@ -420,12 +420,17 @@ type Decision struct {
 	// Access is who may do what to a service: allowances, then deny. Outcomes
 	// carry only Forward or Denied. Empty for a gateway.
 	Access List `json:"access,omitempty"`
+	// Behind is Access of the services to which a service's routes lead, for what comes there.
+	Behind List `json:"-"`
 	// Routes is where requests go and what happens to them on the way.
 	Routes List `json:"routes,omitempty"`
 	// Effective composes both as they take effect: a route that does not match
 	// hides a denial, a redirect comes before one. Its last rule matches all.
 	Effective List `json:"effective"`
 }
+
+// AllAccess is who may do what to a service, and to those to which its routes lead.
+func (d Decision) AllAccess() List { return slices.Concat(d.Access, d.Behind) }
 
 // Answer is the outcome for one request and what decided it.
 type Answer struct {
