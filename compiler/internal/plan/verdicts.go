@@ -271,6 +271,11 @@ func (n *narrator) fate(o space.Outcome, missing bool) *Fate {
 	return fate(o, n.p.after.Scope, missing)
 }
 
+// sameEnds reports whether requests come to the same destinations, or are refused by the same.
+func sameEnds(b, a space.Outcome) bool {
+	return b.Verdict == a.Verdict && slices.EqualFunc(places(b), places(a), func(x, y space.Share) bool { return x.Target == y.Target && x.Status == y.Status })
+}
+
 // conditions says which requests a change is about, with what other rules take of them
 // before: at a service by the routes, whoever may ask, at a gateway by whatever decides.
 func (n *narrator) conditions(t *told, ch prove.Change) {
@@ -278,7 +283,10 @@ func (n *narrator) conditions(t *told, ch prove.Change) {
 	t.more = ch.More
 	if n.p.own != "" {
 		before, after := n.p.before, n.p.after
-		was, is := before.AllAccess(), after.AllAccess()
+		was, is := before.Access, after.Access
+		if sameEnds(ch.Before.Then, ch.After.Then) { // else who is let in where they lead is what changes
+			was, is = before.AllAccess(), after.AllAccess()
+		}
 		box = slices.Concat(beforeAccess(ch.Before, was), beforeAccess(ch.After, is))
 		earlier = slices.Concat(earlierRoutes(before.Routes, ch.Before), earlierRoutes(after.Routes, ch.After))
 		for _, r := range ch.Except { // what the same route does with some of its requests
