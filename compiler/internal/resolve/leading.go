@@ -17,7 +17,8 @@ import (
 const (
 	// ledMost is over how many services in a row requests are led.
 	ledMost = 8
-	// endsMost is at how many places the requests of one route end.
+	// endsMost is at how many places the requests of one route end that leads on. What somebody writes one by one has no
+	// end here.
 	endsMost = 100
 	// rulesMost is how many rules a service's routes become with those of the services to which they lead.
 	rulesMost = 10_000
@@ -40,7 +41,9 @@ func (l *linker) checkLeading() bool {
 	for _, g := range l.mesh.Gateways {
 		for _, h := range g.Hosts {
 			for _, r := range h.Routes {
-				if problem := w.route(r, nil).tooMuch(); problem != "" {
+				one := w.route(r, nil)
+				one.services-- // the gateway is none
+				if problem := one.tooMuch(); problem != "" {
 					w.tell(model.GatewayRoutePath(g.ID, h.Name, r.Name), "route "+strconv.Quote(r.Name)+" of host "+strconv.Quote(h.Name), problem)
 				}
 			}
@@ -96,7 +99,7 @@ func (w *leadings) from(s *model.Service, by []lead) leading {
 		if !free && r.Match.IsZero() {
 			free, out.shares = true, one.shares
 		}
-		if problem := one.tooMuch(); problem != "" && r.LeadsOn() {
+		if problem := one.tooMuch(); problem != "" {
 			w.tell(path, "route "+strconv.Quote(r.Name)+" of service "+strconv.Quote(s.ID), problem)
 			out = leading{services: 1, rules: 1, shares: []*big.Int{big.NewInt(1)}} // told once
 		}
@@ -165,7 +168,7 @@ func (r leading) tooMuch() string {
 	switch {
 	case r.services > ledMost:
 		return fmt.Sprintf("over more than %d services in a row", ledMost)
-	case len(r.shares) > endsMost:
+	case r.services > 1 && len(r.shares) > endsMost:
 		return fmt.Sprintf("to %d places, and at most %d are taken", len(r.shares), endsMost)
 	case sum(r.shares).Cmp(big.NewInt(weightsMost)) > 0:
 		return "to shares too small beside the others for a proxy to count"
