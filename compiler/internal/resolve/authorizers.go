@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -46,11 +47,19 @@ func (l *linker) declareAuthorizers(p *pkg) {
 	}
 }
 
-// MaySet are the headers that a script or a processor may set by its `sets`, in lower case, sorted. Those by which proxies go, or by
-// which a provider tells who the user is, are a problem.
-func (x *Place) MaySet(who string, headers intent.Node) []string {
+// MaySet are the headers that one of a carrier's scripts or processors may set by its `sets`, in lower case, sorted. Those by
+// which proxies go, by which a provider tells who the user is, or that another one of the kind sets are a problem; taken
+// are these last.
+func (x *Place) MaySet(kind string, e intent.Entry, taken map[string]bool) []string {
+	headers := e.Node.Field("headers")
 	names := x.l.headerNames(headers, "sets")
-	x.l.settable(who, diag.CodeScript, names, headers.Field("sets"))
+	x.l.settable(kind+" "+strconv.Quote(e.Name), diag.CodeScript, names, headers.Field("sets"))
+	for _, h := range names {
+		if taken[h] {
+			x.Problem(diag.New(diag.CodeScript, e.Node.Pos(), "two %ss set header %s, and nobody behind could tell whose word it is", kind, h).WithFix("let each set a header of its own"))
+		}
+		taken[h] = true
+	}
 	return names
 }
 
@@ -62,15 +71,12 @@ func (x *Place) Processor(name string, n intent.Node) (model.Receiver, bool) {
 	return x.l.collecting(x.pkg, "processor", name, processing, n)
 }
 
-// Both is a header that two features of a carrier set, and the name of the other one.
-type Both struct{ Header, By string }
-
-// AlsoSet are the headers that a value changes and one of the carrier's others does as well.
-func AlsoSet(v interface {
+// SetsAlone refuses headers that a carrier's scripts or processors set and another one of its features changes.
+func (x *Place) SetsAlone(kind string, v interface {
 	trait.Value
 	trait.Changing
-}, others trait.Set) []Both {
-	var out []Both
+}, others trait.Set, n intent.Node,
+) {
 	for _, name := range others.Names() {
 		o, _ := others.Lookup(name)
 		c, ok := o.(trait.Changing)
@@ -79,11 +85,10 @@ func AlsoSet(v interface {
 		}
 		for _, h := range c.Image().Headers {
 			if slices.ContainsFunc(v.Image().Headers, func(e space.Edit) bool { return e.Name == h.Name }) {
-				out = append(out, Both{Header: h.Name, By: name})
+				x.Problem(diag.New(diag.CodeScript, n.Pos(), "a %s sets header %s, and so does `%s`", kind, h.Name, name).WithFix("let the %s set another header", kind))
 			}
 		}
 	}
-	return out
 }
 
 // ToldUsers are the headers by which the providers of the mesh tell who the user is, sorted.

@@ -1,5 +1,10 @@
 package space
 
+import (
+	"maps"
+	"slices"
+)
+
 // Station is a place on a request's way where something acts on it. Stations are met in
 // the order of their values: those before AtAccess at the proxy that the carrier speaks
 // for, which is the caller's for a route and the callee's own for a service, those from
@@ -74,6 +79,15 @@ type Hold struct {
 
 // Labels is the one act of a feature that does nothing but what its fields say.
 func Labels(at Station, fields ...Field) []Act { return []Act{{At: at, Fields: fields}} }
+
+// LabelsAt are Labels at several stations, in the order in which requests come to them.
+func LabelsAt(fields map[Station][]Field) []Act {
+	var out []Act
+	for _, at := range slices.Sorted(maps.Keys(fields)) {
+		out = append(out, Labels(at, fields[at]...)...)
+	}
+	return out
+}
 
 // Partial is what a share of the requests meets before the rest of an outcome: an answer, or a
 // time for which they are kept.

@@ -89,17 +89,11 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		x.Problem(diag.New(diag.CodeScript, n.Pos(), "the gateway is another package's, whose other visitors wait while a script runs").WithFix("run the script at your service"))
 		return nil
 	}
-	set := map[string]bool{}
+	taken := map[string]bool{} // headers, by one of them
 	for _, e := range n.Fields() {
-		s := Script{Name: e.Name, Code: e.Node.Field("code").Str(), Before: e.Node.Field("slot").Str() == beforeAccess, Sets: x.MaySet("script \""+e.Name+"\"", e.Node.Field("headers"))}
+		s := Script{Name: e.Name, Code: e.Node.Field("code").Str(), Before: e.Node.Field("slot").Str() == beforeAccess, Sets: x.MaySet("script", e, taken)}
 		for _, m := range mistakes(s.Code) {
 			x.Problem(diag.New(diag.CodeScript, e.Node.Field("code").Pos(), "script %q: %s", e.Name, m.text).WithFix("%s", m.fix))
-		}
-		for _, h := range s.Sets {
-			if set[h] {
-				x.Problem(diag.New(diag.CodeScript, e.Node.Pos(), "two scripts set header %s, and nobody behind could tell whose word it is", h).WithFix("let each set a header of its own"))
-			}
-			set[h] = true
 		}
 		out.Of = append(out.Of, s)
 	}
@@ -112,9 +106,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 
 // fits refuses headers that something else of the carrier sets as well.
 func fits(v trait.Value, others trait.Set, n intent.Node, x *resolve.Place) {
-	for _, c := range resolve.AlsoSet(v.(Scripts), others) {
-		x.Problem(diag.New(diag.CodeScript, n.Pos(), "a script sets header %s, and so does `%s`", c.Header, c.By).WithFix("let the script set another header"))
-	}
+	x.SetsAlone("script", v.(Scripts), others, n)
 }
 
 // meaning: what a script says nobody knows; requests are told by which ones it sees.
@@ -135,13 +127,7 @@ func meaning(v trait.Value) []space.Act {
 		}
 		fields[at] = append(fields[at], space.Field{Feature: name, Name: s.Name, Value: value})
 	}
-	var out []space.Act
-	for _, at := range []space.Station{space.AtUsers, after} {
-		if len(fields[at]) > 0 {
-			out = append(out, space.Labels(at, fields[at]...)...)
-		}
-	}
-	return out
+	return space.LabelsAt(fields)
 }
 
 // change: what a script does is not known, and neither is what becomes of requests without.

@@ -93,7 +93,7 @@ var Feature = feature.Feature{
 
 func read(n intent.Node, x *resolve.Place) trait.Value {
 	out := Processors{Visitors: x.Gateway}
-	set := map[string]bool{}
+	taken := map[string]bool{} // headers, by one of them
 	for _, e := range n.Fields() {
 		to, ok := x.Processor(e.Name, e.Node)
 		p := Processor{Name: e.Name, Receiver: to, Refuse: e.Node.Field("onFailure").Str() == "refuse", Parts: []string{requestHeaders},
@@ -113,14 +113,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 			x.Problem(diag.New(diag.CodeScript, e.Node.Field("onFailure").Pos(), "processor %q is given %s, and while it is away no proxy's own answer could pass it: no `\"admit\"` holds there", e.Name, p.Parts[i]).
 				WithFix(`write onFailure: "refuse", or leave parts of answers out`))
 		}
-		headers := e.Node.Field("headers")
-		p.Told, p.Sets = x.HeaderNames(headers, "told"), x.MaySet("processor \""+e.Name+"\"", headers)
-		for _, h := range p.Sets {
-			if set[h] {
-				x.Problem(diag.New(diag.CodeScript, e.Node.Pos(), "two processors set header %s, and nobody behind could tell whose word it is", h).WithFix("let each set a header of its own"))
-			}
-			set[h] = true
-		}
+		p.Told, p.Sets = x.HeaderNames(e.Node.Field("headers"), "told"), x.MaySet("processor", e, taken)
 		if ok {
 			out.Of = append(out.Of, p)
 		}
@@ -134,9 +127,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 
 // fits refuses headers that something else of the carrier sets as well.
 func fits(v trait.Value, others trait.Set, n intent.Node, x *resolve.Place) {
-	for _, c := range resolve.AlsoSet(v.(Processors), others) {
-		x.Problem(diag.New(diag.CodeScript, n.Pos(), "a processor sets header %s, and so does `%s`", c.Header, c.By).WithFix("let the processor set another header"))
-	}
+	x.SetsAlone("processor", v.(Processors), others, n)
 }
 
 // meaning: what a processor does nobody knows; requests are told by which ones it is given.
@@ -173,13 +164,7 @@ func meaning(v trait.Value) []space.Act {
 			put("sets", strings.Join(p.Sets, ", "))
 		}
 	}
-	var out []space.Act
-	for _, at := range []space.Station{space.AtUsers, after} {
-		if len(fields[at]) > 0 {
-			out = append(out, space.Labels(at, fields[at]...)...)
-		}
-	}
-	return out
+	return space.LabelsAt(fields)
 }
 
 // change: what a processor does is not known, and neither is what becomes of requests without.
