@@ -57,6 +57,10 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 
 		"#AuthorizerRef": {"watch/judge"},
 
+		"#MetricTag":            {"plan", "over"},
+		"#MetricTagValue.value": {"%PROTOCOL%", "100 %%"},
+		"#TagText":              {"gold", "HTTP/2"},
+
 		"#Owner":           {"ops", "a team"},
 		"#Domain":          {"new.test", "a.b.new.test", "inner.test", "a.inner.test"},
 		"#Host":            Hosts(),

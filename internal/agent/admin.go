@@ -29,6 +29,20 @@ func newAdmin(network, address string) *admin {
 }
 
 func (a *admin) do(ctx context.Context, method, path string) ([]byte, error) {
+	page, err := a.open(ctx, method, path)
+	if err != nil {
+		return nil, err
+	}
+	defer page.Close()
+	body, err := io.ReadAll(io.LimitReader(page, 16<<20))
+	if err != nil {
+		return nil, fmt.Errorf("asking Envoy for %q: %w", path, err)
+	}
+	return body, nil
+}
+
+// open begins to read a page, which the caller closes.
+func (a *admin) open(ctx context.Context, method, path string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://envoy"+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("asking Envoy for %q: %w", path, err)
@@ -37,15 +51,11 @@ func (a *admin) do(ctx context.Context, method, path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking Envoy for %q: %w", path, err)
 	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
-	if err != nil {
-		return nil, fmt.Errorf("asking Envoy for %q: %w", path, err)
-	}
 	if res.StatusCode != http.StatusOK {
+		res.Body.Close()
 		return nil, fmt.Errorf("asking Envoy for %q: %s", path, res.Status)
 	}
-	return body, nil
+	return res.Body, nil
 }
 
 // listeners are the names of the listeners that are open.

@@ -76,7 +76,7 @@ func socketCluster(name, path string) obj {
 // 133 statistics per cluster; a large mesh would spend its memory on them.
 func statPatterns() []obj {
 	var out []obj
-	for _, p := range []string{"listener_manager.", "cluster_manager.", "control_plane.", "server.", "http.", "sds.", "runtime."} {
+	for _, p := range []string{"listener_manager.", "cluster_manager.", "control_plane.", "server.", "http.", "sds.", "runtime.", "meshc."} {
 		out = append(out, obj{"prefix": p})
 	}
 	return append(out, obj{"safe_regex": obj{"regex": `cluster\..*\.(upstream_cx_(total|active|connect_fail|destroy_remote)|` +

@@ -23,6 +23,9 @@ import (
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
 	"meshc.dev/meshc/internal/ca"
 	"meshc.dev/meshc/internal/envoybin"
 	"meshc.dev/meshc/internal/hop"
@@ -240,6 +243,7 @@ func TestEnvoyChildFromStartToDrain(t *testing.T) {
 	if res, err := get(); err != nil || res.StatusCode != 200 {
 		t.Fatalf("%v %v", res, err)
 	}
+	scraped(t, r)
 	r.end()
 	eventually(t, "the drain", func() error {
 		if !strings.Contains(r.log.String(), `"msg":"draining"`) {
@@ -260,6 +264,25 @@ func TestEnvoyChildFromStartToDrain(t *testing.T) {
 	}
 	if !strings.Contains(r.log.String(), `"msg":"drained"`) {
 		t.Error("the last connection's end was not noticed")
+	}
+}
+
+// scraped: one page has the agent's metrics and Envoy's, and Prometheus can read it.
+func scraped(t *testing.T, r *running) {
+	t.Helper()
+	_, page := r.get(t, "/metrics")
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(page))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, page)
+	}
+	for _, name := range []string{"meshc_agent_roots", "envoy_http_downstream_rq_total", "envoy_listener_manager_lds_update_success"} {
+		if families[name] == nil {
+			t.Errorf("there is no %s in\n%s", name, page)
+		}
+	}
+	if r.metric(t, "envoy_metrics") != 1 {
+		t.Error("nobody says that Envoy's are there")
 	}
 }
 

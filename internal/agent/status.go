@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -82,11 +83,25 @@ func (p *page) handler() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]any{"certificates": p.certs.Status()})
 	})
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-		_, _ = fmt.Fprint(w, p.metrics())
-	})
+	mux.HandleFunc("GET /metrics", p.scraped)
 	return mux
+}
+
+// scraped writes the agent's metrics and Envoy's behind them: a proxy is one place to scrape. Of an
+// Envoy that does not answer there are none, which meshc_agent_envoy_metrics says; of one that stops in
+// between the answer breaks off, for half of them would look like all.
+func (p *page) scraped(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+	envoy, err := p.admin.open(r.Context(), http.MethodGet, "/stats/prometheus")
+	if err != nil {
+		_, _ = fmt.Fprint(w, p.metrics(false))
+		return
+	}
+	defer envoy.Close()
+	_, _ = fmt.Fprint(w, p.metrics(true))
+	if _, err := io.Copy(w, envoy); err != nil {
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // ask answers for the application: 200 if it passes, 503 if not, 404 for what is not declared.
@@ -105,7 +120,7 @@ func (p *page) ask(w http.ResponseWriter, r *http.Request) {
 
 // metrics is the text form of Prometheus, written by hand: the client library
 // would cost a tenth of the agent's memory for a dozen numbers.
-func (p *page) metrics() string {
+func (p *page) metrics(envoy bool) string {
 	var b strings.Builder
 	put := func(name, kind, help string, v int64) {
 		fmt.Fprintf(&b, "# HELP meshc_agent_%[1]s %[3]s\n# TYPE meshc_agent_%[1]s %[2]s\nmeshc_agent_%[1]s %[4]d\n", name, kind, help, v)
@@ -127,6 +142,7 @@ func (p *page) metrics() string {
 	put("sds_streams_active", "gauge", "SDS streams open.", t.sdsActive.Load())
 	put("sds_pushes_total", "counter", "SDS responses sent.", t.sdsPushes.Load())
 	put("sds_refused_total", "counter", "SDS responses that Envoy refused.", t.sdsNacks.Load())
+	put("envoy_metrics", "gauge", "1 if Envoy's metrics follow.", one(envoy))
 	p.visitors(&b)
 	return b.String()
 }

@@ -94,6 +94,9 @@ const (
 	// reads the lines.
 	// Example: `fields: who: "%REQ(AUTHORIZATION)%"`.
 	CodeLogField Code = "MESH0228"
+	// CodeTag is a tag of a metric whose values requests choose: each would be a series of its own.
+	// Example: `metrics: tags: tenant: value: "%REQ(X-TENANT)%"` without oneOf.
+	CodeTag Code = "MESH0259"
 	// CodeFirstBytes is a TCP port that takes plaintext and mTLS, which only a client's first bytes
 	// tell apart: an error where the server speaks first, else a warning.
 	// Example: `port: sql: {number: 5432, protocol: "tcp", mtls: mode: "permissive"}`.

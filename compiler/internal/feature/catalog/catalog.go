@@ -83,6 +83,7 @@ func All() []feature.Feature {
 		answers.Feature,
 		telemetry.Feature,
 		telemetry.Tracing,
+		telemetry.Counting,
 		lua.Feature,
 		process.Feature,
 		origination.Feature,

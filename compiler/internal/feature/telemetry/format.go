@@ -51,12 +51,7 @@ func withQuery(header string) bool {
 func fields(n intent.Node, standing map[string]string, every string, x *resolve.Place) map[string]string {
 	var out map[string]string
 	for _, e := range n.Fields() {
-		if _, taken := standing[e.Name]; taken {
-			x.Problem(diag.New(diag.CodeDuplicate, e.Node.Pos(), "%s %q", every, e.Name).WithFix("choose another name"))
-			continue
-		}
-		if why, fix := badFormat(e.Node.Str()); why != "" {
-			x.Problem(diag.New(diag.CodeLogField, e.Node.Pos(), "field %q: %s", e.Name, why).WithFix("%s", fix))
+		if !isFormat(e.Name, e.Node.Pos(), e.Node, standing, every, x) {
 			continue
 		}
 		if out == nil {
@@ -65,6 +60,19 @@ func fields(n intent.Node, standing map[string]string, every string, x *resolve.
 		out[e.Name] = e.Node.Str()
 	}
 	return out
+}
+
+// isFormat reports whether a name is free and its text is a format that leaks no secret.
+func isFormat(name string, at diag.Pos, text intent.Node, standing map[string]string, every string, x *resolve.Place) bool {
+	if _, taken := standing[name]; taken {
+		x.Problem(diag.New(diag.CodeDuplicate, at, "%s %q", every, name).WithFix("choose another name"))
+		return false
+	}
+	if why, fix := badFormat(text.Str()); why != "" {
+		x.Problem(diag.New(diag.CodeLogField, text.Pos(), "field %q: %s", name, why).WithFix("%s", fix))
+		return false
+	}
+	return true
 }
 
 // badFormat says why a text is no format of a field and what to do, "" if it is one.
