@@ -58,6 +58,9 @@ func Compare(before, after *Program, l Limits) (Changes, error) {
 	if err != nil {
 		return Changes{}, fmt.Errorf("comparing: %w", err)
 	}
+	if was, is := series(before.mesh), series(after.mesh); was != is {
+		p.Blast.Series = &plan.Series{Before: was, After: is}
+	}
 	c := Changes{Plan: p, before: before, after: after}
 	c.locate()
 	return c, nil

@@ -184,6 +184,16 @@ type Blast struct {
 	Services []string `json:"services,omitempty"`
 	Callers  []string `json:"callers,omitempty"`
 	Gateways []string `json:"gateways,omitempty"`
+	// Series is about how many series of metrics the proxies have, if that changes. Compare knows
+	// none.
+	Series *Series `json:"series,omitempty"`
+}
+
+// Series is a number of series on both sides: of one proxy of each kind, for how many there are
+// is not in the intent.
+type Series struct {
+	Before int `json:"before"`
+	After  int `json:"after"`
 }
 
 // Locate fills Places in.

@@ -187,6 +187,9 @@ func blastLines(b Blast) []string {
 			out = append(out, fmt.Sprintf("%s: %d (%s)", x.what, len(x.names), firstNames(x.names, 8)))
 		}
 	}
+	if s := b.Series; s != nil {
+		out = append(out, fmt.Sprintf("series of metrics, with one proxy of each kind: about %d → %d", s.Before, s.After))
+	}
 	return out
 }
 

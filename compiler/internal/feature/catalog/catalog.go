@@ -250,3 +250,9 @@ func KubernetesParts() []coverage.Part {
 func GatewayAPIParts() []coverage.Part {
 	return parts(func(s feature.Structure) coverage.Answer { return s.GatewayAPI })
 }
+
+// Series is about how many series a proxy counts of requests with so many callers, routes and
+// statuses; 0 if it counts none.
+func Series(traits trait.Set, callers, routes, statuses int) int {
+	return telemetry.Series(traits, callers, routes, statuses)
+}

@@ -174,3 +174,34 @@ func (m Metrics) words() string {
 func metricsChange(before, after []space.Field) (plan.Class, string) {
 	return plan.Neutral, plan.Arrow(metricsName, before, after)
 }
+
+// buckets is how many series Envoy makes of a histogram: its buckets, their sum and their number.
+const buckets = 22
+
+// Series is about how many series a proxy counts of requests with so many callers, routes and
+// statuses; 0 if it counts none. A tag of the user's own without a list counts as one value.
+func Series(traits trait.Set, callers, routes, statuses int) int {
+	v, ok := traits.Lookup(metricsName)
+	if !ok {
+		return 0
+	}
+	m := v.(Metrics)
+	combinations := 1
+	for tag, values := range map[string]int{"caller": callers, "route": routes, "status": statuses} {
+		if !slices.Contains(m.Drop, tag) {
+			combinations *= values
+		}
+	}
+	for _, tag := range m.Tags {
+		combinations *= len(tag.OneOf) + 1
+	}
+	each := 0
+	for _, word := range m.Include {
+		if word == "requests" {
+			each++
+		} else {
+			each += buckets
+		}
+	}
+	return each * combinations
+}
