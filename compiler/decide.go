@@ -219,6 +219,10 @@ func (a Answer) ByProxy() bool { return a.Outcome.By == eval.ByProxy }
 // Reset reports whether the first proxy ends HTTP/2's stream in place of an answer.
 func (a Answer) Reset() bool { return a.ByProxy() && a.Status == 0 }
 
+// Dropped reports whether the connection of a caller without a proxy ends in place of an answer: the handshake
+// refuses it.
+func (a Answer) Dropped() bool { return a.Handshake && a.Closed && a.Request.From == "" }
+
 // AtDoor reports whether the port of a gateway answers by itself, before any route.
 func (a Answer) AtDoor() bool { return a.Outcome.By == eval.ByDoor }
 
@@ -289,6 +293,10 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		return Answer{}, err
 	}
 	sent := r.sent(g, port)
+	plain := from == "" && g == nil && p.external(r.To, r.Namespace) == nil
+	if plain {
+		sent.Door = hop.Inbound
+	}
 	got := eval.Receive(sent)
 	q, err := p.signedIn(got.Request, r)
 	if err != nil {
@@ -304,6 +312,10 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	x := p.externalAt(scope.Scope)
 	ans, answered := r.byFirstProxy(g, port, sent, got, tcp)
 	switch {
+	case eval.Closed(scope, from):
+		ans = eval.Decide(scope, q)
+	case answered && plain && got.Unrouted():
+		ans = eval.Pathless(scope, q, ans)
 	case answered:
 	case !found:
 		ans = eval.UnknownHost()
@@ -311,8 +323,11 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		ans = p.routed(r, scope, x, q)
 	}
 	ans, within := r.paced(ans, q, tcp)
-	out := Answer{Bounds: within, Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(), Scheme: got.Scheme, Authority: got.Authority, Personal: p.personal(ans)}
+	out := Answer{Bounds: within, Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(plain), Scheme: got.Scheme, Authority: got.Authority, Personal: p.personal(ans)}
 	out.By = r.by(ans)
+	if plain && out.By == ByCaller { // who has none
+		out.By = ByCallee
+	}
 	out.close(ans.Handshake, tcp)
 	if got.Client.IsValid() {
 		out.Client = got.Client.String()
@@ -477,9 +492,12 @@ func (r Request) by(a space.Answer) string {
 const gatewayProxy = "the gateway's proxy"
 
 // first is the request's first proxy in words.
-func (r Request) first() string {
-	if r.atGateway() {
+func (r Request) first(plain bool) string {
+	switch {
+	case r.atGateway():
 		return gatewayProxy
+	case plain:
+		return "the callee's proxy"
 	}
 	return "the caller's own proxy"
 }

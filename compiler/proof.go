@@ -46,8 +46,9 @@ type Door struct {
 	Missing  string
 	Class    release.Class
 	Listener string
-	// TCP says that the door takes bytes, not requests, TLS that it takes them by HTTPS.
-	TCP, TLS bool
+	// TCP says that the door takes bytes, not requests, TLS that it takes them by HTTPS, Plain that it is where a
+	// workload's proxy takes what has no certificate.
+	TCP, TLS, Plain bool
 }
 
 // Rehearsal is a mesh prepared to be tried on one host.
@@ -61,8 +62,7 @@ type Rehearsal struct {
 	Doors []Door
 }
 
-// Nobody is the class of callers without identity in a rehearsal. Its clusters
-// must lose their TLS, for there is no certificate for it.
+// Nobody is the class of callers of externals without identity in a rehearsal.
 func Nobody() release.Class {
 	return release.Class{Role: release.Sidecar, Namespace: callerName, Account: callerName}
 }
@@ -228,6 +228,10 @@ func (p *Program) door(r Request, c *cast) (Door, error) {
 		return Door{}, err
 	}
 	class := Nobody()
+	if s := p.mesh.Service(to); s != nil && id == "" { // there is no proxy but that of the workload
+		v := s.Versions[0]
+		return Door{Class: s.Class(v), Listener: model.InboundName(to, port.Name, v.Name), TCP: !port.Protocol.IsHTTP(), Plain: true}, nil
+	}
 	if x := p.external(r.To, r.Namespace); x != nil {
 		if host := eval.CleanHost(r.Host); p.mesh.Capture == model.Transparent && host != "" && host != x.Host() {
 			return Door{Missing: "on one host an external is called by its first name, " + x.Host()}, nil
@@ -277,9 +281,6 @@ func (p *Program) otherwiseNamed(r Request, to string, port model.Port, caller s
 	q := eval.Receive(r.sent(nil, model.Port{})).Request
 	if p.mesh.Capture != model.Transparent || !port.Protocol.IsHTTP() || p.mesh.Service(to) == nil || q.Host == "" {
 		return ""
-	}
-	if caller == "" {
-		return "on one host a caller without a certificate has a proxy too, which tells services apart by their names"
 	}
 	_, short, _ := strings.Cut(to, "/")
 	q.From = caller

@@ -49,19 +49,15 @@ func (s *Stage) Address(d compiler.Door) (string, bool) {
 // joined or normalised. r.From and r.To are not read; the door stands for them. An
 // error means that there was no answer, which at a TCP door is a Reply without Seen.
 func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (Reply, error) {
-	addr, ok := s.Address(d)
-	if !ok {
-		return Reply{}, fmt.Errorf("the rehearsal has no door %q of %s", d.Listener, d.Class)
-	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	c, err := s.enter(ctx, d)
 	if err != nil {
-		return Reply{}, fmt.Errorf("connecting to %s: %w", d.Listener, err)
+		return Reply{}, err
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
-	asked := false // for a certificate
+	asked := d.Plain // for a certificate
 	if d.TLS {
 		secure, err := s.greet(ctx, c, r, &asked)
 		if ended(ctx, err) {
@@ -91,6 +87,22 @@ func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (R
 		return Reply{Reset: true}, nil
 	}
 	return reply, err
+}
+
+// enter connects to a door.
+func (s *Stage) enter(ctx context.Context, d compiler.Door) (net.Conn, error) {
+	if d.Plain {
+		return s.Plain(ctx, d.Listener)
+	}
+	addr, ok := s.Address(d)
+	if !ok {
+		return nil, fmt.Errorf("the rehearsal has no door %q of %s", d.Listener, d.Class)
+	}
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", d.Listener, err)
+	}
+	return c, nil
 }
 
 // askHTTP1 sends the request over HTTP/1 and reads the answer. It closes the connection.
@@ -290,7 +302,8 @@ func (s *Stage) greet(ctx context.Context, c net.Conn, r compiler.Request, asked
 func ended(ctx context.Context, err error) bool {
 	var op *net.OpError
 	return ctx.Err() == nil && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
-		errors.As(err, &op) && op.Op == "remote error") // an alert of TLS
+		errors.As(err, &op) && op.Op == "remote error" || // an alert of TLS
+		err != nil && strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`)) // the same, for who speaks none
 }
 
 // protocols are what a client of HTTPS offers (RFC 7301).

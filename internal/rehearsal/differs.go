@@ -20,8 +20,8 @@ func Differs(want compiler.Answer, r compiler.Request, got Reply) string {
 	switch {
 	case want.Scope.Protocol == "tcp":
 		return differsTCP(want, got)
-	case want.Reset() || got.Reset:
-		if want.Reset() && got.Reset {
+	case want.Reset() || want.Dropped() || got.Reset:
+		if (want.Reset() || want.Dropped()) && got.Reset {
 			return ""
 		}
 		return fmt.Sprintf("the evaluator says %s, but there was %s", want.Words(), came(got))

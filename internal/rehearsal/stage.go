@@ -203,7 +203,7 @@ func (s *Stage) findDoors(ctx context.Context, classes []release.Class, doors []
 		}
 	}
 	for _, d := range doors {
-		if d.Missing != "" {
+		if d.Missing != "" || d.Plain { // a socket (inbound)
 			continue
 		}
 		addr, ok := at[d.Class.String()+" "+d.Listener]

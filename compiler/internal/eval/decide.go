@@ -9,6 +9,12 @@ import (
 // Decide returns what becomes of q in scope d and which pieces of the mesh
 // decided it. q.Path must be normalised (Normalise).
 func Decide(d space.Decision, q space.Request) space.Answer {
+	if r, plain := First(d.Plain, q); plain {
+		if q.Upgrade != "" && q.Method != "GET" && r.Then.Verdict == space.Forward {
+			return byGet(r, q)
+		}
+		return answerOf(r, q)
+	}
 	if q.Upgrade != "" {
 		if a, ok := notUpgraded(d, q); ok {
 			return a
@@ -18,10 +24,31 @@ func Decide(d space.Decision, q space.Request) space.Answer {
 	if !ok {
 		return space.Answer{Outcome: space.NotRouted()}
 	}
+	return answerOf(r, q)
+}
+
+// answerOf is the answer of the rule that takes a request.
+func answerOf(r space.Rule, q space.Request) space.Answer {
 	if q.Upgrade == "" {
 		return space.Answer{Outcome: r.Then, From: r.From, Inside: r.Inside, Handshake: r.Handshake, Image: r.Image}
 	}
 	return upgraded(r, q)
+}
+
+// Pathless is what becomes of a request without a path, such as CONNECT, at the callee's proxy: access is asked
+// before a route is looked for, which answers otherwise.
+func Pathless(d space.Decision, q space.Request, otherwise space.Answer) space.Answer {
+	q.Path, q.Query = "", ""
+	if a := Decide(d, q); a.Outcome.Verdict == space.Denied {
+		return a
+	}
+	return otherwise
+}
+
+// Closed reports whether the handshake ends every connection of the caller, whatever it asks.
+func Closed(d space.Decision, caller string) bool {
+	r, ok := First(d.Plain, space.Request{From: caller})
+	return ok && r.Handshake && !slices.ContainsFunc(r.When, func(t space.Test) bool { return t.Dim != space.IdentityDim })
 }
 
 // notUpgraded refuses a request that wants to change its connection to what its route does
@@ -37,9 +64,14 @@ func notUpgraded(d space.Decision, q space.Request) (space.Answer, bool) {
 		if q.Method == "GET" {
 			return space.Answer{}, false
 		}
-		return space.Answer{Outcome: space.Refused(), From: r.From, Why: "connections change to " + q.Upgrade + " by GET, not by " + q.Method}, true
+		return byGet(r, q), true
 	}
 	return space.Answer{Outcome: space.Refused(), From: r.From, Why: "the route lets no connection change to " + q.Upgrade}, true
+}
+
+// byGet refuses a request that wants to change its connection by another method than GET.
+func byGet(r space.Rule, q space.Request) space.Answer {
+	return space.Answer{Outcome: space.Refused(), From: r.From, Why: "connections change to " + q.Upgrade + " by GET, not by " + q.Method}
 }
 
 // upgraded is the answer of a rule to such a request that its route lets through: of its

@@ -14,6 +14,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -168,7 +169,25 @@ func ServiceScope(m *model.Mesh, s *model.Service, p model.Port, c Column) space
 	}
 	last := notFound(model.ServicePath(s.ID))
 	d.Routes, d.Effective = append(d.Routes, last), append(d.Effective, last)
+	d.Plain = plain(m.TrustDomain, s, p, known)
 	return d
+}
+
+// plain follows the requests of callers without an identity of the mesh to the workloads that they
+// dial, of whichever version. Nothing but the proxy there has a say.
+func plain(trustDomain string, s *model.Service, p model.Port, known behind) space.List {
+	ours := []space.Pattern{{Kind: space.Prefix, Text: identityPrefix(trustDomain)}}
+	r := space.Rule{
+		When: []space.Test{{Dim: space.IdentityDim, Any: ours, Not: true}}, Then: space.Outcome{Verdict: space.Forward},
+	}
+	var to []model.Target
+	upgrades := strings.Join(known.door(destination{s.ID, p.Name}).upgrades, ",")
+	for _, v := range s.Versions {
+		t := model.Target{Service: s.ID, Port: p.Name, Version: v.Name, Weight: 1}
+		to = append(to, t)
+		r.Then.Shares = append(r.Then.Shares, space.Share{Target: targetName(t), Weight: int(t.Weight), Upgrades: upgrades})
+	}
+	return start(r).to(known.ends(to), nil)
 }
 
 // access is Access with what features of the service refuse there, whoever may.

@@ -85,7 +85,7 @@ func Receive(s Sent) Received {
 	if s.Door == hop.Gateway {
 		out.Request.Scheme, out.Client = out.Scheme, in.client()
 	}
-	if problem == nil {
+	if problem == nil && s.Door != hop.Inbound { // where no host begins with them
 		problem = in.routes()
 	}
 	if problem != nil {
@@ -100,6 +100,9 @@ func Receive(s Sent) Received {
 	}
 	return out
 }
+
+// Unrouted reports whether no route takes such requests.
+func (r Received) Unrouted() bool { return r.Answer != nil && r.Answer.Outcome.Status == unrouted }
 
 // refusal is why a proxy does not take a request. Status 0 is HTTP/2's end of the stream.
 type refusal struct {

@@ -137,7 +137,7 @@ func canI(m *model.Mesh, d space.Decision, q Query, lim prove.Limits) (CanAnswer
 	if !q.AnyCaller {
 		lim.Identities = []string{q.Request.From}
 	}
-	d.Effective = withStrangers(m, d)
+	d.Effective = slices.Concat(d.Plain, d.Effective)
 	hits, err := prove.Reach(d.Scope, d.Effective, region, lim)
 	if err != nil {
 		return CanAnswer{}, err
@@ -214,21 +214,6 @@ func keptOut(d space.Decision, h prove.Hit, region []space.Test, lim prove.Limit
 		}
 	}
 	return space.Request{}, false, err
-}
-
-// withStrangers is what takes effect for everybody: callers without an identity of the
-// mesh have no proxy that would choose a route, so that for them access is all there is.
-func withStrangers(m *model.Mesh, d space.Decision) space.List {
-	if d.Scope.Kind != "service" {
-		return d.Effective
-	}
-	stranger := space.Test{Dim: space.IdentityDim, Any: []space.Pattern{{Kind: space.Prefix, Text: "spiffe://" + m.TrustDomain + "/"}}, Not: true}
-	var out space.List
-	for _, r := range d.Access {
-		r.When = slices.Concat([]space.Test{stranger}, r.When)
-		out = append(out, r)
-	}
-	return slices.Concat(out, d.Effective)
 }
 
 // region is the query as tests, as far as something in d looks at what it says; headers are

@@ -427,6 +427,10 @@ type Decision struct {
 	// Effective composes both as they take effect: a route that does not match
 	// hides a denial, a redirect comes before one. Its last rule matches all.
 	Effective List `json:"effective"`
+	// Plain is what takes effect for callers of a service without an identity of the mesh. They have no
+	// proxy that would choose a route: what they reach is what they dial. Each rule tests who calls, and
+	// together they take all of these requests.
+	Plain List `json:"-"`
 }
 
 // AllAccess is who may do what to a service, and to those to which its routes lead.
