@@ -94,6 +94,7 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#Lua.code":                    scripts(),
 		"#LuaHeaders:#ClaimHeader":     {"x-lua"}, // nothing else speaks of what nobody knows
 		"#Via.gateway":                 {"edge/out"},
+		"#ProxyAddress":                {"192.0.2.77:3128", "proxy.test:3128"},
 		"#Quota.onFailure":             {`"admit"`}, // nobody counts in a rehearsal
 		"#Quota.per":                   {"1s", "1m", "1h", "24h"},
 		"#Retry.attempts":              {"0", "1", "2"},

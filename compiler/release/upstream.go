@@ -19,6 +19,18 @@ const externalPrefix = "external/"
 // ExternalCluster is the name of the cluster for a port of an external.
 func ExternalCluster(external, port string) string { return externalPrefix + external + "/" + port }
 
+// proxiedPrefix begins the names of clusters that lead outside through an HTTP proxy.
+const proxiedPrefix = "proxied/"
+
+// ProxiedCluster is the name of the cluster for a port of an external that is reached through an HTTP proxy.
+func ProxiedCluster(external, port string) string { return proxiedPrefix + external + "/" + port }
+
+// ParseProxied gives what such a name would be if there were no proxy; false for a cluster that leads elsewhere.
+func ParseProxied(cluster string) (direct string, ok bool) {
+	rest, ok := strings.CutPrefix(cluster, proxiedPrefix)
+	return externalPrefix + rest, ok
+}
+
 // viaPrefix begins the names of clusters that lead to a gateway on the way outside.
 const viaPrefix = "via/"
 
@@ -39,7 +51,7 @@ func ParseVia(cluster string) (gateway, port string, ok bool) {
 // ParseUpstream reads the form of String; false for a cluster that leads elsewhere.
 func ParseUpstream(cluster string) (Upstream, bool) {
 	p := strings.Split(cluster, "/")
-	if len(p) != 4 || strings.HasPrefix(cluster, externalPrefix) {
+	if len(p) != 4 || strings.HasPrefix(cluster, externalPrefix) || strings.HasPrefix(cluster, proxiedPrefix) {
 		return Upstream{}, false
 	}
 	return Upstream{p[0] + "/" + p[1], p[2], p[3]}, true

@@ -45,7 +45,8 @@ func Bootstrap(cfg Config, who ca.Identity) ([]byte, error) {
 		"stats_config": obj{"stats_matcher": obj{"inclusion_list": obj{"patterns": statPatterns()}}},
 		// Which role a proxy has its listeners tell; until then it counts as a sidecar,
 		// and the agent of a gateway sets its limits through the admin layer (role.go).
-		"layered_runtime": obj{"layers": []obj{{"name": "meshc", "static_layer": hop.Runtime()}, {"name": "role", "admin_layer": obj{}}}},
+		"layered_runtime":      obj{"layers": []obj{{"name": "meshc", "static_layer": hop.Runtime()}, {"name": "role", "admin_layer": obj{}}}},
+		"bootstrap_extensions": hop.Extensions(),
 		// Envoy warns about an unlimited number of connections, rightly.
 		"overload_manager": obj{"resource_monitors": []obj{{
 			"name": "envoy.resource_monitors.global_downstream_max_connections",

@@ -154,6 +154,10 @@ const (
 	// that are known beforehand.
 	// Example: `external: all: {hosts: ["*"], endpoints: dynamic: {}, port: own: {number: 443, protocol: "tls"}}`.
 	CodeDynamic Code = "MESH0271"
+	// CodeProxied is an external behind an HTTP proxy that says what needs several places, or a place that nobody can
+	// name to it.
+	// Example: `external: pay: {endpoints: static: ["192.0.2.1:443", "192.0.2.2:443"], hosts: ["pay.example"], port: api: number: 443, via: proxy: "proxy.example:3128"}`.
+	CodeProxied Code = "MESH0273"
 	// CodeUnverified is an external that may prove any name.
 	// Example: `external: cdn: {hosts: ["cdn.example"], port: api: number: 443, tls: sans: ["*"]}`.
 	CodeUnverified Code = "MESH0252"

@@ -150,5 +150,19 @@ func Runtime() map[string]any {
 	}
 }
 
+// tunnelBuffer is how much a connection between two listeners of one proxy may hold, in KiB.
+const tunnelBuffer = 64
+
+// Extensions are what every proxy's bootstrap has beside: listeners that the proxy itself connects to.
+func Extensions() []map[string]any {
+	return []map[string]any{{
+		"name": "envoy.bootstrap.internal_listener",
+		"typed_config": map[string]any{
+			"@type":          "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener",
+			"buffer_size_kb": tunnelBuffer,
+		},
+	}}
+}
+
 // GatewayRuntime is what a gateway sets instead: Envoy's own defaults.
 func GatewayRuntime() map[string]any { return map[string]any{resetsKey: 500} }

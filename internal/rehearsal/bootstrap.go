@@ -20,6 +20,7 @@ type object = map[string]any
 const (
 	localCluster    = "app/"
 	externalCluster = "external/"
+	proxyCluster    = "proxy/"
 	inboundListener = "inbound/"
 )
 
@@ -28,6 +29,7 @@ const (
 type places struct {
 	apps    map[string][]string // addresses of the applications of a cluster "app/…" or "external/…"
 	sockets map[string][]string // Unix sockets of the listener "inbound/…", or "gateway/…" of a way out
+	proxy   string              // address of the HTTP proxy that stands for all, "" if none is needed
 	own     int                 // which workload of its class it is
 }
 
@@ -72,9 +74,12 @@ func bootstrap(r release.Release, class release.Class, at places, secrets []any,
 		clusters = append(clusters, c)
 	}
 	for _, l := range list(static["listeners"]) {
-		if sockets, ok := at.sockets[text(l["name"])]; ok {
+		switch sockets, ok := at.sockets[text(l["name"])]; {
+		case ok:
 			l["address"] = pipe(sockets[at.own])
-		} else {
+		case l["internal_listener"] != nil:
+			// nobody outside connects to it
+		default:
 			l["address"] = tcpAddress(loopback, 0)
 		}
 	}
@@ -94,8 +99,15 @@ func bootstrap(r release.Release, class release.Class, at places, secrets []any,
 // settle gives a cluster its endpoints: the workload's own application, or all of a destination.
 func (at places) settle(c object) error {
 	name := text(c["name"])
+	if direct, ok := release.ParseProxied(name); ok {
+		return at.askFor(c, direct)
+	}
 	var where []object
-	if addrs, ok := at.apps[name]; ok {
+	addrs, ok := at.apps[name]
+	if strings.HasPrefix(name, proxyCluster) {
+		addrs, ok = []string{at.proxy}, true
+	}
+	if ok {
 		if strings.HasPrefix(name, localCluster) {
 			addrs = addrs[at.own : at.own+1]
 		}

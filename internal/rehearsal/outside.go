@@ -13,6 +13,8 @@ import (
 	"math/big"
 	"strings"
 	"time"
+
+	"meshc.dev/meshc/compiler/release"
 )
 
 // proof is what an external has to prove by TLS: one of the names, by an authority of a secret.
@@ -26,6 +28,7 @@ func proofOf(cluster []byte) (*proof, error) {
 	var c struct {
 		Socket struct {
 			Config struct {
+				Within json.RawMessage `json:"transport_socket"`
 				Common struct {
 					Combined struct {
 						Default struct {
@@ -42,6 +45,9 @@ func proofOf(cluster []byte) (*proof, error) {
 	}
 	if err := json.Unmarshal(cluster, &c); err != nil {
 		return nil, fmt.Errorf("reading a cluster: %w", err)
+	}
+	if within := c.Socket.Config.Within; within != nil { // behind an HTTP proxy
+		return proofOf(fmt.Appendf(nil, `{"transport_socket": %s}`, within))
 	}
 	combined := c.Socket.Config.Common.Combined
 	p := proof{roots: combined.Roots.Name}
@@ -122,4 +128,7 @@ func (o outsiders) secrets(names []string) []any {
 }
 
 // isOutside reports whether a cluster leads to an external.
-func isOutside(cluster any) bool { return strings.HasPrefix(text(cluster), externalCluster) }
+func isOutside(cluster any) bool {
+	_, proxied := release.ParseProxied(text(cluster))
+	return proxied || strings.HasPrefix(text(cluster), externalCluster)
+}

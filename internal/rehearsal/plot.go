@@ -15,6 +15,8 @@ type plot struct {
 	classes      []release.Class
 	inbound      []listener
 	applications []application
+	// proxied says that some external is reached through an HTTP proxy.
+	proxied bool
 }
 
 // listener is an inbound listener and the class that has it.
@@ -72,10 +74,18 @@ func cut(r compiler.Rehearsal) (plot, error) {
 
 // addApplication adds what stands behind a cluster that no proxy answers for.
 func (p *plot) addApplication(r release.Release, class release.Class, c release.Resource) error {
-	if !strings.HasPrefix(c.Name, localCluster) && !strings.HasPrefix(c.Name, externalCluster) {
+	name := c.Name
+	if direct, ok := release.ParseProxied(c.Name); ok {
+		name = direct
+	}
+	if strings.HasPrefix(name, proxyCluster) {
+		p.proxied = true
+		return nil
+	}
+	if !strings.HasPrefix(name, localCluster) && !strings.HasPrefix(name, externalCluster) {
 		return fmt.Errorf("no proxy answers for cluster %q of %s", c.Name, class)
 	}
-	if slices.ContainsFunc(p.applications, func(a application) bool { return a.name == c.Name }) {
+	if slices.ContainsFunc(p.applications, func(a application) bool { return a.name == name }) {
 		return nil
 	}
 	b, err := r.Blob(c.Digest)
@@ -86,10 +96,10 @@ func (p *plot) addApplication(r release.Release, class release.Class, c release.
 	if err != nil {
 		return err
 	}
-	if !strings.HasPrefix(c.Name, localCluster) {
+	if !strings.HasPrefix(name, localCluster) {
 		class = release.Class{}
 	}
-	p.applications = append(p.applications, application{c.Name, class, isTCP(b), proves})
+	p.applications = append(p.applications, application{name, class, isTCP(b), proves})
 	return nil
 }
 

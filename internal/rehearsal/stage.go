@@ -115,6 +115,11 @@ func (s *Stage) start(ctx context.Context, bin envoybin.Binary, r compiler.Rehea
 			s.apps, at.apps[c.name] = append(s.apps, a), append(at.apps[c.name], a.addr)
 		}
 	}
+	if plot.proxied {
+		if at.proxy, err = s.serveProxy(ctx, at.apps); err != nil {
+			return err
+		}
+	}
 	s.classes = plot.classes
 	if err := s.startProxies(ctx, workloads, func(class release.Class, workload int) (*envoybin.Process, error) {
 		secrets, err := ids.secrets(class)

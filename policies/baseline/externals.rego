@@ -10,7 +10,7 @@ import data.meshc.lib.mesh
 import rego.v1
 
 # METADATA
-# title: An external is outside of node, cluster and mesh
+# title: An external is outside of node, cluster and mesh, and so is the HTTP proxy before it
 # custom:
 #   id: external-inside
 #   severity: deny
@@ -134,9 +134,10 @@ addresses(external) := (fixed | dialled) | spelt if {
 	}
 }
 
-# names are the names of an external, in small letters: those by which it is called, and the
-# one that is looked up.
-names(external) := called_by | looked_up if {
+# names are the names of an external, in small letters: those by which it is called, the
+# one that is looked up, and that of the HTTP proxy before it.
+names(external) := (called_by | looked_up) | before if {
+	before := {lower(host(name)) | name := object.get(external, "proxy", ""); name != ""}
 	called_by := {lower(name) | some name in object.get(external, "hosts", [])}
 	looked_up := {lower(host(name)) | name := object.get(external, ["endpoints", "dns"], ""); name != ""}
 }
@@ -148,7 +149,7 @@ called(external) := (full | as_written) | endpoints if {
 		some name in as_written
 		not contains(name, ".")
 	}
-	endpoints := {endpoint | some endpoint in object.get(external, ["endpoints", "static"], [])}
+	endpoints := {endpoint | some endpoint in array.concat(object.get(external, ["endpoints", "static"], []), [object.get(external, "proxy", "")])}
 }
 
 # ours are names and endpoints of the mesh's services, and what they are.

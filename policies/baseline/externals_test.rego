@@ -92,6 +92,22 @@ test_allow_loopback_in_development if {
 	found(at("169.254.169.254:80"), "explicit", []) == {"external-inside"}
 }
 
+behind(proxy) := {"id": "shop/out", "namespace": "shop", "hosts": ["pay.example"], "proxy": proxy}
+
+test_deny_a_proxy_inside if {
+	every proxy in ["127.0.0.1:3128", "[::1]:3128", "169.254.169.254:80", "localhost:3128", "metadata.google.internal:80", "kubernetes.default.svc:443", "10.1.2.3:8080", "ledger.shop:8080", "0x7f000001:80"] {
+		found(behind(proxy), "transparent", []) == {"external-inside"}
+	}
+}
+
+test_allow_a_proxy_outside if {
+	every proxy in ["10.9.0.1:3128", "proxy.corp.example:3128", "[2001:db8::1]:3128"] {
+		found(behind(proxy), "transparent", []) == set()
+	}
+}
+
+test_allow_a_proxy_inside_in_development if found(behind("127.0.0.1:3128"), "explicit", []) == set()
+
 test_deny_what_nobody_answers_for if {
 	found(at("169.254.169.254:80"), "transparent", meant) == {"external-inside-meant"}
 	found(at("169.254.169.254:80"), "transparent", [object.union(meant[0], {"reason": ""})]) == {"external-inside"}

@@ -10,12 +10,19 @@ import (
 // outside names the feature whose fields say how an external is reached.
 const outside = "external"
 
-// Through is the gateway through which an external is called, as a field; nothing if there is none.
+// ProxyBefore begins the value of that field where it is an HTTP proxy that is not of the mesh.
+const ProxyBefore = "proxy "
+
+// Through is what stands before an external, as a field: a gateway, or a proxy that is not of the mesh; nothing
+// if there is none.
 func Through(x *model.External) []space.Field {
-	if x.Via == nil {
-		return nil
+	switch {
+	case x.Via != nil:
+		return []space.Field{{Feature: outside, Name: "via", Value: model.GatewayPath(x.Via.Gateway)}}
+	case x.Proxy != "":
+		return []space.Field{{Feature: outside, Name: "via", Value: ProxyBefore + x.Proxy}}
 	}
-	return []space.Field{{Feature: outside, Name: "via", Value: model.GatewayPath(x.Via.Gateway)}}
+	return nil
 }
 
 // Outside is what is decided for calls of one port of an external, all of it at their callers'

@@ -861,7 +861,9 @@ type External struct {
 	// Grants say who may call it from other namespaces, by who-fields alone.
 	Grants []Grant `json:"grants,omitempty"`
 	// Via is the gateway through which it is called; nil: callers' proxies call it themselves.
-	Via    *Via      `json:"via,omitempty"`
+	Via *Via `json:"via,omitempty"`
+	// Proxy is the HTTP proxy outside of the mesh by which it is reached, "host:port"; "": directly.
+	Proxy  string    `json:"proxy,omitempty"`
 	Traits trait.Set `json:"traits,omitzero"`
 }
 

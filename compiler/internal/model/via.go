@@ -1,6 +1,7 @@
 package model
 
 import (
+	"net/netip"
 	"strings"
 
 	"meshc.dev/meshc/compiler/release"
@@ -45,6 +46,23 @@ const (
 // ViaName is the upstream by which callers' proxies reach an external's port through a gateway.
 func (x *External) ViaName(port string) string {
 	return release.ViaCluster(x.Via.Gateway, x.Via.Port, x.ID, port)
+}
+
+// Upstream is the name of the cluster by which proxies reach an external's port themselves. Through an HTTP proxy
+// it is another one, so that the way there is complete before the first request takes it.
+func (x *External) Upstream(port string) string {
+	if x.Proxy != "" {
+		return release.ProxiedCluster(x.ID, port)
+	}
+	return release.ExternalCluster(x.ID, port)
+}
+
+// ProxyAt is where the HTTP proxy of an external is.
+func (x *External) ProxyAt() Endpoints {
+	if ap, err := netip.ParseAddrPort(x.Proxy); err == nil {
+		return Endpoints{Static: []string{ap.String()}}
+	}
+	return Endpoints{DNS: x.Proxy}
 }
 
 // ExitName is the RouteConfiguration of requests to an external's port at the gateway that leads there.

@@ -161,7 +161,7 @@ func wordOutside(before, after []space.Field) (Class, string) {
 	}{
 		{outsideAddress, moved, ""},
 		{outsideProtocol, protocolClass(before, after), ""},
-		{outsideVia, viaClass(before), ""},
+		{outsideVia, viaClass(before, after), ""},
 		{outsideDialled, Narrowing, ": whoever still calls %s is not answered"},
 	} {
 		b, a := Value(before, x.name), Value(after, x.name)
@@ -177,10 +177,12 @@ func wordOutside(before, after []space.Field) (Class, string) {
 	return class, strings.Join(texts, ", ")
 }
 
-// viaClass is that of another gateway before an external. A first one holds who may call besides the callers'
-// own proxies; without it, or with another one, somebody else does than before, who sees all of it.
-func viaClass(before []space.Field) Class {
-	if Value(before, outsideVia) == "" {
+// viaClass is that of another gateway, or HTTP proxy, before an external. A first gateway holds who may call besides
+// the callers' own proxies, and a first proxy of others may refuse, and reads no more than the name where TLS goes
+// through it from end to end. Without what was there, or with another one, somebody else does than before, who may see all of it.
+func viaClass(before, after []space.Field) Class {
+	p := model.Protocol(Value(after, outsideProtocol))
+	if v := Value(after, outsideVia); Value(before, outsideVia) == "" && (!strings.HasPrefix(v, eval.ProxyBefore) || p.Secured() || p == model.TLS) {
 		return Narrowing
 	}
 	return Weakening

@@ -10,7 +10,6 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
-	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -48,14 +47,13 @@ func (l *linker) external(p *pkg, e intent.Entry) {
 	place := &Place{l: l, pkg: p, self: x.ID, external: x}
 	x.Traits = l.traits(append([]carrier{{on: OnExternal, node: n}}, l.around(p)...), place, path)
 	if x.Endpoints.Dynamic {
-		x.Traits = x.Traits.Without(func(v trait.Value) bool {
-			return slices.ContainsFunc(l.rules, func(r Rule) bool { return r.Places && r.Name == v.TraitName() })
-		})
+		x.Traits = l.withoutPlaces(x.Traits)
 	}
 	x.Routes = l.externalRoutes(n, place)
 	l.keepsHost(x)
 	x.Grants = l.externalGrants(p, x, n)
 	x.Via = l.via(p, x, n)
+	l.proxied(x, n)
 	if inside := n.Field("inside"); inside.Exists() {
 		l.exceptions = append(l.exceptions, Exception{Path: path, Kind: "external", Owner: inside.Field("owner").Str(), Reason: inside.Field("reason").Str()})
 	}

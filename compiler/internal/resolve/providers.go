@@ -123,6 +123,11 @@ func (l *linker) checkKeys() {
 				WithRelated(l.lineOf(model.ExternalPath(x.ID)), "the external").WithFix("declare the one host that is meant as an external of its own"))
 			continue
 		}
+		if x != nil && x.Proxy != "" { // Envoy fetches keys in a thread that cannot reach listeners of its own
+			l.add(diag.New(diag.CodeProxied, l.lineOf(model.ProviderPath(p.ID)), "provider %q fetches its keys from external %q, which is behind an HTTP proxy: Envoy fetches none through that", p.ID, x.ID).
+				WithRelated(l.lineOf(model.ExternalPath(x.ID)), "the external").WithFix("call it through a gateway of the mesh (`via: gateway`), directly, or write the keys (`keys: inline`)"))
+			continue
+		}
 		if x == nil || x.Namespace == namespace || slices.ContainsFunc(x.Grants, func(g model.Grant) bool { return g.Mesh || slices.Contains(g.Namespaces, namespace) }) {
 			continue
 		}

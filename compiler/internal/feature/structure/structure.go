@@ -399,15 +399,18 @@ var Externals = feature.Structure{
 	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the callers' proxies know where it is"), GatewayAPI: coverage.Refuse("a backend is a Service"),
 }
 
-// Via are the gateways through which externals are called.
+// Via are the gateways, and the HTTP proxies of others, through which externals are called.
 var Via = feature.Structure{
-	Name: "external.via", What: "Gateways through which externals are called, which hold who may.",
+	Name: "external.via", What: "Gateways through which externals are called, which hold who may; or HTTP proxies of others, by CONNECT.",
 	Example: `mesh: {gateway: out: port: mesh: {number: 15443, protocol: "mesh"}, external: pay: {hosts: ["pay.example"], port: api: number: 443, via: gateway: "out"}}`, Lost: plan.Weakening,
 	Uses: func(m *model.Mesh) []coverage.Use {
 		var out []coverage.Use
 		for _, x := range m.Externals {
-			if x.Via != nil {
+			switch {
+			case x.Via != nil:
 				out = append(out, use(model.ExternalPath(x.ID), "gateway %q before the external %q", x.Via.Gateway, x.ID))
+			case x.Proxy != "":
+				out = append(out, use(model.ExternalPath(x.ID), "the HTTP proxy %q before the external %q", x.Proxy, x.ID))
 			}
 		}
 		return out

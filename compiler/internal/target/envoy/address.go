@@ -101,7 +101,7 @@ func (t target) cluster() string {
 		return t.external.ViaName(t.port.Name)
 	}
 	if t.external != nil {
-		return model.ExternalClusterName(t.external.ID, t.port.Name)
+		return t.external.Upstream(t.port.Name)
 	}
 	return model.ClusterName(t.service.ID, t.port.Name, t.version.Name)
 }

@@ -87,10 +87,10 @@ func StaticBootstrap(rs []Resource) ([]byte, error) {
 		}
 		switch r.Type {
 		case release.ClusterType:
-			b.unique(v)
+			b.unique(r.Type, v)
 			b.clusters = append(b.clusters, v)
 		case release.ListenerType:
-			b.unique(v)
+			b.unique(r.Type, v)
 			b.readdress(v)
 			b.inline(v)
 			b.listeners = append(b.listeners, v)
@@ -120,11 +120,12 @@ type bootstrap struct {
 	routes              map[string]any
 }
 
-// unique gives a repeated name a suffix.
-func (b *bootstrap) unique(v map[string]any) {
+// unique gives a name that is repeated among resources of one type a suffix.
+func (b *bootstrap) unique(typ release.TypeURL, v map[string]any) {
 	name, _ := v["name"].(string)
-	b.names[name]++
-	if n := b.names[name]; n > 1 {
+	key := string(typ) + " " + name
+	b.names[key]++
+	if n := b.names[key]; n > 1 {
 		v["name"] = name + "#" + strconv.Itoa(n)
 	}
 }
@@ -225,8 +226,9 @@ func (b *bootstrap) render() ([]byte, error) {
 		}
 	}
 	return canon.JSON(map[string]any{
-		"node":            map[string]any{"id": "validate", "cluster": "meshc"},
-		"layered_runtime": map[string]any{"layers": []any{map[string]any{"name": "meshc", "static_layer": hop.Runtime()}}},
+		"node":                 map[string]any{"id": "validate", "cluster": "meshc"},
+		"layered_runtime":      map[string]any{"layers": []any{map[string]any{"name": "meshc", "static_layer": hop.Runtime()}}},
+		"bootstrap_extensions": hop.Extensions(),
 		"dynamic_resources": map[string]any{"ads_config": map[string]any{
 			"api_type": "DELTA_GRPC", "transport_api_version": "V3", "set_node_on_first_message_only": true,
 			"grpc_services": []any{map[string]any{"envoy_grpc": map[string]any{"cluster_name": "xds"}}},

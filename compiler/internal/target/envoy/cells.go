@@ -307,6 +307,8 @@ func (x *Ctx) Cluster(t model.Target) string {
 		name = model.ExternalClusterName(t.Service, t.Port)
 		if e := x.Mesh.External(t.Service); e != nil && e.Via != nil && (x.Gateway == nil || x.Gateway.ID != e.Via.Gateway) {
 			name = e.ViaName(t.Port)
+		} else if e != nil {
+			name = e.Upstream(t.Port)
 		}
 	}
 	x.Names(release.ClusterType, name)

@@ -53,8 +53,11 @@ func (e *emitter) class(c scope) snapshot {
 	for _, name := range slices.Sorted(maps.Keys(n)) {
 		if !n[name].named || named[name] {
 			s.entries = append(s.entries, e.cluster(name, n[name]))
+		} else {
+			delete(n, name)
 		}
 	}
+	s.proxies(e, n)
 	s.seal(e)
 	return s
 }

@@ -58,10 +58,13 @@ func (e *emitter) serviceCluster(s *model.Service, p model.Port, v model.Version
 // externalCluster is the upstream for an external's port, as it is without features.
 func externalCluster(x *model.External, p model.Port) (*clusterv3.Cluster, *release.Endpoints, error) {
 	at := x.At(p)
-	if at.Dynamic {
+	switch {
+	case x.Proxy != "":
+		return proxied(x, p), nil, nil
+	case at.Dynamic:
 		return lookedUp(x, p), nil, nil
 	}
-	return newCluster(model.ExternalClusterName(x.ID, p.Name), at.Static, at)
+	return newCluster(x.Upstream(p.Name), at.Static, at)
 }
 
 // localCluster is the application behind a sidecar: on the loopback, or (redirection)
@@ -203,6 +206,10 @@ func (e *emitter) buildExternalCluster(t target, routes []routeTrait, out *entry
 	e.applyRouteTraits(c, routes, x)
 	speak(c, http)
 	out.discovers(live)
+	if proxy := t.external.Proxy; proxy != "" {
+		c.TransportSocket = connects(c.TransportSocket)
+		out.need(release.ListenerType, proxyName+proxy)
+	}
 	e.seal(out, release.ClusterType, c.Name, path, c)
 }
 

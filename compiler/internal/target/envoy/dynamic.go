@@ -57,7 +57,7 @@ func inside() *rbacconfigv3.RBAC {
 
 // names is the cache of names of an external's port. Cluster and filter name the same one.
 func names(x *model.External, p model.Port) *dfpv3.DnsCacheConfig {
-	return &dfpv3.DnsCacheConfig{Name: model.ExternalClusterName(x.ID, p.Name)}
+	return &dfpv3.DnsCacheConfig{Name: x.Upstream(p.Name)}
 }
 
 // lookUpHost has a route's requests go where their host is.
@@ -73,7 +73,7 @@ func lookUpHost(r *routev3.Route, x *model.External, p model.Port) {
 
 // lookedUp is the cluster that goes where the name is.
 func lookedUp(x *model.External, p model.Port) *clusterv3.Cluster {
-	c := baseCluster(model.ExternalClusterName(x.ID, p.Name))
+	c := baseCluster(x.Upstream(p.Name))
 	c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED
 	c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
 		Name: clusterDynamic, TypedConfig: pack(&dfpclusterv3.ClusterConfig{

@@ -41,7 +41,7 @@ func (e *emitter) shares(to []model.Target) []share {
 		s := share{cluster: model.ClusterName(t.Service, t.Port, t.Version), weight: uint32(weights[i]), to: t}
 		if x := e.m.External(t.Service); x != nil {
 			p, _ := x.Port(t.Port)
-			s.cluster, s.external, s.traits = model.ExternalClusterName(t.Service, t.Port), true, x.TraitsAt(p)
+			s.cluster, s.external, s.traits = x.Upstream(t.Port), true, x.TraitsAt(p)
 			if e.goesVia(x) { // whose proxies do what the external asks for
 				s.cluster, s.traits = x.ViaName(t.Port), trait.Set{}
 			}

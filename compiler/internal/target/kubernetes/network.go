@@ -397,6 +397,9 @@ func (e *emitter) exit(v *model.Via) []rule {
 
 // externally is where a port of an external is.
 func externally(x *model.External, p model.Port) rule {
+	if x.Proxy != "" {
+		return outside(x.ProxyAt())
+	}
 	if x.Endpoints.Dynamic {
 		return rule{Ports: []policyPort{{"TCP", p.Number}}}
 	}
