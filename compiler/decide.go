@@ -446,7 +446,7 @@ func (r Request) sent(g *model.Gateway, port model.Port) eval.Sent {
 	s := eval.Sent{Door: r.door(), HTTP: orElse(r.HTTP, HTTP11), Method: orElse(r.Method, "GET"), Target: orElse(r.Path, "/"), Host: r.Host, Headers: r.Headers}
 	s.TLS = port.Protocol == model.HTTPS
 	if g != nil {
-		s.Hops = g.TrustedHops
+		s.Hops, s.Takes10 = g.TrustedHops, g.HTTP10
 	}
 	return s
 }

@@ -23,7 +23,7 @@ func byHand() map[string][]string {
 		"#ServicePort":   {"number", "protocol", "main"},
 		"#Call":          {"local", "port", "until", "owner", "reason"},
 		"#ServiceRoute":  {"to", "canary", "destination", "priority", "match", "until", "owner", "reason"},
-		"#Gateway":       {"port", "address", "serviceAccount", "autoscale", "trustedHops", "host"},
+		"#Gateway":       {"port", "address", "serviceAccount", "autoscale", "trustedHops", "http10", "host"},
 		"#GatewayHost":   {"route", "ports", "tls"},
 		"#GatewayRoute":  {"to", "canary", "destination", "priority", "match", "until", "owner", "reason"},
 		"#External":      {"port", "hosts", "endpoints", "addresses", "route"},
@@ -535,6 +535,9 @@ func (m *Mesh) gateway(r *rand.Rand, space *object) {
 	if p.chance(50) {
 		d.Ports, text = append(d.Ports, "https"), `{port: http: number: 8443, port: https: {number: 9443, protocol: "https"}}`
 		m.put(space, `certificate: {one: file: "one", two: file: "two"}`)
+	}
+	if p.chance(20) {
+		text = "{http10: true, " + strings.TrimPrefix(text, "{")
 	}
 	if p.chance(50) {
 		text = fmt.Sprintf("{trustedHops: %d, %s", pick(p, 0, 1, 1, 2), strings.TrimPrefix(text, "{"))

@@ -38,6 +38,8 @@ type Sent struct {
 	Hops uint32
 	// HTTP is HTTP10, HTTP11 or HTTP2.
 	HTTP string
+	// Takes10 says that the door takes requests of HTTP/1.0.
+	Takes10 bool
 	// Target is the request's target (RFC 9112 section 3.2): a path with its query, a URI, "*", or
 	// for CONNECT a host and its port. Over HTTP/2 it is ":path".
 	Method, Target string
@@ -154,7 +156,7 @@ func (r *reading) http1() *refusal {
 	if p := r.absolute(); p != nil {
 		return p
 	}
-	if r.HTTP == HTTP10 {
+	if r.HTTP == HTTP10 && !r.Takes10 {
 		return &refusal{upgradeRequired, "HTTP/1.0 is not spoken"}
 	}
 	if !hop.PossibleAuthority(r.host) && r.host != "" {

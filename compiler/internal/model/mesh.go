@@ -692,6 +692,8 @@ type Gateway struct {
 	Says map[string]PortSays `json:"says,omitempty"`
 	// TrustedHops is how many proxies in front of it are believed what they write of visitors, 0 to 16.
 	TrustedHops uint32 `json:"trusted_hops,omitempty"`
+	// HTTP10 says that it takes requests of HTTP/1.0.
+	HTTP10 bool `json:"http10,omitempty"`
 	// Autoscale says how many pods it has, nil for a fixed number.
 	Autoscale *Autoscale `json:"autoscale,omitempty"`
 	// Denies are for all hosts, and so are ShadowDenies, which are counted alone.

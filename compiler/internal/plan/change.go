@@ -128,6 +128,8 @@ const (
 	GatewayGone     What = "gatewayGone"
 	Pods            What = "pods"
 	TrustedMore     What = "trustedMore"
+	OldTaken        What = "oldTaken"
+	OldRefused      What = "oldRefused"
 	TrustedFewer    What = "trustedFewer"
 	HTTPSNew        What = "httpsNew"
 	HTTPSGone       What = "httpsGone"
@@ -233,6 +235,8 @@ var sentences = map[What]string{
 	GatewayNew:      "gateway is new, on {after}",
 	GatewayGone:     "gateway is gone",
 	Pods:            "has {before|a fixed number of pods} → {after|a fixed number of pods}",
+	OldTaken:        "takes requests of HTTP/1.0",
+	OldRefused:      "takes no requests of HTTP/1.0 any more: they are answered 426",
 	TrustedMore:     "believes {before} → {after} in front of it: whoever reaches it past them chooses scheme and client address of his requests",
 	TrustedFewer:    "believes {before} → {after} in front of it: scheme and client address of requests are what the nearer one has seen",
 	HTTPSNew:        "host {host} is reached by HTTPS, with {after}; plain HTTP: serve → {plain}",

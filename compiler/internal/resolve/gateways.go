@@ -32,6 +32,11 @@ func (l *linker) gateway(p *pkg, e intent.Entry) {
 		}
 	}
 	g.TrustedHops = uint32(n.Field("trustedHops").Int())
+	g.HTTP10 = n.Field("http10").Bool()
+	if g.HTTP10 && !slices.ContainsFunc(g.Ports, func(p model.Port) bool { return p.Protocol == model.HTTP || p.Protocol == model.HTTPS }) {
+		l.add(diag.New(diag.CodeNever, n.Field("http10").Pos(), "gateway %q takes HTTP/1.0, and none of its ports takes requests of visitors", g.ID).
+			WithFix("delete it, or add a port: http: number: 80"))
+	}
 	if a := n.Field("autoscale"); a.Exists() {
 		g.Autoscale = l.autoscale(g, a)
 	}

@@ -121,6 +121,7 @@ func Structure() []feature.Structure {
 		structure.ProxyProtocol,
 		structure.Splits,
 		structure.TrustedHops,
+		structure.HTTP10,
 		structure.Autoscale,
 		structure.CertificateFiles,
 		structure.CertificateSecrets,

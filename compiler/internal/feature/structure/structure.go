@@ -297,6 +297,20 @@ var TrustedHops = feature.Structure{
 	GatewayAPI: coverage.Refuse("whom its proxies believe is each implementation's affair").WithFix("set it there and accept the loss, or compile without the target gateway-api"),
 }
 
+// HTTP10 is which gateways take requests of HTTP/1.0.
+var HTTP10 = feature.Structure{
+	Name: "http10", What: "Whether a gateway takes requests of HTTP/1.0.",
+	Example: `mesh: gateway: edge: {port: http: number: 80, http10: true, host: "*": route: default: to: cart: 100}`, Lost: plan.Narrowing,
+	Uses: ofGateways(func(g *model.Gateway) []coverage.Use {
+		if !g.HTTP10 {
+			return nil
+		}
+		return []coverage.Use{use(model.GatewayPath(g.ID), "that gateway %q takes HTTP/1.0", g.ID)}
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the gateway's proxies take it"),
+	GatewayAPI: coverage.Refuse("which versions of HTTP its proxies take is each implementation's affair").WithFix("set it there and accept the loss, or compile without the target gateway-api"),
+}
+
 // certificates are the uses of certificates that lie where wanted says.
 func certificates(wanted func(model.Certificate) bool) func(*model.Mesh) []coverage.Use {
 	return func(m *model.Mesh) []coverage.Use {

@@ -63,6 +63,9 @@ func (e *emitter) gatewayManager(g *model.Gateway, p model.Port, hosts []model.H
 	x := Ctx{Gateway: g, path: model.GatewayPath(g.ID)}
 	m := e.ownManager(atGateway, routes, g.Traits, x, out)
 	e.door(m, g, hosts, x)
+	if g.HTTP10 {
+		m.HttpProtocolOptions = &corev3.Http1ProtocolOptions{AcceptHttp_10: true}
+	}
 	if g.TrustedHops > 0 {
 		m.XffNumTrustedHops = g.TrustedHops
 		m.EarlyHeaderMutationExtensions[0] = earlyMutations(hop.Gateway, true)
