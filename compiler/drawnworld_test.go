@@ -280,6 +280,7 @@ type part struct {
 type drawnAnswer struct {
 	Status int    `json:"status"`
 	Body   string `json:"body"`
+	File   string `json:"file"` // which says what nobody writes as a body
 }
 
 type drawnMatch struct {

@@ -92,6 +92,8 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#ProcessPart":                 {`"requestHeaders"`}, // a stream has no end for which to wait, and nobody looks
 		"#ProcessHeaders:#ClaimHeader": {"x-seen"},
 		"#Lua.code":                    scripts(),
+		"#Lua.file":                    {"script.lua"},
+		"#Respond.file":                {"page.html"},
 		"#LuaHeaders:#ClaimHeader":     {"x-lua"}, // nothing else speaks of what nobody knows
 		"#Via.gateway":                 {"edge/out"},
 		"#ProxyAddress":                {"192.0.2.77:3128", "proxy.test:3128"},

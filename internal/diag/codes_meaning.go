@@ -173,6 +173,9 @@ const (
 	// look, or (warning) that believes tokens for any audience; or a use of several that cannot be told apart.
 	// Example: `jwt: corp: {issuer: "https://id.example", keys: inline: "{}"}`.
 	CodeToken Code = "MESH0264"
+	// CodeFile is the name of a file of the repository that is not there, is no text, or lies in two places.
+	// Example: `respond: {status: 503, file: "closed.html"}` without such a file beside it.
+	CodeFile Code = "MESH0265"
 	// CodePatch is a `patch` that is no part of the message it is for, or sets what intent decides.
 	// Example: `patch: wide: {at: "manager", merge: max_request_header_kb: 96}`, a field that there is not.
 	CodePatch Code = "MESH0276"

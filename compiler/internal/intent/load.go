@@ -45,7 +45,7 @@ const defaultEnvironment = "default"
 func Load(t source.Tree, o Options) (*Intent, diag.List) {
 	l, diags := newLayout(t)
 	s := &session{layout: l, options: o}
-	in := &Intent{Tree: t.Digest(), Files: l.files()}
+	in := &Intent{Tree: t.Digest(), Files: l.files(), tree: t}
 	if d, ok := l.notTop(); ok {
 		return in, diag.List{d}
 	}

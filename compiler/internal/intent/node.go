@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 
+	"meshc.dev/meshc/compiler/internal/source"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -18,6 +19,7 @@ type Intent struct {
 	// Files lists the files of each package by its folder, sorted: its own, and those of
 	// every environment that join it there, the chosen one's or not.
 	Files map[string][]string
+	tree  source.Tree
 }
 
 // Package is what one package says. Read only: it may be shared with later loads.

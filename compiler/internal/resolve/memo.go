@@ -94,7 +94,7 @@ func (m *Memo) proved(mesh *model.Mesh) {
 // linked is the link of one unit and all that it depends on. Immutable.
 type linked struct {
 	// What it depends on: the package, its frame, what names mean, and the compile
-	// date, as far as something in the unit ends.
+	// date, as far as something in the unit ends, and the files that it names.
 	from      *intent.Package
 	namespace string
 	owner     string
@@ -104,6 +104,7 @@ type linked struct {
 	around    [2]*intent.Package
 	tables    [sha256.Size]byte
 	dates     span
+	named     map[naming][]intent.Beside
 
 	diags      diag.List // of ends that have passed only, which name no other package
 	service    *model.Service
@@ -118,7 +119,7 @@ type linked struct {
 // holds reports whether k is the link of a unit of p; around are p's surroundings.
 func (l *linker) holds(k *linked, p *pkg, around [2]*intent.Package) bool {
 	return k != nil && k.from == p.from && k.namespace == p.namespace && k.owner == p.owner && k.guest == p.guest && k.mtls == l.modes[p] && k.access == keyOf(l.accesses[p]) && k.around == around &&
-		k.tables == l.digest && k.dates.holds(l.at)
+		k.tables == l.digest && k.dates.holds(l.at) && l.stillNamed(k.named)
 }
 
 // span is the dates between two ends of something temporary: at all of them the
@@ -267,10 +268,10 @@ func (l *linker) linkAlone(p *pkg, u unit, around [2]*intent.Package, before *li
 	alone.mesh = &model.Mesh{Environment: l.mesh.Environment, TrustDomain: l.mesh.TrustDomain, Capture: l.mesh.Capture}
 	alone.begin(nil)
 	alone.expiries, alone.owners, alone.broken = map[time.Time]bool{}, map[string]string{}, map[string]bool{}
-	alone.diags, alone.exceptions, alone.dates = nil, nil, span{}
+	alone.diags, alone.exceptions, alone.dates, alone.named = nil, nil, span{}, nil
 	alone.linkUnit(p, u)
 	k := &linked{
-		from: p.from, namespace: p.namespace, owner: p.owner, guest: p.guest, mtls: l.modes[p], access: keyOf(l.accesses[p]), around: around, tables: l.digest, dates: alone.dates, diags: alone.diags,
+		from: p.from, namespace: p.namespace, owner: p.owner, guest: p.guest, mtls: l.modes[p], access: keyOf(l.accesses[p]), around: around, tables: l.digest, dates: alone.dates, named: alone.named, diags: alone.diags,
 		externals: alone.mesh.Externals, places: alone.own, expiries: alone.expiries, exceptions: alone.exceptions, owners: alone.owners,
 	}
 	maps.DeleteFunc(*alone.own, func(path string, _ diag.Pos) bool { // what is declared has its line
@@ -311,6 +312,9 @@ func (l *linker) merge(path string, k *linked) {
 	l.units[path] = k.places
 	maps.Copy(l.expiries, k.expiries)
 	maps.Copy(l.owners, k.owners)
+	for n, found := range k.named {
+		l.note(n, found)
+	}
 	l.exceptions = append(l.exceptions, k.exceptions...)
 	l.diags = append(l.diags, k.diags...)
 }

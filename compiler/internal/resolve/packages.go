@@ -44,7 +44,7 @@ func declare(in *intent.Intent) *declared {
 		l.declareCollectors(l.root)
 		l.declareLimiters(l.root)
 	}
-	l.places, l.problems = l.own, l.diags
+	l.places, l.problems, l.declared.named = l.own, l.diags, l.named
 	l.declared.digest = l.tables(in.Environment)
 	return l.declared
 }

@@ -26,11 +26,11 @@ func (l *linker) declareProviders(p *pkg) {
 		if !l.free(model.ProviderPath(id), "provider", id, e.Node.Pos()) {
 			continue
 		}
-		l.providers[id] = l.provider(id, e.Node)
+		l.providers[id] = l.provider(p, id, e.Node)
 	}
 }
 
-func (l *linker) provider(id string, n intent.Node) model.Provider {
+func (l *linker) provider(p *pkg, id string, n intent.Node) model.Provider {
 	out := model.Provider{ID: id, Issuer: n.Field("issuer").Str(), Audiences: n.Field("audiences").Strings(), Forward: n.Field("forward").Bool(), From: l.tokens(n.Field("from"))}
 	slices.Sort(out.Audiences)
 	out.Audiences = slices.Compact(out.Audiences)
@@ -38,8 +38,13 @@ func (l *linker) provider(id string, n intent.Node) model.Provider {
 		l.add(diag.Warn(diag.CodeToken, n.Pos(), "provider %q says no audience: tokens that %s signs for any other application sign in here, too", id, out.Issuer).
 			WithFix(`write what tokens for you say in "aud", like audiences: ["shop"]`))
 	}
-	if keys := n.Field("keys"); l.oneOf(keys, "inline", "url") == "inline" {
-		out.Keys = l.inlineKeys(id, keys.Field("inline"))
+	switch keys := n.Field("keys"); l.oneOf(keys, "inline", "file", "url") {
+	case "inline":
+		out.Keys = l.keysOf(id, keys.Field("inline"), keys.Field("inline").Str())
+	case "file":
+		if text, ok := l.fileText(p, keys.Field("file")); ok {
+			out.Keys = l.keysOf(id, keys.Field("file"), text)
+		}
 	}
 	for _, c := range n.Field("claims").Fields() {
 		header := strings.ToLower(c.Name)
@@ -61,8 +66,9 @@ func (l *linker) provider(id string, n intent.Node) model.Provider {
 	return out
 }
 
-func (l *linker) inlineKeys(id string, n intent.Node) string {
-	keys, err := keySet(n.Str())
+// keysOf is the JWK Set that n says.
+func (l *linker) keysOf(id string, n intent.Node, text string) string {
+	keys, err := keySet(text)
 	if err != nil {
 		l.add(diag.New(diag.CodeToken, n.Pos(), "the keys of provider %q cannot be used: %v", id, err).
 			WithFix("write the JWK Set that the issuer publishes as its jwks_uri, with public keys alone"))

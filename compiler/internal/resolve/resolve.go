@@ -69,7 +69,8 @@ type declared struct {
 	home    map[string]*pkg
 	uses    map[string][]use
 
-	places   *release.Provenance // of what is declared
+	named    map[naming][]intent.Beside // files whose text is declared
+	places   *release.Provenance        // of what is declared
 	problems diag.List
 	digest   [sha256.Size]byte // of the tables that linking looks names up in
 }
@@ -97,7 +98,8 @@ type linker struct {
 	plain        []plainWish
 	broken       map[string]bool // mesh paths of routes whose match is wrong, which are compared with no other
 
-	dates      span // in which the link is the same
+	dates      span                       // in which the link is the same
+	named      map[naming][]intent.Beside // the files on which it depends
 	expiries   map[time.Time]bool
 	exceptions []Exception
 	owners     map[string]string
@@ -144,7 +146,7 @@ func Mesh(in *intent.Intent, rules []Rule, words []Word, at time.Time, memo *Mem
 	l.checkAdmitted()
 	r := l.result()
 	for _, p := range l.pkgs {
-		r.Packages = append(r.Packages, Package{Dir: p.dir, Owner: p.owner, Files: in.Files[p.dir], Pos: p.node.Pos()})
+		r.Packages = append(r.Packages, Package{Dir: p.dir, Owner: p.owner, Files: l.filesOf(p), Pos: p.node.Pos()})
 	}
 	slices.SortFunc(r.Packages, func(a, b Package) int { return strings.Compare(a.Dir, b.Dir) })
 	return r, l.diags.Sorted()

@@ -23,14 +23,28 @@ func Read(fsys fs.FS) (Tree, diag.List) {
 	if err != nil && !errors.Is(err, errStop) {
 		r.fail(diag.CodeUnreadable, ".", "the repository cannot be read: %v", err)
 	}
-	for i := 0; err == nil && i < len(r.wanted); i++ {
-		err = r.read(r.wanted[i])
+	if err == nil {
+		err = r.readWanted()
+	}
+	if err == nil {
+		err = r.named()
 	}
 	if !r.diags.HasErrors() && !r.hasIntent {
 		r.diags = append(r.diags, diag.New(diag.CodeNoIntent, diag.Pos{}, "there is no CUE file here").
 			WithFix("run `meshc init` to make a first package, or name the folder that holds the intent"))
 	}
 	return r.tree, r.diags
+}
+
+// readWanted reads what is wanted.
+func (r *reader) readWanted() error {
+	for _, w := range r.wanted {
+		if err := r.read(w); err != nil {
+			return err
+		}
+	}
+	r.wanted, r.kept = nil, r.kept+len(r.wanted)
+	return nil
 }
 
 // errStop ends a walk whose problem is already reported.
@@ -42,6 +56,8 @@ type reader struct {
 	diags     diag.List
 	folded    map[string]string // lower-case path of a file or folder → its first spelling
 	wanted    []wanted
+	kept      int      // files that were read
+	others    []string // paths of regular files that intent may name
 	entries   int
 	total     int
 	hasIntent bool
@@ -51,6 +67,8 @@ type reader struct {
 type wanted struct {
 	path, key string
 	into      map[string][]byte
+	// named says that nothing but a text in intent asks for it, which may mean something else.
+	named bool
 }
 
 func (r *reader) fail(c diag.Code, file, format string, args ...any) {
@@ -143,6 +161,7 @@ func (r *reader) file(p string) error {
 	case ofKustomize(p):
 		return r.keep(p, p, r.tree.Files)
 	}
+	r.others = append(r.others, p)
 	return nil
 }
 
@@ -157,14 +176,18 @@ func ofKustomize(p string) bool {
 
 // keep notes a file that belongs into the tree.
 func (r *reader) keep(p, key string, into map[string][]byte) error {
-	if !r.checkName(p) {
+	return r.want(wanted{path: p, key: key, into: into})
+}
+
+func (r *reader) want(w wanted) error {
+	if !r.checkName(w.path) {
 		return nil
 	}
-	if len(r.wanted) >= MaxFiles {
+	if r.kept+len(r.wanted) >= MaxFiles {
 		r.fail(diag.CodeTooLarge, "", "the repository has more than %d files of intent", MaxFiles)
 		return errStop
 	}
-	r.wanted = append(r.wanted, wanted{p, key, into})
+	r.wanted = append(r.wanted, w)
 	return nil
 }
 
@@ -172,6 +195,8 @@ func (r *reader) keep(p, key string, into map[string][]byte) error {
 func (r *reader) read(w wanted) error {
 	b, err := read(r.fsys, w.path)
 	switch {
+	case errors.Is(err, errTooLarge) && w.named:
+		return nil // whoever means it says so
 	case errors.Is(err, errTooLarge):
 		r.diags = append(r.diags, diag.New(diag.CodeTooLarge, diag.Pos{File: w.path}, "%q is larger than %d bytes", w.path, MaxFile).
 			WithFix("split it into several files of the same package"))

@@ -55,6 +55,22 @@ func TestRead(t *testing.T) {
 		{"not read", fstest.MapFS{"a.cue": file(ok), "x_tool.cue": file(ok), "x_test.cue": file(ok), "cue.mod/local-module.cue": file(""),
 			"cue.mod/usr/meshc.dev/intent/x.cue": file(""), "nested/cue.mod/module.cue": file(""), "nested/a.cue": file(ok)}, "a.cue",
 			"warning MESH0006 cue.mod/local-module.cue\nwarning MESH0006 cue.mod/usr/meshc.dev/intent/x.cue\nwarning MESH0006 nested\nwarning MESH0006 x_test.cue\nwarning MESH0006 x_tool.cue"},
+		{"named", fstest.MapFS{
+			"a.cue":          file("package a\nx: {file: \"k.json\", \"file\": \"s/deep/l.lua\"} // \" one quote, \"c.txt\" file\n"),
+			"s/b.cue":        file("package s\nfile: \"k.json\"; y: \"deep/l.lua\"\n"),
+			"k.json":         file("{}"),
+			"s/k.json":       file("{}"),
+			"s/deep/l.lua":   file("x"),
+			"s/xk.json":      file("{}"),
+			"c.txt":          file("a comment may name it"),
+			"_h/k.json":      file("hidden"),
+			".k/k.json":      file("hidden"),
+			"n\u00e9/k.json": file("no name that intent may write"),
+			"other.json":     file("nobody names it"),
+		}, "a.cue c.txt k.json s/b.cue s/deep/l.lua s/k.json", ""},
+		{"large, named", fstest.MapFS{"a.cue": file("file: \"k.json\""), "k.json": file(strings.Repeat(" ", MaxFile+1))}, "a.cue", ""},
+		{"link, named", fstest.MapFS{"a.cue": file("file: \"k.json\""), "k.json": {Mode: fs.ModeSymlink}}, "a.cue", "error MESH0003 k.json"},
+		{"no word file", fstest.MapFS{"a.cue": file("x: \"k.json\""), "k.json": file("")}, "a.cue", ""},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

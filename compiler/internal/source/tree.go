@@ -27,8 +27,9 @@ const KustomizeFolder = "kustomize"
 // Tree is the part of a repository that is compiled. Read only.
 type Tree struct {
 	// Files maps a path with slashes, relative to the top folder, to the
-	// file's bytes: *.cue outside cue.mod, cue.mod/module.cue, policies/**.rego, and
-	// kustomize's files (KustomizeFolder), there and below an environment's folder.
+	// file's bytes: *.cue outside cue.mod, cue.mod/module.cue, policies/**.rego,
+	// kustomize's files (KustomizeFolder), there and below an environment's folder, and
+	// whatever other file of at most MaxFile intent writes the path of, from any folder above it.
 	Files map[string][]byte
 	// Vendored maps file names in VendorDir to bytes. Not in the digest.
 	Vendored map[string][]byte

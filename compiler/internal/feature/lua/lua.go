@@ -45,7 +45,7 @@ type Scripts struct {
 // Script is one.
 type Script struct {
 	Name string `json:"name"`
-	// Code is Lua, as in intent.
+	// Code is Lua, as in intent or in the file that it names.
 	Code string `json:"code"`
 	// Before says that it runs before denies, grants and authorizers.
 	Before bool `json:"before,omitempty"`
@@ -91,10 +91,8 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	}
 	taken := map[string]bool{} // headers, by one of them
 	for _, e := range n.Fields() {
-		s := Script{Name: e.Name, Code: e.Node.Field("code").Str(), Before: e.Node.Field("slot").Str() == beforeAccess, Sets: x.MaySet("script", e, taken)}
-		for _, m := range mistakes(s.Code) {
-			x.Problem(diag.New(diag.CodeScript, e.Node.Field("code").Pos(), "script %q: %s", e.Name, m.text).WithFix("%s", m.fix))
-		}
+		s := Script{Name: e.Name, Before: e.Node.Field("slot").Str() == beforeAccess, Sets: x.MaySet("script", e, taken)}
+		s.Code = code(e, x)
 		out.Of = append(out.Of, s)
 	}
 	if len(out.Of) == 0 {
@@ -102,6 +100,21 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	}
 	slices.SortFunc(out.Of, func(a, b Script) int { return cmp.Compare(a.Name, b.Name) })
 	return out
+}
+
+// code is what the script says, or the file of the repository that it names.
+func code(e intent.Entry, x *resolve.Place) string {
+	if x.OneOf(e.Node, "code", "file") == "" {
+		return ""
+	}
+	text, at, ok := x.Text(e.Node, "code")
+	if !ok {
+		return ""
+	}
+	for _, m := range mistakes(text) {
+		x.Problem(diag.New(diag.CodeScript, at.Pos(), "script %q: %s", e.Name, m.text).WithFix("%s", m.fix))
+	}
+	return text
 }
 
 // fits refuses headers that something else of the carrier sets as well.

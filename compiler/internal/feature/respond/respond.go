@@ -72,8 +72,12 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	if !n.Exists() {
 		return nil
 	}
-	a := Answer{Status: int(n.Field("status").Int()), Body: n.Field("body").Str()}
-	switch at := n.Field("body").Pos(); {
+	body, from, ok := x.Text(n, "body")
+	a := Answer{Status: int(n.Field("status").Int()), Body: body}
+	if !ok {
+		return a
+	}
+	switch at := from.Pos(); {
 	case len(a.Body) > maxBody:
 		x.Problem(diag.New(diag.CodeRange, at, "the body has %d bytes, at most %d are taken", len(a.Body), maxBody).
 			WithFix("write a shorter one, or route the requests to a service that has the page"))
