@@ -79,7 +79,7 @@ func repositories(t *testing.T) []repository {
 				if _, env, ok := strings.Cut(string(f.Data), "env "); ok {
 					r.env = strings.TrimSpace(env)
 				}
-			case path.Ext(f.Name) == ".cue" && first != "before" && targetFolders()[first] == "":
+			case (path.Ext(f.Name) == ".cue" || first != f.Name && first != "want") && first != "before" && targetFolders()[first] == "":
 				r.files[f.Name] = &fstest.MapFile{Data: f.Data}
 			}
 		}
@@ -121,6 +121,9 @@ func renamed(files fstest.MapFS, seed int) fstest.MapFS {
 	out := fstest.MapFS{}
 	for i, name := range slices.Sorted(maps.Keys(files)) {
 		n := fmt.Sprintf("f%03d.cue", (i*7919+seed)%997)
+		if path.Ext(name) != ".cue" { // a word names it
+			n = path.Base(name)
+		}
 		out[path.Join(path.Dir(name), n)] = files[name]
 	}
 	return out
@@ -130,6 +133,10 @@ func renamed(files fstest.MapFS, seed int) fstest.MapFS {
 func reformatted(files fstest.MapFS, t *rapid.T) fstest.MapFS {
 	out := fstest.MapFS{}
 	for name, f := range files {
+		if path.Ext(name) != ".cue" {
+			out[name] = f
+			continue
+		}
 		var b bytes.Buffer
 		text := false // of several lines, which is as it stands
 		for line := range strings.Lines(string(f.Data)) {
@@ -162,6 +169,10 @@ func reformatted(files fstest.MapFS, t *rapid.T) fstest.MapFS {
 func split(files fstest.MapFS, t *rapid.T) fstest.MapFS {
 	out := fstest.MapFS{}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if path.Ext(name) != ".cue" {
+			out[name] = files[name]
+			continue
+		}
 		pkg, imports, decls := declarations(string(files[name].Data))
 		groups := map[int][]string{}
 		for _, d := range decls {

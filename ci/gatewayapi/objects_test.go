@@ -150,7 +150,7 @@ func mesh(a *txtar.Archive) fstest.MapFS {
 			files[name] = &fstest.MapFile{Data: f.Data}
 			continue
 		}
-		if path.Ext(name) != ".cue" || strings.HasPrefix(name, "before/") || strings.HasPrefix(name, "kubernetes/") {
+		if path.Ext(name) != ".cue" && !strings.Contains(name, "/") || strings.HasPrefix(name, "want/") || strings.HasPrefix(name, "before/") || strings.HasPrefix(name, "kubernetes/") {
 			continue
 		}
 		if files[name] = (&fstest.MapFile{Data: f.Data}); len(f.Data) == 0 {

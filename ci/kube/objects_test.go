@@ -84,7 +84,7 @@ func asked(name string, a *txtar.Archive) source {
 			continue
 		case first == "kubernetes":
 			name = rest
-		case path.Ext(name) != ".cue" && !strings.Contains(name, "kustomize/"):
+		case path.Ext(name) != ".cue" && !strings.Contains(name, "/"): // else a word may name it, or it is kustomize's
 			continue
 		}
 		if files[name] = (&fstest.MapFile{Data: f.Data}); len(f.Data) == 0 { // no such file

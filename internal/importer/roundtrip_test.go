@@ -190,7 +190,7 @@ func compiled(a *txtar.Archive) (*compiler.Program, release.Release) {
 				}
 			}
 		}
-		if first, _, below := strings.Cut(f.Name, "/"); strings.HasSuffix(f.Name, ".cue") && (!below || !slices.Contains([]string{"want", "before", "gateway-api", "kubernetes"}, first)) {
+		if first, _, below := strings.Cut(f.Name, "/"); (below || strings.HasSuffix(f.Name, ".cue")) && (!below || !slices.Contains([]string{"want", "before", "gateway-api", "kubernetes"}, first)) {
 			files[f.Name] = &fstest.MapFile{Data: f.Data}
 		}
 	}

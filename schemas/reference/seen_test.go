@@ -69,7 +69,7 @@ func archives(t *testing.T, dir string) []archive {
 			case f.Name == "options":
 				c.option(t, string(f.Data))
 			case slices.Contains([]string{"want", "before", "gateway-api", "kubernetes"}, first):
-			case strings.HasSuffix(f.Name, ".cue"):
+			case strings.HasSuffix(f.Name, ".cue"), strings.Contains(f.Name, "/"): // which words may name
 				c.files[f.Name] = &fstest.MapFile{Data: f.Data}
 			}
 		}

@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	"meshc.dev/meshc/compiler/internal/intent"
-	"meshc.dev/meshc/compiler/internal/source"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -33,7 +32,7 @@ func (l *linker) fileText(p *pkg, n intent.Node) (string, bool) {
 	found := l.beside(p, name)
 	switch {
 	case len(found) == 0:
-		l.add(diag.New(diag.CodeFile, n.Pos(), "there is no file %q of at most %d bytes in the repository", path.Join(p.dir, name), source.MaxFile).
+		l.add(diag.New(diag.CodeFile, n.Pos(), "there is no file %q of at most %d bytes in the repository", path.Join(p.dir, name), intent.MaxBeside).
 			WithFix("add it, or name another file below the package's folder; a path is written in one piece"))
 	case len(found) > 1:
 		l.add(diag.New(diag.CodeFile, n.Pos(), "%q may be %s or %s", name, found[0].Path, found[1].Path).
