@@ -41,6 +41,8 @@ type reading struct {
 type drawnProvider struct {
 	Audiences []string          `json:"audiences"`
 	Claims    map[string]string `json:"claims"`
+	Name      string            `json:"name"` // of credentials: the header that tells whose they are
+	ours      bool              // they are credentials: nobody else signs them
 	text      string
 }
 
@@ -62,6 +64,7 @@ type drawnPackage struct {
 	External  map[string]*drawnService   `json:"external"`
 	Gateway   map[string]*drawnGateway   `json:"gateway"`
 	JWT       map[string]json.RawMessage `json:"jwt"`
+	Keys      map[string]json.RawMessage `json:"credentials"`
 	Attach    map[string]struct {
 		Host map[string]drawnHost `json:"host"`
 	} `json:"attach"`
@@ -357,6 +360,14 @@ func readIntent(t *testing.T, files map[string]string) *reading {
 		for name, raw := range p.JWT {
 			x := drawnProvider{text: string(raw)}
 			decode(t, x.text, &x)
+			w.tokens[p.Namespace+"/"+name] = x
+		}
+		for name, raw := range p.Keys {
+			x := drawnProvider{text: string(raw), ours: true}
+			decode(t, x.text, &x)
+			if x.Name != "" {
+				x.Claims = map[string]string{x.Name: "sub"}
+			}
 			w.tokens[p.Namespace+"/"+name] = x
 		}
 		w.learn(t, p, words)
@@ -1514,7 +1525,7 @@ func (w *reading) knows(t *testing.T, word string, q asked) bool {
 		case "invalid":
 			return false
 		case "other-audience":
-			if len(w.tokens[name].Audiences) > 0 {
+			if len(w.tokens[name].Audiences) > 0 || w.tokens[name].ours {
 				return false
 			}
 		}
@@ -1529,7 +1540,7 @@ func (w *reading) signedIn(t *testing.T, word string, q asked) asked {
 	decode(t, word, &all)
 	q.signed = map[string]bool{}
 	for name, u := range all {
-		right := q.users[name] == "signed-in" || q.users[name] == "other-audience" && len(w.tokens[name].Audiences) == 0
+		right := q.users[name] == "signed-in" || q.users[name] == "other-audience" && len(w.tokens[name].Audiences) == 0 && !w.tokens[name].ours
 		q.signed[name] = right && u.refusesWhat(q)
 	}
 	return q

@@ -181,6 +181,7 @@ func backend(t *testing.T, address string) string {
 		for name, lines := range r.Header {
 			w.Header().Set("Saw-"+name, lines[0])
 		}
+		w.Header().Set("Saw-Query", r.URL.RawQuery)
 		_ = json.NewEncoder(w).Encode(saw{r.Host, r.URL.Path, r.Method, r.Header.Get("X-Forwarded-Proto"), string(b)})
 	})}
 	go func() { _ = h.Serve(l) }() // ends with Close

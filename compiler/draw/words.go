@@ -41,7 +41,7 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#KeyHash":            {"n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg="},
 		"#AccountPattern":     {"alpha/*", "*/s1", "*/s*", "al*/s0", "beta/s1", "*a/s3", "edge/*", "*/gw"},
 
-		"#ProviderRef":           {"alpha/j0", "beta/j0", "edge/id", "edge/id", "edge/id", "edge/j0", "edge/j1"},
+		"#ProviderRef":           {"alpha/j0", "beta/j0", "edge/id", "edge/id", "edge/id", "edge/j0", "edge/j1", "edge/c0", "edge/c0", "alpha/c0"},
 		"#Issuer":                {"https://id.test", "https://id.test", "https://other.test"},
 		"#Audience":              {"shop", "till"},
 		"#KeySet":                {KeySet()},

@@ -13,6 +13,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"google.golang.org/grpc"
@@ -112,6 +113,7 @@ type sds struct {
 func (s *sds) newServer() *grpc.Server {
 	g := grpc.NewServer(enforcement())
 	secretv3.RegisterSecretDiscoveryServiceServer(g, s)
+	authv3.RegisterAuthorizationServer(g, &signin{certs: s.certs, wanted: map[string]bool{}})
 	return g
 }
 

@@ -127,6 +127,7 @@ func features() []row {
 		{pkg: in + "feature", may: cell, pure: true},
 		{pkg: in + "feature/catalog", may: append(slices.Clone(cell), in+"feature", in+"feature/..."), pure: true},
 		{pkg: in + "feature/lua", may: append(slices.Clone(cell), in+"feature", envoyProtos, "github.com/yuin/gopher-lua", "github.com/yuin/gopher-lua/parse"), pure: true}, // reads the scripts of intent
+		{pkg: in + "feature/users", may: append(slices.Clone(cell), in+"feature", "internal/certref", envoyProtos, protobuf), pure: true}, // says what agents are asked
 		{pkg: in + "feature/...", may: append(slices.Clone(cell), in+"feature", envoyProtos, otlpProtos, protobuf), pure: true},
 	}
 }
@@ -163,7 +164,7 @@ func rims() []row {
 		{pkg: "internal/upstream", may: []string{rpc}},
 		{pkg: "internal/ca", may: []string{"internal/operatorfile", "internal/upstream", "internal/canon", "internal/durable", "internal/kept", "internal/keyring", spiffe, rpc, statuses, protobuf, xcrypto}},
 		{pkg: "internal/agent", may: []string{"internal/canon", "internal/ca", "internal/certref", "internal/certstore", "internal/durable", "internal/hop", "internal/kubewatch", "internal/operatorfile", "internal/probe", "internal/redirect", "internal/upstream", spiffe, rpc, statuses, envoyProtos, protobuf, xsync}},
-		{pkg: "internal/certstore", may: []string{"internal/certref", "internal/kubewatch", "internal/operatorfile"}},
+		{pkg: "internal/certstore", may: []string{"internal/certref", "internal/kubewatch", "internal/operatorfile", xcrypto}},
 		{pkg: "internal/kubewatch", may: []string{"internal/operatorfile"}},
 		{pkg: "internal/probe", may: []string{rpc, xsync}},
 		{pkg: "internal/redirect", may: []string{packetRules, netlinkDoor, xsys}},

@@ -1,5 +1,5 @@
 // Package certref is the name by which a proxy asks its agent for a certificate, or for the
-// authorities that sign certificates of visitors.
+// authorities that sign certificates of visitors, or for the keys and passwords of users.
 //
 // In: where it lies, as a release says it. Out: the name of an SDS resource, and the way
 // back. A name says where something is to be found and nothing of what is in it, so that a
@@ -23,6 +23,9 @@ const (
 	Authorities Kind = "authorities"
 	// Revoking are authorities with their lists of what they have withdrawn (ca.crt, ca.crl).
 	Revoking Kind = "authorities-crl"
+	// Keys are those by which users sign in (keys), Passwords theirs (htpasswd).
+	Keys      Kind = "keys"
+	Passwords Kind = "passwords"
 )
 
 // Ref is where something lies.
@@ -54,7 +57,7 @@ func Parse(name string) (r Ref, ok bool) {
 	first, rest, _ := strings.Cut(name, "/")
 	switch Kind(first) {
 	case pairs:
-	case Authorities, Revoking:
+	case Authorities, Revoking, Keys, Passwords:
 		r.Kind = Kind(first)
 	default:
 		return Ref{}, false

@@ -1,10 +1,13 @@
 package certref
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestNamesLeadToOnePlace(t *testing.T) {
 	for _, r := range []Ref{{File: "shop-tls"}, {File: "shop.example"}, {Namespace: "edge", Secret: "shop-tls"}, {Namespace: "edge", Secret: "shop.example"},
-		{Kind: Authorities, File: "partners"}, {Kind: Revoking, Namespace: "edge", Secret: "partners"}} {
+		{Kind: Keys, File: "partners"}, {Kind: Passwords, Namespace: "edge", Secret: "staff"}, {Kind: Authorities, File: "partners"}, {Kind: Revoking, Namespace: "edge", Secret: "partners"}} {
 		if back, ok := Parse(r.String()); !ok || back != r {
 			t.Errorf("%q is read as %+v, %v", r, back, ok)
 		}
@@ -17,6 +20,20 @@ func TestNamesLeadToOnePlace(t *testing.T) {
 	} {
 		if r, ok := Parse(name); ok {
 			t.Errorf("%q is read as %+v", name, r)
+		}
+	}
+}
+
+func TestQuestionsAreAboutOnePlace(t *testing.T) {
+	for _, a := range []Ask{{Ref: "keys/file/partners", Query: "a%b", Name: "x-client", Optional: true}, {Ref: "passwords/secret/edge/staff", Header: "authorization", Realm: "a & b"}} {
+		back, _, err := ParseAsk(a.Encode())
+		if err != nil || back != a || strings.Contains(a.Encode(), "%") {
+			t.Errorf("%s is read as %+v, %v", a.Encode(), back, err)
+		}
+	}
+	for _, text := range []string{"", "{}", `{"ref":"certificate/file/shop","header":"x"}`, `{"ref":"keys/file/..","header":"x"}`, `{"ref":"keys/file/a"}`, `{"ref":"keys/file/a","header":"x","query":"y"}`} {
+		if a, _, err := ParseAsk(text); err == nil {
+			t.Errorf("%s is read as %+v", text, a)
 		}
 	}
 }

@@ -23,7 +23,7 @@ const (
 	KeyName   = "tls.key"
 )
 
-// Content is what lies at a reference: a *Pair or *Authorities. It is never changed, only replaced.
+// Content is what lies at a reference: a *Pair, *Authorities or *Accounts. It is never changed, only replaced.
 type Content interface {
 	same(Content) bool
 	// dates says what is wrong with when it holds.
@@ -128,6 +128,14 @@ func (p Places) Follow(ctx context.Context, r certref.Ref, tell func(Content, er
 
 // ofSecret reads what a Secret holds, as those of type kubernetes.io/tls do.
 func ofSecret(r certref.Ref, values map[string][]byte) (Content, error) {
+	if ofAccounts(r.Kind) {
+		name := accountsName(r.Kind)
+		a, err := accountsOf(r.Kind, values[name])
+		if err != nil {
+			return nil, fmt.Errorf("%s in the Secret %s/%s: %w", name, r.Namespace, r.Secret, err)
+		}
+		return a, nil
+	}
 	if r.Kind != certref.Pair {
 		if len(values[RootsName]) == 0 {
 			return nil, fmt.Errorf("the Secret %s/%s has no %s: the authorities of visitors, as PEM", r.Namespace, r.Secret, RootsName)
@@ -154,6 +162,17 @@ func ofSecret(r certref.Ref, values map[string][]byte) (Content, error) {
 func (p Places) read(r certref.Ref) (Content, error) {
 	name := r.File
 	at := func(file string) string { return filepath.Join(p.Folder, name, file) }
+	if ofAccounts(r.Kind) {
+		text, err := operatorfile.Read(at(accountsName(r.Kind)))
+		if err != nil {
+			return nil, err
+		}
+		a, err := accountsOf(r.Kind, text)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", at(accountsName(r.Kind)), err)
+		}
+		return a, nil
+	}
 	if r.Kind != certref.Pair {
 		roots, err := operatorfile.Read(at(RootsName))
 		if err != nil {

@@ -176,6 +176,10 @@ const (
 	// CodeFile is the name of a file of the repository that is not there, is no text, or lies in two places.
 	// Example: `respond: {status: 503, file: "closed.html"}` without such a file beside it.
 	CodeFile Code = "MESH0265"
+	// CodeCredentials are keys or passwords where they cannot be used: another package's, a Secret at a service, at
+	// a gateway's host without TLS, or in a condition.
+	// Example: `users: partners: require: true` on a host without `tls`, where partners are `credentials`.
+	CodeCredentials Code = "MESH0266"
 	// CodePatch is a `patch` that is no part of the message it is for, or sets what intent decides.
 	// Example: `patch: wide: {at: "manager", merge: max_request_header_kb: 96}`, a field that there is not.
 	CodePatch Code = "MESH0276"

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/internal/certref"
 )
 
 // Provider says whose tokens (JWT, RFC 7519) are believed, and how they are found. ID is
@@ -19,7 +20,10 @@ type Provider struct {
 	// proxies fetch them.
 	Keys    string   `json:"keys,omitempty"`
 	Fetched *Fetched `json:"fetched,omitempty"`
-	From    Tokens   `json:"from"`
+	// Credentials are keys or passwords of users in the place of tokens; nil for tokens. Then there are no
+	// issuer, no audiences and no keys.
+	Credentials *Credentials `json:"credentials,omitempty"`
+	From        Tokens       `json:"from"`
 	// Forward lets applications have the token.
 	Forward bool `json:"forward,omitempty"`
 	// Claims are what applications are told of a user, sorted by header.
@@ -38,6 +42,24 @@ type Fetched struct {
 	Cache uint32 `json:"cache"`
 }
 
+// Credentials are those that users sign in by, by where they lie. Nothing of what is in there is part of a mesh.
+type Credentials struct {
+	Certificate
+	// Basic says that they are names with passwords (RFC 7617), else keys.
+	Basic bool `json:"basic,omitempty"`
+	// Realm is what browsers are told of passwords.
+	Realm string `json:"realm,omitempty"`
+}
+
+// Ref is the name by which the proxy's agent is asked.
+func (c Credentials) Ref() certref.Ref {
+	ref := c.Certificate.Ref()
+	if ref.Kind = certref.Keys; c.Basic {
+		ref.Kind = certref.Passwords
+	}
+	return ref
+}
+
 // Target is that external as a destination.
 func (f Fetched) Target() Target { return Target{Service: f.To, Port: f.Port} }
 
@@ -45,6 +67,9 @@ func (f Fetched) Target() Target { return Target{Service: f.To, Port: f.Port} }
 func (p Provider) KeyID() string {
 	if p.Fetched != nil {
 		return p.Fetched.To + ":" + p.Fetched.Port + p.Fetched.Path
+	}
+	if p.Credentials != nil {
+		return p.Credentials.Ref().String()
 	}
 	return p.Keys
 }
@@ -164,7 +189,7 @@ func (p Provider) Judges(of Provider, said space.User) string {
 		}
 	}
 	switch {
-	case said.Token == space.BadToken || p.Issuer != of.Issuer:
+	case said.Token == space.BadToken || p.Issuer != of.Issuer || p.Credentials != nil && said.Token != space.SignedIn:
 		return space.BadToken
 	case len(p.Audiences) > 0 && !slices.ContainsFunc(audiences, func(a string) bool { return slices.Contains(p.Audiences, a) }):
 		return space.OtherAudience // which Envoy asks before it looks for a key
@@ -186,6 +211,18 @@ func (p Provider) Says(said space.User) []space.Claim {
 	add("iss", p.Issuer)
 	if said.Token == space.SignedIn && len(p.Audiences) > 0 {
 		add("aud", p.Audiences[0])
+	}
+	return out
+}
+
+// CredentialsAt are those by which some of those hosts of a gateway sign users in, sorted by ID.
+func (m *Mesh) CredentialsAt(g *Gateway, hosts ...Host) []Credentials {
+	var out []Credentials
+	for _, p := range m.Providers {
+		signs := func(r EffectiveRoute) bool { _, ok := r.Traits.SignedIn(p.ID); return ok }
+		if p.Credentials != nil && slices.ContainsFunc(hosts, func(h Host) bool { return slices.ContainsFunc(m.GatewayRoutes(g, h), signs) }) {
+			out = append(out, *p.Credentials)
+		}
 	}
 	return out
 }

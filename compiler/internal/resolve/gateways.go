@@ -110,7 +110,7 @@ func (l *linker) visitorsCohort(p *pkg, g *model.Gateway, host string, e intent.
 	}
 	c := model.Route{Name: model.CohortName(r.Name), Priority: r.Priority, Package: r.Package, Owner: r.Owner, Match: match}
 	path := model.GatewayRoutePath(g.ID, host, c.Name)
-	c.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Host: host, Match: match, Rest: restOf(e.Node), destination: e.Node.Field("destination"), l: l, pkg: p, self: g.ID}, path)
+	c.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Host: host, plain: l.takesPlain(around), Match: match, Rest: restOf(e.Node), destination: e.Node.Field("destination"), l: l, pkg: p, self: g.ID}, path)
 	candidate := e.Node.Field("canary").Field("candidate")
 	problems := len(l.diags)
 	to, ok := l.destined(p, e.Node, intent.Entry{Name: candidate.Str(), Node: candidate})

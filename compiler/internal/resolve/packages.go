@@ -32,6 +32,7 @@ func declare(in *intent.Intent) *declared {
 	for _, p := range l.pkgs {
 		l.declare(p)
 		l.declareProviders(p)
+		l.declareCredentials(p)
 	}
 	for _, p := range l.pkgs {
 		l.declareKeys(p)

@@ -170,6 +170,9 @@ func (x *Place) Provider(name string, at intent.Node) (model.Provider, bool) {
 	if !ok {
 		x.l.add(x.l.unknown(at.Pos(), "provider of tokens", name, sortedKeys(x.l.providers)))
 	}
+	if c := p.Credentials; c != nil {
+		return p, (c.File != "" || c.Secret != "") && len(p.From.Headers)+len(p.From.Query) > 0
+	}
 	return p, ok && p.KeyID() != ""
 }
 

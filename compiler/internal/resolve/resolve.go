@@ -123,6 +123,7 @@ func Mesh(in *intent.Intent, rules []Rule, words []Word, at time.Time, memo *Mem
 	l.settleModes()
 	for _, p := range l.pkgs {
 		l.declareCertificates(p)
+		l.ownCredentials(p)
 	}
 	l.linkAll(memo)
 	l.attachAll(l.pkgs)

@@ -203,6 +203,8 @@ type Place struct {
 	Gateway bool
 	// Host is the name of the gateway's host around a route, "" elsewhere.
 	Host string
+	// plain says that requests come to a gateway's route without TLS.
+	plain bool
 	// At is the carrier whose field is being read.
 	At On
 	// Match is which requests a route takes.

@@ -31,6 +31,11 @@ func (l *linker) userTerms(p *pkg, n intent.Node) []model.UserTerms {
 			l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "provider %q is named twice, with and without its namespace", of.ID).WithFix("keep one of them"))
 			continue
 		}
+		if of.Credentials != nil {
+			l.add(diag.New(diag.CodeCredentials, e.Node.Pos(), "%q are credentials, of whose users no condition knows anything", of.ID).
+				WithFix("let `users` require them where they are needed, and tell users apart by credentials of their own"))
+			continue
+		}
 		out = append(out, model.UserTerms{Provider: of.ID, Claims: l.claimTerms(of, e.Node)})
 	}
 	slices.SortFunc(out, func(a, b model.UserTerms) int { return cmp.Compare(a.Provider, b.Provider) })

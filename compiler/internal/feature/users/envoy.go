@@ -46,7 +46,9 @@ func onRoute(r *routev3.Route, v Users, x *envoy.Ctx) {
 		read := slices.ContainsFunc(envoy.Behind[Users](x), func(behind Users) bool {
 			return slices.ContainsFunc(behind.Of, func(b User) bool { return b.Provider.From.Meets(u.Provider.From) != "" })
 		})
-		envoy.AddFilter(r, envoy.SlotUsers, filters, lower(u, read, x))
+		for _, f := range u.filters(read, x) {
+			envoy.AddFilter(r, envoy.SlotUsers, f.kind, f.config)
+		}
 	}
 }
 
@@ -91,7 +93,9 @@ func onHost(h *routev3.VirtualHost, v Users, x *envoy.Ctx) {
 		envoy.AddHostFilter(h, envoy.SlotUsers, removal, removed(v))
 	}
 	for _, u := range v.Of {
-		envoy.AddHostFilter(h, envoy.SlotUsers, filters, lower(u, false, x))
+		for _, f := range u.filters(false, x) {
+			envoy.AddHostFilter(h, envoy.SlotUsers, f.kind, f.config)
+		}
 	}
 }
 

@@ -133,6 +133,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		if !ok {
 			continue
 		}
+		x.CredentialsHere(p, e.Node)
 		u := User{Provider: p, Require: e.Node.Field("require").Bool(), Asked: x.Asked(e.Node)}
 		for _, other := range out.Of {
 			if other.Provider.ID == p.ID {
@@ -161,9 +162,9 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	return out
 }
 
-// right are the tokens that count: to a provider without audiences those for others, too.
+// right are the tokens that count: to a provider without audiences those for others, too. Keys and passwords have none.
 func (u User) right() []string {
-	if len(u.Provider.Audiences) > 0 {
+	if len(u.Provider.Audiences) > 0 || u.Provider.Credentials != nil {
 		return []string{space.SignedIn}
 	}
 	return []string{space.SignedIn, space.OtherAudience}
@@ -208,15 +209,7 @@ func fields(us Users) []space.Field {
 			out = append(out, space.Field{Feature: name, Name: p.ID + " " + what, Value: value})
 		}
 		put("may be absent", strconv.FormatBool(!u.Require))
-		put("issuer", p.Issuer)
-		if len(p.Audiences) > 0 {
-			put("audiences", strings.Join(p.Audiences, ", "))
-		}
-		if f := p.Fetched; f != nil {
-			put("keys", "from "+p.KeyID()+", again after "+strconv.FormatUint(uint64(f.Cache), 10)+"s")
-		} else {
-			put("keys", canon.Digest([]byte(p.Keys))[:16])
-		}
+		u.fieldsOfKeys(put)
 		put("tokens", places(p.From))
 		if p.Forward {
 			put("forward", "true")
@@ -224,7 +217,9 @@ func fields(us Users) []space.Field {
 		for _, c := range p.Claims {
 			put("header "+c.Header, c.Name)
 		}
-		put("clock skew", strconv.FormatUint(uint64(p.Skew), 10)+"s")
+		if p.Credentials == nil {
+			put("clock skew", strconv.FormatUint(uint64(p.Skew), 10)+"s")
+		}
 		if only := u.Asked.Words(); only != "" {
 			put("only", only)
 		}
@@ -233,6 +228,27 @@ func fields(us Users) []space.Field {
 		}
 	}
 	return out
+}
+
+// fieldsOfKeys say by what the provider knows users.
+func (u User) fieldsOfKeys(put func(what, value string)) {
+	p := u.Provider
+	if c := p.Credentials; c != nil {
+		put("credentials", c.Ref().String())
+		if c.Realm != "" {
+			put("realm", c.Realm)
+		}
+		return
+	}
+	put("issuer", p.Issuer)
+	if len(p.Audiences) > 0 {
+		put("audiences", strings.Join(p.Audiences, ", "))
+	}
+	if f := p.Fetched; f != nil {
+		put("keys", "from "+p.KeyID()+", again after "+strconv.FormatUint(uint64(f.Cache), 10)+"s")
+	} else {
+		put("keys", canon.Digest([]byte(p.Keys))[:16])
+	}
 }
 
 func places(t model.Tokens) string {

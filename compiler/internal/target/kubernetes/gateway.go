@@ -29,11 +29,25 @@ const (
 	sysctlPorts = "net.ipv4.ip_unprivileged_port_start"
 )
 
+// sidecarCredentials refuses keys and passwords at services: a sidecar has no folder of an operator.
+func (e *emitter) sidecarCredentials() {
+	for _, s := range e.m.Services {
+		for _, p := range e.m.Providers {
+			signs := func(port model.Port) bool { _, ok := s.TraitsAt(port.Name).SignedIn(p.ID); return ok }
+			if p.Credentials != nil && slices.ContainsFunc(s.Ports, signs) {
+				e.problem(diag.New(diag.CodeLowering, e.profile.Locate(model.ServicePath(s.ID)), "the kubernetes target: service %q signs users in by credentials %q, and no sidecar has files of an operator", s.ID, p.ID).
+					WithFix("let the gateway sign them in"))
+			}
+		}
+	}
+}
+
 // gateways writes what runs them, if injection says what proxies are.
 func (e *emitter) gateways() {
 	if e.profile.Injection == nil {
 		return
 	}
+	e.sidecarCredentials()
 	for _, g := range e.m.Gateways {
 		if !e.runs(g) {
 			continue
@@ -91,14 +105,24 @@ func (e *emitter) runs(g *model.Gateway) bool {
 				WithFix("name a Secret in environments that are clusters: secret: %q in place of `file`", c.File))
 		}
 	}
+	for _, c := range e.m.CredentialsAt(g, g.Hosts...) {
+		if c.Secret == "" {
+			e.problem(diag.New(diag.CodeLowering, e.profile.Locate(model.ProviderPath(c.ID)), "the kubernetes target: credentials %q of gateway %q are a file of the operator, which no pod has", c.ID, g.ID).
+				WithFix("name a Secret in environments that are clusters: secret: %q in place of `file`", c.File))
+		}
+	}
 	return len(e.problems) == before
 }
 
 // gatewaySecrets are the names of the Secrets that a gateway's pods read, in its own
 // namespace, sorted, each once.
-func gatewaySecrets(g *model.Gateway) []string {
+func (e *emitter) gatewaySecrets(g *model.Gateway) []string {
 	var out []string
-	for _, c := range g.Certificates() {
+	read := g.Certificates()
+	for _, c := range e.m.CredentialsAt(g, g.Hosts...) {
+		read = append(read, c.Certificate)
+	}
+	for _, c := range read {
 		if namespace, name, _ := strings.Cut(c.Secret, "/"); namespace == g.Namespace {
 			out = append(out, name)
 		}
@@ -110,7 +134,7 @@ func gatewaySecrets(g *model.Gateway) []string {
 // gatewayRights let a gateway's account read the Secrets that its hosts show, and nothing
 // else. A list cannot be bound to names; a watch of one name can, if it asks for that name.
 func (e *emitter) gatewayRights(g *model.Gateway) {
-	names := gatewaySecrets(g)
+	names := e.gatewaySecrets(g)
 	if len(names) == 0 {
 		return
 	}
@@ -164,7 +188,7 @@ func (e *emitter) gatewayDeployment(g *model.Gateway) map[string]any {
 	// All visitors come through here, where a sidecar has those of one application.
 	c["resources"] = map[string]any{"requests": map[string]any{"cpu": "100m", "memory": "128Mi"}, "limits": map[string]any{"memory": "1Gi"}}
 	volumes := proxypod.Volumes()
-	if len(gatewaySecrets(g)) > 0 {
+	if len(e.gatewaySecrets(g)) > 0 {
 		volumes = append(volumes, proxypod.ReadSecrets(c))
 	}
 	spec := map[string]any{

@@ -99,7 +99,7 @@ func (e *emitter) networkPolicies() {
 	for _, g := range e.m.Gateways {
 		door := e.doors(g)
 		out := e.behind(g)
-		if len(gatewaySecrets(g)) > 0 {
+		if len(e.gatewaySecrets(g)) > 0 {
 			out = append(out, apiServers())
 		}
 		write(g.Namespace, gatewayObject(g), g.Name, g.Owner, model.GatewayPath(g.ID), gatewayLabels(g), door, out)
