@@ -342,6 +342,9 @@ func readIntent(t *testing.T, files map[string]string) *reading {
 	}
 	var packages []read
 	for name, text := range files {
+		if path.Ext(name) != ".cue" { // a word names it
+			continue
+		}
 		raw := asJSON(t, name, text)
 		var file struct {
 			Mesh drawnPackage `json:"mesh"`
