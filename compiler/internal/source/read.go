@@ -23,11 +23,8 @@ func Read(fsys fs.FS) (Tree, diag.List) {
 	if err != nil && !errors.Is(err, errStop) {
 		r.fail(diag.CodeUnreadable, ".", "the repository cannot be read: %v", err)
 	}
-	if err == nil {
-		err = r.readWanted()
-	}
-	if err == nil {
-		err = r.named()
+	if err == nil && r.readWanted() == nil {
+		_ = r.named() // what stopped it is noted
 	}
 	if !r.diags.HasErrors() && !r.hasIntent {
 		r.diags = append(r.diags, diag.New(diag.CodeNoIntent, diag.Pos{}, "there is no CUE file here").
