@@ -66,12 +66,12 @@ func (i signer) carries(p *compiler.Program, r compiler.Request) compiler.Reques
 	return out
 }
 
-// issuers are it in the place of all providers; those whose keys are fetched have keys of their own.
+// issuers are it in the place of all providers; those whose keys are not written have keys of their own.
 func (i signer) issuers(p *compiler.Program) rehearsal.Issuers {
 	out := rehearsal.Issuers{}
 	for _, x := range p.Providers() {
 		out[x.KeyID()] = i.key
-		if x.Fetched == nil {
+		if x.Keys != "" {
 			continue
 		}
 		d := sha256.Sum256([]byte(x.KeyID()))
@@ -85,11 +85,11 @@ func (i signer) issuers(p *compiler.Program) rehearsal.Issuers {
 }
 
 // rehearsed are the keys by which tokens of the issuers are checked: those that are written, and in the place of those
-// that would be fetched their own.
+// that would be fetched, or of keys and passwords, their own.
 func (i signer) rehearsed(p *compiler.Program) func(compiler.Provider) string {
 	all := i.issuers(p)
 	return func(x compiler.Provider) string {
-		if x.Fetched == nil {
+		if x.Keys != "" {
 			return x.Keys
 		}
 		return all.KeySet(x)
