@@ -110,7 +110,7 @@ func questions(r *rand.Rand, n int) []asked {
 			}
 		}
 		q.users, q.claims = map[string]string{}, map[string][]string{}
-		for _, x := range []string{"alpha/j0", "beta/j0", "edge/j0", "edge/j1", "edge/id", "edge/c0", "alpha/c0"} {
+		for _, x := range []string{"alpha/j0", "beta/j0", "edge/j0", "edge/j1", "edge/id", "edge/c0", "alpha/c0", "edge/shop"} {
 			if token := pick([]string{"", "", "signed-in", "signed-in", "invalid", "other-audience"}); token != "" {
 				q.users[x] = token
 			}

@@ -166,6 +166,7 @@ func (m *Mesh) scaffold(r *rand.Rand) {
 	m.external(r, spaces["beta"], "out", `{port: http: {number: 80, `+speaks("http", "http2")+`}, endpoints: static: ["192.0.2.1:80"], hosts: ["out.test"], grant: all: mesh: true}`)
 	m.external(r, spaces["beta"], "far", `{port: https: {number: 443, `+speaks("https", "https2")+`}, endpoints: static: ["192.0.2.2:443"], hosts: ["far.test", "*.far.test"], grant: all: mesh: true}`)
 	m.put(spaces["edge"], `jwt: id: {issuer: "https://id.test", audiences: ["shop"], keys: inline: `+strconv.Quote(KeySet())+`, from: headers: "x-id": ""}`)
+	m.put(spaces["edge"], `credentials: shop: {file: "shop", apiKey: header: "x-key"}`)
 	m.gateway(r, spaces["edge"])
 	m.attach(r, spaces)
 }
@@ -556,6 +557,11 @@ func (m *Mesh) gateway(r *rand.Rand, space *object) {
 		}
 		if tls, _ := schema.Definitions()["#GatewayHost"].Field("tls"); secure && (h == "front.test" || p.chance(60)) {
 			m.lines = append(m.lines, m.write(r, o, "tls", func(p *pen) string { return p.value(tls, spot{}.in("#GatewayHost", "tls")) }))
+			if p.chance(40) { // chance alone rarely asks for a key where there is TLS
+				m.lines = append(m.lines, m.write(r, o, `users: "edge/shop"`, func(p *pen) string {
+					return []string{"{}", "{require: true}", `{require: true, not: paths: ["/a/*"]}`}[p.IntN(3)]
+				}))
+			}
 		}
 		for i := range 1 + p.IntN(5) {
 			m.route(r, o, route{definition: "#GatewayRoute", name: "r" + strconv.Itoa(i), priority: rank(p), to: m.targets})

@@ -98,5 +98,11 @@ func (x *Place) CredentialsHere(p model.Provider, at intent.Node) {
 // takesPlain reports whether a gateway's host gets requests without TLS.
 func (l *linker) takesPlain(host intent.Node) bool {
 	tls := host.Field("tls")
-	return !tls.Exists() || tls.Field("http").Str() == string(model.PlainServe) && !l.expired(tls)
+	if !tls.Exists() || tls.Field("http").Str() != string(model.PlainServe) {
+		return !tls.Exists()
+	}
+	told := len(l.diags)
+	ended := l.expired(tls)
+	l.diags = l.diags[:told] // the host tells of it
+	return !ended
 }
