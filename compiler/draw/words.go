@@ -100,6 +100,8 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#Quota.onFailure":             {`"admit"`}, // nobody counts in a rehearsal
 		"#Quota.per":                   {"1s", "1m", "1h", "24h"},
 		"#Retry.attempts":              {"0", "1", "2"},
+		"#RetryStatus":                 {"429", "409", "500", "503"},
+		"#RetryBackOff:#Duration":      {"1ms", "2ms", "3ms"}, // a request waits for it
 
 		"#PanicPercent": {"1", "50", "100"}, // with 0 a proxy answers what no address does
 

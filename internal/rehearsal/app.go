@@ -97,7 +97,7 @@ func serveHTTPAt(ctx context.Context, addr string, who Seen, secure *tls.Config,
 		if len(b) <= maxSeenHeader {
 			w.Header().Set(seenHeader, string(b)) // in a header: HEAD has no body
 		}
-		status := asked.status(r)
+		status := asked.status(w.Header(), r)
 		if status == http.StatusOK && echoes(w, r) {
 			return
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,14 +18,16 @@ import (
 )
 
 // Headers by which a request tells the application how to treat it. The
-// application answers 503 to the first so many requests with one path, once it has
-// read all of them, waits so long before it answers ("300ms"), or begins its body with so many bytes.
+// application fails the first so many requests with one path, once it has
+// read all of them, waits so long before it answers ("300ms"), or begins its body with so many bytes. It fails
+// with 503, or with what FailWithHeader says, in the form of a query: a "status" and headers.
 const (
 	ownHeaders = "x-rehearsal-"
 
-	FailHeader = "x-rehearsal-fail"
-	WaitHeader = "x-rehearsal-wait"
-	SizeHeader = "x-rehearsal-size"
+	FailHeader     = "x-rehearsal-fail"
+	FailWithHeader = "x-rehearsal-fail-with"
+	WaitHeader     = "x-rehearsal-wait"
+	SizeHeader     = "x-rehearsal-size"
 )
 
 // AnswerHeader makes an application of HTTP/1 write bytes of the request's choice, which
@@ -107,8 +110,9 @@ type behaviour struct {
 	failed map[string]int // by path
 }
 
-// status waits from the request's end for as long as the request says, and gives the answer's status.
-func (b *behaviour) status(r *http.Request) int {
+// status waits from the request's end for as long as the request says, and gives the answer's status, beside which it
+// sets headers.
+func (b *behaviour) status(headers http.Header, r *http.Request) int {
 	if wait, err := time.ParseDuration(r.Header.Get(WaitHeader)); err == nil {
 		if body, err := io.ReadAll(io.LimitReader(r.Body, maxSize)); err == nil {
 			r.Body = io.NopCloser(bytes.NewReader(body))
@@ -132,7 +136,19 @@ func (b *behaviour) status(r *http.Request) int {
 		return http.StatusOK
 	}
 	_, _ = io.Copy(io.Discard, r.Body)
-	return http.StatusServiceUnavailable
+	with, err := url.ParseQuery(r.Header.Get(FailWithHeader))
+	if err != nil {
+		return http.StatusBadRequest
+	}
+	status := http.StatusServiceUnavailable
+	for name, values := range with {
+		if name != "status" {
+			headers.Set(name, values[0])
+		} else if status, err = strconv.Atoi(values[0]); err != nil || status < http.StatusOK {
+			return http.StatusBadRequest
+		}
+	}
+	return status
 }
 
 // echoes answers a WebSocket (RFC 6455) with whatever it says, message by message, until

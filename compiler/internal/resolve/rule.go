@@ -397,6 +397,21 @@ func (x *Place) MaySpeak(p model.Protocol) bool {
 	return slices.ContainsFunc(x.l.ports[x.self], func(other model.Port) bool { return other.Protocol == p })
 }
 
+// NoCalls reports whether none of the requests that the field is about is a call of gRPC, because no port
+// speaks it. At a gateway's route that is told where its destinations are known (trait.Calling).
+func (x *Place) NoCalls() bool {
+	if x.OnPort() || x.At == OnCall {
+		return x.To.Protocol.Plain() != model.GRPC
+	}
+	return !x.Gateway && !slices.ContainsFunc(x.l.ports[x.self], func(p model.Port) bool { return p.Protocol.Plain() == model.GRPC })
+}
+
+// ElsewhereCalls reports whether the value is settled for a port that speaks no gRPC: what the field says
+// of calls is about others.
+func (x *Place) ElsewhereCalls() bool {
+	return x.To.Name != "" && x.To.Protocol.Plain() != model.GRPC
+}
+
 // Path reads a path that a request is to have: as normalisation leaves it. Names of segments
 // may stand in it. A problem is noted.
 func (x *Place) Path(n intent.Node) (string, bool) {

@@ -1,6 +1,9 @@
 package resolve
 
 import (
+	"slices"
+	"time"
+
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
@@ -104,7 +107,9 @@ func (l *linker) checkSaid() {
 	for _, g := range l.mesh.Gateways {
 		for _, h := range g.Hosts {
 			for _, r := range h.Routes {
-				l.checkBefore(routeAt{r, r.Traits, model.GatewayRoutePath(g.ID, h.Name, r.Name), nil}, l.behindOf(r))
+				path := model.GatewayRoutePath(g.ID, h.Name, r.Name)
+				l.checkBefore(routeAt{r, r.Traits, path, nil}, l.behindOf(r))
+				l.checkCalling(r, path)
 			}
 		}
 	}
@@ -152,28 +157,46 @@ func (l *linker) checkFollowing(says routeAt, behind []routeAt) {
 	}
 }
 
-// checkTries warns of a bound of the whole that is written before a route whose tries take longer:
-// what lasts too long would be tried again, and there is no time left.
+// checkTries warns of a bound of the whole that is written before a route whose tries, or the waits between
+// them, take longer: there is no time left for another one.
 func (l *linker) checkTries(says, r routeAt) {
 	for _, name := range r.traits.Names() {
 		inner, _ := r.traits.Lookup(name)
-		own, ok := inner.(trait.Tried)
-		if !ok || own.Try() == 0 {
+		if _, ok := inner.(trait.Tried); !ok {
 			continue
 		}
 		after, _ := says.traits.Then(r.traits).Lookup(name)
-		if own = after.(trait.Tried); own.Try() == 0 {
-			continue
-		}
+		own := after.(trait.Tried)
 		for _, bound := range says.traits.Names() {
 			b, _ := says.traits.Lookup(bound)
 			whole, ok := b.(trait.Bound)
-			if !ok || says.traits.IsDefault(bound) || whole.Waits() == 0 || whole.Waits() > own.Try() {
+			if !ok || says.traits.IsDefault(bound) || whole.Waits() == 0 {
 				continue
 			}
-			l.add(diag.Warn(diag.CodeNever, l.lineOf(says.path+"/"+bound), "what lasts too long is never tried again: a try may take %s, and `%s` ends them all after %s",
-				trait.Duration(own.Try()), bound, trait.Duration(whole.Waits())).
-				WithRelated(l.lineOf(r.path+"/"+name), "a try is bounded here").WithFix("write more time for all tries than for one, or a shorter try there"))
+			ends := func(takes time.Duration, what, here, fix string) {
+				if takes > 0 && whole.Waits() <= takes {
+					l.add(diag.Warn(diag.CodeNever, l.lineOf(says.path+"/"+bound), "%s %s, and `%s` ends them all after %s", what, trait.Duration(takes), bound, trait.Duration(whole.Waits())).
+						WithRelated(l.lineOf(r.path+"/"+name), "%s", here).WithFix("%s", fix))
+				}
+			}
+			ends(own.Try(), "what lasts too long is never tried again: a try may take", "a try is bounded here", "write more time for all tries than for one, or a shorter try there")
+			ends(own.Pause(), "whom the callee has wait may get no answer at all: it may take", "the wait is bounded here", "write more time for all tries than for a wait, or a shorter `retryAfter` there")
+		}
+	}
+}
+
+// checkCalling refuses what a gateway's route says of calls of gRPC that come to no port that speaks it.
+func (l *linker) checkCalling(r model.Route, path string) {
+	if slices.ContainsFunc(r.To, func(t model.Target) bool {
+		return slices.ContainsFunc(l.ports[t.Service], func(p model.Port) bool { return p.Name == t.Port && p.Protocol.Plain() == model.GRPC })
+	}) {
+		return
+	}
+	for _, name := range r.Traits.Names() {
+		v, _ := r.Traits.Lookup(name)
+		if about, ok := v.(trait.Calling); ok && about.Calls() && len(r.To) > 0 {
+			l.add(diag.New(diag.CodeProtocol, l.lineOf(path+"/"+name), "%s says something of gRPC calls, and none of the route's destinations speaks grpc", name).
+				WithFix("let the port that is meant say protocol: \"grpc\", or write what is to hold for other requests"))
 		}
 	}
 }

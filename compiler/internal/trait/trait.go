@@ -104,6 +104,15 @@ type Tried interface {
 	Value
 	// Try is how long one may take, 0 for as long as the whole.
 	Try() time.Duration
+	// Pause is how long the callee may have its caller wait before the next, 0 if it may not.
+	Pause() time.Duration
+}
+
+// Calling is a value that may be about calls of gRPC.
+type Calling interface {
+	Value
+	// Calls reports whether it says something that means nothing to other requests.
+	Calls() bool
 }
 
 // Dependent is a value that means something beside certain others only. One that counts as not

@@ -8,6 +8,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
@@ -39,7 +40,54 @@ func policy(r *routev3.Route, v Retry, x *envoy.Ctx) {
 	if v.PerTry > 0 {
 		a.RetryPolicy.PerTryTimeout = envoy.Duration(time.Duration(v.PerTry))
 	}
+	onAnswers(a.RetryPolicy, v)
+	between(a.RetryPolicy, v)
 }
+
+// onAnswers sets retriable_status_codes, and ends of gRPC calls, for which retry_on has words of its own. Envoy
+// looks for such an end in the answer's headers: a call that has begun to answer is over.
+func onAnswers(p *routev3.RetryPolicy, v Retry) {
+	if len(v.Statuses) > 0 {
+		p.RetryOn += ",retriable-status-codes"
+		for _, s := range v.Statuses {
+			p.RetriableStatusCodes = append(p.RetriableStatusCodes, uint32(s))
+		}
+	}
+	if len(v.GRPC) > 0 {
+		p.RetryOn += "," + strings.Join(v.GRPC, ",")
+	}
+}
+
+// between sets retry_back_off and rate_limited_retry_back_off, for when to try, and retry_host_predicate, for where.
+// X-RateLimit-Reset is in seconds from now where others of our proxies say it, and an instant elsewhere. No instant is
+// as near as max_interval if it is read as a span, and Envoy takes the next reading of what is further away. Asked for
+// another host, it takes the last that it has found, however often it was that one: one host alone is tried again.
+func between(p *routev3.RetryPolicy, v Retry) {
+	if v.Base > 0 {
+		p.RetryBackOff = &routev3.RetryPolicy_RetryBackOff{BaseInterval: envoy.Duration(time.Duration(v.Base)), MaxInterval: envoy.Duration(time.Duration(v.Max))}
+	}
+	if v.After > 0 {
+		const reset = "x-ratelimit-reset"
+		p.RateLimitedRetryBackOff = &routev3.RetryPolicy_RateLimitedRetryBackOff{
+			ResetHeaders: []*routev3.RetryPolicy_ResetHeader{
+				{Name: "retry-after", Format: routev3.RetryPolicy_SECONDS},
+				{Name: reset, Format: routev3.RetryPolicy_SECONDS},
+				{Name: reset, Format: routev3.RetryPolicy_UNIX_TIMESTAMP},
+			},
+			MaxInterval: envoy.Duration(time.Duration(v.After)),
+		}
+	}
+	if !v.SameHost {
+		p.RetryHostPredicate = []*routev3.RetryPolicy_RetryHostPredicate{{
+			Name: "envoy.retry_host_predicates.previous_hosts", ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: envoy.Packed(&previoushostsv3.PreviousHostsPredicate{})},
+		}}
+		p.HostSelectionRetryMaxAttempts = looks
+	}
+}
+
+// looks is how often another host is looked for. Of two workloads that are chosen by chance, one in a thousand
+// tries comes to the same again.
+const looks = 10
 
 // marked are the marks of the callee's proxy that stand for failures: what went wrong between
 // it and its application.

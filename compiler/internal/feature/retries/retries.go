@@ -10,13 +10,11 @@ import (
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/feature"
-	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/target/kubernetes"
 	"meshc.dev/meshc/compiler/internal/trait"
-	"meshc.dev/meshc/internal/diag"
 )
 
 const name = "retry"
@@ -25,6 +23,12 @@ const name = "retry"
 const (
 	budgetPercent       = 20
 	budgetMinConcurrent = 3
+)
+
+// baseByDefault and growth are Envoy's.
+const (
+	baseByDefault = 25 * time.Millisecond
+	growth        = 10
 )
 
 // notBegun are the failures that the callee cannot have begun to work on.
@@ -44,6 +48,16 @@ type Retry struct {
 	PerTry trait.Duration `json:"per_try,omitempty"`
 	// On names the failures, sorted, in Envoy's words.
 	On []string `json:"on"`
+	// Statuses of answers, 400 to 599, and GRPC, ends of calls in Envoy's words, are failures as well. Both are sorted.
+	Statuses []int    `json:"statuses,omitempty"`
+	GRPC     []string `json:"grpc,omitempty"`
+	// Base is below what the first wait is, and Max what they grow to; 0 and 0 mean Envoy's.
+	Base trait.Duration `json:"backoff_base,omitempty"`
+	Max  trait.Duration `json:"backoff_max,omitempty"`
+	// After is how long an answer may have its caller wait; 0 means that nobody reads it.
+	After trait.Duration `json:"retry_after,omitempty"`
+	// SameHost lets the workload that has failed be asked again where there are others.
+	SameHost bool `json:"same_host,omitempty"`
 	// Percent of the requests under way may be retries; MinConcurrent are allowed in any case.
 	Percent       int `json:"budget_percent"`
 	MinConcurrent int `json:"budget_min_concurrent"`
@@ -68,6 +82,25 @@ func (r Retry) Try() time.Duration {
 	return time.Duration(r.PerTry)
 }
 
+// Pause bounds the wait between two tries that the callee asks for.
+func (r Retry) Pause() time.Duration {
+	if r.Attempts == 0 {
+		return 0
+	}
+	return time.Duration(r.After)
+}
+
+// Calls reports whether some failures are ends of gRPC calls.
+func (r Retry) Calls() bool { return len(r.GRPC) > 0 }
+
+// repeats reports whether the callee may have begun what is sent again.
+func (r Retry) repeats() bool {
+	return len(r.Statuses)+len(r.GRPC) > 0 || slices.ContainsFunc(r.On, begun)
+}
+
+// begun reports whether the callee may have begun what fails so.
+func begun(on string) bool { return !slices.Contains(notBegun, on) }
+
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
@@ -76,6 +109,9 @@ var Feature = feature.Feature{
 			{Field: "route.retry", Value: "attempts: 1", Why: "a connection that is refused, or closed before the request, costs no caller an answer"},
 			{Field: "route.retry.perTry", Value: "the route's timeout", Why: "the whole answer has a bound already"},
 			{Field: "route.retry.on", Value: strings.Join(notBegun, ", "), Why: "only what the callee cannot have begun is safe to send twice"},
+			{Field: "route.retry.backoff.base", Value: baseByDefault.String(), Why: "a failure that is over at once costs little, and tries that go on leave the callee time"},
+			{Field: "route.retry.backoff.max", Value: "ten times the base", Why: "nobody waits much longer than for the answer"},
+			{Field: "route.retry.otherHost", Value: "true", Why: "what one workload refuses another one may answer"},
 			{Field: "route.retry.budget.percent", Value: strconv.Itoa(budgetPercent), Why: "a failing service is not buried under retries"},
 			{Field: "route.retry.budget.minConcurrent", Value: strconv.Itoa(budgetMinConcurrent), Why: "a quiet service can still be retried"},
 		},
@@ -89,99 +125,52 @@ var Feature = feature.Feature{
 	GatewayAPI: onGatewayAPI,
 }
 
-func read(n intent.Node, x *resolve.Place) trait.Value {
-	if !n.Exists() {
-		if x.Gateway {
-			return nil // the service's own retry holds behind a gateway
-		}
-		return byDefault
-	}
-	r := byDefault
-	if r.Attempts = int(n.Field("attempts").Int()); r.Attempts == 0 {
-		for _, f := range n.Fields() {
-			if f.Name != "attempts" {
-				x.Problem(diag.New(diag.CodeNever, f.Node.Pos(), "%s means nothing where nothing is tried again", f.Node.Path()).WithFix("delete it, or write `attempts` above 0"))
-			}
-		}
-		return r
-	}
-	if p := n.Field("perTry"); p.Exists() {
-		r.PerTry = x.Duration(p, 0)
-	}
-	if on := n.Field("on"); on.Exists() {
-		r.On = conditions(on, n.Field("idempotent").Bool(), x)
-	}
-	b := n.Field("budget")
-	if p := b.Field("percent"); p.Exists() {
-		r.Percent = int(p.Int())
-	}
-	if m := b.Field("minConcurrent"); m.Exists() {
-		r.MinConcurrent = int(m.Int())
-	}
-	return r
-}
-
-// conditions reads `on`. What the callee may have begun is refused without idempotent.
-func conditions(on intent.Node, idempotent bool, x *resolve.Place) []string {
-	for _, c := range on.List() {
-		if slices.Contains(notBegun, c.Str()) || idempotent && x.At != resolve.OnDefault {
-			continue
-		}
-		d := diag.New(diag.CodeNotIdempotent, c.Pos(), "a retry on %q may repeat a request that the service has begun", c.Str())
-		if x.At == resolve.OnDefault { // nobody knows that of all services
-			x.Problem(d.WithFix("let the services for which repeating is safe say so themselves, with `idempotent: true`, or retry only on %s", strings.Join(notBegun, " and ")))
-			continue
-		}
-		x.Problem(d.WithFix("add `idempotent: true` if repeating is safe, or retry only on %s", strings.Join(notBegun, " and ")))
-	}
-	out := on.Strings()
-	if len(out) == 0 {
-		x.Problem(diag.New(diag.CodeNever, on.Pos(), "a retry on nothing never happens").WithFix("leave `on` out for the default, or delete `retry`"))
-	}
-	return out
-}
-
-// fits refuses what cannot take effect together with the rest of the route.
-func fits(v trait.Value, route trait.Set, n intent.Node, x *resolve.Place) {
-	r, perTry := v.(Retry), n.Field("perTry")
-	if r.PerTry == 0 {
-		return
-	}
-	if !slices.ContainsFunc(r.On, func(on string) bool { return slices.Contains(tooLong, on) }) {
-		x.Problem(diag.New(diag.CodeNever, perTry.Pos(), "perTry ends a try after %s, and no failure in `on` takes that: it only shortens answers", r.PerTry).
-			WithFix("retry on one of %s with `idempotent: true`, or write `timeout` instead", strings.Join(tooLong, ", ")))
-	}
-	if x.At == resolve.OnDefault {
-		return // which other words there are is a matter of others
-	}
-	for _, name := range route.Names() {
-		other, _ := route.Lookup(name)
-		if b, ok := other.(trait.Bound); ok && b.Waits() > 0 && time.Duration(r.PerTry) >= b.Waits() {
-			x.Problem(diag.New(diag.CodeNever, perTry.Pos(), "perTry is %s, but %s ends all tries after %s: there is no time for another one", r.PerTry, name, trait.Duration(b.Waits())).
-				WithFix("write a shorter `perTry` or a longer `%s`", name))
-		}
-	}
-}
-
 func meaning(v trait.Value) []space.Act {
 	r := v.(Retry)
 	f := func(n, val string) space.Field { return space.Field{Feature: name, Name: n, Value: val} }
 	out := []space.Field{
-		{Feature: name, Name: "attempts", Value: strconv.Itoa(r.Attempts), Number: float64(r.Attempts)}, f("on", strings.Join(r.On, ",")),
+		{Feature: name, Name: "attempts", Value: strconv.Itoa(r.Attempts), Number: float64(r.Attempts)}, f(onFailures, strings.Join(r.On, ",")),
 		f("budget", fmt.Sprintf("%d%%, at least %d", r.Percent, r.MinConcurrent)),
 	}
 	if r.PerTry > 0 {
 		out = append(out, space.Field{Feature: name, Name: "per try", Value: r.PerTry.String(), Number: time.Duration(r.PerTry).Seconds(), Bounds: space.OfTry})
 	}
+	if len(r.Statuses) > 0 {
+		out = append(out, f(onStatuses, strings.Trim(strings.ReplaceAll(fmt.Sprint(r.Statuses), " ", ","), "[]")))
+	}
+	if len(r.GRPC) > 0 {
+		out = append(out, f(onGRPC, strings.Join(r.GRPC, ",")))
+	}
+	if r.Base > 0 {
+		out = append(out, space.Field{Feature: name, Name: backOff, Value: fmt.Sprintf("%s to %s", r.Base, r.Max), Number: time.Duration(r.Base).Seconds() + time.Duration(r.Max).Seconds()})
+	}
+	if r.After > 0 {
+		out = append(out, f(asTold, "up to "+r.After.String()))
+	}
+	if r.SameHost {
+		out = append(out, f(sameHost, "as well"))
+	}
 	tries := 1
-	if slices.ContainsFunc(r.On, func(on string) bool { return !slices.Contains(notBegun, on) }) {
+	if r.repeats() {
 		tries += r.Attempts
 	}
 	return []space.Act{{At: space.AtWorkload, Tries: tries, Fields: out}}
 }
 
+// What says on what to try again, and what says when and where.
+const (
+	onFailures = "on"
+	onStatuses = "on statuses"
+	onGRPC     = "on gRPC"
+
+	backOff  = "back-off"
+	asTold   = "retry-after"
+	sameHost = "same host"
+)
+
 // change: more tries are more load on the callee in the worst case, which the plan tells
-// along the whole of the calls; fewer are not. Other conditions may repeat what was not.
+// along the whole of the calls; fewer are not. Other failures may repeat what was not, and
+// shorter waits press a callee that fails. Where and when else is nobody's load.
 func change(before, after []space.Field) (plan.Class, string) {
 	b, a := int(plan.Number(before, "attempts")), int(plan.Number(after, "attempts"))
 	switch {
@@ -189,6 +178,38 @@ func change(before, after []space.Field) (plan.Class, string) {
 		return plan.Weakening, fmt.Sprintf("retries %d → %d", b, a)
 	case a < b:
 		return plan.Neutral, fmt.Sprintf("retries %d → %d", b, a)
+	case rest(before) == rest(after) && within(after, before) && wait(after) >= wait(before):
+		return plan.Neutral, plan.Arrow("retries", before, after)
 	}
 	return plan.Weakening, plan.Arrow("retries", before, after)
+}
+
+// within reports whether nothing is tried again by one that is not by the other.
+func within(one, other []space.Field) bool {
+	for _, on := range []string{onFailures, onStatuses, onGRPC} {
+		known := strings.Split(plan.Value(other, on), ",")
+		if v := plan.Value(one, on); v != "" && slices.ContainsFunc(strings.Split(v, ","), func(f string) bool { return !slices.Contains(known, f) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// rest is all but on what, when and where.
+func rest(fs []space.Field) string {
+	var out []string
+	for _, f := range fs {
+		if !slices.Contains([]string{onFailures, onStatuses, onGRPC, backOff, asTold, sameHost}, f.Name) {
+			out = append(out, f.Name+" "+f.Value)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// wait is how long back-offs are, in seconds.
+func wait(fs []space.Field) float64 {
+	if n := plan.Number(fs, backOff); n > 0 {
+		return n
+	}
+	return (1 + growth) * baseByDefault.Seconds()
 }
