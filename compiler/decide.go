@@ -185,9 +185,9 @@ func (a Answer) Words() string {
 	}
 	for _, p := range a.Outcome.Partly {
 		if p.Ends() {
-			return fmt.Sprintf("broken off by the %s (%d)", p.Feature, p.Status) + text
+			return fmt.Sprintf("broken off by the %s (%s)", p.Feature, p.Told()) + text
 		}
-		text += fmt.Sprintf("; %s%% of such requests are broken off by the %s (%d)", strconv.FormatFloat(p.Percent, 'f', -1, 64), p.Feature, p.Status)
+		text += fmt.Sprintf("; %s%% of such requests are broken off by the %s (%s)", strconv.FormatFloat(p.Percent, 'f', -1, 64), p.Feature, p.Told())
 	}
 	return words(a.Outcome) + text
 }

@@ -1336,6 +1336,11 @@ func nearest(word string, places ...map[string]json.RawMessage) string {
 // speaks the protocol. A timeout by default ends no streams.
 func (s *drawnService) around(protocol string, places ...map[string]json.RawMessage) []map[string]json.RawMessage {
 	places = append(places, s.words)
+	for i, words := range places {
+		if protocol != "grpc" {
+			places[i] = withoutCalls(words)
+		}
+	}
 	for _, d := range s.defaults {
 		if protocol == "grpc" && d["timeout"] != nil {
 			d = maps.Clone(d)
@@ -1344,6 +1349,21 @@ func (s *drawnService) around(protocol string, places ...map[string]json.RawMess
 		places = append(places, d)
 	}
 	return places
+}
+
+// withoutCalls are words without an abort that ends calls of gRPC.
+func withoutCalls(words map[string]json.RawMessage) map[string]json.RawMessage {
+	var fault map[string]json.RawMessage
+	var abort struct{ GRPC string }
+	if json.Unmarshal(words["fault"], &fault) != nil || json.Unmarshal(fault["abort"], &abort) != nil || abort.GRPC == "" {
+		return words
+	}
+	words = maps.Clone(words)
+	delete(words, "fault")
+	if delete(fault, "abort"); fault["delay"] != nil {
+		words["fault"], _ = json.Marshal(fault)
+	}
+	return words
 }
 
 // settled are the words of a route that takes part with those around it.
@@ -1924,7 +1944,11 @@ func effects(t *testing.T, words map[string]string, protocol string) map[string]
 			Duration string `json:"duration"`
 			Percent  int    `json:"percent"`
 		} `json:"delay"`
-		Abort *struct{ Status, Percent int } `json:"abort"`
+		Abort *struct {
+			Status  int
+			GRPC    string
+			Percent int
+		} `json:"abort"`
 	}
 	if decode(t, words["fault"], &fault); !fault.ended(t) {
 		if fault.Delay != nil && fault.Delay.Percent > 0 {

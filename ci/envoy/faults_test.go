@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -8,6 +9,11 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/internal/rehearsal"
@@ -197,4 +203,75 @@ mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: all: {to: a
 		rs, want = append(rs, r), append(want, c.status)
 	}
 	agreeOn(t, p, rs, want)
+}
+
+// A client of gRPC is told the status that a fault names, by HTTP's 200, and at ports that speak no gRPC nobody is.
+func TestFaultsEndCalls(t *testing.T) {
+	const ended = `fault: {abort: {grpc: %q, percent: 100}, ` + untilLater
+	p := shop(t, `
+mesh: service: app: {
+	port: {rpc: {number: 80, protocol: "grpc", main: true}, http: number: 81}
+	route: {
+		down: {match: path: prefix: "/shop.Down", to: default: 100, `+fmt.Sprintf(ended, "unavailable")+`}
+		gone: {match: path: prefix: "/shop.Gone", to: default: 100, `+fmt.Sprintf(ended, "unimplemented")+`}
+		rest: to: default: 100
+	}
+	grant: all: {mesh: true, ports: ["rpc", "http"]}
+}
+mesh: service: web: {port: http: number: 80, calls: app: {port: "rpc", `+fmt.Sprintf(ended, "resource-exhausted")+`}}
+mesh: service: plain: {port: http: number: 80, calls: app: port: "rpc"}
+mesh: service: old: {port: http: number: 80, calls: app: port: "http"}
+mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: all: {to: app: 100, `+fmt.Sprintf(ended, "data-loss")+`}}
+`)
+	calls := []compiler.Header{{Name: "content-type", Value: "application/grpc"}, {Name: "te", Value: "trailers"}}
+	request := func(from, port, path string) compiler.Request {
+		return compiler.Request{From: "shop/" + from, To: "shop/app", Port: port, Method: "POST", Path: path, HTTP: compiler.HTTP2, Headers: calls}
+	}
+	cases := []struct {
+		r    compiler.Request
+		code codes.Code // OK for what reaches the application
+	}{
+		{request("plain", "rpc", "/shop.Down/Get"), codes.Unavailable},
+		{request("plain", "rpc", "/shop.Gone/Get"), codes.Unimplemented},
+		{request("plain", "rpc", "/shop.Cart/Get"), codes.OK},
+		{request("web", "rpc", "/shop.Cart/Get"), codes.ResourceExhausted},
+		{request("web", "rpc", "/shop.Down/Get"), codes.ResourceExhausted},
+		{request("old", "http", "/shop.Down/Get"), codes.OK},
+		{compiler.Request{To: "gateway/shop/edge", Host: "a.test", Method: "POST", Path: "/shop.Cart/Get", HTTP: compiler.HTTP2, Headers: calls}, codes.DataLoss},
+	}
+	var rs []compiler.Request
+	for _, c := range cases {
+		rs = append(rs, c.r)
+	}
+	reh, stage := stageOf(t.Context(), t, p, rs)
+	for i, c := range cases {
+		says, err := p.Decide(c.r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := stage.Ask(t.Context(), reh.Doors[i], c.r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if why := rehearsal.Differs(says, c.r, got); why != "" || (got.Seen != nil) != (c.code == codes.OK) {
+			t.Errorf("%+v: %s %+v", c.r, why, got)
+		}
+		if c.code == codes.OK {
+			continue
+		}
+		addr, _ := stage.Address(reh.Doors[i])
+		conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority(cmp.Or(c.r.Host, "app.shop")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Invoke(t.Context(), c.r.Path, &emptypb.Empty{}, &emptypb.Empty{}); status.Code(err) != c.code {
+			t.Errorf("%+v: a client of gRPC is told %v, want %v", c.r, err, c.code)
+		}
+		_ = conn.Close()
+	}
+	noCall := cases[0].r
+	noCall.Headers = nil
+	if got, err := stage.Ask(t.Context(), reh.Doors[0], noCall); err != nil || got.Status != 200 || got.Seen != nil || got.Text != "fault filter abort" {
+		t.Errorf("what is no call: %+v, %v", got, err)
+	}
 }

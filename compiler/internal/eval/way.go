@@ -116,7 +116,7 @@ func (w way) meeting(a act) way {
 		w.then.Partly = append(slices.Clip(w.then.Partly), p)
 	}
 	if a.Answer != nil && !a.ends() {
-		p := space.Partial{Feature: a.feature, Status: a.Answer.Status, Percent: a.Answer.Percent}
+		p := space.Partial{Feature: a.feature, Status: a.Answer.Status, GRPC: a.Answer.GRPC, Percent: a.Answer.Percent}
 		w.then.Partly = append(slices.Clip(w.then.Partly), p)
 	}
 	return w

@@ -3,6 +3,7 @@ package space
 import (
 	"maps"
 	"slices"
+	"strconv"
 )
 
 // Station is a place on a request's way where something acts on it. Stations are met in
@@ -58,6 +59,8 @@ type Act struct {
 type Reply struct {
 	// Status is an HTTP status, 200 to 599.
 	Status int
+	// GRPC is the name of the status by which a call of gRPC is ended, "" for an answer that is none's. Status is 200 then.
+	GRPC string
 	// Percent of the requests get it, above 0 to 100; the others go on.
 	Percent float64
 	// Path is what a redirect makes of the path, nil if that stays. Its act's fields tell it.
@@ -95,10 +98,20 @@ type Partial struct {
 	// Feature is the name of what does it.
 	Feature string `json:"feature"`
 	// Status is the answer's, 0 for those that are kept.
-	Status  int     `json:"status,omitempty"`
+	Status int `json:"status,omitempty"`
+	// GRPC is the name of the status by which a call is ended, beside Status 200.
+	GRPC    string  `json:"grpc,omitempty"`
 	Percent float64 `json:"percent"`
 	// Seconds is for how long they are kept.
 	Seconds float64 `json:"seconds,omitempty"`
+}
+
+// Told is the answer's status in words.
+func (p Partial) Told() string {
+	if p.GRPC != "" {
+		return "gRPC " + p.GRPC
+	}
+	return strconv.Itoa(p.Status)
 }
 
 // Ends reports whether no request goes on behind it.

@@ -297,7 +297,7 @@ func (o Outcome) Key() string {
 		b.WriteString(" by " + c.By)
 	}
 	for _, p := range c.Partly {
-		b.WriteString("|" + p.Feature + " " + strconv.Itoa(p.Status) + " for " + strconv.FormatFloat(p.Percent, 'f', -1, 64) + "%")
+		b.WriteString("|" + p.Feature + " " + p.Told() + " for " + strconv.FormatFloat(p.Percent, 'f', -1, 64) + "%")
 		if p.Seconds != 0 {
 			b.WriteString(" kept " + strconv.FormatFloat(p.Seconds, 'f', -1, 64))
 		}

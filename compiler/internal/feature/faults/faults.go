@@ -13,6 +13,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/intent"
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -39,8 +40,9 @@ type Drill struct {
 	// Delay is 0 for none; DelayPercent and AbortPercent are 0 to 100.
 	Delay        trait.Duration `json:"delay,omitempty"`
 	DelayPercent float64        `json:"delay_percent,omitempty"`
-	// Status is 0 for no abort.
+	// Status is 0 for no abort, and for one with GRPC, the name of a status of gRPC.
 	Status       int     `json:"status,omitempty"`
+	GRPC         string  `json:"grpc,omitempty"`
 	AbortPercent float64 `json:"abort_percent,omitempty"`
 }
 
@@ -53,6 +55,21 @@ func (f Fault) Then(next trait.Value) trait.Value {
 	n := next.(Fault)
 	f.Behind = slices.Concat(f.Behind, []Drill{n.Drill}, n.Behind)
 	return f
+}
+
+// Calls reports whether the carrier itself ends calls of gRPC.
+func (f Fault) Calls() bool { return f.GRPC != "" }
+
+// ended is the HTTP status beside which a call is told how it has ended.
+const ended = 200
+
+// ends are the names of gRPC's statuses in their order, which begins with that of a good end
+// (https://grpc.github.io/grpc/core/md_doc_statuscodes.html).
+func ends() []string {
+	return []string{
+		"ok", "cancelled", "unknown", "invalid-argument", "deadline-exceeded", "not-found", "already-exists", "permission-denied", "resource-exhausted",
+		"failed-precondition", "aborted", "out-of-range", "unimplemented", "internal", "unavailable", "data-loss", "unauthenticated",
+	}
 }
 
 // Feature is the row.
@@ -84,11 +101,11 @@ func lower(v Drill) *faultv3.HTTPFault {
 			Percentage:         envoy.Percent(v.DelayPercent),
 		}
 	}
-	if v.Status != 0 {
-		f.Abort = &faultv3.FaultAbort{
-			ErrorType:  &faultv3.FaultAbort_HttpStatus{HttpStatus: uint32(v.Status)},
-			Percentage: envoy.Percent(v.AbortPercent),
-		}
+	switch {
+	case v.GRPC != "":
+		f.Abort = &faultv3.FaultAbort{ErrorType: &faultv3.FaultAbort_GrpcStatus{GrpcStatus: uint32(slices.Index(ends(), v.GRPC))}, Percentage: envoy.Percent(v.AbortPercent)}
+	case v.Status != 0:
+		f.Abort = &faultv3.FaultAbort{ErrorType: &faultv3.FaultAbort_HttpStatus{HttpStatus: uint32(v.Status)}, Percentage: envoy.Percent(v.AbortPercent)}
 	}
 	return f
 }
@@ -103,11 +120,39 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		return nil
 	}
 	x.Except(name, n)
-	f := Drill{Status: int(a.Field("status").Int()), AbortPercent: x.Percent(a.Field("percent"), 0), DelayPercent: x.Percent(d.Field("percent"), 0)}
+	f := Drill{AbortPercent: x.Percent(a.Field("percent"), 0), DelayPercent: x.Percent(d.Field("percent"), 0)}
 	if d.Exists() {
 		f.Delay = x.Duration(d.Field("duration"), 0)
 	}
+	f = aborting(f, a, x)
+	if f.Status == 0 && f.GRPC == "" {
+		if f.AbortPercent = 0; f.Delay == 0 {
+			return nil // of calls alone, at a port that gets none
+		}
+	}
 	return Fault{Drill: f}
+}
+
+// aborting is a drill with the answer of its abort. What ends calls is about those ports of a service alone
+// that speak gRPC.
+func aborting(f Drill, a intent.Node, x *resolve.Place) Drill {
+	if !a.Exists() {
+		return f
+	}
+	switch x.OneOf(a, "status", "grpc") {
+	case "status":
+		f.Status = int(a.Field("status").Int())
+	case "grpc":
+		switch grpc := a.Field("grpc"); {
+		case x.External() != nil && !x.Speaks(model.GRPC): // of whose ports none has routes of its own
+			x.Problem(diag.New(diag.CodeProtocol, grpc.Pos(), "a status of gRPC ends calls, and some port of the external speaks something else").WithFix("let its ports say protocol: \"grpc\" or \"grpcs\", or write `status`"))
+		case x.NoCalls():
+			x.Problem(diag.New(diag.CodeProtocol, grpc.Pos(), "a status of gRPC ends calls, and no port here speaks grpc").WithFix("let the port say protocol: \"grpc\", or write `status`"))
+		case !x.ElsewhereCalls():
+			f.GRPC = grpc.Str()
+		}
+	}
+	return f
 }
 
 // meaning: what happens to no request is nothing. What comes behind an abort is told as such, since
@@ -124,10 +169,14 @@ func meaning(v trait.Value) []space.Act {
 				Fields: []space.Field{{Feature: name, Name: when + "delay", Value: d.Delay.String() + " for " + percent(d.DelayPercent)}},
 			})
 		}
-		if d.Status != 0 && d.AbortPercent > 0 {
+		if d.AbortPercent > 0 {
+			told, says := strconv.Itoa(d.Status), space.Reply{Status: d.Status, Percent: d.AbortPercent}
+			if d.GRPC != "" { // of HTTP a call gets what all calls get
+				told, says.Status, says.GRPC = "gRPC "+d.GRPC, ended, d.GRPC
+			}
 			out = append(out, space.Act{
-				At: space.AtDrill, Answer: &space.Reply{Status: d.Status, Percent: d.AbortPercent},
-				Fields: []space.Field{{Feature: name, Name: when + "abort", Value: strconv.Itoa(d.Status) + " for " + percent(d.AbortPercent)}},
+				At: space.AtDrill, Answer: &says,
+				Fields: []space.Field{{Feature: name, Name: when + "abort", Value: told + " for " + percent(d.AbortPercent)}},
 			})
 			when += "then "
 		}
