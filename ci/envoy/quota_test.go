@@ -142,7 +142,7 @@ mesh: service: limits: {port: grpc: {number: 8081, protocol: "grpc"}, grant: quo
 mesh: service: {web: port: http: number: 80, job: port: http: number: 80}
 mesh: gateway: edge: {port: http: number: 80, host: "shop.test": {quota: visitors: {limiter: "main", onFailure: "refuse", requests: 3, per: "24h", by: client: true}, route: {all: to: seen: 100, free: {match: path: prefix: "/open", to: seen: 100, quota: {}}}}}` +
 			service("app", `{all: {limiter: "main", onFailure: "refuse", requests: 6, per: "24h"}, each: {limiter: "main", onFailure: "admit", requests: 5, per: "24h", by: {identity: true}}}`) +
-			service("keyed", `{tenants: {limiter: "main", onFailure: "admit", requests: 2, per: "24h", by: {header: "x-tenant"}}}`) +
+			service("keyed", `{tenants: {limiter: "main", onFailure: "admit", requests: 2, per: "24h", by: {headers: ["x-tenant"]}}}`) +
 			service("both", `{all: {limiter: "main", onFailure: "admit", requests: 2, per: "24h"}}, rateLimit: own: {requests: 1, per: "24h", status: 503}`) +
 			service("dear", `{open: {limiter: "main", onFailure: "refuse", requests: 1, per: "24h", by: {identity: true}, paths: ["/open"], not: {methods: ["PUT"]}}}`) +
 			service("seen", `{all: {limiter: "main", onFailure: "refuse", requests: 1, per: "24h", shadow: true}}`))},

@@ -18,11 +18,12 @@ func TestRateIsLimitedByWhoAsks(t *testing.T) {
 	limit := func(by string) string { return fmt.Sprintf(`{requests: 2, per: "1h", by: %s}`, by) }
 	p := shop(t, `
 mesh: service: {
-	a: {port: http: number: 8080, calls: {each: {}, tenant: {}, ways: {}, seen: {}}}
-	b: {port: http: number: 8080, calls: {each: {}, tenant: {}, ways: {}, seen: {}}}
+	a: {port: http: number: 8080, calls: {each: {}, tenant: {}, ways: {}, paths: {}, seen: {}}}
+	b: {port: http: number: 8080, calls: {each: {}, tenant: {}, ways: {}, paths: {}, seen: {}}}
 	each: {port: http: number: 80, grant: all: mesh: true, rateLimit: each: `+limit(`identity: true`)+`}
-	tenant: {port: http: number: 80, grant: all: mesh: true, rateLimit: {each: `+limit(`header: "X-Tenant"`)+`, all: {requests: 5, per: "1h", status: 503}}}
+	tenant: {port: http: number: 80, grant: all: mesh: true, rateLimit: {each: `+limit(`headers: ["X-Tenant"]`)+`, all: {requests: 5, per: "1h", status: 503}}}
 	ways: {port: http: number: 80, grant: all: mesh: true, rateLimit: each: `+limit(`{identity: true, method: true}`)+`}
+	paths: {port: http: number: 80, grant: all: mesh: true, rateLimit: each: `+limit(`{path: true, headers: ["x-tenant", "x-app"]}`)+`}
 	seen: {port: http: number: 80, grant: all: mesh: true, rateLimit: soon: {requests: 1, per: "1h", shadow: true}}
 }
 mesh: gateway: edge: {
@@ -41,7 +42,7 @@ mesh: gateway: edge: {
 	var doors []compiler.Request
 	at := map[[2]string]int{}
 	for _, from := range []string{"shop/a", "shop/b"} {
-		for _, to := range []string{"shop/each", "shop/tenant", "shop/ways", "shop/seen"} {
+		for _, to := range []string{"shop/each", "shop/tenant", "shop/ways", "shop/paths", "shop/seen"} {
 			at[[2]string{from, to}] = len(doors)
 			doors = append(doors, compiler.Request{From: from, To: to})
 		}
@@ -66,6 +67,13 @@ mesh: gateway: edge: {
 		{from: "shop/b", to: "shop/tenant", want: 200}, {from: "shop/b", to: "shop/tenant", want: 200}, {from: "shop/b", to: "shop/tenant", want: 429},
 		// All together are six by now, and five are let through whoever asks; what one limit refused took nothing of the other.
 		{from: "shop/b", to: "shop/tenant", headers: tenant("two"), want: 503},
+
+		// A path is as it is normalised, whatever it asks for; what is without a header is without it whatever the other says.
+		{from: "shop/a", to: "shop/paths", path: "/x?q=1", want: 200}, {from: "shop/b", to: "shop/paths", path: "/y/../x", want: 200}, {from: "shop/b", to: "shop/paths", path: "//x", want: 429},
+		{from: "shop/b", to: "shop/paths", path: "/x?q=2", want: 429}, {from: "shop/b", to: "shop/paths", path: "/y", want: 200}, {from: "shop/b", to: "shop/paths", path: "/x", headers: tenant("one"), want: 200},
+		{from: "shop/b", to: "shop/paths", path: "/x", headers: []compiler.Header{{Name: "x-app", Value: "one"}}, want: 200},
+		{from: "shop/b", to: "shop/paths", path: "/x", headers: append(tenant("one"), compiler.Header{Name: "x-app", Value: "one"}), want: 200},
+		{from: "shop/b", to: "shop/paths", path: "/x", headers: tenant("one"), want: 200}, {from: "shop/b", to: "shop/paths", path: "/x", headers: tenant("one"), want: 429},
 
 		{from: "shop/a", to: "shop/seen", want: 200}, {from: "shop/a", to: "shop/seen", want: 200}, {from: "shop/a", to: "shop/seen", want: 200},
 

@@ -5,11 +5,19 @@ import "strings"
 // CountedBy is what requests have in common that are counted together: all that it says, nothing
 // for all requests.
 type CountedBy struct {
-	Identity bool   `json:"identity,omitempty"`
-	Client   bool   `json:"client,omitempty"`
-	Method   bool   `json:"method,omitempty"`
-	Header   string `json:"header,omitempty"` // in lower case
+	Identity bool `json:"identity,omitempty"`
+	Client   bool `json:"client,omitempty"`
+	Method   bool `json:"method,omitempty"`
+	Path     bool `json:"path,omitempty"` // without its query
+	// Headers are in lower case, sorted, each once.
+	Headers []string `json:"headers,omitempty"`
 }
+
+// IsZero reports whether all requests count together.
+func (b CountedBy) IsZero() bool {
+	return !b.Identity && !b.Client && !b.Method && !b.Path && len(b.Headers) == 0
+}
+
 
 // Words are "identity and header x-tenant"; "" for all requests.
 func (b CountedBy) Words() string {
@@ -17,10 +25,13 @@ func (b CountedBy) Words() string {
 	for _, k := range []struct {
 		is   bool
 		word string
-	}{{b.Identity, "identity"}, {b.Client, "client"}, {b.Method, "method"}, {b.Header != "", "header " + b.Header}} {
+	}{{b.Identity, "identity"}, {b.Client, "client"}, {b.Method, "method"}, {b.Path, "path"}} {
 		if k.is {
 			out = append(out, k.word)
 		}
+	}
+	for _, h := range b.Headers {
+		out = append(out, "header "+h)
 	}
 	return strings.Join(out, " and ")
 }

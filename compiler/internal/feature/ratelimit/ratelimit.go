@@ -116,7 +116,7 @@ func (ls Limits) inOrder() Limits {
 // shared grows with how many share a bucket.
 func (l Limit) shared() int {
 	switch {
-	case l.By != (trait.CountedBy{}):
+	case !l.By.IsZero():
 		return 0
 	case !l.All():
 		return 1

@@ -34,9 +34,12 @@ func Counted(by trait.CountedBy) (actions []*routev3.RateLimit_Action, entries [
 	if by.Method {
 		add("method", selected(request, "method"))
 	}
-	if by.Header != "" { // its lines joined by commas
+	if by.Path { // as the connection manager has normalised it
+		add("path", selected(request, "url_path"))
+	}
+	for _, h := range by.Headers { // its lines joined by commas
 		headers := selected(request, "headers")
-		add("header", either(apply("@in", textOf(by.Header), headers), apply("_[_]", headers, textOf(by.Header))))
+		add("header."+h, either(apply("@in", textOf(h), headers), apply("_[_]", headers, textOf(h))))
 	}
 	return actions, entries
 }
