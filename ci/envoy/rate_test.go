@@ -168,3 +168,43 @@ func tenant(name string) []compiler.Header { return []compiler.Header{{Name: "x-
 func visitor(addresses string) []compiler.Header {
 	return []compiler.Header{{Name: "x-forwarded-for", Value: addresses}}
 }
+
+// Who has shown a token is counted by what it says, at a gateway and at a service; who has shown none, or one that says no
+// text there, counts with all of those.
+func TestRateIsLimitedByWhatTokensSay(t *testing.T) {
+	id := newSigner(t)
+	limit := func(claims string) string {
+		return `rateLimit: each: {requests: 2, per: "1h", by: claims: corp: ` + claims + `}`
+	}
+	p := shop(t, `
+mesh: jwt: corp: {issuer: "https://id.example", audiences: ["shop"], keys: inline: `+id.keys()+`}
+mesh: service: app: {port: http: number: 80, grant: all: mesh: true, users: corp: {}, `+limit(`["sub", "groups.main"]`)+`}
+mesh: service: free: {port: http: number: 80, grant: all: mesh: true}
+mesh: service: web: {port: http: number: 80, calls: app: {}}
+mesh: gateway: edge: {port: http: number: 80, host: "a.test": {users: corp: {}, `+limit(`["sub"]`)+`, route: all: to: free: 100}}
+`)
+	reh, stage := stageOf(t.Context(), t, p, []compiler.Request{{From: "shop/web", To: "shop/app"}, {To: "gateway/shop/edge", Host: "a.test"}})
+	jason, mary := id.token(nil), id.token(map[string]any{"sub": "mary"})
+	other, list, none := id.token(map[string]any{"groups": map[string]any{"main": "guests"}}), id.token(map[string]any{"groups": map[string]any{"main": []string{"staff"}}}), id.token(map[string]any{"groups": nil})
+	for i, c := range []struct {
+		door  int
+		token string
+		want  int
+	}{
+		{0, jason, 200}, {0, jason, 200}, {0, jason, 429}, {0, mary, 200}, {0, other, 200}, {0, list, 200}, {0, none, 200}, {0, list, 429}, {0, none, 429},
+		{0, "", 200}, {0, "", 200}, {0, "", 429}, {0, other, 200}, {0, other, 429},
+		{1, jason, 200}, {1, other, 200}, {1, jason, 429}, {1, mary, 200}, {1, "", 200}, {1, "", 200}, {1, "", 429},
+	} {
+		r := compiler.Request{Host: map[int]string{1: "a.test"}[c.door]}
+		if c.token != "" {
+			r.Headers = []compiler.Header{{Name: "authorization", Value: "Bearer " + c.token}}
+		}
+		got, err := stage.Ask(t.Context(), reh.Doors[c.door], r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Status != c.want {
+			t.Errorf("request %d, %+v: %d %s, want %d", i, c, got.Status, got.Text, c.want)
+		}
+	}
+}

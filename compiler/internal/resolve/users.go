@@ -90,6 +90,9 @@ func (l *linker) checkUsers() {
 				around = append(around, r.Traits)
 			}
 			all = append(all, around...)
+			for _, r := range h.Routes {
+				l.checkCounting(r.Traits, model.GatewayRoutePath(g.ID, h.Name, r.Name), "route "+strconv.Quote(r.Name)+" or host "+strconv.Quote(h.Name))
+			}
 			path := model.GatewayHostPath(g.ID, h.Name)
 			for _, d := range slices.Concat(h.Denies, h.ShadowDenies) {
 				l.knows("deny "+strconv.Quote(d.Name), model.DenyPath(path, d.Name), "each route of host "+strconv.Quote(h.Name), around, d.Terms, d.Not)
@@ -103,6 +106,7 @@ func (l *linker) checkUsers() {
 
 func (l *linker) checkUsersAt(s *model.Service, p model.Port) {
 	around := []trait.Set{s.TraitsAt(p.Name)}
+	l.checkCounting(around[0], model.ServicePath(s.ID), "service "+strconv.Quote(s.ID))
 	for _, g := range slices.Concat(s.Grants, s.ShadowGrants) {
 		if g.Ports == nil || slices.Contains(g.Ports, p.Name) {
 			l.knows("grant "+strconv.Quote(g.Name), model.GrantPath(s.ID, g.Name), "service "+strconv.Quote(s.ID), around, g.Terms, g.Not)

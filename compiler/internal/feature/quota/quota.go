@@ -58,6 +58,15 @@ type Quota struct {
 // TraitName is "quota".
 func (Quotas) TraitName() string { return name }
 
+// Claims are those by which some quota counts.
+func (qs Quotas) Claims() []trait.CountedClaim {
+	var out []trait.CountedClaim
+	for _, q := range qs.Quotas {
+		out = append(out, q.By.Claims...)
+	}
+	return out
+}
+
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{

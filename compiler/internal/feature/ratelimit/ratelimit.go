@@ -65,6 +65,15 @@ type Limit struct {
 // TraitName is "rate-limit".
 func (Limits) TraitName() string { return name }
 
+// Claims are those by which some limit counts.
+func (ls Limits) Claims() []trait.CountedClaim {
+	var out []trait.CountedClaim
+	for _, l := range ls {
+		out = append(out, l.By.Claims...)
+	}
+	return out
+}
+
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{

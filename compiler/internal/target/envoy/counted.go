@@ -5,8 +5,10 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	exprdescv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/rate_limit_descriptors/expr/v3"
+	metadatav3 "github.com/envoyproxy/go-control-plane/envoy/type/metadata/v3"
 	exprv1alpha1 "google.golang.org/genproto/googleapis/api/expr/v1alpha1"
 
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/trait"
 )
 
@@ -40,6 +42,17 @@ func Counted(by trait.CountedBy) (actions []*routev3.RateLimit_Action, entries [
 	for _, h := range by.Headers { // its lines joined by commas
 		headers := selected(request, "headers")
 		add("header."+h, either(apply("@in", textOf(h), headers), apply("_[_]", headers, textOf(h))))
+	}
+	for _, c := range by.Claims { // what is no text is none
+		key := "claim." + c.Provider + "." + c.Name
+		at := &metadatav3.MetadataKey{Key: tokenMetadata}
+		for _, step := range append([]string{c.Provider}, model.ClaimSteps(c.Name)...) {
+			at.Path = append(at.Path, &metadatav3.MetadataKey_PathSegment{Segment: &metadatav3.MetadataKey_PathSegment_Key{Key: step}})
+		}
+		actions = append(actions, &routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_Metadata{Metadata: &routev3.RateLimit_Action_MetaData{
+			DescriptorKey: key, MetadataKey: at, DefaultValue: none, Source: routev3.RateLimit_Action_MetaData_DYNAMIC,
+		}}})
+		entries = append(entries, &commonv3.RateLimitDescriptor_Entry{Key: key})
 	}
 	return actions, entries
 }
