@@ -259,6 +259,14 @@ type Endpoints struct {
 	// "host:port". None is set for a cluster of a Discovered service.
 	File string `json:"file,omitempty"`
 	DNS  string `json:"dns,omitempty"`
+	// Locality is in which order a proxy takes the addresses, by where it is and where they
+	// are; nil if all are alike.
+	Locality *Locality `json:"locality,omitempty"`
+}
+
+// Equal tells whether the addresses are the same, and their order.
+func (e Endpoints) Equal(o Endpoints) bool {
+	return e.Cluster == o.Cluster && e.File == o.File && e.DNS == o.DNS && e.Locality.Key() == o.Locality.Key()
 }
 
 // Discovered is a service whose instances a Kubernetes cluster knows: the release says

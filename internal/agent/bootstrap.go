@@ -27,7 +27,7 @@ func Bootstrap(cfg Config, who ca.Identity) ([]byte, error) {
 	// A restarted agent or server is met within seconds, not after Envoy's 30.
 	retry := obj{"retry_back_off": obj{"base_interval": "0.2s", "max_interval": "3s"}}
 	return canon.JSON(obj{
-		"node":  obj{"id": cfg.NodeID, "cluster": who.String()},
+		"node":  node(cfg, who),
 		"admin": obj{"address": admin},
 		"dynamic_resources": obj{
 			"ads_config": obj{
@@ -56,6 +56,15 @@ func Bootstrap(cfg Config, who ca.Identity) ([]byte, error) {
 			},
 		}}},
 	})
+}
+
+// node is who and where this proxy is.
+func node(cfg Config, who ca.Identity) obj {
+	n := obj{"id": cfg.NodeID, "cluster": who.String()}
+	if cfg.Region != "" || cfg.Zone != "" {
+		n["locality"] = obj{"region": cfg.Region, "zone": cfg.Zone}
+	}
+	return n
 }
 
 func socketCluster(name, path string) obj {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -64,6 +65,9 @@ type Config struct {
 	// NodeID names this instance; empty: namespace/account/ and eight
 	// characters that stay the same for one StateDir. It decides nothing.
 	NodeID string
+	// Region and Zone are where this proxy is, empty: unknown. It decides in which order it
+	// gets workloads that intent orders by places, and nothing else.
+	Region, Zone string
 	// Drain is how long connections may take to finish when Envoy is stopped:
 	// 0 to 10 minutes, whole seconds.
 	Drain time.Duration
@@ -86,6 +90,9 @@ type Config struct {
 
 // maxSocketPath is the shortest of the systems' limits (macOS: 104 with the final zero).
 const maxSocketPath = 103
+
+// placeName is what Kubernetes takes as a label's value, which is how it names places.
+var placeName = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$`)
 
 func flagProblem(fix, format string, args ...any) diag.Diagnostic {
 	return diag.New(diag.CodeAgentFlag, diag.Pos{}, format, args...).WithFix("%s", fix)
@@ -119,6 +126,11 @@ func (c Config) Normalise() (Config, diag.List) {
 		}
 	}
 	l = append(l, c.checkWorkload()...)
+	for _, place := range []struct{ flag, name string }{{"--region", c.Region}, {"--zone", c.Zone}} {
+		if !placeName.MatchString(place.name) {
+			l = append(l, flagProblem("write it as the nodes' labels (topology.kubernetes.io/zone and region) or endpoint files have it", "%q is no name for %s", place.name, place.flag))
+		}
+	}
 	if c.AdminPort < 0 || c.AdminPort > 65535 {
 		l = append(l, flagProblem("use 1 to 65535, or 0 for a Unix socket", "%d is no port for --admin-port", c.AdminPort))
 	}

@@ -64,7 +64,7 @@ type Address struct {
 	Addr netip.AddrPort
 	// Health is "" if unknown.
 	Health Health
-	// Priority counts from 0, the first choice.
+	// Priority counts from 0, the first choice. Gaps mean nothing.
 	Priority uint32
 	// Weight is relative, 1 to 128; 0 means 1.
 	Weight uint32
@@ -128,6 +128,35 @@ func NewAddresses(list []Address) (Addresses, error) {
 	}
 	return Addresses{list: list, digest: hex.EncodeToString(h.Sum(nil))}, nil
 }
+
+// From gives the addresses as a proxy there is to take them: those of one priority that differ
+// by the rule's ranks become several. A standby stays one wherever it is.
+func (a Addresses) From(here release.Place, rule *release.Locality) Addresses {
+	const ranks = release.MaxRank + 2
+	var used [(MaxPriority + 1) * ranks]bool
+	order := make([]int, len(a.list))
+	for i, ad := range a.list {
+		order[i] = int(ad.Priority)*ranks + rule.Rank(here, ad.place())
+		used[order[i]] = true
+	}
+	var priority [len(used)]uint32 // of each that is used, without gaps
+	next := uint32(0)
+	for i, u := range used {
+		if u {
+			priority[i] = next
+			next++
+		}
+	}
+	list := slices.Clone(a.list)
+	h := sha256.New()
+	for i := range list {
+		list[i].Priority = priority[order[i]]
+		h.Write([]byte(list[i].line()))
+	}
+	return Addresses{list: list, digest: hex.EncodeToString(h.Sum(nil))}
+}
+
+func (a Address) place() release.Place { return release.Place{Region: a.Region, Zone: a.Zone} }
 
 // Len is the number of addresses.
 func (a Addresses) Len() int { return len(a.list) }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"meshc.dev/meshc/compiler/release"
 )
 
 func at(s string) Address { return Address{Addr: netip.MustParseAddrPort(s)} }
@@ -103,5 +105,35 @@ func TestTableNeverChangesAndForgetsNothing(t *testing.T) {
 	last, _ := empty.With(Change{Key: k, Addresses: must(at("10.0.0.1:80"))}, Change{Key: k, Addresses: must(at("10.0.0.9:80"))})
 	if a, _ := last.Find(k); slices.Collect(a.All())[0] != at("10.0.0.9:80") {
 		t.Errorf("got %v", a)
+	}
+}
+
+// Of one priority those that are near come before the others, and a standby stays behind wherever it is.
+func TestAddressesFromAPlace(t *testing.T) {
+	in := func(addr, region, zone string, priority uint32) Address {
+		return Address{Addr: netip.MustParseAddrPort(addr), Region: region, Zone: zone, Priority: priority}
+	}
+	all, err := NewAddresses([]Address{in("10.0.0.1:80", "r", "a", 0), in("10.0.0.2:80", "r", "b", 0), in("10.0.0.3:80", "s", "c", 0), in("10.0.0.4:80", "r", "a", 3), in("10.0.0.5:80", "", "", 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule := &release.Locality{Prefer: "zone", Failover: map[string]map[string]int{"c": {"b": 1, "a": 1}}}
+	for here, want := range map[release.Place][]uint32{
+		{Region: "r", Zone: "a"}: {0, 1, 2, 3, 2},
+		{Region: "r", Zone: "b"}: {1, 0, 2, 3, 2},
+		{Region: "s", Zone: "c"}: {1, 1, 0, 3, 2},
+		{Region: "s", Zone: "x"}: {1, 1, 0, 2, 1},
+		{}:                       {0, 0, 0, 1, 0},
+	} {
+		var got []uint32
+		for a := range all.From(here, rule).All() {
+			got = append(got, a.Priority)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("from %+v: %v, want %v", here, got, want)
+		}
+	}
+	if all.From(release.Place{Zone: "a"}, rule).Digest() != all.From(release.Place{Zone: "a"}, rule).Digest() || all.From(release.Place{Zone: "a"}, rule).Digest() == all.Digest() {
+		t.Error("the digest does not follow the order")
 	}
 }

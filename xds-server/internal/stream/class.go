@@ -23,6 +23,8 @@ type version struct {
 	position rollout.Position
 	// live says which endpoint names each source fills.
 	live map[endpoints.Key][]string
+	// ordered are the live clusters whose addresses have an order by places.
+	ordered []release.Endpoints
 }
 
 // serving is what proxies with an edition are given at the moment. It never
@@ -30,7 +32,9 @@ type version struct {
 type serving struct {
 	v     *version
 	lists view.Lists
-	wake  chan struct{}
+	// near is nil if that is the same for all.
+	near *near
+	wake chan struct{}
 }
 
 // edition is one content of a class, with the newest release that has it. The
@@ -153,16 +157,16 @@ func (c *class) publish(v *version) error {
 		// The same content under a new commit: nobody needs to be woken who is not ahead.
 		next = newest
 		same := newest.version.Load()
-		v.set, v.live = same.set, same.live
+		v.set, v.live, v.ordered = same.set, same.live, same.ordered
 		next.version.Store(v)
-		next.current.Store(&serving{v: v, lists: before.lists, wake: before.wake})
+		next.current.Store(&serving{v: v, lists: before.lists, near: before.near, wake: before.wake})
 	} else {
 		c.settle(v)
 		lists, err := c.join(v, before)
 		if err != nil {
 			return err
 		}
-		next.current.Store(&serving{v: v, lists: lists, wake: make(chan struct{})})
+		next.current.Store(c.serving(v, lists))
 	}
 	c.append(next)
 	c.decideAnew(same && c.ahead.Load() > 0)
@@ -187,20 +191,23 @@ func (c *class) settle(v *version) {
 	}
 	v.set = c.stamped(v, before.set)
 	if sameSources(v.set, before.set) {
-		v.live = before.live
+		v.live, v.ordered = before.live, before.ordered
 		return
 	}
 	v.live = map[endpoints.Key][]string{}
 	for _, e := range v.set.Live {
 		k := endpoints.KeyOf(e)
 		v.live[k] = append(v.live[k], e.Cluster)
+		if e.Locality != nil {
+			v.ordered = append(v.ordered, e)
+		}
 	}
 }
 
 // sameSources tells whether the addresses of two sets come from the same sources, under
 // the same names.
 func sameSources(a, b *view.Set) bool {
-	return a.Lists[view.Clusters] == b.Lists[view.Clusters] && slices.Equal(a.Live, b.Live)
+	return a.Lists[view.Clusters] == b.Lists[view.Clusters] && slices.EqualFunc(a.Live, b.Live, release.Endpoints.Equal)
 }
 
 // stamped is the version's set, in which each resource that the edition before did not
@@ -356,7 +363,7 @@ func (c *class) serve(e *edition) (*serving, error) {
 	if err != nil {
 		return nil, err
 	}
-	cur := &serving{v: e.version.Load(), lists: lists, wake: make(chan struct{})}
+	cur := c.serving(e.version.Load(), lists)
 	e.current.Store(cur)
 	return cur, nil
 }
@@ -379,7 +386,7 @@ func (c *class) refresh(keys []endpoints.Key) error {
 		if lists[view.Endpoints].Same(cur.lists[view.Endpoints]) {
 			continue
 		}
-		e.current.Store(&serving{v: cur.v, lists: lists, wake: make(chan struct{})})
+		e.current.Store(c.serving(cur.v, lists))
 		close(cur.wake)
 	}
 	return nil

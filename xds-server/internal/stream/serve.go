@@ -69,7 +69,7 @@ func run[R request](h *Hub, g grpc.ServerStream, p store.Protocol, recv func() (
 		h.cfg.Meter.Refused("node_size")
 		return status.Errorf(codes.ResourceExhausted, "the node's description has %d bytes, at most %d", size, h.cfg.Limits.NodeBytes)
 	}
-	s := newSession(h, c.class, p, c.client, label(node.GetId()))
+	s := newSession(h, c.class, p, c.client, label(node.GetId()), placeOf(node.GetLocality()))
 	defer s.close()
 	h.cfg.Meter.Connected(string(p), 1)
 	defer h.cfg.Meter.Connected(string(p), -1)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/xds-server/internal/evidence"
 	"meshc.dev/meshc/xds-server/internal/ledger"
 	"meshc.dev/meshc/xds-server/internal/phase"
@@ -24,8 +25,11 @@ type session struct {
 	protocol store.Protocol
 	peer     client
 	node     string
-	entry    *ledger.Entry
-	kick     chan struct{}
+	// place is where the client says that it is. It decides in which order it takes addresses,
+	// and nothing else.
+	place release.Place
+	entry *ledger.Entry
+	kick  chan struct{}
 
 	mu       sync.Mutex
 	channels [view.Types]channel
@@ -118,9 +122,9 @@ func planOf(k planKey) *plan {
 	return p
 }
 
-func newSession(h *Hub, c *class, p store.Protocol, who client, node string) *session {
+func newSession(h *Hub, c *class, p store.Protocol, who client, node string, at release.Place) *session {
 	s := &session{
-		hub: h, class: c, protocol: p, peer: who, node: node,
+		hub: h, class: c, protocol: p, peer: who, node: node, place: at,
 		entry: h.cfg.Ledger.Connect(who.identity, node, c.name, string(p)),
 		kick:  make(chan struct{}, 1),
 		heard: steady(),
@@ -185,6 +189,9 @@ func (s *session) choose() bool {
 		s.chosen = s.class.choose(rollout.Subject{Instance: s.peer.instance, Has: s.claims.newest}, now)
 	}
 	cur, err := s.class.serve(s.chosen.edition)
+	if err == nil {
+		cur, err = s.hub.from(s.place, cur)
+	}
 	if err != nil {
 		s.hub.cfg.Log.Error("edition not served", slog.String("class", s.class.name), slog.Any("error", err))
 		return false

@@ -168,7 +168,7 @@ func contentOf(s Set) string {
 		}
 	}
 	for _, e := range s.Live {
-		line(e.Cluster, e.File, e.DNS)
+		line(e.Cluster, e.File, e.DNS, e.Locality.Key())
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
