@@ -21,6 +21,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
 	"meshc.dev/meshc/internal/golden"
 )
@@ -225,6 +226,18 @@ func resource(t *testing.T, r release.Release, class, typ, name string) (blob []
 	s, err := r.Snapshot(cl)
 	if err != nil {
 		t.Fatalf("show: %v", err)
+	}
+	if typ == "live" { // where the addresses of a cluster come from stands in the snapshot itself
+		for _, e := range s.Endpoints {
+			if e.Cluster == name {
+				b, err := canon.JSON(e)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return b, release.SnapshotPath(cl), true
+			}
+		}
+		return nil, "", false
 	}
 	kinds := map[string]release.TypeURL{"cluster": release.ClusterType, "listener": release.ListenerType, "route": release.RouteType}
 	if kinds[typ] == "" {

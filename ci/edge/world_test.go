@@ -49,13 +49,21 @@ type edge struct {
 	server      *xdsserver.Server
 	backend     string // where the application is
 	records     int64
+	endpoints   string // folder of endpoint files
+	zone        string // of the gateway
 	issuer      issuer
 }
 
 // open runs a gateway for that intent of its hosts and certificates.
 func open(t *testing.T, intent string, certificates map[string][]string) *edge {
 	t.Helper()
-	e := &edge{t: t, dir: t.TempDir(), approved: t.TempDir(), state: shortDir(t), issuer: issuer{testca.New(t)}, backend: backend(t, "127.0.0.1")}
+	return openIn(t, "", t.TempDir(), intent, certificates)
+}
+
+// openIn is open for a gateway in a zone, and a folder of endpoint files.
+func openIn(t *testing.T, zone, endpoints, intent string, certificates map[string][]string) *edge {
+	t.Helper()
+	e := &edge{t: t, dir: t.TempDir(), approved: t.TempDir(), state: shortDir(t), issuer: issuer{testca.New(t)}, backend: backend(t, "127.0.0.1"), endpoints: endpoints, zone: zone}
 	for _, port := range []*int{&e.plain, &e.port} {
 		var err error
 		if *port, err = freeport.Next(); err != nil {
@@ -99,7 +107,7 @@ func (e *edge) serve(ctx context.Context, wg *sync.WaitGroup, address string, po
 	}
 	e.server, err = xdsserver.New(xdsserver.Config{
 		Listen: net.JoinHostPort(address, "0"), TrustDomain: "mesh.local", StateDir: t.TempDir(), Now: time.Now, Log: slog.New(slog.DiscardHandler),
-		Grace: time.Millisecond, ConnectionsPerSecond: -1,
+		EndpointDir: e.endpoints, Grace: time.Millisecond, ConnectionsPerSecond: -1,
 		TLS:      func() (*tls.Config, error) { return authority.TLSConfig(ca.Requested), nil },
 		Register: func(g grpc.ServiceRegistrar) { joining.Register(g) },
 	})
@@ -132,7 +140,7 @@ func (e *edge) envoy(ctx context.Context, wg *sync.WaitGroup, authority *ca.Auth
 	}
 	cfg, problems := agent.Config{
 		Servers: []string{e.server.Addr().String()}, JoinToken: token, Fingerprints: authority.Fingerprints(), StateDir: e.state, Envoy: binary.Path,
-		EnvoyArgs: []string{"--concurrency", "1", "--log-level", "error"}, Clock: time.Now, Drain: 0, CertificateDir: e.dir, RootsDir: e.dir,
+		EnvoyArgs: []string{"--concurrency", "1", "--log-level", "error"}, Clock: time.Now, Drain: 0, CertificateDir: e.dir, RootsDir: e.dir, Zone: e.zone,
 	}.Normalise()
 	if err := problems.Err(); err != nil {
 		t.Fatal(err)

@@ -104,6 +104,7 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#RetryBackOff:#Duration":      {"1ms", "2ms", "3ms"}, // a request waits for it
 
 		"#PanicPercent": {"1", "50", "100"}, // with 0 a proxy answers what no address does
+		"#Zone":         {"eu-1", "eu-2", "us-1"},
 
 		"#GRPCService": {"a", "b", "x.y", "items"},
 		"#GRPCMethod":  {"a", "b", "items"},

@@ -165,6 +165,12 @@ const (
 	// requests (warning).
 	// Example: `version: v2: endpoints: static: []` beside `to: {v1: 90, v2: 10}`.
 	CodeNoWorkloads Code = "MESH0258"
+	// CodeNotJudged is an order of workloads by places where nothing says when those that come first are not well.
+	// Example: `locality: prefer: "zone"` without `outlier`.
+	CodeNotJudged Code = "MESH0261"
+	// CodePlaceless is an order by places of workloads of which nobody says where they are.
+	// Example: `locality: prefer: "zone"` beside `endpoints: static: ["10.0.0.5:8080"]`.
+	CodePlaceless Code = "MESH0262"
 	// CodeNotRepeated is a written retry beside which nothing says how large a body may be that is
 	// sent again (warning).
 	// Example: retry: attempts: 2 on a route for any method, without `buffer`.

@@ -258,7 +258,7 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 	}
 	for _, r := range l.rules {
 		c, ok := r.nearest(cs)
-		if !ok || r.Fits == nil || x.To.Name != "" && !x.To.Protocol.IsHTTP() {
+		if !ok || r.Fits == nil || x.To.Name != "" && !x.To.Protocol.IsHTTP() && !r.Bytes {
 			continue
 		}
 		x.At = c.on

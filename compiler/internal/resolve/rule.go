@@ -226,11 +226,17 @@ type Place struct {
 	path string
 	// external is the external that carries the field, or of whose route it is; nil elsewhere.
 	external *model.External
+	// endpoints are where the carrier's workloads are.
+	endpoints []model.Endpoints
 }
 
 // External is the external that carries the field, or whose route does, without its traits,
 // routes and grants; nil elsewhere. Read only.
 func (x *Place) External() *model.External { return x.external }
+
+// Endpoints is where workloads are that a service, a version or an external says something of: for each
+// version, or the external's. Read only.
+func (x *Place) Endpoints() []model.Endpoints { return x.endpoints }
 
 // Problem notes a problem.
 func (x *Place) Problem(d diag.Diagnostic) { x.l.add(d) }

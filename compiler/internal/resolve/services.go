@@ -42,8 +42,16 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 // for one of several ports.
 func (l *linker) ownTraits(p *pkg, s *model.Service, n intent.Node) {
 	s.Traits, s.PortTraits = l.byPort(s, n, func(port model.Port, node intent.Node) trait.Set {
-		return l.traits(append(ownProxy(node, n), l.around(p)...), &Place{To: port, Routes: s.Routes, l: l, pkg: p, self: s.ID}, model.ServicePath(s.ID))
+		return l.traits(append(ownProxy(node, n), l.around(p)...), &Place{To: port, Routes: s.Routes, l: l, pkg: p, self: s.ID, endpoints: endpointsOf(s.Versions)}, model.ServicePath(s.ID))
 	})
+}
+
+func endpointsOf(vs []model.Version) []model.Endpoints {
+	var out []model.Endpoints
+	for _, v := range vs {
+		out = append(out, v.Endpoints)
+	}
+	return out
 }
 
 // versionTraits settles what versions say in place of the service, where no port says it nearer.
@@ -52,7 +60,7 @@ func (l *linker) versionTraits(p *pkg, s *model.Service, n intent.Node) {
 		v := &s.Versions[i]
 		path, version := model.VersionPath(s.ID, v.Name), n.Field("version").Field(v.Name)
 		v.Traits, v.PortTraits = l.byPort(s, n, func(port model.Port, node intent.Node) trait.Set {
-			x := &Place{To: port, l: l, pkg: p, self: s.ID, path: path}
+			x := &Place{To: port, l: l, pkg: p, self: s.ID, path: path, endpoints: []model.Endpoints{v.Endpoints}}
 			set := trait.Set{}
 			for _, r := range l.rules {
 				c, ok := r.nearest(toVersion(node, version, n))

@@ -19,6 +19,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/faults"
 	"meshc.dev/meshc/compiler/internal/feature/headers"
 	"meshc.dev/meshc/compiler/internal/feature/health"
+	"meshc.dev/meshc/compiler/internal/feature/locality"
 	"meshc.dev/meshc/compiler/internal/feature/lua"
 	"meshc.dev/meshc/compiler/internal/feature/mirror"
 	"meshc.dev/meshc/compiler/internal/feature/origination"
@@ -71,6 +72,7 @@ func All() []feature.Feature {
 		outlier.Feature,
 		health.Feature,
 		panicking.Feature,
+		locality.Feature,
 		circuitbreaker.Feature,
 		balance.Feature,
 		balance.Session,

@@ -270,6 +270,8 @@ type Ctx struct {
 	Gateway *model.Gateway
 	// Protocol is what is said of HTTP to the cluster's endpoints, nil for bytes (OnCluster, OnRouteClusters).
 	Protocol *upstreamv3.HttpProtocolOptions
+	// Live is where the cluster's addresses come from, nil if the cluster has them itself (OnCluster).
+	Live *release.Endpoints
 	// Traits are all that the route has (OnRoute).
 	Traits trait.Set
 

@@ -173,7 +173,7 @@ func (e *emitter) buildServiceCluster(t target, routes []routeTrait, out *entry)
 		out.problem(diag.New(diag.CodeAddress, e.at(path), "version %q of service %q: %v", v.Name, s.ID, err))
 		return
 	}
-	x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, Protocol: http, path: path, out: out, locate: e.at, keys: e.profile.Keys}
+	x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, Protocol: http, Live: live, path: path, out: out, locate: e.at, keys: e.profile.Keys}
 	e.applyTraits(c, s.TraitsTo(p.Name, v.Name), x)
 	e.applyRouteTraits(c, routes, x)
 	speak(c, http)
@@ -194,7 +194,7 @@ func (e *emitter) buildExternalCluster(t target, routes []routeTrait, out *entry
 		return
 	}
 	http := protocolOptions(t.port.Protocol.Plain(), fromApps())
-	x := Ctx{Mesh: e.m, External: t.external, Port: t.port, Protocol: http, path: path, out: out, locate: e.at, keys: e.profile.Keys}
+	x := Ctx{Mesh: e.m, External: t.external, Port: t.port, Protocol: http, Live: live, path: path, out: out, locate: e.at, keys: e.profile.Keys}
 	e.applyTraits(c, t.external.TraitsAt(t.port), x)
 	if t.external.Endpoints.Dynamic && t.port.Protocol.Secured() {
 		proveNames(http)
