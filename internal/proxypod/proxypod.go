@@ -59,7 +59,7 @@ func New(in release.Injection) Object {
 			"--server", in.Server, "--server-bundle", identityDir + "/" + release.RootsKey, "--token-file", identityDir + "/token",
 			"--node-id", "$(POD_NAME)", "--state", stateDir, "--envoy-path", "envoy", "--status-addr", "[::]:" + strconv.Itoa(StatusPort),
 		},
-		"env":            []any{Object{"name": "POD_NAME", "valueFrom": Object{"fieldRef": Object{"fieldPath": "metadata.name"}}}},
+		"env":            []any{field("POD_NAME", "metadata.name"), field("MESHC_REGION", topology+"region']"), field("MESHC_ZONE", topology+"zone']")},
 		"ports":          []any{Object{"name": "meshc-status", "containerPort": int64(StatusPort)}},
 		"startupProbe":   ready(1, 300),
 		"readinessProbe": ready(5, 3),
@@ -75,6 +75,15 @@ func New(in release.Injection) Object {
 			Object{"name": StateVolume, "mountPath": stateDir},
 		},
 	}
+}
+
+// topology begins the labels by which Kubernetes says, from 1.35 on, where a pod's node is; "" where
+// it does not, and then nobody knows.
+const topology = "metadata.labels['topology.kubernetes.io/"
+
+// field is a variable with what the pod's own object has there.
+func field(name, path string) Object {
+	return Object{"name": name, "valueFrom": Object{"fieldRef": Object{"fieldPath": path}}}
 }
 
 // Volumes are those that the container mounts: the pod's token for the server with the
