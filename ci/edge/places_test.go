@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -147,4 +149,32 @@ func TestWhereTheCallerIs(t *testing.T) {
 			e.become("all.test", "abc")
 		})
 	}
+}
+
+// Hosts that intent names take requests, and are near as intent says. No source of addresses knows them.
+func TestWorkloadsTakeRequests(t *testing.T) {
+	var hosts []string
+	port := 0
+	for i, zone := range []string{"a", "b"} { // one port at two addresses, as a service has it
+		host := fmt.Sprintf("127.0.0.%d", i+1)
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		port = l.Addr().(*net.TCPAddr).Port
+		s := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, zone) })}
+		go func() { _ = s.Serve(l) }() // ends with Close
+		t.Cleanup(func() { _ = s.Close() })
+		hosts = append(hosts, fmt.Sprintf("mesh: workload: %s: {service: \"hosts\", address: %q, zone: %q}\n", zone, host, zone))
+	}
+	service := func(locality string) string {
+		return fmt.Sprintf("mesh: service: hosts: {port: http: number: %d, grant: visitors: from: [\"gateway/edge\"], outlier: {}%s}\n", port, locality) +
+			"mesh: gateway: edge: host: \"hosts.test\": route: all: to: hosts: 100\n"
+	}
+	e := openIn(t, "a", t.TempDir(), service("")+hosts[0]+hosts[1], nil)
+	e.become("hosts.test", "ab")
+	e.publish(service(`, locality: prefer: "zone"`) + hosts[0] + hosts[1])
+	e.become("hosts.test", "a")
+	e.publish(service(`, locality: prefer: "zone"`) + hosts[1])
+	e.become("hosts.test", "b")
 }

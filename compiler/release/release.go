@@ -262,11 +262,23 @@ type Endpoints struct {
 	// Locality is in which order a proxy takes the addresses, by where it is and where they
 	// are; nil if all are alike.
 	Locality *Locality `json:"locality,omitempty"`
+	// Workloads are the addresses themselves, where the release knows them: then no source does.
+	Workloads []Workload `json:"workloads,omitempty"`
+}
+
+// Workload is an address of a cluster.
+type Workload struct {
+	// Address is "IP:port".
+	Address string `json:"address"`
+	Region  string `json:"region,omitempty"`
+	Zone    string `json:"zone,omitempty"`
+	// Weight is relative to others, 1 to 128; 0 means 1.
+	Weight uint32 `json:"weight,omitempty"`
 }
 
 // Equal tells whether the addresses are the same, and their order.
 func (e Endpoints) Equal(o Endpoints) bool {
-	return e.Cluster == o.Cluster && e.File == o.File && e.DNS == o.DNS && e.Locality.Key() == o.Locality.Key()
+	return e.Cluster == o.Cluster && e.File == o.File && e.DNS == o.DNS && e.Locality.Key() == o.Locality.Key() && slices.Equal(e.Workloads, o.Workloads)
 }
 
 // Discovered is a service whose instances a Kubernetes cluster knows: the release says

@@ -171,6 +171,9 @@ const (
 	// CodePlaceless is an order by places of workloads of which nobody says where they are.
 	// Example: `locality: prefer: "zone"` beside `endpoints: static: ["10.0.0.5:8080"]`.
 	CodePlaceless Code = "MESH0262"
+	// CodeWorkload is a workload of another package's service, or of a version of which other words say where it is.
+	// Example: `workload: vm1: {service: "ledger", address: "10.4.0.7"}` beside `service: ledger: endpoints: file: "ledger"`.
+	CodeWorkload Code = "MESH0263"
 	// CodeNotRepeated is a written retry beside which nothing says how large a body may be that is
 	// sent again (warning).
 	// Example: retry: attempts: 2 on a route for any method, without `buffer`.

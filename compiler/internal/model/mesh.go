@@ -280,6 +280,20 @@ type Endpoints struct {
 	File string `json:"file,omitempty"`
 	// Dynamic says that callers' proxies look up the name that is asked for, if it is one of an external's hosts.
 	Dynamic bool `json:"dynamic,omitempty"`
+	// Workloads are hosts that intent names one by one, sorted by name.
+	Workloads []Workload `json:"workloads,omitempty"`
+}
+
+// Workload is a host at which one instance of a version takes requests, at the version's ports.
+type Workload struct {
+	Name string `json:"name"`
+	// Address is an IP address.
+	Address string `json:"address"`
+	// Region and Zone are where it is; "" is unknown.
+	Region string `json:"region,omitempty"`
+	Zone   string `json:"zone,omitempty"`
+	// Weight is relative to others, 1 to 128; 0 means 1.
+	Weight uint32 `json:"weight,omitempty"`
 }
 
 // Call says that a service sends requests to another (service or external).
@@ -1074,7 +1088,16 @@ func (v Version) Discovered() bool {
 
 // Written reports whether intent says where instances are, and be it that there are none.
 func (e Endpoints) Written() bool {
-	return e.None || len(e.Static) > 0 || e.DNS != "" || e.File != "" || e.Dynamic
+	return e.None || len(e.Static) > 0 || e.DNS != "" || e.File != "" || e.Dynamic || len(e.Workloads) > 0
+}
+
+// Hosts are the addresses of its workloads.
+func (e Endpoints) Hosts() []string {
+	var out []string
+	for _, w := range e.Workloads {
+		out = append(out, w.Address)
+	}
+	return out
 }
 
 // Meets reports whether one instance may be where both say that instances are.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/model"
@@ -316,7 +317,10 @@ func (c *comparison) places(before, after *model.Service, b, a model.Version) {
 		}
 	}
 	lost := Narrowing
-	if len(b.Endpoints.Static) > 0 && slices.ContainsFunc(b.Endpoints.Static, func(e string) bool { return slices.Contains(a.Endpoints.Static, e) }) {
+	kept := func(before, after []string) bool {
+		return slices.ContainsFunc(before, func(e string) bool { return slices.Contains(after, e) })
+	}
+	if kept(b.Endpoints.Static, a.Endpoints.Static) || kept(b.Endpoints.Hosts(), a.Endpoints.Hosts()) {
 		lost = Neutral // some instances are left, or come
 	}
 	for _, x := range append(changes, []change{
@@ -379,10 +383,28 @@ func endpoints(e model.Endpoints) []string {
 		return []string{"DNS " + e.DNS}
 	case e.File != "":
 		return []string{"file " + e.File}
+	case len(e.Workloads) > 0:
+		return workloads(e.Workloads)
 	case e.Dynamic:
 		return []string{"whatever the name is looked up to"}
 	}
 	return []string{"discovered"}
+}
+
+// workloads are hosts in words: "vm1 at 10.4.0.7 in eu-1, weight 2".
+func workloads(ws []model.Workload) []string {
+	var out []string
+	for _, w := range ws {
+		text := w.Name + " at " + w.Address
+		if place := strings.Trim(w.Region+"/"+w.Zone, "/"); place != "" {
+			text += " in " + place
+		}
+		if w.Weight > 1 {
+			text += ", weight " + decimal(w.Weight)
+		}
+		out = append(out, text)
+	}
+	return out
 }
 
 func pairsOf(m map[string]string) []string {

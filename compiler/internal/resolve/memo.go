@@ -181,6 +181,10 @@ func (l *declared) tables(env string) [sha256.Size]byte {
 		raw, _ := json.Marshal(l.authorizers[id]) // likewise
 		line("authorizer", id, string(raw))
 	}
+	for _, path := range slices.Sorted(maps.Keys(l.workloads)) {
+		raw, _ := json.Marshal(l.workloads[path]) // likewise
+		line("workloads", path, string(raw))
+	}
 	line("namespaces", "", sortedKeys(l.domains)...)
 	for _, id := range slices.Sorted(maps.Keys(l.gateways)) {
 		line("gateway", id, l.gateways[id])

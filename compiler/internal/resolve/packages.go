@@ -25,7 +25,7 @@ func declare(in *intent.Intent) *declared {
 	l := &linker{declared: &declared{
 		from: in, trustDomain: DefaultTrustDomain, capture: model.Transparent, kinds: map[string]string{}, gateways: map[string]string{}, waysOut: map[string]wayOut{},
 		accounts: map[string][]string{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, collectors: map[string]model.Collector{}, limiters: map[string]model.Limiter{}, providers: map[string]model.Provider{},
-		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{}, authorizers: map[string]model.Authorizer{}, settableAt: map[string][]string{},
+		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{}, authorizers: map[string]model.Authorizer{}, settableAt: map[string][]string{}, workloads: map[string][]model.Workload{},
 	}}
 	l.begin(nil)
 	l.pkgs = l.packages(in)
@@ -35,6 +35,7 @@ func declare(in *intent.Intent) *declared {
 		l.declareCredentials(p)
 	}
 	for _, p := range l.pkgs {
+		l.declareWorkloads(p)
 		l.declareKeys(p)
 		l.declareAuthorizers(p)
 	}

@@ -63,6 +63,8 @@ type declared struct {
 	authorizers map[string]model.Authorizer
 	// settableAt are the headers that authorizers may set whom a gateway's package asks there, by the gateway's ID.
 	settableAt map[string][]string
+	// workloads are where versions run that no platform knows, by the versions' mesh paths.
+	workloads map[string][]model.Workload
 	// Whose is what: namespaces; services, externals (by ID) and gateways (by mesh path);
 	// accounts by who runs as them.
 	domains map[string]*domain

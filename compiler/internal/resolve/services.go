@@ -163,9 +163,11 @@ func (l *linker) versionsOf(p *pkg, s *model.Service, n intent.Node) []model.Ver
 		if a := e.Node.Field("serviceAccount").Str(); a != "" {
 			v.Account = a
 		}
+		said := n.Field("endpoints")
 		if ep := e.Node.Field("endpoints"); ep.Exists() {
-			v.Endpoints = l.endpoints(ep)
+			v.Endpoints, said = l.endpoints(ep), ep
 		}
+		l.atWorkloads(s.ID, &v, said)
 		v.Labels = ownLabels(e, len(entries) == 1)
 		v.Ports = l.versionPorts(s, e)
 		v.Locals = l.locals(p, e.Node)

@@ -161,6 +161,19 @@ func (a Address) place() release.Place { return release.Place{Region: a.Region, 
 // Len is the number of addresses.
 func (a Addresses) Len() int { return len(a.list) }
 
+// Of gives the addresses that a release itself has.
+func Of(ws []release.Workload) (Addresses, error) {
+	list := make([]Address, 0, len(ws))
+	for _, w := range ws {
+		at, err := netip.ParseAddrPort(w.Address)
+		if err != nil {
+			return Addresses{}, err
+		}
+		list = append(list, Address{Addr: at, Weight: w.Weight, Region: w.Region, Zone: w.Zone})
+	}
+	return NewAddresses(list)
+}
+
 // All yields the addresses in order.
 func (a Addresses) All() iter.Seq[Address] { return slices.Values(a.list) }
 

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -106,7 +107,11 @@ func (c *class) join(v *version, cur *serving) (view.Lists, error) {
 		if err != nil {
 			return view.Lists{}, err
 		}
-		lists = v.set.WithEndpoints(items...).Lists
+		own, err := c.workloads(v)
+		if err != nil {
+			return view.Lists{}, err
+		}
+		lists = v.set.WithEndpoints(append(items, own...)...).Lists
 	}
 	if cur != nil {
 		for t := range lists {
@@ -138,6 +143,26 @@ func (c *class) assignments(v *version, keys []endpoints.Key) ([]*view.Item, err
 			}
 			items = append(items, it)
 		}
+	}
+	return items, nil
+}
+
+// workloads are the assignments of clusters whose addresses the release itself has.
+func (c *class) workloads(v *version) ([]*view.Item, error) {
+	var items []*view.Item
+	for _, e := range v.set.Live {
+		if len(e.Workloads) == 0 {
+			continue
+		}
+		addrs, err := endpoints.Of(e.Workloads)
+		if err != nil {
+			return nil, fmt.Errorf("workloads of %q: %w", e.Cluster, err)
+		}
+		it, err := c.hub.store.Assignment(e.Cluster, addrs, true)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, it)
 	}
 	return items, nil
 }
@@ -196,8 +221,10 @@ func (c *class) settle(v *version) {
 	}
 	v.live = map[endpoints.Key][]string{}
 	for _, e := range v.set.Live {
-		k := endpoints.KeyOf(e)
-		v.live[k] = append(v.live[k], e.Cluster)
+		if len(e.Workloads) == 0 {
+			k := endpoints.KeyOf(e)
+			v.live[k] = append(v.live[k], e.Cluster)
+		}
 		if e.Locality != nil {
 			v.ordered = append(v.ordered, e)
 		}

@@ -50,7 +50,7 @@ func (h *Hub) empty(v *version) map[string]endpoints.Key {
 	out := map[string]endpoints.Key{}
 	for _, e := range v.set.Live {
 		k := endpoints.KeyOf(e)
-		if isSilent(table, k) {
+		if len(e.Workloads) == 0 && isSilent(table, k) {
 			out[e.Cluster] = k
 		}
 	}

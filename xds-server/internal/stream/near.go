@@ -47,6 +47,10 @@ func (c *class) near(v *version) *near {
 	n := &near{zones: map[string]bool{}, regions: map[string]bool{}, from: map[release.Place]*view.List{}}
 	for _, e := range v.ordered {
 		addrs, known := table.Find(endpoints.KeyOf(e))
+		if len(e.Workloads) > 0 {
+			own, err := endpoints.Of(e.Workloads) // join has taken them
+			addrs, known = own, err == nil
+		}
 		if !known {
 			continue // nothing to put in order, and nothing that may be taken away
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 
 	"meshc.dev/meshc/compiler/release"
 )
@@ -169,6 +170,9 @@ func contentOf(s Set) string {
 	}
 	for _, e := range s.Live {
 		line(e.Cluster, e.File, e.DNS, e.Locality.Key())
+		for _, w := range e.Workloads {
+			line(w.Address, w.Region, w.Zone, strconv.FormatUint(uint64(w.Weight), 10))
+		}
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])

@@ -117,7 +117,7 @@ func fits(_ trait.Value, others trait.Set, n intent.Node, x *resolve.Place) {
 	known := func(e model.Endpoints) bool { return len(e.Static) == 0 && e.DNS == "" }
 	if all := x.Endpoints(); len(all) > 0 && !slices.ContainsFunc(all, known) {
 		x.Problem(diag.New(diag.CodePlaceless, n.Pos(), "the workloads are at addresses of which nobody says in which zone they are").
-			WithFix("write them into an endpoint file with their zones (endpoints: file: …), or take `locality` out"))
+			WithFix("name them with their zones (workload: …), write them into an endpoint file with these (endpoints: file: …), or take `locality` out"))
 	}
 }
 

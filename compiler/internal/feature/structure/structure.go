@@ -434,7 +434,7 @@ var Via = feature.Structure{
 
 // Endpoints are where the instances of a service are, where intent writes it.
 var Endpoints = feature.Structure{
-	Name: "endpoints", What: "Where the instances of a version are, if the platform does not know it.", Example: `version: v1: endpoints: static: ["10.0.0.1:8080"]`, Lost: plan.Narrowing,
+	Name: "endpoints", What: "Where the instances of a version are, if the platform does not know it: addresses, a name, a file, or workloads by name.", Example: `version: v1: endpoints: static: ["10.0.0.1:8080"]`, Lost: plan.Narrowing,
 	Uses: ofServices(func(s *model.Service) []coverage.Use {
 		var out []coverage.Use
 		for _, v := range s.Versions {

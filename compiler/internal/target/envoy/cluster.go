@@ -45,6 +45,12 @@ func (e *emitter) serviceCluster(s *model.Service, p model.Port, v model.Version
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	for _, w := range v.Endpoints.Workloads {
+		if live != nil {
+			at := net.JoinHostPort(w.Address, strconv.FormatUint(uint64(v.ListenPort(p)), 10))
+			live.Workloads = append(live.Workloads, release.Workload{Address: at, Region: w.Region, Zone: w.Zone, Weight: w.Weight})
+		}
+	}
 	if p.MTLS == model.Disable {
 		return c, protocolOptions(p.Protocol, fromMesh()), live, nil
 	}

@@ -3,8 +3,10 @@ package envoy
 import (
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -131,6 +133,9 @@ func (t target) addresses() []netip.Prefix {
 		texts = t.service.Addresses
 		for _, v := range t.service.Versions {
 			static = append(static, v.Endpoints.Static...)
+			for _, host := range v.Endpoints.Hosts() {
+				static = append(static, net.JoinHostPort(host, strconv.FormatUint(uint64(v.ListenPort(t.port)), 10)))
+			}
 		}
 	}
 	var out []netip.Prefix

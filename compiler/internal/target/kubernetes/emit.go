@@ -254,6 +254,9 @@ func isWorkload(s *model.Service, ip netip.Addr) bool {
 				return true
 			}
 		}
+		if slices.Contains(v.Endpoints.Hosts(), ip.String()) {
+			return true
+		}
 	}
 	return false
 }

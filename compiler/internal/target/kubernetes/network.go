@@ -243,6 +243,9 @@ func (e *emitter) podsOf(namespace, account string) []peer {
 			if v.Account == account && v.Discovered() {
 				out = append(out, pods(namespace, versionLabels(s, v)))
 			}
+			if v.Account == account {
+				out = append(out, blocks(v.Endpoints.Hosts())...)
+			}
 		}
 	}
 	for _, g := range e.m.Gateways {
@@ -382,8 +385,23 @@ func (e *emitter) reach(id, port string) []rule {
 		out = append(out, rule{To: []peer{pods(s.Namespace, s.PodLabels())}, Ports: []policyPort{{"TCP", e.targetPort(s, p)}}})
 	}
 	for _, v := range s.Versions {
-		if !v.Discovered() && !v.Endpoints.None {
+		switch hosts := v.Endpoints.Hosts(); {
+		case v.Discovered() || v.Endpoints.None:
+		case len(hosts) > 0:
+			out = append(out, rule{To: blocks(hosts), Ports: []policyPort{{"TCP", v.ListenPort(p)}}})
+		default:
 			out = append(out, outside(v.Endpoints))
+		}
+	}
+	return out
+}
+
+// blocks are single addresses.
+func blocks(hosts []string) []peer {
+	var out []peer
+	for _, host := range hosts {
+		if ip, err := netip.ParseAddr(host); err == nil { // resolve has seen to it
+			out = append(out, peer{IPBlock: &ipBlock{netip.PrefixFrom(ip, ip.BitLen()).String()}})
 		}
 	}
 	return out
