@@ -56,6 +56,7 @@ func TestFlagsThatEndAtOnce(t *testing.T) {
 		"help":       {[]string{"--help"}, 0, "      --join-token-file file\n"},
 		"unknown":    {[]string{"--nonsense"}, 2, "nonsense"},
 		"no server":  {[]string{"--state", "x", "--no-envoy"}, 2, "MESH0640"},
+		"no zone":    {[]string{"--server", "a:1", "--state", "x", "--no-envoy", "--zone", "a b"}, 2, "--zone"},
 		"a word":     {[]string{"--state", "x", "--no-envoy", "envoy"}, 2, "stands behind --"},
 		"bad number": {[]string{"--admin-port", "many"}, 2, "admin-port"},
 	}
