@@ -94,10 +94,11 @@ func (e *edge) answering(host string) (string, error) {
 func (e *edge) become(host, want string) {
 	e.t.Helper()
 	eventually(e.t, host+" is answered by "+want, func() error {
-		if got, err := e.answering(host); err != nil || got != want {
-			return fmt.Errorf("answered by %q, %v", got, err)
+		got, err := e.answering(host)
+		if err == nil && got != want {
+			err = fmt.Errorf("answered by %q", got)
 		}
-		return nil
+		return err
 	})
 }
 

@@ -94,6 +94,16 @@ const maxSocketPath = 103
 // placeName is what Kubernetes takes as a label's value, which is how it names places.
 var placeName = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$`)
 
+func (c Config) checkPlace() diag.List {
+	var l diag.List
+	for _, place := range []struct{ flag, name string }{{"--region", c.Region}, {"--zone", c.Zone}} {
+		if !placeName.MatchString(place.name) {
+			l = append(l, flagProblem("write it as the nodes' labels (topology.kubernetes.io/zone and region) or endpoint files have it", "%q is no name for %s", place.name, place.flag))
+		}
+	}
+	return l
+}
+
 func flagProblem(fix, format string, args ...any) diag.Diagnostic {
 	return diag.New(diag.CodeAgentFlag, diag.Pos{}, format, args...).WithFix("%s", fix)
 }
@@ -126,11 +136,7 @@ func (c Config) Normalise() (Config, diag.List) {
 		}
 	}
 	l = append(l, c.checkWorkload()...)
-	for _, place := range []struct{ flag, name string }{{"--region", c.Region}, {"--zone", c.Zone}} {
-		if !placeName.MatchString(place.name) {
-			l = append(l, flagProblem("write it as the nodes' labels (topology.kubernetes.io/zone and region) or endpoint files have it", "%q is no name for %s", place.name, place.flag))
-		}
-	}
+	l = append(l, c.checkPlace()...)
 	if c.AdminPort < 0 || c.AdminPort > 65535 {
 		l = append(l, flagProblem("use 1 to 65535, or 0 for a Unix socket", "%d is no port for --admin-port", c.AdminPort))
 	}
