@@ -134,8 +134,7 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	f.StringVar(&cfg.BootstrapOut, "bootstrap-out", "", "`path` of Envoy's bootstrap; default: envoy.json in the state folder")
 	f.IntVar(&cfg.AdminPort, "admin-port", 0, "`port` of Envoy's admin page on 127.0.0.1; default: a socket, admin.sock in the state folder")
 	f.StringVar(&cfg.StatusAddr, "status-addr", "", "`host:port` or unix:path of /ready and /metrics; default: status.sock in the state folder")
-	f.StringVar(&cfg.NodeID, "node-id", "", "`name` of this proxy; default: the identity and eight characters kept in the state folder")
-	placeFlags(f, &cfg)
+	nodeFlags(f, &cfg)
 	f.StringVar(&cfg.CertificateDir, "certificates", "", "`folder` with a folder for each certificate that a gateway shows to visitors, in it tls.crt and tls.key; read anew every 5 seconds")
 	f.StringVar(&cfg.SecretsDir, "secrets", "", "`folder` with this pod's token for the Kubernetes API (token) and its roots (ca.crt), to read the Secrets that a gateway shows to visitors")
 	f.BoolVar(&cfg.RequireRedirect, "require-redirect", false, "start nothing before the traffic of this pod is redirected (meshc-agent redirect), and be unready if it ever is not")
@@ -155,8 +154,9 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	return cfg, level, false, checkBehind(args, f, errs)
 }
 
-// placeFlags are about where the proxy is.
-func placeFlags(f *flag.FlagSet, cfg *agent.Config) {
+// nodeFlags are what the proxy says of itself: its name and where it is.
+func nodeFlags(f *flag.FlagSet, cfg *agent.Config) {
+	f.StringVar(&cfg.NodeID, "node-id", "", "`name` of this proxy; default: the identity and eight characters kept in the state folder")
 	f.StringVar(&cfg.Region, "region", "", "`name` of the region in which this proxy is, as workloads have it; default: $MESHC_REGION")
 	f.StringVar(&cfg.Zone, "zone", "", "`name` of the zone in which this proxy is, as workloads have it; of those that intent orders by places it gets the near ones first; default: $MESHC_ZONE")
 }
