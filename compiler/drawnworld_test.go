@@ -151,6 +151,7 @@ type drawnRule struct {
 	Namespaces []string             `json:"namespaces"`
 	Accounts   []string             `json:"accounts"`
 	Mesh       bool                 `json:"mesh"`
+	Plaintext  bool                 `json:"plaintext"`
 	Anyone     bool                 `json:"anyone"`
 	Methods    []string             `json:"methods"`
 	Paths      []string             `json:"paths"`
@@ -656,7 +657,7 @@ func (w *reading) isAbout(r drawnRule, c asker) bool {
 		return true
 	}
 	if c.account == "" {
-		return false
+		return r.Plaintext
 	}
 	ns, _, _ := strings.Cut(c.account, "/")
 	fits := func(pattern string) bool {

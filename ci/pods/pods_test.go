@@ -24,7 +24,7 @@ mesh: namespace: "shop"
 
 mesh: service: {
 	web: {port: http: number: 8080, calls: {echo: port: "http", db: {}, cache: {}, old: port: "http", plain: {}}}
-	admin: {port: http: number: 8080, calls: echo: port: "admin"}
+	admin: {port: http: number: 8080, calls: {echo: port: "admin", old: port: "http"}}
 	echo: {
 		port: {http: number: 80, admin: number: 81}
 		version: {
@@ -40,9 +40,16 @@ mesh: service: {
 	old: {
 		port: {
 			http: {number: 8080, mtls: #Exception & {mode: "permissive"}}
+			bare: {number: 8090, mtls: #Exception & {mode: "disable"}}
 			talk: {number: 6000, protocol: "tcp", mtls: #Exception & {mode: "permissive"}}
 		}
-		grant: all: {anyone: true, ports: ["http", "talk"]}
+		grant: {
+			talk: {anyone: true, ports: ["talk"]}
+			web: {from: ["web"], ports: ["http"]}
+			batch: {plaintext: true, sources: ["10.88.0.0/16"], ports: ["http", "bare"]}
+			known: {anyone: true, paths: ["/known"], ports: ["http"], not: plaintext: true}
+		}
+		deny: frozen: {plaintext: true, paths: ["/frozen"], ports: ["http", "bare"]}
 	}
 	plain: {
 		port: raw: {number: 7000, protocol: "tcp", speaks: "server", mtls: #Exception & {mode: "disable"}}
@@ -77,7 +84,7 @@ func start(t *testing.T) *world {
 	w.echo1.web(t, "echo-v1 admin", "[::]:8081")
 	w.echo2.web(t, "echo-v2", "[::]:8080")
 	w.vault.web(t, "vault", "[::]:8080")
-	w.old.web(t, "old", "[::]:8080")
+	w.old.web(t, "old", "[::]:8080", "[::]:8090")
 	w.db.talker(t, "db", w.db.at(9000)...)
 	w.cache.talker(t, "cache", "[::]:9000")
 	w.vault.talker(t, "vault", "[::]:9000")
@@ -126,7 +133,15 @@ func TestPods(t *testing.T) {
 		"a host that nobody knows":                {w.web, w.echo1.at(8080)[0], "other.example", 404, "", ""},
 		"permissive, from a sidecar":              {w.web, oldIP + ":8080", "old", 200, "old", identity("web")},
 		"permissive, from a stranger":             {w.stranger, w.old.at(8080)[0], "old", 200, "old", ""},
-		"permissive, from a stranger over IPv6":   {w.stranger, w.old.at(8080)[1], "old", 200, "old", ""},
+		"permissive, from elsewhere":              {w.stranger, w.old.at(8080)[1], "old", 403, "", ""},
+		"permissive, what a stranger may not":     {w.stranger, w.old.at(8080)[0] + "/frozen", "old", 403, "", ""},
+		"permissive, what is for who is known":    {w.stranger, w.old.at(8080)[1] + "/known", "old", 403, "", ""},
+		"permissive, from somebody else":          {w.admin, oldIP + ":8080", "old", 403, "", ""},
+		"permissive, who is known":                {w.admin, oldIP + ":8080/known", "old", 200, "old", identity("admin")},
+		"permissive, what is denied to strangers": {w.web, oldIP + ":8080/frozen", "old", 200, "old", identity("web")},
+		"plaintext alone, from a stranger":        {w.stranger, w.old.at(8090)[0], "old", 200, "old", ""},
+		"plaintext alone, from elsewhere":         {w.stranger, w.old.at(8090)[1], "old", 403, "", ""},
+		"plaintext alone, what is denied":         {w.stranger, w.old.at(8090)[0] + "/frozen", "old", 403, "", ""},
 		"strict, from a stranger":                 {w.stranger, w.echo1.at(8080)[0], "echo", 0, "", ""},
 		"strict, from a stranger over IPv6":       {w.stranger, w.echo1.at(8080)[1], "echo", 0, "", ""},
 		"strict, at another port of the pod":      {w.stranger, w.echo1.at(15006)[0], "echo", 0, "", ""},

@@ -344,6 +344,12 @@ func (m *Mesh) asking(r *rand.Rand, p *pen, s *object) {
 			return "{anyone: true, " + p.field("#Grant", "grant", pick(p, "headers", "query", "hosts", "sources")) + "}"
 		}))
 	}
+	if p.chance(30) {
+		m.put(s, `port: http: mtls: {mode: "permissive", owner: "ops", reason: "moves", until: "2030-01-01T00:00:00Z"}`)
+		m.lines = append(m.lines, m.write(r, s, `grant: "strangers"`, func(p *pen) string {
+			return "{plaintext: true, ports: [\"http\"], " + p.field("#Grant", "grant", "sources") + "}"
+		}))
+	}
 	if p.chance(10) {
 		m.lines = append(m.lines, m.write(r, s, `deny: "visitors"`, func(p *pen) string { return m.visitors(p, "deny", "#Deny") }))
 	}

@@ -114,6 +114,10 @@ const (
 	// be edited by hand, no rule.
 	// Example: `exemption: all: {rules: ["drift"], object: {kind: "Service", namespace: "shop", name: "web-*"}, …}`.
 	CodeExemption Code = "MESH0240"
+	// CodeStrangers is a grant to callers without identity that lets them in from anywhere, that no port of it
+	// ever takes plaintext for, or that says to last longer than what lets them come.
+	// Example: `grant: batch: {plaintext: true, sources: ["10.2.0.0/16"]}` on a strict port.
+	CodeStrangers Code = "MESH0290"
 	// CodeIdle is a grant of which denies leave nothing, or a deny that nobody meets at any of
 	// its ports (warning).
 	// Example: grant: web: from: ["web"] beside deny: all: mesh: true

@@ -20,11 +20,9 @@ func denyTests(trustDomain string, p model.Port, d model.Deny, of knows) [][]spa
 		}
 		d.Not = d.Not.OfConnections()
 	}
-	if p.MTLS == model.Disable { // nobody has an identity
-		if !d.Anyone {
-			return nil
-		}
-		d.Not.Mesh, d.Not.Namespaces, d.Not.Patterns, d.Not.Accounts = false, nil, nil, nil
+	var ok bool
+	if d.Terms, d.Not, ok = p.Seen(d.Terms, d.Not); !ok {
+		return nil
 	}
 	return broadly(trustDomain, d, of)
 }

@@ -16,7 +16,7 @@ func identityPrefix(trustDomain string) string { return "spiffe://" + trustDomai
 //   - strict: only identities of the trust domain get as far as the grants, but for what is
 //     asked by probes and scrapes.
 //   - permissive: these, and callers without any identity.
-//   - disable: nobody has an identity, so only grants to anyone can apply;
+//   - disable: nobody has an identity, so only grants to such callers can apply;
 //     the others are left out, because they can never match.
 func Access(m *model.Mesh, s *model.Service, p model.Port) space.List {
 	var l space.List
@@ -85,7 +85,8 @@ func grantTests(trustDomain string, p model.Port, g model.Grant, of knows) ([][]
 		}
 		g.Not = g.Not.OfConnections()
 	}
-	if !g.Anyone && (len(identities(trustDomain, g.Terms)) == 0 || p.MTLS == model.Disable) {
+	var ok bool
+	if g.Terms, g.Not, ok = p.Seen(g.Terms, g.Not); !ok || !g.Anyone && len(identities(trustDomain, g.Terms)) == 0 {
 		return nil, false
 	}
 	if g.Methods != nil && len(g.Methods) == 0 || g.Paths != nil && len(g.Paths) == 0 {
@@ -116,6 +117,9 @@ func identities(trustDomain string, g model.Terms) []space.Pattern {
 	}
 	for _, a := range g.Accounts {
 		who = append(who, space.Pattern{Kind: space.Exact, Text: Identity(trustDomain, a)})
+	}
+	if g.Plaintext {
+		who = append(who, space.Pattern{Kind: space.Exact, Text: ""})
 	}
 	return who
 }

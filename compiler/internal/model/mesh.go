@@ -543,9 +543,10 @@ type Terms struct {
 	Namespaces []string `json:"namespaces,omitempty"`
 	// Patterns are callers by identity, "namespace/account" with "*" for any letters but the slash, sorted.
 	Patterns []string `json:"account_patterns,omitempty"`
-	// Mesh is every identity of the trust domain, Anyone also callers without one.
-	Mesh   bool `json:"mesh,omitempty"`
-	Anyone bool `json:"anyone,omitempty"`
+	// Mesh is every identity of the trust domain, Plaintext callers without one, Anyone all of these.
+	Mesh      bool `json:"mesh,omitempty"`
+	Plaintext bool `json:"plaintext,omitempty"`
+	Anyone    bool `json:"anyone,omitempty"`
 	// Methods and Paths: nil does not restrict; resolve refuses empty lists that mean nobody.
 	Methods []string `json:"methods,omitempty"`
 	Paths   []Path   `json:"paths,omitempty"`
@@ -651,6 +652,22 @@ type Deny struct {
 	// Owner answers for it, Reason says why; "" if nobody wrote it.
 	Owner  string `json:"owner,omitempty"`
 	Reason string `json:"reason,omitempty"`
+}
+
+// Strangers reports whether terms without others are about callers that have no identity.
+func (t Terms) Strangers(not Terms) bool { return (t.Anyone || t.Plaintext) && !not.Plaintext }
+
+// Seen are terms, and others of which none may hold, as the proxy of a port knows its callers: where it takes
+// plaintext alone nobody has an identity, and who says nothing of such callers says nothing. ok is false then.
+func (p Port) Seen(t, not Terms) (of, but Terms, ok bool) {
+	if p.MTLS != Disable {
+		return t, not, true
+	}
+	t.Anyone = t.Strangers(not)
+	for _, of := range []*Terms{&t, &not} {
+		of.Mesh, of.Plaintext, of.Namespaces, of.Patterns, of.Accounts = false, false, nil, nil, nil
+	}
+	return t, not, t.Anyone
 }
 
 // Names reports whether terms are about an account, "namespace/account".

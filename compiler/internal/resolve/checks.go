@@ -664,7 +664,7 @@ func admits(s *model.Service, port, account string, r model.Route) bool {
 }
 
 // checkPlaintext warns where plaintext is taken and nobody gets in by it: whoever has no
-// certificate has no identity, so that only grants to anyone are for him.
+// certificate has no identity, so that only grants to such callers are for him.
 func (l *linker) checkPlaintext() {
 	type opening struct{ used bool }
 	openings := map[string]*opening{}
@@ -679,7 +679,7 @@ func (l *linker) checkPlaintext() {
 				openings[path], paths = &opening{}, append(paths, path)
 			}
 			if slices.ContainsFunc(s.Grants, func(g model.Grant) bool {
-				return g.Anyone && !g.Asked && (g.Ports == nil || slices.Contains(g.Ports, p.Name))
+				return g.Strangers(g.Not) && !g.Asked && (g.Ports == nil || slices.Contains(g.Ports, p.Name))
 			}) {
 				openings[path].used = true
 			}
@@ -687,8 +687,8 @@ func (l *linker) checkPlaintext() {
 	}
 	for _, path := range paths {
 		if !openings[path].used {
-			l.add(diag.Warn(diag.CodeNobodyMore, l.lineOf(path), "plaintext is taken here, and nobody gets in by it: a caller without a certificate has no identity, and no grant admits anyone").
-				WithFix("add what it is for, such as grant: old: {anyone: true, methods: [\"GET\"], paths: [\"/orders\"]}, or keep mTLS strict, which probes and scrapes (`probe`, `scrape`) pass"))
+			l.add(diag.Warn(diag.CodeNobodyMore, l.lineOf(path), "plaintext is taken here, and nobody gets in by it: a caller without a certificate has no identity, and no grant admits such callers").
+				WithFix("add what it is for, such as grant: old: {plaintext: true, sources: [\"10.2.0.0/16\"], paths: [\"/orders\"]}, or keep mTLS strict, which probes and scrapes (`probe`, `scrape`) pass"))
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
@@ -18,6 +19,7 @@ func (l *linker) grantsOf(p *pkg, s *model.Service, n intent.Node) (out, shadows
 	for _, e := range n.Field("grant").Fields() {
 		l.place(model.GrantPath(s.ID, e.Name), e.Node.Pos())
 		g := l.grant(p, s, e) // checked, ended or not
+		l.admitsStrangers(p, s, n, e, g)
 		l.endsWith(e.Node)
 		if l.expired(e.Node) {
 			continue
@@ -34,6 +36,71 @@ func (l *linker) grantsOf(p *pkg, s *model.Service, n intent.Node) (out, shadows
 		out = append(out, g)
 	}
 	return out, shadows
+}
+
+// admitsStrangers refuses a grant to callers without identity that lets them in from anywhere, that none of its
+// ports ever takes plaintext for, or that says to last longer than they do.
+func (l *linker) admitsStrangers(p *pkg, s *model.Service, n intent.Node, e intent.Entry, g model.Grant) {
+	if !g.Plaintext {
+		return
+	}
+	word := e.Node.Field("plaintext")
+	if len(g.Sources) == 0 || slices.ContainsFunc(g.Sources, func(r string) bool { return strings.HasSuffix(r, "/0") }) {
+		l.add(diag.New(diag.CodeStrangers, word.Pos(), "grant %q lets in callers without identity from anywhere", e.Name).
+			WithFix(`say where they are: sources: ["10.2.0.0/16"]`))
+	}
+	taken, end := false, time.Time{}
+	for _, port := range s.Ports {
+		if g.Ports == nil || slices.Contains(g.Ports, port.Name) {
+			is, until := l.takesPlaintext(p, n, port.Name)
+			if taken = taken || is; until.After(end) {
+				end = until
+			}
+		}
+	}
+	if !taken {
+		l.add(diag.New(diag.CodeStrangers, word.Pos(), "grant %q lets in callers without identity, and mTLS is strict where it holds: nobody comes there without one", e.Name).
+			WithFix(`delete ` + "`plaintext`" + `, or let the port say for a time: mtls: {mode: "permissive", owner: "…", reason: "…", until: "…"}`))
+		return
+	}
+	if until, err := time.Parse(time.RFC3339, e.Node.Field("until").Str()); err == nil && until.After(end) {
+		l.add(diag.New(diag.CodeStrangers, e.Node.Field("until").Pos(), "grant %q is for callers without identity, whom its ports take until %s only", e.Name, end.UTC().Format(time.RFC3339)).
+			WithFix("let it end then at the latest, or leave `until` out: it ends with what lets them come"))
+	}
+}
+
+// takesPlaintext reports whether a port does at some time, by what is written, and until when at the latest.
+func (l *linker) takesPlaintext(p *pkg, n intent.Node, port string) (taken bool, until time.Time) {
+	for _, m := range append([]intent.Node{n.Field("port").Field(port).Field("mtls"), n.Field("mtls")}, l.mtlsAbove(p)...) {
+		if !m.Exists() {
+			continue
+		}
+		end, err := time.Parse(time.RFC3339, m.Field("until").Str())
+		if err != nil {
+			end = time.Unix(1<<40, 0) // it has none: nothing above counts
+		}
+		if model.MTLS(m.Field("mode").Str()) != model.Strict {
+			if taken = true; end.After(until) {
+				until = end
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	return taken, until
+}
+
+// mtlsAbove are the mTLS blocks around a package's services, the nearest first, ended or not.
+func (l *linker) mtlsAbove(p *pkg) []intent.Node {
+	var out []intent.Node
+	if owner := l.ownerOf(p); !owner.root && owner.node.Has("mtls") {
+		out = append(out, owner.node.Field("mtls"))
+	}
+	if l.root != nil && l.root.node.Has("mtls") {
+		out = append(out, l.root.node.Field("mtls"))
+	}
+	return out
 }
 
 // canCount refuses what is counted at a port of bytes: who gets in there is the handshake's to say,
@@ -124,11 +191,11 @@ func (l *linker) canGrant(e intent.Entry, g model.Grant) {
 }
 
 // orAnyone is how terms that may hold for callers without identity name somebody.
-const orAnyone = "add `from`, `namespaces`, `accounts`, `mesh: true` (every workload) or `anyone: true` (callers without identity too)"
+const orAnyone = "add `from`, `namespaces`, `accounts`, `mesh: true` (every workload), `plaintext: true` (callers without identity) or `anyone: true` (all of these)"
 
 // saysWho refuses terms that name nobody.
 func (l *linker) saysWho(what string, t model.Terms, n intent.Node, fix string) {
-	if len(n.Field("from").List()) == 0 && len(n.Field("accounts").List()) == 0 && len(t.Namespaces) == 0 && !t.Mesh && !t.Anyone {
+	if len(n.Field("from").List()) == 0 && len(n.Field("accounts").List()) == 0 && len(t.Namespaces) == 0 && !t.Mesh && !t.Plaintext && !t.Anyone {
 		l.add(diag.New(diag.CodeWho, n.Pos(), "%s does not say who", what).
 			WithFix("%s", fix))
 	}
@@ -187,7 +254,7 @@ func (l *linker) pathsOf(n intent.Node, paths []model.Path, called model.Path) [
 
 // eachOf reads the fields of terms, but for those of which several are about the same.
 func (l *linker) eachOf(p *pkg, n intent.Node) model.Terms {
-	t := model.Terms{Mesh: n.Field("mesh").Bool(), Anyone: n.Field("anyone").Bool()}
+	t := model.Terms{Mesh: n.Field("mesh").Bool(), Plaintext: n.Field("plaintext").Bool(), Anyone: n.Field("anyone").Bool()}
 	for _, f := range n.Field("from").List() {
 		t.Accounts = append(t.Accounts, l.caller(p, f)...)
 	}
@@ -253,7 +320,7 @@ func (l *linker) seesClients(what string, e intent.Entry, t, not model.Terms) {
 	if len(t.Clients)+len(not.Clients) == 0 {
 		return
 	}
-	if at := slices.IndexFunc(t.Accounts, func(a string) bool { return !l.onlyGateway(a) }); t.Mesh || t.Anyone || len(t.Namespaces)+len(t.Patterns) > 0 || at >= 0 {
+	if at := slices.IndexFunc(t.Accounts, func(a string) bool { return !l.onlyGateway(a) }); t.Mesh || t.Plaintext || t.Anyone || len(t.Namespaces)+len(t.Patterns) > 0 || at >= 0 {
 		l.add(diag.New(diag.CodeWho, e.Node.Pos(), "%s %q tells visitors apart by their addresses, which gateways alone see, and names others who call", what, e.Name).
 			WithFix("name gateways in `from`, such as \"gateway/edge/edge\", or write `sources` for the address of the connection"))
 	}

@@ -135,9 +135,13 @@ func (l *linker) access(n, above intent.Node) intent.Node {
 	return a
 }
 
-// keyOf is what a mode of access says, and where.
-func keyOf(a intent.Node) string {
-	return fmt.Sprint(a.Pos(), a.Field("mode").Str(), a.Field("owner").Str(), a.Field("reason").Str(), a.Field("until").Str())
+// keyOf is what modes of access or of mTLS say, and where.
+func keyOf(modes ...intent.Node) string {
+	var out string
+	for _, a := range modes {
+		out += fmt.Sprint(a.Pos(), a.Field("mode").Str(), a.Field("owner").Str(), a.Field("reason").Str(), a.Field("until").Str())
+	}
+	return out
 }
 
 // openings are what modes of access below "enforce" let through, a grant for each port, sorted behind

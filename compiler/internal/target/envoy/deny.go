@@ -88,11 +88,12 @@ func visitorDenials(g *model.Gateway, ofGateway []model.Deny, h model.Host, ofHo
 // refused is whom a deny is about: the who-fields without those that it excepts; nil for
 // nobody, as on a port without mTLS, where nobody has an identity.
 func (e *emitter) refused(d model.Deny, p model.Port) *rbacconfigv3.Principal {
-	who := e.principals(d.Terms, p)
+	of, not, _ := p.Seen(d.Terms, d.Not)
+	who := e.principals(of)
 	if len(who) == 0 {
 		return nil
 	}
-	return anyPrincipal(connected(calledBy(who, e.principals(d.Not, p)), d.Terms, d.Not))
+	return anyPrincipal(connected(calledBy(who, e.principals(not)), d.Terms, d.Not))
 }
 
 // calledBy is a union of callers, of which those of another one are taken out.

@@ -301,9 +301,9 @@ func (e *emitter) everyone() []*matcherv3.StringMatcher {
 	return []*matcherv3.StringMatcher{prefixString("spiffe://" + e.m.TrustDomain + "/")}
 }
 
-// anyone reports whether some policy admits callers without an identity, whom no grant excepts.
-func anyone(rules *rbacconfigv3.RBAC, grants []model.Grant) bool {
-	return slices.ContainsFunc(grants, func(g model.Grant) bool { return g.Anyone && rules.Policies[g.Name] != nil })
+// strangers reports whether some policy admits callers without an identity.
+func strangers(rules *rbacconfigv3.RBAC, grants []model.Grant) bool {
+	return slices.ContainsFunc(grants, func(g model.Grant) bool { return g.Strangers(g.Not) && rules.Policies[g.Name] != nil })
 }
 
 // admitted are the identities that may open a TCP connection, in no order: those that
@@ -329,7 +329,7 @@ func (e *emitter) admitted(s *model.Service, p model.Port, rules *rbacconfigv3.R
 // refusesStrangers reports whether a deny refuses all connections of callers without an
 // identity.
 func refusesStrangers(rules *rbacconfigv3.RBAC, ds []model.Deny) bool {
-	return slices.ContainsFunc(ds, func(d model.Deny) bool { return d.Anyone && rules.Policies[d.Name] != nil })
+	return slices.ContainsFunc(ds, func(d model.Deny) bool { return d.Strangers(d.Not) && rules.Policies[d.Name] != nil })
 }
 
 // ownHTTP takes the callee's requests to a port by the routes of that name.
@@ -351,7 +351,7 @@ func (e *emitter) inboundFilters(s *model.Service, p model.Port, v model.Version
 	rules, denials := e.access(s, p), e.denials(p, s.Denies)
 	closed := len(e.admitted(s, p, rules)) == 0
 	if transport == transportPlaintext {
-		closed = !anyone(rules, s.Grants) || refusesStrangers(denials, s.Denies)
+		closed = !strangers(rules, s.Grants) || refusesStrangers(denials, s.Denies)
 	}
 	if closed {
 		return []*listenerv3.Filter{closeFilter()}

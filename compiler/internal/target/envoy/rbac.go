@@ -23,7 +23,7 @@ import (
 
 // access is the authorization of one port: an ALLOW with one policy per grant
 // that holds for the port, named as the grant. Without policies it denies all.
-// On a port without mTLS nobody has an identity, so only grants to anyone count.
+// On a port without mTLS nobody has an identity, so only grants to such callers count.
 func (e *emitter) access(s *model.Service, p model.Port) *rbacconfigv3.RBAC {
 	return e.allow(s.Grants, p)
 }
@@ -34,7 +34,8 @@ func (e *emitter) allow(grants []model.Grant, p model.Port) *rbacconfigv3.RBAC {
 		if len(g.Ports) > 0 && !slices.Contains(g.Ports, p.Name) {
 			continue
 		}
-		principals := e.principals(g.Terms, p)
+		of, not, _ := p.Seen(g.Terms, g.Not)
+		principals := e.principals(of)
 		if len(principals) == 0 {
 			continue
 		}
@@ -46,7 +47,7 @@ func (e *emitter) allow(grants []model.Grant, p model.Port) *rbacconfigv3.RBAC {
 		} else if g.AsksRequests() {
 			continue // bytes have nothing of that, so such a grant admits nobody
 		}
-		out.Policies[g.Name] = &rbacconfigv3.Policy{Principals: connected(calledBy(principals, e.principals(g.Not, p)), g.Terms, g.Not), Permissions: perms, Condition: once}
+		out.Policies[g.Name] = &rbacconfigv3.Policy{Principals: connected(calledBy(principals, e.principals(not)), g.Terms, g.Not), Permissions: perms, Condition: once}
 	}
 	return out
 }
@@ -91,16 +92,16 @@ func connected(who []*rbacconfigv3.Principal, t, not model.Terms) []*rbacconfigv
 }
 
 // principals are the who-fields of terms, a union.
-func (e *emitter) principals(g model.Terms, p model.Port) []*rbacconfigv3.Principal {
+func (e *emitter) principals(g model.Terms) []*rbacconfigv3.Principal {
 	if g.Anyone {
 		return []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_Any{Any: true}}}
-	}
-	if p.MTLS == model.Disable {
-		return nil
 	}
 	var out []*rbacconfigv3.Principal
 	for _, s := range e.sans(g) {
 		out = append(out, withURI(s))
+	}
+	if g.Plaintext {
+		out = append(out, withoutIdentity())
 	}
 	return out
 }
@@ -116,9 +117,16 @@ const (
 // withURI is a caller whose certificate was verified and has such a URI among its
 // names. Principal.authenticated would do with a DNS name, or a subject, of that text.
 func withURI(s *matcherv3.StringMatcher) *rbacconfigv3.Principal {
-	return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_Custom{Custom: &corev3.TypedExtensionConfig{
-		Name: principalName, TypedConfig: pack(&principalv3.Config{SanMatcher: &tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_URI, Matcher: s}}),
-	}}}
+	return authenticated(&principalv3.Config{SanMatcher: &tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_URI, Matcher: s}})
+}
+
+// withoutIdentity is a caller that has shown no certificate that was verified.
+func withoutIdentity() *rbacconfigv3.Principal {
+	return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_NotId{NotId: authenticated(&principalv3.Config{AnyValidatedClientCertificate: true})}}
+}
+
+func authenticated(as *principalv3.Config) *rbacconfigv3.Principal {
+	return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_Custom{Custom: &corev3.TypedExtensionConfig{Name: principalName, TypedConfig: pack(as)}}}
 }
 
 // oneIdentity closes connections of callers whose certificate has more than one URI,

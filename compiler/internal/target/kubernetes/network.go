@@ -152,7 +152,7 @@ func (e *emitter) ingress(s *model.Service) []rule {
 			if g.Ports != nil && !slices.Contains(g.Ports, p.Name) {
 				continue
 			}
-			from, ok := e.callers(g, refusing(s, p))
+			from, ok := e.callers(g, p, refusing(s, p))
 			if !ok {
 				continue // nobody, or callers without pods
 			}
@@ -173,10 +173,16 @@ func refusing(s *model.Service, p model.Port) []model.Deny {
 
 // callers are the peers that a grant names and no deny refuses, none for everyone; false if
 // there are none.
-func (e *emitter) callers(g model.Grant, denies []model.Deny) ([]peer, bool) {
+func (e *emitter) callers(g model.Grant, p model.Port, denies []model.Deny) ([]peer, bool) {
 	refused := func(is func(model.Deny) bool) bool { return slices.ContainsFunc(denies, is) }
 	if g.Anyone {
 		return nil, !refused(func(d model.Deny) bool { return d.Anyone && exceptsNone(d, "") })
+	}
+	var out []peer
+	if p.MTLS != model.Strict && g.Strangers(g.Not) && !refused(func(d model.Deny) bool { return d.Strangers(d.Not) }) {
+		for _, r := range g.Sources {
+			out = append(out, peer{IPBlock: &ipBlock{r}})
+		}
 	}
 	spaces := g.Namespaces
 	if g.Mesh {
@@ -187,9 +193,8 @@ func (e *emitter) callers(g model.Grant, denies []model.Deny) ([]peer, bool) {
 			return (d.Mesh || d.Anyone || slices.Contains(d.Namespaces, n)) && exceptsNone(d, n)
 		})
 	})
-	var out []peer
 	if g.Mesh && len(spaces) > 0 {
-		return []peer{{NamespaceSelector: namespaces(spaces...)}}, true
+		return append(out, peer{NamespaceSelector: namespaces(spaces...)}), true
 	}
 	for _, n := range spaces {
 		out = append(out, peer{NamespaceSelector: namespaces(n)})
@@ -207,7 +212,7 @@ func (e *emitter) callers(g model.Grant, denies []model.Deny) ([]peer, bool) {
 // exceptsNone reports whether a deny excepts nobody of a namespace, "" for nobody at all.
 func exceptsNone(d model.Deny, namespace string) bool {
 	if namespace == "" {
-		return !d.Not.Mesh && len(d.Not.Namespaces)+len(d.Not.Patterns)+len(d.Not.Accounts) == 0
+		return !d.Not.Mesh && !d.Not.Plaintext && len(d.Not.Namespaces)+len(d.Not.Patterns)+len(d.Not.Accounts) == 0
 	}
 	return !d.Not.Mesh && len(d.Not.Patterns) == 0 && !slices.Contains(d.Not.Namespaces, namespace) &&
 		!slices.ContainsFunc(d.Not.Accounts, func(account string) bool { return strings.HasPrefix(account, namespace+"/") })
