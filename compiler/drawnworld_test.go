@@ -151,6 +151,7 @@ type drawnRule struct {
 	Namespaces []string             `json:"namespaces"`
 	Accounts   []string             `json:"accounts"`
 	Mesh       bool                 `json:"mesh"`
+	Identities []string             `json:"identities"`
 	Plaintext  bool                 `json:"plaintext"`
 	Anyone     bool                 `json:"anyone"`
 	Methods    []string             `json:"methods"`
@@ -664,13 +665,30 @@ func (w *reading) isAbout(r drawnRule, c asker) bool {
 		ok, err := path.Match(pattern, c.account)
 		return ok && err == nil
 	}
-	return r.Mesh || slices.Contains(r.Namespaces, ns) || slices.ContainsFunc(r.Accounts, fits) || slices.ContainsFunc(r.From, func(f string) bool {
+	has := func(pattern string) bool {
+		return isIdentity(pattern, "spiffe://mesh.test/ns/"+strings.Replace(c.account, "/", "/sa/", 1))
+	}
+	return r.Mesh || slices.Contains(r.Namespaces, ns) || slices.ContainsFunc(r.Accounts, fits) || slices.ContainsFunc(r.Identities, has) || slices.ContainsFunc(r.From, func(f string) bool {
 		if g, is := strings.CutPrefix(f, "gateway/"); is {
 			return c.account == g
 		}
 		s := w.services[f]
 		return s != nil && slices.Contains(s.accounts(), c.account)
 	})
+}
+
+// isIdentity reports whether an identity fits a pattern, segment by segment; the last may stand for several.
+func isIdentity(pattern, id string) bool {
+	want, have := strings.Split(pattern, "/"), strings.Split(id, "/")
+	for i, w := range want {
+		switch {
+		case i >= len(have) || w != "*" && w != have[i]:
+			return false
+		case w == "*" && i == len(want)-1:
+			return true
+		}
+	}
+	return len(want) == len(have)
 }
 
 // admits reports whether a service's proxy lets a request through that arrives at a port.

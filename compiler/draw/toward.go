@@ -92,6 +92,8 @@ func (p *pen) like(pat space.Pattern) string {
 			return strings.Join(segments, "/") + p.few()
 		}
 		return strings.Join(segments, "/")
+	case space.Identified:
+		return strings.ReplaceAll(text, "*", pick(p, "a", "s0", "vm"))
 	case space.Wild:
 		return strings.ReplaceAll(text, "*", pick(p, "a", "s0"))
 	case space.Spelt:

@@ -118,6 +118,9 @@ const (
 	// ever takes plaintext for, or that says to last longer than what lets them come.
 	// Example: `grant: batch: {plaintext: true, sources: ["10.2.0.0/16"]}` on a strict port.
 	CodeStrangers Code = "MESH0290"
+	// CodeForeign is an identity of another trust domain than the mesh's, which no proxy takes.
+	// Example: `grant: partner: identities: ["spiffe://partner.example/ns/pay/sa/*"]`.
+	CodeForeign Code = "MESH0291"
 	// CodeIdle is a grant of which denies leave nothing, or a deny that nobody meets at any of
 	// its ports (warning).
 	// Example: grant: web: from: ["web"] beside deny: all: mesh: true

@@ -118,6 +118,9 @@ func identities(trustDomain string, g model.Terms) []space.Pattern {
 	for _, a := range g.Accounts {
 		who = append(who, space.Pattern{Kind: space.Exact, Text: Identity(trustDomain, a)})
 	}
+	for _, path := range g.Identities {
+		who = append(who, model.Identified(trustDomain, path))
+	}
 	if g.Plaintext {
 		who = append(who, space.Pattern{Kind: space.Exact, Text: ""})
 	}

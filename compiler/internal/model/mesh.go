@@ -543,6 +543,9 @@ type Terms struct {
 	Namespaces []string `json:"namespaces,omitempty"`
 	// Patterns are callers by identity, "namespace/account" with "*" for any letters but the slash, sorted.
 	Patterns []string `json:"account_patterns,omitempty"`
+	// Identities are callers by the path of their SPIFFE ID in the trust domain, without its first slash, sorted.
+	// A segment "*" is any one, as the last one or more.
+	Identities []string `json:"identities,omitempty"`
 	// Mesh is every identity of the trust domain, Plaintext callers without one, Anyone all of these.
 	Mesh      bool `json:"mesh,omitempty"`
 	Plaintext bool `json:"plaintext,omitempty"`
@@ -665,7 +668,7 @@ func (p Port) Seen(t, not Terms) (of, but Terms, ok bool) {
 	}
 	t.Anyone = t.Strangers(not)
 	for _, of := range []*Terms{&t, &not} {
-		of.Mesh, of.Plaintext, of.Namespaces, of.Patterns, of.Accounts = false, false, nil, nil, nil
+		of.Mesh, of.Plaintext, of.Namespaces, of.Patterns, of.Accounts, of.Identities = false, false, nil, nil, nil, nil
 	}
 	return t, not, t.Anyone
 }
@@ -674,7 +677,28 @@ func (p Port) Seen(t, not Terms) (of, but Terms, ok bool) {
 func (t Terms) Names(account string) bool {
 	namespace, _, _ := strings.Cut(account, "/")
 	return t.Mesh || t.Anyone || slices.Contains(t.Namespaces, namespace) || slices.Contains(t.Accounts, account) ||
-		slices.ContainsFunc(t.Patterns, func(p string) bool { return AccountFits(p, account) })
+		slices.ContainsFunc(t.Patterns, func(p string) bool { return AccountFits(p, account) }) || slices.ContainsFunc(t.Identities, func(p string) bool { return IdentityFits(p, account) })
+}
+
+// Identified is the pattern of the SPIFFE IDs in a trust domain whose path is one of Terms.Identities.
+func Identified(trustDomain, path string) space.Pattern {
+	id := "spiffe://" + trustDomain + "/" + path
+	if !slices.Contains(strings.Split(path, "/"), "*") {
+		return space.Pattern{Kind: space.Exact, Text: id}
+	}
+	return space.Pattern{Kind: space.Identified, Text: id}
+}
+
+// IdentityFits reports whether an account, "namespace/account", has an identity whose path is one of Terms.Identities.
+func IdentityFits(path, account string) bool {
+	namespace, name, _ := strings.Cut(account, "/")
+	const any = "any"
+	return Identified(any, path).Matches("spiffe://" + any + "/ns/" + namespace + "/sa/" + name)
+}
+
+// OfPatterns reports whether some who-field stands for callers by a pattern that is not a beginning.
+func (t Terms) OfPatterns() bool {
+	return len(t.Patterns) > 0 || slices.ContainsFunc(t.Identities, func(p string) bool { return strings.Contains(p, "*") })
 }
 
 // AccountFits reports whether an account, "namespace/account", is one that a pattern takes.

@@ -140,6 +140,8 @@ func (s speaker) callerOf(p space.Pattern) Caller {
 	}
 	inside, ok := strings.CutPrefix(p.Text, "spiffe://"+s.trustDomain+"/")
 	switch {
+	case p.Kind == space.Identified:
+		return Caller{Kind: CallerOther, Name: p.Text}
 	case ok && p.Kind == space.Wild:
 		return Caller{Kind: CallerAccounts, Name: strings.Replace(strings.TrimPrefix(inside, "ns/"), "/sa/", "/", 1)}
 	case !ok || p.Kind != space.Prefix:

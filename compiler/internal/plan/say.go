@@ -120,8 +120,11 @@ func (s speaker) refused(t space.Test) (string, bool) {
 }
 
 func (s speaker) identityPattern(p space.Pattern, near string) string {
-	if p.Kind == space.Exact {
+	switch p.Kind {
+	case space.Exact:
 		return s.caller(p.Text, near)
+	case space.Identified:
+		return p.Text
 	}
 	if accounts, ok := strings.CutPrefix(p.Text, "spiffe://"+s.trustDomain+"/ns/"); ok && p.Kind == space.Wild {
 		return "accounts " + strings.Replace(accounts, "/sa/", "/", 1)

@@ -369,7 +369,7 @@ func mayMeet(p, q space.Pattern) bool {
 
 // beginsAnyhow reports whether the text of a pattern is not what its values begin with.
 func beginsAnyhow(p space.Pattern) bool {
-	return slices.Contains([]space.Kind{space.Regex, space.Line, space.Folded, space.Contains, space.Template, space.Suffix, space.Spelt, space.Wild, space.Named, space.Called, space.Moved}, p.Kind)
+	return slices.Contains([]space.Kind{space.Regex, space.Line, space.Folded, space.Contains, space.Template, space.Suffix, space.Spelt, space.Wild, space.Identified, space.Named, space.Called, space.Moved}, p.Kind)
 }
 
 // exceptions are those that take something of the box which no other one takes.

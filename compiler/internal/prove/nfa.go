@@ -118,7 +118,7 @@ func (b *builder) add(p space.Pattern, number int32) error {
 		entry = b.suffix(p.Text, number)
 	case space.Template:
 		entry = b.template(p.Text, number)
-	case space.Regex, space.Line, space.Spelt, space.Wild, space.Named, space.Called, space.Folded, space.Contains:
+	case space.Regex, space.Line, space.Spelt, space.Wild, space.Identified, space.Named, space.Called, space.Folded, space.Contains:
 		var err error
 		if entry, err = b.regex(p, number); err != nil {
 			return err

@@ -187,13 +187,13 @@ func (l *linker) checkPatterns(s *model.Service) {
 			if g.Ports != nil && !slices.Contains(g.Ports, p.Name) {
 				continue
 			}
-			cut := len(g.Not.Accounts)+len(g.Not.Namespaces) > 0 || slices.ContainsFunc(s.Denies, func(d model.Deny) bool { return d.At(p.Name) })
-			if len(g.Not.Patterns) > 0 || cut && len(g.Patterns) > 0 {
+			cut := len(g.Not.Accounts)+len(g.Not.Namespaces)+len(g.Not.Identities) > 0 || slices.ContainsFunc(s.Denies, func(d model.Deny) bool { return d.At(p.Name) })
+			if g.Not.OfPatterns() || cut && g.OfPatterns() {
 				l.refusePatterns(model.GrantPath(s.ID, g.Name), p)
 			}
 		}
 		for _, d := range s.Denies {
-			if d.At(p.Name) && len(d.Patterns)+len(d.Not.Patterns) > 0 {
+			if d.At(p.Name) && (d.OfPatterns() || d.Not.OfPatterns()) {
 				l.refusePatterns(model.DenyPath(model.ServicePath(s.ID), d.Name), p)
 			}
 		}
@@ -201,7 +201,7 @@ func (l *linker) checkPatterns(s *model.Service) {
 }
 
 func (l *linker) refusePatterns(path string, p model.Port) {
-	l.add(diag.New(diag.CodeProtocol, l.lineOf(path), "port %q takes bytes, whose callers the handshake tells apart: of a pattern of accounts nothing can be taken out there, and none can be taken out of others", p.Name).
+	l.add(diag.New(diag.CodeProtocol, l.lineOf(path), "port %q takes bytes, whose callers the handshake tells apart: of a pattern of callers nothing can be taken out there, and none can be taken out of others", p.Name).
 		WithFix("name services in `from`, or namespaces, or write a grant of its own for port %q", p.Name))
 }
 

@@ -184,18 +184,18 @@ func (l *linker) canGrant(e intent.Entry, g model.Grant) {
 			WithFix("delete it, or what excepts too much"))
 		return
 	}
-	if names := len(not.Field("from").List()) + len(g.Not.Namespaces); names > 0 && (g.Mesh || g.Anyone) {
+	if names := len(not.Field("from").List()) + len(g.Not.Namespaces) + len(g.Not.Identities); names > 0 && (g.Mesh || g.Anyone) {
 		l.add(diag.Warn(diag.CodeAllBut, not.Pos(), "grant %q lets in all but those whom its `not` names, whoever comes to the mesh later too", e.Name).
 			WithFix("name those who may call in `from` or `namespaces`, or refuse the others by a deny"))
 	}
 }
 
 // orAnyone is how terms that may hold for callers without identity name somebody.
-const orAnyone = "add `from`, `namespaces`, `accounts`, `mesh: true` (every workload), `plaintext: true` (callers without identity) or `anyone: true` (all of these)"
+const orAnyone = "add `from`, `namespaces`, `accounts`, `identities`, `mesh: true` (every workload), `plaintext: true` (callers without identity) or `anyone: true` (all of these)"
 
 // saysWho refuses terms that name nobody.
 func (l *linker) saysWho(what string, t model.Terms, n intent.Node, fix string) {
-	if len(n.Field("from").List()) == 0 && len(n.Field("accounts").List()) == 0 && len(t.Namespaces) == 0 && !t.Mesh && !t.Plaintext && !t.Anyone {
+	if len(n.Field("from").List()) == 0 && len(n.Field("accounts").List()) == 0 && len(n.Field("identities").List()) == 0 && len(t.Namespaces) == 0 && !t.Mesh && !t.Plaintext && !t.Anyone {
 		l.add(diag.New(diag.CodeWho, n.Pos(), "%s does not say who", what).
 			WithFix("%s", fix))
 	}
@@ -266,6 +266,7 @@ func (l *linker) eachOf(p *pkg, n intent.Node) model.Terms {
 	t.Accounts = slices.Compact(t.Accounts)
 	slices.Sort(t.Patterns)
 	t.Patterns = slices.Compact(t.Patterns)
+	t.Identities = l.identities(n.Field("identities"))
 	l.nonEmpty(n.Field("methods"), "methods")
 	t.Methods = l.methods(n.Field("methods"))
 	for _, pn := range n.Field("paths").List() {
@@ -320,7 +321,7 @@ func (l *linker) seesClients(what string, e intent.Entry, t, not model.Terms) {
 	if len(t.Clients)+len(not.Clients) == 0 {
 		return
 	}
-	if at := slices.IndexFunc(t.Accounts, func(a string) bool { return !l.onlyGateway(a) }); t.Mesh || t.Plaintext || t.Anyone || len(t.Namespaces)+len(t.Patterns) > 0 || at >= 0 {
+	if at := slices.IndexFunc(t.Accounts, func(a string) bool { return !l.onlyGateway(a) }); t.Mesh || t.Plaintext || t.Anyone || len(t.Namespaces)+len(t.Patterns)+len(t.Identities) > 0 || at >= 0 {
 		l.add(diag.New(diag.CodeWho, e.Node.Pos(), "%s %q tells visitors apart by their addresses, which gateways alone see, and names others who call", what, e.Name).
 			WithFix("name gateways in `from`, such as \"gateway/edge/edge\", or write `sources` for the address of the connection"))
 	}
@@ -422,6 +423,27 @@ func (l *linker) readAccount(p *pkg, n intent.Node, t *model.Terms) {
 			t.Patterns = append(t.Patterns, written)
 		}
 	}
+}
+
+// identities reads SPIFFE IDs and patterns of them, as their paths in the trust domain.
+func (l *linker) identities(n intent.Node) []string {
+	var out []string
+	for _, id := range n.List() {
+		domain, path, _ := strings.Cut(strings.TrimPrefix(id.Str(), "spiffe://"), "/")
+		if domain != l.trustDomain {
+			l.add(diag.New(diag.CodeForeign, id.Pos(), "%q is of trust domain %q, and no proxy of this mesh takes certificates of another than %q", id.Str(), domain, l.trustDomain).
+				WithFix("name identities of the mesh's own trust domain"))
+			continue
+		}
+		ofAccount := strings.Split(path, "/")
+		if len(ofAccount) == 4 && ofAccount[0] == "ns" && ofAccount[2] == "sa" && !slices.ContainsFunc(l.allAccounts(), func(a string) bool { return model.IdentityFits(path, a) }) {
+			l.add(diag.Warn(diag.CodeNoAccount, id.Pos(), "no account of the mesh has an identity like %q", id.Str()).
+				WithFix("correct it, or leave it out until there is one: what comes to fit it later is meant by it"))
+		}
+		out = append(out, path)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // allAccounts are the accounts of services and gateways, "namespace/account", sorted.

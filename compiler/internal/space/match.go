@@ -32,7 +32,7 @@ func (p Pattern) Matches(v string) bool {
 		return isASCII(v) && matchesWhole(p.Expression(), v)
 	case Line:
 		return matchesWhole(p.Text, v)
-	case Regex, Spelt, Wild, Named, Called:
+	case Regex, Spelt, Wild, Identified, Named, Called:
 		return isASCII(v) && matchesWhole(p.Expression(), v)
 	case Moved:
 		m, behind := p.Behind()
@@ -66,6 +66,8 @@ func (p Pattern) Expression() string {
 		return hostExpression(p.Text)
 	case Called:
 		return hop.HostSpellings(p.Text)
+	case Identified:
+		return identifiedExpression(p.Text)
 	case Wild:
 		return strings.ReplaceAll(regexp.QuoteMeta(p.Text), `\*`, "[^/]*")
 	case Regex, Line:

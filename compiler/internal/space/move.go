@@ -233,7 +233,7 @@ func (m Move) below(p Pattern) (before []Pattern, all bool) {
 	case Template:
 		return m.fitting(p.Text)
 	case Regex, Line, Folded, Contains, Spelt, Moved: // said before
-	case Wild, Named, Called: // of callers and hosts, not of paths
+	case Wild, Identified, Named, Called: // of callers and hosts, not of paths
 	}
 	return nil, false
 }

@@ -36,9 +36,12 @@ const (
 	Line     Kind = "line"     // RE2, the whole line of a header, whatever bytes it has (Test.OnLines)
 	Spelt    Kind = "spelt"    // a path in every spelling: "/a", or "/a/*" for it and all below (hop.Spellings)
 	Wild     Kind = "wild"     // an identity, in which "*" is any text without a slash
-	Named    Kind = "named"    // a host, or "*.b" for all names below it, with any number of dots at its end
-	Called   Kind = "called"   // the same in every spelling that an application may take for it (hop.HostSpellings)
-	Moved    Kind = "moved"    // a path of which a Move makes one of another pattern (MovedPattern)
+	// Identified is an identity in which a segment "*" is any one, and as the last one or more. No segment is
+	// empty, "." or "..", and none has other characters than SPIFFE allows.
+	Identified Kind = "identified"
+	Named      Kind = "named"  // a host, or "*.b" for all names below it, with any number of dots at its end
+	Called     Kind = "called" // the same in every spelling that an application may take for it (hop.HostSpellings)
+	Moved      Kind = "moved"  // a path of which a Move makes one of another pattern (MovedPattern)
 )
 
 // Pattern is a set of strings.

@@ -173,6 +173,14 @@ func (e *emitter) sans(g model.Terms) []*matcherv3.StringMatcher {
 		ns, sa := splitID(a)
 		out = append(out, exactString(td+"ns/"+ns+"/sa/"+sa))
 	}
+	for _, path := range g.Identities {
+		p := model.Identified(e.m.TrustDomain, path)
+		if p.Kind == space.Exact {
+			out = append(out, exactString(p.Text))
+		} else {
+			out = append(out, regexString(p.Expression()))
+		}
+	}
 	return out
 }
 

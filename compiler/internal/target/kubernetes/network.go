@@ -199,7 +199,13 @@ func (e *emitter) callers(g model.Grant, p model.Port, denies []model.Deny) ([]p
 	for _, n := range spaces {
 		out = append(out, peer{NamespaceSelector: namespaces(n)})
 	}
-	for _, account := range slices.Concat(g.Accounts, e.fitting(g.Patterns)) {
+	if from, ok := outsiders(g); ok {
+		if len(from) == 0 {
+			return nil, true // an empty list is everybody
+		}
+		out = append(out, from...)
+	}
+	for _, account := range slices.Concat(g.Accounts, e.fitting(g.Terms)) {
 		if !g.IsAbout(account) || refused(func(d model.Deny) bool { return d.IsAbout(account) }) {
 			continue
 		}
@@ -218,11 +224,27 @@ func exceptsNone(d model.Deny, namespace string) bool {
 		!slices.ContainsFunc(d.Not.Accounts, func(account string) bool { return strings.HasPrefix(account, namespace+"/") })
 }
 
-// fitting are the accounts of the mesh that patterns take, each once.
-func (e *emitter) fitting(patterns []string) []string {
+// outsiders are where callers may be who have other identities than accounts of the mesh; none is anywhere. ok
+// is false if a grant names none of them.
+func outsiders(g model.Grant) (from []peer, ok bool) {
+	if !slices.ContainsFunc(g.Identities, func(path string) bool {
+		s := strings.Split(path, "/")
+		return len(s) != 4 || s[0] != "ns" || s[2] != "sa"
+	}) {
+		return nil, false
+	}
+	for _, r := range g.Sources {
+		from = append(from, peer{IPBlock: &ipBlock{r}})
+	}
+	return from, true
+}
+
+// fitting are the accounts of the mesh that patterns of terms take, each once.
+func (e *emitter) fitting(t model.Terms) []string {
 	var out []string
 	add := func(account string) {
-		if !slices.Contains(out, account) && slices.ContainsFunc(patterns, func(p string) bool { return model.AccountFits(p, account) }) {
+		if !slices.Contains(out, account) && (slices.ContainsFunc(t.Patterns, func(p string) bool { return model.AccountFits(p, account) }) ||
+			slices.ContainsFunc(t.Identities, func(p string) bool { return model.IdentityFits(p, account) })) {
 			out = append(out, account)
 		}
 	}
