@@ -95,6 +95,37 @@ func TestIdentitiesAdmitAndRefuse(t *testing.T) {
 	}
 }
 
+// What refuses reads identities broadly: no spelling that SPIFFE has not gets past.
+func TestRefusedIdentitiesAreReadBroadly(t *testing.T) {
+	w := newCallee(t, `trustDomain: "shop.example"`, `
+	grant: all: {mesh: true, ports: ["http"], not: identities: ["spiffe://shop.example/lost/*"]}
+	deny: night: {identities: ["spiffe://shop.example/vm/night/*", "spiffe://shop.example/a/*/b"], ports: ["http"], not: identities: ["spiffe://shop.example/vm/night/owl/*"]}
+`, "spiffe://shop.example/ns/shop/sa/app")
+	for id, want := range map[string]int{
+		"spiffe://shop.example/vm/night":         200,
+		"spiffe://shop.example/vm/nightly":       200,
+		"spiffe://shop.example/vm/night/a":       403,
+		"spiffe://shop.example/vm/night/":        403,
+		"spiffe://shop.example/vm/night//a":      403,
+		"spiffe://shop.example/vm/night/%61":     403,
+		"spiffe://shop.example/vm/night/a?b":     403,
+		"spiffe://shop.example/vm/night/..":      403,
+		"spiffe://shop.example/vm/night/owl":     403,
+		"spiffe://shop.example/vm/night/owl/a":   200,
+		"spiffe://shop.example/vm/night/owl/":    403,
+		"spiffe://shop.example/vm/night/owl/a/":  403,
+		"spiffe://shop.example/vm/night/owl/%61": 403,
+		"spiffe://shop.example/a//b":             403,
+		"spiffe://shop.example/a/x%2fy/b":        403,
+		"spiffe://shop.example/a/x/y/b":          200,
+		"spiffe://shop.example/lost/":            403,
+		"spiffe://shop.example/lost/a?b":         403,
+		"spiffe://shop.example/lost":             200,
+	} {
+		w.expect(t, id, want)
+	}
+}
+
 // callee is a real proxy of the service shop/app, at addresses of this machine, that trusts one authority.
 type callee struct {
 	mesh      issuer

@@ -104,18 +104,20 @@ type spelling struct {
 	host   space.Kind
 	header func(model.Value) space.Test
 	query  func(model.Value) []space.Test
+	// identity makes a pattern of the path of a SPIFFE ID.
+	identity func(trustDomain, path string) space.Pattern
 }
 
 func asWritten() spelling {
 	return spelling{model.Path.Pattern, space.Named, func(v model.Value) space.Test {
 		return space.Test{Dim: space.OnceDim(v.Name), Any: []space.Pattern{space.OncePattern(v.Kind, v.Text)}}
-	}, func(v model.Value) []space.Test { return space.ParameterTests(v.Name, v.Kind, v.Text) }}
+	}, func(v model.Value) []space.Test { return space.ParameterTests(v.Name, v.Kind, v.Text) }, model.Identified}
 }
 
 func asSpelt() spelling {
 	return spelling{spelt, space.Called, func(v model.Value) space.Test {
 		return space.Test{Dim: space.HeaderDim(v.Name), Any: space.ElementPatterns(v.Kind, v.Text)}
-	}, func(v model.Value) []space.Test { return []space.Test{space.ParameterSpelt(v.Name, v.Kind, v.Text)} }}
+	}, func(v model.Value) []space.Test { return []space.Test{space.ParameterSpelt(v.Name, v.Kind, v.Text)} }, model.IdentifiedBroadly}
 }
 
 // conditions are the tests of terms that hold together, and of others of which none may, but for what those say of
@@ -123,7 +125,7 @@ func asSpelt() spelling {
 func conditions(trustDomain string, t model.Terms, as spelling, not model.Terms, notAs spelling, of knows) []space.Test {
 	var when []space.Test
 	if !t.Anyone {
-		when = append(when, space.Test{Dim: space.IdentityDim, Any: identities(trustDomain, t)})
+		when = append(when, space.Test{Dim: space.IdentityDim, Any: identities(trustDomain, t, as.identity)})
 	}
 	if t.Methods != nil {
 		when = append(when, methodTest(t.Methods))
@@ -154,7 +156,7 @@ func conditions(trustDomain string, t model.Terms, as spelling, not model.Terms,
 			when = append(when, t)
 		}
 	}
-	except(space.Test{Dim: space.IdentityDim, Any: identities(trustDomain, not)})
+	except(space.Test{Dim: space.IdentityDim, Any: identities(trustDomain, not, notAs.identity)})
 	except(methodTest(not.Methods))
 	except(pathTest(not.Paths, notAs.path))
 	except(space.HostTest(not.Hosts, notAs.host))

@@ -16,7 +16,7 @@ type Requests struct {
 
 // Forbidden are the requests to a port of what a never speaks of; ok is false if it says nothing of the port.
 func Forbidden(trustDomain string, p model.Port, n model.Never) (r Requests, ok bool) {
-	if !n.At(p.Name) || !n.Anyone && len(identities(trustDomain, n.Terms)) == 0 {
+	if !n.At(p.Name) || !n.Anyone && len(identities(trustDomain, n.Terms, model.Identified)) == 0 {
 		return Requests{}, false
 	}
 	d := n.Deny

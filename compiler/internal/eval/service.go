@@ -86,7 +86,7 @@ func grantTests(trustDomain string, p model.Port, g model.Grant, of knows) ([][]
 		g.Not = g.Not.OfConnections()
 	}
 	var ok bool
-	if g.Terms, g.Not, ok = p.Seen(g.Terms, g.Not); !ok || !g.Anyone && len(identities(trustDomain, g.Terms)) == 0 {
+	if g.Terms, g.Not, ok = p.Seen(g.Terms, g.Not); !ok || !g.Anyone && len(identities(trustDomain, g.Terms, model.Identified)) == 0 {
 		return nil, false
 	}
 	if g.Methods != nil && len(g.Methods) == 0 || g.Paths != nil && len(g.Paths) == 0 {
@@ -103,8 +103,8 @@ func pathTest(paths []model.Path, pattern func(model.Path) space.Pattern) space.
 	return t
 }
 
-// identities is the union of the who-fields, without Anyone.
-func identities(trustDomain string, g model.Terms) []space.Pattern {
+// identities is the union of the who-fields, without Anyone; identified reads Identities.
+func identities(trustDomain string, g model.Terms, identified func(trustDomain, path string) space.Pattern) []space.Pattern {
 	var who []space.Pattern
 	if g.Mesh {
 		who = append(who, space.Pattern{Kind: space.Prefix, Text: identityPrefix(trustDomain)})
@@ -119,7 +119,7 @@ func identities(trustDomain string, g model.Terms) []space.Pattern {
 		who = append(who, space.Pattern{Kind: space.Exact, Text: Identity(trustDomain, a)})
 	}
 	for _, path := range g.Identities {
-		who = append(who, model.Identified(trustDomain, path))
+		who = append(who, identified(trustDomain, path))
 	}
 	if g.Plaintext {
 		who = append(who, space.Pattern{Kind: space.Exact, Text: ""})

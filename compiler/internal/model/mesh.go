@@ -683,10 +683,16 @@ func (t Terms) Names(account string) bool {
 // Identified is the pattern of the SPIFFE IDs in a trust domain whose path is one of Terms.Identities.
 func Identified(trustDomain, path string) space.Pattern {
 	id := "spiffe://" + trustDomain + "/" + path
-	if !slices.Contains(strings.Split(path, "/"), "*") {
+	if !strings.Contains(path, "*") {
 		return space.Pattern{Kind: space.Exact, Text: id}
 	}
 	return space.Pattern{Kind: space.Identified, Text: id}
+}
+
+// IdentifiedBroadly is the same as what refuses reads it: any text will do where a "*" stands, so that no spelling
+// that SPIFFE has not gets past.
+func IdentifiedBroadly(trustDomain, path string) space.Pattern {
+	return Identified(trustDomain, strings.ReplaceAll(path, "*", "**"))
 }
 
 // IdentityFits reports whether an account, "namespace/account", has an identity whose path is one of Terms.Identities.

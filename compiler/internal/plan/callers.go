@@ -141,7 +141,7 @@ func (s speaker) callerOf(p space.Pattern) Caller {
 	inside, ok := strings.CutPrefix(p.Text, "spiffe://"+s.trustDomain+"/")
 	switch {
 	case p.Kind == space.Identified:
-		return Caller{Kind: CallerOther, Name: p.Text}
+		return Caller{Kind: CallerOther, Name: identified(p)}
 	case ok && p.Kind == space.Wild:
 		return Caller{Kind: CallerAccounts, Name: strings.Replace(strings.TrimPrefix(inside, "ns/"), "/sa/", "/", 1)}
 	case !ok || p.Kind != space.Prefix:

@@ -124,7 +124,7 @@ func (s speaker) identityPattern(p space.Pattern, near string) string {
 	case space.Exact:
 		return s.caller(p.Text, near)
 	case space.Identified:
-		return p.Text
+		return identified(p)
 	}
 	if accounts, ok := strings.CutPrefix(p.Text, "spiffe://"+s.trustDomain+"/ns/"); ok && p.Kind == space.Wild {
 		return "accounts " + strings.Replace(accounts, "/sa/", "/", 1)
@@ -142,6 +142,9 @@ func (s speaker) identityPattern(p space.Pattern, near string) string {
 	}
 	return "namespace " + strings.TrimSuffix(strings.TrimPrefix(rest, "ns/"), "/sa/")
 }
+
+// identified is a pattern of identities as it is written.
+func identified(p space.Pattern) string { return strings.ReplaceAll(p.Text, "**", "*") }
 
 // requested words the tests on requests: "GET /reviews/*", "" if there are none.
 func requested(when []space.Test) string {

@@ -42,11 +42,15 @@ func isLabel(s string) bool {
 	return strings.Trim(s, "-") == s && s != "" && strings.Trim(s, "-abcdefghijklmnopqrstuvwxyz0123456789") == ""
 }
 
-// identifiedExpression is the regular expression of a pattern of that kind.
+// identifiedExpression is the regular expression of a pattern of that kind. "**" is as "*", and any text.
 func identifiedExpression(text string) string {
 	segments := strings.Split(strings.TrimPrefix(text, "spiffe://"), "/")
 	for i, s := range segments {
 		switch {
+		case s == "**" && i == len(segments)-1:
+			segments[i] = ".*"
+		case s == "**":
+			segments[i] = "[^/]*"
 		case s != "*":
 			segments[i] = regexp.QuoteMeta(s)
 		case i == len(segments)-1:

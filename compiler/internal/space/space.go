@@ -37,7 +37,7 @@ const (
 	Spelt    Kind = "spelt"    // a path in every spelling: "/a", or "/a/*" for it and all below (hop.Spellings)
 	Wild     Kind = "wild"     // an identity, in which "*" is any text without a slash
 	// Identified is an identity in which a segment "*" is any one, and as the last one or more. No segment is
-	// empty, "." or "..", and none has other characters than SPIFFE allows.
+	// empty, "." or "..", and none has other characters than SPIFFE allows; with "**" in its place any text will do.
 	Identified Kind = "identified"
 	Named      Kind = "named"  // a host, or "*.b" for all names below it, with any number of dots at its end
 	Called     Kind = "called" // the same in every spelling that an application may take for it (hop.HostSpellings)

@@ -89,11 +89,11 @@ func visitorDenials(g *model.Gateway, ofGateway []model.Deny, h model.Host, ofHo
 // nobody, as on a port without mTLS, where nobody has an identity.
 func (e *emitter) refused(d model.Deny, p model.Port) *rbacconfigv3.Principal {
 	of, not, _ := p.Seen(d.Terms, d.Not)
-	who := e.principals(of)
+	who := e.principals(of, model.IdentifiedBroadly)
 	if len(who) == 0 {
 		return nil
 	}
-	return anyPrincipal(connected(calledBy(who, e.principals(not)), d.Terms, d.Not))
+	return anyPrincipal(connected(calledBy(who, e.principals(not, model.Identified)), d.Terms, d.Not))
 }
 
 // calledBy is a union of callers, of which those of another one are taken out.

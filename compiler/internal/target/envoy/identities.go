@@ -38,7 +38,7 @@ type identitySet struct {
 func (e *emitter) identities(t model.Terms) identities {
 	t.Mesh = t.Mesh || t.Anyone
 	var out identities
-	for _, m := range e.sans(t) {
+	for _, m := range e.sans(t, model.Identified) {
 		u := uris{text: m.GetExact()}
 		switch {
 		case m.GetPrefix() != "":

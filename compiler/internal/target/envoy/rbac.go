@@ -35,7 +35,7 @@ func (e *emitter) allow(grants []model.Grant, p model.Port) *rbacconfigv3.RBAC {
 			continue
 		}
 		of, not, _ := p.Seen(g.Terms, g.Not)
-		principals := e.principals(of)
+		principals := e.principals(of, model.Identified)
 		if len(principals) == 0 {
 			continue
 		}
@@ -47,7 +47,7 @@ func (e *emitter) allow(grants []model.Grant, p model.Port) *rbacconfigv3.RBAC {
 		} else if g.AsksRequests() {
 			continue // bytes have nothing of that, so such a grant admits nobody
 		}
-		out.Policies[g.Name] = &rbacconfigv3.Policy{Principals: connected(calledBy(principals, e.principals(not)), g.Terms, g.Not), Permissions: perms, Condition: once}
+		out.Policies[g.Name] = &rbacconfigv3.Policy{Principals: connected(calledBy(principals, e.principals(not, model.IdentifiedBroadly)), g.Terms, g.Not), Permissions: perms, Condition: once}
 	}
 	return out
 }
@@ -91,13 +91,13 @@ func connected(who []*rbacconfigv3.Principal, t, not model.Terms) []*rbacconfigv
 	return []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_AndIds{AndIds: &rbacconfigv3.Principal_Set{Ids: all}}}}
 }
 
-// principals are the who-fields of terms, a union.
-func (e *emitter) principals(g model.Terms) []*rbacconfigv3.Principal {
+// principals are the who-fields of terms, a union; identified reads Identities.
+func (e *emitter) principals(g model.Terms, identified func(trustDomain, path string) space.Pattern) []*rbacconfigv3.Principal {
 	if g.Anyone {
 		return []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_Any{Any: true}}}
 	}
 	var out []*rbacconfigv3.Principal
-	for _, s := range e.sans(g) {
+	for _, s := range e.sans(g, identified) {
 		out = append(out, withURI(s))
 	}
 	if g.Plaintext {
@@ -156,7 +156,7 @@ func oneIdentity(name string) *listenerv3.Filter {
 
 // sans are the identities that terms name, as matchers on the certificate's
 // URI. Prefixes end in a slash: "ns/a" must not take "ns/ab".
-func (e *emitter) sans(g model.Terms) []*matcherv3.StringMatcher {
+func (e *emitter) sans(g model.Terms, identified func(trustDomain, path string) space.Pattern) []*matcherv3.StringMatcher {
 	td := "spiffe://" + e.m.TrustDomain + "/"
 	if g.Mesh {
 		return []*matcherv3.StringMatcher{prefixString(td)}
@@ -174,7 +174,7 @@ func (e *emitter) sans(g model.Terms) []*matcherv3.StringMatcher {
 		out = append(out, exactString(td+"ns/"+ns+"/sa/"+sa))
 	}
 	for _, path := range g.Identities {
-		p := model.Identified(e.m.TrustDomain, path)
+		p := identified(e.m.TrustDomain, path)
 		if p.Kind == space.Exact {
 			out = append(out, exactString(p.Text))
 		} else {
