@@ -120,10 +120,10 @@ func (s speaker) refused(t space.Test) (string, bool) {
 }
 
 func (s speaker) identityPattern(p space.Pattern, near string) string {
-	switch p.Kind {
-	case space.Exact:
+	if p.Kind == space.Exact {
 		return s.caller(p.Text, near)
-	case space.Identified:
+	}
+	if p.Kind == space.Identified {
 		return identified(p)
 	}
 	if accounts, ok := strings.CutPrefix(p.Text, "spiffe://"+s.trustDomain+"/ns/"); ok && p.Kind == space.Wild {

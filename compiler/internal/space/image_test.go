@@ -79,7 +79,7 @@ var (
 			text = text[:rapid.IntRange(0, len(text)).Draw(t, "length")]
 		case space.Suffix:
 			text = text[rapid.IntRange(0, len(text)).Draw(t, "from"):]
-		case space.Exact, space.Contains, space.Folded, space.Regex, space.Line, space.Spelt, space.Moved, space.Wild, space.Named, space.Called:
+		case space.Exact, space.Contains, space.Folded, space.Regex, space.Line, space.Spelt, space.Moved, space.Wild, space.Identified, space.Named, space.Called:
 		}
 		return space.Pattern{Kind: k, Text: text}
 	})
