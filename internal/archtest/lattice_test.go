@@ -42,6 +42,7 @@ const (
 	yamlNodes   = "go.yaml.in/yaml/v3" // with line numbers
 	sshSig      = "github.com/hiddeco/sshsig"
 	kustomize   = "sigs.k8s.io/kustomize"
+	istioAPI    = "istio.io/api" // what objects of Istio look like
 	kubeAPI     = "k8s.io/api"
 	kubeMachine = "k8s.io/apimachinery"
 	kubeClient  = "k8s.io/client-go"
@@ -137,7 +138,7 @@ func rims() []row {
 	return []row{
 		{pkg: "internal/guard", may: []string{"compiler/release", "policies", "internal/canon", "internal/parallel", opa}},
 		{pkg: "internal/foreign", pure: true, tests: []string{"policies"}},
-		{pkg: "internal/importer", may: []string{"internal/foreign", "schemas", cueLang, yamlNodes}, pure: true, tests: []string{"compiler", "internal/golden"}},
+		{pkg: "internal/importer", may: []string{"internal/foreign", "schemas", cueLang, yamlNodes, istioAPI}, pure: true, tests: []string{"compiler", "internal/golden"}},
 		{pkg: "internal/known", may: []string{"compiler/release", "internal/guard", yaml}, pure: true},
 		{pkg: "internal/child", may: []string{xsys}},
 		{pkg: "internal/gitrepo", may: []string{"internal/canon", gogit, xcrypto, xnet, xtext}},

@@ -23,7 +23,7 @@ import (
 )
 
 func (a *app) importCmd() *cobra.Command {
-	return group("import", "Make intent of what other meshes say, as far as it is exact", a.importGatewayCmd())
+	return group("import", "Make intent of what other meshes say, as far as it is exact", a.importGatewayCmd(), a.importIstioCmd())
 }
 
 // imported is what became of objects of others.
@@ -59,20 +59,7 @@ Of a cluster: kubectl get gateways,httproutes,referencegrants,services,namespace
 			if err != nil {
 				return err
 			}
-			res, err := importer.GatewayAPI(in, func(files []importer.File) (diag.List, error) {
-				var archive txtar.Archive
-				for _, f := range files {
-					archive.Files = append(archive.Files, txtar.File{Name: f.Path, Data: f.Text})
-				}
-				fsys, err := txtar.FS(&archive)
-				if err != nil {
-					return nil, err
-				}
-				passed, err := bounded(cmd.Context(), &bounds, func(ctx context.Context, c *compile.Compiler) (compile.Passed, error) {
-					return c.Release(ctx, fsys, compiler.Options{Environment: importer.Environment, At: a.now()})
-				})
-				return passed.Problems, err
-			})
+			res, err := importer.GatewayAPI(in, a.compiles(cmd.Context(), &bounds))
 			if err != nil {
 				return err
 			}
@@ -83,6 +70,71 @@ Of a cluster: kubectl get gateways,httproutes,referencegrants,services,namespace
 	a.prints(cmd, []document{{"import", imported{}}}, textForm, jsonForm, yamlForm, sarifForm, junitForm, githubForm)
 	cmd.Flags().StringVar(&out, "out", "mesh", "folder to write")
 	return cmd
+}
+
+func (a *app) importIstioCmd() *cobra.Command {
+	var out string
+	var answer importer.Answer
+	var bounds boundFlags
+	cmd := &cobra.Command{
+		Use: "istio FILE|DIR|-...", Short: "Make intent of objects of Istio", Args: takes(1, 1000),
+		Long: `Read VirtualServices, DestinationRules, Gateways, ServiceEntries, Sidecars,
+AuthorizationPolicies, PeerAuthentications and RequestAuthentications, with the
+Services, and the labels, accounts and ports of the Deployments and Pods behind them,
+from files, the *.yaml, *.yml and *.json in folders, or - for standard input, and write
+intent that does the same: a root package, and a package for each namespace.
+
+Only what intent says exactly is written. Everything else is told by file, line and
+column, with what to write instead, and the exit code is 3: a field that nobody has
+read is never left out in silence. What decides where a request goes, or who is refused,
+is written whole or not at all; what says how requests are carried is told by itself.
+Files that are there already are not overwritten.
+
+Intent has plaintext, faults and plain HTTP beside HTTPS for a time only, with somebody
+who answers for it: name them by --owner, --reason and --until, else they are told.
+
+Of a cluster: kubectl get virtualservices,destinationrules,gateways.networking.istio.io,serviceentries,sidecars,authorizationpolicies,peerauthentications,requestauthentications,services,deployments -A -o yaml`,
+		Example: "  meshc import istio istio/ apps.yaml --out mesh\n  meshc import istio - --out mesh --owner platform --reason \"moving in\" --until 2027-01-31T00:00:00Z < objects.yaml\n  meshc vet mesh",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if given := []string{answer.Owner, answer.Reason, answer.Until}; slices.Contains(given, "") && slices.ContainsFunc(given, func(s string) bool { return s != "" }) {
+				return fail(diag.ExitFailure, "an exception needs --owner, --reason and --until, all or none")
+			}
+			in, err := readInputs(a.in, args)
+			if err != nil {
+				return err
+			}
+			res, err := importer.Istio(in, answer, a.compiles(cmd.Context(), &bounds))
+			if err != nil {
+				return err
+			}
+			return a.tellImported(res, out)
+		},
+	}
+	bounds.add(cmd)
+	a.prints(cmd, []document{{"import", imported{}}}, textForm, jsonForm, yamlForm, sarifForm, junitForm, githubForm)
+	cmd.Flags().StringVar(&out, "out", "mesh", "folder to write")
+	cmd.Flags().StringVar(&answer.Owner, "owner", "", "who answers for what intent has for a time only")
+	cmd.Flags().StringVar(&answer.Reason, "reason", "", "why that is needed")
+	cmd.Flags().StringVar(&answer.Until, "until", "", "the instant at which it ends, as 2027-01-31T00:00:00Z")
+	return cmd
+}
+
+// compiles compiles what was made, within bounds.
+func (a *app) compiles(ctx context.Context, bounds *boundFlags) importer.Check {
+	return func(files []importer.File) (diag.List, error) {
+		var archive txtar.Archive
+		for _, f := range files {
+			archive.Files = append(archive.Files, txtar.File{Name: f.Path, Data: f.Text})
+		}
+		fsys, err := txtar.FS(&archive)
+		if err != nil {
+			return nil, err
+		}
+		passed, err := bounded(ctx, bounds, func(ctx context.Context, c *compile.Compiler) (compile.Passed, error) {
+			return c.Release(ctx, fsys, compiler.Options{Environment: importer.Environment, At: a.now()})
+		})
+		return passed.Problems, err
+	}
 }
 
 // tellImported writes the intent, and tells what it does not say.

@@ -1,6 +1,6 @@
 package diag
 
-// Codes of `meshc import` (1000 to 1009): what the objects of others say and intent does not.
+// Codes of `meshc import` (1000 to 1029): what the objects of others say and intent does not.
 const (
 	// CodeImportYAML is a file that is not read as Kubernetes YAML: broken, too large, with aliases, or with a field twice.
 	// Example: `kind: HTTPRoute` twice in one object, or `spec: *shared`.
@@ -29,4 +29,13 @@ const (
 	// CodeImportLeft is something that is left to implementations, or means nothing to traffic, and is not carried over.
 	// Example: annotations, or an HTTPRoute's rule without `timeouts`.
 	CodeImportLeft Code = "MESH1008"
+	// CodeImportPart is something that is not written while what is around it is: it says how requests are carried, or lets somebody in.
+	// Example: `connectionPool: tcp: idleTimeout` of a DestinationRule.
+	CodeImportPart Code = "MESH1010"
+	// CodeImportAnswer is an exception that intent has for a time only, with somebody who answers for it.
+	// Example: a PeerAuthentication with PERMISSIVE, without `--owner`.
+	CodeImportAnswer Code = "MESH1011"
+	// CodeImportDefault is something that the other mesh does by itself and that intent does otherwise, or says (warning).
+	// Example: a VirtualService without `retries`: Istio then tries twice again, also what the callee may have begun.
+	CodeImportDefault Code = "MESH1012"
 )

@@ -61,7 +61,7 @@ func GatewayAPI(in []Input, check Check) (Result, error) {
 	var files []File
 	var err error
 	if !w.unread() {
-		files, err = w.settle(check)
+		files, err = settle(w, check)
 	}
 	whole := 0
 	for _, o := range objects {

@@ -43,8 +43,17 @@ func appProtocols() map[string]string {
 	return map[string]string{"http": "http", "kubernetes.io/h2c": "http2", "grpc": "grpc", "tcp": "tcp"}
 }
 
-// service reads a Service: a name, ports, and whose pods they are.
+// service reads a Service of which nothing says who may call it.
 func (w *world) service(o *object) {
+	if s := w.readService(o, nil); !s.dropped {
+		o.top().note(diag.Warning, diag.CodeImportAccess, "nothing says here who may call it, so everybody may; intent lets nobody in who is not named, and names the gateways whose routes lead there. Its workloads' account is taken to be %q", o.name_).
+			fix("write who calls it: `service: %s: grant: NAME: from: [...]`, and `calls: %q: {}` on each caller; and `serviceAccount` if it is another", label(o.name_), o.id())
+	}
+}
+
+// readService reads a Service: a name, ports, and whose pods they are. named tells the number of
+// a container's port by its name, where something is known of the pods with such labels.
+func (w *world) readService(o *object, named func(labels map[string]string, port string) (int, bool)) *service {
 	spec, s := o.top().field("spec"), &service{o: o, selector: map[string]string{}}
 	w.services = append(w.services, s)
 	for name, harmless := range map[string]string{"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster", "publishNotReadyAddresses": "false"} {
@@ -68,7 +77,12 @@ func (w *world) service(o *object) {
 		spec.lacks(diag.CodeImportValue, "has no selector, so that its endpoints come from elsewhere").fix("write `endpoints` on the service, or an `external` for what lies outside of the cluster")
 	}
 	for _, n := range spec.field("ports").items() {
-		p, ok := readPort(n)
+		p, ok := readPort(n, func(name string) (int, bool) {
+			if named == nil {
+				return 0, false
+			}
+			return named(s.selector, name)
+		})
 		if ok && p != nil && slices.ContainsFunc(s.ports, func(o *port) bool { return o.name == p.name || o.number == p.number }) {
 			n.refuse(diag.CodeImportValue, "has the name or the number of another port").fix("give each port a name and a number of its own")
 			ok = false
@@ -80,16 +94,13 @@ func (w *world) service(o *object) {
 	if len(s.ports) == 1 && s.ports[0].name == "" {
 		s.ports[0].name = "main"
 	}
-	if s.dropped = s.dropped || len(s.ports) == 0; s.dropped {
-		return
-	}
-	o.top().note(diag.Warning, diag.CodeImportAccess, "nothing says here who may call it, so everybody may; intent lets nobody in who is not named, and names the gateways whose routes lead there. Its workloads' account is taken to be %q", o.name_).
-		fix("write who calls it: `service: %s: grant: NAME: from: [...]`, and `calls: %q: {}` on each caller; and `serviceAccount` if it is another", label(o.name_), o.id())
+	s.dropped = s.dropped || len(s.ports) == 0
+	return s
 }
 
 // readPort reads a port, nil for one that the mesh does not carry; ok is false where what it is
 // is not known.
-func readPort(n node) (_ *port, ok bool) {
+func readPort(n node, named func(string) (int, bool)) (_ *port, ok bool) {
 	p := &port{name: n.field("name").text(), at: n}
 	number, ok := n.field("port").number(1, 65535)
 	if !ok {
@@ -102,11 +113,13 @@ func readPort(n node) (_ *port, ok bool) {
 		return nil, true
 	}
 	if t := n.field("targetPort"); t.there() {
-		if t.y.ShortTag() == "!!str" {
+		if number, known := named(t.raw()); t.y.ShortTag() == "!!str" && known {
+			t.skip()
+			p.target = number
+		} else if t.y.ShortTag() == "!!str" {
 			t.refuse(diag.CodeImportValue, "is the name of a container's port, and these objects do not say its number").fix("write the number here")
 			return p, false
-		}
-		if p.target, ok = t.number(1, 65535); !ok {
+		} else if p.target, ok = t.number(1, 65535); !ok {
 			return p, false
 		}
 	}

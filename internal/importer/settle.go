@@ -10,11 +10,21 @@ import (
 // module says that the folder is a module of CUE.
 const module = "module: \"example.com/mesh@v0\"\nlanguage: version: %q\n"
 
+// draft is intent that is being written.
+type draft interface {
+	// depend leaves out what leads to something that is left out.
+	depend()
+	files() ([]File, error)
+	// blame leaves out what a problem is about.
+	blame(files []File, d diag.Diagnostic)
+	// alive counts what is written.
+	alive() int
+}
+
 // settle writes the intent, and leaves out what does not compile until the rest does.
-func (w *world) settle(check Check) ([]File, error) {
-	for range len(w.units) + len(w.services) + 1 {
+func settle(w draft, check Check) ([]File, error) {
+	for range w.alive() + 1 {
 		w.depend()
-		w.around()
 		files, err := w.files()
 		if err != nil || len(files) == 0 {
 			return nil, err
@@ -36,8 +46,9 @@ func (w *world) settle(check Check) ([]File, error) {
 	return nil, nil
 }
 
-// depend drops hosts that lead to services that are not written.
+// depend drops hosts that lead to services that are not written, or are around hosts that are not.
 func (w *world) depend() {
+	defer w.around()
 	for _, h := range w.units {
 		if h.dropped {
 			continue
@@ -159,7 +170,12 @@ func (w *world) files() ([]File, error) {
 	if len(pages) == 0 {
 		return nil, nil
 	}
-	out := []File{{"cue.mod/module.cue", fmt.Appendf(nil, module, w.language)}, {"mesh.cue", []byte(root)}}
+	return w.written([]byte(root), pages)
+}
+
+// written are the files of a root package and of the namespaces.
+func (w *world) written(root []byte, pages map[string]*tree) ([]File, error) {
+	out := []File{{"cue.mod/module.cue", fmt.Appendf(nil, module, w.language)}, {"mesh.cue", root}}
 	for _, ns := range sortedKeys(pages) {
 		f, err := page(ns, pages[ns])
 		if err != nil {

@@ -29,6 +29,7 @@ type field struct {
 	value   string // of CUE
 	sub     *tree  // in place of value
 	comment string
+	at      *node // what says it
 }
 
 // add writes a value, which is CUE.

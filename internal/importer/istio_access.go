@@ -1,0 +1,808 @@
+package importer
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"meshc.dev/meshc/internal/diag"
+)
+
+// This file reads who may call whom: PeerAuthentication, AuthorizationPolicy, and Sidecar.
+
+// aim is which workloads a policy is about.
+type aim struct {
+	o        *object
+	selector map[string]string
+	// lost says that something of the policy itself is not translated.
+	lost bool
+}
+
+// aimed reads the selector of a policy.
+func aimed(o *object, n node) aim {
+	a := aim{o: o, selector: map[string]string{}}
+	for _, e := range n.field("matchLabels").entries() {
+		a.selector[e.name] = e.text()
+	}
+	return a
+}
+
+// meets reports whether a policy is about all workloads of a Service, or about none.
+func (i *istio) meets(a aim, s *service) (all, none bool) {
+	if a.o.ns != istioRoot && a.o.ns != s.o.ns {
+		return false, true
+	}
+	return i.selects(a.selector, s)
+}
+
+// meetsEdge reports whether a policy is about a gateway's proxies, as far as the objects say it.
+func (i *istio) meetsEdge(a aim, e *edge) bool {
+	if len(a.selector) > 0 {
+		return len(e.selector) > 0 && (fits(a.selector, e.selector) || fits(e.selector, a.selector))
+	}
+	return a.o.ns == istioRoot || slices.ContainsFunc(e.accounts, func(id string) bool { return strings.HasPrefix(id, a.o.ns+"/") })
+}
+
+// peer is a PeerAuthentication.
+type peer struct {
+	aim
+	mode  node
+	ports map[int]node
+	told  bool
+}
+
+func (i *istio) peerAuthentication(o *object) {
+	spec := o.top().field("spec")
+	p := &peer{aim: aimed(o, spec.field("selector")), mode: spec.down("mtls", "mode"), ports: map[int]node{}}
+	p.mode.text()
+	for _, e := range spec.field("portLevelMtls").entries() {
+		number, err := strconv.Atoi(e.name)
+		if err != nil {
+			e.refuse(diag.CodeImportValue, "is no number of a port").fix("write the number at which the workload listens")
+			continue
+		}
+		p.ports[number] = e.field("mode")
+		p.ports[number].text()
+	}
+	i.peers = append(i.peers, p)
+}
+
+// modes says what kinds of connections each Service takes: the mode of its workloads, else that
+// of its namespace, else that of the root namespace, else both.
+func (i *istio) modes() {
+	for _, s := range i.services {
+		of, best := i.of[s], 0
+		var by *peer
+		for _, p := range i.peers {
+			all, none := i.meets(p.aim, s)
+			rank := 1
+			if p.o.ns == s.o.ns {
+				rank = 2
+			}
+			if len(p.selector) > 0 {
+				rank = 3
+			}
+			switch {
+			case none || rank < best:
+			case !all:
+				i.dropService(s, p.o.top().at(), p.o.String()+" is about some of its workloads, or about which ones the objects do not say", "select all workloads of the Service, or import them")
+			case p.mode.there() && p.mode.raw() != "UNSET" || len(p.ports) > 0:
+				best, by = rank, p
+			}
+		}
+		i.mode(of, by)
+	}
+}
+
+func (i *istio) mode(of *serving, by *peer) {
+	if by == nil {
+		if i.answer.Owner != "" {
+			of.mtls = "permissive"
+		}
+		of.o.top().note(diag.Warning, diag.CodeImportDefault, "has no PeerAuthentication, and Istio takes plaintext beside mTLS then: written as %q", cmp.Or(of.mtls, "strict")).
+			fix("import it; or give --owner, --reason and --until for plaintext")
+		return
+	}
+	words := map[string]string{"PERMISSIVE": "permissive", "DISABLE": "disable", "STRICT": "strict"}
+	excepted := func(n node) string {
+		word := words[n.raw()]
+		if word == "strict" || word == "" || i.answer.Owner != "" {
+			return word
+		}
+		if !by.told {
+			n.lacks(diag.CodeImportAnswer, "is %s, which intent has for a time only, with somebody who answers for it: written as strict", n.raw()).fix("give --owner, --reason and --until; or write STRICT")
+		}
+		return "strict"
+	}
+	if m := excepted(by.mode); m != "strict" {
+		of.mtls = m
+	}
+	for _, p := range of.ports {
+		if n, there := by.ports[p.target]; there {
+			if m := excepted(n); m != cmp.Or(of.mtls, "strict") && m != "strict" {
+				of.portMTLS[p.name] = m
+			} else if m == "strict" && of.mtls != "" {
+				i.dropService(of.service, n.at(), "a port of it is stricter than the Service, which needs no exception", "write the mode of each port by hand")
+			}
+		}
+	}
+	by.told = true
+}
+
+// policy is an AuthorizationPolicy.
+type policy struct {
+	aim
+	action string
+	rules  []*accessRule
+}
+
+// access is who may call a Service.
+type access struct {
+	// allows says that an AuthorizationPolicy says who may: nobody else may.
+	allows         bool
+	grants, denies []*accessRule
+}
+
+// who are callers: one is enough.
+type who struct {
+	services   []*service
+	edges      []*edge
+	accounts   []string
+	namespaces []string
+	mesh       bool
+}
+
+func (w who) none() bool {
+	return len(w.services)+len(w.edges)+len(w.accounts)+len(w.namespaces) == 0 && !w.mesh
+}
+
+// accessRule is one of alternatives: all of it has to hold.
+type accessRule struct {
+	at    node
+	name  string
+	by    who
+	not   who
+	what  *tree // beside callers, ports and users
+	other *tree // what must not be
+	// user is asked of end users, nil for nothing; userNot must not be.
+	user, userNot *tree
+	issuer        string
+	ports         []int
+	// http says that it asks for something of HTTP.
+	http bool
+	// denies says that it refuses.
+	denies bool
+	bad    bool
+}
+
+func (r *accessRule) lacks(n node, format string, args ...any) told {
+	r.bad = true
+	n.skip()
+	return n.lacks(diag.CodeImportValue, format, args...)
+}
+
+func (i *istio) authorizationPolicy(o *object) {
+	spec := o.top().field("spec")
+	p := &policy{aim: aimed(o, spec.field("selector")), action: spec.field("action").textOr("ALLOW")}
+	i.policies = append(i.policies, p)
+	switch p.action {
+	case "AUDIT":
+		spec.field("action").lacks(diag.CodeImportValue, "is AUDIT, which lets be noted and refuses nothing").fix("write `telemetry: logs`")
+		spec.field("rules").skip()
+	case "CUSTOM":
+		spec.field("action").lacks(diag.CodeImportValue, "is CUSTOM, which asks somebody else").fix("write an `authorizer`, and `authorize` on the service")
+		spec.field("provider").skip()
+		spec.field("rules").skip()
+		p.lost = true
+	case "ALLOW", "DENY":
+		i.accessRules(p, spec.field("rules"))
+	default:
+		p.lost = true
+	}
+	p.lost = p.lost || len(o.rest()) > 0
+}
+
+// accessRules reads rules: each is `from` and `to` and `when`, and each of the former two a list of
+// alternatives.
+func (i *istio) accessRules(p *policy, list node) {
+	var given names
+	rules := list.items()
+	for at, n := range rules {
+		froms, tos := n.field("from").items(), n.field("to").items()
+		if len(froms) == 0 {
+			froms = []node{{o: p.o, key: n.key}}
+		}
+		if len(tos) == 0 {
+			tos = []node{{o: p.o, key: n.key}}
+		}
+		for _, f := range froms {
+			for _, t := range tos {
+				r := &accessRule{at: n, what: &tree{}, other: &tree{}, denies: p.action == "DENY"}
+				i.source(r, f.field("source"))
+				operation(r, t.field("operation"))
+				for _, c := range n.field("when").items() {
+					i.condition(r, c)
+				}
+				name := p.o.name_
+				if len(rules) > 1 {
+					name += fmt.Sprintf("-%d", at+1)
+				}
+				r.name = given.give(name)
+				p.rules = append(p.rules, r)
+			}
+		}
+	}
+	if p.action == "DENY" && len(p.rules) > 0 {
+		p.o.top().field("spec").note(diag.Warning, diag.CodeImportDefault, "is a denial, which intent reads more broadly: paths in every spelling, `/x/*` with `/x`, GET with HEAD, a header by each of its values").fix("nothing, unless somebody needs what only looks like it")
+	}
+}
+
+// once tells of a second condition on the same thing: both would have to hold.
+func (r *accessRule) once(n node, there bool) bool {
+	if there {
+		r.lacks(n, "is a second condition on the same thing, and both would have to hold").fix("write one that says both")
+	}
+	return !there
+}
+
+// texts are a list of texts.
+func texts(n node) (out []string) {
+	for _, x := range n.items() {
+		out = append(out, x.text())
+	}
+	return out
+}
+
+func (i *istio) source(r *accessRule, n node) {
+	for _, w := range []struct {
+		yes, no string
+		read    func(*who, node)
+	}{{"principals", "notPrincipals", i.principals(r)}, {"namespaces", "notNamespaces", i.inNamespaces(r)}, {"serviceAccounts", "notServiceAccounts", i.byAccount(r)}} {
+		i.both(r, n.field(w.yes), n.field(w.no), w.read)
+	}
+	r.list(r.what, "sources", n.field("ipBlocks"), ipRange)
+	r.list(r.other, "sources", n.field("notIpBlocks"), ipRange)
+	r.list(r.what, "clients", n.field("remoteIpBlocks"), ipRange)
+	r.list(r.other, "clients", n.field("notRemoteIpBlocks"), ipRange)
+	if x := n.field("requestPrincipals"); x.there() {
+		r.user = r.signedIn(x)
+	}
+	if x := n.field("notRequestPrincipals"); x.there() {
+		r.userNot = r.signedIn(x)
+	}
+	for _, name := range []string{"trustDomains", "notTrustDomains"} {
+		if x := n.field(name); x.there() {
+			r.lacks(x, "asks for other trust domains").fix("write `identities`, where the language has them")
+		}
+	}
+}
+
+// list writes a list, if all of it can be said.
+func (r *accessRule) list(into *tree, word string, n node, said func(string) (string, bool)) {
+	if !n.there() || !r.once(n, into.has(word)) {
+		return
+	}
+	var out []string
+	for _, x := range n.items() {
+		text, ok := said(x.text())
+		if !ok {
+			r.lacks(x, "is %q, which intent cannot say", x.raw()).fix("write it by hand: a list of `%s`", word)
+			return
+		}
+		if !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+	}
+	if len(out) > 0 {
+		into.add(word, quoteList(out))
+	}
+}
+
+// principalForm is a workload's identity, with * for its beginning or its end.
+var principalForm = regexp.MustCompile(`^(?:\*/|\*|cluster\.local/)(?:ns/([-a-z0-9]+)/)?(?:sa/([-a-z0-9.]+)|(\*))$`)
+
+func (i *istio) principals(r *accessRule) func(*who, node) {
+	return func(into *who, n node) {
+		for _, x := range n.items() {
+			text := x.text()
+			if text == "*" || text == istioTrust+"/*" {
+				into.mesh = true
+				continue
+			}
+			m := principalForm.FindStringSubmatch(text)
+			switch {
+			case m == nil || m[1] == "" && m[2] == "" || strings.HasPrefix(text, "*") && m[3] != "":
+				r.lacks(x, "is %q, which is no account of the mesh", text).fix("write it as %s/ns/NAMESPACE/sa/ACCOUNT", istioTrust)
+			case m[3] != "":
+				into.accounts = append(into.accounts, m[1]+"/*")
+			case m[1] == "":
+				into.accounts = append(into.accounts, "*/"+m[2])
+			default:
+				i.addAccount(r, into, x, m[1]+"/"+m[2])
+			}
+		}
+	}
+}
+
+func (i *istio) byAccount(r *accessRule) func(*who, node) {
+	return func(into *who, n node) {
+		for _, x := range n.items() {
+			ns, name, both := strings.Cut(x.text(), "/")
+			if !both {
+				ns, name = n.o.ns, ns
+			}
+			if strings.Contains(x.raw(), "*") {
+				r.lacks(x, "is %q, and each account is written out", x.raw()).fix("write them")
+				continue
+			}
+			i.addAccount(r, into, x, ns+"/"+name)
+		}
+	}
+}
+
+// addAccount adds whoever has an account: Services and gateways by their names. Who has one that
+// no object has is no caller that intent knows: a grant goes without, all else is not written.
+func (i *istio) addAccount(r *accessRule, into *who, n node, id string) {
+	found := false
+	for _, s := range i.services {
+		if ns, a, _ := strings.Cut(id, "/"); s.o.ns == ns && slices.Contains(i.of[s].allAccounts(), a) {
+			into.services, found = append(into.services, s), true
+		}
+	}
+	for _, e := range i.edges {
+		if slices.Contains(e.accounts, id) {
+			into.edges, found = append(into.edges, e), true
+		}
+	}
+	if !found {
+		r.bad = r.bad || r.denies || into == &r.not
+		n.o.lost = true
+		n.note(diag.Error, diag.CodeImportMissing, "is account %q, which no workload among the objects has", id).fix("import its Deployment or Pod; of a gateway that runs elsewhere write `from: [\"gateway/NAME\"]` in the grant")
+	}
+}
+
+func (i *istio) inNamespaces(r *accessRule) func(*who, node) {
+	return func(into *who, n node) {
+		for _, x := range n.items() {
+			if x.text() == "*" {
+				into.mesh = true
+			} else if strings.Contains(x.raw(), "*") {
+				r.lacks(x, "is %q, and each namespace is written out", x.raw()).fix("write them")
+			} else {
+				into.namespaces = append(into.namespaces, x.raw())
+			}
+		}
+	}
+}
+
+// signedIn reads principals of requests, "ISSUER/SUBJECT".
+func (r *accessRule) signedIn(n node) *tree {
+	out := &tree{}
+	var subjects []string
+	for _, x := range n.items() {
+		text := x.text()
+		if text == "*" {
+			continue
+		}
+		at := strings.LastIndex(text, "/")
+		if at < 0 || strings.HasPrefix(text, "*") || r.issuer != "" && r.issuer != text[:at] {
+			r.lacks(x, "is %q, and one issuer is named with whom it signs in", text).fix("write ISSUER/SUBJECT, or ISSUER/*")
+			continue
+		}
+		r.issuer = text[:at]
+		if text[at+1:] != "*" {
+			subjects = append(subjects, text[at+1:])
+		}
+	}
+	if len(subjects) > 0 {
+		out.add("subjects", quoteList(subjects))
+	}
+	r.http = true
+	return out
+}
+
+// templated is a path with {*} for a segment.
+var templated = regexp.MustCompile(`\{\*\}`)
+
+// pathOf is a path of a grant or a deny.
+func pathOf(text string) (string, bool) {
+	named := 0
+	out := templated.ReplaceAllStringFunc(strings.TrimSuffix(text, "{**}"), func(string) string { named++; return fmt.Sprintf("{any%d}", named) })
+	if strings.HasSuffix(text, "/{**}") {
+		out += "*"
+	} else if out != text && named == 0 {
+		return "", false
+	}
+	switch star := strings.Index(out, "*"); {
+	case text == "*":
+		return "/*", true
+	case star < 0, star == len(out)-1 && strings.HasSuffix(out, "/*"), star == 0 && strings.HasPrefix(out, "*/") && strings.Count(out, "*") == 1:
+		return out, strings.HasPrefix(out, "/") || star == 0
+	}
+	return "", false
+}
+
+func operation(r *accessRule, n node) {
+	methods := func(text string) (string, bool) { return text, !strings.Contains(text, "*") }
+	hosts := func(text string) (string, bool) {
+		return strings.ToLower(text), !strings.Contains(strings.TrimPrefix(text, "*."), "*") && !strings.Contains(text, ":")
+	}
+	for _, w := range []struct {
+		yes, no, word string
+		said          func(string) (string, bool)
+	}{{"methods", "notMethods", "methods", methods}, {"paths", "notPaths", "paths", pathOf}, {"hosts", "notHosts", "hosts", hosts}} {
+		if x := n.field(w.yes); x.there() {
+			r.http = true
+			if w.word != "paths" && slices.Contains(texts(x), "*") {
+				continue // any
+			}
+			r.list(r.what, w.word, x, w.said)
+		}
+		if x := n.field(w.no); x.there() {
+			r.http = true
+			r.list(r.other, w.word, x, w.said)
+		}
+	}
+	r.portNumbers(n.field("ports"))
+	if x := n.field("notPorts"); x.there() {
+		r.lacks(x, "leaves ports out, and intent names those that are meant").fix("write the others in ports")
+	}
+}
+
+func (r *accessRule) portNumbers(n node) {
+	if !n.there() || !r.once(n, len(r.ports) > 0) {
+		return
+	}
+	for _, x := range n.items() {
+		number, err := strconv.Atoi(x.text())
+		if err != nil {
+			r.lacks(x, "is no number of a port").fix("write one")
+			continue
+		}
+		r.ports = append(r.ports, number)
+	}
+}
+
+// keyed is a condition's key with names in brackets.
+var keyed = regexp.MustCompile(`^([a-z.]+)((?:\[[^][]+\])*)$`)
+
+// condition reads `when`.
+func (i *istio) condition(r *accessRule, n node) {
+	key, yes, no := n.field("key"), n.field("values"), n.field("notValues")
+	m := keyed.FindStringSubmatch(key.text())
+	if m == nil {
+		r.lacks(n, "asks for %q, for which there is no word", key.raw()).fix("write it by hand")
+		return
+	}
+	name := strings.Trim(strings.ReplaceAll(m[2], "][", "."), "[]")
+	switch m[1] {
+	case "source.principal":
+		i.both(r, yes, no, i.principals(r))
+	case "source.namespace":
+		i.both(r, yes, no, i.inNamespaces(r))
+	case "source.ip":
+		r.list(r.what, "sources", yes, ipRange)
+		r.list(r.other, "sources", no, ipRange)
+	case "remote.ip":
+		r.list(r.what, "clients", yes, ipRange)
+		r.list(r.other, "clients", no, ipRange)
+	case "destination.port":
+		if r.portNumbers(yes); no.there() {
+			r.lacks(no, "leaves ports out, and intent names those that are meant").fix("write the others in values")
+		}
+	case "request.headers":
+		r.http = true
+		r.header(r.what, strings.ToLower(name), yes)
+		r.header(r.other, strings.ToLower(name), no)
+	case "request.auth.principal":
+		r.principal(yes, no)
+	case "request.auth.audiences", "request.auth.presenter", "request.auth.claims":
+		r.claim(strings.TrimPrefix(m[1], "request.auth."), name, yes, no)
+	default:
+		r.lacks(n, "asks for %q, for which there is no word", key.raw()).fix("write it by hand")
+	}
+}
+
+func (i *istio) both(r *accessRule, yes, no node, read func(*who, node)) {
+	if yes.there() && r.once(yes, !r.by.none()) {
+		read(&r.by, yes)
+		r.bad = r.bad || r.by.none() // nobody is left, which must not become everybody
+	}
+	if no.there() {
+		read(&r.not, no)
+	}
+}
+
+func (r *accessRule) principal(yes, no node) {
+	if yes.there() && r.once(yes, r.user != nil) {
+		r.user = r.signedIn(yes)
+	}
+	if no.there() && r.once(no, r.userNot != nil) {
+		r.userNot = r.signedIn(no)
+	}
+}
+
+func (r *accessRule) header(into *tree, name string, n node) {
+	if !n.there() {
+		return
+	}
+	values := n.items()
+	if len(values) != 1 {
+		r.lacks(n, "has several values for one header, and a rule of intent has one").fix("write a rule for each")
+		return
+	}
+	text := values[0].text()
+	t := &tree{}
+	switch star := strings.Index(text, "*"); {
+	case text == "*":
+		t.add("present", "true")
+	case star < 0:
+		t.add("exact", quote(text))
+	case star == len(text)-1:
+		t.add("prefix", quote(strings.TrimSuffix(text, "*")))
+	default:
+		r.lacks(n, "is %q, and a header is exact, begins with something, or is there", text).fix("write one of these")
+		return
+	}
+	into.child("headers").put(name, t)
+}
+
+func (r *accessRule) claim(kind, name string, yes, no node) {
+	r.http = true
+	if no.there() {
+		r.lacks(no, "is about claims that must not be").fix("write `not: user` by hand")
+	}
+	if !yes.there() {
+		return
+	}
+	if r.user == nil {
+		r.user = &tree{}
+	}
+	values := texts(yes)
+	if slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, "*") }) {
+		r.lacks(yes, "has a *, and what tokens say is exact").fix("write the values out")
+		return
+	}
+	switch kind {
+	case "audiences":
+		r.user.add("audiences", quoteList(values))
+	case "presenter":
+		r.user.add("presenters", quoteList(values))
+	default:
+		r.user.child("claims").add(name, quoteList(values))
+	}
+}
+
+// accesses says who may call each Service.
+func (i *istio) accesses() {
+	for _, s := range i.services {
+		of := i.of[s]
+		of.access = &access{}
+		for _, p := range i.policies {
+			all, none := i.meets(p.aim, s)
+			switch {
+			case none || p.action == "AUDIT":
+			case !all:
+				i.dropService(s, p.o.top().at(), p.o.String()+" is about some of its workloads, or about which ones the objects do not say", "select all workloads of the Service, or import them")
+			case p.lost:
+				i.dropService(s, p.o.top().at(), "a part of "+p.o.String()+" is not translated, and it decides who may call", "mend what is told of the policy, or write `grant` and `deny` by hand")
+			case p.action == "ALLOW":
+				of.access.allows = true
+				of.access.grants = append(of.access.grants, p.rules...)
+			default:
+				of.access.denies = append(of.access.denies, p.rules...)
+				i.refusable(s, p)
+			}
+		}
+		if !of.access.allows && !s.dropped {
+			s.o.top().note(diag.Warning, diag.CodeImportAccess, "has no AuthorizationPolicy that says who may call it, so everybody in the mesh may, and that is what is written").
+				fix("write who calls it: `service: %s: grant: NAME: from: [...]`, and `calls: %q: {}` on each caller", label(s.o.name_), s.id())
+		}
+	}
+	for _, e := range i.edges {
+		for _, p := range i.policies {
+			if p.action != "AUDIT" && i.meetsEdge(p.aim, e) {
+				e.why = p.o.String() + " is about visitors at its proxies, which is not translated"
+				p.o.broken = true
+			}
+		}
+	}
+}
+
+// refusable drops a Service of which a denial cannot be said.
+func (i *istio) refusable(s *service, p *policy) {
+	for _, r := range p.rules {
+		tcp := slices.ContainsFunc(s.ports, func(x *port) bool {
+			return x.protocol == "tcp" && (len(r.ports) == 0 || slices.Contains(r.ports, x.target))
+		})
+		switch {
+		case r.bad:
+			i.dropService(s, r.at.at(), "a part of "+p.o.String()+" is not translated, and it would let in who is refused", "mend what is told of the policy, or write `deny` by hand")
+		case r.http && tcp:
+			i.dropService(s, r.at.at(), p.o.String()+" asks for something of HTTP, and a port of the Service takes bytes", "name the ports in the policy")
+		}
+	}
+}
+
+// accessTrees writes grants and denies.
+func (i *istio) accessTrees(s *serving, out *tree) {
+	var given names
+	for _, r := range s.access.denies {
+		if t := i.accessTree(s, r, false); t != nil {
+			n := r.at
+			out.child("deny").set(field{name: given.give(r.name), sub: t, at: &n})
+		}
+	}
+	given = names{}
+	for _, r := range s.access.grants {
+		if r.bad {
+			continue
+		}
+		if t := i.accessTree(s, r, true); t != nil {
+			n := r.at
+			out.child("grant").set(field{name: given.give(r.name), sub: t, at: &n})
+		}
+	}
+	if !s.access.allows {
+		n := s.o.top()
+		out.child("grant").set(field{name: given.give("everyone"), sub: i.accessTree(s, &accessRule{at: n, what: &tree{}, other: &tree{}}, true), at: &n})
+	}
+}
+
+// accessTree is a rule as intent, nil where it is about none of the Service's ports.
+func (i *istio) accessTree(s *serving, r *accessRule, grant bool) *tree {
+	out, not := &tree{}, &tree{}
+	switch open := s.mtls != "" || len(s.portMTLS) > 0; {
+	case !r.by.none():
+		i.whoTree(s, r.by, out)
+	case !grant:
+		out.add("anyone", "true")
+	case open:
+		out.add("anyone", "true")
+		i.answered(out)
+	default:
+		out.add("mesh", "true")
+	}
+	out.join(r.what.copied())
+	var ports []string
+	for _, p := range s.ports {
+		if (len(r.ports) == 0 || slices.Contains(r.ports, p.target)) && !(grant && r.http && p.protocol == "tcp") {
+			ports = append(ports, p.name)
+		}
+	}
+	if len(ports) == 0 {
+		return nil
+	}
+	if len(s.ports) > 1 && (grant || len(ports) < len(s.ports)) {
+		out.add("ports", quoteList(ports))
+	}
+	i.whoTree(s, r.not, not)
+	not.join(r.other.copied())
+	for _, u := range []struct{ asked, into *tree }{{r.user, out}, {r.userNot, not}} {
+		if u.asked != nil {
+			u.into.child("user").put(i.providerOf(s, r.issuer), u.asked.copied())
+		}
+	}
+	if len(not.fields) > 0 {
+		out.put("not", not)
+	}
+	return out
+}
+
+// whoTree writes callers; a Service that is not written is called by its account.
+func (i *istio) whoTree(s *serving, w who, out *tree) {
+	var from []string
+	accounts := slices.Clone(w.accounts)
+	for _, x := range w.services {
+		if !x.dropped {
+			from = append(from, x.ref(s.o.ns))
+			continue
+		}
+		for _, a := range i.of[x].allAccounts() {
+			accounts = append(accounts, x.o.ns+"/"+a)
+		}
+	}
+	for _, e := range w.edges {
+		if slices.ContainsFunc(e.hosts, func(h *edgeHost) bool { return !h.dropped }) {
+			from = append(from, "gateway/"+e.o.id())
+		} else {
+			accounts = append(accounts, e.o.id())
+		}
+	}
+	for word, list := range map[string][]string{"from": from, "accounts": accounts, "namespaces": w.namespaces} {
+		slices.Sort(list)
+		if list = slices.Compact(list); len(list) > 0 {
+			out.add(word, quoteList(list))
+		}
+	}
+	if w.mesh {
+		out.add("mesh", "true")
+	}
+	slices.SortFunc(out.fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
+}
+
+// sidecar is a Sidecar.
+type sidecar struct {
+	aim
+	hosts [][2]string
+}
+
+func (i *istio) sidecar(o *object) {
+	spec := o.top().field("spec")
+	selector := spec.field("workloadSelector")
+	x := &sidecar{aim: aim{o: o, selector: map[string]string{}}}
+	for _, e := range selector.field("labels").entries() {
+		x.selector[e.name] = e.text()
+	}
+	for _, n := range spec.field("egress").items() {
+		for _, h := range n.field("hosts").items() {
+			ns, host, both := strings.Cut(h.text(), "/")
+			if !both {
+				h.lacks(diag.CodeImportValue, "is not NAMESPACE/HOST").fix("write it so")
+				continue
+			}
+			if ns == "." {
+				ns = o.ns
+			}
+			x.hosts = append(x.hosts, [2]string{ns, host})
+		}
+	}
+	if p := spec.field("outboundTrafficPolicy"); p.down("mode").raw() == "REGISTRY_ONLY" {
+		p.skip() // as always in intent
+	} else if p.there() {
+		p.lacks(diag.CodeImportValue, "lets out to where nothing is declared").fix("write an `external` for each place")
+		p.skip()
+	}
+	i.sidecars = append(i.sidecars, x)
+}
+
+// called reports whether a Sidecar lets a Service see a host.
+func (x *sidecar) sees(ns, host string) bool {
+	return slices.ContainsFunc(x.hosts, func(h [2]string) bool {
+		return (h[0] == "*" || h[0] == ns) && within(host, h[1])
+	})
+}
+
+// callTrees writes what a Service calls: what its Sidecar lets it see, and who names it as caller.
+func (i *istio) callTrees(s *serving, out *tree) {
+	var own *sidecar
+	for _, x := range i.sidecars {
+		if all, _ := i.meets(x.aim, s.service); all && (own == nil || len(own.selector) == 0 || x.o.ns != istioRoot && own.o.ns == istioRoot) {
+			own = x
+		}
+	}
+	calls := map[string]*tree{}
+	for _, t := range i.services {
+		if t == s.service || t.dropped {
+			continue
+		}
+		named := slices.ContainsFunc(i.of[t].access.grants, func(r *accessRule) bool { return !r.bad && slices.Contains(r.by.services, s.service) })
+		seen := own != nil && own.sees(t.o.ns, fqdn(t.o.name_, t.o.ns))
+		if seen || own == nil && named {
+			c := &tree{}
+			if len(t.ports) > 1 {
+				c.add("port", quote(t.ports[0].name))
+			}
+			calls[t.ref(s.o.ns)] = c
+		}
+	}
+	for _, x := range i.outside {
+		if own != nil && !x.dropped && slices.ContainsFunc(x.hosts, func(h string) bool { return own.sees(x.o.ns, h) }) {
+			ref := x.name
+			if x.o.ns != s.o.ns {
+				ref = x.o.ns + "/" + x.name
+			}
+			c := &tree{}
+			if len(x.ports) > 1 {
+				c.add("port", quote(x.ports[0]))
+			}
+			calls[ref] = c
+		}
+	}
+	for _, ref := range sortedKeys(calls) {
+		out.child("calls").put(ref, calls[ref])
+	}
+}

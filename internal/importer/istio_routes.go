@@ -1,0 +1,674 @@
+package importer
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"meshc.dev/meshc/internal/diag"
+)
+
+// setting is where routes stand.
+type setting struct {
+	ns string
+	// gateway is "mesh" at a Service, else the Gateway's name.
+	gateway string
+	// own is the Service whose routes they are, nil at a gateway.
+	own *serving
+	// ports are those by which requests come.
+	ports []int
+	// others are names that have another meaning in `to`.
+	others map[string]bool
+	where  string
+	leads  func(*place)
+}
+
+// reaches reports whether a VirtualService leads to a Service, or is about its callers.
+func (v *virtual) reaches(i *istio, s *service) bool {
+	for _, h := range v.hosts {
+		if i.named(h, v.o.ns) == s && slices.Contains(v.gateways, inMesh) {
+			return true
+		}
+	}
+	for _, r := range v.rules {
+		for _, p := range r.all() {
+			if p.service == s {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// meshRoutes says how Services' own callers are led.
+func (i *istio) meshRoutes() {
+	for _, v := range i.virtual {
+		v.o.rest() // what is left out of it, nothing that it is about must be without
+		for at, h := range v.at.items() {
+			if !slices.Contains(v.gateways, inMesh) {
+				continue
+			}
+			if s := i.named(v.hosts[at], v.o.ns); s != nil {
+				i.of[s].virtual = append(i.of[s].virtual, v)
+			} else if x := i.outsideNamed(v.hosts[at]); x != nil {
+				x.virtual = append(x.virtual, v)
+			} else if len(v.gateways) == 1 {
+				h.lacks(diag.CodeImportMissing, "is %q, which is no Service or ServiceEntry among the objects", v.hosts[at]).fix("import it together with its routes; of a Service in another namespace write the full name")
+			} else {
+				h.note(diag.Warning, diag.CodeImportDefault, "is %q, which sidecars know by no Service: it is written at the gateways", v.hosts[at]).fix("take %q out of gateways", inMesh)
+			}
+		}
+	}
+	for _, s := range i.services {
+		if of := i.of[s]; len(of.virtual) > 0 && !s.dropped {
+			i.serviceRoutes(of)
+		}
+	}
+	for _, s := range i.services {
+		of := i.of[s]
+		for _, to := range of.leads {
+			if o := i.of[to]; !s.dropped && o.routes != nil && !o.plain {
+				i.dropService(s, of.virtual[0].at.at(), "its routes lead to "+to.o.String()+", whose own routes intent applies as well", "lead to versions of the Service itself")
+			}
+		}
+	}
+	for _, x := range i.outside {
+		i.outsideRoutes(x)
+	}
+}
+
+func (i *istio) serviceRoutes(of *serving) {
+	v := of.virtual[0]
+	switch {
+	case len(of.virtual) > 1:
+		i.dropService(of.service, of.virtual[1].at.at(), fmt.Sprintf("%s and %s are both about it, and Istio takes the older one alone", v.o, of.virtual[1].o), "write one")
+		return
+	case v.o.broken:
+		i.dropService(of.service, v.at.at(), "a part of "+v.o.String()+" is not translated, and its requests would go elsewhere", "mend what is told of the VirtualService, or write the service by hand")
+		return
+	}
+	at := setting{ns: of.o.ns, gateway: inMesh, own: of, others: map[string]bool{}, where: of.o.String()}
+	for _, p := range of.ports {
+		if p.protocol != "tcp" {
+			at.ports = append(at.ports, p.number)
+		}
+	}
+	for _, x := range of.versions {
+		at.others[x.name] = true
+	}
+	at.leads = func(p *place) {
+		if p.service != nil && p.service != of.service {
+			of.leads = append(of.leads, p.service)
+		}
+	}
+	out, n, problem := i.routes(of.virtual, at)
+	if problem != "" {
+		i.dropService(of.service, n.at(), problem, "mend the rule, or write the service by hand")
+		return
+	}
+	of.routes = out
+	of.plain = len(out.fields) == 1 && !slices.ContainsFunc(out.fields[0].sub.fields, func(f field) bool {
+		return f.name != "to" && f.name != "retry" && (f.name != "timeout" || f.value != `"none"`)
+	})
+}
+
+// routes are those of VirtualServices, in a setting.
+func (i *istio) routes(all []*virtual, at setting) (out *tree, n node, problem string) {
+	type of struct{ v *virtual }
+	var list []ordered
+	owner := map[*steps]of{}
+	for _, v := range all {
+		for ri, r := range v.rules {
+			owner[r] = of{v}
+			for mi, a := range r.matches {
+				holds, problem := at.holds(v, a)
+				if problem != "" {
+					return nil, a.at, problem
+				}
+				if holds {
+					list = append(list, ordered{asked: a, rule: r, ri: ri, mi: mi})
+				}
+			}
+		}
+	}
+	if len(list) > maxMatches {
+		return nil, all[0].at, fmt.Sprintf("there are more than %d matches", maxMatches)
+	}
+	out = &tree{}
+	var given names
+	for _, c := range inOrder(list, at.where) {
+		v := owner[c.rule].v
+		t, problem := i.route(c, at)
+		if problem != "" {
+			return nil, c.rule.at, problem
+		}
+		if path := t.clashing(); path != "" {
+			return nil, c.rule.at, fmt.Sprintf("the rule says two things of `%s`", path)
+		}
+		n := c.rule.at
+		out.set(field{name: given.give(c.name(v)), sub: t, comment: fmt.Sprintf("%s, rule %d", v.o, c.ri+1), at: &n})
+	}
+	if len(out.fields) == 0 {
+		return nil, all[0].at, "none of its rules is about it"
+	}
+	return out, node{}, ""
+}
+
+// holds reports whether an alternative is about a setting.
+func (s setting) holds(v *virtual, a asked) (_ bool, problem string) {
+	in := a.gateways
+	if len(in) == 0 {
+		in = v.gateways
+	}
+	if !slices.Contains(in, s.gateway) {
+		return false, ""
+	}
+	if a.port != 0 && len(s.ports) > 1 {
+		return false, "a rule is about one of several ports, and a route of intent is about all"
+	}
+	if s.own == nil && (a.from != nil || a.namespace != "") {
+		return false, "a rule asks for a caller's labels or namespace, and visitors have none"
+	}
+	if s.own != nil && a.scheme != "" {
+		return false, "a rule asks for the scheme, which is one for all callers in the mesh"
+	}
+	return a.port == 0 || slices.Contains(s.ports, a.port), ""
+}
+
+// route is one alternative as intent.
+func (i *istio) route(c ordered, at setting) (_ *tree, problem string) {
+	out, body := &tree{}, c.rule.rewritten(c.asked)
+	if c.priority > 0 {
+		out.add("priority", fmt.Sprint(c.priority))
+	}
+	if m := c.asked.tree(at.ns); m != nil {
+		out.put("match", m)
+	}
+	if c.rule.derived {
+		if len(at.ports) != 1 {
+			return nil, "a redirect names the port by which a request came, and there are several"
+		}
+		body.child("redirect").add("port", fmt.Sprint(at.ports[0]))
+	}
+	if len(c.rule.edge.fields) > 0 {
+		if at.own != nil {
+			return nil, "a rule has corsPolicy for callers in the mesh, where intent has `cors` at the service"
+		}
+		body.join(c.rule.edge.copied())
+	}
+	shares, sum := []*place{}, 0
+	for _, p := range c.rule.to {
+		if sum += p.weight; p.weight > 0 && !c.rule.answers {
+			shares = append(shares, p)
+		}
+	}
+	given := names{other: at.others}
+	for _, p := range shares {
+		part, ok := percent(p.weight, sum)
+		if !ok {
+			return nil, fmt.Sprintf("the weight %d of %d is no percentage with two decimals", p.weight, sum)
+		}
+		name, problem := i.destination(out, p, "to", at, &given)
+		if problem != "" {
+			return nil, problem
+		}
+		out.child("to").add(name, part)
+	}
+	for _, m := range c.rule.mirrors {
+		name, problem := i.destination(out, m.place, "mirror", at, &given)
+		if problem != "" {
+			return nil, problem
+		}
+		t := &tree{}
+		if m.percent != "100" {
+			t.add("percent", m.percent)
+		}
+		if out.holds("mirror", name) {
+			return nil, "copies go to one place twice, and intent sends one copy of a request to a place, or none"
+		}
+		out.child("mirror").put(name, t)
+	}
+	out.join(body)
+	return out, ""
+}
+
+// destination is the name by which a route leads to a place, spelt out where a name alone does
+// not say it.
+func (i *istio) destination(out *tree, p *place, word string, at setting, given *names) (name, problem string) {
+	if p.outside != nil {
+		return i.outwards(out, p, at, given)
+	}
+	of := i.of[p.service]
+	version := p.subset
+	if version == "" && len(of.versions) == 1 {
+		version = of.versions[0].name
+	}
+	if version == "" && len(of.versions) > 1 {
+		return "", fmt.Sprintf("a rule leads to all workloads of %s, and others to its subsets: in intent each has a share of its own", p.service.o)
+	}
+	d := &tree{}
+	own := at.own == of
+	switch {
+	case own && len(p.service.ports) > 1 && (len(at.ports) > 1 || p.port != at.ports[0]):
+		return "", "a rule names one of several ports of its own Service, and intent keeps the one that is called"
+	case own && p.edits.empty() && word == "to" && !out.holds(word, cmp.Or(version, "default")):
+		return cmp.Or(version, "default"), ""
+	case own && (len(of.versions) > 0 || word == "to"):
+		d.add("version", quote(cmp.Or(version, "default")))
+	}
+	if at.leads(p); !own {
+		if at.own != nil && p.service.o.ns != at.ns && word == "to" {
+			return "", fmt.Sprintf("a rule leads to %s, which is another package's: that is not a route's to say", p.service.o)
+		}
+		ref := p.service.ref(at.ns)
+		if p.edits.empty() && len(p.service.ports) == 1 && version == "" && at.own == nil && !out.holds(word, ref) {
+			return ref, ""
+		}
+		d.add("service", quote(ref))
+		if len(p.service.ports) > 1 && p.service.port(p.port) != nil {
+			d.add("port", quote(p.service.port(p.port).name))
+		}
+		if version != "" {
+			d.add("version", quote(version))
+		}
+	} else if word == "mirror" && len(of.versions) == 0 {
+		return "", "a rule sends copies to the Service itself, all of whose workloads get the requests"
+	}
+	if !p.edits.empty() {
+		d.join(p.edits.copied())
+	}
+	name = p.service.o.name_
+	if version != "" {
+		name += "-" + version
+	}
+	if word == "mirror" {
+		name = "copy-" + name
+	}
+	name = given.give(name)
+	out.child("destination").put(name, d)
+	return name, ""
+}
+
+func (t *tree) empty() bool { return t == nil || len(t.fields) == 0 }
+
+// through tells why a gateway's route to a place would not do what Istio's does, where the
+// Service has routes of its own: intent applies these as well.
+func (i *istio) through(p *place) string {
+	if p.service == nil {
+		return ""
+	}
+	of := i.of[p.service]
+	if of.routes == nil || of.plain {
+		return ""
+	}
+	return fmt.Sprintf("it leads to %s, whose own routes (%s) intent applies to visitors' requests as well, and Istio does not", p.service.o, of.virtual[0].o)
+}
+
+// edge is a Gateway.
+type edge struct {
+	o        *object
+	selector map[string]string
+	servers  []*server
+	hosts    []*edgeHost
+	// neighbours are the names of the Services in its namespace.
+	neighbours map[string]bool
+	// accounts are those of its proxies, as "namespace/name", where the objects say them.
+	accounts []string
+	// why is set where something decides about its visitors that is not translated.
+	why string
+}
+
+// server is one of its doors.
+type server struct {
+	at        node
+	name      string
+	port      int
+	https     bool
+	redirects bool
+	hosts     [][2]string // namespaces of VirtualServices, hosts
+	secret    string
+	least     string
+	bad       bool
+}
+
+// edgeHost is one host of a Gateway.
+type edgeHost struct {
+	edge    *edge
+	name    string
+	at      diag.Pos
+	servers []*server
+	virtual []*virtual
+	out     *tree
+	to      []*service
+	dropped bool
+}
+
+func (h *edgeHost) shows(certificate string) bool {
+	return slices.ContainsFunc(h.servers, func(s *server) bool { return s.secret != "" && nameOf(s.secret) == certificate })
+}
+
+func (i *istio) edge(o *object) {
+	e := &edge{o: o, selector: map[string]string{}, neighbours: map[string]bool{}}
+	spec := o.top().field("spec")
+	for _, x := range spec.field("selector").entries() {
+		e.selector[x.name] = x.text()
+	}
+	for _, s := range i.services {
+		if s.o.ns == o.ns {
+			e.neighbours[s.o.name_] = true
+		}
+	}
+	for _, n := range spec.field("servers").items() {
+		before := len(i.findings)
+		s := i.server(e, n)
+		s.bad = slices.ContainsFunc(i.findings[before:], diag.Diagnostic.IsError)
+		e.servers = append(e.servers, s)
+	}
+	for _, path := range o.rest() {
+		for at, s := range e.servers {
+			s.bad = s.bad || strings.HasPrefix(path, fmt.Sprintf("spec.servers[%d]", at)) || !strings.HasPrefix(path, "spec.servers")
+		}
+	}
+	for _, w := range i.workloads {
+		if id := w.o.ns + "/" + w.account; len(e.selector) > 0 && fits(e.selector, w.labels) && !slices.Contains(e.accounts, id) {
+			e.accounts = append(e.accounts, id)
+		}
+	}
+	o.top().note(diag.Warning, diag.CodeImportDefault, "is doors of proxies that run already (%s); in intent it is a gateway of its own, with proxies and the account %q", selectorText(e.selector), o.name_).
+		fix("write `serviceAccount` and `address` on the gateway, if they are others; and one gateway of several, where the same proxies were meant")
+	var given names
+	for _, s := range e.servers {
+		if nameOf(s.name) == s.name && given.take(s.name) {
+			continue
+		}
+		s.name = given.give(fmt.Sprintf("%s-%d", map[bool]string{false: "http", true: "https"}[s.https], s.port))
+	}
+	for at, s := range e.servers { // one of a number and a protocol is one port of intent
+		for _, before := range e.servers[:at] {
+			if before.port == s.port && before.https == s.https {
+				s.name = before.name
+				break
+			}
+		}
+	}
+	i.edges = append(i.edges, e)
+}
+
+func selectorText(m map[string]string) string {
+	var out []string
+	for _, key := range sortedKeys(m) {
+		out = append(out, key+"="+m[key])
+	}
+	return cmp.Or(strings.Join(out, ","), "all")
+}
+
+func (i *istio) server(e *edge, n node) *server {
+	p := n.field("port")
+	s := &server{at: n, name: p.field("name").text()}
+	n.field("name").skip()
+	s.port, _ = p.field("number").number(1, 65535)
+	p.field("targetPort").skip()
+	switch x := p.field("protocol"); strings.ToUpper(x.text()) {
+	case "HTTP", "HTTP2":
+	case "HTTPS":
+		s.https = true
+	default:
+		x.refuse(diag.CodeImportValue, "is %q; only HTTP and HTTPS are translated", x.raw()).fix("write a port of the protocol \"tls\" or \"tcp\" at the gateway, with routes of its own")
+	}
+	for _, h := range n.field("hosts").items() {
+		ns, name, both := strings.Cut(h.text(), "/")
+		if !both {
+			ns, name = "*", ns
+		}
+		if ns == "." {
+			ns = e.o.ns
+		}
+		s.hosts = append(s.hosts, [2]string{ns, name})
+	}
+	tls := n.field("tls")
+	r := tls.field("httpsRedirect")
+	r.skip()
+	if s.redirects = r.raw() == "true"; s.redirects && !s.https {
+		r.note(diag.Warning, diag.CodeImportDefault, "answers 301, and intent 308, by which a POST stays one").fix("nothing, if visitors are browsers")
+	}
+	if s.https {
+		i.serverTLS(s, tls)
+	}
+	return s
+}
+
+func (i *istio) serverTLS(s *server, tls node) {
+	if m := tls.field("mode"); m.textOr("PASSTHROUGH") != "SIMPLE" {
+		tls.lacks(diag.CodeImportValue, "has the mode %q, and SIMPLE is translated", m.raw()).fix("write `tls: client` on the hosts, if visitors show certificates; or a port of the protocol \"tls\", if TLS goes on as it is")
+	}
+	c := tls.field("credentialName")
+	if s.secret = c.text(); s.secret == "" {
+		tls.lacks(diag.CodeImportMissing, "names no Secret").fix("name one in credentialName")
+	} else {
+		c.note(diag.Warning, diag.CodeImportDefault, "is a Secret where the gateway's proxies run, and in intent one of the gateway's namespace").fix("copy it to there")
+	}
+	switch v := tls.field("minProtocolVersion"); v.text() {
+	case "", "TLS_AUTO", "TLSV1_2":
+	case "TLSV1_3":
+		s.least = "1.3"
+	default:
+		v.refuse(diag.CodeImportValue, "is older than 1.2").fix("write TLSV1_2")
+	}
+}
+
+// edgeHosts joins VirtualServices and servers to hosts, and writes each.
+func (i *istio) edgeHosts() {
+	for _, e := range i.edges {
+		all := map[string]*edgeHost{}
+		for _, v := range i.virtual {
+			if !slices.Contains(v.gateways, e.o.id()) {
+				continue
+			}
+			attached := false
+			for at, n := range v.at.items() {
+				for _, s := range e.servers {
+					for _, h := range s.hosts {
+						name, ok := meet(v.hosts[at], h[1])
+						if !ok || h[0] != "*" && h[0] != v.o.ns {
+							continue
+						}
+						attached = true
+						if all[name] == nil {
+							all[name] = &edgeHost{edge: e, name: name, at: n.at()}
+						}
+						x := all[name]
+						if !slices.Contains(x.servers, s) {
+							x.servers = append(x.servers, s)
+						}
+						if !slices.Contains(x.virtual, v) {
+							x.virtual = append(x.virtual, v)
+						}
+					}
+				}
+			}
+			if !attached {
+				v.at.lacks(diag.CodeImportMissing, "are hosts of which %s takes none", e.o).fix("mend the hosts, or take the Gateway out of gateways")
+			}
+		}
+		for _, name := range sortedKeys(all) {
+			h := all[name]
+			e.hosts = append(e.hosts, h)
+			i.edgeHost(h)
+		}
+	}
+}
+
+// dropEdgeHost tells that nothing of a host is written.
+func (i *istio) dropEdgeHost(h *edgeHost, c diag.Code, at diag.Pos, why, way string) {
+	h.dropped = true
+	for _, v := range h.virtual {
+		v.o.lost = true
+	}
+	i.findings = append(i.findings, diag.New(c, at, "host %q of Gateway %s is not written: %s", h.name, h.edge.o.id(), why).WithFix("%s", way))
+}
+
+func (i *istio) edgeHost(h *edgeHost) {
+	for _, v := range h.virtual {
+		if v.o.broken {
+			i.dropEdgeHost(h, diag.CodeImportWhole, v.at.at(), "a part of "+v.o.String()+" is not translated, and its requests would go elsewhere", "mend what is told of the VirtualService, or write the host by hand")
+			return
+		}
+	}
+	slices.SortStableFunc(h.virtual, func(a, b *virtual) int {
+		return cmp.Or(a.created.Compare(b.created), strings.Compare(a.o.id(), b.o.id()))
+	})
+	if len(h.virtual) > 1 && h.virtual[0].created.IsZero() {
+		i.dropEdgeHost(h, diag.CodeImportOrder, h.virtual[1].at.at(), fmt.Sprintf("%s and %s are both about it, and the older one's rules come first, but their creationTimestamp is not written", h.virtual[0].o, h.virtual[1].o),
+			"import them as the API server has them, or write one")
+		return
+	}
+	for _, s := range h.servers {
+		if s.bad {
+			i.dropEdgeHost(h, diag.CodeImportWhole, s.at.at(), "its server is not translated", "mend what is told of the server")
+			return
+		}
+	}
+	if h.edge.why != "" {
+		i.dropEdgeHost(h, diag.CodeImportWhole, h.at, h.edge.why, "write `deny` on the gateway by hand")
+		return
+	}
+	h.out = &tree{}
+	if strings.HasPrefix(h.name, "*") { // a rule asks who answers for all these names
+		h.out.add("owner", quote(h.edge.o.ns))
+	}
+	served, ok := i.hostPorts(h)
+	if !ok {
+		return
+	}
+	h.out.add("timeout", `"none"`)
+	h.out.child("retry").add("attempts", "2")
+	at := setting{ns: h.edge.o.ns, gateway: h.edge.o.id(), others: h.edge.neighbours, where: fmt.Sprintf("host %q", h.name), ports: served}
+	problem := ""
+	var led []*place
+	at.leads = func(p *place) {
+		problem = cmp.Or(problem, i.through(p))
+		led = append(led, p)
+	}
+	out, n, why := i.routes(h.virtual, at)
+	if why = cmp.Or(why, problem); why != "" {
+		where := h.at
+		if n.key != nil {
+			where = n.at()
+		}
+		i.dropEdgeHost(h, diag.CodeImportWhole, where, why, "mend the rule, or write the host by hand")
+		return
+	}
+	for _, p := range led {
+		if p.service == nil {
+			continue
+		}
+		h.to = append(h.to, p.service)
+		if port := p.service.port(p.port); port != nil || len(p.service.ports) == 1 {
+			if port == nil {
+				port = p.service.ports[0]
+			}
+			doors := i.of[p.service].doors
+			doors[h.edge.o.id()] = append(doors[h.edge.o.id()], port.name)
+		}
+	}
+	h.out.put("route", out)
+}
+
+// hostPorts says by which ports visitors come, and which of them its routes are for.
+func (i *istio) hostPorts(h *edgeHost) (served []int, ok bool) {
+	var plain, secure []*server
+	var names []string
+	redirects := 0
+	for _, s := range h.servers {
+		names = append(names, s.name)
+		if s.https {
+			secure = append(secure, s)
+			continue
+		}
+		if plain = append(plain, s); s.redirects {
+			redirects++
+		}
+	}
+	slices.Sort(names)
+	if names = slices.Compact(names); len(names) > 1 || len(names) < len(h.edge.ports()) {
+		h.out.add("ports", quoteList(names))
+	}
+	if len(secure) > 0 {
+		t := h.out.child("tls")
+		t.add("certificates", quoteList([]string{nameOf(secure[0].secret)}))
+		for _, s := range secure[1:] {
+			if s.secret != secure[0].secret || s.least != secure[0].least {
+				i.dropEdgeHost(h, diag.CodeImportWhole, s.at.at(), "its servers show different certificates", "name the same one")
+				return nil, false
+			}
+		}
+		if secure[0].least != "" {
+			t.add("min", quote(secure[0].least))
+		}
+		if redirects < len(plain) && (redirects > 0 || i.answer.Owner == "") {
+			i.dropEdgeHost(h, diag.CodeImportAnswer, plain[0].at.at(), "it is served by plain HTTP beside HTTPS, which intent does for a time only, with somebody who answers for it", "write httpsRedirect, or give --owner, --reason and --until")
+			return nil, false
+		}
+		if len(plain) > 0 && redirects == 0 {
+			t.add("http", `"serve"`)
+			i.answered(t)
+		}
+	} else if redirects > 0 {
+		i.dropEdgeHost(h, diag.CodeImportValue, plain[0].at.at(), "plain HTTP is led to HTTPS, where nothing of it is served", "write a server of HTTPS")
+		return nil, false
+	}
+	for _, s := range h.servers {
+		if (s.https || !s.redirects) && !slices.Contains(served, s.port) {
+			served = append(served, s.port)
+		}
+	}
+	return served, true
+}
+
+// ports are the gateway's ports of intent, by their names.
+func (e *edge) ports() map[string]*server {
+	out := map[string]*server{}
+	for _, s := range e.servers {
+		if !s.bad {
+			out[s.name] = s
+		}
+	}
+	return out
+}
+
+// edgeTree writes a gateway with its hosts, if it has any.
+func (i *istio) edgeTree(e *edge) {
+	out, hosts, used := &tree{}, &tree{}, map[string]bool{}
+	for _, h := range e.hosts {
+		if h.dropped {
+			continue
+		}
+		for _, s := range h.servers {
+			used[s.name] = true
+			if s.secret != "" && !i.page(e.o.ns).holds("certificate", nameOf(s.secret)) {
+				c := &tree{}
+				c.add("secret", quote(s.secret))
+				i.page(e.o.ns).child("certificate").put(nameOf(s.secret), c)
+			}
+		}
+		n := h.virtual[0].at
+		hosts.set(field{name: h.name, sub: h.out.copied(), at: &n})
+	}
+	if len(hosts.fields) == 0 {
+		return
+	}
+	for _, name := range sortedKeys(e.ports()) {
+		if !used[name] {
+			continue
+		}
+		p := out.child("port").child(name)
+		p.add("number", fmt.Sprint(e.ports()[name].port))
+		if e.ports()[name].https {
+			p.add("protocol", `"https"`)
+		}
+	}
+	out.put("host", hosts)
+	n := e.o.top()
+	i.page(e.o.ns).child("gateway").set(field{name: e.o.name_, sub: out, at: &n})
+}
