@@ -57,7 +57,7 @@ func (p planted) lines() [][]string {
 	out := [][]string{
 		{"version"}, {"completion", "bash"}, {"completion", "zsh"}, {"completion", "fish"}, {"completion", "powershell"}, {"demo", "--help"},
 		{"init", "new"}, {"import", "gateway-api", "objects", "--out", "imported"}, {"import", "gateway-api", "objects", "--out", "imported-json", "-o", "json"}, {"import", "gateway-api", "objects", "--out", "imported-github", "-o", "github"},
-		{"import", "gateway-api", "objects", "--out", "imported-sarif", "-o", "sarif"}, {"import", "gateway-api", "objects/names.yaml", "objects/routes.yaml"}, {"test", "mesh"}, {"test", "mesh", "-o", "json"}, {"test", "mesh", "-o", "junit"}, {"test", "mesh", "-o", "sarif"}, {"test", "mesh", "-o", "github"},
+		{"import", "gateway-api", "objects", "--out", "imported-sarif", "-o", "sarif"}, {"import", "gateway-api", "objects/names.yaml", "objects/routes.yaml"}, {"import", "istio", "objects", "--out", "imported-istio"}, {"import", "istio", "objects", "--out", "imported-istio-json", "-o", "json"}, {"test", "mesh"}, {"test", "mesh", "-o", "json"}, {"test", "mesh", "-o", "junit"}, {"test", "mesh", "-o", "sarif"}, {"test", "mesh", "-o", "github"},
 		{"explain", "mesh", "--to", "cart", "-n", "shop", "--from", "web", "--path", "/cart/0"},
 		{"explain", "mesh", "--to", "cart", "-n", "shop", "--from", "web", "--path", "/cart/0", "-o", "json"},
 		{"can-i", "mesh", "--to", "cart", "-n", "shop", "--from", "*"}, {"can-i", "mesh", "--to", "cart", "-n", "shop", "--from", "web", "-o", "json"},
@@ -90,7 +90,7 @@ func (p planted) lines() [][]string {
 		out = append(out, []string{"explain", "mesh", "--to", w}, []string{"vet", w}, []string{w})
 		if i%4 == 0 {
 			out = append(out, []string{"vet", "mesh", "--env", w}, []string{"show", "mesh", w}, []string{"trust", "check", w}, []string{"policy", "test", w}, []string{"policy", "new", w}, []string{"wait", w}, []string{"plan", "mesh", "--base", w}, []string{"diff", w, w}, []string{"push", "--trust", "trust.yaml", "--branch", w}, []string{"push", "--trust", "trust.yaml", "--branch", "x", "--remote", w, "--key", "key"})
-			out = append(out, []string{"install", "--repo", w, "--image", w}, []string{"import", "gateway-api", w}, []string{"doctor", "--kubeconfig", w, "--context", w, "-n", w})
+			out = append(out, []string{"install", "--repo", w, "--image", w}, []string{"import", "gateway-api", w}, []string{"import", "istio", w, "--owner", w, "--reason", w, "--until", w}, []string{"doctor", "--kubeconfig", w, "--context", w, "-n", w})
 			out = append(out, []string{"push", "--artifact", "oci://127.0.0.1:1/" + w}, []string{"serve", "--repo", "flux://" + w, "--trust-domain", "shop.example"})
 		}
 	}

@@ -94,9 +94,7 @@ type serving struct {
 	// plain says that its routes do nothing to a request but choose versions.
 	plain bool
 	// leads are the services to which its routes lead, or send copies.
-	leads []*service
-	// doors are the edges whose hosts lead here, with the ports.
-	doors  map[string][]string
+	leads  []*service
 	access *access
 	mtls   string
 	// portMTLS is the mode of single ports, by name.
@@ -174,7 +172,7 @@ func (i *istio) read(objects []*object) {
 		" Namespace": func(o *object) { o.skip(o.root) },
 		" Service": func(o *object) {
 			s := i.readService(o, i.portNamed)
-			i.of[s] = &serving{service: s, seen: i.accountsBehind(s), accounts: map[string]string{}, doors: map[string][]string{}, portMTLS: map[string]string{}}
+			i.of[s] = &serving{service: s, seen: i.accountsBehind(s), accounts: map[string]string{}, portMTLS: map[string]string{}}
 		},
 		" ServiceAccount": func(o *object) { o.skip(o.root) }, // what there is of it is its name, and pods say it
 		" Pod":            i.workload, "apps Deployment": i.workload, "apps StatefulSet": i.workload, "apps DaemonSet": i.workload,
@@ -331,7 +329,11 @@ func (i *istio) files() ([]File, error) {
 	}
 	for _, x := range i.outside {
 		if !x.dropped {
-			i.page(x.o.ns).child("external").set(field{name: x.name, sub: x.out, at: &x.at})
+			out := x.out.copied()
+			if others := i.everywhere(x.o.ns); len(others) > 0 {
+				out.child("grant").child("everyone").add("namespaces", quoteList(others))
+			}
+			i.page(x.o.ns).child("external").set(field{name: x.name, sub: out, at: &x.at})
 		}
 	}
 	for _, p := range i.issuers {
@@ -371,6 +373,7 @@ func (i *istio) root() ([]byte, error) {
 	t.child("environment").child(Environment).add("capture", `"transparent"`)
 	d := &tree{}
 	d.add("timeout", `"none"`)
+	d.add("idle", `"none"`)
 	d.child("retry").add("attempts", "2")
 	d.child("connection").add("connectTimeout", `"10s"`)
 	d.add("buffer", `"1MiB"`)
@@ -473,7 +476,7 @@ func (i *istio) blameWhole(ns string, path []string, why, way string) {
 	}
 	for _, e := range i.edges {
 		for _, h := range e.hosts {
-			if e.o.ns == ns && !h.dropped && (path[1] == "certificate" && h.shows(path[2]) || path[1] == "gateway" && path[2] == e.o.name_ && (len(path) < 5 || path[3] != "host" || path[4] == h.name)) {
+			if e.ns == ns && !h.dropped && (path[1] == "certificate" && h.shows(path[2]) || path[1] == "gateway" && path[2] == e.name && (len(path) < 5 || path[3] != "host" || path[4] == h.name)) {
 				at := h.at
 				if origin != nil {
 					at = origin.at()

@@ -598,7 +598,7 @@ func (i *istio) accesses() {
 			}
 		}
 		if !of.access.allows && !s.dropped {
-			s.o.top().note(diag.Warning, diag.CodeImportAccess, "has no AuthorizationPolicy that says who may call it, so everybody in the mesh may, and that is what is written").
+			s.o.top().note(diag.Warning, diag.CodeImportAccess, "has no AuthorizationPolicy that says who may call it, so everybody in the mesh may: written are all namespaces that there are").
 				fix("write who calls it: `service: %s: grant: NAME: from: [...]`, and `calls: %q: {}` on each caller", label(s.o.name_), s.id())
 		}
 	}
@@ -657,14 +657,20 @@ func (i *istio) accessTree(s *serving, r *accessRule, grant bool) *tree {
 	out, not := &tree{}, &tree{}
 	switch open := s.mtls != "" || len(s.portMTLS) > 0; {
 	case !r.by.none():
-		i.whoTree(s, r.by, out)
+		by := r.by
+		if by.mesh && grant {
+			by = who{namespaces: i.everywhere("")}
+		}
+		if i.whoTree(s, by, out); out.empty() {
+			return nil // nobody of them is there
+		}
 	case !grant:
 		out.add("anyone", "true")
 	case open:
 		out.add("anyone", "true")
 		i.answered(out)
 	default:
-		out.add("mesh", "true")
+		i.whoTree(s, who{namespaces: i.everywhere("")}, out)
 	}
 	out.join(r.what.copied())
 	var ports []string
@@ -692,24 +698,31 @@ func (i *istio) accessTree(s *serving, r *accessRule, grant bool) *tree {
 	return out
 }
 
-// whoTree writes callers; a Service that is not written is called by its account.
+// everywhere are all namespaces from which somebody calls, but one: whoever has an identity is in
+// one of them.
+func (i *istio) everywhere(but string) []string {
+	all := map[string]bool{}
+	for _, s := range i.services {
+		all[s.o.ns] = all[s.o.ns] || !s.dropped
+	}
+	for _, e := range i.edges {
+		all[e.ns] = all[e.ns] || slices.ContainsFunc(e.hosts, func(h *edgeHost) bool { return !h.dropped })
+	}
+	return slices.DeleteFunc(sortedKeys(all), func(ns string) bool { return !all[ns] || ns == but })
+}
+
+// whoTree writes callers, those that are there.
 func (i *istio) whoTree(s *serving, w who, out *tree) {
 	var from []string
 	accounts := slices.Clone(w.accounts)
 	for _, x := range w.services {
 		if !x.dropped {
 			from = append(from, x.ref(s.o.ns))
-			continue
-		}
-		for _, a := range i.of[x].allAccounts() {
-			accounts = append(accounts, x.o.ns+"/"+a)
 		}
 	}
 	for _, e := range w.edges {
 		if slices.ContainsFunc(e.hosts, func(h *edgeHost) bool { return !h.dropped }) {
-			from = append(from, "gateway/"+e.o.id())
-		} else {
-			accounts = append(accounts, e.o.id())
+			from = append(from, "gateway/"+e.id())
 		}
 	}
 	for word, list := range map[string][]string{"from": from, "accounts": accounts, "namespaces": w.namespaces} {
@@ -750,11 +763,10 @@ func (i *istio) sidecar(o *object) {
 			x.hosts = append(x.hosts, [2]string{ns, host})
 		}
 	}
-	if p := spec.field("outboundTrafficPolicy"); p.down("mode").raw() == "REGISTRY_ONLY" {
-		p.skip() // as always in intent
-	} else if p.there() {
-		p.lacks(diag.CodeImportValue, "lets out to where nothing is declared").fix("write an `external` for each place")
-		p.skip()
+	if m := spec.down("outboundTrafficPolicy", "mode"); m.there() {
+		if m.skip(); m.raw() != "REGISTRY_ONLY" { // as always in intent
+			m.lacks(diag.CodeImportValue, "lets out to where nothing is declared").fix("write an `external` for each place")
+		}
 	}
 	i.sidecars = append(i.sidecars, x)
 }

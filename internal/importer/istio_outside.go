@@ -63,9 +63,8 @@ func (i *istio) serviceEntry(o *object) {
 		}
 		x.out.add("addresses", quoteList(ranges))
 	}
-	x.out.child("grant").child("everyone").add("mesh", "true")
-	o.top().note(diag.Warning, diag.CodeImportAccess, "is open to everybody in the mesh, and that is what is written; who calls it no object says, but for a Sidecar").
-		fix("write `calls` on each caller, and who may in place of `mesh: true`")
+	o.top().note(diag.Warning, diag.CodeImportAccess, "is open to everybody in the mesh: written are all namespaces that there are; who calls it no object says, but for a Sidecar").
+		fix("write `calls` on each caller, and who may in place of all")
 	if o.rest(); o.broken {
 		x.dropped = true
 	}

@@ -305,9 +305,12 @@ func (i *istio) through(p *place) string {
 	return fmt.Sprintf("it leads to %s, whose own routes (%s) intent applies to visitors' requests as well, and Istio does not", p.service.o, of.virtual[0].o)
 }
 
-// edge is a Gateway.
+// edge is a Gateway. In intent it lies where its proxies run, and has their account, so that who it
+// is to others stays the same.
 type edge struct {
 	o        *object
+	ns, name string
+	account  string // "" for the name
 	selector map[string]string
 	servers  []*server
 	hosts    []*edgeHost
@@ -354,11 +357,6 @@ func (i *istio) edge(o *object) {
 	for _, x := range spec.field("selector").entries() {
 		e.selector[x.name] = x.text()
 	}
-	for _, s := range i.services {
-		if s.o.ns == o.ns {
-			e.neighbours[s.o.name_] = true
-		}
-	}
 	for _, n := range spec.field("servers").items() {
 		before := len(i.findings)
 		s := i.server(e, n)
@@ -370,13 +368,7 @@ func (i *istio) edge(o *object) {
 			s.bad = s.bad || strings.HasPrefix(path, fmt.Sprintf("spec.servers[%d]", at)) || !strings.HasPrefix(path, "spec.servers")
 		}
 	}
-	for _, w := range i.workloads {
-		if id := w.o.ns + "/" + w.account; len(e.selector) > 0 && fits(e.selector, w.labels) && !slices.Contains(e.accounts, id) {
-			e.accounts = append(e.accounts, id)
-		}
-	}
-	o.top().note(diag.Warning, diag.CodeImportDefault, "is doors of proxies that run already (%s); in intent it is a gateway of its own, with proxies and the account %q", selectorText(e.selector), o.name_).
-		fix("write `serviceAccount` and `address` on the gateway, if they are others; and one gateway of several, where the same proxies were meant")
+	i.run(e)
 	var given names
 	for _, s := range e.servers {
 		if nameOf(s.name) == s.name && given.take(s.name) {
@@ -394,6 +386,48 @@ func (i *istio) edge(o *object) {
 	}
 	i.edges = append(i.edges, e)
 }
+
+// run says where a gateway's proxies run, and as whom.
+func (i *istio) run(e *edge) {
+	e.ns, e.name = e.o.ns, e.o.name_
+	for _, w := range i.workloads {
+		if id := w.o.ns + "/" + w.account; len(e.selector) > 0 && fits(e.selector, w.labels) && !slices.Contains(e.accounts, id) {
+			e.accounts = append(e.accounts, id)
+		}
+	}
+	top := e.o.top()
+	if e.selector["istio"] == "ingressgateway" && len(e.accounts) == 0 {
+		e.accounts = []string{istioRoot + "/istio-ingressgateway-service-account"}
+		top.note(diag.Warning, diag.CodeImportDefault, "is run by proxies that are not among the objects: taken to be those that Istio installs, with the account %q", e.accounts[0]).fix("import their Deployment, if they are others")
+	}
+	switch len(e.accounts) {
+	case 1:
+		if e.ns, e.account, _ = strings.Cut(e.accounts[0], "/"); e.account == e.name {
+			e.account = ""
+		}
+	case 0:
+		e.accounts = []string{e.ns + "/" + e.name}
+		top.note(diag.Warning, diag.CodeImportDefault, "is run by proxies that are not among the objects (%s): taken to be in its own namespace, with the account %q", selectorText(e.selector), e.name).fix("import their Deployment")
+	default:
+		e.why = "its proxies have several accounts: " + strings.Join(e.accounts, ", ")
+	}
+	for _, o := range i.edges {
+		if o.ns == e.ns && o.name == e.name {
+			e.name = nameOf(e.o.ns + "-" + e.name)
+		}
+		if slices.ContainsFunc(o.accounts, func(id string) bool { return slices.Contains(e.accounts, id) }) {
+			top.note(diag.Warning, diag.CodeImportDefault, "is run by the same proxies as %s, and in intent each gateway has its own", o.o).fix("write one gateway with the ports and hosts of both, if they are to stay one")
+		}
+	}
+	for _, s := range i.services {
+		if s.o.ns == e.ns {
+			e.neighbours[s.o.name_] = true
+		}
+	}
+}
+
+// id is the gateway's name in intent, with its namespace.
+func (e *edge) id() string { return e.ns + "/" + e.name }
 
 func selectorText(m map[string]string) string {
 	var out []string
@@ -445,8 +479,6 @@ func (i *istio) serverTLS(s *server, tls node) {
 	c := tls.field("credentialName")
 	if s.secret = c.text(); s.secret == "" {
 		tls.lacks(diag.CodeImportMissing, "names no Secret").fix("name one in credentialName")
-	} else {
-		c.note(diag.Warning, diag.CodeImportDefault, "is a Secret where the gateway's proxies run, and in intent one of the gateway's namespace").fix("copy it to there")
 	}
 	switch v := tls.field("minProtocolVersion"); v.text() {
 	case "", "TLS_AUTO", "TLSV1_2":
@@ -535,15 +567,16 @@ func (i *istio) edgeHost(h *edgeHost) {
 	}
 	h.out = &tree{}
 	if strings.HasPrefix(h.name, "*") { // a rule asks who answers for all these names
-		h.out.add("owner", quote(h.edge.o.ns))
+		h.out.add("owner", quote(h.edge.ns))
 	}
 	served, ok := i.hostPorts(h)
 	if !ok {
 		return
 	}
 	h.out.add("timeout", `"none"`)
+	h.out.add("idle", `"none"`)
 	h.out.child("retry").add("attempts", "2")
-	at := setting{ns: h.edge.o.ns, gateway: h.edge.o.id(), others: h.edge.neighbours, where: fmt.Sprintf("host %q", h.name), ports: served}
+	at := setting{ns: h.edge.ns, gateway: h.edge.o.id(), others: h.edge.neighbours, where: fmt.Sprintf("host %q", h.name), ports: served}
 	problem := ""
 	var led []*place
 	at.leads = func(p *place) {
@@ -560,16 +593,8 @@ func (i *istio) edgeHost(h *edgeHost) {
 		return
 	}
 	for _, p := range led {
-		if p.service == nil {
-			continue
-		}
-		h.to = append(h.to, p.service)
-		if port := p.service.port(p.port); port != nil || len(p.service.ports) == 1 {
-			if port == nil {
-				port = p.service.ports[0]
-			}
-			doors := i.of[p.service].doors
-			doors[h.edge.o.id()] = append(doors[h.edge.o.id()], port.name)
+		if p.service != nil {
+			h.to = append(h.to, p.service)
 		}
 	}
 	h.out.put("route", out)
@@ -646,10 +671,10 @@ func (i *istio) edgeTree(e *edge) {
 		}
 		for _, s := range h.servers {
 			used[s.name] = true
-			if s.secret != "" && !i.page(e.o.ns).holds("certificate", nameOf(s.secret)) {
+			if s.secret != "" && !i.page(e.ns).holds("certificate", nameOf(s.secret)) {
 				c := &tree{}
 				c.add("secret", quote(s.secret))
-				i.page(e.o.ns).child("certificate").put(nameOf(s.secret), c)
+				i.page(e.ns).child("certificate").put(nameOf(s.secret), c)
 			}
 		}
 		n := h.virtual[0].at
@@ -668,7 +693,10 @@ func (i *istio) edgeTree(e *edge) {
 			p.add("protocol", `"https"`)
 		}
 	}
+	if e.account != "" {
+		out.add("serviceAccount", quote(e.account))
+	}
 	out.put("host", hosts)
 	n := e.o.top()
-	i.page(e.o.ns).child("gateway").set(field{name: e.o.name_, sub: out, at: &n})
+	i.page(e.ns).child("gateway").set(field{name: e.name, sub: out, at: &n})
 }

@@ -228,7 +228,8 @@ func exported(n node) {
 func alike(n node, around, special *tree) {
 	for _, f := range around.fields {
 		if !special.has(f.name) {
-			n.partly("leaves out what is written for all, and Istio takes its own default then, where intent keeps `%s` of the service", f.name).fix("write it here as well")
+			n.o.lost = true
+			n.note(diag.Error, diag.CodeImportPart, "leaves out what is written for all, and Istio takes its own default then, where intent keeps `%s` of the service", f.name).fix("write it here as well")
 		}
 	}
 }

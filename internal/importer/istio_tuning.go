@@ -147,8 +147,10 @@ func consistentHash(out *tree, n node) {
 		if x.there() && name == "maglev" {
 			hash.add("table", `"maglev"`)
 		}
-		for _, e := range x.entries() {
-			e.partly("is the size of a table, which intent does not say").fix("take it out")
+		for _, size := range []string{"minimumRingSize", "tableSize"} {
+			if e := x.field(size); e.there() {
+				e.partly("is the size of a table, which intent does not say").fix("take it out")
+			}
 		}
 	}
 	if len(hash.fields) > 0 {
