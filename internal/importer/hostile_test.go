@@ -24,7 +24,9 @@ func hostile() map[string]func([]importer.Input) (importer.Result, error) {
 		out["gateway-api/"+name] = func(in []importer.Input) (importer.Result, error) { return importer.GatewayAPI(in, check) }
 	}
 	for _, name := range []string{"thread", "routes", "gateway", "access", "tuning"} {
-		out["istio/"+name] = func(in []importer.Input) (importer.Result, error) { return importer.Istio(in, importer.Answer{}, check) }
+		out["istio/"+name] = func(in []importer.Input) (importer.Result, error) {
+			return importer.Istio(in, importer.Answer{}, check)
+		}
 	}
 	return out
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"cuelang.org/go/cue/format"
 	"go.yaml.in/yaml/v3"
 	networking "istio.io/api/networking/v1alpha3"
 	security "istio.io/api/security/v1beta1"
@@ -33,7 +32,7 @@ type Answer struct{ Owner, Reason, Until string }
 // the workloads behind them. check is asked until the intent compiles: what it refuses is left
 // out, and told.
 func Istio(in []Input, answer Answer, check Check) (Result, error) {
-	i := &istio{world: &world{language: schemas.LanguageVersion}, answer: answer, cuts: map[string]bool{}, of: map[*service]*serving{}}
+	i := &istio{world: &world{language: schemas.LanguageVersion}, answer: answer, cuts: map[string]bool{}, told: map[string]bool{}, of: map[*service]*serving{}}
 	objects := read(in, &i.findings)
 	for _, o := range objects {
 		o.head()
@@ -75,6 +74,8 @@ type istio struct {
 	sidecars []*sidecar
 	// cuts are parts of the intent that do not compile, by file and path.
 	cuts map[string]bool
+	// told are warnings of what is written, which is written several times.
+	told map[string]bool
 	// pages are those that were written last, by their paths.
 	pages map[string]*tree
 }
@@ -254,36 +255,39 @@ func (i *istio) dropService(s *service, at diag.Pos, why, way string) {
 // depend drops what leads to services that are not written.
 func (i *istio) depend() {
 	for again := true; again; {
-		again = false
-		for _, s := range i.services {
-			for _, to := range i.of[s].leads {
-				if !s.dropped && to.dropped {
-					again = true
-					i.dropService(s, s.o.top().at(), "its routes lead to "+to.o.String()+", which is not written", "mend what is told of that Service")
-				}
-			}
-		}
+		again = slices.ContainsFunc(i.services, i.leadsNowhere)
 	}
 	for _, e := range i.edges {
 		for _, h := range e.hosts {
-			for _, to := range h.to {
-				if !h.dropped && to.dropped {
-					i.dropEdgeHost(h, diag.CodeImportWhole, h.at, "it leads to "+to.o.String()+", which is not written", "mend what is told of the Service")
-				}
+			at := slices.IndexFunc(h.to, func(s *service) bool { return s.dropped })
+			if at >= 0 && !h.dropped {
+				i.dropEdgeHost(h, diag.CodeImportWhole, h.at, "it leads to "+h.to[at].o.String()+", which is not written", "mend what is told of the Service")
 			}
 		}
 		for again := true; again; {
-			again = false
-			for _, d := range e.hosts {
-				for _, h := range e.hosts {
-					if d.dropped && !h.dropped && within(d.name, h.name) {
-						again = true
-						i.dropEdgeHost(h, diag.CodeImportWhole, h.at, fmt.Sprintf("it would take the requests of host %q, which is not written", d.name), "mend what is told of that host, or write it by hand")
-					}
-				}
-			}
+			again = slices.ContainsFunc(e.hosts, i.around)
 		}
 	}
+}
+
+// leadsNowhere drops a Service whose routes lead to one that is not written.
+func (i *istio) leadsNowhere(s *service) bool {
+	at := slices.IndexFunc(i.of[s].leads, func(to *service) bool { return to.dropped })
+	if at < 0 || s.dropped {
+		return false
+	}
+	i.dropService(s, s.o.top().at(), "its routes lead to "+i.of[s].leads[at].o.String()+", which is not written", "mend what is told of that Service")
+	return true
+}
+
+// around drops a host that would take the requests of one that is not written.
+func (i *istio) around(h *edgeHost) bool {
+	at := slices.IndexFunc(h.edge.hosts, func(d *edgeHost) bool { return d.dropped && within(d.name, h.name) })
+	if at < 0 || h.dropped {
+		return false
+	}
+	i.dropEdgeHost(h, diag.CodeImportWhole, h.at, fmt.Sprintf("it would take the requests of host %q, which is not written", h.edge.hosts[at].name), "mend what is told of that host, or write it by hand")
+	return true
 }
 
 // alive counts what is written, and what can still be cut.
@@ -378,10 +382,7 @@ func (i *istio) root() ([]byte, error) {
 	d.child("connection").add("connectTimeout", `"10s"`)
 	d.add("buffer", `"1MiB"`)
 	t.set(field{name: "default", sub: d, comment: "As Istio has it where nothing is written."})
-	var b strings.Builder
-	b.WriteString("// What holds for the whole mesh.\npackage " + rootPackage + "\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\n")
-	(&tree{fields: []field{{name: "mesh", sub: t}}}).write(&b)
-	return format.Source([]byte(b.String()))
+	return rootPage(t)
 }
 
 // tuning are words without which requests go where they went, to whom they went.
@@ -453,38 +454,49 @@ func (i *istio) where(ns string) string {
 // blameWhole leaves out a Service, hosts, or an external.
 func (i *istio) blameWhole(ns string, path []string, why, way string) {
 	origin := i.pages[ns].origin(path[1:])
-	for _, s := range i.services {
-		if path[1] == "service" && s.o.ns == ns && s.o.name_ == path[2] && !s.dropped {
-			n := s.o.top()
-			if origin != nil {
-				n = *origin
-			}
+	at := func(otherwise diag.Pos) diag.Pos {
+		if origin != nil {
+			return origin.at()
+		}
+		return otherwise
+	}
+	switch path[1] {
+	case "service":
+		if s := i.find(ns, path[2]); s != nil && !s.dropped {
 			s.o.broken = true
-			i.dropService(s, n.at(), why, way)
+			i.dropService(s, at(s.o.top().at()), why, way)
+		}
+	case "external":
+		for _, x := range i.outside {
+			if x.o.ns == ns && x.name == path[2] && !x.dropped {
+				x.dropped, x.o.broken = true, true
+				i.findings = append(i.findings, diag.New(diag.CodeImportValue, x.at.at(), "%s is not written: %s", x.o, why).WithFix("%s", way))
+			}
+		}
+	case "jwt":
+		for _, p := range i.issuers {
+			if p.o.ns == ns {
+				i.dropIssuer(p, path[2], why, way)
+			}
+		}
+	case "gateway", "certificate":
+		for _, h := range i.hostsAt(ns, path) {
+			i.dropEdgeHost(h, diag.CodeImportValue, at(h.at), why, way)
 		}
 	}
-	for _, x := range i.outside {
-		if path[1] == "external" && x.o.ns == ns && x.name == path[2] && !x.dropped {
-			x.dropped, x.o.broken = true, true
-			i.findings = append(i.findings, diag.New(diag.CodeImportValue, x.at.at(), "%s is not written: %s", x.o, why).WithFix("%s", way))
-		}
-	}
-	for _, p := range i.issuers {
-		if path[1] == "jwt" && p.o.ns == ns {
-			i.dropIssuer(p, path[2], why, way)
-		}
-	}
+}
+
+// hostsAt are the hosts that a part of the intent is about.
+func (i *istio) hostsAt(ns string, path []string) (out []*edgeHost) {
 	for _, e := range i.edges {
 		for _, h := range e.hosts {
-			if e.ns == ns && !h.dropped && (path[1] == "certificate" && h.shows(path[2]) || path[1] == "gateway" && path[2] == e.name && (len(path) < 5 || path[3] != "host" || path[4] == h.name)) {
-				at := h.at
-				if origin != nil {
-					at = origin.at()
-				}
-				i.dropEdgeHost(h, diag.CodeImportValue, at, why, way)
+			its := path[1] == "certificate" && h.shows(path[2]) || path[1] == "gateway" && path[2] == e.name && (len(path) < 5 || path[3] != "host" || path[4] == h.name)
+			if e.ns == ns && !h.dropped && its {
+				out = append(out, h)
 			}
 		}
 	}
+	return out
 }
 
 // cut takes out what stands at a path.
@@ -505,11 +517,11 @@ func (t *tree) cut(path []string) {
 // tidy takes out words below which nothing is left.
 func (t *tree) tidy() {
 	t.fields = slices.DeleteFunc(t.fields, func(f field) bool {
-		if f.sub == nil || len(f.sub.fields) == 0 {
-			return f.sub != nil && (f.name == "grant" || f.name == "calls" || f.name == "service" || f.name == "gateway" || f.name == "external" || f.name == "jwt")
+		if f.sub == nil {
+			return false
 		}
 		f.sub.tidy()
-		return f.name != "version" && len(f.sub.fields) == 0 && slices.Contains([]string{"grant", "calls", "service", "gateway", "external", "jwt"}, f.name)
+		return len(f.sub.fields) == 0 && slices.Contains([]string{"grant", "calls", "service", "gateway", "external", "jwt"}, f.name)
 	})
 }
 

@@ -778,43 +778,55 @@ func (x *sidecar) sees(ns, host string) bool {
 	})
 }
 
-// callTrees writes what a Service calls: what its Sidecar lets it see, and who names it as caller.
+// callTrees writes what a Service calls: what its Sidecar lets it see, else who names it as caller.
 func (i *istio) callTrees(s *serving, out *tree) {
-	var own *sidecar
-	for _, x := range i.sidecars {
-		if all, _ := i.meets(x.aim, s.service); all && (own == nil || len(own.selector) == 0 || x.o.ns != istioRoot && own.o.ns == istioRoot) {
-			own = x
+	own := i.sidecarOf(s.service)
+	calls := map[string]*tree{}
+	add := func(ns, name string, ports []string) {
+		if ns != s.o.ns {
+			name = ns + "/" + name
+		}
+		calls[name] = &tree{}
+		if len(ports) > 1 {
+			calls[name].add("port", quote(ports[0]))
 		}
 	}
-	calls := map[string]*tree{}
 	for _, t := range i.services {
-		if t == s.service || t.dropped {
+		sees := own != nil && own.sees(t.o.ns, fqdn(t.o.name_, t.o.ns)) || own == nil && i.of[t].names(s.service)
+		if t == s.service || t.dropped || !sees {
 			continue
 		}
-		named := slices.ContainsFunc(i.of[t].access.grants, func(r *accessRule) bool { return !r.bad && slices.Contains(r.by.services, s.service) })
-		seen := own != nil && own.sees(t.o.ns, fqdn(t.o.name_, t.o.ns))
-		if seen || own == nil && named {
-			c := &tree{}
-			if len(t.ports) > 1 {
-				c.add("port", quote(t.ports[0].name))
-			}
-			calls[t.ref(s.o.ns)] = c
+		var ports []string
+		for _, p := range t.ports {
+			ports = append(ports, p.name)
 		}
+		if told := s.o.id() + " " + t.o.id(); len(ports) > 1 && !i.told[told] {
+			i.told[told] = true
+			s.o.top().note(diag.Warning, diag.CodeImportDefault, "may call several ports of %s, and a call of intent names one: written is %q", t.o, ports[0]).fix("write the port that it calls")
+		}
+		add(t.o.ns, t.o.name_, ports)
 	}
 	for _, x := range i.outside {
 		if own != nil && !x.dropped && slices.ContainsFunc(x.hosts, func(h string) bool { return own.sees(x.o.ns, h) }) {
-			ref := x.name
-			if x.o.ns != s.o.ns {
-				ref = x.o.ns + "/" + x.name
-			}
-			c := &tree{}
-			if len(x.ports) > 1 {
-				c.add("port", quote(x.ports[0]))
-			}
-			calls[ref] = c
+			add(x.o.ns, x.name, x.ports)
 		}
 	}
 	for _, ref := range sortedKeys(calls) {
 		out.child("calls").put(ref, calls[ref])
 	}
+}
+
+// names reports whether a grant is for a caller by its name.
+func (s *serving) names(caller *service) bool {
+	return slices.ContainsFunc(s.access.grants, func(r *accessRule) bool { return !r.bad && slices.Contains(r.by.services, caller) })
+}
+
+// sidecarOf is the Sidecar of a Service's workloads, the most special one.
+func (i *istio) sidecarOf(s *service) (own *sidecar) {
+	for _, x := range i.sidecars {
+		if all, _ := i.meets(x.aim, s); all && (own == nil || len(own.selector) == 0 || x.o.ns != istioRoot && own.o.ns == istioRoot) {
+			own = x
+		}
+	}
+	return own
 }

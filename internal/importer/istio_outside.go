@@ -217,7 +217,7 @@ func (i *istio) jwtRule(n node, issuer string) *tree {
 	if k := n.field("jwks"); k.there() {
 		out.child("keys").add("inline", quote(k.text()))
 	} else {
-		i.keysURL(out, n.field("jwksUri"))
+		keysURL(n.field("jwksUri"))
 	}
 	from := &tree{}
 	for _, h := range n.field("fromHeaders").items() {
@@ -250,8 +250,8 @@ func (i *istio) jwtRule(n node, issuer string) *tree {
 	return out
 }
 
-// keysURL is where keys are fetched: at an external among the objects.
-func (i *istio) keysURL(out *tree, n node) {
+// keysURL tells where keys are fetched.
+func keysURL(n node) {
 	if !n.there() {
 		n.lacks(diag.CodeImportMissing, "has no keys, which Istio then looks for at the issuer").fix("write jwks or jwksUri")
 		return
@@ -293,6 +293,11 @@ func (i *istio) signIn() {
 			}
 		}
 	}
+	i.providers()
+}
+
+// providers drops Services of which a rule asks for end users of whom nobody knows who signs them in.
+func (i *istio) providers() {
 	for _, s := range i.services {
 		of := i.of[s]
 		for _, r := range slices.Concat(of.access.grants, of.access.denies) {

@@ -257,22 +257,13 @@ func (i *istio) destination(out *tree, p *place, word string, at setting, given 
 	case own && (len(of.versions) > 0 || word == "to"):
 		d.add("version", quote(cmp.Or(version, "default")))
 	}
-	if at.leads(p); !own {
-		if at.own != nil && p.service.o.ns != at.ns && word == "to" {
-			return "", fmt.Sprintf("a rule leads to %s, which is another package's: that is not a route's to say", p.service.o)
+	at.leads(p)
+	switch {
+	case !own:
+		if name, problem = p.elsewhere(out, d, word, version, at); name != "" || problem != "" {
+			return name, problem
 		}
-		ref := p.service.ref(at.ns)
-		if p.edits.empty() && len(p.service.ports) == 1 && version == "" && at.own == nil && !out.holds(word, ref) {
-			return ref, ""
-		}
-		d.add("service", quote(ref))
-		if len(p.service.ports) > 1 && p.service.port(p.port) != nil {
-			d.add("port", quote(p.service.port(p.port).name))
-		}
-		if version != "" {
-			d.add("version", quote(version))
-		}
-	} else if word == "mirror" && len(of.versions) == 0 {
+	case word == "mirror" && len(of.versions) == 0:
 		return "", "a rule sends copies to the Service itself, all of whose workloads get the requests"
 	}
 	if !p.edits.empty() {
@@ -288,6 +279,25 @@ func (i *istio) destination(out *tree, p *place, word string, at setting, given 
 	name = given.give(name)
 	out.child("destination").put(name, d)
 	return name, ""
+}
+
+// elsewhere says in a destination that it is another Service; it is a name alone, if that says it.
+func (p *place) elsewhere(out, d *tree, word, version string, at setting) (name, problem string) {
+	if at.own != nil && p.service.o.ns != at.ns && word == "to" {
+		return "", fmt.Sprintf("a rule leads to %s, which is another package's: that is not a route's to say", p.service.o)
+	}
+	ref := p.service.ref(at.ns)
+	if p.edits.empty() && len(p.service.ports) == 1 && version == "" && at.own == nil && !out.holds(word, ref) {
+		return ref, ""
+	}
+	d.add("service", quote(ref))
+	if port := p.service.port(p.port); len(p.service.ports) > 1 && port != nil {
+		d.add("port", quote(port.name))
+	}
+	if version != "" {
+		d.add("version", quote(version))
+	}
+	return "", ""
 }
 
 func (t *tree) empty() bool { return t == nil || len(t.fields) == 0 }
@@ -494,32 +504,7 @@ func (i *istio) edgeHosts() {
 	for _, e := range i.edges {
 		all := map[string]*edgeHost{}
 		for _, v := range i.virtual {
-			if !slices.Contains(v.gateways, e.o.id()) {
-				continue
-			}
-			attached := false
-			for at, n := range v.at.items() {
-				for _, s := range e.servers {
-					for _, h := range s.hosts {
-						name, ok := meet(v.hosts[at], h[1])
-						if !ok || h[0] != "*" && h[0] != v.o.ns {
-							continue
-						}
-						attached = true
-						if all[name] == nil {
-							all[name] = &edgeHost{edge: e, name: name, at: n.at()}
-						}
-						x := all[name]
-						if !slices.Contains(x.servers, s) {
-							x.servers = append(x.servers, s)
-						}
-						if !slices.Contains(x.virtual, v) {
-							x.virtual = append(x.virtual, v)
-						}
-					}
-				}
-			}
-			if !attached {
+			if slices.Contains(v.gateways, e.o.id()) && !e.attach(v, all) {
 				v.at.lacks(diag.CodeImportMissing, "are hosts of which %s takes none", e.o).fix("mend the hosts, or take the Gateway out of gateways")
 			}
 		}
@@ -528,6 +513,35 @@ func (i *istio) edgeHosts() {
 			e.hosts = append(e.hosts, h)
 			i.edgeHost(h)
 		}
+	}
+}
+
+// attach adds a VirtualService to the hosts that it is about; ok is false if there are none.
+func (e *edge) attach(v *virtual, all map[string]*edgeHost) (ok bool) {
+	for at, n := range v.at.items() {
+		for _, s := range e.servers {
+			for _, h := range s.hosts {
+				name, both := meet(v.hosts[at], h[1])
+				if !both || h[0] != "*" && h[0] != v.o.ns {
+					continue
+				}
+				ok = true
+				if all[name] == nil {
+					all[name] = &edgeHost{edge: e, name: name, at: n.at()}
+				}
+				all[name].add(s, v)
+			}
+		}
+	}
+	return ok
+}
+
+func (h *edgeHost) add(s *server, v *virtual) {
+	if !slices.Contains(h.servers, s) {
+		h.servers = append(h.servers, s)
+	}
+	if !slices.Contains(h.virtual, v) {
+		h.virtual = append(h.virtual, v)
 	}
 }
 
@@ -540,11 +554,12 @@ func (i *istio) dropEdgeHost(h *edgeHost, c diag.Code, at diag.Pos, why, way str
 	i.findings = append(i.findings, diag.New(c, at, "host %q of Gateway %s is not written: %s", h.name, h.edge.o.id(), why).WithFix("%s", way))
 }
 
-func (i *istio) edgeHost(h *edgeHost) {
+// sound reports whether all that a host is made of is translated.
+func (i *istio) sound(h *edgeHost) bool {
 	for _, v := range h.virtual {
 		if v.o.broken {
 			i.dropEdgeHost(h, diag.CodeImportWhole, v.at.at(), "a part of "+v.o.String()+" is not translated, and its requests would go elsewhere", "mend what is told of the VirtualService, or write the host by hand")
-			return
+			return false
 		}
 	}
 	slices.SortStableFunc(h.virtual, func(a, b *virtual) int {
@@ -553,16 +568,23 @@ func (i *istio) edgeHost(h *edgeHost) {
 	if len(h.virtual) > 1 && h.virtual[0].created.IsZero() {
 		i.dropEdgeHost(h, diag.CodeImportOrder, h.virtual[1].at.at(), fmt.Sprintf("%s and %s are both about it, and the older one's rules come first, but their creationTimestamp is not written", h.virtual[0].o, h.virtual[1].o),
 			"import them as the API server has them, or write one")
-		return
+		return false
 	}
 	for _, s := range h.servers {
 		if s.bad {
 			i.dropEdgeHost(h, diag.CodeImportWhole, s.at.at(), "its server is not translated", "mend what is told of the server")
-			return
+			return false
 		}
 	}
 	if h.edge.why != "" {
 		i.dropEdgeHost(h, diag.CodeImportWhole, h.at, h.edge.why, "write `deny` on the gateway by hand")
+		return false
+	}
+	return true
+}
+
+func (i *istio) edgeHost(h *edgeHost) {
+	if !i.sound(h) {
 		return
 	}
 	h.out = &tree{}
@@ -619,28 +641,7 @@ func (i *istio) hostPorts(h *edgeHost) (served []int, ok bool) {
 	if names = slices.Compact(names); len(names) > 1 || len(names) < len(h.edge.ports()) {
 		h.out.add("ports", quoteList(names))
 	}
-	if len(secure) > 0 {
-		t := h.out.child("tls")
-		t.add("certificates", quoteList([]string{nameOf(secure[0].secret)}))
-		for _, s := range secure[1:] {
-			if s.secret != secure[0].secret || s.least != secure[0].least {
-				i.dropEdgeHost(h, diag.CodeImportWhole, s.at.at(), "its servers show different certificates", "name the same one")
-				return nil, false
-			}
-		}
-		if secure[0].least != "" {
-			t.add("min", quote(secure[0].least))
-		}
-		if redirects < len(plain) && (redirects > 0 || i.answer.Owner == "") {
-			i.dropEdgeHost(h, diag.CodeImportAnswer, plain[0].at.at(), "it is served by plain HTTP beside HTTPS, which intent does for a time only, with somebody who answers for it", "write httpsRedirect, or give --owner, --reason and --until")
-			return nil, false
-		}
-		if len(plain) > 0 && redirects == 0 {
-			t.add("http", `"serve"`)
-			i.answered(t)
-		}
-	} else if redirects > 0 {
-		i.dropEdgeHost(h, diag.CodeImportValue, plain[0].at.at(), "plain HTTP is led to HTTPS, where nothing of it is served", "write a server of HTTPS")
+	if !i.hostTLS(h, plain, secure, redirects) {
 		return nil, false
 	}
 	for _, s := range h.servers {
@@ -649,6 +650,37 @@ func (i *istio) hostPorts(h *edgeHost) (served []int, ok bool) {
 		}
 	}
 	return served, true
+}
+
+// hostTLS says how a host is reached by HTTPS, and what plain HTTP gets.
+func (i *istio) hostTLS(h *edgeHost, plain, secure []*server, redirects int) bool {
+	if len(secure) == 0 && redirects > 0 {
+		i.dropEdgeHost(h, diag.CodeImportValue, plain[0].at.at(), "plain HTTP is led to HTTPS, where nothing of it is served", "write a server of HTTPS")
+		return false
+	}
+	if len(secure) == 0 {
+		return true
+	}
+	t := h.out.child("tls")
+	t.add("certificates", quoteList([]string{nameOf(secure[0].secret)}))
+	for _, s := range secure[1:] {
+		if s.secret != secure[0].secret || s.least != secure[0].least {
+			i.dropEdgeHost(h, diag.CodeImportWhole, s.at.at(), "its servers show different certificates", "name the same one")
+			return false
+		}
+	}
+	if secure[0].least != "" {
+		t.add("min", quote(secure[0].least))
+	}
+	if redirects < len(plain) && (redirects > 0 || i.answer.Owner == "") {
+		i.dropEdgeHost(h, diag.CodeImportAnswer, plain[0].at.at(), "it is served by plain HTTP beside HTTPS, which intent does for a time only, with somebody who answers for it", "write httpsRedirect, or give --owner, --reason and --until")
+		return false
+	}
+	if len(plain) > 0 && redirects == 0 {
+		t.add("http", `"serve"`)
+		i.answered(t)
+	}
+	return true
 }
 
 // ports are the gateway's ports of intent, by their names.

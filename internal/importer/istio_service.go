@@ -134,7 +134,6 @@ type destinationRule struct {
 	subsets []*subset
 	tuning  *tree
 	ports   map[int]*tree
-	used    bool
 }
 
 // subset is a version of a Service.
@@ -258,20 +257,7 @@ func (i *istio) versions(s *serving) {
 	if s.rule == nil {
 		return
 	}
-	for _, v := range i.virtual {
-		for _, r := range v.rules {
-			for _, d := range r.all() {
-				if d.service != s.service || d.subset == "" {
-					continue
-				}
-				at := slices.IndexFunc(s.rule.subsets, func(x *subset) bool { return x.name == d.subset })
-				if at < 0 {
-					continue // told where it is read
-				}
-				s.rule.subsets[at].named = true
-			}
-		}
-	}
+	i.nameSubsets(s)
 	named := slices.ContainsFunc(s.rule.subsets, func(x *subset) bool { return x.named })
 	for _, x := range s.rule.subsets {
 		if !named {
@@ -288,6 +274,19 @@ func (i *istio) versions(s *serving) {
 			i.dropService(s.service, x.at.at(), fmt.Sprintf("its subset %q has no labels, and so all workloads", x.name), "give it the labels of a version")
 		}
 		s.versions = append(s.versions, x)
+	}
+}
+
+// nameSubsets marks those that routes name.
+func (i *istio) nameSubsets(s *serving) {
+	for _, v := range i.virtual {
+		for _, r := range v.rules {
+			for _, d := range r.all() {
+				for _, x := range s.rule.subsets {
+					x.named = x.named || d.service == s.service && d.subset == x.name
+				}
+			}
+		}
 	}
 }
 

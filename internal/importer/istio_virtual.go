@@ -137,7 +137,7 @@ func (i *istio) steps(v *virtual, n node) *steps {
 	if d := n.field("delegate"); d.there() {
 		d.refuse(diag.CodeImportField, "leaves the rule to another VirtualService").fix("write its rules here; or in intent `delegate` and `attach`")
 	}
-	i.redirects(v, out, n.field("redirect"))
+	redirects(out, n.field("redirect"))
 	responds(out, n.field("directResponse"))
 	sum := 0
 	routes := n.field("route").items()
@@ -280,7 +280,7 @@ func (r *steps) rewritten(a asked) *tree {
 	return out
 }
 
-func (i *istio) redirects(v *virtual, out *steps, n node) {
+func redirects(out *steps, n node) {
 	if !n.there() {
 		return
 	}

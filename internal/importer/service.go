@@ -45,7 +45,7 @@ func appProtocols() map[string]string {
 
 // service reads a Service of which nothing says who may call it.
 func (w *world) service(o *object) {
-	if s := w.readService(o, nil); !s.dropped {
+	if s := w.readService(o, func(map[string]string, string) (int, bool) { return 0, false }); !s.dropped {
 		o.top().note(diag.Warning, diag.CodeImportAccess, "nothing says here who may call it, so everybody may; intent lets nobody in who is not named, and names the gateways whose routes lead there. Its workloads' account is taken to be %q", o.name_).
 			fix("write who calls it: `service: %s: grant: NAME: from: [...]`, and `calls: %q: {}` on each caller; and `serviceAccount` if it is another", label(o.name_), o.id())
 	}
@@ -77,12 +77,7 @@ func (w *world) readService(o *object, named func(labels map[string]string, port
 		spec.lacks(diag.CodeImportValue, "has no selector, so that its endpoints come from elsewhere").fix("write `endpoints` on the service, or an `external` for what lies outside of the cluster")
 	}
 	for _, n := range spec.field("ports").items() {
-		p, ok := readPort(n, func(name string) (int, bool) {
-			if named == nil {
-				return 0, false
-			}
-			return named(s.selector, name)
-		})
+		p, ok := readPort(n, s.selector, named)
 		if ok && p != nil && slices.ContainsFunc(s.ports, func(o *port) bool { return o.name == p.name || o.number == p.number }) {
 			n.refuse(diag.CodeImportValue, "has the name or the number of another port").fix("give each port a name and a number of its own")
 			ok = false
@@ -100,7 +95,7 @@ func (w *world) readService(o *object, named func(labels map[string]string, port
 
 // readPort reads a port, nil for one that the mesh does not carry; ok is false where what it is
 // is not known.
-func readPort(n node, named func(string) (int, bool)) (_ *port, ok bool) {
+func readPort(n node, labels map[string]string, named func(map[string]string, string) (int, bool)) (_ *port, ok bool) {
 	p := &port{name: n.field("name").text(), at: n}
 	number, ok := n.field("port").number(1, 65535)
 	if !ok {
@@ -113,7 +108,7 @@ func readPort(n node, named func(string) (int, bool)) (_ *port, ok bool) {
 		return nil, true
 	}
 	if t := n.field("targetPort"); t.there() {
-		if number, known := named(t.raw()); t.y.ShortTag() == "!!str" && known {
+		if number, known := named(labels, t.raw()); t.y.ShortTag() == "!!str" && known {
 			t.skip()
 			p.target = number
 		} else if t.y.ShortTag() == "!!str" {

@@ -241,6 +241,18 @@ mesh: intent.#Mesh
 mesh: environment: ` + Environment + `: capture: "transparent"
 `
 
+// rootPage is the root package, of what it says of the mesh.
+func rootPage(mesh *tree) ([]byte, error) {
+	var b strings.Builder
+	b.WriteString("// What holds for the whole mesh.\npackage " + rootPackage + "\n\nimport \"meshc.dev/intent\"\n\nmesh: intent.#Mesh\n")
+	(&tree{fields: []field{{name: "mesh", sub: mesh}}}).write(&b)
+	text, err := format.Source([]byte(b.String()))
+	if err != nil {
+		return nil, fmt.Errorf("writing the root package: %w", err)
+	}
+	return text, nil
+}
+
 // page is a file of one namespace.
 func page(namespace string, body *tree) (File, error) {
 	folder, name := folderOf(namespace)
