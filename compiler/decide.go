@@ -11,7 +11,6 @@ import (
 	"meshc.dev/meshc/compiler/internal/eval"
 	"meshc.dev/meshc/compiler/internal/feature/catalog"
 	"meshc.dev/meshc/compiler/internal/model"
-	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
@@ -148,6 +147,8 @@ type Answer struct {
 	// NotCalled is the ID of the caller's service, if that does not call the destination: then
 	// its own proxy has no way there. "" else.
 	NotCalled string `json:"not_called,omitempty"`
+	// image is what becomes of the request on its way, but for what single shares do.
+	image space.Image
 }
 
 // Arrival is where a request has got to.
@@ -324,7 +325,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	}
 	ans, within := r.paced(ans, q, tcp)
 	out := Answer{Bounds: within, Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(plain), Scheme: got.Scheme, Authority: got.Authority, Personal: p.personal(ans)}
-	out.By = r.by(ans)
+	out.By, out.image = r.by(ans), ans.Image
 	if plain && out.By == ByCaller { // who has none
 		out.By = ByCallee
 	}
@@ -783,95 +784,6 @@ func (p *Program) identity(from, namespace string) (string, error) {
 		return "", err
 	}
 	return s.Class(s.Versions[0]).SPIFFEID(p.mesh.TrustDomain), nil
-}
-
-// TestResult is what became of one `test:` block.
-type TestResult struct {
-	Name string   `json:"name"`
-	Pos  diag.Pos `json:"pos"`
-	// Failure is "" if the test passed, else what was expected and what came.
-	Failure string `json:"failure,omitempty"`
-	Answer  Answer `json:"answer"`
-}
-
-// Test runs every `test:` block of the intent in the evaluator.
-func (p *Program) Test() []TestResult {
-	ds := p.scopes()
-	out := make([]TestResult, 0, len(p.result.Tests))
-	for i, t := range p.Tests() {
-		a, err := p.decide(ds, t.Request)
-		res := TestResult{Name: t.Name, Pos: t.Pos, Answer: a}
-		if err != nil {
-			res.Failure = err.Error()
-		} else {
-			res.Failure = judge(p.result.Tests[i].Expect, a)
-		}
-		out = append(out, res)
-	}
-	return out
-}
-
-// judge words the first expectation that an answer does not meet.
-func judge(e resolve.Expect, a Answer) string {
-	if e.Allowed != nil && *e.Allowed != a.Allowed() {
-		return fmt.Sprintf("expected allowed: %v, the request is %s", *e.Allowed, a.Words())
-	}
-	got := a.Status
-	if got == 0 && a.Outcome.Verdict == space.Forward {
-		got = 200 // what an application answers is its own affair
-	}
-	if e.Closed != nil && *e.Closed != a.Closed {
-		return fmt.Sprintf("expected closed: %v, the request is %s", *e.Closed, a.Words())
-	}
-	if e.Status != 0 && got != e.Status {
-		got := ""
-		if a.Status != 0 {
-			got = fmt.Sprintf(" and not %d", a.Status)
-		}
-		return fmt.Sprintf("expected status %d%s, the request is %s", e.Status, got, a.Words())
-	}
-	if e.By != "" && e.By != a.By {
-		return fmt.Sprintf("expected an answer by %s, the request is %s, by %s", e.By, a.Words(), orElse(a.By, "several"))
-	}
-	if e.Path != "" && e.Path != a.Arrives.Path {
-		return fmt.Sprintf("expected the path %s to arrive, it is %s", e.Path, orElse(a.Arrives.Path, "none: the request is "+a.Words()))
-	}
-	if e.Host != "" && e.Host != orElse(a.Arrives.Host, a.Request.Host) {
-		return fmt.Sprintf("expected the host %s to arrive, it is %s", e.Host, orElse(a.Arrives.Host, a.Request.Host))
-	}
-	return judgeDestination(e, a)
-}
-
-// judgeDestination words how requests do not all reach what is expected.
-func judgeDestination(e resolve.Expect, a Answer) string {
-	if e.To == "" && e.Port == "" && e.Version == "" {
-		return ""
-	}
-	wanted := e.To
-	for _, w := range []struct{ word, name string }{{"port", e.Port}, {"version", e.Version}} {
-		if w.name != "" {
-			wanted = strings.TrimSpace(wanted + " " + w.word + " " + w.name)
-		}
-	}
-	for _, s := range a.Outcome.Shares {
-		parts := targetParts(s.Target)
-		if len(parts) == 4 && (e.To == "" || e.To == parts[0]+"/"+parts[1]) && (e.Port == "" || e.Port == parts[2]) && (e.Version == "" || e.Version == parts[3]) {
-			continue
-		}
-		return fmt.Sprintf("expected every request to reach %s, the request is %s", wanted, a.Words())
-	}
-	if len(a.Outcome.Shares) == 0 {
-		return fmt.Sprintf("expected %s, the request is %s", wanted, a.Words())
-	}
-	return ""
-}
-
-// targetParts are namespace, service, port and version of a share's target, "" for the version of an external.
-func targetParts(target string) []string {
-	if at, outside := strings.CutPrefix(target, "external/"); outside {
-		target = at + "/"
-	}
-	return strings.Split(target, "/")
 }
 
 // words says an outcome in one line.

@@ -151,6 +151,71 @@ mesh: test: {
 	}
 }
 
+// TestTestsSeeHeadersAndCopies: what arrives, what comes back whatever the application says, and who gets copies and lets
+// them in.
+func TestTestsSeeHeadersAndCopies(t *testing.T) {
+	const shop = `package shop
+
+import "meshc.dev/intent"
+
+mesh: intent.#Mesh
+mesh: namespace: "shop"
+mesh: service: web: {port: http: number: 8080, calls: cart: {}}
+mesh: service: cart: {
+	port: http: number: 8080
+	version: {v1: {}, v2: {}}
+	route: {
+		gone: {match: path: prefix: "/gone", respond: status: 410, responseHeaders: set: "x-why": "sold"}
+		split: {match: path: prefix: "/split", to: {a: 50, b: 50}, destination: {a: {version: "v1", requestHeaders: set: "x-of": "a"}, b: version: "v2"}}
+		default: {to: v1: 100, mirror: {audit: percent: 1, closed: {}}, requestHeaders: {set: "x-a": "1", remove: ["x-b"]}, responseHeaders: {add: "x-c": "2", remove: ["x-d"]}}
+	}
+	grant: web: {from: ["web"], methods: ["GET"]}
+}
+mesh: service: audit: {port: {http: {number: 8080, main: true}, raw: number: 81}, grant: web: {from: ["web"], paths: ["/a/*"]}}
+mesh: service: closed: {port: http: number: 8080, grant: cart: from: ["cart"]}
+mesh: test: {
+	a: {request: {from: "web", to: "cart", path: "/a/1", headers: "x-b": "1"}, expect: {requestHeaders: "x-a": exact: "1", responseHeaders: "x-c": exact: "2", mirror: audit: {}
+		not: {requestHeaders: {"x-b": present: true, "x-a": exact: "2"}, responseHeaders: "x-d": present: true, mirror: {closed: {}, raw: {service: "audit", port: "raw"}}}}}
+	b: {request: {from: "web", to: "cart"}, expect: requestHeaders: "x-a": exact: "2"}
+	c: {request: {from: "web", to: "cart", headers: "x-e": "1"}, expect: not: requestHeaders: "x-e": present: true}
+	d: {request: {from: "web", to: "cart", path: "/split"}, expect: requestHeaders: "x-of": present: true}
+	e: {request: {from: "web", to: "cart", method: "POST"}, expect: requestHeaders: "x-a": exact: "1"}
+	f: {request: {from: "web", to: "cart"}, expect: responseHeaders: "x-e": present: true}
+	g: {request: {from: "web", to: "cart"}, expect: not: responseHeaders: "x-c": exact: "3"}
+	h: {request: {from: "web", to: "cart"}, expect: mirror: audit: {}}
+	i: {request: {from: "web", to: "cart", path: "/a/1"}, expect: not: mirror: copy: {service: "audit", version: "default"}}
+	j: {request: {from: "web", to: "cart", path: "/gone"}, expect: responseHeaders: "x-why": exact: "broken"}
+	k: {request: {from: "web", to: "cart", path: "/gone"}, expect: mirror: audit: port: "http"}
+	l: {request: {from: "web", to: "cart", method: "POST"}, expect: responseHeaders: "x-c": exact: "2"}
+}
+`
+	p, ds := compiler.Load(fstest.MapFS{"mesh.cue": {Data: []byte(plainRoot)}, "shop/shop.cue": {Data: []byte(shop)}}, compiler.Options{At: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)})
+	if ds.HasErrors() {
+		t.Fatal(ds)
+	}
+	const to = "copies go to shop/audit/http/default"
+	const closed = "shop/closed/http/default, which lets none in"
+	want := map[string]string{
+		"a": "",
+		"b": `expected the request to arrive at shop/cart/http/v1 with header x-a "2", it has "1"`,
+		"c": `expected the request to arrive at shop/cart/http/v1 without header x-e, it has "1"`,
+		"d": `expected the request to arrive at shop/cart/http/v2 with header x-of, it has none`,
+		"e": `expected the request to arrive with header x-a "1", it is denied (403)`,
+		"f": `expected an answer from shop/cart/http/v1 with header x-e whatever its application says, on the way back it gets none`,
+		"g": `expected an answer from shop/cart/http/v1 with header x-c not "3" whatever its application says, on the way back it gets "2"`,
+		"h": "expected a copy to arrive at shop/audit, " + to + ", which lets none in; " + closed,
+		"i": "expected no copy to arrive at shop/audit version default, " + to + "; " + closed,
+		"j": `expected an answer with header x-why "broken", it has "sold"`,
+		"k": "expected a copy to arrive at shop/audit port http, there are none",
+		"l": `expected an answer with header x-c "2", the request is denied (403), and no test knows the headers of such an answer`,
+	}
+	for _, r := range p.Test() {
+		if r.Failure != want[r.Name] {
+			t.Errorf("%s: %q, want %q", r.Name, r.Failure, want[r.Name])
+		}
+	}
+}
+
 // TestTestsSayWhoAnswers: an application, or one of the proxies before it.
 func TestTestsSayWhoAnswers(t *testing.T) {
 	const shop = `package shop

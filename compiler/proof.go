@@ -309,6 +309,8 @@ type Test struct {
 	Name    string
 	Pos     diag.Pos
 	Request Request
+	// OfCopies says that it is about who gets copies.
+	OfCopies bool
 }
 
 // Tests returns the requests of all `test:` blocks, in the order of Test's results.
@@ -324,7 +326,7 @@ func (p *Program) Tests() []Test {
 			r.Headers = append(r.Headers, Header{Name: name, Value: v})
 		}
 		slices.SortFunc(r.Headers, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
-		out = append(out, Test{Name: t.Name, Pos: t.Pos, Request: r})
+		out = append(out, Test{Name: t.Name, Pos: t.Pos, Request: r, OfCopies: len(t.Expect.Copies)+len(t.Expect.NoCopies) > 0})
 	}
 	return out
 }

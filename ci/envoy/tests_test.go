@@ -62,3 +62,56 @@ mesh: test: {
 		}
 	}
 }
+
+// What others see of a request is as tests expect it: headers at the application and at the caller, of the host, the
+// route and what is behind it, and copies where they are let in and nowhere else.
+func TestTestsSeeHeadersAndCopies(t *testing.T) {
+	bin := realEnvoy(t)
+	p := shop(t, `mesh: service: {
+	web: {
+		port: http: number: 80, version: {v1: {}, v2: {}}
+		grant: edge: mesh: true
+		route: {
+			split: {match: path: prefix: "/split", to: {a: 50, b: 50}, responseHeaders: remove: ["x-app"]
+				destination: {a: {version: "v1", requestHeaders: set: "x-of": "a"}, b: {version: "v2", requestHeaders: set: "x-of": "ab"}}}
+			default: {to: v1: 100, mirror: {audit: {}, closed: {}, shadow: {}}, destination: shadow: version: "v2"
+				requestHeaders: {set: "x-step": "web", remove: ["x-debug"]}, responseHeaders: {remove: ["x-app"], add: "x-app-two": "third"}}
+		}
+	}
+	audit: {port: http: number: 80, grant: all: {mesh: true, methods: ["GET"]}}
+	closed: {port: http: number: 80, grant: door: from: ["audit"]}
+}
+mesh: gateway: edge: {port: http: number: 80, host: "shop.example": route: {
+	maintained: {match: path: exact: "/away", respond: {status: 503, body: "later"}, responseHeaders: set: "retry-after": "60"}
+	all: {to: web: 100, requestHeaders: add: "x-step": "edge"}
+}}
+mesh: test: {
+	headers: {
+		request: {to: "gateway/edge", host: "shop.example", headers: "x-debug": "1"}
+		expect: {requestHeaders: {"x-step": exact: "web"}, responseHeaders: "x-app-two": {exact: "THIRD", ignoreCase: true}
+			not: {requestHeaders: {"x-debug": present: true, "x-step": exact: "edge"}, responseHeaders: "x-app": present: true}}
+	}
+	parts: {request: {to: "gateway/edge", host: "shop.example", path: "/split"}, expect: requestHeaders: {"x-of": prefix: "a", "x-step": exact: "edge"}}
+	answered: {request: {to: "gateway/edge", host: "shop.example", path: "/away"}, expect: {responseHeaders: "retry-after": exact: "60", not: mirror: audit: {}}}
+	copies: {request: {to: "gateway/edge", host: "shop.example"}
+		expect: {mirror: {audit: {port: "http", version: "default"}, shadow: {service: "web", version: "v2"}}, not: mirror: {closed: {}, first: {service: "web", version: "v1"}}}}
+	written: {request: {to: "gateway/edge", host: "shop.example", method: "POST"}, expect: {mirror: shadow: service: "web", not: mirror: audit: {}}}
+}`)
+	for _, r := range p.Test() {
+		if r.Failure != "" {
+			t.Errorf("%s: %s", r.Name, r.Failure)
+		}
+	}
+	trials, err := rehearsal.Tests(t.Context(), bin, p, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(trials) != 5 {
+		t.Fatalf("%d trials", len(trials))
+	}
+	for _, x := range trials {
+		if x.Reply == nil || x.Differs != "" {
+			t.Errorf("%+v", x)
+		}
+	}
+}

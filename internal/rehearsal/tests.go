@@ -3,8 +3,10 @@ package rehearsal
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,27 +52,97 @@ func Tests(ctx context.Context, bin envoybin.Binary, p *compiler.Program, clock 
 		return nil, err
 	}
 	defer stage.Stop()
-	out := make([]Trial, len(tests))
+	out, watched := make([]Trial, len(tests)), make([]copies, len(tests))
 	for i, t := range tests {
-		out[i].Name = t.Name
+		if t.OfCopies {
+			requests[i].Headers = append(slices.Clone(requests[i].Headers), compiler.Header{Name: copiedHeader, Value: strconv.Itoa(i)})
+		}
 		want, err := p.Decide(requests[i])
 		if err != nil {
 			return nil, fmt.Errorf("test %q: %w", t.Name, err)
 		}
-		if out[i].Untried = orElse(r.Doors[i].Missing, beyond(want, requests[i])); out[i].Untried != "" {
+		missing := orElse(r.Doors[i].Missing, beyond(want, t.Request))
+		out[i] = Trial{Name: t.Name, Untried: missing}
+		if missing != "" {
 			continue
 		}
-		reply, err := stage.Ask(ctx, r.Doors[i], requests[i])
-		switch {
-		case ctx.Err() != nil:
+		out[i].ask(ctx, stage, r.Doors[i], requests[i], want)
+		if ctx.Err() != nil {
 			return nil, fmt.Errorf("rehearsing test %q: %w", t.Name, ctx.Err())
-		case err != nil:
-			out[i].Differs = err.Error()
-		default:
-			out[i].Reply, out[i].Differs = &reply, Differs(want, requests[i], reply)
+		}
+		if t.OfCopies && out[i].Differs == "" {
+			watched[i] = copies{of: strconv.Itoa(i), want: p.Copied(want), itself: out[i].Reply.Seen}
+			out[i].Differs = watched[i].missing(ctx, stage)
+		}
+	}
+	for i := range out { // when most that could arrive has had the time
+		if watched[i].of != "" && out[i].Differs == "" {
+			out[i].Differs = watched[i].beyond(stage)
 		}
 	}
 	return out, nil
+}
+
+// ask asks the stage once.
+func (x *Trial) ask(ctx context.Context, s *Stage, d compiler.Door, r compiler.Request, want compiler.Answer) {
+	reply, err := s.Ask(ctx, d, r)
+	if err != nil {
+		x.Differs = err.Error()
+		return
+	}
+	x.Reply, x.Differs = &reply, Differs(want, r, reply)
+}
+
+// copiedHeader tells copies of requests of which nobody would know otherwise whose they are.
+const copiedHeader = ownHeaders + "copied"
+
+// copies are those of one request.
+type copies struct {
+	of     string // what copiedHeader says
+	want   []compiler.Copy
+	itself *Seen // the request, nil if it arrived nowhere
+}
+
+// arrived is how many copies have come to each target.
+func (c copies) arrived(s *Stage) map[string]int {
+	out := map[string]int{}
+	for _, x := range s.Seen() {
+		if slices.Equal(x.Headers[copiedHeader], []string{c.of}) {
+			out[x.Target]++
+		}
+	}
+	if c.itself != nil {
+		out[c.itself.Target]--
+	}
+	return out
+}
+
+// missing waits for the copies that must come, and says which has not, "" if all have. Of a share of the requests one
+// request tells nothing.
+func (c copies) missing(ctx context.Context, s *Stage) string {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		got := c.arrived(s)
+		i := slices.IndexFunc(c.want, func(w compiler.Copy) bool { return w.Percent == 100 && got[w.Target] == 0 })
+		if i < 0 {
+			return ""
+		}
+		if !waitFor(ctx, time.Millisecond) {
+			return "the evaluator says that a copy goes to " + c.want[i].Target + ", but none arrived"
+		}
+	}
+}
+
+// beyond says where a copy has come that the evaluator knows nothing of, "" if nowhere.
+func (c copies) beyond(s *Stage) string {
+	got := c.arrived(s)
+	for _, target := range slices.Sorted(maps.Keys(got)) {
+		if got[target] > 0 && !slices.ContainsFunc(c.want, func(w compiler.Copy) bool { return w.Target == target }) {
+			return "a copy arrived at " + target + ", of which the evaluator says nothing"
+		}
+	}
+	return ""
 }
 
 // beyond is what in a request is beyond the rehearsal's own applications, "" for nothing. They

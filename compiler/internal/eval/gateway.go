@@ -135,6 +135,14 @@ func (b behind) met(d door) door {
 	return d
 }
 
+// LetsIn reports whether the proxy of a service's port lets a request in that a gateway of that identity sends, or, if it
+// is "", whoever calls.
+func LetsIn(m *model.Mesh, c Column, identity, service, port string, q space.Request) bool {
+	d := behind{mesh: m, column: c, identity: identity, doors: map[destination]door{}}.door(destination{service, port})
+	r, ok := First(d.rules, q)
+	return ok && r.Then.Verdict == space.Forward
+}
+
 // ends are where shares go, in their order.
 func (b behind) ends(to []model.Target) []end {
 	out := make([]end, len(to))

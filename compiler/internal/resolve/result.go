@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"strings"
 	"time"
 
 	"meshc.dev/meshc/compiler/internal/intent"
@@ -164,4 +165,23 @@ type Expect struct {
 	Path, Host string
 	// By is who answers: "application", "callee", "caller" or "gateway".
 	By string
+	// RequestHeaders are tests on the headers that arrive, ResponseHeaders on those that the caller gets; all have to hold.
+	RequestHeaders, ResponseHeaders []space.Test
+	// Copies must arrive there, and NoCopies must not.
+	Copies, NoCopies []Copied
+}
+
+// Copied is where copies arrive: a service's ID, and its port and version, "" for any.
+type Copied struct{ To, Port, Version string }
+
+// Takes reports whether a copy that arrives at "namespace/service/port/version" is such a one.
+func (c Copied) Takes(target string) bool {
+	is := strings.Split(target, "/")
+	return len(is) == 4 && c.To == is[0]+"/"+is[1] && (c.Port == "" || c.Port == is[2]) && (c.Version == "" || c.Version == is[3])
+}
+
+// nothing reports whether a test demands nothing at all.
+func (e Expect) nothing() bool {
+	return e.Allowed == nil && e.Closed == nil && e.Status == 0 && e.To+e.Port+e.Version+e.Path+e.Host+e.By == "" &&
+		len(e.RequestHeaders)+len(e.ResponseHeaders)+len(e.Copies)+len(e.NoCopies) == 0
 }

@@ -195,9 +195,95 @@ func (l *linker) expect(p *pkg, n intent.Node, t *Test) bool {
 	}
 	t.Expect.Path, t.Expect.Host = n.Field("path").Str(), n.Field("host").Str()
 	t.Expect.By = n.Field("by").Str()
-	if t.Expect == (Expect{}) {
-		l.add(diag.New(diag.CodeOneOf, n.Pos(), "test %q expects nothing", t.Name).WithFix("add: expect: allowed: true, or a status, closed, `to`, port, version, path, host or by"))
+	if !l.expectSeen(p, n, t) {
+		return false
+	}
+	if t.Expect.nothing() {
+		l.add(diag.New(diag.CodeOneOf, n.Pos(), "test %q expects nothing", t.Name).
+			WithFix("add: expect: allowed: true, or a status, closed, `to`, port, version, path, host, by, requestHeaders, responseHeaders or mirror"))
 		return false
 	}
 	return true
+}
+
+// expectSeen reads what others must see of a request, and what they must not: its destination, its caller, and who gets
+// copies.
+func (l *linker) expectSeen(p *pkg, n intent.Node, t *Test) bool {
+	problems := len(l.diags)
+	for _, not := range []bool{false, true} {
+		from := n
+		if not {
+			from = n.Field("not")
+		}
+		for _, w := range []struct {
+			field string
+			to    *[]space.Test
+		}{{"requestHeaders", &t.Expect.RequestHeaders}, {"responseHeaders", &t.Expect.ResponseHeaders}} {
+			headers := from.Field(w.field)
+			l.seenOfBytes(headers, t)
+			*w.to = append(*w.to, l.headerTests(p, headers, not)...)
+		}
+		copies := &t.Expect.Copies
+		if not {
+			copies = &t.Expect.NoCopies
+		}
+		l.seenOfBytes(from.Field("mirror"), t)
+		for _, e := range from.Field("mirror").Fields() {
+			if c, ok := l.copied(p, e); ok {
+				*copies = append(*copies, c)
+			}
+		}
+	}
+	return len(l.diags) == problems
+}
+
+// seenOfBytes refuses an expectation about requests of a connection that has none, and one that names nothing.
+func (l *linker) seenOfBytes(n intent.Node, t *Test) {
+	if !n.Exists() {
+		return
+	}
+	ports := l.ports[t.To]
+	if g := l.mesh.Gateway(t.To); t.Gateway && g != nil {
+		ports = g.Ports
+	}
+	at := slices.IndexFunc(ports, func(p model.Port) bool { return p.Name == t.Port })
+	switch {
+	case at >= 0 && !ports[at].Protocol.IsHTTP():
+		l.add(diag.New(diag.CodeProtocol, n.Pos(), "%s is about requests, but port %q of %q takes bytes only", n.Path(), t.Port, t.To).
+			WithFix("leave it out, or name a port whose protocol is http, http2 or grpc"))
+	case len(n.Fields()) == 0:
+		l.add(diag.New(diag.CodeNever, n.Pos(), "%s names nothing", n.Path()).WithFix("delete it, or write what is expected"))
+	}
+}
+
+// headerTests reads conditions on headers as routes have them.
+func (l *linker) headerTests(p *pkg, n intent.Node, not bool) []space.Test {
+	i := slices.IndexFunc(l.words, func(w Word) bool { return w.Field == "headers" })
+	if !n.Exists() || i < 0 {
+		return nil
+	}
+	read := l.words[i].Read(n, &Place{l: l, pkg: p})
+	if not {
+		read = read.Opposites()
+	}
+	return read.Tests()
+}
+
+// copied reads where copies arrive.
+func (l *linker) copied(p *pkg, e intent.Entry) (Copied, bool) {
+	service, port, version := e.Node.Field("service"), e.Node.Field("port"), e.Node.Field("version")
+	c := Copied{Port: port.Str(), Version: version.Str()}
+	ok := false
+	if service.Exists() {
+		c.To, ok = l.service(p, service)
+	} else {
+		c.To, ok = l.serviceNamed(p, e.Name, e.Node.Pos())
+	}
+	if ok && port.Exists() {
+		_, ok = l.httpPort(c.To, port, e.Node, "port")
+	}
+	if ok && version.Exists() {
+		ok = l.version(c.To, version)
+	}
+	return c, ok
 }

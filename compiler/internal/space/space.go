@@ -160,6 +160,59 @@ type Field struct {
 	// Bounds is what may last no longer than Number, 0 for no bound: a proxy answers in its place. ""
 	// is nothing. It follows from Feature and Name.
 	Bounds Span `json:"bounds,omitempty"`
+	// Does is what others see of it, for those who ask about one request. It follows from the rest.
+	Does Deed `json:"-"`
+}
+
+// Deed is what a field does that somebody sees. The zero Deed is nothing of that.
+type Deed struct {
+	Kind DeedKind
+	// Of is the header that is edited, or who gets copies: "namespace/service/port/version".
+	Of string
+}
+
+// DeedKind is a kind of Deed.
+type DeedKind int
+
+// The kinds of deeds. The value of a field that sets or adds a line is the line.
+const (
+	Nothing DeedKind = iota
+	ClearsRequest
+	SetsRequest
+	AddsRequest
+	ClearsAnswer
+	SetsAnswer
+	AddsAnswer
+	Copies
+)
+
+// Edits are what fields do to headers, by those three kinds, in the order in which proxies do it.
+func Edits(fields []Field, clears, sets, adds DeedKind) []Edit {
+	var out []Edit
+	of := func(name string) *Edit {
+		i := slices.IndexFunc(out, func(e Edit) bool { return e.Name == name })
+		if i < 0 {
+			i, out = len(out), append(out, Edit{Name: name})
+		}
+		return &out[i]
+	}
+	for _, kind := range []DeedKind{clears, sets, adds} {
+		for _, f := range fields {
+			if f.Does.Kind != kind {
+				continue
+			}
+			e := of(f.Does.Of)
+			switch kind {
+			case clears:
+				e.Clear, e.Lines = true, nil
+			case sets:
+				e.Clear, e.Lines = true, []string{f.Value}
+			default:
+				e.Lines = append(e.Lines, f.Value)
+			}
+		}
+	}
+	return out
 }
 
 // key is the canonical text of a field.

@@ -186,7 +186,7 @@ var Request = feature.Feature{
 		}},
 	Codec: trait.JSON[RequestEdit],
 	Meaning: func(v trait.Value) []space.Act {
-		return space.Labels(space.AtWorkload, fields(requestName, v.(RequestEdit).Edit)...)
+		return space.Labels(space.AtWorkload, fields(requestName, v.(RequestEdit).Edit, ofRequests())...)
 	},
 	Change: change("request headers"),
 	// Route.request_headers_to_add / _to_remove.
@@ -220,7 +220,7 @@ var Response = feature.Feature{
 		}},
 	Codec: trait.JSON[ResponseEdit],
 	Meaning: func(v trait.Value) []space.Act {
-		return space.Labels(space.AtRoute, fields(responseName, v.(ResponseEdit).Edit)...)
+		return space.Labels(space.AtRoute, fields(responseName, v.(ResponseEdit).Edit, ofAnswers())...)
 	},
 	Change: change("response headers"),
 	// Route.response_headers_to_add / _to_remove.
@@ -324,18 +324,25 @@ func (e Edit) adds() (lines, size int) {
 	return lines, size
 }
 
-func fields(feature string, e Edit) []space.Field {
+// deeds are how edits of requests, or of answers, clear, set and add.
+type deeds [3]space.DeedKind
+
+func ofRequests() deeds { return deeds{space.ClearsRequest, space.SetsRequest, space.AddsRequest} }
+
+func ofAnswers() deeds { return deeds{space.ClearsAnswer, space.SetsAnswer, space.AddsAnswer} }
+
+func fields(feature string, e Edit, does deeds) []space.Field {
 	var out []space.Field
 	for _, h := range slices.Sorted(maps.Keys(e.Set)) {
-		out = append(out, space.Field{Feature: feature, Name: "set " + h, Value: e.Set[h]})
+		out = append(out, space.Field{Feature: feature, Name: "set " + h, Value: e.Set[h], Does: space.Deed{Kind: does[1], Of: h}})
 	}
 	for _, h := range slices.Sorted(maps.Keys(e.Add)) {
 		for _, v := range e.Add[h] {
-			out = append(out, space.Field{Feature: feature, Name: "add " + h, Value: v})
+			out = append(out, space.Field{Feature: feature, Name: "add " + h, Value: v, Does: space.Deed{Kind: does[2], Of: h}})
 		}
 	}
 	for _, h := range e.Remove {
-		out = append(out, space.Field{Feature: feature, Name: "remove " + h, Value: ""})
+		out = append(out, space.Field{Feature: feature, Name: "remove " + h, Value: "", Does: space.Deed{Kind: does[0], Of: h}})
 	}
 	return out
 }

@@ -126,7 +126,8 @@ func meaning(v trait.Value) []space.Act {
 	var out []space.Field
 	for _, c := range v.(Mirror).Copies {
 		if c.Percent > 0 {
-			out = append(out, space.Field{Feature: name, Name: "to " + model.ClusterName(c.To, c.Port, c.Version), Value: strconv.FormatFloat(c.Percent, 'f', -1, 64) + "%", Number: c.Percent})
+			to := model.ClusterName(c.To, c.Port, c.Version)
+			out = append(out, space.Field{Feature: name, Name: "to " + to, Value: strconv.FormatFloat(c.Percent, 'f', -1, 64) + "%", Number: c.Percent, Does: space.Deed{Kind: space.Copies, Of: to}})
 		}
 	}
 	if out == nil {
