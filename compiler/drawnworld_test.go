@@ -193,7 +193,8 @@ func (u drawnUser) parts() map[string][]string {
 type drawnRoute struct {
 	lasting
 	name     string
-	Priority int `json:"priority"`
+	Priority int      `json:"priority"`
+	Ports    []string `json:"ports"`
 	Match    struct {
 		drawnMatch
 		Not drawnMatch `json:"not"`
@@ -1236,6 +1237,11 @@ func (r *drawnRoute) before(o *drawnRoute) bool {
 	return slices.Compare(rank(r), rank(o)) > 0
 }
 
+// at are a service's or an external's routes for a port.
+func (s *drawnService) at(port string) []*drawnRoute {
+	return slices.DeleteFunc(slices.Collect(maps.Values(s.Route)), func(r *drawnRoute) bool { return len(r.Ports) > 0 && !slices.Contains(r.Ports, port) })
+}
+
 func firstOf(rs []*drawnRoute, q asked) *drawnRoute {
 	var best *drawnRoute
 	for _, r := range rs {
@@ -1467,12 +1473,12 @@ func (f fate) tightened(t *testing.T, says, written map[string]string, protocol 
 // call has words.
 func (s *drawnService) own(t *testing.T, port string, q asked, says map[string]string) fate {
 	p := s.Port[port]
-	if len(s.Route) == 0 {
+	if len(s.at(port)) == 0 {
 		f := fate{verdict: "forward", to: s.id + ":" + port + " all", arrived: q, effects: effects(t, settled(s.around(p.Protocol, p.words)...), p.Protocol)}
 		f.written = fmt.Sprint(settled(s.around(p.Protocol, p.words)...))
 		return f.tightened(t, says, settled(p.words, s.words), p.Protocol)
 	}
-	r := firstOf(slices.Collect(maps.Values(s.Route)), q)
+	r := firstOf(s.at(port), q)
 	if r == nil {
 		return fate{verdict: "404"}
 	}
@@ -1816,7 +1822,7 @@ func (s *drawnService) ownWords(port string, r *drawnRoute) layer {
 // through is what becomes of a request that has come to a service as a destination, after all that is said before.
 func (w *reading) through(t *testing.T, s *drawnService, to drawnDestination, q asked, before []layer, c asker) fate {
 	port := cmp.Or(to.Port, s.main())
-	r := firstOf(slices.Collect(maps.Values(s.Route)), q)
+	r := firstOf(s.at(port), q)
 	if to.Version == "" && r.leadsOn(s.id) {
 		return w.further(t, s, port, r, q, before, c)
 	}
@@ -1862,7 +1868,7 @@ func (w *reading) further(t *testing.T, s *drawnService, port string, r *drawnRo
 // called is what becomes of a request to a service's port, or an external's, as its caller's own proxy has it, whose
 // call has words.
 func (w *reading) called(t *testing.T, s *drawnService, port string, q asked, says map[string]string, c asker) fate {
-	if r := firstOf(slices.Collect(maps.Values(s.Route)), q); r.leadsOn(s.id) {
+	if r := firstOf(s.at(port), q); r.leadsOn(s.id) {
 		return w.further(t, s, port, r, q, []layer{{words: says, written: says}}, c)
 	}
 	return s.own(t, port, q, says)

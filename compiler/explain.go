@@ -109,7 +109,7 @@ func (p *Program) behind(r model.Route, a Answer) []carried {
 				return a.met(model.RoutePath(s.ID, own.Name)) || len(to) > 1 && own.Match.IsZero()
 			}
 			out = append(out, routesOf(s, t.Port, meant)...)
-			for _, own := range s.Routes {
+			for _, own := range s.ToPort(t.Port) {
 				if own.LeadsOn() && t.Version == "" && meant(own) {
 					out = append(out, p.behind(own, a)...)
 				}
@@ -122,7 +122,7 @@ func (p *Program) behind(r model.Route, a Answer) []carried {
 // routesOf are those of a service's routes, for requests to one of its ports.
 func routesOf(s *model.Service, port string, meant func(model.Route) bool) []carried {
 	var out []carried
-	for _, r := range s.Routes {
+	for _, r := range s.ToPort(port) {
 		if meant(r) {
 			path := model.RoutePath(s.ID, r.Name)
 			out = append(append(out, carried{r.TraitsAt(port), s.LinesAt(path, port)}), destinationsOf(r, path)...)

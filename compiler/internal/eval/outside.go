@@ -51,7 +51,7 @@ func Outside(m *model.Mesh, x *model.External, p model.Port, c Column) space.Dec
 	if !p.Protocol.IsHTTP() {
 		forward(space.Rule{Then: space.Outcome{Verdict: space.Forward, Shares: []space.Share{there}}, From: []space.Origin{space.Origin(model.ExternalPath(x.ID))}}, own)
 	}
-	for _, r := range x.Routes {
+	for _, r := range x.RoutesAt(p.Name) {
 		if !p.Protocol.IsHTTP() {
 			break
 		}

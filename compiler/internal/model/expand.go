@@ -84,7 +84,7 @@ func (m *Mesh) GatewayRoutes(g *Gateway, h Host) []EffectiveRoute {
 // those for an account, or with EachCaller all, with what they ask of callers.
 func (m *Mesh) ServiceRoutes(s *Service, p Port, account string) []EffectiveRoute {
 	routes := RoutesFor(account, s.RoutesAt(p))
-	out, x := make([]EffectiveRoute, 0, len(routes)), expansion{m: m, account: account, by: []*Service{s}}
+	out, x := make([]EffectiveRoute, 0, len(routes)), expansion{m: m, account: account, by: []entry{{s, p.Name}}}
 	for _, r := range routes {
 		e := EffectiveRoute{Outer: r, Service: s, Port: p.Name, Match: r.Match}
 		if p.Protocol.IsHTTP() { // features of requests do not touch connections
@@ -149,17 +149,24 @@ func (s *Service) own(port string, to []Target) []Target {
 type expansion struct {
 	m       *Mesh
 	account string
-	// by are the services by whose routes requests have come so far.
-	by []*Service
+	// by are the services, and their ports, by whose routes requests have come so far.
+	by []entry
+}
+
+// entry is where requests come to a service.
+type entry struct {
+	service *Service
+	port    string
 }
 
 // at is the expansion as it goes on at a service's routes. Where these choose among destinations, a service that
 // comes a second time is a ring, which no compiled mesh has: ok is false.
 func (x expansion) at(s *Service, t Target) (next expansion, ok bool) {
-	if t.Version == "" && slices.Contains(x.by, s) {
+	here := entry{s, t.Port}
+	if t.Version == "" && slices.Contains(x.by, here) {
 		return x, false
 	}
-	x.by = append(slices.Clip(x.by), s)
+	x.by = append(slices.Clip(x.by), here)
 	return x, true
 }
 
@@ -213,7 +220,7 @@ func (x expansion) one(e EffectiveRoute, t Target) []EffectiveRoute {
 	e.Service = svc
 	image := says.Image()
 	var out []EffectiveRoute
-	for _, inner := range RoutesFor(x.account, svc.Routes) {
+	for _, inner := range RoutesFor(x.account, svc.ToPort(t.Port)) {
 		next, traits := e, inner.TraitsAt(t.Port)
 		next.Inner = append(slices.Clip(e.Inner), InnerRoute{svc, inner})
 		to := svc.steps(t.Port, inner)
@@ -314,7 +321,7 @@ func (x expansion) behind(says trait.Set, t step) ([]part, error) {
 		return nil, nil
 	}
 	own, to := trait.Set{}, []step(nil)
-	routes := RoutesFor(x.account, svc.Routes)
+	routes := RoutesFor(x.account, svc.ToPort(t.Port))
 	if k := slices.IndexFunc(routes, func(r Route) bool { return r.Match.IsZero() }); k >= 0 {
 		own, to = routes[k].TraitsAt(t.Port), svc.steps(t.Port, routes[k])
 	}

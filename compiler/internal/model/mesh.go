@@ -164,15 +164,52 @@ type Service struct {
 // no conditions and sends to versions, else to all versions alike.
 func (s *Service) RoutesAt(p Port) []Route {
 	if p.Protocol.IsHTTP() {
-		return s.Routes
+		return ForPort(p.Name, s.Routes)
 	}
 	for _, r := range s.Routes {
-		if r.Match.IsZero() && len(r.To) > 0 && !r.LeadsOn() {
+		if r.IsFor(p.Name) && r.Match.IsZero() && len(r.To) > 0 && !r.LeadsOn() {
 			return []Route{{Name: r.Name, To: plainly(r.To)}} // features of requests do not touch bytes
 		}
 	}
 	return []Route{{To: Evenly(s.Versions)}}
 }
+
+// ToPort are the routes of what comes to the port of that name: of requests, unless it is one of bytes.
+func (s *Service) ToPort(name string) []Route {
+	if p, ok := s.Port(name); ok {
+		return s.RoutesAt(p)
+	}
+	return ForPort(name, s.Routes)
+}
+
+// RoutesAt are the routes of requests to one of its ports.
+func (e *External) RoutesAt(port string) []Route { return ForPort(port, e.Routes) }
+
+// ForPort are those of some routes that are for a port.
+func ForPort(port string, rs []Route) []Route {
+	if !slices.ContainsFunc(rs, func(r Route) bool { return r.Ports != nil }) {
+		return rs
+	}
+	var out []Route
+	for _, r := range rs {
+		if r.IsFor(port) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// IsFor reports whether a service's or an external's route is for a port.
+func (r Route) IsFor(port string) bool { return r.Ports == nil || slices.Contains(r.Ports, port) }
+
+// Shares reports whether two routes are for one port.
+func (r Route) Shares(other Route) bool {
+	return r.Ports == nil || other.Ports == nil || slices.ContainsFunc(r.Ports, other.IsFor)
+}
+
+// RestName is the name of the route of those ports for which a service or an external has none, where "default" is
+// another's. No route of intent has a slash in its own.
+const RestName = "default/rest"
 
 // plainly are destinations without what they say of requests.
 func plainly(to []Target) []Target {
@@ -416,6 +453,8 @@ type Route struct {
 	// Owner is who answers for an attached route.
 	Owner string `json:"owner,omitempty"`
 	Match Match  `json:"match,omitzero"`
+	// Ports are those that a service's or an external's route is for, sorted; nil for all that it can be for.
+	Ports []string `json:"ports,omitempty"`
 	// To is where requests go. A service's route names its own versions, or other services; a gateway's
 	// or an external's route names services. Empty if a trait answers (redirect).
 	To []Target `json:"to,omitempty"`

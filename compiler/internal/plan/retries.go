@@ -26,7 +26,7 @@ func amplification(m *model.Mesh, count counter) (worst map[string]int, cyclic m
 	}
 	for _, s := range m.Services {
 		if len(g.callers[s.ID]) == 0 { // what its routes say is for whoever will
-			g.tries[s.ID] = max(g.tries[s.ID], count.tries(s, trait.Set{}))
+			g.tries[s.ID] = max(g.tries[s.ID], count.tries(s, "", trait.Set{}))
 		}
 	}
 	for _, gw := range m.Gateways {
@@ -47,20 +47,30 @@ func amplification(m *model.Mesh, count counter) (worst map[string]int, cyclic m
 // however many meshes: one object says the same in all of them.
 type counter struct {
 	meaning eval.Column
-	silent  map[*model.Service]int
+	silent  map[entry]int
+}
+
+// entry is a port of a service, "" for all of them.
+type entry struct {
+	to   *model.Service
+	port string
 }
 
 // tries is how often a request of a call may be begun, whose caller may say something itself.
-func (c counter) tries(to *model.Service, says trait.Set) int {
-	if n, ok := c.silent[to]; ok && says.Len() == 0 {
+func (c counter) tries(to *model.Service, port string, says trait.Set) int {
+	here := entry{to, port}
+	if n, ok := c.silent[here]; ok && says.Len() == 0 {
 		return n
 	}
 	n := 1
 	for _, r := range to.Routes {
+		if port != "" && !r.IsFor(port) {
+			continue
+		}
 		n = max(n, c.meaning.Tries(model.Tightens(says, r.To, r.Traits)))
 	}
 	if says.Len() == 0 {
-		c.silent[to] = n
+		c.silent[here] = n
 	}
 	return n
 }
@@ -72,7 +82,7 @@ func (c counter) reached(m *model.Mesh, call model.Call) map[string]int {
 	if to == nil {
 		return nil
 	}
-	out := map[string]int{to.ID: c.tries(to, call.Traits)}
+	out := map[string]int{to.ID: c.tries(to, call.Port, call.Traits)}
 	p, ok := to.Port(call.Port)
 	if !ok || !to.LeadsOn() {
 		return out
@@ -182,7 +192,7 @@ func (g callGraph) components(m *model.Mesh) map[string]int {
 
 // retries tells where the worst case of retries along calls moves.
 func (c *comparison) retries() {
-	count := counter{c.meaning, map[*model.Service]int{}}
+	count := counter{c.meaning, map[entry]int{}}
 	before, _ := amplification(c.before, count)
 	after, cyclic := amplification(c.after, count)
 	for _, s := range c.after.Services {

@@ -83,13 +83,13 @@ func (l *linker) checkPlain() {
 			if to := model.Weighty(r.To); r.LeadsOn() && len(to) > 1 {
 				path := model.RoutePath(s.ID, r.Name)
 				for _, t := range to {
-					wishes = append(wishes, plainWish{service: t.Service, at: l.lineOf(path), route: "route " + strconv.Quote(r.Name) + " of " + strconv.Quote(s.ID)})
+					wishes = append(wishes, plainWish{service: t.Service, port: t.Port, at: l.lineOf(path), route: "route " + strconv.Quote(r.Name) + " of " + strconv.Quote(s.ID)})
 				}
 			}
 		}
 	}
 	for _, w := range wishes {
-		if s := l.conditional(l.mesh.Service(w.service), nil); s != nil {
+		if s := l.conditional(l.mesh.Service(w.service), w.port, nil); s != nil {
 			l.add(diag.New(diag.CodeRouteConflict, w.at, "%s shares requests among services, but %q has routes with conditions", w.route, s.ID).
 				WithRelated(l.lineOf(model.ServicePath(s.ID)), "the service").WithFix("send to one service, or let %q have a single route without match", s.ID))
 		}
@@ -98,18 +98,20 @@ func (l *linker) checkPlain() {
 
 // conditional is the first that a share of requests meets of a service and of those to which its routes lead which has
 // other routes than one without conditions; nil if there is none. by are those that it has met.
-func (l *linker) conditional(s *model.Service, by []*model.Service) *model.Service {
-	if s == nil || slices.Contains(by, s) {
+func (l *linker) conditional(s *model.Service, port string, by []way) *model.Service {
+	here := way{s, port}
+	if s == nil || slices.Contains(by, here) {
 		return nil
 	}
-	if len(s.Routes) != 1 || !s.Routes[0].Match.IsZero() || len(s.Routes[0].To) == 0 {
+	routes := s.ToPort(port)
+	if len(routes) != 1 || !routes[0].Match.IsZero() || len(routes[0].To) == 0 {
 		return s
 	}
-	for _, t := range model.Weighty(s.Routes[0].To) {
+	for _, t := range model.Weighty(routes[0].To) {
 		if t.Service == "" {
 			continue
 		}
-		if c := l.conditional(l.mesh.Service(t.Service), append(by, s)); c != nil {
+		if c := l.conditional(l.mesh.Service(t.Service), t.Port, append(by, here)); c != nil {
 			return c
 		}
 	}
@@ -120,7 +122,7 @@ func (l *linker) conditional(s *model.Service, by []*model.Service) *model.Servi
 // at what they passed.
 func (l *linker) checkServices(memo *Memo) {
 	for _, s := range memo.unproven(l.mesh) {
-		l.checkUnreachable(s.Routes, func(n string) string { return model.RoutePath(s.ID, n) })
+		l.checkUnreachable(s.Routes, func(n string) string { return model.RoutePath(s.ID, n) }, s.Ports...)
 		l.checkTCP(s)
 		l.checkVersions(s)
 		l.checkAsked(s)
@@ -171,7 +173,45 @@ func (l *linker) checkDoors(g *model.Gateway, h model.Host) {
 
 // checkUnreachable finds routes behind one that takes all they match, or behind several
 // that do so together.
-func (l *linker) checkUnreachable(rs []model.Route, path func(string) string) {
+//
+// Where some of a service's or an external's routes are for single ports, each port has a list of its own, and it is told
+// of a route that it is tried for none of its ports.
+func (l *linker) checkUnreachable(rs []model.Route, path func(string) string, ports ...model.Port) {
+	if !slices.ContainsFunc(rs, func(r model.Route) bool { return r.Ports != nil }) {
+		for _, u := range l.unreachable(rs, path) {
+			l.add(l.unreached(u.by, u.route, path))
+		}
+		return
+	}
+	met, told := map[string]int{}, map[string][]hidden{}
+	for _, p := range ports {
+		if !p.Protocol.IsHTTP() {
+			continue
+		}
+		at := model.ForPort(p.Name, rs)
+		for _, r := range at {
+			met[r.Name]++
+		}
+		for _, u := range l.unreachable(at, path) {
+			told[u.route.Name] = append(told[u.route.Name], u)
+		}
+	}
+	for _, r := range rs {
+		if us := told[r.Name]; len(us) > 0 && len(us) == met[r.Name] {
+			l.add(l.unreached(us[0].by, us[0].route, path))
+		}
+	}
+}
+
+// hidden is a route that others leave nothing.
+type hidden struct {
+	route model.Route
+	by    []model.Route
+}
+
+// unreachable are the routes of a list that are never tried.
+func (l *linker) unreachable(rs []model.Route, path func(string) string) []hidden {
+	var out []hidden
 	wrong := l.wrong(rs, path)
 	near := newPathIndex()
 	left := togetherBudget
@@ -188,7 +228,7 @@ func (l *linker) checkUnreachable(rs []model.Route, path func(string) string) {
 			}
 			both, ok := model.IntersectMatches(a.Match, b.Match)
 			if ok && covers(b.Match, both) {
-				l.add(l.unreached([]model.Route{a}, b, path))
+				out = append(out, hidden{b, []model.Route{a}})
 				alone = true
 				break
 			}
@@ -205,9 +245,10 @@ func (l *linker) checkUnreachable(rs []model.Route, path func(string) string) {
 			continue
 		}
 		if hiding := together(before, b); len(hiding) > 0 {
-			l.add(l.unreached(hiding, b, path))
+			out = append(out, hidden{b, hiding})
 		}
 	}
+	return out
 }
 
 // What is done to find routes that several others hide: so many are laid beside others for
@@ -462,7 +503,9 @@ func (l *linker) checkAdmits(s *model.Service, w wish) {
 	if s == nil || len(s.Ports) == 0 || len(w.accounts) == 0 {
 		return // an external has a rule of its own; what else is wrong is told
 	}
-	if slices.ContainsFunc(s.Routes, func(own model.Route) bool { return len(own.To) == 0 || own.LeadsOn() }) {
+	if slices.ContainsFunc(s.Routes, func(own model.Route) bool {
+		return (len(own.To) == 0 || own.LeadsOn()) && slices.ContainsFunc(w.ports, own.IsFor)
+	}) {
 		return // the caller's own proxy answers some of it, or sends it elsewhere, whoever is admitted
 	}
 	if slices.ContainsFunc(w.accounts, func(account string) bool {
@@ -500,7 +543,7 @@ func (l *linker) checkAgreedOn(r model.Route, path string) {
 		}
 		for _, to := range r.To {
 			s := l.mesh.Service(to.Service)
-			if s == nil || slices.ContainsFunc(s.Routes, func(inner model.Route) bool { _, ok := inner.TraitsAt(to.Port).Lookup(rule.Name); return ok }) {
+			if s == nil || slices.ContainsFunc(s.ToPort(to.Port), func(inner model.Route) bool { _, ok := inner.TraitsAt(to.Port).Lookup(rule.Name); return ok }) {
 				continue
 			}
 			l.add(diag.Warn(diag.CodeNever, l.lineOf(path+"/"+rule.Name), "no request has any of it: %s counts as far as the service behind the route says it, too, and %q says nothing for its port %q", rule.Field, s.ID, to.Port).

@@ -170,15 +170,23 @@ func (l *linker) externalRoutes(n intent.Node, x *Place) []model.Route {
 		l.place(path("default"), n.Pos())
 	}
 	var out []model.Route
-	for _, e := range entries {
-		r := l.route(x.pkg, e, path(e.Name), false)
-		x.Match, x.Rest = r.Match, restOf(e.Node)
-		r.Traits = l.traits(append([]carrier{{on: OnRoute, node: e.Node}, {on: AroundExternal, node: n, around: true}}, l.around(x.pkg)...), x, path(e.Name))
+	read := func(e intent.Entry, r model.Route) {
+		x.Match, x.Rest, x.only = r.Match, restOf(e.Node), r.Ports
+		r.Traits = l.traits(append([]carrier{{on: OnRoute, node: e.Node}, {on: AroundExternal, node: n, around: true}}, l.around(x.pkg)...), x, path(r.Name))
 		if len(l.answers(r.Traits)) == 0 {
 			r.To = []model.Target{{Weight: model.All}}
 		}
-		l.place(path(e.Name), e.Node.Pos())
 		out = append(out, r)
+	}
+	for _, e := range entries {
+		r := l.route(x.pkg, e, path(e.Name), false)
+		r.Ports = l.routePorts(e.Node, id, path(e.Name), x.external.Ports)
+		l.place(path(e.Name), e.Node.Pos())
+		read(e, r)
+	}
+	if rest, ok := restOfPorts(out, x.external.Ports); ok {
+		l.place(path(rest.Name), n.Pos())
+		read(intent.Entry{Name: rest.Name, Node: unwritten(n.Field("route"))}, rest)
 	}
 	l.rank(out, path)
 	return out

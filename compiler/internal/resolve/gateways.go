@@ -212,13 +212,13 @@ func (l *linker) destinedID(p *pkg, route intent.Node, to intent.Entry) (string,
 // needPlain notes a weighted gateway route, to be checked once all services are linked.
 func (l *linker) needPlain(n intent.Node, to []model.Target) {
 	for _, t := range to {
-		l.plain = append(l.plain, plainWish{service: t.Service, at: n.Pos(), route: n.Path()})
+		l.plain = append(l.plain, plainWish{service: t.Service, port: t.Port, at: n.Pos(), route: n.Path()})
 	}
 }
 
 // plainWish is a demand that a service has one route without conditions: a
 // share of requests cannot be followed by conditions of one of its takers.
 type plainWish struct {
-	service, route string
-	at             diag.Pos
+	service, port, route string
+	at                   diag.Pos
 }

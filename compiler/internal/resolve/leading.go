@@ -31,11 +31,13 @@ const (
 // destinations, such requests would never come to a workload. It refuses those that lead to too much, too. Unless it
 // says that all is well nothing can be asked about where routes lead.
 func (l *linker) checkLeading() bool {
-	problems, w := len(l.diags), leadings{l: l, seen: map[*model.Service]*leading{}, told: map[string]bool{}}
+	problems, w := len(l.diags), leadings{l: l, seen: map[way]*leading{}, told: map[string]bool{}}
 	for _, s := range l.mesh.Services {
 		if s.LeadsOn() {
 			l.leadsWithin(s)
-			w.from(s, nil)
+			for _, p := range s.Ports {
+				w.from(way{s, p.Name}, nil)
+			}
 		}
 	}
 	for _, g := range l.mesh.Gateways {
@@ -65,11 +67,17 @@ func (l *linker) leadsWithin(s *model.Service) {
 	}
 }
 
-// leadings are what the routes of services lead to, each service looked at once.
+// way is a port of a service by which requests come.
+type way struct {
+	to   *model.Service
+	port string
+}
+
+// leadings are what the routes of services lead to, each port looked at once.
 type leadings struct {
 	l    *linker
-	seen map[*model.Service]*leading // nil while it is looked at
-	told map[string]bool             // rings
+	seen map[way]*leading // nil while it is looked at
+	told map[string]bool  // rings, and routes that lead to too much
 }
 
 // leading is what the routes of one service lead to.
@@ -79,22 +87,23 @@ type leading struct {
 	shares   []*big.Int // relative, of what is led on without conditions
 }
 
-// from follows the routes of a service; by are the routes by which it has come there.
-func (w *leadings) from(s *model.Service, by []lead) leading {
-	if done, ok := w.seen[s]; ok {
+// from follows the routes of requests that come to a service; by are the routes by which it has come there.
+func (w *leadings) from(come way, by []lead) leading {
+	s := come.to
+	if done, ok := w.seen[come]; ok {
 		if done == nil { // it comes back
-			i := slices.IndexFunc(by, func(b lead) bool { return b.from == s })
+			i := slices.IndexFunc(by, func(b lead) bool { return b.from == come })
 			w.l.tellLeadingBack(by[i:], w.told)
 			return leading{services: 1, rules: 1, shares: []*big.Int{big.NewInt(1)}}
 		}
 		return *done
 	}
-	w.seen[s] = nil
+	w.seen[come] = nil
 	out := leading{services: 1}
 	free := false
-	for _, r := range s.Routes {
+	for _, r := range s.ToPort(come.port) {
 		path := model.RoutePath(s.ID, r.Name)
-		one := w.route(r, append(slices.Clip(by), lead{s, path}))
+		one := w.route(r, append(slices.Clip(by), lead{come, path}))
 		out.services, out.rules = max(out.services, one.services), min(out.rules+one.rules, rulesMost+1)
 		if !free && r.Match.IsZero() {
 			free, out.shares = true, one.shares
@@ -104,7 +113,8 @@ func (w *leadings) from(s *model.Service, by []lead) leading {
 			out = leading{services: 1, rules: 1, shares: []*big.Int{big.NewInt(1)}} // told once
 		}
 	}
-	if out.rules > rulesMost && s.LeadsOn() {
+	if out.rules > rulesMost && s.LeadsOn() && !w.told[s.ID] {
+		w.told[s.ID] = true
 		w.l.add(diag.New(diag.CodeRange, w.l.lineOf(model.ServicePath(s.ID)), "the routes of service %q and of those to which they lead become more than %d rules", s.ID, rulesMost).
 			WithFix("lead to services with fewer routes"))
 		out.rules = 1
@@ -112,12 +122,16 @@ func (w *leadings) from(s *model.Service, by []lead) leading {
 	if out.rules == 0 {
 		out.rules = 1
 	}
-	w.seen[s] = &out
+	w.seen[come] = &out
 	return out
 }
 
 // tell tells once of a route that leads to too much.
 func (w *leadings) tell(path, route, problem string) {
+	if w.told[path] {
+		return
+	}
+	w.told[path] = true
 	w.l.add(diag.New(diag.CodeRange, w.l.lineOf(path), "%s leads %s", route, problem).
 		WithFix("say the `version` of a destination where it may end, or send to fewer services"))
 }
@@ -134,10 +148,10 @@ func (w *leadings) route(r model.Route, by []lead) leading {
 		case t.Service == "" || next == nil:
 		case t.Version != "": // its routes are tried, and go no further
 			if len(to) == 1 {
-				out.rules = len(next.Routes) + 1
+				out.rules = len(next.ToPort(t.Port)) + 1
 			}
 		default:
-			there := w.from(next, by)
+			there := w.from(way{next, t.Port}, by)
 			out.services = max(out.services, there.services+1)
 			if len(to) == 1 {
 				out.rules = there.rules + 1
@@ -190,7 +204,7 @@ func lcm(a, b *big.Int) *big.Int {
 
 // lead is a route, by its mesh path, by which requests leave a service for another one.
 type lead struct {
-	from *model.Service
+	from way
 	path string
 }
 
@@ -204,7 +218,7 @@ func (l *linker) tellLeadingBack(ring []lead, told map[string]bool) {
 	ring = slices.Concat(ring[first:], ring[:first])
 	var names, paths []string
 	for _, r := range ring {
-		names, paths = append(names, r.from.ID), append(paths, r.path)
+		names, paths = append(names, r.from.to.ID), append(paths, r.path)
 	}
 	key := strings.Join(paths, "\n")
 	if told[key] {
@@ -235,7 +249,7 @@ func (l *linker) checkLedAdmitted(granting map[string]*model.Service) {
 func (l *linker) ledAdmits(granting map[string]*model.Service, s *model.Service, r model.Route, callers []string) {
 	for _, t := range model.Weighty(r.To) {
 		to := granting[t.Service]
-		if to == nil || slices.ContainsFunc(to.Routes, func(own model.Route) bool { return len(own.To) == 0 || own.LeadsOn() }) {
+		if to == nil || slices.ContainsFunc(to.ToPort(t.Port), func(own model.Route) bool { return len(own.To) == 0 || own.LeadsOn() }) {
 			continue // proxies answer some of it themselves, or send it elsewhere
 		}
 		refused := slices.DeleteFunc(slices.Clone(callers), func(account string) bool {

@@ -63,7 +63,9 @@ func (l *linker) checkRings() {
 	told := map[string]bool{}
 	for _, s := range l.mesh.Services {
 		if slices.ContainsFunc(l.mesh.LedTo(s), func(s *model.Service) bool { return slices.ContainsFunc(s.Routes, sendsOn) }) {
-			l.rings(door{scheme: plainScheme, host: s.Name + "." + s.Namespace}, l.atService(s), told)
+			for _, p := range ringPorts(s) {
+				l.rings(door{scheme: plainScheme, host: s.Name + "." + s.Namespace}, l.atService(s, p), told)
+			}
 		}
 	}
 	known := map[string]*crossing{}
@@ -95,24 +97,52 @@ func (l *linker) mayLeadOn(r model.Route) bool {
 	})
 }
 
-// atService is what callers of a service meet: its own routes, as long as they ask for it, and those to which they
+// ringPorts are those of a service's ports whose requests may have routes of their own: one of them where all have the
+// same.
+func ringPorts(s *model.Service) []model.Port {
+	out := slices.DeleteFunc(slices.Clone(s.Ports), func(p model.Port) bool { return !p.Protocol.IsHTTP() })
+	if !slices.ContainsFunc(s.Routes, func(r model.Route) bool { return r.Ports != nil }) {
+		return out[:min(1, len(out))]
+	}
+	return out
+}
+
+// atService is what callers of a service's port meet: its own routes, as long as they ask for it, and those to which they
 // lead.
-func (l *linker) atService(s *model.Service) around {
-	var routes []model.EffectiveRoute
-	for _, r := range s.Routes {
-		routes = append(routes, model.EffectiveRoute{Outer: r, Match: r.Match, Traits: r.Traits})
+func (l *linker) atService(s *model.Service, p model.Port) around {
+	at := func(p model.Port) *crossing {
+		var routes []model.EffectiveRoute
+		for _, r := range s.ToPort(p.Name) {
+			routes = append(routes, model.EffectiveRoute{Outer: r, Match: r.Match, Traits: r.Traits})
+		}
+		if s.LeadsOn() {
+			routes = l.mesh.ServiceRoutes(s, p, model.EachCaller)
+		}
+		return newCrossing(routes, func(e model.EffectiveRoute) string { return lastPath(e, model.RoutePath(s.ID, e.Outer.Name)) })
 	}
-	if i := slices.IndexFunc(s.Ports, func(p model.Port) bool { return p.Protocol.IsHTTP() }); i >= 0 && s.LeadsOn() {
-		routes = l.mesh.ServiceRoutes(s, s.Ports[i], model.EachCaller)
+	met := map[string]*crossing{p.Name: at(p)}
+	for _, other := range ringPorts(s) {
+		if met[other.Name] == nil {
+			met[other.Name] = at(other)
+		}
 	}
-	own := newCrossing(routes, func(e model.EffectiveRoute) string { return lastPath(e, model.RoutePath(s.ID, e.Outer.Name)) })
 	full := s.Name + "." + s.Namespace
 	names := []string{s.Name, full, full + ".svc", full + ".svc.cluster.local"}
 	return func(d door) *crossing {
-		if d.scheme != plainScheme || !slices.Contains(names, d.host) || d.port != 0 && !slices.ContainsFunc(s.Ports, func(p model.Port) bool { return int(p.Number) == d.port }) {
+		if d.scheme != plainScheme || !slices.Contains(names, d.host) {
 			return nil
 		}
-		return own
+		if d.port == 0 {
+			return met[p.Name]
+		}
+		i := slices.IndexFunc(s.Ports, func(p model.Port) bool { return int(p.Number) == d.port })
+		if i < 0 {
+			return nil
+		}
+		if own := met[s.Ports[i].Name]; own != nil {
+			return own
+		}
+		return met[p.Name] // all have the same
 	}
 }
 

@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,8 +20,8 @@ import (
 func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.Route {
 	entries := l.lasting(n.Field("route").Fields())
 	traits := func(r *model.Route, route intent.Node) {
-		r.Traits, r.PortTraits = l.byPort(s, n, func(port model.Port, node intent.Node) trait.Set {
-			return l.traits(append(serviceRoute(route, node, n), l.around(p)...), &Place{Match: r.Match, Rest: restOf(route), destination: route.Field("destination"), To: port, l: l, pkg: p, self: s.ID}, model.RoutePath(s.ID, r.Name))
+		r.Traits, r.PortTraits = l.byPort(s, n, r.Ports, func(port model.Port, node intent.Node) trait.Set {
+			return l.traits(append(serviceRoute(route, node, n), l.around(p)...), &Place{Match: r.Match, Rest: restOf(route), destination: route.Field("destination"), To: port, only: r.Ports, l: l, pkg: p, self: s.ID}, model.RoutePath(s.ID, r.Name))
 		})
 	}
 	if len(entries) == 0 {
@@ -32,6 +33,7 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 	var out []model.Route
 	for _, e := range entries {
 		r := l.route(p, e, model.RoutePath(s.ID, e.Name), false)
+		r.Ports = l.routePorts(e.Node, s.ID, model.RoutePath(s.ID, e.Name), s.Ports)
 		traits(&r, e.Node)
 		path := model.RoutePath(s.ID, e.Name)
 		r.To = l.versionTargets(p, s, e.Node, r, path)
@@ -40,7 +42,7 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 		l.place(path, e.Node.Pos())
 		out = append(out, r)
 		if match, at, ok := l.cohort(p, e.Node, r, false); ok {
-			c := model.Route{Name: model.CohortName(e.Name), Priority: r.Priority, Match: match}
+			c := model.Route{Name: model.CohortName(e.Name), Priority: r.Priority, Match: match, Ports: r.Ports}
 			to := model.Target{Weight: model.All}
 			to.Version, _ = versionMeant(e.Node, intent.Entry{Name: r.Canary.Candidate})
 			to.Name, to.Traits = l.ownOf(p, e.Node, r.Canary.Candidate, model.RoutePath(s.ID, c.Name), false)
@@ -50,8 +52,95 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 			out = append(out, c)
 		}
 	}
+	if rest, ok := restOfPorts(out, s.Ports); ok {
+		rest.To = model.Evenly(s.Versions)
+		traits(&rest, unwritten(n.Field("route")))
+		l.place(model.RoutePath(s.ID, rest.Name), n.Pos())
+		out = append(out, rest)
+	}
 	l.rank(out, func(name string) string { return model.RoutePath(s.ID, name) })
 	return out
+}
+
+// restOfPorts is the route of requests to ports for which none is written; ok is false if there is no such port. It says
+// nothing of its own, as that of a service without routes.
+func restOfPorts(written []model.Route, ports []model.Port) (rest model.Route, ok bool) {
+	rest.Name = "default"
+	for _, r := range written {
+		if r.Name == rest.Name {
+			rest.Name = model.RestName
+		}
+	}
+	for _, p := range ports {
+		if p.Protocol.IsHTTP() && !slices.ContainsFunc(written, func(r model.Route) bool { return r.IsFor(p.Name) }) {
+			rest.Ports = append(rest.Ports, p.Name)
+		}
+	}
+	slices.Sort(rest.Ports)
+	return rest, rest.Ports != nil
+}
+
+// routePorts reads the ports that a route of a service or an external is for, nil for all that it can be for.
+func (l *linker) routePorts(route intent.Node, id, path string, ports []model.Port) []string {
+	n := route.Field("ports")
+	if !n.Exists() {
+		return nil
+	}
+	problems := len(l.diags)
+	var out []string
+	for _, e := range n.List() {
+		i := slices.IndexFunc(ports, func(p model.Port) bool { return p.Name == e.Str() })
+		switch {
+		case i < 0:
+			l.add(l.unknown(e.Pos(), "port", e.Str(), portNames(ports)).WithRelated(l.declaredAt(id), "declared here"))
+		case slices.Contains(out, e.Str()):
+			l.add(diag.New(diag.CodeDuplicate, e.Pos(), "port %q is named twice", e.Str()).WithFix("name it once"))
+		case !ports[i].Protocol.IsHTTP() && !l.ofBytes(route, id, e):
+		default:
+			out = append(out, e.Str())
+		}
+	}
+	if len(n.List()) == 0 {
+		l.add(diag.New(diag.CodeNever, n.Pos(), "an empty list of ports takes nothing").WithFix("name a port, or delete `ports`: the route is then for all that it can be for"))
+	}
+	l.broken[path] = l.broken[path] || len(l.diags) > problems
+	slices.Sort(out)
+	return out
+}
+
+// ofBytes reports whether a route can be for a port that takes bytes only: it shares connections among versions, and says
+// nothing of requests.
+func (l *linker) ofBytes(route intent.Node, id string, port intent.Node) bool {
+	refuse := func(what string) bool {
+		d := diag.New(diag.CodeProtocol, port.Pos(), "port %q of %q takes bytes only, and %s", port.Str(), id, what).WithRelated(l.declaredAt(id), "declared here").WithFix("take the port out of `ports`")
+		if l.kinds[id] != "external" {
+			d = d.WithFix("take the port out of `ports`; a route of its own may share connections: {ports: [%q], to: …}", port.Str())
+		}
+		l.add(d)
+		return false
+	}
+	if l.kinds[id] == "external" {
+		return refuse("routes of externals are about requests")
+	}
+	words := []string{"match"}
+	for _, r := range l.rules {
+		if !r.Bytes {
+			words = append(words, r.Field)
+		}
+	}
+	for _, word := range words {
+		if route.Has(word) {
+			return refuse("`" + word + "` of the route is about requests")
+		}
+	}
+	for _, d := range route.Field("destination").Fields() {
+		for _, word := range []string{"service", "requestHeaders", "responseHeaders"} {
+			if d.Node.Has(word) {
+				return refuse(fmt.Sprintf("`%s` of its destination %q is about requests", word, d.Name))
+			}
+		}
+	}
+	return true
 }
 
 // route reads what service and gateway routes share, but for their features.
@@ -394,7 +483,7 @@ func (l *linker) rank(rs []model.Route, path func(string) string) {
 		}
 		for _, k := range near.over(b.Match.Path) {
 			a := rs[k]
-			if compareRank(a, b) != 0 || a.Package != b.Package || !a.Match.Meets(b.Match) || disjoint(a.Match, b.Match) {
+			if compareRank(a, b) != 0 || a.Package != b.Package || !a.Shares(b) || !a.Match.Meets(b.Match) || disjoint(a.Match, b.Match) {
 				continue
 			}
 			at, other := l.lineOf(path(b.Name)), l.lineOf(path(a.Name))

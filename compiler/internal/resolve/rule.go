@@ -214,6 +214,8 @@ type Place struct {
 	// To is the port of the service for whose requests the value is settled, the zero Port
 	// where it has several and none is meant.
 	To model.Port
+	// only are the ports that a route is for, nil for all.
+	only []string
 	// destination has the route's own destinations.
 	destination intent.Node
 	// Routes are those of the service whose own proxy the value is for.
@@ -362,7 +364,7 @@ func (x *Place) Speaks(p model.Protocol) bool {
 	if x.To.Name != "" {
 		return x.To.Protocol == p
 	}
-	ports := x.l.ports[x.self]
+	ports := x.ports()
 	return !x.Gateway && len(ports) > 0 && !slices.ContainsFunc(ports, func(other model.Port) bool { return other.Protocol.Plain() != p })
 }
 
@@ -400,7 +402,16 @@ func (x *Place) OnPort() bool { return x.At == OnPort || x.At == AroundPort }
 
 // MaySpeak reports whether a port of the service speaks that protocol.
 func (x *Place) MaySpeak(p model.Protocol) bool {
-	return slices.ContainsFunc(x.l.ports[x.self], func(other model.Port) bool { return other.Protocol == p })
+	return slices.ContainsFunc(x.ports(), func(other model.Port) bool { return other.Protocol == p })
+}
+
+// ports are those of the service or external to which requests may go whose value is settled.
+func (x *Place) ports() []model.Port {
+	all := x.l.ports[x.self]
+	if x.only == nil {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(p model.Port) bool { return !slices.Contains(x.only, p.Name) })
 }
 
 // NoCalls reports whether none of the requests that the field is about is a call of gRPC, because no port

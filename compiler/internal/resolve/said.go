@@ -24,12 +24,12 @@ type routeAt struct {
 func (l *linker) routesOf(id, port string) []routeAt {
 	var out []routeAt
 	if to := l.mesh.Service(id); to != nil {
-		for _, r := range to.Routes {
+		for _, r := range to.ToPort(port) {
 			out = append(out, routeAt{r, r.TraitsAt(port), to.LinesAt(model.RoutePath(to.ID, r.Name), port), granted(to)})
 		}
 	}
 	if to := l.mesh.External(id); to != nil {
-		for _, r := range to.Routes {
+		for _, r := range to.RoutesAt(port) {
 			out = append(out, routeAt{r, r.Traits, model.ExternalRoutePath(to.ID, r.Name), nil})
 		}
 	}

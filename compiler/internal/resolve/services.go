@@ -41,8 +41,8 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 // ownTraits settles what the service's own proxies do, and where they do something else
 // for one of several ports.
 func (l *linker) ownTraits(p *pkg, s *model.Service, n intent.Node) {
-	s.Traits, s.PortTraits = l.byPort(s, n, func(port model.Port, node intent.Node) trait.Set {
-		return l.traits(append(ownProxy(node, n), l.around(p)...), &Place{To: port, Routes: s.Routes, l: l, pkg: p, self: s.ID, endpoints: endpointsOf(s.Versions)}, model.ServicePath(s.ID))
+	s.Traits, s.PortTraits = l.byPort(s, n, nil, func(port model.Port, node intent.Node) trait.Set {
+		return l.traits(append(ownProxy(node, n), l.around(p)...), &Place{To: port, Routes: routesToPort(s, port), l: l, pkg: p, self: s.ID, endpoints: endpointsOf(s.Versions)}, model.ServicePath(s.ID))
 	})
 }
 
@@ -54,12 +54,20 @@ func endpointsOf(vs []model.Version) []model.Endpoints {
 	return out
 }
 
+// routesToPort are a service's routes for a port; all if none is meant.
+func routesToPort(s *model.Service, p model.Port) []model.Route {
+	if p.Name == "" {
+		return s.Routes
+	}
+	return model.ForPort(p.Name, s.Routes)
+}
+
 // versionTraits settles what versions say in place of the service, where no port says it nearer.
 func (l *linker) versionTraits(p *pkg, s *model.Service, n intent.Node) {
 	for i := range s.Versions {
 		v := &s.Versions[i]
 		path, version := model.VersionPath(s.ID, v.Name), n.Field("version").Field(v.Name)
-		v.Traits, v.PortTraits = l.byPort(s, n, func(port model.Port, node intent.Node) trait.Set {
+		v.Traits, v.PortTraits = l.byPort(s, n, nil, func(port model.Port, node intent.Node) trait.Set {
 			x := &Place{To: port, l: l, pkg: p, self: s.ID, path: path, endpoints: []model.Endpoints{v.Endpoints}}
 			set := trait.Set{}
 			for _, r := range l.rules {
@@ -86,14 +94,21 @@ func (l *linker) versionTraits(p *pkg, s *model.Service, n intent.Node) {
 
 // byPort settles a set for all ports of a service, and for those by themselves that have
 // another one. A service's only port is all of its ports.
-func (l *linker) byPort(s *model.Service, n intent.Node, settle func(model.Port, intent.Node) trait.Set) (trait.Set, map[string]trait.Set) {
+func (l *linker) byPort(s *model.Service, n intent.Node, only []string, settle func(model.Port, intent.Node) trait.Set) (trait.Set, map[string]trait.Set) {
 	nodes := n.Field("port")
 	if len(s.Ports) == 1 {
 		return settle(s.Ports[0], nodes.Field(s.Ports[0].Name)), nil
 	}
+	if len(only) == 1 {
+		i := slices.IndexFunc(s.Ports, func(p model.Port) bool { return p.Name == only[0] })
+		return settle(s.Ports[i], nodes.Field(only[0])), nil
+	}
 	all := settle(model.Port{}, nodes.Field("")) // no port has that name
 	var own map[string]trait.Set
 	for _, p := range s.Ports {
+		if only != nil && !slices.Contains(only, p.Name) {
+			continue
+		}
 		set := settle(p, nodes.Field(p.Name))
 		if set.Equal(all) {
 			continue

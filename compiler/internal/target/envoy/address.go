@@ -63,12 +63,12 @@ func (t target) mark() string {
 // routes are those that requests from there may take.
 func (t target) routes() []model.Route { return model.RoutesFor(t.from, t.written()) }
 
-// written are the routes of what is called, for all callers.
+// written are the routes of what is called, at its port, for all callers.
 func (t target) written() []model.Route {
 	if t.external != nil {
-		return t.external.Routes
+		return t.external.RoutesAt(t.port.Name)
 	}
-	return t.service.Routes
+	return t.service.ToPort(t.port.Name)
 }
 
 // askedBy is a target as an account calls it.
