@@ -1665,7 +1665,18 @@ func (w *reading) fromOutside(t *testing.T, g *drawnGateway, host string, q aske
 	if r == nil {
 		return fate{verdict: "404"}
 	}
-	words := settled(r.words, at.words)
+	words := settled(r.words, maps.Collect(func(yield func(string, json.RawMessage) bool) {
+		for word, v := range at.words {
+			if !strings.HasSuffix(word, "Headers") && !yield(word, v) {
+				return
+			}
+		}
+	}))
+	for _, word := range []string{"requestHeaders", "responseHeaders"} { // which are done beside those of the route
+		if v := at.words[word]; v != nil {
+			words["host's "+word] = string(v)
+		}
+	}
 	asks := w.users(t, nearest("users", r.words, at.words)) + fmt.Sprint(w.claims())
 	if !w.knows(t, nearest("users", r.words, at.words), q) {
 		// That no route of the service takes it is found first.
@@ -1699,7 +1710,9 @@ func (w *reading) led(t *testing.T, r *drawnRoute, words map[string]string, q as
 	for _, name := range w.claims() {
 		delete(q.headers, name)
 	}
-	sent := r.sends(q)
+	var edits drawnEdits
+	decode(t, words["host's requestHeaders"], &edits)
+	sent := r.sends(edits.of(q))
 	out = out.spread(r, sent, func(name string) fate { return w.behind(t, r, name, sent, words) })
 	out.to += limits(t, words, q) + replaced(t, words["answers"])
 	return out
@@ -1794,12 +1807,29 @@ func (w *reading) behind(t *testing.T, r *drawnRoute, name string, sent asked, w
 		for word, text := range to.says(t) {
 			f.effects[word] += " " + text
 		}
+		for word, text := range effects(t, hosts(words), "http") {
+			if strings.HasSuffix(word, "Headers") {
+				f.effects[word] = text + " " + f.effects[word]
+			}
+		}
 		f.written = fmt.Sprint(x.around(""), to.says(t))
 		return f
 	}
 	sent.from, sent.source = "edge/gw", sent.hop
 	at := layer{words: words, written: words, says: to.says(t)}
-	return w.through(t, w.services[id], to, to.sends(t, sent), []layer{at}, asker{workload: "gateway edge/gw", account: "edge/gw"})
+	around := layer{words: hosts(words), written: hosts(words)}
+	return w.through(t, w.services[id], to, to.sends(t, sent), []layer{around, at}, asker{workload: "gateway edge/gw", account: "edge/gw"})
+}
+
+// hosts are the words of a gateway's host that are done beside those of its route.
+func hosts(words map[string]string) map[string]string {
+	out := map[string]string{}
+	for _, word := range []string{"requestHeaders", "responseHeaders"} {
+		if v := words["host's "+word]; v != "" {
+			out[word] = v
+		}
+	}
+	return out
 }
 
 // layer is what is said of a request before it comes to another service's routes: by its route, or its call, and

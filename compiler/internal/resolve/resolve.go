@@ -250,7 +250,12 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 			}
 			continue
 		}
-		switch v := l.read(r, c, x, path); {
+		before := l.onHost(r, c, cs, x, path)
+		v := l.read(r, c, x, path)
+		if v != nil && before != nil {
+			v = before.Then(v)
+		}
+		switch {
 		case v == nil:
 		case c.on == OnDefault || !f.Exists():
 			set = set.WithDefault(v)
@@ -264,11 +269,38 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 			continue
 		}
 		x.At = c.on
-		if v, ok := set.Lookup(r.Name); ok && r.fieldOf(c, x).Exists() {
+		if v, ok := set.Lookup(r.Name); ok && r.fieldOf(c, x).Exists() && (!r.Adds || !c.around) {
 			r.Fits(v, set, r.fieldOf(c, x), x)
 		}
 	}
-	return l.following(set, func(r Rule) bool { _, ok := r.nearest(cs); return ok })
+	return l.following(l.yielding(set), func(r Rule) bool { _, ok := r.nearest(cs); return ok })
+}
+
+// onHost is what the host around a route says of a rule that adds up, beside what the route itself says; nil if one of
+// them says nothing.
+func (l *linker) onHost(r Rule, said carrier, cs []carrier, x *Place, path string) trait.Chained {
+	i := slices.IndexFunc(cs, func(c carrier) bool { return c.on == OnHost })
+	if !r.Adds || i < 0 || said.on == OnHost || !cs[i].node.Has(r.Field) {
+		return nil
+	}
+	v, _ := l.read(r, cs[i], x, path).(trait.Chained)
+	return v
+}
+
+// yielding is a set without what a host says for routes whose other values it leaves to them.
+func (l *linker) yielding(set trait.Set) trait.Set {
+	for _, r := range l.rules {
+		v, _ := set.Lookup(r.Name)
+		y, ok := v.(trait.Yielding)
+		if !r.Adds || !ok {
+			continue
+		}
+		set = set.Without(func(o trait.Value) bool { return o.TraitName() == r.Name })
+		if left := y.Beside(set); left != nil {
+			set = set.With(left)
+		}
+	}
+	return set
 }
 
 // following is a set with what its values bring along of the rules that its carrier can have.

@@ -139,6 +139,9 @@ type Rule struct {
 	// Holds says that what stands on a host holds for routes that others attach there, too, whatever
 	// they would say themselves.
 	Holds bool
+	// Adds says that what stands on a host is done before what its routes say, which is a trait.Chained, and not in its
+	// place: to the routes that others attach there, too.
+	Adds bool
 	// Bytes says that the feature holds for connections whose bytes nobody reads as well:
 	// others mean nothing at a service that has TCP ports alone.
 	Bytes bool

@@ -177,7 +177,7 @@ func fits(_ trait.Value, others trait.Set, n intent.Node, x *resolve.Place) {
 
 // Request is the row of `requestHeaders`.
 var Request = feature.Feature{
-	Rule: resolve.Rule{Name: requestName, Field: "requestHeaders", On: []resolve.On{resolve.OnRoute, resolve.OnDestination}, Answers: false, Defaults: nil, Uses: nil,
+	Rule: resolve.Rule{Name: requestName, Field: "requestHeaders", On: []resolve.On{resolve.OnRoute, resolve.OnHost, resolve.OnDestination}, Adds: true, Answers: false, Defaults: nil, Uses: nil,
 		Read: func(n intent.Node, x *resolve.Place) trait.Value {
 			if e, ok := read(n, x); ok {
 				return RequestEdit{e}
@@ -207,7 +207,7 @@ var Request = feature.Feature{
 
 // Response is the row of `responseHeaders`.
 var Response = feature.Feature{
-	Rule: resolve.Rule{Name: responseName, Field: "responseHeaders", On: []resolve.On{resolve.OnRoute, resolve.OnDestination}, Answers: false, Defaults: nil, Fits: fits, Uses: nil,
+	Rule: resolve.Rule{Name: responseName, Field: "responseHeaders", On: []resolve.On{resolve.OnRoute, resolve.OnHost, resolve.OnDestination}, Adds: true, Answers: false, Defaults: nil, Fits: fits, Uses: nil,
 		Read: func(n intent.Node, x *resolve.Place) trait.Value {
 			e, ok := read(n, x)
 			if slices.Contains(e.Remove, dated) {
