@@ -254,6 +254,7 @@ type drawnDestination struct {
 	Service         string          `json:"service"`
 	Port            string          `json:"port"`
 	Version         string          `json:"version"`
+	Host            string          `json:"host"`
 	RequestHeaders  json.RawMessage `json:"requestHeaders"`
 	ResponseHeaders json.RawMessage `json:"responseHeaders"`
 }
@@ -263,6 +264,9 @@ func (d drawnDestination) says(t *testing.T) map[string]string {
 	t.Helper()
 	out := effects(t, map[string]string{"requestHeaders": string(d.RequestHeaders), "responseHeaders": string(d.ResponseHeaders)}, "http")
 	maps.DeleteFunc(out, func(word, _ string) bool { return !strings.HasSuffix(word, "Headers") })
+	if d.Host != "" {
+		out["host"] = d.Host
+	}
 	return out
 }
 
@@ -271,6 +275,9 @@ func (d drawnDestination) sends(t *testing.T, q asked) asked {
 	t.Helper()
 	var e drawnEdits
 	decode(t, string(d.RequestHeaders), &e)
+	if d.Host != "" {
+		q.host = d.Host
+	}
 	return e.of(q)
 }
 

@@ -64,13 +64,38 @@ func (p *Program) judge(e resolve.Expect, a Answer) string {
 	if e.Path != "" && e.Path != a.Arrives.Path {
 		return fmt.Sprintf("expected the path %s to arrive, it is %s", e.Path, orElse(a.Arrives.Path, "none: the request is "+a.Words()))
 	}
-	if e.Host != "" && e.Host != orElse(a.Arrives.Host, a.Request.Host) {
-		return fmt.Sprintf("expected the host %s to arrive, it is %s", e.Host, orElse(a.Arrives.Host, a.Request.Host))
+	for _, host := range a.hosts() {
+		if e.Host != "" && e.Host != host {
+			return fmt.Sprintf("expected the host %s to arrive, it is %s", e.Host, host)
+		}
 	}
 	if why := judgeDestination(e, a); why != "" {
 		return why
 	}
 	return p.judgeSeen(e, a)
+}
+
+// hosts are those that arrive: one, unless destinations are asked by hosts of their own.
+func (a Answer) hosts() []string {
+	all := orElse(a.Arrives.Host, a.Request.Host)
+	var out []string
+	for _, s := range a.Outcome.Shares {
+		out = append(out, orElse(HostTo(s), all))
+	}
+	if len(out) == 0 {
+		return []string{all}
+	}
+	return out
+}
+
+// HostTo is the host by which a share is asked alone, "" for that of all requests.
+func HostTo(s space.Share) string {
+	for _, f := range s.Fields {
+		if f.Does.Kind == space.SetsHost {
+			return f.Value
+		}
+	}
+	return ""
 }
 
 // judgeDestination words how requests do not all reach what is expected.

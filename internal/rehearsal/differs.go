@@ -203,6 +203,7 @@ func ofShares(want compiler.Answer, target string, differs func(compiler.Answer)
 	var own, others []compiler.Answer
 	for _, s := range want.Outcome.Shares {
 		one := want
+		one.Arrives.Host = orElse(compiler.HostTo(s), one.Arrives.Host)
 		if one.Outcome.Fields = slices.Concat(want.Outcome.Fields, s.Fields); s.Target == target {
 			own = append(own, one)
 		} else {

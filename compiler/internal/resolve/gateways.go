@@ -144,6 +144,12 @@ func (l *linker) ownOf(p *pkg, route intent.Node, name, path string, gateway boo
 	if !d.Exists() {
 		return "", trait.Set{}
 	}
+	for _, r := range l.rules {
+		if own, all := d.Field(r.Field), route.Field(r.Within).Field(r.Field); r.Within != "" && own.Exists() && all.Exists() {
+			l.add(diag.New(diag.CodeOneOf, own.Pos(), "destination %q says `%s`, and `%s: %s` of the route says it of all requests", name, r.Field, r.Within, r.Field).
+				WithRelated(all.Pos(), "%s", r.Within).WithFix("delete one of them"))
+		}
+	}
 	s := l.traits([]carrier{{on: OnDestination, node: d}}, &Place{Gateway: gateway, l: l, pkg: p}, model.DestinationPath(path, name))
 	if s.Len() == 0 {
 		return "", s
@@ -158,7 +164,7 @@ func (l *linker) unsent(n intent.Node) {
 		copies := slices.ContainsFunc(l.rules, func(r Rule) bool { return r.Copies && n.Field(r.Field).Has(d.Name) })
 		switch sent := slices.ContainsFunc(sends, func(s sent) bool { return s.Name == d.Name }); {
 		case !sent && copies:
-			for _, edits := range []string{"requestHeaders", "responseHeaders"} {
+			for _, edits := range []string{"host", "requestHeaders", "responseHeaders"} {
 				if f := d.Node.Field(edits); f.Exists() {
 					l.add(diag.New(diag.CodeNever, f.Pos(), "destination %q gets copies alone, which are as the requests are that are sent on", d.Name).WithFix("delete `%s`", edits))
 				}

@@ -245,7 +245,7 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 		}
 		f := r.fieldOf(c, x)
 		if answer != "" && answer != r.Field && (r.Forwards || r.Answers) {
-			if f.Exists() && !c.around {
+			if f.Exists() && !c.around && r.Within == "" { // what it stands within is told
 				l.idle(r, f, answer)
 			}
 			continue

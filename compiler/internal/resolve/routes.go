@@ -134,7 +134,7 @@ func (l *linker) ofBytes(route intent.Node, id string, port intent.Node) bool {
 		}
 	}
 	for _, d := range route.Field("destination").Fields() {
-		for _, word := range []string{"service", "requestHeaders", "responseHeaders"} {
+		for _, word := range []string{"service", "host", "requestHeaders", "responseHeaders"} {
 			if d.Node.Has(word) {
 				return refuse(fmt.Sprintf("`%s` of its destination %q is about requests", word, d.Name))
 			}

@@ -88,7 +88,7 @@ func (r Rule) nearest(cs []carrier) (carrier, bool) {
 		if !slices.Contains(r.On, c.on) || could == nil && c.on.wide() {
 			continue
 		}
-		if c.node.Has(r.Field) {
+		if r.at(c).Has(r.Field) {
 			return c, true
 		}
 		if could == nil {
@@ -106,7 +106,15 @@ func (r Rule) fieldOf(c carrier, x *Place) intent.Node {
 	if c.on == OnDefault && r.Spares != nil && r.Spares(x) {
 		return intent.Node{}
 	}
-	return c.node.Field(r.Field)
+	return r.at(c).Field(r.Field)
+}
+
+// at is the struct that has the rule's field at a carrier.
+func (r Rule) at(c carrier) intent.Node {
+	if r.Within != "" && c.on == OnRoute {
+		return c.node.Field(r.Within)
+	}
+	return c.node
 }
 
 // Default is one row of the table of defaults, which resolve fills and the
@@ -124,6 +132,8 @@ type Rule struct {
 	Name string
 	// Field is the CUE field on the carrier.
 	Field string
+	// Within is the field of a route within which Field stands there, "" for none. At other carriers Field stands alone.
+	Within string
 	// On are the carriers on which it may stand.
 	On []On
 	// Answers says that the feature answers requests itself, so that its route has no `to`.

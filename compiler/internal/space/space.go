@@ -184,6 +184,7 @@ const (
 	SetsAnswer
 	AddsAnswer
 	Copies
+	SetsHost
 )
 
 // Edits are what fields do to headers, by those three kinds, in the order in which proxies do it.

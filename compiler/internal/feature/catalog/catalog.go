@@ -60,6 +60,7 @@ func All() []feature.Feature {
 		headers.Request,
 		headers.Response,
 		rewrite.Feature,
+		rewrite.ToHost,
 		mirror.Feature,
 		sticky.Feature,
 		redirect.Feature,

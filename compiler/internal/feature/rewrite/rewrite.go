@@ -23,14 +23,14 @@ import (
 )
 
 const (
-	name = "rewrite"
-	root = "/"
+	name     = "rewrite"
+	hostName = "rewrite-host"
+	root     = "/"
 )
 
-// Rewrite is the new place; what is empty stays as the request had it.
+// Rewrite is the new path.
 type Rewrite struct {
-	Path *space.Move `json:"path,omitempty"`
-	Host string      `json:"host,omitempty"`
+	Path *space.Move `json:"path"`
 }
 
 // TraitName is "rewrite".
@@ -40,25 +40,64 @@ func (Rewrite) TraitName() string { return name }
 func (r Rewrite) Moves() *space.Move { return r.Path }
 
 // Image is what leaves the caller's proxy.
-func (r Rewrite) Image() space.Image { return space.Image{Path: r.Path, Host: r.Host} }
+func (r Rewrite) Image() space.Image { return space.Image{Path: r.Path} }
 
 // Then rewrites as r and then as next: the gateway's route before the service's.
 func (r Rewrite) Then(next trait.Value) trait.Value {
-	n := next.(Rewrite)
-	switch {
-	case n.Path == nil:
-		n.Path = r.Path
-	case r.Path != nil:
-		both := r.Path.Then(*n.Path)
-		n.Path = &both
-	}
-	if n.Host == "" {
-		n.Host = r.Host
-	}
-	return n
+	both := r.Path.Then(*next.(Rewrite).Path)
+	return Rewrite{&both}
 }
 
-// Feature is the row.
+// Host is the new host.
+type Host struct {
+	Host string `json:"host"`
+}
+
+// TraitName is "rewrite-host".
+func (Host) TraitName() string { return hostName }
+
+// Image is what leaves the caller's proxy.
+func (h Host) Image() space.Image { return space.Image{Host: h.Host} }
+
+// Then is the host that is written last on the way.
+func (Host) Then(next trait.Value) trait.Value { return next }
+
+// Apart lets each destination of a route be asked by another host.
+func (Host) Apart() {}
+
+// ToHost is the row of the host that a rewriting or a destination asks for.
+var ToHost = feature.Feature{
+	Rule: resolve.Rule{
+		Name: hostName, Field: "host", Within: name, On: []resolve.On{resolve.OnRoute, resolve.OnDestination}, Answers: false, Forwards: true, Defaults: nil,
+		Read: func(n intent.Node, _ *resolve.Place) trait.Value {
+			if !n.Exists() {
+				return nil
+			}
+			return Host{n.Str()}
+		}, Uses: nil,
+	},
+	Codec: trait.JSON[Host],
+	Meaning: func(v trait.Value) []space.Act {
+		return space.Labels(space.AtWorkload, space.Field{Feature: name, Name: "host", Value: v.(Host).Host, Does: space.Deed{Kind: space.SetsHost}})
+	},
+	Change: Feature.Change,
+	// RouteAction.host_rewrite_literal, and that of weighted clusters.
+	Envoy: envoy.Join(envoy.OnRoute(func(r *routev3.Route, v Host, _ *envoy.Ctx) {
+		if a := envoy.Action(r); a != nil {
+			a.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: v.Host}
+		}
+	}), envoy.OnShare(func(c *routev3.WeightedCluster_ClusterWeight, v Host, _ *envoy.Ctx) {
+		c.HostRewriteSpecifier = &routev3.WeightedCluster_ClusterWeight_HostRewriteLiteral{HostRewriteLiteral: v.Host}
+	})),
+	Kubernetes: kubernetes.Nothing("the caller's proxy rewrites"),
+	GatewayAPI: gatewayapi.OnRule(func(r *gatewayapi.Rule, v Host, _ *gatewayapi.Ctx) {
+		if f := rewriting(r); f != nil {
+			f.Hostname = v.Host
+		}
+	}),
+}
+
+// Feature is the row of the path that a rewriting makes.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
 		Name: name, Field: "rewrite", On: []resolve.On{resolve.OnRoute}, Answers: false, Forwards: true, Defaults: nil,
@@ -92,43 +131,45 @@ func fields(r Rewrite) []space.Field {
 			put("path", m.To)
 		}
 	}
-	if r.Host != "" {
-		put("host", r.Host)
-	}
 	return out
 }
 
-// lower sets RouteAction.prefix_rewrite, regex_rewrite and host_rewrite_literal.
+// lower sets RouteAction.prefix_rewrite and regex_rewrite.
 func lower(r *routev3.Route, v Rewrite, x *envoy.Ctx) {
 	a := envoy.Action(r)
 	if a == nil {
 		return // a route of the service behind a gateway answers, and nobody gets the request
 	}
-	if v.Host != "" {
-		a.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: v.Host}
-	}
-	if v.Path != nil {
-		a.PrefixRewrite, a.RegexRewrite = envoy.Moving(r, *v.Path, x)
-	}
+	a.PrefixRewrite, a.RegexRewrite = envoy.Moving(r, *v.Path, x)
 }
 
 // object makes HTTPURLRewriteFilter, which replaces a path or the prefix that the rule matches.
 func object(r *gatewayapi.Rule, v Rewrite, x *gatewayapi.Ctx) {
-	if len(r.BackendRefs) == 0 {
-		return // as with Envoy
-	}
-	f := &gatewayapi.URLRewrite{Hostname: v.Host}
-	r.Filters = append(r.Filters, gatewayapi.Filter{Type: "URLRewrite", URLRewrite: f})
-	if v.Path != nil {
+	if f := rewriting(r); f != nil {
 		f.Path = r.Moving(*v.Path, x)
 	}
+}
+
+// rewriting is the one filter of a rule that rewrites, nil where nobody gets the request, as with Envoy.
+func rewriting(r *gatewayapi.Rule) *gatewayapi.URLRewrite {
+	if len(r.BackendRefs) == 0 {
+		return nil
+	}
+	for _, f := range r.Filters {
+		if f.URLRewrite != nil {
+			return f.URLRewrite
+		}
+	}
+	f := &gatewayapi.URLRewrite{}
+	r.Filters = append(r.Filters, gatewayapi.Filter{Type: "URLRewrite", URLRewrite: f})
+	return f
 }
 
 func read(n intent.Node, x *resolve.Place) trait.Value {
 	if !n.Exists() {
 		return nil
 	}
-	r := Rewrite{Host: n.Field("host").Str()}
+	r := Rewrite{}
 	by := slices.DeleteFunc([]string{"path", "prefix", "regex"}, func(f string) bool { return !n.Field(f).Exists() })
 	switch {
 	case len(by) > 1:
@@ -139,8 +180,11 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		r.Path = x.Below(n.Field("prefix"))
 	case slices.Contains(by, "regex"):
 		r.Path = x.Substitution(n.Field("regex"))
-	case r.Host == "":
+	case !n.Has("host"):
 		x.Problem(diag.New(diag.CodeOneOf, n.Pos(), "the rewriting changes nothing").WithFix("set path, prefix, regex or host"))
+	}
+	if r.Path == nil {
+		return nil
 	}
 	return r
 }

@@ -224,7 +224,7 @@ func (e *emitter) rule(namespace string, r rule) Rule {
 			e.grants[[2]string{namespace, s.Namespace}] = true
 		}
 		if each != nil { // a backend takes the filters that a rule does
-			var own Rule
+			own := Rule{BackendRefs: []BackendRef{b}}
 			e.lower(&own, each[i], r.path, x)
 			b.Filters = own.Filters
 		}
