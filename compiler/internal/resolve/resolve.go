@@ -263,6 +263,12 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 			set = set.With(v)
 		}
 	}
+	l.fit(set, cs, x)
+	return l.following(l.yielding(set), func(r Rule) bool { _, ok := r.nearest(cs); return ok })
+}
+
+// fit tells what cannot hold beside a carrier's other values.
+func (l *linker) fit(set trait.Set, cs []carrier, x *Place) {
 	for _, r := range l.rules {
 		c, ok := r.nearest(cs)
 		if !ok || r.Fits == nil || x.To.Name != "" && !x.To.Protocol.IsHTTP() && !r.Bytes {
@@ -273,7 +279,6 @@ func (l *linker) traits(cs []carrier, x *Place, path string) trait.Set {
 			r.Fits(v, set, r.fieldOf(c, x), x)
 		}
 	}
-	return l.following(l.yielding(set), func(r Rule) bool { _, ok := r.nearest(cs); return ok })
 }
 
 // onHost is what the host around a route says of a rule that adds up, beside what the route itself says; nil if one of
