@@ -36,7 +36,11 @@ func TestSupportTableIsUpToDate(t *testing.T) {
 		"for what would become of the rest is not known. `envoy` goes without nothing: what is served is whole.\n\n" +
 		"## Features\n\n| field | what it is | envoy | kubernetes | gateway-api |\n|---|---|---|---|---|\n")
 	for _, f := range catalog.All() {
-		fmt.Fprintf(&b, "| `%s.%s` | %s | %s | %s | %s |\n", f.On[0], f.Field, tableCell(fieldComment(t, f.Field)), support(f.Envoy.Support()), support(f.Kubernetes.Support()),
+		field := f.Field
+		if f.Within != "" {
+			field = f.Within + "." + field
+		}
+		fmt.Fprintf(&b, "| `%s.%s` | %s | %s | %s | %s |\n", f.On[0], field, tableCell(fieldComment(t, f.Field)), support(f.Envoy.Support()), support(f.Kubernetes.Support()),
 			support(f.GatewayAPI.Support()))
 	}
 	b.WriteString("\n## Structure\n\nWhat a mesh is made of. Each example is compiled for each target.\n\n| name | what it is | example | envoy | kubernetes | gateway-api |\n|---|---|---|---|---|---|\n")
