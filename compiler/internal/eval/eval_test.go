@@ -154,8 +154,9 @@ func TestGrants(t *testing.T) {
 	} {
 		want(t, from, decide(t, m, "http", space.Request{From: from, Method: "GET", Path: "/"}), v)
 	}
-	want(t, "redirect", decide(t, m, "http", space.Request{Method: "POST", Path: "/old"}), space.Redirect)
-	if got := decide(t, m, "http", space.Request{Path: "/"}).Outcome.Key(); got != `denied 403|mirror.to="shop/copy"` {
+	want(t, "redirect", decide(t, m, "http", space.Request{From: id("opsx/a"), Method: "POST", Path: "/old"}), space.Redirect)
+	want(t, "no proxy redirects a stranger", decide(t, m, "http", space.Request{Method: "POST", Path: "/old"}), space.Denied)
+	if got := decide(t, m, "http", space.Request{From: id("opsx/a"), Path: "/"}).Outcome.Key(); got != `denied 403|mirror.to="shop/copy"` {
 		t.Errorf("denied outcome %s", got)
 	}
 	want(t, "grant names another port, and asks for a method", decide(t, m, "raw", space.Request{From: id("shop/cart")}), space.Denied)

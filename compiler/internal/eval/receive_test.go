@@ -61,7 +61,7 @@ func TestReceive(t *testing.T) {
 		}, 400, "content-length and transfer-encoding both say how long the body is"},
 		"chunks": {func(s *eval.Sent) { s.Headers = []space.Header{{Name: "transfer-encoding", Value: " Chunked"}} }, 0, ""},
 		"a wish before the length": {func(s *eval.Sent) {
-			s.Headers = []space.Header{{Name: "Content-Length", Value: "1000000000000000000"}, {Name: "Connection", Value: "upgrade"}, {Name: "Upgrade", Value: "x"}}
+			s.Door, s.Headers = hop.Outbound, []space.Header{{Name: "Content-Length", Value: "1000000000000000000"}, {Name: "Connection", Value: "upgrade"}, {Name: "Upgrade", Value: "x"}}
 		}, 403, "the length is none, or too long for HTTP/2, and no connection changes to x"},
 	} {
 		s := get

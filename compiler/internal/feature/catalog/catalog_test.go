@@ -27,6 +27,7 @@ func knownElsewhere() map[string][]string {
 		"authorize":  {"compiler/internal/resolve/authorizers.go"},                                            // is what a gateway sets by those whom it asks
 		"connection": {"compiler/internal/target/envoy/counted.go"},                                           // is what Envoy calls whom a caller proves to be
 		"timeout":    {"compiler/internal/resolve/collectors.go", "compiler/internal/resolve/authorizers.go"}, // is how long others are waited for, too
+		"metrics":    {"compiler/internal/target/kubernetes/gateway.go"},                                      // is what an autoscaler goes by
 		"mirror":     {"compiler/internal/resolve/tests.go"},                                                  // is what a test calls copies, as a route does
 	}
 }
