@@ -3,6 +3,7 @@ package intent
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -24,9 +25,25 @@ type schemaPart struct {
 	schemas.File
 	// words are those without one of which no text can mean anything of the file: fields
 	// that it adds to what stands in other files, and its own definitions. None: always.
-	words []string
+	words []wanted
 	// needs are the indexes of files whose definitions it uses.
 	needs []int
+}
+
+// wanted is a word of a file.
+type wanted struct {
+	word string
+	// below are the fields that hold what it is a field of, if only fields do: without one of them, and
+	// without the definition's own name, which is among them, a text cannot mean it.
+	below []string
+}
+
+// in reports whether some of the texts can mean it.
+func (w wanted) in(texts [][]byte) bool {
+	has := func(word string) bool {
+		return slices.ContainsFunc(texts, func(text []byte) bool { return holdsWord(text, word) })
+	}
+	return has(w.word) && (len(w.below) == 0 || slices.ContainsFunc(w.below, has))
 }
 
 // schemaFiles returns the files of the schema that a package with these texts can mean,
@@ -45,9 +62,7 @@ func schemaFiles(texts [][]byte) []schemas.File {
 		}
 	}
 	for i, p := range parts {
-		if len(p.words) == 0 || slices.ContainsFunc(p.words, func(w string) bool {
-			return slices.ContainsFunc(texts, func(text []byte) bool { return holdsWord(text, w) })
-		}) {
+		if len(p.words) == 0 || slices.ContainsFunc(p.words, func(w wanted) bool { return w.in(texts) }) {
 			choose(i)
 		}
 	}
@@ -98,8 +113,9 @@ var schemaParts = sync.OnceValue(func() []schemaPart {
 			}
 		}
 	}
+	holders := holdersOf(trees)
 	for i, tree := range trees {
-		parts[i].words = words(tree, func(name string) bool { return len(defined[name]) == 1 })
+		parts[i].words = words(tree, func(name string) bool { return len(defined[name]) == 1 }, holders)
 		ast.Walk(tree, func(n ast.Node) bool {
 			if id, ok := n.(*ast.Ident); ok {
 				if in := defined[id.Name]; len(in) == 1 && in[0] != i && !slices.Contains(parts[i].needs, in[0]) {
@@ -112,10 +128,66 @@ var schemaParts = sync.OnceValue(func() []schemaPart {
 	return parts
 })
 
+// holdersOf are the names of the fields that hold what a definition says, by the definition, with its own
+// name; none of a definition that stands elsewhere, too, as one that another one takes in does.
+func holdersOf(files []*ast.File) map[string][]string {
+	held, all := map[string][]string{}, map[string]int{}
+	for _, f := range files {
+		ast.Walk(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.Ident:
+				all[n.Name]++
+			case *ast.Field:
+				name, named := labelName(n.Label)
+				if of, ok := heldBy(n.Value); ok && named && !strings.HasPrefix(name, "#") {
+					held[of] = append(held[of], name)
+				}
+			}
+			return true
+		}, nil)
+		for _, d := range f.Decls {
+			if field, ok := d.(*ast.Field); ok { // which declares it
+				if name, ok := labelName(field.Label); ok {
+					all[name]--
+				}
+			}
+		}
+	}
+	maps.DeleteFunc(held, func(of string, names []string) bool { return all[of] != len(names) })
+	for of := range held {
+		held[of] = append(held[of], strings.TrimLeft(of, "_#"))
+	}
+	return held
+}
+
+// heldBy is the definition that a field's value is, by itself, in a list or by any name.
+func heldBy(v ast.Expr) (of string, ok bool) {
+	switch v := v.(type) {
+	case *ast.Ident:
+		return v.Name, true
+	case *ast.ListLit:
+		if len(v.Elts) == 1 {
+			if e, ok := v.Elts[0].(*ast.Ellipsis); ok {
+				return heldBy(e.Type)
+			}
+		}
+	case *ast.StructLit:
+		if len(v.Elts) == 1 {
+			if f, ok := v.Elts[0].(*ast.Field); ok {
+				if _, pattern := f.Label.(*ast.ListLit); pattern {
+					return heldBy(f.Value)
+				}
+			}
+		}
+	}
+	return "", false
+}
+
 // words are those of a file that holds definitions of its own, and optional fields of
-// others; nil if it says more of others than that. own tells definitions of the file's.
-func words(f *ast.File, own func(name string) bool) []string {
-	var out []string
+// others; nil if it says more of others than that. own tells definitions of the file's, holders by
+// which fields others are held.
+func words(f *ast.File, own func(name string) bool, holders map[string][]string) []wanted {
+	var out []wanted
 	for _, d := range f.Decls {
 		switch d := d.(type) {
 		case *ast.Package, *ast.CommentGroup:
@@ -123,14 +195,16 @@ func words(f *ast.File, own func(name string) bool) []string {
 		case *ast.Field:
 			name, _ := labelName(d.Label)
 			if own(name) {
-				out = append(out, strings.TrimLeft(name, "_#"))
+				out = append(out, wanted{word: strings.TrimLeft(name, "_#")})
 				continue
 			}
 			fields, ok := optional(d.Value)
 			if !ok {
 				return nil
 			}
-			out = append(out, fields...)
+			for _, field := range fields {
+				out = append(out, wanted{field, holders[name]})
+			}
 		default:
 			return nil
 		}
