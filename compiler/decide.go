@@ -294,8 +294,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		return Answer{}, err
 	}
 	sent := r.sent(g, port)
-	plain := from == "" && g == nil && p.external(r.To, r.Namespace) == nil
-	if plain {
+	if from == "" && g == nil && p.external(r.To, r.Namespace) == nil { // who has no proxy meets that of the workload
 		sent.Door = hop.Inbound
 	}
 	got := eval.Receive(sent)
@@ -315,7 +314,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	switch {
 	case eval.Closed(scope, from):
 		ans = eval.Decide(scope, q)
-	case answered && plain && got.Unrouted():
+	case answered && sent.Door == hop.Inbound && got.Unrouted():
 		ans = eval.Pathless(scope, q, ans)
 	case answered:
 	case !found:
@@ -324,25 +323,32 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 		ans = p.routed(r, scope, x, q)
 	}
 	ans, within := r.paced(ans, q, tcp)
-	out := Answer{Bounds: within, Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: r.first(plain), Scheme: got.Scheme, Authority: got.Authority, Personal: p.personal(ans)}
-	out.By, out.image = r.by(ans), ans.Image
-	if plain && out.By == ByCaller { // who has none
-		out.By = ByCallee
-	}
+	out := Answer{Bounds: within, Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: firstAt(sent.Door), Scheme: got.Scheme, Authority: got.Authority, Personal: p.personal(ans)}
+	out.By, out.image = by(ans, sent.Door), ans.Image
 	out.close(ans.Handshake, tcp)
 	if got.Client.IsValid() {
 		out.Client = got.Client.String()
 	}
-	if v := ans.Outcome.Verdict; !tcp && (v == space.Forward || v == space.Denied) {
-		out.Arrives = Arrival{ans.Image.Of(q).Path, ans.Image.Host}
-		if x != nil && v == space.Forward && (q.Host == "" || p.mesh.Capture == model.Explicit) {
-			out.Arrives.Host = orElse(out.Arrives.Host, x.Host()) // it is called by its name, or at a loopback address
-		}
+	if !tcp {
+		out.Arrives = p.arrival(ans, q, x)
 	}
 	for _, o := range ans.From {
 		out.Steps = append(out.Steps, p.Step(string(o)))
 	}
 	return out, nil
+}
+
+// arrival is what the destination gets, an external if x is not nil.
+func (p *Program) arrival(ans space.Answer, q space.Request, x *model.External) Arrival {
+	v := ans.Outcome.Verdict
+	if v != space.Forward && v != space.Denied {
+		return Arrival{}
+	}
+	out := Arrival{ans.Image.Of(q).Path, ans.Image.Host}
+	if x != nil && v == space.Forward && (q.Host == "" || p.mesh.Capture == model.Explicit) {
+		out.Host = orElse(out.Host, x.Host()) // it is called by its name, or at a loopback address
+	}
+	return out
 }
 
 // close takes away the status of what is refused before there is a request, or where there is
@@ -474,7 +480,7 @@ const (
 )
 
 // by is who answers.
-func (r Request) by(a space.Answer) string {
+func by(a space.Answer, first hop.Door) string {
 	refused := func(s space.Share) bool { return s.Status != 0 }
 	switch o := a.Outcome; {
 	case status(o) == o.Status && o.Verdict == space.Forward && !slices.ContainsFunc(o.Shares, refused):
@@ -483,8 +489,10 @@ func (r Request) by(a space.Answer) string {
 		return ""
 	case a.Inside && status(o) == o.Status:
 		return ByCallee
-	case r.atGateway():
+	case first == hop.Gateway:
 		return ByGateway
+	case first == hop.Inbound:
+		return ByCallee
 	}
 	return ByCaller
 }
@@ -492,13 +500,14 @@ func (r Request) by(a space.Answer) string {
 // gatewayProxy is the first proxy of who comes through a gateway.
 const gatewayProxy = "the gateway's proxy"
 
-// first is the request's first proxy in words.
-func (r Request) first(plain bool) string {
-	switch {
-	case r.atGateway():
+// firstAt is a request's first proxy in words.
+func firstAt(door hop.Door) string {
+	switch door {
+	case hop.Gateway:
 		return gatewayProxy
-	case plain:
+	case hop.Inbound:
 		return "the callee's proxy"
+	case hop.Outbound:
 	}
 	return "the caller's own proxy"
 }
