@@ -93,9 +93,9 @@ func (l *linker) attachHost(p, owner *pkg, g *model.Gateway, e intent.Entry) {
 	if len(entries) == 0 {
 		l.add(diag.New(diag.CodeOneOf, e.Node.Pos(), "host %q has no route", name).WithFix("add: route: default: to: <service>: 100"))
 	}
-	around := e.Node // of a host that the package adds itself, else the owner's
+	around := hostOf(p, e.Node) // that the package adds itself, else the owner's
 	if isOwners {
-		around = owner.node.Field("gateway").Field(g.Name).Field("host").Field(name)
+		around = hostOf(owner, owner.node.Field("gateway").Field(g.Name).Field("host").Field(name))
 	}
 	for _, re := range l.lasting(entries) {
 		r := l.attachedRoute(p, owner, g, name, around, word, re)
@@ -158,7 +158,7 @@ func (l *linker) wanted(n intent.Node) []model.Path {
 	return slices.Compact(out)
 }
 
-func (l *linker) attachedRoute(p, owner *pkg, g *model.Gateway, host string, around intent.Node, word model.DelegatedHost, e intent.Entry) model.Route {
+func (l *linker) attachedRoute(p, owner *pkg, g *model.Gateway, host string, around carrier, word model.DelegatedHost, e intent.Entry) model.Route {
 	name := model.AttachedName(p.dir, e.Name)
 	path := model.GatewayRoutePath(g.ID, host, name)
 	if first, ok := l.pos.At(path); ok {
@@ -177,9 +177,9 @@ func (l *linker) attachedRoute(p, owner *pkg, g *model.Gateway, host string, aro
 	l.attachedInside(p, owner, path, r, word, e.Node)
 	l.attachedOwn(p, r, e.Node)
 	for _, rule := range l.rules {
-		if f := e.Node.Field(rule.Field); rule.Holds && f.Exists() && around.Has(rule.Field) {
+		if f := e.Node.Field(rule.Field); rule.Holds && f.Exists() && around.node.Has(rule.Field) {
 			l.add(diag.New(diag.CodeNotDelegated, f.Pos(), "attached route %q has `%s`, of which the host's owner has decided", e.Name, rule.Field).
-				WithRelated(around.Field(rule.Field).Pos(), "decided here").WithFix("delete it, or ask %s for another host", owner))
+				WithRelated(around.node.Field(rule.Field).Pos(), "decided here").WithFix("delete it, or ask %s for another host", owner))
 		}
 	}
 	return r

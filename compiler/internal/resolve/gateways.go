@@ -87,12 +87,12 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 	h.Denies, h.ShadowDenies = l.deniesOf(path, e.Node, func(e intent.Entry) model.Deny { return l.gatewayDeny(p, e) })
 	entries := e.Node.Field("route").Fields()
 	for _, re := range l.lasting(entries) {
-		r := l.gatewayRoute(p, g, h.Name, re, e.Node, model.GatewayRoutePath(g.ID, h.Name, re.Name))
+		r := l.gatewayRoute(p, g, h.Name, re, hostOf(p, e.Node), model.GatewayRoutePath(g.ID, h.Name, re.Name))
 		at := model.GatewayRoutePath(g.ID, h.Name, re.Name)
 		r.To, r.Canary = l.serviceTargets(p, re.Node, r, at), l.canary(re.Node)
 		l.place(at, re.Node.Pos())
 		h.Routes = append(h.Routes, r)
-		if c, ok := l.visitorsCohort(p, g, h.Name, re, e.Node, r); ok {
+		if c, ok := l.visitorsCohort(p, g, h.Name, re, hostOf(p, e.Node), r); ok {
 			h.Routes = append(h.Routes, c)
 		}
 	}
@@ -103,14 +103,14 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 }
 
 // visitorsCohort is the route of the cohort of a canary at a gateway, if it has one.
-func (l *linker) visitorsCohort(p *pkg, g *model.Gateway, host string, e intent.Entry, around intent.Node, r model.Route) (model.Route, bool) {
+func (l *linker) visitorsCohort(p *pkg, g *model.Gateway, host string, e intent.Entry, around carrier, r model.Route) (model.Route, bool) {
 	match, at, ok := l.cohort(p, e.Node, r, true)
 	if !ok {
 		return model.Route{}, false
 	}
 	c := model.Route{Name: model.CohortName(r.Name), Priority: r.Priority, Package: r.Package, Owner: r.Owner, Match: match}
 	path := model.GatewayRoutePath(g.ID, host, c.Name)
-	c.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Host: host, plain: l.takesPlain(around), Match: match, Rest: restOf(e.Node), destination: e.Node.Field("destination"), l: l, pkg: p, self: g.ID}, path)
+	c.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Host: host, plain: l.takesPlain(around.node), Match: match, Rest: restOf(e.Node), destination: e.Node.Field("destination"), l: l, pkg: p, self: g.ID}, path)
 	candidate := e.Node.Field("canary").Field("candidate")
 	problems := len(l.diags)
 	to, ok := l.destined(p, e.Node, intent.Entry{Name: candidate.Str(), Node: candidate})

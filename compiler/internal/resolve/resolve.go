@@ -276,7 +276,7 @@ func (l *linker) fit(set trait.Set, cs []carrier, x *Place) {
 		}
 		x.At = c.on
 		if v, ok := set.Lookup(r.Name); ok && r.fieldOf(c, x).Exists() && (!r.Adds || !c.around) {
-			r.Fits(v, set, r.fieldOf(c, x), x)
+			r.Fits(v, set, r.fieldOf(c, x), c.said(x))
 		}
 	}
 }
@@ -332,7 +332,7 @@ func (l *linker) read(r Rule, c carrier, x *Place, path string) trait.Value {
 	}
 	x.At = c.on
 	l.portOfBytes(r, f, x)
-	return r.Read(f, x)
+	return r.Read(f, c.said(x))
 }
 
 // portOfBytes refuses what a port says of requests that has none.

@@ -152,9 +152,9 @@ func (l *linker) route(p *pkg, e intent.Entry, path string, gateway bool) model.
 }
 
 // gatewayRoute reads a gateway's route; around is its host, of that name.
-func (l *linker) gatewayRoute(p *pkg, g *model.Gateway, host string, e intent.Entry, around intent.Node, path string) model.Route {
+func (l *linker) gatewayRoute(p *pkg, g *model.Gateway, host string, e intent.Entry, around carrier, path string) model.Route {
 	r := l.route(p, e, path, true)
-	r.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Host: host, plain: l.takesPlain(around), Match: r.Match, Rest: restOf(e.Node), destination: e.Node.Field("destination"), l: l, pkg: p, self: g.ID}, path)
+	r.Traits = l.traits(gatewayRoute(e.Node, around), &Place{Gateway: true, Host: host, plain: l.takesPlain(around.node), Match: r.Match, Rest: restOf(e.Node), destination: e.Node.Field("destination"), l: l, pkg: p, self: g.ID}, path)
 	return r
 }
 

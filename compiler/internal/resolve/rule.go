@@ -54,6 +54,9 @@ type carrier struct {
 	node intent.Node
 	// around says that it is not the object whose values are settled, but one around it.
 	around bool
+	// pkg is the package that says it, nil for the object's own. What it names is looked up there: who attaches a
+	// route to a host has no say in whom the host's owner asks.
+	pkg *pkg
 }
 
 // serviceRoute are the carriers of a service's route for requests to one of its ports; port
@@ -72,8 +75,22 @@ func toVersion(port, version, service intent.Node) []carrier {
 	return []carrier{{on: OnPort, node: port, around: true}, {on: OnVersion, node: version}, {on: OnService, node: service, around: true}}
 }
 
-func gatewayRoute(n, host intent.Node) []carrier {
-	return []carrier{{on: OnRoute, node: n}, {on: OnGatewayRoute, node: n}, {on: OnHost, node: host, around: true}}
+// gatewayRoute are the carriers of a route of a gateway's host.
+func gatewayRoute(n intent.Node, host carrier) []carrier {
+	return []carrier{{on: OnRoute, node: n}, {on: OnGatewayRoute, node: n}, host}
+}
+
+// hostOf is a host that a package declares, around its routes.
+func hostOf(p *pkg, n intent.Node) carrier { return carrier{on: OnHost, node: n, around: true, pkg: p} }
+
+// said is the place of what a carrier says.
+func (c carrier) said(x *Place) *Place {
+	if c.pkg == nil || c.pkg == x.pkg {
+		return x
+	}
+	there := *x
+	there.pkg = c.pkg
+	return &there
 }
 
 // wide reports whether a carrier is around all that a package has. What it says is for those
