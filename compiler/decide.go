@@ -149,6 +149,8 @@ type Answer struct {
 	NotCalled string `json:"not_called,omitempty"`
 	// image is what becomes of the request on its way, but for what single shares do.
 	image space.Image
+	// odd says that applications may refuse it, as the first proxy of a mesh would.
+	odd bool
 }
 
 // Arrival is where a request has got to.
@@ -201,10 +203,16 @@ func wordsOfProxy(which string, status int, why string) string {
 	return fmt.Sprintf("answered by %s: %d, %s", which, status, why)
 }
 
+// badRequest is what an application says to what HTTP/1 cannot carry.
+const badRequest = 400
+
 // MayAnswer are the statuses of answers that some of such requests get and others do
 // not. What the others get may have the same one.
 func (a Answer) MayAnswer() []int {
 	var out []int
+	if a.odd {
+		out = append(out, badRequest)
+	}
 	for _, p := range a.Outcome.Partly {
 		if p.Ends() {
 			break
@@ -314,8 +322,8 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	switch {
 	case eval.Closed(scope, from):
 		ans = eval.Decide(scope, q)
-	case answered && sent.Door == hop.Inbound && got.Unrouted():
-		ans = eval.Pathless(scope, q, ans)
+	case answered && sent.Door == hop.Inbound && got.Unrouted() && q.Method == "CONNECT":
+		ans = eval.Unasked(scope)
 	case answered:
 	case !found:
 		ans = eval.UnknownHost()
@@ -324,7 +332,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	}
 	ans, within := r.paced(ans, q, tcp)
 	out := Answer{Bounds: within, Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: firstAt(sent.Door), Scheme: got.Scheme, Authority: got.Authority, Personal: p.personal(ans)}
-	out.By, out.image = by(ans, sent.Door), ans.Image
+	out.By, out.image, out.odd = by(ans, sent.Door), ans.Image, got.Odd
 	out.close(ans.Handshake, tcp)
 	if got.Client.IsValid() {
 		out.Client = got.Client.String()

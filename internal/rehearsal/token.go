@@ -92,7 +92,8 @@ func (i Issuers) claims(of compiler.Provider, u compiler.User, now time.Time) ma
 			out[name] = texts[0]
 		}
 	}
-	if u.Token == compiler.BadToken {
+	// A key or a password is right or wrong: it is for nobody else.
+	if u.Token == compiler.BadToken || of.Credentials != nil && u.Token == compiler.OtherAudience {
 		out["exp"] = now.Add(-life).Unix()
 	}
 	return out

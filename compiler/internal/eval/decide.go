@@ -35,14 +35,10 @@ func answerOf(r space.Rule, q space.Request) space.Answer {
 	return upgraded(r, q)
 }
 
-// Pathless is what becomes of a request without a path, such as CONNECT, at the callee's proxy: access is asked
-// before a route is looked for, which answers otherwise.
-func Pathless(d space.Decision, q space.Request, otherwise space.Answer) space.Answer {
-	q.Path, q.Query = "", ""
-	if a := Decide(d, q); a.Outcome.Verdict == space.Denied {
-		return a
-	}
-	return otherwise
+// Unasked is what the callee's proxy says to who has none and asks what no route takes, such as CONNECT: access stands
+// at routes, and without one nobody is let in.
+func Unasked(d space.Decision) space.Answer {
+	return space.Answer{Outcome: space.Refused(), From: d.Plain[len(d.Plain)-1].From, Inside: true}
 }
 
 // Closed reports whether the handshake ends every connection of the caller, whatever it asks.

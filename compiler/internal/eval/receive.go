@@ -63,6 +63,8 @@ type Received struct {
 	Client netip.Addr
 	// Answer is the proxy's own if it does not take the request, else nil.
 	Answer *space.Answer
+	// Odd says that a workload's proxy passes on what the first proxy of a mesh would refuse. Applications may.
+	Odd bool
 }
 
 // Receive reads a request as Envoy 1.40 does at one of our doors: its codec, its connection
@@ -87,8 +89,10 @@ func Receive(s Sent) Received {
 	if s.Door == hop.Gateway {
 		out.Request.Scheme, out.Client = out.Scheme, in.client()
 	}
-	if problem == nil && s.Door != hop.Inbound { // where no host begins with them
-		problem = in.routes()
+	if problem == nil {
+		if problem = in.routes(); s.Door == hop.Inbound { // no host there begins with them
+			out.Odd, problem = problem != nil, nil
+		}
 	}
 	if problem != nil {
 		out.Request.Path, _, _ = strings.Cut(in.target, "?")
