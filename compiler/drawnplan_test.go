@@ -260,7 +260,7 @@ func (j drawnJudge) calls(kind string, sb, sa *drawnService, port string, qs []a
 	for _, q := range qs {
 		everB, everA := j.b.called(j.T, sb, port, q, nil, asker{}), j.a.called(j.T, sa, port, q, nil, asker{})
 		asks := j.b.users(j.T, nearest("users", sb.words)) != j.a.users(j.T, nearest("users", sa.words))
-		j.told(lines, q, false, around || asks || everB.written != everA.written || everB.verdict != everA.verdict, sb.id+":"+port, "whoever calls it")
+		whoever, some := q, around || asks || everB.written != everA.written || everB.verdict != everA.verdict
 		for _, c := range askers(j.b, j.a) {
 			if c[0].account == "" || kind == "external" && !j.calling(c[0], sb.id) {
 				continue
@@ -275,6 +275,7 @@ func (j drawnJudge) calls(kind string, sb, sa *drawnService, port string, qs []a
 			ownB, ownA := j.b.called(j.T, sb, port, was, saysB, c[0]), j.a.called(j.T, sa, port, is, saysA, c[1])
 			fb, fa := j.b.whole(j.T, sb, port, c[0], ownB), j.a.whole(j.T, sa, port, c[1], ownA)
 			may := around || fb.written != fa.written || ownB.verdict != ownA.verdict
+			some = some || may // of shares that are refused for all who call, a line says so of whoever calls
 			access := fb.led == fa.led && slices.Equal(fb.doors, fa.doors) && !fb.unknown && !fa.unknown && fb.verdict != fa.verdict && forwardOrDenied(fb.verdict) && forwardOrDenied(fa.verdict) && ownB.arrived.path == ownA.arrived.path
 			must := fb.key() != fa.key() && !access && !(fb.verdict == "denied" && fa.verdict == "denied")
 			what := fmt.Sprintf("%+v: %s → %s", c, fb.key(), fa.key())
@@ -284,6 +285,7 @@ func (j drawnJudge) calls(kind string, sb, sa *drawnService, port string, qs []a
 				j.wrong("%+v to %s gets through no longer and no line is narrowing: %s", q, sb.id, what)
 			}
 		}
+		j.told(lines, whoever, false, some, sb.id+":"+port, "whoever calls it")
 	}
 }
 

@@ -100,6 +100,10 @@ func often(field string) int {
 		return 50
 	case "users": // so that others can ask who it is
 		return 35
+	case "outlier": // without which there is no locality
+		return 45
+	case "locality", "workload": // which are refused more often than not
+		return 12
 	}
 	return 22
 }
