@@ -129,7 +129,8 @@ func features() []row {
 		{pkg: in + "feature/catalog", may: append(slices.Clone(cell), in+"feature", in+"feature/..."), pure: true},
 		{pkg: in + "feature/lua", may: append(slices.Clone(cell), in+"feature", envoyProtos, "github.com/yuin/gopher-lua", "github.com/yuin/gopher-lua/parse"), pure: true}, // reads the scripts of intent
 		{pkg: in + "feature/users", may: append(slices.Clone(cell), in+"feature", "internal/certref", envoyProtos, protobuf), pure: true},                                   // says what agents are asked
-		{pkg: in + "feature/...", may: append(slices.Clone(cell), in+"feature", envoyProtos, otlpProtos, protobuf), pure: true},
+		{pkg: in + "feature/telemetry", may: append(slices.Clone(cell), in+"feature", envoyProtos, xdsProtos, otlpProtos, protobuf), pure: true},
+		{pkg: in + "feature/...", may: append(slices.Clone(cell), in+"feature", envoyProtos, protobuf), pure: true},
 	}
 }
 
