@@ -102,7 +102,7 @@ func often(field string) int {
 		return 35
 	case "outlier": // without which there is no locality
 		return 45
-	case "locality", "workload": // which are refused more often than not
+	case "locality", "sticky", "workload": // which are refused more often than not
 		return 12
 	}
 	return 22
