@@ -38,9 +38,13 @@ func wanted(rules []resolve.Rule) map[carries]bool {
 	out := map[carries]bool{}
 	for _, r := range rules {
 		for _, on := range r.On {
-			out[carries{r.Field, string(on)}] = true
+			if r.Within == "" || on != resolve.OnRoute { // else it is a field of a word that is drawn
+				out[carries{r.Field, string(on)}] = true
+			}
 		}
 	}
+	// Externals of a mesh that is rehearsed are at written addresses, of which nobody says in which zone they are.
+	delete(out, carries{"locality", string(resolve.OnExternal)})
 	return out
 }
 

@@ -17,7 +17,7 @@ import (
 // there is and who sends to whom, and have to fit together. All other fields are drawn.
 func byHand() map[string][]string {
 	return map[string][]string{
-		"#Mesh":          {"namespace", "owns", "delegate", "attach", "trustDomain", "environment", "targets", "service", "external", "certificate", "gateway", "rule", "exemption", "test", "never", "collector", "limiter", "authorizer", "default"},
+		"#Mesh":          {"namespace", "owns", "delegate", "attach", "trustDomain", "environment", "targets", "service", "external", "certificate", "gateway", "rule", "exemption", "test", "never", "collector", "limiter", "authorizer", "default", "workload"},
 		"#Service":       {"port", "version", "serviceAccount", "selector", "endpoints", "addresses", "calls", "route"},
 		"#Version":       {"labels", "serviceAccount", "port", "endpoints", "calls"},
 		"#ServicePort":   {"number", "protocol", "main"},
@@ -63,8 +63,11 @@ func answering() []string {
 
 // entries is how many entries of a map of structs are drawn at an object, a line each.
 func entries(r *rand.Rand, field string) int {
-	if field == "grant" {
+	switch field {
+	case "grant":
 		return 1 + r.IntN(4)
+	case "deny":
+		return 1 + r.IntN(3)
 	}
 	return r.IntN(3)
 }
@@ -97,7 +100,7 @@ func often(field string) int {
 	case "jwt": // is there for others
 		return 100
 	case "deny": // has most to say
-		return 50
+		return 60
 	case "users": // so that others can ask who it is
 		return 35
 	case "outlier": // without which there is no locality

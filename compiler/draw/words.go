@@ -93,6 +93,7 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#ProcessPart":                 {`"requestHeaders"`}, // a stream has no end for which to wait, and nobody looks
 		"#ProcessHeaders:#ClaimHeader": {"x-seen"},
 		"#Lua.code":                    scripts(),
+		"#Keys.file":                   {"keys.json"},
 		"#Lua.file":                    {"script.lua"},
 		"#Respond.file":                {"page.html"},
 		"#LuaHeaders:#ClaimHeader":     {"x-lua"}, // nothing else speaks of what nobody knows
