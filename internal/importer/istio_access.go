@@ -3,6 +3,7 @@ package importer
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -38,12 +39,47 @@ func (i *istio) meets(a aim, s *service) (all, none bool) {
 	return i.selects(a.selector, s)
 }
 
-// meetsEdge reports whether a policy is about a gateway's proxies, as far as the objects say it.
+// meetsEdge reports whether a policy is about a gateway's proxies: also where it may be, since the
+// objects do not say their labels.
 func (i *istio) meetsEdge(a aim, e *edge) bool {
-	if len(a.selector) > 0 {
-		return len(e.selector) > 0 && (fits(a.selector, e.selector) || fits(e.selector, a.selector))
+	if len(e.workloads) > 0 {
+		return slices.ContainsFunc(e.workloads, func(w *workload) bool {
+			return (a.o.ns == istioRoot || a.o.ns == w.o.ns) && fits(a.selector, w.labels)
+		})
 	}
-	return a.o.ns == istioRoot || slices.ContainsFunc(e.accounts, func(id string) bool { return strings.HasPrefix(id, a.o.ns+"/") })
+	named := len(e.selector) > 0 && len(a.selector) > 0 && (fits(a.selector, e.selector) || fits(e.selector, a.selector))
+	if named || a.o.ns != istioRoot && a.o.ns != e.ns {
+		return named
+	}
+	known := maps.Clone(e.selector)
+	for _, s := range i.services {
+		switch {
+		case s.o.ns != e.ns:
+		case len(e.selector) > 0 && fits(e.selector, s.selector): // the Service of the proxies
+			maps.Copy(known, s.selector)
+		case len(a.selector) > 0 && maps.Equal(s.selector, a.selector): // these are another Service's workloads
+			return false
+		}
+	}
+	if e.conventional {
+		known["app"] = cmp.Or(known["app"], "istio-ingressgateway")
+	}
+	for key, value := range a.selector {
+		if has, there := known[key]; there && has != value {
+			return false
+		}
+	}
+	return true
+}
+
+// refuseEdge drops the hosts of a gateway about whose proxies a policy is.
+func (i *istio) refuseEdge(a aim, e *edge) {
+	e.why = a.o.String() + " is about visitors at its proxies, which is not translated"
+	if !i.told[e.why] {
+		i.told[e.why] = true
+		a.o.top().lacks(diag.CodeImportValue, "is about visitors at the proxies of %s, or may be, since the objects do not say their labels: no host there is written", e.o).
+			fix("write `deny` on the gateway by hand; import the Deployment of its proxies, if the policy is about others")
+	}
 }
 
 // peer is a PeerAuthentication.
@@ -605,8 +641,7 @@ func (i *istio) accesses() {
 	for _, e := range i.edges {
 		for _, p := range i.policies {
 			if p.action != "AUDIT" && i.meetsEdge(p.aim, e) {
-				e.why = p.o.String() + " is about visitors at its proxies, which is not translated"
-				p.o.broken = true
+				i.refuseEdge(p.aim, e)
 			}
 		}
 	}

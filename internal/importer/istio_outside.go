@@ -288,8 +288,7 @@ func (i *istio) signIn() {
 		}
 		for _, e := range i.edges {
 			if i.meetsEdge(p.aim, e) {
-				e.why = p.o.String() + " is about visitors at its proxies, which is not translated"
-				p.o.broken = true
+				i.refuseEdge(p.aim, e)
 			}
 		}
 	}

@@ -328,6 +328,10 @@ type edge struct {
 	neighbours map[string]bool
 	// accounts are those of its proxies, as "namespace/name", where the objects say them.
 	accounts []string
+	// workloads are its proxies, those that the objects say; conventional says that they are taken to
+	// be those that Istio installs.
+	workloads    []*workload
+	conventional bool
 	// why is set where something decides about its visitors that is not translated.
 	why string
 }
@@ -401,12 +405,17 @@ func (i *istio) edge(o *object) {
 func (i *istio) run(e *edge) {
 	e.ns, e.name = e.o.ns, e.o.name_
 	for _, w := range i.workloads {
-		if id := w.o.ns + "/" + w.account; len(e.selector) > 0 && fits(e.selector, w.labels) && !slices.Contains(e.accounts, id) {
+		if len(e.selector) == 0 || !fits(e.selector, w.labels) {
+			continue
+		}
+		e.workloads = append(e.workloads, w)
+		if id := w.o.ns + "/" + w.account; !slices.Contains(e.accounts, id) {
 			e.accounts = append(e.accounts, id)
 		}
 	}
 	top := e.o.top()
 	if e.selector["istio"] == "ingressgateway" && len(e.accounts) == 0 {
+		e.conventional = true
 		e.accounts = []string{istioRoot + "/istio-ingressgateway-service-account"}
 		top.note(diag.Warning, diag.CodeImportDefault, "is run by proxies that are not among the objects: taken to be those that Istio installs, with the account %q", e.accounts[0]).fix("import their Deployment, if they are others")
 	}
