@@ -32,7 +32,7 @@ type Answer struct{ Owner, Reason, Until string }
 // the workloads behind them. check is asked until the intent compiles: what it refuses is left
 // out, and told.
 func Istio(in []Input, answer Answer, check Check) (Result, error) {
-	i := &istio{world: &world{language: schemas.LanguageVersion}, answer: answer, cuts: map[string]bool{}, told: map[string]bool{}, of: map[*service]*serving{}}
+	i := &istio{world: &world{language: schemas.LanguageVersion, certificates: map[string]map[string]string{}}, answer: answer, cuts: map[string]bool{}, told: map[string]bool{}, given: map[string]*names{}, of: map[*service]*serving{}}
 	objects := read(in, &i.findings)
 	for _, o := range objects {
 		o.head()
@@ -74,8 +74,10 @@ type istio struct {
 	sidecars []*sidecar
 	// cuts are parts of the intent that do not compile, by file and path.
 	cuts map[string]bool
-	// told are warnings of what is written, which is written several times.
+	// told are findings about what several are made of.
 	told map[string]bool
+	// given are the names of externals, certificates and issuers, by what they are and the namespace.
+	given map[string]*names
 	// pages are those that were written last, by their paths.
 	pages map[string]*tree
 }
@@ -317,6 +319,15 @@ func (i *istio) alive() int {
 	return n - len(i.cuts)
 }
 
+// giving gives names to things of one kind in a namespace.
+func (i *istio) giving(what, ns string) *names {
+	key := what + " " + ns
+	if i.given[key] == nil {
+		i.given[key] = &names{}
+	}
+	return i.given[key]
+}
+
 // page is the tree of a namespace.
 func (i *istio) page(ns string) *tree {
 	if i.pages[ns] == nil {
@@ -328,6 +339,7 @@ func (i *istio) page(ns string) *tree {
 // files are the intent of all that is not dropped.
 func (i *istio) files() ([]File, error) {
 	i.pages = map[string]*tree{}
+	i.clashes()
 	for _, e := range i.edges {
 		i.edgeTree(e)
 	}
@@ -368,6 +380,24 @@ func (i *istio) files() ([]File, error) {
 		return nil, err
 	}
 	return i.written(root, i.pages)
+}
+
+// clashes drops what was to have two values of one word.
+func (i *istio) clashes() {
+	for _, s := range i.services {
+		if !s.dropped {
+			if path := i.serviceTree(i.of[s]).clashing(); path != "" {
+				i.dropService(s, s.o.top().at(), "`"+path+"` was to have two values", "write it once in what is said of the Service")
+			}
+		}
+	}
+	for _, x := range i.outside {
+		if path := x.out.clashing(); path != "" && !x.dropped {
+			x.dropped, x.o.broken = true, true
+			i.findings = append(i.findings, diag.New(diag.CodeImportWhole, x.at.at(), "%s is not written: `%s` was to have two values", x.o, path).WithFix("write it once"))
+		}
+	}
+	i.depend()
 }
 
 // root is the root package: what Istio does where nothing is written is said once, for all.
@@ -514,15 +544,18 @@ func (t *tree) cut(path []string) {
 	}
 }
 
-// tidy takes out words below which nothing is left.
+// tidy takes out words below which nothing is left: kinds of things, and what things grant and call.
 func (t *tree) tidy() {
-	t.fields = slices.DeleteFunc(t.fields, func(f field) bool {
-		if f.sub == nil {
-			return false
+	for _, kind := range t.fields {
+		for _, thing := range kind.sub.fields {
+			if thing.sub != nil {
+				thing.sub.fields = slices.DeleteFunc(thing.sub.fields, func(f field) bool {
+					return f.sub != nil && f.sub.empty() && slices.Contains([]string{"grant", "calls"}, f.name)
+				})
+			}
 		}
-		f.sub.tidy()
-		return len(f.sub.fields) == 0 && slices.Contains([]string{"grant", "calls", "service", "gateway", "external", "jwt"}, f.name)
-	})
+	}
+	t.fields = slices.DeleteFunc(t.fields, func(f field) bool { return f.sub.empty() })
 }
 
 // origin is what says the innermost field of a path of which that is known.

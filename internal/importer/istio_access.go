@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"meshc.dev/meshc/internal/diag"
 )
@@ -85,16 +86,17 @@ func (i *istio) refuseEdge(a aim, e *edge) {
 // peer is a PeerAuthentication.
 type peer struct {
 	aim
-	mode  node
-	ports map[int]node
-	told  bool
+	mode    node
+	ports   map[int]node
+	created time.Time
 }
 
 func (i *istio) peerAuthentication(o *object) {
 	spec := o.top().field("spec")
-	p := &peer{aim: aimed(o, spec.field("selector")), mode: spec.down("mtls", "mode"), ports: map[int]node{}}
+	p := &peer{aim: aimed(o, spec.field("selector")), mode: spec.down("mtls", "mode"), ports: map[int]node{}, created: created(o)}
 	p.mode.text()
-	for _, e := range spec.field("portLevelMtls").entries() {
+	per := spec.field("portLevelMtls")
+	for _, e := range per.entries() {
 		number, err := strconv.Atoi(e.name)
 		if err != nil {
 			e.refuse(diag.CodeImportValue, "is no number of a port").fix("write the number at which the workload listens")
@@ -103,69 +105,109 @@ func (i *istio) peerAuthentication(o *object) {
 		p.ports[number] = e.field("mode")
 		p.ports[number].text()
 	}
+	switch {
+	case len(p.selector) == 0 && per.there():
+		per.note(diag.Warning, diag.CodeImportLeft, "means nothing to Istio without a selector").fix("take it out, or write it in a policy with a selector")
+		p.ports = nil
+	case len(p.selector) > 0 && o.ns == istioRoot:
+		o.top().note(diag.Warning, diag.CodeImportLeft, "means nothing to Istio: a policy of the root namespace has no selector").fix("take it out, or write it in the namespace of the workloads")
+		return
+	}
 	i.peers = append(i.peers, p)
 }
 
+// unset reports whether a mode leaves it to what is more general.
+func unset(mode node) bool { return !mode.there() || mode.raw() == "UNSET" }
+
 // modes says what kinds of connections each Service takes: the mode of its workloads, else that
-// of its namespace, else that of the root namespace, else both.
+// of its namespace, else that of the root namespace, else both; and at each of these the oldest
+// policy alone.
 func (i *istio) modes() {
 	for _, s := range i.services {
-		of, best := i.of[s], 0
-		var by *peer
+		var levels [3][]*peer
 		for _, p := range i.peers {
 			all, none := i.meets(p.aim, s)
-			rank := 1
-			if p.o.ns == s.o.ns {
-				rank = 2
-			}
-			if len(p.selector) > 0 {
-				rank = 3
-			}
+			level := 0
 			switch {
-			case none || rank < best:
-			case !all:
+			case len(p.selector) > 0:
+				level = 2
+			case p.o.ns != istioRoot:
+				level = 1
+			}
+			if !none && !all {
 				i.dropService(s, p.o.top().at(), p.o.String()+" is about some of its workloads, or about which ones the objects do not say", "select all workloads of the Service, or import them")
-			case p.mode.there() && p.mode.raw() != "UNSET" || len(p.ports) > 0:
-				best, by = rank, p
+			} else if !none {
+				levels[level] = append(levels[level], p)
 			}
 		}
-		i.mode(of, by)
+		var mode node
+		var ports map[int]node
+		for _, of := range levels {
+			by := i.oldest(s, of)
+			if by == nil {
+				continue
+			}
+			if ports = by.ports; !unset(by.mode) {
+				mode = by.mode
+			}
+		}
+		i.mode(i.of[s], mode, ports)
 	}
 }
 
-func (i *istio) mode(of *serving, by *peer) {
-	if by == nil {
+// oldest is the policy that counts among some of one level, nil if there are none.
+func (i *istio) oldest(s *service, all []*peer) *peer {
+	if len(all) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(all, func(a, b *peer) int { return a.created.Compare(b.created) })
+	if len(all) > 1 && (all[0].created.IsZero() || all[0].created.Equal(all[1].created)) {
+		i.dropService(s, all[1].o.top().at(), fmt.Sprintf("%s and %s are both about it, and Istio takes the older one alone, but which that is their creationTimestamp does not say", all[0].o, all[1].o), "import them as the API server has them, or write one")
+		return all[0]
+	}
+	for _, p := range all[1:] {
+		if told := p.o.id() + " is younger"; !i.told[told] {
+			i.told[told] = true
+			p.o.top().note(diag.Warning, diag.CodeImportLeft, "means nothing to Istio beside the older %s", all[0].o).fix("take it out")
+		}
+	}
+	return all[0]
+}
+
+func (i *istio) mode(of *serving, mode node, ports map[int]node) {
+	if unset(mode) {
 		if i.answer.Owner != "" {
 			of.mtls = "permissive"
 		}
-		of.o.top().note(diag.Warning, diag.CodeImportDefault, "has no PeerAuthentication, and Istio takes plaintext beside mTLS then: written as %q", cmp.Or(of.mtls, "strict")).
+		of.o.top().note(diag.Warning, diag.CodeImportDefault, "has no PeerAuthentication with a mode, and Istio takes plaintext beside mTLS then: written as %q", cmp.Or(of.mtls, "strict")).
 			fix("import it; or give --owner, --reason and --until for plaintext")
-		return
-	}
-	words := map[string]string{"PERMISSIVE": "permissive", "DISABLE": "disable", "STRICT": "strict"}
-	excepted := func(n node) string {
-		word := words[n.raw()]
-		if word == "strict" || word == "" || i.answer.Owner != "" {
-			return word
-		}
-		if !by.told {
-			n.lacks(diag.CodeImportAnswer, "is %s, which intent has for a time only, with somebody who answers for it: written as strict", n.raw()).fix("give --owner, --reason and --until; or write STRICT")
-		}
-		return "strict"
-	}
-	if m := excepted(by.mode); m != "strict" {
+	} else if m := i.excepted(mode); m != "strict" {
 		of.mtls = m
 	}
 	for _, p := range of.ports {
-		if n, there := by.ports[p.target]; there {
-			if m := excepted(n); m != cmp.Or(of.mtls, "strict") && m != "strict" {
-				of.portMTLS[p.name] = m
-			} else if m == "strict" && of.mtls != "" {
-				i.dropService(of.service, n.at(), "a port of it is stricter than the Service, which needs no exception", "write the mode of each port by hand")
-			}
+		n, there := ports[p.target]
+		if !there || unset(n) {
+			continue
+		}
+		if m := i.excepted(n); m != cmp.Or(of.mtls, "strict") && m != "strict" {
+			of.portMTLS[p.name] = m
+		} else if m == "strict" && of.mtls != "" {
+			i.dropService(of.service, n.at(), "a port of it is stricter than the Service, which needs no exception", "write the mode of each port by hand")
 		}
 	}
-	by.told = true
+}
+
+// excepted is a mode that is written: one that is not strict needs somebody who answers for it.
+func (i *istio) excepted(n node) string {
+	word := map[string]string{"PERMISSIVE": "permissive", "DISABLE": "disable", "STRICT": "strict"}[n.raw()]
+	if word == "strict" || word != "" && i.answer.Owner != "" {
+		return word
+	}
+	if told := n.at().String() + " is an exception"; !i.told[told] {
+		i.told[told] = true
+		n.lacks(diag.CodeImportAnswer, "is %s, which intent has for a time only, with somebody who answers for it: written as strict", n.raw()).fix("give --owner, --reason and --until; or write STRICT")
+	}
+	return "strict"
 }
 
 // policy is an AuthorizationPolicy.
@@ -184,15 +226,15 @@ type access struct {
 
 // who are callers: one is enough.
 type who struct {
-	services   []*service
-	edges      []*edge
+	// ids are accounts, "namespace/name"; accounts are patterns of them.
+	ids        []string
 	accounts   []string
 	namespaces []string
 	mesh       bool
 }
 
 func (w who) none() bool {
-	return len(w.services)+len(w.edges)+len(w.accounts)+len(w.namespaces) == 0 && !w.mesh
+	return len(w.ids)+len(w.accounts)+len(w.namespaces) == 0 && !w.mesh
 }
 
 // accessRule is one of alternatives: all of it has to hold.
@@ -203,15 +245,16 @@ type accessRule struct {
 	not   who
 	what  *tree // beside callers, ports and users
 	other *tree // what must not be
-	// user is asked of end users, nil for nothing; userNot must not be.
-	user, userNot *tree
-	issuer        string
-	ports         []int
+	// user is asked of end users, nil for nothing; userNot must not be. By whom each is signed in
+	// stands beside it, "" for anybody.
+	user, userNot     *tree
+	issuer, issuerNot string
+	// principal says that user has a condition on who it is.
+	principal bool
+	ports     []int
 	// http says that it asks for something of HTTP.
 	http bool
-	// denies says that it refuses.
-	denies bool
-	bad    bool
+	bad  bool
 }
 
 func (r *accessRule) lacks(n node, format string, args ...any) told {
@@ -256,7 +299,7 @@ func (i *istio) accessRules(p *policy, list node) {
 		}
 		for _, f := range froms {
 			for _, t := range tos {
-				r := &accessRule{at: n, what: &tree{}, other: &tree{}, denies: p.action == "DENY"}
+				r := &accessRule{at: n, what: &tree{}, other: &tree{}}
 				i.source(r, f.field("source"))
 				operation(r, t.field("operation"))
 				for _, c := range n.field("when").items() {
@@ -303,12 +346,7 @@ func (i *istio) source(r *accessRule, n node) {
 	r.list(r.other, "sources", n.field("notIpBlocks"), ipRange)
 	r.list(r.what, "clients", n.field("remoteIpBlocks"), ipRange)
 	r.list(r.other, "clients", n.field("notRemoteIpBlocks"), ipRange)
-	if x := n.field("requestPrincipals"); x.there() {
-		r.user = r.signedIn(x)
-	}
-	if x := n.field("notRequestPrincipals"); x.there() {
-		r.userNot = r.signedIn(x)
-	}
+	r.principals(n.field("requestPrincipals"), n.field("notRequestPrincipals"))
 	for _, name := range []string{"trustDomains", "notTrustDomains"} {
 		if x := n.field(name); x.there() {
 			r.lacks(x, "asks for other trust domains").fix("write `identities`, where the language has them")
@@ -352,12 +390,14 @@ func (i *istio) principals(r *accessRule) func(*who, node) {
 			switch {
 			case m == nil || m[1] == "" && m[2] == "" || strings.HasPrefix(text, "*") && m[3] != "":
 				r.lacks(x, "is %q, which is no account of the mesh", text).fix("write it as %s/ns/NAMESPACE/sa/ACCOUNT", istioTrust)
+			case m[1] == "" && m[3] == "" && !strings.HasPrefix(text, "*"):
+				r.lacks(x, "is %q, which names no namespace and which nobody is", text).fix("write it as %s/ns/NAMESPACE/sa/ACCOUNT", istioTrust)
 			case m[3] != "":
 				into.accounts = append(into.accounts, m[1]+"/*")
 			case m[1] == "":
 				into.accounts = append(into.accounts, "*/"+m[2])
 			default:
-				i.addAccount(r, into, x, m[1]+"/"+m[2])
+				i.addAccount(into, x, m[1]+"/"+m[2])
 			}
 		}
 	}
@@ -374,29 +414,20 @@ func (i *istio) byAccount(r *accessRule) func(*who, node) {
 				r.lacks(x, "is %q, and each account is written out", x.raw()).fix("write them")
 				continue
 			}
-			i.addAccount(r, into, x, ns+"/"+name)
+			i.addAccount(into, x, ns+"/"+name)
 		}
 	}
 }
 
-// addAccount adds whoever has an account: Services and gateways by their names. Who has one that
-// no object has is no caller that intent knows: a grant goes without, all else is not written.
-func (i *istio) addAccount(r *accessRule, into *who, n node, id string) {
-	found := false
-	for _, s := range i.services {
-		if ns, a, _ := strings.Cut(id, "/"); s.o.ns == ns && slices.Contains(i.of[s].allAccounts(), a) {
-			into.services, found = append(into.services, s), true
-		}
-	}
-	for _, e := range i.edges {
-		if slices.Contains(e.accounts, id) {
-			into.edges, found = append(into.edges, e), true
-		}
-	}
-	if !found {
-		r.bad = r.bad || r.denies || into == &r.not
-		n.o.lost = true
-		n.note(diag.Error, diag.CodeImportMissing, "is account %q, which no workload among the objects has", id).fix("import its Deployment or Pod; of a gateway that runs elsewhere write `from: [\"gateway/NAME\"]` in the grant")
+// addAccount adds whoever has an account. One that no Service or gateway has is written by its
+// identity, since those who have it may call, or may not, all the same.
+func (i *istio) addAccount(into *who, n node, id string) {
+	into.ids = append(into.ids, id)
+	ns, account, _ := strings.Cut(id, "/")
+	has := func(s *service) bool { return s.o.ns == ns && slices.Contains(i.of[s].allAccounts(), account) }
+	if !slices.ContainsFunc(i.services, has) && !slices.ContainsFunc(i.edges, func(e *edge) bool { return slices.Contains(e.accounts, id) }) {
+		n.note(diag.Warning, diag.CodeImportMissing, "is account %q, which no Service or Gateway among the objects has: written is its identity", id).
+			fix("import its Service with the Deployment; of a gateway that runs elsewhere write `from: [\"gateway/NAME\"]`")
 	}
 }
 
@@ -414,30 +445,36 @@ func (i *istio) inNamespaces(r *accessRule) func(*who, node) {
 	}
 }
 
-// signedIn reads principals of requests, "ISSUER/SUBJECT".
-func (r *accessRule) signedIn(n node) *tree {
-	out := &tree{}
+// signedIn reads principals of requests, "ISSUER/SUBJECT": one of them is enough, so that * takes
+// everybody whom somebody signs in, and ISSUER/* everybody of an issuer.
+func (r *accessRule) signedIn(n node) (out *tree, issuer string) {
+	out = &tree{}
+	r.http = true
 	var subjects []string
+	any, whole := false, false
 	for _, x := range n.items() {
 		text := x.text()
 		if text == "*" {
+			any = true
 			continue
 		}
 		at := strings.LastIndex(text, "/")
-		if at < 0 || strings.HasPrefix(text, "*") || r.issuer != "" && r.issuer != text[:at] {
+		if at < 0 || strings.Contains(text[:at], "*") || issuer != "" && issuer != text[:at] || text[at+1:] != "*" && strings.Contains(text[at+1:], "*") {
 			r.lacks(x, "is %q, and one issuer is named with whom it signs in", text).fix("write ISSUER/SUBJECT, or ISSUER/*")
 			continue
 		}
-		r.issuer = text[:at]
-		if text[at+1:] != "*" {
+		issuer = text[:at]
+		if whole = whole || text[at+1:] == "*"; text[at+1:] != "*" {
 			subjects = append(subjects, text[at+1:])
 		}
 	}
-	if len(subjects) > 0 {
+	switch {
+	case any:
+		issuer = ""
+	case !whole && len(subjects) > 0:
 		out.add("subjects", quoteList(subjects))
 	}
-	r.http = true
-	return out
+	return out, issuer
 }
 
 // templated is a path with {*} for a segment.
@@ -514,6 +551,10 @@ func (i *istio) condition(r *accessRule, n node) {
 		return
 	}
 	name := strings.Trim(strings.ReplaceAll(m[2], "][", "."), "[]")
+	if m[1] == "request.auth.claims" && (strings.Contains(m[2], ".") || slices.Contains([]string{"scope", "permission"}, name)) {
+		r.lacks(n, "asks for %q, whose name has a dot, which in intent is a claim within another; or which Istio takes apart at its spaces", key.raw()).fix("write `user: PROVIDER: claims` by hand")
+		return
+	}
 	switch m[1] {
 	case "source.principal":
 		i.both(r, yes, no, i.principals(r))
@@ -534,7 +575,7 @@ func (i *istio) condition(r *accessRule, n node) {
 		r.header(r.what, strings.ToLower(name), yes)
 		r.header(r.other, strings.ToLower(name), no)
 	case "request.auth.principal":
-		r.principal(yes, no)
+		r.principals(yes, no)
 	case "request.auth.audiences", "request.auth.presenter", "request.auth.claims":
 		r.claim(strings.TrimPrefix(m[1], "request.auth."), name, yes, no)
 	default:
@@ -552,12 +593,16 @@ func (i *istio) both(r *accessRule, yes, no node, read func(*who, node)) {
 	}
 }
 
-func (r *accessRule) principal(yes, no node) {
-	if yes.there() && r.once(yes, r.user != nil) {
-		r.user = r.signedIn(yes)
+func (r *accessRule) principals(yes, no node) {
+	if yes.there() && r.once(yes, r.principal) {
+		asked, issuer := r.signedIn(yes)
+		if r.principal, r.issuer = true, issuer; r.user == nil {
+			r.user = &tree{}
+		}
+		r.user.join(asked)
 	}
 	if no.there() && r.once(no, r.userNot != nil) {
-		r.userNot = r.signedIn(no)
+		r.userNot, r.issuerNot = r.signedIn(no)
 	}
 }
 
@@ -583,7 +628,9 @@ func (r *accessRule) header(into *tree, name string, n node) {
 		r.lacks(n, "is %q, and a header is exact, begins with something, or is there", text).fix("write one of these")
 		return
 	}
-	into.child("headers").put(name, t)
+	if r.once(n, into.holds("headers", name)) {
+		into.child("headers").put(name, t)
+	}
 }
 
 func (r *accessRule) claim(kind, name string, yes, no node) {
@@ -602,12 +649,11 @@ func (r *accessRule) claim(kind, name string, yes, no node) {
 		r.lacks(yes, "has a *, and what tokens say is exact").fix("write the values out")
 		return
 	}
-	switch kind {
-	case "audiences":
-		r.user.add("audiences", quoteList(values))
-	case "presenter":
-		r.user.add("presenters", quoteList(values))
-	default:
+	word := map[string]string{"audiences": "audiences", "presenter": "presenters"}[kind]
+	switch {
+	case word != "" && r.once(yes, r.user.has(word)):
+		r.user.add(word, quoteList(values))
+	case word == "" && r.once(yes, r.user.holds("claims", name)):
 		r.user.child("claims").add(name, quoteList(values))
 	}
 }
@@ -722,9 +768,12 @@ func (i *istio) accessTree(s *serving, r *accessRule, grant bool) *tree {
 	}
 	i.whoTree(s, r.not, not)
 	not.join(r.other.copied())
-	for _, u := range []struct{ asked, into *tree }{{r.user, out}, {r.userNot, not}} {
+	for _, u := range []struct {
+		asked, into *tree
+		issuer      string
+	}{{r.user, out, r.issuer}, {r.userNot, not, r.issuerNot}} {
 		if u.asked != nil {
-			u.into.child("user").put(i.providerOf(s, r.issuer), u.asked.copied())
+			u.into.child("user").put(i.providerOf(s, u.issuer), u.asked.copied())
 		}
 	}
 	if len(not.fields) > 0 {
@@ -746,21 +795,22 @@ func (i *istio) everywhere(but string) []string {
 	return slices.DeleteFunc(sortedKeys(all), func(ns string) bool { return !all[ns] || ns == but })
 }
 
-// whoTree writes callers, those that are there.
+// whoTree writes callers. Who is not written is named by identity: a denial is about them as well.
 func (i *istio) whoTree(s *serving, w who, out *tree) {
-	var from []string
-	accounts := slices.Clone(w.accounts)
-	for _, x := range w.services {
-		if !x.dropped {
-			from = append(from, x.ref(s.o.ns))
+	words := map[string][]string{"accounts": slices.Clone(w.accounts)}
+	for _, id := range w.ids {
+		word, names := i.having(s, id)
+		words[word] = append(words[word], names...)
+	}
+	written := i.everywhere("")
+	for _, ns := range w.namespaces {
+		if slices.Contains(written, ns) {
+			words["namespaces"] = append(words["namespaces"], ns)
+		} else {
+			words["identities"] = append(words["identities"], "spiffe://"+istioTrust+"/ns/"+ns+"/sa/*")
 		}
 	}
-	for _, e := range w.edges {
-		if slices.ContainsFunc(e.hosts, func(h *edgeHost) bool { return !h.dropped }) {
-			from = append(from, "gateway/"+e.id())
-		}
-	}
-	for word, list := range map[string][]string{"from": from, "accounts": accounts, "namespaces": w.namespaces} {
+	for word, list := range words {
 		slices.Sort(list)
 		if list = slices.Compact(list); len(list) > 0 {
 			out.add(word, quoteList(list))
@@ -770,6 +820,31 @@ func (i *istio) whoTree(s *serving, w who, out *tree) {
 		out.add("mesh", "true")
 	}
 	slices.SortFunc(out.fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
+}
+
+// having is how those are named who have an account: by the names of Services and gateways that
+// have no other one, else by the account, or by its identity where none of them is written.
+func (i *istio) having(s *serving, id string) (word string, names []string) {
+	ns, account, _ := strings.Cut(id, "/")
+	for _, x := range i.services {
+		all := i.of[x].allAccounts()
+		if x.dropped || x.o.ns != ns || !slices.Contains(all, account) {
+			continue
+		}
+		if len(all) > 1 {
+			return "accounts", []string{id}
+		}
+		names = append(names, x.ref(s.o.ns))
+	}
+	for _, e := range i.edges {
+		if slices.Contains(e.accounts, id) && slices.ContainsFunc(e.hosts, func(h *edgeHost) bool { return !h.dropped }) {
+			names = append(names, "gateway/"+e.id())
+		}
+	}
+	if len(names) == 0 {
+		return "identities", []string{"spiffe://" + istioTrust + "/ns/" + ns + "/sa/" + account}
+	}
+	return "from", names
 }
 
 // sidecar is a Sidecar.
@@ -827,7 +902,7 @@ func (i *istio) callTrees(s *serving, out *tree) {
 		}
 	}
 	for _, t := range i.services {
-		sees := own != nil && own.sees(t.o.ns, fqdn(t.o.name_, t.o.ns)) || own == nil && i.of[t].names(s.service)
+		sees := own != nil && own.sees(t.o.ns, fqdn(t.o.name_, t.o.ns)) || own == nil && i.names(i.of[t], s.service)
 		if t == s.service || t.dropped || !sees {
 			continue
 		}
@@ -852,8 +927,13 @@ func (i *istio) callTrees(s *serving, out *tree) {
 }
 
 // names reports whether a grant is for a caller by its name.
-func (s *serving) names(caller *service) bool {
-	return slices.ContainsFunc(s.access.grants, func(r *accessRule) bool { return !r.bad && slices.Contains(r.by.services, caller) })
+func (i *istio) names(s *serving, caller *service) bool {
+	return slices.ContainsFunc(s.access.grants, func(r *accessRule) bool {
+		return !r.bad && slices.ContainsFunc(r.by.ids, func(id string) bool {
+			ns, account, _ := strings.Cut(id, "/")
+			return caller.o.ns == ns && slices.Contains(i.of[caller].allAccounts(), account)
+		})
+	})
 }
 
 // sidecarOf is the Sidecar of a Service's workloads, the most special one.

@@ -38,8 +38,9 @@ func (i *istio) serviceEntry(o *object) {
 	x := &outside{o: o, at: o.top(), name: nameOf(o.name_), numbers: map[string]int{}, out: &tree{}}
 	i.outside = append(i.outside, x)
 	if i.find(o.ns, x.name) != nil {
-		x.name = nameOf(x.name + "-external")
+		x.name += "-external"
 	}
+	x.name = i.giving("external", o.ns).give(x.name)
 	x.hosts = texts(spec.field("hosts"))
 	exported(spec.field("exportTo"))
 	if l := spec.field("location"); l.raw() == "MESH_INTERNAL" {
@@ -200,7 +201,7 @@ func (i *istio) requestAuthentication(o *object) {
 			name += fmt.Sprintf("-%d", at+1)
 		}
 		issuer := n.field("issuer").text()
-		p.names, p.issuer = append(p.names, nameOf(name)), append(p.issuer, issuer)
+		p.names, p.issuer = append(p.names, i.giving("jwt", o.ns).give(name)), append(p.issuer, issuer)
 		p.trees = append(p.trees, i.jwtRule(n, issuer))
 	}
 	if o.rest(); o.broken {
@@ -300,7 +301,8 @@ func (i *istio) providers() {
 	for _, s := range i.services {
 		of := i.of[s]
 		for _, r := range slices.Concat(of.access.grants, of.access.denies) {
-			if (r.user != nil || r.userNot != nil) && !s.dropped && i.providerOf(of, r.issuer) == "" {
+			lacks := r.user != nil && i.providerOf(of, r.issuer) == "" || r.userNot != nil && i.providerOf(of, r.issuerNot) == ""
+			if lacks && !s.dropped {
 				i.dropService(s, r.at.at(), "a rule asks for end users, and there is not one RequestAuthentication of its issuer", "import one, or write `users` by hand")
 			}
 		}

@@ -345,6 +345,7 @@ type server struct {
 	redirects bool
 	hosts     [][2]string // namespaces of VirtualServices, hosts
 	secret    string
+	shows     string // the certificate's name in intent
 	least     string
 	bad       bool
 }
@@ -362,7 +363,7 @@ type edgeHost struct {
 }
 
 func (h *edgeHost) shows(certificate string) bool {
-	return slices.ContainsFunc(h.servers, func(s *server) bool { return s.secret != "" && nameOf(s.secret) == certificate })
+	return slices.ContainsFunc(h.servers, func(s *server) bool { return s.secret != "" && s.shows == certificate })
 }
 
 func (i *istio) edge(o *object) {
@@ -383,6 +384,9 @@ func (i *istio) edge(o *object) {
 		}
 	}
 	i.run(e)
+	for _, s := range e.servers {
+		s.shows = i.certificate(e.ns, s.secret)
+	}
 	var given names
 	for _, s := range e.servers {
 		if nameOf(s.name) == s.name && given.take(s.name) {
@@ -399,6 +403,17 @@ func (i *istio) edge(o *object) {
 		}
 	}
 	i.edges = append(i.edges, e)
+}
+
+// certificate is the name of a Secret's certificate.
+func (i *istio) certificate(ns, secret string) string {
+	if i.certificates[ns] == nil {
+		i.certificates[ns] = map[string]string{}
+	}
+	if i.certificates[ns][secret] == "" && secret != "" {
+		i.certificates[ns][secret] = i.giving("certificate", ns).give(secret)
+	}
+	return i.certificates[ns][secret]
 }
 
 // run says where a gateway's proxies run, and as whom.
@@ -430,10 +445,10 @@ func (i *istio) run(e *edge) {
 	default:
 		e.why = "its proxies have several accounts: " + strings.Join(e.accounts, ", ")
 	}
+	if given := i.giving("gateway", e.ns); !given.take(e.name) {
+		e.name = given.give(e.o.ns + "-" + e.name)
+	}
 	for _, o := range i.edges {
-		if o.ns == e.ns && o.name == e.name {
-			e.name = nameOf(e.o.ns + "-" + e.name)
-		}
 		if slices.ContainsFunc(o.accounts, func(id string) bool { return slices.Contains(e.accounts, id) }) {
 			top.note(diag.Warning, diag.CodeImportDefault, "is run by the same proxies as %s, and in intent each gateway has its own", o.o).fix("write one gateway with the ports and hosts of both, if they are to stay one")
 		}
@@ -461,7 +476,10 @@ func (i *istio) server(e *edge, n node) *server {
 	s := &server{at: n, name: p.field("name").text()}
 	n.field("name").skip()
 	s.port, _ = p.field("number").number(1, 65535)
-	p.field("targetPort").skip()
+	if t := p.field("targetPort"); t.there() {
+		t.skip()
+		t.note(diag.Warning, diag.CodeImportLeft, "means nothing to Istio any more, and is not carried over: the proxies listen at the port itself").fix("take it out, and say in the proxies' Service where visitors come")
+	}
 	switch x := p.field("protocol"); strings.ToUpper(x.text()) {
 	case "HTTP", "HTTP2":
 	case "HTTPS":
@@ -671,7 +689,7 @@ func (i *istio) hostTLS(h *edgeHost, plain, secure []*server, redirects int) boo
 		return true
 	}
 	t := h.out.child("tls")
-	t.add("certificates", quoteList([]string{nameOf(secure[0].secret)}))
+	t.add("certificates", quoteList([]string{secure[0].shows}))
 	for _, s := range secure[1:] {
 		if s.secret != secure[0].secret || s.least != secure[0].least {
 			i.dropEdgeHost(h, diag.CodeImportWhole, s.at.at(), "its servers show different certificates", "name the same one")
@@ -712,10 +730,10 @@ func (i *istio) edgeTree(e *edge) {
 		}
 		for _, s := range h.servers {
 			used[s.name] = true
-			if s.secret != "" && !i.page(e.ns).holds("certificate", nameOf(s.secret)) {
+			if s.secret != "" && !i.page(e.ns).holds("certificate", s.shows) {
 				c := &tree{}
 				c.add("secret", quote(s.secret))
-				i.page(e.ns).child("certificate").put(nameOf(s.secret), c)
+				i.page(e.ns).child("certificate").put(s.shows, c)
 			}
 		}
 		n := h.virtual[0].at

@@ -68,6 +68,12 @@ func (r *steps) all() []*place {
 	return out
 }
 
+// created is when the API server got an object, zero where that is not written.
+func created(o *object) time.Time {
+	at, _ := time.Parse(time.RFC3339, o.top().down("metadata", "creationTimestamp").raw())
+	return at
+}
+
 // gatewayID is a gateway's name with its namespace.
 func (v *virtual) gatewayID(name string) string {
 	if name == inMesh || strings.Contains(name, "/") {
@@ -78,11 +84,8 @@ func (v *virtual) gatewayID(name string) string {
 
 func (i *istio) virtualService(o *object) {
 	spec := o.top().field("spec")
-	v := &virtual{o: o, at: spec.field("hosts")}
+	v := &virtual{o: o, at: spec.field("hosts"), created: created(o)}
 	i.virtual = append(i.virtual, v)
-	if at := o.top().down("metadata", "creationTimestamp"); at.there() {
-		v.created, _ = time.Parse(time.RFC3339, at.raw())
-	}
 	exported(spec.field("exportTo"))
 	for _, h := range v.at.items() {
 		v.hosts = append(v.hosts, h.text())
