@@ -188,7 +188,7 @@ func (i *istio) read(objects []*object) {
 		istioSecurity + " RequestAuthentication": i.requestAuthentication,
 		istioSecurity + " AuthorizationPolicy":   i.authorizationPolicy,
 	}
-	order := []string{"Pod", "DaemonSet", "Deployment", "StatefulSet", "Service", "DestinationRule", "ServiceEntry", "Gateway", "VirtualService", "Sidecar", "PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy"}
+	order := []string{"Pod", "DaemonSet", "Deployment", "StatefulSet", "Service", "ServiceEntry", "DestinationRule", "Gateway", "VirtualService", "Sidecar", "PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy"}
 	sorted := slices.Clone(objects)
 	slices.SortStableFunc(sorted, func(a, b *object) int {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.kind), slices.Index(order, b.kind)), strings.Compare(a.ns, b.ns), strings.Compare(a.name_, b.name_))
@@ -224,7 +224,7 @@ func unsaidIstio(group, kind string) (why, way string) {
 	case "extensions.istio.io WasmPlugin":
 		return "is a program within proxies", "write `lua`, or `process` for a service that is asked"
 	case istioNetworking + " WorkloadEntry", istioNetworking + " WorkloadGroup":
-		return "is a workload outside of the cluster", "write its addresses as `endpoints` of the service"
+		return "is a workload outside of the cluster", "write it as a `workload`"
 	case istioNetworking + " ProxyConfig":
 		return "is about how proxies run", "say it where you run them"
 	}
@@ -241,8 +241,40 @@ func (i *istio) join() {
 	i.modes()
 	i.accesses()
 	i.signIn()
+	i.aimless()
 	i.meshRoutes()
 	i.edgeHosts()
+}
+
+// aimless tells of what is about nobody that is written.
+func (i *istio) aimless() {
+	var all []aim
+	for _, p := range i.policies {
+		all = append(all, p.aim)
+	}
+	for _, p := range i.issuers {
+		all = append(all, p.aim)
+	}
+	for _, p := range i.peers {
+		all = append(all, p.aim)
+	}
+	for _, p := range i.sidecars {
+		all = append(all, p.aim)
+	}
+	for _, a := range all {
+		met := slices.ContainsFunc(i.services, func(s *service) bool { _, none := i.meets(a, s); return !none }) ||
+			slices.ContainsFunc(i.edges, func(e *edge) bool { return i.meetsEdge(a, e) })
+		if !met && len(a.selector) > 0 {
+			a.o.top().lacks(diag.CodeImportMissing, "is about no Service among the objects (%s): nothing of it is written", selectorText(a.selector)).fix("import the Service of these workloads, with what makes them; else take it out")
+		}
+	}
+	for _, x := range i.sidecars {
+		for _, s := range i.services {
+			if all, none := i.meets(x.aim, s); !all && !none {
+				x.o.top().lacks(diag.CodeImportValue, "is about some of the workloads of %s, or about which ones the objects do not say: it is written for none of them", s.o).fix("select all workloads of the Service, or write `calls` by hand")
+			}
+		}
+	}
 }
 
 // dropService drops a Service of which a part is not translated that decides about requests.
@@ -393,8 +425,7 @@ func (i *istio) clashes() {
 	}
 	for _, x := range i.outside {
 		if path := x.out.clashing(); path != "" && !x.dropped {
-			x.dropped, x.o.broken = true, true
-			i.findings = append(i.findings, diag.New(diag.CodeImportWhole, x.at.at(), "%s is not written: `%s` was to have two values", x.o, path).WithFix("write it once"))
+			i.dropOutside(x, x.at.at(), "`"+path+"` was to have two values", "write it once")
 		}
 	}
 	i.depend()

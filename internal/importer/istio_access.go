@@ -251,7 +251,8 @@ type accessRule struct {
 	issuer, issuerNot string
 	// principal says that user has a condition on who it is.
 	principal bool
-	ports     []int
+	// ports are those that it is about, all if there are none; without portsNot.
+	ports, portsNot []int
 	// http says that it asks for something of HTTP.
 	http bool
 	bad  bool
@@ -349,7 +350,7 @@ func (i *istio) source(r *accessRule, n node) {
 	r.principals(n.field("requestPrincipals"), n.field("notRequestPrincipals"))
 	for _, name := range []string{"trustDomains", "notTrustDomains"} {
 		if x := n.field(name); x.there() {
-			r.lacks(x, "asks for other trust domains").fix("write `identities`, where the language has them")
+			r.lacks(x, "asks for trust domains, of which the mesh has one").fix("write `mesh: true` for its own: no proxy takes certificates of another; `identities` are some of it")
 		}
 	}
 }
@@ -519,14 +520,17 @@ func operation(r *accessRule, n node) {
 			r.list(r.other, w.word, x, w.said)
 		}
 	}
-	r.portNumbers(n.field("ports"))
-	if x := n.field("notPorts"); x.there() {
-		r.lacks(x, "leaves ports out, and intent names those that are meant").fix("write the others in ports")
-	}
+	r.portNumbers(&r.ports, n.field("ports"))
+	r.portNumbers(&r.portsNot, n.field("notPorts"))
 }
 
-func (r *accessRule) portNumbers(n node) {
-	if !n.there() || !r.once(n, len(r.ports) > 0) {
+// about reports whether a rule is about a port at which a workload listens.
+func (r *accessRule) about(port int) bool {
+	return (len(r.ports) == 0 || slices.Contains(r.ports, port)) && !slices.Contains(r.portsNot, port)
+}
+
+func (r *accessRule) portNumbers(into *[]int, n node) {
+	if !n.there() || !r.once(n, len(*into) > 0) {
 		return
 	}
 	for _, x := range n.items() {
@@ -535,7 +539,7 @@ func (r *accessRule) portNumbers(n node) {
 			r.lacks(x, "is no number of a port").fix("write one")
 			continue
 		}
-		r.ports = append(r.ports, number)
+		*into = append(*into, number)
 	}
 }
 
@@ -567,9 +571,8 @@ func (i *istio) condition(r *accessRule, n node) {
 		r.list(r.what, "clients", yes, ipRange)
 		r.list(r.other, "clients", no, ipRange)
 	case "destination.port":
-		if r.portNumbers(yes); no.there() {
-			r.lacks(no, "leaves ports out, and intent names those that are meant").fix("write the others in values")
-		}
+		r.portNumbers(&r.ports, yes)
+		r.portNumbers(&r.portsNot, no)
 	case "request.headers":
 		r.http = true
 		r.header(r.what, strings.ToLower(name), yes)
@@ -697,7 +700,7 @@ func (i *istio) accesses() {
 func (i *istio) refusable(s *service, p *policy) {
 	for _, r := range p.rules {
 		tcp := slices.ContainsFunc(s.ports, func(x *port) bool {
-			return x.protocol == "tcp" && (len(r.ports) == 0 || slices.Contains(r.ports, x.target))
+			return x.protocol == "tcp" && r.about(x.target)
 		})
 		switch {
 		case r.bad:
@@ -756,7 +759,7 @@ func (i *istio) accessTree(s *serving, r *accessRule, grant bool) *tree {
 	out.join(r.what.copied())
 	var ports []string
 	for _, p := range s.ports {
-		if (len(r.ports) == 0 || slices.Contains(r.ports, p.target)) && !(grant && r.http && p.protocol == "tcp") {
+		if r.about(p.target) && !(grant && r.http && p.protocol == "tcp") {
 			ports = append(ports, p.name)
 		}
 	}

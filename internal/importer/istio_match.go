@@ -166,6 +166,12 @@ func (a asked) before(b asked) bool {
 	return cmp.Or(min(1, len(a.method))-min(1, len(b.method)), len(a.headers)-len(b.headers), len(a.query)-len(b.query)) > 0
 }
 
+// everything reports whether it takes every request that comes to its place.
+func (a asked) everything() bool {
+	path := a.path.kind == "" || a.path == test{"regex", ".*"}
+	return path && a.method == "" && a.scheme == "" && len(a.headers)+len(a.query)+len(a.without) == 0 && a.from == nil && a.namespace == ""
+}
+
 // apart reports whether no request fits both, each header and parameter being there once.
 func (a asked) apart(b asked) bool {
 	differ := func(x, y map[string]test) bool {

@@ -20,6 +20,7 @@ type outside struct {
 	numbers map[string]int // of ports
 	out     *tree
 	virtual []*virtual
+	rule    *destinationRule
 	dropped bool
 }
 
@@ -31,6 +32,38 @@ func (i *istio) outsideNamed(host string) *outside {
 		}
 	}
 	return nil
+}
+
+// outsideRule has a DestinationRule say how requests to what lies outside are carried. One that
+// begins TLS is about more than that.
+func (i *istio) outsideRule(r *destinationRule, policy node) {
+	x, why := r.outside, ""
+	mode := policy.down("tls", "mode")
+	ports := policy.field("portLevelSettings")
+	switch {
+	case len(x.hosts) > 1:
+		why = "is about one of its hosts"
+	case x.rule != nil:
+		why = "is about it, and so is " + x.rule.o.String()
+	case mode.there() && mode.raw() != "DISABLE":
+		why = "begins TLS to it, which is not translated"
+	case ports.there():
+		why = "is about single ports of it, which is not translated"
+	}
+	if why != "" {
+		i.dropOutside(x, r.o.top().at(), r.o.String()+" "+why, "write `external: "+label(x.name)+"` by hand: `protocol: \"https\"` of a port begins TLS")
+		return
+	}
+	x.rule = r
+	x.out.join(r.tuning.copied())
+}
+
+// dropOutside tells that nothing of what lies outside is written.
+func (i *istio) dropOutside(x *outside, at diag.Pos, why, way string) {
+	if !x.dropped {
+		x.dropped, x.o.lost = true, true
+		i.findings = append(i.findings, diag.New(diag.CodeImportWhole, at, "%s is not written: %s", x.o, why).WithFix("%s", way))
+	}
 }
 
 func (i *istio) serviceEntry(o *object) {
@@ -144,10 +177,8 @@ func ipRange(text string) (string, bool) {
 // outsideRoutes tells of rules about what lies outside.
 func (i *istio) outsideRoutes(x *outside) {
 	for _, v := range x.virtual {
-		if !x.dropped {
-			x.dropped, v.o.broken = true, true
-			i.findings = append(i.findings, diag.New(diag.CodeImportWhole, v.at.at(), "%s is not written: %s is about its requests, which is not translated", x.o, v.o).WithFix("write `external: %s: route` by hand", label(x.name)))
-		}
+		v.o.broken = true
+		i.dropOutside(x, v.at.at(), v.o.String()+" is about its requests, which is not translated", "write `external: "+label(x.name)+": route` by hand")
 	}
 }
 

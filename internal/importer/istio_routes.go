@@ -49,8 +49,12 @@ func (i *istio) meshRoutes() {
 			if !slices.Contains(v.gateways, inMesh) {
 				continue
 			}
-			if s := i.named(v.hosts[at], v.o.ns); s != nil {
-				i.of[s].virtual = append(i.of[s].virtual, v)
+			if strings.HasPrefix(v.hosts[at], "*") {
+				i.wildcard(v, h, v.hosts[at])
+			} else if s := i.named(v.hosts[at], v.o.ns); s != nil {
+				if !slices.Contains(i.of[s].virtual, v) {
+					i.of[s].virtual = append(i.of[s].virtual, v)
+				}
 			} else if x := i.outsideNamed(v.hosts[at]); x != nil {
 				x.virtual = append(x.virtual, v)
 			} else if len(v.gateways) == 1 {
@@ -75,6 +79,28 @@ func (i *istio) meshRoutes() {
 	}
 	for _, x := range i.outside {
 		i.outsideRoutes(x)
+	}
+}
+
+// wildcard drops what callers in the mesh reach by hosts of which only a pattern is written: which
+// VirtualService leads there, nobody here says.
+func (i *istio) wildcard(v *virtual, n node, pattern string) {
+	way := "name the hosts, one VirtualService for each"
+	if len(v.gateways) > 1 {
+		way += fmt.Sprintf("; or take %q out of gateways", inMesh)
+	}
+	v.o.lost = true
+	n.note(diag.Error, diag.CodeImportValue, "is %q, by which sidecars lead requests to all that fits", pattern).fix("%s", way)
+	why := v.o.String() + fmt.Sprintf(" is about callers of %q in the mesh", pattern)
+	for _, s := range i.services {
+		if within(fqdn(s.o.name_, s.o.ns), pattern) {
+			i.dropService(s, n.at(), why, way)
+		}
+	}
+	for _, x := range i.outside {
+		if slices.ContainsFunc(x.hosts, func(h string) bool { return within(h, pattern) }) {
+			i.dropOutside(x, n.at(), why, way)
+		}
 	}
 }
 
@@ -118,20 +144,21 @@ func (i *istio) routes(all []*virtual, at setting) (out *tree, n node, problem s
 	type of struct{ v *virtual }
 	var list []ordered
 	owner := map[*steps]of{}
+	var last []ordered // what takes every request, which Istio puts behind the rules of all
 	for _, v := range all {
-		for ri, r := range v.rules {
-			owner[r] = of{v}
-			for mi, a := range r.matches {
-				holds, problem := at.holds(v, a)
-				if problem != "" {
-					return nil, a.at, problem
-				}
-				if holds {
-					list = append(list, ordered{asked: a, rule: r, ri: ri, mi: mi})
-				}
+		one, where, problem := at.alternatives(v)
+		if problem != "" {
+			return nil, where, problem
+		}
+		for _, c := range one {
+			if owner[c.rule] = (of{v}); c.asked.everything() {
+				last = append(last, c)
+				break // what comes behind it in its own VirtualService is never reached
 			}
+			list = append(list, c)
 		}
 	}
+	list = append(list, last...)
 	if len(list) > maxMatches {
 		return nil, all[0].at, fmt.Sprintf("there are more than %d matches", maxMatches)
 	}
@@ -151,6 +178,22 @@ func (i *istio) routes(all []*virtual, at setting) (out *tree, n node, problem s
 	}
 	if len(out.fields) == 0 {
 		return nil, all[0].at, "none of its rules is about it"
+	}
+	return out, node{}, ""
+}
+
+// alternatives are those of a VirtualService that are about a setting, in their order.
+func (s setting) alternatives(v *virtual) (out []ordered, n node, problem string) {
+	for ri, r := range v.rules {
+		for mi, a := range r.matches {
+			holds, problem := s.holds(v, a)
+			if problem != "" {
+				return nil, a.at, problem
+			}
+			if holds {
+				out = append(out, ordered{asked: a, rule: r, ri: ri, mi: mi})
+			}
+		}
 	}
 	return out, node{}, ""
 }
@@ -197,6 +240,7 @@ func (i *istio) route(c ordered, at setting) (_ *tree, problem string) {
 		}
 		body.join(c.rule.edge.copied())
 	}
+	i.grpcRetries(c.rule, body)
 	shares, sum := []*place{}, 0
 	for _, p := range c.rule.to {
 		if sum += p.weight; p.weight > 0 && !c.rule.answers {
@@ -231,6 +275,32 @@ func (i *istio) route(c ordered, at setting) (_ *tree, problem string) {
 	}
 	out.join(body)
 	return out, ""
+}
+
+// grpcRetries adds the statuses of gRPC on which a request is sent again, where somebody speaks it.
+func (i *istio) grpcRetries(r *steps, body *tree) {
+	if len(r.grpc) == 0 {
+		return
+	}
+	n := r.at.down("retries", "retryOn")
+	speaks := slices.ContainsFunc(r.to, func(p *place) bool {
+		return p.service != nil && slices.ContainsFunc(p.service.ports, func(x *port) bool {
+			return x.protocol == "grpc" && (p.port == 0 || p.port == x.number)
+		})
+	})
+	if told := n.at().String() + " grpc"; !i.told[told] {
+		i.told[told] = true
+		if speaks {
+			n.note(diag.Warning, diag.CodeImportDefault, "sends calls of gRPC again that the callee may have begun: written with `idempotent: true`, which says that it may get them twice").fix("look whether it may")
+		} else {
+			n.note(diag.Warning, diag.CodeImportDefault, "has %s, which are about gRPC, and no destination says that it speaks it: left out", strings.Join(r.grpc, ", ")).fix("name the port grpc, or grpc-…, if it does")
+		}
+	}
+	if t := body.child("retry"); speaks {
+		if t.add("grpc", quoteList(r.grpc)); !t.has("idempotent") {
+			t.add("idempotent", "true")
+		}
+	}
 }
 
 // destination is the name by which a route leads to a place, spelt out where a name alone does

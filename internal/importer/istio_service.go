@@ -173,6 +173,9 @@ func (i *istio) destinationRule(o *object) {
 	r.tuning = trafficPolicy(policy)
 	for _, p := range policy.field("portLevelSettings").items() {
 		if number, ok := p.down("port", "number").number(1, 65535); ok {
+			if r.service != nil && r.service.port(number) == nil {
+				p.down("port", "number").note(diag.Warning, diag.CodeImportLeft, "is %d, and %s has no such port: Istio asks for the Service's number, and not for that at which the workload listens", number, r.service.o).fix("write a port of the Service")
+			}
 			r.ports[number] = trafficPolicy(p)
 			alike(p, r.tuning, r.ports[number])
 		}
@@ -199,7 +202,9 @@ func (i *istio) destinationRule(o *object) {
 	if r.service == nil {
 		if r.outside = i.outsideNamed(host.text()); r.outside == nil {
 			host.lacks(diag.CodeImportMissing, "is %q, which is no Service or ServiceEntry among the objects", host.raw()).fix("import it as well, or take the DestinationRule out")
+			return
 		}
+		i.outsideRule(r, policy)
 		return
 	}
 	of := i.of[r.service]
@@ -370,8 +375,8 @@ func (i *istio) serviceTree(s *serving) *tree {
 		if m := s.portMTLS[p.name]; m != "" {
 			t.put("mtls", i.exception(m))
 		}
-		if s.rule != nil && s.rule.ports[p.target] != nil {
-			t.join(s.rule.ports[p.target].copied())
+		if s.rule != nil && s.rule.ports[p.number] != nil {
+			t.join(s.rule.ports[p.number].copied())
 		}
 		if p.target != p.number {
 			apps.child(p.name).add("app", fmt.Sprint(p.target))

@@ -102,7 +102,7 @@ func loadBalancer(out *tree, n node) {
 	}
 	for _, name := range []string{"localityLbSetting", "zoneAwareLbSetting", "backendUtilization"} {
 		if x := n.field(name); x.there() {
-			x.partly("prefers some of the workloads").fix("nothing does that by what Istio knows of places")
+			x.partly("prefers some of the workloads").fix("write `locality` on the service: `prefer`, or `failover` by zones")
 		}
 	}
 }

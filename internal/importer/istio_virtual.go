@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,6 +38,8 @@ type steps struct {
 	edge *tree
 	// answers says that the proxy answers by itself.
 	answers bool
+	// grpc are statuses of gRPC on which a request is sent again.
+	grpc []string
 	// path is the new path, or what stands for the prefix that the rule matches.
 	path     *string
 	rewrites node
@@ -125,7 +128,7 @@ func (i *istio) defaults(v *virtual) {
 	}
 	if silent > 0 {
 		v.o.top().field("spec").note(diag.Warning, diag.CodeImportDefault, "leaves retries of %s to Istio, which are two, also where the callee may have begun (503, and unavailable or cancelled of gRPC): written are two where it cannot have", count(silent, "rule")).
-			fix("write `retry: {attempts: 2, on: [\"gateway-error\"], idempotent: true}` on services that may get a request twice")
+			fix("write `retry: {attempts: 2, statuses: [503], idempotent: true}` on services that may get a request twice")
 	}
 }
 
@@ -351,89 +354,120 @@ func (i *istio) bounds(out *steps, n node) {
 	t := &tree{}
 	attempts, _ := r.field("attempts").number(0, 10)
 	t.add("attempts", fmt.Sprint(attempts))
-	on, unsafe := retryOn(r.field("retryOn"), attempts)
-	if per := span(r.field("perTryTimeout")); per != "" && !zero(per) && unsafe {
+	on := retryOn(r.field("retryOn"), attempts)
+	if per := span(r.field("perTryTimeout")); per != "" && !zero(per) && on.slow {
 		t.add("perTry", quote(per))
 	} else if per != "" && !zero(per) {
 		r.field("perTryTimeout").partly("bounds a try, and what is tried again here fails at once").fix("write `perTry`, with `on` and `idempotent: true` on services that may get a request twice")
 	}
-	if len(on) > 0 {
-		t.add("on", quoteList(on))
+	if len(on.failures) > 0 {
+		t.add("on", quoteList(on.failures))
 	}
-	if unsafe {
+	if out.grpc = on.grpc; len(on.statuses) > 0 {
+		t.add("statuses", "["+strings.Join(on.statuses, ", ")+"]")
+	}
+	if b := span(r.field("backoff")); b != "" && !zero(b) {
+		t.child("backoff").add("base", quote(b))
+	}
+	if x := r.field("retryIgnorePreviousHosts"); x.there() {
+		if x.skip(); x.raw() == "false" {
+			t.add("otherHost", "false")
+		}
+	}
+	if on.slow || len(on.statuses) > 0 {
 		t.add("idempotent", "true")
 		r.note(diag.Warning, diag.CodeImportDefault, "sends requests again that the callee may have begun: written with `idempotent: true`, which says that it may get them twice").
 			fix("look whether it may; else leave connect-failure and refused-stream alone")
 	}
-	for _, name := range []string{"retryRemoteLocalities", "retryIgnorePreviousHosts", "backoff"} {
-		if x := r.field(name); x.there() {
-			x.partly("says how a retry is made, for which there is no word here").fix("take it out; a retry goes to another workload where there is one, after 25ms and more")
-		}
+	if x := r.field("retryRemoteLocalities"); x.there() {
+		x.partly("says where a retry goes, for which there is no word here").fix("take it out; a retry goes to another workload where there is one")
 	}
 	at := r
 	out.body.set(field{name: "retry", sub: t, at: &at})
 }
 
-// retryOn are the failures after which a request is sent again; unsafe says that the callee may
-// have begun with some.
-func retryOn(n node, attempts int) (on []string, unsafe bool) {
+// retried are the failures after which a request is sent again. Those that are slow, statuses and
+// those of gRPC the callee may have begun.
+type retried struct {
+	failures, statuses, grpc []string
+	slow                     bool
+}
+
+func retryOn(n node, attempts int) (out retried) {
 	if !n.there() {
 		if attempts > 0 {
 			n.note(diag.Warning, diag.CodeImportDefault, "has retries without retryOn, so that Istio sends again what the callee may have begun (503, and unavailable or cancelled of gRPC): written are those that it cannot have").
-				fix("write `on: [\"gateway-error\"], idempotent: true` there, if it may get a request twice")
+				fix("write `statuses: [503], idempotent: true` there, if it may get a request twice")
 		}
-		return nil, false
+		return out
 	}
 	words := map[string]bool{"connect-failure": false, "refused-stream": false, "reset-before-request": false, "gateway-error": true, "reset": true, "5xx": true, "retriable-4xx": true}
 	for word := range strings.SplitSeq(n.text(), ",") {
 		word = strings.TrimSpace(word)
-		risky, known := words[word]
+		slow, known := words[word]
+		status, err := strconv.Atoi(word)
 		switch {
-		case !known:
-			n.partly("has %q, for which there is no word", word).fix("write `on` with gateway-error, reset or 5xx, and `idempotent: true`")
-		case !slices.Contains(on, word):
-			on, unsafe = append(on, word), unsafe || risky
+		case slices.Contains(out.failures, word), slices.Contains(out.statuses, word), slices.Contains(out.grpc, word), word == "retriable-status-codes":
+		case known:
+			out.failures, out.slow = append(out.failures, word), out.slow || slow
+		case err == nil && status >= 400 && status <= 599:
+			out.statuses = append(out.statuses, fmt.Sprint(status))
+		case slices.Contains([]string{"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"}, word):
+			out.grpc = append(out.grpc, word)
+		default:
+			n.partly("has %q, for which there is no word", word).fix("write `on`, `statuses` or `grpc` of `retry`, and `idempotent: true`")
 		}
 	}
-	return on, unsafe
+	return out
 }
 
 func (i *istio) faults(out *steps, n node) {
 	if !n.there() {
 		return
 	}
-	if i.answer.Owner == "" {
-		n.refuse(diag.CodeImportAnswer, "breaks requests on purpose, which intent does for a time only, with somebody who answers for it").fix("give --owner, --reason and --until; or take it out")
-		return
-	}
 	t := &tree{}
 	if d := n.field("delay"); d.there() {
-		t.child("delay").add("duration", quote(span(d.field("fixedDelay"))))
-		t.child("delay").add("percent", share(d))
+		duration, percent := span(d.field("fixedDelay")), share(d)
+		if percent != "0" {
+			t.child("delay").add("duration", quote(duration))
+			t.child("delay").add("percent", percent)
+		}
 	}
 	if a := n.field("abort"); a.there() {
-		if status, ok := a.field("httpStatus").number(200, 599); ok {
-			t.child("abort").add("status", fmt.Sprint(status))
-		} else {
+		status, ok := a.field("httpStatus").number(200, 599)
+		if !ok {
 			a.lacks(diag.CodeImportValue, "is no status of HTTP").fix("write httpStatus")
 		}
-		t.child("abort").add("percent", share(a))
+		if percent := share(a); percent != "0" {
+			t.child("abort").add("status", fmt.Sprint(status))
+			t.child("abort").add("percent", percent)
+		}
+	}
+	switch {
+	case t.empty():
+		return // it breaks nothing
+	case i.answer.Owner == "":
+		n.refuse(diag.CodeImportAnswer, "breaks requests on purpose, which intent does for a time only, with somebody who answers for it").fix("give --owner, --reason and --until; or take it out")
+		return
 	}
 	i.answered(t)
 	out.body.put("fault", t)
 }
 
-// share is the percentage of a part, all where none is written.
+// share is the percentage of a part, none where none is written.
 func share(n node) string {
-	p := n.down("percentage", "value")
-	if old := n.field("percent"); old.there() && !p.there() {
+	out := "0"
+	if p := n.field("percentage"); p.there() {
+		out = percentage(p.field("value"))
+	} else if old := n.field("percent"); old.there() {
 		number, _ := old.number(0, 100)
-		return fmt.Sprint(number)
+		out = fmt.Sprint(number)
 	}
-	if !n.field("percentage").there() {
-		return "100"
+	if zero := strings.Trim(out, "0.") == ""; zero {
+		n.note(diag.Warning, diag.CodeImportLeft, "breaks no request, for Istio takes 0 %% where no percentage is written: it is left out").fix("take it out, or write its percentage")
+		return "0"
 	}
-	return percentage(p)
+	return out
 }
 
 var twoDecimals = regexp.MustCompile(`^(100(\.0{1,2})?|[0-9]{1,2}(\.[0-9]{1,2})?)$`)
