@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/tools/txtar"
@@ -99,6 +100,9 @@ Of a cluster: kubectl get virtualservices,destinationrules,gateways.networking.i
 			if given := []string{answer.Owner, answer.Reason, answer.Until}; slices.Contains(given, "") && slices.ContainsFunc(given, func(s string) bool { return s != "" }) {
 				return fail(diag.ExitFailure, "an exception needs --owner, --reason and --until, all or none")
 			}
+			if err := a.ends(answer.Until); err != nil {
+				return err
+			}
 			in, err := readInputs(a.in, args)
 			if err != nil {
 				return err
@@ -114,9 +118,23 @@ Of a cluster: kubectl get virtualservices,destinationrules,gateways.networking.i
 	a.prints(cmd, []document{{"import", imported{}}}, textForm, jsonForm, yamlForm, sarifForm, junitForm, githubForm)
 	cmd.Flags().StringVar(&out, "out", "mesh", "folder to write")
 	cmd.Flags().StringVar(&answer.Owner, "owner", "", "who answers for what intent has for a time only")
-	cmd.Flags().StringVar(&answer.Reason, "reason", "", "why that is needed")
+	cmd.Flags().StringVar(&answer.Reason, "reason", "", "why; told to everyone")
 	cmd.Flags().StringVar(&answer.Until, "until", "", "the instant at which it ends, as 2027-01-31T00:00:00Z")
 	return cmd
+}
+
+// ends reports whether what is written until an instant ends, and not yet.
+func (a *app) ends(until string) error {
+	at, err := time.Parse(time.RFC3339, until)
+	switch {
+	case until == "":
+		return nil
+	case err != nil:
+		return fail(diag.ExitFailure, "--until %q is not RFC 3339, such as 2027-01-31T18:00:00Z", until)
+	case !at.After(a.now()):
+		return fail(diag.ExitFailure, "--until %q is over: write when the exceptions are to end", until)
+	}
+	return nil
 }
 
 // compiles compiles what was made, within bounds.
@@ -168,17 +186,22 @@ func (a *app) tellImported(res importer.Result, out string) error {
 	return quiet(code)
 }
 
-// maxInputs is how many files of objects are read.
-const maxInputs = 10_000
+// What is read of objects, at most: files, and bytes of all of them together. All objects of a
+// cluster come as one document, of which the reader keeps some 70 times its bytes at worst.
+const (
+	maxInputs     = 10_000
+	maxInputBytes = 16 << 20
+)
 
 // readInputs reads files, what lies in folders, and standard input.
 func readInputs(stdin io.Reader, args []string) ([]importer.Input, error) {
 	var out []importer.Input
+	left := int64(maxInputBytes)
 	for _, arg := range args {
 		if arg == "-" {
-			text, err := io.ReadAll(io.LimitReader(stdin, operatorfile.MaxBytes+1))
-			if err == nil && len(text) > operatorfile.MaxBytes {
-				err = fmt.Errorf("it has more than %d bytes: give the objects as several files", operatorfile.MaxBytes)
+			text, err := io.ReadAll(io.LimitReader(stdin, left+1))
+			if left -= int64(len(text)); err == nil && left < 0 {
+				err = fmt.Errorf("there are more than %d bytes of objects: import them in parts, a namespace after the other", maxInputBytes)
 			}
 			if err != nil {
 				return nil, fail(diag.ExitFailure, "reading standard input: %v", err)
@@ -191,10 +214,11 @@ func readInputs(stdin io.Reader, args []string) ([]importer.Input, error) {
 			return nil, fail(diag.ExitFailure, "%v", err)
 		}
 		for _, name := range names {
-			text, err := operatorfile.Read(name)
+			text, err := operatorfile.ReadAtMost(name, left)
 			if err != nil {
-				return nil, fail(diag.ExitFailure, "reading objects: %v", err)
+				return nil, fail(diag.ExitFailure, "reading objects, which have %d bytes at most: %v", maxInputBytes, err)
 			}
+			left -= int64(len(text))
 			if out = append(out, importer.Input{Name: filepath.ToSlash(name), Text: text}); len(out) > maxInputs {
 				return nil, fail(diag.ExitFailure, "there are more than %d files", maxInputs)
 			}

@@ -46,21 +46,8 @@ func (i *istio) meshRoutes() {
 	for _, v := range i.virtual {
 		v.o.rest() // what is left out of it, nothing that it is about must be without
 		for at, h := range v.at.items() {
-			if !slices.Contains(v.gateways, inMesh) {
-				continue
-			}
-			if strings.HasPrefix(v.hosts[at], "*") {
-				i.wildcard(v, h, v.hosts[at])
-			} else if s := i.named(v.hosts[at], v.o.ns); s != nil {
-				if !slices.Contains(i.of[s].virtual, v) {
-					i.of[s].virtual = append(i.of[s].virtual, v)
-				}
-			} else if x := i.outsideNamed(v.hosts[at]); x != nil {
-				x.virtual = append(x.virtual, v)
-			} else if len(v.gateways) == 1 {
-				h.lacks(diag.CodeImportMissing, "is %q, which is no Service or ServiceEntry among the objects", v.hosts[at]).fix("import it together with its routes; of a Service in another namespace write the full name")
-			} else {
-				h.note(diag.Warning, diag.CodeImportDefault, "is %q, which sidecars know by no Service: it is written at the gateways", v.hosts[at]).fix("take %q out of gateways", inMesh)
+			if slices.Contains(v.gateways, inMesh) {
+				i.inMesh(v, h, v.hosts[at])
 			}
 		}
 	}
@@ -79,6 +66,24 @@ func (i *istio) meshRoutes() {
 	}
 	for _, x := range i.outside {
 		i.outsideRoutes(x)
+	}
+}
+
+// inMesh finds what callers in the mesh reach by a host of a VirtualService.
+func (i *istio) inMesh(v *virtual, n node, host string) {
+	s, x := i.named(host, v.o.ns), i.outsideNamed(host)
+	switch {
+	case strings.HasPrefix(host, "*"):
+		i.wildcard(v, n, host)
+	case s != nil && slices.Contains(i.of[s].virtual, v): // the host stands there twice
+	case s != nil:
+		i.of[s].virtual = append(i.of[s].virtual, v)
+	case x != nil:
+		x.virtual = append(x.virtual, v)
+	case len(v.gateways) == 1:
+		n.lacks(diag.CodeImportMissing, "is %q, which is no Service or ServiceEntry among the objects", host).fix("import it together with its routes; of a Service in another namespace write the full name")
+	default:
+		n.note(diag.Warning, diag.CodeImportDefault, "is %q, which sidecars know by no Service: it is written at the gateways", host).fix("take %q out of gateways", inMesh)
 	}
 }
 

@@ -171,15 +171,7 @@ func (i *istio) destinationRule(o *object) {
 	r.service = i.named(host.text(), o.ns)
 	policy := spec.field("trafficPolicy")
 	r.tuning = trafficPolicy(policy)
-	for _, p := range policy.field("portLevelSettings").items() {
-		if number, ok := p.down("port", "number").number(1, 65535); ok {
-			if r.service != nil && r.service.port(number) == nil {
-				p.down("port", "number").note(diag.Warning, diag.CodeImportLeft, "is %d, and %s has no such port: Istio asks for the Service's number, and not for that at which the workload listens", number, r.service.o).fix("write a port of the Service")
-			}
-			r.ports[number] = trafficPolicy(p)
-			alike(p, r.tuning, r.ports[number])
-		}
-	}
+	r.portSettings(policy.field("portLevelSettings"))
 	for _, n := range spec.field("subsets").items() {
 		s := &subset{name: n.field("name").text(), labels: map[string]string{}, at: n}
 		for _, e := range n.field("labels").entries() {
@@ -215,6 +207,19 @@ func (i *istio) destinationRule(o *object) {
 		host.lacks(diag.CodeImportValue, "is of another namespace, so that the rule is for callers of %q alone", o.ns).fix("write it in the Service's namespace, for all callers")
 	default:
 		of.rule = r
+	}
+}
+
+// portSettings are those of single ports, by the Service's numbers.
+func (r *destinationRule) portSettings(n node) {
+	for _, p := range n.items() {
+		if number, ok := p.down("port", "number").number(1, 65535); ok {
+			if r.service != nil && r.service.port(number) == nil {
+				p.down("port", "number").note(diag.Warning, diag.CodeImportLeft, "is %d, and %s has no such port: Istio asks for the Service's number, and not for that at which the workload listens", number, r.service.o).fix("write a port of the Service")
+			}
+			r.ports[number] = trafficPolicy(p)
+			alike(p, r.tuning, r.ports[number])
+		}
 	}
 }
 

@@ -318,11 +318,11 @@ func (d drawing) policy() *security.AuthorizationPolicy {
 			s := &security.Source{}
 			switch d.IntN(4) {
 			case 0:
-				s.Principals = []string{pick(d, "cluster.local/ns/n/sa/c1", "cluster.local/ns/m/sa/c3", "cluster.local/ns/doors/sa/g", "*", "*/sa/c2", "cluster.local/ns/m/*")}
+				s.Principals = []string{pick(d, "cluster.local/ns/n/sa/c1", "cluster.local/ns/m/sa/c3", "cluster.local/ns/doors/sa/g", "*", "*/sa/c2", "cluster.local/ns/m/*", "cluster.local/ns/x/sa/none")}
 			case 1:
-				s.Namespaces = []string{pick(d, "n", "m")}
+				s.Namespaces = []string{pick(d, "n", "m", "x")}
 			case 2:
-				s.NotPrincipals = []string{pick(d, "cluster.local/ns/n/sa/c1", "cluster.local/ns/m/sa/c3")}
+				s.NotPrincipals = []string{pick(d, "cluster.local/ns/n/sa/c1", "cluster.local/ns/m/sa/c3", "cluster.local/ns/x/sa/none")}
 			default:
 				s.Principals, s.NotNamespaces = []string{"*"}, []string{pick(d, "n", "m")}
 			}

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// MaxBytes is how large a file may be.
+// MaxBytes is how large a file may be, where nothing else is said.
 const MaxBytes = 1 << 20
 
 // wait bounds how long a pipe may take to say everything.
@@ -24,19 +24,22 @@ const wait = 5 * time.Second
 
 // Read returns what the file holds. What does not end in time, or in size, is an
 // error. Files on disks have no deadline, and need none.
-func Read(path string) ([]byte, error) {
+func Read(path string) ([]byte, error) { return ReadAtMost(path, MaxBytes) }
+
+// ReadAtMost does the same with another bound on the bytes.
+func ReadAtMost(path string, most int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	defer time.AfterFunc(wait, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) }).Stop()
-	raw, err := io.ReadAll(io.LimitReader(f, MaxBytes+1))
+	raw, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(raw) > MaxBytes {
-		return nil, fmt.Errorf("%q has more than %d bytes", path, MaxBytes)
+	if int64(len(raw)) > most {
+		return nil, fmt.Errorf("%q has more than %d bytes", path, most)
 	}
 	return raw, nil
 }
