@@ -26,7 +26,9 @@ import (
 // Gateway g.
 type istioWorld struct {
 	mesh, edge *networking.VirtualService
-	policies   []*security.AuthorizationPolicy
+	// younger is about the gateway's host as well, nil for none.
+	younger  *networking.VirtualService
+	policies []*security.AuthorizationPolicy
 }
 
 type istioRequest struct {
@@ -39,7 +41,7 @@ type istioRequest struct {
 func (w istioWorld) answer(r istioRequest) string {
 	v, host := w.mesh, "s1.n.svc.cluster.local"
 	if r.from == "" {
-		v, host = w.edge, "x.test"
+		v, host = merged(w.edge, w.younger), "x.test"
 	}
 	rule, match := first(v, r)
 	if rule == nil {
@@ -75,6 +77,43 @@ func (w istioWorld) answer(r istioRequest) string {
 	}
 	slices.Sort(out)
 	return strings.Join(out, ", ") + " " + host + path
+}
+
+// merged are the rules of several VirtualServices about one host, the older one's first: but what
+// takes every request comes behind all others, and hides what stands behind it in its own.
+func merged(all ...*networking.VirtualService) *networking.VirtualService {
+	out, last := &networking.VirtualService{}, []*networking.HTTPRoute{}
+	for _, v := range all {
+		one := []*networking.HTTPRoute{}
+		for _, rule := range v.GetHttp() {
+			matches := rule.Match
+			if len(matches) == 0 {
+				matches = []*networking.HTTPMatchRequest{nil}
+			}
+			for _, m := range matches {
+				c := &networking.HTTPRoute{Redirect: rule.Redirect, DirectResponse: rule.DirectResponse, Rewrite: rule.Rewrite, Route: rule.Route}
+				if m != nil {
+					c.Match = []*networking.HTTPMatchRequest{m}
+				}
+				one = append(one, c)
+			}
+		}
+		if at := slices.IndexFunc(one, takesAll); at >= 0 {
+			last, one = append(last, one[at]), one[:at]
+		}
+		out.Http = append(out.Http, one...)
+	}
+	out.Http = append(out.Http, last...)
+	return out
+}
+
+func takesAll(r *networking.HTTPRoute) bool {
+	if len(r.Match) == 0 {
+		return true
+	}
+	m := r.Match[0]
+	u := m.GetUri()
+	return (u == nil || u.GetPrefix() == "/") && m.Method == nil && len(m.Headers)+len(m.WithoutHeaders)+len(m.QueryParams) == 0
 }
 
 // first is the first rule of which an alternative fits.
@@ -234,6 +273,9 @@ func (d drawing) istioWorld() istioWorld {
 	var w istioWorld
 	w.mesh = &networking.VirtualService{Hosts: []string{"s1"}, Http: d.istioRules(true)}
 	w.edge = &networking.VirtualService{Hosts: []string{"x.test"}, Gateways: []string{"g"}, Http: d.istioRules(false)}
+	if d.IntN(3) == 0 {
+		w.younger = &networking.VirtualService{Hosts: []string{"x.test"}, Gateways: []string{"g"}, Http: d.istioRules(false)}
+	}
 	if d.IntN(2) == 0 {
 		w.mesh.Http = []*networking.HTTPRoute{{Route: []*networking.HTTPRouteDestination{{Destination: &networking.Destination{Host: "s1", Subset: "v1"}, Weight: 1}, {Destination: &networking.Destination{Host: "s1", Subset: "v2"}, Weight: 3}}}}
 	}
@@ -374,6 +416,10 @@ func (w istioWorld) yaml(t *testing.T) []importer.Input {
 	object(net, "Gateway", "n", "g", &networking.Gateway{Selector: map[string]string{"door": "yes"}, Servers: []*networking.Server{{Port: &networking.Port{Number: 80, Name: "http", Protocol: "HTTP"}, Hosts: []string{"*"}}}})
 	object(net, "VirtualService", "n", "mesh", w.mesh)
 	object(net, "VirtualService", "n", "edge", w.edge)
+	if w.younger != nil {
+		object(net, "VirtualService", "n", "younger", w.younger)
+	}
+	text = []byte(strings.NewReplacer("name: edge\n", "name: edge\n  creationTimestamp: \"2024-01-01T00:00:00Z\"\n", "name: younger\n", "name: younger\n  creationTimestamp: \"2025-01-01T00:00:00Z\"\n").Replace(string(text)))
 	for _, ns := range []string{"n", "m"} {
 		object(net, "Sidecar", ns, "default", &networking.Sidecar{Egress: []*networking.IstioEgressListener{{Hosts: []string{"*/*"}}}})
 		object(sec, "PeerAuthentication", ns, "default", &security.PeerAuthentication{Mtls: &security.PeerAuthentication_MutualTLS{Mode: security.PeerAuthentication_MutualTLS_STRICT}})
