@@ -29,7 +29,7 @@ test: tools ## run all tests with the race detector (real Envoys, real git, real
 # `go test` by itself draws fifteen; more of them show no other race.
 PAIRS ?= 100
 pairs: ## what the race detector is too slow or too coarse for: plans of drawn pairs of meshes against a second reading, what a load allocates (PAIRS=1000 SEED=40000)
-	@go test ./compiler/draw -run '^TestEverythingIsDrawn$$' -meshes 120
+	@go test ./compiler/draw -run '^TestEverythingIsDrawn$$' -meshes 240
 	@go test ./compiler/internal/intent -run '^TestMallocsOfALoad$$'
 	@set -o pipefail; go test ./compiler -v -timeout 60m -run '^TestPlans(OfAllWords)?AreTrue$$' -pairs $(PAIRS) -drawn-pairs $(PAIRS) -drawn-seed $(or $(SEED),0) | sed -E '/^ *(=== |--- PASS)/d'
 
