@@ -166,7 +166,19 @@ findings contains mesh.finding(
 }
 
 # wide are the grants to the whole mesh, searched for once for both rules.
-wide := [[i, j] | input.mesh.services[i].grants[j].mesh]
+wide := {[i, j] |
+	grant := input.mesh.services[i].grants[j]
+	whole(grant)
+}
+
+whole(grant) if grant.mesh
+
+# Every account's identity is spiffe://<trust domain>/ns/<namespace>/sa/<account>, and a last "*"
+# is one segment or more.
+whole(grant) if {
+	some path in grant.identities
+	regex.match(`^(((ns|\*)/)?\*|(ns|\*)/\*/((sa|\*)/)?\*)$`, path)
+}
 
 # narrow: the paths leave something out.
 narrow(grant) if {

@@ -95,6 +95,29 @@ test_deny_mesh_on_all_paths if {
 
 test_warn_mesh_on_some_paths if ids({"mesh": true, "paths": [{"kind": "below", "value": "/a/"}]}) == {"grant-mesh-paths"}
 
+# Patterns that every account's identity fits are the whole mesh.
+everyone := ["*", "*/*", "*/*/*", "*/*/*/*", "*/*/sa/*", "ns/*", "ns/*/*", "ns/*/*/*", "ns/*/sa/*"]
+
+test_deny_identities_of_the_whole_mesh if {
+	every path in everyone {
+		ids({"identities": ["vm/batch", path]}) == {"grant-mesh"}
+		ids({"identities": [path], "ports": ["http"]}) == {"grant-mesh"}
+		ids({"identities": [path], "paths": [{"kind": "below", "value": "/"}]}) == {"grant-mesh"}
+	}
+}
+
+test_warn_identities_of_the_whole_mesh_on_some_paths if {
+	every path in everyone {
+		ids({"identities": [path], "paths": [{"kind": "below", "value": "/a/"}]}) == {"grant-mesh-paths"}
+	}
+}
+
+test_allow_identities_that_leave_somebody_out if {
+	every path in ["vm/batch", "vm/*", "ns/shop/*", "ns/shop/sa/*", "ns/*/sa/web", "*/shop/*", "*/*/vm/*", "ns/*/sa", "ns/*/sa/*/*"] {
+		ids({"identities": [path]}) == set()
+	}
+}
+
 test_allow_service_without_grants if {
 	count(grants.findings) == 0 with input as {"mesh": {"services": [{"id": "shop/web"}]}}
 }
