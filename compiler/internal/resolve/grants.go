@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,7 +46,7 @@ func (l *linker) admitsStrangers(p *pkg, s *model.Service, n intent.Node, e inte
 		return
 	}
 	word := e.Node.Field("plaintext")
-	if len(g.Sources) == 0 || slices.ContainsFunc(g.Sources, func(r string) bool { return strings.HasSuffix(r, "/0") }) {
+	if everywhere(g.Sources) {
 		l.add(diag.New(diag.CodeStrangers, word.Pos(), "grant %q lets in callers without identity from anywhere", e.Name).
 			WithFix(`say where they are: sources: ["10.2.0.0/16"]`))
 	}
@@ -67,6 +68,45 @@ func (l *linker) admitsStrangers(p *pkg, s *model.Service, n intent.Node, e inte
 		l.add(diag.New(diag.CodeStrangers, e.Node.Field("until").Pos(), "grant %q is for callers without identity, whom its ports take until %s only", e.Name, end.UTC().Format(time.RFC3339)).
 			WithFix("let it end then at the latest, or leave `until` out: it ends with what lets them come"))
 	}
+}
+
+// everywhere reports whether ranges, no range being all of them, together leave out no address of IPv4, or none of IPv6. What
+// is taken out of them again does not count: that is all but somebody.
+func everywhere(sources []string) bool {
+	return len(sources) == 0 || cover(sources, netip.IPv4Unspecified()) || cover(sources, netip.IPv6Unspecified())
+}
+
+// cover reports whether ranges leave out no address from one on, of its family. A range begins before what it
+// has in it, so that each has to begin no later than the ones before it end.
+func cover(sources []string, next netip.Addr) bool {
+	var ranges []netip.Prefix
+	for _, source := range sources {
+		if r, err := netip.ParsePrefix(source); err == nil && r.Addr().BitLen() == next.BitLen() {
+			ranges = append(ranges, r)
+		}
+	}
+	slices.SortFunc(ranges, netip.Prefix.Compare)
+	for _, r := range ranges {
+		if next.Less(r.Addr()) {
+			return false
+		}
+		if last := lastOf(r); !last.Less(next) {
+			if next = last.Next(); !next.IsValid() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// lastOf is the last address of a range.
+func lastOf(r netip.Prefix) netip.Addr {
+	b := r.Addr().AsSlice()
+	for i := r.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
 }
 
 // takesPlaintext reports whether a port does at some time, by what is written, and until when at the latest.
@@ -397,10 +437,13 @@ func (l *linker) namespaces(n intent.Node) []string {
 	return n.Strings()
 }
 
+// stars are any letters, as one is.
+var stars = regexp.MustCompile(`\*+`)
+
 // readAccount adds an account to terms, or a pattern of them: what takes a whole namespace, or all
-// of them, as such.
+// of them, as such. Several "*" in a row are one.
 func (l *linker) readAccount(p *pkg, n intent.Node, t *model.Terms) {
-	written := p.qualify(n.Str())
+	written := stars.ReplaceAllLiteralString(p.qualify(n.Str()), "*")
 	known := l.allAccounts()
 	namespace, name, _ := strings.Cut(written, "/")
 	switch {
