@@ -103,6 +103,29 @@ findings contains mesh.finding(
 	not ended(service, grant)
 }
 
+# METADATA
+# title: Callers without an identity from a wide range are looked at
+# custom:
+#   id: grant-plaintext-wide
+#   severity: warn
+findings contains mesh.finding(
+	rego.metadata.rule(),
+	mesh.grant_path(service, grant),
+	sprintf("grant %q of service %q admits callers without an identity from more than a 128th of all addresses", [grant.name, service.id]),
+	"name the networks that they are in: sources: [\"10.2.0.0/16\"]",
+) if {
+	input.mesh.services[i].grants[j].plaintext
+	service := input.mesh.services[i]
+	grant := service.grants[j]
+	some version in [".", ":"]
+	ranges := net.cidr_merge({source | some source in grant.sources; contains(source, version)})
+	sum([parts[to_number(split(range, "/")[1])] | some range in ranges]) > parts[7]
+}
+
+# parts are how much of all addresses a range is that says how many bits its own have in common,
+# of 65536; what says more is less than one.
+parts := [65536, 32768, 16384, 8192, 4096, 2048, 1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1]
+
 # ended are grants with an end of their own, which another rule tells of.
 ended(service, grant) if {
 	some exception in exceptions

@@ -118,6 +118,22 @@ test_allow_identities_that_leave_somebody_out if {
 	}
 }
 
+sources(ranges) := ids({"plaintext": true, "sources": ranges})
+
+test_allow_plaintext_from_networks if {
+	sources(["10.0.0.0/8", "10.1.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fd00::/8"]) == set()
+}
+
+test_warn_plaintext_from_wide_ranges if {
+	every ranges in [
+		["0.0.0.0/6"],
+		["10.0.0.0/8", "64.0.0.0/8", "65.0.0.0/8"],
+		["2000::/3", "10.0.0.0/8"],
+	] {
+		sources(ranges) == {"grant-plaintext-wide"}
+	}
+}
+
 test_allow_service_without_grants if {
 	count(grants.findings) == 0 with input as {"mesh": {"services": [{"id": "shop/web"}]}}
 }
