@@ -129,7 +129,7 @@ func meaning(v trait.Value) []space.Act {
 	r := v.(Retry)
 	f := func(n, val string) space.Field { return space.Field{Feature: name, Name: n, Value: val} }
 	out := []space.Field{
-		{Feature: name, Name: "attempts", Value: strconv.Itoa(r.Attempts), Number: float64(r.Attempts)}, f(onFailures, strings.Join(r.On, ",")),
+		{Feature: name, Name: attempts, Value: strconv.Itoa(r.Attempts), Number: float64(r.Attempts)}, f(onFailures, strings.Join(r.On, ",")),
 		f("budget", fmt.Sprintf("%d%%, at least %d", r.Percent, r.MinConcurrent)),
 	}
 	if r.PerTry > 0 {
@@ -142,7 +142,7 @@ func meaning(v trait.Value) []space.Act {
 		out = append(out, f(onGRPC, strings.Join(r.GRPC, ",")))
 	}
 	if r.Base > 0 {
-		out = append(out, space.Field{Feature: name, Name: backOff, Value: fmt.Sprintf("%s to %s", r.Base, r.Max), Number: time.Duration(r.Base).Seconds() + time.Duration(r.Max).Seconds()})
+		out = append(out, space.Field{Feature: name, Name: backOff, Value: r.Base.String() + upTo + r.Max.String(), Number: time.Duration(r.Base).Seconds() + time.Duration(r.Max).Seconds()})
 	}
 	if r.After > 0 {
 		out = append(out, f(asTold, "up to "+r.After.String()))
@@ -157,6 +157,8 @@ func meaning(v trait.Value) []space.Act {
 	return []space.Act{{At: space.AtWorkload, Tries: tries, Fields: out}}
 }
 
+const attempts = "attempts"
+
 // What says on what to try again, and what says when and where.
 const (
 	onFailures = "on"
@@ -164,24 +166,27 @@ const (
 	onGRPC     = "on gRPC"
 
 	backOff  = "back-off"
+	upTo     = " to "
 	asTold   = "retry-after"
 	sameHost = "same host"
 )
 
 // change: more tries are more load on the callee in the worst case, which the plan tells
-// along the whole of the calls; fewer are not. Other failures may repeat what was not, and
+// along the whole of the calls; fewer are not, if nothing else is. Other failures may repeat what was not, and
 // shorter waits press a callee that fails. Where and when else is nobody's load.
 func change(before, after []space.Field) (plan.Class, string) {
-	b, a := int(plan.Number(before, "attempts")), int(plan.Number(after, "attempts"))
+	b, a := int(plan.Number(before, attempts)), int(plan.Number(after, attempts))
+	text := plan.Arrow("retries", before, after)
+	if a == 0 || slices.Equal(but(before, attempts), but(after, attempts)) {
+		text = fmt.Sprintf("retries %d → %d", b, a)
+	}
 	switch {
 	case a > b:
-		return plan.Weakening, fmt.Sprintf("retries %d → %d", b, a)
-	case a < b:
-		return plan.Neutral, fmt.Sprintf("retries %d → %d", b, a)
-	case rest(before) == rest(after) && within(after, before) && wait(after) >= wait(before):
-		return plan.Neutral, plan.Arrow("retries", before, after)
+		return plan.Weakening, text
+	case a == 0, slices.Equal(bounds(before), bounds(after)) && within(after, before) && !sooner(before, after):
+		return plan.Neutral, text
 	}
-	return plan.Weakening, plan.Arrow("retries", before, after)
+	return plan.Weakening, text
 }
 
 // within reports whether nothing is tried again by one that is not by the other.
@@ -195,21 +200,30 @@ func within(one, other []space.Field) bool {
 	return true
 }
 
-// rest is all but on what, when and where.
-func rest(fs []space.Field) string {
-	var out []string
-	for _, f := range fs {
-		if !slices.Contains([]string{onFailures, onStatuses, onGRPC, backOff, asTold, sameHost}, f.Name) {
-			out = append(out, f.Name+" "+f.Value)
-		}
-	}
-	return strings.Join(out, "\n")
+// bounds are how long one try may take and how many may be under way.
+func bounds(fs []space.Field) []space.Field {
+	return but(fs, attempts, onFailures, onStatuses, onGRPC, backOff, asTold, sameHost)
 }
 
-// wait is how long back-offs are, in seconds.
-func wait(fs []space.Field) float64 {
-	if n := plan.Number(fs, backOff); n > 0 {
-		return n
+// but are fields without those of some names.
+func but(fs []space.Field, names ...string) []space.Field {
+	return slices.DeleteFunc(slices.Clone(fs), func(f space.Field) bool { return slices.Contains(names, f.Name) })
+}
+
+// sooner reports whether some try may come back before it could: back-offs begin, or end, with shorter waits.
+func sooner(before, after []space.Field) bool {
+	b, most := pauses(before)
+	a, end := pauses(after)
+	return a < b || end < most
+}
+
+// pauses are the bounds of the first wait of back-offs and of the last ones.
+func pauses(fs []space.Field) (base, most time.Duration) {
+	first, last, ok := strings.Cut(plan.Value(fs, backOff), upTo)
+	base, err := time.ParseDuration(first)
+	most, errLast := time.ParseDuration(last)
+	if !ok || err != nil || errLast != nil {
+		return baseByDefault, growth * baseByDefault
 	}
-	return (1 + growth) * baseByDefault.Seconds()
+	return base, most
 }
