@@ -445,12 +445,17 @@ func (x *Place) ports() []model.Port {
 }
 
 // NoCalls reports whether none of the requests that the field is about is a call of gRPC, because no port
-// speaks it. At a gateway's route that is told where its destinations are known (trait.Calling).
+// speaks it: of those of its own that a route is for, where the route says it. At a gateway's route that is told
+// where its destinations are known (trait.Calling).
 func (x *Place) NoCalls() bool {
 	if x.OnPort() || x.At == OnCall {
 		return x.To.Protocol.Plain() != model.GRPC
 	}
-	return !x.Gateway && !slices.ContainsFunc(x.l.ports[x.self], func(p model.Port) bool { return p.Protocol.Plain() == model.GRPC })
+	ports := x.l.ports[x.self]
+	if x.At == OnRoute {
+		ports = x.ports()
+	}
+	return !x.Gateway && !slices.ContainsFunc(ports, func(p model.Port) bool { return p.Protocol.Plain() == model.GRPC })
 }
 
 // ElsewhereCalls reports whether the value is settled for a port that speaks no gRPC: what the field says
