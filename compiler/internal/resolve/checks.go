@@ -627,8 +627,16 @@ func (l *linker) refusedOwn(refused map[ownWish][]string, using []Rule, traits t
 // refusal says what refuses accounts at a port, and how to mend it: a deny, or that no grant is
 // there, which has a fix of its own.
 func refusal(s *model.Service, port string, accounts []string, granted string) (why, fix string) {
-	i := slices.IndexFunc(s.Denies, func(d model.Deny) bool { return d.Whole(port) && slices.ContainsFunc(accounts, d.IsAbout) })
-	if i < 0 {
+	i := slices.IndexFunc(s.Denies, func(d model.Deny) bool {
+		return slices.ContainsFunc(accounts, func(account string) bool { return refuses(s, port, d, account) })
+	})
+	p, _ := s.Port(port)
+	switch plain := p.MTLS == model.Disable; {
+	case plain && i < 0:
+		return "no grant admits", "mTLS is disabled at its port, where nobody has an identity: let it say grant: plain: {plaintext: true, sources: [\"10.2.0.0/16\"]}, or take mTLS there"
+	case plain:
+		return fmt.Sprintf("deny %q refuses", s.Denies[i].Name), "mTLS is disabled at its port, where nobody has an identity: say in the deny which `sources` are meant, or take mTLS there"
+	case i < 0:
 		return "no grant admits", granted
 	}
 	return fmt.Sprintf("deny %q refuses", s.Denies[i].Name), fmt.Sprintf("leave them out of it: deny: %q: not: from: those who send it", s.Denies[i].Name)
@@ -674,15 +682,30 @@ func (l *linker) callersOf() map[string][]string {
 	return out
 }
 
+// refuses reports whether a deny refuses an account whatever it asks of a port, as its proxy knows the account:
+// not at all where it takes plaintext alone.
+func refuses(s *model.Service, port string, d model.Deny, account string) bool {
+	if !d.Whole(port) {
+		return false
+	}
+	p, known := s.Port(port)
+	if known {
+		d.Terms, d.Not, known = p.Seen(d.Terms, d.Not)
+	}
+	return known && d.IsAbout(account)
+}
+
 // admits reports whether some grant of a service, and no deny of all that it sends, lets an
 // account send to a port a request that a route takes, as it leaves the route.
 func admits(s *model.Service, port, account string, r model.Route) bool {
 	m, moved := r.Match, r.Traits.Image().Path
-	if slices.ContainsFunc(s.Denies, func(d model.Deny) bool { return d.Whole(port) && d.IsAbout(account) }) {
+	p, ok := s.Port(port)
+	if !ok || slices.ContainsFunc(s.Denies, func(d model.Deny) bool { return refuses(s, port, d, account) }) {
 		return false
 	}
 	return slices.ContainsFunc(s.Grants, func(g model.Grant) bool {
-		if !g.IsAbout(account) || g.Ports != nil && !slices.Contains(g.Ports, port) {
+		var known bool
+		if g.Terms, g.Not, known = p.Seen(g.Terms, g.Not); !known || !g.IsAbout(account) || g.Ports != nil && !slices.Contains(g.Ports, port) {
 			return false
 		}
 		if len(g.Methods) > 0 && !slices.ContainsFunc(g.Methods, func(method string) bool { return m.Admits(space.MethodDim, method) }) {
