@@ -319,11 +319,10 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	tcp := !model.Protocol(scope.Scope.Protocol).IsHTTP()
 	x := p.externalAt(scope.Scope)
 	ans, answered := r.byFirstProxy(g, port, sent, got, tcp)
+	if plain, is := atWorkload(scope, sent, got, q); is {
+		ans, answered = plain, true
+	}
 	switch {
-	case eval.Closed(scope, from):
-		ans = eval.Decide(scope, q)
-	case answered && sent.Door == hop.Inbound && got.Unrouted() && q.Method == "CONNECT":
-		ans = eval.Unasked(scope)
 	case answered:
 	case !found:
 		ans = eval.UnknownHost()
@@ -334,16 +333,33 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	out := Answer{Bounds: within, Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: firstAt(sent.Door), Scheme: got.Scheme, Authority: got.Authority, Personal: p.personal(ans)}
 	out.By, out.image, out.odd = by(ans, sent.Door), ans.Image, got.Odd
 	out.close(ans.Handshake, tcp)
-	if got.Client.IsValid() {
-		out.Client = got.Client.String()
-	}
 	if !tcp {
 		out.Arrives = p.arrival(ans, q, x)
 	}
-	for _, o := range ans.From {
+	p.told(&out, ans.From, got.Client)
+	return out, nil
+}
+
+// told adds what decided, and whom a gateway takes for the visitor if it believes a proxy.
+func (p *Program) told(out *Answer, from []space.Origin, client netip.Addr) {
+	if client.IsValid() {
+		out.Client = client.String()
+	}
+	for _, o := range from {
 		out.Steps = append(out.Steps, p.Step(string(o)))
 	}
-	return out, nil
+}
+
+// atWorkload is what becomes of a request of a caller without a proxy before a workload's proxy reads it as one, or
+// without that it looks for a route; false if that decides nothing.
+func atWorkload(d space.Decision, sent eval.Sent, got eval.Received, q space.Request) (space.Answer, bool) {
+	switch {
+	case eval.Closed(d, q.From):
+		return eval.Decide(d, q), true
+	case sent.Door == hop.Inbound && got.Unrouted() && q.Method == "CONNECT":
+		return eval.Unasked(d), true
+	}
+	return space.Answer{}, false
 }
 
 // arrival is what the destination gets, an external if x is not nil.
