@@ -10,7 +10,11 @@ import (
 // decided it. q.Path must be normalised (Normalise).
 func Decide(d space.Decision, q space.Request) space.Answer {
 	if r, plain := First(d.Plain, q); plain {
-		if q.Upgrade != "" && q.Method != "GET" && r.Then.Verdict == space.Forward {
+		switch {
+		case q.Upgrade == "" || r.Handshake:
+		case !(space.Share{Upgrades: d.PlainUpgrades}).Upgradable(q.Upgrade):
+			return space.Answer{Outcome: space.Refused(), From: d.Plain[len(d.Plain)-1].From, Inside: true, Why: "the service lets no connection change to " + q.Upgrade}
+		case q.Method != "GET" && r.Then.Verdict == space.Forward:
 			return byGet(r, q)
 		}
 		return answerOf(r, q)

@@ -169,19 +169,19 @@ func ServiceScope(m *model.Mesh, s *model.Service, p model.Port, c Column) space
 	}
 	last := notFound(model.ServicePath(s.ID))
 	d.Routes, d.Effective = append(d.Routes, last), append(d.Effective, last)
-	d.Plain = plain(m.TrustDomain, s, p, known)
+	d.PlainUpgrades = strings.Join(known.door(destination{s.ID, p.Name}).upgrades, ",")
+	d.Plain = plain(m.TrustDomain, s, p, known, d.PlainUpgrades)
 	return d
 }
 
 // plain follows the requests of callers without an identity of the mesh to the workloads that they
 // dial, of whichever version. Nothing but the proxy there has a say.
-func plain(trustDomain string, s *model.Service, p model.Port, known behind) space.List {
+func plain(trustDomain string, s *model.Service, p model.Port, known behind, upgrades string) space.List {
 	ours := []space.Pattern{{Kind: space.Prefix, Text: identityPrefix(trustDomain)}}
 	r := space.Rule{
 		When: []space.Test{{Dim: space.IdentityDim, Any: ours, Not: true}}, Then: space.Outcome{Verdict: space.Forward},
 	}
 	var to []model.Target
-	upgrades := strings.Join(known.door(destination{s.ID, p.Name}).upgrades, ",")
 	for _, v := range s.Versions {
 		t := model.Target{Service: s.ID, Port: p.Name, Version: v.Name, Weight: 1}
 		to = append(to, t)

@@ -488,6 +488,8 @@ type Decision struct {
 	// proxy that would choose a route: what they reach is what they dial. Each rule tests who calls, and
 	// together they take all of these requests.
 	Plain List `json:"-"`
+	// PlainUpgrades are the protocols to which they may change their connections, before all else.
+	PlainUpgrades string `json:"-"`
 }
 
 // AllAccess is who may do what to a service, and to those to which its routes lead.
