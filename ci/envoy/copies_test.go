@@ -166,7 +166,12 @@ func arrival(t *testing.T, p *compiler.Program, x trial, to string) (arrives, su
 	if err != nil {
 		t.Fatalf("%+v: %v", r, err)
 	}
+	elsewhere := func(s compiler.Step) bool {
+		return strings.HasPrefix(s.Path, "service/") && !strings.HasPrefix(s.Path+"/", "service/"+parts[0]+"/"+parts[1]+"/")
+	}
 	switch {
+	case slices.ContainsFunc(a.Steps, elsewhere): // a route leads requests on; copies go to the service itself
+		return false, false
 	case r.Method == "OPTIONS": // what the route changes of its headers may make it a preflight, which is answered
 		return false, false
 	case a.ByProxy() || a.Moved() || len(a.MayAnswer()) > 0 || a.Outcome.Verdict != "forward" && a.Outcome.Verdict != "denied":

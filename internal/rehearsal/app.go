@@ -60,6 +60,17 @@ func serveHTTP(ctx context.Context, who Seen, secure *tls.Config, saw func(Seen)
 	return serveHTTPAt(ctx, loopback+":0", who, secure, saw)
 }
 
+// unprocessed answers whoever takes this for one that looks at what passes a proxy, as a server of gRPC does that
+// does not know the method (status UNIMPLEMENTED): what is no call of gRPC at all counts as a refusal.
+func unprocessed(w http.ResponseWriter, r *http.Request) bool {
+	if r.URL.Path != "/envoy.service.ext_proc.v3.ExternalProcessor/Process" {
+		return false
+	}
+	w.Header().Set("content-type", "application/grpc")
+	w.Header().Set("grpc-status", "12")
+	return true
+}
+
 func serveHTTPAt(ctx context.Context, addr string, who Seen, secure *tls.Config, saw func(Seen)) (app, error) {
 	l, err := listen(ctx, addr)
 	if err != nil {
@@ -77,7 +88,7 @@ func serveHTTPAt(ctx context.Context, addr string, who Seen, secure *tls.Config,
 			seen.Headers[strings.ToLower(name)] = lines
 		}
 		saw(seen)
-		if answerRaw(w, r) {
+		if unprocessed(w, r) || answerRaw(w, r) {
 			return
 		}
 		b, err := json.Marshal(seen)
