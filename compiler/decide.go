@@ -130,6 +130,9 @@ type Answer struct {
 	// Personal are the headers that follow from an end user's token, where it is looked at on the way:
 	// what they say at the destination nobody knows before.
 	Personal []string `json:"-"`
+	// Remembered are the headers of an application's answer to which a proxy may add a line, behind all edits,
+	// by which it knows the caller again.
+	Remembered []string `json:"-"`
 	// Written are the lines that say what the outcome's fields are, if they were asked for. What
 	// has none is as the table of defaults says.
 	Written []Written `json:"written,omitempty"`
@@ -331,7 +334,7 @@ func (p *Program) decide(ds []space.Decision, r Request) (Answer, error) {
 	}
 	ans, within := r.paced(ans, q, tcp)
 	out := Answer{Bounds: within, Request: q, Scope: scope.Scope, Outcome: ans.Outcome, Status: status(ans.Outcome), Why: ans.Why, First: firstAt(sent.Door), Scheme: got.Scheme, Authority: got.Authority, Personal: p.personal(ans)}
-	out.By, out.image, out.odd = by(ans, sent.Door), ans.Image, got.Odd
+	out.By, out.image, out.odd, out.Remembered = by(ans, sent.Door), ans.Image, got.Odd, p.remembered(ans.Outcome)
 	out.close(ans.Handshake, tcp)
 	if !tcp {
 		out.Arrives = p.arrival(ans, q, x)

@@ -196,6 +196,9 @@ func (a Answer) judgeAnswered(tests []space.Test) string {
 		if !a.Forwarded() {
 			return fmt.Sprintf("expected an answer %s, the request is %s, and no test knows the headers of such an answer", testWords(t), a.Words())
 		}
+		if name := headerOf(t); slices.Contains(a.Remembered, name) {
+			return fmt.Sprintf("what header %q says at the caller is decided by the proxy that knows callers again (`sticky`, `session`) as well, and no test knows it", name)
+		}
 		for _, s := range a.Outcome.Shares {
 			if s.Status != 0 {
 				continue
@@ -208,6 +211,32 @@ func (a Answer) judgeAnswered(tests []space.Test) string {
 		}
 	}
 	return ""
+}
+
+// remembered are the headers of an application's answer by which proxies may tell the caller what it is to be known
+// again by: a route's, or those of whoever the request goes to.
+func (p *Program) remembered(o space.Outcome) []string {
+	fields := slices.Clone(o.Fields)
+	for _, share := range o.Shares {
+		fields = append(fields, share.Fields...)
+		to := targetParts(share.Target)
+		if len(to) < 4 {
+			continue
+		}
+		if s := p.mesh.Service(to[0] + "/" + to[1]); s != nil && !strings.HasPrefix(share.Target, "external/") {
+			fields = append(fields, catalog.Meaning().Fields(s.TraitsTo(to[2], to[3]))...)
+		} else if x := p.mesh.External(to[0] + "/" + to[1]); x != nil {
+			fields = append(fields, catalog.Meaning().Fields(x.Traits)...)
+		}
+	}
+	var out []string
+	for _, f := range fields {
+		if f.Does.Kind == space.MayAddAnswer {
+			out = append(out, f.Does.Of)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // always reports whether a test holds for whatever headers there are behind these edits, one after the other.

@@ -190,7 +190,7 @@ func differsSeen(want compiler.Answer, r compiler.Request, got Reply) string {
 		if why := differsArrived(want, r, *seen); why != "" {
 			return why
 		}
-		if why := differsHeaders("response-headers", want.Outcome, AppHeaders(), got.Headers); why != "" {
+		if why := differsHeaders("response-headers", want.Outcome, AppHeaders(), got.Headers, want.Remembered...); why != "" {
 			return "at the caller: " + why
 		}
 		return ""

@@ -45,7 +45,7 @@ var Session = feature.Feature{
 	Codec: trait.JSON[Kept],
 	Meaning: func(v trait.Value) []space.Act {
 		k := v.(Kept)
-		fields := []space.Field{{Feature: sessionName, Name: "cookie", Value: k.Cookie}}
+		fields := []space.Field{{Feature: sessionName, Name: "cookie", Value: k.Cookie, Does: space.Deed{Kind: space.MayAddAnswer, Of: "set-cookie"}}}
 		if k.TTL != 0 {
 			fields = append(fields, space.Field{Feature: sessionName, Name: "for", Value: k.TTL.String(), Number: time.Duration(k.TTL).Seconds()})
 		}

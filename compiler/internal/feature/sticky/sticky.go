@@ -51,7 +51,7 @@ var Feature = feature.Feature{
 		if b.Header != "" {
 			return space.Labels(space.AtRoute, space.Field{Feature: name, Name: "header", Value: b.Header})
 		}
-		fields := []space.Field{{Feature: name, Name: "cookie", Value: b.Cookie}}
+		fields := []space.Field{{Feature: name, Name: "cookie", Value: b.Cookie, Does: space.Deed{Kind: space.MayAddAnswer, Of: "set-cookie"}}}
 		if b.TTL != 0 {
 			fields = append(fields, space.Field{Feature: name, Name: "for", Value: b.TTL.String(), Number: time.Duration(b.TTL).Seconds()})
 		}
