@@ -28,7 +28,10 @@ func knownElsewhere() map[string][]string {
 		"connection": {"compiler/internal/target/envoy/counted.go"},                                           // is what Envoy calls whom a caller proves to be
 		"timeout":    {"compiler/internal/resolve/collectors.go", "compiler/internal/resolve/authorizers.go"}, // is how long others are waited for, too
 		"metrics":    {"compiler/internal/target/kubernetes/gateway.go"},                                      // is what an autoscaler goes by
-		"mirror":     {"compiler/internal/resolve/tests.go"},                                                  // is what a test calls copies, as a route does
+		"outlier":    {"compiler/draw/scaffold.go"},                                                           // are drawn more often, or less, as the compiler takes them
+		"locality":   {"compiler/draw/scaffold.go"},
+		"sticky":     {"compiler/draw/scaffold.go"},
+		"mirror":     {"compiler/internal/resolve/tests.go"}, // is what a test calls copies, as a route does
 	}
 }
 
