@@ -177,6 +177,20 @@ func (j drawnJudge) lines(kind, id, port string) []plan.Line {
 	})
 }
 
+// identified reports whether an identity is one, or fits a pattern of them: a star is a segment, and as the last one or more.
+func identified(pattern, identity string) bool {
+	want, have := strings.Split(pattern, "/"), strings.Split(identity, "/")
+	for i, w := range want {
+		switch {
+		case i >= len(have) || w != "*" && w != have[i]:
+			return false
+		case w == "*" && i == len(want)-1:
+			return true
+		}
+	}
+	return len(want) == len(have)
+}
+
 func callerNamed(in, except []plan.Caller, both [2]asker) bool {
 	c := both[1]
 	ns, _, _ := strings.Cut(c.account, "/")
@@ -200,6 +214,7 @@ func callerNamed(in, except []plan.Caller, both [2]asker) bool {
 		case plan.CallerAnyone:
 			return true
 		case plan.CallerOther:
+			return both[0] == both[1] && c.account != "" && identified(x.Name, "spiffe://mesh.test/ns/"+strings.Replace(c.account, "/", "/sa/", 1))
 		}
 		return false
 	}
