@@ -333,7 +333,7 @@ func tenantsLabel(t *testing.T, g *guarded) {
 // dryRuns: Flux and Argo CD try each object at each look. Whether it is refused or not,
 // nothing in the cluster is another afterwards.
 func dryRuns(t *testing.T, g *guarded) {
-	before := g.everything(t)
+	before := g.settled(t)
 	o := metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}, Force: new(true)}
 	for _, manager := range []string{"kustomize-controller", "argocd-controller"} {
 		o.FieldManager = manager
@@ -360,6 +360,22 @@ func dryRuns(t *testing.T, g *guarded) {
 	if len(after) != len(before) {
 		t.Errorf("%d objects, before %d", len(after), len(before))
 	}
+}
+
+// settled is everything, once the cluster's controllers have done what they had to: two looks show the same.
+func (g *guarded) settled(t *testing.T) []string {
+	t.Helper()
+	last := g.everything(t)
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		time.Sleep(time.Second) // in which controllers do what is due
+		now := g.everything(t)
+		if slices.Equal(now, last) {
+			return now
+		}
+		last = now
+	}
+	t.Fatal("the cluster does not settle")
+	return nil
 }
 
 // pathOf is where an object of the release lives, and its name.
@@ -410,6 +426,7 @@ func (g *guarded) everything(t *testing.T) []string {
 			}
 		}
 	}
+	slices.Sort(out)
 	return out
 }
 
