@@ -20,7 +20,7 @@ import (
 // drawnByDefault is how many pairs are drawn where nobody says how many: enough to see a plan
 // that is plainly wrong while one works. `make pairs` draws a hundred, without the race
 // detector, which sees the same in each of them at ten times the cost.
-const drawnByDefault = 15
+const drawnByDefault = 8
 
 var pairs = flag.Int("pairs", drawnByDefault, "how many pairs of repositories TestPlansAreTrue draws")
 

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"testing/fstest"
@@ -46,18 +46,22 @@ func (b *bench) pod(s report.Section) (err error) {
 	if err := w.serve(services); err != nil {
 		return err
 	}
-	pods := []sidecar{{account: "few", calls: fewCalls}, {account: "all", calls: services}}
+	pods := []sidecar{{account: "few", calls: fewCalls}, {account: "all", calls: services}, {account: "few", calls: fewCalls, everything: true}, {account: "all", calls: services, everything: true}}
 	for i := range pods {
 		if err := w.start(&pods[i]); err != nil {
 			return err
 		}
 	}
 	time.Sleep(settle)
+	series := map[string]float64{}
 	for _, p := range pods {
-		if err := p.report(s, services); err != nil {
+		n, err := w.report(s, p, services)
+		if err != nil {
 			return err
 		}
+		series[p.state()] = n
 	}
+	s.AtLeast(10, "series of a proxy that knows the whole mesh and counts everything, beside one that knows whom it calls and counts what is looked at", series["all-more"]/series["few"], "×", "pages of the same agents")
 	m, err := measure.ShareOf(w.server.PID())
 	if err != nil {
 		return err
@@ -73,24 +77,79 @@ const fewCalls = 10
 type sidecar struct {
 	account string
 	calls   int
-	agent   *child.Child
-	envoy   int // process
+	// everything says that Envoy counts all that it can, as it does by itself.
+	everything bool
+	agent      *child.Child
+	envoy      int // process
 }
 
-// report tells of both processes.
-func (p sidecar) report(s report.Section, services int) error {
+// state is the name of the folder of the pod's agent, and of its namespace.
+func (p sidecar) state() string {
+	if p.everything {
+		return p.account + "-more"
+	}
+	return p.account
+}
+
+// nth is which of its account's pods it is, in the order in which they start.
+func (p sidecar) nth() int {
+	if p.everything {
+		return 2
+	}
+	return 1
+}
+
+// report tells of both processes, and returns how many series whoever scrapes the pod has.
+func (w *installation) report(s report.Section, p sidecar, services int) (float64, error) {
 	name := fmt.Sprintf("of a pod that calls %d of %d services", p.calls, services)
+	if p.everything {
+		name += ", everything counted"
+	}
 	a, err := measure.ShareOf(p.agent.PID())
 	if err != nil {
-		return err
+		return 0, err
 	}
 	e, err := measure.ShareOf(p.envoy)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	s.AtMost(25, "agent "+name, measure.MiB(a.Resident), "MiB", "resident; its own and its part of what is shared %.1f MiB; highest point %.1f MiB", measure.MiB(a.Proportional), measure.MiB(a.Peak))
+	page, err := w.page(p)
+	if err != nil {
+		return 0, err
+	}
+	series := 0
+	for line := range strings.Lines(page) {
+		if !strings.HasPrefix(line, "#") {
+			series++
+		}
+	}
+	if !strings.Contains(page, "meshc_agent_envoy_metrics 1") {
+		return 0, fmt.Errorf("%s: Envoy's metrics are missing:\n%.2000s", name, page)
+	}
+	if !p.everything {
+		s.AtMost(25, "agent "+name, measure.MiB(a.Resident), "MiB", "resident; its own and its part of what is shared %.1f MiB; highest point %.1f MiB", measure.MiB(a.Proportional), measure.MiB(a.Peak))
+	}
 	s.Add("Envoy "+name, measure.MiB(e.Resident), "MiB", "resident; its own and its part of what is shared %.1f MiB; one worker", measure.MiB(e.Proportional))
-	return nil
+	s.Add("series "+name, float64(series), "", "on the agent's page, of %.0f KiB; nobody has called yet", float64(len(page))/1024)
+	return float64(series), nil
+}
+
+// page is what a pod's agent tells whoever scrapes it.
+func (w *installation) page(p sidecar) (string, error) {
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", w.path(p.state(), "status.sock"))
+	}}}
+	req, err := http.NewRequestWithContext(w.b.ctx, http.MethodGet, "http://agent/metrics", http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	return string(text), err
 }
 
 // installation is meshc with its files in one folder.
@@ -219,7 +278,7 @@ func (w *installation) start(p *sidecar) error {
 	if err != nil {
 		return err
 	}
-	ns := fmt.Sprintf("mb%d%s", os.Getpid(), p.account)
+	ns := fmt.Sprintf("mb%d%s", os.Getpid(), p.state())
 	for _, args := range [][]string{{"netns", "add", ns}, {"-n", ns, "link", "set", "lo", "up"}} {
 		if _, err := w.run(time.Minute, "ip", args...); err != nil {
 			return fmt.Errorf("a pod is a network namespace, which takes Linux, root and ip: %w", err)
@@ -240,11 +299,15 @@ func (w *installation) start(p *sidecar) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(w.path(p.account+".token"), []byte(word(said, "token:")), 0o600); err != nil {
+	if err := os.WriteFile(w.path(p.state()+".token"), []byte(word(said, "token:")), 0o600); err != nil {
 		return err
 	}
-	if p.agent, err = w.child(p.account, "ip", "netns", "exec", ns, w.path("meshc-agent"), "--server", server, "--join-token-file", p.account+".token", "--server-fingerprint", word(said, "fingerprint:"),
-		"--state", "agent-"+p.account, "--drain", "1s", "--envoy-path", envoy.Path, "--", "--concurrency", "1", "--log-level", "warning"); err != nil {
+	args := []string{"netns", "exec", ns, w.path("meshc-agent"), "--server", server, "--join-token-file", p.state() + ".token", "--server-fingerprint", word(said, "fingerprint:"),
+		"--state", p.state(), "--drain", "1s", "--envoy-path", envoy.Path, "--", "--concurrency", "1", "--log-level", "warning"}
+	if p.everything {
+		args = append(args, "--config-yaml", "stats_config: {stats_matcher: {reject_all: false}}")
+	}
+	if p.agent, err = w.child(p.state(), "ip", args...); err != nil {
 		return err
 	}
 	return w.configured(p)
@@ -303,11 +366,11 @@ func (w *installation) configured(p *sidecar) error {
 		if err != nil {
 			return err
 		}
-		ok, err := upToDate(said, p.account)
+		n, err := upToDate(said, p.account)
 		if err != nil {
 			return err
 		}
-		if pid := envoyOf(p.agent.PID()); ok && pid != 0 {
+		if pid := envoyOf(p.agent.PID()); n >= p.nth() && pid != 0 {
 			p.envoy = pid
 			return nil
 		}
@@ -316,8 +379,8 @@ func (w *installation) configured(p *sidecar) error {
 	return errors.Join(w.b.ctx.Err(), fmt.Errorf("the sidecar of %s never had its configuration: %.2000s", p.account, why))
 }
 
-// upToDate tells from the server's status whether an account's proxy has all.
-func upToDate(status, account string) (bool, error) {
+// upToDate tells from the server's status how many proxies of an account have all.
+func upToDate(status, account string) (int, error) {
 	type proxy struct {
 		Identity  string
 		Connected bool
@@ -325,11 +388,15 @@ func upToDate(status, account string) (bool, error) {
 	}
 	var s struct{ Proxies []proxy }
 	if err := json.Unmarshal([]byte(status), &s); err != nil {
-		return false, fmt.Errorf("reading the status: %w", err)
+		return 0, fmt.Errorf("reading the status: %w", err)
 	}
-	return slices.ContainsFunc(s.Proxies, func(p proxy) bool {
-		return strings.HasSuffix(p.Identity, "/"+account) && p.Connected && p.UpToDate
-	}), nil
+	n := 0
+	for _, p := range s.Proxies {
+		if strings.HasSuffix(p.Identity, "/"+account) && p.Connected && p.UpToDate {
+			n++
+		}
+	}
+	return n, nil
 }
 
 // envoyOf is the process that an agent has started, 0 if there is none yet.

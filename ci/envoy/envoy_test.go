@@ -25,8 +25,9 @@ var (
 )
 
 const (
-	usualMeshes = 34
+	usualMeshes = 6
 	usualEach   = 450
+	enough      = 34 // meshes, in which every kind of request has to have come up; `make pairs` takes as many
 	parallel    = 4  // requests under way at once
 	shown       = 10 // disagreements of a mesh that are told one by one
 )
@@ -121,7 +122,7 @@ func TestEvaluatorAndEnvoyAgree(t *testing.T) {
 		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) { agree(t, bin, s, counts) })
 	}
 	t.Logf("seed %d, %d meshes: %v", first, *meshes, counts)
-	if t.Failed() || *meshes != usualMeshes || *each != usualEach {
+	if t.Failed() || *meshes < enough || *each < usualEach {
 		return
 	}
 	for kind, n := range least() {

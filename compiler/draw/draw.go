@@ -65,6 +65,8 @@ type Mesh struct {
 	lines   []*line
 	objects []*object
 	decided []space.Decision
+	// sought are paths of fields that are drawn wherever they may stand, others by chance.
+	sought map[string]bool
 }
 
 // Door is where requests can be sent.
@@ -113,9 +115,11 @@ type line struct {
 }
 
 // New draws a mesh.
-func New(r *rand.Rand) *Mesh {
+func New(r *rand.Rand) *Mesh { return seeking(r, nil) }
+
+func seeking(r *rand.Rand, fields map[string]bool) *Mesh {
 	for {
-		m := &Mesh{}
+		m := &Mesh{sought: fields}
 		m.scaffold(r)
 		if m.settle(r) && m.stands() {
 			return m
@@ -264,7 +268,7 @@ func (o *object) within(other *object) bool {
 
 // write draws a line of an object.
 func (m *Mesh) write(r *rand.Rand, o *object, field string, value func(*pen) string) *line {
-	p := &pen{Rand: r, said: map[string][]string{}, fields: map[string]bool{}}
+	p := &pen{Rand: r, said: map[string][]string{}, fields: map[string]bool{}, sought: m.sought}
 	text := value(p)
 	at := o.at
 	if field != "" {

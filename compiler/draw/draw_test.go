@@ -28,6 +28,13 @@ var (
 // detector, under which each takes seconds.
 const enough = 100
 
+// patient is after how many meshes what has not come up by chance is sought, few how many
+// fields a mesh seeks at once.
+const (
+	patient = 48
+	few     = 3
+)
+
 func drawn(s uint64) *Mesh { return New(rand.New(rand.NewPCG(s, 0))) }
 
 // carries is a field of a feature on a carrier.
@@ -78,7 +85,16 @@ func TestEverythingIsDrawn(t *testing.T) {
 	some := make([]*Mesh, round)
 	for s := range uint64(*meshes) {
 		if s%round == 0 {
-			parallel.Each(min(round, *meshes-int(s)), func(i int) { some[i] = drawn(*seed + s + uint64(i)) })
+			missing := missed(features, fields)
+			parallel.Each(min(round, *meshes-int(s)), func(i int) {
+				sought := map[string]bool{}
+				if s >= patient {
+					for j := i; j < len(missing) && len(sought) < few; j += round {
+						sought[missing[j]] = true
+					}
+				}
+				some[i] = seeking(rand.New(rand.NewPCG(*seed+s+uint64(i), 0)), sought)
+			})
 		}
 		m := some[s%round]
 		for c := range m.told() {
@@ -89,7 +105,9 @@ func TestEverythingIsDrawn(t *testing.T) {
 				delete(fields, f)
 			}
 		}
-		lines, gone = lines+m.Drawn, gone+len(m.Refused)
+		if s < patient { // what is sought is written where it does not fit, too
+			lines, gone = lines+m.Drawn, gone+len(m.Refused)
+		}
 		for _, r := range m.Refused {
 			if codes[r.Code]++; *refused {
 				t.Log(r)
@@ -114,6 +132,15 @@ func TestEverythingIsDrawn(t *testing.T) {
 	if gone*4 > lines {
 		t.Errorf("the compiler refused %d of %d lines: the meshes say too little", gone, lines)
 	}
+}
+
+// missed are the fields that have not come up, sorted.
+func missed(features map[carries]bool, fields map[string]bool) []string {
+	all := maps.Clone(fields)
+	for c := range features {
+		all[c.field] = true
+	}
+	return slices.Sorted(maps.Keys(all))
 }
 
 // below adds a field and all that may stand in it, by their paths.

@@ -114,7 +114,7 @@ func often(field string) int {
 // fill draws fields of an object.
 func (m *Mesh) fill(r *rand.Rand, o *object) {
 	for _, f := range o.free() {
-		if r.IntN(100) < often(f) {
+		if r.IntN(100) < often(f) || leads(m.sought, f) {
 			m.draw(r, o, f)
 		}
 	}

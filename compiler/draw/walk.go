@@ -22,6 +22,17 @@ type pen struct {
 	*rand.Rand
 	said   map[string][]string
 	fields map[string]bool
+	sought map[string]bool
+}
+
+// leads reports whether a field is sought, or something in it.
+func leads(sought map[string]bool, path string) bool {
+	for s := range sought {
+		if s == path || strings.HasPrefix(s, path+".") {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *pen) chance(percent int) bool { return p.IntN(100) < percent }
@@ -229,7 +240,7 @@ func (p *pen) structure(d *schema.Definition, name string, at spot) string {
 			}
 		}
 	}
-	for _, field := range p.choose(d) {
+	for _, field := range p.choose(d, at) {
 		f, _ := d.Field(field)
 		out = append(out, strconv.Quote(field)+": "+p.value(f, at.in(name, field)))
 	}
@@ -240,8 +251,8 @@ func (p *pen) structure(d *schema.Definition, name string, at spot) string {
 func account() []string { return []string{"owner", "reason", "until"} }
 
 // choose picks fields of a struct: those that must be there, of those of which one must be
-// there at least one, of others a few.
-func (p *pen) choose(d *schema.Definition) []string {
+// there at least one, of others a few; what is sought before all others.
+func (p *pen) choose(d *schema.Definition, at spot) []string {
 	if d.Pattern != nil {
 		return nil
 	}
@@ -263,12 +274,19 @@ func (p *pen) choose(d *schema.Definition) []string {
 			must = append(must, account()...)
 		}
 	}
+	sought := func(n string) bool { return leads(p.sought, at.in("", n).path) }
 	for _, c := range choices(d.Doc, may) {
+		if found := keep(c.of, sought); len(found) > 0 {
+			may = slices.DeleteFunc(may, func(n string) bool { return slices.Contains(c.of, n) })
+			must = append(must, some(p, c.most, found)...)
+			continue
+		}
 		may = slices.DeleteFunc(may, func(n string) bool { return slices.Contains(c.of, n) })
 		if c.least > 0 || p.chance(75) {
 			must = append(must, some(p, c.most, c.of)...)
 		}
 	}
+	must = append(must, keep(may, sought)...)
 	switch {
 	case len(may) == 0:
 	case len(must) == 0:
@@ -278,6 +296,11 @@ func (p *pen) choose(d *schema.Definition) []string {
 	}
 	slices.Sort(must)
 	return slices.Compact(must)
+}
+
+// keep are those of xs that fit.
+func keep(xs []string, fit func(string) bool) []string {
+	return slices.DeleteFunc(slices.Clone(xs), func(x string) bool { return !fit(x) })
 }
 
 // choice is fields of which so many are written.
