@@ -157,6 +157,10 @@ lines of the intent have the names in it, and which release they are of.`,
 			if len(args) == 1 && r.To == "" && !isFolder(args[0]) {
 				return a.explainWord(args[0])
 			}
+			if r.To == "" && len(args) == 0 {
+				return fail(diag.ExitFailure, "explain what? --to says whom a request is for\nhelp:  meshc explain --to SERVICE says what becomes of a request; meshc explain WORD what a word of the language is,\n"+
+					"       meshc explain CODE what a problem's code means, meshc explain --log FILE which lines of the intent logged requests met")
+			}
 			if r.To == "" {
 				return fail(diag.ExitFailure, "required flag(s) \"to\" not set: whom is the request for?\nhelp:  meshc explain --help")
 			}

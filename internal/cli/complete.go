@@ -154,8 +154,8 @@ func folder(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobr
 	return nil, cobra.ShellCompDirectiveFilterDirs
 }
 
-// folderCodeOrWord completes DIR, or a problem's code or a word of intent once somebody began to
-// type one.
+// folderCodeOrWord completes DIR, or a problem's code or a word of intent, by its whole name or its last
+// part, once somebody began to type one.
 func folderCodeOrWord(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if typed == "" {
 		return folder(cmd, args, typed)
@@ -166,8 +166,9 @@ func folderCodeOrWord(cmd *cobra.Command, args []string, typed string) ([]cobra.
 			out = append(out, string(e.Code))
 		}
 		for _, w := range reference.Words(nil, nil) {
-			out = append(out, w.Word)
+			out = append(out, w.Word, w.Word[strings.LastIndexByte(w.Word, '.')+1:])
 		}
-		return out
+		slices.Sort(out)
+		return slices.Compact(out)
 	})(cmd, args, typed)
 }

@@ -66,8 +66,10 @@ func printWord(out io.Writer, w reference.Word) error {
 	for _, d := range w.Defaults {
 		printer.Fprintf(out, "  default   %s: %s\n", d.Value, d.Why)
 	}
-	if w.Example != "" {
-		printer.Fprintf(out, "  example   %s\n", strings.ReplaceAll(w.Example, "\n", "\n            "))
+	head := "example"
+	for line := range strings.Lines(w.Example) { // each by itself: an argument's end of a line is printed so that it cannot act
+		printer.Fprintf(out, "  %-8s  %s\n", head, strings.TrimSuffix(line, "\n"))
+		head = ""
 	}
 	if len(w.Envoy) > 0 {
 		printer.Fprintf(out, "  Envoy     the %s proxy: %s\n", strings.Join(w.At, " and the "), strings.Join(w.Envoy, ", "))

@@ -1,6 +1,7 @@
 package reference
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -101,7 +102,8 @@ func (d Default) about(word string) bool {
 	})
 }
 
-// Find are the words that a user may mean: those of that name, else those whose name ends with it.
+// Find are the words that a user may mean: those of that name, else those whose name ends with it. What a
+// default or a deny says comes last: it repeats a word of what people speak about.
 func Find(words []Word, name string) []Word {
 	name = strings.TrimPrefix(strings.TrimPrefix(name, "mesh."), "#")
 	var exact, ending []Word
@@ -113,5 +115,14 @@ func Find(words []Word, name string) []Word {
 			ending = append(ending, w)
 		}
 	}
+	slices.SortStableFunc(ending, func(a, b Word) int { return cmp.Compare(a.repeats(), b.repeats()) })
 	return append(exact, ending...)
+}
+
+func (w Word) repeats() int {
+	parts := strings.Split(w.Word, ".")
+	if slices.Contains(parts, "default") || slices.Contains(parts, "deny") {
+		return 1
+	}
+	return 0
 }
