@@ -1,11 +1,13 @@
 package compiler
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/internal/diag"
@@ -24,6 +26,8 @@ type Logged struct {
 	Caller string `json:"caller,omitempty"`
 	// By is whose proxy it was: "shop/app", or "gateway/shop/edge".
 	By string `json:"by"`
+	// Owner answers for the service or gateway, as its proxy had it.
+	Owner string `json:"owner,omitempty"`
 	// Verdict is "let in", "denied", "not granted", or "" where no rule was asked.
 	Verdict string `json:"verdict,omitempty"`
 	// Details is the proxy's own word for who gave the answer, and why.
@@ -64,6 +68,7 @@ type writtenLine struct {
 	Route     string `json:"route"`
 	Rule      string `json:"rule"`
 	Details   string `json:"details"`
+	Owner     string `json:"owner"`
 }
 
 // Words of a line's verdict.
@@ -76,21 +81,105 @@ const (
 // refusedBy begins the details of a request that a rule of access refused.
 const refusedBy = "rbac_access_denied"
 
-// Logged joins a line of a log; ok is false if it is none that a proxy of the mesh writes.
-func (p *Program) Logged(number int, line []byte) (out Logged, ok bool) {
-	var w writtenLine
-	if err := json.Unmarshal(line, &w); err != nil || w.Name == "" || w.Namespace == "" {
-		return Logged{}, false
+// Logged joins what a line of a log has of requests: nothing if it is none that a proxy of the mesh
+// writes, a request if a proxy wrote it to a file, and whatever a collector of OTLP exports as one line
+// of JSON. What stands before the object (a time, a pod's name, what a container's runtime adds) is
+// passed over, and a line that Docker keeps in an object of its own is taken out of it.
+func (p *Program) Logged(number int, line []byte) (out []Logged) {
+	for _, w := range readLogged(line) {
+		if w.Name == "" || w.Namespace == "" {
+			continue
+		}
+		id := w.Namespace + "/" + w.Name
+		l := Logged{Line: number, Time: w.Time, Method: w.Method, Host: w.Host, Path: w.Path, Caller: w.Caller, Details: w.Details, Owner: w.Owner}
+		l.Status, _ = strconv.Atoi(fmt.Sprint(w.Status))
+		if w.Version == "" {
+			p.atGateway(&l, id, w)
+		} else {
+			p.atService(&l, id, w)
+		}
+		out = append(out, l)
 	}
-	id := w.Namespace + "/" + w.Name
-	out = Logged{Line: number, Time: w.Time, Method: w.Method, Host: w.Host, Path: w.Path, Caller: w.Caller, Details: w.Details}
-	out.Status, _ = strconv.Atoi(fmt.Sprint(w.Status))
-	if w.Version == "" {
-		p.atGateway(&out, id, w)
-		return out, true
+	return out
+}
+
+// readLogged reads the shapes that such a line has.
+func readLogged(line []byte) []writtenLine {
+	at := bytes.IndexByte(line, '{')
+	if at < 0 {
+		return nil
 	}
-	p.atService(&out, id, w)
-	return out, true
+	var any struct {
+		writtenLine
+		Docker    string         `json:"log"`
+		Resources []otlpResource `json:"resourceLogs"`
+	}
+	switch err := json.Unmarshal(line[at:], &any); {
+	case err != nil:
+		return nil
+	case len(any.Resources) > 0:
+		var out []writtenLine
+		for _, r := range any.Resources {
+			out = append(out, r.lines()...)
+		}
+		return out
+	case any.Name == "" && any.Docker != "":
+		var w writtenLine
+		if json.Unmarshal([]byte(any.Docker), &w) != nil {
+			return nil
+		}
+		return []writtenLine{w}
+	}
+	return []writtenLine{any.writtenLine}
+}
+
+// otlpResource is one of ResourceLogs in the JSON of OTLP, as far as proxies fill it.
+type otlpResource struct {
+	Resource  struct{ Attributes otlpAttributes }
+	ScopeLogs []struct {
+		LogRecords []struct {
+			TimeUnixNano any // a text, for JSON's numbers end before
+			Attributes   otlpAttributes
+		}
+	}
+}
+
+type otlpAttributes []struct {
+	Key   string
+	Value struct {
+		StringValue string
+		IntValue    any
+	}
+}
+
+// absent is what Envoy writes into a text for what a request does not have; in a file it writes nothing.
+const absent = "-"
+
+// lines are the records as if they had been written to a file, which has the same names.
+func (r otlpResource) lines() (out []writtenLine) {
+	for _, s := range r.ScopeLogs {
+		for _, rec := range s.LogRecords {
+			values := map[string]any{}
+			for _, kv := range slices.Concat(r.Resource.Attributes, rec.Attributes) {
+				switch {
+				case kv.Value.IntValue != nil:
+					values[kv.Key] = kv.Value.IntValue
+				case kv.Value.StringValue != absent:
+					values[kv.Key] = kv.Value.StringValue
+				}
+			}
+			if nanos, err := strconv.ParseInt(fmt.Sprint(rec.TimeUnixNano), 10, 64); err == nil {
+				values["time"] = time.Unix(0, nanos).UTC().Format("2006-01-02T15:04:05.000Z")
+			}
+			text, err := json.Marshal(values)
+			var w writtenLine
+			if err != nil || json.Unmarshal(text, &w) != nil {
+				continue
+			}
+			out = append(out, w)
+		}
+	}
+	return out
 }
 
 func (p *Program) atService(out *Logged, id string, w writtenLine) {

@@ -17,9 +17,11 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	otlp "go.opentelemetry.io/proto/otlp/common/v1"
 	otlplogs "go.opentelemetry.io/proto/otlp/logs/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/internal/rehearsal"
@@ -30,6 +32,8 @@ type receiver struct {
 	mu    sync.Mutex
 	lines []map[string]string
 	raw   []string
+	// exported is each batch as a collector's exporter to a file writes it.
+	exported [][]byte
 	// hang, if set, keeps every batch waiting until it is closed.
 	hang chan struct{}
 }
@@ -63,6 +67,11 @@ func (r *receiver) export(ctx context.Context, in *otlplogs.LogsData) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.raw = append(r.raw, in.String())
+	text, err := protojson.Marshal(in)
+	if err != nil {
+		return err
+	}
+	r.exported = append(r.exported, text)
 	for _, res := range in.GetResourceLogs() {
 		for _, scope := range res.GetScopeLogs() {
 			for _, l := range scope.GetLogRecords() {
@@ -168,7 +177,10 @@ func (p *play) until(what string, is func() bool) {
 // what became of it, and nothing by which somebody could do the same.
 func TestLinesGoToTheCollector(t *testing.T) {
 	r := &receiver{}
-	p := logged(t, `{when: {errors: true, denied: true}, fields: {tenant: "%REQ(X-TENANT)%", share: "100 %%"}}`, r)
+	p, mesh := loggedBy(t, `otlp: {to: "platform/otel", port: "grpc"}`, `{when: {errors: true, denied: true}, fields: {tenant: "%REQ(X-TENANT)%", share: "100 %%"}}`)
+	if err := p.stage.Recast(p.ctx, otel, r.serve); err != nil {
+		t.Fatal(err)
+	}
 	ask := func(path string, fail int, headers ...compiler.Header) int {
 		t.Helper()
 		got, err := p.stage.Ask(p.ctx, p.door, compiler.Request{Path: path, Headers: append(headers,
@@ -229,6 +241,15 @@ func TestLinesGoToTheCollector(t *testing.T) {
 	}
 	if strings.Contains(raw, "opensesame") {
 		t.Errorf("a line has a secret: %s", raw)
+	}
+	verdicts := map[string]string{}
+	for i, text := range r.exported {
+		for _, l := range mesh.Logged(i, text) {
+			verdicts[fmt.Sprintf("%s %d of %s", l.Path, l.Status, l.Owner)] = l.Verdict
+		}
+	}
+	if diff := cmp.Diff(map[string]string{"/open/bad 503 of team 100%": compiler.LetIn, "/closed 403 of team 100%": compiler.NotGranted, "/closed/grpc 200 of team 100%": compiler.NotGranted}, verdicts); diff != "" {
+		t.Errorf("joined (-want +got):\n%s", diff)
 	}
 }
 
@@ -314,7 +335,7 @@ func TestLinesGoToAFile(t *testing.T) {
 					t.Fatalf("%s: %v", line, err)
 				}
 				lines[fields["url.path"].(string)] = fields
-				if l, ok := mesh.Logged(len(lines), []byte(line)); ok {
+				for _, l := range mesh.Logged(len(lines), []byte(line)) {
 					joined[l.Path] = l
 				}
 			}

@@ -13,8 +13,9 @@ import (
 	"meshc.dev/meshc/internal/printer"
 )
 
-// longestLine is how long a line of a log may be: one of a request has a path and a few headers.
-const longestLine = 1 << 20
+// longestLine is how long a line of a log may be: one of a request has a path and a few headers, one of
+// a collector a batch of them.
+const longestLine = 16 << 20
 
 // explainLog joins the lines of a log, of a file or "-" for standard input, with the intent.
 func (a *app) explainLog(ctx context.Context, f *intentFlags, dir, file string) error {
@@ -37,14 +38,18 @@ func (a *app) explainLog(ctx context.Context, f *intentFlags, dir, file string) 
 	}
 	all := compiler.LoggedLines{Release: r.Digest(), Lines: []compiler.Logged{}}
 	err = eachLine(in, func(number int, line []byte) error {
-		l, ok := p.Logged(number, line)
-		switch {
-		case !ok:
+		lines := p.Logged(number, line)
+		if len(lines) == 0 {
 			all.Other++
-		case a.form().structured():
-			all.Lines = append(all.Lines, l)
-		default:
-			return a.explainLine(l)
+		}
+		if a.form().structured() {
+			all.Lines = append(all.Lines, lines...)
+			return nil
+		}
+		for _, l := range lines {
+			if err := a.explainLine(l); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -86,7 +91,11 @@ func (a *app) explainLine(l compiler.Logged) error {
 	if l.Verdict != "" {
 		verdict = ", " + l.Verdict
 	}
-	if err := printer.Fprintf(a.out, "%d. %s %s%s from %s\n→ %d by %s%s\n", l.Line, l.Method, l.Host, l.Path, from, l.Status, l.By, verdict); err != nil {
+	owner := ""
+	if l.Owner != "" {
+		owner = ", of " + l.Owner
+	}
+	if err := printer.Fprintf(a.out, "%d. %s %s%s from %s\n→ %d by %s%s%s\n", l.Line, l.Method, l.Host, l.Path, from, l.Status, l.By, owner, verdict); err != nil {
 		return err
 	}
 	for _, m := range l.Lines {
