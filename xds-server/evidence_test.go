@@ -277,13 +277,14 @@ func TestHeldProxiesAreTold(t *testing.T) {
 		proxies = append(proxies, p)
 	}
 	w.arrived(t, "commit-1", 2)
-	if _, text := w.get(t, "/metrics"); strings.Contains(text, "meshc_xds_held_proxies{") {
-		t.Error("held proxies are told before there are any")
+	if _, text := w.get(t, "/metrics"); strings.Contains(text, "meshc_xds_held_proxies{") || strings.Contains(text, "meshc_xds_behind_proxies{") ||
+		!strings.Contains(text, `meshc_xds_answers_total{state="nacked",type="clusters"} 0`) {
+		t.Errorf("held proxies are told before there are any, or refusals do not begin at 0: %s", text)
 	}
 	w.approveAt(t, "commit-2", 2*time.Second, 2)
 	soon(t, func() string {
-		if _, text := w.get(t, "/metrics"); !strings.Contains(text, metric+"2\n") {
-			return "the metric does not count two held proxies: " + text
+		if _, text := w.get(t, "/metrics"); !strings.Contains(text, metric+"2\n") || !strings.Contains(text, strings.Replace(metric, "held", "behind", 1)+"2\n") {
+			return "the metrics do not count two held proxies: " + text
 		}
 		return ""
 	})

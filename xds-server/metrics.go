@@ -11,6 +11,7 @@ import (
 
 	"meshc.dev/meshc/xds-server/internal/endpoints/kube"
 	"meshc.dev/meshc/xds-server/internal/ledger"
+	"meshc.dev/meshc/xds-server/internal/stream"
 	"meshc.dev/meshc/xds-server/internal/view"
 )
 
@@ -57,6 +58,15 @@ func newMeter(r prometheus.Registerer) *meter {
 		published: prometheus.NewGauge(gauge("release_published_seconds", "When the release was published, as a Unix time.")),
 	}
 	r.MustRegister(m.connected, m.refused, m.pushes, m.bytes, m.answers, m.latency, m.held, m.ignored, m.unwanted, m.rejected, m.release, m.published)
+	// From 0 on: who looks for what a counter grows by does not see one that appears with a 1.
+	for _, reason := range stream.Reasons() {
+		m.refused.WithLabelValues(reason)
+	}
+	for t := range view.Types {
+		for _, s := range []ledger.State{ledger.Acked, ledger.Nacked, ledger.Overdue} {
+			m.answers.WithLabelValues(t.String(), string(s))
+		}
+	}
 	return m
 }
 
@@ -93,16 +103,21 @@ func (m *meter) released(commit, digest, environment string, at time.Time) {
 	m.published.Set(float64(at.Unix()))
 }
 
-// heldProxies counts proxies that are kept at an earlier release, by class, when it is
-// asked. A class without any has no sample, so that the usual answer is empty.
-type heldProxies struct {
+// byClass counts proxies of which something is wrong, by class, when it is asked. A class
+// without any has no sample, so that the usual answer is empty.
+type byClass struct {
 	desc  *prometheus.Desc
 	count func() map[string]int
 }
 
-func newHeldProxies(count func() map[string]int) heldProxies {
+func newBehindProxies(count func() map[string]int) byClass {
+	const help = "Connected proxies that have not confirmed what is approved for them, held or not."
+	return byClass{prometheus.NewDesc("meshc_xds_behind_proxies", help, []string{"class"}, nil), count}
+}
+
+func newHeldProxies(count func() map[string]int) byClass {
 	const help = "Connected proxies kept at an earlier release after a failure."
-	return heldProxies{prometheus.NewDesc("meshc_xds_held_proxies", help, []string{"class"}, nil), count}
+	return byClass{prometheus.NewDesc("meshc_xds_held_proxies", help, []string{"class"}, nil), count}
 }
 
 const (
@@ -113,10 +128,10 @@ const (
 )
 
 // Describe implements prometheus.Collector.
-func (h heldProxies) Describe(ch chan<- *prometheus.Desc) { ch <- h.desc }
+func (h byClass) Describe(ch chan<- *prometheus.Desc) { ch <- h.desc }
 
 // Collect implements prometheus.Collector.
-func (h heldProxies) Collect(ch chan<- prometheus.Metric) {
+func (h byClass) Collect(ch chan<- prometheus.Metric) {
 	counts := h.count()
 	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))

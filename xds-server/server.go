@@ -62,7 +62,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("making the xDS server: %w", err)
 	}
 	s := &Server{cfg: cfg, ledger: ledger.New(cfg.Now), meter: newMeter(cfg.Registry), alarms: alarm.New(cfg.Now), cancel: func() {}}
-	cfg.Registry.MustRegister(newHeldProxies(s.ledger.HeldProxies))
+	cfg.Registry.MustRegister(newHeldProxies(s.ledger.HeldProxies), newBehindProxies(s.ledger.BehindProxies))
 	// First the socket, which no two servers of one folder have, then the file.
 	if err := s.open(); err != nil {
 		s.Close()

@@ -316,6 +316,21 @@ func (l *Ledger) HeldProxies() map[string]int {
 	return out
 }
 
+// BehindProxies counts the connected proxies that have not confirmed what is approved for
+// their class, whatever the reason: held, on the way, or lacking an answer. A class without
+// any is not there.
+func (l *Ledger) BehindProxies() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[string]int{}
+	for e := range l.entries {
+		if c, ok := l.classes[e.s.Class]; ok && e.s.content != c.status.content {
+			out[e.s.Class]++
+		}
+	}
+	return out
+}
+
 // makeRoom drops the oldest failure of the class that has most: one that fails in
 // a loop must not push out what happened to others.
 func (l *Ledger) makeRoom() {

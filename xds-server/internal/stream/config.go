@@ -108,3 +108,20 @@ type Meter interface {
 	Ignored(sources int)
 	Unwanted(changes int)
 }
+
+// Why a stream gets no service, as Meter.Refused is told.
+const (
+	reasonDenied          = "denied"
+	reasonNodeSize        = "node_size"
+	reasonLimits          = "limits"
+	reasonExpired         = "expired"
+	reasonNoIdentity      = "no_identity"
+	reasonUnknownIdentity = "unknown_identity"
+	reasonTooManyStreams  = "too_many_streams"
+	reasonSilent          = "silent"
+)
+
+// Reasons are all of them.
+func Reasons() []string {
+	return []string{reasonDenied, reasonNodeSize, reasonLimits, reasonExpired, reasonNoIdentity, reasonUnknownIdentity, reasonTooManyStreams, reasonSilent}
+}

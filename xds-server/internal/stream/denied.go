@@ -22,7 +22,7 @@ func (h *Hub) permit(id string) error {
 	if err == nil && !denied[id] {
 		return nil
 	}
-	h.cfg.Meter.Refused("denied")
+	h.cfg.Meter.Refused(reasonDenied)
 	if err != nil {
 		return status.Error(codes.PermissionDenied, "the server cannot read who is denied; its log says why")
 	}

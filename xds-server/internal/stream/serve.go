@@ -66,7 +66,7 @@ func run[R request](h *Hub, g grpc.ServerStream, p store.Protocol, recv func() (
 	c.class.quota.charge(arrivalTokens+tokensOf(first), steady())
 	node := first.GetNode()
 	if size := proto.Size(node); size > h.cfg.Limits.NodeBytes {
-		h.cfg.Meter.Refused("node_size")
+		h.cfg.Meter.Refused(reasonNodeSize)
 		return status.Errorf(codes.ResourceExhausted, "the node's description has %d bytes, at most %d", size, h.cfg.Limits.NodeBytes)
 	}
 	s := newSession(h, c.class, p, c.client, label(node.GetId()), placeOf(node.GetLocality()))
@@ -74,7 +74,7 @@ func run[R request](h *Hub, g grpc.ServerStream, p store.Protocol, recv func() (
 	h.cfg.Meter.Connected(string(p), 1)
 	defer h.cfg.Meter.Connected(string(p), -1)
 	if err := take(s, first, steady()); err != nil {
-		h.cfg.Meter.Refused("limits")
+		h.cfg.Meter.Refused(reasonLimits)
 		return err
 	}
 	opening := s.effort()
@@ -126,10 +126,10 @@ func (s *session) pump(ctx context.Context, g grpc.ServerStream, done <-chan err
 		case <-s.hub.drained:
 			return status.Error(codes.Unavailable, "the server ends")
 		case <-ended:
-			s.hub.cfg.Meter.Refused("expired")
+			s.hub.cfg.Meter.Refused(reasonExpired)
 			return status.Error(codes.Unauthenticated, "the client's certificate has ended")
 		case <-denied:
-			s.hub.cfg.Meter.Refused("denied")
+			s.hub.cfg.Meter.Refused(reasonDenied)
 			return status.Errorf(codes.PermissionDenied, "identity %q is denied: ask the operator of the mesh", s.peer.identity)
 		case <-s.kick:
 		case <-wake:
@@ -148,7 +148,7 @@ type admission struct {
 func (h *Hub) admit(ctx context.Context) (admission, error) {
 	who, err := clientOf(ctx, h.cfg.TrustDomain)
 	if err != nil {
-		h.cfg.Meter.Refused("no_identity")
+		h.cfg.Meter.Refused(reasonNoIdentity)
 		return admission{}, status.Errorf(codes.PermissionDenied, "no resources without an identity: %v", err)
 	}
 	if err := h.permit(who.identity); err != nil {
@@ -164,12 +164,12 @@ func (h *Hub) admit(ctx context.Context) (admission, error) {
 	id := who.identity
 	c, ok := h.state.Load().byID[id]
 	if !ok {
-		h.cfg.Meter.Refused("unknown_identity")
+		h.cfg.Meter.Refused(reasonUnknownIdentity)
 		return admission{}, status.Errorf(codes.PermissionDenied, "the approved release has no proxy class for identity %q", id)
 	}
 	if n := c.streams.Add(1); n > int64(h.cfg.Limits.StreamsPerIdentity) {
 		c.streams.Add(-1)
-		h.cfg.Meter.Refused("too_many_streams")
+		h.cfg.Meter.Refused(reasonTooManyStreams)
 		return admission{}, status.Errorf(codes.ResourceExhausted, "identity %q has %d streams already", id, n-1)
 	}
 	if err := c.quota.admit(ctx, steady()); err != nil {
@@ -198,7 +198,7 @@ func firstOf[R request](ctx context.Context, h *Hub, recv func() (R, error)) (R,
 	case <-ctx.Done():
 		return none, status.FromContextError(ctx.Err()).Err()
 	case <-t.C:
-		h.cfg.Meter.Refused("silent")
+		h.cfg.Meter.Refused(reasonSilent)
 		return none, status.Errorf(codes.DeadlineExceeded, "no request within %s", h.cfg.Limits.FirstMessage)
 	}
 }
