@@ -78,9 +78,26 @@ func newMetrics(r *prometheus.Registry) *metrics {
 	return m
 }
 
+// tellAsked has a metric say whether the API server asks.
+func tellAsked(r *prometheus.Registry, asked func() bool) {
+	if r == nil {
+		return
+	}
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "meshc_webhook_asked", Help: "1 while the API server asks webhooks of this mesh, as a question of this one's own shows; 0 while it does not, or nobody knows yet.",
+	}, func() float64 {
+		if asked() {
+			return 1
+		}
+		return 0
+	}))
+}
+
 func (m *metrics) answered(path string, q review.Review, v verdict, took time.Duration) {
 	word := "allowed"
 	switch {
+	case !v.allowed() && own(q):
+		word = "tried"
 	case !v.allowed() && v.status != 0:
 		word = "not judged"
 	case !v.allowed():

@@ -134,6 +134,8 @@ func (r *reach) way() string {
 	return fmt.Sprintf("see that the Service %s has port 443 to this webhook's --listen port, ready endpoints, and that no network policy or firewall lies between", r.cluster.Service)
 }
 
+func (r *reach) isAsked() bool { s := r.state.Load(); return s != nil && *s == "" }
+
 // told is the state in words.
 func (r *reach) told() string {
 	switch s := r.state.Load(); {

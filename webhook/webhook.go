@@ -113,6 +113,7 @@ func New(c Config) (*Server, error) {
 		return nil, errors.New("webhook: TLS, policies, a clock and a log are needed")
 	}
 	s := &Server{c: c, waiting: semaphore.NewWeighted(maxWaiting), judging: semaphore.NewWeighted(maxJudged), shares: shares{most: maxShare}, metrics: newMetrics(c.Registry)}
+	tellAsked(c.Registry, func() bool { r := s.reach.Load(); return r != nil && r.isAsked() })
 	l, err := listen(c.Listen)
 	if err != nil {
 		return nil, err
@@ -482,9 +483,12 @@ func (s *Server) validate(ctx context.Context, by *step, q review.Review) verdic
 	return v
 }
 
+// own reports whether it is what a webhook tries itself, to see whether it is asked.
+func own(q review.Review) bool { return q.DryRun && strings.HasPrefix(q.Name, TriedName) }
+
 // log tells what was refused: an answer reaches one user, the log the operator.
 func (s *Server) log(q review.Review, v verdict) {
-	if v.allowed() || q.DryRun && strings.HasPrefix(q.Name, TriedName) { // that is our own doing
+	if v.allowed() || own(q) {
 		return
 	}
 	s.c.Log.Warn("refused", "operation", string(q.Operation), "kind", q.Kind, "subresource", q.SubResource, "namespace", q.Namespace, "name", q.Name,
