@@ -42,7 +42,7 @@ func Bootstrap(cfg Config, who ca.Identity) ([]byte, error) {
 			socketCluster(clusterADS, cfg.ADSSocket),
 			socketCluster(clusterSDS, cfg.SDSSocket),
 		}},
-		"stats_config": obj{"stats_matcher": obj{"inclusion_list": obj{"patterns": statPatterns()}}},
+		"stats_config": obj{"stats_matcher": obj{"inclusion_list": obj{"patterns": statPatterns()}}, "stats_tags": statTags()},
 		// Which role a proxy has its listeners tell; until then it counts as a sidecar,
 		// and the agent of a gateway sets its limits through the admin layer (role.go).
 		"layered_runtime":      obj{"layers": []obj{{"name": "meshc", "static_layer": hop.Runtime()}, {"name": "role", "admin_layer": obj{}}}},
@@ -82,6 +82,14 @@ func socketCluster(name, path string) obj {
 	}
 }
 
+// statTags have limits and quotas told apart by a label, as all else is, and not by the metric's name.
+func statTags() []obj {
+	return []obj{
+		{"tag_name": "meshc_quota", "regex": `^cluster\..+\.ratelimit\.((.+?)\.)(?:ok|error|over_limit|failure_mode_allowed)$`},
+		{"tag_name": "meshc_rate_limit", "regex": `^rate_limit\.((.+?)\.)http_local_rate_limit\.`},
+	}
+}
+
 // statPatterns keeps what readiness, drain and operators look at. Envoy has
 // 133 statistics per cluster; a large mesh would spend its memory on them.
 func statPatterns() []obj {
@@ -94,5 +102,7 @@ func statPatterns() []obj {
 		`warming_state|update_rejected|init_fetch_timeout|outlier_detection\.ejections_active|circuit_breakers\..*|ssl\.(handshake|fail_.*|connection_error)|` +
 		`client_ssl_socket_factory\..*)`}},
 		obj{"safe_regex": obj{"regex": `listener\..*\.(downstream_cx_(active|total|overflow)|ssl\.(handshake|fail_.*|connection_error)|server_ssl_socket_factory\..*|http_local_rate_limit.*)|` +
-			`.*\.?rbac\..*|.*http_local_rate_limit\..*`}})
+			`.*\.?rbac\..*|.*http_local_rate_limit\..*|` +
+			// What became of questions to limiters and authorizers: where those fail, and who fails open lets all through.
+			`cluster\..*\.(ratelimit|ext_authz)\..*`}})
 }
