@@ -39,6 +39,8 @@ type Tool struct {
 	Files []Files
 	// Stamp returns the linker's flags that tell the programs their version; nil = none.
 	Stamp func(goMod []byte) ([]string, error)
+	// Tags are the build tags.
+	Tags []string
 	// CGO says that a program is partly C, and that a compiler for it is needed.
 	CGO bool
 }
@@ -86,8 +88,15 @@ func Ratelimit() Tool {
 	return Tool{Name: "ratelimit", Packages: []string{"github.com/envoyproxy/ratelimit/src/service_cmd"}}
 }
 
+// Prometheus is Prometheus and promtool, with the one way of several to find what it scrapes that the
+// examples use beside files: those of clouds are most of what there is to compile.
+func Prometheus() Tool {
+	const commands = "github.com/prometheus/prometheus/cmd/"
+	return Tool{Name: "prometheus", Packages: []string{commands + "prometheus", commands + "promtool"}, Tags: []string{"remove_all_sd", "enable_kubernetes_sd"}}
+}
+
 // OfTests are the tools that tests of the repository's own module start.
-func OfTests() []Tool { return []Tool{Kube(), Flux(), ArgoCD(), Ratelimit()} }
+func OfTests() []Tool { return []Tool{Kube(), Flux(), ArgoCD(), Ratelimit(), Prometheus()} }
 
 // All are the tools that there are. Those beyond OfTests are too dear for every machine: who
 // wants one names it.
@@ -186,7 +195,11 @@ func recipe(ctx context.Context, t Tool, source string) (args []string, key stri
 		}
 		ldflags = append(ldflags, stamps...)
 	}
-	args = slices.Concat([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=" + strings.Join(ldflags, " ")}, t.Packages)
+	args = []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=" + strings.Join(ldflags, " ")}
+	if len(t.Tags) > 0 {
+		args = append(args, "-tags="+strings.Join(t.Tags, ","))
+	}
+	args = append(args, t.Packages...)
 
 	h := sha256.New()
 	version, err := goCommand(ctx, source, t.CGO, "version").Output()
