@@ -15,10 +15,10 @@ import (
 	"testing/fstest"
 	"time"
 
-	"golang.org/x/tools/txtar"
 	"pgregory.net/rapid"
 
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/internal/golden"
 )
 
 // digestOf compiles and names the release. It fails on a problem that is an error.
@@ -68,7 +68,7 @@ func repositories(t *testing.T) []repository {
 		out = append(out, r)
 	}
 	for _, file := range glob(t, "testdata/*.txtar") {
-		a, err := txtar.ParseFile(file)
+		a, err := golden.Archive(file)
 		if err != nil {
 			t.Fatal(err)
 		}

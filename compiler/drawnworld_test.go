@@ -1401,7 +1401,7 @@ func withoutCalls(words map[string]json.RawMessage) map[string]json.RawMessage {
 // settled are the words of a route that takes part with those around it.
 func settled(around ...map[string]json.RawMessage) map[string]string {
 	out := map[string]string{}
-	for _, word := range []string{"timeout", "idle", "maxDuration", "retry", "buffer", "upgrade", "fault", "mirror", "sticky", "requestHeaders", "responseHeaders", "rewrite", "cors", "csrf", "authorize", "compress", "bandwidth", "admission", "rateLimit", "quota", "answers", "lua", "process"} {
+	for _, word := range []string{"timeout", "idle", "maxDuration", "retry", "buffer", "upgrade", "fault", "mirror", "sticky", "requestHeaders", "responseHeaders", "rewrite", "cors", "csrf", "authorize", "compress", "bandwidth", "admission", "rateLimit", "quota", "answers", "lua", "wasm", "process"} {
 		if v := nearest(word, around...); v != "" {
 			out[word] = v
 		}

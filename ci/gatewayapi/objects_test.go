@@ -17,6 +17,7 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/examples"
+	"meshc.dev/meshc/internal/golden"
 )
 
 // The check itself refuses what a cluster refuses: a type, a field, a rule, a name.
@@ -97,7 +98,7 @@ func meshes(t *testing.T) map[string]fstest.MapFS {
 			t.Fatalf("%s: %v", pattern, err)
 		}
 		for _, file := range files {
-			a, err := txtar.ParseFile(file)
+			a, err := golden.Archive(file)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -15,6 +15,7 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/golden"
 	"meshc.dev/meshc/internal/kubetest"
 )
 
@@ -45,7 +46,7 @@ func sources(t *testing.T) []source {
 		t.Fatalf("found the cases %v: %v", cases, err)
 	}
 	for _, file := range cases {
-		a, err := txtar.ParseFile(file)
+		a, err := golden.Archive(file)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,9 @@
 package draw
 
-import "strings"
+import (
+	"encoding/base64"
+	"strings"
+)
 
 // The alphabets. They are small, so that what one line looks for is what another one says,
 // and so that requests that are drawn from them as well meet both. What stands in none is
@@ -96,6 +99,10 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#Keys.file":                   {"keys.json"},
 		"#Lua.file":                    {"script.lua"},
 		"#Respond.file":                {"page.html"},
+		"#Wasm.file":                   {"module.wasm"},
+		"#SHA256":                      {"f38ce6f0dcfeaabd896f3de432173a56a782ee6bb1bb21adbeac85c9e243899a"},
+		"#Wasm.config":                 {"{limit: 3}", "{}"},
+		"#WasmHeaders:#ClaimHeader":    {"x-module"},
 		"#LuaHeaders:#ClaimHeader":     {"x-lua"}, // nothing else speaks of what nobody knows
 		"#Via.gateway":                 {"edge/out"},
 		"#ProxyAddress":                {"192.0.2.77:3128", "proxy.test:3128"},
@@ -129,6 +136,16 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#QueryName":               QueryNames(),
 		"#QueryValue":              QueryValues(),
 	}
+}
+
+// module passes requests on: it exports what one needs, and its functions give zeroes.
+func module() []byte {
+	const text = "AGFzbQEAAAABEANgAABgA39/fwF/YAF/AX8DBAMAAQIFAwEAAQdIBAZtZW1vcnkCABdwcm94eV9hYmlfdmVyc2lvbl8wXzJfMQAAGHByb3h5X29uX3JlcXVlc3RfaGVhZGVycwABBm1hbGxvYwACCg4DAgALBABBAAsEAEEQCw=="
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 // scripts answer nothing, so that what becomes of requests can be told. One sets a header, if it may.

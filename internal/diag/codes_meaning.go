@@ -90,6 +90,10 @@ const (
 	// set or are let in by, as no processor may either.
 	// Example: `lua: hello: {owner: "shop", code: "os.exit()"}`.
 	CodeScript Code = "MESH0278"
+	// CodeWasm is a module that is not the one of its digest, is none that a proxy could run, or is too large for where it
+	// stands.
+	// Example: `wasm: waf: {file: "waf.wasm", digest: "…", owner: "shop", onFailure: "refuse"}` with a file that has been built anew.
+	CodeWasm Code = "MESH0282"
 	// CodeLogField is a field of a log that is no format, or that would give secrets to whoever
 	// reads the lines.
 	// Example: `fields: who: "%REQ(AUTHORIZATION)%"`.

@@ -3,7 +3,7 @@
 // In: a folder of *.txtar files, one case each, whose first comment line says
 // what the case proves, and a function from a case's input sections to the
 // sections that it produces. Out: one subtest per file. Expected are the sections
-// under "want/"; a case holds only those that it is about, except "want/diag",
+// under "want/"; a section NAME.base64 holds the bytes of NAME; a case holds only those that it is about, except "want/diag",
 // which is always compared: absent means empty. With the flag -update the
 // expected sections are rewritten instead of compared, and the change is
 // reviewed as a diff. There are no options per case.
@@ -11,7 +11,9 @@ package golden
 
 import (
 	"bytes"
+	"encoding/base64"
 	"flag"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -79,7 +81,11 @@ func runFile(t *testing.T, file string, f func(t *testing.T, c Case) map[string]
 		t.Fatalf("reading case: %v", err)
 	}
 	a := txtar.Parse(raw)
-	c, err := parse(strings.TrimSuffix(filepath.Base(file), ".txtar"), a)
+	decoded, err := decode(a)
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	c, err := parse(strings.TrimSuffix(filepath.Base(file), ".txtar"), decoded)
 	if err != nil {
 		t.Fatalf("%s: %v", file, err)
 	}
@@ -96,6 +102,34 @@ func runFile(t *testing.T, file string, f func(t *testing.T, c Case) map[string]
 	for _, p := range compare(a, got) {
 		t.Errorf("%s: %s", file, p)
 	}
+}
+
+// encoded is how the name of a section ends that holds in base64 what is no text. The file of that section has the name without.
+const encoded = ".base64"
+
+// Archive reads one, with the bytes of what is encoded in it.
+func Archive(file string) (*txtar.Archive, error) {
+	a, err := txtar.ParseFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return decode(a)
+}
+
+func decode(a *txtar.Archive) (*txtar.Archive, error) {
+	out := &txtar.Archive{Comment: a.Comment, Files: slices.Clone(a.Files)}
+	for i, s := range out.Files {
+		name, ok := strings.CutSuffix(s.Name, encoded)
+		if !ok {
+			continue
+		}
+		b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(s.Data)))
+		if err != nil {
+			return nil, fmt.Errorf("section %s: %w", s.Name, err)
+		}
+		out.Files[i] = txtar.File{Name: name, Data: b}
+	}
+	return out, nil
 }
 
 // compare returns what differs between the expected sections of a and got.

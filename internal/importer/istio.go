@@ -222,7 +222,7 @@ func unsaidIstio(group, kind string) (why, way string) {
 	case istioNetworking + " EnvoyFilter":
 		return "is raw configuration of Envoy, of which nothing is known", "write the word of intent for it, or `patch` for what there is none"
 	case "extensions.istio.io WasmPlugin":
-		return "is a program within proxies", "write `lua`, or `process` for a service that is asked"
+		return "is a program within proxies", "write `wasm` with the module in the repository, or `process` for a service that is asked"
 	case istioNetworking + " WorkloadEntry", istioNetworking + " WorkloadGroup":
 		return "is a workload outside of the cluster", "write it as a `workload`"
 	case istioNetworking + " ProxyConfig":

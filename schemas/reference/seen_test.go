@@ -16,7 +16,6 @@ import (
 	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/parser"
 	"cuelang.org/go/cue/token"
-	"golang.org/x/tools/txtar"
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
@@ -56,7 +55,7 @@ func archives(t *testing.T, dir string) []archive {
 	}
 	var out []archive
 	for _, name := range names {
-		a, err := txtar.ParseFile(name)
+		a, err := golden.Archive(name)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,9 +25,22 @@ func (x *Place) Text(n intent.Node, field string) (text string, at intent.Node, 
 	return n.Field(field).Str(), n.Field(field), true
 }
 
-// fileText is the text of the file that a package names: one below its folder, or one that the
-// environment has for it. A problem is noted.
+// Bytes reads the file that the text of n names. One that cannot be meant is noted, and ok is false.
+func (x *Place) Bytes(n intent.Node) (content []byte, ok bool) { return x.l.fileBytes(x.pkg, n) }
+
+// fileText is the text of the file that a package names. A problem is noted.
 func (l *linker) fileText(p *pkg, n intent.Node) (string, bool) {
+	b, ok := l.fileBytes(p, n)
+	if ok && (!utf8.Valid(b) || bytes.IndexByte(b, 0) >= 0) {
+		l.add(diag.New(diag.CodeFile, n.Pos(), "%s is no text in UTF-8", l.beside(p, n.Str())[0].Path).WithFix("name a file of text"))
+		return "", false
+	}
+	return string(b), ok
+}
+
+// fileBytes is what is in the file that a package names: one below its folder, or one that the
+// environment has for it. A problem is noted.
+func (l *linker) fileBytes(p *pkg, n intent.Node) ([]byte, bool) {
 	name := n.Str()
 	found := l.beside(p, name)
 	switch {
@@ -37,12 +50,10 @@ func (l *linker) fileText(p *pkg, n intent.Node) (string, bool) {
 	case len(found) > 1:
 		l.add(diag.New(diag.CodeFile, n.Pos(), "%q may be %s or %s", name, found[0].Path, found[1].Path).
 			WithFix("give the environment's file a name of its own, and name that in the environment"))
-	case !utf8.Valid(found[0].Bytes) || bytes.IndexByte(found[0].Bytes, 0) >= 0:
-		l.add(diag.New(diag.CodeFile, n.Pos(), "%s is no text in UTF-8", found[0].Path).WithFix("name a file of text"))
 	default:
-		return string(found[0].Bytes), true
+		return found[0].Bytes, true
 	}
-	return "", false
+	return nil, false
 }
 
 // naming is a name that a package, by its folder, has for a file.

@@ -262,6 +262,14 @@ type Place struct {
 	endpoints []model.Endpoints
 }
 
+// Home names who says a field of a service, a gateway's host or a route: its path.
+func (x *Place) Home() string {
+	if x.At == OnHost {
+		return model.GatewayPath(x.self) + "/" + x.Host
+	}
+	return x.path
+}
+
 // External is the external that carries the field, or whose route does, without its traits,
 // routes and grants; nil elsewhere. Read only.
 func (x *Place) External() *model.External { return x.external }

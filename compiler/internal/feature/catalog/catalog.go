@@ -39,6 +39,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/feature/timeouts"
 	"meshc.dev/meshc/compiler/internal/feature/upgrades"
 	"meshc.dev/meshc/compiler/internal/feature/users"
+	"meshc.dev/meshc/compiler/internal/feature/wasm"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/resolve"
 	"meshc.dev/meshc/compiler/internal/target/coverage"
@@ -88,6 +89,7 @@ func All() []feature.Feature {
 		telemetry.Tracing,
 		telemetry.Counting,
 		lua.Feature,
+		wasm.Feature,
 		process.Feature,
 		origination.Feature,
 		patches.Feature,

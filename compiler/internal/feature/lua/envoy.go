@@ -3,7 +3,6 @@ package lua
 import (
 	_ "embed"
 	"fmt"
-	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -50,41 +49,5 @@ func lower(s Script, users []string) *luav3.Lua {
 
 // guarded is a script within the guard, to which it is a value like others: nothing of its text can be read as the guard's.
 func guarded(s Script, users []string) string {
-	list := func(names []string) string {
-		out := make([]string, len(names))
-		for i, n := range names {
-			out[i] = quoted(n)
-		}
-		return "{" + strings.Join(out, ", ") + "}"
-	}
-	return fmt.Sprintf("%s\nguard(%s, %s, %s, %s)\n", bare(guard), quoted(s.Code), quoted(s.Name), list(s.Sets), list(users))
-}
-
-// bare is the guard without its comments and indentation: every route with a script carries it.
-func bare(code string) string {
-	var out []string
-	for line := range strings.Lines(code) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "--") {
-			out = append(out, line)
-		}
-	}
-	return strings.Join(out, "\n")
-}
-
-// quoted is a string of Lua.
-func quoted(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '\n':
-			b.WriteString(`\n`)
-		case c == '"' || c == '\\' || c < ' ' || c > '~':
-			fmt.Fprintf(&b, `\%03d`, c)
-		default:
-			b.WriteByte(c)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
+	return fmt.Sprintf("%s\nguard(%s, %s, %s, %s)\n", envoy.BareLua(guard), envoy.LuaText(s.Code), envoy.LuaText(s.Name), envoy.LuaList(s.Sets), envoy.LuaList(users))
 }
