@@ -24,6 +24,9 @@ type Header = space.Header
 // headers (lower case) become one line.
 func HeaderLines(name string, lines []string) []string { return space.HeaderLines(name, lines) }
 
+// MayAnswer is what the value of an outcome's field holds of code that may answer requests by itself.
+const MayAnswer = space.MayAnswer
+
 // Outcome is what becomes of a request.
 type Outcome = space.Outcome
 

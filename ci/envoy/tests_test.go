@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -58,6 +59,38 @@ mesh: test: {
 	}
 	for _, x := range trials {
 		if (x.Untried != "") != (x.Name == "asked") || x.Differs != "" {
+			t.Errorf("%+v", x)
+		}
+	}
+}
+
+// What a script answers by itself is told as its answer; what it does not answer is held against the evaluator as ever.
+func TestTestsTellWhatScriptsAnswer(t *testing.T) {
+	bin := realEnvoy(t)
+	p := shop(t, `mesh: service: {
+	web: {port: http: number: 80, calls: {tea: {}, plain: {}}}
+	tea: {port: http: number: 80, grant: web: from: ["web"], lua: pot: {owner: "shop", code: "function envoy_on_request(h) if h:headers():get(':path') == '/tea' then h:respond({[':status'] = '418'}, 'short') end end"}}
+	plain: {port: http: number: 80, grant: web: from: ["web"], lua: quiet: {owner: "shop", code: "function envoy_on_request(h) h:headers():get('x-a') end"}}
+}
+mesh: gateway: edge: {port: http: number: 80, host: "shop.example": route: old: {match: methods: ["GET"], redirect: host: "new.example"
+	lua: pot: {owner: "shop", code: "function envoy_on_request(h) if h:headers():get(':path') == '/tea' then h:respond({[':status'] = '418'}, 'short') end end"}}}
+mesh: test: {
+	tea: {request: {from: "web", to: "tea", path: "/tea"}, expect: allowed: true}
+	coffee: {request: {from: "web", to: "tea", path: "/coffee"}, expect: allowed: true}
+	plain: {request: {from: "web", to: "plain", path: "/tea"}, expect: allowed: true}
+	"tea at the edge": {request: {to: "gateway/edge", host: "shop.example", path: "/tea"}, expect: status: 302}
+	"coffee at the edge": {request: {to: "gateway/edge", host: "shop.example", path: "/coffee"}, expect: status: 302}
+}`)
+	trials, err := rehearsal.Tests(t.Context(), bin, p, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range trials {
+		said := ""
+		if strings.HasPrefix(x.Name, "tea") {
+			said = `lua "pot" may answer by itself, and there was an answer of a proxy's: 418 (short)`
+		}
+		if x.Reply == nil || x.Differs != "" || x.Untried != "" || x.Said != said {
 			t.Errorf("%+v", x)
 		}
 	}

@@ -20,6 +20,8 @@ type tested struct {
 	Envoy *rehearsal.Reply `json:"envoy,omitempty"`
 	// Rehearsal is the disagreement of evaluator and Envoy, "" if there is none.
 	Rehearsal string `json:"rehearsal,omitempty"`
+	// Said says that a script or a module has answered, of whose words the evaluator knows nothing.
+	Said string `json:"said,omitempty"`
 	// Untried is why no Envoy was asked although they were wanted.
 	Untried string `json:"untried,omitempty"`
 }
@@ -72,7 +74,7 @@ func (a *app) rehearse(ctx context.Context, f *envoyFlags, p *compiler.Program, 
 		return "", err
 	}
 	for i, t := range trials {
-		results[i].Envoy, results[i].Rehearsal, results[i].Untried = t.Reply, t.Differs, t.Untried
+		results[i].Envoy, results[i].Rehearsal, results[i].Untried, results[i].Said = t.Reply, t.Differs, t.Untried, t.Said
 	}
 	return bin.Version, nil
 }
@@ -169,6 +171,9 @@ func (r tested) junit() junit.Case {
 	if r.Untried != "" {
 		c.Output = "no Envoy was asked: " + r.Untried
 	}
+	if r.Said != "" {
+		c.Output = r.Said
+	}
 	return c
 }
 
@@ -183,6 +188,9 @@ func (a *app) tellOne(r tested) {
 	}
 	if r.Untried != "" {
 		printer.Fprintf(a.out, "      no Envoy was asked: %s\n", r.Untried)
+	}
+	if r.Said != "" {
+		printer.Fprintf(a.out, "      %s\n", r.Said)
 	}
 	if !r.failed() {
 		return

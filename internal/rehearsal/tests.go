@@ -21,6 +21,8 @@ type Trial struct {
 	Reply *Reply
 	// Differs says how that is not what the evaluator says, "" if it is.
 	Differs string
+	// Said says that a script or a module has answered, of whose words the evaluator knows nothing; "" where nobody has.
+	Said string
 	// Untried is why a rehearsal cannot show what becomes of the request, "" if it can. Then nobody was asked.
 	Untried string
 }
@@ -91,6 +93,23 @@ func (x *Trial) ask(ctx context.Context, s *Stage, d compiler.Door, r compiler.R
 		return
 	}
 	x.Reply, x.Differs = &reply, Differs(want, r, reply)
+	if who := mayAnswer(want); x.Differs != "" && who != "" && reply.Seen == nil && !reply.Reset && !want.AtDoor() {
+		x.Differs, x.Said = "", fmt.Sprintf("%s may answer by itself, and there was an answer of a proxy's: %d (%s)", who, reply.Status, strings.TrimSpace(reply.Text))
+	}
+}
+
+// mayAnswer names a script or a module on the way that may answer, "" for none.
+func mayAnswer(want compiler.Answer) string {
+	of := slices.Clone(want.Outcome.Fields)
+	for _, b := range want.Beside {
+		of = append(of, b.Fields...)
+	}
+	for _, f := range of {
+		if strings.Contains(f.Value, compiler.MayAnswer) {
+			return f.Feature + " " + strconv.Quote(f.Name)
+		}
+	}
+	return ""
 }
 
 // copiedHeader tells copies of requests of which nobody would know otherwise whose they are.

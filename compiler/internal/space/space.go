@@ -148,6 +148,9 @@ func (s Share) Upgradable(protocol string) bool {
 	return slices.Contains(strings.Split(s.Upgrades, ","), protocol)
 }
 
+// MayAnswer is what the value of a field holds of code that may answer requests by itself, which nobody knows before.
+const MayAnswer = ", may answer"
+
 // Field is one named effect of a feature on the requests that a rule takes
 // ("timeouts", "request", "5s"). An opaque effect has a digest as its value.
 type Field struct {

@@ -135,6 +135,9 @@ func meaning(v trait.Value) []space.Act {
 		if s.Before {
 			at, value = space.AtUsers, value+" before access"
 		}
+		if strings.Contains(s.Code, "respond") {
+			value += space.MayAnswer
+		}
 		if len(s.Sets) > 0 {
 			value += ", sets " + strings.Join(s.Sets, ", ")
 		}

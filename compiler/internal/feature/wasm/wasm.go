@@ -186,6 +186,9 @@ func meaning(v trait.Value) []space.Act {
 			}
 			value += " with " + canon.Digest(text)[:digits]
 		}
+		if bytes.Contains(m.Code, []byte("proxy_send_local_response")) {
+			value += space.MayAnswer
+		}
 		if len(m.Sets) > 0 {
 			value += ", sets " + strings.Join(m.Sets, ", ")
 		}
