@@ -15,12 +15,14 @@ import (
 
 // scripted does to a request what its header x-do says.
 const scripted = `
-local asked = 0
+local asked, heap = 0, {}
 local deeds = {
 	fail = function(handle) handle:headers():replace("x-late", "1"); local nothing = nil; nothing() end,
 	throw = function() error({}) end,
 	loop = function() while true do end end,
 	catch = function() while true do pcall(function() while true do end end) end end,
+	hoard = function() for i = 1, 32 do heap[#heap + 1] = ("x"):rep(1048000) .. #heap end end,
+	waste = function(handle) for i = 1, 128 do local s = ("x"):rep(1048000) .. i end; handle:headers():replace("x-tenant", "clean") end,
 	grow = function() local s = ("x"):rep(1e9) end,
 	tea = function(handle) handle:respond({[":status"] = 418, ["x-kind"] = {"green", "black"}}, "short and stout") end,
 	busy = function(handle) handle:respond({[":status"] = "503"}, "sold out") end,
@@ -182,6 +184,14 @@ mesh: gateway: edge: {port: http: number: 80, host: "shop.test": {lua: main: #Sc
 	}
 	if got, err := stage.Ask(ctx, reh.Doors[app], compiler.Request{Method: "POST", Path: "/x", Headers: []compiler.Header{{Name: "x-do", Value: "body"}, {Name: "content-length", Value: "8388608"}}}); err != nil || got.Status != 413 || got.Seen != nil {
 		t.Errorf("a body that is longer than what a proxy keeps: %+v, %v", got, err)
+	}
+	for i := range 8 { // what a script keeps has an end, and what it throws away has none
+		if got := ask(app, "/x", "waste"); got.Seen == nil || fmt.Sprint(got.Seen.Headers["x-tenant"]) != "[clean]" {
+			t.Errorf("what is thrown away: %+v", got)
+		}
+		if got := ask(early, "/x", "hoard"); got.Status != 200 || got.Seen == nil || i > 3 && got.Seen.Headers["x-tenant"] != nil {
+			t.Errorf("a script that keeps too much: %+v", got)
+		}
 	}
 	stats, err := stage.Admin(ctx, release.Class{Role: release.Sidecar, Namespace: "shop", Account: "app"}, "/stats?filter=lua.main")
 	if err != nil || !strings.Contains(string(stats), ".lua.main.errors: ") || strings.Contains(string(stats), ".errors: 0\n") {

@@ -2,19 +2,36 @@ local function guard(script, name, sets, users)
 	local error, find, gsub, ipairs, load, lower, next, pairs, pcall, setmetatable, sub, tonumber, tostring, type =
 		error, string.find, string.gsub, ipairs, load, string.lower, next, pairs, pcall, setmetatable, string.sub, tonumber, tostring, type
 	local longest, most, rep, sethook = 1048576, 1000000, string.rep, debug.sethook
+	local collectgarbage, kept, step = collectgarbage, 65536, 10000
 
-	-- Instructions are counted where they are interpreted; what is compiled counts none.
+	-- Instructions are counted where they are interpreted; what is compiled counts none. Memory is looked at now and then:
+	-- what is held by no more than garbage is no reason to end.
 	jit.off()
 	local spent
+	local function weigh()
+		if collectgarbage("count") > kept then
+			collectgarbage()
+			if collectgarbage("count") > kept then
+				spent = "it keeps more than " .. kept .. " KiB"
+				error(spent, 0)
+			end
+		end
+	end
 	local function start()
-		spent = false
+		local left = most
+		spent = nil
+		weigh()
 		sethook(function()
-			spent = true
-			error("it takes more than " .. most .. " instructions", 0)
-		end, "", most)
+			left = left - step
+			if left <= 0 then
+				spent = "it takes more than " .. most .. " instructions"
+				error(spent, 0)
+			end
+			weigh()
+		end, "", step)
 	end
 	local function unless(ok, ...)
-		if spent then error("it takes more than " .. most .. " instructions", 0) end
+		if spent then error(spent, 0) end
 		return ok, ...
 	end
 
@@ -140,8 +157,8 @@ local function guard(script, name, sets, users)
 	env.bit = only(bit, "arshift", "band", "bnot", "bor", "bswap", "bxor", "lshift", "rol", "ror", "rshift", "tobit", "tohex")
 
 	local function run(f, ...)
-		start()
-		local ok, why = pcall(f, ...)
+		local ok, why = pcall(start)
+		if ok then ok, why = pcall(f, ...) end
 		if not ok then error(name .. ": " .. (type(why) == "string" and why or "an error that is no text"), 0) end
 	end
 	local chunk, why = load(script, "=" .. name, "t", env)
