@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -36,8 +37,9 @@ const (
 	name  = "raw-patch"
 	field = "patch"
 
-	atManager = "manager"
-	atCluster = "cluster"
+	atManager  = "manager"
+	atCluster  = "cluster"
+	atListener = "listener"
 	// digits of a patch's digest are told.
 	digits = 12
 )
@@ -49,7 +51,7 @@ type Patches []Patch
 // Patch is one.
 type Patch struct {
 	Name string `json:"name"`
-	// At is the message: "manager", "host" or "cluster".
+	// At is the message: "listener", "manager", "host" or "cluster".
 	At string `json:"at"`
 	// Merge is a part of it, in protojson.
 	Merge json.RawMessage `json:"merge"`
@@ -116,10 +118,11 @@ func places() map[string]place {
 			filters: {"require_tls", "typed_per_filter_config", "rate_limits", "cors", "metadata", "retry_policy_typed_config"},
 			edits:   {"request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove"},
 		})},
+		atListener: {&listenerv3.Listener{}, allBut(&listenerv3.Listener{}, "who connects where, and what becomes of a connection, is meshc's to decide", socket())},
 		atCluster: {&clusterv3.Cluster{}, closed(map[string][]string{
 			speaks: {"transport_socket", "transport_socket_matches", "typed_extension_protocol_options", "upstream_config", "filters", "http_protocol_options",
 				"http2_protocol_options", "common_http_protocol_options", "upstream_http_protocol_options", "protocol_selection"},
-			reaches: {"name", "type", "cluster_type", "eds_cluster_config", "load_assignment", "upstream_bind_config", "typed_dns_resolver_config", "ignore_health_on_host_removal"},
+			reaches: {"dns_resolvers", "dns_resolution_config", "name", "type", "cluster_type", "eds_cluster_config", "load_assignment", "upstream_bind_config", "typed_dns_resolver_config", "ignore_health_on_host_removal"},
 			tells:   {"lrs_server", "lrs_report_endpoint_metrics", "metadata"},
 			"`balance` says how workloads are chosen": {"lb_policy", "load_balancing_policy", "lb_subset_config", "common_lb_config", "least_request_lb_config",
 				"round_robin_lb_config", "original_dst_lb_config", "ring_hash_lb_config", "maglev_lb_config"},
@@ -127,6 +130,25 @@ func places() map[string]place {
 			"`outlier`, `health` and `panic` say what workloads are well": {"outlier_detection", "health_checks"},
 		})},
 	}
+}
+
+// socket are the fields of a listener that are about its sockets and nothing that is read from them. Options of sockets by number
+// are none: they could have it take what is for others.
+func socket() []string {
+	return []string{"per_connection_buffer_limit_bytes", "per_connection_buffer_high_watermark_timeout", "drain_type", "tcp_fast_open_queue_length", "tcp_backlog_size",
+		"max_connections_to_accept_per_socket_event", "enable_mptcp", "tcp_keepalive"}
+}
+
+// allBut closes all fields of a message but some, those that later versions of it have included.
+func allBut(m proto.Message, why string, open []string) map[string]string {
+	out := map[string]string{}
+	fields := m.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		if name := string(fields.Get(i).Name()); !slices.Contains(open, name) {
+			out[name] = why
+		}
+	}
+	return out
 }
 
 func read(n intent.Node, x *resolve.Place) trait.Value {
@@ -175,9 +197,11 @@ func readOne(e intent.Entry, at string, x *resolve.Place) protoreflect.Message {
 		return nil
 	}
 	switch {
-	case at != atManager && x.At == resolve.OnGateway:
-		return problem(pos, "patch its manager, or the service behind it", " is for the %s of a gateway, whose hosts have no such thing of their own", at)
-	case at != atCluster && x.To.Protocol == model.TCP:
+	case at == atListener && x.At != resolve.OnGateway:
+		return problem(pos, "patch its manager, or the gateway before it", " is for the %s of a service, whose proxy may have one for several services", at)
+	case at != atManager && at != atListener && x.At == resolve.OnGateway:
+		return problem(pos, "patch its listeners or their managers, or the service behind it", " is for the %s of a gateway, whose hosts have no such thing of their own", at)
+	case at != atCluster && at != atListener && x.To.Protocol == model.TCP:
 		return problem(pos, `delete it, or patch the callers' cluster: at: "cluster"`, " is for the %s of port %q, whose bytes go through none", at, x.To.Name)
 	}
 	raw, err := merge.JSON()

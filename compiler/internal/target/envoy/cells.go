@@ -150,7 +150,7 @@ func OnDoor[T trait.Value](f func(m *hcmv3.HttpConnectionManager, of []Routed[T]
 }
 
 // OnFinished lowers a trait of a service, or of a gateway, on the HTTP connection managers, virtual hosts
-// and clusters that OnManager, OnInbound and OnCluster mean, after all features and whatever else is said of them.
+// and clusters that OnManager, OnInbound and OnCluster mean, and on a gateway's listeners, after all features and whatever else is said of them.
 func OnFinished[T trait.Value](f func(m proto.Message, v T, x *Ctx)) Lowering {
 	return Lowering{finished: func(m proto.Message, v trait.Value, x *Ctx) { f(m, typed[T](v), x) }}
 }

@@ -90,6 +90,7 @@ func (e *emitter) exitListener(g *model.Gateway, p model.Port, to []target) *ent
 			chain.FilterChainMatch = &listenerv3.FilterChainMatch{TransportProtocol: transportTLS, ServerNames: []string{model.ExitHost(t.external.ID, t.port.Name)}}
 			l.FilterChains = append(l.FilterChains, chain)
 		}
+		e.finishListener(g, l, out)
 		e.seal(out, release.ListenerType, name, model.GatewayPath(g.ID), l)
 	})
 }

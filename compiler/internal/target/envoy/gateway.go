@@ -57,6 +57,11 @@ func gatewayListener(g *model.Gateway, p model.Port) *listenerv3.Listener {
 	return l
 }
 
+// finishListener lets those have their say of a gateway's listener whose say comes last.
+func (e *emitter) finishListener(g *model.Gateway, l *listenerv3.Listener, out *entry) {
+	e.finish(l, g.Traits, &Ctx{Mesh: e.m, Gateway: g, path: model.GatewayPath(g.ID), out: out, locate: e.at, keys: e.profile.Keys})
+}
+
 // gatewayManager takes requests at a gateway. The scheme that HTTP/2 says is the visitor's word;
 // the connection is not, nor is what proxies in front say that the gateway believes.
 func (e *emitter) gatewayManager(g *model.Gateway, p model.Port, hosts []model.Host, routes string, out *entry) *hcmv3.HttpConnectionManager {
@@ -151,6 +156,7 @@ func (e *emitter) plainListener(g *model.Gateway, p model.Port) *entry {
 		l := gatewayListener(g, p)
 		l.FilterChains = []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{filter(filterHCM, e.gatewayManager(g, p, g.HostsAt(p.Name), name, out))}}}
 		believeProxies(l, g.Says[p.Name].Proxies)
+		e.finishListener(g, l, out)
 		e.seal(out, release.ListenerType, name, model.GatewayPath(g.ID), l)
 	})
 }

@@ -57,6 +57,7 @@ func (e *emitter) tlsListener(g *model.Gateway, p model.Port, groups [][]model.H
 		}
 		l.FilterChains = append(l.FilterChains, e.streamChains(g, p, out)...)
 		believeProxies(l, g.Says[p.Name].Proxies)
+		e.finishListener(g, l, out)
 		e.seal(out, release.ListenerType, name, model.GatewayPath(g.ID), l)
 	})
 }

@@ -26,6 +26,7 @@ func (e *emitter) streamListener(g *model.Gateway, p model.Port) *entry {
 		}
 		l.FilterChains = e.streamChains(g, p, out)
 		believeProxies(l, g.Says[p.Name].Proxies)
+		e.finishListener(g, l, out)
 		e.seal(out, release.ListenerType, name, model.GatewayPath(g.ID), l)
 	})
 }
