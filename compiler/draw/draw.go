@@ -190,7 +190,8 @@ func (m *Mesh) print() (places map[string]*line) {
 		if dir, _, ok := strings.Cut(f, "/"); ok { // what words of a package may name
 			m.Files[dir+"/script.lua"] = "function envoy_on_request(handle)\n\thandle:headers():get(\"x-file\")\nend\n"
 			m.Files[dir+"/keys.json"] = KeySet()
-			m.Files[dir+"/module.wasm"] = string(module())
+			m.Files[dir+"/module.wasm"] = module()
+			m.Files[dir+"/shop.pb"] = descriptors()
 			m.Files[dir+"/page.html"] = "<p>of a file</p>\n"
 		}
 	}

@@ -99,6 +99,7 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#Keys.file":                   {"keys.json"},
 		"#Lua.file":                    {"script.lua"},
 		"#Respond.file":                {"page.html"},
+		"#ServicePort.descriptors":     {"shop.pb"},
 		"#Wasm.file":                   {"module.wasm"},
 		"#SHA256":                      {"f38ce6f0dcfeaabd896f3de432173a56a782ee6bb1bb21adbeac85c9e243899a"},
 		"#Wasm.config":                 {"{limit: 3}", "{}"},
@@ -138,14 +139,22 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 	}
 }
 
+// descriptors are a FileDescriptorSet of all services and methods that a mesh may name.
+func descriptors() string {
+	return decoded("CqkBCgYucHJvdG8iAwoBUTIuCgFhEgsKAWESAi5RGgIuURILCgFiEgIuURoCLlESDwoFaXRlbXMSAi5RGgIuUTIuCgFiEgsKAWESAi5RGgIuURILCgFiEgIuURoCLlESDwoFaXRlbXMSAi5RGgIuUTIyCgVpdGVtcxILCgFhEgIuURoCLlESCwoBYhICLlEaAi5REg8KBWl0ZW1zEgIuURoCLlFiBnByb3RvMwpVCgd4LnByb3RvEgF4IgMKAVEyOgoBeRIPCgFhEgQueC5RGgQueC5REg8KAWISBC54LlEaBC54LlESEwoFaXRlbXMSBC54LlEaBC54LlFiBnByb3RvMw==")
+}
+
 // module passes requests on: it exports what one needs, and its functions give zeroes.
-func module() []byte {
-	const text = "AGFzbQEAAAABEANgAABgA39/fwF/YAF/AX8DBAMAAQIFAwEAAQdIBAZtZW1vcnkCABdwcm94eV9hYmlfdmVyc2lvbl8wXzJfMQAAGHByb3h5X29uX3JlcXVlc3RfaGVhZGVycwABBm1hbGxvYwACCg4DAgALBABBAAsEAEEQCw=="
+func module() string {
+	return decoded("AGFzbQEAAAABEANgAABgA39/fwF/YAF/AX8DBAMAAQIFAwEAAQdIBAZtZW1vcnkCABdwcm94eV9hYmlfdmVyc2lvbl8wXzJfMQAAGHByb3h5X29uX3JlcXVlc3RfaGVhZGVycwABBm1hbGxvYwACCg4DAgALBABBAAsEAEEQCw==")
+}
+
+func decoded(text string) string {
 	b, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
 		panic(err)
 	}
-	return b
+	return string(b)
 }
 
 // scripts answer nothing, so that what becomes of requests can be told. One sets a header, if it may.

@@ -101,7 +101,7 @@ func middle() []row {
 		{pkg: in + "intent", may: []string{in + "schema", in + "source", in + "trait", "internal/canon", "internal/durable", "schemas", cueLang, xsync}},
 		{pkg: in + "trait", may: []string{in + "space"}, pure: true},
 		{pkg: in + "model", may: []string{in + "trait", in + "space", "compiler/release", "internal/canon", "internal/certref", "internal/hop"}, pure: true},
-		{pkg: in + "resolve", may: []string{in + "intent", in + "model", in + "trait", in + "space", in + "eval", in + "prove", "compiler/release", "internal/hop", "internal/parallel", xsuffixes}, pure: true},
+		{pkg: in + "resolve", may: []string{in + "intent", in + "model", in + "trait", in + "space", in + "eval", in + "prove", "compiler/release", "internal/canon", "internal/hop", "internal/parallel", xsuffixes, protobuf}, pure: true},
 		{pkg: in + "space", may: []string{"internal/canon", "internal/hop"}, pure: true},
 		{pkg: in + "eval", may: []string{in + "model", in + "trait", in + "space", "compiler/release", "internal/canon", "internal/hop"}, pure: true},
 		{pkg: in + "prove", may: []string{in + "space"}, pure: true},

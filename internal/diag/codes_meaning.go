@@ -94,6 +94,9 @@ const (
 	// stands.
 	// Example: `wasm: waf: {file: "waf.wasm", digest: "…", owner: "shop", onFailure: "refuse"}` with a file that has been built anew.
 	CodeWasm Code = "MESH0282"
+	// CodeDescriptors is a file of descriptors in which no service of gRPC is, or one of a port that takes bytes only.
+	// Example: `port: grpc: {number: 9090, protocol: "grpc", descriptors: "shop.proto"}`, which is the text that protoc reads.
+	CodeDescriptors Code = "MESH0283"
 	// CodeLogField is a field of a log that is no format, or that would give secrets to whoever
 	// reads the lines.
 	// Example: `fields: who: "%REQ(AUTHORIZATION)%"`.

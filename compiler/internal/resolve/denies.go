@@ -37,6 +37,7 @@ func (l *linker) serviceDeny(p *pkg, s *model.Service, e intent.Entry) model.Den
 	d := model.Deny{Name: e.Name, Terms: l.termsOf(p, n), Not: l.exceptOf(p, not)}
 	l.saysWho("deny "+strconv.Quote(e.Name), d.Terms, n, orAnyone)
 	d.Ports, d.Not.Ports = l.servicePorts(s, n), l.servicePorts(s, not)
+	l.describes(n, s.ID, d.Ports)
 	asked := both(d.Terms, d.Not)
 	asked.Ports = slices.DeleteFunc(portNames(s.Ports), func(port string) bool { return !d.At(port) })
 	l.needRequests("deny", e, s, asked)

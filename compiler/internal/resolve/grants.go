@@ -200,6 +200,7 @@ func (l *linker) grant(p *pkg, s *model.Service, e intent.Entry) model.Grant {
 	g := model.Grant{Name: e.Name, Terms: l.termsOf(p, n), Not: l.exceptOf(p, n.Field("not"))}
 	l.saysWho("grant "+strconv.Quote(e.Name), g.Terms, n, orAnyone)
 	g.Ports = l.grantPorts(s, n)
+	l.describes(n, s.ID, g.Ports)
 	l.needRequests("grant", e, s, both(g.Terms, g.Not))
 	l.seesClients("grant", e, g.Terms, g.Not)
 	l.canGrant(e, g)

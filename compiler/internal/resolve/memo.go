@@ -162,6 +162,11 @@ func (l *declared) tables(env string) [sha256.Size]byte {
 			line("port", id, p.Name, strconv.FormatUint(uint64(p.Number), 10), string(p.Protocol), strconv.FormatBool(p.Main))
 		}
 		line("versions", id, l.versions[id]...)
+		for _, p := range l.ports[id] {
+			if d, ok := l.described[portKey(id, p.Name)]; ok {
+				line("described", id, p.Name, d.digest)
+			}
+		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(l.accounts)) {
 		line("accounts", id, l.accounts[id]...)

@@ -24,7 +24,7 @@ func rootFields() []string {
 func declare(in *intent.Intent) *declared {
 	l := &linker{declared: &declared{
 		from: in, trustDomain: DefaultTrustDomain, capture: model.Transparent, kinds: map[string]string{}, gateways: map[string]string{}, waysOut: map[string]wayOut{},
-		accounts: map[string][]string{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, collectors: map[string]model.Collector{}, limiters: map[string]model.Limiter{}, providers: map[string]model.Provider{},
+		accounts: map[string][]string{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, described: map[string]described{}, collectors: map[string]model.Collector{}, limiters: map[string]model.Limiter{}, providers: map[string]model.Provider{},
 		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{}, authorizers: map[string]model.Authorizer{}, settableAt: map[string][]string{}, workloads: map[string][]model.Workload{},
 	}}
 	l.begin(nil)
@@ -357,6 +357,7 @@ func (l *linker) declareService(p *pkg, e intent.Entry) {
 	}
 	l.home[id] = p
 	l.declarePorts(id, e.Node, inside)
+	l.declareDescriptors(p, id, e.Node)
 	account := e.Node.Field("serviceAccount").Str()
 	if account == "" {
 		account = e.Name

@@ -53,6 +53,8 @@ type declared struct {
 	accounts map[string][]string     // service ID → "ns/account", sorted
 	versions map[string][]string     // service ID → version names, sorted
 	ports    map[string][]model.Port // service or external ID → its ports, by name, without mTLS
+	// described are ports that say by a file what can be called there, by portKey.
+	described map[string]described
 	// collectors are what the root package calls so; one without a kind has a problem.
 	collectors map[string]model.Collector
 	// limiters are likewise; one without a service has a problem.

@@ -34,6 +34,8 @@ func (l *linker) serviceRoutes(p *pkg, s *model.Service, n intent.Node) []model.
 	for _, e := range entries {
 		r := l.route(p, e, model.RoutePath(s.ID, e.Name), false)
 		r.Ports = l.routePorts(e.Node, s.ID, model.RoutePath(s.ID, e.Name), s.Ports)
+		l.describes(e.Node.Field("match"), s.ID, r.Ports)
+		l.describes(e.Node.Field("canary").Field("cohort"), s.ID, r.Ports)
 		traits(&r, e.Node)
 		path := model.RoutePath(s.ID, e.Name)
 		r.To = l.versionTargets(p, s, e.Node, r, path)

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// named reads the files that intent may mean by a word `file`. Which ones it does mean, only evaluation
+// named reads the files that intent may mean by a word `file` or `descriptors`. Which ones it does mean, only evaluation
 // tells, and that may happen in another process, which gets no more than the tree: so each file is
 // read whose path, from some folder above it, stands between quotes in intent that has the word.
 // Intent is nothing but text here; a path that is put together of pieces is not seen.
@@ -17,7 +17,7 @@ func (r *reader) named() error {
 	var bases map[string]bool // names that intent may write without the folders
 	names := map[string]bool{}
 	for p, text := range r.tree.Files {
-		if path.Ext(p) != ".cue" || !bytes.Contains(text, []byte("file")) {
+		if path.Ext(p) != ".cue" || !bytes.Contains(text, []byte("file")) && !bytes.Contains(text, []byte("descriptors")) {
 			continue
 		}
 		if bases == nil {
