@@ -91,6 +91,7 @@ func elsewhere() map[diag.Code]string {
 		diag.CodeEnvoyPlatform: "not on Linux", diag.CodeEnvoyFetch: envoy,
 		diag.CodeEnvoyRejected: envoy, diag.CodeEnvoyNotReady: envoy, diag.CodeEnvoyDeprecated: proof, diag.CodeEnvoyCrashed: proof,
 		diag.CodeProofFrame: proof, diag.CodeRehearsal: "internal/cli/envoy_test.go",
+		diag.CodeAbrupt:     "compiler/testdata/plan/account-renamed.txtar",
 		diag.CodeTestFailed: tests, diag.CodeNoTest: tests, diag.CodeUntested: coverage,
 	}
 }

@@ -809,7 +809,7 @@ func (p *Program) gateway(name, namespace string) (*model.Gateway, error) {
 // identity is the SPIFFE ID of a caller's first account by name.
 func (p *Program) identity(from, namespace string) (string, error) {
 	if from == "" || strings.HasPrefix(from, "spiffe://") {
-		return from, nil
+		return p.mesh.Own(from), nil
 	}
 	if name, ok := strings.CutPrefix(from, gatewayPrefix); ok {
 		g, err := p.gateway(name, namespace)
@@ -866,11 +866,15 @@ func (p *Program) Classes() []release.Class {
 	seen := map[release.Class]bool{}
 	for _, s := range p.mesh.Services {
 		for _, v := range s.Versions {
-			seen[s.Class(v)] = true
+			for _, c := range s.Classes(v) {
+				seen[c] = true
+			}
 		}
 	}
 	for _, g := range p.mesh.Gateways {
-		seen[g.Class()] = true
+		for _, c := range g.Classes() {
+			seen[c] = true
+		}
 	}
 	var out []release.Class
 	for c := range seen {

@@ -72,6 +72,9 @@ func askers(b, a *reading) [][2]asker {
 		for _, v := range slices.Sorted(maps.Keys(b.services[id].Version)) {
 			out = append(out, [2]asker{{id, b.services[id].account(v), v}, {id, a.services[id].account(v), v}})
 		}
+		for _, account := range slices.Concat(b.services[id].former(), a.services[id].former()) {
+			same(asker{account: account})
+		}
 	}
 	slices.SortFunc(out, func(x, y [2]asker) int { return strings.Compare(fmt.Sprint(x), fmt.Sprint(y)) })
 	return slices.Compact(out)
@@ -620,7 +623,8 @@ func (j drawnJudge) things() {
 			hold(j.b.mode(j.T, sb, port) != j.a.mode(j.T, sa, port), plan.PortMTLS, id, port, at)
 		}
 		for v := range sb.Version {
-			hold(sb.account(v) != sa.account(v), plan.Account, id, v, func(c plan.Change) bool { return c.Version == v || c.Version == "" })
+			kept := slices.Contains(sa.former(), sb.account(v))
+			hold(sb.account(v) != sa.account(v) && !kept, plan.Account, id, v, func(c plan.Change) bool { return c.Version == v || c.Version == "" })
 		}
 		for to := range j.b.services {
 			_, was := sb.Calls[to]

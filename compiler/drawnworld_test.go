@@ -94,21 +94,23 @@ type drawnMTLS struct {
 // drawnService is a service, or an external.
 type drawnService struct {
 	id, ns   string
-	Port     map[string]*drawnPort  `json:"port"`
-	Version  map[string]drawnOwner  `json:"version"`
-	Calls    map[string]*drawnCall  `json:"calls"`
-	Route    map[string]*drawnRoute `json:"route"`
-	Grant    map[string]drawnRule   `json:"grant"`
-	Deny     map[string]drawnRule   `json:"deny"`
-	MTLS     *drawnMTLS             `json:"mtls"`
-	Access   *drawnMTLS             `json:"access"`
+	Port     map[string]*drawnPort      `json:"port"`
+	Version  map[string]drawnOwner      `json:"version"`
+	Calls    map[string]*drawnCall      `json:"calls"`
+	Route    map[string]*drawnRoute     `json:"route"`
+	Grant    map[string]drawnRule       `json:"grant"`
+	Deny     map[string]drawnRule       `json:"deny"`
+	MTLS     *drawnMTLS                 `json:"mtls"`
+	Access   *drawnMTLS                 `json:"access"`
+	Former   map[string]json.RawMessage `json:"formerAccounts"`
 	external bool
 	words    map[string]json.RawMessage
 	defaults []spoken // of the namespace and of the mesh
 }
 
 type drawnOwner struct {
-	ServiceAccount string `json:"serviceAccount"`
+	ServiceAccount string                     `json:"serviceAccount"`
+	Former         map[string]json.RawMessage `json:"formerAccounts"`
 }
 
 type drawnCall struct {
@@ -651,6 +653,20 @@ func (s *drawnService) accounts() []string {
 	var out []string
 	for v := range s.Version {
 		out = append(out, s.account(v))
+	}
+	return append(out, s.former()...)
+}
+
+// former are the accounts that some of its workloads still have, with their namespace; draws let none end.
+func (s *drawnService) former() []string {
+	var out []string
+	for name := range s.Former {
+		out = append(out, s.ns+"/"+name)
+	}
+	for _, v := range s.Version {
+		for name := range v.Former {
+			out = append(out, s.ns+"/"+name)
+		}
 	}
 	return out
 }

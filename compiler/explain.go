@@ -8,6 +8,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/trait"
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/diag"
 )
 
@@ -269,7 +270,9 @@ func (p *Program) whose(cluster string) (Beside, []carried, trait.Set) {
 func (p *Program) notCalled(from string, to space.Scope) string {
 	caller := ""
 	for _, s := range p.mesh.Services {
-		if !slices.ContainsFunc(s.Versions, func(v model.Version) bool { return s.Class(v).SPIFFEID(p.mesh.TrustDomain) == from }) {
+		if !slices.ContainsFunc(s.Versions, func(v model.Version) bool {
+			return slices.ContainsFunc(s.Classes(v), func(c release.Class) bool { return c.SPIFFEID(p.mesh.TrustDomain) == from })
+		}) {
 			continue
 		}
 		if slices.ContainsFunc(s.Calls, func(c model.Call) bool { return c.To == to.ID && c.Port == to.Port }) {

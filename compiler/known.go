@@ -2,6 +2,7 @@ package compiler
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -82,7 +83,7 @@ func (k Known) key(p *Program) string {
 	for _, s := range p.mesh.Services {
 		namespaces[s.Namespace] = true
 	}
-	of := []string{"what snapshots were made of", k.Build, p.mesh.TrustDomain, p.mesh.Environment}
+	of := []string{"what snapshots were made of", k.Build, p.mesh.TrustDomain, fmt.Sprint(p.mesh.Aliases, p.mesh.Federation), p.mesh.Environment}
 	b, err := canon.JSON(append(of, slices.Sorted(maps.Keys(namespaces))...))
 	if err != nil {
 		return "" // strings always encode

@@ -97,11 +97,9 @@ func (p *Program) who(b invariant.Breach) string {
 // callerName is what runs with an identity, in the words of intent, or the identity.
 func (p *Program) callerName(id string) string {
 	for _, s := range p.mesh.Services {
-		if slices.ContainsFunc(s.Versions, func(v model.Version) bool { return s.Class(v).SPIFFEID(p.mesh.TrustDomain) == id }) {
-			// Of several versions the first is the one that the name stands for.
-			if s.Class(s.Versions[0]).SPIFFEID(p.mesh.TrustDomain) == id {
-				return s.ID
-			}
+		// Of several versions the first is the one that the name stands for.
+		if s.Class(s.Versions[0]).SPIFFEID(p.mesh.TrustDomain) == id {
+			return s.ID
 		}
 	}
 	for _, g := range p.mesh.Gateways {

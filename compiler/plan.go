@@ -41,7 +41,7 @@ type Changes struct {
 
 // Empty is a program without anything: what a first commit is compared with.
 func Empty(like *Program) *Program {
-	m := &model.Mesh{TrustDomain: like.mesh.TrustDomain, Environment: like.mesh.Environment, Capture: like.mesh.Capture}
+	m := &model.Mesh{TrustDomain: like.mesh.TrustDomain, Aliases: like.mesh.Aliases, Federation: like.mesh.Federation, Environment: like.mesh.Environment, Capture: like.mesh.Capture}
 	p, err := newProgram(m.Build())
 	if err != nil {
 		panic(fmt.Sprintf("compiler: encoding an empty mesh: %v", err)) // plain strings always encode
@@ -138,6 +138,10 @@ func (c Changes) Findings() diag.List {
 		d := diag.Diagnostic{Code: diag.CodeChange, Severity: diag.Warning, Text: string(l.Class) + when + ": " + l.Sentence()}
 		if l.Class == plan.Neutral {
 			d.Severity = diag.Note
+		}
+		if l.Code != "" {
+			d.Code = l.Code
+			d = d.WithFix("%s", strings.Join(l.Steps, "; then: "))
 		}
 		d.Pos = c.decisive(l)
 		out = append(out, d)

@@ -121,8 +121,13 @@ func (p *Program) rehearsedNames() func(service string) []string {
 // onOneHost is the mesh with explicit capture, a host name of its own for every
 // version, and no calls.
 func (p *Program) onOneHost() *model.Mesh {
-	m := &model.Mesh{TrustDomain: p.mesh.TrustDomain, Environment: p.mesh.Environment, Capture: model.Explicit,
-		Gateways: p.mesh.Gateways, Externals: p.mesh.Externals}
+	m := &model.Mesh{TrustDomain: p.mesh.TrustDomain, Aliases: p.mesh.Aliases, Federation: p.mesh.Federation, Environment: p.mesh.Environment, Capture: model.Explicit,
+		Externals: p.mesh.Externals}
+	for _, g := range p.mesh.Gateways {
+		g := *g
+		g.Former = nil
+		m.Gateways = append(m.Gateways, &g)
+	}
 	host := 0
 	for _, s := range p.mesh.Services {
 		s := *s
@@ -131,6 +136,7 @@ func (p *Program) onOneHost() *model.Mesh {
 			host++
 			v := &s.Versions[i]
 			v.Ports, v.Locals, v.Endpoints = map[string]model.VersionPort{}, nil, model.Endpoints{}
+			v.Former = nil // one proxy stands for all of its instances
 			for _, p := range s.Ports {
 				v.Ports[p.Name] = model.VersionPort{Host: fmt.Sprintf("127.%d.%d.%d", host>>16&255, host>>8&255, host&255)}
 			}

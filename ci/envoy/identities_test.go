@@ -223,12 +223,18 @@ func (w *callee) start(t *testing.T, rel release.Release, identity string) {
 // as is a certificate with the URI as it is spelt, which no library of URLs has touched.
 func (w *callee) as(t *testing.T, uri string) tls.Certificate {
 	t.Helper()
+	return w.mesh.uri(t, uri)
+}
+
+// uri makes a certificate with that one name, for both sides of a connection.
+func (i issuer) uri(t *testing.T, uri string) tls.Certificate {
+	t.Helper()
 	const ofURI = 6 // RFC 5280 section 4.2.1.6
 	names, err := asn1.Marshal([]asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: ofURI, Bytes: []byte(uri)}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return w.mesh.Sign(t, &x509.Certificate{
+	return i.Sign(t, &x509.Certificate{
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Critical: true, Value: names}},
 	})

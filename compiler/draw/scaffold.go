@@ -17,13 +17,13 @@ import (
 // there is and who sends to whom, and have to fit together. All other fields are drawn.
 func byHand() map[string][]string {
 	return map[string][]string{
-		"#Mesh":          {"namespace", "owns", "delegate", "attach", "trustDomain", "environment", "targets", "service", "external", "certificate", "gateway", "rule", "exemption", "test", "never", "collector", "limiter", "authorizer", "default", "workload"},
-		"#Service":       {"port", "version", "serviceAccount", "selector", "endpoints", "addresses", "calls", "route"},
-		"#Version":       {"labels", "serviceAccount", "port", "endpoints", "calls"},
+		"#Mesh":          {"namespace", "owns", "delegate", "attach", "trustDomain", "environment", "targets", "service", "external", "certificate", "gateway", "rule", "exemption", "test", "never", "collector", "limiter", "authorizer", "default", "workload", "aliases", "federation"},
+		"#Service":       {"port", "version", "serviceAccount", "selector", "endpoints", "addresses", "calls", "route", "formerAccounts"},
+		"#Version":       {"labels", "serviceAccount", "port", "endpoints", "calls", "formerAccounts"},
 		"#ServicePort":   {"number", "protocol", "main"},
 		"#Call":          {"local", "port", "until", "owner", "reason"},
 		"#ServiceRoute":  {"to", "canary", "destination", "priority", "match", "until", "owner", "reason"},
-		"#Gateway":       {"port", "address", "serviceAccount", "autoscale", "trustedHops", "http10", "host"},
+		"#Gateway":       {"port", "address", "serviceAccount", "autoscale", "trustedHops", "http10", "host", "formerAccounts"},
 		"#GatewayHost":   {"route", "ports", "tls"},
 		"#GatewayRoute":  {"to", "canary", "destination", "priority", "match", "until", "owner", "reason"},
 		"#External":      {"port", "hosts", "endpoints", "addresses", "route"},
@@ -176,6 +176,26 @@ func (m *Mesh) scaffold(r *rand.Rand) {
 	m.put(spaces["edge"], `credentials: shop: {file: "shop", apiKey: header: "x-key"}`)
 	m.gateway(r, spaces["edge"])
 	m.attach(r, spaces)
+	m.identities(root)
+}
+
+// identities draws accounts that services had, and a trust domain that is taken for the mesh's, from a source of its own.
+func (m *Mesh) identities(root *object) {
+	p := hand(rand.New(rand.NewPCG(uint64(len(m.lines)), 0))) //nolint:gosec // meshes, not keys
+	const lasts = `owner: "ops", reason: "moves", until: "2030-01-01T00:00:00Z"}`
+	if p.chance(30) {
+		m.put(root, `aliases: "was.test": {`+lasts)
+	}
+	for _, d := range m.Services {
+		ns, name, _ := strings.Cut(d.ID, "/")
+		s := &object{file: file(ns), at: "mesh: service: " + name + ": "}
+		if p.chance(20) {
+			m.put(s, `formerAccounts: "`+name+`-was": {`+lasts)
+		}
+		if p.chance(10) {
+			m.put(s, "version: "+pick(p, d.Versions...)+`: formerAccounts: "`+name+`-had": {`+lasts)
+		}
+	}
 }
 
 // byDefault draws what holds around where nothing is written.

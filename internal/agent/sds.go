@@ -255,6 +255,12 @@ func (s *sds) push(n *session, cur *svid) error {
 		}
 	}
 	for _, name := range n.wanted {
+		if trust, ok := certref.ParseTrust(name); ok {
+			if all[name], err = trustSecret(name, cur, trust); err != nil {
+				s.log.Error("trust domains not encoded", "error", err)
+				delete(all, name)
+			}
+		}
 		if isRoots(name) {
 			if x := s.roots.get(name); x != nil { // without any, Envoy refuses all connections that need them
 				all[name] = *x
@@ -326,7 +332,8 @@ func (s *sds) note(n *session, w wish) {
 	}
 	for _, name := range slices.Concat(w.names, w.add) {
 		_, visitors := certref.Parse(name)
-		if name != SecretOwn && name != SecretRoots && !visitors && !isRoots(name) && !slices.Contains(n.wanted, name) {
+		_, trust := certref.ParseTrust(name)
+		if name != SecretOwn && name != SecretRoots && !visitors && !trust && !isRoots(name) && !slices.Contains(n.wanted, name) {
 			s.log.Warn("envoy asks for a secret that this agent does not have", "name", name)
 		}
 	}

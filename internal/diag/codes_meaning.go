@@ -125,6 +125,19 @@ const (
 	// ever takes plaintext for, or that says to last longer than what lets them come.
 	// Example: `grant: batch: {plaintext: true, sources: ["10.2.0.0/16"]}` on a strict port.
 	CodeStrangers Code = "MESH0290"
+	// CodeAbrupt is a change of who proves to be whom, or of how, by one commit: proxies that have it and proxies that have not
+	// refuse each other. It is told of a line of a plan, with the steps in which none does.
+	// Example: `service: web: serviceAccount: "web2"` without `formerAccounts: web: {…}` beside it.
+	CodeAbrupt Code = "MESH0256"
+	// CodeTrustDomains is the mesh's own trust domain among others, or one that is the mesh's and another's.
+	// Example: `trustDomain: "shop.example", aliases: "shop.example": {…}`.
+	CodeTrustDomains Code = "MESH0292"
+	// CodeBundle is a file that is no bundle of a trust domain's roots, or of two.
+	// Example: `federation: "partner.example": bundle: file: "roots.pem"`, where that holds a private key.
+	CodeBundle Code = "MESH0294"
+	// CodeFormer is a former account that is somebody else's, too, or no former one.
+	// Example: `service: web: formerAccounts: shop: {…}` beside a service "shop".
+	CodeFormer Code = "MESH0293"
 	// CodeForeign is an identity of another trust domain than the mesh's, which no proxy takes.
 	// Example: `grant: partner: identities: ["spiffe://partner.example/ns/pay/sa/*"]`.
 	CodeForeign Code = "MESH0291"

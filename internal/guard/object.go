@@ -88,15 +88,17 @@ type Service struct {
 
 // Version is a version of a service.
 type Version struct {
-	// Labels tell its pods from those of the other versions, Account is what they run as.
+	// Labels tell its pods from those of the other versions, Account is what they run as, and Former what some still do.
 	Labels  map[string]string `json:"labels"`
 	Account string            `json:"account"`
+	Former  []string          `json:"former_accounts,omitempty"`
 }
 
 // Gateway is a gateway of the mesh.
 type Gateway struct {
-	// Account is the name that its pods run as.
-	Account string `json:"account"`
+	// Account is the name that its pods run as, and Former are those that some still do.
+	Account string   `json:"account"`
+	Former  []string `json:"former_accounts,omitempty"`
 }
 
 // NewKnown makes of it what rules read. What is absent is an empty list or object, so

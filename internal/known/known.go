@@ -30,6 +30,7 @@ type mesh struct {
 		Versions  []struct {
 			Name      string            `json:"name"`
 			Account   string            `json:"account"`
+			Former    []string          `json:"former_accounts"`
 			Labels    map[string]string `json:"labels"`
 			Endpoints json.RawMessage   `json:"endpoints"`
 			Ports     map[string]struct {
@@ -38,9 +39,10 @@ type mesh struct {
 		} `json:"versions"`
 	} `json:"services"`
 	Gateways []struct {
-		Namespace string `json:"namespace"`
-		Name      string `json:"name"`
-		Account   string `json:"account"`
+		Namespace string   `json:"namespace"`
+		Name      string   `json:"name"`
+		Account   string   `json:"account"`
+		Former    []string `json:"former_accounts"`
 		Hosts     []struct {
 			Name string `json:"name"`
 		} `json:"hosts"`
@@ -82,14 +84,16 @@ func fromMesh(k *guard.Knowledge, raw []byte, injects bool) error {
 	for _, s := range m.Services {
 		out := guard.Service{Accounts: []string{}, Versions: map[string]guard.Version{}}
 		for _, v := range s.Versions {
-			k.Accounts, k.Namespaces = append(k.Accounts, s.Namespace+"/"+v.Account), append(k.Namespaces, s.Namespace)
+			for _, account := range append([]string{v.Account}, v.Former...) {
+				k.Accounts, k.Namespaces = append(k.Accounts, s.Namespace+"/"+account), append(k.Namespaces, s.Namespace)
+			}
 			elsewhere := len(v.Endpoints) > 0
 			for _, p := range v.Ports {
 				elsewhere = elsewhere || p.Host != ""
 			}
 			if !elsewhere { // the cluster has its pods
-				out.Accounts = append(out.Accounts, v.Account)
-				out.Versions[v.Name] = guard.Version{Labels: v.Labels, Account: v.Account}
+				out.Accounts = append(append(out.Accounts, v.Account), v.Former...)
+				out.Versions[v.Name] = guard.Version{Labels: v.Labels, Account: v.Account, Former: v.Former}
 			}
 		}
 		if len(out.Accounts) > 0 {
@@ -107,7 +111,7 @@ func fromMesh(k *guard.Knowledge, raw []byte, injects bool) error {
 	}
 	for _, g := range m.Gateways {
 		k.Namespaces = append(k.Namespaces, g.Namespace)
-		put(k.Gateways, g.Namespace, g.Name, guard.Gateway{Account: g.Account})
+		put(k.Gateways, g.Namespace, g.Name, guard.Gateway{Account: g.Account, Former: g.Former})
 		for _, h := range g.Hosts {
 			k.Hosts[h.Name] = append(k.Hosts[h.Name], g.Namespace)
 		}

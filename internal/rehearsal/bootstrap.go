@@ -10,6 +10,7 @@ import (
 
 	"meshc.dev/meshc/compiler"
 	"meshc.dev/meshc/compiler/release"
+	"meshc.dev/meshc/internal/certref"
 	"meshc.dev/meshc/internal/hop"
 )
 
@@ -152,6 +153,9 @@ func useStaticSecrets(v any) {
 		}
 		if s, ok := v["validation_context_sds_secret_config"].(object); ok {
 			delete(s, "sds_config")
+			if _, trust := certref.ParseTrust(text(s["name"])); trust {
+				s["name"] = "ROOTCA" // nobody comes from another trust domain
+			}
 		}
 		for _, x := range v {
 			useStaticSecrets(x)

@@ -52,7 +52,7 @@ account := name if {
 # gateway: the pod is a gateway's, which is a proxy and nothing else.
 gateway if {
 	some g in input.mesh.gateways[input.namespace]
-	g.account == account
+	account in array.concat([g.account], object.get(g, "former_accounts", []))
 }
 
 # belongs: the pod has an account that the approved mesh knows, or it is made where every

@@ -6,7 +6,7 @@ import rego.v1
 mesh := {
 	"accounts": ["shop/web"], "namespaces": ["shop", "jobs"], "injected": ["jobs"], "image": "r/proxy@sha256:00",
 	"services": {"shop": {"web": {"selector": {"app": "web"}, "accounts": ["web"]}}},
-	"gateways": {"shop": {"edge": {"account": "edge"}}}, "hosts": {}, "objects": {},
+	"gateways": {"shop": {"edge": {"account": "edge", "former_accounts": ["door"]}}}, "hosts": {}, "objects": {},
 }
 
 asked(spec) := {
@@ -155,6 +155,7 @@ test_allow_gateways if {
 	gateway := {"serviceAccountName": "edge", "containers": [object.union(sidecar, {"ports": [{"containerPort": 80, "hostPort": 80}]})]}
 	ids(asked(gateway)) == set()
 	ids(templated(gateway).Deployment) == set()
+	ids(asked(object.union(gateway, {"serviceAccountName": "door"}))) == set()
 }
 
 test_deny_host_network_of_gateways if ids(asked({"serviceAccountName": "edge", "hostNetwork": true})) == {"pod-host-network"}

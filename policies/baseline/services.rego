@@ -113,7 +113,7 @@ findings contains cluster.finding(
 	some name in joined
 	workload.account in input.mesh.services[input.namespace][name].accounts
 	some version, v in input.mesh.services[input.namespace][name].versions
-	v.account != workload.account
+	not workload.account in array.concat([v.account], object.get(v, "former_accounts", []))
 	has(v.labels)
 }
 

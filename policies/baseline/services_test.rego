@@ -6,7 +6,7 @@ import rego.v1
 mesh := {
 	"accounts": ["shop/web"], "namespaces": ["shop"], "injected": ["shop"], "image": "i",
 	"services": {"shop": {
-		"web": {"selector": {"app": "web"}, "accounts": ["web", "web-v2"], "versions": {"v1": {"labels": {"version": "v1"}, "account": "web"}, "v2": {"labels": {"version": "v2"}, "account": "web-v2"}}},
+		"web": {"selector": {"app": "web"}, "accounts": ["web", "web-v2", "old"], "versions": {"v1": {"labels": {"version": "v1"}, "account": "web"}, "v2": {"labels": {"version": "v2"}, "account": "web-v2", "former_accounts": ["old"]}}},
 		"db": {"selector": {}, "accounts": [], "versions": {}},
 	}},
 	"selected": {"shop": {"app": {"web": ["web"]}}},
@@ -118,6 +118,11 @@ test_allow_joining_the_own_version if {
 	ids(pod({"app": "web", "version": "none"}, "web")) == set()
 	ids(pod({"version": "v2"}, "web")) == set()
 }
+
+# Pods that still run as they did.
+test_allow_a_former_account if ids(pod({"app": "web", "version": "v2"}, "old")) == set()
+
+test_deny_the_former_account_of_another_version if ids(pod({"app": "web", "version": "v1"}, "old")) == {"pod-in-another-version"}
 
 test_says_where_the_labels_are if {
 	some deployment in services.findings with input as told({"app": "web"}, "other")

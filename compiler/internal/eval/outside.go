@@ -80,12 +80,14 @@ func egress(m *model.Mesh, x *model.External, p model.Port) space.List {
 			continue
 		}
 		for _, v := range s.Versions {
-			from := []space.Origin{space.Origin(model.CallPath(s.ID, x.ID))}
-			if g, ok := x.GrantTo(s.Class(v)); ok {
-				from = append(from, space.Origin(model.ExternalGrantPath(x.ID, g.Name)))
+			for _, class := range s.Classes(v) {
+				from := []space.Origin{space.Origin(model.CallPath(s.ID, x.ID))}
+				if g, ok := x.GrantTo(class); ok {
+					from = append(from, space.Origin(model.ExternalGrantPath(x.ID, g.Name)))
+				}
+				id := space.Pattern{Kind: space.Exact, Text: class.SPIFFEID(m.TrustDomain)}
+				l = append(l, space.Rule{When: []space.Test{{Dim: space.IdentityDim, Any: []space.Pattern{id}}}, Then: space.Outcome{Verdict: space.Forward}, From: from})
 			}
-			id := space.Pattern{Kind: space.Exact, Text: s.Class(v).SPIFFEID(m.TrustDomain)}
-			l = append(l, space.Rule{When: []space.Test{{Dim: space.IdentityDim, Any: []space.Pattern{id}}}, Then: space.Outcome{Verdict: space.Forward}, From: from})
 		}
 	}
 	return append(l, space.Rule{Then: space.Outcome{Verdict: space.Denied}, From: []space.Origin{space.Origin(model.ExternalPath(x.ID))}})

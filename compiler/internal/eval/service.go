@@ -13,8 +13,8 @@ func identityPrefix(trustDomain string) string { return "spiffe://" + trustDomai
 // Access is who may do what to a port: first what mTLS refuses, then what denies
 // do, then the grants, then the denial of the rest.
 //
-//   - strict: only identities of the trust domain get as far as the grants, but for what is
-//     asked by probes and scrapes.
+//   - strict: only identities of the trust domain, and of those of others that grants name, get as far as the
+//     grants, but for what is asked by probes and scrapes.
 //   - permissive: these, and callers without any identity.
 //   - disable: nobody has an identity, so only grants to such callers can apply;
 //     the others are left out, because they can never match.
@@ -23,6 +23,9 @@ func Access(m *model.Mesh, s *model.Service, p model.Port) space.List {
 	self := []space.Origin{space.Origin(model.ServicePath(s.ID))}
 	if p.MTLS != model.Disable {
 		known := []space.Pattern{{Kind: space.Prefix, Text: identityPrefix(m.TrustDomain)}}
+		for _, domain := range s.Foreign(p) {
+			known = append(known, space.Pattern{Kind: space.Prefix, Text: identityPrefix(domain)})
+		}
 		stranger := space.Pattern{Kind: space.Exact, Text: ""}
 		asked := s.Asked(p)
 		if p.MTLS == model.Permissive || len(asked) > 0 {

@@ -61,7 +61,7 @@ type Structure struct {
 	// What it is, for the documentation: a sentence.
 	What string
 	// Example uses it. It is added to a service "cart" with versions v1 and v2 beside a service
-	// "web", or, if it begins with "mesh:", to their package.
+	// "web", or, if it begins with "mesh:", to their package; what the root package alone says, there.
 	Example string
 	// Lost is what it means for whoever a target serves that the target says it no more.
 	Lost plan.Class

@@ -88,6 +88,10 @@ type Mesh struct {
 	TrustDomain string  `json:"trust_domain"`
 	Environment string  `json:"environment"`
 	Capture     Capture `json:"capture"`
+	// Aliases are trust domains that are taken for TrustDomain, sorted by name. A mesh names identities by its own.
+	Aliases []TrustDomain `json:"aliases,omitempty"`
+	// Federation are trust domains of others, sorted by name.
+	Federation []TrustDomain `json:"federation,omitempty"`
 	// Overrides are the fields of packages in whose place stand the environment's, sorted by
 	// package and path.
 	Overrides  []Override  `json:"overrides,omitempty"`
@@ -128,7 +132,7 @@ type Lookup struct {
 // externals, each of which seen is told of; it has no lists. Whatever is made from
 // it depends on what seen was told, and on the fields that are not lists.
 func (m *Mesh) Watched(seen func(Lookup)) *Mesh {
-	return &Mesh{TrustDomain: m.TrustDomain, Environment: m.Environment, Capture: m.Capture, services: m.services, externals: m.externals, seen: seen}
+	return &Mesh{TrustDomain: m.TrustDomain, Environment: m.Environment, Capture: m.Capture, Aliases: m.Aliases, Federation: m.Federation, services: m.services, externals: m.externals, seen: seen}
 }
 
 // Service is a destination inside the mesh. ID is "namespace/name".
@@ -277,6 +281,8 @@ type Version struct {
 	Name string `json:"name"`
 	// Account is the service account's name, in the service's namespace.
 	Account string `json:"account"`
+	// Former are names of accounts that some of its workloads still have, sorted. They are nobody else's.
+	Former []string `json:"former_accounts,omitempty"`
 	// Labels tell its workloads from the service's others; none means all of them.
 	Labels map[string]string `json:"labels,omitempty"`
 	// Ports maps a port's name to what intent says of it for this version.
@@ -392,12 +398,13 @@ func (m *Mesh) indexCallers() {
 			}
 			key := c.To + "/" + c.Port
 			for _, v := range s.Versions {
-				of := s.Class(v)
-				i := slices.IndexFunc(m.callers[key], func(c CallsOf) bool { return c.Class == of })
-				if i < 0 {
-					i, m.callers[key] = len(m.callers[key]), append(m.callers[key], CallsOf{Class: of})
+				for _, of := range s.Classes(v) {
+					i := slices.IndexFunc(m.callers[key], func(c CallsOf) bool { return c.Class == of })
+					if i < 0 {
+						i, m.callers[key] = len(m.callers[key]), append(m.callers[key], CallsOf{Class: of})
+					}
+					m.callers[key][i] = m.callers[key][i].And(c.Traits, CallPath(s.ID, c.To))
 				}
-				m.callers[key][i] = m.callers[key][i].And(c.Traits, CallPath(s.ID, c.To))
 			}
 		}
 	}
@@ -582,8 +589,8 @@ type Terms struct {
 	Namespaces []string `json:"namespaces,omitempty"`
 	// Patterns are callers by identity, "namespace/account" with "*" for any letters but the slash, sorted.
 	Patterns []string `json:"account_patterns,omitempty"`
-	// Identities are callers by the path of their SPIFFE ID in the trust domain, without its first slash, sorted.
-	// A segment "*" is any one, as the last one or more.
+	// Identities are callers by the path of their SPIFFE ID in the trust domain, without its first slash, or by the whole ID
+	// in a trust domain of others, sorted. A segment "*" is any one, as the last one or more.
 	Identities []string `json:"identities,omitempty"`
 	// Mesh is every identity of the trust domain, Plaintext callers without one, Anyone all of these.
 	Mesh      bool `json:"mesh,omitempty"`
@@ -721,7 +728,10 @@ func (t Terms) Names(account string) bool {
 
 // Identified is the pattern of the SPIFFE IDs in a trust domain whose path is one of Terms.Identities.
 func Identified(trustDomain, path string) space.Pattern {
-	id := "spiffe://" + trustDomain + "/" + path
+	id := path
+	if _, foreign := ForeignDomain(path); !foreign {
+		id = identityPrefix(trustDomain) + path
+	}
 	if !strings.Contains(path, "*") {
 		return space.Pattern{Kind: space.Exact, Text: id}
 	}
@@ -737,6 +747,9 @@ func IdentifiedBroadly(trustDomain, path string) space.Pattern {
 // IdentityFits reports whether an account, "namespace/account", has an identity whose path is one of Terms.Identities.
 func IdentityFits(path, account string) bool {
 	namespace, name, _ := strings.Cut(account, "/")
+	if _, foreign := ForeignDomain(path); foreign {
+		return false
+	}
 	const any = "any"
 	return Identified(any, path).Matches("spiffe://" + any + "/ns/" + namespace + "/sa/" + name)
 }
@@ -783,6 +796,8 @@ type Gateway struct {
 	Name      string `json:"name"`
 	Owner     string `json:"owner"`
 	Account   string `json:"account"`
+	// Former are names of accounts that some of its proxies still have, sorted. They are nobody else's.
+	Former []string `json:"former_accounts,omitempty"`
 	// Host is the IP that the listener binds; "::" means all addresses of both families.
 	Host string `json:"host"`
 	// Ports are those that it listens on, sorted by name, of protocol HTTP, HTTPS, TLS, TCP or MeshTLS. MTLS is
@@ -1197,9 +1212,24 @@ func (s *Service) Class(v Version) release.Class {
 	return release.Class{Role: release.Sidecar, Namespace: s.Namespace, Account: v.Account}
 }
 
+// Classes are the proxy classes of a version's instances: that of its account, then those of its former ones.
+func (s *Service) Classes(v Version) []release.Class { return classes(s.Class(v), v.Former) }
+
 // Class is the gateway's proxy class.
 func (g *Gateway) Class() release.Class {
 	return release.Class{Role: release.Gateway, Namespace: g.Namespace, Account: g.Account}
+}
+
+// Classes are the gateway's proxy classes: that of its account, then those of its former ones.
+func (g *Gateway) Classes() []release.Class { return classes(g.Class(), g.Former) }
+
+func classes(now release.Class, former []string) []release.Class {
+	out := []release.Class{now}
+	for _, account := range former {
+		now.Account = account
+		out = append(out, now)
+	}
+	return out
 }
 
 // Host is the IP address at which the proxy of version v listens for port p, "" if

@@ -12,6 +12,8 @@ type Via struct {
 	// Gateway is its ID, Account that of its proxies, in its namespace.
 	Gateway string `json:"gateway"`
 	Account string `json:"account"`
+	// Former are accounts that some of them still have.
+	Former []string `json:"former_accounts,omitempty"`
 	// Port is the name of its port of the protocol MeshTLS, Number that port's.
 	Port   string `json:"port"`
 	Number uint32 `json:"number"`
@@ -24,6 +26,9 @@ func (v *Via) Class() release.Class {
 	namespace, _, _ := strings.Cut(v.Gateway, "/")
 	return release.Class{Role: release.Gateway, Namespace: namespace, Account: v.Account}
 }
+
+// Classes are that one, and those of proxies that still have another account.
+func (v *Via) Classes() []release.Class { return classes(v.Class(), v.Former) }
 
 // Exit is an external that is called through a gateway.
 type Exit struct {

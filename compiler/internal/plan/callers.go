@@ -10,6 +10,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/prove"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/release"
 )
 
 // CallerKind says what sort of caller a Caller is.
@@ -211,6 +212,27 @@ func holders(m *model.Mesh) map[string][]string {
 	return out
 }
 
+// formerly are the identities of former accounts in either mesh: some workloads have them before and after.
+func formerly(ms ...*model.Mesh) map[string]bool {
+	out := map[string]bool{}
+	note := func(m *model.Mesh, classes []release.Class) {
+		for _, c := range classes[1:] {
+			out[c.SPIFFEID(m.TrustDomain)] = true
+		}
+	}
+	for _, m := range ms {
+		for _, s := range m.Services {
+			for _, v := range s.Versions {
+				note(m, s.Classes(v))
+			}
+		}
+		for _, g := range m.Gateways {
+			note(m, g.Classes())
+		}
+	}
+	return out
+}
+
 // moved finds the workloads whose identity changes. Versions of one service that move
 // together are one mover.
 func (c *comparison) moved() moves {
@@ -249,9 +271,10 @@ func (c *comparison) moved() moves {
 		}
 	}
 	before, after := holders(c.before), holders(c.after)
+	kept := formerly(c.before, c.after)
 	for _, m := range out.list {
 		for _, id := range []string{m.Before, m.After} {
-			if !slices.ContainsFunc(slices.Concat(before[id], after[id]), func(w string) bool { return !movers[w] }) {
+			if !kept[id] && !slices.ContainsFunc(slices.Concat(before[id], after[id]), func(w string) bool { return !movers[w] }) {
 				out.absent = appendNew(out.absent, id)
 			}
 		}
@@ -262,7 +285,9 @@ func (c *comparison) moved() moves {
 // movesTogether reports whether every version has one old and one new account.
 func movesTogether(b, a *model.Service) bool {
 	one := func(s *model.Service) bool {
-		return !slices.ContainsFunc(s.Versions, func(v model.Version) bool { return v.Account != s.Versions[0].Account })
+		return !slices.ContainsFunc(s.Versions, func(v model.Version) bool {
+			return v.Account != s.Versions[0].Account || !slices.Equal(v.Former, s.Versions[0].Former)
+		})
 	}
 	return len(b.Versions) > 0 && len(a.Versions) > 0 && one(b) && one(a)
 }
@@ -289,14 +314,29 @@ func (n *narrator) accessChanges(lim prove.Limits) error {
 }
 
 // known is a list as those meet it whom a proxy can know: by an identity of the mesh, or by none.
-// Whoever has one of another trust domain gets through no handshake, and has none in plaintext.
+// Whoever has one of another trust domain gets through no handshake, but where a grant names it, and has none in plaintext.
 func (n *narrator) known(l space.List) space.List {
 	if n.p.external {
 		return l
 	}
 	who := []space.Pattern{{Kind: space.Prefix, Text: "spiffe://" + n.c.after.TrustDomain + "/"}, {Kind: space.Exact}}
+	for _, m := range []*model.Mesh{n.c.before, n.c.after} {
+		for _, domain := range foreign(m, n.p.after.Scope) {
+			who = append(who, space.Pattern{Kind: space.Prefix, Text: "spiffe://" + domain + "/"})
+		}
+	}
 	stranger := space.Rule{When: []space.Test{{Dim: space.IdentityDim, Any: who, Not: true}}, Then: space.Refused()}
 	return append(space.List{stranger}, l...)
+}
+
+// foreign are the trust domains of others whose identities the port of a scope takes.
+func foreign(m *model.Mesh, at space.Scope) []string {
+	if s := m.Service(at.ID); s != nil {
+		if p, ok := s.Port(at.Port); ok {
+			return s.Foreign(p)
+		}
+	}
+	return nil
 }
 
 // routedPaths are the paths that routes look at, as long as they are few: a witness

@@ -86,6 +86,14 @@ const (
 // What changes: things.
 const (
 	TrustDomain     What = "trustDomain"
+	DomainsBoth     What = "domainsBoth" // the mesh moves to another trust domain, and both are taken
+	AliasNew        What = "aliasNew"    // a trust domain is taken for the mesh's own
+	AliasGone       What = "aliasGone"
+	AliasSigned     What = "aliasSigned" // by others
+	FederationNew   What = "federationNew"
+	FederationGone  What = "federationGone"
+	FederationMore  What = "federationMore" // its authority has further roots
+	FederationFewer What = "federationFewer"
 	Environment     What = "environment"
 	Capture         What = "capture"
 	OverrideNew     What = "overrideNew"
@@ -112,6 +120,9 @@ const (
 	PortProtocol    What = "portProtocol"
 	PortSocket      What = "portSocket"
 	Account         What = "account"
+	AccountKept     What = "accountKept" // the same, and callers take both
+	FormerNew       What = "formerNew"   // an account counts as one of the service's, too
+	FormerGone      What = "formerGone"
 	GatewayAccount  What = "gatewayAccount"
 	VersionNew      What = "versionNew"
 	VersionGone     What = "versionGone"
@@ -194,6 +205,14 @@ var sentences = map[What]string{
 	OtherProtocol:   "protocol {before} → {after}: requests and connections cannot be compared",
 	BeyondComparing: "{reason}",
 	TrustDomain:     "trust domain {before} → {after}: proxies refuse each other until all have certificates of one domain",
+	DomainsBoth:     "trust domain {before} → {after}: proxies take both",
+	AliasNew:        "trust domain {after} is taken for the mesh's own: whoever its authority certifies is who has the same path here",
+	AliasGone:       "trust domain {before} is no longer taken for the mesh's own",
+	AliasSigned:     "trust domain {after}, which is taken for the mesh's own, has other roots: whoever they certify is who has the same path here",
+	FederationNew:   "trust domain {after} may be named in grants",
+	FederationGone:  "trust domain {before} may no longer be named in grants",
+	FederationMore:  "trust domain {after} has further roots: whoever they certify is who grants let in from there",
+	FederationFewer: "trust domain {after} has fewer roots: whom the others have certified is let in no more",
 	Environment:     "environment {before} → {after}",
 	Capture:         "capture {before} → {after}: what is not reached in the new way gets nothing",
 	OverrideNew:     "environment {after} replaces {name} of {package:package}",
@@ -220,6 +239,9 @@ var sentences = map[What]string{
 	PortProtocol:    "protocol of port {port}: {before} → {after}",
 	PortSocket:      "port {port} listens on {before} → {after}",
 	Account:         "[version {version} ]runs as {before} → {after}: its pods are refused, and refuse, until they have the new account",
+	AccountKept:     "[version {version} ]runs as {before} → {after}: those that still run as {before} are taken for it, too",
+	FormerNew:       "[version {version} ]is whoever runs as {after}, too",
+	FormerGone:      "[version {version} ]is no longer whoever runs as {before}",
 	GatewayAccount:  "runs as {before} → {after}: services refuse it until it has the new account",
 	VersionNew:      "version {version} is new",
 	VersionGone:     "version {version} is gone",

@@ -13,7 +13,7 @@ func (c *comparison) merged() []Line {
 	var out []Line
 	for _, g := range c.groups() {
 		first := g[0]
-		l := Line{Class: first.class, Kind: first.kind, Says: first.says, Feature: first.feature, Witness: first.witness, Before: first.before, After: first.after, Requests: first.parts}
+		l := Line{Class: first.class, Kind: first.kind, Says: first.says, Feature: first.feature, Witness: first.witness, Before: first.before, After: first.after, Requests: first.parts, Code: first.code, Steps: first.steps}
 		if i := slices.IndexFunc(g, func(p piece) bool { return p.witness != nil && !p.witness.Uncalled && !p.witness.Direct }); i > 0 {
 			l.Witness, l.Before, l.After = g[i].witness, g[i].before, g[i].after
 		}

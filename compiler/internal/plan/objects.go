@@ -50,14 +50,19 @@ func (c *comparison) overrides() {
 
 func (c *comparison) wholeMesh() {
 	whole := func(class Class, what What, before, after string) {
-		c.add(piece{class: class, kind: KindMesh, scope: "mesh", says: Change{What: what, Before: []string{before}, After: []string{after}}})
+		says := Change{What: what}
+		if before != "" {
+			says.Before = []string{before}
+		}
+		if after != "" {
+			says.After = []string{after}
+		}
+		c.add(piece{class: class, kind: KindMesh, scope: "mesh", says: says})
 		for _, s := range c.after.Services {
 			c.touchedServices[s.ID] = true
 		}
 	}
-	if c.oldDomain != c.after.TrustDomain {
-		whole(Narrowing, TrustDomain, c.oldDomain, c.after.TrustDomain)
-	}
+	c.trustDomains(whole)
 	if b, a := c.before.Environment, c.after.Environment; b != a {
 		whole(Neutral, Environment, b, a)
 	}
@@ -250,6 +255,7 @@ func (c *comparison) ports(before, after *model.Service) {
 		}
 		if b.MTLS != a.MTLS {
 			c.mention(after, mtlsClass(b.MTLS, a.MTLS), KindMTLS, ofPort(PortMTLS, name, string(b.MTLS), string(a.MTLS)))
+			c.mode(name, b.MTLS, a.MTLS)
 			if b.MTLS == model.Disable || a.MTLS == model.Disable {
 				c.reachedServices[after.ID] = true // callers begin TLS there, or no longer do
 			}
@@ -275,8 +281,18 @@ func mtlsClass(before, after model.MTLS) Class {
 
 func (c *comparison) versions(before, after *model.Service) {
 	together := movesTogether(before, after)
-	if together && before.Versions[0].Account != after.Versions[0].Account {
-		c.note(after, Narrowing, KindService, moved(Account, before.Versions[0].Account, after.Versions[0].Account))
+	note := func(class Class, says Change) { c.note(after, class, KindService, says) }
+	run := func(b, a model.Version, version string) {
+		says := Change{Version: version, Before: []string{b.Account}, After: []string{a.Account}}
+		if b.Account != a.Account {
+			gone, kept := says, says
+			gone.What, kept.What = Account, AccountKept
+			c.account(note, gone, kept, b.Account, a.Account, a.Former)
+		}
+		c.formers(note, version, b.Account, a.Account, b.Former, a.Former)
+	}
+	if together {
+		run(before.Versions[0], after.Versions[0], "")
 	}
 	names := map[string]bool{}
 	for _, v := range slices.Concat(before.Versions, after.Versions) {
@@ -293,8 +309,8 @@ func (c *comparison) versions(before, after *model.Service) {
 			c.note(after, Neutral, KindService, Change{What: VersionGone, Version: name})
 			continue
 		}
-		if b.Account != a.Account && !together {
-			c.note(after, Narrowing, KindService, Change{What: Account, Version: name, Before: []string{b.Account}, After: []string{a.Account}})
+		if !together {
+			run(b, a, name)
 		}
 		c.places(before, after, b, a)
 	}

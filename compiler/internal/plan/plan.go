@@ -107,6 +107,11 @@ type Line struct {
 	Access *Access `json:"access,omitempty"`
 	// Scopes are the services and gateway hosts that it holds for, sorted.
 	Scopes []string `json:"scopes"`
+	// Code says that running workloads are refused while the change goes round: the same in Steps does not. "" if it is none
+	// of that kind.
+	Code diag.Code `json:"code,omitempty"`
+	// Steps are the commits that come to the same, or those that are left, each with what has to hold before the next one.
+	Steps []string `json:"in_steps,omitempty"`
 	// Tries say what becomes of the worst case of retries at these, in their order.
 	Tries []Tries `json:"tries,omitempty"`
 	// Witness is a request whose outcome changes; nil where requests do not show it.
@@ -327,6 +332,8 @@ type piece struct {
 	before         []space.Origin
 	after          []space.Origin
 	tries          *Tries // what becomes of the worst case of retries
+	code           diag.Code
+	steps          []string
 }
 
 // self stands for a scope's own service in a text; no name can hold it.

@@ -234,6 +234,7 @@ func details(l Line, o RenderOptions) []string {
 		}
 		out = append(out, text)
 	}
+	out = append(out, stepsText(l)...)
 	if o.At == nil {
 		return out
 	}

@@ -11,6 +11,7 @@ import (
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/prove"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/release"
 )
 
 // requests compares all scopes for all requests.
@@ -152,7 +153,9 @@ func (n *narrator) oneSided(ch prove.Change) bool {
 // callsAs reports whether a service that has the identity calls the port of a scope.
 func callsAs(m *model.Mesh, identity string, to space.Scope) bool {
 	return slices.ContainsFunc(m.Services, func(s *model.Service) bool {
-		return calls(s, to.ID, to.Port) && slices.ContainsFunc(s.Versions, func(v model.Version) bool { return s.Class(v).SPIFFEID(m.TrustDomain) == identity })
+		return calls(s, to.ID, to.Port) && slices.ContainsFunc(s.Versions, func(v model.Version) bool {
+			return slices.ContainsFunc(s.Classes(v), func(c release.Class) bool { return c.SPIFFEID(m.TrustDomain) == identity })
+		})
 	})
 }
 

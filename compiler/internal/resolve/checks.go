@@ -37,6 +37,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkPlaintext()
 	l.checkUsers()
 	l.checkKeys()
+	l.checkFormer()
 	l.checkDenies()
 	l.checkVisitors()
 	l.checkGatewayPorts()
@@ -657,7 +658,7 @@ func (l *linker) callersOf() map[string][]string {
 	out := map[string][]string{}
 	for _, s := range l.mesh.Services {
 		for _, c := range s.Calls {
-			out[c.To] = append(out[c.To], l.accounts[s.ID]...)
+			out[c.To] = append(out[c.To], l.accountsOf(s.ID)...)
 		}
 	}
 	for _, g := range l.mesh.Gateways {

@@ -349,7 +349,7 @@ func (l *linker) destinationOf(path string) string {
 func (l *linker) checkExternalCallers() {
 	callers, told := map[string][]*model.Service{}, map[string]bool{}
 	for _, s := range l.mesh.Services {
-		for _, account := range l.accounts[s.ID] {
+		for _, account := range l.accountsOf(s.ID) {
 			callers[account] = append(callers[account], s)
 		}
 	}

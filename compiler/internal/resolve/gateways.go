@@ -31,6 +31,7 @@ func (l *linker) gateway(p *pkg, e intent.Entry) {
 			g.Host = ip.String()
 		}
 	}
+	g.Former = l.formerOf(n)
 	g.TrustedHops = uint32(n.Field("trustedHops").Int())
 	g.HTTP10 = n.Field("http10").Bool()
 	if g.HTTP10 && !slices.ContainsFunc(g.Ports, func(p model.Port) bool { return p.Protocol == model.HTTP || p.Protocol == model.HTTPS }) {

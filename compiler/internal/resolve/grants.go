@@ -371,8 +371,8 @@ func (l *linker) seesClients(what string, e intent.Entry, t, not model.Terms) {
 // onlyGateway reports whether gateways and no services run as an account.
 func (l *linker) onlyGateway(account string) bool {
 	of := false
-	for id, accounts := range l.accounts {
-		if slices.Contains(accounts, account) {
+	for id := range l.accounts {
+		if slices.Contains(l.accountsOf(id), account) {
 			if !strings.HasPrefix(id, gatewayPrefix) {
 				return false
 			}
@@ -469,14 +469,19 @@ func (l *linker) readAccount(p *pkg, n intent.Node, t *model.Terms) {
 	}
 }
 
-// identities reads SPIFFE IDs and patterns of them, as their paths in the trust domain.
+// identities reads SPIFFE IDs and patterns of them: as their paths in the trust domain and in those that are taken for it,
+// as they are in others.
 func (l *linker) identities(n intent.Node) []string {
 	var out []string
 	for _, id := range n.List() {
 		domain, path, _ := strings.Cut(strings.TrimPrefix(id.Str(), "spiffe://"), "/")
-		if domain != l.trustDomain {
+		switch {
+		case slices.Contains(domainNames(l.federation), domain):
+			out = append(out, id.Str())
+			continue
+		case domain != l.trustDomain && !slices.Contains(domainNames(l.aliases), domain):
 			l.add(diag.New(diag.CodeForeign, id.Pos(), "%q is of trust domain %q, and no proxy of this mesh takes certificates of another than %q", id.Str(), domain, l.trustDomain).
-				WithFix("name identities of the mesh's own trust domain"))
+				WithFix("name identities of the mesh's own trust domain, or let the root package say whose authority signs them: federation: %q: bundle: file: \"roots.pem\"", domain))
 			continue
 		}
 		ofAccount := strings.Split(path, "/")
@@ -490,11 +495,11 @@ func (l *linker) identities(n intent.Node) []string {
 	return slices.Compact(out)
 }
 
-// allAccounts are the accounts of services and gateways, "namespace/account", sorted.
+// allAccounts are the accounts of services and gateways, former ones too, "namespace/account", sorted.
 func (l *linker) allAccounts() []string {
 	var out []string
-	for _, accounts := range l.accounts {
-		out = append(out, accounts...)
+	for id := range l.accounts {
+		out = append(out, l.accountsOf(id)...)
 	}
 	slices.Sort(out)
 	return slices.Compact(out)

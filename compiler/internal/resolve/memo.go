@@ -156,6 +156,8 @@ func (l *declared) tables(env string) [sha256.Size]byte {
 		h.Write(append(b, '\n'))
 	}
 	line("mesh", env, l.trustDomain, string(l.capture))
+	line("aliases", "", domainNames(l.aliases)...)
+	line("federation", "", domainNames(l.federation)...)
 	for _, id := range slices.Sorted(maps.Keys(l.kinds)) {
 		line("kind", id, l.kinds[id])
 		for _, p := range l.ports[id] {
@@ -170,6 +172,9 @@ func (l *declared) tables(env string) [sha256.Size]byte {
 	}
 	for _, id := range slices.Sorted(maps.Keys(l.accounts)) {
 		line("accounts", id, l.accounts[id]...)
+		for _, f := range l.former[id] {
+			line("former", id, f.account, f.until)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.collectors)) {
 		c := l.collectors[name]
@@ -275,7 +280,7 @@ func (p *pkg) pathOf(u unit) string {
 // cannot be encoded, which whoever encodes the mesh will report.
 func (l *linker) linkAlone(p *pkg, u unit, around [2]*intent.Package, before *linked) *linked {
 	alone := *l
-	alone.mesh = &model.Mesh{Environment: l.mesh.Environment, TrustDomain: l.mesh.TrustDomain, Capture: l.mesh.Capture}
+	alone.mesh = &model.Mesh{Environment: l.mesh.Environment, TrustDomain: l.mesh.TrustDomain, Capture: l.mesh.Capture, Aliases: l.mesh.Aliases, Federation: l.mesh.Federation}
 	alone.begin(nil)
 	alone.expiries, alone.owners, alone.broken = map[time.Time]bool{}, map[string]string{}, map[string]bool{}
 	alone.diags, alone.exceptions, alone.dates, alone.named = nil, nil, span{}, nil

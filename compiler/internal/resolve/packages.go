@@ -17,14 +17,14 @@ import (
 
 // rootFields may stand only in the root package.
 func rootFields() []string {
-	return []string{"trustDomain", "environment", "targets", "collector", "limiter", "rule", "exemption"}
+	return []string{"trustDomain", "environment", "targets", "collector", "limiter", "rule", "exemption", "aliases", "federation"}
 }
 
 // declare settles who is who: the frame of every package, and all names.
 func declare(in *intent.Intent) *declared {
 	l := &linker{declared: &declared{
 		from: in, trustDomain: DefaultTrustDomain, capture: model.Transparent, kinds: map[string]string{}, gateways: map[string]string{}, waysOut: map[string]wayOut{},
-		accounts: map[string][]string{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, described: map[string]described{}, collectors: map[string]model.Collector{}, limiters: map[string]model.Limiter{}, providers: map[string]model.Provider{},
+		accounts: map[string][]string{}, former: map[string][]former{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, described: map[string]described{}, collectors: map[string]model.Collector{}, limiters: map[string]model.Limiter{}, providers: map[string]model.Provider{},
 		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{}, authorizers: map[string]model.Authorizer{}, settableAt: map[string][]string{}, workloads: map[string][]model.Workload{},
 	}}
 	l.begin(nil)
@@ -170,6 +170,7 @@ func (l *linker) readRoot(n intent.Node, env string) {
 	if td := n.Field("trustDomain"); td.Exists() {
 		l.trustDomain = td.Str()
 	}
+	l.readTrust(n)
 	if c := n.Field("environment").Field(env).Field("capture"); c.Exists() {
 		l.capture = model.Capture(c.Str())
 	}
@@ -326,6 +327,7 @@ func (l *linker) declare(p *pkg) {
 		l.home[model.GatewayPath(id)] = p
 		l.runs(p, "gateway "+strconv.Quote(id), gatewayAccount(e), e.Node)
 		l.accounts[gatewayPrefix+id] = []string{p.namespace + "/" + gatewayAccount(e)}
+		l.declareFormer(p, gatewayPrefix+id, e.Node)
 		if _, ok := l.gateways[e.Name]; ok {
 			l.gateways[e.Name] = ""
 		} else {
@@ -363,6 +365,10 @@ func (l *linker) declareService(p *pkg, e intent.Entry) {
 		account = e.Name
 	}
 	versions := e.Node.Field("version").Fields()
+	l.declareFormer(p, id, e.Node)
+	for _, v := range versions {
+		l.declareFormer(p, id, v.Node)
+	}
 	if len(versions) == 0 {
 		l.versions[id] = []string{"default"}
 		l.accounts[id] = []string{p.namespace + "/" + account}

@@ -121,7 +121,7 @@ func (l *linker) caller(p *pkg, n intent.Node) []string {
 	}
 	if name, ok := strings.CutPrefix(ref, gatewayPrefix); ok {
 		if id := l.gatewayID(p, name, n.Pos()); id != "" {
-			return l.accounts[gatewayPrefix+id]
+			return l.accountsOf(gatewayPrefix + id)
 		}
 		return nil
 	}
@@ -129,7 +129,7 @@ func (l *linker) caller(p *pkg, n intent.Node) []string {
 	if !ok {
 		return nil
 	}
-	return l.accounts[id]
+	return l.accountsOf(id)
 }
 
 // gatewayAccounts are those of all gateways.
@@ -137,7 +137,7 @@ func (l *linker) gatewayAccounts() []string {
 	var out []string
 	for _, key := range sortedKeys(l.accounts) {
 		if strings.HasPrefix(key, gatewayPrefix) {
-			out = append(out, l.accounts[key]...)
+			out = append(out, l.accountsOf(key)...)
 		}
 	}
 	return out

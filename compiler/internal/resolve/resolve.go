@@ -44,13 +44,16 @@ type declared struct {
 	root *pkg   // nil if there is none
 
 	trustDomain string
-	capture     model.Capture
-	targets     []Target
+	// aliases are those that are written, ended or not, sorted; federation likewise.
+	aliases, federation []model.TrustDomain
+	capture             model.Capture
+	targets             []Target
 
 	kinds    map[string]string       // ID → "service", "external"
 	gateways map[string]string       // gateway name or ID → ID ("" if ambiguous)
 	waysOut  map[string]wayOut       // gateway ID → how externals are called through it
 	accounts map[string][]string     // service ID → "ns/account", sorted
+	former   map[string][]former     // service ID → accounts that it had, ended or not
 	versions map[string][]string     // service ID → version names, sorted
 	ports    map[string][]model.Port // service or external ID → its ports, by name, without mTLS
 	// described are ports that say by a file what can be called there, by portKey.
@@ -119,11 +122,12 @@ func Mesh(in *intent.Intent, rules []Rule, words []Word, at time.Time, memo *Mem
 	}
 	l := &linker{
 		declared: names, rules: rules, words: words, at: at, diags: slices.Clone(names.problems),
-		mesh:  &model.Mesh{Environment: in.Environment, TrustDomain: names.trustDomain, Capture: names.capture},
+		mesh:  &model.Mesh{Environment: in.Environment, TrustDomain: names.trustDomain, Capture: names.capture, Federation: names.federation},
 		modes: map[*pkg]model.MTLS{}, accesses: map[*pkg]intent.Node{}, hosts: map[string][]hostClaim{}, certificates: map[string]ownCertificate{}, broken: map[string]bool{},
 		expiries: map[time.Time]bool{}, owners: map[string]string{},
 	}
 	l.begin(names.places)
+	l.settleAliases()
 	l.settleModes()
 	for _, p := range l.pkgs {
 		l.declareCertificates(p)

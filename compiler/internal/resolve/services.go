@@ -167,7 +167,7 @@ func (l *linker) versionsOf(p *pkg, s *model.Service, n intent.Node) []model.Ver
 	if account == "" {
 		account = s.Name
 	}
-	base := l.endpoints(n.Field("endpoints"))
+	base, former := l.endpoints(n.Field("endpoints")), l.formerOf(n)
 	entries := n.Field("version").Fields()
 	if len(entries) == 0 {
 		entries = []intent.Entry{{Name: "default", Node: n.Field("version").Field("default")}}
@@ -178,6 +178,7 @@ func (l *linker) versionsOf(p *pkg, s *model.Service, n intent.Node) []model.Ver
 		if a := e.Node.Field("serviceAccount").Str(); a != "" {
 			v.Account = a
 		}
+		v.Former = slices.Compact(slices.Sorted(slices.Values(slices.Concat(former, l.formerOf(e.Node)))))
 		said := n.Field("endpoints")
 		if ep := e.Node.Field("endpoints"); ep.Exists() {
 			v.Endpoints, said = l.endpoints(ep), ep

@@ -32,7 +32,7 @@ func (l *linker) test(p *pkg, e intent.Entry) (Test, bool) {
 		t.Path = "/"
 	}
 	if from := q.Field("from"); from.Exists() {
-		accounts := l.caller(p, from)
+		accounts := l.runsAs(p, from)
 		if len(accounts) == 0 {
 			return t, false
 		}

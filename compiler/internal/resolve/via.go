@@ -95,7 +95,13 @@ func (l *linker) via(p *pkg, x *model.External, n intent.Node) *model.Via {
 			WithRelated(l.lineOf(model.GatewayPath(id)), "the gateway").WithFix(`let the gateway say at which address its proxies listen: address: "10.0.0.7"`))
 		return nil
 	}
-	return &model.Via{Gateway: id, Account: w.account, Port: door.Name, Number: door.Number, Host: w.host}
+	v := &model.Via{Gateway: id, Account: w.account, Port: door.Name, Number: door.Number, Host: w.host}
+	for _, account := range l.accountsOf(gatewayPrefix + id) {
+		if _, name, _ := strings.Cut(account, "/"); name != w.account {
+			v.Former = append(v.Former, name)
+		}
+	}
+	return v
 }
 
 // meshPort refuses what a gateway's port for proxies of the mesh cannot say, and the reverse.
@@ -159,7 +165,7 @@ func (l *linker) askers() askers {
 	out := askers{}
 	callers := l.callersOf()
 	for _, s := range l.mesh.Services {
-		own := l.accounts[s.ID]
+		own := l.accountsOf(s.ID)
 		for _, c := range s.Calls {
 			for _, account := range own {
 				out.add(c.To, asking{account, c.Port, false})
@@ -181,16 +187,18 @@ func (l *linker) askers() askers {
 
 // askedBy adds what a gateway sends to.
 func (l *linker) askedBy(out askers, g *model.Gateway) {
-	own := g.Namespace + "/" + g.Account
+	own := l.accountsOf(gatewayPrefix + g.ID)
 	to := func(ts []model.Target) {
 		for _, t := range ts {
-			out.add(t.Service, asking{own, t.Port, false})
+			for _, account := range own {
+				out.add(t.Service, asking{account, t.Port, false})
+			}
 		}
 	}
-	l.fetch(out, g.Traits, []string{own})
+	l.fetch(out, g.Traits, own)
 	for _, h := range g.Hosts {
 		for _, r := range h.Routes {
-			l.fetch(out, r.Traits, []string{own})
+			l.fetch(out, r.Traits, own)
 			to(r.To)
 		}
 	}

@@ -53,7 +53,7 @@ func (w *World) newGateway(q review.Review, account string) diag.List {
 		return diag.List{sidecar(q, err)}
 	}
 	of := w.gateways[account]
-	if len(of.now) == 0 {
+	if len(of.now)+len(of.before) == 0 { // a former account has those before alone
 		return diag.List{asGateway(q, fmt.Errorf("it runs as gateway %q, of which the approved release has no Deployment", account))}
 	}
 	var first []drift.Difference

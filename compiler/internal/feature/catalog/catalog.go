@@ -113,6 +113,8 @@ func Conditions() []feature.Condition {
 func Structure() []feature.Structure {
 	return []feature.Structure{
 		structure.Identity,
+		structure.Former,
+		structure.TrustDomains,
 		structure.Grants,
 		structure.Asked,
 		structure.Denies,

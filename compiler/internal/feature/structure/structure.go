@@ -53,6 +53,46 @@ var Identity = feature.Structure{
 		WithFix("see to both there, or serve the target envoy"),
 }
 
+// Former are accounts that services, versions and gateways had.
+var Former = feature.Structure{
+	Name: "formerAccounts", What: "Accounts that a service or a gateway had, while some of its workloads still have them: whoever takes it takes it with them.",
+	Example: `formerAccounts: cart2: {owner: "shop", reason: "renamed", until: "2027-02-01T00:00:00Z"}`, Lost: plan.Narrowing,
+	Uses: func(m *model.Mesh) []coverage.Use {
+		var out []coverage.Use
+		for _, s := range m.Services {
+			for _, v := range s.Versions {
+				for _, account := range v.Former {
+					out = append(out, use(model.VersionPath(s.ID, v.Name), "former account %q", account))
+				}
+			}
+		}
+		for _, g := range m.Gateways {
+			for _, account := range g.Former {
+				out = append(out, use(model.GatewayPath(g.ID), "former account %q", account))
+			}
+		}
+		return out
+	},
+	Envoy: coverage.Exact(), Kubernetes: coverage.Exact(), GatewayAPI: coverage.Refuse("Gateway API knows no accounts of what it routes to"),
+}
+
+// TrustDomains are those beside the mesh's own.
+var TrustDomains = feature.Structure{
+	Name: "aliases", What: "Trust domains that are taken for the mesh's own (`aliases`), and those of others whose identities grants may name (`federation`).",
+	Example: `mesh: aliases: "old.example": {owner: "platform", reason: "renamed", until: "2027-02-01T00:00:00Z"}`, Lost: plan.Narrowing,
+	Uses: func(m *model.Mesh) []coverage.Use {
+		var out []coverage.Use
+		for _, d := range m.Aliases {
+			out = append(out, use(model.AliasPath(d.Name), "trust domain %q", d.Name))
+		}
+		for _, d := range m.Federation {
+			out = append(out, use(model.FederationPath(d.Name), "trust domain %q", d.Name))
+		}
+		return out
+	},
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the proxies verify certificates"), GatewayAPI: coverage.Refuse("Gateway API knows no identities"),
+}
+
 // Grants say who may ask what.
 var Grants = feature.Structure{
 	Name: "grant", What: "Who may ask what of a service, or of an external.", Example: `grant: web: from: ["web"]`, Lost: plan.Widening,

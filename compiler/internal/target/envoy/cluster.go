@@ -54,7 +54,7 @@ func (e *emitter) serviceCluster(s *model.Service, p model.Port, v model.Version
 	if p.MTLS == model.Disable {
 		return c, protocolOptions(p.Protocol, fromMesh()), live, nil
 	}
-	c.TransportSocket = upstreamTLS(s.Name+"."+s.Namespace, p.Protocol.IsHTTP(), []string{s.Class(v).SPIFFEID(e.m.TrustDomain)})
+	c.TransportSocket = upstreamTLS(s.Name+"."+s.Namespace, p.Protocol.IsHTTP(), e.named(s.Classes(v)), e.roots())
 	if !p.Protocol.IsHTTP() {
 		return c, nil, live, nil
 	}

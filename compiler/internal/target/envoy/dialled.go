@@ -243,14 +243,14 @@ func (e *emitter) dialledCluster(d *dial) *entry {
 	name, http := dialledName(d.number), d.isHTTP()
 	var ids []string
 	for _, t := range d.proven() {
-		ids = append(ids, t.service.Class(t.version).SPIFFEID(e.m.TrustDomain))
+		ids = append(ids, e.named(t.service.Classes(t.version))...)
 	}
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
 	key := fmt.Sprintf("cluster %s %v %q", name, http, ids)
 	return e.get(key, nil, func(out *entry) {
 		c := originalDestination(name)
-		c.TransportSocket = upstreamTLS("", http, ids)
+		c.TransportSocket = upstreamTLS("", http, ids, e.roots())
 		if http {
 			speak(c, protocolOptions(model.HTTP2, fromMesh()))
 		}

@@ -20,14 +20,16 @@ import (
 // for among those who may call, and the gateway does what the external itself says: TLS, limits, choice.
 
 // goesVia reports whether the class in hand reaches an external through a gateway: all do but the gateway's own.
-func (e *emitter) goesVia(x *model.External) bool { return x.Via != nil && x.Via.Class() != e.of }
+func (e *emitter) goesVia(x *model.External) bool {
+	return x.Via != nil && !slices.Contains(x.Via.Classes(), e.of)
+}
 
 // buildViaCluster leads to the gateway, on behalf of one external's port.
 func (e *emitter) buildViaCluster(t target, routes []routeTrait, out *entry) {
 	x, path := t.external, model.ExternalPath(t.external.ID)
 	c, live := viaCluster(t)
 	requests := t.port.Protocol.IsHTTP()
-	c.TransportSocket = upstreamTLS(model.ExitHost(x.ID, t.port.Name), requests, []string{x.Via.Class().SPIFFEID(e.m.TrustDomain)})
+	c.TransportSocket = upstreamTLS(model.ExitHost(x.ID, t.port.Name), requests, e.named(x.Via.Classes()), e.roots())
 	ctx := Ctx{Mesh: e.m, External: x, Port: t.port, path: path, out: out, locate: e.at, keys: e.profile.Keys}
 	if requests {
 		ctx.Protocol = protocolOptions(model.HTTP2, fromMesh())
@@ -102,7 +104,7 @@ func (e *emitter) exitChain(g *model.Gateway, t target, out *entry) *listenerv3.
 	if t.port.Protocol.IsHTTP() {
 		m := e.ownManager(atExit, name, g.Traits, Ctx{Gateway: g, External: t.external, Port: t.port, path: model.GatewayPath(g.ID)}, out)
 		chain := chainOf(oneIdentity(name), filter(filterHCM, m))
-		chain.TransportSocket = downstreamTLS([]string{"h2"}, e.everyone())
+		chain.TransportSocket = downstreamTLS([]string{"h2"}, e.everyone(), e.roots())
 		return chain
 	}
 	admits := admitsAt(g, t)
@@ -112,7 +114,7 @@ func (e *emitter) exitChain(g *model.Gateway, t target, out *entry) *listenerv3.
 	}
 	if len(who) == 0 {
 		chain := chainOf(closeFilter())
-		chain.TransportSocket = downstreamTLS([]string{alpnTCP}, e.everyone())
+		chain.TransportSocket = downstreamTLS([]string{alpnTCP}, e.everyone(), e.roots())
 		return chain
 	}
 	rules := e.allow(admits, t.asked())
@@ -124,7 +126,7 @@ func (e *emitter) exitChain(g *model.Gateway, t target, out *entry) *listenerv3.
 		}
 	})
 	chain := chainOf(oneIdentity(name), filter(filterRBAC, &networkrbacv3.RBAC{StatPrefix: name, Rules: rules}), filter(filterTCP, bytes))
-	chain.TransportSocket = downstreamTLS([]string{alpnTCP}, who.matchers())
+	chain.TransportSocket = downstreamTLS([]string{alpnTCP}, who.matchers(), e.roots())
 	return chain
 }
 

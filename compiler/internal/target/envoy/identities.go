@@ -51,6 +51,15 @@ func (e *emitter) identities(t model.Terms) identities {
 	return out
 }
 
+// whoever are all identities of trust domains.
+func whoever(domains []string) identities {
+	var out identities
+	for _, domain := range domains {
+		out = append(out, identitySet{uris: uris{text: "spiffe://" + domain + "/", prefix: true}})
+	}
+	return out
+}
+
 // without is what is in none of others.
 func (s identities) without(others identities) identities {
 	var out identities

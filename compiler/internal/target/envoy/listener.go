@@ -268,7 +268,8 @@ func (e *emitter) inboundListener(s *model.Service, p model.Port, v model.Versio
 func (e *emitter) inboundChains(s *model.Service, p model.Port, v model.Version, out *entry) []*listenerv3.FilterChain {
 	var chains []*listenerv3.FilterChain
 	if p.MTLS != model.Disable {
-		alpn, who := []string{"h2", "http/1.1"}, e.everyone()
+		foreign := s.Foreign(p)
+		alpn, who := []string{"h2", "http/1.1"}, e.everyone(foreign...)
 		if !p.Protocol.IsHTTP() {
 			alpn, who = []string{alpnTCP}, e.admitted(s, p, e.access(s, p))
 		}
@@ -277,7 +278,7 @@ func (e *emitter) inboundChains(s *model.Service, p model.Port, v model.Version,
 		}
 		chains = append(chains, &listenerv3.FilterChain{
 			Name:            "mtls",
-			TransportSocket: downstreamTLS(alpn, who),
+			TransportSocket: downstreamTLS(alpn, who, e.roots(foreign...)),
 			Filters:         e.inboundFilters(s, p, v, transportTLS, out),
 		})
 	}
@@ -296,10 +297,29 @@ func (e *emitter) inboundChains(s *model.Service, p model.Port, v model.Version,
 	return chains
 }
 
-// everyone is any identity of the trust domain; routes decide further.
-func (e *emitter) everyone() []*matcherv3.StringMatcher {
-	return []*matcherv3.StringMatcher{prefixString("spiffe://" + e.m.TrustDomain + "/")}
+// named are the identities of proxy classes in each trust domain that is the mesh's own.
+func (e *emitter) named(classes []release.Class) []string {
+	var out []string
+	for _, domain := range e.m.Domains() {
+		for _, c := range classes {
+			out = append(out, c.SPIFFEID(domain))
+		}
+	}
+	return out
 }
+
+// everyone is any identity of the mesh's own trust domains and of some of others; routes decide further.
+func (e *emitter) everyone(foreign ...string) []*matcherv3.StringMatcher {
+	var out []*matcherv3.StringMatcher
+	for _, domain := range slices.Concat(e.m.Domains(), foreign) {
+		out = append(out, prefixString("spiffe://"+domain+"/"))
+	}
+	return out
+}
+
+// roots is the name of the secret with whose roots certificates are verified, of the mesh's own trust domains and of some of
+// others.
+func (e *emitter) roots(foreign ...string) string { return cmp.Or(e.m.Trust(foreign), SecretRoots) }
 
 // strangers reports whether some policy admits callers without an identity.
 func strangers(rules *rbacconfigv3.RBAC, grants []model.Grant) bool {
@@ -314,7 +334,11 @@ func (e *emitter) admitted(s *model.Service, p model.Port, rules *rbacconfigv3.R
 	var in identities
 	for _, g := range s.Grants {
 		if _, ok := rules.Policies[g.Name]; ok {
-			in = append(in, e.identities(g.Terms).without(e.identities(g.Not))...)
+			of := e.identities(g.Terms)
+			if g.Anyone {
+				of = append(of, whoever(s.Foreign(p))...)
+			}
+			in = append(in, of.without(e.identities(g.Not))...)
 		}
 	}
 	refused := e.denials(p, s.Denies)

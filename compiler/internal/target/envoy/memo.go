@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -66,10 +67,13 @@ func (g *generation) changes(snapshots []snapshot) (come, gone []snapshot) {
 // header is what is said of the whole mesh.
 type header struct {
 	trustDomain, environment string
+	others                   string // trust domains, and whose authorities are trusted
 	capture                  model.Capture
 }
 
-func headerOf(m *model.Mesh) header { return header{m.TrustDomain, m.Environment, m.Capture} }
+func headerOf(m *model.Mesh) header {
+	return header{m.TrustDomain, m.Environment, fmt.Sprint(m.Aliases, m.Federation), m.Capture}
+}
 
 // asked is the set of questions that were put to a mesh, with their answers.
 type asked map[model.Lookup]struct{}

@@ -154,31 +154,43 @@ func oneIdentity(name string) *listenerv3.Filter {
 	}})
 }
 
-// sans are the identities that terms name, as matchers on the certificate's
-// URI. Prefixes end in a slash: "ns/a" must not take "ns/ab".
+// sans are the identities that terms name, in each trust domain that is the mesh's own, as matchers on the
+// certificate's URI. Prefixes end in a slash: "ns/a" must not take "ns/ab".
 func (e *emitter) sans(g model.Terms, identified func(trustDomain, path string) space.Pattern) []*matcherv3.StringMatcher {
-	td := "spiffe://" + e.m.TrustDomain + "/"
-	if g.Mesh {
-		return []*matcherv3.StringMatcher{prefixString(td)}
-	}
 	var out []*matcherv3.StringMatcher
-	for _, n := range g.Namespaces {
-		out = append(out, prefixString(td+"ns/"+n+"/sa/"))
-	}
-	for _, a := range g.Patterns {
-		ns, sa := splitID(a)
-		out = append(out, regexString(space.Pattern{Kind: space.Wild, Text: td + "ns/" + ns + "/sa/" + sa}.Expression()))
-	}
-	for _, a := range g.Accounts {
-		ns, sa := splitID(a)
-		out = append(out, exactString(td+"ns/"+ns+"/sa/"+sa))
-	}
-	for _, path := range g.Identities {
-		p := identified(e.m.TrustDomain, path)
-		if p.Kind == space.Exact {
+	identity := func(domain, path string) {
+		if p := identified(domain, path); p.Kind == space.Exact {
 			out = append(out, exactString(p.Text))
 		} else {
 			out = append(out, regexString(p.Expression()))
+		}
+	}
+	for _, domain := range e.m.Domains() {
+		td := "spiffe://" + domain + "/"
+		if g.Mesh {
+			out = append(out, prefixString(td))
+			continue
+		}
+		for _, n := range g.Namespaces {
+			out = append(out, prefixString(td+"ns/"+n+"/sa/"))
+		}
+		for _, a := range g.Patterns {
+			ns, sa := splitID(a)
+			out = append(out, regexString(space.Pattern{Kind: space.Wild, Text: td + "ns/" + ns + "/sa/" + sa}.Expression()))
+		}
+		for _, a := range g.Accounts {
+			ns, sa := splitID(a)
+			out = append(out, exactString(td+"ns/"+ns+"/sa/"+sa))
+		}
+		for _, path := range g.Identities {
+			if _, foreign := model.ForeignDomain(path); !foreign {
+				identity(domain, path)
+			}
+		}
+	}
+	for _, id := range g.Identities {
+		if domain, foreign := model.ForeignDomain(id); foreign {
+			identity(domain, id)
 		}
 	}
 	return out

@@ -40,13 +40,17 @@ func scopes(m *model.Mesh) []scope {
 	}
 	for _, s := range m.Services {
 		for _, v := range s.Versions {
-			c := at(s.Class(v))
-			c.members = append(c.members, member{s, v})
+			for _, class := range s.Classes(v) {
+				c := at(class)
+				c.members = append(c.members, member{s, v})
+			}
 		}
 	}
 	for _, g := range m.Gateways {
-		c := at(g.Class())
-		c.gateways = append(c.gateways, g)
+		for _, class := range g.Classes() {
+			c := at(class)
+			c.gateways = append(c.gateways, g)
+		}
 	}
 	out := make([]scope, 0, len(by))
 	for _, c := range by {

@@ -36,7 +36,7 @@ const tlsSocket = "envoy.transport_sockets.tls"
 
 // upstreamTLS authenticates the caller to the callee and accepts no other
 // identities than those.
-func upstreamTLS(sni string, http bool, identities []string) *corev3.TransportSocket {
+func upstreamTLS(sni string, http bool, identities []string, roots string) *corev3.TransportSocket {
 	alpn := []string{alpnHTTP, "h2"}
 	if !http {
 		alpn = []string{alpnTCP}
@@ -47,7 +47,7 @@ func upstreamTLS(sni string, http bool, identities []string) *corev3.TransportSo
 	}
 	return socket(&tlsv3.UpstreamTlsContext{
 		Sni:              sni,
-		CommonTlsContext: commonTLS(alpn, sans),
+		CommonTlsContext: commonTLS(alpn, sans, roots),
 		// No session is resumed: the callee would show no certificate, and could go on
 		// after the end of the one that it had.
 		MaxSessionKeys: UInt32(0),
@@ -55,9 +55,9 @@ func upstreamTLS(sni string, http bool, identities []string) *corev3.TransportSo
 }
 
 // downstreamTLS demands a client certificate of one of the identities.
-func downstreamTLS(alpn []string, identities []*matcherv3.StringMatcher) *corev3.TransportSocket {
+func downstreamTLS(alpn []string, identities []*matcherv3.StringMatcher, roots string) *corev3.TransportSocket {
 	return socket(&tlsv3.DownstreamTlsContext{
-		CommonTlsContext:         commonTLS(alpn, identities),
+		CommonTlsContext:         commonTLS(alpn, identities, roots),
 		RequireClientCertificate: Bool(true), // unset is a deprecation warning
 		// A resumed session would outlive the certificate with which it began.
 		SessionTicketKeysType:            &tlsv3.DownstreamTlsContext_DisableStatelessSessionResumption{DisableStatelessSessionResumption: true},
@@ -65,7 +65,7 @@ func downstreamTLS(alpn []string, identities []*matcherv3.StringMatcher) *corev3
 	})
 }
 
-func commonTLS(alpn []string, identities []*matcherv3.StringMatcher) *tlsv3.CommonTlsContext {
+func commonTLS(alpn []string, identities []*matcherv3.StringMatcher, roots string) *tlsv3.CommonTlsContext {
 	sans := make([]*tlsv3.SubjectAltNameMatcher, len(identities))
 	for i, m := range identities {
 		sans[i] = &tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_URI, Matcher: m}
@@ -82,7 +82,7 @@ func commonTLS(alpn []string, identities []*matcherv3.StringMatcher) *tlsv3.Comm
 		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
 			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
 				DefaultValidationContext:         &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: sans},
-				ValidationContextSdsSecretConfig: secret(SecretRoots),
+				ValidationContextSdsSecretConfig: secret(roots),
 			},
 		},
 	}

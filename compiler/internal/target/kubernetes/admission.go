@@ -108,11 +108,11 @@ func (e *emitter) known(files []file) admission {
 			a.injected = append(a.injected, s.Namespace)
 		}
 		for _, v := range s.Versions {
-			a.accounts[s.Namespace] = append(a.accounts[s.Namespace], v.Account)
+			a.accounts[s.Namespace] = append(append(a.accounts[s.Namespace], v.Account), v.Former...)
 		}
 	}
 	for _, g := range e.m.Gateways {
-		a.gateways[g.Namespace] = append(a.gateways[g.Namespace], g.Account)
+		a.gateways[g.Namespace] = append(append(a.gateways[g.Namespace], g.Account), g.Former...)
 		a.doors = append(a.doors, g.Namespace+"/"+g.Name)
 		for _, h := range g.Hosts {
 			if h.Name != "*" {

@@ -310,13 +310,17 @@ func (e *emitter) accounts() {
 	}
 	for _, s := range e.m.Services {
 		for _, v := range s.Versions {
-			if v.Discovered() {
-				note(s.Namespace, v.Account, s.Owner, model.ServicePath(s.ID)+"/version/"+v.Name)
+			for _, c := range s.Classes(v) {
+				if v.Discovered() {
+					note(c.Namespace, c.Account, s.Owner, model.ServicePath(s.ID)+"/version/"+v.Name)
+				}
 			}
 		}
 	}
 	for _, g := range e.m.Gateways {
-		note(g.Namespace, g.Account, g.Owner, model.GatewayPath(g.ID))
+		for _, c := range g.Classes() {
+			note(c.Namespace, c.Account, g.Owner, model.GatewayPath(g.ID))
+		}
 	}
 	for _, m := range first {
 		e.add(m.object, m.owner, m.origin)

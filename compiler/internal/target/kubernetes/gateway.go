@@ -145,9 +145,13 @@ func (e *emitter) gatewayRights(g *model.Gateway) {
 	e.add(object{APIVersion: rbacVersion, Kind: "Role", Metadata: meta(), Rules: []policyRule{
 		{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: names, Verbs: []string{"get", "watch"}},
 	}}, g.Owner, path, []string{"rules"})
+	var subjects []subject
+	for _, c := range g.Classes() {
+		subjects = append(subjects, subject{Kind: "ServiceAccount", Name: c.Account, Namespace: c.Namespace})
+	}
 	e.add(object{
 		APIVersion: rbacVersion, Kind: "RoleBinding", Metadata: meta(), RoleRef: &roleRef{APIGroup: rbacGroup, Kind: "Role", Name: name},
-		Subjects: []subject{{Kind: "ServiceAccount", Name: g.Account, Namespace: g.Namespace}},
+		Subjects: subjects,
 	}, g.Owner, path, []string{"roleRef"}, []string{"subjects"})
 }
 

@@ -250,11 +250,15 @@ func (e *emitter) fitting(t model.Terms) []string {
 	}
 	for _, s := range e.m.Services {
 		for _, v := range s.Versions {
-			add(s.Namespace + "/" + v.Account)
+			for _, c := range s.Classes(v) {
+				add(c.Namespace + "/" + c.Account)
+			}
 		}
 	}
 	for _, g := range e.m.Gateways {
-		add(g.Namespace + "/" + g.Account)
+		for _, c := range g.Classes() {
+			add(c.Namespace + "/" + c.Account)
+		}
 	}
 	return out
 }
@@ -267,16 +271,17 @@ func (e *emitter) podsOf(namespace, account string) []peer {
 			continue
 		}
 		for _, v := range s.Versions {
-			if v.Account == account && v.Discovered() {
+			has := v.Account == account || slices.Contains(v.Former, account)
+			if has && v.Discovered() {
 				out = append(out, pods(namespace, versionLabels(s, v)))
 			}
-			if v.Account == account {
+			if has {
 				out = append(out, blocks(v.Endpoints.Hosts())...)
 			}
 		}
 	}
 	for _, g := range e.m.Gateways {
-		if g.Namespace == namespace && g.Account == account {
+		if g.Namespace == namespace && (g.Account == account || slices.Contains(g.Former, account)) {
 			out = append(out, pods(namespace, gatewayLabels(g)))
 		}
 	}
