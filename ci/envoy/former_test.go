@@ -114,6 +114,11 @@ func (w *pair) ask(t *testing.T, callee string, shows tls.Certificate, caller st
 // proxy starts the proxy of an account with a certificate, and gives what ends it.
 func (w *pair) proxy(t *testing.T, account string, shows tls.Certificate) func() {
 	t.Helper()
+	return w.run(t, account, shows).Stop
+}
+
+func (w *pair) run(t *testing.T, account string, shows tls.Certificate) *envoybin.Process {
+	t.Helper()
 	rs, err := compiler.Resources(w.rel, release.Class{Role: release.Sidecar, Namespace: "shop", Account: account})
 	if err != nil {
 		t.Fatal(err)
@@ -147,5 +152,5 @@ func (w *pair) proxy(t *testing.T, account string, shows tls.Certificate) func()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p.Stop
+	return p
 }

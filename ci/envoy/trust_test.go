@@ -110,6 +110,42 @@ func TestForeignersAreWhoTheirAuthoritySays(t *testing.T) {
 	closed.comes(t, partner, "spiffe://partner.example/ns/pay/sa/till", "/all", 0)
 }
 
+// Who still comes in plaintext, and who by which account, the callee's metrics tell: what says when the old way may be closed.
+func TestMetricsTellWhoComesTheOldWay(t *testing.T) {
+	w := newPair(t, `telemetry: metrics: {}`, `serviceAccount: "front", formerAccounts: web: {`+trustedUntil+"}", `mtls: {mode: "permissive", `+trustedUntil+`}`, `
+	grant: {
+		web: from: ["web"]
+		hosts: {plaintext: true, sources: ["127.0.0.0/8"]}
+	}`)
+	proxy := w.run(t, "app", w.mesh.uri(t, "spiffe://mesh.local/ns/shop/sa/app"))
+	defer proxy.Stop()
+	w.comes(t, w.mesh, "spiffe://mesh.local/ns/shop/sa/front", "/", 200)
+	w.comes(t, w.mesh, "spiffe://mesh.local/ns/shop/sa/web", "/", 200)
+	res, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", w.http))
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("in plaintext: %v, %v", res, err)
+	}
+	_ = res.Body.Close()
+	missing := func() []string {
+		page, err := proxy.Admin(t.Context(), "/stats/prometheus")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, caller := range []string{"", "spiffe://mesh.local/ns/shop/sa/front", "spiffe://mesh.local/ns/shop/sa/web"} {
+			if !regexp.MustCompile(`envoy_meshc_requests_total\{[^}]*caller="` + caller + `"[^}]*\} 1\n`).Match(page) {
+				out = append(out, caller)
+			}
+		}
+		return out
+	}
+	for end := time.Now().Add(20 * time.Second); len(missing()) > 0; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the metrics do not tell of %q", missing())
+		}
+	}
+}
+
 // comes lets somebody with a certificate of an authority ask the callee's proxy, and holds the answer against the evaluator's
 // where it is not the authority that refuses him.
 func (w *pair) comes(t *testing.T, by issuer, as, path string, want int) {

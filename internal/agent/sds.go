@@ -130,6 +130,8 @@ type session struct {
 	wanted []string
 	sent   map[string]string // name → version; kept after a NACK: sending the same again would not help
 	nonce  string
+	// closed are names of trust domains that Envoy has refused: it gets those alone whose roots are the mesh's own.
+	closed map[string]bool
 	// done says of each certificate of visitors that it is not wanted here any more.
 	done map[string]func()
 	// send encodes a response: all wanted secrets, or the changed ones.
@@ -182,7 +184,7 @@ func (s *sds) serve(ctx context.Context, recv func() (wish, error), send func(*s
 	s.stats.sdsActive.Add(1)
 	defer s.stats.sdsActive.Add(-1)
 	wishes, gone := receive(ctx, recv)
-	n := &session{sent: map[string]string{}, done: map[string]func(){}, send: send}
+	n := &session{sent: map[string]string{}, closed: map[string]bool{}, done: map[string]func(){}, send: send}
 	defer n.want(s.certs, nil)
 	again := time.NewTicker(rootsEvery)
 	defer again.Stop()
@@ -256,7 +258,10 @@ func (s *sds) push(n *session, cur *svid) error {
 	}
 	for _, name := range n.wanted {
 		if trust, ok := certref.ParseTrust(name); ok {
-			if all[name], err = trustSecret(name, cur, trust); err != nil {
+			if n.closed[name] {
+				maps.DeleteFunc(trust, func(_ string, roots [][]byte) bool { return roots != nil })
+			}
+			if all[name], err = s.trustSecret(name, cur, trust); err != nil {
 				s.log.Error("trust domains not encoded", "error", err)
 				delete(all, name)
 			}
@@ -327,6 +332,7 @@ func (s *sds) note(n *session, w wish) {
 		s.stats.sdsNacks.Add(1)
 		for _, name := range n.wanted {
 			s.certs.Refused(name, w.nack)
+			_, n.closed[name] = certref.ParseTrust(name)
 		}
 		s.log.Error("envoy refused a secret", "names", n.wanted, "error", w.nack)
 	}

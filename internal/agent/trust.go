@@ -2,7 +2,6 @@ package agent
 
 import (
 	"crypto/x509"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -18,27 +17,23 @@ import (
 const trustValidator = "envoy.tls.cert_validator.spiffe"
 
 // trustSecret is a validation context for the workload's own trust domain and for others. What the name says of its own
-// does not count: nobody else signs for that.
-func trustSecret(name string, s *svid, others map[string][][]byte) (secret, error) {
-	own := ca.EncodeCertificates(s.bundle)
-	v := &tlsv3.SPIFFECertValidatorConfig{TrustDomains: []*tlsv3.SPIFFECertValidatorConfig_TrustDomain{{Name: s.id.TrustDomain().Name(), TrustBundle: inline(own)}}}
+// does not count: nobody else signs for that. Another one whose roots cannot be read is left out, and nobody comes from there.
+func (s *sds) trustSecret(name string, own *svid, others map[string][][]byte) (secret, error) {
+	roots := ca.EncodeCertificates(own.bundle)
+	v := &tlsv3.SPIFFECertValidatorConfig{TrustDomains: []*tlsv3.SPIFFECertValidatorConfig_TrustDomain{{Name: own.id.TrustDomain().Name(), TrustBundle: inline(roots)}}}
 	for _, domain := range slices.Sorted(maps.Keys(others)) {
-		if domain == s.id.TrustDomain().Name() {
+		if domain == own.id.TrustDomain().Name() {
 			continue
 		}
-		roots := own
-		if len(others[domain]) > 0 {
-			var all []*x509.Certificate
-			for _, der := range others[domain] {
-				c, err := x509.ParseCertificate(der)
-				if err != nil {
-					return secret{}, fmt.Errorf("a root of trust domain %q: %w", domain, err)
-				}
-				all = append(all, c)
-			}
-			roots = ca.EncodeCertificates(all)
+		bundle, err := roots, error(nil)
+		if others[domain] != nil {
+			bundle, err = certificates(others[domain])
 		}
-		v.TrustDomains = append(v.TrustDomains, &tlsv3.SPIFFECertValidatorConfig_TrustDomain{Name: domain, TrustBundle: inline(roots)})
+		if err != nil {
+			s.log.Error("a trust domain is left out: its roots cannot be read", "trust_domain", domain, "error", err)
+			continue
+		}
+		v.TrustDomains = append(v.TrustDomains, &tlsv3.SPIFFECertValidatorConfig_TrustDomain{Name: domain, TrustBundle: inline(bundle)})
 	}
 	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(v)
 	if err != nil {
@@ -49,4 +44,17 @@ func trustSecret(name string, s *svid, others map[string][][]byte) (secret, erro
 			Name: trustValidator, TypedConfig: &anypb.Any{TypeUrl: "type.googleapis.com/" + string(v.ProtoReflect().Descriptor().FullName()), Value: value},
 		},
 	}}})
+}
+
+// certificates are certificates in PEM.
+func certificates(ders [][]byte) ([]byte, error) {
+	var all []*x509.Certificate
+	for _, der := range ders {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return ca.EncodeCertificates(all), nil
 }

@@ -6,8 +6,14 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
+
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 
 	"meshc.dev/meshc/internal/certref"
 	"meshc.dev/meshc/internal/testca"
@@ -21,7 +27,7 @@ func TestOtherTrustDomains(t *testing.T) {
 	agent.joined(t)
 	partner := testca.New(t)
 	der := func(a *testca.Authority) string { return base64.RawURLEncoding.EncodeToString(a.Root.Raw) }
-	name := certref.Trust{"partner.example": {der(testca.New(t)), der(partner)}, "alias.example": nil, "mesh.local": {der(partner)}}.String()
+	name := certref.Trust{"partner.example": {der(testca.New(t)), der(partner)}, "alias.example": nil, "broken.example": {"AAAA"}, "mesh.local": {der(partner)}}.String()
 	socket := tlsContext("DownstreamTlsContext", "")
 	context, _ := socket["typed_config"].(obj)["common_tls_context"].(obj)["combined_validation_context"].(obj)
 	context["default_validation_context"] = obj{"match_typed_subject_alt_names": []obj{{"san_type": "URI", "matcher": obj{"prefix": "spiffe://"}}}}
@@ -64,5 +70,43 @@ func TestOtherTrustDomains(t *testing.T) {
 	}
 	if n := agent.metric(t, "sds_refused_total"); n != 0 {
 		t.Errorf("Envoy refused %d secrets", n)
+	}
+}
+
+// What Envoy refuses of others' roots costs the mesh's own callers nothing.
+func TestRefusedTrustDomainsAreClosed(t *testing.T) {
+	p := newPlane(t, time.Hour)
+	r := start(t, p.config(t, "shop/web"))
+	r.joined(t)
+	name := certref.Trust{"partner.example": {base64.RawURLEncoding.EncodeToString(testca.New(t).Root.Raw)}, "alias.example": nil}.String()
+	s, err := secretv3.NewSecretDiscoveryServiceClient(unix(t, r.cfg.SDSSocket)).DeltaSecrets(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	domains := func(ask *discoveryv3.DeltaDiscoveryRequest) (out []string, nonce string) {
+		t.Helper()
+		if err := s.Send(ask); err != nil {
+			t.Fatal(err)
+		}
+		m, err := s.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := new(tlsv3.SPIFFECertValidatorConfig)
+		if err := decode(t, m.GetResources()[0].GetResource()).GetValidationContext().GetCustomValidatorConfig().GetTypedConfig().UnmarshalTo(v); err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range v.GetTrustDomains() {
+			out = append(out, d.GetName())
+		}
+		return out, m.GetNonce()
+	}
+	got, nonce := domains(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: secretType, ResourceNamesSubscribe: []string{name}})
+	if want := []string{"mesh.local", "alias.example", "partner.example"}; !slices.Equal(got, want) {
+		t.Errorf("trust domains %v, want %v", got, want)
+	}
+	got, _ = domains(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: secretType, ResponseNonce: nonce, ErrorDetail: &rpcstatus.Status{Message: "no"}})
+	if want := []string{"mesh.local", "alias.example"}; !slices.Equal(got, want) {
+		t.Errorf("once refused, trust domains %v, want %v", got, want)
 	}
 }

@@ -84,15 +84,14 @@ func fromMesh(k *guard.Knowledge, raw []byte, injects bool) error {
 	for _, s := range m.Services {
 		out := guard.Service{Accounts: []string{}, Versions: map[string]guard.Version{}}
 		for _, v := range s.Versions {
-			for _, account := range append([]string{v.Account}, v.Former...) {
-				k.Accounts, k.Namespaces = append(k.Accounts, s.Namespace+"/"+account), append(k.Namespaces, s.Namespace)
-			}
+			accounts := append([]string{v.Account}, v.Former...)
+			k.Accounts, k.Namespaces = append(k.Accounts, within(s.Namespace, accounts)...), append(k.Namespaces, s.Namespace)
 			elsewhere := len(v.Endpoints) > 0
 			for _, p := range v.Ports {
 				elsewhere = elsewhere || p.Host != ""
 			}
 			if !elsewhere { // the cluster has its pods
-				out.Accounts = append(append(out.Accounts, v.Account), v.Former...)
+				out.Accounts = append(out.Accounts, accounts...)
 				out.Versions[v.Name] = guard.Version{Labels: v.Labels, Account: v.Account, Former: v.Former}
 			}
 		}
@@ -168,4 +167,13 @@ func objects(k *guard.Knowledge, r release.Release) error {
 		slices.Sort(k.Objects[namespace])
 	}
 	return nil
+}
+
+// within are names with their namespace.
+func within(namespace string, names []string) []string {
+	out := make([]string, len(names))
+	for i, name := range names {
+		out[i] = namespace + "/" + name
+	}
+	return out
 }

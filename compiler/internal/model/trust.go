@@ -15,8 +15,10 @@ type TrustDomain struct {
 	Roots []string `json:"roots,omitempty"`
 }
 
-// AliasPath is the mesh path of a trust domain that is taken for the mesh's own, FederationPath that of another's.
-func AliasPath(domain string) string      { return "alias/" + domain }
+// AliasPath is the mesh path of a trust domain that is taken for the mesh's own.
+func AliasPath(domain string) string { return "alias/" + domain }
+
+// FederationPath is the mesh path of a trust domain of others.
 func FederationPath(domain string) string { return "federation/" + domain }
 
 const scheme = "spiffe://"
