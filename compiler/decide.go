@@ -710,7 +710,10 @@ func portOf(what, id string, ports []model.Port, name string) (model.Port, error
 		return model.Port{}, fmt.Errorf("%s %q has no port %q (it has %s)", what, id, name, some(names))
 	}
 	p, ok := model.Unnamed(ports)
-	if !ok {
+	switch {
+	case len(ports) == 0:
+		return p, fmt.Errorf("%s %q has no port: it only calls", what, id)
+	case !ok:
 		return p, fmt.Errorf("%s %q has several ports and none is the main one: name one of %s", what, id, some(names))
 	}
 	return p, nil

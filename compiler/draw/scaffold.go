@@ -177,6 +177,7 @@ func (m *Mesh) scaffold(r *rand.Rand) {
 	m.gateway(r, spaces["edge"])
 	m.attach(r, spaces)
 	m.identities(root)
+	m.job(r)
 }
 
 // identities draws accounts that services had, and a trust domain that is taken for the mesh's, from a source of its own.
@@ -196,6 +197,13 @@ func (m *Mesh) identities(root *object) {
 			m.put(s, "version: "+pick(p, d.Versions...)+`: formerAccounts: "`+name+`-had": {`+lasts)
 		}
 	}
+}
+
+// job writes a service that only calls.
+func (m *Mesh) job(r *rand.Rand) {
+	s := &object{file: file("alpha"), at: "mesh: service: job: "}
+	m.put(s, fmt.Sprintf("{version: v1: {}, calls: %q: {}}", pick(hand(r), m.Services...).ID))
+	m.call(r, s, pick(hand(r), m.Externals...).ID)
 }
 
 // byDefault draws what holds around where nothing is written.

@@ -40,7 +40,7 @@ const (
 	// Example: `timeout: "5 sec"`.
 	CodeValue Code = "MESH0103"
 	// CodeMissing is a required field that is not there.
-	// Example: `mesh: service: web: {}` has no port.
+	// Example: `mesh: service: web: port: http: {}` has no number.
 	CodeMissing Code = "MESH0104"
 	// CodeConflict is one field with two values.
 	// Example: `timeout: "5s"` in one file and `timeout: "9s"` in another.

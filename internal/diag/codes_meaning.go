@@ -201,6 +201,10 @@ const (
 	// CodeWorkload is a workload of another package's service, or of a version of which other words say where it is.
 	// Example: `workload: vm1: {service: "ledger", address: "10.4.0.7"}` beside `service: ledger: endpoints: file: "ledger"`.
 	CodeWorkload Code = "MESH0263"
+	// CodeOnlyCalls is a service without ports that says what is about requests to it, calls nothing, or is where
+	// something leads.
+	// Example: `service: report: {calls: ledger: {}, grant: all: mesh: true}`.
+	CodeOnlyCalls Code = "MESH0285"
 	// CodeNotRepeated is a written retry beside which nothing says how large a body may be that is
 	// sent again (warning).
 	// Example: retry: attempts: 2 on a route for any method, without `buffer`.

@@ -145,8 +145,9 @@ type Service struct {
 	Package string `json:"package,omitempty"`
 	// Selector are the labels that tell its pods from others; nil: those of PodLabels.
 	Selector map[string]string `json:"selector,omitempty"`
-	Ports    []Port            `json:"ports"`
-	Versions []Version         `json:"versions"`
+	// Ports are those that it listens on, none if it only calls: then it has no routes, grants, denies and traits either.
+	Ports    []Port    `json:"ports,omitempty"`
+	Versions []Version `json:"versions"`
 	// Addresses are IP prefixes that callers of its TCP ports dial (transparent capture), sorted.
 	Addresses []string `json:"addresses,omitempty"`
 	Calls     []Call   `json:"calls,omitempty"`

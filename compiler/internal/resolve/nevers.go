@@ -34,10 +34,23 @@ func (l *linker) never(p *pkg, e intent.Entry) model.Never {
 		ports, known := l.neverPorts(about, w.n.Field("ports"))
 		*w.to, ok = ports, ok && known
 	}
+	if l.onlyCallers(e, about) {
+		ok = false
+	}
 	if ok && len(about) > 0 {
 		l.saysSomething(e, out, about)
 	}
 	return out
+}
+
+// onlyCallers refuses a never of services that take nothing.
+func (l *linker) onlyCallers(e intent.Entry, about []string) bool {
+	if len(about) == 0 || slices.ContainsFunc(about, func(id string) bool { return len(l.ports[id]) > 0 || l.kinds[id] != "service" }) {
+		return false
+	}
+	l.add(diag.New(diag.CodeOnlyCalls, e.Node.Field("to").Pos(), "never %q is about requests to service %q, which has no port: it only calls", e.Name, about[0]).
+		WithRelated(l.declaredAt(about[0]), "declared here").WithFix("say in `from` that it must never call, or name another service in `to`"))
+	return true
 }
 
 // neverTo reads whom a never speaks of. about are their IDs, sorted; ok is false if some pattern has a problem.

@@ -52,6 +52,11 @@ func (l *linker) known(p *pkg) []string {
 // meant if it says none; at is what needs one, field where it can be written.
 func (l *linker) port(id string, named, at intent.Node, field string) (model.Port, bool) {
 	ports := l.ports[id]
+	if len(ports) == 0 && l.kinds[id] == "service" {
+		l.add(diag.New(diag.CodeOnlyCalls, at.Pos(), "%s leads to service %q, which has no port: it only calls", at.Path(), id).
+			WithRelated(l.declaredAt(id), "declared here").WithFix("name another service, or give it a port"))
+		return model.Port{}, false
+	}
 	if !named.Exists() {
 		p, ok := model.Unnamed(ports)
 		if !ok && len(ports) > 0 {

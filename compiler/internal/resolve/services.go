@@ -27,6 +27,11 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 		}
 	}
 	s.Versions = l.versionsOf(p, s, n)
+	if len(s.Ports) == 0 {
+		l.onlyCalls(s, n)
+		s.Calls = l.callsOf(p, s, n)
+		return s
+	}
 	s.Addresses = l.addresses(n.Field("addresses"))
 	s.Calls = l.callsOf(p, s, n)
 	s.Routes = l.serviceRoutes(p, s, n)
@@ -138,10 +143,36 @@ func (l *linker) portsOf(s *model.Service, n intent.Node, mode model.MTLS) []mod
 		numbers[port.Number] = e.Name
 		out = append(out, port)
 	}
-	if len(out) == 0 {
-		l.add(diag.New(diag.CodeRange, n.Pos(), "service %q has no port", s.ID).WithFix("add: port: http: number: 8080"))
-	}
 	return out
+}
+
+// onlyCalls holds a service without ports against what it can say: who it is, and whom it calls. All else is about
+// requests and connections that it takes, or about where it takes them.
+func (l *linker) onlyCalls(s *model.Service, n intent.Node) {
+	var idle []intent.Entry
+	note := func(n intent.Node, means ...string) {
+		for _, e := range n.Fields() {
+			if !slices.Contains(means, e.Name) {
+				idle = append(idle, e)
+			}
+		}
+	}
+	note(n, "owner", "serviceAccount", "selector", "version", "calls", "port")
+	for _, v := range n.Field("version").Fields() {
+		note(v.Node, "labels", "serviceAccount", "calls")
+	}
+	const add = "add: port: http: number: 8080"
+	if len(n.Field("calls").Fields()) == 0 {
+		l.add(diag.New(diag.CodeOnlyCalls, n.Pos(), "service %q has no port and calls nothing, so that nothing is left of it", s.ID).WithFix(add + "; or say whom it calls"))
+	}
+	if len(idle) == 0 {
+		return
+	}
+	d := diag.New(diag.CodeOnlyCalls, idle[0].Node.Pos(), "service %q has no port, so that nothing comes to which `%s` could apply", s.ID, idle[0].Name)
+	for _, e := range idle[1:] {
+		d = d.WithRelated(e.Node.Pos(), "nor `%s`", e.Name)
+	}
+	l.add(d.WithFix(add + "; a service that only calls has versions, accounts, a selector and calls"))
 }
 
 // speaks reads who sends the first byte. Where mTLS and plaintext are both taken, the client's

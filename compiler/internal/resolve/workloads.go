@@ -22,6 +22,11 @@ func (l *linker) declareWorkloads(p *pkg) {
 				WithRelated(l.lineOf(model.ServicePath(id)), "the service").WithFix("declare the workload in the service's package"))
 			continue
 		}
+		if len(l.ports[id]) == 0 {
+			l.add(diag.New(diag.CodeOnlyCalls, e.Node.Pos(), "workload %q is where service %q takes requests, but that has no port: it only calls", e.Name, id).
+				WithRelated(l.lineOf(model.ServicePath(id)), "the service").WithFix("delete the workload: who runs as the service says it by its certificate"))
+			continue
+		}
 		version, ok := l.workloadVersion(id, e)
 		w := model.Workload{Name: e.Name, Region: e.Node.Field("region").Str(), Zone: e.Node.Field("zone").Str(), Weight: uint32(e.Node.Field("weight").Int())}
 		address, isIP := l.workloadAddress(e.Node.Field("address"))

@@ -205,6 +205,9 @@ func hasPods(s *model.Service) bool {
 // service writes the Service. One whose workloads are all elsewhere selects no pods:
 // it is there so that its name has an address, which callers' proxies take.
 func (e *emitter) service(s *model.Service) {
+	if len(s.Ports) == 0 {
+		return // nobody calls it; its pods have an account
+	}
 	path := model.ServicePath(s.ID)
 	if s.Name[0] >= '0' && s.Name[0] <= '9' {
 		e.problem(diag.New(diag.CodeKubernetesName, e.profile.Locate(path), "the kubernetes target: the name of a Service begins with a letter, that of %q does not", s.ID).
