@@ -747,6 +747,9 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 			break
 		}
 	}
+	if !bytes && (c.account != "" || w.mode(t, s, port) == "disable") && s.asksHealth(t, port, q) {
+		return true
+	}
 	for _, g := range s.Grant {
 		ports := g.Ports
 		if len(ports) == 0 {
@@ -759,6 +762,25 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 			continue
 		}
 		if bytes || (len(g.Methods) == 0 || slices.Contains(g.Methods, q.method)) && (len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return granted(p, q.path) })) && (g.GRPC == nil || g.calls(q, granted)) && (len(g.Hosts) == 0 || g.isFor(q, isNamed)) && g.isAt(q) && !slices.Contains(g.headers(q, isOnly), false) && !slices.Contains(g.query(q, true), false) && g.isOf(q) {
+			return true
+		}
+	}
+	return false
+}
+
+// asksHealth reports whether a request is what callers' proxies ask of the workloads of some version at a port of requests.
+func (s *drawnService) asksHealth(t *testing.T, port string, q asked) bool {
+	for v := range s.Version {
+		var check struct {
+			HTTP *struct {
+				Path string `json:"path"`
+			} `json:"http"`
+			GRPC *struct{} `json:"grpc"`
+		}
+		decode(t, nearest("health", s.Port[port].words, child(t, s.words["version"], v), s.words), &check)
+		switch {
+		case check.HTTP != nil && q.method == "GET" && q.path == check.HTTP.Path,
+			check.GRPC != nil && (s.Port[port].Protocol == "grpc" || s.Port[port].Protocol == "http2") && q.method == "POST" && q.path == "/grpc.health.v1.Health/Check":
 			return true
 		}
 	}

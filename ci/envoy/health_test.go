@@ -1,12 +1,22 @@
 package envoy
 
 import (
+	"context"
+	"maps"
+	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
 	"meshc.dev/meshc/compiler"
+	"meshc.dev/meshc/compiler/release"
 	"meshc.dev/meshc/internal/rehearsal"
 )
 
@@ -59,4 +69,91 @@ func TestConnectionsToOneWorkloadAreBounded(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWorkloadThatIsNotWellGetsNothing: callers' proxies ask each workload of a service through its own proxy, as who they
+// are, and send to those that answer well; no grant of the service is about that path, and what nobody with an identity asks is
+// refused.
+func TestWorkloadThatIsNotWellGetsNothing(t *testing.T) {
+	const app = "shop/app/http/default"
+	p := shop(t, `
+mesh: service: web: {port: http: number: 80, calls: app: {}}
+mesh: service: app: {
+	port: http: number: 80
+	endpoints: file: "app"
+	grant: web: {from: ["web"], paths: ["/page"]}
+	panic: 0
+	health: {http: path: "/healthz", interval: "100ms", unhealthy: 1, timeout: "1s"}
+}`)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	t.Cleanup(cancel)
+	reh, err := p.Rehearse([]compiler.Request{{From: "shop/web", To: "shop/app"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage, err := rehearsal.StartMany(ctx, realEnvoy(t), reh, time.Now, map[release.Class]int{{Role: release.Sidecar, Namespace: "shop", Account: "app"}: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stage.Stop)
+	c := &play{t, ctx, stage, reh.Doors[0], ""}
+	answers := func(want ...int) func() bool {
+		return func() bool {
+			got := map[int]bool{}
+			for range 40 { // so many that chance leaves none out
+				r := c.ask("/page", 0, 0)
+				if r.Status != http.StatusOK || r.Seen == nil {
+					return false // none has been asked yet, or what a worker knows is older
+				}
+				got[r.Seen.Workload] = true
+			}
+			return slices.Equal(slices.Sorted(maps.Keys(got)), want)
+		}
+	}
+	c.until("both answer", answers(0, 1))
+	back, err := stage.Away(app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.until("the one that is there answers", answers(1))
+	if n := c.count("cluster." + app + ".membership_healthy"); n != 1 {
+		t.Errorf("%d are well, want 1", n)
+	}
+	if err := back(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.until("both answer again", answers(0, 1))
+	for _, s := range stage.Seen() {
+		if by := strings.Join(s.Headers["x-forwarded-client-cert"], ","); s.Path == "/healthz" && !strings.Contains(by, "/sa/web") {
+			t.Errorf("%q asked, want the caller", by)
+		}
+	}
+}
+
+// TestWorkloadsSayByGRPCThatTheyAreWell: by the health checking protocol, through the service's own proxy.
+func TestWorkloadsSayByGRPCThatTheyAreWell(t *testing.T) {
+	p := startAt(t, `
+mesh: service: web: {port: http: number: 80, calls: app: {}}
+mesh: service: app: {
+	port: rpc: {number: 80, protocol: "grpc"}
+	endpoints: file: "app"
+	grant: web: {from: ["web"], grpc: service: "shop.Cart"}
+	health: {grpc: service: "shop.Cart", interval: "100ms", unhealthy: 1, timeout: "1s"}
+}`, compiler.Request{From: "shop/web", To: "shop/app"})
+	const app = "shop/app/rpc/default"
+	well := func(n int) func() bool {
+		return func() bool { return p.count("cluster."+app+".membership_healthy") == n }
+	}
+	p.until("what speaks no gRPC is not well", well(0))
+	h := health.NewServer()
+	h.SetServingStatus("shop.Cart", healthpb.HealthCheckResponse_SERVING)
+	s := grpc.NewServer()
+	healthpb.RegisterHealthServer(s, h)
+	t.Cleanup(s.Stop)
+	if err := p.stage.Recast(p.ctx, app, func(l net.Listener) { _ = s.Serve(l) }); err != nil {
+		t.Fatal(err)
+	}
+	p.until("it is well", well(1))
+	h.SetServingStatus("shop.Cart", healthpb.HealthCheckResponse_NOT_SERVING)
+	p.until("it says that it is not", well(0))
 }

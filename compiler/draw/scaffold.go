@@ -105,7 +105,7 @@ func often(field string) int {
 		return 35
 	case "outlier": // without which there is no locality
 		return 45
-	case "locality", "sticky", "workload": // which are refused more often than not
+	case "locality", "sticky", "workload", "health": // which are refused more often than not
 		return 12
 	}
 	return 22
@@ -235,6 +235,9 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 	var parts []string
 	for _, n := range d.Ports {
 		parts = append(parts, "port: "+n+": "+ports[n]+"}")
+	}
+	if name == "s2" { // of others the platform knows who is well
+		parts = append(parts, `endpoints: file: "s2"`)
 	}
 	for i := range pick(p, 1, 1, 1, 2, 3) {
 		v := "v" + strconv.Itoa(i+1)

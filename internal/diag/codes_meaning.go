@@ -205,6 +205,9 @@ const (
 	// something leads.
 	// Example: `service: report: {calls: ledger: {}, grant: all: mesh: true}`.
 	CodeOnlyCalls Code = "MESH0285"
+	// CodeNotAsked is `health` of workloads that nobody has to ask, or that could never answer.
+	// Example: `service: web: {port: http: number: 8080, health: http: path: "/healthz"}`, whose pods the cluster knows.
+	CodeNotAsked Code = "MESH0286"
 	// CodeNotRepeated is a written retry beside which nothing says how large a body may be that is
 	// sent again (warning).
 	// Example: retry: attempts: 2 on a route for any method, without `buffer`.

@@ -658,7 +658,8 @@ type Grant struct {
 	// Neither Anyone nor ports are among them.
 	Not Terms `json:"not,omitzero"`
 	// Asked says that it is a probe or a scrape: Anyone may read one path of one port that speaks HTTP,
-	// without a certificate too, whatever mTLS the port demands of others.
+	// without a certificate too, whatever mTLS the port demands of others. Or it is what callers' proxies ask by
+	// themselves of one port, which Mesh may, and Anyone where nobody has an identity.
 	Asked bool `json:"asked,omitempty"`
 	// Open is set on what a mode of access below "enforce" lets through at one port: whatever no other grant
 	// allows.
@@ -680,7 +681,7 @@ func (s *Service) Asked(p Port) []Grant {
 	if p.MTLS != Strict {
 		return nil // they come in anyway, and the grants are as good as others
 	}
-	return slices.DeleteFunc(slices.Clone(s.Grants), func(g Grant) bool { return !g.Asked || !slices.Contains(g.Ports, p.Name) })
+	return slices.DeleteFunc(slices.Clone(s.Grants), func(g Grant) bool { return !g.Asked || !g.Anyone || !slices.Contains(g.Ports, p.Name) })
 }
 
 // AsksVisitors reports whether the service's proxy tells visitors apart by their addresses, and be it to count them.

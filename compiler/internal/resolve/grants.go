@@ -179,6 +179,48 @@ func (l *linker) asked(s *model.Service, n intent.Node) []model.Grant {
 	return out
 }
 
+// askedByCallers are the grants of what callers' proxies ask by themselves (Rule.Asks), each port's once. Where nobody has an
+// identity they are anyone's.
+func (l *linker) askedByCallers(s *model.Service) []model.Grant {
+	var out []model.Grant
+	for _, r := range l.rules {
+		if r.Asks == nil {
+			continue
+		}
+		for _, p := range s.Ports {
+			for _, v := range s.Versions {
+				value, says := s.TraitsTo(p.Name, v.Name).Lookup(r.Name)
+				if !says {
+					continue
+				}
+				what, ok := r.Asks(value)
+				if !ok || slices.ContainsFunc(out, func(g model.Grant) bool {
+					return g.Ports[0] == p.Name && slices.Equal(g.Methods, what.Methods) && slices.Equal(g.Paths, what.Paths)
+				}) {
+					continue
+				}
+				what.Mesh, what.Anyone, what.Ports = p.MTLS != model.Disable, p.MTLS == model.Disable, []string{p.Name}
+				g := model.Grant{Name: r.Name + "/" + p.Name + "/" + v.Name, Asked: true, Terms: what}
+				l.place(model.GrantPath(s.ID, g.Name), l.saidAt(s, p, v, r.Name))
+				out = append(out, g)
+			}
+		}
+	}
+	return out
+}
+
+// saidAt is where what callers know of a version at a port is said: by the port, the version or the service.
+func (l *linker) saidAt(s *model.Service, p model.Port, v model.Version, feature string) diag.Pos {
+	for _, path := range []string{model.VersionPath(s.ID, v.Name), model.ServicePath(s.ID)} {
+		for _, at := range []string{path + model.PortLines(p.Name), path} {
+			if pos, ok := l.pos.At(at + "/" + feature); ok {
+				return pos
+			}
+		}
+	}
+	return l.lineOf(model.ServicePath(s.ID))
+}
+
 // checkAsked warns of what grants keep to some callers and a probe or a scrape opens to all.
 func (l *linker) checkAsked(s *model.Service) {
 	for _, a := range s.Grants {
@@ -186,10 +228,14 @@ func (l *linker) checkAsked(s *model.Service) {
 			continue
 		}
 		for _, g := range s.Grants {
-			if g.Anyone || g.Ports != nil && !slices.Contains(g.Ports, a.Ports[0]) || !slices.ContainsFunc(g.Paths, func(p model.Path) bool { return p.Pattern().Matches(a.Paths[0].Value) }) {
+			if g.Asked || g.Anyone || a.Mesh && g.Mesh || g.Ports != nil && !slices.Contains(g.Ports, a.Ports[0]) || !slices.ContainsFunc(g.Paths, func(p model.Path) bool { return p.Pattern().Matches(a.Paths[0].Value) }) {
 				continue
 			}
-			l.add(diag.Warn(diag.CodeOpened, l.lineOf(model.GrantPath(s.ID, a.Name)), "anyone may read %q of %q by this, which grant %q gives to some callers", a.Paths[0].Value, s.ID, g.Name).
+			who := "anyone"
+			if a.Mesh {
+				who = "everyone in the mesh"
+			}
+			l.add(diag.Warn(diag.CodeOpened, l.lineOf(model.GrantPath(s.ID, a.Name)), who+" may read %q of %q by this, which grant %q gives to some callers", a.Paths[0].Value, s.ID, g.Name).
 				WithRelated(l.lineOf(model.GrantPath(s.ID, g.Name)), "the grant").WithFix("ask another path, which tells nothing, or take the path out of the grant"))
 		}
 	}

@@ -201,6 +201,9 @@ type Rule struct {
 	// by themselves: each of their accounts needs a grant for them. It is nil if what they send are a
 	// route's requests.
 	Sends func(v trait.Value, to model.Target) model.Match
+	// Asks, if set, is what callers' proxies ask a service's port by themselves because of a value: whoever has an identity of
+	// the mesh may do so. ok is false for nothing that needs to be let in.
+	Asks func(v trait.Value) (what model.Terms, ok bool)
 	// Waits says that a service's requests wait for what its proxy sends so: whoever is asked must
 	// not wait for the service in turn.
 	Waits bool
@@ -258,8 +261,9 @@ type Place struct {
 	path string
 	// external is the external that carries the field, or of whose route it is; nil elsewhere.
 	external *model.External
-	// endpoints are where the carrier's workloads are.
-	endpoints []model.Endpoints
+	// endpoints are where the carrier's workloads are, and discovered the versions of which intent does not say it.
+	endpoints  []model.Endpoints
+	discovered []string
 }
 
 // Home names who says a field of a service, a gateway's host or a route: its path.
@@ -277,6 +281,13 @@ func (x *Place) External() *model.External { return x.external }
 // Endpoints is where workloads are that a service, a version or an external says something of: for each
 // version, or the external's. Read only.
 func (x *Place) Endpoints() []model.Endpoints { return x.endpoints }
+
+// Discovered are the names of those versions of which a service, or the version itself, says something and whose workloads
+// the platform finds. Read only.
+func (x *Place) Discovered() []string { return x.discovered }
+
+// Ports are those of the service or the external that says something. Read only.
+func (x *Place) Ports() []model.Port { return x.l.ports[x.self] }
 
 // Problem notes a problem.
 func (x *Place) Problem(d diag.Diagnostic) { x.l.add(d) }

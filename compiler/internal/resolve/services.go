@@ -38,7 +38,7 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 	l.ownTraits(p, s, n)
 	l.versionTraits(p, s, n)
 	s.Grants, s.ShadowGrants = l.grantsOf(p, s, n)
-	s.Grants = append(append(s.Grants, l.openings(p, s, n)...), l.asked(s, n)...)
+	s.Grants = append(append(s.Grants, l.openings(p, s, n)...), append(l.asked(s, n), l.askedByCallers(s)...)...)
 	s.Denies, s.ShadowDenies = l.deniesOf(model.ServicePath(s.ID), n, func(e intent.Entry) model.Deny { return l.serviceDeny(p, s, e) })
 	return s
 }
@@ -47,7 +47,7 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 // for one of several ports.
 func (l *linker) ownTraits(p *pkg, s *model.Service, n intent.Node) {
 	s.Traits, s.PortTraits = l.byPort(s, n, nil, func(port model.Port, node intent.Node) trait.Set {
-		return l.traits(append(ownProxy(node, n), l.around(p)...), &Place{To: port, Routes: routesToPort(s, port), l: l, pkg: p, self: s.ID, endpoints: endpointsOf(s.Versions)}, model.ServicePath(s.ID))
+		return l.traits(append(ownProxy(node, n), l.around(p)...), &Place{To: port, Routes: routesToPort(s, port), l: l, pkg: p, self: s.ID, endpoints: endpointsOf(s.Versions), discovered: discovered(s.Versions...)}, model.ServicePath(s.ID))
 	})
 }
 
@@ -55,6 +55,17 @@ func endpointsOf(vs []model.Version) []model.Endpoints {
 	var out []model.Endpoints
 	for _, v := range vs {
 		out = append(out, v.Endpoints)
+	}
+	return out
+}
+
+// discovered are the names of those versions whose workloads the platform finds.
+func discovered(vs ...model.Version) []string {
+	var out []string
+	for _, v := range vs {
+		if v.Discovered() {
+			out = append(out, v.Name)
+		}
 	}
 	return out
 }
@@ -73,7 +84,7 @@ func (l *linker) versionTraits(p *pkg, s *model.Service, n intent.Node) {
 		v := &s.Versions[i]
 		path, version := model.VersionPath(s.ID, v.Name), n.Field("version").Field(v.Name)
 		v.Traits, v.PortTraits = l.byPort(s, n, nil, func(port model.Port, node intent.Node) trait.Set {
-			x := &Place{To: port, l: l, pkg: p, self: s.ID, path: path, endpoints: []model.Endpoints{v.Endpoints}}
+			x := &Place{To: port, l: l, pkg: p, self: s.ID, path: path, endpoints: []model.Endpoints{v.Endpoints}, discovered: discovered(*v)}
 			set := trait.Set{}
 			for _, r := range l.rules {
 				c, ok := r.nearest(toVersion(node, version, n))

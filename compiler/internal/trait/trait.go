@@ -130,6 +130,13 @@ type Yielding interface {
 	Beside(all Set) Value
 }
 
+// Demanding is a value by which a service's own proxy refuses requests that do not bring something along.
+type Demanding interface {
+	Value
+	// Demands names whose it is that a request of that method and path has to bring, "" for nobody's.
+	Demands(method, path string) string
+}
+
 // Lasting is a value by which a request goes on beyond its answer, so that no Bound ends it.
 type Lasting interface {
 	Value

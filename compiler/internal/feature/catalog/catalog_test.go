@@ -30,6 +30,7 @@ func knownElsewhere() map[string][]string {
 		"metrics":    {"compiler/internal/target/kubernetes/gateway.go"},                                      // is what an autoscaler goes by
 		"outlier":    {"compiler/draw/scaffold.go"},                                                           // are drawn more often, or less, as the compiler takes them
 		"locality":   {"compiler/draw/scaffold.go"},
+		"health":     {"compiler/draw/scaffold.go"},
 		"sticky":     {"compiler/draw/scaffold.go"},
 		"mirror":     {"compiler/internal/resolve/tests.go"}, // is what a test calls copies, as a route does
 	}

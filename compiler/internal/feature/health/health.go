@@ -1,5 +1,6 @@
-// Package health is the feature `external.health`: callers' proxies ask addresses whether they are
-// well, and send nothing to those that are not.
+// Package health is the feature `health` of externals, and of services, their ports and versions whose addresses intent
+// says: callers' proxies ask addresses whether they are well, and send nothing to those that are not. Of a service they ask
+// as who they are, through mTLS, so that its own proxy lets them in by a grant.
 package health
 
 import (
@@ -66,7 +67,7 @@ func (v Check) MeantAt(p model.Port) bool {
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{
-		Name: name, Field: "health", On: []resolve.On{resolve.OnExternal}, Answers: false, Bytes: true, Places: true,
+		Name: name, Field: "health", On: []resolve.On{resolve.OnExternal, resolve.OnService, resolve.OnVersion, resolve.OnPort}, Answers: false, Bytes: true, Places: true,
 		Defaults: []resolve.Default{
 			{Field: "external.health.interval", Value: interval.String(), Why: "an address that is gone is left alone after half a minute"},
 			{Field: "external.health.timeout", Value: timeout.String(), Why: "what takes longer is no help to a request either"},
@@ -74,7 +75,7 @@ var Feature = feature.Feature{
 			{Field: "external.health.unhealthy", Value: strconv.Itoa(unhealthy), Why: "one answer can be lost on the way"},
 			{Field: "external.health.http.statuses", Value: "200", Why: "Envoy's default"},
 		},
-		Read: read, Uses: nil,
+		Read: read, Fits: fits, Asks: asks, Uses: nil,
 	},
 	Codec:      trait.JSON[Check],
 	Meaning:    meaning,
@@ -91,7 +92,13 @@ func lower(c *clusterv3.Cluster, v Check, x *envoy.Ctx) {
 		Timeout: envoy.Duration(time.Duration(v.Timeout)), Interval: envoy.Duration(time.Duration(v.Interval)), NoTrafficInterval: envoy.Duration(time.Duration(v.Interval)),
 		HealthyThreshold: envoy.UInt32(uint32(v.Healthy)), UnhealthyThreshold: envoy.UInt32(uint32(v.Unhealthy)),
 	}
-	host := x.External.Host()
+	host := ""
+	if x.External != nil {
+		host = x.External.Host()
+	} else if host = x.Service.Name + "." + x.Service.Namespace; x.Port.MTLS != model.Disable {
+		// Without its own words a check has none, and listeners in pods tell proxies from applications by them.
+		h.TlsOptions = &corev3.HealthCheck_TlsOptions{AlpnProtocols: envoy.OfMesh(x.Port.Protocol.IsHTTP())}
+	}
 	switch v.By {
 	case byHTTP:
 		codec := typev3.CodecClientType_HTTP1
@@ -140,16 +147,57 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	case byGRPC:
 		c.Service = at.Field("service").Str()
 	}
-	c.check(at, x)
+	c.check(n, x)
+	if x.To.Name != "" && !c.MeantAt(x.To) { // another port of the service
+		return nil
+	}
 	return c
 }
 
-// check refuses a way to ask that none of the external's ports knows.
-func (v Check) check(at intent.Node, x *resolve.Place) {
-	if !slices.ContainsFunc(x.External().Ports, v.MeantAt) {
-		x.Problem(diag.New(diag.CodeProtocol, at.Pos(), "no port of the external can be asked by %s", v.By).
-			WithFix("ask by tcp, or by what its ports speak: http takes http, http2, grpc and the same by TLS; grpc all of these but http and https"))
+// check refuses a way to ask that none of the ports knows, and asking those of whom the platform knows it.
+func (v Check) check(n intent.Node, x *resolve.Place) {
+	if x.OnPort() && !v.MeantAt(x.To) || !slices.ContainsFunc(x.Ports(), v.MeantAt) {
+		x.Problem(diag.New(diag.CodeProtocol, n.Field(v.By).Pos(), "no port here can be asked by %s", v.By).
+			WithFix("ask by tcp, or by what the ports speak: http takes http, http2, grpc and the same by TLS; grpc all of these but http and https"))
 	}
+	if found := x.Discovered(); len(found) > 0 {
+		x.Problem(diag.New(diag.CodeNotAsked, n.Pos(), "workloads of version %q are found by the platform, which knows which of them are ready", found[0]).
+			WithFix("delete `health`: callers get requests to ready pods alone; or say where they are: workload: …, or endpoints: …"))
+	}
+}
+
+// fits refuses questions that the service's own proxy never lets through.
+func fits(v trait.Value, others trait.Set, n intent.Node, x *resolve.Place) {
+	terms, ok := asks(v)
+	if !ok || x.External() != nil {
+		return
+	}
+	for _, name := range others.Names() {
+		o, _ := others.Lookup(name)
+		d, demanding := o.(trait.Demanding)
+		if !demanding {
+			continue
+		}
+		if who := d.Demands(terms.Methods[0], terms.Paths[0].Value); who != "" {
+			x.Problem(diag.New(diag.CodeNotAsked, n.Pos(), "`%s` demands of %s %s what callers' proxies have not, %s: no workload would ever be well", name, terms.Methods[0], terms.Paths[0].Value, who).
+				WithFix("leave the path out there: %s: %q: not: paths: [%q]", name, who, terms.Paths[0].Value))
+		}
+	}
+}
+
+// health checking of gRPC (grpc.health.v1) is a call of this method.
+const grpcCheck = "/grpc.health.v1.Health/Check"
+
+func asks(v trait.Value) (model.Terms, bool) {
+	c := v.(Check)
+	method, path := "GET", c.Path
+	switch c.By {
+	case byTCP:
+		return model.Terms{}, false
+	case byGRPC:
+		method, path = "POST", grpcCheck
+	}
+	return model.Terms{Methods: []string{method}, Paths: []model.Path{{Kind: model.PathExact, Value: path}}}, true
 }
 
 func statuses(n intent.Node, x *resolve.Place) []int {

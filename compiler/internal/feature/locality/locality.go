@@ -105,7 +105,7 @@ func fits(_ trait.Value, others trait.Set, n intent.Node, x *resolve.Place) {
 	_, judged := others.Lookup(outlier)
 	if _, asked := others.Lookup(health); !judged && !asked {
 		fix := "write `outlier` beside it"
-		if x.External() != nil {
+		if x.External() != nil || len(x.Discovered()) == 0 {
 			fix += ", or `health`"
 		}
 		x.Problem(diag.New(diag.CodeNotJudged, n.Pos(), "nothing says when the nearer workloads are not well, so that callers would never go to the others").

@@ -122,7 +122,7 @@ var Asked = feature.Structure{
 	Uses: ofServices(func(s *model.Service) []coverage.Use {
 		var out []coverage.Use
 		for _, g := range s.Grants {
-			if kind, name, _ := strings.Cut(g.Name, "/"); g.Asked {
+			if kind, name, _ := strings.Cut(g.Name, "/"); g.Asked && (kind == "probe" || kind == "scrape") {
 				out = append(out, use(model.GrantPath(s.ID, g.Name), "%s %q", kind, name))
 			}
 		}

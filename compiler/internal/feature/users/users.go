@@ -54,6 +54,18 @@ type User struct {
 // TraitName is "users".
 func (Users) TraitName() string { return name }
 
+// Demands is trait.Demanding: a token of the user.
+func (us Users) Demands(method, path string) string {
+	q := space.Request{Method: method, Path: path}
+	for _, u := range us.Of {
+		if u.Require && !slices.ContainsFunc(u.Tests(), func(t space.Test) bool { return !t.Holds(q) }) {
+			_, name, _ := strings.Cut(u.Provider.ID, "/")
+			return name
+		}
+	}
+	return ""
+}
+
 // SignedIn are the requests at which a token of a provider is looked for, and that have a right one.
 func (us Users) SignedIn(provider string) ([]space.Test, bool) {
 	i := slices.IndexFunc(us.Of, func(u User) bool { return u.Provider.ID == provider })

@@ -32,15 +32,20 @@ const (
 	alpnTCP  = "meshc"
 )
 
+// OfMesh are the words that a caller's proxy offers another one, for requests or for bytes.
+func OfMesh(http bool) []string {
+	if !http {
+		return []string{alpnTCP}
+	}
+	return []string{alpnHTTP, "h2"}
+}
+
 const tlsSocket = "envoy.transport_sockets.tls"
 
 // upstreamTLS authenticates the caller to the callee and accepts no other
 // identities than those.
 func upstreamTLS(sni string, http bool, identities []string, roots string) *corev3.TransportSocket {
-	alpn := []string{alpnHTTP, "h2"}
-	if !http {
-		alpn = []string{alpnTCP}
-	}
+	alpn := OfMesh(http)
 	sans := make([]*matcherv3.StringMatcher, len(identities))
 	for i, id := range identities {
 		sans[i] = exactString(id)
