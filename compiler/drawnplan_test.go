@@ -627,12 +627,14 @@ func (j drawnJudge) things() {
 			hold(sb.account(v) != sa.account(v) && !kept, plan.Account, id, v, func(c plan.Change) bool { return c.Version == v || c.Version == "" })
 		}
 		for to := range j.b.services {
-			_, was := sb.Calls[to]
-			_, is := sa.Calls[to]
+			was, is := sb.callsAt(j.b.services[to]), sa.callsAt(j.a.services[to])
+			lost := func(from, to []string) bool {
+				return slices.ContainsFunc(from, func(port string) bool { return !slices.Contains(to, port) })
+			}
 			about := func(c plan.Change) bool { return c.To == to }
-			hold(is && !was, plan.CallNew, id, to, about)
-			if gone := said(plan.CallGone, id, about) || said(plan.CallGoneUnused, id, about); gone != (was && !is) {
-				j.wrong("%s calls %s: gone is told %v, true %v", id, to, gone, was && !is)
+			hold(lost(is, was), plan.CallNew, id, to, about)
+			if gone := said(plan.CallGone, id, about) || said(plan.CallGoneUnused, id, about); gone != lost(was, is) {
+				j.wrong("%s calls %s: gone is told %v, true %v", id, to, gone, lost(was, is))
 			}
 		}
 	}

@@ -115,8 +115,35 @@ type drawnOwner struct {
 
 type drawnCall struct {
 	lasting
-	Port  string `json:"port"`
+	Port  map[string]struct{} `json:"port"`
 	words map[string]json.RawMessage
+	ports map[string]map[string]json.RawMessage
+}
+
+// says are the words of a call of a port, which is the main one where it names none; calls is false if it is no such call.
+func (c *drawnCall) says(port, main string) (words map[string]json.RawMessage, calls bool) {
+	if len(c.Port) == 0 {
+		return c.words, port == main
+	}
+	if _, calls = c.Port[port]; !calls {
+		return nil, false
+	}
+	words = maps.Clone(c.words)
+	maps.Copy(words, c.ports[port])
+	return words, true
+}
+
+// callsAt are the ports of another service that one calls.
+func (s *drawnService) callsAt(to *drawnService) []string {
+	var out []string
+	for port := range to.Port {
+		if c := s.Calls[to.id]; c != nil {
+			if _, calls := c.says(port, to.main()); calls {
+				out = append(out, port)
+			}
+		}
+	}
+	return out
 }
 
 type drawnPort struct {
@@ -584,7 +611,10 @@ func (w *reading) learn(t *testing.T, p drawnPackage, words json.RawMessage) {
 				}
 			}
 			for to := range s.Calls {
-				s.Calls[to].words = child(t, words, kind, name, "calls", to)
+				s.Calls[to].words, s.Calls[to].ports = child(t, words, kind, name, "calls", to), map[string]map[string]json.RawMessage{}
+				for port := range s.Calls[to].Port {
+					s.Calls[to].ports[port] = child(t, s.Calls[to].words["port"], port)
+				}
 			}
 			into[s.id] = s
 		}
@@ -1453,12 +1483,16 @@ func (w *reading) calledBy(account string, s *drawnService, port string) (words 
 	words = map[string]string{}
 	for _, id := range slices.Sorted(maps.Keys(w.services)) {
 		c := w.services[id].Calls[s.id]
-		if c == nil || cmp.Or(c.Port, s.main()) != port || !slices.Contains(w.services[id].accounts(), account) {
+		if c == nil || !slices.Contains(w.services[id].accounts(), account) {
+			continue
+		}
+		said, named := c.says(port, s.main())
+		if !named {
 			continue
 		}
 		calls = true
 		for _, word := range []string{"timeout", "idle", "maxDuration", "retry", "buffer", "fault"} {
-			text := nearest(word, c.words)
+			text := nearest(word, said)
 			switch old := words[word]; {
 			case text == "" || old != "" && (word == "buffer" || word == "fault"):
 			case old == "":

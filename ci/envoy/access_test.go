@@ -56,8 +56,8 @@ func admitting(t *testing.T, mesh string, all []asks) {
 // spelling that an application takes for them.
 func TestGrantsLeaveOutWhatTheyExcept(t *testing.T) {
 	admitting(t, `
-mesh: service: web: {port: http: number: 80, calls: app: port: "http"}
-mesh: service: old: {port: http: number: 80, calls: app: port: "http"}
+mesh: service: web: {port: http: number: 80, calls: app: port: http: {}}
+mesh: service: old: {port: http: number: 80, calls: app: port: http: {}}
 mesh: service: app: {
 	port: {http: {number: 80, main: true}, raw: {number: 90, protocol: "tcp"}}
 	grant: {
@@ -83,9 +83,9 @@ mesh: service: app: {
 // Callers are told apart by patterns of their accounts, at HTTP, at bytes, and as what is taken out.
 func TestGrantsAndDeniesNameAccountsByPatterns(t *testing.T) {
 	admitting(t, `
-mesh: service: web: {port: http: number: 80, calls: app: port: "http"}
-mesh: service: worker: {port: http: number: 80, serviceAccount: "web-worker", calls: app: port: "http"}
-mesh: service: job: {port: http: number: 80, calls: app: port: "raw"}
+mesh: service: web: {port: http: number: 80, calls: app: port: http: {}}
+mesh: service: worker: {port: http: number: 80, serviceAccount: "web-worker", calls: app: port: http: {}}
+mesh: service: job: {port: http: number: 80, calls: app: port: raw: {}}
 mesh: service: app: {
 	port: {http: {number: 80, main: true}, raw: {number: 90, protocol: "tcp"}}
 	grant: {
@@ -248,8 +248,8 @@ mesh: service: app: {
 // Where access is open, what no grant allows gets through, and is counted; denies hold, and a port that enforces does.
 func TestOpenAccessLetsThroughAndCounts(t *testing.T) {
 	const mesh = `
-mesh: service: web: {port: http: number: 80, calls: app: port: "http"}
-mesh: service: job: {port: http: number: 80, calls: app: port: "raw"}
+mesh: service: web: {port: http: number: 80, calls: app: port: http: {}}
+mesh: service: job: {port: http: number: 80, calls: app: port: raw: {}}
 mesh: service: app: {
 	access: {mode: "shadow", owner: "shop", reason: "moves", until: "2027-03-01T00:00:00Z"}
 	port: {http: {number: 80, main: true}, raw: {number: 90, protocol: "tcp"}}

@@ -218,9 +218,9 @@ mesh: service: app: {
 	}
 	grant: all: {mesh: true, ports: ["rpc", "http"]}
 }
-mesh: service: web: {port: http: number: 80, calls: app: {port: "rpc", `+fmt.Sprintf(ended, "resource-exhausted")+`}}
-mesh: service: plain: {port: http: number: 80, calls: app: port: "rpc"}
-mesh: service: old: {port: http: number: 80, calls: app: port: "http"}
+mesh: service: web: {port: http: number: 80, calls: app: {port: rpc: {}, `+fmt.Sprintf(ended, "resource-exhausted")+`}}
+mesh: service: plain: {port: http: number: 80, calls: app: port: rpc: {}}
+mesh: service: old: {port: http: number: 80, calls: app: port: http: {}}
 mesh: gateway: edge: {port: http: number: 80, host: "a.test": route: all: {to: app: 100, `+fmt.Sprintf(ended, "data-loss")+`}}
 `)
 	calls := []compiler.Header{{Name: "content-type", Value: "application/grpc"}, {Name: "te", Value: "trailers"}}

@@ -11,9 +11,9 @@ import (
 func TestRoutesAreForPorts(t *testing.T) {
 	p := shop(t, `
 mesh: service: web: {port: http: number: 80, calls: {api: {}, front: {}}}
-mesh: service: till: {port: http: number: 80, calls: api: port: "rpc"}
-mesh: service: desk: {port: http: number: 80, calls: api: port: "sql"}
-mesh: service: lamp: {port: http: number: 80, calls: {api: port: "admin", front: port: "rpc"}}
+mesh: service: till: {port: http: number: 80, calls: api: port: rpc: {}}
+mesh: service: desk: {port: http: number: 80, calls: api: port: sql: {}}
+mesh: service: lamp: {port: http: number: 80, calls: {api: port: admin: {}, front: port: rpc: {}}}
 mesh: service: api: {
 	port: {http: {number: 80, main: true}, rpc: {number: 81, protocol: "http2"}, admin: number: 82, sql: {number: 83, protocol: "tcp"}}
 	grant: all: {mesh: true, ports: ["http", "rpc", "admin", "sql"]}

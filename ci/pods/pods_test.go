@@ -23,8 +23,8 @@ mesh: namespace: "shop"
 #Exception: {owner: "shop", reason: "moves", until: "2099-01-01T00:00:00Z", ...}
 
 mesh: service: {
-	web: {port: http: number: 8080, calls: {echo: port: "http", db: {}, cache: {}, old: port: "http", plain: {}}}
-	admin: {port: http: number: 8080, calls: {echo: port: "admin", old: port: "http"}}
+	web: {port: http: number: 8080, calls: {echo: port: http: {}, db: {}, cache: {}, old: port: http: {}, plain: {}}}
+	admin: {port: http: number: 8080, calls: {echo: port: admin: {}, old: port: http: {}}}
 	echo: {
 		port: {http: number: 80, admin: number: 81}
 		version: {

@@ -22,6 +22,7 @@ func byHand() map[string][]string {
 		"#Version":       {"labels", "serviceAccount", "port", "endpoints", "calls", "formerAccounts"},
 		"#ServicePort":   {"number", "protocol", "main"},
 		"#Call":          {"local", "port", "until", "owner", "reason"},
+		"#CallPort":      {"local"},
 		"#ServiceRoute":  {"to", "canary", "destination", "priority", "match", "until", "owner", "reason"},
 		"#Gateway":       {"port", "address", "serviceAccount", "autoscale", "trustedHops", "http10", "host", "formerAccounts"},
 		"#GatewayHost":   {"route", "ports", "tls"},
@@ -425,6 +426,13 @@ func (m *Mesh) callees(p *pen) []string {
 func (m *Mesh) call(r *rand.Rand, s *object, to string) {
 	c := &object{file: s.file, at: s.at + fmt.Sprintf("calls: %q: ", to), definition: "#Call", carriers: on(resolve.OnCall), parent: s}
 	m.sketch(r, c, func(p *pen) string { return "{" + strings.Join(p.ending(), ", ") + "}" })
+	i := slices.IndexFunc(m.Services, func(s Door) bool { return s.ID == to })
+	if i < 0 || !hand(r).chance(40) {
+		return
+	}
+	for _, port := range m.Services[i].Ports {
+		m.add(r, &object{file: s.file, at: c.at + "port: " + port + ": ", definition: "#CallPort", carriers: on(resolve.OnCall), bytes: port == "raw", parent: c}, "{}")
+	}
 }
 
 // ending draws, for a few, that they end.

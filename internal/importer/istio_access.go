@@ -901,7 +901,9 @@ func (i *istio) callTrees(s *serving, out *tree) {
 		}
 		calls[name] = &tree{}
 		if len(ports) > 1 {
-			calls[name].add("port", quote(ports[0]))
+			for _, port := range ports {
+				calls[name].child("port").put(port, &tree{})
+			}
 		}
 	}
 	for _, t := range i.services {
@@ -912,10 +914,6 @@ func (i *istio) callTrees(s *serving, out *tree) {
 		var ports []string
 		for _, p := range t.ports {
 			ports = append(ports, p.name)
-		}
-		if told := s.o.id() + " " + t.o.id(); len(ports) > 1 && !i.told[told] {
-			i.told[told] = true
-			s.o.top().note(diag.Warning, diag.CodeImportDefault, "may call several ports of %s, and a call of intent names one: written is %q", t.o, ports[0]).fix("write the port that it calls")
 		}
 		add(t.o.ns, t.o.name_, ports)
 	}

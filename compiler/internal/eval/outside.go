@@ -81,7 +81,7 @@ func egress(m *model.Mesh, x *model.External, p model.Port) space.List {
 		}
 		for _, v := range s.Versions {
 			for _, class := range s.Classes(v) {
-				from := []space.Origin{space.Origin(model.CallPath(s.ID, x.ID))}
+				from := []space.Origin{space.Origin(s.CallPath(model.Call{To: x.ID, Port: p.Name}))}
 				if g, ok := x.GrantTo(class); ok {
 					from = append(from, space.Origin(model.ExternalGrantPath(x.ID, g.Name)))
 				}

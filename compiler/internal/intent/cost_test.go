@@ -36,7 +36,7 @@ mesh: service: "svc-%d": {
 		v1: labels: {app: "svc", version: "v1"}
 		v2: labels: {app: "svc", version: "v2"}
 	}
-	calls: "team%d/svc-%d": {local: 15101, port: "http"}
+	calls: "team%d/svc-%d": {local: 15101, port: http: {}}
 	route: {
 		api: {
 			priority: 10

@@ -290,7 +290,7 @@ type Version struct {
 	Ports map[string]VersionPort `json:"ports,omitempty"`
 	// Endpoints is where instances take requests for ports without a Host.
 	Endpoints Endpoints `json:"endpoints,omitzero"`
-	// Locals maps the called service's ID to this version's local port, where it differs from the call's.
+	// Locals maps calls (Call.Key) to this version's local ports, where they differ from the calls'.
 	Locals map[string]uint32 `json:"locals,omitempty"`
 	// Traits are what callers know of this version in place of what its service says.
 	Traits trait.Set `json:"traits,omitzero"`
@@ -353,6 +353,9 @@ type Call struct {
 	Traits trait.Set `json:"traits,omitzero"`
 }
 
+// Key tells a service's calls apart.
+func (c Call) Key() string { return c.To + "/" + c.Port }
+
 // Tightens are the traits of a callee's route to some destinations for requests of a call that says s: of what both
 // write the tighter holds. Where a route answers by itself nothing is left to be tightened.
 func Tightens(s trait.Set, to []Target, route trait.Set) trait.Set {
@@ -404,7 +407,7 @@ func (m *Mesh) indexCallers() {
 					if i < 0 {
 						i, m.callers[key] = len(m.callers[key]), append(m.callers[key], CallsOf{Class: of})
 					}
-					m.callers[key][i] = m.callers[key][i].And(c.Traits, CallPath(s.ID, c.To))
+					m.callers[key][i] = m.callers[key][i].And(c.Traits, s.CallPath(c))
 				}
 			}
 		}
@@ -1090,7 +1093,7 @@ func (m *Mesh) Gateway(id string) *Gateway { return m.gateways[id] }
 func (m *Mesh) Call(path string) (Call, bool) {
 	for _, s := range m.Services {
 		for _, c := range s.Calls {
-			if CallPath(s.ID, c.To) == path {
+			if s.CallPath(c) == path {
 				return c, true
 			}
 		}
@@ -1250,7 +1253,7 @@ func (v Version) AppListenPort(p Port) uint32 {
 
 // Local is the port on the loopback of version v's host for call c.
 func (v Version) Local(c Call) uint32 {
-	if l, ok := v.Locals[c.To]; ok {
+	if l, ok := v.Locals[c.Key()]; ok {
 		return l
 	}
 	return c.Local

@@ -83,6 +83,16 @@ func DestinationPath(route, name string) string { return route + "/destination/"
 // RoutePath is the mesh path of a service's route.
 func RoutePath(id, route string) string { return ServicePath(id) + "/route/" + route }
 
+// CallPath is the mesh path of one of its calls: of several ports of one callee each has one of its own.
+func (s *Service) CallPath(c Call) string {
+	for _, o := range s.Calls {
+		if o.To == c.To && o.Port != c.Port {
+			return CallPath(s.ID, c.To) + PortLines(c.Port)
+		}
+	}
+	return CallPath(s.ID, c.To)
+}
+
 // CallPath is the mesh path of a service's call to another service or an external.
 func CallPath(id, to string) string { return ServicePath(id) + "/calls/" + to }
 
@@ -90,6 +100,7 @@ func CallPath(id, to string) string { return ServicePath(id) + "/calls/" + to }
 func CallAt(path string) (id, to string, ok bool) {
 	rest, isService := strings.CutPrefix(path, ServicePath(""))
 	id, to, isCall := strings.Cut(rest, "/calls/")
+	to, _, _ = strings.Cut(to, PortLines(""))
 	return id, to, isService && isCall
 }
 

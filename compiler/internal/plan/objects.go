@@ -473,7 +473,7 @@ func (c *comparison) calls(before, after *model.Service) {
 		y, inA := a[k]
 		delete(b, k) // each pair once
 		delete(a, k)
-		external, says, at := c.isExternal(call.To), Change{To: call.To, Port: c.portTold(call)}, model.CallPath(after.ID, call.To)
+		external, says, at := c.isExternal(call.To), Change{To: call.To, Port: c.portTold(call)}, after.CallPath(call)
 		told := func(class Class, kind Kind, was, is string, what What) {
 			says.What = what
 			c.mentionAt(after, class, kind, was, is, says)

@@ -20,10 +20,6 @@ func (l *linker) callsOf(p *pkg, s *model.Service, n intent.Node) []model.Call {
 		if !ok {
 			continue
 		}
-		port, ok := l.port(id, e.Node.Field("port"), e.Node, "port")
-		if !ok {
-			continue
-		}
 		path := model.CallPath(s.ID, id)
 		if first, ok := l.pos.At(path); ok {
 			l.add(diag.New(diag.CodeDuplicate, e.Node.Pos(), "service %q calls %q twice, once with and once without its namespace", s.ID, id).
@@ -31,36 +27,102 @@ func (l *linker) callsOf(p *pkg, s *model.Service, n intent.Node) []model.Call {
 			continue
 		}
 		l.place(path, e.Node.Pos())
-		out = append(out, model.Call{To: id, Local: uint32(e.Node.Field("local").Int()), Port: port.Name, Traits: l.callTraits(p, s, e.Node, port, path)})
+		out = append(out, l.callsOfPorts(p, s, e, id)...)
 	}
-	slices.SortFunc(out, func(a, b model.Call) int { return strings.Compare(a.To, b.To) })
+	slices.SortFunc(out, func(a, b model.Call) int { return strings.Compare(a.Key(), b.Key()) })
 	return out
 }
 
-// callTraits settles what a caller writes of its requests to a port. What it does not write is the
-// callee's to say.
-func (l *linker) callTraits(p *pkg, s *model.Service, n intent.Node, to model.Port, path string) trait.Set {
-	x := &Place{To: to, At: OnCall, l: l, pkg: p, self: s.ID, path: path}
+// callsOfPorts are the calls of the ports of one callee that are named, or of the one that is meant.
+func (l *linker) callsOfPorts(p *pkg, s *model.Service, e intent.Entry, id string) []model.Call {
+	path, named := model.CallPath(s.ID, id), l.portsCalled(id, e.Node)
+	var out []model.Call
+	for _, c := range named {
+		at, whole := c.at, path
+		if len(named) > 1 {
+			at, whole = c.Node, path+model.PortLines(c.port.Name)
+			l.place(whole, at.Pos())
+		}
+		x := &Place{To: c.port, At: OnCall, l: l, pkg: p, self: s.ID, path: whole}
+		out = append(out, model.Call{To: id, Local: uint32(c.local.Int()), Port: c.port.Name, Traits: l.callTraits(e.Node, c, x, named)})
+	}
+	return out
+}
+
+// called is a port that a call names, or means.
+type called struct {
+	intent.Entry // what it says of the port; does not exist where it names none
+	port         model.Port
+	// at is what names it, local the port on which the caller reaches it.
+	at, local intent.Node
+}
+
+// portsCalled are those that a call, or what a version says of it, names, in their order; without one the only one, or the
+// main one.
+func (l *linker) portsCalled(id string, n intent.Node) []called {
+	local, ports := n.Field("local"), n.Field("port")
+	if !ports.Exists() {
+		port, ok := l.port(id, ports, n, "port")
+		if !ok {
+			return nil
+		}
+		return []called{{Entry: intent.Entry{Node: ports}, port: port, at: n, local: local}}
+	}
+	var out []called
+	for _, e := range ports.Fields() {
+		port, ok := l.portNamed(id, e.Name, e.Node)
+		if !ok {
+			continue
+		}
+		c := called{Entry: e, port: port, at: e.Node, local: e.Node.Field("local")}
+		switch own := c.local.Exists(); {
+		case local.Exists() && (own || len(ports.Fields()) > 1):
+			l.add(diag.New(diag.CodeOneOf, local.Pos(), "%s is one port, and each port of %q is reached at a local one of its own", local.Path(), id).
+				WithRelated(e.Node.Pos(), "port %q", e.Name).WithFix("write it at the ports: port: %s: local: %d", e.Name, local.Int()))
+			return nil
+		case !own:
+			c.local = local
+		}
+		out = append(out, c)
+	}
+	if len(ports.Fields()) == 0 {
+		l.add(diag.New(diag.CodeNever, ports.Pos(), "%s names no port, so that nothing is called", ports.Path()).WithFix("name a port, or delete `port`: it is then the only one, or the main one"))
+	}
+	return out
+}
+
+// callTraits settles what a caller writes of its requests to a port: there, or at the call, which may be about others of
+// its ports. What it does not write is the callee's to say.
+func (l *linker) callTraits(n intent.Node, c called, x *Place, all []called) trait.Set {
 	set := trait.Set{}
 	var said []Rule
+	field := func(r Rule) intent.Node {
+		if f := c.Node.Field(r.Field); f.Exists() {
+			return f
+		}
+		return n.Field(r.Field)
+	}
+	others := slices.ContainsFunc(all, func(o called) bool { return o.port.Protocol.IsHTTP() })
 	for _, r := range l.rules {
-		f := n.Field(r.Field)
+		f := field(r)
 		if !slices.Contains(r.On, OnCall) || !f.Exists() {
 			continue
 		}
-		if !to.Protocol.IsHTTP() {
-			l.add(diag.New(diag.CodeProtocol, f.Pos(), "%s is about requests, but port %q that is called has none: it is %s", r.Field, to.Name, to.Protocol).
-				WithFix("delete `%s`, or call a port that speaks http, http2 or grpc", r.Field))
+		if !c.port.Protocol.IsHTTP() {
+			if c.Node.Has(r.Field) || !others {
+				l.add(diag.New(diag.CodeProtocol, f.Pos(), "%s is about requests, but port %q that is called has none: it is %s", r.Field, c.port.Name, c.port.Protocol).
+					WithFix("delete `%s`, or call a port that speaks http, http2 or grpc", r.Field))
+			}
 			continue
 		}
-		l.place(path+"/"+r.Name, f.Pos())
+		l.place(x.path+"/"+r.Name, f.Pos())
 		if v := r.Read(f, x); v != nil {
 			set, said = set.With(v), append(said, r)
 		}
 	}
 	for _, r := range said {
 		if v, _ := set.Lookup(r.Name); r.Fits != nil {
-			r.Fits(v, set, n.Field(r.Field), x)
+			r.Fits(v, set, field(r), x)
 		}
 	}
 	return l.following(set, func(r Rule) bool { return slices.Contains(r.On, OnCall) })
@@ -71,13 +133,18 @@ func (l *linker) locals(p *pkg, n intent.Node) map[string]uint32 {
 	var out map[string]uint32
 	for _, e := range n.Field("calls").Fields() {
 		id, _, ok := l.destination(p, e.Name, e.Node.Pos())
-		if !ok || !e.Node.Field("local").Exists() {
+		if !ok {
 			continue
 		}
-		if out == nil {
-			out = map[string]uint32{}
+		for _, c := range l.portsCalled(id, e.Node) {
+			if !c.local.Exists() {
+				continue
+			}
+			if out == nil {
+				out = map[string]uint32{}
+			}
+			out[model.Call{To: id, Port: c.port.Name}.Key()] = uint32(c.local.Int())
 		}
-		out[id] = uint32(e.Node.Field("local").Int())
 	}
 	return out
 }
@@ -120,7 +187,7 @@ func (l *linker) checkCalls() {
 
 func (l *linker) checkCall(s *model.Service, c model.Call, name string) {
 	own, _ := c.Traits.Lookup(name)
-	path := model.CallPath(s.ID, c.To)
+	path := s.CallPath(c)
 	d := diag.Warn(diag.CodeNever, l.lineOf(path+"/"+name), "%s of the call of %q does nothing: what its routes say is stricter on all of them, and of both the stricter holds", name, c.To)
 	forwards := false
 	for _, r := range l.routesOf(c.To, c.Port) {

@@ -403,7 +403,7 @@ func (l *linker) checkAdmitted() {
 	for _, s := range l.mesh.Services {
 		for _, c := range s.Calls {
 			if accounts := l.accounts[s.ID]; !l.refusalMeant(c.To, accounts) {
-				l.checkAdmits(granting[c.To], wish{path: model.CallPath(s.ID, c.To), what: "the call", from: s.ID, grant: s.Name, accounts: accounts, ports: []string{c.Port}})
+				l.checkAdmits(granting[c.To], wish{path: s.CallPath(c), what: "the call", from: s.ID, grant: s.Name, accounts: accounts, ports: []string{c.Port}})
 			}
 		}
 	}
@@ -862,7 +862,7 @@ func (l *linker) checkCycles() {
 				case done:
 				case onPath:
 					ring := append(slices.Clone(path[slices.Index(path, to.ID):]), to.ID)
-					l.add(diag.Warn(diag.CodeCycle, l.lineOf(model.CallPath(s.ID, c.To)), "services call each other in a ring: %s", ringText(ring)).
+					l.add(diag.Warn(diag.CodeCycle, l.lineOf(s.CallPath(c)), "services call each other in a ring: %s", ringText(ring)).
 						WithFix("break the ring, or keep retries off inside it: their product has no bound"))
 				default:
 					visit(to)
@@ -987,13 +987,17 @@ func (l *linker) checkLocals(s *model.Service, v model.Version, claim func(strin
 		return // told already
 	}
 	for _, c := range s.Calls {
-		at := l.lineOf(model.CallPath(s.ID, c.To))
+		at := l.lineOf(s.CallPath(c))
 		if v.Local(c) == 0 {
-			l.add(diag.New(diag.CodeListen, at, "the call from %q (version %q) to %q has no local port, and capture is explicit", s.ID, v.Name, c.To).
-				WithFix("in environments/%s: service: %s: calls: %s: local: 15101", l.mesh.Environment, s.Name, callLabel(s, c.To)))
+			to, field := strconv.Quote(c.To), callLabel(s, c.To)
+			if s.CallPath(c) != model.CallPath(s.ID, c.To) { // one of several ports
+				to, field = fmt.Sprintf("port %q of %s", c.Port, to), field+": port: "+c.Port
+			}
+			l.add(diag.New(diag.CodeListen, at, "the call from %q (version %q) to %s has no local port, and capture is explicit", s.ID, v.Name, to).
+				WithFix("in environments/%s: service: %s: calls: %s: local: 15101", l.mesh.Environment, s.Name, field))
 			continue
 		}
-		claim("127.0.0.1@"+hostKey(host), v.Local(c), fmt.Sprintf("the call from %s/%s to %s", s.Namespace, v.Account, c.To), at)
+		claim("127.0.0.1@"+hostKey(host), v.Local(c), fmt.Sprintf("the call from %s/%s to %s", s.Namespace, v.Account, strings.TrimPrefix(s.CallPath(c), model.CallPath(s.ID, ""))), at)
 	}
 }
 

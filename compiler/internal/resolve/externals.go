@@ -229,7 +229,7 @@ func (l *linker) checkExternalGrants() {
 	}
 	for _, s := range l.mesh.Services {
 		for _, c := range s.Calls {
-			refuse(c.To, strconv.Quote(s.ID), l.accounts[s.ID], model.CallPath(s.ID, c.To))
+			refuse(c.To, strconv.Quote(s.ID), l.accounts[s.ID], s.CallPath(c))
 		}
 	}
 	for _, g := range l.mesh.Gateways {
@@ -386,7 +386,7 @@ func (l *linker) calledBy(services []*model.Service) []callee {
 	var out []callee
 	for _, s := range services {
 		for _, c := range s.Calls {
-			x := callee{l.mesh.Service(c.To), l.mesh.External(c.To), l.lineOf(model.CallPath(s.ID, c.To))}
+			x := callee{l.mesh.Service(c.To), l.mesh.External(c.To), l.lineOf(s.CallPath(c))}
 			if (x.service != nil || x.external != nil) && !slices.ContainsFunc(out, func(o callee) bool { return o.id() == c.To }) {
 				out = append(out, x)
 			}

@@ -66,10 +66,16 @@ func (l *linker) port(id string, named, at intent.Node, field string) (model.Por
 		}
 		return p, ok
 	}
-	if i := slices.IndexFunc(ports, func(p model.Port) bool { return p.Name == named.Str() }); i >= 0 {
+	return l.portNamed(id, named.Str(), named)
+}
+
+// portNamed resolves the port of that name of a service or an external.
+func (l *linker) portNamed(id, name string, at intent.Node) (model.Port, bool) {
+	ports := l.ports[id]
+	if i := slices.IndexFunc(ports, func(p model.Port) bool { return p.Name == name }); i >= 0 {
 		return ports[i], true
 	}
-	l.add(l.unknown(named.Pos(), "port", named.Str(), portNames(ports)).WithRelated(l.declaredAt(id), "%q is declared here", id))
+	l.add(l.unknown(at.Pos(), "port", name, portNames(ports)).WithRelated(l.declaredAt(id), "%q is declared here", id))
 	return model.Port{}, false
 }
 

@@ -96,7 +96,7 @@ func (l *linker) checkSaid() {
 			}
 		}
 		for _, c := range s.Calls {
-			l.checkBefore(routeAt{traits: c.Traits, path: model.CallPath(s.ID, c.To)}, l.routesOf(c.To, c.Port))
+			l.checkBefore(routeAt{traits: c.Traits, path: s.CallPath(c)}, l.routesOf(c.To, c.Port))
 		}
 	}
 	for _, x := range l.mesh.Externals {

@@ -35,7 +35,7 @@ func (e *emitter) checkTraits() diag.List {
 			}
 		}
 		for _, k := range s.Calls {
-			out = append(out, e.checkSet(k.Traits, model.CallPath(s.ID, k.To), "call", Lowering.onRoute)...)
+			out = append(out, e.checkSet(k.Traits, s.CallPath(k), "call", Lowering.onRoute)...)
 		}
 	}
 	for _, x := range e.m.Externals {

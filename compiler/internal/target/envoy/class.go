@@ -184,7 +184,7 @@ func (e *emitter) calls(c scope) []call {
 			if by[key] == nil {
 				by[key] = &call{target: t}
 			}
-			said[key] = said[key].And(k.Traits, model.CallPath(mb.service.ID, k.To))
+			said[key] = said[key].And(k.Traits, mb.service.CallPath(k))
 			if !slices.Contains(by[key].locals, local) {
 				by[key].locals = append(by[key].locals, local)
 			}

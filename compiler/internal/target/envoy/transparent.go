@@ -213,8 +213,8 @@ func domains(namespace string, t target) []string {
 // callPath is the mesh path of the class's first call of that destination.
 func callPath(c scope, id string) string {
 	for _, mb := range c.members {
-		if slices.ContainsFunc(mb.service.Calls, func(k model.Call) bool { return k.To == id }) {
-			return model.CallPath(mb.service.ID, id)
+		if i := slices.IndexFunc(mb.service.Calls, func(k model.Call) bool { return k.To == id }); i >= 0 {
+			return mb.service.CallPath(mb.service.Calls[i])
 		}
 	}
 	return c.origin()

@@ -94,7 +94,7 @@ func (e *emitter) check(parts []coverage.Part) {
 			}
 		}
 		for _, c := range s.Calls { // an HTTPRoute is for whoever calls
-			e.checkTraits(c.Traits, model.CallPath(s.ID, c.To), false)
+			e.checkTraits(c.Traits, s.CallPath(c), false)
 		}
 	}
 	for _, g := range e.m.Gateways {

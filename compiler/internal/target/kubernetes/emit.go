@@ -129,7 +129,7 @@ func (e *emitter) checkTarget() {
 			}
 		}
 		for _, c := range s.Calls {
-			e.checkTraits(c.Traits, model.CallPath(s.ID, c.To))
+			e.checkTraits(c.Traits, s.CallPath(c))
 		}
 	}
 	for _, x := range e.m.Externals {
