@@ -90,7 +90,7 @@ func questions(r *rand.Rand, n int) []asked {
 		q := asked{method: pick(draw.Methods()), path: templates.Replace(pick(paths)), scheme: pick([]string{"http", "https"}), headers: map[string]string{}}
 		q.source, q.client, q.hop = pick(draw.Addresses()), pick(draw.Addresses()), pick(draw.Addresses())
 		if r.IntN(2) == 0 {
-			q.host = strings.Replace(pick(draw.AccessHosts()), "*", pick([]string{"a", "a.b"}), 1) + pick([]string{"", "", ".", "%2e"})
+			q.host = strings.Replace(pick(append(draw.AccessHosts(), "s1.beta", "s2.alpha.svc")), "*", pick([]string{"a", "a.b"}), 1) + pick([]string{"", "", ".", "%2e"})
 		}
 		if r.IntN(2) == 0 {
 			q.headers[strings.ToLower(pick(draw.HeaderNames()))] = pick(draw.HeaderValues())

@@ -336,6 +336,7 @@ type drawnMatch struct {
 	From    []string             `json:"from"`
 	Spaces  []string             `json:"namespaces"`
 	callers []string             // the accounts of From
+	Hosts   []string             `json:"hosts"`
 }
 
 type drawnGRPC struct{ Service, Method string }
@@ -1150,6 +1151,13 @@ func (m drawnMatch) each() []func(asked) bool {
 	}
 	if len(m.Spaces) > 0 {
 		out = append(out, func(q asked) bool { ns, _, _ := strings.Cut(q.from, "/"); return slices.Contains(m.Spaces, ns) })
+	}
+	if len(m.Hosts) > 0 {
+		out = append(out, func(q asked) bool {
+			return slices.ContainsFunc(m.Hosts, func(h string) bool {
+				return q.host == h || strings.HasPrefix(h, "*") && isNamed(h, q.host)
+			})
+		})
 	}
 	if m.Scheme != "" {
 		out = append(out, func(q asked) bool { return m.Scheme == q.scheme })

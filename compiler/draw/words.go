@@ -74,6 +74,9 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#Origin":          append(Origins(), "https://*.a.test", "*"),
 		"#CSRF:#Origin":    append(Origins(), "https://*.a.test"),
 
+		"#Match:#AccessHost":            calledHosts(),
+		"#CallerConditions:#AccessHost": calledHosts(),
+
 		// A share of one half is the only one that chance decides.
 		"#Percent":                     {"0", "100", "100", "50"},
 		"#Share":                       {"0", "100", "12.5"},
@@ -212,6 +215,11 @@ func QueryValues() []string {
 // AccessHosts are those that grants and denies name: of gateways, of what routes make of them, and of services.
 func AccessHosts() []string {
 	return []string{"shop.test", "*.shop.test", "a.shop.test", "new.test", "*.new.test", "*.test", "*.alpha", "*.beta", "*.svc", "s0.alpha"}
+}
+
+// calledHosts are names of services, and such as gateways and externals have.
+func calledHosts() []string {
+	return []string{"s0.alpha", "s1.beta", "s2.alpha.svc", "*.svc", "*.alpha", "*.beta", "*.beta.svc.cluster.local", "shop.test", "*.shop.test", "new.test", "far.test", "*.test"}
 }
 
 // Addresses are of connections and visitors.

@@ -273,7 +273,17 @@ func (x Match) Meets(y Match) bool {
 			if a.Dim == b.Dim && listsValues(a) && listsValues(b) && !slices.ContainsFunc(a.Any, func(p space.Pattern) bool { return slices.Contains(b.Any, p) }) {
 				return false
 			}
+			if a.Dim == b.Dim && (excludes(a, b) || excludes(b, a)) {
+				return false
+			}
 		}
 	}
 	return true
+}
+
+// excludes reports whether a test lists values of a dimension that each request has one of, none of which the other
+// one takes.
+func excludes(a, b space.Test) bool {
+	dim, _ := a.Dim.Of()
+	return !dim.Lines && listsValues(a) && !slices.ContainsFunc(a.Any, func(p space.Pattern) bool { return b.Admits(p.Text) })
 }

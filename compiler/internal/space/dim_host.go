@@ -12,14 +12,16 @@ const HostDim Dim = "host"
 const hostUniverse = `(?:[-_.~!$&'()*+;=0-9a-z]|%[0-9a-f]{2})+|\[[-_.~!$&'()*+;=:0-9a-z]+\]`
 
 var host = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot express
-	Name:     string(HostDim),
-	Values:   func(q Request, _ string) []string { return one(q.Host) },
-	With:     func(q Request, _, v string) Request { q.Host = v; return q },
-	Universe: fixed(`|` + hostUniverse),
-	Likely:   []string{""},
-	Fixes:    func(q Request, _ string) bool { return q.Host != "" },
-	Place:    Addition,
-	Words:    hostWords,
+	Name:      string(HostDim),
+	Values:    func(q Request, _ string) []string { return one(q.Host) },
+	With:      func(q Request, _, v string) Request { q.Host = v; return q },
+	Universe:  fixed(`|` + hostUniverse),
+	Likely:    []string{""},
+	Word:      "hosts",
+	Patterned: true,
+	Fixes:     func(q Request, _ string) bool { return q.Host != "" },
+	Place:     Addition,
+	Words:     hostWords,
 }
 
 // HostUniverse is a regular expression for the hosts that come to a gateway's host of that name: its own, or

@@ -105,6 +105,7 @@ func Conditions() []feature.Condition {
 		condition.Headers,
 		condition.Cookies,
 		condition.Query,
+		condition.Hosts,
 		condition.Scheme,
 	}
 }

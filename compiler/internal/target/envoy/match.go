@@ -41,6 +41,29 @@ func OnField(header string) Condition {
 	})
 }
 
+// OnHost lowers a test of the host that a request asks for.
+func OnHost() Condition {
+	return OnMatch(func(m *routev3.RouteMatch, _ string, t space.Test) error {
+		h := stringHeader(hostField, hostString(t.Any))
+		h.InvertMatch = t.Not
+		m.Headers = append(m.Headers, h)
+		return nil
+	})
+}
+
+// hostField is the header in which Envoy has the host that a request asks for, as it was sent but for one dot at
+// its end.
+const hostField = ":authority"
+
+// hostString takes the hosts that one of the patterns takes, at any port and in letters of either case.
+func hostString(any []space.Pattern) *matcherv3.StringMatcher {
+	each := make([]string, len(any))
+	for i, p := range any {
+		each[i] = p.Expression()
+	}
+	return regexString("(?i)(?:" + strings.Join(each, "|") + ")(?::[0-9]*)?")
+}
+
 // OnCaller says that a test is about who calls: a proxy has the routes that its account may take, so
 // that nothing is left to ask of a request.
 func OnCaller() Condition {

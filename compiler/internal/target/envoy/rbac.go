@@ -230,8 +230,7 @@ func strictly(t model.Terms) []*rbacconfigv3.Permission {
 func hostPermission(t space.Test) *rbacconfigv3.Permission {
 	each := make([]*rbacconfigv3.Permission, len(t.Any))
 	for i, p := range t.Any {
-		is := regexString("(?i)(?:" + p.Expression() + ")(?::[0-9]*)?")
-		each[i] = &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_Header{Header: stringHeader(":authority", is)}}
+		each[i] = &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_Header{Header: stringHeader(hostField, hostString([]space.Pattern{p}))}}
 	}
 	return anyOf(each)
 }
