@@ -97,6 +97,9 @@ const (
 	// CodeDescriptors is a file of descriptors in which no service of gRPC is, or one of a port that takes bytes only.
 	// Example: `port: grpc: {number: 9090, protocol: "grpc", descriptors: "shop.proto"}`, which is the text that protoc reads.
 	CodeDescriptors Code = "MESH0283"
+	// CodeHTTP3 is HTTP/3 at a gateway that believes proxies in front of it, or has nothing that visitors could come to by it.
+	// Example: `gateway: edge: {trustedHops: 1, http3: true, port: https: {number: 443, protocol: "https"}}`.
+	CodeHTTP3 Code = "MESH0279"
 	// CodeLogField is a field of a log that is no format, or that would give secrets to whoever
 	// reads the lines.
 	// Example: `fields: who: "%REQ(AUTHORIZATION)%"`.

@@ -80,6 +80,8 @@ func bootstrap(r release.Release, class release.Class, at places, secrets []any,
 			l["address"] = pipe(sockets[at.own])
 		case l["internal_listener"] != nil:
 			// nobody outside connects to it
+		case l["udp_listener_config"] != nil:
+			l["address"] = object{"socket_address": object{"address": loopback, "port_value": 0, "protocol": "UDP"}}
 		default:
 			l["address"] = tcpAddress(loopback, 0)
 		}

@@ -814,6 +814,8 @@ type Gateway struct {
 	TrustedHops uint32 `json:"trusted_hops,omitempty"`
 	// HTTP10 says that it takes requests of HTTP/1.0.
 	HTTP10 bool `json:"http10,omitempty"`
+	// HTTP3 says that beside each of its ports of HTTPS it takes HTTP/3, at the same number of UDP.
+	HTTP3 bool `json:"http3,omitempty"`
 	// Autoscale says how many pods it has, nil for a fixed number.
 	Autoscale *Autoscale `json:"autoscale,omitempty"`
 	// Denies are for all hosts, and so are ShadowDenies, which are counted alone.
@@ -875,6 +877,11 @@ type HostTLS struct {
 	// ALPN are the versions of HTTP that are offered, sorted, none for all.
 	ALPN []string `json:"alpn,omitempty"`
 }
+
+// OverUDP reports whether such hosts are reached by HTTP/3 where their gateway takes it. Envoy resumes sessions of
+// QUIC whatever it is told, so that a session would stand in for a certificate that has ended or was withdrawn:
+// hosts that ask for one are reached by TCP alone.
+func (t *HostTLS) OverUDP() bool { return t.Client == nil }
 
 // ClientTLS says which certificates of visitors count.
 type ClientTLS struct {

@@ -42,6 +42,9 @@ func AskedName(service, port, version string) string {
 // GatewayName is the listener of a gateway's port, and the RouteConfiguration of plain HTTP there.
 func GatewayName(gateway, port string) string { return hop.GatewayListener + gateway + "/" + port }
 
+// GatewayQUICName is the listener of HTTP/3 beside a gateway's port of HTTPS. No port's name has a slash.
+func GatewayQUICName(gateway, port string) string { return GatewayName(gateway, port) + "/http3" }
+
 // GatewayTLSName is the RouteConfiguration of connections to a gateway's port on which these
 // certificates were chosen.
 func GatewayTLSName(gateway, port string, t *HostTLS) string {

@@ -141,6 +141,8 @@ const (
 	TrustedMore     What = "trustedMore"
 	OldTaken        What = "oldTaken"
 	OldRefused      What = "oldRefused"
+	QUICTaken       What = "quicTaken"
+	QUICClosed      What = "quicClosed"
 	TrustedFewer    What = "trustedFewer"
 	HTTPSNew        What = "httpsNew"
 	HTTPSGone       What = "httpsGone"
@@ -259,6 +261,8 @@ var sentences = map[What]string{
 	Pods:            "has {before|a fixed number of pods} → {after|a fixed number of pods}",
 	OldTaken:        "takes requests of HTTP/1.0",
 	OldRefused:      "takes no requests of HTTP/1.0 any more: they are answered 426",
+	QUICTaken:       "takes HTTP/3 as well, by UDP at its ports of https",
+	QUICClosed:      "takes no HTTP/3 any more: visitors come by TCP",
 	TrustedMore:     "believes {before} → {after} in front of it: whoever reaches it past them chooses scheme and client address of his requests",
 	TrustedFewer:    "believes {before} → {after} in front of it: scheme and client address of requests are what the nearer one has seen",
 	HTTPSNew:        "host {host} is reached by HTTPS, with {after}; plain HTTP: serve → {plain}",

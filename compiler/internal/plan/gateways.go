@@ -20,10 +20,10 @@ func (c *comparison) gateways() {
 		switch {
 		case b == nil:
 			c.gatewayNote(id, Neutral, KindGateway, Change{What: GatewayNew, After: sockets(a)})
-			b = &model.Gateway{Host: a.Host, Ports: a.Ports, Account: a.Account, Former: a.Former, Owner: a.Owner, TrustedHops: a.TrustedHops, HTTP10: a.HTTP10, Autoscale: a.Autoscale, Traits: a.Traits}
+			b = &model.Gateway{Host: a.Host, Ports: a.Ports, Account: a.Account, Former: a.Former, Owner: a.Owner, TrustedHops: a.TrustedHops, HTTP10: a.HTTP10, HTTP3: a.HTTP3, Autoscale: a.Autoscale, Traits: a.Traits}
 		case a == nil:
 			c.gatewayNote(id, Neutral, KindGateway, Change{What: GatewayGone})
-			a = &model.Gateway{Host: b.Host, Ports: b.Ports, Account: b.Account, Former: b.Former, Owner: b.Owner, TrustedHops: b.TrustedHops, HTTP10: b.HTTP10, Autoscale: b.Autoscale, Traits: b.Traits}
+			a = &model.Gateway{Host: b.Host, Ports: b.Ports, Account: b.Account, Former: b.Former, Owner: b.Owner, TrustedHops: b.TrustedHops, HTTP10: b.HTTP10, HTTP3: b.HTTP3, Autoscale: b.Autoscale, Traits: b.Traits}
 		}
 		c.gateway(id, b, a)
 	}
@@ -45,6 +45,12 @@ func (c *comparison) gateway(id string, b, a *model.Gateway) {
 		c.gatewayNote(id, Widening, KindGateway, Change{What: OldTaken})
 	case b.HTTP10 && !a.HTTP10:
 		c.gatewayNote(id, Narrowing, KindGateway, Change{What: OldRefused})
+	}
+	switch {
+	case a.HTTP3 && !b.HTTP3:
+		c.gatewayNote(id, Widening, KindGateway, Change{What: QUICTaken})
+	case b.HTTP3 && !a.HTTP3:
+		c.gatewayNote(id, Narrowing, KindGateway, Change{What: QUICClosed})
 	}
 	if was, is := pods(b.Autoscale), pods(a.Autoscale); !slices.Equal(was, is) {
 		c.gatewayNote(id, Neutral, KindGateway, Change{What: Pods, Before: was, After: is})

@@ -38,6 +38,7 @@ func (l *linker) gateway(p *pkg, e intent.Entry) {
 		l.add(diag.New(diag.CodeNever, n.Field("http10").Pos(), "gateway %q takes HTTP/1.0, and none of its ports takes requests of visitors", g.ID).
 			WithFix("delete it, or add a port: http: number: 80"))
 	}
+	g.HTTP3 = n.Field("http3").Bool()
 	if a := n.Field("autoscale"); a.Exists() {
 		g.Autoscale = l.autoscale(g, a)
 	}
@@ -48,9 +49,44 @@ func (l *linker) gateway(p *pkg, e intent.Entry) {
 		g.Hosts = append(g.Hosts, l.host(p, g, h))
 	}
 	l.noHosts(g, e)
+	l.checkHTTP3(g, n)
 	l.denyRequests(g, n)
 	slices.SortFunc(g.Hosts, func(a, b model.Host) int { return strings.Compare(a.Name, b.Name) })
 	l.mesh.Gateways = append(l.mesh.Gateways, g)
+}
+
+// checkHTTP3 refuses what HTTP/3 does not go with: who comes by UDP has passed none of the proxies in front that
+// intent believes, and could say of itself what they would.
+func (l *linker) checkHTTP3(g *model.Gateway, n intent.Node) {
+	if !g.HTTP3 {
+		return
+	}
+	refused := func(why string, args ...any) diag.Diagnostic {
+		return diag.New(diag.CodeHTTP3, n.Field("http3").Pos(), "gateway %q takes HTTP/3, and "+why, append([]any{g.ID}, args...)...)
+	}
+	if !slices.ContainsFunc(g.Ports, func(p model.Port) bool { return p.Protocol == model.HTTPS }) {
+		l.add(refused("none of its ports speaks https").WithFix(`delete it, or add a port: https: {number: 443, protocol: "https"}`))
+	}
+	if g.TrustedHops > 0 {
+		l.add(refused("believes proxies in front of it: nobody who comes by UDP has passed one").WithRelated(n.Field("trustedHops").Pos(), "what is believed").
+			WithFix("let the proxies in front speak HTTP/3 to visitors, or take `trustedHops` out"))
+	}
+	for _, p := range g.Ports {
+		if p.Protocol == model.HTTPS && len(g.Says[p.Name].Proxies) > 0 {
+			l.add(refused("its port %q only what proxies in front pass on: nobody who comes by UDP has passed one", p.Name).
+				WithRelated(n.Field("port").Field(p.Name).Field("proxyProtocol").Pos(), "who gets in").WithFix("take `http3` or `proxyProtocol` out"))
+		}
+	}
+	secure := slices.DeleteFunc(slices.Clone(g.Hosts), func(h model.Host) bool { return h.TLS == nil })
+	if len(secure) > 0 && !slices.ContainsFunc(secure, func(h model.Host) bool { return h.TLS.OverUDP() }) {
+		l.add(refused("all of its hosts ask visitors for certificates, which are reached by TCP alone").WithFix("delete it"))
+	}
+	for _, h := range secure {
+		if h.TLS.OverUDP() && len(h.TLS.ALPN) > 0 {
+			l.add(refused("its host %q other versions of HTTP alone (`alpn`)", h.Name).WithRelated(l.lineOf(model.GatewayHostPath(g.ID, h.Name)), "the host").
+				WithFix("take `alpn` out, or give the host a gateway of its own"))
+		}
+	}
 }
 
 // fewestPods is how many pods an autoscaler leaves at least if nobody says it: one may go.

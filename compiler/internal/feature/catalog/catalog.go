@@ -130,6 +130,7 @@ func Structure() []feature.Structure {
 		structure.Splits,
 		structure.TrustedHops,
 		structure.HTTP10,
+		structure.HTTP3,
 		structure.Autoscale,
 		structure.CertificateFiles,
 		structure.CertificateSecrets,

@@ -351,6 +351,20 @@ var HTTP10 = feature.Structure{
 	GatewayAPI: coverage.Refuse("which versions of HTTP its proxies take is each implementation's affair").WithFix("set it there and accept the loss, or compile without the target gateway-api"),
 }
 
+// HTTP3 is which gateways take HTTP/3.
+var HTTP3 = feature.Structure{
+	Name: "http3", What: "Whether a gateway takes HTTP/3 beside HTTPS.",
+	Example: `mesh: certificate: shop: secret: "shop-tls", mesh: gateway: edge: {port: https: {number: 443, protocol: "https"}, http3: true, host: "shop.example": {tls: certificates: ["shop"], route: default: to: cart: 100}}`, Lost: plan.Narrowing,
+	Uses: ofGateways(func(g *model.Gateway) []coverage.Use {
+		if !g.HTTP3 {
+			return nil
+		}
+		return []coverage.Use{use(model.GatewayPath(g.ID), "that gateway %q takes HTTP/3", g.ID)}
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Exact(),
+	GatewayAPI: coverage.Refuse("which versions of HTTP its proxies take is each implementation's affair").WithFix("set it there and accept the loss, or compile without the target gateway-api"),
+}
+
 // certificates are the uses of certificates that lie where wanted says.
 func certificates(wanted func(model.Certificate) bool) func(*model.Mesh) []coverage.Use {
 	return func(m *model.Mesh) []coverage.Use {

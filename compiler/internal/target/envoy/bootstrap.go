@@ -134,7 +134,7 @@ func (b *bootstrap) unique(typ release.TypeURL, v map[string]any) {
 func (b *bootstrap) readdress(v map[string]any) {
 	a, _ := v["address"].(map[string]any)
 	s, _ := a["socket_address"].(map[string]any)
-	key := func() string { return fmt.Sprintf("%v %v", s["address"], s["port_value"]) }
+	key := func() string { return fmt.Sprintf("%v %v %v", s["protocol"], s["address"], s["port_value"]) }
 	if s == nil {
 		return
 	}

@@ -37,6 +37,9 @@ func (s *snapshot) gateway(e *emitter, g *model.Gateway, n needs) {
 				continue // Envoy refuses a listener that takes no connection
 			}
 			s.entries = append(s.entries, e.tlsListener(g, p, groups))
+			if groups := overUDP(g, groups); len(groups) > 0 {
+				s.entries = append(s.entries, e.quicListener(g, p, groups))
+			}
 			for _, hosts := range groups {
 				s.entries = append(s.entries, e.tlsConfig(g, p, hosts))
 			}

@@ -111,6 +111,9 @@ func (e *emitter) tlsConfig(g *model.Gateway, p model.Port, hosts []model.Host) 
 	name := model.GatewayTLSName(g.ID, p.Name, hosts[0].TLS)
 	return e.getFresh("route "+name, func(out *entry) {
 		rc := &routev3.RouteConfiguration{Name: name}
+		if g.HTTP3 && hosts[0].TLS.OverUDP() {
+			rc.ResponseHeadersToAdd = append(rc.ResponseHeadersToAdd, alternative(p))
+		}
 		for _, h := range hosts {
 			rc.VirtualHosts = append(rc.VirtualHosts, e.gatewayHost(g, h, out))
 		}
@@ -175,7 +178,9 @@ func everyRequest() *routev3.RouteMatch {
 const certificatePatience = 2 * time.Second
 
 // visitorTLS shows visitors one of the certificates, which the agent has.
-func visitorTLS(t *model.HostTLS) *corev3.TransportSocket {
+func visitorTLS(t *model.HostTLS) *corev3.TransportSocket { return socket(visitorContext(t)) }
+
+func visitorContext(t *model.HostTLS) *tlsv3.DownstreamTlsContext {
 	c := &tlsv3.CommonTlsContext{
 		TlsParams: &tlsv3.TlsParameters{
 			TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2,
@@ -206,7 +211,7 @@ func visitorTLS(t *model.HostTLS) *corev3.TransportSocket {
 	if t.Client != nil {
 		askVisitors(out, t.Client)
 	}
-	return socket(out)
+	return out
 }
 
 // askVisitors asks them for a certificate. Who shows one that does not count is closed, whether one

@@ -75,7 +75,24 @@ func gatewayPorts(g *model.Gateway) []servicePort {
 	for i, p := range g.Ports {
 		out[i] = servicePort{Name: p.Name, Port: p.Number, TargetPort: p.Number, Protocol: "TCP", AppProtocol: appProtocol(p.Protocol)}
 	}
+	for _, p := range overUDP(g) {
+		out = append(out, servicePort{Name: nameOverUDP(g, p), Port: p.Number, TargetPort: p.Number, Protocol: "UDP"})
+	}
 	return out
+}
+
+// overUDP are the ports of a gateway at whose numbers it takes UDP besides.
+func overUDP(g *model.Gateway) []model.Port {
+	return slices.DeleteFunc(slices.Clone(g.Ports), func(p model.Port) bool { return !g.HTTP3 || p.Protocol != model.HTTPS })
+}
+
+// nameOverUDP is a name for such a port that no other one of the gateway has.
+func nameOverUDP(g *model.Gateway, p model.Port) string {
+	name := "udp-" + strconv.FormatUint(uint64(p.Number), 10)
+	for slices.ContainsFunc(g.Ports, func(o model.Port) bool { return o.Name == name }) {
+		name += "x"
+	}
+	return name
 }
 
 // runs reports what keeps a gateway from running in pods.
@@ -187,6 +204,9 @@ func (e *emitter) gatewayDeployment(g *model.Gateway) map[string]any {
 		}
 		proxypod.With(c, "ports", port)
 		lowest = min(lowest, p.Number)
+	}
+	for _, p := range overUDP(g) {
+		proxypod.With(c, "ports", map[string]any{"containerPort": int64(p.Number), "protocol": "UDP", "name": nameOverUDP(g, p)})
 	}
 	c["lifecycle"] = map[string]any{"preStop": map[string]any{"sleep": map[string]any{"seconds": int64(settle)}}}
 	// All visitors come through here, where a sidecar has those of one application.

@@ -120,6 +120,9 @@ func (e *emitter) doors(g *model.Gateway) []rule {
 			out = append(out, rule{From: from, Ports: []policyPort{{"TCP", p.Number}}})
 		}
 	}
+	for _, p := range overUDP(g) {
+		open = append(open, policyPort{"UDP", p.Number})
+	}
 	if len(open) > 0 {
 		out = append([]rule{{Ports: open}}, out...)
 	}
