@@ -100,6 +100,9 @@ const (
 	// CodeHTTP3 is HTTP/3 at a gateway that believes proxies in front of it, or has nothing that visitors could come to by it.
 	// Example: `gateway: edge: {trustedHops: 1, http3: true, port: https: {number: 443, protocol: "https"}}`.
 	CodeHTTP3 Code = "MESH0279"
+	// CodeTells is `proxyProtocol` of connections that are for several callers, or, as a warning, for which there is nobody to read it.
+	// Example: `external: pay: {hosts: ["pay.example"], port: api: number: 80, connection: proxyProtocol: "v2"}`.
+	CodeTells Code = "MESH0280"
 	// CodeLogField is a field of a log that is no format, or that would give secrets to whoever
 	// reads the lines.
 	// Example: `fields: who: "%REQ(AUTHORIZATION)%"`.

@@ -427,6 +427,9 @@ func (x *Place) OfBytes() bool {
 	return !x.Gateway && x.l.onlyBytes(x.self)
 }
 
+// Plaintext reports whether nobody speaks mTLS to the port for which the value is settled.
+func (x *Place) Plaintext() bool { return x.external != nil || x.To.MTLS == model.Disable }
+
 // Callers are the accounts of the services and gateways that a list names.
 func (x *Place) Callers(n intent.Node) []string {
 	var out []string

@@ -47,6 +47,8 @@ type Connection struct {
 	MaxAge      trait.Duration `json:"max_age,omitempty"`
 	MaxRequests int            `json:"max_requests,omitempty"`
 	HTTP2       HTTP2          `json:"http2,omitzero"`
+	// Tells is the version of the PROXY protocol, "v1" or "v2", by which each says whom it is for, "" if none does.
+	Tells string `json:"proxy_protocol,omitempty"`
 }
 
 // HTTP2 is what is said of connections that speak HTTP/2. What is 0 is not written.
@@ -61,7 +63,7 @@ type HTTP2 struct {
 
 // ofBytes is v without what is about requests.
 func (v Connection) ofBytes() Connection {
-	return Connection{Connect: v.Connect, KeepAlive: v.KeepAlive}
+	return Connection{Connect: v.Connect, KeepAlive: v.KeepAlive, Tells: v.Tells}
 }
 
 // KeepAlive is the system's questions whether the other end is there. What is 0 is the system's
@@ -97,7 +99,7 @@ var Feature = feature.Feature{
 }
 
 // lower sets Cluster.connect_timeout, which counts the TLS handshake too,
-// Cluster.upstream_connection_options, and the protocol options idle_timeout,
+// Cluster.upstream_connection_options, Cluster.transport_socket where each says whom it is for, and the protocol options idle_timeout,
 // max_connection_duration, max_requests_per_connection and those of HTTP/2.
 func lower(c *clusterv3.Cluster, v Connection, x *envoy.Ctx) {
 	if v.Connect != 0 {
@@ -107,6 +109,9 @@ func lower(c *clusterv3.Cluster, v Connection, x *envoy.Ctx) {
 		c.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: &corev3.TcpKeepalive{
 			KeepaliveTime: written(seconds(k.Time)), KeepaliveInterval: written(seconds(k.Interval)), KeepaliveProbes: written(k.Probes),
 		}}
+	}
+	if v.Tells != "" {
+		c.TransportSocket = envoy.Telling(v.Tells, c.TransportSocket)
 	}
 	if x.Protocol == nil {
 		return
@@ -166,8 +171,30 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 	if k.Exists() && len(k.Fields()) == 0 {
 		x.Problem(diag.New(diag.CodeOneOf, k.Pos(), "%s does not say when to ask", k.Path()).WithFix("write time, interval or probes, or delete it"))
 	}
+	c.Tells = telling(n.Field("proxyProtocol"), x)
 	c.KeepAlive = KeepAlive{Time: whole(k.Field("time"), x), Interval: whole(k.Field("interval"), x), Probes: int(k.Field("probes").Int())}
 	return meant(c, n, x)
+}
+
+// telling reads by which version of the PROXY protocol connections say whom they are for. Those that carry requests are
+// several callers', and a proxy of the mesh reads mTLS first.
+func telling(n intent.Node, x *resolve.Place) string {
+	problem := func(why, fix string) string {
+		x.Problem(diag.New(diag.CodeTells, n.Pos(), "%s %s", n.Path(), why).WithFix("%s", fix))
+		return ""
+	}
+	switch {
+	case !n.Exists():
+		return ""
+	case x.At == resolve.OnDefault:
+		return problem("would be sent to all, most of whom read something else", "say it of the service or external that reads it")
+	case !x.OfBytes():
+		return problem("says whom a connection is for, and one that carries requests is for several callers", "say it of a port of the protocol tcp, or take it out: requests have x-forwarded-for")
+	case !x.Plaintext(): // no error: an exception of mTLS ends
+		x.Problem(diag.Warn(diag.CodeTells, n.Pos(), "%s does nothing: its proxies take mTLS, and nobody reads it", n.Path()).WithFix(`let its mTLS be "disable", or take it out`))
+		return ""
+	}
+	return n.Str()
 }
 
 // meant is what a value says of the connections that it is for.
@@ -233,6 +260,9 @@ func meaning(v trait.Value) []space.Act {
 		if n != 0 {
 			fields = append(fields, space.Field{Feature: name, Name: what, Value: strconv.Itoa(n)})
 		}
+	}
+	if c.Tells != "" {
+		fields = append(fields, space.Field{Feature: name, Name: "told whom they are for by PROXY protocol", Value: c.Tells})
 	}
 	say("keep-alive interval", c.KeepAlive.Interval)
 	count("keep-alive probes", c.KeepAlive.Probes)

@@ -10,6 +10,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	http11proxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/http_11_proxy/v3"
+	proxyprotocolsocketv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/proxy_protocol/v3"
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -29,6 +30,8 @@ const (
 	proxyName   = "proxy/"
 	socketProxy = "envoy.transport_sockets.http_11_proxy"
 	socketRaw   = "envoy.transport_sockets.raw_buffer"
+	// socketTelling says first whom a connection is for.
+	socketTelling = "envoy.transport_sockets.upstream_proxy_protocol"
 	// proxyOfEndpoint is where that socket looks for the proxy among the metadata of an endpoint.
 	proxyOfEndpoint = "envoy.http11_proxy_transport_socket.proxy_address"
 	// unreachable is the address of an external that its proxy alone looks up: nobody has it.
@@ -66,11 +69,28 @@ func askedFor(at model.Endpoints) *endpointv3.Endpoint {
 
 // connects is a socket that first asks the endpoint's proxy for the endpoint, and then is the one within.
 func connects(within *corev3.TransportSocket) *corev3.TransportSocket {
-	if within == nil {
-		within = &corev3.TransportSocket{Name: socketRaw, ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(&rawv3.RawBuffer{})}}
-	}
 	return &corev3.TransportSocket{Name: socketProxy, ConfigType: &corev3.TransportSocket_TypedConfig{
-		TypedConfig: pack(&http11proxyv3.Http11ProxyUpstreamTransport{TransportSocket: within}),
+		TypedConfig: pack(&http11proxyv3.Http11ProxyUpstreamTransport{TransportSocket: orPlain(within)}),
+	}}
+}
+
+// orPlain is a socket, or one of bytes as they are.
+func orPlain(s *corev3.TransportSocket) *corev3.TransportSocket {
+	if s != nil {
+		return s
+	}
+	return &corev3.TransportSocket{Name: socketRaw, ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(&rawv3.RawBuffer{})}}
+}
+
+// Telling is a socket that first says whom a connection is for, by that version of the PROXY protocol, and then is
+// the one within.
+func Telling(version string, within *corev3.TransportSocket) *corev3.TransportSocket {
+	by := &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V1}
+	if version == "v2" {
+		by.Version = corev3.ProxyProtocolConfig_V2
+	}
+	return &corev3.TransportSocket{Name: socketTelling, ConfigType: &corev3.TransportSocket_TypedConfig{
+		TypedConfig: pack(&proxyprotocolsocketv3.ProxyProtocolUpstreamTransport{Config: by, TransportSocket: orPlain(within)}),
 	}}
 }
 
