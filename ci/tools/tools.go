@@ -95,8 +95,11 @@ func Prometheus() Tool {
 	return Tool{Name: "prometheus", Packages: []string{commands + "prometheus", commands + "promtool"}, Tags: []string{"remove_all_sd", "enable_kubernetes_sd"}}
 }
 
+// OIDC is a provider of OpenID Connect with one client (oidc).
+func OIDC() Tool { return Tool{Name: "oidc", Packages: []string{"."}} }
+
 // OfTests are the tools that tests of the repository's own module start.
-func OfTests() []Tool { return []Tool{Kube(), Flux(), ArgoCD(), Ratelimit(), Prometheus()} }
+func OfTests() []Tool { return []Tool{Kube(), Flux(), ArgoCD(), Ratelimit(), Prometheus(), OIDC()} }
 
 // All are the tools that there are. Those beyond OfTests are too dear for every machine: who
 // wants one names it.

@@ -82,6 +82,8 @@ func contentSecret(name string, content certstore.Content) *tlsv3.Secret {
 	switch c := content.(type) {
 	case *certstore.Pair:
 		return keyPair(name, c.Chain, c.Key)
+	case *certstore.Secret:
+		return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_GenericSecret{GenericSecret: &tlsv3.GenericSecret{Secret: inline(c.Text)}}}
 	case *certstore.Authorities:
 		v := &tlsv3.CertificateValidationContext{TrustedCa: inline(c.Roots)}
 		if c.Revoked != nil {

@@ -1,5 +1,6 @@
 // Package certref is the name by which a proxy asks its agent for a certificate, or for the
-// authorities that sign certificates of visitors, or for the keys and passwords of users.
+// authorities that sign certificates of visitors, or for the keys and passwords of users, or for the secret by which a
+// provider of OpenID Connect knows it.
 //
 // In: where it lies, as a release says it. Out: the name of an SDS resource, and the way
 // back. A name says where something is to be found and nothing of what is in it, so that a
@@ -26,6 +27,10 @@ const (
 	// Keys are those by which users sign in (keys), Passwords theirs (htpasswd).
 	Keys      Kind = "keys"
 	Passwords Kind = "passwords"
+	// ClientSecret is that of a client of OpenID Connect (client-secret), SessionKey the key by which cookies of its
+	// sessions are signed and read, which follows from it.
+	ClientSecret Kind = "client-secret"
+	SessionKey   Kind = "session-key"
 )
 
 // Ref is where something lies.
@@ -57,7 +62,7 @@ func Parse(name string) (r Ref, ok bool) {
 	first, rest, _ := strings.Cut(name, "/")
 	switch Kind(first) {
 	case pairs:
-	case Authorities, Revoking, Keys, Passwords:
+	case Authorities, Revoking, Keys, Passwords, ClientSecret, SessionKey:
 		r.Kind = Kind(first)
 	default:
 		return Ref{}, false

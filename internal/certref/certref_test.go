@@ -7,7 +7,7 @@ import (
 
 func TestNamesLeadToOnePlace(t *testing.T) {
 	for _, r := range []Ref{{File: "shop-tls"}, {File: "shop.example"}, {Namespace: "edge", Secret: "shop-tls"}, {Namespace: "edge", Secret: "shop.example"},
-		{Kind: Keys, File: "partners"}, {Kind: Passwords, Namespace: "edge", Secret: "staff"}, {Kind: Authorities, File: "partners"}, {Kind: Revoking, Namespace: "edge", Secret: "partners"}} {
+		{Kind: Keys, File: "partners"}, {Kind: Passwords, Namespace: "edge", Secret: "staff"}, {Kind: ClientSecret, File: "web"}, {Kind: SessionKey, Namespace: "edge", Secret: "web"}, {Kind: Authorities, File: "partners"}, {Kind: Revoking, Namespace: "edge", Secret: "partners"}} {
 		if back, ok := Parse(r.String()); !ok || back != r {
 			t.Errorf("%q is read as %+v, %v", r, back, ok)
 		}

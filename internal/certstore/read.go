@@ -23,7 +23,7 @@ const (
 	KeyName   = "tls.key"
 )
 
-// Content is what lies at a reference: a *Pair, *Authorities or *Accounts. It is never changed, only replaced.
+// Content is what lies at a reference: a *Pair, *Authorities, *Accounts or *Secret. It is never changed, only replaced.
 type Content interface {
 	same(Content) bool
 	// dates says what is wrong with when it holds.
@@ -136,6 +136,13 @@ func ofSecret(r certref.Ref, values map[string][]byte) (Content, error) {
 		}
 		return a, nil
 	}
+	if ofClient(r.Kind) {
+		s, err := secretOf(r.Kind, values[SecretName])
+		if err != nil {
+			return nil, fmt.Errorf("%s in the Secret %s/%s: %w", SecretName, r.Namespace, r.Secret, err)
+		}
+		return s, nil
+	}
 	if r.Kind != certref.Pair {
 		if len(values[RootsName]) == 0 {
 			return nil, fmt.Errorf("the Secret %s/%s has no %s: the authorities of visitors, as PEM", r.Namespace, r.Secret, RootsName)
@@ -172,6 +179,17 @@ func (p Places) read(r certref.Ref) (Content, error) {
 			return nil, fmt.Errorf("%q: %w", at(accountsName(r.Kind)), err)
 		}
 		return a, nil
+	}
+	if ofClient(r.Kind) {
+		text, err := operatorfile.Read(at(SecretName))
+		if err != nil {
+			return nil, err
+		}
+		s, err := secretOf(r.Kind, text)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", at(SecretName), err)
+		}
+		return s, nil
 	}
 	if r.Kind != certref.Pair {
 		roots, err := operatorfile.Read(at(RootsName))

@@ -229,6 +229,13 @@ const (
 	// a gateway's host without TLS, or in a condition.
 	// Example: `users: partners: require: true` on a host without `tls`, where partners are `credentials`.
 	CodeCredentials Code = "MESH0266"
+	// CodeLogin is a login where no browser can sign in: at a service, on a gateway's host without TLS or without a name, at
+	// another package's gateway, or for a provider that does not take its tokens.
+	// Example: `users: corp: {require: true, login: "web"}` on a host without `tls`.
+	CodeLogin Code = "MESH0295"
+	// CodeLoginPath is a path of a login, at which browsers come back or end their session, that no route with that login takes.
+	// Example: `login: "web"` on the route of "/app" alone, with the callback "/login/callback".
+	CodeLoginPath Code = "MESH0296"
 	// CodePatch is a `patch` that is no part of the message it is for, or sets what intent decides.
 	// Example: `patch: wide: {at: "manager", merge: max_request_header_kb: 96}`, a field that there is not.
 	CodePatch Code = "MESH0276"

@@ -153,7 +153,11 @@ func useStaticSecrets(v any) {
 		for _, s := range list(v["tls_certificate_sds_secret_configs"]) {
 			delete(s, "sds_config")
 		}
-		if s, ok := v["validation_context_sds_secret_config"].(object); ok {
+		for _, field := range []string{"validation_context_sds_secret_config", "token_secret", "hmac_secret"} {
+			s, ok := v[field].(object)
+			if !ok {
+				continue
+			}
 			delete(s, "sds_config")
 			if _, trust := certref.ParseTrust(text(s["name"])); trust {
 				s["name"] = "ROOTCA" // nobody comes from another trust domain

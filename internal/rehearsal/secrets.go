@@ -115,7 +115,26 @@ func shownTo(shows any) ([]any, error) {
 			"private_key":       inline(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))),
 		}})
 	}
+	for _, name := range textNames(shows, map[string]bool{}) {
+		out = append(out, object{"name": name, "generic_secret": object{"secret": inline(rand.Text())}})
+	}
 	return out, nil
+}
+
+// textNames are the names of the secrets of logins below v, each once.
+func textNames(v any, seen map[string]bool) []string {
+	var out []string
+	_ = each(v, func(o object) error {
+		for _, field := range []string{"token_secret", "hmac_secret"} {
+			s, _ := o[field].(object)
+			if name := text(s["name"]); name != "" && !seen[name] {
+				seen[name] = true
+				out = append(out, name)
+			}
+		}
+		return nil
+	})
+	return out
 }
 
 // certificateNames are the names of certificates for visitors below v, each once.

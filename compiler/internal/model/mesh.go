@@ -103,6 +103,8 @@ type Mesh struct {
 	Nevers []Never `json:"nevers,omitempty"`
 	// Providers are those whose tokens of end users are believed somewhere, or could be.
 	Providers []Provider `json:"providers,omitempty"`
+	// Logins are those by which browsers sign in somewhere, or could, sorted by ID.
+	Logins []Login `json:"logins,omitempty"`
 	// Index, built by Mesh.Build.
 	services  map[string]*Service
 	externals map[string]*External

@@ -139,6 +139,9 @@ func CertificatePath(id string) string { return "certificate/" + id }
 // ProviderPath is the mesh path of a provider of tokens.
 func ProviderPath(id string) string { return "jwt/" + id }
 
+// LoginPath is the mesh path of a login.
+func LoginPath(id string) string { return "login/" + id }
+
 // AuthorizerPath is the mesh path of an authorizer.
 func AuthorizerPath(id string) string { return "authorizer/" + id }
 

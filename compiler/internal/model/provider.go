@@ -148,6 +148,19 @@ func (t Tokens) InHeader(name string) bool {
 	return slices.ContainsFunc(t.Headers, func(h TokenHeader) bool { return h.Name == name })
 }
 
+// Session is the header in which the token of a login's session stands, behind its prefix; "" if that cannot be: tokens are
+// looked for in several places, or behind words that no session has.
+func (p Provider) Session() string {
+	t := p.From
+	if len(t.Headers) != 1 || len(t.Query)+len(t.Cookies) > 0 {
+		return ""
+	}
+	if h := t.Headers[0]; h.Name == "authorization" && h.Prefix == "Bearer " || h.Name != "authorization" && h.Prefix == "" {
+		return h.Name
+	}
+	return ""
+}
+
 // Found reports whether something stands where a token is looked for, as Envoy reads it: a header's
 // lines together, behind the first prefix in them.
 func (t Tokens) Found(q space.Request) bool {

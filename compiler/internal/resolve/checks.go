@@ -38,6 +38,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkUsers()
 	l.checkKeys()
 	l.checkFormer()
+	l.checkLogins()
 	l.checkDenies()
 	l.checkVisitors()
 	l.checkGatewayPorts()

@@ -188,6 +188,10 @@ func (l *declared) tables(env string) [sha256.Size]byte {
 		raw, _ := json.Marshal(l.providers[id]) // of texts and numbers
 		line("provider", id, string(raw))
 	}
+	for _, id := range slices.Sorted(maps.Keys(l.logins)) {
+		raw, _ := json.Marshal(l.logins[id]) // likewise
+		line("login", id, string(raw))
+	}
 	for _, id := range slices.Sorted(maps.Keys(l.authorizers)) {
 		raw, _ := json.Marshal(l.authorizers[id]) // likewise
 		line("authorizer", id, string(raw))

@@ -24,7 +24,7 @@ func rootFields() []string {
 func declare(in *intent.Intent) *declared {
 	l := &linker{declared: &declared{
 		from: in, trustDomain: DefaultTrustDomain, capture: model.Transparent, kinds: map[string]string{}, gateways: map[string]string{}, waysOut: map[string]wayOut{},
-		accounts: map[string][]string{}, former: map[string][]former{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, described: map[string]described{}, collectors: map[string]model.Collector{}, limiters: map[string]model.Limiter{}, providers: map[string]model.Provider{},
+		accounts: map[string][]string{}, former: map[string][]former{}, versions: map[string][]string{}, ports: map[string][]model.Port{}, described: map[string]described{}, collectors: map[string]model.Collector{}, limiters: map[string]model.Limiter{}, providers: map[string]model.Provider{}, logins: map[string]model.Login{},
 		domains: map[string]*domain{}, home: map[string]*pkg{}, uses: map[string][]use{}, authorizers: map[string]model.Authorizer{}, settableAt: map[string][]string{}, workloads: map[string][]model.Workload{},
 	}}
 	l.begin(nil)
@@ -37,6 +37,7 @@ func declare(in *intent.Intent) *declared {
 	for _, p := range l.pkgs {
 		l.declareWorkloads(p)
 		l.declareKeys(p)
+		l.declareLogins(p)
 		l.declareAuthorizers(p)
 	}
 	for _, p := range l.pkgs {

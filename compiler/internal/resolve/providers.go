@@ -3,6 +3,7 @@ package resolve
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -88,22 +89,8 @@ func (l *linker) declareKeys(p *pkg) {
 		if !ok || !n.Exists() {
 			continue
 		}
-		to, kind, ok := l.destination(p, n.Field("to").Str(), n.Field("to").Pos())
+		to, ok := l.overTLS(p, n, "keys are fetched from an external", "put keys of his own in")
 		if !ok {
-			continue
-		}
-		if kind != space.External {
-			l.add(diag.New(diag.CodeToken, n.Field("to").Pos(), "keys are fetched from an external, and %q is none", to).
-				WithRelated(l.declaredAt(to), "declared here").WithFix("declare who publishes them: external: idp: {hosts: [\"id.example\"], port: https: {number: 443, protocol: \"https\"}}"))
-			continue
-		}
-		port, ok := l.port(to, n.Field("port"), n, "port")
-		if !ok {
-			continue
-		}
-		if port.Protocol != model.HTTPS && port.Protocol != model.HTTPS2 {
-			l.add(diag.New(diag.CodeToken, n.Pos(), "port %q of %q speaks %s: whoever is on the way could put keys of his own in", port.Name, to, port.Protocol).
-				WithRelated(l.declaredAt(to), "declared here").WithFix("name a port with protocol: \"https\""))
 			continue
 		}
 		x := Place{l: l}
@@ -111,34 +98,44 @@ func (l *linker) declareKeys(p *pkg) {
 		if cache < time.Second || cache%time.Second != 0 {
 			l.add(diag.New(diag.CodeRange, n.Field("cache").Pos(), "cache is %s, and proxies count whole seconds from one on", n.Field("cache").Str()).WithFix("write whole seconds"))
 		}
-		provider.Fetched = &model.Fetched{To: to, Port: port.Name, Path: n.Field("path").Str(), Cache: uint32(cache / time.Second)}
+		provider.Fetched = &model.Fetched{To: to.Service, Port: to.Port, Path: n.Field("path").Str(), Cache: uint32(cache / time.Second)}
 		l.providers[id] = provider
 	}
 }
 
-// checkKeys refuses providers whose keys are at an external of another namespace that does not grant it.
+// overTLS is the port of an external that n names, by HTTPS. What comes of it says asked; danger is what anybody on the
+// way could do without.
+func (l *linker) overTLS(p *pkg, n intent.Node, asked, danger string) (model.Target, bool) {
+	to, kind, ok := l.destination(p, n.Field("to").Str(), n.Field("to").Pos())
+	if !ok {
+		return model.Target{}, false
+	}
+	if kind != space.External {
+		l.add(diag.New(diag.CodeToken, n.Field("to").Pos(), "%s, and %q is none", asked, to).
+			WithRelated(l.declaredAt(to), "declared here").WithFix("declare who publishes them: external: idp: {hosts: [\"id.example\"], port: https: {number: 443, protocol: \"https\"}}"))
+		return model.Target{}, false
+	}
+	port, ok := l.port(to, n.Field("port"), n, "port")
+	if !ok {
+		return model.Target{}, false
+	}
+	if port.Protocol != model.HTTPS && port.Protocol != model.HTTPS2 {
+		l.add(diag.New(diag.CodeToken, n.Pos(), "port %q of %q speaks %s: whoever is on the way could %s", port.Name, to, port.Protocol, danger).
+			WithRelated(l.declaredAt(to), "declared here").WithFix("name a port with protocol: \"https\""))
+		return model.Target{}, false
+	}
+	return model.Target{Service: to, Port: port.Name}, true
+}
+
+// checkKeys refuses providers and logins that ask an external of another namespace that does not grant it.
 func (l *linker) checkKeys() {
 	for _, p := range l.mesh.Providers {
-		if p.Fetched == nil {
-			continue
+		if p.Fetched != nil {
+			l.checkFetched(p.ID, model.ProviderPath(p.ID), p.Fetched.To, "provider "+strconv.Quote(p.ID)+" fetches its keys", "call it through a gateway of the mesh (`via: gateway`), directly, or write the keys (`keys: inline`)")
 		}
-		namespace, _, _ := strings.Cut(p.ID, "/")
-		x := l.mesh.External(p.Fetched.To)
-		if x != nil && x.Endpoints.Dynamic {
-			l.add(diag.New(diag.CodeDynamic, l.lineOf(model.ProviderPath(p.ID)), "provider %q fetches its keys from external %q, which is wherever the name is that is asked for, and says none", p.ID, x.ID).
-				WithRelated(l.lineOf(model.ExternalPath(x.ID)), "the external").WithFix("declare the one host that is meant as an external of its own"))
-			continue
-		}
-		if x != nil && x.Proxy != "" { // Envoy fetches keys in a thread that cannot reach listeners of its own
-			l.add(diag.New(diag.CodeProxied, l.lineOf(model.ProviderPath(p.ID)), "provider %q fetches its keys from external %q, which is behind an HTTP proxy: Envoy fetches none through that", p.ID, x.ID).
-				WithRelated(l.lineOf(model.ExternalPath(x.ID)), "the external").WithFix("call it through a gateway of the mesh (`via: gateway`), directly, or write the keys (`keys: inline`)"))
-			continue
-		}
-		if x == nil || x.Namespace == namespace || slices.ContainsFunc(x.Grants, func(g model.Grant) bool { return g.Mesh || slices.Contains(g.Namespaces, namespace) }) {
-			continue
-		}
-		l.add(diag.New(diag.CodeExternalGrant, l.lineOf(model.ProviderPath(p.ID)), "provider %q fetches its keys from %s, which does not grant it: an external is for its own namespace", p.ID, l.destinationOf(model.ExternalPath(x.ID))).
-			WithRelated(l.lineOf(model.ExternalPath(x.ID)), "the external").WithFix("let the external say: grant: keys: namespaces: [%q]", namespace))
+	}
+	for _, x := range l.mesh.Logins {
+		l.checkFetched(x.ID, model.LoginPath(x.ID), x.To, "login "+strconv.Quote(x.ID)+" gets its tokens", "call it through a gateway of the mesh (`via: gateway`), or directly")
 	}
 }
 

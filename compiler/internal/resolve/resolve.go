@@ -64,6 +64,8 @@ type declared struct {
 	limiters map[string]model.Limiter
 	// providers are those whose tokens packages believe, by ID; one without keys has a problem.
 	providers map[string]model.Provider
+	// logins are those by which gateways have users sign in, by ID; one without a destination, file or Secret has a problem.
+	logins map[string]model.Login
 	// authorizers are those whom packages ask, by ID; one without a service has a problem.
 	authorizers map[string]model.Authorizer
 	// settableAt are the headers that authorizers may set whom a gateway's package asks there, by the gateway's ID.
@@ -132,6 +134,7 @@ func Mesh(in *intent.Intent, rules []Rule, words []Word, at time.Time, memo *Mem
 	for _, p := range l.pkgs {
 		l.declareCertificates(p)
 		l.ownCredentials(p)
+		l.ownLogins(p)
 	}
 	l.linkAll(memo)
 	l.attachAll(l.pkgs)
@@ -144,6 +147,9 @@ func Mesh(in *intent.Intent, rules []Rule, words []Word, at time.Time, memo *Mem
 	}
 	for _, id := range sortedKeys(l.providers) {
 		l.mesh.Providers = append(l.mesh.Providers, l.providers[id])
+	}
+	for _, id := range sortedKeys(l.logins) {
+		l.mesh.Logins = append(l.mesh.Logins, l.logins[id])
 	}
 	l.order()
 	l.mesh.Build()

@@ -45,6 +45,8 @@ type Knowing interface {
 	// SignedIn are the tests that hold together for the requests whose users a provider has signed in there;
 	// ok is false if nobody looks at its tokens.
 	SignedIn(provider string) (are []space.Test, ok bool)
+	// Logins are the IDs of those by which browsers sign in there.
+	Logins() []string
 }
 
 // Agreed is a value that a gateway's route and the route of the service behind it must both
@@ -344,6 +346,17 @@ func (s Set) SignedIn(provider string) (are []space.Test, ok bool) {
 		}
 	}
 	return nil, false
+}
+
+// Logins are the IDs of the logins by which browsers sign in.
+func (s Set) Logins() []string {
+	var out []string
+	for _, v := range s.m {
+		if k, is := v.(Knowing); is {
+			out = append(out, k.Logins()...)
+		}
+	}
+	return out
 }
 
 // Answers reports whether a value of the set answers.

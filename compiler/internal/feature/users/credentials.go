@@ -32,7 +32,7 @@ type named struct {
 // filters are those for the users of one provider, in their order. In a rehearsal tokens stand for all that agents know.
 func (u User) filters(read bool, x *envoy.Ctx) []named {
 	if u.Provider.Credentials == nil || x.Keys(u.Provider) != "" {
-		return []named{{filters, lower(u, read, x)}}
+		return append(u.session(x), named{filters, lower(u, read, x)})
 	}
 	f := u.asks(read)
 	if u.All() {

@@ -49,6 +49,10 @@ type User struct {
 	Require bool `json:"require,omitempty"`
 	// Asked are the requests whose tokens are looked at.
 	model.Asked
+	// Login is how browsers get a token, nil if they do not.
+	Login *model.Login `json:"login,omitempty"`
+	// Host is the gateway's host at which they do, "" without a login.
+	Host string `json:"host,omitempty"`
 }
 
 // TraitName is "users".
@@ -76,6 +80,17 @@ func (us Users) SignedIn(provider string) ([]space.Test, bool) {
 	return append(u.Tests(), space.Values(space.UserDim(provider), u.right()...)), true
 }
 
+// Logins are the IDs of those by which browsers sign in.
+func (us Users) Logins() []string {
+	var out []string
+	for _, u := range us.Of {
+		if u.Login != nil {
+			out = append(out, u.Login.ID)
+		}
+	}
+	return out
+}
+
 // Image is what those behind get: headers that say who the user is, or nothing in them, and no token
 // of which nobody has said that it goes on. What they say nobody knows before.
 func (us Users) Image() space.Image {
@@ -96,7 +111,7 @@ func (us Users) Image() space.Image {
 		}
 	}
 	for _, u := range us.Of {
-		if u.Provider.Forward {
+		if u.Provider.Forward && u.Login == nil {
 			continue
 		}
 		for _, h := range u.Provider.From.Headers {
@@ -115,6 +130,8 @@ var Feature = feature.Feature{
 			{Field: "jwt.from", Value: `headers: authorization: "Bearer "`, Why: "so tokens are sent that nobody agreed on otherwise (RFC 6750)"},
 			{Field: "jwt.forward", Value: "false", Why: "an application that has a token can act with it"},
 			{Field: "jwt.keys.url.cache", Value: "10m", Why: "issuers show a new key for longer before they sign by it"},
+			{Field: "login.callback", Value: `"/login/callback"`, Why: "a path that applications rarely have"},
+			{Field: "login.logout", Value: `"/login/logout"`, Why: "beside it"},
 			{Field: "jwt.clockSkew", Value: "60s", Why: "what clocks differ by that nobody looks after"},
 		},
 		Read: read, Uses: uses,
@@ -127,12 +144,15 @@ var Feature = feature.Feature{
 	GatewayAPI: gatewayapi.Refuse("Gateway API knows no end users"),
 }
 
-// uses are the externals that publish keys.
+// uses are the externals that publish keys, and those that give tokens.
 func uses(v trait.Value) []model.Target {
 	var out []model.Target
 	for _, u := range v.(Users).Of {
 		if f := u.Provider.Fetched; f != nil {
 			out = append(out, f.Target())
+		}
+		if u.Login != nil {
+			out = append(out, u.Login.Target())
 		}
 	}
 	return out
@@ -146,7 +166,13 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 			continue
 		}
 		x.CredentialsHere(p, e.Node)
-		u := User{Provider: p, Require: e.Node.Field("require").Bool(), Asked: x.Asked(e.Node)}
+		u := User{Provider: p, Require: e.Node.Field("require").Bool(), Asked: x.Asked(e.Node), Login: x.Login(p, e.Node.Field("login"))}
+		if u.Login != nil {
+			u.Host = x.Host
+		}
+		if u.Login != nil && len(out.Logins()) > 0 {
+			x.Problem(diag.New(diag.CodeLogin, e.Node.Pos(), "browsers are sent to two logins, %q and %q, and can follow one", out.Logins()[0], u.Login.ID).WithFix("keep one of them, or let them be on routes of their own"))
+		}
 		for _, other := range out.Of {
 			if other.Provider.ID == p.ID {
 				x.Problem(diag.New(diag.CodeDuplicate, e.Node.Pos(), "provider %q is named twice, with and without its namespace", p.ID).WithFix("keep one of them"))
@@ -191,6 +217,7 @@ func meaning(v trait.Value) []space.Act {
 			out = append(out, space.Act{At: space.AtUsers, When: append(u.Tests(), t), Answer: &space.Reply{Status: status}})
 		}
 		let := u.right()
+		out = append(out, u.signsIn()...)
 		if len(u.Provider.Audiences) > 0 {
 			refuse(forbidden, space.Values(dim, space.OtherAudience))
 		}
@@ -223,6 +250,9 @@ func fields(us Users) []space.Field {
 		put("may be absent", strconv.FormatBool(!u.Require))
 		u.fieldsOfKeys(put)
 		put("tokens", places(p.From))
+		if u.Login != nil {
+			u.fieldsOfLogin(put)
+		}
 		if p.Forward {
 			put("forward", "true")
 		}

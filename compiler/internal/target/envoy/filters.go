@@ -35,11 +35,11 @@ const (
 )
 
 // inPosition is the order of the filters that share a position by what their names begin with, those of SlotUsers: drills
-// first, which must not hang on who is signed in, then who the user is, then which page his browser shows, then
+// first, which must not hang on who is signed in, then who the user is, by a session first, then which page his browser shows, then
 // scripts, modules and processors that see requests before access is decided; those of SlotLimits: what a proxy counts by itself, so that nothing is
 // counted for all that goes no further.
 func inPosition() []string {
-	return []string{"meshc.fault", "meshc.claims", "meshc.users", "meshc.credentials", "meshc.csrf", "meshc.lua", "meshc.wasm", Processor, "meshc.rate", "meshc.quota"}
+	return []string{"meshc.fault", "meshc.claims", "meshc.login", "meshc.users", "meshc.credentials", "meshc.csrf", "meshc.lua", "meshc.wasm", Processor, "meshc.rate", "meshc.quota"}
 }
 
 // side is the direction of a chain: requests that leave a workload or enter the

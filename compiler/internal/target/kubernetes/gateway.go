@@ -128,6 +128,12 @@ func (e *emitter) runs(g *model.Gateway) bool {
 				WithFix("name a Secret in environments that are clusters: secret: %q in place of `file`", c.File))
 		}
 	}
+	for _, x := range e.m.LoginsAt(g, g.Hosts...) {
+		if x.Secret == "" {
+			e.problem(diag.New(diag.CodeLowering, e.profile.Locate(model.LoginPath(x.ID)), "the kubernetes target: the secret of login %q of gateway %q is a file of the operator, which no pod has", x.ID, g.ID).
+				WithFix("name a Secret in environments that are clusters: secret: %q in place of `file`", x.File))
+		}
+	}
 	return len(e.problems) == before
 }
 
@@ -138,6 +144,9 @@ func (e *emitter) gatewaySecrets(g *model.Gateway) []string {
 	read := g.Certificates()
 	for _, c := range e.m.CredentialsAt(g, g.Hosts...) {
 		read = append(read, c.Certificate)
+	}
+	for _, x := range e.m.LoginsAt(g, g.Hosts...) {
+		read = append(read, x.Certificate)
 	}
 	for _, c := range read {
 		if namespace, name, _ := strings.Cut(c.Secret, "/"); namespace == g.Namespace {

@@ -1,0 +1,202 @@
+package users
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
+	oauth2v3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/oauth2/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/target/envoy"
+)
+
+// sessions is the kind of the filters that have browsers sign in. They stand before the one that looks at tokens, which
+// judges the token of a session as any other.
+const sessions = "meshc.login"
+
+// Headers by which those filters are told of a request, and by which they tell of one; no visitor has a word in them, and
+// nobody behind sees them. shownHeader has what the request itself shows as a token, askedHeader whether it has to sign in.
+const (
+	shownHeader, askedHeader = "x-meshc-shown", "x-meshc-asked"
+	statusHeader             = "x-envoy-oauth-status"
+	failureHeader            = "x-envoy-oauth-failure-reason"
+)
+
+// fetchMode is the header in which browsers say what a request is for (Fetch Metadata), and navigating what it says when
+// somebody goes to a page: anything else is a script, a picture, a frame's content, of which no page to sign in can be made.
+const fetchMode, navigating = "sec-fetch-mode", "navigate"
+
+// signsIn are the answers to requests without a token where browsers sign in.
+func (u User) signsIn() []space.Act {
+	if u.Login == nil {
+		return nil
+	}
+	var out []space.Act
+	nobody := space.Values(space.UserDim(u.Provider.ID), space.NoToken)
+	answer := func(status int, when ...space.Test) {
+		out = append(out, space.Act{At: space.AtUsers, When: append(when, nobody), Answer: &space.Reply{Status: status}})
+	}
+	callback, logout := space.Values(space.PathDim, u.Login.Callback), space.Values(space.PathDim, u.Login.Logout)
+	answer(http.StatusUnauthorized, callback) // nobody comes back who has not been sent
+	answer(http.StatusFound, logout)
+	if !u.Require {
+		return out
+	}
+	callback.Not, logout.Not = true, true
+	pages := append(u.Tests(), callback, logout, space.Values(space.MethodDim, http.MethodGet, http.MethodHead))
+	answer(http.StatusFound, append(slices.Clone(pages), space.Test{Dim: space.HeaderDim(fetchMode), Not: true})...)
+	answer(http.StatusFound, append(slices.Clone(pages), space.Values(space.HeaderDim(fetchMode), navigating))...)
+	return out
+}
+
+// fieldsOfLogin say how browsers sign in.
+func (u User) fieldsOfLogin(put func(what, value string)) {
+	x := u.Login
+	put("login", x.Client+" at "+x.Authorize)
+	put("login tokens", x.To+":"+x.Port+x.Path)
+	put("login secret", cmp.Or(x.Secret, x.File))
+	put("login scopes", strings.Join(x.Scopes, " "))
+	put("login callback", x.Callback)
+	put("login logout", strings.TrimSpace(x.Logout+" "+x.End))
+}
+
+// session are the filters by which a browser's session becomes a token.
+func (u User) session(x *envoy.Ctx) []named {
+	if u.Login == nil {
+		return nil
+	}
+	var out []named
+	told := []*mutationv3.HeaderMutation{gone(shownHeader), copied(shownHeader, "%REQ("+u.Provider.Session()+")%")}
+	if u.Require && !u.All() {
+		noted := "login." + u.Login.ID
+		out = append(out, named{sessions, envoy.Noting(noted, u.Asked)})
+		told = append(told, gone(askedHeader), copied(askedHeader, "%DYNAMIC_METADATA("+string(envoy.SlotRBAC)+":"+noted+".shadow_engine_result)%"))
+	}
+	mutation := func(m ...*mutationv3.HeaderMutation) *headermutationv3.HeaderMutation {
+		return &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{RequestMutations: m}}
+	}
+	return append(out, named{sessions, mutation(told...)}, named{sessions, &oauth2v3.OAuth2{Config: u.oauth2(x)}},
+		named{sessions, &luav3.Lua{DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: withoutCookies(prefix(u.Login.ID))}}, StatPrefix: "login"}},
+		named{sessions, mutation(gone(shownHeader), gone(askedHeader), gone(statusHeader), gone(failureHeader))})
+}
+
+// withoutCookies is a script that takes cookies away whose names begin so. Envoy gives applications a session as it is, with
+// its tokens in plain text.
+func withoutCookies(beginning string) string {
+	return strings.NewReplacer("BEGINNING", beginning, "LENGTH", strconv.Itoa(len(beginning))).Replace(`function envoy_on_request(handle)
+  local headers, kept = handle:headers(), {}
+  local cookies = headers:get("cookie")
+  if cookies == nil or not cookies:find("BEGINNING", 1, true) then return end
+  for i = 0, headers:getNumValues("cookie") - 1 do
+    for pair in headers:getAtIndex("cookie", i):gmatch("[^;]+") do
+      pair = pair:match("^%s*(.-)%s*$")
+      if pair ~= "" and pair:sub(1, LENGTH) ~= "BEGINNING" then kept[#kept + 1] = pair end
+    end
+  end
+  headers:remove("cookie")
+  if #kept > 0 then headers:add("cookie", table.concat(kept, "; ")) end
+end
+`)
+}
+
+// oauth2 makes OAuth2Config. A request that shows a token by itself passes, for no browser's page has sent it; one that
+// need not sign in goes on without a session as it has come.
+func (u User) oauth2(x *envoy.Ctx) *oauth2v3.OAuth2Config {
+	login, p := u.Login, u.Provider
+	secret, key := login.Refs()
+	out := &oauth2v3.OAuth2Config{
+		TokenEndpoint: &corev3.HttpUri{
+			Uri: "https://" + x.Mesh.External(login.To).Host() + login.Path, HttpUpstreamType: &corev3.HttpUri_Cluster{Cluster: x.Cluster(login.Target())},
+			Timeout: &durationpb.Duration{Seconds: fetching},
+		},
+		AuthorizationEndpoint: login.Authorize, EndSessionEndpoint: login.End, AuthScopes: login.Scopes, AuthType: oauth2v3.OAuth2Config_BASIC_AUTH,
+		Credentials: &oauth2v3.OAuth2Credentials{
+			ClientId: login.Client, TokenSecret: envoy.SoonSecret(secret.String()),
+			TokenFormation: &oauth2v3.OAuth2Credentials_HmacSecret{HmacSecret: envoy.SoonSecret(key.String())}, CookieNames: cookies(login.ID),
+		},
+		RedirectUri: "https://%REQ(:authority)%" + login.Callback, RedirectPathMatcher: path(login.Callback), SignoutPath: path(login.Logout),
+		OriginalRequestUri: "https://%REQ(:authority)%", AllowedRedirectDomains: []string{u.Host},
+		ForwardIdToken: &oauth2v3.OAuth2TokenForwarding{Header: p.Session()}, PreserveAuthorizationHeader: p.Session() != authorization,
+		// The access token is for nobody here.
+		DisableAccessTokenSetCookie: true,
+		PassThroughMatcher:          []*routev3.HeaderMatcher{token(p.From.Headers[0].Prefix)},
+		DenyRedirectMatcher: []*routev3.HeaderMatcher{
+			not(exactly(":method", http.MethodGet, http.MethodHead)), not(exactly(fetchMode, navigating)),
+		},
+		CookieConfigs: lax(), TokenCookieChunking: &oauth2v3.TokenCookieChunking{},
+		StatPrefix: "login_" + strings.ReplaceAll(login.ID, "/", "_") + ".",
+	}
+	switch {
+	case !u.Require:
+		out.AllowFailedMatcher = []*routev3.HeaderMatcher{{Name: ":path", HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}}}
+	case !u.All():
+		out.AllowFailedMatcher = []*routev3.HeaderMatcher{exactly(askedHeader, "allowed")}
+	}
+	return out
+}
+
+const authorization = "authorization"
+
+// cookies are those of a session. "__Host-" has browsers take them from this host alone (RFC 6265bis section 4.1.3).
+func cookies(login string) *oauth2v3.OAuth2Credentials_CookieNames {
+	of := func(what string) string { return prefix(login) + what }
+	return &oauth2v3.OAuth2Credentials_CookieNames{
+		BearerToken: of("access"), OauthHmac: of("sum"), OauthExpires: of("end"), IdToken: of("token"), RefreshToken: of("again"), OauthNonce: of("nonce"), CodeVerifier: of("code"),
+	}
+}
+
+func prefix(login string) string { return "__Host-" + strings.ReplaceAll(login, "/", "-") + "-" }
+
+// lax has browsers send cookies to pages that others lead to, as a provider does, and with nothing else of others.
+func lax() *oauth2v3.CookieConfigs {
+	c := &oauth2v3.CookieConfig{SameSite: oauth2v3.CookieConfig_LAX}
+	return &oauth2v3.CookieConfigs{
+		BearerTokenCookieConfig: c, OauthHmacCookieConfig: c, OauthExpiresCookieConfig: c, IdTokenCookieConfig: c, RefreshTokenCookieConfig: c,
+		OauthNonceCookieConfig: c, CodeVerifierCookieConfig: c,
+	}
+}
+
+func path(exact string) *matcherv3.PathMatcher {
+	return &matcherv3.PathMatcher{Rule: &matcherv3.PathMatcher_Path{Path: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: exact}}}}
+}
+
+func exactly(header string, any ...string) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
+		MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: strings.Join(any, "|")}},
+	}}}
+}
+
+// not is true where the header is there and says something else.
+func not(m *routev3.HeaderMatcher) *routev3.HeaderMatcher {
+	m.InvertMatch = true
+	return m
+}
+
+// token is true where something stands behind the prefix, as jwt_authn looks for it.
+func token(prefix string) *routev3.HeaderMatcher {
+	m := &routev3.HeaderMatcher{Name: shownHeader, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}}
+	if prefix != "" {
+		m.HeaderMatchSpecifier = &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: prefix}}}
+	}
+	return m
+}
+
+func gone(header string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: header}}
+}
+
+func copied(header, value string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
+		Header: &corev3.HeaderValue{Key: header, Value: value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}}}
+}
