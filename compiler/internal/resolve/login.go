@@ -66,7 +66,13 @@ func (x *Place) Login(p model.Provider, n intent.Node) *model.Login {
 	}
 	login, ok := x.l.logins[x.pkg.namespace+"/"+n.Str()]
 	if !ok {
-		x.l.add(x.l.unknown(n.Pos(), "login of this package", n.Str(), sortedKeys(x.l.logins)))
+		var own []string
+		for _, id := range sortedKeys(x.l.logins) {
+			if name, is := strings.CutPrefix(id, x.pkg.namespace+"/"); is {
+				own = append(own, name)
+			}
+		}
+		x.l.add(x.l.unknown(n.Pos(), "login of this package", n.Str(), own))
 		return nil
 	}
 	if login.To == "" || login.File == "" && login.Secret == "" {
