@@ -35,6 +35,7 @@ type reading struct {
 	outside  map[string]*drawnService
 	gateways map[string]*drawnGateway
 	tokens   map[string]drawnProvider // by "namespace/name"
+	logins   map[string]drawnLogin    // of the gateway's package, by name
 }
 
 // drawnProvider is who signs tokens.
@@ -48,12 +49,19 @@ type drawnProvider struct {
 
 // drawnUsers is what is asked of the users of one provider.
 type drawnUsers struct {
-	Require bool `json:"require"`
+	Require bool   `json:"require"`
+	Login   string `json:"login"` // of the gateway's package
 	drawnRule
 }
 
 // spoken are the words that stand at a place, by name.
 type spoken map[string]json.RawMessage
+
+// drawnLogin is how browsers sign in.
+type drawnLogin struct {
+	Callback string `json:"callback"`
+	Logout   string `json:"logout"`
+}
 
 type drawnPackage struct {
 	Namespace string                     `json:"namespace"`
@@ -65,6 +73,7 @@ type drawnPackage struct {
 	Gateway   map[string]*drawnGateway   `json:"gateway"`
 	JWT       map[string]json.RawMessage `json:"jwt"`
 	Keys      map[string]json.RawMessage `json:"credentials"`
+	Login     map[string]drawnLogin      `json:"login"`
 	Attach    map[string]struct {
 		Host map[string]drawnHost `json:"host"`
 	} `json:"attach"`
@@ -375,7 +384,7 @@ type drawnEdits struct {
 // readIntent reads the files of a drawn mesh as data: without the schema, they are nothing else.
 func readIntent(t *testing.T, files map[string]string) *reading {
 	t.Helper()
-	w := &reading{spaces: map[string]*drawnMTLS{}, open: map[string]*drawnMTLS{}, services: map[string]*drawnService{}, outside: map[string]*drawnService{}, gateways: map[string]*drawnGateway{}, tokens: map[string]drawnProvider{}}
+	w := &reading{spaces: map[string]*drawnMTLS{}, open: map[string]*drawnMTLS{}, services: map[string]*drawnService{}, outside: map[string]*drawnService{}, gateways: map[string]*drawnGateway{}, tokens: map[string]drawnProvider{}, logins: map[string]drawnLogin{}}
 	type read struct {
 		drawnPackage
 		words json.RawMessage
@@ -404,6 +413,9 @@ func readIntent(t *testing.T, files map[string]string) *reading {
 			x := drawnProvider{text: string(raw)}
 			decode(t, x.text, &x)
 			w.tokens[p.Namespace+"/"+name] = x
+		}
+		for name, x := range p.Login {
+			w.logins[name] = drawnLogin{cmp.Or(x.Callback, "/login/callback"), cmp.Or(x.Logout, "/login/logout")}
 		}
 		for name, raw := range p.Keys {
 			x := drawnProvider{text: string(raw), ours: true}
@@ -1649,6 +1661,9 @@ func (w *reading) knows(t *testing.T, word string, q asked) bool {
 	var all map[string]drawnUsers
 	decode(t, word, &all)
 	for name, u := range all {
+		if at, ok := w.logins[u.Login]; ok && q.users[name] == "" && (q.path == at.Callback || q.path == at.Logout) {
+			return false // the proxy's own, for browsers
+		}
 		if !u.refusesWhat(q) {
 			continue
 		}

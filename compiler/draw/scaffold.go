@@ -175,6 +175,7 @@ func (m *Mesh) scaffold(r *rand.Rand) {
 	m.external(r, spaces["beta"], "far", `{port: https: {number: 443, `+speaks("https", "https2")+`}, endpoints: static: ["192.0.2.2:443"], hosts: ["far.test", "*.far.test"], grant: all: mesh: true}`)
 	m.put(spaces["edge"], `jwt: id: {issuer: "https://id.test", audiences: ["shop"], keys: inline: `+strconv.Quote(KeySet())+`, from: headers: "x-id": ""}`)
 	m.put(spaces["edge"], `credentials: shop: {file: "shop", apiKey: header: "x-key"}`)
+	m.put(spaces["edge"], `login: web: {client: "shop", file: "web", authorize: "https://id.test/auth", token: {to: "beta/far", port: "https", path: "/token"}}`)
 	m.gateway(r, spaces["edge"])
 	m.attach(r, spaces)
 	m.identities(root)
@@ -609,6 +610,12 @@ func (m *Mesh) gateway(r *rand.Rand, space *object) {
 		}
 		if tls, _ := schema.Definitions()["#GatewayHost"].Field("tls"); secure && (h == "front.test" || p.chance(60)) {
 			m.lines = append(m.lines, m.write(r, o, "tls", func(p *pen) string { return p.value(tls, spot{}.in("#GatewayHost", "tls")) }))
+			if p.chance(40) { // nor has browsers sign in where they can come back
+				m.lines = append(m.lines, m.write(r, o, `users: "edge/id"`, func(p *pen) string {
+					p.fields["users.login"] = true
+					return []string{`{login: "web"}`, `{require: true, login: "l0"}`, `{require: true, login: "web"}`, `{require: true, login: "web", not: paths: ["/a/*"]}`, `{require: true, login: "web", methods: ["GET"], paths: ["/a/*", "/b"]}`}[p.IntN(5)]
+				}))
+			}
 			if p.chance(40) { // chance alone rarely asks for a key where there is TLS
 				m.lines = append(m.lines, m.write(r, o, `users: "edge/shop"`, func(p *pen) string {
 					return []string{"{}", "{require: true}", `{require: true, not: paths: ["/a/*"]}`}[p.IntN(3)]

@@ -241,6 +241,9 @@ func (p *pen) structure(d *schema.Definition, name string, at spot) string {
 		}
 	}
 	for _, field := range p.choose(d, at) {
+		if name == "#Users" && field == "login" {
+			continue // the scaffold writes it where browsers can come back
+		}
 		f, _ := d.Field(field)
 		out = append(out, strconv.Quote(field)+": "+p.value(f, at.in(name, field)))
 	}

@@ -59,6 +59,13 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#TokenFrom:#QueryName":  {"token", "q"},
 		"#TokenFrom:#CookieName": {"token", "sid"},
 
+		"#LoginClient":        {"shop", "till"},
+		"#TokenEndpoint.to":   {"beta/far"},
+		"#TokenEndpoint.port": {"https"},
+		"#LoginPath":          {"/a", "/b/c", "/login/back", "/login/end"},
+		"#HTTPSPage":          {"https://id.test/auth", "https://id.test:8443/end?a=b"},
+		"#Scope":              {"email", "groups"},
+
 		"#AuthorizerRef": {"watch/judge"},
 
 		"#MetricTag":            {"plan", "over"},
