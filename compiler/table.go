@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/eval"
+	"meshc.dev/meshc/compiler/internal/feature/catalog"
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/plan"
 	"meshc.dev/meshc/compiler/internal/space"
@@ -116,12 +117,13 @@ func (p *Program) destinations(g *model.Gateway, d space.Decision, a Answer) []m
 	return ports(out)
 }
 
-// doorRows are the denies of a gateway's host.
+// doorRows are what a gateway's host asks of users, and its denies.
 func (p *Program) doorRows(g *model.Gateway, d space.Decision, a Answer) []Row {
 	t := table{p: p, at: gatewayPrefix + g.ID, about: a.Request, answer: a}
 	for _, h := range g.Hosts {
 		if h.Name == d.Scope.Port {
-			of := p.routeMet(g, h, a)
+			of, route := p.routeMet(g, h, a)
+			t.add("", catalog.Meaning().UserRefusals(of, space.Origin(route)))
 			t.add("", eval.VisitorDenies(p.mesh, g, h, of))
 			shadowed, counted := *g, h
 			shadowed.Denies, counted.Denies = g.ShadowDenies, h.ShadowDenies
@@ -131,14 +133,14 @@ func (p *Program) doorRows(g *model.Gateway, d space.Decision, a Answer) []Row {
 	return t.decided()
 }
 
-// routeMet are the traits of the route of a gateway's host that an answer met.
-func (p *Program) routeMet(g *model.Gateway, h model.Host, a Answer) trait.Set {
+// routeMet are the traits and the mesh path of the route of a gateway's host that an answer met.
+func (p *Program) routeMet(g *model.Gateway, h model.Host, a Answer) (of trait.Set, path string) {
 	for _, e := range p.mesh.GatewayRoutes(g, h) {
-		if a.met(model.GatewayRoutePath(g.ID, h.Name, e.Outer.Name)) {
-			return e.Traits
+		if path = model.GatewayRoutePath(g.ID, h.Name, e.Outer.Name); a.met(path) {
+			return e.Traits, path
 		}
 	}
-	return trait.Set{}
+	return trait.Set{}, ""
 }
 
 // rowsOf are the rules of a service's port, of a request as it arrives there.
@@ -158,7 +160,13 @@ func (p *Program) rowsOf(d space.Decision, a Answer, q space.Request) []Row {
 	}
 	last := len(d.Access) - 1
 	isGrant := func(r space.Rule) bool { return r.Then.Verdict == space.Forward }
-	t.add("", d.Access[:grants])
+	denies := slices.IndexFunc(d.Access[:grants], func(r space.Rule) bool { return ruleOf(r) == rowDeny })
+	if denies < 0 {
+		denies = grants
+	}
+	t.add("", d.Access[:denies])
+	t.add("", catalog.Meaning().UserRefusals(s.TraitsAt(port.Name), space.Origin(model.ServicePath(s.ID))))
+	t.add("", d.Access[denies:grants])
 	t.add(rowShadow, slices.DeleteFunc(slices.Clone(counted), isGrant))
 	t.add("", d.Access[grants:last])
 	t.add(rowShadow, slices.DeleteFunc(slices.Clone(counted), func(r space.Rule) bool { return !isGrant(r) }))

@@ -5,6 +5,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
+	"meshc.dev/meshc/compiler/internal/trait"
 )
 
 // knows are the tests that hold together for the requests whose users a provider has signed in, before denies
@@ -58,6 +59,18 @@ func (of knows) but(when []space.Test, not []model.UserTerms) [][]space.Test {
 			}
 		}
 		out = next
+	}
+	return out
+}
+
+// UserRefusals are what a proxy answers as it finds out who the end user is, as rules of the carrier, in the order in
+// which they are asked.
+func (c Column) UserRefusals(s trait.Set, carrier space.Origin) space.List {
+	var out space.List
+	for _, a := range c.acts(s) {
+		if a.At == space.AtUsers && a.Answer != nil {
+			out = append(out, space.Rule{When: a.When, Then: space.Outcome{Verdict: space.Denied, Status: a.Answer.Status, By: a.feature}, From: []space.Origin{carrier}})
+		}
 	}
 	return out
 }
