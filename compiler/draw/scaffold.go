@@ -175,7 +175,8 @@ func (m *Mesh) scaffold(r *rand.Rand) {
 	m.external(r, spaces["beta"], "far", `{port: https: {number: 443, `+speaks("https", "https2")+`}, endpoints: static: ["192.0.2.2:443"], hosts: ["far.test", "*.far.test"], grant: all: mesh: true}`)
 	m.put(spaces["edge"], `jwt: id: {issuer: "https://id.test", audiences: ["shop"], keys: inline: `+strconv.Quote(KeySet())+`, from: headers: "x-id": ""}`)
 	m.put(spaces["edge"], `credentials: shop: {file: "shop", apiKey: header: "x-key"}`)
-	m.put(spaces["edge"], `login: web: {client: "shop", file: "web", authorize: "https://id.test/auth", token: {to: "beta/far", port: "https", path: "/token"}}`)
+	m.put(spaces["edge"], `login: web: {client: "shop", file: "web", authorize: "https://id.test/auth", token: {to: "beta/far", port: "https", path: "/token"}`+
+		pick(hand(r), "", `, callback: "/a", logout: "/b"`)+"}")
 	m.gateway(r, spaces["edge"])
 	m.attach(r, spaces)
 	m.identities(root)
@@ -613,7 +614,7 @@ func (m *Mesh) gateway(r *rand.Rand, space *object) {
 			if p.chance(40) { // nor has browsers sign in where they can come back
 				m.lines = append(m.lines, m.write(r, o, `users: "edge/id"`, func(p *pen) string {
 					p.fields["users.login"] = true
-					return []string{`{login: "web"}`, `{require: true, login: "l0"}`, `{require: true, login: "web"}`, `{require: true, login: "web", not: paths: ["/a/*"]}`, `{require: true, login: "web", methods: ["GET"], paths: ["/a/*", "/b"]}`}[p.IntN(5)]
+					return []string{`{login: "web"}`, `{require: true, login: "web"}`, `{require: true, login: "web", not: paths: ["/a/*"]}`, `{require: true, login: "web", methods: ["GET"], paths: ["/a/*", "/b"]}`}[p.IntN(4)]
 				}))
 			}
 			if p.chance(40) { // chance alone rarely asks for a key where there is TLS
