@@ -611,7 +611,7 @@ func (m *Mesh) gateway(r *rand.Rand, space *object) {
 		}
 		if tls, _ := schema.Definitions()["#GatewayHost"].Field("tls"); secure && (h == "front.test" || p.chance(60)) {
 			m.lines = append(m.lines, m.write(r, o, "tls", func(p *pen) string { return p.value(tls, spot{}.in("#GatewayHost", "tls")) }))
-			if p.chance(40) { // nor has browsers sign in where they can come back
+			if h == "front.test" && p.chance(40) { // nor has browsers sign in where they can come back
 				m.lines = append(m.lines, m.write(r, o, `users: "edge/id"`, func(p *pen) string {
 					p.fields["users.login"] = true
 					return []string{`{login: "web"}`, `{require: true, login: "web"}`, `{require: true, login: "web", not: paths: ["/a/*"]}`, `{require: true, login: "web", methods: ["GET"], paths: ["/a/*", "/b"]}`}[p.IntN(4)]

@@ -101,8 +101,12 @@ func (x *Place) Login(p model.Provider, n intent.Node) *model.Login {
 	if !ok {
 		return nil
 	}
+	x.l.place(loginOf(x.path), n.Pos())
 	return &login
 }
+
+// loginOf is the mesh path of the login of a gateway's route.
+func loginOf(route string) string { return route + "/login" }
 
 // checkLogins refuses logins from which nobody comes back: paths of theirs that a host gives to a route without them.
 func (l *linker) checkLogins() {
@@ -113,7 +117,7 @@ func (l *linker) checkLogins() {
 				for _, id := range r.Traits.Logins() {
 					if !told[id] {
 						told[id] = true
-						l.comesBack(g, h, l.logins[id])
+						l.comesBack(h, l.logins[id], loginOf(model.GatewayRoutePath(g.ID, h.Name, r.Outer.Name)))
 					}
 				}
 			}
@@ -121,7 +125,7 @@ func (l *linker) checkLogins() {
 	}
 }
 
-func (l *linker) comesBack(g *model.Gateway, h model.Host, login model.Login) {
+func (l *linker) comesBack(h model.Host, login model.Login, at string) {
 	for _, x := range []struct{ field, path string }{{"callback", login.Callback}, {"logout", login.Logout}} {
 		i := slices.IndexFunc(h.Routes, func(r model.Route) bool { return len(r.Match.When) == 0 && r.Match.Path.Takes(x.path) })
 		if i >= 0 && slices.Contains(h.Routes[i].Traits.Logins(), login.ID) {
@@ -131,7 +135,7 @@ func (l *linker) comesBack(g *model.Gateway, h model.Host, login model.Login) {
 		if i >= 0 {
 			who = "route " + strconv.Quote(h.Routes[i].Name) + " takes it, and has no such login"
 		}
-		l.add(diag.New(diag.CodeLoginPath, l.lineOf(model.GatewayHostPath(g.ID, h.Name)), "login %q uses path %s of host %q, but %s", login.ID, x.path, h.Name, who).
+		l.add(diag.New(diag.CodeLoginPath, l.lineOf(at), "login %q uses path %s of host %q, but %s", login.ID, x.path, h.Name, who).
 			WithRelated(l.lineOf(model.LoginPath(login.ID)), "declared here").
 			WithFix("write a path below which routes have the login, %s: \"/app%s\", or the login on the host", x.field, x.path))
 	}

@@ -304,7 +304,7 @@ func (l *linker) place(path string, p diag.Pos) {
 // declare enters the names of a package into the tables.
 func (l *linker) declare(p *pkg) {
 	services, externals, gateways := p.node.Field("service").Fields(), p.node.Field("external").Fields(), p.node.Field("gateway").Fields()
-	if p.namespace == "" && len(services)+len(externals)+len(gateways)+len(p.node.Field("certificate").Fields())+len(p.node.Field("jwt").Fields()) > 0 {
+	if p.namespace == "" && len(services)+len(externals)+len(gateways)+len(p.node.Field("certificate").Fields())+len(p.node.Field("jwt").Fields())+len(p.node.Field("login").Fields()) > 0 {
 		l.add(diag.New(diag.CodeNamespace, p.node.Pos(), "package %q declares services or gateways but has no namespace", p.dir).
 			WithFix("add: mesh: namespace: %q", namespaceFor(p.dir)))
 	}
