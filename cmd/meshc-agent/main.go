@@ -110,7 +110,7 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	f := flag.NewFlagSet("meshc-agent", flag.ContinueOnError)
 	f.SetOutput(errs)
 	f.Usage = func() {
-		printer.Fprintf(f.Output(), "Usage: meshc-agent --server host:port [--server …] --state dir (--envoy-path path | --no-envoy) [flags] [-- Envoy's arguments]\n")
+		printer.Fprintf(f.Output(), "Usage: meshc-agent --server host:port [--server …] --state dir (--envoy-path path | --no-envoy | --proxyless) [flags] [-- Envoy's arguments]\n")
 		usages(f)
 	}
 	f.Func("server", "`host:port` of meshc serve; once for each server that may be asked", func(s string) error {
@@ -130,6 +130,7 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	f.StringVar(&cfg.SDSSocket, "sds-socket", "", "`path`; default: sds.sock in the state folder")
 	f.StringVar(&cfg.ADSSocket, "ads-socket", "", "`path`; default: ads.sock in the state folder")
 	f.StringVar(&cfg.Envoy, "envoy-path", "", "start this Envoy `binary` and end with it")
+	f.BoolVar(&cfg.Proxyless, "proxyless", false, "there is no Envoy: a gRPC program speaks xDS itself, with the bootstrap and certificates that are kept for it")
 	f.BoolVar(&cfg.NoEnvoy, "no-envoy", false, "Envoy is started by somebody else, with the bootstrap")
 	f.StringVar(&cfg.BootstrapOut, "bootstrap-out", "", "`path` of Envoy's bootstrap; default: envoy.json in the state folder")
 	f.IntVar(&cfg.AdminPort, "admin-port", 0, "`port` of Envoy's admin page on 127.0.0.1; default: a socket, admin.sock in the state folder")

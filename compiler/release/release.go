@@ -305,7 +305,9 @@ type DiscoveredVersion struct {
 type Snapshot struct {
 	Class       Class                  `json:"class"`
 	TrustDomain string                 `json:"trust_domain"`
-	Resources   map[TypeURL][]Resource `json:"resources"`
+	// Proxyless says that the class are gRPC programs, which understand a part of what Envoy does.
+	Proxyless bool                   `json:"proxyless,omitempty"`
+	Resources map[TypeURL][]Resource `json:"resources"`
 	// Endpoints lists the live clusters of the class, sorted by cluster.
 	Endpoints []Endpoints `json:"endpoints,omitempty"`
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -32,7 +33,7 @@ func Run(ctx context.Context, cfg Config, envoyOut io.Writer, log *slog.Logger) 
 	if err := problems.Err(); err != nil {
 		return 0, err
 	}
-	if !cfg.NoEnvoy {
+	if cfg.Envoy != "" {
 		if err := checkEnvoy(cfg.Envoy); err != nil {
 			return 0, err
 		}
@@ -94,7 +95,7 @@ func newAgent(cfg Config, envoyOut io.Writer, log *slog.Logger) *agent {
 	return &agent{
 		cfg: cfg, envoyOut: envoyOut, log: log, hold: h, keep: keep, certs: certs,
 		relay: &relay{servers: cfg.Servers, clock: cfg.Clock, hold: h, log: log, stats: st, roots: cfg.serverRoots},
-		page:  &page{hold: h, certs: certs, admin: newAdmin(cfg.adminDial()), clock: cfg.Clock, stats: st, redirected: cfg.RequireRedirect},
+		page:  &page{hold: h, certs: certs, admin: newAdmin(cfg.adminDial()), clock: cfg.Clock, stats: st, redirected: cfg.RequireRedirect, proxyless: cfg.Proxyless},
 	}
 }
 
@@ -113,11 +114,19 @@ func readProbes(text string) (*probe.Set, error) {
 // listen opens every socket before the token is spent: a wrong path must not
 // cost a token.
 func (a *agent) listen() error {
+	if a.cfg.Proxyless {
+		if err := os.MkdirAll(filepath.Join(a.cfg.StateDir, programFolder), 0o700); err != nil {
+			return err
+		}
+	}
 	sds := &sds{hold: a.hold, certs: a.certs, log: a.log, stats: a.page.stats, roots: a.cfg.authorities(a.log)}
 	for _, g := range []struct {
 		path string
 		s    *grpc.Server
 	}{{a.cfg.SDSSocket, sds.newServer()}, {a.cfg.ADSSocket, a.relay.newADSServer()}} {
+		if a.cfg.Proxyless && g.path == a.cfg.SDSSocket {
+			continue // its certificate lies in files
+		}
 		l, err := listenUnix(g.path)
 		if err != nil {
 			return err
@@ -182,6 +191,14 @@ func (a *agent) work(ctx, long context.Context, g *errgroup.Group) (int, error) 
 	if err != nil {
 		return 0, err
 	}
+	if a.cfg.Proxyless { // before the bootstrap is there, too
+		files := &programFiles{dir: filepath.Join(a.cfg.StateDir, programFolder), hold: a.hold, log: a.log}
+		again, err := files.write()
+		if err != nil {
+			return 0, err
+		}
+		g.Go(func() error { return files.run(long, again) })
+	}
 	if err := a.bootstrap(); err != nil {
 		return 0, err
 	}
@@ -189,8 +206,12 @@ func (a *agent) work(ctx, long context.Context, g *errgroup.Group) (int, error) 
 	g.Go(func() error { return giveBack(long, a.page.stats) })
 	g.Go(func() error { return a.relay.run(long, next) })
 	g.Go(func() error { return a.certs.Run(long) })
-	g.Go(func() error { return keepRole(long, a.page.admin, a.log) })
-	if a.cfg.NoEnvoy {
+	if a.cfg.Proxyless {
+		a.page.written.Store(true)
+	} else {
+		g.Go(func() error { return keepRole(long, a.page.admin, a.log) })
+	}
+	if a.cfg.Envoy == "" {
 		select {
 		case <-ctx.Done():
 		case <-long.Done():
@@ -227,7 +248,11 @@ func (a *agent) bootstrap() error {
 		}
 		a.cfg.NodeID = who.String() + "/" + name
 	}
-	boot, err := Bootstrap(a.cfg, who)
+	write := Bootstrap
+	if a.cfg.Proxyless {
+		write = ProgramBootstrap
+	}
+	boot, err := write(a.cfg, who)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,10 @@ type Config struct {
 	Envoy     string
 	NoEnvoy   bool
 	EnvoyArgs []string
-	// BootstrapOut defaults to envoy.json in StateDir.
+	// Proxyless says that there is no Envoy: a gRPC program speaks xDS itself. It gets a bootstrap and files with its
+	// certificate in place of SDS, and is started by somebody else.
+	Proxyless bool
+	// BootstrapOut defaults to envoy.json in StateDir, of a Proxyless program to grpc.json.
 	BootstrapOut string
 	// AdminPort of Envoy on 127.0.0.1; 0: Unix socket admin.sock in StateDir.
 	AdminPort int
@@ -162,9 +165,13 @@ func (c Config) Normalise() (Config, diag.List) {
 // checkEnvoy looks at who starts Envoy.
 func (c Config) checkEnvoy() (l diag.List) {
 	switch {
+	case c.Proxyless && (c.Envoy != "" || c.NoEnvoy):
+		l = append(l, flagProblem("use exactly one of them", "--proxyless excludes --envoy-path and --no-envoy: there is no Envoy"))
+	case c.Proxyless && c.RequireRedirect:
+		l = append(l, flagProblem("leave it out", "--require-redirect is about an Envoy, which --proxyless has not"))
 	case c.Envoy != "" && c.NoEnvoy:
 		l = append(l, flagProblem("use exactly one of them", "--envoy-path PATH and --no-envoy exclude each other"))
-	case c.Envoy == "" && !c.NoEnvoy: // a shell that looks for envoy in vain leaves the path empty
+	case c.Envoy == "" && !c.NoEnvoy && !c.Proxyless: // a shell that looks for envoy in vain leaves the path empty
 		l = append(l, flagProblem("name one, such as --envoy-path /usr/bin/envoy (`meshc vet --envoy` fetches one into the user's cache folder), or write --no-envoy if somebody else starts it", "no Envoy is named: --envoy-path is missing or empty"))
 	}
 	return l
@@ -243,10 +250,14 @@ func (c Config) withPaths() (Config, error) {
 			return c, fmt.Errorf("resolving --certificates: %w", err)
 		}
 	}
+	boot := "envoy.json"
+	if c.Proxyless {
+		boot = "grpc.json"
+	}
 	for _, p := range []struct {
 		path *string
 		name string
-	}{{&c.SDSSocket, "sds.sock"}, {&c.ADSSocket, "ads.sock"}, {&c.BootstrapOut, "envoy.json"}} {
+	}{{&c.SDSSocket, "sds.sock"}, {&c.ADSSocket, "ads.sock"}, {&c.BootstrapOut, boot}} {
 		if *p.path == "" {
 			*p.path = filepath.Join(dir, p.name)
 		} else if *p.path, err = filepath.Abs(*p.path); err != nil {

@@ -28,6 +28,9 @@ type page struct {
 	stopping atomic.Bool
 	// redirected says that connections have to reach Envoy whatever they dial.
 	redirected bool
+	// proxyless says that there is no Envoy, and written that a program may start.
+	proxyless bool
+	written   atomic.Bool
 	// probes asks the application; nil where none are declared.
 	probes *probe.Set
 }
@@ -44,6 +47,12 @@ func (p *page) notReady(ctx context.Context) []string {
 		return append(out, "no identity yet")
 	case s.ended(p.clock()):
 		out = append(out, "the certificate has ended")
+	}
+	if p.proxyless { // whether the program is ready, it says itself
+		if !p.written.Load() {
+			out = append(out, "no bootstrap yet")
+		}
+		return out
 	}
 	listeners, err := p.admin.listeners(ctx)
 	if err != nil {

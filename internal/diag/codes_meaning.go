@@ -245,4 +245,10 @@ const (
 	// CodeTwoValues is another line of a header that has one value (warning).
 	// Example: `requestHeaders: add: "content-type": "text/plain"`.
 	CodeTwoValues Code = "MESH0255"
+	// CodeProxyless is what a gRPC program without a proxy cannot do, as a caller or as a server; or (warning) does with a loss.
+	// Example: `mirror: audit: percent: 5` on a route of a service that a service with `proxyless: true` calls.
+	CodeProxyless Code = "MESH0288"
+	// CodeProxylessMixed is an account that some workloads with a proxy have, and some without.
+	// Example: `version: {v1: {}, v2: proxyless: true}` with one service account.
+	CodeProxylessMixed Code = "MESH0289"
 )

@@ -286,6 +286,8 @@ type Version struct {
 	Account string `json:"account"`
 	// Former are names of accounts that some of its workloads still have, sorted. They are nobody else's.
 	Former []string `json:"former_accounts,omitempty"`
+	// Proxyless says that its instances are gRPC programs that speak xDS themselves, without a proxy.
+	Proxyless bool `json:"proxyless,omitempty"`
 	// Labels tell its workloads from the service's others; none means all of them.
 	Labels map[string]string `json:"labels,omitempty"`
 	// Ports maps a port's name to what intent says of it for this version.

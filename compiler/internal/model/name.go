@@ -76,6 +76,9 @@ func NeverPath(n Never) string { return "never/" + n.Package + "/" + n.Name }
 // VersionPath is the mesh path of a service's version.
 func VersionPath(id, version string) string { return ServicePath(id) + "/version/" + version }
 
+// ProxylessPath is the mesh path of what says whether a version has proxies.
+func ProxylessPath(id, version string) string { return VersionPath(id, version) + "/proxyless" }
+
 // PortLines is what follows the mesh path of a service of several ports, of its route or its version, before
 // the name of what it says for one of them.
 func PortLines(port string) string { return "/port/" + port }

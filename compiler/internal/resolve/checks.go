@@ -932,7 +932,9 @@ func (l *linker) checkExplicit() {
 		for _, v := range s.Versions {
 			for _, p := range s.Ports {
 				if v.Host(p) == "" {
-					l.missingAddress(s, v, p)
+					if !v.Proxyless || !v.Endpoints.Written() {
+						l.missingAddress(s, v, p)
+					}
 					continue
 				}
 				whose := fmt.Sprintf("%s version %q", s.ID, v.Name)
@@ -940,10 +942,16 @@ func (l *linker) checkExplicit() {
 					whose += fmt.Sprintf(" port %q", p.Name)
 				}
 				at := l.lineOf(versionPortPath(s.ID, v.Name, p.Name))
+				if v.Proxyless { // its program listens there, and at no other port
+					claim(v.Host(p), v.ListenPort(p), whose, at)
+					continue
+				}
 				claim(v.Host(p), v.ListenPort(p), "the proxy of "+whose, at)
 				claim("127.0.0.1@"+hostKey(v.Host(p)), v.AppListenPort(p), "the application of "+whose, at)
 			}
-			l.checkLocals(s, v, claim)
+			if !v.Proxyless {
+				l.checkLocals(s, v, claim)
+			}
 		}
 		l.checkMachines(s)
 	}
@@ -953,6 +961,9 @@ func (l *linker) checkExplicit() {
 func (l *linker) checkMachines(s *model.Service) {
 	hosts := map[string]map[string]bool{} // of each account
 	for _, v := range s.Versions {
+		if v.Proxyless {
+			continue // each finds what it has by the address at which it listens
+		}
 		if hosts[v.Account] == nil {
 			hosts[v.Account] = map[string]bool{}
 		}

@@ -227,12 +227,24 @@ func (l *linker) versionsOf(p *pkg, s *model.Service, n intent.Node) []model.Ver
 		}
 		l.atWorkloads(s.ID, &v, said)
 		v.Labels = ownLabels(e, len(entries) == 1)
+		l.proxyless(s, &v, n, e.Node)
 		v.Ports = l.versionPorts(s, e)
 		v.Locals = l.locals(p, e.Node)
 		l.place(model.VersionPath(s.ID, e.Name), e.Node.Pos())
 		out = append(out, v)
 	}
 	return out
+}
+
+// proxyless reads whether a version has proxies: of two that say it the nearest.
+func (l *linker) proxyless(s *model.Service, v *model.Version, service, version intent.Node) {
+	for _, n := range []intent.Node{version.Field("proxyless"), service.Field("proxyless")} {
+		if n.Exists() {
+			v.Proxyless = n.Bool()
+			l.place(model.ProxylessPath(s.ID, v.Name), n.Pos())
+			return
+		}
+	}
 }
 
 // ownLabels are those of a version's workloads. A service that tells no versions apart

@@ -13,7 +13,20 @@ import (
 )
 
 // A cluster knows how it chooses, a route (or the proxy of connections) what is hashed for that.
-var onEnvoy = envoy.Join(envoy.OnCluster(choice), envoy.OnRoutesTo(hashOfRequest), envoy.OnConnectionsTo(hashOfConnection))
+var onEnvoy = envoy.Join(envoy.OnCluster(choice), envoy.OnRoutesTo(hashOfRequest), envoy.OnConnectionsTo(hashOfConnection),
+	envoy.Proxyless(envoy.Join(envoy.OnCluster(choiceOfCalls), envoy.OnRoutesTo(hashOfRequest))))
+
+// choiceOfCalls is a choice that gRPC programs without a proxy have, too (gRFC A42, A48).
+func choiceOfCalls(c *clusterv3.Cluster, v Balance, x *envoy.Ctx) {
+	switch {
+	case v.Choice == Random, v.Choice == Hash && (v.Maglev || v.By != Header):
+		x.Lost(v, "balance: roundRobin, leastRequest, or hash: header", "choose a workload like that: it has roundRobin, leastRequest, and a ring by the hash of a header")
+	case v.SlowStart != 0:
+		x.Lost(v, "take slowStart out", "start slowly with a new workload")
+	default:
+		choice(c, v, x)
+	}
+}
 
 // choice sets Cluster.lb_policy, and lb_config for a slow start. Where connections have nothing that is hashed it stays as it is.
 func choice(c *clusterv3.Cluster, v Balance, x *envoy.Ctx) {

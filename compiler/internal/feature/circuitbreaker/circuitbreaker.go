@@ -41,7 +41,7 @@ var Feature = feature.Feature{
 	Codec:      trait.JSON[Breaker],
 	Meaning:    meaning,
 	Change:     change,
-	Envoy:      envoy.OnCluster(lower),
+	Envoy:      envoy.Join(envoy.OnCluster(lower), envoy.Proxyless(envoy.OnCluster(ofCalls))),
 	Kubernetes: kubernetes.Nothing("the callers' proxies count"),
 	GatewayAPI: gatewayapi.Refuse("Gateway API has no circuit breakers"),
 }
@@ -57,6 +57,14 @@ func lower(c *clusterv3.Cluster, v Breaker, _ *envoy.Ctx) {
 	if v.PerHost != 0 { // of these thresholds Envoy reads the connections alone
 		c.CircuitBreakers.PerHostThresholds = []*clusterv3.CircuitBreakers_Thresholds{{MaxConnections: envoy.UInt32(uint32(v.PerHost))}}
 	}
+}
+
+// ofCalls is what gRPC programs without a proxy bound: requests under way (gRFC A32).
+func ofCalls(c *clusterv3.Cluster, v Breaker, x *envoy.Ctx) {
+	if v != (Breaker{MaxRequests: v.MaxRequests}) {
+		x.Lost(v, "bound maxRequests alone", "bound connections, what waits, or retries: of a circuit breaker it has maxRequests")
+	}
+	bound(&envoy.DefaultThresholds(c).MaxRequests, v.MaxRequests)
 }
 
 func bound(field **wrapperspb.UInt32Value, n int) {

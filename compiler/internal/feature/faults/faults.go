@@ -78,7 +78,7 @@ var Feature = feature.Feature{
 	Codec:      trait.JSON[Fault],
 	Meaning:    meaning,
 	Change:     change,
-	Envoy:      envoy.OnRoute(onEnvoy).Needs(envoy.SlotFault).Needs(envoy.SlotUsers),
+	Envoy:      envoy.Join(envoy.OnRoute(onEnvoy).Needs(envoy.SlotFault).Needs(envoy.SlotUsers), envoy.Proxyless(envoy.OnRoute(onCall))),
 	Kubernetes: kubernetes.Nothing("the caller's proxy does it"),
 	GatewayAPI: gatewayapi.Refuse("Gateway API has no faults"),
 }
@@ -91,6 +91,14 @@ func onEnvoy(r *routev3.Route, v Fault, _ *envoy.Ctx) {
 	for _, d := range v.Behind {
 		envoy.AddFilter(r, envoy.SlotUsers, "meshc.fault", lower(d))
 	}
+}
+
+// onCall is a fault in a gRPC program without a proxy (gRFC A33), whose filter has one delay and one abort.
+func onCall(r *routev3.Route, v Fault, x *envoy.Ctx) {
+	if len(v.Behind) > 0 {
+		x.Lost(v, "keep one of the two faults", "rehearse two faults, of the call and of the route, one after the other")
+	}
+	envoy.RouteFilter(r, envoy.SlotFault, lower(v.Drill))
 }
 
 func lower(v Drill) *faultv3.HTTPFault {

@@ -78,7 +78,7 @@ var Feature = feature.Feature{
 	Codec:      trait.JSON[Outlier],
 	Meaning:    meaning,
 	Change:     change,
-	Envoy:      envoy.OnCluster(lower),
+	Envoy:      envoy.Join(envoy.OnCluster(lower), envoy.Proxyless(envoy.OnCluster(ofCalls))),
 	Kubernetes: kubernetes.Nothing("the callers' proxies judge it"),
 	GatewayAPI: gatewayapi.Refuse("Gateway API has no outlier detection"),
 }
@@ -109,6 +109,15 @@ func lower(c *clusterv3.Cluster, v Outlier, _ *envoy.Ctx) {
 		d.SuccessRateRequestVolume, d.SuccessRateMinimumHosts = written(v.RequestVolume), written(v.MinimumHosts)
 	}
 	c.OutlierDetection = d
+}
+
+// ofCalls is what gRPC programs without a proxy judge workloads by: shares of calls that failed (gRFC A50).
+func ofCalls(c *clusterv3.Cluster, v Outlier, x *envoy.Ctx) {
+	if v.Consecutive5xx+v.GatewayErrors+v.LocalErrors > 0 {
+		x.Lost(v, "write consecutive5xx: 0, and failurePercent or successRate", "count failures in a row: it judges workloads by failurePercent and successRate alone")
+		return
+	}
+	lower(c, v, x)
 }
 
 // always, in percent, is how often what is detected has its consequence.

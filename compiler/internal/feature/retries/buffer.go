@@ -62,7 +62,7 @@ var Kept = feature.Feature{
 		}
 		return plan.Neutral, "bodies that can be sent again: " + words(before) + " → " + words(after)
 	},
-	Envoy:      envoy.OnRoute(keep),
+	Envoy:      envoy.Join(envoy.OnRoute(keep), envoy.Proxyless(envoy.OnRoute(keptByProgram))),
 	Kubernetes: kubernetes.Nothing("the caller's proxy keeps it"),
 	GatewayAPI: gatewayapi.RefuseWritten(Buffer{Bytes: keptByDefault}, "Gateway API says nothing of the bodies of requests that are sent again"),
 }
@@ -72,6 +72,13 @@ var Kept = feature.Feature{
 func keep(r *routev3.Route, v Buffer, _ *envoy.Ctx) {
 	if envoy.Action(r) != nil {
 		r.RequestBodyBufferLimit = &wrapperspb.UInt64Value{Value: uint64(v.Bytes)}
+	}
+}
+
+// keptByProgram: how much a gRPC program without a proxy keeps of a call is its own affair.
+func keptByProgram(_ *routev3.Route, v Buffer, x *envoy.Ctx) {
+	if v.Bytes != keptByDefault {
+		x.Lost(v, "take `buffer` out", "be told how much of a call it keeps")
 	}
 }
 

@@ -20,7 +20,36 @@ import (
 // onEnvoy sets RouteAction.retry_policy, and CircuitBreakers.retry_budget on the
 // destination's clusters. A circuit breaker's written maxRetries stands in place
 // of the budget, because Envoy ignores max_retries where a budget is set.
-var onEnvoy = envoy.Join(envoy.OnRoute(policy), envoy.OnRouteClusters(budget))
+var onEnvoy = envoy.Join(envoy.OnRoute(policy), envoy.OnRouteClusters(budget), envoy.Proxyless(envoy.OnRoute(ofCalls)))
+
+// mostOfCalls is how often gRPC tries again at most, whatever a policy says (gRFC A6).
+const mostOfCalls = 4
+
+// ofCalls is what gRPC programs without a proxy try again (gRFC A44): ends of calls by their status. What no server has
+// seen they send again by themselves, once, which is all that is done where nothing is written.
+func ofCalls(r *routev3.Route, v Retry, x *envoy.Ctx) {
+	a := envoy.Action(r)
+	if a == nil || x.Traits.IsDefault(name) && len(v.GRPC) == 0 || v.Attempts == 0 {
+		return
+	}
+	lost := func(fix, format string, args ...any) { x.Lost(v, fix, format, args...) }
+	switch {
+	case len(v.GRPC) == 0:
+		lost(`write grpc: ["unavailable"], or another status that is safe to try again`, "try again but by the status with which a call ends")
+	case len(v.Statuses) > 0 || slices.ContainsFunc(v.On, func(on string) bool { return !slices.Contains(byDefault.On, on) }):
+		lost("write `grpc` alone", "try again by statuses of HTTP or by what becomes of a connection")
+	case v.PerTry > 0:
+		lost("take perTry out", "bound each try: a call has one deadline")
+	case v.Attempts > mostOfCalls:
+		lost("write 4 attempts or less", "try again more often than %d times", mostOfCalls)
+	case v.After > 0:
+		lost("take retryAfter out", "wait as long as an answer asks for by a header")
+	}
+	a.RetryPolicy = &routev3.RetryPolicy{RetryOn: strings.Join(v.GRPC, ","), NumRetries: envoy.UInt32(uint32(min(v.Attempts, mostOfCalls)))}
+	if v.Base > 0 {
+		a.RetryPolicy.RetryBackOff = &routev3.RetryPolicy_RetryBackOff{BaseInterval: envoy.Duration(time.Duration(v.Base)), MaxInterval: envoy.Duration(time.Duration(v.Max))}
+	}
+}
 
 func policy(r *routev3.Route, v Retry, x *envoy.Ctx) {
 	a := envoy.Action(r)

@@ -89,7 +89,7 @@ var Feature = feature.Feature{
 	Codec:      trait.JSON[Logs],
 	Meaning:    meaning,
 	Change:     change,
-	Envoy:      envoy.OnManager(lower),
+	Envoy:      envoy.Join(envoy.OnManager(lower), untold()),
 	Kubernetes: kubernetes.Nothing("the proxies send the lines"),
 	GatewayAPI: gatewayapi.Refuse("Gateway API says nothing of logs"),
 }

@@ -53,7 +53,7 @@ var Counting = feature.Feature{
 	Codec:      trait.JSON[Metrics],
 	Meaning:    metricsMeaning,
 	Change:     metricsChange,
-	Envoy:      envoy.OnManager(lowerMetrics),
+	Envoy:      envoy.Join(envoy.OnManager(lowerMetrics), untold()),
 	Kubernetes: kubernetes.Nothing("the proxies count"),
 	GatewayAPI: gatewayapi.Refuse("Gateway API says nothing of metrics"),
 }
@@ -204,4 +204,9 @@ func Series(traits trait.Set, callers, routes, statuses int) int {
 		}
 	}
 	return each * combinations
+}
+
+// untold is what is told of a gRPC program without a proxy: it has instruments of its own.
+func untold() envoy.Lowering {
+	return envoy.Proxyless(envoy.Approximate("nothing is told of it but by its own instruments", envoy.Lowering{}))
 }

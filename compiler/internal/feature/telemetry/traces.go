@@ -57,7 +57,7 @@ var Tracing = feature.Feature{
 	Codec:      trait.JSON[Traces],
 	Meaning:    tracesMeaning,
 	Change:     tracesChange,
-	Envoy:      envoy.OnManager(lowerTraces),
+	Envoy:      envoy.Join(envoy.OnManager(lowerTraces), untold()),
 	Kubernetes: kubernetes.Nothing("the proxies send the spans"),
 	GatewayAPI: gatewayapi.Refuse("Gateway API says nothing of traces"),
 }

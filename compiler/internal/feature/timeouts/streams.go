@@ -112,7 +112,7 @@ var MaxDuration = feature.Feature{
 		return bounds(lifetimeName, "stream", space.OfStream, v.(Lifetime).Max)
 	},
 	Change:     change(lifetimeName, "stream", 0),
-	Envoy:      envoy.OnRoute(lowerLifetime),
+	Envoy:      envoy.Join(envoy.OnRoute(lowerLifetime), envoy.Proxyless(envoy.OnRoute(func(r *routev3.Route, _ Lifetime, x *envoy.Ctx) { ofCall(r, x) }))),
 	Kubernetes: kubernetes.Nothing("the proxies keep it"),
 	GatewayAPI: gatewayapi.Refuse("an HTTPRoute bounds requests until their answer is there, not streams"),
 }
@@ -127,6 +127,16 @@ func lowerLifetime(r *routev3.Route, v Lifetime, x *envoy.Ctx) {
 	a.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: envoy.Duration(time.Duration(v.Max))}
 	if x.Port.Protocol == model.GRPC {
 		a.MaxStreamDuration.GrpcTimeoutHeaderMax = envoy.Duration(time.Duration(v.Max))
+	}
+}
+
+// ofCall sets what gRPC programs without a proxy know for both bounds: how long a call may take, retries and all
+// messages of both sides included (gRFC A31). What the program itself asks for counts where it is shorter.
+func ofCall(r *routev3.Route, x *envoy.Ctx) {
+	t, _ := trait.Get[Timeout](x.Traits)
+	l, _ := trait.Get[Lifetime](x.Traits)
+	if a, most := envoy.Action(r), shorter(t.Request, l.Max); a != nil && most != 0 {
+		a.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: envoy.Duration(time.Duration(most))}
 	}
 }
 

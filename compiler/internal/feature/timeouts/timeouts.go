@@ -61,7 +61,7 @@ var Feature = feature.Feature{
 	Codec:      trait.JSON[Timeout],
 	Meaning:    meaning,
 	Change:     change(name, "request", byDefault),
-	Envoy:      envoy.OnRoute(lower),
+	Envoy:      envoy.Join(envoy.OnRoute(lower), envoy.Proxyless(envoy.OnRoute(func(r *routev3.Route, _ Timeout, x *envoy.Ctx) { ofCall(r, x) }))),
 	Kubernetes: kubernetes.Nothing("the proxies keep it"),
 	GatewayAPI: gatewayapi.OnRule(func(r *gatewayapi.Rule, v Timeout, _ *gatewayapi.Ctx) {
 		r.Timeouts = &gatewayapi.Timeouts{Request: v.Request.String()}

@@ -33,6 +33,7 @@ type Lowering struct {
 	manager       func(*hcmv3.HttpConnectionManager, trait.Value, *Ctx)
 	door          func(*hcmv3.HttpConnectionManager, []Routed[trait.Value], *Ctx)
 	finished      func(proto.Message, trait.Value, *Ctx)
+	proxyless     *Lowering
 	needs         []Slot
 	refusal       string
 	loss          string
@@ -155,6 +156,10 @@ func OnFinished[T trait.Value](f func(m proto.Message, v T, x *Ctx)) Lowering {
 	return Lowering{finished: func(m proto.Message, v trait.Value, x *Ctx) { f(m, typed[T](v), x) }}
 }
 
+// Proxyless says what gRPC programs without a proxy get of the feature, as callers: l, which may say nothing. A
+// lowering without it is refused where such a program calls.
+func Proxyless(l Lowering) Lowering { return Lowering{proxyless: &l} }
+
 // Join makes one lowering of several at different places. Where two are for the
 // same place, the later counts.
 func Join(ls ...Lowering) Lowering {
@@ -192,6 +197,9 @@ func Join(ls ...Lowering) Lowering {
 		}
 		if l.finished != nil {
 			out.finished = l.finished
+		}
+		if l.proxyless != nil {
+			out.proxyless = l.proxyless
 		}
 		out.needs = append(out.needs, l.needs...)
 	}
@@ -276,7 +284,10 @@ type Ctx struct {
 	Traits trait.Set
 
 	// apart are those that single destinations of the route have for themselves.
-	apart    []trait.Set
+	apart []trait.Set
+	// grpc says that a gRPC program without a proxy gets it; said is what all of the object's values are.
+	grpc     bool
+	said     trait.Set
 	sidecars bool
 	behind   []trait.Set
 	path     string

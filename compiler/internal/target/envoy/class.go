@@ -31,11 +31,17 @@ type snapshot struct {
 func (e *emitter) forClass(c scope) *emitter {
 	own := *e
 	own.of = c.class
+	if c.proxyless() {
+		own.withoutProxy()
+	}
 	return &own
 }
 
 // class makes the snapshot of one proxy class, with an emitter for that.
 func (e *emitter) class(c scope) snapshot {
+	if e.grpc {
+		return e.program(c)
+	}
 	s := snapshot{scope: c}
 	n := needs{}
 	if len(c.members) > 0 {
@@ -177,7 +183,7 @@ func (e *emitter) calls(c scope) []call {
 		for _, k := range mb.service.Calls {
 			t, ok := e.destination(k.To, k.Port)
 			local := mb.version.Local(k)
-			if !ok || (e.m.Capture == model.Explicit && local == 0) {
+			if !ok || (e.m.Capture == model.Explicit && local == 0 && !e.grpc) {
 				continue
 			}
 			key := t.path() + "/" + t.port.Name
@@ -209,7 +215,7 @@ func (s *snapshot) seal(e *emitter) {
 	slices.SortFunc(s.entries, func(a, b *entry) int {
 		return cmp.Or(cmp.Compare(a.typ, b.typ), cmp.Compare(a.res.Name, b.res.Name))
 	})
-	file := release.Snapshot{Class: s.scope.class, TrustDomain: e.m.TrustDomain, Resources: map[release.TypeURL][]release.Resource{}}
+	file := release.Snapshot{Class: s.scope.class, TrustDomain: e.m.TrustDomain, Proxyless: e.grpc, Resources: map[release.TypeURL][]release.Resource{}}
 	for _, n := range s.entries {
 		file.Resources[n.typ] = append(file.Resources[n.typ], n.res)
 		if n.live != nil {

@@ -175,11 +175,16 @@ func (e *emitter) buildServiceCluster(t target, routes []routeTrait, out *entry)
 	s, p, v := t.service, t.port, t.version
 	path := model.ServicePath(s.ID)
 	c, http, live, err := e.serviceCluster(s, p, v)
+	if e.grpc && err == nil {
+		c, live = e.callCluster(c, live, t, out)
+		http = nil
+	}
 	if err != nil {
 		out.problem(diag.New(diag.CodeAddress, e.at(path), "version %q of service %q: %v", v.Name, s.ID, err))
 		return
 	}
 	x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, Protocol: http, Live: live, path: path, out: out, locate: e.at, keys: e.profile.Keys}
+	x.grpc, x.said = e.grpc, s.TraitsTo(p.Name, v.Name)
 	e.applyTraits(c, s.TraitsTo(p.Name, v.Name), x)
 	e.applyRouteTraits(c, routes, x)
 	speak(c, http)

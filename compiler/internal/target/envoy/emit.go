@@ -82,6 +82,9 @@ type emitter struct {
 	run        *run
 	// of is the class that is in hand.
 	of release.Class
+	// grpc is set on the work for a class without proxies: cells and conditions are gRPC's then, and full are Envoy's.
+	grpc bool
+	full Column
 	// asked gathers what the work in hand looks up; nil without a memo.
 	asked asked
 	// before are the entries that the class had in an earlier run, by key.
@@ -161,6 +164,9 @@ func (n *entry) discovers(live *release.Endpoints) {
 // run. Equal keys must mean equal resources. of is everything that build uses and
 // neither looks up nor has in the key.
 func (e *emitter) get(key string, of []given, build func(*entry)) *entry {
+	if e.grpc {
+		key = proxylessKey + key
+	}
 	return e.entry(key, build, func() *entry {
 		was := e.before[key]
 		if was != nil && e.run.sameHeader() && slices.Equal(was.of, of) && hold(was.asked, e.run.mesh) {

@@ -19,6 +19,8 @@ import (
 // refused.
 type Condition struct {
 	lower func(m *routev3.RouteMatch, name string, t space.Test) error
+	// proxyless is the form that gRPC programs without a proxy understand; nil if they have none.
+	proxyless func(m *routev3.RouteMatch, name string, t space.Test) error
 }
 
 // Conditions maps the name of a dimension (space.Dimension) to its conditions' form.
@@ -27,18 +29,22 @@ type Conditions map[string]Condition
 // OnMatch lowers a test by f, which adds to a match. name is that within the family, "" of a
 // dimension that is alone. An error is what Envoy cannot say.
 func OnMatch(f func(m *routev3.RouteMatch, name string, t space.Test) error) Condition {
-	return Condition{f}
+	return Condition{lower: f}
 }
 
 // OnField lowers a test of what Envoy has in a header that each request has once, such as ":method".
 func OnField(header string) Condition {
-	return OnMatch(func(m *routev3.RouteMatch, _ string, t space.Test) error {
+	c := OnMatch(func(m *routev3.RouteMatch, _ string, t space.Test) error {
 		s, err := stringMatcher(t.Any)
 		h := stringHeader(header, s)
 		h.InvertMatch = t.Not
 		m.Headers = append(m.Headers, h)
 		return err
 	})
+	if header == ":method" {
+		c.proxyless = callMethod
+	}
+	return c
 }
 
 // OnHost lowers a test of the host that a request asks for.
@@ -67,18 +73,22 @@ func hostString(any []space.Pattern) *matcherv3.StringMatcher {
 // OnCaller says that a test is about who calls: a proxy has the routes that its account may take, so
 // that nothing is left to ask of a request.
 func OnCaller() Condition {
-	return OnMatch(func(*routev3.RouteMatch, string, space.Test) error { return errAsksCaller })
+	c := OnMatch(func(*routev3.RouteMatch, string, space.Test) error { return errAsksCaller })
+	c.proxyless = c.lower
+	return c
 }
 
 var errAsksCaller = errors.New("a route asks who calls, at a proxy that does not know")
 
 // OnHeaders lowers a test of a header by its name.
 func OnHeaders() Condition {
-	return OnMatch(func(m *routev3.RouteMatch, name string, t space.Test) error {
+	c := OnMatch(func(m *routev3.RouteMatch, name string, t space.Test) error {
 		h, err := headerMatcher(name, t)
 		m.Headers = append(m.Headers, h)
 		return err
 	})
+	c.proxyless = callHeader(c.lower)
+	return c
 }
 
 // OnParameters lowers a test of a query's parameter: Envoy's router looks at the first value of

@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"errors"
 	"maps"
 	"reflect"
 	"slices"
@@ -84,11 +85,15 @@ type routeSpec struct {
 // buildRoute makes the route and lets the traits have their say: one route, or in front of it a twin for
 // some of its requests. nil after a problem.
 func (e *emitter) buildRoute(s routeSpec, out *entry) []*routev3.Route {
-	match, err := e.conditions.routeMatch(s.match)
-	if err != nil {
-		out.problem(matchProblem(e.at(s.path), err))
+	match, err := e.routeMatch(s.match)
+	if errors.Is(err, errNever) {
 		return nil
 	}
+	if err != nil {
+		out.problem(e.matchProblem(s.path, err))
+		return nil
+	}
+	e.refuseRoute(s, out)
 	r := &routev3.Route{Name: s.name, Match: match}
 	var each []trait.Set
 	if len(s.shares) > 0 {
@@ -104,7 +109,7 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) []*routev3.Route {
 		r.Action = action
 	}
 	x := s.x
-	x.Traits, x.apart = s.traits, each
+	x.Traits, x.apart, x.grpc, x.said = s.traits, each, e.grpc, s.traits
 	x.Mesh, x.path, x.out, x.locate, x.keys = e.m, s.path, out, e.at, e.profile.Keys
 	x.sidecars = !slices.ContainsFunc(s.shares, func(sh share) bool { return sh.external })
 	for _, sh := range s.shares {
@@ -154,6 +159,21 @@ func (e *emitter) ofEach(clusters []*routev3.WeightedCluster_ClusterWeight, each
 			}
 		}
 	}
+}
+
+// routeMatch is the form of a match for the class in hand.
+func (e *emitter) routeMatch(m model.Match) (*routev3.RouteMatch, error) {
+	if e.grpc {
+		return e.conditions.callMatch(m)
+	}
+	return e.conditions.routeMatch(m)
+}
+
+func (e *emitter) matchProblem(path string, err error) diag.Diagnostic {
+	if e.grpc {
+		return cannot(e.at(path), "tell requests by %v", err).WithFix("write the condition otherwise, or let a proxy call")
+	}
+	return matchProblem(e.at(path), err)
 }
 
 func matchProblem(at diag.Pos, err error) diag.Diagnostic {
@@ -218,9 +238,12 @@ func (e *emitter) effectiveRoute(path string, r model.EffectiveRoute, x Ctx, out
 	}
 	name := strings.Join(append([]string{path}, r.InnerPaths()...), "/")
 	if r.NotFound {
-		match, err := e.conditions.routeMatch(r.Match)
+		match, err := e.routeMatch(r.Match)
+		if errors.Is(err, errNever) {
+			return nil
+		}
 		if err != nil {
-			out.problem(diag.New(diag.CodeMatch, e.at(path), "%v", err))
+			out.problem(e.matchProblem(path, err))
 			return nil
 		}
 		return []*routev3.Route{notFound(name, match)}
