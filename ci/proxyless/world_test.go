@@ -281,7 +281,7 @@ func (g *greeter) handle(method string) grpc.MethodDesc {
 			}
 		}
 		if md, _ := metadata.FromIncomingContext(ctx); who == "" && len(md.Get("x-forwarded-client-cert")) > 0 {
-			who = md.Get("x-forwarded-client-cert")[0]
+			_, who, _ = strings.Cut(md.Get("x-forwarded-client-cert")[0], ";URI=") // as its proxy has seen it
 		}
 		return wrapperspb.String(g.name + " " + who), nil
 	}}

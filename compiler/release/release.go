@@ -303,8 +303,8 @@ type DiscoveredVersion struct {
 
 // Snapshot is the content of envoy/<class>.json: a class's resources by type.
 type Snapshot struct {
-	Class       Class                  `json:"class"`
-	TrustDomain string                 `json:"trust_domain"`
+	Class       Class  `json:"class"`
+	TrustDomain string `json:"trust_domain"`
 	// Proxyless says that the class are gRPC programs, which understand a part of what Envoy does.
 	Proxyless bool                   `json:"proxyless,omitempty"`
 	Resources map[TypeURL][]Resource `json:"resources"`

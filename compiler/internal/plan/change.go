@@ -124,6 +124,8 @@ const (
 	FormerNew       What = "formerNew"   // an account counts as one of the service's, too
 	FormerGone      What = "formerGone"
 	GatewayAccount  What = "gatewayAccount"
+	Proxyless       What = "proxyless"
+	Proxied         What = "proxied"
 	VersionNew      What = "versionNew"
 	VersionGone     What = "versionGone"
 	VersionAddress  What = "versionAddress"
@@ -245,6 +247,8 @@ var sentences = map[What]string{
 	FormerNew:       "[version {version} ]is whoever runs as {after}, too",
 	FormerGone:      "[version {version} ]is no longer whoever runs as {before}",
 	GatewayAccount:  "runs as {before} → {after}: services refuse it until it has the new account",
+	Proxyless:       "[version {version} ]has no proxy: its own program keeps to routes, grants and calls, or does not",
+	Proxied:         "[version {version} ]has a proxy: programs without one get nothing any more",
 	VersionNew:      "version {version} is new",
 	VersionGone:     "version {version} is gone",
 	VersionAddress:  "address of port {port} of version {version}: {before|discovered} → {after|discovered}",

@@ -294,6 +294,7 @@ func (c *comparison) versions(before, after *model.Service) {
 	if together {
 		run(before.Versions[0], after.Versions[0], "")
 	}
+	c.programs(before, after)
 	names := map[string]bool{}
 	for _, v := range slices.Concat(before.Versions, after.Versions) {
 		names[v.Name] = true
@@ -313,6 +314,29 @@ func (c *comparison) versions(before, after *model.Service) {
 			run(b, a, name)
 		}
 		c.places(before, after, b, a)
+	}
+}
+
+// programs compares which versions have proxies. Who has none is held to nothing but by a program that is its own.
+func (c *comparison) programs(before, after *model.Service) {
+	changed := map[What][]string{}
+	for _, a := range after.Versions {
+		b, was := before.Version(a.Name)
+		switch {
+		case a.Proxyless && !b.Proxyless:
+			changed[Proxyless] = append(changed[Proxyless], a.Name)
+		case was && b.Proxyless && !a.Proxyless:
+			changed[Proxied] = append(changed[Proxied], a.Name)
+		}
+	}
+	for what, class := range map[What]Class{Proxyless: Weakening, Proxied: Narrowing} {
+		if len(changed[what]) == len(after.Versions) {
+			c.note(after, class, KindService, Change{What: what})
+			continue
+		}
+		for _, name := range changed[what] {
+			c.note(after, class, KindService, Change{What: what, Version: name})
+		}
 	}
 }
 

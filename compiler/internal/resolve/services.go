@@ -242,6 +242,9 @@ func (l *linker) proxyless(s *model.Service, v *model.Version, service, version 
 		if n.Exists() {
 			v.Proxyless = n.Bool()
 			l.place(model.ProxylessPath(s.ID, v.Name), n.Pos())
+			for _, port := range service.Field("port").Fields() {
+				l.place(model.ProxylessPath(s.ID, v.Name)+"/port/"+port.Name, port.Node.Pos())
+			}
 			return
 		}
 	}

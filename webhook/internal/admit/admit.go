@@ -1,6 +1,7 @@
 package admit
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -17,7 +18,7 @@ func (w *World) Mutate(q review.Review) ([]inject.Operation, diag.List) {
 	if q.Kind != "Pod" || q.Operation != review.Create || q.SubResource != "" || !w.injects || labels(q.New)[inject.Label] == inject.Disabled {
 		return nil, nil
 	}
-	if _, gateway := w.gateway(q); gateway {
+	if account, gateway := w.gateway(q); gateway || w.programs[account] {
 		return nil, nil
 	}
 	patch, err := inject.Patch(q.New, w.injection)
@@ -233,13 +234,18 @@ func (w *World) newPod(q review.Review) diag.List {
 	switch {
 	case gateway:
 		return w.newGateway(q, account)
+	case w.programs[account]:
+		if inject.Has(q.New) {
+			return diag.List{sidecar(q, fmt.Errorf("it runs as %q, whose workloads are gRPC programs without a proxy, and has one that would get nothing", account)).
+				WithFix("take the sidecar out, or `proxyless` out of the intent")}
+		}
 	case inject.Has(q.New):
 		if err := inject.Check(q.New, w.injection); err != nil {
 			return diag.List{sidecar(q, err)}
 		}
 	case w.wants(q.Namespace):
 		d := diag.New(diag.CodeSidecar, diag.Pos{}, "pod %q of namespace %q has no sidecar, and the approved release wants one in each pod there", named(q), q.Namespace)
-		return diag.List{d.WithFix("remove the label %s: %s from the pod; only pods that run as a gateway's account have none", inject.Label, inject.Disabled)}
+		return diag.List{d.WithFix("remove the label %s: %s from the pod; only pods that run as a gateway's account, or as one whose workloads are `proxyless`, have none", inject.Label, inject.Disabled)}
 	}
 	return nil
 }

@@ -90,6 +90,7 @@ func worldWith(t *testing.T, image string) *admit.World {
 		release.InjectionPath:                        `{"image":"registry.example/meshc@sha256:00","server":"meshc.meshc-system.svc:18000"}`,
 		"envoy/sidecar/bookinfo/reviews.json":        `{}`,
 		"envoy/gateway/strict/edge.json":             `{}`,
+		"envoy/sidecar/strict/program.json":          `{"proxyless":true}`,
 	} {
 		arts = append(arts, release.Artifact{Path: p, Bytes: []byte(text)})
 	}
@@ -390,6 +391,30 @@ func TestANamespaceThatWantsSidecarsTakesNoOtherPod(t *testing.T) {
 	q.Namespace = "strict"
 	if ds := w.Validate(q); len(ds) != 1 || ds[0].Code != diag.CodeSidecar || !strings.Contains(ds[0].Text, `"web-…"`) {
 		t.Errorf("it is let in: %v", ds)
+	}
+}
+
+// A gRPC program without a proxy gets no sidecar, wherever it runs; one that has a sidecar is not let in, for it would get nothing.
+func TestAProgramHasNoSidecar(t *testing.T) {
+	w := world(t)
+	q := about(review.Create, "pods", "Pod", "", pod(t, ""), nil)
+	q.Namespace = "strict"
+	with := about(review.Create, "pods", "Pod", "", injected(t, pod(t, "")), nil)
+	with.Namespace = "strict"
+	for account, program := range map[string]bool{"program": true, "other": false} {
+		for _, r := range []review.Review{q, with} {
+			spec, _ := r.New["spec"].(review.Object)
+			spec["serviceAccountName"] = account
+		}
+		if patch, ds := w.Mutate(q); len(ds) > 0 || len(patch) > 0 == program {
+			t.Errorf("%s gets %v, %v", account, patch, ds)
+		}
+		if ds := w.Validate(q); len(ds) == 0 != program {
+			t.Errorf("%s without a sidecar: %v", account, ds)
+		}
+		if ds := w.Validate(with); len(ds) == 0 == program {
+			t.Errorf("%s with a sidecar: %v", account, ds)
+		}
 	}
 }
 

@@ -28,12 +28,13 @@ type World struct {
 	terms      release.Enforcement
 	injects    bool
 	gateways   map[string]templates // by account, as "namespace/account"
+	programs   map[string]bool      // accounts whose workloads have no proxy
 	namespaces []string
 }
 
 // See takes an approved commit's release apart.
 func See(commit string, r release.Release) (*World, error) {
-	w := &World{commit: commit, provenance: r.Provenance(), gateways: map[string]templates{}}
+	w := &World{commit: commit, provenance: r.Provenance(), gateways: map[string]templates{}, programs: map[string]bool{}}
 	var err error
 	if w.desired, err = drift.Read(r); err != nil {
 		return nil, err
@@ -47,8 +48,13 @@ func See(commit string, r release.Release) (*World, error) {
 	w.namespaces = w.desired.Namespaces()
 	made := w.desired.Templates()
 	for _, c := range r.Classes() {
-		if account := c.Namespace + "/" + c.Account; c.Role == release.Gateway {
+		account := c.Namespace + "/" + c.Account
+		if c.Role == release.Gateway {
 			w.gateways[account] = templates{now: made[account]}
+		} else if s, err := r.Snapshot(c); err != nil {
+			return nil, err
+		} else if s.Proxyless {
+			w.programs[account] = true
 		}
 		w.namespaces = append(w.namespaces, c.Namespace)
 	}

@@ -113,10 +113,11 @@ func lower(c *clusterv3.Cluster, v Outlier, _ *envoy.Ctx) {
 
 // ofCalls is what gRPC programs without a proxy judge workloads by: shares of calls that failed (gRFC A50).
 func ofCalls(c *clusterv3.Cluster, v Outlier, x *envoy.Ctx) {
-	if v.Consecutive5xx+v.GatewayErrors+v.LocalErrors > 0 {
-		x.Lost(v, "write consecutive5xx: 0, and failurePercent or successRate", "count failures in a row: it judges workloads by failurePercent and successRate alone")
+	if v.GatewayErrors+v.LocalErrors > 0 || v.FailurePercent+v.SuccessRate == 0 {
+		x.Lost(v, "write failurePercent or successRate, and neither gatewayErrors nor localErrors", "count failures in a row: it judges workloads by failurePercent and successRate")
 		return
 	}
+	x.Loss(v, "failures in a row are not counted, shares of failures are")
 	lower(c, v, x)
 }
 

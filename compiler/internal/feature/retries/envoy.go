@@ -38,8 +38,6 @@ func ofCalls(r *routev3.Route, v Retry, x *envoy.Ctx) {
 		lost(`write grpc: ["unavailable"], or another status that is safe to try again`, "try again but by the status with which a call ends")
 	case len(v.Statuses) > 0 || slices.ContainsFunc(v.On, func(on string) bool { return !slices.Contains(byDefault.On, on) }):
 		lost("write `grpc` alone", "try again by statuses of HTTP or by what becomes of a connection")
-	case v.PerTry > 0:
-		lost("take perTry out", "bound each try: a call has one deadline")
 	case v.Attempts > mostOfCalls:
 		lost("write 4 attempts or less", "try again more often than %d times", mostOfCalls)
 	case v.After > 0:

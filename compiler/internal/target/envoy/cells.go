@@ -285,8 +285,7 @@ type Ctx struct {
 
 	// apart are those that single destinations of the route have for themselves.
 	apart []trait.Set
-	// grpc says that a gRPC program without a proxy gets it; said is what all of the object's values are.
-	grpc     bool
+	// said are all values of the object of which one is lowered.
 	said     trait.Set
 	sidecars bool
 	behind   []trait.Set

@@ -184,7 +184,7 @@ func (e *emitter) buildServiceCluster(t target, routes []routeTrait, out *entry)
 		return
 	}
 	x := Ctx{Mesh: e.m, Service: s, Port: p, Version: v, Protocol: http, Live: live, path: path, out: out, locate: e.at, keys: e.profile.Keys}
-	x.grpc, x.said = e.grpc, s.TraitsTo(p.Name, v.Name)
+	x.said = s.TraitsTo(p.Name, v.Name)
 	e.applyTraits(c, s.TraitsTo(p.Name, v.Name), x)
 	e.applyRouteTraits(c, routes, x)
 	speak(c, http)

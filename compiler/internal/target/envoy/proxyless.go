@@ -83,8 +83,12 @@ func (x *Ctx) Lost(v trait.Value, fix, format string, args ...any) {
 	x.out.problem(cannot(x.locate(x.path+"/"+v.TraitName()), format, args...).WithFix("%s", fix))
 }
 
-// IsProxyless reports whether a gRPC program without a proxy gets what is lowered.
-func (x *Ctx) IsProxyless() bool { return x.grpc }
+// Loss warns of a part of a value that gRPC programs do without.
+func (x *Ctx) Loss(v trait.Value, format string, args ...any) {
+	if !x.said.IsDefault(v.TraitName()) {
+		x.out.problem(diag.Warn(diag.CodeProxyless, x.locate(x.path+"/"+v.TraitName()), "a gRPC program without a proxy gets %q with a loss: "+format, append([]any{v.TraitName()}, args...)...))
+	}
+}
 
 // refuseSet refuses values that mean something to Envoy at a place, and nothing to gRPC.
 func (e *emitter) refuseSet(s trait.Set, path string, out *entry, place func(Lowering) bool) {
@@ -151,22 +155,15 @@ func (e *emitter) checkProgram(c scope) diag.List {
 	var out diag.List
 	first := slices.IndexFunc(c.members, func(m member) bool { return m.version.Proxyless })
 	said := model.ProxylessPath(c.members[first].service.ID, c.members[first].version.Name)
-	mixed := func(path, what string) {
-		out = append(out, diag.New(diag.CodeProxylessMixed, e.at(said), "account %q has workloads without a proxy, and %s with one: both would get the same configuration", c.class.Namespace+"/"+c.class.Account, what).
-			WithRelated(e.at(path), "with a proxy").WithFix("give one of them a `serviceAccount` of its own"))
-	}
 	for _, m := range c.members {
 		if !m.version.Proxyless {
-			mixed(model.VersionPath(m.service.ID, m.version.Name), fmt.Sprintf("version %q of service %q", m.version.Name, m.service.ID))
+			out = append(out, diag.New(diag.CodeProxylessMixed, e.at(said), "account %q has workloads without a proxy, and version %q of service %q with one: both would get the same configuration",
+				c.class.Namespace+"/"+c.class.Account, m.version.Name, m.service.ID).
+				WithRelated(e.at(model.VersionPath(m.service.ID, m.version.Name)), "with a proxy").WithFix("give one of them a `serviceAccount` of its own"))
 			continue
 		}
 		out = append(out, e.checkServed(m)...)
 		out = append(out, e.checkCalls(m)...)
-	}
-	for _, g := range e.m.Gateways {
-		if g.Namespace == c.class.Namespace && g.Account == c.class.Account {
-			mixed(model.GatewayPath(g.ID), fmt.Sprintf("gateway %q", g.ID))
-		}
 	}
 	return out
 }
@@ -176,7 +173,7 @@ func (e *emitter) checkServed(m member) diag.List {
 	var out diag.List
 	s, path := m.service, model.ServicePath(m.service.ID)
 	for _, p := range s.Ports {
-		at := e.at(path + "/port/" + p.Name)
+		at := e.at(model.ProxylessPath(s.ID, m.version.Name) + "/port/" + p.Name)
 		if p.Protocol != model.GRPC {
 			out = append(out, cannot(at, "serve port %q, which speaks %s", p.Name, p.Protocol).WithFix(`let the port say protocol: "grpc"; what serves something else takes it without the mesh`))
 		}
@@ -333,8 +330,8 @@ func listens(b bind) []string {
 func (e *emitter) servedListener(b bind, host string) *entry {
 	at := net.JoinHostPort(host, portText(b.number))
 	name := hop.ServedListener + at
-	return e.get("listener "+name, b.given(), func(out *entry) {
-		routes := model.InboundName(b.service.ID, b.port.Name, b.version.Name)
+	routes := model.InboundName(b.service.ID, b.port.Name, b.version.Name)
+	return e.get("listener "+name+" "+routes, b.given(), func(out *entry) {
 		out.need(release.RouteType, routes)
 		deny := programFilter(SlotDeny, &rbacv3.RBAC{})
 		// An ALLOW without policies denies all: routes without grants fail closed.
@@ -479,8 +476,12 @@ var errNever = errors.New("no call of gRPC fits")
 
 // callMatch is the form of a match that gRPC reads: paths have three forms, and no header tells the path.
 func (c Conditions) callMatch(m model.Match) (*routev3.RouteMatch, error) {
-	if slices.ContainsFunc(m.When, func(t space.Test) bool { return t.Dim == space.PathDim }) {
-		return nil, errors.New("which path they do not have")
+	for _, t := range m.When {
+		if dim, _ := t.Dim.Of(); t.Dim == space.PathDim {
+			return nil, errors.New("which path they do not have")
+		} else if c[dim.Name].lower == nil {
+			return nil, errors.New(string(t.Dim))
+		}
 	}
 	out, err := c.routeMatch(m)
 	if err != nil {
@@ -513,4 +514,3 @@ func callHeader(lower func(*routev3.RouteMatch, string, space.Test) error) func(
 		return lower(m, name, t)
 	}
 }
-

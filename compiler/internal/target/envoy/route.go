@@ -109,7 +109,7 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) []*routev3.Route {
 		r.Action = action
 	}
 	x := s.x
-	x.Traits, x.apart, x.grpc, x.said = s.traits, each, e.grpc, s.traits
+	x.Traits, x.apart, x.said = s.traits, each, s.traits
 	x.Mesh, x.path, x.out, x.locate, x.keys = e.m, s.path, out, e.at, e.profile.Keys
 	x.sidecars = !slices.ContainsFunc(s.shares, func(sh share) bool { return sh.external })
 	for _, sh := range s.shares {
@@ -130,9 +130,11 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) []*routev3.Route {
 			}
 		})
 	}
-	if r.Action == nil {
+	if r.Action == nil && !e.grpc { // else what would have answered is refused
 		out.problem(diag.New(diag.CodeNoAnswer, e.at(s.path), "the route sends requests nowhere and no feature answers them").
 			WithFix("give it `to`, or a feature that answers, such as `redirect`"))
+	}
+	if r.Action == nil {
 		return nil
 	}
 	for _, name := range s.traits.Names() {

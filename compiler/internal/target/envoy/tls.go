@@ -30,6 +30,8 @@ const (
 const (
 	alpnHTTP = "meshc-h2"
 	alpnTCP  = "meshc"
+	// alpnProgram is what gRPC offers. An application's own TLS is told from it by the certificate that it has not.
+	alpnProgram = "h2"
 )
 
 // OfMesh are the words that a caller's proxy offers another one, for requests or for bytes.

@@ -242,6 +242,9 @@ func (e *emitter) captureInboundListener(c scope, binds []bind) *entry {
 					tls = append(tls, b.number)
 					match.TransportProtocol = transportTLS
 					match.ApplicationProtocols = []string{alpnHTTP, alpnTCP}
+					if b.port.Protocol == model.GRPC { // programs without a proxy offer no word of ours
+						match.ApplicationProtocols = append(match.ApplicationProtocols, alpnProgram)
+					}
 				}
 				chain.Name += "/" + portText(b.number)
 				chain.FilterChainMatch = match
