@@ -18,8 +18,8 @@ import (
 func byHand() map[string][]string {
 	return map[string][]string{
 		"#Mesh":          {"namespace", "owns", "delegate", "attach", "trustDomain", "environment", "targets", "service", "external", "certificate", "gateway", "rule", "exemption", "test", "never", "collector", "limiter", "authorizer", "default", "workload", "aliases", "federation"},
-		"#Service":       {"port", "version", "serviceAccount", "selector", "endpoints", "addresses", "calls", "route", "formerAccounts"},
-		"#Version":       {"labels", "serviceAccount", "port", "endpoints", "calls", "formerAccounts"},
+		"#Service":       {"port", "version", "serviceAccount", "selector", "endpoints", "addresses", "calls", "route", "formerAccounts", "proxyless"},
+		"#Version":       {"labels", "serviceAccount", "port", "endpoints", "calls", "formerAccounts", "proxyless"},
 		"#ServicePort":   {"number", "protocol", "main"},
 		"#Call":          {"local", "port", "until", "owner", "reason"},
 		"#CallPort":      {"local"},
@@ -168,6 +168,7 @@ func (m *Mesh) scaffold(r *rand.Rand) {
 		ns := []string{"alpha", "beta"}[i%2]
 		m.service(r, spaces[ns], ns, "s"+strconv.Itoa(i), i == 3)
 	}
+	m.program(hand(r), spaces["alpha"])
 	m.put(spaces["beta"], `certificate: own: file: "own"`)
 	speaks := func(protocols ...string) string { return `protocol: "` + protocols[r.IntN(len(protocols))] + `"` }
 	m.put(spaces["edge"], `gateway: out: {address: "127.0.0.1", port: mesh: {number: 15443, protocol: "mesh"}}`)
@@ -212,6 +213,18 @@ func (m *Mesh) job(r *rand.Rand) {
 // byDefault draws what holds around where nothing is written.
 func (m *Mesh) byDefault(r *rand.Rand, around *object) {
 	m.add(r, &object{file: around.file, at: around.at + "default: ", definition: "#Default", carriers: on(resolve.OnDefault), parent: around}, "{}")
+}
+
+// program writes a service without a proxy, which others call like any other. What it says itself is little: most of
+// what chance would write is refused.
+func (m *Mesh) program(p *pen, space *object) {
+	d := Door{ID: "alpha/bare", Ports: []string{"http"}, Versions: []string{"v1"}}
+	m.Services = append(m.Services, d)
+	grants := pick(p, `way: mesh: true`, `way: {namespaces: ["alpha"], paths: ["/a/*"], not: paths: ["/a/b"]}`, `way: {mesh: true, methods: ["POST"]}`)
+	m.put(space, `service: bare: {proxyless: true, port: http: {number: 8080, protocol: "grpc"}, version: v1: {}, mtls: mode: "strict", access: mode: "enforce", calls: "watch/judge": {}, grant: `+grants+`}`)
+	if p.chance(30) {
+		m.put(space, `service: bare: deny: some: {mesh: true, paths: ["/a"]}`)
+	}
 }
 
 // rank is a route's priority.

@@ -140,6 +140,7 @@ func Structure() []feature.Structure {
 		structure.PlainRefused,
 		structure.Externals, structure.Via,
 		structure.Endpoints,
+		structure.Proxyless,
 	}
 }
 

@@ -501,3 +501,20 @@ var Endpoints = feature.Structure{
 	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the callers' proxies know them; the Service selects no pods"),
 	GatewayAPI: coverage.Nothing("a Service knows its own workloads"),
 }
+
+// Proxyless are workloads without a proxy.
+var Proxyless = feature.Structure{
+	Name: "proxyless", What: "Workloads that are gRPC programs and speak xDS themselves, without a proxy.",
+	Example: `mesh: service: bare: {proxyless: true, port: grpc: {number: 9000, protocol: "grpc"}, grant: web: from: ["web"]}`, Lost: plan.Neutral,
+	Uses: ofServices(func(s *model.Service) []coverage.Use {
+		var out []coverage.Use
+		for _, v := range s.Versions {
+			if v.Proxyless {
+				out = append(out, use(model.ProxylessPath(s.ID, v.Name), "version %q of %q without a proxy", v.Name, s.ID))
+			}
+		}
+		return out
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("their pods get no sidecar, and bring an agent"),
+	GatewayAPI: coverage.Refuse("who holds callers to its routes is each implementation's affair"),
+}
