@@ -18,8 +18,13 @@ import (
 	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
 
+	core "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"meshc.dev/meshc/ci/tools"
 	"meshc.dev/meshc/internal/child"
+	"meshc.dev/meshc/internal/install"
+	"meshc.dev/meshc/internal/proxypod"
 )
 
 // files is what users take.
@@ -122,7 +127,17 @@ func TestAPrometheusReadsAMesh(t *testing.T) {
 			w.until(d.name+" shows something", func() error { return shows(t.Context(), p, e) })
 		}
 	}
+	// By their names, and not as what somebody else was refused.
+	for _, e := range []string{
+		`envoy_cluster_ratelimit_error{meshc_quota="tenants"}`, `envoy_cluster_ext_authz_error{envoy_ext_authz_prefix="platform_opa"}`,
+		`envoy_rate_limit_http_local_rate_limit_rate_limited{meshc_rate_limit="few"}`, `meshc_webhook_reviews_total{verdict="tried"}`,
+		`envoy_http_rbac_policy_shadow_denied{envoy_rbac_policy_name="old"}`, `envoy_http_rbac_policy_shadow_allowed{envoy_rbac_policy_name="writes"}`,
+		`envoy_meshc_requests_total{service_name="orders", route="service/shop/orders", rule="reads", status="500"}`,
+	} {
+		w.until("there is "+e, func() error { return shows(t.Context(), p, e) })
+	}
 	w.rules(p)
+	w.found()
 }
 
 func shows(ctx context.Context, p promv1.API, expr string) error {
@@ -243,4 +258,77 @@ func (d dashboard) exprs() (out []string) {
 		}
 	}
 	return out
+}
+
+// found asks a second Prometheus, by the configuration for clusters, what it would scrape of what
+// "meshc install" prints and of a pod with a sidecar: those, at the ports where they answer. Their
+// addresses are of this machine, where nobody answers.
+func (w *world) found() {
+	w.t.Helper()
+	ctx := w.t.Context()
+	out, err := child.Run(ctx, child.Spec{Path: w.meshc, Dir: w.dir, Args: []string{"install", "--repo", "https://git.example/mesh.git", "--trust", "cluster.yaml",
+		"--image", "registry.example/meshc@sha256:" + strings.Repeat("0", 64)}}, time.Minute)
+	if err != nil || !out.OK() {
+		w.t.Fatalf("meshc install: %v, %s", err, out.Stderr)
+	}
+	w.must(w.Apply(ctx, string(out.Stdout), `{apiVersion: v1, kind: Namespace, metadata: {name: plain, labels: {meshc.dev/inject: enabled}}}`))
+	w.until("a pod has a sidecar", func() error {
+		return w.Apply(ctx, `{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: plain}, spec: {containers: [{name: a, image: a, ports: [{containerPort: 80}]}]}}`)
+	})
+	var names []string
+	w.until("the pods have addresses", func() error {
+		pods, err := w.Client.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		names = nil
+		for i, p := range pods.Items {
+			p.Status.PodIP = fmt.Sprintf("127.0.9.%d", i+1)
+			p.Status.PodIPs = []core.PodIP{{IP: p.Status.PodIP}}
+			if p.Namespace != "shop" { // the mesh's are guarded
+				names = append(names, p.Name)
+			}
+			if _, err := w.Client.CoreV1().Pods(p.Namespace).UpdateStatus(ctx, &p, metav1.UpdateOptions{}); err != nil && p.Namespace != "shop" {
+				return err
+			}
+		}
+		if len(names) < 3 {
+			err = fmt.Errorf("only %v", names)
+		}
+		return err
+	})
+	config, err := os.ReadFile(filepath.Join(files, "prometheus-kubernetes.yaml"))
+	w.must(err)
+	listen := w.address()
+	w.file("prometheus/kubernetes.yaml", strings.ReplaceAll(string(config), "{role: pod}", fmt.Sprintf("{role: pod, kubeconfig_file: %q}", w.Kubeconfig)))
+	w.program("prometheus-kubernetes", filepath.Join(programs(w.t), "prometheus"), "--config.file=prometheus/kubernetes.yaml", "--storage.tsdb.path=data-kubernetes", "--web.listen-address="+listen)
+	want := []string{
+		fmt.Sprintf("meshc-proxy plain/a %d", proxypod.StatusPort),
+		fmt.Sprintf("meshc-server meshc-system/meshc-server-0 %d", install.ServerHTTPPort), fmt.Sprintf("meshc-webhook meshc-system/meshc-webhook %d", install.WebhookHTTPPort),
+	}
+	client, err := api.NewClient(api.Config{Address: "http://" + listen})
+	w.must(err)
+	w.until("Prometheus finds pods", func() error {
+		got, err := promv1.NewAPI(client).Targets(ctx)
+		if err != nil {
+			return err
+		}
+		var is []string
+		for _, a := range got.Active {
+			u, err := url.Parse(a.ScrapeURL)
+			if err != nil {
+				return err
+			}
+			pod := string(a.Labels["pod"])
+			if strings.HasPrefix(pod, "meshc-webhook-") {
+				pod = "meshc-webhook"
+			}
+			is = append(is, fmt.Sprintf("%s %s/%s %s", a.Labels["job"], a.Labels["namespace"], pod, u.Port()))
+		}
+		slices.Sort(is)
+		if is = slices.Compact(is); !slices.Equal(is, want) {
+			return fmt.Errorf("%v, want %v", is, want)
+		}
+		return nil
+	})
 }
