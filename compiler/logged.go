@@ -109,28 +109,28 @@ func readLogged(line []byte) []writtenLine {
 	if at < 0 {
 		return nil
 	}
-	var any struct {
+	var read struct {
 		writtenLine
 		Docker    string         `json:"log"`
 		Resources []otlpResource `json:"resourceLogs"`
 	}
-	switch err := json.Unmarshal(line[at:], &any); {
+	switch err := json.Unmarshal(line[at:], &read); {
 	case err != nil:
 		return nil
-	case len(any.Resources) > 0:
+	case len(read.Resources) > 0:
 		var out []writtenLine
-		for _, r := range any.Resources {
+		for _, r := range read.Resources {
 			out = append(out, r.lines()...)
 		}
 		return out
-	case any.Name == "" && any.Docker != "":
+	case read.Name == "" && read.Docker != "":
 		var w writtenLine
-		if json.Unmarshal([]byte(any.Docker), &w) != nil {
+		if json.Unmarshal([]byte(read.Docker), &w) != nil {
 			return nil
 		}
 		return []writtenLine{w}
 	}
-	return []writtenLine{any.writtenLine}
+	return []writtenLine{read.writtenLine}
 }
 
 // otlpResource is one of ResourceLogs in the JSON of OTLP, as far as proxies fill it.
