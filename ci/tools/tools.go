@@ -95,6 +95,11 @@ func Prometheus() Tool {
 	return Tool{Name: "prometheus", Packages: []string{commands + "prometheus", commands + "promtool"}, Tags: []string{"remove_all_sd", "enable_kubernetes_sd"}}
 }
 
+// Jaeger keeps spans and shows them, of OTLP and of Zipkin.
+func Jaeger() Tool {
+	return Tool{Name: "jaeger", Packages: []string{"github.com/jaegertracing/jaeger/cmd/jaeger"}}
+}
+
 // OIDC is a provider of OpenID Connect with one client (oidc).
 func OIDC() Tool { return Tool{Name: "oidc", Packages: []string{"."}} }
 
@@ -103,7 +108,7 @@ func OfTests() []Tool { return []Tool{Kube(), Flux(), ArgoCD(), Ratelimit(), Pro
 
 // All are the tools that there are. Those beyond OfTests are too dear for every machine: who
 // wants one names it.
-func All() []Tool { return append(OfTests(), Spire()) }
+func All() []Tool { return append(OfTests(), Spire(), Jaeger()) }
 
 // stampKube: a server that does not know its version reports v0.0.0, and clients
 // believe it.
