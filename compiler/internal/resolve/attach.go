@@ -168,7 +168,7 @@ func (l *linker) attachedRoute(p, owner *pkg, g *model.Gateway, host string, aro
 	r := l.gatewayRoute(p, g, host, e, around, path)
 	r.Name, r.Package, r.Owner = name, p.dir, p.owner
 	r.To, r.Canary = l.serviceTargets(p, e.Node, r, path), l.canary(e.Node)
-	l.describesCalls(e.Node, r.To)
+	l.describesCalls(e.Node, r)
 	l.place(path, e.Node.Pos())
 	l.owners[path] = p.owner
 	if n := e.Node.Field("priority"); n.Exists() {

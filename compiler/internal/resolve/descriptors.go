@@ -9,6 +9,7 @@ import (
 
 	"meshc.dev/meshc/compiler/internal/intent"
 	"meshc.dev/meshc/compiler/internal/model"
+	"meshc.dev/meshc/compiler/internal/trait"
 	"meshc.dev/meshc/internal/canon"
 	"meshc.dev/meshc/internal/diag"
 )
@@ -115,13 +116,16 @@ func (l *linker) isCalled(n intent.Node, methods map[string][]string) {
 	}
 }
 
-// describesCalls is describes for a gateway's route, whose destinations may be several. One that rewrites paths takes
+// describesCalls is describes for a gateway's route, whose destinations may be several. One that moves paths takes
 // what visitors call, not what services have.
-func (l *linker) describesCalls(route intent.Node, to []model.Target) {
-	if route.Has("rewrite") {
-		return
+func (l *linker) describesCalls(route intent.Node, r model.Route) {
+	for _, name := range r.Traits.Names() {
+		v, _ := r.Traits.Lookup(name)
+		if c, ok := v.(trait.Changing); ok && c.Image().Path != nil {
+			return
+		}
 	}
-	for _, t := range to {
+	for _, t := range r.To {
 		if t.Service != "" {
 			l.describes(route.Field("match"), t.Service, []string{t.Port})
 		}

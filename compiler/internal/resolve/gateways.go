@@ -127,7 +127,7 @@ func (l *linker) host(p *pkg, g *model.Gateway, e intent.Entry) model.Host {
 		r := l.gatewayRoute(p, g, h.Name, re, hostOf(p, e.Node), model.GatewayRoutePath(g.ID, h.Name, re.Name))
 		at := model.GatewayRoutePath(g.ID, h.Name, re.Name)
 		r.To, r.Canary = l.serviceTargets(p, re.Node, r, at), l.canary(re.Node)
-		l.describesCalls(re.Node, r.To)
+		l.describesCalls(re.Node, r)
 		l.place(at, re.Node.Pos())
 		h.Routes = append(h.Routes, r)
 		if c, ok := l.visitorsCohort(p, g, h.Name, re, hostOf(p, e.Node), r); ok {
