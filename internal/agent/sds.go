@@ -259,15 +259,7 @@ func (s *sds) push(n *session, cur *svid) error {
 		}
 	}
 	for _, name := range n.wanted {
-		if trust, ok := certref.ParseTrust(name); ok {
-			if n.closed[name] {
-				maps.DeleteFunc(trust, func(_ string, roots [][]byte) bool { return roots != nil })
-			}
-			if all[name], err = s.trustSecret(name, cur, trust); err != nil {
-				s.log.Error("trust domains not encoded", "error", err)
-				delete(all, name)
-			}
-		}
+		s.addTrust(n, all, name, cur)
 		if isRoots(name) {
 			if x := s.roots.get(name); x != nil { // without any, Envoy refuses all connections that need them
 				all[name] = *x

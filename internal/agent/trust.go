@@ -11,10 +11,28 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"meshc.dev/meshc/internal/ca"
+	"meshc.dev/meshc/internal/certref"
 )
 
 // trustValidator is Envoy's name of the validator that holds a certificate against the roots of its own trust domain alone.
 const trustValidator = "envoy.tls.cert_validator.spiffe"
+
+// addTrust adds the secret of that name, if it is one of trust domains.
+func (s *sds) addTrust(n *session, all map[string]secret, name string, own *svid) {
+	trust, ok := certref.ParseTrust(name)
+	if !ok {
+		return
+	}
+	if n.closed[name] {
+		maps.DeleteFunc(trust, func(_ string, roots [][]byte) bool { return roots != nil })
+	}
+	made, err := s.trustSecret(name, own, trust)
+	if err != nil {
+		s.log.Error("trust domains not encoded", "error", err)
+		return
+	}
+	all[name] = made
+}
 
 // trustSecret is a validation context for the workload's own trust domain and for others. What the name says of its own
 // does not count: nobody else signs for that. Another one whose roots cannot be read is left out, and nobody comes from there.
