@@ -645,6 +645,9 @@ func (p *Program) unnamed(r Request, service string, q space.Request) bool {
 		return false
 	}
 	namespace, _, _ := strings.Cut(caller, "/")
+	if s := p.mesh.Service(service); s != nil && slices.Contains(s.Hosts, q.Host) {
+		return false
+	}
 	return !slices.ContainsFunc(model.NamesFor(service, namespace), func(name string) bool {
 		return q.Host == name || strings.HasSuffix(q.Host, "."+name)
 	})
@@ -653,7 +656,7 @@ func (p *Program) unnamed(r Request, service string, q space.Request) bool {
 func (p *Program) notNamed(service string, q space.Request) space.Answer {
 	why := fmt.Sprintf("the caller's proxy does not know %q by the name %q: write host %q", service, q.Host, model.NamesFor(service, "")[0])
 	for _, other := range p.mesh.Services {
-		if slices.Contains(model.NamesFor(other.ID, other.Namespace), q.Host) {
+		if slices.Contains(other.NamesFor(other.Namespace), q.Host) {
 			why += fmt.Sprintf("; what becomes of it at %q is another question", other.ID)
 			break
 		}

@@ -114,6 +114,9 @@ func (p *Program) rehearsedNames() func(service string) []string {
 		for _, name := range model.NamesFor(service, namespace) {
 			out = append(out, name, "*."+name)
 		}
+		if s := p.mesh.Service(service); s != nil {
+			out = append(out, s.Hosts...)
+		}
 		return out
 	}
 }

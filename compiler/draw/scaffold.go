@@ -18,7 +18,7 @@ import (
 func byHand() map[string][]string {
 	return map[string][]string{
 		"#Mesh":          {"namespace", "owns", "delegate", "attach", "trustDomain", "environment", "targets", "service", "external", "certificate", "gateway", "rule", "exemption", "test", "never", "collector", "limiter", "authorizer", "default", "workload", "aliases", "federation"},
-		"#Service":       {"port", "version", "serviceAccount", "selector", "endpoints", "addresses", "calls", "route", "formerAccounts", "proxyless"},
+		"#Service":       {"port", "version", "serviceAccount", "selector", "endpoints", "addresses", "hosts", "calls", "route", "formerAccounts", "proxyless"},
 		"#Version":       {"labels", "serviceAccount", "port", "endpoints", "calls", "formerAccounts", "proxyless"},
 		"#ServicePort":   {"number", "protocol", "main"},
 		"#Call":          {"local", "port", "until", "owner", "reason"},
@@ -251,6 +251,9 @@ func (m *Mesh) service(r *rand.Rand, space *object, ns, name string, plain bool)
 	var parts []string
 	for _, n := range d.Ports {
 		parts = append(parts, "port: "+n+": "+ports[n]+"}")
+	}
+	if name == "s1" {
+		parts = append(parts, `hosts: ["s1.test"]`)
 	}
 	if name == "s2" { // of others the platform knows who is well
 		parts = append(parts, `endpoints: file: "s2"`)

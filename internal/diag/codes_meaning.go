@@ -214,6 +214,9 @@ const (
 	// CodeNotAsked is `health` of workloads that nobody has to ask, or that could never answer.
 	// Example: `service: web: {port: http: number: 8080, health: http: path: "/healthz"}`, whose pods the cluster knows.
 	CodeNotAsked Code = "MESH0286"
+	// CodeServiceHost is a further name of a service that is, or may come to be, one of the mesh's own names.
+	// Example: `service: ledger: hosts: ["books.shop"]` in a mesh that has a namespace "shop".
+	CodeServiceHost Code = "MESH0287"
 	// CodeNotRepeated is a written retry beside which nothing says how large a body may be that is
 	// sent again (warning).
 	// Example: retry: attempts: 2 on a route for any method, without `buffer`.

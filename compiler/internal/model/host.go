@@ -115,6 +115,11 @@ func Misdirected(hosts, others []Host) []string {
 	return out
 }
 
+// NamesFor are all names by which workloads of a namespace ask for the service.
+func (s *Service) NamesFor(namespace string) []string {
+	return append(NamesFor(s.ID, namespace), s.Hosts...)
+}
+
 // NamesFor are the names by which workloads of a namespace call a service, as the DNS of a cluster has
 // them: the short one is the own namespace's.
 func NamesFor(service, namespace string) []string {

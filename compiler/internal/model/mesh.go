@@ -150,6 +150,8 @@ type Service struct {
 	// Ports are those that it listens on, none if it only calls: then it has no routes, grants, denies and traits either.
 	Ports    []Port    `json:"ports,omitempty"`
 	Versions []Version `json:"versions"`
+	// Hosts are further names by which callers ask for it (transparent capture), sorted.
+	Hosts []string `json:"hosts,omitempty"`
 	// Addresses are IP prefixes that callers of its TCP ports dial (transparent capture), sorted.
 	Addresses []string `json:"addresses,omitempty"`
 	Calls     []Call   `json:"calls,omitempty"`

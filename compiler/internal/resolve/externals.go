@@ -275,7 +275,8 @@ func (l *linker) notLookedUp(to []model.Target, path string) {
 // so a host stands for one of them (Envoy refuses a route configuration with a
 // domain twice).
 func (l *linker) checkExternalHosts() {
-	if !slices.ContainsFunc(l.mesh.Externals, func(x *model.External) bool { return len(x.Hosts) > 0 }) {
+	if !slices.ContainsFunc(l.mesh.Externals, func(x *model.External) bool { return len(x.Hosts) > 0 }) &&
+		!slices.ContainsFunc(l.mesh.Services, func(s *model.Service) bool { return len(s.Hosts) > 0 }) {
 		return
 	}
 	l.checkExternalCallers()
@@ -295,9 +296,59 @@ func (l *linker) checkExternalHosts() {
 			named(x.Name, x.Namespace, model.ExternalPath(x.ID), x.Ports)
 		}
 	}
+	for _, s := range l.mesh.Services {
+		l.takeNames(s, taken)
+	}
 	for _, x := range l.mesh.Externals {
 		if path := model.ExternalPath(x.ID); l.kinds[x.ID] == "external" && l.lineOf(path) != (diag.Pos{}) { // else its name is another's, which was told
 			l.takeHosts(x, path, taken)
+		}
+	}
+}
+
+// serviceHosts reads further names of a service. Names that services of the mesh have, or may come to have, are theirs.
+func (l *linker) serviceHosts(s *model.Service, n intent.Node) []string {
+	if n.Exists() && !slices.ContainsFunc(s.Ports, func(p model.Port) bool { return p.Protocol.IsHTTP() }) {
+		l.add(diag.New(diag.CodeProtocol, n.Pos(), "names are read in requests, but service %q has none: its ports take bytes", s.ID).
+			WithFix("delete `hosts`; whom connections are for, callers' proxies know by what is dialled: addresses: …"))
+	}
+	if n.Exists() && len(n.List()) == 0 {
+		l.add(diag.New(diag.CodeNever, n.Pos(), "an empty list of hosts names nothing").WithFix("leave `hosts` out"))
+	}
+	var out []string
+	for _, h := range n.List() {
+		labels := strings.Split(h.Str(), ".")
+		switch {
+		case len(labels) == 1:
+			l.add(diag.New(diag.CodeServiceHost, h.Pos(), "host %q is a short name, which in each namespace is that of a service there", h.Str()).WithFix(`write a name of a domain: hosts: ["ledger.corp.example"]`))
+		case l.domains[labels[1]] != nil && (len(labels) == 2 || labels[2] == "svc"):
+			l.add(diag.New(diag.CodeServiceHost, h.Pos(), "host %q is the name of service %q of namespace %q, if there is one", h.Str(), labels[0], labels[1]).WithFix("write a name of another domain; its own names a service has anyway"))
+		case slices.Contains(out, h.Str()):
+			l.add(diag.New(diag.CodeDuplicate, h.Pos(), "host %q is written twice", h.Str()).WithFix("delete one of them"))
+		default:
+			out = append(out, h.Str())
+			l.place(model.ServicePath(s.ID)+"/host/"+h.Str(), h.Pos())
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// takeNames enters the further names of a service at the numbers of its ports.
+func (l *linker) takeNames(s *model.Service, taken map[string]string) {
+	path := model.ServicePath(s.ID)
+	for _, h := range s.Hosts {
+		for _, p := range s.Ports {
+			if !p.Protocol.IsHTTP() {
+				continue
+			}
+			key := fmt.Sprintf("%s:%d", h, p.Dialled())
+			if other, ok := taken[key]; ok && other != path {
+				l.add(diag.New(diag.CodeDuplicate, l.lineOf(path+"/host/"+h), "host %q on port %d belongs to two destinations%s, and a proxy cannot tell which is meant", h, p.Dialled(), l.ofTwo(other, path)).
+					WithRelated(l.lineOf(other), "the other destination").WithFix("take it out here or there"))
+				break
+			}
+			taken[key] = path
 		}
 	}
 }
@@ -358,7 +409,7 @@ func (l *linker) checkExternalCallers() {
 		namespace, _, _ := strings.Cut(account, "/")
 		for i, x := range called {
 			for j, y := range called {
-				if key := x.at.String() + " " + y.id(); i != j && x.external != nil && !told[key] {
+				if key := x.at.String() + " " + y.id(); i != j && (x.external != nil || len(x.service.Hosts) > 0 && y.external != nil) && !told[key] {
 					told[key] = l.collide(account, namespace, x, y)
 				}
 			}
@@ -378,6 +429,14 @@ func (c callee) id() string {
 		return c.external.ID
 	}
 	return c.service.ID
+}
+
+// known are its ports, and the names by which callers ask for it beside its own.
+func (c callee) known() ([]model.Port, []string) {
+	if c.external != nil {
+		return c.external.Ports, c.external.Hosts
+	}
+	return c.service.Ports, c.service.Hosts
 }
 
 // calledBy are the destinations that the proxies of services with one account know,
@@ -406,13 +465,14 @@ func (l *linker) collide(account, namespace string, x, y callee) bool {
 			WithRelated(y.at, "the call of the service").WithFix("choose another host or port for the external"))
 		return true
 	}
-	if l.home[x.id()] == l.home[y.id()] || !samePort(x.external.Ports, y.external.Ports) {
+	ports, hosts := x.known()
+	if l.home[x.id()] == l.home[y.id()] || !samePort(ports, y.external.Ports) {
 		return false
 	}
-	host, over, ok := takes(x.external, y.external)
+	host, over, ok := takes(hosts, y.external)
 	if ok {
 		l.add(diag.New(diag.CodeExternalOwner, x.at, "for account %q, host %q of %s takes requests from %q of %s", account, host, l.destinationOf(model.ExternalPath(x.id())), over, l.destinationOf(model.ExternalPath(y.id()))).
-			WithRelated(l.lineOf(model.ExternalPath(x.id())), "the narrower").WithRelated(l.lineOf(model.ExternalPath(y.id())), "the wider").
+			WithRelated(l.declaredAt(x.id()), "the narrower").WithRelated(l.lineOf(model.ExternalPath(y.id())), "the wider").
 			WithFix("call one of the two, or let one package declare both"))
 	}
 	return ok
@@ -425,8 +485,8 @@ func samePort(a, b []model.Port) bool {
 }
 
 // takes finds a host of narrow below one of wide.
-func takes(narrow, wide *model.External) (host, over string, ok bool) {
-	for _, h := range narrow.Hosts {
+func takes(narrow []string, wide *model.External) (host, over string, ok bool) {
+	for _, h := range narrow {
 		for _, w := range append(wildcardsOver(h), "*") {
 			if h != w && slices.Contains(wide.Hosts, w) {
 				return h, w, true

@@ -32,6 +32,7 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 		s.Calls = l.callsOf(p, s, n)
 		return s
 	}
+	s.Hosts = l.serviceHosts(s, n.Field("hosts"))
 	s.Addresses = l.addresses(n.Field("addresses"))
 	s.Calls = l.callsOf(p, s, n)
 	s.Routes = l.serviceRoutes(p, s, n)

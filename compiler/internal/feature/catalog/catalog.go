@@ -118,6 +118,7 @@ func Structure() []feature.Structure {
 		structure.TrustDomains,
 		structure.Grants,
 		structure.Asked,
+		structure.Names,
 		structure.Denies,
 		structure.Shadows,
 		structure.MTLS,

@@ -132,6 +132,20 @@ var Asked = feature.Structure{
 	GatewayAPI: coverage.Refuse("Gateway API has no authorization, so nothing that is let through it"),
 }
 
+// Names are further ones of services.
+var Names = feature.Structure{
+	Name: "hosts", What: "Further names by which callers ask for a service.", Example: `hosts: ["ledger.corp.example"]`, Lost: plan.Narrowing,
+	Uses: ofServices(func(s *model.Service) []coverage.Use {
+		var out []coverage.Use
+		for _, h := range s.Hosts {
+			out = append(out, use(model.ServicePath(s.ID)+"/host/"+h, "host %q of a service", h))
+		}
+		return out
+	}),
+	Envoy: coverage.Exact(), Kubernetes: coverage.Nothing("the callers' proxies know them; that a name leads somewhere is DNS's affair"),
+	GatewayAPI: coverage.Refuse("routes of a Service have no hosts there"),
+}
+
 func denies(carrier string, ds []model.Deny) []coverage.Use {
 	var out []coverage.Use
 	for _, d := range ds {

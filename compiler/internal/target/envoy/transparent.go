@@ -161,7 +161,11 @@ func podDomains(namespace string, d *dial) []string {
 		}
 	}
 	for _, t := range d.requests {
-		for _, h := range domains(namespace, t) {
+		names := domains(namespace, t)
+		if t.service != nil { // its hosts are names of none of its pods
+			names = model.NamesFor(t.id(), namespace)
+		}
+		for _, h := range names {
 			if h = "*." + h; !taken[h] {
 				taken[h] = true
 				out = append(out, h)
@@ -206,6 +210,9 @@ func localMark(namespace string, t target) string {
 func domains(namespace string, t target) []string {
 	if t.external != nil && len(t.external.Hosts) > 0 {
 		return t.external.Hosts
+	}
+	if t.service != nil {
+		return t.service.NamesFor(namespace)
 	}
 	return model.NamesFor(t.id(), namespace)
 }
