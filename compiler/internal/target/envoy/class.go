@@ -113,7 +113,7 @@ func (s *snapshot) inbound(e *emitter, c scope) {
 			s.entries = append(s.entries, e.inboundListener(b.service, b.port, b.version))
 		}
 	}
-	if e.m.Capture == model.Transparent && len(binds) > 0 {
+	if e.m.Capture == model.Transparent {
 		s.entries = append(s.entries, e.captureInboundListener(c, binds))
 	}
 }

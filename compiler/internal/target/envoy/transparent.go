@@ -258,13 +258,17 @@ func (e *emitter) captureInboundListener(c scope, binds []bind) *entry {
 				l.FilterChains = append(l.FilterChains, chain)
 			}
 		}
+		if len(binds) == 0 {
+			// It only calls. What is redirected still has an end, by which the agent sees that it is.
+			l.FilterChains = []*listenerv3.FilterChain{{Name: "closed", Filters: []*listenerv3.Filter{closeFilter()}}}
+		}
 		if len(tls) > 0 {
 			inspector := tlsInspector()
 			inspector.FilterDisabled = exceptPorts(tls)
 			l.ListenerFilters = append(l.ListenerFilters, inspector)
 			waitForHello(l, len(both) > 0)
 		}
-		e.seal(out, release.ListenerType, captureInbound, model.ServicePath(binds[0].service.ID), l)
+		e.seal(out, release.ListenerType, captureInbound, c.origin(), l)
 	})
 }
 
