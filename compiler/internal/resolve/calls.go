@@ -38,10 +38,10 @@ func (l *linker) callsOfPorts(p *pkg, s *model.Service, e intent.Entry, id strin
 	path, named := model.CallPath(s.ID, id), l.portsCalled(id, e.Node)
 	var out []model.Call
 	for _, c := range named {
-		at, whole := c.at, path
+		whole := path
 		if len(named) > 1 {
-			at, whole = c.Node, path+model.PortLines(c.port.Name)
-			l.place(whole, at.Pos())
+			whole += model.PortLines(c.port.Name)
+			l.place(whole, c.Node.Pos())
 		}
 		x := &Place{To: c.port, At: OnCall, l: l, pkg: p, self: s.ID, path: whole}
 		out = append(out, model.Call{To: id, Local: uint32(c.local.Int()), Port: c.port.Name, Traits: l.callTraits(e.Node, c, x, named)})
@@ -53,8 +53,7 @@ func (l *linker) callsOfPorts(p *pkg, s *model.Service, e intent.Entry, id strin
 type called struct {
 	intent.Entry // what it says of the port; does not exist where it names none
 	port         model.Port
-	// at is what names it, local the port on which the caller reaches it.
-	at, local intent.Node
+	local        intent.Node // the port on which the caller reaches it
 }
 
 // portsCalled are those that a call, or what a version says of it, names, in their order; without one the only one, or the
@@ -66,7 +65,7 @@ func (l *linker) portsCalled(id string, n intent.Node) []called {
 		if !ok {
 			return nil
 		}
-		return []called{{Entry: intent.Entry{Node: ports}, port: port, at: n, local: local}}
+		return []called{{Entry: intent.Entry{Node: ports}, port: port, local: local}}
 	}
 	var out []called
 	for _, e := range ports.Fields() {
@@ -74,7 +73,7 @@ func (l *linker) portsCalled(id string, n intent.Node) []called {
 		if !ok {
 			continue
 		}
-		c := called{Entry: e, port: port, at: e.Node, local: e.Node.Field("local")}
+		c := called{Entry: e, port: port, local: e.Node.Field("local")}
 		switch own := c.local.Exists(); {
 		case local.Exists() && (own || len(ports.Fields()) > 1):
 			l.add(diag.New(diag.CodeOneOf, local.Pos(), "%s is one port, and each port of %q is reached at a local one of its own", local.Path(), id).
