@@ -44,7 +44,7 @@ func (l *linker) external(p *pkg, e intent.Entry) {
 	x.Hosts = l.externalHosts(x, n)
 	l.dynamic(x, n)
 	x.Addresses = l.addresses(n.Field("addresses"))
-	place := &Place{l: l, pkg: p, self: x.ID, external: x, endpoints: []model.Endpoints{x.At(model.Port{})}}
+	place := &Place{l: l, pkg: p, self: x.ID, external: x, proxied: n.Field("via").Field("proxy").Exists(), endpoints: []model.Endpoints{x.At(model.Port{})}}
 	x.Traits = l.traits(append([]carrier{{on: OnExternal, node: n}}, l.around(p)...), place, path)
 	if x.Endpoints.Dynamic {
 		x.Traits = l.withoutPlaces(x.Traits)

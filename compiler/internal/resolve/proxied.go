@@ -35,9 +35,6 @@ func (l *linker) proxied(x *model.External, n intent.Node) {
 	case len(ep.Static) > 1:
 		problem(where.Pos(), "leave one address, or declare an external for each", "external %q is at %d addresses, and an HTTP proxy is asked for one", x.ID, len(ep.Static))
 	}
-	if w := n.Field("connection").Field("proxyProtocol"); w.Exists() {
-		problem(w.Pos(), "delete it", "%s says whom a connection is for, and external %q has connections from the HTTP proxy", w.Path(), x.ID)
-	}
 	for _, r := range l.rules {
 		if w := n.Field(r.Field); r.Places && w.Exists() {
 			problem(w.Pos(), "delete it", "%s is about several places of one destination, and external %q is one place to its callers, behind an HTTP proxy", w.Path(), x.ID)

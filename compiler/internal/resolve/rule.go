@@ -247,6 +247,8 @@ type Place struct {
 	// To is the port of the service for whose requests the value is settled, the zero Port
 	// where it has several and none is meant.
 	To model.Port
+	// proxied says that an external is reached through an HTTP proxy.
+	proxied bool
 	// only are the ports that a route is for, nil for all.
 	only []string
 	// destination has the route's own destinations.
@@ -426,6 +428,9 @@ func (x *Place) OfBytes() bool {
 	}
 	return !x.Gateway && x.l.onlyBytes(x.self)
 }
+
+// Proxied reports whether an HTTP proxy opens the connections to what carries the field.
+func (x *Place) Proxied() bool { return x.proxied }
 
 // Plaintext reports whether nobody speaks mTLS to the port for which the value is settled.
 func (x *Place) Plaintext() bool { return x.external != nil || x.To.MTLS == model.Disable }

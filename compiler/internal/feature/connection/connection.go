@@ -190,6 +190,8 @@ func telling(n intent.Node, x *resolve.Place) string {
 		return problem("would be sent to all, most of whom read something else", "say it of the service or external that reads it")
 	case !x.OfBytes():
 		return problem("says whom a connection is for, and one that carries requests is for several callers", "say it of a port of the protocol tcp, or take it out: requests have x-forwarded-for")
+	case x.Proxied():
+		return problem("says whom a connection is for, and it has its connections from an HTTP proxy (`via`)", "delete it")
 	case !x.Plaintext(): // no error: an exception of mTLS ends
 		x.Problem(diag.Warn(diag.CodeTells, n.Pos(), "%s does nothing: its proxies take mTLS, and nobody reads it", n.Path()).WithFix(`let its mTLS be "disable", or take it out`))
 		return ""
