@@ -154,9 +154,9 @@ mesh: jwt: {
 	lost: {issuer: "https://idp.test/", audiences: ["web"], keys: url: {to: "down", path: "/keys"}}
 }
 mesh: login: {
-	web: {client: "web", file: "web", authorize: "https://idp.test/auth", token: {to: "idp", path: "/oauth/token"}, end: "https://idp.test/end_session"}
-	none: {client: "web", file: "none", authorize: "https://idp.test/auth", token: {to: "idp", path: "/oauth/token"}}
-	down: {client: "web", file: "web", authorize: "https://idp.test/auth", token: {to: "down", path: "/token"}}
+	web: {client: "web", file: "web", authorization: "https://idp.test/auth", token: {to: "idp", path: "/oauth/token"}, end: "https://idp.test/end_session"}
+	none: {client: "web", file: "none", authorization: "https://idp.test/auth", token: {to: "idp", path: "/oauth/token"}}
+	down: {client: "web", file: "web", authorization: "https://idp.test/auth", token: {to: "down", path: "/token"}}
 }
 mesh: gateway: edge: host: {
 	"shop.test": {tls: certificates: ["shop"], users: corp: {require: true, login: "web", not: paths: ["/public/*"]}

@@ -176,7 +176,7 @@ func (m *Mesh) scaffold(r *rand.Rand) {
 	m.external(r, spaces["beta"], "far", `{port: https: {number: 443, `+speaks("https", "https2")+`}, endpoints: static: ["192.0.2.2:443"], hosts: ["far.test", "*.far.test"], grant: all: mesh: true}`)
 	m.put(spaces["edge"], `jwt: id: {issuer: "https://id.test", audiences: ["shop"], keys: inline: `+strconv.Quote(KeySet())+`, from: headers: "x-id": ""}`)
 	m.put(spaces["edge"], `credentials: shop: {file: "shop", apiKey: header: "x-key"}`)
-	m.put(spaces["edge"], `login: web: {client: "shop", file: "web", authorize: "https://id.test/auth", token: {to: "beta/far", port: "https", path: "/token"}`+
+	m.put(spaces["edge"], `login: web: {client: "shop", file: "web", authorization: "https://id.test/auth", token: {to: "beta/far", port: "https", path: "/token"}`+
 		pick(hand(r), "", `, callback: "/a", logout: "/b"`)+"}")
 	m.gateway(r, spaces["edge"])
 	m.attach(r, spaces)

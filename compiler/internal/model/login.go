@@ -12,8 +12,8 @@ type Login struct {
 	Certificate
 	// Client is its name, which is in the "aud" of its tokens.
 	Client string `json:"client"`
-	// Authorize is the https URL where browsers sign in.
-	Authorize string `json:"authorize"`
+	// Authorization is the https URL where browsers sign in.
+	Authorization string `json:"authorization"`
 	// To is the ID of an external, Port one of its ports and Path the path there that gives tokens.
 	To   string `json:"to"`
 	Port string `json:"port"`

@@ -25,7 +25,7 @@ func (l *linker) declareLogins(p *pkg) {
 
 func (l *linker) login(p *pkg, id string, n intent.Node) model.Login {
 	out := model.Login{
-		Certificate: model.Certificate{ID: id, Owner: p.owner, File: n.Field("file").Str()}, Client: n.Field("client").Str(), Authorize: n.Field("authorize").Str(),
+		Certificate: model.Certificate{ID: id, Owner: p.owner, File: n.Field("file").Str()}, Client: n.Field("client").Str(), Authorization: n.Field("authorization").Str(),
 		Path: n.Field("token").Field("path").Str(), Scopes: append(n.Field("scopes").Strings(), openID), Callback: callback, Logout: logout, End: n.Field("end").Str(),
 	}
 	slices.Sort(out.Scopes)

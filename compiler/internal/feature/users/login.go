@@ -2,7 +2,6 @@ package users
 
 import (
 	"cmp"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,22 +46,22 @@ func (u User) signsIn() []space.Act {
 		out = append(out, space.Act{At: space.AtUsers, When: append(when, nobody), Answer: &space.Reply{Status: status}})
 	}
 	callback, logout := space.Values(space.PathDim, u.Login.Callback), space.Values(space.PathDim, u.Login.Logout)
-	answer(http.StatusUnauthorized, callback) // nobody comes back who has not been sent
-	answer(http.StatusFound, logout)
+	answer(unauthorized, callback) // nobody comes back who has not been sent
+	answer(found, logout)
 	if !u.Require {
 		return out
 	}
 	callback.Not, logout.Not = true, true
-	pages := append(u.Tests(), callback, logout, space.Values(space.MethodDim, http.MethodGet, http.MethodHead))
-	answer(http.StatusFound, append(slices.Clone(pages), space.Test{Dim: space.HeaderDim(fetchMode), Not: true})...)
-	answer(http.StatusFound, append(slices.Clone(pages), space.Values(space.HeaderDim(fetchMode), navigating))...)
+	pages := append(u.Tests(), callback, logout, space.Values(space.MethodDim, "GET", "HEAD"))
+	answer(found, append(slices.Clone(pages), space.Test{Dim: space.HeaderDim(fetchMode), Not: true})...)
+	answer(found, append(slices.Clone(pages), space.Values(space.HeaderDim(fetchMode), navigating))...)
 	return out
 }
 
 // fieldsOfLogin say how browsers sign in.
 func (u User) fieldsOfLogin(put func(what, value string)) {
 	x := u.Login
-	put("login", x.Client+" at "+x.Authorize)
+	put("login", x.Client+" at "+x.Authorization)
 	put("login tokens", x.To+":"+x.Port+x.Path)
 	put("login secret", cmp.Or(x.Secret, x.File))
 	put("login scopes", strings.Join(x.Scopes, " "))
@@ -119,7 +118,7 @@ func (u User) oauth2(x *envoy.Ctx) *oauth2v3.OAuth2Config {
 			Uri: "https://" + x.Mesh.External(login.To).Host() + login.Path, HttpUpstreamType: &corev3.HttpUri_Cluster{Cluster: x.Cluster(login.Target())},
 			Timeout: &durationpb.Duration{Seconds: fetching},
 		},
-		AuthorizationEndpoint: login.Authorize, EndSessionEndpoint: login.End, AuthScopes: login.Scopes, AuthType: oauth2v3.OAuth2Config_BASIC_AUTH,
+		AuthorizationEndpoint: login.Authorization, EndSessionEndpoint: login.End, AuthScopes: login.Scopes, AuthType: oauth2v3.OAuth2Config_BASIC_AUTH,
 		Credentials: &oauth2v3.OAuth2Credentials{
 			ClientId: login.Client, TokenSecret: envoy.SoonSecret(secret.String()),
 			TokenFormation: &oauth2v3.OAuth2Credentials_HmacSecret{HmacSecret: envoy.SoonSecret(key.String())}, CookieNames: cookies(login.ID),
@@ -131,7 +130,7 @@ func (u User) oauth2(x *envoy.Ctx) *oauth2v3.OAuth2Config {
 		DisableAccessTokenSetCookie: true,
 		PassThroughMatcher:          []*routev3.HeaderMatcher{token(p.From.Headers[0].Prefix)},
 		DenyRedirectMatcher: []*routev3.HeaderMatcher{
-			not(exactly(":method", http.MethodGet, http.MethodHead)), not(exactly(fetchMode, navigating)),
+			not(exactly(":method", "GET", "HEAD")), not(exactly(fetchMode, navigating)),
 		},
 		CookieConfigs: lax(), TokenCookieChunking: &oauth2v3.TokenCookieChunking{},
 		StatPrefix: "login_" + strings.ReplaceAll(login.ID, "/", "_") + ".",

@@ -30,6 +30,7 @@ const (
 
 // Statuses that Envoy does not let choose.
 const (
+	found        = 302
 	unauthorized = 401
 	forbidden    = 403
 )
