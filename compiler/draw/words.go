@@ -45,7 +45,7 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#AccountPattern":     {"alpha/*", "*/s1", "*/s*", "al*/s0", "beta/s1", "*a/s3", "edge/*", "*/gw"},
 		"#IdentityPattern":    {"spiffe://mesh.test/ns/alpha/sa/s0", "spiffe://mesh.test/ns/*/sa/s1", "spiffe://mesh.test/ns/beta/*", "spiffe://mesh.test/*", "spiffe://mesh.test/vm/batch", "spiffe://mesh.test/*/beta/sa/*"},
 
-		"#ProviderRef":           {"alpha/j0", "beta/j0", "edge/id", "edge/id", "edge/id", "edge/j0", "edge/j1", "edge/c0", "alpha/c0"},
+		"#ProviderRef":           {"alpha/j0", "beta/j0", "edge/id", "edge/id", "edge/id", "edge/id", "edge/j0", "edge/c0", "alpha/c0"},
 		"#Issuer":                {"https://id.test", "https://id.test", "https://other.test"},
 		"#Audience":              {"shop", "till"},
 		"#KeySet":                {KeySet()},
