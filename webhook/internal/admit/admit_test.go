@@ -399,7 +399,8 @@ func TestAProgramHasNoSidecar(t *testing.T) {
 	w := world(t)
 	q := about(review.Create, "pods", "Pod", "", pod(t, ""), nil)
 	q.Namespace = "strict"
-	with := about(review.Create, "pods", "Pod", "", injected(t, pod(t, "")), nil)
+	sidecar, _ := w.Mutate(about(review.Create, "pods", "Pod", "", pod(t, ""), nil))
+	with := about(review.Create, "pods", "Pod", "", apply(t, pod(t, ""), sidecar), nil)
 	with.Namespace = "strict"
 	for account, program := range map[string]bool{"program": true, "other": false} {
 		for _, r := range []review.Review{q, with} {
