@@ -23,7 +23,7 @@ type Resource struct {
 	JSON []byte
 }
 
-// Resources returns the distinct resources of the artifacts that Emit made, in
+// Resources returns the distinct resources of the artifacts that Emit made for Envoys, in
 // the order of their types and digests.
 func Resources(arts []release.Artifact) ([]Resource, error) {
 	blobs := make(map[string][]byte, len(arts))
@@ -40,6 +40,9 @@ func Resources(arts []release.Artifact) ([]Resource, error) {
 			var s release.Snapshot
 			if err := json.Unmarshal(a.Bytes, &s); err != nil {
 				return nil, fmt.Errorf("reading snapshot %q: %w", a.Path, err)
+			}
+			if s.Proxyless { // what gRPC reads is not all that Envoy takes
+				continue
 			}
 			for _, r := range s.Resources[typ] {
 				if seen[r.Digest] {
