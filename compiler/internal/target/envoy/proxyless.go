@@ -289,10 +289,7 @@ func (e *emitter) callCluster(c *clusterv3.Cluster, live *release.Endpoints, t t
 		}
 	}
 	if t.port.MTLS != model.Disable {
-		own.TransportSocket = socket(&tlsv3.UpstreamTlsContext{
-			Sni:              t.service.Name + "." + t.service.Namespace,
-			CommonTlsContext: programTLS(t.service.Class(t.version).SPIFFEID(e.m.TrustDomain)),
-		})
+		own.TransportSocket = socket(&tlsv3.UpstreamTlsContext{CommonTlsContext: programTLS(t.service.Class(t.version).SPIFFEID(e.m.TrustDomain))})
 	}
 	e.refuseSet(t.service.TraitsTo(t.port.Name, t.version.Name), t.path(), out, func(l Lowering) bool {
 		return l.cluster != nil || l.routesTo != nil && l.inbound == nil
@@ -380,9 +377,9 @@ func (e *emitter) programRules(rules *rbacconfigv3.RBAC, out *entry, path func(n
 		policy := &rbacconfigv3.Policy{}
 		var err error
 		for _, who := range p.Principals {
-			var own *rbacconfigv3.Principal
-			own, err = e.programPrincipal(who, rules.Action == rbacconfigv3.RBAC_ALLOW, err)
-			policy.Principals = append(policy.Principals, own)
+			as, why := e.programPrincipal(who, rules.Action == rbacconfigv3.RBAC_ALLOW)
+			err = cmp.Or(err, why)
+			policy.Principals = append(policy.Principals, as)
 		}
 		for _, what := range p.Permissions {
 			err = cmp.Or(err, checkPermission(what))
@@ -399,16 +396,14 @@ func (e *emitter) programRules(rules *rbacconfigv3.RBAC, out *entry, path func(n
 
 // programPrincipal is a caller as gRPC knows it. Who is let in without more has a certificate of the trust domain, which
 // gRPC's handshake does not ask for.
-func (e *emitter) programPrincipal(p *rbacconfigv3.Principal, admits bool, before error) (*rbacconfigv3.Principal, error) {
-	err := before
-	each := func(ps []*rbacconfigv3.Principal) *rbacconfigv3.Principal_Set {
-		out := &rbacconfigv3.Principal_Set{}
+func (e *emitter) programPrincipal(p *rbacconfigv3.Principal, admits bool) (*rbacconfigv3.Principal, error) {
+	each := func(ps []*rbacconfigv3.Principal) (*rbacconfigv3.Principal_Set, error) {
+		out, err := &rbacconfigv3.Principal_Set{}, error(nil)
 		for _, one := range ps {
-			var own *rbacconfigv3.Principal
-			own, err = e.programPrincipal(one, admits, err)
-			out.Ids = append(out.Ids, own)
+			own, why := e.programPrincipal(one, admits)
+			out.Ids, err = append(out.Ids, own), cmp.Or(err, why)
 		}
-		return out
+		return out, err
 	}
 	known := func(m *matcherv3.StringMatcher) *rbacconfigv3.Principal {
 		return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_Authenticated_{Authenticated: &rbacconfigv3.Principal_Authenticated{PrincipalName: m}}}
@@ -416,29 +411,31 @@ func (e *emitter) programPrincipal(p *rbacconfigv3.Principal, admits bool, befor
 	switch of := p.GetIdentifier().(type) {
 	case *rbacconfigv3.Principal_Any:
 		if admits {
-			return known(e.everyone()[0]), err
+			return known(e.everyone()[0]), nil
 		}
-		return p, err
+		return p, nil
 	case *rbacconfigv3.Principal_DirectRemoteIp:
-		return p, err
+		return p, nil
 	case *rbacconfigv3.Principal_AndIds:
-		return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_AndIds{AndIds: each(of.AndIds.GetIds())}}, err
+		all, err := each(of.AndIds.GetIds())
+		return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_AndIds{AndIds: all}}, err
 	case *rbacconfigv3.Principal_OrIds:
-		return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_OrIds{OrIds: each(of.OrIds.GetIds())}}, err
+		some, err := each(of.OrIds.GetIds())
+		return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_OrIds{OrIds: some}}, err
 	case *rbacconfigv3.Principal_NotId:
-		not, err := e.programPrincipal(of.NotId, false, err)
+		not, err := e.programPrincipal(of.NotId, false)
 		return &rbacconfigv3.Principal{Identifier: &rbacconfigv3.Principal_NotId{NotId: not}}, err
 	case *rbacconfigv3.Principal_Custom:
 		var as principalv3.Config
-		if e := of.Custom.GetTypedConfig().UnmarshalTo(&as); e != nil {
-			return p, cmp.Or(err, e)
+		if err := of.Custom.GetTypedConfig().UnmarshalTo(&as); err != nil {
+			return p, err
 		}
 		if as.AnyValidatedClientCertificate { // whoever has none gets no connection
-			return known(nil), err
+			return known(nil), nil
 		}
-		return known(as.GetSanMatcher().GetMatcher()), err
+		return known(as.GetSanMatcher().GetMatcher()), nil
 	}
-	return p, cmp.Or(err, errors.New("clients"))
+	return p, errors.New("clients")
 }
 
 // checkPermission is an error for what gRPC does not know of a request.
