@@ -139,7 +139,7 @@ func (p *Program) onOneHost() *model.Mesh {
 			host++
 			v := &s.Versions[i]
 			v.Ports, v.Locals, v.Endpoints = map[string]model.VersionPort{}, nil, model.Endpoints{}
-			v.Former = nil // one proxy stands for all of its instances
+			v.Former = nil      // one proxy stands for all of its instances
 			v.Proxyless = false // a proxy stands in for its program, and keeps the same rules
 			for _, p := range s.Ports {
 				v.Ports[p.Name] = model.VersionPort{Host: fmt.Sprintf("127.%d.%d.%d", host>>16&255, host>>8&255, host&255)}

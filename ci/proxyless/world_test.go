@@ -372,7 +372,7 @@ func (w *world) ends(conn *grpc.ClientConn, method string, want codes.Code, keys
 	w.t.Helper()
 	eventually(w.t, method, func() error {
 		if _, err := w.call(conn, method, keys...); status.Code(err) != want {
-			return fmt.Errorf("%v, want %v", err, want)
+			return fmt.Errorf("%s, want %v", status.Convert(err), want)
 		}
 		return nil
 	})

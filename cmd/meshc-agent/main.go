@@ -129,9 +129,7 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	f.StringVar(&cfg.StateDir, "state", "", "`folder` of this agent alone")
 	f.StringVar(&cfg.SDSSocket, "sds-socket", "", "`path`; default: sds.sock in the state folder")
 	f.StringVar(&cfg.ADSSocket, "ads-socket", "", "`path`; default: ads.sock in the state folder")
-	f.StringVar(&cfg.Envoy, "envoy-path", "", "start this Envoy `binary` and end with it")
-	f.BoolVar(&cfg.Proxyless, "proxyless", false, "there is no Envoy: a gRPC program speaks xDS itself, with the bootstrap and certificates that are kept for it")
-	f.BoolVar(&cfg.NoEnvoy, "no-envoy", false, "Envoy is started by somebody else, with the bootstrap")
+	proxyFlags(f, &cfg)
 	f.StringVar(&cfg.BootstrapOut, "bootstrap-out", "", "`path` of Envoy's bootstrap; default: envoy.json in the state folder")
 	f.IntVar(&cfg.AdminPort, "admin-port", 0, "`port` of Envoy's admin page on 127.0.0.1; default: a socket, admin.sock in the state folder")
 	f.StringVar(&cfg.StatusAddr, "status-addr", "", "`host:port` or unix:path of /ready and /metrics; default: status.sock in the state folder")
@@ -153,6 +151,13 @@ func parse(args []string, out, errs io.Writer) (cfg agent.Config, level slog.Lev
 	}
 	complete(&cfg, *prints, f.Args())
 	return cfg, level, false, checkBehind(args, f, errs)
+}
+
+// proxyFlags are who the proxy is: an Envoy of the agent's own, one of others, or none.
+func proxyFlags(f *flag.FlagSet, cfg *agent.Config) {
+	f.StringVar(&cfg.Envoy, "envoy-path", "", "start this Envoy `binary` and end with it")
+	f.BoolVar(&cfg.NoEnvoy, "no-envoy", false, "Envoy is started by somebody else, with the bootstrap")
+	f.BoolVar(&cfg.Proxyless, "proxyless", false, "there is no Envoy: a gRPC program speaks xDS itself, with the bootstrap and certificates that are kept for it")
 }
 
 // nodeFlags are what the proxy says of itself: its name and where it is.

@@ -167,8 +167,7 @@ func ofSecret(r certref.Ref, values map[string][]byte) (Content, error) {
 
 // read reads what is in a folder.
 func (p Places) read(r certref.Ref) (Content, error) {
-	name := r.File
-	at := func(file string) string { return filepath.Join(p.Folder, name, file) }
+	at := func(file string) string { return filepath.Join(p.Folder, r.File, file) }
 	if ofAccounts(r.Kind) {
 		text, err := operatorfile.Read(at(accountsName(r.Kind)))
 		if err != nil {
@@ -192,21 +191,7 @@ func (p Places) read(r certref.Ref) (Content, error) {
 		return s, nil
 	}
 	if r.Kind != certref.Pair {
-		roots, err := operatorfile.Read(at(RootsName))
-		if err != nil {
-			return nil, err
-		}
-		var revoked []byte
-		if r.Kind == certref.Revoking {
-			if revoked, err = operatorfile.Read(at(RevokedName)); err != nil {
-				return nil, err
-			}
-		}
-		a, err := authoritiesOf(r.Kind, roots, revoked)
-		if err != nil {
-			return nil, fmt.Errorf("%q: %w", filepath.Join(p.Folder, name), err)
-		}
-		return a, nil
+		return p.readRoots(r, at)
 	}
 	chain, err := operatorfile.Read(at(ChainName))
 	if err != nil {
@@ -218,7 +203,26 @@ func (p Places) read(r certref.Ref) (Content, error) {
 	}
 	pair, err := parse(chain, key)
 	if err != nil {
-		return nil, fmt.Errorf("%s and %s in %q: %w", ChainName, KeyName, filepath.Join(p.Folder, name), err)
+		return nil, fmt.Errorf("%s and %s in %q: %w", ChainName, KeyName, filepath.Join(p.Folder, r.File), err)
 	}
 	return pair, nil
+}
+
+// readRoots reads the authorities in a folder, and whom they have revoked.
+func (p Places) readRoots(r certref.Ref, at func(file string) string) (Content, error) {
+	roots, err := operatorfile.Read(at(RootsName))
+	if err != nil {
+		return nil, err
+	}
+	var revoked []byte
+	if r.Kind == certref.Revoking {
+		if revoked, err = operatorfile.Read(at(RevokedName)); err != nil {
+			return nil, err
+		}
+	}
+	a, err := authoritiesOf(r.Kind, roots, revoked)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", filepath.Join(p.Folder, r.File), err)
+	}
+	return a, nil
 }

@@ -157,12 +157,8 @@ lines of the intent have the names in it, and which release they are of.`,
 			if len(args) == 1 && r.To == "" && !isFolder(args[0]) {
 				return a.explainWord(args[0])
 			}
-			if r.To == "" && len(args) == 0 {
-				return fail(diag.ExitFailure, "explain what? --to says whom a request is for\nhelp:  meshc explain --to SERVICE says what becomes of a request; meshc explain WORD what a word of the language is,\n"+
-					"       meshc explain CODE what a problem's code means, meshc explain --log FILE which lines of the intent logged requests met")
-			}
 			if r.To == "" {
-				return fail(diag.ExitFailure, "required flag(s) \"to\" not set: whom is the request for?\nhelp:  meshc explain --help")
+				return explainNothing(args)
 			}
 			a.noteMethod(r.Method)
 			if err := readHeaders(&r, headers); err != nil {
@@ -198,6 +194,15 @@ lines of the intent have the names in it, and which release they are of.`,
 	fl.BoolVar(&table, "table", false, "show all rules by which proxies on its way decide who gets in, in their order, and which one decides")
 	a.prints(cmd, []document{{"explain", compiler.Answer{}}, {"code", diag.Entry{}}, {"words", worded{}}, {"logged", compiler.LoggedLines{}}}, textForm, jsonForm, yamlForm)
 	return cmd
+}
+
+// explainNothing says what can be explained, if nothing says what is to be.
+func explainNothing(args []string) error {
+	if len(args) > 0 {
+		return fail(diag.ExitFailure, "required flag(s) \"to\" not set: whom is the request for?\nhelp:  meshc explain --help")
+	}
+	return fail(diag.ExitFailure, "explain what? --to says whom a request is for\nhelp:  meshc explain --to SERVICE says what becomes of a request; meshc explain WORD what a word of the language is,\n"+
+		"       meshc explain CODE what a problem's code means, meshc explain --log FILE which lines of the intent logged requests met")
 }
 
 // addressing adds the flags that say who asks for what.

@@ -75,16 +75,7 @@ func bootstrap(r release.Release, class release.Class, at places, secrets []any,
 		clusters = append(clusters, c)
 	}
 	for _, l := range list(static["listeners"]) {
-		switch sockets, ok := at.sockets[text(l["name"])]; {
-		case ok:
-			l["address"] = pipe(sockets[at.own])
-		case l["internal_listener"] != nil:
-			// nobody outside connects to it
-		case l["udp_listener_config"] != nil:
-			l["address"] = object{"socket_address": object{"address": loopback, "port_value": 0, "protocol": "UDP"}}
-		default:
-			l["address"] = tcpAddress(loopback, 0)
-		}
+		at.open(l)
 	}
 	shown, err := shownTo([]any{static["listeners"], clusters})
 	if err != nil {
@@ -97,6 +88,20 @@ func bootstrap(r release.Release, class release.Class, at places, secrets []any,
 	static["clusters"], static["secrets"] = clusters, slices.Concat(secrets, shown, trusted)
 	useStaticSecrets(static)
 	return json.Marshal(b)
+}
+
+// open gives a listener its address.
+func (at places) open(l object) {
+	switch sockets, ok := at.sockets[text(l["name"])]; {
+	case ok:
+		l["address"] = pipe(sockets[at.own])
+	case l["internal_listener"] != nil:
+		// nobody outside connects to it
+	case l["udp_listener_config"] != nil:
+		l["address"] = object{"socket_address": object{"address": loopback, "port_value": 0, "protocol": "UDP"}}
+	default:
+		l["address"] = tcpAddress(loopback, 0)
+	}
 }
 
 // settle gives a cluster its endpoints: the workload's own application, or all of a destination.

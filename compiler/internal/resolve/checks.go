@@ -931,23 +931,7 @@ func (l *linker) checkExplicit() {
 	for _, s := range l.mesh.Services {
 		for _, v := range s.Versions {
 			for _, p := range s.Ports {
-				if v.Host(p) == "" {
-					if !v.Proxyless || !v.Endpoints.Written() {
-						l.missingAddress(s, v, p)
-					}
-					continue
-				}
-				whose := fmt.Sprintf("%s version %q", s.ID, v.Name)
-				if len(s.Ports) > 1 {
-					whose += fmt.Sprintf(" port %q", p.Name)
-				}
-				at := l.lineOf(versionPortPath(s.ID, v.Name, p.Name))
-				if v.Proxyless { // its program listens there, and at no other port
-					claim(v.Host(p), v.ListenPort(p), whose, at)
-					continue
-				}
-				claim(v.Host(p), v.ListenPort(p), "the proxy of "+whose, at)
-				claim("127.0.0.1@"+hostKey(v.Host(p)), v.AppListenPort(p), "the application of "+whose, at)
+				l.checkAddress(s, v, p, claim)
 			}
 			if !v.Proxyless {
 				l.checkLocals(s, v, claim)
@@ -955,6 +939,27 @@ func (l *linker) checkExplicit() {
 		}
 		l.checkMachines(s)
 	}
+}
+
+// checkAddress demands that a version's port has an address, and claims what listens there.
+func (l *linker) checkAddress(s *model.Service, v model.Version, p model.Port, claim func(host string, port uint32, who string, at diag.Pos)) {
+	if v.Host(p) == "" {
+		if !v.Proxyless || !v.Endpoints.Written() {
+			l.missingAddress(s, v, p)
+		}
+		return
+	}
+	whose := fmt.Sprintf("%s version %q", s.ID, v.Name)
+	if len(s.Ports) > 1 {
+		whose += fmt.Sprintf(" port %q", p.Name)
+	}
+	at := l.lineOf(versionPortPath(s.ID, v.Name, p.Name))
+	if v.Proxyless { // its program listens there, and at no other port
+		claim(v.Host(p), v.ListenPort(p), whose, at)
+		return
+	}
+	claim(v.Host(p), v.ListenPort(p), "the proxy of "+whose, at)
+	claim("127.0.0.1@"+hostKey(v.Host(p)), v.AppListenPort(p), "the application of "+whose, at)
 }
 
 // checkMachines: versions that share an account share a proxy configuration, hence a host.

@@ -158,6 +158,29 @@ func (l *declared) tables(env string) [sha256.Size]byte {
 	line("mesh", env, l.trustDomain, string(l.capture))
 	line("aliases", "", domainNames(l.aliases)...)
 	line("federation", "", domainNames(l.federation)...)
+	l.destinations(line)
+	for _, name := range slices.Sorted(maps.Keys(l.collectors)) {
+		c := l.collectors[name]
+		line("collector", name, string(c.Kind), c.To, c.Port, c.Version, c.Path)
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.limiters)) {
+		c := l.limiters[name]
+		line("limiter", name, c.To, c.Port, c.Version, c.Domain, c.Timeout.String())
+	}
+	whole(line, "provider", l.providers)
+	whole(line, "login", l.logins)
+	whole(line, "authorizer", l.authorizers)
+	whole(line, "workloads", l.workloads)
+	line("namespaces", "", sortedKeys(l.domains)...)
+	for _, id := range slices.Sorted(maps.Keys(l.gateways)) {
+		line("gateway", id, l.gateways[id])
+		line("way out", id, l.waysOut[id].text()...)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// destinations writes what names of services and externals stand for.
+func (l *declared) destinations(line func(kind, id string, values ...string)) {
 	for _, id := range slices.Sorted(maps.Keys(l.kinds)) {
 		line("kind", id, l.kinds[id])
 		for _, p := range l.ports[id] {
@@ -176,36 +199,14 @@ func (l *declared) tables(env string) [sha256.Size]byte {
 			line("former", id, f.account, f.until)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(l.collectors)) {
-		c := l.collectors[name]
-		line("collector", name, string(c.Kind), c.To, c.Port, c.Version, c.Path)
+}
+
+// whole writes all that a table has, which are texts and numbers.
+func whole[T any](line func(kind, id string, values ...string), kind string, table map[string]T) {
+	for _, id := range slices.Sorted(maps.Keys(table)) {
+		raw, _ := json.Marshal(table[id])
+		line(kind, id, string(raw))
 	}
-	for _, name := range slices.Sorted(maps.Keys(l.limiters)) {
-		c := l.limiters[name]
-		line("limiter", name, c.To, c.Port, c.Version, c.Domain, c.Timeout.String())
-	}
-	for _, id := range slices.Sorted(maps.Keys(l.providers)) {
-		raw, _ := json.Marshal(l.providers[id]) // of texts and numbers
-		line("provider", id, string(raw))
-	}
-	for _, id := range slices.Sorted(maps.Keys(l.logins)) {
-		raw, _ := json.Marshal(l.logins[id]) // likewise
-		line("login", id, string(raw))
-	}
-	for _, id := range slices.Sorted(maps.Keys(l.authorizers)) {
-		raw, _ := json.Marshal(l.authorizers[id]) // likewise
-		line("authorizer", id, string(raw))
-	}
-	for _, path := range slices.Sorted(maps.Keys(l.workloads)) {
-		raw, _ := json.Marshal(l.workloads[path]) // likewise
-		line("workloads", path, string(raw))
-	}
-	line("namespaces", "", sortedKeys(l.domains)...)
-	for _, id := range slices.Sorted(maps.Keys(l.gateways)) {
-		line("gateway", id, l.gateways[id])
-		line("way out", id, l.waysOut[id].text()...)
-	}
-	return [sha256.Size]byte(h.Sum(nil))
 }
 
 // linkAll links every package, what the memo knows without work.

@@ -137,11 +137,16 @@ func (e *emitter) buildRoute(s routeSpec, out *entry) []*routev3.Route {
 	if r.Action == nil {
 		return nil
 	}
-	for _, name := range s.traits.Names() {
+	return e.withTwin(r, s.traits, &x)
+}
+
+// withTwin puts a route in front for some of its requests, which at most one feature asks for.
+func (e *emitter) withTwin(r *routev3.Route, traits trait.Set, x *Ctx) []*routev3.Route {
+	for _, name := range traits.Names() {
 		if f := e.cells[name].Lowering.twin; f != nil {
-			v, _ := s.traits.Lookup(name)
-			if twin := proto.CloneOf(r); f(twin, r, v, &x) {
-				return []*routev3.Route{twin, r} // one feature has it
+			v, _ := traits.Lookup(name)
+			if twin := proto.CloneOf(r); f(twin, r, v, x) {
+				return []*routev3.Route{twin, r}
 			}
 		}
 	}
