@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,8 +14,8 @@ import (
 	"meshc.dev/meshc/internal/printer"
 )
 
-// longestLine is how long a line of a log may be: one of a request has a path and a few headers, one of
-// a collector a batch of them.
+// longestLine is how long a line of a log may be to be read: one of a request has a path and a few headers,
+// one of a collector a batch of them.
 const longestLine = 16 << 20
 
 // explainLog joins the lines of a log, of a file or "-" for standard input, with the intent.
@@ -54,8 +55,6 @@ func (a *app) explainLog(ctx context.Context, f *intentFlags, dir, file string) 
 		return nil
 	})
 	switch {
-	case errors.Is(err, bufio.ErrTooLong):
-		return fail(diag.ExitFailure, "--log: a line is longer than %d bytes", longestLine)
 	case err != nil:
 		return fmt.Errorf("reading the log: %w", err)
 	case a.form().structured():
@@ -68,18 +67,38 @@ func (a *app) explainLog(ctx context.Context, f *intentFlags, dir, file string) 
 	return printer.Fprintf(a.err, "release %s%s\n", all.Release, note)
 }
 
+// eachLine gives each line that is not empty, without its end; one that is longer than lines may be as nil,
+// for what stands behind it is read all the same.
 func eachLine(in io.Reader, do func(number int, line []byte) error) error {
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, longestLine)
-	for number := 1; lines.Scan(); number++ {
-		if len(lines.Bytes()) == 0 {
-			continue
+	r := bufio.NewReaderSize(in, 64<<10)
+	var line []byte
+	for number := 1; ; number++ {
+		line = line[:0]
+		whole := true
+		part, err := r.ReadSlice('\n')
+		for ; errors.Is(err, bufio.ErrBufferFull); part, err = r.ReadSlice('\n') {
+			if whole = whole && len(line)+len(part) <= longestLine; whole {
+				line = append(line, part...)
+			}
 		}
-		if err := do(number, lines.Bytes()); err != nil {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
+		line = append(line, part...)
+		text := bytes.TrimRight(line, "\r\n")
+		switch {
+		case !whole || len(text) > longestLine:
+			text = nil
+		case len(text) == 0:
+			if err != nil {
+				return nil
+			}
+			continue
+		}
+		if told := do(number, text); told != nil || err != nil {
+			return told
+		}
 	}
-	return lines.Err()
 }
 
 func (a *app) explainLine(l compiler.Logged) error {
