@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -311,14 +312,22 @@ func backendFilters(list node) *tree {
 	return out
 }
 
-// newPath is a path that takes the place of the request's.
+// all reports whether something holds for each alternative of a rule.
+func (r *rule) all(holds func(match) bool) bool {
+	return !slices.ContainsFunc(r.matches, func(m match) bool { return !holds(m) })
+}
+
+// newPath is a path that takes the place of the request's. What takes its own place, intent does
+// not say.
 func newPath(out *rule, body *tree, word string, n node) {
 	if !n.there() {
 		return
 	}
 	switch kind := n.field("type"); kind.text() {
 	case "ReplaceFullPath":
-		body.child(word).add("path", quote(n.field("replaceFullPath").text()))
+		if to := n.field("replaceFullPath").text(); !out.all(func(m match) bool { return m.exact == to }) {
+			body.child(word).add("path", quote(to))
+		}
 	case "ReplacePrefixMatch":
 		to := n.field("replacePrefixMatch").text()
 		if to != "/" {
@@ -326,6 +335,9 @@ func newPath(out *rule, body *tree, word string, n node) {
 		}
 		if to == "" {
 			to = "/"
+		}
+		if out.all(func(m match) bool { return m.exact == "" && cmp.Or(m.prefix, "/") == to }) {
+			return
 		}
 		body.child(word).add("prefix", quote(to))
 		out.movesPrefix = true
