@@ -88,6 +88,11 @@ func Ratelimit() Tool {
 	return Tool{Name: "ratelimit", Packages: []string{"github.com/envoyproxy/ratelimit/src/service_cmd"}}
 }
 
+// EnvoyGateway is Envoy Gateway's command line (egctl), which has its translator.
+func EnvoyGateway() Tool {
+	return Tool{Name: "envoygateway", Packages: []string{"github.com/envoyproxy/gateway/cmd/egctl"}}
+}
+
 // Prometheus is Prometheus and promtool, with the one way of several to find what it scrapes that the
 // examples use beside files: those of clouds are most of what there is to compile.
 func Prometheus() Tool {
@@ -108,7 +113,7 @@ func OfTests() []Tool { return []Tool{Kube(), Flux(), ArgoCD(), Ratelimit(), Pro
 
 // All are the tools that there are. Those beyond OfTests are too dear for every machine: who
 // wants one names it.
-func All() []Tool { return append(OfTests(), Spire(), Jaeger()) }
+func All() []Tool { return append(OfTests(), Spire(), Jaeger(), EnvoyGateway()) }
 
 // stampKube: a server that does not know its version reports v0.0.0, and clients
 // believe it.

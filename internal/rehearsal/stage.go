@@ -296,6 +296,16 @@ func (s *Stage) Usurp(as release.Class, listener string) (net.Listener, error) {
 	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}}), nil
 }
 
+// Application is where the application of a target ("namespace/service/port/version") listens,
+// "127.0.0.1:port", for those who lead to it by other proxies; false if the rehearsal has none.
+func (s *Stage) Application(target string) (string, bool) {
+	i := slices.IndexFunc(s.apps, func(a app) bool { return a.who.Target == target })
+	if i < 0 {
+		return "", false
+	}
+	return s.apps[i].addr, true
+}
+
 // Away ends the application of a target that speaks HTTP ("namespace/service/port/version"),
 // so that it refuses connections. back serves at the same address again.
 func (s *Stage) Away(target string) (back func(context.Context) error, err error) {
