@@ -331,7 +331,7 @@ func (w *world) order(h *host, served []*listener) {
 		return
 	}
 	slices.SortStableFunc(all, func(a, b candidate) int {
-		return cmp.Or(-a.match.compare(b.match), a.route.created.Compare(b.route.created), strings.Compare(a.route.o.id(), b.route.o.id()), a.ri-b.ri, a.mi-b.mi)
+		return cmp.Or(-a.match.precedes(b.match), a.route.created.Compare(b.route.created), strings.Compare(a.route.o.id(), b.route.o.id()), a.ri-b.ri, a.mi-b.mi)
 	})
 	all, ok := w.reached(h, all)
 	if !ok {
@@ -340,7 +340,7 @@ func (w *world) order(h *host, served []*listener) {
 	level := 0
 	for i := len(all) - 1; i >= 0; i-- {
 		for _, later := range all[i+1:] {
-			if later.priority == level && all[i].match.compare(later.match) == 0 && !all[i].match.apart(later.match) {
+			if later.priority == level && all[i].match.outranks(later.match) <= 0 && !all[i].match.apart(later.match) {
 				level++
 				break
 			}
@@ -372,7 +372,7 @@ func (w *world) reached(h *host, all []candidate) ([]candidate, bool) {
 	for _, c := range all {
 		dead := false
 		for _, before := range out {
-			if before.match.compare(c.match) == 0 && !before.match.apart(c.match) && before.route != c.route && (before.route.created.IsZero() || c.route.created.IsZero()) {
+			if before.match.precedes(c.match) == 0 && !before.match.apart(c.match) && before.route != c.route && (before.route.created.IsZero() || c.route.created.IsZero()) {
 				w.drop(h, diag.CodeImportOrder, c.rule.at.at(), fmt.Sprintf("%s and %s take the same requests, and the older one counts, but their creationTimestamp is not written", before.route.o, c.route.o),
 					"import them as the API server has them, or make their matches differ")
 				return nil, false

@@ -12,7 +12,9 @@ import (
 type match struct {
 	// At most one of exact and prefix is written. A prefix is by segments, without a slash at its
 	// end; "" takes every path.
-	exact, prefix  string
+	exact, prefix string
+	// slash says that the prefix is written with one, which counts in the order alone.
+	slash          bool
 	method         string
 	headers, query map[string]string
 	at             *node // nil where none is written
@@ -27,6 +29,7 @@ func readMatch(n node) match {
 			m.exact = value
 		case "PathPrefix":
 			m.prefix = strings.TrimSuffix(value, "/")
+			m.slash = m.prefix != "" && m.prefix != value
 		case "RegularExpression":
 			p.lacks(diag.CodeImportValue, "is a regular expression, whose language and place in the order are the implementation's").
 				fix("write `match: path: regex: %q`, which is RE2 for the whole path, and `priority` where another route takes the same requests", value)
@@ -59,22 +62,29 @@ func readMatch(n node) match {
 	return m
 }
 
-// rank is the precedence of Gateway API, the higher first: an exact path, the longer prefix, a
-// method, more headers, more parameters. It is meshc's as well.
-func (m match) compare(o match) int {
-	yes := func(b bool) int {
-		if b {
-			return 1
-		}
-		return 0
-	}
+// precedes is the precedence of Gateway API, the higher first: an exact path, the prefix with more
+// characters, a method, more headers, more parameters.
+func (m match) precedes(o match) int { return m.compare(o, yes(m.slash)-yes(o.slash)) }
+
+// outranks is meshc's, for which prefixes have no slash at their end.
+func (m match) outranks(o match) int { return m.compare(o, 0) }
+
+// compare is a precedence; longer is by how much m's prefix is longer than it is without a slash at the end.
+func (m match) compare(o match, longer int) int {
 	return cmp.Or(
 		cmp.Compare(yes(m.exact != ""), yes(o.exact != "")),
-		cmp.Compare(len(m.prefix), len(o.prefix)),
+		cmp.Compare(len(m.prefix)+longer, len(o.prefix)),
 		cmp.Compare(yes(m.method != ""), yes(o.method != "")),
 		cmp.Compare(len(m.headers), len(o.headers)),
 		cmp.Compare(len(m.query), len(o.query)),
 	)
+}
+
+func yes(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // apart reports whether no request is taken by both, each header and parameter being there once.

@@ -341,7 +341,7 @@ func (d drawing) rule() specRule {
 	for range d.IntN(3) {
 		var m specMatch
 		if d.IntN(4) > 0 {
-			m.Path = &specPath{pick(d, "PathPrefix", "PathPrefix", "Exact"), pick(d, "/", "/a", "/b", "/a/b", "/aa")}
+			m.Path = &specPath{pick(d, "PathPrefix", "PathPrefix", "Exact"), pick(d, "/", "/a", "/a/", "/b", "/a/b", "/aa")}
 			prefixes = prefixes && m.Path.Type == "PathPrefix"
 		}
 		if d.IntN(4) == 0 {
