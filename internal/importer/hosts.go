@@ -401,16 +401,8 @@ func (w *world) candidate(h *host, c candidate, served []*listener) (_ *tree, pr
 	if m := c.match.tree(h.spelt); m != nil {
 		out.put("match", m)
 	}
-	if c.rule.redirect != nil {
-		port := c.rule.portOf(served[0])
-		for _, l := range served[1:] {
-			if c.rule.portOf(l) != port {
-				return nil, "a redirect names another port at each of its listeners"
-			}
-		}
-		if port != 0 {
-			body.child("redirect").add("port", fmt.Sprint(port))
-		}
+	if c.rule.redirect != nil && !c.rule.leads(body.child("redirect"), h.name, served) {
+		return nil, "a redirect names another port at each of its listeners"
 	}
 	shares, sum := []*backend{}, 0
 	for _, b := range c.rule.backends {

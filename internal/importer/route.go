@@ -373,24 +373,45 @@ func (w *world) redirect(out *rule, n node) {
 	out.redirect = &redirect{code: code, port: port, at: n, toHTTPS: scheme == "https" && !host.there() && !n.field("path").there()}
 }
 
-// portOf is the port that a redirect from a listener names, 0 where it names none. Gateway API
-// leaves out one that is its scheme's own. What meshc does not name is what the visitor wrote
-// behind the host, which is the listener's port: that is left out only if it is its scheme's own,
-// else the new port is named, which says the same.
-func (r *rule) portOf(l *listener) int {
-	own := map[string]int{"http": 80, "https": 443}
+// wellKnown is a scheme's own port.
+func wellKnown(scheme string) int { return map[string]int{"http": 80, "https": 443}[scheme] }
+
+// leads completes a redirect of a host at its listeners; ok is false if it names another port at each of them.
+// Gateway API leaves out a port that is its scheme's own. What meshc does not name is what the visitor wrote behind the
+// host, which is the listener's port: that is left out only if it is its scheme's own. Else the redirect names the host,
+// or the port where the host is a wildcard, which says the same.
+func (r *rule) leads(to *tree, host string, listeners []*listener) (ok bool) {
+	named, exact := to.has("host"), !strings.HasPrefix(host, "*")
+	port, own := r.portOf(to, listeners[0], named)
+	same := true
+	for _, l := range listeners[1:] {
+		other, _ := r.portOf(to, l, named)
+		same = same && other == port
+	}
+	switch {
+	case !named && exact && (own || !same):
+		to.add("host", quote(host))
+		return r.leads(to, host, listeners)
+	case port != 0 && same:
+		to.add("port", fmt.Sprint(port))
+	}
+	return same
+}
+
+// portOf is the port that a redirect from a listener names, 0 where it names none; own says that it is the scheme's.
+func (r *rule) portOf(to *tree, l *listener, named bool) (port int, own bool) {
 	from := map[bool]string{false: "http", true: "https"}[l.https]
 	scheme, port := from, l.port
-	if s, ok := r.body.child("redirect").text("scheme"); ok {
-		scheme, port = s, own[s]
+	if s, ok := to.text("scheme"); ok {
+		scheme, port = s, wellKnown(s)
 	}
 	if r.redirect.port != 0 {
 		port = r.redirect.port
 	}
-	if port == own[scheme] && (r.body.child("redirect").has("host") || l.port == own[from]) {
-		return 0
+	if own = port == wellKnown(scheme); own && (named || l.port == wellKnown(from)) {
+		return 0, false
 	}
-	return port
+	return port, own
 }
 
 func (w *world) mirror(r *route, out *rule, n node) {
