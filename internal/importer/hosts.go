@@ -100,8 +100,9 @@ func (w *world) hostsOf(g *gateway) []*host {
 				}
 				attached = w.attach(r, p, l, all) || attached
 			}
-			if !attached {
+			if whole := !r.o.broken; !attached {
 				p.at.lacks(diag.CodeImportMissing, "is a Gateway of which no listener takes the route: it answers no request").fix("mend the route's hostnames, its sectionName or its port, or the listener's allowedRoutes; or leave the route out")
+				r.o.broken, r.o.lost = !whole, true // another place where it is stays whole
 			}
 		}
 	}
