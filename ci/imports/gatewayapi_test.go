@@ -163,18 +163,21 @@ func rules(of map[string]told) string {
 	return strings.Join(slices.Compact(out), " ")
 }
 
-// collect adds the copies, once most that can arrive has had the time.
-func (c *comparison) collect(ctx context.Context) {
-	for before := -1; ctx.Err() == nil; {
-		n := len(c.stage.Seen())
-		if n == before {
-			break
+// settled is what has arrived, once nothing more does: copies come when they like.
+func (c *comparison) settled(ctx context.Context) []rehearsal.Seen {
+	for before := -1; ; <-time.After(300 * time.Millisecond) {
+		seen := c.stage.Seen()
+		if len(seen) == before || ctx.Err() != nil {
+			return seen
 		}
-		before = n
-		<-time.After(300 * time.Millisecond)
+		before = len(seen)
 	}
+}
+
+// collect adds the copies.
+func (c *comparison) collect(ctx context.Context) {
 	arrived := map[string][]rehearsal.Seen{}
-	for _, s := range c.stage.Seen() {
+	for _, s := range c.settled(ctx) {
 		id := strings.Join(s.Headers[asked], "")
 		s.Headers = kept(s.Headers)
 		arrived[id] = append(arrived[id], s)
@@ -207,8 +210,11 @@ func (c *comparison) judge(t *testing.T, p pair) {
 	}
 	for target := range union(p.ours, p.theirs) {
 		ours, theirs := p.ours[target], p.theirs[target]
-		if c.some(p, ours) || p.request.wait && target == "" {
-			ours.Copies, theirs.Copies = nil, nil // chance decides: measured by itself; or nobody knows who answered too late
+		if c.some(p, ours) {
+			ours.Copies, theirs.Copies = nil, nil // chance decides: measured by itself
+		}
+		if p.request.wait && target == "" { // nobody knows which backend was too late
+			ours, theirs = ours.late(), theirs.late()
 		}
 		if words(ours) == words(theirs) {
 			continue
@@ -373,9 +379,8 @@ func (c *comparison) shares(t *testing.T, p pair, r *rule, s side) {
 			want[p.target(r, f.Mirror.Backend)] += f.Mirror.share()
 		}
 	}
-	<-time.After(300 * time.Millisecond) // for the last copies, of which a few may be missing
 	got := map[string]float64{}
-	for _, x := range c.stage.Seen() {
+	for _, x := range c.settled(t.Context()) {
 		if mine[strings.Join(x.Headers[asked], "")] {
 			got[x.Target]++
 		}

@@ -53,6 +53,11 @@ func (t told) rule() string {
 	return untagged
 }
 
+// late is what no backend has a part in.
+func (t told) late() told {
+	return told{Status: t.Status, Answer: map[string][]string{tag: t.Answer[tag]}}
+}
+
 func (t told) target() string {
 	if t.Seen == nil {
 		return ""
