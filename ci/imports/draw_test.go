@@ -160,7 +160,7 @@ func (d drawing) rule(of route, name string) rule {
 func (d drawing) match() match {
 	var m match
 	if !d.one(5) {
-		m.Path = &pathMatch{pick(d, "PathPrefix", "PathPrefix", "Exact"), pick(d, "/", "/a", "/b", "/a/b", "/aa", "/a/")}
+		m.Path = &pathMatch{pick(d, "PathPrefix", "PathPrefix", "Exact"), pick(d, "/", "/a", "/b", "/a/b", "/aa", "/a/", "/v1.0")}
 	}
 	if d.one(3) {
 		m.Method = pick(d, "GET", "POST", "PUT")
@@ -314,7 +314,7 @@ type request struct {
 
 // request draws one that most often is what some match of the gateway's asks for.
 func (d drawing) request(g gateway) request {
-	q := request{listener: pick(d, g.Listeners...), method: pick(d, "GET", "GET", "POST", "PUT", "HEAD", "DELETE"), path: pick(d, "/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/aa", "/b", "/b/"), headers: []value{{"x-c", "c"}}}
+	q := request{listener: pick(d, g.Listeners...), method: pick(d, "GET", "GET", "POST", "PUT", "HEAD", "DELETE"), path: pick(d, "/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/aa", "/b", "/b/", "/v1.0", "/v1x0"), headers: []value{{"x-c", "c"}}}
 	r := pick(d, g.routes...)
 	q.host = strings.Replace(pick(d, append(slices.Clone(r.Hosts), q.listener.Hostname)...), "*", pick(d, "a", "b", "d.b"), 1)
 	if q.host == "" || d.one(8) {
