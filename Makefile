@@ -12,7 +12,7 @@ GOLANGCI := bin/golangci-lint-$(GOLANGCI_VERSION)
 LINTERS := $(CURDIR)/.cache/linters
 
 .DEFAULT_GOAL := help
-.PHONY: build images test pairs tools lint golden envoy objects spire jaeger bench demo demo-k8s clean help
+.PHONY: build images test pairs tools lint golden envoy objects spire jaeger imports bench demo demo-k8s clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS=$$'\t' read -r name what; do printf '  %-9s %s\n' "$$name" "$$what"; done
@@ -68,6 +68,10 @@ spire: build ## try identities of a real SPIRE, built from its modules: minutes,
 jaeger: ## have a real Jaeger, built from its module, show traces: minutes, once
 	GOFLAGS= go run ./ci/tools/build jaeger >/dev/null
 	go test -tags jaeger ./ci/envoy -run '^TestAJaegerShowsTraces$$'
+
+imports: ## have Envoy Gateway's translator, built from its module, say again what imports are held against: minutes, once
+	GOFLAGS= go run ./ci/tools/build envoygateway >/dev/null
+	go test -timeout 20m ./ci/imports -translate
 
 bench: ## measure compile, ends, plan, looks at Git, fan-out, swaps, agent, attacks, a cluster and admission, peers in the same run
 	cd ci/bench && go run .

@@ -5,5 +5,5 @@
 // difference is one of a closed list, each with what the specification says and exactly what
 // Envoy Gateway does in its place. Its reader of files knows no labels of Namespaces, so that
 // listeners that choose by those are not drawn, and no ages, which its HTTPRoutes have in their
-// names. Visitors speak HTTP/1.1.
+// names. What it said is kept in testdata, for the program takes minutes to build. Visitors speak HTTP/1.1.
 package imports

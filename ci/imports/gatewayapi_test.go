@@ -23,12 +23,15 @@ import (
 )
 
 var (
-	seed     = flag.Uint64("seed", 1, "seed of what is drawn")
+	translate = flag.Bool("translate", false, "have Envoy Gateway translate what is drawn, in place of reading what it said: its program is built, minutes, once")
+
+	seed     = flag.Uint64("seed", usualSeed, "seed of what is drawn; others than that go with -translate")
 	gateways = flag.Int("gateways", usualGateways, "number of gateways")
 	requests = flag.Int("each", usualEach, "number of requests for each of them")
 )
 
 const (
+	usualSeed     = 1
 	usualGateways = 28
 	usualEach     = 80
 	parallel      = 4   // requests under way at once
