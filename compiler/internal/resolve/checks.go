@@ -26,6 +26,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkRoles()
 	l.checkPlain()
 	l.checkGateways()
+	l.checkCopies()
 	l.checkCycles()
 	l.checkWaiting()
 	l.checkReceivers()

@@ -68,12 +68,15 @@ func (m Module) guarded(front bool, users []string) *luav3.Lua {
 // and ends where that is nothing.
 const soon = 2 * time.Millisecond
 
+// machine is the name of that one of V8's in which a module of a carrier runs.
+func (m Module) machine(at string) string { return at + "/" + m.Name }
+
 // lower makes the filter. One of V8's machines runs nothing but this module of this carrier, so that no other one ends with it.
 func (m Module) lower(at string) *filterv3.Wasm {
 	out := &wasmv3.PluginConfig{
 		Name: m.Name, FailurePolicy: wasmv3.FailurePolicy_FAIL_OPEN,
 		Vm: &wasmv3.PluginConfig_VmConfig{VmConfig: &wasmv3.VmConfig{
-			VmId: at + "/" + m.Name, Runtime: "envoy.wasm.runtime.v8",
+			VmId: m.machine(at), Runtime: "envoy.wasm.runtime.v8",
 			Code:                        &corev3.AsyncDataSource{Specifier: &corev3.AsyncDataSource_Local{Local: &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: m.Code}}}},
 			CapabilityRestrictionConfig: &wasmv3.CapabilityRestrictionConfig{AllowedCapabilities: allowed()},
 		}},

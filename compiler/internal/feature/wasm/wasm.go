@@ -33,6 +33,8 @@ const (
 	digits = 12
 	// longestOfGateway is a module's length at most at a gateway, whose routes each carry their own, in bytes.
 	longestOfGateway = 256 << 10
+	// around is about how long the scripts before and behind a module are, with what it is allowed, in bytes.
+	around = 10 << 10
 )
 
 // Modules are those of one carrier, sorted by name. Owners are no part of them: another one pushes nothing.
@@ -71,6 +73,24 @@ func (ms Modules) Image() space.Image {
 		for _, h := range m.Sets {
 			out.Headers = append(out.Headers, space.Edit{Name: h, Open: true})
 		}
+	}
+	return out
+}
+
+// Bytes are those of all modules, each with what stands around it.
+func (ms Modules) Bytes() int {
+	n := 0
+	for _, m := range ms.Of {
+		n += len(m.Code) + len(m.Config) + around
+	}
+	return n
+}
+
+// Machines are the names of V8's, one of each module of the carrier.
+func (ms Modules) Machines() []string {
+	var out []string
+	for _, m := range ms.Of {
+		out = append(out, m.machine(ms.At))
 	}
 	return out
 }
