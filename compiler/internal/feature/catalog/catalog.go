@@ -194,7 +194,7 @@ func Words() plan.Words {
 func Envoy() envoy.Column {
 	out := envoy.Column{}
 	for _, f := range All() {
-		out[f.Name] = envoy.Cell{Lowering: f.Envoy, Uses: f.Uses}
+		out[f.Name] = envoy.Cell{Lowering: f.Envoy, Uses: f.Uses, Word: f.Field}
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -45,10 +46,15 @@ type Cell struct {
 	// Uses returns the destinations, other than the route's own, to which the value
 	// sends requests (a mirror). Callers get their clusters. nil means none.
 	Uses func(trait.Value) []model.Target
+	// Word is what the language calls the feature, "" for the trait's name.
+	Word string
 }
 
 // Column maps the name of a trait to its cell.
 type Column map[string]Cell
+
+// word is what the language calls a feature.
+func (c Column) word(name string) string { return cmp.Or(c[name].Word, name) }
 
 // finishing are the names of the features that have the last say of a message, sorted.
 func (c Column) finishing() []string {

@@ -20,6 +20,8 @@ type snapshot struct {
 	path     string // the artifact's
 	origin   string // its mesh path
 	problems diag.List
+	// callers are where the class calls what an entry is for, of entries whose problems are the call's.
+	callers map[*entry]diag.Pos
 	// dangling are references that lead to nothing, and names that two resources have.
 	dangling diag.List
 	// asked is what making it looked up; known says that it is from the memo.
@@ -209,7 +211,7 @@ func (e *emitter) calls(c scope) []call {
 // seal sorts the resources and encodes the snapshot.
 func (s *snapshot) seal(e *emitter) {
 	for _, n := range s.entries {
-		s.problems = append(s.problems, n.problems...)
+		s.problems = append(s.problems, s.found(n)...)
 	}
 	s.entries = slices.DeleteFunc(s.entries, func(n *entry) bool { return n.typ == "" })
 	slices.SortFunc(s.entries, func(a, b *entry) int {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -56,10 +57,10 @@ func (c Column) proxyless() Column {
 	out := make(Column, len(c))
 	for name, cell := range c {
 		if l := cell.Lowering.proxyless; l != nil {
-			out[name] = Cell{Lowering: *l, Uses: cell.Uses}
+			out[name] = Cell{Lowering: *l, Uses: cell.Uses, Word: cell.Word}
 			continue
 		}
-		out[name] = Cell{Lowering: Refuse("gRPC has no such thing")}
+		out[name] = Cell{Lowering: Refuse("gRPC has no such thing"), Word: cell.Word}
 	}
 	return out
 }
@@ -95,13 +96,17 @@ func (e *emitter) refuseSet(s trait.Set, path string, out *entry, place func(Low
 	for _, name := range s.Names() {
 		own := e.cells[name].Lowering
 		if own.loss != "" && place(e.full[name].Lowering) {
-			out.problem(diag.Warn(diag.CodeProxyless, e.at(path+"/"+name), "a gRPC program without a proxy gets %q with a loss: %s", name, own.loss))
+			out.problem(diag.Warn(diag.CodeProxyless, e.at(path+"/"+name), "a gRPC program without a proxy gets %q with a loss: %s", e.cells.word(name), own.loss))
 		}
 		if s.IsDefault(name) || !place(e.full[name].Lowering) || own.refusal == "" {
 			continue
 		}
-		out.problem(cannot(e.at(path+"/"+name), "do %q", name).WithFix("take it out, or let a proxy do it: without `proxyless`"))
+		out.problem(e.cannotDo(name, path))
 	}
+}
+
+func (e *emitter) cannotDo(name, path string) diag.Diagnostic {
+	return cannot(e.at(path+"/"+name), "do %q", e.cells.word(name)).WithFix("take it out, or let a proxy do it: without `proxyless`")
 }
 
 // refuseRoute refuses what a route that gRPC programs take says beyond what they do.
@@ -133,21 +138,70 @@ func (e *emitter) program(c scope) snapshot {
 			s.entries = append(s.entries, e.servedListener(b, host))
 		}
 	}
-	n := needs{}
+	n, callers := needs{}, map[string]diag.Pos{}
 	for _, w := range e.calls(c) {
+		at := e.callLine(c, w.target)
+		own := needs{}
+		e.callNeeds(w.target, own)
+		for name := range own {
+			if callers[name] == (diag.Pos{}) {
+				callers[name] = at
+			}
+		}
 		e.callNeeds(w.target, n)
-		s.entries = append(s.entries, e.calledConfig(w.target))
+		routes := e.calledConfig(w.target)
+		s.entries = append(s.entries, routes)
+		s.blame(routes, at)
 		for _, name := range targetNames(w.target) {
 			s.entries = append(s.entries, e.calledListener(w.target, name))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(n)) {
 		if !n[name].named {
-			s.entries = append(s.entries, e.cluster(name, n[name]))
+			cluster := e.cluster(name, n[name])
+			s.entries = append(s.entries, cluster)
+			s.blame(cluster, callers[name])
 		}
 	}
 	s.seal(e)
 	return s
+}
+
+// callLine is where a class says that it calls a destination.
+func (e *emitter) callLine(c scope, to target) diag.Pos {
+	for _, m := range c.members {
+		for _, k := range m.service.Calls {
+			if t, ok := e.destination(k.To, k.Port); ok && t.path() == to.path() && t.port.Name == to.port.Name {
+				return e.at(m.service.CallPath(k))
+			}
+		}
+	}
+	return diag.Pos{}
+}
+
+// blame has the problems of an entry stand where the class calls, unless its own package says what they are about: the callee's
+// package was right before somebody called it without a proxy.
+func (s *snapshot) blame(n *entry, at diag.Pos) {
+	if s.callers == nil {
+		s.callers = map[*entry]diag.Pos{}
+	}
+	s.callers[n] = at
+}
+
+// found are the problems of an entry.
+func (s *snapshot) found(n *entry) diag.List {
+	at, ok := s.callers[n]
+	if !ok || at == (diag.Pos{}) {
+		return n.problems
+	}
+	out := make(diag.List, len(n.problems))
+	for i, d := range n.problems {
+		if said := d.Pos; path.Dir(said.File) != path.Dir(at.File) {
+			d.Pos, d.Related = at, append([]diag.Related{{Pos: said, Text: "what is called says it here"}}, d.Related...)
+		}
+		out[i] = d
+	}
+	return out
 }
 
 // checkProgram reports what a class of gRPC programs cannot be.
@@ -161,6 +215,12 @@ func (e *emitter) checkProgram(c scope) diag.List {
 				c.class.Namespace+"/"+c.class.Account, m.version.Name, m.service.ID).
 				WithRelated(e.at(model.VersionPath(m.service.ID, m.version.Name)), "with a proxy").WithFix("give one of them a `serviceAccount` of its own"))
 			continue
+		}
+		for _, a := range e.m.Aliases {
+			if a.Roots != nil {
+				out = append(out, cannot(e.at(model.ProxylessPath(m.service.ID, m.version.Name)), "take trust domain %q for the mesh's own: that has roots of its own, and the program one set of roots, whatever the domain", a.Name).
+					WithRelated(e.at(model.AliasPath(a.Name)), "the trust domain").WithFix("keep a proxy for as long as the trust domain has roots of its own"))
+			}
 		}
 		out = append(out, e.checkServed(m)...)
 		out = append(out, e.checkCalls(m)...)
@@ -188,6 +248,9 @@ func (e *emitter) checkServed(m member) diag.List {
 		out = append(out, problems.problems...)
 	}
 	for _, g := range s.Grants {
+		if slices.ContainsFunc(g.Identities, func(id string) bool { _, foreign := model.ForeignDomain(id); return foreign }) {
+			out = append(out, cannot(e.at(model.GrantPath(s.ID, g.Name)), "take identities of other trust domains: it has one set of roots, whatever the domain").WithFix("let a gateway take such callers, or a proxy: without `proxyless`"))
+		}
 		if g.Asked {
 			out = append(out, cannot(e.at(model.GrantPath(s.ID, g.Name)), "answer callers without a certificate beside those with one").WithFix("ask it on another port, which is none of the mesh"))
 		} else if g.Open == model.Counted {
@@ -289,12 +352,29 @@ func (e *emitter) callCluster(c *clusterv3.Cluster, live *release.Endpoints, t t
 		}
 	}
 	if t.port.MTLS != model.Disable {
-		own.TransportSocket = socket(&tlsv3.UpstreamTlsContext{CommonTlsContext: programTLS(t.service.Class(t.version).SPIFFEID(e.m.TrustDomain))})
+		own.TransportSocket = socket(&tlsv3.UpstreamTlsContext{CommonTlsContext: programTLS(e.named(t.service.Classes(t.version))...)})
 	}
 	e.refuseSet(t.service.TraitsTo(t.port.Name, t.version.Name), t.path(), out, func(l Lowering) bool {
 		return l.cluster != nil || l.routesTo != nil && l.inbound == nil
 	})
+	e.refuseFinishing(c, t, out)
 	return own, live
+}
+
+// refuseFinishing refuses what has the last say of a proxy's cluster and changes something there.
+func (e *emitter) refuseFinishing(c *clusterv3.Cluster, t target, out *entry) {
+	said := t.service.TraitsTo(t.port.Name, t.version.Name)
+	for _, name := range e.full.finishing() {
+		v, ok := said.Lookup(name)
+		if !ok || e.cells[name].Lowering.refusal == "" {
+			continue
+		}
+		changed := proto.Clone(c)
+		x := Ctx{Mesh: e.m, Service: t.service, Port: t.port, Version: t.version, path: t.path(), out: out, locate: e.at}
+		if e.full[name].Lowering.finished(changed, v, &x); !proto.Equal(c, changed) {
+			out.problem(e.cannotDo(name, t.path()))
+		}
+	}
 }
 
 // programTLS takes keys and authorities from the files that the agent keeps for a gRPC program, which know them by that
@@ -394,7 +474,7 @@ func (e *emitter) programRules(rules *rbacconfigv3.RBAC, out *entry, path func(n
 	return own
 }
 
-// programPrincipal is a caller as gRPC knows it. Who is let in without more has a certificate of the trust domain, which
+// programPrincipal is a caller as gRPC knows it. Who is let in without more has a certificate of one of the mesh's trust domains, which
 // gRPC's handshake does not ask for.
 func (e *emitter) programPrincipal(p *rbacconfigv3.Principal, admits bool) (*rbacconfigv3.Principal, error) {
 	each := func(ps []*rbacconfigv3.Principal) (*rbacconfigv3.Principal_Set, error) {
@@ -411,7 +491,11 @@ func (e *emitter) programPrincipal(p *rbacconfigv3.Principal, admits bool) (*rba
 	switch of := p.GetIdentifier().(type) {
 	case *rbacconfigv3.Principal_Any:
 		if admits {
-			return known(e.everyone()[0]), nil
+			var some []*rbacconfigv3.Principal
+			for _, domain := range e.everyone() {
+				some = append(some, known(domain))
+			}
+			return anyPrincipal(some), nil
 		}
 		return p, nil
 	case *rbacconfigv3.Principal_DirectRemoteIp:
@@ -475,6 +559,9 @@ var errNever = errors.New("no call of gRPC fits")
 func (c Conditions) callMatch(m model.Match) (*routev3.RouteMatch, error) {
 	for _, t := range m.When {
 		if dim, _ := t.Dim.Of(); t.Dim == space.PathDim {
+			if !t.Not {
+				return nil, errors.New("a path whose capitals and small letters are the same")
+			}
 			return nil, errors.New("which path they do not have")
 		} else if c[dim.Name].lower == nil {
 			return nil, errors.New(string(t.Dim))
