@@ -71,6 +71,17 @@ func methodsOf(set []byte) map[string][]string {
 	return out
 }
 
+// builtIn are services that servers of gRPC add by themselves, with their methods: no descriptors of an application have them.
+func builtIn() map[string][]string {
+	reflection := []string{"ServerReflectionInfo"}
+	return map[string][]string{
+		"grpc.health.v1.Health":                    {"Check", "List", "Watch"},
+		"grpc.reflection.v1.ServerReflection":      reflection,
+		"grpc.reflection.v1alpha.ServerReflection": reflection,
+		"grpc.channelz.v1.Channelz":                {"GetChannel", "GetServer", "GetServerSockets", "GetServers", "GetSocket", "GetSubchannel", "GetTopChannels"},
+	}
+}
+
 // describes refuses what terms or a match, and their `not`, say of gRPC where the ports of a service that they are about, nil for
 // all, say by descriptors which methods they have. One that speaks gRPC and does not say it may have any.
 func (l *linker) describes(n intent.Node, id string, ports []string) {
@@ -83,10 +94,15 @@ func (l *linker) describes(n intent.Node, id string, ports []string) {
 		if !ok && p.Protocol == model.GRPC {
 			return
 		}
-		maps.Copy(methods, d.methods)
+		for service, of := range d.methods { // each port may have a part of it
+			methods[service] = append(methods[service], of...)
+		}
 	}
 	if len(methods) == 0 {
 		return
+	}
+	for _, of := range methods {
+		slices.Sort(of)
 	}
 	for _, called := range []intent.Node{n.Field("grpc"), n.Field("not").Field("grpc")} {
 		if called.Exists() {
@@ -99,6 +115,9 @@ func (l *linker) describes(n intent.Node, id string, ports []string) {
 func (l *linker) isCalled(n intent.Node, methods map[string][]string) {
 	service, method := n.Field("service"), n.Field("method")
 	of, ok := methods[service.Str()]
+	if own, added := builtIn()[service.Str()]; added && !ok {
+		of, ok = own, true
+	}
 	switch {
 	case service.Exists() && !ok:
 		l.add(l.unknown(service.Pos(), "service of gRPC", service.Str(), slices.Sorted(maps.Keys(methods))))
@@ -110,10 +129,20 @@ func (l *linker) isCalled(n intent.Node, methods map[string][]string) {
 			all = append(all, of...)
 		}
 		slices.Sort(all)
-		if all = slices.Compact(all); !slices.Contains(all, method.Str()) {
+		if all = slices.Compact(all); !slices.Contains(all, method.Str()) && !addsMethod(method.Str()) {
 			l.add(l.unknown(method.Pos(), "method of gRPC", method.Str(), all))
 		}
 	}
+}
+
+// addsMethod reports whether a server adds a method of that name by itself.
+func addsMethod(name string) bool {
+	for _, of := range builtIn() {
+		if slices.Contains(of, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // describesCalls is describes for a gateway's route, whose destinations may be several. One that moves paths takes
