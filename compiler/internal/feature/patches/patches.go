@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"meshc.dev/meshc/compiler/internal/feature"
 	"meshc.dev/meshc/compiler/internal/intent"
@@ -164,6 +166,10 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 			continue
 		}
 		leaves := leavesOf(e.Node.Field("merge"), m, "")
+		if d, ok := socketTakes(e.Name, leaves); !ok {
+			x.Problem(d)
+			continue
+		}
 		if set[at] == nil {
 			set[at] = map[string]string{}
 		}
@@ -280,6 +286,47 @@ type leaf struct {
 	pos  diag.Pos
 	// unset says that the message does not tell its value from none.
 	unset bool
+	// number is the value of a wrapped number, 0 of all else.
+	number uint32
+}
+
+// numberOf is the value of a wrapped number of a message.
+func numberOf(m protoreflect.Message, f protoreflect.FieldDescriptor) uint32 {
+	if f.Message() == nil || f.IsList() || f.IsMap() || !m.Has(f) {
+		return 0
+	}
+	if n, ok := m.Get(f).Message().Interface().(*wrapperspb.UInt32Value); ok {
+		return n.GetValue()
+	}
+	return 0
+}
+
+// bounded is a number that is an option of a socket.
+type bounded struct{ least, most uint32 }
+
+// options are the numbers of messages that Linux takes as options of a socket, by the ends of their paths: with others a proxy
+// does not listen, or connects to nobody. Where 0 is among them it turns the option off.
+func options() map[string]bounded {
+	const mostSeconds, mostProbes, mostWaiting = 32767, 127, 65535 // tcp(7): MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL and MAX_TCP_KEEPCNT
+	return map[string]bounded{
+		"tcp_keepalive.keepalive_time":     {0, mostSeconds},
+		"tcp_keepalive.keepalive_interval": {0, mostSeconds},
+		"tcp_keepalive.keepalive_probes":   {0, mostProbes},
+		"tcp_fast_open_queue_length":       {0, mostWaiting},
+		"tcp_backlog_size":                 {1, math.MaxInt32},
+	}
+}
+
+// socketTakes refuses numbers that no socket takes.
+func socketTakes(name string, leaves []leaf) (diag.Diagnostic, bool) {
+	for _, l := range leaves {
+		for end, of := range options() {
+			if (l.path == end || strings.HasSuffix(l.path, "."+end)) && !l.unset && (l.number < of.least || l.number > of.most) {
+				return diag.New(diag.CodePatch, l.pos, "patch %q sets %s to %d, which Linux takes for no socket: from %d to %d", name, l.path, l.number, of.least, of.most).WithFix("write a number between these"), false
+			}
+		}
+	}
+	return diag.Diagnostic{}, true
 }
 
 // leavesOf are the fields that a patch sets, by their paths, in the order in which it names them. m is what was read of it.
@@ -294,7 +341,7 @@ func leavesOf(n intent.Node, m protoreflect.Message, prefix string) (out []leaf)
 		}
 		path := prefix + string(f.Name())
 		if isValue(f) || !m.Has(f) || len(e.Node.Fields()) == 0 {
-			out = append(out, leaf{path, e.Node.Pos(), !m.Has(f)})
+			out = append(out, leaf{path, e.Node.Pos(), !m.Has(f), numberOf(m, f)})
 			continue
 		}
 		out = append(out, leavesOf(e.Node, m.Get(f).Message(), path+".")...)
