@@ -66,6 +66,11 @@ const (
 	NotThese    = "not"
 )
 
+// Takes reports whether a request of that method and path is one of them.
+func (a Asked) Takes(method, path string) bool {
+	return space.Matches(a.Tests(), space.Request{Method: method, Path: path})
+}
+
 // Acts are what a feature does at a station to the requests that are asked, as fields. At a gateway it is done to
 // these alone; what a service does is told of the service as a whole, so there fields behind the name say to which.
 func (a Asked) Acts(at space.Station, gateway bool, name string, does ...space.Field) []space.Act {

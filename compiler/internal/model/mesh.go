@@ -786,6 +786,22 @@ func (d Deny) Whole(port string) bool {
 	return d.At(port) && !d.AsksRequests() && !d.Not.AsksRequests()
 }
 
+// MayRefuseCheck reports whether a deny may refuse, at a port and of some caller with an identity, what proxies ask by
+// themselves: one method and one path, without a query, a user, or headers that none of them writes.
+func (d Deny) MayRefuseCheck(port, method, path string) bool {
+	who := d.Mesh || d.Anyone || len(d.Namespaces)+len(d.Accounts)+len(d.Patterns)+len(d.Identities) > 0
+	if !who || d.Not.Mesh || !d.At(port) || len(d.Query)+len(d.Users) > 0 || slices.ContainsFunc(d.Headers, func(v Value) bool { return !written(v.Name) }) {
+		return false
+	}
+	return Asked{Requests: Requests{d.Methods, d.Paths}, Not: Requests{d.Not.Methods, d.Not.Paths}}.Takes(method, path)
+}
+
+// written reports whether proxies may write a header in what they ask by themselves, or it is written on the way.
+func written(header string) bool {
+	return strings.HasPrefix(header, "x-forwarded-") || strings.HasPrefix(header, "x-envoy-") ||
+		slices.Contains([]string{"accept", "content-length", "content-type", "grpc-timeout", "host", "te", "traceparent", "transfer-encoding", "user-agent", "x-request-id"}, header)
+}
+
 // IsAbout reports whether a deny names an account that it does not except.
 func (d Deny) IsAbout(account string) bool { return d.Terms.Names(account) && !d.Not.Names(account) }
 

@@ -129,6 +129,7 @@ func (l *linker) checkServices(memo *Memo) {
 		l.checkTCP(s)
 		l.checkVersions(s)
 		l.checkAsked(s)
+		l.checkAskable(s)
 	}
 	if !l.diags.HasErrors() { // of services they find nothing that is less
 		memo.proved(l.mesh)

@@ -209,6 +209,24 @@ func (l *linker) askedByCallers(s *model.Service) []model.Grant {
 	return out
 }
 
+// checkAskable refuses denies that refuse callers what their proxies ask by themselves, and not all else as well: they
+// would take all workloads to be ill, and send nothing.
+func (l *linker) checkAskable(s *model.Service) {
+	for _, a := range s.Grants {
+		if !a.Asked || !a.Mesh {
+			continue
+		}
+		for _, d := range s.Denies {
+			if d.Whole(a.Ports[0]) || !d.MayRefuseCheck(a.Ports[0], a.Methods[0], a.Paths[0].Value) {
+				continue
+			}
+			l.add(diag.New(diag.CodeNotAsked, l.lineOf(model.DenyPath(model.ServicePath(s.ID), d.Name)), "deny %q may refuse %s %s, by which callers' proxies ask port %q of %q who is well: to callers whom it refuses no workload is, whatever they ask for",
+				d.Name, a.Methods[0], a.Paths[0].Value, a.Ports[0], s.ID).
+				WithRelated(l.lineOf(model.GrantPath(s.ID, a.Name)), "what is asked").WithFix("leave the path out of it: deny: %q: not: paths: [%q]", d.Name, a.Paths[0].Value))
+		}
+	}
+}
+
 // saidAt is where what callers know of a version at a port is said: by the port, the version or the service.
 func (l *linker) saidAt(s *model.Service, p model.Port, v model.Version, feature string) diag.Pos {
 	for _, path := range []string{model.VersionPath(s.ID, v.Name), model.ServicePath(s.ID)} {

@@ -132,10 +132,11 @@ type Yielding interface {
 	Beside(all Set) Value
 }
 
-// Demanding is a value by which a service's own proxy refuses requests that do not bring something along.
+// Demanding is a value by which a service's own proxy may refuse requests: those that do not bring something along, or
+// that are too many.
 type Demanding interface {
 	Value
-	// Demands names whose it is that a request of that method and path has to bring, "" for nobody's.
+	// Demands are the words, as in `users: "corp"`, that may refuse a request of that method and path, "" for none.
 	Demands(method, path string) string
 }
 

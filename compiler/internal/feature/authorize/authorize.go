@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/feature"
@@ -51,6 +52,16 @@ type Question struct {
 
 // TraitName is "authorize".
 func (Questions) TraitName() string { return name }
+
+// Demands is trait.Demanding: nobody knows whom an authorizer admits.
+func (qs Questions) Demands(method, path string) string {
+	for _, q := range qs.Of {
+		if q.Takes(method, path) {
+			return name + ": " + strconv.Quote(q.Authorizer)
+		}
+	}
+	return ""
+}
 
 // Image is what those behind get: what authorizers set, which nobody knows before, and nothing else in
 // headers that they alone may set.

@@ -166,7 +166,7 @@ func (v Check) check(n intent.Node, x *resolve.Place) {
 	}
 }
 
-// fits refuses questions that the service's own proxy never lets through.
+// fits refuses questions that the service's own proxy may not let through. Of its denies the linker knows.
 func fits(v trait.Value, others trait.Set, n intent.Node, x *resolve.Place) {
 	terms, ok := asks(v)
 	if !ok || x.External() != nil {
@@ -178,9 +178,9 @@ func fits(v trait.Value, others trait.Set, n intent.Node, x *resolve.Place) {
 		if !demanding {
 			continue
 		}
-		if who := d.Demands(terms.Methods[0], terms.Paths[0].Value); who != "" {
-			x.Problem(diag.New(diag.CodeNotAsked, n.Pos(), "`%s` demands of %s %s what callers' proxies have not, %s: no workload would ever be well", name, terms.Methods[0], terms.Paths[0].Value, who).
-				WithFix("leave the path out there: %s: %q: not: paths: [%q]", name, who, terms.Paths[0].Value))
+		if words := d.Demands(terms.Methods[0], terms.Paths[0].Value); words != "" {
+			x.Problem(diag.New(diag.CodeNotAsked, n.Pos(), "`%s` may refuse %s %s, by which callers' proxies ask who is well: to those whom it refuses no workload is", words, terms.Methods[0], terms.Paths[0].Value).
+				WithFix("leave the path out there: %s: not: paths: [%q]", words, terms.Paths[0].Value))
 		}
 	}
 }

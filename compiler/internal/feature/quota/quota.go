@@ -58,6 +58,16 @@ type Quota struct {
 // TraitName is "quota".
 func (Quotas) TraitName() string { return name }
 
+// Demands is trait.Demanding: who comes too often is refused.
+func (qs Quotas) Demands(method, path string) string {
+	for _, q := range qs.Quotas {
+		if !q.Shadow && q.Takes(method, path) {
+			return name + ": " + strconv.Quote(q.Name)
+		}
+	}
+	return ""
+}
+
 // Claims are those by which some quota counts.
 func (qs Quotas) Claims() []trait.CountedClaim {
 	var out []trait.CountedClaim

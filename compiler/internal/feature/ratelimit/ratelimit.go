@@ -65,6 +65,16 @@ type Limit struct {
 // TraitName is "rate-limit".
 func (Limits) TraitName() string { return name }
 
+// Demands is trait.Demanding: who comes too often is refused.
+func (ls Limits) Demands(method, path string) string {
+	for _, l := range ls {
+		if !l.Shadow && l.Takes(method, path) {
+			return "rateLimit: " + strconv.Quote(l.Name)
+		}
+	}
+	return ""
+}
+
 // Claims are those by which some limit counts.
 func (ls Limits) Claims() []trait.CountedClaim {
 	var out []trait.CountedClaim

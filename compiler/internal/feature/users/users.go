@@ -61,11 +61,10 @@ func (Users) TraitName() string { return name }
 
 // Demands is trait.Demanding: a token of the user.
 func (us Users) Demands(method, path string) string {
-	q := space.Request{Method: method, Path: path}
 	for _, u := range us.Of {
-		if u.Require && !slices.ContainsFunc(u.Tests(), func(t space.Test) bool { return !t.Holds(q) }) {
-			_, name, _ := strings.Cut(u.Provider.ID, "/")
-			return name
+		if u.Require && u.Takes(method, path) {
+			_, of, _ := strings.Cut(u.Provider.ID, "/")
+			return name + ": " + strconv.Quote(of)
 		}
 	}
 	return ""
