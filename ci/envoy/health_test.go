@@ -23,7 +23,7 @@ import (
 // TestWhoIsNotWellGetsNothing: a proxy asks the addresses of an external as is written, and those
 // that do not answer so get requests only as long as too few are well.
 func TestWhoIsNotWellGetsNothing(t *testing.T) {
-	const quickly = `interval: "100ms", unhealthy: 1, timeout: "1s"`
+	const quickly = `interval: "1s", unhealthy: 1, timeout: "1s"`
 	for words, c := range map[string]struct {
 		well   bool
 		status int
@@ -83,7 +83,7 @@ mesh: service: app: {
 	endpoints: file: "app"
 	grant: web: {from: ["web"], paths: ["/page"]}
 	panic: 0
-	health: {http: path: "/healthz", interval: "100ms", unhealthy: 1, timeout: "1s"}
+	health: {http: path: "/healthz", interval: "1s", unhealthy: 1, timeout: "1s"}
 }`)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
@@ -138,7 +138,7 @@ mesh: service: app: {
 	port: rpc: {number: 80, protocol: "grpc"}
 	endpoints: file: "app"
 	grant: web: {from: ["web"], grpc: service: "shop.Cart"}
-	health: {grpc: service: "shop.Cart", interval: "100ms", unhealthy: 1, timeout: "1s"}
+	health: {grpc: service: "shop.Cart", interval: "1s", unhealthy: 1, timeout: "1s"}
 }`, compiler.Request{From: "shop/web", To: "shop/app"})
 	const app = "shop/app/rpc/default"
 	well := func(n int) func() bool {

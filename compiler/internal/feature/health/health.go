@@ -32,6 +32,7 @@ const name = "health"
 const (
 	interval  = 10 * time.Second
 	timeout   = 2 * time.Second
+	often     = time.Second // the shortest interval: callers of other packages pay for it
 	healthy   = 1
 	unhealthy = 3
 )
@@ -134,7 +135,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		return nil
 	}
 	c := Check{
-		By: x.OneOf(n, byHTTP, byGRPC, byTCP), Interval: x.Counted(n.Field("interval"), interval), Timeout: x.Counted(n.Field("timeout"), timeout),
+		By: x.OneOf(n, byHTTP, byGRPC, byTCP), Interval: x.Duration(n.Field("interval"), interval), Timeout: x.Counted(n.Field("timeout"), timeout),
 		Healthy: times(n.Field("healthy"), healthy), Unhealthy: times(n.Field("unhealthy"), unhealthy),
 	}
 	at := n.Field(c.By)
@@ -159,6 +160,10 @@ func (v Check) check(n intent.Node, x *resolve.Place) {
 	if x.OnPort() && !v.MeantAt(x.To) || !slices.ContainsFunc(x.Ports(), v.MeantAt) {
 		x.Problem(diag.New(diag.CodeProtocol, n.Field(v.By).Pos(), "no port here can be asked by %s", v.By).
 			WithFix("ask by tcp, or by what the ports speak: http takes http, http2, grpc and the same by TLS; grpc all of these but http and https"))
+	}
+	if time.Duration(v.Interval) < often {
+		at := n.Field("interval")
+		x.Problem(diag.New(diag.CodeRange, at.Pos(), "%s is shorter than a second: the proxy of each caller asks each address so often, be it of another team", at.Path()).WithFix("write 1s or more"))
 	}
 	if found := x.Discovered(); len(found) > 0 {
 		x.Problem(diag.New(diag.CodeNotAsked, n.Pos(), "workloads of version %q are found by the platform, which knows which of them are ready", found[0]).
