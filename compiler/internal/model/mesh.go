@@ -668,7 +668,7 @@ type Grant struct {
 	Not Terms `json:"not,omitzero"`
 	// Asked says that it is a probe or a scrape: Anyone may read one path of one port that speaks HTTP,
 	// without a certificate too, whatever mTLS the port demands of others. Or it is what callers' proxies ask by
-	// themselves of one port, which Mesh may, and Anyone where nobody has an identity.
+	// themselves of one port, which Mesh may.
 	Asked bool `json:"asked,omitempty"`
 	// Open is set on what a mode of access below "enforce" lets through at one port: whatever no other grant
 	// allows.

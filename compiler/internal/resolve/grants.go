@@ -180,7 +180,7 @@ func (l *linker) asked(s *model.Service, n intent.Node) []model.Grant {
 }
 
 // askedByCallers are the grants of what callers' proxies ask by themselves (Rule.Asks), each port's once. Where nobody has an
-// identity they are anyone's.
+// identity they would be anyone's, which is refused.
 func (l *linker) askedByCallers(s *model.Service) []model.Grant {
 	var out []model.Grant
 	for _, r := range l.rules {
@@ -199,7 +199,12 @@ func (l *linker) askedByCallers(s *model.Service) []model.Grant {
 				}) {
 					continue
 				}
-				what.Mesh, what.Anyone, what.Ports = p.MTLS != model.Disable, p.MTLS == model.Disable, []string{p.Name}
+				if p.MTLS == model.Disable {
+					l.add(diag.New(diag.CodeNotAsked, l.saidAt(s, p, v, r.Name), "port %q of %q takes no mTLS, where nobody has an identity: what callers' proxies ask would be open to anyone", p.Name, s.ID).
+						WithFix("take mTLS there, or let the port be asked by a connection: port: %q: %s: tcp: {}", p.Name, r.Field))
+					continue
+				}
+				what.Mesh, what.Ports = true, []string{p.Name}
 				g := model.Grant{Name: r.Name + "/" + p.Name + "/" + v.Name, Asked: true, Terms: what}
 				l.place(model.GrantPath(s.ID, g.Name), l.saidAt(s, p, v, r.Name))
 				out = append(out, g)
@@ -213,7 +218,7 @@ func (l *linker) askedByCallers(s *model.Service) []model.Grant {
 // would take all workloads to be ill, and send nothing.
 func (l *linker) checkAskable(s *model.Service) {
 	for _, a := range s.Grants {
-		if !a.Asked || !a.Mesh {
+		if !a.Asked || !a.Mesh { // a probe, or a scrape
 			continue
 		}
 		for _, d := range s.Denies {
