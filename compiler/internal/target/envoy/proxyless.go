@@ -251,7 +251,9 @@ func (e *emitter) checkServed(m member) diag.List {
 		if slices.ContainsFunc(g.Identities, func(id string) bool { _, foreign := model.ForeignDomain(id); return foreign }) {
 			out = append(out, cannot(e.at(model.GrantPath(s.ID, g.Name)), "take identities of other trust domains: it has one set of roots, whatever the domain").WithFix("let a gateway take such callers, or a proxy: without `proxyless`"))
 		}
-		if g.Asked {
+		if g.Asked && g.Mesh {
+			out = append(out, cannot(e.at(model.GrantPath(s.ID, g.Name)), "be asked by its callers' proxies whether it is well: callers without a proxy ask nobody, and would send to it all the same").WithFix("take `health` out, and let `endpoints` say who is well; or keep a proxy"))
+		} else if g.Asked {
 			out = append(out, cannot(e.at(model.GrantPath(s.ID, g.Name)), "answer callers without a certificate beside those with one").WithFix("ask it on another port, which is none of the mesh"))
 		} else if g.Open == model.Counted {
 			out = append(out, cannot(e.at(path), "count what no grant allows, and let it through").WithFix(`say access: mode: "enforce" for it`))
