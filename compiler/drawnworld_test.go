@@ -811,8 +811,14 @@ func (w *reading) admits(t *testing.T, s *drawnService, port string, c asker, q 
 	return false
 }
 
-// asksHealth reports whether a request is what callers' proxies ask of the workloads of some version at a port of requests.
+// asksHealth reports whether a request is what callers' proxies ask of the workloads of some version at a port of requests to
+// which somebody is let in. An upgrade is none.
 func (s *drawnService) asksHealth(t *testing.T, port string, q asked) bool {
+	if _, upgrade := q.headers["upgrade"]; upgrade || !slices.ContainsFunc(slices.Collect(maps.Values(s.Grant)), func(g drawnRule) bool {
+		return !g.off(t) && (slices.Contains(g.Ports, port) || len(g.Ports) == 0 && port == s.main())
+	}) {
+		return false
+	}
 	for v := range s.Version {
 		var check struct {
 			HTTP *struct {

@@ -518,7 +518,11 @@ func (l *linker) checkAdmits(s *model.Service, w wish) {
 		return
 	}
 	why, fix := refusal(s, w.ports[0], w.accounts, fmt.Sprintf("let %q say: grant: %q: from: [%q]", s.ID, w.grant, w.from))
-	l.add(diag.Warn(diag.CodeRefused, l.lineOf(w.path), "%s goes to %q, which refuses it whatever it asks for: %s %s there", w.what, s.ID, why, strings.Join(w.accounts, ", ")).
+	but := "" // what a proxy asks by itself it may, and its application with it
+	if slices.ContainsFunc(l.mesh.Service(s.ID).Grants, func(g model.Grant) bool { return g.Asked && g.Mesh && slices.Contains(w.ports, g.Ports[0]) }) {
+		but = " but whether workloads are well"
+	}
+	l.add(diag.Warn(diag.CodeRefused, l.lineOf(w.path), "%s goes to %q, which refuses it whatever it asks for%s: %s %s there", w.what, s.ID, but, why, strings.Join(w.accounts, ", ")).
 		WithRelated(l.lineOf(model.ServicePath(s.ID)), "the service").WithFix("%s", fix))
 }
 

@@ -179,8 +179,9 @@ func (l *linker) asked(s *model.Service, n intent.Node) []model.Grant {
 	return out
 }
 
-// askedByCallers are the grants of what callers' proxies ask by themselves (Rule.Asks), each port's once. Where nobody has an
-// identity they would be anyone's, which is refused.
+// askedByCallers are the grants of what callers' proxies ask by themselves (Rule.Asks), each port's once: of ports to which
+// another grant lets somebody in, and without the upgrades that those may have. Where nobody has an identity they would be
+// anyone's, which is refused.
 func (l *linker) askedByCallers(s *model.Service) []model.Grant {
 	var out []model.Grant
 	for _, r := range l.rules {
@@ -188,6 +189,9 @@ func (l *linker) askedByCallers(s *model.Service) []model.Grant {
 			continue
 		}
 		for _, p := range s.Ports {
+			if !slices.ContainsFunc(s.Grants, func(g model.Grant) bool { return g.Ports == nil || slices.Contains(g.Ports, p.Name) }) {
+				continue
+			}
 			for _, v := range s.Versions {
 				value, says := s.TraitsTo(p.Name, v.Name).Lookup(r.Name)
 				if !says {
@@ -205,7 +209,7 @@ func (l *linker) askedByCallers(s *model.Service) []model.Grant {
 					continue
 				}
 				what.Mesh, what.Ports = true, []string{p.Name}
-				g := model.Grant{Name: r.Name + "/" + p.Name + "/" + v.Name, Asked: true, Terms: what}
+				g := model.Grant{Name: r.Name + "/" + p.Name + "/" + v.Name, Asked: true, Terms: what, Not: model.Terms{Headers: []model.Value{{Name: hop.UpgradeTo, Kind: space.Present}}}}
 				l.place(model.GrantPath(s.ID, g.Name), l.saidAt(s, p, v, r.Name))
 				out = append(out, g)
 			}

@@ -39,7 +39,8 @@ func (l *linker) serviceOf(p *pkg, e intent.Entry) *model.Service {
 	l.ownTraits(p, s, n)
 	l.versionTraits(p, s, n)
 	s.Grants, s.ShadowGrants = l.grantsOf(p, s, n)
-	s.Grants = append(append(s.Grants, l.openings(p, s, n)...), append(l.asked(s, n), l.askedByCallers(s)...)...)
+	s.Grants = append(s.Grants, l.openings(p, s, n)...)
+	s.Grants = append(s.Grants, append(l.asked(s, n), l.askedByCallers(s)...)...)
 	s.Denies, s.ShadowDenies = l.deniesOf(model.ServicePath(s.ID), n, func(e intent.Entry) model.Deny { return l.serviceDeny(p, s, e) })
 	return s
 }

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"meshc.dev/meshc/internal/hop"
 )
 
 const headerPrefix = "header:"
@@ -24,6 +26,9 @@ var header = Dimension{ //nolint:gochecknoglobals // a constant that Go cannot e
 			if h.Name == name {
 				lines = append(lines, h.Value)
 			}
+		}
+		if name == hop.UpgradeTo && q.Upgrade != "" { // which Envoy keeps as a header, and Request by itself
+			lines = append(lines, q.Upgrade)
 		}
 		return lines
 	},
