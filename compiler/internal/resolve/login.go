@@ -125,13 +125,17 @@ func (l *linker) checkLogins() {
 	}
 }
 
+// comesBack counts the routes of the host's own package alone: what others attach, they may take away again, and it stands
+// behind those.
 func (l *linker) comesBack(h model.Host, login model.Login, at string) {
 	for _, x := range []struct{ field, path string }{{"callback", login.Callback}, {"logout", login.Logout}} {
-		i := slices.IndexFunc(h.Routes, func(r model.Route) bool { return len(r.Match.When) == 0 && r.Match.Path.Takes(x.path) })
+		i := slices.IndexFunc(h.Routes, func(r model.Route) bool {
+			return r.Package == h.Package && len(r.Match.When) == 0 && r.Match.Path.Takes(x.path)
+		})
 		if i >= 0 && slices.Contains(h.Routes[i].Traits.Logins(), login.ID) {
 			continue
 		}
-		who := "no route takes it without further conditions"
+		who := "no route of its package takes it without further conditions"
 		if i >= 0 {
 			who = "route " + strconv.Quote(h.Routes[i].Name) + " takes it, and has no such login"
 		}
