@@ -163,7 +163,10 @@ mesh: gateway: edge: host: {
 		deny: staff: {paths: ["/staff/*"], not: user: corp: subjects: ["id-ben"]}
 		route: all: to: app: 100
 	}
-	"other.test": {tls: certificates: ["shop"], users: corp: {require: true, login: "web"}, route: all: to: app: 100}
+	"other.test": {tls: certificates: ["shop"], route: {
+		all: {users: corp: {require: true, login: "web"}, to: app: 100}
+		open: {match: path: prefix: "/open", to: app: 100}
+	}}
 	"none.test": {tls: certificates: ["shop"], users: corp: {require: true, login: "none"}, route: all: to: app: 100}
 	"down.test": {tls: certificates: ["shop"], users: lost: {require: true, login: "down"}, route: all: to: app: 100}
 	"open.test": {tls: certificates: ["shop"], route: all: to: app: 100}
@@ -206,6 +209,11 @@ func TestPeopleSignInWithABrowser(t *testing.T) {
 		if strings.Contains(name, "Meshc") || strings.Contains(name, "Oauth") {
 			t.Errorf("the application is told %s", name)
 		}
+	}
+	// The same host's route without a login.
+	ana.Jar.SetCookies(&url.URL{Scheme: "https", Host: "other.test", Path: "/"}, append(ana.Jar.Cookies(shop), &http.Cookie{Name: "own", Value: "1"}))
+	if got := get(t, ana, "https://other.test/open"); got.status != http.StatusOK || got.header.Get("Saw-Cookie") != "own=1" {
+		t.Errorf("behind a route without a login: %d, cookies %q", got.status, got.header.Get("Saw-Cookie"))
 	}
 	for path, status := range map[string]int{"/public/a": 200, "/staff/a": 403} {
 		if got := get(t, ana, "https://shop.test"+path); got.status != status {

@@ -3,14 +3,12 @@ package users
 import (
 	"cmp"
 	"slices"
-	"strconv"
 	"strings"
 
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
-	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	oauth2v3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/oauth2/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -21,7 +19,7 @@ import (
 
 // sessions is the kind of the filters that have browsers sign in. They stand before the one that looks at tokens, which
 // judges the token of a session as any other.
-const sessions = "meshc.login"
+const sessions = envoy.Sessions
 
 // Headers by which those filters are told of a request, and by which they tell of one; no visitor has a word in them, and
 // nobody behind sees them. shownHeader has what the request itself shows as a token, askedHeader whether it has to sign in.
@@ -69,7 +67,8 @@ func (u User) fieldsOfLogin(put func(what, value string)) {
 	put("login logout", strings.TrimSpace(x.Logout+" "+x.End))
 }
 
-// session are the filters by which a browser's session becomes a token.
+// session are the filters by which a browser's session becomes a token. Its cookies are taken away behind them, as on all
+// routes of the host.
 func (u User) session(x *envoy.Ctx) []named {
 	if u.Login == nil {
 		return nil
@@ -85,27 +84,7 @@ func (u User) session(x *envoy.Ctx) []named {
 		return &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{RequestMutations: m}}
 	}
 	return append(out, named{sessions, mutation(told...)}, named{sessions, &oauth2v3.OAuth2{Config: u.oauth2(x)}},
-		named{sessions, &luav3.Lua{DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: withoutCookies(prefix(u.Login.ID))}}, StatPrefix: "login"}},
 		named{sessions, mutation(gone(shownHeader), gone(askedHeader), gone(statusHeader), gone(failureHeader))})
-}
-
-// withoutCookies is a script that takes cookies away whose names begin so. Envoy gives applications a session as it is, with
-// its tokens in plain text.
-func withoutCookies(beginning string) string {
-	return strings.NewReplacer("BEGINNING", beginning, "LENGTH", strconv.Itoa(len(beginning))).Replace(`function envoy_on_request(handle)
-  local headers, kept = handle:headers(), {}
-  local cookies = headers:get("cookie")
-  if cookies == nil or not cookies:find("BEGINNING", 1, true) then return end
-  for i = 0, headers:getNumValues("cookie") - 1 do
-    for pair in headers:getAtIndex("cookie", i):gmatch("[^;]+") do
-      pair = pair:match("^%s*(.-)%s*$")
-      if pair ~= "" and pair:sub(1, LENGTH) ~= "BEGINNING" then kept[#kept + 1] = pair end
-    end
-  end
-  headers:remove("cookie")
-  if #kept > 0 then headers:add("cookie", table.concat(kept, "; ")) end
-end
-`)
 }
 
 // oauth2 makes OAuth2Config. A request that shows a token by itself passes, for no browser's page has sent it; one that
@@ -146,15 +125,13 @@ func (u User) oauth2(x *envoy.Ctx) *oauth2v3.OAuth2Config {
 
 const authorization = "authorization"
 
-// cookies are those of a session. "__Host-" has browsers take them from this host alone (RFC 6265bis section 4.1.3).
+// cookies are those of a session.
 func cookies(login string) *oauth2v3.OAuth2Credentials_CookieNames {
-	of := func(what string) string { return prefix(login) + what }
+	of := func(what string) string { return envoy.SessionCookies(login) + what }
 	return &oauth2v3.OAuth2Credentials_CookieNames{
 		BearerToken: of("access"), OauthHmac: of("sum"), OauthExpires: of("end"), IdToken: of("token"), RefreshToken: of("again"), OauthNonce: of("nonce"), CodeVerifier: of("code"),
 	}
 }
-
-func prefix(login string) string { return "__Host-" + strings.ReplaceAll(login, "/", "-") + "-" }
 
 // lax has browsers send cookies to pages that others lead to, as a provider does, and with nothing else of others.
 func lax() *oauth2v3.CookieConfigs {

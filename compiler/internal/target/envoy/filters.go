@@ -39,7 +39,7 @@ const (
 // scripts, modules and processors that see requests before access is decided; those of SlotLimits: what a proxy counts by itself, so that nothing is
 // counted for all that goes no further.
 func inPosition() []string {
-	return []string{"meshc.fault", "meshc.claims", "meshc.login", "meshc.users", "meshc.credentials", "meshc.csrf", "meshc.lua", "meshc.wasm", Processor, "meshc.rate", "meshc.quota"}
+	return []string{"meshc.fault", "meshc.claims", Sessions, "meshc.users", "meshc.credentials", "meshc.csrf", "meshc.lua", "meshc.wasm", Processor, "meshc.rate", "meshc.quota"}
 }
 
 // side is the direction of a chain: requests that leave a workload or enter the
