@@ -321,8 +321,11 @@ func (l *linker) serviceHosts(s *model.Service, n intent.Node) []string {
 		switch {
 		case len(labels) == 1:
 			l.add(diag.New(diag.CodeServiceHost, h.Pos(), "host %q is a short name, which in each namespace is that of a service there", h.Str()).WithFix(`write a name of a domain: hosts: ["ledger.corp.example"]`))
-		case l.domains[labels[1]] != nil && (len(labels) == 2 || labels[2] == "svc"):
-			l.add(diag.New(diag.CodeServiceHost, h.Pos(), "host %q is the name of service %q of namespace %q, if there is one", h.Str(), labels[0], labels[1]).WithFix("write a name of another domain; its own names a service has anyway"))
+		case isAddress(h.Str()):
+			l.add(diag.New(diag.CodeServiceHost, h.Pos(), "host %q is an address, and no name", h.Str()).WithFix("write a name of a domain: hosts: [\"ledger.corp.example\"]; whom connections are for, callers' proxies know by what is dialled: addresses: …"))
+		case clusters(h.Str()) || len(labels) == 2 && l.domains[labels[1]] != nil:
+			l.add(diag.New(diag.CodeServiceHost, h.Pos(), "host %q is of the form SERVICE.NAMESPACE, which names of services have: a service has it, or may come to have it", h.Str()).
+				WithFix("write a name of a domain: hosts: [\"ledger.corp.example\"]; its own names a service has anyway"))
 		case slices.Contains(out, h.Str()):
 			l.add(diag.New(diag.CodeDuplicate, h.Pos(), "host %q is written twice", h.Str()).WithFix("delete one of them"))
 		default:
@@ -332,6 +335,27 @@ func (l *linker) serviceHosts(s *model.Service, n intent.Node) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// clusters reports whether a name of two labels or more is of a form that services of a cluster have, "x.ns", "x.ns.svc" and
+// "x.ns.svc.cluster.local", whatever namespaces there are today. Of two labels those are no such names whose last is a
+// registry's, as in "corp.com", or is kept for examples and tests (RFC 2606).
+func clusters(name string) bool {
+	labels := strings.Split(name, ".")
+	last := labels[len(labels)-1]
+	if last == "svc" || last == "local" && labels[len(labels)-2] == "cluster" {
+		return true
+	}
+	_, registry := publicsuffix.PublicSuffix(last)
+	return len(labels) == 2 && !registry && !slices.Contains([]string{"example", "test"}, last)
+}
+
+// isAddress reports whether a name is what some take for an address of IPv4: its last label is a number (URL standard, "ends
+// in a number").
+func isAddress(name string) bool {
+	last := name[strings.LastIndexByte(name, '.')+1:]
+	_, err := strconv.ParseUint(last, 0, 64)
+	return err == nil || strings.Trim(last, "0123456789") == ""
 }
 
 // takeNames enters the further names of a service at the numbers of its ports.
