@@ -88,6 +88,7 @@ const (
 	TrustDomain     What = "trustDomain"
 	DomainsBoth     What = "domainsBoth" // the mesh moves to another trust domain, and both are taken
 	AliasNew        What = "aliasNew"    // a trust domain is taken for the mesh's own
+	AliasOwn        What = "aliasOwn"    // the one that the mesh leaves is signed by a bundle's roots
 	AliasGone       What = "aliasGone"
 	AliasSigned     What = "aliasSigned" // by others
 	FederationNew   What = "federationNew"
@@ -123,6 +124,7 @@ const (
 	Account         What = "account"
 	AccountKept     What = "accountKept" // the same, and callers take both
 	FormerNew       What = "formerNew"   // an account counts as one of the service's, too
+	FormerOfGateway What = "formerOfGateway"
 	FormerGone      What = "formerGone"
 	GatewayAccount  What = "gatewayAccount"
 	Proxyless       What = "proxyless"
@@ -212,6 +214,7 @@ var sentences = map[What]string{
 	TrustDomain:     "trust domain {before} → {after}: proxies refuse each other until all have certificates of one domain",
 	DomainsBoth:     "trust domain {before} → {after}: proxies take both",
 	AliasNew:        "trust domain {after} is taken for the mesh's own: whoever its authority certifies is who has the same path here",
+	AliasOwn:        "trust domain {after}, which the mesh leaves, has the roots of a bundle: see that they are those that it had, for whoever they certify is who has the same path here",
 	AliasGone:       "trust domain {before} is no longer taken for the mesh's own",
 	AliasSigned:     "trust domain {after}, which is taken for the mesh's own, has other roots: whoever they certify is who has the same path here",
 	FederationNew:   "trust domain {after} may be named in grants",
@@ -246,7 +249,8 @@ var sentences = map[What]string{
 	PortSocket:      "port {port} listens on {before} → {after}",
 	Account:         "[version {version} ]runs as {before} → {after}: its pods are refused, and refuse, until they have the new account",
 	AccountKept:     "[version {version} ]runs as {before} → {after}: those that still run as {before} are taken for it, too",
-	FormerNew:       "[version {version} ]is whoever runs as {after}, too",
+	FormerNew:       "[version {version} ]is whoever runs as {after}, too: it is the service to those who call it, and to those whom it calls",
+	FormerOfGateway: "is whoever runs as {after}, too: that account gets what the gateway has, the keys of its certificates and the secrets of its logins with it",
 	FormerGone:      "[version {version} ]is no longer whoever runs as {before}",
 	GatewayAccount:  "runs as {before} → {after}: services refuse it until it has the new account",
 	Proxyless:       "[version {version} ]has no proxy: its own program keeps to routes, grants and calls, or does not",

@@ -18,6 +18,8 @@ func (c *comparison) trustDomains(whole func(Class, What, string, string)) {
 	for _, a := range c.after.Aliases {
 		told := len(c.found)
 		switch b, had := domainNamed(c.before.Aliases, a.Name); {
+		case !had && own(a.Name) && a.Roots != nil: // no file said before who signs for it
+			whole(Widening, AliasOwn, "", a.Name)
 		case !had && !own(a.Name):
 			whole(Widening, AliasNew, "", a.Name)
 		case had && len(without(a.Roots, b.Roots)) > 0 || had && a.Roots == nil && b.Roots != nil:
@@ -60,6 +62,10 @@ func (c *comparison) movesDomain(whole func(Class, What, string, string)) {
 
 // federation tells of trust domains of others. Whom grants let in from there has lines of its own.
 func (c *comparison) federation(whole func(Class, What, string, string)) {
+	both := func(path string) {
+		p := &c.found[len(c.found)-1]
+		p.before, p.after = []space.Origin{space.Origin(path)}, []space.Origin{space.Origin(path)}
+	}
 	for _, a := range c.after.Federation {
 		b, had := domainNamed(c.before.Federation, a.Name)
 		switch more, fewer := without(a.Roots, b.Roots), without(b.Roots, a.Roots); {
@@ -69,15 +75,18 @@ func (c *comparison) federation(whole func(Class, What, string, string)) {
 		default:
 			if len(more) > 0 {
 				whole(Widening, FederationMore, a.Name, a.Name)
+				both(model.FederationPath(a.Name))
 			}
 			if len(fewer) > 0 {
 				whole(Narrowing, FederationFewer, a.Name, a.Name)
+				both(model.FederationPath(a.Name))
 			}
 		}
 	}
 	for _, b := range c.before.Federation {
 		if _, has := domainNamed(c.after.Federation, b.Name); !has {
 			whole(Neutral, FederationGone, b.Name, "")
+			c.found[len(c.found)-1].before = []space.Origin{space.Origin(model.FederationPath(b.Name))}
 		}
 	}
 }
