@@ -216,6 +216,9 @@ func (r Route) Shares(other Route) bool {
 	return r.Ports == nil || other.Ports == nil || slices.ContainsFunc(r.Ports, other.IsFor)
 }
 
+// EveryPod is the account of those pods of a namespace in Kubernetes that name none.
+const EveryPod = "default"
+
 // RestName is the name of the route of those ports for which a service or an external has none, where "default" is
 // another's. No route of intent has a slash in its own.
 const RestName = "default/rest"

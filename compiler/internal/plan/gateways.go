@@ -20,7 +20,7 @@ func (c *comparison) gateways() {
 		switch {
 		case b == nil:
 			c.gatewayNote(id, Neutral, KindGateway, Change{What: GatewayNew, After: sockets(a)})
-			b = &model.Gateway{Host: a.Host, Ports: a.Ports, Account: a.Account, Former: a.Former, Owner: a.Owner, TrustedHops: a.TrustedHops, HTTP10: a.HTTP10, HTTP3: a.HTTP3, Autoscale: a.Autoscale, Traits: a.Traits}
+			b = &model.Gateway{Host: a.Host, Ports: a.Ports, Account: a.Account, Owner: a.Owner, TrustedHops: a.TrustedHops, HTTP10: a.HTTP10, HTTP3: a.HTTP3, Autoscale: a.Autoscale, Traits: a.Traits}
 		case a == nil:
 			c.gatewayNote(id, Neutral, KindGateway, Change{What: GatewayGone})
 			a = &model.Gateway{Host: b.Host, Ports: b.Ports, Account: b.Account, Former: b.Former, Owner: b.Owner, TrustedHops: b.TrustedHops, HTTP10: b.HTTP10, HTTP3: b.HTTP3, Autoscale: b.Autoscale, Traits: b.Traits}
@@ -33,9 +33,9 @@ func (c *comparison) gateway(id string, b, a *model.Gateway) {
 	c.gatewayPorts(id, b, a)
 	note := func(class Class, says Change) { c.gatewayNote(id, class, KindGateway, says) }
 	if b.Account != a.Account {
-		c.account(note, moved(GatewayAccount, b.Account, a.Account), moved(AccountKept, b.Account, a.Account), b.Account, a.Account, a.Former)
+		c.account(note, moved(GatewayAccount, b.Account, a.Account), moved(AccountKept, b.Account, a.Account), b.Account, a.Account, a.Former, c.free(a.Namespace, b.Account))
 	}
-	c.formers(note, "", b.Account, a.Account, b.Former, a.Former)
+	c.formers(note, FormerOfGateway, "", []string{b.Account}, a.Account, b.Former, a.Former)
 	if b.Owner != a.Owner {
 		c.gatewayNote(id, Neutral, KindGateway, moved(Owner, b.Owner, a.Owner))
 	}

@@ -285,14 +285,18 @@ func mtlsClass(before, after model.MTLS) Class {
 func (c *comparison) versions(before, after *model.Service) {
 	together := movesTogether(before, after)
 	note := func(class Class, says Change) { c.note(after, class, KindService, says) }
+	var was, formers []string // of any of its versions
+	for _, v := range before.Versions {
+		was, formers = append(was, v.Account), append(formers, v.Former...)
+	}
 	run := func(b, a model.Version, version string) {
 		says := Change{Version: version, Before: []string{b.Account}, After: []string{a.Account}}
 		if b.Account != a.Account {
 			gone, kept := says, says
 			gone.What, kept.What = Account, AccountKept
-			c.account(note, gone, kept, b.Account, a.Account, a.Former)
+			c.account(note, gone, kept, b.Account, a.Account, a.Former, c.free(after.Namespace, b.Account))
 		}
-		c.formers(note, version, b.Account, a.Account, b.Former, a.Former)
+		c.formers(note, FormerNew, version, was, a.Account, b.Former, a.Former)
 	}
 	if together {
 		run(before.Versions[0], after.Versions[0], "")
@@ -308,6 +312,9 @@ func (c *comparison) versions(before, after *model.Service) {
 		switch {
 		case !inB:
 			c.note(after, Neutral, KindService, Change{What: VersionNew, Version: name})
+			if !together {
+				c.formers(note, FormerNew, name, slices.Concat(was, formers), a.Account, nil, a.Former)
+			}
 			continue
 		case !inA:
 			c.note(after, Neutral, KindService, Change{What: VersionGone, Version: name})

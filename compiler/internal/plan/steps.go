@@ -24,8 +24,9 @@ func (c *comparison) inSteps(code diag.Code, steps ...string) {
 	p.code, p.steps = code, steps
 }
 
-// account tells that a version, a service ("") or a gateway runs as another account. who is in its former accounts after.
-func (c *comparison) account(note func(Class, Change), says, kept Change, before, after string, former []string) {
+// account tells that a version, a service ("") or a gateway runs as another account. who is in its former accounts after;
+// free reports whether its old account may be one of these.
+func (c *comparison) account(note func(Class, Change), says, kept Change, before, after string, former []string, free bool) {
 	if slices.Contains(former, before) {
 		note(Neutral, kept)
 		c.inSteps("", "once "+everyProxy+", let workloads run as "+after,
@@ -33,19 +34,39 @@ func (c *comparison) account(note func(Class, Change), says, kept Change, before
 		return
 	}
 	note(Narrowing, says)
+	if !free {
+		c.inSteps(diag.CodeAbrupt, "this one as it is, and beside it a version, or a gateway, of its own that runs as "+after+": "+before+" is not its alone",
+			"once "+everyProxy+", let workloads run as the new one, and routes lead there",
+			"once nobody has come as "+before+byCaller+", take the old one away")
+		return
+	}
 	c.inSteps(diag.CodeAbrupt, "this commit, with formerAccounts: "+before+": {owner, reason, until} beside the new account",
 		"once "+everyProxy+", let workloads run as "+after,
 		"once nobody has come as "+before+byCaller+", take it out of formerAccounts")
 }
 
-// formers tells which accounts are former ones on one side alone, but for what account has told.
-func (c *comparison) formers(note func(Class, Change), version, was, is string, before, after []string) {
+// free reports whether nobody has an account after the change, so that it may be somebody's former one.
+func (c *comparison) free(namespace, account string) bool {
+	has := func(other, own string, former []string) bool {
+		return other == namespace && (own == account || slices.Contains(former, account))
+	}
+	for _, s := range c.after.Services {
+		if slices.ContainsFunc(s.Versions, func(v model.Version) bool { return has(s.Namespace, v.Account, v.Former) }) {
+			return false
+		}
+	}
+	return account != model.EveryPod && !slices.ContainsFunc(c.after.Gateways, func(g *model.Gateway) bool { return has(g.Namespace, g.Account, g.Former) })
+}
+
+// formers tells which accounts are former ones on one side alone, but for those that it ran as before: was. Whoever has
+// another one becomes who it is, which gained says.
+func (c *comparison) formers(note func(Class, Change), gained What, version string, was []string, is string, before, after []string) {
 	tell := func(class Class, what What, b, a []string) {
 		note(class, Change{What: what, Version: version, Before: b, After: a})
 	}
 	for _, account := range without(after, before) {
-		if account != was {
-			tell(Neutral, FormerNew, nil, []string{account})
+		if !slices.Contains(was, account) {
+			tell(Widening, gained, nil, []string{account})
 		}
 	}
 	for _, account := range without(before, after) {

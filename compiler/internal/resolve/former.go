@@ -47,16 +47,19 @@ func (l *linker) accountsOf(id string) []string {
 	return slices.Compact(out)
 }
 
+// wasAccount reports whether an account is a former one of somebody, ended or not.
+func (l *linker) wasAccount(account string) bool {
+	for _, fs := range l.declared.former {
+		if slices.ContainsFunc(fs, func(f former) bool { return f.account == account }) {
+			return true
+		}
+	}
+	return false
+}
+
 // runsAs are the accounts of whom n names, without former ones.
 func (l *linker) runsAs(p *pkg, n intent.Node) []string {
-	return slices.DeleteFunc(slices.Clone(l.caller(p, n)), func(account string) bool {
-		for _, fs := range l.declared.former {
-			if slices.ContainsFunc(fs, func(f former) bool { return f.account == account }) {
-				return true
-			}
-		}
-		return false
-	})
+	return slices.DeleteFunc(slices.Clone(l.caller(p, n)), l.wasAccount)
 }
 
 // formerOf reads the former accounts of a carrier, sorted.
@@ -85,6 +88,9 @@ func (l *linker) checkFormer() {
 			others := slices.DeleteFunc(slices.Sorted(slices.Values(held[f.account])), func(other string) bool { return other == id })
 			_, name, _ := strings.Cut(f.account, "/")
 			switch {
+			case name == model.EveryPod:
+				l.add(diag.New(diag.CodeFormer, f.at, "former account %q of %q is every pod of the namespace that has no account of its own", f.account, id).
+					WithFix("let a version, or a gateway, of its own have the new account, and end the one that runs as %q when nobody comes as it", name))
 			case len(others) > 0:
 				l.add(diag.New(diag.CodeFormer, f.at, "former account %q of %q is an account of %q: callers would take either for the other", f.account, id, others[0]).
 					WithRelated(l.whereIs(others[0]), "the other one").WithFix("let nobody else run as it while it is written"))

@@ -170,9 +170,9 @@ func (l *linker) onlyCalls(s *model.Service, n intent.Node) {
 			}
 		}
 	}
-	note(n, "owner", "serviceAccount", "selector", "version", "calls", "port")
+	note(n, "owner", "serviceAccount", formerField, "selector", "version", "calls", "port")
 	for _, v := range n.Field("version").Fields() {
-		note(v.Node, "labels", "serviceAccount", "calls")
+		note(v.Node, "labels", "serviceAccount", formerField, "calls")
 	}
 	const add = "add: port: http: number: 8080"
 	if len(n.Field("calls").Fields()) == 0 {
