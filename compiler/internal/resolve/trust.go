@@ -32,6 +32,9 @@ func (l *linker) readTrust(n intent.Node) {
 	whose := map[string]string{}
 	for _, e := range n.Field("aliases").Fields() {
 		l.place(model.AliasPath(e.Name), e.Node.Pos())
+		if l.movedThere(n, e) {
+			continue
+		}
 		l.otherDomain(e)
 		l.declared.aliases = append(l.declared.aliases, model.TrustDomain{Name: e.Name, Roots: l.rootsOf(e, whose)})
 	}
@@ -46,6 +49,18 @@ func (l *linker) readTrust(n intent.Node) {
 	}
 }
 
+// movedThere reports whether an alias of the base is the own trust domain of the environment, which has moved before others.
+// There the entry of the others says nothing, and cannot be taken away.
+func (l *linker) movedThere(n intent.Node, e intent.Entry) bool {
+	env, says := intent.EnvironmentOf(n.Field("trustDomain").Pos().File)
+	if _, own := intent.EnvironmentOf(e.Node.Pos().File); e.Name != l.trustDomain || !says || own {
+		return false
+	}
+	l.add(diag.Warn(diag.CodeTrustDomains, e.Node.Pos(), "%q is the mesh's own trust domain in environment %q, so that it is left out there", e.Name, env).
+		WithRelated(n.Field("trustDomain").Pos(), "its own").WithFix("delete it when all environments have moved"))
+	return true
+}
+
 // otherDomain refuses the mesh's own trust domain among others.
 func (l *linker) otherDomain(e intent.Entry) {
 	if e.Name == l.trustDomain {
@@ -54,7 +69,8 @@ func (l *linker) otherDomain(e intent.Entry) {
 	}
 }
 
-// rootsOf are the roots of an entry's bundle, nil if it has none. whose says whose the roots of other entries are.
+// rootsOf are the roots of an entry's bundle, nil if it has none. whose says whose the public keys
+// of other roots are: a certificate that is issued again has the same.
 func (l *linker) rootsOf(e intent.Entry, whose map[string]string) []string {
 	file := e.Node.Field("bundle").Field("file")
 	if !file.Exists() {
@@ -64,51 +80,52 @@ func (l *linker) rootsOf(e intent.Entry, whose map[string]string) []string {
 	if !ok {
 		return nil
 	}
-	roots, err := readBundle(e.Name, []byte(text))
+	roots, keys, err := readBundle(e.Name, []byte(text))
 	if err != nil {
 		l.add(diag.New(diag.CodeBundle, file.Pos(), "%q is no bundle of trust domain %q: %v", file.Str(), e.Name, err).
 			WithFix("put the certificates of its authority there, in PEM and nothing else: `spire-server bundle show` prints them"))
 	}
-	for _, r := range roots {
-		if other, known := whose[r]; known && other != e.Name {
-			l.add(diag.New(diag.CodeBundle, file.Pos(), "trust domains %q and %q have a root in common: who has it could be anybody in either", other, e.Name).
+	for _, key := range keys {
+		if other, known := whose[key]; known && other != e.Name {
+			l.add(diag.New(diag.CodeBundle, file.Pos(), "trust domains %q and %q have a root in common: who has its key could be anybody in either", other, e.Name).
 				WithFix("give each the bundle of its own authority"))
+			break
 		}
-		whose[r] = e.Name
+		whose[key] = e.Name
 	}
 	return roots
 }
 
-// readBundle are the roots of a trust domain, sorted, each once.
-func readBundle(domain string, text []byte) ([]string, error) {
-	var out []string
+// readBundle are the roots of a trust domain, sorted, each once, and their public keys.
+func readBundle(domain string, text []byte) (roots, keys []string, err error) {
 	for rest := bytes.TrimSpace(text); len(rest) > 0; rest = bytes.TrimSpace(rest) {
 		block, after := pem.Decode(rest)
-		if block == nil {
-			return nil, errors.New("there is text in it that is no PEM")
+		if block == nil || !bytes.HasPrefix(rest, []byte("-----BEGIN ")) { // which it skips text to find
+			return nil, nil, errors.New("there is text in it that is no PEM")
 		}
 		rest = after
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("it has %q, which no bundle has", block.Type)
+			return nil, nil, fmt.Errorf("it has %q, which no bundle has", block.Type)
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("certificate %d: %w", len(out)+1, err)
+			return nil, nil, fmt.Errorf("certificate %d: %w", len(roots)+1, err)
 		case !c.IsCA:
-			return nil, fmt.Errorf("certificate %d is of no authority (CA:FALSE)", len(out)+1)
+			return nil, nil, fmt.Errorf("certificate %d is of no authority (CA:FALSE)", len(roots)+1)
 		case len(c.URIs) > 0 && c.URIs[0].Host != domain:
-			return nil, fmt.Errorf("certificate %d says that it is for %s", len(out)+1, c.URIs[0])
+			return nil, nil, fmt.Errorf("certificate %d says that it is for %s", len(roots)+1, c.URIs[0])
 		}
-		out = append(out, base64.RawURLEncoding.EncodeToString(c.Raw))
+		roots = append(roots, base64.RawURLEncoding.EncodeToString(c.Raw))
+		keys = append(keys, string(c.RawSubjectPublicKeyInfo))
 	}
-	switch slices.Sort(out); {
-	case len(out) == 0:
-		return nil, errors.New("it is empty")
-	case len(out) > mostRoots:
-		return nil, fmt.Errorf("it has %d certificates, more than %d", len(out), mostRoots)
+	switch slices.Sort(roots); {
+	case len(roots) == 0:
+		return nil, nil, errors.New("it is empty")
+	case len(roots) > mostRoots:
+		return nil, nil, fmt.Errorf("it has %d certificates, more than %d", len(roots), mostRoots)
 	}
-	return slices.Compact(out), nil
+	return slices.Compact(roots), keys, nil
 }
 
 // settleAliases tells the mesh which trust domains are taken for its own now.
