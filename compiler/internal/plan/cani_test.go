@@ -34,6 +34,20 @@ func cartGrant() model.Grant {
 	return model.Grant{Name: "cart", Terms: model.Terms{Accounts: []string{"shop/cart"}, Methods: []string{"GET"}, Paths: []model.Path{{Kind: model.PathBelow, Value: "/items/"}}}}
 }
 
+// Identities of another trust domain are no callers without one.
+func TestCanIOfOtherTrustDomains(t *testing.T) {
+	m := shop(model.Grant{Name: "partner", Terms: model.Terms{Identities: []string{"spiffe://partner.example/*"}}})
+	m.Federation = []model.TrustDomain{{Name: "partner.example"}}
+	d, _ := eval.FindService(eval.Scopes(m, nil), "shop/web", "http")
+	a, err := plan.CanI(m, d, plan.Query{AnyCaller: true}, prove.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(a.Set) != 1 || a.Set[0].Text != "everything, from spiffe://partner.example/*" {
+		t.Errorf("got %+v", a.Set)
+	}
+}
+
 func TestCanI(t *testing.T) {
 	m := shop(cartGrant(), model.Grant{Name: "ops", Terms: model.Terms{Namespaces: []string{"ops"}}})
 	d, _ := eval.FindService(eval.Scopes(m, nil), "shop/web", "http")

@@ -14,6 +14,7 @@ import (
 // instead of identities, a grant's own "/a/*".
 type speaker struct {
 	trustDomain string
+	federated   bool              // some callers have an identity of another trust domain
 	names       map[string]string // identity → "namespace/service" or "gateway/name"
 	// sides are the identities of each name on each side, where there are several.
 	sides []map[string][]string
@@ -31,7 +32,7 @@ func newSpeaker(ms ...*model.Mesh) speaker {
 		s.names[identity] = name
 	}
 	for _, m := range ms {
-		s.trustDomain = m.TrustDomain
+		s.trustDomain, s.federated = m.TrustDomain, s.federated || len(m.Federation) > 0
 		several := map[string][]string{}
 		for _, svc := range m.Services {
 			for _, v := range svc.Versions {
@@ -75,7 +76,7 @@ func (s speaker) caller(identity, near string) string {
 
 // who words the identity tests: "productpage", "namespace ops", "anyone".
 func (s speaker) who(when []space.Test, near string) string {
-	var parts, but []string
+	var parts, refused, but []string
 	for _, t := range when {
 		if t.Dim != space.IdentityDim {
 			continue
@@ -89,10 +90,13 @@ func (s speaker) who(when []space.Test, near string) string {
 		if !t.Not {
 			parts = appendNew(parts, words)
 		} else if kind, ok := s.refused(t); ok {
-			parts = appendNew(parts, kind)
+			refused = appendNew(refused, kind)
 		} else {
 			but = appendNew(but, words)
 		}
+	}
+	if len(parts) == 0 {
+		parts = refused // else they are told of more narrowly
 	}
 	who := strings.Join(parts, " and ")
 	switch {
@@ -111,6 +115,8 @@ func (s speaker) refused(t space.Test) (string, bool) {
 	everyone := space.Pattern{Kind: space.Prefix, Text: "spiffe://" + s.trustDomain + "/"}
 	nobody := space.Pattern{Kind: space.Exact, Text: ""}
 	switch {
+	case slices.Equal(t.Any, []space.Pattern{everyone}) && s.federated:
+		return "callers without an identity of the mesh", true
 	case slices.Equal(t.Any, []space.Pattern{everyone}):
 		return "callers without identity", true
 	case slices.Equal(t.Any, []space.Pattern{everyone, nobody}):
