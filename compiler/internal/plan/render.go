@@ -116,10 +116,15 @@ func sectionLines(ls []Line, o RenderOptions, detailed bool) []string {
 	var out []string
 	for _, l := range ls {
 		out = append(out, fmt.Sprintf("%-12s %s", className(l.Class), lineText(l, o)))
-		if detailed {
-			for _, d := range details(l, o) {
-				out = append(out, fmt.Sprintf("%-12s   %s", "", d))
-			}
+		var more []string
+		switch {
+		case detailed:
+			more = details(l, o)
+		case l.Code != "":
+			more = stepsText(l) // it refuses somebody at whatever time it comes
+		}
+		for _, d := range more {
+			out = append(out, fmt.Sprintf("%-12s   %s", "", d))
 		}
 	}
 	return out
