@@ -135,7 +135,8 @@ const (
 	// refuse each other. It is told of a line of a plan, with the steps in which none does.
 	// Example: `service: web: serviceAccount: "web2"` without `formerAccounts: web: {…}` beside it.
 	CodeAbrupt Code = "MESH0256"
-	// CodeTrustDomains is the mesh's own trust domain among others, or one that is the mesh's and another's.
+	// CodeTrustDomains is the mesh's own trust domain among others, or one that is the mesh's and another's (warning: one of
+	// the base's others is an environment's own).
 	// Example: `trustDomain: "shop.example", aliases: "shop.example": {…}`.
 	CodeTrustDomains Code = "MESH0292"
 	// CodeBundle is a file that is no bundle of a trust domain's roots, or of two.
@@ -168,7 +169,7 @@ const (
 	// names: whoever comes to the mesh later is let in (warning).
 	// Example: `grant: all: {mesh: true, not: from: ["web"]}`.
 	CodeAllBut Code = "MESH0241"
-	// CodeNoAccount is a pattern of accounts that fits none of the mesh (warning).
+	// CodeNoAccount is a pattern of accounts that fits none of the mesh, or a former account that has ended (warning).
 	// Example: `grant: admins: accounts: ["*/admni"]`.
 	CodeNoAccount Code = "MESH0242"
 	// CodePlaintext is a port of an external that sends plaintext where everybody expects TLS.

@@ -522,7 +522,12 @@ func (l *linker) readAccount(p *pkg, n intent.Node, t *model.Terms) {
 	namespace, name, _ := strings.Cut(written, "/")
 	switch {
 	case !strings.Contains(written, "*"):
-		if !slices.Contains(known, written) {
+		switch {
+		case slices.Contains(known, written):
+		case l.wasAccount(written): // its owner may not know who names it
+			l.add(diag.Warn(diag.CodeNoAccount, n.Pos(), "no account of the mesh is %q any more: it is a former one, which has ended", n.Str()).
+				WithFix("delete it"))
+		default:
 			l.add(l.unknown(n.Pos(), "account", n.Str(), known))
 		}
 		t.Accounts = append(t.Accounts, written)
