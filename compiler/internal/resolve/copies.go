@@ -58,17 +58,22 @@ func (l *linker) checkCopies() {
 		}
 	}
 	for _, s := range l.mesh.Services {
-		for _, v := range s.Versions {
-			for _, p := range s.Ports {
-				if !p.Protocol.IsHTTP() {
-					continue
-				}
-				of := carries{traits: s.TraitsAt(p.Name), path: model.ServicePath(s.ID), proxies: "account " + s.Namespace + "/" + v.Account, each: "port", n: 1, by: l.folder(s.ID), most: mostCopied}
-				if len(s.Asked(p)) > 0 { // callers without a certificate have a configuration of their own
-					of.n++
-				}
-				l.count(c, of)
+		l.countService(c, s)
+	}
+}
+
+// countService counts what the proxies of a service carry: a configuration for each port of each version.
+func (l *linker) countService(c copies, s *model.Service) {
+	for _, v := range s.Versions {
+		for _, p := range s.Ports {
+			if !p.Protocol.IsHTTP() {
+				continue
 			}
+			of := carries{traits: s.TraitsAt(p.Name), path: model.ServicePath(s.ID), proxies: "account " + s.Namespace + "/" + v.Account, each: "port", n: 1, by: l.folder(s.ID), most: mostCopied}
+			if len(s.Asked(p)) > 0 { // callers without a certificate have a configuration of their own
+				of.n++
+			}
+			l.count(c, of)
 		}
 	}
 }
