@@ -151,6 +151,7 @@ mesh: external: {
 }
 mesh: jwt: {
 	corp: {issuer: "https://idp.test/", audiences: ["web"], keys: url: {to: "idp", path: "/keys"}, claims: "x-user": "sub"}
+	two: {issuer: "https://idp.test/", audiences: ["web"], keys: url: {to: "idp", path: "/keys"}, from: headers: "x-two": ""}
 	lost: {issuer: "https://idp.test/", audiences: ["web"], keys: url: {to: "down", path: "/keys"}}
 }
 mesh: login: {
@@ -167,6 +168,7 @@ mesh: gateway: edge: host: {
 		all: {users: corp: {require: true, login: "web"}, to: app: 100}
 		open: {match: path: prefix: "/open", to: app: 100}
 	}}
+	"two.test": {tls: certificates: ["shop"], users: two: {require: true, login: "web"}, route: all: to: app: 100}
 	"none.test": {tls: certificates: ["shop"], users: corp: {require: true, login: "none"}, route: all: to: app: 100}
 	"down.test": {tls: certificates: ["shop"], users: lost: {require: true, login: "down"}, route: all: to: app: 100}
 	"open.test": {tls: certificates: ["shop"], route: all: to: app: 100}
@@ -183,7 +185,7 @@ func TestPeopleSignInWithABrowser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := open(t, fmt.Sprintf(loginHosts, p.address, fmt.Sprintf("127.0.0.1:%d", closed)), map[string][]string{"shop": {"shop.test", "other.test", "none.test", "down.test", "open.test"}})
+	e := open(t, fmt.Sprintf(loginHosts, p.address, fmt.Sprintf("127.0.0.1:%d", closed)), map[string][]string{"shop": {"shop.test", "other.test", "two.test", "none.test", "down.test", "open.test"}})
 	if err := os.WriteFile(filepath.Join(e.dir, "idp.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: by.Root.Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -248,6 +250,12 @@ func (e *edge) withoutSession(t *testing.T, c *http.Client) {
 		{"who has not been sent", "GET", "shop.test/login/callback", nil, 401},
 		{"who makes it up", "GET", "shop.test/login/callback?code=a&state=b", nil, 401},
 		{"who signs out", "GET", "shop.test/login/logout", nil, 302},
+		{"nobody, in a header", "GET", "two.test/", nil, 302},
+		{"a token in a header that is none", "GET", "two.test/", []string{"x-two", "a.b.c"}, 401},
+		{"nothing in a header", "GET", "two.test/", []string{"x-two", ""}, 401},
+		{"a blank in a header", "GET", "two.test/", []string{"x-two", " "}, 401},
+		{"nothing in two headers", "GET", "two.test/", []string{"x-two", "", "x-two", ""}, 401},
+		{"nothing behind the prefix", "GET", "shop.test/", []string{"authorization", "Bearer "}, 401},
 		{"no secret", "GET", "none.test/", nil, 503},
 		{"no login", "GET", "open.test/", nil, 200},
 	} {

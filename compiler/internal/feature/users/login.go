@@ -9,6 +9,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	oauth2v3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/oauth2/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -83,7 +84,11 @@ func (u User) session(x *envoy.Ctx) []named {
 	mutation := func(m ...*mutationv3.HeaderMutation) *headermutationv3.HeaderMutation {
 		return &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{RequestMutations: m}}
 	}
-	return append(out, named{sessions, mutation(told...)}, named{sessions, &oauth2v3.OAuth2{Config: u.oauth2(x)}},
+	out = append(out, named{sessions, mutation(told...)})
+	if h := u.Provider.From.Headers[0]; h.Prefix == "" {
+		out = append(out, named{sessions, shows(h.Name)})
+	}
+	return append(out, named{sessions, &oauth2v3.OAuth2{Config: u.oauth2(x)}},
 		named{sessions, mutation(gone(shownHeader), gone(askedHeader), gone(statusHeader), gone(failureHeader))})
 }
 
@@ -165,6 +170,13 @@ func token(prefix string) *routev3.HeaderMatcher {
 		m.HeaderMatchSpecifier = &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: prefix}}}
 	}
 	return m
+}
+
+// shows is a script that has a request show something if the header is there: with nothing in it, of which there is no copy,
+// it is to jwt_authn a token, and a wrong one.
+func shows(header string) *luav3.Lua {
+	script := "function envoy_on_request(handle)\n  if handle:headers():get(" + envoy.LuaText(header) + ") ~= nil then handle:headers():add(" + envoy.LuaText(shownHeader) + ", \"token\") end\nend\n"
+	return &luav3.Lua{DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: script}}, StatPrefix: "login"}
 }
 
 func gone(header string) *mutationv3.HeaderMutation {
