@@ -394,8 +394,12 @@ func (l *linker) takeHosts(x *model.External, path string, taken map[string]stri
 				l.add(diag.New(diag.CodeDuplicate, l.lineOf(path), "two ports of external %q are called at port %d of its hosts, and a proxy cannot tell which is meant: what proxies secure, callers call in plain HTTP at port %d", x.ID, p.Dialled(), p.Dialled()).
 					WithFix("make them two externals with different hosts, or leave one out"))
 			case other != path:
+				at, fix := l.lineOf(other), "join them in one external service, or choose another host or port for one of them"
+				if service, ok := strings.CutPrefix(other, "service/"); ok && l.lineOf(other+"/host/"+h) != (diag.Pos{}) {
+					at, fix = l.lineOf(other+"/host/"+h), fmt.Sprintf("a domain of others is not a service's: let %s take it out of hosts of %q, if it is not its own; else leave the external out", l.home[service], service)
+				}
 				l.add(diag.New(diag.CodeDuplicate, l.lineOf(path), "host %q on port %d belongs to two destinations%s, and a proxy cannot tell which is meant", h, p.Dialled(), l.ofTwo(other, path)).
-					WithRelated(l.lineOf(other), "the other destination").WithFix("join them in one external service, or choose another host or port for one of them"))
+					WithRelated(at, "the other destination").WithFix("%s", fix))
 			}
 		}
 	}
