@@ -188,10 +188,7 @@ func (l *linker) askedByCallers(s *model.Service) []model.Grant {
 		if r.Asks == nil {
 			continue
 		}
-		for _, p := range s.Ports {
-			if !slices.ContainsFunc(s.Grants, func(g model.Grant) bool { return g.Ports == nil || slices.Contains(g.Ports, p.Name) }) {
-				continue
-			}
+		for _, p := range portsGranted(s) {
 			for _, v := range s.Versions {
 				value, says := s.TraitsTo(p.Name, v.Name).Lookup(r.Name)
 				if !says {
@@ -216,6 +213,13 @@ func (l *linker) askedByCallers(s *model.Service) []model.Grant {
 		}
 	}
 	return out
+}
+
+// portsGranted are the ports of a service to which a grant lets somebody in.
+func portsGranted(s *model.Service) []model.Port {
+	return slices.DeleteFunc(slices.Clone(s.Ports), func(p model.Port) bool {
+		return !slices.ContainsFunc(s.Grants, func(g model.Grant) bool { return g.Ports == nil || slices.Contains(g.Ports, p.Name) })
+	})
 }
 
 // checkAskable refuses denies that refuse callers what their proxies ask by themselves, and not all else as well: they
