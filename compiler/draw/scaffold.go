@@ -106,8 +106,8 @@ func often(field string) int {
 		return 35
 	case "outlier": // without which there is no locality
 		return 45
-	case "locality", "sticky", "workload", "health", "wasm": // which are refused more often than not
-		return 7
+	case "locality", "sticky", "workload", "health": // which are refused more often than not
+		return 5
 	}
 	return 22
 }
