@@ -16,6 +16,16 @@ type Image struct {
 	Headers []Edit `json:"headers,omitempty"`
 }
 
+// Opened is the image in which nobody knows the headers of those names either.
+func (m Image) Opened(names ...string) Image {
+	headers := slices.Clone(m.Headers)
+	for _, n := range names {
+		headers = append(headers, Edit{Name: n, Open: true})
+	}
+	m.Headers = headers
+	return m
+}
+
 // Edit is what becomes of one header: its lines stay unless Clear, and Lines follow them.
 type Edit struct {
 	// Name is in lower case.

@@ -60,9 +60,7 @@ func (Scripts) TraitName() string { return name }
 func (ss Scripts) Image() space.Image {
 	var out space.Image
 	for _, s := range ss.Of {
-		for _, h := range s.Sets {
-			out.Headers = append(out.Headers, space.Edit{Name: h, Open: true})
-		}
+		out = out.Opened(s.Sets...)
 	}
 	return out
 }

@@ -62,9 +62,7 @@ func (Processors) TraitName() string { return name }
 func (ps Processors) Image() space.Image {
 	var out space.Image
 	for _, p := range ps.Of {
-		for _, h := range p.Sets {
-			out.Headers = append(out.Headers, space.Edit{Name: h, Open: true})
-		}
+		out = out.Opened(p.Sets...)
 	}
 	return out
 }

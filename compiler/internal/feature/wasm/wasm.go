@@ -70,9 +70,7 @@ func (Modules) TraitName() string { return name }
 func (ms Modules) Image() space.Image {
 	var out space.Image
 	for _, m := range ms.Of {
-		for _, h := range m.Sets {
-			out.Headers = append(out.Headers, space.Edit{Name: h, Open: true})
-		}
+		out = out.Opened(m.Sets...)
 	}
 	return out
 }
