@@ -17,6 +17,9 @@ import (
 // mostRoots is how many certificates a bundle may have: each stands in what proxies ask their agents for.
 const mostRoots = 8
 
+// pemBegins is what each block of PEM begins with (RFC 7468).
+const pemBegins = "-----BEGIN "
+
 // domainNames are the names of trust domains.
 func domainNames(ds []model.TrustDomain) []string {
 	var out []string
@@ -100,7 +103,9 @@ func (l *linker) rootsOf(e intent.Entry, whose map[string]string) []string {
 func readBundle(domain string, text []byte) (roots, keys []string, err error) {
 	for rest := bytes.TrimSpace(text); len(rest) > 0; rest = bytes.TrimSpace(rest) {
 		block, after := pem.Decode(rest)
-		if block == nil || !bytes.HasPrefix(rest, []byte("-----BEGIN ")) { // which it skips text to find
+		// It skips what it cannot read, blocks as well as text.
+		read := rest[:len(rest)-len(after)]
+		if block == nil || len(block.Headers) > 0 || !bytes.HasPrefix(read, []byte(pemBegins)) || bytes.Count(read, []byte(pemBegins)) > 1 {
 			return nil, nil, errors.New("there is text in it that is no PEM")
 		}
 		rest = after
