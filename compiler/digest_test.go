@@ -245,6 +245,20 @@ func TestDigestIsOfTheMeaning(t *testing.T) {
 	})
 }
 
+// A memory gives nobody another release, be it empty or full: what is made of one service or gateway sees a mesh without
+// lists then, and must not miss them.
+func TestDigestIsTheSameFromMemory(t *testing.T) {
+	for _, r := range repositories(t) {
+		want := digestOf(t, r.files, r.env, compiler.Options{})
+		o := compiler.Options{Cache: compiler.MemoryCache(1000, nil), Memo: compiler.NewMemo()}
+		for _, memory := range []string{"empty", "full"} {
+			if got := digestOf(t, r.files, r.env, o); got != want {
+				t.Errorf("%s: from %s memory release %s, not %s", r.name, memory, got, want)
+			}
+		}
+	}
+}
+
 // A release is named by what its intent means: another meaning has another name.
 func TestDigestIsOfEveryMeaning(t *testing.T) {
 	seen := map[string]string{}

@@ -40,11 +40,18 @@ func (l Login) Refs() (secret, sessions certref.Ref) {
 
 // LoginsAt are those by which browsers sign in to some of those hosts of a gateway, sorted by ID.
 func (m *Mesh) LoginsAt(g *Gateway, hosts ...Host) []Login {
+	used := m.LoginIDsAt(g, hosts...)
+	return slices.DeleteFunc(slices.Clone(m.Logins), func(l Login) bool { return !slices.Contains(used, l.ID) })
+}
+
+// LoginIDsAt are their IDs, sorted, which a mesh without lists knows as well: see Watched.
+func (m *Mesh) LoginIDsAt(g *Gateway, hosts ...Host) []string {
 	var used []string
 	for _, h := range hosts {
 		for _, r := range m.GatewayRoutes(g, h) {
 			used = append(used, r.Traits.Logins()...)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(m.Logins), func(l Login) bool { return !slices.Contains(used, l.ID) })
+	slices.Sort(used)
+	return slices.Compact(used)
 }

@@ -179,7 +179,7 @@ func (e *emitter) plainConfig(g *model.Gateway, p model.Port) *entry {
 
 func (e *emitter) gatewayHost(g *model.Gateway, h model.Host, out *entry) *routev3.VirtualHost {
 	vh, refused, shadow := virtualHost(h), visitorDenials(g, g.Denies, h, h.Denies), visitorDenials(g, g.ShadowDenies, h, h.ShadowDenies)
-	logins := e.m.LoginsAt(g, h)
+	logins := e.m.LoginIDsAt(g, h)
 	for _, r := range e.m.GatewayRoutes(g, h) {
 		for _, route := range e.effectiveRoute(model.GatewayRoutePath(g.ID, h.Name, r.Outer.Name), r, Ctx{Gateway: g}, out) {
 			if len(refused.Policies)+len(shadow.Policies) > 0 { // not on the virtual host: to what no proxy takes it answers 400

@@ -7,8 +7,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
-
-	"meshc.dev/meshc/compiler/internal/model"
 )
 
 // Sessions is the kind of the filters that have browsers sign in.
@@ -22,10 +20,10 @@ func SessionCookies(login string) string {
 
 // keepSessions has a route of a host give nobody cookies of the sessions there, whoever has written it: browsers send them to
 // all paths, and whoever has them is signed in. Envoy gives them on as they are.
-func keepSessions(route *routev3.Route, logins []model.Login) {
-	for _, l := range logins {
+func keepSessions(route *routev3.Route, logins []string) {
+	for _, login := range logins {
 		AddFilter(route, SlotUsers, Sessions, &luav3.Lua{
-			DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: withoutCookies(SessionCookies(l.ID))}}, StatPrefix: "login",
+			DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: withoutCookies(SessionCookies(login))}}, StatPrefix: "login",
 		})
 	}
 }
