@@ -96,6 +96,35 @@ func (i signer) rehearsed(p *compiler.Program) func(compiler.Provider) string {
 	}
 }
 
+// What a program shows as a token by itself is judged as anywhere else, whether browsers are sent to sign in there or not, and
+// in whichever header tokens stand.
+func TestALoginLeavesTokensToTheirProvider(t *testing.T) {
+	id := newSigner(t)
+	for _, users := range []string{`login: "web"`, `login: "web", require: true`, `login: "web", require: true, not: paths: ["/public"]`} {
+		for _, from := range []string{`"x-id": ""`, `"authorization": "Bearer "`} {
+			p := shop(t, `
+mesh: external: idp: {hosts: ["id.example"], port: https: {number: 443, protocol: "https"}}
+mesh: jwt: corp: {issuer: "https://id.example", audiences: ["shop"], keys: inline: `+id.keys()+`, from: headers: `+from+`}
+mesh: login: web: {client: "shop", file: "shop-login", authorization: "https://id.example/auth", token: {to: "idp", path: "/token"}}
+mesh: certificate: own: file: "own"
+mesh: service: app: {port: http: number: 80, grant: all: mesh: true}
+mesh: gateway: edge: {port: {http: number: 80, https: {number: 443, protocol: "https"}}, host: "app.shop": {
+	tls: certificates: ["own"], users: corp: {`+users+`}, route: default: to: app: 100
+}}`)
+			want := map[string]int{compiler.SignedIn: http.StatusOK, compiler.BadToken: http.StatusUnauthorized, compiler.OtherAudience: http.StatusForbidden}
+			var rs []compiler.Request
+			for token := range want {
+				rs = append(rs, id.carries(p, compiler.Request{To: "gateway/shop/edge", Host: "app.shop", Path: "/", Method: "GET", Users: []compiler.User{{Provider: "shop/corp", Token: token}}}))
+			}
+			for _, x := range try(t, realEnvoy(t), p, rs) {
+				if token := x.request.Users[0].Token; x.got.Status != want[token] || x.differs != "" {
+					t.Errorf("users: {%s} from %s: %s: %d, not %d %s", users, from, token, x.got.Status, want[token], x.differs)
+				}
+			}
+		}
+	}
+}
+
 // TestUsersAreThoseWhomTheirProviderSigns: at a gateway and at a service's own proxy a token is
 // looked at before anything else of the mesh decides, as the evaluator says; applications are told of
 // the user by headers that nobody else can write, and get the token only where that is said.

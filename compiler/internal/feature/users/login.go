@@ -14,6 +14,7 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"meshc.dev/meshc/compiler/internal/model"
 	"meshc.dev/meshc/compiler/internal/space"
 	"meshc.dev/meshc/compiler/internal/target/envoy"
 )
@@ -23,11 +24,12 @@ import (
 const sessions = envoy.Sessions
 
 // Headers by which those filters are told of a request, and by which they tell of one; no visitor has a word in them, and
-// nobody behind sees them. shownHeader has what the request itself shows as a token, askedHeader whether it has to sign in.
+// nobody behind sees them. shownHeader has what the request itself shows as a token, askedHeader whether it has to sign in, sessionHeader
+// the token of a session.
 const (
-	shownHeader, askedHeader = "x-meshc-shown", "x-meshc-asked"
-	statusHeader             = "x-envoy-oauth-status"
-	failureHeader            = "x-envoy-oauth-failure-reason"
+	shownHeader, askedHeader, sessionHeader = "x-meshc-shown", "x-meshc-asked", "x-meshc-session"
+	statusHeader                            = "x-envoy-oauth-status"
+	failureHeader                           = "x-envoy-oauth-failure-reason"
 )
 
 // fetchMode is the header in which browsers say what a request is for (Fetch Metadata), and navigating what it says when
@@ -75,7 +77,7 @@ func (u User) session(x *envoy.Ctx) []named {
 		return nil
 	}
 	var out []named
-	told := []*mutationv3.HeaderMutation{gone(shownHeader), copied(shownHeader, "%REQ("+u.Provider.Session()+")%")}
+	told := []*mutationv3.HeaderMutation{gone(shownHeader), gone(sessionHeader), copied(shownHeader, "%REQ("+u.Provider.Session()+")%")}
 	if u.Require && !u.All() {
 		noted := "login." + u.Login.ID
 		out = append(out, named{sessions, envoy.Noting(noted, u.Asked)})
@@ -88,8 +90,20 @@ func (u User) session(x *envoy.Ctx) []named {
 	if h := u.Provider.From.Headers[0]; h.Prefix == "" {
 		out = append(out, named{sessions, shows(h.Name)})
 	}
-	return append(out, named{sessions, &oauth2v3.OAuth2{Config: u.oauth2(x)}},
-		named{sessions, mutation(gone(shownHeader), gone(askedHeader), gone(statusHeader), gone(failureHeader))})
+	behind := []*mutationv3.HeaderMutation{gone(shownHeader), gone(askedHeader), gone(statusHeader), gone(failureHeader)}
+	if h := u.Provider.Session(); h != authorization {
+		behind = append(behind, copied(h, "%REQ("+sessionHeader+")%"), gone(sessionHeader))
+	}
+	return append(out, named{sessions, &oauth2v3.OAuth2{Config: u.oauth2(x)}}, named{sessions, mutation(behind...)})
+}
+
+// forwarded is the header in which the filter puts a session's token: where a provider looks for it, or one of ours, for
+// Envoy takes any other than authorization away from requests that show a token by themselves, too.
+func forwarded(p model.Provider) string {
+	if h := p.Session(); h == authorization {
+		return h
+	}
+	return sessionHeader
 }
 
 // oauth2 makes OAuth2Config. A request that shows a token by itself passes, for no browser's page has sent it; one that
@@ -109,7 +123,7 @@ func (u User) oauth2(x *envoy.Ctx) *oauth2v3.OAuth2Config {
 		},
 		RedirectUri: "https://%REQ(:authority)%" + login.Callback, RedirectPathMatcher: path(login.Callback), SignoutPath: path(login.Logout),
 		OriginalRequestUri: "https://%REQ(:authority)%", AllowedRedirectDomains: []string{u.Host},
-		ForwardIdToken: &oauth2v3.OAuth2TokenForwarding{Header: p.Session()}, PreserveAuthorizationHeader: p.Session() != authorization,
+		ForwardIdToken: &oauth2v3.OAuth2TokenForwarding{Header: forwarded(p)}, PreserveAuthorizationHeader: p.Session() != authorization,
 		// The access token is for nobody here.
 		DisableAccessTokenSetCookie: true,
 		PassThroughMatcher:          []*routev3.HeaderMatcher{token(p.From.Headers[0].Prefix)},
