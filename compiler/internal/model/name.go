@@ -57,7 +57,7 @@ func GatewayTLSName(gateway, port string, t *HostTLS) string {
 		if err != nil {
 			panic(err) // text and lists of text
 		}
-		name += "/" + strings.TrimPrefix(canon.Digest(raw), "sha256:")[:12]
+		name += "/" + canon.Fingerprint(raw)
 	}
 	return name
 }

@@ -27,8 +27,6 @@ const (
 	name = "lua"
 	// beforeAccess is the slot before denies, grants and authorizers.
 	beforeAccess = "before-access"
-	// digits of a script's digest are told.
-	digits = 12
 	// longest is a script's length at most, in bytes.
 	longest = 16 << 10
 )
@@ -129,7 +127,7 @@ func meaning(v trait.Value) []space.Act {
 	}
 	fields := map[space.Station][]space.Field{}
 	for _, s := range ss.Of {
-		at, value := after, "runs "+canon.Digest([]byte(s.Code))[:digits]
+		at, value := after, "runs "+canon.Fingerprint([]byte(s.Code))
 		if s.Before {
 			at, value = space.AtUsers, value+" before access"
 		}

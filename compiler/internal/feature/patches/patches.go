@@ -42,8 +42,6 @@ const (
 	atManager  = "manager"
 	atCluster  = "cluster"
 	atListener = "listener"
-	// digits of a patch's digest are told.
-	digits = 12
 )
 
 // Patches are those of one carrier, sorted by name. Owner, reason and end are no part of them: a longer
@@ -393,7 +391,7 @@ func meaning(v trait.Value) []space.Act {
 		if err != nil {
 			text = p.Merge
 		}
-		fields = append(fields, space.Field{Feature: name, Name: p.Name, Value: p.At + " " + canon.Digest(text)[:digits]})
+		fields = append(fields, space.Field{Feature: name, Name: p.Name, Value: p.At + " " + canon.Fingerprint(text)})
 	}
 	return space.Labels(space.AtWorkload, fields...)
 }

@@ -289,7 +289,7 @@ func (u User) fieldsOfKeys(put func(what, value string)) {
 	if f := p.Fetched; f != nil {
 		put("keys", "from "+p.KeyID()+", again after "+strconv.FormatUint(uint64(f.Cache), 10)+"s")
 	} else {
-		put("keys", canon.Digest([]byte(p.Keys))[:16])
+		put("keys", canon.Fingerprint([]byte(p.Keys)))
 	}
 }
 

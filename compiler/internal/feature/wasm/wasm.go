@@ -29,8 +29,6 @@ const (
 	name = "wasm"
 	// beforeAccess is the slot before denies, grants and authorizers.
 	beforeAccess = "before-access"
-	// digits of a digest are told.
-	digits = 12
 	// longestOfGateway is a module's length at most at a gateway, whose routes each carry their own, in bytes.
 	longestOfGateway = 256 << 10
 	// around is about how long the scripts before and behind a module are, with what it is allowed, in bytes.
@@ -193,7 +191,7 @@ func meaning(v trait.Value) []space.Act {
 	}
 	fields := map[space.Station][]space.Field{}
 	for _, m := range ms.Of {
-		at, value := after, "runs "+canon.Digest(m.Code)[:digits]
+		at, value := after, "runs "+canon.Fingerprint(m.Code)
 		if m.Before {
 			at, value = space.AtUsers, value+" before access"
 		}
@@ -202,7 +200,7 @@ func meaning(v trait.Value) []space.Act {
 			if err != nil {
 				text = m.Config
 			}
-			value += " with " + canon.Digest(text)[:digits]
+			value += " with " + canon.Fingerprint(text)
 		}
 		if bytes.Contains(m.Code, []byte("proxy_send_local_response")) {
 			value += space.MayAnswer
