@@ -395,8 +395,6 @@ func (j drawnJudge) witnesses() (n int) {
 						vs[side] = r.outside[w.Scope.ID].own(j.T, w.Scope.Port, q, nil).verdict
 					}
 				}
-			case r.services[w.Scope.ID] == nil: // it comes or goes
-				vs[side] = "404"
 			case w.Direct:
 				vs[side] = verdictOf(r.admits(j.T, r.services[w.Scope.ID], w.Scope.Port, c, q))
 			default:

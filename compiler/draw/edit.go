@@ -27,11 +27,14 @@ func (m *Mesh) Edit(r *rand.Rand) *Mesh {
 	}
 }
 
-// whole reports whether no service, external or gateway has gone with what was refused.
+// thing is the line that makes a service, external or gateway, drawn or written by hand.
+var thing = regexp.MustCompile(`^mesh: (service|external|gateway): [a-z0-9]+: \{`)
+
+// whole reports whether no service, external or gateway has gone with what was refused, or come back.
 func (m *Mesh) whole(before *Mesh) bool {
 	things := func(m *Mesh) (n int) {
 		for _, l := range m.lines {
-			if l.field == "" && slices.Contains([]string{"#Service", "#External", "#Gateway"}, l.of.definition) {
+			if thing.MatchString(l.text) {
 				n++
 			}
 		}
