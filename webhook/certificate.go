@@ -96,7 +96,7 @@ func (c *Certificates) TLS() *tls.Config {
 	}
 }
 
-// current is a leaf for an hour, while the roots are the same. One that cannot be replaced
+// current is a leaf for an hour, or half of what it lasts, while the roots are the same. One that cannot be replaced
 // is shown as long as it lasts.
 func (c *Certificates) current() (*tls.Certificate, error) {
 	c.mu.Lock()
@@ -113,7 +113,7 @@ func (c *Certificates) current() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.leaf, c.trusted, c.until = leaf, trusted, now.Add(min(c.life.Leaf/2, time.Hour))
+	c.leaf, c.trusted, c.until = leaf, trusted, now.Add(min(leaf.Leaf.NotAfter.Sub(now)/2, time.Hour))
 	return leaf, nil
 }
 

@@ -14,9 +14,11 @@
 //   - A root is trusted from its making on, and signs later by one certificate's life and a
 //     twelfth of a root's (Lifetimes). A certificate never outlives the moment until which
 //     the replica that signs it knows of every root that may sign, which is that long, less
-//     what clocks may differ by, after it last read them. So whoever got certificate and roots
+//     what clocks may differ by, after it last read them (by the place's clock, where its own
+//     is ahead). So whoever got certificate and roots
 //     from a replica trusts whatever any replica signs, as long as the certificate lasts.
-//   - A root that has stopped signing stays trusted until what it signed has ended.
+//   - A root that has stopped signing stays trusted until what it signed has ended by all
+//     clocks.
 //   - A replica that cannot read the roots goes on with those that it has, makes none, and
 //     signs until the moment above. What it finds instead of roots, or roots of somebody
 //     else, it tells and leaves alone.

@@ -46,7 +46,7 @@ type Keyring struct {
 type state struct {
 	ring ring
 	text kept.Text
-	read time.Time // when reading it began
+	read time.Time // when reading it began, by this machine's clock or the store's, whichever is behind
 	skew error     // why this machine's clock is not believed, nil if it is
 }
 
@@ -161,7 +161,7 @@ func (k *Keyring) apart() time.Duration {
 	if k.now.Load().text.Now.IsZero() {
 		return 0
 	}
-	return 2 * k.o.Life.tolerance()
+	return k.o.Life.apart()
 }
 
 // Run maintains the roots until ctx ends. What goes wrong is told once, and tried again:
@@ -256,7 +256,7 @@ func (k *Keyring) look(ctx context.Context) error {
 		case text.Data == nil:
 			r = known.ring
 		case known != nil && known.text.Version == text.Version:
-			k.now.Store(&state{ring: known.ring, text: text, read: began, skew: skew})
+			k.now.Store(&state{ring: known.ring, text: text, read: since(text, began), skew: skew})
 			return nil
 		default:
 			var more bool
@@ -264,7 +264,7 @@ func (k *Keyring) look(ctx context.Context) error {
 				return err
 			}
 			if !more {
-				k.now.Store(&state{ring: r, text: text, read: began, skew: skew})
+				k.now.Store(&state{ring: r, text: text, read: since(text, began), skew: skew})
 				return nil
 			}
 		}
@@ -296,7 +296,7 @@ func (k *Keyring) read(text kept.Text, known *state) (r ring, more bool, err err
 	if err != nil || known == nil {
 		return r, false, err
 	}
-	all, related := r.joined(known.ring, k.o.Clock())
+	all, related := r.joined(known.ring, k.o.Clock(), k.o.Life)
 	if !related {
 		return r, false, problem(diag.New(diag.CodeAuthorityState, diag.Pos{}, "%s has the roots of another authority than this server", k.o.Store).
 			WithFix("%s; or start this server again, and it is one of the other authority", k.o.Store.Restore()))
@@ -330,6 +330,16 @@ func (k *Keyring) replace(ctx context.Context, old kept.Text, r ring) error {
 		return fmt.Errorf("replacing the roots: %w", err)
 	}
 	text.Now = old.Now // whether the store has a clock is known from what was read
-	k.now.Store(&state{ring: r, text: text, read: began})
+	k.now.Store(&state{ring: r, text: text, read: since(text, began)})
 	return nil
+}
+
+// since is from when a text that was read counts as known, by the clock that is behind: from
+// one that is ahead, certificates would last while others sign with a root that came
+// afterwards.
+func since(text kept.Text, began time.Time) time.Time {
+	if !text.Now.IsZero() && text.Now.Before(began) {
+		return text.Now
+	}
+	return began
 }

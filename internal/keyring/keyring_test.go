@@ -293,6 +293,82 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
+// A root that has ended by one clock is trusted, and put back where it is lost, while a
+// replica whose clock is behind signs with it; and no longer.
+func TestARootEndsByAllClocks(t *testing.T) {
+	c := &clock{t: epoch}
+	s := &shelf{clock: c, cut: map[int]bool{}}
+	behind, err := Open(t.Context(), options(from{s, 1}, c.off(-time.Hour)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead, err := Open(t.Context(), options(from{s, 2}, c.off(time.Hour)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	maintain := func() {
+		t.Helper()
+		for _, k := range []*Keyring{ahead, behind} {
+			if _, err := k.Maintain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	first := s.data
+	c.add(33 * time.Hour)
+	maintain() // the second ends after 82 hours
+	c.add(44 * time.Hour)
+	maintain() // the third comes late, and signs after 83
+	c.add(5 * time.Hour)
+	maintain()
+	leaf, by, err := sign(behind)
+	if err != nil || !leaf.NotAfter.Equal(epoch.Add(82*time.Hour)) {
+		t.Fatalf("the one that is behind does not sign with the second: %v", err)
+	}
+	if _, other, err := sign(ahead); err != nil || other.Equal(by) || !has(behind.Trusted(), other) || !has(ahead.Trusted(), by) {
+		t.Errorf("they do not trust what each other signs: %v", err)
+	}
+	s.data, s.version = first, s.version+1
+	if _, err := ahead.Maintain(t.Context()); err != nil || !has(ahead.Trusted(), by) {
+		t.Errorf("the second is not put back: %v", err)
+	}
+	c.add(time.Hour)
+	if _, _, err := sign(behind); err == nil || has(ahead.Trusted(), by) {
+		t.Errorf("the second has ended by both clocks, and still signs (%v) or is trusted", err)
+	}
+}
+
+// A replica whose clock is ahead does not count what it knows from a time that has not been:
+// what it signs has ended when a root signs that whoever has it does not know.
+func TestWhatIsKnownEndsByTheStoresClock(t *testing.T) {
+	c := &clock{t: epoch}
+	s := &shelf{clock: c, cut: map[int]bool{}}
+	behind, err := Open(t.Context(), options(from{s, 1}, c.off(-time.Hour)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead, err := Open(t.Context(), options(from{s, 2}, c.off(time.Hour)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := behind.Rotate(t.Context()); err != nil { // it signs four hours from now on
+		t.Fatal(err)
+	}
+	c.add(80 * time.Minute)
+	leaf, _, err := sign(ahead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusts := ahead.Trusted()
+	c.add(100 * time.Minute) // by the clock that is ahead it is four
+	if err := ahead.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, by, err := sign(ahead); err != nil || has(trusts, by) || leaf.NotAfter.After(c.now()) {
+		t.Errorf("a certificate until %v, with which one by the next root is not trusted that is signed at %v: %v", leaf.NotAfter, c.now(), err)
+	}
+}
+
 // A clock that is too far off makes no root and signs nothing; one that is right again does.
 func TestClocks(t *testing.T) {
 	c := &clock{t: epoch}

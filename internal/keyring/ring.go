@@ -65,25 +65,26 @@ func (r ring) last(counts func(root) bool) (root, bool) {
 	return best, found
 }
 
-// trusted are the roots to be trusted at now. A root leaves when it has ended, or after a
-// younger one has signed for as long as a certificate lasts that a replica with another
-// clock signed meanwhile: by then nothing that it signed is valid. One that has not begun was made under another clock: it is trusted, so that
-// everybody knows it when its time comes.
+// trusted are the roots to be trusted at now. A root leaves when it has ended by all clocks,
+// or after a younger one has signed for as long as a certificate lasts that a replica with
+// another clock signed meanwhile: by then nothing that it signed is valid. One that has not
+// begun was made under another clock: it is trusted, so that everybody knows it when its
+// time comes.
 func (r ring) trusted(now time.Time, l Lifetimes) []*x509.Certificate {
 	by, signs := r.signer(now)
-	retired := signs && now.After(by.activeFrom.Add(l.Leaf+2*l.tolerance()))
+	retired := signs && now.After(by.activeFrom.Add(l.Leaf+l.apart()))
 	var out []*x509.Certificate
 	for _, c := range r.roots {
-		if !c.ended(now) && !(retired && c.activeFrom.Before(by.activeFrom)) {
+		if !c.ended(now.Add(-l.apart())) && !(retired && c.activeFrom.Before(by.activeFrom)) {
 			out = append(out, c.cert)
 		}
 	}
 	return out
 }
 
-// joined is r with what before has and r lacks of roots that last; false if there are some
-// and none of before's is in r, so that they are of two authorities.
-func (r ring) joined(before ring, now time.Time) (ring, bool) {
+// joined is r with what before has and r lacks of roots that last by some clock; false if
+// there are some and none of before's is in r, so that they are of two authorities.
+func (r ring) joined(before ring, now time.Time, l Lifetimes) (ring, bool) {
 	has := func(in ring, c root) bool {
 		return slices.ContainsFunc(in.roots, func(d root) bool { return d.cert.Equal(c.cert) })
 	}
@@ -92,7 +93,7 @@ func (r ring) joined(before ring, now time.Time) (ring, bool) {
 		switch {
 		case has(r, c):
 			related = true
-		case !c.ended(now):
+		case !c.ended(now.Add(-l.apart())):
 			lacking = true
 			out.roots = append(out.roots, c)
 		}
@@ -111,13 +112,16 @@ func (l Lifetimes) lead() time.Duration { return l.Leaf + l.Root/12 }
 
 // known is how long after it read the roots a replica can be sure to know every root that
 // signs, whatever the clocks of others say.
-func (l Lifetimes) known() time.Duration { return l.lead() - 2*l.tolerance() }
+func (l Lifetimes) known() time.Duration { return l.lead() - l.apart() }
 
 // tolerance is how far a replica's clock may be from the store's, which tells its time in
-// seconds. Two replicas may differ by twice as much.
+// seconds.
 func (l Lifetimes) tolerance() time.Duration {
 	return max(min(time.Hour, l.Root/48), 2*time.Second)
 }
+
+// apart is how far the clocks of two replicas may differ.
+func (l Lifetimes) apart() time.Duration { return 2 * l.tolerance() }
 
 // sound reports whether the overlap of two roots fits into a root's life.
 func (l Lifetimes) sound() bool { return l.Leaf >= time.Second && l.Root >= 6*l.Leaf }
