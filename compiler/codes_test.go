@@ -40,10 +40,14 @@ func TestCodes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, ds := compiler.Load(files, compiler.Options{Environment: opts["env"], At: at})
-		if p != nil {
-			_, more := p.Release()
-			ds = append(ds, more...)
+		// They are told each time, whatever is remembered.
+		ds := problemsOf(files, compiler.Options{Environment: opts["env"], At: at})
+		memory := remembering(at)
+		memory.Environment = opts["env"]
+		for _, of := range []string{"an empty memory", "a full one"} {
+			if got := text(problemsOf(files, memory)); !bytes.Equal(got, text(ds)) {
+				t.Errorf("with %s: %s", of, got)
+			}
 		}
 		code, _, _ := strings.Cut(c.Name, "-")
 		met := false
@@ -62,6 +66,16 @@ func TestCodes(t *testing.T) {
 		}
 		return map[string][]byte{"diag": text(ds)}
 	})
+}
+
+// problemsOf are those of a compile.
+func problemsOf(files fstest.MapFS, o compiler.Options) diag.List {
+	p, ds := compiler.Load(files, o)
+	if p != nil {
+		_, more := p.Release()
+		ds = append(ds, more...)
+	}
+	return ds
 }
 
 // saysWhatIsWanted: "got X, want Y" is its own way out.

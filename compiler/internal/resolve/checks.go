@@ -124,15 +124,20 @@ func (l *linker) conditional(s *model.Service, port string, by []way) *model.Ser
 // checkServices runs the rules that look at one service each, which need not look again
 // at what they passed.
 func (l *linker) checkServices(memo *Memo) {
+	found := map[*model.Service]bool{}
 	for _, s := range memo.unproven(l.mesh) {
+		before := len(l.diags)
 		l.checkUnreachable(s.Routes, func(n string) string { return model.RoutePath(s.ID, n) }, s.Ports...)
 		l.checkTCP(s)
 		l.checkVersions(s)
 		l.checkAsked(s)
 		l.checkAskable(s)
+		if len(l.diags) > before { // warnings as well: they are told each time
+			found[s] = true
+		}
 	}
-	if !l.diags.HasErrors() { // of services they find nothing that is less
-		memo.proved(l.mesh)
+	if !l.diags.HasErrors() {
+		memo.proved(l.mesh, found)
 	}
 }
 

@@ -28,8 +28,8 @@ import (
 type Memo struct {
 	mu    sync.Mutex
 	names *declared
-	last  map[string]*linked // by mesh path
-	sound *model.Mesh        // in whose services the rules about single ones found nothing
+	last  map[string]*linked      // by mesh path
+	sound map[*model.Service]bool // those in which the rules about single ones found nothing
 }
 
 // NewMemo makes an empty Memo.
@@ -62,33 +62,30 @@ func (m *Memo) keep(names *declared, now map[string]*linked) {
 }
 
 // unproven are the services of a mesh in which rules about single ones may find something:
-// those that were not in a mesh in which they found nothing.
+// those in which they have not found nothing before.
 func (m *Memo) unproven(mesh *model.Mesh) []*model.Service {
 	if m == nil {
 		return mesh.Services
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.sound == nil {
-		return mesh.Services
-	}
-	var out []*model.Service
-	for _, s := range mesh.Services {
-		if m.sound.Service(s.ID) != s {
-			out = append(out, s)
-		}
-	}
-	return out
+	return slices.DeleteFunc(slices.Clone(mesh.Services), func(s *model.Service) bool { return m.sound[s] })
 }
 
-// proved notes that the rules about single services found nothing.
-func (m *Memo) proved(mesh *model.Mesh) {
+// proved notes in which services of a mesh the rules about single ones found nothing: all but those.
+func (m *Memo) proved(mesh *model.Mesh, but map[*model.Service]bool) {
 	if m == nil {
 		return
 	}
+	sound := make(map[*model.Service]bool, len(mesh.Services))
+	for _, s := range mesh.Services {
+		if !but[s] {
+			sound[s] = true
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sound = mesh
+	m.sound = sound
 }
 
 // linked is the link of one unit and all that it depends on. Immutable.
