@@ -125,6 +125,38 @@ mesh: gateway: edge: {port: {http: number: 80, https: {number: 443, protocol: "h
 	}
 }
 
+// Whoever has to sign in is sent there before the tokens of others are looked at, and keys and passwords are looked at last: what a
+// request without one token and with a wrong one of another provider is answered does not hang on their names.
+func TestALoginComesBeforeOtherProviders(t *testing.T) {
+	id := newSigner(t)
+	p := shop(t, `
+mesh: external: idp: {hosts: ["id.example"], port: https: {number: 443, protocol: "https"}}
+mesh: jwt: {
+	corp: {issuer: "https://id.example", audiences: ["shop"], keys: inline: `+id.keys()+`}
+	another: {issuer: "https://id.example", audiences: ["shop"], keys: inline: `+id.keys()+`, from: headers: "x-two": ""}
+}
+mesh: credentials: aged: {file: "partners", apiKey: header: "x-key"}
+mesh: login: web: {client: "shop", file: "shop-login", authorization: "https://id.example/auth", token: {to: "idp", path: "/token"}}
+mesh: certificate: own: file: "own"
+mesh: service: app: {port: http: number: 80, grant: all: mesh: true}
+mesh: gateway: edge: {port: https: {number: 443, protocol: "https"}, host: "app.shop": {
+	tls: certificates: ["own"], users: {corp: {login: "web", require: true}, another: require: true}
+	route: {keys: {match: path: prefix: "/keys", users: {aged: require: true, another: {}}, to: app: 100}, default: to: app: 100}
+}}`)
+	at := func(path, method string, users ...compiler.User) compiler.Request {
+		return id.carries(p, compiler.Request{To: "gateway/shop/edge", Host: "app.shop", Path: path, Method: method, Users: users})
+	}
+	corp, other := compiler.User{Provider: "shop/corp", Token: compiler.SignedIn}, compiler.User{Provider: "shop/another", Token: compiler.OtherAudience}
+	want := []int{http.StatusFound, http.StatusFound, http.StatusUnauthorized, http.StatusForbidden, http.StatusUnauthorized, http.StatusForbidden}
+	for i, x := range try(t, realEnvoy(t), p, []compiler.Request{
+		at("/", "GET"), at("/", "GET", other), at("/", "POST", other), at("/", "GET", corp, other), at("/keys", "GET"), at("/keys", "GET", other),
+	}) {
+		if x.got.Status != want[i] || x.differs != "" {
+			t.Errorf("%s %s of %v: %d, not %d %s", x.request.Method, x.request.Path, x.request.Users, x.got.Status, want[i], x.differs)
+		}
+	}
+}
+
 // TestUsersAreThoseWhomTheirProviderSigns: at a gateway and at a service's own proxy a token is
 // looked at before anything else of the mesh decides, as the evaluator says; applications are told of
 // the user by headers that nobody else can write, and get the token only where that is said.

@@ -36,8 +36,9 @@ const (
 // somebody goes to a page: anything else is a script, a picture, a frame's content, of which no page to sign in can be made.
 const fetchMode, navigating = "sec-fetch-mode", "navigate"
 
-// signsIn are the answers to requests without a token where browsers sign in.
-func (u User) signsIn() []space.Act {
+// signsIn are the answers to requests without a token where browsers sign in, before tokens of others are looked at, if there
+// are others.
+func (u User) signsIn(others bool) []space.Act {
 	if u.Login == nil {
 		return nil
 	}
@@ -56,6 +57,9 @@ func (u User) signsIn() []space.Act {
 	pages := append(u.Tests(), callback, logout, space.Values(space.MethodDim, "GET", "HEAD"))
 	answer(found, append(slices.Clone(pages), space.Test{Dim: space.HeaderDim(fetchMode), Not: true})...)
 	answer(found, append(slices.Clone(pages), space.Values(space.HeaderDim(fetchMode), navigating))...)
+	if others {
+		answer(unauthorized, u.Tests()...) // what is no page
+	}
 	return out
 }
 

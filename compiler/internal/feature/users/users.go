@@ -35,7 +35,7 @@ const (
 	forbidden    = 403
 )
 
-// Users are the providers whose tokens are looked at, sorted by name.
+// Users are the providers whose tokens are looked at, in this order: by name, those of keys and passwords last.
 type Users struct {
 	Of []User `json:"of,omitempty"`
 	// Removed are headers that nobody but providers may write, sorted: their own, and at a gateway
@@ -54,6 +54,17 @@ type User struct {
 	Login *model.Login `json:"login,omitempty"`
 	// Host is the gateway's host at which they do, "" without a login.
 	Host string `json:"host,omitempty"`
+}
+
+// before is negative if u's provider is asked before another one.
+func (u User) before(other User) int {
+	last := func(u User) int {
+		if u.Provider.Credentials != nil {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(last(u), last(other)), cmp.Compare(u.Provider.ID, other.Provider.ID))
 }
 
 // TraitName is "users".
@@ -196,7 +207,7 @@ func read(n intent.Node, x *resolve.Place) trait.Value {
 		return nil
 	}
 	slices.Sort(out.Removed)
-	slices.SortFunc(out.Of, func(a, b User) int { return cmp.Compare(a.Provider.ID, b.Provider.ID) })
+	slices.SortFunc(out.Of, User.before)
 	return out
 }
 
@@ -212,12 +223,14 @@ func meaning(v trait.Value) []space.Act {
 	us := v.(Users)
 	out := space.Labels(space.AtUsers, fields(us)...)
 	for _, u := range us.Of {
+		out = append(out, u.signsIn(len(us.Of) > 1)...)
+	}
+	for _, u := range us.Of {
 		dim := space.UserDim(u.Provider.ID)
 		refuse := func(status int, t space.Test) {
 			out = append(out, space.Act{At: space.AtUsers, When: append(u.Tests(), t), Answer: &space.Reply{Status: status}})
 		}
 		let := u.right()
-		out = append(out, u.signsIn()...)
 		if len(u.Provider.Audiences) > 0 {
 			refuse(forbidden, space.Values(dim, space.OtherAudience))
 		}
