@@ -125,6 +125,35 @@ mesh: gateway: edge: {port: {http: number: 80, https: {number: 443, protocol: "h
 	}
 }
 
+// What stands in the header in which a session's token goes, and is none of its provider's, comes to whom it is for.
+func TestALoginLeavesWhatIsNoToken(t *testing.T) {
+	id := newSigner(t)
+	for _, users := range []string{`login: "web"`, `login: "web", require: true, not: paths: ["/app"]`} {
+		p := shop(t, `
+mesh: external: idp: {hosts: ["id.example"], port: https: {number: 443, protocol: "https"}}
+mesh: jwt: {
+	corp: {issuer: "https://id.example", audiences: ["shop"], keys: inline: `+id.keys()+`}
+	own: {issuer: "https://id.example", audiences: ["shop"], keys: inline: `+id.keys()+`, from: headers: "authorization": "Token "}
+}
+mesh: login: web: {client: "shop", file: "shop-login", authorization: "https://id.example/auth", token: {to: "idp", path: "/token"}}
+mesh: certificate: own: file: "own"
+mesh: service: app: {port: http: number: 80, users: own: require: true, grant: all: mesh: true}
+mesh: gateway: edge: {port: https: {number: 443, protocol: "https"}, host: "app.shop": {
+	tls: certificates: ["own"], users: corp: {`+users+`}, route: default: to: app: 100
+}}`)
+		want := map[string]int{compiler.SignedIn: http.StatusOK, compiler.BadToken: http.StatusUnauthorized, compiler.OtherAudience: http.StatusForbidden}
+		var rs []compiler.Request
+		for token := range want {
+			rs = append(rs, id.carries(p, compiler.Request{To: "gateway/shop/edge", Host: "app.shop", Path: "/app", Method: "GET", Users: []compiler.User{{Provider: "shop/own", Token: token}}}))
+		}
+		for _, x := range try(t, realEnvoy(t), p, rs) {
+			if token := x.request.Users[0].Token; x.got.Status != want[token] || x.differs != "" {
+				t.Errorf("users: {%s}: %s: %d, not %d %s", users, token, x.got.Status, want[token], x.differs)
+			}
+		}
+	}
+}
+
 // Whoever has to sign in is sent there before the tokens of others are looked at, and keys and passwords are looked at last: what a
 // request without one token and with a wrong one of another provider is answered does not hang on their names.
 func TestALoginComesBeforeOtherProviders(t *testing.T) {

@@ -94,26 +94,15 @@ func (u User) session(x *envoy.Ctx) []named {
 	if h := u.Provider.From.Headers[0]; h.Prefix == "" {
 		out = append(out, named{sessions, shows(h.Name)})
 	}
-	behind := []*mutationv3.HeaderMutation{gone(shownHeader), gone(askedHeader), gone(statusHeader), gone(failureHeader)}
-	if h := u.Provider.Session(); h != authorization {
-		behind = append(behind, copied(h, "%REQ("+sessionHeader+")%"), gone(sessionHeader))
-	}
-	return append(out, named{sessions, &oauth2v3.OAuth2{Config: u.oauth2(x)}}, named{sessions, mutation(behind...)})
-}
-
-// forwarded is the header in which the filter puts a session's token: where a provider looks for it, or one of ours, for
-// Envoy takes any other than authorization away from requests that show a token by themselves, too.
-func forwarded(p model.Provider) string {
-	if h := p.Session(); h == authorization {
-		return h
-	}
-	return sessionHeader
+	return append(out,
+		named{sessions, &oauth2v3.OAuth2{Config: u.oauth2(x)}}, named{sessions, brings(u.Provider.From.Headers[0])},
+		named{sessions, mutation(gone(shownHeader), gone(askedHeader), gone(statusHeader), gone(failureHeader), gone(sessionHeader))})
 }
 
 // oauth2 makes OAuth2Config. A request that shows a token by itself passes, for no browser's page has sent it; one that
 // need not sign in goes on without a session as it has come.
 func (u User) oauth2(x *envoy.Ctx) *oauth2v3.OAuth2Config {
-	login, p := u.Login, u.Provider
+	login := u.Login
 	secret, key := login.Refs()
 	out := &oauth2v3.OAuth2Config{
 		TokenEndpoint: &corev3.HttpUri{
@@ -127,10 +116,11 @@ func (u User) oauth2(x *envoy.Ctx) *oauth2v3.OAuth2Config {
 		},
 		RedirectUri: "https://%REQ(:authority)%" + login.Callback, RedirectPathMatcher: path(login.Callback), SignoutPath: path(login.Logout),
 		OriginalRequestUri: "https://%REQ(:authority)%", AllowedRedirectDomains: []string{u.Host},
-		ForwardIdToken: &oauth2v3.OAuth2TokenForwarding{Header: forwarded(p)}, PreserveAuthorizationHeader: p.Session() != authorization,
+		// Envoy takes whatever stands in the header in which it forwards a token away from who has no session, and authorization as well.
+		ForwardIdToken: &oauth2v3.OAuth2TokenForwarding{Header: sessionHeader}, PreserveAuthorizationHeader: true,
 		// The access token is for nobody here.
 		DisableAccessTokenSetCookie: true,
-		PassThroughMatcher:          []*routev3.HeaderMatcher{token(p.From.Headers[0].Prefix)},
+		PassThroughMatcher:          []*routev3.HeaderMatcher{token(u.Provider.From.Headers[0].Prefix)},
 		DenyRedirectMatcher: []*routev3.HeaderMatcher{
 			not(exactly(":method", "GET", "HEAD")), not(exactly(fetchMode, navigating)),
 		},
@@ -145,8 +135,6 @@ func (u User) oauth2(x *envoy.Ctx) *oauth2v3.OAuth2Config {
 	}
 	return out
 }
-
-const authorization = "authorization"
 
 // cookies are those of a session.
 func cookies(login string) *oauth2v3.OAuth2Credentials_CookieNames {
@@ -193,8 +181,20 @@ func token(prefix string) *routev3.HeaderMatcher {
 // shows is a script that has a request show something if the header is there: with nothing in it, of which there is no copy,
 // it is to jwt_authn a token, and a wrong one.
 func shows(header string) *luav3.Lua {
-	script := "function envoy_on_request(handle)\n  if handle:headers():get(" + envoy.LuaText(header) + ") ~= nil then handle:headers():add(" + envoy.LuaText(shownHeader) + ", \"token\") end\nend\n"
-	return &luav3.Lua{DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: script}}, StatPrefix: "login"}
+	return script("  if handle:headers():get(" + envoy.LuaText(header) + ") ~= nil then handle:headers():add(" + envoy.LuaText(shownHeader) + ", \"token\") end\n")
+}
+
+// brings is a script that puts the token of a session where its provider looks for one, in place of what stands there.
+func brings(to model.TokenHeader) *luav3.Lua {
+	name := envoy.LuaText(to.Name)
+	return script("  local headers = handle:headers()\n  local token = headers:get(" + envoy.LuaText(sessionHeader) + ")\n" +
+		"  if token ~= nil then headers:remove(" + name + ") headers:add(" + name + ", " + envoy.LuaText(to.Prefix) + " .. token) end\n")
+}
+
+func script(body string) *luav3.Lua {
+	return &luav3.Lua{DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{
+		InlineString: "function envoy_on_request(handle)\n" + body + "end\n",
+	}}, StatPrefix: "login"}
 }
 
 func gone(header string) *mutationv3.HeaderMutation {
