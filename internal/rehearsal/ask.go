@@ -52,6 +52,9 @@ func (s *Stage) Ask(ctx context.Context, d compiler.Door, r compiler.Request) (R
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	c, err := s.enter(ctx, d)
+	if (d.TCP || d.TLS) && ended(ctx, err) { // before this side saw that it was there
+		return Reply{Reset: d.TLS}, nil
+	}
 	if err != nil {
 		return Reply{}, err
 	}

@@ -3,8 +3,11 @@ package rehearsal
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
+	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -197,6 +200,35 @@ func TestAFailedStartLeavesNothing(t *testing.T) {
 	}
 	if l, err := os.ReadDir(os.TempDir()); err != nil || slices.ContainsFunc(l, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "meshc-") }) {
 		t.Errorf("left: %v %v", l, err)
+	}
+}
+
+// A proxy may end a connection before who opened it sees that it was there: that is the same answer.
+func TestConnectionsThatEndAtOnceAreAnswered(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = c.Close()
+		}
+	}()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // the other side is often first
+	raw, secure := compiler.Door{Listener: "raw", TCP: true}, compiler.Door{Listener: "secure", TLS: true}
+	s := &Stage{doors: map[compiler.Door]string{raw: l.Addr().String(), secure: l.Addr().String()}}
+	for range 100 {
+		for d, want := range map[compiler.Door]Reply{raw: {}, secure: {Reset: true}} {
+			if got, err := s.Ask(t.Context(), d, compiler.Request{}); err != nil || !reflect.DeepEqual(got, want) {
+				t.Fatalf("%s: got %+v, %v", d.Listener, got, err)
+			}
+		}
+	}
+	_ = l.Close()
+	if got, err := s.Ask(t.Context(), raw, compiler.Request{}); err == nil {
+		t.Errorf("nobody listens, and the answer is %+v", got)
 	}
 }
 
