@@ -435,7 +435,15 @@ func (n *narrator) accessWitness(ch prove.AccessChange, lim prove.Limits) (*Witn
 		return n.witness(w, b.Outcome, a.Outcome, false), by, nil
 	}
 	w := ch.Witnesses[0]
-	return n.witness(w, w.By[0].Then, w.By[1].Then, true), w.By, nil
+	return n.witness(w, n.said(w.By[0], n.p.opened), n.said(w.By[1], n.p.removed), true), w.By, nil
+}
+
+// said is what the destination's proxy says by a rule; where there is none, nobody says anything.
+func (n *narrator) said(r space.Rule, missing bool) space.Outcome {
+	if missing {
+		return space.NotRouted()
+	}
+	return r.Then
 }
 
 // egressWitness is a request of a witness's caller that gets out on one side, if there is
