@@ -113,7 +113,6 @@ const (
 	Belongs         What = "belongs"
 	Owner           What = "owner"
 	Addresses       What = "addresses"
-	Names           What = "names"
 	Selector        What = "selector"
 	PortNew         What = "portNew"
 	PortGone        What = "portGone"
@@ -239,7 +238,6 @@ var sentences = map[What]string{
 	Belongs:         "belongs to {before:package} → {after:package}",
 	Owner:           "owner[ of host {host}] {before} → {after}",
 	Addresses:       "addresses: {before|none} → {after|none}",
-	Names:           "further names: {before|none} → {after|none}",
 	Selector:        "selector: {before|none} → {after|none}: pods without these labels get no requests",
 	PortNew:         "port {port} is new ([{number}, ]{protocol}[, mTLS {mtls}][, at {after}])",
 	PortGone:        "port {port} is gone[: {before} is not answered any more]",

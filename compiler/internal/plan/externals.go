@@ -235,7 +235,7 @@ func (c *comparison) externals() {
 		}
 		c.externalGrants(id, b, a)
 		if c.isCalled(id) {
-			c.names(id, b, a)
+			c.externalNames(id, b, a)
 			c.externalPorts(id, b, a)
 			continue
 		}
@@ -252,9 +252,9 @@ func sameJSON(a, b any) bool {
 	return errA == nil && errB == nil && bytes.Equal(x, y)
 }
 
-// names compares by which names and addresses callers' proxies tell an external from others:
+// externalNames compares by which names and addresses callers' proxies tell an external from others:
 // what has none of them leads nowhere. One more lets requests out that had no way.
-func (c *comparison) names(id string, b, a *model.External) {
+func (c *comparison) externalNames(id string, b, a *model.External) {
 	hosts := func(x *model.External) []string {
 		if c.after.Capture != model.Transparent { // each call has a socket of its own
 			return nil

@@ -135,9 +135,6 @@ func (c *comparison) service(before, after *model.Service) {
 	if b, a := before.Addresses, after.Addresses; !slices.Equal(b, a) {
 		c.note(after, lostAny(b, a), KindAddress, Change{What: Addresses, Before: b, After: a})
 	}
-	if b, a := before.Hosts, after.Hosts; !slices.Equal(b, a) && c.after.Capture == model.Transparent {
-		c.note(after, lostAny(b, a), KindAddress, Change{What: Names, Before: b, After: a})
-	}
 	if b, a := before.PodLabels(), after.PodLabels(); !maps.Equal(b, a) {
 		c.note(after, Narrowing, KindAddress, Change{What: Selector, Before: pairsOf(b), After: pairsOf(a)})
 	}

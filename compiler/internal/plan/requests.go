@@ -23,7 +23,7 @@ func (c *comparison) requests() error {
 			return err
 		}
 	}
-	return nil
+	return c.names()
 }
 
 // destination is a port of a service or external that is called.
