@@ -145,6 +145,9 @@ const (
 	// CodeFormer is a former account that is somebody else's, too, or no former one.
 	// Example: `service: web: formerAccounts: shop: {…}` beside a service "shop".
 	CodeFormer Code = "MESH0293"
+	// CodeInstants is a package in which things end at more than 64 instants: for each the mesh is compiled anew.
+	// Example: `formerAccounts` of a hundred accounts, each with an `until` of its own.
+	CodeInstants Code = "MESH0297"
 	// CodeForeign is an identity of another trust domain than the mesh's, which no proxy takes.
 	// Example: `grant: partner: identities: ["spiffe://partner.example/ns/pay/sa/*"]`.
 	CodeForeign Code = "MESH0291"

@@ -74,15 +74,16 @@ func (l *linker) formerOf(n intent.Node) []string {
 
 // checkFormer refuses a former account that somebody else has, or had: whoever has it would be taken for both.
 func (l *linker) checkFormer() {
-	held := map[string][]string{}
+	held, accounts := map[string][]string{}, map[string][]string{}
 	for id := range l.accounts {
-		for _, account := range l.accountsOf(id) {
+		accounts[id] = l.accountsOf(id)
+		for _, account := range accounts[id] {
 			held[account] = append(held[account], id)
 		}
 	}
 	for _, id := range sortedKeys(l.declared.former) {
 		for _, f := range l.declared.former[id] {
-			if !slices.Contains(l.accountsOf(id), f.account) {
+			if !slices.Contains(accounts[id], f.account) {
 				continue // it has ended
 			}
 			others := slices.DeleteFunc(slices.Sorted(slices.Values(held[f.account])), func(other string) bool { return other == id })

@@ -109,7 +109,7 @@ type linked struct {
 	form       []byte // the service's JSON
 	externals  []*model.External
 	places     *release.Provenance
-	expiries   map[time.Time]bool
+	endings    map[ending]bool
 	exceptions []Exception
 	owners     map[string]string
 }
@@ -284,12 +284,12 @@ func (l *linker) linkAlone(p *pkg, u unit, around [2]*intent.Package, before *li
 	alone := *l
 	alone.mesh = &model.Mesh{Environment: l.mesh.Environment, TrustDomain: l.mesh.TrustDomain, Capture: l.mesh.Capture, Aliases: l.mesh.Aliases, Federation: l.mesh.Federation}
 	alone.begin(nil)
-	alone.expiries, alone.owners, alone.broken = map[time.Time]bool{}, map[string]string{}, map[string]bool{}
+	alone.endings, alone.owners, alone.broken = map[ending]bool{}, map[string]string{}, map[string]bool{}
 	alone.diags, alone.exceptions, alone.dates, alone.named = nil, nil, span{}, nil
 	alone.linkUnit(p, u)
 	k := &linked{
 		from: p.from, namespace: p.namespace, owner: p.owner, guest: p.guest, mtls: l.modes[p], above: keyOf(l.mtlsAbove(p)...), access: keyOf(l.accesses[p]), around: around, tables: l.digest, dates: alone.dates, named: alone.named, diags: alone.diags,
-		externals: alone.mesh.Externals, places: alone.own, expiries: alone.expiries, exceptions: alone.exceptions, owners: alone.owners,
+		externals: alone.mesh.Externals, places: alone.own, endings: alone.endings, exceptions: alone.exceptions, owners: alone.owners,
 	}
 	maps.DeleteFunc(*alone.own, func(path string, _ diag.Pos) bool { // what is declared has its line
 		_, ok := l.pos.At(path)
@@ -327,7 +327,7 @@ func (l *linker) merge(path string, k *linked) {
 	}
 	l.mesh.Externals = append(l.mesh.Externals, k.externals...)
 	l.units[path] = k.places
-	maps.Copy(l.expiries, k.expiries)
+	maps.Copy(l.endings, k.endings)
 	maps.Copy(l.owners, k.owners)
 	for n, found := range k.named {
 		l.note(n, found)

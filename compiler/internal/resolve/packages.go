@@ -275,7 +275,7 @@ func (l *linker) ended(n intent.Node, what string) bool {
 			WithFix("delete it, or set a later `until` with a reason"))
 		return true
 	}
-	l.expiries[t] = true
+	l.endings[ending{t, u.Pos()}] = true
 	return false
 }
 

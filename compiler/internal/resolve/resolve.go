@@ -109,7 +109,7 @@ type linker struct {
 
 	dates      span                       // in which the link is the same
 	named      map[naming][]intent.Beside // the files on which it depends
-	expiries   map[time.Time]bool
+	endings    map[ending]bool            // of what has not ended
 	exceptions []Exception
 	owners     map[string]string
 	terms      release.Enforcement
@@ -126,7 +126,7 @@ func Mesh(in *intent.Intent, rules []Rule, words []Word, at time.Time, memo *Mem
 		declared: names, rules: rules, words: words, at: at, diags: slices.Clone(names.problems),
 		mesh:  &model.Mesh{Environment: in.Environment, TrustDomain: names.trustDomain, Capture: names.capture, Federation: names.federation},
 		modes: map[*pkg]model.MTLS{}, accesses: map[*pkg]intent.Node{}, hosts: map[string][]hostClaim{}, certificates: map[string]ownCertificate{}, broken: map[string]bool{},
-		expiries: map[time.Time]bool{}, owners: map[string]string{},
+		endings: map[ending]bool{}, owners: map[string]string{},
 	}
 	l.begin(names.places)
 	l.settleAliases()
@@ -159,6 +159,7 @@ func Mesh(in *intent.Intent, rules []Rule, words []Word, at time.Time, memo *Mem
 		l.readTests(p)
 	}
 	l.checkAdmitted()
+	l.checkInstants()
 	r := l.result()
 	for _, p := range l.pkgs {
 		r.Packages = append(r.Packages, Package{Dir: p.dir, Owner: p.owner, Files: l.filesOf(p), Pos: p.node.Pos()})
@@ -189,11 +190,7 @@ func (l *linker) begin(declared *release.Provenance) {
 }
 
 func (l *linker) result() *Result {
-	r := &Result{Mesh: l.mesh, Positions: l.pos, Exceptions: l.exceptions, Owners: l.owners, Tests: l.tests, Targets: l.targets, Enforcement: l.terms, Defaults: l.said()}
-	for t := range l.expiries {
-		r.Expiries = append(r.Expiries, t)
-	}
-	slices.SortFunc(r.Expiries, time.Time.Compare)
+	r := &Result{Mesh: l.mesh, Positions: l.pos, Exceptions: l.exceptions, Owners: l.owners, Tests: l.tests, Targets: l.targets, Enforcement: l.terms, Defaults: l.said(), Expiries: l.instants()}
 	slices.SortFunc(r.Exceptions, func(a, b Exception) int { return strings.Compare(a.Path+a.Kind, b.Path+b.Kind) })
 	return r
 }
