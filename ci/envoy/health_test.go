@@ -155,3 +155,28 @@ mesh: service: app: {
 	h.SetServingStatus("shop.Cart", healthpb.HealthCheckResponse_NOT_SERVING)
 	p.until("it says that it is not", well(0))
 }
+
+// TestWhoRefusesTheQuestionHasNoneWell: what stands in front of the application answers health checks, too; by a connection nothing of it is met.
+func TestWhoRefusesTheQuestionHasNoneWell(t *testing.T) {
+	for _, c := range []struct {
+		health string
+		well   int
+	}{{`http: path: "/healthz"`, 0}, {`tcp: {}`, 1}} {
+		p := startAt(t, `
+mesh: service: web: {port: http: number: 80, calls: app: {}}
+mesh: service: app: {
+	port: http: number: 80
+	endpoints: file: "app"
+	grant: web: {from: ["web"], paths: ["/page"]}
+	health: {`+c.health+`, interval: "1s", unhealthy: 1, timeout: "1s"}
+	lua: guard: {owner: "shop", code: """
+		function envoy_on_request(handle)
+			if handle:headers():get(":path") == "/healthz" then handle:respond({[":status"] = "403"}, "no") end
+		end
+		"""}
+}`, compiler.Request{From: "shop/web", To: "shop/app"})
+		p.until(c.health, func() bool {
+			return p.count("cluster.shop/app/http/default.health_check.attempt") > 0 && p.count("cluster.shop/app/http/default.membership_healthy") == c.well
+		})
+	}
+}

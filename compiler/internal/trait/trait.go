@@ -140,6 +140,15 @@ type Demanding interface {
 	Demands(method, path string) string
 }
 
+// Interposed is a value by which a service's own proxy may answer requests in place of the service, whatever it says of
+// their paths: only it knows which.
+type Interposed interface {
+	Value
+	// MayAnswer are the words, as in `lua: "guard"`, that may answer a request of that method, which nobody's page makes, "" for
+	// none; always says that they do.
+	MayAnswer(method string) (words string, always bool)
+}
+
 // Lasting is a value by which a request goes on beyond its answer, so that no Bound ends it.
 type Lasting interface {
 	Value

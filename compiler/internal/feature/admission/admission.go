@@ -41,6 +41,9 @@ type Control struct {
 // TraitName is "admission".
 func (Control) TraitName() string { return name }
 
+// MayAnswer is trait.Interposed: while requests fail, a share of all of them is refused.
+func (Control) MayAnswer(string) (string, bool) { return name, false }
+
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{

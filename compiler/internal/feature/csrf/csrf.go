@@ -40,6 +40,14 @@ type Writers struct {
 // TraitName is "csrf".
 func (Writers) TraitName() string { return name }
 
+// MayAnswer is trait.Interposed: what writes and says of no page that it comes from there is refused.
+func (Writers) MayAnswer(method string) (string, bool) {
+	if slices.Contains(safe(), method) {
+		return "", false
+	}
+	return name, true
+}
+
 // Feature is the row.
 var Feature = feature.Feature{
 	Rule: resolve.Rule{

@@ -179,6 +179,7 @@ func fits(v trait.Value, others trait.Set, n intent.Node, x *resolve.Place) {
 	}
 	for _, name := range others.Names() {
 		o, _ := others.Lookup(name)
+		answers(o, terms, n, x)
 		d, demanding := o.(trait.Demanding)
 		if !demanding {
 			continue
@@ -187,6 +188,23 @@ func fits(v trait.Value, others trait.Set, n intent.Node, x *resolve.Place) {
 			x.Problem(diag.New(diag.CodeNotAsked, n.Pos(), "`%s` may refuse %s %s, by which callers' proxies ask who is well: to those whom it refuses no workload is", words, terms.Methods[0], terms.Paths[0].Value).
 				WithFix("leave the path out there: %s: not: paths: [%q]", words, terms.Paths[0].Value))
 		}
+	}
+}
+
+// answers refuses what always answers a question in place of the service, and tells of what may.
+func answers(o trait.Value, asked model.Terms, n intent.Node, x *resolve.Place) {
+	a, answering := o.(trait.Interposed)
+	if !answering {
+		return
+	}
+	method, path := asked.Methods[0], asked.Paths[0].Value
+	switch words, always := a.MayAnswer(method); {
+	case always:
+		x.Problem(diag.New(diag.CodeNotAsked, n.Pos(), "`%s` refuses %s %s, by which callers' proxies ask who is well: no workload is", words, method, path).
+			WithFix("ask by `http`, or by `tcp`, or delete `%s`", words))
+	case words != "":
+		x.Problem(diag.Warn(diag.CodeNotAsked, n.Pos(), "`%s` may answer %s %s, by which callers' proxies ask who is well: to those whom it refuses no workload is", words, method, path).
+			WithFix("see that it lets that pass, or ask by `tcp`, which it does not see"))
 	}
 }
 

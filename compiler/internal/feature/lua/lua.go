@@ -8,6 +8,7 @@ package lua
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/feature"
@@ -62,6 +63,19 @@ func (ss Scripts) Image() space.Image {
 	}
 	return out
 }
+
+// MayAnswer is trait.Interposed: only the script knows which requests.
+func (ss Scripts) MayAnswer(string) (string, bool) {
+	for _, s := range ss.Of {
+		if s.mayRespond() {
+			return name + ": " + strconv.Quote(s.Name), false
+		}
+	}
+	return "", false
+}
+
+// mayRespond reports whether a script has a word by which it could answer.
+func (s Script) mayRespond() bool { return strings.Contains(s.Code, "respond") }
 
 // Feature is the row.
 var Feature = feature.Feature{
@@ -131,7 +145,7 @@ func meaning(v trait.Value) []space.Act {
 		if s.Before {
 			at, value = space.AtUsers, value+" before access"
 		}
-		if strings.Contains(s.Code, "respond") {
+		if s.mayRespond() {
 			value += space.MayAnswer
 		}
 		if len(s.Sets) > 0 {

@@ -5,6 +5,7 @@ package process
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -65,6 +66,11 @@ func (ps Processors) Image() space.Image {
 		out = out.Opened(p.Sets...)
 	}
 	return out
+}
+
+// MayAnswer is trait.Interposed: only the processor knows which requests.
+func (ps Processors) MayAnswer(string) (string, bool) {
+	return name + ": " + strconv.Quote(ps.Of[0].Name), false
 }
 
 // Feature is the row.

@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 
 	"meshc.dev/meshc/compiler/internal/feature"
@@ -89,6 +90,11 @@ func (ms Modules) Machines() []string {
 		out = append(out, m.machine(ms.At))
 	}
 	return out
+}
+
+// MayAnswer is trait.Interposed: only the module knows which requests.
+func (ms Modules) MayAnswer(string) (string, bool) {
+	return name + ": " + strconv.Quote(ms.Of[0].Name), false
 }
 
 // Feature is the row.
