@@ -34,6 +34,7 @@ func (l *linker) checkMesh(memo *Memo) {
 	l.checkCalls()
 	l.checkAskers()
 	l.checkSaid()
+	l.checkOverruled()
 	l.checkRings()
 	l.checkPlaintext()
 	l.checkUsers()

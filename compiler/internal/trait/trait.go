@@ -149,6 +149,14 @@ type Interposed interface {
 	MayAnswer(method string) (words string, always bool)
 }
 
+// Overruled is a value of which, where what is behind says something as well, only some words hold.
+type Overruled interface {
+	Value
+	// Lost are the words that it says otherwise than by default and that do not hold before next; those that hold are Kept.
+	Lost(next Value) []string
+	Kept() string
+}
+
 // Lasting is a value by which a request goes on beyond its answer, so that no Bound ends it.
 type Lasting interface {
 	Value

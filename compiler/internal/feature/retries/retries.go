@@ -4,6 +4,7 @@ package retries
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,6 +74,29 @@ func (r Retry) Then(next trait.Value) trait.Value {
 	out.Attempts = min(out.Attempts, r.Attempts)
 	return out
 }
+
+// Lost is trait.Overruled.
+func (r Retry) Lost(next trait.Value) []string {
+	holds := r.Then(next).(Retry)
+	var out []string
+	for _, w := range []struct {
+		word string
+		of   func(Retry) any
+	}{
+		{"perTry", func(r Retry) any { return r.PerTry }}, {"on", func(r Retry) any { return r.On }},
+		{"statuses", func(r Retry) any { return r.Statuses }}, {"grpc", func(r Retry) any { return r.GRPC }},
+		{"backoff", func(r Retry) any { return [2]trait.Duration{r.Base, r.Max} }}, {"retryAfter", func(r Retry) any { return r.After }},
+		{"otherHost", func(r Retry) any { return r.SameHost }}, {"budget", func(r Retry) any { return [2]int{r.Percent, r.MinConcurrent} }},
+	} {
+		if own := w.of(r); !reflect.DeepEqual(own, w.of(byDefault)) && !reflect.DeepEqual(own, w.of(holds)) {
+			out = append(out, w.word)
+		}
+	}
+	return out
+}
+
+// Kept is attempts, which are never more than the service wants.
+func (Retry) Kept() string { return attempts }
 
 // Try bounds one of several tries.
 func (r Retry) Try() time.Duration {
