@@ -154,6 +154,46 @@ mesh: gateway: edge: {port: https: {number: 443, protocol: "https"}, host: "app.
 	}
 }
 
+// Who need not sign in keeps the cookies that are no session's, all of them and in their order, whatever is written of them.
+func TestALoginLeavesCookiesAsTheyAre(t *testing.T) {
+	const others = "c=3; b=2; b=1"
+	id := newSigner(t)
+	for _, users := range []string{`login: "web"`, `login: "web", require: true, not: paths: ["/"]`} {
+		p := shop(t, `
+mesh: external: idp: {hosts: ["id.example"], port: https: {number: 443, protocol: "https"}}
+mesh: jwt: corp: {issuer: "https://id.example", audiences: ["shop"], keys: inline: `+id.keys()+`}
+mesh: login: web: {client: "shop", file: "shop-login", authorization: "https://id.example/auth", token: {to: "idp", path: "/token"}}
+mesh: certificate: own: file: "own"
+mesh: service: app: {port: http: number: 80, grant: all: mesh: true, deny: two: {anyone: true, headers: cookie: exact: "a=1; a=2"}}
+mesh: gateway: edge: {port: {http: number: 80, https: {number: 443, protocol: "https"}}, host: "app.shop": {
+	tls: certificates: ["own"], users: corp: {`+users+`}, route: default: to: app: 100
+}}`)
+		var rs []compiler.Request
+		for _, lines := range [][]string{
+			{"z=1; y=2; x=3; w=4; v=5"}, {"sid = .;a.b=. ;Sid=1"}, {"a=1; a=1; b=2; b=3"}, {"a=1; a=2"}, {"a=2; a=1"}, {"word; =; a=; ;x"},
+			{"a=1; b=2", "c=3; b=4"}, {"__Host-shop-web-token=forged; " + others}, {""}, nil,
+		} {
+			for _, version := range []string{compiler.HTTP11, compiler.HTTP2} {
+				r := compiler.Request{To: "gateway/shop/edge", Host: "app.shop", Path: "/", Method: "GET", HTTP: version}
+				for _, l := range lines {
+					r.Headers = append(r.Headers, compiler.Header{Name: "cookie", Value: l})
+				}
+				rs = append(rs, r)
+			}
+		}
+		for _, x := range try(t, realEnvoy(t), p, rs) {
+			sent := x.request.Headers
+			if len(sent) == 1 && strings.HasSuffix(sent[0].Value, others) { // behind what looks like a session
+				if x.got.Seen == nil || strings.Join(x.got.Seen.Headers["cookie"], "; ") != others {
+					t.Errorf("users: {%s}: %v: arrived is %+v", users, sent, x.got.Seen)
+				}
+			} else if x.differs != "" {
+				t.Errorf("users: {%s}: %v: %s", users, sent, x.differs)
+			}
+		}
+	}
+}
+
 // Whoever has to sign in is sent there before the tokens of others are looked at, and keys and passwords are looked at last: what a
 // request without one token and with a wrong one of another provider is answered does not hang on their names.
 func TestALoginComesBeforeOtherProviders(t *testing.T) {

@@ -25,9 +25,10 @@ const sessions = envoy.Sessions
 
 // Headers by which those filters are told of a request, and by which they tell of one; no visitor has a word in them, and
 // nobody behind sees them. shownHeader has what the request itself shows as a token, askedHeader whether it has to sign in, sessionHeader
-// the token of a session.
+// the token of a session, and cookiesHeader all cookies as they have come.
 const (
 	shownHeader, askedHeader, sessionHeader = "x-meshc-shown", "x-meshc-asked", "x-meshc-session"
+	cookiesHeader                           = "x-meshc-cookies"
 	statusHeader                            = "x-envoy-oauth-status"
 	failureHeader                           = "x-envoy-oauth-failure-reason"
 )
@@ -81,7 +82,7 @@ func (u User) session(x *envoy.Ctx) []named {
 		return nil
 	}
 	var out []named
-	told := []*mutationv3.HeaderMutation{gone(shownHeader), gone(sessionHeader), copied(shownHeader, "%REQ("+u.Provider.Session()+")%")}
+	told := []*mutationv3.HeaderMutation{gone(shownHeader), gone(sessionHeader), gone(cookiesHeader), copied(shownHeader, "%REQ("+u.Provider.Session()+")%")}
 	if u.Require && !u.All() {
 		noted := "login." + u.Login.ID
 		out = append(out, named{sessions, envoy.Noting(noted, u.Asked)})
@@ -95,8 +96,8 @@ func (u User) session(x *envoy.Ctx) []named {
 		out = append(out, named{sessions, shows(h.Name)})
 	}
 	return append(out,
-		named{sessions, &oauth2v3.OAuth2{Config: u.oauth2(x)}}, named{sessions, brings(u.Provider.From.Headers[0])},
-		named{sessions, mutation(gone(shownHeader), gone(askedHeader), gone(statusHeader), gone(failureHeader), gone(sessionHeader))})
+		named{sessions, remembersCookies()}, named{sessions, &oauth2v3.OAuth2{Config: u.oauth2(x)}}, named{sessions, brings(u.Provider.From.Headers[0])},
+		named{sessions, mutation(copied("cookie", "%REQ("+cookiesHeader+")%"), gone(cookiesHeader), gone(shownHeader), gone(askedHeader), gone(statusHeader), gone(failureHeader), gone(sessionHeader))})
 }
 
 // oauth2 makes OAuth2Config. A request that shows a token by itself passes, for no browser's page has sent it; one that
@@ -195,6 +196,14 @@ func script(body string) *luav3.Lua {
 	return &luav3.Lua{DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{
 		InlineString: "function envoy_on_request(handle)\n" + body + "end\n",
 	}}, StatPrefix: "login"}
+}
+
+// remembersCookies is a script that notes the cookies of a request. Envoy reads them into a table where it looks for a session,
+// and writes what is left of it: in another order, and of those with one name a single one.
+func remembersCookies() *luav3.Lua {
+	return script("  local headers, all = handle:headers(), {}\n" +
+		"  for i = 0, headers:getNumValues(\"cookie\") - 1 do all[#all + 1] = headers:getAtIndex(\"cookie\", i) end\n" +
+		"  if #all > 0 then headers:add(" + envoy.LuaText(cookiesHeader) + ", table.concat(all, \"; \")) end\n")
 }
 
 func gone(header string) *mutationv3.HeaderMutation {
