@@ -149,13 +149,13 @@ func (t Tokens) InHeader(name string) bool {
 }
 
 // Session is the header in which the token of a login's session stands, behind its prefix; "" if that cannot be: tokens are
-// looked for in several places, or behind words that no session has.
+// looked for in several places, behind words that no session has, or among cookies, which browsers send by themselves.
 func (p Provider) Session() string {
 	t := p.From
 	if len(t.Headers) != 1 || len(t.Query)+len(t.Cookies) > 0 {
 		return ""
 	}
-	if h := t.Headers[0]; h.Name == "authorization" && h.Prefix == "Bearer " || h.Name != "authorization" && h.Prefix == "" {
+	if h := t.Headers[0]; h.Name == "authorization" && h.Prefix == "Bearer " || h.Name != "authorization" && h.Name != cookie && h.Prefix == "" {
 		return h.Name
 	}
 	return ""

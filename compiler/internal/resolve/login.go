@@ -94,7 +94,7 @@ func (x *Place) Login(p model.Provider, n intent.Node) *model.Login {
 	case p.Credentials != nil:
 		problem("name it at a provider of tokens (`jwt`)", "login %q brings tokens, and %q are credentials", login.ID, p.ID)
 	case p.Session() == "":
-		problem(`let `+"`from`"+` have one header alone: authorization with "Bearer ", or another with ""`, "login %q puts tokens into a header, and provider %q does not look for them in one", login.ID, p.ID)
+		problem(`let `+"`from`"+` have one header alone: authorization with "Bearer ", or another than cookie with ""`, "login %q puts tokens into a header of their own, and provider %q does not look for them in one", login.ID, p.ID)
 	case len(p.Audiences) > 0 && !slices.Contains(p.Audiences, login.Client):
 		problem("add the client to the provider's `audiences`", "login %q brings tokens for %q, and provider %q takes those for %s alone: everybody who has signed in would be refused", login.ID, login.Client, p.ID, quotedList(p.Audiences))
 	}
