@@ -19,12 +19,14 @@ import (
 )
 
 var (
-	memoryPairs = flag.Int("memory-pairs", 12, "how many pairs of meshes TestNothingOfBeforeAnEditIsLeft draws")
-	memoryEdits = flag.Int("memory-edits", 2, "how many edits of each repository it draws")
-	memorySeed  = flag.Uint64("memory-seed", 0, "seed of the first")
+	memoryPairs = flag.Int("memory-pairs", 1, "how many pairs of meshes TestNothingOfBeforeAnEditIsLeft draws")
+	memoryEdits = flag.Int("memory-edits", 1, "how many edits of each repository it draws")
+	memoryShare = flag.Int("memory-share", 8, "one of how many repositories it edits, from which on says the seed")
+	memorySeed  = flag.Uint64("memory-seed", 1, "seed of the first")
 )
 
-// Whatever an edit changes, and back: a memory of what was before gives what no memory gives, of all words of the language.
+// A memory of what was before an edit gives what none gives, and so does one of what was edited: with all words of the language.
+// What is made of one service or gateway sees a mesh without lists then, and must not miss them.
 func TestNothingOfBeforeAnEditIsLeft(t *testing.T) {
 	tried, changed := 0, 0
 	follow := func(t *testing.T, env string, versions ...fstest.MapFS) {
@@ -32,8 +34,13 @@ func TestNothingOfBeforeAnEditIsLeft(t *testing.T) {
 		o := remembering(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC))
 		o.Environment = env
 		var before []byte
+		wanted := map[string][]byte{}
 		for _, files := range versions {
-			got, want := outcome(t, files, o), outcome(t, files, compiler.Options{Environment: env, At: o.At})
+			name := listing(files)
+			if wanted[name] == nil {
+				wanted[name] = outcome(t, files, compiler.Options{Environment: env, At: o.At})
+			}
+			got, want := outcome(t, files, o), wanted[name]
 			if !bytes.Equal(got, want) {
 				t.Fatalf("with a memory and without differ%s\n%s", firstDifference(got, want), listing(edited(versions[0], files)))
 			}
@@ -52,10 +59,13 @@ func TestNothingOfBeforeAnEditIsLeft(t *testing.T) {
 			follow(t, "", asFS(m.Files), asFS(n.Files), asFS(m.Files))
 		})
 	}
-	for _, repo := range repositories(t) {
+	for i, repo := range repositories(t) {
+		if i%*memoryShare != int(*memorySeed)%*memoryShare { //nolint:gosec // it is small
+			continue
+		}
 		t.Run(repo.name, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(*memorySeed, uint64(len(repo.name)))) //nolint:gosec // likewise
-			versions := []fstest.MapFS{repo.files, repo.files}
+			versions := []fstest.MapFS{repo.files}
 			for range *memoryEdits {
 				versions = append(versions, oneEdit(r, repo.files), repo.files)
 			}
