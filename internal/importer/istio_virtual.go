@@ -354,6 +354,11 @@ func (i *istio) bounds(out *steps, n node) {
 	t := &tree{}
 	attempts, _ := r.field("attempts").number(0, 10)
 	t.add("attempts", fmt.Sprint(attempts))
+	if at := r; attempts == 0 { // then nothing else of it means anything
+		r.skip()
+		out.body.set(field{name: "retry", sub: t, at: &at})
+		return
+	}
 	on := retryOn(r.field("retryOn"), attempts)
 	if per := span(r.field("perTryTimeout")); per != "" && !zero(per) && on.slow {
 		t.add("perTry", quote(per))
