@@ -87,9 +87,13 @@ func (i *istio) asked(v *virtual, n node) asked {
 			n.field("withoutHeaders").lacks(diag.CodeImportValue, "takes the empty text for %q, for which Istio takes a header that is missing", name).fix("write an expression that does not")
 		}
 	}
-	i.callers(&a, n)
 	for _, g := range n.field("gateways").items() {
 		a.gateways = append(a.gateways, v.gatewayID(g.text()))
+	}
+	if len(a.gateways) == 0 {
+		i.callers(&a, n)
+	} else {
+		passedOver(n.field("sourceLabels"), n.field("sourceNamespace"))
 	}
 	a.port, _ = n.field("port").number(1, 65535)
 	if s := n.field("statPrefix"); s.there() {
@@ -125,6 +129,16 @@ func tests(n node, lower bool) map[string]test {
 		out[name] = testOf(e.node)
 	}
 	return out
+}
+
+// passedOver tells of callers that stand beside gateways.
+func passedOver(all ...node) {
+	for _, x := range all {
+		if x.there() {
+			x.note(diag.Warning, diag.CodeImportLeft, "is passed over by Istio, since gateways stand beside it: the alternative takes all callers").fix("take it out, or the gateways")
+			x.skip()
+		}
+	}
 }
 
 // callers reads whose requests it is about.

@@ -16,8 +16,9 @@ type setting struct {
 	gateway string
 	// own is the Service whose routes they are, nil at a gateway.
 	own *serving
-	// ports are those by which requests come.
-	ports []int
+	// ports are those by which requests come, schemes theirs.
+	ports   []int
+	schemes []string
 	// others are names that have another meaning in `to`.
 	others map[string]bool
 	where  string
@@ -119,7 +120,7 @@ func (i *istio) serviceRoutes(of *serving) {
 		i.dropService(of.service, v.at.at(), "a part of "+v.o.String()+" is not translated, and its requests would go elsewhere", "mend what is told of the VirtualService, or write the service by hand")
 		return
 	}
-	at := setting{ns: of.o.ns, gateway: inMesh, own: of, others: map[string]bool{}, where: of.o.String()}
+	at := setting{ns: of.o.ns, gateway: inMesh, own: of, others: map[string]bool{}, where: of.o.String(), schemes: []string{"http"}}
 	for _, p := range of.ports {
 		if p.protocol != "tcp" {
 			at.ports = append(at.ports, p.number)
@@ -233,11 +234,12 @@ func (i *istio) route(c ordered, at setting) (_ *tree, problem string) {
 	if m := c.asked.tree(at.ns); m != nil {
 		out.put("match", m)
 	}
-	if c.rule.derived {
-		if len(at.ports) != 1 {
-			return nil, "a redirect names the port by which a request came, and there are several"
-		}
-		body.child("redirect").add("port", fmt.Sprint(at.ports[0]))
+	if port, problem := c.rule.names(at); problem != "" {
+		return nil, problem
+	} else if port != 0 {
+		to := body.child("redirect")
+		to.add("port", fmt.Sprint(port))
+		slices.SortStableFunc(to.fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
 	}
 	if len(c.rule.edge.fields) > 0 {
 		if at.own != nil {
@@ -700,7 +702,7 @@ func (i *istio) edgeHost(h *edgeHost) {
 	h.out.add("timeout", `"none"`)
 	h.out.add("idle", `"none"`)
 	h.out.child("retry").add("attempts", "2")
-	at := setting{ns: h.edge.ns, gateway: h.edge.o.id(), others: h.edge.neighbours, where: fmt.Sprintf("host %q", h.name), ports: served}
+	at := setting{ns: h.edge.ns, gateway: h.edge.o.id(), others: h.edge.neighbours, where: fmt.Sprintf("host %q", h.name), ports: served, schemes: h.schemes()}
 	problem := ""
 	var led []*place
 	at.leads = func(p *place) {
@@ -722,6 +724,17 @@ func (i *istio) edgeHost(h *edgeHost) {
 		}
 	}
 	h.out.put("route", out)
+}
+
+// schemes are those by which its routes are asked.
+func (h *edgeHost) schemes() (out []string) {
+	for _, s := range h.servers {
+		scheme := map[bool]string{false: "http", true: "https"}[s.https]
+		if (s.https || !s.redirects) && !slices.Contains(out, scheme) {
+			out = append(out, scheme)
+		}
+	}
+	return out
 }
 
 // hostPorts says by which ports visitors come, and which of them its routes are for.

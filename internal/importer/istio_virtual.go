@@ -43,7 +43,10 @@ type steps struct {
 	// path is the new path, or what stands for the prefix that the rule matches.
 	path     *string
 	rewrites node
-	// derived says that a redirect names the port by which the request came.
+	// port is the one that a redirect names, 0 if none, and scheme its scheme, "" for the request's; derived says that
+	// it names the port by which the request came.
+	port    int
+	scheme  string
 	derived bool
 }
 
@@ -308,13 +311,39 @@ func redirects(out *steps, n node) {
 	if p := n.field("prefixRewrite"); p.there() {
 		p.lacks(diag.CodeImportValue, "replaces a prefix by characters").fix("write `redirect: prefix`, beside a match by segments")
 	}
-	if port, ok := n.field("port").number(1, 65535); ok {
-		to.add("port", fmt.Sprint(port))
-	}
+	out.scheme = strings.ToLower(n.field("scheme").text())
+	out.port, _ = n.field("port").number(1, 65535)
 	d := n.field("derivePort")
 	d.skip()
 	out.derived = d.raw() == "FROM_REQUEST_PORT"
 	slices.SortStableFunc(to.fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
+}
+
+// names is the port that a redirect names in a setting, 0 if none: Istio leaves out the one that is the scheme's own.
+func (r *steps) names(at setting) (_ int, problem string) {
+	port := r.port
+	if r.derived {
+		if len(at.ports) != 1 {
+			return 0, "a redirect names the port by which a request came, and there are several"
+		}
+		port = at.ports[0]
+	}
+	schemes, left := at.schemes, 0
+	if r.scheme != "" {
+		schemes = []string{r.scheme}
+	}
+	for _, s := range schemes {
+		if port == map[string]int{"http": 80, "https": 443}[s] {
+			left++
+		}
+	}
+	switch left {
+	case 0:
+		return port, ""
+	case len(schemes):
+		return 0, ""
+	}
+	return 0, fmt.Sprintf("a redirect names port %d, which Istio leaves out for visitors by one of two schemes", port)
 }
 
 func responds(out *steps, n node) {
