@@ -69,8 +69,8 @@ jaeger: ## have a real Jaeger, built from its module, show traces: minutes, once
 	GOFLAGS= go run ./ci/tools/build jaeger >/dev/null
 	go test -tags jaeger ./ci/envoy -run '^TestAJaegerShowsTraces$$'
 
-imports: ## have Envoy Gateway's translator, built from its module, say again what imports are held against: minutes, once
-	GOFLAGS= go run ./ci/tools/build envoygateway >/dev/null
+imports: ## have Envoy Gateway's translator and Istio's control plane, built from their modules, say again what imports are held against: minutes, once
+	GOFLAGS= go run ./ci/tools/build envoygateway istio >/dev/null
 	go test -timeout 20m ./ci/imports -translate
 
 bench: ## measure compile, ends, plan, looks at Git, fan-out, swaps, agent, attacks, a cluster and admission, peers in the same run

@@ -1,25 +1,20 @@
 package imports
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	crand "crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -49,33 +44,13 @@ func envoyGateway(t *testing.T, bin envoybin.Binary, gateways []gateway, apps ma
 		t.Fatalf("Envoy with what Envoy Gateway says: %v", err)
 	}
 	t.Cleanup(p.Stop)
-	raw, err := p.Admin(t.Context(), "/listeners?format=json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var page struct {
-		Listeners []struct {
-			Name  string `json:"name"`
-			Local struct {
-				Socket struct {
-					Port int `json:"port_value"`
-				} `json:"socket_address"`
-			} `json:"local_address"`
-		} `json:"listener_statuses"`
-	}
-	if err := json.Unmarshal(raw, &page); err != nil {
-		t.Fatal(err)
-	}
-	at := map[string]int{}
-	for _, l := range page.Listeners {
-		at[l.Name] = l.Local.Socket.Port
-	}
+	at := listening(t, p)
 	out := map[string]string{}
 	for _, g := range gateways {
 		for _, l := range g.Listeners {
 			// Listeners of one port are one of Envoy's, by the name of the first.
-			if port := at[own+"/"+g.name+"/"+l.Name]; port != 0 {
-				out[g.door(l)] = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+			if addr := at[own+"/"+g.name+"/"+l.Name]; addr != "" {
+				out[g.door(l)] = addr
 			}
 		}
 	}
@@ -95,25 +70,8 @@ const said = "testdata/envoygateway.json.gz"
 // translation is what the translator says of objects: as kept, or, with -translate, anew.
 func translation(t *testing.T, objects, secret []byte) []byte {
 	t.Helper()
-	asked := fmt.Sprintf("%x", sha256.Sum256(objects))
 	if !*translate {
-		f, err := os.Open(said)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		in, err := gzip.NewReader(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := io.ReadAll(in)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if in.Comment != asked {
-			t.Fatalf("%s is about other objects: make imports has those translated that are drawn now, and so does -translate", said)
-		}
-		return text
+		return recorded(t, said, objects)
 	}
 	dir, err := tools.Find(t.Context(), tools.EnvoyGateway(), os.Stderr)
 	if err != nil {
@@ -130,29 +88,9 @@ func translation(t *testing.T, objects, secret []byte) []byte {
 		t.Fatalf("egctl: %v\n%s", err, ran.Stderr)
 	}
 	if *seed == usualSeed && *gateways == usualGateways {
-		keep(t, asked, ran.Stdout)
+		record(t, said, objects, ran.Stdout)
 	}
 	return ran.Stdout
-}
-
-// keep writes what the translator said.
-func keep(t *testing.T, asked string, text []byte) {
-	t.Helper()
-	var b bytes.Buffer
-	out, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out.Comment = asked
-	if _, err := out.Write(text); err != nil {
-		t.Fatal(err)
-	}
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(said, b.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // translated is what Envoy Gateway makes of objects.

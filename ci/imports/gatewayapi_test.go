@@ -23,7 +23,7 @@ import (
 )
 
 var (
-	translate = flag.Bool("translate", false, "have Envoy Gateway translate what is drawn, in place of reading what it said: its program is built, minutes, once")
+	translate = flag.Bool("translate", false, "have the other implementations translate what is drawn, in place of reading what they said: their programs are built, minutes, once")
 
 	seed     = flag.Uint64("seed", usualSeed, "seed of what is drawn; others than that go with -translate")
 	gateways = flag.Int("gateways", usualGateways, "number of gateways")
@@ -167,9 +167,9 @@ func rules(of map[string]told) string {
 }
 
 // settled is what has arrived, once nothing more does: copies come when they like.
-func (c *comparison) settled(ctx context.Context) []rehearsal.Seen {
+func settled(ctx context.Context, stage *rehearsal.Stage) []rehearsal.Seen {
 	for before := -1; ; <-time.After(300 * time.Millisecond) {
-		seen := c.stage.Seen()
+		seen := stage.Seen()
 		if len(seen) == before || ctx.Err() != nil {
 			return seen
 		}
@@ -180,7 +180,7 @@ func (c *comparison) settled(ctx context.Context) []rehearsal.Seen {
 // collect adds the copies.
 func (c *comparison) collect(ctx context.Context) {
 	arrived := map[string][]rehearsal.Seen{}
-	for _, s := range c.settled(ctx) {
+	for _, s := range settled(ctx, c.stage) {
 		id := strings.Join(s.Headers[asked], "")
 		s.Headers = kept(s.Headers)
 		arrived[id] = append(arrived[id], s)
@@ -383,7 +383,7 @@ func (c *comparison) shares(t *testing.T, p pair, r *rule, s side) {
 		}
 	}
 	got := map[string]float64{}
-	for _, x := range c.settled(t.Context()) {
+	for _, x := range settled(t.Context(), c.stage) {
 		if mine[strings.Join(x.Headers[asked], "")] {
 			got[x.Target]++
 		}

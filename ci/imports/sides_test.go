@@ -40,6 +40,7 @@ type told struct {
 	// Copies are what arrived elsewhere, by target.
 	Copies []rehearsal.Seen `json:"copies,omitempty"`
 	id     string
+	text   string // of the body, where no application answered
 }
 
 // rule is the tag of the rule that answered, "" if none did.
@@ -74,37 +75,51 @@ func (s side) ask(ctx context.Context, g gateway, q request, id string) (told, e
 	if addr == "" {
 		return told{}, nil
 	}
+	name := ""
+	if q.listener.https() {
+		name = q.host
+	}
+	out, err := visit(ctx, addr, name, q.method, q.bytes(id))
+	if err != nil {
+		return out, fmt.Errorf("%s: %w", s.name, err)
+	}
+	out.id, out.text = id, ""
+	return out, nil
+}
+
+// visit sends bytes to an address, by HTTPS if there is a name to greet by.
+func visit(ctx context.Context, addr, name, method, text string) (told, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return told{}, fmt.Errorf("%s: %w", s.name, err)
+		return told{}, err
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
-	if q.listener.https() {
-		secure := tls.Client(c, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: q.host, InsecureSkipVerify: true}) // whose certificate it is does not matter here
+	if name != "" {
+		secure := tls.Client(c, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: name, InsecureSkipVerify: true}) // whose certificate it is does not matter here
 		if err := secure.HandshakeContext(ctx); err != nil {
 			if ctx.Err() == nil {
 				return told{}, nil // no such name
 			}
-			return told{}, fmt.Errorf("%s: %w", s.name, err)
+			return told{}, err
 		}
 		c = secure
 	}
-	if _, err := io.WriteString(c, q.bytes(id)); err != nil {
-		return told{}, fmt.Errorf("%s: %w", s.name, errors.Join(err, ctx.Err()))
+	if _, err := io.WriteString(c, text); err != nil {
+		return told{}, errors.Join(err, ctx.Err())
 	}
-	res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: q.method})
+	res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
 	if err != nil {
-		return told{}, fmt.Errorf("%s: %w", s.name, errors.Join(err, ctx.Err()))
+		return told{}, errors.Join(err, ctx.Err())
 	}
 	defer res.Body.Close()
 	reply, err := rehearsal.ReadReply(res)
 	if err != nil {
-		return told{}, fmt.Errorf("%s: %w", s.name, err)
+		return told{}, err
 	}
-	out := told{Status: reply.Status, Location: place(strings.Join(reply.Headers["location"], ",")), Answer: reply.Headers, Seen: reply.Seen, id: id}
+	out := told{Status: reply.Status, Location: place(strings.Join(reply.Headers["location"], ",")), Answer: reply.Headers, Seen: reply.Seen, text: reply.Text}
 	maps.DeleteFunc(out.Answer, func(name string, _ []string) bool { return ofProxies(name) || name == "location" })
 	if out.Seen != nil {
 		out.Seen.Headers = kept(out.Seen.Headers)

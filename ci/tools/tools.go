@@ -93,6 +93,9 @@ func EnvoyGateway() Tool {
 	return Tool{Name: "envoygateway", Packages: []string{"github.com/envoyproxy/gateway/cmd/egctl"}}
 }
 
+// Istio is Istio's control plane as far as it makes configuration of objects (istio).
+func Istio() Tool { return Tool{Name: "istio", Packages: []string{"."}} }
+
 // Prometheus is Prometheus and promtool, with the one way of several to find what it scrapes that the
 // examples use beside files: those of clouds are most of what there is to compile.
 func Prometheus() Tool {
@@ -113,7 +116,7 @@ func OfTests() []Tool { return []Tool{Kube(), Flux(), ArgoCD(), Ratelimit(), Pro
 
 // All are the tools that there are. Those beyond OfTests are too dear for every machine: who
 // wants one names it.
-func All() []Tool { return append(OfTests(), Spire(), Jaeger(), EnvoyGateway()) }
+func All() []Tool { return append(OfTests(), Spire(), Jaeger(), EnvoyGateway(), Istio()) }
 
 // stampKube: a server that does not know its version reports v0.0.0, and clients
 // believe it.
