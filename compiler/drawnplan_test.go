@@ -58,6 +58,11 @@ func (j drawnJudge) wrong(format string, args ...any) {
 	j.FailNow()
 }
 
+// onBothSides are the services of both sides: what comes or goes has lines and requests of its own, at which witnesses looks.
+func onBothSides(b, a *reading) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(b.services)), func(id string) bool { return a.services[id] == nil })
+}
+
 // askers are callers as they are on each side: workloads may run as another account.
 func askers(b, a *reading) [][2]asker {
 	var out [][2]asker
@@ -68,7 +73,7 @@ func askers(b, a *reading) [][2]asker {
 	for _, ns := range []string{"alpha", "beta", "edge", "far"} {
 		same(asker{account: ns + "/nobody"})
 	}
-	for _, id := range slices.Sorted(maps.Keys(b.services)) {
+	for _, id := range onBothSides(b, a) {
 		for _, v := range slices.Sorted(maps.Keys(b.services[id].Version)) {
 			out = append(out, [2]asker{{id, b.services[id].account(v), v}, {id, a.services[id].account(v), v}})
 		}
@@ -226,8 +231,8 @@ func callerNamed(in, except []plan.Caller, both [2]asker) bool {
 
 // access holds what is told of access against what both sides' proxies let through.
 func (j drawnJudge) access(qs []asked) (gained bool) {
-	for id, sb := range j.b.services {
-		sa := j.a.services[id]
+	for _, id := range onBothSides(j.b, j.a) {
+		sb, sa := j.b.services[id], j.a.services[id]
 		for port := range sb.Port {
 			display := id
 			if len(sb.Port) > 1 {
@@ -257,8 +262,8 @@ func (j drawnJudge) access(qs []asked) (gained bool) {
 
 // services holds what is told of requests to services against what becomes of them.
 func (j drawnJudge) services(qs []asked) {
-	for id, sb := range j.b.services {
-		sa := j.a.services[id]
+	for _, id := range onBothSides(j.b, j.a) {
+		sb, sa := j.b.services[id], j.a.services[id]
 		for port, p := range sb.Port {
 			if p.Protocol != "tcp" {
 				j.calls("service", sb, sa, port, qs)
@@ -615,8 +620,8 @@ func (j drawnJudge) things() {
 			j.wrong("%s of %s %s: told %v, true %v", what, scope, part, told, differs)
 		}
 	}
-	for id, sb := range j.b.services {
-		sa := j.a.services[id]
+	for _, id := range onBothSides(j.b, j.a) {
+		sb, sa := j.b.services[id], j.a.services[id]
 		for port := range sb.Port {
 			at := func(c plan.Change) bool { return c.Port == port }
 			hold(sb.Port[port].Number != sa.Port[port].Number, plan.PortNumber, id, port, at)
@@ -626,7 +631,7 @@ func (j drawnJudge) things() {
 			kept := slices.Contains(sa.former(), sb.account(v))
 			hold(sb.account(v) != sa.account(v) && !kept, plan.Account, id, v, func(c plan.Change) bool { return c.Version == v || c.Version == "" })
 		}
-		for to := range j.b.services {
+		for _, to := range onBothSides(j.b, j.a) {
 			was, is := sb.callsAt(j.b.services[to]), sa.callsAt(j.a.services[to])
 			lost := func(from, to []string) bool {
 				return slices.ContainsFunc(from, func(port string) bool { return !slices.Contains(to, port) })
