@@ -3,6 +3,7 @@ package draw
 import (
 	"encoding/base64"
 	"strings"
+	"sync"
 )
 
 // The alphabets. They are small, so that what one line looks for is what another one says,
@@ -20,7 +21,8 @@ func alphabet(name string, at spot) []string {
 	return nil
 }
 
-func alphabets() map[string][]string { //nolint:funlen // a table
+// alphabets is a table that every value of a mesh is looked up in.
+var alphabets = sync.OnceValue(func() map[string][]string { //nolint:gochecknoglobals // a table is a constant that Go cannot express
 	return map[string][]string{
 		"string": {"one", "two words", "%REQ(X-A)%", "é"},
 		"bool":   {"true", "true", "true", "false"},
@@ -148,7 +150,7 @@ func alphabets() map[string][]string { //nolint:funlen // a table
 		"#QueryName":               QueryNames(),
 		"#QueryValue":              QueryValues(),
 	}
-}
+})
 
 // descriptors are a FileDescriptorSet of all services and methods that a mesh may name.
 func descriptors() string {
