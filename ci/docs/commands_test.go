@@ -12,7 +12,7 @@ import (
 // A page may show what only a cluster or a registry could run. Of every command of ours
 // that any page shows, in a block or between backquotes, the words and flags exist.
 func TestCommandsOfPagesExist(t *testing.T) {
-	t.Setenv("PATH", programs(t).path)
+	t.Setenv("PATH", searched())
 	known := words(t)
 	pages, err := filepath.Glob(filepath.Join(top, "docs", "*.md"))
 	if err != nil {
@@ -41,7 +41,7 @@ func TestCommandsOfPagesExist(t *testing.T) {
 
 // The examples of each help are commands that exist.
 func TestExamplesOfHelpExist(t *testing.T) {
-	t.Setenv("PATH", programs(t).path)
+	t.Setenv("PATH", searched())
 	known := words(t)
 	for command := range known {
 		if strings.HasPrefix(command, "meshc-agent") {

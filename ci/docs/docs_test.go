@@ -3,6 +3,7 @@ package docs_test
 import (
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,7 +31,7 @@ func pages() []string {
 
 // Every command of the pages is run, and what they show is what is printed.
 func TestPagesAreTrue(t *testing.T) {
-	at := programs(t)
+	at := place{path: searched()}
 	var not []string
 	for _, name := range pages() {
 		p := pageOf(t, name)
@@ -77,26 +78,44 @@ func pageOf(t *testing.T, name string) page {
 	return p
 }
 
-// programs builds the programs as users get them and finds Envoy.
-func programs(t *testing.T) place {
-	t.Helper()
-	bin := t.TempDir()
-	if *built != "" {
-		return place{path: *built + string(filepath.ListSeparator) + os.Getenv("PATH")}
-	}
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin+string(filepath.Separator), "meshc.dev/meshc/cmd/meshc", "meshc.dev/meshc/cmd/meshc-agent")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building the programs: %v\n%s", err, out)
-	}
-	envoy, err := envoybin.Find(t.Context(), envoybin.Options{Download: true})
+// TestMain builds the programs, unless -bin has them: once, for linking them takes longer than
+// most of the tests.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code, err := withPrograms(m.Run)
 	if err != nil {
-		t.Fatal(err)
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// withPrograms builds the programs as users get them and finds Envoy.
+func withPrograms(run func() int) (int, error) {
+	if *built != "" {
+		return run(), nil
+	}
+	bin, err := os.MkdirTemp("", "meshc-docs-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(bin)
+	*built = bin
+	if out, err := exec.Command("go", "build", "-o", bin+string(filepath.Separator), "meshc.dev/meshc/cmd/meshc", "meshc.dev/meshc/cmd/meshc-agent").CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("building the programs: %w\n%s", err, out)
+	}
+	envoy, err := envoybin.Find(context.Background(), envoybin.Options{Download: true})
+	if err != nil {
+		return 0, err
 	}
 	if err := os.Symlink(envoy.Path, filepath.Join(bin, "envoy")); err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
-	return place{path: bin + string(filepath.ListSeparator) + os.Getenv("PATH")}
+	return run(), nil
 }
+
+// searched is a PATH in which the programs are found first.
+func searched() string { return *built + string(filepath.ListSeparator) + os.Getenv("PATH") }
 
 var (
 	keep  = flag.Bool("keep", false, "leave the folders in which pages were run")

@@ -27,8 +27,7 @@ var flagLine = regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+)(?: ([a-z0-9:/…
 
 // One name of a flag means one thing in all commands of both programs.
 func TestFlagsOfOneNameMeanOneThing(t *testing.T) {
-	path := programs(t).path
-	t.Setenv("PATH", path)
+	t.Setenv("PATH", searched())
 	type use struct{ command, text string }
 	uses := map[string][]use{}
 	note := func(command, help string) {
