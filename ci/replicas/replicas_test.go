@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -46,6 +47,32 @@ const (
 	patience    = time.Minute
 )
 
+// programs is the folder of meshc and meshc-agent, as users get them.
+var programs string
+
+// TestMain builds the programs once: linking them takes longer than most of a test.
+func TestMain(m *testing.M) {
+	code, err := withPrograms(m.Run)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func withPrograms(run func() int) (int, error) {
+	dir, err := os.MkdirTemp("", "meshc-replicas-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	programs = dir
+	if out, err := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "meshc.dev/meshc/cmd/meshc", "meshc.dev/meshc/cmd/meshc-agent").CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("building the programs: %w\n%s", err, out)
+	}
+	return run(), nil
+}
+
 // world is a cluster, a signed repository and the programs that follow it.
 type world struct {
 	*kubetest.Cluster
@@ -65,14 +92,10 @@ type program struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{Cluster: kubetest.ForTest(t, kubetest.Options{}), t: t, dir: t.TempDir(), bin: filepath.Join(t.TempDir(), "meshc")}
+	w := &world{Cluster: kubetest.ForTest(t, kubetest.Options{}), t: t, dir: t.TempDir(), bin: filepath.Join(programs, "meshc")}
 	w.must(w.Apply(t.Context(), `{apiVersion: v1, kind: Namespace, metadata: {name: meshc-system}}`,
 		`{apiVersion: v1, kind: Secret, metadata: {name: meshc-authority, namespace: meshc-system}}`,
 		`{apiVersion: v1, kind: Secret, metadata: {name: meshc-webhook, namespace: meshc-system}}`))
-	built, err := child.Run(t.Context(), child.Spec{Path: "go", Args: []string{"build", "-o", w.bin, "meshc.dev/meshc/cmd/meshc"}}, 0)
-	if err != nil {
-		t.Fatalf("building: %v, %v", built, err)
-	}
 	signer, err := people.FindSigner(w.bin, w.dir)
 	w.must(err)
 	var keys map[string]string
@@ -454,10 +477,6 @@ func TestEitherServerMayEnd(t *testing.T) {
 // agent starts a real meshc-agent with a real Envoy that knows all the servers.
 func (w *world) agent(account, token, pin string, servers ...string) *child.Child {
 	w.t.Helper()
-	bin := filepath.Join(w.t.TempDir(), "meshc-agent")
-	if built, err := child.Run(w.t.Context(), child.Spec{Path: "go", Args: []string{"build", "-o", bin, "meshc.dev/meshc/cmd/meshc-agent"}}, 0); err != nil {
-		w.t.Fatalf("building: %v, %v", built, err)
-	}
 	envoy, err := envoybin.Find(w.t.Context(), envoybin.Options{Download: true})
 	w.must(err)
 	state, err := os.MkdirTemp("", "ma") // sockets want a short path
@@ -469,7 +488,7 @@ func (w *world) agent(account, token, pin string, servers ...string) *child.Chil
 	for _, s := range servers {
 		args = append(args, "--server", s)
 	}
-	c, err := child.Start(child.Spec{Path: bin, Args: append(args, "--", "--concurrency", "1", "-l", "error"), Dir: w.dir, Log: filepath.Join(w.dir, "agent.log"), Bound: true})
+	c, err := child.Start(child.Spec{Path: filepath.Join(programs, "meshc-agent"), Args: append(args, "--", "--concurrency", "1", "-l", "error"), Dir: w.dir, Log: filepath.Join(w.dir, "agent.log"), Bound: true})
 	w.must(err)
 	w.t.Cleanup(func() { c.Stop(5 * time.Second) })
 	return c
