@@ -24,13 +24,15 @@ images: ## build the container images as OCI layouts in bin/images (Debian; IMAG
 	go run ./ci/images/build $(IMAGES)
 
 test: tools ## run all tests with the race detector (real Envoys, real git, real Kubernetes)
-	@failed=0; $(MAKE) --no-print-directory pairs || failed=1; go test -race -timeout 40m $(TESTFLAGS) $$(go list ./... | grep -vxF "$$(tr ' ' '\n' <<<'$(RACELESS)')") || failed=1; exit $$failed
+	@failed=0; $(MAKE) --no-print-directory pairs || failed=1; \
+	go test -race -timeout 40m ./compiler -run '$(RACED)' -drawn-pairs 2 || failed=1; \
+	go test -race -timeout 40m $(TESTFLAGS) $$(go list ./... | grep -vxF "$$(tr ' ' '\n' <<<'$(RACELESS)')") || failed=1; exit $$failed
 
 # Packages whose tests take ten times as long under the race detector and show it nothing that
-# others do not. schemas/reference and internal/importer compile hundreds of small meshes, as the
-# compiler's own tests do. compiler/draw draws meshes side by side, which TestPlansOfAllWordsAreTrue
-# of the compiler does by the same functions, raced, with their edits.
-RACELESS := meshc.dev/meshc/schemas/reference meshc.dev/meshc/internal/importer meshc.dev/meshc/compiler/draw
+# others do not: they compile or draw hundreds of small meshes. Of the compiler, which does so side
+# by side and from memory, it sees the tests that have both.
+RACELESS := meshc.dev/meshc/schemas/reference meshc.dev/meshc/internal/importer meshc.dev/meshc/compiler/draw meshc.dev/meshc/compiler
+RACED := ^Test(WholePipeline|IncrementalIsFull|Plans(OfAllWords)?AreTrue)$$
 
 # `go test` by itself draws a few; more of them show no other race.
 PAIRS ?= 100
@@ -40,9 +42,9 @@ pairs: ## what the race detector is too slow or too coarse for: drawn meshes, an
 	@failed=0; \
 	go test -timeout 20m ./compiler/draw -meshes 120 || failed=1; \
 	go test ./compiler/internal/intent -run '^TestMallocsOfALoad$$' || failed=1; \
-	go test -timeout 20m $(filter-out %/compiler/draw,$(RACELESS)) || failed=1; \
+	go test -timeout 20m $(filter-out %/compiler/draw %/compiler,$(RACELESS)) || failed=1; \
 	go test -timeout 20m ./ci/envoy -run '^TestEvaluatorAndEnvoyAgree$$' -meshes 34 || failed=1; \
-	set -o pipefail; go test ./compiler -v -timeout 60m -run '^TestPlans(OfAllWords)?AreTrue$$' -pairs $(PAIRS) -drawn-pairs $(PAIRS) -drawn-seed $(or $(SEED),0) | sed -E '/^ *(=== |--- PASS)/d' || failed=1; \
+	set -o pipefail; go test ./compiler -v -timeout 60m -pairs $(PAIRS) -drawn-pairs $(PAIRS) -drawn-seed $(or $(SEED),0) | sed -E '/^ *(=== |--- PASS)/d' || failed=1; \
 	exit $$failed
 
 tools: ## build the Kubernetes control plane and Flux, which tests start; minutes, once per machine and version
