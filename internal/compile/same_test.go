@@ -22,7 +22,7 @@ import (
 // and sometimes with mistakes.
 func drawn(t *rapid.T) fstest.MapFS {
 	until := func(what string) string {
-		return date().Add(time.Duration(rapid.IntRange(-2, 6).Draw(t, what)) * time.Hour).Format(time.RFC3339)
+		return date().Add(time.Duration(rapid.IntRange(-1, 12).Draw(t, what)) * time.Hour).Format(time.RFC3339)
 	}
 	mode := func(what string) string {
 		if !rapid.Bool().Draw(t, what+" is weak") {
@@ -38,14 +38,14 @@ func drawn(t *rapid.T) fstest.MapFS {
 		fmt.Fprintf(&b, "package team%d\n%smesh: {namespace: \"team%d\", owner: \"x\"%s}\n", p, head, p, mode("namespace"))
 		for s := range rapid.IntRange(1, 3).Draw(t, "services") {
 			fault, port := "", ""
-			if rapid.Bool().Draw(t, "breaks") {
+			if s == 0 || rapid.Bool().Draw(t, "breaks") { // in each package something ends
 				fault = fmt.Sprintf(`, fault: {abort: {status: 503, percent: 5}, owner: "o", reason: "r", until: %q}`, until("fault"))
 			}
 			if rapid.Bool().Draw(t, "port is weak") {
 				port = fmt.Sprintf(`, mtls: {mode: "permissive", owner: "o", reason: "r", until: %q}`, until("port"))
 			}
 			fmt.Fprintf(&b, "mesh: service: s%d: {port: http: {number: 8080%s}, endpoints: file: \"f\", version: v1: {}, route: default: {to: v1: 100, timeout: \"%ds\"%s}, grant: all: from: [%q]}\n",
-				s, port, rapid.IntRange(1, 3).Draw(t, "timeout"), fault, rapid.SampledFrom([]string{"s0", "team0/s0", "s0", "team0/s0", "team9/s0"}).Draw(t, "caller"))
+				s, port, rapid.IntRange(1, 3).Draw(t, "timeout"), fault, rapid.SampledFrom([]string{"s0", "team0/s0", "s0", "team0/s0", "s0", "team0/s0", "s0", "team0/s0", "s0", "team9/s0"}).Draw(t, "caller"))
 		}
 		if p == 0 && rapid.Bool().Draw(t, "gateway") {
 			fmt.Fprintf(&b, "mesh: gateway: edge: {port: http: number: 8000, host: \"a.example\": route: all: {to: s0: 100}}\n")
