@@ -38,7 +38,7 @@ RACED := ^Test(WholePipeline|IncrementalIsFull|Plans(OfAllWords)?AreTrue)$$
 PAIRS ?= 100
 # What they compute is thrown away again at once: a third of the time is the collector's, at its usual pace.
 pairs: export GOGC := 400
-pairs: ## what the race detector is too slow or too coarse for: drawn meshes, and pairs of them, against a real Envoy and a second reading, what a load allocates (PAIRS=1000 SEED=40000)
+pairs: ## what the race detector is too slow or too coarse for: tests of the compiler, drawn meshes, and pairs of them, against a real Envoy and a second reading, what a load allocates (PAIRS=1000 SEED=40000)
 	@failed=0; \
 	go test -timeout 20m ./compiler/draw -meshes 120 || failed=1; \
 	go test ./compiler/internal/intent -run '^TestMallocsOfALoad$$' || failed=1; \
