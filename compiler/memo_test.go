@@ -29,7 +29,10 @@ func same(t fataler, w world, o compiler.Options) bool {
 }
 
 // fataler is what rapid's T and testing's have in common.
-type fataler interface{ Fatalf(string, ...any) }
+type fataler interface {
+	Helper()
+	Fatalf(string, ...any)
+}
 
 func remembering(at time.Time) compiler.Options {
 	return compiler.Options{At: at, Cache: compiler.MemoryCache(100, nil), Memo: compiler.NewMemo()}
